@@ -1,0 +1,534 @@
+//! What the operator chose: TOML, parsed once, every value typed.
+//!
+//! Every key has a default, so the relay runs without a file: a listener on loopback and a spool
+//! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
+//! probably meant.
+
+use crate::smtp::address::{Domain, Mailbox};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Why the configuration cannot be used: one line, with the fix.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not valid.
+    #[error("{path}:{line}: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// The values do not go together.
+    #[error("{path}: {message}")]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// Which values and what to change.
+        message: String,
+    },
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The name we greet, say EHLO and sign reports with.
+    pub hostname: Domain,
+    /// Who reads mail for `<postmaster>` and notices about reports that failed.
+    pub postmaster: Option<Mailbox>,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[spool]`
+    pub spool: SpoolConfig,
+    /// `[dns]`
+    pub dns: Dns,
+    /// `[delivery]`
+    pub delivery: Delivery,
+    /// `[retry]`
+    pub retry: Retry,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[[destination]]`
+    pub destination: Vec<Destination>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hostname: system_hostname(),
+            postmaster: None,
+            listen: Listen::default(),
+            spool: SpoolConfig::default(),
+            dns: Dns::default(),
+            delivery: Delivery::default(),
+            retry: Retry::default(),
+            admin: Admin::default(),
+            destination: Vec::new(),
+        }
+    }
+}
+
+/// `[listen]`: who may hand mail in, and how much.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Addresses to listen on.
+    pub smtp: Vec<SocketAddr>,
+    /// Networks that may hand mail in; everybody else gets 550 5.7.1.
+    pub clients: Vec<IpNet>,
+    /// The largest message, in octets. Exchange sends up to 36,700,160 by default.
+    pub max_message_bytes: u64,
+    /// The most recipients of one message; more get 452 4.5.3 and are sent in a further one.
+    pub max_recipients: usize,
+    /// The most sessions at once; more get 421.
+    pub max_sessions: usize,
+    /// How long a client may be silent (RFC 5321 §4.5.3.2.7 asks for five minutes).
+    #[serde(deserialize_with = "duration")]
+    pub idle_timeout: Duration,
+    /// Certificate chain in PEM; without one a self-signed certificate is made in the spool.
+    pub certificate: Option<PathBuf>,
+    /// Its private key in PEM.
+    pub private_key: Option<PathBuf>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            smtp: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
+            clients: vec![loopback_v4(), loopback_v6()],
+            max_message_bytes: 52_428_800,
+            max_recipients: 1000,
+            max_sessions: 1000,
+            idle_timeout: Duration::from_secs(300),
+            certificate: None,
+            private_key: None,
+        }
+    }
+}
+
+fn loopback_v4() -> IpNet {
+    IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::LOCALHOST, 8).trunc())
+}
+
+fn loopback_v6() -> IpNet {
+    IpNet::V6(ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128))
+}
+
+/// `[spool]`: where accepted mail lives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// The directory; made when it does not exist.
+    pub path: PathBuf,
+    /// Below this much free space no mail is accepted (452 4.3.1), in octets.
+    pub min_free_bytes: u64,
+    /// Below this many free inodes no mail is accepted.
+    pub min_free_inodes: u64,
+    /// How long the history of finished messages is kept.
+    #[serde(deserialize_with = "duration")]
+    pub keep_history: Duration,
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("relay-spool"),
+            min_free_bytes: 268_435_456,
+            min_free_inodes: 1000,
+            keep_history: Duration::from_secs(30 * 86_400),
+        }
+    }
+}
+
+/// `[dns]`: whom we ask and what we trust.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// How answers come to be trusted.
+    pub mode: DnsMode,
+    /// Resolvers, tried in order.
+    pub upstreams: Vec<Upstream>,
+    /// The keys that the chain of trust starts from.
+    pub trust_anchors: TrustAnchorSource,
+    /// How long one upstream may take for one question.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            mode: DnsMode::Validate,
+            upstreams: vec![Upstream::System],
+            trust_anchors: TrustAnchorSource::Builtin,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How DNS answers come to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DnsMode {
+    /// Signatures are checked here, from the trust anchor down (RFC 4035 §5).
+    Validate,
+}
+
+/// One resolver.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Upstream {
+    /// The servers of `/etc/resolv.conf`.
+    System,
+    /// A server over UDP, with TCP when an answer is truncated.
+    Udp(SocketAddr),
+    /// A server over TCP alone.
+    Tcp(SocketAddr),
+}
+
+impl FromStr for Upstream {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let server =
+            |rest: &str| parse_server(rest).ok_or_else(|| format!("\"{text}\": no IP address after the scheme"));
+        if text == "system" {
+            Ok(Self::System)
+        } else if let Some(rest) = text.strip_prefix("udp://") {
+            server(rest).map(Self::Udp)
+        } else if let Some(rest) = text.strip_prefix("tcp://") {
+            server(rest).map(Self::Tcp)
+        } else {
+            Err(format!("\"{text}\" is no upstream: write \"system\", \"udp://IP:PORT\" or \"tcp://IP:PORT\""))
+        }
+    }
+}
+
+/// `192.0.2.1`, `192.0.2.1:5353`, `[2001:db8::1]:53`; port 53 when none is given.
+fn parse_server(text: &str) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53))
+}
+
+impl TryFrom<String> for Upstream {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::Udp(server) => write!(f, "udp://{server}"),
+            Self::Tcp(server) => write!(f, "tcp://{server}"),
+        }
+    }
+}
+
+/// Where the trust anchors come from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub enum TrustAnchorSource {
+    /// The keys of the DNS root that are built in.
+    Builtin,
+    /// A file with DNSKEY or DS lines, as Unbound's `root.key`.
+    File(PathBuf),
+}
+
+impl From<String> for TrustAnchorSource {
+    fn from(text: String) -> Self {
+        if text == "builtin" { Self::Builtin } else { Self::File(PathBuf::from(text)) }
+    }
+}
+
+/// `[delivery]`: how mail goes out.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delivery {
+    /// The port of MX hosts; their TLSA records are looked up for this port.
+    pub port: u16,
+    /// Whether MX records may lead to loopback and to our own addresses.
+    pub allow_loopback: bool,
+    /// The most messages in delivery at once.
+    pub max_concurrent: usize,
+    /// The most connections to one next hop at once.
+    pub max_per_next_hop: usize,
+    /// How long opening a TCP connection may take, per address.
+    #[serde(deserialize_with = "duration")]
+    pub connect_timeout: Duration,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            port: 25,
+            allow_loopback: false,
+            max_concurrent: 500,
+            max_per_next_hop: 40,
+            connect_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[retry]`: when a message is tried again, and when it is given up.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The wait after the first failed attempt; it doubles with each further one.
+    #[serde(deserialize_with = "duration")]
+    pub first: Duration,
+    /// The longest wait between attempts.
+    #[serde(deserialize_with = "duration")]
+    pub longest: Duration,
+    /// The age at which a message that still waits is returned to its sender.
+    #[serde(deserialize_with = "duration")]
+    pub expire_after: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(300),
+            longest: Duration::from_secs(3600),
+            expire_after: Duration::from_secs(4 * 86_400),
+        }
+    }
+}
+
+/// `[admin]`: the port for Prometheus and health checks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9925)) }
+    }
+}
+
+/// `[[destination]]`: what holds for certain recipient domains.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    /// The recipient domains, exactly; `*` for all others.
+    pub domains: Vec<DomainPattern>,
+    /// Where their mail goes instead of to their MX hosts.
+    pub next_hop: NextHopAddress,
+}
+
+/// A recipient domain, or `*`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum DomainPattern {
+    /// Every domain that no other destination names.
+    Any,
+    /// This domain alone.
+    Exactly(Domain),
+}
+
+impl TryFrom<String> for DomainPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        text.parse().map(Self::Exactly).map_err(|e| format!("\"{text}\" is no domain: {e}"))
+    }
+}
+
+/// `host`, `host:port`, `192.0.2.1`, `192.0.2.1:2525` or `[2001:db8::1]:25`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum NextHopAddress {
+    /// A host whose addresses and TLSA records are looked up; no MX look-up.
+    Host {
+        /// Its name.
+        name: Domain,
+        /// Its port; `[delivery] port` when not given.
+        port: Option<u16>,
+    },
+    /// An address; DANE cannot apply.
+    Address {
+        /// The address.
+        ip: IpAddr,
+        /// Its port; `[delivery] port` when not given.
+        port: Option<u16>,
+    },
+}
+
+impl TryFrom<String> for NextHopAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self::Address { ip: address.ip(), port: Some(address.port()) });
+        }
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
+        if let Ok(ip) = bare.parse() {
+            return Ok(Self::Address { ip, port: None });
+        }
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) => {
+                let port = port.parse().map_err(|_| format!("\"{text}\": {port} is no port"))?;
+                (name, Some(port))
+            }
+            None => (text.as_str(), None),
+        };
+        let name = name.parse().map_err(|e| format!("\"{text}\" is no next hop: {e}"))?;
+        Ok(Self::Host { name, port })
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one line that names the file, the place and the fix.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads text; `path` is only for messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|e| ConfigError::Invalid {
+            path: path.to_owned(),
+            line: e.span().map_or(1, |span| line_of(text, span.start)),
+            message: with_suggestion(e.message()),
+        })?;
+        config.check().map_err(|message| ConfigError::Contradiction { path: path.to_owned(), message })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let at_least_one = |n: usize, key: &str| if n == 0 { Err(format!("{key} must be at least 1")) } else { Ok(()) };
+        at_least_one(self.listen.smtp.len(), "[listen] smtp: the number of addresses")?;
+        at_least_one(self.listen.max_sessions, "[listen] max_sessions")?;
+        at_least_one(self.listen.max_recipients, "[listen] max_recipients")?;
+        at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
+        at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
+        at_least_one(self.dns.upstreams.len(), "[dns] upstreams: the number of upstreams")?;
+        if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
+            return Err("[listen] certificate and private_key go together: give both or neither".into());
+        }
+        if self.retry.first.is_zero() || self.retry.longest < self.retry.first {
+            return Err("[retry] first must be above zero and not above longest".into());
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the configuration is read once, at the start")]
+fn read(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+/// This machine's name; `localhost` when it has none that is a domain.
+fn system_hostname() -> Domain {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy().parse();
+    name.or_else(|_| "localhost".parse()).unwrap_or_else(|_| unreachable!("localhost is a domain"))
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&b| b == b'\n').count() + 1
+}
+
+/// Adds "did you mean" to serde's "unknown field `x`, expected one of `y`, `z`".
+fn with_suggestion(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    if !message.starts_with("unknown ") {
+        return message;
+    }
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let Some(unknown) = quoted.next() else { return message };
+    let nearest = quoted.map(|known| (strsim::damerau_levenshtein(unknown, known), known)).min();
+    match nearest {
+        Some((distance, known)) if distance <= 3 => format!("{message}; did you mean `{known}`?"),
+        _ => message,
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|e| {
+        serde::de::Error::custom(format!("\"{text}\" is no duration ({e}); write for example \"4h\" or \"30s\""))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("relay.toml"))
+    }
+
+    fn error(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_the_safe_default() {
+        let config = parse("").unwrap();
+        assert!(config.listen.smtp.iter().all(|a| a.ip().is_loopback()));
+        assert!(config.admin.listen.ip().is_loopback());
+        assert!(!config.delivery.allow_loopback);
+        assert!(config.listen.max_message_bytes >= 36_700_160, "Exchange sends that much");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_a_suggestion() {
+        let message = error("hostname = \"a.example\"\n[listen]\nsmpt = []\n");
+        assert!(message.starts_with("relay.toml:3: unknown field `smpt`"), "{message}");
+        assert!(message.ends_with("did you mean `smtp`?"), "{message}");
+    }
+
+    #[test]
+    fn wrong_values_say_what_would_be_right() {
+        assert!(error("[retry]\nexpire_after = \"4 parsecs\"").contains("\"4h\""));
+        assert!(error("[dns]\nupstreams = [\"1.2.3.4\"]").contains("udp://IP:PORT"));
+        assert!(error("[listen]\ncertificate = \"x.pem\"").contains("both or neither"));
+        assert!(error("[listen]\nsmtp = []").contains("at least 1"));
+        assert!(error("hostname = \"a b\"").contains("relay.toml:1"));
+    }
+
+    #[test]
+    fn upstreams_and_next_hops_take_a_default_port() {
+        assert_eq!("udp://192.0.2.1".parse(), Ok(Upstream::Udp("192.0.2.1:53".parse().unwrap())));
+        assert_eq!("tcp://[2001:db8::1]:5".parse(), Ok(Upstream::Tcp("[2001:db8::1]:5".parse().unwrap())));
+        let next_hop = |text: &str| NextHopAddress::try_from(text.to_owned());
+        let name: Domain = "mx.example".parse().unwrap();
+        assert_eq!(next_hop("mx.example:26"), Ok(NextHopAddress::Host { name, port: Some(26) }));
+        assert_eq!(next_hop("192.0.2.1"), Ok(NextHopAddress::Address { ip: "192.0.2.1".parse().unwrap(), port: None }));
+        assert!(next_hop("mx.example:x").is_err());
+    }
+}

@@ -1,0 +1,8 @@
+//! draft
+pub mod clock;
+pub mod config;
+pub mod envelope;
+pub mod outcome;
+pub mod resolve;
+pub mod smtp;
+pub mod spool;

@@ -1,0 +1,687 @@
+//! What became of a recipient, and why: one typed [`Cause`] for every failure.
+//!
+//! The log line, the metric label, the NDR and `relay check` take their words from the one
+//! table in this file ([`Cause::row`], [`Cause::sentence`], [`Cause::advice`]) and from nowhere
+//! else, so that a fault reads the same wherever somebody meets it.
+//!
+//! Enhanced status codes follow RFC 3463 and, for DANE, the numbers Exchange administrators
+//! search for (X.7.321 to X.7.325); the result types beside them are those of RFC 8460 §4.3.
+
+use crate::smtp::address::Domain;
+use crate::smtp::reply::{EnhancedStatusCode, Reply, Severity};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Whether trying again can help (RFC 3463 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Class {
+    /// 4.y.z: the message stays and is tried again.
+    Transient,
+    /// 5.y.z: the recipient has failed.
+    Permanent,
+}
+
+impl Class {
+    /// The first digit of the enhanced status code.
+    #[must_use]
+    pub const fn digit(self) -> u8 {
+        match self {
+            Self::Transient => 4,
+            Self::Permanent => 5,
+        }
+    }
+}
+
+/// Who has to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// This relay or its host.
+    Here,
+    /// The DNS resolver this relay asks.
+    Resolver,
+    /// The network between us and the other side.
+    Path,
+    /// The recipient's domain or mail servers.
+    Recipient,
+    /// Whoever wrote the message.
+    Sender,
+}
+
+impl Side {
+    /// The word for logs, metrics and reports.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Resolver => "resolver",
+            Self::Path => "path",
+            Self::Recipient => "recipient",
+            Self::Sender => "sender",
+        }
+    }
+
+    /// Who must act, as the NDR says it.
+    #[must_use]
+    pub const fn who_must_act(self) -> &'static str {
+        match self {
+            Self::Here => "The administrators of the sending mail system (yours) must act.",
+            Self::Resolver => "The administrators of the sending mail system (yours) must look at their DNS resolver.",
+            Self::Path => {
+                "The administrators of the sending mail system (yours) should look first: \
+                 the fault lies on the network path or at the other end."
+            }
+            Self::Recipient => "The administrators of the recipient's mail system must act.",
+            Self::Sender => "You can correct this yourself.",
+        }
+    }
+}
+
+/// A step of the conversation with a mail server; see [`Phase::phrase`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Opening the TCP connection.
+    Connect,
+    /// The 220 greeting.
+    Greeting,
+    /// EHLO or HELO.
+    Ehlo,
+    /// The reply to STARTTLS.
+    StartTls,
+    /// The TLS handshake.
+    Handshake,
+    /// EHLO inside TLS.
+    EhloInTls,
+    /// MAIL FROM.
+    MailFrom,
+    /// RCPT TO.
+    RcptTo,
+    /// The reply to DATA.
+    Data,
+    /// Sending the content.
+    Content,
+    /// The reply to the final dot.
+    EndOfData,
+}
+
+impl Phase {
+    /// The phrase that fits after "while".
+    #[must_use]
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Self::Connect => "opening the connection",
+            Self::Greeting => "waiting for the greeting",
+            Self::Ehlo => "waiting for the reply to EHLO",
+            Self::StartTls => "waiting for the reply to STARTTLS",
+            Self::Handshake => "setting up TLS",
+            Self::EhloInTls => "waiting for the reply to EHLO inside TLS",
+            Self::MailFrom => "waiting for the reply to MAIL FROM",
+            Self::RcptTo => "waiting for the reply to RCPT TO",
+            Self::Data => "waiting for the reply to DATA",
+            Self::Content => "sending the message content",
+            Self::EndOfData => "waiting for the reply to the end of the message (the other side may have accepted it)",
+        }
+    }
+}
+
+/// The mail server a failure happened with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The MX host, or the address where there is no name.
+    pub host: String,
+    /// The address and port that were tried.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]:{}", self.host, self.address.ip(), self.address.port())
+    }
+}
+
+/// A question to the DNS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The name asked for.
+    pub name: String,
+    /// The record type: `MX`, `A`, `AAAA`, `TLSA`, `CNAME`.
+    pub record_type: String,
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.record_type)
+    }
+}
+
+/// One way to the DNS that gave no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathFailure {
+    /// The upstream, in the words of the configuration: `udp://127.0.0.1:53`.
+    pub upstream: String,
+    /// What happened: `timeout`, `SERVFAIL`, an error of the system.
+    pub detail: String,
+}
+
+impl fmt::Display for PathFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.upstream, self.detail)
+    }
+}
+
+/// Why a certificate does not satisfy the TLSA records (RFC 7672 §3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DaneFailure {
+    /// No usable record fits a certificate of the chain.
+    NoMatch,
+    /// A trust anchor fits, but a certificate below it has expired.
+    Expired,
+    /// A trust anchor fits, but a certificate below it is not valid yet.
+    NotYetValid,
+    /// A trust anchor fits, but the certificate is for other names.
+    NameMismatch {
+        /// The names in the certificate.
+        presented: Vec<String>,
+    },
+    /// A trust anchor fits, but the chain to it breaks a rule of RFC 5280.
+    Chain {
+        /// Which rule.
+        detail: String,
+    },
+    /// The server's certificate cannot be read.
+    Unreadable {
+        /// What the parser said.
+        detail: String,
+    },
+}
+
+impl fmt::Display for DaneFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMatch => f.write_str("no TLSA record matches the server's certificate chain"),
+            Self::Expired => f.write_str("the certificate below the trust anchor in the TLSA record has expired"),
+            Self::NotYetValid => {
+                f.write_str("the certificate below the trust anchor in the TLSA record is not valid yet")
+            }
+            Self::NameMismatch { presented } => {
+                write!(f, "the certificate is not for this host; its names are: {}", presented.join(", "))
+            }
+            Self::Chain { detail } => write!(f, "the chain to the trust anchor is not valid: {detail}"),
+            Self::Unreadable { detail } => write!(f, "the server's certificate cannot be read: {detail}"),
+        }
+    }
+}
+
+/// Why a delivery did not succeed. Every variant has one [`Row`] in the table below.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+pub enum Cause {
+    /// NXDOMAIN for the recipient's domain.
+    DomainNotFound {
+        /// The domain.
+        domain: Domain,
+    },
+    /// `MX 0 .` (RFC 7505).
+    NullMx {
+        /// The domain.
+        domain: Domain,
+    },
+    /// The domain exists and has neither MX nor address, or MX hosts without addresses.
+    NoMailHost {
+        /// The domain.
+        domain: Domain,
+    },
+    /// A question to the DNS got no usable answer on any path.
+    DnsUnavailable {
+        /// What was asked.
+        question: Question,
+        /// The paths tried and how each failed.
+        tried: Vec<PathFailure>,
+    },
+    /// An answer failed DNSSEC validation.
+    DnsBogus {
+        /// What was asked.
+        question: Question,
+        /// What the validator said.
+        detail: String,
+    },
+    /// Every MX host is this relay itself or worse (RFC 5321 §5.1).
+    MailLoop {
+        /// The domain.
+        domain: Domain,
+    },
+    /// The MX host leads to loopback or to an address of our own.
+    AddressForbidden {
+        /// The MX host.
+        host: String,
+        /// Where it leads.
+        address: IpAddr,
+    },
+    /// No connection could be opened.
+    ConnectFailed {
+        /// With whom.
+        peer: Peer,
+        /// What the system said.
+        detail: String,
+    },
+    /// The other side was silent for too long.
+    TimedOut {
+        /// With whom.
+        peer: Peer,
+        /// When.
+        phase: Phase,
+    },
+    /// The connection broke.
+    ConnectionLost {
+        /// With whom.
+        peer: Peer,
+        /// When.
+        phase: Phase,
+        /// What the system said.
+        detail: String,
+    },
+    /// What the other side said is not SMTP.
+    ProtocolError {
+        /// With whom.
+        peer: Peer,
+        /// When.
+        phase: Phase,
+        /// What was wrong.
+        detail: String,
+    },
+    /// The other side said no.
+    Rejected {
+        /// With whom.
+        peer: Peer,
+        /// To what.
+        phase: Phase,
+        /// Its words.
+        reply: Reply,
+    },
+    /// Policy demands TLS and the server does not offer it.
+    StarttlsNotOffered {
+        /// With whom.
+        peer: Peer,
+    },
+    /// Policy demands TLS and the server refused STARTTLS.
+    StarttlsRefused {
+        /// With whom.
+        peer: Peer,
+        /// Its words.
+        reply: Reply,
+    },
+    /// The TLS handshake failed.
+    TlsHandshake {
+        /// With whom.
+        peer: Peer,
+        /// What the TLS library said.
+        detail: String,
+    },
+    /// The server's certificate does not satisfy its TLSA records.
+    DaneMismatch {
+        /// With whom.
+        peer: Peer,
+        /// Why not.
+        failure: DaneFailure,
+        /// The TLSA base domain.
+        base_domain: String,
+        /// How many usable TLSA records were compared.
+        usable_records: usize,
+        /// SHA-256 of the server's certificate, hexadecimal.
+        certificate_sha256: String,
+    },
+    /// The message is above the size the server takes.
+    MessageTooLarge {
+        /// With whom.
+        peer: Peer,
+        /// Its limit in octets.
+        limit: u64,
+        /// The message in octets.
+        size: u64,
+    },
+    /// 8-bit content for a server without 8BITMIME.
+    EightBitNotOffered {
+        /// With whom.
+        peer: Peer,
+    },
+    /// The content in our spool does not match its checksum.
+    ContentDamaged,
+    /// The message has waited for as long as it may.
+    Expired {
+        /// How long it waited, in seconds.
+        waited_s: u64,
+        /// The last real cause.
+        last: Option<Box<Self>>,
+    },
+}
+
+/// What the table says about a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The word for logs, metrics and JSON.
+    pub word: &'static str,
+    /// Whether trying again can help.
+    pub class: Class,
+    /// The enhanced status code.
+    pub status: EnhancedStatusCode,
+    /// The result type of RFC 8460 §4.3, where one exists.
+    pub result_type: Option<&'static str>,
+    /// Who has to act.
+    pub side: Side,
+}
+
+const fn row(word: &'static str, class: Class, subject: u16, detail: u16, side: Side) -> Row {
+    let status = EnhancedStatusCode::new(class.digit(), subject, detail);
+    Row { word, class, status, result_type: None, side }
+}
+
+impl Row {
+    const fn reported_as(self, result_type: &'static str) -> Self {
+        Self { result_type: Some(result_type), ..self }
+    }
+}
+
+impl Cause {
+    /// The one table: word, class, enhanced status code, RFC 8460 result type, side.
+    #[must_use]
+    pub fn row(&self) -> Row {
+        use Class::{Permanent, Transient};
+        use Side::{Here, Path, Recipient, Resolver, Sender};
+        match self {
+            Self::DomainNotFound { .. } => row("domain-not-found", Permanent, 1, 2, Sender),
+            Self::NullMx { .. } => row("null-mx", Permanent, 1, 10, Sender),
+            Self::NoMailHost { .. } => row("no-mail-host", Permanent, 4, 4, Recipient),
+            Self::DnsUnavailable { question, .. } => {
+                let found = row("dns-unavailable", Transient, 4, 3, Resolver);
+                if question.record_type == "TLSA" { found.reported_as("dnssec-invalid") } else { found }
+            }
+            Self::DnsBogus { .. } => row("dnssec-invalid", Transient, 7, 324, Recipient).reported_as("dnssec-invalid"),
+            Self::MailLoop { .. } => row("mail-loop", Permanent, 4, 6, Recipient),
+            Self::AddressForbidden { .. } => row("address-forbidden", Permanent, 4, 4, Recipient),
+            Self::ConnectFailed { .. } => row("connect-failed", Transient, 4, 1, Path),
+            Self::TimedOut { .. } => row("timed-out", Transient, 4, 2, Path),
+            Self::ConnectionLost { .. } => row("connection-lost", Transient, 4, 2, Path),
+            Self::ProtocolError { .. } => row("protocol-error", Transient, 5, 0, Recipient),
+            Self::Rejected { reply, .. } => rejected_row(reply),
+            Self::StarttlsNotOffered { .. } | Self::StarttlsRefused { .. } => {
+                row("starttls-not-supported", Transient, 7, 321, Recipient).reported_as("starttls-not-supported")
+            }
+            Self::TlsHandshake { .. } => {
+                row("tls-handshake-failed", Transient, 7, 321, Recipient).reported_as("validation-failure")
+            }
+            Self::DaneMismatch { failure, .. } => dane_row(failure),
+            Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),
+            Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
+            Self::ContentDamaged => row("content-damaged", Permanent, 3, 0, Here),
+            Self::Expired { last, .. } => {
+                let side = last.as_ref().map_or(Path, |cause| cause.row().side);
+                row("expired", Permanent, 4, 7, side)
+            }
+        }
+    }
+
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.row().class
+    }
+
+    /// The cause that stopped the mail: for an expired message the last one it met.
+    #[must_use]
+    pub fn root(&self) -> &Self {
+        if let Self::Expired { last: Some(last), .. } = self { last.root() } else { self }
+    }
+
+    /// What happened, in words for whoever wrote the message.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::DomainNotFound { domain } => format!("The domain {domain} does not exist."),
+            Self::NullMx { domain } => format!("The domain {domain} says that it accepts no mail."),
+            Self::NoMailHost { domain } => format!("The domain {domain} has no mail server."),
+            Self::DnsUnavailable { question, .. } => {
+                format!(
+                    "The DNS gave no usable answer to the question \"{question}\", so we could not find out how to deliver safely."
+                )
+            }
+            Self::DnsBogus { question, .. } => {
+                format!(
+                    "The signed DNS answer to the question \"{question}\" is not valid, so it may be forged and we did not use it."
+                )
+            }
+            Self::MailLoop { domain } => format!("Mail for {domain} leads back to this relay: a loop."),
+            Self::AddressForbidden { host, address } => {
+                format!("The mail server {host} has the address {address}, to which this relay must not deliver.")
+            }
+            Self::ConnectFailed { peer, detail } => format!("No connection to the mail server {peer}: {detail}."),
+            Self::TimedOut { peer, phase } => {
+                format!("The mail server {peer} did not answer in time while we were {}.", phase.phrase())
+            }
+            Self::ConnectionLost { peer, phase, detail } => {
+                format!("The connection to the mail server {peer} broke while we were {}: {detail}.", phase.phrase())
+            }
+            Self::ProtocolError { peer, phase, detail } => {
+                format!("The mail server {peer} did not speak proper SMTP while we were {}: {detail}.", phase.phrase())
+            }
+            Self::Rejected { peer, reply, .. } => format!("The mail server {peer} said: {reply}"),
+            Self::StarttlsNotOffered { peer } => {
+                format!("The domain demands encryption, but its mail server {peer} does not offer it.")
+            }
+            Self::StarttlsRefused { peer, reply } => {
+                format!("The domain demands encryption, but its mail server {peer} refused it: {reply}")
+            }
+            Self::TlsHandshake { peer, detail } => {
+                format!("No encrypted connection could be made to the mail server {peer}: {detail}.")
+            }
+            Self::DaneMismatch { peer, failure, base_domain, .. } => format!(
+                "The certificate of the mail server {peer} does not fit what its domain publishes in signed DNS \
+                 (DANE, TLSA records of {base_domain}): {failure}. It may be the wrong server, so the message was not handed over."
+            ),
+            Self::MessageTooLarge { peer, limit, size } => {
+                format!("The message has {size} bytes, and the mail server {peer} takes at most {limit}.")
+            }
+            Self::EightBitNotOffered { peer } => {
+                format!("The message has 8-bit content, which the mail server {peer} does not take.")
+            }
+            Self::ContentDamaged => "The stored copy of the message is damaged and could not be sent.".to_owned(),
+            Self::Expired { waited_s, last } => {
+                let waited = humantime::format_duration(Duration::from_secs(*waited_s));
+                let tried = format!("We tried for {waited} without success and have given up.");
+                match last {
+                    Some(cause) => format!("{tried} The last try failed like this: {}", cause.sentence()),
+                    None => tried,
+                }
+            }
+        }
+    }
+
+    /// What an administrator can do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::DomainNotFound { .. } => "Check the spelling of the address.",
+            Self::NullMx { .. } => "The address cannot receive mail (RFC 7505); ask the recipient for another one.",
+            Self::NoMailHost { .. } => {
+                "The recipient's domain needs an MX record that leads to a host with an address."
+            }
+            Self::DnsUnavailable { .. } => {
+                "Ask the resolver the same question by hand, over UDP and TCP; if other names work, look for a firewall \
+                 or IPS that discards large or unusual DNS answers."
+            }
+            Self::DnsBogus { .. } => {
+                "Compare with a validating resolver elsewhere: if it agrees, the recipient's zone is broken; \
+                 if not, something on the path changes DNS answers. Check the clock too."
+            }
+            Self::MailLoop { .. } => {
+                "Correct the MX records, or add a [[destination]] with a next_hop for this domain."
+            }
+            Self::AddressForbidden { .. } => {
+                "If this is intended, set [delivery] allow_loopback or a [[destination]] with a next_hop."
+            }
+            Self::ConnectFailed { .. } => "Check that outgoing port 25 is open here, then whether the server is up.",
+            Self::TimedOut { .. } | Self::ConnectionLost { .. } => {
+                "If it happens with many servers, look for an inspecting firewall here; with one, ask its administrators."
+            }
+            Self::ProtocolError { .. } => {
+                "Connect by hand to see what answers; an inspecting firewall here may be changing the conversation."
+            }
+            Self::Rejected { .. } => "The reply above is the other side's own reason.",
+            Self::StarttlsNotOffered { .. } | Self::StarttlsRefused { .. } => {
+                "The TLSA records of the host demand TLS. If other networks see STARTTLS there, a firewall here strips it."
+            }
+            Self::TlsHandshake { .. } => {
+                "If other networks can connect with TLS, an inspecting firewall here is in the way; \
+                 otherwise the recipient's server must be repaired."
+            }
+            Self::DaneMismatch { .. } => {
+                "The certificate was probably renewed without publishing its TLSA record first. If other networks see \
+                 another certificate, TLS is being intercepted here."
+            }
+            Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",
+            Self::EightBitNotOffered { .. } => "Let the sending system encode the message as 7-bit MIME.",
+            Self::ContentDamaged => "Check the disk of the relay; ask the sender to send the message again.",
+            Self::Expired { last, .. } => match last {
+                Some(cause) => cause.advice(),
+                None => "Look at the log of the relay for this message.",
+            },
+        }
+    }
+}
+
+fn rejected_row(reply: &Reply) -> Row {
+    let class = match reply.severity() {
+        Severity::Permanent => Class::Permanent,
+        // A 2yz or 3yz where it makes no sense is no acceptance; trying again is safe.
+        Severity::Transient | Severity::Completed | Severity::Intermediate => Class::Transient,
+    };
+    let fits = reply.enhanced.filter(|code| code.class == class.digit());
+    let status = fits.unwrap_or_else(|| mapped_status(class, reply.code));
+    let word = match class {
+        Class::Permanent => "rejected",
+        Class::Transient => "rejected-for-now",
+    };
+    Row { word, class, status, result_type: None, side: Side::Recipient }
+}
+
+/// The enhanced code for a reply that brings none (RFC 3463 §3).
+fn mapped_status(class: Class, code: u16) -> EnhancedStatusCode {
+    let (subject, detail) = match code {
+        421 => (4, 2),
+        450 | 550 => (1, 1),
+        452 => (3, 1),
+        552 => (3, 4),
+        551 => (1, 6),
+        553 => (1, 3),
+        500..=504 => (5, 2),
+        _ => (0, 0), // no better code is known
+    };
+    EnhancedStatusCode::new(class.digit(), subject, detail)
+}
+
+fn dane_row(failure: &DaneFailure) -> Row {
+    let at = |detail, word: &'static str| row(word, Class::Transient, 7, detail, Side::Recipient).reported_as(word);
+    match failure {
+        DaneFailure::Expired => at(322, "certificate-expired"),
+        DaneFailure::NameMismatch { .. } => at(325, "certificate-host-mismatch"),
+        DaneFailure::NoMatch
+        | DaneFailure::NotYetValid
+        | DaneFailure::Chain { .. }
+        | DaneFailure::Unreadable { .. } => at(323, "tlsa-invalid"),
+    }
+}
+
+/// How the connection that a message went over was protected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "tls", rename_all = "kebab-case")]
+pub enum TlsVerdict {
+    /// No TLS.
+    ClearText,
+    /// TLS, and nobody checked with whom.
+    Unauthenticated {
+        /// `TLSv1.3`, `TLSv1.2`.
+        version: String,
+    },
+    /// TLS with a certificate that a TLSA record vouches for.
+    Dane {
+        /// `TLSv1.3`, `TLSv1.2`.
+        version: String,
+        /// The record that matched: `3 1 1 …`.
+        matched: String,
+    },
+}
+
+impl TlsVerdict {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::ClearText => "clear-text",
+            Self::Unauthenticated { .. } => "unauthenticated",
+            Self::Dane { .. } => "dane",
+        }
+    }
+}
+
+/// How one recipient stands after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum DeliveryOutcome {
+    /// The next hop took responsibility.
+    Delivered {
+        /// Who took it.
+        peer: Peer,
+        /// How the connection was protected.
+        tls: TlsVerdict,
+        /// Its reply to the end of data.
+        reply: Reply,
+    },
+    /// It did not; the class of the cause says whether trying again can help.
+    Failed {
+        /// Why.
+        cause: Cause,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() }
+    }
+
+    fn rejected(code: u16, text: &str) -> Cause {
+        let mut parser = crate::smtp::reply::ReplyParser::default();
+        let reply = parser.line(format!("{code} {text}").as_bytes()).unwrap().unwrap();
+        Cause::Rejected { peer: peer(), phase: Phase::RcptTo, reply }
+    }
+
+    #[test]
+    fn rfc3463_status_comes_from_the_reply_or_is_mapped() {
+        let status = |cause: Cause| cause.row().status.to_string();
+        assert_eq!(status(rejected(550, "5.2.1 disabled")), "5.2.1");
+        assert_eq!(status(rejected(550, "no such user")), "5.1.1");
+        assert_eq!(status(rejected(451, "5.1.1 odd")), "4.0.0");
+        assert_eq!(rejected(451, "later").class(), Class::Transient);
+    }
+
+    #[test]
+    fn expiry_keeps_the_last_real_cause() {
+        let cause = Cause::Expired { waited_s: 345_600, last: Some(Box::new(rejected(450, "greylisted"))) };
+        assert_eq!(cause.row().status.to_string(), "5.4.7");
+        assert!(cause.sentence().contains("4days"), "{}", cause.sentence());
+        assert!(cause.sentence().contains("greylisted"));
+        assert_eq!(cause.root(), &rejected(450, "greylisted"));
+    }
+
+    #[test]
+    fn causes_survive_storage() {
+        let cause = Cause::Expired { waited_s: 1, last: Some(Box::new(rejected(450, "4.2.0 greylisted"))) };
+        let json = serde_json::to_string(&cause).unwrap();
+        assert_eq!(serde_json::from_str::<Cause>(&json).unwrap(), cause);
+    }
+}

@@ -1,0 +1,359 @@
+//! Domains, mailboxes and paths (RFC 5321 §4.1.2), parsed strictly and kept verbatim.
+//!
+//! What the client wrote goes to the next hop byte for byte; only look-ups use the
+//! normalised form. Limits: local-part 64, domain 255, path 256 octets (RFC 5321 §4.5.3.1).
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// The longest local-part (RFC 5321 §4.5.3.1.1), in octets.
+pub const LOCAL_PART_LIMIT: usize = 64;
+/// The longest domain (RFC 5321 §4.5.3.1.2), in octets; what fits in DNS is 253.
+pub const DOMAIN_LIMIT: usize = 253;
+/// The longest path with its brackets (RFC 5321 §4.5.3.1.3), in octets. A mailbox that uses
+/// both limits to the full is longer; it is accepted as long as each part fits.
+pub const PATH_LIMIT: usize = 256 + LOCAL_PART_LIMIT;
+
+/// Why an address was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not the grammar of RFC 5321 §4.1.2.
+    #[error("the address does not follow RFC 5321")]
+    Syntax,
+    /// The local-part is above [`LOCAL_PART_LIMIT`].
+    #[error("the local-part is longer than 64 octets")]
+    LocalPartTooLong,
+    /// The domain or one of its labels is too long for the DNS.
+    #[error("the domain is too long")]
+    DomainTooLong,
+    /// A character outside printable ASCII, which needs SMTPUTF8 (RFC 6531 §3.5).
+    #[error("the address has characters outside ASCII")]
+    NonAscii,
+}
+
+/// A DNS domain name in the form that is looked up: lower case A-labels, no final dot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Domain(String);
+
+impl Domain {
+    /// The name as text, without the final dot.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name with the final dot that the DNS uses, so that no search list applies.
+    #[must_use]
+    pub fn fqdn(&self) -> String {
+        format!("{}.", self.0)
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Domain {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if !name.is_ascii() {
+            return Err(AddressError::NonAscii);
+        }
+        if name.len() > DOMAIN_LIMIT || name.split('.').any(|label| label.len() > 63) {
+            return Err(AddressError::DomainTooLong);
+        }
+        // Underscores are no host names, yet MX targets and test domains with them exist.
+        let label_ok = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if !name.split('.').all(label_ok) {
+            return Err(AddressError::Syntax);
+        }
+        Ok(Self(name.to_ascii_lowercase()))
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl From<Domain> for String {
+    fn from(domain: Domain) -> Self {
+        domain.0
+    }
+}
+
+/// What stands right of the `@`: a domain, or an address literal (RFC 5321 §4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Host {
+    /// A name to be resolved.
+    Domain(Domain),
+    /// `[192.0.2.1]` or `[IPv6:2001:db8::1]`: connected to as it is; DANE does not apply.
+    Literal(IpAddr),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(domain) => domain.fmt(f),
+            Self::Literal(IpAddr::V4(v4)) => write!(f, "[{v4}]"),
+            Self::Literal(IpAddr::V6(v6)) => write!(f, "[IPv6:{v6}]"),
+        }
+    }
+}
+
+impl FromStr for Host {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let Some(inner) = text.strip_prefix('[') else {
+            return text.parse().map(Self::Domain);
+        };
+        let inner = inner.strip_suffix(']').ok_or(AddressError::Syntax)?;
+        let address = match inner.get(..5) {
+            Some(tag) if tag.eq_ignore_ascii_case("IPv6:") => {
+                let v6 = inner.get(5..).unwrap_or_default();
+                IpAddr::V6(v6.parse::<Ipv6Addr>().map_err(|_| AddressError::Syntax)?)
+            }
+            _ => IpAddr::V4(inner.parse::<Ipv4Addr>().map_err(|_| AddressError::Syntax)?),
+        };
+        Ok(Self::Literal(address))
+    }
+}
+
+/// A mailbox, `local-part@domain`, kept as the client wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mailbox {
+    text: String,
+    host: Host,
+}
+
+impl Mailbox {
+    /// The address without brackets, byte for byte as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands right of the last `@`.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Mailbox {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if !text.is_ascii() {
+            return Err(AddressError::NonAscii);
+        }
+        // The last @ divides: a quoted local-part may hold others, a domain may not.
+        let (local, host) = text.rsplit_once('@').ok_or(AddressError::Syntax)?;
+        if local.len() > LOCAL_PART_LIMIT {
+            return Err(AddressError::LocalPartTooLong);
+        }
+        if !(is_dot_string(local) || is_quoted_string(local)) {
+            return Err(AddressError::Syntax);
+        }
+        Ok(Self { text: text.to_owned(), host: host.parse()? })
+    }
+}
+
+impl TryFrom<String> for Mailbox {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl From<Mailbox> for String {
+    fn from(mailbox: Mailbox) -> Self {
+        mailbox.text
+    }
+}
+
+/// The reverse-path of MAIL FROM: whom to tell when delivery fails.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ReversePath {
+    /// `<>`: nobody may be told (RFC 5321 §4.5.5).
+    Null,
+    /// The sender.
+    Mailbox(Mailbox),
+}
+
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("<>"),
+            Self::Mailbox(mailbox) => write!(f, "<{mailbox}>"),
+        }
+    }
+}
+
+/// The forward-path of RCPT TO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForwardPath {
+    /// A recipient.
+    Mailbox(Mailbox),
+    /// `<postmaster>` without a domain, in any case (RFC 5321 §4.5.1).
+    Postmaster,
+}
+
+/// Parses `<…>` of MAIL FROM. A source route is accepted and forgotten (RFC 5321 App. C).
+///
+/// # Errors
+/// [`AddressError`] when the brackets or the address do not fit the grammar.
+pub fn parse_reverse_path(path: &str) -> Result<ReversePath, AddressError> {
+    match inside_brackets(path)? {
+        "" => Ok(ReversePath::Null),
+        inner => without_source_route(inner)?.parse().map(ReversePath::Mailbox),
+    }
+}
+
+/// Parses `<…>` of RCPT TO. A source route is accepted and forgotten (RFC 5321 App. C).
+///
+/// # Errors
+/// [`AddressError`] when the brackets or the address do not fit the grammar.
+pub fn parse_forward_path(path: &str) -> Result<ForwardPath, AddressError> {
+    let inner = inside_brackets(path)?;
+    if inner.eq_ignore_ascii_case("postmaster") {
+        return Ok(ForwardPath::Postmaster);
+    }
+    without_source_route(inner)?.parse().map(ForwardPath::Mailbox)
+}
+
+fn inside_brackets(path: &str) -> Result<&str, AddressError> {
+    path.strip_prefix('<').and_then(|p| p.strip_suffix('>')).ok_or(AddressError::Syntax)
+}
+
+/// `@a,@b:user@c` ⇒ `user@c`; the hops named must be domains and are never used.
+fn without_source_route(inner: &str) -> Result<&str, AddressError> {
+    if !inner.starts_with('@') {
+        return Ok(inner);
+    }
+    let (route, mailbox) = inner.split_once(':').ok_or(AddressError::Syntax)?;
+    for hop in route.split(',') {
+        hop.strip_prefix('@').ok_or(AddressError::Syntax)?.parse::<Domain>()?;
+    }
+    Ok(mailbox)
+}
+
+fn is_dot_string(local: &str) -> bool {
+    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+}
+
+fn is_atext(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+}
+
+fn is_quoted_string(local: &str) -> bool {
+    let Some(inner) = local.strip_prefix('"').and_then(|l| l.strip_suffix('"')) else {
+        return false;
+    };
+    let mut escaped = false;
+    for b in inner.bytes() {
+        match (escaped, b) {
+            (_, 0..=31 | 127) | (false, b'"') => return false,
+            (false, b'\\') => escaped = true,
+            _ => escaped = false,
+        }
+    }
+    !escaped && local.len() >= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox(text: &str) -> Result<Mailbox, AddressError> {
+        text.parse()
+    }
+
+    #[test]
+    fn rfc5321_4_1_2_mailboxes_are_kept_verbatim() {
+        for text in ["User.Name+tag@Example.ORG", "\"a b\"@x.example", "\"a@b\"@x.example", "u@[192.0.2.1]"] {
+            assert_eq!(mailbox(text).unwrap().to_string(), text);
+        }
+        assert_eq!(mailbox("a@Example.ORG").unwrap().host().to_string(), "example.org");
+        assert_eq!(mailbox("a@[IPv6:2001:db8::1]").unwrap().host(), &Host::Literal("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn rfc5321_4_1_2_bad_mailboxes_are_refused() {
+        for text in [
+            "",
+            "a",
+            "@x",
+            "a@",
+            ".a@x",
+            "a.@x",
+            "a..b@x",
+            "a b@x",
+            "a@x..y",
+            "a@-x",
+            "a@[1.2.3]",
+            "a@[1.2.3.4",
+            "\"a@x",
+            "\"\\\"@x",
+            "\"a\"b\"@x",
+            "a\r\n@x",
+            "a@x\r\n",
+            "a@x y",
+            "\"\u{1}\"@x",
+            "a@[::1]",
+        ] {
+            assert!(mailbox(text).is_err(), "{text:?} was accepted");
+        }
+        assert_eq!(mailbox("jürgen@example.org"), Err(AddressError::NonAscii));
+    }
+
+    #[test]
+    fn rfc5321_4_5_3_1_limits_hold_at_the_limit_and_one_above() {
+        let at = format!("{}@example.org", "a".repeat(64));
+        let above = format!("{}@example.org", "a".repeat(65));
+        assert!(mailbox(&at).is_ok());
+        assert_eq!(mailbox(&above), Err(AddressError::LocalPartTooLong));
+        let label = "a".repeat(63);
+        assert!(format!("{label}.example").parse::<Domain>().is_ok());
+        assert_eq!(format!("a{label}.example").parse::<Domain>(), Err(AddressError::DomainTooLong));
+    }
+
+    #[test]
+    fn rfc5321_app_c_source_routes_are_dropped() {
+        let path = parse_forward_path("<@a.example,@b.example:u@d.example>").unwrap();
+        assert_eq!(path, ForwardPath::Mailbox(mailbox("u@d.example").unwrap()));
+        assert!(parse_forward_path("<@a b:u@d.example>").is_err());
+    }
+
+    #[test]
+    fn rfc5321_4_5_1_postmaster_needs_no_domain() {
+        assert_eq!(parse_forward_path("<PostMaster>").unwrap(), ForwardPath::Postmaster);
+        assert_eq!(parse_reverse_path("<>").unwrap(), ReversePath::Null);
+        assert!(parse_forward_path("<>").is_err());
+        assert!(parse_reverse_path("a@b.example").is_err());
+    }
+}

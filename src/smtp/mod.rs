@@ -1,0 +1,6 @@
+//! The language of RFC 5321 and its extensions: addresses, commands, replies, message data.
+//!
+//! Everything here is pure: bytes in, values out, every length bounded.
+
+pub mod address;
+pub mod reply;

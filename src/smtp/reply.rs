@@ -1,0 +1,371 @@
+//! SMTP replies, enhanced status codes and EHLO keywords
+//! (RFC 5321 §4.2, RFC 2034, RFC 3463).
+//!
+//! The same [`Reply`] is what our server says and what our client hears. Texts that come from
+//! a remote side are bounded and printable before anything else sees them.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest reply line we read, in octets with its CRLF. RFC 5321 §4.5.3.1.5 says 512;
+/// real servers exceed it in greetings and rejections.
+pub const REPLY_LINE_LIMIT: usize = 2048;
+/// The most lines of one reply we read; an endless reply is an error, not memory.
+pub const REPLY_LINES_LIMIT: usize = 128;
+/// How much text of one reply is kept for logs and NDRs, in octets.
+pub const REPLY_TEXT_LIMIT: usize = 1024;
+
+/// An enhanced status code, `class.subject.detail` (RFC 3463 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EnhancedStatusCode {
+    /// 2 success, 4 persistent transient failure, 5 permanent failure.
+    pub class: u8,
+    /// What the code is about, 0–999.
+    pub subject: u16,
+    /// The detail, 0–999.
+    pub detail: u16,
+}
+
+impl EnhancedStatusCode {
+    /// A code from its three numbers.
+    #[must_use]
+    pub const fn new(class: u8, subject: u16, detail: u16) -> Self {
+        Self { class, subject, detail }
+    }
+}
+
+impl fmt::Display for EnhancedStatusCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+    }
+}
+
+/// The text is not an enhanced status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an enhanced status code")]
+pub struct NotAStatusCode;
+
+impl FromStr for EnhancedStatusCode {
+    type Err = NotAStatusCode;
+
+    /// RFC 3463 §2: class 2, 4 or 5; subject and detail of one to three digits, no leading zeros.
+    fn from_str(text: &str) -> Result<Self, NotAStatusCode> {
+        let mut parts = text.split('.');
+        let mut number = |most: usize| {
+            let part = parts.next().ok_or(NotAStatusCode)?;
+            let leading_zero = part.len() > 1 && part.starts_with('0');
+            if part.is_empty() || part.len() > most || leading_zero || !part.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(NotAStatusCode);
+            }
+            part.parse::<u16>().map_err(|_| NotAStatusCode)
+        };
+        let (class, subject, detail) = (number(1)?, number(3)?, number(3)?);
+        if parts.next().is_some() || !matches!(class, 2 | 4 | 5) {
+            return Err(NotAStatusCode);
+        }
+        Ok(Self { class: u8::try_from(class).map_err(|_| NotAStatusCode)?, subject, detail })
+    }
+}
+
+impl TryFrom<String> for EnhancedStatusCode {
+    type Error = NotAStatusCode;
+
+    fn try_from(text: String) -> Result<Self, NotAStatusCode> {
+        text.parse()
+    }
+}
+
+impl From<EnhancedStatusCode> for String {
+    fn from(code: EnhancedStatusCode) -> Self {
+        code.to_string()
+    }
+}
+
+/// What the first digit of a reply says (RFC 5321 §4.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// 2yz: done.
+    Completed,
+    /// 3yz: go on.
+    Intermediate,
+    /// 4yz: try again later.
+    Transient,
+    /// 5yz: do not try again.
+    Permanent,
+}
+
+/// A reply of an SMTP server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The three digits, 200–599.
+    pub code: u16,
+    /// The enhanced code, when one stands at the start of the text and fits the reply's class.
+    pub enhanced: Option<EnhancedStatusCode>,
+    /// The text of each line, without codes and CRLF.
+    pub lines: Vec<String>,
+}
+
+impl Reply {
+    /// A one-line reply without an enhanced code, as greetings and EHLO want it (RFC 2034 §4).
+    #[must_use]
+    pub fn plain(code: u16, text: impl Into<String>) -> Self {
+        Self { code, enhanced: None, lines: vec![text.into()] }
+    }
+
+    /// A one-line reply with an enhanced code whose class fits `code`.
+    #[must_use]
+    pub fn new(code: u16, subject: u16, detail: u16, text: impl Into<String>) -> Self {
+        let class = u8::try_from(code / 100).unwrap_or(5);
+        let enhanced = Some(EnhancedStatusCode::new(class, subject, detail));
+        Self { code, enhanced, lines: vec![text.into()] }
+    }
+
+    /// What the first digit says.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self.code / 100 {
+            2 => Severity::Completed,
+            3 => Severity::Intermediate,
+            4 => Severity::Transient,
+            // The parser and our own replies hold nothing outside 200–599.
+            _ => Severity::Permanent,
+        }
+    }
+
+    /// The lines as one text, without codes.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.lines.join(" ")
+    }
+
+    /// The reply as it goes over the wire.
+    #[must_use]
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut wire = Vec::with_capacity(64);
+        let last = self.lines.len().saturating_sub(1);
+        for (i, line) in self.lines.iter().enumerate() {
+            wire.extend_from_slice(self.code.to_string().as_bytes());
+            wire.push(if i == last { b' ' } else { b'-' });
+            if let Some(enhanced) = self.enhanced {
+                wire.extend_from_slice(enhanced.to_string().as_bytes());
+                wire.push(b' ');
+            }
+            wire.extend(line.bytes().filter(|b| (32..127).contains(b)).take(440));
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire
+    }
+}
+
+/// `550 5.1.1 no such user`, several lines joined.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(enhanced) = self.enhanced {
+            write!(f, " {enhanced}")?;
+        }
+        write!(f, " {}", self.text())
+    }
+}
+
+/// Why bytes are no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// A line above [`REPLY_LINE_LIMIT`].
+    #[error("a reply line is too long")]
+    LineTooLong,
+    /// More lines than [`REPLY_LINES_LIMIT`].
+    #[error("the reply has too many lines")]
+    TooManyLines,
+    /// No three digits, or different ones within one reply.
+    #[error("not an SMTP reply")]
+    Syntax,
+}
+
+/// Collects one reply from lines as they arrive; see [`ReplyParser::line`].
+#[derive(Debug, Default)]
+pub struct ReplyParser {
+    code: Option<u16>,
+    lines: Vec<String>,
+    kept: usize,
+}
+
+impl ReplyParser {
+    /// Takes one line (with or without its line end). Gives the reply with its last line.
+    ///
+    /// # Errors
+    /// [`ReplyError`] when the line is no part of a reply; the connection is then unusable.
+    pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, ReplyError> {
+        if line.len() > REPLY_LINE_LIMIT {
+            return Err(ReplyError::LineTooLong);
+        }
+        if self.lines.len() >= REPLY_LINES_LIMIT {
+            return Err(ReplyError::TooManyLines);
+        }
+        let (code, rest) = split_code(line)?;
+        if self.code.is_some_and(|first| first != code) {
+            return Err(ReplyError::Syntax);
+        }
+        self.code = Some(code);
+        let (more, text) = match rest.split_first() {
+            None => (false, rest),
+            Some((b'-', text)) => (true, text),
+            Some((b' ', text)) => (false, text),
+            Some(_) => return Err(ReplyError::Syntax),
+        };
+        let text = printable(text, REPLY_TEXT_LIMIT.saturating_sub(self.kept));
+        self.kept += text.len();
+        self.lines.push(text);
+        if more {
+            return Ok(None);
+        }
+        let lines = std::mem::take(&mut self.lines);
+        *self = Self::default();
+        Ok(Some(with_enhanced_code(code, lines)))
+    }
+}
+
+fn split_code(line: &[u8]) -> Result<(u16, &[u8]), ReplyError> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let digits = line.get(..3).ok_or(ReplyError::Syntax)?;
+    let text = std::str::from_utf8(digits).map_err(|_| ReplyError::Syntax)?;
+    let code = text.parse::<u16>().map_err(|_| ReplyError::Syntax)?;
+    if !digits.iter().all(u8::is_ascii_digit) || !(200..600).contains(&code) {
+        return Err(ReplyError::Syntax);
+    }
+    Ok((code, line.get(3..).unwrap_or_default()))
+}
+
+/// Keeps printable ASCII, at most `limit` octets; anything else becomes `?`.
+/// Remote text may not bring line ends or control characters into logs and headers.
+#[must_use]
+pub fn printable(text: &[u8], limit: usize) -> String {
+    text.iter().take(limit).map(|&b| if (32..127).contains(&b) { char::from(b) } else { '?' }).collect()
+}
+
+/// Takes `x.y.z ` off each line when it fits the reply's class (RFC 2034 §4).
+fn with_enhanced_code(code: u16, mut lines: Vec<String>) -> Reply {
+    let first = lines.first().map(String::as_str).unwrap_or_default();
+    let word = first.split(' ').next().unwrap_or_default();
+    let enhanced = word.parse().ok().filter(|e: &EnhancedStatusCode| u16::from(e.class) == code / 100);
+    if enhanced.is_some() {
+        let word = word.to_owned();
+        for line in &mut lines {
+            if let Some(rest) = line.strip_prefix(&word) {
+                *line = rest.trim_start().to_owned();
+            }
+        }
+    }
+    Reply { code, enhanced, lines }
+}
+
+/// What a server offers in its reply to EHLO. Unknown keywords are ignored (RFC 5321 §4.1.1.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a keyword of its own that is there or not")]
+pub struct Capabilities {
+    /// STARTTLS (RFC 3207).
+    pub starttls: bool,
+    /// PIPELINING (RFC 2920).
+    pub pipelining: bool,
+    /// 8BITMIME (RFC 6152).
+    pub eight_bit_mime: bool,
+    /// CHUNKING (RFC 3030).
+    pub chunking: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
+    /// SIZE (RFC 1870): offered, and the limit when one above zero was named.
+    pub size: Option<Option<u64>>,
+}
+
+impl Capabilities {
+    /// Reads the keywords of a positive reply to EHLO; the first line is the greeting.
+    #[must_use]
+    pub fn from_ehlo(reply: &Reply) -> Self {
+        let mut offered = Self::default();
+        for line in reply.lines.iter().skip(1) {
+            let mut words = line.split_ascii_whitespace();
+            match words.next().map(str::to_ascii_uppercase).as_deref() {
+                Some("STARTTLS") => offered.starttls = true,
+                Some("PIPELINING") => offered.pipelining = true,
+                Some("8BITMIME") => offered.eight_bit_mime = true,
+                Some("CHUNKING") => offered.chunking = true,
+                Some("DSN") => offered.dsn = true,
+                Some("SIZE") => {
+                    let limit = words.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+                    offered.size = Some(limit);
+                }
+                Some(_) | None => {}
+            }
+        }
+        offered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(wire: &str) -> Result<Reply, ReplyError> {
+        let mut parser = ReplyParser::default();
+        for line in wire.split_inclusive('\n') {
+            if let Some(reply) = parser.line(line.as_bytes())? {
+                return Ok(reply);
+            }
+        }
+        Err(ReplyError::Syntax)
+    }
+
+    #[test]
+    fn rfc5321_4_2_multiline_replies_are_one_reply() {
+        let reply = parse("550-5.1.1 no such\r\n550 5.1.1 user\r\n").unwrap();
+        assert_eq!(reply.to_string(), "550 5.1.1 no such user");
+        assert_eq!(reply.severity(), Severity::Permanent);
+        assert_eq!(parse("250\r\n").unwrap().text(), "");
+        assert_eq!(parse("220 x\n").unwrap().text(), "x");
+    }
+
+    #[test]
+    fn rfc5321_4_2_what_is_no_reply_is_refused() {
+        for wire in ["", "25\r\n", "abc\r\n", "650 x\r\n", "+20 x\r\n", "250-a\r\n251 b\r\n", "250x\r\n", "199 a\r\n"] {
+            assert!(parse(wire).is_err(), "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn rfc3463_2_only_well_formed_codes_of_the_same_class_count() {
+        assert_eq!(parse("550 5.1.1 no").unwrap().enhanced, Some(EnhancedStatusCode::new(5, 1, 1)));
+        for wire in ["550 no", "550 5.01.1 no", "550 4.1.1 no", "550 5.1 no", "550 5.1.1.1 no", "550 5.1.1000 x"] {
+            assert_eq!(parse(wire).unwrap().enhanced, None, "{wire}");
+        }
+    }
+
+    #[test]
+    fn endless_and_binary_replies_are_bounded() {
+        let mut parser = ReplyParser::default();
+        for _ in 0..REPLY_LINES_LIMIT {
+            assert_eq!(parser.line(b"250-x\r\n"), Ok(None));
+        }
+        assert_eq!(parser.line(b"250-x\r\n"), Err(ReplyError::TooManyLines));
+        let long = [b"250 ".as_slice(), &[b'x'; REPLY_LINE_LIMIT]].concat();
+        assert_eq!(ReplyParser::default().line(&long), Err(ReplyError::LineTooLong));
+        let reply = parse("550 a\rSubject: x\u{7f}\r\n").unwrap();
+        assert_eq!(reply.text(), "a?Subject: x?");
+    }
+
+    #[test]
+    fn rfc5321_4_1_1_1_unknown_keywords_are_ignored() {
+        let reply = parse("250-mx\r\n250-X-ANONYMOUSTLS\r\n250-size 1000\r\n250-XRDST\r\n250 StartTLS\r\n").unwrap();
+        let offered = Capabilities::from_ehlo(&reply);
+        assert_eq!(offered, Capabilities { starttls: true, size: Some(Some(1000)), ..Capabilities::default() });
+    }
+
+    #[test]
+    fn our_replies_carry_the_code_on_every_line() {
+        let mut reply = Reply::new(451, 4, 3, "one");
+        reply.lines.push("two\r\nthree".into());
+        assert_eq!(reply.to_wire(), b"451-4.4.3 one\r\n451 4.4.3 twothree\r\n");
+    }
+}

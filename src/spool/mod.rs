@@ -1,0 +1,215 @@
+//! The spool: every message between our 250 and its outcome.
+//!
+//! One trait, [`Spool`], and one embedded engine behind it.
+//! `Ok` of [`Spool::enqueue`] means durable: the listener may say 250. `Ok` of
+//! [`Spool::settle`] means that outcomes and the reports they cause are durable together.
+//!
+//! A claim is a lease with a generation: a settlement under an old generation is refused, so
+//! that one recipient is never recorded by two workers.
+
+use crate::clock::Timestamp;
+use crate::envelope::{Envelope, QueueId};
+use crate::outcome::{Cause, DeliveryOutcome};
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Why the spool could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// Space or inodes are below the floor: 452 4.3.1.
+    #[error("the spool is low on disk space")]
+    Full,
+    /// The disk failed; what was being stored is not stored.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The state database failed.
+    #[error("state database: {0}")]
+    State(#[from] rusqlite::Error),
+    /// Content or record does not match its checksum.
+    #[error("the stored message is damaged")]
+    Damaged,
+    /// The claim is not held any more.
+    #[error("the claim on this message has passed to another worker")]
+    Fenced,
+    /// The spool has met a disk failure and takes nothing more until a restart.
+    #[error("the spool has stopped after a disk failure")]
+    Stopped,
+    /// The directory cannot be used: held by another process, or not writable.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// How a recipient stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum RecipientState {
+    /// Waiting for its next attempt.
+    Queued {
+        /// What stopped the last attempt.
+        last: Option<Cause>,
+    },
+    /// Delivered, or failed for good.
+    Done {
+        /// How it ended.
+        outcome: DeliveryOutcome,
+    },
+}
+
+/// A message in the spool, without its content.
+#[derive(Clone, Debug)]
+pub struct SpoolEntry {
+    /// Its name.
+    pub id: QueueId,
+    /// Sender, recipients, arrival.
+    pub envelope: Arc<Envelope>,
+    /// Octets of content as stored (with our Received line, before dot-stuffing).
+    pub size: u64,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// One state per recipient of the envelope, by index.
+    pub recipients: Vec<RecipientState>,
+}
+
+/// A message handed to one worker until it settles or releases it.
+#[derive(Debug)]
+pub struct Claim {
+    /// The message.
+    pub entry: SpoolEntry,
+    /// The fencing number; opaque.
+    pub generation: u64,
+}
+
+/// A message being received; its content grows until [`Spool::enqueue`].
+/// Dropping it removes whatever was written.
+pub struct Draft {
+    /// The id it will have; the Received line needs it before the content is complete.
+    pub id: QueueId,
+    /// Where the content goes.
+    pub body: Box<dyn BodyWriter>,
+}
+
+/// Takes content as it arrives. Small content stays in memory, large content goes to disk.
+#[async_trait]
+pub trait BodyWriter: Send {
+    /// Appends a piece.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] when the disk fails, [`SpoolError::Full`] when it is full.
+    async fn write(&mut self, piece: &[u8]) -> Result<(), SpoolError>;
+
+    /// Octets written so far.
+    fn size(&self) -> u64;
+
+    /// For the engine that made it: the concrete writer.
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send>;
+}
+
+/// Gives content back piece by piece, verified against its checksum.
+#[async_trait]
+pub trait BodyReader: Send {
+    /// The next piece; `None` once all of it was given and the checksum fits.
+    ///
+    /// # Errors
+    /// [`SpoolError::Damaged`] when it does not, [`SpoolError::Io`] when the disk fails.
+    async fn next(&mut self) -> Result<Option<Bytes>, SpoolError>;
+}
+
+/// A notification to be stored in the same durable step as the outcome that causes it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// From the null reverse-path to whoever is told.
+    pub envelope: Envelope,
+    /// The whole message; reports are small by construction.
+    pub content: Bytes,
+}
+
+/// What an attempt brought, recorded in one durable step.
+#[derive(Debug, Default)]
+pub struct Settlement {
+    /// New states by recipient index; recipients not named keep theirs.
+    pub recipients: Vec<(usize, RecipientState)>,
+    /// When the recipients that still wait are due again; ignored when none waits.
+    pub next_due: Option<Timestamp>,
+    /// Notifications that these outcomes cause.
+    pub reports: Vec<Report>,
+    /// What happened, for the history: one JSON object a line, each with its own meaning.
+    pub events: Vec<serde_json::Value>,
+}
+
+/// How full the spool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpoolStats {
+    /// Messages with at least one recipient waiting.
+    pub queued_messages: u64,
+    /// Octets in segments and content files.
+    pub bytes: u64,
+    /// Damaged records met since the start.
+    pub damaged_records: u64,
+    /// When the longest-waiting message came, if any waits.
+    pub oldest: Option<Timestamp>,
+}
+
+/// The spool, whatever keeps it.
+#[async_trait]
+pub trait Spool: Send + Sync {
+    /// Whether a message of about `size` octets may come in.
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`] below the floor, [`SpoolError::Stopped`] after a disk failure.
+    fn admit(&self, size: u64) -> Result<(), SpoolError>;
+
+    /// Starts a message.
+    fn begin(&self, now: Timestamp) -> Draft;
+
+    /// Stores a message. `Ok` means that it survives a crash.
+    ///
+    /// # Errors
+    /// Any error means that the client must not be told 250.
+    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError>;
+
+    /// Claims up to `most` messages that are due, oldest due first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError>;
+
+    /// When the next unclaimed message is due.
+    fn next_due(&self) -> Option<Timestamp>;
+
+    /// Waits until the set of due messages may have changed.
+    async fn changed(&self);
+
+    /// Opens the content.
+    ///
+    /// # Errors
+    /// [`SpoolError::Damaged`] or [`SpoolError::Io`].
+    async fn open_body(&self, id: QueueId) -> Result<Box<dyn BodyReader>, SpoolError>;
+
+    /// Records what an attempt brought and gives the claim back. `Ok` means durable.
+    ///
+    /// # Errors
+    /// [`SpoolError::Fenced`] when the claim is not ours any more.
+    async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError>;
+
+    /// Gives a claim back untouched: the message is due again at once.
+    fn release(&self, claim: Claim);
+
+    /// How full it is.
+    fn stats(&self) -> SpoolStats;
+
+    /// What happened to a message, oldest first: `(when, event)`.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, serde_json::Value)>, SpoolError>;
+
+    /// Ends all writing and closes; what was acknowledged is durable already.
+    async fn close(&self);
+}
