@@ -4,5 +4,6 @@ pub mod config;
 pub mod envelope;
 pub mod outcome;
 pub mod resolve;
+pub mod route;
 pub mod smtp;
 pub mod spool;
