@@ -251,3 +251,42 @@ impl<'a> Certificate<'a> {
         wanted.zip(offered).is_none_or(|(wanted, offered)| wanted == offered)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{leaf_params, self_signed};
+    use super::*;
+
+    #[test]
+    fn certificate_digests_are_those_openssl_prints() {
+        let version_1 = include_bytes!("../../testdata/dane/version1.der");
+        assert_eq!(sha256_hex(version_1), "d42192a5e1ca3655ab1d1afc3c799ad4a3c8a9251904deee33dacfe54ffc2418");
+    }
+
+    #[test]
+    fn rfc5280_4_1_cut_or_changed_certificates_never_panic() {
+        let made = self_signed(leaf_params(&["mx.example.org"]));
+        for end in 0..made.der.len() {
+            assert!(Certificate::read(&made.der[..end]).is_err());
+            let _any = public_key_info(&made.der[..end]);
+        }
+        for place in 0..made.der.len() {
+            let mut changed = made.der.clone();
+            changed[place] ^= 0x55;
+            let _any = public_key_info(&changed).and_then(PublicKey::read);
+            if let Ok(read) = Certificate::read(&changed) {
+                let _any = read.broken_extension();
+            }
+        }
+        let longer = [made.der.as_slice(), b"\0"].concat();
+        assert!(Certificate::read(&longer).is_err());
+    }
+
+    #[test]
+    fn rfc5280_4_1_2_7_the_key_is_found_in_every_version() {
+        let made = self_signed(leaf_params(&["mx.example.org"]));
+        assert_eq!(public_key_info(&made.der), Some(made.spki().as_slice()));
+        assert!(public_key_info(include_bytes!("../../testdata/dane/version1.der")).is_some());
+        assert_eq!(public_key_info(b""), None);
+    }
+}

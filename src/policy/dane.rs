@@ -164,3 +164,147 @@ fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Result<Pool<'c>,
     }
     Ok(Pool { candidates, keys })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{NOW, domains, leaf_params, root, self_signed, tlsa};
+    use super::*;
+
+    fn record(usage: u8, selector: u8, matching: u8, hex: &str) -> TlsaRecord {
+        let octet = |i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap();
+        TlsaRecord { usage, selector, matching, data: (0..hex.len()).step_by(2).map(octet).collect() }
+    }
+
+    fn damaged(mut record: TlsaRecord) -> TlsaRecord {
+        record.data[0] ^= 1;
+        record
+    }
+
+    fn shortened(mut record: TlsaRecord) -> TlsaRecord {
+        record.data.pop();
+        record
+    }
+
+    /// A certificate of version 1, self-signed; its digests were taken with openssl.
+    const VERSION_1: &[u8] = include_bytes!("../../testdata/dane/version1.der");
+
+    fn version_1_records() -> [TlsaRecord; 4] {
+        [
+            record(3, 0, 1, "d42192a5e1ca3655ab1d1afc3c799ad4a3c8a9251904deee33dacfe54ffc2418"),
+            record(3, 1, 1, "14075b7242124f47ca2e48307cede4bcfeeae6260454d39cb056c2a7d0bd869e"),
+            record(
+                3,
+                0,
+                2,
+                "b8411e8985cfa8efa8bcd462b5903b89e8c298aec505149962512c71609261af\
+                 c852603d6124cb2348ad597fd3830c7f27bc1399c706dbcaffec3cff7013fd37",
+            ),
+            record(
+                3,
+                1,
+                2,
+                "7079fde903232a68aa39b4d39ebcc8130cf370e78c77761375c948c3e5fd8475\
+                 2c60f909a371b19567e65d9f9cc36f0404043bd8a20d6ab4f7961c4fddbd561f",
+            ),
+        ]
+    }
+
+    #[test]
+    fn rfc7672_3_1_1_dane_ee_takes_a_version_1_certificate_for_another_name() {
+        for record in version_1_records() {
+            let found = verify(&[VERSION_1], std::slice::from_ref(&record), &domains(&["mx.example.org"]), NOW);
+            assert_eq!(found, Ok(DaneMatch { record, depth: 0 }));
+        }
+    }
+
+    #[test]
+    fn rfc7672_3_1_1_dane_ee_ignores_dates_names_and_strangers_in_the_chain() {
+        let mut params = leaf_params(&["other.example"]);
+        params.not_after = rcgen::date_time_ymd(1999, 1, 1);
+        let leaf = self_signed(params);
+        for (selector, matching) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)] {
+            let record = tlsa(3, selector, matching, &leaf);
+            let chain = [leaf.der.as_slice(), b"junk"];
+            let found = verify(&chain, std::slice::from_ref(&record), &domains(&["mx.example.org"]), NOW);
+            assert_eq!(found, Ok(DaneMatch { record, depth: 0 }), "3 {selector} {matching}");
+        }
+    }
+
+    #[test]
+    fn rfc7671_5_1_dane_ee_looks_at_the_servers_own_certificate_only() {
+        let ca = root("CA");
+        let leaf = ca.leaf(&["mx.example.org"]);
+        let found = verify(&[&leaf.der, &ca.der], &[tlsa(3, 1, 1, &ca)], &domains(&["mx.example.org"]), NOW);
+        assert_eq!(found, Err(DaneFailure::NoMatch));
+    }
+
+    #[test]
+    fn rfc7671_5_1_an_unreadable_certificate_still_matches_in_full() {
+        let junk: &[u8] = b"\x30\x03\x02\x01\x05";
+        let digest = digest::digest(&digest::SHA256, junk).as_ref().to_vec();
+        let by_certificate = TlsaRecord { usage: 3, selector: 0, matching: 1, data: digest.clone() };
+        let by_key = TlsaRecord { usage: 3, selector: 1, matching: 1, data: digest };
+        assert!(verify(&[junk], &[by_certificate], &[], NOW).is_ok());
+        assert!(matches!(verify(&[junk], &[by_key], &[], NOW), Err(DaneFailure::Unreadable { .. })));
+        assert!(matches!(verify(&[], &version_1_records(), &[], NOW), Err(DaneFailure::Unreadable { .. })));
+    }
+
+    #[test]
+    fn rfc7672_3_1_3_usages_0_and_1_are_unusable() {
+        let leaf = self_signed(leaf_params(&["mx.example.org"]));
+        assert!(usable(&[tlsa(0, 0, 1, &leaf), tlsa(1, 1, 1, &leaf)]).is_empty());
+    }
+
+    #[test]
+    fn rfc6698_4_1_malformed_and_unknown_records_are_skipped() {
+        let leaf = self_signed(leaf_params(&["mx.example.org"]));
+        let good = tlsa(3, 1, 1, &leaf);
+        let unknown = |usage, selector, matching| TlsaRecord { usage, selector, matching, data: vec![0; 32] };
+        let mut longer = good.clone();
+        longer.data.push(0);
+        let empty = TlsaRecord { data: Vec::new(), ..tlsa(3, 0, 0, &leaf) };
+        let all = [
+            shortened(good.clone()),
+            longer,
+            empty,
+            shortened(tlsa(3, 0, 0, &leaf)),
+            unknown(4, 1, 1),
+            unknown(3, 2, 1),
+            unknown(3, 1, 3),
+            unknown(255, 255, 255),
+            good.clone(),
+        ];
+        assert_eq!(usable(&all), [good.clone()]);
+        assert!(verify(&[&leaf.der], &all, &[], NOW).is_ok());
+    }
+
+    #[test]
+    fn rfc7671_9_only_the_strongest_digest_of_a_usage_and_selector_counts() {
+        let leaf = self_signed(leaf_params(&["mx.example.org"]));
+        let (sha_256, sha_512) = (tlsa(3, 1, 1, &leaf), tlsa(3, 1, 2, &leaf));
+        let check = |records: &[TlsaRecord]| verify(&[&leaf.der], records, &[], NOW).is_ok();
+        assert!(!check(&[damaged(sha_512.clone()), sha_256.clone()]), "a weaker digest must not stand in");
+        assert!(check(&[sha_512.clone(), damaged(sha_256.clone())]));
+        assert!(check(&[shortened(sha_512.clone()), sha_256.clone()]), "a malformed one is no competitor");
+        assert!(check(&[damaged(sha_512.clone()), tlsa(3, 0, 1, &leaf)]), "another selector is another matter");
+        assert!(check(&[damaged(sha_512), tlsa(3, 1, 0, &leaf)]), "full data always stays");
+    }
+
+    #[test]
+    fn rfc6698_4_1_one_fitting_record_among_a_hundred_is_enough() {
+        let ca = root("CA");
+        let leaf = ca.leaf(&["mx.example.org"]);
+        let mut records = vec![damaged(tlsa(3, 1, 1, &leaf)); 99];
+        records.push(tlsa(2, 0, 1, &ca));
+        let found = verify(&[&leaf.der, &ca.der], &records, &domains(&["mx.example.org"]), NOW).unwrap();
+        assert_eq!((found.record.usage, found.depth), (2, 1));
+    }
+
+    #[test]
+    fn rfc7672_3_nothing_fits() {
+        let leaf = self_signed(leaf_params(&["mx.example.org"]));
+        let records = [damaged(tlsa(3, 1, 1, &leaf)), damaged(tlsa(2, 0, 1, &leaf))];
+        assert_eq!(verify(&[&leaf.der], &records, &domains(&["mx.example.org"]), NOW), Err(DaneFailure::NoMatch));
+        assert_eq!(verify(&[&leaf.der], &[], &domains(&["mx.example.org"]), NOW), Err(DaneFailure::NoMatch));
+    }
+}

@@ -10,3 +10,5 @@ mod constraints;
 pub mod dane;
 mod names;
 pub mod signature;
+#[cfg(test)]
+mod testing;

@@ -81,3 +81,76 @@ pub(super) fn signed_by(certificate: &Certificate<'_>, issuer: PublicKey<'_>) ->
         Err(_) => Signed::No,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{leaf_params, self_signed};
+    use super::*;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::sign::SigningKey;
+    use std::sync::Arc;
+
+    fn tls13_message() -> Vec<u8> {
+        [TLS13_PADDING.as_slice(), b"TLS 1.3, server CertificateVerify\0", &[7; 32]].concat()
+    }
+
+    fn tls12_message() -> Vec<u8> {
+        vec![7; 100]
+    }
+
+    fn loaded(pkcs8: Vec<u8>) -> Arc<dyn SigningKey> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8));
+        aws_lc_rs::default_provider().key_provider.load_private_key(key).unwrap()
+    }
+
+    fn sign(key: &dyn SigningKey, scheme: SignatureScheme, message: &[u8]) -> Vec<u8> {
+        key.choose_scheme(&[scheme]).unwrap().sign(message).unwrap()
+    }
+
+    #[test]
+    fn rfc8446_4_4_3_a_true_signature_is_taken_and_a_false_one_is_not() {
+        let leaf = self_signed(leaf_params(&[]));
+        let key = loaded(leaf.key.serialize_der());
+        let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+        for message in [tls12_message(), tls13_message()] {
+            let signature = sign(&*key, scheme, &message);
+            assert_eq!(verify_handshake(&message, &leaf.der, scheme, &signature), Ok(()));
+            let other = self_signed(leaf_params(&[]));
+            assert!(verify_handshake(&message, &other.der, scheme, &signature).is_err(), "another's key");
+            let changed = [message.as_slice(), b"x"].concat();
+            assert!(verify_handshake(&changed, &leaf.der, scheme, &signature).is_err(), "another message");
+            assert!(verify_handshake(&message, b"junk", scheme, &signature).is_err());
+            assert!(verify_handshake(&message, &leaf.der, SignatureScheme::ED25519, &signature).is_err());
+            assert!(verify_handshake(&message, &leaf.der, SignatureScheme::Unknown(1), &signature).is_err());
+        }
+    }
+
+    #[test]
+    fn rfc8446_4_2_3_tls13_refuses_pkcs1_and_binds_the_curve() {
+        let rsa_key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let rsa = leaf_params(&[]).self_signed(&rsa_key).unwrap();
+        let key = loaded(rsa_key.serialize_der());
+        let check = |scheme, message: &[u8]| {
+            let signature = sign(&*key, scheme, message);
+            verify_handshake(message, rsa.der(), scheme, &signature).is_ok()
+        };
+        assert!(check(SignatureScheme::RSA_PKCS1_SHA256, &tls12_message()));
+        assert!(!check(SignatureScheme::RSA_PKCS1_SHA256, &tls13_message()));
+        assert!(check(SignatureScheme::RSA_PSS_SHA256, &tls12_message()));
+        assert!(check(SignatureScheme::RSA_PSS_SHA256, &tls13_message()));
+
+        // A P-521 key with SHA-256: fine in TLS 1.2, no such scheme in TLS 1.3.
+        let p521_key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+        let p521 = leaf_params(&[]).self_signed(&p521_key).unwrap();
+        let signer = ::aws_lc_rs::signature::EcdsaKeyPair::from_pkcs8(P521_SHA256, &p521_key.serialize_der()).unwrap();
+        let random = ::aws_lc_rs::rand::SystemRandom::new();
+        for (message, expected) in [(tls12_message(), true), (tls13_message(), false)] {
+            let signature = signer.sign(&random, &message).unwrap();
+            let scheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+            assert_eq!(verify_handshake(&message, p521.der(), scheme, signature.as_ref()).is_ok(), expected);
+        }
+    }
+
+    const P521_SHA256: &::aws_lc_rs::signature::EcdsaSigningAlgorithm =
+        &::aws_lc_rs::signature::ECDSA_P521_SHA256_ASN1_SIGNING;
+}
