@@ -33,8 +33,15 @@ pub struct Found<'a> {
 /// Cuts a stream into lines; see [`LineReader::next`].
 #[derive(Clone, Debug, Default)]
 pub struct LineReader {
-    /// The rest of a bad line is being dropped; whether its last octet was a CR.
-    dropping: Option<bool>,
+    /// Set while the rest of a bad line is being dropped: what the last octet was.
+    dropping: Option<Last>,
+}
+
+/// The last octet dropped: an LF behind a CR ends the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Cr,
+    Other,
 }
 
 impl LineReader {
@@ -46,35 +53,35 @@ impl LineReader {
         let window = rest.get(..COMMAND_LINE_LIMIT).unwrap_or(rest);
         let (used, line) = match find_line_break(window) {
             // One octet more must follow in any case: with CRLF the line is above the limit.
-            None if rest.len() >= COMMAND_LINE_LIMIT => (window.len(), Some(self.bad(LineError::TooLong, false))),
+            None if rest.len() >= COMMAND_LINE_LIMIT => (window.len(), Some(self.bad(LineError::TooLong, Last::Other))),
             None => (0, None),
-            Some(at) if rest.get(at) == Some(&b'\n') => (at + 1, Some(self.bad(LineError::BareLineEnd, false))),
-            Some(at) if at + 2 > COMMAND_LINE_LIMIT => (at + 1, Some(self.bad(LineError::TooLong, true))),
+            Some(at) if rest.get(at) == Some(&b'\n') => (at + 1, Some(self.bad(LineError::BareLineEnd, Last::Other))),
+            Some(at) if at + 2 > COMMAND_LINE_LIMIT => (at + 1, Some(self.bad(LineError::TooLong, Last::Cr))),
             Some(at) => match rest.get(at + 1) {
                 None => (0, None),
                 Some(b'\n') => (at + 2, rest.get(..at).map(Ok)),
-                Some(_) => (at + 1, Some(self.bad(LineError::BareLineEnd, true))),
+                Some(_) => (at + 1, Some(self.bad(LineError::BareLineEnd, Last::Cr))),
             },
         };
         Found { consumed: dropped + used, line }
     }
 
-    fn bad<'a>(&mut self, error: LineError, after_cr: bool) -> Result<&'a [u8], LineError> {
-        self.dropping = Some(after_cr);
+    fn bad<'a>(&mut self, error: LineError, last: Last) -> Result<&'a [u8], LineError> {
+        self.dropping = Some(last);
         Err(error)
     }
 
     /// Drops the rest of a bad line. Gives the number of octets dropped.
     fn drop_bad_line(&mut self, input: &[u8]) -> usize {
-        let Some(mut after_cr) = self.dropping else { return 0 };
+        let Some(mut last) = self.dropping else { return 0 };
         for (i, &octet) in input.iter().enumerate() {
-            if after_cr && octet == b'\n' {
+            if last == Last::Cr && octet == b'\n' {
                 self.dropping = None;
                 return i + 1;
             }
-            after_cr = octet == b'\r';
+            last = if octet == b'\r' { Last::Cr } else { Last::Other };
         }
-        self.dropping = Some(after_cr);
+        self.dropping = Some(last);
         input.len()
     }
 }
