@@ -1,4 +1,5 @@
 //! draft
+pub mod accept;
 pub mod clock;
 pub mod config;
 pub mod envelope;
