@@ -4,6 +4,7 @@ pub mod config;
 pub mod envelope;
 pub mod outcome;
 pub mod policy;
+pub mod report;
 pub mod resolve;
 pub mod smtp;
 pub mod spool;
