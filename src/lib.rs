@@ -5,6 +5,7 @@ pub mod config;
 pub mod envelope;
 pub mod outcome;
 pub mod policy;
+pub mod report;
 pub mod resolve;
 pub mod route;
 pub mod smtp;
