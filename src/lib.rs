@@ -2,6 +2,8 @@
 pub mod clock;
 pub mod config;
 pub mod envelope;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod outcome;
 pub mod resolve;
 pub mod smtp;
