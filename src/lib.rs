@@ -5,6 +5,8 @@ pub mod envelope;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod outcome;
+pub mod policy;
 pub mod resolve;
+pub mod route;
 pub mod smtp;
 pub mod spool;
