@@ -1,9 +1,16 @@
 //! The lab: a signed mini-internet on loopback.
 
+pub mod ca;
+pub mod client;
 pub mod dns;
 #[cfg(test)]
 mod dns_tests;
+pub mod mx;
+mod mx_session;
+#[cfg(test)]
+mod mx_tests;
 pub mod signer;
+mod wire;
 pub mod world;
 pub mod zone;
 
