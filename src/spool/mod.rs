@@ -15,6 +15,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+pub mod embedded;
+mod record;
+pub mod schedule;
+
 /// Why the spool could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -77,6 +81,15 @@ pub struct SpoolEntry {
     pub recipients: Vec<RecipientState>,
 }
 
+impl SpoolEntry {
+    /// A message as it is before its first attempt.
+    #[must_use]
+    pub fn new(id: QueueId, envelope: Envelope, size: u64) -> Self {
+        let recipients = vec![RecipientState::Queued { last: None }; envelope.recipients.len()];
+        Self { id, envelope: Arc::new(envelope), size, attempts: 0, recipients }
+    }
+}
+
 /// A message handed to one worker until it settles or releases it.
 #[derive(Debug)]
 pub struct Claim {
@@ -135,7 +148,10 @@ pub struct Report {
 pub struct Settlement {
     /// New states by recipient index; recipients not named keep theirs.
     pub recipients: Vec<(usize, RecipientState)>,
-    /// When the recipients that still wait are due again; ignored when none waits.
+    /// When the attempt ended, for the history; without it, when the message was claimed.
+    pub at: Option<Timestamp>,
+    /// When the recipients that still wait are due again, at once without it; ignored when none
+    /// waits.
     pub next_due: Option<Timestamp>,
     /// Notifications that these outcomes cause.
     pub reports: Vec<Report>,
@@ -183,7 +199,8 @@ pub trait Spool: Send + Sync {
     /// When the next unclaimed message is due.
     fn next_due(&self) -> Option<Timestamp>;
 
-    /// Waits until the set of due messages may have changed.
+    /// Waits until the set of due messages may have changed, also since the last call. For one
+    /// caller at a time: a change wakes one.
     async fn changed(&self);
 
     /// Opens the content.

@@ -1,0 +1,299 @@
+//! The segment log: one writer thread, append only.
+//!
+//! The writer takes everything that waits, writes it at once, syncs once, and answers all
+//! (RFC 5321 §4.2.5: 250 means that we have taken responsibility). A sync or write that fails is
+//! never tried again as if it had worked: everyone waiting gets an error and the spool stops.
+//! Only "no space" on a write is survived, because the segment can be cut back to where it was.
+//!
+//! Whatever follows from a durable record (the row in the state database, the settlement that a
+//! report belongs to) is handed on from here, in the order of the log, so that nothing is lost
+//! when the task that asked for it has gone away.
+
+use super::content::full_or_io;
+use super::index::{ContentPlace, Place, Waiting};
+use super::paths::{TemporaryFile, create_new, segment_name, sync_folder};
+use super::segments::Segment;
+use super::settle::Settling;
+use super::shared::Shared;
+use super::state::Row;
+use super::writer::StateJob;
+use crate::clock::Timestamp;
+use crate::spool::record::{Content, Mark, NewRecord};
+use crate::spool::{SpoolEntry, SpoolError};
+use bytes::Bytes;
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::io::Error;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// A segment that has grown to this is followed by a new one. Large enough to make files rare,
+/// small enough to be read whole into memory at recovery.
+const SEGMENT_SIZE: u64 = 64 * 1024 * 1024;
+
+/// The most octets written before a sync, so that those who wait do not wait for megabytes more.
+const BATCH_SIZE: usize = 8 * 1024 * 1024;
+
+/// How long a settlement waits for space before it is tried again.
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
+
+/// A message on its way into the log.
+pub(super) struct NewMessage {
+    pub(super) entry: SpoolEntry,
+    /// The envelope as JSON, as it is in the record.
+    pub(super) envelope: Bytes,
+    pub(super) record: NewRecord,
+    pub(super) content: ContentPlace,
+    pub(super) due: Timestamp,
+}
+
+impl NewMessage {
+    fn row(&self, place: Place) -> Row {
+        Row { waiting: Waiting { entry: self.entry.clone(), place }, envelope: self.envelope.clone(), due: self.due }
+    }
+}
+
+/// A message from a client, and who waits for it.
+pub(super) struct Accepting {
+    pub(super) message: NewMessage,
+    /// The content's own file, kept once the record is durable.
+    pub(super) file: Option<TemporaryFile>,
+    /// A place in the backlog of the state database, given back once the row is there.
+    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) answer: oneshot::Sender<Result<(), SpoolError>>,
+}
+
+/// What the log writer is asked for.
+pub(super) enum LogJob {
+    /// Make a message durable.
+    Accept(Box<Accepting>),
+    /// Make reports durable, then hand the settlement that causes them to the state database.
+    Settle(Box<Settling>, Vec<NewMessage>),
+    /// Nothing comes after this.
+    Close,
+}
+
+/// The segment being written.
+pub(super) struct Log {
+    shared: Arc<Shared>,
+    state: Sender<StateJob>,
+    number: u32,
+    mark: Mark,
+    file: File,
+    end: u64,
+    buffer: Vec<u8>,
+    /// Settlements that wait for space.
+    postponed: Vec<(Box<Settling>, Vec<NewMessage>)>,
+}
+
+impl Log {
+    /// Starts a new segment after `last`; an old one may end in a torn record.
+    pub(super) fn start(shared: Arc<Shared>, state: Sender<StateJob>, last: u32) -> Result<Self, SpoolError> {
+        let (number, mark, file) = new_segment(&shared, last)?;
+        Ok(Self { shared, state, number, mark, file, end: 0, buffer: Vec::new(), postponed: Vec::new() })
+    }
+
+    /// Serves until [`LogJob::Close`].
+    pub(super) fn run(mut self, jobs: &Receiver<LogJob>) {
+        loop {
+            let (batch, next) = self.collect(jobs);
+            self.store(batch);
+            match next {
+                Next::More => {}
+                Next::Close => break,
+            }
+        }
+        for (settling, _) in self.postponed {
+            settling.give_up(SpoolError::Full);
+        }
+    }
+
+    /// Waits for a job and encodes all that wait with it.
+    fn collect(&mut self, jobs: &Receiver<LogJob>) -> (Vec<Encoded>, Next) {
+        self.buffer.clear();
+        let mut batch = Vec::new();
+        let mut next = if self.postponed.is_empty() {
+            jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            jobs.recv_timeout(FULL_DISK_PAUSE)
+        };
+        for (settling, reports) in std::mem::take(&mut self.postponed) {
+            batch.push(self.encode_settlement(settling, reports));
+        }
+        loop {
+            match next {
+                Ok(LogJob::Accept(accepting)) => {
+                    let place = self.encode(&accepting.message);
+                    batch.push(Encoded::Accept(accepting, place));
+                }
+                Ok(LogJob::Settle(settling, reports)) => batch.push(self.encode_settlement(settling, reports)),
+                Ok(LogJob::Close) | Err(RecvTimeoutError::Disconnected) => return (batch, Next::Close),
+                Err(RecvTimeoutError::Timeout) => return (batch, Next::More),
+            }
+            if self.buffer.len() >= BATCH_SIZE {
+                return (batch, Next::More);
+            }
+            next = jobs.try_recv().map_err(|e| match e {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            });
+        }
+    }
+
+    fn encode_settlement(&mut self, settling: Box<Settling>, reports: Vec<NewMessage>) -> Encoded {
+        let place = |report: NewMessage| {
+            let place = self.encode(&report);
+            (report, place)
+        };
+        Encoded::Settle(settling, reports.into_iter().map(place).collect())
+    }
+
+    fn encode(&mut self, message: &NewMessage) -> Place {
+        let offset = self.end + self.buffer.len() as u64;
+        let length = message.record.encode(self.mark, &mut self.buffer);
+        Place { segment: self.number, offset, length, content: message.content }
+    }
+
+    fn store(&mut self, batch: Vec<Encoded>) {
+        if batch.is_empty() {
+            return;
+        }
+        let written = if self.shared.is_stopped() { Err(SpoolError::Stopped) } else { self.write() };
+        match written {
+            Ok(()) => {}
+            Err(SpoolError::Full) => return self.postpone(batch),
+            Err(error) => {
+                self.shared.stop(&error);
+                return refuse(batch);
+            }
+        }
+        for encoded in batch {
+            self.hand_on(encoded);
+        }
+        self.shared.changed.notify_one();
+        if self.end >= SEGMENT_SIZE {
+            self.rotate();
+        }
+    }
+
+    /// New mail is refused on a full disk. A settlement waits: refused, its message would be
+    /// delivered again and again.
+    fn postpone(&mut self, batch: Vec<Encoded>) {
+        for encoded in batch {
+            match encoded {
+                Encoded::Accept(accepting, _) => {
+                    let _ = accepting.answer.send(Err(SpoolError::Full));
+                }
+                Encoded::Settle(settling, reports) => {
+                    self.postponed.push((settling, reports.into_iter().map(|(report, _)| report).collect()));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), SpoolError> {
+        if let Err(error) = self.file.write_all_at(&self.buffer, self.end) {
+            let error = full_or_io("writing to the spool", error);
+            if matches!(error, SpoolError::Full) {
+                self.file.set_len(self.end).map_err(|e| failed("cutting a segment back", e))?;
+            }
+            return Err(error);
+        }
+        self.file.sync_data().map_err(|e| failed("syncing the spool", e))?;
+        self.end += self.buffer.len() as u64;
+        self.shared.grow(self.number, self.buffer.len() as u64);
+        if self.buffer.capacity() > BATCH_SIZE {
+            self.buffer = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// What follows from a durable record. A closed state thread is no loss here: the next start
+    /// catches up from the segments.
+    fn hand_on(&self, encoded: Encoded) {
+        match encoded {
+            Encoded::Accept(accepting, place) => {
+                let Accepting { message, file, permit, answer } = *accepting;
+                if let (Some(file), Content::External { size, .. }) = (file, message.record.content()) {
+                    file.keep();
+                    self.shared.add_bytes(*size);
+                }
+                let row = message.row(place);
+                let (waiting, due) = (row.waiting.clone(), row.due);
+                let _ = self.state.send(StateJob::Insert(Box::new(row), permit));
+                let mut index = self.shared.index();
+                index.count_record(place.segment);
+                index.add(waiting, due);
+                drop(index);
+                let _ = answer.send(Ok(()));
+            }
+            Encoded::Settle(mut settling, reports) => {
+                let mut index = self.shared.index();
+                reports.iter().for_each(|(_, place)| index.count_record(place.segment));
+                drop(index);
+                settling.reports = reports.iter().map(|(report, place)| report.row(*place)).collect();
+                let _ = self.state.send(StateJob::Settle(settling));
+            }
+        }
+    }
+
+    /// Without a new segment nothing can be accepted: that is a failure like that of a write,
+    /// unless the disk is full; then the old segment grows on.
+    fn rotate(&mut self) {
+        match new_segment(&self.shared, self.number) {
+            Ok((number, mark, file)) => {
+                (self.number, self.mark, self.file, self.end) = (number, mark, file, 0);
+                let _ = self.state.send(StateJob::Sweep);
+            }
+            Err(SpoolError::Full) => {}
+            Err(error) => self.shared.stop(&error),
+        }
+    }
+}
+
+/// Whether more may come.
+enum Next {
+    More,
+    Close,
+}
+
+/// A job whose records are in the buffer.
+enum Encoded {
+    Accept(Box<Accepting>, Place),
+    Settle(Box<Settling>, Vec<(NewMessage, Place)>),
+}
+
+/// The disk has failed. Dropping an accepted message's file removes it: nobody was told 250.
+fn refuse(batch: Vec<Encoded>) {
+    for encoded in batch {
+        match encoded {
+            Encoded::Accept(accepting, _) => {
+                let _ = accepting.answer.send(Err(SpoolError::Stopped));
+            }
+            Encoded::Settle(settling, _) => settling.give_up(SpoolError::Stopped),
+        }
+    }
+}
+
+fn new_segment(shared: &Shared, last: u32) -> Result<(u32, Mark, File), SpoolError> {
+    let number = last.saturating_add(1);
+    let mark = random_mark();
+    let path = shared.paths.segments().join(segment_name(number, mark));
+    let file = create_new(&path).map_err(|e| full_or_io("making a segment", e))?;
+    sync_folder(&shared.paths.segments()).map_err(|e| failed("syncing the segment folder", e))?;
+    shared.begin_segment(number, Segment { mark, path, bytes: 0 });
+    Ok((number, mark, file))
+}
+
+/// Octets that a sender cannot guess: the standard library keys its hashers from the system's
+/// source of randomness.
+fn random_mark() -> Mark {
+    Mark(std::collections::hash_map::RandomState::new().build_hasher().finish().to_be_bytes())
+}
+
+fn failed(action: &'static str, source: Error) -> SpoolError {
+    SpoolError::Io { action, source }
+}

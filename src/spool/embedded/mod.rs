@@ -1,0 +1,305 @@
+//! The embedded engine: segments are the truth of what was accepted, SQLite is the working state.
+//!
+//! ```text
+//! enqueue ──► log writer: one write, one sync ──► Ok (250) ──► state writer: the row
+//! settle  ──► log writer: the reports, if any ────────────────► state writer: one transaction ──► Ok
+//! claim   ──► memory, or a row
+//! ```
+//! Guarantee (RFC 5321 §4.2.5, §6.1): after `Ok` of [`Spool::enqueue`] no crash loses the message;
+//! after `Ok` of [`Spool::settle`] outcomes and reports are durable together. At worst something
+//! is delivered twice. After a failure of the disk nothing more is taken ([`EmbeddedSpool::failed`]).
+
+mod content;
+mod index;
+mod log;
+mod paths;
+mod recovery;
+mod segments;
+mod settle;
+mod shared;
+mod space;
+mod state;
+mod writer;
+
+pub use recovery::Recovery;
+
+use super::{BodyReader, Claim, Draft, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
+use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
+use crate::envelope::{Envelope, QueueId};
+use crate::spool::record::{Content, NewRecord};
+use async_trait::async_trait;
+use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
+use index::{ContentPlace, Taken};
+use log::{Accepting, Log, LogJob, NewMessage};
+use settle::{Prepared, Settling, encode_envelope, invalid};
+use shared::{Shared, Start};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+use writer::{Answer, StateJob, Writer};
+
+/// Milliseconds to microseconds.
+const MICROSECONDS: u64 = 1000;
+
+/// The engine. Dropping it closes it, which blocks until what was taken is written;
+/// [`Spool::close`] does the same without blocking.
+pub struct EmbeddedSpool {
+    shared: Arc<Shared>,
+    log: Sender<LogJob>,
+    state: Sender<StateJob>,
+    threads: Arc<Mutex<Option<Threads>>>,
+    last_id: AtomicU64,
+    recovery: Recovery,
+}
+
+struct Threads {
+    log: JoinHandle<()>,
+    state: JoinHandle<()>,
+}
+
+impl EmbeddedSpool {
+    /// Opens the spool directory, makes it when there is none, and recovers what a crash left.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unusable`] when another process has it or it cannot be written,
+    /// [`SpoolError::Io`] and [`SpoolError::State`] when the disk fails.
+    pub fn open(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
+        let paths = paths::Paths::create(&config.path)?;
+        let lock = paths.lock()?;
+        let recovered = recovery::recover(&paths)?;
+        let recovery = recovered.summary;
+        let shared = Arc::new(Shared::new(Start {
+            paths,
+            space: space::Space::new(config),
+            keep_history: config.keep_history,
+            segments: recovered.segments,
+            index: recovered.index,
+            bytes: recovered.bytes,
+            damaged: recovery.damaged_records,
+            now,
+            lock,
+        }));
+        let (log, log_jobs) = channel();
+        let (state, state_jobs) = channel();
+        let log_writer = Log::start(Arc::clone(&shared), state.clone(), recovered.last_segment)?;
+        let state_writer = Writer::new(Arc::clone(&shared), recovered.state, recovered.mark);
+        let threads = Threads {
+            log: spawn("spool-log", move || log_writer.run(&log_jobs))?,
+            state: spawn("spool-state", move || state_writer.run(&state_jobs))?,
+        };
+        let threads = Arc::new(Mutex::new(Some(threads)));
+        let last_id = AtomicU64::new(recovered.last_time_id);
+        Ok(Self { shared, log, state, threads, last_id, recovery })
+    }
+
+    /// What was found at opening.
+    #[must_use]
+    pub const fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// Waits until the disk has failed and the spool has stopped; gives the reason. The relay
+    /// must then end: only a restart finds out what is on the disk.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.shared.failure();
+        match failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+            Ok(reason) => reason.unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn running(&self) -> Result<(), SpoolError> {
+        if self.shared.is_stopped() { Err(SpoolError::Stopped) } else { Ok(()) }
+    }
+
+    /// Strictly increasing, also across restarts; microseconds unless the clock is behind.
+    fn next_id(&self, now: Timestamp) -> QueueId {
+        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(MICROSECONDS).min(state::REPORT_IDS - 1);
+        let next = |last: u64| time.max(last.saturating_add(1));
+        let before = self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        QueueId(next(before.unwrap_or_else(|last| last)))
+    }
+
+    /// Asks the state writer. Its silence means that it has ended.
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> StateJob) -> Result<T, SpoolError> {
+        let (answer, answered) = oneshot::channel();
+        self.state.send(job(answer)).map_err(|_| SpoolError::Stopped)?;
+        answered.await.unwrap_or(Err(SpoolError::Stopped))
+    }
+
+    fn closer(&self) -> impl FnOnce() + Send + 'static {
+        let (shared, threads) = (Arc::clone(&self.shared), Arc::clone(&self.threads));
+        let (log, state) = (self.log.clone(), self.state.clone());
+        move || {
+            let Some(threads) = threads.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+            shared.begin_closing();
+            // A thread that has ended already cannot be told, and need not be.
+            let _ = log.send(LogJob::Close);
+            let _ = threads.log.join();
+            let _ = state.send(StateJob::Close);
+            let _ = threads.state.join();
+            shared.unlock();
+        }
+    }
+}
+
+impl Drop for EmbeddedSpool {
+    fn drop(&mut self) {
+        self.closer()();
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, SpoolError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(paths::io("starting a thread of the spool"))
+}
+
+#[async_trait]
+impl Spool for EmbeddedSpool {
+    fn admit(&self, size: u64) -> Result<(), SpoolError> {
+        self.running()?;
+        self.shared.space.admit(size)
+    }
+
+    fn begin(&self, now: Timestamp) -> Draft {
+        self.shared.see_time(now);
+        let id = self.next_id(now);
+        Draft { id, body: Box::new(ContentWriter::new(Arc::clone(&self.shared), id)) }
+    }
+
+    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
+        self.running()?;
+        let body = draft.body.into_any().downcast::<ContentWriter>();
+        let body = body.map_err(|_| invalid("the draft was begun by another spool".into()))?;
+        let id = body.id();
+        self.shared.space.admit(body.in_memory())?;
+        let Finished { content, file } = body.finish().await?;
+        let place = match &content {
+            Content::Inline { .. } => ContentPlace::Inline,
+            Content::External { .. } => ContentPlace::OwnFile,
+        };
+        let json = encode_envelope(&envelope)?;
+        let size = content.size();
+        let record = NewRecord::new(id, json.clone(), content).map_err(|e| invalid(e.into()))?;
+        let due = envelope.accepted_at;
+        let entry = SpoolEntry::new(id, envelope, size);
+        let message = NewMessage { entry, envelope: json, record, content: place, due };
+        let permit = Arc::clone(&self.shared.backlog).acquire_owned().await.map_err(|_| SpoolError::Stopped)?;
+        let (answer, answered) = oneshot::channel();
+        let job = LogJob::Accept(Box::new(Accepting { message, file, permit, answer }));
+        self.log.send(job).map_err(|_| SpoolError::Stopped)?;
+        answered.await.unwrap_or(Err(SpoolError::Stopped))?;
+        Ok(id)
+    }
+
+    async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError> {
+        self.running()?;
+        self.shared.see_time(now);
+        let taken = self.shared.index().claim(now, most);
+        let missing: Vec<QueueId> = taken.iter().filter(|t| t.entry.is_none()).map(|t| t.id).collect();
+        let mut claiming = Claiming { shared: &self.shared, taken };
+        if !missing.is_empty() {
+            let loaded = self.ask(|answer| StateJob::Load(missing, answer)).await?;
+            for waiting in loaded {
+                claiming.fill(&waiting.entry);
+                self.shared.index().loaded(waiting);
+            }
+        }
+        Ok(claiming.claims())
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        self.shared.index().next_due()
+    }
+
+    async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
+    async fn open_body(&self, id: QueueId) -> Result<Box<dyn BodyReader>, SpoolError> {
+        let in_memory = self.shared.index().place(id);
+        let place = match in_memory {
+            Some(place) => place,
+            None => self.ask(|answer| StateJob::Place(id, answer)).await?.ok_or(SpoolError::Damaged)?,
+        };
+        let shared = Arc::clone(&self.shared);
+        blocking(move || -> Result<Box<dyn BodyReader>, SpoolError> {
+            match shared.read_record(id, place)?.content {
+                Content::Inline { bytes, .. } => Ok(Box::new(InlineReader { rest: bytes })),
+                Content::External { size, crc } => {
+                    let path = shared.paths.content(id);
+                    Ok(Box::new(FileReader::open(shared, path, size, crc)?))
+                }
+            }
+        })
+        .await
+    }
+
+    async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError> {
+        self.running()?;
+        let Prepared { settling, reports, answered } = Settling::prepare(&self.shared, claim, settlement)?;
+        if reports.is_empty() {
+            self.state.send(StateJob::Settle(settling)).map_err(|_| SpoolError::Stopped)?;
+        } else {
+            self.log.send(LogJob::Settle(settling, reports)).map_err(|_| SpoolError::Stopped)?;
+        }
+        answered.await.unwrap_or(Err(SpoolError::Stopped))
+    }
+
+    fn release(&self, claim: Claim) {
+        self.shared.index().release(claim.entry.id, claim.generation);
+        self.shared.changed.notify_one();
+    }
+
+    fn stats(&self) -> SpoolStats {
+        let index = self.shared.index();
+        SpoolStats {
+            queued_messages: index.len() as u64,
+            bytes: self.shared.bytes(),
+            damaged_records: self.shared.damaged(),
+            oldest: index.oldest(),
+        }
+    }
+
+    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, serde_json::Value)>, SpoolError> {
+        self.ask(|answer| StateJob::History(id, answer)).await
+    }
+
+    async fn close(&self) {
+        // It fails only if the thread panicked or the runtime is ending; the drop closes then.
+        let _ = tokio::task::spawn_blocking(self.closer()).await;
+    }
+}
+
+/// Messages taken and not yet handed out. If the caller goes away meanwhile, they are due again.
+struct Claiming<'a> {
+    shared: &'a Shared,
+    taken: Vec<Taken>,
+}
+
+impl Claiming<'_> {
+    fn fill(&mut self, entry: &SpoolEntry) {
+        if let Some(taken) = self.taken.iter_mut().find(|taken| taken.id == entry.id) {
+            taken.entry = Some(entry.clone());
+        }
+    }
+
+    /// What could not be read at all stays taken until a restart: it would only come round again
+    /// at once.
+    fn claims(mut self) -> Vec<Claim> {
+        let claim = |taken: Taken| taken.entry.map(|entry| Claim { entry, generation: taken.generation });
+        std::mem::take(&mut self.taken).into_iter().filter_map(claim).collect()
+    }
+}
+
+impl Drop for Claiming<'_> {
+    fn drop(&mut self) {
+        for taken in &self.taken {
+            self.shared.index().release(taken.id, taken.generation);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The spool directory: names, creation, the lock, and putting damaged octets aside.
+//!
+//! ```text
+//! lock                      held by the process that owns the spool; holds its pid
+//! segments/00000001-….seg   the truth of what was accepted; the second part is the mark of its records
+//! content/<queue id>        content above 256 KiB
+//! state.sqlite              the working state, for anyone to read
+//! damaged/                  octets that failed their checksum, for whoever wants to look
+//! ```
+//! Only the owner may read any of it: it is other people's mail.
+#![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
+
+use crate::envelope::QueueId;
+use crate::spool::SpoolError;
+use crate::spool::record::Mark;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Nobody but the owner reads other people's mail.
+const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
+
+/// Turns an error of the system into ours.
+pub(super) const fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> SpoolError {
+    move |source| SpoolError::Io { action, source }
+}
+
+/// The places inside one spool directory.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// Makes the folders that are missing, durably.
+    pub(super) fn create(root: &Path) -> Result<Self, SpoolError> {
+        let paths = Self { root: root.to_owned() };
+        let unusable =
+            |e: std::io::Error| SpoolError::Unusable(format!("the spool {} cannot be used: {e}", root.display()));
+        for folder in [paths.root.clone(), paths.segments(), paths.contents(), paths.damaged()] {
+            DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder).map_err(unusable)?;
+        }
+        sync_folder(&paths.root).map_err(unusable)?;
+        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent).map_err(unusable)?;
+        }
+        Ok(paths)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn segments(&self) -> PathBuf {
+        self.root.join("segments")
+    }
+
+    pub(super) fn contents(&self) -> PathBuf {
+        self.root.join("content")
+    }
+
+    pub(super) fn content(&self, id: QueueId) -> PathBuf {
+        self.contents().join(id.to_string())
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.root.join("state.sqlite")
+    }
+
+    /// Left behind by a process that met damage in the state database.
+    pub(super) fn state_suspect(&self) -> PathBuf {
+        self.root.join("state.sqlite.suspect")
+    }
+
+    pub(super) fn damaged(&self) -> PathBuf {
+        self.root.join("damaged")
+    }
+
+    /// Takes the lock; it is held as long as the file is open.
+    pub(super) fn lock(&self) -> Result<File, SpoolError> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(PRIVATE_FILE)
+            .open(self.root.join("lock"))
+            .map_err(io("opening the spool's lock file"))?;
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            // The pid only makes the message better; a lock file that cannot be read is still a lock.
+            let _ = file.read_to_string(&mut holder);
+            let path = self.root.display();
+            let holder = holder.trim();
+            return Err(SpoolError::Unusable(format!("{path} is used by another relay process (pid {holder})")));
+        }
+        let write_pid = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write_pid(&mut file).map_err(io("writing the spool's lock file"))?;
+        Ok(file)
+    }
+
+    /// Keeps damaged octets for whoever wants to look. Best effort: that it fails must not keep
+    /// the spool from opening, the damage is counted anyway.
+    pub(super) fn put_aside(&self, name: &str, octets: &[u8]) {
+        let path = self.damaged().join(name);
+        if let Ok(mut file) = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path) {
+            let _ = file.write_all(octets);
+        }
+    }
+}
+
+/// Makes a file that must not exist yet.
+pub(super) fn create_new(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_FILE).open(path)
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// A file that is removed when this is dropped, unless it is kept.
+#[derive(Debug)]
+pub(super) struct TemporaryFile {
+    path: Option<PathBuf>,
+}
+
+impl TemporaryFile {
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self { path: Some(path) }
+    }
+
+    /// The file stays.
+    pub(super) fn keep(mut self) {
+        self.path = None;
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // What cannot be removed now is removed as an orphan at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The name of a segment: `00000001-9f3c2a61d2b41c07.seg`.
+pub(super) fn segment_name(number: u32, mark: Mark) -> String {
+    format!("{number:08}-{:016x}.seg", u64::from_be_bytes(mark.0))
+}
+
+/// The number and the mark in the name of a segment.
+pub(super) fn parse_segment_name(name: &str) -> Option<(u32, Mark)> {
+    let (number, mark) = name.strip_suffix(".seg")?.split_once('-')?;
+    let mark = u64::from_str_radix(mark, 16).ok().filter(|_| mark.len() == 16)?;
+    Some((number.parse().ok()?, Mark(mark.to_be_bytes())))
+}
+
+/// The segment files, oldest first.
+pub(super) fn list_segments(folder: &Path) -> std::io::Result<Vec<(u32, Mark, PathBuf)>> {
+    let mut found = Vec::new();
+    for item in std::fs::read_dir(folder)? {
+        let item = item?;
+        if let Some((number, mark)) = item.file_name().to_str().and_then(parse_segment_name) {
+            found.push((number, mark, item.path()));
+        }
+    }
+    found.sort_by_key(|(number, _, _)| *number);
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_name_holds_its_number_and_mark() {
+        let mark = Mark([0, 1, 2, 3, 0xF0, 5, 6, 7]);
+        assert_eq!(segment_name(12, mark), "00000012-00010203f0050607.seg");
+        assert_eq!(parse_segment_name(&segment_name(12, mark)), Some((12, mark)));
+        for other in ["00000012.seg", "x-00010203f0050607.seg", "00000012-00.seg", "00000012-00010203f0050607"] {
+            assert_eq!(parse_segment_name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Opening: what the segments hold and the state database does not is caught up
+//! (RFC 5321 §6.1: what was accepted is not lost by a crash).
+//!
+//! - A message after the mark is inserted, unless the database has it.
+//! - A report that the database does not have is dropped when the database is complete: the
+//!   settlement that caused it was not committed, so the attempt is made again and makes the
+//!   report again. In a rebuild it is kept, because the settlement may have been committed.
+//! - A database that is damaged is moved aside and rebuilt from all segments: what was finished
+//!   may come again, nothing that waited is lost.
+//! - Damaged records are put aside and counted; a torn tail was never acknowledged.
+//! - Segments without anything alive and content files without a message are removed.
+#![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
+
+use super::index::{ContentPlace, Index, Place, Waiting};
+use super::paths::{Paths, io, list_segments, segment_name, sync_folder};
+use super::segments::{Segment, Segments};
+use super::state::{Completeness, LogMark, REPORT_IDS, Row, State};
+use super::writer::is_damage;
+use crate::envelope::{Envelope, Origin, QueueId};
+use crate::spool::record::{self, Found, Part, Stored};
+use crate::spool::{SpoolEntry, SpoolError};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What was found at opening, for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Messages that wait.
+    pub waiting: u64,
+    /// Messages that were in the segments and not in the state database.
+    pub caught_up: u64,
+    /// Reports whose settlement was not committed; they are made again.
+    pub discarded_reports: u64,
+    /// Records that failed their checksum, or whose content is gone. Their octets are in
+    /// `damaged/`.
+    pub damaged_records: u64,
+    /// Segments that end in a write cut off; nobody was told 250 for it.
+    pub torn_tails: u64,
+    /// Content files without a message, removed.
+    pub orphaned_files: u64,
+    /// Segments without anything alive, removed.
+    pub removed_segments: u64,
+    /// Where a damaged state database was moved before it was rebuilt.
+    pub state_moved_to: Option<PathBuf>,
+}
+
+/// What the engine starts from.
+pub(super) struct Recovered {
+    pub(super) state: State,
+    pub(super) mark: LogMark,
+    pub(super) index: Index,
+    pub(super) segments: Segments,
+    pub(super) last_segment: u32,
+    pub(super) last_time_id: u64,
+    pub(super) bytes: u64,
+    pub(super) summary: Recovery,
+}
+
+/// Recovers; when the state database turns out to be damaged, once more without it.
+pub(super) fn recover(paths: &Paths) -> Result<Recovered, SpoolError> {
+    match Work::new(paths)?.run(paths) {
+        Err(SpoolError::State(error)) if is_damage(&error) => {}
+        other => return other,
+    }
+    let moved_to = move_state_aside(paths).map_err(io("moving the damaged state database aside"))?;
+    let mut recovered = Work::new(paths)?.run(paths)?;
+    recovered.summary.state_moved_to = Some(moved_to);
+    Ok(recovered)
+}
+
+struct Work {
+    files: BTreeMap<u32, Segment>,
+    last_time_id: u64,
+    summary: Recovery,
+}
+
+impl Work {
+    fn new(paths: &Paths) -> Result<Self, SpoolError> {
+        let mut files = BTreeMap::new();
+        for (number, mark, path) in list_segments(&paths.segments()).map_err(io("listing the segments"))? {
+            let bytes = std::fs::metadata(&path).map_err(io("looking at a segment"))?.len();
+            files.insert(number, Segment { mark, path, bytes });
+        }
+        Ok(Self { files, last_time_id: 0, summary: Recovery::default() })
+    }
+
+    fn run(mut self, paths: &Paths) -> Result<Recovered, SpoolError> {
+        let state = open_state(paths)?;
+        let completeness = state.completeness()?;
+        let start = state.mark()?;
+        let mut mark = start;
+        for (number, segment) in self.files.clone() {
+            if number >= start.segment {
+                let from = if number == start.segment { start.offset } else { 0 };
+                mark = self.catch_up(paths, &state, Piece { number, segment: &segment, from, completeness })?;
+            }
+        }
+        if completeness == Completeness::Rebuilding {
+            state.begin()?;
+            state.set_complete()?;
+            state.commit()?;
+        }
+        let mut index = Index::default();
+        state.for_each_waiting(|id, due, accepted_at, segment| index.restore(id, due, accepted_at, segment))?;
+        self.summary.waiting = index.len() as u64;
+        let last_segment = self.files.keys().next_back().copied().unwrap_or(0).max(mark.segment);
+        self.remove_dead(&state, &index)?;
+        let content_bytes = self.remove_orphans(paths, &state)?;
+        let bytes = content_bytes + self.files.values().map(|segment| segment.bytes).sum::<u64>();
+        // The database is made durable by its own syncs, its name by this one.
+        sync_folder(paths.root()).map_err(io("syncing the spool folder"))?;
+        let last_time_id = self.last_time_id.max(state.last_time_id()?);
+        let segments = Segments::new(self.files);
+        Ok(Recovered { state, mark, index, segments, last_segment, last_time_id, bytes, summary: self.summary })
+    }
+
+    /// Applies one segment in one transaction. Gives the mark after it.
+    fn catch_up(&mut self, paths: &Paths, state: &State, piece: Piece<'_>) -> Result<LogMark, SpoolError> {
+        let octets = std::fs::read(&piece.segment.path).map_err(io("reading a segment"))?;
+        let from = usize::try_from(piece.from).unwrap_or(usize::MAX);
+        let mark = LogMark { segment: piece.number, offset: piece.from.max(octets.len() as u64) };
+        state.begin()?;
+        for part in record::scan(&octets, from, piece.segment.mark) {
+            match part {
+                Part::Record(found) => {
+                    if self.apply(paths, state, &found, piece)? == Applied::Damaged {
+                        self.set_aside(paths, piece, &octets, found.offset..found.offset + found.length);
+                    }
+                }
+                Part::Damaged { from, to } => self.set_aside(paths, piece, &octets, from..to),
+                Part::TornTail { .. } => self.summary.torn_tails += 1,
+            }
+        }
+        state.set_mark(mark)?;
+        state.commit()?;
+        Ok(mark)
+    }
+
+    fn apply(
+        &mut self,
+        paths: &Paths,
+        state: &State,
+        found: &Found<'_>,
+        piece: Piece<'_>,
+    ) -> Result<Applied, SpoolError> {
+        if found.id.0 < REPORT_IDS {
+            self.last_time_id = self.last_time_id.max(found.id.0);
+        }
+        if state.knows(found.id)? {
+            return Ok(Applied::Done);
+        }
+        let Ok(envelope) = serde_json::from_slice::<Envelope>(found.envelope) else { return Ok(Applied::Damaged) };
+        let is_report = match envelope.origin {
+            Origin::Report { .. } => true,
+            Origin::Client(_) => false,
+        };
+        if is_report && piece.completeness == Completeness::Complete {
+            self.summary.discarded_reports += 1;
+            return Ok(Applied::Done);
+        }
+        let (size, content) = match found.content {
+            Stored::Inline(content) => (content.len() as u64, ContentPlace::Inline),
+            Stored::External { size, .. } => (size, ContentPlace::OwnFile),
+        };
+        if content == ContentPlace::OwnFile && !paths.content(found.id).exists() {
+            // The file of a finished message is removed; a rebuild does not know who was finished.
+            return Ok(match piece.completeness {
+                Completeness::Rebuilding => Applied::Done,
+                Completeness::Complete => Applied::Damaged,
+            });
+        }
+        let place = Place { segment: piece.number, offset: found.offset as u64, length: found.length as u64, content };
+        let due = envelope.accepted_at;
+        let entry = SpoolEntry::new(found.id, envelope, size);
+        let envelope = Bytes::copy_from_slice(found.envelope);
+        state.insert(&Row { waiting: Waiting { entry, place }, envelope, due })?;
+        self.summary.caught_up += 1;
+        Ok(Applied::Done)
+    }
+
+    fn set_aside(&mut self, paths: &Paths, piece: Piece<'_>, octets: &[u8], range: std::ops::Range<usize>) {
+        self.summary.damaged_records += 1;
+        let name = format!("{}-{}", segment_name(piece.number, piece.segment.mark), range.start);
+        paths.put_aside(&name, octets.get(range).unwrap_or_default());
+    }
+
+    fn remove_dead(&mut self, state: &State, index: &Index) -> Result<(), SpoolError> {
+        let dead: Vec<u32> = self.files.keys().copied().filter(|number| index.is_dead(*number)).collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        state.checkpoint()?;
+        for number in dead {
+            if let Some(segment) = self.files.remove(&number) {
+                std::fs::remove_file(&segment.path).map_err(io("removing a segment"))?;
+                self.summary.removed_segments += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the octets of the content files that stay.
+    fn remove_orphans(&mut self, paths: &Paths, state: &State) -> Result<u64, SpoolError> {
+        let mut bytes = 0;
+        for item in std::fs::read_dir(paths.contents()).map_err(io("listing the content files"))? {
+            let item = item.map_err(io("listing the content files"))?;
+            let Some(id) = item.file_name().to_str().and_then(|name| name.parse::<QueueId>().ok()) else { continue };
+            if state.needs_file(id)? {
+                bytes += item.metadata().map_err(io("looking at a content file"))?.len();
+            } else {
+                std::fs::remove_file(item.path()).map_err(io("removing a content file"))?;
+                self.summary.orphaned_files += 1;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// The segment being caught up.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    number: u32,
+    segment: &'a Segment,
+    from: u64,
+    completeness: Completeness,
+}
+
+#[derive(PartialEq, Eq)]
+enum Applied {
+    Done,
+    Damaged,
+}
+
+fn open_state(paths: &Paths) -> Result<State, SpoolError> {
+    if !paths.state().exists() {
+        // A log of the database without the database belongs to something that is gone.
+        for rest in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(beside(&paths.state(), rest));
+        }
+    }
+    let state = State::open(&paths.state())?;
+    if !state.is_understood()? {
+        let path = paths.state();
+        return Err(SpoolError::Unusable(format!("{} was made by another version of the relay", path.display())));
+    }
+    if paths.state_suspect().exists() {
+        if !state.is_sound()? {
+            let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return Err(SpoolError::State(rusqlite::Error::SqliteFailure(damage, None)));
+        }
+        let _ = std::fs::remove_file(paths.state_suspect());
+    }
+    Ok(state)
+}
+
+/// Renames the database and its log to the first free `state.sqlite.damaged-<n>`.
+fn move_state_aside(paths: &Paths) -> std::io::Result<PathBuf> {
+    let state = paths.state();
+    let free = (1_u32..).map(|n| beside(&state, &format!(".damaged-{n}"))).find(|path| !path.exists());
+    let target = free.unwrap_or_else(|| beside(&state, ".damaged"));
+    for rest in ["", "-wal", "-shm"] {
+        match std::fs::rename(beside(&state, rest), beside(&target, rest)) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let _ = std::fs::remove_file(paths.state_suspect());
+    sync_folder(paths.root())?;
+    Ok(target)
+}
+
+/// A path with something appended to its last name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

@@ -1,0 +1,56 @@
+-- The working state of the relay's spool. Times are milliseconds since 1970-01-01T00:00:00Z.
+-- The truth of what was accepted is in the segments; this can be rebuilt from them.
+
+CREATE TABLE meta (
+  name  TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE messages (
+  id               INTEGER PRIMARY KEY,   -- the queue id as a number; the view "queue" has it as text
+  segment          INTEGER NOT NULL,      -- the record: number of the segment, offset and length in octets
+  offset           INTEGER NOT NULL,
+  length           INTEGER NOT NULL,
+  content_in_file  INTEGER NOT NULL,      -- 1 when the content is in content/<queue id>
+  size             INTEGER NOT NULL,      -- octets of content
+  accepted_at      INTEGER NOT NULL,
+  due_at           INTEGER NOT NULL,      -- of the next attempt
+  attempts         INTEGER NOT NULL,
+  state            TEXT NOT NULL,         -- queued, or finished: every recipient is done
+  finished_at      INTEGER,
+  envelope         TEXT NOT NULL          -- JSON
+);
+CREATE INDEX queued_messages ON messages (segment, due_at, accepted_at) WHERE finished_at IS NULL;
+CREATE INDEX finished_messages ON messages (finished_at) WHERE finished_at IS NOT NULL;
+
+CREATE TABLE recipients (
+  message   INTEGER NOT NULL,
+  recipient INTEGER NOT NULL,             -- index in the envelope, from 0
+  address   TEXT NOT NULL,
+  state     TEXT NOT NULL,                -- JSON: queued, or done with its outcome
+  PRIMARY KEY (message, recipient)
+) WITHOUT ROWID;
+
+CREATE TABLE history (
+  message INTEGER NOT NULL,
+  number  INTEGER NOT NULL,               -- in the order things happened, from 1
+  at      INTEGER NOT NULL,
+  event   TEXT NOT NULL,                  -- JSON
+  PRIMARY KEY (message, number)
+) WITHOUT ROWID;
+
+-- For people: the queue id as logs and Received lines have it (Crockford's base 32), times as text.
+CREATE VIEW queue AS
+WITH RECURSIVE spelled (id, rest, place, text) AS (
+  SELECT id, id, 0, '' FROM messages
+  UNION ALL
+  SELECT id, rest >> 5, place + 1, substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', (rest & 31) + 1, 1) || text
+  FROM spelled WHERE place < 13
+)
+SELECT spelled.text AS queue_id,
+       m.state,
+       strftime('%Y-%m-%dT%H:%M:%SZ', m.accepted_at / 1000, 'unixepoch') AS accepted,
+       strftime('%Y-%m-%dT%H:%M:%SZ', m.due_at / 1000, 'unixepoch') AS due,
+       m.attempts, m.size, m.envelope, m.id
+FROM spelled JOIN messages m ON m.id = spelled.id
+WHERE spelled.place = 13;

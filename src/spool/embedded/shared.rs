@@ -1,0 +1,181 @@
+//! What the threads of the engine and its callers share.
+#![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
+
+use super::index::{ContentPlace, Index, Place};
+use super::paths::Paths;
+use super::segments::{Segment, Segments, StoredRecord};
+use super::space::Space;
+use crate::clock::Timestamp;
+use crate::envelope::QueueId;
+use crate::spool::SpoolError;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+
+/// Messages that are durable in the log but not yet in the state database: a second or two of
+/// work for it. More makes acceptance wait.
+pub(super) const MOST_BACKLOG: usize = 10_000;
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) paths: Paths,
+    pub(super) space: Space,
+    pub(super) keep_history: Duration,
+    /// The set of due messages may have changed.
+    pub(super) changed: Notify,
+    /// Places between log and state database.
+    pub(super) backlog: Arc<Semaphore>,
+    segments: Segments,
+    index: Mutex<Index>,
+    bytes: AtomicU64,
+    damaged: AtomicU64,
+    /// The latest time a caller has named.
+    latest: AtomicI64,
+    /// What made the spool stop.
+    failure: watch::Sender<Option<String>>,
+    closing: AtomicBool,
+    /// Held until the writers have ended.
+    lock: Mutex<Option<File>>,
+}
+
+/// What [`Shared`] starts from.
+pub(super) struct Start {
+    pub(super) paths: Paths,
+    pub(super) space: Space,
+    pub(super) keep_history: Duration,
+    pub(super) segments: Segments,
+    pub(super) index: Index,
+    pub(super) bytes: u64,
+    pub(super) damaged: u64,
+    pub(super) now: Timestamp,
+    pub(super) lock: File,
+}
+
+impl Shared {
+    pub(super) fn new(start: Start) -> Self {
+        Self {
+            paths: start.paths,
+            space: start.space,
+            keep_history: start.keep_history,
+            changed: Notify::new(),
+            backlog: Arc::new(Semaphore::new(MOST_BACKLOG)),
+            segments: start.segments,
+            index: Mutex::new(start.index),
+            bytes: AtomicU64::new(start.bytes),
+            damaged: AtomicU64::new(start.damaged),
+            latest: AtomicI64::new(start.now.0),
+            failure: watch::Sender::new(None),
+            closing: AtomicBool::new(false),
+            lock: Mutex::new(Some(start.lock)),
+        }
+    }
+
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk has failed: nothing more is taken, and whoever waits is told.
+    pub(super) fn stop(&self, error: &SpoolError) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| error.to_string());
+            first
+        });
+        self.backlog.close();
+        self.changed.notify_one();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+
+    pub(super) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
+    /// The engine is being closed: nothing waits for better times any more.
+    pub(super) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// The writers have ended: another process may have the directory.
+    pub(super) fn unlock(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(super) fn see_time(&self, now: Timestamp) {
+        self.latest.fetch_max(now.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn latest_time(&self) -> Timestamp {
+        Timestamp(self.latest.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn count_damage(&self, records: u64) {
+        self.damaged.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_bytes(&self, octets: u64) {
+        self.bytes.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begin_segment(&self, number: u32, segment: Segment) {
+        self.segments.begin(number, segment);
+    }
+
+    /// A segment has become longer.
+    pub(super) fn grow(&self, number: u32, by: u64) {
+        self.segments.grow(number, by);
+        self.add_bytes(by);
+    }
+
+    /// Reads the record of a message; blocks. Damage is counted.
+    pub(super) fn read_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+        let record = self.segments.read(&self.paths, id, place);
+        if matches!(record, Err(SpoolError::Damaged)) {
+            self.count_damage(1);
+        }
+        record
+    }
+
+    /// Closed segments in which nothing is alive.
+    pub(super) fn dead_segments(&self) -> Vec<u32> {
+        let closed = self.segments.closed();
+        let index = self.index();
+        closed.into_iter().filter(|number| index.is_dead(*number)).collect()
+    }
+
+    pub(super) fn remove_segments(&self, dead: &[u32]) {
+        for number in dead {
+            let freed = self.segments.remove(*number);
+            self.bytes.fetch_sub(freed, Ordering::Relaxed);
+            self.index().drop_segment(*number);
+        }
+    }
+
+    /// A message is finished: its own file, if it has one, is not needed any more.
+    pub(super) fn remove_content(&self, id: QueueId, content: ContentPlace, size: u64) {
+        match content {
+            ContentPlace::Inline => {}
+            ContentPlace::OwnFile => {
+                // What cannot be removed now is removed as an orphan at the next start.
+                let _ = std::fs::remove_file(self.paths.content(id));
+                self.bytes.fetch_sub(size, Ordering::Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The state database: what the engine asks of SQLite, statement by statement.
+//!
+//! The schema with its meaning is in `schema.sql`. WAL and `synchronous=FULL`: what is committed
+//! survives a power cut. The database follows the segments: the mark in `meta` says up to where
+//! their records are here. Lost, it is rebuilt from them.
+
+use super::index::{ContentPlace, Place, Waiting};
+use super::settle::{Ending, Settling};
+use crate::clock::Timestamp;
+use crate::envelope::{Envelope, QueueId};
+use crate::spool::{RecipientState, SpoolEntry};
+use bytes::Bytes;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA_VERSION: i64 = 1;
+
+/// An operator's `sqlite3` may hold a lock for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Statements kept compiled: all there are, with room.
+const STATEMENTS: usize = 32;
+
+/// Ids above this are those of reports; below are microseconds since the epoch, for 146,000 years.
+pub(super) const REPORT_IDS: u64 = 1 << 62;
+
+/// A message as it is first stored.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) waiting: Waiting,
+    /// The envelope as JSON.
+    pub(super) envelope: Bytes,
+    pub(super) due: Timestamp,
+}
+
+/// A place in the log: records before it are in the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LogMark {
+    pub(super) segment: u32,
+    pub(super) offset: u64,
+}
+
+/// Whether the database has ever been complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completeness {
+    /// It followed the segments from their beginning, or has been rebuilt to the end.
+    Complete,
+    /// It is new, or a rebuild was cut off.
+    Rebuilding,
+}
+
+/// The state database.
+pub(super) struct State {
+    connection: Connection,
+}
+
+/// Queue ids have 63 bits, so that SQLite's integers hold them.
+fn number(id: QueueId) -> i64 {
+    id.0.cast_signed()
+}
+
+fn octets(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+impl State {
+    /// Opens the database, and makes it when there is none.
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(LOCK_PATIENCE)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000;
+             PRAGMA wal_autocheckpoint = 4000;",
+        )?;
+        let state = Self { connection };
+        let tables: i64 = state.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables == 0 {
+            state.begin()?;
+            state.connection.execute_batch(SCHEMA)?;
+            state.set("schema_version", SCHEMA_VERSION)?;
+            state.set("rebuilding", 1)?;
+            state.commit()?;
+        }
+        Ok(state)
+    }
+
+    /// Whether this program understands the database.
+    pub(super) fn is_understood(&self) -> rusqlite::Result<bool> {
+        Ok(self.get("schema_version")? == Some(SCHEMA_VERSION))
+    }
+
+    /// Reads all of it and says whether it is sound. Slow: only after damage was met.
+    pub(super) fn is_sound(&self) -> rusqlite::Result<bool> {
+        self.connection
+            .query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0))
+            .map(|said| said == "ok")
+    }
+
+    pub(super) fn begin(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")
+    }
+
+    /// Once it returns the transaction is on the disk.
+    pub(super) fn commit(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("COMMIT")
+    }
+
+    /// Undoes the transaction, if one is open.
+    pub(super) fn roll_back(&self) {
+        if !self.connection.is_autocommit() {
+            // SQLite undoes it at the next opening if it cannot do so now.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+
+    /// Moves the log of the database into the database, so that damage to it cannot bring back
+    /// what was finished.
+    pub(super) fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))
+    }
+
+    pub(super) fn completeness(&self) -> rusqlite::Result<Completeness> {
+        let rebuilding = self.get("rebuilding")? != Some(0);
+        Ok(if rebuilding { Completeness::Rebuilding } else { Completeness::Complete })
+    }
+
+    pub(super) fn set_complete(&self) -> rusqlite::Result<()> {
+        self.set("rebuilding", 0)
+    }
+
+    pub(super) fn mark(&self) -> rusqlite::Result<LogMark> {
+        let segment = self.get("applied_segment")?.unwrap_or(0);
+        let offset = self.get("applied_offset")?.unwrap_or(0);
+        Ok(LogMark { segment: u32::try_from(segment).unwrap_or(0), offset: unsigned(offset) })
+    }
+
+    pub(super) fn set_mark(&self, mark: LogMark) -> rusqlite::Result<()> {
+        self.set("applied_segment", i64::from(mark.segment))?;
+        self.set("applied_offset", octets(mark.offset))
+    }
+
+    /// Stores a new message. False when the database knows it already.
+    pub(super) fn insert(&self, row: &Row) -> rusqlite::Result<bool> {
+        let SpoolEntry { id, envelope, size, attempts, recipients } = &row.waiting.entry;
+        let place = row.waiting.place;
+        let text = std::str::from_utf8(&row.envelope).unwrap_or("{}");
+        let mut insert = self.connection.prepare_cached(
+            "INSERT OR IGNORE INTO messages (id, segment, offset, length, content_in_file, size, accepted_at, due_at, \
+             attempts, state, envelope) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'queued', ?10)",
+        )?;
+        let in_file = place.content == ContentPlace::OwnFile;
+        let (offset, length, size) = (octets(place.offset), octets(place.length), octets(*size));
+        let (accepted_at, due) = (envelope.accepted_at.0, row.due.0);
+        let id = number(*id);
+        let new = insert.execute(params![
+            id,
+            place.segment,
+            offset,
+            length,
+            in_file,
+            size,
+            accepted_at,
+            due,
+            attempts,
+            text
+        ])?;
+        if new == 0 {
+            return Ok(false);
+        }
+        let mut insert = self.connection.prepare_cached(
+            "INSERT OR REPLACE INTO recipients (message, recipient, address, state) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        for (i, (recipient, state)) in (0_i64..).zip(envelope.recipients.iter().zip(recipients)) {
+            insert.execute(params![id, i, recipient.to_string(), json(state)?])?;
+        }
+        Ok(true)
+    }
+
+    /// Records a settlement. Gives the positions of those reports that the database has already.
+    pub(super) fn settle(&self, settling: &Settling) -> rusqlite::Result<Vec<usize>> {
+        let id = number(settling.entry.id);
+        let mut update =
+            self.connection.prepare_cached("UPDATE recipients SET state = ?3 WHERE message = ?1 AND recipient = ?2")?;
+        for (recipient, state) in &settling.recipients {
+            update.execute(params![id, i64::try_from(*recipient).unwrap_or(i64::MAX), state])?;
+        }
+        match settling.ending {
+            Ending::Waits { due } => {
+                let mut wait =
+                    self.connection.prepare_cached("UPDATE messages SET due_at = ?2, attempts = ?3 WHERE id = ?1")?;
+                wait.execute(params![id, due.0, settling.entry.attempts])?;
+            }
+            Ending::Finished => {
+                let mut finish = self.connection.prepare_cached(
+                    "UPDATE messages SET state = 'finished', finished_at = ?2, attempts = ?3 WHERE id = ?1",
+                )?;
+                finish.execute(params![id, settling.at.0, settling.entry.attempts])?;
+            }
+        }
+        let mut history = self.connection.prepare_cached(
+            "INSERT INTO history (message, number, at, event) \
+             SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3 FROM history WHERE message = ?1",
+        )?;
+        for event in &settling.events {
+            history.execute(params![id, settling.at.0, event])?;
+        }
+        let mut known = Vec::new();
+        for (position, report) in settling.reports.iter().enumerate() {
+            if !self.insert(report)? {
+                known.push(position);
+            }
+        }
+        Ok(known)
+    }
+
+    /// Whether the database has a message, finished or not.
+    pub(super) fn knows(&self, id: QueueId) -> rusqlite::Result<bool> {
+        self.connection.prepare_cached("SELECT 1 FROM messages WHERE id = ?1")?.exists([number(id)])
+    }
+
+    /// Where the record of a message is.
+    pub(super) fn place(&self, id: QueueId) -> rusqlite::Result<Option<Place>> {
+        self.connection
+            .prepare_cached("SELECT segment, offset, length, content_in_file FROM messages WHERE id = ?1")?
+            .query_row([number(id)], |row| {
+                let content = if row.get(3)? { ContentPlace::OwnFile } else { ContentPlace::Inline };
+                let (offset, length) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
+                Ok(Place { segment: row.get(0)?, offset, length, content })
+            })
+            .optional()
+    }
+
+    /// Reads a message. An envelope that cannot be read is an error of conversion; recipient
+    /// states that cannot are taken as waiting, which errs towards a duplicate.
+    pub(super) fn load(&self, id: QueueId, place: Place) -> rusqlite::Result<Waiting> {
+        let mut message =
+            self.connection.prepare_cached("SELECT envelope, size, attempts FROM messages WHERE id = ?1")?;
+        let (envelope, size, attempts) =
+            message.query_row([number(id)], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
+        let envelope: Envelope = serde_json::from_str(&envelope)
+            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))?;
+        let recipients = self.recipients(id, envelope.recipients.len())?;
+        let entry = SpoolEntry { id, envelope: Arc::new(envelope), size: unsigned(size), attempts, recipients };
+        Ok(Waiting { entry, place })
+    }
+
+    /// The states of `count` recipients.
+    pub(super) fn recipients(&self, id: QueueId, count: usize) -> rusqlite::Result<Vec<RecipientState>> {
+        let mut states = vec![RecipientState::Queued { last: None }; count];
+        let mut select =
+            self.connection.prepare_cached("SELECT recipient, state FROM recipients WHERE message = ?1")?;
+        let mut rows = select.query([number(id)])?;
+        while let Some(row) = rows.next()? {
+            let place = usize::try_from(row.get::<_, i64>(0)?).ok().and_then(|i| states.get_mut(i));
+            if let (Some(place), Ok(state)) = (place, serde_json::from_str(&row.get::<_, String>(1)?)) {
+                *place = state;
+            }
+        }
+        Ok(states)
+    }
+
+    /// What happened to a message, oldest first.
+    pub(super) fn history(&self, id: QueueId) -> rusqlite::Result<Vec<(Timestamp, serde_json::Value)>> {
+        let mut select =
+            self.connection.prepare_cached("SELECT at, event FROM history WHERE message = ?1 ORDER BY number")?;
+        let rows = select.query_map([number(id)], |row| {
+            let event: String = row.get(1)?;
+            Ok((Timestamp(row.get(0)?), serde_json::from_str(&event).unwrap_or(serde_json::Value::String(event))))
+        })?;
+        rows.collect()
+    }
+
+    /// Calls `each` with id, due time, acceptance time and segment of every waiting message.
+    pub(super) fn for_each_waiting(
+        &self,
+        mut each: impl FnMut(QueueId, Timestamp, Timestamp, u32),
+    ) -> rusqlite::Result<()> {
+        let mut select = self.connection.prepare(
+            "SELECT id, due_at, accepted_at, segment FROM messages INDEXED BY queued_messages WHERE finished_at IS NULL",
+        )?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            each(QueueId(unsigned(row.get(0)?)), Timestamp(row.get(1)?), Timestamp(row.get(2)?), row.get(3)?);
+        }
+        Ok(())
+    }
+
+    /// Whether a message waits and has its content in a file of its own.
+    pub(super) fn needs_file(&self, id: QueueId) -> rusqlite::Result<bool> {
+        self.connection
+            .prepare_cached("SELECT 1 FROM messages WHERE id = ?1 AND finished_at IS NULL AND content_in_file = 1")?
+            .exists([number(id)])
+    }
+
+    /// The highest id that is a time.
+    pub(super) fn last_time_id(&self) -> rusqlite::Result<u64> {
+        let highest: Option<i64> =
+            self.connection
+                .query_row("SELECT max(id) FROM messages WHERE id < ?1", [octets(REPORT_IDS)], |row| row.get(0))?;
+        Ok(highest.map_or(0, unsigned))
+    }
+
+    /// Removes up to `most` messages that were finished before `before`. Gives how many it were.
+    pub(super) fn prune(&self, before: Timestamp, most: u32) -> rusqlite::Result<usize> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT id FROM messages WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2")?;
+        let ids: Vec<i64> = select.query_map(params![before.0, most], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for id in &ids {
+            for delete in [
+                "DELETE FROM recipients WHERE message = ?1",
+                "DELETE FROM history WHERE message = ?1",
+                "DELETE FROM messages WHERE id = ?1",
+            ] {
+                self.connection.prepare_cached(delete)?.execute([id])?;
+            }
+        }
+        Ok(ids.len())
+    }
+
+    fn get(&self, name: &str) -> rusqlite::Result<Option<i64>> {
+        let mut select = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+        select.query_row([name], |row| row.get(0)).optional()
+    }
+
+    fn set(&self, name: &str, value: i64) -> rusqlite::Result<()> {
+        let mut set = self.connection.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?;
+        set.execute(params![name, value]).map(|_| ())
+    }
+}
+
+/// A recipient state as the database keeps it.
+pub(super) fn json(state: &RecipientState) -> rusqlite::Result<String> {
+    serde_json::to_string(state).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+}

@@ -1,0 +1,311 @@
+//! The state writer: one thread, one connection, one transaction for all that waits.
+//!
+//! Jobs come in the order of the log. What a commit means for memory and for files (a message
+//! due again, a segment without anything alive) is done here after the commit and never before,
+//! so that it happens also when the task that asked has gone away.
+//!
+//! A database that cannot be written for want of space or because someone holds a lock is tried
+//! again: a settlement given up would deliver its message twice. Any other failure stops the spool.
+
+use super::index::Waiting;
+use super::paths;
+use super::settle::{Ending, Settling};
+use super::shared::Shared;
+use super::state::{LogMark, Row, State};
+use crate::clock::Timestamp;
+use crate::envelope::{Envelope, QueueId};
+use crate::spool::{SpoolEntry, SpoolError};
+use rusqlite::ErrorCode;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// Jobs in one transaction: enough to share a sync, few enough to answer soon.
+const BATCH_JOBS: usize = 1000;
+
+/// Between two tries while the disk is full or the database locked.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often finished messages are looked at for pruning, by the clock of the caller.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// Messages pruned in one transaction: a few milliseconds of work.
+const PRUNE_BITE: u32 = 200;
+
+/// An answer to come.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
+
+/// What happened to a message: when, and what.
+pub(super) type History = Vec<(Timestamp, serde_json::Value)>;
+
+/// What the state writer is asked for.
+pub(super) enum StateJob {
+    /// A durable record needs its row. The permit is a place in the backlog.
+    Insert(Box<Row>, OwnedSemaphorePermit),
+    /// Outcomes, with reports that are durable already.
+    Settle(Box<Settling>),
+    /// Messages that memory does not have.
+    Load(Vec<QueueId>, Answer<Vec<Waiting>>),
+    /// Where a record is.
+    Place(QueueId, Answer<Option<super::index::Place>>),
+    /// What happened to a message.
+    History(QueueId, Answer<History>),
+    /// A segment was closed: look whether old ones can go.
+    Sweep,
+    /// Nothing comes after this.
+    Close,
+}
+
+/// The thread's own things.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    state: State,
+    mark: LogMark,
+    pruned_at: Timestamp,
+}
+
+/// Jobs taken together, by what is done with them.
+#[derive(Default)]
+struct Batch {
+    /// In the order they came.
+    writes: Vec<Write>,
+    reads: Vec<StateJob>,
+    closing: bool,
+}
+
+enum Write {
+    Insert(Box<Row>, OwnedSemaphorePermit),
+    Settle(Box<Settling>),
+}
+
+impl Writer {
+    pub(super) const fn new(shared: Arc<Shared>, state: State, mark: LogMark) -> Self {
+        Self { shared, state, mark, pruned_at: Timestamp(0) }
+    }
+
+    /// Serves until [`StateJob::Close`].
+    pub(super) fn run(mut self, jobs: &Receiver<StateJob>) {
+        while let Ok(first) = jobs.recv() {
+            let batch = collect(first, jobs);
+            self.write(batch.writes);
+            for read in batch.reads {
+                self.read(read);
+            }
+            if batch.closing {
+                break;
+            }
+            self.prune();
+        }
+    }
+
+    fn write(&mut self, writes: Vec<Write>) {
+        if writes.is_empty() {
+            return;
+        }
+        let known = loop {
+            if self.shared.is_stopped() {
+                return refuse(writes, || SpoolError::Stopped);
+            }
+            match self.transaction(&writes) {
+                Ok(known) => break known,
+                Err(error) if can_pass(&error) && !self.shared.is_closing() => std::thread::sleep(PAUSE),
+                Err(error) if can_pass(&error) => return refuse(writes, || SpoolError::Full),
+                Err(error) => {
+                    self.note_damage(&error);
+                    self.shared.stop(&SpoolError::State(error));
+                    return refuse(writes, || SpoolError::Stopped);
+                }
+            }
+        };
+        let mut known = known.into_iter();
+        for write in writes {
+            match write {
+                Write::Insert(_, permit) => drop(permit),
+                Write::Settle(settling) => self.settled(settling, &known.next().unwrap_or_default()),
+            }
+        }
+        self.shared.changed.notify_one();
+        self.sweep();
+    }
+
+    /// Gives for each settlement the positions of the reports that were known before.
+    fn transaction(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Vec<usize>>> {
+        let result = self.try_transaction(writes);
+        match result {
+            Ok((known, mark)) => {
+                self.mark = mark;
+                Ok(known)
+            }
+            Err(error) => {
+                self.state.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn try_transaction(&self, writes: &[Write]) -> rusqlite::Result<(Vec<Vec<usize>>, LogMark)> {
+        let mut known = Vec::new();
+        let mut mark = self.mark;
+        self.state.begin()?;
+        for write in writes {
+            match write {
+                Write::Insert(row, _) => {
+                    self.state.insert(row)?;
+                    let place = row.waiting.place;
+                    mark = LogMark { segment: place.segment, offset: place.offset + place.length };
+                }
+                Write::Settle(settling) => known.push(self.state.settle(settling)?),
+            }
+        }
+        if mark != self.mark {
+            self.state.set_mark(mark)?;
+        }
+        self.state.commit()?;
+        Ok((known, mark))
+    }
+
+    /// What a committed settlement means for memory and files.
+    fn settled(&self, mut settling: Box<Settling>, known: &[usize]) {
+        let mut index = self.shared.index();
+        for (position, report) in std::mem::take(&mut settling.reports).into_iter().enumerate() {
+            if known.contains(&position) {
+                index.forget_record(report.waiting.place.segment);
+            } else {
+                index.add(report.waiting, report.due);
+            }
+        }
+        let ended = match settling.ending {
+            Ending::Waits { due } => {
+                index.wait_again(settling.entry.clone(), due);
+                None
+            }
+            Ending::Finished => index.finish(&settling.entry),
+        };
+        drop(index);
+        if let Some(place) = ended {
+            self.shared.remove_content(settling.entry.id, place.content, settling.entry.size);
+        }
+        settling.succeed();
+    }
+
+    /// Removes segments in which nothing is alive.
+    fn sweep(&self) {
+        let dead = self.shared.dead_segments();
+        // Before their records go, the database must not depend on its own log any more: with
+        // that damaged, finished messages would come back without content.
+        if !dead.is_empty() && self.state.checkpoint().is_ok() {
+            self.shared.remove_segments(&dead);
+        }
+    }
+
+    fn read(&self, job: StateJob) {
+        match job {
+            StateJob::Load(ids, answer) => {
+                let _ = answer.send(Ok(ids.into_iter().filter_map(|id| self.load(id)).collect()));
+            }
+            StateJob::Place(id, answer) => {
+                let _ = answer.send(self.state.place(id).map_err(SpoolError::State));
+            }
+            StateJob::History(id, answer) => {
+                let _ = answer.send(self.state.history(id).map_err(SpoolError::State));
+            }
+            StateJob::Sweep => self.sweep(),
+            StateJob::Insert(..) | StateJob::Settle(..) | StateJob::Close => {}
+        }
+    }
+
+    /// Reads a message; if its row is damaged, from its record, which errs towards a duplicate.
+    /// `None` when neither can be read: it is counted, and stays claimed until a restart.
+    fn load(&self, id: QueueId) -> Option<Waiting> {
+        let place = self.state.place(id).ok().flatten();
+        let found = place.and_then(|place| match self.state.load(id, place) {
+            Ok(waiting) => Some(waiting),
+            Err(error) => {
+                self.note_damage(&error);
+                self.load_from_record(id, place)
+            }
+        });
+        if found.is_none() {
+            self.shared.count_damage(1);
+        }
+        found
+    }
+
+    fn load_from_record(&self, id: QueueId, place: super::index::Place) -> Option<Waiting> {
+        let record = self.shared.read_record(id, place).ok()?;
+        let envelope: Envelope = serde_json::from_slice(&record.envelope).ok()?;
+        let mut entry = SpoolEntry::new(id, envelope, record.content.size());
+        if let Ok(states) = self.state.recipients(id, entry.recipients.len()) {
+            entry.recipients = states;
+        }
+        Some(Waiting { entry, place })
+    }
+
+    /// Removes a bite of what was finished long ago. That it fails is no harm: it comes round again.
+    fn prune(&mut self) {
+        let now = self.shared.latest_time();
+        if now.since(self.pruned_at) < PRUNE_EVERY || self.shared.is_stopped() {
+            return;
+        }
+        let before =
+            Timestamp(now.0.saturating_sub(i64::try_from(self.shared.keep_history.as_millis()).unwrap_or(i64::MAX)));
+        let pruned = self.state.begin().and_then(|()| {
+            let pruned = self.state.prune(before, PRUNE_BITE)?;
+            self.state.commit()?;
+            Ok(pruned)
+        });
+        self.state.roll_back();
+        // A full bite means that there is more: the next job takes the next one.
+        if pruned.is_ok_and(|pruned| pruned < PRUNE_BITE as usize) {
+            self.pruned_at = now;
+        }
+    }
+
+    /// Leaves a note for the next start, which then checks the whole database.
+    fn note_damage(&self, error: &rusqlite::Error) {
+        if is_damage(error) {
+            let _ = paths::create_new(&self.shared.paths.state_suspect());
+        }
+    }
+}
+
+fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
+    let mut batch = Batch::default();
+    let mut next = Some(first);
+    while let Some(job) = next {
+        match job {
+            StateJob::Insert(row, permit) => batch.writes.push(Write::Insert(row, permit)),
+            StateJob::Settle(settling) => batch.writes.push(Write::Settle(settling)),
+            StateJob::Close => {
+                batch.closing = true;
+                break;
+            }
+            read @ (StateJob::Load(..) | StateJob::Place(..) | StateJob::History(..) | StateJob::Sweep) => {
+                batch.reads.push(read);
+            }
+        }
+        next = if batch.writes.len() < BATCH_JOBS { jobs.try_recv().ok() } else { None };
+    }
+    batch
+}
+
+/// Inserts need no answer: their records are durable, and the next start finds them.
+fn refuse(writes: Vec<Write>, error: impl Fn() -> SpoolError) {
+    for write in writes {
+        match write {
+            Write::Insert(..) => {}
+            Write::Settle(settling) => settling.give_up(error()),
+        }
+    }
+}
+
+/// Whether the same transaction may work later.
+fn can_pass(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Whether the error says that the database file is damaged.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}

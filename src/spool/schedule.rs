@@ -1,0 +1,99 @@
+//! When a message is tried again, and when it is given up (RFC 5321 §4.5.4.1).
+//!
+//! Pure: the same message and attempt always give the same moment, so a schedule can be
+//! checked by hand and reproduced from a log line.
+
+use crate::clock::Timestamp;
+use crate::config::Retry;
+use crate::envelope::QueueId;
+
+/// Beyond this many doublings every wait is at its longest; it keeps the shift in range.
+const MOST_DOUBLINGS: u32 = 32;
+
+/// The jitter is the wait divided by this, up or down: 10 %.
+const JITTER_DIVISOR: u64 = 10;
+
+/// When a message is due again after its `attempts`-th attempt (from 1) failed at `now`.
+///
+/// The wait starts at `retry.first`, doubles with every attempt up to `retry.longest`, and is
+/// spread by ±10 % so that messages that failed together do not come back together.
+#[must_use]
+pub fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -> Timestamp {
+    let doublings = attempts.saturating_sub(1).min(MOST_DOUBLINGS);
+    let first_ms = milliseconds(retry.first);
+    let wait_ms = first_ms.saturating_mul(1 << doublings).min(milliseconds(retry.longest));
+    let spread_ms = wait_ms / JITTER_DIVISOR;
+    let dice = mix(id.0 ^ mix(u64::from(attempts)));
+    let jitter_ms = dice % spread_ms.saturating_mul(2).saturating_add(1);
+    now.plus(std::time::Duration::from_millis(wait_ms.saturating_sub(spread_ms).saturating_add(jitter_ms)))
+}
+
+/// When a message that still waits is returned to its sender (RFC 5321 §4.5.4.1: the give-up
+/// time, generally at least four to five days).
+#[must_use]
+pub fn expires_at(retry: &Retry, accepted_at: Timestamp) -> Timestamp {
+    accepted_at.plus(retry.expire_after)
+}
+
+/// Spreads a number over 64 bits (the finaliser of `SplitMix64`); stable for ever, unlike the
+/// hashers of the standard library.
+pub(crate) const fn mix(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp(1_795_261_468_000);
+
+    fn retry() -> Retry {
+        Retry {
+            first: Duration::from_secs(300),
+            longest: Duration::from_secs(3600),
+            expire_after: Duration::from_secs(4 * 86_400),
+        }
+    }
+
+    fn wait_s(id: u64, attempts: u32) -> u64 {
+        next_attempt(&retry(), QueueId(id), attempts, NOW).since(NOW).as_secs()
+    }
+
+    #[test]
+    fn rfc5321_4_5_4_1_waits_double_up_to_the_longest() {
+        for (attempts, expected_s) in [(1, 300), (2, 600), (3, 1200), (4, 2400), (5, 3600), (6, 3600), (u32::MAX, 3600)]
+        {
+            for id in 0..50 {
+                let wait_s = wait_s(id, attempts);
+                assert!((expected_s * 9 / 10..=expected_s * 11 / 10).contains(&wait_s), "{attempts}: {wait_s}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_message_and_attempt_give_the_same_moment_and_others_are_spread() {
+        assert_eq!(wait_s(7, 1), wait_s(7, 1));
+        let waits: std::collections::BTreeSet<_> = (0..100).map(|id| wait_s(id, 1)).collect();
+        assert!(waits.len() > 30, "100 messages share {} moments", waits.len());
+    }
+
+    #[test]
+    fn absurd_durations_stay_in_range() {
+        let retry = Retry { first: Duration::MAX, longest: Duration::MAX, expire_after: Duration::MAX };
+        assert!(next_attempt(&retry, QueueId(1), 40, NOW) > NOW);
+        assert_eq!(expires_at(&retry, NOW), Timestamp(i64::MAX));
+    }
+
+    #[test]
+    fn a_message_expires_at_its_age() {
+        assert_eq!(expires_at(&retry(), NOW), Timestamp(NOW.0 + 4 * 86_400_000));
+    }
+}

@@ -1,0 +1,498 @@
+//! The embedded spool on real directories: RFC 5321 §4.2.5 and §6.1 (nothing accepted is lost),
+//! reports and outcomes together, damage contained, a full disk refused.
+#![expect(clippy::disallowed_methods, reason = "the tests look into the spool directory and damage it")]
+#![expect(clippy::unwrap_used, reason = "what fails in a test is the test's result")]
+
+use bytes::Bytes;
+use dane_relay::clock::Timestamp;
+use dane_relay::config::SpoolConfig;
+use dane_relay::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId};
+use dane_relay::outcome::{Cause, DeliveryOutcome};
+use dane_relay::smtp::address::ReversePath;
+use dane_relay::spool::embedded::EmbeddedSpool;
+use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, SpoolError};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const NOW: Timestamp = Timestamp(1_795_261_468_000);
+const LATER: Timestamp = Timestamp(NOW.0 + 3_600_000);
+
+fn config(folder: &Path) -> SpoolConfig {
+    let keep_history = Duration::from_secs(86_400);
+    SpoolConfig { path: folder.join("spool"), min_free_bytes: 0, min_free_inodes: 0, keep_history }
+}
+
+fn open(folder: &TempDir) -> EmbeddedSpool {
+    EmbeddedSpool::open(&config(folder.path()), NOW).unwrap()
+}
+
+fn envelope(recipients: &[&str]) -> Envelope {
+    Envelope {
+        reverse_path: ReversePath::Mailbox("sender@example.org".parse().unwrap()),
+        recipients: recipients.iter().map(|r| r.parse().unwrap()).collect(),
+        body: BodyType::EightBitMime,
+        accepted_at: NOW,
+        origin: Origin::Client(ClientInfo {
+            address: [192, 0, 2, 1].into(),
+            helo: "exchange.example.org".into(),
+            protocol: "ESMTPS".into(),
+        }),
+    }
+}
+
+fn report(about: QueueId) -> Report {
+    let origin = Origin::Report { about };
+    let envelope = Envelope { reverse_path: ReversePath::Null, origin, ..envelope(&["sender@example.org"]) };
+    Report { envelope, content: Bytes::from_static(b"Subject: Undeliverable\r\n\r\nIt could not be delivered.\r\n") }
+}
+
+fn failed() -> RecipientState {
+    let cause = Cause::DomainNotFound { domain: "gone.example".parse().unwrap() };
+    RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } }
+}
+
+fn waits() -> RecipientState {
+    RecipientState::Queued { last: Some(Cause::NoMailHost { domain: "slow.example".parse().unwrap() }) }
+}
+
+async fn store(spool: &EmbeddedSpool, content: &[u8]) -> QueueId {
+    store_for(spool, content, &["a@one.example"]).await
+}
+
+async fn store_for(spool: &EmbeddedSpool, content: &[u8], recipients: &[&str]) -> QueueId {
+    let mut draft = spool.begin(NOW);
+    for piece in content.chunks(10_000) {
+        draft.body.write(piece).await.unwrap();
+    }
+    assert_eq!(draft.body.size(), content.len() as u64);
+    spool.enqueue(draft, envelope(recipients)).await.unwrap()
+}
+
+async fn claim_one(spool: &EmbeddedSpool, now: Timestamp) -> Claim {
+    let mut claims = spool.claim_due(now, 1).await.unwrap();
+    assert_eq!(claims.len(), 1, "a message is due");
+    claims.remove(0)
+}
+
+async fn body(spool: &EmbeddedSpool, id: QueueId) -> Result<Vec<u8>, SpoolError> {
+    let mut reader = spool.open_body(id).await?;
+    let mut all = Vec::new();
+    while let Some(piece) = reader.next().await? {
+        assert!(!piece.is_empty() && piece.len() <= 65_536);
+        all.extend_from_slice(&piece);
+    }
+    Ok(all)
+}
+
+/// Content that differs everywhere, so that a mix-up shows.
+fn content(seed: usize, size: usize) -> Vec<u8> {
+    (0..size).map(|i| u8::try_from((i * 31 + i / 251 + seed) % 251).unwrap()).collect()
+}
+
+fn state_files(folder: &TempDir) -> Vec<PathBuf> {
+    files(folder, "").into_iter().filter(|p| p.to_string_lossy().contains("state.sqlite")).collect()
+}
+
+fn files(folder: &TempDir, inside: &str) -> Vec<PathBuf> {
+    let items = std::fs::read_dir(folder.path().join("spool").join(inside)).unwrap();
+    let mut paths: Vec<_> = items.map(|item| item.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn remove_state(folder: &TempDir) {
+    state_files(folder).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+}
+
+/// Puts the state database back to what it was when `keep` was called.
+struct Rewind(Vec<(PathBuf, Vec<u8>)>);
+
+impl Rewind {
+    fn keep(folder: &TempDir) -> Self {
+        Self(state_files(folder).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect())
+    }
+
+    fn restore(&self, folder: &TempDir) {
+        remove_state(folder);
+        self.0.iter().for_each(|(path, octets)| std::fs::write(path, octets).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn rfc5321_4_2_5_what_was_accepted_is_there_after_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let first = store_for(&spool, b"one\r\n", &["a@one.example", "b@two.example"]).await;
+    let second = store(&spool, &content(2, 100_000)).await;
+    let empty = store(&spool, b"").await;
+    assert!(first < second && second < empty);
+    spool.close().await;
+
+    let spool = open(&folder);
+    assert_eq!(spool.recovery().waiting, 3);
+    assert_eq!(spool.recovery().caught_up, 0);
+    assert_eq!(spool.stats().queued_messages, 3);
+    assert_eq!(spool.stats().oldest, Some(NOW));
+    let claims = spool.claim_due(NOW, 10).await.unwrap();
+    assert_eq!(claims.iter().map(|c| c.entry.id).collect::<Vec<_>>(), [first, second, empty]);
+    assert_eq!(*claims[0].entry.envelope, envelope(&["a@one.example", "b@two.example"]));
+    assert_eq!(claims[0].entry.recipients, vec![RecipientState::Queued { last: None }; 2]);
+    assert_eq!(claims[1].entry.size, 100_000);
+    assert_eq!(body(&spool, first).await.unwrap(), b"one\r\n");
+    assert_eq!(body(&spool, second).await.unwrap(), content(2, 100_000));
+    assert_eq!(body(&spool, empty).await.unwrap(), b"");
+    assert!(store(&spool, b"later").await > empty, "ids increase across restarts");
+}
+
+#[tokio::test]
+async fn a_settlement_is_there_after_a_restart_with_its_history() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store_for(&spool, b"x", &["a@one.example", "b@two.example"]).await;
+    let claim = claim_one(&spool, NOW).await;
+    let recipients = vec![(0, failed()), (1, waits()), (7, failed())];
+    let events = vec![json!({"what": "attempt", "n": 1}), json!({"what": "deferred"})];
+    let settlement = Settlement { recipients, next_due: Some(LATER), events, at: Some(NOW), reports: vec![] };
+    spool.settle(claim, settlement).await.unwrap();
+    assert_eq!(spool.next_due(), Some(LATER));
+    spool.close().await;
+
+    let spool = open(&folder);
+    assert!(spool.claim_due(NOW, 10).await.unwrap().is_empty(), "not due yet");
+    assert_eq!(spool.next_due(), Some(LATER));
+    let claim = claim_one(&spool, LATER).await;
+    assert_eq!((claim.entry.id, claim.entry.attempts), (id, 1));
+    assert_eq!(claim.entry.recipients, [failed(), waits()]);
+    spool.settle(claim, Settlement { recipients: vec![(1, failed())], ..Settlement::default() }).await.unwrap();
+    assert_eq!(spool.stats().queued_messages, 0);
+    let history = spool.history(id).await.unwrap();
+    assert_eq!(history, [(NOW, json!({"what": "attempt", "n": 1})), (NOW, json!({"what": "deferred"}))]);
+    spool.close().await;
+    assert_eq!(open(&folder).recovery().waiting, 0);
+}
+
+#[tokio::test]
+async fn a_claim_holds_a_message_for_one_worker() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    store(&spool, b"x").await;
+    let claim = claim_one(&spool, NOW).await;
+    assert!(spool.claim_due(LATER, 10).await.unwrap().is_empty());
+    let old = Claim { entry: claim.entry.clone(), generation: claim.generation };
+    spool.release(claim);
+    let claim = claim_one(&spool, NOW).await;
+    assert!(matches!(spool.settle(old, Settlement::default()).await, Err(SpoolError::Fenced)));
+    let again = Claim { entry: claim.entry.clone(), generation: claim.generation };
+    let done = || Settlement { recipients: vec![(0, failed())], ..Settlement::default() };
+    spool.settle(claim, done()).await.unwrap();
+    assert!(matches!(spool.settle(again, done()).await, Err(SpoolError::Fenced)));
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_outcome_and_report_are_durable_together() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    let claim = claim_one(&spool, NOW).await;
+    let settlement = Settlement { recipients: vec![(0, failed())], reports: vec![report(id)], ..Settlement::default() };
+    spool.settle(claim, settlement).await.unwrap();
+    let told = claim_one(&spool, NOW).await;
+    assert_eq!(told.entry.envelope.origin, Origin::Report { about: id });
+    assert_eq!(body(&spool, told.entry.id).await.unwrap(), &report(id).content[..]);
+    spool.close().await;
+
+    let spool = open(&folder);
+    let told_again = claim_one(&spool, NOW).await;
+    assert_eq!(told_again.entry.id, told.entry.id);
+    assert_eq!(*told_again.entry.envelope, report(id).envelope);
+    assert_eq!(spool.stats().queued_messages, 1, "the message itself is finished");
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_a_report_without_its_settlement_is_made_again_once() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    spool.close().await;
+    // The log has the report; the database is as it was before the settlement was committed.
+    let before = Rewind::keep(&folder);
+    let fail = |claim: Claim, spool: EmbeddedSpool| async move {
+        let reports = vec![report(claim.entry.id)];
+        let settlement = Settlement { recipients: vec![(0, failed())], reports, ..Settlement::default() };
+        spool.settle(claim, settlement).await.unwrap();
+        spool
+    };
+    let spool = open(&folder);
+    let claim = claim_one(&spool, NOW).await;
+    fail(claim, spool).await.close().await;
+    before.restore(&folder);
+
+    let spool = open(&folder);
+    assert_eq!((spool.recovery().discarded_reports, spool.recovery().waiting), (1, 1));
+    let claim = claim_one(&spool, NOW).await;
+    assert_eq!(claim.entry.id, id, "the attempt is made again");
+    let spool = fail(claim, spool).await;
+    let claims = spool.claim_due(NOW, 10).await.unwrap();
+    assert_eq!(claims.len(), 1, "and makes one report");
+    spool.close().await;
+    let spool = open(&folder);
+    assert_eq!((spool.recovery().discarded_reports, spool.recovery().waiting), (0, 1));
+}
+
+#[tokio::test]
+async fn a_lost_database_is_rebuilt_and_repeated_reports_collapse() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let first = store(&spool, b"one").await;
+    let second = store(&spool, &content(1, 700_000)).await;
+    let claim = claim_one(&spool, NOW).await;
+    let fail = |id| Settlement { recipients: vec![(0, failed())], reports: vec![report(id)], ..Settlement::default() };
+    spool.settle(claim, fail(first)).await.unwrap();
+    spool.close().await;
+    remove_state(&folder);
+
+    let spool = open(&folder);
+    assert_eq!(spool.recovery().waiting, 3, "both messages and the report");
+    assert_eq!(body(&spool, second).await.unwrap(), content(1, 700_000));
+    let claim = claim_one(&spool, NOW).await;
+    assert_eq!(claim.entry.id, first, "a finished message comes again rather than being lost");
+    spool.settle(claim, fail(first)).await.unwrap();
+    assert_eq!(spool.stats().queued_messages, 2, "its report is there already");
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_moved_aside_and_rebuilt() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"one").await;
+    spool.close().await;
+    remove_state(&folder);
+    let state = folder.path().join("spool/state.sqlite");
+    std::fs::write(&state, b"this is no database, and long enough to be sure of it".repeat(100)).unwrap();
+
+    let spool = open(&folder);
+    let aside = spool.recovery().state_moved_to.clone().unwrap();
+    assert_eq!(aside, folder.path().join("spool/state.sqlite.damaged-1"));
+    assert!(std::fs::read(aside).unwrap().starts_with(b"this is no database"));
+    assert_eq!(claim_one(&spool, NOW).await.entry.id, id);
+}
+
+#[tokio::test]
+async fn messages_that_the_database_missed_are_caught_up() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let first = store(&spool, b"one").await;
+    spool.close().await;
+    let before = Rewind::keep(&folder);
+    let spool = open(&folder);
+    let second = store(&spool, b"two").await;
+    spool.close().await;
+    before.restore(&folder);
+
+    let spool = open(&folder);
+    assert_eq!((spool.recovery().caught_up, spool.recovery().waiting), (1, 2));
+    assert!(store(&spool, b"three").await > second);
+    assert_eq!(body(&spool, first).await.unwrap(), b"one");
+    assert_eq!(body(&spool, second).await.unwrap(), b"two");
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_a_damaged_record_is_counted_and_others_survive() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(store(&spool, format!("message {n} here").as_bytes()).await);
+    }
+    spool.close().await;
+    let segment = files(&folder, "segments").remove(0);
+    let mut octets = std::fs::read(&segment).unwrap();
+    let at = octets.windows(14).position(|w| w == b"message 2 here").unwrap();
+    octets[at] ^= 0x20;
+    octets.extend(b"cut off");
+    std::fs::write(&segment, octets).unwrap();
+
+    // With the database: the damage shows when the message is read.
+    let spool = open(&folder);
+    assert_eq!(spool.recovery().waiting, 5);
+    assert!(matches!(body(&spool, ids[2]).await, Err(SpoolError::Damaged)));
+    assert_eq!(spool.stats().damaged_records, 1);
+    assert_eq!(files(&folder, "damaged").len(), 1);
+    spool.close().await;
+
+    // Without it: when the segments are read.
+    remove_state(&folder);
+    let spool = open(&folder);
+    let recovery = spool.recovery();
+    assert_eq!((recovery.waiting, recovery.damaged_records, recovery.torn_tails), (4, 1, 1));
+    assert_eq!(body(&spool, ids[3]).await.unwrap(), b"message 3 here");
+}
+
+#[tokio::test]
+async fn large_content_streams_through_a_file_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    for size in [262_144, 262_145, 3_000_000] {
+        let id = store(&spool, &content(size, size)).await;
+        assert_eq!(files(&folder, "content").len(), usize::from(size > 262_144), "{size}");
+        assert_eq!(body(&spool, id).await.unwrap(), content(size, size));
+        let claim = claim_one(&spool, NOW).await;
+        spool.settle(claim, Settlement { recipients: vec![(0, failed())], ..Settlement::default() }).await.unwrap();
+        assert_eq!(files(&folder, "content").len(), 0, "the file goes with the message");
+    }
+}
+
+#[tokio::test]
+async fn damaged_large_content_ends_with_damaged_instead_of_the_end() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, &content(3, 400_000)).await;
+    let file = files(&folder, "content").remove(0);
+    let good = std::fs::read(&file).unwrap();
+    let mut flipped = good.clone();
+    flipped[399_999] ^= 1;
+    for bad in [flipped, good[..399_999].to_vec(), [&good[..], b"x"].concat()] {
+        std::fs::write(&file, bad).unwrap();
+        assert!(matches!(body(&spool, id).await, Err(SpoolError::Damaged)));
+    }
+    assert_eq!(spool.stats().damaged_records, 3);
+    std::fs::remove_file(&file).unwrap();
+    assert!(matches!(body(&spool, id).await, Err(SpoolError::Damaged)));
+}
+
+#[tokio::test]
+async fn a_draft_given_up_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let mut draft = spool.begin(NOW);
+    draft.body.write(&content(1, 600_000)).await.unwrap();
+    assert_eq!(files(&folder, "content").len(), 1);
+    drop(draft);
+    assert_eq!(files(&folder, "content").len(), 0);
+    spool.close().await;
+    std::fs::write(folder.path().join("spool/content").join(QueueId(77).to_string()), b"orphan").unwrap();
+    let spool = open(&folder);
+    assert_eq!(spool.recovery().orphaned_files, 1);
+    assert_eq!(files(&folder, "content").len(), 0);
+    assert_eq!(spool.stats().queued_messages, 0);
+}
+
+#[tokio::test]
+async fn segments_with_nothing_alive_are_removed() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    store(&spool, b"x").await;
+    spool.close().await;
+    let spool = open(&folder);
+    let claim = claim_one(&spool, NOW).await;
+    assert_eq!(files(&folder, "segments").len(), 2);
+    spool.settle(claim, Settlement { recipients: vec![(0, failed())], ..Settlement::default() }).await.unwrap();
+    spool.close().await;
+    assert_eq!(files(&folder, "segments").len(), 1, "removed while running");
+    let spool = open(&folder);
+    assert_eq!(spool.recovery().removed_segments, 1, "and the empty one at the next start");
+    assert_eq!(spool.stats().bytes, 0);
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_and_told_who_has_it() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let error = EmbeddedSpool::open(&config(folder.path()), NOW).err().unwrap().to_string();
+    let expected = format!("is used by another relay process (pid {})", std::process::id());
+    assert!(error.ends_with(&expected), "{error}");
+    drop(spool);
+    open(&folder);
+}
+
+#[tokio::test]
+async fn rfc1870_6_a_low_disk_refuses_mail_and_not_outcomes() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    store(&spool, b"x").await;
+    assert!(spool.admit(1000).is_ok());
+    assert!(matches!(spool.admit(u64::MAX), Err(SpoolError::Full)), "larger than what is left");
+    assert!(spool.admit(1000).is_ok(), "which says nothing about smaller ones");
+    spool.close().await;
+
+    let low = SpoolConfig { min_free_bytes: u64::MAX, ..config(folder.path()) };
+    let spool = EmbeddedSpool::open(&low, NOW).unwrap();
+    assert!(matches!(spool.admit(0), Err(SpoolError::Full)));
+    let draft = spool.begin(NOW);
+    assert!(matches!(spool.enqueue(draft, envelope(&["a@one.example"])).await, Err(SpoolError::Full)));
+    let mut draft = spool.begin(NOW);
+    assert!(matches!(draft.body.write(&content(1, 600_000)).await, Err(SpoolError::Full)));
+    drop(draft);
+    assert_eq!(files(&folder, "content").len(), 0);
+    let claim = claim_one(&spool, NOW).await;
+    let reports = vec![report(claim.entry.id)];
+    let settlement = Settlement { recipients: vec![(0, failed())], reports, ..Settlement::default() };
+    spool.settle(claim, settlement).await.unwrap();
+}
+
+#[tokio::test]
+async fn more_messages_than_memory_keeps_are_read_from_the_database() {
+    let folder = TempDir::new().unwrap();
+    let spool = std::sync::Arc::new(open(&folder));
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..50 {
+        let spool = std::sync::Arc::clone(&spool);
+        tasks.spawn(async move {
+            for n in 0..50 {
+                store(&spool, format!("{worker}/{n}").as_bytes()).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    let claims = spool.claim_due(NOW, 10_000).await.unwrap();
+    assert_eq!(claims.len(), 2500);
+    let mut contents = std::collections::BTreeSet::new();
+    for claim in claims {
+        contents.insert(body(&spool, claim.entry.id).await.unwrap());
+        spool.release(claim);
+    }
+    assert_eq!(contents.len(), 2500);
+    assert_eq!(spool.claim_due(NOW, 10_000).await.unwrap().len(), 2500);
+}
+
+#[tokio::test]
+async fn history_is_pruned_after_its_time() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    let claim = claim_one(&spool, NOW).await;
+    let events = vec![json!({"what": "failed"})];
+    spool.settle(claim, Settlement { recipients: vec![(0, failed())], events, ..Settlement::default() }).await.unwrap();
+    let day = 86_400_000;
+    for (now, events) in [(NOW.0 + day, 1), (NOW.0 + day + 61_000, 0)] {
+        spool.claim_due(Timestamp(now), 1).await.unwrap();
+        // Pruning follows a job, so the second question sees what the first one led to.
+        spool.history(id).await.unwrap();
+        assert_eq!(spool.history(id).await.unwrap().len(), events);
+    }
+}
+
+#[tokio::test]
+async fn the_database_is_readable_for_an_operator() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    spool.close().await;
+    let state = rusqlite::Connection::open(folder.path().join("spool/state.sqlite")).unwrap();
+    let row: (String, String, String) = state
+        .query_row("SELECT queue_id, state, accepted FROM queue", [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
+        .unwrap();
+    assert_eq!(row, (id.to_string(), "queued".into(), "2026-11-21T11:44:28Z".into()));
+    let address: String = state.query_row("SELECT address FROM recipients", [], |r| r.get(0)).unwrap();
+    assert_eq!(address, "a@one.example");
+}
+
+#[tokio::test]
+async fn a_change_is_seen_also_when_it_came_before_the_wait() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    store(&spool, b"x").await;
+    spool.changed().await;
+}
