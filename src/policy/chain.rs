@@ -2,7 +2,7 @@
 //! (RFC 7671 §5.2, RFC 7672 §3.1.2, RFC 5280 §6.1).
 //!
 //! The certificates come in any order, with duplicates and strangers among them. A path counts
-//! when every signature in it holds; it is accepted when it also keeps [`super::rules`] and the
+//! when every signature in it holds; it is accepted when it also keeps the rules in `rules.rs` and the
 //! server's certificate is for one of the reference identifiers.
 //!
 //! A self-signed server certificate may be its own anchor (depth 0); it need not be a CA.
