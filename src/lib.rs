@@ -1,4 +1,68 @@
-//! draft
+//! An outbound SMTP relay that enforces DANE and accounts for every recipient.
+//!
+//! # The life of a message
+//!
+//! 1. A permitted client hands it in, and `accept` collects envelope and content.
+//! 2. [`spool`] makes both durable; only then does the client hear 250.
+//! 3. `route` divides its recipients by next hop.
+//! 4. [`resolve`] asks the DNS for MX hosts, addresses and TLSA records, and keeps with each
+//!    answer what DNSSEC says about it.
+//! 5. [`policy`] decides for each MX host what a connection must look like, and later whether
+//!    the certificates it presents satisfy its TLSA records.
+//! 6. `deliver` goes through the hosts and brings back one [`outcome`] for each recipient.
+//! 7. Outcomes are durable before anything is forgotten; recipients who failed for good are told
+//!    of in a [`report`], which enters the spool in the same step.
+//!
+//! # Layers
+//!
+//! A module names only modules of a lower layer; `tests/tidy.rs` watches it. Stages use the types
+//! of the stages to their left and call none of them.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | the binary | `main`, and `lab`, which nobody else names |
+//! | the story | `observe` → `pipeline` → `check` → `serve` → `cli` |
+//! | the stages | `accept` → [`spool`] → `route` → [`resolve`] → [`policy`] → `deliver` → [`report`] |
+//! | what the operator chose | [`config`] |
+//! | nouns | [`envelope`], [`outcome`] |
+//! | the language of the standards, and time | [`smtp`], [`clock`] |
+//!
+//! # Standards
+//!
+//! Every RFC the code cites, and none that it does not.
+//!
+//! | RFC | what it says here |
+//! |---|---|
+//! | RFC 1870 | SIZE |
+//! | RFC 2034 | enhanced status codes in replies |
+//! | RFC 2045 | quoted-printable |
+//! | RFC 2046 | multipart and its boundary |
+//! | RFC 2047 | text outside ASCII in header fields |
+//! | RFC 2920 | PIPELINING |
+//! | RFC 3030 | CHUNKING |
+//! | RFC 3207 | STARTTLS |
+//! | RFC 3339 | time in logs |
+//! | RFC 3461 | the DSN extension |
+//! | RFC 3463 | enhanced status codes |
+//! | RFC 3464 | delivery status notifications |
+//! | RFC 3834 | automatic answers |
+//! | RFC 3848 | protocol words in Received |
+//! | RFC 4035 | DNSSEC |
+//! | RFC 5246 | TLS 1.2 |
+//! | RFC 5280 | certificates and paths |
+//! | RFC 5321 | SMTP |
+//! | RFC 5322 | the message format |
+//! | RFC 6125 | names in certificates |
+//! | RFC 6152 | 8BITMIME |
+//! | RFC 6522 | multipart/report |
+//! | RFC 6531 | SMTPUTF8 |
+//! | RFC 6698 | TLSA records |
+//! | RFC 7505 | null MX |
+//! | RFC 7671 | DANE in practice |
+//! | RFC 7672 | DANE for SMTP |
+//! | RFC 8446 | TLS 1.3 |
+//! | RFC 8460 | result types |
+
 pub mod accept;
 pub mod clock;
 pub mod config;

@@ -2,13 +2,12 @@
 //! (RFC 7671 §5.2, RFC 7672 §3.1.2, RFC 5280 §6.1).
 //!
 //! The certificates come in any order, with duplicates and strangers among them. A path counts
-//! when every signature in it holds; it is accepted when it also keeps [`super::rules`] and the
+//! when every signature in it holds; it is accepted when it also keeps the rules in `rules.rs` and the
 //! server's certificate is for one of the reference identifiers.
 //!
 //! A self-signed server certificate may be its own anchor (depth 0); it need not be a CA.
 
 use super::certificate::{Certificate, PublicKey};
-use super::dane::DaneMatch;
 use super::names;
 use super::rules::{End, broken_rule, outside_validity};
 use super::signature::{Signed, signed_by};
@@ -58,8 +57,11 @@ pub(super) struct Pool<'c> {
     pub(super) keys: Vec<BareKey<'c>>,
 }
 
+/// A path that holds: the record of its anchor, and how many certificates stand below that.
+pub(super) type Path<'c> = (&'c TlsaRecord, usize);
+
 /// Finds a valid path, or the failure that tells most.
-pub(super) fn verify(pool: &Pool<'_>, references: &[Domain], now: Timestamp) -> Result<DaneMatch, DaneFailure> {
+pub(super) fn verify<'c>(pool: &Pool<'c>, references: &[Domain], now: Timestamp) -> Result<Path<'c>, DaneFailure> {
     let mut search = Search {
         pool,
         references,
@@ -91,7 +93,7 @@ struct Search<'s, 'c> {
 
 impl<'c> Search<'_, 'c> {
     /// Goes up from the last certificate of `path` until an anchor is reached that holds.
-    fn climb(&mut self, path: &mut Vec<usize>) -> Option<DaneMatch> {
+    fn climb(&mut self, path: &mut Vec<usize>) -> Option<Path<'c>> {
         let pool = self.pool;
         let top = *path.last()?;
         let candidate = pool.candidates.get(top)?;
@@ -167,7 +169,7 @@ impl<'c> Search<'_, 'c> {
     }
 
     /// Holds a complete path against the rules.
-    fn judge(&mut self, path: &[usize], record: &TlsaRecord, end: End) -> Option<DaneMatch> {
+    fn judge(&mut self, path: &[usize], record: &'c TlsaRecord, end: End) -> Option<Path<'c>> {
         let certificates: Vec<&Certificate<'c>> =
             path.iter().filter_map(|&i| self.pool.candidates.get(i)).map(|candidate| &candidate.certificate).collect();
         let failure = match broken_rule(&certificates, end) {
@@ -178,7 +180,7 @@ impl<'c> Search<'_, 'c> {
                     let leaf = certificates.first()?;
                     if names::fits(leaf, self.references) {
                         let depth = if end == End::Key { path.len() } else { path.len() - 1 };
-                        return Some(DaneMatch { record: record.clone(), depth });
+                        return Some((record, depth));
                     }
                     DaneFailure::NameMismatch { presented: names::shown(leaf) }
                 }

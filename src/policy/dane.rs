@@ -95,7 +95,8 @@ pub fn verify(
         });
     }
     let pool = gather(chain, &records)?;
-    chain::verify(&pool, references, now)
+    let (record, depth) = chain::verify(&pool, references, now)?;
+    Ok(DaneMatch { record: record.clone(), depth })
 }
 
 fn unreadable(detail: impl Into<String>) -> DaneFailure {
