@@ -1,10 +1,51 @@
-//! The lab: a signed mini-internet on loopback.
+//! The lab: a signed mini-internet on loopback, for the demonstration and for all tests.
+//!
+//! It has a DNS that is really signed from the root down (RFC 4033–4035), MX hosts with really
+//! working TLS, and a client that hands mail in. Nothing in it is a pretence that production code
+//! would have to know of: the relay is pointed at it by configuration alone. It needs no rights,
+//! no other program and no internet, and it ends when it is dropped.
+//!
+//! ```
+//! use dane_relay::lab::{Lab, Tlsa, client::SmtpClient};
+//! use hickory_proto::rr::RecordType;
+//! use std::time::Duration;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # runtime.block_on(async {
+//! let lab = Lab::builder()
+//!     // Signed, one MX with a 3 1 1 record that fits: nothing need be said.
+//!     .domain("dane.test", |d| d)
+//!     .domain("rollover.test", |d| d.host(|h| h.and_misfits(5).known(&["bob"])))
+//!     .domain("mismatch.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
+//!     .domain("plain.test", |d| d.plain())
+//!     .domain("nullmx.test", |d| d.null_mx())
+//!     .start()
+//!     .await?;
+//!
+//! // What the relay's configuration gets: dns.upstreams, dns.trust_anchors, delivery.port.
+//! let (_upstream, _anchor, _port) = (lab.dns().upstream(), lab.trust_anchor()?, lab.port());
+//!
+//! let mx = lab.mx("dane.test")?;
+//! let mut client = SmtpClient::ready(mx.address()).await?.starttls("mx.dane.test").await?;
+//! let handed = client.send("alice@client.test", &["bob@dane.test"], b"Subject: hi\r\n\r\nhi\r\n").await?;
+//! assert!(handed.accepted());
+//! let messages = mx.wait_for_messages(1, Duration::from_secs(5)).await?;
+//! assert_eq!(messages[0].mail_from, "alice@client.test");
+//! assert_eq!(lab.dns().asked_type(RecordType::TLSA), 0);
+//! # Ok(())
+//! # })
+//! # }
+//! ```
 
 pub mod ca;
 pub mod client;
 pub mod dns;
 #[cfg(test)]
 mod dns_tests;
+pub mod domain;
+#[cfg(test)]
+mod lab_tests;
 pub mod mx;
 mod mx_session;
 #[cfg(test)]
@@ -14,8 +55,28 @@ mod wire;
 pub mod world;
 pub mod zone;
 
+pub use ca::{Authority, Identity};
+pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
+pub use mx::{MxHost, Phase, StartTls, Trouble};
+pub use signer::{KeyAlgorithm, SignatureFault};
+pub use zone::{Fault, Signing};
+
+use crate::clock::Clock;
+use dns::DnsServer;
+use domain::{Exchange, Presence};
+use hickory_proto::rr::rdata::{A, MX};
+use hickory_proto::rr::{Name, RData, RecordType};
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use world::{AnchorForm, World};
+
+/// The most MX hosts of one lab: one address each, from `127.0.x.1` on.
+pub const HOST_LIMIT: usize = 250;
+/// How often a port is chosen anew when it is free on one address and taken on another.
+const PORT_ATTEMPTS: usize = 16;
 
 /// Any error as an [`io::Error`]: the lab has only callers who stop on it.
 fn bad(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -25,4 +86,248 @@ fn bad(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error 
 /// A lock that a panicking test may have left behind is still good: all changes are whole.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a lab shall hold.
+#[derive(Debug, Default)]
+pub struct LabBuilder {
+    domains: Vec<DomainSpec>,
+    clock: Clock,
+}
+
+impl LabBuilder {
+    /// Adds a domain, described by what makes it different from the happy path.
+    #[must_use]
+    pub fn domain(mut self, name: &str, describe: impl FnOnce(DomainSpec) -> DomainSpec) -> Self {
+        self.domains.push(describe(DomainSpec::new(name)));
+        self
+    }
+
+    /// The clock by which signatures are dated; the machine's unless told otherwise.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When a name is no domain name, a domain comes twice, or no sockets can be had.
+    pub async fn start(self) -> io::Result<Lab> {
+        let authority = Authority::new("Lab Root CA")?;
+        let hosts = prepare(&self.domains, &authority)?;
+        let (port, running) = start_hosts(&hosts).await?;
+        let world = Arc::new(World::new(self.clock)?);
+        // Parents first, so that a zone below another one is delegated from it.
+        let mut zones: Vec<_> = self.domains.iter().collect();
+        zones.sort_by_key(|spec| spec.name.split('.').count());
+        for spec in zones {
+            world.add_zone(&spec.name, spec.signing)?;
+        }
+        for host in &hosts {
+            world.add(&host.spec.name, RData::A(A(host.address)))?;
+            for record in &host.spec.tlsa {
+                let owner = tlsa_owner(port, &host.spec.name);
+                world.add(&owner, domain::rdata(&record.record(&host.identity)?))?;
+            }
+        }
+        for spec in &self.domains {
+            fill(&world, spec, port)?;
+        }
+        let dns = DnsServer::start(Arc::clone(&world)).await?;
+        let identities = hosts.iter().map(|host| (host.spec.name.clone(), Arc::clone(&host.identity))).collect();
+        let first_hosts = self.domains.iter().filter_map(|spec| Some((spec.name.clone(), first_host(spec)?))).collect();
+        Ok(Lab { world, dns, authority, port, hosts: running, first_hosts, identities: Mutex::new(identities) })
+    }
+}
+
+/// A running lab. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Lab {
+    world: Arc<World>,
+    dns: DnsServer,
+    authority: Authority,
+    port: u16,
+    hosts: BTreeMap<String, MxHost>,
+    first_hosts: BTreeMap<String, String>,
+    identities: Mutex<BTreeMap<String, Arc<Identity>>>,
+}
+
+impl Lab {
+    /// Describes a new lab.
+    #[must_use]
+    pub fn builder() -> LabBuilder {
+        LabBuilder::default()
+    }
+
+    /// The DNS server: its address, the questions it was asked, the boxes on the path to it.
+    #[must_use]
+    pub fn dns(&self) -> &DnsServer {
+        &self.dns
+    }
+
+    /// Another DNS server with the same contents, for tests with several upstreams.
+    ///
+    /// # Errors
+    /// When no socket can be had.
+    pub async fn another_dns(&self) -> io::Result<DnsServer> {
+        DnsServer::start(Arc::clone(&self.world)).await
+    }
+
+    /// The zones, which may be changed while they are served.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The trust anchor file: the root's key as a DS record. The DNSKEY form is in [`World`].
+    ///
+    /// # Errors
+    /// Only when the root has no key, which no lab makes.
+    pub fn trust_anchor(&self) -> io::Result<String> {
+        self.world.trust_anchor(AnchorForm::Ds)
+    }
+
+    /// The authority behind [`Certificate::Issued`].
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The port of all MX hosts, for `delivery.port`.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A host by its name, or the first host of a domain by the domain's.
+    ///
+    /// # Errors
+    /// When there is no such host, or it is down.
+    pub fn mx(&self, name: &str) -> io::Result<&MxHost> {
+        let host = self.hosts.get(name).or_else(|| self.hosts.get(self.first_hosts.get(name)?));
+        host.ok_or_else(|| bad(format!("the lab has no host {name}")))
+    }
+
+    /// All hosts that are up, by name.
+    pub fn hosts(&self) -> impl Iterator<Item = &MxHost> {
+        self.hosts.values()
+    }
+
+    /// Where a host's TLSA records are: `_PORT._tcp.host` (RFC 7672 §2.2.3).
+    #[must_use]
+    pub fn tlsa_owner(&self, host: &str) -> String {
+        tlsa_owner(self.port, host)
+    }
+
+    /// Replaces a host's TLSA records while it runs.
+    ///
+    /// # Errors
+    /// When the lab has no such host.
+    pub fn set_tlsa(&self, host: &str, records: &[Tlsa]) -> io::Result<()> {
+        let identity = locked(&self.identities).get(host).cloned();
+        let identity = identity.ok_or_else(|| bad(format!("the lab has no host {host}")))?;
+        let made = records.iter().map(|record| Ok(domain::rdata(&record.record(&identity)?)));
+        let made = made.collect::<io::Result<Vec<_>>>()?;
+        self.world.replace(&self.tlsa_owner(host), RecordType::TLSA, made)
+    }
+
+    /// Gives a host another certificate while it runs; its TLSA records stay as they are.
+    ///
+    /// # Errors
+    /// When the lab has no such host, or rustls refuses the chain.
+    pub fn set_certificate(&self, host: &str, certificate: &Certificate) -> io::Result<()> {
+        let identity = certificate.identity(host, &self.authority)?;
+        let config = identity.server_config()?;
+        self.mx(host)?.behave(|behaviour| behaviour.starttls = StartTls::Offered(config));
+        locked(&self.identities).insert(host.to_owned(), identity);
+        Ok(())
+    }
+}
+
+/// A host with what must be known before it starts.
+struct Prepared<'a> {
+    spec: &'a HostSpec,
+    identity: Arc<Identity>,
+    address: Ipv4Addr,
+}
+
+fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority) -> io::Result<Vec<Prepared<'a>>> {
+    // Labs of other tests run at the same time, in this process and in others.
+    static LABS: AtomicU32 = AtomicU32::new(0);
+    let number = LABS.fetch_add(1, Ordering::SeqCst).wrapping_add(std::process::id());
+    let block = u8::try_from(number % 254 + 1).map_err(bad)?;
+    let specs = domains.iter().flat_map(|spec| &spec.hosts);
+    let prepared = specs.zip(1..).map(|(spec, nth)| {
+        if usize::from(nth) > HOST_LIMIT {
+            return Err(bad("more MX hosts than one lab can have"));
+        }
+        let identity = spec.certificate.identity(&spec.name, authority)?;
+        Ok(Prepared { spec, identity, address: Ipv4Addr::new(127, 0, block, nth) })
+    });
+    prepared.collect()
+}
+
+/// All hosts listen on one port, as the real ones do; the first chooses it.
+async fn start_hosts(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, MxHost>)> {
+    let mut last = bad("no port");
+    for _ in 0..PORT_ATTEMPTS {
+        match start_on_one_port(hosts).await {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => last = e,
+            done => return done,
+        }
+    }
+    Err(last)
+}
+
+async fn start_on_one_port(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, MxHost>)> {
+    let (mut port, mut running) = (0, BTreeMap::new());
+    for host in hosts.iter().filter(|host| host.spec.presence == Presence::Up) {
+        let mut behaviour = host.spec.behaviour.clone();
+        behaviour.starttls = match &host.spec.starttls {
+            Some(starttls) => starttls.clone(),
+            None => StartTls::Offered(host.identity.server_config()?),
+        };
+        let started = MxHost::start(&host.spec.name, host.address, port, behaviour).await?;
+        port = started.address().port();
+        running.insert(host.spec.name.clone(), started);
+    }
+    Ok((if port == 0 { 25 } else { port }, running))
+}
+
+/// Puts the records and faults of a domain into the world.
+fn fill(world: &World, spec: &DomainSpec, port: u16) -> io::Result<()> {
+    let own = spec.hosts.iter().map(|host| (host.preference, host.name.as_str()));
+    let others = spec.hosted_by.iter().map(|(preference, host)| (*preference, host.as_str()));
+    match spec.exchange {
+        Exchange::NullMx => world.add(&spec.name, RData::MX(MX::new(0, Name::root())))?,
+        Exchange::Implicit => {}
+        Exchange::Mx => {
+            for (preference, host) in own.chain(others) {
+                world.add(&spec.name, RData::MX(MX::new(preference, world::name(host)?)))?;
+            }
+        }
+    }
+    for (owner, data) in &spec.records {
+        world.add(owner, data.clone())?;
+    }
+    for (owner, target) in &spec.aliases {
+        world.add_cname(owner, target)?;
+    }
+    for (owner, rtype, fault) in &spec.faults {
+        let plain_host = *rtype == RecordType::TLSA && !owner.starts_with('_');
+        let owner = if plain_host { tlsa_owner(port, owner) } else { owner.clone() };
+        world.fault(&owner, *rtype, *fault)?;
+    }
+    world.zone_fault(&spec.name, spec.zone_fault)
+}
+
+fn tlsa_owner(port: u16, host: &str) -> String {
+    format!("_{port}._tcp.{host}")
+}
+
+fn first_host(spec: &DomainSpec) -> Option<String> {
+    let own = spec.hosts.first().map(|host| host.name.clone());
+    own.or_else(|| spec.hosted_by.first().map(|(_, host)| host.clone()))
 }

@@ -1,0 +1,306 @@
+//! How a test describes a mail domain of the lab, and what comes of the description
+//! (RFC 5321 §5.1, RFC 7505, RFC 7672 §2).
+//!
+//! A domain that says nothing is the happy path: a signed zone, one host `mx.<domain>` with a
+//! self-signed certificate, and the `3 1 1` TLSA record that fits it. A test overrides only what
+//! it is about.
+
+use super::ca::{Authority, Identity, misfit};
+use super::mx::{Behaviour, Known, Phase, StartTls, Trouble};
+use super::signer::KeyAlgorithm;
+use super::zone::{Fault, Signing};
+use crate::resolve::TlsaRecord;
+use hickory_proto::rr::{RData, RecordType, rdata};
+use std::io;
+use std::sync::Arc;
+
+/// A TLSA record that is made when the certificate is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tlsa {
+    /// Fits the host's chain; the three numbers are usage, selector and matching type.
+    Fits(u8, u8, u8),
+    /// Has the right form and fits nothing; the last number keeps several apart.
+    Misfits(u8, u8, u8, usize),
+    /// Exactly this one, perhaps unusable or malformed.
+    Exactly(TlsaRecord),
+}
+
+impl Tlsa {
+    pub(super) fn record(&self, identity: &Identity) -> io::Result<TlsaRecord> {
+        match self {
+            Self::Fits(usage, selector, matching) => identity.tlsa(*usage, *selector, *matching),
+            Self::Misfits(usage, selector, matching, nth) => Ok(misfit(*usage, *selector, *matching, *nth)),
+            Self::Exactly(record) => Ok(record.clone()),
+        }
+    }
+}
+
+/// A TLSA record in the form of the DNS library.
+#[must_use]
+pub fn rdata(record: &TlsaRecord) -> RData {
+    let TlsaRecord { usage, selector, matching, data } = record;
+    RData::TLSA(rdata::TLSA::new((*usage).into(), (*selector).into(), (*matching).into(), data.clone()))
+}
+
+/// The certificate that a host shows.
+#[derive(Clone, Debug)]
+pub enum Certificate {
+    /// Self-signed, for the host's name.
+    SelfSigned,
+    /// Self-signed, for the host's name, expired.
+    SelfSignedExpired,
+    /// Self-signed, for another name.
+    SelfSignedFor(String),
+    /// Issued by the lab's authority for the host's name.
+    Issued,
+    /// Issued by the lab's authority for the host's name, expired.
+    IssuedExpired,
+    /// Issued by the lab's authority for another name.
+    IssuedFor(String),
+    /// This one.
+    Given(Arc<Identity>),
+}
+
+impl Certificate {
+    pub(super) fn identity(&self, host: &str, authority: &Authority) -> io::Result<Arc<Identity>> {
+        Ok(match self {
+            Self::SelfSigned => Identity::self_signed(&[host])?.into(),
+            Self::SelfSignedExpired => Identity::self_signed_expired(&[host])?.into(),
+            Self::SelfSignedFor(name) => Identity::self_signed(&[name])?.into(),
+            Self::Issued => authority.issue(&[host])?.into(),
+            Self::IssuedExpired => authority.issue_expired(&[host])?.into(),
+            Self::IssuedFor(name) => authority.issue(&[name])?.into(),
+            Self::Given(identity) => Arc::clone(identity),
+        })
+    }
+}
+
+/// Whether anyone listens at a host's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Up,
+    Down,
+}
+
+/// The description of an MX host.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    pub(super) name: String,
+    pub(super) preference: u16,
+    pub(super) certificate: Certificate,
+    pub(super) tlsa: Vec<Tlsa>,
+    /// None: STARTTLS is offered with the certificate above.
+    pub(super) starttls: Option<StartTls>,
+    pub(super) behaviour: Behaviour,
+    pub(super) presence: Presence,
+}
+
+impl HostSpec {
+    fn new(name: String, preference: u16) -> Self {
+        Self {
+            name,
+            preference,
+            certificate: Certificate::SelfSigned,
+            tlsa: vec![Tlsa::Fits(3, 1, 1)],
+            starttls: None,
+            behaviour: Behaviour::default(),
+            presence: Presence::Up,
+        }
+    }
+
+    /// The certificate.
+    #[must_use]
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.certificate = certificate;
+        self
+    }
+
+    /// The TLSA records; an empty list means none.
+    #[must_use]
+    pub fn tlsa(mut self, records: impl IntoIterator<Item = Tlsa>) -> Self {
+        self.tlsa = records.into_iter().collect();
+        self
+    }
+
+    /// Adds `count` TLSA records `3 1 1` that do not fit, as left behind by key roll-overs.
+    #[must_use]
+    pub fn and_misfits(mut self, count: usize) -> Self {
+        self.tlsa.extend((0..count).map(|nth| Tlsa::Misfits(3, 1, 1, nth)));
+        self
+    }
+
+    /// What the host does about TLS instead of offering it with its certificate.
+    #[must_use]
+    pub fn starttls(mut self, starttls: StartTls) -> Self {
+        self.starttls = Some(starttls);
+        self
+    }
+
+    /// The local-parts that have a mailbox; others get 550 5.1.1.
+    #[must_use]
+    pub fn known(mut self, users: &[&str]) -> Self {
+        self.behaviour.known = Known::Only(users.iter().map(|user| user.to_ascii_lowercase()).collect());
+        self
+    }
+
+    /// Refuses every sender and recipient the first time with 451 4.7.1.
+    #[must_use]
+    pub fn greylisting(mut self) -> Self {
+        self.behaviour.greylist = true;
+        self
+    }
+
+    /// Something goes wrong at a phase.
+    #[must_use]
+    pub fn trouble(mut self, phase: Phase, trouble: Trouble) -> Self {
+        self.behaviour.troubles.insert(phase, trouble);
+        self
+    }
+
+    /// Adds a keyword to the reply to EHLO, such as `DSN`. The host ignores what it announces.
+    #[must_use]
+    pub fn keyword(mut self, keyword: &str) -> Self {
+        self.behaviour.keywords.push(keyword.to_owned());
+        self
+    }
+
+    /// Nobody listens: connections are refused.
+    #[must_use]
+    pub fn down(mut self) -> Self {
+        self.presence = Presence::Down;
+        self
+    }
+}
+
+/// Where a domain's mail goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exchange {
+    /// To its hosts, by MX records.
+    Mx,
+    /// Nowhere: `MX 0 .` (RFC 7505).
+    NullMx,
+    /// To the domain's own address, for want of MX records (RFC 5321 §5.1).
+    Implicit,
+}
+
+/// The description of a domain.
+#[derive(Clone, Debug)]
+pub struct DomainSpec {
+    pub(super) name: String,
+    pub(super) signing: Signing,
+    pub(super) exchange: Exchange,
+    pub(super) hosts: Vec<HostSpec>,
+    /// Hosts that other domains describe.
+    pub(super) hosted_by: Vec<(u16, String)>,
+    pub(super) records: Vec<(String, RData)>,
+    pub(super) aliases: Vec<(String, String)>,
+    pub(super) faults: Vec<(String, RecordType, Fault)>,
+    pub(super) zone_fault: Option<Fault>,
+}
+
+impl DomainSpec {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            signing: Signing::Signed(KeyAlgorithm::EcdsaP256),
+            exchange: Exchange::Mx,
+            hosts: vec![HostSpec::new(format!("mx.{name}"), 10)],
+            hosted_by: Vec::new(),
+            records: Vec::new(),
+            aliases: Vec::new(),
+            faults: Vec::new(),
+            zone_fault: None,
+        }
+    }
+
+    /// How the zone is signed.
+    #[must_use]
+    pub fn signing(mut self, signing: Signing) -> Self {
+        self.signing = signing;
+        self
+    }
+
+    /// An unsigned zone without TLSA records: most of today's internet.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.signing = Signing::Unsigned;
+        for host in &mut self.hosts {
+            host.tlsa.clear();
+        }
+        self
+    }
+
+    /// Changes the first host, `mx.<domain>`.
+    #[must_use]
+    pub fn host(mut self, change: impl FnOnce(HostSpec) -> HostSpec) -> Self {
+        if !self.hosts.is_empty() {
+            let first = self.hosts.remove(0);
+            self.hosts.insert(0, change(first));
+        }
+        self
+    }
+
+    /// Adds another host; `name` is its whole name.
+    #[must_use]
+    pub fn add_host(mut self, name: &str, preference: u16, change: impl FnOnce(HostSpec) -> HostSpec) -> Self {
+        self.hosts.push(change(HostSpec::new(name.to_owned(), preference)));
+        self
+    }
+
+    /// The domain has no hosts of its own; its MX record names a host of another domain.
+    /// Several calls make several records.
+    #[must_use]
+    pub fn hosted_by(mut self, preference: u16, host: &str) -> Self {
+        self.hosts.clear();
+        self.hosted_by.push((preference, host.to_owned()));
+        self
+    }
+
+    /// The domain takes no mail and says so (RFC 7505).
+    #[must_use]
+    pub fn null_mx(mut self) -> Self {
+        self.hosts.clear();
+        self.exchange = Exchange::NullMx;
+        self
+    }
+
+    /// The domain has no MX record; the host bears the domain's own name (RFC 5321 §5.1).
+    #[must_use]
+    pub fn without_mx(mut self) -> Self {
+        self.exchange = Exchange::Implicit;
+        self.hosts.truncate(1);
+        for host in &mut self.hosts {
+            host.name.clone_from(&self.name);
+        }
+        self
+    }
+
+    /// Adds a record; `owner` is its whole name.
+    #[must_use]
+    pub fn record(mut self, owner: &str, data: RData) -> Self {
+        self.records.push((owner.to_owned(), data));
+        self
+    }
+
+    /// Adds an alias; both names are whole.
+    #[must_use]
+    pub fn alias(mut self, owner: &str, target: &str) -> Self {
+        self.aliases.push((owner.to_owned(), target.to_owned()));
+        self
+    }
+
+    /// A fault of one question; `owner` is a whole name. For TLSA give the host's name: the port
+    /// comes in front of it by itself.
+    #[must_use]
+    pub fn fault(mut self, owner: &str, rtype: RecordType, fault: Fault) -> Self {
+        self.faults.push((owner.to_owned(), rtype, fault));
+        self
+    }
+
+    /// A fault of everything in the zone.
+    #[must_use]
+    pub fn zone_fault(mut self, fault: Fault) -> Self {
+        self.zone_fault = Some(fault);
+        self
+    }
+}
