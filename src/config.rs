@@ -274,6 +274,10 @@ pub struct Delivery {
     pub max_concurrent: usize,
     /// The most connections to one next hop at once.
     pub max_per_next_hop: usize,
+    /// How long a server may take to answer a command (RFC 5321 §4.5.3.2: five minutes); the
+    /// reply to the end of the message may take twice as long.
+    #[serde(deserialize_with = "duration")]
+    pub reply_timeout: Duration,
     /// How long opening a TCP connection may take, per address.
     #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
@@ -286,6 +290,7 @@ impl Default for Delivery {
             allow_loopback: false,
             max_concurrent: 500,
             max_per_next_hop: 40,
+            reply_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(30),
         }
     }

@@ -4,10 +4,15 @@
 //! This page holds the nouns and the pure rules; `driver.rs` asks the questions.
 //! "Could not find out" is never "there is none": see [`TlsaLookup`].
 
+pub mod answer;
+pub mod driver;
+pub mod mail;
+
 use crate::outcome::Cause;
 use crate::smtp::address::Domain;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 
 /// What DNSSEC says about an answer (RFC 4035 §4.3; RFC 7672 §2.1.1 for the fourth).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,8 +92,6 @@ pub enum AbsentBecause {
     ProvenAbsent,
     /// The TLSA answer is provably not signed.
     TlsaInsecure,
-    /// The MX records are not signed (RFC 7672 §2.2.1).
-    MxInsecure,
     /// The next hop is an address, not a name.
     AddressLiteral,
 }
@@ -101,8 +104,103 @@ impl AbsentBecause {
             Self::AddressesInsecure => "the host's addresses are not signed",
             Self::ProvenAbsent => "the signed zone has no TLSA records for the host",
             Self::TlsaInsecure => "the TLSA records are not signed",
-            Self::MxInsecure => "the domain's MX records are not signed",
             Self::AddressLiteral => "the next hop is an address, not a name",
         }
+    }
+}
+
+/// One MX host, with what is known about it before anyone connects.
+#[derive(Clone, Debug)]
+pub struct MxHost {
+    /// Its name, or the address where the next hop is one.
+    pub name: String,
+    /// Its MX preference; lower is tried first.
+    pub preference: u16,
+    /// Where it is.
+    pub addresses: HostAddresses,
+    /// What DNSSEC says about the addresses.
+    pub security: Security,
+    /// Its TLSA records.
+    pub tlsa: TlsaLookup,
+}
+
+/// The addresses of an MX host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostAddresses {
+    /// These; none when the host provably has none.
+    Known(Vec<IpAddr>),
+    /// We could not find out.
+    Unavailable(Cause),
+}
+
+/// How the MX hosts of a next hop were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostsFrom {
+    /// From MX records.
+    Mx,
+    /// No MX records: the domain is its own host (RFC 5321 §5.1).
+    ImplicitMx,
+    /// The operator named the next hop.
+    Configuration,
+}
+
+/// All that the DNS says about a next hop.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    /// The domain or host that was resolved.
+    pub next_hop: String,
+    /// The port of its hosts.
+    pub port: u16,
+    /// Where the hosts come from.
+    pub hosts_from: HostsFrom,
+    /// What DNSSEC says about the MX records, or about their absence.
+    pub mx_security: Security,
+    /// Names a DANE-TA certificate may carry besides the TLSA base domain: the next hop and its
+    /// secure CNAME expansion; none when the MX records are not secure (RFC 7672 §3.2.2).
+    pub references: Vec<Domain>,
+    /// The hosts in the order they are to be tried.
+    pub hosts: Vec<MxHost>,
+}
+
+/// Orders hosts by preference; equal ones by a hash of their name and `seed`, so that load
+/// spreads over them (RFC 5321 §5.1) and a given seed always gives the same order.
+pub fn order_hosts(hosts: &mut [(u16, Domain)], seed: u64) {
+    hosts.sort_by_cached_key(|(preference, name)| (*preference, mix(seed, name.as_str())));
+}
+
+/// FNV-1a with the seed as start: enough to shuffle, and the same on every machine.
+fn mix(seed: u64, text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = seed.to_le_bytes().into_iter().fold(0xcbf2_9ce4_8422_2325, step);
+    // FNV leaves the high bits poorly mixed for short texts; the final fold spreads them.
+    let hash = text.bytes().fold(hash, step);
+    (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(name: &str) -> Domain {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn rfc5321_5_1_equal_preferences_are_shuffled_and_others_are_not() {
+        let mut first = [0_u32; 2];
+        for seed in 0..200 {
+            let mut hosts = vec![(20, domain("c.example")), (10, domain("a.example")), (10, domain("b.example"))];
+            order_hosts(&mut hosts, seed);
+            assert_eq!(hosts[2].1, domain("c.example"));
+            first[usize::from(hosts[0].1 == domain("b.example"))] += 1;
+        }
+        assert!(first.iter().all(|&n| n > 60), "{first:?}");
+    }
+
+    #[test]
+    fn tlsa_records_print_as_zone_files_write_them() {
+        let record = TlsaRecord { usage: 3, selector: 1, matching: 1, data: vec![0, 0xab] };
+        assert_eq!(record.to_string(), "3 1 1 00ab");
     }
 }

@@ -1,0 +1,141 @@
+//! Names in certificates: which host a certificate is for, and when two distinguished names
+//! are the same (RFC 7672 §3.2.3, RFC 6125 §6.4, RFC 5280 §7.1).
+
+use super::certificate::Certificate;
+use crate::smtp::address::Domain;
+use crate::smtp::reply::printable;
+use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::extensions::GeneralName;
+use x509_parser::x509::X509Name;
+
+/// The most names of a certificate that a failure repeats: a shared certificate has hundreds,
+/// and the first few show well enough whose it is.
+const NAMES_SHOWN: usize = 10;
+/// The longest name a failure repeats, in octets: the longest the DNS has.
+const NAME_SHOWN_LIMIT: usize = 253;
+
+/// The names that count: the DNS-IDs when there is any, and only otherwise the Common Names
+/// (RFC 7672 §3.2.3).
+pub(super) fn presented<'c>(certificate: &'c Certificate<'_>) -> Vec<&'c str> {
+    let alternatives = certificate.alternative_names();
+    if alternatives.iter().any(is_dns_id) {
+        return alternatives.iter().filter_map(dns_id).collect();
+    }
+    certificate.subject_name().iter_common_name().filter_map(|name| name.as_str().ok()).collect()
+}
+
+/// The same names, bounded and printable, for a failure.
+pub(super) fn shown(certificate: &Certificate<'_>) -> Vec<String> {
+    let names = presented(certificate).into_iter().take(NAMES_SHOWN);
+    names.map(|name| printable(name.as_bytes(), NAME_SHOWN_LIMIT)).collect()
+}
+
+/// Whether a DNS-ID, readable or not: even a damaged one forbids the Common Name.
+fn is_dns_id(name: &GeneralName<'_>) -> bool {
+    dns_id(name).is_some() || matches!(name, GeneralName::Invalid(Tag(2), _))
+}
+
+/// The text of a DNS-ID.
+pub(super) fn dns_id<'n>(name: &'n GeneralName<'_>) -> Option<&'n str> {
+    if let GeneralName::DNSName(text) = name { Some(text) } else { None }
+}
+
+/// Whether the certificate is for one of the reference identifiers.
+pub(super) fn fits(certificate: &Certificate<'_>, references: &[Domain]) -> bool {
+    presented(certificate).iter().any(|name| references.iter().any(|reference| matches(name, reference)))
+}
+
+/// RFC 6125 §6.4.3: a wildcard is the whole left-most label and stands for exactly one label.
+/// As in OpenSSL, at least two labels must follow it, so that no certificate is for all of `.org`.
+fn matches(presented: &str, reference: &Domain) -> bool {
+    let reference = reference.as_str();
+    if presented.eq_ignore_ascii_case(reference) {
+        return true;
+    }
+    let Some(parent) = presented.strip_prefix("*.") else { return false };
+    let covered = reference.split_once('.').map(|(_label, parent)| parent);
+    parent.contains('.') && covered.is_some_and(|covered| covered.eq_ignore_ascii_case(parent))
+}
+
+/// A distinguished name in a form that compares by bytes: attribute types as they are, text
+/// without regard to case, string type and repeated spaces (RFC 5280 §7.1, ASCII as OpenSSL).
+pub(super) fn comparable(name: &X509Name<'_>) -> Vec<u8> {
+    name.iter_rdn().fold(Vec::new(), |mut form, rdn| {
+        form.extend(relative(rdn));
+        form
+    })
+}
+
+/// One relative distinguished name of [`comparable`]; the order inside the set does not matter.
+pub(super) fn relative(rdn: &x509_parser::x509::RelativeDistinguishedName<'_>) -> Vec<u8> {
+    let mut attributes: Vec<Vec<u8>> = rdn
+        .iter()
+        .map(|attribute| {
+            let mut form = delimited(attribute.attr_type().as_bytes());
+            form.extend(delimited(&value(attribute.attr_value())));
+            form
+        })
+        .collect();
+    attributes.sort();
+    delimited(&attributes.concat())
+}
+
+/// Length first, so that neighbouring parts cannot run into each other.
+fn delimited(part: &[u8]) -> Vec<u8> {
+    let mut form = part.len().to_be_bytes().to_vec();
+    form.extend_from_slice(part);
+    form
+}
+
+fn value(any: &Any<'_>) -> Vec<u8> {
+    let text = match any.tag() {
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::VisibleString => {
+            String::from_utf8_lossy(any.data).into_owned()
+        }
+        // In practice ISO 8859-1.
+        Tag::T61String => any.data.iter().map(|&b| char::from(b)).collect(),
+        Tag::BmpString => {
+            let units = any.data.chunks_exact(2).map(|pair| pair.iter().fold(0, |unit, &b| unit << 8 | u16::from(b)));
+            char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+        }
+        Tag(other) => return [&other.to_be_bytes(), any.data].concat(),
+    };
+    let words: Vec<_> = text.split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
+    words.join(" ").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit(presented: &str, reference: &str) -> bool {
+        matches(presented, &reference.parse().unwrap())
+    }
+
+    #[test]
+    fn rfc7672_3_2_3_wildcard_is_one_whole_left_label() {
+        assert!(fit("*.example.org", "mx.example.org"));
+        assert!(fit("*.Example.ORG", "mx.example.org"));
+        for (presented, reference) in [
+            ("*.example.org", "example.org"),
+            ("*.example.org", "a.b.example.org"),
+            ("m*.example.org", "mx.example.org"),
+            ("*x.example.org", "mx.example.org"),
+            ("*.*.org", "mx.example.org"),
+            ("mx.*.org", "mx.example.org"),
+            ("*", "org"),
+            ("*.org", "example.org"),
+            ("*.", "example"),
+            ("", "example.org"),
+            ("mx.example.org\0.evil.example", "mx.example.org"),
+        ] {
+            assert!(!fit(presented, reference), "{presented:?} was taken for {reference}");
+        }
+    }
+
+    #[test]
+    fn rfc7672_3_2_3_names_compare_without_case() {
+        assert!(fit("MX.Example.Org", "mx.example.org"));
+        assert!(!fit("mx.example.org.evil.example", "mx.example.org"));
+    }
+}

@@ -1,0 +1,83 @@
+//! What one look-up in the DNS came to, in our words, whoever carried and validated it.
+
+use super::Security;
+use crate::outcome::Cause;
+use crate::resolve::TlsaRecord;
+use crate::smtp::address::Domain;
+use std::net::IpAddr;
+
+/// The types we ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordType {
+    /// IPv4 address.
+    A,
+    /// IPv6 address.
+    Aaaa,
+    /// Mail exchange.
+    Mx,
+    /// TLSA certificate association.
+    Tlsa,
+}
+
+impl RecordType {
+    /// The name of the type.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+            Self::Mx => "MX",
+            Self::Tlsa => "TLSA",
+        }
+    }
+}
+
+/// The data of a record we asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// A or AAAA.
+    Address(IpAddr),
+    /// MX: preference and exchange; `None` is the root, as in `0 .` (RFC 7505), and names that
+    /// no host can have are left out before they come here.
+    Mx(u16, Option<Domain>),
+    /// TLSA.
+    Tlsa(TlsaRecord),
+}
+
+/// A positive answer, followed along its CNAMEs.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The weakest link of the chain from the question to the data (RFC 7672 §2.1.3).
+    pub security: Security,
+    /// The name at the end of the CNAMEs, when there are any.
+    pub expanded: Option<Domain>,
+    /// What DNSSEC says about the first CNAME, when there is one (RFC 7672 §2.2.2).
+    pub first_alias: Option<Security>,
+    /// The data, in the order of the answer.
+    pub data: Vec<Data>,
+}
+
+/// What a look-up came to.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Records.
+    Found(Found),
+    /// The name exists and has no such record.
+    NoData(Security),
+    /// The name does not exist.
+    NxDomain(Security),
+    /// We could not find out, or what came was bogus.
+    Failed(Cause),
+}
+
+/// The weaker of two: bogus below indeterminate below insecure below secure.
+#[must_use]
+pub fn weakest(a: Security, b: Security) -> Security {
+    let rank = |security| match security {
+        Security::Bogus => 0,
+        Security::Indeterminate => 1,
+        Security::Insecure => 2,
+        Security::Secure => 3,
+    };
+    if rank(a) <= rank(b) { a } else { b }
+}

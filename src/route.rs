@@ -1,0 +1,126 @@
+//! Recipients to next hops: the operator's destinations first, the recipient's domain otherwise.
+
+use crate::config::{Destination, DomainPattern, NextHopAddress};
+use crate::smtp::address::{Domain, Host, Mailbox};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Where a message goes next.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NextHop {
+    /// The MX hosts of this domain.
+    Domain(Domain),
+    /// This host, named by the operator; no MX look-up.
+    Host {
+        /// Its name.
+        name: Domain,
+        /// Its port.
+        port: u16,
+    },
+    /// This address, named by the operator or by an address literal (RFC 5321 §4.1.3).
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// Its port.
+        port: u16,
+        /// Whether the operator named it: then loopback is what was meant.
+        chosen_by: ChosenBy,
+    },
+}
+
+/// Who chose an address to deliver to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChosenBy {
+    /// A `[[destination]]` of the configuration.
+    Operator,
+    /// The recipient's address, `user@[192.0.2.1]`.
+    Recipient,
+}
+
+impl std::fmt::Display for NextHop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Domain(domain) => domain.fmt(f),
+            Self::Host { name, port } => write!(f, "{name}:{port}"),
+            Self::Address { address, port, .. } => write!(f, "[{address}]:{port}"),
+        }
+    }
+}
+
+/// The next hop of one recipient host.
+#[must_use]
+pub fn next_hop(host: &Host, destinations: &[Destination], default_port: u16) -> NextHop {
+    let domain = match host {
+        Host::Literal(address) => {
+            return NextHop::Address { address: *address, port: default_port, chosen_by: ChosenBy::Recipient };
+        }
+        Host::Domain(domain) => domain,
+    };
+    match destination(domain, destinations).map(|d| &d.next_hop) {
+        None => NextHop::Domain(domain.clone()),
+        Some(NextHopAddress::Host { name, port }) => {
+            NextHop::Host { name: name.clone(), port: port.unwrap_or(default_port) }
+        }
+        Some(NextHopAddress::Address { ip, port }) => {
+            NextHop::Address { address: *ip, port: port.unwrap_or(default_port), chosen_by: ChosenBy::Operator }
+        }
+    }
+}
+
+/// The destination that names the domain, else the one for `*`.
+fn destination<'a>(domain: &Domain, destinations: &'a [Destination]) -> Option<&'a Destination> {
+    let named =
+        |d: &&Destination| d.domains.iter().any(|p| matches!(p, DomainPattern::Exactly(exact) if exact == domain));
+    let any = |d: &&Destination| d.domains.contains(&DomainPattern::Any);
+    destinations.iter().find(named).or_else(|| destinations.iter().find(any))
+}
+
+/// Groups recipients (given by index) that share a next hop, in a stable order.
+#[must_use]
+pub fn group<'a>(
+    recipients: impl Iterator<Item = (usize, &'a Mailbox)>,
+    destinations: &[Destination],
+    default_port: u16,
+) -> BTreeMap<NextHop, Vec<usize>> {
+    let mut groups: BTreeMap<NextHop, Vec<usize>> = BTreeMap::new();
+    for (index, mailbox) in recipients {
+        groups.entry(next_hop(mailbox.host(), destinations, default_port)).or_default().push(index);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::path::Path;
+
+    fn destinations() -> Vec<Destination> {
+        let text = "[[destination]]\ndomains = [\"*\"]\nnext_hop = \"192.0.2.9\"\n\
+                    [[destination]]\ndomains = [\"partner.example\"]\nnext_hop = \"mx.partner.example:26\"";
+        Config::parse(text, Path::new("t")).unwrap().destination
+    }
+
+    fn hop(address: &str, destinations: &[Destination]) -> String {
+        next_hop(address.parse::<Mailbox>().unwrap().host(), destinations, 25).to_string()
+    }
+
+    #[test]
+    fn a_named_domain_beats_the_wildcard() {
+        assert_eq!(hop("a@Partner.example", &destinations()), "mx.partner.example:26");
+        assert_eq!(hop("a@sub.partner.example", &destinations()), "[192.0.2.9]:25");
+        assert_eq!(hop("a@other.example", &[]), "other.example");
+    }
+
+    #[test]
+    fn rfc5321_4_1_3_an_address_literal_is_its_own_next_hop() {
+        assert_eq!(hop("a@[192.0.2.1]", &destinations()), "[192.0.2.1]:25");
+    }
+
+    #[test]
+    fn recipients_of_one_next_hop_travel_together() {
+        let mailboxes: Vec<Mailbox> = ["a@x.example", "b@y.example", "c@X.example"].map(|t| t.parse().unwrap()).into();
+        let groups = group(mailboxes.iter().enumerate(), &[], 25);
+        assert_eq!(groups.values().cloned().collect::<Vec<_>>(), vec![vec![0, 2], vec![1]]);
+    }
+}
