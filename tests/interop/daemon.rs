@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -130,16 +130,16 @@ impl Daemon {
         read_lossy(&self.log)
     }
 
-    /// Asks it to stop (SIGTERM), waits, and gives its exit code; `None` when it had to be killed.
-    pub(crate) fn stop(&mut self) -> Option<i32> {
+    /// Asks it to stop (SIGTERM), waits, and says how it ended; `None` when it had to be killed.
+    pub(crate) fn stop(&mut self) -> Option<ExitStatus> {
         if let Some(status) = self.child.try_wait().unwrap() {
-            return status.code();
+            return Some(status);
         }
         self.signal("TERM");
         let start = Instant::now();
         while start.elapsed() < STOP_LIMIT {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
+                return Some(status);
             }
             std::thread::sleep(POLL);
         }

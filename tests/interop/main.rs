@@ -23,6 +23,7 @@ mod load;
 mod postfix;
 mod relay;
 mod resolver;
+mod validation;
 mod world;
 mod world_is_sound;
 mod zone;

@@ -65,6 +65,6 @@ impl Relay {
 
     /// Stops it as systemd does; the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
-        self.daemon.stop()
+        self.daemon.stop().and_then(|status| status.code())
     }
 }
