@@ -25,6 +25,29 @@ impl Certificate {
         made
     }
 
+    /// A certificate for a host below a CA of its own; the file holds leaf and CA.
+    pub(crate) fn below_a_ca(dir: &Path, host: &str) -> Self {
+        let made = Self { chain: dir.join(format!("{host}.pem")), key: dir.join(format!("{host}.key")) };
+        let script = "set -e
+            new_key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+            openssl req -x509 $new_key -days 7 -subj '/CN=A CA' -addext keyUsage=keyCertSign -keyout ca.key -out ca.pem
+            openssl req $new_key -subj /CN=leaf -keyout \"$2\" -out leaf.csr
+            printf 'subjectAltName=DNS:%s\n' \"$3\" > leaf.ext
+            openssl x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -days 7 -extfile leaf.ext -out leaf.pem
+            cat leaf.pem ca.pem > \"$1\"";
+        let mut openssl = Command::new("sh");
+        openssl.current_dir(dir).args(["-c", script, "sh"]).arg(&made.chain).arg(&made.key).arg(host);
+        run_ok(&mut openssl);
+        made
+    }
+
+    /// `2 0 1` and the SHA-256 of the last certificate of the chain.
+    pub(crate) fn tlsa_2_0_1(&self) -> String {
+        let script = "tac \"$1\" | sed '/BEGIN CERT/q' | tac | openssl x509 -outform DER | openssl dgst -sha256 -r";
+        let digest = run_ok(Command::new("sh").args(["-c", script, "sh"]).arg(&self.chain));
+        format!("2 0 1 {}", digest.split_whitespace().next().unwrap())
+    }
+
     /// `3 1 1` and the SHA-256 of the public key.
     pub(crate) fn tlsa_3_1_1(&self) -> String {
         let script =

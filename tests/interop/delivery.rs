@@ -68,6 +68,17 @@ fn message_reaches_postfix_over_dane_byte_identical() {
 }
 
 #[test]
+fn rfc7672_3_1_2_a_chain_below_a_trust_anchor_is_accepted() {
+    let world = World::start(&[("anchor.test", Tlsa::TrustAnchor)]);
+    let relay = world.start_relay("");
+    let message =
+        Swaks { server: relay.smtp, from: "a@sender.test", to: "b@anchor.test", options: &[], content: ODD_MESSAGE };
+    message.hand_in(world.dir());
+    world.postfix.wait_for_mail_to("b@anchor.test", PATIENCE);
+    relay.wait_for_log(&["delivered", "mx.anchor.test", "dane"], PATIENCE);
+}
+
+#[test]
 fn rfc3207_swaks_hands_in_over_starttls() {
     let world = World::start(&[("dane.test", Tlsa::OneFitsOf(1))]);
     let relay = world.start_relay("");

@@ -52,5 +52,18 @@ fn wrong_tlsa_set_defers_and_expires_with_an_ndr() {
     assert!(ndr.text().contains("odd.1@sender.test"), "the original is recognisable: {}", ndr.text());
     let mailbox = world.postfix.mailbox();
     assert_eq!(mailbox.len(), 1, "one NDR, and nothing to the host that failed authentication");
-    assert!(!world.postfix.log().contains("client=localhost[127.0.0.1], orig_to=<b@wrong.test>"));
+    assert!(!world.postfix.log().contains("b@wrong.test"), "{}", world.postfix.log());
+}
+
+#[test]
+fn rfc7672_2_2_no_clear_text_to_a_host_with_tlsa_records_and_no_starttls() {
+    let world = World::start(&[("clear.test", Tlsa::WithoutStarttls)]);
+    let relay = world.start_relay("");
+    let message =
+        Swaks { server: relay.smtp, from: "a@sender.test", to: "b@clear.test", options: &[], content: ODD_MESSAGE };
+    message.hand_in(world.dir());
+    relay.wait_for_log(&["starttls-not-supported", "4.7.321", "b@clear.test"], PATIENCE);
+    let log = world.postfix.log();
+    assert!(log.contains("ehlo=1"), "it was asked: {log}");
+    assert!(!log.contains("mail=1"), "it was told nothing: {log}");
 }

@@ -20,13 +20,27 @@ pub(crate) enum Tlsa {
     OneFitsOf(usize),
     /// This many well-formed `3 1 1`, none of which fits.
     NoneFitsOf(usize),
+    /// A `2 0 1` that names the CA; the host shows a leaf and that CA.
+    TrustAnchor,
+    /// A `3 1 1` for a host that does not offer STARTTLS.
+    WithoutStarttls,
 }
 
 impl Tlsa {
+    fn certificate(self, dir: &Path, host: &str) -> Certificate {
+        if matches!(self, Self::TrustAnchor) {
+            Certificate::below_a_ca(dir, host)
+        } else {
+            Certificate::self_signed(dir, host)
+        }
+    }
+
     fn records(self, certificate: &Certificate) -> Vec<String> {
         match self {
             Self::Absent => Vec::new(),
             Self::NoneFitsOf(count) => tlsa_that_fit_nothing(count),
+            Self::TrustAnchor => vec![certificate.tlsa_2_0_1()],
+            Self::WithoutStarttls => tlsa_that_fit_nothing(1),
             Self::OneFitsOf(count) => {
                 let mut records = tlsa_that_fit_nothing(count - 1);
                 records.push(certificate.tlsa_3_1_1());
@@ -60,11 +74,12 @@ impl World {
         let mut hosts = Vec::new();
         for ((domain, tlsa), ip) in domains.iter().zip(addresses) {
             let name = format!("mx.{domain}");
-            let certificate = Certificate::self_signed(dir.path(), &name);
+            let certificate = tlsa.certificate(dir.path(), &name);
             zone.mx(domain, &name, ip);
             zone.tlsa(&name, mx_port, &tlsa.records(&certificate));
             let address = SocketAddr::from((ip, mx_port));
-            hosts.push(MxHost { name, domain: (*domain).to_owned(), address, certificate: Some(certificate) });
+            let certificate = Some(certificate).filter(|_| !matches!(tlsa, Tlsa::WithoutStarttls));
+            hosts.push(MxHost { name, domain: (*domain).to_owned(), address, certificate });
         }
         let authority = Authority::start(dir.path(), &zone);
         let resolver = Resolver::start(dir.path(), &authority);

@@ -1,8 +1,10 @@
 //! The foreign programs without the relay: when these fail, the fault is in the surroundings.
 
 use crate::client::Swaks;
+use crate::daemon::run;
 use crate::delivery::{ODD_MESSAGE, PATIENCE, with_lf};
 use crate::world::{Tlsa, World};
+use std::process::Command;
 
 #[test]
 fn rfc4035_unbound_validates_our_zones_and_knows_what_is_unsigned() {
@@ -33,4 +35,29 @@ fn postfix_keeps_what_swaks_sends_over_starttls() {
     let mail = world.postfix.wait_for_mail_to("b@dane.test", PATIENCE);
     assert!(mail.bytes().ends_with(&with_lf(ODD_MESSAGE)), "{}", mail.text());
     assert!(mail.text().contains("using TLSv1.3"), "{}", mail.text());
+}
+
+#[test]
+fn rfc7671_openssl_finds_the_records_fitting_that_should_fit() {
+    let world = World::start(&[
+        ("ee.test", Tlsa::OneFitsOf(6)),
+        ("anchor.test", Tlsa::TrustAnchor),
+        ("wrong.test", Tlsa::NoneFitsOf(2)),
+    ]);
+    for (n, (domain, fits)) in [("ee.test", true), ("anchor.test", true), ("wrong.test", false)].into_iter().enumerate()
+    {
+        let host = format!("mx.{domain}");
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-starttls", "smtp", "-connect", &format!("127.0.1.{}:{}", n + 1, world.mx_port)]);
+        openssl.args(["-verify_return_error", "-dane_ee_no_namechecks", "-dane_tlsa_domain", &host]);
+        let answer = world.resolver.dig(&format!("_{}._tcp.{host}", world.mx_port), "TLSA");
+        for (_, record) in answer.lines().filter_map(|line| line.split_once("\tIN\tTLSA\t")) {
+            // dig breaks the data with blanks; openssl wants three numbers and one word.
+            let words: Vec<&str> = record.split(' ').collect();
+            openssl.args(["-dane_tlsa_rrdata", &format!("{} {}", words[..3].join(" "), words[3..].concat())]);
+        }
+        let output = run(&mut openssl);
+        let said = crate::daemon::both(&output);
+        assert_eq!(said.contains("Verification: OK") && said.contains("DANE TLSA"), fits, "{domain}: {said}");
+    }
 }
