@@ -2,20 +2,15 @@
 //! (RFC 7671 §5.2, RFC 7672 §3.1.2, RFC 5280 §6.1).
 //!
 //! The certificates come in any order, with duplicates and strangers among them. A path counts
-//! when every signature in it holds; it is accepted when it also keeps the rules. They are
-//! those of OpenSSL, which is what the senders of today apply:
-//!
-//! - every certificate of the path is valid now, **the anchor included** where it is a
-//!   certificate; an anchor that is only a key in the DNS has no dates;
-//! - the anchor's own constraints hold: CA flag, path length, key usage, purpose, names;
-//! - only the anchor may lack basicConstraints, as old self-signed roots do.
+//! when every signature in it holds; it is accepted when it also keeps [`super::rules`] and the
+//! server's certificate is for one of the reference identifiers.
 //!
 //! A self-signed server certificate may be its own anchor (depth 0); it need not be a CA.
 
 use super::certificate::{Certificate, PublicKey};
-use super::constraints::{self, Place};
 use super::dane::DaneMatch;
 use super::names;
+use super::rules::{End, broken_rule, outside_validity};
 use super::signature::{Signed, signed_by};
 use crate::clock::Timestamp;
 use crate::outcome::DaneFailure;
@@ -92,15 +87,6 @@ struct Search<'s, 'c> {
     /// Why a step upwards was not possible, if for another reason than a wrong signature.
     obstacle: Option<&'static str>,
     failure: Option<DaneFailure>,
-}
-
-/// How a path ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// Its last certificate is the anchor.
-    Certificate,
-    /// A key above its last certificate is.
-    Key,
 }
 
 impl<'c> Search<'_, 'c> {
@@ -229,79 +215,6 @@ const fn rank(failure: &DaneFailure) -> u8 {
         DaneFailure::Expired => 4,
         DaneFailure::NameMismatch { .. } => 5,
     }
-}
-
-/// The first rule that a path breaks, in words; dates and host names are not looked at here.
-fn broken_rule(path: &[&Certificate<'_>], end: End) -> Option<String> {
-    let mut issuers_below = 0;
-    for (depth, certificate) in path.iter().enumerate() {
-        if let Some(detail) = certificate.broken_extension() {
-            return Some(detail);
-        }
-        if certificate.extended_key_usage().is_some_and(|usage| !usage.server_auth) {
-            return Some("a certificate is not meant for TLS servers".to_owned());
-        }
-        if depth == 0 {
-            if !may_serve_tls(certificate) {
-                return Some("the key usage of the server's certificate does not fit TLS".to_owned());
-            }
-            continue;
-        }
-        let is_anchor = end == End::Certificate && depth + 1 == path.len();
-        if !may_issue(certificate, is_anchor) {
-            return Some("an issuer in the chain is not a certification authority".to_owned());
-        }
-        let limit = certificate.basic_constraints().and_then(|constraints| constraints.path_len_constraint);
-        if limit.is_some_and(|limit| issuers_below > limit) {
-            return Some("the chain is longer than an issuer in it allows".to_owned());
-        }
-        if !certificate.is_self_issued() {
-            issuers_below += 1;
-        }
-        if let Some(detail) = forbidden_name(certificate, path.get(..depth).unwrap_or_default()) {
-            return Some(detail);
-        }
-    }
-    None
-}
-
-fn may_serve_tls(leaf: &Certificate<'_>) -> bool {
-    leaf.key_usage().is_none_or(|usage| usage.digital_signature() || usage.key_encipherment() || usage.key_agreement())
-}
-
-/// RFC 5280 §4.2.1.3, §4.2.1.9.
-#[expect(clippy::fn_params_excessive_bools, reason = "the question is whether the one exception applies")]
-fn may_issue(issuer: &Certificate<'_>, is_anchor: bool) -> bool {
-    if issuer.key_usage().is_some_and(|usage| !usage.key_cert_sign()) {
-        return false;
-    }
-    match issuer.basic_constraints() {
-        Some(constraints) => constraints.ca,
-        None => is_anchor && issuer.is_self_issued() && issuer.has_no_extensions_by_version(),
-    }
-}
-
-/// The constraints of an issuer hold for everything below it except self-issued issuers.
-fn forbidden_name(issuer: &Certificate<'_>, below: &[&Certificate<'_>]) -> Option<String> {
-    below.iter().enumerate().find_map(|(depth, certificate)| {
-        let place = if depth == 0 { Place::Leaf } else { Place::Issuer };
-        if place == Place::Issuer && certificate.is_self_issued() {
-            return None;
-        }
-        constraints::violation(issuer, certificate, place)
-    })
-}
-
-/// RFC 5280 §4.1.2.5: valid from notBefore through notAfter, both included.
-fn outside_validity(path: &[&Certificate<'_>], now: i64) -> Option<DaneFailure> {
-    path.iter().find_map(|certificate| {
-        let (from, until) = certificate.validity();
-        match now {
-            _ if now < from => Some(DaneFailure::NotYetValid),
-            _ if now > until => Some(DaneFailure::Expired),
-            _ => None,
-        }
-    })
 }
 
 #[cfg(test)]

@@ -274,7 +274,7 @@ mod tests {
             unknown(255, 255, 255),
             good.clone(),
         ];
-        assert_eq!(usable(&all), [good.clone()]);
+        assert_eq!(usable(&all), [good]);
         assert!(verify(&[&leaf.der], &all, &[], NOW).is_ok());
     }
 

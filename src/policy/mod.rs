@@ -9,6 +9,7 @@ pub mod chain;
 mod constraints;
 pub mod dane;
 mod names;
+mod rules;
 pub mod signature;
 #[cfg(test)]
 mod testing;

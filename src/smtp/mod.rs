@@ -3,4 +3,7 @@
 //! Everything here is pure: bytes in, values out, every length bounded.
 
 pub mod address;
+pub mod command;
+pub mod data;
+pub mod line;
 pub mod reply;

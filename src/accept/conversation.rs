@@ -1,0 +1,299 @@
+//! Octets in, octets and wishes out: the session with its codecs (RFC 2920 §3.2, RFC 3030 §2,
+//! RFC 3207 §4.2).
+//!
+//! A [`Conversation`] holds the input that was not used yet and the replies that were not sent
+//! yet. [`Conversation::next`] goes on until the world is needed and says what for: an
+//! [`Action`]. However the input is cut into pieces, the replies are the same. Replies are
+//! collected until no complete command is left, so a pipelined group is answered in one write.
+
+use super::intake::{Intake, SpoolFault};
+use super::session::{Event, Framing, Rules, Session, Step};
+use super::{CloseReason, Refusal, RefusedAt, Standing, replies};
+use crate::clock::Timestamp;
+use crate::envelope::{Envelope, QueueId};
+use crate::smtp::command::{self, Chunk};
+use crate::smtp::line::LineReader;
+use crate::smtp::reply::Reply;
+use bytes::{Buf, BytesMut};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Content goes to the spool in pieces of at least this size, in octets: few enough calls, and
+/// little memory for each session.
+const PIECE_SIZE: usize = 32 * 1024;
+
+/// What the driver has to do before the conversation can go on.
+#[derive(Debug)]
+pub enum Action {
+    /// Send the output, then read more input.
+    Read,
+    /// Ask the spool; answer with [`Conversation::admitted`].
+    Admit {
+        /// The declared size; 0 when none was.
+        size: u64,
+    },
+    /// Begin a draft; answer with [`Conversation::opened`].
+    Open,
+    /// Append [`Conversation::piece`] to the draft; answer with [`Conversation::written`].
+    Write,
+    /// Make the draft durable; answer with [`Conversation::stored`].
+    Store(Box<Envelope>),
+    /// Tell the observer.
+    Tell(Refusal),
+    /// Send the output, shake hands, then call [`Conversation::secured`].
+    StartTls,
+    /// Send the output and close.
+    Close(CloseReason),
+}
+
+/// How the input is read.
+#[derive(Debug)]
+enum Mode {
+    Commands,
+    Data,
+    /// So many octets of the chunk are still to come.
+    Chunk(Chunk),
+    /// So many octets are to be dropped.
+    Discard {
+        left: u64,
+    },
+}
+
+/// One client's session with its buffers.
+#[derive(Debug)]
+pub struct Conversation {
+    session: Session,
+    mode: Mode,
+    lines: LineReader,
+    intake: Intake,
+    /// Whether the end of the content was met; its last piece may still have to be written.
+    content_ended: bool,
+    input: BytesMut,
+    piece: Vec<u8>,
+    output: Vec<u8>,
+    pending: Option<Action>,
+}
+
+impl Conversation {
+    /// A new session; the greeting is in the output.
+    #[must_use]
+    pub fn new(rules: Arc<Rules>, client: IpAddr, standing: Standing) -> Self {
+        let output = replies::greeting(&rules.hostname).to_wire();
+        let intake = Intake::new(rules.max_message_bytes);
+        Self {
+            session: Session::new(rules, client, standing),
+            mode: Mode::Commands,
+            lines: LineReader::default(),
+            intake,
+            content_ended: false,
+            input: BytesMut::new(),
+            piece: Vec::new(),
+            output,
+            pending: None,
+        }
+    }
+
+    /// Where input is appended.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// Replies to be sent; the driver clears them.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Content to be written.
+    #[must_use]
+    pub fn piece(&self) -> &[u8] {
+        &self.piece
+    }
+
+    /// Whether a message is on its way in.
+    #[must_use]
+    pub fn inside_message(&self) -> bool {
+        self.session.inside_message()
+    }
+
+    /// The protocol word of the session.
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        self.session.protocol()
+    }
+
+    /// Goes on until the world is needed.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and each answer needs a reaction")]
+    pub fn next(&mut self) -> Action {
+        loop {
+            if let Some(action) = self.pending.take() {
+                return action;
+            }
+            let progress = match self.mode {
+                Mode::Commands => self.read_command(),
+                Mode::Data => self.read_data(),
+                Mode::Chunk(left) => self.read_chunk(left),
+                Mode::Discard { left } => self.discard(left),
+            };
+            if let Some(action) = progress {
+                return action;
+            }
+        }
+    }
+
+    /// The spool's answer to [`Action::Admit`].
+    pub fn admitted(&mut self, answer: Result<(), SpoolFault>) {
+        self.on(Event::Admitted(answer));
+    }
+
+    /// The draft of [`Action::Open`].
+    pub fn opened(&mut self, id: QueueId, now: Timestamp) {
+        self.intake = Intake::new(self.session.max_message_bytes());
+        self.on(Event::Opened { id, now });
+    }
+
+    /// Whether the piece of [`Action::Write`] was taken.
+    pub fn written(&mut self, answer: Result<(), SpoolFault>) {
+        self.piece.clear();
+        if let Err(fault) = answer {
+            self.intake.spool_failed(fault);
+        }
+    }
+
+    /// Whether the message of [`Action::Store`] is durable.
+    pub fn stored(&mut self, answer: Result<QueueId, SpoolFault>) {
+        self.on(Event::Stored(answer));
+    }
+
+    /// The handshake is done. What was in the input came in clear and is forgotten
+    /// (RFC 3207 §4.2, CVE-2011-0411).
+    pub fn secured(&mut self) {
+        self.input.clear();
+        self.lines = LineReader::default();
+        self.mode = Mode::Commands;
+        self.session.secured();
+    }
+
+    /// The client is silent.
+    pub fn timed_out(&mut self) {
+        self.on(Event::TimedOut);
+    }
+
+    /// The relay stops.
+    pub fn stop(&mut self) {
+        self.on(Event::Stop);
+    }
+
+    fn on(&mut self, event: Event) {
+        self.pending = match self.session.on(event) {
+            Step::Send(reply) => self.send(&reply, None),
+            Step::Refuse(at, reply) => self.send(&reply, Some(at)),
+            Step::Admit { size } => Some(Action::Admit { size }),
+            Step::Open => Some(Action::Open),
+            Step::Receive { answer, trace, framing } => {
+                self.receive(answer.as_ref(), trace, framing);
+                None
+            }
+            Step::Discard { octets } => {
+                self.mode = Mode::Discard { left: octets };
+                None
+            }
+            Step::Store(envelope) => Some(Action::Store(envelope)),
+            Step::StartTls(reply) => {
+                self.send(&reply, None);
+                Some(Action::StartTls)
+            }
+            Step::Close(reply, reason) => {
+                self.send(&reply, None);
+                Some(Action::Close(reason))
+            }
+        };
+    }
+
+    fn send(&mut self, reply: &Reply, refused: Option<RefusedAt>) -> Option<Action> {
+        self.output.extend_from_slice(&reply.to_wire());
+        refused.map(|at| Action::Tell(Refusal { at, code: reply.code, enhanced: reply.enhanced }))
+    }
+
+    fn receive(&mut self, answer: Option<&Reply>, trace: Option<String>, framing: Framing) {
+        if let Some(reply) = answer {
+            self.send(reply, None);
+        }
+        if let Some(trace) = trace {
+            self.piece = trace.into_bytes();
+        }
+        self.content_ended = false;
+        self.mode = match framing {
+            Framing::Data => Mode::Data,
+            Framing::Chunk(chunk) => Mode::Chunk(chunk),
+        };
+    }
+
+    fn read_command(&mut self) -> Option<Action> {
+        let found = self.lines.next(&self.input);
+        let command = found.line.map(|line| line.map_err(Into::into).and_then(command::parse));
+        self.input.advance(found.consumed);
+        match command {
+            None => Some(Action::Read),
+            Some(command) => {
+                self.on(Event::Command(command));
+                None
+            }
+        }
+    }
+
+    fn read_data(&mut self) -> Option<Action> {
+        if !self.content_ended {
+            let (used, ended) = self.intake.data(&self.input, &mut self.piece);
+            self.input.advance(used);
+            self.content_ended = ended;
+        }
+        self.after_content()
+    }
+
+    fn read_chunk(&mut self, chunk: Chunk) -> Option<Action> {
+        let used = self.at_most(chunk.octets);
+        let octets = chunk.octets.saturating_sub(used as u64);
+        self.intake.chunk(&self.input.split_to(used), &mut self.piece);
+        self.content_ended = octets == 0;
+        if self.content_ended && chunk.last {
+            self.intake.chunks_ended();
+        }
+        self.mode = Mode::Chunk(Chunk { octets, ..chunk });
+        self.after_content()
+    }
+
+    /// Writes what was collected; once all of it is written, asks the session.
+    fn after_content(&mut self) -> Option<Action> {
+        let verdict = self.intake.verdict();
+        if verdict.is_err() {
+            self.piece.clear();
+        }
+        if !self.piece.is_empty() && (self.content_ended || self.piece.len() >= PIECE_SIZE) {
+            return Some(Action::Write);
+        }
+        if !self.content_ended {
+            return Some(Action::Read);
+        }
+        self.mode = Mode::Commands;
+        self.on(Event::ContentEnded(verdict));
+        None
+    }
+
+    fn discard(&mut self, left: u64) -> Option<Action> {
+        let used = self.at_most(left);
+        self.input.advance(used);
+        let left = left.saturating_sub(used as u64);
+        self.mode = Mode::Discard { left };
+        if left > 0 {
+            return Some(Action::Read);
+        }
+        self.mode = Mode::Commands;
+        self.on(Event::Discarded);
+        None
+    }
+
+    /// How many of `octets` are in the input.
+    fn at_most(&self, octets: u64) -> usize {
+        usize::try_from(octets).unwrap_or(usize::MAX).min(self.input.len())
+    }
+}

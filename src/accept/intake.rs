@@ -1,0 +1,230 @@
+//! What content must be before it may enter the spool (RFC 5321 §2.3.8, §4.5.2, §6.3;
+//! RFC 1870 §6; RFC 3030 §2).
+//!
+//! The first fault decides. From then on the rest is taken from the wire and dropped, so that the
+//! next command is found where it really is. NUL and 8-bit octets pass unchanged. Content that
+//! comes by BDAT and does not end in CRLF is stored as it is; the encoder for DATA completes it.
+
+use crate::smtp::data::{DataDecoder, LineEndCheck};
+
+/// The most Received fields of a message; more is a mail loop (RFC 5321 §6.3 asks for a limit of
+/// at least 100).
+pub const RECEIVED_LIMIT: u32 = 100;
+
+/// Why the spool does not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolFault {
+    /// Space is short: 452 4.3.1.
+    Full,
+    /// The disk failed: 451 4.3.0.
+    Failed,
+}
+
+/// Why content is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentFault {
+    /// A bare CR or LF.
+    BareLineEnd,
+    /// More octets than `[listen] max_message_bytes`.
+    TooLarge,
+    /// More Received fields than [`RECEIVED_LIMIT`].
+    Loop,
+    /// The spool did not take it.
+    Spool(SpoolFault),
+}
+
+/// Follows one message from the wire towards the spool.
+#[derive(Debug)]
+pub struct Intake {
+    limit: u64,
+    size: u64,
+    data: DataDecoder,
+    line_ends: LineEndCheck,
+    hops: HopCounter,
+    fault: Option<ContentFault>,
+}
+
+impl Intake {
+    /// For a message of at most `limit` octets.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            size: 0,
+            data: DataDecoder::default(),
+            line_ends: LineEndCheck::default(),
+            hops: HopCounter::default(),
+            fault: None,
+        }
+    }
+
+    /// Takes what follows DATA. Appends content to `piece`; gives the octets used and whether
+    /// the end was met.
+    pub fn data(&mut self, input: &[u8], piece: &mut Vec<u8>) -> (usize, bool) {
+        let before = piece.len();
+        let fed = self.data.feed(input, piece);
+        if self.data.bare_line_end() {
+            self.fail(ContentFault::BareLineEnd);
+        }
+        self.inspect(piece, before);
+        (fed.consumed, fed.ended)
+    }
+
+    /// Takes octets of a BDAT chunk and appends them to `piece`.
+    pub fn chunk(&mut self, input: &[u8], piece: &mut Vec<u8>) {
+        let before = piece.len();
+        self.line_ends.feed(input);
+        if self.line_ends.bare_line_end() {
+            self.fail(ContentFault::BareLineEnd);
+        }
+        piece.extend_from_slice(input);
+        self.inspect(piece, before);
+    }
+
+    /// Says that the last chunk is through: a CR at its end stays bare.
+    pub fn chunks_ended(&mut self) {
+        if self.line_ends.ends_in_cr() {
+            self.fail(ContentFault::BareLineEnd);
+        }
+    }
+
+    /// Says that the spool did not take a piece.
+    pub fn spool_failed(&mut self, fault: SpoolFault) {
+        self.fail(ContentFault::Spool(fault));
+    }
+
+    /// How the content stands.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn verdict(&self) -> Result<(), ContentFault> {
+        self.fault.map_or(Ok(()), Err)
+    }
+
+    fn fail(&mut self, fault: ContentFault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// Looks at what was appended behind `before`; takes it back once the content is refused.
+    fn inspect(&mut self, piece: &mut Vec<u8>, before: usize) {
+        let added = piece.get(before..).unwrap_or_default();
+        self.size = self.size.saturating_add(added.len() as u64);
+        if self.size > self.limit {
+            self.fail(ContentFault::TooLarge);
+        }
+        if self.fault.is_none() && self.hops.feed(added) > RECEIVED_LIMIT {
+            self.fail(ContentFault::Loop);
+        }
+        if self.fault.is_some() {
+            piece.truncate(before);
+        }
+    }
+}
+
+/// Counts the Received fields of the header, however it is cut.
+#[derive(Clone, Debug, Default)]
+struct HopCounter {
+    at: Place,
+    count: u32,
+}
+
+/// Where the counter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// So many octets of a line match [`FIELD_NAME`].
+    Name(usize),
+    /// The whole name matched; blanks may stand before the colon (RFC 5322 §4.5.8).
+    NameEnd,
+    /// Within a line of no interest.
+    Line,
+    /// After the CR of an empty line.
+    EmptyLine,
+    /// Behind the header.
+    Body,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Name(0)
+    }
+}
+
+const FIELD_NAME: &[u8] = b"received";
+
+impl HopCounter {
+    /// Takes the next piece of content; gives the count so far.
+    fn feed(&mut self, piece: &[u8]) -> u32 {
+        for &octet in piece {
+            self.at = match (self.at, octet) {
+                (Place::Body, _) => break,
+                (Place::EmptyLine, b'\n') => Place::Body,
+                (Place::Name(_) | Place::NameEnd | Place::Line, b'\n') => Place::Name(0),
+                (Place::Name(0), b'\r') => Place::EmptyLine,
+                (Place::Name(n), _) => match FIELD_NAME.get(n) {
+                    Some(b) if b.eq_ignore_ascii_case(&octet) && n + 1 == FIELD_NAME.len() => Place::NameEnd,
+                    Some(b) if b.eq_ignore_ascii_case(&octet) => Place::Name(n + 1),
+                    Some(_) | None => Place::Line,
+                },
+                (Place::NameEnd, b' ' | b'\t') => Place::NameEnd,
+                (Place::NameEnd, b':') => {
+                    self.count += 1;
+                    Place::Line
+                }
+                (Place::NameEnd | Place::Line | Place::EmptyLine, _) => Place::Line,
+            };
+        }
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(pieces: &[&[u8]]) -> u32 {
+        let mut hops = HopCounter::default();
+        pieces.iter().map(|piece| hops.feed(piece)).last().unwrap_or(0)
+    }
+
+    #[test]
+    fn rfc5321_6_3_received_fields_are_counted_in_the_header_alone() {
+        let content = b"Received: a\r\n b\r\nRECEIVED : c\r\nReceived-SPF: d\r\nX: Received: e\r\n Received: f\r\n\r\nReceived: g\r\n";
+        assert_eq!(count(&[content]), 2);
+        for cut in 0..=content.len() {
+            let (a, b) = content.split_at(cut);
+            assert_eq!(count(&[a, b]), 2, "cut at {cut}");
+        }
+        assert_eq!(count(&[b"\r\nReceived: x\r\n"]), 0);
+    }
+
+    fn verdict(limit: u64, wire: &str) -> (Result<(), ContentFault>, Vec<u8>) {
+        let (mut intake, mut piece) = (Intake::new(limit), Vec::new());
+        let (_, ended) = intake.data(wire.as_bytes(), &mut piece);
+        assert!(ended);
+        (intake.verdict(), piece)
+    }
+
+    #[test]
+    fn rfc5321_6_3_a_loop_is_noticed_above_one_hundred_hops() {
+        let wire = |n: usize| format!("{}\r\nbody\r\n.\r\n", "Received: x\r\n".repeat(n));
+        assert_eq!(verdict(1 << 20, &wire(100)).0, Ok(()));
+        assert_eq!(verdict(1 << 20, &wire(101)).0, Err(ContentFault::Loop));
+    }
+
+    #[test]
+    fn rfc1870_6_the_size_is_content_without_stuffed_dots() {
+        assert_eq!(verdict(5, "..ab\r\n.\r\n"), (Ok(()), b".ab\r\n".to_vec()));
+        assert_eq!(verdict(4, "..ab\r\n.\r\n"), (Err(ContentFault::TooLarge), vec![]));
+    }
+
+    #[test]
+    fn rfc3030_2_a_cr_at_the_end_of_the_last_chunk_is_bare() {
+        let (mut intake, mut piece) = (Intake::new(100), Vec::new());
+        intake.chunk(b"a\r", &mut piece);
+        assert_eq!(intake.verdict(), Ok(()), "an LF may follow in the next chunk");
+        intake.chunks_ended();
+        assert_eq!(intake.verdict(), Err(ContentFault::BareLineEnd));
+        intake.spool_failed(SpoolFault::Full);
+        assert_eq!(intake.verdict(), Err(ContentFault::BareLineEnd), "the first fault decides");
+    }
+}

@@ -1,0 +1,204 @@
+//! The listener: takes mail from permitted clients and puts it into the spool
+//! (RFC 5321 §3, RFC 1870, RFC 2920, RFC 3030, RFC 3207).
+//!
+//! ```text
+//!   octets ─▶ conversation ─▶ session ─▶ replies        pure: no socket, disk or clock inside
+//!                  │             │
+//!               intake        received                  content rules, our one Received line
+//!                  ▼
+//!               driver ─▶ socket, TLS, spool            the only part that touches the world
+//! ```
+//!
+//! Guarantees: 250 after the content means that [`Spool::enqueue`] returned `Ok`. A client that
+//! disconnects earlier leaves nothing behind. Content goes to the spool as it came, with one
+//! Received line on top. What happens is told to an observer as an [`AcceptEvent`]; nothing here
+//! logs or counts, and no event holds content.
+//!
+//! Who may relay is this stage's one decision: [`standing`].
+//!
+//! [`Spool::enqueue`]: crate::spool::Spool::enqueue
+
+pub mod conversation;
+pub mod driver;
+pub mod intake;
+pub mod received;
+pub mod replies;
+pub mod session;
+pub mod tls;
+
+#[cfg(test)]
+mod dialogue_tests;
+#[cfg(test)]
+mod driver_tests;
+#[cfg(test)]
+mod test_spool;
+
+pub use driver::{Acceptor, bind, run};
+
+use crate::envelope::QueueId;
+use crate::smtp::address::ReversePath;
+use crate::smtp::reply::EnhancedStatusCode;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+
+/// Whether a client may hand mail in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its address is in `[listen] clients`.
+    Permitted,
+    /// It gets a greeting, and 550 5.7.1 for every MAIL and RCPT.
+    Denied,
+}
+
+/// Decides who may relay. An IPv4 client that reaches an IPv6 socket is judged by its IPv4
+/// address.
+#[must_use]
+pub fn standing(clients: &[IpNet], address: IpAddr) -> Standing {
+    let plain = address.to_canonical();
+    if clients.iter().any(|net| net.contains(&plain) || net.contains(&address)) {
+        Standing::Permitted
+    } else {
+        Standing::Denied
+    }
+}
+
+/// What happened at the listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AcceptEvent {
+    /// A client was greeted.
+    SessionOpened {
+        /// Who it is.
+        peer: SocketAddr,
+        /// Whether it may relay.
+        standing: Standing,
+    },
+    /// A connection was answered with 421 instead of a greeting.
+    SessionRefused {
+        /// Who it was.
+        peer: SocketAddr,
+        /// Why.
+        reason: RefusalReason,
+    },
+    /// A session ended.
+    SessionClosed {
+        /// Who it was.
+        peer: SocketAddr,
+        /// How it ended.
+        reason: CloseReason,
+    },
+    /// A connection could not be taken from the system; the listener goes on.
+    ListenerFailed {
+        /// The listening address, when it is known.
+        listener: Option<SocketAddr>,
+        /// What the system said.
+        error: String,
+    },
+    /// A message is durable and was acknowledged, or is about to be.
+    MessageAccepted(Accepted),
+    /// MAIL, RCPT, DATA or the content was answered with 4yz or 5yz by a rule of ours. Errors of
+    /// syntax and order are not told.
+    MessageRefused {
+        /// Who tried.
+        peer: SocketAddr,
+        /// What was answered.
+        refusal: Refusal,
+    },
+    /// The spool failed; the client got 451 4.3.0.
+    SpoolFailed {
+        /// Who got it.
+        peer: SocketAddr,
+        /// What failed, for the operator.
+        error: String,
+    },
+    /// A handshake after STARTTLS failed; the connection was closed.
+    TlsFailed {
+        /// Who tried.
+        peer: SocketAddr,
+        /// What went wrong.
+        error: String,
+    },
+}
+
+/// A message we answer for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its name.
+    pub id: QueueId,
+    /// The client.
+    pub client: IpAddr,
+    /// The protocol word of the Received line: SMTP, ESMTP, ESMTPS.
+    pub protocol: &'static str,
+    /// Whom to tell of failure.
+    pub reverse_path: ReversePath,
+    /// How many recipients it has.
+    pub recipients: usize,
+    /// Octets of content with our Received line.
+    pub size: u64,
+}
+
+/// Why a connection got no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// `[listen] max_sessions` are open.
+    TooManySessions,
+    /// The client may not relay, and as many such clients as we bear are connected.
+    TooManyDenied,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// QUIT.
+    Quit,
+    /// The client went away without QUIT.
+    Disconnected,
+    /// `[listen] idle_timeout` without a sign of the client.
+    TimedOut,
+    /// The relay stops.
+    Stopped,
+    /// Too many bad commands.
+    TooManyBadCommands,
+    /// BDAT with an unreadable size: where the next command begins is unknown.
+    LostFraming,
+    /// The TLS handshake failed.
+    TlsFailed,
+}
+
+/// A refusal by rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Where in the transaction.
+    pub at: RefusedAt,
+    /// The reply code.
+    pub code: u16,
+    /// The enhanced code.
+    pub enhanced: Option<EnhancedStatusCode>,
+}
+
+/// The command that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedAt {
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// The end of DATA, or a BDAT chunk.
+    Content,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_configured_networks_may_relay_also_as_mapped_addresses() {
+        let clients: Vec<IpNet> = ["127.0.0.0/8", "2001:db8::/32"].map(|n| n.parse().unwrap()).to_vec();
+        for address in ["127.0.0.1", "127.9.9.9", "::ffff:127.0.0.1", "2001:db8::7"] {
+            assert_eq!(standing(&clients, address.parse().unwrap()), Standing::Permitted, "{address}");
+        }
+        for address in ["128.0.0.1", "::1", "::ffff:10.0.0.1", "::127.0.0.1"] {
+            assert_eq!(standing(&clients, address.parse().unwrap()), Standing::Denied, "{address}");
+        }
+        assert_eq!(standing(&[], "127.0.0.1".parse().unwrap()), Standing::Denied);
+    }
+}

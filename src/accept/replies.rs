@@ -1,0 +1,219 @@
+//! Every reply of the listener, with its enhanced code (RFC 2034, RFC 3463, RFC 5321 §4.2).
+//!
+//! Exchange shows these texts to administrators and, for 5yz, to senders: short, ASCII, and they
+//! say what to do. The greeting and the answers to EHLO and HELO carry no enhanced code
+//! (RFC 2034 §4).
+
+use super::intake::{ContentFault, RECEIVED_LIMIT, SpoolFault};
+use super::session::Rules;
+use crate::envelope::QueueId;
+use crate::smtp::address::{AddressError, Domain};
+use crate::smtp::command::CommandError;
+use crate::smtp::line::LineError;
+use crate::smtp::reply::Reply;
+use std::net::IpAddr;
+
+/// 220, the first line of a session.
+#[must_use]
+pub fn greeting(hostname: &Domain) -> Reply {
+    Reply::plain(220, format!("{hostname} ESMTP"))
+}
+
+/// 421 instead of a greeting.
+#[must_use]
+pub fn too_many_sessions() -> Reply {
+    Reply::new(421, 3, 2, "too many sessions, try again later")
+}
+
+/// The answer to EHLO: our name and what we offer.
+#[must_use]
+pub fn ehlo(rules: &Rules, starttls: StartTlsOffer) -> Reply {
+    let mut reply = Reply::plain(250, rules.hostname.to_string());
+    let size = format!("SIZE {}", rules.max_message_bytes);
+    let keywords = ["PIPELINING", &size, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"];
+    reply.lines.extend(keywords.map(str::to_owned));
+    match starttls {
+        StartTlsOffer::Offered => reply.lines.push("STARTTLS".to_owned()),
+        StartTlsOffer::NotOffered => {}
+    }
+    reply
+}
+
+/// Whether STARTTLS stands in the answer to EHLO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartTlsOffer {
+    /// We can, and TLS is not on yet.
+    Offered,
+    /// RFC 3207 §4.2: not within TLS.
+    NotOffered,
+}
+
+/// The answer to HELO.
+#[must_use]
+pub fn helo(rules: &Rules) -> Reply {
+    Reply::plain(250, rules.hostname.to_string())
+}
+
+/// 220, the go-ahead for the handshake.
+#[must_use]
+pub fn start_tls() -> Reply {
+    Reply::new(220, 0, 0, "ready to start TLS")
+}
+
+/// MAIL is good.
+#[must_use]
+pub fn sender_ok() -> Reply {
+    Reply::new(250, 1, 0, "Ok")
+}
+
+/// RCPT is good.
+#[must_use]
+pub fn recipient_ok() -> Reply {
+    Reply::new(250, 1, 5, "Ok")
+}
+
+/// RSET and NOOP are done.
+#[must_use]
+pub fn ok() -> Reply {
+    Reply::new(250, 0, 0, "Ok")
+}
+
+/// Content may come.
+#[must_use]
+pub fn send_data() -> Reply {
+    Reply::plain(354, "end data with <CR><LF>.<CR><LF>")
+}
+
+/// A chunk is in, more must follow.
+#[must_use]
+pub fn chunk_ok(octets: u64) -> Reply {
+    Reply::new(250, 0, 0, format!("{octets} octets received"))
+}
+
+/// The message is durable.
+#[must_use]
+pub fn queued(id: QueueId) -> Reply {
+    Reply::new(250, 0, 0, format!("Ok: queued as {id}"))
+}
+
+/// The answer to VRFY (RFC 5321 §3.5.3): we would have to ask the next hop.
+#[must_use]
+pub fn cannot_verify() -> Reply {
+    Reply::new(252, 0, 0, "cannot verify, send some mail and see")
+}
+
+/// The answer to HELP.
+#[must_use]
+pub fn help() -> Reply {
+    Reply::new(214, 0, 0, "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT")
+}
+
+/// The answer to QUIT.
+#[must_use]
+pub fn bye() -> Reply {
+    Reply::new(221, 0, 0, "bye")
+}
+
+/// The client may not hand mail in.
+#[must_use]
+pub fn relaying_denied(client: IpAddr) -> Reply {
+    Reply::new(550, 7, 1, format!("relaying denied: {client} is not a permitted client"))
+}
+
+/// A command at the wrong time.
+#[must_use]
+pub fn bad_sequence(text: &'static str) -> Reply {
+    Reply::new(503, 5, 1, text)
+}
+
+/// DATA while no RCPT was good (RFC 5321 §3.3).
+#[must_use]
+pub fn no_recipients() -> Reply {
+    Reply::new(554, 5, 1, "no valid recipients")
+}
+
+/// STARTTLS without a certificate of ours.
+#[must_use]
+pub fn tls_unavailable() -> Reply {
+    Reply::new(502, 5, 1, "STARTTLS is not offered")
+}
+
+/// More recipients than one message may have; the client sends the rest in another one
+/// (RFC 5321 §4.5.3.1.10).
+#[must_use]
+pub fn too_many_recipients() -> Reply {
+    Reply::new(452, 5, 3, "too many recipients, send the rest in another message")
+}
+
+/// `<postmaster>` with nobody behind it.
+#[must_use]
+pub fn no_postmaster() -> Reply {
+    Reply::new(550, 1, 1, "no postmaster address is configured on this relay")
+}
+
+/// The declared or real size is above the limit.
+#[must_use]
+pub fn too_large(limit: u64) -> Reply {
+    Reply::new(552, 3, 4, format!("the message is larger than {limit} octets"))
+}
+
+/// The spool takes nothing.
+#[must_use]
+pub fn spool(fault: SpoolFault) -> Reply {
+    match fault {
+        SpoolFault::Full => Reply::new(452, 3, 1, "the relay is short of disk space, try again later"),
+        SpoolFault::Failed => Reply::new(451, 3, 0, "the relay could not store the message, try again later"),
+    }
+}
+
+/// Content is refused. 5.6.11 is the code Exchange itself uses for bare line feeds, and so the
+/// one its administrators look for.
+#[must_use]
+pub fn content(fault: ContentFault, limit: u64) -> Reply {
+    match fault {
+        ContentFault::BareLineEnd => Reply::new(550, 6, 11, "bare CR or LF in the message, lines must end in CRLF"),
+        ContentFault::TooLarge => too_large(limit),
+        ContentFault::Loop => Reply::new(554, 4, 6, format!("mail loop: more than {RECEIVED_LIMIT} Received fields")),
+        ContentFault::Spool(fault) => spool(fault),
+    }
+}
+
+/// Silence for too long.
+#[must_use]
+pub fn timed_out() -> Reply {
+    Reply::new(421, 4, 2, "idle for too long, closing")
+}
+
+/// The relay stops.
+#[must_use]
+pub fn stopping() -> Reply {
+    Reply::new(421, 3, 2, "the relay is stopping, try again later")
+}
+
+/// Too many bad commands.
+#[must_use]
+pub fn too_many_bad_commands() -> Reply {
+    Reply::new(421, 7, 0, "too many bad commands, closing")
+}
+
+/// A line that is no command (RFC 5321 §4.2.4).
+#[must_use]
+pub fn bad_command(error: CommandError) -> Reply {
+    match error {
+        CommandError::Line(LineError::TooLong) => Reply::new(500, 5, 2, "the command line is too long"),
+        CommandError::Line(LineError::BareLineEnd) => Reply::new(500, 5, 2, "bare CR or LF, lines must end in CRLF"),
+        CommandError::Unknown => Reply::new(500, 5, 2, "command not recognized"),
+        CommandError::NotImplemented => Reply::new(502, 5, 1, "command not implemented"),
+        CommandError::HelloName => Reply::plain(501, "a host name or address literal must follow"),
+        CommandError::Argument => Reply::new(501, 5, 4, "syntax error in arguments"),
+        CommandError::ReversePath(AddressError::NonAscii) | CommandError::ForwardPath(AddressError::NonAscii) => {
+            Reply::new(553, 6, 7, "addresses outside ASCII are not supported")
+        }
+        CommandError::ReversePath(error) => Reply::new(501, 1, 7, format!("bad sender address: {error}")),
+        CommandError::ForwardPath(error) => Reply::new(501, 1, 3, format!("bad recipient address: {error}")),
+        CommandError::UnknownParameter => Reply::new(555, 5, 4, "parameter not recognized"),
+        CommandError::ParameterValue => Reply::new(501, 5, 4, "bad value of a parameter"),
+        CommandError::ChunkSize => Reply::new(501, 5, 4, "the size of the chunk cannot be read, closing"),
+        CommandError::ChunkArgument { .. } => Reply::new(501, 5, 4, "only LAST may follow the size of a chunk"),
+    }
+}

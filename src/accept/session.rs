@@ -1,0 +1,513 @@
+//! The server's side of an SMTP session as a state machine (RFC 5321 §3, §4.1.4; RFC 3030 §2;
+//! RFC 3207 §4).
+//!
+//! ```text
+//!            EHLO/HELO      MAIL            RCPT…        DATA, BDAT
+//!   AwaitMail ──────▶ AwaitMail ─▶ Admitting ─▶ AwaitRcpt ─▶ Opening ─▶ Receiving ─▶ Storing ─┐
+//!       ▲                                                   ▲     │ BDAT without LAST     │
+//!       │                                                   └─ AwaitChunk ◀┘              │
+//!       └────────────────────────────── 250 queued, or a refusal ◀────────────────────────┘
+//!   Draining: the octets of a refused BDAT are dropped before the answer.
+//!   ChunkFailed: a chunk was refused; BDAT stays refused until RSET or the LAST of the message.
+//! ```
+//! A session never goes back, except to AwaitMail: after RSET, EHLO, HELO, STARTTLS, or when a
+//! message has ended. Events come in, one [`Step`] goes out; no octet is read or written here.
+
+use super::intake::{ContentFault, SpoolFault};
+use super::received::{Trace, received};
+use super::replies::{self, StartTlsOffer};
+use super::{CloseReason, RefusedAt, Standing};
+use crate::clock::Timestamp;
+use crate::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId};
+use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
+use crate::smtp::command::{BodyParameter, Chunk, Command, CommandError, Mail};
+use crate::smtp::reply::Reply;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// So many bad commands since the last good message end the session (RFC 5321 §7.8). A client
+/// that is merely wrong about an address never gets there; one that talks another protocol does.
+pub const BAD_COMMAND_LIMIT: u32 = 20;
+
+/// What holds for every session.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Our name.
+    pub hostname: Domain,
+    /// Who gets mail for `<postmaster>`.
+    pub postmaster: Option<Mailbox>,
+    /// The largest message, in octets.
+    pub max_message_bytes: u64,
+    /// The most recipients of a message.
+    pub max_recipients: usize,
+    /// Whether we have a certificate to offer STARTTLS with.
+    pub tls: TlsOffer,
+}
+
+/// Whether the listener has a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsOffer {
+    /// STARTTLS can be offered.
+    Available,
+    /// It cannot.
+    Unavailable,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A command line came.
+    Command(Result<Command, CommandError>),
+    /// The answer to [`Step::Admit`].
+    Admitted(Result<(), SpoolFault>),
+    /// The answer to [`Step::Open`].
+    Opened {
+        /// The id of the message.
+        id: QueueId,
+        /// Now.
+        now: Timestamp,
+    },
+    /// The end of DATA or of a chunk was met after [`Step::Receive`].
+    ContentEnded(Result<(), ContentFault>),
+    /// The octets of [`Step::Discard`] are gone.
+    Discarded,
+    /// The answer to [`Step::Store`].
+    Stored(Result<QueueId, SpoolFault>),
+    /// The client is silent.
+    TimedOut,
+    /// The relay stops.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Step {
+    /// Answer, then wait for the next command.
+    Send(Reply),
+    /// As [`Step::Send`], and tell the observer.
+    Refuse(RefusedAt, Reply),
+    /// Ask the spool whether a message of that many octets may come.
+    Admit {
+        /// The declared size; 0 when none was.
+        size: u64,
+    },
+    /// Begin a draft.
+    Open,
+    /// Take content.
+    Receive {
+        /// What to answer first: 354 for DATA, nothing for BDAT.
+        answer: Option<Reply>,
+        /// What goes in front of the content: our Received line, with the first octets.
+        trace: Option<String>,
+        /// How the content is framed.
+        framing: Framing,
+    },
+    /// Drop that many octets of input.
+    Discard {
+        /// How many.
+        octets: u64,
+    },
+    /// Make the draft durable.
+    Store(Box<Envelope>),
+    /// Answer, forget what is in the input, shake hands.
+    StartTls(Reply),
+    /// Answer and close.
+    Close(Reply, CloseReason),
+}
+
+/// How content is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Up to `CRLF . CRLF`.
+    Data,
+    /// So many octets.
+    Chunk(Chunk),
+}
+
+/// A mail transaction (RFC 5321 §3.3).
+#[derive(Debug)]
+struct Transaction {
+    reverse_path: ReversePath,
+    recipients: Vec<Mailbox>,
+    body: BodyType,
+    opened_at: Timestamp,
+}
+
+/// What the session waits for. Each state holds what that moment knows.
+#[derive(Debug)]
+enum State {
+    AwaitMail,
+    Admitting(Transaction),
+    AwaitRcpt(Transaction),
+    Opening(Transaction, Framing),
+    Receiving(Transaction, Framing),
+    AwaitChunk(Transaction),
+    Storing,
+    Draining { back: Box<Self>, answer: Reply },
+    ChunkFailed,
+    Ended,
+}
+
+/// What the client called itself, and with which verb.
+#[derive(Debug)]
+struct Hello {
+    name: String,
+    verb: HelloVerb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HelloVerb {
+    Helo,
+    Ehlo,
+}
+
+/// Whether the session is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Channel {
+    Clear,
+    Tls,
+}
+
+/// One session; see the graph above.
+#[derive(Debug)]
+pub struct Session {
+    rules: Arc<Rules>,
+    client: IpAddr,
+    standing: Standing,
+    channel: Channel,
+    hello: Option<Hello>,
+    bad_commands: u32,
+    state: State,
+}
+
+impl Session {
+    /// A session that was greeted.
+    #[must_use]
+    pub fn new(rules: Arc<Rules>, client: IpAddr, standing: Standing) -> Self {
+        let channel = Channel::Clear;
+        Self { rules, client, standing, channel, hello: None, bad_commands: 0, state: State::AwaitMail }
+    }
+
+    /// Goes from state to state.
+    pub fn on(&mut self, event: Event) -> Step {
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        let (state, step) = self.transition(state, event);
+        self.state = state;
+        step
+    }
+
+    /// Says that the handshake is done: everything said in clear is forgotten (RFC 3207 §4.2).
+    pub fn secured(&mut self) {
+        self.channel = Channel::Tls;
+        self.hello = None;
+        self.state = State::AwaitMail;
+    }
+
+    /// Whether a message is on its way in. A stop then waits for its end.
+    #[must_use]
+    pub fn inside_message(&self) -> bool {
+        match self.state {
+            State::Opening(..) | State::Receiving(..) | State::AwaitChunk(_) | State::Storing => true,
+            State::AwaitMail
+            | State::Admitting(_)
+            | State::AwaitRcpt(_)
+            | State::Draining { .. }
+            | State::ChunkFailed
+            | State::Ended => false,
+        }
+    }
+
+    /// The limit that the content has to keep, in octets.
+    #[must_use]
+    pub fn max_message_bytes(&self) -> u64 {
+        self.rules.max_message_bytes
+    }
+
+    /// The word of the Received line (RFC 3848 §2). There is no word for HELO within TLS.
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        match (self.hello.as_ref().map(|h| h.verb), self.channel) {
+            (Some(HelloVerb::Ehlo), Channel::Tls) => "ESMTPS",
+            (Some(HelloVerb::Ehlo), Channel::Clear) => "ESMTP",
+            (Some(HelloVerb::Helo) | None, Channel::Clear | Channel::Tls) => "SMTP",
+        }
+    }
+
+    fn transition(&mut self, state: State, event: Event) -> (State, Step) {
+        match (event, state) {
+            (Event::TimedOut, _) => (State::Ended, Step::Close(replies::timed_out(), CloseReason::TimedOut)),
+            (Event::Stop, _) => (State::Ended, Step::Close(replies::stopping(), CloseReason::Stopped)),
+            (Event::Command(Ok(command)), state) => self.command(state, command),
+            (Event::Command(Err(error)), state) => self.bad_command(state, error),
+            (Event::Admitted(Ok(())), State::Admitting(mail)) => {
+                (State::AwaitRcpt(mail), Step::Send(replies::sender_ok()))
+            }
+            (Event::Admitted(Err(fault)), State::Admitting(_)) => {
+                (State::AwaitMail, Step::Refuse(RefusedAt::Mail, replies::spool(fault)))
+            }
+            (Event::Opened { id, now }, State::Opening(mail, framing)) => self.opened(mail, framing, (id, now)),
+            (Event::ContentEnded(verdict), State::Receiving(mail, framing)) => {
+                self.content_ended(mail, framing, verdict)
+            }
+            (Event::Discarded, State::Draining { back, answer }) => (*back, Step::Send(answer)),
+            (Event::Stored(Ok(id)), State::Storing) => {
+                self.bad_commands = 0;
+                (State::AwaitMail, Step::Send(replies::queued(id)))
+            }
+            (Event::Stored(Err(fault)), State::Storing) => {
+                (State::AwaitMail, Step::Refuse(RefusedAt::Content, replies::spool(fault)))
+            }
+            // An answer to a question that was not asked: a fault of the driver. Closing with 4yz
+            // loses nothing, because nothing was acknowledged.
+            (_, _) => (State::Ended, Step::Close(replies::spool(SpoolFault::Failed), CloseReason::Stopped)),
+        }
+    }
+
+    fn command(&mut self, state: State, command: Command) -> (State, Step) {
+        match command {
+            Command::Ehlo(name) => self.hello(name, HelloVerb::Ehlo),
+            Command::Helo(name) => self.hello(name, HelloVerb::Helo),
+            Command::Mail(mail) => self.mail(state, mail),
+            Command::Rcpt(path) => self.rcpt(state, path),
+            Command::Data => self.data(state),
+            Command::Bdat(chunk) => self.bdat(state, chunk),
+            Command::Rset => (State::AwaitMail, Step::Send(replies::ok())),
+            Command::Noop => (state, Step::Send(replies::ok())),
+            Command::Vrfy => (state, Step::Send(replies::cannot_verify())),
+            Command::Help => (state, Step::Send(replies::help())),
+            Command::StartTls => self.start_tls(state),
+            Command::Quit => (State::Ended, Step::Close(replies::bye(), CloseReason::Quit)),
+        }
+    }
+
+    /// RFC 5321 §4.1.4: a further EHLO or HELO acts as RSET.
+    fn hello(&mut self, name: String, verb: HelloVerb) -> (State, Step) {
+        self.hello = Some(Hello { name, verb });
+        let reply = match verb {
+            HelloVerb::Ehlo => replies::ehlo(&self.rules, self.starttls_offer()),
+            HelloVerb::Helo => replies::helo(&self.rules),
+        };
+        (State::AwaitMail, Step::Send(reply))
+    }
+
+    fn starttls_offer(&self) -> StartTlsOffer {
+        match (self.rules.tls, self.channel) {
+            (TlsOffer::Available, Channel::Clear) => StartTlsOffer::Offered,
+            (TlsOffer::Available, Channel::Tls) | (TlsOffer::Unavailable, _) => StartTlsOffer::NotOffered,
+        }
+    }
+
+    fn start_tls(&mut self, state: State) -> (State, Step) {
+        match (self.starttls_offer(), self.channel, &self.hello) {
+            (StartTlsOffer::Offered, _, Some(_)) => (State::AwaitMail, Step::StartTls(replies::start_tls())),
+            (StartTlsOffer::Offered, _, None) => self.bad(state, replies::bad_sequence("send EHLO first")),
+            (StartTlsOffer::NotOffered, Channel::Tls, _) => self.bad(state, replies::bad_sequence("TLS is on already")),
+            (StartTlsOffer::NotOffered, Channel::Clear, _) => self.bad(state, replies::tls_unavailable()),
+        }
+    }
+
+    /// A stranger is refused at MAIL, before anything is parsed further or the spool is asked,
+    /// and again at each RCPT: both are places where clients look for 550 5.7.1.
+    fn mail(&mut self, state: State, mail: Mail) -> (State, Step) {
+        if self.standing == Standing::Denied {
+            return self.deny(state, RefusedAt::Mail);
+        }
+        if self.hello.is_none() {
+            return self.bad(state, replies::bad_sequence("send EHLO first"));
+        }
+        match state {
+            State::AwaitMail => {}
+            State::ChunkFailed => return self.bad(state, replies::bad_sequence("the last message failed, send RSET")),
+            State::Admitting(_)
+            | State::AwaitRcpt(_)
+            | State::Opening(..)
+            | State::Receiving(..)
+            | State::AwaitChunk(_)
+            | State::Storing
+            | State::Draining { .. }
+            | State::Ended => return self.bad(state, replies::bad_sequence("MAIL was given already")),
+        }
+        let size = mail.size.unwrap_or(0);
+        if size > self.rules.max_message_bytes {
+            let reply = replies::too_large(self.rules.max_message_bytes);
+            return (state, Step::Refuse(RefusedAt::Mail, reply));
+        }
+        let body = match mail.body {
+            Some(BodyParameter::EightBitMime) => BodyType::EightBitMime,
+            Some(BodyParameter::SevenBit) | None => BodyType::SevenBit,
+        };
+        let reverse_path = mail.reverse_path;
+        let mail = Transaction { reverse_path, recipients: Vec::new(), body, opened_at: Timestamp(0) };
+        (State::Admitting(mail), Step::Admit { size })
+    }
+
+    fn rcpt(&mut self, state: State, path: ForwardPath) -> (State, Step) {
+        if self.standing == Standing::Denied {
+            return self.deny(state, RefusedAt::Rcpt);
+        }
+        let State::AwaitRcpt(mut mail) = state else {
+            return self.bad(state, replies::bad_sequence("RCPT needs MAIL before it"));
+        };
+        if mail.recipients.len() >= self.rules.max_recipients {
+            return (State::AwaitRcpt(mail), Step::Refuse(RefusedAt::Rcpt, replies::too_many_recipients()));
+        }
+        let recipient = match path {
+            ForwardPath::Mailbox(mailbox) => Some(mailbox),
+            ForwardPath::Postmaster => self.rules.postmaster.clone(),
+        };
+        let step = match recipient {
+            Some(recipient) => {
+                mail.recipients.push(recipient);
+                Step::Send(replies::recipient_ok())
+            }
+            None => Step::Refuse(RefusedAt::Rcpt, replies::no_postmaster()),
+        };
+        (State::AwaitRcpt(mail), step)
+    }
+
+    fn data(&mut self, state: State) -> (State, Step) {
+        match state {
+            State::AwaitRcpt(mail) if mail.recipients.is_empty() => {
+                self.bad(State::AwaitRcpt(mail), replies::no_recipients())
+            }
+            State::AwaitRcpt(mail) => (State::Opening(mail, Framing::Data), Step::Open),
+            // RFC 3030 §2: DATA and BDAT do not mix.
+            State::AwaitChunk(_) => self.bad(state, replies::bad_sequence("BDAT was used for this message")),
+            State::AwaitMail
+            | State::Admitting(_)
+            | State::Opening(..)
+            | State::Receiving(..)
+            | State::Storing
+            | State::Draining { .. }
+            | State::ChunkFailed
+            | State::Ended => self.bad(state, replies::bad_sequence("DATA needs MAIL and RCPT before it")),
+        }
+    }
+
+    /// RFC 3030 §2: the octets follow the command whatever the answer is, so a refusal takes
+    /// them away first. LAST ends the message, taken or not. Refused chunks are no bad commands:
+    /// a pipelining client cannot know yet.
+    fn bdat(&mut self, state: State, chunk: Chunk) -> (State, Step) {
+        let refused = |back: State, text| {
+            let back = Box::new(if chunk.last { State::AwaitMail } else { back });
+            let step = Step::Discard { octets: chunk.octets };
+            (State::Draining { back, answer: replies::bad_sequence(text) }, step)
+        };
+        let framing = Framing::Chunk(chunk);
+        match state {
+            State::AwaitRcpt(mail) if !mail.recipients.is_empty() => (State::Opening(mail, framing), Step::Open),
+            State::AwaitChunk(mail) => {
+                (State::Receiving(mail, framing), Step::Receive { answer: None, trace: None, framing })
+            }
+            State::ChunkFailed => refused(state, "an earlier chunk failed, send RSET"),
+            State::AwaitMail
+            | State::AwaitRcpt(_)
+            | State::Admitting(_)
+            | State::Opening(..)
+            | State::Receiving(..)
+            | State::Storing
+            | State::Draining { .. }
+            | State::Ended => refused(state, "BDAT needs MAIL and a good RCPT before it"),
+        }
+    }
+
+    fn opened(&self, mut mail: Transaction, framing: Framing, draft: (QueueId, Timestamp)) -> (State, Step) {
+        let (id, at) = draft;
+        mail.opened_at = at;
+        let only_recipient = match mail.recipients.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        };
+        let trace = received(&Trace {
+            helo: self.hello.as_ref().map(|h| h.name.as_str()).unwrap_or_default(),
+            client: self.client,
+            by: &self.rules.hostname,
+            protocol: self.protocol(),
+            id,
+            only_recipient,
+            at,
+        });
+        let answer = match framing {
+            Framing::Data => Some(replies::send_data()),
+            Framing::Chunk(_) => None,
+        };
+        (State::Receiving(mail, framing), Step::Receive { answer, trace: Some(trace), framing })
+    }
+
+    fn content_ended(&self, mail: Transaction, framing: Framing, verdict: Result<(), ContentFault>) -> (State, Step) {
+        let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.max_message_bytes));
+        match (framing, verdict) {
+            (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(())) => {
+                (State::Storing, Step::Store(Box::new(self.envelope(mail))))
+            }
+            (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Err(fault)) => {
+                (State::AwaitMail, refusal(fault))
+            }
+            (Framing::Chunk(chunk), Ok(())) => (State::AwaitChunk(mail), Step::Send(replies::chunk_ok(chunk.octets))),
+            (Framing::Chunk(_), Err(fault)) => (State::ChunkFailed, refusal(fault)),
+        }
+    }
+
+    fn envelope(&self, mail: Transaction) -> Envelope {
+        let origin = Origin::Client(ClientInfo {
+            address: self.client.to_canonical(),
+            helo: self.hello.as_ref().map(|h| h.name.clone()).unwrap_or_default(),
+            protocol: self.protocol().to_owned(),
+        });
+        let Transaction { reverse_path, recipients, body, opened_at } = mail;
+        Envelope { reverse_path, recipients, body, accepted_at: opened_at, origin }
+    }
+
+    fn deny(&mut self, state: State, at: RefusedAt) -> (State, Step) {
+        let reply = replies::relaying_denied(self.client.to_canonical());
+        self.one_too_many().unwrap_or((state, Step::Refuse(at, reply)))
+    }
+
+    fn bad_command(&mut self, state: State, error: CommandError) -> (State, Step) {
+        let reply = replies::bad_command(error);
+        match error {
+            // Content may follow that looks like commands.
+            CommandError::ChunkSize => (State::Ended, Step::Close(reply, CloseReason::LostFraming)),
+            CommandError::ChunkArgument { octets } => {
+                let back = match state {
+                    State::AwaitMail => State::AwaitMail,
+                    State::AwaitRcpt(_)
+                    | State::AwaitChunk(_)
+                    | State::ChunkFailed
+                    | State::Admitting(_)
+                    | State::Opening(..)
+                    | State::Receiving(..)
+                    | State::Storing
+                    | State::Draining { .. }
+                    | State::Ended => State::ChunkFailed,
+                };
+                (State::Draining { back: Box::new(back), answer: reply }, Step::Discard { octets })
+            }
+            // A permitted client may have many wrong addresses in one message; that is no abuse.
+            CommandError::ReversePath(_) | CommandError::ForwardPath(_) if self.standing == Standing::Permitted => {
+                (state, Step::Send(reply))
+            }
+            CommandError::Line(_)
+            | CommandError::Unknown
+            | CommandError::NotImplemented
+            | CommandError::HelloName
+            | CommandError::Argument
+            | CommandError::ReversePath(_)
+            | CommandError::ForwardPath(_)
+            | CommandError::UnknownParameter
+            | CommandError::ParameterValue => self.bad(state, reply),
+        }
+    }
+
+    /// Answers a bad command, or closes when it is one too many.
+    fn bad(&mut self, state: State, reply: Reply) -> (State, Step) {
+        self.one_too_many().unwrap_or((state, Step::Send(reply)))
+    }
+
+    /// Counts a bad command.
+    fn one_too_many(&mut self) -> Option<(State, Step)> {
+        self.bad_commands += 1;
+        let close = Step::Close(replies::too_many_bad_commands(), CloseReason::TooManyBadCommands);
+        (self.bad_commands >= BAD_COMMAND_LIMIT).then_some((State::Ended, close))
+    }
+}

@@ -1,0 +1,90 @@
+//! A spool in memory for the tests of the listener: takes messages, gives none.
+
+use crate::clock::Timestamp;
+use crate::envelope::{Envelope, QueueId};
+use crate::spool::{BodyReader, BodyWriter, Claim, Draft, Settlement, Spool, SpoolError, SpoolStats};
+use async_trait::async_trait;
+use std::any::Any;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Keeps what was enqueued.
+#[derive(Default)]
+pub(super) struct TestSpool {
+    pub(super) messages: Mutex<Vec<(Envelope, Vec<u8>)>>,
+    pub(super) full: AtomicBool,
+    pub(super) broken: AtomicBool,
+    next: AtomicU64,
+}
+
+#[derive(Default)]
+struct Memory(Vec<u8>);
+
+#[async_trait]
+impl BodyWriter for Memory {
+    async fn write(&mut self, piece: &[u8]) -> Result<(), SpoolError> {
+        self.0.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+#[async_trait]
+impl Spool for TestSpool {
+    fn admit(&self, _size: u64) -> Result<(), SpoolError> {
+        if self.full.load(Ordering::SeqCst) { Err(SpoolError::Full) } else { Ok(()) }
+    }
+
+    fn begin(&self, _now: Timestamp) -> Draft {
+        let id = QueueId(self.next.fetch_add(1, Ordering::SeqCst));
+        Draft { id, body: Box::new(Memory::default()) }
+    }
+
+    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(SpoolError::Stopped);
+        }
+        let memory = draft.body.into_any().downcast::<Memory>().unwrap();
+        self.messages.lock().unwrap().push((envelope, memory.0));
+        Ok(draft.id)
+    }
+
+    async fn claim_due(&self, _now: Timestamp, _most: usize) -> Result<Vec<Claim>, SpoolError> {
+        Ok(Vec::new())
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        None
+    }
+
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
+    async fn open_body(&self, _id: QueueId) -> Result<Box<dyn BodyReader>, SpoolError> {
+        Err(SpoolError::Damaged)
+    }
+
+    async fn settle(&self, _claim: Claim, _settlement: Settlement) -> Result<(), SpoolError> {
+        Err(SpoolError::Fenced)
+    }
+
+    fn release(&self, _claim: Claim) {}
+
+    fn stats(&self) -> SpoolStats {
+        SpoolStats::default()
+    }
+
+    async fn history(&self, _id: QueueId) -> Result<Vec<(Timestamp, serde_json::Value)>, SpoolError> {
+        Ok(Vec::new())
+    }
+
+    async fn close(&self) {}
+}

@@ -1,0 +1,322 @@
+//! An MX host of the lab: a small SMTP server that tells the truth about what it was given
+//! (RFC 5321, RFC 3207).
+//!
+//! It keeps what it accepted, byte for byte after unstuffing, and what it was asked. Its
+//! [`Behaviour`] may change while it runs. The session itself is in `mx_session.rs`.
+
+#![expect(clippy::disallowed_methods, reason = "this file is the driver of the lab's MX hosts: it listens on loopback")]
+
+use super::{bad, locked, mx_session};
+use crate::smtp::reply::Reply;
+use rustls::ServerConfig;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Sessions at once: more than any relay opens to one host.
+const SESSION_LIMIT: usize = 128;
+/// Commands remembered of all sessions together; later ones are obeyed and not remembered.
+const SEEN_LIMIT: usize = 100_000;
+/// Messages kept; above it the host says 452, as a full disk would.
+pub(super) const INBOX_LIMIT: usize = 100_000;
+
+/// What the host does about TLS.
+#[derive(Clone, Debug)]
+pub enum StartTls {
+    /// Offers it and shows what the settings hold.
+    Offered(Arc<ServerConfig>),
+    /// Does not offer it: a host without TLS, or a box on the path that strips the keyword.
+    NotOffered,
+    /// Offers it and answers the command with this reply, such as 454.
+    Refused(Reply),
+    /// Answers 220 and then speaks no TLS.
+    BrokenHandshake,
+    /// Answers 220 and closes the connection.
+    DropAfter,
+}
+
+/// Who has a mailbox here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Every local-part.
+    Everyone,
+    /// These local-parts, in lower case, in every domain. Others get 550 5.1.1.
+    Only(BTreeSet<String>),
+}
+
+/// Where in a session trouble begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// In place of the greeting.
+    Connect,
+    /// At EHLO or HELO.
+    Ehlo,
+    /// At STARTTLS.
+    StartTls,
+    /// At MAIL.
+    Mail,
+    /// At RCPT.
+    Rcpt,
+    /// At DATA.
+    Data,
+    /// After the lone dot.
+    EndOfData,
+    /// At QUIT.
+    Quit,
+}
+
+/// What happens instead of the right reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// This reply. A refusing one after the dot means that the message is not kept.
+    Reply(Reply),
+    /// No reply, and the connection stays open.
+    Hang,
+    /// No reply, and the connection is closed. After the dot: the message is not kept.
+    Drop,
+    /// After the dot: the message is kept, and then the connection is closed without a reply.
+    /// Anywhere else as [`Trouble::Drop`].
+    KeepThenDrop,
+}
+
+/// How a host behaves. The default takes everything from everyone, without TLS.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// TLS.
+    pub starttls: StartTls,
+    /// The mailboxes.
+    pub known: Known,
+    /// Whether a sender and recipient that come the first time get 451 4.7.1.
+    pub greylist: bool,
+    /// What goes wrong, and when.
+    pub troubles: BTreeMap<Phase, Trouble>,
+    /// The keywords of the reply to EHLO. STARTTLS comes by itself.
+    pub keywords: Vec<String>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        let keywords = ["PIPELINING", "SIZE 36700160", "8BITMIME", "ENHANCEDSTATUSCODES"];
+        Self {
+            starttls: StartTls::NotOffered,
+            known: Known::Everyone,
+            greylist: false,
+            troubles: BTreeMap::new(),
+            keywords: keywords.map(String::from).into(),
+        }
+    }
+}
+
+/// What a TLS handshake agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `TLSv1_2` or `TLSv1_3`.
+    pub version: String,
+    /// The cipher suite.
+    pub cipher: String,
+    /// The name the client asked for (RFC 6066 §3).
+    pub sni: Option<String>,
+}
+
+/// A message as the host accepted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Which connection brought it, counted from 1.
+    pub connection: usize,
+    /// The argument of the last EHLO or HELO.
+    pub helo: String,
+    /// The reverse-path without brackets; empty for the null one.
+    pub mail_from: String,
+    /// What stood behind it (`SIZE=… BODY=…`).
+    pub mail_params: String,
+    /// The accepted forward-paths without brackets.
+    pub rcpt_to: Vec<String>,
+    /// What stood behind each of them.
+    pub rcpt_params: Vec<String>,
+    /// The content, unstuffed, with the line end before the lone dot.
+    pub content: Vec<u8>,
+    /// TLS, or none when it came in clear.
+    pub tls: Option<TlsFacts>,
+}
+
+/// A command as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Which connection, counted from 1.
+    pub connection: usize,
+    /// Whether it came through TLS.
+    pub secured: bool,
+    /// The line without its end.
+    pub line: String,
+}
+
+/// What the sessions of a host share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) behaviour: Mutex<Behaviour>,
+    pub(super) greylisted: Mutex<BTreeSet<(String, String)>>,
+    connections: AtomicUsize,
+    handshakes_failed: AtomicUsize,
+    inbox: Mutex<Vec<Received>>,
+    arrivals: watch::Sender<usize>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Shared {
+    pub(super) fn saw(&self, seen: Seen) {
+        let mut all = locked(&self.seen);
+        if all.len() < SEEN_LIMIT {
+            all.push(seen);
+        }
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        locked(&self.inbox).len() >= INBOX_LIMIT
+    }
+
+    pub(super) fn keep(&self, message: Received) {
+        let count = {
+            let mut inbox = locked(&self.inbox);
+            inbox.push(message);
+            inbox.len()
+        };
+        self.arrivals.send_replace(count);
+    }
+}
+
+/// A running MX host; it stops when it is dropped.
+#[derive(Debug)]
+pub struct MxHost {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl MxHost {
+    /// Starts a host that greets as `name`. Port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub async fn start(name: &str, address: Ipv4Addr, port: u16, behaviour: Behaviour) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, port)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            behaviour: Mutex::new(behaviour),
+            greylisted: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            handshakes_failed: AtomicUsize::new(0),
+            inbox: Mutex::default(),
+            arrivals: watch::Sender::new(0),
+            seen: Mutex::default(),
+        });
+        let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&shared))));
+        Ok(Self { address, shared, _task: task })
+    }
+
+    /// The host name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes how it behaves, from the next command on.
+    pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut locked(&self.shared.behaviour));
+    }
+
+    /// Sets the trouble of one phase, or heals it with none.
+    pub fn trouble(&self, phase: Phase, trouble: impl Into<Option<Trouble>>) {
+        let trouble = trouble.into();
+        self.behave(|behaviour| {
+            match trouble {
+                Some(trouble) => behaviour.troubles.insert(phase, trouble),
+                None => behaviour.troubles.remove(&phase),
+            };
+        });
+    }
+
+    /// The messages accepted so far.
+    #[must_use]
+    pub fn messages(&self) -> Vec<Received> {
+        locked(&self.shared.inbox).clone()
+    }
+
+    /// Waits until `count` messages in all were accepted, and gives them.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`], with the number there was, when `within` ends first.
+    pub async fn wait_for_messages(&self, count: usize, within: Duration) -> io::Result<Vec<Received>> {
+        let mut arrivals = self.shared.arrivals.subscribe();
+        let enough = tokio::time::timeout(within, arrivals.wait_for(|&there| there >= count)).await;
+        let there = self.messages();
+        match enough {
+            Ok(_) => Ok(there),
+            Err(_) => {
+                let text = format!("{} of {count} messages came to {}", there.len(), self.name());
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+        }
+    }
+
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many TLS handshakes the client gave up or spoilt.
+    #[must_use]
+    pub fn handshakes_failed(&self) -> usize {
+        self.shared.handshakes_failed.load(Ordering::SeqCst)
+    }
+
+    /// The commands of all sessions in the order they came.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        locked(&self.shared.seen).clone()
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let slots = Arc::new(Semaphore::new(SESSION_LIMIT));
+    let mut sessions = JoinSet::new();
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        while sessions.try_join_next().is_some() {}
+        let shared = Arc::clone(&shared);
+        let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+        sessions.spawn(async move {
+            let _ended = mx_session::run(stream, number, &shared).await;
+            drop(slot);
+        });
+    }
+}
+
+/// Parses the text form of a reply (`550 5.1.1 no such user`) for use in a [`Trouble`].
+///
+/// # Errors
+/// When the text is no reply of one line.
+pub fn reply(text: &str) -> io::Result<Reply> {
+    let parsed = crate::smtp::reply::ReplyParser::default().line(text.as_bytes()).map_err(bad)?;
+    parsed.ok_or_else(|| bad("the reply has more than one line"))
+}

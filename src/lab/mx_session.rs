@@ -1,0 +1,331 @@
+//! One SMTP session of an MX host of the lab (RFC 5321 §4.1, §4.3.2; RFC 3207; RFC 2920).
+//!
+//! Commands are obeyed strictly in their order. Every reply passes through the host's troubles,
+//! so that each of them can happen at its phase. A lone dot ends the content only between CRLFs.
+
+use super::mx::{Behaviour, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
+use super::wire::{Stream, Wire};
+use super::{bad, locked};
+use crate::smtp::address::{parse_forward_path, parse_reverse_path};
+use crate::smtp::reply::{Reply, printable};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+/// How long a session waits for the client: shorter than RFC 5321 §4.5.3.2 asks, since a test
+/// that is this slow has failed.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a hanging host hangs; any client of a test has given up by then.
+const HANG: Duration = Duration::from_secs(600);
+/// Recipients of one message (RFC 5321 §4.5.3.1.8 wants at least 100).
+const RCPT_LIMIT: usize = 1000;
+/// The largest content kept, in octets; above it the reply is 552.
+const CONTENT_LIMIT: usize = 64 * 1024 * 1024;
+
+/// A transaction between MAIL and the dot.
+#[derive(Default)]
+struct Transaction {
+    mail: Option<(String, String)>,
+    rcpt: Vec<(String, String)>,
+}
+
+struct Session<'a> {
+    shared: &'a Shared,
+    number: usize,
+    helo: String,
+    tls: Option<TlsFacts>,
+    transaction: Transaction,
+}
+
+/// Why the reading of commands ended.
+enum End {
+    Closed,
+    StartTls,
+}
+
+/// Whether trouble has taken the place of the right reply.
+enum Met {
+    Nothing,
+    Replied,
+    Kept,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn run(stream: impl Stream + 'static, number: usize, shared: &Shared) -> io::Result<()> {
+    let mut wire = Wire::new(stream);
+    let transaction = Transaction::default();
+    let mut session = Session { shared, number, helo: String::new(), tls: None, transaction };
+    if let Met::Replied = session.meet(Phase::Connect, &mut wire).await? {
+        return wire.close().await;
+    }
+    wire.write(&Reply::plain(220, format!("{} ESMTP lab", shared.name)).to_wire()).await?;
+    loop {
+        match session.commands(&mut wire).await? {
+            End::Closed => return wire.close().await,
+            End::StartTls => wire = session.start_tls(wire).await?,
+        }
+    }
+}
+
+impl Session<'_> {
+    fn behaviour(&self) -> Behaviour {
+        locked(&self.shared.behaviour).clone()
+    }
+
+    /// Lets the trouble of a phase happen. A refusal counts as the reply to the command.
+    async fn meet(&self, phase: Phase, wire: &mut Wire) -> io::Result<Met> {
+        let dropped = || io::Error::from(io::ErrorKind::ConnectionAborted);
+        match self.behaviour().troubles.get(&phase) {
+            None => Ok(Met::Nothing),
+            Some(Trouble::Reply(reply)) => {
+                wire.write(&reply.to_wire()).await?;
+                // RFC 5321 §3.8: after 421 the server closes.
+                if reply.code == 421 { Err(dropped()) } else { Ok(Met::Replied) }
+            }
+            Some(Trouble::Hang) => {
+                tokio::time::sleep(HANG).await;
+                Err(dropped())
+            }
+            Some(Trouble::KeepThenDrop) if phase == Phase::EndOfData => Ok(Met::Kept),
+            Some(Trouble::Drop | Trouble::KeepThenDrop) => Err(dropped()),
+        }
+    }
+
+    async fn commands(&mut self, wire: &mut Wire) -> io::Result<End> {
+        loop {
+            let line = timeout(IDLE, wire.line()).await??;
+            if line.is_empty() {
+                return Ok(End::Closed);
+            }
+            let text = printable(line.trim_ascii_end(), line.len());
+            self.shared.saw(Seen { connection: self.number, secured: self.tls.is_some(), line: text.clone() });
+            let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
+            let verb = verb.to_ascii_uppercase();
+            let phase = phase_of(&verb);
+            if let Some(phase) = phase
+                && let Met::Replied = self.meet(phase, wire).await?
+            {
+                continue;
+            }
+            match phase {
+                Some(Phase::StartTls) => {
+                    let reply = self.starttls_reply();
+                    wire.write(&reply.to_wire()).await?;
+                    if reply.code == 220 {
+                        return Ok(End::StartTls);
+                    }
+                }
+                Some(Phase::Data) => self.data(wire).await?,
+                Some(Phase::Quit) => {
+                    wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
+                    return Ok(End::Closed);
+                }
+                Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
+                    let reply = self.simple(&verb, rest);
+                    wire.write(&reply.to_wire()).await?;
+                }
+            }
+        }
+    }
+
+    fn simple(&mut self, verb: &str, rest: &str) -> Reply {
+        match verb {
+            "EHLO" | "HELO" => self.hello(verb, rest),
+            "MAIL" => self.mail(rest),
+            "RCPT" => self.rcpt(rest),
+            "RSET" => {
+                self.transaction = Transaction::default();
+                Reply::new(250, 0, 0, "forgotten")
+            }
+            "NOOP" => Reply::new(250, 0, 0, "nothing done"),
+            _ => Reply::new(500, 5, 1, "not known here"),
+        }
+    }
+
+    fn hello(&mut self, verb: &str, name: &str) -> Reply {
+        name.clone_into(&mut self.helo);
+        self.transaction = Transaction::default();
+        let mut reply = Reply::plain(250, self.shared.name.clone());
+        if verb == "EHLO" {
+            let behaviour = self.behaviour();
+            reply.lines.extend(behaviour.keywords);
+            let offered = match behaviour.starttls {
+                StartTls::NotOffered => false,
+                StartTls::Offered(_) | StartTls::Refused(_) | StartTls::BrokenHandshake | StartTls::DropAfter => true,
+            };
+            // RFC 3207 §4.2: not offered again inside TLS.
+            if offered && self.tls.is_none() {
+                reply.lines.push("STARTTLS".into());
+            }
+        }
+        reply
+    }
+
+    fn mail(&mut self, rest: &str) -> Reply {
+        if self.transaction.mail.is_some() {
+            return Reply::new(503, 5, 1, "nested MAIL");
+        }
+        match argument(rest, "FROM:") {
+            Some((path, params)) if parse_reverse_path(&format!("<{path}>")).is_ok() => {
+                self.transaction.mail = Some((path, params));
+                Reply::new(250, 1, 0, "sender ok")
+            }
+            Some(_) | None => Reply::new(501, 1, 7, "bad reverse-path"),
+        }
+    }
+
+    fn rcpt(&mut self, rest: &str) -> Reply {
+        let Some((from, _)) = &self.transaction.mail else { return Reply::new(503, 5, 1, "MAIL first") };
+        let Some((path, params)) = argument(rest, "TO:") else { return Reply::new(501, 1, 3, "bad forward-path") };
+        if parse_forward_path(&format!("<{path}>")).is_err() {
+            return Reply::new(501, 1, 3, "bad forward-path");
+        }
+        if self.transaction.rcpt.len() >= RCPT_LIMIT {
+            return Reply::new(452, 5, 3, "too many recipients");
+        }
+        let behaviour = self.behaviour();
+        let local = path.rsplit_once('@').map_or(path.as_str(), |(local, _)| local).to_ascii_lowercase();
+        let known = match &behaviour.known {
+            Known::Everyone => true,
+            Known::Only(users) => users.contains(&local),
+        };
+        if !known {
+            return Reply::new(550, 1, 1, "no such user here");
+        }
+        let pair = (from.clone(), path.clone());
+        if behaviour.greylist && locked(&self.shared.greylisted).insert(pair) {
+            return Reply::new(451, 7, 1, "greylisted, come back later");
+        }
+        self.transaction.rcpt.push((path, params));
+        Reply::new(250, 1, 5, "recipient ok")
+    }
+
+    async fn data(&mut self, wire: &mut Wire) -> io::Result<()> {
+        if self.transaction.rcpt.is_empty() {
+            return wire.write(&Reply::new(503, 5, 1, "RCPT first").to_wire()).await;
+        }
+        wire.write(&Reply::plain(354, "go on").to_wire()).await?;
+        let content = content(wire).await?;
+        let transaction = std::mem::take(&mut self.transaction);
+        let met = self.meet(Phase::EndOfData, wire).await?;
+        if let Met::Replied = met {
+            return Ok(());
+        }
+        let Some(content) = content else {
+            return wire.write(&Reply::new(552, 3, 4, "message too large").to_wire()).await;
+        };
+        if self.shared.is_full() {
+            return wire.write(&Reply::new(452, 3, 1, "no room").to_wire()).await;
+        }
+        let (mail_from, mail_params) = transaction.mail.unwrap_or_default();
+        let (rcpt_to, rcpt_params) = transaction.rcpt.into_iter().unzip();
+        self.shared.keep(Received {
+            connection: self.number,
+            helo: self.helo.clone(),
+            mail_from,
+            mail_params,
+            rcpt_to,
+            rcpt_params,
+            content,
+            tls: self.tls.clone(),
+        });
+        match met {
+            Met::Kept => Err(io::ErrorKind::ConnectionAborted.into()),
+            Met::Nothing | Met::Replied => wire.write(&Reply::new(250, 0, 0, "kept").to_wire()).await,
+        }
+    }
+
+    fn starttls_reply(&self) -> Reply {
+        if self.tls.is_some() {
+            return Reply::new(503, 5, 1, "TLS is there already");
+        }
+        match self.behaviour().starttls {
+            StartTls::NotOffered => Reply::new(502, 5, 1, "no TLS here"),
+            StartTls::Refused(reply) => reply,
+            StartTls::Offered(_) | StartTls::BrokenHandshake | StartTls::DropAfter => {
+                Reply::new(220, 0, 0, "go ahead with TLS")
+            }
+        }
+    }
+
+    async fn start_tls(&mut self, wire: Wire) -> io::Result<Wire> {
+        let config = match self.behaviour().starttls {
+            StartTls::Offered(config) => config,
+            StartTls::BrokenHandshake => {
+                let mut wire = Wire::new(wire.into_inner());
+                wire.write(b"this is not TLS at all\r\n").await?;
+                wire.close().await?;
+                return Err(bad("the handshake is broken on purpose"));
+            }
+            StartTls::DropAfter | StartTls::NotOffered | StartTls::Refused(_) => {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        };
+        let accepted = timeout(IDLE, TlsAcceptor::from(Arc::clone(&config)).accept(wire.into_inner())).await?;
+        let stream = accepted.inspect_err(|_| self.shared.handshake_failed())?;
+        let (_, connection) = stream.get_ref();
+        self.tls = Some(TlsFacts {
+            version: connection.protocol_version().map_or_else(String::new, |version| format!("{version:?}")),
+            cipher: connection.negotiated_cipher_suite().map_or_else(String::new, |c| format!("{:?}", c.suite())),
+            sni: connection.server_name().map(str::to_owned),
+        });
+        // RFC 3207 §4.2: everything said in clear is forgotten.
+        self.helo.clear();
+        self.transaction = Transaction::default();
+        Ok(Wire::new(stream))
+    }
+}
+
+fn phase_of(verb: &str) -> Option<Phase> {
+    Some(match verb {
+        "EHLO" | "HELO" => Phase::Ehlo,
+        "STARTTLS" => Phase::StartTls,
+        "MAIL" => Phase::Mail,
+        "RCPT" => Phase::Rcpt,
+        "DATA" => Phase::Data,
+        "QUIT" => Phase::Quit,
+        _ => return None,
+    })
+}
+
+/// `FROM:<path> params` ⇒ path without brackets, and params. A `>` in quotes ends nothing.
+fn argument(rest: &str, keyword: &str) -> Option<(String, String)> {
+    let (head, tail) = rest.split_at_checked(keyword.len())?;
+    let inner = tail.trim_start().strip_prefix('<').filter(|_| head.eq_ignore_ascii_case(keyword))?;
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, b) in inner.bytes().enumerate() {
+        match (escaped, b) {
+            (true, _) => escaped = false,
+            (false, b'\\') => escaped = quoted,
+            (false, b'"') => quoted = !quoted,
+            (false, b'>') if !quoted => {
+                return Some((inner.get(..at)?.to_owned(), inner.get(at + 1..)?.trim().to_owned()));
+            }
+            (false, _) => {}
+        }
+    }
+    None
+}
+
+/// RFC 5321 §4.5.2: content up to the lone dot, unstuffed; none when it is above the limit.
+async fn content(wire: &mut Wire) -> io::Result<Option<Vec<u8>>> {
+    let (mut content, mut too_large, mut line_start) = (Vec::new(), false, true);
+    loop {
+        let piece = timeout(IDLE, wire.line()).await??;
+        if piece.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if line_start && piece == b".\r\n" {
+            return Ok(if too_large { None } else { Some(content) });
+        }
+        let unstuffed = if line_start { piece.strip_prefix(b".").unwrap_or(&piece) } else { &piece };
+        too_large |= content.len() + unstuffed.len() > CONTENT_LIMIT;
+        if !too_large {
+            content.extend_from_slice(unstuffed);
+        }
+        // A piece may end between CR and LF when the line is long.
+        line_start = piece.ends_with(b"\r\n") || (piece == b"\n" && content.ends_with(b"\r\n"));
+    }
+}

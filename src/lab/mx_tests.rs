@@ -1,0 +1,146 @@
+//! The lab's MX host and client against each other (RFC 5321, RFC 3207).
+
+use super::ca::Identity;
+use super::client::{Pipelining, SmtpClient};
+use super::mx::{Behaviour, Known, MxHost, Phase, StartTls, Trouble, reply};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+const FROM: &str = "alice@client.test";
+const TO: &str = "bob@dane.test";
+
+async fn host(behaviour: Behaviour) -> MxHost {
+    MxHost::start("mx.dane.test", Ipv4Addr::LOCALHOST, 0, behaviour).await.unwrap()
+}
+
+fn with_tls(names: &[&str]) -> Behaviour {
+    let config = Identity::self_signed(names).unwrap().server_config().unwrap();
+    Behaviour { starttls: StartTls::Offered(config), ..Behaviour::default() }
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_2_content_arrives_byte_for_byte() {
+    let host = host(Behaviour::default()).await;
+    // A bare LF before a lone dot ends nothing, and a line may be longer than any buffer.
+    let mut content = b"Subject: x\r\n\r\n.\r\n..two\r\nbare\n.\r\n".to_vec();
+    content.extend(vec![b'x'; 4095]);
+    content.extend_from_slice(b"\r\n.dot\r\n");
+    for pipelining in [Pipelining::WhenOffered, Pipelining::Off] {
+        let mut client = SmtpClient::ready(host.address()).await.unwrap();
+        client.set_pipelining(pipelining);
+        let handed = client.send(FROM, &[TO, "carol@dane.test"], &content).await.unwrap();
+        assert!(handed.accepted(), "{handed:?}");
+        assert_eq!(client.quit().await.unwrap().code, 221);
+    }
+    let messages = host.wait_for_messages(2, Duration::from_secs(5)).await.unwrap();
+    for message in &messages {
+        assert!(message.content == content, "{}", message.content.escape_ascii());
+        assert_eq!(message.rcpt_to, [TO, "carol@dane.test"]);
+        assert_eq!((message.mail_from.as_str(), message.helo.as_str()), (FROM, "client.test"));
+        assert_eq!(message.tls, None);
+    }
+    assert_eq!(host.connections(), 2);
+    assert!(host.wait_for_messages(3, Duration::from_millis(10)).await.is_err());
+}
+
+#[tokio::test]
+async fn rfc3207_starttls_is_used_and_named() {
+    let host = host(with_tls(&["mx.dane.test"])).await;
+    let client = SmtpClient::ready(host.address()).await.unwrap();
+    assert!(client.offered().starttls);
+    let mut client = client.starttls("mx.dane.test").await.unwrap();
+    assert!(!client.offered().starttls);
+    assert!(client.send("", &[TO], b"x\r\n").await.unwrap().accepted());
+    let tls = host.messages()[0].tls.clone().unwrap();
+    assert_eq!((tls.version.as_str(), tls.sni.as_deref()), ("TLSv1_3", Some("mx.dane.test")));
+    let mail: Vec<_> = host.seen().into_iter().filter(|seen| seen.line.starts_with("MAIL")).collect();
+    assert!(mail.len() == 1 && mail[0].secured && mail[0].line == "MAIL FROM:<>");
+}
+
+#[tokio::test]
+async fn rfc3207_4_2_commands_in_clear_behind_starttls_are_forgotten() {
+    let host = host(with_tls(&["mx.dane.test"])).await;
+    let mut client = SmtpClient::ready(host.address()).await.unwrap();
+    client.raw(b"MAIL FROM:<eve@client.test>\r\n").await.unwrap();
+    assert_eq!(client.reply().await.unwrap().code, 250);
+    let mut client = client.starttls("mx.dane.test").await.unwrap();
+    assert_eq!(client.command("RCPT TO:<bob@dane.test>").await.unwrap().code, 503);
+}
+
+#[tokio::test]
+async fn tls_troubles_are_as_named() {
+    for starttls in [StartTls::BrokenHandshake, StartTls::DropAfter] {
+        let host = host(Behaviour { starttls, ..Behaviour::default() }).await;
+        let client = SmtpClient::ready(host.address()).await.unwrap();
+        assert!(client.offered().starttls);
+        assert!(client.starttls("mx.dane.test").await.is_err());
+    }
+    let refused = StartTls::Refused(reply("454 4.7.0 not now").unwrap());
+    let host = host(Behaviour { starttls: refused, ..Behaviour::default() }).await;
+    let mut client = SmtpClient::ready(host.address()).await.unwrap();
+    assert_eq!(client.command("STARTTLS").await.unwrap().to_string(), "454 4.7.0 not now");
+    assert!(client.send(FROM, &[TO], b"x\r\n").await.unwrap().accepted());
+}
+
+#[tokio::test]
+async fn rfc5321_3_3_unknown_users_are_refused_one_by_one() {
+    let known = Known::Only(["bob".to_owned()].into());
+    let host = host(Behaviour { known, ..Behaviour::default() }).await;
+    let mut client = SmtpClient::ready(host.address()).await.unwrap();
+    let handed = client.send(FROM, &["nobody@dane.test", "BOB@dane.test"], b"x\r\n").await.unwrap();
+    assert_eq!(handed.rcpt[0].to_string(), "550 5.1.1 no such user here");
+    assert!(handed.accepted());
+    assert_eq!(host.messages()[0].rcpt_to, ["BOB@dane.test"]);
+    let none = client.send(FROM, &["nobody@dane.test"], b"x\r\n").await.unwrap();
+    assert!(!none.accepted() && none.data.unwrap().code == 503);
+}
+
+#[tokio::test]
+async fn greylisting_lets_the_second_attempt_through() {
+    let host = host(Behaviour { greylist: true, ..Behaviour::default() }).await;
+    let mut client = SmtpClient::ready(host.address()).await.unwrap();
+    let first = client.send(FROM, &[TO], b"x\r\n").await.unwrap();
+    assert_eq!(first.rcpt[0].code, 451);
+    client.command("RSET").await.unwrap();
+    assert!(client.send(FROM, &[TO], b"x\r\n").await.unwrap().accepted());
+}
+
+#[tokio::test]
+async fn refusals_come_at_their_phase_and_heal() {
+    let host = host(Behaviour::default()).await;
+    let mut client = SmtpClient::ready(host.address()).await.unwrap();
+    client.set_pipelining(Pipelining::Off);
+    for phase in [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::EndOfData] {
+        let refusal = reply("452 4.3.1 full").unwrap();
+        host.trouble(phase, Trouble::Reply(refusal.clone()));
+        let handed = client.send(FROM, &[TO], b"x\r\n").await.unwrap();
+        let got = [Some(handed.mail.clone()), handed.rcpt.first().cloned(), handed.data.clone(), handed.end.clone()];
+        assert_eq!(got.iter().flatten().filter(|r| **r == refusal).count(), 1, "{phase:?} {handed:?}");
+        assert!(!handed.accepted());
+        host.trouble(phase, None);
+        client.command("RSET").await.unwrap();
+    }
+    assert!(host.messages().is_empty());
+    assert!(client.send(FROM, &[TO], b"x\r\n").await.unwrap().accepted());
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_4_1_a_lost_reply_after_the_dot_leaves_the_fate_open() {
+    for (trouble, kept) in [(Trouble::Drop, 0), (Trouble::KeepThenDrop, 1)] {
+        let host = host(Behaviour::default()).await;
+        host.trouble(Phase::EndOfData, trouble);
+        let mut client = SmtpClient::ready(host.address()).await.unwrap();
+        assert!(client.send(FROM, &[TO], b"x\r\n").await.is_err());
+        assert_eq!(host.messages().len(), kept);
+    }
+}
+
+#[tokio::test]
+async fn a_hanging_host_says_nothing() {
+    let host = host(Behaviour::default()).await;
+    host.trouble(Phase::Connect, Trouble::Hang);
+    let greeting = tokio::time::timeout(Duration::from_millis(100), SmtpClient::connect(host.address())).await;
+    assert!(greeting.is_err());
+    host.trouble(Phase::Connect, Trouble::Reply(reply("554 5.7.1 go away").unwrap()));
+    assert_eq!(SmtpClient::connect(host.address()).await.unwrap().greeting().code, 554);
+}

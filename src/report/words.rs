@@ -1,0 +1,187 @@
+//! The part of a report that people read (RFC 6522 §3, first part).
+//!
+//! First what happened and who must act, for whoever wrote the message; then the evidence, for
+//! whoever runs the mail system. The words for a cause come from the table in `outcome.rs`, so
+//! that they are those of the log and of `relay check`.
+
+use super::form::{item, line, paragraph};
+use super::{Failure, Ndr, notable_domain};
+use crate::outcome::{Cause, DaneFailure, Side};
+use crate::smtp::address::Mailbox;
+use std::time::Duration;
+
+/// Where the evidence begins in its line.
+const COLUMN: usize = 20;
+
+/// Whether the original's header is returned whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Returned {
+    /// All of it.
+    Whole,
+    /// It was longer than [`super::HEADER_LIMIT`].
+    Cut,
+}
+
+/// The whole part, without its MIME header.
+pub(super) fn part(ndr: &Ndr<'_>, returned: Returned) -> String {
+    let groups = grouped(ndr.failures);
+    let mut text = String::new();
+    for group in &groups {
+        text.push_str(&for_the_sender(group));
+    }
+    text.push_str(&for_administrators(ndr));
+    for group in &groups {
+        text.push_str(&evidence_for(group));
+    }
+    if returned == Returned::Cut {
+        let note = "The header of your message is very long; only its beginning is attached.";
+        text.push_str("\r\n");
+        text.push_str(&paragraph(note, 0));
+    }
+    text
+}
+
+/// Recipients that failed for the same reason.
+struct Group<'a> {
+    cause: &'a Cause,
+    recipients: Vec<&'a Mailbox>,
+}
+
+/// In the order in which the causes first appear.
+fn grouped<'a>(failures: &[Failure<'a>]) -> Vec<Group<'a>> {
+    failures.iter().fold(Vec::new(), |mut groups: Vec<Group<'a>>, failure| {
+        match groups.iter_mut().find(|group| group.cause == failure.cause) {
+            Some(group) => group.recipients.push(failure.recipient),
+            None => groups.push(Group { cause: failure.cause, recipients: vec![failure.recipient] }),
+        }
+        groups
+    })
+}
+
+fn for_the_sender(group: &Group<'_>) -> String {
+    let mut text = match group.recipients.as_slice() {
+        [only] => line(&format!("Your message was not delivered to {only}."), 0),
+        several => {
+            let mut text = paragraph(&format!("Your message was not delivered to {} recipients:", several.len()), 0);
+            text.push_str("\r\n");
+            text.extend(several.iter().map(|recipient| line(recipient.as_str(), 4)));
+            text
+        }
+    };
+    text.push_str("\r\n");
+    text.push_str(&paragraph(&group.cause.sentence(), 0));
+    text.push_str("\r\n");
+    text.push_str(&paragraph(&what_to_do(group.cause), 0));
+    text.push_str("\r\n");
+    text
+}
+
+fn what_to_do(cause: &Cause) -> String {
+    let side = cause.row().side;
+    let next = match side {
+        Side::Sender => cause.advice(),
+        Side::Recipient => "If you can reach the recipient in another way, pass this report on.",
+        Side::Here | Side::Resolver | Side::Path => "Please pass this report on to your help desk.",
+    };
+    format!(
+        "{} {next} This message will not be tried again; once the fault is corrected, send it anew.",
+        side.who_must_act()
+    )
+}
+
+fn for_administrators(ndr: &Ndr<'_>) -> String {
+    let envelope = ndr.original.envelope;
+    let mut text = "For administrators\r\n------------------\r\n\r\n".to_owned();
+    text.push_str(&item("Relay:", ndr.hostname.as_str(), COLUMN));
+    text.push_str(&item("Queue id:", &ndr.original.id.to_string(), COLUMN));
+    text.push_str(&item("Received:", &envelope.accepted_at.rfc5322(), COLUMN));
+    text.push_str(&item("Reported:", &ndr.now.rfc5322(), COLUMN));
+    text
+}
+
+fn evidence_for(group: &Group<'_>) -> String {
+    let mut text = "\r\n".to_owned();
+    text.extend(group.recipients.iter().map(|recipient| line(recipient.as_str(), 0)));
+    for (label, value) in evidence(group.cause) {
+        text.push_str(&item(&format!("  {label}:"), &value, COLUMN));
+    }
+    let mut domains: Vec<_> = group.recipients.iter().filter_map(|recipient| notable_domain(recipient)).collect();
+    domains.sort();
+    domains.dedup();
+    for domain in domains {
+        text.push_str(&item("  Run:", &format!("relay check {domain}"), COLUMN));
+    }
+    text
+}
+
+/// Everything known about a cause that its sentence may leave out.
+fn evidence(cause: &Cause) -> Vec<(&'static str, String)> {
+    let row = cause.row();
+    let mut lines = vec![("Cause", format!("{}, status {}", row.word, row.status))];
+    if let Cause::Expired { waited_s, .. } = cause {
+        lines.push(("Tried for", humantime::format_duration(Duration::from_secs(*waited_s)).to_string()));
+    }
+    let root = cause.root();
+    let root_row = root.row();
+    if root != cause {
+        lines.push(("Last cause", format!("{}, status {}", root_row.word, root_row.status)));
+    }
+    if let Some(result_type) = root_row.result_type {
+        lines.push(("RFC 8460 result", result_type.to_owned()));
+    }
+    lines.extend(particulars(root));
+    lines.push(("Advice", root.advice().to_owned()));
+    lines
+}
+
+fn particulars(cause: &Cause) -> Vec<(&'static str, String)> {
+    match cause {
+        Cause::DomainNotFound { domain }
+        | Cause::NullMx { domain }
+        | Cause::NoMailHost { domain }
+        | Cause::MailLoop { domain } => vec![("Domain", domain.to_string())],
+        Cause::DnsUnavailable { question, tried } => {
+            let paths = tried.iter().map(|path| ("DNS path", path.to_string()));
+            std::iter::once(("DNS question", question.to_string())).chain(paths).collect()
+        }
+        Cause::DnsBogus { question, detail } => {
+            vec![("DNS question", question.to_string()), ("Validator", detail.clone())]
+        }
+        Cause::AddressForbidden { host, address } => {
+            vec![("Mail server", host.clone()), ("Address", address.to_string())]
+        }
+        Cause::ConnectFailed { peer, detail } | Cause::TlsHandshake { peer, detail } => {
+            vec![("Mail server", peer.to_string()), ("Detail", detail.clone())]
+        }
+        Cause::ConnectionLost { peer, phase, detail } | Cause::ProtocolError { peer, phase, detail } => {
+            vec![("Mail server", peer.to_string()), ("While", phase.phrase().to_owned()), ("Detail", detail.clone())]
+        }
+        Cause::TimedOut { peer, phase } => {
+            vec![("Mail server", peer.to_string()), ("While", phase.phrase().to_owned())]
+        }
+        Cause::Rejected { peer, phase, reply } => {
+            vec![("Mail server", peer.to_string()), ("While", phase.phrase().to_owned()), ("Reply", reply.to_string())]
+        }
+        Cause::StarttlsRefused { peer, reply } => {
+            vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())]
+        }
+        Cause::StarttlsNotOffered { peer } | Cause::EightBitNotOffered { peer } => {
+            vec![("Mail server", peer.to_string())]
+        }
+        Cause::DaneMismatch { peer, failure, base_domain, usable_records, certificate_sha256 } => {
+            let mut lines = vec![
+                ("Mail server", peer.to_string()),
+                ("TLSA records", format!("{usable_records} usable at {base_domain}")),
+                ("Cert. SHA-256", certificate_sha256.clone()),
+            ];
+            if let DaneFailure::NameMismatch { presented } = failure {
+                lines.push(("Its names", presented.join(", ")));
+            }
+            lines
+        }
+        Cause::MessageTooLarge { peer, limit, size } => {
+            vec![("Mail server", peer.to_string()), ("Size", format!("{size} octets, at most {limit}"))]
+        }
+        Cause::ContentDamaged | Cause::Expired { .. } => Vec::new(),
+    }
+}

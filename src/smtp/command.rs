@@ -1,0 +1,357 @@
+//! SMTP commands as a server reads them (RFC 5321 §4.1, RFC 1870, RFC 3030, RFC 3207, RFC 6152).
+//!
+//! One line in, a [`Command`] or a typed [`CommandError`] out. Verbs and parameters are read in
+//! any case (RFC 5321 §2.4), addresses are kept verbatim. Every value is checked here, so that
+//! no control character and no octet outside ASCII gets further (RFC 6531 §3.5: SMTPUTF8 is not
+//! offered).
+
+use super::address::{AddressError, DOMAIN_LIMIT, ForwardPath, ReversePath, parse_forward_path, parse_reverse_path};
+use super::line::LineError;
+
+/// A command with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `EHLO name`.
+    Ehlo(String),
+    /// `HELO name`.
+    Helo(String),
+    /// `MAIL FROM:<…>`.
+    Mail(Mail),
+    /// `RCPT TO:<…>`.
+    Rcpt(ForwardPath),
+    /// `DATA`.
+    Data,
+    /// `BDAT octets [LAST]` (RFC 3030 §2).
+    Bdat(Chunk),
+    /// `RSET`.
+    Rset,
+    /// `NOOP`.
+    Noop,
+    /// `VRFY something`.
+    Vrfy,
+    /// `HELP`.
+    Help,
+    /// `STARTTLS` (RFC 3207 §4).
+    StartTls,
+    /// `QUIT`.
+    Quit,
+}
+
+/// The arguments of MAIL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mail {
+    /// Whom to tell of failure.
+    pub reverse_path: ReversePath,
+    /// `SIZE=`, in octets (RFC 1870 §5); a number beyond 64 bits counts as the largest.
+    pub size: Option<u64>,
+    /// `BODY=` (RFC 6152 §2).
+    pub body: Option<BodyParameter>,
+}
+
+/// The values of `BODY=` we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyParameter {
+    /// `7BIT`.
+    SevenBit,
+    /// `8BITMIME`.
+    EightBitMime,
+}
+
+/// The arguments of BDAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Octets of content that follow the line.
+    pub octets: u64,
+    /// Whether these are the last of the message.
+    pub last: bool,
+}
+
+/// Why a line is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The line itself is bad.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// No verb we have heard of.
+    #[error("unknown command")]
+    Unknown,
+    /// A verb of the standards that we do not serve.
+    #[error("command not implemented")]
+    NotImplemented,
+    /// EHLO or HELO without a name, or with one that is not printable.
+    #[error("a host name or address literal must follow")]
+    HelloName,
+    /// An argument is missing, or there is one where none may be.
+    #[error("bad argument")]
+    Argument,
+    /// The reverse-path is none.
+    #[error("sender: {0}")]
+    ReversePath(AddressError),
+    /// The forward-path is none.
+    #[error("recipient: {0}")]
+    ForwardPath(AddressError),
+    /// A parameter of MAIL or RCPT that no offered extension defines.
+    #[error("unknown parameter")]
+    UnknownParameter,
+    /// A known parameter with a wrong value, or given twice.
+    #[error("bad parameter value")]
+    ParameterValue,
+    /// BDAT whose number of octets cannot be read: where the next command begins is unknown.
+    #[error("the size of the chunk cannot be read")]
+    ChunkSize,
+    /// BDAT with a good size and something wrong behind it: the octets follow all the same.
+    #[error("bad argument after the size of the chunk")]
+    ChunkArgument {
+        /// How many octets follow.
+        octets: u64,
+    },
+}
+
+/// Parses one line without its CRLF.
+///
+/// # Errors
+/// [`CommandError`], one value for each kind of answer.
+pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
+    let line = line.trim_ascii_end();
+    let verb_end = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
+    let (verb, rest) = line.split_at_checked(verb_end).unwrap_or_default();
+    let arguments = rest.trim_ascii_start();
+    match verb.to_ascii_uppercase().as_slice() {
+        b"EHLO" => hello_name(arguments).map(Command::Ehlo),
+        b"HELO" => hello_name(arguments).map(Command::Helo),
+        b"MAIL" => mail(arguments).map(Command::Mail),
+        b"RCPT" => rcpt(arguments).map(Command::Rcpt),
+        b"DATA" => without_argument(Command::Data, arguments),
+        b"BDAT" => bdat(arguments).map(Command::Bdat),
+        b"RSET" => without_argument(Command::Rset, arguments),
+        b"NOOP" => Ok(Command::Noop),
+        b"VRFY" if arguments.is_empty() => Err(CommandError::Argument),
+        b"VRFY" => Ok(Command::Vrfy),
+        b"HELP" => Ok(Command::Help),
+        b"STARTTLS" => without_argument(Command::StartTls, arguments),
+        b"QUIT" => without_argument(Command::Quit, arguments),
+        b"EXPN" | b"SEND" | b"SOML" | b"SAML" | b"TURN" | b"ETRN" | b"ATRN" | b"AUTH" | b"BURL" => {
+            Err(CommandError::NotImplemented)
+        }
+        _ => Err(CommandError::Unknown),
+    }
+}
+
+fn without_argument(command: Command, arguments: &[u8]) -> Result<Command, CommandError> {
+    if arguments.is_empty() { Ok(command) } else { Err(CommandError::Argument) }
+}
+
+/// RFC 5321 §4.1.4: a name that does not resolve or is no proper domain is no reason to refuse;
+/// it only has to be printable and bounded, because it goes into the Received line.
+fn hello_name(arguments: &[u8]) -> Result<String, CommandError> {
+    let printable = arguments.iter().all(u8::is_ascii_graphic);
+    if arguments.is_empty() || arguments.len() > DOMAIN_LIMIT + 2 || !printable {
+        return Err(CommandError::HelloName);
+    }
+    Ok(String::from_utf8_lossy(arguments).into_owned())
+}
+
+fn mail(arguments: &[u8]) -> Result<Mail, CommandError> {
+    let (path, parameters) = path_and_parameters(arguments, b"FROM:")?;
+    let path = std::str::from_utf8(path).map_err(|_| CommandError::ReversePath(AddressError::NonAscii))?;
+    let reverse_path = parse_reverse_path(path).map_err(CommandError::ReversePath)?;
+    let mut mail = Mail { reverse_path, size: None, body: None };
+    for parameter in words(parameters) {
+        let equals = parameter.iter().position(|&b| b == b'=').unwrap_or(parameter.len());
+        let (keyword, value) = parameter.split_at_checked(equals).unwrap_or_default();
+        let value = value.strip_prefix(b"=").unwrap_or_default();
+        match keyword.to_ascii_uppercase().as_slice() {
+            b"SIZE" if mail.size.is_none() => mail.size = Some(octets(value).ok_or(CommandError::ParameterValue)?),
+            b"BODY" if mail.body.is_none() => mail.body = Some(body(value)?),
+            b"SIZE" | b"BODY" => return Err(CommandError::ParameterValue),
+            _ => return Err(CommandError::UnknownParameter),
+        }
+    }
+    Ok(mail)
+}
+
+fn rcpt(arguments: &[u8]) -> Result<ForwardPath, CommandError> {
+    let (path, parameters) = path_and_parameters(arguments, b"TO:")?;
+    let path = std::str::from_utf8(path).map_err(|_| CommandError::ForwardPath(AddressError::NonAscii))?;
+    let forward_path = parse_forward_path(path).map_err(CommandError::ForwardPath)?;
+    match words(parameters).next() {
+        None => Ok(forward_path),
+        // No extension that is offered defines a parameter of RCPT.
+        Some(_) => Err(CommandError::UnknownParameter),
+    }
+}
+
+/// Divides `FROM:<path> parameters`. A blank behind the colon is wrong (RFC 5321 §3.3) and
+/// harmless, so it is accepted. A `>` within a quoted local-part does not end the path.
+fn path_and_parameters<'a>(arguments: &'a [u8], keyword: &[u8]) -> Result<(&'a [u8], &'a [u8]), CommandError> {
+    let (head, rest) = arguments.split_at_checked(keyword.len()).ok_or(CommandError::Argument)?;
+    if !head.eq_ignore_ascii_case(keyword) {
+        return Err(CommandError::Argument);
+    }
+    let rest = rest.trim_ascii_start();
+    let (mut quoted, mut escaped) = (false, false);
+    let end = rest.iter().position(|&b| {
+        let ends = b == b'>' && !quoted;
+        if b == b'"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = quoted && b == b'\\' && !escaped;
+        ends
+    });
+    let (path, parameters) = end.and_then(|end| rest.split_at_checked(end + 1)).unwrap_or((rest, &[]));
+    if parameters.first().is_some_and(|b| !matches!(b, b' ' | b'\t')) {
+        return Err(CommandError::Argument);
+    }
+    Ok((path, parameters))
+}
+
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty())
+}
+
+/// The most digits of a number of octets (RFC 1870 §3; RFC 3030 names no limit).
+const OCTETS_DIGITS_LIMIT: usize = 20;
+
+/// Digits and nothing else. Twenty digits may exceed 64 bits: then it is the largest number.
+fn octets(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > OCTETS_DIGITS_LIMIT || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.iter().fold(0_u64, |n, &d| n.saturating_mul(10).saturating_add(u64::from(d - b'0'))))
+}
+
+/// BINARYMIME is not offered, so its value is no known one (RFC 3030 §3).
+fn body(value: &[u8]) -> Result<BodyParameter, CommandError> {
+    match value.to_ascii_uppercase().as_slice() {
+        b"7BIT" => Ok(BodyParameter::SevenBit),
+        b"8BITMIME" => Ok(BodyParameter::EightBitMime),
+        b"BINARYMIME" => Err(CommandError::UnknownParameter),
+        _ => Err(CommandError::ParameterValue),
+    }
+}
+
+fn bdat(arguments: &[u8]) -> Result<Chunk, CommandError> {
+    let mut words = words(arguments);
+    // A saturated number is no size: so many octets cannot be counted down truthfully.
+    let octets = words.next().and_then(octets).filter(|&n| n < u64::MAX).ok_or(CommandError::ChunkSize)?;
+    match (words.next(), words.next()) {
+        (None, _) => Ok(Chunk { octets, last: false }),
+        (Some(word), None) if word.eq_ignore_ascii_case(b"LAST") => Ok(Chunk { octets, last: true }),
+        (Some(_), _) => Err(CommandError::ChunkArgument { octets }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reverse(path: &str) -> ReversePath {
+        parse_reverse_path(path).unwrap()
+    }
+
+    #[test]
+    fn rfc5321_2_4_verbs_are_read_in_any_case() {
+        assert_eq!(parse(b"ehlo Host"), Ok(Command::Ehlo("Host".into())));
+        assert_eq!(parse(b"eHlO [IPv6:::1] "), Ok(Command::Ehlo("[IPv6:::1]".into())));
+        for (line, command) in [
+            ("data", Command::Data),
+            ("Rset  ", Command::Rset),
+            ("noop anything \u{e9}", Command::Noop),
+            ("VRFY postmaster", Command::Vrfy),
+            ("help", Command::Help),
+            ("StartTls", Command::StartTls),
+            ("QUIT", Command::Quit),
+        ] {
+            assert_eq!(parse(line.as_bytes()), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn rfc5321_4_1_1_2_mail_takes_a_path_and_parameters() {
+        let mail = |line: &str| match parse(line.as_bytes()) {
+            Ok(Command::Mail(mail)) => mail,
+            other => panic!("{line}: {other:?}"),
+        };
+        let bare = |path: &str| Mail { reverse_path: reverse(path), size: None, body: None };
+        assert_eq!(mail("MAIL FROM:<>"), bare("<>"));
+        assert_eq!(mail("mail from: <a@b.example> "), bare("<a@b.example>"));
+        assert_eq!(mail("MAIL FROM:<\"a> b\\\"\"@b.example>"), bare("<\"a> b\\\"\"@b.example>"));
+        let full = mail("MAIL FROM:<a@b.example> size=007 Body=8bitmime");
+        assert_eq!((full.size, full.body), (Some(7), Some(BodyParameter::EightBitMime)));
+        assert_eq!(mail("MAIL FROM:<> SIZE=99999999999999999999").size, Some(u64::MAX));
+    }
+
+    #[test]
+    fn rfc5321_4_2_4_each_fault_has_its_own_error() {
+        let syntax = AddressError::Syntax;
+        for (line, error) in [
+            ("", CommandError::Unknown),
+            ("FOO", CommandError::Unknown),
+            ("EHLO\0 x", CommandError::Unknown),
+            ("EXPN list", CommandError::NotImplemented),
+            ("AUTH LOGIN", CommandError::NotImplemented),
+            ("EHLO", CommandError::HelloName),
+            ("HELO a b", CommandError::HelloName),
+            ("EHLO a\u{1}", CommandError::HelloName),
+            ("EHLO h\u{f6}st", CommandError::HelloName),
+            ("DATA now", CommandError::Argument),
+            ("QUIT 1", CommandError::Argument),
+            ("VRFY", CommandError::Argument),
+            ("MAIL", CommandError::Argument),
+            ("MAIL TO:<a@b.example>", CommandError::Argument),
+            ("MAIL FROM:<a@b.example>SIZE=1", CommandError::Argument),
+            ("MAIL FROM:", CommandError::ReversePath(syntax)),
+            ("MAIL FROM:a@b.example", CommandError::ReversePath(syntax)),
+            ("MAIL FROM:<a\u{0}@b.example>", CommandError::ReversePath(syntax)),
+            ("MAIL FROM:<a@b.example", CommandError::ReversePath(syntax)),
+            ("MAIL FROM:<j\u{fc}@b.example> SMTPUTF8", CommandError::ReversePath(AddressError::NonAscii)),
+            ("MAIL FROM:<> SMTPUTF8", CommandError::UnknownParameter),
+            ("MAIL FROM:<> BODY=BINARYMIME", CommandError::UnknownParameter),
+            ("MAIL FROM:<> BODY", CommandError::ParameterValue),
+            ("MAIL FROM:<> SIZE=", CommandError::ParameterValue),
+            ("MAIL FROM:<> SIZE=-1", CommandError::ParameterValue),
+            ("MAIL FROM:<> SIZE=1 SIZE=1", CommandError::ParameterValue),
+            ("RCPT TO:<>", CommandError::ForwardPath(syntax)),
+            ("RCPT TO:<a@b.example> NOTIFY=NEVER", CommandError::UnknownParameter),
+            ("RCPT TO:<\u{e9}@b.example>", CommandError::ForwardPath(AddressError::NonAscii)),
+        ] {
+            assert_eq!(parse(line.as_bytes()), Err(error), "{line}");
+        }
+        let latin1 = b"RCPT TO:<\xe9@b.example>";
+        assert_eq!(parse(latin1), Err(CommandError::ForwardPath(AddressError::NonAscii)));
+    }
+
+    #[test]
+    fn rfc3030_2_chunk_sizes_are_exact_or_refused() {
+        let chunk = |octets, last| Ok(Command::Bdat(Chunk { octets, last }));
+        assert_eq!(parse(b"BDAT 0 LAST"), chunk(0, true));
+        assert_eq!(parse(b"bdat 000123 last"), chunk(123, true));
+        assert_eq!(parse(b"BDAT 9"), chunk(9, false));
+        for line in [
+            "BDAT",
+            "BDAT -1",
+            "BDAT x",
+            "BDAT 1x",
+            "BDAT 99999999999999999999",
+            "BDAT 000000000000000000001",
+            "BDAT LAST 1",
+        ] {
+            assert_eq!(parse(line.as_bytes()), Err(CommandError::ChunkSize), "{line}");
+        }
+        for line in ["BDAT 5 FIRST", "BDAT 5 LAST LAST"] {
+            assert_eq!(parse(line.as_bytes()), Err(CommandError::ChunkArgument { octets: 5 }), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_octets_make_it_panic() {
+        for verb in ["", "EHLO ", "MAIL FROM:", "RCPT TO:<", "BDAT ", "MAIL FROM:<> "] {
+            for a in 0..=255_u8 {
+                for b in [0, b'"', b'\\', b'<', b'>', b'=', b' ', b'@', 0xff] {
+                    let line = [verb.as_bytes(), &[a, b, a]].concat();
+                    assert!(parse(&line).is_ok() || parse(&line).is_err());
+                }
+            }
+        }
+    }
+}
