@@ -20,7 +20,7 @@ status = [part for part in message.walk() if part.get_content_type() == "message
 blocks = status.get_payload()
 print("reporting-mta", blocks[0]["Reporting-MTA"])
 for block in blocks[1:]:
-    for field in ["Final-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code"]:
+    for field in ["Final-Recipient", "Action", "Status", "X-Relay-Cause"]:
         print(field.lower(), block[field])
 "#;
 
@@ -44,7 +44,8 @@ fn wrong_tlsa_set_defers_and_expires_with_an_ndr() {
         "reporting-mta dns; relay.test\n",
         "final-recipient rfc822; b@wrong.test\n",
         "action failed\n",
-        "status 5.7.323\n",
+        "status 5.4.7\n",
+        "x-relay-cause tlsa-invalid\n",
     ] {
         assert!(facts.contains(expected), "{expected}in\n{facts}\n{}", ndr.text());
     }
