@@ -1,0 +1,29 @@
+//! The relay among foreign programs: NSD, Unbound, Postfix, swaks, smtp-source, smtp-sink, dig,
+//! openssl, promtool, Python's email package. Nothing here is our own imitation of them.
+//!
+//! Needs root (Postfix) and the Debian packages that `tests/run` installs; therefore behind the
+//! feature `interop`: `cargo test --features interop --test interop`.
+//! Everything runs on 127.0.0.0/8 in temporary folders and is stopped at the end of each test.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "test helpers fail by panicking, and a failed test shows the logs of its daemons"
+)]
+
+mod certificate;
+mod client;
+mod daemon;
+mod delivery;
+mod failure;
+mod load;
+mod postfix;
+mod relay;
+mod resolver;
+mod validation;
+mod world;
+mod world_is_sound;
+mod zone;

@@ -1,0 +1,70 @@
+//! The relay itself, as an operator runs it: the binary, a configuration file, SIGTERM.
+
+use crate::daemon::{Daemon, both, free_address, http_get, run, wait_for};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// The binary under test.
+const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+
+/// A running relay.
+pub(crate) struct Relay {
+    /// Where mail is handed in.
+    pub(crate) smtp: SocketAddr,
+    /// `/metrics` and `/readyz`.
+    pub(crate) admin: SocketAddr,
+    config: PathBuf,
+    daemon: Daemon,
+}
+
+impl Relay {
+    /// Starts it with our listeners and spool, and the sections given; waits until it is ready.
+    pub(crate) fn start(dir: &Path, sections: &str) -> Self {
+        let (smtp, admin) = (free_address(), free_address());
+        let config = dir.join("relay.toml");
+        let spool = dir.join("spool");
+        let text = format!(
+            "hostname = \"relay.test\"\n[listen]\nsmtp = [\"{smtp}\"]\n[admin]\nlisten = \"{admin}\"\n\
+             [spool]\npath = \"{}\"\n{sections}",
+            spool.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(RELAY);
+        command.arg("serve").arg("--config").arg(&config);
+        let mut daemon = Daemon::start("relay", &command, &dir.join("relay.log"));
+        daemon.wait_until("being ready", || matches!(http_get(admin, "/readyz"), Ok((200, _))).then_some(()));
+        Self { smtp, admin, config, daemon }
+    }
+
+    /// Runs another command of the relay with the same configuration: exit code and output.
+    pub(crate) fn command(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = run(Command::new(RELAY).args(args).arg("--config").arg(&self.config));
+        (output.status.code(), both(&output))
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.output()
+    }
+
+    /// Waits for a log line that holds all of these words, and gives it.
+    pub(crate) fn wait_for_log(&self, words: &[&str], limit: Duration) -> String {
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        let what = format!("a log line with {words:?}");
+        wait_for(&what, limit, || self.log().lines().find(fits).map(str::to_owned))
+    }
+
+    /// The metrics page.
+    pub(crate) fn metrics(&self) -> String {
+        let (status, body) = http_get(self.admin, "/metrics").unwrap();
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// Stops it as systemd does; the exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        self.daemon.stop().and_then(|status| status.code())
+    }
+}
