@@ -511,6 +511,20 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_file_names_every_key_and_shows_the_defaults() {
+        let text = include_str!("../deploy/relay.toml");
+        let defaults = Config { postmaster: None, ..Config::default() };
+        let shown = Config { hostname: defaults.hostname.clone(), postmaster: None, ..parse(text).unwrap() };
+        assert_eq!(format!("{shown:?}"), format!("{defaults:?}"));
+        let debug = format!("{defaults:?}");
+        let keys: Vec<&str> = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':')).collect();
+        assert!(keys.len() > 25, "{keys:?}");
+        for key in keys.into_iter().chain(["domains", "next_hop"]) {
+            assert!(text.contains(key), "{key} is not explained");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line_and_a_suggestion() {
         let message = error("hostname = \"a.example\"\n[listen]\nsmpt = []\n");
         assert!(message.starts_with("relay.toml:3: unknown field `smpt`"), "{message}");

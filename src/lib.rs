@@ -2,14 +2,14 @@
 //!
 //! # The life of a message
 //!
-//! 1. A permitted client hands it in, and `accept` collects envelope and content.
+//! 1. A permitted client hands it in, and [`accept`] collects envelope and content.
 //! 2. [`spool`] makes both durable; only then does the client hear 250.
-//! 3. `route` divides its recipients by next hop.
+//! 3. [`route`] divides its recipients by next hop.
 //! 4. [`resolve`] asks the DNS for MX hosts, addresses and TLSA records, and keeps with each
 //!    answer what DNSSEC says about it.
 //! 5. [`policy`] decides for each MX host what a connection must look like, and later whether
 //!    the certificates it presents satisfy its TLSA records.
-//! 6. `deliver` goes through the hosts and brings back one [`outcome`] for each recipient.
+//! 6. [`deliver`] goes through the hosts and brings back one [`outcome`] for each recipient.
 //! 7. Outcomes are durable before anything is forgotten; recipients who failed for good are told
 //!    of in a [`report`], which enters the spool in the same step.
 //!
@@ -21,8 +21,8 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | `observe` → `pipeline` → `check` → `serve` → `cli` |
-//! | the stages | `accept` → [`spool`] → `route` → [`resolve`] → [`policy`] → `deliver` → [`report`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`] → [`serve`] |
+//! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
 //! | the language of the standards, and time | [`smtp`], [`clock`] |
@@ -33,11 +33,14 @@
 //!
 //! | RFC | what it says here |
 //! |---|---|
+//! | RFC 1034 | names, CNAME, wildcards |
+//! | RFC 1035 | DNS messages |
 //! | RFC 1870 | SIZE |
 //! | RFC 2034 | enhanced status codes in replies |
 //! | RFC 2045 | quoted-printable |
 //! | RFC 2046 | multipart and its boundary |
 //! | RFC 2047 | text outside ASCII in header fields |
+//! | RFC 2308 | negative answers |
 //! | RFC 2920 | PIPELINING |
 //! | RFC 3030 | CHUNKING |
 //! | RFC 3207 | STARTTLS |
@@ -47,32 +50,50 @@
 //! | RFC 3464 | delivery status notifications |
 //! | RFC 3834 | automatic answers |
 //! | RFC 3848 | protocol words in Received |
+//! | RFC 4033 | DNSSEC: the idea |
+//! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
+//! | RFC 4592 | wildcards |
 //! | RFC 5246 | TLS 1.2 |
 //! | RFC 5280 | certificates and paths |
 //! | RFC 5321 | SMTP |
 //! | RFC 5322 | the message format |
+//! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
 //! | RFC 6522 | multipart/report |
 //! | RFC 6531 | SMTPUTF8 |
+//! | RFC 6605 | ECDSA in DNSSEC |
+//! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |
+//! | RFC 6891 | EDNS |
+//! | RFC 7435 | opportunistic security |
 //! | RFC 7505 | null MX |
 //! | RFC 7671 | DANE in practice |
 //! | RFC 7672 | DANE for SMTP |
+//! | RFC 7766 | DNS over TCP |
+//! | RFC 8080 | Ed25519 in DNSSEC |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
+//! | RFC 8996 | the end of TLS 1.0 and 1.1 |
+//! | RFC 9325 | how to use TLS |
 
 pub mod accept;
+pub mod admin;
+pub mod check;
 pub mod clock;
 pub mod config;
+pub mod deliver;
 pub mod envelope;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod observe;
 pub mod outcome;
+pub mod pipeline;
 pub mod policy;
 pub mod report;
 pub mod resolve;
 pub mod route;
+pub mod serve;
 pub mod smtp;
 pub mod spool;

@@ -1,2 +1,221 @@
-//! x
-fn main() {}
+//! Arguments, exit codes and wiring of the `relay` command.
+
+use clap::{Args, Parser, Subcommand};
+use dane_relay::check::Checker;
+use dane_relay::clock::Clock;
+use dane_relay::config::{Config, TrustAnchorSource, Upstream};
+use dane_relay::serve;
+use dane_relay::smtp::address::Domain;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The command line is wrong (EX_USAGE of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+/// The disk failed while the relay ran (EX_IOERR).
+const EXIT_IO: u8 = 74;
+/// The configuration, or something it names, cannot be used (EX_CONFIG).
+const EXIT_CONFIG: u8 = 78;
+
+/// Outbound SMTP relay that enforces DANE and accounts for every recipient.
+#[derive(Parser)]
+#[command(name = "relay", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the relay until SIGTERM or SIGINT.
+    Serve {
+        /// Configuration file; without one a listener on loopback and ./relay-spool.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Show a signed mini-internet on loopback and mail going through it.
+    #[cfg(feature = "lab")]
+    Lab,
+    /// Find out what mail to a domain would meet now, without sending any.
+    #[command(alias = "dane-check")]
+    Check {
+        /// The recipient domain.
+        #[arg(value_parser = domain)]
+        domain: Domain,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        over: Overrides,
+    },
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigAction {
+    /// Say whether a configuration file can be used.
+    Check {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print a configuration with every key, its meaning and its default.
+    Example,
+}
+
+/// How a result is printed.
+#[derive(Args)]
+struct Output {
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What overrides the configuration file, or stands in for it.
+#[derive(Args)]
+struct Overrides {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Ask this resolver: system, udp://IP:PORT, tcp://IP:PORT. May be given several times.
+    #[arg(long, value_name = "UPSTREAM")]
+    upstream: Vec<Upstream>,
+    /// Trust anchors: builtin, or a file with DNSKEY lines.
+    #[arg(long, value_name = "FILE")]
+    trust_anchors: Option<String>,
+    /// Port of the mail servers.
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+impl Overrides {
+    fn config(self) -> Result<Config, String> {
+        let mut config = load(self.config.as_deref())?;
+        if !self.upstream.is_empty() {
+            config.dns.upstreams = self.upstream;
+        }
+        if let Some(anchors) = self.trust_anchors {
+            config.dns.trust_anchors = TrustAnchorSource::from(anchors);
+        }
+        if let Some(port) = self.port {
+            config.delivery.port = port;
+        }
+        Ok(config)
+    }
+}
+
+fn domain(text: &str) -> Result<Domain, String> {
+    text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
+}
+
+fn load(path: Option<&std::path::Path>) -> Result<Config, String> {
+    path.map_or_else(|| Ok(Config::default()), |path| Config::load(path).map_err(|e| e.to_string()))
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _broken_pipe = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(EXIT_IO, &format!("cannot start: {error}")),
+    };
+    runtime.block_on(run(cli.command))
+}
+
+async fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve { config } => serve(config).await,
+        #[cfg(feature = "lab")]
+        Command::Lab => lab().await,
+        Command::Check { domain, output, over } => check(&domain, &output, over).await,
+        Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)) {
+            Ok(_) => say(&format!("{}: ok\n", config.display())),
+            Err(message) => complain(EXIT_CONFIG, &message),
+        },
+        Command::Config { action: ConfigAction::Example } => say(include_str!("../deploy/relay.toml")),
+    }
+}
+
+async fn serve(path: Option<PathBuf>) -> ExitCode {
+    let config = match load(path.as_deref()) {
+        Ok(config) => config,
+        Err(message) => return complain(EXIT_CONFIG, &message),
+    };
+    log_to_stderr();
+    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => return complain(EXIT_IO, &format!("cannot start: {error}")),
+    };
+    let relay = match serve::start(config, Clock::system()).await {
+        Ok(relay) => relay,
+        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
+    };
+    tracing::info!(smtp = ?relay.smtp, admin = %relay.admin, "relay serves");
+    let stop = relay.stopper();
+    tokio::spawn(async move {
+        tokio::select! {
+            _signal = terminate.recv() => {}
+            _signal = interrupt.recv() => {}
+        }
+        tracing::info!("relay stops");
+        stop.cancel();
+    });
+    match relay.ended().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(EXIT_IO, &error.to_string()),
+    }
+}
+
+async fn check(domain: &Domain, output: &Output, over: Overrides) -> ExitCode {
+    let checker = match over.config().and_then(|c| Checker::new(c, Clock::system()).map_err(|e| e.to_string())) {
+        Ok(checker) => checker,
+        Err(message) => return complain(EXIT_CONFIG, &message),
+    };
+    let report = checker.check(domain).await;
+    let text = if output.json { serde_json::to_string_pretty(&report).map(|j| j + "\n") } else { Ok(report.text()) };
+    match text {
+        Ok(text) => say(&text),
+        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    };
+    ExitCode::from(report.verdict.exit_code())
+}
+
+#[cfg(feature = "lab")]
+async fn lab() -> ExitCode {
+    match Ok::<bool, std::io::Error>(true) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => complain(1, "an outcome was not the expected one"),
+        Err(error) => complain(EXIT_IO, &error.to_string()),
+    }
+}
+
+/// `RUST_LOG` chooses the level (default info); JSON lines with `RELAY_LOG=json`.
+fn log_to_stderr() {
+    let level = std::env::var("RUST_LOG").ok().and_then(|l| l.parse().ok()).unwrap_or(tracing::Level::INFO);
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_max_level(level);
+    if std::env::var("RELAY_LOG").is_ok_and(|format| format == "json") {
+        subscriber.json().flatten_event(true).init();
+    } else {
+        subscriber.with_ansi(false).init();
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    // Whoever closes the pipe early has read enough.
+    let _broken_pipe = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn complain(code: u8, message: &str) -> ExitCode {
+    let _nowhere_to_say_it = writeln!(std::io::stderr(), "relay: {message}");
+    ExitCode::from(code)
+}

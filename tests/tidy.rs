@@ -17,18 +17,19 @@ const LAYERS: &[(&str, u8)] = &[
     ("envelope", 1),
     ("outcome", 1),
     ("config", 2),
-    ("accept", 10),
-    ("spool", 11),
+    // The spool stands before accept: its trait is the hinge between taking mail and sending it.
+    ("spool", 10),
+    ("accept", 11),
     ("route", 12),
     ("resolve", 13),
     ("policy", 14),
     ("deliver", 15),
     ("report", 16),
     ("observe", 20),
+    ("admin", 21),
     ("pipeline", 21),
     ("check", 22),
     ("serve", 23),
-    ("cli", 24),
     ("lab", 29),
     ("main", 30),
 ];
@@ -68,7 +69,7 @@ fn the_layer_watch_sees_what_it_is_for() {
         ("policy/dane.rs", "use crate::resolve::{TlsaRecord, TlsaLookup as Lookup};\nuse super::chain;"),
         ("report/mod.rs", "use crate::spool;\nfn f() -> spool::Report {}"),
         ("pipeline.rs", "use crate::resolve::driver::Resolver;\nuse crate::policy::decide;"),
-        ("main.rs", "use dane_relay::{cli, lab};"),
+        ("main.rs", "use dane_relay::{serve, lab};"),
         ("clock.rs", "//! See [`crate::pipeline`].\n#[cfg(test)]\nmod tests {\n    use crate::config::Config;\n}"),
     ] {
         assert_eq!(layer_faults(name, text), Vec::<String>::new());

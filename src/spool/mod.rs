@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+pub mod conclude;
 pub mod embedded;
 mod record;
 pub mod schedule;

@@ -1,0 +1,67 @@
+//! The admin port: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches.
+//! On loopback unless configured otherwise; it gives no message content.
+
+#![expect(clippy::disallowed_methods, reason = "this driver opens the admin port")]
+
+use crate::clock::Clock;
+use crate::observe::Observer;
+use crate::spool::Spool;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the admin port shows.
+#[derive(Clone)]
+pub struct Admin {
+    /// The metrics.
+    pub observer: Arc<Observer>,
+    /// The queue behind the gauges.
+    pub spool: Arc<dyn Spool>,
+    /// For ages.
+    pub clock: Clock,
+    /// Set when the relay stops.
+    pub stop: CancellationToken,
+}
+
+/// Binds the port, so that a port in use is an error before anything is started.
+///
+/// # Errors
+/// What the system says.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until the relay stops.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn run(admin: Admin, listener: TcpListener) -> io::Result<()> {
+    let stop = admin.stop.clone();
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(admin);
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    let text = admin.observer.render(&admin.spool.stats(), admin.clock.now());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Ready means: a message handed in now would be taken.
+async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    match (admin.stop.is_cancelled(), admin.spool.admit(0)) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+        (false, Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
+        (false, Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
+}

@@ -1,0 +1,189 @@
+//! From a resolution to an outcome for every recipient.
+//!
+//! This page holds the plan (pure): which addresses are tried in which order under which TLS
+//! policy. `session.rs` is the conversation with one server, `tls.rs` the certificate verifier,
+//! `driver.rs` the sockets.
+
+pub mod driver;
+pub mod session;
+pub mod tls;
+
+use crate::outcome::{Cause, DeliveryOutcome, Peer, Phase, TlsVerdict};
+use crate::policy::{TlsPolicy, Verdict};
+use crate::resolve::{HostAddresses, Resolution};
+use crate::smtp::address::Domain;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Addresses tried for one host; RFC 5321 §5.1 asks for at least two.
+const ADDRESSES_PER_HOST: usize = 4;
+/// Addresses tried in one attempt over all hosts; the rest has its turn at the next attempt
+/// only if these become unusable. Bounds the time one dead domain can take.
+const ADDRESSES_PER_ATTEMPT: usize = 12;
+
+/// One server to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name and address.
+    pub peer: Peer,
+    /// What must hold for the connection.
+    pub policy: TlsPolicy,
+}
+
+/// A step of the plan, in the order of the MX hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// Try this server.
+    Try(Target),
+    /// This host cannot be used, for this reason.
+    Skip(Cause),
+}
+
+/// Whether mail may go to loopback addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loopback {
+    /// The operator allows it, or named the address.
+    Allowed,
+    /// A foreign MX record must not lead back into this host.
+    Refused,
+}
+
+/// Puts the attempts for one next hop in order. `verdicts` stand beside `resolution.hosts`;
+/// `own_name` is ours: a host of that name and all worse ones are no way forward.
+///
+/// # Errors
+/// [`Cause::MailLoop`] when we are the best host ourselves (RFC 5321 §5.1).
+pub fn plan(
+    resolution: &Resolution,
+    verdicts: Vec<Verdict>,
+    own_name: &Domain,
+    loopback: Loopback,
+) -> Result<Vec<Planned>, Cause> {
+    let own_preference = resolution.hosts.iter().find(|h| h.name == own_name.as_str()).map(|h| h.preference);
+    let mut steps = Vec::new();
+    for (host, verdict) in resolution.hosts.iter().zip(verdicts) {
+        if own_preference.is_some_and(|own| host.preference >= own) {
+            continue;
+        }
+        match (&host.addresses, verdict) {
+            (HostAddresses::Unavailable(cause), _) => steps.push(Planned::Skip(cause.clone())),
+            (HostAddresses::Known(_), Verdict::Skip(cause)) => steps.push(Planned::Skip(cause)),
+            (HostAddresses::Known(addresses), Verdict::Use(policy)) => {
+                let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &policy, loopback);
+                steps.extend(addresses.iter().take(ADDRESSES_PER_HOST).map(step));
+            }
+        }
+    }
+    if steps.is_empty() && own_preference.is_some() {
+        return Err(Cause::MailLoop { domain: own_name.clone() });
+    }
+    steps.truncate(ADDRESSES_PER_ATTEMPT);
+    Ok(steps)
+}
+
+fn planned(host: &str, address: IpAddr, port: u16, policy: &TlsPolicy, loopback: Loopback) -> Planned {
+    let inward = address.is_loopback() || address.is_unspecified();
+    if inward && loopback == Loopback::Refused {
+        return Planned::Skip(Cause::AddressForbidden { host: host.to_owned(), address });
+    }
+    let peer = Peer { host: host.to_owned(), address: SocketAddr::new(address, port) };
+    Planned::Try(Target { peer, policy: policy.clone() })
+}
+
+/// How long each step of the conversation may take (RFC 5321 §4.5.3.2); the largest of them is
+/// the reply to the end of data, because a server that is cut off there may have taken the
+/// message.
+#[must_use]
+pub fn time_limit(phase: Phase, connect: Duration, reply: Duration) -> Duration {
+    match phase {
+        Phase::Connect => connect,
+        Phase::Greeting | Phase::Ehlo | Phase::StartTls | Phase::EhloInTls | Phase::MailFrom | Phase::RcptTo => reply,
+        Phase::Handshake => reply.min(Duration::from_secs(60)),
+        Phase::Data => reply.min(Duration::from_secs(120)),
+        Phase::Content => reply.min(Duration::from_secs(180)),
+        Phase::EndOfData => reply.saturating_mul(2),
+    }
+}
+
+/// What one connection to one server came to: the line in the log, the count in the metrics.
+#[derive(Clone, Debug)]
+pub struct AttemptReport {
+    /// With whom.
+    pub peer: Peer,
+    /// The policy it was held to.
+    pub policy: TlsPolicy,
+    /// How the connection was protected; `None` when it did not come that far.
+    pub tls: Option<TlsVerdict>,
+    /// What became of the recipients that were offered, by index in the envelope.
+    pub outcomes: Vec<(usize, DeliveryOutcome)>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::{AbsentBecause, HostsFrom, MxHost, Security, TlsaLookup};
+
+    fn host(name: &str, preference: u16, addresses: &[&str]) -> MxHost {
+        MxHost {
+            name: name.into(),
+            preference,
+            addresses: HostAddresses::Known(addresses.iter().map(|a| a.parse().unwrap()).collect()),
+            security: Security::Secure,
+            tlsa: TlsaLookup::Absent(AbsentBecause::ProvenAbsent),
+        }
+    }
+
+    fn resolution(hosts: Vec<MxHost>) -> Resolution {
+        Resolution {
+            next_hop: "example.org".into(),
+            port: 25,
+            hosts_from: HostsFrom::Mx,
+            mx_security: Security::Secure,
+            references: Vec::new(),
+            hosts,
+        }
+    }
+
+    fn plan_of(hosts: Vec<MxHost>, loopback: Loopback) -> Result<Vec<String>, Cause> {
+        let resolution = resolution(hosts);
+        let verdicts = resolution.hosts.iter().map(|h| crate::policy::decide(&resolution, h)).collect();
+        let steps = plan(&resolution, verdicts, &"relay.example.net".parse().unwrap(), loopback)?;
+        Ok(steps
+            .into_iter()
+            .map(|step| match step {
+                Planned::Try(target) => target.peer.address.ip().to_string(),
+                Planned::Skip(cause) => cause.row().word.to_owned(),
+            })
+            .collect())
+    }
+
+    #[test]
+    fn rfc5321_5_1_our_own_name_and_worse_hosts_are_no_way_forward() {
+        let hosts = || vec![host("a.example", 10, &["192.0.2.1"]), host("relay.example.net", 20, &["192.0.2.2"])];
+        assert_eq!(plan_of(hosts(), Loopback::Refused).unwrap(), ["192.0.2.1"]);
+        let mut reversed = hosts();
+        reversed[0].preference = 20;
+        assert!(matches!(plan_of(reversed, Loopback::Refused), Err(Cause::MailLoop { .. })));
+    }
+
+    #[test]
+    fn loopback_is_refused_unless_allowed() {
+        let hosts = || vec![host("a.example", 10, &["127.0.0.1", "192.0.2.1"])];
+        assert_eq!(plan_of(hosts(), Loopback::Refused).unwrap(), ["address-forbidden", "192.0.2.1"]);
+        assert_eq!(plan_of(hosts(), Loopback::Allowed).unwrap(), ["127.0.0.1", "192.0.2.1"]);
+    }
+
+    #[test]
+    fn rfc7672_2_1_2_a_failed_tlsa_look_up_skips_the_host() {
+        let cause = Cause::DnsUnavailable {
+            question: crate::outcome::Question { name: "_25._tcp.a.example".into(), record_type: "TLSA".into() },
+            tried: Vec::new(),
+        };
+        let mut first = host("a.example", 10, &["192.0.2.1"]);
+        first.tlsa = TlsaLookup::Unavailable(cause);
+        let steps = plan_of(vec![first, host("b.example", 20, &["192.0.2.2"])], Loopback::Refused);
+        assert_eq!(steps.unwrap(), ["dns-unavailable", "192.0.2.2"]);
+    }
+}

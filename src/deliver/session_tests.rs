@@ -1,0 +1,228 @@
+//! Conversations from both sides: `S:` what the server says, `C:` what we must say.
+
+use super::{Event, Fault, Job, Message, Session, StartTlsUse, Step};
+use crate::envelope::BodyType;
+use crate::outcome::{Cause, Class, DeliveryOutcome, Peer, Phase, TlsVerdict};
+use crate::smtp::address::ReversePath;
+use crate::smtp::reply::{Reply, ReplyParser};
+
+fn message(recipients: &[&str]) -> Message {
+    Message {
+        reverse_path: ReversePath::Mailbox("sender@example.org".parse().unwrap()),
+        recipients: recipients.iter().enumerate().map(|(i, r)| (i + 7, r.parse().unwrap())).collect(),
+        size: 1234,
+        body: BodyType::SevenBit,
+    }
+}
+
+fn session(starttls: StartTlsUse, message: Option<Message>) -> Session {
+    let peer = Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
+    Session::new(Job { hostname: "relay.example.org".into(), peer, starttls, message })
+}
+
+fn reply(text: &str) -> Reply {
+    let mut parser = ReplyParser::default();
+    let mut lines = text.split('|');
+    loop {
+        if let Some(reply) = parser.line(lines.next().unwrap().as_bytes()).unwrap() {
+            return reply;
+        }
+    }
+}
+
+/// Plays a conversation to its end and gives what was said and the outcomes.
+/// `TLS`, `BODY` and `LOST` among the replies stand for the driver's own events.
+fn play(mut session: Session, replies: &[&str]) -> (Vec<String>, Session) {
+    let mut said = Vec::new();
+    let mut step = session.on(Event::Connected);
+    for event in replies {
+        match &step {
+            Step::Send(bytes, _) => said.push(String::from_utf8(bytes.clone()).unwrap()),
+            Step::StartTls => said.push("<handshake>".into()),
+            Step::SendBody => said.push("<body>".into()),
+            Step::Await(_) => {}
+            Step::Finish => panic!("the session ended before {event}"),
+        }
+        step = session.on(match *event {
+            "TLS" => Event::Secured(TlsVerdict::Unauthenticated { version: "TLSv1.3".into() }),
+            "BODY" => Event::BodySent,
+            "LOST" => Event::Broken(Fault::Lost("reset".into())),
+            "SILENCE" => Event::Broken(Fault::TimedOut),
+            text => Event::Reply(reply(text)),
+        });
+    }
+    assert_eq!(step, Step::Finish);
+    (said, session)
+}
+
+fn words(session: &Session) -> Vec<(usize, String)> {
+    let word = |outcome: &DeliveryOutcome| match outcome {
+        DeliveryOutcome::Delivered { .. } => "delivered".to_owned(),
+        DeliveryOutcome::Failed { cause } => format!("{} {}", cause.row().word, cause.row().status),
+    };
+    session.outcomes().iter().map(|(i, o)| (*i, word(o))).collect()
+}
+
+const PLAIN: [&str; 2] = ["220 mx", "250-mx|250 SIZE"];
+
+fn in_clear(rest: &[&str]) -> Vec<(usize, String)> {
+    let replies: Vec<&str> = PLAIN.iter().chain(rest).copied().collect();
+    words(&play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example", "b@x.example"]))), &replies).1)
+}
+
+fn both(word: &str) -> Vec<(usize, String)> {
+    vec![(7, word.into()), (8, word.into())]
+}
+
+#[test]
+fn rfc3207_4_2_what_was_offered_before_tls_is_forgotten() {
+    let (said, session) = play(
+        session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))),
+        &[
+            "220 mx",
+            "250-mx|250-PIPELINING|250-SIZE 9|250 STARTTLS",
+            "220 go",
+            "TLS",
+            "250 mx",
+            "250 ok",
+            "250 ok",
+            "354 go",
+            "BODY",
+            "250 2.0.0 kept",
+        ],
+    );
+    assert_eq!(
+        said,
+        [
+            "EHLO relay.example.org\r\n",
+            "STARTTLS\r\n",
+            "<handshake>",
+            "EHLO relay.example.org\r\n",
+            "MAIL FROM:<sender@example.org>\r\n",
+            "RCPT TO:<a@x.example>\r\n",
+            "DATA\r\n",
+            "<body>"
+        ]
+    );
+    assert_eq!(words(&session), [(7, "delivered".to_owned())]);
+}
+
+#[test]
+fn rfc2920_3_1_a_group_is_one_write_and_every_reply_is_read() {
+    let (said, session) = play(
+        session(StartTlsUse::IfOffered, Some(message(&["a@x.example", "b@x.example"]))),
+        &["220 mx", "250-mx|250-SIZE|250 PIPELINING", "250 ok", "250 ok", "550 5.1.1 who", "354 go", "BODY", "250 ok"],
+    );
+    assert_eq!(
+        said[1],
+        "MAIL FROM:<sender@example.org> SIZE=1234\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\n"
+    );
+    assert_eq!(words(&session), [(7, "delivered".to_owned()), (8, "rejected 5.1.1".to_owned())]);
+}
+
+#[test]
+fn rfc2920_3_1_a_354_without_recipients_gets_a_lone_dot_and_no_content() {
+    for replies in [
+        ["220 mx", "250-mx|250 PIPELINING", "250 ok", "550 5.1.1 no", "550 5.1.1 no", "354 go", "554 none"],
+        ["220 mx", "250-mx|250 PIPELINING", "451 4.7.1 later", "503 no", "503 no", "354 go", "250 odd"],
+    ] {
+        let (said, session) =
+            play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example", "b@x.example"]))), &replies);
+        assert_eq!(said.last().unwrap(), ".\r\n");
+        assert!(!words(&session).iter().any(|(_, word)| word == "delivered"));
+    }
+}
+
+#[test]
+fn rfc5321_4_2_1_every_step_and_class_has_its_outcome_for_each_recipient() {
+    assert_eq!(in_clear(&["451 4.3.0 later"]), both("rejected-for-now 4.3.0"));
+    assert_eq!(in_clear(&["550 5.7.1 no"]), both("rejected 5.7.1"));
+    assert_eq!(
+        in_clear(&["250 ok", "451 4.7.1 grey", "550 5.1.1 no"]),
+        [(7, "rejected-for-now 4.7.1".to_owned()), (8, "rejected 5.1.1".to_owned())]
+    );
+    assert_eq!(in_clear(&["250 ok", "250 ok", "250 ok", "451 4.3.0 x"]), both("rejected-for-now 4.3.0"));
+    assert_eq!(in_clear(&["250 ok", "250 ok", "250 ok", "554 5.3.0 x"]), both("rejected 5.3.0"));
+    let to_the_dot = ["250 ok", "550 5.1.1 no", "250 ok", "354 go", "BODY"];
+    let dot = |last: &'static str| in_clear(&[&to_the_dot[..], &[last]].concat());
+    assert_eq!(dot("250 ok")[1].1, "delivered");
+    assert_eq!(dot("452 4.3.1 full"), [(7, "rejected 5.1.1".to_owned()), (8, "rejected-for-now 4.3.1".to_owned())]);
+    assert_eq!(dot("554 5.6.0 no")[1].1, "rejected 5.6.0");
+}
+
+#[test]
+fn rfc5321_4_5_4_1_silence_after_the_dot_means_try_again() {
+    for last in ["LOST", "SILENCE"] {
+        let (_, session) = play(
+            session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))),
+            &["220 mx", "250 mx", "250 ok", "250 ok", "354 go", "BODY", last],
+        );
+        let DeliveryOutcome::Failed { cause } = session.outcomes()[0].1.clone() else { panic!("delivered") };
+        assert_eq!(cause.class(), Class::Transient);
+        assert!(cause.sentence().contains("may have accepted it"), "{}", cause.sentence());
+    }
+}
+
+#[test]
+fn rfc7672_2_2_a_host_that_owes_tls_gets_nothing_in_clear() {
+    for (replies, expected) in [
+        (vec!["220 mx", "250 mx"], "starttls-not-supported 4.7.321"),
+        (vec!["220 mx", "250-mx|250 STARTTLS", "454 no"], "starttls-not-supported 4.7.321"),
+        (vec!["220 mx", "502 what"], "starttls-not-supported 4.7.321"),
+        (vec!["220 mx", "250-mx|250 STARTTLS", "LOST"], "connection-lost 4.4.2"),
+        (vec!["220 mx", "250-mx|250 STARTTLS", "220 go", "LOST"], "connection-lost 4.4.2"),
+    ] {
+        let (said, session) = play(session(StartTlsUse::Required, Some(message(&["a@x.example"]))), &replies);
+        assert_eq!(words(&session), [(7, expected.to_owned())], "{replies:?}");
+        assert!(!said.iter().any(|line| line.starts_with("MAIL") || line.starts_with("HELO")), "{said:?}");
+    }
+}
+
+#[test]
+fn rfc5321_3_2_helo_follows_only_a_permanent_refusal_of_ehlo() {
+    let (said, helo) = play(
+        session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))),
+        &["220 mx", "502 what", "250 mx", "250 ok", "250 ok", "354 go", "BODY", "250 ok"],
+    );
+    assert_eq!(said[1], "HELO relay.example.org\r\n");
+    assert_eq!(words(&helo), [(7, "delivered".to_owned())]);
+    let (_, later) =
+        play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))), &["220 mx", "421 4.3.2 later"]);
+    assert_eq!(words(&later), [(7, "rejected-for-now 4.3.2".to_owned())]);
+}
+
+#[test]
+fn rfc1870_6_a_message_above_the_limit_is_not_offered() {
+    let (said, session) =
+        play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))), &["220 mx", "250-mx|250 SIZE 1000"]);
+    assert_eq!(said, ["EHLO relay.example.org\r\n"]);
+    assert_eq!(words(&session), [(7, "message-too-large 5.3.4".to_owned())]);
+}
+
+#[test]
+fn rfc6152_3_declared_8_bit_content_needs_8bitmime() {
+    let eight_bit = || Some(Message { body: BodyType::EightBitMime, ..message(&["a@x.example"]) });
+    let (_, refused) = play(session(StartTlsUse::IfOffered, eight_bit()), &["220 mx", "250 mx"]);
+    assert_eq!(words(&refused), [(7, "eight-bit-not-offered 5.6.3".to_owned())]);
+    let (said, _) =
+        play(session(StartTlsUse::IfOffered, eight_bit()), &["220 mx", "250-mx|250 8BITMIME", "550 5.7.1 no"]);
+    assert_eq!(said[1], "MAIL FROM:<sender@example.org> BODY=8BITMIME\r\n");
+}
+
+#[test]
+fn a_probe_stops_before_mail() {
+    let (said, session) =
+        play(session(StartTlsUse::IfOffered, None), &["220 mx", "250-mx|250 STARTTLS", "220 go", "TLS", "250 mx"]);
+    assert!(!said.iter().any(|line| line.starts_with("MAIL")));
+    assert!(session.failure().is_none());
+    assert!(session.outcomes().is_empty());
+}
+
+#[test]
+fn a_refusal_in_the_middle_of_the_content_is_the_cause() {
+    let (_, session) = play(
+        session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))),
+        &["220 mx", "250 mx", "250 ok", "250 ok", "354 go", "552 5.3.4 too much"],
+    );
+    assert!(matches!(session.failure(), Some(Cause::Rejected { phase: Phase::Content, .. })));
+}

@@ -1,0 +1,311 @@
+//! Everything the outside can watch: metric names and log events.
+//!
+//! Stages report facts; this file alone gives them names. Metric labels are words from closed
+//! sets, never domains or addresses, so the number of series does not grow with the mail.
+//! The log has one line for each delivery attempt, with its TLS verdict, and never content.
+
+use crate::accept::{AcceptEvent, Accepted};
+use crate::clock::Timestamp;
+use crate::deliver::AttemptReport;
+use crate::envelope::QueueId;
+use crate::outcome::{Cause, Class, DeliveryOutcome, TlsVerdict};
+use crate::smtp::address::Mailbox;
+use crate::spool::SpoolStats;
+use prometheus::{
+    Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use std::time::Duration;
+
+/// The metrics and the log.
+pub struct Observer {
+    registry: Registry,
+    sessions: IntCounter,
+    sessions_open: IntGauge,
+    sessions_refused: IntCounter,
+    listener_tls_failures: IntCounter,
+    messages_accepted: IntCounter,
+    recipients_accepted: IntCounter,
+    bytes_accepted: IntCounter,
+    refusals: IntCounterVec,
+    attempts: IntCounterVec,
+    attempt_seconds: Histogram,
+    delivered: IntCounterVec,
+    deferred: IntCounterVec,
+    failed: IntCounterVec,
+    reports: IntCounter,
+    suppressed: IntCounter,
+    spool_failures: IntCounter,
+    queue_messages: IntGauge,
+    queue_oldest: IntGauge,
+    spool_bytes: IntGauge,
+    damaged: IntGauge,
+}
+
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        let metric = IntCounter::new(name, help)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
+        let metric = IntGauge::new(name, help)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Histogram, Error> {
+        let buckets = vec![0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+        let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn build_info(&self) -> Result<(), Error> {
+        let info =
+            IntGaugeVec::new(Opts::new("relay_build_info", "Version of the running relay; always 1."), &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        self.0.register(Box::new(info))
+    }
+}
+
+impl Observer {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    /// Only when two metrics share a name, which a test rules out.
+    pub fn new() -> Result<Self, Error> {
+        let registry = Registry::new();
+        let r = Register(&registry);
+        r.build_info()?;
+        Ok(Self {
+            sessions: r.counter("relay_smtp_sessions_total", "SMTP sessions opened by clients.")?,
+            sessions_open: r.gauge("relay_smtp_sessions_open", "SMTP sessions of clients that are open now.")?,
+            sessions_refused: r
+                .counter("relay_smtp_sessions_refused_total", "Connections answered with 421 at once.")?,
+            listener_tls_failures: r
+                .counter("relay_smtp_tls_failures_total", "TLS handshakes with clients that failed.")?,
+            messages_accepted: r.counter("relay_messages_accepted_total", "Messages acknowledged with 250.")?,
+            recipients_accepted: r
+                .counter("relay_recipients_accepted_total", "Recipients of acknowledged messages.")?,
+            bytes_accepted: r.counter("relay_accepted_bytes_total", "Content of acknowledged messages, in octets.")?,
+            refusals: r.counters(
+                "relay_smtp_refusals_total",
+                "Refusals of MAIL, RCPT or content, by reply code.",
+                &["code"],
+            )?,
+            attempts: r.counters(
+                "relay_delivery_attempts_total",
+                "Connections to mail servers, by TLS policy and by the protection that was reached.",
+                &["policy", "tls"],
+            )?,
+            attempt_seconds: r
+                .seconds("relay_delivery_attempt_seconds", "How long one connection to a mail server took.")?,
+            delivered: r.counters(
+                "relay_recipients_delivered_total",
+                "Recipients taken over by a next hop, by protection.",
+                &["tls"],
+            )?,
+            deferred: r.counters(
+                "relay_recipient_deferrals_total",
+                "Attempts after which a recipient waits, by cause.",
+                &["cause", "side"],
+            )?,
+            failed: r.counters(
+                "relay_recipients_failed_total",
+                "Recipients that failed for good, by cause.",
+                &["cause", "side"],
+            )?,
+            reports: r.counter("relay_reports_queued_total", "NDRs put into the queue.")?,
+            suppressed: r.counter(
+                "relay_recipients_suppressed_total",
+                "Failed recipients nobody may be told of: the reverse-path is null.",
+            )?,
+            spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
+            queue_messages: r.gauge("relay_queue_messages", "Messages that wait for at least one recipient.")?,
+            queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
+            spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
+            damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
+            registry,
+        })
+    }
+
+    /// The metrics in the text format of Prometheus.
+    #[must_use]
+    pub fn render(&self, stats: &SpoolStats, now: Timestamp) -> String {
+        self.queue_messages.set(clamp(stats.queued_messages));
+        self.queue_oldest.set(stats.oldest.map_or(0, |oldest| clamp(now.since(oldest).as_secs())));
+        self.spool_bytes.set(clamp(stats.bytes));
+        self.damaged.set(clamp(stats.damaged_records));
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be encoded");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Something happened at the listener.
+    pub fn accept(&self, event: &AcceptEvent) {
+        match event {
+            AcceptEvent::SessionOpened { peer, standing } => {
+                self.sessions.inc();
+                self.sessions_open.inc();
+                tracing::debug!(%peer, ?standing, "session opened");
+            }
+            AcceptEvent::SessionRefused { peer, reason } => {
+                self.sessions_refused.inc();
+                tracing::warn!(%peer, ?reason, "session refused");
+            }
+            AcceptEvent::SessionClosed { peer, reason } => {
+                self.sessions_open.dec();
+                tracing::debug!(%peer, ?reason, "session closed");
+            }
+            AcceptEvent::ListenerFailed { listener, error } => {
+                tracing::error!(?listener, %error, "listener cannot take a connection");
+            }
+            AcceptEvent::MessageAccepted(accepted) => self.accepted(accepted),
+            AcceptEvent::MessageRefused { peer, refusal } => {
+                self.refusals.with_label_values(&[refusal.code.to_string().as_str()]).inc();
+                let enhanced = refusal.enhanced.map(|e| e.to_string());
+                tracing::info!(%peer, at = ?refusal.at, code = refusal.code, enhanced, "refused");
+            }
+            AcceptEvent::SpoolFailed { peer, error } => {
+                self.spool_failures.inc();
+                tracing::error!(%peer, %error, "spool failed; the client was told to try again");
+            }
+            AcceptEvent::TlsFailed { peer, error } => {
+                self.listener_tls_failures.inc();
+                tracing::warn!(%peer, %error, "TLS with a client failed");
+            }
+        }
+    }
+
+    fn accepted(&self, accepted: &Accepted) {
+        self.messages_accepted.inc();
+        self.recipients_accepted.inc_by(u64::try_from(accepted.recipients).unwrap_or(0));
+        self.bytes_accepted.inc_by(accepted.size);
+        tracing::info!(
+            id = %accepted.id,
+            client = %accepted.client,
+            protocol = accepted.protocol,
+            from = %accepted.reverse_path,
+            recipients = accepted.recipients,
+            size = accepted.size,
+            "accepted"
+        );
+    }
+
+    /// One connection to a mail server has ended.
+    pub fn attempt(&self, id: QueueId, next_hop: &str, report: &AttemptReport) {
+        let tls = report.tls.as_ref().map_or("none", TlsVerdict::word);
+        self.attempts.with_label_values(&[report.policy.word(), tls]).inc();
+        self.attempt_seconds.observe(report.took.as_secs_f64());
+        let (version, matched) = match &report.tls {
+            Some(TlsVerdict::Dane { version, matched }) => (Some(version.as_str()), Some(matched.as_str())),
+            Some(TlsVerdict::Unauthenticated { version }) => (Some(version.as_str()), None),
+            Some(TlsVerdict::ClearText) | None => (None, None),
+        };
+        let delivered = report.outcomes.iter().filter(|(_, o)| matches!(o, DeliveryOutcome::Delivered { .. })).count();
+        let causes = report.outcomes.iter().filter_map(|(_, outcome)| match outcome {
+            DeliveryOutcome::Failed { cause } => Some(cause),
+            DeliveryOutcome::Delivered { .. } => None,
+        });
+        let cause = causes.clone().next();
+        tracing::info!(
+            %id,
+            next_hop,
+            host = %report.peer.host,
+            address = %report.peer.address,
+            policy = report.policy.word(),
+            tls,
+            version,
+            matched,
+            delivered,
+            not_delivered = causes.count(),
+            cause = cause.map(|c| c.row().word),
+            status = cause.map(|c| c.row().status.to_string()),
+            detail = cause.map(Cause::sentence),
+            took_ms = millis(report.took),
+            "attempt"
+        );
+    }
+
+    /// A host was left alone, or a next hop has none: no connection was made.
+    pub fn no_attempt(&self, id: QueueId, next_hop: &str, cause: &Cause) {
+        self.attempts.with_label_values(&["skipped", "none"]).inc();
+        let row = cause.row();
+        tracing::info!(%id, next_hop, cause = row.word, status = %row.status, side = row.side.word(), detail = cause.sentence(), "attempt");
+    }
+
+    /// How one recipient stands after all servers were tried.
+    pub fn recipient(&self, id: QueueId, recipient: &Mailbox, outcome: &DeliveryOutcome) {
+        match outcome {
+            DeliveryOutcome::Delivered { peer, tls, reply } => {
+                self.delivered.with_label_values(&[tls.word()]).inc();
+                tracing::info!(%id, to = %recipient, host = %peer.host, tls = tls.word(), %reply, "delivered");
+            }
+            DeliveryOutcome::Failed { cause } => {
+                let row = cause.root().row();
+                let counter = match cause.class() {
+                    Class::Transient => &self.deferred,
+                    Class::Permanent => &self.failed,
+                };
+                counter.with_label_values(&[row.word, row.side.word()]).inc();
+                let what = match cause.class() {
+                    Class::Transient => "deferred",
+                    Class::Permanent => "failed",
+                };
+                let status = cause.row().status;
+                tracing::info!(%id, to = %recipient, cause = row.word, %status, detail = cause.sentence(), "{what}");
+            }
+        }
+    }
+
+    /// An NDR is in the queue.
+    pub fn report_queued(&self, about: QueueId, to: &str) {
+        self.reports.inc();
+        tracing::info!(id = %about, %to, "NDR queued");
+    }
+
+    /// Recipients failed and the null reverse-path says that nobody may be told
+    /// (RFC 5321 §4.5.5).
+    pub fn report_suppressed(&self, about: QueueId, recipients: usize) {
+        self.suppressed.inc_by(u64::try_from(recipients).unwrap_or(0));
+        tracing::warn!(id = %about, recipients, "failed, and the reverse-path is null: nobody is told");
+    }
+
+    /// The spool could not do something; mail waits, nothing is lost.
+    pub fn spool_failed(&self, action: &str, error: &dyn std::fmt::Display) {
+        self.spool_failures.inc();
+        tracing::error!(action, %error, "spool failed");
+    }
+}
+
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_its_own_name_and_a_help_text() {
+        let text = Observer::new().unwrap().render(&SpoolStats::default(), Timestamp(0));
+        assert!(text.contains("# HELP relay_queue_messages "));
+        assert!(text.contains("relay_build_info{version="));
+    }
+}

@@ -1,0 +1,177 @@
+//! Puts the relay together, starts it and stops it: the wiring and nothing else.
+//!
+//! Everything that can be refused (configuration, trust anchors, spool, certificate, ports) is
+//! refused before the first client is greeted.
+
+use crate::accept::driver::{self as listener, Acceptor};
+use crate::accept::tls::{self as listener_tls, TlsError};
+use crate::admin::{self, Admin};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::deliver::driver::Mailer;
+use crate::observe::Observer;
+use crate::pipeline::{self, HopLimits, Pipeline};
+use crate::resolve::driver::{Dns, DnsSetupError};
+use crate::spool::embedded::EmbeddedSpool;
+use crate::spool::{Spool, SpoolError};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Why the relay does not start: one line, with the key to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The DNS side cannot be set up.
+    #[error(transparent)]
+    Dns(#[from] DnsSetupError),
+    /// The spool cannot be opened.
+    #[error("[spool] path: {path}: {source}")]
+    Spool {
+        /// The directory.
+        path: String,
+        /// Why not.
+        source: SpoolError,
+    },
+    /// The certificate of the listener cannot be used.
+    #[error("[listen] certificate: {0}")]
+    Tls(#[from] TlsError),
+    /// A port cannot be opened.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Bind {
+        /// The key that names the address.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A bug.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// Why a running relay stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The disk failed; what was acknowledged is on it, and a restart recovers it.
+    #[error("the spool failed and nothing more can be accepted: {0}")]
+    Spool(String),
+    /// A bug.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// A relay that runs.
+pub struct Relay {
+    /// Where clients hand mail in.
+    pub smtp: Vec<SocketAddr>,
+    /// Where Prometheus scrapes.
+    pub admin: SocketAddr,
+    /// The spool, for whoever started the relay.
+    pub spool: Arc<dyn Spool>,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+impl Relay {
+    /// Asks the relay to stop; [`Relay::ended`] tells when it has.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// A handle that stops the relay from elsewhere, such as a signal handler.
+    #[must_use]
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits until everything has ended.
+    ///
+    /// # Errors
+    /// What made the relay stop by itself.
+    pub async fn ended(self) -> Result<(), RunError> {
+        self.running.await.unwrap_or_else(|panicked| Err(RunError::Internal(panicked.to_string())))
+    }
+}
+
+/// Starts the relay.
+///
+/// # Errors
+/// [`StartError`]; then nothing is left running.
+pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
+    let config = Arc::new(config);
+    let observer = Arc::new(Observer::new().map_err(|e| StartError::Internal(e.to_string()))?);
+    let dns = Arc::new(Dns::new(&config.dns)?);
+    let listeners = listener::bind(&config.listen.smtp).await.map_err(|(address, source)| StartError::Bind {
+        key: "[listen] smtp",
+        address,
+        source,
+    })?;
+    let admin_listener = admin::bind(config.admin.listen).await.map_err(|source| StartError::Bind {
+        key: "[admin] listen",
+        address: config.admin.listen,
+        source,
+    })?;
+    let smtp = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+    let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
+    let spool = open_spool(&config, &clock).await?;
+    let tls = listener_tls::server_config(&config)?;
+    let stop = CancellationToken::new();
+
+    let accept_observer = Arc::clone(&observer);
+    let acceptor = Arc::new(Acceptor::new(
+        Arc::clone(&config),
+        Arc::clone(&spool) as Arc<dyn Spool>,
+        clock.clone(),
+        Some(tls),
+        Arc::new(move |event| accept_observer.accept(&event)),
+    ));
+    let pipeline = Arc::new(Pipeline {
+        config: Arc::clone(&config),
+        spool: Arc::clone(&spool) as Arc<dyn Spool>,
+        dns,
+        mailer: Mailer::new(&config.hostname, &config.delivery, clock.clone()),
+        observer: Arc::clone(&observer),
+        clock: clock.clone(),
+        hops: HopLimits::new(config.delivery.max_per_next_hop),
+    });
+    let admin = Admin { observer, spool: Arc::clone(&spool) as Arc<dyn Spool>, clock, stop: stop.clone() };
+    tokio::spawn(admin::run(admin, admin_listener));
+    let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));
+    Ok(Relay { smtp, admin: admin_address, spool, stop, running })
+}
+
+async fn open_spool(config: &Arc<Config>, clock: &Clock) -> Result<Arc<EmbeddedSpool>, StartError> {
+    let (for_open, now) = (Arc::clone(config), clock.now());
+    let opened = tokio::task::spawn_blocking(move || EmbeddedSpool::open(&for_open.spool, now)).await;
+    let spool = opened
+        .map_err(|e| StartError::Internal(e.to_string()))?
+        .map_err(|source| StartError::Spool { path: config.spool.path.display().to_string(), source })?;
+    Ok(Arc::new(spool))
+}
+
+/// Runs until the stop, or until the spool fails; then sessions and deliveries end first and
+/// the spool last.
+async fn run(
+    acceptor: Arc<Acceptor>,
+    listeners: Vec<tokio::net::TcpListener>,
+    pipeline: Arc<Pipeline>,
+    spool: Arc<EmbeddedSpool>,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let accepting = tokio::spawn(listener::run(acceptor, listeners, stop.clone()));
+    let delivering = tokio::spawn(pipeline::run(pipeline, stop.clone()));
+    let failure = tokio::select! {
+        () = stop.cancelled() => None,
+        detail = spool.failed() => Some(detail),
+    };
+    stop.cancel();
+    let _both_ended = tokio::join!(accepting, delivering);
+    spool.close().await;
+    match failure {
+        None => Ok(()),
+        Some(detail) => Err(RunError::Spool(detail)),
+    }
+}
