@@ -33,11 +33,14 @@
 //!
 //! | RFC | what it says here |
 //! |---|---|
+//! | RFC 1034 | zones and how they are searched |
+//! | RFC 1035 | DNS messages |
 //! | RFC 1870 | SIZE |
 //! | RFC 2034 | enhanced status codes in replies |
 //! | RFC 2045 | quoted-printable |
 //! | RFC 2046 | multipart and its boundary |
 //! | RFC 2047 | text outside ASCII in header fields |
+//! | RFC 2308 | denials and how long they hold |
 //! | RFC 2920 | PIPELINING |
 //! | RFC 3030 | CHUNKING |
 //! | RFC 3207 | STARTTLS |
@@ -47,19 +50,28 @@
 //! | RFC 3464 | delivery status notifications |
 //! | RFC 3834 | automatic answers |
 //! | RFC 3848 | protocol words in Received |
+//! | RFC 4033 | DNSSEC: what it is |
+//! | RFC 4034 | DNSSEC records and canonical form |
 //! | RFC 4035 | DNSSEC |
+//! | RFC 4592 | wildcards and the closest encloser |
 //! | RFC 5246 | TLS 1.2 |
 //! | RFC 5280 | certificates and paths |
 //! | RFC 5321 | SMTP |
 //! | RFC 5322 | the message format |
+//! | RFC 6066 | the server name in TLS |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
 //! | RFC 6522 | multipart/report |
 //! | RFC 6531 | SMTPUTF8 |
+//! | RFC 6605 | ECDSA in DNSSEC |
+//! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |
+//! | RFC 6891 | EDNS |
 //! | RFC 7505 | null MX |
 //! | RFC 7671 | DANE in practice |
 //! | RFC 7672 | DANE for SMTP |
+//! | RFC 7766 | DNS over TCP |
+//! | RFC 8080 | Ed25519 in DNSSEC |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
 
