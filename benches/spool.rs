@@ -21,6 +21,9 @@ const CONTENT: [u8; 4096] = [b'x'; 4096];
 const MEASURED_FOR: Duration = Duration::from_secs(3);
 const CONSUMERS: u64 = 64;
 
+/// Life is measured in balance: producers pause when consumers fall behind by this.
+const LONGEST_QUEUE: u64 = 1000;
+
 fn main() {
     let folder = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let folder = folder.map_or_else(std::env::temp_dir, PathBuf::from);
@@ -49,9 +52,13 @@ fn envelope(now: Timestamp) -> Envelope {
     }
 }
 
-async fn produce(spool: Arc<EmbeddedSpool>, until: Instant, done: Arc<AtomicU64>) {
+async fn produce(spool: Arc<EmbeddedSpool>, longest_queue: u64, until: Instant, done: Arc<AtomicU64>) {
     let clock = Clock::system();
     while Instant::now() < until {
+        if spool.stats().queued_messages > longest_queue {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+            continue;
+        }
         let now = clock.now();
         let mut draft = spool.begin(now);
         draft.body.write(&CONTENT).await.unwrap();
@@ -66,7 +73,7 @@ async fn enqueue(folder: &std::path::Path, producers: u64) -> f64 {
     let (done, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..producers {
-        tasks.spawn(produce(Arc::clone(&spool), start + MEASURED_FOR, Arc::clone(&done)));
+        tasks.spawn(produce(Arc::clone(&spool), u64::MAX, start + MEASURED_FOR, Arc::clone(&done)));
     }
     tasks.join_all().await;
     let rate = rate(&done, start);
@@ -80,7 +87,7 @@ async fn life(folder: &std::path::Path) -> f64 {
     let (accepted, lived, start) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Instant::now());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..64 {
-        tasks.spawn(produce(Arc::clone(&spool), start + MEASURED_FOR, Arc::clone(&accepted)));
+        tasks.spawn(produce(Arc::clone(&spool), LONGEST_QUEUE, start + MEASURED_FOR, Arc::clone(&accepted)));
     }
     for _ in 0..CONSUMERS {
         tasks.spawn(consume(Arc::clone(&spool), start + MEASURED_FOR, Arc::clone(&lived)));
