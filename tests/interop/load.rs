@@ -34,7 +34,17 @@ fn smtp_source_hands_in_many_messages() {
         let body = text.rsplit_once("\n\n1XXX").unwrap().1;
         assert!(body.len() > OCTETS - 100, "{text}");
     }
-    promtool_is_content_with(&relay.metrics());
+
+    // The sink has a message a moment before the relay has recorded that it does.
+    let accounts = [
+        format!("relay_recipients_accepted_total {MESSAGES}\n"),
+        format!("relay_recipients_delivered_total{{tls=\"clear-text\"}} {MESSAGES}\n"),
+        "relay_queue_messages 0\n".to_owned(),
+    ];
+    let page = wait_for(&format!("{accounts:?} among the metrics"), PATIENCE, || {
+        Some(relay.metrics()).filter(|page| accounts.iter().all(|line| page.contains(line)))
+    });
+    promtool_is_content_with(&page);
 }
 
 /// `promtool check metrics`: the page parses, and names and types follow the conventions.
