@@ -16,10 +16,26 @@ use prometheus::{
     TextEncoder,
 };
 use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// How one recipient stands after an attempt, for whoever runs the relay in-process.
+#[derive(Clone, Debug)]
+pub struct RecipientNews {
+    /// The message.
+    pub id: QueueId,
+    /// The recipient.
+    pub recipient: Mailbox,
+    /// What the attempt brought.
+    pub outcome: DeliveryOutcome,
+}
+
+/// News kept for a subscriber that is slow; older ones are dropped for it.
+const NEWS_KEPT: usize = 1024;
 
 /// The metrics and the log.
 pub struct Observer {
     registry: Registry,
+    news: broadcast::Sender<RecipientNews>,
     sessions: IntCounter,
     sessions_open: IntGauge,
     sessions_refused: IntCounter,
@@ -135,8 +151,15 @@ impl Observer {
             queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
             spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
             damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
+            news: broadcast::Sender::new(NEWS_KEPT),
             registry,
         })
+    }
+
+    /// What becomes of recipients from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<RecipientNews> {
+        self.news.subscribe()
     }
 
     /// The metrics in the text format of Prometheus.
@@ -248,6 +271,10 @@ impl Observer {
 
     /// How one recipient stands after all servers were tried.
     pub fn recipient(&self, id: QueueId, recipient: &Mailbox, outcome: &DeliveryOutcome) {
+        if self.news.receiver_count() > 0 {
+            let news = RecipientNews { id, recipient: recipient.clone(), outcome: outcome.clone() };
+            let _nobody_listens_any_more = self.news.send(news);
+        }
         match outcome {
             DeliveryOutcome::Delivered { peer, tls, reply } => {
                 self.delivered.with_label_values(&[tls.word()]).inc();

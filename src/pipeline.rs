@@ -142,6 +142,7 @@ impl Pipeline {
         let conclusion = conclude(entry, outcomes.into_iter().flatten().collect(), &self.config.retry, now);
         let id = entry.id;
         self.observe_states(entry, &conclusion);
+        let events = deferrals(&conclusion);
         let reports: Vec<Report> = self.reports(entry, &conclusion).await.into_iter().collect();
         let told = reports.first().map(|report| report.envelope.recipients.iter().map(ToString::to_string).collect());
         let settlement = Settlement {
@@ -149,7 +150,7 @@ impl Pipeline {
             at: Some(now),
             next_due: conclusion.next_due,
             reports,
-            events: Vec::new(),
+            events,
         };
         match self.spool.settle(claim, settlement).await {
             Ok(()) => {
@@ -317,6 +318,18 @@ pub fn plan_for(config: &Config, resolution: &Resolution, hop: &NextHop) -> Resu
     let allowed = config.delivery.allow_loopback || chosen == ChosenBy::Operator;
     let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
     plan(resolution, verdicts, &config.hostname, loopback)
+}
+
+/// The tries that failed for now: the final state of a recipient is kept with the recipient,
+/// these only in the history.
+fn deferrals(conclusion: &Conclusion) -> Vec<serde_json::Value> {
+    let deferral = |(index, state): &(usize, RecipientState)| match state {
+        RecipientState::Queued { last: Some(cause) } => {
+            Some(serde_json::json!({ "recipient": index, "deferred": cause }))
+        }
+        RecipientState::Queued { last: None } | RecipientState::Done { .. } => None,
+    };
+    conclusion.recipients.iter().filter_map(deferral).collect()
 }
 
 /// Whether the next server may be asked about a recipient. A refusal of the recipient is final;

@@ -71,6 +71,8 @@ pub struct Relay {
     pub admin: SocketAddr,
     /// The spool, for whoever started the relay.
     pub spool: Arc<dyn Spool>,
+    /// The metrics and the news.
+    pub observer: Arc<Observer>,
     stop: CancellationToken,
     running: JoinHandle<Result<(), RunError>>,
 }
@@ -137,10 +139,15 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         clock: clock.clone(),
         hops: HopLimits::new(config.delivery.max_per_next_hop),
     });
-    let admin = Admin { observer, spool: Arc::clone(&spool) as Arc<dyn Spool>, clock, stop: stop.clone() };
+    let admin = Admin {
+        observer: Arc::clone(&observer),
+        spool: Arc::clone(&spool) as Arc<dyn Spool>,
+        clock,
+        stop: stop.clone(),
+    };
     tokio::spawn(admin::run(admin, admin_listener));
     let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));
-    Ok(Relay { smtp, admin: admin_address, spool, stop, running })
+    Ok(Relay { smtp, admin: admin_address, spool, observer, stop, running })
 }
 
 async fn open_spool(config: &Arc<Config>, clock: &Clock) -> Result<Arc<EmbeddedSpool>, StartError> {

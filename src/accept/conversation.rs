@@ -7,7 +7,8 @@
 //! collected until no complete command is left, so a pipelined group is answered in one write.
 
 use super::intake::{Intake, SpoolFault};
-use super::session::{Event, Framing, Rules, Session, Step};
+use super::session::Session;
+use super::step::{Event, Framing, Rules, Step};
 use super::{CloseReason, Refusal, RefusedAt, Standing, replies};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -161,6 +162,8 @@ impl Conversation {
 
     /// Whether the message of [`Action::Store`] is durable.
     pub fn stored(&mut self, answer: Result<QueueId, SpoolFault>) {
+        // An idle session keeps no room for content: clients hold many of them open.
+        self.piece = Vec::new();
         self.on(Event::Stored(answer));
     }
 
@@ -253,7 +256,8 @@ impl Conversation {
     fn read_chunk(&mut self, chunk: Chunk) -> Option<Action> {
         let used = self.at_most(chunk.octets);
         let octets = chunk.octets.saturating_sub(used as u64);
-        self.intake.chunk(&self.input.split_to(used), &mut self.piece);
+        self.intake.chunk(self.input.get(..used).unwrap_or_default(), &mut self.piece);
+        self.input.advance(used);
         self.content_ended = octets == 0;
         if self.content_ended && chunk.last {
             self.intake.chunks_ended();

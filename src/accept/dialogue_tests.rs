@@ -13,7 +13,7 @@
 use super::Standing;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::session::{Rules, TlsOffer};
+use super::step::{Rules, TlsOffer};
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, QueueId};
 use std::fmt::Write;
@@ -98,7 +98,7 @@ fn unescape(text: &str) -> Vec<u8> {
 }
 
 /// A conversation with a world that answers as the script says.
-pub(super) struct Stage {
+struct Stage {
     conversation: Conversation,
     admit: Result<(), SpoolFault>,
     store: Result<(), SpoolFault>,
@@ -106,7 +106,7 @@ pub(super) struct Stage {
     next_id: u64,
     /// From STARTTLS to the handshake: what comes then is never input.
     securing: bool,
-    pub(super) closed: bool,
+    closed: bool,
     output: String,
     queued: String,
 }
@@ -128,7 +128,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn feed(&mut self, piece: &[u8]) {
+    fn feed(&mut self, piece: &[u8]) {
         if self.closed || self.securing {
             return;
         }

@@ -3,12 +3,12 @@
 //!
 //! It does what the [`Conversation`] wishes and brings back what came of it. A stop lets a
 //! message that is on its way in finish, closes everything else with 421 at once, and cuts what
-//! remains after [`GRACE`].
+//! remains after a grace of half a minute.
 #![expect(clippy::disallowed_methods, reason = "this is the driver: it listens")]
 
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::session::{Rules, TlsOffer};
+use super::step::{Rules, TlsOffer};
 use super::{AcceptEvent, Accepted, CloseReason, RefusalReason, Standing, replies, standing};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -60,6 +60,7 @@ pub struct Acceptor {
     rules: Arc<Rules>,
     places: Arc<Semaphore>,
     denied_places: Arc<Semaphore>,
+    grace: Duration,
 }
 
 impl Acceptor {
@@ -82,7 +83,14 @@ impl Acceptor {
         });
         let places = Arc::new(Semaphore::new(listen.max_sessions.min(Semaphore::MAX_PERMITS)));
         let denied_places = Arc::new(Semaphore::new(DENIED_SESSIONS));
-        Self { spool, clock, tls: tls.map(TlsAcceptor::from), observe, rules, places, denied_places, config }
+        let (tls, grace) = (tls.map(TlsAcceptor::from), GRACE);
+        Self { config, spool, clock, tls, observe, rules, places, denied_places, grace }
+    }
+
+    /// Another time than the usual half minute for messages on their way in after a stop.
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
 
     /// A place for a session, or why there is none.
@@ -127,7 +135,7 @@ pub async fn run(acceptor: Arc<Acceptor>, listeners: Vec<TcpListener>, stop: Can
     }
     stop.begun.cancelled().await;
     tasks.close();
-    if timeout(GRACE, tasks.wait()).await.is_err() {
+    if timeout(acceptor.grace, tasks.wait()).await.is_err() {
         stop.cut.cancel();
         if timeout(CUT_WAIT, tasks.wait()).await.is_err() {
             stop.dropped.cancel();

@@ -1,1 +1,364 @@
-//! x
+//! The listener over real sockets on loopback, with a spool in memory.
+#![expect(clippy::disallowed_methods, reason = "the tests are the clients")]
+
+use super::test_spool::TestSpool;
+use super::{AcceptEvent, Acceptor, CloseReason, RefusalReason, RefusedAt, Standing, bind, run, tls};
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::smtp::address::ReversePath;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a busy machine; no test waits for it unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Relay {
+    address: SocketAddr,
+    spool: Arc<TestSpool>,
+    events: Arc<Mutex<Vec<AcceptEvent>>>,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+    directory: tempfile::TempDir,
+}
+
+impl Relay {
+    async fn start(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_with_grace(PATIENCE, change).await
+    }
+
+    async fn start_with_grace(grace: Duration, change: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config { hostname: "localhost".parse().unwrap(), ..Config::default() };
+        config.spool.path = directory.path().to_owned();
+        change(&mut config);
+        let tls = tls::server_config(&config).unwrap();
+        let spool = Arc::new(TestSpool::default());
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&events);
+        let observe = Arc::new(move |event| seen.lock().unwrap().push(event));
+        let clock = Clock::manual(Timestamp(1_795_261_468_000));
+        let acceptor =
+            Acceptor::new(Arc::new(config), Arc::clone(&spool) as _, clock, Some(tls), observe).with_grace(grace);
+        let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(Arc::new(acceptor), listeners, stop.clone()));
+        Self { address, spool, events, stop, running, directory }
+    }
+
+    async fn connect(&self) -> Client<TcpStream> {
+        Client { stream: TcpStream::connect(self.address).await.unwrap() }
+    }
+
+    async fn connect_from(&self, source: &str) -> Client<TcpStream> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+        Client { stream: socket.connect(self.address).await.unwrap() }
+    }
+
+    /// Stops, waits for the end, gives what happened.
+    async fn stop(self) -> Vec<AcceptEvent> {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.running).await.expect("the listener ends").unwrap();
+        self.events.lock().unwrap().clone()
+    }
+
+    fn messages(&self) -> usize {
+        self.spool.messages.lock().unwrap().len()
+    }
+}
+
+struct Client<S> {
+    stream: S,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    async fn send(&mut self, wire: impl AsRef<[u8]>) {
+        self.stream.write_all(wire.as_ref()).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    /// One reply, all its lines; empty at the end of the stream.
+    async fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let start = reply.len();
+            while !reply[start..].ends_with("\r\n") {
+                let read = tokio::time::timeout(PATIENCE, self.stream.read_u8()).await.expect("a reply comes");
+                let Ok(octet) = read else { return reply };
+                reply.push(char::from(octet));
+            }
+            if reply.as_bytes().get(start + 3) != Some(&b'-') {
+                return reply;
+            }
+        }
+    }
+
+    /// Sends a line, gives the reply.
+    async fn say(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n")).await;
+        self.reply().await
+    }
+
+    async fn expect(&mut self, line: &str, code: &str) {
+        let reply = self.say(line).await;
+        assert!(reply.starts_with(code), "{line}: {reply}");
+    }
+
+    /// Greeting and EHLO.
+    async fn hello(&mut self) {
+        assert_eq!(self.reply().await, "220 localhost ESMTP\r\n");
+        self.expect("EHLO client.example", "250-localhost").await;
+    }
+
+    /// Up to where the content may come.
+    async fn begin(&mut self) {
+        self.expect("MAIL FROM:<a@b.example>", "250 2.1.0").await;
+        self.expect("RCPT TO:<c@d.example>", "250 2.1.5").await;
+        self.expect("DATA", "354").await;
+    }
+}
+
+#[tokio::test]
+async fn rfc2920_a_whole_pipelined_session_in_one_write_is_served_in_order() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    let envelope = "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n";
+    client.send(format!("{envelope}DATA\r\nA: 1\r\n\r\n..\r\n.\r\n{envelope}BDAT 3 LAST\r\nx\r\nQUIT\r\n")).await;
+    for code in ["250 2.1.0", "250 2.1.5", "354 ", "250 2.0.0 Ok: queued as 0000000000000", "250 2.1.0", "250 2.1.5"] {
+        let reply = client.reply().await;
+        assert!(reply.starts_with(code), "{code}: {reply}");
+    }
+    assert_eq!(client.reply().await, "250 2.0.0 Ok: queued as 0000000000001\r\n");
+    assert_eq!(client.reply().await, "221 2.0.0 bye\r\n");
+    assert_eq!(client.reply().await, "");
+    let content = relay.spool.messages.lock().unwrap()[0].1.clone();
+    let expected = "Received: from client.example ([127.0.0.1])\r\n\tby localhost with ESMTP id 0000000000000\r\n\
+                    \tfor <c@d.example>;\r\n\tSat, 21 Nov 2026 11:44:28 +0000\r\nA: 1\r\n\r\n.\r\n";
+    assert_eq!(String::from_utf8(content).unwrap(), expected);
+    let events = relay.stop().await;
+    let AcceptEvent::MessageAccepted(accepted) = &events[1] else { panic!("{events:?}") };
+    assert_eq!((accepted.recipients, accepted.protocol, accepted.size), (1, "ESMTP", expected.len() as u64));
+    assert_eq!(accepted.reverse_path, ReversePath::Mailbox("a@b.example".parse().unwrap()));
+    assert!(matches!(events.last(), Some(AcceptEvent::SessionClosed { reason: CloseReason::Quit, .. })), "{events:?}");
+}
+
+#[tokio::test]
+async fn large_content_streams_through_unchanged() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    let line = [b"x".repeat(5000), b"\r\n".to_vec()].concat();
+    let content = line.repeat(400);
+    client.begin().await;
+    client.send(&content).await;
+    client.expect(".", "250 2.0.0").await;
+    client.expect("MAIL FROM:<a@b.example>", "250 2.1.0").await;
+    client.expect("RCPT TO:<c@d.example>", "250 2.1.5").await;
+    client.send(format!("BDAT {} LAST\r\n", content.len())).await;
+    client.send(&content).await;
+    assert!(client.reply().await.starts_with("250 2.0.0"));
+    for (_, stored) in relay.spool.messages.lock().unwrap().iter() {
+        assert!(stored.ends_with(&content));
+    }
+    assert_eq!(relay.messages(), 2);
+    relay.stop().await;
+}
+
+async fn start_tls(relay: &Relay, mut client: Client<TcpStream>) -> Client<tokio_rustls::client::TlsStream<TcpStream>> {
+    assert_eq!(client.reply().await, "220 2.0.0 ready to start TLS\r\n");
+    let pem = std::fs::read(relay.directory.path().join("tls/self-signed.pem")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    Client { stream: connector.connect(name, client.stream).await.unwrap() }
+}
+
+#[tokio::test]
+async fn rfc3207_4_2_commands_sent_ahead_of_the_handshake_are_never_run() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    client.send("STARTTLS\r\nEHLO evil\r\nMAIL FROM:<evil@x.example>\r\n").await;
+    let mut client = start_tls(&relay, client).await;
+    client.expect("RCPT TO:<c@d.example>", "503 5.5.1").await;
+    client.expect("MAIL FROM:<a@b.example>", "503 5.5.1").await;
+    let offered = client.say("EHLO client.example").await;
+    assert!(offered.contains("CHUNKING") && !offered.contains("STARTTLS"), "{offered}");
+    client.begin().await;
+    client.expect("x\r\n.", "250 2.0.0").await;
+    client.expect("QUIT", "221").await;
+    assert_eq!(client.reply().await, "");
+    let content = relay.spool.messages.lock().unwrap()[0].1.clone();
+    assert!(String::from_utf8(content).unwrap().contains("with ESMTPS id"));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_handshake_is_told_and_closes() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    client.expect("STARTTLS", "220").await;
+    client.send("this is no ClientHello\r\n").await;
+    let mut rest = Vec::new();
+    let _ = client.stream.read_to_end(&mut rest).await;
+    let events = relay.stop().await;
+    assert!(events.iter().any(|e| matches!(e, AcceptEvent::TlsFailed { .. })), "{events:?}");
+}
+
+#[tokio::test]
+async fn rfc5321_4_1_1_4_a_client_that_leaves_before_the_dot_leaves_nothing() {
+    let relay = Relay::start(|_| {}).await;
+    for content in ["", "half a mess", "whole lines\r\n", "almost\r\n.", "almost\r\n.\r"] {
+        let mut client = relay.connect().await;
+        client.hello().await;
+        client.begin().await;
+        client.send(content).await;
+        client.stream.shutdown().await.unwrap();
+        assert_eq!(client.reply().await, "");
+    }
+    assert_eq!(relay.messages(), 0);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn rfc5321_7_9_a_client_from_elsewhere_may_not_relay() {
+    let relay = Relay::start(|config| config.listen.clients = vec!["127.0.0.1/32".parse().unwrap()]).await;
+    let mut client = relay.connect_from("127.0.0.2").await;
+    client.hello().await;
+    client.expect("MAIL FROM:<a@b.example>", "550 5.7.1").await;
+    client.expect("RCPT TO:<c@d.example>", "550 5.7.1").await;
+    client.expect("DATA", "503 5.5.1").await;
+    let events = relay.stop().await;
+    assert!(matches!(events[0], AcceptEvent::SessionOpened { standing: Standing::Denied, .. }));
+    let AcceptEvent::MessageRefused { refusal, .. } = &events[1] else { panic!("{events:?}") };
+    assert_eq!((refusal.at, refusal.code), (RefusedAt::Mail, 550));
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_3_2_7_a_silent_client_is_told_and_closed() {
+    let relay = Relay::start(|config| config.listen.idle_timeout = Duration::from_millis(50)).await;
+    let mut client = relay.connect().await;
+    assert!(client.reply().await.starts_with("220"));
+    assert_eq!(client.reply().await, "421 4.4.2 idle for too long, closing\r\n");
+    assert_eq!(client.reply().await, "");
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn one_session_too_many_is_sent_away_and_strangers_take_no_places() {
+    let relay = Relay::start(|config| {
+        config.listen.clients = vec!["127.0.0.1/32".parse().unwrap()];
+        config.listen.max_sessions = 1;
+    })
+    .await;
+    let mut stranger = relay.connect_from("127.0.0.3").await;
+    stranger.hello().await;
+    let mut first = relay.connect().await;
+    first.hello().await;
+    let mut second = relay.connect().await;
+    assert_eq!(second.reply().await, "421 4.3.2 too many sessions, try again later\r\n");
+    first.expect("QUIT", "221").await;
+    assert_eq!(first.reply().await, "");
+    let events = relay.stop().await;
+    let refused =
+        |e: &AcceptEvent| matches!(e, AcceptEvent::SessionRefused { reason: RefusalReason::TooManySessions, .. });
+    assert!(events.iter().any(refused), "{events:?}");
+}
+
+#[tokio::test]
+async fn rfc1870_6_a_full_disk_is_a_452_and_goes_away_by_itself() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    relay.spool.full.store(true, Ordering::SeqCst);
+    client.expect("MAIL FROM:<a@b.example> SIZE=5", "452 4.3.1").await;
+    relay.spool.full.store(false, Ordering::SeqCst);
+    client.begin().await;
+    relay.spool.full.store(true, Ordering::SeqCst);
+    client.expect("x\r\n.", "452 4.3.1").await;
+    relay.spool.full.store(false, Ordering::SeqCst);
+    relay.spool.broken.store(true, Ordering::SeqCst);
+    client.begin().await;
+    client.expect("x\r\n.", "451 4.3.0").await;
+    relay.spool.broken.store(false, Ordering::SeqCst);
+    client.begin().await;
+    client.expect("x\r\n.", "250 2.0.0").await;
+    assert_eq!(relay.messages(), 1);
+    let events = relay.stop().await;
+    assert_eq!(events.iter().filter(|e| matches!(e, AcceptEvent::SpoolFailed { .. })).count(), 1);
+}
+
+#[tokio::test]
+async fn a_stop_lets_messages_finish_and_sends_idle_clients_away_at_once() {
+    let relay = Relay::start(|_| {}).await;
+    let mut idle = relay.connect().await;
+    idle.hello().await;
+    let mut waiting = relay.connect().await;
+    waiting.hello().await;
+    waiting.expect("MAIL FROM:<a@b.example>", "250").await;
+    let mut sending = relay.connect().await;
+    sending.hello().await;
+    sending.begin().await;
+    sending.send("first half\r\n").await;
+    let mut chunks = relay.connect().await;
+    chunks.hello().await;
+    chunks.expect("MAIL FROM:<a@b.example>", "250").await;
+    chunks.expect("RCPT TO:<c@d.example>", "250").await;
+    chunks.expect("BDAT 3\r\na", "250 2.0.0 3 octets").await;
+    relay.stop.cancel();
+    for client in [&mut idle, &mut waiting] {
+        assert_eq!(client.reply().await, "421 4.3.2 the relay is stopping, try again later\r\n");
+        assert_eq!(client.reply().await, "");
+    }
+    while TcpStream::connect(relay.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    sending.expect("second half\r\n.", "250 2.0.0 Ok: queued").await;
+    chunks.expect("BDAT 3 LAST\r\nb", "250 2.0.0 Ok: queued").await;
+    for client in [&mut sending, &mut chunks] {
+        assert!(client.reply().await.starts_with("421 4.3.2"));
+        assert_eq!(client.reply().await, "");
+    }
+    let spool = Arc::clone(&relay.spool);
+    drop((idle, waiting, sending, chunks));
+    relay.stop().await;
+    assert_eq!(spool.messages.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_finish_after_a_stop_is_cut_and_not_queued() {
+    let relay = Relay::start_with_grace(Duration::from_millis(50), |_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    client.begin().await;
+    client.send("first half\r\n").await;
+    relay.stop.cancel();
+    assert!(client.reply().await.starts_with("421 4.3.2"));
+    assert_eq!(client.reply().await, "");
+    assert_eq!(relay.messages(), 0);
+    drop(client);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_an_error_of_the_start() {
+    let first = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+    let address = first[0].local_addr().unwrap();
+    let (failed, _) = bind(&[address]).await.unwrap_err();
+    assert_eq!(failed, address);
+}

@@ -24,6 +24,7 @@ pub mod intake;
 pub mod received;
 pub mod replies;
 pub mod session;
+pub mod step;
 pub mod tls;
 
 #[cfg(test)]
@@ -162,6 +163,8 @@ pub enum CloseReason {
     LostFraming,
     /// The TLS handshake failed.
     TlsFailed,
+    /// The listener lost track of itself: a fault in this program.
+    InternalFault,
 }
 
 /// A refusal by rule.

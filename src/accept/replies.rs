@@ -5,7 +5,7 @@
 //! (RFC 2034 §4).
 
 use super::intake::{ContentFault, RECEIVED_LIMIT, SpoolFault};
-use super::session::Rules;
+use super::step::Rules;
 use crate::envelope::QueueId;
 use crate::smtp::address::{AddressError, Domain};
 use crate::smtp::command::CommandError;
@@ -188,6 +188,12 @@ pub fn timed_out() -> Reply {
 #[must_use]
 pub fn stopping() -> Reply {
     Reply::new(421, 3, 2, "the relay is stopping, try again later")
+}
+
+/// A fault in this program.
+#[must_use]
+pub fn internal_fault() -> Reply {
+    Reply::new(421, 3, 0, "internal fault, closing")
 }
 
 /// Too many bad commands.

@@ -13,13 +13,14 @@
 //! A session never goes back, except to AwaitMail: after RSET, EHLO, HELO, STARTTLS, or when a
 //! message has ended. Events come in, one [`Step`] goes out; no octet is read or written here.
 
-use super::intake::{ContentFault, SpoolFault};
+use super::intake::ContentFault;
 use super::received::{Trace, received};
 use super::replies::{self, StartTlsOffer};
+use super::step::{Event, Framing, Rules, Step, TlsOffer};
 use super::{CloseReason, RefusedAt, Standing};
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId};
-use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
+use crate::smtp::address::{ForwardPath, Mailbox, ReversePath};
 use crate::smtp::command::{BodyParameter, Chunk, Command, CommandError, Mail};
 use crate::smtp::reply::Reply;
 use std::net::IpAddr;
@@ -28,101 +29,6 @@ use std::sync::Arc;
 /// So many bad commands since the last good message end the session (RFC 5321 §7.8). A client
 /// that is merely wrong about an address never gets there; one that talks another protocol does.
 pub const BAD_COMMAND_LIMIT: u32 = 20;
-
-/// What holds for every session.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Our name.
-    pub hostname: Domain,
-    /// Who gets mail for `<postmaster>`.
-    pub postmaster: Option<Mailbox>,
-    /// The largest message, in octets.
-    pub max_message_bytes: u64,
-    /// The most recipients of a message.
-    pub max_recipients: usize,
-    /// Whether we have a certificate to offer STARTTLS with.
-    pub tls: TlsOffer,
-}
-
-/// Whether the listener has a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsOffer {
-    /// STARTTLS can be offered.
-    Available,
-    /// It cannot.
-    Unavailable,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// A command line came.
-    Command(Result<Command, CommandError>),
-    /// The answer to [`Step::Admit`].
-    Admitted(Result<(), SpoolFault>),
-    /// The answer to [`Step::Open`].
-    Opened {
-        /// The id of the message.
-        id: QueueId,
-        /// Now.
-        now: Timestamp,
-    },
-    /// The end of DATA or of a chunk was met after [`Step::Receive`].
-    ContentEnded(Result<(), ContentFault>),
-    /// The octets of [`Step::Discard`] are gone.
-    Discarded,
-    /// The answer to [`Step::Store`].
-    Stored(Result<QueueId, SpoolFault>),
-    /// The client is silent.
-    TimedOut,
-    /// The relay stops.
-    Stop,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Step {
-    /// Answer, then wait for the next command.
-    Send(Reply),
-    /// As [`Step::Send`], and tell the observer.
-    Refuse(RefusedAt, Reply),
-    /// Ask the spool whether a message of that many octets may come.
-    Admit {
-        /// The declared size; 0 when none was.
-        size: u64,
-    },
-    /// Begin a draft.
-    Open,
-    /// Take content.
-    Receive {
-        /// What to answer first: 354 for DATA, nothing for BDAT.
-        answer: Option<Reply>,
-        /// What goes in front of the content: our Received line, with the first octets.
-        trace: Option<String>,
-        /// How the content is framed.
-        framing: Framing,
-    },
-    /// Drop that many octets of input.
-    Discard {
-        /// How many.
-        octets: u64,
-    },
-    /// Make the draft durable.
-    Store(Box<Envelope>),
-    /// Answer, forget what is in the input, shake hands.
-    StartTls(Reply),
-    /// Answer and close.
-    Close(Reply, CloseReason),
-}
-
-/// How content is framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// Up to `CRLF . CRLF`.
-    Data,
-    /// So many octets.
-    Chunk(Chunk),
-}
 
 /// A mail transaction (RFC 5321 §3.3).
 #[derive(Debug)]
@@ -257,9 +163,9 @@ impl Session {
             (Event::Stored(Err(fault)), State::Storing) => {
                 (State::AwaitMail, Step::Refuse(RefusedAt::Content, replies::spool(fault)))
             }
-            // An answer to a question that was not asked: a fault of the driver. Closing with 4yz
-            // loses nothing, because nothing was acknowledged.
-            (_, _) => (State::Ended, Step::Close(replies::spool(SpoolFault::Failed), CloseReason::Stopped)),
+            // An answer to a question that was not asked: a fault of the driver. Closing loses
+            // nothing, because nothing was acknowledged.
+            (_, _) => (State::Ended, Step::Close(replies::internal_fault(), CloseReason::InternalFault)),
         }
     }
 

@@ -51,6 +51,7 @@ mod mx_session;
 #[cfg(test)]
 mod mx_tests;
 pub mod signer;
+pub mod story;
 mod wire;
 pub mod world;
 pub mod zone;

@@ -4,7 +4,7 @@
 //!   0  mark          8   random, one for each segment, kept in the name of its file
 //!   8  version       1   1
 //!   9  kind          1   1 message; 2 kept for "copied forward by compaction", 3 for "padding of a reserve"
-//!  10  flags         2   bit 0: the content is in a file of its own
+//!  10  flags         2   bit 0: the content is in a file of its own; bit 1: counts only with its settlement
 //!  12  envelope size 4
 //!  16  content size  8
 //!  24  queue id      8
@@ -35,6 +35,16 @@ pub(crate) const MAX_INLINE_SIZE: u64 = 16 * 1024 * 1024;
 const VERSION: u8 = 1;
 const KIND_MESSAGE: u8 = 1;
 const FLAG_EXTERNAL: u16 = 1;
+const FLAG_WITH_SETTLEMENT: u16 = 2;
+
+/// Whether a record counts by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Somebody was told 250 for it, or will be.
+    OnItsOwn,
+    /// A report: it counts once the settlement that causes it is committed.
+    WithSettlement,
+}
 
 /// What the records of one segment begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +86,7 @@ pub(crate) struct NewRecord {
     envelope: Bytes,
     envelope_crc: u32,
     content: Content,
+    standing: Standing,
 }
 
 /// The envelope or the content does not fit into a record.
@@ -85,7 +96,7 @@ pub(crate) struct TooLarge;
 
 impl NewRecord {
     /// Puts a record together.
-    pub(crate) fn new(id: QueueId, envelope: Bytes, content: Content) -> Result<Self, TooLarge> {
+    pub(crate) fn new(id: QueueId, envelope: Bytes, content: Content, standing: Standing) -> Result<Self, TooLarge> {
         let inline_size = match &content {
             Content::Inline { bytes, .. } => bytes.len() as u64,
             Content::External { .. } => 0,
@@ -93,7 +104,7 @@ impl NewRecord {
         if envelope.len() > MAX_ENVELOPE_SIZE || inline_size > MAX_INLINE_SIZE {
             return Err(TooLarge);
         }
-        Ok(Self { id, envelope_crc: crc32fast::hash(&envelope), envelope, content })
+        Ok(Self { id, envelope_crc: crc32fast::hash(&envelope), envelope, content, standing })
     }
 
     /// Its content, or where that is.
@@ -104,9 +115,13 @@ impl NewRecord {
     /// Appends the record to `out` and says how many octets that were.
     pub(crate) fn encode(&self, mark: Mark, out: &mut Vec<u8>) -> u64 {
         let start = out.len();
-        let (flags, content_crc) = match &self.content {
+        let (external, content_crc) = match &self.content {
             Content::Inline { crc, .. } => (0, *crc),
             Content::External { crc, .. } => (FLAG_EXTERNAL, *crc),
+        };
+        let flags = match self.standing {
+            Standing::OnItsOwn => external,
+            Standing::WithSettlement => external | FLAG_WITH_SETTLEMENT,
         };
         let mut header = Vec::with_capacity(HEADER_SIZE);
         header.extend_from_slice(&mark.0);
@@ -156,6 +171,8 @@ pub(crate) struct Found<'a> {
     pub(crate) envelope: &'a [u8],
     /// The content.
     pub(crate) content: Stored<'a>,
+    /// Whether it counts by itself.
+    pub(crate) standing: Standing,
 }
 
 /// A part of a segment, as the scanner sees it.
@@ -207,7 +224,7 @@ pub(crate) fn read_at(segment: &[u8], offset: usize, mark: Mark) -> Result<Found
     } else {
         Stored::Inline(content)
     };
-    Ok(Found { offset, length, id: header.id, envelope, content })
+    Ok(Found { offset, length, id: header.id, envelope, content, standing: header.standing() })
 }
 
 /// Walks over a segment from `from` on.
@@ -285,6 +302,10 @@ impl Header {
         })
     }
 
+    const fn standing(&self) -> Standing {
+        if self.flags & FLAG_WITH_SETTLEMENT == 0 { Standing::OnItsOwn } else { Standing::WithSettlement }
+    }
+
     const fn is_external(&self) -> bool {
         self.flags & FLAG_EXTERNAL != 0
     }
@@ -300,6 +321,10 @@ mod tests {
 
     const MARK: Mark = Mark([7, 1, 200, 33, 0, 255, 9, 80]);
 
+    fn standing(i: usize) -> Standing {
+        if i == 3 { Standing::WithSettlement } else { Standing::OnItsOwn }
+    }
+
     /// Five records; the third has its content elsewhere, the last has none.
     fn records() -> Vec<NewRecord> {
         let inline = |text: &'static str| Content::Inline {
@@ -309,7 +334,7 @@ mod tests {
         let contents =
             [inline("one\r\n"), inline("two"), Content::External { size: 9, crc: 5 }, inline("four"), inline("")];
         let make = |(i, content): (usize, Content)| {
-            NewRecord::new(QueueId(i as u64), Bytes::from(format!("{{\"n\":{i}}}")), content).unwrap()
+            NewRecord::new(QueueId(i as u64), Bytes::from(format!("{{\"n\":{i}}}")), content, standing(i)).unwrap()
         };
         contents.into_iter().enumerate().map(make).collect()
     }
@@ -338,7 +363,7 @@ mod tests {
             (Stored::External { size, crc }, Content::External { size: s, crc: c }) => size == s && crc == c,
             (Stored::Inline(_), Content::External { .. }) | (Stored::External { .. }, Content::Inline { .. }) => false,
         };
-        found.id == written.id && found.envelope == written.envelope && content
+        found.id == written.id && found.envelope == written.envelope && found.standing == written.standing && content
     }
 
     #[test]
@@ -397,7 +422,7 @@ mod tests {
         records()[0].encode(Mark(*b"guessed!"), &mut forged);
         let crc = crc32fast::hash(&forged);
         let content = Content::Inline { bytes: Bytes::from(forged), crc };
-        let carrier = NewRecord::new(QueueId(9), Bytes::from_static(b"{}"), content).unwrap();
+        let carrier = NewRecord::new(QueueId(9), Bytes::from_static(b"{}"), content, Standing::OnItsOwn).unwrap();
         let (mut bytes, _) = segment(&[carrier]);
         bytes[0] ^= 1;
         assert_eq!(found(&bytes), []);
@@ -407,7 +432,8 @@ mod tests {
     fn sizes_at_the_limit_fit_and_one_more_does_not() {
         let envelope = |size: usize| Bytes::from(vec![b' '; size]);
         let external = Content::External { size: u64::MAX, crc: 0 };
-        assert!(NewRecord::new(QueueId(1), envelope(MAX_ENVELOPE_SIZE), external.clone()).is_ok());
-        assert_eq!(NewRecord::new(QueueId(1), envelope(MAX_ENVELOPE_SIZE + 1), external).err(), Some(TooLarge));
+        let record = |size| NewRecord::new(QueueId(1), envelope(size), external.clone(), Standing::OnItsOwn);
+        assert!(record(MAX_ENVELOPE_SIZE).is_ok());
+        assert_eq!(record(MAX_ENVELOPE_SIZE + 1).err(), Some(TooLarge));
     }
 }

@@ -27,7 +27,7 @@ use super::{BodyReader, Claim, Draft, Settlement, Spool, SpoolEntry, SpoolError,
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
-use crate::spool::record::{Content, NewRecord};
+use crate::spool::record::{Content, NewRecord, Standing};
 use async_trait::async_trait;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
 use index::{ContentPlace, Taken};
@@ -184,7 +184,7 @@ impl Spool for EmbeddedSpool {
         };
         let json = encode_envelope(&envelope)?;
         let size = content.size();
-        let record = NewRecord::new(id, json.clone(), content).map_err(|e| invalid(e.into()))?;
+        let record = NewRecord::new(id, json.clone(), content, Standing::OnItsOwn).map_err(|e| invalid(e.into()))?;
         let due = envelope.accepted_at;
         let entry = SpoolEntry::new(id, envelope, size);
         let message = NewMessage { entry, envelope: json, record, content: place, due };

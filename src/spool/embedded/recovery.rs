@@ -2,7 +2,7 @@
 //! (RFC 5321 §6.1: what was accepted is not lost by a crash).
 //!
 //! - A message after the mark is inserted, unless the database has it.
-//! - A report that the database does not have is dropped when the database is complete: the
+//! - A report of a settlement that the database does not have is dropped when the database is complete: the
 //!   settlement that caused it was not committed, so the attempt is made again and makes the
 //!   report again. In a rebuild it is kept, because the settlement may have been committed.
 //! - A database that is damaged is moved aside and rebuilt from all segments: what was finished
@@ -16,8 +16,8 @@ use super::paths::{Paths, io, list_segments, segment_name, sync_folder};
 use super::segments::{Segment, Segments};
 use super::state::{Completeness, LogMark, REPORT_IDS, Row, State};
 use super::writer::is_damage;
-use crate::envelope::{Envelope, Origin, QueueId};
-use crate::spool::record::{self, Found, Part, Stored};
+use crate::envelope::{Envelope, QueueId};
+use crate::spool::record::{self, Found, Part, Standing, Stored};
 use crate::spool::{SpoolEntry, SpoolError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -151,11 +151,7 @@ impl Work {
             return Ok(Applied::Done);
         }
         let Ok(envelope) = serde_json::from_slice::<Envelope>(found.envelope) else { return Ok(Applied::Damaged) };
-        let is_report = match envelope.origin {
-            Origin::Report { .. } => true,
-            Origin::Client(_) => false,
-        };
-        if is_report && piece.completeness == Completeness::Complete {
+        if found.standing == Standing::WithSettlement && piece.completeness == Completeness::Complete {
             self.summary.discarded_reports += 1;
             return Ok(Applied::Done);
         }

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::state::{REPORT_IDS, Row, json};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
-use crate::spool::record::{Content, NewRecord};
+use crate::spool::record::{Content, NewRecord, Standing};
 use crate::spool::schedule::mix;
 use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
 use bytes::Bytes;
@@ -129,7 +129,7 @@ fn new_report(about: &SpoolEntry, outcome: u64, place: u64, report: Report) -> R
     let json = encode_envelope(&envelope)?;
     let size = content.len() as u64;
     let content = Content::Inline { crc: crc32fast::hash(&content), bytes: content };
-    let record = NewRecord::new(id, json.clone(), content).map_err(|e| invalid(e.into()))?;
+    let record = NewRecord::new(id, json.clone(), content, Standing::WithSettlement).map_err(|e| invalid(e.into()))?;
     let due = envelope.accepted_at;
     let entry = SpoolEntry::new(id, envelope, size);
     Ok(NewMessage { entry, envelope: json, record, content: ContentPlace::Inline, due })

@@ -122,7 +122,7 @@ impl Writer {
         for write in writes {
             match write {
                 Write::Insert(_, permit) => drop(permit),
-                Write::Settle(settling) => self.settled(settling, &known.next().unwrap_or_default()),
+                Write::Settle(settling) => self.settled(*settling, &known.next().unwrap_or_default()),
             }
         }
         self.shared.changed.notify_one();
@@ -166,7 +166,7 @@ impl Writer {
     }
 
     /// What a committed settlement means for memory and files.
-    fn settled(&self, mut settling: Box<Settling>, known: &[usize]) {
+    fn settled(&self, mut settling: Settling, known: &[usize]) {
         let mut index = self.shared.index();
         for (position, report) in std::mem::take(&mut settling.reports).into_iter().enumerate() {
             if known.contains(&position) {

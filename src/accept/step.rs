@@ -1,0 +1,105 @@
+//! What goes into a session and what comes out of it: the language between
+//! [`Session`](super::session::Session) and [`Conversation`](super::conversation::Conversation).
+
+use super::intake::{ContentFault, SpoolFault};
+use super::{CloseReason, RefusedAt};
+use crate::clock::Timestamp;
+use crate::envelope::{Envelope, QueueId};
+use crate::smtp::address::{Domain, Mailbox};
+use crate::smtp::command::{Chunk, Command, CommandError};
+use crate::smtp::reply::Reply;
+
+/// What holds for every session.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Our name.
+    pub hostname: Domain,
+    /// Who gets mail for `<postmaster>`.
+    pub postmaster: Option<Mailbox>,
+    /// The largest message, in octets.
+    pub max_message_bytes: u64,
+    /// The most recipients of a message.
+    pub max_recipients: usize,
+    /// Whether we have a certificate to offer STARTTLS with.
+    pub tls: TlsOffer,
+}
+
+/// Whether the listener has a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsOffer {
+    /// STARTTLS can be offered.
+    Available,
+    /// It cannot.
+    Unavailable,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A command line came.
+    Command(Result<Command, CommandError>),
+    /// The answer to [`Step::Admit`].
+    Admitted(Result<(), SpoolFault>),
+    /// The answer to [`Step::Open`].
+    Opened {
+        /// The id of the message.
+        id: QueueId,
+        /// Now.
+        now: Timestamp,
+    },
+    /// The end of DATA or of a chunk was met after [`Step::Receive`].
+    ContentEnded(Result<(), ContentFault>),
+    /// The octets of [`Step::Discard`] are gone.
+    Discarded,
+    /// The answer to [`Step::Store`].
+    Stored(Result<QueueId, SpoolFault>),
+    /// The client is silent.
+    TimedOut,
+    /// The relay stops.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Step {
+    /// Answer, then wait for the next command.
+    Send(Reply),
+    /// As [`Step::Send`], and tell the observer.
+    Refuse(RefusedAt, Reply),
+    /// Ask the spool whether a message of that many octets may come.
+    Admit {
+        /// The declared size; 0 when none was.
+        size: u64,
+    },
+    /// Begin a draft.
+    Open,
+    /// Take content.
+    Receive {
+        /// What to answer first: 354 for DATA, nothing for BDAT.
+        answer: Option<Reply>,
+        /// What goes in front of the content: our Received line, with the first octets.
+        trace: Option<String>,
+        /// How the content is framed.
+        framing: Framing,
+    },
+    /// Drop that many octets of input.
+    Discard {
+        /// How many.
+        octets: u64,
+    },
+    /// Make the draft durable.
+    Store(Box<Envelope>),
+    /// Answer, forget what is in the input, shake hands.
+    StartTls(Reply),
+    /// Answer and close.
+    Close(Reply, CloseReason),
+}
+
+/// How content is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Up to `CRLF . CRLF`.
+    Data,
+    /// So many octets.
+    Chunk(Chunk),
+}
