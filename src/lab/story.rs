@@ -134,12 +134,7 @@ async fn config(lab: &Lab, directory: &Path) -> io::Result<Config> {
         hostname: "relay.office.test".parse().map_err(bad)?,
         listen: Listen { smtp: vec![any_port], ..defaults.listen },
         admin: Admin { listen: any_port },
-        spool: SpoolConfig {
-            path: directory.join("spool"),
-            min_free_bytes: 0,
-            min_free_inodes: 0,
-            ..defaults.spool
-        },
+        spool: SpoolConfig { path: directory.join("spool"), min_free_bytes: 0, min_free_inodes: 0, ..defaults.spool },
         dns: Dns {
             upstreams: vec![lab.dns().upstream().parse().map_err(|e: String| bad(e))?],
             trust_anchors: TrustAnchorSource::File(anchors),
@@ -211,14 +206,11 @@ impl Chapter {
             }
             DeliveryOutcome::Failed { cause } => {
                 let (root, status) = (cause.root(), cause.row().status.to_string());
-                writeln!(out, "   returned with {status} ({}): {}", root.row().word, root.sentence())?;
+                paragraph(out, &format!("returned with {status} ({}): {}", root.row().word, root.sentence()))?;
                 let told = ndrs.iter().filter(|ndr| is_about(ndr, self.recipient)).count();
                 let delivered = !self.inbox(lab)?.is_empty();
-                writeln!(
-                    out,
-                    "   {SENDER} got {told} NDR; {}",
-                    if delivered { "DELIVERED AS WELL" } else { "nothing was handed over" }
-                )?;
+                let handed_over = if delivered { "DELIVERED AS WELL" } else { "nothing was handed over" };
+                writeln!(out, "   {SENDER} got {told} NDR; {handed_over}")?;
                 Ok(told == 1 && !delivered && self.is_returned_with(&status, root.row().word))
             }
         }
@@ -246,6 +238,20 @@ impl Chapter {
 fn is_about(ndr: &Received, recipient: &str) -> bool {
     let wanted = format!("Final-Recipient: rfc822; {recipient}\r\n");
     ndr.mail_from.is_empty() && ndr.content.windows(wanted.len()).any(|w| w.eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// Prints text in lines of at most 80 columns.
+fn paragraph(out: &mut impl Write, text: &str) -> io::Result<()> {
+    let mut line = String::from("  ");
+    for word in text.split(' ') {
+        if line.len() + 1 + word.len() > 80 {
+            writeln!(out, "{line}")?;
+            line = "  ".to_owned();
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    writeln!(out, "{line}")
 }
 
 fn print_ndr(out: &mut impl Write, ndr: &Received) -> io::Result<()> {
