@@ -322,7 +322,7 @@ mod tests {
             space: Space::new(&SpoolConfig::default()),
             keep_history: Duration::ZERO,
             segments: Segments::default(),
-            index: super::super::index::Index::default(),
+            index: crate::spool::embedded::index::Index::default(),
             bytes: 0,
             damaged: 0,
             now: Timestamp(0),
