@@ -11,6 +11,7 @@ use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, TlsVerdict};
 use crate::smtp::address::Mailbox;
 use crate::spool::SpoolStats;
+use crate::spool::embedded::Recovery;
 use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -294,6 +295,18 @@ impl Observer {
                 let status = cause.row().status;
                 tracing::info!(%id, to = %recipient, cause = row.word, %status, detail = cause.sentence(), "{what}");
             }
+        }
+    }
+
+    /// The spool is open, with what it found.
+    pub fn spool_opened(&self, recovery: &Recovery) {
+        let Recovery { waiting, caught_up, discarded_reports, damaged_records, torn_tails, .. } = recovery;
+        tracing::info!(waiting, caught_up, discarded_reports, torn_tails, "spool opened");
+        if *damaged_records > 0 {
+            tracing::error!(damaged_records, "damaged records; their octets are in the spool under damaged/");
+        }
+        if let Some(moved_to) = &recovery.state_moved_to {
+            tracing::error!(moved_to = %moved_to.display(), "the state database was damaged and has been rebuilt");
         }
     }
 
