@@ -91,6 +91,8 @@ pub struct Fault {
     pub side: &'static str,
     /// What happened.
     pub sentence: String,
+    /// What was seen: labels and values.
+    pub evidence: Vec<(&'static str, String)>,
     /// What can be done.
     pub advice: &'static str,
 }
@@ -104,6 +106,7 @@ impl From<&Cause> for Fault {
             result_type: row.result_type,
             side: row.side.word(),
             sentence: cause.sentence(),
+            evidence: cause.evidence(),
             advice: cause.advice(),
         }
     }
@@ -371,6 +374,9 @@ impl CheckReport {
             let result_type = fault.result_type.map_or_else(String::new, |r| format!(", RFC 8460: {r}"));
             let cause = format!("{} ({}{result_type}), side: {}", fault.cause, fault.status, fault.side);
             out += &paragraph("cause:", &cause, LABEL_WIDTH);
+            for (label, value) in &fault.evidence {
+                out += &paragraph("seen:", &format!("{label}: {value}"), LABEL_WIDTH);
+            }
             out += &paragraph("advice:", fault.advice, LABEL_WIDTH);
         }
         if let (Some(from), Some(security)) = (self.hosts_from, self.mx_security) {

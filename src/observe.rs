@@ -258,6 +258,7 @@ impl Observer {
             cause = cause.map(|c| c.row().word),
             status = cause.map(|c| c.row().status.to_string()),
             detail = cause.map(Cause::sentence),
+            evidence = cause.map(evidence),
             took_ms = millis(report.took),
             "attempt"
         );
@@ -267,7 +268,7 @@ impl Observer {
     pub fn no_attempt(&self, id: QueueId, next_hop: &str, cause: &Cause) {
         self.attempts.with_label_values(&["skipped", "none"]).inc();
         let row = cause.row();
-        tracing::info!(%id, next_hop, cause = row.word, status = %row.status, side = row.side.word(), detail = cause.sentence(), "attempt");
+        tracing::info!(%id, next_hop, cause = row.word, status = %row.status, side = row.side.word(), detail = cause.sentence(), evidence = evidence(cause), "attempt");
     }
 
     /// How one recipient stands after all servers were tried.
@@ -328,6 +329,12 @@ impl Observer {
         self.spool_failures.inc();
         tracing::error!(action, %error, "spool failed");
     }
+}
+
+/// The evidence of a cause on one line.
+fn evidence(cause: &Cause) -> String {
+    let pairs = cause.root().evidence().into_iter().map(|(label, value)| format!("{label}: {value}"));
+    pairs.collect::<Vec<_>>().join("; ")
 }
 
 fn clamp(value: u64) -> i64 {
