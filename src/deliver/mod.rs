@@ -75,7 +75,9 @@ pub fn plan(
         }
     }
     if steps.is_empty() && own_preference.is_some() {
-        return Err(Cause::MailLoop { domain: own_name.clone() });
+        // Our name is a host's name here, so the next hop is a domain and not an address.
+        let domain = resolution.next_hop.parse().unwrap_or_else(|_| own_name.clone());
+        return Err(Cause::MailLoop { domain });
     }
     steps.truncate(ADDRESSES_PER_ATTEMPT);
     Ok(steps)
@@ -165,7 +167,8 @@ mod tests {
         assert_eq!(plan_of(hosts(), Loopback::Refused).unwrap(), ["192.0.2.1"]);
         let mut reversed = hosts();
         reversed[0].preference = 20;
-        assert!(matches!(plan_of(reversed, Loopback::Refused), Err(Cause::MailLoop { .. })));
+        let looping = Cause::MailLoop { domain: "example.org".parse().unwrap() };
+        assert_eq!(plan_of(reversed, Loopback::Refused).unwrap_err(), looping, "it names the recipient's domain");
     }
 
     #[test]
