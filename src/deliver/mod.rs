@@ -84,7 +84,9 @@ pub fn plan(
 }
 
 fn planned(host: &str, address: IpAddr, port: u16, policy: &TlsPolicy, loopback: Loopback) -> Planned {
-    let inward = address.is_loopback() || address.is_unspecified();
+    // `::ffff:127.0.0.1` is loopback in another spelling.
+    let plain = address.to_canonical();
+    let inward = plain.is_loopback() || plain.is_unspecified();
     if inward && loopback == Loopback::Refused {
         return Planned::Skip(Cause::AddressForbidden { host: host.to_owned(), address });
     }
@@ -176,6 +178,8 @@ mod tests {
         let hosts = || vec![host("a.example", 10, &["127.0.0.1", "192.0.2.1"])];
         assert_eq!(plan_of(hosts(), Loopback::Refused).unwrap(), ["address-forbidden", "192.0.2.1"]);
         assert_eq!(plan_of(hosts(), Loopback::Allowed).unwrap(), ["127.0.0.1", "192.0.2.1"]);
+        let spellings = vec![host("a.example", 10, &["::ffff:127.0.0.1", "::1", "::ffff:0.0.0.0", "::"])];
+        assert_eq!(plan_of(spellings, Loopback::Refused).unwrap(), ["address-forbidden"; 4]);
     }
 
     #[test]
