@@ -13,5 +13,7 @@
 )]
 
 mod dane;
+mod deliver;
 mod relay;
+mod report;
 mod resolve;

@@ -252,7 +252,15 @@ pub(crate) fn queue_id(text: &str) -> QueueId {
     text.split_ascii_whitespace().last().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no id in {text}"))
 }
 
-/// How often a host heard a command.
+/// The content without the one Received line that the relay puts on top (RFC 5321 §4.4).
+pub(crate) fn below_received(message: &Received) -> &[u8] {
+    let text = &message.content;
+    assert!(text.starts_with(b"Received: from client.test ([127.0.0.1])\r\n\tby relay.office.test with ESMTP"));
+    let ends = text.windows(3).position(|w| w.starts_with(b"\r\n") && w[2] != b'\t');
+    &text[ends.map_or(text.len(), |end| end + 2)..]
+}
+
+/// How often a host heard a command, in upper case.
 pub(crate) fn heard(host: &MxHost, verb: &str) -> usize {
     host.seen().iter().filter(|seen| seen.line.to_ascii_uppercase().starts_with(verb)).count()
 }
