@@ -15,8 +15,8 @@ use crate::resolve::driver::{Dns, DnsSetupError};
 use crate::resolve::{HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
 use crate::route;
 use crate::smtp::address::{Domain, Host};
+use crate::text::paragraph;
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// What the check came to; also the exit code and a Nagios state.
@@ -91,6 +91,8 @@ pub struct Fault {
     pub side: &'static str,
     /// What happened.
     pub sentence: String,
+    /// What was seen: labels and values.
+    pub evidence: Vec<(&'static str, String)>,
     /// What can be done.
     pub advice: &'static str,
 }
@@ -104,6 +106,7 @@ impl From<&Cause> for Fault {
             result_type: row.result_type,
             side: row.side.word(),
             sentence: cause.sentence(),
+            evidence: cause.evidence(),
             advice: cause.advice(),
         }
     }
@@ -362,14 +365,19 @@ fn conclude(domain: &Domain, probed: &[Probed]) -> (Verdict, String, Option<Faul
 }
 
 impl CheckReport {
-    /// The report for people: verdict first, then the proof.
+    /// The report for people: verdict first, then the proof; in 80 columns.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = format!("{}  {}\n{}\n", self.verdict.word(), self.domain, self.summary);
+        let mut out = format!("{}  {}\n", self.verdict.word(), self.domain);
+        out += &paragraph("", &self.summary, 0);
         if let Some(fault) = &self.fault {
             let result_type = fault.result_type.map_or_else(String::new, |r| format!(", RFC 8460: {r}"));
-            line(&mut out, &format!("cause: {} ({}{result_type}), side: {}", fault.cause, fault.status, fault.side));
-            line(&mut out, &format!("advice: {}", fault.advice));
+            let cause = format!("{} ({}{result_type}), side: {}", fault.cause, fault.status, fault.side);
+            out += &paragraph("cause:", &cause, LABEL_WIDTH);
+            for (label, value) in &fault.evidence {
+                out += &paragraph("seen:", &format!("{label}: {value}"), LABEL_WIDTH);
+            }
+            out += &paragraph("advice:", fault.advice, LABEL_WIDTH);
         }
         if let (Some(from), Some(security)) = (self.hosts_from, self.mx_security) {
             let source = match from {
@@ -377,59 +385,63 @@ impl CheckReport {
                 HostsFrom::ImplicitMx => format!("no MX records ({}), the domain is its own host", security.word()),
                 HostsFrom::Configuration => "next hop named by the configuration".to_owned(),
             };
-            line(&mut out, &format!("route: {} by {source}", self.next_hop));
+            out += &paragraph("route:", &format!("{} by {source}", self.next_hop), LABEL_WIDTH);
         }
         for host in &self.hosts {
-            host.text(&mut out);
+            host.text(&mut out, self.fault.as_ref());
         }
         out
     }
 }
 
+/// Where the text beside a label begins.
+const LABEL_WIDTH: usize = 8;
+
 impl HostReport {
-    fn text(&self, out: &mut String) {
-        line(
-            out,
-            &format!(
-                "host: {} {}, addresses {}, policy {}",
-                self.preference,
-                self.name,
-                self.security.word(),
-                self.policy
-            ),
-        );
+    fn text(&self, out: &mut String, told: Option<&Fault>) {
+        let host =
+            format!("{} {}, addresses {}, policy {}", self.preference, self.name, self.security.word(), self.policy);
+        *out += &paragraph("host:", &host, LABEL_WIDTH);
         if let Some(reason) = self.no_dane {
-            line(out, &format!("  no DANE: {reason}"));
+            *out += &paragraph("", &format!("no DANE: {reason}"), LABEL_WIDTH);
         }
         if let Some(fault) = &self.skipped {
-            line(out, &format!("  left alone: {}: {}", fault.cause, fault.sentence));
+            *out += &paragraph("", &format!("left alone: {}", fault.brief(told)), LABEL_WIDTH);
         }
         if let Some(base) = &self.tlsa_base_domain {
             let usable = self.tlsa.iter().filter(|t| t.usable).count();
             let matched = self.tlsa.iter().filter(|t| t.matched).count();
             let count = self.tlsa.len();
-            line(out, &format!("  TLSA of {base}: {count} records, {usable} usable, {matched} matched"));
+            let tlsa = format!("{count} TLSA records of {base}, {usable} usable, {matched} matched:");
+            *out += &paragraph("", &tlsa, LABEL_WIDTH);
         }
         for tlsa in &self.tlsa {
             let mark = match (tlsa.usable, tlsa.matched) {
-                (_, true) => "matched ",
-                (true, false) => "usable  ",
+                (_, true) => "matched",
+                (true, false) => "usable",
                 (false, false) => "unusable",
             };
-            line(out, &format!("    {mark} {}", tlsa.record));
+            // One record is one line, however long: it is there to be compared.
+            *out += &format!("  {mark:9}{}\n", tlsa.record);
         }
         for address in &self.addresses {
             let what = match (&address.fault, &address.tls) {
-                (Some(fault), _) => format!("{}: {}", fault.cause, fault.sentence),
+                (Some(fault), _) => fault.brief(told),
                 (None, Some(TlsVerdict::Dane { version, .. })) => format!("{version}, authenticated by DANE"),
                 (None, Some(TlsVerdict::Unauthenticated { version })) => format!("{version}, not authenticated"),
                 (None, Some(TlsVerdict::ClearText) | None) => "clear text".to_owned(),
             };
-            line(out, &format!("  {} {what} ({} ms)", address.address, address.took_ms));
+            *out += &paragraph("", &format!("{}: {what} ({} ms)", address.address, address.took_ms), LABEL_WIDTH);
         }
     }
 }
 
-fn line(out: &mut String, text: &str) {
-    let _infallible = writeln!(out, "{text}");
+impl Fault {
+    /// The cause, with its sentence unless the report has said it already.
+    fn brief(&self, told: Option<&Self>) -> String {
+        match told {
+            Some(told) if told.sentence == self.sentence => format!("{} ({})", self.cause, self.status),
+            Some(_) | None => format!("{} ({}): {}", self.cause, self.status, self.sentence),
+        }
+    }
 }

@@ -25,7 +25,7 @@
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
-//! | the language of the standards, and time | [`smtp`], [`clock`] |
+//! | the language of the standards, time, lines of text | [`smtp`], [`clock`], [`text`] |
 //!
 //! # Standards
 //!
@@ -97,3 +97,4 @@ pub mod route;
 pub mod serve;
 pub mod smtp;
 pub mod spool;
+pub mod text;

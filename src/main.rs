@@ -6,6 +6,7 @@ use dane_relay::clock::Clock;
 use dane_relay::config::{Config, TrustAnchorSource, Upstream};
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
+use std::future::Future;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +37,11 @@ enum Command {
     },
     /// Show a signed mini-internet on loopback and mail going through it.
     #[cfg(feature = "lab")]
-    Lab,
+    Lab {
+        /// Keep the lab running after the story, to try `relay check` on it; Ctrl-C ends it.
+        #[arg(long)]
+        stay: bool,
+    },
     /// Find out what mail to a domain would meet now, without sending any.
     #[command(alias = "dane-check")]
     Check {
@@ -135,7 +140,7 @@ async fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve { config } => serve(config).await,
         #[cfg(feature = "lab")]
-        Command::Lab => lab().await,
+        Command::Lab { stay } => lab(stay.then(interrupted)).await,
         Command::Check { domain, output, over } => check(&domain, &output, over).await,
         Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)) {
             Ok(_) => say(&format!("{}: ok\n", config.display())),
@@ -190,12 +195,18 @@ async fn check(domain: &Domain, output: &Output, over: Overrides) -> ExitCode {
 }
 
 #[cfg(feature = "lab")]
-async fn lab() -> ExitCode {
-    match dane_relay::lab::story::tell(&mut std::io::stdout()).await {
+async fn lab(stay: Option<impl Future<Output = ()>>) -> ExitCode {
+    match dane_relay::lab::story::tell(&mut std::io::stdout(), stay).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => complain(1, "an outcome was not the expected one"),
         Err(error) => complain(EXIT_IO, &error.to_string()),
     }
+}
+
+#[cfg(feature = "lab")]
+async fn interrupted() {
+    // Where signals cannot be had there is nothing to wait for.
+    let _signal_or_none = tokio::signal::ctrl_c().await;
 }
 
 /// `RUST_LOG` chooses the level (default info); JSON lines with `RELAY_LOG=json`.

@@ -11,6 +11,7 @@ use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, TlsVerdict};
 use crate::smtp::address::Mailbox;
 use crate::spool::SpoolStats;
+use crate::spool::embedded::Recovery;
 use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -257,6 +258,7 @@ impl Observer {
             cause = cause.map(|c| c.row().word),
             status = cause.map(|c| c.row().status.to_string()),
             detail = cause.map(Cause::sentence),
+            evidence = cause.map(evidence),
             took_ms = millis(report.took),
             "attempt"
         );
@@ -266,7 +268,7 @@ impl Observer {
     pub fn no_attempt(&self, id: QueueId, next_hop: &str, cause: &Cause) {
         self.attempts.with_label_values(&["skipped", "none"]).inc();
         let row = cause.row();
-        tracing::info!(%id, next_hop, cause = row.word, status = %row.status, side = row.side.word(), detail = cause.sentence(), "attempt");
+        tracing::info!(%id, next_hop, cause = row.word, status = %row.status, side = row.side.word(), detail = cause.sentence(), evidence = evidence(cause), "attempt");
     }
 
     /// How one recipient stands after all servers were tried.
@@ -297,6 +299,18 @@ impl Observer {
         }
     }
 
+    /// The spool is open, with what it found.
+    pub fn spool_opened(&self, recovery: &Recovery) {
+        let Recovery { waiting, caught_up, discarded_reports, damaged_records, torn_tails, .. } = recovery;
+        tracing::info!(waiting, caught_up, discarded_reports, torn_tails, "spool opened");
+        if *damaged_records > 0 {
+            tracing::error!(damaged_records, "damaged records; their octets are in the spool under damaged/");
+        }
+        if let Some(moved_to) = &recovery.state_moved_to {
+            tracing::error!(moved_to = %moved_to.display(), "the state database was damaged and has been rebuilt");
+        }
+    }
+
     /// An NDR is in the queue.
     pub fn report_queued(&self, about: QueueId, to: &str) {
         self.reports.inc();
@@ -315,6 +329,12 @@ impl Observer {
         self.spool_failures.inc();
         tracing::error!(action, %error, "spool failed");
     }
+}
+
+/// The evidence of a cause on one line.
+fn evidence(cause: &Cause) -> String {
+    let pairs = cause.root().evidence().into_iter().map(|(label, value)| format!("{label}: {value}"));
+    pairs.collect::<Vec<_>>().join("; ")
 }
 
 fn clamp(value: u64) -> i64 {

@@ -16,10 +16,13 @@ use crate::report;
 use crate::resolve::{Resolution, driver::Dns, mail};
 use crate::route::{self, ChosenBy, NextHop};
 use crate::spool::conclude::{Conclusion, conclude};
+use crate::spool::schedule;
 use crate::spool::{BodyReader, Claim, RecipientState, Report, Settlement, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -133,34 +136,34 @@ async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &Cancellati
 impl Pipeline {
     /// One attempt for one message, from the claim to its durable record.
     async fn carry(&self, claim: Claim) {
-        let entry = &claim.entry;
+        let attempt = AssertUnwindSafe(self.attempt(&claim.entry)).catch_unwind().await;
+        let id = claim.entry.id;
+        let settlement = attempt.unwrap_or_else(|_panic| {
+            // A bug of ours must not cost the message: it waits like any other.
+            self.observer.spool_failed("attempt", &"a bug in the relay; the message waits");
+            let next = schedule::next_attempt(&self.config.retry, id, claim.entry.attempts + 1, self.clock.now());
+            Settlement { next_due: Some(next), ..Settlement::default() }
+        });
+        let told: Vec<String> =
+            settlement.reports.iter().flat_map(|r| &r.envelope.recipients).map(ToString::to_string).collect();
+        match self.spool.settle(claim, settlement).await {
+            Ok(()) if told.is_empty() => {}
+            Ok(()) => self.observer.report_queued(id, &told.join(", ")),
+            Err(error) => self.observer.spool_failed("settle", &error),
+        }
+    }
+
+    async fn attempt(&self, entry: &SpoolEntry) -> Settlement {
         let waiting = entry.envelope.recipients.iter().enumerate().zip(&entry.recipients);
         let due = waiting.filter(|(_, state)| matches!(state, RecipientState::Queued { .. })).map(|(r, _)| r);
         let groups = route::group(due, &self.config.destination, self.config.delivery.port);
         let outcomes = join_all(groups.iter().map(|(hop, indices)| self.deliver(entry, hop, indices))).await;
         let now = self.clock.now();
         let conclusion = conclude(entry, outcomes.into_iter().flatten().collect(), &self.config.retry, now);
-        let id = entry.id;
         self.observe_states(entry, &conclusion);
-        let events = deferrals(&conclusion);
         let reports: Vec<Report> = self.reports(entry, &conclusion).await.into_iter().collect();
-        let told = reports.first().map(|report| report.envelope.recipients.iter().map(ToString::to_string).collect());
-        let settlement = Settlement {
-            recipients: conclusion.recipients,
-            at: Some(now),
-            next_due: conclusion.next_due,
-            reports,
-            events,
-        };
-        match self.spool.settle(claim, settlement).await {
-            Ok(()) => {
-                if let Some(to) = told {
-                    let to: Vec<String> = to;
-                    self.observer.report_queued(id, &to.join(", "));
-                }
-            }
-            Err(error) => self.observer.spool_failed("settle", &error),
-        }
+        let events = deferrals(&conclusion);
+        Settlement { recipients: conclusion.recipients, at: Some(now), next_due: conclusion.next_due, reports, events }
     }
 
     /// Delivers to the recipients that share a next hop.
@@ -169,11 +172,13 @@ impl Pipeline {
             self.observer.no_attempt(entry.id, &hop.to_string(), &cause);
             indices.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
         };
-        let resolution = match self.resolve(hop, entry).await {
+        // Every attempt shuffles anew, and a log line is enough to tell how.
+        let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
+        let resolution = match resolve(&self.dns, hop, self.config.delivery.port, seed).await {
             Ok(resolution) => resolution,
             Err(cause) => return all_failed(cause),
         };
-        let steps = match self.plan(&resolution, hop) {
+        let steps = match plan_for(&self.config, &resolution, hop) {
             Ok(steps) => steps,
             Err(cause) => return all_failed(cause),
         };
@@ -198,20 +203,6 @@ impl Pipeline {
             }
         }
         results.into_iter().collect()
-    }
-
-    /// Every answer the DNS has about a next hop.
-    ///
-    /// # Errors
-    /// The cause that stops all its recipients.
-    pub async fn resolve(&self, hop: &NextHop, entry: &SpoolEntry) -> Result<Resolution, Cause> {
-        // Every attempt shuffles anew, and a log line is enough to tell how.
-        let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
-        resolve(&self.dns, hop, self.config.delivery.port, seed).await
-    }
-
-    fn plan(&self, resolution: &Resolution, hop: &NextHop) -> Result<Vec<Planned>, Cause> {
-        plan_for(&self.config, resolution, hop)
     }
 
     /// Offers the message to one server, in transactions of a size every server takes.

@@ -119,6 +119,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let smtp = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
     let spool = open_spool(&config, &clock).await?;
+    observer.spool_opened(spool.recovery());
     let tls = listener_tls::server_config(&config)?;
     let stop = CancellationToken::new();
 

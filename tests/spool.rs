@@ -397,6 +397,27 @@ async fn segments_with_nothing_alive_are_removed() {
 }
 
 #[tokio::test]
+async fn a_full_segment_is_followed_by_another_and_goes_when_it_is_dead() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let large = content(0, 262_144);
+    for _ in 0..260 {
+        store(&spool, &large).await;
+    }
+    assert_eq!(files(&folder, "segments").len(), 2, "65 MiB are two segments");
+    let mut claims = spool.claim_due(NOW, 260).await.unwrap();
+    assert_eq!(body(&spool, claims[259].entry.id).await.unwrap(), large);
+    let last = claims.split_off(259);
+    for claim in claims {
+        spool.settle(claim, Settlement { recipients: vec![(0, failed())], ..Settlement::default() }).await.unwrap();
+    }
+    spool.close().await;
+    assert_eq!(files(&folder, "segments").len(), 1, "nothing in the first one is alive");
+    let spool = open(&folder);
+    assert_eq!(body(&spool, last[0].entry.id).await.unwrap(), large);
+}
+
+#[tokio::test]
 async fn a_second_process_is_refused_and_told_who_has_it() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const FOLDER: &str = "SPOOL_CRASH_TEST_FOLDER";
-const ROUNDS: u64 = 20;
+const ROUNDS: u64 = 16;
 const PRODUCERS: u64 = 16;
 const CONSUMERS: u64 = 6;
 const NOW: Timestamp = Timestamp(1_795_261_468_000);

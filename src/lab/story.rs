@@ -11,13 +11,15 @@ use super::world::AnchorForm;
 use super::zone::Fault;
 use super::{Lab, bad};
 use crate::clock::Clock;
-use crate::config::{Admin, Config, Delivery, Dns, Listen, Retry, SpoolConfig, TrustAnchorSource};
+use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, TlsVerdict};
 use crate::serve;
+use crate::text::paragraph;
 use hickory_proto::rr::RecordType;
 use mail_parser::{MessageParser, MimeHeaders};
+use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,6 +29,8 @@ use tokio::time::timeout;
 
 /// Longer than the whole story takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The relay's configuration in the lab's directory.
+const CONFIG_FILE: &str = "relay.toml";
 /// The sender of all messages.
 const SENDER: &str = "alice@office.test";
 
@@ -77,11 +81,12 @@ const CHAPTERS: [Chapter; 6] = [
     },
 ];
 
-/// Tells the story; `true` when every outcome was the expected one.
+/// Tells the story; `true` when every outcome was the expected one. Before the end it waits for
+/// `stay` when there is one, so that the running lab can be looked at.
 ///
 /// # Errors
 /// When the lab or the relay cannot start, or `out` cannot be written.
-pub async fn tell(out: &mut impl Write) -> io::Result<bool> {
+pub async fn tell(out: &mut impl Write, stay: Option<impl Future<Output = ()>>) -> io::Result<bool> {
     let lab = internet().await?;
     let directory = tempfile::tempdir()?;
     let relay = serve::start(config(&lab, directory.path()).await?, Clock::system()).await.map_err(bad)?;
@@ -108,6 +113,15 @@ pub async fn tell(out: &mut impl Write) -> io::Result<bool> {
         print_ndr(out, ndr)?;
     }
     writeln!(out, "{good} of {} outcomes as expected.", CHAPTERS.len())?;
+    if let Some(stay) = stay {
+        let file = directory.path().join(CONFIG_FILE);
+        writeln!(out, "\nThe lab stays until Ctrl-C. In another terminal:\n")?;
+        for domain in ["dane.test", "mismatch.test", "forged.test"] {
+            writeln!(out, "  relay check {domain} --config {}", file.display())?;
+        }
+        writeln!(out, "  curl http://{}/metrics", relay.admin)?;
+        stay.await;
+    }
     relay.stop();
     relay.ended().await.map_err(bad)?;
     Ok(good == CHAPTERS.len() && ndrs.len() == returned)
@@ -125,34 +139,38 @@ async fn internet() -> io::Result<Lab> {
         .await
 }
 
+/// Writes the configuration as an operator would, and reads it as the relay does.
 async fn config(lab: &Lab, directory: &Path) -> io::Result<Config> {
-    let anchors = directory.join("root.key");
+    let (anchors, file) = (directory.join("root.key"), directory.join(CONFIG_FILE));
     tokio::fs::write(&anchors, lab.world().trust_anchor(AnchorForm::DnsKey)?).await?;
-    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let defaults = Config::default();
-    Ok(Config {
-        hostname: "relay.office.test".parse().map_err(bad)?,
-        listen: Listen { smtp: vec![any_port], ..defaults.listen },
-        admin: Admin { listen: any_port },
-        spool: SpoolConfig {
-            path: directory.join("spool"),
-            min_free_bytes: 0,
-            min_free_inodes: 0,
-            ..defaults.spool
-        },
-        dns: Dns {
-            upstreams: vec![lab.dns().upstream().parse().map_err(|e: String| bad(e))?],
-            trust_anchors: TrustAnchorSource::File(anchors),
-            ..defaults.dns
-        },
-        delivery: Delivery { port: lab.port(), allow_loopback: true, ..defaults.delivery },
-        retry: Retry {
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(1),
-            expire_after: Duration::from_secs(3),
-        },
-        ..defaults
-    })
+    let text = format!(
+        r#"hostname = "relay.office.test"
+[listen]
+smtp = ["127.0.0.1:0"]
+[spool]
+path = "{spool}"
+min_free_bytes = 0
+min_free_inodes = 0
+[dns]
+upstreams = ["{upstream}"]
+trust_anchors = "{anchors}"
+[delivery]
+port = {port}
+allow_loopback = true
+[retry]
+first = "1s"
+longest = "1s"
+expire_after = "3s"
+[admin]
+listen = "127.0.0.1:0"
+"#,
+        spool = directory.join("spool").display(),
+        upstream = lab.dns().upstream(),
+        anchors = anchors.display(),
+        port = lab.port(),
+    );
+    tokio::fs::write(&file, text).await?;
+    Config::load(&file).map_err(bad)
 }
 
 /// Hands all messages in over one TLS session and gives their queue ids.
@@ -211,14 +229,12 @@ impl Chapter {
             }
             DeliveryOutcome::Failed { cause } => {
                 let (root, status) = (cause.root(), cause.row().status.to_string());
-                writeln!(out, "   returned with {status} ({}): {}", root.row().word, root.sentence())?;
+                let what = format!("returned with {status} ({}): {}", root.row().word, root.sentence());
+                write!(out, "{}", paragraph("", &what, 3))?;
                 let told = ndrs.iter().filter(|ndr| is_about(ndr, self.recipient)).count();
                 let delivered = !self.inbox(lab)?.is_empty();
-                writeln!(
-                    out,
-                    "   {SENDER} got {told} NDR; {}",
-                    if delivered { "DELIVERED AS WELL" } else { "nothing was handed over" }
-                )?;
+                let handed_over = if delivered { "DELIVERED AS WELL" } else { "nothing was handed over" };
+                writeln!(out, "   {SENDER} got {told} NDR; {handed_over}")?;
                 Ok(told == 1 && !delivered && self.is_returned_with(&status, root.row().word))
             }
         }

@@ -5,6 +5,7 @@
 //! here: it can neither end a line nor begin a header field.
 
 use crate::smtp::reply::printable;
+use crate::text::fill;
 use std::fmt::Write as _;
 
 /// Where lines are folded, in characters (RFC 5322 §2.1.1 recommends 78).
@@ -50,23 +51,7 @@ pub(super) fn paragraph(text: &str, indent: usize) -> String {
 /// begins.
 pub(super) fn item(label: &str, text: &str, width: usize) -> String {
     let text = printable(text.as_bytes(), usize::MAX);
-    let mut lines = vec![format!("{label:width$}")];
-    for word in words(&text).filter(|word| !word.is_empty()) {
-        let fits = lines.last().is_none_or(|line| line.len() <= width || line.len() + 1 + word.len() <= LINE_WIDTH);
-        if !fits {
-            lines.push(" ".repeat(width));
-        }
-        if let Some(line) = lines.last_mut() {
-            if line.len() > width {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines.iter().fold(String::new(), |mut all, line| {
-        let _infallible = write!(all, "{}\r\n", line.trim_end());
-        all
-    })
+    fill(label, words(&text), width, LINE_WIDTH).into_iter().map(|line| line + "\r\n").collect()
 }
 
 /// The words of a printable text, empty ones between neighbouring spaces; words too long for

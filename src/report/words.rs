@@ -6,7 +6,7 @@
 
 use super::form::{item, line, paragraph};
 use super::{Failure, Ndr, notable_domain};
-use crate::outcome::{Cause, DaneFailure, Side};
+use crate::outcome::{Cause, Side};
 use crate::smtp::address::Mailbox;
 use std::time::Duration;
 
@@ -129,59 +129,7 @@ fn evidence(cause: &Cause) -> Vec<(&'static str, String)> {
     if let Some(result_type) = root_row.result_type {
         lines.push(("RFC 8460 result", result_type.to_owned()));
     }
-    lines.extend(particulars(root));
+    lines.extend(root.evidence());
     lines.push(("Advice", root.advice().to_owned()));
     lines
-}
-
-fn particulars(cause: &Cause) -> Vec<(&'static str, String)> {
-    match cause {
-        Cause::DomainNotFound { domain }
-        | Cause::NullMx { domain }
-        | Cause::NoMailHost { domain }
-        | Cause::MailLoop { domain } => vec![("Domain", domain.to_string())],
-        Cause::DnsUnavailable { question, tried } => {
-            let paths = tried.iter().map(|path| ("DNS path", path.to_string()));
-            std::iter::once(("DNS question", question.to_string())).chain(paths).collect()
-        }
-        Cause::DnsBogus { question, detail } => {
-            vec![("DNS question", question.to_string()), ("Validator", detail.clone())]
-        }
-        Cause::AddressForbidden { host, address } => {
-            vec![("Mail server", host.clone()), ("Address", address.to_string())]
-        }
-        Cause::ConnectFailed { peer, detail } | Cause::TlsHandshake { peer, detail } => {
-            vec![("Mail server", peer.to_string()), ("Detail", detail.clone())]
-        }
-        Cause::ConnectionLost { peer, phase, detail } | Cause::ProtocolError { peer, phase, detail } => {
-            vec![("Mail server", peer.to_string()), ("While", phase.phrase().to_owned()), ("Detail", detail.clone())]
-        }
-        Cause::TimedOut { peer, phase } => {
-            vec![("Mail server", peer.to_string()), ("While", phase.phrase().to_owned())]
-        }
-        Cause::Rejected { peer, phase, reply } => {
-            vec![("Mail server", peer.to_string()), ("While", phase.phrase().to_owned()), ("Reply", reply.to_string())]
-        }
-        Cause::StarttlsRefused { peer, reply } => {
-            vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())]
-        }
-        Cause::StarttlsNotOffered { peer } | Cause::EightBitNotOffered { peer } => {
-            vec![("Mail server", peer.to_string())]
-        }
-        Cause::DaneMismatch { peer, failure, base_domain, usable_records, certificate_sha256 } => {
-            let mut lines = vec![
-                ("Mail server", peer.to_string()),
-                ("TLSA records", format!("{usable_records} usable at {base_domain}")),
-                ("Cert. SHA-256", certificate_sha256.clone()),
-            ];
-            if let DaneFailure::NameMismatch { presented } = failure {
-                lines.push(("Its names", presented.join(", ")));
-            }
-            lines
-        }
-        Cause::MessageTooLarge { peer, limit, size } => {
-            vec![("Mail server", peer.to_string()), ("Size", format!("{size} octets, at most {limit}"))]
-        }
-        Cause::ContentDamaged | Cause::Expired { .. } => Vec::new(),
-    }
 }

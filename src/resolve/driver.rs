@@ -225,8 +225,8 @@ fn read_positive(question: &Name, record_type: RecordType, lookup: &Lookup) -> R
         name = target;
     }
     refuse_unproven(security)?;
-    // An answer without the data: the chain ends in a name that has none.
-    Ok(Answer::NoData(security))
+    // A proven absence comes as an error with its proof; this is an answer that answers nothing.
+    Err(NotUsable::Unavailable("an answer without the records asked for".into()))
 }
 
 fn refuse_unproven(security: Security) -> Result<(), NotUsable> {

@@ -91,7 +91,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it in a session of its own, with standard output and error in `log`.
+    /// Starts it in a session of its own, with standard output and error appended to `log`.
     pub(crate) fn start(name: &str, command: &Command, log: &Path) -> Self {
         // The daemon gets SIGTERM when the thread that started it is gone.
         let mut wrapped = Command::new("setpriv");
@@ -99,7 +99,7 @@ impl Daemon {
         for (key, value) in command.get_envs() {
             wrapped.env(key, value.unwrap_or_default());
         }
-        let output = File::create(log).unwrap();
+        let output = File::options().create(true).append(true).open(log).unwrap();
         wrapped.env("PATH", path()).stdin(Stdio::null());
         wrapped.stdout(output.try_clone().unwrap()).stderr(output);
         let child = wrapped.spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -143,9 +143,14 @@ impl Daemon {
             }
             std::thread::sleep(POLL);
         }
+        self.kill();
+        None
+    }
+
+    /// Kills it without a warning (SIGKILL).
+    pub(crate) fn kill(&mut self) {
         self.signal("KILL");
         self.child.wait().unwrap();
-        None
     }
 
     /// Sends a signal to its whole process group.

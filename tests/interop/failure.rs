@@ -32,7 +32,7 @@ fn wrong_tlsa_set_defers_and_expires_with_an_ndr() {
         Swaks { server: relay.smtp, from: "a@sender.test", to: "b@wrong.test", options: &[], content: ODD_MESSAGE };
     message.hand_in(world.dir());
 
-    relay.wait_for_log(&["tlsa-invalid", "4.7.323", "b@wrong.test"], PATIENCE);
+    relay.wait_for_log(&["deferred", "tlsa-invalid", "4.7.323", "b@wrong.test"], PATIENCE);
     let ndr = world.postfix.wait_for_mail_to("a@sender.test", PATIENCE);
     let file = world.dir().join("ndr.eml");
     std::fs::write(&file, ndr.bytes()).unwrap();
@@ -51,6 +51,14 @@ fn wrong_tlsa_set_defers_and_expires_with_an_ndr() {
     }
     assert!(ndr.text().starts_with("Return-Path: <>\n"), "{}", ndr.text());
     assert!(ndr.text().contains("odd.1@sender.test"), "the original is recognisable: {}", ndr.text());
+    for expected in [
+        "relay_recipient_deferrals_total{cause=\"tlsa-invalid\",side=\"recipient\"} ",
+        "relay_recipients_failed_total{cause=\"tlsa-invalid\",side=\"recipient\"} 1\n",
+        "relay_reports_queued_total 1\n",
+    ] {
+        let metrics = relay.metrics();
+        assert!(metrics.contains(expected), "{expected}in\n{metrics}");
+    }
     let mailbox = world.postfix.mailbox();
     assert_eq!(mailbox.len(), 1, "one NDR, and nothing to the host that failed authentication");
     assert!(!world.postfix.log().contains("b@wrong.test"), "{}", world.postfix.log());
@@ -63,7 +71,7 @@ fn rfc7672_2_2_no_clear_text_to_a_host_with_tlsa_records_and_no_starttls() {
     let message =
         Swaks { server: relay.smtp, from: "a@sender.test", to: "b@clear.test", options: &[], content: ODD_MESSAGE };
     message.hand_in(world.dir());
-    relay.wait_for_log(&["starttls-not-supported", "4.7.321", "b@clear.test"], PATIENCE);
+    relay.wait_for_log(&["deferred", "starttls-not-supported", "4.7.321", "b@clear.test"], PATIENCE);
     let log = world.postfix.log();
     assert!(log.contains("ehlo=1"), "it was asked: {log}");
     assert!(!log.contains("mail=1"), "it was told nothing: {log}");

@@ -4,6 +4,7 @@
 use crate::client::{Sink, smtp_source};
 use crate::daemon::{both, wait_for};
 use crate::delivery::PATIENCE;
+use crate::postfix::Postfix;
 use crate::relay::Relay;
 use crate::world::open_temp_dir;
 use std::collections::BTreeSet;
@@ -27,14 +28,44 @@ fn smtp_source_hands_in_many_messages() {
     let messages = wait_for("all messages at the sink", PATIENCE * 2, || {
         Some(sink.messages()).filter(|messages| messages.len() >= MESSAGES)
     });
-    let id = |text: &str| text.lines().find(|line| line.starts_with("Message-Id:")).unwrap().to_owned();
-    let distinct: BTreeSet<String> = messages.iter().map(|text| id(text)).collect();
-    assert_eq!((messages.len(), distinct.len()), (MESSAGES, MESSAGES), "each message once");
+    assert_eq!((messages.len(), distinct(&messages)), (MESSAGES, MESSAGES), "each message once");
     for text in &messages {
         let body = text.rsplit_once("\n\n1XXX").unwrap().1;
         assert!(body.len() > OCTETS - 100, "{text}");
     }
-    promtool_is_content_with(&relay.metrics());
+
+    // The sink has a message a moment before the relay has recorded that it does.
+    let accounts = [
+        format!("relay_recipients_accepted_total {MESSAGES}\n"),
+        format!("relay_recipients_delivered_total{{tls=\"clear-text\"}} {MESSAGES}\n"),
+        "relay_queue_messages 0\n".to_owned(),
+    ];
+    let page = wait_for(&format!("{accounts:?} among the metrics"), PATIENCE, || {
+        Some(relay.metrics()).filter(|page| accounts.iter().all(|line| page.contains(line)))
+    });
+    promtool_is_content_with(&page);
+}
+
+#[test]
+fn rfc5321_4_2_5_what_was_acknowledged_survives_kill_9() {
+    let dir = open_temp_dir();
+    let sink = Sink::start(dir.path());
+    let mut relay = Relay::start(dir.path(), &everything_to(&sink));
+    // Postfix keeps what the relay has not acknowledged, and forgets what it has.
+    let (_postfix, address) = Postfix::start_in_front_of(dir.path(), relay.smtp);
+    let handing_in = std::thread::spawn(move || smtp_source(address, SESSIONS, MESSAGES, OCTETS, "b@many.test"));
+    for share in [MESSAGES / 8, MESSAGES / 4, MESSAGES / 2] {
+        wait_for("a share of the messages", PATIENCE * 2, || (sink.messages().len() >= share).then_some(()));
+        relay.crash_and_restart();
+    }
+    handing_in.join().unwrap();
+    wait_for("every message at the sink", PATIENCE * 2, || (distinct(&sink.messages()) == MESSAGES).then_some(()));
+}
+
+/// How many different messages these are, by Message-ID.
+fn distinct(messages: &[String]) -> usize {
+    let id = |text: &String| text.lines().find(|line| line.starts_with("Message-Id:")).unwrap().to_owned();
+    messages.iter().map(id).collect::<BTreeSet<String>>().len()
 }
 
 /// `promtool check metrics`: the page parses, and names and types follow the conventions.

@@ -1,8 +1,9 @@
-//! Debian's Postfix as MX host: an instance of its own beside whatever is in `/etc/postfix`, one
-//! smtpd for each host name with STARTTLS, everything delivered into one Maildir.
+//! Debian's Postfix in instances of their own, beside whatever is in `/etc/postfix`: as MX host,
+//! with one smtpd for each host name, STARTTLS, and everything delivered into one Maildir; and as
+//! the mail system in front of a relay.
 
 use crate::certificate::Certificate;
-use crate::daemon::{Daemon, read_lossy, run_ok, tail, wait_for};
+use crate::daemon::{Daemon, free_address, read_lossy, run_ok, tail, wait_for};
 use crate::zone::command;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// Debian's `nobody`: owner of the mailbox.
 const NOBODY: u32 = 65_534;
 
-/// The services an MX host needs, after its smtpd lines.
+/// The services every instance needs, after its smtpd lines.
 const SERVICES: &str = "\
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -53,28 +54,51 @@ pub(crate) struct Postfix {
 }
 
 impl Postfix {
-    /// Starts it; needs root, as Postfix's master does.
+    /// Starts it as MX host; needs root, as Postfix's master does.
     pub(crate) fn start(dir: &Path, hosts: &[MxHost]) -> Self {
         let dir = dir.join("postfix");
-        for name in ["conf", "queue", "data", "mail"] {
+        std::fs::create_dir_all(dir.join("mail")).unwrap();
+        chown(dir.join("mail"), Some(NOBODY), Some(NOBODY)).unwrap();
+        let addresses: Vec<SocketAddr> = hosts.iter().map(|host| host.address).collect();
+        Self::launch(&dir, &mx_main_cf(&dir, hosts), &smtpd_services(hosts), &addresses)
+    }
+
+    /// Starts it as the mail system in front of a relay: it takes all mail and hands it on, and
+    /// what the relay did not acknowledge it tries again every other second.
+    pub(crate) fn start_in_front_of(dir: &Path, relay: SocketAddr) -> (Self, SocketAddr) {
+        let dir = dir.join("postfix-client");
+        std::fs::create_dir_all(&dir).unwrap();
+        let address = free_address();
+        let main_cf = format!(
+            "myhostname = client.test\nmynetworks = 127.0.0.0/8\ndisable_dns_lookups = yes\n\
+             relayhost = [{}]:{}\nminimal_backoff_time = 1s\nmaximal_backoff_time = 2s\nqueue_run_delay = 1s\n\
+             smtp_destination_concurrency_failed_cohort_limit = 0\ntransport_retry_time = 1s\n",
+            relay.ip(),
+            relay.port()
+        );
+        let services = format!("{address} inet n - n - - smtpd\n");
+        (Self::launch(&dir, &main_cf, &services, &[address]), address)
+    }
+
+    fn launch(dir: &Path, main_cf: &str, services: &str, addresses: &[SocketAddr]) -> Self {
+        for name in ["conf", "queue", "data"] {
             std::fs::create_dir_all(dir.join(name)).unwrap();
         }
-        chown(dir.join("mail"), Some(NOBODY), Some(NOBODY)).unwrap();
         run_ok(Command::new("chown").arg("postfix").arg(dir.join("data")));
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::write(dir.join("conf/main.cf"), main_cf(&dir, hosts)).unwrap();
-        std::fs::write(dir.join("conf/master.cf"), master_cf(hosts)).unwrap();
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(dir.join("conf/main.cf"), common_main_cf(dir) + main_cf).unwrap();
+        std::fs::write(dir.join("conf/master.cf"), services.to_owned() + SERVICES).unwrap();
 
         // `postfix check` makes the queue's folders. Then the master itself, so that it is our
         // child: below `postfix start` it would outlive a test process that is killed.
         run_ok(command("postfix", &["-c"], &dir.join("conf")).arg("check"));
-        let programs = run_ok(Command::new("postconf").args(["-h", "daemon_directory"]));
+        let programs = run_ok(command("postconf", &["-h", "-c"], &dir.join("conf")).arg("daemon_directory"));
         let program = Path::new(programs.trim()).join("master");
         let start = command(&program.display().to_string(), &["-s", "-c"], &dir.join("conf"));
         let master = Daemon::start("postfix", &start, &dir.join("postfix.out"));
-        let mut postfix = Self { dir, master };
-        for host in hosts {
-            postfix.master.wait_until_it_listens(host.address);
+        let mut postfix = Self { dir: dir.to_owned(), master };
+        for address in addresses {
+            postfix.master.wait_until_it_listens(*address);
         }
         postfix
     }
@@ -146,24 +170,32 @@ impl Mail {
     }
 }
 
-fn main_cf(dir: &Path, hosts: &[MxHost]) -> String {
+/// What every instance needs to stay apart from the machine's own.
+fn common_main_cf(dir: &Path) -> String {
     let dir = dir.display();
-    let domains: Vec<&str> = hosts.iter().map(|host| host.domain.as_str()).collect();
     format!(
         "compatibility_level = 3.6\nqueue_directory = {dir}/queue\ndata_directory = {dir}/data\n\
          maillog_file = {dir}/mail.log\nmaillog_file_prefixes = {dir}\ninet_interfaces = 127.0.0.1\n\
-         inet_protocols = ipv4\nmyhostname = {myhostname}\nmydestination =\nalias_maps =\nalias_database =\n\
+         inet_protocols = ipv4\nmydestination =\nalias_maps =\nalias_database =\nsmtpd_peername_lookup = no\n\
+         message_size_limit = 52428800\nlocal_header_rewrite_clients =\nsmtpd_client_connection_count_limit = 0\n"
+    )
+}
+
+fn mx_main_cf(dir: &Path, hosts: &[MxHost]) -> String {
+    let dir = dir.display();
+    let domains: Vec<&str> = hosts.iter().map(|host| host.domain.as_str()).collect();
+    format!(
+        "myhostname = {myhostname}\nsmtpd_relay_restrictions = reject_unauth_destination\n\
          virtual_mailbox_domains = {domains}\nvirtual_mailbox_maps = static:all/\nvirtual_mailbox_base = {dir}/mail\n\
          virtual_uid_maps = static:{NOBODY}\nvirtual_gid_maps = static:{NOBODY}\nvirtual_mailbox_limit = 0\n\
-         message_size_limit = 52428800\nlocal_header_rewrite_clients =\nsmtpd_relay_restrictions = reject_unauth_destination\n\
-         smtpd_tls_loglevel = 1\nsmtpd_tls_received_header = yes\nsmtpd_peername_lookup = no\n\
-         smtpd_client_connection_count_limit = 0\n",
+         smtpd_tls_loglevel = 1\nsmtpd_tls_received_header = yes\n",
         myhostname = hosts[0].name,
         domains = domains.join(" "),
     )
 }
 
-fn master_cf(hosts: &[MxHost]) -> String {
+/// The lines of master.cf for each host's smtpd.
+fn smtpd_services(hosts: &[MxHost]) -> String {
     let mut text = String::new();
     for host in hosts {
         writeln!(text, "{} inet n - n - - smtpd\n  -o myhostname={}", host.address, host.name).unwrap();
@@ -176,5 +208,5 @@ fn master_cf(hosts: &[MxHost]) -> String {
             .unwrap();
         }
     }
-    text + SERVICES
+    text
 }

@@ -16,6 +16,7 @@ pub(crate) struct Relay {
     /// `/metrics` and `/readyz`.
     pub(crate) admin: SocketAddr,
     config: PathBuf,
+    log: PathBuf,
     daemon: Daemon,
 }
 
@@ -31,11 +32,15 @@ impl Relay {
             spool.display()
         );
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(RELAY);
-        command.arg("serve").arg("--config").arg(&config);
-        let mut daemon = Daemon::start("relay", &command, &dir.join("relay.log"));
-        daemon.wait_until("being ready", || matches!(http_get(admin, "/readyz"), Ok((200, _))).then_some(()));
-        Self { smtp, admin, config, daemon }
+        let log = dir.join("relay.log");
+        let daemon = serve(&config, &log, admin);
+        Self { smtp, admin, config, log, daemon }
+    }
+
+    /// Kills it as a crash would (SIGKILL) and starts it again on the same spool and ports.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.daemon.kill();
+        self.daemon = serve(&self.config, &self.log, self.admin);
     }
 
     /// Runs another command of the relay with the same configuration: exit code and output.
@@ -67,4 +72,13 @@ impl Relay {
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.daemon.stop().and_then(|status| status.code())
     }
+}
+
+/// `relay serve`, ready.
+fn serve(config: &Path, log: &Path, admin: SocketAddr) -> Daemon {
+    let mut command = Command::new(RELAY);
+    command.arg("serve").arg("--config").arg(config);
+    let mut daemon = Daemon::start("relay", &command, log);
+    daemon.wait_until("being ready", || matches!(http_get(admin, "/readyz"), Ok((200, _))).then_some(()));
+    daemon
 }

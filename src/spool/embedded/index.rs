@@ -153,15 +153,11 @@ impl Index {
         }
     }
 
-    /// Ends a lease: the message waits on, changed, until `due`.
-    pub(super) fn wait_again(&mut self, entry: SpoolEntry, due: Timestamp) {
-        let id = entry.id;
-        match self.leases.remove(&id).and_then(|lease| lease.waiting) {
-            Some(waiting) => self.wait(Waiting { entry, ..waiting }, due),
-            None => {
-                self.due.insert((due, id));
-            }
-        }
+    /// Ends a lease: the message waits on until `due`. What is deferred is not kept in memory,
+    /// so that a long queue of it does not push out what is fresh.
+    pub(super) fn wait_again(&mut self, id: QueueId, due: Timestamp) {
+        self.leases.remove(&id);
+        self.due.insert((due, id));
     }
 
     /// Ends a lease and the message. Gives where its record was.
@@ -208,5 +204,81 @@ impl Index {
         if self.kept.len() < MOST_KEPT_ENTRIES {
             self.kept.insert(waiting.entry.id, waiting);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{BodyType, Envelope, Origin};
+    use crate::smtp::address::ReversePath;
+
+    fn waiting(id: u64) -> Waiting {
+        let envelope = Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: Vec::new(),
+            body: BodyType::SevenBit,
+            accepted_at: Timestamp(100),
+            origin: Origin::Report { about: QueueId(0) },
+        };
+        let place = Place { segment: 1, offset: 0, length: 9, content: ContentPlace::Inline };
+        Waiting { entry: SpoolEntry::new(QueueId(id), envelope, 1), place }
+    }
+
+    fn index(messages: u64) -> Index {
+        let mut index = Index::default();
+        for id in 0..messages {
+            index.count_record(1);
+            index.add(waiting(id), Timestamp(1000 - i64::try_from(id).unwrap()));
+        }
+        index
+    }
+
+    fn ids(taken: &[Taken]) -> Vec<u64> {
+        taken.iter().map(|t| t.id.0).collect()
+    }
+
+    #[test]
+    fn the_oldest_due_comes_first_and_nothing_before_its_time() {
+        let mut index = index(4);
+        assert_eq!(index.next_due(), Some(Timestamp(997)));
+        assert!(index.claim(Timestamp(996), 9).is_empty());
+        assert_eq!(ids(&index.claim(Timestamp(999), 9)), [3, 2, 1]);
+        assert_eq!(index.len(), 4, "claimed messages are not finished");
+        assert_eq!(index.next_due(), Some(Timestamp(1000)));
+    }
+
+    #[test]
+    fn a_generation_is_good_for_one_settlement() {
+        let mut index = index(1);
+        let old = index.claim(Timestamp(1000), 1).remove(0);
+        index.release(old.id, old.generation);
+        let new = index.claim(Timestamp(1000), 1).remove(0);
+        assert_eq!(index.begin_settling(old.id, old.generation), None);
+        assert!(index.begin_settling(new.id, new.generation).is_some());
+        assert_eq!(index.begin_settling(new.id, new.generation), None);
+        index.release(new.id, new.generation);
+        assert_eq!(index.next_due(), None, "nor can it be given back any more");
+    }
+
+    #[test]
+    fn a_segment_is_dead_when_all_in_it_is_finished() {
+        let mut index = index(2);
+        for taken in index.claim(Timestamp(1000), 2) {
+            assert!(!index.is_dead(1));
+            assert_eq!(index.finish(&taken.entry.unwrap()).map(|place| place.segment), Some(1));
+        }
+        assert!(index.is_dead(1));
+        assert_eq!((index.len(), index.oldest()), (0, None));
+    }
+
+    #[test]
+    fn memory_keeps_a_bounded_number_of_envelopes_and_none_of_deferred_messages() {
+        let most = u64::try_from(MOST_KEPT_ENTRIES).unwrap();
+        let mut index = index(most + 1);
+        let taken = index.claim(Timestamp(1000), MOST_KEPT_ENTRIES + 1);
+        assert_eq!(taken.iter().filter(|t| t.entry.is_none()).count(), 1);
+        index.wait_again(taken[1].id, Timestamp(2000));
+        assert!(index.claim(Timestamp(2000), 1)[0].entry.is_none());
     }
 }

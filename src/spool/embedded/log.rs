@@ -297,3 +297,87 @@ fn random_mark() -> Mark {
 fn failed(action: &'static str, source: Error) -> SpoolError {
     SpoolError::Io { action, source }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests put a file in place that cannot be written")]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::config::SpoolConfig;
+    use crate::envelope::{BodyType, Envelope, Origin, QueueId};
+    use crate::smtp::address::ReversePath;
+    use crate::spool::embedded::paths::Paths;
+    use crate::spool::embedded::segments::Segments;
+    use crate::spool::embedded::settle::encode_envelope;
+    use crate::spool::embedded::shared::Start;
+    use crate::spool::embedded::space::Space;
+    use crate::spool::record::Standing;
+    use std::sync::mpsc::channel;
+
+    fn shared(folder: &std::path::Path) -> Arc<Shared> {
+        let paths = Paths::create(folder).unwrap();
+        let lock = paths.lock().unwrap();
+        Arc::new(Shared::new(Start {
+            paths,
+            space: Space::new(&SpoolConfig::default()),
+            keep_history: Duration::ZERO,
+            segments: Segments::default(),
+            index: crate::spool::embedded::index::Index::default(),
+            bytes: 0,
+            damaged: 0,
+            now: Timestamp(0),
+            lock,
+        }))
+    }
+
+    fn accept(id: u64) -> (LogJob, oneshot::Receiver<Result<(), SpoolError>>) {
+        let envelope = Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: Vec::new(),
+            body: BodyType::SevenBit,
+            accepted_at: Timestamp(0),
+            origin: Origin::Report { about: QueueId(0) },
+        };
+        let json = encode_envelope(&envelope).unwrap();
+        let content = Content::Inline { bytes: Bytes::new(), crc: 0 };
+        let record = NewRecord::new(QueueId(id), json.clone(), content, Standing::OnItsOwn).unwrap();
+        let entry = SpoolEntry::new(QueueId(id), envelope, 0);
+        let message = NewMessage { entry, envelope: json, record, content: ContentPlace::Inline, due: Timestamp(0) };
+        let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (answer, answered) = oneshot::channel();
+        (LogJob::Accept(Box::new(Accepting { message, file: None, permit, answer })), answered)
+    }
+
+    #[test]
+    fn rfc5321_4_2_5_a_failed_write_is_an_error_for_all_who_wait_and_stops_the_spool() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let shared = shared(folder.path());
+        let (state, state_jobs) = channel();
+        let mut log = Log::start(Arc::clone(&shared), state, 0).unwrap();
+        let good = std::mem::replace(&mut log.file, File::open("/dev/null").unwrap());
+        let (jobs, queue) = channel();
+        let answers: Vec<_> = (0..3)
+            .map(|id| {
+                let (job, answered) = accept(id);
+                jobs.send(job).unwrap();
+                answered
+            })
+            .collect();
+        let (batch, _) = log.collect(&queue);
+        log.store(batch);
+        for mut answered in answers {
+            assert!(matches!(answered.try_recv(), Ok(Err(SpoolError::Stopped))));
+        }
+        assert!(shared.is_stopped() && shared.backlog.is_closed());
+        // A disk that works again changes nothing: only a restart finds out what is on it.
+        log.file = good;
+        let (job, mut answered) = accept(4);
+        jobs.send(job).unwrap();
+        let (batch, _) = log.collect(&queue);
+        log.store(batch);
+        assert!(matches!(answered.try_recv(), Ok(Err(SpoolError::Stopped))));
+        assert_eq!(log.file.metadata().unwrap().len(), 0);
+        assert!(state_jobs.try_recv().is_err(), "nothing was handed on");
+        assert_eq!(shared.failure().borrow().as_deref().map(|f| f.starts_with("writing to the spool")), Some(true));
+    }
+}

@@ -88,8 +88,8 @@ impl EmbeddedSpool {
         let log_writer = Log::start(Arc::clone(&shared), state.clone(), recovered.last_segment)?;
         let state_writer = Writer::new(Arc::clone(&shared), recovered.state, recovered.mark);
         let threads = Threads {
-            log: spawn("spool-log", move || log_writer.run(&log_jobs))?,
-            state: spawn("spool-state", move || state_writer.run(&state_jobs))?,
+            log: spawn("spool-log", &shared, move || log_writer.run(&log_jobs))?,
+            state: spawn("spool-state", &shared, move || state_writer.run(&state_jobs))?,
         };
         let threads = Arc::new(Mutex::new(Some(threads)));
         let last_id = AtomicU64::new(recovered.last_time_id);
@@ -153,9 +153,28 @@ impl Drop for EmbeddedSpool {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, SpoolError> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+/// Starts a writer; should it ever panic, the spool stops as if the disk had failed.
+fn spawn(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, SpoolError> {
+    let guard = StopOnPanic(Arc::clone(shared));
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        work();
+        drop(guard);
+    });
     thread.map_err(paths::io("starting a thread of the spool"))
+}
+
+struct StopOnPanic(Arc<Shared>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop(&paths::io("writing the spool")(std::io::Error::other("the writer has panicked")));
+        }
+    }
 }
 
 #[async_trait]

@@ -12,7 +12,7 @@
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
 use super::index::{ContentPlace, Index, Place, Waiting};
-use super::paths::{Paths, io, list_segments, segment_name, sync_folder};
+use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
 use super::segments::{Segment, Segments};
 use super::state::{Completeness, LogMark, REPORT_IDS, Row, State};
 use super::writer::is_damage;
@@ -234,6 +234,8 @@ fn open_state(paths: &Paths) -> Result<State, SpoolError> {
         for rest in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(beside(&paths.state(), rest));
         }
+        // SQLite would let everybody read it; its log takes the permissions of the database.
+        create_new(&paths.state()).map_err(io("making the state database"))?;
     }
     let state = State::open(&paths.state())?;
     if !state.is_understood()? {

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 
-/// Messages that are durable in the log but not yet in the state database: a second or two of
+/// Messages that are durable in the log but not yet in the state database: a tenth of a second of
 /// work for it. More makes acceptance wait.
-pub(super) const MOST_BACKLOG: usize = 10_000;
+pub(super) const MOST_BACKLOG: usize = 2000;
 
 /// See the module.
 pub(super) struct Shared {

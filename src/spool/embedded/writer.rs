@@ -11,7 +11,7 @@ use super::index::Waiting;
 use super::paths;
 use super::settle::{Ending, Settling};
 use super::shared::Shared;
-use super::state::{LogMark, Row, State};
+use super::state::{LogMark, Row, State, Sync};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::{SpoolEntry, SpoolError};
@@ -112,8 +112,7 @@ impl Writer {
                 Err(error) if can_pass(&error) && !self.shared.is_closing() => std::thread::sleep(PAUSE),
                 Err(error) if can_pass(&error) => return refuse(writes, || SpoolError::Full),
                 Err(error) => {
-                    self.note_damage(&error);
-                    self.shared.stop(&SpoolError::State(error));
+                    self.fail(error);
                     return refuse(writes, || SpoolError::Stopped);
                 }
             }
@@ -147,7 +146,8 @@ impl Writer {
     fn try_transaction(&self, writes: &[Write]) -> rusqlite::Result<(Vec<Vec<usize>>, LogMark)> {
         let mut known = Vec::new();
         let mut mark = self.mark;
-        self.state.begin()?;
+        let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_)));
+        self.state.begin_with(if outcomes { Sync::AtCommit } else { Sync::Later })?;
         for write in writes {
             match write {
                 Write::Insert(row, _) => {
@@ -177,7 +177,7 @@ impl Writer {
         }
         let ended = match settling.ending {
             Ending::Waits { due } => {
-                index.wait_again(settling.entry.clone(), due);
+                index.wait_again(settling.entry.id, due);
                 None
             }
             Ending::Finished => index.finish(&settling.entry),
@@ -202,7 +202,14 @@ impl Writer {
     fn read(&self, job: StateJob) {
         match job {
             StateJob::Load(ids, answer) => {
-                let _ = answer.send(Ok(ids.into_iter().filter_map(|id| self.load(id)).collect()));
+                let loaded = ids.into_iter().map(|id| self.load(id)).collect::<rusqlite::Result<Vec<_>>>();
+                let _ = answer.send(match loaded {
+                    Ok(loaded) => Ok(loaded.into_iter().flatten().collect()),
+                    Err(error) => {
+                        self.fail(error);
+                        Err(SpoolError::Stopped)
+                    }
+                });
             }
             StateJob::Place(id, answer) => {
                 let _ = answer.send(self.state.place(id).map_err(SpoolError::State));
@@ -215,21 +222,18 @@ impl Writer {
         }
     }
 
-    /// Reads a message; if its row is damaged, from its record, which errs towards a duplicate.
-    /// `None` when neither can be read: it is counted, and stays claimed until a restart.
-    fn load(&self, id: QueueId) -> Option<Waiting> {
-        let place = self.state.place(id).ok().flatten();
-        let found = place.and_then(|place| match self.state.load(id, place) {
-            Ok(waiting) => Some(waiting),
-            Err(error) => {
-                self.note_damage(&error);
-                self.load_from_record(id, place)
-            }
-        });
-        if found.is_none() {
+    /// Reads a message; if its row makes no sense, from its record, which errs towards a
+    /// duplicate. `None` when neither can be read: it is counted, and stays claimed until a restart.
+    fn load(&self, id: QueueId) -> rusqlite::Result<Option<Waiting>> {
+        let Some(place) = self.state.place(id)? else {
             self.shared.count_damage(1);
+            return Ok(None);
+        };
+        match self.state.load(id, place) {
+            Ok(waiting) => Ok(Some(waiting)),
+            Err(error) if error.sqlite_error_code().is_some() => Err(error),
+            Err(_) => Ok(self.load_from_record(id, place)),
         }
-        found
     }
 
     fn load_from_record(&self, id: QueueId, place: super::index::Place) -> Option<Waiting> {
@@ -262,11 +266,13 @@ impl Writer {
         }
     }
 
-    /// Leaves a note for the next start, which then checks the whole database.
-    fn note_damage(&self, error: &rusqlite::Error) {
-        if is_damage(error) {
+    /// The database has failed. After damage a note is left for the next start, which then
+    /// checks all of it.
+    fn fail(&self, error: rusqlite::Error) {
+        if is_damage(&error) {
             let _ = paths::create_new(&self.shared.paths.state_suspect());
         }
+        self.shared.stop(&SpoolError::State(error));
     }
 }
 

@@ -1,18 +1,19 @@
 //! What became of a recipient, and why: one typed [`Cause`] for every failure.
 //!
-//! The log line, the metric label, the NDR and `relay check` take their words from the one
-//! table in this file ([`Cause::row`], [`Cause::sentence`], [`Cause::advice`]) and from nowhere
+//! The log line, the metric label, the NDR and `relay check` take their words from here
+//! ([`Cause::row`], [`Cause::sentence`], [`Cause::advice`], [`Cause::evidence`]) and from nowhere
 //! else, so that a fault reads the same wherever somebody meets it.
 //!
 //! Enhanced status codes follow RFC 3463 and, for DANE, the numbers Exchange administrators
 //! search for (X.7.321 to X.7.325); the result types beside them are those of RFC 8460 §4.3.
+
+mod words;
 
 use crate::smtp::address::Domain;
 use crate::smtp::reply::{EnhancedStatusCode, Reply, Severity};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 /// Whether trying again can help (RFC 3463 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -434,121 +435,6 @@ impl Cause {
     #[must_use]
     pub fn root(&self) -> &Self {
         if let Self::Expired { last: Some(last), .. } = self { last.root() } else { self }
-    }
-
-    /// What happened, in words for whoever wrote the message.
-    #[must_use]
-    pub fn sentence(&self) -> String {
-        match self {
-            Self::DomainNotFound { domain } => format!("The domain {domain} does not exist."),
-            Self::NullMx { domain } => format!("The domain {domain} says that it accepts no mail."),
-            Self::NoMailHost { domain } => format!("The domain {domain} has no mail server."),
-            Self::DnsUnavailable { question, .. } => {
-                format!(
-                    "The DNS gave no usable answer to the question \"{question}\", so we could not find out how to deliver safely."
-                )
-            }
-            Self::DnsBogus { question, .. } => {
-                format!(
-                    "The signed DNS answer to the question \"{question}\" is not valid, so it may be forged and we did not use it."
-                )
-            }
-            Self::MailLoop { domain } => format!("Mail for {domain} leads back to this relay: a loop."),
-            Self::AddressForbidden { host, address } => {
-                format!("The mail server {host} has the address {address}, to which this relay must not deliver.")
-            }
-            Self::ConnectFailed { peer, detail } => format!("No connection to the mail server {peer}: {detail}."),
-            Self::TimedOut { peer, phase } => {
-                format!("The mail server {peer} did not answer in time while we were {}.", phase.phrase())
-            }
-            Self::ConnectionLost { peer, phase, detail } => {
-                format!("The connection to the mail server {peer} broke while we were {}: {detail}.", phase.phrase())
-            }
-            Self::ProtocolError { peer, phase, detail } => {
-                format!("The mail server {peer} did not speak proper SMTP while we were {}: {detail}.", phase.phrase())
-            }
-            Self::Rejected { peer, reply, .. } => format!("The mail server {peer} said: {reply}"),
-            Self::StarttlsNotOffered { peer } => {
-                format!("The domain demands encryption, but its mail server {peer} does not offer it.")
-            }
-            Self::StarttlsRefused { peer, reply } => {
-                format!("The domain demands encryption, but its mail server {peer} refused it: {reply}")
-            }
-            Self::TlsHandshake { peer, detail } => {
-                format!("No encrypted connection could be made to the mail server {peer}: {detail}.")
-            }
-            Self::DaneMismatch { peer, failure, base_domain, .. } => format!(
-                "The certificate of the mail server {peer} does not fit what its domain publishes in signed DNS \
-                 (DANE, TLSA records of {base_domain}): {failure}. It may be the wrong server, so the message was not handed over."
-            ),
-            Self::MessageTooLarge { peer, limit, size } => {
-                format!("The message has {size} bytes, and the mail server {peer} takes at most {limit}.")
-            }
-            Self::EightBitNotOffered { peer } => {
-                format!("The message has 8-bit content, which the mail server {peer} does not take.")
-            }
-            Self::ContentDamaged => "The stored copy of the message is damaged and could not be sent.".to_owned(),
-            Self::Expired { waited_s, last } => {
-                let waited = humantime::format_duration(Duration::from_secs(*waited_s));
-                let tried = format!("We tried for {waited} without success and have given up.");
-                match last {
-                    Some(cause) => format!("{tried} The last try failed like this: {}", cause.sentence()),
-                    None => tried,
-                }
-            }
-        }
-    }
-
-    /// What an administrator can do about it.
-    #[must_use]
-    pub fn advice(&self) -> &'static str {
-        match self {
-            Self::DomainNotFound { .. } => "Check the spelling of the address.",
-            Self::NullMx { .. } => "The address cannot receive mail (RFC 7505); ask the recipient for another one.",
-            Self::NoMailHost { .. } => {
-                "The recipient's domain needs an MX record that leads to a host with an address."
-            }
-            Self::DnsUnavailable { .. } => {
-                "Ask the resolver the same question by hand, over UDP and TCP; if other names work, look for a firewall \
-                 or IPS that discards large or unusual DNS answers."
-            }
-            Self::DnsBogus { .. } => {
-                "Compare with a validating resolver elsewhere: if it agrees, the recipient's zone is broken; \
-                 if not, something on the path changes DNS answers. Check the clock too."
-            }
-            Self::MailLoop { .. } => {
-                "Correct the MX records, or add a [[destination]] with a next_hop for this domain."
-            }
-            Self::AddressForbidden { .. } => {
-                "If this is intended, set [delivery] allow_loopback or a [[destination]] with a next_hop."
-            }
-            Self::ConnectFailed { .. } => "Check that outgoing port 25 is open here, then whether the server is up.",
-            Self::TimedOut { .. } | Self::ConnectionLost { .. } => {
-                "If it happens with many servers, look for an inspecting firewall here; with one, ask its administrators."
-            }
-            Self::ProtocolError { .. } => {
-                "Connect by hand to see what answers; an inspecting firewall here may be changing the conversation."
-            }
-            Self::Rejected { .. } => "The reply above is the other side's own reason.",
-            Self::StarttlsNotOffered { .. } | Self::StarttlsRefused { .. } => {
-                "The TLSA records of the host demand TLS. If other networks see STARTTLS there, a firewall here strips it."
-            }
-            Self::TlsHandshake { .. } => {
-                "If other networks can connect with TLS, an inspecting firewall here is in the way; \
-                 otherwise the recipient's server must be repaired."
-            }
-            Self::DaneMismatch { .. } => {
-                "The certificate was probably renewed without publishing its TLSA record first. If other networks see \
-                 another certificate, TLS is being intercepted here."
-            }
-            Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",
-            Self::EightBitNotOffered { .. } => "Let the sending system encode the message as 7-bit MIME.",
-            Self::ContentDamaged => "Check the disk of the relay; ask the sender to send the message again.",
-            Self::Expired { last, .. } => match last {
-                Some(cause) => cause.advice(),
-                None => "Look at the log of the relay for this message.",
-            },
-        }
     }
 }
 

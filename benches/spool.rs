@@ -1,0 +1,122 @@
+//! How fast the embedded spool takes mail, and how fast mail lives in it.
+//!
+//! `cargo bench --bench spool [-- FOLDER]`: messages of 4 KiB, every one durable before the next
+//! of the same producer. "Life" is enqueue, claim, read, settle. Nothing is asserted: the numbers
+//! belong to the disk under FOLDER (the system's temporary folder without one).
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement prints, and ends at the first failure")]
+
+use dane_relay::clock::{Clock, Timestamp};
+use dane_relay::config::SpoolConfig;
+use dane_relay::envelope::{BodyType, ClientInfo, Envelope, Origin};
+use dane_relay::outcome::{Cause, DeliveryOutcome};
+use dane_relay::smtp::address::ReversePath;
+use dane_relay::spool::embedded::EmbeddedSpool;
+use dane_relay::spool::{RecipientState, Settlement, Spool};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const CONTENT: [u8; 4096] = [b'x'; 4096];
+const MEASURED_FOR: Duration = Duration::from_secs(3);
+const CONSUMERS: u64 = 64;
+
+/// Life is measured in balance: producers pause when consumers fall behind by this.
+const LONGEST_QUEUE: u64 = 1000;
+
+fn main() {
+    let folder = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let folder = folder.map_or_else(std::env::temp_dir, PathBuf::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for producers in [1, 16, 128] {
+        let per_second = runtime.block_on(enqueue(&folder, producers));
+        println!("enqueue, {producers:>3} producers: {per_second:>8.0}/s");
+    }
+    let per_second = runtime.block_on(life(&folder));
+    println!("life, 64 producers and {CONSUMERS} consumers: {per_second:>8.0}/s");
+}
+
+fn open(folder: &tempfile::TempDir) -> Arc<EmbeddedSpool> {
+    let config = SpoolConfig { path: folder.path().join("spool"), ..SpoolConfig::default() };
+    Arc::new(EmbeddedSpool::open(&config, Clock::system().now()).unwrap())
+}
+
+fn envelope(now: Timestamp) -> Envelope {
+    let client = ClientInfo { address: [192, 0, 2, 1].into(), helo: "bench".into(), protocol: "ESMTP".into() };
+    Envelope {
+        reverse_path: ReversePath::Null,
+        recipients: vec!["user@recipient.example".parse().unwrap()],
+        body: BodyType::SevenBit,
+        accepted_at: now,
+        origin: Origin::Client(client),
+    }
+}
+
+async fn produce(spool: Arc<EmbeddedSpool>, longest_queue: u64, until: Instant, done: Arc<AtomicU64>) {
+    let clock = Clock::system();
+    while Instant::now() < until {
+        if spool.stats().queued_messages > longest_queue {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+            continue;
+        }
+        let now = clock.now();
+        let mut draft = spool.begin(now);
+        draft.body.write(&CONTENT).await.unwrap();
+        spool.enqueue(draft, envelope(now)).await.unwrap();
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn enqueue(folder: &std::path::Path, producers: u64) -> f64 {
+    let folder = tempfile::TempDir::new_in(folder).unwrap();
+    let spool = open(&folder);
+    let (done, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..producers {
+        tasks.spawn(produce(Arc::clone(&spool), u64::MAX, start + MEASURED_FOR, Arc::clone(&done)));
+    }
+    tasks.join_all().await;
+    let rate = rate(&done, start);
+    spool.close().await;
+    rate
+}
+
+async fn life(folder: &std::path::Path) -> f64 {
+    let folder = tempfile::TempDir::new_in(folder).unwrap();
+    let spool = open(&folder);
+    let (accepted, lived, start) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Instant::now());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        tasks.spawn(produce(Arc::clone(&spool), LONGEST_QUEUE, start + MEASURED_FOR, Arc::clone(&accepted)));
+    }
+    for _ in 0..CONSUMERS {
+        tasks.spawn(consume(Arc::clone(&spool), start + MEASURED_FOR, Arc::clone(&lived)));
+    }
+    tasks.join_all().await;
+    let rate = rate(&lived, start);
+    spool.close().await;
+    rate
+}
+
+async fn consume(spool: Arc<EmbeddedSpool>, until: Instant, lived: Arc<AtomicU64>) {
+    let clock = Clock::system();
+    while Instant::now() < until {
+        let claims = spool.claim_due(clock.now(), 1).await.unwrap();
+        if claims.is_empty() {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        for claim in claims {
+            let mut reader = spool.open_body(claim.entry.id).await.unwrap();
+            while reader.next().await.unwrap().is_some() {}
+            let cause = Cause::DomainNotFound { domain: "recipient.example".parse().unwrap() };
+            let state = RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } };
+            spool.settle(claim, Settlement { recipients: vec![(0, state)], ..Settlement::default() }).await.unwrap();
+            lived.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate is printed without decimals")]
+fn rate(count: &AtomicU64, since: Instant) -> f64 {
+    count.load(Ordering::Relaxed) as f64 / since.elapsed().as_secs_f64()
+}
