@@ -13,8 +13,11 @@
 )]
 
 mod check;
+mod command;
 mod dane;
 mod deliver;
+mod process;
 mod relay;
 mod report;
 mod resolve;
+mod serve;

@@ -78,6 +78,13 @@ pub(crate) fn configuration(lab: &Lab, folder: &Path) -> String {
     )
 }
 
+/// The same in a file.
+pub(crate) fn configuration_file(lab: &Lab, folder: &Path) -> PathBuf {
+    let path = folder.join("relay.toml");
+    std::fs::write(&path, configuration(lab, folder)).unwrap();
+    path
+}
+
 /// The same, read.
 pub(crate) fn config(lab: &Lab, folder: &Path) -> Config {
     Config::parse(&configuration(lab, folder), Path::new("suite.toml")).unwrap()
@@ -94,7 +101,7 @@ pub(crate) struct Delivered {
 pub(crate) struct World {
     pub(crate) lab: Lab,
     pub(crate) relay: Relay,
-    folder: TempDir,
+    _folder: TempDir,
     news: watch::Receiver<Vec<RecipientNews>>,
 }
 
@@ -122,17 +129,12 @@ impl World {
                 sender.send_modify(|all: &mut Vec<RecipientNews>| all.push(one));
             }
         });
-        Self { lab, relay, folder, news }
+        Self { lab, relay, _folder: folder, news }
     }
 
     /// Where clients hand mail in.
     pub(crate) fn smtp(&self) -> SocketAddr {
         self.relay.smtp[0]
-    }
-
-    /// A file or folder of this world.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 
     /// A host by its name or its domain's.
@@ -142,11 +144,7 @@ impl World {
 
     /// Hands a message in and gives its name in the queue.
     pub(crate) async fn send(&self, from: &str, to: &[&str], content: &[u8]) -> QueueId {
-        let mut client = SmtpClient::ready(self.smtp()).await.unwrap();
-        let handed = client.send(from, to, content).await.unwrap();
-        assert!(handed.accepted(), "the relay said: {}", handed.last());
-        client.quit().await.unwrap();
-        queue_id(&handed.last().text())
+        hand_in(self.smtp(), from, to, content).await
     }
 
     /// Hands a small message from [`SENDER`] in.
@@ -229,10 +227,7 @@ impl World {
 
     /// What `/metrics` says: values by name with labels.
     pub(crate) async fn metrics(&self) -> BTreeMap<String, f64> {
-        let (status, text) = get(self.relay.admin, "/metrics").await;
-        assert_eq!(status, 200);
-        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
-        samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
+        metrics(self.relay.admin).await
     }
 
     /// Ends the relay in good order.
@@ -240,6 +235,23 @@ impl World {
         self.relay.stop();
         within(self.relay.ended(), "the end of the relay").await.unwrap();
     }
+}
+
+/// Hands a message in at a relay and gives its name in the queue.
+pub(crate) async fn hand_in(smtp: SocketAddr, from: &str, to: &[&str], content: &[u8]) -> QueueId {
+    let mut client = SmtpClient::ready(smtp).await.unwrap();
+    let handed = client.send(from, to, content).await.unwrap();
+    assert!(handed.accepted(), "the relay said: {}", handed.last());
+    client.quit().await.unwrap();
+    queue_id(&handed.last().text())
+}
+
+/// What `/metrics` says: values by name with labels.
+pub(crate) async fn metrics(admin: SocketAddr) -> BTreeMap<String, f64> {
+    let (status, text) = get(admin, "/metrics").await;
+    assert_eq!(status, 200);
+    let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+    samples.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
 }
 
 /// A small message.
