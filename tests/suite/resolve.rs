@@ -358,6 +358,7 @@ async fn an_upstream_where_nobody_listens_is_passed_over() {
     let lab = lab().domain("dane.test", |d| d).start().await.unwrap();
     let nobody = { std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
     let world = World::beside(lab, |lab: &Lab, config| {
+        config.dns.timeout = Duration::from_millis(500);
         config.dns.upstreams = vec![Upstream::Udp(nobody), upstream(&lab.dns().upstream())];
     });
     let world = world.await;
