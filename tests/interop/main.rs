@@ -24,6 +24,7 @@ mod postfix;
 mod relay;
 mod resolver;
 mod validation;
+mod verdicts;
 mod world;
 mod world_is_sound;
 mod zone;

@@ -1,0 +1,154 @@
+//! The zones of the comparison: a root, `test.`, and below it one zone for every way of being
+//! signed, of denying, and of being broken (RFC 4035, RFC 5155, RFC 6672, RFC 9276).
+
+use super::signer::{Damage, Denial, Ds, Shape, Signer, Window};
+use std::fmt::Write as _;
+
+/// The full set of names, in each of these zones.
+pub(crate) const FULL: [&str; 4] = ["nsec.test.", "nsec3.test.", "it5.test.", "optout.test."];
+
+/// A small zone: one mail domain with one TLSA record.
+const SMALL: &str = "\
+@ 300 IN MX 10 mx
+mx 300 IN A 127.0.1.1
+_25._tcp.mx 300 IN TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000001
+*.wild 300 IN A 127.0.1.2
+";
+
+/// The names of a full zone; `{other}` is another full zone.
+const LARGE: &str = "\
+mail 300 IN MX 10 mx.mail
+mail 300 IN MX 20 five
+mx.mail 300 IN A 127.0.1.1
+mx.mail 300 IN AAAA ::1
+five 300 IN A 127.0.1.5
+alias 300 IN CNAME mx.mail
+mxalias 300 IN CNAME mail
+_25._tcp.alias 300 IN CNAME _25._tcp.mx.mail
+twice 300 IN CNAME alias
+gone 300 IN CNAME missing
+loop 300 IN CNAME pool
+pool 300 IN CNAME loop
+across 300 IN CNAME mx.mail.{other}
+mxacross 300 IN CNAME mail.{other}
+_25._tcp.across 300 IN CNAME _25._tcp.mx.mail.{other}
+goneacross 300 IN CNAME missing.{other}
+wildacross 300 IN CNAME any.wild.{other}
+tounsigned 300 IN CNAME host.unsigned.test.
+tobogus 300 IN CNAME mx.wrongds.test.
+*.wild 300 IN A 127.0.1.2
+*.wild 300 IN MX 10 mx.mail
+exact.wild 300 IN A 127.0.1.3
+*._tcp.wildtlsa 300 IN TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000002
+*.wildcname 300 IN CNAME mx.mail
+a.b.ent 300 IN A 127.0.1.4
+dname 300 IN DNAME mail
+dnameacross 300 IN DNAME mail.{other}
+dnameunsigned 300 IN DNAME unsigned.test.
+a.only 300 IN NS ns2.test.
+";
+
+/// How many records the TLSA sets of a full zone have, with the labels of their hosts.
+pub(crate) const TLSA_SETS: [(&str, usize); 4] = [("mx.mail", 1), ("five", 5), ("thirteen", 13), ("sixty", 60)];
+
+const UNSIGNED: &str = "\
+host 300 IN A 127.0.1.6
+host 300 IN MX 10 host
+_25._tcp.host 300 IN TLSA 3 1 1 0000000000000000000000000000000000000000000000000000000000000003
+back 300 IN CNAME mx.mail.nsec.test.
+_25._tcp.back 300 IN CNAME _25._tcp.mx.mail.nsec.test.
+";
+
+/// All zones, the root first, each parent before its children.
+pub(crate) fn shapes() -> Vec<Shape> {
+    let mut shapes = vec![
+        Shape { signer: Signer::Bind, algorithm: "RSASHA256", ..Shape::new(".", "") },
+        Shape::new("test.", "ns0 300 IN A 127.0.3.1\nns1 300 IN A 127.0.3.2\nns2 300 IN A 127.0.3.3\n"),
+        // A second top-level domain, with nothing below it.
+        Shape { denial: Denial::OptOut, ..Shape::new("quiet.", "") },
+        Shape::unsigned("unsigned.test.", Ds::Absent, UNSIGNED),
+        // A signed zone below an unsigned one: nobody vouches for it.
+        Shape::new("island.unsigned.test.", SMALL),
+    ];
+    shapes.extend(full_zones());
+    shapes.extend(algorithms());
+    shapes.extend(delegations());
+    shapes.extend(damaged());
+    shapes
+}
+
+fn full_zones() -> Vec<Shape> {
+    let denials = [
+        (Signer::Ldns, Denial::Nsec),
+        (Signer::Bind, Denial::Nsec3 { salt: "-", iterations: 0 }),
+        (Signer::Ldns, Denial::Nsec3 { salt: "00c0ffee", iterations: 5 }),
+        (Signer::Bind, Denial::OptOut),
+    ];
+    let mut zones = Vec::new();
+    for (i, (zone, (signer, denial))) in FULL.into_iter().zip(denials).enumerate() {
+        let mut lines = LARGE.replace("{other}", FULL[(i + 1) % FULL.len()]);
+        for (host, count) in TLSA_SETS {
+            for n in 1..=count {
+                writeln!(lines, "_25._tcp.{host} 300 IN TLSA 3 1 1 {n:064x}").unwrap();
+            }
+        }
+        zones.push(Shape { signer, denial, ..Shape::new(zone, &lines) });
+        zones.push(Shape { algorithm: "ED25519", ..Shape::new(&format!("child.{zone}"), SMALL) });
+        zones.push(Shape::unsigned(&format!("unsig.{zone}"), Ds::Absent, UNSIGNED));
+    }
+    // `unsig` and `a.only` are delegated without DS records: the first has a zone, the second none.
+    zones
+}
+
+fn algorithms() -> Vec<Shape> {
+    let nsec3 = Denial::Nsec3 { salt: "ab", iterations: 1 };
+    let small = |name: &str, signer, algorithm, denial| Shape { signer, algorithm, denial, ..Shape::new(name, SMALL) };
+    let many = |iterations| Denial::Nsec3 { salt: "ab", iterations };
+    vec![
+        small("a5.test.", Signer::Bind, "RSASHA1", Denial::Nsec),
+        small("a7.test.", Signer::Bind, "NSEC3RSASHA1", nsec3),
+        small("a8.test.", Signer::Ldns, "RSASHA256", nsec3),
+        small("a10.test.", Signer::Bind, "RSASHA512", Denial::Nsec),
+        small("a13.test.", Signer::Bind, "ECDSAP256SHA256", nsec3),
+        small("a14.test.", Signer::Ldns, "ECDSAP384SHA384", Denial::Nsec),
+        small("a15.test.", Signer::Bind, "ED25519", nsec3),
+        small("a16.test.", Signer::Bind, "ED448", Denial::Nsec),
+        small("it100.test.", Signer::Bind, "ECDSAP256SHA256", many(100)),
+        small("it120.test.", Signer::Bind, "ECDSAP256SHA256", many(120)),
+        small("it500.test.", Signer::Ldns, "ECDSAP256SHA256", many(500)),
+    ]
+}
+
+fn delegations() -> Vec<Shape> {
+    let with = |name: &str, ds| Shape { ds, ..Shape::new(name, SMALL) };
+    vec![
+        with("sha1ds.test.", Ds::Fits(&[1])),
+        with("sha384ds.test.", Ds::Fits(&[4])),
+        with("allds.test.", Ds::Fits(&[1, 2, 4])),
+        with("strongds.test.", Ds::StrongOneIsWrong),
+        with("wrongds.test.", Ds::Wrong),
+        with("unknownalg.test.", Ds::Text("4711 201 2 abababababababababababababababababababababababababababababababab")),
+        with("unknowndigest.test.", Ds::Text("4711 13 99 abababababababababababababababab")),
+        with("mixedds.test.", Ds::FitsBesideUnknown),
+        with("nods.test.", Ds::Absent),
+        Shape::unsigned("nokeys.test.", Ds::ForNoKey, SMALL),
+    ]
+}
+
+fn damaged() -> Vec<Shape> {
+    let with = |name: &str, denial, damage| Shape { denial, damage, ..Shape::new(name, SMALL) };
+    let at = |name: &str, window| Shape { window, ..Shape::new(name, SMALL) };
+    let nsec3 = Denial::Nsec3 { salt: "-", iterations: 0 };
+    vec![
+        at("expired.test.", Window::Past),
+        at("future.test.", Window::Future),
+        with("olddata.test.", nsec3, Damage::DataOutOf(Window::Past)),
+        with("nosigs.test.", Denial::Nsec, Damage::SignaturesGone("*")),
+        with("nokeysig.test.", Denial::Nsec, Damage::SignaturesGone("DNSKEY")),
+        with("notlsasig.test.", nsec3, Damage::SignaturesGone("TLSA")),
+        with("nonsec.test.", Denial::Nsec, Damage::RecordsGone("NSEC")),
+        with("nonsec3.test.", nsec3, Damage::RecordsGone("NSEC3")),
+        with("nonsecsig.test.", Denial::Nsec, Damage::SignaturesGone("NSEC")),
+        with("forged.test.", Denial::Nsec, Damage::Replaced("127.0.1.1", "127.0.1.11")),
+    ]
+}
