@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this file is the lab's DNS driver: it listens on loopback")]
 
+use super::answer::OUR_PAYLOAD;
 use super::world::{Answer, Delivery, World};
 use super::{bad, locked};
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
@@ -27,8 +28,6 @@ use tokio_util::task::AbortOnDropHandle;
 const PLAIN_PAYLOAD: u16 = 512;
 /// The largest UDP answer whatever the client says; above it answers would be fragmented.
 const UDP_PAYLOAD_LIMIT: u16 = 4096;
-/// The payload size we name ourselves: the value of the DNS flag day 2020.
-const OUR_PAYLOAD: u16 = 1232;
 /// TCP connections served at once; a test needs a handful.
 const TCP_CONNECTION_LIMIT: usize = 64;
 /// How long a TCP connection may be idle.
@@ -215,9 +214,7 @@ impl Shared {
             (Delivery::TruncatedOverUdp, Transport::Udp) => return reply.truncate().to_vec().ok(),
             (Delivery::Normal, _) | (Delivery::SilentOverUdp | Delivery::TruncatedOverUdp, Transport::Tcp) => {}
         }
-        reply.metadata.response_code = answer.code;
-        reply.add_answers(answer.answers);
-        reply.add_authorities(answer.authorities);
+        answer.fill(&mut reply);
         self.through_path(&request, reply, rtype, transport)
     }
 

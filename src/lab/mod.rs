@@ -38,18 +38,22 @@
 //! # }
 //! ```
 
+pub mod answer;
 pub mod ca;
 pub mod client;
+pub mod denial;
 pub mod dns;
 #[cfg(test)]
 mod dns_tests;
 pub mod domain;
+pub mod keys;
 #[cfg(test)]
 mod lab_tests;
 pub mod mx;
 mod mx_session;
 #[cfg(test)]
 mod mx_tests;
+pub mod plan;
 pub mod signer;
 pub mod story;
 mod wire;
@@ -59,8 +63,9 @@ pub mod zone;
 pub use ca::{Authority, Identity};
 pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
 pub use mx::{MxHost, Phase, StartTls, Trouble};
-pub use signer::{KeyAlgorithm, SignatureFault};
-pub use zone::{Fault, Signing};
+pub use plan::{KeyAlgorithm, Signing, SigningPlan};
+pub use signer::SignatureFault;
+pub use zone::Fault;
 
 use crate::clock::Clock;
 use dns::DnsServer;
@@ -124,7 +129,7 @@ impl LabBuilder {
         let mut zones: Vec<_> = self.domains.iter().collect();
         zones.sort_by_key(|spec| spec.name.split('.').count());
         for spec in zones {
-            world.add_zone(&spec.name, spec.signing)?;
+            world.add_zone(&spec.name, spec.signing.clone())?;
         }
         for host in &hosts {
             world.add(&host.spec.name, RData::A(A(host.address)))?;
