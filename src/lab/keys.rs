@@ -175,7 +175,7 @@ fn flags(spec: KeySpec, public: &PublicKeyBuf, tag: Option<u16>) -> io::Result<O
     let Some(tag) = tag else { return Ok(Some(flags)) };
     let mut wire = vec![0, 0, 3, u8::from(public.algorithm())];
     wire.extend_from_slice(public.public_bytes());
-    let rest: u32 = wire.chunks(2).map(|pair| word(pair)).sum();
+    let rest: u32 = wire.chunks(2).map(word).sum();
     let reserved = !(ZONE | ENTRY | REVOKED);
     let fits = |candidate: &u16| {
         let sum = rest + u32::from(*candidate);

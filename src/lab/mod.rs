@@ -54,6 +54,8 @@ mod mx_session;
 #[cfg(test)]
 mod mx_tests;
 pub mod plan;
+#[cfg(test)]
+mod shapes_tests;
 pub mod signer;
 pub mod story;
 mod wire;

@@ -224,7 +224,7 @@ impl Zone {
     /// When there can be no wildcard below a name, which is too long for it.
     pub fn find(&self, name: &Name, rtype: RecordType) -> io::Result<Found> {
         if let Some(types) = self.records.get(name) {
-            return Ok(self.at_node(name, types, rtype));
+            return Ok(self.at_node(name, types, rtype).unwrap_or(Found::NoData));
         }
         if self.has_names_below(name) {
             return Ok(Found::NoData);
@@ -237,10 +237,7 @@ impl Zone {
         Ok(match self.records.get(&star) {
             None if self.has_names_below(&star) => Found::NoWildcardData(encloser),
             None => Found::NoName(encloser),
-            Some(types) => match self.at_node(&star, types, rtype) {
-                Found::NoData => Found::NoWildcardData(encloser),
-                found => found,
-            },
+            Some(types) => self.at_node(&star, types, rtype).unwrap_or(Found::NoWildcardData(encloser)),
         })
     }
 
@@ -265,16 +262,17 @@ impl Zone {
         Some(self.set(owner, rtype, data))
     }
 
-    fn at_node(&self, name: &Name, types: &BTreeMap<RecordType, Vec<RData>>, rtype: RecordType) -> Found {
+    /// What a name with records has; none when that is nothing of the type.
+    fn at_node(&self, name: &Name, types: &BTreeMap<RecordType, Vec<RData>>, rtype: RecordType) -> Option<Found> {
         if let Some(data) = types.get(&rtype) {
-            return Found::Records(self.set(name, rtype, data));
+            return Some(Found::Records(self.set(name, rtype, data)));
         }
         if let Some(data) = types.get(&RecordType::CNAME)
             && let Some(RData::CNAME(target)) = data.first()
         {
-            return Found::Cname(self.set(name, RecordType::CNAME, data), target.0.to_lowercase());
+            return Some(Found::Cname(self.set(name, RecordType::CNAME, data), target.0.to_lowercase()));
         }
-        Found::NoData
+        None
     }
 
     fn set(&self, owner: &Name, rtype: RecordType, data: &[RData]) -> RrSet {
