@@ -80,6 +80,30 @@ impl World {
         Ok(())
     }
 
+    /// The names of all zones, in canonical order.
+    #[must_use]
+    pub fn origins(&self) -> Vec<Name> {
+        locked(&self.zones).keys().cloned().collect()
+    }
+
+    /// Makes `server` the one name server of a zone, on both sides of the cut, at this address.
+    ///
+    /// # Errors
+    /// When there is no such zone.
+    pub fn serve(&self, origin: &Name, server: &Name, address: Ipv4Addr) -> io::Result<()> {
+        let mut zones = locked(&self.zones);
+        let parent = parent_of(&zones, origin);
+        let ns = RData::NS(NS(server.clone()));
+        for side in [Some(origin.clone()), parent].into_iter().flatten() {
+            let zone = zones.get_mut(&side).ok_or_else(|| bad("no such zone"))?;
+            zone.replace(origin, RecordType::NS, vec![ns.clone()]);
+        }
+        let home = nearest(&zones, server.clone()).map(|zone| zone.origin().clone());
+        let home = home.and_then(|home| zones.get_mut(&home)).ok_or_else(|| bad("no zone for the server"))?;
+        home.replace(server, RecordType::A, vec![RData::A(A(address))]);
+        Ok(())
+    }
+
     /// Adds one record to the zone its name belongs to.
     ///
     /// # Errors
