@@ -21,7 +21,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`] → [`serve`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -40,6 +40,7 @@
 //! | RFC 2045 | quoted-printable |
 //! | RFC 2046 | multipart and its boundary |
 //! | RFC 2047 | text outside ASCII in header fields |
+//! | RFC 2181 | DNS messages, clarified |
 //! | RFC 2308 | negative answers |
 //! | RFC 2920 | PIPELINING |
 //! | RFC 3030 | CHUNKING |
@@ -58,6 +59,7 @@
 //! | RFC 5280 | certificates and paths |
 //! | RFC 5321 | SMTP |
 //! | RFC 5322 | the message format |
+//! | RFC 5452 | DNS answers that resist forgery |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
@@ -66,15 +68,19 @@
 //! | RFC 6605 | ECDSA in DNSSEC |
 //! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |
+//! | RFC 6840 | DNSSEC, clarified |
 //! | RFC 6891 | EDNS |
 //! | RFC 7435 | opportunistic security |
 //! | RFC 7505 | null MX |
 //! | RFC 7671 | DANE in practice |
 //! | RFC 7672 | DANE for SMTP |
 //! | RFC 7766 | DNS over TCP |
+//! | RFC 7858 | DNS over TLS |
 //! | RFC 8080 | Ed25519 in DNSSEC |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
+//! | RFC 8484 | DNS over HTTPS |
+//! | RFC 8767 | the life of cached answers |
 //! | RFC 8996 | the end of TLS 1.0 and 1.1 |
 //! | RFC 9325 | how to use TLS |
 
@@ -87,6 +93,7 @@ pub mod deliver;
 pub mod envelope;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod lookup;
 pub mod observe;
 pub mod outcome;
 pub mod pipeline;
