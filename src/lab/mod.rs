@@ -59,6 +59,8 @@ mod mx_tests;
 pub mod plan;
 mod responder;
 #[cfg(test)]
+mod servers_tests;
+#[cfg(test)]
 mod shapes_tests;
 pub mod signer;
 pub mod story;
