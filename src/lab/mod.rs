@@ -48,6 +48,7 @@ pub mod dns;
 #[cfg(test)]
 mod dns_tests;
 pub mod domain;
+pub mod export;
 pub mod fronts;
 pub mod keys;
 #[cfg(test)]
