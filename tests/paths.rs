@@ -8,14 +8,16 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "what fails in a test is the test's result; anchor files are written for the relay to read"
 )]
 
 use dane_relay::clock::{Clock, Timestamp};
-use dane_relay::config::{Config, DnsMode, TrustAnchorSource};
+use dane_relay::config::{Config, DnsMode, RootsSource, TrustAnchorSource};
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::dns::PathFault;
+use dane_relay::lab::fronts::FrontKind;
 use dane_relay::lab::world::AnchorForm;
 use dane_relay::lab::{Fault, Lab, LabBuilder};
 use dane_relay::outcome::{Cause, DeliveryOutcome, PathFailure};
@@ -24,10 +26,14 @@ use dane_relay::resolve::driver::{Dns, DnsSetupError};
 use dane_relay::resolve::event::{self, DnsEvent, Listener, PathStanding, Probed};
 use dane_relay::resolve::{Security, TlsaLookup, mail};
 use dane_relay::serve;
+use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType as WireType;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 /// Longer than anything takes on a busy machine.
@@ -44,7 +50,7 @@ fn rollover() -> LabBuilder {
 
 struct Setup {
     config: Config,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 fn setup(lab: &Lab, upstreams: &[String]) -> Setup {
@@ -64,7 +70,15 @@ fn setup(lab: &Lab, upstreams: &[String]) -> Setup {
     config.delivery.allow_loopback = true;
     config.retry.first = Duration::from_millis(200);
     config.retry.longest = Duration::from_millis(400);
-    Setup { config, _folder: folder }
+    Setup { config, folder }
+}
+
+impl Setup {
+    fn trust_authority(&mut self, lab: &Lab) {
+        let file = self.folder.path().join("ca.pem");
+        std::fs::write(&file, lab.authority().pem()).unwrap();
+        self.config.tls.roots = RootsSource::File(file);
+    }
 }
 
 fn dns(setup: &Setup) -> Dns {
@@ -150,6 +164,68 @@ async fn the_answer_tells_its_path_and_those_that_failed() {
     assert_eq!(count_of(&answer), (5, Security::Secure));
     assert_eq!(trace.path, Some(clean.upstream()));
     assert_eq!(trace.failed.len(), 2, "UDP and TCP of the first upstream");
+}
+
+#[tokio::test]
+async fn rfc7858_the_box_cannot_read_a_path_over_tls_or_https() {
+    let lab = rollover().start().await.unwrap();
+    lab.dns().set_path([BOX]);
+    for kind in [FrontKind::Tls, FrontKind::Https] {
+        let front = lab.secure_dns(kind).await.unwrap();
+        let mut setup = setup(&lab, &[lab.dns().upstream(), front.upstream()]);
+        setup.trust_authority(&lab);
+        let (answer, trace) = tlsa(&lab, &dns(&setup)).await;
+        assert_eq!(count_of(&answer), (5, Security::Secure));
+        assert_eq!((trace.path, trace.failed.len()), (Some(front.upstream()), 2));
+    }
+}
+
+#[tokio::test]
+async fn rfc8310_8_1_a_front_that_cannot_show_its_name_is_not_spoken_to() {
+    let lab = rollover().start().await.unwrap();
+    let front = lab.secure_dns(FrontKind::Tls).await.unwrap();
+    let mut setup = setup(&lab, &[front.upstream().replace("dns.lab.test", "other.lab.test")]);
+    setup.trust_authority(&lab);
+    let Answer::Failed(Cause::DnsUnavailable { tried, .. }) = tlsa(&lab, &dns(&setup)).await.0 else { panic!() };
+    assert!(tried[0].detail.contains("certificate"), "{tried:?}");
+    setup.config.tls.roots = RootsSource::File("/nonexistent.pem".into());
+    let error = Dns::new(&setup.config, Clock::system(), event::nobody()).err().unwrap().to_string();
+    assert!(error.starts_with("[tls] roots: /nonexistent.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn rfc1034_5_3_3_the_walk_from_the_root_goes_around_the_resolver() {
+    let lab = rollover().start().await.unwrap();
+    let servers = lab.authorities().await.unwrap();
+    lab.dns().set_path([BOX]);
+    let mut setup = setup(&lab, &[lab.dns().upstream(), "authoritative".into()]);
+    setup.config.dns.root_hints = vec![servers.root()];
+    let dns = dns(&setup);
+    let (answer, trace) = tlsa(&lab, &dns).await;
+    assert_eq!(count_of(&answer), (5, Security::Secure));
+    assert_eq!((trace.path.as_deref(), trace.failed.len()), (Some("authoritative"), 2));
+    let root = servers.server(".").unwrap();
+    let before = root.questions().len();
+    for (name, record_type, right) in [
+        ("rollover.test", RecordType::Mx, (1, Security::Secure)),
+        ("mx.plain.test", RecordType::A, (1, Security::Insecure)),
+        ("nowhere.rollover.test", RecordType::A, (0, Security::Secure)),
+        ("rollover.test", RecordType::A, (0, Security::Secure)),
+    ] {
+        assert_eq!(count_of(&dns.lookup(name, record_type).await.0), right, "{name}");
+    }
+    assert_eq!(root.questions().len(), before, "delegations are remembered");
+}
+
+#[tokio::test]
+async fn rfc1034_5_3_3_a_walk_that_meets_silence_ends_and_says_where() {
+    let lab = rollover().start().await.unwrap();
+    let servers = lab.authorities().await.unwrap();
+    servers.server("test").unwrap().set_path([PathFault::DropAll]);
+    let mut setup = setup(&lab, &["authoritative".into()]);
+    setup.config.dns.root_hints = vec![servers.root()];
+    let Answer::Failed(Cause::DnsUnavailable { tried, .. }) = tlsa(&lab, &dns(&setup)).await.0 else { panic!() };
+    assert!(tried[0].detail.contains("servers of test."), "{tried:?}");
 }
 
 // Which path is asked, and when the next one.
@@ -330,6 +406,44 @@ async fn rfc4035_4_9_3_trust_ad_refuses_a_resolver_that_does_not_validate() {
     assert!(error.contains(&lab.dns().upstream()) && error.contains("does not validate"), "{error}");
     let answer = tlsa(&lab, &dns(&setup)).await.0;
     assert!(matches!(answer, Answer::Failed(_)), "and later its answers do not count as unsigned: {answer:?}");
+}
+
+/// A resolver that validates: it says AD where the world is signed, for as long as it vouches.
+async fn vouching_resolver(lab: Arc<Lab>, vouches: Arc<AtomicBool>) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+            let request = Message::from_vec(&buffer[..length]).unwrap();
+            let query = &request.queries[0];
+            let mut reply = lab.world().message(&query.name().to_ascii(), query.query_type()).unwrap();
+            let signed = reply.all_sections().any(|record| record.record_type() == WireType::RRSIG);
+            reply.metadata.id = request.metadata.id;
+            reply.metadata.authentic_data = signed && vouches.load(Ordering::SeqCst) && request.metadata.authentic_data;
+            let reply = reply.maybe_strip_dnssec_records(false);
+            socket.send_to(&reply.to_vec().unwrap(), client).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn rfc6840_5_7_trust_ad_believes_a_resolver_for_as_long_as_it_vouches() {
+    let lab = Arc::new(rollover().domain("real.test", |d| d).start().await.unwrap());
+    let vouches = Arc::new(AtomicBool::new(true));
+    let resolver = vouching_resolver(Arc::clone(&lab), Arc::clone(&vouches)).await;
+    let mut setup = setup(&lab, &[format!("udp://{resolver}")]);
+    setup.config.dns.mode = DnsMode::TrustAd;
+    let dns = dns(&setup);
+    dns.probe().await.unwrap();
+    assert_eq!(count_of(&tlsa(&lab, &dns).await.0), (5, Security::Secure));
+    assert_eq!(count_of(&dns.lookup("mx.plain.test", RecordType::A).await.0), (1, Security::Insecure));
+    assert_eq!(count_of(&dns.lookup("nowhere.test", RecordType::A).await.0), (0, Security::Secure));
+    vouches.store(false, Ordering::SeqCst);
+    let answer = dns.lookup("mx.real.test", RecordType::A).await.0;
+    let Answer::Failed(Cause::DnsUnavailable { tried, .. }) = answer else { panic!("{answer:?}") };
+    assert!(tried[0].detail.contains("does not validate"), "{tried:?}");
 }
 
 #[tokio::test]

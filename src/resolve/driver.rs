@@ -299,10 +299,11 @@ impl Dns {
 
     /// Tries every path once with a question about the root, which is always signed. In
     /// `validate` mode this names upstreams that strip DNSSEC; nothing else follows from it.
+    /// A path that is silent is named as well, in both modes: it may come up later.
     ///
     /// # Errors
-    /// In `trust-ad` mode, when a resolver does not say with AD that it has validated the root:
-    /// then all its answers would count as unsigned.
+    /// In `trust-ad` mode, when a resolver answers and does not say with AD that it has validated
+    /// the root: then all its answers would count as unsigned.
     pub async fn probe(&self) -> Result<(), DnsSetupError> {
         for path in &self.paths {
             let found = match self.mode {
@@ -311,13 +312,11 @@ impl Dns {
                     Ok(_) => Probed::StripsDnssec,
                     Err(fault) => Probed::Silent(fault.to_string()),
                 },
-                DnsMode::TrustAd => vouches(path).await.map(|()| Probed::PassesDnssec).map_err(|fault| {
-                    let message = format!(
-                        "{fault} (a question for the root's SOA must be answered with the AD bit); \
-                         let it validate, or set mode = \"validate\""
-                    );
-                    DnsSetupError::Upstream { upstream: path.name.to_string(), message }
-                })?,
+                DnsMode::TrustAd => match vouches(path).await {
+                    Ok(()) => Probed::PassesDnssec,
+                    Err(Fault::NotValidating) => return Err(not_validating(&path.name)),
+                    Err(fault) => Probed::Silent(fault.to_string()),
+                },
             };
             (self.listener)(&DnsEvent::Probed { path: &path.name, found: &found });
         }
@@ -335,6 +334,12 @@ impl Dns {
 async fn vouches(path: &Path) -> Result<(), Fault> {
     let root = path.fetch(&Name::root(), WireType::SOA, Flags::TrustAd).await?;
     if root.metadata.authentic_data { Ok(()) } else { Err(Fault::NotValidating) }
+}
+
+fn not_validating(path: &PathName) -> DnsSetupError {
+    let message = "the resolver does not validate (a question for the root's SOA must be answered with the AD bit); \
+                   let it validate, or set mode = \"validate\"";
+    DnsSetupError::Upstream { upstream: path.to_string(), message: message.to_owned() }
 }
 
 /// A verdict that is none is the path's failure.
