@@ -21,7 +21,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`] → [`serve`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -64,6 +64,7 @@
 //! | RFC 5280 | certificates and paths |
 //! | RFC 5321 | SMTP |
 //! | RFC 5322 | the message format |
+//! | RFC 5452 | DNS answers that resist forgery |
 //! | RFC 5702 | RSA with SHA-2 in DNSSEC |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
@@ -103,6 +104,7 @@ pub mod deliver;
 pub mod envelope;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod lookup;
 pub mod observe;
 pub mod outcome;
 pub mod pipeline;
