@@ -191,9 +191,22 @@ _25._tcp.mx.it500.test.      TLSA    found secure
 none.a5.test.                A       nxdomain insecure
 ";
 
-/// Where a validating Unbound says something else, and why we keep to our verdict.
-/// Zones are meant with all names below them.
-pub(crate) const DIFFERENCES: [(&str, &str, &str); 0] = [];
+/// Where a validating Unbound 1.17 takes for secure what we do not, and why we keep to our verdict.
+/// A zone is meant with all names below it.
+pub(crate) const DIFFERENCES: [(&str, &str); 6] = [
+    ("a5.test.", "RFC 9905 §2: a validator may treat SHA-1 signatures as insecure; Unbound leaves that to its builder"),
+    ("a7.test.", "the same for algorithm 7"),
+    ("sha1ds.test.", "RFC 9905 §2: the same for DS digests by SHA-1"),
+    ("strongds.test.", "RFC 4509 §3: SHA-1 is ignored beside SHA-256; Unbound asks for harden-algo-downgrade first"),
+    ("a16.test.", "Ed448 is optional (RFC 8624 §3.1) and not among our algorithms: insecure, not bogus"),
+    ("it120.test.", "RFC 9276 §3.2 leaves the limit to us: 100 as other resolvers have it; Unbound 1.17 has 150"),
+];
+
+/// The zone of [`DIFFERENCES`] that a name is in.
+pub(crate) fn difference(name: &str) -> Option<&'static str> {
+    let is_in = |zone: &str| name == zone || name.ends_with(&format!(".{zone}"));
+    DIFFERENCES.into_iter().map(|(zone, _)| zone).find(|zone| is_in(zone))
+}
 
 /// A question and the right verdict on the answer.
 pub(crate) struct Question {

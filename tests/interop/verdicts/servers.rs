@@ -15,7 +15,7 @@ const NAME_SERVERS: [Ipv4Addr; 3] =
 /// Where the resolvers listen.
 const RESOLVER_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 9);
 
-/// Everything that answers, and the zones behind it. Fields are dropped in this order.
+/// Everything that answers.
 pub(crate) struct Servers {
     /// Unbound that validates.
     pub(crate) validating: SocketAddr,

@@ -1,0 +1,89 @@
+//! The relay's verdicts: by its library in every way it has of asking, and by `relay dns`.
+
+use super::servers::Servers;
+use crate::daemon::{both, run};
+use dane_relay::clock::Clock;
+use dane_relay::config::{Config, TrustAnchorSource, Upstream};
+use dane_relay::lookup::{parse_name, parse_type};
+use dane_relay::resolve::Security;
+use dane_relay::resolve::dnssec::{Outcome, Validated};
+use dane_relay::resolve::driver::{Dns, Failure, Lookup};
+use dane_relay::resolve::event;
+use serde_json::Value;
+use std::process::Command;
+
+/// The ways to ask, with their names in failure messages.
+pub(crate) fn ways(servers: &Servers) -> [(&'static str, Config); 3] {
+    let config = |upstream| {
+        let mut config = Config::default();
+        config.dns.upstreams = vec![upstream];
+        config.dns.trust_anchors = TrustAnchorSource::File(servers.anchor.clone());
+        config.dns.root_hints = vec![servers.root];
+        config
+    };
+    [
+        ("through a forwarder", config(Upstream::Udp(servers.forwarding))),
+        ("through a validating resolver", config(Upstream::Udp(servers.validating))),
+        ("from the authoritative servers", config(Upstream::Authoritative)),
+    ]
+}
+
+/// A resolver that has asked nothing yet.
+pub(crate) fn cold(config: &Config) -> Dns {
+    Dns::new(config, Clock::system(), event::nobody()).unwrap()
+}
+
+/// Our verdict, and what else the look-up says.
+pub(crate) async fn ask(dns: &Dns, name: &str, record_type: &str) -> (String, String) {
+    let lookup = dns.find(&parse_name(name).unwrap(), parse_type(record_type).unwrap()).await;
+    (verdict(&lookup), detail(&lookup))
+}
+
+fn verdict(lookup: &Lookup) -> String {
+    match &lookup.result {
+        Err(Failure::Bogus(_)) => "bogus".to_owned(),
+        Err(Failure::Unavailable) => "failed".to_owned(),
+        Ok(validated) => match validated.security {
+            Security::Bogus => "bogus".to_owned(),
+            Security::Indeterminate => "failed".to_owned(),
+            Security::Secure | Security::Insecure => {
+                format!("{} {}", outcome(validated), validated.security.word())
+            }
+        },
+    }
+}
+
+const fn outcome(validated: &Validated) -> &'static str {
+    match &validated.outcome {
+        Outcome::Found { .. } => "found",
+        Outcome::NoData { .. } => "nodata",
+        Outcome::NxDomain { .. } => "nxdomain",
+        Outcome::ErrorCode(_) => "error",
+    }
+}
+
+fn detail(lookup: &Lookup) -> String {
+    let reason = match &lookup.result {
+        Err(Failure::Bogus(reason)) => reason.clone(),
+        Err(Failure::Unavailable) => String::new(),
+        Ok(validated) => validated.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
+    };
+    lookup.failed.iter().fold(reason, |text, failure| format!("{text}; {failure}"))
+}
+
+/// What `relay dns --json` says, with its exit code, perhaps at another time.
+pub(crate) fn relay_dns(servers: &Servers, shift: Option<&str>, name: &str, record_type: &str) -> (Value, i32) {
+    let program = env!("CARGO_BIN_EXE_relay");
+    let mut command = match shift {
+        None => Command::new(program),
+        Some(shift) => {
+            let mut command = Command::new("faketime");
+            command.args([shift, program]);
+            command
+        }
+    };
+    command.args(["dns", name, record_type, "--json", "--upstream", &format!("udp://{}", servers.forwarding)]);
+    let output = run(command.arg("--trust-anchors").arg(&servers.anchor));
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", both(&output)));
+    (json, output.status.code().unwrap_or(-1))
+}
