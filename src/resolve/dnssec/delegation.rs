@@ -280,7 +280,8 @@ pub(super) fn usable(message: Message) -> Result<Message, String> {
     Ok(message)
 }
 
-/// SHA-256 and SHA-384, of the right length; SHA-1 counts as unknown (RFC 9905 §3).
+/// SHA-256 and SHA-384, of the right length. A SHA-1 digest counts as unknown, as SHA-1 in
+/// signatures does (RFC 9905 §2): who can make two keys with one digest owns the zone.
 pub(super) fn is_supported_digest(ds: &DS) -> bool {
     (ds.digest_type() == DigestType::SHA256 && ds.digest().len() == 32)
         || (ds.digest_type() == DigestType::SHA384 && ds.digest().len() == 48)
