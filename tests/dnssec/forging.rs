@@ -97,10 +97,9 @@ pub(crate) fn denial(message: &mut Message, code: ResponseCode, proof: Vec<Recor
 
 pub(crate) fn soa(world: &World, zone: &str) -> Vec<Record> {
     let message = world.message(&format!("no-such-name.{zone}"), RecordType::A).unwrap();
-    let of_soa = |r: &Record| match &r.data {
-        RData::SOA(_) => true,
-        RData::DNSSEC(DNSSECRData::RRSIG(s)) => s.input().type_covered == RecordType::SOA,
-        _ => false,
+    let of_soa = |r: &Record| {
+        let covers = |data: &RData| matches!(data, RData::DNSSEC(DNSSECRData::RRSIG(s)) if s.input().type_covered == RecordType::SOA);
+        r.record_type() == RecordType::SOA || covers(&r.data)
     };
     message.authorities.into_iter().filter(of_soa).collect()
 }
@@ -509,12 +508,11 @@ pub(crate) fn play(scenes: &[Scene]) {
         for (known, mut judge) in [("nothing", Judge::new(&world)), ("all", warm)] {
             let touched = std::cell::Cell::new(false);
             let verdict = judge.verdict_by(scene.question, scene.rtype, |asked, rtype, message| {
-                for (at, touched_type, touch) in scene.touches {
-                    if *at == asked && *touched_type == rtype {
-                        touch(&world, message);
-                        touched.set(true);
-                    }
-                }
+                let here = scene.touches.iter().filter(|(at, of, _)| *at == asked && *of == rtype);
+                here.for_each(|(_, _, touch)| {
+                    touch(&world, message);
+                    touched.set(true);
+                });
             });
             if is_fooled(&verdict) {
                 faults.push(format!("{} ({known} known): {}", scene.title, super::word(&verdict)));

@@ -51,9 +51,16 @@ fn each_nsec3(message: &mut Message, change: impl Fn(&NSEC3) -> NSEC3) {
     }
 }
 
-fn nsec3(data: &NSEC3, opt_out: bool, iterations: u16, salt: &[u8]) -> NSEC3 {
+fn nsec3(data: &NSEC3, flags: Flags, iterations: u16, salt: &[u8]) -> NSEC3 {
+    let opt_out = flags == Flags::OptOut;
     let next = data.next_hashed_owner_name().to_vec();
     NSEC3::new(data.hash_algorithm(), opt_out, iterations, salt.to_vec(), next, data.type_bit_maps())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flags {
+    None,
+    OptOut,
 }
 
 fn forged_nsec(zone: &str, owner: &str, world: &World) -> Vec<Record> {
@@ -367,7 +374,7 @@ const NSEC3_SCENES: &[Scene] = &[
         rtype: T,
         touches: &[(N3, T, |w, m| {
             *m = w.message("_26._tcp.mail.n3.test", T).unwrap();
-            each_nsec3(m, |d| nsec3(d, false, 500, d.salt()));
+            each_nsec3(m, |d| nsec3(d, Flags::None, 500, d.salt()));
         })],
     },
     Scene {
@@ -376,7 +383,7 @@ const NSEC3_SCENES: &[Scene] = &[
         rtype: T,
         touches: &[(N3, T, |w, m| {
             denial(m, NX_DOMAIN, all_proofs(w, "n3.test"));
-            each_nsec3(m, |d| nsec3(d, false, 0, d.salt()));
+            each_nsec3(m, |d| nsec3(d, Flags::None, 0, d.salt()));
         })],
     },
     Scene {
@@ -385,7 +392,7 @@ const NSEC3_SCENES: &[Scene] = &[
         rtype: T,
         touches: &[(N3, T, |w, m| {
             denial(m, NX_DOMAIN, all_proofs(w, "n3.test"));
-            each_nsec3(m, |d| nsec3(d, false, 5, &[1]));
+            each_nsec3(m, |d| nsec3(d, Flags::None, 5, &[1]));
         })],
     },
     Scene {
@@ -394,7 +401,7 @@ const NSEC3_SCENES: &[Scene] = &[
         rtype: T,
         touches: &[(N3, T, |w, m| {
             denial(m, NX_DOMAIN, all_proofs(w, "n3.test"));
-            each_nsec3(m, |d| nsec3(d, true, 5, d.salt()));
+            each_nsec3(m, |d| nsec3(d, Flags::OptOut, 5, d.salt()));
         })],
     },
     Scene {

@@ -95,6 +95,18 @@ impl Walk<'_> {
         Ok(Place::Signed(zone))
     }
 
+    /// A cut that is known to lie between a zone and the records of a name: then the zone is not
+    /// theirs, however good its signature (RFC 4035 §5.3.1). What it signed before it delegated
+    /// may still be about.
+    pub(super) fn cut_between(&mut self, zone: &Name, name: &Name, rtype: RecordType) -> Option<Name> {
+        let deepest = if rtype == RecordType::DS { depth(name).saturating_sub(1) } else { depth(name) };
+        let names = (depth(zone) + 1..=deepest).map(|labels| name.trim_to(labels));
+        names.into_iter().find(|at| {
+            let known = self.memory.cuts.get(at).cloned().or_else(|| self.zones.get(at, self.now));
+            known.is_some_and(|known| matches!(known.cut, Cut::Secure(_) | Cut::Insecure(_)))
+        })
+    }
+
     fn known(&mut self, at: &Name, parent: Option<&ZoneKeys>) -> Result<Known, Halt> {
         if let Some(known) = self.memory.cuts.get(at) {
             return Ok(known.clone());
