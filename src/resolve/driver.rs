@@ -13,7 +13,7 @@ use super::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones};
 use super::event::{DnsEvent, Listener, PathStanding, Probed};
 use super::flight::Flights;
 use super::paths::channel::Flags;
-use super::paths::{Fault, Path, PathName, in_order, setup};
+use super::paths::{Carrier, Fault, Path, PathName, Source, in_order, setup};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, TrustAnchorSource};
@@ -103,9 +103,27 @@ impl Dns {
     /// # Errors
     /// [`DnsSetupError`], one line that names the key to change.
     pub fn new(config: &Config, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
+        Self::with_paths(config, setup::paths(config)?, clock, listener)
+    }
+
+    /// As [`Dns::new`], over paths that are not those of the configuration.
+    ///
+    /// # Errors
+    /// When the trust anchors cannot be used.
+    pub fn over(
+        config: &Config,
+        sources: Vec<(PathName, Arc<dyn Source>)>,
+        clock: Clock,
+        listener: Listener,
+    ) -> Result<Self, DnsSetupError> {
+        let paths = sources.into_iter().map(|(name, source)| Path::new(name, Carrier::Source(source))).collect();
+        Self::with_paths(config, paths, clock, listener)
+    }
+
+    fn with_paths(config: &Config, paths: Vec<Path>, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
         Ok(Self {
             anchors: anchors(&config.dns.trust_anchors)?,
-            paths: setup::paths(config)?,
+            paths,
             mode: config.dns.mode,
             deadline: config.dns.deadline,
             timeout: config.dns.timeout,

@@ -13,6 +13,7 @@ pub(super) mod walk;
 use crate::clock::Timestamp;
 use crate::outcome::PathFailure;
 use crate::resolve::event::PathStanding;
+use async_trait::async_trait;
 use channel::{Channel, Flags};
 use health::Health;
 use hickory_proto::op::{Message, ResponseCode};
@@ -128,8 +129,20 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Somebody else who brings messages: the seam for simulations and measurements.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The message that answers a question asked with DO.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault>;
+}
+
 /// Who is behind a path.
 pub(super) enum Carrier {
+    /// A seam.
+    Source(Arc<dyn Source>),
     /// One resolver.
     Server(Arc<Channel>),
     /// All authoritative servers.
@@ -152,6 +165,7 @@ impl Path {
     pub(super) async fn fetch(&self, name: &Name, record_type: RecordType, flags: Flags) -> Result<Message, Fault> {
         match &self.carrier {
             Carrier::Server(channel) => usable(channel.ask(name, record_type, flags).await?),
+            Carrier::Source(source) => usable(source.fetch(name, record_type).await?),
             Carrier::Walk(walk) => usable(walk.fetch(name, record_type).await?),
         }
     }
