@@ -39,6 +39,8 @@ pub(in crate::resolve) struct Channel {
     ip: IpAddr,
     connection: ConnectionConfig,
     context: Arc<PoolContext>,
+    /// Drives the connections, which end with it: it has to live as long as they do.
+    provider: TokioRuntimeProvider,
     live: Mutex<Option<Connection>>,
     /// The same server over TCP, for what is truncated.
     tcp: Option<Arc<Self>>,
@@ -46,7 +48,8 @@ pub(in crate::resolve) struct Channel {
 
 impl Channel {
     pub(super) fn new(ip: IpAddr, connection: ConnectionConfig, context: &Arc<PoolContext>) -> Self {
-        Self { ip, connection, context: Arc::clone(context), live: Mutex::default(), tcp: None }
+        let (context, provider) = (Arc::clone(context), TokioRuntimeProvider::default());
+        Self { ip, connection, context, provider, live: Mutex::default(), tcp: None }
     }
 
     /// UDP and TCP of one server: what is truncated over the first is fetched over the second.
@@ -99,8 +102,7 @@ impl Channel {
                 Err(_closed) => self.keep(None),
             }
         }
-        let provider = TokioRuntimeProvider::default();
-        let connection = provider.new_connection(self.ip, &self.connection, &self.context)?.await?;
+        let connection = self.provider.new_connection(self.ip, &self.connection, &self.context)?.await?;
         self.keep(Some(connection.clone()));
         let response = connection.send(request).first_answer().await;
         if response.is_err() {
@@ -147,6 +149,11 @@ fn fault_of(error: &NetError) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_resolver::TlsConfig;
+    use hickory_resolver::config::ResolverOpts;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     fn query() -> Query {
         Query::query(Name::from_ascii("a.test.").unwrap(), RecordType::MX)
@@ -176,5 +183,38 @@ mod tests {
         assert!(answers(&message, &query()), "case means nothing");
         message.queries = vec![Query::query(Name::from_ascii("a.test.").unwrap(), RecordType::A)];
         assert!(!answers(&message, &query()), "another type");
+    }
+
+    /// Answers every question of every connection with nothing; counts the connections.
+    async fn serve(listener: TcpListener, connections: Arc<AtomicUsize>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                while let Ok(length) = stream.read_u16().await {
+                    let mut octets = vec![0; usize::from(length)];
+                    stream.read_exact(&mut octets).await.unwrap();
+                    let asked = Message::from_vec(&octets).unwrap();
+                    let mut answer = Message::response(asked.metadata.id, OpCode::Query);
+                    answer.queries = asked.queries;
+                    let octets = answer.to_vec().unwrap();
+                    stream.write_u16(u16::try_from(octets.len()).unwrap()).await.unwrap();
+                    stream.write_all(&octets).await.unwrap();
+                }
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn rfc7766_6_2_1_one_connection_carries_one_question_after_the_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::default();
+        tokio::spawn(serve(listener, Arc::clone(&connections)));
+        let context = PoolContext::new(ResolverOpts::default(), TlsConfig::new().unwrap());
+        let (_udp, tcp) = Channel::udp(address.ip(), address.port(), &Arc::new(context));
+        for _question in 0..20 {
+            tcp.ask(&Name::root(), RecordType::SOA, Flags::Validate).await.unwrap();
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), 1);
     }
 }
