@@ -23,7 +23,6 @@ mod load;
 mod postfix;
 mod relay;
 mod resolver;
-mod validation;
 mod verdicts;
 mod world;
 mod world_is_sound;

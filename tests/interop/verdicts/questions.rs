@@ -10,6 +10,7 @@ const IN_FULL_ZONES: &str = "
 {z}                      DS      found secure
 {z}                      MX      nodata secure
 mail.{z}                 MX      found secure
+null.{z}                 MX      found secure
 mail.{z}                 DS      nodata secure
 mx.mail.{z}              A       found secure
 mx.mail.{z}              AAAA    found secure
@@ -217,7 +218,8 @@ pub(crate) struct Question {
 
 /// All of them.
 pub(crate) fn questions() -> Vec<Question> {
-    let mut all: Vec<Question> = [ELSEWHERE, BETWEEN_ZONES, DAMAGED].into_iter().flat_map(|text| parse(text, "")).collect();
+    let mut all: Vec<Question> =
+        [ELSEWHERE, BETWEEN_ZONES, DAMAGED].into_iter().flat_map(|text| parse(text, "")).collect();
     for zone in super::zones::FULL {
         all.extend(parse(IN_FULL_ZONES, zone));
     }

@@ -1,5 +1,6 @@
 //! The relay's verdicts: by its library in every way it has of asking, and by `relay dns`.
 
+use super::Said;
 use super::servers::Servers;
 use crate::daemon::{both, run};
 use dane_relay::clock::Clock;
@@ -34,9 +35,16 @@ pub(crate) fn cold(config: &Config) -> Dns {
 }
 
 /// Our verdict, and what else the look-up says.
-pub(crate) async fn ask(dns: &Dns, name: &str, record_type: &str) -> (String, String) {
+pub(crate) async fn ask(dns: &Dns, name: &str, record_type: &str) -> (Said, String) {
     let lookup = dns.find(&parse_name(name).unwrap(), parse_type(record_type).unwrap()).await;
-    (verdict(&lookup), detail(&lookup))
+    (Said { verdict: verdict(&lookup), records: records(&lookup) }, detail(&lookup))
+}
+
+fn records(lookup: &Lookup) -> usize {
+    match &lookup.result {
+        Ok(Validated { outcome: Outcome::Found { records, .. }, .. }) => records.len(),
+        Ok(_) | Err(_) => 0,
+    }
 }
 
 fn verdict(lookup: &Lookup) -> String {

@@ -15,13 +15,15 @@ _25._tcp.mx 300 IN TLSA 3 1 1 00000000000000000000000000000000000000000000000000
 *.wild 300 IN A 127.0.1.2
 ";
 
-/// The names of a full zone; `{other}` is another full zone.
+/// The names of a full zone; `{other}` is another full zone. `a.only` is a delegation whose zone
+/// nobody has.
 const LARGE: &str = "\
 mail 300 IN MX 10 mx.mail
 mail 300 IN MX 20 five
 mx.mail 300 IN A 127.0.1.1
 mx.mail 300 IN AAAA ::1
 five 300 IN A 127.0.1.5
+null 300 IN MX 0 .
 alias 300 IN CNAME mx.mail
 mxalias 300 IN CNAME mail
 _25._tcp.alias 300 IN CNAME _25._tcp.mx.mail
@@ -96,7 +98,6 @@ fn full_zones() -> Vec<Shape> {
         zones.push(Shape { algorithm: "ED25519", ..Shape::new(&format!("child.{zone}"), SMALL) });
         zones.push(Shape::unsigned(&format!("unsig.{zone}"), Ds::Absent, UNSIGNED));
     }
-    // `unsig` and `a.only` are delegated without DS records: the first has a zone, the second none.
     zones
 }
 
@@ -127,7 +128,10 @@ fn delegations() -> Vec<Shape> {
         with("allds.test.", Ds::Fits(&[1, 2, 4])),
         with("strongds.test.", Ds::StrongOneIsWrong),
         with("wrongds.test.", Ds::Wrong),
-        with("unknownalg.test.", Ds::Text("4711 201 2 abababababababababababababababababababababababababababababababab")),
+        with(
+            "unknownalg.test.",
+            Ds::Text("4711 201 2 abababababababababababababababababababababababababababababababab"),
+        ),
         with("unknowndigest.test.", Ds::Text("4711 13 99 abababababababababababababababab")),
         with("mixedds.test.", Ds::FitsBesideUnknown),
         with("nods.test.", Ds::Absent),
