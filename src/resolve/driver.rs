@@ -379,11 +379,11 @@ fn judge(validated: Validated, missed: Option<(Name, WireType, Fault)>) -> Resul
 /// Bogus only when every path says so: one that is silent proves nothing about the zone.
 fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
     let mut failed: Vec<PathFailure> = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
-    let bogus = faults.iter().all(|(_, fault)| matches!(fault, Fault::Bogus(_)));
-    let asked_all = faults.len() == paths.len();
-    if bogus && asked_all {
-        let detail = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        return Lookup { result: Err(Failure::Bogus(detail)), path: None, failed };
+    let mut reasons: Vec<&str> = faults.iter().filter_map(|(_, fault)| fault.bogus()).collect();
+    if reasons.len() == paths.len() {
+        // Most of the time all paths bring the same wrong answer.
+        reasons.dedup();
+        return Lookup { result: Err(Failure::Bogus(reasons.join("; "))), path: None, failed };
     }
     let asked = |path: &Path| faults.iter().any(|(asked, _)| asked.name == path.name);
     failed.extend(paths.iter().filter(|path| !asked(path)).map(|path| PathFailure {
