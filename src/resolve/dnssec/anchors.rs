@@ -116,7 +116,7 @@ fn read_digest(data: &str) -> Result<RData, String> {
 
 /// The reader of zone files knows no DNSKEY; the one for trust anchors does.
 fn read_key(data: &str) -> Result<RData, String> {
-    let mut entries = trust_anchor::Parser::new(&format!(". IN DNSKEY {data}\n")).parse().map_err(|e| e.to_string())?;
+    let mut entries = trust_anchor::Parser::new(format!(". IN DNSKEY {data}\n")).parse().map_err(|e| e.to_string())?;
     let Some(trust_anchor::Entry::DNSKEY(record)) = entries.pop() else { return Err("the key is not complete".into()) };
     Ok(RData::DNSSEC(DNSSECRData::DNSKEY(record.data().clone())))
 }
