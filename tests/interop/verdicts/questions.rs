@@ -75,6 +75,56 @@ none.unsig.{z}           A       nxdomain insecure
 back.unsig.{z}           A       found insecure
 only.{z}                 A       nodata secure      nodata insecure
 a.only.{z}               DS      nodata secure      nodata insecure
+it.{z}                   A       nodata secure
+below.it.{z}             DS      nodata secure
+signed.below.it.{z}      DS      found secure
+mx.signed.below.it.{z}   A       found secure
+_25._tcp.mx.signed.below.it.{z}     TLSA    found secure
+none.below.it.{z}        TLSA    nxdomain secure    nxdomain insecure
+unsigned.below.it.{z}    DS      nodata secure      nodata insecure
+host.unsigned.below.it.{z}          MX      found insecure
+_25._tcp.back.unsigned.below.it.{z} TLSA    found insecure
+_25._TCP.Mx.MAIL.{z}     TLSA    found secure
+MISSING.{z}              A       nxdomain secure    nxdomain insecure
+ANY.Wild.{z}             A       found secure       found insecure
+";
+
+/// Asked in the zones of odd names and data.
+const IN_ODD_ZONES: &str = r"
+upper.{z}                MX      found secure
+UPPER.{z}                A       found secure
+cased.{z}                A       found secure
+srv.{z}                  SRV     found secure
+ptr.{z}                  PTR     found secure
+naptr.{z}                NAPTR   found secure
+rp.{z}                   RP      found secure
+afsdb.{z}                AFSDB   found secure
+hinfo.{z}                HINFO   found secure
+caa.{z}                  CAA     found secure
+sshfp.{z}                SSHFP   found secure
+generic.{z}              TYPE65280  found secure
+generic.{z}              TYPE65281  nodata secure
+empty.{z}                TXT     found secure
+texts.{z}                TXT     found secure
+many.{z}                 A       found secure
+short.{z}                A       found secure
+short.{z}                TLSA    nodata secure
+y.z.{z}                  TXT     found secure
+y.z.{z}                  A       nodata secure
+z.a.{z}                  A       found secure
+a.{z}                    A       nodata secure
+y.a.{z}                  A       nxdomain secure
+zz.a.{z}                 A       nxdomain secure
+\000.{z}                A       nxdomain secure
+\001.{z}                A       found secure
+\002.{z}                A       nxdomain secure
+\200.{z}                A       found secure
+\199.{z}                A       nxdomain secure
+\255.{z}                A       nxdomain secure
+a\.b.{z}                A       found secure
+a\.c.{z}                A       nxdomain secure
+b.{z}                    A       nxdomain secure
+zzz.{z}                  A       nxdomain secure
 ";
 
 /// Chains from one full zone into another: what the second one leaves open counts too.
@@ -127,7 +177,7 @@ _25._tcp.mx.island.unsigned.test.  TLSA  found insecure
 ";
 
 /// Asked in every small zone, with the verdict on a positive answer, a wildcard, and a denial.
-const SMALL_ZONES: [(&str, [&str; 3]); 30] = [
+const SMALL_ZONES: [(&str, [&str; 3]); 34] = [
     // RFC 9905: SHA-1 vouches for nothing, by stated decision.
     ("a5.test.", INSECURE),
     ("a7.test.", INSECURE),
@@ -152,6 +202,10 @@ const SMALL_ZONES: [(&str, [&str; 3]); 30] = [
     ("mixedds.test.", SECURE),
     ("nods.test.", INSECURE),
     ("nokeys.test.", BOGUS),
+    ("zskds.test.", SECURE),
+    ("rolling.test.", SECURE),
+    ("twoalgs.test.", SECURE),
+    ("unknownkey.test.", SECURE),
     ("expired.test.", BOGUS),
     ("future.test.", BOGUS),
     ("olddata.test.", BOGUS),
@@ -222,6 +276,9 @@ pub(crate) fn questions() -> Vec<Question> {
         [ELSEWHERE, BETWEEN_ZONES, DAMAGED].into_iter().flat_map(|text| parse(text, "")).collect();
     for zone in super::zones::FULL {
         all.extend(parse(IN_FULL_ZONES, zone));
+    }
+    for zone in ["odd.test.", "odd3.test."] {
+        all.extend(parse(IN_ODD_ZONES, zone));
     }
     for (zone, verdicts) in SMALL_ZONES {
         for ((name, record_type), right) in [("mx.", "A"), ("any.wild.", "A"), ("", "TXT")].into_iter().zip(verdicts) {

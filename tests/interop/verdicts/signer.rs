@@ -50,6 +50,8 @@ pub(crate) enum Ds {
     FitsBesideUnknown,
     /// A record for a zone that has no keys.
     ForNoKey,
+    /// SHA-256 of the zone-signing key: the SEP flag is only a hint (RFC 4034 §2.1.1).
+    OfZoneSigningKey,
 }
 
 /// When the signatures hold.
@@ -79,6 +81,8 @@ pub(crate) struct Shape {
     pub(crate) name: String,
     pub(crate) signer: Signer,
     pub(crate) algorithm: &'static str,
+    /// Further keys of BIND's, as options of `dnssec-keygen`.
+    pub(crate) more_keys: &'static [&'static [&'static str]],
     pub(crate) denial: Denial,
     pub(crate) ds: Ds,
     pub(crate) window: Window,
@@ -93,6 +97,7 @@ impl Shape {
             name: name.to_owned(),
             signer: Signer::Ldns,
             algorithm: "ECDSAP256SHA256",
+            more_keys: &[],
             denial: Denial::Nsec,
             ds: Ds::Fits(&[2]),
             window: Window::Now,
@@ -126,13 +131,16 @@ impl Shape {
             Signer::Bind => {
                 let make = |flags: &[&str]| {
                     let mut keygen = Command::new("dnssec-keygen");
-                    keygen.args(["-q", "-a", self.algorithm, "-n", "ZONE"]).args(flags);
-                    if self.algorithm.contains("RSA") {
+                    let algorithm = if flags.contains(&"-a") { &[][..] } else { &["-a", self.algorithm] };
+                    keygen.args(["-q", "-n", "ZONE"]).args(algorithm).args(flags);
+                    if algorithm.concat().contains("RSA") {
                         keygen.args(["-b", RSA_BITS]);
                     }
                     run_ok(keygen.current_dir(dir).arg(&self.name)).trim().to_owned()
                 };
-                vec![make(&["-f", "KSK"]), make(&[])]
+                let mut keys = vec![make(&["-f", "KSK"]), make(&[])];
+                keys.extend(self.more_keys.iter().map(|flags| make(flags)));
+                keys
             }
         }
     }
@@ -140,8 +148,8 @@ impl Shape {
     /// The DS records that its parent holds.
     pub(crate) fn delegation(&self, dir: &Path, keys: &[String]) -> String {
         let name = &self.name;
-        let digest = |number: u8| {
-            let key = format!("{}.key", keys[0]);
+        let digest_of = |key: &str, number: u8| {
+            let key = format!("{key}.key");
             let wanted = match number {
                 1 => "SHA-1",
                 4 => "SHA-384",
@@ -149,6 +157,7 @@ impl Shape {
             };
             run_ok(Command::new("dnssec-dsfromkey").current_dir(dir).args(["-a", wanted, &key]))
         };
+        let digest = |number| digest_of(&keys[0], number);
         match self.ds {
             Ds::Absent => String::new(),
             Ds::Fits(digests) => digests.iter().map(|number| digest(*number)).collect(),
@@ -156,6 +165,7 @@ impl Shape {
             Ds::StrongOneIsWrong => digest(1) + &another_digest(&digest(2)),
             Ds::Text(data) => format!("{name} 300 IN DS {data}\n"),
             Ds::FitsBesideUnknown => digest(2) + &format!("{name} 300 IN DS 4711 201 2 {}\n", "ab".repeat(32)),
+            Ds::OfZoneSigningKey => digest_of(&keys[1], 2),
             Ds::ForNoKey => format!("{name} 300 IN DS 4711 13 2 {}\n", "ab".repeat(32)),
         }
     }

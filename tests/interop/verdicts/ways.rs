@@ -10,6 +10,7 @@ use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::{Outcome, Validated};
 use dane_relay::resolve::driver::{Dns, Failure, Lookup};
 use dane_relay::resolve::event;
+use hickory_proto::rr::Name;
 use serde_json::Value;
 use std::process::Command;
 
@@ -36,8 +37,36 @@ pub(crate) fn cold(config: &Config) -> Dns {
 
 /// Our verdict, and what else the look-up says.
 pub(crate) async fn ask(dns: &Dns, name: &str, record_type: &str) -> (Said, String) {
-    let lookup = dns.find(&parse_name(name).unwrap(), parse_type(record_type).unwrap()).await;
+    // Types that the command knows by their numbers alone.
+    let record_type = match record_type {
+        "RP" => "TYPE17",
+        "AFSDB" => "TYPE18",
+        known => known,
+    };
+    let lookup = dns.find(&wire_name(name), parse_type(record_type).unwrap()).await;
     (Said { verdict: verdict(&lookup), records: records(&lookup) }, detail(&lookup))
+}
+
+/// A name as zone files write it (RFC 1035 §5.1), with octets that the command does not take.
+fn wire_name(name: &str) -> Name {
+    if !name.contains('\\') {
+        return parse_name(name).unwrap();
+    }
+    let mut labels = vec![Vec::new()];
+    let mut rest = name.trim_end_matches('.');
+    while let Some(first) = rest.bytes().next() {
+        let (octet, length) = match (first, rest.get(1..4).map(str::parse)) {
+            (b'\\', Some(Ok(number))) => (number, 4),
+            (b'\\', _) => (rest.as_bytes()[1], 2),
+            (plain, _) => (plain, 1),
+        };
+        rest = &rest[length..];
+        match (first, labels.last_mut()) {
+            (b'.', _) | (_, None) => labels.push(Vec::new()),
+            (_, Some(label)) => label.push(octet),
+        }
+    }
+    Name::from_labels(labels).unwrap()
 }
 
 fn records(lookup: &Lookup) -> usize {

@@ -53,6 +53,39 @@ a.only 300 IN NS ns2.test.
 /// How many records the TLSA sets of a full zone have, with the labels of their hosts.
 pub(crate) const TLSA_SETS: [(&str, usize); 4] = [("mx.mail", 1), ("five", 5), ("thirteen", 13), ("sixty", 60)];
 
+/// Names and data that are easily put into the wrong canonical form or order (RFC 4034 §6).
+const ODD: &str = r#"
+Upper 300 IN MX 10 MX.Mail.Nsec.TEST.
+Upper 300 IN A 127.0.1.7
+srv 300 IN SRV 0 0 25 Host.Upper
+ptr 300 IN PTR Some.Host.TEST.
+naptr 300 IN NAPTR 100 10 "u" "E2U+sip" "!^.*$!sip:a@b.example!" Some.Host.TEST.
+rp 300 IN RP Mbox.Example. Txt.Example.
+afsdb 300 IN AFSDB 1 Some.Host.TEST.
+hinfo 300 IN HINFO "PC" "Unix"
+caa 300 IN CAA 0 issue "Ca.Example"
+sshfp 300 IN SSHFP 4 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+generic 300 IN TYPE65280 \# 4 0a000001
+empty 300 IN TXT ""
+texts 300 IN TXT "b"
+texts 300 IN TXT "aa"
+texts 300 IN TXT "a"
+texts 300 IN TXT "a" "b"
+many 300 IN A 127.0.2.200
+many 300 IN A 127.0.2.3
+many 300 IN A 10.0.0.1
+many 300 IN A 127.0.10.1
+short 0 IN A 127.0.1.8
+z 300 IN A 127.0.1.9
+*.z 300 IN TXT "wild"
+Z.a 300 IN A 127.0.1.10
+yljkjljk.a 300 IN A 127.0.1.11
+\001 300 IN A 127.0.1.12
+\200 300 IN A 127.0.1.13
+a\.b 300 IN A 127.0.1.14
+Cased 300 IN CNAME UPPER
+"#;
+
 const UNSIGNED: &str = "\
 host 300 IN A 127.0.1.6
 host 300 IN MX 10 host
@@ -72,6 +105,9 @@ pub(crate) fn shapes() -> Vec<Shape> {
         // A signed zone below an unsigned one: nobody vouches for it.
         Shape::new("island.unsigned.test.", SMALL),
     ];
+    shapes.push(Shape::new("odd.test.", ODD));
+    let nsec3 = Denial::Nsec3 { salt: "-", iterations: 0 };
+    shapes.push(Shape { signer: Signer::Bind, denial: nsec3, ..Shape::new("odd3.test.", ODD) });
     shapes.extend(full_zones());
     shapes.extend(algorithms());
     shapes.extend(delegations());
@@ -97,6 +133,9 @@ fn full_zones() -> Vec<Shape> {
         zones.push(Shape { signer, denial, ..Shape::new(zone, &lines) });
         zones.push(Shape { algorithm: "ED25519", ..Shape::new(&format!("child.{zone}"), SMALL) });
         zones.push(Shape::unsigned(&format!("unsig.{zone}"), Ds::Absent, UNSIGNED));
+        // Delegations below names that are no zones.
+        zones.push(Shape::new(&format!("signed.below.it.{zone}"), SMALL));
+        zones.push(Shape::unsigned(&format!("unsigned.below.it.{zone}"), Ds::Absent, UNSIGNED));
     }
     zones
 }
@@ -121,6 +160,7 @@ fn algorithms() -> Vec<Shape> {
 }
 
 fn delegations() -> Vec<Shape> {
+    let keyed = |name: &str, more_keys| Shape { signer: Signer::Bind, more_keys, ..Shape::new(name, SMALL) };
     let with = |name: &str, ds| Shape { ds, ..Shape::new(name, SMALL) };
     vec![
         with("sha1ds.test.", Ds::Fits(&[1])),
@@ -136,6 +176,10 @@ fn delegations() -> Vec<Shape> {
         with("mixedds.test.", Ds::FitsBesideUnknown),
         with("nods.test.", Ds::Absent),
         Shape::unsigned("nokeys.test.", Ds::ForNoKey, SMALL),
+        Shape { signer: Signer::Bind, ..with("zskds.test.", Ds::OfZoneSigningKey) },
+        keyed("rolling.test.", &[&["-f", "KSK"], &[]]),
+        keyed("twoalgs.test.", &[&["-a", "ED25519", "-f", "KSK"], &["-a", "ED25519"]]),
+        keyed("unknownkey.test.", &[&["-a", "ED448", "-f", "KSK"], &["-a", "ED448"]]),
     ]
 }
 
