@@ -1,81 +1,42 @@
 //! The lab's DNS server: answers from the [`World`] over UDP and TCP on loopback
 //! (RFC 1035 §4.2, RFC 6891, RFC 7766).
 //!
-//! It plays a recursive resolver that does not validate: RA is set, AD never. It keeps to the
-//! client's payload size and truncates what does not fit. It counts the questions, so that a
-//! test can say which were never asked. A [`PathFault`] puts a box between it and the client.
+//! It plays a recursive resolver that does not validate: RA is set, AD never. The encrypted fronts
+//! of the same server are in `fronts`, and the authoritative servers in `authority`. A
+//! [`PathFault`] puts a box between it and the client.
 
 #![expect(clippy::disallowed_methods, reason = "this file is the lab's DNS driver: it listens on loopback")]
 
-use super::world::{Answer, Delivery, World};
+use super::boxes::UDP_PAYLOAD_LIMIT;
+use super::responder::{Responder, View};
+use super::world::World;
 use super::{bad, locked};
-use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
-use std::collections::BTreeMap;
+use hickory_proto::rr::RecordType;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The payload size without EDNS (RFC 1035 §4.2.1), and the least that EDNS may say.
-const PLAIN_PAYLOAD: u16 = 512;
-/// The largest UDP answer whatever the client says; above it answers would be fragmented.
-const UDP_PAYLOAD_LIMIT: u16 = 4096;
-/// The payload size we name ourselves: the value of the DNS flag day 2020.
-const OUR_PAYLOAD: u16 = 1232;
+pub use super::boxes::{PathFault, Transport};
+
 /// TCP connections served at once; a test needs a handful.
-const TCP_CONNECTION_LIMIT: usize = 64;
+pub(super) const TCP_CONNECTION_LIMIT: usize = 64;
 /// How long a TCP connection may be idle.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// How often a port is chosen anew when it is free for UDP but not for TCP.
 const BIND_ATTEMPTS: usize = 16;
 
-/// What a box on the path does to the answers that pass it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathFault {
-    /// Drops answers that hold more TLSA records than this.
-    DropTlsaOver(usize),
-    /// Drops answers to questions of this type.
-    DropType(RecordType),
-    /// Drops answers above this many octets.
-    DropOver(usize),
-    /// Drops questions that come with EDNS.
-    DropEdns,
-    /// Takes signatures and proofs away, as a resolver does that knows no DNSSEC.
-    StripDnssec,
-    /// Closes TCP connections at once.
-    BlockTcp,
-    /// Lets no answer through.
-    DropAll,
-    /// Answers everything with SERVFAIL.
-    ServFail,
-}
-
-/// The transport of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Transport {
-    Udp,
-    Tcp,
-}
-
-#[derive(Debug)]
-struct Shared {
-    world: Arc<World>,
-    asked: Mutex<BTreeMap<(Name, RecordType), usize>>,
-    path: Mutex<Vec<PathFault>>,
-}
-
 /// A running server; it stops when it is dropped.
 #[derive(Debug)]
 pub struct DnsServer {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<Responder>,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
@@ -85,9 +46,14 @@ impl DnsServer {
     /// # Errors
     /// When no socket can be had.
     pub async fn start(world: Arc<World>) -> io::Result<Self> {
-        let (udp, tcp) = bind().await?;
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), world, View::Resolver).await
+    }
+
+    /// Starts a server at an address; port 0 lets the system choose.
+    pub(super) async fn start_at(address: SocketAddr, world: Arc<World>, view: View) -> io::Result<Self> {
+        let (udp, tcp) = bind(address).await?;
         let address = udp.local_addr()?;
-        let shared = Arc::new(Shared { world, asked: Mutex::default(), path: Mutex::default() });
+        let shared = Arc::new(Responder::new(world, view));
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(serve_udp(udp, Arc::clone(&shared)))),
             AbortOnDropHandle::new(tokio::spawn(serve_tcp(tcp, Arc::clone(&shared)))),
@@ -131,25 +97,36 @@ impl DnsServer {
         locked(&self.shared.asked).clear();
     }
 
-    /// Replaces the boxes on the path to this server.
+    /// Replaces the boxes on the path to this server, on UDP and TCP: they cannot read the rest.
     pub fn set_path(&self, faults: impl IntoIterator<Item = PathFault>) {
-        *locked(&self.shared.path) = faults.into_iter().collect();
+        locked(&self.shared.boxes).on_clear(faults.into_iter().collect());
+    }
+
+    /// Replaces the boxes on one transport to this server.
+    pub fn set_path_on(&self, transport: Transport, faults: impl IntoIterator<Item = PathFault>) {
+        locked(&self.shared.boxes).on(transport, faults.into_iter().collect());
+    }
+
+    /// The server without its sockets, for more of them.
+    pub(super) fn responder(&self) -> Arc<Responder> {
+        Arc::clone(&self.shared)
     }
 }
 
-async fn bind() -> io::Result<(UdpSocket, TcpListener)> {
+async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     let mut last = bad("no port");
     for _ in 0..BIND_ATTEMPTS {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let udp = UdpSocket::bind(address).await?;
         match TcpListener::bind(udp.local_addr()?).await {
             Ok(tcp) => return Ok((udp, tcp)),
+            Err(e) if address.port() != 0 => return Err(e),
             Err(e) => last = e,
         }
     }
     Err(last)
 }
 
-async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
+async fn serve_udp(socket: UdpSocket, shared: Arc<Responder>) {
     let mut buffer = vec![0; usize::from(UDP_PAYLOAD_LIMIT)];
     loop {
         // An error here is an ICMP message about an earlier answer; the socket is still good.
@@ -161,7 +138,7 @@ async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve_tcp(listener: TcpListener, shared: Arc<Responder>) {
     let slots = Arc::new(Semaphore::new(TCP_CONNECTION_LIMIT));
     let mut connections = JoinSet::new();
     loop {
@@ -170,101 +147,29 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
         while connections.try_join_next().is_some() {}
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            let _closed = converse(stream, &shared).await;
+            let _closed = converse(stream, &shared, Transport::Tcp).await;
             drop(slot);
         });
     }
 }
 
 /// RFC 7766 §6.2.1: several questions may use one connection.
-async fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    if locked(&shared.path).contains(&PathFault::BlockTcp) {
+pub(super) async fn converse<S>(mut stream: S, shared: &Responder, transport: Transport) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if locked(&shared.boxes).closes(transport) {
         return Ok(());
     }
     loop {
         let length = timeout(TCP_IDLE, stream.read_u16()).await??;
         let mut question = vec![0; usize::from(length)];
         timeout(TCP_IDLE, stream.read_exact(&mut question)).await??;
-        if let Some(answer) = shared.respond(&question, Transport::Tcp) {
+        if let Some(answer) = shared.respond(&question, transport) {
             let mut framed = u16::try_from(answer.len()).map_err(bad)?.to_be_bytes().to_vec();
             framed.extend_from_slice(&answer);
             stream.write_all(&framed).await?;
+            stream.flush().await?;
         }
     }
-}
-
-impl Shared {
-    /// The bytes of the answer; none when there shall be silence or the question is no question.
-    fn respond(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let request = Message::from_vec(question).ok()?;
-        if request.metadata.message_type != MessageType::Query {
-            return None;
-        }
-        let mut reply = skeleton(&request);
-        let [query] = request.queries.as_slice() else {
-            reply.metadata.response_code = ResponseCode::FormErr;
-            return reply.to_vec().ok();
-        };
-        let (name, rtype) = (query.name().to_lowercase(), query.query_type());
-        *locked(&self.asked).entry((name.clone(), rtype)).or_insert(0) += 1;
-        let answer =
-            if request.metadata.op_code == OpCode::Query { self.world.answer(&name, rtype).ok() } else { None };
-        let answer = answer.unwrap_or_else(|| Answer::failure(ResponseCode::ServFail));
-        match (answer.delivery, transport) {
-            (Delivery::Silent, _) | (Delivery::SilentOverUdp, Transport::Udp) => return None,
-            (Delivery::TruncatedOverUdp, Transport::Udp) => return reply.truncate().to_vec().ok(),
-            (Delivery::Normal, _) | (Delivery::SilentOverUdp | Delivery::TruncatedOverUdp, Transport::Tcp) => {}
-        }
-        reply.metadata.response_code = answer.code;
-        reply.add_answers(answer.answers);
-        reply.add_authorities(answer.authorities);
-        self.through_path(&request, reply, rtype, transport)
-    }
-
-    fn through_path(
-        &self,
-        request: &Message,
-        reply: Message,
-        rtype: RecordType,
-        transport: Transport,
-    ) -> Option<Vec<u8>> {
-        let path = locked(&self.path).clone();
-        let strip = path.contains(&PathFault::StripDnssec);
-        let wants_dnssec = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        let mut reply = reply.maybe_strip_dnssec_records(wants_dnssec && !strip);
-        if path.contains(&PathFault::ServFail) {
-            reply = skeleton(request);
-            reply.metadata.response_code = ResponseCode::ServFail;
-        }
-        let mut wire = reply.to_vec().ok()?;
-        let room = request.edns.as_ref().map_or(PLAIN_PAYLOAD, Edns::max_payload);
-        let room = usize::from(room.clamp(PLAIN_PAYLOAD, UDP_PAYLOAD_LIMIT));
-        let tlsa = reply.answers.iter().filter(|record| record.record_type() == RecordType::TLSA).count();
-        if transport == Transport::Udp && wire.len() > room {
-            wire = reply.truncate().to_vec().ok()?;
-        }
-        let dropped = path.iter().any(|fault| match fault {
-            PathFault::DropTlsaOver(most) => tlsa > *most,
-            PathFault::DropType(what) => *what == rtype,
-            PathFault::DropOver(most) => wire.len() > *most,
-            PathFault::DropEdns => request.edns.is_some(),
-            PathFault::DropAll => true,
-            PathFault::StripDnssec | PathFault::BlockTcp | PathFault::ServFail => false,
-        });
-        if dropped { None } else { Some(wire) }
-    }
-}
-
-/// The answer's header, question and OPT record, as the request wants them.
-fn skeleton(request: &Message) -> Message {
-    let mut reply = Message::response(request.metadata.id, request.metadata.op_code);
-    reply.metadata = Metadata::response_from_request(&request.metadata);
-    reply.metadata.recursion_available = true;
-    reply.add_queries(request.queries.iter().cloned());
-    if let Some(asked) = &request.edns {
-        let mut edns = Edns::new();
-        edns.set_max_payload(OUR_PAYLOAD).set_version(0).set_dnssec_ok(asked.flags().dnssec_ok);
-        reply.set_edns(edns);
-    }
-    reply
 }

@@ -2,9 +2,10 @@
 //! secure what shall be secure, and everything else as the fault says.
 
 use super::dns::{DnsServer, PathFault};
-use super::signer::{KeyAlgorithm, SignatureFault};
+use super::plan::{KeyAlgorithm, Signing};
+use super::signer::SignatureFault;
 use super::world::{AnchorForm, World};
-use super::zone::{Fault, Signing, dname};
+use super::zone::{Fault, dname};
 use crate::clock::Clock;
 use hickory_proto::dnssec::{Proof, TrustAnchors};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};

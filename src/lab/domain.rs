@@ -7,8 +7,8 @@
 
 use super::ca::{Authority, Identity, misfit};
 use super::mx::{Behaviour, Known, Phase, StartTls, Trouble};
-use super::signer::KeyAlgorithm;
-use super::zone::{Fault, Signing};
+use super::plan::{KeyAlgorithm, Signing, SigningPlan};
+use super::zone::Fault;
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::{RData, RecordType, rdata};
 use std::io;
@@ -187,7 +187,7 @@ pub(super) enum Exchange {
 #[derive(Clone, Debug)]
 pub struct DomainSpec {
     pub(super) name: String,
-    pub(super) signing: Signing,
+    pub(super) signing: SigningPlan,
     pub(super) exchange: Exchange,
     pub(super) hosts: Vec<HostSpec>,
     /// Hosts that other domains describe.
@@ -202,7 +202,7 @@ impl DomainSpec {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            signing: Signing::Signed(KeyAlgorithm::EcdsaP256),
+            signing: SigningPlan::signed(KeyAlgorithm::EcdsaP256),
             exchange: Exchange::Mx,
             hosts: vec![HostSpec::new(format!("mx.{name}"), 10)],
             hosted_by: Vec::new(),
@@ -215,15 +215,15 @@ impl DomainSpec {
 
     /// How the zone is signed.
     #[must_use]
-    pub fn signing(mut self, signing: Signing) -> Self {
-        self.signing = signing;
+    pub fn signing(mut self, signing: impl Into<SigningPlan>) -> Self {
+        self.signing = signing.into();
         self
     }
 
     /// An unsigned zone without TLSA records: most of today's internet.
     #[must_use]
     pub fn plain(mut self) -> Self {
-        self.signing = Signing::Unsigned;
+        self.signing = Signing::Unsigned.into();
         for host in &mut self.hosts {
             host.tlsa.clear();
         }

@@ -38,18 +38,28 @@
 //! # }
 //! ```
 
+pub mod answer;
+pub mod authority;
+pub mod boxes;
 pub mod ca;
 pub mod client;
+pub mod denial;
 pub mod dns;
 #[cfg(test)]
 mod dns_tests;
 pub mod domain;
+pub mod fronts;
+pub mod keys;
 #[cfg(test)]
 mod lab_tests;
 pub mod mx;
 mod mx_session;
 #[cfg(test)]
 mod mx_tests;
+pub mod plan;
+mod responder;
+#[cfg(test)]
+mod shapes_tests;
 pub mod signer;
 pub mod story;
 mod wire;
@@ -59,12 +69,15 @@ pub mod zone;
 pub use ca::{Authority, Identity};
 pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
 pub use mx::{MxHost, Phase, StartTls, Trouble};
-pub use signer::{KeyAlgorithm, SignatureFault};
-pub use zone::{Fault, Signing};
+pub use plan::{KeyAlgorithm, Signing, SigningPlan};
+pub use signer::SignatureFault;
+pub use zone::Fault;
 
 use crate::clock::Clock;
+use authority::Authorities;
 use dns::DnsServer;
 use domain::{Exchange, Presence};
+use fronts::{Front, FrontKind};
 use hickory_proto::rr::rdata::{A, MX};
 use hickory_proto::rr::{Name, RData, RecordType};
 use std::collections::BTreeMap;
@@ -124,7 +137,7 @@ impl LabBuilder {
         let mut zones: Vec<_> = self.domains.iter().collect();
         zones.sort_by_key(|spec| spec.name.split('.').count());
         for spec in zones {
-            world.add_zone(&spec.name, spec.signing)?;
+            world.add_zone(&spec.name, spec.signing.clone())?;
         }
         for host in &hosts {
             world.add(&host.spec.name, RData::A(A(host.address)))?;
@@ -174,6 +187,22 @@ impl Lab {
     /// When no socket can be had.
     pub async fn another_dns(&self) -> io::Result<DnsServer> {
         DnsServer::start(Arc::clone(&self.world)).await
+    }
+
+    /// A DoT or DoH front of the DNS server, with a certificate of the lab's authority.
+    ///
+    /// # Errors
+    /// When no socket or certificate can be had.
+    pub async fn secure_dns(&self, kind: FrontKind) -> io::Result<Front> {
+        Front::start(kind, &self.dns, &self.authority).await
+    }
+
+    /// Name servers for every zone, for a walk from the root. The zones name them from now on.
+    ///
+    /// # Errors
+    /// When no sockets can be had.
+    pub async fn authorities(&self) -> io::Result<Authorities> {
+        Authorities::start(Arc::clone(&self.world)).await
     }
 
     /// The zones, which may be changed while they are served.
@@ -254,11 +283,16 @@ struct Prepared<'a> {
     address: Ipv4Addr,
 }
 
-fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority) -> io::Result<Vec<Prepared<'a>>> {
-    // Labs of other tests run at the same time, in this process and in others.
+/// The third octet of a lab's addresses. Labs of other tests run at the same time, in this process
+/// and in others.
+fn free_block() -> io::Result<u8> {
     static LABS: AtomicU32 = AtomicU32::new(0);
     let number = LABS.fetch_add(1, Ordering::SeqCst).wrapping_add(std::process::id());
-    let block = u8::try_from(number % 254 + 1).map_err(bad)?;
+    u8::try_from(number % 254 + 1).map_err(bad)
+}
+
+fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority) -> io::Result<Vec<Prepared<'a>>> {
+    let block = free_block()?;
     let specs = domains.iter().flat_map(|spec| &spec.hosts);
     let prepared = specs.zip(1..).map(|(spec, nth)| {
         if usize::from(nth) > HOST_LIMIT {

@@ -1,16 +1,17 @@
-//! The keys of the lab's zones and the signatures made with them (RFC 4034 §3, §6).
+//! The signatures over the lab's records (RFC 4034 §3, §6).
 //!
 //! The bytes to be signed are built here, and only the bare signature comes from hickory's
 //! primitives: a validator that shares hickory's canonical form would not see an error in it.
 //! Every fault of a signature that a test may ask for is made here, in [`SignatureFault`].
 
-use super::{bad, zone::RrSet};
+use super::bad;
+use super::keys::ZoneKey;
+use super::zone::RrSet;
 use crate::clock::Timestamp;
-use hickory_proto::dnssec::crypto::{EcdsaSigningKey, Ed25519SigningKey};
+use hickory_proto::dnssec::Algorithm;
 use hickory_proto::dnssec::rdata::sig::SigInput;
-use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
-use hickory_proto::dnssec::{Algorithm, DigestType, PublicKey, SigningKey, TBS};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, SerialNumber};
+use hickory_proto::dnssec::rdata::{DNSSECRData, RRSIG};
+use hickory_proto::rr::{DNSClass, RData, Record, SerialNumber};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 use std::io;
 use std::time::Duration;
@@ -23,14 +24,8 @@ const LIFETIME: Duration = Duration::from_secs(14 * 24 * 3600);
 /// validators forgive.
 const OUTSIDE: Duration = Duration::from_secs(3 * 24 * 3600);
 
-/// The algorithm of a zone's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyAlgorithm {
-    /// Algorithm 13, ECDSA P-256 with SHA-256 (RFC 6605).
-    EcdsaP256,
-    /// Algorithm 15, Ed25519 (RFC 8080).
-    Ed25519,
-}
+/// Bad signatures before the good one in a flood (CVE-2023-50387 used hundreds).
+const FLOOD: u8 = 40;
 
 /// What is wrong with a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,89 +38,88 @@ pub enum SignatureFault {
     Bogus,
     /// There is none.
     Missing,
-}
-
-/// The one key of a zone: it signs the DNSKEY RRset and everything else.
-pub struct ZoneKey {
-    origin: Name,
-    key: Box<dyn SigningKey>,
-    dnskey: DNSKEY,
-    tag: u16,
+    /// Sound in itself, in the name of the zone above.
+    WrongSigner,
+    /// Sound in itself, with one label less: as if a wildcard had been expanded.
+    TooFewLabels,
+    /// Sound in itself, with more labels than the owner has.
+    TooManyLabels,
+    /// The tag is that of no key.
+    WrongTag,
+    /// The algorithm is another one than the key's.
+    WrongAlgorithm,
+    /// The good one comes last, behind many bad ones of the same key.
+    Flooded,
 }
 
 impl ZoneKey {
-    /// A fresh key for the zone `origin`.
-    ///
-    /// # Errors
-    /// When the machine has no randomness.
-    pub fn generate(origin: &Name, algorithm: KeyAlgorithm) -> io::Result<Self> {
-        let key: Box<dyn SigningKey> = match algorithm {
-            KeyAlgorithm::EcdsaP256 => {
-                let pkcs8 = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256).map_err(bad)?;
-                Box::new(EcdsaSigningKey::from_pkcs8(&pkcs8, Algorithm::ECDSAP256SHA256).map_err(bad)?)
-            }
-            KeyAlgorithm::Ed25519 => {
-                let pkcs8 = Ed25519SigningKey::generate_pkcs8().map_err(bad)?;
-                Box::new(Ed25519SigningKey::from_pkcs8(&pkcs8).map_err(bad)?)
-            }
-        };
-        // Flags 257: a zone key and the entry point that the parent's DS names (RFC 4034 §2.1.1).
-        let dnskey = DNSKEY::new(true, true, false, key.to_public_key().map_err(bad)?);
-        let tag = dnskey.calculate_key_tag().map_err(bad)?;
-        Ok(Self { origin: origin.clone(), key, dnskey, tag })
-    }
-
-    /// The public half.
-    #[must_use]
-    pub fn dnskey(&self) -> &DNSKEY {
-        &self.dnskey
-    }
-
-    /// The DS record (SHA-256) that the parent signs (RFC 4034 §5).
-    ///
-    /// # Errors
-    /// Only when the digest cannot be made, which no key of ours causes.
-    pub fn ds(&self) -> io::Result<DS> {
-        let digest = self.dnskey.to_digest(&self.origin, DigestType::SHA256).map_err(bad)?;
-        let algorithm = self.dnskey.public_key().algorithm();
-        Ok(DS::new(self.tag, algorithm, DigestType::SHA256, digest.as_ref().to_vec()))
-    }
-
-    /// The RRSIG over `set` as it is at `now`; none when it shall be missing.
+    /// The RRSIGs over `set` as they are at `now`: one, unless the fault says otherwise.
     ///
     /// # Errors
     /// When a record cannot be encoded.
-    pub fn sign(&self, set: &RrSet, now: Timestamp, fault: Option<SignatureFault>) -> io::Result<Option<Record>> {
+    pub fn sign(&self, set: &RrSet, now: Timestamp, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
         if fault == Some(SignatureFault::Missing) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
+        let input = self.input(set, now, fault);
+        let signature = self.sign_bytes(&signed_data(set, &input)?)?;
+        let record = |mask: u8| {
+            let mut signature = signature.clone();
+            if let Some(byte) = signature.get_mut(10) {
+                *byte ^= mask;
+            }
+            let rrsig = RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(input.clone(), signature)));
+            Record::from_rdata(set.owner.clone(), set.ttl_s, rrsig)
+        };
+        Ok(match fault {
+            Some(SignatureFault::Bogus) => vec![record(1)],
+            Some(SignatureFault::Flooded) => (0..=FLOOD).rev().map(record).collect(),
+            Some(
+                SignatureFault::Expired
+                | SignatureFault::NotYetValid
+                | SignatureFault::Missing
+                | SignatureFault::WrongSigner
+                | SignatureFault::TooFewLabels
+                | SignatureFault::TooManyLabels
+                | SignatureFault::WrongTag
+                | SignatureFault::WrongAlgorithm,
+            )
+            | None => vec![record(0)],
+        })
+    }
+
+    fn input(&self, set: &RrSet, now: Timestamp, fault: Option<SignatureFault>) -> SigInput {
         let (inception, expiration) = window(now, fault);
-        let input = SigInput {
+        let mut input = SigInput {
             type_covered: set.rtype,
-            algorithm: self.key.algorithm(),
+            algorithm: self.algorithm(),
             // A leading `*` is not counted: that is how a validator sees the expansion (§3.1.3).
             num_labels: set.owner.num_labels(),
             original_ttl: set.ttl_s,
             sig_expiration: serial(expiration),
             sig_inception: serial(inception),
-            key_tag: self.tag,
-            signer_name: self.origin.clone(),
+            key_tag: self.tag(),
+            signer_name: self.origin().clone(),
         };
-        let message = signed_data(set, &input)?;
-        let mut signature = self.key.sign(&TBS::from(message.as_slice())).map_err(bad)?;
-        if fault == Some(SignatureFault::Bogus)
-            && let Some(byte) = signature.get_mut(10)
-        {
-            *byte ^= 1;
+        match fault {
+            Some(SignatureFault::WrongSigner) => input.signer_name = self.origin().base_name(),
+            Some(SignatureFault::TooFewLabels) => input.num_labels = input.num_labels.saturating_sub(1),
+            Some(SignatureFault::TooManyLabels) => input.num_labels += 1,
+            Some(SignatureFault::WrongTag) => input.key_tag = !input.key_tag,
+            Some(SignatureFault::WrongAlgorithm) => {
+                let other = input.algorithm == Algorithm::ED25519;
+                input.algorithm = if other { Algorithm::ECDSAP256SHA256 } else { Algorithm::ED25519 };
+            }
+            Some(
+                SignatureFault::Expired
+                | SignatureFault::NotYetValid
+                | SignatureFault::Bogus
+                | SignatureFault::Missing
+                | SignatureFault::Flooded,
+            )
+            | None => {}
         }
-        let rrsig = RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(input, signature)));
-        Ok(Some(Record::from_rdata(set.owner.clone(), set.ttl_s, rrsig)))
-    }
-}
-
-impl std::fmt::Debug for ZoneKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ZoneKey({} tag {})", self.origin, self.tag)
+        input
     }
 }
 
@@ -136,9 +130,17 @@ fn window(now: Timestamp, fault: Option<SignatureFault>) -> (Timestamp, Timestam
     match fault {
         Some(SignatureFault::Expired) => (before(now, LIFETIME), before(now, OUTSIDE)),
         Some(SignatureFault::NotYetValid) => (now.plus(OUTSIDE), now.plus(LIFETIME)),
-        Some(SignatureFault::Bogus | SignatureFault::Missing) | None => {
-            (before(now, INCEPTION_BEFORE), now.plus(LIFETIME))
-        }
+        Some(
+            SignatureFault::Bogus
+            | SignatureFault::Missing
+            | SignatureFault::WrongSigner
+            | SignatureFault::TooFewLabels
+            | SignatureFault::TooManyLabels
+            | SignatureFault::WrongTag
+            | SignatureFault::WrongAlgorithm
+            | SignatureFault::Flooded,
+        )
+        | None => (before(now, INCEPTION_BEFORE), now.plus(LIFETIME)),
     }
 }
 
@@ -152,7 +154,10 @@ fn serial(moment: Timestamp) -> SerialNumber {
 /// sorted by its RDATA as bytes (§6.3).
 fn signed_data(set: &RrSet, input: &SigInput) -> io::Result<Vec<u8>> {
     let mut message = canonical(input)?;
-    let owner = canonical(&set.owner)?;
+    // §5.3.2 of RFC 4035: with fewer labels than the owner has, a wildcard is what was signed.
+    let expanded = input.num_labels < set.owner.num_labels();
+    let signed = set.owner.trim_to(usize::from(input.num_labels));
+    let owner = canonical(&if expanded { signed.prepend_label("*").map_err(bad)? } else { set.owner.clone() })?;
     let mut rdata = set.data.iter().map(canonical).collect::<io::Result<Vec<_>>>()?;
     rdata.sort();
     rdata.dedup();

@@ -5,11 +5,14 @@
 //! an alias chain with its signature, and every denial its proof; AD is never set, so whoever
 //! asks must validate. Nothing here touches the network.
 
+use super::answer::{Next, Step};
+use super::plan::{KeyAlgorithm, Role, SigningPlan};
 use super::signer::SignatureFault;
-use super::zone::{Fault, Found, RrSet, Signing, TTL_S, Zone};
+use super::zone::{Fault, RrSet, TTL_S, Zone};
 use super::{bad, locked};
 use crate::clock::Clock;
-use hickory_proto::op::ResponseCode;
+use hickory_proto::dnssec::DigestType;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, NS};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::collections::BTreeMap;
@@ -17,45 +20,12 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
+pub use super::answer::{Answer, Delivery, Standing};
+
 /// The most aliases followed in one answer; resolvers stop between 8 and 16.
 const ALIAS_LIMIT: usize = 12;
 /// The name server that all zones name. Nobody needs to reach it: the lab answers for all.
 const SERVER: &str = "ns.test.";
-
-/// How an answer leaves the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Delivery {
-    /// As it should.
-    #[default]
-    Normal,
-    /// Never.
-    Silent,
-    /// Over TCP only.
-    SilentOverUdp,
-    /// Truncated over UDP, whole over TCP.
-    TruncatedOverUdp,
-}
-
-/// An answer before it becomes a message.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The response code.
-    pub code: ResponseCode,
-    /// The answer section.
-    pub answers: Vec<Record>,
-    /// The authority section: SOA and proofs of absence.
-    pub authorities: Vec<Record>,
-    /// How it is sent.
-    pub delivery: Delivery,
-}
-
-impl Answer {
-    /// An answer without records.
-    #[must_use]
-    pub fn failure(code: ResponseCode) -> Self {
-        Self { code, answers: Vec::new(), authorities: Vec::new(), delivery: Delivery::Normal }
-    }
-}
 
 /// All zones of a lab. They may be changed while they are served.
 #[derive(Debug)]
@@ -70,39 +40,67 @@ impl World {
     /// # Errors
     /// When keys cannot be made.
     pub fn new(clock: Clock) -> io::Result<Self> {
+        Self::with_root(clock, KeyAlgorithm::EcdsaP256)
+    }
+
+    /// As [`World::new`], with the root signed by this plan; its DS records are of no use.
+    ///
+    /// # Errors
+    /// When keys cannot be made.
+    pub fn with_root(clock: Clock, plan: impl Into<SigningPlan>) -> io::Result<Self> {
         let world = Self { zones: Mutex::new(BTreeMap::new()), clock };
-        let signed = Signing::Signed(super::signer::KeyAlgorithm::EcdsaP256);
-        world.add_zone(".", signed)?;
-        world.add_zone("test", signed)?;
+        world.add_zone(".", plan)?;
+        world.add_zone("test", KeyAlgorithm::EcdsaP256)?;
         world.add(SERVER, RData::A(A(Ipv4Addr::LOCALHOST)))?;
         Ok(world)
     }
 
     /// Adds a zone and delegates to it from the nearest zone above; a top-level zone that is
-    /// missing in between is made, and is signed.
+    /// missing in between is made, and is signed. The plan may be a [`super::Signing`], a
+    /// [`KeyAlgorithm`] or a [`SigningPlan`].
     ///
     /// # Errors
     /// When the name is no domain name, the zone is there already, or keys cannot be made.
-    pub fn add_zone(&self, origin: &str, signing: Signing) -> io::Result<()> {
-        let origin = name(origin)?;
-        let server = name(SERVER)?;
+    pub fn add_zone(&self, origin: &str, plan: impl Into<SigningPlan>) -> io::Result<()> {
+        let (origin, server) = (name(origin)?, name(SERVER)?);
         let top = origin.trim_to(1);
         if top != origin && !locked(&self.zones).contains_key(&top) {
-            self.add_zone(&top.to_ascii(), Signing::Signed(super::signer::KeyAlgorithm::EcdsaP256))?;
+            self.add_zone(&top.to_ascii(), KeyAlgorithm::EcdsaP256)?;
         }
-        let zone = Zone::new(&origin, signing, &server)?;
-        let ds = zone.ds()?;
+        let zone = Zone::new(&origin, &plan.into(), &server)?;
         let mut zones = locked(&self.zones);
         if zones.contains_key(&origin) {
             return Err(bad(format!("the lab has a zone {origin} already")));
         }
         if let Some(parent) = parent_of(&zones, &origin).and_then(|parent| zones.get_mut(&parent)) {
             parent.add(&origin, RData::NS(NS(server)));
-            if let Some(ds) = ds {
-                parent.add(&origin, ds);
-            }
+            zone.ds().iter().for_each(|ds| parent.add(&origin, ds.clone()));
         }
         zones.insert(origin, zone);
+        Ok(())
+    }
+
+    /// The names of all zones, in canonical order.
+    #[must_use]
+    pub fn origins(&self) -> Vec<Name> {
+        locked(&self.zones).keys().cloned().collect()
+    }
+
+    /// Makes `server` the one name server of a zone, on both sides of the cut, at this address.
+    ///
+    /// # Errors
+    /// When there is no such zone.
+    pub fn serve(&self, origin: &Name, server: &Name, address: Ipv4Addr) -> io::Result<()> {
+        let mut zones = locked(&self.zones);
+        let parent = parent_of(&zones, origin);
+        let ns = RData::NS(NS(server.clone()));
+        for side in [Some(origin.clone()), parent].into_iter().flatten() {
+            let zone = zones.get_mut(&side).ok_or_else(|| bad("no such zone"))?;
+            zone.replace(origin, RecordType::NS, vec![ns.clone()]);
+        }
+        let home = nearest(&zones, server.clone()).map(|zone| zone.origin().clone());
+        let home = home.and_then(|home| zones.get_mut(&home)).ok_or_else(|| bad("no zone for the server"))?;
+        home.replace(server, RecordType::A, vec![RData::A(A(address))]);
         Ok(())
     }
 
@@ -158,11 +156,16 @@ impl World {
     /// Only when the root has no key, which no lab makes.
     pub fn trust_anchor(&self, form: AnchorForm) -> io::Result<String> {
         let zones = locked(&self.zones);
-        let key = zones.get(&Name::root()).and_then(Zone::key).ok_or_else(|| bad("the root is not signed"))?;
-        Ok(match form {
-            AnchorForm::DnsKey => format!(". {TTL_S} IN DNSKEY {}\n", key.dnskey()),
-            AnchorForm::Ds => format!(". {TTL_S} IN DS {}\n", key.ds()?),
-        })
+        let keys = zones.get(&Name::root()).map(Zone::keys).unwrap_or_default();
+        let entry = |role: Role| matches!(role, Role::Combined | Role::KeySigning);
+        let lines = keys.iter().filter(|key| entry(key.role())).map(|key| {
+            Ok(match form {
+                AnchorForm::DnsKey => format!(". {TTL_S} IN DNSKEY {}\n", key.dnskey()),
+                AnchorForm::Ds => format!(". {TTL_S} IN DS {}\n", key.ds(DigestType::SHA256)?),
+            })
+        });
+        let text = lines.collect::<io::Result<String>>()?;
+        if text.is_empty() { Err(bad("the root is not signed")) } else { Ok(text) }
     }
 
     /// The answer to a question, as a resolver gives it that fetched everything and validated
@@ -178,13 +181,81 @@ impl World {
             let Some(zone) = zone_for(&zones, &at, rtype) else {
                 return Ok(Answer::failure(ResponseCode::ServFail));
             };
-            let step = Step { zone, clock: &self.clock, fault: zone.fault(&at, rtype) };
+            let step = Step { zone, now: self.clock.now(), fault: zone.fault(&at, rtype) };
             match step.take(&at, rtype, &mut answer)? {
                 Next::Done => return Ok(answer),
                 Next::Follow(target) => at = target,
             }
         }
         Ok(Answer::failure(ResponseCode::ServFail))
+    }
+
+    /// The answer as a message, as a client gets it that asked with DO.
+    ///
+    /// # Errors
+    /// When a name is no domain name, or as [`World::answer`].
+    pub fn message(&self, question: &str, rtype: RecordType) -> io::Result<Message> {
+        let question = name(question)?;
+        self.answer(&question, rtype)?.into_message(&question, rtype)
+    }
+
+    /// The answer of a zone's own name server, which knows nothing of other zones: a referral for
+    /// what is below a cut, and no alias followed out of the zone (RFC 4035 §3.1).
+    ///
+    /// # Errors
+    /// When there is no such zone, or as [`World::answer`].
+    pub fn answer_at(&self, origin: &Name, question: &Name, rtype: RecordType) -> io::Result<Answer> {
+        let zones = locked(&self.zones);
+        let zone = zones.get(&origin.to_lowercase()).ok_or_else(|| bad("no such zone"))?;
+        let mut answer = Answer { standing: Standing::Authoritative, ..Answer::failure(ResponseCode::NoError) };
+        let mut at = question.to_lowercase();
+        for _ in 0..ALIAS_LIMIT {
+            let step = Step { zone, now: self.clock.now(), fault: zone.fault(&at, rtype) };
+            if let Some(cut) = zone.cut_above(&at, rtype) {
+                // Behind an alias the client finds the way by itself.
+                if answer.answers.is_empty() {
+                    step.refer(&cut, &mut answer)?;
+                    answer.additionals = glue(&zones, &cut);
+                }
+                return Ok(answer);
+            }
+            match step.take(&at, rtype, &mut answer)? {
+                Next::Follow(target) if zone.origin().zone_of(&target) => at = target,
+                Next::Follow(_) | Next::Done => return Ok(answer),
+            }
+        }
+        Ok(Answer::failure(ResponseCode::ServFail))
+    }
+
+    /// [`World::answer_at`] as a message: for denials from the wrong side of a cut.
+    ///
+    /// # Errors
+    /// As [`World::answer_at`].
+    pub fn message_at(&self, origin: &str, question: &str, rtype: RecordType) -> io::Result<Message> {
+        let question = name(question)?;
+        self.answer_at(&name(origin)?, &question, rtype)?.into_message(&question, rtype)
+    }
+
+    /// A set with signatures by the keys of a zone, whether or not the zone has such records:
+    /// for what only the owner of a zone, or one who replays, can send.
+    ///
+    /// # Errors
+    /// When there is no such zone, or a record cannot be encoded.
+    pub fn signed(&self, origin: &str, set: &RrSet, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
+        let zones = locked(&self.zones);
+        let zone = zones.get(&name(origin)?).ok_or_else(|| bad("no such zone"))?;
+        Ok(set.records().chain(zone.sign(set, self.clock.now(), fault)?).collect())
+    }
+
+    /// The NSEC or NSEC3 record of a zone that matches or else covers `owner`, with signatures.
+    ///
+    /// # Errors
+    /// When there is no such zone, or a record cannot be encoded.
+    pub fn proof(&self, origin: &str, owner: &str) -> io::Result<Vec<Record>> {
+        let zones = locked(&self.zones);
+        let zone = zones.get(&name(origin)?).ok_or_else(|| bad("no such zone"))?;
+        let proof = zone.proof_for(&name(owner)?)?;
+        Ok(proof.records().chain(zone.sign(&proof, self.clock.now(), None)?).collect())
     }
 
     fn with_zone(&self, owner: &Name, rtype: RecordType, change: impl FnOnce(&mut Zone)) -> io::Result<()> {
@@ -235,125 +306,11 @@ fn nearest(zones: &BTreeMap<Name, Zone>, mut name: Name) -> Option<&Zone> {
     }
 }
 
-enum Next {
-    Done,
-    Follow(Name),
-}
-
-/// One link of an alias chain: a name in one zone, with the fault that meets it.
-struct Step<'a> {
-    zone: &'a Zone,
-    clock: &'a Clock,
-    fault: Option<Fault>,
-}
-
-impl Step<'_> {
-    fn take(&self, at: &Name, rtype: RecordType, answer: &mut Answer) -> io::Result<Next> {
-        let refuse = |answer: &mut Answer, code| {
-            *answer = Answer::failure(code);
-            Ok(Next::Done)
-        };
-        match self.fault {
-            Some(Fault::ServFail) => return refuse(answer, ResponseCode::ServFail),
-            Some(Fault::Refused) => return refuse(answer, ResponseCode::Refused),
-            Some(Fault::NotImplemented) => return refuse(answer, ResponseCode::NotImp),
-            Some(Fault::ForgedNxDomain) => return self.forge(answer, ResponseCode::NXDomain),
-            Some(Fault::ForgedNoData) => return self.forge(answer, ResponseCode::NoError),
-            Some(Fault::Silent) => answer.delivery = Delivery::Silent,
-            Some(Fault::SilentOverUdp) => answer.delivery = Delivery::SilentOverUdp,
-            Some(Fault::TruncatedOverUdp) => answer.delivery = Delivery::TruncatedOverUdp,
-            Some(Fault::Signature(_)) | None => {}
-        }
-        self.look_up(at, rtype, answer)
-    }
-
-    fn look_up(&self, at: &Name, rtype: RecordType, answer: &mut Answer) -> io::Result<Next> {
-        match self.zone.find(at, rtype)? {
-            Found::Records(set) => self.push(&set, &mut answer.answers)?,
-            Found::Wildcard(owner, set) => self.expand(&owner, &set, answer)?,
-            Found::Cname(set, target) => {
-                self.push(&set, &mut answer.answers)?;
-                return Ok(Next::Follow(target));
-            }
-            Found::Dname(set, target) => {
-                self.push(&set, &mut answer.answers)?;
-                // The CNAME is made from the DNAME and is not signed (RFC 6672 §5.3.1).
-                let cname = RData::CNAME(CNAME(target.clone()));
-                answer.answers.push(Record::from_rdata(at.clone(), TTL_S, cname));
-                return Ok(Next::Follow(target));
-            }
-            Found::NoData => self.deny(std::slice::from_ref(at), answer)?,
-            // RFC 4035 §3.1.3.4: the name does not exist, and the wildcard has no such type.
-            Found::NoWildcardData(star) => self.deny(&[at.clone(), star], answer)?,
-            Found::NoName(encloser) => {
-                answer.code = ResponseCode::NXDomain;
-                let star = encloser.prepend_label("*").map_err(bad)?;
-                self.deny(&[at.clone(), star], answer)?;
-            }
-        }
-        Ok(Next::Done)
-    }
-
-    fn signature(&self, set: &RrSet) -> io::Result<Option<Record>> {
-        let fault = match self.fault {
-            Some(Fault::Signature(fault)) => Some(fault),
-            Some(
-                Fault::ServFail
-                | Fault::Refused
-                | Fault::NotImplemented
-                | Fault::Silent
-                | Fault::SilentOverUdp
-                | Fault::TruncatedOverUdp
-                | Fault::ForgedNxDomain
-                | Fault::ForgedNoData,
-            )
-            | None => None::<SignatureFault>,
-        };
-        self.zone.key().map_or(Ok(None), |key| key.sign(set, self.clock.now(), fault))
-    }
-
-    fn push(&self, set: &RrSet, section: &mut Vec<Record>) -> io::Result<()> {
-        section.extend(set.records());
-        section.extend(self.signature(set)?);
-        Ok(())
-    }
-
-    /// RFC 4035 §3.1.3.3: the records under the name asked, the wildcard's signature, and the
-    /// proof that the name itself does not exist.
-    fn expand(&self, owner: &Name, set: &RrSet, answer: &mut Answer) -> io::Result<()> {
-        let shown = RrSet { owner: owner.clone(), ..set.clone() };
-        answer.answers.extend(shown.records());
-        if let Some(mut signature) = self.signature(set)? {
-            signature.name = owner.clone();
-            answer.answers.push(signature);
-        }
-        self.prove(std::slice::from_ref(owner), answer)
-    }
-
-    /// RFC 2308 §3 and RFC 4035 §3.1.3: the SOA, and the NSEC records for the names given.
-    fn deny(&self, names: &[Name], answer: &mut Answer) -> io::Result<()> {
-        if let Some(soa) = self.zone.soa() {
-            self.push(&soa, &mut answer.authorities)?;
-        }
-        self.prove(names, answer)
-    }
-
-    fn prove(&self, names: &[Name], answer: &mut Answer) -> io::Result<()> {
-        if self.zone.key().is_none() {
-            return Ok(());
-        }
-        let mut proofs: Vec<RrSet> = Vec::new();
-        for proof in names.iter().filter_map(|name| self.zone.nsec(name)) {
-            if proofs.iter().all(|seen| seen.owner != proof.owner) {
-                proofs.push(proof);
-            }
-        }
-        proofs.iter().try_for_each(|proof| self.push(proof, &mut answer.authorities))
-    }
-
-    fn forge(&self, answer: &mut Answer, code: ResponseCode) -> io::Result<Next> {
-        answer.code = code;
-        self.deny(&[], answer)?;
-        Ok(Next::Done)
-    }
+/// The addresses of the name servers of a cut that lie below it (RFC 1034 §4.2.1); without them
+/// nobody could reach it.
+fn glue(zones: &BTreeMap<Name, Zone>, cut: &RrSet) -> Vec<Record> {
+    let servers = cut.data.iter().filter_map(|data| if let RData::NS(server) = data { Some(&server.0) } else { None });
+    let below = servers.filter(|server| cut.owner.zone_of(server));
+    let address = |server: &Name| nearest(zones, server.clone())?.get(server, RecordType::A);
+    below.filter_map(address).flat_map(|set| set.records().collect::<Vec<_>>()).collect()
 }

@@ -3,37 +3,28 @@
 //!
 //! Records are held in canonical order of their names (RFC 4034 §6.1), so the NSEC chain is not
 //! stored: it is the order itself. A zone may change while it is served; the signatures are made
-//! when a question comes and always fit what is there.
+//! when a question comes and always fit what is there. Proofs of absence are in `denial`.
 
 use super::bad;
-use super::signer::{KeyAlgorithm, SignatureFault, ZoneKey};
-use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC};
+use super::denial::Chain;
+use super::keys::{self, ZoneKey};
+use super::plan::{Denial, Role, SigningPlan};
+use super::signer::SignatureFault;
+use crate::clock::Timestamp;
+use hickory_proto::dnssec::Nsec3HashAlgorithm;
+use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC3PARAM};
 use hickory_proto::rr::rdata::{NS, NULL, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinEncodable};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
+use std::sync::OnceLock;
 
 /// TTL of every record, in seconds: short, since tests change zones while they are served.
 pub const TTL_S: u32 = 60;
 /// How long a denial may be kept, in seconds (the SOA's last field, RFC 2308 §4).
-const NEGATIVE_TTL_S: u32 = 10;
-
-/// How a zone is signed and what its parent says about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signing {
-    /// Signed, with its DS in the parent: secure.
-    Signed(KeyAlgorithm),
-    /// Not signed, and the parent proves that there is no DS: insecure.
-    Unsigned,
-    /// Signed, but the parent has no DS: insecure all the same (RFC 4035 §5.2).
-    NoDs,
-    /// Signed, and the parent's DS is of another key: bogus.
-    WrongDs,
-    /// Not signed although the parent has a DS: bogus.
-    DsButUnsigned,
-}
+pub(super) const NEGATIVE_TTL_S: u32 = 10;
 
 /// What goes wrong with the answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +47,10 @@ pub enum Fault {
     ForgedNxDomain,
     /// No records, with a signed SOA and no proof: a downgrade attack when the zone is signed.
     ForgedNoData,
+    /// Of the proofs of absence the one in this place, counted from 0, is left out.
+    OmitProof(usize),
+    /// A denial comes without its SOA.
+    OmitSoa,
 }
 
 /// Records of one name and type.
@@ -78,20 +73,20 @@ impl RrSet {
     }
 }
 
-/// What a zone has for a name and a type.
+/// What a zone has for a name and a type. Records whose owner is not the name asked are those of
+/// the wildcard that stands for it.
 #[derive(Debug)]
 pub enum Found {
     /// The records.
     Records(RrSet),
-    /// The records of the wildcard named first, which stands for the name asked.
-    Wildcard(Name, RrSet),
     /// The name is an alias.
     Cname(RrSet, Name),
-    /// A name above is an alias for a whole tree (RFC 6672); the new name comes last.
-    Dname(RrSet, Name),
+    /// A name above is an alias for a whole tree (RFC 6672); the new name comes last, and none
+    /// when it would be too long.
+    Dname(RrSet, Option<Name>),
     /// The name exists, perhaps only because names below it do; it has no such records.
     NoData,
-    /// The wildcard named stands for the name and has no such records.
+    /// The wildcard below this closest encloser stands for the name and has no such records.
     NoWildcardData(Name),
     /// The name does not exist. With it comes its closest encloser (RFC 4592 §3.3.1).
     NoName(Name),
@@ -100,30 +95,33 @@ pub enum Found {
 /// A zone.
 #[derive(Debug)]
 pub struct Zone {
-    origin: Name,
-    signing: Signing,
-    key: Option<ZoneKey>,
-    records: BTreeMap<Name, BTreeMap<RecordType, Vec<RData>>>,
+    pub(super) origin: Name,
+    pub(super) denial: Denial,
+    pub(super) records: BTreeMap<Name, BTreeMap<RecordType, Vec<RData>>>,
+    /// The NSEC3 chain, once it was needed; a change throws it away.
+    pub(super) chain: OnceLock<Chain>,
+    keys: Vec<ZoneKey>,
+    ds: Vec<RData>,
     faults: BTreeMap<(Name, RecordType), Fault>,
     fault: Option<Fault>,
 }
 
 impl Zone {
-    /// A zone with SOA, NS and, when signed, DNSKEY; its name server is `server`.
+    /// A zone with SOA, NS and, when signed, DNSKEY and NSEC3PARAM; its name server is `server`.
     ///
     /// # Errors
-    /// When the key cannot be made.
-    pub fn new(origin: &Name, signing: Signing, server: &Name) -> io::Result<Self> {
-        let key = match signing {
-            Signing::Signed(algorithm) => Some(ZoneKey::generate(origin, algorithm)?),
-            Signing::NoDs | Signing::WrongDs => Some(ZoneKey::generate(origin, KeyAlgorithm::EcdsaP256)?),
-            Signing::Unsigned | Signing::DsButUnsigned => None,
-        };
+    /// When the keys cannot be made, or the plan speaks of a key it has not.
+    pub fn new(origin: &Name, plan: &SigningPlan, server: &Name) -> io::Result<Self> {
+        let keys = keys::generate_all(origin, &plan.keys)?;
+        let ds = plan.ds.iter().map(|spec| Ok(RData::DNSSEC(DNSSECRData::DS(keys::ds(origin, &keys, *spec)?))));
+        let ds = ds.collect::<io::Result<Vec<_>>>()?;
         let mut zone = Self {
             origin: origin.clone(),
-            signing,
-            key,
+            denial: plan.denial.clone(),
             records: BTreeMap::new(),
+            chain: OnceLock::new(),
+            keys,
+            ds,
             faults: BTreeMap::new(),
             fault: None,
         };
@@ -131,8 +129,13 @@ impl Zone {
         let soa = SOA::new(server.clone(), hostmaster, 1, 3600, 600, 86_400, NEGATIVE_TTL_S);
         zone.add(origin, RData::SOA(soa));
         zone.add(origin, RData::NS(NS(server.clone())));
-        if let Some(dnskey) = zone.key.as_ref().map(|key| key.dnskey().clone()) {
+        let dnskeys: Vec<_> = zone.keys.iter().map(|key| key.dnskey().clone()).collect();
+        for dnskey in dnskeys {
             zone.add(origin, RData::DNSSEC(DNSSECRData::DNSKEY(dnskey)));
+        }
+        if let (Denial::Nsec3 { salt, iterations, .. }, [_, ..]) = (&plan.denial, plan.keys.as_slice()) {
+            let param = NSEC3PARAM::new(Nsec3HashAlgorithm::SHA1, false, *iterations, salt.clone());
+            zone.add(origin, RData::DNSSEC(DNSSECRData::NSEC3PARAM(param)));
         }
         Ok(zone)
     }
@@ -143,28 +146,38 @@ impl Zone {
         &self.origin
     }
 
-    /// The key, when there is one.
+    /// The keys, as the plan orders them.
     #[must_use]
-    pub fn key(&self) -> Option<&ZoneKey> {
-        self.key.as_ref()
+    pub fn keys(&self) -> &[ZoneKey] {
+        &self.keys
     }
 
     /// The DS records that belong into the parent.
+    #[must_use]
+    pub fn ds(&self) -> &[RData] {
+        &self.ds
+    }
+
+    /// The RRSIGs over a set, by every key whose role it is; none in an unsigned zone.
     ///
     /// # Errors
-    /// When the stand-in for a wrong key cannot be made.
-    pub fn ds(&self) -> io::Result<Option<RData>> {
-        let other = || ZoneKey::generate(&self.origin, KeyAlgorithm::EcdsaP256);
-        let ds = match (self.signing, &self.key) {
-            (Signing::Signed(_), Some(key)) => Some(key.ds()?),
-            (Signing::WrongDs | Signing::DsButUnsigned, _) => Some(other()?.ds()?),
-            (Signing::Signed(_), None) | (Signing::Unsigned | Signing::NoDs, _) => None,
+    /// When a record cannot be encoded.
+    pub fn sign(&self, set: &RrSet, now: Timestamp, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
+        let apex = set.rtype == RecordType::DNSKEY && set.owner == self.origin;
+        let signs = |role: Role| match role {
+            Role::Combined => true,
+            Role::KeySigning => apex,
+            Role::ZoneSigning => !apex,
+            Role::Standby => false,
         };
-        Ok(ds.map(|ds| RData::DNSSEC(DNSSECRData::DS(ds))))
+        let signers = self.keys.iter().filter(|key| signs(key.role()));
+        let signatures = signers.map(|key| key.sign(set, now, fault)).collect::<io::Result<Vec<_>>>()?;
+        Ok(signatures.concat())
     }
 
     /// Adds one record; one that is there already is not doubled.
     pub fn add(&mut self, owner: &Name, data: RData) {
+        self.chain.take();
         let set = self.records.entry(owner.to_lowercase()).or_default().entry(data.record_type()).or_default();
         if !set.contains(&data) {
             set.push(data);
@@ -173,6 +186,7 @@ impl Zone {
 
     /// Replaces all records of a name and type; an empty list takes them away.
     pub fn replace(&mut self, owner: &Name, rtype: RecordType, data: Vec<RData>) {
+        self.chain.take();
         let owner = owner.to_lowercase();
         let types = self.records.entry(owner.clone()).or_default();
         types.remove(&rtype);
@@ -207,10 +221,10 @@ impl Zone {
     /// Looks a name up.
     ///
     /// # Errors
-    /// When an alias leads to a name that is too long.
+    /// When there can be no wildcard below a name, which is too long for it.
     pub fn find(&self, name: &Name, rtype: RecordType) -> io::Result<Found> {
         if let Some(types) = self.records.get(name) {
-            return Ok(self.at_node(name, types, rtype));
+            return Ok(self.at_node(name, types, rtype).unwrap_or(Found::NoData));
         }
         if self.has_names_below(name) {
             return Ok(Found::NoData);
@@ -220,25 +234,45 @@ impl Zone {
             return Ok(found);
         }
         let star = encloser.prepend_label("*").map_err(bad)?;
-        let Some(types) = self.records.get(&star) else {
-            return Ok(Found::NoName(encloser));
-        };
-        Ok(match types.get(&rtype) {
-            Some(data) => Found::Wildcard(name.clone(), self.set(&star, rtype, data)),
-            None => Found::NoWildcardData(star),
+        Ok(match self.records.get(&star) {
+            None if self.has_names_below(&star) => Found::NoWildcardData(encloser),
+            None => Found::NoName(encloser),
+            Some(types) => self.at_node(&star, types, rtype).unwrap_or(Found::NoWildcardData(encloser)),
         })
     }
 
-    fn at_node(&self, name: &Name, types: &BTreeMap<RecordType, Vec<RData>>, rtype: RecordType) -> Found {
+    /// The zone cut at or above a name, seen from the apex; none when the zone itself is
+    /// authoritative for the question. A DS question at the cut is for the parent
+    /// (RFC 4035 §3.1.4.1).
+    #[must_use]
+    pub fn cut_above(&self, name: &Name, rtype: RecordType) -> Option<RrSet> {
+        let deepest = name.iter().len();
+        (self.origin.iter().len() + 1..=deepest).find_map(|labels| {
+            let cut = name.trim_to(labels);
+            let servers = self.records.get(&cut)?.get(&RecordType::NS)?;
+            let parental = rtype == RecordType::DS && labels == deepest;
+            if parental { None } else { Some(self.set(&cut, RecordType::NS, servers)) }
+        })
+    }
+
+    /// The records of a name and type, without any rule of look-ups.
+    #[must_use]
+    pub fn get(&self, owner: &Name, rtype: RecordType) -> Option<RrSet> {
+        let data = self.records.get(owner)?.get(&rtype)?;
+        Some(self.set(owner, rtype, data))
+    }
+
+    /// What a name with records has; none when that is nothing of the type.
+    fn at_node(&self, name: &Name, types: &BTreeMap<RecordType, Vec<RData>>, rtype: RecordType) -> Option<Found> {
         if let Some(data) = types.get(&rtype) {
-            return Found::Records(self.set(name, rtype, data));
+            return Some(Found::Records(self.set(name, rtype, data)));
         }
         if let Some(data) = types.get(&RecordType::CNAME)
             && let Some(RData::CNAME(target)) = data.first()
         {
-            return Found::Cname(self.set(name, RecordType::CNAME, data), target.0.to_lowercase());
+            return Some(Found::Cname(self.set(name, RecordType::CNAME, data), target.0.to_lowercase()));
         }
-        Found::NoData
+        None
     }
 
     fn set(&self, owner: &Name, rtype: RecordType, data: &[RData]) -> RrSet {
@@ -246,11 +280,11 @@ impl Zone {
     }
 
     /// In canonical order the names below a name follow it at once.
-    fn has_names_below(&self, name: &Name) -> bool {
+    pub(super) fn has_names_below(&self, name: &Name) -> bool {
         self.after(name).is_some_and(|next| name.zone_of(next))
     }
 
-    fn after(&self, name: &Name) -> Option<&Name> {
+    pub(super) fn after(&self, name: &Name) -> Option<&Name> {
         self.records.range((Bound::Excluded(name.clone()), Bound::Unbounded)).next().map(|(owner, _)| owner)
     }
 
@@ -270,7 +304,7 @@ impl Zone {
             {
                 let kept = usize::from(name.num_labels().saturating_sub(above.num_labels()));
                 let prefix = Name::from_labels(name.iter().take(kept)).map_err(bad)?;
-                let new = prefix.append_domain(&target).map_err(bad)?;
+                let new = prefix.append_domain(&target).ok();
                 return Ok(Some(Found::Dname(self.set(&above, RecordType::DNAME, data), new)));
             }
             if above.is_root() {
@@ -286,16 +320,6 @@ impl Zone {
     pub fn soa(&self) -> Option<RrSet> {
         let data = self.records.get(&self.origin)?.get(&RecordType::SOA)?;
         Some(RrSet { ttl_s: NEGATIVE_TTL_S, ..self.set(&self.origin, RecordType::SOA, data) })
-    }
-
-    /// The NSEC record that matches `name`, or else covers it (RFC 4034 §4).
-    #[must_use]
-    pub fn nsec(&self, name: &Name) -> Option<RrSet> {
-        let (owner, types) = self.records.range(..=name.clone()).next_back()?;
-        let next = self.after(owner).unwrap_or(&self.origin).clone();
-        let nsec = NSEC::new_cover_self(next, types.keys().copied());
-        let data = vec![RData::DNSSEC(DNSSECRData::NSEC(nsec))];
-        Some(RrSet { owner: owner.clone(), rtype: RecordType::NSEC, ttl_s: NEGATIVE_TTL_S, data })
     }
 }
 

@@ -5,6 +5,7 @@
 //! "Could not find out" is never "there is none": see [`TlsaLookup`].
 
 pub mod answer;
+pub mod dnssec;
 pub mod driver;
 pub mod mail;
 

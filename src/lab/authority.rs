@@ -1,0 +1,94 @@
+//! Authoritative servers for the lab's zones, so that a client can walk from the root
+//! (RFC 1034 §4.3, RFC 4035 §3.1).
+//!
+//! Every zone has a name server of its own with an address of its own; all listen on one port.
+//! They answer with AA for what is theirs, refer with DS or its denial and with glue for what is
+//! below, and refuse the rest. No recursion.
+
+use super::dns::DnsServer;
+use super::responder::View;
+use super::world::World;
+use super::{bad, free_block};
+use hickory_proto::rr::Name;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// The most zones with servers: one address each, from `127.1.x.1` on.
+pub const ZONE_LIMIT: usize = 250;
+/// How often a port is chosen anew when it is free on one address and taken on another.
+const PORT_ATTEMPTS: usize = 16;
+
+/// The running servers; they stop when this is dropped.
+#[derive(Debug)]
+pub struct Authorities {
+    servers: BTreeMap<Name, DnsServer>,
+    root: SocketAddr,
+}
+
+impl Authorities {
+    /// Starts a server for every zone of the world on a port that the system chooses, and has the
+    /// zones name them: `ns1.` in the zone, `a.root-servers.` for the root.
+    ///
+    /// # Errors
+    /// When there are too many zones, or no sockets can be had.
+    pub async fn start(world: Arc<World>) -> io::Result<Self> {
+        let mut last = bad("no port");
+        for _ in 0..PORT_ATTEMPTS {
+            match Self::start_on(Arc::clone(&world), 0).await {
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse => last = e,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+
+    /// As [`Authorities::start`] on a given port: for clients that know no other than 53.
+    ///
+    /// # Errors
+    /// As [`Authorities::start`].
+    pub async fn start_on(world: Arc<World>, port: u16) -> io::Result<Self> {
+        let (block, mut port) = (free_block()?, port);
+        let (mut servers, mut root) = (BTreeMap::new(), None);
+        // The root comes first in canonical order.
+        for (origin, nth) in world.origins().into_iter().zip(1_u16..) {
+            let host = u8::try_from(nth).ok().filter(|nth| usize::from(*nth) <= ZONE_LIMIT);
+            let address = Ipv4Addr::new(127, 1, block, host.ok_or_else(|| bad("too many zones for servers"))?);
+            let view = View::Zones(vec![origin.clone()]);
+            let server = DnsServer::start_at((address, port).into(), Arc::clone(&world), view).await?;
+            port = server.address().port();
+            root = root.or(Some(server.address()));
+            let named = if origin.is_root() { "a.root-servers" } else { "ns1" };
+            let name = Name::from_ascii(named).and_then(|name| name.append_domain(&origin)).map_err(bad)?;
+            world.serve(&origin, &name, address)?;
+            servers.insert(origin, server);
+        }
+        Ok(Self { servers, root: root.ok_or_else(|| bad("a world without a root"))? })
+    }
+
+    /// The root hint: where the server of the root listens.
+    #[must_use]
+    pub fn root(&self) -> SocketAddr {
+        self.root
+    }
+
+    /// The port of all servers.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.root.port()
+    }
+
+    /// The server of one zone: its address, its questions, the boxes on the path to it.
+    ///
+    /// # Errors
+    /// When the zone has none.
+    pub fn server(&self, origin: &str) -> io::Result<&DnsServer> {
+        self.servers.get(&super::world::name(origin)?).ok_or_else(|| bad(format!("no server for {origin}")))
+    }
+
+    /// All servers by zone, the root first.
+    pub fn servers(&self) -> impl Iterator<Item = (&Name, &DnsServer)> {
+        self.servers.iter()
+    }
+}

@@ -1,0 +1,104 @@
+//! The boxes on the path between a client and the lab's DNS: what middleboxes, filters and broken
+//! forwarders do to answers that pass them (RFC 8906 names many).
+//!
+//! A box stands on one transport. What is encrypted it cannot read, so [`Boxes::on_clear`] puts it
+//! on UDP and TCP alone; a box on DoT or DoH is one that ends the encryption.
+
+use super::responder::skeleton;
+use hickory_proto::op::{Edns, Message, ResponseCode};
+use hickory_proto::rr::RecordType;
+use std::collections::BTreeMap;
+
+/// The payload size without EDNS (RFC 1035 §4.2.1), and the least that EDNS may say.
+const PLAIN_PAYLOAD: u16 = 512;
+/// The largest UDP answer whatever the client says; above it answers would be fragmented.
+pub(super) const UDP_PAYLOAD_LIMIT: u16 = 4096;
+
+/// The transport of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A connection in clear.
+    Tcp,
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTPS (RFC 8484).
+    Https,
+}
+
+/// What a box on the path does to the answers that pass it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathFault {
+    /// Drops answers that hold more TLSA records than this.
+    DropTlsaOver(usize),
+    /// Drops answers to questions of this type.
+    DropType(RecordType),
+    /// Drops answers above this many octets.
+    DropOver(usize),
+    /// Drops questions that come with EDNS.
+    DropEdns,
+    /// Takes signatures and proofs away, as a resolver does that knows no DNSSEC.
+    StripDnssec,
+    /// Closes TCP connections at once.
+    BlockTcp,
+    /// Lets no answer through.
+    DropAll,
+    /// Answers everything with SERVFAIL.
+    ServFail,
+}
+
+/// All boxes on the way to one server, by transport.
+#[derive(Debug, Default)]
+pub(super) struct Boxes(BTreeMap<Transport, Vec<PathFault>>);
+
+impl Boxes {
+    /// Replaces the boxes on the transports that can be read on the way.
+    pub(super) fn on_clear(&mut self, faults: Vec<PathFault>) {
+        self.on(Transport::Udp, faults.clone());
+        self.on(Transport::Tcp, faults);
+    }
+
+    /// Replaces the boxes on one transport.
+    pub(super) fn on(&mut self, transport: Transport, faults: Vec<PathFault>) {
+        self.0.insert(transport, faults);
+    }
+
+    /// Whether a new connection is closed at once.
+    pub(super) fn closes(&self, transport: Transport) -> bool {
+        self.of(transport).contains(&PathFault::BlockTcp)
+    }
+
+    fn of(&self, transport: Transport) -> &[PathFault] {
+        self.0.get(&transport).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What is left of a reply behind the boxes; none when one of them drops it.
+    pub(super) fn pass(&self, transport: Transport, request: &Message, reply: Message) -> Option<Vec<u8>> {
+        let path = self.of(transport);
+        let strip = path.contains(&PathFault::StripDnssec);
+        let wants_dnssec = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        let mut reply = reply.maybe_strip_dnssec_records(wants_dnssec && !strip);
+        if path.contains(&PathFault::ServFail) {
+            reply = skeleton(request);
+            reply.metadata.response_code = ResponseCode::ServFail;
+        }
+        let mut wire = reply.to_vec().ok()?;
+        let room = request.edns.as_ref().map_or(PLAIN_PAYLOAD, Edns::max_payload);
+        let room = usize::from(room.clamp(PLAIN_PAYLOAD, UDP_PAYLOAD_LIMIT));
+        let tlsa = reply.answers.iter().filter(|record| record.record_type() == RecordType::TLSA).count();
+        if transport == Transport::Udp && wire.len() > room {
+            wire = reply.truncate().to_vec().ok()?;
+        }
+        let asked = request.queries.first().map(|query| query.query_type());
+        let dropped = path.iter().any(|fault| match fault {
+            PathFault::DropTlsaOver(most) => tlsa > *most,
+            PathFault::DropType(what) => Some(*what) == asked,
+            PathFault::DropOver(most) => wire.len() > *most,
+            PathFault::DropEdns => request.edns.is_some(),
+            PathFault::DropAll => true,
+            PathFault::StripDnssec | PathFault::BlockTcp | PathFault::ServFail => false,
+        });
+        if dropped { None } else { Some(wire) }
+    }
+}

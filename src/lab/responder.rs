@@ -1,0 +1,94 @@
+//! From a question's bytes to the answer's, for every transport and both roles of a server
+//! (RFC 1035 §4.1, RFC 6891 §6.2).
+//!
+//! It keeps to the client's payload size and truncates what does not fit. It counts the questions,
+//! so that a test can say which were never asked. Sockets are elsewhere.
+
+use super::answer::OUR_PAYLOAD;
+use super::boxes::{Boxes, Transport};
+use super::locked;
+use super::world::{Answer, Delivery, Standing, World};
+use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+/// What a server answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// For everything, as a resolver.
+    Resolver,
+    /// For these zones, as their authority (RFC 1034 §4.3.2).
+    Zones(Vec<Name>),
+}
+
+/// One server without its sockets.
+#[derive(Debug)]
+pub(super) struct Responder {
+    pub(super) world: Arc<World>,
+    pub(super) view: View,
+    pub(super) asked: Mutex<BTreeMap<(Name, RecordType), usize>>,
+    pub(super) boxes: Mutex<Boxes>,
+}
+
+impl Responder {
+    pub(super) fn new(world: Arc<World>, view: View) -> Self {
+        Self { world, view, asked: Mutex::default(), boxes: Mutex::default() }
+    }
+
+    /// The bytes of the answer; none when there shall be silence or the question is no question.
+    pub(super) fn respond(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let request = Message::from_vec(question).ok()?;
+        if request.metadata.message_type != MessageType::Query {
+            return None;
+        }
+        let mut reply = skeleton(&request);
+        let [query] = request.queries.as_slice() else {
+            reply.metadata.response_code = ResponseCode::FormErr;
+            return reply.to_vec().ok();
+        };
+        let (name, rtype) = (query.name().to_lowercase(), query.query_type());
+        *locked(&self.asked).entry((name.clone(), rtype)).or_insert(0) += 1;
+        let answer = if request.metadata.op_code == OpCode::Query { self.answer(&name, rtype).ok() } else { None };
+        let answer = answer.unwrap_or_else(|| Answer::failure(ResponseCode::ServFail));
+        match (answer.delivery, transport) {
+            (Delivery::Silent, _) | (Delivery::SilentOverUdp, Transport::Udp) => return None,
+            (Delivery::TruncatedOverUdp, Transport::Udp) => return reply.truncate().to_vec().ok(),
+            (Delivery::Normal, _)
+            | (
+                Delivery::SilentOverUdp | Delivery::TruncatedOverUdp,
+                Transport::Tcp | Transport::Tls | Transport::Https,
+            ) => {}
+        }
+        answer.fill(&mut reply);
+        let boxes = locked(&self.boxes);
+        boxes.pass(transport, &request, reply)
+    }
+
+    /// A name server answers from the zone that is nearest above the name; a DS question goes to
+    /// the parent's side when it has both (RFC 4035 §3.1.4.1).
+    fn answer(&self, name: &Name, rtype: RecordType) -> io::Result<Answer> {
+        let View::Zones(zones) = &self.view else { return self.world.answer(name, rtype) };
+        let above = |zone: &&Name| zone.zone_of(name) && !(rtype == RecordType::DS && *zone == name);
+        let nearest = |deep: &dyn Fn(&&Name) -> bool| zones.iter().filter(|z| deep(z)).max_by_key(|z| z.iter().len());
+        match nearest(&above).or_else(|| nearest(&|zone| zone.zone_of(name))) {
+            Some(zone) => self.world.answer_at(zone, name, rtype),
+            None => Ok(Answer { standing: Standing::Referral, ..Answer::failure(ResponseCode::Refused) }),
+        }
+    }
+}
+
+/// The answer's header, question and OPT record, as the request wants them.
+pub(super) fn skeleton(request: &Message) -> Message {
+    let mut reply = Message::response(request.metadata.id, request.metadata.op_code);
+    reply.metadata = Metadata::response_from_request(&request.metadata);
+    reply.metadata.recursion_available = true;
+    reply.add_queries(request.queries.iter().cloned());
+    if let Some(asked) = &request.edns {
+        let mut edns = Edns::new();
+        edns.set_max_payload(OUR_PAYLOAD).set_version(0).set_dnssec_ok(asked.flags().dnssec_ok);
+        reply.set_edns(edns);
+    }
+    reply
+}

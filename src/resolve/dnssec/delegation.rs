@@ -1,0 +1,319 @@
+//! The walk from the anchor down to the zone of a name (RFC 4035 §5.2, RFC 6840 §5).
+//!
+//! At each label the zone above is asked for DS. Signed records make a signed zone, a signed
+//! denial says whether there is a cut at all. Nothing else begins or ends a zone: no NS record,
+//! no missing signature, no signer's name.
+
+use super::anchors::Anchors;
+use super::denial::{Denied, Evidence, Question};
+use super::message::{RrSet, depth, is_too_large};
+use super::signature::{Fault, Signed, ZoneKeys, is_supported, is_supported_key, verify};
+use super::work::Budget;
+use super::zones::{Cut, Known, Zones};
+use super::{Halt, Reason, alias};
+use crate::clock::Timestamp;
+use crate::resolve::Security;
+use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
+use hickory_proto::dnssec::{DigestType, PublicKey as _};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// DS records of one delegation that are looked at; a roll-over of keys and digests makes four.
+const DS_LIMIT: usize = 16;
+/// Keys of one zone that are looked at.
+const KEYS_LIMIT: usize = 32;
+
+/// Where a name lives.
+pub(super) enum Place {
+    /// In a signed zone.
+    Signed(Arc<ZoneKeys>),
+    /// At or below a point from which on nothing is signed.
+    Unsigned(Known, Arc<Reason>),
+}
+
+/// What one validation has learned and has still to spend.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) replies: BTreeMap<(Name, RecordType), Result<Message, String>>,
+    /// As in [`Zones`], but no one else's questions push it out.
+    cuts: BTreeMap<Name, Known>,
+    delegations: BTreeMap<Name, Delegation>,
+    pub(super) budget: Budget,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self { replies: BTreeMap::new(), cuts: BTreeMap::new(), delegations: BTreeMap::new(), budget: Budget::new() }
+    }
+
+    /// What was proven on the way, in the order of the tree.
+    pub(super) fn cuts(&self) -> impl Iterator<Item = (&Name, &Known)> {
+        self.cuts.iter()
+    }
+}
+
+/// Authenticated DS records of which at least one is of use.
+#[derive(Clone, Debug)]
+struct Delegation {
+    usable: Vec<DS>,
+    signed: Signed,
+}
+
+/// The walk, with all that it may use.
+pub(super) struct Walk<'a> {
+    pub(super) anchors: &'a Anchors,
+    pub(super) zones: &'a mut Zones,
+    pub(super) memory: &'a mut Memory,
+    pub(super) now: Timestamp,
+}
+
+impl Walk<'_> {
+    /// The place of the records of a name: for DS it is the zone above (RFC 4035 §3.1.4.1).
+    pub(super) fn place_of(&mut self, name: &Name, rtype: RecordType) -> Result<Place, Halt> {
+        if rtype == RecordType::DS { self.place(&name.base_name()) } else { self.place(name) }
+    }
+
+    /// Walks from the root to the zone that `name` belongs to.
+    pub(super) fn place(&mut self, name: &Name) -> Result<Place, Halt> {
+        let root = self.known(&Name::root(), None)?;
+        let mut zone = match root.cut.clone() {
+            Cut::Secure(keys) => keys,
+            Cut::Insecure(reason) => return Ok(Place::Unsigned(root, reason)),
+            Cut::Inside | Cut::Nothing => return Err(self.bogus("RFC 4035 §5", &Name::root(), "no root zone")),
+        };
+        for labels in 1..=depth(name) {
+            let known = self.known(&name.trim_to(labels), Some(&zone))?;
+            match known.cut.clone() {
+                Cut::Secure(keys) => zone = keys,
+                Cut::Insecure(reason) => return Ok(Place::Unsigned(known, reason)),
+                Cut::Inside => {}
+                Cut::Nothing => break,
+            }
+        }
+        Ok(Place::Signed(zone))
+    }
+
+    fn known(&mut self, at: &Name, parent: Option<&ZoneKeys>) -> Result<Known, Halt> {
+        if let Some(known) = self.memory.cuts.get(at) {
+            return Ok(known.clone());
+        }
+        let known = match self.zones.get(at, self.now) {
+            Some(known) => known,
+            None => {
+                let known = match parent {
+                    Some(parent) => self.find_out(at, parent)?,
+                    None => self.root()?,
+                };
+                self.zones.insert(at.clone(), known.clone());
+                known
+            }
+        };
+        self.memory.cuts.insert(at.clone(), known.clone());
+        Ok(known)
+    }
+
+    fn find_out(&mut self, at: &Name, parent: &ZoneKeys) -> Result<Known, Halt> {
+        if let Some(delegation) = self.memory.delegations.get(at).cloned() {
+            return self.keys(at, &delegation);
+        }
+        let reply = self.reply(at, RecordType::DS)?;
+        if let Some(set) = RrSet::find(&reply.answers, at, RecordType::DS) {
+            let delegation = match self.delegation(&set, parent)? {
+                Ok(delegation) => delegation,
+                Err(unusable) => return Ok(unusable),
+            };
+            self.memory.delegations.insert(at.clone(), delegation.clone());
+            return self.keys(at, &delegation);
+        }
+        self.no_ds(at, parent, &reply)
+    }
+
+    /// DS records: usable ones, or the verdict that there are none (RFC 4035 §5.2).
+    fn delegation(&mut self, set: &RrSet<'_>, parent: &ZoneKeys) -> Result<Result<Delegation, Known>, Halt> {
+        let signed = self.exactly(set, parent)?;
+        let usable: Vec<DS> = set.records.iter().take(DS_LIMIT).filter_map(|r| usable_ds(r)).collect();
+        if usable.is_empty() {
+            let said = "the DS records name no algorithm and digest that we know";
+            let reason = Arc::new(Reason::new("RFC 4035 §5.2", set.owner, said.into()));
+            return Ok(Err(self.verdict(Cut::Insecure(reason), signed)));
+        }
+        Ok(Ok(Delegation { usable, signed }))
+    }
+
+    /// No DS records in the answer: an alias, or a denial by the zone above.
+    fn no_ds(&mut self, at: &Name, parent: &ZoneKeys, reply: &Message) -> Result<Known, Halt> {
+        if let Some(dname) = alias::dname_above(&reply.answers, at) {
+            let signed = self.exactly(&dname, parent)?;
+            return Ok(self.verdict(Cut::Nothing, signed));
+        }
+        let question = Question { name: at, rtype: RecordType::DS, zone: &parent.zone };
+        if let Some(cname) = RrSet::find(&reply.answers, at, RecordType::CNAME) {
+            let signed = self.check(&cname, parent)?;
+            if signed.labels == at.num_labels() {
+                // Where a CNAME is there is no NS (RFC 1034 §3.6.2).
+                return Ok(self.verdict(Cut::Inside, signed));
+            }
+            let evidence = Evidence::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
+            let encloser = at.trim_to(usize::from(signed.labels));
+            let open = evidence.wildcard(&question, &encloser, &mut self.memory.budget).map_err(Halt::from)?;
+            let cut = open.map_or(Cut::Nothing, |why| Cut::Insecure(Arc::new(why.reason(at))));
+            return Ok(Known { cut, until: evidence.until.min(signed.until), signed_until: evidence.signed_until });
+        }
+        let evidence = Evidence::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
+        let cut = match evidence.deny(&question, &mut self.memory.budget).map_err(Halt::from)? {
+            Denied::NoData => Cut::Inside,
+            Denied::NoName => Cut::Nothing,
+            Denied::UnsignedCut => {
+                let said = format!("{} delegates without DS records", parent.zone);
+                Cut::Insecure(Arc::new(Reason::new("RFC 4035 §5.2", at, said)))
+            }
+            Denied::Unprovable(why) => Cut::Insecure(Arc::new(why.reason(at))),
+        };
+        Ok(Known { cut, until: evidence.until, signed_until: evidence.signed_until })
+    }
+
+    /// The keys of a zone, by the digests its parent has of them (RFC 4035 §5.2).
+    fn keys(&mut self, at: &Name, delegation: &Delegation) -> Result<Known, Halt> {
+        let reply = self.reply(at, RecordType::DNSKEY)?;
+        let Some(set) = RrSet::find(&reply.answers, at, RecordType::DNSKEY) else {
+            return Err(self.bogus("RFC 4035 §5.2", at, "the zone has DS records and no DNSKEY records"));
+        };
+        let keys = keys_of(&set);
+        // A key of a size we do not check counts as an algorithm we do not know, but only when
+        // every digest is of such a key.
+        let unusable = |ds: &DS| {
+            keys.iter().any(|(tag, key)| matches_digest(ds, *tag, key, at) && !is_supported_key(key.public_key()))
+        };
+        if delegation.usable.iter().all(unusable) {
+            let said = "the zone's keys are of a size that proves nothing";
+            let reason = Arc::new(Reason::new("RFC 4035 §5.2", at, said.into()));
+            return Ok(self.verdict(Cut::Insecure(reason), delegation.signed));
+        }
+        let entry = |tag: u16, key: &DNSKEY| delegation.usable.iter().any(|ds| matches_digest(ds, tag, key, at));
+        let said = "no DNSKEY record fits the DS records of the zone above";
+        self.key_set(&set, entry, said, Some(delegation.signed))
+    }
+
+    fn root(&mut self) -> Result<Known, Halt> {
+        let root = Name::root();
+        let reply = self.reply(&root, RecordType::DNSKEY)?;
+        let Some(set) = RrSet::find(&reply.answers, &root, RecordType::DNSKEY) else {
+            return Err(self.bogus("RFC 4035 §5", &root, "the answer holds no keys of the root"));
+        };
+        let anchors = self.anchors;
+        let entry = |tag: u16, key: &DNSKEY| anchors.trust(tag, key);
+        self.key_set(&set, entry, "no key of the root fits the trust anchors", None)
+    }
+
+    /// A DNSKEY RRset that one of its entry keys signs.
+    fn key_set(
+        &mut self,
+        set: &RrSet<'_>,
+        entry: impl Fn(u16, &DNSKEY) -> bool,
+        misfit: &str,
+        above: Option<Signed>,
+    ) -> Result<Known, Halt> {
+        let zone = set.owner.to_lowercase();
+        let is_sound = |key: &DNSKEY| key.zone_key() && !key.revoke() && is_supported(algorithm(key));
+        let sound: Vec<(u16, DNSKEY)> = keys_of(set).into_iter().filter(|(_, key)| is_sound(key)).collect();
+        let entries: Vec<(u16, DNSKEY)> = sound.iter().filter(|(tag, key)| entry(*tag, key)).cloned().collect();
+        if entries.is_empty() {
+            return Err(self.bogus("RFC 4035 §5.2", &zone, misfit));
+        }
+        let entrance = ZoneKeys { zone: zone.clone(), keys: entries, signed_until: self.now };
+        let signed = self.exactly(set, &entrance)?;
+        let until = above.map_or(signed.until, |above| above.until.min(signed.until));
+        let signed_until = above.map_or(signed.signed_until, |above| above.signed_until.min(signed.signed_until));
+        let cut = Cut::Secure(Arc::new(ZoneKeys { zone, keys: sound, signed_until }));
+        Ok(Known { cut, until, signed_until })
+    }
+
+    fn verdict(&self, cut: Cut, signed: Signed) -> Known {
+        Known { cut, until: signed.until.max(self.now), signed_until: signed.signed_until }
+    }
+
+    fn check(&mut self, set: &RrSet<'_>, zone: &ZoneKeys) -> Result<Signed, Halt> {
+        verify(set, zone, self.now, &mut self.memory.budget).map_err(Halt::from)
+    }
+
+    /// Records that must not come from a wildcard.
+    fn exactly(&mut self, set: &RrSet<'_>, zone: &ZoneKeys) -> Result<Signed, Halt> {
+        let signed = self.check(set, zone)?;
+        if signed.labels == set.owner.num_labels() {
+            return Ok(signed);
+        }
+        let said = format!("the {} records are made from a wildcard", set.rtype);
+        Err(Halt::from(Fault::Bogus(Reason::new("RFC 4035 §5.3.4", set.owner, said))))
+    }
+
+    /// The message that answers a question of ours, or the wish to have it.
+    fn reply(&mut self, name: &Name, rtype: RecordType) -> Result<Message, Halt> {
+        let reply = match self.memory.replies.remove(&(name.clone(), rtype)) {
+            None => return Err(Halt::Ask(name.clone(), rtype)),
+            Some(reply) => reply.and_then(usable),
+        };
+        reply.map_err(|why| {
+            let said = format!("its {rtype} records, which prove the chain of trust, could not be fetched: {why}");
+            Halt::Stop(Security::Indeterminate, Reason::new("RFC 4035 §4.3", name, said))
+        })
+    }
+
+    fn bogus(&self, rfc: &'static str, name: &Name, said: &str) -> Halt {
+        Halt::Stop(Security::Bogus, Reason::new(rfc, name, said.to_owned()))
+    }
+}
+
+/// A message that can be judged at all.
+pub(super) fn usable(message: Message) -> Result<Message, String> {
+    let code = message.metadata.response_code;
+    if code != ResponseCode::NoError && code != ResponseCode::NXDomain {
+        return Err(code.to_str().to_owned());
+    }
+    if message.metadata.truncation {
+        return Err("the answer is truncated".into());
+    }
+    if is_too_large(&message) {
+        return Err("the answer holds too many records".into());
+    }
+    Ok(message)
+}
+
+/// SHA-256 and SHA-384, of the right length; SHA-1 counts as unknown (RFC 9905 §3).
+pub(super) fn is_supported_digest(ds: &DS) -> bool {
+    (ds.digest_type() == DigestType::SHA256 && ds.digest().len() == 32)
+        || (ds.digest_type() == DigestType::SHA384 && ds.digest().len() == 48)
+}
+
+/// RFC 4034 §5.1.4 and RFC 4035 §5.2: tag, algorithm and digest fit, and it is a zone key.
+pub(super) fn matches_digest(ds: &DS, tag: u16, key: &DNSKEY, zone: &Name) -> bool {
+    ds.key_tag() == tag
+        && ds.algorithm() == algorithm(key)
+        && key.zone_key()
+        && !key.revoke()
+        && is_supported_digest(ds)
+        && ds.covers(zone, key).unwrap_or(false)
+}
+
+fn algorithm(key: &DNSKEY) -> hickory_proto::dnssec::Algorithm {
+    key.public_key().algorithm()
+}
+
+fn usable_ds(record: &Record) -> Option<DS> {
+    let RData::DNSSEC(DNSSECRData::DS(ds)) = &record.data else { return None };
+    (is_supported(ds.algorithm()) && is_known_digest(ds)).then(|| ds.clone())
+}
+
+/// By type alone: a digest of the wrong length is a broken delegation, not an unknown one.
+fn is_known_digest(ds: &DS) -> bool {
+    ds.digest_type() == DigestType::SHA256 || ds.digest_type() == DigestType::SHA384
+}
+
+fn keys_of(set: &RrSet<'_>) -> Vec<(u16, DNSKEY)> {
+    let key = |record: &&Record| {
+        let RData::DNSSEC(DNSSECRData::DNSKEY(key)) = &record.data else { return None };
+        Some((key.calculate_key_tag().ok()?, key.clone()))
+    };
+    set.records.iter().filter_map(key).take(KEYS_LIMIT).collect()
+}

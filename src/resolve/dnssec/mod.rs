@@ -1,0 +1,353 @@
+//! DNSSEC: is this answer secure, insecure, bogus, or could we not find out (RFC 4033 §5,
+//! RFC 4035 §4.3 and §5, RFC 7671 §6)?
+//!
+//! ```text
+//! Validation::begin(question, message)
+//!   step → Ask(name, type) → feed(what came) → step → … → Done(Validated)
+//! ```
+//! A message is believed only as far as a chain of signatures leads from the trust anchors to it.
+//! No section of it is trusted because another one is unsigned, records of other zones have no
+//! influence, and an absence counts only with its proof. What cannot be fetched is never
+//! "insecure". Everything is bounded; nothing here touches the network or the clock.
+
+mod alias;
+pub mod anchors;
+mod delegation;
+mod denial;
+mod link;
+mod message;
+mod nsec;
+mod nsec3;
+mod serial;
+mod signature;
+mod work;
+pub mod zones;
+
+pub use anchors::{AnchorError, Anchors};
+pub use zones::Zones;
+
+use crate::clock::Timestamp;
+use crate::resolve::Security;
+use crate::resolve::answer::weakest;
+use delegation::{Memory, Walk};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{Name, Record, RecordType};
+use link::{Said, Subject};
+use signature::Fault;
+use std::fmt;
+use zones::Cut;
+
+/// CNAMEs and DNAMEs followed; resolvers stop between 8 and 16, more is a loop.
+pub const ALIASES_LIMIT: usize = 16;
+
+/// Why an answer is not secure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The section that says so, as in `RFC 4035 §5.4`.
+    pub rfc: &'static str,
+    /// The name at fault.
+    pub name: Name,
+    /// What is wrong there.
+    pub sentence: String,
+}
+
+impl Reason {
+    fn new(rfc: &'static str, name: &Name, sentence: String) -> Self {
+        Self { rfc, name: name.clone(), sentence }
+    }
+}
+
+/// `_25._tcp.mail.example.: no signed proof … (RFC 4035 §5.4)`
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.name, self.sentence, self.rfc)
+    }
+}
+
+/// One alias on the way to the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// The name that is an alias.
+    pub from: Name,
+    /// The name it stands for.
+    pub to: Name,
+    /// What DNSSEC says about this step.
+    pub security: Security,
+}
+
+/// What an answer comes to.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Records of the type asked for, at the end of the aliases.
+    Found {
+        /// Never empty; each once.
+        records: Vec<Record>,
+        /// The name they belong to.
+        name: Name,
+        /// The way to it.
+        aliases: Vec<Alias>,
+    },
+    /// The name at the end of the aliases has no such records.
+    NoData {
+        /// The way to it.
+        aliases: Vec<Alias>,
+    },
+    /// The name at the end of the aliases does not exist.
+    NxDomain {
+        /// The way to it.
+        aliases: Vec<Alias>,
+    },
+    /// No answer: the server's code, or SERVFAIL where we could not find out.
+    ErrorCode(ResponseCode),
+}
+
+/// A step on the way from the root, for display.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneLink {
+    /// A zone, or the name from which on nothing is signed.
+    pub zone: Name,
+    /// What DNSSEC says about it.
+    pub security: Security,
+    /// The tags of its keys, or why it is insecure.
+    pub detail: String,
+}
+
+/// A verdict.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    /// The weakest link of the way from the question to the outcome.
+    pub security: Security,
+    /// Why it is not secure.
+    pub reason: Option<Reason>,
+    /// What the answer says. When [`Validated::security`] is bogus or indeterminate it is no
+    /// answer: [`Outcome::ErrorCode`].
+    pub outcome: Outcome,
+    /// The first end among all TTLs and signatures it rests on; never later than a day.
+    pub valid_until: Timestamp,
+    /// The zones it passes, from the root on.
+    pub chain: Vec<ZoneLink>,
+}
+
+/// What a [`Validation`] wants.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once per question, and easier to match on than a box")]
+pub enum Step {
+    /// Fetch this by the same path, with DO set, then [`Validation::feed`] what came.
+    Ask(Name, RecordType),
+    /// The verdict.
+    Done(Validated),
+}
+
+/// Why a function cannot go on.
+#[derive(Debug)]
+enum Halt {
+    Ask(Name, RecordType),
+    Stop(Security, Reason),
+}
+
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Bogus(reason) => Self::Stop(Security::Bogus, reason),
+            Fault::Spent(name) => {
+                let said = "the answer costs more work to validate than one look-up may".into();
+                Self::Stop(Security::Indeterminate, Reason::new("RFC 4035 §5.3.3", &name, said))
+            }
+        }
+    }
+}
+
+/// One validation.
+#[derive(Debug)]
+pub struct Validation {
+    rtype: RecordType,
+    now: Timestamp,
+    memory: Memory,
+    at: Name,
+    /// What came for `at`, or for a name that leads there.
+    message: Message,
+    /// Whether `message` was asked for `at` itself.
+    direct: bool,
+    misled: Option<Reason>,
+    aliases: Vec<Alias>,
+    security: Security,
+    reason: Option<Reason>,
+    until: Timestamp,
+    asked: Option<(Name, RecordType)>,
+}
+
+impl Validation {
+    /// Begins with the message that came for a question, at the time `now`.
+    #[must_use]
+    pub fn begin(name: &Name, record_type: RecordType, message: Message, now: Timestamp) -> Self {
+        let mut at = name.to_lowercase();
+        at.set_fqdn(true);
+        Self {
+            rtype: record_type,
+            now,
+            memory: Memory::new(),
+            at,
+            message,
+            direct: true,
+            misled: None,
+            aliases: Vec::new(),
+            security: Security::Secure,
+            reason: None,
+            until: Timestamp(i64::MAX),
+            asked: None,
+        }
+    }
+
+    /// Works as far as it can with what it has. Ends after a bounded number of steps, whatever
+    /// is fed.
+    pub fn step(&mut self, anchors: &Anchors, zones: &mut Zones) -> Step {
+        loop {
+            if let Err(verdict) = self.readable() {
+                return Step::Done(verdict);
+            }
+            let mut walk = Walk { anchors, zones, memory: &mut self.memory, now: self.now };
+            let mut subject =
+                Subject { name: &self.at, rtype: self.rtype, message: &self.message, misled: &mut self.misled };
+            match link::judge(&mut subject, &mut walk) {
+                Ok(link) => {
+                    if let Some(step) = self.take(link) {
+                        return step;
+                    }
+                }
+                Err(Halt::Ask(name, rtype)) => return self.ask(name, rtype),
+                // A server may leave out what lies at the end of an alias: ask for it once.
+                Err(Halt::Stop(Security::Bogus, _)) if !self.direct && !self.has_records() => {
+                    return self.ask_on();
+                }
+                Err(Halt::Stop(security, reason)) => return Step::Done(self.failed(security, reason)),
+            }
+        }
+    }
+
+    /// What the path gave for the question of the last [`Step::Ask`]: a message, or why none came.
+    pub fn feed(&mut self, reply: Result<Message, String>) {
+        let Some((name, rtype)) = self.asked.take() else { return };
+        if (&name, rtype) != (&self.at, self.rtype) || self.direct {
+            self.memory.replies.insert((name, rtype), reply);
+            return;
+        }
+        self.direct = true;
+        self.misled = None;
+        match reply {
+            Ok(message) => self.message = message,
+            Err(why) => {
+                self.message.metadata.response_code = ResponseCode::ServFail;
+                self.reason = Some(Reason::new("RFC 4035 §4.3", &name, format!("could not be fetched: {why}")));
+            }
+        }
+    }
+
+    fn readable(&mut self) -> Result<(), Validated> {
+        let code = self.message.metadata.response_code;
+        let why = if code != ResponseCode::NoError && code != ResponseCode::NXDomain {
+            self.reason
+                .take_if(|_| code == ResponseCode::ServFail)
+                .map_or_else(|| code.to_str().to_owned(), |r| r.sentence)
+        } else if self.message.metadata.truncation {
+            "the answer is truncated".to_owned()
+        } else if message::is_too_large(&self.message) {
+            "the answer holds too many records".to_owned()
+        } else if self.rtype == RecordType::ANY || self.rtype == RecordType::RRSIG {
+            "answers of this type cannot be validated".to_owned()
+        } else {
+            return Ok(());
+        };
+        let reason = Reason::new("RFC 4035 §4.3", &self.at, why);
+        let mut verdict = self.failed(Security::Indeterminate, reason);
+        if code != ResponseCode::NoError && code != ResponseCode::NXDomain {
+            verdict.outcome = Outcome::ErrorCode(code);
+        }
+        Err(verdict)
+    }
+
+    /// A judged link: the end, or one step further.
+    fn take(&mut self, link: link::Link) -> Option<Step> {
+        let standing = link.standing;
+        self.security = weakest(self.security, standing.security);
+        if self.reason.is_none() {
+            self.reason = standing.reason;
+        }
+        self.until = self.until.min(standing.until);
+        let aliases = std::mem::take(&mut self.aliases);
+        let outcome = match link.said {
+            Said::Found(records) => Outcome::Found { records, name: self.at.clone(), aliases },
+            Said::NoData => Outcome::NoData { aliases },
+            Said::NoName => Outcome::NxDomain { aliases },
+            Said::TooLong => Outcome::ErrorCode(ResponseCode::YXDomain),
+            Said::Alias(to) => {
+                self.aliases = aliases;
+                return self.follow(to, standing.security);
+            }
+        };
+        let reason = self.reason.take();
+        Some(Step::Done(Validated {
+            security: self.security,
+            reason,
+            outcome,
+            valid_until: self.until.max(self.now),
+            chain: self.chain(),
+        }))
+    }
+
+    fn follow(&mut self, to: Name, security: Security) -> Option<Step> {
+        let from = std::mem::replace(&mut self.at, to.clone());
+        self.aliases.push(Alias { from, to, security });
+        self.misled = None;
+        self.direct = false;
+        if self.aliases.len() > ALIASES_LIMIT {
+            let said = format!("more than {ALIASES_LIMIT} aliases");
+            let reason = Reason::new("RFC 1034 §3.6.2", &self.at, said);
+            return Some(Step::Done(self.failed(Security::Indeterminate, reason)));
+        }
+        if link::speaks_of(&self.message, &self.at, self.rtype) { None } else { Some(self.ask_on()) }
+    }
+
+    fn has_records(&self) -> bool {
+        let has = |rtype| message::RrSet::find(&self.message.answers, &self.at, rtype).is_some();
+        has(self.rtype) || has(RecordType::CNAME) || alias::dname_above(&self.message.answers, &self.at).is_some()
+    }
+
+    fn ask_on(&mut self) -> Step {
+        self.ask(self.at.clone(), self.rtype)
+    }
+
+    fn ask(&mut self, name: Name, rtype: RecordType) -> Step {
+        if let Err(work::Spent) = self.memory.budget.ask() {
+            let said = "the chain of trust takes more questions than one look-up may ask".into();
+            let reason = Reason::new("RFC 4035 §4.3", &name, said);
+            return Step::Done(self.failed(Security::Indeterminate, reason));
+        }
+        self.asked = Some((name.clone(), rtype));
+        Step::Ask(name, rtype)
+    }
+
+    fn failed(&self, security: Security, reason: Reason) -> Validated {
+        Validated {
+            security,
+            reason: Some(reason),
+            outcome: Outcome::ErrorCode(ResponseCode::ServFail),
+            valid_until: self.now,
+            chain: self.chain(),
+        }
+    }
+
+    fn chain(&self) -> Vec<ZoneLink> {
+        let shown = |(name, known): (&Name, &zones::Known)| {
+            let (security, detail) = match &known.cut {
+                Cut::Secure(keys) => {
+                    let tags: Vec<String> = keys.keys.iter().map(|(tag, _)| tag.to_string()).collect();
+                    (Security::Secure, format!("keys {}", tags.join(" ")))
+                }
+                Cut::Insecure(reason) => (Security::Insecure, reason.to_string()),
+                Cut::Inside | Cut::Nothing => return None,
+            };
+            Some(ZoneLink { zone: name.clone(), security, detail })
+        };
+        self.memory.cuts().filter_map(shown).collect()
+    }
+}

@@ -1,0 +1,195 @@
+//! Denial by NSEC3 (RFC 5155 §8, RFC 6840 §4, RFC 9276 §3.2).
+//!
+//! The records that come in here are authenticated and of one zone. More iterations than
+//! [`ITERATIONS_LIMIT`] make the zone's denials insecure. An opt-out range leaves room for an
+//! unsigned delegation, so what it denies is not proven absent; what exists with signed data has
+//! a record of its own and is never in such a range (RFC 5155 §7.1).
+
+use super::denial::{Denied, Question, Why, denies_at, star};
+use super::message::depth;
+use super::work::{Budget, Spent};
+use hickory_proto::dnssec::rdata::NSEC3;
+use hickory_proto::rr::Name;
+
+/// Extra iterations we are ready for. RFC 9276 §3.2 lets validators treat more as insecure; 100
+/// is what the large resolvers agreed on.
+pub(super) const ITERATIONS_LIMIT: u16 = 100;
+/// Bytes of a SHA-1 hash.
+const HASH_BYTES: usize = 20;
+/// Bits of one base32hex character.
+const BASE32_BITS: u32 = 5;
+
+/// One authenticated NSEC3 record.
+#[derive(Clone, Debug)]
+pub(super) struct Nsec3<'a> {
+    hash: Vec<u8>,
+    data: &'a NSEC3,
+}
+
+impl<'a> Nsec3<'a> {
+    /// The record, when its owner is a hash right below the apex (RFC 5155 §3).
+    pub(super) fn new(owner: &Name, data: &'a NSEC3, zone: &Name) -> Option<Self> {
+        if depth(owner) != depth(zone) + 1 || data.next_hashed_owner_name().len() != HASH_BYTES {
+            return None;
+        }
+        Some(Self { hash: base32hex(owner.iter().next()?)?, data })
+    }
+
+    fn covers(&self, hash: &[u8]) -> bool {
+        let (owner, next) = (self.hash.as_slice(), self.data.next_hashed_owner_name());
+        if owner < next { owner < hash && hash < next } else { owner < hash || hash < next }
+    }
+}
+
+/// The records of one chain: same salt, same iterations (RFC 5155 §8.2).
+struct Chain<'a, 'r> {
+    records: Vec<&'r Nsec3<'a>>,
+    first: &'r Nsec3<'a>,
+}
+
+/// What the records prove about the question, if anything.
+///
+/// # Errors
+/// [`Spent`] when the hashes would cost more than a look-up may.
+pub(super) fn deny(
+    records: &[Nsec3<'_>],
+    question: &Question<'_>,
+    budget: &mut Budget,
+) -> Result<Option<Denied>, Spent> {
+    let Some(chain) = Chain::of(records) else { return Ok(None) };
+    if chain.is_too_costly() {
+        return Ok(Some(Denied::Unprovable(Why::Iterations)));
+    }
+    let hash = chain.hash(question.name, budget)?;
+    if let Some(here) = chain.at(&hash) {
+        return Ok(denies_at(here.data.type_set(), question, question.name));
+    }
+    let Some((encloser, range)) = chain.closest_encloser(question, hash, budget)? else { return Ok(None) };
+    if range.data.opt_out() && question.is_ds() {
+        // RFC 5155 §8.6: perhaps an unsigned delegation.
+        return Ok(Some(Denied::Unprovable(Why::OptOut)));
+    }
+    let Some(star) = star(&encloser) else { return Ok(None) };
+    let hash = chain.hash(&star, budget)?;
+    let denied = match chain.at(&hash) {
+        Some(wildcard) => denies_at(wildcard.data.type_set(), question, &star).filter(Denied::is_no_data),
+        None => chain.range_of(&hash).map(|_| Denied::NoName),
+    };
+    // RFC 5155 §9.2: with opt-out the closest encloser proof is not a whole one.
+    Ok(denied.map(|denied| if range.data.opt_out() { Denied::Unprovable(Why::OptOut) } else { denied }))
+}
+
+/// Whether the name right below `encloser` on the way to the name asked does not exist, so that
+/// the wildcard at `encloser` may stand for it (RFC 5155 §8.8).
+///
+/// # Errors
+/// [`Spent`] when the hashes would cost more than a look-up may.
+pub(super) fn allows_wildcard(
+    records: &[Nsec3<'_>],
+    question: &Question<'_>,
+    encloser: &Name,
+    budget: &mut Budget,
+) -> Result<Option<Option<Why>>, Spent> {
+    let Some(chain) = Chain::of(records) else { return Ok(None) };
+    if chain.is_too_costly() {
+        return Ok(Some(Some(Why::Iterations)));
+    }
+    let next_closer = question.name.trim_to(depth(encloser) + 1);
+    let hash = chain.hash(&next_closer, budget)?;
+    Ok(chain.range_of(&hash).map(|range| range.data.opt_out().then_some(Why::OptOut)))
+}
+
+impl<'a, 'r> Chain<'a, 'r> {
+    /// The chain of the first record that we can afford, or of the first one.
+    fn of(records: &'r [Nsec3<'a>]) -> Option<Self> {
+        let cheap = |r: &&Nsec3<'_>| r.data.iterations() <= ITERATIONS_LIMIT;
+        let first = records.iter().find(cheap).or_else(|| records.first())?;
+        let same =
+            |r: &&Nsec3<'_>| (r.data.salt(), r.data.iterations()) == (first.data.salt(), first.data.iterations());
+        Some(Self { records: records.iter().filter(same).collect(), first })
+    }
+
+    fn is_too_costly(&self) -> bool {
+        self.first.data.iterations() > ITERATIONS_LIMIT
+    }
+
+    fn hash(&self, name: &Name, budget: &mut Budget) -> Result<Vec<u8>, Spent> {
+        let (salt, iterations) = (self.first.data.salt(), self.first.data.iterations());
+        budget.hash(iterations, salt)?;
+        let hashed = self.first.data.hash_algorithm().hash(salt, &name.to_lowercase(), iterations);
+        Ok(hashed.map_err(|_| Spent)?.as_ref().to_vec())
+    }
+
+    fn at(&self, hash: &[u8]) -> Option<&'r Nsec3<'a>> {
+        self.records.iter().copied().find(|r| r.hash == hash)
+    }
+
+    fn range_of(&self, hash: &[u8]) -> Option<&'r Nsec3<'a>> {
+        self.records.iter().copied().find(|r| r.covers(hash))
+    }
+
+    /// RFC 5155 §8.3: the deepest name above the one asked that exists, and the range in which
+    /// the next closer name would be. `hash` is the hash of the name asked.
+    fn closest_encloser(
+        &self,
+        question: &Question<'_>,
+        hash: Vec<u8>,
+        budget: &mut Budget,
+    ) -> Result<Option<(Name, &'r Nsec3<'a>)>, Spent> {
+        let mut next_closer = hash;
+        let mut labels = depth(question.name);
+        while labels > depth(question.zone) {
+            labels -= 1;
+            let name = question.name.trim_to(labels);
+            let hash = self.hash(&name, budget)?;
+            if let Some(encloser) = self.at(&hash) {
+                // A delegation or a DNAME denies nothing below it (RFC 5155 §8.3, RFC 6840 §4.1).
+                let range = self.range_of(&next_closer).filter(|_| !encloser.data.is_ancestor_delegation());
+                return Ok(range.map(|range| (name, range)));
+            }
+            next_closer = hash;
+        }
+        Ok(None)
+    }
+}
+
+/// RFC 4648 §7 without padding, as NSEC3 owners are written; only whole SHA-1 hashes.
+fn base32hex(label: &[u8]) -> Option<Vec<u8>> {
+    if label.len() * BASE32_BITS as usize != HASH_BYTES * 8 {
+        return None;
+    }
+    let (mut bits, mut held, mut bytes) = (0_u32, 0_u32, Vec::with_capacity(HASH_BYTES));
+    for character in label {
+        bits = bits << BASE32_BITS | char::from(*character).to_digit(32)?;
+        held += BASE32_BITS;
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from(bits >> held & 0xff).ok()?);
+            bits &= (1 << held) - 1;
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::dnssec::Nsec3HashAlgorithm;
+
+    /// RFC 5155 Appendix A: salt aabbccdd, 12 iterations.
+    #[test]
+    fn rfc5155_appendix_a_hashes_and_their_spelling_agree() {
+        for (name, label) in [
+            ("example.", "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom"),
+            ("a.example.", "35mthgpgcu1qg68fab165klnsnk3dpvl"),
+            ("*.w.example.", "r53bq7cc2uvmubfu5ocmm6pers9tk9en"),
+        ] {
+            let name = Name::from_ascii(name).unwrap();
+            let hash = Nsec3HashAlgorithm::SHA1.hash(&[0xaa, 0xbb, 0xcc, 0xdd], &name, 12).unwrap();
+            assert_eq!(base32hex(label.as_bytes()).unwrap(), hash.as_ref());
+            assert_eq!(base32hex(label.to_uppercase().as_bytes()).unwrap(), hash.as_ref());
+        }
+        assert_eq!(base32hex(b"0p9mhaveqvm6t7vbl5lop2u3t2rp3tow"), None);
+        assert_eq!(base32hex(b"0p9m"), None);
+    }
+}
