@@ -48,16 +48,21 @@
 //! | RFC 3461 | the DSN extension |
 //! | RFC 3463 | enhanced status codes |
 //! | RFC 3464 | delivery status notifications |
+//! | RFC 3597 | data of unknown types |
 //! | RFC 3834 | automatic answers |
 //! | RFC 3848 | protocol words in Received |
 //! | RFC 4033 | DNSSEC: the idea |
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
 //! | RFC 4592 | wildcards |
+//! | RFC 4648 | base32 |
+//! | RFC 5011 | states of trust anchors |
+//! | RFC 5155 | NSEC3 |
 //! | RFC 5246 | TLS 1.2 |
 //! | RFC 5280 | certificates and paths |
 //! | RFC 5321 | SMTP |
 //! | RFC 5322 | the message format |
+//! | RFC 5702 | RSA with SHA-2 in DNSSEC |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
@@ -66,17 +71,23 @@
 //! | RFC 6605 | ECDSA in DNSSEC |
 //! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |
+//! | RFC 6781 | how zones are signed |
 //! | RFC 6891 | EDNS |
 //! | RFC 7435 | opportunistic security |
 //! | RFC 7505 | null MX |
 //! | RFC 7671 | DANE in practice |
 //! | RFC 7672 | DANE for SMTP |
 //! | RFC 7766 | DNS over TCP |
+//! | RFC 7858 | DNS over TLS |
 //! | RFC 8080 | Ed25519 in DNSSEC |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
+//! | RFC 8484 | DNS over HTTPS |
+//! | RFC 8906 | servers that fail to answer |
 //! | RFC 8996 | the end of TLS 1.0 and 1.1 |
+//! | RFC 9276 | NSEC3 iterations |
 //! | RFC 9325 | how to use TLS |
+//! | RFC 9824 | compact denial |
 
 pub mod accept;
 pub mod admin;
