@@ -75,14 +75,18 @@ pub fn plan(
         }
     }
     if steps.is_empty() && own_preference.is_some() {
-        return Err(Cause::MailLoop { domain: own_name.clone() });
+        // Our name is a host's name here, so the next hop is a domain and not an address.
+        let domain = resolution.next_hop.parse().unwrap_or_else(|_| own_name.clone());
+        return Err(Cause::MailLoop { domain });
     }
     steps.truncate(ADDRESSES_PER_ATTEMPT);
     Ok(steps)
 }
 
 fn planned(host: &str, address: IpAddr, port: u16, policy: &TlsPolicy, loopback: Loopback) -> Planned {
-    let inward = address.is_loopback() || address.is_unspecified();
+    // `::ffff:127.0.0.1` is loopback in another spelling.
+    let plain = address.to_canonical();
+    let inward = plain.is_loopback() || plain.is_unspecified();
     if inward && loopback == Loopback::Refused {
         return Planned::Skip(Cause::AddressForbidden { host: host.to_owned(), address });
     }
@@ -165,7 +169,8 @@ mod tests {
         assert_eq!(plan_of(hosts(), Loopback::Refused).unwrap(), ["192.0.2.1"]);
         let mut reversed = hosts();
         reversed[0].preference = 20;
-        assert!(matches!(plan_of(reversed, Loopback::Refused), Err(Cause::MailLoop { .. })));
+        let looping = Cause::MailLoop { domain: "example.org".parse().unwrap() };
+        assert_eq!(plan_of(reversed, Loopback::Refused).unwrap_err(), looping, "it names the recipient's domain");
     }
 
     #[test]
@@ -173,6 +178,8 @@ mod tests {
         let hosts = || vec![host("a.example", 10, &["127.0.0.1", "192.0.2.1"])];
         assert_eq!(plan_of(hosts(), Loopback::Refused).unwrap(), ["address-forbidden", "192.0.2.1"]);
         assert_eq!(plan_of(hosts(), Loopback::Allowed).unwrap(), ["127.0.0.1", "192.0.2.1"]);
+        let spellings = vec![host("a.example", 10, &["::ffff:127.0.0.1", "::1", "::ffff:0.0.0.0", "::"])];
+        assert_eq!(plan_of(spellings, Loopback::Refused).unwrap(), ["address-forbidden"; 4]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The state database: what the engine asks of SQLite, statement by statement.
 //!
-//! The schema with its meaning is in `schema.sql`. WAL and `synchronous=FULL`: what is committed
-//! survives a power cut. The database follows the segments: the mark in `meta` says up to where
+//! The schema with its meaning is in `schema.sql`. WAL and `synchronous=FULL`: an outcome that is
+//! committed survives a power cut. The database follows the segments: the mark in `meta` says up to where
 //! their records are here. Lost, it is rebuilt from them.
 
 use super::index::{ContentPlace, Place, Waiting};
@@ -12,6 +12,7 @@ use crate::spool::{RecipientState, SpoolEntry};
 use bytes::Bytes;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,9 +54,19 @@ pub(super) enum Completeness {
     Rebuilding,
 }
 
+/// When a transaction has to be on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// When its commit returns: it holds outcomes, which are nowhere else.
+    AtCommit,
+    /// With the next one that is: it holds only what the segments hold too.
+    Later,
+}
+
 /// The state database.
 pub(super) struct State {
     connection: Connection,
+    sync: Cell<Sync>,
 }
 
 /// Queue ids have 63 bits, so that SQLite's integers hold them.
@@ -81,7 +92,7 @@ impl State {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000;
              PRAGMA wal_autocheckpoint = 4000;",
         )?;
-        let state = Self { connection };
+        let state = Self { connection, sync: Cell::new(Sync::AtCommit) };
         let tables: i64 = state.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables == 0 {
             state.begin()?;
@@ -105,11 +116,22 @@ impl State {
             .map(|said| said == "ok")
     }
 
+    /// Starts a transaction whose commit is on the disk when it returns.
     pub(super) fn begin(&self) -> rusqlite::Result<()> {
+        self.begin_with(Sync::AtCommit)
+    }
+
+    /// Starts a transaction; see [`Sync`].
+    pub(super) fn begin_with(&self, sync: Sync) -> rusqlite::Result<()> {
+        if self.sync.replace(sync) != sync {
+            self.connection.execute_batch(match sync {
+                Sync::AtCommit => "PRAGMA synchronous = FULL",
+                Sync::Later => "PRAGMA synchronous = NORMAL",
+            })?;
+        }
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
-    /// Once it returns the transaction is on the disk.
     pub(super) fn commit(&self) -> rusqlite::Result<()> {
         self.connection.execute_batch("COMMIT")
     }

@@ -11,7 +11,7 @@ use super::index::Waiting;
 use super::paths;
 use super::settle::{Ending, Settling};
 use super::shared::Shared;
-use super::state::{LogMark, Row, State};
+use super::state::{LogMark, Row, State, Sync};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::{SpoolEntry, SpoolError};
@@ -146,7 +146,8 @@ impl Writer {
     fn try_transaction(&self, writes: &[Write]) -> rusqlite::Result<(Vec<Vec<usize>>, LogMark)> {
         let mut known = Vec::new();
         let mut mark = self.mark;
-        self.state.begin()?;
+        let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_)));
+        self.state.begin_with(if outcomes { Sync::AtCommit } else { Sync::Later })?;
         for write in writes {
             match write {
                 Write::Insert(row, _) => {

@@ -1,0 +1,174 @@
+//! `relay check` tells what delivery would do: both are asked about the same domains in the same
+//! world, and their answers are compared. A check never begins a message.
+
+use crate::relay::{World, heard, lab, says};
+use dane_relay::check::{CheckReport, Checker, Verdict};
+use dane_relay::clock::Clock;
+use dane_relay::config::Config;
+use dane_relay::lab::{Certificate, Fault, LabBuilder, Phase, SignatureFault, StartTls, Tlsa};
+use dane_relay::outcome::DeliveryOutcome;
+use dane_relay::resolve::{Security, TlsaRecord};
+use hickory_proto::rr::RecordType;
+use std::time::Duration;
+
+/// A domain in some condition, and what both must say of it: the verdict, and the word for the
+/// cause where mail is not delivered or not by every host.
+type Situation = (&'static str, Verdict, Option<&'static str>);
+
+const SITUATIONS: [Situation; 16] = [
+    ("dane.test", Verdict::Ok, None),
+    ("plain.test", Verdict::Ok, None),
+    ("clear.test", Verdict::Ok, None),
+    ("unusable.test", Verdict::Ok, None),
+    ("implicit.test", Verdict::Ok, None),
+    ("second.test", Verdict::Warning, Some("tlsa-invalid")),
+    ("half.test", Verdict::Warning, Some("dns-unavailable")),
+    ("mismatch.test", Verdict::Fault, Some("tlsa-invalid")),
+    ("expired.test", Verdict::Fault, Some("certificate-expired")),
+    ("notls.test", Verdict::Fault, Some("starttls-not-supported")),
+    ("down.test", Verdict::Fault, Some("connect-failed")),
+    ("closed.test", Verdict::Fault, Some("rejected")),
+    ("null.test", Verdict::Fault, Some("null-mx")),
+    ("nowhere.test", Verdict::Fault, Some("domain-not-found")),
+    ("forged.test", Verdict::Fault, Some("dnssec-invalid")),
+    ("servfail.test", Verdict::Inconclusive, Some("dns-unavailable")),
+];
+
+fn situations() -> LabBuilder {
+    let misfit = || [Tlsa::Misfits(3, 1, 1, 0)];
+    let tlsa_fails = |d: dane_relay::lab::DomainSpec, host: &str| d.fault(host, RecordType::TLSA, Fault::ServFail);
+    lab()
+        .domain("dane.test", |d| d)
+        .domain("plain.test", |d| d.plain())
+        .domain("clear.test", |d| d.plain().host(|h| h.starttls(StartTls::NotOffered)))
+        .domain("unusable.test", |d| d.host(|h| h.tlsa([Tlsa::Fits(1, 1, 1)])))
+        .domain("implicit.test", |d| d.without_mx())
+        .domain("second.test", |d| d.host(|h| h.tlsa(misfit())).add_host("mx2.second.test", 20, |h| h))
+        .domain("half.test", |d| tlsa_fails(d, "mx.half.test").add_host("mx2.half.test", 20, |h| h))
+        .domain("mismatch.test", |d| d.host(|h| h.tlsa(misfit())))
+        .domain("expired.test", |d| d.host(|h| h.certificate(Certificate::IssuedExpired).tlsa([Tlsa::Fits(2, 0, 1)])))
+        .domain("notls.test", |d| d.host(|h| h.starttls(StartTls::NotOffered)))
+        .domain("down.test", |d| d.host(|h| h.down()))
+        .domain("closed.test", |d| d.host(|h| h.trouble(Phase::Connect, says("554 5.7.1 not from you"))))
+        .domain("null.test", |d| d.null_mx())
+        .domain("forged.test", |d| d.fault("mx.forged.test", RecordType::TLSA, Fault::Signature(SignatureFault::Bogus)))
+        .domain("servfail.test", |d| tlsa_fails(d, "mx.servfail.test"))
+}
+
+/// A world with a checker that has the relay's own configuration.
+async fn world(lab: LabBuilder) -> (World, Checker) {
+    let mut shared: Option<Config> = None;
+    let world = World::with(lab, |_, config| shared = Some(config.clone())).await;
+    (world, Checker::new(shared.unwrap(), Clock::system()).unwrap())
+}
+
+async fn check(checker: &Checker, domain: &str) -> CheckReport {
+    checker.check(&domain.parse().unwrap()).await
+}
+
+#[tokio::test]
+async fn the_verdict_of_a_check_is_what_delivery_does() {
+    let (world, checker) = world(situations()).await;
+    for (domain, verdict, cause) in SITUATIONS {
+        let report = check(&checker, domain).await;
+        let found = (report.verdict, report.fault.as_ref().map(|fault| fault.cause));
+        assert_eq!(found, (verdict, cause), "{}", report.text());
+    }
+    for (domain, verdict, cause) in SITUATIONS {
+        let to = format!("bob@{domain}");
+        let id = world.mail(&[&to]).await;
+        let first = world.news(id, &to, |known| !known.is_empty()).await.remove(0);
+        match (first, verdict) {
+            (DeliveryOutcome::Delivered { .. }, Verdict::Ok | Verdict::Warning) => {}
+            (DeliveryOutcome::Failed { cause: met }, Verdict::Fault | Verdict::Inconclusive) => {
+                assert_eq!(Some(met.row().word), cause, "{domain}");
+            }
+            (outcome, _) => panic!("{domain}: the check said {verdict:?}, delivery {outcome:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_check_begins_no_message_and_takes_its_leave() {
+    let (world, checker) = world(situations()).await;
+    for (domain, ..) in SITUATIONS {
+        check(&checker, domain).await;
+    }
+    for host in world.lab.hosts().filter(|host| host.connections() > 0) {
+        for verb in ["MAIL", "RCPT", "DATA", "BDAT", "HELO"] {
+            assert_eq!(heard(host, verb), 0, "{}: {:?}", host.name(), host.seen());
+        }
+        // RFC 5321 §4.1.1.10; a connection whose handshake failed is beyond words.
+        let farewells = host.connections() - host.handshakes_failed();
+        let expected = if host.name() == "mx.closed.test" { 0 } else { farewells };
+        assert_eq!(heard(host, "QUIT"), expected, "{}: {:?}", host.name(), host.seen());
+    }
+}
+
+#[tokio::test]
+async fn a_check_says_of_every_tlsa_record_whether_it_counts_and_matches() {
+    let counts = [1, 5, 13, 60];
+    let name = |count: usize| format!("n{count}.test");
+    let with = |lab: LabBuilder, count: usize| lab.domain(&name(count), |d| d.host(|h| h.and_misfits(count - 1)));
+    let short = TlsaRecord { usage: 3, selector: 1, matching: 1, data: vec![1; 31] };
+    let mixed = [Tlsa::Fits(1, 1, 1), Tlsa::Exactly(short), Tlsa::Misfits(2, 0, 1, 0), Tlsa::Fits(3, 1, 1)];
+    let lab = counts.into_iter().fold(lab(), with).domain("mixed.test", |d| d.host(|h| h.tlsa(mixed)));
+    let (_world, checker) = world(lab).await;
+    let tally = |report: &CheckReport| {
+        let tlsa = &report.hosts[0].tlsa;
+        (tlsa.len(), tlsa.iter().filter(|t| t.usable).count(), tlsa.iter().filter(|t| t.matched).count())
+    };
+    for count in counts {
+        let report = check(&checker, &name(count)).await;
+        assert_eq!(tally(&report), (count, count, 1), "{}", report.text());
+        assert!(report.text().contains(&format!("{count} usable, 1 matched")), "{}", report.text());
+    }
+    let report = check(&checker, "mixed.test").await;
+    assert_eq!(tally(&report), (4, 2, 1), "{}", report.text());
+    let matched = report.hosts[0].tlsa.iter().find(|t| t.matched).unwrap();
+    assert!(matched.usable && matched.record.starts_with("3 1 1 "), "{matched:?}");
+}
+
+#[tokio::test]
+async fn a_check_of_a_mismatch_still_shows_what_the_host_presented() {
+    let lab =
+        lab().domain("mismatch.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0), Tlsa::Misfits(3, 1, 1, 1)])));
+    let (_world, checker) = world(lab).await;
+    let report = check(&checker, "mismatch.test").await;
+    let host = &report.hosts[0];
+    assert_eq!((host.name.as_str(), host.preference, host.policy), ("mx.mismatch.test", 10, "dane"));
+    assert_eq!((host.security, report.mx_security), (Security::Secure, Some(Security::Secure)));
+    assert_eq!(host.tlsa_base_domain.as_deref(), Some("mx.mismatch.test"));
+    assert_eq!(host.addresses[0].fault.as_ref().unwrap().status, "4.7.323");
+    assert_eq!(host.addresses[0].fault.as_ref().unwrap().result_type, Some("tlsa-invalid"));
+    let fault = report.fault.as_ref().unwrap();
+    assert_eq!(fault.side, "recipient");
+    assert!(report.text().starts_with("FAULT  mismatch.test\n"), "{}", report.text());
+}
+
+#[tokio::test]
+async fn a_check_says_why_there_is_no_dane() {
+    let lab = lab().domain("plain.test", |d| d.plain()).domain("signed.test", |d| d.host(|h| h.tlsa([])));
+    let (world, checker) = world(lab).await;
+    let plain = check(&checker, "plain.test").await;
+    assert_eq!(
+        (plain.hosts[0].no_dane, plain.hosts[0].security),
+        (Some("the host's addresses are not signed"), Security::Insecure)
+    );
+    assert_eq!(world.lab.dns().asked_type(RecordType::TLSA), 0);
+    let signed = check(&checker, "signed.test").await;
+    assert_eq!(signed.hosts[0].no_dane, Some("the signed zone has no TLSA records for the host"));
+    assert_eq!(signed.hosts[0].policy, "opportunistic");
+}
+
+#[tokio::test]
+async fn a_check_of_a_silent_dns_is_inconclusive() {
+    let lab =
+        lab().domain("silent.test", |d| d.fault("silent.test", RecordType::MX, Fault::Silent)).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = crate::relay::config(&lab, folder.path());
+    config.dns.timeout = Duration::from_secs(1);
+    let report = check(&Checker::new(config, Clock::system()).unwrap(), "silent.test").await;
+    assert_eq!((report.verdict, report.fault.unwrap().cause), (Verdict::Inconclusive, "dns-unavailable"));
+    assert_eq!(lab.mx("silent.test").unwrap().connections(), 0);
+}

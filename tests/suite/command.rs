@@ -1,0 +1,222 @@
+//! The command line: exit codes that scripts rely on, and one clear line for every mistake
+//! (sysexits: 64 usage, 78 configuration).
+
+use crate::process::{Said, run};
+use crate::relay::{configuration, configuration_file, lab};
+use dane_relay::lab::{Fault, Lab, LabBuilder, Tlsa};
+use hickory_proto::rr::RecordType;
+use serde_json::Value;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A lab with a domain for every exit code of a check.
+fn exits() -> LabBuilder {
+    let misfit = || [Tlsa::Misfits(3, 1, 1, 0)];
+    lab()
+        .domain("ok.test", |d| d.host(|h| h.and_misfits(2)))
+        .domain("warning.test", |d| d.host(|h| h.tlsa(misfit())).add_host("mx2.warning.test", 20, |h| h))
+        .domain("fault.test", |d| d.host(|h| h.tlsa(misfit())))
+        .domain("unknown.test", |d| d.fault("mx.unknown.test", RecordType::TLSA, Fault::ServFail))
+}
+
+/// A lab and a folder with a configuration for it.
+struct Desk {
+    lab: Lab,
+    folder: TempDir,
+    config: PathBuf,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let lab = exits().start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let config = configuration_file(&lab, folder.path());
+        Self { lab, folder, config }
+    }
+
+    /// Replaces the configuration.
+    fn write(&self, change: impl FnOnce(String) -> String) {
+        std::fs::write(&self.config, change(configuration(&self.lab, self.folder.path()))).unwrap();
+    }
+
+    async fn check(&self, arguments: &[&str]) -> Said {
+        run([&["check", "--config", self.config.to_str().unwrap()], arguments].concat()).await
+    }
+
+    async fn serve(&self) -> Said {
+        run(["serve", "--config", self.config.to_str().unwrap()]).await
+    }
+}
+
+/// The program refused with one line that holds all of `parts`.
+fn complained(said: &Said, code: i32, parts: &[&str]) {
+    assert_eq!((said.code, said.stdout.as_str()), (code, ""), "{said:?}");
+    let lines: Vec<&str> = said.stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "{}", said.stderr);
+    for part in parts {
+        assert!(lines[0].contains(part), "no {part} in: {}", lines[0]);
+    }
+}
+
+#[tokio::test]
+async fn a_check_ends_with_the_code_of_its_verdict() {
+    let desk = Desk::new().await;
+    for (domain, code, word) in [
+        ("ok.test", 0, "OK"),
+        ("warning.test", 1, "WARNING"),
+        ("fault.test", 2, "FAULT"),
+        ("unknown.test", 3, "INCONCLUSIVE"),
+    ] {
+        let said = desk.check(&[domain]).await;
+        assert_eq!((said.code, said.stderr.as_str()), (code, ""), "{said:?}");
+        assert!(said.stdout.starts_with(&format!("{word}  {domain}\n")), "{}", said.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_check_takes_upstream_anchors_and_port_from_its_arguments() {
+    let desk = Desk::new().await;
+    let file = desk.folder.path().join("loopback.toml");
+    std::fs::write(&file, "[delivery]\nallow_loopback = true\n").unwrap();
+    let anchors = desk.folder.path().join("root.key");
+    let (upstream, port) = (desk.lab.dns().upstream(), desk.lab.port().to_string());
+    let given = |command: &'static str, file: Option<&Path>, port: &str| {
+        let mut all = vec![command.to_owned(), "ok.test".to_owned()];
+        for (name, value) in
+            [("--upstream", upstream.as_str()), ("--port", port), ("--trust-anchors", anchors.to_str().unwrap())]
+        {
+            all.extend([name.to_owned(), value.to_owned()]);
+        }
+        all.extend(file.into_iter().flat_map(|file| ["--config".to_owned(), file.to_str().unwrap().to_owned()]));
+        run(all)
+    };
+    assert_eq!(given("check", Some(&file), &port).await.code, 0);
+    let alias = given("dane-check", Some(&file), &port).await;
+    assert!(alias.code == 0 && alias.stdout.starts_with("OK  ok.test\n"), "{alias:?}");
+    // Without leave from the configuration, loopback is no place for mail.
+    let refused = given("check", None, &port).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stdout.contains("address-forbidden"), "{}", refused.stdout);
+}
+
+#[tokio::test]
+async fn a_check_in_json_holds_what_the_text_says() {
+    let desk = Desk::new().await;
+    let (text, said) = (desk.check(&["warning.test"]).await, desk.check(&["warning.test", "--json"]).await);
+    assert_eq!((text.code, said.code), (1, 1));
+    let json: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(
+        (&json["version"], &json["verdict"], &json["domain"]),
+        (&1.into(), &"warning".into(), &"warning.test".into())
+    );
+    assert_eq!((&json["fault"]["cause"], &json["fault"]["status"]), (&"tlsa-invalid".into(), &"4.7.323".into()));
+    assert_eq!((&json["mx_security"], &json["hosts_from"]), (&"secure".into(), &"mx".into()));
+    let hosts = json["hosts"].as_array().unwrap();
+    assert_eq!((&hosts[0]["name"], &hosts[1]["name"]), (&"mx.warning.test".into(), &"mx2.warning.test".into()));
+    assert_eq!((&hosts[0]["tlsa"][0]["matched"], &hosts[1]["tlsa"][0]["matched"]), (&false.into(), &true.into()));
+    assert_eq!((&hosts[1]["policy"], &hosts[1]["addresses"][0]["tls"]["tls"]), (&"dane".into(), &"dane".into()));
+    let flat = |text: &str| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    for told in [&json["summary"], &json["fault"]["cause"], &json["fault"]["advice"], &hosts[1]["tlsa"][0]["record"]] {
+        assert!(flat(&text.stdout).contains(&flat(told.as_str().unwrap())), "{told} is not in {}", text.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_read_ends_with_64() {
+    for (arguments, hint) in [
+        (vec!["check", "no domain"], "write a domain such as example.org"),
+        (vec!["check"], "DOMAIN"),
+        (vec!["check", "ok.test", "--upstream", "1.2.3.4"], "udp://IP:PORT"),
+        (vec!["chekc", "ok.test"], "check"),
+        (vec![], "Usage"),
+    ] {
+        let said = run(&arguments).await;
+        assert_eq!((said.code, said.stdout.as_str()), (64, ""), "{arguments:?}: {said:?}");
+        assert!(said.stderr.contains(hint), "{arguments:?}: {}", said.stderr);
+    }
+    let said = run(["check", "no domain"]).await;
+    assert!(said.stderr.lines().next().unwrap().contains("no domain"), "{}", said.stderr);
+    assert_eq!(run(["--help"]).await.code, 0);
+    assert!(run(["--version"]).await.stdout.starts_with("relay "));
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_named_with_its_line_and_the_right_one() {
+    let desk = Desk::new().await;
+    desk.write(|text| text.replace("[retry]\nfirst", "[retry]\nfrist"));
+    let config = desk.config.to_str().unwrap();
+    let line = std::fs::read_to_string(&desk.config).unwrap().lines().position(|l| l.starts_with("frist")).unwrap() + 1;
+    let place = format!("relay.toml:{line}:");
+    let parts = [place.as_str(), "unknown field `frist`", "did you mean `first`?"];
+    complained(&desk.serve().await, 78, &parts);
+    complained(&desk.check(&["ok.test"]).await, 78, &parts);
+    complained(&run(["config", "check", "--config", config]).await, 78, &parts);
+    assert!(!desk.folder.path().join("spool").exists());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_ends_with_78() {
+    for arguments in [&["serve"][..], &["check", "ok.test"], &["config", "check"]] {
+        let said = run([arguments, &["--config", "/nowhere/relay.toml"]].concat()).await;
+        complained(&said, 78, &["/nowhere/relay.toml: cannot be read"]);
+    }
+}
+
+#[tokio::test]
+async fn without_a_usable_trust_anchor_nothing_starts() {
+    let desk = Desk::new().await;
+    let anchors = desk.folder.path().join("root.key");
+    let both = || async { [desk.serve().await, desk.check(&["ok.test"]).await] };
+    for (content, part) in [("", "holds no key"), ("; only a comment\n", "holds no key"), ("nonsense\n", "DNSKEY")] {
+        std::fs::write(&anchors, content).unwrap();
+        for said in both().await {
+            complained(&said, 78, &["[dns] trust_anchors", "root.key", part]);
+        }
+    }
+    std::fs::remove_file(&anchors).unwrap();
+    for said in both().await {
+        complained(&said, 78, &["[dns] trust_anchors", "root.key", "cannot be read"]);
+    }
+    assert!(!desk.folder.path().join("spool").exists());
+}
+
+#[tokio::test]
+async fn rfc4035_4_3_the_keys_of_another_root_vouch_for_nothing() {
+    let desk = Desk::new().await;
+    let said = desk.check(&["ok.test", "--trust-anchors", "builtin"]).await;
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stdout.contains("dnssec-invalid"), "{}", said.stdout);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_and_nothing_is_left_behind() {
+    let desk = Desk::new().await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (key, section) in
+        [("[listen] smtp", "smtp = [\"127.0.0.1:0\"]"), ("[admin] listen", "listen = \"127.0.0.1:0\"")]
+    {
+        desk.write(|text| text.replace(section, &section.replace("127.0.0.1:0", &address)));
+        complained(&desk.serve().await, 78, &[key, &address]);
+        assert!(!desk.folder.path().join("spool").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_spool_in_use_is_left_to_its_owner() {
+    let desk = Desk::new().await;
+    let owner = crate::process::Serving::start(&desk.config).await;
+    complained(&desk.serve().await, 78, &["[spool] path"]);
+    assert_eq!(crate::relay::get(owner.admin, "/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn the_example_configuration_is_one() {
+    let desk = Desk::new().await;
+    let example = run(["config", "example"]).await;
+    assert_eq!(example.code, 0);
+    std::fs::write(&desk.config, example.stdout).unwrap();
+    let said = run(["config", "check", "--config", desk.config.to_str().unwrap()]).await;
+    assert_eq!((said.code, said.stdout.ends_with("relay.toml: ok\n")), (0, true), "{said:?}");
+}

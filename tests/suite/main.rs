@@ -1,0 +1,23 @@
+//! The relay in the signed mini-internet of its lab: real sockets, real TLS, real DNSSEC.
+//!
+//! One program for all scenarios. Each starts its own relay and its own lab on 127.0.0.0/8, with
+//! ports that the system chooses, so they all run side by side; nothing outlives its test.
+//! `relay.rs` holds what they share, the other files are named for what they hold the relay to.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "what fails in a test is the test's result; configuration files are written for the relay to read"
+)]
+
+mod check;
+mod command;
+mod dane;
+mod deliver;
+mod process;
+mod relay;
+mod report;
+mod resolve;
+mod serve;

@@ -1,0 +1,90 @@
+//! The program itself as a child: run to its end, or served and asked to stop.
+//!
+//! It chooses its ports and says on stderr which. It ends when it is dropped, also when the test
+//! panics. Waiting for it never stops the lab, which runs on the same thread as the test.
+
+use crate::relay::{until, within};
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use tokio::sync::watch;
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the program to its end.
+pub(crate) async fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Said {
+    let mut command = program();
+    command.args(arguments);
+    let ended = tokio::task::spawn_blocking(move || command.output());
+    let Output { status, stdout, stderr } = within(ended, "the end of the program").await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Said { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+    command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("RELAY_LOG");
+    command
+}
+
+/// A relay that serves, as a process.
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) smtp: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Serving {
+    /// Starts it and waits until it serves.
+    pub(crate) async fn start(config: &Path) -> Self {
+        let mut command = program();
+        let mut child = command.args(["serve", "--config"]).arg(config).stderr(Stdio::piped()).spawn().unwrap();
+        let log = child.stderr.take().unwrap();
+        let (sender, mut addresses) = watch::channel(None);
+        std::thread::spawn(move || {
+            // Reading goes on to the end: a full pipe would stop the relay.
+            for line in BufReader::new(log).lines().map_while(Result::ok) {
+                if let Some(found) = served(&line) {
+                    sender.send_replace(Some(found));
+                }
+            }
+        });
+        let told = within(addresses.wait_for(Option::is_some), "the relay to serve").await;
+        let (smtp, admin) = told.map(|found| found.unwrap()).unwrap_or_else(|_| panic!("the relay ended at once"));
+        Self { child, smtp, admin }
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let kill = format!("kill -s TERM {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> i32 {
+        let child = &mut self.child;
+        until(|| std::future::ready(child.try_wait().unwrap()), "the end of the relay").await.code().unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Gone already unless the test panicked.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// `… relay serves smtp=[127.0.0.1:4711] admin=127.0.0.1:4712`
+fn served(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (smtp, admin) = line.split_once("relay serves smtp=[")?.1.split_once("] admin=")?;
+    Some((smtp.parse().ok()?, admin.trim().parse().ok()?))
+}
