@@ -58,7 +58,7 @@ impl Authorities {
             let view = View::Zones(vec![origin.clone()]);
             let server = DnsServer::start_at((address, port).into(), Arc::clone(&world), view).await?;
             port = server.address().port();
-            root = root.or(Some(server.address()));
+            root = root.or_else(|| Some(server.address()));
             let named = if origin.is_root() { "a.root-servers" } else { "ns1" };
             let name = Name::from_ascii(named).and_then(|name| name.append_domain(&origin)).map_err(bad)?;
             world.serve(&origin, &name, address)?;

@@ -64,6 +64,20 @@ impl Zone {
         }
     }
 
+    /// The whole chain; empty when the zone is not signed, or denies compactly.
+    ///
+    /// # Errors
+    /// When a name cannot be encoded.
+    pub fn all_proofs(&self) -> io::Result<Vec<RrSet>> {
+        match &self.denial {
+            Denial::Nsec if !self.keys().is_empty() => self.records.keys().map(|name| self.nsec(name)).collect(),
+            Denial::Nsec3 { .. } if !self.keys().is_empty() => {
+                self.chain()?.keys().map(|hash| self.nsec3_at(hash)).collect()
+            }
+            Denial::Nsec | Denial::Nsec3 { .. } | Denial::Compact => Ok(Vec::new()),
+        }
+    }
+
     fn nsec_proofs(&self, denied: Denied<'_>) -> io::Result<Vec<RrSet>> {
         match denied {
             Denied::NoData(name) | Denied::Expanded(name, _) => Ok(vec![self.nsec(name)?]),
@@ -135,12 +149,16 @@ impl Zone {
     }
 
     fn nsec3(&self, name: &Name) -> io::Result<RrSet> {
+        self.nsec3_at(&self.hash(name)?)
+    }
+
+    fn nsec3_at(&self, hash: &[u8]) -> io::Result<RrSet> {
         let Denial::Nsec3 { salt, iterations, opt_out } = &self.denial else {
             return Err(bad("the zone has no NSEC3 chain"));
         };
-        let (chain, hash) = (self.chain()?, self.hash(name)?);
+        let chain = self.chain()?;
         // The last record closes the ring, and so covers what comes before the first.
-        let at = chain.range(..=hash).next_back().or_else(|| chain.last_key_value());
+        let at = chain.range(..=hash.to_vec()).next_back().or_else(|| chain.last_key_value());
         let (own, types) = at.ok_or_else(|| bad("the NSEC3 chain is empty"))?;
         let after = chain.range::<Vec<u8>, _>((std::ops::Bound::Excluded(own), std::ops::Bound::Unbounded)).next();
         let next = after.or_else(|| chain.first_key_value()).map(|(next, _)| next.clone()).unwrap_or_default();

@@ -48,6 +48,7 @@ pub mod dns;
 #[cfg(test)]
 mod dns_tests;
 pub mod domain;
+pub mod export;
 pub mod fronts;
 pub mod keys;
 #[cfg(test)]
@@ -58,6 +59,8 @@ mod mx_session;
 mod mx_tests;
 pub mod plan;
 mod responder;
+#[cfg(test)]
+mod servers_tests;
 #[cfg(test)]
 mod shapes_tests;
 pub mod signer;

@@ -334,3 +334,18 @@ fn rfc4034_2_1_1_flags_of_keys_are_as_planned() {
     assert_eq!(flags.collect::<Vec<_>>(), [0x0101, 0x0181, 0]);
     assert_eq!(signatures_hold(&world, "shape.test", &message), 2);
 }
+
+#[test]
+fn rfc3597_5_a_zone_file_has_every_record_and_its_signature() {
+    let world = world(plan().nsec3(1));
+    world.fault("a.shape.test", RecordType::A, Fault::Signature(SignatureFault::Missing)).unwrap();
+    let text = world.zone_file("shape.test").unwrap();
+    let count = |part: &str| text.lines().filter(|line| line.contains(part)).count();
+    assert_eq!(count(" IN TYPE50 "), 15);
+    assert_eq!(count("mx.shape.test. 60 IN TYPE1 \\# 4 7f000001"), 1);
+    assert!(count("mx.shape.test. 60 IN TYPE46 ") == 1 && !text.contains("\na.shape.test. 60 IN TYPE46 "));
+    // Delegations: name servers unsigned, DS signed.
+    assert_eq!(count("plain.shape.test. 60 IN TYPE46 "), 0);
+    assert_eq!(count("child.shape.test. 60 IN TYPE46 "), 1);
+    assert!(self::world(plan().compact()).zone_file("shape.test").is_err());
+}

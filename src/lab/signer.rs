@@ -173,7 +173,7 @@ fn signed_data(set: &RrSet, input: &SigInput) -> io::Result<Vec<u8>> {
 }
 
 /// RFC 4034 §6.2: names uncompressed and in lower case.
-fn canonical(item: &impl BinEncodable) -> io::Result<Vec<u8>> {
+pub(super) fn canonical(item: &impl BinEncodable) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(64);
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_canonical_form(true);

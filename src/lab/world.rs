@@ -10,7 +10,7 @@ use super::plan::{KeyAlgorithm, Role, SigningPlan};
 use super::signer::SignatureFault;
 use super::zone::{Fault, RrSet, TTL_S, Zone};
 use super::{bad, locked};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use hickory_proto::dnssec::DigestType;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, NS};
@@ -258,6 +258,16 @@ impl World {
         Ok(proof.records().chain(zone.sign(&proof, self.clock.now(), None)?).collect())
     }
 
+    pub(super) fn zones(&self) -> &Mutex<BTreeMap<Name, Zone>> {
+        &self.zones
+    }
+
+    /// The time by which signatures are dated.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     fn with_zone(&self, owner: &Name, rtype: RecordType, change: impl FnOnce(&mut Zone)) -> io::Result<()> {
         let mut zones = locked(&self.zones);
         let origin = zone_for(&zones, owner, rtype).map(|zone| zone.origin().clone());
@@ -308,7 +318,7 @@ fn nearest(zones: &BTreeMap<Name, Zone>, mut name: Name) -> Option<&Zone> {
 
 /// The addresses of the name servers of a cut that lie below it (RFC 1034 §4.2.1); without them
 /// nobody could reach it.
-fn glue(zones: &BTreeMap<Name, Zone>, cut: &RrSet) -> Vec<Record> {
+pub(super) fn glue(zones: &BTreeMap<Name, Zone>, cut: &RrSet) -> Vec<Record> {
     let servers = cut.data.iter().filter_map(|data| if let RData::NS(server) = data { Some(&server.0) } else { None });
     let below = servers.filter(|server| cut.owner.zone_of(server));
     let address = |server: &Name| nearest(zones, server.clone())?.get(server, RecordType::A);

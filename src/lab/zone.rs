@@ -275,6 +275,14 @@ impl Zone {
         None
     }
 
+    /// All records, set by set, in canonical order.
+    pub fn sets(&self) -> impl Iterator<Item = RrSet> + '_ {
+        let node = |(owner, types): (&'_ Name, &'_ BTreeMap<RecordType, Vec<RData>>)| {
+            types.iter().map(|(rtype, data)| self.set(owner, *rtype, data)).collect::<Vec<_>>()
+        };
+        self.records.iter().flat_map(node)
+    }
+
     fn set(&self, owner: &Name, rtype: RecordType, data: &[RData]) -> RrSet {
         RrSet { owner: owner.clone(), rtype, ttl_s: TTL_S, data: data.to_vec() }
     }
