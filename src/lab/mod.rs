@@ -58,6 +58,7 @@ mod mx_session;
 #[cfg(test)]
 mod mx_tests;
 pub mod plan;
+pub mod random;
 mod responder;
 #[cfg(test)]
 mod servers_tests;
@@ -220,6 +221,12 @@ impl Lab {
     /// Only when the root has no key, which no lab makes.
     pub fn trust_anchor(&self) -> io::Result<String> {
         self.world.trust_anchor(AnchorForm::Ds)
+    }
+
+    /// The zones, for servers that the lab does not start itself.
+    #[must_use]
+    pub fn shared_world(&self) -> Arc<World> {
+        Arc::clone(&self.world)
     }
 
     /// The authority behind [`Certificate::Issued`].
