@@ -11,12 +11,15 @@ use crate::deliver::driver::{Mailer, Probe};
 use crate::outcome::{Cause, TlsVerdict};
 use crate::pipeline;
 use crate::policy::{TlsPolicy, dane};
+use crate::resolve::answer::Trace;
 use crate::resolve::driver::{Dns, DnsSetupError};
+use crate::resolve::event;
 use crate::resolve::{HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
 use crate::route;
 use crate::smtp::address::{Domain, Host};
 use crate::text::paragraph;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What the check came to; also the exit code and a Nagios state.
@@ -76,6 +79,8 @@ pub struct CheckReport {
     pub mx_security: Option<Security>,
     /// The hosts in the order they would be tried.
     pub hosts: Vec<HostReport>,
+    /// Which path to the DNS each answer came by, and which paths had failed before.
+    pub dns: Vec<Trace>,
 }
 
 /// A cause in the words of the table.
@@ -183,7 +188,7 @@ impl Checker {
     pub fn new(mut config: Config, clock: Clock) -> Result<Self, DnsSetupError> {
         config.delivery.connect_timeout = config.delivery.connect_timeout.min(PATIENCE);
         config.delivery.reply_timeout = config.delivery.reply_timeout.min(PATIENCE);
-        let dns = Dns::new(&config.dns)?;
+        let dns = Dns::new(&config, clock.clone(), event::nobody())?;
         let mailer = Mailer::new(&config.hostname, &config.delivery, clock.clone());
         Ok(Self { config, dns, mailer, clock })
     }
@@ -213,6 +218,7 @@ impl Checker {
             hosts_from: Some(resolution.hosts_from),
             mx_security: Some(resolution.mx_security),
             hosts,
+            dns: resolution.traces,
         }
     }
 
@@ -315,6 +321,7 @@ fn stopped(domain: &Domain, next_hop: String, resolution: Option<&Resolution>, c
         hosts_from: resolution.map(|r| r.hosts_from),
         mx_security: resolution.map(|r| r.mx_security),
         hosts: Vec::new(),
+        dns: resolution.map(|r| r.traces.clone()).unwrap_or_default(),
     }
 }
 
@@ -387,10 +394,27 @@ impl CheckReport {
             };
             out += &paragraph("route:", &format!("{} by {source}", self.next_hop), LABEL_WIDTH);
         }
+        self.paths_text(&mut out);
         for host in &self.hosts {
             host.text(&mut out, self.fault.as_ref());
         }
         out
+    }
+}
+
+impl CheckReport {
+    /// The paths that brought answers, and every failure before.
+    fn paths_text(&self, out: &mut String) {
+        let paths: BTreeSet<&str> = self.dns.iter().filter_map(|trace| trace.path.as_deref()).collect();
+        if !paths.is_empty() {
+            let paths = paths.into_iter().collect::<Vec<_>>().join(", ");
+            *out += &paragraph("dns:", &format!("answers by {paths}"), LABEL_WIDTH);
+        }
+        for trace in &self.dns {
+            for failure in &trace.failed {
+                *out += &paragraph("", &format!("{}: no answer by {failure}", trace.question), LABEL_WIDTH);
+            }
+        }
     }
 }
 

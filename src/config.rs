@@ -4,12 +4,15 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod upstream;
+
+pub use upstream::Upstream;
+
 use crate::smtp::address::{Domain, Mailbox};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 /// Why the configuration cannot be used: one line, with the fix.
@@ -59,6 +62,8 @@ pub struct Config {
     pub dns: Dns,
     /// `[delivery]`
     pub delivery: Delivery,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[retry]`
     pub retry: Retry,
     /// `[admin]`
@@ -76,6 +81,7 @@ impl Default for Config {
             spool: SpoolConfig::default(),
             dns: Dns::default(),
             delivery: Delivery::default(),
+            tls: Tls::default(),
             retry: Retry::default(),
             admin: Admin::default(),
             destination: Vec::new(),
@@ -155,28 +161,54 @@ impl Default for SpoolConfig {
     }
 }
 
-/// `[dns]`: whom we ask and what we trust.
+/// `[dns]`: whom we ask and what we trust. The words for resolvers are in `upstream.rs`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dns {
     /// How answers come to be trusted.
     pub mode: DnsMode,
-    /// Resolvers, tried in order.
+    /// The ways to the DNS, tried in order.
     pub upstreams: Vec<Upstream>,
     /// The keys that the chain of trust starts from.
     pub trust_anchors: TrustAnchorSource,
-    /// How long one upstream may take for one question.
+    /// Where the walk of `authoritative` starts.
+    #[serde(deserialize_with = "upstream::servers")]
+    pub root_hints: Vec<SocketAddr>,
+    /// How long a server may take for one question.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
+    /// How long a look-up may take, over all upstreams and with its whole chain of trust.
+    #[serde(deserialize_with = "duration")]
+    pub deadline: Duration,
 }
 
 impl Default for Dns {
     fn default() -> Self {
         Self {
             mode: DnsMode::Validate,
-            upstreams: vec![Upstream::System],
+            upstreams: vec![Upstream::System, Upstream::Authoritative],
             trust_anchors: TrustAnchorSource::Builtin,
-            timeout: Duration::from_secs(5),
+            root_hints: upstream::root_servers(),
+            timeout: Duration::from_secs(3),
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Dns {
+    fn check(&self) -> Result<(), String> {
+        if self.upstreams.is_empty() {
+            return Err("[dns] upstreams: the number of upstreams must be at least 1".into());
+        }
+        if self.timeout.is_zero() || self.deadline < self.timeout {
+            return Err("[dns] timeout must be above zero and not above deadline".into());
+        }
+        if self.root_hints.is_empty() && self.upstreams.contains(&Upstream::Authoritative) {
+            return Err("[dns] root_hints must name a server, or upstreams must leave \"authoritative\" out".into());
+        }
+        match self.mode {
+            DnsMode::Validate => Ok(()),
+            DnsMode::TrustAd => self.upstreams.iter().try_for_each(Upstream::may_vouch),
         }
     }
 }
@@ -187,63 +219,8 @@ impl Default for Dns {
 pub enum DnsMode {
     /// Signatures are checked here, from the trust anchor down (RFC 4035 §5).
     Validate,
-}
-
-/// One resolver.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Upstream {
-    /// The servers of `/etc/resolv.conf`.
-    System,
-    /// A server over UDP, with TCP when an answer is truncated.
-    Udp(SocketAddr),
-    /// A server over TCP alone.
-    Tcp(SocketAddr),
-}
-
-impl FromStr for Upstream {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let server =
-            |rest: &str| parse_server(rest).ok_or_else(|| format!("\"{text}\": no IP address after the scheme"));
-        if text == "system" {
-            Ok(Self::System)
-        } else if let Some(rest) = text.strip_prefix("udp://") {
-            server(rest).map(Self::Udp)
-        } else if let Some(rest) = text.strip_prefix("tcp://") {
-            server(rest).map(Self::Tcp)
-        } else {
-            Err(format!("\"{text}\" is no upstream: write \"system\", \"udp://IP:PORT\" or \"tcp://IP:PORT\""))
-        }
-    }
-}
-
-/// `192.0.2.1`, `192.0.2.1:5353`, `[2001:db8::1]:53`; port 53 when none is given.
-fn parse_server(text: &str) -> Option<SocketAddr> {
-    if let Ok(address) = text.parse() {
-        return Some(address);
-    }
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53))
-}
-
-impl TryFrom<String> for Upstream {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl std::fmt::Display for Upstream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::System => f.write_str("system"),
-            Self::Udp(server) => write!(f, "udp://{server}"),
-            Self::Tcp(server) => write!(f, "tcp://{server}"),
-        }
-    }
+    /// A resolver on loopback checks them and says so with the AD bit (RFC 4035 §4.9.3).
+    TrustAd,
 }
 
 /// Where the trust anchors come from.
@@ -259,6 +236,31 @@ pub enum TrustAnchorSource {
 impl From<String> for TrustAnchorSource {
     fn from(text: String) -> Self {
         if text == "builtin" { Self::Builtin } else { Self::File(PathBuf::from(text)) }
+    }
+}
+
+/// `[tls]`: whose certificates count.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Who vouches for the certificates of `tls://` and `https://` upstreams.
+    pub roots: RootsSource,
+}
+
+/// Where trusted certificate authorities come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub enum RootsSource {
+    /// Those of this machine.
+    #[default]
+    System,
+    /// A PEM file.
+    File(PathBuf),
+}
+
+impl From<String> for RootsSource {
+    fn from(text: String) -> Self {
+        if text == "system" { Self::System } else { Self::File(PathBuf::from(text)) }
     }
 }
 
@@ -433,14 +435,18 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether the values go together.
+    ///
+    /// # Errors
+    /// Which ones do not, and what to change.
+    pub fn check(&self) -> Result<(), String> {
         let at_least_one = |n: usize, key: &str| if n == 0 { Err(format!("{key} must be at least 1")) } else { Ok(()) };
         at_least_one(self.listen.smtp.len(), "[listen] smtp: the number of addresses")?;
         at_least_one(self.listen.max_sessions, "[listen] max_sessions")?;
         at_least_one(self.listen.max_recipients, "[listen] max_recipients")?;
         at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
         at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
-        at_least_one(self.dns.upstreams.len(), "[dns] upstreams: the number of upstreams")?;
+        self.dns.check()?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());
         }
@@ -537,13 +543,24 @@ mod tests {
         assert!(error("[dns]\nupstreams = [\"1.2.3.4\"]").contains("udp://IP:PORT"));
         assert!(error("[listen]\ncertificate = \"x.pem\"").contains("both or neither"));
         assert!(error("[listen]\nsmtp = []").contains("at least 1"));
+        assert!(error("[dns]\nupstreams = []").contains("at least 1"));
+        assert!(error("[dns]\ntimeout = \"1m\"").contains("not above deadline"));
+        assert!(error("[dns]\nroot_hints = [\"a.example\"]").contains("no address of a server"));
         assert!(error("hostname = \"a b\"").contains("relay.toml:1"));
     }
 
     #[test]
-    fn upstreams_and_next_hops_take_a_default_port() {
-        assert_eq!("udp://192.0.2.1".parse(), Ok(Upstream::Udp("192.0.2.1:53".parse().unwrap())));
-        assert_eq!("tcp://[2001:db8::1]:5".parse(), Ok(Upstream::Tcp("[2001:db8::1]:5".parse().unwrap())));
+    fn rfc7672_2_1_1_the_ad_bit_is_taken_from_loopback_only() {
+        let trust = |upstreams: &str| parse(&format!("[dns]\nmode = \"trust-ad\"\nupstreams = {upstreams}"));
+        assert!(trust("[\"udp://127.0.0.1\", \"tls://[::1]#resolver.example\", \"system\"]").is_ok());
+        for remote in ["udp://192.0.2.1:53", "https://192.0.2.1:443/dns-query#dns.example", "authoritative"] {
+            let message = trust(&format!("[\"udp://127.0.0.1\", \"{remote}\"]")).unwrap_err().to_string();
+            assert!(message.contains(remote) && message.contains("loopback"), "{message}");
+        }
+    }
+
+    #[test]
+    fn next_hops_take_a_default_port() {
         let next_hop = |text: &str| NextHopAddress::try_from(text.to_owned());
         let name: Domain = "mx.example".parse().unwrap();
         assert_eq!(next_hop("mx.example:26"), Ok(NextHopAddress::Host { name, port: Some(26) }));

@@ -21,7 +21,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`] → [`serve`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -41,7 +41,7 @@
 //! | RFC 2045 | quoted-printable |
 //! | RFC 2046 | multipart and its boundary |
 //! | RFC 2047 | text outside ASCII in header fields |
-//! | RFC 2181 | RRsets, TTLs |
+//! | RFC 2181 | DNS messages, clarified |
 //! | RFC 2308 | negative answers |
 //! | RFC 2920 | PIPELINING |
 //! | RFC 3030 | CHUNKING |
@@ -65,6 +65,7 @@
 //! | RFC 5280 | certificates and paths |
 //! | RFC 5321 | SMTP |
 //! | RFC 5322 | the message format |
+//! | RFC 5452 | DNS answers that resist forgery |
 //! | RFC 5702 | RSA with SHA-2 in DNSSEC |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
@@ -104,6 +105,7 @@ pub mod deliver;
 pub mod envelope;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod lookup;
 pub mod observe;
 pub mod outcome;
 pub mod pipeline;

@@ -3,9 +3,11 @@
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Checker;
 use dane_relay::clock::Clock;
-use dane_relay::config::{Config, TrustAnchorSource, Upstream};
+use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
+use dane_relay::lookup::{self, Detail};
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
+use hickory_proto::rr::{Name, RecordType};
 use std::future::Future;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -53,6 +55,22 @@ enum Command {
         #[command(flatten)]
         over: Overrides,
     },
+    /// Ask the DNS one question and say whether the answer proves itself.
+    Dns {
+        /// The name, such as _25._tcp.mx.example.org.
+        #[arg(value_parser = lookup::parse_name)]
+        name: Name,
+        /// The record type, such as MX, TLSA or TYPE65280.
+        #[arg(value_name = "TYPE", value_parser = lookup::parse_type)]
+        record_type: RecordType,
+        /// Show the chain of trust, zone by zone.
+        #[arg(short, long)]
+        verbose: bool,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        over: Overrides,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -86,12 +104,16 @@ struct Overrides {
     /// Configuration file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Ask this resolver: system, udp://IP:PORT, tcp://IP:PORT. May be given several times.
+    /// Ask this way: system, udp://IP:PORT, tcp://IP:PORT, tls://IP:PORT#NAME,
+    /// https://IP:PORT/PATH#NAME, authoritative. May be given several times.
     #[arg(long, value_name = "UPSTREAM")]
     upstream: Vec<Upstream>,
-    /// Trust anchors: builtin, or a file with DNSKEY lines.
+    /// Trust anchors: builtin, or a file with DNSKEY or DS lines.
     #[arg(long, value_name = "FILE")]
     trust_anchors: Option<String>,
+    /// Certificate authorities: system, or a PEM file.
+    #[arg(long, value_name = "FILE")]
+    roots: Option<String>,
     /// Port of the mail servers.
     #[arg(long)]
     port: Option<u16>,
@@ -106,9 +128,13 @@ impl Overrides {
         if let Some(anchors) = self.trust_anchors {
             config.dns.trust_anchors = TrustAnchorSource::from(anchors);
         }
+        if let Some(roots) = self.roots {
+            config.tls.roots = RootsSource::from(roots);
+        }
         if let Some(port) = self.port {
             config.delivery.port = port;
         }
+        config.check()?;
         Ok(config)
     }
 }
@@ -142,6 +168,10 @@ async fn run(command: Command) -> ExitCode {
         #[cfg(feature = "lab")]
         Command::Lab { stay } => lab(stay.then(interrupted)).await,
         Command::Check { domain, output, over } => check(&domain, &output, over).await,
+        Command::Dns { name, record_type, verbose, output, over } => {
+            let detail = if verbose { Detail::Chain } else { Detail::Answer };
+            dns(&(name, record_type), &Shown { detail, output }, over).await
+        }
         Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)) {
             Ok(_) => say(&format!("{}: ok\n", config.display())),
             Err(message) => complain(EXIT_CONFIG, &message),
@@ -192,6 +222,29 @@ async fn check(domain: &Domain, output: &Output, over: Overrides) -> ExitCode {
         Err(error) => return complain(EXIT_IO, &error.to_string()),
     };
     ExitCode::from(report.verdict.exit_code())
+}
+
+/// How the answer of a look-up is printed.
+struct Shown {
+    detail: Detail,
+    output: Output,
+}
+
+async fn dns((name, record_type): &(Name, RecordType), shown: &Shown, over: Overrides) -> ExitCode {
+    let config = match over.config() {
+        Ok(config) => config,
+        Err(message) => return complain(EXIT_CONFIG, &message),
+    };
+    let report = match lookup::look_up(&config, Clock::system(), name, *record_type).await {
+        Ok(report) => report,
+        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
+    };
+    let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
+    match if shown.output.json { json() } else { Ok(report.text(shown.detail)) } {
+        Ok(text) => say(&text),
+        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    };
+    ExitCode::from(report.status.exit_code())
 }
 
 #[cfg(feature = "lab")]

@@ -4,14 +4,18 @@
 //! sets, never domains or addresses, so the number of series does not grow with the mail.
 //! The log has one line for each delivery attempt, with its TLS verdict, and never content.
 
+mod dns;
+
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, TlsVerdict};
+use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
 use crate::spool::SpoolStats;
 use crate::spool::embedded::Recovery;
+use dns::DnsMetrics;
 use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -57,6 +61,7 @@ pub struct Observer {
     queue_oldest: IntGauge,
     spool_bytes: IntGauge,
     damaged: IntGauge,
+    dns: DnsMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -76,6 +81,12 @@ impl Register<'_> {
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
         let metric = IntGauge::new(name, help)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
@@ -152,6 +163,7 @@ impl Observer {
             queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
             spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
             damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
+            dns: DnsMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
         })
@@ -226,6 +238,11 @@ impl Observer {
             size = accepted.size,
             "accepted"
         );
+    }
+
+    /// Something happened in the DNS stage.
+    pub fn dns(&self, event: &DnsEvent<'_>) {
+        self.dns.note(event);
     }
 
     /// One connection to a mail server has ended.

@@ -7,7 +7,7 @@ use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DnsMode};
 use crate::deliver::driver::Mailer;
 use crate::observe::Observer;
 use crate::pipeline::{self, HopLimits, Pipeline};
@@ -105,7 +105,7 @@ impl Relay {
 pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let config = Arc::new(config);
     let observer = Arc::new(Observer::new().map_err(|e| StartError::Internal(e.to_string()))?);
-    let dns = Arc::new(Dns::new(&config.dns)?);
+    let dns = open_dns(&config, &clock, &observer).await?;
     let listeners = listener::bind(&config.listen.smtp).await.map_err(|(address, source)| StartError::Bind {
         key: "[listen] smtp",
         address,
@@ -149,6 +149,21 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     tokio::spawn(admin::run(admin, admin_listener));
     let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));
     Ok(Relay { smtp, admin: admin_address, spool, observer, stop, running })
+}
+
+/// Where upstreams must validate, they show it before anything is accepted; where we validate,
+/// a bad one is only named, and nobody waits for it.
+async fn open_dns(config: &Config, clock: &Clock, observer: &Arc<Observer>) -> Result<Arc<Dns>, StartError> {
+    let dns_observer = Arc::clone(observer);
+    let dns = Arc::new(Dns::new(config, clock.clone(), Arc::new(move |event| dns_observer.dns(event)))?);
+    match config.dns.mode {
+        DnsMode::TrustAd => dns.probe().await?,
+        DnsMode::Validate => {
+            let dns = Arc::clone(&dns);
+            tokio::spawn(async move { dns.probe().await });
+        }
+    }
+    Ok(dns)
 }
 
 async fn open_spool(config: &Arc<Config>, clock: &Clock) -> Result<Arc<EmbeddedSpool>, StartError> {

@@ -30,6 +30,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("admin", 21),
     ("pipeline", 21),
     ("check", 22),
+    ("lookup", 22),
     ("serve", 23),
     ("lab", 29),
     ("main", 30),

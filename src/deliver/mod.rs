@@ -147,6 +147,7 @@ mod tests {
             mx_security: Security::Secure,
             references: Vec::new(),
             hosts,
+            traces: Vec::new(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What one look-up in the DNS came to, in our words, whoever carried and validated it.
 
 use super::Security;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, PathFailure, Question};
 use crate::resolve::TlsaRecord;
 use crate::smtp::address::Domain;
+use serde::Serialize;
 use std::net::IpAddr;
 
 /// The types we ask for.
@@ -68,6 +69,17 @@ pub enum Answer {
     NxDomain(Security),
     /// We could not find out, or what came was bogus.
     Failed(Cause),
+}
+
+/// How an answer was come by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trace {
+    /// What was asked.
+    pub question: Question,
+    /// The path that answered, in the words of the configuration; none when no path did.
+    pub path: Option<String>,
+    /// The paths that were asked before it and gave no usable answer.
+    pub failed: Vec<PathFailure>,
 }
 
 /// The weaker of two: bogus below indeterminate below insecure below secure.

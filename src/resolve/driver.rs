@@ -1,35 +1,36 @@
-//! Asks the DNS: one transport per upstream, each with its own deadline, tried in order.
+//! One look-up: from the cache, or over the first path whose answer proves itself.
 //!
-//! hickory-resolver carries the questions and, for now, validates the answers; everything it
-//! says passes through [`Answer`] before anyone else sees it, and what it cannot prove counts
-//! as failed (RFC 4035 §4.3, RFC 7672 §2.1). UDP answers that are truncated are fetched over TCP.
+//! Paths are asked in turn, each with its share of the deadline. A path without a usable answer
+//! (silence, SERVFAIL, stripped signatures, a bogus answer) is that path's failure and the next
+//! one is asked; bogus is the verdict only when every path says so (RFC 4035 §4.3, RFC 7672 §2.1).
+//! The same question is asked once at a time, whoever waits for it.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "foreign enums of all record types and all errors")]
+#![expect(clippy::disallowed_methods, reason = "the trust anchor file is read once, at the start")]
 
-use super::Security;
-use super::answer::{Answer, Data, Found, RecordType, weakest};
-use crate::config::{Dns as DnsConfig, TrustAnchorSource, Upstream};
+use super::answer::{Answer, RecordType, Trace};
+use super::cache::Cache;
+use super::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones};
+use super::event::{DnsEvent, Listener, PathStanding, Probed};
+use super::flight::Flights;
+use super::paths::channel::Flags;
+use super::paths::{Carrier, Fault, Path, PathName, Source, in_order, setup};
+use super::{Security, convert, trust_ad};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Config, DnsMode, TrustAnchorSource};
 use crate::outcome::{Cause, PathFailure, Question};
-use crate::resolve::TlsaRecord;
-use crate::smtp::address::Domain;
-use hickory_proto::dnssec::{Proof, TrustAnchors};
-use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::{Name, RData, Record, RecordType as WireType};
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
-use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError, NoRecords};
-use hickory_resolver::{Resolver, TokioResolver, system_conf};
-use std::net::SocketAddr;
-use std::sync::Arc;
+use hickory_proto::op::Message;
+use hickory_proto::rr::{Name, RecordType as WireType};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
-/// UDP payload we offer: fits every path without fragments (the value of the DNS flag day 2020).
-const UDP_PAYLOAD_BYTES: u16 = 1232;
-/// Answers kept by each upstream's cache.
-const CACHED_ANSWERS: u64 = 20_000;
-/// CNAMEs followed within one answer; more is a loop.
-const ALIASES_LIMIT: usize = 16;
+/// Answers kept. At about a kilobyte each this stays below 100 MB.
+const ANSWERS_KEPT: usize = 100_000;
+/// Zones whose keys or whose lack of them are remembered.
+const ZONES_KEPT: usize = 50_000;
+/// Questions that one validation may ask on its path. The validator has its own limits; this is
+/// the fuse behind them.
+const STEPS_LIMIT: usize = 200;
 
 /// Why the DNS side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -50,17 +51,50 @@ pub enum DnsSetupError {
         /// What is wrong with it.
         message: String,
     },
+    /// There are no certificate authorities for the upstreams that need them.
+    #[error("[tls] roots: {source_name}: {message}")]
+    Roots {
+        /// The file, or `system`.
+        source_name: String,
+        /// What is wrong.
+        message: String,
+    },
 }
 
-struct Path {
-    name: String,
-    resolver: TokioResolver,
+/// What a look-up came to, and how.
+#[derive(Debug)]
+pub struct Lookup {
+    /// The answer, secure or insecure; or what every path said.
+    pub result: Result<Validated, Failure>,
+    /// The path that answered.
+    pub path: Option<PathName>,
+    /// The paths that were asked before it and did not.
+    pub failed: Vec<PathFailure>,
 }
+
+/// No path gave a usable answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Every path that was configured says that the answer is bogus.
+    Bogus(String),
+    /// We could not find out.
+    Unavailable,
+}
+
+type Key = (Name, WireType);
 
 /// The ways to the DNS that the operator configured.
 pub struct Dns {
     paths: Vec<Path>,
+    mode: DnsMode,
+    deadline: Duration,
     timeout: Duration,
+    anchors: Anchors,
+    zones: Mutex<Zones>,
+    cache: Mutex<Cache<Key, Arc<Lookup>>>,
+    flights: Flights<Key, Arc<Lookup>>,
+    clock: Clock,
+    listener: Listener,
 }
 
 impl Dns {
@@ -68,57 +102,311 @@ impl Dns {
     ///
     /// # Errors
     /// [`DnsSetupError`], one line that names the key to change.
-    pub fn new(config: &DnsConfig) -> Result<Self, DnsSetupError> {
-        let anchors = Arc::new(trust_anchors(&config.trust_anchors)?);
-        let mut paths = Vec::new();
-        for upstream in &config.upstreams {
-            for (name, server) in servers(upstream)? {
-                let resolver = resolver(server, Arc::clone(&anchors), config.timeout)
-                    .map_err(|e| DnsSetupError::Upstream { upstream: name.clone(), message: e.to_string() })?;
-                paths.push(Path { name, resolver });
-            }
-        }
-        Ok(Self { paths, timeout: config.timeout })
+    pub fn new(config: &Config, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
+        Self::with_paths(config, setup::paths(config)?, clock, listener)
     }
 
-    /// One validated look-up: the first upstream with a usable answer wins.
-    pub async fn lookup(&self, name: &str, record_type: RecordType) -> Answer {
+    /// As [`Dns::new`], over paths that are not those of the configuration.
+    ///
+    /// # Errors
+    /// When the trust anchors cannot be used.
+    pub fn over(
+        config: &Config,
+        sources: Vec<(PathName, Arc<dyn Source>)>,
+        clock: Clock,
+        listener: Listener,
+    ) -> Result<Self, DnsSetupError> {
+        let paths = sources.into_iter().map(|(name, source)| Path::new(name, Carrier::Source(source))).collect();
+        Self::with_paths(config, paths, clock, listener)
+    }
+
+    fn with_paths(config: &Config, paths: Vec<Path>, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
+        Ok(Self {
+            anchors: anchors(&config.dns.trust_anchors)?,
+            paths,
+            mode: config.dns.mode,
+            deadline: config.dns.deadline,
+            timeout: config.dns.timeout,
+            zones: Mutex::new(Zones::new(ZONES_KEPT)),
+            cache: Mutex::new(Cache::new(ANSWERS_KEPT)),
+            flights: Flights::default(),
+            clock,
+            listener,
+        })
+    }
+
+    /// One validated look-up in the nouns of mail, with the trace of how it went.
+    pub async fn lookup(&self, name: &str, record_type: RecordType) -> (Answer, Trace) {
         let question = Question { name: name.to_owned(), record_type: record_type.word().to_owned() };
         let Ok(wire_name) = Name::from_ascii(format!("{name}.")) else {
             // A name that does not fit into the DNS cannot exist in it.
-            return Answer::NxDomain(Security::Secure);
+            return (Answer::NxDomain(Security::Secure), Trace { question, path: None, failed: Vec::new() });
         };
-        let mut tried = Vec::new();
-        let mut bogus = 0;
-        for path in &self.paths {
-            let asked = path.resolver.lookup(wire_name.clone(), wire_type(record_type));
-            let read = match tokio::time::timeout(self.timeout, asked).await {
-                Err(_elapsed) => Err(NotUsable::Unavailable("no answer in time".to_owned())),
-                Ok(Ok(lookup)) => read_positive(&wire_name, record_type, &lookup),
-                Ok(Err(error)) => read_error(error),
-            };
-            let detail = match read {
-                Ok(answer) => return answer,
-                Err(NotUsable::Bogus(detail)) => {
-                    bogus += 1;
-                    detail
+        let lookup = self.find(&wire_name, wire_type(record_type)).await;
+        let path = lookup.path.as_ref().map(ToString::to_string);
+        let trace = Trace { question: question.clone(), path, failed: lookup.failed.clone() };
+        let answer = match &lookup.result {
+            Ok(validated) => convert::answer(validated, &question),
+            Err(Failure::Bogus(detail)) => Answer::Failed(Cause::DnsBogus { question, detail: detail.clone() }),
+            Err(Failure::Unavailable) => {
+                Answer::Failed(Cause::DnsUnavailable { question, tried: lookup.failed.clone() })
+            }
+        };
+        (answer, trace)
+    }
+
+    /// One validated look-up of any type, from the cache where the answer still holds.
+    pub async fn find(&self, name: &Name, record_type: WireType) -> Arc<Lookup> {
+        let key = (name.to_lowercase(), record_type);
+        if let Some(known) = self.cached(&key) {
+            return known;
+        }
+        self.flights.once(key.clone(), || self.look_up_and_keep(key)).await
+    }
+
+    fn cached(&self, key: &Key) -> Option<Arc<Lookup>> {
+        let now = self.clock.now();
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key, now)
+    }
+
+    async fn look_up_and_keep(&self, key: Key) -> Arc<Lookup> {
+        // Whoever was asked a moment ago may have just kept it.
+        if let Some(known) = self.cached(&key) {
+            return known;
+        }
+        let lookup = Arc::new(self.look_up(&key.0, key.1).await);
+        self.tell(&key, &lookup);
+        if let Ok(validated) = &lookup.result {
+            let (until, now) = (validated.valid_until, self.clock.now());
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.put(key, Arc::clone(&lookup), until, now);
+        }
+        lookup
+    }
+
+    fn tell(&self, key: &Key, lookup: &Lookup) {
+        let question = Question { name: without_dot(&key.0), record_type: key.1.to_string() };
+        match (&lookup.result, &lookup.path) {
+            (Ok(validated), path) => {
+                if key.1 == WireType::TLSA {
+                    (self.listener)(&DnsEvent::TlsaRecords { count: record_count(&validated.outcome) });
                 }
-                Err(NotUsable::Unavailable(detail)) => detail,
+                if let (Some(path), false) = (path, lookup.failed.is_empty()) {
+                    (self.listener)(&DnsEvent::AnsweredDespite { question: &question, path, failed: &lookup.failed });
+                }
+            }
+            (Err(_), _) => (self.listener)(&DnsEvent::Unanswered { question: &question, failed: &lookup.failed }),
+        }
+    }
+
+    /// Asks path after path.
+    async fn look_up(&self, name: &Name, record_type: WireType) -> Lookup {
+        let end = Instant::now() + self.deadline;
+        let paths = in_order(&self.paths, self.clock.now());
+        let mut faults: Vec<(&Path, Fault)> = Vec::new();
+        for (nth, path) in paths.iter().enumerate() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            // A fair share of what is left, so that a slow path leaves time for the others.
+            let waiting = u32::try_from(paths.len() - nth).unwrap_or(1);
+            let share = (left / waiting).max(self.timeout).min(left);
+            let attempt = timeout(share, self.attempt(path, name, record_type)).await;
+            let attempt = attempt.unwrap_or(Err(Fault::TimedOut));
+            let result = match &attempt {
+                Ok(validated) => validated.security.word(),
+                Err(fault) => fault.word(),
             };
-            tried.push(PathFailure { upstream: path.name.clone(), detail });
+            let record_type = bounded(record_type);
+            (self.listener)(&DnsEvent::Asked { path: &path.name, record_type, result });
+            match attempt {
+                Ok(validated) => {
+                    self.note_health(path, &faults);
+                    let failed = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
+                    return Lookup { result: Ok(validated), path: Some(path.name.clone()), failed };
+                }
+                Err(fault) => faults.push((path, fault)),
+            }
         }
-        // Bogus only when every path says so: one that is silent proves nothing about the zone.
-        if bogus == tried.len() {
-            let detail = tried.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            return Answer::Failed(Cause::DnsBogus { question, detail });
+        failed(&self.paths, &faults)
+    }
+
+    /// A failure counts against a path only when another one had the answer: what nobody knows
+    /// is the zone's own fault.
+    fn note_health(&self, good: &Path, faults: &[(&Path, Fault)]) {
+        let now = self.clock.now();
+        let notes = std::iter::once((good, Ok(()))).chain(faults.iter().map(|(path, _)| (*path, Err(()))));
+        for (path, note) in notes {
+            if let Some(standing) = path.note(note, now) {
+                (self.listener)(&DnsEvent::PathChanged { path: &path.name, standing });
+            }
         }
-        Answer::Failed(Cause::DnsUnavailable { question, tried })
+    }
+
+    async fn attempt(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
+        match self.mode {
+            DnsMode::Validate => self.validate(path, name, record_type).await,
+            DnsMode::TrustAd => self.trust(path, name, record_type).await,
+        }
+    }
+
+    /// Fetches the answer and, over the same path, all that proves it.
+    async fn validate(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
+        let first = path.fetch(name, record_type, Flags::Validate).await?;
+        let mut signatures = has_signatures(&first);
+        let mut missed = None;
+        let mut validation = Validation::begin(name, record_type, first, self.clock.now());
+        for _step in 0..STEPS_LIMIT {
+            match self.step(&mut validation) {
+                Step::Done(validated) => {
+                    let judged = judge(validated, missed);
+                    return match judged {
+                        Err(Fault::Bogus(reason)) if !signatures => Err(self.bogus_or_stripped(path, reason).await),
+                        Ok(_) | Err(_) => judged,
+                    };
+                }
+                Step::Ask(name, record_type) => {
+                    let reply = path.fetch(&name, record_type, Flags::Validate).await;
+                    signatures |= reply.as_ref().is_ok_and(has_signatures);
+                    validation.feed(reply.map_err(|fault| {
+                        let said = fault.to_string();
+                        missed.get_or_insert((name, record_type, fault));
+                        said
+                    }));
+                }
+            }
+        }
+        Err(Fault::Incomplete("the validation asked too many questions".into()))
+    }
+
+    fn step(&self, validation: &mut Validation) -> Step {
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        validation.step(&self.anchors, &mut zones)
+    }
+
+    /// An answer that should be signed and comes without any signature: is it the zone, or does
+    /// this path pass none on? The root is always signed, so it tells.
+    async fn bogus_or_stripped(&self, path: &Path, reason: String) -> Fault {
+        match path.fetch(&Name::root(), WireType::SOA, Flags::Validate).await {
+            Ok(root) if !has_signatures(&root) => Fault::Stripped,
+            Ok(_) | Err(_) => Fault::Bogus(reason),
+        }
+    }
+
+    async fn trust(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
+        let now = self.clock.now();
+        let message = path.fetch(name, record_type, Flags::TrustAd).await?;
+        let mut validated = trust_ad::read(name, record_type, &message, now)?;
+        if validated.security == Security::Secure {
+            return Ok(validated);
+        }
+        // Without AD this says "not signed". That counts only while the resolver still validates.
+        vouches(path).await?;
+        if let Outcome::Found { aliases, .. } = &mut validated.outcome {
+            // AD speaks for the whole chain; the first link is asked for alone (RFC 7672 §2.2.2).
+            if let Some(first) = aliases.first_mut() {
+                let link = path.fetch(name, WireType::CNAME, Flags::TrustAd).await?;
+                if link.metadata.authentic_data {
+                    first.security = Security::Secure;
+                }
+            }
+        }
+        Ok(validated)
+    }
+
+    /// Tries every path once with a question about the root, which is always signed. In
+    /// `validate` mode this names upstreams that strip DNSSEC; nothing else follows from it.
+    /// A path that is silent is named as well, in both modes: it may come up later.
+    ///
+    /// # Errors
+    /// In `trust-ad` mode, when a resolver answers and does not say with AD that it has validated
+    /// the root: then all its answers would count as unsigned.
+    pub async fn probe(&self) -> Result<(), DnsSetupError> {
+        for path in &self.paths {
+            let found = match self.mode {
+                DnsMode::Validate => match path.fetch(&Name::root(), WireType::SOA, Flags::Validate).await {
+                    Ok(root) if has_signatures(&root) => Probed::PassesDnssec,
+                    Ok(_) => Probed::StripsDnssec,
+                    Err(fault) => Probed::Silent(fault.to_string()),
+                },
+                DnsMode::TrustAd => match vouches(path).await {
+                    Ok(()) => Probed::PassesDnssec,
+                    Err(Fault::NotValidating) => return Err(not_validating(&path.name)),
+                    Err(fault) => Probed::Silent(fault.to_string()),
+                },
+            };
+            (self.listener)(&DnsEvent::Probed { path: &path.name, found: &found });
+        }
+        Ok(())
+    }
+
+    /// The present standing of every path.
+    pub fn standings(&self) -> impl Iterator<Item = (&PathName, PathStanding)> {
+        let now: Timestamp = self.clock.now();
+        self.paths.iter().map(move |path| (&path.name, path.standing(now)))
     }
 }
 
-enum NotUsable {
-    Bogus(String),
-    Unavailable(String),
+/// Whether a resolver says that it validates: the root is signed, so its SOA comes with AD.
+async fn vouches(path: &Path) -> Result<(), Fault> {
+    let root = path.fetch(&Name::root(), WireType::SOA, Flags::TrustAd).await?;
+    if root.metadata.authentic_data { Ok(()) } else { Err(Fault::NotValidating) }
+}
+
+fn not_validating(path: &PathName) -> DnsSetupError {
+    let message = "the resolver does not validate (a question for the root's SOA must be answered with the AD bit); \
+                   let it validate, or set mode = \"validate\"";
+    DnsSetupError::Upstream { upstream: path.to_string(), message: message.to_owned() }
+}
+
+/// A verdict that is none is the path's failure.
+fn judge(validated: Validated, missed: Option<(Name, WireType, Fault)>) -> Result<Validated, Fault> {
+    let reason = |validated: &Validated| validated.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+    match validated.security {
+        Security::Secure | Security::Insecure => match validated.outcome {
+            Outcome::ErrorCode(code) => Err(Fault::Code(code)),
+            Outcome::Found { .. } | Outcome::NoData { .. } | Outcome::NxDomain { .. } => Ok(validated),
+        },
+        Security::Bogus => Err(Fault::Bogus(reason(&validated))),
+        Security::Indeterminate => Err(Fault::Incomplete(match missed {
+            Some((name, record_type, fault)) => format!("{name} {record_type}: {fault}"),
+            None => reason(&validated),
+        })),
+    }
+}
+
+/// Bogus only when every path says so: one that is silent proves nothing about the zone.
+fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
+    let mut failed: Vec<PathFailure> = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
+    let bogus = faults.iter().all(|(_, fault)| matches!(fault, Fault::Bogus(_)));
+    let asked_all = faults.len() == paths.len();
+    if bogus && asked_all {
+        let detail = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        return Lookup { result: Err(Failure::Bogus(detail)), path: None, failed };
+    }
+    let asked = |path: &Path| faults.iter().any(|(asked, _)| asked.name == path.name);
+    failed.extend(paths.iter().filter(|path| !asked(path)).map(|path| PathFailure {
+        upstream: path.name.to_string(),
+        detail: "not asked: the time for the look-up was over".to_owned(),
+    }));
+    Lookup { result: Err(Failure::Unavailable), path: None, failed }
+}
+
+fn has_signatures(message: &Message) -> bool {
+    message.all_sections().any(|record| record.record_type() == WireType::RRSIG)
+}
+
+fn record_count(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Found { records, .. } => records.len(),
+        Outcome::NoData { .. } | Outcome::NxDomain { .. } | Outcome::ErrorCode(_) => 0,
+    }
+}
+
+fn without_dot(name: &Name) -> String {
+    let text = name.to_ascii();
+    if text == "." { text } else { text.trim_end_matches('.').to_owned() }
 }
 
 fn wire_type(record_type: RecordType) -> WireType {
@@ -130,173 +418,24 @@ fn wire_type(record_type: RecordType) -> WireType {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the trust anchor file is read once, at the start")]
-fn trust_anchors(source: &TrustAnchorSource) -> Result<TrustAnchors, DnsSetupError> {
+/// The label of a metric: the types we ask for, and one word for all others.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of all record types")]
+fn bounded(record_type: WireType) -> &'static str {
+    match record_type {
+        WireType::A => "A",
+        WireType::AAAA => "AAAA",
+        WireType::MX => "MX",
+        WireType::TLSA => "TLSA",
+        WireType::TXT => "TXT",
+        _ => "other",
+    }
+}
+
+fn anchors(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
     let TrustAnchorSource::File(path) = source else {
-        return Ok(TrustAnchors::default());
+        return Ok(Anchors::builtin());
     };
     let error = |message: String| DnsSetupError::TrustAnchors { path: path.display().to_string(), message };
     let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
-    let anchors: TrustAnchors =
-        text.parse().map_err(|e| error(format!("{e}; write DNSKEY lines as in Unbound's root.key")))?;
-    if anchors.is_empty() {
-        return Err(error("holds no key of the root zone; write a DNSKEY line for \".\"".into()));
-    }
-    Ok(anchors)
-}
-
-/// The servers behind an upstream, each a path of its own with a name for logs.
-fn servers(upstream: &Upstream) -> Result<Vec<(String, NameServerConfig)>, DnsSetupError> {
-    match upstream {
-        Upstream::Udp(server) => Ok(vec![(
-            upstream.to_string(),
-            server_config(*server, &[ConnectionConfig::udp(), ConnectionConfig::tcp()]),
-        )]),
-        Upstream::Tcp(server) => Ok(vec![(upstream.to_string(), server_config(*server, &[ConnectionConfig::tcp()]))]),
-        Upstream::System => {
-            let error = |message| DnsSetupError::Upstream { upstream: "system".into(), message };
-            let (config, _options) =
-                system_conf::read_system_conf().map_err(|e| error(format!("/etc/resolv.conf: {e}")))?;
-            let named = |server: &NameServerConfig| (format!("system udp://{}", server.ip), server.clone());
-            let mut servers: Vec<_> = config.name_servers().iter().map(named).collect();
-            servers.dedup_by(|a, b| a.1.ip == b.1.ip);
-            if servers.is_empty() {
-                return Err(error("/etc/resolv.conf names no server; write upstreams = [\"udp://IP:PORT\"]".into()));
-            }
-            Ok(servers)
-        }
-    }
-}
-
-fn server_config(server: SocketAddr, connections: &[ConnectionConfig]) -> NameServerConfig {
-    let with_port = |connection: &ConnectionConfig| {
-        let mut connection = connection.clone();
-        connection.port = server.port();
-        connection
-    };
-    NameServerConfig::new(server.ip(), true, connections.iter().map(with_port).collect())
-}
-
-fn resolver(
-    server: NameServerConfig,
-    anchors: Arc<TrustAnchors>,
-    timeout: Duration,
-) -> Result<TokioResolver, NetError> {
-    let config = ResolverConfig::from_name_servers(vec![server]);
-    let mut options = ResolverOpts::default();
-    options.timeout = timeout;
-    options.attempts = 1;
-    options.edns0 = true;
-    options.edns_payload_len = UDP_PAYLOAD_BYTES;
-    options.use_hosts_file = ResolveHosts::Never;
-    options.cache_size = CACHED_ANSWERS;
-    options.num_concurrent_reqs = 1;
-    options.preserve_intermediates = true;
-    options.try_tcp_on_error = true;
-    Resolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .with_options(options)
-        .with_trust_anchor(anchors)
-        .build()
-}
-
-/// Walks from the question along the CNAMEs to the data; the order of records means nothing.
-fn read_positive(question: &Name, record_type: RecordType, lookup: &Lookup) -> Result<Answer, NotUsable> {
-    let answers = lookup.answers();
-    let mut name = question.clone();
-    let mut security = Security::Secure;
-    let mut first_alias = None;
-    for _hop in 0..=ALIASES_LIMIT {
-        let here: Vec<&Record> = answers.iter().filter(|r| r.name == name).collect();
-        let wanted: Vec<&&Record> = here.iter().filter(|r| r.record_type() == wire_type(record_type)).collect();
-        if !wanted.is_empty() {
-            security = wanted.iter().fold(security, |weak, r| weakest(weak, security_of(r.proof)));
-            refuse_unproven(security)?;
-            let expanded = if name == *question { None } else { domain_of(&name) };
-            let data = wanted.iter().filter_map(|r| data_of(&r.data)).collect();
-            return Ok(Answer::Found(Found { security, expanded, first_alias, data }));
-        }
-        let alias = here.iter().find_map(|r| match &r.data {
-            RData::CNAME(target) => Some((target.0.clone(), security_of(r.proof))),
-            _ => None,
-        });
-        let Some((target, link)) = alias else { break };
-        first_alias.get_or_insert(link);
-        security = weakest(security, link);
-        name = target;
-    }
-    refuse_unproven(security)?;
-    // A proven absence comes as an error with its proof; this is an answer that answers nothing.
-    Err(NotUsable::Unavailable("an answer without the records asked for".into()))
-}
-
-fn refuse_unproven(security: Security) -> Result<(), NotUsable> {
-    match security {
-        Security::Secure | Security::Insecure => Ok(()),
-        Security::Bogus => Err(NotUsable::Bogus("the answer fails DNSSEC validation".into())),
-        Security::Indeterminate => Err(NotUsable::Unavailable("the chain of trust could not be fetched".into())),
-    }
-}
-
-fn read_error(error: NetError) -> Result<Answer, NotUsable> {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => read_negative(&none),
-        NetError::Dns(DnsError::Nsec { proof, response, .. }) => match proof {
-            Proof::Insecure => Ok(denied(response.response_code, Security::Insecure)),
-            Proof::Secure => Ok(denied(response.response_code, Security::Secure)),
-            Proof::Bogus | Proof::Indeterminate => {
-                Err(NotUsable::Bogus("the proof that there is no such record is not valid".into()))
-            }
-        },
-        NetError::Dns(DnsError::DnssecBogus) => Err(NotUsable::Bogus("the answer fails DNSSEC validation".into())),
-        NetError::Dns(DnsError::ResponseCode(code)) => Err(NotUsable::Unavailable(code.to_str().to_owned())),
-        NetError::Timeout => Err(NotUsable::Unavailable("no answer in time".into())),
-        other => Err(NotUsable::Unavailable(other.to_string())),
-    }
-}
-
-/// A denial counts as proven only when every record of its proof is; a denial without any
-/// records proves nothing (RFC 4035 §5.4).
-fn read_negative(none: &NoRecords) -> Result<Answer, NotUsable> {
-    let proofs: Vec<Security> = none.authorities.iter().flat_map(|a| a.iter()).map(|r| security_of(r.proof)).collect();
-    let security = proofs.iter().copied().reduce(weakest);
-    match security {
-        Some(proven @ (Security::Secure | Security::Insecure)) => Ok(denied(none.response_code, proven)),
-        Some(Security::Bogus) => Err(NotUsable::Bogus("the proof that there is no such record is not valid".into())),
-        Some(Security::Indeterminate) | None => {
-            Err(NotUsable::Unavailable("an empty answer without proof that there is no such record".into()))
-        }
-    }
-}
-
-fn denied(code: ResponseCode, security: Security) -> Answer {
-    if code == ResponseCode::NXDomain { Answer::NxDomain(security) } else { Answer::NoData(security) }
-}
-
-fn security_of(proof: Proof) -> Security {
-    match proof {
-        Proof::Secure => Security::Secure,
-        Proof::Insecure => Security::Insecure,
-        Proof::Bogus => Security::Bogus,
-        Proof::Indeterminate => Security::Indeterminate,
-    }
-}
-
-fn domain_of(name: &Name) -> Option<Domain> {
-    name.to_ascii().parse().ok()
-}
-
-fn data_of(data: &RData) -> Option<Data> {
-    match data {
-        RData::A(a) => Some(Data::Address(a.0.into())),
-        RData::AAAA(aaaa) => Some(Data::Address(aaaa.0.into())),
-        RData::MX(mx) if mx.exchange.is_root() => Some(Data::Mx(mx.preference, None)),
-        RData::MX(mx) => domain_of(&mx.exchange).map(|name| Data::Mx(mx.preference, Some(name))),
-        RData::TLSA(tlsa) => Some(Data::Tlsa(TlsaRecord {
-            usage: tlsa.cert_usage.into(),
-            selector: tlsa.selector.into(),
-            matching: tlsa.matching.into(),
-            data: tlsa.cert_data.clone(),
-        })),
-        _ => None,
-    }
+    Anchors::parse(&text).map_err(|e| error(e.to_string()))
 }

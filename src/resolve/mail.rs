@@ -1,7 +1,7 @@
 //! The questions in their order: MX, then addresses, then TLSA only where the addresses are
 //! secure (RFC 5321 §5.1, RFC 7672 §2.2).
 
-use super::answer::{Answer, Data, Found, RecordType};
+use super::answer::{Answer, Data, Found, RecordType, Trace};
 use super::driver::Dns;
 use super::{
     AbsentBecause, HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup, TlsaRecord, order_hosts,
@@ -10,9 +10,35 @@ use crate::outcome::{Cause, Question};
 use crate::smtp::address::Domain;
 use futures_util::future::join_all;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 /// MX hosts looked at; worse ones are left out. Real domains have fewer than ten.
 const MX_HOSTS_LIMIT: usize = 16;
+
+/// Asks, and keeps the traces of the answers.
+struct Asker<'a> {
+    dns: &'a Dns,
+    traces: Mutex<Vec<Trace>>,
+}
+
+impl<'a> Asker<'a> {
+    fn new(dns: &'a Dns) -> Self {
+        Self { dns, traces: Mutex::default() }
+    }
+
+    async fn lookup(&self, name: &str, record_type: RecordType) -> Answer {
+        let (answer, trace) = self.dns.lookup(name, record_type).await;
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner).push(trace);
+        answer
+    }
+
+    /// The order of hosts is shuffled and answers race each other; traces stand in a fixed order.
+    fn traces(self) -> Vec<Trace> {
+        let mut traces = self.traces.into_inner().unwrap_or_else(PoisonError::into_inner);
+        traces.sort_by_cached_key(|trace| (trace.question.record_type.clone(), trace.question.name.clone()));
+        traces
+    }
+}
 
 /// Finds the MX hosts of a recipient domain.
 ///
@@ -21,6 +47,7 @@ const MX_HOSTS_LIMIT: usize = 16;
 /// # Errors
 /// The [`Cause`] that stops all mail to this domain: no such domain, null MX, no usable answer.
 pub async fn resolve_domain(dns: &Dns, domain: &Domain, port: u16, seed: u64) -> Result<Resolution, Cause> {
+    let dns = Asker::new(dns);
     let (mut exchanges, hosts_from, mx_security, expanded) = match dns.lookup(domain.as_str(), RecordType::Mx).await {
         Answer::Found(found) => {
             let exchanges = exchanges(&found, domain)?;
@@ -33,7 +60,7 @@ pub async fn resolve_domain(dns: &Dns, domain: &Domain, port: u16, seed: u64) ->
     };
     order_hosts(&mut exchanges, seed);
     exchanges.truncate(MX_HOSTS_LIMIT);
-    let hosts = join_all(exchanges.iter().map(|(preference, name)| resolve_host(dns, name, *preference, port))).await;
+    let hosts = join_all(exchanges.iter().map(|(preference, name)| resolve_host(&dns, name, *preference, port))).await;
     let known = |host: &MxHost| host.addresses != HostAddresses::Known(Vec::new());
     if !hosts.iter().any(known) {
         return Err(Cause::NoMailHost { domain: domain.clone() });
@@ -42,7 +69,15 @@ pub async fn resolve_domain(dns: &Dns, domain: &Domain, port: u16, seed: u64) ->
         Security::Secure => std::iter::once(domain.clone()).chain(expanded).collect(),
         Security::Insecure | Security::Bogus | Security::Indeterminate => Vec::new(),
     };
-    Ok(Resolution { next_hop: domain.to_string(), port, hosts_from, mx_security, references, hosts })
+    Ok(Resolution {
+        next_hop: domain.to_string(),
+        port,
+        hosts_from,
+        mx_security,
+        references,
+        hosts,
+        traces: dns.traces(),
+    })
 }
 
 /// Looks up a next hop that the operator named: its addresses and TLSA records, no MX.
@@ -50,7 +85,8 @@ pub async fn resolve_domain(dns: &Dns, domain: &Domain, port: u16, seed: u64) ->
 /// # Errors
 /// [`Cause::NoMailHost`] when it has no address.
 pub async fn resolve_named_host(dns: &Dns, name: &Domain, port: u16) -> Result<Resolution, Cause> {
-    let host = resolve_host(dns, name, 0, port).await;
+    let dns = Asker::new(dns);
+    let host = resolve_host(&dns, name, 0, port).await;
     if host.addresses == HostAddresses::Known(Vec::new()) {
         return Err(Cause::NoMailHost { domain: name.clone() });
     }
@@ -62,6 +98,7 @@ pub async fn resolve_named_host(dns: &Dns, name: &Domain, port: u16) -> Result<R
         mx_security: Security::Secure,
         references: vec![name.clone()],
         hosts: vec![host],
+        traces: dns.traces(),
     })
 }
 
@@ -82,6 +119,7 @@ pub fn literal(address: IpAddr, port: u16) -> Resolution {
         mx_security: Security::Insecure,
         references: Vec::new(),
         hosts: vec![host],
+        traces: Vec::new(),
     }
 }
 
@@ -103,7 +141,7 @@ fn exchanges(found: &Found, domain: &Domain) -> Result<Vec<(u16, Domain)>, Cause
     }
 }
 
-async fn resolve_host(dns: &Dns, name: &Domain, preference: u16, port: u16) -> MxHost {
+async fn resolve_host(dns: &Asker<'_>, name: &Domain, preference: u16, port: u16) -> MxHost {
     let (v6, v4) = tokio::join!(dns.lookup(name.as_str(), RecordType::Aaaa), dns.lookup(name.as_str(), RecordType::A),);
     let found = combine(v6, v4);
     let tlsa = tlsa_of_host(dns, name, port, &found).await;
@@ -165,7 +203,7 @@ fn combine(v6: Answer, v4: Answer) -> Addresses {
 /// RFC 7672 §2.2.2: with secure addresses the fully expanded name is the TLSA base domain, then
 /// the original one. When the chain ends insecurely but starts with a secure CNAME, only the
 /// original one. With insecure addresses TLSA is not asked for at all.
-async fn tlsa_of_host(dns: &Dns, name: &Domain, port: u16, found: &Addresses) -> TlsaLookup {
+async fn tlsa_of_host(dns: &Asker<'_>, name: &Domain, port: u16, found: &Addresses) -> TlsaLookup {
     match &found.addresses {
         HostAddresses::Unavailable(cause) => return TlsaLookup::Unavailable(cause.clone()),
         HostAddresses::Known(addresses) if addresses.is_empty() => {
@@ -186,7 +224,7 @@ async fn tlsa_of_host(dns: &Dns, name: &Domain, port: u16, found: &Addresses) ->
     tlsa(dns, name, port).await
 }
 
-async fn tlsa(dns: &Dns, base_domain: &Domain, port: u16) -> TlsaLookup {
+async fn tlsa(dns: &Asker<'_>, base_domain: &Domain, port: u16) -> TlsaLookup {
     // RFC 7672 §2.2.3: the real port, before the base domain.
     let owner = format!("_{port}._tcp.{base_domain}");
     match dns.lookup(&owner, RecordType::Tlsa).await {

@@ -5,9 +5,15 @@
 //! "Could not find out" is never "there is none": see [`TlsaLookup`].
 
 pub mod answer;
+mod cache;
+mod convert;
 pub mod dnssec;
 pub mod driver;
+pub mod event;
+mod flight;
 pub mod mail;
+pub mod paths;
+mod trust_ad;
 
 use crate::outcome::Cause;
 use crate::smtp::address::Domain;
@@ -162,6 +168,8 @@ pub struct Resolution {
     pub references: Vec<Domain>,
     /// The hosts in the order they are to be tried.
     pub hosts: Vec<MxHost>,
+    /// How each answer was come by, in the order of the questions.
+    pub traces: Vec<answer::Trace>,
 }
 
 /// Orders hosts by preference; equal ones by a hash of their name and `seed`, so that load

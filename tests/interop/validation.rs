@@ -4,10 +4,12 @@
 use crate::resolver::Resolver;
 use crate::world::open_temp_dir;
 use crate::zone::{Authority, ZoneText};
-use dane_relay::config::{Dns as DnsConfig, TrustAnchorSource, Upstream};
+use dane_relay::clock::Clock;
+use dane_relay::config::{Config, TrustAnchorSource, Upstream};
 use dane_relay::resolve::Security;
 use dane_relay::resolve::answer::{Answer, RecordType};
 use dane_relay::resolve::driver::Dns;
+use dane_relay::resolve::event;
 
 /// What an answer says, in words that both sides can be brought to.
 type Verdict = (&'static str, &'static str);
@@ -70,20 +72,18 @@ fn rfc4035_our_verdicts_are_unbounds_verdicts() {
     zone.forge("forged.test.\t300\tIN\tA\t127.0.1.3", "forged.test.\t300\tIN\tA\t127.0.1.33");
     let authority = Authority::start(dir.path(), &zone);
     let resolver = Resolver::start(dir.path(), &authority);
-    let config = DnsConfig {
-        upstreams: vec![Upstream::Udp(resolver.address)],
-        trust_anchors: TrustAnchorSource::File(authority.anchor.clone()),
-        ..DnsConfig::default()
-    };
+    let mut config = Config::default();
+    config.dns.upstreams = vec![Upstream::Udp(resolver.address)];
+    config.dns.trust_anchors = TrustAnchorSource::File(authority.anchor.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ours = Dns::new(&config).unwrap();
+    let ours = Dns::new(&config, Clock::system(), event::nobody()).unwrap();
 
     let mut wrong = String::new();
     for (name, record_type, right) in CASES.into_iter().chain(CASES_THAT_MAY_FAIL) {
         let dig = resolver.dig(name, record_type.word());
         let unbound = verdict_of_dig(&dig, record_type);
         assert_eq!(unbound, right, "Unbound on {name} {}: {dig}", record_type.word());
-        let answer = runtime.block_on(ours.lookup(name, record_type));
+        let (answer, _trace) = runtime.block_on(ours.lookup(name, record_type));
         let may_fail = CASES_THAT_MAY_FAIL.contains(&(name, record_type, right));
         let verdict = verdict_of(&answer);
         if verdict != right && !(may_fail && verdict == FAILED) {

@@ -1,0 +1,148 @@
+//! How many validated look-ups a second, and what an answer that is kept costs in memory.
+//!
+//! `cargo bench --bench resolver`: the lab's zones in process, without sockets; the path hands
+//! over messages that were signed before the measurement, so it is validation, cache and what
+//! lies between that is measured. Nothing is asserted: the numbers belong to the machine.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a measurement prints, reads its own memory, and ends at the first failure"
+)]
+
+use async_trait::async_trait;
+use dane_relay::clock::Clock;
+use dane_relay::config::{Config, TrustAnchorSource};
+use dane_relay::lab::world::{AnchorForm, World};
+use dane_relay::lab::{KeyAlgorithm, Signing};
+use dane_relay::resolve::driver::Dns;
+use dane_relay::resolve::paths::{Fault, PathName, Source, Transport};
+use dane_relay::resolve::{Security, event};
+use hickory_proto::op::Message;
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{Name, RData, RecordType};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// Zones of the measurement, all below `test.`, each with keys of its own.
+const ZONES: usize = 400;
+/// Names asked for in each of them.
+const NAMES: usize = 20;
+/// Names kept when memory is measured.
+const KEPT: usize = 100_000;
+/// Rounds over all names from the cache.
+const CACHED_ROUNDS: usize = 100;
+/// Look-ups at once.
+const TASKS: usize = 8;
+
+/// A path that remembers what the world has signed.
+struct Path {
+    world: World,
+    /// None where memory is measured.
+    recorded: Option<Recorded>,
+}
+
+type Recorded = Mutex<HashMap<(Name, RecordType), Message>>;
+
+#[async_trait]
+impl Source for Path {
+    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
+        let key = (name.to_lowercase(), record_type);
+        let signed = || self.world.message(&name.to_ascii(), record_type).unwrap();
+        let Some(recorded) = &self.recorded else { return Ok(signed()) };
+        Ok(recorded.lock().unwrap().entry(key).or_insert_with(signed).clone())
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (word, algorithm) in [("ECDSA P-256", KeyAlgorithm::EcdsaP256), ("Ed25519", KeyAlgorithm::Ed25519)] {
+        runtime.block_on(speed(word, algorithm, &folder));
+    }
+    runtime.block_on(memory(&folder));
+}
+
+fn path(algorithm: KeyAlgorithm, zones: usize, names: usize, recorded: Option<Recorded>) -> (Arc<Path>, Vec<Name>) {
+    let world = World::new(Clock::system()).unwrap();
+    let mut all = Vec::new();
+    for zone in 0..zones {
+        world.add_zone(&format!("zone{zone}.test"), Signing::Signed(algorithm)).unwrap();
+        for host in 0..names {
+            let name = format!("host{host}.zone{zone}.test.");
+            world.add(&name, RData::A(A::new(192, 0, 2, 1))).unwrap();
+            all.push(Name::from_ascii(name).unwrap());
+        }
+    }
+    (Arc::new(Path { world, recorded }), all)
+}
+
+fn dns(path: &Arc<Path>, folder: &TempDir) -> Arc<Dns> {
+    let anchors = folder.path().join("root.key");
+    std::fs::write(&anchors, path.world.trust_anchor(AnchorForm::Ds).unwrap()).unwrap();
+    let mut config = Config::default();
+    config.dns.trust_anchors = TrustAnchorSource::File(anchors);
+    let name = PathName { upstream: "world".into(), transport: Transport::Udp };
+    let source = Arc::clone(path) as Arc<dyn Source>;
+    Arc::new(Dns::over(&config, vec![(name, source)], Clock::system(), event::nobody()).unwrap())
+}
+
+/// Asks for all names, several at once; the seconds it took.
+async fn ask(dns: &Arc<Dns>, names: &[Name], rounds: usize) -> f64 {
+    let started = Instant::now();
+    let share = names.len().div_ceil(TASKS);
+    let tasks = names.chunks(share).map(|some| {
+        let (dns, some) = (Arc::clone(dns), some.to_vec());
+        tokio::spawn(async move {
+            for _ in 0..rounds {
+                for name in &some {
+                    let found = dns.find(name, RecordType::A).await;
+                    let security = found.result.as_ref().unwrap().security;
+                    assert_eq!(security, Security::Secure);
+                }
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    started.elapsed().as_secs_f64()
+}
+
+fn per_second(count: usize, seconds: f64) -> f64 {
+    f64::from(u32::try_from(count).unwrap()) / seconds
+}
+
+async fn speed(word: &str, algorithm: KeyAlgorithm, folder: &TempDir) {
+    let (path, names) = path(algorithm, ZONES, NAMES, Some(Mutex::default()));
+    ask(&dns(&path, folder), &names, 1).await;
+    let fresh = dns(&path, folder);
+    let firsts: Vec<Name> = names.iter().step_by(NAMES).cloned().collect();
+    let new_zone = ask(&fresh, &firsts, 1).await;
+    println!("{word}: cold, a new zone each time: {:>9.0}/s", per_second(firsts.len(), new_zone));
+    let others: Vec<Name> = names.iter().filter(|name| !firsts.contains(name)).cloned().collect();
+    let new_name = ask(&fresh, &others, 1).await;
+    println!("{word}: cold, in a known zone:      {:>9.0}/s", per_second(others.len(), new_name));
+    let cached = ask(&fresh, &names, CACHED_ROUNDS).await;
+    println!("{word}: cached:                     {:>9.0}/s", per_second(names.len() * CACHED_ROUNDS, cached));
+}
+
+async fn memory(folder: &TempDir) {
+    let (path, names) = path(KeyAlgorithm::EcdsaP256, 100, KEPT / 100, None);
+    let dns = dns(&path, folder);
+    // What the world itself takes for a first answer is no part of the cache.
+    ask(&dns, names.get(..100).unwrap(), 1).await;
+    let before = resident_bytes();
+    ask(&dns, &names, 1).await;
+    let megabytes = (resident_bytes() - before) / 1_000_000;
+    println!("memory for {} names kept: {megabytes} MB", names.len());
+}
+
+/// The resident set, from `/proc`.
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}

@@ -1,0 +1,142 @@
+//! Metrics and log of the DNS stage: which path was asked and what came, how many TLSA records
+//! answers hold, which path is broken.
+//!
+//! TLSA answers are counted by their number of records because boxes on the path have been seen
+//! to discard those with more than a few; such a fault shows here as a step in the distribution.
+
+use super::Register;
+use crate::outcome::{PathFailure, Question};
+use crate::resolve::event::{DnsEvent, PathStanding, Probed};
+use crate::resolve::paths::PathName;
+use prometheus::{Error, IntCounter, IntCounterVec, IntGaugeVec};
+
+/// The metrics of the DNS stage. Upstreams are labels in the words of the configuration, which
+/// has few of them.
+pub(super) struct DnsMetrics {
+    queries: IntCounterVec,
+    tlsa_answers: IntCounterVec,
+    tlsa_failures: IntCounter,
+    failures: IntCounterVec,
+    path_healthy: IntGaugeVec,
+    strips: IntGaugeVec,
+}
+
+impl DnsMetrics {
+    pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
+        let path = &["upstream", "transport"];
+        Ok(Self {
+            queries: r.counters(
+                "relay_dns_queries_total",
+                "Attempts of look-ups on one path, by record type and by result.",
+                &["type", "result", "upstream", "transport"],
+            )?,
+            tlsa_answers: r.counters(
+                "relay_dns_tlsa_answers_total",
+                "Validated answers to TLSA questions, by the number of records.",
+                &["records"],
+            )?,
+            tlsa_failures: r
+                .counter("relay_dns_tlsa_failures_total", "TLSA look-ups without a usable answer on any path.")?,
+            failures: r.counters(
+                "relay_dns_failures_total",
+                "Look-ups without a usable answer on any path, by record type.",
+                &["type"],
+            )?,
+            path_healthy: r.gauges(
+                "relay_dns_path_healthy",
+                "1 when the path is asked in its turn, 0 when it failed lately where another path had the answer.",
+                path,
+            )?,
+            strips: r.gauges(
+                "relay_dns_path_strips_dnssec",
+                "1 when the path was found at the start to take DNSSEC signatures away.",
+                path,
+            )?,
+        })
+    }
+
+    pub(super) fn note(&self, event: &DnsEvent<'_>) {
+        match event {
+            DnsEvent::Asked { path, record_type, result } => {
+                let labels = [*record_type, *result, path.upstream.as_str(), path.transport.word()];
+                self.queries.with_label_values(&labels).inc();
+            }
+            DnsEvent::PathChanged { path, standing } => {
+                self.path_healthy.with_label_values(&labels(path)).set(i64::from(*standing == PathStanding::Good));
+                match standing {
+                    PathStanding::Good => tracing::info!(%path, "DNS path is asked in its turn again"),
+                    PathStanding::PutBack => {
+                        tracing::warn!(%path, "DNS path failed where another one had the answer; it is asked last for now");
+                    }
+                }
+            }
+            DnsEvent::AnsweredDespite { question, path, failed } => {
+                tracing::warn!(%question, %path, failed = said(failed), "DNS answer found on another path");
+            }
+            DnsEvent::Unanswered { question, failed } => {
+                if question.record_type == "TLSA" {
+                    self.tlsa_failures.inc();
+                }
+                self.failures.with_label_values(&[label(question)]).inc();
+                tracing::warn!(%question, failed = said(failed), "no usable DNS answer on any path");
+            }
+            DnsEvent::TlsaRecords { count } => self.tlsa_answers.with_label_values(&[bucket(*count)]).inc(),
+            DnsEvent::Probed { path, found } => self.probed(path, found),
+        }
+    }
+
+    fn probed(&self, path: &PathName, found: &Probed) {
+        self.path_healthy.with_label_values(&labels(path)).set(1);
+        match found {
+            Probed::PassesDnssec => self.strips.with_label_values(&labels(path)).set(0),
+            Probed::StripsDnssec => {
+                self.strips.with_label_values(&labels(path)).set(1);
+                tracing::warn!(
+                    %path,
+                    "this DNS path strips DNSSEC signatures, so its answers cannot be used: \
+                     enable DNSSEC there, or take it out of [dns] upstreams"
+                );
+            }
+            Probed::Silent(detail) => tracing::warn!(%path, detail, "this DNS path gives no answer"),
+        }
+    }
+}
+
+fn labels(path: &PathName) -> [&str; 2] {
+    [path.upstream.as_str(), path.transport.word()]
+}
+
+fn said(failed: &[PathFailure]) -> String {
+    failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A closed set, whatever was asked.
+fn label(question: &Question) -> &'static str {
+    const TYPES: &[&str] = &["A", "AAAA", "MX", "TLSA", "TXT"];
+    TYPES.iter().find(|known| **known == question.record_type).copied().unwrap_or("other")
+}
+
+fn bucket(count: usize) -> &'static str {
+    match count {
+        0 => "0",
+        1 => "1",
+        2 => "2",
+        3 => "3",
+        4 => "4",
+        5 => "5",
+        6..=8 => "6-8",
+        _ => "9+",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tlsa_answers_fall_into_eight_buckets() {
+        let buckets: std::collections::BTreeSet<_> = (0..70).map(bucket).collect();
+        assert_eq!(buckets.len(), 8);
+        assert_eq!([bucket(5), bucket(6), bucket(8), bucket(9)], ["5", "6-8", "6-8", "9+"]);
+    }
+}

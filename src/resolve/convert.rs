@@ -1,0 +1,50 @@
+//! From a validated answer to the nouns of mail: addresses, MX hosts, TLSA records.
+
+use super::answer::{Answer, Data, Found};
+use super::dnssec::{Alias, Outcome, Validated};
+use super::{Security, TlsaRecord};
+use crate::outcome::{Cause, Question};
+use crate::smtp::address::Domain;
+use hickory_proto::rr::{Name, RData};
+
+/// Reads a validated answer to `question`, which the look-up has checked to be secure or insecure.
+pub(super) fn answer(validated: &Validated, question: &Question) -> Answer {
+    match &validated.outcome {
+        Outcome::Found { records, name, aliases } => Answer::Found(Found {
+            security: validated.security,
+            expanded: if aliases.is_empty() { None } else { domain_of(name) },
+            first_alias: first_alias(aliases),
+            data: records.iter().filter_map(|record| data_of(&record.data)).collect(),
+        }),
+        Outcome::NoData { .. } => Answer::NoData(validated.security),
+        Outcome::NxDomain { .. } => Answer::NxDomain(validated.security),
+        Outcome::ErrorCode(_) => {
+            Answer::Failed(Cause::DnsUnavailable { question: question.clone(), tried: Vec::new() })
+        }
+    }
+}
+
+fn first_alias(aliases: &[Alias]) -> Option<Security> {
+    aliases.first().map(|alias| alias.security)
+}
+
+fn domain_of(name: &Name) -> Option<Domain> {
+    name.to_ascii().trim_end_matches('.').parse().ok()
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of all record types")]
+fn data_of(data: &RData) -> Option<Data> {
+    match data {
+        RData::A(a) => Some(Data::Address(a.0.into())),
+        RData::AAAA(aaaa) => Some(Data::Address(aaaa.0.into())),
+        RData::MX(mx) if mx.exchange.is_root() => Some(Data::Mx(mx.preference, None)),
+        RData::MX(mx) => domain_of(&mx.exchange).map(|name| Data::Mx(mx.preference, Some(name))),
+        RData::TLSA(tlsa) => Some(Data::Tlsa(TlsaRecord {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching: tlsa.matching.into(),
+            data: tlsa.cert_data.clone(),
+        })),
+        _ => None,
+    }
+}

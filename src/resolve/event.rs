@@ -1,0 +1,84 @@
+//! What the DNS stage tells about itself: facts for log and metrics, which `observe.rs` names.
+
+use super::paths::PathName;
+use crate::outcome::{PathFailure, Question};
+use std::sync::Arc;
+
+/// Something happened.
+#[derive(Debug)]
+pub enum DnsEvent<'a> {
+    /// One path was asked; the result is `secure`, `insecure`, or the word of a fault.
+    Asked {
+        /// Whom.
+        path: &'a PathName,
+        /// For what: the name of a type, or `other`.
+        record_type: &'static str,
+        /// What came.
+        result: &'static str,
+    },
+    /// A path is put back, or asked in its turn again.
+    PathChanged {
+        /// Which.
+        path: &'a PathName,
+        /// How it stands.
+        standing: PathStanding,
+    },
+    /// A look-up has an answer, and some paths did not.
+    AnsweredDespite {
+        /// What was asked.
+        question: &'a Question,
+        /// Who answered.
+        path: &'a PathName,
+        /// Who did not.
+        failed: &'a [PathFailure],
+    },
+    /// No path gave a usable answer.
+    Unanswered {
+        /// What was asked.
+        question: &'a Question,
+        /// Who was asked.
+        failed: &'a [PathFailure],
+    },
+    /// A validated answer to a question for TLSA records; 0 when they are proven absent or the
+    /// zone is not signed.
+    TlsaRecords {
+        /// How many.
+        count: usize,
+    },
+    /// What a path was found to do with DNSSEC at the start.
+    Probed {
+        /// Which.
+        path: &'a PathName,
+        /// How it was found.
+        found: &'a Probed,
+    },
+}
+
+/// How a path stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathStanding {
+    /// Asked in its turn.
+    Good,
+    /// Asked last, until the penalty fades.
+    PutBack,
+}
+
+/// What a path does with DNSSEC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// It passes signatures on.
+    PassesDnssec,
+    /// It takes them away.
+    StripsDnssec,
+    /// It gave no answer.
+    Silent(String),
+}
+
+/// Where the facts go.
+pub type Listener = Arc<dyn Fn(&DnsEvent<'_>) + Send + Sync>;
+
+/// For tools that only want answers.
+#[must_use]
+pub fn nobody() -> Listener {
+    Arc::new(|_event| {})
+}

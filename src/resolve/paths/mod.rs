@@ -1,0 +1,203 @@
+//! The ways to the DNS: each carries one question to somebody who may know the answer.
+//!
+//! This page holds their names, what can go wrong on them, and the rule which is asked first.
+//! An answer that is validated proves itself, so any path may bring it (RFC 4035 §5); a path
+//! without a usable answer is only that path's failure (RFC 7672 §2.1).
+
+pub(super) mod channel;
+pub(super) mod health;
+pub(super) mod referral;
+pub(super) mod setup;
+pub(super) mod walk;
+
+use crate::clock::Timestamp;
+use crate::outcome::PathFailure;
+use crate::resolve::event::PathStanding;
+use async_trait::async_trait;
+use channel::{Channel, Flags};
+use health::Health;
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use walk::Walk;
+
+/// How a path speaks to its servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP, with TCP for what is truncated.
+    Udp,
+    /// TCP.
+    Tcp,
+    /// TLS.
+    Tls,
+    /// HTTPS.
+    Https,
+    /// The authoritative servers, over UDP and TCP.
+    Walk,
+}
+
+impl Transport {
+    /// The word for metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+            Self::Walk => "authoritative",
+        }
+    }
+}
+
+/// A path as logs, metrics and reports name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathName {
+    /// The upstream in the words of the configuration; a server of `system` is named with it.
+    pub upstream: String,
+    /// How it is spoken to.
+    pub transport: Transport,
+}
+
+/// `udp://192.0.2.1:53`, and `udp://192.0.2.1:53 over TCP` for its second try.
+impl fmt::Display for PathName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.upstream)?;
+        if self.transport == Transport::Tcp && self.upstream.contains("udp://") {
+            f.write_str(" over TCP")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Why a path gave no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Silence.
+    TimedOut,
+    /// The server says that it failed, or will not.
+    Code(ResponseCode),
+    /// The answer is too long for UDP, and over TCP it does not come.
+    Truncated(Box<Self>),
+    /// The server takes signatures and proofs away.
+    Stripped,
+    /// The answer is not what its zone has signed.
+    Bogus(String),
+    /// A part of the chain of trust could not be had.
+    Incomplete(String),
+    /// The resolver does not say any more that it validates (`trust-ad`).
+    NotValidating,
+    /// The connection, or something that is no answer.
+    Broken(String),
+}
+
+impl Fault {
+    /// The word for metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::TimedOut => "timeout",
+            Self::Code(ResponseCode::ServFail) => "servfail",
+            Self::Code(ResponseCode::Refused) => "refused",
+            Self::Code(_) => "error-code",
+            Self::Truncated(_) => "truncated",
+            Self::Stripped => "stripped",
+            Self::Bogus(_) => "bogus",
+            Self::Incomplete(_) => "incomplete",
+            Self::NotValidating => "not-validating",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("timeout"),
+            Self::Code(ResponseCode::ServFail) => f.write_str("SERVFAIL"),
+            Self::Code(ResponseCode::Refused) => f.write_str("REFUSED"),
+            Self::Code(code) => f.write_str(code.to_str()),
+            Self::Truncated(over_tcp) => write!(f, "truncated over UDP, and over TCP: {over_tcp}"),
+            Self::Stripped => f.write_str("DNSSEC signatures are stripped on this path"),
+            Self::Bogus(reason) => write!(f, "bogus: {reason}"),
+            Self::Incomplete(detail) => write!(f, "the chain of trust could not be fetched: {detail}"),
+            Self::NotValidating => f.write_str("the resolver does not validate"),
+            Self::Broken(detail) => f.write_str(detail),
+        }
+    }
+}
+
+/// Somebody else who brings messages: the seam for simulations and measurements.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The message that answers a question asked with DO.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault>;
+}
+
+/// Who is behind a path.
+pub(super) enum Carrier {
+    /// A seam.
+    Source(Arc<dyn Source>),
+    /// One resolver.
+    Server(Arc<Channel>),
+    /// All authoritative servers.
+    Walk(Walk),
+}
+
+/// One way to the DNS.
+pub(super) struct Path {
+    pub(super) name: PathName,
+    carrier: Carrier,
+    health: Mutex<Health>,
+}
+
+impl Path {
+    pub(super) fn new(name: PathName, carrier: Carrier) -> Self {
+        Self { name, carrier, health: Mutex::default() }
+    }
+
+    /// Asks one question; what comes back is a message that answers it, with records or without.
+    pub(super) async fn fetch(&self, name: &Name, record_type: RecordType, flags: Flags) -> Result<Message, Fault> {
+        match &self.carrier {
+            Carrier::Server(channel) => usable(channel.ask(name, record_type, flags).await?),
+            Carrier::Source(source) => usable(source.fetch(name, record_type).await?),
+            Carrier::Walk(walk) => usable(walk.fetch(name, record_type).await?),
+        }
+    }
+
+    pub(super) fn failure(&self, fault: &Fault) -> PathFailure {
+        PathFailure { upstream: self.name.to_string(), detail: fault.to_string() }
+    }
+
+    /// Notes how the path did; tells the standing when that has changed.
+    pub(super) fn note(&self, success: Result<(), ()>, now: Timestamp) -> Option<PathStanding> {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = health.standing(now);
+        match success {
+            Ok(()) => health.succeeded(now),
+            Err(()) => health.failed(now),
+        }
+        let after = health.standing(now);
+        (before != after).then_some(after)
+    }
+
+    pub(super) fn standing(&self, now: Timestamp) -> PathStanding {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).standing(now)
+    }
+}
+
+fn usable(message: Message) -> Result<Message, Fault> {
+    let code = message.metadata.response_code;
+    if code == ResponseCode::NoError || code == ResponseCode::NXDomain { Ok(message) } else { Err(Fault::Code(code)) }
+}
+
+/// The order in which paths are asked: as configured, those that failed lately at the end.
+pub(super) fn in_order(paths: &[Path], now: Timestamp) -> Vec<&Path> {
+    let (good, put_back): (Vec<_>, Vec<_>) = paths.iter().partition(|path| path.standing(now) == PathStanding::Good);
+    good.into_iter().chain(put_back).collect()
+}

@@ -1,0 +1,145 @@
+//! From the configuration to paths: reads `/etc/resolv.conf` and the certificate authorities,
+//! once, at the start. Nothing is asked yet.
+
+#![expect(clippy::disallowed_methods, reason = "reads the file of certificate authorities, once, at the start")]
+
+use super::channel::Channel;
+use super::walk::Walk;
+use super::{Carrier, Path, PathName, Transport};
+use crate::config::{Config, DnsMode, RootsSource, Upstream};
+use crate::resolve::driver::DnsSetupError;
+use hickory_resolver::config::{ConnectionConfig, ResolverOpts};
+use hickory_resolver::{PoolContext, TlsConfig, system_conf};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Questions in flight on one connection; more fail as busy. A busy relay has 500 messages on
+/// their way at once.
+const QUESTIONS_IN_FLIGHT: usize = 1000;
+
+/// All paths of the configuration, in its order.
+pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupError> {
+    let context = Arc::new(PoolContext::new(options(config.dns.timeout), tls(config)?));
+    let mut paths = Vec::new();
+    for upstream in &config.dns.upstreams {
+        match upstream {
+            Upstream::System => {
+                for server in system_servers(config.dns.mode)? {
+                    paths.extend(udp_and_tcp(format!("system udp://{server}"), server, &context));
+                }
+            }
+            Upstream::Udp(server) => paths.extend(udp_and_tcp(upstream.to_string(), *server, &context)),
+            Upstream::Tcp(server) => {
+                paths.push(stream(upstream, Transport::Tcp, *server, ConnectionConfig::tcp(), &context));
+            }
+            Upstream::Tls { server, name } => {
+                let connection = ConnectionConfig::tls(Arc::from(name.as_str()));
+                paths.push(stream(upstream, Transport::Tls, *server, connection, &context));
+            }
+            Upstream::Https { server, path, name } => {
+                let connection = ConnectionConfig::https(Arc::from(name.as_str()), Some(Arc::from(path.as_str())));
+                paths.push(stream(upstream, Transport::Https, *server, connection, &context));
+            }
+            Upstream::Authoritative => {
+                let walk = Walk::new(config.dns.root_hints.clone(), Arc::clone(&context));
+                paths.push(Path::new(named(upstream.to_string(), Transport::Walk), Carrier::Walk(walk)));
+            }
+        }
+    }
+    Ok(paths)
+}
+
+fn named(upstream: String, transport: Transport) -> PathName {
+    PathName { upstream, transport }
+}
+
+/// Two paths: a box that discards what it does not like over UDP may let it pass over TCP.
+fn udp_and_tcp(upstream: String, server: SocketAddr, context: &Arc<PoolContext>) -> [Path; 2] {
+    let (udp, tcp) = Channel::udp(server.ip(), server.port(), context);
+    [
+        Path::new(named(upstream.clone(), Transport::Udp), Carrier::Server(Arc::new(udp))),
+        Path::new(named(upstream, Transport::Tcp), Carrier::Server(tcp)),
+    ]
+}
+
+fn stream(
+    upstream: &Upstream,
+    transport: Transport,
+    server: SocketAddr,
+    mut connection: ConnectionConfig,
+    context: &Arc<PoolContext>,
+) -> Path {
+    connection.port = server.port();
+    let channel = Channel::new(server.ip(), connection, context);
+    Path::new(named(upstream.to_string(), transport), Carrier::Server(Arc::new(channel)))
+}
+
+fn options(timeout: Duration) -> ResolverOpts {
+    let mut options = ResolverOpts::default();
+    options.timeout = timeout;
+    options.max_active_requests = QUESTIONS_IN_FLIGHT;
+    options
+}
+
+fn system_servers(mode: DnsMode) -> Result<Vec<SocketAddr>, DnsSetupError> {
+    let error = |message: String| DnsSetupError::Upstream { upstream: "system".into(), message };
+    let (config, _options) = system_conf::read_system_conf().map_err(|e| error(format!("/etc/resolv.conf: {e}")))?;
+    let mut servers: Vec<SocketAddr> = Vec::new();
+    for server in config.name_servers() {
+        let port = server.connections.first().map_or(53, |connection| connection.port);
+        let address = SocketAddr::new(server.ip, port);
+        if !servers.contains(&address) {
+            servers.push(address);
+        }
+    }
+    if servers.is_empty() {
+        return Err(error("/etc/resolv.conf names no server; write upstreams = [\"udp://IP:PORT\"]".into()));
+    }
+    match (mode, servers.iter().find(|server| !server.ip().is_loopback())) {
+        (DnsMode::TrustAd, Some(remote)) => Err(error(format!(
+            "mode = \"trust-ad\" needs resolvers on loopback, and /etc/resolv.conf names {}; set mode = \"validate\"",
+            remote.ip()
+        ))),
+        (DnsMode::TrustAd, None) | (DnsMode::Validate, _) => Ok(servers),
+    }
+}
+
+/// The certificate authorities are read only when an upstream needs them.
+fn tls(config: &Config) -> Result<TlsConfig, DnsSetupError> {
+    let needed = config.dns.upstreams.iter().any(|u| matches!(u, Upstream::Tls { .. } | Upstream::Https { .. }));
+    let roots = if needed { roots(&config.tls.roots)? } else { RootCertStore::empty() };
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| DnsSetupError::Roots { source_name: "TLS".into(), message: e.to_string() })?;
+    Ok(TlsConfig { config: builder.with_root_certificates(roots).with_no_client_auth() })
+}
+
+fn roots(source: &RootsSource) -> Result<RootCertStore, DnsSetupError> {
+    let mut store = RootCertStore::empty();
+    let (source_name, found) = match source {
+        RootsSource::System => {
+            let loaded = rustls_native_certs::load_native_certs();
+            let errors = loaded.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let found = if loaded.certs.is_empty() { Err(errors) } else { Ok(loaded.certs) };
+            ("system".to_owned(), found)
+        }
+        RootsSource::File(path) => {
+            let text = std::fs::read(path).map_err(|e| e.to_string());
+            let parsed = text.and_then(|text| {
+                CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())
+            });
+            (path.display().to_string(), parsed)
+        }
+    };
+    let error = |message| DnsSetupError::Roots { source_name: source_name.clone(), message };
+    let (added, _unreadable) = store.add_parsable_certificates(found.map_err(error)?);
+    if added == 0 {
+        return Err(error("holds no certificate of an authority".into()));
+    }
+    Ok(store)
+}
