@@ -3,7 +3,6 @@
 
 #![cfg(test)]
 
-mod bench;
 mod faults;
 mod forging;
 mod forging_denials;

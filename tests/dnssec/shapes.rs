@@ -164,7 +164,7 @@ fn every_algorithm_we_know_validates_and_the_others_are_insecure() {
         (KeyAlgorithm::EcdsaP256, "secure found 1"),
         (KeyAlgorithm::EcdsaP384, "secure found 1"),
         (KeyAlgorithm::Ed25519, "secure found 1"),
-        // RFC 4035 §5.2 and RFC 9905 §3.
+        // RFC 4035 §5.2 and RFC 9905 §2.
         (KeyAlgorithm::RsaSha1, "insecure found 1"),
         (KeyAlgorithm::RsaSha1Nsec3, "insecure found 1"),
         (KeyAlgorithm::Unknown(253), "insecure found 1"),

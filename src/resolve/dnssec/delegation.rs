@@ -95,6 +95,18 @@ impl Walk<'_> {
         Ok(Place::Signed(zone))
     }
 
+    /// A cut that is known to lie between a zone and the records of a name: then the zone is not
+    /// theirs, however good its signature (RFC 4035 §5.3.1). What it signed before it delegated
+    /// may still be about.
+    pub(super) fn cut_between(&mut self, zone: &Name, name: &Name, rtype: RecordType) -> Option<Name> {
+        let deepest = if rtype == RecordType::DS { depth(name).saturating_sub(1) } else { depth(name) };
+        let names = (depth(zone) + 1..=deepest).map(|labels| name.trim_to(labels));
+        names.into_iter().find(|at| {
+            let known = self.memory.cuts.get(at).cloned().or_else(|| self.zones.get(at, self.now));
+            known.is_some_and(|known| matches!(known.cut, Cut::Secure(_) | Cut::Insecure(_)))
+        })
+    }
+
     fn known(&mut self, at: &Name, parent: Option<&ZoneKeys>) -> Result<Known, Halt> {
         if let Some(known) = self.memory.cuts.get(at) {
             return Ok(known.clone());
@@ -280,7 +292,8 @@ pub(super) fn usable(message: Message) -> Result<Message, String> {
     Ok(message)
 }
 
-/// SHA-256 and SHA-384, of the right length; SHA-1 counts as unknown (RFC 9905 §3).
+/// SHA-256 and SHA-384, of the right length. A SHA-1 digest counts as unknown, as SHA-1 in
+/// signatures does (RFC 9905 §2): who can make two keys with one digest owns the zone.
 pub(super) fn is_supported_digest(ds: &DS) -> bool {
     (ds.digest_type() == DigestType::SHA256 && ds.digest().len() == 32)
         || (ds.digest_type() == DigestType::SHA384 && ds.digest().len() == 48)

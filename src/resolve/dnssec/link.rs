@@ -123,15 +123,15 @@ fn authenticate(subject: &mut Subject<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>)
     {
         match walk.place(signer)? {
             Place::Unsigned(known, reason) => return Ok(insecure(&reason, unsigned_until.min(known.signed_until))),
-            Place::Signed(keys) if keys.zone == *signer => {
+            Place::Signed(keys) if is_of(&keys, signer, set.owner, set.rtype, walk) => {
                 match verify(set, &keys, walk.now, &mut walk.memory.budget) {
                     Ok(signed) => return expanded(subject, set, signed, &keys, walk),
                     Err(Fault::Bogus(reason)) => *subject.misled = Some(reason),
                     Err(spent @ Fault::Spent(_)) => return Err(Halt::from(spent)),
                 }
             }
-            Place::Signed(keys) => {
-                let said = format!("the signature names {signer} as a zone, but the zone is {}", keys.zone);
+            Place::Signed(_) => {
+                let said = format!("the signature is of {signer}, which is not the zone of the records");
                 *subject.misled = Some(Reason::new("RFC 4035 §5.3.1", set.owner, said));
             }
         }
@@ -144,6 +144,11 @@ fn authenticate(subject: &mut Subject<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>)
             Err(Halt::Stop(Security::Bogus, reason))
         }
     }
+}
+
+/// Whether the signer is a zone, and the zone of the records as far as we know.
+fn is_of(keys: &ZoneKeys, signer: &Name, owner: &Name, rtype: RecordType, walk: &mut Walk<'_>) -> bool {
+    keys.zone == *signer && walk.cut_between(signer, owner, rtype).is_none()
 }
 
 /// A good signature; when it is a wildcard's, the name itself must not exist (RFC 4035 §5.3.4).
@@ -178,12 +183,14 @@ fn deny(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
     {
         match walk.place(&signer)? {
             Place::Unsigned(known, reason) => return unsigned_denial(subject, &known.signed_until, &reason, walk),
-            Place::Signed(keys) if keys.zone == signer => match proven(subject, &keys, walk) {
-                Err(Halt::Stop(Security::Bogus, reason)) => *subject.misled = Some(reason),
-                other => return other,
-            },
-            Place::Signed(keys) => {
-                let said = format!("the proof names {signer} as a zone, but the zone is {}", keys.zone);
+            Place::Signed(keys) if is_of(&keys, &signer, subject.name, subject.rtype, walk) => {
+                match proven(subject, &keys, walk) {
+                    Err(Halt::Stop(Security::Bogus, reason)) => *subject.misled = Some(reason),
+                    other => return other,
+                }
+            }
+            Place::Signed(_) => {
+                let said = format!("the proof is of {signer}, which is not the zone of the name");
                 *subject.misled = Some(Reason::new("RFC 4035 §5.4", subject.name, said));
             }
         }

@@ -14,6 +14,7 @@ mod alias;
 pub mod anchors;
 mod delegation;
 mod denial;
+pub mod fuzz;
 mod link;
 mod message;
 mod nsec;

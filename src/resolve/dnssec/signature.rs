@@ -54,7 +54,7 @@ pub(super) enum Fault {
 }
 
 /// Whether we can check signatures of this algorithm: 8, 10, 13, 14 and 15. Those with SHA-1 (5
-/// and 7) count as unknown (RFC 9905 §3), and zones with nothing else as insecure (RFC 4035 §5.2).
+/// and 7) count as unknown (RFC 9905 §2), and zones with nothing else as insecure (RFC 4035 §5.2).
 pub(super) fn is_supported(algorithm: Algorithm) -> bool {
     [
         Algorithm::RSASHA256,
