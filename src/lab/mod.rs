@@ -5,6 +5,11 @@
 //! would have to know of: the relay is pointed at it by configuration alone. It needs no rights,
 //! no other program and no internet, and it ends when it is dropped.
 //!
+//! A zone can be signed, deny and be vouched for in any way ([`SigningPlan`]). It is asked without
+//! sockets ([`World::message`], [`World::message_at`]), through a resolver ([`dns`]), through its
+//! encrypted fronts ([`fronts`]), or from the root down ([`authority`]). Whoever forges takes
+//! truthful messages apart and mends them with [`World::signed`] and [`World::proof`].
+//!
 //! ```
 //! use dane_relay::lab::{Lab, Tlsa, client::SmtpClient};
 //! use hickory_proto::rr::RecordType;

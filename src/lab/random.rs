@@ -41,7 +41,10 @@ impl RandomWorld {
         let mut origins = vec!["test".to_owned()];
         let mut owners = BTreeSet::new();
         for nth in 0..ZONES {
-            let above = chance.pick(&origins).cloned().unwrap_or_default();
+            // Mostly side by side: below a bogus zone everything is bogus, and says no more.
+            let deep = chance.below(3) == 0;
+            let above = if deep { chance.pick(&origins).cloned() } else { None };
+            let above = above.unwrap_or_else(|| "test".to_owned());
             let origin = format!("zone{nth}.{above}");
             world.add_zone(&origin, plan(&mut chance))?;
             origins.push(origin);
