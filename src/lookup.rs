@@ -9,7 +9,7 @@ use crate::outcome::PathFailure;
 use crate::resolve::dnssec::{Outcome, Validated, ZoneLink};
 use crate::resolve::driver::{Dns, DnsSetupError, Failure, Lookup};
 use crate::resolve::event;
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::{Name, RData, RecordType};
 use serde::Serialize;
 use std::str::FromStr;
 
@@ -159,7 +159,7 @@ fn report(name: &Name, record_type: RecordType, lookup: &Lookup) -> DnsReport {
     let mut report = DnsReport {
         version: 1,
         name: name.to_ascii(),
-        record_type: record_type.to_string(),
+        record_type: type_name(record_type),
         status: Status::Error,
         rcode: None,
         records: Vec::new(),
@@ -184,6 +184,19 @@ fn report(name: &Name, record_type: RecordType, lookup: &Lookup) -> DnsReport {
     report
 }
 
+/// `TYPE65280` for types without a name (RFC 3597 §5).
+fn type_name(record_type: RecordType) -> String {
+    if let RecordType::Unknown(number) = record_type { format!("TYPE{number}") } else { record_type.to_string() }
+}
+
+/// The data as zone files write it; of types without a form of their own `\\# 2 00ff`
+/// (RFC 3597 §5).
+fn data_text(data: &RData) -> String {
+    let RData::Unknown { rdata, .. } = data else { return data.to_string() };
+    let hex: String = rdata.anything.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\\# {} {hex}", rdata.anything.len())
+}
+
 impl DnsReport {
     fn fill(&mut self, validated: &Validated) {
         use crate::resolve::Security;
@@ -199,7 +212,7 @@ impl DnsReport {
         let aliases = match &validated.outcome {
             Outcome::Found { records, aliases, .. } => {
                 self.rcode = Some("NOERROR");
-                self.records = records.iter().map(|record| record.data.to_string()).collect();
+                self.records = records.iter().map(|record| data_text(&record.data)).collect();
                 aliases.as_slice()
             }
             Outcome::NoData { aliases, .. } => {
@@ -271,9 +284,15 @@ mod tests {
         }
         assert_eq!(parse_type("tlsa"), Ok(RecordType::TLSA));
         assert_eq!(parse_type("TYPE52"), Ok(RecordType::TLSA));
-        assert_eq!(u16::from(parse_type("TYPE65280").unwrap()), 65280);
+        assert_eq!(type_name(parse_type("TYPE65280").unwrap()), "TYPE65280");
         assert!(parse_type("NONSENSE").unwrap_err().contains("TYPE65280"));
         assert!(parse_type("TYPE65536").is_err());
+    }
+
+    #[test]
+    fn rfc3597_5_data_without_a_form_of_its_own_is_hexadecimal() {
+        let rdata = hickory_proto::rr::rdata::NULL::with(vec![0, 255]);
+        assert_eq!(data_text(&RData::Unknown { code: RecordType::Unknown(65280), rdata }), "\\# 2 00ff");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::signature::{is_supported, is_supported_key};
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
 use hickory_proto::dnssec::{PublicKey as _, TrustAnchors};
 use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::serialize::txt::trust_anchor;
 
 /// The flags of a key-signing key (RFC 4034 §2.1.1).
 const KEY_SIGNING: u16 = 257;
@@ -104,8 +105,20 @@ fn read_line(line: &str) -> Result<Option<RData>, String> {
         "DS" => RecordType::DS,
         other => return Err(format!("{other} is no DNSKEY or DS record")),
     };
-    let data = RData::try_from_str(rtype, &data.join(" ")).map_err(|e| e.to_string())?;
+    let data = data.join(" ");
+    let data = if rtype == RecordType::DNSKEY { read_key(&data)? } else { read_digest(&data)? };
     Ok(is_trusted_state(notes).then_some(data))
+}
+
+fn read_digest(data: &str) -> Result<RData, String> {
+    RData::try_from_str(RecordType::DS, data).map_err(|e| e.to_string())
+}
+
+/// The reader of zone files knows no DNSKEY; the one for trust anchors does.
+fn read_key(data: &str) -> Result<RData, String> {
+    let mut entries = trust_anchor::Parser::new(format!(". IN DNSKEY {data}\n")).parse().map_err(|e| e.to_string())?;
+    let Some(trust_anchor::Entry::DNSKEY(record)) = entries.pop() else { return Err("the key is not complete".into()) };
+    Ok(RData::DNSSEC(DNSSECRData::DNSKEY(record.data().clone())))
 }
 
 /// Unbound follows RFC 5011 and notes the state of each key; only VALID (2) and MISSING (3) keys
