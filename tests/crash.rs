@@ -18,8 +18,8 @@ mod mail;
 #[path = "crash/relay.rs"]
 mod relay;
 
-use dane_relay::lab::MxHost;
 use dane_relay::lab::mx::{Behaviour, Known};
+use dane_relay::lab::{Lab, MxHost};
 use ledger::{Arrived, Lives};
 use load::Load;
 use mail::mix;
@@ -50,6 +50,7 @@ struct World {
     back_lives: Lives,
     _refusing: MxHost,
     _folder: TempDir,
+    _lab: Lab,
 }
 
 impl World {
@@ -62,9 +63,10 @@ impl World {
         let folder = TempDir::new().unwrap();
         let destinations =
             [(mail::SINK, sink.address()), (mail::SENDERS, back.address()), (mail::REFUSING, refusing.address())];
-        let home = Home::new(folder.path(), &destinations);
+        let lab = Lab::builder().start().await.unwrap();
+        let home = Home::new(folder.path(), &lab, &destinations);
         let (sink_lives, back_lives) = Default::default();
-        Self { home, sink, back, sink_lives, back_lives, _refusing: refusing, _folder: folder }
+        Self { home, sink, back, sink_lives, back_lives, _refusing: refusing, _folder: folder, _lab: lab }
     }
 
     /// A life of the relay has ended.
