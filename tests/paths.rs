@@ -309,7 +309,14 @@ async fn a_broken_path_is_put_back_and_asked_again_when_its_penalty_has_faded() 
     lab.dns().set_path([PathFault::ServFail]);
     let clock = Clock::manual(Clock::system().now());
     let setup = setup(&lab, &[lab.dns().upstream(), clean.upstream()]);
-    let dns = Dns::new(&setup.config, clock.clone(), event::nobody()).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&told);
+    let listener: Listener = Arc::new(move |event| {
+        if let DnsEvent::PathChanged { path, standing } = event {
+            kept.lock().unwrap().push((path.transport.word(), *standing));
+        }
+    });
+    let dns = Dns::new(&setup.config, clock.clone(), listener).unwrap();
     let path_of = async |name: &str| dns.lookup(name, RecordType::Mx).await.1;
     assert_eq!(path_of("rollover.test").await.failed.len(), 2);
     assert_eq!(path_of("plain.test").await.failed, [], "the broken path is not asked first any more");
@@ -318,6 +325,8 @@ async fn a_broken_path_is_put_back_and_asked_again_when_its_penalty_has_faded() 
     lab.dns().set_path([]);
     clock.advance(Duration::from_secs(60));
     assert_eq!(path_of("again.test").await.path, Some(lab.dns().upstream()), "and it is healed");
+    let (good, put_back) = (PathStanding::Good, PathStanding::PutBack);
+    assert_eq!(*told.lock().unwrap(), [("udp", put_back), ("tcp", put_back), ("udp", good)]);
 }
 
 #[tokio::test]

@@ -154,11 +154,13 @@ pub(super) struct Path {
     pub(super) name: PathName,
     carrier: Carrier,
     health: Mutex<Health>,
+    /// The standing that was told last: a penalty fades without anybody noticing.
+    told: Mutex<PathStanding>,
 }
 
 impl Path {
     pub(super) fn new(name: PathName, carrier: Carrier) -> Self {
-        Self { name, carrier, health: Mutex::default() }
+        Self { name, carrier, health: Mutex::default(), told: Mutex::new(PathStanding::Good) }
     }
 
     /// Asks one question; what comes back is a message that answers it, with records or without.
@@ -174,16 +176,20 @@ impl Path {
         PathFailure { upstream: self.name.to_string(), detail: fault.to_string() }
     }
 
-    /// Notes how the path did; tells the standing when that has changed.
+    /// Notes how the path did; tells the standing when it is another than was told before.
     pub(super) fn note(&self, success: Result<(), ()>, now: Timestamp) -> Option<PathStanding> {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = health.standing(now);
-        match success {
-            Ok(()) => health.succeeded(now),
-            Err(()) => health.failed(now),
-        }
-        let after = health.standing(now);
-        (before != after).then_some(after)
+        let standing = {
+            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            match success {
+                Ok(()) => health.succeeded(now),
+                Err(()) => health.failed(now),
+            }
+            health.standing(now)
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *told != standing;
+        *told = standing;
+        changed.then_some(standing)
     }
 
     pub(super) fn standing(&self, now: Timestamp) -> PathStanding {
