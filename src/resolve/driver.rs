@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// Answers kept. At about a kilobyte each this stays below 100 MB.
+/// Answers kept. At one to two kilobytes each this stays below 200 MB.
 const ANSWERS_KEPT: usize = 100_000;
 /// Zones whose keys or whose lack of them are remembered.
 const ZONES_KEPT: usize = 50_000;
@@ -62,9 +62,10 @@ pub enum DnsSetupError {
 }
 
 /// What a look-up came to, and how.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lookup {
-    /// The answer, secure or insecure; or what every path said.
+    /// The answer, secure or insecure; or what every path said. From the cache it comes without
+    /// its chain of trust.
     pub result: Result<Validated, Failure>,
     /// The path that answered.
     pub path: Option<PathName>,
@@ -178,8 +179,13 @@ impl Dns {
         self.tell(&key, &lookup);
         if let Ok(validated) = &lookup.result {
             let (until, now) = (validated.valid_until, self.clock.now());
+            // The chain of trust is for whoever looks at one answer; it would be half of the cache.
+            let mut kept = Lookup::clone(&lookup);
+            if let Ok(validated) = &mut kept.result {
+                validated.chain = Vec::new();
+            }
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.put(key, Arc::clone(&lookup), until, now);
+            cache.put(key, Arc::new(kept), until, now);
         }
         lookup
     }
@@ -379,11 +385,11 @@ fn judge(validated: Validated, missed: Option<(Name, WireType, Fault)>) -> Resul
 /// Bogus only when every path says so: one that is silent proves nothing about the zone.
 fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
     let mut failed: Vec<PathFailure> = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
-    let bogus = faults.iter().all(|(_, fault)| matches!(fault, Fault::Bogus(_)));
-    let asked_all = faults.len() == paths.len();
-    if bogus && asked_all {
-        let detail = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        return Lookup { result: Err(Failure::Bogus(detail)), path: None, failed };
+    let mut reasons: Vec<&str> = faults.iter().filter_map(|(_, fault)| fault.bogus()).collect();
+    if reasons.len() == paths.len() {
+        // Most of the time all paths bring the same wrong answer.
+        reasons.dedup();
+        return Lookup { result: Err(Failure::Bogus(reasons.join("; "))), path: None, failed };
     }
     let asked = |path: &Path| faults.iter().any(|(asked, _)| asked.name == path.name);
     failed.extend(paths.iter().filter(|path| !asked(path)).map(|path| PathFailure {

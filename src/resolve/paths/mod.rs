@@ -94,6 +94,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What the validator said against the answer.
+    pub(super) fn bogus(&self) -> Option<&str> {
+        if let Self::Bogus(reason) = self { Some(reason) } else { None }
+    }
+
     /// The word for metrics.
     #[must_use]
     pub const fn word(&self) -> &'static str {
