@@ -51,7 +51,7 @@
 //! | RFC 3461 | the DSN extension |
 //! | RFC 3463 | enhanced status codes |
 //! | RFC 3464 | delivery status notifications |
-//! | RFC 3597 | records of types without a name |
+//! | RFC 3597 | data of unknown types |
 //! | RFC 3834 | automatic answers |
 //! | RFC 3848 | protocol words in Received |
 //! | RFC 4033 | DNSSEC: the idea |

@@ -1,8 +1,8 @@
 //! The boxes on the path between a client and the lab's DNS: what middleboxes, filters and broken
 //! forwarders do to answers that pass them (RFC 8906 names many).
 //!
-//! A box stands on one transport. What is encrypted it cannot read, so [`Boxes::on_clear`] puts it
-//! on UDP and TCP alone; a box on DoT or DoH is one that ends the encryption.
+//! A box stands on one transport. What is encrypted it cannot read, so the usual box stands
+//! on UDP and TCP alone; one on DoT or DoH is one that ends the encryption.
 
 use super::responder::skeleton;
 use hickory_proto::op::{Edns, Message, ResponseCode};

@@ -5,6 +5,11 @@
 //! would have to know of: the relay is pointed at it by configuration alone. It needs no rights,
 //! no other program and no internet, and it ends when it is dropped.
 //!
+//! A zone can be signed, deny and be vouched for in any way ([`SigningPlan`]). It is asked without
+//! sockets ([`World::message`], [`World::message_at`]), through a resolver ([`dns`]), through its
+//! encrypted fronts ([`fronts`]), or from the root down ([`authority`]). Whoever forges takes
+//! truthful messages apart and mends them with [`World::signed`] and [`World::proof`].
+//!
 //! ```
 //! use dane_relay::lab::{Lab, Tlsa, client::SmtpClient};
 //! use hickory_proto::rr::RecordType;
@@ -58,6 +63,7 @@ mod mx_session;
 #[cfg(test)]
 mod mx_tests;
 pub mod plan;
+pub mod random;
 mod responder;
 #[cfg(test)]
 mod servers_tests;
@@ -220,6 +226,12 @@ impl Lab {
     /// Only when the root has no key, which no lab makes.
     pub fn trust_anchor(&self) -> io::Result<String> {
         self.world.trust_anchor(AnchorForm::Ds)
+    }
+
+    /// The zones, for servers that the lab does not start itself.
+    #[must_use]
+    pub fn shared_world(&self) -> Arc<World> {
+        Arc::clone(&self.world)
     }
 
     /// The authority behind [`Certificate::Issued`].

@@ -88,6 +88,17 @@ async fn rfc4035_3_1_4_referrals_say_whether_the_child_is_signed() {
     assert_eq!(elsewhere.metadata.response_code, ResponseCode::Refused);
 }
 
+#[tokio::test]
+async fn rfc4035_3_1_4_1_parent_and_child_on_one_server_refer_to_nobody() {
+    let lab = lab().await;
+    let world = lab.shared_world();
+    let servers = super::authority::Authorities::start_shared(world, &["test", "dane.test"]).await.unwrap();
+    let (hops, message) = walk(servers.root(), "dane.test", RecordType::MX).await;
+    assert_eq!((hops, message.answers.len()), (2, 2));
+    let (_, ds) = walk(servers.root(), "dane.test", RecordType::DS).await;
+    assert_eq!(ds.answers.len(), 2);
+}
+
 async fn tls(lab: &Lab, front: &Front, alpn: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     let pem = lab.authority().pem();

@@ -254,7 +254,8 @@ fn with_enhanced_code(code: u16, mut lines: Vec<String>) -> Reply {
     if enhanced.is_some() {
         let word = word.to_owned();
         for line in &mut lines {
-            if let Some(rest) = line.strip_prefix(&word) {
+            // `5.1.10` begins with `5.1.1` and is another code.
+            if let Some(rest) = line.strip_prefix(&word).filter(|rest| rest.is_empty() || rest.starts_with(' ')) {
                 *line = rest.trim_start().to_owned();
             }
         }
@@ -340,6 +341,12 @@ mod tests {
         for wire in ["550 no", "550 5.01.1 no", "550 4.1.1 no", "550 5.1 no", "550 5.1.1.1 no", "550 5.1.1000 x"] {
             assert_eq!(parse(wire).unwrap().enhanced, None, "{wire}");
         }
+    }
+
+    #[test]
+    fn rfc2034_4_a_longer_code_on_a_later_line_stays_text() {
+        let reply = parse("550-5.1.1 one\r\n550-5.1.10 two\r\n550 5.1.1\r\n").unwrap();
+        assert_eq!(reply.lines, ["one", "5.1.10 two", ""]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! It chooses its ports itself and says on stderr which, so that no port is ever taken twice.
 //! It ends when it is dropped, also when the test panics.
 
+use dane_relay::lab::Lab;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,14 +37,20 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// A spool and a configuration in `folder`, with these `(domain, next hop)` pairs.
-    pub(crate) fn new(folder: &Path, destinations: &[(&str, SocketAddr)]) -> Self {
+    /// A spool and a configuration in `folder`, with these `(domain, next hop)` pairs. The DNS of
+    /// `lab` is only there so that the relay has none to complain of.
+    pub(crate) fn new(folder: &Path, lab: &Lab, destinations: &[(&str, SocketAddr)]) -> Self {
+        let anchors = folder.join("root.key");
+        std::fs::write(&anchors, lab.trust_anchor().unwrap()).unwrap();
         let config = folder.join("relay.toml");
         let mut text = format!(
             "hostname = \"relay.test\"\n[listen]\nsmtp = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [spool]\npath = \"{}\"\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
-             [delivery]\nmax_concurrent = {MOST_IN_DELIVERY}\n[retry]\nfirst = \"1s\"\nlongest = \"1s\"\n",
-            folder.join("spool").display()
+             [delivery]\nmax_concurrent = {MOST_IN_DELIVERY}\n[retry]\nfirst = \"1s\"\nlongest = \"1s\"\n\
+             [dns]\nupstreams = [\"{}\"]\ntrust_anchors = \"{}\"\n",
+            folder.join("spool").display(),
+            lab.dns().upstream(),
+            anchors.display()
         );
         for (domain, next_hop) in destinations {
             text.push_str(&format!("[[destination]]\ndomains = [\"{domain}\"]\nnext_hop = \"{next_hop}\"\n"));

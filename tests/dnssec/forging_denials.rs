@@ -426,7 +426,9 @@ const NSEC3_SCENES: &[Scene] = &[
         title: "NSEC3: the parent's side of a cut denies what is below",
         question: "_25._tcp.mail.sub.n3.test",
         rtype: T,
-        touches: &[("_25._tcp.mail.sub.n3.test", T, |w, m| denial(m, NX_DOMAIN, all_proofs(w, "n3.test")))],
+        touches: &[("_25._tcp.mail.sub.n3.test", T, |w, m| {
+            denial(m, NX_DOMAIN, with_proofs(w, "n3.test", &["sub.n3.test", "mail.sub.n3.test", "*.sub.n3.test"]))
+        })],
     },
     Scene {
         title: "NSEC3: the parent's side of a cut denies MX at the cut",

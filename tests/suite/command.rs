@@ -168,7 +168,9 @@ async fn without_a_usable_trust_anchor_nothing_starts() {
     let desk = Desk::new().await;
     let anchors = desk.folder.path().join("root.key");
     let both = || async { [desk.serve().await, desk.check(&["ok.test"]).await] };
-    for (content, part) in [("", "holds no key"), ("; only a comment\n", "holds no key"), ("nonsense\n", "DNSKEY")] {
+    for (content, part) in
+        [("", "holds no usable key"), ("; only a comment\n", "holds no usable key"), ("nonsense\n", "DNSKEY")]
+    {
         std::fs::write(&anchors, content).unwrap();
         for said in both().await {
             complained(&said, 78, &["[dns] trust_anchors", "root.key", part]);

@@ -5,6 +5,7 @@
 //! remembers every command and whether it came through TLS.
 
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use dane_relay::config::{Destination, DomainPattern, NextHopAddress};
 use dane_relay::lab::mx::reply;
 use dane_relay::lab::{Authority, Certificate, HostSpec, Identity, LabBuilder, StartTls, Tlsa};
 use dane_relay::resolve::TlsaRecord;
@@ -207,6 +208,26 @@ async fn rfc7672_2_2_3_the_base_domain_follows_the_host_and_not_the_records() {
     assert_eq!(sni(&world, "mx.real.test"), "mx.real.test");
     assert_eq!(world.delivers("bob@records.test").await.tls, "dane");
     assert_eq!(sni(&world, "mx.records.test"), "mx.records.test");
+}
+
+#[tokio::test]
+async fn rfc7672_2_2_3_a_next_hop_of_the_operator_is_held_to_the_records_of_its_own_port() {
+    let lab = lab().domain("smart.test", |d| d).domain("bad.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])));
+    let world = World::with(lab, |lab, config| {
+        // The records are published for the port that the next hop names, and for no other.
+        let to = |pattern: &str, host: &str| {
+            let next_hop = NextHopAddress::Host { name: host.parse().unwrap(), port: Some(lab.port()) };
+            Destination { domains: vec![DomainPattern::try_from(pattern.to_owned()).unwrap()], next_hop }
+        };
+        config.destination = vec![to("partner.example", "mx.smart.test"), to("other.example", "mx.bad.test")];
+        config.delivery.port = 25;
+        config.delivery.allow_loopback = false;
+    });
+    let world = world.await;
+    let delivered = world.delivers("bob@partner.example").await;
+    assert_eq!((delivered.host.as_str(), delivered.tls), ("mx.smart.test", "dane"));
+    expect(&world.defers("bob@other.example").await, "tlsa-invalid", "4.7.323");
+    saw_no_mail(world.mx("bad.test"));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! From the queue to the mailbox: each recipient has an end of its own, nothing is lost and
 //! nothing is changed on the way (RFC 5321 §3.3, §4.2.1, §4.5; RFC 1870, RFC 3030).
 
-use crate::relay::{PATIENCE, SENDER, World, below_received, content, expect, heard, lab, queue_id, says};
+use crate::relay::{PATIENCE, SENDER, World, below_received, content, expect, heard, lab, queue_id, says, until};
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::{LabBuilder, Phase, Trouble};
 use dane_relay::outcome::{Cause, Phase as At};
@@ -175,6 +175,25 @@ async fn rfc5321_3_7_one_message_goes_once_to_each_domain() {
     assert_eq!(world.mx("a.test").messages()[0].rcpt_to, ["bob@a.test", "carol@a.test"]);
     assert_eq!(world.mx("b.test").messages()[0].rcpt_to, ["bob@b.test"]);
     assert_eq!((world.mx("a.test").messages().len(), world.mx("b.test").messages().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_4_1_a_host_that_hangs_does_not_hold_up_other_mail() {
+    let stalled = |lab: LabBuilder, n: usize| {
+        lab.domain(&format!("stalled{n}.test"), |d| d.host(|h| h.trouble(Phase::Mail, Trouble::Hang)))
+    };
+    let world = World::start((0..3).fold(lab().domain("good.test", |d| d), stalled)).await;
+    let mut waiting = Vec::new();
+    for n in 0..3 {
+        let to = format!("bob@stalled{n}.test");
+        let id = world.mail(&[&to]).await;
+        until(|| async { (heard(world.mx(&format!("stalled{n}.test")), "MAIL") > 0).then_some(()) }, "MAIL").await;
+        waiting.push((id, to));
+    }
+    assert_eq!(world.delivers("bob@good.test").await.tls, "dane");
+    for (id, to) in waiting {
+        assert!(world.news(id, &to, |_| true).await.is_empty(), "{to} still hangs");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,126 @@
+//! Replays the seeds of the fuzz targets in `fuzz/`, and knows what must come out of each.
+//!
+//! A target's rule is one function in `tests/corpora/`, which the fuzzer calls as well. Whatever
+//! the fuzzer finds becomes a file in `testdata/fuzz/<target>/` and a line here.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a test is the test's result")]
+#![expect(clippy::indexing_slicing, reason = "what fails in a test is the test's result")]
+#![expect(clippy::disallowed_methods, reason = "the seeds are files")]
+
+#[path = "corpora/command.rs"]
+mod command;
+#[path = "corpora/dane.rs"]
+mod dane;
+#[path = "corpora/data.rs"]
+mod data;
+#[path = "corpora/reply.rs"]
+mod reply;
+#[path = "corpora/segment.rs"]
+mod segment;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+
+/// Holds what comes out of every seed of a target against what must; a seed without a line here,
+/// or a line without its seed, is a fault too.
+fn replay<T: Debug + PartialEq>(target: &str, check: impl Fn(&[u8]) -> T, expected: &[(&str, T)]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/fuzz").join(target);
+    let mut came = BTreeMap::new();
+    for seed in std::fs::read_dir(folder).unwrap() {
+        let path = seed.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        came.insert(name, check(&std::fs::read(path).unwrap()));
+    }
+    let came: Vec<(&str, &T)> = came.iter().map(|(name, came)| (name.as_str(), came)).collect();
+    let mut expected: Vec<(&str, &T)> = expected.iter().map(|(name, expected)| (*name, expected)).collect();
+    expected.sort_unstable_by_key(|(name, _)| *name);
+    assert_eq!(came, expected);
+}
+
+#[test]
+fn rfc5321_4_1_command_seeds() {
+    let good_commands = [
+        ("addresses", 5),
+        ("bare-line-ends", 1),
+        ("chunks", 2),
+        ("control-characters", 0),
+        ("limits", 3),
+        ("no-end", 0),
+        ("parameters", 2),
+        ("session", 7),
+    ];
+    replay("command", command::check, &good_commands);
+}
+
+#[test]
+fn rfc5321_4_2_reply_seeds() {
+    let good_replies = [
+        ("bare-forms", 3),
+        ("codes-that-differ", 0),
+        ("control-characters", 2),
+        ("long-lines", 2),
+        ("refusals", 3),
+        ("session", 7),
+        ("similar-enhanced-codes", 1),
+        ("too-many-lines", 1),
+    ];
+    replay("reply", reply::check, &good_replies);
+}
+
+#[test]
+fn rfc5321_4_5_2_data_seeds() {
+    let octets_of_content = [
+        ("clean-without-last-line-end", Some(7)),
+        ("eight-bit-and-nul", Some(149)),
+        ("empty", Some(0)),
+        ("no-end", None),
+        ("smuggling-bare-cr", None),
+        ("smuggling-bare-lf", None),
+        ("smuggling-cr-cr-lf", None),
+        ("smuggling-lf-dot-crlf", None),
+        ("stuffed", Some(28)),
+    ];
+    replay("data", data::check, &octets_of_content);
+}
+
+#[test]
+fn rfc7672_3_dane_seeds() {
+    let no_match = "no TLSA record matches the server's certificate chain";
+    let verdicts = [
+        ("ee-certificate-full", "3 0 0 at 0"),
+        ("ee-key-sha256", "3 1 1 at 0"),
+        ("ee-misfits-and-a-fit", "3 1 1 at 0"),
+        ("ee-stronger-digest-misfits", no_match),
+        ("ee-version-1", "3 0 1 at 0"),
+        ("ta-bare-key", "2 1 0 at 1"),
+        ("ta-expired", "the certificate below the trust anchor in the TLSA record has expired"),
+        ("ta-other-name", "the certificate is not for this host; its names are: other.example.test"),
+        ("ta-root-only-in-dns", "2 0 0 at 2"),
+        ("ta-root-presented", "2 0 1 at 2"),
+        ("torn-certificate", "the server's certificate cannot be read: Parsing Error: NomError(Eof)"),
+        ("unusable", no_match),
+    ]
+    .map(|(name, verdict)| (name, verdict.to_owned()));
+    let check = |input: &[u8]| match dane::check(input) {
+        Ok(matched) => format!("{} at {}", &matched.record.to_string()[..5], matched.depth),
+        Err(failure) => failure.to_string(),
+    };
+    replay("dane", check, &verdicts);
+}
+
+#[test]
+fn rfc5321_6_1_segment_seeds() {
+    let whole_and_damaged = [
+        ("a-record-inside-content", (2, 0)),
+        ("a-report-in-a-rebuild", (3, 0)),
+        ("an-envelope-that-is-none", (2, 1)),
+        ("content-file-is-gone", (2, 0)),
+        ("damage-in-the-middle", (2, 1)),
+        ("damaged-size-in-a-header", (2, 1)),
+        ("octets-between-records", (2, 3)),
+        ("the-same-message-twice", (2, 0)),
+        ("three-messages", (3, 0)),
+        ("torn-tail", (1, 0)),
+    ];
+    replay("segment", segment::check, &whole_and_damaged);
+}

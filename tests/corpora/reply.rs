@@ -1,0 +1,42 @@
+//! Replies of mail servers: RFC 5321 §4.2, RFC 2034 §4.
+//!
+//! Input: what a server sends.
+
+use dane_relay::smtp::reply::{Capabilities, REPLY_LINES_LIMIT, REPLY_TEXT_LIMIT, Reply, ReplyParser};
+
+/// Gives the number of good replies before the first octets that are none.
+pub(crate) fn check(input: &[u8]) -> usize {
+    let replies = replies(input);
+    for reply in &replies {
+        let text: usize = reply.lines.iter().map(String::len).sum();
+        assert!(text <= REPLY_TEXT_LIMIT && (1..=REPLY_LINES_LIMIT).contains(&reply.lines.len()));
+        assert!(reply.lines.iter().all(|line| line.bytes().all(|b| (32..127).contains(&b))), "{reply:?}");
+        assert!(reply.enhanced.is_none_or(|enhanced| u16::from(enhanced.class) == reply.code / 100));
+        survives_the_wire(reply);
+        let _offered = Capabilities::from_ehlo(reply);
+    }
+    replies.len()
+}
+
+fn replies(input: &[u8]) -> Vec<Reply> {
+    let (mut parser, mut replies) = (ReplyParser::default(), Vec::new());
+    for line in input.split_inclusive(|&b| b == b'\n') {
+        match parser.line(line) {
+            Ok(reply) => replies.extend(reply),
+            Err(_) => break,
+        }
+    }
+    replies
+}
+
+/// A reply that is repeated says the same; only long lines are cut, and spaces behind an
+/// enhanced code may go.
+fn survives_the_wire(reply: &Reply) {
+    let again = replies(&reply.to_wire());
+    let [again] = again.as_slice() else { panic!("{reply:?} became {} replies", again.len()) };
+    assert_eq!((again.code, again.enhanced, again.lines.len()), (reply.code, reply.enhanced, reply.lines.len()));
+    for (line, repeated) in reply.lines.iter().zip(&again.lines) {
+        let expected = line.get(..repeated.len().max(440)).unwrap_or(line);
+        assert_eq!(expected.trim_start(), repeated.trim_start(), "{reply:?}");
+    }
+}
