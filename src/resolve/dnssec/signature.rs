@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use hickory_proto::dnssec::rdata::{DNSKEY, RRSIG};
 use hickory_proto::dnssec::{Algorithm, PublicKey as _, PublicKeyBuf};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable as _, BinEncodable, BinEncoder, NameEncoding};
+use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder, BinEncodable, BinEncoder, NameEncoding};
 
 /// Signatures of one RRset that are checked; two algorithms in the middle of a roll-over make four.
 const SIGNATURES_LIMIT: usize = 6;
@@ -211,15 +211,40 @@ fn signed_name(owner: &Name, labels: u8) -> Option<Name> {
     owner.trim_to(usize::from(labels)).prepend_label("*").ok()
 }
 
-/// RFC 4034 §6.2. Hickory does not know DNAME and would keep the case of its target.
+/// RFC 4034 §6.2. Hickory keeps the names in types that it does not know as they were written.
 fn canonical_data(record: &Record) -> Option<Vec<u8>> {
-    if record.record_type() == RecordType::DNAME
-        && let RData::Unknown { rdata, .. } = &record.data
-        && let Ok(target) = Name::from_bytes(&rdata.anything)
+    if let RData::Unknown { rdata, .. } = &record.data
+        && let Some((octets_before, names)) = names_inside(record.record_type())
+        && let Some(data) = with_small_names(&rdata.anything, octets_before, names)
     {
-        return canonical(&target);
+        return Some(data);
     }
     canonical(&record.data)
+}
+
+/// The types of RFC 4034 §6.2 that hickory does not know: how many octets come before the names,
+/// and how many names there are. Types that came later keep their capitals (RFC 3597 §7).
+fn names_inside(record_type: RecordType) -> Option<(usize, usize)> {
+    match u16::from(record_type) {
+        // MD, MF, MB, MG, MR, DNAME
+        3 | 4 | 7 | 8 | 9 | 39 => Some((0, 1)),
+        // MINFO, RP
+        14 | 17 => Some((0, 2)),
+        // AFSDB, RT, KX
+        18 | 21 | 36 => Some((2, 1)),
+        // PX
+        26 => Some((2, 2)),
+        _ => None,
+    }
+}
+
+fn with_small_names(data: &[u8], octets_before: usize, names: usize) -> Option<Vec<u8>> {
+    let mut small = data.get(..octets_before)?.to_vec();
+    let mut decoder = BinDecoder::new(data.get(octets_before..)?);
+    for _name in 0..names {
+        small.extend(canonical(&Name::read(&mut decoder).ok()?)?);
+    }
+    decoder.is_empty().then_some(small)
 }
 
 fn canonical(item: &impl BinEncodable) -> Option<Vec<u8>> {
@@ -229,4 +254,30 @@ fn canonical(item: &impl BinEncodable) -> Option<Vec<u8>> {
     encoder.set_name_encoding(NameEncoding::UncompressedLowercase);
     item.emit(&mut encoder).ok()?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::rr::rdata::NULL;
+
+    fn canonical_of(record_type: u16, data: &[u8]) -> Vec<u8> {
+        let rdata = RData::Unknown { code: RecordType::from(record_type), rdata: NULL::with(data.to_vec()) };
+        canonical_data(&Record::from_rdata(Name::root(), 300, rdata)).unwrap()
+    }
+
+    #[test]
+    fn rfc4034_6_2_names_in_the_types_of_old_are_signed_in_small_letters() {
+        assert_eq!(canonical_of(39, b"\x01A\x01B\0"), b"\x01a\x01b\0", "DNAME");
+        assert_eq!(canonical_of(17, b"\x01A\0\x01B\0"), b"\x01a\0\x01b\0", "RP");
+        assert_eq!(canonical_of(18, b"AB\x01A\0"), b"AB\x01a\0", "AFSDB");
+        assert_eq!(canonical_of(26, b"AB\x01A\0\x01B\0"), b"AB\x01a\0\x01b\0", "PX");
+    }
+
+    #[test]
+    fn rfc3597_7_data_of_other_types_and_broken_data_stay_as_they_are() {
+        for (record_type, data) in [(65280, b"\x01A\0".as_slice()), (39, b"\x09A\0"), (17, b"\x01A\0"), (18, b"A")] {
+            assert_eq!(canonical_of(record_type, data), data, "TYPE{record_type}");
+        }
+    }
 }
