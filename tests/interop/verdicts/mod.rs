@@ -46,7 +46,7 @@ fn rfc4035_our_verdicts_are_unbounds_verdicts() {
             }
         }
     }
-    assert_eq!(wrong, "", "of {} questions", questions.len());
+    assert!(wrong.is_empty(), "of {} questions:\n{wrong}", questions.len());
 }
 
 /// Where Unbound differs from the table and should not, and the other way round.

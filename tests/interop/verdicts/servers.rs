@@ -2,6 +2,7 @@
 //! them, and before them a validating Unbound and one that only forwards.
 
 use super::signer::Shape;
+use super::zones::WITH_CAPITALS;
 use crate::daemon::{Daemon, free_port, run};
 use crate::zone::command;
 use std::fmt::Write as _;
@@ -150,10 +151,17 @@ fn unbound_conf(dir: &Path, address: SocketAddr, modules: &str, anchor: &Path) -
     )
 }
 
-/// Where Unbound finds each zone: a delegation cannot name the port.
+/// Where Unbound finds each zone: a delegation cannot name the port. The zone whose data keeps its
+/// capitals is read by Unbound itself, because NSD would serve it in small letters.
 fn stubs(shapes: &[Shape], port: u16) -> String {
     shapes.iter().fold(String::new(), |mut text, shape| {
-        let ip = NAME_SERVERS[level_of(&shape.name)];
+        let (ip, file) = (NAME_SERVERS[level_of(&shape.name)], shape.file());
+        if shape.name == WITH_CAPITALS {
+            let read = "for-upstream: yes\n  for-downstream: no\n  fallback-enabled: no";
+            write!(text, "auth-zone:\n  name: \"{}\"\n  {read}\n  zonefile: \"{file}.zone.signed\"\n", shape.name)
+                .unwrap();
+            return text;
+        }
         write!(text, "stub-zone:\n  name: \"{}\"\n  stub-addr: {ip}@{port}\n", shape.name).unwrap();
         text
     })
