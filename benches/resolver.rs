@@ -14,8 +14,10 @@
 use async_trait::async_trait;
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, TrustAnchorSource};
+use dane_relay::lab::plan::SigningPlan;
 use dane_relay::lab::world::{AnchorForm, World};
-use dane_relay::lab::{KeyAlgorithm, Signing};
+use dane_relay::lab::{Fault as ZoneFault, KeyAlgorithm, SignatureFault, Signing};
+use dane_relay::resolve::dnssec::{Anchors, Step, Validation, Zones};
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::paths::{Fault, PathName, Source, Transport};
 use dane_relay::resolve::{Security, event};
@@ -64,6 +66,7 @@ fn main() {
         runtime.block_on(speed(word, algorithm, &folder));
     }
     runtime.block_on(memory(&folder));
+    hostile();
 }
 
 fn path(algorithm: KeyAlgorithm, zones: usize, names: usize, recorded: Option<Recorded>) -> (Arc<Path>, Vec<Name>) {
@@ -139,6 +142,49 @@ async fn memory(folder: &TempDir) {
     ask(&dns, &names, 1).await;
     let megabytes = (resident_bytes() - before) / 1_000_000;
     println!("memory for {} names kept: {megabytes} MB", names.len());
+}
+
+/// What zones made to be costly take of the processor: the validator alone, nothing known before.
+fn hostile() {
+    let world = World::new(Clock::system()).unwrap();
+    let anchors = Anchors::parse(&world.trust_anchor(AnchorForm::Ds).unwrap()).unwrap();
+    let flooded = |zone: &str, plan: SigningPlan| {
+        world.add_zone(zone, plan).unwrap();
+        world.zone_fault(zone, ZoneFault::Signature(SignatureFault::Flooded)).unwrap();
+    };
+    for (zone, algorithm) in [
+        ("p256.test", KeyAlgorithm::EcdsaP256),
+        ("p384.test", KeyAlgorithm::EcdsaP384),
+        ("rsa.test", KeyAlgorithm::RsaSha512),
+        ("ed25519.test", KeyAlgorithm::Ed25519),
+    ] {
+        flooded(zone, SigningPlan::signed(algorithm).colliding(40));
+    }
+    world.add_zone("hashes.test", SigningPlan::signed(KeyAlgorithm::EcdsaP256).nsec3(100)).unwrap();
+    let deep = format!("{}hashes.test", "a.".repeat(50));
+    let questions = ["p256.test", "p384.test", "rsa.test", "ed25519.test", deep.as_str()];
+    for question in questions {
+        let took = (0..5).map(|_| validator_ms(&world, &anchors, question)).fold(0.0, f64::max);
+        println!("hostile zone {:12} worst of 5: {took:.2} ms", question.trim_start_matches("a."));
+    }
+}
+
+/// The time spent in the validator for one look-up, in milliseconds.
+fn validator_ms(world: &World, anchors: &Anchors, question: &str) -> f64 {
+    let (name, record_type) = (Name::from_ascii(format!("{question}.")).unwrap(), RecordType::MX);
+    let message = |name: &Name, record_type| world.message(&name.to_ascii(), record_type).unwrap();
+    let mut zones = Zones::new(100);
+    let mut validation = Validation::begin(&name, record_type, message(&name, record_type), Clock::system().now());
+    let mut spent = std::time::Duration::ZERO;
+    loop {
+        let started = Instant::now();
+        let step = validation.step(anchors, &mut zones);
+        spent += started.elapsed();
+        match step {
+            Step::Ask(name, record_type) => validation.feed(Ok(message(&name, record_type))),
+            Step::Done(_) => return spent.as_secs_f64() * 1000.0,
+        }
+    }
 }
 
 /// The resident set, from `/proc`.

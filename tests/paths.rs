@@ -125,33 +125,56 @@ async fn rfc7672_2_1_2_a_box_that_drops_five_records_defers_the_mail_and_is_name
     assert!(evidence.iter().any(|(_, value)| value.contains(&upstream)), "the NDR names the path: {evidence:?}");
 }
 
-#[tokio::test]
-async fn a_second_path_delivers_by_dane_and_the_metric_names_the_broken_one() {
-    let lab = rollover().domain("office.test", |d| d).start().await.unwrap();
-    lab.dns().set_path([BOX]);
-    let clean = lab.another_dns().await.unwrap();
-    let setup = setup(&lab, &[lab.dns().upstream(), clean.upstream()]);
+/// Hands in a message behind the box; gives what its first attempt came to, and the metrics then.
+async fn mail_behind_the_box(setup: &Setup) -> (DeliveryOutcome, String) {
     let relay = serve::start(setup.config.clone(), Clock::system()).await.unwrap();
     let mut news = relay.observer.subscribe();
     let mut client = SmtpClient::ready(relay.smtp[0]).await.unwrap();
     let handed = client.send("alice@office.test", &["bob@rollover.test"], b"Subject: hi\r\n\r\nhi\r\n").await.unwrap();
     assert!(handed.accepted());
     let end = timeout(PATIENCE, news.recv()).await.unwrap().unwrap();
-    let DeliveryOutcome::Delivered { tls, .. } = end.outcome else { panic!("{:?}", end.outcome) };
-    assert_eq!(tls.word(), "dane");
     let metrics = relay.observer.render(&relay.spool.stats(), Clock::system().now());
-    let broken = lab.dns().upstream();
-    for transport in ["udp", "tcp"] {
-        let asked = format!(
-            "relay_dns_queries_total{{result=\"timeout\",transport=\"{transport}\",type=\"TLSA\",upstream=\"{broken}\"}} 1"
-        );
-        assert!(metrics.contains(&asked), "{asked}\n{metrics}");
-        let health = format!("relay_dns_path_healthy{{transport=\"{transport}\",upstream=\"{broken}\"}} 0");
-        assert!(metrics.contains(&health), "{health}\n{metrics}");
-    }
-    assert!(metrics.contains("relay_dns_tlsa_answers_total{records=\"5\"} 1"), "{metrics}");
     relay.stop();
     relay.ended().await.unwrap();
+    (end.outcome, metrics)
+}
+
+#[tokio::test]
+async fn a_second_path_delivers_by_dane_and_the_metric_names_the_broken_one() {
+    let lab = rollover().start().await.unwrap();
+    lab.dns().set_path([BOX]);
+    let broken = lab.dns().upstream();
+    let (clean, servers) = (lab.another_dns().await.unwrap(), lab.authorities().await.unwrap());
+    let (tls, https) = (lab.secure_dns(FrontKind::Tls).await.unwrap(), lab.secure_dns(FrontKind::Https).await.unwrap());
+    for second in [clean.upstream(), tls.upstream(), https.upstream(), "authoritative".to_owned()] {
+        let mut setup = setup(&lab, &[broken.clone(), second.clone()]);
+        setup.trust_authority(&lab);
+        setup.config.dns.root_hints = vec![servers.root()];
+        let (outcome, metrics) = mail_behind_the_box(&setup).await;
+        let DeliveryOutcome::Delivered { tls, .. } = outcome else { panic!("{second}: {outcome:?}") };
+        assert_eq!(tls.word(), "dane", "{second}");
+        for transport in ["udp", "tcp"] {
+            let asked = format!(
+                "relay_dns_queries_total{{result=\"timeout\",transport=\"{transport}\",type=\"TLSA\",upstream=\"{broken}\"}} 1"
+            );
+            assert!(metrics.contains(&asked), "{second}: {asked}\n{metrics}");
+            let health = format!("relay_dns_path_healthy{{transport=\"{transport}\",upstream=\"{broken}\"}} 0");
+            assert!(metrics.contains(&health), "{second}: {health}\n{metrics}");
+        }
+        assert!(metrics.contains("relay_dns_tlsa_answers_total{records=\"5\"} 1"), "{second}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_second_path_the_mail_waits_and_nothing_is_sent() {
+    let lab = rollover().start().await.unwrap();
+    lab.dns().set_path([BOX]);
+    let setup = setup(&lab, &[lab.dns().upstream()]);
+    let (outcome, metrics) = mail_behind_the_box(&setup).await;
+    let DeliveryOutcome::Failed { cause } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((cause.row().word, cause.row().status.to_string().as_str()), ("dns-unavailable", "4.4.3"));
+    assert!(metrics.contains("relay_dns_tlsa_failures_total 1"), "{metrics}");
+    assert_eq!(lab.mx("rollover.test").unwrap().connections(), 0);
 }
 
 #[tokio::test]
