@@ -147,6 +147,7 @@ fn fault_of(error: &NetError) -> Fault {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test is its own server")]
 mod tests {
     use super::*;
     use hickory_resolver::TlsConfig;
