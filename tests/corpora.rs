@@ -12,6 +12,8 @@ mod command;
 mod dane;
 #[path = "corpora/data.rs"]
 mod data;
+#[path = "corpora/dnssec.rs"]
+mod dnssec;
 #[path = "corpora/reply.rs"]
 mod reply;
 #[path = "corpora/segment.rs"]
@@ -123,4 +125,31 @@ fn rfc5321_6_1_segment_seeds() {
         ("torn-tail", (1, 0)),
     ];
     replay("segment", segment::check, &whole_and_damaged);
+}
+
+#[test]
+fn rfc4035_5_dnssec_seeds() {
+    // The zones of the seeds hang below a root that is not the true one.
+    let no_keys = Some("bogus: .: the answer holds no keys of the root (RFC 4035 §5)");
+    let not_its_keys = Some("bogus: .: no key of the root fits the trust anchors (RFC 4035 §5.2)");
+    let silence = "indeterminate: .: its DNSKEY records, which prove the chain of trust, could not be fetched: \
+                   nothing came (RFC 4035 §4.3)";
+    let verdicts = [
+        ("alias-ring", no_keys),
+        ("cname-chain", no_keys),
+        ("dname", no_keys),
+        ("empty", None),
+        ("flood-of-signatures", no_keys),
+        ("no-ds", no_keys),
+        ("no-question", no_keys),
+        ("nsec-no-data", no_keys),
+        ("nsec3-name-error", no_keys),
+        ("nsec3-wildcard", no_keys),
+        ("root-keys-of-a-stranger", not_its_keys),
+        ("tlsa-signed", no_keys),
+        ("tlsa-signed-and-nothing-more-comes", Some(silence)),
+        ("torn", None),
+    ]
+    .map(|(name, verdict)| (name, verdict.map(str::to_owned)));
+    replay("dnssec", dnssec::check, &verdicts);
 }

@@ -234,6 +234,9 @@ fn rfc6672_5_3_1_the_made_alias_is_not_signed() {
     assert_eq!(signatures_hold(&world, "shape.test", &message), 3);
     let alias = world.message("x.tree.shape.test", RecordType::CNAME).unwrap();
     assert_eq!(alias.answers.len(), 3);
+    // A `*` is a label like others to a DNAME.
+    let message = world.message("*.tree.shape.test", RecordType::A).unwrap();
+    assert_eq!(owners(&message.answers, RecordType::A), ["*.wild.shape.test."]);
     // RFC 6672 §2.2: a name that would be too long cannot be made.
     let long = Name::from_ascii(format!("{0}.{0}.{0}.{1}.", "l".repeat(60), "m".repeat(50))).unwrap();
     world.add("deep.shape.test", dname(&long).unwrap()).unwrap();

@@ -310,7 +310,8 @@ impl Zone {
             if let Some(data) = self.records.get(&above).and_then(|types| types.get(&RecordType::DNAME))
                 && let Some(target) = data.first().and_then(dname_target)
             {
-                let kept = usize::from(name.num_labels().saturating_sub(above.num_labels()));
+                // The `*` of a name counts here, unlike in `num_labels`.
+                let kept = name.iter().count().saturating_sub(above.iter().count());
                 let prefix = Name::from_labels(name.iter().take(kept)).map_err(bad)?;
                 let new = prefix.append_domain(&target).ok();
                 return Ok(Some(Found::Dname(self.set(&above, RecordType::DNAME, data), new)));

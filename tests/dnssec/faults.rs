@@ -84,6 +84,28 @@ fn rfc4034_2_1_1_a_key_that_is_not_for_zones_opens_nothing() {
     }
 }
 
+/// The DS fits a sound key, which signs the keys. What a second key of the zone signs counts for
+/// as much as that key may do: revoked it is good for nothing but its own revocation (RFC 5011
+/// §2.1), and without the zone bit for nothing at all.
+#[test]
+fn rfc4034_2_1_1_a_key_that_is_not_for_zones_signs_nothing_beside_one_that_is() {
+    let signing = KeySpec::new(KeyAlgorithm::EcdsaP256, Role::ZoneSigning);
+    let entry = KeySpec::new(KeyAlgorithm::EcdsaP256, Role::KeySigning);
+    for (flags, expected) in
+        [(KeyFlags::Sound, "secure found 1"), (KeyFlags::Revoked, "bogus"), (KeyFlags::NotForZones, "bogus")]
+    {
+        let plan = SigningPlan { keys: vec![entry, signing.flags(flags)], ..p256() };
+        let world = world(plan);
+        assert_eq!(word(&verdict(&world, TLSA, RecordType::TLSA)), expected, "{flags:?}");
+        // The key set holds all the same: it is signed by the key that the DS names.
+        assert_eq!(word(&verdict(&world, ZONE, RecordType::DNSKEY)), "secure found 2", "{flags:?}");
+        if flags != KeyFlags::Sound {
+            is_bogus(&world, TLSA, RecordType::TLSA, "RFC 4035 §5.3.3");
+            is_bogus(&world, TLSA, RecordType::A, "RFC 4035 §5.3.3");
+        }
+    }
+}
+
 #[test]
 fn rfc4035_5_2_the_key_of_the_ds_must_sign_the_keys() {
     // The DS names the first key, which signs nothing; the second signs everything.

@@ -7,6 +7,7 @@ mod faults;
 mod forging;
 mod forging_denials;
 mod hostile;
+mod second_opinion;
 mod shapes;
 
 use dane_relay::clock::{Clock, Timestamp};

@@ -55,7 +55,9 @@ impl Budget {
     }
 }
 
-/// Measured on one core and rounded up.
+/// Estimates, checked once against what one check took on one virtual core in a test build: RSA
+/// of 2048 bits 20 µs, of 4096 bits 60, of 8192 bits 240; P-256 60, P-384 180 at best and 330 on
+/// average, Ed25519 35. Each is above that; an algorithm not named costs as much as P-256.
 fn signature_us(key: &PublicKeyBuf) -> u32 {
     let algorithm = key.algorithm();
     if algorithm == Algorithm::ECDSAP384SHA384 {
