@@ -134,7 +134,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let pipeline = Arc::new(Pipeline {
         config: Arc::clone(&config),
         spool: Arc::clone(&spool) as Arc<dyn Spool>,
-        dns,
+        dns: Arc::clone(&dns),
         mailer: Mailer::new(&config.hostname, &config.delivery, clock.clone()),
         observer: Arc::clone(&observer),
         clock: clock.clone(),
@@ -147,23 +147,31 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         stop: stop.clone(),
     };
     tokio::spawn(admin::run(admin, admin_listener));
+    tokio::spawn(name_bad_upstreams(dns, config.dns.mode, stop.clone()));
     let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));
     Ok(Relay { smtp, admin: admin_address, spool, observer, stop, running })
 }
 
-/// Where upstreams must validate, they show it before anything is accepted; where we validate,
-/// a bad one is only named, and nobody waits for it.
+/// Where upstreams must validate, they show it before anything is accepted.
 async fn open_dns(config: &Config, clock: &Clock, observer: &Arc<Observer>) -> Result<Arc<Dns>, StartError> {
-    let dns_observer = Arc::clone(observer);
-    let dns = Arc::new(Dns::new(config, clock.clone(), Arc::new(move |event| dns_observer.dns(event)))?);
+    let observer = Arc::clone(observer);
+    let dns = Arc::new(Dns::new(config, clock.clone(), Arc::new(move |event| observer.dns(event)))?);
     match config.dns.mode {
         DnsMode::TrustAd => dns.probe().await?,
-        DnsMode::Validate => {
-            let dns = Arc::clone(&dns);
-            tokio::spawn(async move { dns.probe().await });
-        }
+        DnsMode::Validate => {}
     }
     Ok(dns)
+}
+
+/// Where we validate, a bad upstream is only named, and nobody waits for it: not the start, and
+/// not the stop.
+async fn name_bad_upstreams(dns: Arc<Dns>, mode: DnsMode, stop: CancellationToken) {
+    match mode {
+        DnsMode::TrustAd => {}
+        DnsMode::Validate => {
+            let _probed_or_stopped = stop.run_until_cancelled(dns.probe()).await;
+        }
+    }
 }
 
 async fn open_spool(config: &Arc<Config>, clock: &Clock) -> Result<Arc<EmbeddedSpool>, StartError> {
