@@ -173,12 +173,12 @@ fn hostile() {
 fn validator_ms(world: &World, anchors: &Anchors, question: &str) -> f64 {
     let (name, record_type) = (Name::from_ascii(format!("{question}.")).unwrap(), RecordType::MX);
     let message = |name: &Name, record_type| world.message(&name.to_ascii(), record_type).unwrap();
-    let mut zones = Zones::new(100);
+    let zones = Zones::new(100);
     let mut validation = Validation::begin(&name, record_type, message(&name, record_type), Clock::system().now());
     let mut spent = std::time::Duration::ZERO;
     loop {
         let started = Instant::now();
-        let step = validation.step(anchors, &mut zones);
+        let step = validation.step(anchors, &zones);
         spent += started.elapsed();
         match step {
             Step::Ask(name, record_type) => validation.feed(Ok(message(&name, record_type))),

@@ -91,7 +91,7 @@ pub struct Dns {
     deadline: Duration,
     timeout: Duration,
     anchors: Anchors,
-    zones: Mutex<Zones>,
+    zones: Zones,
     cache: Mutex<Cache<Key, Arc<Lookup>>>,
     flights: Flights<Key, Arc<Lookup>>,
     clock: Clock,
@@ -128,7 +128,7 @@ impl Dns {
             mode: config.dns.mode,
             deadline: config.dns.deadline,
             timeout: config.dns.timeout,
-            zones: Mutex::new(Zones::new(ZONES_KEPT)),
+            zones: Zones::new(ZONES_KEPT),
             cache: Mutex::new(Cache::new(ANSWERS_KEPT)),
             flights: Flights::default(),
             clock,
@@ -264,7 +264,7 @@ impl Dns {
         let mut missed = None;
         let mut validation = Validation::begin(name, record_type, first, self.clock.now());
         for _step in 0..STEPS_LIMIT {
-            match self.step(&mut validation) {
+            match validation.step(&self.anchors, &self.zones) {
                 Step::Done(validated) => {
                     let judged = judge(validated, missed);
                     return match judged {
@@ -284,11 +284,6 @@ impl Dns {
             }
         }
         Err(Fault::Incomplete("the validation asked too many questions".into()))
-    }
-
-    fn step(&self, validation: &mut Validation) -> Step {
-        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        validation.step(&self.anchors, &mut zones)
     }
 
     /// An answer that should be signed and comes without any signature: is it the zone, or does

@@ -75,9 +75,9 @@ fn rfc4035_4_3_what_cannot_be_fetched_is_indeterminate() {
     let message = world.message("gone.test", RecordType::SOA).unwrap();
     for silent in [RecordType::DS, RecordType::DNSKEY] {
         let mut validation = Validation::begin(&name("gone.test"), RecordType::SOA, message.clone(), NOW);
-        let mut zones = Zones::new(10);
+        let zones = Zones::new(10);
         let verdict = loop {
-            match validation.step(&anchors, &mut zones) {
+            match validation.step(&anchors, &zones) {
                 Step::Done(verdict) => break verdict,
                 Step::Ask(at, rtype) if rtype == silent && at == name("gone.test") => {
                     validation.feed(Err("no answer in time".into()));

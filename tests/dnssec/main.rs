@@ -79,7 +79,7 @@ impl<'a> Judge<'a> {
         let question = name(question);
         let mut validation = Validation::begin(&question, rtype, fetch(&question, rtype), self.now);
         for _ in 0..200 {
-            match validation.step(&anchors, &mut self.zones) {
+            match validation.step(&anchors, &self.zones) {
                 Step::Done(verdict) => return verdict,
                 Step::Ask(name, rtype) => {
                     self.asked.push((name.clone(), rtype));

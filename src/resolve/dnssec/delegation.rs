@@ -64,7 +64,7 @@ struct Delegation {
 /// The walk, with all that it may use.
 pub(super) struct Walk<'a> {
     pub(super) anchors: &'a Anchors,
-    pub(super) zones: &'a mut Zones,
+    pub(super) zones: &'a Zones,
     pub(super) memory: &'a mut Memory,
     pub(super) now: Timestamp,
 }

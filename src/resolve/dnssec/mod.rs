@@ -201,7 +201,7 @@ impl Validation {
 
     /// Works as far as it can with what it has. Ends after a bounded number of steps, whatever
     /// is fed.
-    pub fn step(&mut self, anchors: &Anchors, zones: &mut Zones) -> Step {
+    pub fn step(&mut self, anchors: &Anchors, zones: &Zones) -> Step {
         loop {
             if let Err(verdict) = self.readable() {
                 return Step::Done(verdict);

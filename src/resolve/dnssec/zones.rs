@@ -9,7 +9,7 @@ use super::signature::ZoneKeys;
 use crate::clock::Timestamp;
 use hickory_proto::rr::Name;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is proven about a name, seen from the zone above it.
 #[derive(Clone, Debug)]
@@ -35,25 +35,32 @@ pub(super) struct Known {
 }
 
 /// Zones whose keys are validated, names that are proven insecure or no zone cut.
-/// It belongs to one set of trust anchors.
+/// It belongs to one set of trust anchors. Look-ups share it: it is locked for as long as one
+/// verdict is read or kept, never while a signature is checked.
 #[derive(Debug)]
 pub struct Zones {
+    generations: Mutex<Generations>,
+    half: usize,
+}
+
+#[derive(Debug, Default)]
+struct Generations {
     young: BTreeMap<Name, Known>,
     old: BTreeMap<Name, Known>,
-    half: usize,
 }
 
 impl Zones {
     /// Room for `capacity` names; about 1 KiB each.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { young: BTreeMap::new(), old: BTreeMap::new(), half: capacity.div_ceil(2) }
+        Self { generations: Mutex::default(), half: capacity.div_ceil(2) }
     }
 
     /// The names that are known at the moment, expired ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+        let generations = self.generations();
+        generations.young.len() + generations.old.len()
     }
 
     /// Whether nothing is known.
@@ -62,20 +69,32 @@ impl Zones {
         self.len() == 0
     }
 
-    pub(super) fn get(&mut self, name: &Name, now: Timestamp) -> Option<Known> {
-        if let Some(known) = self.young.get(name) {
+    pub(super) fn get(&self, name: &Name, now: Timestamp) -> Option<Known> {
+        let mut generations = self.generations();
+        if let Some(known) = generations.young.get(name) {
             return (now < known.until).then(|| known.clone());
         }
-        let known = self.old.remove(name).filter(|known| now < known.until)?;
-        self.insert(name.clone(), known.clone());
+        let known = generations.old.remove(name).filter(|known| now < known.until)?;
+        generations.insert(name.clone(), known.clone(), self.half);
         Some(known)
     }
 
-    pub(super) fn insert(&mut self, name: Name, known: Known) {
-        if self.half == 0 {
+    pub(super) fn insert(&self, name: Name, known: Known) {
+        self.generations().insert(name, known, self.half);
+    }
+
+    /// A map is whole after every change, also when a thread died near it.
+    fn generations(&self) -> MutexGuard<'_, Generations> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Generations {
+    fn insert(&mut self, name: Name, known: Known, half: usize) {
+        if half == 0 {
             return;
         }
-        if self.young.len() >= self.half && !self.young.contains_key(&name) {
+        if self.young.len() >= half && !self.young.contains_key(&name) {
             self.old = std::mem::take(&mut self.young);
         }
         self.old.remove(&name);
@@ -97,7 +116,7 @@ mod tests {
 
     #[test]
     fn zones_are_bounded_and_keep_what_is_used() {
-        let mut zones = Zones::new(10);
+        let zones = Zones::new(10);
         for number in 0..1000 {
             zones.insert(name(number), inside(100));
             assert!(zones.get(&name(0), Timestamp(1)).is_some(), "used every time");
@@ -108,7 +127,7 @@ mod tests {
 
     #[test]
     fn rfc4035_5_3_3_a_verdict_does_not_outlive_its_end() {
-        let mut zones = Zones::new(10);
+        let zones = Zones::new(10);
         zones.insert(name(1), inside(100));
         assert!(zones.get(&name(1), Timestamp(99)).is_some());
         assert!(zones.get(&name(1), Timestamp(100)).is_none());
