@@ -272,7 +272,7 @@ pub struct Delivery {
     pub port: u16,
     /// Whether MX records may lead to loopback and to our own addresses.
     pub allow_loopback: bool,
-    /// The most messages in delivery at once.
+    /// The most messages in delivery at once, and the most connections to mail servers.
     pub max_concurrent: usize,
     /// The most connections to one next hop at once.
     pub max_per_next_hop: usize,

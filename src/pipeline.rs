@@ -54,27 +54,33 @@ pub struct Pipeline {
     pub hops: HopLimits,
 }
 
-/// At most so many connections to one next hop at once.
+/// At most so many connections to one next hop at once, and so many to all of them: a message
+/// for a thousand domains must not open a thousand.
 pub struct HopLimits {
     most: usize,
+    all: Arc<Semaphore>,
     hops: Mutex<BTreeMap<NextHop, Arc<Semaphore>>>,
 }
 
 impl HopLimits {
-    /// Limits every next hop to `most`.
+    /// Limits every next hop to `most`, and all together to `all`.
     #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self { most, hops: Mutex::new(BTreeMap::new()) }
+    pub fn new(most: usize, all: usize) -> Self {
+        Self { most, all: Arc::new(Semaphore::new(all)), hops: Mutex::new(BTreeMap::new()) }
     }
 
-    async fn enter(&self, hop: &NextHop) -> Option<OwnedSemaphorePermit> {
+    /// Waits for a place. The narrow door first, so that nobody who waits at it holds a place
+    /// that others could use.
+    async fn enter(&self, hop: &NextHop) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         let semaphore = {
             let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);
             // A semaphore that nobody holds or waits for is at rest and can be made anew.
             hops.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
             Arc::clone(hops.entry(hop.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.most))))
         };
-        semaphore.acquire_owned().await.ok()
+        let at_hop = semaphore.acquire_owned().await.ok()?;
+        let among_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
+        Some((at_hop, among_all))
     }
 }
 
@@ -172,6 +178,7 @@ impl Pipeline {
             self.observer.no_attempt(entry.id, &hop.to_string(), &cause);
             indices.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
         };
+        let _place = self.hops.enter(hop).await;
         // Every attempt shuffles anew, and a log line is enough to tell how.
         let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
         let resolution = match resolve(&self.dns, hop, self.config.delivery.port, seed).await {
@@ -182,7 +189,6 @@ impl Pipeline {
             Ok(steps) => steps,
             Err(cause) => return all_failed(cause),
         };
-        let _place = self.hops.enter(hop).await;
         let mut results = BTreeMap::new();
         for step in steps {
             let pending: Vec<usize> =

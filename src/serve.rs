@@ -138,7 +138,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         mailer: Mailer::new(&config.hostname, &config.delivery, clock.clone()),
         observer: Arc::clone(&observer),
         clock: clock.clone(),
-        hops: HopLimits::new(config.delivery.max_per_next_hop),
+        hops: HopLimits::new(config.delivery.max_per_next_hop, config.delivery.max_concurrent),
     });
     let admin = Admin {
         observer: Arc::clone(&observer),
