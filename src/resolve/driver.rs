@@ -16,7 +16,7 @@ use super::paths::channel::Flags;
 use super::paths::{Carrier, Fault, Path, PathName, Source, in_order, setup};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DnsMode, TrustAnchorSource};
+use crate::config::{Config, DnsMode, RootsError, TrustAnchorSource};
 use crate::outcome::{Cause, PathFailure, Question};
 use async_trait::async_trait;
 use hickory_proto::op::Message;
@@ -53,13 +53,8 @@ pub enum DnsSetupError {
         message: String,
     },
     /// There are no certificate authorities for the upstreams that need them.
-    #[error("[tls] roots: {source_name}: {message}")]
-    Roots {
-        /// The file, or `system`.
-        source_name: String,
-        /// What is wrong.
-        message: String,
-    },
+    #[error(transparent)]
+    Roots(#[from] RootsError),
 }
 
 /// What a look-up came to, and how.
