@@ -87,6 +87,7 @@
 //! | RFC 8080 | Ed25519 in DNSSEC |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
+//! | RFC 8461 | MTA-STS |
 //! | RFC 8484 | DNS over HTTPS |
 //! | RFC 8767 | how long answers are kept |
 //! | RFC 8906 | servers that fail to answer |
