@@ -54,7 +54,7 @@ impl Authority {
     /// # Errors
     /// When a name cannot stand in a certificate, or no key can be made.
     pub fn issue(&self, names: &[&str]) -> io::Result<Identity> {
-        self.issue_with(names, Validity::Good)
+        self.issue_leaf(leaf(names, Validity::Good)?)
     }
 
     /// As [`Authority::issue`], expired since 2020.
@@ -62,11 +62,20 @@ impl Authority {
     /// # Errors
     /// As [`Authority::issue`].
     pub fn issue_expired(&self, names: &[&str]) -> io::Result<Identity> {
-        self.issue_with(names, Validity::Expired)
+        self.issue_leaf(leaf(names, Validity::Expired)?)
     }
 
-    fn issue_with(&self, names: &[&str], validity: Validity) -> io::Result<Identity> {
-        let mut params = leaf(names, validity)?;
+    /// As [`Authority::issue`], with the name in the common name alone.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn issue_common_name(&self, name: &str) -> io::Result<Identity> {
+        let mut params = leaf(&[name], Validity::Good)?;
+        params.subject_alt_names.clear();
+        self.issue_leaf(params)
+    }
+
+    fn issue_leaf(&self, mut params: CertificateParams) -> io::Result<Identity> {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(bad)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(bad)?;

@@ -123,13 +123,20 @@ impl SmtpClient {
     ///
     /// # Errors
     /// When the server refuses or the handshake fails.
-    pub async fn starttls(mut self, server_name: &str) -> io::Result<Self> {
+    pub async fn starttls(self, server_name: &str) -> io::Result<Self> {
+        self.starttls_by(&TlsConnector::from(Arc::new(anything()?)), server_name).await
+    }
+
+    /// As [`SmtpClient::starttls`], with the caller's own settings.
+    ///
+    /// # Errors
+    /// As [`SmtpClient::starttls`].
+    pub async fn starttls_by(mut self, connector: &TlsConnector, server_name: &str) -> io::Result<Self> {
         let reply = self.command("STARTTLS").await?;
         if reply.code != 220 {
             return Err(bad(format!("STARTTLS was answered {reply}")));
         }
         let name = ServerName::try_from(server_name.to_owned()).map_err(bad)?;
-        let connector = TlsConnector::from(Arc::new(anything()?));
         let stream = timeout(PATIENCE, connector.connect(name, self.wire.into_inner())).await??;
         self.wire = Wire::new(stream);
         self.ehlo("client.test").await?;

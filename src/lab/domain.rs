@@ -8,6 +8,7 @@
 use super::ca::{Authority, Identity, misfit};
 use super::mx::{Behaviour, Known, Phase, StartTls, Trouble};
 use super::plan::{KeyAlgorithm, Signing, SigningPlan};
+use super::policy_spec::StsSpec;
 use super::zone::Fault;
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::{RData, RecordType, rdata};
@@ -57,6 +58,9 @@ pub enum Certificate {
     IssuedExpired,
     /// Issued by the lab's authority for another name.
     IssuedFor(String),
+    /// Issued by the lab's authority for the host's name, which stands in the common name alone:
+    /// PKIX looks only at alternative names, of which there are none (RFC 6125 §6.4.4).
+    IssuedCommonName,
     /// This one.
     Given(Arc<Identity>),
 }
@@ -70,6 +74,7 @@ impl Certificate {
             Self::Issued => authority.issue(&[host])?.into(),
             Self::IssuedExpired => authority.issue_expired(&[host])?.into(),
             Self::IssuedFor(name) => authority.issue(&[name])?.into(),
+            Self::IssuedCommonName => authority.issue_common_name(host)?.into(),
             Self::Given(identity) => Arc::clone(identity),
         })
     }
@@ -196,6 +201,7 @@ pub struct DomainSpec {
     pub(super) aliases: Vec<(String, String)>,
     pub(super) faults: Vec<(String, RecordType, Fault)>,
     pub(super) zone_fault: Option<Fault>,
+    pub(super) sts: Option<StsSpec>,
 }
 
 impl DomainSpec {
@@ -210,6 +216,7 @@ impl DomainSpec {
             aliases: Vec::new(),
             faults: Vec::new(),
             zone_fault: None,
+            sts: None,
         }
     }
 
@@ -272,6 +279,16 @@ impl DomainSpec {
         for host in &mut self.hosts {
             host.name.clone_from(&self.name);
         }
+        self
+    }
+
+    /// Publishes an MTA-STS policy (RFC 8461): TXT record, policy host and policy. By itself it is in
+    /// mode enforce and lists `mx.<domain>`, whose certificate should then be
+    /// [`Certificate::Issued`].
+    #[must_use]
+    pub fn mta_sts(mut self, describe: impl FnOnce(StsSpec) -> StsSpec) -> Self {
+        let spec = self.sts.take().unwrap_or_else(|| StsSpec::new(&self.name));
+        self.sts = Some(describe(spec));
         self
     }
 

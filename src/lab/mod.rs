@@ -1,7 +1,7 @@
 //! The lab: a signed mini-internet on loopback, for the demonstration and for all tests.
 //!
 //! It has a DNS that is really signed from the root down (RFC 4033–4035), MX hosts with really
-//! working TLS, and a client that hands mail in. Nothing in it is a pretence that production code
+//! working TLS, MTA-STS policy hosts, and a client that hands mail in. Nothing in it is a pretence that production code
 //! would have to know of: the relay is pointed at it by configuration alone. It needs no rights,
 //! no other program and no internet, and it ends when it is dropped.
 //!
@@ -11,7 +11,7 @@
 //! truthful messages apart and mends them with [`World::signed`] and [`World::proof`].
 //!
 //! ```
-//! use dane_relay::lab::{Lab, Tlsa, client::SmtpClient};
+//! use dane_relay::lab::{Certificate, Lab, Tlsa, client::SmtpClient};
 //! use hickory_proto::rr::RecordType;
 //! use std::time::Duration;
 //!
@@ -25,11 +25,14 @@
 //!     .domain("mismatch.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
 //!     .domain("plain.test", |d| d.plain())
 //!     .domain("nullmx.test", |d| d.null_mx())
+//!     .domain("sts.test", |d| d.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(|p| p.enforce()))
 //!     .start()
 //!     .await?;
 //!
-//! // What the relay's configuration gets: dns.upstreams, dns.trust_anchors, delivery.port.
+//! // What the relay's configuration gets: dns.upstreams, dns.trust_anchors, delivery.port, and for
+//! // MTA-STS the port of the policy hosts and tls.roots.
 //! let (_upstream, _anchor, _port) = (lab.dns().upstream(), lab.trust_anchor()?, lab.port());
+//! let (_policy_port, _roots) = (lab.policy_port(), lab.roots_pem());
 //!
 //! let mx = lab.mx("dane.test")?;
 //! let mut client = SmtpClient::ready(mx.address()).await?.starttls("mx.dane.test").await?;
@@ -63,6 +66,11 @@ mod mx_session;
 #[cfg(test)]
 mod mx_tests;
 pub mod plan;
+mod policies;
+pub mod policy_host;
+pub mod policy_spec;
+#[cfg(test)]
+mod policy_tests;
 pub mod random;
 mod responder;
 #[cfg(test)]
@@ -79,6 +87,8 @@ pub use ca::{Authority, Identity};
 pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
 pub use mx::{MxHost, Phase, StartTls, Trouble};
 pub use plan::{KeyAlgorithm, Signing, SigningPlan};
+pub use policy_host::{PolicyHost, PolicyRequest};
+pub use policy_spec::{Manner, PolicyAnswer, StsSpec};
 pub use signer::SignatureFault;
 pub use zone::Fault;
 
@@ -89,6 +99,7 @@ use domain::{Exchange, Presence};
 use fronts::{Front, FrontKind};
 use hickory_proto::rr::rdata::{A, MX};
 use hickory_proto::rr::{Name, RData, RecordType};
+use policies::Policies;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
@@ -141,6 +152,7 @@ impl LabBuilder {
         let authority = Authority::new("Lab Root CA")?;
         let hosts = prepare(&self.domains, &authority)?;
         let (port, running) = start_hosts(&hosts).await?;
+        let policies = Policies::start(&self.domains, &authority).await?;
         let world = Arc::new(World::new(self.clock)?);
         // Parents first, so that a zone below another one is delegated from it.
         let mut zones: Vec<_> = self.domains.iter().collect();
@@ -155,13 +167,17 @@ impl LabBuilder {
                 world.add(&owner, domain::rdata(&record.record(&host.identity)?))?;
             }
         }
+        for (owner, data) in policies.records() {
+            world.add(owner, data.clone())?;
+        }
         for spec in &self.domains {
             fill(&world, spec, port)?;
         }
         let dns = DnsServer::start(Arc::clone(&world)).await?;
         let identities = hosts.iter().map(|host| (host.spec.name.clone(), Arc::clone(&host.identity))).collect();
         let first_hosts = self.domains.iter().filter_map(|spec| Some((spec.name.clone(), first_host(spec)?))).collect();
-        Ok(Lab { world, dns, authority, port, hosts: running, first_hosts, identities: Mutex::new(identities) })
+        let identities = Mutex::new(identities);
+        Ok(Lab { world, dns, authority, port, hosts: running, first_hosts, identities, policies })
     }
 }
 
@@ -175,6 +191,7 @@ pub struct Lab {
     hosts: BTreeMap<String, MxHost>,
     first_hosts: BTreeMap<String, String>,
     identities: Mutex<BTreeMap<String, Arc<Identity>>>,
+    policies: Policies,
 }
 
 impl Lab {
