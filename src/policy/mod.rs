@@ -11,6 +11,7 @@ pub mod dane;
 mod names;
 mod rules;
 pub mod signature;
+mod small_rsa;
 #[cfg(test)]
 mod testing;
 pub mod webpki;
