@@ -231,6 +231,11 @@ impl<'a> Certificate<'a> {
         Some(found)
     }
 
+    /// The octets of nameConstraints, for what the parser passes over.
+    pub(super) fn name_constraints_value(&self) -> Option<&'a [u8]> {
+        self.x509.extensions().iter().find(|extension| extension.oid == NAME_CONSTRAINTS).map(|found| found.value)
+    }
+
     /// The names of subjectAltName (RFC 5280 §4.2.1.6); empty without the extension.
     #[must_use]
     pub fn alternative_names(&self) -> &[GeneralName<'a>] {

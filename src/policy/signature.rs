@@ -35,14 +35,21 @@ fn algorithms() -> WebPkiSupportedAlgorithms {
     aws_lc_rs::default_provider().signature_verification_algorithms
 }
 
-/// The schemes to offer to a server: exactly those that [`verify_handshake`] takes.
+/// The schemes to offer to a server, the preferred ones first: exactly those that
+/// [`verify_handshake`] takes.
 ///
-/// More than the library offers by itself: servers with an RSASSA-PSS key have nothing to sign
+/// SHA-256 comes first, because a server may take the first one whether or not its key is long
+/// enough for it: 512 bits of RSA have no room for SHA-512. More than the library offers by itself: servers with an RSASSA-PSS key have nothing to sign
 /// with unless its schemes are offered. TLS 1.2 leaves them out (the library refuses them there).
 #[must_use]
 pub fn offered_schemes() -> Vec<SignatureScheme> {
     let mut schemes = algorithms().supported_schemes();
     schemes.extend(PSS_KEY_SCHEMES.map(|(for_pss_keys, _)| for_pss_keys));
+    let with_sha_256 = |scheme: &SignatureScheme| {
+        *scheme == SignatureScheme::ECDSA_NISTP256_SHA256
+            || rsa_way(*scheme).is_some_and(|(_, hash)| hash == Hash::Sha256)
+    };
+    schemes.sort_by_key(|scheme| !with_sha_256(scheme));
     schemes
 }
 
@@ -289,6 +296,16 @@ mod tests {
             assert_eq!(verify_handshake(&message, leaf, scheme, signature), Ok(()), "{name}");
             assert!(offered_schemes().contains(&scheme), "{name}");
         }
+    }
+
+    #[test]
+    fn rfc8446_4_2_3_the_offer_is_the_librarys_and_more_with_sha_256_first() {
+        let offered = offered_schemes();
+        assert!(algorithms().supported_schemes().iter().all(|scheme| offered.contains(scheme)));
+        assert_eq!(offered.len(), algorithms().supported_schemes().len() + PSS_KEY_SCHEMES.len());
+        let place = |wanted| offered.iter().position(|scheme| *scheme == wanted).unwrap();
+        assert!(place(SignatureScheme::RSA_PKCS1_SHA256) < place(SignatureScheme::RSA_PKCS1_SHA512));
+        assert!(place(SignatureScheme::RSA_PSS_SHA256) < place(SignatureScheme::RSA_PKCS1_SHA256), "PSS first");
     }
 
     #[test]
