@@ -57,6 +57,7 @@
 //! | RFC 4033 | DNSSEC: the idea |
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
+//! | RFC 4055 | RSA keys in certificates |
 //! | RFC 4592 | wildcards |
 //! | RFC 4648 | base32 |
 //! | RFC 5011 | states of trust anchors |
@@ -84,6 +85,7 @@
 //! | RFC 7672 | DANE for SMTP |
 //! | RFC 7766 | DNS over TCP |
 //! | RFC 7858 | DNS over TLS |
+//! | RFC 8017 | RSA signatures |
 //! | RFC 8080 | Ed25519 in DNSSEC |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
@@ -93,6 +95,7 @@
 //! | RFC 8767 | how long answers are kept |
 //! | RFC 8906 | servers that fail to answer |
 //! | RFC 8996 | the end of TLS 1.0 and 1.1 |
+//! | RFC 9155 | the end of SHA-1 in TLS 1.2 |
 //! | RFC 9276 | NSEC3 iterations |
 //! | RFC 9325 | how to use TLS |
 //! | RFC 9824 | compact denial |

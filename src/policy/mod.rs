@@ -14,6 +14,7 @@ pub mod local;
 mod names;
 mod rules;
 pub mod signature;
+mod small_rsa;
 pub mod sts;
 #[cfg(test)]
 mod testing;
