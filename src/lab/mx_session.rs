@@ -3,16 +3,16 @@
 //! Commands are obeyed strictly in their order. Every reply passes through the host's troubles,
 //! so that each of them can happen at its phase. A lone dot ends the content only between CRLFs.
 
-use super::mx::{Behaviour, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
+use super::locked;
+use super::mx::{Behaviour, Dialect, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
+use super::mx_params::{Channel, refuse_mail, refuse_rcpt};
+use super::mx_tls::{self, Shaken};
 use super::wire::{Stream, Wire};
-use super::{bad, locked};
 use crate::smtp::address::{parse_forward_path, parse_reverse_path};
 use crate::smtp::reply::{Reply, printable};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 /// How long a session waits for the client: shorter than RFC 5321 §4.5.3.2 asks, since a test
 /// that is this slow has failed.
@@ -35,6 +35,8 @@ struct Session<'a> {
     shared: &'a Shared,
     number: usize,
     helo: String,
+    /// The keywords of the last reply to EHLO.
+    offered: Vec<String>,
     tls: Option<TlsFacts>,
     transaction: Transaction,
 }
@@ -50,17 +52,23 @@ enum Met {
     Nothing,
     Replied,
     Kept,
+    /// The right reply is the last.
+    LastWords,
 }
 
 /// Serves one connection to its end.
 pub(super) async fn run(stream: impl Stream + 'static, number: usize, shared: &Shared) -> io::Result<()> {
     let mut wire = Wire::new(stream);
     let transaction = Transaction::default();
-    let mut session = Session { shared, number, helo: String::new(), tls: None, transaction };
-    if let Met::Replied = session.meet(Phase::Connect, &mut wire).await? {
+    let mut session = Session { shared, number, helo: String::new(), offered: Vec::new(), tls: None, transaction };
+    let met = session.meet(Phase::Connect, &mut wire).await?;
+    if let Met::Replied = met {
         return wire.close().await;
     }
     wire.write(&Reply::plain(220, format!("{} ESMTP lab", shared.name)).to_wire()).await?;
+    if let Met::LastWords = met {
+        return Err(dropped());
+    }
     loop {
         match session.commands(&mut wire).await? {
             End::Closed => return wire.close().await,
@@ -76,7 +84,6 @@ impl Session<'_> {
 
     /// Lets the trouble of a phase happen. A refusal counts as the reply to the command.
     async fn meet(&self, phase: Phase, wire: &mut Wire) -> io::Result<Met> {
-        let dropped = || io::Error::from(io::ErrorKind::ConnectionAborted);
         match self.behaviour().troubles.get(&phase) {
             None => Ok(Met::Nothing),
             Some(Trouble::Reply(reply)) => {
@@ -88,6 +95,7 @@ impl Session<'_> {
                 tokio::time::sleep(HANG).await;
                 Err(dropped())
             }
+            Some(Trouble::ReplyThenDrop) => Ok(Met::LastWords),
             Some(Trouble::KeepThenDrop) if phase == Phase::EndOfData => Ok(Met::Kept),
             Some(Trouble::Drop | Trouble::KeepThenDrop) => Err(dropped()),
         }
@@ -104,34 +112,49 @@ impl Session<'_> {
             let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
             let verb = verb.to_ascii_uppercase();
             let phase = phase_of(&verb);
-            if let Some(phase) = phase
-                && let Met::Replied = self.meet(phase, wire).await?
-            {
+            let met = match phase {
+                Some(phase) => self.meet(phase, wire).await?,
+                None => Met::Nothing,
+            };
+            if let Met::Replied = met {
                 continue;
             }
-            match phase {
-                Some(Phase::StartTls) => {
-                    let reply = self.starttls_reply();
-                    wire.write(&reply.to_wire()).await?;
-                    if reply.code == 220 {
-                        return Ok(End::StartTls);
-                    }
-                }
-                Some(Phase::Data) => self.data(wire).await?,
-                Some(Phase::Quit) => {
-                    wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
-                    return Ok(End::Closed);
-                }
-                Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
-                    let reply = self.simple(&verb, rest);
-                    wire.write(&reply.to_wire()).await?;
-                }
+            if let Some(end) = self.obey(phase, (&verb, rest), wire).await? {
+                return Ok(end);
+            }
+            if let Met::LastWords = met {
+                return Err(dropped());
             }
         }
     }
 
+    async fn obey(&mut self, phase: Option<Phase>, command: (&str, &str), wire: &mut Wire) -> io::Result<Option<End>> {
+        match phase {
+            Some(Phase::StartTls) => {
+                let reply = self.starttls_reply();
+                if reply.code != 220 {
+                    wire.write(&reply.to_wire()).await?;
+                    return Ok(None);
+                }
+                wire.write(&[reply.to_wire().as_slice(), &self.behaviour().behind_220].concat()).await?;
+                return Ok(Some(End::StartTls));
+            }
+            Some(Phase::Data) => self.data(wire).await?,
+            Some(Phase::Quit) => {
+                wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
+                return Ok(Some(End::Closed));
+            }
+            Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
+                let reply = self.simple(command.0, command.1);
+                wire.write(&reply.to_wire()).await?;
+            }
+        }
+        Ok(None)
+    }
+
     fn simple(&mut self, verb: &str, rest: &str) -> Reply {
         match verb {
+            "EHLO" if self.behaviour().dialect == Dialect::HeloOnly => Reply::new(500, 5, 1, "not known here"),
             "EHLO" | "HELO" => self.hello(verb, rest),
             "MAIL" => self.mail(rest),
             "RCPT" => self.rcpt(rest),
@@ -147,20 +170,32 @@ impl Session<'_> {
     fn hello(&mut self, verb: &str, name: &str) -> Reply {
         name.clone_into(&mut self.helo);
         self.transaction = Transaction::default();
+        self.offered = if verb == "EHLO" { self.keywords() } else { Vec::new() };
         let mut reply = Reply::plain(250, self.shared.name.clone());
-        if verb == "EHLO" {
-            let behaviour = self.behaviour();
-            reply.lines.extend(behaviour.keywords);
-            let offered = match behaviour.starttls {
-                StartTls::NotOffered => false,
-                StartTls::Offered(_) | StartTls::Refused(_) | StartTls::BrokenHandshake | StartTls::DropAfter => true,
-            };
-            // RFC 3207 §4.2: not offered again inside TLS.
-            if offered && self.tls.is_none() {
-                reply.lines.push("STARTTLS".into());
-            }
-        }
+        reply.lines.extend(self.offered.clone());
         reply
+    }
+
+    fn keywords(&self) -> Vec<String> {
+        let behaviour = self.behaviour();
+        let more = if self.tls.is_some() { behaviour.keywords_in_tls } else { behaviour.keywords_in_clear };
+        let mut keywords = behaviour.keywords;
+        keywords.extend(more);
+        let offered = match behaviour.starttls {
+            StartTls::NotOffered => false,
+            StartTls::Offered(_)
+            | StartTls::Refused(_)
+            | StartTls::BrokenHandshake
+            | StartTls::DropAfter
+            | StartTls::Alert(_)
+            | StartTls::Hang
+            | StartTls::LosesLargeHello(_) => true,
+        };
+        // RFC 3207 §4.2: not offered again inside TLS.
+        if offered && self.tls.is_none() {
+            keywords.push("STARTTLS".into());
+        }
+        keywords
     }
 
     fn mail(&mut self, rest: &str) -> Reply {
@@ -169,6 +204,10 @@ impl Session<'_> {
         }
         match argument(rest, "FROM:") {
             Some((path, params)) if parse_reverse_path(&format!("<{path}>")).is_ok() => {
+                let channel = if self.tls.is_some() { Channel::Tls } else { Channel::Clear };
+                if let Some(refusal) = refuse_mail(&params, &self.offered, channel) {
+                    return refusal;
+                }
                 self.transaction.mail = Some((path, params));
                 Reply::new(250, 1, 0, "sender ok")
             }
@@ -181,6 +220,9 @@ impl Session<'_> {
         let Some((path, params)) = argument(rest, "TO:") else { return Reply::new(501, 1, 3, "bad forward-path") };
         if parse_forward_path(&format!("<{path}>")).is_err() {
             return Reply::new(501, 1, 3, "bad forward-path");
+        }
+        if let Some(refusal) = refuse_rcpt(&params, &self.offered) {
+            return refusal;
         }
         if self.transaction.rcpt.len() >= RCPT_LIMIT {
             return Reply::new(452, 5, 3, "too many recipients");
@@ -232,8 +274,11 @@ impl Session<'_> {
             tls: self.tls.clone(),
         });
         match met {
-            Met::Kept => Err(io::ErrorKind::ConnectionAborted.into()),
-            Met::Nothing | Met::Replied => wire.write(&Reply::new(250, 0, 0, "kept").to_wire()).await,
+            Met::Kept => Err(dropped()),
+            Met::Nothing | Met::Replied | Met::LastWords => {
+                wire.write(&Reply::new(250, 0, 0, "kept").to_wire()).await?;
+                if let Met::LastWords = met { Err(dropped()) } else { Ok(()) }
+            }
         }
     }
 
@@ -244,38 +289,36 @@ impl Session<'_> {
         match self.behaviour().starttls {
             StartTls::NotOffered => Reply::new(502, 5, 1, "no TLS here"),
             StartTls::Refused(reply) => reply,
-            StartTls::Offered(_) | StartTls::BrokenHandshake | StartTls::DropAfter => {
-                Reply::new(220, 0, 0, "go ahead with TLS")
-            }
+            StartTls::Offered(_)
+            | StartTls::BrokenHandshake
+            | StartTls::DropAfter
+            | StartTls::Alert(_)
+            | StartTls::Hang
+            | StartTls::LosesLargeHello(_) => Reply::new(220, 0, 0, "go ahead with TLS"),
         }
     }
 
     async fn start_tls(&mut self, wire: Wire) -> io::Result<Wire> {
-        let config = match self.behaviour().starttls {
-            StartTls::Offered(config) => config,
-            StartTls::BrokenHandshake => {
-                let mut wire = Wire::new(wire.into_inner());
-                wire.write(b"this is not TLS at all\r\n").await?;
-                wire.close().await?;
-                return Err(bad("the handshake is broken on purpose"));
-            }
-            StartTls::DropAfter | StartTls::NotOffered | StartTls::Refused(_) => {
-                return Err(io::ErrorKind::ConnectionAborted.into());
+        let (wire, facts) = match mx_tls::start(self.behaviour().starttls, wire.into_inner()).await? {
+            Shaken::Done(wire, facts) => (wire, facts),
+            Shaken::Spoilt(error) => return Err(error),
+            Shaken::Failed(error) => {
+                self.shared.handshake_failed();
+                return Err(error);
             }
         };
-        let accepted = timeout(IDLE, TlsAcceptor::from(Arc::clone(&config)).accept(wire.into_inner())).await?;
-        let stream = accepted.inspect_err(|_| self.shared.handshake_failed())?;
-        let (_, connection) = stream.get_ref();
-        self.tls = Some(TlsFacts {
-            version: connection.protocol_version().map_or_else(String::new, |version| format!("{version:?}")),
-            cipher: connection.negotiated_cipher_suite().map_or_else(String::new, |c| format!("{:?}", c.suite())),
-            sni: connection.server_name().map(str::to_owned),
-        });
+        self.tls = Some(facts);
         // RFC 3207 §4.2: everything said in clear is forgotten.
         self.helo.clear();
+        self.offered.clear();
         self.transaction = Transaction::default();
-        Ok(Wire::new(stream))
+        Ok(wire)
     }
+}
+
+/// The connection ends without a word.
+fn dropped() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
 }
 
 fn phase_of(verb: &str) -> Option<Phase> {
