@@ -7,7 +7,7 @@
 
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::SpoolConfig;
-use dane_relay::envelope::{BodyType, ClientInfo, Envelope, Origin};
+use dane_relay::envelope::{ClientInfo, Envelope, Origin};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::embedded::EmbeddedSpool;
@@ -43,13 +43,8 @@ fn open(folder: &tempfile::TempDir) -> Arc<EmbeddedSpool> {
 
 fn envelope(now: Timestamp) -> Envelope {
     let client = ClientInfo { address: [192, 0, 2, 1].into(), helo: "bench".into(), protocol: "ESMTP".into() };
-    Envelope {
-        reverse_path: ReversePath::Null,
-        recipients: vec!["user@recipient.example".parse().unwrap()],
-        body: BodyType::SevenBit,
-        accepted_at: now,
-        origin: Origin::Client(client),
-    }
+    let recipient = "user@recipient.example".parse().unwrap();
+    Envelope::new(ReversePath::Null, vec![recipient], now, Origin::Client(client))
 }
 
 async fn produce(spool: Arc<EmbeddedSpool>, longest_queue: u64, until: Instant, done: Arc<AtomicU64>) {

@@ -4,8 +4,12 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod mta_sts;
+mod roots;
 mod upstream;
 
+pub use mta_sts::MtaSts;
+pub use roots::RootsError;
 pub use upstream::Upstream;
 
 use crate::smtp::address::{Domain, Mailbox};
@@ -64,6 +68,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[tls]`
     pub tls: Tls,
+    /// `[mta_sts]`
+    pub mta_sts: MtaSts,
     /// `[retry]`
     pub retry: Retry,
     /// `[admin]`
@@ -82,6 +88,7 @@ impl Default for Config {
             dns: Dns::default(),
             delivery: Delivery::default(),
             tls: Tls::default(),
+            mta_sts: MtaSts::default(),
             retry: Retry::default(),
             admin: Admin::default(),
             destination: Vec::new(),
@@ -243,7 +250,8 @@ impl From<String> for TrustAnchorSource {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
-    /// Who vouches for the certificates of `tls://` and `https://` upstreams.
+    /// Who vouches for the certificates of `tls://` and `https://` upstreams and of MTA-STS
+    /// policy hosts.
     pub roots: RootsSource,
 }
 
@@ -447,6 +455,7 @@ impl Config {
         at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
         at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
         self.dns.check()?;
+        self.mta_sts.check()?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());
         }

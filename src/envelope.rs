@@ -77,6 +77,20 @@ pub enum BodyType {
     EightBitMime,
 }
 
+/// What the sender asks of TLS on the way to the recipients (RFC 8689).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsRequest {
+    /// Nothing: the policies decide.
+    #[default]
+    ByPolicy,
+    /// `REQUIRETLS` at MAIL: authenticated TLS on every hop, or no delivery (RFC 8689 §4.2.1).
+    Required,
+    /// Header field `TLS-Required: No`: delivery counts for more than the recipient's policies
+    /// (RFC 8689 §4.2.2).
+    Optional,
+}
+
 /// The client that handed the message in, as the Received line and the log name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientInfo {
@@ -109,15 +123,49 @@ pub struct Envelope {
     pub recipients: Vec<Mailbox>,
     /// The declared kind of body.
     pub body: BodyType,
+    /// What the sender asks of TLS.
+    #[serde(default)]
+    pub tls: TlsRequest,
     /// When we took responsibility for it.
     pub accepted_at: Timestamp,
     /// Where it comes from.
     pub origin: Origin,
 }
 
+impl Envelope {
+    /// A message whose sender asks for nothing special.
+    #[must_use]
+    pub fn new(reverse_path: ReversePath, recipients: Vec<Mailbox>, accepted_at: Timestamp, origin: Origin) -> Self {
+        let (body, tls) = (BodyType::SevenBit, TlsRequest::ByPolicy);
+        Self { reverse_path, recipients, body, tls, accepted_at, origin }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_older_relay_stored_is_still_read() {
+        let stored = r#"{"reverse_path":{"Mailbox":"a@b.example"},"recipients":["c@d.example"],"body":"EightBitMime",
+            "accepted_at":1795261468000,"origin":{"Client":{"address":"192.0.2.1","helo":"ex","protocol":"ESMTP"}}}"#;
+        let envelope: Envelope = serde_json::from_str(stored).unwrap();
+        let client = ClientInfo { address: "192.0.2.1".parse().unwrap(), helo: "ex".into(), protocol: "ESMTP".into() };
+        let sender = ReversePath::Mailbox("a@b.example".parse().unwrap());
+        let recipients = vec!["c@d.example".parse().unwrap()];
+        let expected = Envelope::new(sender, recipients, Timestamp(1_795_261_468_000), Origin::Client(client));
+        assert_eq!(envelope, Envelope { body: BodyType::EightBitMime, ..expected });
+    }
+
+    #[test]
+    fn what_the_sender_asks_survives_the_spool() {
+        let envelope = Envelope::new(ReversePath::Null, vec![], Timestamp(0), Origin::Report { about: QueueId(1) });
+        for tls in [TlsRequest::ByPolicy, TlsRequest::Required, TlsRequest::Optional] {
+            let asking = Envelope { tls, ..envelope.clone() };
+            let stored = serde_json::to_vec(&asking).unwrap();
+            assert_eq!(serde_json::from_slice::<Envelope>(&stored).unwrap(), asking);
+        }
+    }
 
     #[test]
     fn queue_ids_survive_the_way_through_text() {

@@ -89,7 +89,7 @@
 //! | RFC 8460 | result types |
 //! | RFC 8461 | MTA-STS |
 //! | RFC 8484 | DNS over HTTPS |
-//! | RFC 8689 | REQUIRETLS |
+//! | RFC 8689 | REQUIRETLS and TLS-Required |
 //! | RFC 8767 | how long answers are kept |
 //! | RFC 8906 | servers that fail to answer |
 //! | RFC 8996 | the end of TLS 1.0 and 1.1 |

@@ -29,17 +29,14 @@ fn open(folder: &TempDir) -> EmbeddedSpool {
 }
 
 fn envelope(recipients: &[&str]) -> Envelope {
-    Envelope {
-        reverse_path: ReversePath::Mailbox("sender@example.org".parse().unwrap()),
-        recipients: recipients.iter().map(|r| r.parse().unwrap()).collect(),
-        body: BodyType::EightBitMime,
-        accepted_at: NOW,
-        origin: Origin::Client(ClientInfo {
-            address: [192, 0, 2, 1].into(),
-            helo: "exchange.example.org".into(),
-            protocol: "ESMTPS".into(),
-        }),
-    }
+    let sender = ReversePath::Mailbox("sender@example.org".parse().unwrap());
+    let recipients = recipients.iter().map(|r| r.parse().unwrap()).collect();
+    let origin = Origin::Client(ClientInfo {
+        address: [192, 0, 2, 1].into(),
+        helo: "exchange.example.org".into(),
+        protocol: "ESMTPS".into(),
+    });
+    Envelope { body: BodyType::EightBitMime, ..Envelope::new(sender, recipients, NOW, origin) }
 }
 
 fn report(about: QueueId) -> Report {

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
-use dane_relay::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId};
+use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::embedded::EmbeddedSpool;
@@ -34,13 +34,8 @@ fn config(folder: &Path) -> SpoolConfig {
 
 /// The recipient says what the content must be.
 fn envelope(seed: u64, size: usize, origin: Origin) -> Envelope {
-    Envelope {
-        reverse_path: ReversePath::Null,
-        recipients: vec![format!("m.{seed}.{size}@crash.example").parse().unwrap()],
-        body: BodyType::SevenBit,
-        accepted_at: NOW,
-        origin,
-    }
+    let recipient = format!("m.{seed}.{size}@crash.example").parse().unwrap();
+    Envelope::new(ReversePath::Null, vec![recipient], NOW, origin)
 }
 
 fn client() -> Origin {

@@ -279,7 +279,8 @@ impl Conversation {
             return Some(Action::Read);
         }
         self.mode = Mode::Commands;
-        self.on(Event::ContentEnded(verdict));
+        let asked = verdict.map(|()| self.intake.tls_request());
+        self.on(Event::ContentEnded(asked));
         None
     }
 

@@ -15,7 +15,7 @@ use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
 use super::step::{Rules, TlsOffer};
 use crate::clock::Timestamp;
-use crate::envelope::{BodyType, QueueId};
+use crate::envelope::{BodyType, QueueId, TlsRequest};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -177,8 +177,13 @@ impl Stage {
         let end = end.into_iter().find(|&i| content.get(i) != Some(&b'\t')).unwrap();
         let recipients: Vec<&str> = envelope.recipients.iter().map(crate::smtp::address::Mailbox::as_str).collect();
         let body = if envelope.body == BodyType::EightBitMime { "8BITMIME " } else { "" };
+        let tls = match envelope.tls {
+            TlsRequest::ByPolicy => "",
+            TlsRequest::Required => "TLS-REQUIRED ",
+            TlsRequest::Optional => "TLS-OPTIONAL ",
+        };
         let content = content[end..].escape_ascii();
-        writeln!(self.queued, "{} {} {body}{content}", envelope.reverse_path, recipients.join(",")).unwrap();
+        writeln!(self.queued, "{} {} {body}{tls}{content}", envelope.reverse_path, recipients.join(",")).unwrap();
     }
 
     fn handshake(&mut self) {
@@ -255,7 +260,9 @@ fn rfc2034_4_every_reply_has_a_fitting_enhanced_code_and_rfc5321_4_5_3_1_5_lengt
             assert!(line.ends_with("\r\n") && line.len() <= 512 && line.is_ascii(), "{}: {line:?}", path.display());
             let (code, rest) = line.split_at(3);
             let exempt = rest.starts_with('-') || code == "354" || line.contains("relay.example.org");
-            let greeting_like = line.starts_with("250 STARTTLS") || line.starts_with("250 CHUNKING");
+            let greeting_like = line.starts_with("250 STARTTLS")
+                || line.starts_with("250 CHUNKING")
+                || line.starts_with("250 REQUIRETLS");
             if !exempt && !greeting_like && !line.contains("a host name or address literal") {
                 let class = format!(" {}.", &code[..1]);
                 assert!(rest.starts_with(&class), "{}: {line:?}", path.display());

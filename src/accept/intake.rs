@@ -1,10 +1,12 @@
 //! What content must be before it may enter the spool (RFC 5321 §2.3.8, §4.5.2, §6.3;
-//! RFC 1870 §6; RFC 3030 §2).
+//! RFC 1870 §6; RFC 3030 §2), and what it asks (RFC 8689 §3).
 //!
 //! The first fault decides. From then on the rest is taken from the wire and dropped, so that the
 //! next command is found where it really is. NUL and 8-bit octets pass unchanged. Content that
 //! comes by BDAT and does not end in CRLF is stored as it is; the encoder for DATA completes it.
 
+use super::tls_required::TlsRequired;
+use crate::envelope::TlsRequest;
 use crate::smtp::data::{DataDecoder, LineEndCheck};
 
 /// The most Received fields of a message; more is a mail loop (RFC 5321 §6.3 asks for a limit of
@@ -41,6 +43,7 @@ pub struct Intake {
     data: DataDecoder,
     line_ends: LineEndCheck,
     hops: HopCounter,
+    tls_required: TlsRequired,
     fault: Option<ContentFault>,
 }
 
@@ -54,6 +57,7 @@ impl Intake {
             data: DataDecoder::default(),
             line_ends: LineEndCheck::default(),
             hops: HopCounter::default(),
+            tls_required: TlsRequired::default(),
             fault: None,
         }
     }
@@ -101,6 +105,12 @@ impl Intake {
         self.fault.map_or(Ok(()), Err)
     }
 
+    /// What the header asks of TLS, as far as it has come.
+    #[must_use]
+    pub fn tls_request(&self) -> TlsRequest {
+        self.tls_required.request()
+    }
+
     fn fail(&mut self, fault: ContentFault) {
         self.fault.get_or_insert(fault);
     }
@@ -117,6 +127,8 @@ impl Intake {
         }
         if self.fault.is_some() {
             piece.truncate(before);
+        } else {
+            self.tls_required.feed(added);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The listener: takes mail from permitted clients and puts it into the spool
-//! (RFC 5321 §3, RFC 1870, RFC 2920, RFC 3030, RFC 3207).
+//! (RFC 5321 §3, RFC 1870, RFC 2920, RFC 3030, RFC 3207, RFC 8689).
 //!
 //! ```text
 //!   octets ─▶ conversation ─▶ session ─▶ replies        pure: no socket, disk or clock inside
 //!                  │             │
 //!               intake        received                  content rules, our one Received line
+//!                  │
+//!            tls_required                               what the header asks of TLS
 //!                  ▼
 //!               driver ─▶ socket, TLS, spool            the only part that touches the world
 //! ```
@@ -26,6 +28,7 @@ pub mod replies;
 pub mod session;
 pub mod step;
 pub mod tls;
+pub mod tls_required;
 
 #[cfg(test)]
 mod dialogue_tests;

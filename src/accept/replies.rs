@@ -1,4 +1,5 @@
-//! Every reply of the listener, with its enhanced code (RFC 2034, RFC 3463, RFC 5321 §4.2).
+//! Every reply of the listener, with its enhanced code (RFC 2034, RFC 3463, RFC 5321 §4.2,
+//! RFC 8689).
 //!
 //! Exchange shows these texts to administrators and, for 5yz, to senders: short, ASCII, and they
 //! say what to do. The greeting and the answers to EHLO and HELO carry no enhanced code
@@ -25,27 +26,31 @@ pub fn too_many_sessions() -> Reply {
     Reply::new(421, 3, 2, "too many sessions, try again later")
 }
 
-/// The answer to EHLO: our name and what we offer.
+/// The answer to EHLO: our name and what we offer. REQUIRETLS stands where STARTTLS stood before
+/// (RFC 8689 §2): a message can require TLS only when it came over TLS itself.
 #[must_use]
-pub fn ehlo(rules: &Rules, starttls: StartTlsOffer) -> Reply {
+pub fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
     let mut reply = Reply::plain(250, rules.hostname.to_string());
     let size = format!("SIZE {}", rules.max_message_bytes);
     let keywords = ["PIPELINING", &size, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"];
     reply.lines.extend(keywords.map(str::to_owned));
-    match starttls {
-        StartTlsOffer::Offered => reply.lines.push("STARTTLS".to_owned()),
-        StartTlsOffer::NotOffered => {}
+    match tls {
+        TlsState::Offered => reply.lines.push("STARTTLS".to_owned()),
+        TlsState::On => reply.lines.push("REQUIRETLS".to_owned()),
+        TlsState::Unavailable => {}
     }
     reply
 }
 
-/// Whether STARTTLS stands in the answer to EHLO.
+/// How a session stands with TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartTlsOffer {
-    /// We can, and TLS is not on yet.
+pub enum TlsState {
+    /// In clear, and we have no certificate to change that.
+    Unavailable,
+    /// In clear, and STARTTLS is offered.
     Offered,
-    /// RFC 3207 §4.2: not within TLS.
-    NotOffered,
+    /// Encrypted. STARTTLS is not offered again (RFC 3207 §4.2).
+    On,
 }
 
 /// The answer to HELO.
@@ -136,6 +141,12 @@ pub fn no_recipients() -> Reply {
 #[must_use]
 pub fn tls_unavailable() -> Reply {
     Reply::new(502, 5, 1, "STARTTLS is not offered")
+}
+
+/// REQUIRETLS in clear, where STARTTLS would help (RFC 8689 §2; the code is that of RFC 3207 §4).
+#[must_use]
+pub fn require_tls_in_clear() -> Reply {
+    Reply::new(530, 7, 0, "REQUIRETLS needs TLS here, send STARTTLS first")
 }
 
 /// More recipients than one message may have; the client sends the rest in another one

@@ -1,5 +1,5 @@
 //! The server's side of an SMTP session as a state machine (RFC 5321 §3, §4.1.4; RFC 3030 §2;
-//! RFC 3207 §4).
+//! RFC 3207 §4; RFC 8689).
 //!
 //! ```text
 //!            EHLO/HELO      MAIL            RCPT…        DATA, BDAT
@@ -15,11 +15,11 @@
 
 use super::intake::ContentFault;
 use super::received::{Trace, received};
-use super::replies::{self, StartTlsOffer};
+use super::replies::{self, TlsState};
 use super::step::{Event, Framing, Rules, Step, TlsOffer};
 use super::{CloseReason, RefusedAt, Standing};
 use crate::clock::Timestamp;
-use crate::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId};
+use crate::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId, TlsRequest};
 use crate::smtp::address::{ForwardPath, Mailbox, ReversePath};
 use crate::smtp::command::{BodyParameter, Chunk, Command, CommandError, Mail};
 use crate::smtp::reply::Reply;
@@ -36,6 +36,7 @@ struct Transaction {
     reverse_path: ReversePath,
     recipients: Vec<Mailbox>,
     body: BodyType,
+    tls: TlsRequest,
     opened_at: Timestamp,
 }
 
@@ -190,25 +191,26 @@ impl Session {
     fn hello(&mut self, name: String, verb: HelloVerb) -> (State, Step) {
         self.hello = Some(Hello { name, verb });
         let reply = match verb {
-            HelloVerb::Ehlo => replies::ehlo(&self.rules, self.starttls_offer()),
+            HelloVerb::Ehlo => replies::ehlo(&self.rules, self.tls_state()),
             HelloVerb::Helo => replies::helo(&self.rules),
         };
         (State::AwaitMail, Step::Send(reply))
     }
 
-    fn starttls_offer(&self) -> StartTlsOffer {
+    fn tls_state(&self) -> TlsState {
         match (self.rules.tls, self.channel) {
-            (TlsOffer::Available, Channel::Clear) => StartTlsOffer::Offered,
-            (TlsOffer::Available, Channel::Tls) | (TlsOffer::Unavailable, _) => StartTlsOffer::NotOffered,
+            (_, Channel::Tls) => TlsState::On,
+            (TlsOffer::Available, Channel::Clear) => TlsState::Offered,
+            (TlsOffer::Unavailable, Channel::Clear) => TlsState::Unavailable,
         }
     }
 
     fn start_tls(&mut self, state: State) -> (State, Step) {
-        match (self.starttls_offer(), self.channel, &self.hello) {
-            (StartTlsOffer::Offered, _, Some(_)) => (State::AwaitMail, Step::StartTls(replies::start_tls())),
-            (StartTlsOffer::Offered, _, None) => self.bad(state, replies::bad_sequence("send EHLO first")),
-            (StartTlsOffer::NotOffered, Channel::Tls, _) => self.bad(state, replies::bad_sequence("TLS is on already")),
-            (StartTlsOffer::NotOffered, Channel::Clear, _) => self.bad(state, replies::tls_unavailable()),
+        match (self.tls_state(), &self.hello) {
+            (TlsState::Offered, Some(_)) => (State::AwaitMail, Step::StartTls(replies::start_tls())),
+            (TlsState::Offered, None) => self.bad(state, replies::bad_sequence("send EHLO first")),
+            (TlsState::On, _) => self.bad(state, replies::bad_sequence("TLS is on already")),
+            (TlsState::Unavailable, _) => self.bad(state, replies::tls_unavailable()),
         }
     }
 
@@ -233,6 +235,14 @@ impl Session {
             | State::Draining { .. }
             | State::Ended => return self.bad(state, replies::bad_sequence("MAIL was given already")),
         }
+        let tls = match (mail.require_tls, self.tls_state()) {
+            (false, _) => TlsRequest::ByPolicy,
+            (true, TlsState::On) => TlsRequest::Required,
+            (true, TlsState::Offered) => {
+                return (state, Step::Refuse(RefusedAt::Mail, replies::require_tls_in_clear()));
+            }
+            (true, TlsState::Unavailable) => return self.bad_command(state, CommandError::UnknownParameter),
+        };
         let size = mail.size.unwrap_or(0);
         if size > self.rules.max_message_bytes {
             let reply = replies::too_large(self.rules.max_message_bytes);
@@ -243,7 +253,7 @@ impl Session {
             Some(BodyParameter::SevenBit) | None => BodyType::SevenBit,
         };
         let reverse_path = mail.reverse_path;
-        let mail = Transaction { reverse_path, recipients: Vec::new(), body, opened_at: Timestamp(0) };
+        let mail = Transaction { reverse_path, recipients: Vec::new(), body, tls, opened_at: Timestamp(0) };
         (State::Admitting(mail), Step::Admit { size })
     }
 
@@ -340,16 +350,25 @@ impl Session {
         (State::Receiving(mail, framing), Step::Receive { answer, trace: Some(trace), framing })
     }
 
-    fn content_ended(&self, mail: Transaction, framing: Framing, verdict: Result<(), ContentFault>) -> (State, Step) {
+    fn content_ended(
+        &self,
+        mut mail: Transaction,
+        framing: Framing,
+        verdict: Result<TlsRequest, ContentFault>,
+    ) -> (State, Step) {
         let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.max_message_bytes));
         match (framing, verdict) {
-            (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(())) => {
+            (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(header)) => {
+                // RFC 8689 §4.1: beside REQUIRETLS the header field does not count.
+                if mail.tls == TlsRequest::ByPolicy {
+                    mail.tls = header;
+                }
                 (State::Storing, Step::Store(Box::new(self.envelope(mail))))
             }
             (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Err(fault)) => {
                 (State::AwaitMail, refusal(fault))
             }
-            (Framing::Chunk(chunk), Ok(())) => (State::AwaitChunk(mail), Step::Send(replies::chunk_ok(chunk.octets))),
+            (Framing::Chunk(chunk), Ok(_)) => (State::AwaitChunk(mail), Step::Send(replies::chunk_ok(chunk.octets))),
             (Framing::Chunk(_), Err(fault)) => (State::ChunkFailed, refusal(fault)),
         }
     }
@@ -360,8 +379,8 @@ impl Session {
             helo: self.hello.as_ref().map(|h| h.name.clone()).unwrap_or_default(),
             protocol: self.protocol().to_owned(),
         });
-        let Transaction { reverse_path, recipients, body, opened_at } = mail;
-        Envelope { reverse_path, recipients, body, accepted_at: opened_at, origin }
+        let Transaction { reverse_path, recipients, body, tls, opened_at } = mail;
+        Envelope { reverse_path, recipients, body, tls, accepted_at: opened_at, origin }
     }
 
     fn deny(&mut self, state: State, at: RefusedAt) -> (State, Step) {

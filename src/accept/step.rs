@@ -4,7 +4,7 @@
 use super::intake::{ContentFault, SpoolFault};
 use super::{CloseReason, RefusedAt};
 use crate::clock::Timestamp;
-use crate::envelope::{Envelope, QueueId};
+use crate::envelope::{Envelope, QueueId, TlsRequest};
 use crate::smtp::address::{Domain, Mailbox};
 use crate::smtp::command::{Chunk, Command, CommandError};
 use crate::smtp::reply::Reply;
@@ -47,8 +47,9 @@ pub enum Event {
         /// Now.
         now: Timestamp,
     },
-    /// The end of DATA or of a chunk was met after [`Step::Receive`].
-    ContentEnded(Result<(), ContentFault>),
+    /// The end of DATA or of a chunk was met after [`Step::Receive`]; with what the header asks of
+    /// TLS, as far as it has come.
+    ContentEnded(Result<TlsRequest, ContentFault>),
     /// The octets of [`Step::Discard`] are gone.
     Discarded,
     /// The answer to [`Step::Store`].

@@ -13,6 +13,7 @@ mod rules;
 pub mod signature;
 #[cfg(test)]
 mod testing;
+pub mod webpki;
 
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, DaneFailure};

@@ -17,17 +17,28 @@ const NAME_SHOWN_LIMIT: usize = 253;
 /// The names that count: the DNS-IDs when there is any, and only otherwise the Common Names
 /// (RFC 7672 §3.2.3).
 pub(super) fn presented<'c>(certificate: &'c Certificate<'_>) -> Vec<&'c str> {
-    let alternatives = certificate.alternative_names();
-    if alternatives.iter().any(is_dns_id) {
-        return alternatives.iter().filter_map(dns_id).collect();
+    if certificate.alternative_names().iter().any(is_dns_id) {
+        return dns_ids(certificate);
     }
     certificate.subject_name().iter_common_name().filter_map(|name| name.as_str().ok()).collect()
 }
 
 /// The same names, bounded and printable, for a failure.
 pub(super) fn shown(certificate: &Certificate<'_>) -> Vec<String> {
-    let names = presented(certificate).into_iter().take(NAMES_SHOWN);
-    names.map(|name| printable(name.as_bytes(), NAME_SHOWN_LIMIT)).collect()
+    bounded(presented(certificate))
+}
+
+/// The DNS-IDs alone, bounded and printable, for a failure where the Common Name never counts.
+pub(super) fn shown_dns_ids(certificate: &Certificate<'_>) -> Vec<String> {
+    bounded(dns_ids(certificate))
+}
+
+fn bounded(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().take(NAMES_SHOWN).map(|name| printable(name.as_bytes(), NAME_SHOWN_LIMIT)).collect()
+}
+
+fn dns_ids<'c>(certificate: &'c Certificate<'_>) -> Vec<&'c str> {
+    certificate.alternative_names().iter().filter_map(dns_id).collect()
 }
 
 /// Whether a DNS-ID, readable or not: even a damaged one forbids the Common Name.

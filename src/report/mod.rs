@@ -14,7 +14,7 @@ mod tests;
 mod words;
 
 use crate::clock::Timestamp;
-use crate::envelope::{BodyType, Envelope, Origin, QueueId};
+use crate::envelope::{Envelope, Origin, QueueId};
 use crate::outcome::Cause;
 use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
 use crate::spool;
@@ -60,13 +60,8 @@ pub fn compose(
         return None;
     }
     let content = Bytes::from(ndr::message(&Ndr { hostname, original, sender, failures, now }));
-    let envelope = Envelope {
-        reverse_path: ReversePath::Null,
-        recipients: vec![sender.clone()],
-        body: BodyType::SevenBit,
-        accepted_at: now,
-        origin: Origin::Report { about: original.id },
-    };
+    let origin = Origin::Report { about: original.id };
+    let envelope = Envelope::new(ReversePath::Null, vec![sender.clone()], now, origin);
     Some(spool::Report { envelope, content })
 }
 

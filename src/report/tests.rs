@@ -56,13 +56,8 @@ fn expired(last: Cause) -> Cause {
 fn envelope(reverse_path: &str) -> Envelope {
     let client =
         ClientInfo { address: "192.0.2.10".parse().unwrap(), helo: "ex.corp.example".into(), protocol: "ESMTP".into() };
-    Envelope {
-        reverse_path: crate::smtp::address::parse_reverse_path(reverse_path).unwrap(),
-        recipients: vec!["bob@partner.example".parse().unwrap()],
-        body: BodyType::SevenBit,
-        accepted_at: ARRIVED,
-        origin: Origin::Client(client),
-    }
+    let sender = crate::smtp::address::parse_reverse_path(reverse_path).unwrap();
+    Envelope::new(sender, vec!["bob@partner.example".parse().unwrap()], ARRIVED, Origin::Client(client))
 }
 
 fn report(failures: &[(&str, &Cause)], header: &[u8]) -> String {

@@ -1,4 +1,5 @@
-//! SMTP commands as a server reads them (RFC 5321 §4.1, RFC 1870, RFC 3030, RFC 3207, RFC 6152).
+//! SMTP commands as a server reads them (RFC 5321 §4.1, RFC 1870, RFC 3030, RFC 3207, RFC 6152,
+//! RFC 8689).
 //!
 //! One line in, a [`Command`] or a typed [`CommandError`] out. Verbs and parameters are read in
 //! any case (RFC 5321 §2.4), addresses are kept verbatim. Every value is checked here, so that
@@ -46,6 +47,8 @@ pub struct Mail {
     pub size: Option<u64>,
     /// `BODY=` (RFC 6152 §2).
     pub body: Option<BodyParameter>,
+    /// `REQUIRETLS` (RFC 8689 §2); the session says whether it may be given.
+    pub require_tls: bool,
 }
 
 /// The values of `BODY=` we know.
@@ -155,7 +158,7 @@ fn mail(arguments: &[u8]) -> Result<Mail, CommandError> {
     let (path, parameters) = path_and_parameters(arguments, b"FROM:")?;
     let path = std::str::from_utf8(path).map_err(|_| CommandError::ReversePath(AddressError::NonAscii))?;
     let reverse_path = parse_reverse_path(path).map_err(CommandError::ReversePath)?;
-    let mut mail = Mail { reverse_path, size: None, body: None };
+    let mut mail = Mail { reverse_path, size: None, body: None, require_tls: false };
     for parameter in words(parameters) {
         let equals = parameter.iter().position(|&b| b == b'=').unwrap_or(parameter.len());
         let (keyword, value) = parameter.split_at_checked(equals).unwrap_or_default();
@@ -163,7 +166,9 @@ fn mail(arguments: &[u8]) -> Result<Mail, CommandError> {
         match keyword.to_ascii_uppercase().as_slice() {
             b"SIZE" if mail.size.is_none() => mail.size = Some(octets(value).ok_or(CommandError::ParameterValue)?),
             b"BODY" if mail.body.is_none() => mail.body = Some(body(value)?),
-            b"SIZE" | b"BODY" => return Err(CommandError::ParameterValue),
+            // It has no value, not even an empty one.
+            b"REQUIRETLS" if !mail.require_tls && parameter.len() == keyword.len() => mail.require_tls = true,
+            b"SIZE" | b"BODY" | b"REQUIRETLS" => return Err(CommandError::ParameterValue),
             _ => return Err(CommandError::UnknownParameter),
         }
     }
@@ -272,13 +277,14 @@ mod tests {
             Ok(Command::Mail(mail)) => mail,
             other => panic!("{line}: {other:?}"),
         };
-        let bare = |path: &str| Mail { reverse_path: reverse(path), size: None, body: None };
+        let bare = |path: &str| Mail { reverse_path: reverse(path), size: None, body: None, require_tls: false };
         assert_eq!(mail("MAIL FROM:<>"), bare("<>"));
         assert_eq!(mail("mail from: <a@b.example> "), bare("<a@b.example>"));
         assert_eq!(mail("MAIL FROM:<\"a> b\\\"\"@b.example>"), bare("<\"a> b\\\"\"@b.example>"));
         let full = mail("MAIL FROM:<a@b.example> size=007 Body=8bitmime");
         assert_eq!((full.size, full.body), (Some(7), Some(BodyParameter::EightBitMime)));
         assert_eq!(mail("MAIL FROM:<> SIZE=99999999999999999999").size, Some(u64::MAX));
+        assert!(!full.require_tls && mail("MAIL FROM:<> RequireTLS SIZE=1").require_tls);
     }
 
     #[test]
@@ -311,6 +317,11 @@ mod tests {
             ("MAIL FROM:<> SIZE=", CommandError::ParameterValue),
             ("MAIL FROM:<> SIZE=-1", CommandError::ParameterValue),
             ("MAIL FROM:<> SIZE=1 SIZE=1", CommandError::ParameterValue),
+            ("MAIL FROM:<> REQUIRETLS=", CommandError::ParameterValue),
+            ("MAIL FROM:<> REQUIRETLS=YES", CommandError::ParameterValue),
+            ("MAIL FROM:<> REQUIRETLS SIZE=1 REQUIRETLS", CommandError::ParameterValue),
+            ("MAIL FROM:<> REQUIRETLSX", CommandError::UnknownParameter),
+            ("RCPT TO:<a@b.example> REQUIRETLS", CommandError::UnknownParameter),
             ("RCPT TO:<>", CommandError::ForwardPath(syntax)),
             ("RCPT TO:<a@b.example> NOTIFY=NEVER", CommandError::UnknownParameter),
             ("RCPT TO:<\u{e9}@b.example>", CommandError::ForwardPath(AddressError::NonAscii)),

@@ -56,20 +56,16 @@ pub fn conclude(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::{BodyType, Envelope, Origin, QueueId};
+    use crate::envelope::{Envelope, Origin, QueueId};
     use crate::outcome::Peer;
     use crate::smtp::address::ReversePath;
     use std::sync::Arc;
     use std::time::Duration;
 
     fn entry() -> SpoolEntry {
-        let envelope = Envelope {
-            reverse_path: ReversePath::Null,
-            recipients: ["a@x.example", "b@x.example"].map(|t| t.parse().unwrap()).into(),
-            body: BodyType::SevenBit,
-            accepted_at: Timestamp(0),
-            origin: Origin::Report { about: QueueId(1) },
-        };
+        let recipients = ["a@x.example", "b@x.example"].map(|t| t.parse().unwrap()).into();
+        let origin = Origin::Report { about: QueueId(1) };
+        let envelope = Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin);
         let recipients = vec![RecipientState::Queued { last: None }; 2];
         SpoolEntry { id: QueueId(2), envelope: Arc::new(envelope), size: 0, attempts: 0, recipients }
     }

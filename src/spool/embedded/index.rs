@@ -210,17 +210,12 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::{BodyType, Envelope, Origin};
+    use crate::envelope::{Envelope, Origin};
     use crate::smtp::address::ReversePath;
 
     fn waiting(id: u64) -> Waiting {
-        let envelope = Envelope {
-            reverse_path: ReversePath::Null,
-            recipients: Vec::new(),
-            body: BodyType::SevenBit,
-            accepted_at: Timestamp(100),
-            origin: Origin::Report { about: QueueId(0) },
-        };
+        let origin = Origin::Report { about: QueueId(0) };
+        let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(100), origin);
         let place = Place { segment: 1, offset: 0, length: 9, content: ContentPlace::Inline };
         Waiting { entry: SpoolEntry::new(QueueId(id), envelope, 1), place }
     }

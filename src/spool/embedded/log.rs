@@ -304,7 +304,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::config::SpoolConfig;
-    use crate::envelope::{BodyType, Envelope, Origin, QueueId};
+    use crate::envelope::{Envelope, Origin, QueueId};
     use crate::smtp::address::ReversePath;
     use crate::spool::embedded::paths::Paths;
     use crate::spool::embedded::segments::Segments;
@@ -331,13 +331,8 @@ mod tests {
     }
 
     fn accept(id: u64) -> (LogJob, oneshot::Receiver<Result<(), SpoolError>>) {
-        let envelope = Envelope {
-            reverse_path: ReversePath::Null,
-            recipients: Vec::new(),
-            body: BodyType::SevenBit,
-            accepted_at: Timestamp(0),
-            origin: Origin::Report { about: QueueId(0) },
-        };
+        let origin = Origin::Report { about: QueueId(0) };
+        let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(0), origin);
         let json = encode_envelope(&envelope).unwrap();
         let content = Content::Inline { bytes: Bytes::new(), crc: 0 };
         let record = NewRecord::new(QueueId(id), json.clone(), content, Standing::OnItsOwn).unwrap();

@@ -1,0 +1,264 @@
+//! The header field `TLS-Required: No`, found while the content streams by (RFC 8689 §3, §4.1).
+//!
+//! The field asks for less security, so it counts only where nobody can read it differently: in
+//! the header, exactly once, with the one value that is defined. Everything else counts as
+//! absent. What is looked at passes unchanged; what is kept is bounded.
+
+use crate::envelope::TlsRequest;
+
+const FIELD_NAME: &[u8] = b"TLS-Required";
+const VALUE: &[u8] = b"No";
+
+/// So much of a line is kept, in octets: what RFC 5322 §2.1.1 allows, with its CRLF.
+const LINE_LIMIT: usize = 1000;
+/// A value with comments that is longer than two whole lines is none.
+const VALUE_LIMIT: usize = 2 * LINE_LIMIT;
+
+/// Looks for the field, however the content is cut.
+#[derive(Clone, Debug, Default)]
+pub struct TlsRequired {
+    place: Place,
+    /// The line that is coming in.
+    line: Vec<u8>,
+    /// How many fields of this name there were.
+    fields: u32,
+    /// The value of the first, its lines joined; none when it is above a limit.
+    value: Option<Vec<u8>>,
+}
+
+/// Where the scanner stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// At the first line: it cannot continue a field.
+    #[default]
+    Start,
+    /// Within the field we look for: its value may go on in the next line.
+    Ours,
+    /// Within another field.
+    Other,
+    /// Behind the header.
+    Body,
+}
+
+impl TlsRequired {
+    /// Takes the next piece of content.
+    pub fn feed(&mut self, piece: &[u8]) {
+        if self.place == Place::Body {
+            return;
+        }
+        for part in piece.split_inclusive(|&b| b == b'\n') {
+            let room = LINE_LIMIT.saturating_sub(self.line.len());
+            self.line.extend_from_slice(part.get(..room).unwrap_or(part));
+            if part.ends_with(b"\n") {
+                self.end_line();
+                if self.place == Place::Body {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What the header asks, as far as it has come.
+    #[must_use]
+    pub fn request(&self) -> TlsRequest {
+        let mut whole = self.clone();
+        whole.end_line();
+        if whole.fields == 1 && whole.value.is_some_and(|value| is_no(&value)) {
+            TlsRequest::Optional
+        } else {
+            TlsRequest::ByPolicy
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let continues = matches!(line.first(), Some(b' ' | b'\t'));
+        self.place = match (self.place, field(&line)) {
+            (Place::Body, _) => Place::Body,
+            (Place::Ours, _) if continues => {
+                self.collect(&line);
+                Place::Ours
+            }
+            (Place::Other, _) if continues => Place::Other,
+            (Place::Start | Place::Ours | Place::Other, Some((name, value))) => self.begin(name, value),
+            // The empty line, or one that no header has: from here on programs disagree.
+            (Place::Start | Place::Ours | Place::Other, None) => Place::Body,
+        };
+        // Nobody knows what stood behind the cut.
+        if self.place == Place::Ours && line.len() >= LINE_LIMIT && !line.ends_with(b"\n") {
+            self.value = None;
+        }
+    }
+
+    fn begin(&mut self, name: &[u8], value: &[u8]) -> Place {
+        if !name.eq_ignore_ascii_case(FIELD_NAME) {
+            return Place::Other;
+        }
+        self.fields = self.fields.saturating_add(1);
+        // Two fields count as none, whatever the second one says.
+        if self.fields > 1 {
+            return Place::Other;
+        }
+        self.value = Some(Vec::new());
+        self.collect(value);
+        Place::Ours
+    }
+
+    fn collect(&mut self, line: &[u8]) {
+        self.value = self.value.take().filter(|value| value.len() + line.len() <= VALUE_LIMIT);
+        if let Some(value) = &mut self.value {
+            value.extend_from_slice(line);
+        }
+    }
+}
+
+/// Name and value of a field (RFC 5322 §2.2; blanks before the colon: §4.5).
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|&b| b == b':')?;
+    let (name, value) = line.split_at_checked(colon)?;
+    let name = name.trim_ascii_end();
+    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
+    is_name.then_some((name, value.get(1..)?))
+}
+
+/// The value, with comments and folding white space around it (RFC 5322 §3.2.2).
+fn is_no(value: &[u8]) -> bool {
+    let word = without_comments(value);
+    let rest = word.and_then(|word| word.split_at_checked(VALUE.len()));
+    rest.is_some_and(|(word, rest)| word.eq_ignore_ascii_case(VALUE) && without_comments(rest) == Some(&[]))
+}
+
+/// Takes comments and white space off the front. `None` when a comment does not end.
+fn without_comments(text: &[u8]) -> Option<&[u8]> {
+    let (mut depth, mut escaped) = (0_usize, false);
+    for (i, &octet) in text.iter().enumerate() {
+        match octet {
+            _ if escaped => escaped = false,
+            b'\\' if depth > 0 => escaped = true,
+            b'(' => depth += 1,
+            b')' if depth > 0 => depth -= 1,
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            _ if depth > 0 => {}
+            _ => return text.get(i..),
+        }
+    }
+    (depth == 0).then_some(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(pieces: &[&[u8]]) -> TlsRequest {
+        let mut scanner = TlsRequired::default();
+        pieces.iter().for_each(|piece| scanner.feed(piece));
+        scanner.request()
+    }
+
+    fn asks(content: &str) -> bool {
+        let whole = request(&[content.as_bytes()]);
+        let single: Vec<&[u8]> = content.as_bytes().chunks(1).collect();
+        assert_eq!(request(&single), whole, "octet by octet: {content:?}");
+        for cut in 0..=content.len() {
+            let (a, b) = content.as_bytes().split_at(cut);
+            assert_eq!(request(&[a, b]), whole, "cut at {cut}: {content:?}");
+        }
+        whole == TlsRequest::Optional
+    }
+
+    #[test]
+    fn rfc8689_3_the_field_is_read_in_any_case_with_comments_and_folded() {
+        for field in [
+            "TLS-Required: No",
+            "tls-required:nO",
+            "TLS-REQUIRED : NO\t ",
+            "TLS-Required:\r\n No",
+            "TLS-Required:\r\n\t\r\n No\r\n ",
+            "TLS-Required: (why (not) \\) ) No (it\r\n is urgent)",
+        ] {
+            assert!(asks(&format!("{field}\r\n\r\nbody\r\n")), "{field:?}");
+            assert!(asks(&format!("Subject: x\r\n y\r\n{field}\r\nFrom: a@b.example\r\n\r\n")), "{field:?}");
+            assert!(asks(field), "a header that ends with the content: {field:?}");
+        }
+    }
+
+    #[test]
+    fn rfc8689_3_another_value_counts_as_absent() {
+        for value in [
+            "",
+            "Yes",
+            "Not",
+            "No No",
+            "N o",
+            "No, really",
+            "\"No\"",
+            "(No)",
+            "No (",
+            "( No",
+            "No )",
+            ") No",
+            "N(o)o",
+            "\\No",
+            "No\r\n Yes",
+            "No;",
+            "=?us-ascii?q?No?=",
+        ] {
+            assert!(!asks(&format!("TLS-Required: {value}\r\n\r\n")), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn rfc8689_3_two_fields_count_as_none() {
+        for (first, second) in [("No", "No"), ("No", "Yes"), ("Yes", "No"), ("No", "")] {
+            assert!(!asks(&format!("TLS-Required: {first}\r\nTo: x\r\ntls-required: {second}\r\n\r\n")));
+        }
+    }
+
+    #[test]
+    fn rfc5322_2_2_only_the_header_is_searched() {
+        for content in [
+            "",
+            "\r\n",
+            "\r\nTLS-Required: No\r\n",
+            "Subject: x\r\n\r\nTLS-Required: No\r\n\r\n",
+            "Subject: x\r\n TLS-Required: No\r\n\r\n",
+            "X-TLS-Required: No\r\n\r\n",
+            "TLS-Required-By: No\r\n\r\n",
+            "TLS Required: No\r\n\r\n",
+            "TLS-Required No\r\n\r\n",
+            " TLS-Required: No\r\n\r\n",
+            " x\r\nTLS-Required: No\r\n\r\n",
+            "no header line\r\nTLS-Required: No\r\n\r\n",
+            ": x\r\nTLS-Required: No\r\n\r\n",
+            "Subject: x\r\n.\r\nTLS-Required: No\r\n\r\n",
+        ] {
+            assert!(!asks(content), "{content:?}");
+        }
+        assert!(asks("TLS-Required: No\r\n\r\nTLS-Required: No\r\n"), "the second one is text");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_header_is_bounded_and_a_cut_value_is_none() {
+        let mut scanner = TlsRequired::default();
+        scanner.feed(b"Subject: ");
+        for _ in 0..1000 {
+            scanner.feed(&[b'x'; 1000]);
+        }
+        assert!(scanner.line.capacity() <= 2 * LINE_LIMIT);
+        scanner.feed(b"\r\nTLS-Required: No (");
+        for _ in 0..1000 {
+            scanner.feed(b"y\r\n y");
+        }
+        assert_eq!(scanner.value, None);
+        scanner.feed(b")\r\n\r\n");
+        assert_eq!(scanner.request(), TlsRequest::ByPolicy);
+        let padded = |blanks: usize, more: &str| format!("TLS-Required: No{}{more}\r\n\r\n", " ".repeat(blanks));
+        let blanks = LINE_LIMIT - "TLS-Required: No\r\n".len();
+        assert_eq!(request(&[padded(blanks, "").as_bytes()]), TlsRequest::Optional);
+        assert_eq!(request(&[padded(blanks + 1, "").as_bytes()]), TlsRequest::ByPolicy);
+        assert_eq!(request(&[padded(blanks + 5, "t").as_bytes()]), TlsRequest::ByPolicy);
+        let folded = |lines: usize| format!("TLS-Required: No{}\r\n\r\n", "\r\n         ".repeat(lines));
+        assert_eq!(request(&[folded(100).as_bytes()]), TlsRequest::Optional);
+        assert_eq!(request(&[folded(200).as_bytes()]), TlsRequest::ByPolicy);
+    }
+}
