@@ -16,6 +16,7 @@ mod check;
 mod command;
 mod dane;
 mod deliver;
+mod grid;
 mod peers;
 mod process;
 mod relay;
