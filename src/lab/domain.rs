@@ -173,7 +173,7 @@ impl HostSpec {
     }
 
     /// Adds a keyword to the reply to EHLO, such as `DSN`. The host takes the parameters that come
-    /// with it and ignores them.
+    /// with it and ignores them; with `CHUNKING` it takes BDAT.
     #[must_use]
     pub fn keyword(mut self, keyword: &str) -> Self {
         self.behaviour.keywords.push(keyword.to_owned());

@@ -62,6 +62,7 @@ pub mod keys;
 #[cfg(test)]
 mod lab_tests;
 pub mod mx;
+mod mx_content;
 mod mx_params;
 mod mx_session;
 #[cfg(test)]

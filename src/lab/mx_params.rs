@@ -67,7 +67,8 @@ fn not_offered(param: &str) -> Reply {
     Reply::new(555, 5, 4, format!("not offered: {param}"))
 }
 
-fn has(offered: &[String], keyword: &str) -> bool {
+/// Whether a keyword is among those offered.
+pub(super) fn has(offered: &[String], keyword: &str) -> bool {
     offered.iter().any(|there| is(there, keyword))
 }
 

@@ -5,7 +5,8 @@
 
 use super::locked;
 use super::mx::{Behaviour, Dialect, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
-use super::mx_params::{Channel, refuse_mail, refuse_rcpt};
+use super::mx_content::{Content, chunk_size};
+use super::mx_params::{Channel, has, refuse_mail, refuse_rcpt};
 use super::mx_tls::{self, Shaken};
 use super::wire::{Stream, Wire};
 use crate::smtp::address::{parse_forward_path, parse_reverse_path};
@@ -16,19 +17,19 @@ use tokio::time::timeout;
 
 /// How long a session waits for the client: shorter than RFC 5321 §4.5.3.2 asks, since a test
 /// that is this slow has failed.
-const IDLE: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// How long a hanging host hangs; any client of a test has given up by then.
 const HANG: Duration = Duration::from_secs(600);
 /// Recipients of one message (RFC 5321 §4.5.3.1.8 wants at least 100).
 const RCPT_LIMIT: usize = 1000;
-/// The largest content kept, in octets; above it the reply is 552.
-const CONTENT_LIMIT: usize = 64 * 1024 * 1024;
 
 /// A transaction between MAIL and the dot.
 #[derive(Default)]
 struct Transaction {
     mail: Option<(String, String)>,
     rcpt: Vec<(String, String)>,
+    /// What came by BDAT so far.
+    chunks: Option<Content>,
 }
 
 struct Session<'a> {
@@ -129,6 +130,10 @@ impl Session<'_> {
     }
 
     async fn obey(&mut self, phase: Option<Phase>, command: (&str, &str), wire: &mut Wire) -> io::Result<Option<End>> {
+        if command.0 == "BDAT" && has(&self.offered, "CHUNKING") {
+            self.chunk(command.1, wire).await?;
+            return Ok(None);
+        }
         match phase {
             Some(Phase::StartTls) => {
                 let reply = self.starttls_reply();
@@ -245,17 +250,48 @@ impl Session<'_> {
     }
 
     async fn data(&mut self, wire: &mut Wire) -> io::Result<()> {
+        if self.transaction.rcpt.is_empty() || self.transaction.chunks.is_some() {
+            return wire.write(&Reply::new(503, 5, 1, "not now").to_wire()).await;
+        }
+        wire.write(&Reply::plain(354, "go on").to_wire()).await?;
+        let mut content = Content::default();
+        content.up_to_the_dot(wire).await?;
+        self.finish(content, wire).await
+    }
+
+    /// RFC 3030 §2: the octets of a chunk are read whatever becomes of them.
+    async fn chunk(&mut self, rest: &str, wire: &mut Wire) -> io::Result<()> {
+        let Some((octets, last)) = chunk_size(rest) else {
+            return wire.write(&Reply::new(501, 5, 4, "no chunk size").to_wire()).await;
+        };
+        let mut content = self.transaction.chunks.take().unwrap_or_default();
+        content.chunk(octets, wire).await?;
         if self.transaction.rcpt.is_empty() {
             return wire.write(&Reply::new(503, 5, 1, "RCPT first").to_wire()).await;
         }
-        wire.write(&Reply::plain(354, "go on").to_wire()).await?;
-        let content = content(wire).await?;
+        if last {
+            return self.finish(content, wire).await;
+        }
+        self.transaction.chunks = Some(content);
+        match self.meet(Phase::Data, wire).await? {
+            Met::Replied => {
+                self.transaction = Transaction::default();
+                Ok(())
+            }
+            met @ (Met::Nothing | Met::Kept | Met::LastWords) => {
+                wire.write(&Reply::new(250, 0, 0, format!("{octets} octets")).to_wire()).await?;
+                if let Met::LastWords = met { Err(dropped()) } else { Ok(()) }
+            }
+        }
+    }
+
+    async fn finish(&mut self, content: Content, wire: &mut Wire) -> io::Result<()> {
         let transaction = std::mem::take(&mut self.transaction);
         let met = self.meet(Phase::EndOfData, wire).await?;
         if let Met::Replied = met {
             return Ok(());
         }
-        let Some(content) = content else {
+        let Some(content) = content.whole() else {
             return wire.write(&Reply::new(552, 3, 4, "message too large").to_wire()).await;
         };
         if self.shared.is_full() {
@@ -350,25 +386,4 @@ fn argument(rest: &str, keyword: &str) -> Option<(String, String)> {
         }
     }
     None
-}
-
-/// RFC 5321 §4.5.2: content up to the lone dot, unstuffed; none when it is above the limit.
-async fn content(wire: &mut Wire) -> io::Result<Option<Vec<u8>>> {
-    let (mut content, mut too_large, mut line_start) = (Vec::new(), false, true);
-    loop {
-        let piece = timeout(IDLE, wire.line()).await??;
-        if piece.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if line_start && piece == b".\r\n" {
-            return Ok(if too_large { None } else { Some(content) });
-        }
-        let unstuffed = if line_start { piece.strip_prefix(b".").unwrap_or(&piece) } else { &piece };
-        too_large |= content.len() + unstuffed.len() > CONTENT_LIMIT;
-        if !too_large {
-            content.extend_from_slice(unstuffed);
-        }
-        // A piece may end between CR and LF when the line is long.
-        line_start = piece.ends_with(b"\r\n") || (piece == b"\n" && content.ends_with(b"\r\n"));
-    }
 }
