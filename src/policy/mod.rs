@@ -11,6 +11,7 @@ pub mod dane;
 mod names;
 mod rules;
 pub mod signature;
+pub mod sts;
 #[cfg(test)]
 mod testing;
 pub mod webpki;
