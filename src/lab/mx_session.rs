@@ -108,7 +108,7 @@ impl Session<'_> {
             if line.is_empty() {
                 return Ok(End::Closed);
             }
-            let text = printable(line.trim_ascii_end(), line.len());
+            let text = command_text(line.trim_ascii_end());
             self.shared.saw(Seen { connection: self.number, secured: self.tls.is_some(), line: text.clone() });
             let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
             let verb = verb.to_ascii_uppercase();
@@ -208,6 +208,7 @@ impl Session<'_> {
             return Reply::new(503, 5, 1, "nested MAIL");
         }
         match argument(rest, "FROM:") {
+            Some((path, params)) if !path.is_ascii() && !gives_utf8(&params) => utf8_not_given(),
             Some((path, params)) if parse_reverse_path(&format!("<{path}>")).is_ok() => {
                 let channel = if self.tls.is_some() { Channel::Tls } else { Channel::Clear };
                 if let Some(refusal) = refuse_mail(&params, &self.offered, channel) {
@@ -221,8 +222,11 @@ impl Session<'_> {
     }
 
     fn rcpt(&mut self, rest: &str) -> Reply {
-        let Some((from, _)) = &self.transaction.mail else { return Reply::new(503, 5, 1, "MAIL first") };
+        let Some((from, given)) = &self.transaction.mail else { return Reply::new(503, 5, 1, "MAIL first") };
         let Some((path, params)) = argument(rest, "TO:") else { return Reply::new(501, 1, 3, "bad forward-path") };
+        if !path.is_ascii() && !gives_utf8(given) {
+            return utf8_not_given();
+        }
         if parse_forward_path(&format!("<{path}>")).is_err() {
             return Reply::new(501, 1, 3, "bad forward-path");
         }
@@ -355,6 +359,21 @@ impl Session<'_> {
 /// The connection ends without a word.
 fn dropped() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
+}
+
+/// A command in UTF-8 as it is (RFC 6531 §3.3); of anything else what can be printed.
+fn command_text(line: &[u8]) -> String {
+    let utf8 = std::str::from_utf8(line).ok().filter(|text| !text.contains(char::is_control));
+    utf8.map_or_else(|| printable(line, line.len()), str::to_owned)
+}
+
+fn gives_utf8(mail_params: &str) -> bool {
+    mail_params.split_ascii_whitespace().any(|param| param.eq_ignore_ascii_case("SMTPUTF8"))
+}
+
+/// RFC 6531 §3.5.
+fn utf8_not_given() -> Reply {
+    Reply::new(553, 6, 7, "an address outside ASCII needs SMTPUTF8")
 }
 
 fn phase_of(verb: &str) -> Option<Phase> {

@@ -164,3 +164,17 @@ async fn rfc3030_2_chunks_make_one_message_where_they_are_offered() {
     assert_eq!(client.reply().await.unwrap().code, 250);
     assert_eq!(host.messages()[0].content, b"one\r\n.\r\n..two");
 }
+
+#[tokio::test]
+async fn rfc6531_3_5_addresses_outside_ascii_need_the_parameter() {
+    let host = host(Behaviour::default()).await;
+    host.behave(|behaviour| behaviour.keywords.push("SMTPUTF8".into()));
+    let mut client = SmtpClient::ready(host.address()).await.unwrap();
+    assert_eq!(
+        client.command("MAIL FROM:<jürgen@client.test>").await.unwrap().to_string(),
+        "553 5.6.7 an address outside ASCII needs SMTPUTF8"
+    );
+    assert_eq!(client.command(&format!("MAIL FROM:<{FROM}>")).await.unwrap().code, 250);
+    assert_eq!(client.command("RCPT TO:<jürgen@dane.test>").await.unwrap().code, 553);
+    assert!(host.seen().iter().any(|seen| seen.line == "RCPT TO:<jürgen@dane.test>"));
+}
