@@ -21,7 +21,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`] → [`serve`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`] → [`exceptions`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -105,6 +105,7 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod envelope;
+pub mod exceptions;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod lookup;

@@ -8,60 +8,17 @@
 use super::certificate::Certificate;
 use super::names;
 use crate::clock::Timestamp;
+use crate::outcome::CertificateFailure;
 use crate::smtp::address::Domain;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName, UnixTime};
 use rustls::{CertificateError, Error, RootCertStore};
-use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::sync::Arc;
 
 /// The most certificates above the server's own that are looked at; real chains have up to four.
 pub const INTERMEDIATES_LIMIT: usize = 16;
-
-/// Why a certificate is not good by the rules of the public PKI.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CertificateFailure {
-    /// No valid chain leads to a trusted root.
-    NotTrusted {
-        /// What is wrong with the chain.
-        detail: String,
-    },
-    /// A certificate of the chain has expired.
-    Expired,
-    /// A certificate of the chain is not valid yet.
-    NotYetValid,
-    /// The chain is good, but the certificate is for other hosts.
-    NameMismatch {
-        /// The DNS names in the certificate, none where it has only a Common Name.
-        presented: Vec<String>,
-    },
-    /// The server's certificate cannot be read, or there is none.
-    Unreadable {
-        /// What the parser said.
-        detail: String,
-    },
-}
-
-impl fmt::Display for CertificateFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotTrusted { detail } => write!(f, "the certificate is not trusted: {detail}"),
-            Self::Expired => f.write_str("a certificate of the chain has expired"),
-            Self::NotYetValid => f.write_str("a certificate of the chain is not valid yet"),
-            Self::NameMismatch { presented } if presented.is_empty() => {
-                f.write_str("the certificate is not for this host; it has no DNS name in its subjectAltName")
-            }
-            Self::NameMismatch { presented } => {
-                write!(f, "the certificate is not for this host; its names are: {}", presented.join(", "))
-            }
-            Self::Unreadable { detail } => write!(f, "the server's certificate cannot be read: {detail}"),
-        }
-    }
-}
 
 /// A set of trusted roots, ready to check certificates against.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use super::policy::PolicyError;
 use super::record::RecordError;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, StsFault};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -97,12 +97,12 @@ pub enum FetchFailure {
 }
 
 impl FetchFailure {
-    /// The result type for reports (RFC 8460 §4.3.2.2).
+    /// What kind of failure it is for reports (RFC 8460 §4.3.2.2).
     #[must_use]
-    pub const fn result_type(&self) -> &'static str {
+    pub const fn fault(&self) -> StsFault {
         match self {
-            Self::Certificate { .. } | Self::NoRoots { .. } => "sts-webpki-invalid",
-            Self::Invalid(_) | Self::TooLarge => "sts-policy-invalid",
+            Self::Certificate { .. } | Self::NoRoots { .. } => StsFault::WebPkiInvalid,
+            Self::Invalid(_) | Self::TooLarge => StsFault::Invalid,
             Self::NotAnnounced(_)
             | Self::Dns(_)
             | Self::NoAddress { .. }
@@ -114,7 +114,7 @@ impl FetchFailure {
             | Self::MediaType { .. }
             | Self::TimedOut
             | Self::Internal { .. }
-            | Self::SwitchedOff => "sts-policy-fetch-error",
+            | Self::SwitchedOff => StsFault::FetchError,
         }
     }
 }

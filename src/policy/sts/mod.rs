@@ -64,6 +64,8 @@ pub enum StsAbsent {
     ModeNone,
     /// The next hop is an address, which has no policy.
     AddressLiteral,
+    /// Nobody asked: DANE protects every host of the domain.
+    DaneInstead,
     /// `[mta_sts] enabled = false`
     SwitchedOff,
 }
@@ -79,6 +81,7 @@ impl StsAbsent {
             Self::FetchFailed(failure) => format!("the policy could not be fetched: {failure}"),
             Self::ModeNone => "the policy of the domain has mode none".to_owned(),
             Self::AddressLiteral => "the next hop is an address, not a name".to_owned(),
+            Self::DaneInstead => "not asked for, because DANE protects every host".to_owned(),
             Self::SwitchedOff => "it is switched off here".to_owned(),
         }
     }
