@@ -10,6 +10,7 @@ use super::wire::Wire;
 use crate::smtp::reply::{Capabilities, Reply, ReplyParser, Severity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::io;
@@ -124,7 +125,7 @@ impl SmtpClient {
     /// # Errors
     /// When the server refuses or the handshake fails.
     pub async fn starttls(self, server_name: &str) -> io::Result<Self> {
-        self.starttls_by(&TlsConnector::from(Arc::new(anything()?)), server_name).await
+        self.starttls_by(&TlsConnector::from(Arc::new(anything(default_provider())?)), server_name).await
     }
 
     /// As [`SmtpClient::starttls`], with the caller's own settings.
@@ -257,8 +258,9 @@ fn stuffed(content: &[u8]) -> Vec<u8> {
     wire
 }
 
-fn anything() -> io::Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+/// The settings of a client that accepts any certificate and resumes sessions.
+pub(super) fn anything(provider: CryptoProvider) -> io::Result<ClientConfig> {
+    let provider = Arc::new(provider);
     Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(bad)?

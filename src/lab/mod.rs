@@ -62,9 +62,14 @@ pub mod keys;
 #[cfg(test)]
 mod lab_tests;
 pub mod mx;
+mod mx_content;
+mod mx_params;
 mod mx_session;
 #[cfg(test)]
+mod mx_shapes_tests;
+#[cfg(test)]
 mod mx_tests;
+mod mx_tls;
 pub mod plan;
 mod policies;
 pub mod policy_host;
@@ -79,17 +84,19 @@ mod servers_tests;
 mod shapes_tests;
 pub mod signer;
 pub mod story;
+pub mod tls_shape;
 mod wire;
 pub mod world;
 pub mod zone;
 
 pub use ca::{Authority, Identity};
 pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
-pub use mx::{MxHost, Phase, StartTls, Trouble};
+pub use mx::{Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
 pub use plan::{KeyAlgorithm, Signing, SigningPlan};
 pub use policy_host::{PolicyHost, PolicyRequest};
 pub use policy_spec::{Manner, PolicyAnswer, StsSpec};
 pub use signer::SignatureFault;
+pub use tls_shape::{TlsShape, Versions};
 pub use zone::Fault;
 
 use crate::clock::Clock;
@@ -105,6 +112,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tls_shape::resuming;
 use world::{AnchorForm, World};
 
 /// The most MX hosts of one lab: one address each, from `127.0.x.1` on.
@@ -174,7 +182,7 @@ impl LabBuilder {
             fill(&world, spec, port)?;
         }
         let dns = DnsServer::start(Arc::clone(&world)).await?;
-        let identities = hosts.iter().map(|host| (host.spec.name.clone(), Arc::clone(&host.identity))).collect();
+        let identities = hosts.iter().map(|host| (host.spec.name.clone(), host.shown())).collect();
         let first_hosts = self.domains.iter().filter_map(|spec| Some((spec.name.clone(), first_host(spec)?))).collect();
         let identities = Mutex::new(identities);
         Ok(Lab { world, dns, authority, port, hosts: running, first_hosts, identities, policies })
@@ -190,7 +198,7 @@ pub struct Lab {
     port: u16,
     hosts: BTreeMap<String, MxHost>,
     first_hosts: BTreeMap<String, String>,
-    identities: Mutex<BTreeMap<String, Arc<Identity>>>,
+    identities: Mutex<BTreeMap<String, Shown>>,
     policies: Policies,
 }
 
@@ -290,22 +298,36 @@ impl Lab {
     pub fn set_tlsa(&self, host: &str, records: &[Tlsa]) -> io::Result<()> {
         let identity = locked(&self.identities).get(host).cloned();
         let identity = identity.ok_or_else(|| bad(format!("the lab has no host {host}")))?;
-        let made = records.iter().map(|record| Ok(domain::rdata(&record.record(&identity)?)));
+        let made = records.iter().map(|record| Ok(domain::rdata(&record.record(&identity.identity)?)));
         let made = made.collect::<io::Result<Vec<_>>>()?;
         self.world.replace(&self.tlsa_owner(host), RecordType::TLSA, made)
     }
 
-    /// Gives a host another certificate while it runs; its TLSA records stay as they are.
+    /// Gives a host another certificate while it runs; its TLSA records stay as they are, and so do
+    /// its shape and the TLS sessions that clients may resume.
     ///
     /// # Errors
     /// When the lab has no such host, or rustls refuses the chain.
     pub fn set_certificate(&self, host: &str, certificate: &Certificate) -> io::Result<()> {
         let identity = certificate.identity(host, &self.authority)?;
-        let config = identity.server_config()?;
-        self.mx(host)?.behave(|behaviour| behaviour.starttls = StartTls::Offered(config));
-        locked(&self.identities).insert(host.to_owned(), identity);
+        let mx = self.mx(host)?;
+        let mut identities = locked(&self.identities);
+        let shown = identities.get_mut(host).ok_or_else(|| bad(format!("the lab has no host {host}")))?;
+        let config = shown.shape.server_config(host, &identity)?;
+        mx.behave(|behaviour| {
+            let config = behaviour.starttls.config().map_or_else(|| Arc::clone(&config), |old| resuming(&config, old));
+            behaviour.starttls = StartTls::Offered(config);
+        });
+        shown.identity = identity;
         Ok(())
     }
+}
+
+/// What a host shows in the handshake.
+#[derive(Clone, Debug)]
+struct Shown {
+    identity: Arc<Identity>,
+    shape: TlsShape,
 }
 
 /// A host with what must be known before it starts.
@@ -313,6 +335,12 @@ struct Prepared<'a> {
     spec: &'a HostSpec,
     identity: Arc<Identity>,
     address: Ipv4Addr,
+}
+
+impl Prepared<'_> {
+    fn shown(&self) -> Shown {
+        Shown { identity: Arc::clone(&self.identity), shape: self.spec.tls_shape }
+    }
 }
 
 /// The third octet of a lab's addresses. Labs of other tests run at the same time, in this process
@@ -354,7 +382,7 @@ async fn start_on_one_port(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<
         let mut behaviour = host.spec.behaviour.clone();
         behaviour.starttls = match &host.spec.starttls {
             Some(starttls) => starttls.clone(),
-            None => StartTls::Offered(host.identity.server_config()?),
+            None => StartTls::Offered(host.spec.tls_shape.server_config(&host.spec.name, &host.identity)?),
         };
         let started = MxHost::start(&host.spec.name, host.address, port, behaviour).await?;
         port = started.address().port();

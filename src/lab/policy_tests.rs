@@ -27,7 +27,7 @@ fn records(lab: &Lab, name: &str, rtype: RecordType) -> Vec<RData> {
     answer.answers.into_iter().filter(|record| record.record_type() == rtype).map(|record| record.data).collect()
 }
 
-fn trusting(lab: &Lab) -> TlsConnector {
+pub(super) fn trusting(lab: &Lab) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(lab.roots_pem().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

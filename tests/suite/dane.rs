@@ -274,8 +274,8 @@ async fn rfc7435_without_dane_spoilt_tls_means_clear_text_at_the_first_attempt()
         assert_eq!(world.delivers(&format!("bob@{domain}")).await.tls, "clear-text", "{domain}");
         let fresh = match how {
             // A handshake that failed leaves no connection to go on with.
-            StartTls::BrokenHandshake | StartTls::DropAfter => 2,
-            StartTls::NotOffered | StartTls::Refused(_) | StartTls::Offered(_) => 1,
+            StartTls::BrokenHandshake | StartTls::DropAfter | StartTls::Alert(_) | StartTls::Hang => 2,
+            StartTls::NotOffered | StartTls::Refused(_) | StartTls::Offered(_) | StartTls::LosesLargeHello(_) => 1,
         };
         assert_eq!((world.mx(domain).connections(), heard(world.mx(domain), "MAIL")), (fresh, 1), "{domain}");
     }

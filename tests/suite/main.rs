@@ -16,6 +16,8 @@ mod check;
 mod command;
 mod dane;
 mod deliver;
+mod grid;
+mod peers;
 mod process;
 mod relay;
 mod report;
