@@ -72,6 +72,7 @@
 //! | RFC 6152 | 8BITMIME |
 //! | RFC 6522 | multipart/report |
 //! | RFC 6531 | SMTPUTF8 |
+//! | RFC 6533 | addresses outside ASCII in notifications |
 //! | RFC 6605 | ECDSA in DNSSEC |
 //! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |

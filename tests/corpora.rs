@@ -48,7 +48,7 @@ fn rfc5321_4_1_command_seeds() {
         ("control-characters", 0),
         ("limits", 3),
         ("no-end", 0),
-        ("parameters", 2),
+        ("parameters", 3),
         ("session", 7),
     ];
     replay("command", command::check, &good_commands);

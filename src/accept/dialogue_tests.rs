@@ -13,7 +13,7 @@
 use super::Standing;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::step::{Rules, TlsOffer};
+use super::step::{Offer, Rules, TlsOffer};
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, QueueId, TlsRequest};
 use std::fmt::Write;
@@ -39,6 +39,7 @@ impl Script {
             max_message_bytes: 1000,
             max_recipients: 3,
             tls: TlsOffer::Available,
+            dsn: Offer::No,
         };
         let first = vec![(Vec::new(), String::new())];
         let (standing, admit, store) = (Standing::Permitted, Ok(()), Ok(()));
@@ -67,6 +68,7 @@ impl Script {
         match what.split_once(' ').unwrap() {
             ("postmaster", "none") => self.rules.postmaster = None,
             ("tls", "none") => self.rules.tls = TlsOffer::Unavailable,
+            ("dsn", "offered") => self.rules.dsn = Offer::Yes,
             ("client", "denied") => self.standing = Standing::Denied,
             ("admit", "full") => self.admit = Err(SpoolFault::Full),
             ("store", "failed") => self.store = Err(SpoolFault::Failed),
@@ -182,8 +184,9 @@ impl Stage {
             TlsRequest::Required => "TLS-REQUIRED ",
             TlsRequest::Optional => "TLS-OPTIONAL ",
         };
+        let dsn = if envelope.dsn.is_empty() { String::new() } else { dsn(envelope) };
         let content = content[end..].escape_ascii();
-        writeln!(self.queued, "{} {} {body}{tls}{content}", envelope.reverse_path, recipients.join(",")).unwrap();
+        writeln!(self.queued, "{} {} {body}{tls}{dsn}{content}", envelope.reverse_path, recipients.join(",")).unwrap();
     }
 
     fn handshake(&mut self) {
@@ -191,6 +194,22 @@ impl Stage {
         self.securing = false;
         self.conversation.secured();
     }
+}
+
+/// As the commands to the next hop would have it.
+fn dsn(envelope: &crate::envelope::Envelope) -> String {
+    let word = |name: &str, value: Option<&dyn std::fmt::Display>| match value {
+        Some(value) => format!("{name}={value} "),
+        None => String::new(),
+    };
+    let mut text = word("RET", envelope.dsn.ret.as_ref().map(|v| v as _));
+    text += &word("ENVID", envelope.dsn.envelope_id.as_ref().map(|v| v as _));
+    for i in 0..envelope.recipients.len() {
+        let asked = envelope.dsn_for(i);
+        text += &word(&format!("{i}:NOTIFY"), asked.notify.as_ref().map(|v| v as _));
+        text += &word(&format!("{i}:ORCPT"), asked.original.as_ref().map(|v| v as _));
+    }
+    text
 }
 
 fn scripts() -> Vec<(PathBuf, Script)> {
@@ -262,7 +281,8 @@ fn rfc2034_4_every_reply_has_a_fitting_enhanced_code_and_rfc5321_4_5_3_1_5_lengt
             let exempt = rest.starts_with('-') || code == "354" || line.contains("relay.example.org");
             let greeting_like = line.starts_with("250 STARTTLS")
                 || line.starts_with("250 CHUNKING")
-                || line.starts_with("250 REQUIRETLS");
+                || line.starts_with("250 REQUIRETLS")
+                || line.starts_with("250 DSN");
             if !exempt && !greeting_like && !line.contains("a host name or address literal") {
                 let class = format!(" {}.", &code[..1]);
                 assert!(rest.starts_with(&class), "{}: {line:?}", path.display());

@@ -6,7 +6,7 @@
 //! (RFC 2034 §4).
 
 use super::intake::{ContentFault, RECEIVED_LIMIT, SpoolFault};
-use super::step::Rules;
+use super::step::{Offer, Rules};
 use crate::envelope::QueueId;
 use crate::smtp::address::{AddressError, Domain};
 use crate::smtp::command::CommandError;
@@ -34,6 +34,9 @@ pub fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
     let size = format!("SIZE {}", rules.max_message_bytes);
     let keywords = ["PIPELINING", &size, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"];
     reply.lines.extend(keywords.map(str::to_owned));
+    if rules.dsn == Offer::Yes {
+        reply.lines.push("DSN".to_owned());
+    }
     match tls {
         TlsState::Offered => reply.lines.push("STARTTLS".to_owned()),
         TlsState::On => reply.lines.push("REQUIRETLS".to_owned()),

@@ -16,12 +16,13 @@
 use super::intake::ContentFault;
 use super::received::{Trace, received};
 use super::replies::{self, TlsState};
-use super::step::{Event, Framing, Rules, Step, TlsOffer};
+use super::step::{Event, Framing, Offer, Rules, Step, TlsOffer};
+use super::transaction::Transaction;
 use super::{CloseReason, RefusedAt, Standing};
 use crate::clock::Timestamp;
-use crate::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId, TlsRequest};
-use crate::smtp::address::{ForwardPath, Mailbox, ReversePath};
-use crate::smtp::command::{BodyParameter, Chunk, Command, CommandError, Mail};
+use crate::envelope::{ClientInfo, Envelope, QueueId, TlsRequest};
+use crate::smtp::address::ForwardPath;
+use crate::smtp::command::{Chunk, Command, CommandError, Mail, Rcpt};
 use crate::smtp::reply::Reply;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,16 +30,6 @@ use std::sync::Arc;
 /// So many bad commands since the last good message end the session (RFC 5321 §7.8). A client
 /// that is merely wrong about an address never gets there; one that talks another protocol does.
 pub const BAD_COMMAND_LIMIT: u32 = 20;
-
-/// A mail transaction (RFC 5321 §3.3).
-#[derive(Debug)]
-struct Transaction {
-    reverse_path: ReversePath,
-    recipients: Vec<Mailbox>,
-    body: BodyType,
-    tls: TlsRequest,
-    opened_at: Timestamp,
-}
 
 /// What the session waits for. Each state holds what that moment knows.
 #[derive(Debug)]
@@ -175,7 +166,7 @@ impl Session {
             Command::Ehlo(name) => self.hello(name, HelloVerb::Ehlo),
             Command::Helo(name) => self.hello(name, HelloVerb::Helo),
             Command::Mail(mail) => self.mail(state, mail),
-            Command::Rcpt(path) => self.rcpt(state, path),
+            Command::Rcpt(rcpt) => self.rcpt(state, rcpt),
             Command::Data => self.data(state),
             Command::Bdat(chunk) => self.bdat(state, chunk),
             Command::Rset => (State::AwaitMail, Step::Send(replies::ok())),
@@ -235,7 +226,10 @@ impl Session {
             | State::Draining { .. }
             | State::Ended => return self.bad(state, replies::bad_sequence("MAIL was given already")),
         }
-        let tls = match (mail.require_tls, self.tls_state()) {
+        if mail.parameters.are_of_dsn() && self.rules.dsn == Offer::No {
+            return self.bad_command(state, CommandError::UnknownParameter);
+        }
+        let tls = match (mail.parameters.require_tls, self.tls_state()) {
             (false, _) => TlsRequest::ByPolicy,
             (true, TlsState::On) => TlsRequest::Required,
             (true, TlsState::Offered) => {
@@ -243,37 +237,34 @@ impl Session {
             }
             (true, TlsState::Unavailable) => return self.bad_command(state, CommandError::UnknownParameter),
         };
-        let size = mail.size.unwrap_or(0);
+        let size = mail.parameters.size.unwrap_or(0);
         if size > self.rules.max_message_bytes {
             let reply = replies::too_large(self.rules.max_message_bytes);
             return (state, Step::Refuse(RefusedAt::Mail, reply));
         }
-        let body = match mail.body {
-            Some(BodyParameter::EightBitMime) => BodyType::EightBitMime,
-            Some(BodyParameter::SevenBit) | None => BodyType::SevenBit,
-        };
-        let reverse_path = mail.reverse_path;
-        let mail = Transaction { reverse_path, recipients: Vec::new(), body, tls, opened_at: Timestamp(0) };
-        (State::Admitting(mail), Step::Admit { size })
+        (State::Admitting(Transaction::new(mail, tls)), Step::Admit { size })
     }
 
-    fn rcpt(&mut self, state: State, path: ForwardPath) -> (State, Step) {
+    fn rcpt(&mut self, state: State, rcpt: Rcpt) -> (State, Step) {
         if self.standing == Standing::Denied {
             return self.deny(state, RefusedAt::Rcpt);
         }
         let State::AwaitRcpt(mut mail) = state else {
             return self.bad(state, replies::bad_sequence("RCPT needs MAIL before it"));
         };
-        if mail.recipients.len() >= self.rules.max_recipients {
+        if rcpt.parameters.are_of_dsn() && self.rules.dsn == Offer::No {
+            return self.bad_command(State::AwaitRcpt(mail), CommandError::UnknownParameter);
+        }
+        if mail.recipients().len() >= self.rules.max_recipients {
             return (State::AwaitRcpt(mail), Step::Refuse(RefusedAt::Rcpt, replies::too_many_recipients()));
         }
-        let recipient = match path {
+        let recipient = match rcpt.forward_path {
             ForwardPath::Mailbox(mailbox) => Some(mailbox),
             ForwardPath::Postmaster => self.rules.postmaster.clone(),
         };
         let step = match recipient {
             Some(recipient) => {
-                mail.recipients.push(recipient);
+                mail.add(recipient, rcpt.parameters);
                 Step::Send(replies::recipient_ok())
             }
             None => Step::Refuse(RefusedAt::Rcpt, replies::no_postmaster()),
@@ -283,7 +274,7 @@ impl Session {
 
     fn data(&mut self, state: State) -> (State, Step) {
         match state {
-            State::AwaitRcpt(mail) if mail.recipients.is_empty() => {
+            State::AwaitRcpt(mail) if mail.recipients().is_empty() => {
                 self.bad(State::AwaitRcpt(mail), replies::no_recipients())
             }
             State::AwaitRcpt(mail) => (State::Opening(mail, Framing::Data), Step::Open),
@@ -311,7 +302,7 @@ impl Session {
         };
         let framing = Framing::Chunk(chunk);
         match state {
-            State::AwaitRcpt(mail) if !mail.recipients.is_empty() => (State::Opening(mail, framing), Step::Open),
+            State::AwaitRcpt(mail) if !mail.recipients().is_empty() => (State::Opening(mail, framing), Step::Open),
             State::AwaitChunk(mail) => {
                 (State::Receiving(mail, framing), Step::Receive { answer: None, trace: None, framing })
             }
@@ -329,8 +320,8 @@ impl Session {
 
     fn opened(&self, mut mail: Transaction, framing: Framing, draft: (QueueId, Timestamp)) -> (State, Step) {
         let (id, at) = draft;
-        mail.opened_at = at;
-        let only_recipient = match mail.recipients.as_slice() {
+        mail.open(at);
+        let only_recipient = match mail.recipients() {
             [only] => Some(only),
             _ => None,
         };
@@ -359,10 +350,7 @@ impl Session {
         let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.max_message_bytes));
         match (framing, verdict) {
             (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(header)) => {
-                // RFC 8689 §4.1: beside REQUIRETLS the header field does not count.
-                if mail.tls == TlsRequest::ByPolicy {
-                    mail.tls = header;
-                }
+                mail.header_asks(header);
                 (State::Storing, Step::Store(Box::new(self.envelope(mail))))
             }
             (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Err(fault)) => {
@@ -374,13 +362,11 @@ impl Session {
     }
 
     fn envelope(&self, mail: Transaction) -> Envelope {
-        let origin = Origin::Client(ClientInfo {
+        mail.into_envelope(ClientInfo {
             address: self.client.to_canonical(),
             helo: self.hello.as_ref().map(|h| h.name.clone()).unwrap_or_default(),
             protocol: self.protocol().to_owned(),
-        });
-        let Transaction { reverse_path, recipients, body, tls, opened_at } = mail;
-        Envelope { reverse_path, recipients, body, tls, accepted_at: opened_at, origin }
+        })
     }
 
     fn deny(&mut self, state: State, at: RefusedAt) -> (State, Step) {

@@ -266,7 +266,8 @@ fn is_dot_string(local: &str) -> bool {
     local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
 }
 
-fn is_atext(b: u8) -> bool {
+/// The octets of an atom (RFC 5321 §4.1.2).
+pub(super) fn is_atext(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }
 
