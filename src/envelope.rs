@@ -78,6 +78,17 @@ pub enum BodyType {
     EightBitMime,
 }
 
+/// What addresses and header of a message may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Charset {
+    /// ASCII alone.
+    #[default]
+    Ascii,
+    /// `SMTPUTF8` at MAIL: UTF-8 (RFC 6531 §3.4).
+    Utf8,
+}
+
 /// What the sender asks of TLS on the way to the recipients (RFC 8689).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -177,6 +188,9 @@ pub struct Envelope {
     pub recipients: Vec<Mailbox>,
     /// The declared kind of body.
     pub body: BodyType,
+    /// What SMTPUTF8 declared; see [`Envelope::needs_smtp_utf8`].
+    #[serde(default)]
+    pub charset: Charset,
     /// What the sender asks of TLS.
     #[serde(default)]
     pub tls: TlsRequest,
@@ -193,8 +207,17 @@ impl Envelope {
     /// A message whose sender asks for nothing special.
     #[must_use]
     pub fn new(reverse_path: ReversePath, recipients: Vec<Mailbox>, accepted_at: Timestamp, origin: Origin) -> Self {
-        let (body, tls, dsn) = (BodyType::SevenBit, TlsRequest::ByPolicy, DsnRequest::default());
-        Self { reverse_path, recipients, body, tls, dsn, accepted_at, origin }
+        let (body, charset) = (BodyType::SevenBit, Charset::Ascii);
+        let (tls, dsn) = (TlsRequest::ByPolicy, DsnRequest::default());
+        Self { reverse_path, recipients, body, charset, tls, dsn, accepted_at, origin }
+    }
+
+    /// Whether only a host that offers SMTPUTF8 may have it (RFC 6531 §3.2): the sender said so,
+    /// or an address is outside ASCII, as one that the operator chose may be.
+    #[must_use]
+    pub fn needs_smtp_utf8(&self) -> bool {
+        let all_ascii = self.reverse_path.is_ascii() && self.recipients.iter().all(Mailbox::is_ascii);
+        self.charset == Charset::Utf8 || !all_ascii
     }
 
     /// What the sender asks of notifications about the recipient of that index.
@@ -239,6 +262,18 @@ mod tests {
             let stored = serde_json::to_vec(&asking).unwrap();
             assert_eq!(serde_json::from_slice::<Envelope>(&stored).unwrap(), asking);
         }
+    }
+
+    #[test]
+    fn rfc6531_3_2_utf_8_is_needed_when_declared_or_when_an_address_has_it() {
+        let needs = |recipient: &str, charset| {
+            let recipients = vec!["a@b.example".parse().unwrap(), recipient.parse().unwrap()];
+            let origin = Origin::Report { about: QueueId(1) };
+            Envelope { charset, ..Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin) }.needs_smtp_utf8()
+        };
+        assert!(!needs("c@d.example", Charset::Ascii));
+        assert!(needs("c@d.example", Charset::Utf8));
+        assert!(needs("jürgen@d.example", Charset::Ascii) && needs("c@bücher.example", Charset::Ascii));
     }
 
     #[test]

@@ -67,6 +67,7 @@
 //! | RFC 5322 | the message format |
 //! | RFC 5452 | DNS answers that resist forgery |
 //! | RFC 5702 | RSA with SHA-2 in DNSSEC |
+//! | RFC 5890 | U-labels and A-labels |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |

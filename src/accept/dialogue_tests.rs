@@ -15,7 +15,7 @@ use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
 use super::step::{Offer, Rules, TlsOffer};
 use crate::clock::Timestamp;
-use crate::envelope::{BodyType, QueueId, TlsRequest};
+use crate::envelope::{BodyType, Charset, QueueId, TlsRequest};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +40,7 @@ impl Script {
             max_recipients: 3,
             tls: TlsOffer::Available,
             dsn: Offer::No,
+            smtp_utf8: Offer::No,
         };
         let first = vec![(Vec::new(), String::new())];
         let (standing, admit, store) = (Standing::Permitted, Ok(()), Ok(()));
@@ -69,6 +70,7 @@ impl Script {
             ("postmaster", "none") => self.rules.postmaster = None,
             ("tls", "none") => self.rules.tls = TlsOffer::Unavailable,
             ("dsn", "offered") => self.rules.dsn = Offer::Yes,
+            ("smtp_utf8", "offered") => self.rules.smtp_utf8 = Offer::Yes,
             ("client", "denied") => self.standing = Standing::Denied,
             ("admit", "full") => self.admit = Err(SpoolFault::Full),
             ("store", "failed") => self.store = Err(SpoolFault::Failed),
@@ -179,6 +181,7 @@ impl Stage {
         let end = end.into_iter().find(|&i| content.get(i) != Some(&b'\t')).unwrap();
         let recipients: Vec<&str> = envelope.recipients.iter().map(crate::smtp::address::Mailbox::as_str).collect();
         let body = if envelope.body == BodyType::EightBitMime { "8BITMIME " } else { "" };
+        let charset = if envelope.charset == Charset::Utf8 { "UTF8 " } else { "" };
         let tls = match envelope.tls {
             TlsRequest::ByPolicy => "",
             TlsRequest::Required => "TLS-REQUIRED ",
@@ -186,7 +189,8 @@ impl Stage {
         };
         let dsn = if envelope.dsn.is_empty() { String::new() } else { dsn(envelope) };
         let content = content[end..].escape_ascii();
-        writeln!(self.queued, "{} {} {body}{tls}{dsn}{content}", envelope.reverse_path, recipients.join(",")).unwrap();
+        writeln!(self.queued, "{} {} {body}{charset}{tls}{dsn}{content}", envelope.reverse_path, recipients.join(","))
+            .unwrap();
     }
 
     fn handshake(&mut self) {
@@ -282,7 +286,8 @@ fn rfc2034_4_every_reply_has_a_fitting_enhanced_code_and_rfc5321_4_5_3_1_5_lengt
             let greeting_like = line.starts_with("250 STARTTLS")
                 || line.starts_with("250 CHUNKING")
                 || line.starts_with("250 REQUIRETLS")
-                || line.starts_with("250 DSN");
+                || line.starts_with("250 DSN")
+                || line.starts_with("250 SMTPUTF8");
             if !exempt && !greeting_like && !line.contains("a host name or address literal") {
                 let class = format!(" {}.", &code[..1]);
                 assert!(rest.starts_with(&class), "{}: {line:?}", path.display());

@@ -81,6 +81,7 @@ impl Acceptor {
             max_recipients: listen.max_recipients,
             tls: if tls.is_some() { TlsOffer::Available } else { TlsOffer::Unavailable },
             dsn: Offer::No,
+            smtp_utf8: Offer::No,
         });
         let places = Arc::new(Semaphore::new(listen.max_sessions.min(Semaphore::MAX_PERMITS)));
         let denied_places = Arc::new(Semaphore::new(DENIED_SESSIONS));

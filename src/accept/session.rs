@@ -1,5 +1,5 @@
 //! The server's side of an SMTP session as a state machine (RFC 5321 §3, §4.1.4; RFC 3030 §2;
-//! RFC 3207 §4; RFC 8689).
+//! RFC 3207 §4; RFC 6531; RFC 8689).
 //!
 //! ```text
 //!            EHLO/HELO      MAIL            RCPT…        DATA, BDAT
@@ -20,8 +20,8 @@ use super::step::{Event, Framing, Offer, Rules, Step, TlsOffer};
 use super::transaction::Transaction;
 use super::{CloseReason, RefusedAt, Standing};
 use crate::clock::Timestamp;
-use crate::envelope::{ClientInfo, Envelope, QueueId, TlsRequest};
-use crate::smtp::address::ForwardPath;
+use crate::envelope::{Charset, ClientInfo, Envelope, QueueId, TlsRequest};
+use crate::smtp::address::{AddressError, ForwardPath};
 use crate::smtp::command::{Chunk, Command, CommandError, Mail, Rcpt};
 use crate::smtp::reply::Reply;
 use std::net::IpAddr;
@@ -74,6 +74,8 @@ pub struct Session {
     standing: Standing,
     channel: Channel,
     hello: Option<Hello>,
+    /// What the last MAIL declared: the words of the protocol say it.
+    charset: Charset,
     bad_commands: u32,
     state: State,
 }
@@ -82,8 +84,8 @@ impl Session {
     /// A session that was greeted.
     #[must_use]
     pub fn new(rules: Arc<Rules>, client: IpAddr, standing: Standing) -> Self {
-        let channel = Channel::Clear;
-        Self { rules, client, standing, channel, hello: None, bad_commands: 0, state: State::AwaitMail }
+        let (channel, hello, charset) = (Channel::Clear, None, Charset::Ascii);
+        Self { rules, client, standing, channel, hello, charset, bad_commands: 0, state: State::AwaitMail }
     }
 
     /// Goes from state to state.
@@ -121,13 +123,16 @@ impl Session {
         self.rules.max_message_bytes
     }
 
-    /// The word of the Received line (RFC 3848 §2). There is no word for HELO within TLS.
+    /// The word of the Received line (RFC 3848 §2, RFC 6531 §4.3). There is no word for HELO
+    /// within TLS.
     #[must_use]
     pub fn protocol(&self) -> &'static str {
-        match (self.hello.as_ref().map(|h| h.verb), self.channel) {
-            (Some(HelloVerb::Ehlo), Channel::Tls) => "ESMTPS",
-            (Some(HelloVerb::Ehlo), Channel::Clear) => "ESMTP",
-            (Some(HelloVerb::Helo) | None, Channel::Clear | Channel::Tls) => "SMTP",
+        match (self.hello.as_ref().map(|h| h.verb), self.channel, self.charset) {
+            (_, Channel::Tls, Charset::Utf8) => "UTF8SMTPS",
+            (_, Channel::Clear, Charset::Utf8) => "UTF8SMTP",
+            (Some(HelloVerb::Ehlo), Channel::Tls, Charset::Ascii) => "ESMTPS",
+            (Some(HelloVerb::Ehlo), Channel::Clear, Charset::Ascii) => "ESMTP",
+            (Some(HelloVerb::Helo) | None, Channel::Clear | Channel::Tls, Charset::Ascii) => "SMTP",
         }
     }
 
@@ -226,8 +231,8 @@ impl Session {
             | State::Draining { .. }
             | State::Ended => return self.bad(state, replies::bad_sequence("MAIL was given already")),
         }
-        if mail.parameters.are_of_dsn() && self.rules.dsn == Offer::No {
-            return self.bad_command(state, CommandError::UnknownParameter);
+        if let Some(error) = self.beyond_the_offer(&mail) {
+            return self.bad_command(state, error);
         }
         let tls = match (mail.parameters.require_tls, self.tls_state()) {
             (false, _) => TlsRequest::ByPolicy,
@@ -242,7 +247,18 @@ impl Session {
             let reply = replies::too_large(self.rules.max_message_bytes);
             return (state, Step::Refuse(RefusedAt::Mail, reply));
         }
-        (State::Admitting(Transaction::new(mail, tls)), Step::Admit { size })
+        let mail = Transaction::new(mail, tls);
+        self.charset = mail.charset();
+        (State::Admitting(mail), Step::Admit { size })
+    }
+
+    /// Who ignores the offer gets the answer that a server without the extension gives.
+    fn beyond_the_offer(&self, mail: &Mail) -> Option<CommandError> {
+        if mail.parameters.smtp_utf8 && self.rules.smtp_utf8 == Offer::No {
+            let error = CommandError::ReversePath(AddressError::NonAscii);
+            return Some(if mail.reverse_path.is_ascii() { CommandError::UnknownParameter } else { error });
+        }
+        (mail.parameters.are_of_dsn() && self.rules.dsn == Offer::No).then_some(CommandError::UnknownParameter)
     }
 
     fn rcpt(&mut self, state: State, rcpt: Rcpt) -> (State, Step) {
@@ -254,6 +270,9 @@ impl Session {
         };
         if rcpt.parameters.are_of_dsn() && self.rules.dsn == Offer::No {
             return self.bad_command(State::AwaitRcpt(mail), CommandError::UnknownParameter);
+        }
+        if let (Charset::Ascii, Some(error)) = (mail.charset(), rcpt.outside_ascii()) {
+            return self.bad_command(State::AwaitRcpt(mail), error);
         }
         if mail.recipients().len() >= self.rules.max_recipients {
             return (State::AwaitRcpt(mail), Step::Refuse(RefusedAt::Rcpt, replies::too_many_recipients()));

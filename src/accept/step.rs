@@ -24,6 +24,8 @@ pub struct Rules {
     pub tls: TlsOffer,
     /// Whether DSN stands in the answer to EHLO (RFC 3461 §3).
     pub dsn: Offer,
+    /// Whether SMTPUTF8 stands there (RFC 6531 §3.1).
+    pub smtp_utf8: Offer,
 }
 
 /// Whether an extension is offered. The parameters of one that is not are unknown ones.

@@ -1,7 +1,7 @@
 //! A mail transaction: what MAIL and RCPT gather until the content has come (RFC 5321 §3.3).
 
 use crate::clock::Timestamp;
-use crate::envelope::{BodyType, ClientInfo, DsnRequest, Envelope, Origin, RecipientDsn, TlsRequest};
+use crate::envelope::{BodyType, Charset, ClientInfo, DsnRequest, Envelope, Origin, RecipientDsn, TlsRequest};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::command::Mail;
 use crate::smtp::parameter::{BodyParameter, RcptParameters};
@@ -12,6 +12,7 @@ pub struct Transaction {
     reverse_path: ReversePath,
     recipients: Vec<Mailbox>,
     body: BodyType,
+    charset: Charset,
     tls: TlsRequest,
     dsn: DsnRequest,
     opened_at: Timestamp,
@@ -26,9 +27,10 @@ impl Transaction {
             Some(BodyParameter::EightBitMime) => BodyType::EightBitMime,
             Some(BodyParameter::SevenBit) | None => BodyType::SevenBit,
         };
+        let charset = if asked.smtp_utf8 { Charset::Utf8 } else { Charset::Ascii };
         let dsn = DsnRequest { ret: asked.ret, envelope_id: asked.envelope_id, recipients: Vec::new() };
         let (reverse_path, recipients, opened_at) = (mail.reverse_path, Vec::new(), Timestamp(0));
-        Self { reverse_path, recipients, body, tls, dsn, opened_at }
+        Self { reverse_path, recipients, body, charset, tls, dsn, opened_at }
     }
 
     /// A good RCPT. What is asked about a recipient stands at its index, so those before it who
@@ -48,6 +50,12 @@ impl Transaction {
         &self.recipients
     }
 
+    /// What addresses may hold.
+    #[must_use]
+    pub fn charset(&self) -> Charset {
+        self.charset
+    }
+
     /// The content begins to arrive.
     pub fn open(&mut self, at: Timestamp) {
         self.opened_at = at;
@@ -64,8 +72,9 @@ impl Transaction {
     /// The content is complete.
     #[must_use]
     pub fn into_envelope(self, client: ClientInfo) -> Envelope {
-        let Self { reverse_path, recipients, body, tls, dsn, opened_at } = self;
-        Envelope { reverse_path, recipients, body, tls, dsn, accepted_at: opened_at, origin: Origin::Client(client) }
+        let Self { reverse_path, recipients, body, charset, tls, dsn, opened_at: accepted_at } = self;
+        let origin = Origin::Client(client);
+        Envelope { reverse_path, recipients, body, charset, tls, dsn, accepted_at, origin }
     }
 }
 

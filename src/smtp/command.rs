@@ -2,8 +2,9 @@
 //!
 //! One line in, a [`Command`] or a typed [`CommandError`] out. Verbs and parameters are read in
 //! any case (RFC 5321 §2.4), addresses are kept verbatim. Every value is checked here, so that
-//! no control character and no octet outside ASCII gets further (RFC 6531 §3.5: SMTPUTF8 is not
-//! offered).
+//! no control character gets further, and from outside ASCII nothing but UTF-8 in addresses. In
+//! MAIL and VRFY that takes the word SMTPUTF8 beside it (RFC 6531 §3.4); for RCPT the session
+//! remembers whether MAIL had it.
 
 use super::address::{AddressError, DOMAIN_LIMIT, ForwardPath, ReversePath, parse_forward_path, parse_reverse_path};
 use super::line::LineError;
@@ -54,6 +55,23 @@ pub struct Rcpt {
     pub forward_path: ForwardPath,
     /// What else is asked.
     pub parameters: RcptParameters,
+}
+
+impl Rcpt {
+    /// What is wrong with it where MAIL had no SMTPUTF8 (RFC 6531 §3.5; ORCPT: RFC 6533 §3).
+    #[must_use]
+    pub fn outside_ascii(&self) -> Option<CommandError> {
+        let address_fits = match &self.forward_path {
+            ForwardPath::Mailbox(mailbox) => mailbox.is_ascii(),
+            ForwardPath::Postmaster => true,
+        };
+        let original_fits = self.parameters.original_recipient.as_ref().is_none_or(|o| o.as_str().is_ascii());
+        match (address_fits, original_fits) {
+            (false, _) => Some(CommandError::ForwardPath(AddressError::NonAscii)),
+            (true, false) => Some(CommandError::ParameterValue),
+            (true, true) => None,
+        }
+    }
 }
 
 /// The arguments of BDAT.
@@ -124,8 +142,7 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         b"BDAT" => bdat(arguments).map(Command::Bdat),
         b"RSET" => without_argument(Command::Rset, arguments),
         b"NOOP" => Ok(Command::Noop),
-        b"VRFY" if arguments.is_empty() => Err(CommandError::Argument),
-        b"VRFY" => Ok(Command::Vrfy),
+        b"VRFY" => vrfy(arguments),
         b"HELP" => Ok(Command::Help),
         b"STARTTLS" => without_argument(Command::StartTls, arguments),
         b"QUIT" => without_argument(Command::Quit, arguments),
@@ -154,7 +171,11 @@ fn mail(arguments: &[u8]) -> Result<Mail, CommandError> {
     let (path, parameters) = path_and_parameters(arguments, b"FROM:")?;
     let path = std::str::from_utf8(path).map_err(|_| CommandError::ReversePath(AddressError::NonAscii))?;
     let reverse_path = parse_reverse_path(path).map_err(CommandError::ReversePath)?;
-    Ok(Mail { reverse_path, parameters: MailParameters::parse(parameters)? })
+    let parameters = MailParameters::parse(parameters)?;
+    if !reverse_path.is_ascii() && !parameters.smtp_utf8 {
+        return Err(CommandError::ReversePath(AddressError::NonAscii));
+    }
+    Ok(Mail { reverse_path, parameters })
 }
 
 fn rcpt(arguments: &[u8]) -> Result<Rcpt, CommandError> {
@@ -162,6 +183,16 @@ fn rcpt(arguments: &[u8]) -> Result<Rcpt, CommandError> {
     let path = std::str::from_utf8(path).map_err(|_| CommandError::ForwardPath(AddressError::NonAscii))?;
     let forward_path = parse_forward_path(path).map_err(CommandError::ForwardPath)?;
     Ok(Rcpt { forward_path, parameters: RcptParameters::parse(parameters)? })
+}
+
+/// What it asks about is never looked at; RFC 6531 §3.1 gives it the parameter all the same.
+fn vrfy(arguments: &[u8]) -> Result<Command, CommandError> {
+    let has_parameter = words(arguments).last().is_some_and(|word| word.eq_ignore_ascii_case(b"SMTPUTF8"));
+    match arguments {
+        [] => Err(CommandError::Argument),
+        _ if arguments.is_ascii() || has_parameter => Ok(Command::Vrfy),
+        _ => Err(CommandError::ForwardPath(AddressError::NonAscii)),
+    }
 }
 
 /// Divides `FROM:<path> parameters`. A blank behind the colon is wrong (RFC 5321 §3.3) and
@@ -246,7 +277,7 @@ mod tests {
         let mailbox = format!("{local}@{label}.{label}.{label}.{label}.exam");
         let envelope_id = "e".repeat(ENVID_LIMIT);
         let mail = format!(
-            "MAIL FROM:<{mailbox}> SIZE=12345678901234567890 BODY=8BITMIME REQUIRETLS RET=HDRS ENVID={envelope_id}"
+            "MAIL FROM:<{mailbox}> SIZE=12345678901234567890 BODY=8BITMIME REQUIRETLS SMTPUTF8 RET=HDRS ENVID={envelope_id}"
         );
         let original = format!("rfc822;{}", "o".repeat(ORCPT_LIMIT - 7));
         let rcpt = format!("RCPT TO:<{mailbox}> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT={original}");
@@ -279,20 +310,29 @@ mod tests {
             ("MAIL FROM:a@b.example", CommandError::ReversePath(syntax)),
             ("MAIL FROM:<a\u{0}@b.example>", CommandError::ReversePath(syntax)),
             ("MAIL FROM:<a@b.example", CommandError::ReversePath(syntax)),
-            ("MAIL FROM:<j\u{fc}@b.example> SMTPUTF8", CommandError::ReversePath(AddressError::NonAscii)),
-            ("MAIL FROM:<> SMTPUTF8", CommandError::UnknownParameter),
+            ("MAIL FROM:<j\u{fc}@b.example>", CommandError::ReversePath(AddressError::NonAscii)),
+            ("MAIL FROM:<j\u{85}@b.example> SMTPUTF8", CommandError::ReversePath(syntax)),
+            ("VRFY j\u{fc}", CommandError::ForwardPath(AddressError::NonAscii)),
             ("MAIL FROM:<> BODY=BINARYMIME", CommandError::UnknownParameter),
             ("MAIL FROM:<> SIZE=1 SIZE=1", CommandError::ParameterValue),
             ("RCPT TO:<>", CommandError::ForwardPath(syntax)),
             ("RCPT TO:<a@b.example> SIZE=1", CommandError::UnknownParameter),
             ("RCPT TO:<a@b.example> NOTIFY=", CommandError::ParameterValue),
             ("RCPT TO:<a@b.example>NOTIFY=NEVER", CommandError::Argument),
-            ("RCPT TO:<\u{e9}@b.example>", CommandError::ForwardPath(AddressError::NonAscii)),
         ] {
             assert_eq!(parse(line.as_bytes()), Err(error), "{line}");
         }
         let latin1 = b"RCPT TO:<\xe9@b.example>";
         assert_eq!(parse(latin1), Err(CommandError::ForwardPath(AddressError::NonAscii)));
+        let latin1 = b"MAIL FROM:<\xe9@b.example> SMTPUTF8";
+        assert_eq!(parse(latin1), Err(CommandError::ReversePath(AddressError::NonAscii)));
+    }
+
+    #[test]
+    fn rfc6531_3_4_addresses_in_utf_8_come_with_the_parameter() {
+        assert!(matches!(parse("MAIL FROM:<jürgen@bücher.example> smtputf8".as_bytes()), Ok(Command::Mail(_))));
+        assert!(matches!(parse("RCPT TO:<\"jürgen >\"@b.example>".as_bytes()), Ok(Command::Rcpt(_))));
+        assert_eq!(parse("VRFY jürgen SMTPUTF8".as_bytes()), Ok(Command::Vrfy));
     }
 
     #[test]

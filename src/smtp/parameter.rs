@@ -1,4 +1,5 @@
-//! The parameters of MAIL and RCPT (RFC 5321 §4.1.1.11; RFC 1870, RFC 3461, RFC 6152, RFC 8689).
+//! The parameters of MAIL and RCPT (RFC 5321 §4.1.1.11; RFC 1870, RFC 3461, RFC 6152, RFC 6531,
+//! RFC 8689).
 //!
 //! Keywords are read in any case, each may be given once, every value is checked here. Whether
 //! its extension is offered, the session knows.
@@ -16,6 +17,8 @@ pub struct MailParameters {
     pub body: Option<BodyParameter>,
     /// `REQUIRETLS` (RFC 8689 §2).
     pub require_tls: bool,
+    /// `SMTPUTF8` (RFC 6531 §3.4).
+    pub smtp_utf8: bool,
     /// `RET=` (RFC 3461 §4.3).
     pub ret: Option<Ret>,
     /// `ENVID=` (RFC 3461 §4.4).
@@ -55,6 +58,7 @@ impl MailParameters {
                 b"SIZE" => once(&mut parameters.size, value.and_then(octets))?,
                 b"BODY" => once(&mut parameters.body, body(value.unwrap_or_default())?)?,
                 b"REQUIRETLS" => flag(&mut parameters.require_tls, value)?,
+                b"SMTPUTF8" => flag(&mut parameters.smtp_utf8, value)?,
                 b"RET" => once(&mut parameters.ret, parsed(value))?,
                 b"ENVID" => once(&mut parameters.envelope_id, parsed(value))?,
                 _ => return Err(CommandError::UnknownParameter),
@@ -167,11 +171,12 @@ mod tests {
             size: Some(7),
             body: Some(BodyParameter::EightBitMime),
             require_tls: true,
+            smtp_utf8: true,
             ret: Some(Ret::Headers),
             envelope_id: Some("QQ+2B1".parse().unwrap()),
         };
-        assert_eq!(mail(" size=007 Body=8bitmime RequireTLS RET=hdrs ENVID=QQ+2B1"), Ok(all.clone()));
-        assert_eq!(mail("\tEnvId=QQ+2B1  ret=HDRS REQUIRETLS BODY=8BITMIME SIZE=7 "), Ok(all));
+        assert_eq!(mail(" size=007 Body=8bitmime RequireTLS RET=hdrs SmtpUtf8 ENVID=QQ+2B1"), Ok(all.clone()));
+        assert_eq!(mail("\tSMTPUTF8 EnvId=QQ+2B1  ret=HDRS REQUIRETLS BODY=8BITMIME SIZE=7 "), Ok(all));
         assert_eq!(mail("SIZE=99999999999999999999").map(|p| p.size), Ok(Some(u64::MAX)));
         let both = RcptParameters {
             notify: Some("SUCCESS,delay".parse().unwrap()),
@@ -194,6 +199,8 @@ mod tests {
             "REQUIRETLS=",
             "REQUIRETLS=YES",
             "REQUIRETLS SIZE=1 REQUIRETLS",
+            "SMTPUTF8=1",
+            "SMTPUTF8 SMTPUTF8",
             "RET",
             "RET=",
             "RET=ALL",
@@ -225,7 +232,7 @@ mod tests {
         for text in ["NOTIFY=NEVER", "ORCPT=rfc822;a", "BODY=BINARYMIME", "AUTH=<>", "REQUIRETLSX", "=", "X-Y=1"] {
             assert_eq!(mail(text), Err(CommandError::UnknownParameter), "{text}");
         }
-        for text in ["RET=FULL", "ENVID=a", "SIZE=1", "REQUIRETLS", "\u{e9}=1"] {
+        for text in ["RET=FULL", "ENVID=a", "SIZE=1", "REQUIRETLS", "SMTPUTF8", "\u{e9}=1"] {
             assert_eq!(rcpt(text), Err(CommandError::UnknownParameter), "{text}");
         }
     }
