@@ -68,11 +68,13 @@
 //! | RFC 5322 | the message format |
 //! | RFC 5452 | DNS answers that resist forgery |
 //! | RFC 5702 | RSA with SHA-2 in DNSSEC |
+//! | RFC 5890 | U-labels and A-labels |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
 //! | RFC 6522 | multipart/report |
 //! | RFC 6531 | SMTPUTF8 |
+//! | RFC 6533 | addresses outside ASCII in notifications |
 //! | RFC 6605 | ECDSA in DNSSEC |
 //! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |

@@ -45,10 +45,10 @@ fn rfc5321_4_1_command_seeds() {
         ("addresses", 5),
         ("bare-line-ends", 1),
         ("chunks", 2),
-        ("control-characters", 0),
+        ("control-characters", 1),
         ("limits", 3),
         ("no-end", 0),
-        ("parameters", 2),
+        ("parameters", 3),
         ("session", 7),
     ];
     replay("command", command::check, &good_commands);
