@@ -175,7 +175,6 @@ async fn open(tls: &Arc<ClientConfig>, host: &str, address: SocketAddr) -> Resul
     timeout(OPENING_TIMEOUT, opening).await.unwrap_or_else(|_| Err(connect("timeout".to_owned())))
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of all TLS faults")]
 fn handshake_failure(address: SocketAddr, error: &io::Error) -> FetchFailure {
     let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match reason {
