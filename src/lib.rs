@@ -21,7 +21,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`] → [`exceptions`] → [`serve`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`], [`policies`] → [`exceptions`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -117,6 +117,7 @@ pub mod lookup;
 pub mod observe;
 pub mod outcome;
 pub mod pipeline;
+pub mod policies;
 pub mod policy;
 pub mod report;
 pub mod resolve;

@@ -31,6 +31,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("pipeline", 21),
     ("check", 22),
     ("lookup", 22),
+    ("policies", 22),
     ("exceptions", 23),
     ("serve", 24),
     ("lab", 29),
