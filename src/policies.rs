@@ -199,7 +199,11 @@ fn absent_status(absent: &StsAbsent) -> Status {
     match absent {
         StsAbsent::UnusableRecord(_) | StsAbsent::FetchFailed(_) => Status::Fault,
         StsAbsent::Unknown(cause) => dns_status(cause),
-        StsAbsent::NoRecord | StsAbsent::ModeNone | StsAbsent::AddressLiteral | StsAbsent::SwitchedOff => Status::None,
+        StsAbsent::NoRecord
+        | StsAbsent::ModeNone
+        | StsAbsent::AddressLiteral
+        | StsAbsent::DaneInstead
+        | StsAbsent::SwitchedOff => Status::None,
     }
 }
 
