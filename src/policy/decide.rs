@@ -244,3 +244,7 @@ fn require_tls(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
         (_, _) => Err(Cause::RequireTlsUnmet { host: host.name.clone(), failure: RequireTlsFailure::HostNotProven }),
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;
