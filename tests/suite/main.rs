@@ -16,6 +16,7 @@ mod check;
 mod command;
 mod dane;
 mod deliver;
+mod policies;
 mod process;
 mod relay;
 mod report;
