@@ -64,6 +64,7 @@ impl Desk {
         let folder = tempfile::tempdir().unwrap();
         let (config, roots) = (folder.path().join("relay.toml"), folder.path().join("roots.pem"));
         std::fs::write(&roots, lab.authority().pem()).unwrap();
+        std::fs::create_dir(folder.path().join("spool")).unwrap();
         let more = format!("[tls]\nroots = {roots:?}\n[mta_sts]\nport = {port}\n");
         std::fs::write(&config, configuration(&lab, folder.path()) + &more).unwrap();
         Self { _lab: lab, folder, config, body, _host: AbortOnDropHandle::new(host) }
@@ -129,6 +130,27 @@ async fn rfc8461_5_1_a_refresh_that_fails_is_named_and_the_kept_policy_shown() {
 async fn rfc8461_8_2_record_and_policy_host_may_be_a_providers() {
     let desk = Desk::new().await;
     said(&desk.policy("refresh", "hosted.test", &[]).await, 0, &["POLICY  hosted.test\n", "20261121"]);
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_kept_is_a_fault() {
+    let desk = Desk::new().await;
+    std::fs::remove_dir(desk.folder.path().join("spool")).unwrap();
+    let came = desk.policy("refresh", "good.test", &["--json"]).await;
+    let json: Value = serde_json::from_str(&came.stdout).unwrap();
+    assert_eq!((came.code, json["policy"]["mode"].as_str()), (2, Some("enforce")), "{came:?}");
+    assert!(json["failure"]["sentence"].as_str().unwrap().contains("cannot be kept"), "{came:?}");
+}
+
+#[tokio::test]
+async fn switched_off_no_policy_is_in_force() {
+    let desk = Desk::new().await;
+    said(&desk.policy("refresh", "good.test", &[]).await, 0, &[]);
+    let text = std::fs::read_to_string(&desk.config).unwrap().replace("[mta_sts]\n", "[mta_sts]\nenabled = false\n");
+    std::fs::write(&desk.config, text).unwrap();
+    for action in ["show", "refresh"] {
+        said(&desk.policy(action, "good.test", &[]).await, 1, &["NONE  good.test\n", "switched off here"]);
+    }
 }
 
 #[tokio::test]
