@@ -18,6 +18,7 @@ mod dane;
 mod deliver;
 mod grid;
 mod peers;
+mod policies;
 mod process;
 mod relay;
 mod report;
