@@ -131,6 +131,7 @@ fn peer(name: &str, host: HostSpec) -> HostSpec {
 /// A square of the grid.
 struct Cell {
     policy: Policy,
+    column: usize,
     domain: String,
     end: End,
     /// What a check has to say: the end of the same peer in the row that it goes by.
@@ -151,6 +152,7 @@ fn expected(policy: Policy, column: usize) -> End {
 fn cells() -> Vec<Cell> {
     let cell = |policy: Policy, (column, name)| Cell {
         policy,
+        column,
         domain: format!("{name}.{}.test", policy.word()),
         end: expected(policy, column),
         foretold: expected(policy.of_the_recipient(), column),
@@ -243,6 +245,14 @@ async fn every_policy_meets_every_peer_and_a_check_foretells_it() {
         }
         if foretold != cell.foretold {
             wrong.push(format!("{}: {:?} expected, {foretold:?} foretold", cell.domain, cell.foretold));
+        }
+    }
+    // RFC 8461 §5: testing stops nothing, and shows what enforcing would stop.
+    for (cell, report) in cells.iter().zip(&reports).filter(|(cell, _)| cell.policy == Policy::StsTesting) {
+        let shown = report.fault.as_ref().map_or(Authenticated, |fault| Deferred(fault.cause));
+        let enforced = expected(Policy::StsEnforce, cell.column);
+        if shown != enforced {
+            wrong.push(format!("{}: {enforced:?} if it were enforced, {shown:?} shown", cell.domain));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
