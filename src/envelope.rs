@@ -5,6 +5,7 @@
 
 use crate::clock::Timestamp;
 use crate::smtp::address::{Mailbox, ReversePath};
+use crate::smtp::dsn::{EnvelopeId, Notify, NotifyOn, OriginalRecipient, Ret};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -77,6 +78,17 @@ pub enum BodyType {
     EightBitMime,
 }
 
+/// What addresses and header of a message may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Charset {
+    /// ASCII alone.
+    #[default]
+    Ascii,
+    /// `SMTPUTF8` at MAIL: UTF-8 (RFC 6531 §3.4).
+    Utf8,
+}
+
 /// What the sender asks of TLS on the way to the recipients (RFC 8689).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -89,6 +101,59 @@ pub enum TlsRequest {
     /// Header field `TLS-Required: No`: delivery counts for more than the recipient's policies
     /// (RFC 8689 §4.2.2).
     Optional,
+}
+
+/// What the sender asks of notifications about the whole message (RFC 3461 §4.3, §4.4), and about
+/// each recipient.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DsnRequest {
+    /// How much of the message a report of failure brings back; without it, that is our choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ret: Option<Ret>,
+    /// The sender's name for the envelope; it comes back in every report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub envelope_id: Option<EnvelopeId>,
+    /// By the index of the recipient; those behind the end ask for nothing. See
+    /// [`Envelope::dsn_for`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<RecipientDsn>,
+}
+
+impl DsnRequest {
+    /// Whether nothing is asked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ret.is_none() && self.envelope_id.is_none() && self.recipients.is_empty()
+    }
+}
+
+/// What the sender asks of notifications about one recipient (RFC 3461 §4.1, §4.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecipientDsn {
+    /// When to tell. `None` is something else than any value: nothing is then passed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
+    /// The address as the sender wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original: Option<OriginalRecipient>,
+}
+
+impl RecipientDsn {
+    /// A recipient about whom nothing is asked.
+    pub const NOTHING: Self = Self { notify: None, original: None };
+
+    /// Whether the sender is to be told. Without NOTIFY that is failure, and delay if we like
+    /// (RFC 3461 §4.1).
+    #[must_use]
+    pub fn wants(&self, on: NotifyOn) -> bool {
+        match (&self.notify, on) {
+            (Some(notify), _) => notify.has(on),
+            (None, NotifyOn::Failure | NotifyOn::Delay) => true,
+            (None, NotifyOn::Success) => false,
+        }
+    }
 }
 
 /// The client that handed the message in, as the Received line and the log name it.
@@ -123,9 +188,15 @@ pub struct Envelope {
     pub recipients: Vec<Mailbox>,
     /// The declared kind of body.
     pub body: BodyType,
+    /// What SMTPUTF8 declared; see [`Envelope::needs_smtp_utf8`].
+    #[serde(default)]
+    pub charset: Charset,
     /// What the sender asks of TLS.
     #[serde(default)]
     pub tls: TlsRequest,
+    /// What the sender asks of notifications.
+    #[serde(default, skip_serializing_if = "DsnRequest::is_empty")]
+    pub dsn: DsnRequest,
     /// When we took responsibility for it.
     pub accepted_at: Timestamp,
     /// Where it comes from.
@@ -136,8 +207,23 @@ impl Envelope {
     /// A message whose sender asks for nothing special.
     #[must_use]
     pub fn new(reverse_path: ReversePath, recipients: Vec<Mailbox>, accepted_at: Timestamp, origin: Origin) -> Self {
-        let (body, tls) = (BodyType::SevenBit, TlsRequest::ByPolicy);
-        Self { reverse_path, recipients, body, tls, accepted_at, origin }
+        let (body, charset) = (BodyType::SevenBit, Charset::Ascii);
+        let (tls, dsn) = (TlsRequest::ByPolicy, DsnRequest::default());
+        Self { reverse_path, recipients, body, charset, tls, dsn, accepted_at, origin }
+    }
+
+    /// Whether only a host that offers SMTPUTF8 may have it (RFC 6531 §3.2): the sender said so,
+    /// or an address is outside ASCII, as one that the operator chose may be.
+    #[must_use]
+    pub fn needs_smtp_utf8(&self) -> bool {
+        let all_ascii = self.reverse_path.is_ascii() && self.recipients.iter().all(Mailbox::is_ascii);
+        self.charset == Charset::Utf8 || !all_ascii
+    }
+
+    /// What the sender asks of notifications about the recipient of that index.
+    #[must_use]
+    pub fn dsn_for(&self, recipient: usize) -> &RecipientDsn {
+        self.dsn.recipients.get(recipient).unwrap_or(&RecipientDsn::NOTHING)
     }
 }
 
@@ -158,13 +244,51 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sender_asks_survives_the_spool() {
+    fn rfc3461_5_2_what_the_sender_asks_survives_the_spool() {
         let envelope = Envelope::new(ReversePath::Null, vec![], Timestamp(0), Origin::Report { about: QueueId(1) });
-        for tls in [TlsRequest::ByPolicy, TlsRequest::Required, TlsRequest::Optional] {
-            let asking = Envelope { tls, ..envelope.clone() };
+        let notify = RecipientDsn { notify: Some("NEVER".parse().unwrap()), original: None };
+        let original = RecipientDsn { notify: None, original: Some("rfc822;A+2Bb@d.example".parse().unwrap()) };
+        let asked = [
+            (TlsRequest::ByPolicy, DsnRequest::default()),
+            (TlsRequest::Required, DsnRequest { ret: Some(Ret::Headers), ..DsnRequest::default() }),
+            (TlsRequest::Optional, DsnRequest { envelope_id: Some("a+20b".parse().unwrap()), ..DsnRequest::default() }),
+            (
+                TlsRequest::ByPolicy,
+                DsnRequest { recipients: vec![RecipientDsn::NOTHING, notify, original], ..DsnRequest::default() },
+            ),
+        ];
+        for (tls, dsn) in asked {
+            let asking = Envelope { tls, dsn, ..envelope.clone() };
             let stored = serde_json::to_vec(&asking).unwrap();
             assert_eq!(serde_json::from_slice::<Envelope>(&stored).unwrap(), asking);
         }
+    }
+
+    #[test]
+    fn rfc6531_3_2_utf_8_is_needed_when_declared_or_when_an_address_has_it() {
+        let needs = |recipient: &str, charset| {
+            let recipients = vec!["a@b.example".parse().unwrap(), recipient.parse().unwrap()];
+            let origin = Origin::Report { about: QueueId(1) };
+            Envelope { charset, ..Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin) }.needs_smtp_utf8()
+        };
+        assert!(!needs("c@d.example", Charset::Ascii));
+        assert!(needs("c@d.example", Charset::Utf8));
+        assert!(needs("jürgen@d.example", Charset::Ascii) && needs("c@bücher.example", Charset::Ascii));
+    }
+
+    #[test]
+    fn rfc3461_4_1_who_asks_for_nothing_is_told_of_failure_and_delay() {
+        let all = [NotifyOn::Success, NotifyOn::Failure, NotifyOn::Delay];
+        let wants = |notify: Option<&str>| {
+            let dsn = RecipientDsn { notify: notify.map(|n| n.parse().unwrap()), original: None };
+            all.map(|on| dsn.wants(on))
+        };
+        assert_eq!(wants(None), [false, true, true]);
+        assert_eq!(wants(Some("NEVER")), [false, false, false]);
+        assert_eq!(wants(Some("SUCCESS")), [true, false, false]);
+        assert_eq!(wants(Some("FAILURE,SUCCESS")), [true, true, false]);
+        let envelope = Envelope::new(ReversePath::Null, vec![], Timestamp(0), Origin::Report { about: QueueId(1) });
+        assert_eq!(envelope.dsn_for(7), &RecipientDsn::NOTHING);
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`] → [`exceptions`] → [`serve`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`], [`policies`] → [`exceptions`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -57,6 +57,7 @@
 //! | RFC 4033 | DNSSEC: the idea |
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
+//! | RFC 4055 | RSA keys in certificates |
 //! | RFC 4592 | wildcards |
 //! | RFC 4648 | base32 |
 //! | RFC 5011 | states of trust anchors |
@@ -67,11 +68,13 @@
 //! | RFC 5322 | the message format |
 //! | RFC 5452 | DNS answers that resist forgery |
 //! | RFC 5702 | RSA with SHA-2 in DNSSEC |
+//! | RFC 5890 | U-labels and A-labels |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
 //! | RFC 6522 | multipart/report |
 //! | RFC 6531 | SMTPUTF8 |
+//! | RFC 6533 | addresses outside ASCII in notifications |
 //! | RFC 6605 | ECDSA in DNSSEC |
 //! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |
@@ -84,6 +87,7 @@
 //! | RFC 7672 | DANE for SMTP |
 //! | RFC 7766 | DNS over TCP |
 //! | RFC 7858 | DNS over TLS |
+//! | RFC 8017 | RSA signatures |
 //! | RFC 8080 | Ed25519 in DNSSEC |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
@@ -93,6 +97,7 @@
 //! | RFC 8767 | how long answers are kept |
 //! | RFC 8906 | servers that fail to answer |
 //! | RFC 8996 | the end of TLS 1.0 and 1.1 |
+//! | RFC 9155 | the end of SHA-1 in TLS 1.2 |
 //! | RFC 9276 | NSEC3 iterations |
 //! | RFC 9325 | how to use TLS |
 //! | RFC 9824 | compact denial |
@@ -112,6 +117,7 @@ pub mod lookup;
 pub mod observe;
 pub mod outcome;
 pub mod pipeline;
+pub mod policies;
 pub mod policy;
 pub mod report;
 pub mod resolve;

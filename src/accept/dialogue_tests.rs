@@ -13,9 +13,9 @@
 use super::Standing;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::step::{Rules, TlsOffer};
+use super::step::{Offer, Rules, TlsOffer};
 use crate::clock::Timestamp;
-use crate::envelope::{BodyType, QueueId, TlsRequest};
+use crate::envelope::{BodyType, Charset, QueueId, TlsRequest};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ impl Script {
             max_message_bytes: 1000,
             max_recipients: 3,
             tls: TlsOffer::Available,
+            dsn: Offer::No,
+            smtp_utf8: Offer::No,
         };
         let first = vec![(Vec::new(), String::new())];
         let (standing, admit, store) = (Standing::Permitted, Ok(()), Ok(()));
@@ -67,6 +69,8 @@ impl Script {
         match what.split_once(' ').unwrap() {
             ("postmaster", "none") => self.rules.postmaster = None,
             ("tls", "none") => self.rules.tls = TlsOffer::Unavailable,
+            ("dsn", "offered") => self.rules.dsn = Offer::Yes,
+            ("smtp_utf8", "offered") => self.rules.smtp_utf8 = Offer::Yes,
             ("client", "denied") => self.standing = Standing::Denied,
             ("admit", "full") => self.admit = Err(SpoolFault::Full),
             ("store", "failed") => self.store = Err(SpoolFault::Failed),
@@ -177,13 +181,16 @@ impl Stage {
         let end = end.into_iter().find(|&i| content.get(i) != Some(&b'\t')).unwrap();
         let recipients: Vec<&str> = envelope.recipients.iter().map(crate::smtp::address::Mailbox::as_str).collect();
         let body = if envelope.body == BodyType::EightBitMime { "8BITMIME " } else { "" };
+        let charset = if envelope.charset == Charset::Utf8 { "UTF8 " } else { "" };
         let tls = match envelope.tls {
             TlsRequest::ByPolicy => "",
             TlsRequest::Required => "TLS-REQUIRED ",
             TlsRequest::Optional => "TLS-OPTIONAL ",
         };
+        let dsn = if envelope.dsn.is_empty() { String::new() } else { dsn(envelope) };
         let content = content[end..].escape_ascii();
-        writeln!(self.queued, "{} {} {body}{tls}{content}", envelope.reverse_path, recipients.join(",")).unwrap();
+        writeln!(self.queued, "{} {} {body}{charset}{tls}{dsn}{content}", envelope.reverse_path, recipients.join(","))
+            .unwrap();
     }
 
     fn handshake(&mut self) {
@@ -191,6 +198,22 @@ impl Stage {
         self.securing = false;
         self.conversation.secured();
     }
+}
+
+/// As the commands to the next hop would have it.
+fn dsn(envelope: &crate::envelope::Envelope) -> String {
+    let word = |name: &str, value: Option<&dyn std::fmt::Display>| match value {
+        Some(value) => format!("{name}={value} "),
+        None => String::new(),
+    };
+    let mut text = word("RET", envelope.dsn.ret.as_ref().map(|v| v as _));
+    text += &word("ENVID", envelope.dsn.envelope_id.as_ref().map(|v| v as _));
+    for i in 0..envelope.recipients.len() {
+        let asked = envelope.dsn_for(i);
+        text += &word(&format!("{i}:NOTIFY"), asked.notify.as_ref().map(|v| v as _));
+        text += &word(&format!("{i}:ORCPT"), asked.original.as_ref().map(|v| v as _));
+    }
+    text
 }
 
 fn scripts() -> Vec<(PathBuf, Script)> {
@@ -262,7 +285,9 @@ fn rfc2034_4_every_reply_has_a_fitting_enhanced_code_and_rfc5321_4_5_3_1_5_lengt
             let exempt = rest.starts_with('-') || code == "354" || line.contains("relay.example.org");
             let greeting_like = line.starts_with("250 STARTTLS")
                 || line.starts_with("250 CHUNKING")
-                || line.starts_with("250 REQUIRETLS");
+                || line.starts_with("250 REQUIRETLS")
+                || line.starts_with("250 DSN")
+                || line.starts_with("250 SMTPUTF8");
             if !exempt && !greeting_like && !line.contains("a host name or address literal") {
                 let class = format!(" {}.", &code[..1]);
                 assert!(rest.starts_with(&class), "{}: {line:?}", path.display());

@@ -29,6 +29,7 @@ pub mod session;
 pub mod step;
 pub mod tls;
 pub mod tls_required;
+pub mod transaction;
 
 #[cfg(test)]
 mod dialogue_tests;

@@ -6,7 +6,7 @@
 //! (RFC 2034 §4).
 
 use super::intake::{ContentFault, RECEIVED_LIMIT, SpoolFault};
-use super::step::Rules;
+use super::step::{Offer, Rules};
 use crate::envelope::QueueId;
 use crate::smtp::address::{AddressError, Domain};
 use crate::smtp::command::CommandError;
@@ -34,6 +34,12 @@ pub fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
     let size = format!("SIZE {}", rules.max_message_bytes);
     let keywords = ["PIPELINING", &size, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"];
     reply.lines.extend(keywords.map(str::to_owned));
+    if rules.dsn == Offer::Yes {
+        reply.lines.push("DSN".to_owned());
+    }
+    if rules.smtp_utf8 == Offer::Yes {
+        reply.lines.push("SMTPUTF8".to_owned());
+    }
     match tls {
         TlsState::Offered => reply.lines.push("STARTTLS".to_owned()),
         TlsState::On => reply.lines.push("REQUIRETLS".to_owned()),
@@ -224,7 +230,7 @@ pub fn bad_command(error: CommandError) -> Reply {
         CommandError::HelloName => Reply::plain(501, "a host name or address literal must follow"),
         CommandError::Argument => Reply::new(501, 5, 4, "syntax error in arguments"),
         CommandError::ReversePath(AddressError::NonAscii) | CommandError::ForwardPath(AddressError::NonAscii) => {
-            Reply::new(553, 6, 7, "addresses outside ASCII are not supported")
+            Reply::new(553, 6, 7, "an address outside ASCII needs SMTPUTF8, in UTF-8")
         }
         CommandError::ReversePath(error) => Reply::new(501, 1, 7, format!("bad sender address: {error}")),
         CommandError::ForwardPath(error) => Reply::new(501, 1, 3, format!("bad recipient address: {error}")),

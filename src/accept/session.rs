@@ -1,5 +1,5 @@
 //! The server's side of an SMTP session as a state machine (RFC 5321 §3, §4.1.4; RFC 3030 §2;
-//! RFC 3207 §4; RFC 8689).
+//! RFC 3207 §4; RFC 6531; RFC 8689).
 //!
 //! ```text
 //!            EHLO/HELO      MAIL            RCPT…        DATA, BDAT
@@ -16,12 +16,13 @@
 use super::intake::ContentFault;
 use super::received::{Trace, received};
 use super::replies::{self, TlsState};
-use super::step::{Event, Framing, Rules, Step, TlsOffer};
+use super::step::{Event, Framing, Offer, Rules, Step, TlsOffer};
+use super::transaction::Transaction;
 use super::{CloseReason, RefusedAt, Standing};
 use crate::clock::Timestamp;
-use crate::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId, TlsRequest};
-use crate::smtp::address::{ForwardPath, Mailbox, ReversePath};
-use crate::smtp::command::{BodyParameter, Chunk, Command, CommandError, Mail};
+use crate::envelope::{Charset, ClientInfo, Envelope, QueueId, TlsRequest};
+use crate::smtp::address::{AddressError, ForwardPath};
+use crate::smtp::command::{Chunk, Command, CommandError, Mail, Rcpt};
 use crate::smtp::reply::Reply;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,16 +30,6 @@ use std::sync::Arc;
 /// So many bad commands since the last good message end the session (RFC 5321 §7.8). A client
 /// that is merely wrong about an address never gets there; one that talks another protocol does.
 pub const BAD_COMMAND_LIMIT: u32 = 20;
-
-/// A mail transaction (RFC 5321 §3.3).
-#[derive(Debug)]
-struct Transaction {
-    reverse_path: ReversePath,
-    recipients: Vec<Mailbox>,
-    body: BodyType,
-    tls: TlsRequest,
-    opened_at: Timestamp,
-}
 
 /// What the session waits for. Each state holds what that moment knows.
 #[derive(Debug)]
@@ -83,6 +74,8 @@ pub struct Session {
     standing: Standing,
     channel: Channel,
     hello: Option<Hello>,
+    /// What the last MAIL declared: the words of the protocol say it.
+    charset: Charset,
     bad_commands: u32,
     state: State,
 }
@@ -91,8 +84,8 @@ impl Session {
     /// A session that was greeted.
     #[must_use]
     pub fn new(rules: Arc<Rules>, client: IpAddr, standing: Standing) -> Self {
-        let channel = Channel::Clear;
-        Self { rules, client, standing, channel, hello: None, bad_commands: 0, state: State::AwaitMail }
+        let (channel, hello, charset) = (Channel::Clear, None, Charset::Ascii);
+        Self { rules, client, standing, channel, hello, charset, bad_commands: 0, state: State::AwaitMail }
     }
 
     /// Goes from state to state.
@@ -130,13 +123,16 @@ impl Session {
         self.rules.max_message_bytes
     }
 
-    /// The word of the Received line (RFC 3848 §2). There is no word for HELO within TLS.
+    /// The word of the Received line (RFC 3848 §2, RFC 6531 §4.3). There is no word for HELO
+    /// within TLS.
     #[must_use]
     pub fn protocol(&self) -> &'static str {
-        match (self.hello.as_ref().map(|h| h.verb), self.channel) {
-            (Some(HelloVerb::Ehlo), Channel::Tls) => "ESMTPS",
-            (Some(HelloVerb::Ehlo), Channel::Clear) => "ESMTP",
-            (Some(HelloVerb::Helo) | None, Channel::Clear | Channel::Tls) => "SMTP",
+        match (self.hello.as_ref().map(|h| h.verb), self.channel, self.charset) {
+            (_, Channel::Tls, Charset::Utf8) => "UTF8SMTPS",
+            (_, Channel::Clear, Charset::Utf8) => "UTF8SMTP",
+            (Some(HelloVerb::Ehlo), Channel::Tls, Charset::Ascii) => "ESMTPS",
+            (Some(HelloVerb::Ehlo), Channel::Clear, Charset::Ascii) => "ESMTP",
+            (Some(HelloVerb::Helo) | None, Channel::Clear | Channel::Tls, Charset::Ascii) => "SMTP",
         }
     }
 
@@ -175,7 +171,7 @@ impl Session {
             Command::Ehlo(name) => self.hello(name, HelloVerb::Ehlo),
             Command::Helo(name) => self.hello(name, HelloVerb::Helo),
             Command::Mail(mail) => self.mail(state, mail),
-            Command::Rcpt(path) => self.rcpt(state, path),
+            Command::Rcpt(rcpt) => self.rcpt(state, rcpt),
             Command::Data => self.data(state),
             Command::Bdat(chunk) => self.bdat(state, chunk),
             Command::Rset => (State::AwaitMail, Step::Send(replies::ok())),
@@ -235,7 +231,10 @@ impl Session {
             | State::Draining { .. }
             | State::Ended => return self.bad(state, replies::bad_sequence("MAIL was given already")),
         }
-        let tls = match (mail.require_tls, self.tls_state()) {
+        if let Some(error) = self.beyond_the_offer(&mail) {
+            return self.bad_command(state, error);
+        }
+        let tls = match (mail.parameters.require_tls, self.tls_state()) {
             (false, _) => TlsRequest::ByPolicy,
             (true, TlsState::On) => TlsRequest::Required,
             (true, TlsState::Offered) => {
@@ -243,37 +242,48 @@ impl Session {
             }
             (true, TlsState::Unavailable) => return self.bad_command(state, CommandError::UnknownParameter),
         };
-        let size = mail.size.unwrap_or(0);
+        let size = mail.parameters.size.unwrap_or(0);
         if size > self.rules.max_message_bytes {
             let reply = replies::too_large(self.rules.max_message_bytes);
             return (state, Step::Refuse(RefusedAt::Mail, reply));
         }
-        let body = match mail.body {
-            Some(BodyParameter::EightBitMime) => BodyType::EightBitMime,
-            Some(BodyParameter::SevenBit) | None => BodyType::SevenBit,
-        };
-        let reverse_path = mail.reverse_path;
-        let mail = Transaction { reverse_path, recipients: Vec::new(), body, tls, opened_at: Timestamp(0) };
+        let mail = Transaction::new(mail, tls);
+        self.charset = mail.charset();
         (State::Admitting(mail), Step::Admit { size })
     }
 
-    fn rcpt(&mut self, state: State, path: ForwardPath) -> (State, Step) {
+    /// Who ignores the offer gets the answer that a server without the extension gives.
+    fn beyond_the_offer(&self, mail: &Mail) -> Option<CommandError> {
+        if mail.parameters.smtp_utf8 && self.rules.smtp_utf8 == Offer::No {
+            let error = CommandError::ReversePath(AddressError::NonAscii);
+            return Some(if mail.reverse_path.is_ascii() { CommandError::UnknownParameter } else { error });
+        }
+        (mail.parameters.are_of_dsn() && self.rules.dsn == Offer::No).then_some(CommandError::UnknownParameter)
+    }
+
+    fn rcpt(&mut self, state: State, rcpt: Rcpt) -> (State, Step) {
         if self.standing == Standing::Denied {
             return self.deny(state, RefusedAt::Rcpt);
         }
         let State::AwaitRcpt(mut mail) = state else {
             return self.bad(state, replies::bad_sequence("RCPT needs MAIL before it"));
         };
-        if mail.recipients.len() >= self.rules.max_recipients {
+        if rcpt.parameters.are_of_dsn() && self.rules.dsn == Offer::No {
+            return self.bad_command(State::AwaitRcpt(mail), CommandError::UnknownParameter);
+        }
+        if let (Charset::Ascii, Some(error)) = (mail.charset(), rcpt.outside_ascii()) {
+            return self.bad_command(State::AwaitRcpt(mail), error);
+        }
+        if mail.recipients().len() >= self.rules.max_recipients {
             return (State::AwaitRcpt(mail), Step::Refuse(RefusedAt::Rcpt, replies::too_many_recipients()));
         }
-        let recipient = match path {
+        let recipient = match rcpt.forward_path {
             ForwardPath::Mailbox(mailbox) => Some(mailbox),
             ForwardPath::Postmaster => self.rules.postmaster.clone(),
         };
         let step = match recipient {
             Some(recipient) => {
-                mail.recipients.push(recipient);
+                mail.add(recipient, rcpt.parameters);
                 Step::Send(replies::recipient_ok())
             }
             None => Step::Refuse(RefusedAt::Rcpt, replies::no_postmaster()),
@@ -283,7 +293,7 @@ impl Session {
 
     fn data(&mut self, state: State) -> (State, Step) {
         match state {
-            State::AwaitRcpt(mail) if mail.recipients.is_empty() => {
+            State::AwaitRcpt(mail) if mail.recipients().is_empty() => {
                 self.bad(State::AwaitRcpt(mail), replies::no_recipients())
             }
             State::AwaitRcpt(mail) => (State::Opening(mail, Framing::Data), Step::Open),
@@ -311,7 +321,7 @@ impl Session {
         };
         let framing = Framing::Chunk(chunk);
         match state {
-            State::AwaitRcpt(mail) if !mail.recipients.is_empty() => (State::Opening(mail, framing), Step::Open),
+            State::AwaitRcpt(mail) if !mail.recipients().is_empty() => (State::Opening(mail, framing), Step::Open),
             State::AwaitChunk(mail) => {
                 (State::Receiving(mail, framing), Step::Receive { answer: None, trace: None, framing })
             }
@@ -329,8 +339,8 @@ impl Session {
 
     fn opened(&self, mut mail: Transaction, framing: Framing, draft: (QueueId, Timestamp)) -> (State, Step) {
         let (id, at) = draft;
-        mail.opened_at = at;
-        let only_recipient = match mail.recipients.as_slice() {
+        mail.open(at);
+        let only_recipient = match mail.recipients() {
             [only] => Some(only),
             _ => None,
         };
@@ -359,10 +369,7 @@ impl Session {
         let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.max_message_bytes));
         match (framing, verdict) {
             (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(header)) => {
-                // RFC 8689 §4.1: beside REQUIRETLS the header field does not count.
-                if mail.tls == TlsRequest::ByPolicy {
-                    mail.tls = header;
-                }
+                mail.header_asks(header);
                 (State::Storing, Step::Store(Box::new(self.envelope(mail))))
             }
             (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Err(fault)) => {
@@ -374,13 +381,11 @@ impl Session {
     }
 
     fn envelope(&self, mail: Transaction) -> Envelope {
-        let origin = Origin::Client(ClientInfo {
+        mail.into_envelope(ClientInfo {
             address: self.client.to_canonical(),
             helo: self.hello.as_ref().map(|h| h.name.clone()).unwrap_or_default(),
             protocol: self.protocol().to_owned(),
-        });
-        let Transaction { reverse_path, recipients, body, tls, opened_at } = mail;
-        Envelope { reverse_path, recipients, body, tls, accepted_at: opened_at, origin }
+        })
     }
 
     fn deny(&mut self, state: State, at: RefusedAt) -> (State, Step) {

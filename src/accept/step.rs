@@ -22,6 +22,19 @@ pub struct Rules {
     pub max_recipients: usize,
     /// Whether we have a certificate to offer STARTTLS with.
     pub tls: TlsOffer,
+    /// Whether DSN stands in the answer to EHLO (RFC 3461 §3).
+    pub dsn: Offer,
+    /// Whether SMTPUTF8 stands there (RFC 6531 §3.1).
+    pub smtp_utf8: Offer,
+}
+
+/// Whether an extension is offered. The parameters of one that is not are unknown ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
 }
 
 /// Whether the listener has a certificate.

@@ -10,7 +10,7 @@ use super::Target;
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Peer, TlsVerdict};
 use crate::policy::webpki::WebPki;
-use crate::policy::{Proof, Refusal, TlsPolicy, signature};
+use crate::policy::{Proof, Refusal, TlsPolicy};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -242,9 +242,10 @@ fn verify_under(
         TlsPolicy::Off | TlsPolicy::Opportunistic { .. } | TlsPolicy::Encrypt { .. } => {
             Ok(HandshakeSignatureValid::assertion())
         }
-        TlsPolicy::Dane(_) => {
+        TlsPolicy::Dane(policy) => {
             let dss = signed.dss;
-            signature::verify_handshake(signed.message, signed.cert, dss.scheme, dss.signature())
+            policy
+                .check_signature(signed.message, signed.cert, dss.scheme, dss.signature())
                 .map(|()| HandshakeSignatureValid::assertion())
                 .map_err(Error::General)
         }

@@ -71,7 +71,7 @@ impl PolicyMetrics {
                 "ok"
             }
             StsEvent::FetchFailed { domain, failure, kept } => {
-                let result = failure.fault().result_type();
+                let result = failure.result_type();
                 let kept_until = kept.map(|policy| policy.expires_at().to_string());
                 tracing::warn!(%domain, result, detail = %failure, kept_until, "MTA-STS policy could not be fetched");
                 result

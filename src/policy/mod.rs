@@ -14,6 +14,7 @@ pub mod local;
 mod names;
 mod rules;
 pub mod signature;
+mod small_rsa;
 pub mod sts;
 #[cfg(test)]
 mod testing;
@@ -23,6 +24,7 @@ use crate::clock::Timestamp;
 use crate::outcome::{Cause, CertificateFailure, DaneFailure, DaneScope, DemandedBy, Peer};
 use crate::resolve::{AbsentBecause, TlsaRecord};
 use crate::smtp::address::Domain;
+use rustls::SignatureScheme;
 use webpki::WebPki;
 
 /// What must hold for the connection to one MX host.
@@ -127,6 +129,23 @@ pub enum RefusedBecause {
     /// It is not good by the public PKI.
     #[error("{0}")]
     WebPki(CertificateFailure),
+}
+
+impl DanePolicy {
+    /// Checks that the server holds the key of its certificate, for any leaf that can be read;
+    /// the TLS library reads fewer.
+    ///
+    /// # Errors
+    /// What is wrong with the signature.
+    pub fn check_signature(
+        &self,
+        message: &[u8],
+        leaf: &[u8],
+        scheme: SignatureScheme,
+        signature: &[u8],
+    ) -> Result<(), String> {
+        signature::verify_handshake(message, leaf, scheme, signature)
+    }
 }
 
 impl TlsPolicy {

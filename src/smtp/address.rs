@@ -1,9 +1,17 @@
-//! Domains, mailboxes and paths (RFC 5321 §4.1.2), parsed strictly and kept verbatim.
+//! Domains, mailboxes and paths (RFC 5321 §4.1.2, RFC 6531 §3.3), parsed strictly and kept
+//! verbatim.
 //!
 //! What the client wrote goes to the next hop byte for byte; only look-ups use the
-//! normalised form. Limits: local-part 64, domain 255, path 256 octets (RFC 5321 §4.5.3.1).
+//! normalised form: lower case, and A-labels for U-labels (RFC 5890 §2.3.2.1). Limits:
+//! local-part 64, domain 255, path 256 octets (RFC 5321 §4.5.3.1).
+//!
+//! Characters outside ASCII are read everywhere and normalised nowhere (RFC 6531 §3.2 leaves that
+//! to whoever owns the mailbox). Whether they may be used, [`Mailbox::is_ascii`] tells and the
+//! session decides.
 
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -12,6 +20,9 @@ use std::str::FromStr;
 pub const LOCAL_PART_LIMIT: usize = 64;
 /// The longest domain (RFC 5321 §4.5.3.1.2), in octets; what fits in DNS is 253.
 pub const DOMAIN_LIMIT: usize = 253;
+/// The longest domain with U-labels, in octets of UTF-8. Its A-labels must fit [`DOMAIN_LIMIT`],
+/// each with at least one octet for a character that UTF-8 writes with four at the most.
+const U_LABELS_LIMIT: usize = 4 * DOMAIN_LIMIT;
 /// The longest path with its brackets (RFC 5321 §4.5.3.1.3), in octets. A mailbox that uses
 /// both limits to the full is longer; it is accepted as long as each part fits.
 pub const PATH_LIMIT: usize = 256 + LOCAL_PART_LIMIT;
@@ -28,7 +39,8 @@ pub enum AddressError {
     /// The domain or one of its labels is too long for the DNS.
     #[error("the domain is too long")]
     DomainTooLong,
-    /// A character outside printable ASCII, which needs SMTPUTF8 (RFC 6531 §3.5).
+    /// A character outside ASCII where SMTPUTF8 was not given, or octets that are no UTF-8
+    /// (RFC 6531 §3.5).
     #[error("the address has characters outside ASCII")]
     NonAscii,
 }
@@ -62,10 +74,8 @@ impl FromStr for Domain {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let name = text.strip_suffix('.').unwrap_or(text);
-        if !name.is_ascii() {
-            return Err(AddressError::NonAscii);
-        }
+        let name = a_labels(text)?;
+        let name = name.strip_suffix('.').unwrap_or(&name);
         if name.len() > DOMAIN_LIMIT || name.split('.').any(|label| label.len() > 63) {
             return Err(AddressError::DomainTooLong);
         }
@@ -81,6 +91,20 @@ impl FromStr for Domain {
         }
         Ok(Self(name.to_ascii_lowercase()))
     }
+}
+
+/// U-labels as A-labels (RFC 5890 §2.3.2.1, by UTS 46). A name in ASCII stays as it is: what it
+/// may hold is checked by whoever asks.
+fn a_labels(name: &str) -> Result<Cow<'_, str>, AddressError> {
+    if name.is_ascii() {
+        return Ok(Cow::Borrowed(name));
+    }
+    if name.len() > U_LABELS_LIMIT {
+        return Err(AddressError::DomainTooLong);
+    }
+    let ascii =
+        Uts46::new().to_ascii(name.as_bytes(), AsciiDenyList::EMPTY, Hyphens::CheckFirstLast, DnsLength::Ignore);
+    ascii.map_err(|_| AddressError::Syntax)
 }
 
 impl TryFrom<String> for Domain {
@@ -150,6 +174,12 @@ impl Mailbox {
         &self.text
     }
 
+    /// Whether it can travel without SMTPUTF8 (RFC 6531 §3.5).
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
+    }
+
     /// What stands right of the last `@`.
     #[must_use]
     pub fn host(&self) -> &Host {
@@ -167,8 +197,9 @@ impl FromStr for Mailbox {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        if !text.is_ascii() {
-            return Err(AddressError::NonAscii);
+        // UTF-8 brings control characters of its own, U+0080 to U+009F.
+        if text.contains(char::is_control) {
+            return Err(AddressError::Syntax);
         }
         // The last @ divides: a quoted local-part may hold others, a domain may not.
         let (local, host) = text.rsplit_once('@').ok_or(AddressError::Syntax)?;
@@ -203,6 +234,17 @@ pub enum ReversePath {
     Null,
     /// The sender.
     Mailbox(Mailbox),
+}
+
+impl ReversePath {
+    /// Whether it can travel without SMTPUTF8 (RFC 6531 §3.5).
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Mailbox(mailbox) => mailbox.is_ascii(),
+        }
+    }
 }
 
 impl fmt::Display for ReversePath {
@@ -263,10 +305,11 @@ fn without_source_route(inner: &str) -> Result<&str, AddressError> {
 }
 
 fn is_dot_string(local: &str) -> bool {
-    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(|b| is_atext(b) || !b.is_ascii()))
 }
 
-fn is_atext(b: u8) -> bool {
+/// The octets of an atom (RFC 5321 §4.1.2).
+pub(super) fn is_atext(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }
 
@@ -328,7 +371,47 @@ mod tests {
         ] {
             assert!(mailbox(text).is_err(), "{text:?} was accepted");
         }
-        assert_eq!(mailbox("jürgen@example.org"), Err(AddressError::NonAscii));
+    }
+
+    #[test]
+    fn rfc6531_3_3_characters_outside_ascii_are_kept_verbatim() {
+        for text in
+            ["jürgen@example.org", "\"jürgen k\"@example.org", "用户@例子.广告", "i\u{301}@x.example", "😀@x.example"]
+        {
+            assert_eq!(mailbox(text).unwrap().as_str(), text);
+            assert!(!mailbox(text).unwrap().is_ascii());
+        }
+        for text in
+            ["a\u{85}@x.example", "\"\u{9f}\"@x.example", "a@x\u{80}.example", "j ü@x.example", "ü..ü@x.example"]
+        {
+            assert_eq!(mailbox(text), Err(AddressError::Syntax), "{text:?}");
+        }
+        assert!(mailbox(&format!("{}@x.example", "ü".repeat(32))).is_ok());
+        assert_eq!(mailbox(&format!("{}@x.example", "ü".repeat(33))), Err(AddressError::LocalPartTooLong));
+        assert!(mailbox("a@x.example").unwrap().is_ascii() && ReversePath::Null.is_ascii());
+    }
+
+    #[test]
+    fn rfc5890_2_3_2_1_u_labels_are_looked_up_as_a_labels() {
+        for (written, looked_up) in [
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("BÜCHER.Example.", "xn--bcher-kva.example"),
+            ("straße.example", "xn--strae-oqa.example"),
+            ("例子.广告", "xn--fsqu00a.xn--4rr70v"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("a_b.bücher.example", "a_b.xn--bcher-kva.example"),
+        ] {
+            assert_eq!(written.parse::<Domain>().unwrap().as_str(), looked_up);
+        }
+        assert_eq!(mailbox("a@bücher.example").unwrap().host().to_string(), "xn--bcher-kva.example");
+        for bad in ["ü..example", "-ü.example", "ü .example", "ü@x.example", "\u{301}a.example", "xn--\u{fc}.example"]
+        {
+            assert_eq!(bad.parse::<Domain>(), Err(AddressError::Syntax), "{bad:?}");
+        }
+        let label = "ü".repeat(50);
+        assert!(format!("{label}.example").parse::<Domain>().is_ok());
+        assert_eq!(format!("{label}{label}.example").parse::<Domain>(), Err(AddressError::DomainTooLong));
+        assert_eq!("ü".repeat(U_LABELS_LIMIT).parse::<Domain>(), Err(AddressError::DomainTooLong));
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! SMTP commands as a server reads them (RFC 5321 §4.1, RFC 1870, RFC 3030, RFC 3207, RFC 6152,
-//! RFC 8689).
+//! SMTP commands as a server reads them (RFC 5321 §4.1, RFC 3030, RFC 3207).
 //!
 //! One line in, a [`Command`] or a typed [`CommandError`] out. Verbs and parameters are read in
 //! any case (RFC 5321 §2.4), addresses are kept verbatim. Every value is checked here, so that
-//! no control character and no octet outside ASCII gets further (RFC 6531 §3.5: SMTPUTF8 is not
-//! offered).
+//! no control character gets further, and from outside ASCII nothing but UTF-8 in addresses. In
+//! MAIL and VRFY that takes the word SMTPUTF8 beside it (RFC 6531 §3.4); for RCPT the session
+//! remembers whether MAIL had it.
 
 use super::address::{AddressError, DOMAIN_LIMIT, ForwardPath, ReversePath, parse_forward_path, parse_reverse_path};
 use super::line::LineError;
+use super::parameter::{MailParameters, RcptParameters, octets, words};
 
 /// A command with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Command {
     /// `MAIL FROM:<…>`.
     Mail(Mail),
     /// `RCPT TO:<…>`.
-    Rcpt(ForwardPath),
+    Rcpt(Rcpt),
     /// `DATA`.
     Data,
     /// `BDAT octets [LAST]` (RFC 3030 §2).
@@ -43,21 +44,34 @@ pub enum Command {
 pub struct Mail {
     /// Whom to tell of failure.
     pub reverse_path: ReversePath,
-    /// `SIZE=`, in octets (RFC 1870 §5); a number beyond 64 bits counts as the largest.
-    pub size: Option<u64>,
-    /// `BODY=` (RFC 6152 §2).
-    pub body: Option<BodyParameter>,
-    /// `REQUIRETLS` (RFC 8689 §2); the session says whether it may be given.
-    pub require_tls: bool,
+    /// What else is asked.
+    pub parameters: MailParameters,
 }
 
-/// The values of `BODY=` we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyParameter {
-    /// `7BIT`.
-    SevenBit,
-    /// `8BITMIME`.
-    EightBitMime,
+/// The arguments of RCPT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rcpt {
+    /// Who is to have the message.
+    pub forward_path: ForwardPath,
+    /// What else is asked.
+    pub parameters: RcptParameters,
+}
+
+impl Rcpt {
+    /// What is wrong with it where MAIL had no SMTPUTF8 (RFC 6531 §3.5; ORCPT: RFC 6533 §3).
+    #[must_use]
+    pub fn outside_ascii(&self) -> Option<CommandError> {
+        let address_fits = match &self.forward_path {
+            ForwardPath::Mailbox(mailbox) => mailbox.is_ascii(),
+            ForwardPath::Postmaster => true,
+        };
+        let original_fits = self.parameters.original_recipient.as_ref().is_none_or(|o| o.as_str().is_ascii());
+        match (address_fits, original_fits) {
+            (false, _) => Some(CommandError::ForwardPath(AddressError::NonAscii)),
+            (true, false) => Some(CommandError::ParameterValue),
+            (true, true) => None,
+        }
+    }
 }
 
 /// The arguments of BDAT.
@@ -128,8 +142,7 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         b"BDAT" => bdat(arguments).map(Command::Bdat),
         b"RSET" => without_argument(Command::Rset, arguments),
         b"NOOP" => Ok(Command::Noop),
-        b"VRFY" if arguments.is_empty() => Err(CommandError::Argument),
-        b"VRFY" => Ok(Command::Vrfy),
+        b"VRFY" => vrfy(arguments),
         b"HELP" => Ok(Command::Help),
         b"STARTTLS" => without_argument(Command::StartTls, arguments),
         b"QUIT" => without_argument(Command::Quit, arguments),
@@ -158,31 +171,27 @@ fn mail(arguments: &[u8]) -> Result<Mail, CommandError> {
     let (path, parameters) = path_and_parameters(arguments, b"FROM:")?;
     let path = std::str::from_utf8(path).map_err(|_| CommandError::ReversePath(AddressError::NonAscii))?;
     let reverse_path = parse_reverse_path(path).map_err(CommandError::ReversePath)?;
-    let mut mail = Mail { reverse_path, size: None, body: None, require_tls: false };
-    for parameter in words(parameters) {
-        let equals = parameter.iter().position(|&b| b == b'=').unwrap_or(parameter.len());
-        let (keyword, value) = parameter.split_at_checked(equals).unwrap_or_default();
-        let value = value.strip_prefix(b"=").unwrap_or_default();
-        match keyword.to_ascii_uppercase().as_slice() {
-            b"SIZE" if mail.size.is_none() => mail.size = Some(octets(value).ok_or(CommandError::ParameterValue)?),
-            b"BODY" if mail.body.is_none() => mail.body = Some(body(value)?),
-            // It has no value, not even an empty one.
-            b"REQUIRETLS" if !mail.require_tls && parameter.len() == keyword.len() => mail.require_tls = true,
-            b"SIZE" | b"BODY" | b"REQUIRETLS" => return Err(CommandError::ParameterValue),
-            _ => return Err(CommandError::UnknownParameter),
-        }
+    let parameters = MailParameters::parse(parameters)?;
+    if !reverse_path.is_ascii() && !parameters.smtp_utf8 {
+        return Err(CommandError::ReversePath(AddressError::NonAscii));
     }
-    Ok(mail)
+    Ok(Mail { reverse_path, parameters })
 }
 
-fn rcpt(arguments: &[u8]) -> Result<ForwardPath, CommandError> {
+fn rcpt(arguments: &[u8]) -> Result<Rcpt, CommandError> {
     let (path, parameters) = path_and_parameters(arguments, b"TO:")?;
     let path = std::str::from_utf8(path).map_err(|_| CommandError::ForwardPath(AddressError::NonAscii))?;
     let forward_path = parse_forward_path(path).map_err(CommandError::ForwardPath)?;
-    match words(parameters).next() {
-        None => Ok(forward_path),
-        // No extension that is offered defines a parameter of RCPT.
-        Some(_) => Err(CommandError::UnknownParameter),
+    Ok(Rcpt { forward_path, parameters: RcptParameters::parse(parameters)? })
+}
+
+/// What it asks about is never looked at; RFC 6531 §3.1 gives it the parameter all the same.
+fn vrfy(arguments: &[u8]) -> Result<Command, CommandError> {
+    let has_parameter = words(arguments).last().is_some_and(|word| word.eq_ignore_ascii_case(b"SMTPUTF8"));
+    match arguments {
+        [] => Err(CommandError::Argument),
+        _ if arguments.is_ascii() || has_parameter => Ok(Command::Vrfy),
+        _ => Err(CommandError::ForwardPath(AddressError::NonAscii)),
     }
 }
 
@@ -210,31 +219,6 @@ fn path_and_parameters<'a>(arguments: &'a [u8], keyword: &[u8]) -> Result<(&'a [
     Ok((path, parameters))
 }
 
-fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty())
-}
-
-/// The most digits of a number of octets (RFC 1870 §3; RFC 3030 names no limit).
-const OCTETS_DIGITS_LIMIT: usize = 20;
-
-/// Digits and nothing else. Twenty digits may exceed 64 bits: then it is the largest number.
-fn octets(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > OCTETS_DIGITS_LIMIT || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(digits.iter().fold(0_u64, |n, &d| n.saturating_mul(10).saturating_add(u64::from(d - b'0'))))
-}
-
-/// BINARYMIME is not offered, so its value is no known one (RFC 3030 §3).
-fn body(value: &[u8]) -> Result<BodyParameter, CommandError> {
-    match value.to_ascii_uppercase().as_slice() {
-        b"7BIT" => Ok(BodyParameter::SevenBit),
-        b"8BITMIME" => Ok(BodyParameter::EightBitMime),
-        b"BINARYMIME" => Err(CommandError::UnknownParameter),
-        _ => Err(CommandError::ParameterValue),
-    }
-}
-
 fn bdat(arguments: &[u8]) -> Result<Chunk, CommandError> {
     let mut words = words(arguments);
     // A saturated number is no size: so many octets cannot be counted down truthfully.
@@ -248,6 +232,8 @@ fn bdat(arguments: &[u8]) -> Result<Chunk, CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dsn::{ENVID_LIMIT, ORCPT_LIMIT, Ret};
+    use super::super::line::COMMAND_LINE_LIMIT;
     use super::*;
 
     fn reverse(path: &str) -> ReversePath {
@@ -277,14 +263,28 @@ mod tests {
             Ok(Command::Mail(mail)) => mail,
             other => panic!("{line}: {other:?}"),
         };
-        let bare = |path: &str| Mail { reverse_path: reverse(path), size: None, body: None, require_tls: false };
+        let bare = |path: &str| Mail { reverse_path: reverse(path), parameters: MailParameters::default() };
         assert_eq!(mail("MAIL FROM:<>"), bare("<>"));
         assert_eq!(mail("mail from: <a@b.example> "), bare("<a@b.example>"));
         assert_eq!(mail("MAIL FROM:<\"a> b\\\"\"@b.example>"), bare("<\"a> b\\\"\"@b.example>"));
-        let full = mail("MAIL FROM:<a@b.example> size=007 Body=8bitmime");
-        assert_eq!((full.size, full.body), (Some(7), Some(BodyParameter::EightBitMime)));
-        assert_eq!(mail("MAIL FROM:<> SIZE=99999999999999999999").size, Some(u64::MAX));
-        assert!(!full.require_tls && mail("MAIL FROM:<> RequireTLS SIZE=1").require_tls);
+        let full = mail("MAIL FROM:<a@b.example> size=007 RET=FULL");
+        assert_eq!((full.parameters.size, full.parameters.ret), (Some(7), Some(Ret::Full)));
+    }
+
+    #[test]
+    fn rfc3461_4_2_the_longest_line_of_each_command_is_below_the_limit_of_lines() {
+        let (local, label) = ("l".repeat(64), "d".repeat(61));
+        let mailbox = format!("{local}@{label}.{label}.{label}.{label}.exam");
+        let envelope_id = "e".repeat(ENVID_LIMIT);
+        let mail = format!(
+            "MAIL FROM:<{mailbox}> SIZE=12345678901234567890 BODY=8BITMIME REQUIRETLS SMTPUTF8 RET=HDRS ENVID={envelope_id}"
+        );
+        let original = format!("rfc822;{}", "o".repeat(ORCPT_LIMIT - 7));
+        let rcpt = format!("RCPT TO:<{mailbox}> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT={original}");
+        for line in [mail, rcpt] {
+            assert!(parse(line.as_bytes()).is_ok(), "{line}");
+            assert!(line.len() + 2 <= COMMAND_LINE_LIMIT, "{}", line.len());
+        }
     }
 
     #[test]
@@ -310,26 +310,29 @@ mod tests {
             ("MAIL FROM:a@b.example", CommandError::ReversePath(syntax)),
             ("MAIL FROM:<a\u{0}@b.example>", CommandError::ReversePath(syntax)),
             ("MAIL FROM:<a@b.example", CommandError::ReversePath(syntax)),
-            ("MAIL FROM:<j\u{fc}@b.example> SMTPUTF8", CommandError::ReversePath(AddressError::NonAscii)),
-            ("MAIL FROM:<> SMTPUTF8", CommandError::UnknownParameter),
+            ("MAIL FROM:<j\u{fc}@b.example>", CommandError::ReversePath(AddressError::NonAscii)),
+            ("MAIL FROM:<j\u{85}@b.example> SMTPUTF8", CommandError::ReversePath(syntax)),
+            ("VRFY j\u{fc}", CommandError::ForwardPath(AddressError::NonAscii)),
             ("MAIL FROM:<> BODY=BINARYMIME", CommandError::UnknownParameter),
-            ("MAIL FROM:<> BODY", CommandError::ParameterValue),
-            ("MAIL FROM:<> SIZE=", CommandError::ParameterValue),
-            ("MAIL FROM:<> SIZE=-1", CommandError::ParameterValue),
             ("MAIL FROM:<> SIZE=1 SIZE=1", CommandError::ParameterValue),
-            ("MAIL FROM:<> REQUIRETLS=", CommandError::ParameterValue),
-            ("MAIL FROM:<> REQUIRETLS=YES", CommandError::ParameterValue),
-            ("MAIL FROM:<> REQUIRETLS SIZE=1 REQUIRETLS", CommandError::ParameterValue),
-            ("MAIL FROM:<> REQUIRETLSX", CommandError::UnknownParameter),
-            ("RCPT TO:<a@b.example> REQUIRETLS", CommandError::UnknownParameter),
             ("RCPT TO:<>", CommandError::ForwardPath(syntax)),
-            ("RCPT TO:<a@b.example> NOTIFY=NEVER", CommandError::UnknownParameter),
-            ("RCPT TO:<\u{e9}@b.example>", CommandError::ForwardPath(AddressError::NonAscii)),
+            ("RCPT TO:<a@b.example> SIZE=1", CommandError::UnknownParameter),
+            ("RCPT TO:<a@b.example> NOTIFY=", CommandError::ParameterValue),
+            ("RCPT TO:<a@b.example>NOTIFY=NEVER", CommandError::Argument),
         ] {
             assert_eq!(parse(line.as_bytes()), Err(error), "{line}");
         }
         let latin1 = b"RCPT TO:<\xe9@b.example>";
         assert_eq!(parse(latin1), Err(CommandError::ForwardPath(AddressError::NonAscii)));
+        let latin1 = b"MAIL FROM:<\xe9@b.example> SMTPUTF8";
+        assert_eq!(parse(latin1), Err(CommandError::ReversePath(AddressError::NonAscii)));
+    }
+
+    #[test]
+    fn rfc6531_3_4_addresses_in_utf_8_come_with_the_parameter() {
+        assert!(matches!(parse("MAIL FROM:<jürgen@bücher.example> smtputf8".as_bytes()), Ok(Command::Mail(_))));
+        assert!(matches!(parse("RCPT TO:<\"jürgen >\"@b.example>".as_bytes()), Ok(Command::Rcpt(_))));
+        assert_eq!(parse("VRFY jürgen SMTPUTF8".as_bytes()), Ok(Command::Vrfy));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 use super::data::find_line_break;
 
 /// The longest command line, in octets with CRLF. RFC 5321 §4.5.3.1.4 says 512 and lets every
-/// extension add to it; the sum of all registered ones stays below this.
+/// extension add to it: to RCPT most, 500 for ORCPT and 29 for NOTIFY (RFC 3461 §4.1, §4.2), 10
+/// for SMTPUTF8 (RFC 6531 §3.1). The sum of all registered extensions stays below this.
 pub const COMMAND_LINE_LIMIT: usize = 2048;
 
 /// Why octets are no command line.

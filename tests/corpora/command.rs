@@ -41,12 +41,16 @@ fn good(line: &[u8]) -> bool {
             }
             assert_eq!(parse_reverse_path(&mail.reverse_path.to_string()), Ok(mail.reverse_path));
         }
-        Command::Rcpt(ForwardPath::Mailbox(mailbox)) => {
-            harmless(&mailbox);
-            assert_eq!(parse_forward_path(&format!("<{mailbox}>")), Ok(ForwardPath::Mailbox(mailbox)));
+        Command::Rcpt(rcpt) => {
+            if let ForwardPath::Mailbox(mailbox) = &rcpt.forward_path {
+                harmless(mailbox);
+                assert_eq!(parse_forward_path(&format!("<{mailbox}>")).as_ref(), Ok(&rcpt.forward_path));
+            }
+            let original = rcpt.parameters.original_recipient.map(|original| original.address());
+            assert!(original.is_none_or(|address| !address.contains(char::is_control)));
         }
         Command::Ehlo(name) | Command::Helo(name) => assert!(name.bytes().all(|b| (32..127).contains(&b))),
-        Command::Rcpt(ForwardPath::Postmaster) | Command::Bdat(_) | Command::Data | Command::Rset => {}
+        Command::Bdat(_) | Command::Data | Command::Rset => {}
         Command::Noop | Command::Vrfy | Command::Help | Command::StartTls | Command::Quit => {}
     }
     true
@@ -54,5 +58,7 @@ fn good(line: &[u8]) -> bool {
 
 /// What goes into commands, headers and logs of ours cannot end a line there.
 fn harmless(mailbox: &Mailbox) {
-    assert!(mailbox.as_str().bytes().all(|b| (32..127).contains(&b)), "{mailbox:?}");
+    assert!(!mailbox.as_str().contains(char::is_control), "{mailbox:?}");
+    let host = mailbox.host().to_string();
+    assert!(host.bytes().all(|b| b.is_ascii_graphic()), "{host:?}");
 }

@@ -264,7 +264,7 @@ impl Inner {
     fn with_failure(&self, kept: &StsPolicy, failure: &FetchFailure) -> StsPolicy {
         let refresh_failure = RefreshFailure {
             at: self.clock.now(),
-            result_type: failure.fault().result_type().to_owned(),
+            result_type: failure.result_type().to_owned(),
             sentence: failure.to_string(),
         };
         StsPolicy { refresh_failure: Some(refresh_failure), ..kept.clone() }

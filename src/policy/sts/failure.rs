@@ -97,6 +97,12 @@ pub enum FetchFailure {
 }
 
 impl FetchFailure {
+    /// The result type for reports (RFC 8460 §4.3.2.2).
+    #[must_use]
+    pub const fn result_type(&self) -> &'static str {
+        self.fault().result_type()
+    }
+
     /// What kind of failure it is for reports (RFC 8460 §4.3.2.2).
     #[must_use]
     pub const fn fault(&self) -> StsFault {

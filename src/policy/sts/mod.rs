@@ -17,13 +17,19 @@
 
 mod attempts;
 pub mod driver;
+#[cfg(test)]
+mod driver_tests;
 pub mod event;
 pub mod failure;
 mod fetch;
+#[cfg(test)]
+mod fetch_tests;
 mod flight;
 pub mod policy;
 pub mod record;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 use crate::clock::Timestamp;
 use crate::outcome::Cause;

@@ -328,3 +328,99 @@ fn decode(domain: &Domain, file: &[u8]) -> Result<StsPolicy, String> {
     let policy = policy.map_err(|e| e.to_string())?;
     Ok(StsPolicy { refresh_failure: kept.refresh_failure, ..policy })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp(1_795_261_468_000);
+
+    fn policy(domain: &str, mode: &str, max_age: u64) -> Arc<StsPolicy> {
+        let text = format!("version: STSv1\r\nmode: {mode}\r\nmx: *.test\r\nmax_age: {max_age}\r\n");
+        let id = Some(PolicyId::try_from("1".to_owned()).unwrap());
+        Arc::new(StsPolicy::read(domain.parse().unwrap(), id, text.into_bytes(), NOW).unwrap())
+    }
+
+    fn kept(store: &Store) -> Vec<String> {
+        store.all().0.iter().map(|policy| policy.domain.to_string()).collect()
+    }
+
+    #[test]
+    fn rfc8461_5_1_policies_survive_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = RefreshFailure { at: NOW, result_type: "sts-webpki-invalid".into(), sentence: "no".into() };
+        let first = policy("a.test", "enforce", 1000);
+        let second = Arc::new(StsPolicy { refresh_failure: Some(failure), id: None, ..(*first).clone() });
+        let third = policy(&format!("{0}.{0}.{0}.{1}", "x".repeat(63), "y".repeat(61)), "testing", 9);
+        for policy in [&first, &second, &third] {
+            Store::new(folder.path(), LIMITS).put(policy).unwrap();
+            assert_eq!(Store::new(folder.path(), LIMITS).get(&policy.domain), Ok(Some(Arc::clone(policy))));
+        }
+        let files = fs::read_dir(folder.path().join(FOLDER)).unwrap().count();
+        assert_eq!(files, 2, "nothing unfinished stays behind");
+    }
+
+    #[test]
+    fn rfc8461_10_2_a_full_store_lets_go_of_no_policies_then_of_the_first_to_expire() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path(), Limits { entries: 2, bytes: u64::MAX });
+        for (domain, mode, max_age) in
+            [("long.test", "enforce", 900), ("none.test", "none", 999), ("short.test", "testing", 9)]
+        {
+            store.put(&policy(domain, mode, max_age)).unwrap();
+        }
+        assert_eq!(kept(&store), ["long.test", "short.test"]);
+        store.put(&policy("middle.test", "enforce", 99)).unwrap();
+        assert_eq!(kept(&store), ["long.test", "middle.test"]);
+        assert_eq!(kept(&Store::new(folder.path(), LIMITS)), ["long.test", "middle.test"]);
+    }
+
+    #[test]
+    fn rfc8461_10_2_a_store_is_bounded_in_octets_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = encode(&policy("a.test", "enforce", 10)).unwrap().len() as u64;
+        let store = Store::new(folder.path(), Limits { entries: 100, bytes: 2 * one });
+        for (n, name) in ["a.test", "b.test", "c.test", "d.test"].iter().enumerate() {
+            store.put(&policy(name, "enforce", 10 + n as u64)).unwrap();
+        }
+        assert_eq!(kept(&store), ["c.test", "d.test"]);
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_for_everybody() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, other) = (Store::new(folder.path(), LIMITS), Store::new(folder.path(), LIMITS));
+        let policy = policy("a.test", "enforce", 10);
+        store.put(&policy).unwrap();
+        assert!(other.get(&policy.domain).unwrap().is_some());
+        store.remove(&policy.domain);
+        assert_eq!((store.get(&policy.domain), other.get(&policy.domain)), (Ok(None), Ok(None)));
+    }
+
+    #[test]
+    fn any_damaged_octet_is_noticed() {
+        let policy = policy("a.test", "enforce", 10);
+        let good = encode(&policy).unwrap();
+        assert_eq!(decode(&policy.domain, &good).as_ref(), Ok(&*policy));
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x20;
+            assert!(decode(&policy.domain, &bad).is_err(), "octet {at}");
+            assert!(decode(&policy.domain, &good[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_younger_policy_in_memory_outlasts_an_older_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path(), LIMITS);
+        let old = policy("a.test", "enforce", 1000);
+        store.put(&old).unwrap();
+        let new = Arc::new(StsPolicy { fetched_at: NOW.plus(Duration::from_secs(1)), ..(*old).clone() });
+        let mut known = store.known();
+        store.remember(&mut known, &new, None);
+        drop(known);
+        assert_eq!(store.get(&old.domain), Ok(Some(new)));
+    }
+}

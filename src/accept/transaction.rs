@@ -1,0 +1,122 @@
+//! A mail transaction: what MAIL and RCPT gather until the content has come (RFC 5321 §3.3).
+
+use crate::clock::Timestamp;
+use crate::envelope::{BodyType, Charset, ClientInfo, DsnRequest, Envelope, Origin, RecipientDsn, TlsRequest};
+use crate::smtp::address::{Mailbox, ReversePath};
+use crate::smtp::command::Mail;
+use crate::smtp::parameter::{BodyParameter, RcptParameters};
+
+/// Begins with MAIL and ends as an [`Envelope`], or nowhere.
+#[derive(Debug)]
+pub struct Transaction {
+    reverse_path: ReversePath,
+    recipients: Vec<Mailbox>,
+    body: BodyType,
+    charset: Charset,
+    tls: TlsRequest,
+    dsn: DsnRequest,
+    opened_at: Timestamp,
+}
+
+impl Transaction {
+    /// After a good MAIL; the session has decided what its REQUIRETLS counts for.
+    #[must_use]
+    pub fn new(mail: Mail, tls: TlsRequest) -> Self {
+        let asked = mail.parameters;
+        let body = match asked.body {
+            Some(BodyParameter::EightBitMime) => BodyType::EightBitMime,
+            Some(BodyParameter::SevenBit) | None => BodyType::SevenBit,
+        };
+        let charset = if asked.smtp_utf8 { Charset::Utf8 } else { Charset::Ascii };
+        let dsn = DsnRequest { ret: asked.ret, envelope_id: asked.envelope_id, recipients: Vec::new() };
+        let (reverse_path, recipients, opened_at) = (mail.reverse_path, Vec::new(), Timestamp(0));
+        Self { reverse_path, recipients, body, charset, tls, dsn, opened_at }
+    }
+
+    /// A good RCPT. What is asked about a recipient stands at its index, so those before it who
+    /// asked for nothing get their place now; with nothing asked at all, nothing is kept.
+    pub fn add(&mut self, recipient: Mailbox, asked: RcptParameters) {
+        let asked = RecipientDsn { notify: asked.notify, original: asked.original_recipient };
+        if asked != RecipientDsn::NOTHING {
+            self.dsn.recipients.resize(self.recipients.len(), RecipientDsn::NOTHING);
+            self.dsn.recipients.push(asked);
+        }
+        self.recipients.push(recipient);
+    }
+
+    /// The recipients so far.
+    #[must_use]
+    pub fn recipients(&self) -> &[Mailbox] {
+        &self.recipients
+    }
+
+    /// What addresses may hold.
+    #[must_use]
+    pub fn charset(&self) -> Charset {
+        self.charset
+    }
+
+    /// The content begins to arrive.
+    pub fn open(&mut self, at: Timestamp) {
+        self.opened_at = at;
+    }
+
+    /// What the header asks of TLS. Beside REQUIRETLS it does not count (RFC 8689 §4.1).
+    pub fn header_asks(&mut self, tls: TlsRequest) {
+        match self.tls {
+            TlsRequest::ByPolicy | TlsRequest::Optional => self.tls = tls,
+            TlsRequest::Required => {}
+        }
+    }
+
+    /// The content is complete.
+    #[must_use]
+    pub fn into_envelope(self, client: ClientInfo) -> Envelope {
+        let Self { reverse_path, recipients, body, charset, tls, dsn, opened_at: accepted_at } = self;
+        let origin = Origin::Client(client);
+        Envelope { reverse_path, recipients, body, charset, tls, dsn, accepted_at, origin }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::command::{Command, parse};
+
+    fn command(line: &str) -> Command {
+        parse(line.as_bytes()).unwrap()
+    }
+
+    fn envelope(lines: &[&str]) -> Envelope {
+        let Command::Mail(mail) = command(lines[0]) else { panic!() };
+        let mut transaction = Transaction::new(mail, TlsRequest::ByPolicy);
+        for line in &lines[1..] {
+            let Command::Rcpt(rcpt) = command(line) else { panic!() };
+            transaction.add("x@d.example".parse().unwrap(), rcpt.parameters);
+        }
+        let (address, protocol) = ("192.0.2.1".parse().unwrap(), "ESMTP".to_owned());
+        transaction.into_envelope(ClientInfo { address, helo: "ex".into(), protocol })
+    }
+
+    #[test]
+    fn rfc3461_4_what_is_asked_about_a_recipient_stands_at_its_index() {
+        let plain = "RCPT TO:<x@d.example>";
+        let never = "RCPT TO:<x@d.example> NOTIFY=NEVER";
+        let original = "RCPT TO:<x@d.example> ORCPT=rfc822;y@d.example";
+        let envelope = envelope(&["MAIL FROM:<> RET=HDRS ENVID=q", plain, never, plain, plain, original, plain]);
+        assert_eq!(envelope.recipients.len(), 6);
+        let asked: Vec<_> = (0..6).map(|i| envelope.dsn_for(i)).collect();
+        assert_eq!(asked[1].notify.as_ref().map(ToString::to_string).as_deref(), Some("NEVER"));
+        assert_eq!(asked[4].original.as_ref().map(|o| o.address()).as_deref(), Some("y@d.example"));
+        for nothing in [0, 2, 3, 5] {
+            assert_eq!(asked[nothing], &RecipientDsn::NOTHING, "{nothing}");
+        }
+        assert_eq!(envelope.dsn.envelope_id.unwrap().as_str(), "q");
+    }
+
+    #[test]
+    fn who_asks_for_nothing_leaves_nothing_in_the_envelope() {
+        let envelope = envelope(&["MAIL FROM:<a@b.example> SIZE=1", "RCPT TO:<x@d.example>", "RCPT TO:<x@d.example>"]);
+        assert!(envelope.dsn.is_empty());
+    }
+}
