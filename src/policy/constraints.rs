@@ -9,6 +9,10 @@ use super::names;
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
 
+/// The most comparisons of names with subtrees for one certificate, as 500 names with 500 of
+/// them: some milliseconds. OpenSSL has a bound of the same kind.
+const NAME_CHECKS_LIMIT: usize = 1 << 18;
+
 /// Where the certificate under test stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -33,7 +37,11 @@ pub(super) fn violation(ca: &Certificate<'_>, certificate: &Certificate<'_>, pla
     let permitted = subtrees(constraints.permitted_subtrees.as_deref(), &bounds, PERMITTED);
     let excluded = subtrees(constraints.excluded_subtrees.as_deref(), &bounds, EXCLUDED);
     let hosts = if place == Place::Leaf { names::presented(certificate) } else { Vec::new() };
-    names_of(certificate, &hosts).iter().find_map(|name| refusal(name, &permitted, &excluded))
+    let names = names_of(certificate, &hosts);
+    if names.len().saturating_mul(permitted.len() + excluded.len()) > NAME_CHECKS_LIMIT {
+        return Some("there are too many names and name constraints to compare them".to_owned());
+    }
+    names.iter().find_map(|name| refusal(name, &permitted, &excluded))
 }
 
 /// One of the two lists, with what [`bounds`] has found out about its subtrees.
@@ -137,11 +145,12 @@ fn covers(base: &GeneralName<'_>, name: &GeneralName<'_>) -> Option<bool> {
 /// `example.org` holds itself and everything below; `.example.org` only what is below, as OpenSSL
 /// reads the leading dot that RFC 5280 does not define for DNS names.
 fn dns_covers(base: &str, name: &str) -> bool {
-    let (base, name) = (base.to_ascii_lowercase(), name.to_ascii_lowercase());
-    match name.strip_suffix(&base) {
-        Some(before) => base.is_empty() || before.is_empty() || before.ends_with('.') || base.starts_with('.'),
-        None => false,
-    }
+    let (base, name) = (base.as_bytes(), name.as_bytes());
+    let parts = name.len().checked_sub(base.len()).and_then(|before| name.split_at_checked(before));
+    parts.is_some_and(|(before, end)| {
+        let at_a_label = base.is_empty() || before.is_empty() || before.ends_with(b".") || base.starts_with(b".");
+        at_a_label && end.eq_ignore_ascii_case(base)
+    })
 }
 
 /// An excluded host one label below a wildcard is a host the wildcard is for.

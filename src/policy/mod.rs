@@ -6,6 +6,8 @@
 
 pub mod certificate;
 pub mod chain;
+#[cfg(test)]
+mod conformance;
 mod constraints;
 pub mod dane;
 mod names;
