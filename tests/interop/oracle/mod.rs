@@ -163,12 +163,8 @@ fn we_say(case: &Case, now: Timestamp) -> String {
 
 /// One answer for each case, in their order.
 fn openssl_says(cases: &[Case], now: Timestamp) -> Vec<String> {
-    let mut python = Command::new("/usr/bin/python3")
-        .args(["-c", OPENSSL])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut python =
+        Command::new("python3").args(["-c", OPENSSL]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut questions = python.stdin.take().unwrap();
     let lines: Vec<String> = cases.iter().map(|case| question(case, now)).collect();
     let writer = std::thread::spawn(move || lines.iter().try_for_each(|line| writeln!(questions, "{line}")));
