@@ -1,6 +1,6 @@
 //! Name constraints of a CA against the names of a certificate below it (RFC 5280 §4.2.1.10).
 //!
-//! DNS names, addresses and directory names are compared. A constraint of another kind refuses
+//! DNS names, addresses, mail addresses and directory names are compared. A constraint of another kind refuses
 //! any certificate that has a name of that kind: what cannot be checked is not let through. So
 //! does a minimum or maximum, which RFC 5280 forbids and nobody has implemented.
 
@@ -133,6 +133,9 @@ fn covers(base: &GeneralName<'_>, name: &GeneralName<'_>) -> Option<bool> {
     if let (GeneralName::DNSName(base), GeneralName::DNSName(name)) = (base, name) {
         return Some(dns_covers(base, name));
     }
+    if let (GeneralName::RFC822Name(base), GeneralName::RFC822Name(name)) = (base, name) {
+        return mail_covers(base, name);
+    }
     if let (GeneralName::IPAddress(base), GeneralName::IPAddress(name)) = (base, name) {
         return address_covers(base, name);
     }
@@ -150,6 +153,16 @@ fn dns_covers(base: &str, name: &str) -> bool {
     parts.is_some_and(|(before, end)| {
         let at_a_label = base.is_empty() || before.is_empty() || before.ends_with(b".") || base.starts_with(b".");
         at_a_label && end.eq_ignore_ascii_case(base)
+    })
+}
+
+/// A mailbox, a host, or with a leading dot everything below a domain. `None` for no mail address.
+fn mail_covers(base: &str, name: &str) -> Option<bool> {
+    let (local_part, host) = name.rsplit_once('@')?;
+    Some(match base.rsplit_once('@') {
+        Some((base_local_part, base_host)) => base_local_part == local_part && base_host.eq_ignore_ascii_case(host),
+        None if base.starts_with('.') => dns_covers(base, host),
+        None => base.eq_ignore_ascii_case(host),
     })
 }
 
@@ -218,6 +231,21 @@ mod tests {
         assert_eq!(address_covers(&base, &[192, 0, 3, 77]), Some(false));
         assert_eq!(address_covers(&base, &[0; 16]), Some(false));
         assert_eq!(address_covers(&[1, 2, 3], &[192, 0, 2, 77]), None);
+    }
+
+    #[test]
+    fn rfc5280_4_2_1_10_mail_subtrees() {
+        for (base, name, covered) in [
+            ("example.org", "Root@EXAMPLE.org", true),
+            ("example.org", "root@mx.example.org", false),
+            (".example.org", "root@mx.example.org", true),
+            (".example.org", "root@example.org", false),
+            ("root@example.org", "root@Example.org", true),
+            ("Root@example.org", "root@example.org", false),
+        ] {
+            assert_eq!(mail_covers(base, name), Some(covered), "{base} {name}");
+        }
+        assert_eq!(mail_covers("example.org", "example.org"), None, "no mail address cannot be let through");
     }
 
     #[test]
