@@ -7,6 +7,8 @@
 
 pub mod certificate;
 pub mod chain;
+#[cfg(test)]
+mod conformance;
 mod constraints;
 pub mod dane;
 pub mod decide;
