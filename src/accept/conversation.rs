@@ -7,8 +7,9 @@
 //! collected until no complete command is left, so a pipelined group is answered in one write.
 
 use super::intake::{Intake, SpoolFault};
+use super::rules::Rules;
 use super::session::Session;
-use super::step::{Event, Framing, Rules, Step};
+use super::step::{Event, Framing, Step};
 use super::{CloseReason, Refusal, RefusedAt, Standing, replies};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};

@@ -13,7 +13,7 @@
 use super::Standing;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::step::{Offer, Rules, TlsOffer};
+use super::rules::{Loopback, Offer, Rules, TlsOffer};
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, QueueId, TlsRequest};
 use std::fmt::Write;
@@ -38,6 +38,7 @@ impl Script {
             postmaster: Some("admin@example.org".parse().unwrap()),
             max_message_bytes: 1000,
             max_recipients: 3,
+            loopback: Loopback::Refused,
             tls: TlsOffer::Available,
             dsn: Offer::No,
             smtp_utf8: Offer::No,

@@ -8,7 +8,7 @@
 
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::step::{Offer, Rules, TlsOffer};
+use super::rules::{Rules, TlsOffer};
 use super::{AcceptEvent, Accepted, CloseReason, RefusalReason, Standing, replies, standing};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -74,15 +74,8 @@ impl Acceptor {
         observe: Observer,
     ) -> Self {
         let listen = &config.listen;
-        let rules = Arc::new(Rules {
-            hostname: config.hostname.clone(),
-            postmaster: config.postmaster.clone(),
-            max_message_bytes: listen.max_message_bytes,
-            max_recipients: listen.max_recipients,
-            tls: if tls.is_some() { TlsOffer::Available } else { TlsOffer::Unavailable },
-            dsn: Offer::No,
-            smtp_utf8: Offer::No,
-        });
+        let offer = if tls.is_some() { TlsOffer::Available } else { TlsOffer::Unavailable };
+        let rules = Arc::new(Rules::new(&config, offer));
         let places = Arc::new(Semaphore::new(listen.max_sessions.min(Semaphore::MAX_PERMITS)));
         let denied_places = Arc::new(Semaphore::new(DENIED_SESSIONS));
         let (tls, grace) = (tls.map(TlsAcceptor::from), GRACE);

@@ -362,3 +362,61 @@ async fn a_port_in_use_is_an_error_of_the_start() {
     let (failed, _) = bind(&[address]).await.unwrap_err();
     assert_eq!(failed, address);
 }
+
+/// Exchange keeps twenty connections to a smart host and sends twenty messages over each.
+#[tokio::test]
+async fn twenty_connections_carry_more_than_twenty_messages_each() {
+    let relay = Relay::start(|_| {}).await;
+    let wire = "MAIL FROM:<a@b.example> SIZE=3\r\nRCPT TO:<c@d.example>\r\nBDAT 3 LAST\r\nx\r\n";
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = relay.connect().await;
+        client.hello().await;
+        clients.push(client);
+    }
+    for _ in 0..21 {
+        for client in &mut clients {
+            client.send(wire).await;
+        }
+        for client in &mut clients {
+            for code in ["250 2.1.0", "250 2.1.5", "250 2.0.0 Ok: queued"] {
+                let reply = client.reply().await;
+                assert!(reply.starts_with(code), "{code}: {reply}");
+            }
+        }
+    }
+    assert_eq!(relay.messages(), 20 * 21);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn rfc1870_4_the_largest_message_of_exchange_fits_in_one_chunk() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    let content = [b"x".repeat(1022), b"\r\n".to_vec()].concat().repeat(36_700_160 / 1024);
+    client.expect(&format!("MAIL FROM:<a@b.example> SIZE={}", content.len()), "250 2.1.0").await;
+    client.expect("RCPT TO:<c@d.example>", "250 2.1.5").await;
+    client.send(format!("BDAT {} LAST\r\n", content.len())).await;
+    client.send(&content).await;
+    assert!(client.reply().await.starts_with("250 2.0.0 Ok: queued"));
+    assert!(relay.spool.messages.lock().unwrap()[0].1.ends_with(&content));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_3_1_8_a_thousand_recipients_are_one_message() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    let recipients: String = (0..1001).map(|n| format!("RCPT TO:<r{n}@d.example>\r\n")).collect();
+    client.send(format!("MAIL FROM:<a@b.example>\r\n{recipients}BDAT 0 LAST\r\n")).await;
+    assert!(client.reply().await.starts_with("250 2.1.0"));
+    for n in 0..1001 {
+        let code = if n < 1000 { "250 2.1.5" } else { "452 4.5.3" };
+        assert!(client.reply().await.starts_with(code), "recipient {n}");
+    }
+    assert!(client.reply().await.starts_with("250 2.0.0 Ok: queued"));
+    assert_eq!(relay.spool.messages.lock().unwrap()[0].0.recipients.len(), 1000);
+    relay.stop().await;
+}

@@ -25,6 +25,7 @@ pub mod driver;
 pub mod intake;
 pub mod received;
 pub mod replies;
+pub mod rules;
 pub mod session;
 pub mod step;
 pub mod tls;
@@ -35,6 +36,8 @@ pub mod transaction;
 mod dialogue_tests;
 #[cfg(test)]
 mod driver_tests;
+#[cfg(test)]
+mod session_tests;
 #[cfg(test)]
 mod test_spool;
 

@@ -6,9 +6,9 @@
 //! (RFC 2034 §4).
 
 use super::intake::{ContentFault, RECEIVED_LIMIT, SpoolFault};
-use super::step::{Offer, Rules};
+use super::rules::{Offer, Rules};
 use crate::envelope::QueueId;
-use crate::smtp::address::{AddressError, Domain};
+use crate::smtp::address::{AddressError, Domain, Host};
 use crate::smtp::command::CommandError;
 use crate::smtp::line::LineError;
 use crate::smtp::reply::Reply;
@@ -160,6 +160,12 @@ pub fn require_tls_in_clear() -> Reply {
 #[must_use]
 pub fn too_many_recipients() -> Reply {
     Reply::new(452, 5, 3, "too many recipients, send the rest in another message")
+}
+
+/// An address literal to which nothing is sent; the code is that of the report it would become.
+#[must_use]
+pub fn no_way_to(host: &Host) -> Reply {
+    Reply::new(550, 4, 4, format!("no mail is sent to {host} from here"))
 }
 
 /// `<postmaster>` with nobody behind it.

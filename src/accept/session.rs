@@ -16,7 +16,8 @@
 use super::intake::ContentFault;
 use super::received::{Trace, received};
 use super::replies::{self, TlsState};
-use super::step::{Event, Framing, Offer, Rules, Step, TlsOffer};
+use super::rules::{Offer, Rules, TlsOffer};
+use super::step::{Event, Framing, Step};
 use super::transaction::Transaction;
 use super::{CloseReason, RefusedAt, Standing};
 use crate::clock::Timestamp;
@@ -282,6 +283,9 @@ impl Session {
             ForwardPath::Postmaster => self.rules.postmaster.clone(),
         };
         let step = match recipient {
+            Some(recipient) if !self.rules.may_go_to(recipient.host()) => {
+                Step::Refuse(RefusedAt::Rcpt, replies::no_way_to(recipient.host()))
+            }
             Some(recipient) => {
                 mail.add(recipient, rcpt.parameters);
                 Step::Send(replies::recipient_ok())

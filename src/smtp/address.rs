@@ -102,7 +102,8 @@ fn a_labels(name: &str) -> Result<Cow<'_, str>, AddressError> {
     if name.len() > U_LABELS_LIMIT {
         return Err(AddressError::DomainTooLong);
     }
-    let ascii = Uts46::new().to_ascii(name.as_bytes(), AsciiDenyList::EMPTY, Hyphens::CheckFirstLast, DnsLength::Ignore);
+    let ascii =
+        Uts46::new().to_ascii(name.as_bytes(), AsciiDenyList::EMPTY, Hyphens::CheckFirstLast, DnsLength::Ignore);
     ascii.map_err(|_| AddressError::Syntax)
 }
 
