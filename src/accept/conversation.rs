@@ -81,7 +81,7 @@ impl Conversation {
     #[must_use]
     pub fn new(rules: Arc<Rules>, client: IpAddr, standing: Standing) -> Self {
         let output = replies::greeting(&rules.hostname).to_wire();
-        let intake = Intake::new(rules.max_message_bytes);
+        let intake = Intake::new(rules.content_limits());
         Self {
             session: Session::new(rules, client, standing),
             mode: Mode::Commands,
@@ -149,7 +149,7 @@ impl Conversation {
 
     /// The draft of [`Action::Open`].
     pub fn opened(&mut self, id: QueueId, now: Timestamp) {
-        self.intake = Intake::new(self.session.max_message_bytes());
+        self.intake = Intake::new(self.session.content_limits());
         self.on(Event::Opened { id, now });
     }
 

@@ -13,7 +13,7 @@
 use super::Standing;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::rules::{Loopback, Offer, Rules, TlsOffer};
+use super::rules::{ClientInTrace, Loopback, Offer, Rules, TlsOffer};
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, QueueId, TlsRequest};
 use std::fmt::Write;
@@ -38,6 +38,9 @@ impl Script {
             postmaster: Some("admin@example.org".parse().unwrap()),
             max_message_bytes: 1000,
             max_recipients: 3,
+            max_received: 100,
+            sender_domains: Vec::new(),
+            client_in_trace: ClientInTrace::Shown,
             loopback: Loopback::Refused,
             tls: TlsOffer::Available,
             dsn: Offer::No,
@@ -75,6 +78,8 @@ impl Script {
             ("client", "denied") => self.standing = Standing::Denied,
             ("admit", "full") => self.admit = Err(SpoolFault::Full),
             ("store", "failed") => self.store = Err(SpoolFault::Failed),
+            ("sender_domain", domain) => self.rules.sender_domains.push(domain.parse().unwrap()),
+            ("max_received", n) => self.rules.max_received = n.parse().unwrap(),
             ("max_message_bytes", n) => self.rules.max_message_bytes = n.parse().unwrap(),
             other => panic!("{other:?} cannot be set"),
         }

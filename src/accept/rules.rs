@@ -3,8 +3,9 @@
 //! What is known to fail without a question to the DNS is refused at once: the client can then
 //! tell its user better than a report of ours could.
 
+use super::intake::Limits;
 use crate::config::Config;
-use crate::smtp::address::{Domain, Host, Mailbox};
+use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
 use std::net::IpAddr;
 
 /// What the operator chose, as far as sessions have to know.
@@ -16,6 +17,12 @@ pub struct Rules {
     pub postmaster: Option<Mailbox>,
     /// The largest message, in octets.
     pub max_message_bytes: u64,
+    /// The most Received fields of a message; more is a mail loop (RFC 5321 §6.3).
+    pub max_received: u32,
+    /// The domains that senders must be of; any when there is none.
+    pub sender_domains: Vec<Domain>,
+    /// Whether our Received line names the client.
+    pub client_in_trace: ClientInTrace,
     /// The most recipients of a message.
     pub max_recipients: usize,
     /// Whether a recipient may be at an address of this host.
@@ -55,6 +62,15 @@ pub enum Loopback {
     Refused,
 }
 
+/// What `[listen] hide_client` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientInTrace {
+    /// Its name and its address stand in our Received line.
+    Shown,
+    /// Neither does (RFC 5321 §7.6).
+    Hidden,
+}
+
 impl Rules {
     /// From the configuration.
     #[must_use]
@@ -64,11 +80,33 @@ impl Rules {
             hostname: config.hostname.clone(),
             postmaster: config.postmaster.clone(),
             max_message_bytes: listen.max_message_bytes,
+            max_received: listen.max_received,
+            sender_domains: listen.sender_domains.clone(),
+            client_in_trace: if listen.hide_client { ClientInTrace::Hidden } else { ClientInTrace::Shown },
             max_recipients: listen.max_recipients,
             loopback: if config.delivery.allow_loopback { Loopback::Allowed } else { Loopback::Refused },
             tls,
             dsn: Offer::No,
             smtp_utf8: Offer::No,
+        }
+    }
+
+    /// What the content has to keep.
+    #[must_use]
+    pub fn content_limits(&self) -> Limits {
+        Limits { octets: self.max_message_bytes, received: self.max_received }
+    }
+
+    /// Whether a sender may be one of ours. A client gone wild could otherwise make us send
+    /// reports to strangers. Reports themselves have no sender and always may.
+    #[must_use]
+    pub fn may_come_from(&self, sender: &ReversePath) -> bool {
+        match sender {
+            ReversePath::Null => true,
+            ReversePath::Mailbox(mailbox) => match mailbox.host() {
+                Host::Domain(domain) => self.sender_domains.is_empty() || self.sender_domains.contains(domain),
+                Host::Literal(_) => self.sender_domains.is_empty(),
+            },
         }
     }
 
@@ -107,11 +145,25 @@ mod tests {
     }
 
     #[test]
+    fn rfc5321_6_2_only_senders_of_named_domains_may_when_there_are_any() {
+        let mut config = Config::default();
+        let may = |config: &Config, sender: &str| {
+            let sender = crate::smtp::address::parse_reverse_path(sender).unwrap();
+            Rules::new(config, TlsOffer::Available).may_come_from(&sender)
+        };
+        let senders = ["<>", "<a@Corp.Example>", "<a@sub.corp.example>", "<a@evil.example>", "<a@[192.0.2.1]>"];
+        assert_eq!(senders.map(|sender| may(&config, sender)), [true; 5]);
+        config.listen.sender_domains = vec!["corp.example".parse().unwrap()];
+        assert_eq!(senders.map(|sender| may(&config, sender)), [true, true, false, false, false]);
+    }
+
+    #[test]
     fn what_exchange_needs_is_the_default() {
         let listen = Config::default().listen;
         assert!(listen.max_message_bytes >= 36_700_160, "its largest message by default");
         assert!(listen.max_recipients >= 100, "RFC 5321 §4.5.3.1.8");
         assert!(listen.idle_timeout.as_secs() >= 300, "RFC 5321 §4.5.3.2.7");
         assert!(listen.max_sessions >= 20, "its connections to one smart host");
+        assert!(listen.max_received >= 100, "RFC 5321 §6.3");
     }
 }

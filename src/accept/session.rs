@@ -13,7 +13,7 @@
 //! A session never goes back, except to AwaitMail: after RSET, EHLO, HELO, STARTTLS, or when a
 //! message has ended. Events come in, one [`Step`] goes out; no octet is read or written here.
 
-use super::intake::ContentFault;
+use super::intake::{ContentFault, Limits};
 use super::received::{Trace, received};
 use super::replies::{self, TlsState};
 use super::rules::{Offer, Rules, TlsOffer};
@@ -118,10 +118,10 @@ impl Session {
         }
     }
 
-    /// The limit that the content has to keep, in octets.
+    /// What the content has to keep.
     #[must_use]
-    pub fn max_message_bytes(&self) -> u64 {
-        self.rules.max_message_bytes
+    pub fn content_limits(&self) -> Limits {
+        self.rules.content_limits()
     }
 
     /// The word of the Received line (RFC 3848 §2, RFC 6531 §4.3). There is no word for HELO
@@ -231,6 +231,9 @@ impl Session {
             | State::Storing
             | State::Draining { .. }
             | State::Ended => return self.bad(state, replies::bad_sequence("MAIL was given already")),
+        }
+        if !self.rules.may_come_from(&mail.reverse_path) {
+            return (state, Step::Refuse(RefusedAt::Mail, replies::foreign_sender()));
         }
         if let Some(error) = self.beyond_the_offer(&mail) {
             return self.bad_command(state, error);
@@ -351,6 +354,7 @@ impl Session {
         let trace = received(&Trace {
             helo: self.hello.as_ref().map(|h| h.name.as_str()).unwrap_or_default(),
             client: self.client,
+            client_in_trace: self.rules.client_in_trace,
             by: &self.rules.hostname,
             protocol: self.protocol(),
             id,
@@ -370,7 +374,7 @@ impl Session {
         framing: Framing,
         verdict: Result<TlsRequest, ContentFault>,
     ) -> (State, Step) {
-        let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.max_message_bytes));
+        let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.content_limits()));
         match (framing, verdict) {
             (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(header)) => {
                 mail.header_asks(header);

@@ -77,6 +77,7 @@ fn what_administrators_read_is_short_plain_and_has_a_code() {
         replies::bye(),
         replies::relaying_denied(address),
         replies::no_recipients(),
+        replies::foreign_sender(),
         replies::tls_unavailable(),
         replies::require_tls_in_clear(),
         replies::too_many_recipients(),
