@@ -1,8 +1,10 @@
 //! From the client to the host of the recipient: what the listener must keep, and what it adds
 //! (RFC 5321 §3.6, §4.1.2, §4.4).
 
-use crate::relay::{SENDER, World, below_received, content, lab, queue_id};
+use crate::process::Serving;
+use crate::relay::{SENDER, World, below_received, configuration_file, content, lab, metrics, queue_id, until};
 use dane_relay::lab::client::SmtpClient;
+use rcgen::{CertificateParams, KeyPair};
 
 #[tokio::test]
 async fn rfc5321_4_1_2_local_parts_arrive_as_they_were_written() {
@@ -60,4 +62,23 @@ async fn rfc5321_6_3_a_message_that_has_gone_round_is_refused_before_it_is_ours(
     let handed = client.send(SENDER, &["bob@dane.test"], with_hops(101).as_bytes()).await.unwrap();
     assert_eq!(handed.last().code, 554, "{}", handed.last());
     assert!(handed.last().to_string().starts_with("554 5.4.6 mail loop"), "{}", handed.last());
+}
+
+#[tokio::test]
+async fn sighup_brings_a_renewed_certificate_into_use_and_dismisses_nobody() {
+    let lab = lab().start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Serving::start(&configuration_file(&lab, folder.path())).await;
+    let mut client = SmtpClient::ready(relay.smtp).await.unwrap().starttls("relay.office.test").await.unwrap();
+    let mut params = CertificateParams::new(vec!["relay.office.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2040, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let renewed = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
+    std::fs::write(folder.path().join("spool/tls/self-signed.pem"), renewed).unwrap();
+    relay.hang_up();
+    let expiry = async || metrics(relay.admin).await["relay_smtp_certificate_expiry_timestamp_seconds"];
+    until(async || (expiry().await == 2_208_988_800.0).then_some(()), "the new certificate").await;
+    assert_eq!(client.command("NOOP").await.unwrap().code, 250);
+    relay.terminate();
+    assert_eq!(relay.ended().await, 0);
 }
