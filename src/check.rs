@@ -1,175 +1,31 @@
 //! `relay check DOMAIN`: the story of a delivery, stopped before MAIL FROM.
 //!
-//! It resolves, decides and plans with the functions that deliver mail ([`pipeline::resolve`],
-//! [`pipeline::plan_for`]) and speaks to the servers with the same [`Mailer`]; so its verdict is
-//! what a message would meet now. Exit codes: 0 ok, 1 warning, 2 fault, 3 inconclusive.
+//! It finds out, decides and plans with the functions that deliver mail ([`Outbound`]) and speaks
+//! to the servers with the same mailer; so its verdict is what a message would meet now. Exit
+//! codes: 0 ok, 1 warning, 2 fault, 3 inconclusive.
+
+mod report;
+mod text;
+
+pub use report::{AddressReport, CheckReport, Fault, HostReport, StsReport, TlsaReport, Verdict};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::deliver::Planned;
-use crate::deliver::driver::{Mailer, Probe};
-use crate::outcome::{Cause, TlsVerdict};
-use crate::pipeline;
+use crate::deliver::driver::Probe;
+use crate::deliver::{Planned, Target};
+use crate::envelope::TlsRequest;
+use crate::outcome::{Cause, DaneScope, TlsVerdict};
+use crate::pipeline::outbound::{Known, Outbound, SetupError, Thoroughness};
+use crate::policy::sts::StsState;
 use crate::policy::{TlsPolicy, dane};
-use crate::resolve::answer::Trace;
-use crate::resolve::driver::{Dns, DnsSetupError};
-use crate::resolve::event;
-use crate::resolve::{HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
-use crate::route;
+use crate::resolve::{MxHost, TlsaLookup};
+use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
-use crate::text::paragraph;
-use serde::Serialize;
-use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// What the check came to; also the exit code and a Nagios state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Mail is delivered.
-    Ok,
-    /// Mail is delivered, and something is wrong.
-    Warning,
-    /// Mail is not delivered.
-    Fault,
-    /// We could not find out.
-    Inconclusive,
-}
-
-impl Verdict {
-    /// The exit code.
-    #[must_use]
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Fault => 2,
-            Self::Inconclusive => 3,
-        }
-    }
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Fault => "FAULT",
-            Self::Inconclusive => "INCONCLUSIVE",
-        }
-    }
-}
-
-/// Everything the check found.
-#[derive(Debug, Serialize)]
-pub struct CheckReport {
-    /// Version of this JSON form.
-    pub version: u32,
-    /// The domain asked about.
-    pub domain: Domain,
-    /// What it came to.
-    pub verdict: Verdict,
-    /// The sentence that says so.
-    pub summary: String,
-    /// The cause behind a fault.
-    pub fault: Option<Fault>,
-    /// Where mail for the domain goes.
-    pub next_hop: String,
-    /// Where the hosts come from.
-    pub hosts_from: Option<HostsFrom>,
-    /// What DNSSEC says about the MX records.
-    pub mx_security: Option<Security>,
-    /// The hosts in the order they would be tried.
-    pub hosts: Vec<HostReport>,
-    /// Which path to the DNS each answer came by, and which paths had failed before.
-    pub dns: Vec<Trace>,
-}
-
-/// A cause in the words of the table.
-#[derive(Clone, Debug, Serialize)]
-pub struct Fault {
-    /// The word for it.
-    pub cause: &'static str,
-    /// The enhanced status code.
-    pub status: String,
-    /// The RFC 8460 result type.
-    pub result_type: Option<&'static str>,
-    /// Who has to act.
-    pub side: &'static str,
-    /// What happened.
-    pub sentence: String,
-    /// What was seen: labels and values.
-    pub evidence: Vec<(&'static str, String)>,
-    /// What can be done.
-    pub advice: &'static str,
-}
-
-impl From<&Cause> for Fault {
-    fn from(cause: &Cause) -> Self {
-        let row = cause.row();
-        Self {
-            cause: row.word,
-            status: row.status.to_string(),
-            result_type: row.result_type,
-            side: row.side.word(),
-            sentence: cause.sentence(),
-            evidence: cause.evidence(),
-            advice: cause.advice(),
-        }
-    }
-}
-
-/// One MX host.
-#[derive(Debug, Serialize)]
-pub struct HostReport {
-    /// Its name.
-    pub name: String,
-    /// Its preference.
-    pub preference: u16,
-    /// What DNSSEC says about its addresses.
-    pub security: Security,
-    /// What applies to it: `dane`, `encrypt`, `opportunistic`; `none` when it may not be used.
-    pub policy: &'static str,
-    /// Why there is no DANE, where there is none.
-    pub no_dane: Option<&'static str>,
-    /// The TLSA base domain.
-    pub tlsa_base_domain: Option<String>,
-    /// Every TLSA record.
-    pub tlsa: Vec<TlsaReport>,
-    /// Its addresses and what they answered.
-    pub addresses: Vec<AddressReport>,
-    /// Why it was left alone.
-    pub skipped: Option<Fault>,
-}
-
-/// One TLSA record.
-#[derive(Debug, Serialize)]
-pub struct TlsaReport {
-    /// As zone files write it.
-    pub record: String,
-    /// Whether DANE for SMTP can use it (RFC 7672 §3.1, §5).
-    pub usable: bool,
-    /// Whether it matches the certificate of the first address that showed one.
-    pub matched: bool,
-}
-
-/// One address of a host.
-#[derive(Debug, Serialize)]
-pub struct AddressReport {
-    /// The address and port.
-    pub address: String,
-    /// How the connection was protected.
-    pub tls: Option<TlsVerdict>,
-    /// What went wrong.
-    pub fault: Option<Fault>,
-    /// How long it took, in milliseconds.
-    pub took_ms: u64,
-}
 
 /// Checks domains.
 pub struct Checker {
-    config: Config,
-    dns: Dns,
-    mailer: Mailer,
-    clock: Clock,
+    out: Outbound,
 }
 
 /// Probes wait no longer than this for anything; delivery is more patient (RFC 5321 §4.5.3.2).
@@ -180,94 +36,127 @@ struct Probed {
     probe: Option<Probe>,
 }
 
+impl Probed {
+    fn failure(&self) -> Option<&Cause> {
+        match (&self.step, &self.probe) {
+            (Planned::Skip { cause, .. }, _) => Some(cause),
+            (Planned::Try(_), Some(probe)) => probe.failure.as_ref(),
+            (Planned::Try(_), None) => None,
+        }
+    }
+
+    fn watched_failure(&self) -> Option<&Cause> {
+        self.probe.as_ref()?.watched.as_ref()?.failure.as_ref()
+    }
+
+    /// The attempt, when it is one to this host.
+    fn at(&self, host: &MxHost) -> Option<(&Target, &Probe)> {
+        match (&self.step, &self.probe) {
+            (Planned::Try(target), Some(probe)) if target.peer.host == host.name => Some((target, probe)),
+            (Planned::Try(_) | Planned::Skip { .. }, _) => None,
+        }
+    }
+}
+
 impl Checker {
-    /// A checker with the configuration that delivers mail.
+    /// A checker with the configuration that delivers mail, and the patience of a human.
     ///
     /// # Errors
-    /// When the DNS side cannot be set up.
-    pub fn new(mut config: Config, clock: Clock) -> Result<Self, DnsSetupError> {
+    /// When the DNS side or the trusted roots cannot be set up.
+    pub fn new(mut config: Config, clock: Clock) -> Result<Self, SetupError> {
         config.delivery.connect_timeout = config.delivery.connect_timeout.min(PATIENCE);
         config.delivery.reply_timeout = config.delivery.reply_timeout.min(PATIENCE);
-        let dns = Dns::new(&config, clock.clone(), event::nobody())?;
-        let mailer = Mailer::new(&config.hostname, &config.delivery, clock.clone());
-        Ok(Self { config, dns, mailer, clock })
+        config.mta_sts.fetch_timeout = config.mta_sts.fetch_timeout.min(PATIENCE);
+        Outbound::for_command(config, clock).map(Self::over)
+    }
+
+    /// A checker over what a running relay delivers with.
+    #[must_use]
+    pub const fn over(out: Outbound) -> Self {
+        Self { out }
     }
 
     /// Checks one domain.
     pub async fn check(&self, domain: &Domain) -> CheckReport {
-        let hop = route::next_hop(&Host::Domain(domain.clone()), &self.config.destination, self.config.delivery.port);
-        let seed = u64::try_from(self.clock.now().0).unwrap_or(0);
-        let resolution = match pipeline::resolve(&self.dns, &hop, self.config.delivery.port, seed).await {
-            Ok(resolution) => resolution,
-            Err(cause) => return stopped(domain, hop.to_string(), None, &cause),
+        let config = &self.out.config;
+        let route = route::route(&Host::Domain(domain.clone()), &config.destination, config.delivery.port);
+        let seed = u64::try_from(self.out.clock.now().0).unwrap_or(0);
+        let known = match self.out.find_out(&route, seed, Thoroughness::Everything).await {
+            Ok(known) => known,
+            Err(cause) => return blank(domain, &route, None).stopped(&cause),
         };
-        let steps = match pipeline::plan_for(&self.config, &resolution, &hop) {
-            Ok(steps) => steps,
-            Err(cause) => return stopped(domain, hop.to_string(), Some(&resolution), &cause),
+        let mut probed = match self.probe_all(&route, &known).await {
+            Ok(probed) => probed,
+            Err(cause) => return blank(domain, &route, Some(&known)).stopped(&cause),
         };
-        let probed = futures_util::future::join_all(steps.into_iter().map(|step| self.probe(step))).await;
-        let hosts = resolution.hosts.iter().map(|host| self.host_report(host, &probed)).collect();
-        let (verdict, summary, fault) = conclude(domain, &probed);
-        CheckReport {
-            version: 1,
-            domain: domain.clone(),
-            verdict,
-            summary,
-            fault,
-            next_hop: hop.to_string(),
-            hosts_from: Some(resolution.hosts_from),
-            mx_security: Some(resolution.mx_security),
-            hosts,
-            dns: resolution.traces,
+        let mut known = known;
+        // As delivery does before a policy makes mail fail.
+        if probed.iter().filter_map(Probed::failure).any(crate::policy::decide::sts_may_have_changed)
+            && let Some(anew) = self.out.known_anew(&route, &known).await
+            && let Ok(again) = self.probe_all(&route, &anew).await
+        {
+            (known, probed) = (anew, again);
         }
+        self.report(domain, &route, &known, &probed)
+    }
+
+    async fn probe_all(&self, route: &Route, known: &Known) -> Result<Vec<Probed>, Cause> {
+        let steps = self.out.plan(&route.hop, known, TlsRequest::ByPolicy)?;
+        Ok(futures_util::future::join_all(steps.into_iter().map(|step| self.probe(step))).await)
     }
 
     async fn probe(&self, step: Planned) -> Probed {
         let probe = match &step {
-            Planned::Try(target) => Some(self.mailer.probe(target).await),
-            Planned::Skip(_) => None,
+            Planned::Try(target) => Some(self.out.mailer.probe(target).await),
+            Planned::Skip { .. } => None,
         };
         Probed { step, probe }
     }
 
-    fn host_report(&self, host: &MxHost, probed: &[Probed]) -> HostReport {
+    fn report(&self, domain: &Domain, route: &Route, known: &Known, probed: &[Probed]) -> CheckReport {
+        let hosts = known.resolution.hosts.iter().map(|host| self.host_report(host, known, probed)).collect();
+        let (verdict, summary, fault) = conclude(domain, known, probed);
+        CheckReport { verdict, summary, fault, hosts, notes: notes(known, probed), ..blank(domain, route, Some(known)) }
+    }
+
+    fn host_report(&self, host: &MxHost, known: &Known, probed: &[Probed]) -> HostReport {
         let mut policy = "none";
+        let mut because = None;
         let mut references: &[Domain] = &[];
-        let mut addresses = Vec::new();
         let mut certificates: &[Vec<u8>] = &[];
-        for Probed { step, probe } in probed {
-            let (Planned::Try(target), Some(probe)) = (step, probe) else { continue };
-            if target.peer.host != host.name {
-                continue;
-            }
+        let mut addresses = Vec::new();
+        for (target, probe) in probed.iter().filter_map(|probed| probed.at(host)) {
             policy = target.policy.word();
-            if let TlsPolicy::Dane(dane) = &target.policy {
-                references = &dane.references;
+            match &target.policy {
+                TlsPolicy::Dane(dane) => references = &dane.references,
+                TlsPolicy::Opportunistic { because: why } => because = Some(why.word()),
+                TlsPolicy::Off | TlsPolicy::Encrypt { .. } | TlsPolicy::WebPki { .. } => {}
             }
             if certificates.is_empty() {
                 certificates = &probe.certificates;
             }
-            addresses.push(AddressReport {
-                address: target.peer.address.to_string(),
-                tls: probe.tls.clone(),
-                fault: probe.failure.as_ref().map(Fault::from),
-                took_ms: u64::try_from(probe.took.as_millis()).unwrap_or(u64::MAX),
-            });
+            addresses.push(address_report(target, probe));
         }
         let (tlsa_base_domain, tlsa) = self.tlsa_report(&host.tlsa, certificates, references);
-        let skipped = match (&host.addresses, &host.tlsa) {
-            (HostAddresses::Unavailable(cause), _) | (_, TlsaLookup::Unavailable(cause)) => Some(Fault::from(cause)),
-            (HostAddresses::Known(known), _) => forbidden(known, host, probed),
-        };
+        let skipped = probed.iter().find_map(|probed| match &probed.step {
+            Planned::Skip { host: name, cause } if *name == host.name => Some(Fault::from(cause)),
+            Planned::Skip { .. } | Planned::Try(_) => None,
+        });
         let no_dane = match &host.tlsa {
             TlsaLookup::Absent(because) => Some(because.phrase()),
             TlsaLookup::Unavailable(_) | TlsaLookup::Present { .. } => None,
+        };
+        let listed = match &known.sts {
+            StsState::Policy(policy) => Some(policy.allows(&host.name)),
+            StsState::Absent(_) => None,
         };
         HostReport {
             name: host.name.clone(),
             preference: host.preference,
             security: host.security,
             policy,
+            because,
+            listed,
             no_dane,
             tlsa_base_domain,
             tlsa,
@@ -285,7 +174,7 @@ impl Checker {
         let TlsaLookup::Present { base_domain, records } = tlsa else { return (None, Vec::new()) };
         let usable = dane::usable(records);
         let chain: Vec<&[u8]> = certificates.iter().map(Vec::as_slice).collect();
-        let now = self.clock.now();
+        let now = self.out.clock.now();
         let report = |record: &crate::resolve::TlsaRecord| TlsaReport {
             record: record.to_string(),
             usable: usable.contains(record),
@@ -296,33 +185,79 @@ impl Checker {
     }
 }
 
-/// A host whose addresses all lead where mail must not go.
-fn forbidden(known: &[std::net::IpAddr], host: &MxHost, probed: &[Probed]) -> Option<Fault> {
-    known.iter().find_map(|address| {
-        probed.iter().find_map(|p| match &p.step {
-            Planned::Skip(cause @ Cause::AddressForbidden { host: name, address: refused })
-                if name == &host.name && refused == address =>
-            {
-                Some(Fault::from(cause))
-            }
-            Planned::Skip(_) | Planned::Try(_) => None,
-        })
-    })
+fn address_report(target: &Target, probe: &Probe) -> AddressReport {
+    AddressReport {
+        address: target.peer.address.to_string(),
+        tls: probe.tls.clone(),
+        fault: probe.failure.as_ref().map(Fault::from),
+        watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(Fault::from),
+        took_ms: u64::try_from(probe.took.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
-fn stopped(domain: &Domain, next_hop: String, resolution: Option<&Resolution>, cause: &Cause) -> CheckReport {
+/// A report that says what is known and has no verdict yet.
+fn blank(domain: &Domain, route: &Route, known: Option<&Known>) -> CheckReport {
     CheckReport {
         version: 1,
         domain: domain.clone(),
-        verdict: verdict_of(cause),
-        summary: cause.sentence(),
-        fault: Some(Fault::from(cause)),
-        next_hop,
-        hosts_from: resolution.map(|r| r.hosts_from),
-        mx_security: resolution.map(|r| r.mx_security),
+        verdict: Verdict::Inconclusive,
+        summary: String::new(),
+        fault: None,
+        next_hop: route.hop.to_string(),
+        hosts_from: known.map(|known| known.resolution.hosts_from),
+        mx_security: known.map(|known| known.resolution.mx_security),
+        mta_sts: known.map(|known| sts_report(&known.sts)),
+        level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
+        exception: known.and_then(|known| known.rule.exception.clone()),
+        notes: Vec::new(),
         hosts: Vec::new(),
-        dns: resolution.map(|r| r.traces.clone()).unwrap_or_default(),
+        dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),
     }
+}
+
+impl CheckReport {
+    fn stopped(self, cause: &Cause) -> Self {
+        let (verdict, summary, fault) = (verdict_of(cause), cause.sentence(), Some(Fault::from(cause)));
+        Self { verdict, summary, fault, ..self }
+    }
+}
+
+fn sts_report(sts: &StsState) -> StsReport {
+    match sts {
+        StsState::Absent(absent) => StsReport {
+            mode: "absent",
+            absent: Some(absent.phrase()),
+            id: None,
+            mx: Vec::new(),
+            expires: None,
+            refresh_failure: None,
+        },
+        StsState::Policy(policy) => StsReport {
+            mode: policy.terms.mode.word(),
+            absent: None,
+            id: policy.id.as_ref().map(ToString::to_string),
+            mx: policy.terms.mx.iter().map(ToString::to_string).collect(),
+            expires: Some(policy.expires_at().rfc3339()),
+            refresh_failure: policy.refresh_failure.as_ref().map(|failure| failure.sentence.clone()),
+        },
+    }
+}
+
+/// What is odd and stops no mail.
+fn notes(known: &Known, probed: &[Probed]) -> Vec<String> {
+    let StsState::Policy(policy) = &known.sts else { return Vec::new() };
+    let unlisted = known.resolution.hosts.iter().filter(|host| {
+        let by_dane = |(_, probe): (&Target, &Probe)| matches!(probe.tls, Some(TlsVerdict::Dane { .. }));
+        !policy.allows(&host.name) && probed.iter().filter_map(|probed| probed.at(host)).any(by_dane)
+    });
+    let note = |host: &MxHost| {
+        format!(
+            "The MTA-STS policy does not list {}, but its certificate is right by DANE: DANE wins, and mail goes there. \
+             Senders without DANE will refuse it.",
+            host.name
+        )
+    };
+    unlisted.map(note).collect()
 }
 
 /// "Could not find out" is not a fault of anybody yet.
@@ -330,142 +265,54 @@ fn verdict_of(cause: &Cause) -> Verdict {
     if matches!(cause, Cause::DnsUnavailable { .. }) { Verdict::Inconclusive } else { Verdict::Fault }
 }
 
-fn conclude(domain: &Domain, probed: &[Probed]) -> (Verdict, String, Option<Fault>) {
-    let mut good = None;
-    let mut bad = None;
-    for Probed { step, probe } in probed {
-        let failure = match (step, probe) {
-            (Planned::Skip(cause), _) => Some(cause),
-            (Planned::Try(_), Some(probe)) => probe.failure.as_ref(),
-            (Planned::Try(_), None) => None,
-        };
-        match (failure, probe) {
-            (Some(cause), _) => {
-                bad.get_or_insert(cause);
-            }
-            (None, Some(probe)) => {
-                good.get_or_insert(probe);
-            }
-            (None, None) => {}
-        }
-    }
-    let how = |probe: &Probe| match &probe.tls {
-        Some(TlsVerdict::Dane { version, .. }) => format!("over {version} with a certificate that DANE vouches for"),
-        Some(TlsVerdict::Unauthenticated { version }) => {
-            format!("over {version}, without authentication of the server")
-        }
-        Some(TlsVerdict::ClearText) | None => "in clear text, since the server offers no TLS".to_owned(),
-    };
-    match (good, bad) {
-        (Some(probe), None) => (Verdict::Ok, format!("Mail for {domain} is delivered {}.", how(probe)), None),
-        (Some(probe), Some(cause)) => {
-            let summary =
-                format!("Mail for {domain} is delivered {}, but not by every server: {}", how(probe), cause.sentence());
+fn conclude(domain: &Domain, known: &Known, probed: &[Probed]) -> (Verdict, String, Option<Fault>) {
+    let bad = probed.iter().find_map(Probed::failure);
+    let good = probed.iter().filter(|probed| probed.failure().is_none()).find_map(|probed| probed.probe.as_ref());
+    let watched = probed.iter().find_map(Probed::watched_failure);
+    let delivered = |probe: &Probe| format!("Mail for {domain} is delivered {}", how(probe, known));
+    match (good, bad, watched, &known.rule.exception) {
+        (Some(probe), Some(cause), _, _) => {
+            let summary = format!("{}, but not by every server: {}", delivered(probe), cause.sentence());
             (Verdict::Warning, summary, Some(Fault::from(cause)))
         }
-        (None, Some(cause)) => {
+        (Some(probe), None, Some(cause), _) => {
+            let summary = format!(
+                "{}, but only because a policy is not enforced. Otherwise: {}",
+                delivered(probe),
+                cause.sentence()
+            );
+            (Verdict::Warning, summary, Some(Fault::from(cause)))
+        }
+        (Some(probe), None, None, Some(exception)) => {
+            let summary = format!("{}, under an exception of the configuration: {exception}.", delivered(probe));
+            (Verdict::Warning, summary, None)
+        }
+        (Some(probe), None, None, None) => (Verdict::Ok, format!("{}.", delivered(probe)), None),
+        (None, Some(cause), _, _) => {
             let summary = format!("Mail for {domain} is not delivered now. {}", cause.sentence());
             (verdict_of(cause), summary, Some(Fault::from(cause)))
         }
-        (None, None) => (Verdict::Fault, format!("The domain {domain} has no mail server to try."), None),
+        (None, None, _, _) => (Verdict::Fault, format!("The domain {domain} has no mail server to try."), None),
     }
 }
 
-impl CheckReport {
-    /// The report for people: verdict first, then the proof; in 80 columns.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut out = format!("{}  {}\n", self.verdict.word(), self.domain);
-        out += &paragraph("", &self.summary, 0);
-        if let Some(fault) = &self.fault {
-            let result_type = fault.result_type.map_or_else(String::new, |r| format!(", RFC 8460: {r}"));
-            let cause = format!("{} ({}{result_type}), side: {}", fault.cause, fault.status, fault.side);
-            out += &paragraph("cause:", &cause, LABEL_WIDTH);
-            for (label, value) in &fault.evidence {
-                out += &paragraph("seen:", &format!("{label}: {value}"), LABEL_WIDTH);
-            }
-            out += &paragraph("advice:", fault.advice, LABEL_WIDTH);
+/// How the connection is protected; nothing is claimed for the domain where its MX records are
+/// not signed (RFC 7672 §2.2.1).
+fn how(probe: &Probe, known: &Known) -> String {
+    match &probe.tls {
+        Some(TlsVerdict::Dane { version, scope: DaneScope::Domain, .. }) => {
+            format!("over {version} with a certificate that DANE vouches for")
         }
-        if let (Some(from), Some(security)) = (self.hosts_from, self.mx_security) {
-            let source = match from {
-                HostsFrom::Mx => format!("MX records ({})", security.word()),
-                HostsFrom::ImplicitMx => format!("no MX records ({}), the domain is its own host", security.word()),
-                HostsFrom::Configuration => "next hop named by the configuration".to_owned(),
-            };
-            out += &paragraph("route:", &format!("{} by {source}", self.next_hop), LABEL_WIDTH);
+        Some(TlsVerdict::Dane { version, scope: DaneScope::Host, .. }) => format!(
+            "over {version} to a host that DANE vouches for (not that it serves the domain: the MX records are {})",
+            known.resolution.mx_security.word()
+        ),
+        Some(TlsVerdict::WebPki { version, host }) => {
+            format!("over {version} with a certificate of a public authority for {host}")
         }
-        self.paths_text(&mut out);
-        for host in &self.hosts {
-            host.text(&mut out, self.fault.as_ref());
+        Some(TlsVerdict::Unauthenticated { version }) => {
+            format!("over {version}, without authentication of the server")
         }
-        out
-    }
-}
-
-impl CheckReport {
-    /// The paths that brought answers, and every failure before.
-    fn paths_text(&self, out: &mut String) {
-        let paths: BTreeSet<&str> = self.dns.iter().filter_map(|trace| trace.path.as_deref()).collect();
-        if !paths.is_empty() {
-            let paths = paths.into_iter().collect::<Vec<_>>().join(", ");
-            *out += &paragraph("dns:", &format!("answers by {paths}"), LABEL_WIDTH);
-        }
-        for trace in &self.dns {
-            for failure in &trace.failed {
-                *out += &paragraph("", &format!("{}: no answer by {failure}", trace.question), LABEL_WIDTH);
-            }
-        }
-    }
-}
-
-/// Where the text beside a label begins.
-const LABEL_WIDTH: usize = 8;
-
-impl HostReport {
-    fn text(&self, out: &mut String, told: Option<&Fault>) {
-        let host =
-            format!("{} {}, addresses {}, policy {}", self.preference, self.name, self.security.word(), self.policy);
-        *out += &paragraph("host:", &host, LABEL_WIDTH);
-        if let Some(reason) = self.no_dane {
-            *out += &paragraph("", &format!("no DANE: {reason}"), LABEL_WIDTH);
-        }
-        if let Some(fault) = &self.skipped {
-            *out += &paragraph("", &format!("left alone: {}", fault.brief(told)), LABEL_WIDTH);
-        }
-        if let Some(base) = &self.tlsa_base_domain {
-            let usable = self.tlsa.iter().filter(|t| t.usable).count();
-            let matched = self.tlsa.iter().filter(|t| t.matched).count();
-            let count = self.tlsa.len();
-            let tlsa = format!("{count} TLSA records of {base}, {usable} usable, {matched} matched:");
-            *out += &paragraph("", &tlsa, LABEL_WIDTH);
-        }
-        for tlsa in &self.tlsa {
-            let mark = match (tlsa.usable, tlsa.matched) {
-                (_, true) => "matched",
-                (true, false) => "usable",
-                (false, false) => "unusable",
-            };
-            // One record is one line, however long: it is there to be compared.
-            *out += &format!("  {mark:9}{}\n", tlsa.record);
-        }
-        for address in &self.addresses {
-            let what = match (&address.fault, &address.tls) {
-                (Some(fault), _) => fault.brief(told),
-                (None, Some(TlsVerdict::Dane { version, .. })) => format!("{version}, authenticated by DANE"),
-                (None, Some(TlsVerdict::Unauthenticated { version })) => format!("{version}, not authenticated"),
-                (None, Some(TlsVerdict::ClearText) | None) => "clear text".to_owned(),
-            };
-            *out += &paragraph("", &format!("{}: {what} ({} ms)", address.address, address.took_ms), LABEL_WIDTH);
-        }
-    }
-}
-
-impl Fault {
-    /// The cause, with its sentence unless the report has said it already.
-    fn brief(&self, told: Option<&Self>) -> String {
-        match told {
-            Some(told) if told.sentence == self.sentence => format!("{} ({})", self.cause, self.status),
-            Some(_) | None => format!("{} ({}): {}", self.cause, self.status, self.sentence),
-        }
+        Some(TlsVerdict::ClearText) | None => "in clear text".to_owned(),
     }
 }

@@ -4,14 +4,20 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod destination;
+mod mta_sts;
+mod roots;
 mod upstream;
 
+pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening};
+pub use mta_sts::MtaSts;
+pub use roots::RootsError;
 pub use upstream::Upstream;
 
 use crate::smtp::address::{Domain, Mailbox};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +70,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[tls]`
     pub tls: Tls,
+    /// `[mta_sts]`
+    pub mta_sts: MtaSts,
     /// `[retry]`
     pub retry: Retry,
     /// `[admin]`
@@ -82,6 +90,7 @@ impl Default for Config {
             dns: Dns::default(),
             delivery: Delivery::default(),
             tls: Tls::default(),
+            mta_sts: MtaSts::default(),
             retry: Retry::default(),
             admin: Admin::default(),
             destination: Vec::new(),
@@ -249,12 +258,33 @@ impl From<String> for TrustAnchorSource {
     }
 }
 
-/// `[tls]`: whose certificates count.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// `[tls]`: how connections to mail servers are protected where nothing stronger applies, and
+/// whose certificates count.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
-    /// Who vouches for the certificates of `tls://` and `https://` upstreams.
+    /// Who vouches for the certificates of `tls://` and `https://` upstreams, of the hosts that
+    /// publish MTA-STS policies, and of the MX hosts under such a policy.
     pub roots: RootsSource,
+    /// Whether a message goes out in clear text when no policy demands TLS and a handshake fails.
+    pub clear_text_fallback: bool,
+    /// Whether the TLSA records of a host count when the MX records that lead to it are not
+    /// signed (RFC 7672 §2.2.1).
+    pub dane_behind_insecure_mx: bool,
+    /// Whether the header field `TLS-Required: No` waives what the recipient's domain demands
+    /// (RFC 8689 §4.2.2).
+    pub tls_required_no: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            roots: RootsSource::System,
+            clear_text_fallback: true,
+            dane_behind_insecure_mx: true,
+            tls_required_no: true,
+        }
+    }
 }
 
 /// Where trusted certificate authorities come from.
@@ -347,80 +377,6 @@ impl Default for Admin {
     }
 }
 
-/// `[[destination]]`: what holds for certain recipient domains.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Destination {
-    /// The recipient domains, exactly; `*` for all others.
-    pub domains: Vec<DomainPattern>,
-    /// Where their mail goes instead of to their MX hosts.
-    pub next_hop: NextHopAddress,
-}
-
-/// A recipient domain, or `*`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum DomainPattern {
-    /// Every domain that no other destination names.
-    Any,
-    /// This domain alone.
-    Exactly(Domain),
-}
-
-impl TryFrom<String> for DomainPattern {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "*" {
-            return Ok(Self::Any);
-        }
-        text.parse().map(Self::Exactly).map_err(|e| format!("\"{text}\" is no domain: {e}"))
-    }
-}
-
-/// `host`, `host:port`, `192.0.2.1`, `192.0.2.1:2525` or `[2001:db8::1]:25`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum NextHopAddress {
-    /// A host whose addresses and TLSA records are looked up; no MX look-up.
-    Host {
-        /// Its name.
-        name: Domain,
-        /// Its port; `[delivery] port` when not given.
-        port: Option<u16>,
-    },
-    /// An address; DANE cannot apply.
-    Address {
-        /// The address.
-        ip: IpAddr,
-        /// Its port; `[delivery] port` when not given.
-        port: Option<u16>,
-    },
-}
-
-impl TryFrom<String> for NextHopAddress {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self::Address { ip: address.ip(), port: Some(address.port()) });
-        }
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
-        if let Ok(ip) = bare.parse() {
-            return Ok(Self::Address { ip, port: None });
-        }
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) => {
-                let port = port.parse().map_err(|_| format!("\"{text}\": {port} is no port"))?;
-                (name, Some(port))
-            }
-            None => (text.as_str(), None),
-        };
-        let name = name.parse().map_err(|e| format!("\"{text}\" is no next hop: {e}"))?;
-        Ok(Self::Host { name, port })
-    }
-}
-
 impl Config {
     /// Reads a file.
     ///
@@ -457,6 +413,8 @@ impl Config {
         at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
         at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
         self.dns.check()?;
+        self.mta_sts.check()?;
+        self.destination.iter().try_for_each(Destination::check)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());
         }
@@ -535,7 +493,7 @@ mod tests {
         let debug = format!("{defaults:?}");
         let keys: Vec<&str> = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':')).collect();
         assert!(keys.len() > 25, "{keys:?}");
-        for key in keys.into_iter().chain(["domains", "next_hop"]) {
+        for key in keys.into_iter().chain(["domains", "next_hop", "report_only", "reason", "until"]) {
             assert!(text.contains(key), "{key} is not explained");
         }
     }
@@ -567,14 +525,5 @@ mod tests {
             let message = trust(&format!("[\"udp://127.0.0.1\", \"{remote}\"]")).unwrap_err().to_string();
             assert!(message.contains(remote) && message.contains("loopback"), "{message}");
         }
-    }
-
-    #[test]
-    fn next_hops_take_a_default_port() {
-        let next_hop = |text: &str| NextHopAddress::try_from(text.to_owned());
-        let name: Domain = "mx.example".parse().unwrap();
-        assert_eq!(next_hop("mx.example:26"), Ok(NextHopAddress::Host { name, port: Some(26) }));
-        assert_eq!(next_hop("192.0.2.1"), Ok(NextHopAddress::Address { ip: "192.0.2.1".parse().unwrap(), port: None }));
-        assert!(next_hop("mx.example:x").is_err());
     }
 }

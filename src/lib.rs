@@ -21,7 +21,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`] → [`serve`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`], [`policies`] → [`exceptions`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -57,6 +57,7 @@
 //! | RFC 4033 | DNSSEC: the idea |
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
+//! | RFC 4055 | RSA keys in certificates |
 //! | RFC 4592 | wildcards |
 //! | RFC 4648 | base32 |
 //! | RFC 5011 | states of trust anchors |
@@ -86,14 +87,17 @@
 //! | RFC 7672 | DANE for SMTP |
 //! | RFC 7766 | DNS over TCP |
 //! | RFC 7858 | DNS over TLS |
+//! | RFC 8017 | RSA signatures |
 //! | RFC 8080 | Ed25519 in DNSSEC |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
+//! | RFC 8461 | MTA-STS |
 //! | RFC 8484 | DNS over HTTPS |
 //! | RFC 8689 | REQUIRETLS and TLS-Required |
 //! | RFC 8767 | how long answers are kept |
 //! | RFC 8906 | servers that fail to answer |
 //! | RFC 8996 | the end of TLS 1.0 and 1.1 |
+//! | RFC 9155 | the end of SHA-1 in TLS 1.2 |
 //! | RFC 9276 | NSEC3 iterations |
 //! | RFC 9325 | how to use TLS |
 //! | RFC 9824 | compact denial |
@@ -106,12 +110,14 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod envelope;
+pub mod exceptions;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod lookup;
 pub mod observe;
 pub mod outcome;
 pub mod pipeline;
+pub mod policies;
 pub mod policy;
 pub mod report;
 pub mod resolve;

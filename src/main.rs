@@ -5,6 +5,7 @@ use dane_relay::check::Checker;
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
 use dane_relay::lookup::{self, Detail};
+use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
 use hickory_proto::rr::{Name, RecordType};
@@ -71,11 +72,36 @@ enum Command {
         #[command(flatten)]
         over: Overrides,
     },
+    /// See what is known of the MTA-STS policy of a domain, or fetch it.
+    Policy {
+        #[command(subcommand)]
+        action: PolicyAction,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
         action: ConfigAction,
     },
+}
+
+#[derive(Subcommand)]
+enum PolicyAction {
+    /// Show the policy that is kept, and the TXT record as it is now.
+    Show(OfDomain),
+    /// Fetch the policy now and keep it; a relay that runs goes by it at once.
+    Refresh(OfDomain),
+}
+
+/// A domain, and how to find out about it.
+#[derive(Args)]
+struct OfDomain {
+    /// The recipient domain.
+    #[arg(value_parser = domain)]
+    domain: Domain,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    over: Overrides,
 }
 
 #[derive(Subcommand)]
@@ -172,6 +198,14 @@ async fn run(command: Command) -> ExitCode {
             let detail = if verbose { Detail::Chain } else { Detail::Answer };
             dns(&(name, record_type), &Shown { detail, output }, over).await
         }
+        Command::Policy { action: PolicyAction::Show(of) } => {
+            let config = of.over.config();
+            policy(async |config| policies::show(config, Clock::system(), &of.domain).await, config, of.output).await
+        }
+        Command::Policy { action: PolicyAction::Refresh(of) } => {
+            let config = of.over.config();
+            policy(async |config| policies::refresh(config, Clock::system(), &of.domain).await, config, of.output).await
+        }
         Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)) {
             Ok(_) => say(&format!("{}: ok\n", config.display())),
             Err(message) => complain(EXIT_CONFIG, &message),
@@ -241,6 +275,27 @@ async fn dns((name, record_type): &(Name, RecordType), shown: &Shown, over: Over
     };
     let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
     match if shown.output.json { json() } else { Ok(report.text(shown.detail)) } {
+        Ok(text) => say(&text),
+        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    };
+    ExitCode::from(report.status.exit_code())
+}
+
+async fn policy(
+    ask: impl AsyncFnOnce(&Config) -> Result<PolicyReport, PolicySetupError>,
+    config: Result<Config, String>,
+    output: Output,
+) -> ExitCode {
+    let config = match config {
+        Ok(config) => config,
+        Err(message) => return complain(EXIT_CONFIG, &message),
+    };
+    let report = match ask(&config).await {
+        Ok(report) => report,
+        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
+    };
+    let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
+    match if output.json { json() } else { Ok(report.text()) } {
         Ok(text) => say(&text),
         Err(error) => return complain(EXIT_IO, &error.to_string()),
     };

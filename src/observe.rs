@@ -5,17 +5,20 @@
 //! The log has one line for each delivery attempt, with its TLS verdict, and never content.
 
 mod dns;
+mod policy;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
-use crate::outcome::{Cause, Class, DeliveryOutcome, TlsVerdict};
+use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce, TlsVerdict};
+use crate::policy::sts::event::StsEvent;
 use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
 use crate::spool::SpoolStats;
 use crate::spool::embedded::Recovery;
 use dns::DnsMetrics;
+use policy::PolicyMetrics;
 use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -52,6 +55,7 @@ pub struct Observer {
     refusals: IntCounterVec,
     attempts: IntCounterVec,
     attempt_seconds: Histogram,
+    policy: PolicyMetrics,
     delivered: IntCounterVec,
     deferred: IntCounterVec,
     failed: IntCounterVec,
@@ -169,6 +173,7 @@ impl Observer {
             spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
             damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
             dns: DnsMetrics::new(&r)?,
+            policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
         })
@@ -252,18 +257,25 @@ impl Observer {
         );
     }
 
+    /// Something happened with an MTA-STS policy.
+    pub fn sts(&self, event: &StsEvent<'_>) {
+        self.policy.sts(event);
+    }
+
     /// Something happened in the DNS stage.
     pub fn dns(&self, event: &DnsEvent<'_>) {
         self.dns.note(event);
     }
 
     /// One connection to a mail server has ended.
-    pub fn attempt(&self, id: QueueId, next_hop: &str, report: &AttemptReport) {
+    pub fn attempt(&self, id: QueueId, next_hop: &str, report: &AttemptReport, exception: Option<&ExceptionInForce>) {
         let tls = report.tls.as_ref().map_or("none", TlsVerdict::word);
         self.attempts.with_label_values(&[report.policy.word(), tls]).inc();
         self.attempt_seconds.observe(report.took.as_secs_f64());
         let (version, matched) = match &report.tls {
-            Some(TlsVerdict::Dane { version, matched }) => (Some(version.as_str()), Some(matched.as_str())),
+            Some(TlsVerdict::Dane { version, matched, .. } | TlsVerdict::WebPki { version, host: matched }) => {
+                (Some(version.as_str()), Some(matched.as_str()))
+            }
             Some(TlsVerdict::Unauthenticated { version }) => (Some(version.as_str()), None),
             Some(TlsVerdict::ClearText) | None => (None, None),
         };
@@ -288,9 +300,24 @@ impl Observer {
             status = cause.map(|c| c.row().status.to_string()),
             detail = cause.map(Cause::sentence),
             evidence = cause.map(evidence),
+            exception = exception.map(ToString::to_string),
             took_ms = millis(report.took),
             "attempt"
         );
+        if let Some(watched) = &report.watched {
+            self.policy.watched(id, &report.peer, watched);
+        }
+    }
+
+    /// Which weakenings by the operator are in force.
+    pub fn exceptions(&self, in_force: &[ExceptionInForce]) {
+        self.policy.exceptions(in_force);
+    }
+
+    /// A weakening by the operator is in force, or is over.
+    pub fn exception_changed(&self, domains: &str, exception: &ExceptionInForce, now: &str) {
+        let ExceptionInForce { kind, reason, until } = exception;
+        tracing::warn!(domains, kind, until, reason, "exception {now}");
     }
 
     /// A host was left alone, or a next hop has none: no connection was made.

@@ -1,7 +1,8 @@
 //! Recipients to next hops: the operator's destinations first, the recipient's domain otherwise.
 
-use crate::config::{Destination, DomainPattern, NextHopAddress};
+use crate::config::{Destination, NextHopAddress};
 use crate::smtp::address::{Domain, Host, Mailbox};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -47,16 +48,28 @@ impl std::fmt::Display for NextHop {
     }
 }
 
-/// The next hop of one recipient host.
+/// Where a message goes next, and under which of the operator's rules.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Where it goes.
+    pub hop: NextHop,
+    /// The `[[destination]]` that holds, by its place in the configuration.
+    pub rule: Option<usize>,
+}
+
+/// The route of one recipient host.
 #[must_use]
-pub fn next_hop(host: &Host, destinations: &[Destination], default_port: u16) -> NextHop {
+pub fn route(host: &Host, destinations: &[Destination], default_port: u16) -> Route {
     let domain = match host {
         Host::Literal(address) => {
-            return NextHop::Address { address: *address, port: default_port, chosen_by: ChosenBy::Recipient };
+            let hop = NextHop::Address { address: *address, port: default_port, chosen_by: ChosenBy::Recipient };
+            return Route { hop, rule: None };
         }
         Host::Domain(domain) => domain,
     };
-    match destination(domain, destinations).map(|d| &d.next_hop) {
+    let rule = closest(domain, destinations);
+    let next_hop = rule.and_then(|index| destinations.get(index)).and_then(|d| d.next_hop.as_ref());
+    let hop = match next_hop {
         None => NextHop::Domain(domain.clone()),
         Some(NextHopAddress::Host { name, port }) => {
             NextHop::Host { name: name.clone(), port: port.unwrap_or(default_port) }
@@ -64,27 +77,27 @@ pub fn next_hop(host: &Host, destinations: &[Destination], default_port: u16) ->
         Some(NextHopAddress::Address { ip, port }) => {
             NextHop::Address { address: *ip, port: port.unwrap_or(default_port), chosen_by: ChosenBy::Operator }
         }
-    }
+    };
+    Route { hop, rule }
 }
 
-/// The destination that names the domain, else the one for `*`.
-fn destination<'a>(domain: &Domain, destinations: &'a [Destination]) -> Option<&'a Destination> {
-    let named =
-        |d: &&Destination| d.domains.iter().any(|p| matches!(p, DomainPattern::Exactly(exact) if exact == domain));
-    let any = |d: &&Destination| d.domains.contains(&DomainPattern::Any);
-    destinations.iter().find(named).or_else(|| destinations.iter().find(any))
+/// The destination whose pattern fits the domain most closely; of equal ones the first.
+fn closest(domain: &Domain, destinations: &[Destination]) -> Option<usize> {
+    let fit = |d: &Destination| d.domains.iter().filter_map(|pattern| pattern.fit(domain)).max();
+    let fitting = destinations.iter().enumerate().filter_map(|(index, d)| Some((fit(d)?, Reverse(index))));
+    fitting.max().map(|(_, Reverse(index))| index)
 }
 
-/// Groups recipients (given by index) that share a next hop, in a stable order.
+/// Groups recipients (given by index) that share a route, in a stable order.
 #[must_use]
 pub fn group<'a>(
     recipients: impl Iterator<Item = (usize, &'a Mailbox)>,
     destinations: &[Destination],
     default_port: u16,
-) -> BTreeMap<NextHop, Vec<usize>> {
-    let mut groups: BTreeMap<NextHop, Vec<usize>> = BTreeMap::new();
+) -> BTreeMap<Route, Vec<usize>> {
+    let mut groups: BTreeMap<Route, Vec<usize>> = BTreeMap::new();
     for (index, mailbox) in recipients {
-        groups.entry(next_hop(mailbox.host(), destinations, default_port)).or_default().push(index);
+        groups.entry(route(mailbox.host(), destinations, default_port)).or_default().push(index);
     }
     groups
 }
@@ -102,7 +115,7 @@ mod tests {
     }
 
     fn hop(address: &str, destinations: &[Destination]) -> String {
-        next_hop(address.parse::<Mailbox>().unwrap().host(), destinations, 25).to_string()
+        route(address.parse::<Mailbox>().unwrap().host(), destinations, 25).hop.to_string()
     }
 
     #[test]
@@ -122,5 +135,15 @@ mod tests {
         let mailboxes: Vec<Mailbox> = ["a@x.example", "b@y.example", "c@X.example"].map(|t| t.parse().unwrap()).into();
         let groups = group(mailboxes.iter().enumerate(), &[], 25);
         assert_eq!(groups.values().cloned().collect::<Vec<_>>(), vec![vec![0, 2], vec![1]]);
+    }
+
+    #[test]
+    fn one_next_hop_under_two_rules_is_two_routes() {
+        let text = "[[destination]]\ndomains = [\"*\"]\nnext_hop = \"192.0.2.9\"\n\
+                    [[destination]]\ndomains = [\"*.x.example\"]\nnext_hop = \"192.0.2.9\"\ntls = \"encrypt\"";
+        let destinations = Config::parse(text, Path::new("t")).unwrap().destination;
+        let mailboxes: Vec<Mailbox> = ["a@x.example", "b@y.x.example"].map(|t| t.parse().unwrap()).into();
+        let groups = group(mailboxes.iter().enumerate(), &destinations, 25);
+        assert_eq!(groups.keys().map(|route| route.rule).collect::<Vec<_>>(), vec![Some(0), Some(1)]);
     }
 }

@@ -7,10 +7,13 @@ use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
-use crate::config::{Config, DnsMode};
-use crate::deliver::driver::Mailer;
+use crate::config::{Config, DnsMode, RootsError};
+use crate::exceptions;
 use crate::observe::Observer;
+use crate::pipeline::outbound::Outbound;
 use crate::pipeline::{self, HopLimits, Pipeline};
+use crate::policy::sts::driver as sts;
+use crate::policy::sts::event::StsEvent;
 use crate::resolve::driver::{Dns, DnsSetupError};
 use crate::spool::embedded::EmbeddedSpool;
 use crate::spool::{Spool, SpoolError};
@@ -26,6 +29,9 @@ pub enum StartError {
     /// The DNS side cannot be set up.
     #[error(transparent)]
     Dns(#[from] DnsSetupError),
+    /// The trusted certificate authorities cannot be had.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// The spool cannot be opened.
     #[error("[spool] path: {path}: {source}")]
     Spool {
@@ -106,6 +112,9 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let config = Arc::new(config);
     let observer = Arc::new(Observer::new().map_err(|e| StartError::Internal(e.to_string()))?);
     let dns = open_dns(&config, &clock, &observer).await?;
+    let sts_observer = Arc::clone(&observer);
+    let told = Arc::new(move |event: &StsEvent<'_>| sts_observer.sts(event));
+    let out = Outbound::new(Arc::clone(&config), Arc::clone(&dns), clock.clone(), told)?;
     let listeners = listener::bind(&config.listen.smtp).await.map_err(|(address, source)| StartError::Bind {
         key: "[listen] smtp",
         address,
@@ -132,12 +141,9 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         Arc::new(move |event| accept_observer.accept(&event)),
     ));
     let pipeline = Arc::new(Pipeline {
-        config: Arc::clone(&config),
+        out: out.clone(),
         spool: Arc::clone(&spool) as Arc<dyn Spool>,
-        dns: Arc::clone(&dns),
-        mailer: Mailer::new(&config.hostname, &config.delivery, clock.clone()),
         observer: Arc::clone(&observer),
-        clock: clock.clone(),
         hops: HopLimits::new(config.delivery.max_per_next_hop, config.delivery.max_concurrent),
     });
     let admin = Admin {
@@ -147,6 +153,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         stop: stop.clone(),
     };
     tokio::spawn(admin::run(admin, admin_listener));
+    tokio::spawn(sts::keep_fresh(Arc::clone(&out.sts), stop.clone()));
+    tokio::spawn(exceptions::watch(out, Arc::clone(&observer), stop.clone()));
     tokio::spawn(name_bad_upstreams(dns, config.dns.mode, stop.clone()));
     let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));
     Ok(Relay { smtp, admin: admin_address, spool, observer, stop, running })

@@ -18,6 +18,10 @@ mod dnssec;
 mod reply;
 #[path = "corpora/segment.rs"]
 mod segment;
+#[path = "corpora/sts_policy.rs"]
+mod sts_policy;
+#[path = "corpora/sts_record.rs"]
+mod sts_record;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -125,6 +129,49 @@ fn rfc5321_6_1_segment_seeds() {
         ("torn-tail", (1, 0)),
     ];
     replay("segment", segment::check, &whole_and_damaged);
+}
+
+#[test]
+fn rfc8461_3_1_sts_record_seeds() {
+    use dane_relay::policy::sts::record::RecordError::{BadId, NoId, None, Several, Syntax, TooLong};
+    let ids = [
+        ("beside-others", Ok("1")),
+        ("eight-bit", Err(Syntax)),
+        ("empty-field", Err(Syntax)),
+        ("extensions", Ok("7")),
+        ("id-empty", Err(BadId)),
+        ("id-too-long", Err(BadId)),
+        ("no-id", Err(NoId)),
+        ("nothing", Err(None)),
+        ("ordinary", Ok("20160831085700Z")),
+        ("too-long", Err(TooLong)),
+        ("twice-the-field", Ok("first")),
+        ("two-records", Err(Several)),
+    ]
+    .map(|(name, id)| (name, id.map(str::to_owned)));
+    replay("sts_record", sts_record::check, &ids);
+}
+
+#[test]
+fn rfc8461_3_2_sts_policy_seeds() {
+    use dane_relay::policy::sts::policy::PolicyError::{Line, MaxAge, Mode, Mx, NoMx, NotUtf8, TooLong, Version};
+    let policies = [
+        ("a-page", Err(Line(1))),
+        ("age-too-high", Err(MaxAge)),
+        ("bad-pattern", Err(Mx(3))),
+        ("bare-cr", Err(Line(1))),
+        ("extensions", Ok("enforce *.a 1")),
+        ("line-feeds-and-spaces", Ok("testing mx.example.com 0")),
+        ("mode-in-capitals", Err(Mode)),
+        ("no-mx", Err(NoMx)),
+        ("none", Ok("none  31557600")),
+        ("not-utf-8", Err(NotUtf8)),
+        ("ordinary", Ok("enforce mail.example.com *.example.net backupmx.example.com 604800")),
+        ("too-long", Err(TooLong)),
+        ("version-2", Err(Version)),
+    ]
+    .map(|(name, policy)| (name, policy.map(str::to_owned)));
+    replay("sts_policy", sts_policy::check, &policies);
 }
 
 #[test]

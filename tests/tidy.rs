@@ -31,7 +31,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("pipeline", 21),
     ("check", 22),
     ("lookup", 22),
-    ("serve", 23),
+    ("policies", 22),
+    ("exceptions", 23),
+    ("serve", 24),
     ("lab", 29),
     ("main", 30),
 ];

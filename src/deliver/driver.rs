@@ -6,17 +6,18 @@
 #![expect(clippy::disallowed_methods, reason = "this driver opens connections to mail servers")]
 
 use super::session::{Event, Fault, Job, Message, Session, StartTlsUse, Step};
-use super::tls::Tls;
-use super::{AttemptReport, Target, time_limit};
+use super::tls::{Tls, Trust};
+use super::{AttemptReport, Target, WatchReport, time_limit};
 use crate::clock::Clock;
-use crate::config::Delivery;
-use crate::outcome::{Cause, Phase, TlsVerdict};
-use crate::smtp::address::Domain;
+use crate::config::Config;
+use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
+use crate::policy::TlsPolicy;
+use crate::policy::webpki::WebPki;
+use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::{Capabilities, REPLY_LINE_LIMIT, Reply, ReplyError, ReplyParser};
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;
-use rustls::crypto::CryptoProvider;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -46,7 +47,8 @@ pub struct Mailer {
     hostname: Domain,
     connect_timeout: Duration,
     reply_timeout: Duration,
-    provider: Arc<CryptoProvider>,
+    clear_text_fallback: bool,
+    trust: Trust,
     clock: Clock,
 }
 
@@ -59,6 +61,8 @@ pub struct Probe {
     pub offered: Capabilities,
     /// What went wrong, if anything did.
     pub failure: Option<Cause>,
+    /// What the watched policy says.
+    pub watched: Option<WatchReport>,
     /// The certificates the server presented, leaf first, in DER; also when they were refused.
     pub certificates: Vec<Vec<u8>>,
     /// How long it took.
@@ -71,6 +75,27 @@ struct Conversation {
     /// Still open, for QUIT.
     connection: Option<Connection>,
     certificates: Vec<Vec<u8>>,
+    /// What the watched policy disliked inside TLS, or the handshake that failed.
+    watched_failure: Option<Cause>,
+}
+
+impl Conversation {
+    /// The judgement of the watched policy, once the way the connection is protected is settled.
+    fn watch_report(&self, target: &Target) -> Option<WatchReport> {
+        let watched = target.watched.as_ref()?;
+        let because = watched.because;
+        let failure = match (&watched.demand, self.session.tls()?) {
+            (Err(cause), _) => Some(cause.clone()),
+            (Ok(policy), TlsVerdict::ClearText) => Some(self.watched_failure.clone().unwrap_or_else(|| {
+                let demanded_by = policy.demanded_by().unwrap_or(DemandedBy::Operator);
+                Cause::StarttlsNotOffered { peer: target.peer.clone(), demanded_by }
+            })),
+            (Ok(_), TlsVerdict::Unauthenticated { .. } | TlsVerdict::Dane { .. } | TlsVerdict::WebPki { .. }) => {
+                self.watched_failure.clone()
+            }
+        };
+        Some(WatchReport { because, failure })
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -83,14 +108,17 @@ struct Connection {
 }
 
 impl Mailer {
-    /// A mailer that introduces itself as `hostname`.
+    /// A mailer that introduces itself by our host name. `roots` vouch for certificates where
+    /// DANE does not.
     #[must_use]
-    pub fn new(hostname: &Domain, config: &Delivery, clock: Clock) -> Self {
+    pub fn new(config: &Config, roots: WebPki, clock: Clock) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Self {
-            hostname: hostname.clone(),
-            connect_timeout: config.connect_timeout,
-            reply_timeout: config.reply_timeout,
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            hostname: config.hostname.clone(),
+            connect_timeout: config.delivery.connect_timeout,
+            reply_timeout: config.delivery.reply_timeout,
+            clear_text_fallback: config.tls.clear_text_fallback,
+            trust: Trust { provider, roots },
             clock,
         }
     }
@@ -99,7 +127,9 @@ impl Mailer {
     /// report.
     pub async fn attempt(&self, target: &Target, message: Message, body: &dyn OpenBody) -> AttemptReport {
         let started = Instant::now();
-        let Conversation { session, connection, .. } = self.converse(target, Some(message), Some(body)).await;
+        let talk = self.converse(target, Some(message), Some(body)).await;
+        let watched = talk.watch_report(target);
+        let Conversation { session, connection, .. } = talk;
         if let Some(connection) = connection {
             // The outcome is known; the farewell must not hold it up.
             tokio::spawn(goodbye(connection));
@@ -108,6 +138,7 @@ impl Mailer {
             peer: target.peer.clone(),
             policy: target.policy.clone(),
             tls: session.tls().cloned(),
+            watched,
             outcomes: session.outcomes(),
             took: started.elapsed(),
         }
@@ -116,7 +147,9 @@ impl Mailer {
     /// The same conversation, stopped before MAIL FROM.
     pub async fn probe(&self, target: &Target) -> Probe {
         let started = Instant::now();
-        let Conversation { session, connection, certificates } = self.converse(target, None, None).await;
+        let talk = self.converse(target, None, None).await;
+        let watched = talk.watch_report(target);
+        let Conversation { session, connection, certificates, .. } = talk;
         let took = started.elapsed();
         if let Some(connection) = connection {
             goodbye(connection).await;
@@ -125,19 +158,27 @@ impl Mailer {
             tls: session.tls().cloned(),
             offered: session.offered().clone(),
             failure: session.failure().cloned(),
+            watched,
             certificates,
             took,
         }
     }
 
     /// Opportunistic TLS that fails in the handshake is tried again in clear text, on a fresh
-    /// connection: nothing was promised for this host (RFC 7435 §3).
+    /// connection, unless the operator wants none of it: nothing was promised for this host
+    /// (RFC 7435 §3).
     async fn converse(&self, target: &Target, message: Option<Message>, body: Option<&dyn OpenBody>) -> Conversation {
-        let starttls = if target.policy.demands_tls() { StartTlsUse::Required } else { StartTlsUse::IfOffered };
+        let starttls = match (&target.policy, target.policy.demanded_by()) {
+            (TlsPolicy::Off, _) => StartTlsUse::Never,
+            (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
+            (_, None) => StartTlsUse::IfOffered,
+        };
         let first = self.one_connection(target, starttls, message.clone(), body).await;
         let handshake_failed = matches!(first.session.failure(), Some(Cause::TlsHandshake { .. }));
-        if handshake_failed && starttls == StartTlsUse::IfOffered {
-            return self.one_connection(target, StartTlsUse::Never, message, body).await;
+        if handshake_failed && starttls == StartTlsUse::IfOffered && self.clear_text_fallback {
+            let watched_failure = first.session.failure().cloned();
+            let second = self.one_connection(target, StartTlsUse::Never, message, body).await;
+            return Conversation { watched_failure, ..second };
         }
         first
     }
@@ -149,8 +190,12 @@ impl Mailer {
         message: Option<Message>,
         body: Option<&dyn OpenBody>,
     ) -> Conversation {
-        let job = Job { hostname: self.hostname.to_string(), peer: target.peer.clone(), starttls, message };
-        let mut talk = Conversation { session: Session::new(job), connection: None, certificates: Vec::new() };
+        let mut talk = Conversation {
+            session: Session::new(self.job(target, starttls, message)),
+            connection: None,
+            certificates: Vec::new(),
+            watched_failure: None,
+        };
         let mut connection = match self.connect(target).await {
             Ok(connection) => connection,
             Err(fault) => {
@@ -165,7 +210,7 @@ impl Mailer {
                 Step::Send(bytes, phase) => self.send(&mut connection, &bytes, phase).await,
                 Step::Await(phase) => self.reply(&mut connection, phase).await,
                 Step::SendBody => self.send_body(&mut connection, body).await,
-                Step::StartTls => match self.start_tls(connection, target, &mut talk.certificates).await {
+                Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {
                         connection = secured;
                         Event::Secured(verdict)
@@ -180,6 +225,19 @@ impl Mailer {
         }
         talk.connection = Some(connection);
         talk
+    }
+
+    /// Mail with the null reverse-path, an NDR, is not held up because a server does not offer
+    /// REQUIRETLS (RFC 8689 §5); TLS and certificate are demanded all the same.
+    fn job(&self, target: &Target, starttls: StartTlsUse, message: Option<Message>) -> Job {
+        let is_report = message.as_ref().is_some_and(|message| message.reverse_path == ReversePath::Null);
+        Job {
+            hostname: self.hostname.to_string(),
+            peer: target.peer.clone(),
+            starttls,
+            require_tls: target.require_tls && !is_report,
+            message,
+        }
     }
 
     async fn connect(&self, target: &Target) -> Result<Connection, Fault> {
@@ -258,16 +316,17 @@ impl Mailer {
         &self,
         connection: Connection,
         target: &Target,
-        certificates: &mut Vec<Vec<u8>>,
+        talk: &mut Conversation,
     ) -> Result<(Connection, TlsVerdict), Fault> {
         let peer = || target.peer.clone();
-        let tls = Tls::new(&self.provider, &target.policy, &target.peer.host, self.clock.now())
+        let tls = Tls::new(&self.trust, target, self.clock.now())
             .map_err(|detail| Fault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
         // What came in clear text behind the reply to STARTTLS dies with the old buffer
         // (RFC 3207 §4.2).
         let handshake = TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.stream);
         let shaken = timeout(self.limit(Phase::Handshake), handshake).await;
-        certificates.extend(tls.presented());
+        talk.certificates.extend(tls.presented());
+        talk.watched_failure = tls.watched_failure(peer());
         match shaken {
             Err(_elapsed) => Err(Fault::TimedOut),
             Ok(Err(error)) => Err(Fault::Handshake(tls.cause(&error, peer()))),

@@ -9,8 +9,8 @@ pub mod session;
 pub mod tls;
 
 use crate::outcome::{Cause, DeliveryOutcome, Peer, Phase, TlsVerdict};
-use crate::policy::{TlsPolicy, Verdict};
-use crate::resolve::{HostAddresses, Resolution};
+use crate::policy::{Decision, TlsPolicy, Verdict, Watched, WhyOpportunistic};
+use crate::resolve::{HostAddresses, MxHost, Resolution};
 use crate::smtp::address::Domain;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -28,6 +28,10 @@ pub struct Target {
     pub peer: Peer,
     /// What must hold for the connection.
     pub policy: TlsPolicy,
+    /// What is only looked at and counted.
+    pub watched: Option<Watched>,
+    /// Whether the server must offer REQUIRETLS (RFC 8689 §4.2.1).
+    pub require_tls: bool,
 }
 
 /// A step of the plan, in the order of the MX hosts.
@@ -35,8 +39,13 @@ pub struct Target {
 pub enum Planned {
     /// Try this server.
     Try(Target),
-    /// This host cannot be used, for this reason.
-    Skip(Cause),
+    /// This host cannot be used.
+    Skip {
+        /// Its name.
+        host: String,
+        /// Why not.
+        cause: Cause,
+    },
 }
 
 /// Whether mail may go to loopback addresses.
@@ -66,10 +75,10 @@ pub fn plan(
             continue;
         }
         match (&host.addresses, verdict) {
-            (HostAddresses::Unavailable(cause), _) => steps.push(Planned::Skip(cause.clone())),
-            (HostAddresses::Known(_), Verdict::Skip(cause)) => steps.push(Planned::Skip(cause)),
-            (HostAddresses::Known(addresses), Verdict::Use(policy)) => {
-                let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &policy, loopback);
+            (HostAddresses::Unavailable(cause), _) => steps.push(skip(host, cause.clone())),
+            (HostAddresses::Known(_), Verdict::Skip(cause)) => steps.push(skip(host, cause)),
+            (HostAddresses::Known(addresses), Verdict::Use(decision)) => {
+                let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &decision, loopback);
                 steps.extend(addresses.iter().take(ADDRESSES_PER_HOST).map(step));
             }
         }
@@ -83,15 +92,21 @@ pub fn plan(
     Ok(steps)
 }
 
-fn planned(host: &str, address: IpAddr, port: u16, policy: &TlsPolicy, loopback: Loopback) -> Planned {
+fn skip(host: &MxHost, cause: Cause) -> Planned {
+    Planned::Skip { host: host.name.clone(), cause }
+}
+
+fn planned(host: &str, address: IpAddr, port: u16, decision: &Decision, loopback: Loopback) -> Planned {
     // `::ffff:127.0.0.1` is loopback in another spelling.
     let plain = address.to_canonical();
     let inward = plain.is_loopback() || plain.is_unspecified();
     if inward && loopback == Loopback::Refused {
-        return Planned::Skip(Cause::AddressForbidden { host: host.to_owned(), address });
+        let cause = Cause::AddressForbidden { host: host.to_owned(), address };
+        return Planned::Skip { host: host.to_owned(), cause };
     }
     let peer = Peer { host: host.to_owned(), address: SocketAddr::new(address, port) };
-    Planned::Try(Target { peer, policy: policy.clone() })
+    let Decision { policy, watched, require_tls } = decision.clone();
+    Planned::Try(Target { peer, policy, watched, require_tls })
 }
 
 /// How long each step of the conversation may take (RFC 5321 §4.5.3.2); the largest of them is
@@ -118,16 +133,32 @@ pub struct AttemptReport {
     pub policy: TlsPolicy,
     /// How the connection was protected; `None` when it did not come that far.
     pub tls: Option<TlsVerdict>,
+    /// What the watched policy says to what was seen; `None` when nothing was watched, or the
+    /// conversation did not come far enough to tell.
+    pub watched: Option<WatchReport>,
     /// What became of the recipients that were offered, by index in the envelope.
     pub outcomes: Vec<(usize, DeliveryOutcome)>,
     /// How long it took.
     pub took: Duration,
 }
 
+/// What a policy that is only watched would have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchReport {
+    /// Why it is only watched.
+    pub because: WhyOpportunistic,
+    /// Why it would have refused the server; `None` when it would not have.
+    pub failure: Option<Cause>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolve::{AbsentBecause, HostsFrom, MxHost, Security, TlsaLookup};
+    use crate::envelope::TlsRequest;
+    use crate::policy::decide::{Facts, decide};
+    use crate::policy::local::LocalRule;
+    use crate::policy::sts::{StsAbsent, StsState};
+    use crate::resolve::{AbsentBecause, HostsFrom, Security, TlsaLookup};
 
     fn host(name: &str, preference: u16, addresses: &[&str]) -> MxHost {
         MxHost {
@@ -153,13 +184,20 @@ mod tests {
 
     fn plan_of(hosts: Vec<MxHost>, loopback: Loopback) -> Result<Vec<String>, Cause> {
         let resolution = resolution(hosts);
-        let verdicts = resolution.hosts.iter().map(|h| crate::policy::decide(&resolution, h)).collect();
+        let facts = Facts {
+            resolution: &resolution,
+            sts: &StsState::Absent(StsAbsent::NoRecord),
+            rule: &LocalRule::default(),
+            request: TlsRequest::ByPolicy,
+            dane_behind_insecure_mx: true,
+        };
+        let verdicts = resolution.hosts.iter().map(|h| decide(&facts, h)).collect();
         let steps = plan(&resolution, verdicts, &"relay.example.net".parse().unwrap(), loopback)?;
         Ok(steps
             .into_iter()
             .map(|step| match step {
                 Planned::Try(target) => target.peer.address.ip().to_string(),
-                Planned::Skip(cause) => cause.row().word.to_owned(),
+                Planned::Skip { cause, .. } => cause.row().word.to_owned(),
             })
             .collect())
     }

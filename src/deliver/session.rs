@@ -12,7 +12,7 @@
 //! message (RFC 5321 §4.5.4.1).
 
 use crate::envelope::BodyType;
-use crate::outcome::{Cause, DeliveryOutcome, Peer, Phase, TlsVerdict};
+use crate::outcome::{Cause, DeliveryOutcome, DemandedBy, Peer, Phase, RequireTlsFailure, TlsVerdict};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::reply::{Capabilities, Reply, ReplyError, Severity};
 
@@ -25,6 +25,8 @@ pub struct Job {
     pub peer: Peer,
     /// Whether TLS must, may or must not be started.
     pub starttls: StartTlsUse,
+    /// Whether the server must offer REQUIRETLS (RFC 8689 §4.2.1).
+    pub require_tls: bool,
     /// The message to hand over; `None` stops before MAIL FROM.
     pub message: Option<Message>,
 }
@@ -32,8 +34,8 @@ pub struct Job {
 /// How a session treats STARTTLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartTlsUse {
-    /// Without TLS nothing is said.
-    Required,
+    /// Without TLS nothing is said, because of somebody's demand.
+    Required(DemandedBy),
     /// TLS when it is offered.
     IfOffered,
     /// No TLS: the second connection after a failed opportunistic handshake.
@@ -51,6 +53,8 @@ pub struct Message {
     pub size: u64,
     /// The declared kind of body.
     pub body: BodyType,
+    /// Whether REQUIRETLS goes with it (RFC 8689 §4.2.1).
+    pub require_tls: bool,
 }
 
 /// What happens to a session.
@@ -253,23 +257,23 @@ impl Session {
             Severity::Completed => {
                 self.offered = Capabilities::from_ehlo(&reply);
                 match (self.offered.starttls, self.job.starttls) {
-                    (true, StartTlsUse::Required | StartTlsUse::IfOffered) => {
+                    (true, StartTlsUse::Required(_) | StartTlsUse::IfOffered) => {
                         self.state = State::StartTls;
                         Step::Send(b"STARTTLS\r\n".to_vec(), Phase::StartTls)
                     }
-                    (false, StartTlsUse::Required) => {
-                        self.fail(Cause::StarttlsNotOffered { peer: self.job.peer.clone() })
-                    }
+                    (false, StartTlsUse::Required(by)) => self.fail(self.not_offered(by)),
                     (false, StartTlsUse::IfOffered) | (_, StartTlsUse::Never) => self.in_clear(),
                 }
             }
             // RFC 5321 §3.2: HELO only when EHLO is refused for good.
-            Severity::Permanent if self.job.starttls != StartTlsUse::Required => {
-                self.state = State::Helo;
-                self.tls = Some(TlsVerdict::ClearText);
-                Step::Send(format!("HELO {}\r\n", self.job.hostname).into_bytes(), Phase::Ehlo)
-            }
-            Severity::Permanent => self.fail(Cause::StarttlsNotOffered { peer: self.job.peer.clone() }),
+            Severity::Permanent => match self.job.starttls {
+                StartTlsUse::Required(by) => self.fail(self.not_offered(by)),
+                StartTlsUse::IfOffered | StartTlsUse::Never => {
+                    self.state = State::Helo;
+                    self.tls = Some(TlsVerdict::ClearText);
+                    Step::Send(format!("HELO {}\r\n", self.job.hostname).into_bytes(), Phase::Ehlo)
+                }
+            },
             Severity::Intermediate | Severity::Transient => self.fail(self.rejected(reply)),
         }
     }
@@ -280,7 +284,9 @@ impl Session {
                 self.state = State::Handshake;
                 Step::StartTls
             }
-            (_, StartTlsUse::Required) => self.fail(Cause::StarttlsRefused { peer: self.job.peer.clone(), reply }),
+            (_, StartTlsUse::Required(demanded_by)) => {
+                self.fail(Cause::StarttlsRefused { peer: self.job.peer.clone(), reply, demanded_by })
+            }
             (_, StartTlsUse::IfOffered | StartTlsUse::Never) => self.in_clear(),
         }
     }
@@ -290,7 +296,16 @@ impl Session {
         self.before_mail()
     }
 
+    fn not_offered(&self, demanded_by: DemandedBy) -> Cause {
+        Cause::StarttlsNotOffered { peer: self.job.peer.clone(), demanded_by }
+    }
+
     fn before_mail(&mut self) -> Step {
+        if self.job.require_tls && !self.offered.require_tls {
+            let peer = self.job.peer.clone();
+            let failure = RequireTlsFailure::NotOffered { peer: peer.clone() };
+            return self.fail(Cause::RequireTlsUnmet { host: peer.host, failure });
+        }
         let Some(message) = &self.job.message else { return self.finish() };
         if let Some(Some(limit)) = self.offered.size
             && message.size > limit
@@ -321,6 +336,9 @@ impl Session {
         }
         if self.offered.eight_bit_mime && message.body == BodyType::EightBitMime {
             command.push_str(" BODY=8BITMIME");
+        }
+        if self.offered.require_tls && message.require_tls {
+            command.push_str(" REQUIRETLS");
         }
         command.push_str("\r\n");
         command

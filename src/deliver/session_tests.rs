@@ -2,7 +2,7 @@
 
 use super::{Event, Fault, Job, Message, Session, StartTlsUse, Step};
 use crate::envelope::BodyType;
-use crate::outcome::{Cause, Class, DeliveryOutcome, Peer, Phase, TlsVerdict};
+use crate::outcome::{Cause, Class, DeliveryOutcome, DemandedBy, Peer, Phase, TlsVerdict};
 use crate::smtp::address::ReversePath;
 use crate::smtp::reply::{Reply, ReplyParser};
 
@@ -12,12 +12,13 @@ fn message(recipients: &[&str]) -> Message {
         recipients: recipients.iter().enumerate().map(|(i, r)| (i + 7, r.parse().unwrap())).collect(),
         size: 1234,
         body: BodyType::SevenBit,
+        require_tls: false,
     }
 }
 
 fn session(starttls: StartTlsUse, message: Option<Message>) -> Session {
     let peer = Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
-    Session::new(Job { hostname: "relay.example.org".into(), peer, starttls, message })
+    Session::new(Job { hostname: "relay.example.org".into(), peer, starttls, require_tls: false, message })
 }
 
 fn reply(text: &str) -> Reply {
@@ -172,7 +173,8 @@ fn rfc7672_2_2_a_host_that_owes_tls_gets_nothing_in_clear() {
         (vec!["220 mx", "250-mx|250 STARTTLS", "LOST"], "connection-lost 4.4.2"),
         (vec!["220 mx", "250-mx|250 STARTTLS", "220 go", "LOST"], "connection-lost 4.4.2"),
     ] {
-        let (said, session) = play(session(StartTlsUse::Required, Some(message(&["a@x.example"]))), &replies);
+        let (said, session) =
+            play(session(StartTlsUse::Required(DemandedBy::Dane), Some(message(&["a@x.example"]))), &replies);
         assert_eq!(words(&session), [(7, expected.to_owned())], "{replies:?}");
         assert!(!said.iter().any(|line| line.starts_with("MAIL") || line.starts_with("HELO")), "{said:?}");
     }

@@ -1,15 +1,19 @@
-//! The certificate verifier of the client side, one per connection (RFC 7672 §3, RFC 7435).
+//! The certificate verifier of the client side, one per connection (RFC 7672 §3, RFC 8461 §4.2,
+//! RFC 7435).
 //!
-//! Under DANE the TLSA records decide and nothing else does; under opportunistic TLS every
-//! certificate is as good as none. Sessions are never resumed, because a resumed session skips
-//! the verifier (RFC 9325 §3.4).
+//! It obeys one [`TlsPolicy`] and nothing else: under DANE the TLSA records decide, under MTA-STS
+//! the public PKI, under opportunistic TLS every certificate is as good as none. A second policy
+//! may be watched: it is evaluated, and says no to nobody. Sessions are never resumed, because a
+//! resumed session skips the verifier (RFC 9325 §3.4).
 
+use super::Target;
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Peer, TlsVerdict};
-use crate::policy::{DanePolicy, Refusal, TlsPolicy};
+use crate::policy::webpki::WebPki;
+use crate::policy::{Proof, Refusal, TlsPolicy};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, ProtocolVersion, SignatureScheme,
@@ -32,31 +36,56 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// What every connection shares: cryptography and trusted roots.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The cryptography.
+    pub provider: Arc<CryptoProvider>,
+    /// Who vouches for certificates where DANE does not.
+    pub roots: WebPki,
+}
+
 #[derive(Debug)]
 struct Check {
-    /// `None` accepts every certificate.
-    dane: Option<DanePolicy>,
+    trust: Trust,
+    policy: TlsPolicy,
+    watched: Option<TlsPolicy>,
     now: Timestamp,
-    matched: OnceLock<String>,
+    proof: OnceLock<Proof>,
+    watched_failure: OnceLock<WatchedFailure>,
     presented: OnceLock<Vec<Vec<u8>>>,
     schemes: Vec<SignatureScheme>,
 }
 
+/// Why a watched policy would have refused.
+#[derive(Debug)]
+enum WatchedFailure {
+    Certificate(Refusal),
+    Signature(String),
+}
+
 impl Tls {
-    /// Sets up a connection under a policy. SNI is the TLSA base domain (RFC 7672 §8.1), or the
-    /// host's name where DANE does not apply.
+    /// Sets up a connection under the policies of a target. SNI is the TLSA base domain
+    /// (RFC 7672 §8.1), or the host's name where DANE does not apply (RFC 8461 §7.1).
     ///
     /// # Errors
     /// A sentence when the TLS library refuses its own defaults or the name.
-    pub fn new(provider: &Arc<CryptoProvider>, policy: &TlsPolicy, host: &str, now: Timestamp) -> Result<Self, String> {
-        let (dane, name) = match policy {
-            TlsPolicy::Opportunistic { .. } => (None, host.to_owned()),
-            TlsPolicy::Encrypt { base_domain } => (None, base_domain.to_string()),
-            TlsPolicy::Dane(policy) => (Some(policy.clone()), policy.base_domain.to_string()),
-        };
-        let schemes = provider.signature_verification_algorithms.supported_schemes();
-        let check = Arc::new(Check { dane, now, matched: OnceLock::new(), presented: OnceLock::new(), schemes });
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+    pub fn new(trust: &Trust, target: &Target, now: Timestamp) -> Result<Self, String> {
+        let watched = target.watched.as_ref().and_then(|watched| watched.demand.clone().ok());
+        let name = server_name(&target.policy)
+            .or_else(|| watched.as_ref().and_then(server_name))
+            .unwrap_or_else(|| target.peer.host.clone());
+        let check = Arc::new(Check {
+            trust: trust.clone(),
+            policy: target.policy.clone(),
+            watched,
+            now,
+            proof: OnceLock::new(),
+            watched_failure: OnceLock::new(),
+            presented: OnceLock::new(),
+            schemes: trust.provider.signature_verification_algorithms.supported_schemes(),
+        });
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&trust.provider))
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?
             .dangerous()
@@ -81,9 +110,12 @@ impl Tls {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
             other => format!("{other:?}"),
         };
-        match self.check.matched.get() {
-            Some(matched) => TlsVerdict::Dane { version, matched: matched.clone() },
-            None => TlsVerdict::Unauthenticated { version },
+        match self.check.proof.get() {
+            Some(Proof::Dane(record, scope)) => {
+                TlsVerdict::Dane { version, matched: record.to_string(), scope: *scope }
+            }
+            Some(Proof::WebPki(host)) => TlsVerdict::WebPki { version, host: host.to_string() },
+            Some(Proof::Nothing) | None => TlsVerdict::Unauthenticated { version },
         }
     }
 
@@ -95,16 +127,31 @@ impl Tls {
             Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.0.downcast_ref::<Refusal>(),
             Some(_) | None => None,
         };
-        match (refusal, &self.check.dane) {
-            (Some(refusal), Some(policy)) => Cause::DaneMismatch {
-                peer,
-                failure: refusal.failure.clone(),
-                base_domain: policy.base_domain.to_string(),
-                usable_records: policy.records.len(),
-                certificate_sha256: refusal.certificate_sha256.clone(),
-            },
-            _ => Cause::TlsHandshake { peer, detail: error.to_string() },
+        match refusal {
+            Some(refusal) => self.check.policy.cause(refusal, peer),
+            None => Cause::TlsHandshake { peer, detail: error.to_string() },
         }
+    }
+
+    /// Why the watched policy would have refused the server; `None` when it would not have.
+    #[must_use]
+    pub fn watched_failure(&self, peer: Peer) -> Option<Cause> {
+        let policy = self.check.watched.as_ref()?;
+        match self.check.watched_failure.get()? {
+            WatchedFailure::Certificate(refusal) => Some(policy.cause(refusal, peer)),
+            WatchedFailure::Signature(detail) => Some(Cause::TlsHandshake { peer, detail: detail.clone() }),
+        }
+    }
+}
+
+/// The name that a policy wants the server to answer for.
+fn server_name(policy: &TlsPolicy) -> Option<String> {
+    match policy {
+        TlsPolicy::Off | TlsPolicy::Opportunistic { .. } | TlsPolicy::Encrypt { base_domain: None, .. } => None,
+        TlsPolicy::Encrypt { base_domain: Some(name), .. } | TlsPolicy::WebPki { host: name, .. } => {
+            Some(name.to_string())
+        }
+        TlsPolicy::Dane(policy) => Some(policy.base_domain.to_string()),
     }
 }
 
@@ -119,10 +166,13 @@ impl ServerCertVerifier for Check {
     ) -> Result<ServerCertVerified, Error> {
         let chain: Vec<&[u8]> = std::iter::once(end_entity).chain(intermediates).map(AsRef::as_ref).collect();
         let _only_once = self.presented.set(chain.iter().map(|der| der.to_vec()).collect());
-        let Some(policy) = &self.dane else { return Ok(ServerCertVerified::assertion()) };
-        match policy.check_chain(&chain, self.now) {
-            Ok(found) => {
-                let _first_wins = self.matched.set(found.record.to_string());
+        let watched = self.watched.as_ref().map(|policy| policy.check_chain(&chain, &self.trust.roots, self.now));
+        if let Some(Err(refusal)) = watched {
+            let _only_once = self.watched_failure.set(WatchedFailure::Certificate(refusal));
+        }
+        match self.policy.check_chain(&chain, &self.trust.roots, self.now) {
+            Ok(proof) => {
+                let _only_once = self.proof.set(proof);
                 Ok(ServerCertVerified::assertion())
             }
             Err(refusal) => Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))),
@@ -135,7 +185,9 @@ impl ServerCertVerifier for Check {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_signature(message, cert, dss)
+        let by_library =
+            || verify_tls12_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms);
+        self.verify_signature(&Signed { message, cert, dss }, &by_library)
     }
 
     fn verify_tls13_signature(
@@ -144,7 +196,9 @@ impl ServerCertVerifier for Check {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_signature(message, cert, dss)
+        let by_library =
+            || verify_tls13_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms);
+        self.verify_signature(&Signed { message, cert, dss }, &by_library)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -152,19 +206,49 @@ impl ServerCertVerifier for Check {
     }
 }
 
+/// What the server signed to prove that it holds its key.
+struct Signed<'a> {
+    message: &'a [u8],
+    cert: &'a CertificateDer<'a>,
+    dss: &'a DigitallySignedStruct,
+}
+
+/// The check that the TLS library itself would make.
+type ByLibrary<'a> = dyn Fn() -> Result<HandshakeSignatureValid, Error> + 'a;
+
 impl Check {
-    /// Proves that the server holds the key of the certificate that was matched. Where no
-    /// certificate is checked, the proof would prove nothing, and odd keys must not stop the mail.
     fn verify_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        signed: &Signed<'_>,
+        by_library: &ByLibrary<'_>,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let Some(policy) = &self.dane else { return Ok(HandshakeSignatureValid::assertion()) };
-        policy
-            .check_signature(message, cert, dss.scheme, dss.signature())
-            .map(|()| HandshakeSignatureValid::assertion())
-            .map_err(Error::General)
+        let watched = self.watched.as_ref().map(|policy| verify_under(policy, signed, by_library));
+        if let Some(Err(error)) = watched {
+            let _the_certificate_came_first = self.watched_failure.set(WatchedFailure::Signature(error.to_string()));
+        }
+        verify_under(&self.policy, signed, by_library)
+    }
+}
+
+/// Proves that the server holds the key of its certificate. Where no certificate is checked, the
+/// proof would prove nothing, and odd keys must not stop the mail. Under DANE any leaf will do
+/// that can be read; the TLS library reads fewer.
+fn verify_under(
+    policy: &TlsPolicy,
+    signed: &Signed<'_>,
+    by_library: &ByLibrary<'_>,
+) -> Result<HandshakeSignatureValid, Error> {
+    match policy {
+        TlsPolicy::Off | TlsPolicy::Opportunistic { .. } | TlsPolicy::Encrypt { .. } => {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        TlsPolicy::Dane(policy) => {
+            let dss = signed.dss;
+            policy
+                .check_signature(signed.message, signed.cert, dss.scheme, dss.signature())
+                .map(|()| HandshakeSignatureValid::assertion())
+                .map_err(Error::General)
+        }
+        TlsPolicy::WebPki { .. } => by_library(),
     }
 }

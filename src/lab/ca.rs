@@ -5,6 +5,7 @@
 //! constructor: self-signed, issued by a CA, expired, for another name. Keys are fresh each time.
 
 use super::bad;
+use super::tls_shape::TlsShape;
 use crate::resolve::TlsaRecord;
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use rcgen::{
@@ -12,7 +13,9 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
 use std::io;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -49,12 +52,18 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// The root certificate.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+
     /// A leaf for `names`, with the root behind it in the chain.
     ///
     /// # Errors
     /// When a name cannot stand in a certificate, or no key can be made.
     pub fn issue(&self, names: &[&str]) -> io::Result<Identity> {
-        self.issue_with(names, Validity::Good)
+        self.issue_leaf(leaf(names, Validity::Good)?)
     }
 
     /// As [`Authority::issue`], expired since 2020.
@@ -62,11 +71,20 @@ impl Authority {
     /// # Errors
     /// As [`Authority::issue`].
     pub fn issue_expired(&self, names: &[&str]) -> io::Result<Identity> {
-        self.issue_with(names, Validity::Expired)
+        self.issue_leaf(leaf(names, Validity::Expired)?)
     }
 
-    fn issue_with(&self, names: &[&str], validity: Validity) -> io::Result<Identity> {
-        let mut params = leaf(names, validity)?;
+    /// As [`Authority::issue`], with the name in the common name alone.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn issue_common_name(&self, name: &str) -> io::Result<Identity> {
+        let mut params = leaf(&[name], Validity::Good)?;
+        params.subject_alt_names.clear();
+        self.issue_leaf(params)
+    }
+
+    fn issue_leaf(&self, mut params: CertificateParams) -> io::Result<Identity> {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(bad)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(bad)?;
@@ -122,19 +140,19 @@ impl Identity {
         Self { chain: self.chain.iter().take(1).cloned().collect(), key: self.key.clone_key() }
     }
 
-    /// The settings of a TLS server that shows this chain: TLS 1.2 and 1.3, no client certificate.
+    /// The settings of a TLS server that shows this chain to everyone: TLS 1.2 and 1.3, no client
+    /// certificate. Others are made by [`TlsShape`].
     ///
     /// # Errors
     /// When rustls refuses the chain.
     pub fn server_config(&self) -> io::Result<Arc<ServerConfig>> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(bad)?
-            .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(bad)?;
-        Ok(Arc::new(config))
+        TlsShape::default().server_config("", self)
+    }
+
+    /// Chain and key as rustls wants them.
+    pub(super) fn certified_key(&self, provider: &CryptoProvider) -> io::Result<Arc<CertifiedKey>> {
+        let key = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider);
+        Ok(Arc::new(key.map_err(bad)?))
     }
 
     /// The TLSA record that fits: for usages 0 and 2 the last certificate of the chain, for all

@@ -10,6 +10,7 @@ use super::wire::Wire;
 use crate::smtp::reply::{Capabilities, Reply, ReplyParser, Severity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::io;
@@ -123,13 +124,20 @@ impl SmtpClient {
     ///
     /// # Errors
     /// When the server refuses or the handshake fails.
-    pub async fn starttls(mut self, server_name: &str) -> io::Result<Self> {
+    pub async fn starttls(self, server_name: &str) -> io::Result<Self> {
+        self.starttls_by(&TlsConnector::from(Arc::new(anything(default_provider())?)), server_name).await
+    }
+
+    /// As [`SmtpClient::starttls`], with the caller's own settings.
+    ///
+    /// # Errors
+    /// As [`SmtpClient::starttls`].
+    pub async fn starttls_by(mut self, connector: &TlsConnector, server_name: &str) -> io::Result<Self> {
         let reply = self.command("STARTTLS").await?;
         if reply.code != 220 {
             return Err(bad(format!("STARTTLS was answered {reply}")));
         }
         let name = ServerName::try_from(server_name.to_owned()).map_err(bad)?;
-        let connector = TlsConnector::from(Arc::new(anything()?));
         let stream = timeout(PATIENCE, connector.connect(name, self.wire.into_inner())).await??;
         self.wire = Wire::new(stream);
         self.ehlo("client.test").await?;
@@ -250,8 +258,9 @@ fn stuffed(content: &[u8]) -> Vec<u8> {
     wire
 }
 
-fn anything() -> io::Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+/// The settings of a client that accepts any certificate and resumes sessions.
+pub(super) fn anything(provider: CryptoProvider) -> io::Result<ClientConfig> {
+    let provider = Arc::new(provider);
     Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(bad)?

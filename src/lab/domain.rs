@@ -6,8 +6,10 @@
 //! it is about.
 
 use super::ca::{Authority, Identity, misfit};
-use super::mx::{Behaviour, Known, Phase, StartTls, Trouble};
+use super::mx::{Behaviour, Dialect, Known, Phase, StartTls, Trouble};
 use super::plan::{KeyAlgorithm, Signing, SigningPlan};
+use super::policy_spec::StsSpec;
+use super::tls_shape::TlsShape;
 use super::zone::Fault;
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::{RData, RecordType, rdata};
@@ -57,6 +59,9 @@ pub enum Certificate {
     IssuedExpired,
     /// Issued by the lab's authority for another name.
     IssuedFor(String),
+    /// Issued by the lab's authority for the host's name, which stands in the common name alone:
+    /// PKIX looks only at alternative names, of which there are none (RFC 6125 §6.4.4).
+    IssuedCommonName,
     /// This one.
     Given(Arc<Identity>),
 }
@@ -70,6 +75,7 @@ impl Certificate {
             Self::Issued => authority.issue(&[host])?.into(),
             Self::IssuedExpired => authority.issue_expired(&[host])?.into(),
             Self::IssuedFor(name) => authority.issue(&[name])?.into(),
+            Self::IssuedCommonName => authority.issue_common_name(host)?.into(),
             Self::Given(identity) => Arc::clone(identity),
         })
     }
@@ -91,6 +97,7 @@ pub struct HostSpec {
     pub(super) tlsa: Vec<Tlsa>,
     /// None: STARTTLS is offered with the certificate above.
     pub(super) starttls: Option<StartTls>,
+    pub(super) tls_shape: TlsShape,
     pub(super) behaviour: Behaviour,
     pub(super) presence: Presence,
 }
@@ -103,6 +110,7 @@ impl HostSpec {
             certificate: Certificate::SelfSigned,
             tlsa: vec![Tlsa::Fits(3, 1, 1)],
             starttls: None,
+            tls_shape: TlsShape::default(),
             behaviour: Behaviour::default(),
             presence: Presence::Up,
         }
@@ -136,6 +144,13 @@ impl HostSpec {
         self
     }
 
+    /// How the host does TLS with its certificate.
+    #[must_use]
+    pub fn tls(mut self, shape: TlsShape) -> Self {
+        self.tls_shape = shape;
+        self
+    }
+
     /// The local-parts that have a mailbox; others get 550 5.1.1.
     #[must_use]
     pub fn known(mut self, users: &[&str]) -> Self {
@@ -157,10 +172,39 @@ impl HostSpec {
         self
     }
 
-    /// Adds a keyword to the reply to EHLO, such as `DSN`. The host ignores what it announces.
+    /// Adds a keyword to the reply to EHLO, such as `DSN`. The host takes the parameters that come
+    /// with it and ignores them; with `CHUNKING` it takes BDAT.
     #[must_use]
     pub fn keyword(mut self, keyword: &str) -> Self {
         self.behaviour.keywords.push(keyword.to_owned());
+        self
+    }
+
+    /// As [`HostSpec::keyword`], offered only before TLS.
+    #[must_use]
+    pub fn keyword_in_clear(mut self, keyword: &str) -> Self {
+        self.behaviour.keywords_in_clear.push(keyword.to_owned());
+        self
+    }
+
+    /// As [`HostSpec::keyword`], offered only inside TLS, as REQUIRETLS must be (RFC 8689 §2).
+    #[must_use]
+    pub fn keyword_in_tls(mut self, keyword: &str) -> Self {
+        self.behaviour.keywords_in_tls.push(keyword.to_owned());
+        self
+    }
+
+    /// Octets in clear behind the 220 to STARTTLS (RFC 3207 §6).
+    #[must_use]
+    pub fn behind_220(mut self, octets: &[u8]) -> Self {
+        self.behaviour.behind_220 = octets.to_vec();
+        self
+    }
+
+    /// Knows HELO and no EHLO.
+    #[must_use]
+    pub fn helo_only(mut self) -> Self {
+        self.behaviour.dialect = Dialect::HeloOnly;
         self
     }
 
@@ -196,6 +240,7 @@ pub struct DomainSpec {
     pub(super) aliases: Vec<(String, String)>,
     pub(super) faults: Vec<(String, RecordType, Fault)>,
     pub(super) zone_fault: Option<Fault>,
+    pub(super) sts: Option<StsSpec>,
 }
 
 impl DomainSpec {
@@ -210,6 +255,7 @@ impl DomainSpec {
             aliases: Vec::new(),
             faults: Vec::new(),
             zone_fault: None,
+            sts: None,
         }
     }
 
@@ -272,6 +318,16 @@ impl DomainSpec {
         for host in &mut self.hosts {
             host.name.clone_from(&self.name);
         }
+        self
+    }
+
+    /// Publishes an MTA-STS policy (RFC 8461): TXT record, policy host and policy. By itself it is in
+    /// mode enforce and lists `mx.<domain>`, whose certificate should then be
+    /// [`Certificate::Issued`].
+    #[must_use]
+    pub fn mta_sts(mut self, describe: impl FnOnce(StsSpec) -> StsSpec) -> Self {
+        let spec = self.sts.take().unwrap_or_else(|| StsSpec::new(&self.name));
+        self.sts = Some(describe(spec));
         self
     }
 

@@ -1,7 +1,7 @@
 //! The lab: a signed mini-internet on loopback, for the demonstration and for all tests.
 //!
 //! It has a DNS that is really signed from the root down (RFC 4033–4035), MX hosts with really
-//! working TLS, and a client that hands mail in. Nothing in it is a pretence that production code
+//! working TLS, MTA-STS policy hosts, and a client that hands mail in. Nothing in it is a pretence that production code
 //! would have to know of: the relay is pointed at it by configuration alone. It needs no rights,
 //! no other program and no internet, and it ends when it is dropped.
 //!
@@ -11,7 +11,7 @@
 //! truthful messages apart and mends them with [`World::signed`] and [`World::proof`].
 //!
 //! ```
-//! use dane_relay::lab::{Lab, Tlsa, client::SmtpClient};
+//! use dane_relay::lab::{Certificate, Lab, Tlsa, client::SmtpClient};
 //! use hickory_proto::rr::RecordType;
 //! use std::time::Duration;
 //!
@@ -25,11 +25,14 @@
 //!     .domain("mismatch.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
 //!     .domain("plain.test", |d| d.plain())
 //!     .domain("nullmx.test", |d| d.null_mx())
+//!     .domain("sts.test", |d| d.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(|p| p.enforce()))
 //!     .start()
 //!     .await?;
 //!
-//! // What the relay's configuration gets: dns.upstreams, dns.trust_anchors, delivery.port.
+//! // What the relay's configuration gets: dns.upstreams, dns.trust_anchors, delivery.port, and for
+//! // MTA-STS the port of the policy hosts and tls.roots.
 //! let (_upstream, _anchor, _port) = (lab.dns().upstream(), lab.trust_anchor()?, lab.port());
+//! let (_policy_port, _roots) = (lab.policy_port(), lab.roots_pem());
 //!
 //! let mx = lab.mx("dane.test")?;
 //! let mut client = SmtpClient::ready(mx.address()).await?.starttls("mx.dane.test").await?;
@@ -59,10 +62,20 @@ pub mod keys;
 #[cfg(test)]
 mod lab_tests;
 pub mod mx;
+mod mx_content;
+mod mx_params;
 mod mx_session;
 #[cfg(test)]
+mod mx_shapes_tests;
+#[cfg(test)]
 mod mx_tests;
+mod mx_tls;
 pub mod plan;
+mod policies;
+pub mod policy_host;
+pub mod policy_spec;
+#[cfg(test)]
+mod policy_tests;
 pub mod random;
 mod responder;
 #[cfg(test)]
@@ -71,15 +84,19 @@ mod servers_tests;
 mod shapes_tests;
 pub mod signer;
 pub mod story;
+pub mod tls_shape;
 mod wire;
 pub mod world;
 pub mod zone;
 
 pub use ca::{Authority, Identity};
 pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
-pub use mx::{MxHost, Phase, StartTls, Trouble};
+pub use mx::{Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
 pub use plan::{KeyAlgorithm, Signing, SigningPlan};
+pub use policy_host::{PolicyHost, PolicyRequest};
+pub use policy_spec::{Manner, PolicyAnswer, StsSpec};
 pub use signer::SignatureFault;
+pub use tls_shape::{TlsShape, Versions};
 pub use zone::Fault;
 
 use crate::clock::Clock;
@@ -89,11 +106,13 @@ use domain::{Exchange, Presence};
 use fronts::{Front, FrontKind};
 use hickory_proto::rr::rdata::{A, MX};
 use hickory_proto::rr::{Name, RData, RecordType};
+use policies::Policies;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tls_shape::resuming;
 use world::{AnchorForm, World};
 
 /// The most MX hosts of one lab: one address each, from `127.0.x.1` on.
@@ -141,6 +160,7 @@ impl LabBuilder {
         let authority = Authority::new("Lab Root CA")?;
         let hosts = prepare(&self.domains, &authority)?;
         let (port, running) = start_hosts(&hosts).await?;
+        let policies = Policies::start(&self.domains, &authority).await?;
         let world = Arc::new(World::new(self.clock)?);
         // Parents first, so that a zone below another one is delegated from it.
         let mut zones: Vec<_> = self.domains.iter().collect();
@@ -155,13 +175,17 @@ impl LabBuilder {
                 world.add(&owner, domain::rdata(&record.record(&host.identity)?))?;
             }
         }
+        for (owner, data) in policies.records() {
+            world.add(owner, data.clone())?;
+        }
         for spec in &self.domains {
             fill(&world, spec, port)?;
         }
         let dns = DnsServer::start(Arc::clone(&world)).await?;
-        let identities = hosts.iter().map(|host| (host.spec.name.clone(), Arc::clone(&host.identity))).collect();
+        let identities = hosts.iter().map(|host| (host.spec.name.clone(), host.shown())).collect();
         let first_hosts = self.domains.iter().filter_map(|spec| Some((spec.name.clone(), first_host(spec)?))).collect();
-        Ok(Lab { world, dns, authority, port, hosts: running, first_hosts, identities: Mutex::new(identities) })
+        let identities = Mutex::new(identities);
+        Ok(Lab { world, dns, authority, port, hosts: running, first_hosts, identities, policies })
     }
 }
 
@@ -174,7 +198,8 @@ pub struct Lab {
     port: u16,
     hosts: BTreeMap<String, MxHost>,
     first_hosts: BTreeMap<String, String>,
-    identities: Mutex<BTreeMap<String, Arc<Identity>>>,
+    identities: Mutex<BTreeMap<String, Shown>>,
+    policies: Policies,
 }
 
 impl Lab {
@@ -273,22 +298,36 @@ impl Lab {
     pub fn set_tlsa(&self, host: &str, records: &[Tlsa]) -> io::Result<()> {
         let identity = locked(&self.identities).get(host).cloned();
         let identity = identity.ok_or_else(|| bad(format!("the lab has no host {host}")))?;
-        let made = records.iter().map(|record| Ok(domain::rdata(&record.record(&identity)?)));
+        let made = records.iter().map(|record| Ok(domain::rdata(&record.record(&identity.identity)?)));
         let made = made.collect::<io::Result<Vec<_>>>()?;
         self.world.replace(&self.tlsa_owner(host), RecordType::TLSA, made)
     }
 
-    /// Gives a host another certificate while it runs; its TLSA records stay as they are.
+    /// Gives a host another certificate while it runs; its TLSA records stay as they are, and so do
+    /// its shape and the TLS sessions that clients may resume.
     ///
     /// # Errors
     /// When the lab has no such host, or rustls refuses the chain.
     pub fn set_certificate(&self, host: &str, certificate: &Certificate) -> io::Result<()> {
         let identity = certificate.identity(host, &self.authority)?;
-        let config = identity.server_config()?;
-        self.mx(host)?.behave(|behaviour| behaviour.starttls = StartTls::Offered(config));
-        locked(&self.identities).insert(host.to_owned(), identity);
+        let mx = self.mx(host)?;
+        let mut identities = locked(&self.identities);
+        let shown = identities.get_mut(host).ok_or_else(|| bad(format!("the lab has no host {host}")))?;
+        let config = shown.shape.server_config(host, &identity)?;
+        mx.behave(|behaviour| {
+            let config = behaviour.starttls.config().map_or_else(|| Arc::clone(&config), |old| resuming(&config, old));
+            behaviour.starttls = StartTls::Offered(config);
+        });
+        shown.identity = identity;
         Ok(())
     }
+}
+
+/// What a host shows in the handshake.
+#[derive(Clone, Debug)]
+struct Shown {
+    identity: Arc<Identity>,
+    shape: TlsShape,
 }
 
 /// A host with what must be known before it starts.
@@ -296,6 +335,12 @@ struct Prepared<'a> {
     spec: &'a HostSpec,
     identity: Arc<Identity>,
     address: Ipv4Addr,
+}
+
+impl Prepared<'_> {
+    fn shown(&self) -> Shown {
+        Shown { identity: Arc::clone(&self.identity), shape: self.spec.tls_shape }
+    }
 }
 
 /// The third octet of a lab's addresses. Labs of other tests run at the same time, in this process
@@ -337,7 +382,7 @@ async fn start_on_one_port(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<
         let mut behaviour = host.spec.behaviour.clone();
         behaviour.starttls = match &host.spec.starttls {
             Some(starttls) => starttls.clone(),
-            None => StartTls::Offered(host.identity.server_config()?),
+            None => StartTls::Offered(host.spec.tls_shape.server_config(&host.spec.name, &host.identity)?),
         };
         let started = MxHost::start(&host.spec.name, host.address, port, behaviour).await?;
         port = started.address().port();

@@ -8,7 +8,7 @@
 
 use super::{bad, locked, mx_session};
 use crate::smtp::reply::Reply;
-use rustls::ServerConfig;
+use rustls::{AlertDescription, ServerConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -40,6 +40,45 @@ pub enum StartTls {
     BrokenHandshake,
     /// Answers 220 and closes the connection.
     DropAfter,
+    /// Answers 220, reads the ClientHello, and answers it with this fatal alert
+    /// (RFC 8446 §6.2): `ProtocolVersion` as a server that knows only TLS 1.0 does,
+    /// `HandshakeFailure` as one that shares no cipher suite.
+    Alert(AlertDescription),
+    /// Answers 220 and says nothing any more.
+    Hang,
+    /// As [`StartTls::Offered`], behind a box on the path that loses a ClientHello above one
+    /// TCP segment: to the client the host falls silent.
+    LosesLargeHello(Arc<ServerConfig>),
+}
+
+impl StartTls {
+    /// A host that knows no TLS above 1.0 (RFC 8996).
+    #[must_use]
+    pub const fn tls10_only() -> Self {
+        Self::Alert(AlertDescription::ProtocolVersion)
+    }
+
+    /// The settings, where there can be a session.
+    pub(super) fn config(&self) -> Option<&Arc<ServerConfig>> {
+        match self {
+            Self::Offered(config) | Self::LosesLargeHello(config) => Some(config),
+            Self::NotOffered
+            | Self::Refused(_)
+            | Self::BrokenHandshake
+            | Self::DropAfter
+            | Self::Alert(_)
+            | Self::Hang => None,
+        }
+    }
+}
+
+/// Which SMTP the host speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// EHLO and HELO (RFC 5321 §3.2).
+    Extended,
+    /// HELO alone: EHLO gets 500, and nothing that needs it is there, such as STARTTLS.
+    HeloOnly,
 }
 
 /// Who has a mailbox here.
@@ -84,6 +123,9 @@ pub enum Trouble {
     /// After the dot: the message is kept, and then the connection is closed without a reply.
     /// Anywhere else as [`Trouble::Drop`].
     KeepThenDrop,
+    /// The right reply, and then TCP ends without the close_notify of TLS (RFC 8446 §6.1). After
+    /// the dot: the message is kept.
+    ReplyThenDrop,
 }
 
 /// How a host behaves. The default takes everything from everyone, without TLS.
@@ -99,6 +141,15 @@ pub struct Behaviour {
     pub troubles: BTreeMap<Phase, Trouble>,
     /// The keywords of the reply to EHLO. STARTTLS comes by itself.
     pub keywords: Vec<String>,
+    /// More of them before TLS.
+    pub keywords_in_clear: Vec<String>,
+    /// More of them inside TLS.
+    pub keywords_in_tls: Vec<String>,
+    /// What comes in clear behind the 220 to STARTTLS, in the same write: the work of somebody on
+    /// the path (RFC 3207 §6).
+    pub behind_220: Vec<u8>,
+    /// Whether it knows EHLO.
+    pub dialect: Dialect,
 }
 
 impl Default for Behaviour {
@@ -110,8 +161,21 @@ impl Default for Behaviour {
             greylist: false,
             troubles: BTreeMap::new(),
             keywords: keywords.map(String::from).into(),
+            keywords_in_clear: Vec::new(),
+            keywords_in_tls: Vec::new(),
+            behind_220: Vec::new(),
+            dialect: Dialect::Extended,
         }
     }
+}
+
+/// Where the keys of a TLS session come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionOrigin {
+    /// A whole handshake, in which the client saw the certificate.
+    Fresh,
+    /// An earlier session; the client saw no certificate (RFC 8446 §2.2).
+    Resumed,
 }
 
 /// What a TLS handshake agreed on.
@@ -123,6 +187,8 @@ pub struct TlsFacts {
     pub cipher: String,
     /// The name the client asked for (RFC 6066 §3).
     pub sni: Option<String>,
+    /// Whether the session was resumed.
+    pub origin: SessionOrigin,
 }
 
 /// A message as the host accepted it.

@@ -3,38 +3,41 @@
 //! Commands are obeyed strictly in their order. Every reply passes through the host's troubles,
 //! so that each of them can happen at its phase. A lone dot ends the content only between CRLFs.
 
-use super::mx::{Behaviour, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
+use super::locked;
+use super::mx::{Behaviour, Dialect, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
+use super::mx_content::{Content, chunk_size};
+use super::mx_params::{Channel, has, refuse_mail, refuse_rcpt};
+use super::mx_tls::{self, Shaken};
 use super::wire::{Stream, Wire};
-use super::{bad, locked};
 use crate::smtp::address::{parse_forward_path, parse_reverse_path};
 use crate::smtp::reply::{Reply, printable};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 /// How long a session waits for the client: shorter than RFC 5321 §4.5.3.2 asks, since a test
 /// that is this slow has failed.
-const IDLE: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// How long a hanging host hangs; any client of a test has given up by then.
 const HANG: Duration = Duration::from_secs(600);
 /// Recipients of one message (RFC 5321 §4.5.3.1.8 wants at least 100).
 const RCPT_LIMIT: usize = 1000;
-/// The largest content kept, in octets; above it the reply is 552.
-const CONTENT_LIMIT: usize = 64 * 1024 * 1024;
 
 /// A transaction between MAIL and the dot.
 #[derive(Default)]
 struct Transaction {
     mail: Option<(String, String)>,
     rcpt: Vec<(String, String)>,
+    /// What came by BDAT so far.
+    chunks: Option<Content>,
 }
 
 struct Session<'a> {
     shared: &'a Shared,
     number: usize,
     helo: String,
+    /// The keywords of the last reply to EHLO.
+    offered: Vec<String>,
     tls: Option<TlsFacts>,
     transaction: Transaction,
 }
@@ -50,17 +53,23 @@ enum Met {
     Nothing,
     Replied,
     Kept,
+    /// The right reply is the last.
+    LastWords,
 }
 
 /// Serves one connection to its end.
 pub(super) async fn run(stream: impl Stream + 'static, number: usize, shared: &Shared) -> io::Result<()> {
     let mut wire = Wire::new(stream);
     let transaction = Transaction::default();
-    let mut session = Session { shared, number, helo: String::new(), tls: None, transaction };
-    if let Met::Replied = session.meet(Phase::Connect, &mut wire).await? {
+    let mut session = Session { shared, number, helo: String::new(), offered: Vec::new(), tls: None, transaction };
+    let met = session.meet(Phase::Connect, &mut wire).await?;
+    if let Met::Replied = met {
         return wire.close().await;
     }
     wire.write(&Reply::plain(220, format!("{} ESMTP lab", shared.name)).to_wire()).await?;
+    if let Met::LastWords = met {
+        return Err(dropped());
+    }
     loop {
         match session.commands(&mut wire).await? {
             End::Closed => return wire.close().await,
@@ -76,7 +85,6 @@ impl Session<'_> {
 
     /// Lets the trouble of a phase happen. A refusal counts as the reply to the command.
     async fn meet(&self, phase: Phase, wire: &mut Wire) -> io::Result<Met> {
-        let dropped = || io::Error::from(io::ErrorKind::ConnectionAborted);
         match self.behaviour().troubles.get(&phase) {
             None => Ok(Met::Nothing),
             Some(Trouble::Reply(reply)) => {
@@ -88,6 +96,7 @@ impl Session<'_> {
                 tokio::time::sleep(HANG).await;
                 Err(dropped())
             }
+            Some(Trouble::ReplyThenDrop) => Ok(Met::LastWords),
             Some(Trouble::KeepThenDrop) if phase == Phase::EndOfData => Ok(Met::Kept),
             Some(Trouble::Drop | Trouble::KeepThenDrop) => Err(dropped()),
         }
@@ -99,39 +108,58 @@ impl Session<'_> {
             if line.is_empty() {
                 return Ok(End::Closed);
             }
-            let text = printable(line.trim_ascii_end(), line.len());
+            let text = command_text(line.trim_ascii_end());
             self.shared.saw(Seen { connection: self.number, secured: self.tls.is_some(), line: text.clone() });
             let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
             let verb = verb.to_ascii_uppercase();
             let phase = phase_of(&verb);
-            if let Some(phase) = phase
-                && let Met::Replied = self.meet(phase, wire).await?
-            {
+            let met = match phase {
+                Some(phase) => self.meet(phase, wire).await?,
+                None => Met::Nothing,
+            };
+            if let Met::Replied = met {
                 continue;
             }
-            match phase {
-                Some(Phase::StartTls) => {
-                    let reply = self.starttls_reply();
-                    wire.write(&reply.to_wire()).await?;
-                    if reply.code == 220 {
-                        return Ok(End::StartTls);
-                    }
-                }
-                Some(Phase::Data) => self.data(wire).await?,
-                Some(Phase::Quit) => {
-                    wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
-                    return Ok(End::Closed);
-                }
-                Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
-                    let reply = self.simple(&verb, rest);
-                    wire.write(&reply.to_wire()).await?;
-                }
+            if let Some(end) = self.obey(phase, (&verb, rest), wire).await? {
+                return Ok(end);
+            }
+            if let Met::LastWords = met {
+                return Err(dropped());
             }
         }
     }
 
+    async fn obey(&mut self, phase: Option<Phase>, command: (&str, &str), wire: &mut Wire) -> io::Result<Option<End>> {
+        if command.0 == "BDAT" && has(&self.offered, "CHUNKING") {
+            self.chunk(command.1, wire).await?;
+            return Ok(None);
+        }
+        match phase {
+            Some(Phase::StartTls) => {
+                let reply = self.starttls_reply();
+                if reply.code != 220 {
+                    wire.write(&reply.to_wire()).await?;
+                    return Ok(None);
+                }
+                wire.write(&[reply.to_wire().as_slice(), &self.behaviour().behind_220].concat()).await?;
+                return Ok(Some(End::StartTls));
+            }
+            Some(Phase::Data) => self.data(wire).await?,
+            Some(Phase::Quit) => {
+                wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
+                return Ok(Some(End::Closed));
+            }
+            Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
+                let reply = self.simple(command.0, command.1);
+                wire.write(&reply.to_wire()).await?;
+            }
+        }
+        Ok(None)
+    }
+
     fn simple(&mut self, verb: &str, rest: &str) -> Reply {
         match verb {
+            "EHLO" if self.behaviour().dialect == Dialect::HeloOnly => Reply::new(500, 5, 1, "not known here"),
             "EHLO" | "HELO" => self.hello(verb, rest),
             "MAIL" => self.mail(rest),
             "RCPT" => self.rcpt(rest),
@@ -147,20 +175,32 @@ impl Session<'_> {
     fn hello(&mut self, verb: &str, name: &str) -> Reply {
         name.clone_into(&mut self.helo);
         self.transaction = Transaction::default();
+        self.offered = if verb == "EHLO" { self.keywords() } else { Vec::new() };
         let mut reply = Reply::plain(250, self.shared.name.clone());
-        if verb == "EHLO" {
-            let behaviour = self.behaviour();
-            reply.lines.extend(behaviour.keywords);
-            let offered = match behaviour.starttls {
-                StartTls::NotOffered => false,
-                StartTls::Offered(_) | StartTls::Refused(_) | StartTls::BrokenHandshake | StartTls::DropAfter => true,
-            };
-            // RFC 3207 §4.2: not offered again inside TLS.
-            if offered && self.tls.is_none() {
-                reply.lines.push("STARTTLS".into());
-            }
-        }
+        reply.lines.extend(self.offered.clone());
         reply
+    }
+
+    fn keywords(&self) -> Vec<String> {
+        let behaviour = self.behaviour();
+        let more = if self.tls.is_some() { behaviour.keywords_in_tls } else { behaviour.keywords_in_clear };
+        let mut keywords = behaviour.keywords;
+        keywords.extend(more);
+        let offered = match behaviour.starttls {
+            StartTls::NotOffered => false,
+            StartTls::Offered(_)
+            | StartTls::Refused(_)
+            | StartTls::BrokenHandshake
+            | StartTls::DropAfter
+            | StartTls::Alert(_)
+            | StartTls::Hang
+            | StartTls::LosesLargeHello(_) => true,
+        };
+        // RFC 3207 §4.2: not offered again inside TLS.
+        if offered && self.tls.is_none() {
+            keywords.push("STARTTLS".into());
+        }
+        keywords
     }
 
     fn mail(&mut self, rest: &str) -> Reply {
@@ -168,7 +208,12 @@ impl Session<'_> {
             return Reply::new(503, 5, 1, "nested MAIL");
         }
         match argument(rest, "FROM:") {
+            Some((path, params)) if !path.is_ascii() && !gives_utf8(&params) => utf8_not_given(),
             Some((path, params)) if parse_reverse_path(&format!("<{path}>")).is_ok() => {
+                let channel = if self.tls.is_some() { Channel::Tls } else { Channel::Clear };
+                if let Some(refusal) = refuse_mail(&params, &self.offered, channel) {
+                    return refusal;
+                }
                 self.transaction.mail = Some((path, params));
                 Reply::new(250, 1, 0, "sender ok")
             }
@@ -177,10 +222,16 @@ impl Session<'_> {
     }
 
     fn rcpt(&mut self, rest: &str) -> Reply {
-        let Some((from, _)) = &self.transaction.mail else { return Reply::new(503, 5, 1, "MAIL first") };
+        let Some((from, given)) = &self.transaction.mail else { return Reply::new(503, 5, 1, "MAIL first") };
         let Some((path, params)) = argument(rest, "TO:") else { return Reply::new(501, 1, 3, "bad forward-path") };
+        if !path.is_ascii() && !gives_utf8(given) {
+            return utf8_not_given();
+        }
         if parse_forward_path(&format!("<{path}>")).is_err() {
             return Reply::new(501, 1, 3, "bad forward-path");
+        }
+        if let Some(refusal) = refuse_rcpt(&params, &self.offered) {
+            return refusal;
         }
         if self.transaction.rcpt.len() >= RCPT_LIMIT {
             return Reply::new(452, 5, 3, "too many recipients");
@@ -203,17 +254,48 @@ impl Session<'_> {
     }
 
     async fn data(&mut self, wire: &mut Wire) -> io::Result<()> {
+        if self.transaction.rcpt.is_empty() || self.transaction.chunks.is_some() {
+            return wire.write(&Reply::new(503, 5, 1, "not now").to_wire()).await;
+        }
+        wire.write(&Reply::plain(354, "go on").to_wire()).await?;
+        let mut content = Content::default();
+        content.up_to_the_dot(wire).await?;
+        self.finish(content, wire).await
+    }
+
+    /// RFC 3030 §2: the octets of a chunk are read whatever becomes of them.
+    async fn chunk(&mut self, rest: &str, wire: &mut Wire) -> io::Result<()> {
+        let Some((octets, last)) = chunk_size(rest) else {
+            return wire.write(&Reply::new(501, 5, 4, "no chunk size").to_wire()).await;
+        };
+        let mut content = self.transaction.chunks.take().unwrap_or_default();
+        content.chunk(octets, wire).await?;
         if self.transaction.rcpt.is_empty() {
             return wire.write(&Reply::new(503, 5, 1, "RCPT first").to_wire()).await;
         }
-        wire.write(&Reply::plain(354, "go on").to_wire()).await?;
-        let content = content(wire).await?;
+        if last {
+            return self.finish(content, wire).await;
+        }
+        self.transaction.chunks = Some(content);
+        match self.meet(Phase::Data, wire).await? {
+            Met::Replied => {
+                self.transaction = Transaction::default();
+                Ok(())
+            }
+            met @ (Met::Nothing | Met::Kept | Met::LastWords) => {
+                wire.write(&Reply::new(250, 0, 0, format!("{octets} octets")).to_wire()).await?;
+                if let Met::LastWords = met { Err(dropped()) } else { Ok(()) }
+            }
+        }
+    }
+
+    async fn finish(&mut self, content: Content, wire: &mut Wire) -> io::Result<()> {
         let transaction = std::mem::take(&mut self.transaction);
         let met = self.meet(Phase::EndOfData, wire).await?;
         if let Met::Replied = met {
             return Ok(());
         }
-        let Some(content) = content else {
+        let Some(content) = content.whole() else {
             return wire.write(&Reply::new(552, 3, 4, "message too large").to_wire()).await;
         };
         if self.shared.is_full() {
@@ -232,8 +314,11 @@ impl Session<'_> {
             tls: self.tls.clone(),
         });
         match met {
-            Met::Kept => Err(io::ErrorKind::ConnectionAborted.into()),
-            Met::Nothing | Met::Replied => wire.write(&Reply::new(250, 0, 0, "kept").to_wire()).await,
+            Met::Kept => Err(dropped()),
+            Met::Nothing | Met::Replied | Met::LastWords => {
+                wire.write(&Reply::new(250, 0, 0, "kept").to_wire()).await?;
+                if let Met::LastWords = met { Err(dropped()) } else { Ok(()) }
+            }
         }
     }
 
@@ -244,38 +329,51 @@ impl Session<'_> {
         match self.behaviour().starttls {
             StartTls::NotOffered => Reply::new(502, 5, 1, "no TLS here"),
             StartTls::Refused(reply) => reply,
-            StartTls::Offered(_) | StartTls::BrokenHandshake | StartTls::DropAfter => {
-                Reply::new(220, 0, 0, "go ahead with TLS")
-            }
+            StartTls::Offered(_)
+            | StartTls::BrokenHandshake
+            | StartTls::DropAfter
+            | StartTls::Alert(_)
+            | StartTls::Hang
+            | StartTls::LosesLargeHello(_) => Reply::new(220, 0, 0, "go ahead with TLS"),
         }
     }
 
     async fn start_tls(&mut self, wire: Wire) -> io::Result<Wire> {
-        let config = match self.behaviour().starttls {
-            StartTls::Offered(config) => config,
-            StartTls::BrokenHandshake => {
-                let mut wire = Wire::new(wire.into_inner());
-                wire.write(b"this is not TLS at all\r\n").await?;
-                wire.close().await?;
-                return Err(bad("the handshake is broken on purpose"));
-            }
-            StartTls::DropAfter | StartTls::NotOffered | StartTls::Refused(_) => {
-                return Err(io::ErrorKind::ConnectionAborted.into());
+        let (wire, facts) = match mx_tls::start(self.behaviour().starttls, wire.into_inner()).await? {
+            Shaken::Done(wire, facts) => (wire, facts),
+            Shaken::Spoilt(error) => return Err(error),
+            Shaken::Failed(error) => {
+                self.shared.handshake_failed();
+                return Err(error);
             }
         };
-        let accepted = timeout(IDLE, TlsAcceptor::from(Arc::clone(&config)).accept(wire.into_inner())).await?;
-        let stream = accepted.inspect_err(|_| self.shared.handshake_failed())?;
-        let (_, connection) = stream.get_ref();
-        self.tls = Some(TlsFacts {
-            version: connection.protocol_version().map_or_else(String::new, |version| format!("{version:?}")),
-            cipher: connection.negotiated_cipher_suite().map_or_else(String::new, |c| format!("{:?}", c.suite())),
-            sni: connection.server_name().map(str::to_owned),
-        });
+        self.tls = Some(facts);
         // RFC 3207 §4.2: everything said in clear is forgotten.
         self.helo.clear();
+        self.offered.clear();
         self.transaction = Transaction::default();
-        Ok(Wire::new(stream))
+        Ok(wire)
     }
+}
+
+/// The connection ends without a word.
+fn dropped() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}
+
+/// A command in UTF-8 as it is (RFC 6531 §3.3); of anything else what can be printed.
+fn command_text(line: &[u8]) -> String {
+    let utf8 = std::str::from_utf8(line).ok().filter(|text| !text.contains(char::is_control));
+    utf8.map_or_else(|| printable(line, line.len()), str::to_owned)
+}
+
+fn gives_utf8(mail_params: &str) -> bool {
+    mail_params.split_ascii_whitespace().any(|param| param.eq_ignore_ascii_case("SMTPUTF8"))
+}
+
+/// RFC 6531 §3.5.
+fn utf8_not_given() -> Reply {
+    Reply::new(553, 6, 7, "an address outside ASCII needs SMTPUTF8")
 }
 
 fn phase_of(verb: &str) -> Option<Phase> {
@@ -307,25 +405,4 @@ fn argument(rest: &str, keyword: &str) -> Option<(String, String)> {
         }
     }
     None
-}
-
-/// RFC 5321 §4.5.2: content up to the lone dot, unstuffed; none when it is above the limit.
-async fn content(wire: &mut Wire) -> io::Result<Option<Vec<u8>>> {
-    let (mut content, mut too_large, mut line_start) = (Vec::new(), false, true);
-    loop {
-        let piece = timeout(IDLE, wire.line()).await??;
-        if piece.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if line_start && piece == b".\r\n" {
-            return Ok(if too_large { None } else { Some(content) });
-        }
-        let unstuffed = if line_start { piece.strip_prefix(b".").unwrap_or(&piece) } else { &piece };
-        too_large |= content.len() + unstuffed.len() > CONTENT_LIMIT;
-        if !too_large {
-            content.extend_from_slice(unstuffed);
-        }
-        // A piece may end between CR and LF when the line is long.
-        line_start = piece.ends_with(b"\r\n") || (piece == b"\n" && content.ends_with(b"\r\n"));
-    }
 }

@@ -144,3 +144,41 @@ async fn a_hanging_host_says_nothing() {
     host.trouble(Phase::Connect, Trouble::Reply(reply("554 5.7.1 go away").unwrap()));
     assert_eq!(SmtpClient::connect(host.address()).await.unwrap().greeting().code, 554);
 }
+
+#[tokio::test]
+async fn rfc3030_2_chunks_make_one_message_where_they_are_offered() {
+    let host = host(Behaviour::default()).await;
+    let mut client = SmtpClient::ready(host.address()).await.unwrap();
+    assert_eq!(client.command("BDAT 0 LAST").await.unwrap().code, 500);
+    host.behave(|behaviour| behaviour.keywords.push("CHUNKING".into()));
+    client.ehlo("client.test").await.unwrap();
+    let early = client.command("BDAT 7\r\nearly").await.unwrap();
+    assert_eq!((early.code, client.command("NOOP").await.unwrap().code), (503, 250));
+    for command in [&format!("MAIL FROM:<{FROM}>"), &format!("RCPT TO:<{TO}>")] {
+        assert_eq!(client.command(command).await.unwrap().code, 250);
+    }
+    // The chunks hold what DATA would end at or stuff.
+    assert_eq!(client.command("BDAT 8\r\none\r\n.").await.unwrap().code, 250);
+    assert_eq!(client.command("DATA").await.unwrap().code, 503);
+    client.raw(b"BDAT 5 LAST\r\n..two").await.unwrap();
+    assert_eq!(client.reply().await.unwrap().code, 250);
+    assert_eq!(host.messages()[0].content, b"one\r\n.\r\n..two");
+}
+
+#[tokio::test]
+async fn rfc6531_3_5_addresses_outside_ascii_need_the_parameter() {
+    let host = host(Behaviour::default()).await;
+    host.behave(|behaviour| behaviour.keywords.push("SMTPUTF8".into()));
+    let mut client = SmtpClient::ready(host.address()).await.unwrap();
+    assert_eq!(
+        client.command("MAIL FROM:<jürgen@client.test>").await.unwrap().to_string(),
+        "553 5.6.7 an address outside ASCII needs SMTPUTF8"
+    );
+    assert_eq!(client.command(&format!("MAIL FROM:<{FROM}>")).await.unwrap().code, 250);
+    assert_eq!(client.command("RCPT TO:<jürgen@dane.test>").await.unwrap().code, 553);
+    assert!(host.seen().iter().any(|seen| seen.line == "RCPT TO:<jürgen@dane.test>"));
+    client.command("RSET").await.unwrap();
+    let utf8 = "MAIL FROM:<jürgen@client.test> SMTPUTF8";
+    assert!(client.transact(utf8, &["RCPT TO:<jürgen@dane.test>".to_owned()], b"x\r\n").await.unwrap().accepted());
+    assert_eq!(host.messages()[0].rcpt_to, ["jürgen@dane.test"]);
+}

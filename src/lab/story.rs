@@ -216,8 +216,11 @@ impl Chapter {
         match end {
             DeliveryOutcome::Delivered { peer, tls, .. } => {
                 let how = match tls {
-                    TlsVerdict::Dane { version, matched } => {
+                    TlsVerdict::Dane { version, matched, .. } => {
                         format!("{version}, authenticated by TLSA {}…", matched.chars().take(22).collect::<String>())
+                    }
+                    TlsVerdict::WebPki { version, host } => {
+                        format!("{version}, authenticated by a public certificate for {host}")
                     }
                     TlsVerdict::Unauthenticated { version } => format!("{version}, not authenticated"),
                     TlsVerdict::ClearText => "clear text".to_owned(),

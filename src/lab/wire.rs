@@ -41,6 +41,14 @@ impl Wire {
         Ok(line)
     }
 
+    /// The next octets, at least one and at most so many; empty when the other side has closed.
+    pub(super) async fn octets(&mut self, at_most: usize) -> io::Result<Vec<u8>> {
+        let ready = self.stream.fill_buf().await?;
+        let piece = ready.get(..ready.len().min(at_most)).unwrap_or_default().to_vec();
+        self.stream.consume(piece.len());
+        Ok(piece)
+    }
+
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await

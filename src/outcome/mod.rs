@@ -7,7 +7,13 @@
 //! Enhanced status codes follow RFC 3463 and, for DANE, the numbers Exchange administrators
 //! search for (X.7.321 to X.7.325); the result types beside them are those of RFC 8460 §4.3.
 
+mod tls;
 mod words;
+
+pub use tls::{
+    CertificateFailure, DaneFailure, DaneScope, DemandedBy, ExceptionInForce, MissingPolicy, RequireTlsFailure,
+    StsFault, TlsVerdict, Unprotected,
+};
 
 use crate::smtp::address::Domain;
 use crate::smtp::reply::{EnhancedStatusCode, Reply, Severity};
@@ -173,50 +179,6 @@ impl fmt::Display for PathFailure {
     }
 }
 
-/// Why a certificate does not satisfy the TLSA records (RFC 7672 §3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DaneFailure {
-    /// No usable record fits a certificate of the chain.
-    NoMatch,
-    /// A trust anchor fits, but a certificate below it has expired.
-    Expired,
-    /// A trust anchor fits, but a certificate below it is not valid yet.
-    NotYetValid,
-    /// A trust anchor fits, but the certificate is for other names.
-    NameMismatch {
-        /// The names in the certificate.
-        presented: Vec<String>,
-    },
-    /// A trust anchor fits, but the chain to it breaks a rule of RFC 5280.
-    Chain {
-        /// Which rule.
-        detail: String,
-    },
-    /// The server's certificate cannot be read.
-    Unreadable {
-        /// What the parser said.
-        detail: String,
-    },
-}
-
-impl fmt::Display for DaneFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoMatch => f.write_str("no TLSA record matches the server's certificate chain"),
-            Self::Expired => f.write_str("the certificate below the trust anchor in the TLSA record has expired"),
-            Self::NotYetValid => {
-                f.write_str("the certificate below the trust anchor in the TLSA record is not valid yet")
-            }
-            Self::NameMismatch { presented } => {
-                write!(f, "the certificate is not for this host; its names are: {}", presented.join(", "))
-            }
-            Self::Chain { detail } => write!(f, "the chain to the trust anchor is not valid: {detail}"),
-            Self::Unreadable { detail } => write!(f, "the server's certificate cannot be read: {detail}"),
-        }
-    }
-}
-
 /// Why a delivery did not succeed. Every variant has one [`Row`] in the table below.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "kebab-case")]
@@ -303,17 +265,23 @@ pub enum Cause {
         /// Its words.
         reply: Reply,
     },
-    /// Policy demands TLS and the server does not offer it.
+    /// TLS is demanded and the server does not offer it.
     StarttlsNotOffered {
         /// With whom.
         peer: Peer,
+        /// Who demands it.
+        #[serde(default)]
+        demanded_by: DemandedBy,
     },
-    /// Policy demands TLS and the server refused STARTTLS.
+    /// TLS is demanded and the server refused STARTTLS.
     StarttlsRefused {
         /// With whom.
         peer: Peer,
         /// Its words.
         reply: Reply,
+        /// Who demands it.
+        #[serde(default)]
+        demanded_by: DemandedBy,
     },
     /// The TLS handshake failed.
     TlsHandshake {
@@ -334,6 +302,49 @@ pub enum Cause {
         usable_records: usize,
         /// SHA-256 of the server's certificate, hexadecimal.
         certificate_sha256: String,
+    },
+    /// The server's certificate is not good by the public PKI, and has to be (RFC 8461 §4.2).
+    CertificateRejected {
+        /// With whom.
+        peer: Peer,
+        /// Why not.
+        failure: CertificateFailure,
+        /// Who demands it.
+        demanded_by: DemandedBy,
+        /// SHA-256 of the server's certificate, hexadecimal.
+        certificate_sha256: String,
+    },
+    /// The MX host does not stand in the MTA-STS policy of its domain (RFC 8461 §4.1).
+    StsMxNotListed {
+        /// The policy domain.
+        domain: Domain,
+        /// The MX host.
+        host: String,
+        /// The `mx` patterns of the policy.
+        listed: Vec<String>,
+        /// The id of the policy, where it is known.
+        policy_id: Option<String>,
+    },
+    /// The configuration demands DANE and the host has none (RFC 7672 §6).
+    DaneRequired {
+        /// The MX host.
+        host: String,
+        /// Why there is none.
+        because: String,
+    },
+    /// The configuration demands an MTA-STS policy and the domain has none that can be used.
+    StsRequired {
+        /// The policy domain, or the next hop where there cannot be one.
+        domain: String,
+        /// Why there is none.
+        missing: MissingPolicy,
+    },
+    /// The sender asked for REQUIRETLS and this host cannot keep it (RFC 8689 §4.2.1).
+    RequireTlsUnmet {
+        /// The MX host.
+        host: String,
+        /// What is lacking.
+        failure: RequireTlsFailure,
     },
     /// The message is above the size the server takes.
     MessageTooLarge {
@@ -414,7 +425,17 @@ impl Cause {
             Self::TlsHandshake { .. } => {
                 row("tls-handshake-failed", Transient, 7, 321, Recipient).reported_as("validation-failure")
             }
-            Self::DaneMismatch { failure, .. } => dane_row(failure),
+            Self::DaneMismatch { failure, .. } => tls::dane_row(failure),
+            Self::CertificateRejected { failure, .. } => tls::certificate_row(failure),
+            Self::StsMxNotListed { .. } => {
+                row("sts-mx-not-listed", Transient, 4, 8, Recipient).reported_as("validation-failure")
+            }
+            Self::DaneRequired { .. } => row("dane-required", Transient, 7, 10, Here).reported_as("dane-required"),
+            Self::StsRequired { missing, .. } => {
+                let result_type = missing.fault.map(StsFault::result_type);
+                Row { result_type, ..row("sts-required", Transient, 7, 10, Here) }
+            }
+            Self::RequireTlsUnmet { .. } => row("requiretls-unmet", Permanent, 7, 30, Recipient),
             Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),
             Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
             Self::ContentDamaged => row("content-damaged", Permanent, 3, 0, Here),
@@ -466,50 +487,6 @@ fn mapped_status(class: Class, code: u16) -> EnhancedStatusCode {
         _ => (0, 0), // no better code is known
     };
     EnhancedStatusCode::new(class.digit(), subject, detail)
-}
-
-fn dane_row(failure: &DaneFailure) -> Row {
-    let at = |detail, word: &'static str| row(word, Class::Transient, 7, detail, Side::Recipient).reported_as(word);
-    match failure {
-        DaneFailure::Expired => at(322, "certificate-expired"),
-        DaneFailure::NameMismatch { .. } => at(325, "certificate-host-mismatch"),
-        DaneFailure::NoMatch
-        | DaneFailure::NotYetValid
-        | DaneFailure::Chain { .. }
-        | DaneFailure::Unreadable { .. } => at(323, "tlsa-invalid"),
-    }
-}
-
-/// How the connection that a message went over was protected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "tls", rename_all = "kebab-case")]
-pub enum TlsVerdict {
-    /// No TLS.
-    ClearText,
-    /// TLS, and nobody checked with whom.
-    Unauthenticated {
-        /// `TLSv1.3`, `TLSv1.2`.
-        version: String,
-    },
-    /// TLS with a certificate that a TLSA record vouches for.
-    Dane {
-        /// `TLSv1.3`, `TLSv1.2`.
-        version: String,
-        /// The record that matched: `3 1 1 …`.
-        matched: String,
-    },
-}
-
-impl TlsVerdict {
-    /// The word for logs and metrics.
-    #[must_use]
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::ClearText => "clear-text",
-            Self::Unauthenticated { .. } => "unauthenticated",
-            Self::Dane { .. } => "dane",
-        }
-    }
 }
 
 /// How one recipient stands after an attempt.

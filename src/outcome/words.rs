@@ -3,12 +3,13 @@
 //! The sentence names no internal name or path; the evidence may. The codes and classes beside
 //! these words are in the table of `outcome/mod.rs` (RFC 3463, RFC 8460 §4.3).
 
-use super::{Cause, DaneFailure};
+use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure};
 use std::time::Duration;
 
 impl Cause {
     /// What happened, in words for whoever wrote the message.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table: one row for each cause")]
     pub fn sentence(&self) -> String {
         match self {
             Self::DomainNotFound { domain } => format!("The domain {domain} does not exist."),
@@ -39,11 +40,11 @@ impl Cause {
                 format!("The mail server {peer} did not speak proper SMTP while we were {}: {detail}.", phase.phrase())
             }
             Self::Rejected { peer, reply, .. } => format!("The mail server {peer} said: {reply}"),
-            Self::StarttlsNotOffered { peer } => {
-                format!("The domain demands encryption, but its mail server {peer} does not offer it.")
+            Self::StarttlsNotOffered { peer, demanded_by } => {
+                format!("{} encryption, but the mail server {peer} does not offer it.", demanded_by.who())
             }
-            Self::StarttlsRefused { peer, reply } => {
-                format!("The domain demands encryption, but its mail server {peer} refused it: {reply}")
+            Self::StarttlsRefused { peer, reply, demanded_by } => {
+                format!("{} encryption, but the mail server {peer} refused it: {reply}", demanded_by.who())
             }
             Self::TlsHandshake { peer, detail } => {
                 format!("No encrypted connection could be made to the mail server {peer}: {detail}.")
@@ -52,6 +53,36 @@ impl Cause {
                 "The certificate of the mail server {peer} does not fit what its domain publishes in signed DNS \
                  (DANE, TLSA records of {base_domain}): {failure}. It may be the wrong server, so the message was not handed over."
             ),
+            Self::CertificateRejected { peer, failure, demanded_by, .. } => format!(
+                "{} a valid certificate, and that of the mail server {peer} is none: {failure}. \
+                 It may be the wrong server, so the message was not handed over.",
+                demanded_by.who()
+            ),
+            Self::StsMxNotListed { domain, host, .. } => format!(
+                "The DNS names {host} as a mail server of {domain}, but the MTA-STS policy of {domain} does not list it. \
+                 It may be the wrong server, so the message was not handed over."
+            ),
+            Self::DaneRequired { host, because } => format!(
+                "The configuration of this relay demands DANE here, and there is none for the mail server {host}: {because}."
+            ),
+            Self::StsRequired { domain, missing } => format!(
+                "The configuration of this relay demands an MTA-STS policy here, and there is none for {domain}: {}.",
+                missing.detail
+            ),
+            Self::RequireTlsUnmet { host, failure } => match failure {
+                RequireTlsFailure::HostNotProven => format!(
+                    "The message may only go over protected connections (REQUIRETLS), and nothing proves that {host} \
+                     is the right mail server: its name comes from unsigned DNS, and there is no MTA-STS policy."
+                ),
+                RequireTlsFailure::NotOffered { peer } => format!(
+                    "The message may only go over protected connections (REQUIRETLS), and the mail server {peer} \
+                     does not promise to keep to that."
+                ),
+                RequireTlsFailure::Tls { cause } => format!(
+                    "The message may only go over protected connections (REQUIRETLS), and there was none: {}",
+                    cause.sentence()
+                ),
+            },
             Self::MessageTooLarge { peer, limit, size } => {
                 format!("The message has {size} bytes, and the mail server {peer} takes at most {limit}.")
             }
@@ -72,6 +103,7 @@ impl Cause {
 
     /// What an administrator can do about it.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table: one row for each cause")]
     pub fn advice(&self) -> &'static str {
         match self {
             Self::DomainNotFound { .. } => "Check the spelling of the address.",
@@ -101,8 +133,18 @@ impl Cause {
                 "Connect by hand to see what answers; an inspecting firewall here may be changing the conversation."
             }
             Self::Rejected { .. } => "The reply above is the other side's own reason.",
-            Self::StarttlsNotOffered { .. } | Self::StarttlsRefused { .. } => {
-                "The TLSA records of the host demand TLS. If other networks see STARTTLS there, a firewall here strips it."
+            Self::StarttlsNotOffered { demanded_by, .. } | Self::StarttlsRefused { demanded_by, .. } => {
+                match demanded_by {
+                    DemandedBy::Dane => {
+                        "The TLSA records of the host demand TLS. If other networks see STARTTLS there, a firewall here strips it."
+                    }
+                    DemandedBy::MtaSts => {
+                        "The domain's MTA-STS policy demands TLS. If other networks see STARTTLS there, a firewall here strips it."
+                    }
+                    DemandedBy::RequireTls | DemandedBy::Operator => {
+                        "If other networks see STARTTLS there, a firewall here strips it; otherwise the server cannot do it."
+                    }
+                }
             }
             Self::TlsHandshake { .. } => {
                 "If other networks can connect with TLS, an inspecting firewall here is in the way; \
@@ -111,6 +153,23 @@ impl Cause {
             Self::DaneMismatch { .. } => {
                 "The certificate was probably renewed without publishing its TLSA record first. If other networks see \
                  another certificate, TLS is being intercepted here."
+            }
+            Self::CertificateRejected { .. } => {
+                "The recipient's server needs a certificate of a public authority for its own name. If other networks see \
+                 another certificate, TLS is being intercepted here."
+            }
+            Self::StsMxNotListed { .. } => {
+                "The recipient's domain must list the host in its MTA-STS policy, under a new id. If other networks see \
+                 other MX records, somebody is forging them here."
+            }
+            Self::DaneRequired { .. } => {
+                "Ask the recipient's administrators about their TLSA records and DNSSEC, or lower tls for this [[destination]]."
+            }
+            Self::StsRequired { .. } => {
+                "Ask the recipient's administrators about their MTA-STS policy, or lower tls for this [[destination]]."
+            }
+            Self::RequireTlsUnmet { .. } => {
+                "Send the message without REQUIRETLS, or ask the recipient's administrators to support RFC 8689."
             }
             Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",
             Self::EightBitNotOffered { .. } => "Let the sending system encode the message as 7-bit MIME.",
@@ -125,6 +184,7 @@ impl Cause {
     /// What was seen, for administrators: labels and values, the most telling first. For an
     /// expired message ask its [`Cause::root`].
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table: one row for each cause")]
     pub fn evidence(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::DomainNotFound { domain }
@@ -161,12 +221,35 @@ impl Cause {
                     ("Reply", reply.to_string()),
                 ]
             }
-            Self::StarttlsRefused { peer, reply } => {
+            Self::StarttlsRefused { peer, reply, .. } => {
                 vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())]
             }
-            Self::StarttlsNotOffered { peer } | Self::EightBitNotOffered { peer } => {
+            Self::StarttlsNotOffered { peer, .. } | Self::EightBitNotOffered { peer } => {
                 vec![("Mail server", peer.to_string())]
             }
+            Self::CertificateRejected { peer, failure, certificate_sha256, .. } => {
+                let mut lines = vec![("Mail server", peer.to_string()), ("Cert. SHA-256", certificate_sha256.clone())];
+                if let CertificateFailure::NameMismatch { presented } = failure {
+                    lines.push(("Its names", presented.join(", ")));
+                }
+                lines
+            }
+            Self::StsMxNotListed { domain, host, listed, policy_id } => vec![
+                ("Mail server", host.clone()),
+                ("MTA-STS policy", format!("{domain}, id {}", policy_id.as_deref().unwrap_or("unknown"))),
+                ("It lists", listed.join(", ")),
+            ],
+            Self::DaneRequired { host, because } => {
+                vec![("Mail server", host.clone()), ("No DANE because", because.clone())]
+            }
+            Self::StsRequired { domain, missing } => {
+                vec![("Domain", domain.clone()), ("No policy because", missing.detail.clone())]
+            }
+            Self::RequireTlsUnmet { host, failure } => match failure {
+                RequireTlsFailure::HostNotProven => vec![("Mail server", host.clone())],
+                RequireTlsFailure::NotOffered { peer } => vec![("Mail server", peer.to_string())],
+                RequireTlsFailure::Tls { cause } => cause.evidence(),
+            },
             Self::DaneMismatch { peer, failure, base_domain, usable_records, certificate_sha256 } => {
                 let mut lines = vec![
                     ("Mail server", peer.to_string()),

@@ -86,13 +86,17 @@ pub(super) fn is_one_element(der: &[u8]) -> bool {
     element(der).is_some_and(|(found, rest)| rest.is_empty() && !found.content.is_empty())
 }
 
-struct Element<'a> {
-    raw: &'a [u8],
-    content: &'a [u8],
+/// One DER element.
+pub(super) struct Element<'a> {
+    /// All its octets.
+    pub(super) raw: &'a [u8],
+    /// Without tag and length.
+    pub(super) content: &'a [u8],
     is_version: bool,
 }
 
-fn element(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
+/// The first DER element, and what follows it.
+pub(super) fn element(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
     let (rest, any) = Any::from_der(input).ok()?;
     let raw = input.get(..input.len().checked_sub(rest.len())?)?;
     Some((Element { raw, content: any.data, is_version: raw.first() == Some(&0xA0) }, rest))
@@ -225,6 +229,11 @@ impl<'a> Certificate<'a> {
     pub fn name_constraints(&self) -> Option<&NameConstraints<'a>> {
         let ParsedExtension::NameConstraints(found) = self.parsed(&NAME_CONSTRAINTS)? else { return None };
         Some(found)
+    }
+
+    /// The octets of nameConstraints, for what the parser passes over.
+    pub(super) fn name_constraints_value(&self) -> Option<&'a [u8]> {
+        self.x509.extensions().iter().find(|extension| extension.oid == NAME_CONSTRAINTS).map(|found| found.value)
     }
 
     /// The names of subjectAltName (RFC 5280 §4.2.1.6); empty without the extension.

@@ -174,7 +174,7 @@ impl<'c> Search<'_, 'c> {
             path.iter().filter_map(|&i| self.pool.candidates.get(i)).map(|candidate| &candidate.certificate).collect();
         let failure = match broken_rule(&certificates, end) {
             Some(detail) => DaneFailure::Chain { detail },
-            None => match outside_validity(&certificates, self.now) {
+            None => match outside_validity(&certificates, end, self.now) {
                 Some(failure) => failure,
                 None => {
                     let leaf = certificates.first()?;
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc7672_3_1_2_dates_of_every_certificate_count_the_anchor_included() {
+    fn rfc7672_3_1_2_dates_count_up_to_a_self_signed_anchor() {
         let day = |year| date_time_ymd(year, 1, 1);
         let good = root("Root");
         let record = [tlsa(2, 0, 1, &good)];
@@ -341,6 +341,8 @@ mod tests {
         assert_eq!(check(&[&early, &good], &record), Err(DaneFailure::NotYetValid));
         let middle = good.issue(ca_params("Middle"), |params| params.not_after = day(2020));
         assert_eq!(check(&[&middle.leaf(&[HOST]), &middle, &good], &record), Err(DaneFailure::Expired));
+        let by_middle = check(&[&middle.leaf(&[HOST]), &middle, &good], &[tlsa(2, 1, 1, &middle)]);
+        assert_eq!(by_middle, Ok(1), "as anchor it is a name and a key (RFC 5280 §6.1.1)");
         let old = self_signed({
             let mut params = ca_params("Root");
             params.not_after = day(2020);

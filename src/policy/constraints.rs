@@ -1,11 +1,12 @@
 //! Name constraints of a CA against the names of a certificate below it (RFC 5280 §4.2.1.10).
 //!
 //! DNS names, addresses and directory names are compared. A constraint of another kind refuses
-//! any certificate that has a name of that kind: what cannot be checked is not let through.
+//! any certificate that has a name of that kind: what cannot be checked is not let through. So
+//! does a minimum or maximum, which RFC 5280 forbids and nobody has implemented.
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, element};
 use super::names;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
 
 /// Where the certificate under test stands.
@@ -17,23 +18,61 @@ pub(super) enum Place {
     Issuer,
 }
 
+/// One subtree of the constraints.
+#[derive(Clone, Debug)]
+struct Subtree<'c> {
+    base: GeneralName<'c>,
+    /// It has no bounds on its depth (RFC 5280 §4.2.1.10 allows none).
+    is_whole: bool,
+}
+
 /// The first name of `certificate` that the constraints of `ca` do not let through, in words.
 pub(super) fn violation(ca: &Certificate<'_>, certificate: &Certificate<'_>, place: Place) -> Option<String> {
     let constraints = ca.name_constraints()?;
-    let bases = |subtrees: &Option<Vec<_>>| -> Vec<_> {
-        let subtrees: &Option<Vec<x509_parser::extensions::GeneralSubtree<'_>>> = subtrees;
-        subtrees.iter().flatten().map(|subtree| subtree.base.clone()).collect()
-    };
-    let permitted = bases(&constraints.permitted_subtrees);
-    let excluded = bases(&constraints.excluded_subtrees);
-    names_of(certificate, place).iter().find_map(|name| refusal(name, &permitted, &excluded))
+    let bounds = ca.name_constraints_value().map(bounds).unwrap_or_default();
+    let permitted = subtrees(constraints.permitted_subtrees.as_deref(), &bounds, PERMITTED);
+    let excluded = subtrees(constraints.excluded_subtrees.as_deref(), &bounds, EXCLUDED);
+    let hosts = if place == Place::Leaf { names::presented(certificate) } else { Vec::new() };
+    names_of(certificate, &hosts).iter().find_map(|name| refusal(name, &permitted, &excluded))
 }
 
-fn refusal(name: &GeneralName<'_>, permitted: &[GeneralName<'_>], excluded: &[GeneralName<'_>]) -> Option<String> {
-    let same_kind = |base: &&GeneralName<'_>| kind(base) == kind(name);
+/// One of the two lists, with what [`bounds`] has found out about its subtrees.
+fn subtrees<'c>(parsed: Option<&[GeneralSubtree<'c>]>, bounds: &[(u8, bool)], list: u8) -> Vec<Subtree<'c>> {
+    let mut bounds = bounds.iter().filter(|(tag, _)| *tag == list).map(|(_, is_whole)| *is_whole);
+    let parsed = parsed.unwrap_or_default().iter().map(|subtree| subtree.base.clone());
+    parsed.map(|base| Subtree { base, is_whole: bounds.next().unwrap_or(false) }).collect()
+}
+
+/// The tags of the two lists.
+const PERMITTED: u8 = 0xA0;
+const EXCLUDED: u8 = 0xA1;
+
+/// For each subtree in its order: which list it is in, and whether it is without bounds. The
+/// parser passes over minimum and maximum; a minimum of 0 is the default and says nothing.
+fn bounds(extension: &[u8]) -> Vec<(u8, bool)> {
+    let mut found = Vec::new();
+    let mut lists = element(extension).map(|(lists, _)| lists.content);
+    while let Some((list, rest)) = lists.and_then(element) {
+        let tag = list.raw.first().copied().unwrap_or_default();
+        let mut subtrees = list.content;
+        while let Some((subtree, rest)) = element(subtrees) {
+            let after_base = element(subtree.content).map(|(_base, rest)| rest);
+            found.push((tag, matches!(after_base, Some(b"" | b"\x80\x01\x00"))));
+            subtrees = rest;
+        }
+        lists = Some(rest);
+    }
+    found
+}
+
+fn refusal(name: &GeneralName<'_>, permitted: &[Subtree<'_>], excluded: &[Subtree<'_>]) -> Option<String> {
+    let same_kind = |subtree: &&Subtree<'_>| kind(&subtree.base) == kind(name);
+    if permitted.iter().chain(excluded).filter(same_kind).any(|subtree| !subtree.is_whole) {
+        return Some("a name constraint has a minimum or maximum".to_owned());
+    }
     let mut has_permitted = false;
     let mut is_permitted = false;
-    for base in permitted.iter().filter(same_kind) {
+    for Subtree { base, .. } in permitted.iter().filter(same_kind) {
         has_permitted = true;
         match covers(base, name) {
             Some(covered) => is_permitted |= covered,
@@ -43,7 +82,7 @@ fn refusal(name: &GeneralName<'_>, permitted: &[GeneralName<'_>], excluded: &[Ge
     if has_permitted && !is_permitted {
         return Some("a name lies outside the name constraints of its issuer".to_owned());
     }
-    for base in excluded.iter().filter(same_kind) {
+    for Subtree { base, .. } in excluded.iter().filter(same_kind) {
         match covers(base, name) {
             Some(false) if !wildcard_reaches(base, name) => {}
             Some(_) => return Some("a name is excluded by the name constraints of its issuer".to_owned()),
@@ -53,13 +92,11 @@ fn refusal(name: &GeneralName<'_>, permitted: &[GeneralName<'_>], excluded: &[Ge
     None
 }
 
-/// Every name of a certificate as a GeneralName.
-fn names_of<'n>(certificate: &'n Certificate<'_>, place: Place) -> Vec<GeneralName<'n>> {
+/// Every name of a certificate as a GeneralName, and the hosts it is for.
+fn names_of<'n>(certificate: &'n Certificate<'_>, hosts: &'n [String]) -> Vec<GeneralName<'n>> {
     let subject = certificate.subject_name();
     let mut all: Vec<GeneralName<'n>> = certificate.alternative_names().to_vec();
-    if place == Place::Leaf {
-        all.extend(names::presented(certificate).into_iter().map(GeneralName::DNSName));
-    }
+    all.extend(hosts.iter().map(|host| GeneralName::DNSName(host)));
     all.extend(subject.iter_email().map(|email| GeneralName::RFC822Name(email.as_str().unwrap_or_default())));
     if subject.iter_rdn().next().is_some() {
         all.push(GeneralName::DirectoryName(subject.clone()));
@@ -154,9 +191,13 @@ mod tests {
         }
     }
 
+    fn whole(base: GeneralName<'_>) -> [Subtree<'_>; 1] {
+        [Subtree { base, is_whole: true }]
+    }
+
     #[test]
     fn rfc5280_4_2_1_10_a_wildcard_does_not_escape_an_exclusion() {
-        let excluded = [GeneralName::DNSName("mx.example.org")];
+        let excluded = whole(GeneralName::DNSName("mx.example.org"));
         assert!(refusal(&GeneralName::DNSName("*.example.org"), &[], &excluded).is_some());
         assert!(refusal(&GeneralName::DNSName("*.example.com"), &[], &excluded).is_none());
     }
@@ -172,8 +213,28 @@ mod tests {
 
     #[test]
     fn rfc5280_4_2_1_10_unchecked_kinds_refuse_only_names_of_that_kind() {
-        let permitted = [GeneralName::URI(".example.org")];
+        let permitted = whole(GeneralName::URI(".example.org"));
         assert!(refusal(&GeneralName::URI("https://mx.example.org/"), &permitted, &[]).is_some());
         assert!(refusal(&GeneralName::DNSName("mx.example.org"), &permitted, &[]).is_none());
+    }
+
+    #[test]
+    fn rfc5280_4_2_1_10_a_minimum_or_maximum_refuses_names_of_that_kind() {
+        let bounded = [Subtree { base: GeneralName::DNSName("example.org"), is_whole: false }];
+        for (permitted, excluded) in [(bounded.as_slice(), [].as_slice()), (&[], &bounded)] {
+            assert!(refusal(&GeneralName::DNSName("mx.example.org"), permitted, excluded).is_some());
+            assert!(refusal(&GeneralName::RFC822Name("a@example.org"), permitted, excluded).is_none());
+        }
+        let subtree = |limits: &[u8]| {
+            let subtree =
+                [b"\x30".as_slice(), &[3 + u8::try_from(limits.len()).unwrap()], b"\x82\x01a", limits].concat();
+            let list = [&[PERMITTED, u8::try_from(subtree.len()).unwrap()], subtree.as_slice()].concat();
+            bounds(&[&[0x30, u8::try_from(list.len()).unwrap()], list.as_slice()].concat())
+        };
+        assert_eq!(subtree(b""), [(PERMITTED, true)]);
+        assert_eq!(subtree(b"\x80\x01\x00"), [(PERMITTED, true)], "the default, spelt out");
+        assert_eq!(subtree(b"\x80\x01\x01"), [(PERMITTED, false)]);
+        assert_eq!(subtree(b"\x81\x01\x00"), [(PERMITTED, false)]);
+        assert_eq!(bounds(b"junk"), []);
     }
 }

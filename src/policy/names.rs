@@ -16,18 +16,29 @@ const NAME_SHOWN_LIMIT: usize = 253;
 
 /// The names that count: the DNS-IDs when there is any, and only otherwise the Common Names
 /// (RFC 7672 §3.2.3).
-pub(super) fn presented<'c>(certificate: &'c Certificate<'_>) -> Vec<&'c str> {
-    let alternatives = certificate.alternative_names();
-    if alternatives.iter().any(is_dns_id) {
-        return alternatives.iter().filter_map(dns_id).collect();
+pub(super) fn presented(certificate: &Certificate<'_>) -> Vec<String> {
+    if certificate.alternative_names().iter().any(is_dns_id) {
+        return dns_ids(certificate);
     }
-    certificate.subject_name().iter_common_name().filter_map(|name| name.as_str().ok()).collect()
+    certificate.subject_name().iter_common_name().filter_map(|name| text(name.attr_value())).collect()
 }
 
 /// The same names, bounded and printable, for a failure.
 pub(super) fn shown(certificate: &Certificate<'_>) -> Vec<String> {
-    let names = presented(certificate).into_iter().take(NAMES_SHOWN);
-    names.map(|name| printable(name.as_bytes(), NAME_SHOWN_LIMIT)).collect()
+    bounded(presented(certificate))
+}
+
+/// The DNS-IDs alone, bounded and printable, for a failure where the Common Name never counts.
+pub(super) fn shown_dns_ids(certificate: &Certificate<'_>) -> Vec<String> {
+    bounded(dns_ids(certificate))
+}
+
+fn bounded(names: Vec<String>) -> Vec<String> {
+    names.into_iter().take(NAMES_SHOWN).map(|name| printable(name.as_bytes(), NAME_SHOWN_LIMIT)).collect()
+}
+
+fn dns_ids(certificate: &Certificate<'_>) -> Vec<String> {
+    certificate.alternative_names().iter().filter_map(dns_id).map(str::to_owned).collect()
 }
 
 /// Whether a DNS-ID, readable or not: even a damaged one forbids the Common Name.
@@ -88,8 +99,15 @@ fn delimited(part: &[u8]) -> Vec<u8> {
 }
 
 fn value(any: &Any<'_>) -> Vec<u8> {
-    let text = match any.tag() {
-        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::VisibleString => {
+    let Some(text) = text(any) else { return [&any.tag().0.to_be_bytes(), any.data].concat() };
+    let words: Vec<_> = text.split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
+    words.join(" ").into_bytes()
+}
+
+/// The text of a directory string, whatever its type (RFC 5280 §4.1.2.4); `None` for no text.
+fn text(any: &Any<'_>) -> Option<String> {
+    Some(match any.tag() {
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => {
             String::from_utf8_lossy(any.data).into_owned()
         }
         // In practice ISO 8859-1.
@@ -98,10 +116,13 @@ fn value(any: &Any<'_>) -> Vec<u8> {
             let units = any.data.chunks_exact(2).map(|pair| pair.iter().fold(0, |unit, &b| unit << 8 | u16::from(b)));
             char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
         }
-        Tag(other) => return [&other.to_be_bytes(), any.data].concat(),
-    };
-    let words: Vec<_> = text.split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
-    words.join(" ").into_bytes()
+        Tag::UniversalString => {
+            let code = |four: &[u8]| four.iter().fold(0, |code, &b| code << 8 | u32::from(b));
+            let char_of = |four| char::from_u32(code(four)).unwrap_or(char::REPLACEMENT_CHARACTER);
+            any.data.chunks_exact(4).map(char_of).collect()
+        }
+        Tag(_) => return None,
+    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The rules that a complete path from the server's certificate to a trust anchor must keep
 //! (RFC 5280 §4.2, §6.1). They are those of OpenSSL, which is what the senders of today apply:
 //!
-//! - every certificate of the path is valid now, **the anchor included** where it is a
-//!   certificate; an anchor that is only a key in the DNS has no dates;
+//! - every certificate of the path is valid now, a self-signed anchor included. An anchor that
+//!   somebody else signed is a name and a key and its dates do not count (RFC 5280 §6.1.1), nor
+//!   has an anchor dates that is only a key in the DNS;
 //! - the anchor's own constraints hold: CA flag, path length, key usage, purpose, names;
-//! - only the anchor may lack basicConstraints, as old self-signed roots of version 1 do.
+//! - only the anchor may lack basicConstraints: self-signed and of version 1, as old roots are,
+//!   or with a key usage that lets it sign certificates (RFC 5280 §6.1.4 (k) is for the others).
 //!
 //! Policies are not evaluated and revocation is not asked for.
 
@@ -38,7 +40,7 @@ pub(super) fn broken_rule(path: &[&Certificate<'_>], end: End) -> Option<String>
             continue;
         }
         let is_anchor = end == End::Certificate && depth + 1 == path.len();
-        if !(may_issue(certificate) || is_anchor && is_old_root(certificate)) {
+        if !(may_issue(certificate) || is_anchor && may_anchor(certificate)) {
             return Some("an issuer in the chain is not a certification authority".to_owned());
         }
         let limit = certificate.basic_constraints().and_then(|constraints| constraints.path_len_constraint);
@@ -56,8 +58,12 @@ pub(super) fn broken_rule(path: &[&Certificate<'_>], end: End) -> Option<String>
 }
 
 /// RFC 5280 §4.1.2.5: valid from notBefore through notAfter, both included.
-pub(super) fn outside_validity(path: &[&Certificate<'_>], now: i64) -> Option<DaneFailure> {
-    path.iter().find_map(|certificate| {
+pub(super) fn outside_validity(path: &[&Certificate<'_>], end: End, now: i64) -> Option<DaneFailure> {
+    let dated = match path.split_last() {
+        Some((anchor, below)) if end == End::Certificate && !anchor.is_self_issued() => below,
+        Some(_) | None => path,
+    };
+    dated.iter().find_map(|certificate| {
         let (from, until) = certificate.validity();
         match now {
             _ if now < from => Some(DaneFailure::NotYetValid),
@@ -77,9 +83,12 @@ fn may_issue(issuer: &Certificate<'_>) -> bool {
         && issuer.basic_constraints().is_some_and(|constraints| constraints.ca)
 }
 
-/// A self-signed certificate from before version 3, which had no way to say what it is.
-fn is_old_root(certificate: &Certificate<'_>) -> bool {
-    certificate.is_self_issued() && certificate.has_no_extensions_by_version()
+/// An anchor that does not say whether it is a CA: a self-signed certificate from before version
+/// 3, which had no way to say it, or one whose key usage says as much.
+fn may_anchor(certificate: &Certificate<'_>) -> bool {
+    let is_old_root = certificate.is_self_issued() && certificate.has_no_extensions_by_version();
+    let signs_certificates = certificate.key_usage().is_some_and(|usage| usage.key_cert_sign());
+    is_old_root || signs_certificates && certificate.basic_constraints().is_none()
 }
 
 /// The constraints of an issuer hold for everything below it except self-issued issuers.

@@ -7,7 +7,7 @@
 use super::form::field;
 use super::{Failure, Ndr};
 use crate::envelope::{ClientInfo, Origin};
-use crate::outcome::{Cause, Peer};
+use crate::outcome::{Cause, Peer, RequireTlsFailure};
 use crate::smtp::address::{Domain, Host};
 use crate::smtp::reply::Reply;
 
@@ -45,9 +45,10 @@ fn recipient_group(ndr: &Ndr<'_>, failure: &Failure<'_>) -> String {
 }
 
 /// The reply behind a cause and who gave it.
-const fn remote_reply(cause: &Cause) -> Option<(&Peer, &Reply)> {
+fn remote_reply(cause: &Cause) -> Option<(&Peer, &Reply)> {
     match cause {
-        Cause::Rejected { peer, reply, .. } | Cause::StarttlsRefused { peer, reply } => Some((peer, reply)),
+        Cause::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => remote_reply(cause),
+        Cause::Rejected { peer, reply, .. } | Cause::StarttlsRefused { peer, reply, .. } => Some((peer, reply)),
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
@@ -62,6 +63,11 @@ const fn remote_reply(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::StarttlsNotOffered { .. }
         | Cause::TlsHandshake { .. }
         | Cause::DaneMismatch { .. }
+        | Cause::CertificateRejected { .. }
+        | Cause::StsMxNotListed { .. }
+        | Cause::DaneRequired { .. }
+        | Cause::StsRequired { .. }
+        | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }
         | Cause::ContentDamaged

@@ -4,8 +4,14 @@ use super::Security;
 use crate::outcome::{Cause, PathFailure, Question};
 use crate::resolve::TlsaRecord;
 use crate::smtp::address::Domain;
+use async_trait::async_trait;
 use serde::Serialize;
 use std::net::IpAddr;
+
+/// The most octets of one TXT record that are kept; what is longer is cut to this length. The
+/// records that mail asks for have some hundred octets; whoever parses one takes a text of this
+/// length for damaged.
+pub const TXT_LIMIT: usize = 4096;
 
 /// The types we ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +24,8 @@ pub enum RecordType {
     Mx,
     /// TLSA certificate association.
     Tlsa,
+    /// Text.
+    Txt,
 }
 
 impl RecordType {
@@ -29,6 +37,7 @@ impl RecordType {
             Self::Aaaa => "AAAA",
             Self::Mx => "MX",
             Self::Tlsa => "TLSA",
+            Self::Txt => "TXT",
         }
     }
 }
@@ -43,6 +52,9 @@ pub enum Data {
     Mx(u16, Option<Domain>),
     /// TLSA.
     Tlsa(TlsaRecord),
+    /// TXT: the character-strings of one record joined without a space between them
+    /// (RFC 8461 §3.1), at most [`TXT_LIMIT`] octets.
+    Txt(Vec<u8>),
 }
 
 /// A positive answer, followed along its CNAMEs.
@@ -69,6 +81,22 @@ pub enum Answer {
     NxDomain(Security),
     /// We could not find out, or what came was bogus.
     Failed(Cause),
+}
+
+/// Whether an answer that is kept will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Any answer whose TTL has not run out.
+    Kept,
+    /// Only one that is asked for now; it replaces the one that is kept.
+    Asked,
+}
+
+/// Somebody who knows the DNS: how later stages ask, and the seam for their tests.
+#[async_trait]
+pub trait Ask: Send + Sync {
+    /// One validated look-up.
+    async fn ask(&self, name: &str, record_type: RecordType, freshness: Freshness) -> Answer;
 }
 
 /// How an answer was come by.

@@ -1,6 +1,6 @@
 //! From a validated answer to the nouns of mail: addresses, MX hosts, TLSA records.
 
-use super::answer::{Answer, Data, Found};
+use super::answer::{Answer, Data, Found, TXT_LIMIT};
 use super::dnssec::{Alias, Outcome, Validated};
 use super::{Security, TlsaRecord};
 use crate::outcome::{Cause, Question};
@@ -45,6 +45,21 @@ fn data_of(data: &RData) -> Option<Data> {
             matching: tlsa.matching.into(),
             data: tlsa.cert_data.clone(),
         })),
+        RData::TXT(txt) => Some(Data::Txt(txt.txt_data.iter().flatten().copied().take(TXT_LIMIT).collect())),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::rr::rdata::TXT;
+
+    #[test]
+    fn rfc8461_3_1_the_strings_of_a_txt_record_are_joined_without_a_space() {
+        let txt = |strings: Vec<&[u8]>| data_of(&RData::TXT(TXT::from_bytes(strings)));
+        assert_eq!(txt(vec![b"v=STSv1; i", b"", b"d=1;\xff"]), Some(Data::Txt(b"v=STSv1; id=1;\xff".to_vec())));
+        let Some(Data::Txt(long)) = txt(vec![&[b'a'; 255]; 20]) else { panic!() };
+        assert_eq!(long.len(), TXT_LIMIT);
     }
 }

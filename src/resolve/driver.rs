@@ -7,7 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the trust anchor file is read once, at the start")]
 
-use super::answer::{Answer, RecordType, Trace};
+use super::answer::{Answer, Ask, Freshness, RecordType, Trace};
 use super::cache::Cache;
 use super::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones};
 use super::event::{DnsEvent, Listener, PathStanding, Probed};
@@ -16,8 +16,9 @@ use super::paths::channel::Flags;
 use super::paths::{Carrier, Fault, Path, PathName, Source, in_order, setup};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DnsMode, TrustAnchorSource};
+use crate::config::{Config, DnsMode, RootsError, TrustAnchorSource};
 use crate::outcome::{Cause, PathFailure, Question};
+use async_trait::async_trait;
 use hickory_proto::op::Message;
 use hickory_proto::rr::{Name, RecordType as WireType};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,13 +53,8 @@ pub enum DnsSetupError {
         message: String,
     },
     /// There are no certificate authorities for the upstreams that need them.
-    #[error("[tls] roots: {source_name}: {message}")]
-    Roots {
-        /// The file, or `system`.
-        source_name: String,
-        /// What is wrong.
-        message: String,
-    },
+    #[error(transparent)]
+    Roots(#[from] RootsError),
 }
 
 /// What a look-up came to, and how.
@@ -138,12 +134,26 @@ impl Dns {
 
     /// One validated look-up in the nouns of mail, with the trace of how it went.
     pub async fn lookup(&self, name: &str, record_type: RecordType) -> (Answer, Trace) {
+        self.lookup_with(name, record_type, Freshness::Kept).await
+    }
+
+    /// As [`Dns::lookup`], past the answers that are kept here; what comes replaces them.
+    pub async fn lookup_fresh(&self, name: &str, record_type: RecordType) -> (Answer, Trace) {
+        self.lookup_with(name, record_type, Freshness::Asked).await
+    }
+
+    async fn lookup_with(&self, name: &str, record_type: RecordType, freshness: Freshness) -> (Answer, Trace) {
         let question = Question { name: name.to_owned(), record_type: record_type.word().to_owned() };
         let Ok(wire_name) = Name::from_ascii(format!("{name}.")) else {
             // A name that does not fit into the DNS cannot exist in it.
             return (Answer::NxDomain(Security::Secure), Trace { question, path: None, failed: Vec::new() });
         };
-        let lookup = self.find(&wire_name, wire_type(record_type)).await;
+        let wire_type = wire_type(record_type);
+        let lookup = match freshness {
+            Freshness::Kept => self.find(&wire_name, wire_type).await,
+            // Not shared with a look-up under way: that one may have begun before the change.
+            Freshness::Asked => self.look_up_and_keep((wire_name.to_lowercase(), wire_type)).await,
+        };
         let path = lookup.path.as_ref().map(ToString::to_string);
         let trace = Trace { question: question.clone(), path, failed: lookup.failed.clone() };
         let answer = match &lookup.result {
@@ -162,7 +172,14 @@ impl Dns {
         if let Some(known) = self.cached(&key) {
             return known;
         }
-        self.flights.once(key.clone(), || self.look_up_and_keep(key)).await
+        let look_up = || async {
+            // Whoever was asked a moment ago may have just kept it.
+            match self.cached(&key) {
+                Some(known) => known,
+                None => self.look_up_and_keep(key.clone()).await,
+            }
+        };
+        self.flights.once(key.clone(), look_up).await
     }
 
     fn cached(&self, key: &Key) -> Option<Arc<Lookup>> {
@@ -171,10 +188,6 @@ impl Dns {
     }
 
     async fn look_up_and_keep(&self, key: Key) -> Arc<Lookup> {
-        // Whoever was asked a moment ago may have just kept it.
-        if let Some(known) = self.cached(&key) {
-            return known;
-        }
         let lookup = Arc::new(self.look_up(&key.0, key.1).await);
         self.tell(&key, &lookup);
         if let Ok(validated) = &lookup.result {
@@ -349,6 +362,13 @@ impl Dns {
     }
 }
 
+#[async_trait]
+impl Ask for Dns {
+    async fn ask(&self, name: &str, record_type: RecordType, freshness: Freshness) -> Answer {
+        self.lookup_with(name, record_type, freshness).await.0
+    }
+}
+
 /// Whether a resolver says that it validates: the root is signed, so its SOA comes with AD.
 async fn vouches(path: &Path) -> Result<(), Fault> {
     let root = path.fetch(&Name::root(), WireType::SOA, Flags::TrustAd).await?;
@@ -416,6 +436,7 @@ fn wire_type(record_type: RecordType) -> WireType {
         RecordType::Aaaa => WireType::AAAA,
         RecordType::Mx => WireType::MX,
         RecordType::Tlsa => WireType::TLSA,
+        RecordType::Txt => WireType::TXT,
     }
 }
 
@@ -439,4 +460,48 @@ fn anchors(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
     let error = |message: String| DnsSetupError::TrustAnchors { path: path.display().to_string(), message };
     let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
     Anchors::parse(&text).map_err(|e| error(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::answer::Data;
+    use crate::resolve::paths::Transport;
+    use hickory_proto::op::{OpCode, Query};
+    use hickory_proto::rr::rdata::TXT;
+    use hickory_proto::rr::{RData, Record};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A validating resolver that numbers its answers.
+    #[derive(Default)]
+    struct Numbering(AtomicUsize);
+
+    #[async_trait]
+    impl Source for Numbering {
+        async fn fetch(&self, name: &Name, record_type: WireType) -> Result<Message, Fault> {
+            let number = self.0.fetch_add(1, Ordering::SeqCst).to_string();
+            let mut message = Message::response(1, OpCode::Query);
+            message.add_query(Query::query(name.clone(), record_type));
+            message.metadata.authentic_data = true;
+            message.add_answer(Record::from_rdata(name.clone(), 300, RData::TXT(TXT::new(vec!["n=".into(), number]))));
+            Ok(message)
+        }
+    }
+
+    #[tokio::test]
+    async fn rfc8461_5_1_a_fresh_look_up_passes_what_is_kept_and_replaces_it() {
+        let mut config = Config::default();
+        config.dns.mode = DnsMode::TrustAd;
+        let path = PathName { upstream: "test".into(), transport: Transport::Udp };
+        let clock = Clock::manual(Timestamp(1_795_261_468_000));
+        let sources: Vec<(PathName, Arc<dyn Source>)> = vec![(path, Arc::new(Numbering::default()))];
+        let dns = Dns::over(&config, sources, clock, crate::resolve::event::nobody()).unwrap();
+        let mut seen = Vec::new();
+        for freshness in [Freshness::Kept, Freshness::Kept, Freshness::Asked, Freshness::Kept] {
+            let Answer::Found(found) = dns.ask("_mta-sts.a.test", RecordType::Txt, freshness).await else { panic!() };
+            assert_eq!(found.security, Security::Secure);
+            seen.extend(found.data);
+        }
+        assert_eq!(seen, [b"n=0", b"n=0", b"n=1", b"n=1"].map(|text| Data::Txt(text.to_vec())));
+    }
 }

@@ -130,7 +130,7 @@ fn exchanges(found: &Found, domain: &Domain) -> Result<Vec<(u16, Domain)>, Cause
         match data {
             Data::Mx(preference, Some(name)) => hosts.push((*preference, name.clone())),
             Data::Mx(_, None) => null = true,
-            Data::Address(_) | Data::Tlsa(_) => {}
+            Data::Address(_) | Data::Tlsa(_) | Data::Txt(_) => {}
         }
     }
     // RFC 7505 §3: `0 .` counts only alone; beside real hosts it is ignored.
@@ -167,7 +167,7 @@ fn combine(v6: Answer, v4: Answer) -> Addresses {
             Answer::Found(found) => {
                 all.extend(found.data.iter().filter_map(|data| match data {
                     Data::Address(address) => Some(*address),
-                    Data::Mx(..) | Data::Tlsa(_) => None,
+                    Data::Mx(..) | Data::Tlsa(_) | Data::Txt(_) => None,
                 }));
                 let weaker = links.as_ref().is_none_or(|l| l.security == Security::Secure);
                 if weaker {
@@ -255,7 +255,7 @@ fn without_tlsa(security: Security, owner: String) -> TlsaLookup {
 fn tlsa_records(found: &Found) -> Vec<TlsaRecord> {
     let record = |data: &Data| match data {
         Data::Tlsa(record) => Some(record.clone()),
-        Data::Address(_) | Data::Mx(..) => None,
+        Data::Address(_) | Data::Mx(..) | Data::Txt(_) => None,
     };
     found.data.iter().filter_map(record).collect()
 }

@@ -99,6 +99,8 @@ pub enum AbsentBecause {
     ProvenAbsent,
     /// The TLSA answer is provably not signed.
     TlsaInsecure,
+    /// The MX records are not signed, and the operator wants no DANE then (RFC 7672 §2.2.1).
+    MxInsecure,
     /// The next hop is an address, not a name.
     AddressLiteral,
 }
@@ -111,6 +113,7 @@ impl AbsentBecause {
             Self::AddressesInsecure => "the host's addresses are not signed",
             Self::ProvenAbsent => "the signed zone has no TLSA records for the host",
             Self::TlsaInsecure => "the TLSA records are not signed",
+            Self::MxInsecure => "the MX records that lead to the host are not signed",
             Self::AddressLiteral => "the next hop is an address, not a name",
         }
     }

@@ -269,6 +269,8 @@ fn with_enhanced_code(code: u16, mut lines: Vec<String>) -> Reply {
 pub struct Capabilities {
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
+    /// REQUIRETLS; it counts only inside TLS (RFC 8689 §2).
+    pub require_tls: bool,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
     /// 8BITMIME (RFC 6152).
@@ -290,6 +292,7 @@ impl Capabilities {
             let mut words = line.split_ascii_whitespace();
             match words.next().map(str::to_ascii_uppercase).as_deref() {
                 Some("STARTTLS") => offered.starttls = true,
+                Some("REQUIRETLS") => offered.require_tls = true,
                 Some("PIPELINING") => offered.pipelining = true,
                 Some("8BITMIME") => offered.eight_bit_mime = true,
                 Some("CHUNKING") => offered.chunking = true,

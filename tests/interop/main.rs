@@ -20,6 +20,7 @@ mod daemon;
 mod delivery;
 mod failure;
 mod load;
+mod oracle;
 mod postfix;
 mod relay;
 mod resolver;

@@ -1,18 +1,14 @@
-//! From the configuration to paths: reads `/etc/resolv.conf` and the certificate authorities,
-//! once, at the start. Nothing is asked yet.
-
-#![expect(clippy::disallowed_methods, reason = "reads the file of certificate authorities, once, at the start")]
+//! From the configuration to paths: reads `/etc/resolv.conf` and has the certificate authorities
+//! read, once, at the start. Nothing is asked yet.
 
 use super::channel::Channel;
 use super::walk::Walk;
 use super::{Carrier, Path, PathName, Transport};
-use crate::config::{Config, DnsMode, RootsSource, Upstream};
+use crate::config::{Config, DnsMode, RootsError, Upstream};
 use crate::resolve::driver::DnsSetupError;
 use hickory_resolver::config::{ConnectionConfig, ResolverOpts};
 use hickory_resolver::{PoolContext, TlsConfig, system_conf};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -112,34 +108,9 @@ fn system_servers(mode: DnsMode) -> Result<Vec<SocketAddr>, DnsSetupError> {
 /// The certificate authorities are read only when an upstream needs them.
 fn tls(config: &Config) -> Result<TlsConfig, DnsSetupError> {
     let needed = config.dns.upstreams.iter().any(|u| matches!(u, Upstream::Tls { .. } | Upstream::Https { .. }));
-    let roots = if needed { roots(&config.tls.roots)? } else { RootCertStore::empty() };
+    let roots = if needed { config.tls.roots.load()? } else { RootCertStore::empty() };
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|e| DnsSetupError::Roots { source_name: "TLS".into(), message: e.to_string() })?;
+        .map_err(|e| RootsError { source_name: "TLS".into(), message: e.to_string() })?;
     Ok(TlsConfig { config: builder.with_root_certificates(roots).with_no_client_auth() })
-}
-
-fn roots(source: &RootsSource) -> Result<RootCertStore, DnsSetupError> {
-    let mut store = RootCertStore::empty();
-    let (source_name, found) = match source {
-        RootsSource::System => {
-            let loaded = rustls_native_certs::load_native_certs();
-            let errors = loaded.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            let found = if loaded.certs.is_empty() { Err(errors) } else { Ok(loaded.certs) };
-            ("system".to_owned(), found)
-        }
-        RootsSource::File(path) => {
-            let text = std::fs::read(path).map_err(|e| e.to_string());
-            let parsed = text.and_then(|text| {
-                CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())
-            });
-            (path.display().to_string(), parsed)
-        }
-    };
-    let error = |message| DnsSetupError::Roots { source_name: source_name.clone(), message };
-    let (added, _unreadable) = store.add_parsable_certificates(found.map_err(error)?);
-    if added == 0 {
-        return Err(error("holds no certificate of an authority".into()));
-    }
-    Ok(store)
 }

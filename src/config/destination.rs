@@ -1,0 +1,318 @@
+//! `[[destination]]`: what the operator wants for certain recipient domains.
+//!
+//! A demand above what the recipient's domain publishes needs no excuse. A weakening does: a
+//! reason, and a day after which it is over.
+
+use crate::clock::Timestamp;
+use crate::smtp::address::Domain;
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// What holds for certain recipient domains.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    /// The recipient domains: `example.org`, `*.example.org` for all below it, `*` for all others.
+    pub domains: Vec<DomainPattern>,
+    /// Where their mail goes instead of to their MX hosts.
+    #[serde(default)]
+    pub next_hop: Option<NextHopAddress>,
+    /// What TLS must be like.
+    #[serde(default)]
+    pub tls: Option<TlsLevel>,
+    /// Whether policies are evaluated and counted, and the mail goes out whatever they say.
+    #[serde(default, alias = "report-only")]
+    pub report_only: bool,
+    /// The last day of a weakening, in UTC.
+    #[serde(default)]
+    pub until: Option<LastDay>,
+    /// Why a weakening is needed.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What the operator wants of TLS for a destination. Without a level DANE and MTA-STS decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsLevel {
+    /// TLS when it is offered, DANE and MTA-STS are not looked at: a weakening.
+    Opportunistic,
+    /// At least TLS; DANE and MTA-STS hold where the domain publishes them.
+    Encrypt,
+    /// DANE where the domain has it, MTA-STS is not looked at: a weakening.
+    Dane,
+    /// DANE or nothing (RFC 7672 §6).
+    DaneOnly,
+    /// A certificate that an MTA-STS policy or DANE vouches for, or nothing.
+    MtaSts,
+    /// No TLS at all: a weakening.
+    Off,
+}
+
+impl TlsLevel {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Opportunistic => "opportunistic",
+            Self::Encrypt => "encrypt",
+            Self::Dane => "dane",
+            Self::DaneOnly => "dane-only",
+            Self::MtaSts => "mta-sts",
+            Self::Off => "off",
+        }
+    }
+
+    /// Whether it asks for less than what a domain may publish.
+    #[must_use]
+    pub const fn weakens(self) -> bool {
+        match self {
+            Self::Opportunistic | Self::Dane | Self::Off => true,
+            Self::Encrypt | Self::DaneOnly | Self::MtaSts => false,
+        }
+    }
+}
+
+/// A destination that asks for less than what the domain publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weakening<'a> {
+    /// What it does: `report-only`, or the word of its level.
+    pub kind: &'static str,
+    /// Why.
+    pub reason: &'a str,
+    /// Its last day.
+    pub until: LastDay,
+}
+
+impl Destination {
+    /// The weakening that this destination is, if it is one, whatever the day.
+    #[must_use]
+    pub fn weakening(&self) -> Option<Weakening<'_>> {
+        let kind = match (self.report_only, self.tls) {
+            (true, _) => "report-only",
+            (false, Some(level)) if level.weakens() => level.word(),
+            (false, Some(_) | None) => return None,
+        };
+        // `check` sees to it that both are there.
+        Some(Weakening { kind, reason: self.reason.as_deref()?, until: self.until? })
+    }
+
+    /// Whether the values go together.
+    ///
+    /// # Errors
+    /// Which ones do not, and what to change.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let named: Vec<_> = self.domains.iter().map(ToString::to_string).collect();
+        let at = |message: &str| Err(format!("[[destination]] {}: {message}", named.join(", ")));
+        if self.domains.is_empty() {
+            return Err("[[destination]] domains must name at least one domain".into());
+        }
+        if self.next_hop.is_none() && self.tls.is_none() && !self.report_only {
+            return at("give next_hop, tls or report_only; as it stands it changes nothing");
+        }
+        let weakens = self.report_only || self.tls.is_some_and(TlsLevel::weakens);
+        let reason = self.reason.as_deref().map_or("", str::trim);
+        match (weakens, reason.is_empty(), self.until) {
+            (true, true, _) => at("it weakens security, so it needs a reason = \"…\""),
+            (true, false, None) => at("it weakens security, so it needs a last day, such as until = 2027-01-31"),
+            (false, _, Some(_)) => at("until is for a weakening (report_only, opportunistic, dane, off)"),
+            (true, false, Some(_)) | (false, _, None) => Ok(()),
+        }
+    }
+}
+
+/// The last day of something, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastDay(time::Date);
+
+impl LastDay {
+    /// The first moment after it.
+    #[must_use]
+    pub fn end(self) -> Timestamp {
+        let start = self.0.midnight().assume_utc().unix_timestamp();
+        Timestamp(start.saturating_mul(1000)).plus(Duration::from_secs(86_400))
+    }
+}
+
+impl fmt::Display for LastDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for LastDay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = || serde::de::Error::custom("until is a day without quotes and without a time: until = 2027-01-31");
+        let given = toml::value::Datetime::deserialize(deserializer).map_err(|_| wrong())?;
+        let (Some(date), None, None) = (given.date, given.time, given.offset) else { return Err(wrong()) };
+        let month = time::Month::try_from(date.month).map_err(|_| wrong())?;
+        time::Date::from_calendar_date(i32::from(date.year), month, date.day).map(Self).map_err(|_| wrong())
+    }
+}
+
+/// Which recipient domains are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum DomainPattern {
+    /// Every domain that no other destination names.
+    Any,
+    /// Every domain below this one, and not itself.
+    Below(Domain),
+    /// This domain alone.
+    Exactly(Domain),
+}
+
+impl DomainPattern {
+    /// How closely the pattern fits a domain, more for closer; `None` when it does not.
+    #[must_use]
+    pub fn fit(&self, domain: &Domain) -> Option<usize> {
+        match self {
+            Self::Any => Some(0),
+            Self::Below(parent) => {
+                let above = domain.as_str().strip_suffix(parent.as_str())?;
+                above.ends_with('.').then(|| parent.as_str().len())
+            }
+            Self::Exactly(exact) => (exact == domain).then_some(usize::MAX),
+        }
+    }
+}
+
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Below(parent) => write!(f, "*.{parent}"),
+            Self::Exactly(domain) => domain.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<String> for DomainPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let wrong = |e| format!("\"{text}\" is no domain: {e}");
+        match text.strip_prefix("*.") {
+            Some(parent) => parent.parse().map(Self::Below).map_err(wrong),
+            None => text.parse().map(Self::Exactly).map_err(wrong),
+        }
+    }
+}
+
+/// `host`, `host:port`, `192.0.2.1`, `192.0.2.1:2525` or `[2001:db8::1]:25`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum NextHopAddress {
+    /// A host whose addresses and TLSA records are looked up; no MX look-up.
+    Host {
+        /// Its name.
+        name: Domain,
+        /// Its port; `[delivery] port` when not given.
+        port: Option<u16>,
+    },
+    /// An address; DANE cannot apply.
+    Address {
+        /// The address.
+        ip: IpAddr,
+        /// Its port; `[delivery] port` when not given.
+        port: Option<u16>,
+    },
+}
+
+impl TryFrom<String> for NextHopAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self::Address { ip: address.ip(), port: Some(address.port()) });
+        }
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
+        if let Ok(ip) = bare.parse() {
+            return Ok(Self::Address { ip, port: None });
+        }
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) => {
+                let port = port.parse().map_err(|_| format!("\"{text}\": {port} is no port"))?;
+                (name, Some(port))
+            }
+            None => (text.as_str(), None),
+        };
+        let name = name.parse().map_err(|e| format!("\"{text}\" is no next hop: {e}"))?;
+        Ok(Self::Host { name, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+    use std::path::Path;
+
+    fn parse(lines: &str) -> Result<Destination, String> {
+        let text = format!("[[destination]]\n{lines}");
+        let config = Config::parse(&text, Path::new("relay.toml")).map_err(|e| e.to_string())?;
+        Ok(config.destination.into_iter().next().unwrap())
+    }
+
+    #[test]
+    fn next_hops_take_a_default_port() {
+        let next_hop = |text: &str| NextHopAddress::try_from(text.to_owned());
+        let name: Domain = "mx.example".parse().unwrap();
+        assert_eq!(next_hop("mx.example:26"), Ok(NextHopAddress::Host { name, port: Some(26) }));
+        assert_eq!(next_hop("192.0.2.1"), Ok(NextHopAddress::Address { ip: "192.0.2.1".parse().unwrap(), port: None }));
+        assert!(next_hop("mx.example:x").is_err());
+    }
+
+    #[test]
+    fn a_weakening_needs_a_reason_and_a_last_day() {
+        for weak in ["tls = \"opportunistic\"", "tls = \"dane\"", "tls = \"off\"", "report_only = true"] {
+            let at = |more: &str| parse(&format!("domains = [\"x.example\"]\n{weak}\n{more}"));
+            assert!(at("").unwrap_err().contains("needs a reason"), "{weak}");
+            assert!(at("reason = \" \"").unwrap_err().contains("needs a reason"), "{weak}");
+            assert!(at("reason = \"old MX\"").unwrap_err().contains("until = 2027-01-31"), "{weak}");
+            let destination = at("reason = \"old MX\"\nuntil = 2027-01-31").unwrap();
+            let weakening = destination.weakening().unwrap();
+            assert_eq!(weakening.reason, "old MX");
+            assert_eq!(weakening.until.to_string(), "2027-01-31");
+            assert_eq!(weakening.until.end().rfc3339(), "2027-02-01T00:00:00Z");
+        }
+    }
+
+    #[test]
+    fn a_demand_needs_neither_and_takes_no_last_day() {
+        for level in ["encrypt", "dane-only", "mta-sts"] {
+            let lines = format!("domains = [\"x.example\"]\ntls = \"{level}\"\n");
+            assert_eq!(parse(&lines).unwrap().weakening(), None);
+            assert!(parse(&format!("{lines}until = 2027-01-31")).unwrap_err().contains("until is for a weakening"));
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_or_cannot_be_read_is_refused() {
+        assert!(parse("domains = [\"x.example\"]").unwrap_err().contains("changes nothing"));
+        assert!(parse("domains = []\ntls = \"encrypt\"").unwrap_err().contains("at least one"));
+        let error = parse("domains = [\"x.example\"]\ntls = \"dane-onyl\"").unwrap_err();
+        assert!(error.ends_with("did you mean `dane-only`?"), "{error}");
+        for day in ["\"2027-01-31\"", "2027-01-31T00:00:00Z", "2027-02-30", "true"] {
+            let lines = format!("domains = [\"x.example\"]\nreport-only = true\nreason = \"x\"\nuntil = {day}");
+            assert!(parse(&lines).is_err(), "{day}");
+        }
+    }
+
+    #[test]
+    fn the_closest_pattern_fits_best() {
+        let domain: Domain = "mail.example.org".parse().unwrap();
+        let fit = |pattern: &str| DomainPattern::try_from(pattern.to_owned()).unwrap().fit(&domain);
+        assert!(fit("mail.example.org") > fit("*.example.org"));
+        assert!(fit("*.example.org") > fit("*.org"));
+        assert!(fit("*.org") > fit("*"));
+        assert_eq!(fit("example.org"), None);
+        assert_eq!(fit("*.mail.example.org"), None, "below, and not itself");
+        assert_eq!(fit("*.ample.org"), None, "whole labels only");
+    }
+}

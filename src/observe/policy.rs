@@ -1,0 +1,86 @@
+//! What the policies about TLS tell: MTA-STS policies fetched, weakenings in force, and what is
+//! only watched (RFC 8461 §3.3, §5).
+
+use super::{Register, evidence};
+use crate::deliver::WatchReport;
+use crate::envelope::QueueId;
+use crate::outcome::{ExceptionInForce, Peer};
+use crate::policy::sts::event::StsEvent;
+use prometheus::{Error, IntCounterVec, IntGaugeVec};
+
+pub(super) struct PolicyMetrics {
+    watched: IntCounterVec,
+    exceptions: IntGaugeVec,
+    sts_fetches: IntCounterVec,
+}
+
+impl PolicyMetrics {
+    pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            watched: r.counters(
+                "relay_policy_watched_total",
+                "Connections under a policy that is evaluated and not enforced, by why it is not, and by what it \
+                 would have refused for; ok where for nothing.",
+                &["because", "result"],
+            )?,
+            exceptions: r.gauges(
+                "relay_exceptions",
+                "Destinations whose security the configuration weakens now, by kind.",
+                &["kind"],
+            )?,
+            sts_fetches: r.counters(
+                "relay_mta_sts_fetches_total",
+                "MTA-STS policies fetched, by result: ok, a result type of RFC 8460, or store-failed.",
+                &["result"],
+            )?,
+        })
+    }
+
+    pub(super) fn watched(&self, id: QueueId, peer: &Peer, watched: &WatchReport) {
+        let because = watched.because.word();
+        let result = watched.failure.as_ref().map_or("ok", |cause| cause.row().word);
+        self.watched.with_label_values(&[because, result]).inc();
+        if let Some(cause) = &watched.failure {
+            tracing::warn!(
+                %id,
+                host = %peer.host,
+                address = %peer.address,
+                because,
+                cause = result,
+                detail = cause.sentence(),
+                evidence = evidence(cause),
+                "would have been refused"
+            );
+        }
+    }
+
+    /// Every kind that is not named has none.
+    pub(super) fn exceptions(&self, in_force: &[ExceptionInForce]) {
+        self.exceptions.reset();
+        for exception in in_force {
+            self.exceptions.with_label_values(&[exception.kind.as_str()]).inc();
+        }
+    }
+
+    pub(super) fn sts(&self, event: &StsEvent<'_>) {
+        let result = match event {
+            StsEvent::Fetched { policy } => {
+                let (domain, mode, until) = (&policy.domain, policy.terms.mode.word(), policy.expires_at());
+                let policy_id = policy.id.as_ref().map(ToString::to_string);
+                tracing::info!(%domain, mode, policy_id, %until, "MTA-STS policy fetched");
+                "ok"
+            }
+            StsEvent::FetchFailed { domain, failure, kept } => {
+                let result = failure.result_type();
+                let kept_until = kept.map(|policy| policy.expires_at().to_string());
+                tracing::warn!(%domain, result, detail = %failure, kept_until, "MTA-STS policy could not be fetched");
+                result
+            }
+            StsEvent::StoreFailed { fault } => {
+                tracing::error!(%fault, "the store of MTA-STS policies failed; policies are fetched again");
+                "store-failed"
+            }
+        };
+        self.sts_fetches.with_label_values(&[result]).inc();
+    }
+}

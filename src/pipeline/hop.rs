@@ -1,0 +1,183 @@
+//! From one route to an outcome for each of its recipients: server by server, in the order of the
+//! plan (RFC 5321 §5.1).
+
+use super::Pipeline;
+use super::outbound::{Known, Thoroughness};
+use crate::deliver::driver::OpenBody;
+use crate::deliver::session::Message;
+use crate::deliver::{Planned, Target};
+use crate::envelope::{QueueId, TlsRequest};
+use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
+use crate::policy::decide::{failed_under_require_tls, sts_may_have_changed};
+use crate::route::Route;
+use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Recipients offered in one transaction; RFC 5321 §4.5.3.1.8 makes every server take 100.
+const RECIPIENTS_PER_TRANSACTION: usize = 100;
+
+/// What became of recipients, by index in the envelope.
+type Outcomes = BTreeMap<usize, DeliveryOutcome>;
+
+/// One message on one route.
+struct Errand<'a> {
+    entry: &'a SpoolEntry,
+    route: &'a Route,
+    next_hop: String,
+}
+
+impl Pipeline {
+    /// Delivers to the recipients that share a route.
+    pub(super) async fn deliver(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> Outcomes {
+        let errand = Errand { entry, route, next_hop: route.hop.to_string() };
+        let _place = self.hops.enter(&route.hop).await;
+        // Every attempt shuffles anew, and a log line is enough to tell how.
+        let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
+        let known = match self.out.find_out(route, seed, Thoroughness::WhatDecides).await {
+            Ok(known) => known,
+            Err(cause) => return self.all_failed(&errand, indices, cause),
+        };
+        let mut results = self.try_servers(&errand, &known, indices).await;
+        // A policy that has changed must not make mail fail (RFC 8461 §5.1).
+        if results.values().filter_map(cause_of).any(sts_may_have_changed)
+            && let Some(known) = self.out.known_anew(route, &known).await
+        {
+            let again: Vec<usize> = pending(indices, &results);
+            results.extend(self.try_servers(&errand, &known, &again).await);
+        }
+        results
+    }
+
+    fn all_failed(&self, errand: &Errand<'_>, indices: &[usize], cause: Cause) -> Outcomes {
+        self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
+        indices.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
+    }
+
+    async fn try_servers(&self, errand: &Errand<'_>, known: &Known, indices: &[usize]) -> Outcomes {
+        let steps = match self.out.plan(&errand.route.hop, known, errand.entry.envelope.tls) {
+            Ok(steps) => steps,
+            Err(cause) => return self.all_failed(errand, indices, cause),
+        };
+        let mut results = Outcomes::new();
+        for step in steps {
+            let pending = pending(indices, &results);
+            if pending.is_empty() {
+                break;
+            }
+            match step {
+                Planned::Try(target) => {
+                    for (index, outcome) in self.try_server(errand, known, &target, &pending).await {
+                        record(&mut results, index, outcome);
+                    }
+                }
+                Planned::Skip { cause, .. } => {
+                    let cause = self.under_request(errand, cause);
+                    self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
+                    // A reason found by talking to a server says more than a host left alone.
+                    for index in pending {
+                        results.entry(index).or_insert_with(|| DeliveryOutcome::Failed { cause: cause.clone() });
+                    }
+                }
+            }
+        }
+        results
+    }
+
+    /// Offers the message to one server, in transactions of a size every server takes.
+    async fn try_server(
+        &self,
+        errand: &Errand<'_>,
+        known: &Known,
+        target: &Target,
+        pending: &[usize],
+    ) -> Vec<(usize, DeliveryOutcome)> {
+        let entry = errand.entry;
+        let body = SpooledBody { spool: Arc::clone(&self.spool), id: entry.id };
+        let mut outcomes = Vec::with_capacity(pending.len());
+        for some in pending.chunks(RECIPIENTS_PER_TRANSACTION) {
+            let recipient = |i: &usize| entry.envelope.recipients.get(*i).map(|r| (*i, r.clone()));
+            let message = Message {
+                reverse_path: entry.envelope.reverse_path.clone(),
+                recipients: some.iter().filter_map(recipient).collect(),
+                size: entry.size,
+                body: entry.envelope.body,
+                require_tls: entry.envelope.tls == TlsRequest::Required,
+            };
+            let mut report = self.out.mailer.attempt(target, message, &body).await;
+            for (_, outcome) in &mut report.outcomes {
+                if let DeliveryOutcome::Failed { cause } = outcome {
+                    *cause = self.under_request(errand, cause.clone());
+                }
+            }
+            self.observer.attempt(entry.id, &errand.next_hop, &report, known.rule.exception.as_ref());
+            outcomes.extend(report.outcomes);
+        }
+        outcomes
+    }
+
+    /// What a failure means for a message whose sender asked for REQUIRETLS.
+    fn under_request(&self, errand: &Errand<'_>, cause: Cause) -> Cause {
+        match errand.entry.envelope.tls {
+            TlsRequest::Required => failed_under_require_tls(cause),
+            TlsRequest::ByPolicy | TlsRequest::Optional => cause,
+        }
+    }
+}
+
+fn pending(indices: &[usize], results: &Outcomes) -> Vec<usize> {
+    indices.iter().copied().filter(|index| results.get(index).is_none_or(may_try_elsewhere)).collect()
+}
+
+const fn cause_of(outcome: &DeliveryOutcome) -> Option<&Cause> {
+    match outcome {
+        DeliveryOutcome::Delivered { .. } => None,
+        DeliveryOutcome::Failed { cause } => Some(cause),
+    }
+}
+
+/// The word of a later server counts more, except where it only says that this server is not the
+/// one, and an earlier one may still be.
+fn record(results: &mut Outcomes, index: usize, outcome: DeliveryOutcome) {
+    let earlier_may_recover = results.get(&index).and_then(cause_of).is_some_and(|c| c.class() == Class::Transient);
+    if !(earlier_may_recover && cause_of(&outcome).is_some_and(is_about_this_server)) {
+        results.insert(index, outcome);
+    }
+}
+
+/// A permanent failure of this server alone, not of the recipient.
+const fn is_about_this_server(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Rejected { phase: Phase::Greeting | Phase::Ehlo | Phase::EhloInTls, .. }
+            | Cause::MessageTooLarge { .. }
+            | Cause::EightBitNotOffered { .. }
+            | Cause::AddressForbidden { .. }
+            | Cause::RequireTlsUnmet { .. }
+    )
+}
+
+/// Whether the next server may be asked about a recipient. A refusal of the recipient is final;
+/// a server that refuses us as such is not. After the dot the message may be theirs already, and
+/// another server would make a duplicate certain.
+fn may_try_elsewhere(outcome: &DeliveryOutcome) -> bool {
+    let Some(cause) = cause_of(outcome) else { return false };
+    let perhaps_taken = matches!(
+        cause,
+        Cause::TimedOut { phase: Phase::EndOfData, .. } | Cause::ConnectionLost { phase: Phase::EndOfData, .. }
+    );
+    is_about_this_server(cause) || (cause.class() == Class::Transient && !perhaps_taken)
+}
+
+struct SpooledBody {
+    spool: Arc<dyn Spool>,
+    id: QueueId,
+}
+
+#[async_trait]
+impl OpenBody for SpooledBody {
+    async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError> {
+        self.spool.open_body(self.id).await
+    }
+}

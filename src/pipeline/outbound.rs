@@ -1,0 +1,173 @@
+//! What is found out about a route before anyone connects, and the plan that follows from it.
+//! Delivery and `relay check` both go through here, so that their verdicts cannot differ.
+
+use crate::clock::Clock;
+use crate::config::{Config, RootsError, RootsSource};
+use crate::deliver::driver::Mailer;
+use crate::deliver::{Loopback, Planned, plan};
+use crate::envelope::TlsRequest;
+use crate::outcome::Cause;
+use crate::policy::decide::{Facts, decide, sts_matters};
+use crate::policy::local::{Exceptions, LocalRule};
+use crate::policy::sts::driver::StsClient;
+use crate::policy::sts::event::{self as sts_event, StsListener};
+use crate::policy::sts::{StsAbsent, StsState};
+use crate::policy::webpki::WebPki;
+use crate::resolve::answer::Ask;
+use crate::resolve::driver::{Dns, DnsSetupError};
+use crate::resolve::{Resolution, event as dns_event, mail};
+use crate::route::{ChosenBy, NextHop, Route};
+use crate::smtp::address::Domain;
+use rustls::RootCertStore;
+use std::sync::Arc;
+
+/// Why nothing can be found out: one line, with the key to change.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The DNS side cannot be set up.
+    #[error(transparent)]
+    Dns(#[from] DnsSetupError),
+    /// The trusted certificate authorities cannot be had.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+}
+
+/// All that a message needs on its way out.
+#[derive(Clone)]
+pub struct Outbound {
+    /// The operator's choices.
+    pub config: Arc<Config>,
+    /// The ways to the DNS.
+    pub dns: Arc<Dns>,
+    /// The MTA-STS policies.
+    pub sts: Arc<StsClient>,
+    /// Speaks to mail servers.
+    pub mailer: Arc<Mailer>,
+    /// Which of the operator's weakenings are over.
+    pub exceptions: Arc<Exceptions>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What is known about a route before anyone connects.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What the DNS says.
+    pub resolution: Resolution,
+    /// What MTA-STS says.
+    pub sts: StsState,
+    /// What the operator says.
+    pub rule: LocalRule,
+}
+
+/// Whether MTA-STS is asked though its answer makes no difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thoroughness {
+    /// Only what decides: a message does not wait for more.
+    WhatDecides,
+    /// All there is to show.
+    Everything,
+}
+
+impl Outbound {
+    /// Puts together what a running relay delivers with.
+    ///
+    /// # Errors
+    /// When the file of trusted roots that the configuration names cannot be used.
+    pub fn new(config: Arc<Config>, dns: Arc<Dns>, clock: Clock, told: StsListener) -> Result<Self, RootsError> {
+        let ask = Arc::clone(&dns) as Arc<dyn Ask>;
+        let sts = Arc::new(StsClient::new(&config, ask, clock.clone(), told)?);
+        let mailer = Arc::new(Mailer::new(&config, roots(&config)?, clock.clone()));
+        Ok(Self { config, dns, sts, mailer, exceptions: Arc::default(), clock })
+    }
+
+    /// Puts together what a command needs that ends soon and tells only its own result.
+    ///
+    /// # Errors
+    /// When the DNS side or the trusted roots cannot be set up.
+    pub fn for_command(config: Config, clock: Clock) -> Result<Self, SetupError> {
+        let config = Arc::new(config);
+        let dns = Arc::new(Dns::new(&config, clock.clone(), dns_event::nobody())?);
+        Ok(Self::new(config, dns, clock, sts_event::nobody())?)
+    }
+
+    /// Asks the DNS and MTA-STS about a route. `seed` shuffles hosts of equal preference.
+    ///
+    /// # Errors
+    /// The cause that stops all its recipients.
+    pub async fn find_out(&self, route: &Route, seed: u64, thoroughness: Thoroughness) -> Result<Known, Cause> {
+        let resolution = self.resolve(&route.hop, seed).await?;
+        let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
+        let sts = match policy_domain(&route.hop) {
+            None => StsState::Absent(StsAbsent::AddressLiteral),
+            Some(domain) if thoroughness == Thoroughness::Everything || sts_matters(&resolution) => {
+                self.sts.policy_for(domain).await
+            }
+            Some(_) => StsState::Absent(StsAbsent::DaneInstead),
+        };
+        Ok(Known { resolution, sts, rule })
+    }
+
+    async fn resolve(&self, hop: &NextHop, seed: u64) -> Result<Resolution, Cause> {
+        match hop {
+            NextHop::Domain(domain) => mail::resolve_domain(&self.dns, domain, self.config.delivery.port, seed).await,
+            NextHop::Host { name, port } => mail::resolve_named_host(&self.dns, name, *port).await,
+            NextHop::Address { address, port, .. } => Ok(mail::literal(*address, *port)),
+        }
+    }
+
+    /// Looks at the MTA-STS policy anew, past everything that is kept: what is known if that
+    /// changes something (RFC 8461 §5.1).
+    pub async fn known_anew(&self, route: &Route, known: &Known) -> Option<Known> {
+        let sts = self.sts.recheck(policy_domain(&route.hop)?).await;
+        let is_the_same = match (&known.sts, &sts) {
+            (StsState::Absent(_), StsState::Absent(_)) => true,
+            (StsState::Policy(old), StsState::Policy(new)) => old.terms == new.terms,
+            (StsState::Absent(_), StsState::Policy(_)) | (StsState::Policy(_), StsState::Absent(_)) => false,
+        };
+        (!is_the_same).then(|| Known { sts, ..known.clone() })
+    }
+
+    /// The servers to try, in order, for a message whose sender asks this of TLS.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn plan(&self, hop: &NextHop, known: &Known, request: TlsRequest) -> Result<Vec<Planned>, Cause> {
+        let waived = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
+        let facts = Facts {
+            resolution: &known.resolution,
+            sts: &known.sts,
+            rule: &known.rule,
+            request: if waived { TlsRequest::ByPolicy } else { request },
+            dane_behind_insecure_mx: self.config.tls.dane_behind_insecure_mx,
+        };
+        let verdicts = known.resolution.hosts.iter().map(|host| decide(&facts, host)).collect();
+        let chosen = match hop {
+            NextHop::Domain(_) | NextHop::Address { chosen_by: ChosenBy::Recipient, .. } => ChosenBy::Recipient,
+            NextHop::Host { .. } | NextHop::Address { chosen_by: ChosenBy::Operator, .. } => ChosenBy::Operator,
+        };
+        let allowed = self.config.delivery.allow_loopback || chosen == ChosenBy::Operator;
+        let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
+        plan(&known.resolution, verdicts, &self.config.hostname, loopback)
+    }
+}
+
+/// Those of the machine may be missing: then no public certificate is trusted, which is a reason
+/// to stop the mail that needs one and no other. A file that the operator names has to be good.
+fn roots(config: &Config) -> Result<WebPki, RootsError> {
+    let store = match (config.tls.roots.load(), &config.tls.roots) {
+        (Ok(store), _) => store,
+        (Err(_none_here), RootsSource::System) => RootCertStore::empty(),
+        (Err(error), RootsSource::File(_)) => return Err(error),
+    };
+    Ok(WebPki::new(Arc::new(store)))
+}
+
+/// The domain whose policy counts: a smart host's own where the operator names one
+/// (RFC 8461 §3.4).
+const fn policy_domain(hop: &NextHop) -> Option<&Domain> {
+    match hop {
+        NextHop::Domain(domain) | NextHop::Host { name: domain, .. } => Some(domain),
+        NextHop::Address { .. } => None,
+    }
+}

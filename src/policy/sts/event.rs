@@ -1,0 +1,40 @@
+//! What MTA-STS tells about itself: facts for log and metrics, which `observe.rs` names
+//! (RFC 8461 §3.3 wants failed refreshes noticed).
+
+use super::failure::FetchFailure;
+use super::{StsPolicy, store::StoreFault};
+use crate::smtp::address::Domain;
+use std::sync::Arc;
+
+/// Something happened.
+#[derive(Debug)]
+pub enum StsEvent<'a> {
+    /// A policy was fetched.
+    Fetched {
+        /// The policy.
+        policy: &'a StsPolicy,
+    },
+    /// A policy could not be fetched.
+    FetchFailed {
+        /// Whose.
+        domain: &'a Domain,
+        /// Why.
+        failure: &'a FetchFailure,
+        /// The policy that stays in force. Worth a warning unless its mode is none.
+        kept: Option<&'a StsPolicy>,
+    },
+    /// A policy could not be kept or read; it is fetched again when it is needed.
+    StoreFailed {
+        /// Which and why.
+        fault: &'a StoreFault,
+    },
+}
+
+/// Where the facts go.
+pub type StsListener = Arc<dyn Fn(&StsEvent<'_>) + Send + Sync>;
+
+/// For tools that only want answers.
+#[must_use]
+pub fn nobody() -> StsListener {
+    Arc::new(|_event| {})
+}

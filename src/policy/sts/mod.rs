@@ -1,0 +1,231 @@
+//! MTA-STS: the policy a recipient domain publishes over HTTPS (RFC 8461).
+//!
+//! A TXT record announces the policy and its id; a web server below the domain serves it; we keep
+//! it on disk until it expires. This page holds the nouns and the rule what applies when.
+//!
+//! # What waits for what
+//!
+//! While an unexpired policy is known, mail goes on under it, and one with a new id is fetched
+//! beside the delivery. Where none is known, deliveries to this domain wait for one shared fetch,
+//! up to its deadline, and then go on without a policy (RFC 8461 §3.3). Nobody waits for a fetch
+//! for another domain, and a fetch that failed is not tried again for five minutes. Before mail
+//! is given up, [`driver::StsClient::recheck`] looks at the record anew and does wait (RFC 8461 §5.1).
+//!
+//! A policy stays in force until it expires: neither a record that is gone, nor a DNS or a policy
+//! host that fails, ends it earlier (RFC 8461 §5.1, §10.2). A policy with mode none does
+//! (RFC 8461 §8.3).
+
+mod attempts;
+pub mod driver;
+#[cfg(test)]
+mod driver_tests;
+pub mod event;
+pub mod failure;
+mod fetch;
+#[cfg(test)]
+mod fetch_tests;
+mod flight;
+pub mod policy;
+pub mod record;
+pub mod store;
+#[cfg(test)]
+mod testing;
+
+use crate::clock::Timestamp;
+use crate::outcome::Cause;
+use crate::smtp::address::Domain;
+use failure::FetchFailure;
+use policy::{Mode, PolicyError, Terms};
+use record::{PolicyId, RecordError};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A policy is refreshed at the latest after a day (RFC 8461 §3.3), whatever its life.
+const REFRESH_AFTER: Duration = Duration::from_secs(86_400);
+/// After a refresh that failed the next one comes at the latest after an hour.
+const RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// What MTA-STS says about a next-hop domain.
+#[derive(Clone, Debug)]
+pub enum StsState {
+    /// Mail goes as without MTA-STS.
+    Absent(StsAbsent),
+    /// This policy is in force; its mode is enforce or testing.
+    Policy(Arc<StsPolicy>),
+}
+
+/// Why no policy is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StsAbsent {
+    /// The domain announces none.
+    NoRecord,
+    /// The TXT record breaks the rules, so it announces none (RFC 8461 §3.1).
+    UnusableRecord(RecordError),
+    /// The TXT record could not be looked up.
+    Unknown(Cause),
+    /// A policy is announced and could not be fetched (RFC 8461 §3.3).
+    FetchFailed(FetchFailure),
+    /// The policy says that there is none any more (RFC 8461 §8.3).
+    ModeNone,
+    /// The next hop is an address, which has no policy.
+    AddressLiteral,
+    /// Nobody asked: DANE protects every host of the domain.
+    DaneInstead,
+    /// `[mta_sts] enabled = false`
+    SwitchedOff,
+}
+
+impl StsAbsent {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::NoRecord => "no-record",
+            Self::UnusableRecord(_) => "unusable-record",
+            Self::Unknown(_) => "unknown",
+            Self::FetchFailed(_) => "fetch-failed",
+            Self::ModeNone => "mode-none",
+            Self::AddressLiteral => "address-literal",
+            Self::DaneInstead => "dane-instead",
+            Self::SwitchedOff => "switched-off",
+        }
+    }
+
+    /// The phrase that fits after "no MTA-STS: ".
+    #[must_use]
+    pub fn phrase(&self) -> String {
+        match self {
+            Self::NoRecord => "the domain announces no policy".to_owned(),
+            Self::UnusableRecord(error) => error.to_string(),
+            Self::Unknown(cause) => format!("the record could not be looked up: {}", cause.sentence()),
+            Self::FetchFailed(failure) => format!("the policy could not be fetched: {failure}"),
+            Self::ModeNone => "the policy of the domain has mode none".to_owned(),
+            Self::AddressLiteral => "the next hop is an address, not a name".to_owned(),
+            Self::DaneInstead => "not asked for, because DANE protects every host".to_owned(),
+            Self::SwitchedOff => "it is switched off here".to_owned(),
+        }
+    }
+}
+
+/// A policy that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StsPolicy {
+    /// The domain whose mail it is about, and no other's (RFC 8461 §3.4).
+    pub domain: Domain,
+    /// The id the TXT record had then; none when it was fetched without a usable record.
+    pub id: Option<PolicyId>,
+    /// The text as it was fetched.
+    pub text: String,
+    /// What it says.
+    pub terms: Terms,
+    /// When it was fetched; its life counts from here.
+    pub fetched_at: Timestamp,
+    /// The last try to refresh it, when that failed.
+    pub refresh_failure: Option<RefreshFailure>,
+}
+
+/// A refresh that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshFailure {
+    /// When.
+    pub at: Timestamp,
+    /// The result type of RFC 8460 §4.3.2.2.
+    pub result_type: String,
+    /// What happened.
+    pub sentence: String,
+}
+
+impl StsPolicy {
+    /// Reads a text that was fetched for `domain`.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn read(
+        domain: Domain,
+        id: Option<PolicyId>,
+        text: Vec<u8>,
+        fetched_at: Timestamp,
+    ) -> Result<Self, PolicyError> {
+        let terms = policy::read(&text)?;
+        let text = String::from_utf8(text).map_err(|_| PolicyError::NotUtf8)?;
+        Ok(Self { domain, id, text, terms, fetched_at, refresh_failure: None })
+    }
+
+    /// Until when it holds.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.fetched_at.plus(self.terms.max_age)
+    }
+
+    /// Whether it does not hold any more.
+    #[must_use]
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at() <= now
+    }
+
+    /// Whether one of its patterns means this MX host (RFC 8461 §4.1).
+    #[must_use]
+    pub fn allows(&self, host: &str) -> bool {
+        self.terms.mx.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// When it is to be fetched again without being asked for: after a day, and when half of its
+    /// life is over (RFC 8461 §3.3, §10.2); after a failure ten times in its life, or hourly.
+    #[must_use]
+    pub fn refresh_due(&self) -> Timestamp {
+        let due = self.fetched_at.plus(REFRESH_AFTER.min(self.terms.max_age / 2));
+        let again = |failure: &RefreshFailure| failure.at.plus(RETRY_AFTER.min(self.terms.max_age / 10));
+        self.refresh_failure.as_ref().map_or(due, |failure| due.max(again(failure)))
+    }
+
+    fn in_force(self: Arc<Self>) -> StsState {
+        match self.terms.mode {
+            Mode::Enforce | Mode::Testing => StsState::Policy(self),
+            Mode::None => StsState::Absent(StsAbsent::ModeNone),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "version: STSv1\nmode: enforce\nmx: *.a.test\nmx: mx.b.test\nmax_age: 86400\n";
+
+    fn policy(text: &str) -> StsPolicy {
+        StsPolicy::read("a.test".parse().unwrap(), None, text.into(), Timestamp(1000)).unwrap()
+    }
+
+    #[test]
+    fn rfc8461_3_2_a_policy_holds_for_max_age_and_no_longer() {
+        let policy = policy(TEXT);
+        assert!(!policy.has_expired(Timestamp(86_400_999)));
+        assert!(policy.has_expired(Timestamp(86_401_000)));
+    }
+
+    #[test]
+    fn rfc8461_10_2_a_refresh_is_due_daily_and_at_half_of_a_shorter_life() {
+        let due = |max_age| policy(&TEXT.replace("86400", max_age)).refresh_due().since(Timestamp(1000)).as_secs();
+        assert_eq!(
+            [due("31557600"), due("172800"), due("86400"), due("60"), due("0")],
+            [86_400, 86_400, 43_200, 30, 0]
+        );
+    }
+
+    #[test]
+    fn rfc8461_4_1_a_host_is_allowed_by_any_pattern() {
+        let policy = policy(TEXT);
+        assert_eq!(
+            ["mx.a.test", "MX.B.test.", "mx2.b.test", "a.test"].map(|host| policy.allows(host)),
+            [true, true, false, false]
+        );
+    }
+
+    #[test]
+    fn rfc8461_8_3_mode_none_is_as_no_policy() {
+        let state = Arc::new(policy(&TEXT.replace("enforce", "none"))).in_force();
+        assert!(matches!(state, StsState::Absent(StsAbsent::ModeNone)));
+        assert!(matches!(Arc::new(policy(TEXT)).in_force(), StsState::Policy(_)));
+    }
+}
