@@ -50,6 +50,7 @@ fn rfc5321_4_1_command_seeds() {
         ("bare-line-ends", 1),
         ("chunks", 2),
         ("control-characters", 1),
+        ("extensions", 6),
         ("limits", 3),
         ("no-end", 0),
         ("parameters", 3),

@@ -20,11 +20,13 @@
 //!
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 
+pub mod certificate;
 pub mod conversation;
 pub mod driver;
 pub mod intake;
 pub mod received;
 pub mod replies;
+pub mod rules;
 pub mod session;
 pub mod step;
 pub mod tls;
@@ -36,10 +38,13 @@ mod dialogue_tests;
 #[cfg(test)]
 mod driver_tests;
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod test_spool;
 
 pub use driver::{Acceptor, bind, run};
 
+use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::smtp::address::ReversePath;
 use crate::smtp::reply::EnhancedStatusCode;
@@ -113,6 +118,16 @@ pub enum AcceptEvent {
         /// Who got it.
         peer: SocketAddr,
         /// What failed, for the operator.
+        error: String,
+    },
+    /// The certificate that handshakes are made with: at the start, and when its files changed.
+    CertificateInUse {
+        /// When it expires; `None` when that cannot be read from it.
+        expires_at: Option<Timestamp>,
+    },
+    /// The files of the certificate changed, and what they hold cannot be used; the old one stays.
+    CertificateRefused {
+        /// What is wrong.
         error: String,
     },
     /// A handshake after STARTTLS failed; the connection was closed.

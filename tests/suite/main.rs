@@ -12,6 +12,7 @@
     reason = "what fails in a test is the test's result; configuration files are written for the relay to read"
 )]
 
+mod accept;
 mod check;
 mod command;
 mod dane;
