@@ -16,7 +16,8 @@
 //! Received line on top. What happens is told to an observer as an [`AcceptEvent`]; nothing here
 //! logs or counts, and no event holds content.
 //!
-//! Who may relay is this stage's one decision: [`standing`].
+//! Who may relay is this stage's one decision: [`standing`]. What else holds for those who may is
+//! in [`rules`].
 //!
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 
@@ -146,7 +147,7 @@ pub struct Accepted {
     pub id: QueueId,
     /// The client.
     pub client: IpAddr,
-    /// The protocol word of the Received line: SMTP, ESMTP, ESMTPS.
+    /// The protocol word of the Received line: SMTP, ESMTP, ESMTPS, UTF8SMTP, UTF8SMTPS.
     pub protocol: &'static str,
     /// Whom to tell of failure.
     pub reverse_path: ReversePath,
