@@ -322,7 +322,7 @@ impl Observer {
             let _nobody_listens_any_more = self.news.send(news);
         }
         match outcome {
-            DeliveryOutcome::Delivered { peer, tls, reply } => {
+            DeliveryOutcome::Delivered { peer, tls, reply, .. } => {
                 self.delivered.with_label_values(&[tls.word()]).inc();
                 tracing::info!(%id, to = %recipient, host = %peer.host, tls = tls.word(), %reply, "delivered");
             }

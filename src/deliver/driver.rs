@@ -5,7 +5,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this driver opens connections to mail servers")]
 
-use super::session::{Event, Fault, Job, Message, Session, StartTlsUse, Step};
+use super::message::Message;
+use super::session::{Event, Fault, Job, Session, StartTlsUse, Step};
 use super::tls::{Tls, Trust};
 use super::{AttemptReport, Target, WatchReport, time_limit};
 use crate::clock::Clock;
@@ -140,6 +141,7 @@ impl Mailer {
             tls: session.tls().cloned(),
             watched,
             outcomes: session.outcomes(),
+            left: session.left(),
             took: started.elapsed(),
         }
     }

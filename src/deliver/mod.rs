@@ -1,10 +1,11 @@
 //! From a resolution to an outcome for every recipient.
 //!
 //! This page holds the plan (pure): which addresses are tried in which order under which TLS
-//! policy. `session.rs` is the conversation with one server, `tls.rs` the certificate verifier,
-//! `driver.rs` the sockets.
+//! policy. `message.rs` is what one server gets, `session.rs` the conversation with it, `tls.rs`
+//! the certificate verifier, `driver.rs` the sockets.
 
 pub mod driver;
+pub mod message;
 pub mod session;
 pub mod tls;
 
@@ -138,6 +139,9 @@ pub struct AttemptReport {
     pub watched: Option<WatchReport>,
     /// What became of the recipients that were offered, by index in the envelope.
     pub outcomes: Vec<(usize, DeliveryOutcome)>,
+    /// Recipients for a further transaction at the same server, by index in the envelope. There
+    /// are none where no recipient has an outcome.
+    pub left: Vec<usize>,
     /// How long it took.
     pub took: Duration,
 }
