@@ -282,6 +282,7 @@ impl Observer {
             tls,
             version,
             matched,
+            nth_on_connection = report.nth_on_connection,
             delivered,
             not_delivered = causes.count(),
             cause = cause.map(|c| c.row().word),

@@ -2,10 +2,14 @@
 //!
 //! This page holds the plan (pure): which addresses are tried in which order under which TLS
 //! policy. `message.rs` is what one server gets, `session.rs` the conversation with it, `tls.rs`
-//! the certificate verifier, `driver.rs` the sockets.
+//! the certificate verifier, `pool.rs` the choice among connections that are open already,
+//! `driver.rs` (with `connection.rs` and `parking.rs`) the sockets.
 
+mod connection;
 pub mod driver;
 pub mod message;
+mod parking;
+pub mod pool;
 pub mod session;
 pub mod tls;
 
@@ -142,6 +146,8 @@ pub struct AttemptReport {
     /// Recipients for a further transaction at the same server, by index in the envelope. There
     /// are none where no recipient has an outcome.
     pub left: Vec<usize>,
+    /// Which message of its connection this was, from 1: above it the connection was reused.
+    pub nth_on_connection: u32,
     /// How long it took.
     pub took: Duration,
 }

@@ -39,8 +39,10 @@ pub enum StartTlsUse {
     Required(DemandedBy),
     /// TLS when it is offered.
     IfOffered,
-    /// No TLS: the second connection after a failed opportunistic handshake.
+    /// No TLS, as the operator wants it.
     Never,
+    /// No TLS: the handshake of an opportunistic connection just before this one failed.
+    NotAgain,
 }
 
 /// What a session knows of its connection, for the next one.
@@ -167,9 +169,12 @@ impl Session {
     pub fn learned(&self) -> Option<Learned> {
         self.accepted_reply.as_ref()?;
         let tls = self.tls.clone()?;
-        let fell_back = tls == TlsVerdict::ClearText && self.offered.starttls;
-        let was_meant = self.job.starttls == StartTlsUse::Never;
-        (was_meant || !fell_back).then(|| Learned { offered: self.offered.clone(), tls })
+        let fell_back = match self.job.starttls {
+            StartTlsUse::Required(_) | StartTlsUse::Never => false,
+            StartTlsUse::IfOffered => tls == TlsVerdict::ClearText && self.offered.starttls,
+            StartTlsUse::NotAgain => true,
+        };
+        (!fell_back).then(|| Learned { offered: self.offered.clone(), tls })
     }
 
     /// Whether the session met only the end of its connection: nothing of the message was
@@ -326,13 +331,15 @@ impl Session {
                         Step::Send(b"STARTTLS\r\n".to_vec(), Phase::StartTls)
                     }
                     (false, StartTlsUse::Required(by)) => self.fail(self.not_offered(by)),
-                    (false, StartTlsUse::IfOffered) | (_, StartTlsUse::Never) => self.in_clear(),
+                    (false, StartTlsUse::IfOffered) | (_, StartTlsUse::Never | StartTlsUse::NotAgain) => {
+                        self.in_clear()
+                    }
                 }
             }
             // RFC 5321 §3.2: HELO only when EHLO is refused for good.
             Severity::Permanent => match self.job.starttls {
                 StartTlsUse::Required(by) => self.fail(self.not_offered(by)),
-                StartTlsUse::IfOffered | StartTlsUse::Never => {
+                StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
                     self.state = State::Helo;
                     self.tls = Some(TlsVerdict::ClearText);
                     Step::Send(format!("HELO {}\r\n", self.job.hostname).into_bytes(), Phase::Ehlo)
@@ -351,7 +358,7 @@ impl Session {
             (_, StartTlsUse::Required(demanded_by)) => {
                 self.fail(Cause::StarttlsRefused { peer: self.job.peer.clone(), reply, demanded_by })
             }
-            (_, StartTlsUse::IfOffered | StartTlsUse::Never) => self.in_clear(),
+            (_, StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain) => self.in_clear(),
         }
     }
 
