@@ -22,4 +22,7 @@ mod process;
 mod relay;
 mod report;
 mod resolve;
+mod reuse;
+mod scripted;
 mod serve;
+mod wire;
