@@ -5,6 +5,7 @@ use crate::relay::{World, expect, heard, lab, until, within};
 use crate::scripted::{Answer, Scripted, Turn, delivers, envelope, mailer, offer, target, words};
 use dane_relay::lab::{Certificate, LabBuilder, Phase, Tlsa, Trouble};
 use dane_relay::outcome::DeliveryOutcome;
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,6 +50,21 @@ async fn rfc7672_3_2_2_a_name_proven_for_one_domain_is_proven_anew_for_another()
     assert_eq!(world.delivers("carol@a.test").await.tls, "dane");
     let rcpt: Vec<_> = world.mx("a.test").messages().into_iter().flat_map(|message| message.rcpt_to).collect();
     assert_eq!(rcpt, ["bob@a.test", "carol@a.test"]);
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_4_1_a_queue_for_one_host_needs_few_connections() {
+    let world = World::with(lab().domain("busy.test", |d| d), |_lab, config| {
+        config.delivery.reuse_connections = true;
+        config.delivery.max_per_next_hop = 2;
+    });
+    let world = world.await;
+    let users: Vec<String> = (0..20).map(|n| format!("u{n}@busy.test")).collect();
+    let all = join_all(users.iter().map(|to| world.delivers(to))).await;
+    assert!(all.iter().all(|delivered| delivered.tls == "dane"));
+    let mx = world.mx("busy.test");
+    assert_eq!(mx.messages().len(), 20);
+    assert!(mx.connections() <= 10, "{} connections for 20 messages", mx.connections());
 }
 
 #[tokio::test]
