@@ -316,6 +316,8 @@ pub struct Delivery {
     pub max_concurrent: usize,
     /// The most connections to one next hop at once.
     pub max_per_next_hop: usize,
+    /// Whether a connection carries further messages that are held to the same TLS policy.
+    pub reuse_connections: bool,
     /// How long a server may take to answer a command (RFC 5321 §4.5.3.2: five minutes); the
     /// reply to the end of the message may take twice as long.
     #[serde(deserialize_with = "duration")]
@@ -332,6 +334,7 @@ impl Default for Delivery {
             allow_loopback: false,
             max_concurrent: 500,
             max_per_next_hop: 40,
+            reuse_connections: true,
             reply_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(30),
         }

@@ -294,6 +294,7 @@ impl Observer {
             tls,
             version,
             matched,
+            nth_on_connection = report.nth_on_connection,
             delivered,
             not_delivered = causes.count(),
             cause = cause.map(|c| c.row().word),
@@ -334,7 +335,7 @@ impl Observer {
             let _nobody_listens_any_more = self.news.send(news);
         }
         match outcome {
-            DeliveryOutcome::Delivered { peer, tls, reply } => {
+            DeliveryOutcome::Delivered { peer, tls, reply, .. } => {
                 self.delivered.with_label_values(&[tls.word()]).inc();
                 tracing::info!(%id, to = %recipient, host = %peer.host, tls = tls.word(), %reply, "delivered");
             }
