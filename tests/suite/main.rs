@@ -26,5 +26,8 @@ mod relay;
 mod report;
 mod require_tls;
 mod resolve;
+mod reuse;
+mod scripted;
 mod serve;
 mod sts;
+mod wire;
