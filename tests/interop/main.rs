@@ -22,6 +22,7 @@ mod delivery;
 mod exim;
 mod failure;
 mod load;
+mod odd_tls;
 mod oracle;
 mod policies;
 mod postfix;

@@ -7,6 +7,7 @@ use crate::client::Swaks;
 use crate::daemon::{run_ok, wait_for};
 use crate::delivery::{ODD_MESSAGE, PATIENCE, with_lf};
 use crate::exim::Exim;
+use crate::load::promtool_is_content_with;
 use crate::postfix::{Mail, Postfix};
 use crate::relay::Relay;
 use End::{Deferred, Delivered};
@@ -21,16 +22,32 @@ enum End {
 }
 
 /// The domains, each with the policy and the certificate in its name.
-const ENDS: [(&str, End); 9] = [
+const ENDS: [(&str, End); 10] = [
     ("ee.test", Delivered("dane")),
     ("anchor.test", Delivered("dane")),
     ("wrong.test", Deferred("tlsa-invalid", "4.7.323")),
+    // The configuration says that its records are only watched.
+    ("watched.test", Delivered("unauthenticated")),
     ("nobody.plain.test", Delivered("unauthenticated")),
     ("sts.plain.test", Delivered("webpki")),
     ("sts-name.plain.test", Deferred("certificate-host-mismatch", "4.7.5")),
     ("sts-expired.plain.test", Deferred("certificate-expired", "4.7.5")),
     ("sts-unknown.plain.test", Deferred("certificate-not-trusted", "4.7.5")),
     ("sts-clear.plain.test", Deferred("starttls-not-supported", "4.7.321")),
+];
+
+/// A weakening that is in force.
+const WATCHED: &str = "[[destination]]\ndomains = [\"watched.test\"]\ntls = \"dane\"\nreport-only = true\n\
+                       until = 2099-12-31\nreason = \"their new host\"\n";
+
+/// What that leaves among the metrics.
+const METRICS: [&str; 6] = [
+    "relay_policy_watched_total{because=\"report-only\",result=\"tlsa-invalid\"} ",
+    "relay_exceptions{kind=\"report-only\"} 1\n",
+    "relay_mta_sts_fetches_total{result=\"ok\"} 5\n",
+    "relay_recipients_delivered_total{tls=\"dane\"} 2\n",
+    "relay_recipients_delivered_total{tls=\"webpki\"} 1\n",
+    "relay_recipients_failed_total{cause=\"requiretls-unmet\",side=\"recipient\"} 2\n",
 ];
 
 /// Sends a message that demands REQUIRETLS.
@@ -82,7 +99,9 @@ fn ground() -> Ground {
     let below = Certificate::below_a_ca(&dir, &mx_of("anchor.test"));
     let names_the_ca = [below.tlsa_2_0_1()];
     draft.mx("anchor.test", Some(below), &names_the_ca);
-    draft.mx("wrong.test", Some(own("wrong.test")), &tlsa_that_fit_nothing(3));
+    for domain in ["wrong.test", "watched.test"] {
+        draft.mx(domain, Some(own(domain)), &tlsa_that_fit_nothing(3));
+    }
     for domain in ["nobody.plain.test", "sender.test"] {
         draft.mx(domain, Some(own(domain)), &[]);
     }
@@ -128,6 +147,15 @@ fn keeps_to_every_policy(ground: &Ground, relay: &Relay, server: &Server, tls: &
     assert!(!log.contains("<b@wrong.test>"), "{log}");
 }
 
+/// The metrics of a relay that has met every policy.
+fn metrics_are_well_formed(relay: &Relay) {
+    let page = relay.metrics();
+    for metric in METRICS {
+        assert!(page.contains(metric), "{metric} in\n{page}");
+    }
+    promtool_is_content_with(&page);
+}
+
 /// RFC 8689 §4.2.1: the hosts prove themselves by DANE and by MTA-STS, and do not know REQUIRETLS.
 fn requiretls_becomes_an_ndr(relay: &Relay, server: &Server) {
     for to in ["private@ee.test", "private@sts.plain.test"] {
@@ -152,16 +180,17 @@ fn requiretls_becomes_an_ndr(relay: &Relay, server: &Server) {
 fn postfix_gets_what_the_policies_allow_and_nothing_else() {
     let ground = ground();
     let server = Server::Postfix(Postfix::start(ground.dir(), &ground.hosts));
-    let relay = ground.start_relay("");
+    let relay = ground.start_relay(WATCHED);
     keeps_to_every_policy(&ground, &relay, &server, "TLS connection established from unknown[127.0.0.1]: TLSv1.3");
     requiretls_becomes_an_ndr(&relay, &server);
+    metrics_are_well_formed(&relay);
 }
 
 #[test]
 fn exim_gets_what_the_policies_allow_and_nothing_else() {
     let ground = ground();
     let server = Server::Exim(Exim::start(ground.dir(), &ground.hosts));
-    let relay = ground.start_relay("");
+    let relay = ground.start_relay(WATCHED);
     keeps_to_every_policy(&ground, &relay, &server, "P=esmtps X=TLS1.3:");
     requiretls_becomes_an_ndr(&relay, &server);
 }
