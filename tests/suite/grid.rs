@@ -8,7 +8,7 @@ use crate::relay::{SENDER, World, content, heard, lab, queue_id, saw_no_mail};
 use End::{Authenticated, Clear, Deferred, Encrypted, Failed};
 use dane_relay::check::{CheckReport, Checker, Verdict};
 use dane_relay::clock::Clock;
-use dane_relay::config::{Config, RootsSource};
+use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::mx::reply;
@@ -215,16 +215,10 @@ fn foretold(report: &CheckReport) -> End {
     }
 }
 
-/// The relay of the grid and a checker with its configuration. The roots are read at the start.
+/// The relay of the grid and a checker with its configuration.
 async fn world(cells: &[Cell]) -> (World, Checker) {
-    let roots = tempfile::NamedTempFile::new().unwrap();
     let mut shared: Option<Config> = None;
-    let world = World::with(described(cells), |lab, config| {
-        std::fs::write(roots.path(), lab.roots_pem()).unwrap();
-        config.tls.roots = RootsSource::File(roots.path().to_owned());
-        config.mta_sts.port = lab.policy_port();
-        shared = Some(config.clone());
-    });
+    let world = World::with(described(cells), |_lab, config| shared = Some(config.clone()));
     (world.await, Checker::new(shared.unwrap(), Clock::system()).unwrap())
 }
 

@@ -62,11 +62,10 @@ impl Desk {
         let tls = TlsAcceptor::from(identity.server_config().unwrap());
         let host = tokio::spawn(serve(listener, tls, Arc::clone(&body)));
         let folder = tempfile::tempdir().unwrap();
-        let (config, roots) = (folder.path().join("relay.toml"), folder.path().join("roots.pem"));
-        std::fs::write(&roots, lab.authority().pem()).unwrap();
+        let config = folder.path().join("relay.toml");
         std::fs::create_dir(folder.path().join("spool")).unwrap();
-        let more = format!("[tls]\nroots = {roots:?}\n[mta_sts]\nport = {port}\n");
-        std::fs::write(&config, configuration(&lab, folder.path()) + &more).unwrap();
+        let [theirs, ours] = [lab.policy_port(), port].map(|port| format!("[mta_sts]\nport = {port}\n"));
+        std::fs::write(&config, configuration(&lab, folder.path()).replace(&theirs, &ours)).unwrap();
         Self { _lab: lab, folder, config, body, _host: AbortOnDropHandle::new(host) }
     }
 
