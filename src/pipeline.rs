@@ -140,11 +140,11 @@ impl Pipeline {
             let Some(recipient) = entry.envelope.recipients.get(*index) else { continue };
             match state {
                 RecipientState::Done { outcome } => self.observer.recipient(entry.id, recipient, outcome),
-                RecipientState::Queued { last: Some(cause) } => {
+                RecipientState::Queued { last: Some(cause), .. } => {
                     let outcome = DeliveryOutcome::Failed { cause: cause.clone() };
                     self.observer.recipient(entry.id, recipient, &outcome);
                 }
-                RecipientState::Queued { last: None } => {}
+                RecipientState::Queued { last: None, .. } => {}
             }
         }
     }
@@ -193,10 +193,10 @@ impl Pipeline {
 /// these only in the history.
 fn deferrals(conclusion: &Conclusion) -> Vec<serde_json::Value> {
     let deferral = |(index, state): &(usize, RecipientState)| match state {
-        RecipientState::Queued { last: Some(cause) } => {
+        RecipientState::Queued { last: Some(cause), .. } => {
             Some(serde_json::json!({ "recipient": index, "deferred": cause }))
         }
-        RecipientState::Queued { last: None } | RecipientState::Done { .. } => None,
+        RecipientState::Queued { last: None, .. } | RecipientState::Done { .. } => None,
     };
     conclusion.recipients.iter().filter_map(deferral).collect()
 }
