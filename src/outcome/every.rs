@@ -81,7 +81,8 @@ fn about_the_dns() -> Vec<Cause> {
 fn about_the_conversation() -> Vec<Cause> {
     let detail = || "reset by peer".to_owned();
     let phase = Phase::MailFrom;
-    let rejected = |line: &str| Cause::Rejected { peer: peer(), phase: Phase::RcptTo, reply: reply(&[line.as_bytes()]) };
+    let rejected =
+        |line: &str| Cause::Rejected { peer: peer(), phase: Phase::RcptTo, reply: reply(&[line.as_bytes()]) };
     vec![
         Cause::ConnectFailed { peer: peer(), detail: detail() },
         Cause::TimedOut { peer: peer(), phase },
@@ -125,7 +126,9 @@ fn about_protection() -> Vec<Cause> {
     let (detail, other) = ("no basic constraints".to_owned(), presented());
     all.extend([DaneFailure::NoMatch, DaneFailure::Expired, DaneFailure::NotYetValid].map(dane));
     all.push(dane(DaneFailure::NameMismatch { presented: other }));
-    all.extend([DaneFailure::Chain { detail: detail.clone() }, DaneFailure::Unreadable { detail: detail.clone() }].map(dane));
+    all.extend(
+        [DaneFailure::Chain { detail: detail.clone() }, DaneFailure::Unreadable { detail: detail.clone() }].map(dane),
+    );
     let certificate = |failure| Cause::CertificateRejected {
         peer: peer(),
         failure,
