@@ -17,6 +17,7 @@ mod command;
 mod dane;
 mod deliver;
 mod grid;
+mod notify;
 mod peers;
 mod process;
 mod relay;
