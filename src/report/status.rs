@@ -153,6 +153,7 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }
+        | Cause::SmtpUtf8NotOffered { .. }
         | Cause::ContentDamaged
         | Cause::Expired { .. } => None,
     }

@@ -2,11 +2,14 @@
 //! (RFC 3207 §4.2, RFC 7672 §8.1, RFC 9325 §3).
 
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use dane_relay::config::Config;
 use dane_relay::lab::mx::TlsFacts;
 use dane_relay::lab::{
-    Certificate, HostSpec, LabBuilder, MxHost, Phase, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, Versions,
+    Certificate, HostSpec, Lab, LabBuilder, MxHost, Phase, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, Versions,
 };
+use dane_relay::outcome::{Cause, Phase as At};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn dane(lab: LabBuilder, domain: &str, change: impl FnOnce(HostSpec) -> HostSpec) -> LabBuilder {
     lab.domain(domain, |d| d.host(change))
@@ -104,11 +107,32 @@ async fn a_path_that_loses_large_client_hellos_does_not_stop_the_mail() {
 }
 
 #[tokio::test]
+async fn rfc7435_silence_in_the_handshake_does_not_stop_mail_that_nobody_protects() {
+    let silent = |h: HostSpec| h.starttls(StartTls::Hang);
+    let world = World::with(plain(lab(), "plain.test", silent), |_, config| {
+        config.delivery.reply_timeout = Duration::from_secs(1);
+    });
+    let world = world.await;
+    let id = world.mail(&["bob@plain.test"]).await;
+    assert_eq!(world.delivered(id, "bob@plain.test").await.tls, "clear-text");
+    assert_eq!(world.mx("plain.test").connections(), 2, "in the same attempt");
+}
+
+#[tokio::test]
 async fn rfc5321_3_2_a_host_that_knows_helo_alone_has_no_tls() {
     let old = |h: HostSpec| h.helo_only();
     let world = World::start(plain(dane(lab(), "dane.test", old), "plain.test", old)).await;
     assert_eq!(world.delivers("bob@plain.test").await.tls, "clear-text");
     assert_eq!(world.mx("plain.test").messages()[0].mail_params, "");
     expect(&world.defers("bob@dane.test").await, "starttls-not-supported", "4.7.321");
+    saw_no_mail(world.mx("dane.test"));
+}
+
+#[tokio::test]
+async fn rfc7672_2_2_a_host_that_is_silent_in_the_handshake_gets_nothing_under_dane() {
+    let impatient = |_: &Lab, config: &mut Config| config.delivery.reply_timeout = Duration::from_millis(300);
+    let world = World::with(dane(lab(), "dane.test", |h| h.starttls(StartTls::Hang)), impatient).await;
+    let cause = world.defers("bob@dane.test").await;
+    assert!(matches!(cause, Cause::TimedOut { phase: At::Handshake, .. }), "{cause:?}");
     saw_no_mail(world.mx("dane.test"));
 }
