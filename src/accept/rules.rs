@@ -86,7 +86,7 @@ impl Rules {
             max_recipients: listen.max_recipients,
             loopback: if config.delivery.allow_loopback { Loopback::Allowed } else { Loopback::Refused },
             tls,
-            dsn: Offer::No,
+            dsn: Offer::Yes,
             smtp_utf8: Offer::No,
         }
     }
