@@ -287,6 +287,24 @@ async fn rfc3461_3_what_a_client_asks_of_notifications_is_offered_and_kept() {
 }
 
 #[tokio::test]
+async fn rfc6531_4_3_addresses_in_utf_8_are_offered_kept_and_named_in_the_trace() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    assert!(client.say("EHLO client.example").await.contains("250-SMTPUTF8\r\n"));
+    client.expect("MAIL FROM:<jürgen@bücher.example> SMTPUTF8 BODY=8BITMIME", "250 2.1.0").await;
+    client.expect("RCPT TO:<用户@例子.广告>", "250 2.1.5").await;
+    client.expect("BDAT 0 LAST", "250 2.0.0").await;
+    let (envelope, content) = relay.spool.messages.lock().unwrap()[0].clone();
+    assert!(envelope.needs_smtp_utf8());
+    assert_eq!(envelope.recipients[0].host().to_string(), "xn--fsqu00a.xn--4rr70v");
+    let trace = String::from_utf8(content).unwrap();
+    assert!(trace.contains(" with UTF8SMTP id ") && trace.contains("\tfor <用户@例子.广告>;\r\n"), "{trace}");
+    let events = relay.stop().await;
+    assert!(events.iter().any(|e| matches!(e, AcceptEvent::MessageAccepted(a) if a.protocol == "UTF8SMTP")));
+}
+
+#[tokio::test]
 async fn rfc5321_4_1_1_4_a_client_that_leaves_before_the_dot_leaves_nothing() {
     let relay = Relay::start(|_| {}).await;
     for content in ["", "half a mess", "whole lines\r\n", "almost\r\n.", "almost\r\n.\r"] {

@@ -87,7 +87,7 @@ impl Rules {
             loopback: if config.delivery.allow_loopback { Loopback::Allowed } else { Loopback::Refused },
             tls,
             dsn: Offer::Yes,
-            smtp_utf8: Offer::No,
+            smtp_utf8: Offer::Yes,
         }
     }
 
