@@ -17,7 +17,7 @@ pub(crate) fn peer() -> Peer {
 
 const DIGEST: &str = "d42192a5e1ca3655ab1d1afc3c799ad4a3c8a9251904deee33dacfe54ffc2418";
 
-/// The place of a variant in the enum.
+/// A number for each variant; the order means nothing.
 fn rank(cause: &Cause) -> usize {
     match cause {
         Cause::DomainNotFound { .. } => 0,
@@ -45,11 +45,12 @@ fn rank(cause: &Cause) -> usize {
         Cause::EightBitNotOffered { .. } => 22,
         Cause::ContentDamaged => 23,
         Cause::Expired { .. } => 24,
+        Cause::SmtpUtf8NotOffered { .. } => 25,
     }
 }
 
 /// Variants of [`Cause`]: one more than the highest rank.
-const VARIANTS: usize = 25;
+const VARIANTS: usize = 26;
 
 /// One of each, and of those that differ in their row one of each row.
 pub(crate) fn cause() -> Vec<Cause> {
@@ -93,6 +94,7 @@ fn about_the_conversation() -> Vec<Cause> {
         rejected("554 no"),
         Cause::MessageTooLarge { peer: peer(), limit: 10, size: 11 },
         Cause::EightBitNotOffered { peer: peer() },
+        Cause::SmtpUtf8NotOffered { peer: peer() },
         Cause::ContentDamaged,
     ]
 }

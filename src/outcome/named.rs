@@ -45,6 +45,7 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("requiretls-unmet", &["server", "because"]),
     ("message-too-large", &["server", "limit", "size"]),
     ("eight-bit-not-offered", &["server"]),
+    ("smtputf8-not-offered", &["server"]),
     ("content-damaged", &[]),
     ("expired", &["waited", "because"]),
 ];
@@ -69,7 +70,8 @@ impl Cause {
             Self::TimedOut { peer, .. }
             | Self::StarttlsNotOffered { peer, .. }
             | Self::StarttlsRefused { peer, .. }
-            | Self::EightBitNotOffered { peer } => vec![text("server", peer)],
+            | Self::EightBitNotOffered { peer }
+            | Self::SmtpUtf8NotOffered { peer } => vec![text("server", peer)],
             Self::Rejected { peer, reply, .. } => vec![text("server", peer), text("reply", reply)],
             Self::DaneMismatch { peer, failure, .. } => vec![text("server", peer), text("detail", failure)],
             Self::CertificateRejected { peer, failure, .. } => vec![text("server", peer), text("detail", failure)],

@@ -124,8 +124,9 @@ impl Found {
                 self.failed.push((index, Fate::Stopped(cause.clone())));
             }
             RecipientState::Done { outcome: DeliveryOutcome::Failed { .. } } => self.untold.push(index),
-            RecipientState::Done { outcome: outcome @ DeliveryOutcome::Delivered { peer, reply, .. } } => {
-                if wants(NotifyOn::Success) && !was_passed_on(outcome) {
+            RecipientState::Done { outcome: DeliveryOutcome::Delivered { peer, reply, notify_passed_on, .. } } => {
+                // RFC 3461 §5.2.1: a host that took NOTIFY over tells of success itself.
+                if wants(NotifyOn::Success) && !notify_passed_on {
                     self.relayed.push((index, Fate::Relayed { peer: peer.clone(), reply: reply.clone() }));
                 }
             }
@@ -158,14 +159,6 @@ const fn waits_for(state: &RecipientState) -> Option<&Cause> {
 
 fn may_tell_of_delay(envelope: &Envelope, index: usize) -> bool {
     envelope.reverse_path != ReversePath::Null && envelope.dsn_for(index).wants(NotifyOn::Delay)
-}
-
-/// Whether the host that took the message was asked to tell of success itself (RFC 3461 §5.2.1).
-/// No host is: what a sender asks of notifications is not passed on.
-const fn was_passed_on(outcome: &DeliveryOutcome) -> bool {
-    match outcome {
-        DeliveryOutcome::Delivered { .. } | DeliveryOutcome::Failed { .. } => false,
-    }
 }
 
 /// The postmaster, where a report of ours failed that was not for the postmaster.

@@ -27,7 +27,12 @@ fn failed() -> RecipientState {
 }
 
 fn delivered() -> RecipientState {
-    let outcome = DeliveryOutcome::Delivered { peer: peer(), tls: TlsVerdict::ClearText, reply: reply(&[b"250 ok"]) };
+    let outcome = DeliveryOutcome::Delivered {
+        peer: peer(),
+        tls: TlsVerdict::ClearText,
+        reply: reply(&[b"250 ok"]),
+        notify_passed_on: false,
+    };
     RecipientState::Done { outcome }
 }
 
@@ -74,6 +79,17 @@ fn rfc3461_4_1_notify_decides_recipient_by_recipient() {
     assert_eq!(late, (vec!["ann@corp.example delayed: 0 4 6".into()], vec![]));
     let held = told(&entry, &all(waits(unsafe_now())), HOUR);
     assert_eq!(held, (vec!["ann@corp.example held-back: 0 4 6".into()], vec![]));
+}
+
+#[test]
+fn rfc3461_5_2_1_a_host_that_took_notify_over_tells_of_success_itself() {
+    let entry = entry("<ann@corp.example>", &[Some("SUCCESS"), Some("SUCCESS")]);
+    let mut taken_over = delivered();
+    if let RecipientState::Done { outcome: DeliveryOutcome::Delivered { notify_passed_on, .. } } = &mut taken_over {
+        *notify_passed_on = true;
+    }
+    let told = told(&entry, &[taken_over, delivered()], 1);
+    assert_eq!(told, (vec!["ann@corp.example relayed: 1".into()], vec![]));
 }
 
 #[test]

@@ -189,7 +189,12 @@ fn mail_held_back_for_safety_is_said_to_be_neither_lost_nor_the_senders_fault() 
 fn rfc3461_5_2_2_success_is_reported_as_relayed() {
     let mut case = Case::new(&[("bob@partner.example", &Cause::ContentDamaged)], HEADER);
     let tls = crate::outcome::TlsVerdict::ClearText;
-    let outcome = DeliveryOutcome::Delivered { peer: peer(), tls, reply: reply(&[b"250 2.6.0 queued as 4711"]) };
+    let outcome = DeliveryOutcome::Delivered {
+        peer: peer(),
+        tls,
+        reply: reply(&[b"250 2.6.0 queued as 4711"]),
+        notify_passed_on: false,
+    };
     case.states = vec![RecipientState::Done { outcome }];
     assert!(case.reports().is_empty(), "nobody asked");
     case.envelope.dsn.recipients = vec![dsn(Some("SUCCESS"), None)];

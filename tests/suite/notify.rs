@@ -37,8 +37,9 @@ async fn world(delay_after: Duration, policy_failure_after: Duration) -> World {
 /// Hands a message in whose recipients and sender carry parameters.
 async fn asks(world: &World, mail: &str, rcpt: &[(&str, &str)]) {
     let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
-    let rcpt: Vec<_> = rcpt.iter().map(|(to, asked)| format!("RCPT TO:<{to}> {asked}")).collect();
-    let mail = format!("MAIL FROM:<{SENDER}> {mail}");
+    let with = |command: String, asked: &str| format!("{command} {asked}").trim_end().to_owned();
+    let rcpt: Vec<_> = rcpt.iter().map(|(to, asked)| with(format!("RCPT TO:<{to}>"), asked)).collect();
+    let mail = with(format!("MAIL FROM:<{SENDER}>"), mail);
     let handed = client.transact(&mail, &rcpt, content("somebody").as_bytes()).await.unwrap();
     assert!(handed.accepted(), "{}", handed.last());
 }
