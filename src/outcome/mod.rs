@@ -7,9 +7,13 @@
 //! Enhanced status codes follow RFC 3463 and, for DANE, the numbers Exchange administrators
 //! search for (X.7.321 to X.7.325); the result types beside them are those of RFC 8460 §4.3.
 
+#[cfg(test)]
+pub(crate) mod every;
+mod named;
 mod tls;
 mod words;
 
+pub use named::{NAMES, Named, UNITS, Unit, span};
 pub use tls::{
     CertificateFailure, DaneFailure, DaneScope, DemandedBy, ExceptionInForce, MissingPolicy, RequireTlsFailure,
     StsFault, TlsVerdict, Unprotected,
@@ -547,7 +551,7 @@ mod tests {
     fn expiry_keeps_the_last_real_cause() {
         let cause = Cause::Expired { waited_s: 345_600, last: Some(Box::new(rejected(450, "greylisted"))) };
         assert_eq!(cause.row().status.to_string(), "5.4.7");
-        assert!(cause.sentence().contains("4days"), "{}", cause.sentence());
+        assert!(cause.sentence().contains("4 days"), "{}", cause.sentence());
         assert!(cause.sentence().contains("greylisted"));
         assert_eq!(cause.root(), &rejected(450, "greylisted"));
     }
