@@ -61,6 +61,7 @@ pub struct Observer {
     failed: IntCounterVec,
     reports: IntCounter,
     suppressed: IntCounter,
+    reports_lost: IntCounter,
     spool_failures: IntCounter,
     queue_messages: IntGauge,
     queue_oldest: IntGauge,
@@ -165,8 +166,9 @@ impl Observer {
             reports: r.counter("relay_reports_queued_total", "NDRs put into the queue.")?,
             suppressed: r.counter(
                 "relay_recipients_suppressed_total",
-                "Failed recipients nobody may be told of: the reverse-path is null.",
+                "Failed recipients nobody is told of: the reverse-path is null, or the sender wants no report.",
             )?,
+            reports_lost: r.counter("relay_reports_lost_total", "Reports that could not be delivered.")?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
             queue_messages: r.gauge("relay_queue_messages", "Messages that wait for at least one recipient.")?,
             queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
@@ -294,6 +296,7 @@ impl Observer {
             tls,
             version,
             matched,
+            nth_on_connection = report.nth_on_connection,
             delivered,
             not_delivered = causes.count(),
             cause = cause.map(|c| c.row().word),
@@ -334,7 +337,7 @@ impl Observer {
             let _nobody_listens_any_more = self.news.send(news);
         }
         match outcome {
-            DeliveryOutcome::Delivered { peer, tls, reply } => {
+            DeliveryOutcome::Delivered { peer, tls, reply, .. } => {
                 self.delivered.with_label_values(&[tls.word()]).inc();
                 tracing::info!(%id, to = %recipient, host = %peer.host, tls = tls.word(), %reply, "delivered");
             }
@@ -373,11 +376,19 @@ impl Observer {
         tracing::info!(id = %about, %to, "NDR queued");
     }
 
-    /// Recipients failed and the null reverse-path says that nobody may be told
-    /// (RFC 5321 §4.5.5).
+    /// Recipients failed, and nobody may be told (RFC 5321 §4.5.5) or wants to be (RFC 3461 §4.1).
     pub fn report_suppressed(&self, about: QueueId, recipients: usize) {
         self.suppressed.inc_by(u64::try_from(recipients).unwrap_or(0));
-        tracing::warn!(id = %about, recipients, "failed, and the reverse-path is null: nobody is told");
+        tracing::warn!(id = %about, recipients, "failed, and nobody is told: the reverse-path is null, or the sender wants no report");
+    }
+
+    /// A report of ours could not be delivered: the postmaster is told, or this line tells alone.
+    pub fn report_lost(&self, id: QueueId, told: Option<&Mailbox>) {
+        self.reports_lost.inc();
+        match told {
+            Some(postmaster) => tracing::warn!(%id, told = %postmaster, "a report could not be delivered"),
+            None => tracing::error!(%id, "a report could not be delivered, and there is nobody else to tell"),
+        }
     }
 
     /// The spool could not do something; mail waits, nothing is lost.
