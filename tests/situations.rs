@@ -11,6 +11,7 @@
 
 use dane_relay::clock::Clock;
 use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::seed;
 use dane_relay::lab::situation::Mail;
 use dane_relay::lab::stage::{DOMAIN, HOST};
 use dane_relay::lab::{Situation, Stage};
@@ -107,4 +108,14 @@ situations! {
 #[test]
 fn every_situation_is_tested() {
     assert_eq!(TESTED, Situation::ALL);
+}
+
+#[tokio::test]
+async fn the_seed_story_comes_out_as_told() {
+    let mut told = Vec::new();
+    let good = seed::tell(&mut told).await.unwrap();
+    let told = String::from_utf8(told).unwrap();
+    assert!(good, "{told}");
+    let wide: Vec<_> = told.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
 }

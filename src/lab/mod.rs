@@ -79,6 +79,7 @@ pub mod policy_spec;
 mod policy_tests;
 pub mod random;
 mod responder;
+pub mod seed;
 #[cfg(test)]
 mod servers_tests;
 #[cfg(test)]
