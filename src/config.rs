@@ -4,11 +4,13 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod check;
 mod destination;
 mod mta_sts;
 mod roots;
 mod upstream;
 
+pub use check::Check;
 pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening};
 pub use mta_sts::MtaSts;
 pub use roots::RootsError;
@@ -76,6 +78,8 @@ pub struct Config {
     pub retry: Retry,
     /// `[admin]`
     pub admin: Admin,
+    /// `[check]`
+    pub check: Check,
     /// `[[destination]]`
     pub destination: Vec<Destination>,
 }
@@ -93,6 +97,7 @@ impl Default for Config {
             mta_sts: MtaSts::default(),
             retry: Retry::default(),
             admin: Admin::default(),
+            check: Check::default(),
             destination: Vec::new(),
         }
     }
