@@ -1,5 +1,6 @@
 //! The relay among foreign programs: NSD, Unbound, Postfix, swaks, smtp-source, smtp-sink, dig,
-//! openssl, promtool, Python's email package. Nothing here is our own imitation of them.
+//! openssl, promtool, Python's email package, flufl.bounce, Sisimai. Nothing here is our own
+//! imitation of them.
 //!
 //! Needs root (Postfix) and the Debian packages that `tests/run` installs; therefore behind the
 //! feature `interop`: `cargo test --features interop --test interop`.
@@ -23,6 +24,7 @@ mod load;
 mod oracle;
 mod postfix;
 mod relay;
+mod reports;
 mod resolver;
 mod verdicts;
 mod world;
