@@ -557,6 +557,19 @@ mod tests {
     }
 
     #[test]
+    fn what_an_older_relay_recorded_is_still_read() {
+        let stored = r#"{"state":"delivered","peer":{"host":"mx.example","address":"192.0.2.1:25"},
+            "tls":{"tls":"clear-text"},"reply":{"code":250,"enhanced":null,"lines":["ok"]}}"#;
+        let reply = Reply::plain(250, "ok");
+        let expected =
+            DeliveryOutcome::Delivered { peer: peer(), tls: TlsVerdict::ClearText, reply, notify_passed_on: false };
+        assert_eq!(serde_json::from_str::<DeliveryOutcome>(stored).unwrap(), expected);
+        let cause = Cause::SmtpUtf8NotOffered { peer: peer() };
+        let json = serde_json::to_value(&cause).unwrap();
+        assert_eq!(json["cause"], cause.row().word, "one word everywhere");
+    }
+
+    #[test]
     fn causes_survive_storage() {
         let cause = Cause::Expired { waited_s: 1, last: Some(Box::new(rejected(450, "4.2.0 greylisted"))) };
         let json = serde_json::to_string(&cause).unwrap();
