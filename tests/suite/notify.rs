@@ -137,10 +137,10 @@ async fn rfc8689_5_a_report_about_a_message_with_requiretls_tells_nothing_of_it(
     let mut client = SmtpClient::ready(world.smtp()).await.unwrap().starttls("relay.office.test").await.unwrap();
     let mail = format!("MAIL FROM:<{SENDER}> REQUIRETLS RET=FULL");
     let rcpt = ["RCPT TO:<bob@good.test>".to_owned()];
-    assert!(client.transact(&mail, &rcpt, content("secret").as_bytes()).await.unwrap().accepted());
+    assert!(client.transact(&mail, &rcpt, content("a@secret.test").as_bytes()).await.unwrap().accepted());
     let report = Report::read(&world.reports(1).await[0]);
     assert_eq!(report.recipients(), [["rfc822; bob@good.test", "failed", "5.7.30"]]);
-    assert_eq!(report.original.trim_end(), "Message-ID: <1.secret>");
+    assert_eq!(report.original.trim_end(), "Message-ID: <1.a@secret.test>");
     assert_eq!(report.header["Subject"], "Undeliverable: your message");
 }
 
