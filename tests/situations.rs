@@ -9,16 +9,17 @@
     reason = "what fails in a test is the test's result"
 )]
 
+use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::seed;
 use dane_relay::lab::situation::Mail;
 use dane_relay::lab::stage::{DOMAIN, HOST};
-use dane_relay::lab::{Situation, Stage};
+use dane_relay::lab::{MxHost, Situation, Stage};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::serve;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,13 +64,70 @@ async fn mail_meets_the_truth(situation: Situation) {
     assert_eq!(stage.lab.dns().dropped() > 0, by_a_box || situation == Situation::Tcp53Blocked, "{situation:?}");
 }
 
+/// What a check says: the word, the side, how sure it is, and what it is like for mail.
+async fn check_tells_the_truth(situation: Situation) {
+    let stage = Stage::set(situation).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checker = Checker::new(stage.config(folder.path()).await.unwrap(), Clock::system()).unwrap();
+    let report = checker.check(&DOMAIN.parse().unwrap()).await;
+    let (truth, found) = (situation.truth(), &report.diagnosis);
+    assert_eq!(found.side, truth.side, "{situation:?}\n{}", report.text());
+    if let Some(word) = truth.word {
+        assert_eq!(found.word, word, "{situation:?}\n{}", report.text());
+    }
+    // The same verdict as delivery, with the same cause.
+    let cause = report.fault.as_ref().map(|fault| fault.cause);
+    match truth.mail {
+        Mail::Delivered(_) => assert!(matches!(report.verdict, Verdict::Ok | Verdict::Warning), "{}", report.text()),
+        Mail::Waits { cause: word, .. } => {
+            assert_eq!((report.verdict, cause), (Verdict::Fault, Some(word)), "{}", report.text());
+        }
+    }
+    let ok = truth.side.is_none();
+    assert_eq!(report.verdict == Verdict::Ok, ok, "{}", report.text());
+    let lines = report.text().lines().count();
+    assert!(lines <= if ok { 8 } else { 30 }, "{lines} lines:\n{}", report.text());
+    for host in stage.lab.hosts().chain([stage.proxy()]) {
+        for verb in ["MAIL", "RCPT", "DATA", "BDAT"] {
+            assert_eq!(heard(host, verb), 0, "{}: {:?}", host.name(), host.seen());
+        }
+        // Where somebody else ends TLS, the host hears nothing of what is said inside.
+        if situation != Situation::TlsIntercepted {
+            hears_the_farewell(host).await;
+        }
+    }
+}
+
+fn heard(host: &MxHost, verb: &str) -> usize {
+    host.seen().iter().filter(|seen| seen.line.to_ascii_uppercase().starts_with(verb)).count()
+}
+
+/// RFC 5321 §4.1.1.10; a connection whose handshake failed is beyond words. The host may hear of
+/// it a moment later than the check ends.
+async fn hears_the_farewell(host: &MxHost) {
+    let all = async {
+        while heard(host, "QUIT") + host.handshakes_failed() < host.connections() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, all).await.is_ok(), "{}: {:?}", host.name(), host.seen());
+}
+
 macro_rules! situations {
     ($($name:ident: $situation:ident,)*) => {
         const TESTED: &[Situation] = &[$(Situation::$situation),*];
-        $(#[tokio::test]
-        async fn $name() {
-            mail_meets_the_truth(Situation::$situation).await;
-        })*
+        mod mail {
+            $(#[tokio::test]
+            async fn $name() {
+                super::mail_meets_the_truth(super::Situation::$situation).await;
+            })*
+        }
+        mod check {
+            $(#[tokio::test]
+            async fn $name() {
+                super::check_tells_the_truth(super::Situation::$situation).await;
+            })*
+        }
     };
 }
 

@@ -164,7 +164,7 @@ impl Situation {
             Self::CertificateRolled => recipient("tlsa-invalid", MISFIT),
             Self::OneOldCertificate => recipient("tlsa-invalid", BY_DANE),
             Self::PolicyMissesHost => {
-                recipient("validation-failure", Mail::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
+                recipient("sts-mx-not-listed", Mail::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
             }
             Self::StartTlsStripped | Self::BannerMasked | Self::ProxyForEveryone => {
                 path("local-smtp-rewritten", NO_TLS)
@@ -174,7 +174,7 @@ impl Situation {
                 path("local-port25-blocked", Mail::Waits { cause: "connect-failed", status: "4.4.1" })
             }
             Self::Port25Silent => path("local-port25-blocked", Mail::Waits { cause: "timed-out", status: "4.4.2" }),
-            Self::WrongClock => Truth { side: Some(Side::Here), word: None, mail: BOGUS },
+            Self::WrongClock => Truth { side: Some(Side::Here), word: Some("local-clock-wrong"), mail: BOGUS },
         }
     }
 }
