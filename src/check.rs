@@ -6,6 +6,8 @@
 
 pub mod analyse;
 pub mod canary;
+#[cfg(test)]
+mod cause_tests;
 mod certificate;
 pub mod compare;
 mod controls;

@@ -7,12 +7,14 @@
 mod check;
 mod destination;
 mod mta_sts;
+mod notify;
 mod roots;
 mod upstream;
 
 pub use check::Check;
 pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening};
 pub use mta_sts::MtaSts;
+pub use notify::Notify;
 pub use roots::RootsError;
 pub use upstream::Upstream;
 
@@ -76,6 +78,8 @@ pub struct Config {
     pub mta_sts: MtaSts,
     /// `[retry]`
     pub retry: Retry,
+    /// `[notify]`
+    pub notify: Notify,
     /// `[admin]`
     pub admin: Admin,
     /// `[check]`
@@ -96,6 +100,7 @@ impl Default for Config {
             tls: Tls::default(),
             mta_sts: MtaSts::default(),
             retry: Retry::default(),
+            notify: Notify::default(),
             admin: Admin::default(),
             check: Check::default(),
             destination: Vec::new(),
@@ -321,6 +326,8 @@ pub struct Delivery {
     pub max_concurrent: usize,
     /// The most connections to one next hop at once.
     pub max_per_next_hop: usize,
+    /// Whether a connection carries further messages that are held to the same TLS policy.
+    pub reuse_connections: bool,
     /// How long a server may take to answer a command (RFC 5321 §4.5.3.2: five minutes); the
     /// reply to the end of the message may take twice as long.
     #[serde(deserialize_with = "duration")]
@@ -337,6 +344,7 @@ impl Default for Delivery {
             allow_loopback: false,
             max_concurrent: 500,
             max_per_next_hop: 40,
+            reuse_connections: true,
             reply_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(30),
         }
@@ -419,6 +427,7 @@ impl Config {
         at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
         self.dns.check()?;
         self.mta_sts.check()?;
+        self.notify.check()?;
         self.destination.iter().try_for_each(Destination::check)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());
@@ -516,6 +525,7 @@ mod tests {
         assert!(error("[dns]\nupstreams = [\"1.2.3.4\"]").contains("udp://IP:PORT"));
         assert!(error("[listen]\ncertificate = \"x.pem\"").contains("both or neither"));
         assert!(error("[listen]\nsmtp = []").contains("at least 1"));
+        assert!(error("[notify]\nreturn_full_below = 10485761").contains("not be above 10485760"));
         assert!(error("[dns]\nupstreams = []").contains("at least 1"));
         assert!(error("[dns]\ntimeout = \"1m\"").contains("not above deadline"));
         assert!(error("[dns]\nroot_hints = [\"a.example\"]").contains("no address of a server"));

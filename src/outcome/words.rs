@@ -3,8 +3,7 @@
 //! The sentence names no internal name or path; the evidence may. The codes and classes beside
 //! these words are in the table of `outcome/mod.rs` (RFC 3463, RFC 8460 §4.3).
 
-use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure};
-use std::time::Duration;
+use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, UNITS, span};
 
 impl Cause {
     /// What happened, in words for whoever wrote the message.
@@ -89,9 +88,12 @@ impl Cause {
             Self::EightBitNotOffered { peer } => {
                 format!("The message has 8-bit content, which the mail server {peer} does not take.")
             }
+            Self::SmtpUtf8NotOffered { peer } => format!(
+                "The message has addresses or a header outside ASCII (SMTPUTF8), which the mail server {peer} does not take."
+            ),
             Self::ContentDamaged => "The stored copy of the message is damaged and could not be sent.".to_owned(),
             Self::Expired { waited_s, last } => {
-                let waited = humantime::format_duration(Duration::from_secs(*waited_s));
+                let waited = span(*waited_s, &UNITS);
                 let tried = format!("We tried for {waited} without success and have given up.");
                 match last {
                     Some(cause) => format!("{tried} The last try failed like this: {}", cause.sentence()),
@@ -173,6 +175,9 @@ impl Cause {
             }
             Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",
             Self::EightBitNotOffered { .. } => "Let the sending system encode the message as 7-bit MIME.",
+            Self::SmtpUtf8NotOffered { .. } => {
+                "Send the message with addresses and header in ASCII alone; the recipient's server knows no other (RFC 6531)."
+            }
             Self::ContentDamaged => "Check the disk of the relay; ask the sender to send the message again.",
             Self::Expired { last, .. } => match last {
                 Some(cause) => cause.advice(),
@@ -224,7 +229,9 @@ impl Cause {
             Self::StarttlsRefused { peer, reply, .. } => {
                 vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())]
             }
-            Self::StarttlsNotOffered { peer, .. } | Self::EightBitNotOffered { peer } => {
+            Self::StarttlsNotOffered { peer, .. }
+            | Self::EightBitNotOffered { peer }
+            | Self::SmtpUtf8NotOffered { peer } => {
                 vec![("Mail server", peer.to_string())]
             }
             Self::CertificateRejected { peer, failure, certificate_sha256, .. } => {
