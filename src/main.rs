@@ -5,13 +5,14 @@ use dane_relay::check::compare::compare;
 use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
+#[cfg(feature = "lab")]
+use dane_relay::lab;
 use dane_relay::lookup::{self, Detail};
 use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::report::driver::load_texts;
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
 use hickory_proto::rr::{Name, RecordType};
-use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,8 +44,11 @@ enum Command {
     /// Show a signed mini-internet on loopback and mail going through it.
     #[cfg(feature = "lab")]
     Lab {
-        /// Keep the lab running after the story, to try `relay check` on it; Ctrl-C ends it.
+        /// Tell another story: an IPS that drops DNS answers, found by `relay check`.
         #[arg(long)]
+        story: bool,
+        /// Keep the lab running after the story, to try `relay check` on it; Ctrl-C ends it.
+        #[arg(long, conflicts_with = "story")]
         stay: bool,
     },
     /// Find out what mail to a domain would meet now, and whose fault it is, without sending any.
@@ -272,7 +276,11 @@ async fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve { config } => serve(config).await,
         #[cfg(feature = "lab")]
-        Command::Lab { stay } => lab(stay.then(interrupted)).await,
+        Command::Lab { story: true, .. } => told(lab::seed::tell(&mut std::io::stdout()).await),
+        #[cfg(feature = "lab")]
+        Command::Lab { story: false, stay } => {
+            told(lab::story::tell(&mut std::io::stdout(), stay.then(interrupted)).await)
+        }
         Command::Check(arguments) => check(arguments).await,
         Command::Canary { action: CanaryAction::Zonefile { zone } } => say(&canary::zone_file(&zone)),
         Command::Dns { name, record_type, verbose, output, over } => {
@@ -456,8 +464,8 @@ async fn policy(
 }
 
 #[cfg(feature = "lab")]
-async fn lab(stay: Option<impl Future<Output = ()>>) -> ExitCode {
-    match dane_relay::lab::story::tell(&mut std::io::stdout(), stay).await {
+fn told(story: std::io::Result<bool>) -> ExitCode {
+    match story {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => complain(1, "an outcome was not the expected one"),
         Err(error) => complain(EXIT_IO, &error.to_string()),

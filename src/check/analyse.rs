@@ -192,6 +192,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }
+        | Cause::SmtpUtf8NotOffered { .. }
         | Cause::ContentDamaged
         | Cause::Expired { .. } => Certainty::Proven,
     }

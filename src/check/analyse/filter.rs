@@ -80,7 +80,7 @@ fn count(probes: &[&DnsProbe], truth: Truth) -> Option<(Kind, Certainty)> {
     let counted: Vec<_> = probes.iter().filter_map(counted).collect();
     let complete = |seen: &Seen| seen.answered() && seen.reply != Reply::Truncated;
     let passed = counted.iter().filter(|(_, seen)| complete(seen)).map(|(n, _)| *n).max();
-    let gone = counted.iter().filter(|(_, seen)| vanished(seen)).map(|(n, _)| *n).min();
+    let gone = counted.iter().filter(|(_, seen)| lacking(seen)).map(|(n, _)| *n).min();
     // What has no records cannot vanish for having too many.
     let one_large_vanishes = probes.iter().any(|probe| probe.role == Role::Large && lacking(&probe.seen));
     let contradicted = one_large_vanishes || gone == Some(0) || matches!((passed, gone), (Some(p), Some(g)) if p >= g);
