@@ -66,6 +66,8 @@ pub struct Diagnosis {
     pub hand_over: Vec<String>,
     /// What gets mail out meanwhile, and keeps it secure.
     pub bridge: Option<String>,
+    /// What can be done, where somebody else has to act.
+    pub advice: Option<String>,
     /// What would make it worse.
     pub do_not: Option<String>,
 }
@@ -117,6 +119,8 @@ fn base(evidence: &Evidence) -> Diagnosis {
     };
     let row = cause.map(Cause::row);
     let word = match (row, &delivery.exception) {
+        // Recipients know the words of RFC 8460 §4.3.
+        (Some(row), _) if row.side == Side::Recipient => row.result_type.unwrap_or(row.word),
         (Some(row), _) => row.word,
         (None, Some(_)) => "exception-in-force",
         (None, None) if level == Verdict::Ok => "ok",
@@ -133,7 +137,8 @@ fn base(evidence: &Evidence) -> Diagnosis {
         mail: mail_sentence(evidence, level),
         proof: cause.map(proof::of_cause).unwrap_or_default(),
         hand_over: cause.filter(|_| level != Verdict::Ok).map(|c| proof::peer(c, evidence)).unwrap_or_default(),
-        bridge: cause.filter(|_| !delivery.delivers).map(|cause| cause.advice().to_owned()),
+        bridge: None,
+        advice: cause.map(|cause| cause.advice().to_owned()),
         do_not: None,
     }
 }
@@ -158,7 +163,8 @@ fn with(base: Diagnosis, finding: Finding) -> Diagnosis {
         sentence: finding.sentence,
         proof: if finding.proof.is_empty() { base.proof } else { finding.proof },
         hand_over: if finding.hand_over.is_empty() { base.hand_over } else { finding.hand_over },
-        bridge: finding.bridge.or(base.bridge),
+        advice: if finding.bridge.is_some() { None } else { base.advice },
+        bridge: finding.bridge,
         do_not,
         mail: base.mail,
     }
