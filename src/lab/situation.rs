@@ -164,7 +164,7 @@ impl Situation {
             Self::CertificateRolled => recipient("tlsa-invalid", MISFIT),
             Self::OneOldCertificate => recipient("tlsa-invalid", BY_DANE),
             Self::PolicyMissesHost => {
-                recipient("sts-mx-not-listed", Mail::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
+                recipient("validation-failure", Mail::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
             }
             Self::StartTlsStripped | Self::BannerMasked | Self::ProxyForEveryone => {
                 path("local-smtp-rewritten", NO_TLS)

@@ -204,20 +204,23 @@ first = "1s"
 longest = "1s"
 [admin]
 listen = "127.0.0.1:0"
-[check]
-canary = "{CANARY}"
-references = ["{encrypted}"]
-controls = ["mx.{NEIGHBOUR}"]
 "#,
             spool = folder.join("spool"),
             root = self.authorities.root(),
-            encrypted = self.encrypted_upstream(),
             policy_port = self.lab.policy_port(),
             port = self.lab.port(),
         ))
     }
 
-    /// The same, read: with the resolver as its only upstream.
+    /// Whom a check may ask besides, as a configuration file says it: the canary zone, the resolver
+    /// elsewhere, and a mail host that has nothing to do with it.
+    #[must_use]
+    pub fn check_configuration(&self) -> String {
+        let reference = self.encrypted_upstream();
+        format!("[check]\ncanary = \"{CANARY}\"\nreferences = [\"{reference}\"]\ncontrols = [\"mx.{NEIGHBOUR}\"]\n")
+    }
+
+    /// [`Stage::configuration`], read: with the resolver as its only upstream.
     ///
     /// # Errors
     /// When `folder` cannot be written.
