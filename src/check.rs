@@ -16,6 +16,7 @@ pub mod evidence;
 pub mod probes;
 mod queue;
 mod report;
+pub mod selfcheck;
 mod smtp;
 mod text;
 
@@ -150,6 +151,11 @@ impl Checker {
             took_ms: milliseconds(started.elapsed()),
         };
         self.report(domain, &route, &met, evidence)
+    }
+
+    /// Looks at this host itself.
+    pub async fn look_at_self(&self) -> Vec<selfcheck::SelfCheck> {
+        selfcheck::look(&self.out).await
     }
 
     /// The domains that mail waits for, most messages first.

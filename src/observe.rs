@@ -7,6 +7,7 @@
 mod attempt;
 mod dns;
 mod policy;
+mod selfcheck;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
@@ -69,6 +70,7 @@ pub struct Observer {
     spool_bytes: IntGauge,
     damaged: IntGauge,
     dns: DnsMetrics,
+    selfcheck: selfcheck::SelfCheckMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -170,6 +172,7 @@ impl Observer {
             spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
             damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
             dns: DnsMetrics::new(&r)?,
+            selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -281,6 +284,11 @@ impl Observer {
     pub fn exception_changed(&self, domains: &str, exception: &ExceptionInForce, now: &str) {
         let ExceptionInForce { kind, reason, until } = exception;
         tracing::warn!(domains, kind, until, reason, "exception {now}");
+    }
+
+    /// What the relay found about its own host; `status` as the exit codes of `relay check`.
+    pub fn self_check(&self, check: &'static str, status: u8, detail: &str) {
+        self.selfcheck.told(check, status, detail);
     }
 
     /// A host was left alone, or a next hop has none: no connection was made.

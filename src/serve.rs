@@ -6,6 +6,7 @@
 use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
 use crate::admin::{self, Admin};
+use crate::check::selfcheck;
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode, RootsError};
 use crate::exceptions;
@@ -22,6 +23,7 @@ use crate::spool::{Spool, SpoolError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -166,10 +168,28 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     };
     tokio::spawn(admin::run(admin, admin_listener));
     tokio::spawn(sts::keep_fresh(Arc::clone(&out.sts), stop.clone()));
+    tokio::spawn(watch_self(out.clone(), Arc::clone(&observer), stop.clone()));
     tokio::spawn(exceptions::watch(out, Arc::clone(&observer), stop.clone()));
     tokio::spawn(name_bad_upstreams(dns, config.dns.mode, stop.clone()));
     let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));
     Ok(Relay { smtp, admin: admin_address, spool, observer, stop, running })
+}
+
+/// How soon after the start this host is looked at: mail that has waited goes first.
+const SELF_CHECK_AFTER: Duration = Duration::from_secs(10);
+/// How often it is looked at from then on.
+const SELF_CHECK_EVERY: Duration = Duration::from_secs(3600);
+
+/// Looks at this host itself until `stop`, so that the alarm comes before the first user's call.
+async fn watch_self(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
+    let mut wait = SELF_CHECK_AFTER;
+    while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+        let Some(seen) = stop.run_until_cancelled(Box::pin(selfcheck::look(&out))).await else { return };
+        for one in &seen {
+            observer.self_check(one.check, one.number(), &one.detail);
+        }
+        wait = SELF_CHECK_EVERY;
+    }
 }
 
 /// Where upstreams must validate, they show it before anything is accepted.
