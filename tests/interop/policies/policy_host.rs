@@ -18,7 +18,7 @@ const SITES: [(&str, Change, i32, Option<&str>); 15] = [
     ("http2", |site, _| site.listen = "http2", 0, None),
     ("tls12", |site, _| site.server = "ssl_protocols TLSv1.2;".into(), 0, None),
     ("tls13", |site, _| site.server = "ssl_protocols TLSv1.3;".into(), 0, None),
-    ("gzip", |site, _| site.place += "gzip on;\ngzip_min_length 1;\ngzip_types text/plain;".into(), 0, None),
+    ("gzip", |site, _| site.place += "gzip on;\ngzip_min_length 1;\ngzip_types text/plain;", 0, None),
     // Nothing is replaced, but the length is not known any more.
     ("chunked", |site, _| site.place += "sub_filter_types text/plain;\nsub_filter \"no such text\" \"\";", 0, None),
     ("charset", |site, _| site.place += "charset utf-8;\ncharset_types text/plain;", 0, None),
