@@ -7,15 +7,15 @@
 mod hop;
 mod limits;
 pub mod outbound;
+mod reports;
 
-use crate::envelope::QueueId;
 use crate::observe::Observer;
-use crate::outcome::{Cause, DeliveryOutcome};
-use crate::report;
+use crate::outcome::DeliveryOutcome;
+use crate::report::Texts;
 use crate::route;
 use crate::spool::conclude::{Conclusion, conclude};
 use crate::spool::schedule;
-use crate::spool::{Claim, RecipientState, Report, Settlement, Spool, SpoolEntry};
+use crate::spool::{Claim, RecipientState, Settlement, Spool, SpoolEntry};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::panic::AssertUnwindSafe;
@@ -43,6 +43,8 @@ pub struct Pipeline {
     pub observer: Arc<Observer>,
     /// Connections in use by next hop.
     pub hops: HopLimits,
+    /// The words of reports.
+    pub texts: Texts,
 }
 
 /// Takes due messages from the spool until `stop`, then lets what is under way end.
@@ -129,9 +131,9 @@ impl Pipeline {
         let groups = route::group(due, &config.destination, config.delivery.port);
         let outcomes = join_all(groups.iter().map(|(route, indices)| self.deliver(entry, route, indices))).await;
         let now = self.out.clock.now();
-        let conclusion = conclude(entry, outcomes.into_iter().flatten().collect(), &self.out.config.retry, now);
+        let mut conclusion = conclude(entry, outcomes.into_iter().flatten().collect(), &self.out.config.retry, now);
         self.observe_states(entry, &conclusion);
-        let reports: Vec<Report> = self.reports(entry, &conclusion).await.into_iter().collect();
+        let reports = self.reports(entry, &mut conclusion, now).await;
         let events = deferrals(&conclusion);
         Settlement { recipients: conclusion.recipients, at: Some(now), next_due: conclusion.next_due, reports, events }
     }
@@ -141,52 +143,13 @@ impl Pipeline {
             let Some(recipient) = entry.envelope.recipients.get(*index) else { continue };
             match state {
                 RecipientState::Done { outcome } => self.observer.recipient(entry.id, recipient, outcome),
-                RecipientState::Queued { last: Some(cause) } => {
+                RecipientState::Queued { last: Some(cause), .. } => {
                     let outcome = DeliveryOutcome::Failed { cause: cause.clone() };
                     self.observer.recipient(entry.id, recipient, &outcome);
                 }
-                RecipientState::Queued { last: None } => {}
+                RecipientState::Queued { last: None, .. } => {}
             }
         }
-    }
-
-    /// The NDR for the recipients that failed for good; none without failures, and none for a
-    /// null reverse-path.
-    async fn reports(&self, entry: &SpoolEntry, conclusion: &Conclusion) -> Option<Report> {
-        let failure = |(index, cause): &(usize, Cause)| {
-            entry.envelope.recipients.get(*index).map(|recipient| (recipient.clone(), cause.clone()))
-        };
-        let failed: Vec<_> = conclusion.failures.iter().filter_map(failure).collect();
-        if failed.is_empty() {
-            return None;
-        }
-        let header = self.header(entry.id).await;
-        let failures: Vec<report::Failure<'_>> =
-            failed.iter().map(|(recipient, cause)| report::Failure { recipient, cause }).collect();
-        let original = report::Original { id: entry.id, envelope: &entry.envelope, header: &header };
-        let report = report::compose(&self.out.config.hostname, &original, &failures, self.out.clock.now());
-        if report.is_none() {
-            self.observer.report_suppressed(entry.id, failures.len());
-        }
-        report
-    }
-
-    /// The start of the original, with its header; an NDR without it is better than none.
-    async fn header(&self, id: QueueId) -> Vec<u8> {
-        let mut header = Vec::new();
-        let mut reader = match self.spool.open_body(id).await {
-            Ok(reader) => reader,
-            Err(error) => {
-                self.observer.spool_failed("read the header for an NDR", &error);
-                return header;
-            }
-        };
-        while header.len() < report::HEADER_LIMIT {
-            let Ok(Some(piece)) = reader.next().await else { break };
-            header.extend_from_slice(&piece);
-        }
-        header.truncate(report::HEADER_LIMIT);
-        header
     }
 }
 
@@ -194,10 +157,10 @@ impl Pipeline {
 /// these only in the history.
 fn deferrals(conclusion: &Conclusion) -> Vec<serde_json::Value> {
     let deferral = |(index, state): &(usize, RecipientState)| match state {
-        RecipientState::Queued { last: Some(cause) } => {
+        RecipientState::Queued { last: Some(cause), .. } => {
             Some(serde_json::json!({ "recipient": index, "deferred": cause }))
         }
-        RecipientState::Queued { last: None } | RecipientState::Done { .. } => None,
+        RecipientState::Queued { last: None, .. } | RecipientState::Done { .. } => None,
     };
     conclusion.recipients.iter().filter_map(deferral).collect()
 }

@@ -13,7 +13,7 @@ use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::smtp::dsn::Ret;
 use dane_relay::spool::embedded::EmbeddedSpool;
-use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, SpoolError};
+use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, SpoolError, Told};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,7 +64,8 @@ fn failed() -> RecipientState {
 }
 
 fn waits() -> RecipientState {
-    RecipientState::Queued { last: Some(Cause::NoMailHost { domain: "slow.example".parse().unwrap() }) }
+    let last = Some(Cause::NoMailHost { domain: "slow.example".parse().unwrap() });
+    RecipientState::Queued { last, told: Told::NOTHING }
 }
 
 async fn store(spool: &EmbeddedSpool, content: &[u8]) -> QueueId {
@@ -148,7 +149,7 @@ async fn rfc5321_4_2_5_what_was_accepted_is_there_after_a_restart() {
     let claims = spool.claim_due(NOW, 10).await.unwrap();
     assert_eq!(claims.iter().map(|c| c.entry.id).collect::<Vec<_>>(), [first, second, empty]);
     assert_eq!(*claims[0].entry.envelope, envelope(&["a@one.example", "b@two.example"]));
-    assert_eq!(claims[0].entry.recipients, vec![RecipientState::Queued { last: None }; 2]);
+    assert_eq!(claims[0].entry.recipients, vec![RecipientState::NEW; 2]);
     assert_eq!(claims[1].entry.size, 100_000);
     assert_eq!(body(&spool, first).await.unwrap(), b"one\r\n");
     assert_eq!(body(&spool, second).await.unwrap(), content(2, 100_000));

@@ -13,7 +13,7 @@ use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::embedded::EmbeddedSpool;
-use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool};
+use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Told};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -156,7 +156,7 @@ impl Plan {
         let (state, reports) = match self {
             Self::Finish => (done, vec![]),
             Self::FinishWithReport => (done, vec![told]),
-            Self::Defer => (RecipientState::Queued { last: Some(cause) }, vec![]),
+            Self::Defer => (RecipientState::Queued { last: Some(cause), told: Told::NOTHING }, vec![]),
         };
         Settlement { recipients: vec![(0, state)], next_due: Some(FAR), reports, ..Settlement::default() }
     }

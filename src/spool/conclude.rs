@@ -31,7 +31,8 @@ pub fn conclude(
     for (index, outcome) in outcomes {
         let outcome = match outcome {
             DeliveryOutcome::Failed { cause } if cause.class() == Class::Transient && now < expires_at => {
-                conclusion.recipients.push((index, RecipientState::Queued { last: Some(cause) }));
+                let told = entry.recipients.get(index).map(RecipientState::told).unwrap_or_default();
+                conclusion.recipients.push((index, RecipientState::Queued { last: Some(cause), told }));
                 continue;
             }
             DeliveryOutcome::Failed { cause } if cause.class() == Class::Transient => {
@@ -59,6 +60,7 @@ mod tests {
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::outcome::Peer;
     use crate::smtp::address::ReversePath;
+    use crate::spool::Told;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -66,7 +68,7 @@ mod tests {
         let recipients = ["a@x.example", "b@x.example"].map(|t| t.parse().unwrap()).into();
         let origin = Origin::Report { about: QueueId(1) };
         let envelope = Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin);
-        let recipients = vec![RecipientState::Queued { last: None }; 2];
+        let recipients = vec![RecipientState::NEW; 2];
         SpoolEntry { id: QueueId(2), envelope: Arc::new(envelope), size: 0, attempts: 0, recipients }
     }
 
@@ -83,9 +85,24 @@ mod tests {
     fn rfc5321_4_2_1_transient_failures_wait_and_permanent_ones_end() {
         let concluded =
             conclude(&entry(), vec![(0, transient()), (1, permanent())], &Retry::default(), Timestamp(1000));
-        assert!(matches!(concluded.recipients[0].1, RecipientState::Queued { last: Some(_) }));
+        assert!(matches!(concluded.recipients[0].1, RecipientState::Queued { last: Some(_), .. }));
         assert_eq!(concluded.failures.iter().map(|(i, _)| *i).collect::<Vec<_>>(), vec![1]);
         assert!(concluded.next_due.unwrap() > Timestamp(1000));
+    }
+
+    #[test]
+    fn what_the_sender_was_told_survives_further_attempts_and_storage() {
+        let told = Told { delay: None, policy: Some(Timestamp(7)) };
+        let mut entry = entry();
+        entry.recipients[0] = RecipientState::Queued { last: None, told };
+        let concluded = conclude(&entry, vec![(0, transient()), (1, transient())], &Retry::default(), Timestamp(1000));
+        assert_eq!(concluded.recipients.iter().map(|(_, s)| s.told()).collect::<Vec<_>>(), [told, Told::NOTHING]);
+        for (_, state) in concluded.recipients {
+            let stored = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<RecipientState>(&stored).unwrap(), state);
+        }
+        let older: RecipientState = serde_json::from_str(r#"{"state":"queued","last":null}"#).unwrap();
+        assert_eq!(older, RecipientState::NEW);
     }
 
     #[test]

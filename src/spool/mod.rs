@@ -59,12 +59,53 @@ pub enum RecipientState {
     Queued {
         /// What stopped the last attempt.
         last: Option<Cause>,
+        /// What its sender has been told meanwhile.
+        #[serde(default, skip_serializing_if = "Told::is_nothing")]
+        told: Told,
     },
     /// Delivered, or failed for good.
     Done {
         /// How it ended.
         outcome: DeliveryOutcome,
     },
+}
+
+impl RecipientState {
+    /// A recipient before its first attempt.
+    pub const NEW: Self = Self::Queued { last: None, told: Told::NOTHING };
+
+    /// What the sender has been told while this recipient waits.
+    #[must_use]
+    pub const fn told(&self) -> Told {
+        match self {
+            Self::Queued { told, .. } => *told,
+            Self::Done { .. } => Told::NOTHING,
+        }
+    }
+}
+
+/// When the sender was told that a recipient waits. Each notice is given once, also across
+/// restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    /// The ordinary warning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Timestamp>,
+    /// The early notice: DNS, TLS or a policy is what stops the mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Timestamp>,
+}
+
+impl Told {
+    /// Nothing yet.
+    pub const NOTHING: Self = Self { delay: None, policy: None };
+
+    /// Whether nothing has been told.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.delay.is_none() && self.policy.is_none()
+    }
 }
 
 /// A message in the spool, without its content.
@@ -86,7 +127,7 @@ impl SpoolEntry {
     /// A message as it is before its first attempt.
     #[must_use]
     pub fn new(id: QueueId, envelope: Envelope, size: u64) -> Self {
-        let recipients = vec![RecipientState::Queued { last: None }; envelope.recipients.len()];
+        let recipients = vec![RecipientState::NEW; envelope.recipients.len()];
         Self { id, envelope: Arc::new(envelope), size, attempts: 0, recipients }
     }
 }

@@ -1,6 +1,6 @@
 //! The relay among foreign programs: NSD, Unbound, Postfix, Exim, nginx, swaks, smtp-source,
-//! smtp-sink, dig, openssl, promtool, Python's mail packages. Nothing here is our own imitation
-//! of them.
+//! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai. Nothing here
+//! is our own imitation of them.
 //!
 //! Needs root (Postfix) and the Debian packages that `tests/run` installs; therefore behind the
 //! feature `interop`: `cargo test --features interop --test interop`.
@@ -27,6 +27,7 @@ mod oracle;
 mod policies;
 mod postfix;
 mod relay;
+mod reports;
 mod resolver;
 mod verdicts;
 mod world;

@@ -3,8 +3,9 @@
 
 use crate::relay::{World, expect, heard, lab, until, within};
 use crate::scripted::{Answer, Scripted, Turn, delivers, envelope, mailer, offer, target, words};
-use dane_relay::lab::{Certificate, LabBuilder, Phase, Tlsa, Trouble};
+use dane_relay::lab::{Certificate, DomainSpec, LabBuilder, Phase, Tlsa, Trouble};
 use dane_relay::outcome::DeliveryOutcome;
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -49,6 +50,34 @@ async fn rfc7672_3_2_2_a_name_proven_for_one_domain_is_proven_anew_for_another()
     assert_eq!(world.delivers("carol@a.test").await.tls, "dane");
     let rcpt: Vec<_> = world.mx("a.test").messages().into_iter().flat_map(|message| message.rcpt_to).collect();
     assert_eq!(rcpt, ["bob@a.test", "carol@a.test"]);
+}
+
+#[tokio::test]
+async fn rfc8461_4_a_connection_without_a_policy_is_none_for_a_domain_that_has_one() {
+    // Nobody vouches for the certificate; one of the two domains demands it.
+    let strict = |d: DomainSpec| d.plain().mta_sts(|p| p);
+    let tenant = |d: DomainSpec| d.plain().hosted_by(10, "mx.strict.test");
+    let world = reusing(lab().domain("strict.test", strict).domain("tenant.test", tenant)).await;
+    assert_eq!(world.delivers("bob@tenant.test").await.tls, "unauthenticated");
+    expect(&world.defers("bob@strict.test").await, "certificate-not-trusted", "4.7.5");
+    assert_eq!(world.delivers("carol@tenant.test").await.tls, "unauthenticated");
+    let rcpt: Vec<_> = world.mx("strict.test").messages().into_iter().flat_map(|message| message.rcpt_to).collect();
+    assert_eq!(rcpt, ["bob@tenant.test", "carol@tenant.test"]);
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_4_1_a_queue_for_one_host_needs_few_connections() {
+    let world = World::with(lab().domain("busy.test", |d| d), |_lab, config| {
+        config.delivery.reuse_connections = true;
+        config.delivery.max_per_next_hop = 2;
+    });
+    let world = world.await;
+    let users: Vec<String> = (0..20).map(|n| format!("u{n}@busy.test")).collect();
+    let all = join_all(users.iter().map(|to| world.delivers(to))).await;
+    assert!(all.iter().all(|delivered| delivered.tls == "dane"));
+    let mx = world.mx("busy.test");
+    assert_eq!(mx.messages().len(), 20);
+    assert!(mx.connections() <= 10, "{} connections for 20 messages", mx.connections());
 }
 
 #[tokio::test]

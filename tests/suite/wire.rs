@@ -1,6 +1,7 @@
 //! What the relay says to a mail server and what it makes of the answers (RFC 3461 §5.2,
 //! RFC 6531 §3, RFC 9422, RFC 5321 §3.2, §4.5.3).
 
+use crate::relay::{World, expect, lab};
 use crate::scripted::{Answer, Scripted, Turn, envelope, mailer, offer, target, words};
 use dane_relay::deliver::AttemptReport;
 use dane_relay::deliver::driver::Mailer;
@@ -86,7 +87,7 @@ async fn rfc6531_3_2_mail_that_needs_utf_8_goes_only_where_it_is_offered() {
         let without = host(&["8BITMIME"]).await;
         let report = offer(&mailer, &target(without.address()), &envelope, &[0]).await;
         match &report.outcomes[0].1 {
-            DeliveryOutcome::Failed { cause } => crate::relay::expect(cause, "smtputf8-not-offered", "5.6.7"),
+            DeliveryOutcome::Failed { cause } => expect(cause, "smtputf8-not-offered", "5.6.7"),
             delivered @ DeliveryOutcome::Delivered { .. } => panic!("{delivered:?}"),
         }
         assert!(!without.seen().iter().any(|seen| seen.line.starts_with("MAIL")));
@@ -104,6 +105,25 @@ async fn rfc9422_4_2_no_more_recipients_in_a_transaction_than_the_server_takes()
         assert!(reports.iter().flat_map(words).all(|word| word == "delivered"));
         let [first, second, third] = connections;
         assert_eq!(server.transactions(), [(first, 2), (second, 2), (third, 1)], "{keywords}");
+    }
+}
+
+#[tokio::test]
+async fn rfc9422_4_2_one_attempt_reaches_all_recipients_in_as_many_transactions_as_it_takes() {
+    for reuse_connections in [true, false] {
+        let few = lab().domain("few.test", |d| d.host(|h| h.keyword("LIMITS RCPTMAX=2")));
+        let world = World::with(few, |_lab, config| config.delivery.reuse_connections = reuse_connections).await;
+        let users: Vec<String> = (0..5).map(|n| format!("u{n}@few.test")).collect();
+        let to: Vec<&str> = users.iter().map(String::as_str).collect();
+        let id = world.mail(&to).await;
+        for user in to {
+            let news = world.news(id, user, |known| !known.is_empty()).await;
+            assert!(matches!(news[..], [DeliveryOutcome::Delivered { .. }]), "{news:?}");
+        }
+        let messages = world.mx("few.test").messages();
+        let seen: Vec<(usize, usize)> = messages.iter().map(|m| (m.rcpt_to.len(), m.connection)).collect();
+        let expected = if reuse_connections { [(2, 1), (2, 1), (1, 1)] } else { [(2, 1), (2, 2), (1, 3)] };
+        assert_eq!(seen, expected);
     }
 }
 
