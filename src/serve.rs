@@ -11,7 +11,7 @@ use crate::config::{Config, DnsMode, RootsError};
 use crate::exceptions;
 use crate::observe::Observer;
 use crate::pipeline::outbound::Outbound;
-use crate::pipeline::{self, HopLimits, Pipeline};
+use crate::pipeline::{self, Pipeline};
 use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::StsEvent;
 use crate::resolve::driver::{Dns, DnsSetupError};
@@ -140,12 +140,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         Some(tls),
         Arc::new(move |event| accept_observer.accept(&event)),
     ));
-    let pipeline = Arc::new(Pipeline {
-        out: out.clone(),
-        spool: Arc::clone(&spool) as Arc<dyn Spool>,
-        observer: Arc::clone(&observer),
-        hops: HopLimits::new(config.delivery.max_per_next_hop, config.delivery.max_concurrent),
-    });
+    let stored = Arc::clone(&spool) as Arc<dyn Spool>;
+    let pipeline = Arc::new(Pipeline::new(out.clone(), stored, Arc::clone(&observer)));
     let admin = Admin {
         observer: Arc::clone(&observer),
         spool: Arc::clone(&spool) as Arc<dyn Spool>,

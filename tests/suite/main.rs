@@ -19,6 +19,7 @@ mod deliver;
 mod grid;
 mod peers;
 mod process;
+mod queue;
 mod relay;
 mod report;
 mod resolve;
