@@ -106,6 +106,13 @@ pub struct Listen {
     pub smtp: Vec<SocketAddr>,
     /// Networks that may hand mail in; everybody else gets 550 5.7.1.
     pub clients: Vec<IpNet>,
+    /// The domains of senders that may hand mail in, exactly; none named, and all may. The null
+    /// reverse-path always may.
+    pub sender_domains: Vec<Domain>,
+    /// Whether name and address of the client stay out of our Received line (RFC 5321 §7.6).
+    pub hide_client: bool,
+    /// The most Received lines of a message; more is a mail loop (RFC 5321 §6.3).
+    pub max_received: u32,
     /// The largest message, in octets. Exchange sends up to 36,700,160 by default.
     pub max_message_bytes: u64,
     /// The most recipients of one message; more get 452 4.5.3 and are sent in a further one.
@@ -126,6 +133,9 @@ impl Default for Listen {
         Self {
             smtp: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
             clients: vec![loopback_v4(), loopback_v6()],
+            sender_domains: Vec::new(),
+            hide_client: false,
+            max_received: 100,
             max_message_bytes: 52_428_800,
             max_recipients: 1000,
             max_sessions: 1000,
@@ -309,6 +319,8 @@ pub struct Delivery {
     pub max_concurrent: usize,
     /// The most connections to one next hop at once.
     pub max_per_next_hop: usize,
+    /// Whether a connection carries further messages that are held to the same TLS policy.
+    pub reuse_connections: bool,
     /// How long a server may take to answer a command (RFC 5321 §4.5.3.2: five minutes); the
     /// reply to the end of the message may take twice as long.
     #[serde(deserialize_with = "duration")]
@@ -325,6 +337,7 @@ impl Default for Delivery {
             allow_loopback: false,
             max_concurrent: 500,
             max_per_next_hop: 40,
+            reuse_connections: true,
             reply_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(30),
         }

@@ -163,7 +163,8 @@ pub struct ClientInfo {
     pub address: IpAddr,
     /// What it said in EHLO or HELO, bounded and printable.
     pub helo: String,
-    /// The Received protocol word: SMTP, ESMTP or ESMTPS (RFC 3848 §2).
+    /// The Received protocol word: SMTP, ESMTP, ESMTPS (RFC 3848 §2), UTF8SMTP, UTF8SMTPS
+    /// (RFC 6531 §4.3).
     pub protocol: String,
 }
 

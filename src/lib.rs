@@ -100,6 +100,7 @@
 //! | RFC 9155 | the end of SHA-1 in TLS 1.2 |
 //! | RFC 9276 | NSEC3 iterations |
 //! | RFC 9325 | how to use TLS |
+//! | RFC 9422 | LIMITS |
 //! | RFC 9824 | compact denial |
 //! | RFC 9905 | the end of SHA-1 in DNSSEC |
 

@@ -48,6 +48,7 @@ pub struct Observer {
     sessions_open: IntGauge,
     sessions_refused: IntCounter,
     listener_tls_failures: IntCounter,
+    certificate_expiry: IntGauge,
     messages_accepted: IntCounter,
     recipients_accepted: IntCounter,
     bytes_accepted: IntCounter,
@@ -126,6 +127,10 @@ impl Observer {
                 .counter("relay_smtp_sessions_refused_total", "Connections answered with 421 at once.")?,
             listener_tls_failures: r
                 .counter("relay_smtp_tls_failures_total", "TLS handshakes with clients that failed.")?,
+            certificate_expiry: r.gauge(
+                "relay_smtp_certificate_expiry_timestamp_seconds",
+                "When the certificate of the listener expires, in seconds since 1970; 0 when unknown.",
+            )?,
             messages_accepted: r.counter("relay_messages_accepted_total", "Messages acknowledged with 250.")?,
             recipients_accepted: r
                 .counter("relay_recipients_accepted_total", "Recipients of acknowledged messages.")?,
@@ -223,6 +228,13 @@ impl Observer {
                 self.spool_failures.inc();
                 tracing::error!(%peer, %error, "spool failed; the client was told to try again");
             }
+            AcceptEvent::CertificateInUse { expires_at } => {
+                self.certificate_expiry.set(expires_at.map_or(0, Timestamp::unix_seconds));
+                tracing::info!(expires_at = ?expires_at.map(|at| at.to_string()), "certificate in use");
+            }
+            AcceptEvent::CertificateRefused { error } => {
+                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
+            }
             AcceptEvent::TlsFailed { peer, error } => {
                 self.listener_tls_failures.inc();
                 tracing::warn!(%peer, %error, "TLS with a client failed");
@@ -282,6 +294,7 @@ impl Observer {
             tls,
             version,
             matched,
+            nth_on_connection = report.nth_on_connection,
             delivered,
             not_delivered = causes.count(),
             cause = cause.map(|c| c.row().word),
@@ -322,7 +335,7 @@ impl Observer {
             let _nobody_listens_any_more = self.news.send(news);
         }
         match outcome {
-            DeliveryOutcome::Delivered { peer, tls, reply } => {
+            DeliveryOutcome::Delivered { peer, tls, reply, .. } => {
                 self.delivered.with_label_values(&[tls.word()]).inc();
                 tracing::info!(%id, to = %recipient, host = %peer.host, tls = tls.word(), %reply, "delivered");
             }

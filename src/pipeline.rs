@@ -85,6 +85,7 @@ pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     tasks.close();
     // What does not end in time is cut off; its recipients are still in the spool.
     let _ended_or_not = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
+    pipeline.out.mailer.close().await;
 }
 
 async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &CancellationToken) {

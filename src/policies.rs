@@ -8,17 +8,18 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, RootsError};
 use crate::outcome::Cause;
 use crate::policy::sts::driver::StsClient;
+use crate::policy::sts::event::{self as sts_event, StsEvent, StsListener};
 use crate::policy::sts::failure::FetchFailure;
 use crate::policy::sts::policy::Mode;
 use crate::policy::sts::record::{PolicyId, RecordError};
-use crate::policy::sts::{RefreshFailure, StsAbsent, StsPolicy, event as sts_event};
+use crate::policy::sts::{RefreshFailure, StsAbsent, StsPolicy};
 use crate::resolve::answer::Freshness;
 use crate::resolve::driver::{Dns, DnsSetupError};
 use crate::resolve::event as dns_event;
 use crate::smtp::address::Domain;
 use crate::text::paragraph;
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The column of what stands beside a label.
 const INDENT: usize = 11;
@@ -134,17 +135,21 @@ pub struct FailureReport {
 /// When the DNS side cannot be set up.
 pub async fn show(config: &Config, clock: Clock, domain: &Domain) -> Result<PolicyReport, PolicySetupError> {
     let now = clock.now();
-    let client = client(config, clock).await?;
+    let client = client(config, clock, sts_event::nobody()).await?;
     let announced = client.announced(domain, Freshness::Asked).await;
     let kept = client.kept(domain);
     let mut report = PolicyReport::new(domain, kept_status(kept.as_ref().ok().and_then(Option::as_deref), now));
     match (&kept, &announced) {
         (Err(fault), _) => {
             report.status = Status::Fault;
-            report.failure = Some(FailureReport { result_type: None, sentence: fault.to_string() });
+            report.failure = Some(FailureReport::plain(fault.to_string()));
         }
         (Ok(_), Err(absent)) if report.status == Status::None => report.status = absent_status(absent),
         (Ok(_), Ok(_) | Err(_)) => {}
+    }
+    if !config.mta_sts.enabled {
+        report.status = Status::None;
+        report.failure = Some(FailureReport::plain(FetchFailure::SwitchedOff.to_string()));
     }
     report.policy = kept.ok().flatten().map(|policy| KeptReport::new(&policy, now));
     report.record = Some(RecordReport::new(announced));
@@ -156,7 +161,15 @@ pub async fn show(config: &Config, clock: Clock, domain: &Domain) -> Result<Poli
 /// # Errors
 /// When the DNS side or the certificate authorities cannot be set up.
 pub async fn refresh(config: &Config, clock: Clock, domain: &Domain) -> Result<PolicyReport, PolicySetupError> {
-    let client = client(config, clock.clone()).await?;
+    let store_fault: Arc<Mutex<Option<String>>> = Arc::default();
+    let noted = Arc::clone(&store_fault);
+    let listener: StsListener = Arc::new(move |event| match event {
+        StsEvent::StoreFailed { fault } => {
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.to_string());
+        }
+        StsEvent::Fetched { .. } | StsEvent::FetchFailed { .. } => {}
+    });
+    let client = client(config, clock.clone(), listener).await?;
     let fetched = client.refresh(domain).await;
     let now = clock.now();
     let mut report = PolicyReport::new(domain, Status::None);
@@ -164,6 +177,10 @@ pub async fn refresh(config: &Config, clock: Clock, domain: &Domain) -> Result<P
         Ok(policy) => {
             report.status = mode_status(policy.terms.mode);
             report.policy = Some(KeptReport::new(&policy, now));
+            if let Some(fault) = store_fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                report.status = Status::Fault;
+                report.failure = Some(FailureReport::plain(fault));
+            }
         }
         Err(failure) => {
             report.status = failure_status(&failure);
@@ -175,13 +192,13 @@ pub async fn refresh(config: &Config, clock: Clock, domain: &Domain) -> Result<P
     Ok(report)
 }
 
-async fn client(config: &Config, clock: Clock) -> Result<StsClient, PolicySetupError> {
+async fn client(config: &Config, clock: Clock, listener: StsListener) -> Result<StsClient, PolicySetupError> {
     let dns = Dns::new(config, clock.clone(), dns_event::nobody())?;
     match config.dns.mode {
         DnsMode::TrustAd => dns.probe().await?,
         DnsMode::Validate => {}
     }
-    Ok(StsClient::new(config, Arc::new(dns), clock, sts_event::nobody())?)
+    Ok(StsClient::new(config, Arc::new(dns), clock, listener)?)
 }
 
 fn kept_status(kept: Option<&StsPolicy>, now: Timestamp) -> Status {
@@ -229,6 +246,12 @@ fn failure_status(failure: &FetchFailure) -> Status {
         | FetchFailure::TooLarge
         | FetchFailure::TimedOut
         | FetchFailure::Invalid(_) => Status::Fault,
+    }
+}
+
+impl FailureReport {
+    const fn plain(sentence: String) -> Self {
+        Self { result_type: None, sentence }
     }
 }
 

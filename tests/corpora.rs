@@ -50,6 +50,7 @@ fn rfc5321_4_1_command_seeds() {
         ("bare-line-ends", 1),
         ("chunks", 2),
         ("control-characters", 1),
+        ("extensions", 6),
         ("limits", 3),
         ("no-end", 0),
         ("parameters", 3),
@@ -96,15 +97,34 @@ fn rfc7672_3_dane_seeds() {
         ("ee-certificate-full", "3 0 0 at 0"),
         ("ee-key-sha256", "3 1 1 at 0"),
         ("ee-misfits-and-a-fit", "3 1 1 at 0"),
+        ("ee-rsa-1024", "3 1 0 at 0"),
         ("ee-stronger-digest-misfits", no_match),
+        ("ee-the-hundredth-record", "3 1 1 at 0"),
         ("ee-version-1", "3 0 1 at 0"),
         ("ta-bare-key", "2 1 0 at 1"),
+        ("ta-before-its-time", "the certificate below the trust anchor in the TLSA record is not valid yet"),
         ("ta-expired", "the certificate below the trust anchor in the TLSA record has expired"),
+        (
+            "ta-name-constraints-with-maximum",
+            "the chain to the trust anchor is not valid: a name constraint has a minimum or maximum",
+        ),
+        ("ta-no-readable-reference", "the certificate is not for this host; its names are: mx.example.org"),
         ("ta-other-name", "the certificate is not for this host; its names are: other.example.test"),
+        (
+            "ta-outside-name-constraints",
+            "the chain to the trust anchor is not valid: a name lies outside the name constraints of its issuer",
+        ),
+        ("ta-partial-wildcard", "the certificate is not for this host; its names are: m*.example.test"),
+        ("ta-ring-of-issuers", no_match),
         ("ta-root-only-in-dns", "2 0 0 at 2"),
         ("ta-root-presented", "2 0 1 at 2"),
+        ("ta-second-reference", "2 0 1 at 1"),
+        ("ta-self-signed-leaf", "2 1 2 at 0"),
+        ("ta-shuffled-and-twice", "2 0 1 at 1"),
+        ("ta-wildcard", "2 0 1 at 1"),
         ("torn-certificate", "the server's certificate cannot be read: Parsing Error: NomError(Eof)"),
         ("unusable", no_match),
+        ("wrong-ee-right-ta", "2 0 1 at 1"),
     ]
     .map(|(name, verdict)| (name, verdict.to_owned()));
     let check = |input: &[u8]| match dane::check(input) {
@@ -112,6 +132,23 @@ fn rfc7672_3_dane_seeds() {
         Err(failure) => failure.to_string(),
     };
     replay("dane", check, &verdicts);
+}
+
+/// What the rule of the target asserts must hold for damaged seeds as well.
+#[test]
+fn rfc7672_3_damaged_dane_seeds_keep_the_rules() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/fuzz/dane");
+    let seeds: Vec<Vec<u8>> =
+        std::fs::read_dir(folder).unwrap().map(|seed| std::fs::read(seed.unwrap().path()).unwrap()).collect();
+    for seed in &seeds {
+        for part in 0..16 {
+            let place = seed.len() * part / 16;
+            let mut damaged = seed.clone();
+            damaged[place] ^= 0x55;
+            let _any = dane::check(&damaged);
+            let _any = dane::check(&seed[..place]);
+        }
+    }
 }
 
 #[test]

@@ -6,9 +6,12 @@
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
-use dane_relay::envelope::{BodyType, ClientInfo, Envelope, Origin, QueueId};
+use dane_relay::envelope::{
+    BodyType, Charset, ClientInfo, DsnRequest, Envelope, Origin, QueueId, RecipientDsn, TlsRequest,
+};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
+use dane_relay::smtp::dsn::Ret;
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::event::{Event, Silence};
 use dane_relay::spool::{Claim, Hold, Pending, RecipientState, Report, Settlement, Spool, SpoolError, Told};
@@ -42,7 +45,17 @@ fn envelope(recipients: &[&str]) -> Envelope {
         helo: "exchange.example.org".into(),
         protocol: "ESMTPS".into(),
     });
-    Envelope { body: BodyType::EightBitMime, ..Envelope::new(sender, recipients, NOW, origin) }
+    let about_the_first = RecipientDsn {
+        notify: Some("SUCCESS,delay".parse().unwrap()),
+        original: Some("rfc822;A+2Bb@old.example".parse().unwrap()),
+    };
+    let dsn = DsnRequest {
+        ret: Some(Ret::Headers),
+        envelope_id: Some("QQ+20314159".parse().unwrap()),
+        recipients: vec![about_the_first],
+    };
+    let (body, charset, tls) = (BodyType::EightBitMime, Charset::Utf8, TlsRequest::Required);
+    Envelope { body, charset, tls, dsn, ..Envelope::new(sender, recipients, NOW, origin) }
 }
 
 fn report(about: QueueId) -> Report {

@@ -7,8 +7,9 @@
 //! collected until no complete command is left, so a pipelined group is answered in one write.
 
 use super::intake::{Intake, SpoolFault};
+use super::rules::Rules;
 use super::session::Session;
-use super::step::{Event, Framing, Rules, Step};
+use super::step::{Event, Framing, Step};
 use super::{CloseReason, Refusal, RefusedAt, Standing, replies};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -80,7 +81,7 @@ impl Conversation {
     #[must_use]
     pub fn new(rules: Arc<Rules>, client: IpAddr, standing: Standing) -> Self {
         let output = replies::greeting(&rules.hostname).to_wire();
-        let intake = Intake::new(rules.max_message_bytes);
+        let intake = Intake::new(rules.content_limits());
         Self {
             session: Session::new(rules, client, standing),
             mode: Mode::Commands,
@@ -148,7 +149,7 @@ impl Conversation {
 
     /// The draft of [`Action::Open`].
     pub fn opened(&mut self, id: QueueId, now: Timestamp) {
-        self.intake = Intake::new(self.session.max_message_bytes());
+        self.intake = Intake::new(self.session.content_limits());
         self.on(Event::Opened { id, now });
     }
 

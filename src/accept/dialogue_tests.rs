@@ -13,7 +13,7 @@
 use super::Standing;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::step::{Offer, Rules, TlsOffer};
+use super::rules::{ClientInTrace, Loopback, Offer, Rules, TlsOffer};
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, QueueId, TlsRequest};
 use std::fmt::Write;
@@ -38,6 +38,10 @@ impl Script {
             postmaster: Some("admin@example.org".parse().unwrap()),
             max_message_bytes: 1000,
             max_recipients: 3,
+            max_received: 100,
+            sender_domains: Vec::new(),
+            client_in_trace: ClientInTrace::Shown,
+            loopback: Loopback::Refused,
             tls: TlsOffer::Available,
             dsn: Offer::No,
             smtp_utf8: Offer::No,
@@ -74,6 +78,8 @@ impl Script {
             ("client", "denied") => self.standing = Standing::Denied,
             ("admit", "full") => self.admit = Err(SpoolFault::Full),
             ("store", "failed") => self.store = Err(SpoolFault::Failed),
+            ("sender_domain", domain) => self.rules.sender_domains.push(domain.parse().unwrap()),
+            ("max_received", n) => self.rules.max_received = n.parse().unwrap(),
             ("max_message_bytes", n) => self.rules.max_message_bytes = n.parse().unwrap(),
             other => panic!("{other:?} cannot be set"),
         }
@@ -311,9 +317,11 @@ impl Dice {
 
 #[test]
 fn random_commands_and_octets_never_panic_and_never_hang() {
-    let words: [&[u8]; 28] = [
+    let words: [&[u8]; 34] = [
         b"EHLO a\r\n", b"HELO b\r\n", b"MAIL FROM:<a@b.example>\r\n", b"MAIL FROM:<> SIZE=10 BODY=8BITMIME\r\n",
-        b"RCPT TO:<c@d.example>\r\n", b"RCPT TO:<postmaster>\r\n", b"RCPT TO:<>\r\n", b"DATA\r\n", b"BDAT 5\r\n",
+        b"RCPT TO:<c@d.example>\r\n", b"RCPT TO:<postmaster>\r\n", b"RCPT TO:<>\r\n",
+        b"MAIL FROM:<> RET=FULL ENVID=a+2B SMTPUTF8\r\n", b"RCPT TO:<c@d.example> NOTIFY=DELAY ORCPT=rfc822;c\r\n",
+        b"RCPT TO:<\xc3\xbc@d.example>\r\n", b"RCPT TO:<c@d.example> NOTIFY=\r\n", b"TLS-Required: No\r\n", b" REQUIRETLS", b"DATA\r\n", b"BDAT 5\r\n",
         b"BDAT 3 LAST\r\n", b"BDAT 0 LAST\r\n", b"BDAT 7 X\r\n", b"BDAT -1\r\n", b"RSET\r\n", b"NOOP\r\n", b"VRFY x\r\n",
         b"STARTTLS\r\n", b"QUIT\r\n", b"\r\n", b".\r\n", b"\r\n.\r\n", b"a", b"\n", b"\r", b"\0", b"\xff\xfe", b"Received: x\r\n",
         b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
@@ -321,7 +329,7 @@ fn random_commands_and_octets_never_panic_and_never_hang() {
     let mut queued = 0;
     for seed in 0..400 {
         let mut dice = Dice(seed);
-        let script = Script::parse("");
+        let script = Script::parse("set dsn offered\nset smtp_utf8 offered");
         let (mut whole, mut cut) = (Stage::new(&script), Stage::new(&script));
         let mut said = b"EHLO a\r\n".to_vec();
         for _ in 0..dice.roll(200) {

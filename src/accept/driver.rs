@@ -6,9 +6,11 @@
 //! remains after a grace of half a minute.
 #![expect(clippy::disallowed_methods, reason = "this is the driver: it listens")]
 
+use super::certificate::{Certificate, Reload};
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::step::{Offer, Rules, TlsOffer};
+use super::rules::{Rules, TlsOffer};
+use super::tls::ListenerTls;
 use super::{AcceptEvent, Accepted, CloseReason, RefusalReason, Standing, replies, standing};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -44,6 +47,9 @@ const LINGER_OCTETS: usize = 256 * 1024;
 /// The most sessions of clients that may not relay: they must not take the places of those that
 /// may.
 const DENIED_SESSIONS: usize = 20;
+/// How often the files of the certificate are looked at: whoever renews one waits a minute, or
+/// sends SIGHUP.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
 /// The wait after the system could not give us a connection (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -56,6 +62,8 @@ pub struct Acceptor {
     spool: Arc<dyn Spool>,
     clock: Clock,
     tls: Option<TlsAcceptor>,
+    certificate: Option<Arc<Certificate>>,
+    certificate_check: Duration,
     observe: Observer,
     rules: Arc<Rules>,
     places: Arc<Semaphore>,
@@ -70,23 +78,24 @@ impl Acceptor {
         config: Arc<Config>,
         spool: Arc<dyn Spool>,
         clock: Clock,
-        tls: Option<Arc<rustls::ServerConfig>>,
+        tls: Option<ListenerTls>,
         observe: Observer,
     ) -> Self {
         let listen = &config.listen;
-        let rules = Arc::new(Rules {
-            hostname: config.hostname.clone(),
-            postmaster: config.postmaster.clone(),
-            max_message_bytes: listen.max_message_bytes,
-            max_recipients: listen.max_recipients,
-            tls: if tls.is_some() { TlsOffer::Available } else { TlsOffer::Unavailable },
-            dsn: Offer::No,
-            smtp_utf8: Offer::No,
-        });
+        let offer = if tls.is_some() { TlsOffer::Available } else { TlsOffer::Unavailable };
+        let rules = Arc::new(Rules::new(&config, offer));
         let places = Arc::new(Semaphore::new(listen.max_sessions.min(Semaphore::MAX_PERMITS)));
         let denied_places = Arc::new(Semaphore::new(DENIED_SESSIONS));
-        let (tls, grace) = (tls.map(TlsAcceptor::from), GRACE);
-        Self { config, spool, clock, tls, observe, rules, places, denied_places, grace }
+        let certificate = tls.as_ref().map(|tls| Arc::clone(&tls.certificate));
+        let tls = tls.map(|tls| TlsAcceptor::from(tls.server));
+        let (grace, certificate_check) = (GRACE, CERTIFICATE_CHECK);
+        Self { config, spool, clock, tls, certificate, certificate_check, observe, rules, places, denied_places, grace }
+    }
+
+    /// Another time than the usual minute between two looks at the files of the certificate.
+    #[must_use]
+    pub fn with_certificate_check(self, certificate_check: Duration) -> Self {
+        Self { certificate_check, ..self }
     }
 
     /// Another time than the usual half minute for messages on their way in after a stop.
@@ -132,6 +141,10 @@ struct Stop {
 pub async fn run(acceptor: Arc<Acceptor>, listeners: Vec<TcpListener>, stop: CancellationToken) {
     let stop = Stop { begun: stop, ..Stop::default() };
     let tasks = TaskTracker::new();
+    if let Some(certificate) = &acceptor.certificate {
+        let watching = watch_certificate(Arc::clone(&acceptor), Arc::clone(certificate), stop.begun.clone());
+        tasks.spawn(watching);
+    }
     for listener in listeners {
         tasks.spawn(listen(Arc::clone(&acceptor), listener, tasks.clone(), stop.clone()));
     }
@@ -142,6 +155,36 @@ pub async fn run(acceptor: Arc<Acceptor>, listeners: Vec<TcpListener>, stop: Can
         if timeout(CUT_WAIT, tasks.wait()).await.is_err() {
             stop.dropped.cancel();
             tasks.wait().await;
+        }
+    }
+}
+
+/// Exchanges the certificate when its files change (looked at now and then, and at SIGHUP).
+async fn watch_certificate(acceptor: Arc<Acceptor>, certificate: Arc<Certificate>, stop: CancellationToken) {
+    let tell = |event| (acceptor.observe)(event);
+    tell(AcceptEvent::CertificateInUse { expires_at: certificate.expires_at() });
+    // Without the signal, which the system may refuse, the clock alone does it.
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    loop {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(acceptor.certificate_check) => {}
+            _signal = hung_up => {}
+        }
+        let reading = Arc::clone(&certificate);
+        match tokio::task::spawn_blocking(move || reading.reload()).await {
+            Ok(Ok(Reload::Unchanged)) => {}
+            Ok(Ok(Reload::Replaced)) => {
+                tell(AcceptEvent::CertificateInUse { expires_at: certificate.expires_at() });
+            }
+            Ok(Err(error)) => tell(AcceptEvent::CertificateRefused { error: error.to_string() }),
+            Err(panicked) => tell(AcceptEvent::CertificateRefused { error: panicked.to_string() }),
         }
     }
 }

@@ -47,6 +47,7 @@ impl Relay {
         let clock = Clock::manual(Timestamp(1_795_261_468_000));
         let acceptor =
             Acceptor::new(Arc::new(config), Arc::clone(&spool) as _, clock, Some(tls), observe).with_grace(grace);
+        let acceptor = acceptor.with_certificate_check(Duration::from_millis(50));
         let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -64,11 +65,22 @@ impl Relay {
         Client { stream: socket.connect(self.address).await.unwrap() }
     }
 
-    /// Stops, waits for the end, gives what happened.
+    /// Stops, waits for the end, gives what happened with clients.
     async fn stop(self) -> Vec<AcceptEvent> {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.running).await.expect("the listener ends").unwrap();
-        self.events.lock().unwrap().clone()
+        let events = self.events.lock().unwrap();
+        events.iter().filter(|event| !matches!(event, AcceptEvent::CertificateInUse { .. })).cloned().collect()
+    }
+
+    /// Waits until something of that kind has happened so often.
+    async fn happened(&self, times: usize, is_it: impl Fn(&AcceptEvent) -> bool) {
+        let waiting = async {
+            while self.events.lock().unwrap().iter().filter(|event| is_it(event)).count() < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("it happens");
     }
 
     fn messages(&self) -> usize {
@@ -174,7 +186,10 @@ async fn large_content_streams_through_unchanged() {
     relay.stop().await;
 }
 
-async fn start_tls(relay: &Relay, mut client: Client<TcpStream>) -> Client<tokio_rustls::client::TlsStream<TcpStream>> {
+type TlsClient = Client<tokio_rustls::client::TlsStream<TcpStream>>;
+
+/// The handshake, which only the certificate that is in the file can pass.
+async fn start_tls(relay: &Relay, mut client: Client<TcpStream>) -> TlsClient {
     assert_eq!(client.reply().await, "220 2.0.0 ready to start TLS\r\n");
     let pem = std::fs::read(relay.directory.path().join("tls/self-signed.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
@@ -204,6 +219,39 @@ async fn rfc3207_4_2_commands_sent_ahead_of_the_handshake_are_never_run() {
     assert_eq!(client.reply().await, "");
     let content = relay.spool.messages.lock().unwrap()[0].1.clone();
     assert!(String::from_utf8(content).unwrap().contains("with ESMTPS id"));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_from_the_next_handshake_on_and_open_sessions_stay() {
+    let relay = Relay::start(|_| {}).await;
+    let secure = async || {
+        let mut client = relay.connect().await;
+        client.hello().await;
+        client.send("STARTTLS\r\n").await;
+        start_tls(&relay, client).await
+    };
+    let mut before = secure().await;
+    let file = relay.directory.path().join("tls/self-signed.pem");
+    let old = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "broken").unwrap();
+    relay.happened(1, |event| matches!(event, AcceptEvent::CertificateRefused { .. })).await;
+    std::fs::write(&file, &old).unwrap();
+    let in_use = |event: &AcceptEvent| matches!(event, AcceptEvent::CertificateInUse { expires_at: Some(_) });
+    relay.happened(2, in_use).await;
+    let mut meanwhile = secure().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let renewed = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    // Renamed into place, as tools that renew certificates do it: no half of it is ever read.
+    let aside = file.with_extension("new");
+    std::fs::write(&aside, key.serialize_pem() + &renewed.pem()).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    relay.happened(3, in_use).await;
+    let mut after = secure().await;
+    for client in [&mut before, &mut meanwhile, &mut after] {
+        client.expect("NOOP", "250 2.0.0").await;
+    }
+    drop((before, meanwhile, after));
     relay.stop().await;
 }
 
@@ -361,4 +409,62 @@ async fn a_port_in_use_is_an_error_of_the_start() {
     let address = first[0].local_addr().unwrap();
     let (failed, _) = bind(&[address]).await.unwrap_err();
     assert_eq!(failed, address);
+}
+
+/// Exchange keeps twenty connections to a smart host and sends twenty messages over each.
+#[tokio::test]
+async fn twenty_connections_carry_more_than_twenty_messages_each() {
+    let relay = Relay::start(|_| {}).await;
+    let wire = "MAIL FROM:<a@b.example> SIZE=3\r\nRCPT TO:<c@d.example>\r\nBDAT 3 LAST\r\nx\r\n";
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = relay.connect().await;
+        client.hello().await;
+        clients.push(client);
+    }
+    for _ in 0..21 {
+        for client in &mut clients {
+            client.send(wire).await;
+        }
+        for client in &mut clients {
+            for code in ["250 2.1.0", "250 2.1.5", "250 2.0.0 Ok: queued"] {
+                let reply = client.reply().await;
+                assert!(reply.starts_with(code), "{code}: {reply}");
+            }
+        }
+    }
+    assert_eq!(relay.messages(), 20 * 21);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn rfc1870_4_the_largest_message_of_exchange_fits_in_one_chunk() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    let content = [b"x".repeat(1022), b"\r\n".to_vec()].concat().repeat(36_700_160 / 1024);
+    client.expect(&format!("MAIL FROM:<a@b.example> SIZE={}", content.len()), "250 2.1.0").await;
+    client.expect("RCPT TO:<c@d.example>", "250 2.1.5").await;
+    client.send(format!("BDAT {} LAST\r\n", content.len())).await;
+    client.send(&content).await;
+    assert!(client.reply().await.starts_with("250 2.0.0 Ok: queued"));
+    assert!(relay.spool.messages.lock().unwrap()[0].1.ends_with(&content));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_3_1_8_a_thousand_recipients_are_one_message() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    let recipients: String = (0..1001).map(|n| format!("RCPT TO:<r{n}@d.example>\r\n")).collect();
+    client.send(format!("MAIL FROM:<a@b.example>\r\n{recipients}BDAT 0 LAST\r\n")).await;
+    assert!(client.reply().await.starts_with("250 2.1.0"));
+    for n in 0..1001 {
+        let code = if n < 1000 { "250 2.1.5" } else { "452 4.5.3" };
+        assert!(client.reply().await.starts_with(code), "recipient {n}");
+    }
+    assert!(client.reply().await.starts_with("250 2.0.0 Ok: queued"));
+    assert_eq!(relay.spool.messages.lock().unwrap()[0].0.recipients.len(), 1000);
+    relay.stop().await;
 }

@@ -9,10 +9,6 @@ use super::tls_required::TlsRequired;
 use crate::envelope::TlsRequest;
 use crate::smtp::data::{DataDecoder, LineEndCheck};
 
-/// The most Received fields of a message; more is a mail loop (RFC 5321 §6.3 asks for a limit of
-/// at least 100).
-pub const RECEIVED_LIMIT: u32 = 100;
-
 /// Why the spool does not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpoolFault {
@@ -29,16 +25,25 @@ pub enum ContentFault {
     BareLineEnd,
     /// More octets than `[listen] max_message_bytes`.
     TooLarge,
-    /// More Received fields than [`RECEIVED_LIMIT`].
+    /// More Received fields than `[listen] max_received`.
     Loop,
     /// The spool did not take it.
     Spool(SpoolFault),
 }
 
+/// How much a message may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Octets of content.
+    pub octets: u64,
+    /// Received fields; more is a mail loop (RFC 5321 §6.3 asks for at least 100).
+    pub received: u32,
+}
+
 /// Follows one message from the wire towards the spool.
 #[derive(Debug)]
 pub struct Intake {
-    limit: u64,
+    limits: Limits,
     size: u64,
     data: DataDecoder,
     line_ends: LineEndCheck,
@@ -48,11 +53,11 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// For a message of at most `limit` octets.
+    /// For one message.
     #[must_use]
-    pub fn new(limit: u64) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
-            limit,
+            limits,
             size: 0,
             data: DataDecoder::default(),
             line_ends: LineEndCheck::default(),
@@ -119,10 +124,10 @@ impl Intake {
     fn inspect(&mut self, piece: &mut Vec<u8>, before: usize) {
         let added = piece.get(before..).unwrap_or_default();
         self.size = self.size.saturating_add(added.len() as u64);
-        if self.size > self.limit {
+        if self.size > self.limits.octets {
             self.fail(ContentFault::TooLarge);
         }
-        if self.fault.is_none() && self.hops.feed(added) > RECEIVED_LIMIT {
+        if self.fault.is_none() && self.hops.feed(added) > self.limits.received {
             self.fail(ContentFault::Loop);
         }
         if self.fault.is_some() {
@@ -210,7 +215,7 @@ mod tests {
     }
 
     fn verdict(limit: u64, wire: &str) -> (Result<(), ContentFault>, Vec<u8>) {
-        let (mut intake, mut piece) = (Intake::new(limit), Vec::new());
+        let (mut intake, mut piece) = (Intake::new(Limits { octets: limit, received: 100 }), Vec::new());
         let (_, ended) = intake.data(wire.as_bytes(), &mut piece);
         assert!(ended);
         (intake.verdict(), piece)
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn rfc3030_2_a_cr_at_the_end_of_the_last_chunk_is_bare() {
-        let (mut intake, mut piece) = (Intake::new(100), Vec::new());
+        let (mut intake, mut piece) = (Intake::new(Limits { octets: 100, received: 100 }), Vec::new());
         intake.chunk(b"a\r", &mut piece);
         assert_eq!(intake.verdict(), Ok(()), "an LF may follow in the next chunk");
         intake.chunks_ended();

@@ -16,15 +16,18 @@
 //! Received line on top. What happens is told to an observer as an [`AcceptEvent`]; nothing here
 //! logs or counts, and no event holds content.
 //!
-//! Who may relay is this stage's one decision: [`standing`].
+//! Who may relay is this stage's one decision: [`standing`]. What else holds for those who may is
+//! in [`rules`].
 //!
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 
+pub mod certificate;
 pub mod conversation;
 pub mod driver;
 pub mod intake;
 pub mod received;
 pub mod replies;
+pub mod rules;
 pub mod session;
 pub mod step;
 pub mod tls;
@@ -36,10 +39,13 @@ mod dialogue_tests;
 #[cfg(test)]
 mod driver_tests;
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod test_spool;
 
 pub use driver::{Acceptor, bind, run};
 
+use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::smtp::address::ReversePath;
 use crate::smtp::reply::EnhancedStatusCode;
@@ -115,6 +121,16 @@ pub enum AcceptEvent {
         /// What failed, for the operator.
         error: String,
     },
+    /// The certificate that handshakes are made with: at the start, and when its files changed.
+    CertificateInUse {
+        /// When it expires; `None` when that cannot be read from it.
+        expires_at: Option<Timestamp>,
+    },
+    /// The files of the certificate changed, and what they hold cannot be used; the old one stays.
+    CertificateRefused {
+        /// What is wrong.
+        error: String,
+    },
     /// A handshake after STARTTLS failed; the connection was closed.
     TlsFailed {
         /// Who tried.
@@ -131,7 +147,7 @@ pub struct Accepted {
     pub id: QueueId,
     /// The client.
     pub client: IpAddr,
-    /// The protocol word of the Received line: SMTP, ESMTP, ESMTPS.
+    /// The protocol word of the Received line: SMTP, ESMTP, ESMTPS, UTF8SMTP, UTF8SMTPS.
     pub protocol: &'static str,
     /// Whom to tell of failure.
     pub reverse_path: ReversePath,

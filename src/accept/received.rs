@@ -3,6 +3,7 @@
 //! Nothing in it comes from the client unchecked: the EHLO name is reduced to the characters of
 //! names, the recipient is a parsed mailbox.
 
+use super::rules::ClientInTrace;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::smtp::address::{Domain, Host, Mailbox};
@@ -15,9 +16,11 @@ pub struct Trace<'a> {
     pub helo: &'a str,
     /// Its address.
     pub client: IpAddr,
+    /// Whether either may be seen.
+    pub client_in_trace: ClientInTrace,
     /// Our name.
     pub by: &'a Domain,
-    /// SMTP, ESMTP or ESMTPS.
+    /// SMTP, ESMTP, ESMTPS, UTF8SMTP or UTF8SMTPS.
     pub protocol: &'a str,
     /// The message.
     pub id: QueueId,
@@ -30,7 +33,11 @@ pub struct Trace<'a> {
 /// The field with its CRLF, folded so that usual lines stay below 78 octets (RFC 5322 §2.1.1).
 #[must_use]
 pub fn received(trace: &Trace<'_>) -> String {
-    let from = format!("from {} ({})", clean(trace.helo), Host::Literal(trace.client.to_canonical()));
+    let from = match trace.client_in_trace {
+        ClientInTrace::Shown => format!("from {} ({})", clean(trace.helo), Host::Literal(trace.client.to_canonical())),
+        // The grammar wants a name; nobody can have this one.
+        ClientInTrace::Hidden => "from hidden.invalid".to_owned(),
+    };
     let by = format!("by {} with {} id {}", trace.by, trace.protocol, trace.id);
     let date = trace.at.rfc5322();
     match trace.only_recipient {
@@ -53,7 +60,19 @@ mod tests {
         let by = "relay.example.org".parse().unwrap();
         let client = client.parse().unwrap();
         let at = Timestamp(1_795_261_468_000);
-        received(&Trace { helo, client, by: &by, protocol: "ESMTPS", id: QueueId(32), only_recipient, at })
+        let (client_in_trace, id) = (ClientInTrace::Shown, QueueId(32));
+        received(&Trace { helo, client, client_in_trace, by: &by, protocol: "ESMTPS", id, only_recipient, at })
+    }
+
+    #[test]
+    fn rfc5321_7_6_a_hidden_client_leaves_neither_name_nor_address() {
+        let (by, client, at) = ("relay.example.org".parse().unwrap(), "10.1.2.3".parse().unwrap(), Timestamp(0));
+        let (client_in_trace, only_recipient, id) = (ClientInTrace::Hidden, None, QueueId(1));
+        let helo = "ex01.internal.corp.example";
+        let line =
+            received(&Trace { helo, client, client_in_trace, by: &by, protocol: "ESMTP", id, only_recipient, at });
+        assert!(line.starts_with("Received: from hidden.invalid\r\n\tby relay.example.org with ESMTP id "), "{line}");
+        assert!(!line.contains("internal") && !line.contains("10.1.2.3"));
     }
 
     #[test]

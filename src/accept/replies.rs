@@ -5,10 +5,10 @@
 //! say what to do. The greeting and the answers to EHLO and HELO carry no enhanced code
 //! (RFC 2034 §4).
 
-use super::intake::{ContentFault, RECEIVED_LIMIT, SpoolFault};
-use super::step::{Offer, Rules};
+use super::intake::{ContentFault, Limits, SpoolFault};
+use super::rules::{Offer, Rules};
 use crate::envelope::QueueId;
-use crate::smtp::address::{AddressError, Domain};
+use crate::smtp::address::{AddressError, Domain, Host};
 use crate::smtp::command::CommandError;
 use crate::smtp::line::LineError;
 use crate::smtp::reply::Reply;
@@ -131,6 +131,12 @@ pub fn relaying_denied(client: IpAddr) -> Reply {
     Reply::new(550, 7, 1, format!("relaying denied: {client} is not a permitted client"))
 }
 
+/// The sender is of none of the domains in `[listen] sender_domains`.
+#[must_use]
+pub fn foreign_sender() -> Reply {
+    Reply::new(550, 7, 1, "this relay takes no mail from that sender domain")
+}
+
 /// A command at the wrong time.
 #[must_use]
 pub fn bad_sequence(text: &'static str) -> Reply {
@@ -162,6 +168,12 @@ pub fn too_many_recipients() -> Reply {
     Reply::new(452, 5, 3, "too many recipients, send the rest in another message")
 }
 
+/// An address literal to which nothing is sent; the code is that of the report it would become.
+#[must_use]
+pub fn no_way_to(host: &Host) -> Reply {
+    Reply::new(550, 4, 4, format!("no mail is sent to {host} from here"))
+}
+
 /// `<postmaster>` with nobody behind it.
 #[must_use]
 pub fn no_postmaster() -> Reply {
@@ -186,11 +198,13 @@ pub fn spool(fault: SpoolFault) -> Reply {
 /// Content is refused. 5.6.11 is the code Exchange itself uses for bare line feeds, and so the
 /// one its administrators look for.
 #[must_use]
-pub fn content(fault: ContentFault, limit: u64) -> Reply {
+pub fn content(fault: ContentFault, limits: Limits) -> Reply {
     match fault {
         ContentFault::BareLineEnd => Reply::new(550, 6, 11, "bare CR or LF in the message, lines must end in CRLF"),
-        ContentFault::TooLarge => too_large(limit),
-        ContentFault::Loop => Reply::new(554, 4, 6, format!("mail loop: more than {RECEIVED_LIMIT} Received fields")),
+        ContentFault::TooLarge => too_large(limits.octets),
+        ContentFault::Loop => {
+            Reply::new(554, 4, 6, format!("mail loop: more than {} Received fields", limits.received))
+        }
         ContentFault::Spool(fault) => spool(fault),
     }
 }

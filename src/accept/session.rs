@@ -13,10 +13,11 @@
 //! A session never goes back, except to AwaitMail: after RSET, EHLO, HELO, STARTTLS, or when a
 //! message has ended. Events come in, one [`Step`] goes out; no octet is read or written here.
 
-use super::intake::ContentFault;
+use super::intake::{ContentFault, Limits};
 use super::received::{Trace, received};
 use super::replies::{self, TlsState};
-use super::step::{Event, Framing, Offer, Rules, Step, TlsOffer};
+use super::rules::{Offer, Rules, TlsOffer};
+use super::step::{Event, Framing, Step};
 use super::transaction::Transaction;
 use super::{CloseReason, RefusedAt, Standing};
 use crate::clock::Timestamp;
@@ -117,10 +118,10 @@ impl Session {
         }
     }
 
-    /// The limit that the content has to keep, in octets.
+    /// What the content has to keep.
     #[must_use]
-    pub fn max_message_bytes(&self) -> u64 {
-        self.rules.max_message_bytes
+    pub fn content_limits(&self) -> Limits {
+        self.rules.content_limits()
     }
 
     /// The word of the Received line (RFC 3848 §2, RFC 6531 §4.3). There is no word for HELO
@@ -231,6 +232,9 @@ impl Session {
             | State::Draining { .. }
             | State::Ended => return self.bad(state, replies::bad_sequence("MAIL was given already")),
         }
+        if !self.rules.may_come_from(&mail.reverse_path) {
+            return (state, Step::Refuse(RefusedAt::Mail, replies::foreign_sender()));
+        }
         if let Some(error) = self.beyond_the_offer(&mail) {
             return self.bad_command(state, error);
         }
@@ -282,6 +286,9 @@ impl Session {
             ForwardPath::Postmaster => self.rules.postmaster.clone(),
         };
         let step = match recipient {
+            Some(recipient) if !self.rules.may_go_to(recipient.host()) => {
+                Step::Refuse(RefusedAt::Rcpt, replies::no_way_to(recipient.host()))
+            }
             Some(recipient) => {
                 mail.add(recipient, rcpt.parameters);
                 Step::Send(replies::recipient_ok())
@@ -347,6 +354,7 @@ impl Session {
         let trace = received(&Trace {
             helo: self.hello.as_ref().map(|h| h.name.as_str()).unwrap_or_default(),
             client: self.client,
+            client_in_trace: self.rules.client_in_trace,
             by: &self.rules.hostname,
             protocol: self.protocol(),
             id,
@@ -366,7 +374,7 @@ impl Session {
         framing: Framing,
         verdict: Result<TlsRequest, ContentFault>,
     ) -> (State, Step) {
-        let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.max_message_bytes));
+        let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.content_limits()));
         match (framing, verdict) {
             (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(header)) => {
                 mail.header_asks(header);

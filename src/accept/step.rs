@@ -5,46 +5,8 @@ use super::intake::{ContentFault, SpoolFault};
 use super::{CloseReason, RefusedAt};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId, TlsRequest};
-use crate::smtp::address::{Domain, Mailbox};
 use crate::smtp::command::{Chunk, Command, CommandError};
 use crate::smtp::reply::Reply;
-
-/// What holds for every session.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Our name.
-    pub hostname: Domain,
-    /// Who gets mail for `<postmaster>`.
-    pub postmaster: Option<Mailbox>,
-    /// The largest message, in octets.
-    pub max_message_bytes: u64,
-    /// The most recipients of a message.
-    pub max_recipients: usize,
-    /// Whether we have a certificate to offer STARTTLS with.
-    pub tls: TlsOffer,
-    /// Whether DSN stands in the answer to EHLO (RFC 3461 §3).
-    pub dsn: Offer,
-    /// Whether SMTPUTF8 stands there (RFC 6531 §3.1).
-    pub smtp_utf8: Offer,
-}
-
-/// Whether an extension is offered. The parameters of one that is not are unknown ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// It is.
-    Yes,
-    /// It is not.
-    No,
-}
-
-/// Whether the listener has a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsOffer {
-    /// STARTTLS can be offered.
-    Available,
-    /// It cannot.
-    Unavailable,
-}
 
 /// What happened.
 #[derive(Debug)]

@@ -2,15 +2,15 @@
 //!
 //! From the files of `[listen] certificate` and `private_key`, or self-signed: made at the first
 //! start and kept in `<spool>/tls/`, so that a client may pin it. TLS 1.2 and 1.3, nothing older.
-#![expect(clippy::disallowed_methods, reason = "reads and keeps the certificate; called at the start alone")]
 
+use super::certificate::{Certificate, Files};
 use crate::config::Config;
 use crate::smtp::address::Domain;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::pem::Error as PemError;
+use rustls::server::ResolvesServerCert;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -53,43 +53,39 @@ pub enum TlsError {
     Making(#[from] rcgen::Error),
 }
 
+/// The TLS side of the listener.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// What handshakes are made with.
+    pub server: Arc<ServerConfig>,
+    /// The certificate among it, to be read again when its files change.
+    pub certificate: Arc<Certificate>,
+}
+
 /// The TLS side of the listener, from files or self-signed.
 ///
 /// # Errors
 /// [`TlsError`]; the relay should not start with a certificate that the operator chose and that
 /// cannot be used.
-pub fn server_config(config: &Config) -> Result<Arc<ServerConfig>, TlsError> {
-    match (&config.listen.certificate, &config.listen.private_key) {
-        (Some(certificate), Some(private_key)) => from_files(certificate, private_key),
+pub fn server_config(config: &Config) -> Result<ListenerTls, TlsError> {
+    let files = match (&config.listen.certificate, &config.listen.private_key) {
+        (Some(certificate), Some(private_key)) => {
+            Files { certificate: certificate.clone(), private_key: private_key.clone() }
+        }
         (Some(_), None) | (None, Some(_)) | (None, None) => {
             let path = self_signed(&config.spool.path.join("tls"), &config.hostname)?;
-            from_files(&path, &path)
+            Files { certificate: path.clone(), private_key: path }
         }
-    }
-}
-
-fn from_files(certificate: &Path, private_key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let pem = |path: &Path, what| {
-        let path = path.to_owned();
-        move |source| TlsError::Pem { path, what, source }
     };
-    let text = read(certificate)?;
-    let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    let chain = chain.and_then(|chain| if chain.is_empty() { Err(PemError::NoItemsFound) } else { Ok(chain) });
-    let chain = chain.map_err(pem(certificate, "certificate"))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(private_key)?).map_err(pem(private_key, "private key"))?;
-    let unusable = |source| TlsError::Unusable { path: certificate.to_owned(), source };
-    let server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let path = files.certificate.clone();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certificate = Arc::new(Certificate::load(files, Arc::clone(&provider))?);
+    let server = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(unusable)?
+        .map_err(|source| TlsError::Unusable { path, source })?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(unusable)?;
-    Ok(Arc::new(server))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Io { path: path.to_owned(), source })
+        .with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
+    Ok(ListenerTls { server: Arc::new(server), certificate })
 }
 
 /// The self-signed certificate, made when there is none.
@@ -122,6 +118,7 @@ fn keep(directory: &Path, path: &Path, pem: &str) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "looks at the files that were made")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;

@@ -5,7 +5,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "this driver opens connections to mail servers")]
 
-use super::session::{Event, Fault, Job, Message, Session, StartTlsUse, Step};
+use super::connection::{Connection, GOODBYE_LIMIT};
+use super::message::Message;
+use super::parking::{Idle, Parking};
+use super::pool::{History, Identity};
+use super::session::{Event, Fault, Job, Session, StartTlsUse, Step};
 use super::tls::{Tls, Trust};
 use super::{AttemptReport, Target, WatchReport, time_limit};
 use crate::clock::Clock;
@@ -15,22 +19,21 @@ use crate::policy::TlsPolicy;
 use crate::policy::webpki::WebPki;
 use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::data::DotStuffer;
-use crate::smtp::reply::{Capabilities, REPLY_LINE_LIMIT, Reply, ReplyError, ReplyParser};
+use crate::smtp::reply::Capabilities;
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-/// How long we wait for a reply to QUIT; its text matters to nobody.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
-/// One read from the socket.
-const READ_BYTES: usize = 4096;
+/// How long the first reply on a connection that was parked may take: what hangs has lost its
+/// other end, and the message need not wait on it for minutes, because a fresh connection is free
+/// to have.
+const PARKED_REPLY_LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the content of the message, when and if a server wants it.
 #[async_trait]
@@ -49,6 +52,7 @@ pub struct Mailer {
     reply_timeout: Duration,
     clear_text_fallback: bool,
     trust: Trust,
+    parking: Parking,
     clock: Clock,
 }
 
@@ -72,8 +76,9 @@ pub struct Probe {
 /// How far one conversation came.
 struct Conversation {
     session: Session,
-    /// Still open, for QUIT.
+    /// Still open, for the next message or for QUIT.
     connection: Option<Connection>,
+    history: History,
     certificates: Vec<Vec<u8>>,
     /// What the watched policy disliked inside TLS, or the handshake that failed.
     watched_failure: Option<Cause>,
@@ -98,15 +103,6 @@ impl Conversation {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-struct Connection {
-    stream: Box<dyn Stream>,
-    buffer: Vec<u8>,
-    parser: ReplyParser,
-}
-
 impl Mailer {
     /// A mailer that introduces itself by our host name. `roots` vouch for certificates where
     /// DANE does not.
@@ -119,28 +115,49 @@ impl Mailer {
             reply_timeout: config.delivery.reply_timeout,
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { provider, roots },
+            parking: Parking::new(&config.delivery),
             clock,
         }
     }
 
-    /// Offers the message to one server. Every recipient of `message` has an outcome in the
-    /// report.
+    /// Offers the message to one server, on a parked connection of the same security identity
+    /// where there is one. Every recipient of `message` has an outcome in the report, or is left
+    /// for a further transaction.
     pub async fn attempt(&self, target: &Target, message: Message, body: &dyn OpenBody) -> AttemptReport {
         let started = Instant::now();
-        let talk = self.converse(target, Some(message), Some(body)).await;
-        let watched = talk.watch_report(target);
-        let Conversation { session, connection, .. } = talk;
-        if let Some(connection) = connection {
-            // The outcome is known; the farewell must not hold it up.
-            tokio::spawn(goodbye(connection));
-        }
-        AttemptReport {
+        let identity = Identity::of(target);
+        let parked = self.parking.take(&identity);
+        let talk = match parked {
+            Some(idle) => self.converse_on(idle, target, message, body).await,
+            None => self.converse(target, Some(message), Some(body)).await,
+        };
+        let report = AttemptReport {
             peer: target.peer.clone(),
             policy: target.policy.clone(),
-            tls: session.tls().cloned(),
-            watched,
-            outcomes: session.outcomes(),
+            tls: talk.session.tls().cloned(),
+            watched: talk.watch_report(target),
+            outcomes: talk.session.outcomes(),
+            left: talk.session.left(),
+            nth_on_connection: talk.history.messages,
             took: started.elapsed(),
+        };
+        self.keep_or_leave(&identity, talk);
+        report
+    }
+
+    /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.
+    pub async fn close(&self) {
+        self.parking.close().await;
+    }
+
+    fn keep_or_leave(&self, identity: &Identity, talk: Conversation) {
+        let Conversation { session, connection, history, watched_failure, .. } = talk;
+        match (connection, session.learned()) {
+            (Some(connection), Some(learned)) => {
+                self.parking.park(identity, Idle { connection, learned, history, watched_failure });
+            }
+            (Some(connection), None) => self.parking.let_go(connection),
+            (None, _) => {}
         }
     }
 
@@ -152,7 +169,7 @@ impl Mailer {
         let Conversation { session, connection, certificates, .. } = talk;
         let took = started.elapsed();
         if let Some(connection) = connection {
-            goodbye(connection).await;
+            connection.goodbye().await;
         }
         Probe {
             tls: session.tls().cloned(),
@@ -164,20 +181,40 @@ impl Mailer {
         }
     }
 
+    /// The message on a connection that carried one before. When the server has left it in the
+    /// meantime, the message goes on a fresh one at once, and nothing of that counts: not a word
+    /// of the message was answered.
+    async fn converse_on(&self, idle: Idle, target: &Target, message: Message, body: &dyn OpenBody) -> Conversation {
+        let Idle { mut connection, learned, history, watched_failure } = idle;
+        let job = self.job(target, starttls_use(&target.policy), Some(message.clone()));
+        connection.hurry = Some(PARKED_REPLY_LIMIT);
+        let talk = Conversation {
+            session: Session::ready(job, learned),
+            connection: None,
+            history: History { messages: history.messages.saturating_add(1), ..history },
+            certificates: Vec::new(),
+            watched_failure,
+        };
+        let talk = self.talk(talk, connection, target, Some(body)).await;
+        if !talk.session.met_a_closed_door() {
+            return talk;
+        }
+        if let Some(connection) = talk.connection {
+            self.parking.let_go(connection);
+        }
+        self.converse(target, Some(message), Some(body)).await
+    }
+
     /// Opportunistic TLS that fails in the handshake is tried again in clear text, on a fresh
     /// connection, unless the operator wants none of it: nothing was promised for this host
     /// (RFC 7435 §3).
     async fn converse(&self, target: &Target, message: Option<Message>, body: Option<&dyn OpenBody>) -> Conversation {
-        let starttls = match (&target.policy, target.policy.demanded_by()) {
-            (TlsPolicy::Off, _) => StartTlsUse::Never,
-            (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
-            (_, None) => StartTlsUse::IfOffered,
-        };
+        let starttls = starttls_use(&target.policy);
         let first = self.one_connection(target, starttls, message.clone(), body).await;
         let handshake_failed = matches!(first.session.failure(), Some(Cause::TlsHandshake { .. }));
         if handshake_failed && starttls == StartTlsUse::IfOffered && self.clear_text_fallback {
             let watched_failure = first.session.failure().cloned();
-            let second = self.one_connection(target, StartTlsUse::Never, message, body).await;
+            let second = self.one_connection(target, StartTlsUse::NotAgain, message, body).await;
             return Conversation { watched_failure, ..second };
         }
         first
@@ -193,16 +230,27 @@ impl Mailer {
         let mut talk = Conversation {
             session: Session::new(self.job(target, starttls, message)),
             connection: None,
+            history: History { opened: self.parking.now(), messages: 1 },
             certificates: Vec::new(),
             watched_failure: None,
         };
-        let mut connection = match self.connect(target).await {
-            Ok(connection) => connection,
+        match self.connect(target).await {
+            Ok(connection) => self.talk(talk, connection, target, body).await,
             Err(fault) => {
                 let _finish = talk.session.on(Event::Broken(fault));
-                return talk;
+                talk
             }
-        };
+        }
+    }
+
+    /// Lets the session speak on an open connection until it has nothing more to say.
+    async fn talk(
+        &self,
+        mut talk: Conversation,
+        mut connection: Connection,
+        target: &Target,
+        body: Option<&dyn OpenBody>,
+    ) -> Conversation {
         let mut step = talk.session.on(Event::Connected);
         loop {
             let event = match step {
@@ -248,7 +296,7 @@ impl Mailer {
             Ok(Ok(stream)) => {
                 // Commands are small and each waits for its reply: never hold them back.
                 stream.set_nodelay(true).map_err(|e| Fault::Lost(e.to_string()))?;
-                Ok(Connection { stream: Box::new(stream), buffer: Vec::new(), parser: ReplyParser::default() })
+                Ok(Connection::new(stream))
             }
         }
     }
@@ -261,7 +309,8 @@ impl Mailer {
     }
 
     async fn reply(&self, connection: &mut Connection, phase: Phase) -> Event {
-        match timeout(self.limit(phase), connection.read_reply()).await {
+        let limit = connection.hurry.take().unwrap_or(Duration::MAX).min(self.limit(phase));
+        match timeout(limit, connection.read_reply()).await {
             Err(_elapsed) => Event::Broken(Fault::TimedOut),
             Ok(Ok(reply)) => Event::Reply(reply),
             Ok(Err(fault)) => Event::Broken(fault),
@@ -323,7 +372,8 @@ impl Mailer {
             .map_err(|detail| Fault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
         // What came in clear text behind the reply to STARTTLS dies with the old buffer
         // (RFC 3207 §4.2).
-        let handshake = TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.stream);
+        let handshake =
+            TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.into_stream());
         let shaken = timeout(self.limit(Phase::Handshake), handshake).await;
         talk.certificates.extend(tls.presented());
         talk.watched_failure = tls.watched_failure(peer());
@@ -332,9 +382,7 @@ impl Mailer {
             Ok(Err(error)) => Err(Fault::Handshake(tls.cause(&error, peer()))),
             Ok(Ok(stream)) => {
                 let verdict = tls.verdict(stream.get_ref().1.protocol_version());
-                let secured =
-                    Connection { stream: Box::new(stream), buffer: Vec::new(), parser: ReplyParser::default() };
-                Ok((secured, verdict))
+                Ok((Connection::new(stream), verdict))
             }
         }
     }
@@ -348,6 +396,14 @@ impl Mailer {
 
     fn limit(&self, phase: Phase) -> Duration {
         time_limit(phase, self.connect_timeout, self.reply_timeout)
+    }
+}
+
+fn starttls_use(policy: &TlsPolicy) -> StartTlsUse {
+    match (policy, policy.demanded_by()) {
+        (TlsPolicy::Off, _) => StartTlsUse::Never,
+        (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
+        (_, None) => StartTlsUse::IfOffered,
     }
 }
 
@@ -371,41 +427,5 @@ fn content_fault(error: &SpoolError) -> Fault {
         | SpoolError::Fenced
         | SpoolError::Stopped
         | SpoolError::Unusable(_) => Fault::Lost(format!("our own spool: {error}")),
-    }
-}
-
-async fn goodbye(mut connection: Connection) {
-    let farewell = async {
-        connection.write(b"QUIT\r\n").await?;
-        let _any_reply = connection.read_reply().await;
-        connection.stream.shutdown().await
-    };
-    let _whatever_happens = timeout(GOODBYE_LIMIT, farewell).await;
-}
-
-impl Connection {
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await?;
-        self.stream.flush().await
-    }
-
-    async fn read_reply(&mut self) -> Result<Reply, Fault> {
-        loop {
-            while let Some(end) = self.buffer.iter().position(|&b| b == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                if let Some(reply) = self.parser.line(&line).map_err(Fault::NotSmtp)? {
-                    return Ok(reply);
-                }
-            }
-            if self.buffer.len() > REPLY_LINE_LIMIT {
-                return Err(Fault::NotSmtp(ReplyError::LineTooLong));
-            }
-            let mut piece = [0_u8; READ_BYTES];
-            let count = self.stream.read(&mut piece).await.map_err(|e| Fault::Lost(e.to_string()))?;
-            if count == 0 {
-                return Err(Fault::Lost("the other side closed the connection".into()));
-            }
-            self.buffer.extend_from_slice(piece.get(..count).unwrap_or_default());
-        }
     }
 }

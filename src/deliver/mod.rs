@@ -1,10 +1,15 @@
 //! From a resolution to an outcome for every recipient.
 //!
 //! This page holds the plan (pure): which addresses are tried in which order under which TLS
-//! policy. `session.rs` is the conversation with one server, `tls.rs` the certificate verifier,
-//! `driver.rs` the sockets.
+//! policy. `message.rs` is what one server gets, `session.rs` the conversation with it, `tls.rs`
+//! the certificate verifier, `pool.rs` the choice among connections that are open already,
+//! `driver.rs` (with `connection.rs` and `parking.rs`) the sockets.
 
+mod connection;
 pub mod driver;
+pub mod message;
+mod parking;
+pub mod pool;
 pub mod session;
 pub mod tls;
 
@@ -138,6 +143,11 @@ pub struct AttemptReport {
     pub watched: Option<WatchReport>,
     /// What became of the recipients that were offered, by index in the envelope.
     pub outcomes: Vec<(usize, DeliveryOutcome)>,
+    /// Recipients for a further transaction at the same server, by index in the envelope. There
+    /// are none where no recipient has an outcome.
+    pub left: Vec<usize>,
+    /// Which message of its connection this was, from 1: above it the connection was reused.
+    pub nth_on_connection: u32,
     /// How long it took.
     pub took: Duration,
 }

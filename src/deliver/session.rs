@@ -4,16 +4,17 @@
 //! ```text
 //! Greeting ─ Ehlo ─┬─ StartTls ─ Handshake ─ EhloInTls ─┬─ Mail ─ Rcpt… ─ Data ─ Body ─ EndOfData ─ Done
 //!                  ├─ (Helo, when EHLO is refused) ─────┤
+//! Ready ───────────┼────────────────────────────────────┤
 //!                  └────────────────────────────────────┴─ Done, when only probing
 //! ```
 //!
-//! A session never goes back. Each recipient leaves with exactly one result. After the dot
-//! only a reply decides: silence there means "try again", since the other side may have the
-//! message (RFC 5321 §4.5.4.1).
+//! A session never goes back; a further message on the same connection is a new session that
+//! begins ready, with what the first one learned. Each recipient leaves with exactly one result,
+//! or is left for a further transaction. After the dot only a reply decides: silence there means
+//! "try again", since the other side may have the message (RFC 5321 §4.5.4.1).
 
-use crate::envelope::BodyType;
+use super::message::{Message, Recipient, means_too_many};
 use crate::outcome::{Cause, DeliveryOutcome, DemandedBy, Peer, Phase, RequireTlsFailure, TlsVerdict};
-use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::reply::{Capabilities, Reply, ReplyError, Severity};
 
 /// What one session is to do.
@@ -38,23 +39,19 @@ pub enum StartTlsUse {
     Required(DemandedBy),
     /// TLS when it is offered.
     IfOffered,
-    /// No TLS: the second connection after a failed opportunistic handshake.
+    /// No TLS, as the operator wants it.
     Never,
+    /// No TLS: the handshake of an opportunistic connection just before this one failed.
+    NotAgain,
 }
 
-/// The envelope as one session sends it.
+/// What a session knows of its connection, for the next one.
 #[derive(Clone, Debug)]
-pub struct Message {
-    /// MAIL FROM.
-    pub reverse_path: ReversePath,
-    /// RCPT TO, with the index each recipient has in the envelope.
-    pub recipients: Vec<(usize, Mailbox)>,
-    /// Octets of content before dot-stuffing, for SIZE (RFC 1870 §6).
-    pub size: u64,
-    /// The declared kind of body.
-    pub body: BodyType,
-    /// Whether REQUIRETLS goes with it (RFC 8689 §4.2.1).
-    pub require_tls: bool,
+pub struct Learned {
+    /// What the server offered last.
+    pub offered: Capabilities,
+    /// How the connection is protected.
+    pub tls: TlsVerdict,
 }
 
 /// What happens to a session.
@@ -105,6 +102,8 @@ pub enum Step {
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     Start,
+    /// On a connection that has brought a message before.
+    Ready,
     Greeting,
     Ehlo,
     Helo,
@@ -133,6 +132,8 @@ pub struct Session {
     ended: Option<Cause>,
     /// One slot per recipient of the job.
     refused: Vec<Option<Cause>>,
+    /// How many recipients, from the first, this transaction may have (RFC 9422 §4).
+    allowed: usize,
     accepted_reply: Option<Reply>,
 }
 
@@ -149,8 +150,47 @@ impl Session {
             pipelined: false,
             ended: None,
             refused: vec![None; recipients],
+            allowed: recipients,
             accepted_reply: None,
         }
+    }
+
+    /// A session on a connection on which another one, held to the same, has brought a message.
+    #[must_use]
+    pub fn ready(job: Job, learned: Learned) -> Self {
+        let Learned { offered, tls } = learned;
+        Self { state: State::Ready, offered, tls: Some(tls), ..Self::new(job) }
+    }
+
+    /// What a further session on the same connection may begin with: only after a clean end, the
+    /// reply that accepts the message (RFC 5321 §4.1.1.4). A connection that fell back to clear
+    /// text has none: the next message tries TLS anew.
+    #[must_use]
+    pub fn learned(&self) -> Option<Learned> {
+        self.accepted_reply.as_ref()?;
+        let tls = self.tls.clone()?;
+        let fell_back = match self.job.starttls {
+            StartTlsUse::Required(_) | StartTlsUse::Never => false,
+            StartTlsUse::IfOffered => tls == TlsVerdict::ClearText && self.offered.starttls,
+            StartTlsUse::NotAgain => true,
+        };
+        (!fell_back).then(|| Learned { offered: self.offered.clone(), tls })
+    }
+
+    /// Whether the session met only the end of its connection: nothing of the message was
+    /// answered, and it may go on another one as if this had not been.
+    #[must_use]
+    pub fn met_a_closed_door(&self) -> bool {
+        matches!(
+            &self.ended,
+            Some(
+                Cause::ConnectionLost { phase: Phase::MailFrom, .. }
+                    | Cause::TimedOut { phase: Phase::MailFrom, .. }
+                    | Cause::ProtocolError { phase: Phase::MailFrom, .. }
+                    // RFC 5321 §3.8: the server says that it closes.
+                    | Cause::Rejected { phase: Phase::MailFrom, reply: Reply { code: 421, .. }, .. }
+            )
+        )
     }
 
     /// How the connection is protected; `None` before that is settled.
@@ -171,20 +211,46 @@ impl Session {
         self.ended.as_ref()
     }
 
-    /// The result of every recipient of the job.
+    /// The result of every recipient of the job but those [`left`](Self::left).
     #[must_use]
     pub fn outcomes(&self) -> Vec<(usize, DeliveryOutcome)> {
-        let Some(message) = &self.job.message else { return Vec::new() };
-        let outcome = |refused: &Option<Cause>| match (refused, &self.accepted_reply, &self.ended) {
+        let settled = self.recipients().filter(|(place, _)| !self.is_left(*place));
+        settled.map(|(place, recipient)| (recipient.index, self.outcome(place, recipient))).collect()
+    }
+
+    /// Recipients for a further transaction, by index in the envelope: those above the limits of
+    /// the server (RFC 9422 §4), and those that it refused for their number (RFC 5321
+    /// §4.5.3.1.10). Whenever there are any, others have a result, so that an end is near.
+    #[must_use]
+    pub fn left(&self) -> Vec<usize> {
+        self.recipients().filter(|(place, _)| self.is_left(*place)).map(|(_, recipient)| recipient.index).collect()
+    }
+
+    fn recipients(&self) -> impl Iterator<Item = (usize, &Recipient)> {
+        self.job.message.iter().flat_map(|message| message.recipients.iter().enumerate())
+    }
+
+    fn is_left(&self, place: usize) -> bool {
+        if place >= self.allowed {
+            return self.ended.is_none();
+        }
+        // Without a recipient that was accepted, it was not their number.
+        self.accepted_reply.is_some()
+            && matches!(self.refused.get(place), Some(Some(Cause::Rejected { reply, .. })) if means_too_many(reply))
+    }
+
+    fn outcome(&self, place: usize, recipient: &Recipient) -> DeliveryOutcome {
+        let refused = self.refused.get(place).and_then(Option::as_ref);
+        match (refused, &self.accepted_reply, &self.ended) {
             (Some(cause), _, _) | (None, None, Some(cause)) => DeliveryOutcome::Failed { cause: cause.clone() },
             (None, Some(reply), _) => DeliveryOutcome::Delivered {
                 peer: self.job.peer.clone(),
                 tls: self.tls.clone().unwrap_or(TlsVerdict::ClearText),
                 reply: reply.clone(),
+                notify_passed_on: self.offered.dsn && recipient.dsn.notify.is_some(),
             },
             (None, None, None) => DeliveryOutcome::Failed { cause: self.lost("the session ended early") },
-        };
-        message.recipients.iter().zip(&self.refused).map(|((index, _), refused)| (*index, outcome(refused))).collect()
+        }
     }
 
     /// The phase the session is in, for faults.
@@ -197,7 +263,7 @@ impl Session {
             State::StartTls => Phase::StartTls,
             State::Handshake => Phase::Handshake,
             State::EhloInTls => Phase::EhloInTls,
-            State::Mail => Phase::MailFrom,
+            State::Ready | State::Mail => Phase::MailFrom,
             State::Rcpt(_) => Phase::RcptTo,
             State::Data => Phase::Data,
             State::Body => Phase::Content,
@@ -209,6 +275,7 @@ impl Session {
     pub fn on(&mut self, event: Event) -> Step {
         match event {
             Event::Broken(fault) => self.broken(fault),
+            Event::Connected if self.state == State::Ready => self.before_mail(),
             Event::Connected => {
                 self.state = State::Greeting;
                 Step::Await(Phase::Greeting)
@@ -230,7 +297,9 @@ impl Session {
 
     fn reply(&mut self, reply: Reply) -> Step {
         match self.state {
-            State::Start | State::Handshake | State::Done => self.fail(self.protocol("a reply that nothing asked for")),
+            State::Start | State::Ready | State::Handshake | State::Done => {
+                self.fail(self.protocol("a reply that nothing asked for"))
+            }
             State::Greeting | State::Helo | State::EhloInTls if !done(&reply) => self.fail(self.rejected(reply)),
             State::Greeting => {
                 self.state = State::Ehlo;
@@ -262,13 +331,15 @@ impl Session {
                         Step::Send(b"STARTTLS\r\n".to_vec(), Phase::StartTls)
                     }
                     (false, StartTlsUse::Required(by)) => self.fail(self.not_offered(by)),
-                    (false, StartTlsUse::IfOffered) | (_, StartTlsUse::Never) => self.in_clear(),
+                    (false, StartTlsUse::IfOffered) | (_, StartTlsUse::Never | StartTlsUse::NotAgain) => {
+                        self.in_clear()
+                    }
                 }
             }
             // RFC 5321 §3.2: HELO only when EHLO is refused for good.
             Severity::Permanent => match self.job.starttls {
                 StartTlsUse::Required(by) => self.fail(self.not_offered(by)),
-                StartTlsUse::IfOffered | StartTlsUse::Never => {
+                StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
                     self.state = State::Helo;
                     self.tls = Some(TlsVerdict::ClearText);
                     Step::Send(format!("HELO {}\r\n", self.job.hostname).into_bytes(), Phase::Ehlo)
@@ -287,7 +358,7 @@ impl Session {
             (_, StartTlsUse::Required(demanded_by)) => {
                 self.fail(Cause::StarttlsRefused { peer: self.job.peer.clone(), reply, demanded_by })
             }
-            (_, StartTlsUse::IfOffered | StartTlsUse::Never) => self.in_clear(),
+            (_, StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain) => self.in_clear(),
         }
     }
 
@@ -306,42 +377,20 @@ impl Session {
             let failure = RequireTlsFailure::NotOffered { peer: peer.clone() };
             return self.fail(Cause::RequireTlsUnmet { host: peer.host, failure });
         }
-        let Some(message) = &self.job.message else { return self.finish() };
-        if let Some(Some(limit)) = self.offered.size
-            && message.size > limit
-        {
-            let cause = Cause::MessageTooLarge { peer: self.job.peer.clone(), limit, size: message.size };
+        let Some(message) = &mut self.job.message else { return self.finish() };
+        if let Some(cause) = message.obstacle(&self.offered, &self.job.peer) {
             return self.fail(cause);
         }
-        if message.body == BodyType::EightBitMime && !self.offered.eight_bit_mime {
-            return self.fail(Cause::EightBitNotOffered { peer: self.job.peer.clone() });
-        }
+        self.allowed = message.put_first_what_fits(self.offered.limits);
         self.pipelined = self.offered.pipelining;
-        let mut wire = self.mail_command(message).into_bytes();
+        let mut wire = message.mail_command(&self.offered);
         if self.pipelined {
             // RFC 2920 §3.1: DATA is the last command of the group.
-            for (_, recipient) in &message.recipients {
-                wire.extend_from_slice(format!("RCPT TO:<{recipient}>\r\n").as_bytes());
-            }
-            wire.extend_from_slice(b"DATA\r\n");
+            wire.extend(message.recipients.iter().take(self.allowed).map(|r| r.command(&self.offered)));
+            wire.push_str("DATA\r\n");
         }
         self.state = State::Mail;
-        Step::Send(wire, Phase::MailFrom)
-    }
-
-    fn mail_command(&self, message: &Message) -> String {
-        let mut command = format!("MAIL FROM:{}", message.reverse_path);
-        if self.offered.size.is_some() {
-            command.push_str(&format!(" SIZE={}", message.size));
-        }
-        if self.offered.eight_bit_mime && message.body == BodyType::EightBitMime {
-            command.push_str(" BODY=8BITMIME");
-        }
-        if self.offered.require_tls && message.require_tls {
-            command.push_str(" REQUIRETLS");
-        }
-        command.push_str("\r\n");
-        command
+        Step::Send(wire.into_bytes(), Phase::MailFrom)
     }
 
     fn after_mail(&mut self, reply: Reply) -> Step {
@@ -367,15 +416,17 @@ impl Session {
     }
 
     fn next_recipient(&mut self, position: usize) -> Step {
-        let recipient = self.job.message.as_ref().and_then(|m| m.recipients.get(position)).map(|(_, r)| r.clone());
-        match (recipient, self.pipelined) {
+        let mut allowed = self.recipients().take(self.allowed);
+        let command = allowed.nth(position).map(|(_, recipient)| recipient.command(&self.offered));
+        drop(allowed);
+        match (command, self.pipelined) {
             (Some(_), true) => {
                 self.state = State::Rcpt(position);
                 Step::Await(Phase::RcptTo)
             }
-            (Some(recipient), false) => {
+            (Some(command), false) => {
                 self.state = State::Rcpt(position);
-                Step::Send(format!("RCPT TO:<{recipient}>\r\n").into_bytes(), Phase::RcptTo)
+                Step::Send(command.into_bytes(), Phase::RcptTo)
             }
             (None, true) => {
                 self.state = State::Data;
@@ -390,7 +441,7 @@ impl Session {
     }
 
     fn nobody_left(&self) -> bool {
-        self.ended.is_some() || self.refused.iter().all(Option::is_some)
+        self.ended.is_some() || self.refused.iter().take(self.allowed).all(Option::is_some)
     }
 
     fn after_data(&mut self, reply: Reply) -> Step {

@@ -1,7 +1,8 @@
 //! Conversations from both sides: `S:` what the server says, `C:` what we must say.
 
-use super::{Event, Fault, Job, Message, Session, StartTlsUse, Step};
-use crate::envelope::BodyType;
+use super::{Event, Fault, Job, Session, StartTlsUse, Step};
+use crate::deliver::message::{Message, Recipient};
+use crate::envelope::{BodyType, Charset, RecipientDsn};
 use crate::outcome::{Cause, Class, DeliveryOutcome, DemandedBy, Peer, Phase, TlsVerdict};
 use crate::smtp::address::ReversePath;
 use crate::smtp::reply::{Reply, ReplyParser};
@@ -9,11 +10,18 @@ use crate::smtp::reply::{Reply, ReplyParser};
 fn message(recipients: &[&str]) -> Message {
     Message {
         reverse_path: ReversePath::Mailbox("sender@example.org".parse().unwrap()),
-        recipients: recipients.iter().enumerate().map(|(i, r)| (i + 7, r.parse().unwrap())).collect(),
+        recipients: recipients.iter().enumerate().map(recipient).collect(),
         size: 1234,
         body: BodyType::SevenBit,
+        charset: Charset::Ascii,
         require_tls: false,
+        ret: None,
+        envelope_id: None,
     }
+}
+
+fn recipient((place, address): (usize, &&str)) -> Recipient {
+    Recipient { index: place + 7, address: address.parse().unwrap(), dsn: RecipientDsn::NOTHING }
 }
 
 fn session(starttls: StartTlsUse, message: Option<Message>) -> Session {

@@ -10,7 +10,7 @@ use super::Target;
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Peer, TlsVerdict};
 use crate::policy::webpki::WebPki;
-use crate::policy::{Proof, Refusal, TlsPolicy};
+use crate::policy::{DanePolicy, Proof, Refusal, TlsPolicy};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -83,7 +83,7 @@ impl Tls {
             proof: OnceLock::new(),
             watched_failure: OnceLock::new(),
             presented: OnceLock::new(),
-            schemes: trust.provider.signature_verification_algorithms.supported_schemes(),
+            schemes: DanePolicy::offered_schemes(),
         });
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&trust.provider))
             .with_safe_default_protocol_versions()

@@ -177,4 +177,8 @@ async fn rfc6531_3_5_addresses_outside_ascii_need_the_parameter() {
     assert_eq!(client.command(&format!("MAIL FROM:<{FROM}>")).await.unwrap().code, 250);
     assert_eq!(client.command("RCPT TO:<jürgen@dane.test>").await.unwrap().code, 553);
     assert!(host.seen().iter().any(|seen| seen.line == "RCPT TO:<jürgen@dane.test>"));
+    client.command("RSET").await.unwrap();
+    let utf8 = "MAIL FROM:<jürgen@client.test> SMTPUTF8";
+    assert!(client.transact(utf8, &["RCPT TO:<jürgen@dane.test>".to_owned()], b"x\r\n").await.unwrap().accepted());
+    assert_eq!(host.messages()[0].rcpt_to, ["jürgen@dane.test"]);
 }

@@ -360,6 +360,12 @@ pub enum Cause {
         /// With whom.
         peer: Peer,
     },
+    /// Addresses or header outside ASCII for a server without SMTPUTF8 (RFC 6531 §3.2).
+    #[serde(rename = "smtputf8-not-offered")]
+    SmtpUtf8NotOffered {
+        /// With whom.
+        peer: Peer,
+    },
     /// The content in our spool does not match its checksum.
     ContentDamaged,
     /// The message has waited for as long as it may.
@@ -438,6 +444,7 @@ impl Cause {
             Self::RequireTlsUnmet { .. } => row("requiretls-unmet", Permanent, 7, 30, Recipient),
             Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),
             Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
+            Self::SmtpUtf8NotOffered { .. } => row("smtputf8-not-offered", Permanent, 6, 7, Recipient),
             Self::ContentDamaged => row("content-damaged", Permanent, 3, 0, Here),
             Self::Expired { last, .. } => {
                 let side = last.as_ref().map_or(Path, |cause| cause.row().side);
@@ -501,6 +508,10 @@ pub enum DeliveryOutcome {
         tls: TlsVerdict,
         /// Its reply to the end of data.
         reply: Reply,
+        /// Whether it also took over the sender's NOTIFY for this recipient, so that what becomes
+        /// of the message is its to tell (RFC 3461 §5.2.1). False where the sender gave none.
+        #[serde(default)]
+        notify_passed_on: bool,
     },
     /// It did not; the class of the cause says whether trying again can help.
     Failed {

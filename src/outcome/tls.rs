@@ -220,6 +220,7 @@ impl Cause {
             | Self::StsRequired { .. }
             | Self::MessageTooLarge { .. }
             | Self::EightBitNotOffered { .. }
+            | Self::SmtpUtf8NotOffered { .. }
             | Self::ContentDamaged => return None,
         };
         Some(Unprotected { host, demanded_by })

@@ -89,6 +89,9 @@ impl Cause {
             Self::EightBitNotOffered { peer } => {
                 format!("The message has 8-bit content, which the mail server {peer} does not take.")
             }
+            Self::SmtpUtf8NotOffered { peer } => format!(
+                "The message has addresses or a header outside ASCII (SMTPUTF8), which the mail server {peer} does not take."
+            ),
             Self::ContentDamaged => "The stored copy of the message is damaged and could not be sent.".to_owned(),
             Self::Expired { waited_s, last } => {
                 let waited = humantime::format_duration(Duration::from_secs(*waited_s));
@@ -173,6 +176,9 @@ impl Cause {
             }
             Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",
             Self::EightBitNotOffered { .. } => "Let the sending system encode the message as 7-bit MIME.",
+            Self::SmtpUtf8NotOffered { .. } => {
+                "Send the message with addresses and header in ASCII alone; the recipient's server knows no other (RFC 6531)."
+            }
             Self::ContentDamaged => "Check the disk of the relay; ask the sender to send the message again.",
             Self::Expired { last, .. } => match last {
                 Some(cause) => cause.advice(),
@@ -224,7 +230,9 @@ impl Cause {
             Self::StarttlsRefused { peer, reply, .. } => {
                 vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())]
             }
-            Self::StarttlsNotOffered { peer, .. } | Self::EightBitNotOffered { peer } => {
+            Self::StarttlsNotOffered { peer, .. }
+            | Self::EightBitNotOffered { peer }
+            | Self::SmtpUtf8NotOffered { peer } => {
                 vec![("Mail server", peer.to_string())]
             }
             Self::CertificateRejected { peer, failure, certificate_sha256, .. } => {

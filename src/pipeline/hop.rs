@@ -5,7 +5,7 @@ use super::Pipeline;
 use super::journal::Journal;
 use super::outbound::{Known, Thoroughness};
 use crate::deliver::driver::OpenBody;
-use crate::deliver::session::Message;
+use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
@@ -14,7 +14,7 @@ use crate::route::Route;
 use crate::spool::event::Event;
 use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Recipients offered in one transaction; RFC 5321 §4.5.3.1.8 makes every server take 100.
@@ -95,7 +95,8 @@ impl Pipeline {
         results
     }
 
-    /// Offers the message to one server, in transactions of a size every server takes.
+    /// Offers the message to one server, in transactions of a size that it takes. What a
+    /// transaction leaves over goes into the next one, on the same connection where that is kept.
     async fn try_server(
         &self,
         errand: &Errand<'_>,
@@ -106,15 +107,10 @@ impl Pipeline {
         let entry = errand.entry;
         let body = SpooledBody { spool: Arc::clone(&self.spool), id: entry.id };
         let mut outcomes = Vec::with_capacity(pending.len());
-        for some in pending.chunks(RECIPIENTS_PER_TRANSACTION) {
-            let recipient = |i: &usize| entry.envelope.recipients.get(*i).map(|r| (*i, r.clone()));
-            let message = Message {
-                reverse_path: entry.envelope.reverse_path.clone(),
-                recipients: some.iter().filter_map(recipient).collect(),
-                size: entry.size,
-                body: entry.envelope.body,
-                require_tls: entry.envelope.tls == TlsRequest::Required,
-            };
+        let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
+        while !waiting.is_empty() {
+            let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
+            let message = Message::of(&entry.envelope, entry.size, &some);
             let mut report = self.out.mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
                 if let DeliveryOutcome::Failed { cause } = outcome {
@@ -124,6 +120,8 @@ impl Pipeline {
             self.observer.attempt(entry.id, &errand.next_hop, &report, known.rule.exception.as_ref());
             errand.journal.attempt(&errand.next_hop, &report, known.rule.exception.as_ref());
             outcomes.extend(report.outcomes);
+            // Each transaction settles at least one recipient, so this comes to an end.
+            report.left.into_iter().rev().for_each(|index| waiting.push_front(index));
         }
         outcomes
     }
@@ -164,6 +162,7 @@ const fn is_about_this_server(cause: &Cause) -> bool {
         Cause::Rejected { phase: Phase::Greeting | Phase::Ehlo | Phase::EhloInTls, .. }
             | Cause::MessageTooLarge { .. }
             | Cause::EightBitNotOffered { .. }
+            | Cause::SmtpUtf8NotOffered { .. }
             | Cause::AddressForbidden { .. }
             | Cause::RequireTlsUnmet { .. }
     )

@@ -20,6 +20,10 @@ const MOST_TURNS: u32 = 60;
 
 /// At most so many connections to one next hop at once, and so many to all of them: a message
 /// for a thousand domains must not open a thousand.
+///
+/// Counted are those at work. A connection that waits for its next message holds no place: it
+/// had one a moment ago, and who enters takes it before opening another. See
+/// [`crate::deliver::pool`] for what bounds them.
 pub(super) struct HopLimits {
     most: usize,
     all: Arc<Semaphore>,

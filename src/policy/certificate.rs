@@ -35,6 +35,10 @@ const ENFORCED: [Oid<'static>; 5] =
 const HARMLESS: [Oid<'static>; 7] =
     [AUTHORITY_KEY_ID, SUBJECT_KEY_ID, POLICIES, POLICY_MAPPINGS, POLICY_CONSTRAINTS, INHIBIT_ANY_POLICY, CRL_POINTS];
 
+/// The most extensions of a certificate in a path. Real ones have about ten, and the search for
+/// duplicates takes the square of their number.
+const EXTENSIONS_LIMIT: usize = 64;
+
 /// SHA-256 of a certificate, hexadecimal, as `openssl x509 -fingerprint -sha256` without colons.
 #[must_use]
 pub fn sha256_hex(der: &[u8]) -> String {
@@ -185,6 +189,9 @@ impl<'a> Certificate<'a> {
     #[must_use]
     pub fn broken_extension(&self) -> Option<String> {
         let extensions = self.x509.extensions();
+        if extensions.len() > EXTENSIONS_LIMIT {
+            return Some("a certificate has too many extensions".to_owned());
+        }
         extensions.iter().enumerate().find_map(|(i, extension)| {
             let oid = &extension.oid;
             if extensions.iter().take(i).any(|earlier| earlier.oid == *oid) {

@@ -25,6 +25,10 @@ pub const SIGNATURE_CHECKS_LIMIT: u32 = 64;
 /// exponentially many paths; real servers need fewer steps than they send certificates.
 pub const STEPS_LIMIT: u32 = 256;
 
+/// The most complete paths held against the rules. Real servers have one or two; a bound keeps
+/// thousands of names and constraints from being compared along hundreds of ways.
+pub const PATHS_LIMIT: u32 = 16;
+
 /// Where a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -62,16 +66,7 @@ pub(super) type Path<'c> = (&'c TlsaRecord, usize);
 
 /// Finds a valid path, or the failure that tells most.
 pub(super) fn verify<'c>(pool: &Pool<'c>, references: &[Domain], now: Timestamp) -> Result<Path<'c>, DaneFailure> {
-    let mut search = Search {
-        pool,
-        references,
-        now: now.unix_seconds(),
-        checks_left: SIGNATURE_CHECKS_LIMIT,
-        steps_left: STEPS_LIMIT,
-        known: BTreeMap::new(),
-        obstacle: None,
-        failure: None,
-    };
+    let mut search = Search::new(pool, references, now);
     match search.climb(&mut vec![0]) {
         Some(found) => Ok(found),
         None => Err(search.most_telling()),
@@ -84,6 +79,7 @@ struct Search<'s, 'c> {
     now: i64,
     checks_left: u32,
     steps_left: u32,
+    paths_left: u32,
     /// Whether the second signed the first; keys count on after the certificates.
     known: BTreeMap<(usize, usize), bool>,
     /// Why a step upwards was not possible, if for another reason than a wrong signature.
@@ -91,7 +87,21 @@ struct Search<'s, 'c> {
     failure: Option<DaneFailure>,
 }
 
-impl<'c> Search<'_, 'c> {
+impl<'s, 'c> Search<'s, 'c> {
+    fn new(pool: &'s Pool<'c>, references: &'s [Domain], now: Timestamp) -> Self {
+        Self {
+            pool,
+            references,
+            now: now.unix_seconds(),
+            checks_left: SIGNATURE_CHECKS_LIMIT,
+            steps_left: STEPS_LIMIT,
+            paths_left: PATHS_LIMIT,
+            known: BTreeMap::new(),
+            obstacle: None,
+            failure: None,
+        }
+    }
+
     /// Goes up from the last certificate of `path` until an anchor is reached that holds.
     fn climb(&mut self, path: &mut Vec<usize>) -> Option<Path<'c>> {
         let pool = self.pool;
@@ -170,6 +180,7 @@ impl<'c> Search<'_, 'c> {
 
     /// Holds a complete path against the rules.
     fn judge(&mut self, path: &[usize], record: &'c TlsaRecord, end: End) -> Option<Path<'c>> {
+        self.paths_left = self.paths_left.checked_sub(1)?;
         let certificates: Vec<&Certificate<'c>> =
             path.iter().filter_map(|&i| self.pool.candidates.get(i)).map(|candidate| &candidate.certificate).collect();
         let failure = match broken_rule(&certificates, end) {
@@ -223,6 +234,7 @@ const fn rank(failure: &DaneFailure) -> u8 {
 mod tests {
     use super::super::dane;
     use super::super::testing::{Made, NOW, ca_params, domains, leaf_params, root, self_signed, tlsa};
+    use super::{PATHS_LIMIT, SIGNATURE_CHECKS_LIMIT, STEPS_LIMIT, Search};
     use crate::outcome::DaneFailure;
     use crate::resolve::TlsaRecord;
     use rcgen::{BasicConstraints, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa};
@@ -468,38 +480,98 @@ mod tests {
         assert_eq!(check(&[&forged, &root], &[tlsa(2, 1, 0, &self_signed(ca_params("x")))]), Err(DaneFailure::NoMatch));
     }
 
-    #[test]
-    fn sixty_issuers_of_one_name_cost_a_bounded_number_of_checks() {
-        let strangers: Vec<_> = (0..60).map(|_| self_signed(ca_params("Root"))).collect();
-        let root = root("Root");
-        let leaf = root.leaf(&[HOST]);
-        let record = [tlsa(2, 0, 1, &root)];
-        let mut chain = vec![&leaf];
-        chain.extend(strangers.iter().take(dane::CERTIFICATES_LIMIT - 2));
-        chain.push(&root);
-        assert_eq!(check(&chain, &record), Ok(1), "at the limit");
-        let mut chain = vec![&leaf];
-        chain.extend(&strangers);
-        chain.push(&root);
-        assert_eq!(check(&chain, &record), Err(DaneFailure::NoMatch), "above the limit it fails safely");
+    /// Signature checks, certificates visited and paths judged for one question.
+    fn cost(chain: &[&Made], records: &[TlsaRecord]) -> (u32, u32, u32) {
+        let chain: Vec<&[u8]> = chain.iter().map(|made| made.der.as_slice()).collect();
+        let pool = dane::gather(&chain, records).unwrap();
+        let references = domains(&[HOST]);
+        let mut search = Search::new(&pool, &references, NOW);
+        search.climb(&mut vec![0]);
+        let Search { checks_left, steps_left, paths_left, .. } = search;
+        (SIGNATURE_CHECKS_LIMIT - checks_left, STEPS_LIMIT - steps_left, PATHS_LIMIT - paths_left)
+    }
+
+    /// CAs with one name and one key, so that each signs each: the worst case for a search.
+    fn twins(of: &Made, count: u8) -> Vec<Made> {
+        let twin = |serial: u8| {
+            let mut params = of.params.clone();
+            params.serial_number = Some(vec![serial + 1].into());
+            let der = params.self_signed(&of.key).unwrap().der().to_vec();
+            Made { params, key: rcgen::KeyPair::generate().unwrap(), der }
+        };
+        (0..count).map(twin).collect()
     }
 
     #[test]
-    fn cross_signed_issuers_without_an_anchor_end_the_search_in_time() {
-        // Every CA has the same name and key, so each signs each: the worst case for a search.
+    fn an_honest_chain_costs_one_signature_check_for_each_step() {
+        let root = root("Root");
+        let middle = root.ca("Middle");
+        let leaf = middle.leaf(&[HOST]);
+        assert_eq!(cost(&[&leaf, &middle, &root], &[tlsa(2, 0, 1, &root)]), (2, 3, 1));
+        assert_eq!(cost(&[&leaf, &middle], &[tlsa(2, 1, 0, &root)]), (3, 2, 1), "the key is tried at each step");
+    }
+
+    #[test]
+    fn issuers_of_one_name_cost_one_signature_check_each_up_to_the_certificates_limit() {
+        let root = root("Root");
+        let strangers: Vec<_> = (0..60).map(|_| self_signed(ca_params("Root"))).collect();
+        let leaf = root.leaf(&[HOST]);
+        let record = [tlsa(2, 0, 1, &root)];
+        let chain = |strangers_count| -> Vec<&Made> {
+            [&leaf].into_iter().chain(strangers.iter().take(strangers_count)).chain([&root]).collect()
+        };
+        assert_eq!(check(&chain(dane::CERTIFICATES_LIMIT - 2), &record), Ok(1), "at the limit");
+        let above = chain(60);
+        assert_eq!(check(&above, &record), Err(DaneFailure::NoMatch), "above the limit it fails safely");
+        assert!(cost(&above, &record).0 < 16);
+    }
+
+    #[test]
+    fn issuers_that_sign_each_other_cost_no_more_than_the_limits() {
         let first = root("Same");
-        let twins: Vec<Made> = (0..14)
-            .map(|serial: u8| {
-                let mut params = ca_params("Same");
-                params.serial_number = Some(vec![serial + 1].into());
-                let der = params.self_signed(&first.key).unwrap().der().to_vec();
-                Made { params, key: rcgen::KeyPair::generate().unwrap(), der }
-            })
-            .collect();
+        let twins = twins(&first, 14);
         let leaf = first.leaf(&[HOST]);
-        let mut chain = vec![&leaf];
-        chain.extend(&twins);
+        let chain: Vec<&Made> = [&leaf].into_iter().chain(&twins).collect();
+        let (checks, steps, paths) = cost(&chain, &[tlsa(2, 0, 1, &first)]);
+        assert_eq!((checks, paths), (SIGNATURE_CHECKS_LIMIT, 0), "every check that is allowed, and no anchor");
+        assert!(steps <= STEPS_LIMIT);
         assert_eq!(check(&chain, &[tlsa(2, 0, 1, &first)]), Err(DaneFailure::NoMatch));
+    }
+
+    #[test]
+    fn paths_that_all_break_a_rule_are_judged_no_more_often_than_the_limit() {
+        let first = self_signed({
+            let mut params = ca_params("Same");
+            params.key_usages = vec![KeyUsagePurpose::CrlSign];
+            params
+        });
+        let twins = twins(&first, 14);
+        let leaf = first.leaf(&[HOST]);
+        let chain: Vec<&Made> = [&leaf].into_iter().chain(&twins).collect();
+        let records: Vec<_> = twins.iter().map(|twin| tlsa(2, 0, 1, twin)).collect();
+        let (_, _, paths) = cost(&chain, &records);
+        assert!((1..=PATHS_LIMIT).contains(&paths), "{paths}");
+        assert!(is_chain_failure(check(&chain, &records)));
+        let bare = [tlsa(2, 1, 0, &first)];
+        assert!(cost(&chain, &bare).2 <= PATHS_LIMIT);
+    }
+
+    #[test]
+    fn rfc5280_4_2_1_10_thousands_of_names_and_constraints_are_refused_uncompared() {
+        let with = |count: u32| {
+            let subtree = |n| GeneralSubtree::DnsName(format!("x{n}.example"));
+            let root = self_signed({
+                let mut params = ca_params("Root");
+                let excluded_subtrees = (0..count).map(subtree).collect();
+                params.name_constraints = Some(NameConstraints { permitted_subtrees: vec![], excluded_subtrees });
+                params
+            });
+            let names: Vec<String> = (0..200).map(|n| format!("y{n}.example")).chain([HOST.to_owned()]).collect();
+            let leaf = root.leaf(&names.iter().map(String::as_str).collect::<Vec<_>>());
+            check(&[&leaf, &root], &[tlsa(2, 0, 1, &root)])
+        };
+        assert_eq!(with(500), Ok(1));
+        assert!(is_chain_failure(with(1000)));
     }
 
     #[test]

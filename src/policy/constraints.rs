@@ -1,6 +1,6 @@
 //! Name constraints of a CA against the names of a certificate below it (RFC 5280 §4.2.1.10).
 //!
-//! DNS names, addresses and directory names are compared. A constraint of another kind refuses
+//! DNS names, addresses, mail addresses and directory names are compared. A constraint of another kind refuses
 //! any certificate that has a name of that kind: what cannot be checked is not let through. So
 //! does a minimum or maximum, which RFC 5280 forbids and nobody has implemented.
 
@@ -8,6 +8,10 @@ use super::certificate::{Certificate, element};
 use super::names;
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
+
+/// The most comparisons of names with subtrees for one certificate, as 500 names with 500 of
+/// them: some milliseconds. OpenSSL has a bound of the same kind.
+const NAME_CHECKS_LIMIT: usize = 1 << 18;
 
 /// Where the certificate under test stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,11 @@ pub(super) fn violation(ca: &Certificate<'_>, certificate: &Certificate<'_>, pla
     let permitted = subtrees(constraints.permitted_subtrees.as_deref(), &bounds, PERMITTED);
     let excluded = subtrees(constraints.excluded_subtrees.as_deref(), &bounds, EXCLUDED);
     let hosts = if place == Place::Leaf { names::presented(certificate) } else { Vec::new() };
-    names_of(certificate, &hosts).iter().find_map(|name| refusal(name, &permitted, &excluded))
+    let names = names_of(certificate, &hosts);
+    if names.len().saturating_mul(permitted.len() + excluded.len()) > NAME_CHECKS_LIMIT {
+        return Some("there are too many names and name constraints to compare them".to_owned());
+    }
+    names.iter().find_map(|name| refusal(name, &permitted, &excluded))
 }
 
 /// One of the two lists, with what [`bounds`] has found out about its subtrees.
@@ -125,6 +133,9 @@ fn covers(base: &GeneralName<'_>, name: &GeneralName<'_>) -> Option<bool> {
     if let (GeneralName::DNSName(base), GeneralName::DNSName(name)) = (base, name) {
         return Some(dns_covers(base, name));
     }
+    if let (GeneralName::RFC822Name(base), GeneralName::RFC822Name(name)) = (base, name) {
+        return mail_covers(base, name);
+    }
     if let (GeneralName::IPAddress(base), GeneralName::IPAddress(name)) = (base, name) {
         return address_covers(base, name);
     }
@@ -137,11 +148,22 @@ fn covers(base: &GeneralName<'_>, name: &GeneralName<'_>) -> Option<bool> {
 /// `example.org` holds itself and everything below; `.example.org` only what is below, as OpenSSL
 /// reads the leading dot that RFC 5280 does not define for DNS names.
 fn dns_covers(base: &str, name: &str) -> bool {
-    let (base, name) = (base.to_ascii_lowercase(), name.to_ascii_lowercase());
-    match name.strip_suffix(&base) {
-        Some(before) => base.is_empty() || before.is_empty() || before.ends_with('.') || base.starts_with('.'),
-        None => false,
-    }
+    let (base, name) = (base.as_bytes(), name.as_bytes());
+    let parts = name.len().checked_sub(base.len()).and_then(|before| name.split_at_checked(before));
+    parts.is_some_and(|(before, end)| {
+        let at_a_label = base.is_empty() || before.is_empty() || before.ends_with(b".") || base.starts_with(b".");
+        at_a_label && end.eq_ignore_ascii_case(base)
+    })
+}
+
+/// A mailbox, a host, or with a leading dot everything below a domain. `None` for no mail address.
+fn mail_covers(base: &str, name: &str) -> Option<bool> {
+    let (local_part, host) = name.rsplit_once('@')?;
+    Some(match base.rsplit_once('@') {
+        Some((base_local_part, base_host)) => base_local_part == local_part && base_host.eq_ignore_ascii_case(host),
+        None if base.starts_with('.') => dns_covers(base, host),
+        None => base.eq_ignore_ascii_case(host),
+    })
 }
 
 /// An excluded host one label below a wildcard is a host the wildcard is for.
@@ -209,6 +231,21 @@ mod tests {
         assert_eq!(address_covers(&base, &[192, 0, 3, 77]), Some(false));
         assert_eq!(address_covers(&base, &[0; 16]), Some(false));
         assert_eq!(address_covers(&[1, 2, 3], &[192, 0, 2, 77]), None);
+    }
+
+    #[test]
+    fn rfc5280_4_2_1_10_mail_subtrees() {
+        for (base, name, covered) in [
+            ("example.org", "Root@EXAMPLE.org", true),
+            ("example.org", "root@mx.example.org", false),
+            (".example.org", "root@mx.example.org", true),
+            (".example.org", "root@example.org", false),
+            ("root@example.org", "root@Example.org", true),
+            ("Root@example.org", "root@example.org", false),
+        ] {
+            assert_eq!(mail_covers(base, name), Some(covered), "{base} {name}");
+        }
+        assert_eq!(mail_covers("example.org", "example.org"), None, "no mail address cannot be let through");
     }
 
     #[test]

@@ -73,6 +73,36 @@ fn is_well_formed(record: &TlsaRecord) -> bool {
 /// count. `references` are the reference identifiers: TLSA base domain, next-hop domain and
 /// what that was expanded to by secure CNAMEs (RFC 7672 §3.2.2).
 ///
+/// The whole question is in the arguments: nothing is read, asked or remembered, the same
+/// arguments give the same answer, and hostile ones cost a bounded number of signature checks
+/// ([`chain::SIGNATURE_CHECKS_LIMIT`]).
+///
+/// ```
+/// use dane_relay::clock::Timestamp;
+/// use dane_relay::outcome::DaneFailure;
+/// use dane_relay::policy::dane::verify;
+/// use dane_relay::resolve::TlsaRecord;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A private CA and a server's certificate below it; the domain publishes `2 0 0` for the CA.
+/// use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+/// let (ca_key, server_key) = (KeyPair::generate()?, KeyPair::generate()?);
+/// let mut ca = CertificateParams::default();
+/// ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+/// let anchor = ca.self_signed(&ca_key)?.der().to_vec();
+/// let server = CertificateParams::new(vec!["mx.example.org".to_owned()])?;
+/// let leaf = server.signed_by(&server_key, &Issuer::new(ca, ca_key))?.der().to_vec();
+///
+/// let records = [TlsaRecord { usage: 2, selector: 0, matching: 0, data: anchor }];
+/// let now = Timestamp(1_795_261_468_000);
+/// let found = verify(&[&leaf], &records, &["mx.example.org".parse()?], now).map_err(|failure| failure.to_string())?;
+/// assert_eq!((found.record.usage, found.depth), (2, 1));
+///
+/// let elsewhere = verify(&[&leaf], &records, &["mx.example.com".parse()?], now);
+/// assert_eq!(elsewhere, Err(DaneFailure::NameMismatch { presented: vec!["mx.example.org".to_owned()] }));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// The most telling reason when no record fits: a trust anchor that fits while the name, the
 /// dates or the chain do not is told rather than [`DaneFailure::NoMatch`].
@@ -125,7 +155,7 @@ fn fitting<'r>(records: &'r [TlsaRecord], usage: u8, der: &[u8]) -> Option<&'r T
 
 /// Everything a path may be built from: what the server presented, then what the DNS holds in
 /// full and the server left out (RFC 7671 §5.2.2, §5.2.3).
-fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Result<Pool<'c>, DaneFailure> {
+pub(super) fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Result<Pool<'c>, DaneFailure> {
     let mut candidates: Vec<Candidate<'c>> = Vec::new();
     for &der in chain {
         if candidates.len() == CERTIFICATES_LIMIT {

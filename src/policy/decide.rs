@@ -120,7 +120,8 @@ const fn operator_demands(rule: &LocalRule) -> bool {
 fn demanded(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
     let published = published(facts, host)?;
     match (facts.rule.level, &published) {
-        (Some(TlsLevel::DaneOnly), TlsPolicy::Dane(_)) => Ok(published),
+        // Mandatory DANE starts at the domain: its MX records are signed (RFC 7672 §6).
+        (Some(TlsLevel::DaneOnly), TlsPolicy::Dane(DanePolicy { scope: DaneScope::Domain, .. })) => Ok(published),
         (Some(TlsLevel::DaneOnly), _) => {
             Err(Cause::DaneRequired { host: host.name.clone(), because: no_dane(facts, host) })
         }
@@ -176,7 +177,7 @@ fn mx_is_too_weak(facts: &Facts<'_>) -> bool {
 /// Why there is no DANE, as a phrase.
 fn no_dane(facts: &Facts<'_>, host: &MxHost) -> String {
     match &host.tlsa {
-        _ if mx_is_too_weak(facts) => AbsentBecause::MxInsecure.phrase().to_owned(),
+        _ if facts.resolution.mx_security != Security::Secure => AbsentBecause::MxInsecure.phrase().to_owned(),
         TlsaLookup::Absent(because) => because.phrase().to_owned(),
         TlsaLookup::Unavailable(cause) => cause.sentence(),
         TlsaLookup::Present { records, .. } => format!("none of its {} TLSA records is usable", records.len()),
@@ -244,3 +245,7 @@ fn require_tls(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
         (_, _) => Err(Cause::RequireTlsUnmet { host: host.name.clone(), failure: RequireTlsFailure::HostNotProven }),
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

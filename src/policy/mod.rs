@@ -7,6 +7,8 @@
 
 pub mod certificate;
 pub mod chain;
+#[cfg(test)]
+mod conformance;
 mod constraints;
 pub mod dane;
 pub mod decide;
@@ -132,6 +134,12 @@ pub enum RefusedBecause {
 }
 
 impl DanePolicy {
+    /// The signature schemes to offer, so that every key that can be checked can be used.
+    #[must_use]
+    pub fn offered_schemes() -> Vec<SignatureScheme> {
+        signature::offered_schemes()
+    }
+
     /// Checks that the server holds the key of its certificate, for any leaf that can be read;
     /// the TLS library reads fewer.
     ///

@@ -70,6 +70,7 @@ fn remote_reply(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }
+        | Cause::SmtpUtf8NotOffered { .. }
         | Cause::ContentDamaged
         | Cause::Expired { .. } => None,
     }

@@ -1,5 +1,5 @@
 //! SMTP replies, enhanced status codes and EHLO keywords
-//! (RFC 5321 §4.2, RFC 2034, RFC 3463).
+//! (RFC 5321 §4.2, RFC 2034, RFC 3463, RFC 9422).
 //!
 //! The same [`Reply`] is what our server says and what our client hears. Texts that come from
 //! a remote side are bounded and printable before anything else sees them.
@@ -279,8 +279,48 @@ pub struct Capabilities {
     pub chunking: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtp_utf8: bool,
+    /// LIMITS (RFC 9422).
+    pub limits: Limits,
     /// SIZE (RFC 1870): offered, and the limit when one above zero was named.
     pub size: Option<Option<u64>>,
+}
+
+/// What LIMITS says (RFC 9422 §4); a limit that is not named does not exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// `MAILMAX`: MAIL commands in one connection.
+    pub mail: Option<u32>,
+    /// `RCPTMAX`: RCPT commands in one transaction.
+    pub rcpt: Option<u32>,
+    /// `RCPTDOMAINMAX`: domains of recipients in one connection.
+    pub rcpt_domain: Option<u32>,
+}
+
+impl Limits {
+    /// Reads the words behind the keyword. Unknown limits and values that cannot be one count for
+    /// nothing (RFC 9422 §3).
+    fn from_words<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+        let mut limits = Self::default();
+        for (name, value) in words.filter_map(|word| word.split_once('=')) {
+            let value = limit_value(value);
+            match name.to_ascii_uppercase().as_str() {
+                "MAILMAX" => limits.mail = value,
+                "RCPTMAX" => limits.rcpt = value,
+                "RCPTDOMAINMAX" => limits.rcpt_domain = value,
+                _ => {}
+            }
+        }
+        limits
+    }
+}
+
+/// One to six digits, the first of them not 0 (RFC 9422 §4).
+fn limit_value(digits: &str) -> Option<u32> {
+    let is_one =
+        (1..=6).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_one)
 }
 
 impl Capabilities {
@@ -297,6 +337,8 @@ impl Capabilities {
                 Some("8BITMIME") => offered.eight_bit_mime = true,
                 Some("CHUNKING") => offered.chunking = true,
                 Some("DSN") => offered.dsn = true,
+                Some("SMTPUTF8") => offered.smtp_utf8 = true,
+                Some("LIMITS") => offered.limits = Limits::from_words(words),
                 Some("SIZE") => {
                     let limit = words.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
                     offered.size = Some(limit);
@@ -370,6 +412,20 @@ mod tests {
         let reply = parse("250-mx\r\n250-X-ANONYMOUSTLS\r\n250-size 1000\r\n250-XRDST\r\n250 StartTLS\r\n").unwrap();
         let offered = Capabilities::from_ehlo(&reply);
         assert_eq!(offered, Capabilities { starttls: true, size: Some(Some(1000)), ..Capabilities::default() });
+    }
+
+    #[test]
+    fn rfc9422_3_limits_are_read_and_what_is_none_is_ignored() {
+        let limits = |words: &str| {
+            let reply = parse(&format!("250-mx\r\n250 LIMITS {words}\r\n")).unwrap();
+            let Limits { mail, rcpt, rcpt_domain } = Capabilities::from_ehlo(&reply).limits;
+            [mail, rcpt, rcpt_domain]
+        };
+        assert_eq!(limits("MailMax=7 RCPTMAX=999999 X-OTHER=1 RCPTDOMAINMAX=1"), [Some(7), Some(999_999), Some(1)]);
+        assert_eq!(limits(""), [None; 3]);
+        for value in ["0", "01", "1000000", "+1", "-1", "", "many", "1;2"] {
+            assert_eq!(limits(&format!("RCPTMAX={value} MAILMAX=2")), [Some(2), None, None], "{value}");
+        }
     }
 
     #[test]

@@ -212,6 +212,33 @@ async fn rfc7672_2_2_3_the_base_domain_follows_the_host_and_not_the_records() {
 }
 
 #[tokio::test]
+async fn rfc7672_2_2_2_an_alias_is_its_own_base_domain_where_its_end_has_none_and_one_midway_never() {
+    let lab = lab()
+        .domain("unsigned.test", |d| d.plain())
+        .domain("bare.test", |d| d.host(|h| h.tlsa([])))
+        // Secure at its start, not at its end: only the original name may have records.
+        .domain("start.test", |d| d.hosted_by(10, "mx.start.test").alias("mx.start.test", "mx.unsigned.test"))
+        // Secure to the end, which has no records: then the original name.
+        .domain("whole.test", |d| d.hosted_by(10, "mx.whole.test").alias("mx.whole.test", "mx.bare.test"))
+        .domain("midway.test", |d| {
+            let d = d.hosted_by(10, "mx.midway.test").alias("mx.midway.test", "mid.midway.test");
+            d.alias("mid.midway.test", "mx.bare.test")
+        });
+    let lab = lab.start().await.unwrap();
+    let misfit = dane_relay::lab::domain::rdata(&dane_relay::lab::ca::misfit(3, 1, 1, 0));
+    for owner in ["mx.start.test", "mx.whole.test", "mid.midway.test"] {
+        lab.world().add(&lab.tlsa_owner(owner), misfit.clone()).unwrap();
+    }
+    let world = World::beside(lab, |_, _| {}).await;
+    for domain in ["start.test", "whole.test"] {
+        let cause = world.defers(&format!("bob@{domain}")).await;
+        expect(&cause, "tlsa-invalid", "4.7.323");
+        assert!(cause.sentence().contains(&format!("TLSA records of mx.{domain}")), "{}", cause.sentence());
+    }
+    assert_eq!(world.delivers("bob@midway.test").await.tls, "unauthenticated");
+}
+
+#[tokio::test]
 async fn rfc7672_2_2_3_a_next_hop_of_the_operator_is_held_to_the_records_of_its_own_port() {
     let lab = lab().domain("smart.test", |d| d).domain("bad.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])));
     let world = World::with(lab, |lab, config| {

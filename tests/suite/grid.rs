@@ -5,7 +5,7 @@
 //! of every cell what delivery does in it.
 
 use crate::relay::{SENDER, World, content, heard, lab, queue_id, saw_no_mail};
-use End::{Authenticated, Clear, Deferred, Encrypted};
+use End::{Authenticated, Clear, Deferred, Encrypted, Failed};
 use dane_relay::check::{CheckReport, Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
@@ -28,6 +28,8 @@ enum End {
     Clear,
     /// Kept for another attempt, for this cause.
     Deferred(&'static str),
+    /// Given up, for this cause.
+    Failed(&'static str),
 }
 
 /// Who has decided what the connection must look like.
@@ -39,6 +41,14 @@ enum Policy {
     Dane,
     /// TLSA records of usages that do not exist in SMTP.
     DaneUnusable,
+    /// An MTA-STS policy in mode enforce.
+    StsEnforce,
+    /// An MTA-STS policy in mode testing.
+    StsTesting,
+    /// The sender, who demands it by REQUIRETLS; DNS as [`Policy::Dane`].
+    RequireTls,
+    /// The sender, who waives it by `TLS-Required: No`; DNS as [`Policy::Dane`].
+    TlsOptional,
 }
 
 /// The peers, in the order of the columns.
@@ -48,13 +58,18 @@ const NO_TLS: End = Deferred("starttls-not-supported");
 const NO_SESSION: End = Deferred("tls-handshake-failed");
 const WRONG: End = Deferred("certificate-host-mismatch");
 const OLD: End = Deferred("certificate-expired");
+const UNMET: End = Failed("requiretls-unmet");
 
 #[rustfmt::skip]
-const GRID: [(Policy, [End; PEERS.len()]); 3] = [
+const GRID: [(Policy, [End; PEERS.len()]); 7] = [
     //                      good           no-starttls 454     wrong-name expired    alert       tls10       cut
     (Policy::Nobody,       [Encrypted,     Clear,      Clear,  Encrypted, Encrypted, Clear,      Clear,      Clear]),
     (Policy::Dane,         [Authenticated, NO_TLS,     NO_TLS, WRONG,     OLD,       NO_SESSION, NO_SESSION, NO_SESSION]),
     (Policy::DaneUnusable, [Encrypted,     NO_TLS,     NO_TLS, Encrypted, Encrypted, NO_SESSION, NO_SESSION, NO_SESSION]),
+    (Policy::StsEnforce,   [Authenticated, NO_TLS,     NO_TLS, WRONG,     OLD,       NO_SESSION, NO_SESSION, NO_SESSION]),
+    (Policy::StsTesting,   [Encrypted,     Clear,      Clear,  Encrypted, Encrypted, Clear,      Clear,      Clear]),
+    (Policy::RequireTls,   [Authenticated, UNMET,      UNMET,  UNMET,     UNMET,     UNMET,      UNMET,      UNMET]),
+    (Policy::TlsOptional,  [Encrypted,     Clear,      Clear,  Encrypted, Encrypted, Clear,      Clear,      Clear]),
 ];
 
 impl Policy {
@@ -63,21 +78,43 @@ impl Policy {
             Self::Nobody => "nobody",
             Self::Dane => "dane",
             Self::DaneUnusable => "dane-unusable",
+            Self::StsEnforce => "sts-enforce",
+            Self::StsTesting => "sts-testing",
+            Self::RequireTls => "requiretls",
+            Self::TlsOptional => "tls-optional",
         }
+    }
+
+    /// What a check goes by, which knows of no message and so of no sender.
+    fn of_the_recipient(self) -> Self {
+        match self {
+            Self::RequireTls | Self::TlsOptional => Self::Dane,
+            Self::Nobody | Self::Dane | Self::DaneUnusable | Self::StsEnforce | Self::StsTesting => self,
+        }
+    }
+
+    fn mail_parameter(self) -> &'static str {
+        if self == Self::RequireTls { " REQUIRETLS" } else { "" }
+    }
+
+    fn header_field(self) -> &'static str {
+        if self == Self::TlsOptional { "TLS-Required: No\r\n" } else { "" }
     }
 
     fn publish(self, domain: DomainSpec) -> DomainSpec {
         match self {
             Self::Nobody => domain.plain(),
             // The one kind of record that says as much about a certificate as the public PKI.
-            Self::Dane => domain.host(|h| h.tlsa([Tlsa::Fits(2, 0, 1)])),
+            Self::Dane | Self::RequireTls | Self::TlsOptional => domain.host(|h| h.tlsa([Tlsa::Fits(2, 0, 1)])),
+            Self::StsEnforce => domain.plain().mta_sts(|p| p.enforce()),
+            Self::StsTesting => domain.plain().mta_sts(|p| p.testing()),
             Self::DaneUnusable => domain.host(|h| h.tlsa([Tlsa::Fits(1, 1, 1)])),
         }
     }
 }
 
 fn peer(name: &str, host: HostSpec) -> HostSpec {
-    let host = host.certificate(Certificate::Issued);
+    let host = host.certificate(Certificate::Issued).keyword_in_tls("REQUIRETLS");
     match name {
         "good" => host,
         "no-starttls" => host.starttls(StartTls::NotOffered),
@@ -94,8 +131,11 @@ fn peer(name: &str, host: HostSpec) -> HostSpec {
 /// A square of the grid.
 struct Cell {
     policy: Policy,
+    column: usize,
     domain: String,
     end: End,
+    /// What a check has to say: the end of the same peer in the row that it goes by.
+    foretold: End,
 }
 
 impl Cell {
@@ -104,12 +144,20 @@ impl Cell {
     }
 }
 
+/// The end in a row of the grid.
+fn expected(policy: Policy, column: usize) -> End {
+    GRID.iter().find(|(row, _)| *row == policy).unwrap().1[column]
+}
+
 fn cells() -> Vec<Cell> {
-    let row = |(policy, ends): (Policy, [End; PEERS.len()])| {
-        let cell = move |(name, end)| Cell { policy, domain: format!("{name}.{}.test", policy.word()), end };
-        PEERS.into_iter().zip(ends).map(cell)
+    let cell = |policy: Policy, (column, name)| Cell {
+        policy,
+        column,
+        domain: format!("{name}.{}.test", policy.word()),
+        end: expected(policy, column),
+        foretold: expected(policy.of_the_recipient(), column),
     };
-    GRID.into_iter().flat_map(row).collect()
+    GRID.iter().flat_map(|(policy, _)| PEERS.into_iter().enumerate().map(|peer| cell(*policy, peer))).collect()
 }
 
 fn described(cells: &[Cell]) -> LabBuilder {
@@ -127,7 +175,9 @@ async fn hand_in(world: &World, cells: &[Cell]) -> Vec<QueueId> {
     let mut ids = Vec::new();
     for cell in cells {
         let to = cell.recipient();
-        let handed = client.send(SENDER, &[&to], content(&to).as_bytes()).await.unwrap();
+        let mail = format!("MAIL FROM:<{SENDER}>{}", cell.policy.mail_parameter());
+        let content = format!("{}{}", cell.policy.header_field(), content(&to));
+        let handed = client.transact(&mail, &[format!("RCPT TO:<{to}>")], content.as_bytes()).await.unwrap();
         assert!(handed.accepted(), "the relay said: {}", handed.last());
         ids.push(queue_id(&handed.last().text()));
     }
@@ -142,10 +192,10 @@ async fn first_end(world: &World, id: QueueId, cell: &Cell) -> End {
             "unauthenticated" => Encrypted,
             _ => Authenticated,
         },
-        DeliveryOutcome::Failed { cause } => {
-            assert_eq!(cause.class(), Class::Transient, "{}: {cause:?}", cell.domain);
-            Deferred(cause.row().word)
-        }
+        DeliveryOutcome::Failed { cause } => match cause.class() {
+            Class::Transient => Deferred(cause.row().word),
+            Class::Permanent => Failed(cause.row().word),
+        },
     }
 }
 
@@ -165,13 +215,17 @@ fn foretold(report: &CheckReport) -> End {
     }
 }
 
+/// The relay of the grid and a checker with its configuration.
+async fn world(cells: &[Cell]) -> (World, Checker) {
+    let mut shared: Option<Config> = None;
+    let world = World::with(described(cells), |_lab, config| shared = Some(config.clone()));
+    (world.await, Checker::new(shared.unwrap(), Clock::system()).unwrap())
+}
+
 #[tokio::test]
 async fn every_policy_meets_every_peer_and_a_check_foretells_it() {
     let cells = cells();
-    let mut shared: Option<Config> = None;
-    let world = World::with(described(&cells), |_, config| shared = Some(config.clone())).await;
-    let checker = Checker::new(shared.unwrap(), Clock::system()).unwrap();
-
+    let (world, checker) = world(&cells).await;
     let ids = hand_in(&world, &cells).await;
     let ends = join_all(ids.into_iter().zip(&cells).map(|(id, cell)| first_end(&world, id, cell))).await;
     let domains = cells.iter().map(|cell| cell.domain.parse().unwrap()).collect::<Vec<_>>();
@@ -179,18 +233,32 @@ async fn every_policy_meets_every_peer_and_a_check_foretells_it() {
 
     let mut wrong = Vec::new();
     for ((cell, end), report) in cells.iter().zip(ends).zip(&reports) {
-        let told = foretold(report);
-        if end != cell.end || told != cell.end {
-            wrong.push(format!("{}: {:?} expected, {end:?} seen, {told:?} foretold", cell.domain, cell.end));
+        let foretold = foretold(report);
+        if end != cell.end {
+            wrong.push(format!("{}: {:?} expected, {end:?} seen", cell.domain, cell.end));
+        }
+        if foretold != cell.foretold {
+            wrong.push(format!("{}: {:?} expected, {foretold:?} foretold", cell.domain, cell.foretold));
+        }
+    }
+    // RFC 8461 §5: testing stops nothing, and shows what enforcing would stop.
+    for (cell, report) in cells.iter().zip(&reports).filter(|(cell, _)| cell.policy == Policy::StsTesting) {
+        let shown = report.fault.as_ref().map_or(Authenticated, |fault| Deferred(fault.cause));
+        let enforced = expected(Policy::StsEnforce, cell.column);
+        if shown != enforced {
+            wrong.push(format!("{}: {enforced:?} if it were enforced, {shown:?} shown", cell.domain));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     for cell in &cells {
         let mx = world.mx(&cell.domain);
         match cell.end {
-            Deferred(_) => saw_no_mail(mx),
+            Deferred(_) | Failed(_) => saw_no_mail(mx),
             Authenticated | Encrypted => assert!(mx.messages().iter().all(|message| message.tls.is_some())),
             Clear => assert_eq!((heard(mx, "MAIL"), mx.messages()[0].tls.is_some()), (1, false)),
         }
+        // RFC 8689 §4.2.1: the demand goes on with the message, and no other message has it.
+        let demanded = mx.messages().iter().any(|message| message.mail_params.contains("REQUIRETLS"));
+        assert_eq!(demanded, cell.policy == Policy::RequireTls && cell.end == Authenticated, "{}", cell.domain);
     }
 }

@@ -12,15 +12,20 @@
     reason = "what fails in a test is the test's result; configuration files are written for the relay to read"
 )]
 
+mod accept;
 mod check;
 mod command;
 mod dane;
 mod deliver;
+mod destination;
 mod grid;
 mod peers;
+mod policies;
 mod process;
 mod queue;
 mod relay;
 mod report;
+mod require_tls;
 mod resolve;
 mod serve;
+mod sts;

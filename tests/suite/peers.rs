@@ -2,11 +2,14 @@
 //! (RFC 3207 §4.2, RFC 7672 §8.1, RFC 9325 §3).
 
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use dane_relay::config::Config;
 use dane_relay::lab::mx::TlsFacts;
 use dane_relay::lab::{
-    Certificate, HostSpec, LabBuilder, MxHost, Phase, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, Versions,
+    Certificate, HostSpec, Lab, LabBuilder, MxHost, Phase, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, Versions,
 };
+use dane_relay::outcome::{Cause, Phase as At};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn dane(lab: LabBuilder, domain: &str, change: impl FnOnce(HostSpec) -> HostSpec) -> LabBuilder {
     lab.domain(domain, |d| d.host(change))
@@ -110,5 +113,14 @@ async fn rfc5321_3_2_a_host_that_knows_helo_alone_has_no_tls() {
     assert_eq!(world.delivers("bob@plain.test").await.tls, "clear-text");
     assert_eq!(world.mx("plain.test").messages()[0].mail_params, "");
     expect(&world.defers("bob@dane.test").await, "starttls-not-supported", "4.7.321");
+    saw_no_mail(world.mx("dane.test"));
+}
+
+#[tokio::test]
+async fn rfc7672_2_2_a_host_that_is_silent_in_the_handshake_gets_nothing_under_dane() {
+    let impatient = |_: &Lab, config: &mut Config| config.delivery.reply_timeout = Duration::from_millis(300);
+    let world = World::with(dane(lab(), "dane.test", |h| h.starttls(StartTls::Hang)), impatient).await;
+    let cause = world.defers("bob@dane.test").await;
+    assert!(matches!(cause, Cause::TimedOut { phase: At::Handshake, .. }), "{cause:?}");
     saw_no_mail(world.mx("dane.test"));
 }

@@ -64,7 +64,16 @@ impl Serving {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let kill = format!("kill -s TERM {}", self.child.id());
+        self.signal("TERM");
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 

@@ -59,22 +59,28 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut(
     within(asking, what).await
 }
 
-/// The configuration for a lab, as its file says it; the trust anchor is written beside it.
+/// The configuration for a lab, as its file says it; trust anchor and trusted roots are written
+/// beside it.
 /// Retries come at once; what must expire in a scenario overrides `expire_after`.
 pub(crate) fn configuration(lab: &Lab, folder: &Path) -> String {
     let anchors = folder.join("root.key");
     std::fs::write(&anchors, lab.world().trust_anchor(AnchorForm::DnsKey).unwrap()).unwrap();
+    let roots = folder.join("roots.pem");
+    std::fs::write(&roots, lab.roots_pem()).unwrap();
     format!(
         "hostname = \"relay.office.test\"\n\
          [listen]\nsmtp = [\"127.0.0.1:0\"]\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\
          [spool]\npath = {spool:?}\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
          [dns]\nupstreams = [{upstream:?}]\ntrust_anchors = {anchors:?}\ntimeout = \"5s\"\n\
+         [tls]\nroots = {roots:?}\n\
+         [mta_sts]\nport = {policy_port}\n\
          [delivery]\nport = {port}\nallow_loopback = true\nreply_timeout = \"20s\"\nconnect_timeout = \"20s\"\n\
          [retry]\nfirst = \"200ms\"\nlongest = \"400ms\"\nexpire_after = \"60s\"\n",
         spool = folder.join("spool"),
         upstream = lab.dns().upstream(),
         port = lab.port(),
+        policy_port = lab.policy_port(),
     )
 }
 

@@ -3,15 +3,16 @@
 //!
 //! "Could not find out" is never "there is none": such mail waits, and nobody is connected to.
 
-use crate::relay::{PATIENCE, World, expect, heard, lab, says};
+use crate::relay::{PATIENCE, SENDER, World, expect, heard, lab, says};
 use dane_relay::config::Upstream;
+use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::dns::PathFault;
 use dane_relay::lab::{Fault, Lab, LabBuilder, Phase, SignatureFault, Signing, Tlsa};
 use dane_relay::outcome::Cause;
 use futures_util::future::join_all;
 use hickory_proto::rr::rdata::{A, AAAA, MX};
 use hickory_proto::rr::{Name, RData, RecordType};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 fn mx(preference: u16, host: &str) -> RData {
@@ -89,6 +90,38 @@ async fn rfc5321_5_1_an_alias_of_a_domain_is_followed() {
     let delivered = world.delivers("bob@old.names.test").await;
     assert_eq!((delivered.host.as_str(), delivered.tls), ("mx.real.test", "dane"));
     expect(&world.defers("bob@a.names.test").await, "dns-unavailable", "4.4.3");
+}
+
+#[tokio::test]
+async fn rfc5321_5_1_a_long_chain_of_aliases_is_followed_to_its_end() {
+    let chain = |d: dane_relay::lab::DomainSpec| {
+        (0..8).fold(d, |d, n| {
+            let target = if n == 7 { "real.test".to_owned() } else { format!("n{}.names.test", n + 1) };
+            d.alias(&format!("n{n}.names.test"), &target)
+        })
+    };
+    let world = World::start(lab().domain("real.test", |d| d).domain("names.test", chain)).await;
+    assert_eq!(world.delivers("bob@n0.names.test").await.tls, "dane");
+}
+
+#[tokio::test]
+async fn rfc5321_5_2_an_address_of_the_other_family_that_does_not_answer_costs_no_attempt() {
+    let nobody = RData::AAAA(AAAA(Ipv6Addr::LOCALHOST));
+    let world = World::start(lab().domain("dual.test", |d| d.record("mx.dual.test", nobody))).await;
+    let id = world.mail(&["bob@dual.test"]).await;
+    let known = world.news(id, "bob@dual.test", |known| !known.is_empty()).await;
+    assert_eq!(known.len(), 1);
+    assert_eq!(world.delivered(id, "bob@dual.test").await.tls, "dane");
+}
+
+#[tokio::test]
+async fn rfc7672_2_2_2_an_mx_record_that_names_an_address_leads_nowhere_and_an_alias_does() {
+    let lab = lab()
+        .domain("numbers.test", |d| d.record("numbers.test", mx(5, "192.0.2.1.")))
+        .domain("alias.test", |d| d.hosted_by(10, "mail.alias.test").alias("mail.alias.test", "mx.numbers.test"));
+    let world = World::start(lab).await;
+    assert_eq!(world.delivers("bob@numbers.test").await.tls, "dane");
+    assert_eq!(world.delivers("bob@alias.test").await.host, "mail.alias.test");
 }
 
 #[tokio::test]
@@ -194,7 +227,10 @@ async fn foreign_mx_records_must_not_lead_to_loopback() {
     for domain in ["inward.test", "mapped.test", "zero.test"] {
         expect(&world.fails(&format!("bob@{domain}")).await, "address-forbidden", "5.4.4");
     }
-    expect(&world.fails("bob@[127.0.0.1]").await, "address-forbidden", "5.4.4");
+    // What needs no DNS is refused before it is taken.
+    let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
+    let handed = client.send(SENDER, &["bob@[127.0.0.1]"], b"Subject: x\r\n\r\n").await.unwrap();
+    assert_eq!(handed.rcpt[0].enhanced.map(|code| code.to_string()).as_deref(), Some("5.4.4"));
     assert_eq!(world.mx("inward.test").connections(), 0);
 }
 

@@ -357,7 +357,7 @@ async fn rfc8461_10_3_a_policy_kept_under_another_name_is_refused() {
 #[tokio::test]
 async fn where_the_disk_refuses_a_policy_holds_in_memory() {
     let world = World::new().await;
-    std::fs::write(&world.config.spool.path, "a file where the folder should be").unwrap();
+    std::fs::remove_dir(&world.config.spool.path).unwrap();
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     world.host.say(down());

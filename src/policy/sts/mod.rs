@@ -77,6 +77,21 @@ pub enum StsAbsent {
 }
 
 impl StsAbsent {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::NoRecord => "no-record",
+            Self::UnusableRecord(_) => "unusable-record",
+            Self::Unknown(_) => "unknown",
+            Self::FetchFailed(_) => "fetch-failed",
+            Self::ModeNone => "mode-none",
+            Self::AddressLiteral => "address-literal",
+            Self::DaneInstead => "dane-instead",
+            Self::SwitchedOff => "switched-off",
+        }
+    }
+
     /// The phrase that fits after "no MTA-STS: ".
     #[must_use]
     pub fn phrase(&self) -> String {

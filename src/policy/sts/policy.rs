@@ -52,6 +52,10 @@ pub enum MxPattern {
 
 impl MxPattern {
     fn read(text: &str) -> Option<Self> {
+        // RFC 8461 §3.2 wants A-labels; a domain would take U-labels, too.
+        if !text.is_ascii() {
+            return None;
+        }
         match text.strip_prefix("*.") {
             Some(parent) => parent.parse().ok().map(Self::Below),
             None => text.parse().ok().map(Self::Exactly),

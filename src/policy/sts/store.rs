@@ -276,11 +276,13 @@ fn disk(path: &Path, error: &io::Error) -> StoreFault {
     StoreFault::Disk { path: path.display().to_string(), detail: error.to_string() }
 }
 
+/// The spool itself is not made here: an operator, who may be another user, must not be the first
+/// to make it.
 fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    fs::DirBuilder::new().mode(0o700).create(folder)?;
     if let Some(spool) = folder.parent() {
         belongs_with(folder, spool);
     }

@@ -216,6 +216,7 @@ impl World {
         std::fs::write(&roots, pem(&ca.der)).unwrap();
         let mut config = Config::default();
         config.spool.path = folder.path().join("spool");
+        std::fs::create_dir(&config.spool.path).unwrap();
         config.tls.roots = RootsSource::File(roots);
         config.mta_sts.port = host.port;
         config.delivery.allow_loopback = true;

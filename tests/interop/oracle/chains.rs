@@ -35,8 +35,38 @@ pub(crate) fn chains(count: u32) -> Vec<Chain> {
             all.extend(CA_BENDS.iter().map(|bend| chain(depth, |level| if level == at { bend } else { &STRAIGHT })));
         }
     }
+    all.extend(PAIRS.iter().map(|(leaf, ca)| {
+        let bends = [bend(LEAF_BENDS, leaf), bend(CA_BENDS, ca)];
+        chain(1, |level| bends[level])
+    }));
     all.extend((0..count).map(random));
     all
+}
+
+/// Bends of a server's certificate that only show below an issuer with one.
+const PAIRS: &[(&str, &str)] = &[
+    ("with a mail address", "permits a mail domain"),
+    ("with a mail address", "permits one mailbox"),
+    ("with a mail address", "permits another mailbox"),
+    ("with a mail address", "excludes a mail domain"),
+    ("with a mail address elsewhere", "permits mail below a domain"),
+    ("with a mail address elsewhere", "permits mail addresses"),
+    ("with a damaged mail address", "permits a mail domain"),
+    ("with an address", "permits an address"),
+    ("with an address", "excludes an address"),
+    ("with a long address", "permits an address"),
+    ("with an organization", "permits a directory"),
+    ("wildcard", "excludes the host"),
+    ("wildcard", "excludes a neighbour"),
+    ("wildcard", "permits another domain"),
+    ("common name only", "permits another domain"),
+    ("common name only", "excludes the domain"),
+    ("wildcard common name only", "permits another domain"),
+    ("no names at all", "permits another domain"),
+];
+
+fn bend(of: &'static [Bend], word: &str) -> &'static Bend {
+    of.iter().find(|(known, _)| *known == word).unwrap()
 }
 
 const STRAIGHT: Bend = ("", |_| {});
@@ -172,6 +202,13 @@ const LEAF_BENDS: &[Bend] = &[
         leaf.subject_alt_names = vec![SanType::Rfc822Name("root@example.org".try_into().unwrap())];
         common_name(leaf, HOST);
     }),
+    ("with an address", |leaf| leaf.subject_alt_names.push(SanType::IpAddress([192, 0, 2, 1].into()))),
+    ("with a long address", |leaf| leaf.subject_alt_names.push(SanType::IpAddress([7; 16].into()))),
+    ("with a mail address", |leaf| leaf.subject_alt_names.push(mail("root@example.org"))),
+    ("with a mail address elsewhere", |leaf| leaf.subject_alt_names.push(mail("root@sub.example.com"))),
+    ("with a damaged mail address", |leaf| leaf.subject_alt_names.push(mail("example.org"))),
+    ("with a URI", |leaf| leaf.subject_alt_names.push(SanType::URI("https://mx.example.org/".try_into().unwrap()))),
+    ("with an organization", |leaf| leaf.distinguished_name.push(DnType::OrganizationName, "NOBODY")),
     ("no subject", |leaf| leaf.distinguished_name = rcgen::DistinguishedName::new()),
     ("no names at all", |leaf| {
         named(leaf, &[]);
@@ -232,8 +269,14 @@ const CA_BENDS: &[Bend] = &[
     ("permits another domain by half a label", |ca| limit(ca, &[dns("ample.org")], &[])),
     ("permits every domain", |ca| limit(ca, &[dns("")], &[])),
     ("permits mail addresses", |ca| limit(ca, &[GeneralSubtree::Rfc822Name("example.com".into())], &[])),
+    ("permits a mail domain", |ca| limit(ca, &[mail_domain("EXAMPLE.org")], &[])),
+    ("permits mail below a domain", |ca| limit(ca, &[mail_domain(".example.com")], &[])),
+    ("permits one mailbox", |ca| limit(ca, &[mail_domain("root@example.org")], &[])),
+    ("permits another mailbox", |ca| limit(ca, &[mail_domain("ROOT@example.org")], &[])),
+    ("excludes a mail domain", |ca| limit(ca, &[], &[mail_domain("example.org")])),
+    ("excludes an address", |ca| limit(ca, &[], &[address()])),
     ("permits an address", |ca| {
-        limit(ca, &[GeneralSubtree::IpAddress(rcgen::CidrSubnet::from_v4_prefix([192, 0, 2, 0], 24))], &[]);
+        limit(ca, &[address()], &[]);
     }),
     ("permits a directory", |ca| {
         let mut name = rcgen::DistinguishedName::new();
@@ -262,6 +305,18 @@ const CA_BENDS: &[Bend] = &[
 
 fn dns(name: &str) -> GeneralSubtree {
     GeneralSubtree::DnsName(name.to_owned())
+}
+
+fn mail_domain(name: &str) -> GeneralSubtree {
+    GeneralSubtree::Rfc822Name(name.to_owned())
+}
+
+fn mail(address: &str) -> SanType {
+    SanType::Rfc822Name(address.try_into().unwrap())
+}
+
+fn address() -> GeneralSubtree {
+    GeneralSubtree::IpAddress(rcgen::CidrSubnet::from_v4_prefix([192, 0, 2, 0], 24))
 }
 
 fn limit(ca: &mut CertificateParams, permitted: &[GeneralSubtree], excluded: &[GeneralSubtree]) {

@@ -1,0 +1,210 @@
+//! The listener's certificate in use, exchanged while sessions go on (RFC 3207 §4).
+//!
+//! Key and certificate are read again when their files change. A pair that cannot be used, as
+//! while one of two files is being replaced, leaves the old one in use; it is told once and tried
+//! again when a file changes again. Sessions keep what they shook hands with.
+#![expect(clippy::disallowed_methods, reason = "reads the files of key and certificate")]
+
+use super::tls::TlsError;
+use crate::clock::Timestamp;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Key and certificate with the files they come from.
+pub struct Certificate {
+    files: Files,
+    provider: Arc<CryptoProvider>,
+    in_use: RwLock<Arc<CertifiedKey>>,
+    /// The files as they were read last, good or bad.
+    read: Mutex<Texts>,
+}
+
+/// What [`Certificate::reload`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// The files are what they were.
+    Unchanged,
+    /// The next handshake uses the new pair.
+    Replaced,
+}
+
+/// Where the PEM texts are; a file may hold both.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub private_key: PathBuf,
+}
+
+/// What the files held.
+#[derive(PartialEq, Eq)]
+struct Texts {
+    certificate: Vec<u8>,
+    private_key: Vec<u8>,
+}
+
+impl Certificate {
+    /// Reads the pair for the first time.
+    ///
+    /// # Errors
+    /// [`TlsError`] when it cannot be used.
+    pub fn load(files: Files, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        let texts = files.read()?;
+        let pair = files.pair(&texts, &provider)?;
+        Ok(Self { files, provider, in_use: RwLock::new(Arc::new(pair)), read: Mutex::new(texts) })
+    }
+
+    /// Reads the files, and changes to what they hold when they have changed.
+    ///
+    /// # Errors
+    /// [`TlsError`] when the new pair cannot be used; the old one stays. Told once for each change,
+    /// except that a file which cannot be read is told every time.
+    pub fn reload(&self) -> Result<Reload, TlsError> {
+        let texts = self.files.read()?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if *read == texts {
+            return Ok(Reload::Unchanged);
+        }
+        let pair = self.files.pair(&texts, &self.provider);
+        *read = texts;
+        *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair?);
+        Ok(Reload::Replaced)
+    }
+
+    /// When the certificate in use expires; `None` when it cannot be parsed.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let pair = self.pair();
+        let (_rest, leaf) = X509Certificate::from_der(pair.end_entity_cert().ok()?).ok()?;
+        Some(Timestamp(leaf.validity().not_after.timestamp().saturating_mul(1000)))
+    }
+
+    fn pair(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.pair())
+    }
+}
+
+/// The key stays out of every log.
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Files {
+    fn read(&self) -> Result<Texts, TlsError> {
+        Ok(Texts { certificate: read(&self.certificate)?, private_key: read(&self.private_key)? })
+    }
+
+    fn pair(&self, texts: &Texts, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let pem = |path: &Path, what| {
+            let path = path.to_owned();
+            move |source| TlsError::Pem { path, what, source }
+        };
+        let chain = CertificateDer::pem_slice_iter(&texts.certificate).collect::<Result<Vec<_>, _>>();
+        let chain = chain.and_then(|chain| if chain.is_empty() { Err(PemError::NoItemsFound) } else { Ok(chain) });
+        let chain = chain.map_err(pem(&self.certificate, "certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(&texts.private_key).map_err(pem(&self.private_key, "private key"))?;
+        CertifiedKey::from_der(chain, key, provider)
+            .map_err(|source| TlsError::Unusable { path: self.certificate.clone(), source })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|source| TlsError::Io { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    /// A key and a certificate that expires at the beginning of that year.
+    fn pair(year: i32) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["relay.example.org".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        (key.serialize_pem(), params.self_signed(&key).unwrap().pem())
+    }
+
+    struct Desk {
+        files: Files,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Desk {
+        fn new(key: &str, certificate: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name);
+            let files = Files { certificate: path("relay.pem"), private_key: path("relay.key") };
+            let desk = Self { files, _folder: folder };
+            desk.write_key(key);
+            desk.write_certificate(certificate);
+            desk
+        }
+
+        fn write_key(&self, text: &str) {
+            std::fs::write(&self.files.private_key, text).unwrap();
+        }
+
+        fn write_certificate(&self, text: &str) {
+            std::fs::write(&self.files.certificate, text).unwrap();
+        }
+
+        fn load(&self) -> Certificate {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            Certificate::load(self.files.clone(), provider).unwrap()
+        }
+    }
+
+    /// 2030-01-01 and 2040-01-01, in milliseconds.
+    const FIRST: Option<Timestamp> = Some(Timestamp(1_893_456_000_000));
+    const SECOND: Option<Timestamp> = Some(Timestamp(2_208_988_800_000));
+
+    #[test]
+    fn a_new_pair_is_used_once_both_files_are_there() {
+        let ((key, certificate), (new_key, new_certificate)) = (pair(2030), pair(2040));
+        let desk = Desk::new(&key, &certificate);
+        let in_use = desk.load();
+        assert_eq!((in_use.expires_at(), in_use.reload().unwrap()), (FIRST, Reload::Unchanged));
+        desk.write_certificate(&new_certificate);
+        assert!(matches!(in_use.reload(), Err(TlsError::Unusable { .. })), "the key is still the old one");
+        assert_eq!(in_use.reload().unwrap(), Reload::Unchanged, "told once");
+        assert_eq!(in_use.expires_at(), FIRST);
+        desk.write_key(&new_key);
+        assert_eq!((in_use.reload().unwrap(), in_use.expires_at()), (Reload::Replaced, SECOND));
+    }
+
+    #[test]
+    fn a_broken_or_missing_file_leaves_the_old_pair_in_use() {
+        let (key, certificate) = pair(2030);
+        let desk = Desk::new(&key, &certificate);
+        let in_use = desk.load();
+        desk.write_certificate("nothing");
+        assert!(matches!(in_use.reload(), Err(TlsError::Pem { .. })));
+        desk.write_certificate(&certificate);
+        desk.write_key("nothing");
+        assert!(matches!(in_use.reload(), Err(TlsError::Pem { .. })));
+        std::fs::remove_file(&desk.files.certificate).unwrap();
+        assert!(matches!(in_use.reload(), Err(TlsError::Io { .. })));
+        assert_eq!(in_use.expires_at(), FIRST);
+        desk.write_key(&key);
+        desk.write_certificate(&certificate);
+        assert_eq!(in_use.reload().unwrap(), Reload::Replaced);
+        assert!(!format!("{in_use:?}").contains("PRIVATE"));
+    }
+}

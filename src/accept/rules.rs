@@ -1,0 +1,169 @@
+//! What holds for every session: limits, offers, and who may write to whom (RFC 5321 §3.3, §7.9).
+//!
+//! What is known to fail without a question to the DNS is refused at once: the client can then
+//! tell its user better than a report of ours could.
+
+use super::intake::Limits;
+use crate::config::Config;
+use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
+use std::net::IpAddr;
+
+/// What the operator chose, as far as sessions have to know.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Our name.
+    pub hostname: Domain,
+    /// Who gets mail for `<postmaster>`.
+    pub postmaster: Option<Mailbox>,
+    /// The largest message, in octets.
+    pub max_message_bytes: u64,
+    /// The most Received fields of a message; more is a mail loop (RFC 5321 §6.3).
+    pub max_received: u32,
+    /// The domains that senders must be of; any when there is none.
+    pub sender_domains: Vec<Domain>,
+    /// Whether our Received line names the client.
+    pub client_in_trace: ClientInTrace,
+    /// The most recipients of a message.
+    pub max_recipients: usize,
+    /// Whether a recipient may be at an address of this host.
+    pub loopback: Loopback,
+    /// Whether we have a certificate to offer STARTTLS with.
+    pub tls: TlsOffer,
+    /// Whether DSN stands in the answer to EHLO (RFC 3461 §3).
+    pub dsn: Offer,
+    /// Whether SMTPUTF8 stands there (RFC 6531 §3.1).
+    pub smtp_utf8: Offer,
+}
+
+/// Whether an extension is offered. The parameters of one that is not are unknown ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// Whether the listener has a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsOffer {
+    /// STARTTLS can be offered.
+    Available,
+    /// It cannot.
+    Unavailable,
+}
+
+/// What `[delivery] allow_loopback` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loopback {
+    /// Mail may go to addresses of this host.
+    Allowed,
+    /// It may not.
+    Refused,
+}
+
+/// What `[listen] hide_client` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientInTrace {
+    /// Its name and its address stand in our Received line.
+    Shown,
+    /// Neither does (RFC 5321 §7.6).
+    Hidden,
+}
+
+impl Rules {
+    /// From the configuration.
+    #[must_use]
+    pub fn new(config: &Config, tls: TlsOffer) -> Self {
+        let listen = &config.listen;
+        Self {
+            hostname: config.hostname.clone(),
+            postmaster: config.postmaster.clone(),
+            max_message_bytes: listen.max_message_bytes,
+            max_received: listen.max_received,
+            sender_domains: listen.sender_domains.clone(),
+            client_in_trace: if listen.hide_client { ClientInTrace::Hidden } else { ClientInTrace::Shown },
+            max_recipients: listen.max_recipients,
+            loopback: if config.delivery.allow_loopback { Loopback::Allowed } else { Loopback::Refused },
+            tls,
+            dsn: Offer::No,
+            smtp_utf8: Offer::No,
+        }
+    }
+
+    /// What the content has to keep.
+    #[must_use]
+    pub fn content_limits(&self) -> Limits {
+        Limits { octets: self.max_message_bytes, received: self.max_received }
+    }
+
+    /// Whether a sender may be one of ours. A client gone wild could otherwise make us send
+    /// reports to strangers. Reports themselves have no sender and always may.
+    #[must_use]
+    pub fn may_come_from(&self, sender: &ReversePath) -> bool {
+        match sender {
+            ReversePath::Null => true,
+            ReversePath::Mailbox(mailbox) => match mailbox.host() {
+                Host::Domain(domain) => self.sender_domains.is_empty() || self.sender_domains.contains(domain),
+                Host::Literal(_) => self.sender_domains.is_empty(),
+            },
+        }
+    }
+
+    /// Whether mail to that host can go out at all. Of an address literal that is known before
+    /// any attempt (RFC 5321 §4.1.3): nothing is sent to this host itself or to no host.
+    #[must_use]
+    pub fn may_go_to(&self, host: &Host) -> bool {
+        let Host::Literal(address) = host else { return true };
+        let plain = address.to_canonical();
+        let is_some_host = !plain.is_multicast() && plain != IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+        let inward = plain.is_loopback() || plain.is_unspecified();
+        is_some_host && (!inward || self.loopback == Loopback::Allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc5321_4_1_3_a_literal_of_this_host_or_of_none_is_refused_before_any_attempt() {
+        let mut config = Config::default();
+        let mut rules = Rules::new(&config, TlsOffer::Available);
+        let may = |rules: &Rules, host: &str| rules.may_go_to(&host.parse().unwrap());
+        for host in ["d.example", "[192.0.2.1]", "[IPv6:2001:db8::1]"] {
+            assert!(may(&rules, host), "{host}");
+        }
+        let inward = ["[127.0.0.1]", "[127.9.9.9]", "[0.0.0.0]", "[IPv6:::1]", "[IPv6:::]", "[IPv6:::ffff:127.0.0.1]"];
+        let nobody = ["[255.255.255.255]", "[224.0.0.1]", "[IPv6:ff02::1]"];
+        for host in inward.iter().chain(&nobody) {
+            assert!(!may(&rules, host), "{host}");
+        }
+        config.delivery.allow_loopback = true;
+        rules = Rules::new(&config, TlsOffer::Available);
+        assert!(inward.iter().all(|host| may(&rules, host)) && !nobody.iter().any(|host| may(&rules, host)));
+    }
+
+    #[test]
+    fn rfc5321_6_2_only_senders_of_named_domains_may_when_there_are_any() {
+        let mut config = Config::default();
+        let may = |config: &Config, sender: &str| {
+            let sender = crate::smtp::address::parse_reverse_path(sender).unwrap();
+            Rules::new(config, TlsOffer::Available).may_come_from(&sender)
+        };
+        let senders = ["<>", "<a@Corp.Example>", "<a@sub.corp.example>", "<a@evil.example>", "<a@[192.0.2.1]>"];
+        assert_eq!(senders.map(|sender| may(&config, sender)), [true; 5]);
+        config.listen.sender_domains = vec!["corp.example".parse().unwrap()];
+        assert_eq!(senders.map(|sender| may(&config, sender)), [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn what_exchange_needs_is_the_default() {
+        let listen = Config::default().listen;
+        assert!(listen.max_message_bytes >= 36_700_160, "its largest message by default");
+        assert!(listen.max_recipients >= 100, "RFC 5321 §4.5.3.1.8");
+        assert!(listen.idle_timeout.as_secs() >= 300, "RFC 5321 §4.5.3.2.7");
+        assert!(listen.max_sessions >= 20, "its connections to one smart host");
+        assert!(listen.max_received >= 100, "RFC 5321 §6.3");
+    }
+}

@@ -1,0 +1,306 @@
+//! What is decided from which facts: each rule alone, and the grid of what may meet.
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::outcome::{ExceptionInForce, Question};
+use crate::policy::sts::StsAbsent;
+use crate::resolve::{HostAddresses, HostsFrom, TlsaRecord};
+use std::sync::Arc;
+
+const HOST: &str = "mx.x.example";
+
+fn record(usage: u8) -> TlsaRecord {
+    TlsaRecord { usage, selector: 1, matching: 1, data: vec![7; 32] }
+}
+
+fn present(usages: &[u8]) -> TlsaLookup {
+    TlsaLookup::Present {
+        base_domain: HOST.parse().unwrap(),
+        records: usages.iter().map(|&usage| record(usage)).collect(),
+    }
+}
+
+fn unavailable() -> TlsaLookup {
+    let question = Question { name: format!("_25._tcp.{HOST}"), record_type: "TLSA".into() };
+    TlsaLookup::Unavailable(Cause::DnsUnavailable { question, tried: Vec::new() })
+}
+
+fn absent() -> TlsaLookup {
+    TlsaLookup::Absent(AbsentBecause::ProvenAbsent)
+}
+
+fn sts(mode: &str, listed: &str) -> StsState {
+    let text = format!("version: STSv1\nmode: {mode}\nmx: {listed}\nmax_age: 86400\n");
+    let policy = StsPolicy::read("x.example".parse().unwrap(), None, text.into(), Timestamp(0)).unwrap();
+    StsState::Policy(Arc::new(policy))
+}
+
+fn no_sts() -> StsState {
+    StsState::Absent(StsAbsent::NoRecord)
+}
+
+fn level(level: TlsLevel) -> LocalRule {
+    let exception = level.weakens().then(|| ExceptionInForce {
+        kind: level.word().into(),
+        reason: "test".into(),
+        until: "2027-01-31".into(),
+    });
+    LocalRule { level: Some(level), report_only: false, exception }
+}
+
+fn report_only(rule: LocalRule) -> LocalRule {
+    LocalRule { report_only: true, ..rule }
+}
+
+/// All facts, with the defaults that say nothing.
+struct Case {
+    tlsa: TlsaLookup,
+    mx: Security,
+    sts: StsState,
+    rule: LocalRule,
+    request: TlsRequest,
+    dane_behind_insecure_mx: bool,
+}
+
+fn case(tlsa: TlsaLookup) -> Case {
+    Case {
+        tlsa,
+        mx: Security::Secure,
+        sts: no_sts(),
+        rule: LocalRule::default(),
+        request: TlsRequest::ByPolicy,
+        dane_behind_insecure_mx: true,
+    }
+}
+
+impl Case {
+    fn verdict(self) -> Verdict {
+        let host = MxHost {
+            name: HOST.into(),
+            preference: 10,
+            addresses: HostAddresses::Known(vec!["192.0.2.1".parse().unwrap()]),
+            security: Security::Secure,
+            tlsa: self.tlsa,
+        };
+        let resolution = Resolution {
+            next_hop: "x.example".into(),
+            port: 25,
+            hosts_from: HostsFrom::Mx,
+            mx_security: self.mx,
+            references: Vec::new(),
+            hosts: vec![host.clone()],
+            traces: Vec::new(),
+        };
+        let facts = Facts {
+            resolution: &resolution,
+            sts: &self.sts,
+            rule: &self.rule,
+            request: self.request,
+            dane_behind_insecure_mx: self.dane_behind_insecure_mx,
+        };
+        decide(&facts, &host)
+    }
+
+    /// The verdict in words: the policy, what is watched behind a slash, or the cause.
+    fn words(self) -> String {
+        match self.verdict() {
+            Verdict::Skip(cause) => format!("skip {}", cause.row().word),
+            Verdict::Use(Decision { policy, watched: None, require_tls }) => {
+                format!("{}{}", policy.word(), if require_tls { "+requiretls" } else { "" })
+            }
+            Verdict::Use(Decision { policy, watched: Some(watched), .. }) => {
+                let demand = watched.demand.map_or_else(|cause| cause.row().word, |policy| policy.word());
+                format!("{}/{} {demand}", policy.word(), watched.because.word())
+            }
+        }
+    }
+}
+
+#[test]
+fn rfc7672_2_2_what_the_tlsa_records_demand() {
+    assert_eq!(case(absent()).words(), "opportunistic");
+    assert_eq!(case(present(&[3])).words(), "dane");
+    assert_eq!(case(present(&[0, 1])).words(), "encrypt", "none is usable: TLS without authentication");
+    assert_eq!(case(present(&[0, 3])).words(), "dane", "one usable is enough");
+    assert_eq!(case(unavailable()).words(), "skip dns-unavailable", "could not find out is never none");
+}
+
+#[test]
+fn rfc8461_5_an_enforced_policy_demands_a_listed_host_and_its_certificate() {
+    let with = |mode, listed| Case { sts: sts(mode, listed), ..case(absent()) }.words();
+    assert_eq!(with("enforce", HOST), "webpki");
+    assert_eq!(with("enforce", "*.x.example"), "webpki");
+    assert_eq!(with("enforce", "other.example"), "skip sts-mx-not-listed");
+    assert_eq!(with("testing", HOST), "opportunistic/mta-sts-testing webpki");
+    assert_eq!(with("testing", "other.example"), "opportunistic/mta-sts-testing sts-mx-not-listed");
+}
+
+#[test]
+fn rfc8461_2_dane_comes_first_and_no_policy_stands_in_for_one_that_failed() {
+    for mode in ["enforce", "testing"] {
+        let with = |tlsa, listed| Case { sts: sts(mode, listed), ..case(tlsa) }.words();
+        assert_eq!(with(present(&[3]), HOST), "dane", "{mode}");
+        assert_eq!(with(present(&[3]), "other.example"), "dane", "{mode}: the policy does not list it, DANE wins");
+        assert_eq!(with(unavailable(), HOST), "skip dns-unavailable", "{mode}");
+    }
+    // Unusable records demand TLS; an enforced policy adds the authentication they cannot give.
+    assert_eq!(Case { sts: sts("enforce", HOST), ..case(present(&[0])) }.words(), "webpki");
+    assert_eq!(Case { sts: sts("enforce", "o.example"), ..case(present(&[0])) }.words(), "skip sts-mx-not-listed");
+    assert_eq!(Case { sts: sts("testing", HOST), ..case(present(&[0])) }.words(), "encrypt");
+}
+
+#[test]
+fn rfc7672_2_2_1_an_unsigned_mx_record_lets_dane_prove_the_host_and_not_the_domain() {
+    let with = |tlsa, setting| Case { mx: Security::Insecure, dane_behind_insecure_mx: setting, ..case(tlsa) };
+    let Verdict::Use(Decision { policy: TlsPolicy::Dane(policy), .. }) = with(present(&[3]), true).verdict() else {
+        panic!("dane is due");
+    };
+    assert_eq!(policy.scope, DaneScope::Host);
+    assert_eq!(policy.references, ["mx.x.example".parse().unwrap()], "the host's name only (RFC 7672 §3.2.2)");
+    assert_eq!(with(present(&[3]), false).words(), "opportunistic");
+    assert_eq!(with(unavailable(), true).words(), "skip dns-unavailable");
+    assert_eq!(with(unavailable(), false).words(), "opportunistic", "records that would not count cannot be missed");
+}
+
+#[test]
+fn rfc7672_6_mandatory_dane_waits_where_there_is_none() {
+    let with = |tlsa| Case { rule: level(TlsLevel::DaneOnly), sts: sts("enforce", HOST), ..case(tlsa) };
+    assert_eq!(with(present(&[3])).words(), "dane");
+    assert_eq!(with(absent()).words(), "skip dane-required");
+    assert_eq!(with(present(&[0])).words(), "skip dane-required");
+    assert_eq!(with(unavailable()).words(), "skip dns-unavailable", "the true reason");
+    assert_eq!(Case { mx: Security::Insecure, ..with(present(&[3])) }.words(), "skip dane-required", "no secure MX");
+}
+
+#[test]
+fn levels_that_demand_never_take_away_what_the_domain_publishes() {
+    for demand in [TlsLevel::Encrypt, TlsLevel::MtaSts, TlsLevel::DaneOnly] {
+        assert_eq!(Case { rule: level(demand), ..case(present(&[3])) }.words(), "dane", "{demand:?}");
+    }
+    let encrypt = |tlsa, sts| Case { rule: level(TlsLevel::Encrypt), sts, ..case(tlsa) }.words();
+    assert_eq!(encrypt(absent(), no_sts()), "encrypt");
+    assert_eq!(encrypt(absent(), sts("enforce", HOST)), "webpki");
+    assert_eq!(encrypt(unavailable(), no_sts()), "skip dns-unavailable");
+    let mta_sts = |sts| Case { rule: level(TlsLevel::MtaSts), sts, ..case(absent()) }.words();
+    assert_eq!(mta_sts(no_sts()), "skip sts-required");
+    assert_eq!(mta_sts(sts("testing", HOST)), "webpki", "taken at its word");
+    assert_eq!(mta_sts(sts("testing", "other.example")), "skip sts-mx-not-listed");
+}
+
+#[test]
+fn weakenings_forgive_what_the_domain_publishes() {
+    let with = |rule: TlsLevel, tlsa| Case { rule: level(rule), sts: sts("enforce", HOST), ..case(tlsa) }.words();
+    for tlsa in [present(&[3]), absent(), unavailable()] {
+        assert_eq!(with(TlsLevel::Opportunistic, tlsa.clone()), "opportunistic");
+        assert_eq!(with(TlsLevel::Off, tlsa), "off");
+    }
+    assert_eq!(with(TlsLevel::Dane, present(&[3])), "dane");
+    assert_eq!(with(TlsLevel::Dane, absent()), "opportunistic", "the policy is not looked at");
+}
+
+#[test]
+fn report_only_delivers_and_remembers_what_would_have_failed() {
+    let with = |rule, tlsa, sts| Case { rule: report_only(rule), sts, ..case(tlsa) }.words();
+    let plain = LocalRule::default;
+    assert_eq!(with(plain(), present(&[3]), no_sts()), "opportunistic/report-only dane");
+    assert_eq!(with(plain(), unavailable(), no_sts()), "opportunistic/report-only dns-unavailable");
+    assert_eq!(with(plain(), absent(), sts("enforce", HOST)), "opportunistic/report-only webpki");
+    assert_eq!(with(plain(), absent(), no_sts()), "opportunistic", "there is nothing to forgive");
+    assert_eq!(with(level(TlsLevel::DaneOnly), absent(), no_sts()), "opportunistic/report-only dane-required");
+}
+
+#[test]
+fn rfc8689_4_2_1_requiretls_wants_a_proven_host_and_its_certificate() {
+    let with = |tlsa, mx, sts| Case { request: TlsRequest::Required, mx, sts, ..case(tlsa) }.words();
+    assert_eq!(with(present(&[3]), Security::Secure, no_sts()), "dane+requiretls");
+    assert_eq!(with(absent(), Security::Secure, no_sts()), "webpki+requiretls");
+    assert_eq!(with(present(&[0]), Security::Secure, no_sts()), "webpki+requiretls", "unusable records prove nothing");
+    assert_eq!(with(absent(), Security::Insecure, sts("enforce", HOST)), "webpki+requiretls");
+    assert_eq!(with(absent(), Security::Insecure, no_sts()), "skip requiretls-unmet");
+    assert_eq!(with(present(&[3]), Security::Insecure, no_sts()), "skip requiretls-unmet", "who named the host?");
+    assert_eq!(with(absent(), Security::Insecure, sts("testing", HOST)), "skip requiretls-unmet");
+    assert_eq!(with(unavailable(), Security::Secure, no_sts()), "skip dns-unavailable");
+}
+
+#[test]
+fn rfc8689_4_1_nothing_forgives_a_message_with_requiretls() {
+    let weakenings = [
+        level(TlsLevel::Opportunistic),
+        level(TlsLevel::Off),
+        level(TlsLevel::Dane),
+        report_only(LocalRule::default()),
+    ];
+    for rule in weakenings {
+        let request = TlsRequest::Required;
+        assert_eq!(Case { request, rule, ..case(present(&[3])) }.words(), "dane+requiretls");
+    }
+}
+
+#[test]
+fn rfc8689_4_2_2_tls_required_no_waives_what_the_recipients_side_demands() {
+    let with = |tlsa, sts| Case { request: TlsRequest::Optional, sts, ..case(tlsa) }.words();
+    assert_eq!(with(present(&[3]), no_sts()), "opportunistic/tls-required-no dane");
+    assert_eq!(with(present(&[0]), no_sts()), "opportunistic/tls-required-no encrypt");
+    assert_eq!(with(unavailable(), no_sts()), "opportunistic/tls-required-no dns-unavailable");
+    assert_eq!(with(absent(), sts("enforce", "other.example")), "opportunistic/tls-required-no sts-mx-not-listed");
+    assert_eq!(with(absent(), no_sts()), "opportunistic");
+}
+
+#[test]
+fn rfc8689_4_2_2_tls_required_no_waives_nothing_that_our_operator_demands() {
+    let with = |rule, tlsa| Case { request: TlsRequest::Optional, rule, ..case(tlsa) }.words();
+    assert_eq!(with(level(TlsLevel::Encrypt), absent()), "encrypt");
+    assert_eq!(with(level(TlsLevel::DaneOnly), present(&[3])), "dane");
+    assert_eq!(with(level(TlsLevel::MtaSts), absent()), "skip sts-required");
+}
+
+/// Whether the sender or the operator lets the recipient's demands go.
+fn forgives(rule: &LocalRule, request: TlsRequest) -> bool {
+    rule.report_only
+        || matches!(rule.level, Some(TlsLevel::Opportunistic | TlsLevel::Off))
+        || (request == TlsRequest::Optional && !operator_demands(rule))
+}
+
+/// What must never be decided, whatever the facts.
+fn hold_against_the_promises(case: Case) {
+    let said = format!("{:?} {:?} {:?} {:?} {:?}", case.request, case.rule, case.sts, case.tlsa, case.mx);
+    let (rule, request) = (case.rule.clone(), case.request);
+    let by_dns = matches!(case.tlsa, TlsaLookup::Present { .. } | TlsaLookup::Unavailable(_));
+    let enforcing = matches!(&case.sts, StsState::Policy(policy) if policy.terms.mode == Mode::Enforce);
+    let by_sts = enforcing && rule.level != Some(TlsLevel::Dane);
+    let Verdict::Use(Decision { policy, require_tls, .. }) = case.verdict() else { return };
+    let may_be_clear = policy.demanded_by().is_none();
+    if request == TlsRequest::Required {
+        let authenticated = matches!(policy, TlsPolicy::Dane(_) | TlsPolicy::WebPki { .. });
+        assert!(authenticated && require_tls, "{said}");
+    } else if !forgives(&rule, request) && (by_dns || by_sts) {
+        assert!(!may_be_clear, "{said}");
+    }
+    if operator_demands(&rule) && !rule.report_only {
+        assert!(!may_be_clear, "{said}");
+    }
+}
+
+#[test]
+fn rfc7672_9_1_no_combination_of_facts_falls_back_by_accident() {
+    use TlsLevel::{Dane, DaneOnly, Encrypt, MtaSts, Off, Opportunistic};
+    let levels = [Opportunistic, Encrypt, Dane, DaneOnly, MtaSts, Off].map(level);
+    let rules: Vec<LocalRule> = std::iter::once(LocalRule::default())
+        .chain(levels)
+        .flat_map(|rule| [rule.clone(), report_only(rule)])
+        .collect();
+    let policies = [no_sts(), sts("enforce", HOST), sts("enforce", "o.example"), sts("testing", HOST)];
+    let tlsa = [absent(), unavailable(), present(&[0]), present(&[3]), present(&[2, 3])];
+    let requests = [TlsRequest::ByPolicy, TlsRequest::Required, TlsRequest::Optional];
+    let [r, p, t] = [rules.len(), policies.len(), tlsa.len()];
+    for n in 0..r * p * t * 3 * 2 {
+        hold_against_the_promises(Case {
+            tlsa: tlsa[n % t].clone(),
+            sts: policies[n / t % p].clone(),
+            rule: rules[n / t / p % r].clone(),
+            request: requests[n / t / p / r % 3],
+            mx: if n / t / p / r / 3 == 0 { Security::Secure } else { Security::Insecure },
+            dane_behind_insecure_mx: true,
+        });
+    }
+}

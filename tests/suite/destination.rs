@@ -1,0 +1,152 @@
+//! The operator's rules: what `[[destination]]` demands, what it forgives, and that forgiving ends
+//! by itself (RFC 7672 §6, §9.1).
+
+use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use dane_relay::check::{Checker, Verdict};
+use dane_relay::clock::Clock;
+use dane_relay::config::{Config, Destination};
+use dane_relay::exceptions;
+use dane_relay::lab::{Certificate, HostSpec, LabBuilder, StartTls, Tlsa};
+use dane_relay::pipeline::outbound::Outbound;
+use std::path::Path;
+
+fn destinations(text: &str) -> Vec<Destination> {
+    Config::parse(text, Path::new("suite.toml")).unwrap().destination
+}
+
+/// A destination that weakens security far into the future.
+fn weakened(domain: &str, how: &str) -> String {
+    format!("[[destination]]\ndomains = [\"{domain}\"]\n{how}\nreason = \"ticket 4711\"\nuntil = 2199-12-31\n")
+}
+
+async fn world(lab: LabBuilder, rules: &str) -> (World, Config) {
+    let mut shared: Option<Config> = None;
+    let world = World::with(lab, |_lab, config| {
+        config.destination = destinations(rules);
+        shared = Some(config.clone());
+    });
+    (world.await, shared.unwrap())
+}
+
+fn misfit(host: HostSpec) -> HostSpec {
+    host.tlsa([Tlsa::Misfits(3, 1, 1, 0)])
+}
+
+fn without_tls(host: HostSpec) -> HostSpec {
+    host.starttls(StartTls::NotOffered)
+}
+
+#[tokio::test]
+async fn rfc7672_6_demands_of_the_operator_hold_where_the_domain_publishes_less() {
+    let lab = lab()
+        .domain("encrypted.test", |d| d.plain())
+        .domain("clear.test", |d| d.plain().host(without_tls))
+        .domain("dane.test", |d| d)
+        .domain("nodane.test", |d| d.plain())
+        .domain("sts.test", |d| d.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(|p| p.testing()))
+        .domain("nosts.test", |d| d.plain());
+    let rules = "[[destination]]\ndomains = [\"encrypted.test\", \"clear.test\"]\ntls = \"encrypt\"\n\
+                 [[destination]]\ndomains = [\"dane.test\", \"nodane.test\"]\ntls = \"dane-only\"\n\
+                 [[destination]]\ndomains = [\"sts.test\", \"nosts.test\"]\ntls = \"mta-sts\"\n";
+    let (world, _) = world(lab, rules).await;
+    assert_eq!(world.delivers("bob@encrypted.test").await.tls, "unauthenticated");
+    assert_eq!(world.delivers("bob@dane.test").await.tls, "dane");
+    assert_eq!(world.delivers("bob@sts.test").await.tls, "webpki", "a testing policy is taken at its word");
+    for (domain, word, status) in [
+        ("clear.test", "starttls-not-supported", "4.7.321"),
+        ("nodane.test", "dane-required", "4.7.10"),
+        ("nosts.test", "sts-required", "4.7.10"),
+    ] {
+        expect(&world.defers(&format!("bob@{domain}")).await, word, status);
+        assert_eq!(heard(world.mx(domain), "MAIL"), 0);
+    }
+}
+
+#[tokio::test]
+async fn rfc7672_9_1_an_exception_delivers_and_is_seen_in_metrics_and_check() {
+    let lab = lab()
+        .domain("broken.test", |d| d.host(misfit))
+        .domain("off.test", |d| d)
+        .domain("strict.test", |d| d.host(misfit));
+    let rules = weakened("broken.test", "tls = \"opportunistic\"") + &weakened("off.test", "tls = \"off\"");
+    let (world, config) = world(lab, &rules).await;
+    assert_eq!(world.delivers("bob@broken.test").await.tls, "unauthenticated");
+    assert_eq!(world.delivers("bob@off.test").await.tls, "clear-text");
+    expect(&world.defers("bob@strict.test").await, "tlsa-invalid", "4.7.323");
+    let metrics = world.metrics().await;
+    assert_eq!(metrics["relay_exceptions{kind=\"opportunistic\"}"], 1.0);
+    assert_eq!(metrics["relay_exceptions{kind=\"off\"}"], 1.0);
+    let report = Checker::new(config, Clock::system()).unwrap().check(&"broken.test".parse().unwrap()).await;
+    assert_eq!(report.verdict, Verdict::Warning);
+    let exception = report.exception.as_ref().unwrap();
+    assert_eq!((exception.kind.as_str(), exception.until.as_str()), ("opportunistic", "2199-12-31"));
+    assert!(report.text().contains("ticket 4711"), "{}", report.text());
+}
+
+#[tokio::test]
+async fn report_only_delivers_everything_and_counts_what_would_have_failed() {
+    let lab = lab()
+        .domain("misfit.test", |d| d.host(misfit))
+        .domain("clear.test", |d| d.host(without_tls))
+        .domain("good.test", |d| d);
+    let rules = ["misfit.test", "clear.test", "good.test"].map(|d| weakened(d, "report_only = true")).concat();
+    let (world, config) = world(lab, &rules).await;
+    assert_eq!(world.delivers("bob@misfit.test").await.tls, "unauthenticated");
+    assert_eq!(world.delivers("bob@clear.test").await.tls, "clear-text");
+    assert_eq!(world.delivers("bob@good.test").await.tls, "unauthenticated");
+    let metrics = world.metrics().await;
+    for result in ["tlsa-invalid", "starttls-not-supported", "ok"] {
+        let name = format!("relay_policy_watched_total{{because=\"report-only\",result=\"{result}\"}}");
+        assert_eq!(metrics.get(&name), Some(&1.0), "{result}");
+    }
+    let report = Checker::new(config, Clock::system()).unwrap().check(&"misfit.test".parse().unwrap()).await;
+    assert_eq!(report.verdict, Verdict::Warning);
+    assert_eq!(report.fault.as_ref().map(|fault| fault.cause), Some("tlsa-invalid"), "{}", report.text());
+}
+
+#[tokio::test]
+async fn an_exception_ends_when_the_domain_is_found_clean_and_not_before() {
+    let lab = lab().domain("broken.test", |d| d.host(misfit)).domain("repaired.test", |d| d);
+    let rules = weakened("broken.test", "tls = \"opportunistic\"") + &weakened("repaired.test", "report_only = true");
+    let (_world, config) = world(lab, &rules).await;
+    let out = Outbound::for_command(config, Clock::system()).unwrap();
+    exceptions::end_needless(&out).await;
+    let checker = Checker::over(out);
+    let broken = checker.check(&"broken.test".parse().unwrap()).await;
+    assert!(broken.exception.is_some(), "{}", broken.text());
+    let repaired = checker.check(&"repaired.test".parse().unwrap()).await;
+    assert_eq!((repaired.exception, repaired.verdict), (None, Verdict::Ok));
+}
+
+#[tokio::test]
+async fn an_exception_ends_with_its_last_day() {
+    let lab = lab().domain("broken.test", |d| d.host(misfit));
+    let past =
+        "[[destination]]\ndomains = [\"broken.test\"]\ntls = \"opportunistic\"\nreason = \"x\"\nuntil = 2020-01-31\n";
+    let (world, _) = world(lab, past).await;
+    expect(&world.defers("bob@broken.test").await, "tlsa-invalid", "4.7.323");
+    assert!(!world.metrics().await.contains_key("relay_exceptions{kind=\"opportunistic\"}"));
+}
+
+#[tokio::test]
+async fn clear_text_after_a_failed_handshake_is_a_setting() {
+    let lab = || lab().domain("broken.test", |d| d.plain().host(|h| h.starttls(StartTls::BrokenHandshake)));
+    let fallen_back = World::start(lab()).await;
+    assert_eq!(fallen_back.delivers("bob@broken.test").await.tls, "clear-text");
+    let strict = World::with(lab(), |_, config| config.tls.clear_text_fallback = false).await;
+    expect(&strict.defers("bob@broken.test").await, "tls-handshake-failed", "4.7.321");
+    saw_no_mail(strict.mx("broken.test"));
+}
+
+#[tokio::test]
+async fn rfc7672_2_2_1_dane_behind_unsigned_mx_records_is_a_setting() {
+    let lab = || {
+        lab()
+            .domain("badly.test", |d| d.host(misfit))
+            .domain("tenant.test", |d| d.plain().hosted_by(10, "mx.badly.test"))
+    };
+    let strict = World::start(lab()).await;
+    expect(&strict.defers("bob@tenant.test").await, "tlsa-invalid", "4.7.323");
+    let lax = World::with(lab(), |_, config| config.tls.dane_behind_insecure_mx = false).await;
+    assert_eq!(lax.delivers("bob@tenant.test").await.tls, "unauthenticated");
+}

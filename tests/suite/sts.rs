@@ -1,0 +1,179 @@
+//! MTA-STS on the way out: what an enforced policy stops, what a testing one only counts, and
+//! that no policy stands in for DANE (RFC 8461). The fetching itself is tested beside its code.
+
+use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use dane_relay::check::{Checker, Verdict};
+use dane_relay::clock::Clock;
+use dane_relay::config::Config;
+use dane_relay::lab::policy_spec::Manner;
+use dane_relay::lab::{Certificate, HostSpec, LabBuilder, Tlsa};
+use std::time::Duration;
+
+/// A host whose certificate the lab's authority has issued for its name.
+fn issued(host: HostSpec) -> HostSpec {
+    host.certificate(Certificate::Issued)
+}
+
+async fn with_checker(lab: LabBuilder) -> (World, Checker) {
+    let mut shared: Option<Config> = None;
+    let world = World::with(lab, |_lab, config| shared = Some(config.clone())).await;
+    (world, Checker::new(shared.unwrap(), Clock::system()).unwrap())
+}
+
+#[tokio::test]
+async fn rfc8461_4_2_the_certificate_must_be_for_the_host_and_not_for_the_domain() {
+    let lab = lab()
+        .domain("good.test", |d| d.plain().host(issued).mta_sts(|p| p))
+        .domain("owndomain.test", |d| {
+            d.plain().host(|h| h.certificate(Certificate::IssuedFor("owndomain.test".into()))).mta_sts(|p| p)
+        })
+        .domain("commonname.test", |d| d.plain().host(|h| h.certificate(Certificate::IssuedCommonName)).mta_sts(|p| p))
+        .domain("selfsigned.test", |d| d.plain().mta_sts(|p| p));
+    let world = World::start(lab).await;
+    assert_eq!(world.delivers("bob@good.test").await.tls, "webpki");
+    // RFC 8461 §7.1: SNI is the MX host.
+    let sni = world.mx("good.test").messages()[0].tls.clone().unwrap().sni;
+    assert_eq!(sni.as_deref(), Some("mx.good.test"));
+    for (domain, word) in [
+        ("owndomain.test", "certificate-host-mismatch"),
+        ("commonname.test", "certificate-host-mismatch"),
+        ("selfsigned.test", "certificate-not-trusted"),
+    ] {
+        expect(&world.defers(&format!("bob@{domain}")).await, word, "4.7.5");
+        saw_no_mail(world.mx(domain));
+    }
+}
+
+#[tokio::test]
+async fn rfc8461_5_the_next_listed_host_is_tried_in_the_usual_order() {
+    let lab = lab()
+        .domain("two.test", |d| d.plain().add_host("mx2.two.test", 20, issued).mta_sts(|p| p.mx(&["*.two.test"])))
+        .domain("unlisted.test", |d| {
+            d.plain().host(issued).add_host("mx2.unlisted.test", 20, issued).mta_sts(|p| p.mx(&["mx2.unlisted.test"]))
+        });
+    let world = World::start(lab).await;
+    // The first host has a certificate of its own making.
+    assert_eq!(world.delivers("bob@two.test").await.host, "mx2.two.test");
+    assert!(heard(world.mx("mx.two.test"), "STARTTLS") > 0, "it was tried first");
+    assert_eq!(world.delivers("bob@unlisted.test").await.host, "mx2.unlisted.test");
+    assert_eq!(heard(world.mx("mx.unlisted.test"), "EHLO"), 0, "what is not listed is not spoken to");
+}
+
+#[tokio::test]
+async fn rfc8461_4_1_a_host_outside_the_policy_gets_nothing() {
+    let world =
+        World::start(lab().domain("moved.test", |d| d.plain().host(issued).mta_sts(|p| p.mx(&["old.moved.test"]))))
+            .await;
+    expect(&world.defers("bob@moved.test").await, "sts-mx-not-listed", "4.4.8");
+    assert_eq!(heard(world.mx("moved.test"), "EHLO"), 0);
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_a_policy_that_has_changed_is_noticed_before_mail_fails() {
+    let lab = lab().domain("moving.test", |d| d.plain().host(issued).mta_sts(|p| p.id("1").mx(&["old.moving.test"])));
+    let world = World::start(lab).await;
+    let id = world.mail(&["bob@moving.test"]).await;
+    expect(&world.deferred(id, "bob@moving.test", 1).await, "sts-mx-not-listed", "4.4.8");
+    // The TXT record in our cache is good for a long time yet; the failure looks past it.
+    world.lab.set_mta_sts("moving.test", |p| p.id("2").mx(&["mx.moving.test"])).unwrap();
+    assert_eq!(world.delivered(id, "bob@moving.test").await.tls, "webpki");
+}
+
+#[tokio::test]
+async fn rfc8461_2_a_good_policy_is_no_way_around_a_failed_dane() {
+    let misfit = |h: HostSpec| issued(h).tlsa([Tlsa::Misfits(3, 1, 1, 0)]);
+    let lab = lab()
+        .domain("both.test", |d| d.host(issued).mta_sts(|p| p))
+        .domain("enforced.test", |d| d.host(misfit).mta_sts(|p| p))
+        .domain("tested.test", |d| d.host(misfit).mta_sts(|p| p.testing()))
+        .domain("unusable.test", |d| d.host(|h| issued(h).tlsa([Tlsa::Fits(1, 1, 1)])).mta_sts(|p| p));
+    let world = World::start(lab).await;
+    assert_eq!(world.delivers("bob@both.test").await.tls, "dane");
+    assert!(world.lab.policy_host("both.test").unwrap().requests().is_empty(), "DANE waits for no policy host");
+    for domain in ["enforced.test", "tested.test"] {
+        expect(&world.defers(&format!("bob@{domain}")).await, "tlsa-invalid", "4.7.323");
+    }
+    assert_eq!(world.delivers("bob@unusable.test").await.tls, "webpki", "the policy gives what the records cannot");
+}
+
+#[tokio::test]
+async fn rfc8461_2_where_dane_passes_a_host_that_the_policy_misses_dane_wins_and_check_says_so() {
+    let lab = lab().domain("forgotten.test", |d| d.host(issued).mta_sts(|p| p.mx(&["old.forgotten.test"])));
+    let (world, checker) = with_checker(lab).await;
+    assert_eq!(world.delivers("bob@forgotten.test").await.tls, "dane");
+    let report = checker.check(&"forgotten.test".parse().unwrap()).await;
+    assert_eq!(report.verdict, Verdict::Ok, "{}", report.text());
+    let text = report.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("does not list mx.forgotten.test, but its certificate is right by DANE"), "{text}");
+}
+
+#[tokio::test]
+async fn rfc8461_5_testing_and_none_stop_nothing_and_testing_is_counted() {
+    let lab = lab()
+        .domain("tested.test", |d| d.plain().mta_sts(|p| p.testing()))
+        .domain("fine.test", |d| d.plain().host(issued).mta_sts(|p| p.testing()))
+        .domain("none.test", |d| d.plain().mta_sts(|p| p.none()));
+    let world = World::start(lab).await;
+    for domain in ["tested.test", "fine.test", "none.test"] {
+        assert_eq!(world.delivers(&format!("bob@{domain}")).await.tls, "unauthenticated", "{domain}");
+    }
+    let metrics = world.metrics().await;
+    let watched = |result: &str| {
+        metrics.get(&format!("relay_policy_watched_total{{because=\"mta-sts-testing\",result=\"{result}\"}}")).copied()
+    };
+    assert_eq!(watched("certificate-not-trusted"), Some(1.0));
+    assert_eq!(watched("ok"), Some(1.0));
+}
+
+#[tokio::test]
+async fn rfc8461_3_4_the_policy_of_the_parent_is_nobody_elses() {
+    let lab = lab()
+        .domain("parent.test", |d| d.plain().host(issued).mta_sts(|p| p.mx(&["none-of.parent.test"])))
+        .domain("sub.parent.test", |d| d.plain());
+    let world = World::start(lab).await;
+    assert_eq!(world.delivers("bob@sub.parent.test").await.tls, "unauthenticated");
+    assert!(world.lab.policy_host("parent.test").unwrap().requests().is_empty());
+}
+
+#[tokio::test]
+async fn rfc8461_3_3_a_policy_host_that_is_down_stops_nobody_who_never_had_a_policy() {
+    let lab = lab().domain("down.test", |d| d.plain().mta_sts(|p| p.down()));
+    let world = World::start(lab).await;
+    assert_eq!(world.delivers("bob@down.test").await.tls, "unauthenticated");
+    let metrics = world.metrics().await;
+    assert_eq!(metrics["relay_mta_sts_fetches_total{result=\"sts-policy-fetch-error\"}"], 1.0);
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_a_policy_host_that_hangs_delays_no_other_domain() {
+    let lab = lab()
+        .domain("hangs.test", |d| d.plain().mta_sts(|p| p.answer(|a| a.manner(Manner::Hang))))
+        .domain("other.test", |d| d.plain().host(issued).mta_sts(|p| p));
+    let world = World::with(lab, |_, config| config.mta_sts.fetch_timeout = Duration::from_secs(3600)).await;
+    world.mail(&["bob@hangs.test"]).await;
+    let host = world.lab.policy_host("hangs.test").unwrap();
+    host.wait_for_requests(1, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(world.delivers("bob@other.test").await.tls, "webpki");
+    // Nothing has become of it, and nothing is lost.
+    assert_eq!(heard(world.mx("hangs.test"), "EHLO"), 0);
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_a_kept_policy_holds_after_a_restart_when_host_and_record_are_gone() {
+    let lab = lab().domain("kept.test", |d| d.plain().host(issued).mta_sts(|p| p)).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = crate::relay::config(&lab, folder.path());
+    let relay = dane_relay::serve::start(config.clone(), Clock::system()).await.unwrap();
+    crate::relay::hand_in(relay.smtp[0], crate::relay::SENDER, &["bob@kept.test"], b"Subject: 1\r\n\r\n").await;
+    let mx = lab.mx("kept.test").unwrap();
+    mx.wait_for_messages(1, Duration::from_secs(60)).await.unwrap();
+    relay.stop();
+    relay.ended().await.unwrap();
+
+    lab.set_mta_sts_txt("kept.test", &[]).unwrap();
+    lab.policy_host("kept.test").unwrap().switch_off().await;
+    lab.set_certificate("mx.kept.test", &Certificate::SelfSigned).unwrap();
+    let checker = Checker::new(config, Clock::system()).unwrap();
+    let report = checker.check(&"kept.test".parse().unwrap()).await;
+    assert_eq!(report.fault.as_ref().map(|fault| fault.cause), Some("certificate-not-trusted"), "{}", report.text());
+}
