@@ -9,8 +9,10 @@
 //! after `Ok` of [`Spool::settle`] outcomes and reports are durable together. At worst something
 //! is delivered twice. After a failure of the disk nothing more is taken ([`EmbeddedSpool::failed`]).
 
+pub mod audit;
 mod content;
 mod index;
+pub mod ledger;
 mod log;
 mod paths;
 mod recovery;

@@ -99,7 +99,7 @@ fn octets(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn unsigned(n: i64) -> u64 {
+pub(super) fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
@@ -420,7 +420,13 @@ impl State {
         let reports = octets(REPORT_IDS);
         let ids: Vec<i64> =
             select.query_map(params![before.0, most, reports], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut latest: i64 = self.get("pruned_accepted_at")?.unwrap_or(i64::MIN);
         for id in &ids {
+            let accepted_at: i64 = self
+                .connection
+                .prepare_cached("SELECT accepted_at FROM messages WHERE id = ?1")?
+                .query_row([id], |row| row.get(0))?;
+            latest = latest.max(accepted_at);
             for delete in [
                 "DELETE FROM recipients WHERE message = ?1",
                 "DELETE FROM history WHERE message = ?1",
@@ -428,6 +434,10 @@ impl State {
             ] {
                 self.connection.prepare_cached(delete)?.execute([id])?;
             }
+        }
+        // The audit must not miss what was pruned.
+        if !ids.is_empty() {
+            self.set("pruned_accepted_at", latest)?;
         }
         Ok(ids.len())
     }
