@@ -9,13 +9,13 @@ mod carry;
 mod hop;
 mod journal;
 mod limits;
+pub mod operate;
 pub mod outbound;
 
 use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::outcome::Cause;
 use crate::report;
-use crate::route::NextHop;
 use crate::spool::conclude::Conclusion;
 use crate::spool::event::Silence;
 use crate::spool::{Report, Spool, SpoolEntry, Told};
@@ -113,9 +113,10 @@ impl Pipeline {
         Self { out, spool, observer, hops, backoff: Mutex::default() }
     }
 
-    /// A next hop is dialled again at once, whatever it was like.
-    pub fn forget_backoff(&self, hop: &NextHop) {
-        self.backoff().forget(hop);
+    /// Next hops that nobody dials now.
+    #[must_use]
+    pub fn backing_off(&self) -> usize {
+        self.backoff().count(self.out.clock.now())
     }
 
     fn backoff(&self) -> MutexGuard<'_, Backoff> {

@@ -117,7 +117,6 @@ impl Backoff {
     }
 
     /// Next hops that nobody dials now.
-    #[cfg(test)]
     pub(super) fn count(&self, now: Timestamp) -> usize {
         self.hops.values().filter(|trouble| trouble.failures >= FAILURES && now < trouble.until).count()
     }

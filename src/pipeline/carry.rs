@@ -47,11 +47,11 @@ struct Carried {
 
 /// What a route brought.
 #[derive(Default)]
-struct Progress {
-    conclusion: Conclusion,
-    events: Vec<Event>,
+pub(super) struct Progress {
+    pub(super) conclusion: Conclusion,
+    pub(super) events: Vec<Event>,
     /// When to come again, where nothing is recorded.
-    again: Option<Timestamp>,
+    pub(super) again: Option<Timestamp>,
 }
 
 impl Progress {
@@ -215,16 +215,26 @@ impl Pipeline {
     }
 
     /// With the reports that the failures cause.
-    async fn settlement(&self, entry: &SpoolEntry, progress: Progress) -> Settlement {
+    pub(super) async fn settlement(&self, entry: &SpoolEntry, progress: Progress) -> Settlement {
         let Progress { conclusion, events, .. } = progress;
         let (reports, told) = self.reports(entry, &conclusion).await;
         let (recipients, at) = (conclusion.recipients, Some(self.out.clock.now()));
         Settlement { recipients, at, reports, told, events, ..Settlement::default() }
     }
 
-    fn observe_told(&self, id: QueueId, told: &str) {
+    pub(super) fn observe_told(&self, id: QueueId, told: &str) {
         if !told.is_empty() {
             self.observer.report_queued(id, told);
+        }
+    }
+
+    /// Of recipients that have an end; who waits has waited before.
+    pub(super) fn observe_states_at_end(&self, entry: &SpoolEntry, conclusion: &Conclusion) {
+        for (index, state) in &conclusion.recipients {
+            if let (Some(recipient), RecipientState::Done { outcome }) = (entry.envelope.recipients.get(*index), state)
+            {
+                self.observer.recipient(entry.id, recipient, outcome);
+            }
         }
     }
 
@@ -296,7 +306,7 @@ fn conclusion_events(conclusion: &Conclusion, backing_off: Option<&Cause>) -> Ve
 }
 
 /// Who gets the reports of a settlement.
-fn told_by(settlement: &Settlement) -> String {
+pub(super) fn told_by(settlement: &Settlement) -> String {
     let recipients = settlement.reports.iter().flat_map(|report| &report.envelope.recipients);
     recipients.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -72,6 +72,7 @@ fn remote_reply(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::EightBitNotOffered { .. }
         | Cause::SmtpUtf8NotOffered { .. }
         | Cause::ContentDamaged
+        | Cause::BouncedByOperator { .. }
         | Cause::Expired { .. } => None,
     }
 }

@@ -19,6 +19,7 @@ mod dane;
 mod deliver;
 mod destination;
 mod grid;
+mod operator;
 mod peers;
 mod policies;
 mod process;
