@@ -4,6 +4,8 @@
 //! to the servers with the same mailer; so its verdict is what a message would meet now. Exit
 //! codes: 0 ok, 1 warning, 2 fault, 3 inconclusive.
 
+#[cfg(test)]
+mod cause_tests;
 mod report;
 mod text;
 

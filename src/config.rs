@@ -6,11 +6,13 @@
 
 mod destination;
 mod mta_sts;
+mod notify;
 mod roots;
 mod upstream;
 
 pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening};
 pub use mta_sts::MtaSts;
+pub use notify::Notify;
 pub use roots::RootsError;
 pub use upstream::Upstream;
 
@@ -74,6 +76,8 @@ pub struct Config {
     pub mta_sts: MtaSts,
     /// `[retry]`
     pub retry: Retry,
+    /// `[notify]`
+    pub notify: Notify,
     /// `[admin]`
     pub admin: Admin,
     /// `[[destination]]`
@@ -92,6 +96,7 @@ impl Default for Config {
             tls: Tls::default(),
             mta_sts: MtaSts::default(),
             retry: Retry::default(),
+            notify: Notify::default(),
             admin: Admin::default(),
             destination: Vec::new(),
         }
@@ -420,6 +425,7 @@ impl Config {
         at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
         self.dns.check()?;
         self.mta_sts.check()?;
+        self.notify.check()?;
         self.destination.iter().try_for_each(Destination::check)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());
@@ -517,6 +523,7 @@ mod tests {
         assert!(error("[dns]\nupstreams = [\"1.2.3.4\"]").contains("udp://IP:PORT"));
         assert!(error("[listen]\ncertificate = \"x.pem\"").contains("both or neither"));
         assert!(error("[listen]\nsmtp = []").contains("at least 1"));
+        assert!(error("[notify]\nreturn_full_below = 10485761").contains("not be above 10485760"));
         assert!(error("[dns]\nupstreams = []").contains("at least 1"));
         assert!(error("[dns]\ntimeout = \"1m\"").contains("not above deadline"));
         assert!(error("[dns]\nroot_hints = [\"a.example\"]").contains("no address of a server"));

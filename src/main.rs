@@ -8,6 +8,7 @@ use dane_relay::clock::Clock;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
 use dane_relay::lookup::{self, Detail};
 use dane_relay::policies::{self, PolicyReport, PolicySetupError};
+use dane_relay::report::driver::load_texts;
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::embedded::audit::Depth;
@@ -201,6 +202,11 @@ fn load(path: Option<&std::path::Path>) -> Result<Config, String> {
     path.map_or_else(|| Ok(Config::default()), |path| Config::load(path).map_err(|e| e.to_string()))
 }
 
+/// Whether the texts of reports can be used, too.
+fn texts(config: Config) -> Result<(), String> {
+    load_texts(config.notify.templates.as_deref()).map(|_texts| ()).map_err(|e| e.to_string())
+}
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -239,8 +245,8 @@ async fn run(command: Command) -> ExitCode {
         Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place),
         Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
         Command::Status { place } => operator::status(&place).await,
-        Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)) {
-            Ok(_) => say(&format!("{}: ok\n", config.display())),
+        Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)).and_then(texts) {
+            Ok(()) => say(&format!("{}: ok\n", config.display())),
             Err(message) => complain(EXIT_CONFIG, &message),
         },
         Command::Config { action: ConfigAction::Example } => say(include_str!("../deploy/relay.toml")),

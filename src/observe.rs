@@ -4,6 +4,7 @@
 //! sets, never domains or addresses, so the number of series does not grow with the mail.
 //! The log has one line for each delivery attempt, with its TLS verdict, and never content.
 
+mod attempt;
 mod dns;
 mod policy;
 mod store;
@@ -12,7 +13,7 @@ use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
-use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce, TlsVerdict};
+use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
 use crate::policy::sts::event::StsEvent;
 use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
@@ -20,6 +21,7 @@ use crate::spool::SpoolStats;
 use crate::spool::embedded::Recovery;
 use crate::spool::embedded::audit::Finding;
 use crate::spool::event::Act;
+use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use policy::PolicyMetrics;
 use prometheus::{
@@ -57,14 +59,14 @@ pub struct Observer {
     recipients_accepted: IntCounter,
     bytes_accepted: IntCounter,
     refusals: IntCounterVec,
-    attempts: IntCounterVec,
-    attempt_seconds: Histogram,
+    attempts: AttemptMetrics,
     policy: PolicyMetrics,
     delivered: IntCounterVec,
     deferred: IntCounterVec,
     failed: IntCounterVec,
     reports: IntCounter,
     suppressed: IntCounter,
+    reports_lost: IntCounter,
     spool_failures: IntCounter,
     store: StoreMetrics,
     dns: DnsMetrics,
@@ -141,13 +143,7 @@ impl Observer {
                 "Refusals of MAIL, RCPT or content, by reply code.",
                 &["code"],
             )?,
-            attempts: r.counters(
-                "relay_delivery_attempts_total",
-                "Connections to mail servers, by TLS policy and by the protection that was reached.",
-                &["policy", "tls"],
-            )?,
-            attempt_seconds: r
-                .seconds("relay_delivery_attempt_seconds", "How long one connection to a mail server took.")?,
+            attempts: AttemptMetrics::new(&r)?,
             delivered: r.counters(
                 "relay_recipients_delivered_total",
                 "Recipients taken over by a next hop, by protection.",
@@ -166,8 +162,9 @@ impl Observer {
             reports: r.counter("relay_reports_queued_total", "NDRs put into the queue.")?,
             suppressed: r.counter(
                 "relay_recipients_suppressed_total",
-                "Failed recipients nobody may be told of: the reverse-path is null.",
+                "Failed recipients nobody is told of: the reverse-path is null, or the sender wants no report.",
             )?,
+            reports_lost: r.counter("relay_reports_lost_total", "Reports that could not be delivered.")?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
             store: StoreMetrics::new(&r)?,
             dns: DnsMetrics::new(&r)?,
@@ -264,42 +261,7 @@ impl Observer {
 
     /// One connection to a mail server has ended.
     pub fn attempt(&self, id: QueueId, next_hop: &str, report: &AttemptReport, exception: Option<&ExceptionInForce>) {
-        let tls = report.tls.as_ref().map_or("none", TlsVerdict::word);
-        self.attempts.with_label_values(&[report.policy.word(), tls]).inc();
-        self.attempt_seconds.observe(report.took.as_secs_f64());
-        let (version, matched) = match &report.tls {
-            Some(TlsVerdict::Dane { version, matched, .. } | TlsVerdict::WebPki { version, host: matched }) => {
-                (Some(version.as_str()), Some(matched.as_str()))
-            }
-            Some(TlsVerdict::Unauthenticated { version }) => (Some(version.as_str()), None),
-            Some(TlsVerdict::ClearText) | None => (None, None),
-        };
-        let delivered = report.outcomes.iter().filter(|(_, o)| matches!(o, DeliveryOutcome::Delivered { .. })).count();
-        let causes = report.outcomes.iter().filter_map(|(_, outcome)| match outcome {
-            DeliveryOutcome::Failed { cause } => Some(cause),
-            DeliveryOutcome::Delivered { .. } => None,
-        });
-        let cause = causes.clone().next();
-        tracing::info!(
-            %id,
-            next_hop,
-            host = %report.peer.host,
-            address = %report.peer.address,
-            policy = report.policy.word(),
-            tls,
-            version,
-            matched,
-            nth_on_connection = report.nth_on_connection,
-            delivered,
-            not_delivered = causes.count(),
-            cause = cause.map(|c| c.row().word),
-            status = cause.map(|c| c.row().status.to_string()),
-            detail = cause.map(Cause::sentence),
-            evidence = cause.map(evidence),
-            exception = exception.map(ToString::to_string),
-            took_ms = millis(report.took),
-            "attempt"
-        );
+        self.attempts.ended(id, next_hop, report, exception);
         if let Some(watched) = &report.watched {
             self.policy.watched(id, &report.peer, watched);
         }
@@ -318,9 +280,7 @@ impl Observer {
 
     /// A host was left alone, or a next hop has none: no connection was made.
     pub fn no_attempt(&self, id: QueueId, next_hop: &str, cause: &Cause) {
-        self.attempts.with_label_values(&["skipped", "none"]).inc();
-        let row = cause.row();
-        tracing::info!(%id, next_hop, cause = row.word, status = %row.status, side = row.side.word(), detail = cause.sentence(), evidence = evidence(cause), "attempt");
+        self.attempts.skipped(id, next_hop, cause);
     }
 
     /// How one recipient stands after all servers were tried.
@@ -379,11 +339,19 @@ impl Observer {
         tracing::info!(id = %about, %to, "NDR queued");
     }
 
-    /// Recipients failed and the null reverse-path says that nobody may be told
-    /// (RFC 5321 §4.5.5).
+    /// Recipients failed, and nobody may be told (RFC 5321 §4.5.5) or wants to be (RFC 3461 §4.1).
     pub fn report_suppressed(&self, about: QueueId, recipients: usize) {
         self.suppressed.inc_by(u64::try_from(recipients).unwrap_or(0));
-        tracing::warn!(id = %about, recipients, "failed, and the reverse-path is null: nobody is told");
+        tracing::warn!(id = %about, recipients, "failed, and nobody is told: the reverse-path is null, or the sender wants no report");
+    }
+
+    /// A report of ours could not be delivered: the postmaster is told, or this line tells alone.
+    pub fn report_lost(&self, id: QueueId, told: Option<&Mailbox>) {
+        self.reports_lost.inc();
+        match told {
+            Some(postmaster) => tracing::warn!(%id, told = %postmaster, "a report could not be delivered"),
+            None => tracing::error!(%id, "a report could not be delivered, and there is nobody else to tell"),
+        }
     }
 
     /// The spool could not do something; mail waits, nothing is lost.

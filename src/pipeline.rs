@@ -11,14 +11,11 @@ mod journal;
 mod limits;
 pub mod operate;
 pub mod outbound;
+mod reports;
 
-use crate::envelope::QueueId;
 use crate::observe::Observer;
-use crate::outcome::Cause;
-use crate::report;
-use crate::spool::conclude::Conclusion;
-use crate::spool::event::Silence;
-use crate::spool::{Report, Spool, SpoolEntry, Told};
+use crate::report::Texts;
+use crate::spool::Spool;
 use backoff::Backoff;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,6 +48,8 @@ pub struct Pipeline {
     pub spool: Arc<dyn Spool>,
     /// Metrics and log.
     pub observer: Arc<Observer>,
+    /// The words of reports.
+    pub texts: Texts,
     hops: HopLimits,
     backoff: Mutex<Backoff>,
 }
@@ -108,9 +107,9 @@ async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &Cancellati
 impl Pipeline {
     /// Everything needed to carry messages.
     #[must_use]
-    pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>) -> Self {
+    pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Self {
         let hops = HopLimits::new(out.config.delivery.max_per_next_hop, out.config.delivery.max_concurrent);
-        Self { out, spool, observer, hops, backoff: Mutex::default() }
+        Self { out, spool, observer, texts, hops, backoff: Mutex::default() }
     }
 
     /// Next hops that nobody dials now.
@@ -121,45 +120,5 @@ impl Pipeline {
 
     fn backoff(&self) -> MutexGuard<'_, Backoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The NDR for the recipients that failed for good; none without failures, and none for a
-    /// null reverse-path.
-    async fn reports(&self, entry: &SpoolEntry, conclusion: &Conclusion) -> (Vec<Report>, Vec<(usize, Told)>) {
-        let failure = |(index, cause): &(usize, Cause)| {
-            entry.envelope.recipients.get(*index).map(|recipient| (recipient.clone(), cause.clone()))
-        };
-        let failed: Vec<_> = conclusion.failures.iter().filter_map(failure).collect();
-        if failed.is_empty() {
-            return (Vec::new(), Vec::new());
-        }
-        let header = self.header(entry.id).await;
-        let failures: Vec<report::Failure<'_>> =
-            failed.iter().map(|(recipient, cause)| report::Failure { recipient, cause }).collect();
-        let original = report::Original { id: entry.id, envelope: &entry.envelope, header: &header };
-        let report = report::compose(&self.out.config.hostname, &original, &failures, self.out.clock.now());
-        if report.is_none() {
-            self.observer.report_suppressed(entry.id, failures.len());
-        }
-        let told = report.as_ref().map_or(Told::Nobody(Silence::NullReversePath), |_| Told::ByReport(0));
-        (report.into_iter().collect(), conclusion.failures.iter().map(|(index, _)| (*index, told)).collect())
-    }
-
-    /// The start of the original, with its header; an NDR without it is better than none.
-    async fn header(&self, id: QueueId) -> Vec<u8> {
-        let mut header = Vec::new();
-        let mut reader = match self.spool.open_body(id).await {
-            Ok(reader) => reader,
-            Err(error) => {
-                self.observer.spool_failed("read the header for an NDR", &error);
-                return header;
-            }
-        };
-        while header.len() < report::HEADER_LIMIT {
-            let Ok(Some(piece)) = reader.next().await else { break };
-            header.extend_from_slice(&piece);
-        }
-        header.truncate(report::HEADER_LIMIT);
-        header
     }
 }

@@ -321,8 +321,8 @@ mod tests {
         let sender = ReversePath::Mailbox("alice@office.example".parse().unwrap());
         let envelope = Envelope::new(sender, recipients, Timestamp(0), Origin::Report { about: QueueId(1) });
         let last = Some(Cause::NullMx { domain: "one.example".parse().unwrap() });
-        let waits = RecipientState::Queued(Pending { last, tries: 2, due: None });
-        let states = [waits, RecipientState::fresh(), RecipientState::fresh(), RecipientState::Removed];
+        let waits = RecipientState::Queued(Pending { last, tries: 2, ..Pending::NEW });
+        let states = [waits, RecipientState::NEW, RecipientState::NEW, RecipientState::Removed];
         let known = states.into_iter().zip(addresses);
         Message {
             id: QueueId(7),

@@ -16,6 +16,8 @@ use crate::pipeline::outbound::Outbound;
 use crate::pipeline::{self, Pipeline};
 use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::StsEvent;
+use crate::report::TextsError;
+use crate::report::driver::load_texts;
 use crate::resolve::driver::{Dns, DnsSetupError};
 use crate::spool::embedded::EmbeddedSpool;
 use crate::spool::{Spool, SpoolError};
@@ -35,6 +37,9 @@ pub enum StartError {
     /// The trusted certificate authorities cannot be had.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// The texts of reports cannot be used.
+    #[error(transparent)]
+    Texts(#[from] TextsError),
     /// The spool cannot be opened.
     #[error("[spool] path: {path}: {source}")]
     Spool {
@@ -121,6 +126,7 @@ impl Relay {
 /// [`StartError`]; then nothing is left running.
 pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let config = Arc::new(config);
+    let texts = load_texts(config.notify.templates.as_deref())?;
     let observer = Arc::new(Observer::new().map_err(|e| StartError::Internal(e.to_string()))?);
     let dns = open_dns(&config, &clock, &observer).await?;
     let sts_observer = Arc::clone(&observer);
@@ -143,7 +149,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         Arc::new(move |event| accept_observer.accept(&event)),
     ));
     let stored = Arc::clone(&spool) as Arc<dyn Spool>;
-    let pipeline = Arc::new(Pipeline::new(out.clone(), stored, Arc::clone(&observer)));
+    let pipeline = Arc::new(Pipeline::new(out.clone(), stored, Arc::clone(&observer), texts));
     let control = open_control(&config)?;
     let orders = Arc::new(Control {
         config: Arc::clone(&config),
@@ -154,6 +160,11 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         smtp: Vec::clone(&smtp),
         admin: admin_address,
     });
+    if spool.recovery().damaged_records > 0
+        && let Err(error) = pipeline.tell_of_damage(spool.recovery().damaged_records).await
+    {
+        observer.spool_failed("tell the postmaster of damage", &error);
+    }
     let admin = Admin {
         observer: Arc::clone(&observer),
         spool: Arc::clone(&spool) as Arc<dyn Spool>,

@@ -177,8 +177,9 @@ impl Story {
             Event::Ended { recipients, cause: Some(cause) } => {
                 format!("{}: failed for good: {}", self.names(recipients), failure(cause))
             }
-            Event::Told { recipients, report, to } => {
-                format!("report {report} about {} is in the queue, to {}", self.names(recipients), to.join(", "))
+            Event::Told { recipients, report, to, notice } => {
+                let what = if *notice { "notice" } else { "report" };
+                format!("{what} {report} about {} is in the queue, to {}", self.names(recipients), to.join(", "))
             }
             Event::NotTold { recipients, because } => {
                 format!("nobody is told about {}, because {}", self.names(recipients), because.words())

@@ -14,7 +14,7 @@ use dane_relay::smtp::address::ReversePath;
 use dane_relay::smtp::dsn::Ret;
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::event::{Event, Silence};
-use dane_relay::spool::{Claim, Hold, Pending, RecipientState, Report, Settlement, Spool, SpoolError, Told};
+use dane_relay::spool::{Claim, Hold, Pending, RecipientState, Report, Settlement, Spool, SpoolError, Telling};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -75,7 +75,7 @@ fn ended(recipient: usize) -> Event {
 
 fn waits() -> RecipientState {
     let last = Some(Cause::NoMailHost { domain: "slow.example".parse().unwrap() });
-    RecipientState::Queued(Pending { last, tries: 1, due: None })
+    RecipientState::Queued(Pending { last, tries: 1, ..Pending::NEW })
 }
 
 async fn store(spool: &EmbeddedSpool, content: &[u8]) -> QueueId {
@@ -159,7 +159,7 @@ async fn rfc5321_4_2_5_what_was_accepted_is_there_after_a_restart() {
     let claims = spool.claim_due(NOW, 10).await.unwrap();
     assert_eq!(claims.iter().map(|c| c.entry.id).collect::<Vec<_>>(), [first, second, empty]);
     assert_eq!(*claims[0].entry.envelope, envelope(&["a@one.example", "b@two.example"]));
-    assert_eq!(claims[0].entry.recipients, vec![RecipientState::fresh(); 2]);
+    assert_eq!(claims[0].entry.recipients, vec![RecipientState::NEW; 2]);
     assert_eq!(claims[1].entry.size, 100_000);
     assert_eq!(body(&spool, first).await.unwrap(), b"one\r\n");
     assert_eq!(body(&spool, second).await.unwrap(), content(2, 100_000));
@@ -200,7 +200,7 @@ async fn a_part_is_durable_while_the_claim_goes_on() {
     let spool = open(&folder);
     let id = store_for(&spool, b"x", &["a@one.example", "b@two.example", "c@three.example"]).await;
     let mut claim = claim_one(&spool, NOW).await;
-    let told = vec![(0, Told::ByReport(0))];
+    let told = vec![(0, Telling::ByReport(0))];
     let recipients = vec![(0, failed())];
     let part =
         Settlement { recipients, reports: vec![report(id)], told, events: vec![ended(0)], ..Settlement::default() };
@@ -210,19 +210,19 @@ async fn a_part_is_durable_while_the_claim_goes_on() {
     assert_eq!(told.entry.envelope.origin, Origin::Report { about: id }, "the report goes out at once");
     let history = spool.history(id).await.unwrap();
     assert_eq!(history.len(), 2);
-    let Event::Told { recipients, report, to } = &history[1].1 else { panic!("{history:?}") };
+    let Event::Told { recipients, report, to, notice: false } = &history[1].1 else { panic!("{history:?}") };
     assert_eq!((recipients.as_slice(), *report, to[0].as_str()), (&[0][..], told.entry.id, "sender@example.org"));
     let part = Settlement { recipients: vec![(1, waits())], ..Settlement::default() };
     spool.settle_part(&mut claim, part).await.unwrap();
     spool.release(claim);
     let claim = claim_one(&spool, NOW).await;
-    assert_eq!(claim.entry.recipients, [failed(), waits(), RecipientState::fresh()], "also when it is given back");
+    assert_eq!(claim.entry.recipients, [failed(), waits(), RecipientState::NEW], "also when it is given back");
     // As a crash leaves it.
     spool.close().await;
     let spool = open(&folder);
     let claims = spool.claim_due(NOW, 10).await.unwrap();
     let claim = claims.into_iter().find(|claim| claim.entry.id == id).unwrap();
-    assert_eq!(claim.entry.recipients, [failed(), waits(), RecipientState::fresh()]);
+    assert_eq!(claim.entry.recipients, [failed(), waits(), RecipientState::NEW]);
     let old = Claim { entry: claim.entry.clone(), generation: claim.generation };
     let rest = || Settlement { recipients: vec![(1, failed()), (2, failed())], ..Settlement::default() };
     spool.settle(claim, rest()).await.unwrap();
@@ -279,7 +279,7 @@ async fn who_is_told_and_by_which_rule_nobody_is_stands_in_the_history() {
     let spool = open(&folder);
     let id = store(&spool, b"x").await;
     let claim = claim_one(&spool, NOW).await;
-    let told = vec![(0, Told::Nobody(Silence::NullReversePath))];
+    let told = vec![(0, Telling::Nobody(Silence::NullReversePath))];
     spool.settle(claim, Settlement { recipients: vec![(0, failed())], told, ..Settlement::default() }).await.unwrap();
     let expected = Event::NotTold { recipients: vec![0], because: Silence::NullReversePath };
     assert_eq!(spool.history(id).await.unwrap(), [(NOW, expected)]);

@@ -12,7 +12,7 @@ use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::embedded::audit::{Audit, Auditor, Depth, Fault};
 use dane_relay::spool::embedded::ledger::{Ledger, More};
 use dane_relay::spool::event::Silence;
-use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Told};
+use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Telling};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -49,11 +49,11 @@ impl World {
         let to = ["a@x.example", "b@x.example", "c@x.example", "d@x.example"];
         let several = self.store("alice@office.example", &to, b"Message-ID: <one@office.example>\r\n\r\n").await;
         let recipients = vec![(0, delivered()), (1, failed()), (2, RecipientState::Removed)];
-        let told = vec![(1, Told::ByReport(0))];
+        let told = vec![(1, Telling::ByReport(0))];
         let settlement = Settlement { recipients, reports: vec![report(several)], told, ..Settlement::default() };
         self.spool.settle(self.claim(several).await, settlement).await.unwrap();
         let silent = self.store("", &["e@x.example"], b"").await;
-        let told = vec![(0, Told::Nobody(Silence::NullReversePath))];
+        let told = vec![(0, Telling::Nobody(Silence::NullReversePath))];
         let settlement = Settlement { recipients: vec![(0, failed())], told, ..Settlement::default() };
         self.spool.settle(self.claim(silent).await, settlement).await.unwrap();
         let large = self.store("alice@office.example", &["f@x.example"], &vec![b'x'; 300_000]).await;

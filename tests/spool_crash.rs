@@ -162,7 +162,7 @@ impl Plan {
         let (state, reports) = match self {
             Self::Finish => (done, vec![]),
             Self::FinishWithReport => (done, vec![told]),
-            Self::Defer => (RecipientState::Queued(Pending { last: Some(cause), tries: 1, due: None }), vec![]),
+            Self::Defer => (RecipientState::Queued(Pending { last: Some(cause), tries: 1, ..Pending::NEW }), vec![]),
         };
         Settlement { recipients: vec![(0, state)], next_due: Some(FAR), reports, ..Settlement::default() }
     }

@@ -6,6 +6,7 @@ use super::{AcceptEvent, Acceptor, CloseReason, RefusalReason, RefusedAt, Standi
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::smtp::address::ReversePath;
+use crate::smtp::dsn::{NotifyOn, Ret};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::net::SocketAddr;
@@ -266,6 +267,41 @@ async fn a_failed_handshake_is_told_and_closes() {
     let _ = client.stream.read_to_end(&mut rest).await;
     let events = relay.stop().await;
     assert!(events.iter().any(|e| matches!(e, AcceptEvent::TlsFailed { .. })), "{events:?}");
+}
+
+#[tokio::test]
+async fn rfc3461_3_what_a_client_asks_of_notifications_is_offered_and_kept() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    assert!(client.say("EHLO client.example").await.contains("250-DSN\r\n"));
+    client.expect("MAIL FROM:<a@b.example> RET=HDRS ENVID=QQ314159", "250 2.1.0").await;
+    client.expect("RCPT TO:<c@d.example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;C@d.example", "250 2.1.5").await;
+    client.expect("RCPT TO:<e@d.example>", "250 2.1.5").await;
+    client.expect("BDAT 0 LAST", "250 2.0.0").await;
+    let envelope = relay.spool.messages.lock().unwrap()[0].0.clone();
+    assert!(envelope.dsn_for(0).wants(NotifyOn::Success) && !envelope.dsn_for(1).wants(NotifyOn::Success));
+    assert_eq!(envelope.dsn_for(0).original.as_ref().map(|o| o.address()).as_deref(), Some("C@d.example"));
+    assert_eq!(envelope.dsn.ret, Some(Ret::Headers));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn rfc6531_4_3_addresses_in_utf_8_are_offered_kept_and_named_in_the_trace() {
+    let relay = Relay::start(|_| {}).await;
+    let mut client = relay.connect().await;
+    client.hello().await;
+    assert!(client.say("EHLO client.example").await.contains("250-SMTPUTF8\r\n"));
+    client.expect("MAIL FROM:<jürgen@bücher.example> SMTPUTF8 BODY=8BITMIME", "250 2.1.0").await;
+    client.expect("RCPT TO:<用户@例子.广告>", "250 2.1.5").await;
+    client.expect("BDAT 0 LAST", "250 2.0.0").await;
+    let (envelope, content) = relay.spool.messages.lock().unwrap()[0].clone();
+    assert!(envelope.needs_smtp_utf8());
+    assert_eq!(envelope.recipients[0].host().to_string(), "xn--fsqu00a.xn--4rr70v");
+    let trace = String::from_utf8(content).unwrap();
+    assert!(trace.contains(" with UTF8SMTP id ") && trace.contains("\tfor <用户@例子.广告>;\r\n"), "{trace}");
+    let events = relay.stop().await;
+    assert!(events.iter().any(|e| matches!(e, AcceptEvent::MessageAccepted(a) if a.protocol == "UTF8SMTP")));
 }
 
 #[tokio::test]

@@ -86,8 +86,8 @@ impl Rules {
             max_recipients: listen.max_recipients,
             loopback: if config.delivery.allow_loopback { Loopback::Allowed } else { Loopback::Refused },
             tls,
-            dsn: Offer::No,
-            smtp_utf8: Offer::No,
+            dsn: Offer::Yes,
+            smtp_utf8: Offer::Yes,
         }
     }
 

@@ -211,8 +211,10 @@ impl Mailer {
     async fn converse(&self, target: &Target, message: Option<Message>, body: Option<&dyn OpenBody>) -> Conversation {
         let starttls = starttls_use(&target.policy);
         let first = self.one_connection(target, starttls, message.clone(), body).await;
-        let handshake_failed = matches!(first.session.failure(), Some(Cause::TlsHandshake { .. }));
-        if handshake_failed && starttls == StartTlsUse::IfOffered && self.clear_text_fallback {
+        if first.session.failure().is_some_and(spoilt_handshake)
+            && starttls == StartTlsUse::IfOffered
+            && self.clear_text_fallback
+        {
             let watched_failure = first.session.failure().cloned();
             let second = self.one_connection(target, StartTlsUse::NotAgain, message, body).await;
             return Conversation { watched_failure, ..second };
@@ -405,6 +407,12 @@ fn starttls_use(policy: &TlsPolicy) -> StartTlsUse {
         (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
         (_, None) => StartTlsUse::IfOffered,
     }
+}
+
+/// A server, or a box before it, that falls silent at our ClientHello spoils TLS as one that says
+/// no does.
+const fn spoilt_handshake(cause: &Cause) -> bool {
+    matches!(cause, Cause::TlsHandshake { .. } | Cause::TimedOut { phase: Phase::Handshake, .. })
 }
 
 /// In TLS 1.3 a server that insists on a client certificate, or dislikes something else, says so

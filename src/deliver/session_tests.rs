@@ -236,3 +236,138 @@ fn a_refusal_in_the_middle_of_the_content_is_the_cause() {
     );
     assert!(matches!(session.failure(), Some(Cause::Rejected { phase: Phase::Content, .. })));
 }
+
+/// Plays a whole message to a server with that offer, on a new connection.
+fn delivered(starttls: StartTlsUse, start: &[&str]) -> Session {
+    let to_the_end = ["250 ok", "250 ok", "354 go", "BODY", "250 kept"];
+    let replies = [start, &to_the_end].concat();
+    play(session(starttls, Some(message(&["a@x.example"]))), &replies).1
+}
+
+/// A session for another message on the same connection.
+fn next_on(first: &Session) -> Session {
+    let new = session(StartTlsUse::IfOffered, Some(message(&["b@x.example", "c@x.example"])));
+    Session::ready(new.job, first.learned().unwrap())
+}
+
+const IN_TLS: [&str; 5] = ["220 mx", "250-mx|250 STARTTLS", "220 go", "TLS", "250-mx|250-SIZE|250 PIPELINING"];
+
+#[test]
+fn rfc5321_4_1_1_4_a_further_message_begins_with_mail_under_what_was_learned() {
+    let first = delivered(StartTlsUse::IfOffered, &IN_TLS);
+    let (said, second) = play(next_on(&first), &["250 ok", "250 ok", "250 ok", "354 go", "BODY", "250 ok"]);
+    let group =
+        "MAIL FROM:<sender@example.org> SIZE=1234\r\nRCPT TO:<b@x.example>\r\nRCPT TO:<c@x.example>\r\nDATA\r\n";
+    assert_eq!(said, [group, "<body>"]);
+    assert_eq!(words(&second), both("delivered"));
+    assert_eq!(second.tls(), first.tls());
+    assert!(second.learned().is_some(), "and so on");
+}
+
+#[test]
+fn rfc5321_4_1_1_4_only_an_accepted_message_leaves_a_connection_for_another() {
+    let ends = |last: &str| {
+        let (_, ended) = play(
+            session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))),
+            &["220 mx", "250 mx", "250 ok", "250 ok", "354 go", "BODY", last],
+        );
+        ended.learned().is_some()
+    };
+    assert!(ends("250 kept"));
+    for last in ["451 4.3.0 later", "554 5.6.0 no", "354 odd", "LOST", "SILENCE"] {
+        assert!(!ends(last), "{last}");
+    }
+    let (_, refused) =
+        play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))), &["220 mx", "250 mx", "550 5.7.1 no"]);
+    assert!(refused.learned().is_none());
+    let (_, probe) = play(session(StartTlsUse::IfOffered, None), &PLAIN);
+    assert!(probe.learned().is_none());
+}
+
+#[test]
+fn rfc3207_4_after_a_fall_back_to_clear_text_the_next_message_tries_tls_anew() {
+    let plain = ["220 mx", "250 mx"];
+    let offering = ["220 mx", "250-mx|250 STARTTLS"];
+    let refusing = ["220 mx", "250-mx|250 STARTTLS", "454 4.7.0 not now"];
+    assert!(delivered(StartTlsUse::IfOffered, &plain).learned().is_some(), "there was nothing to fall back from");
+    assert!(delivered(StartTlsUse::Never, &offering).learned().is_some(), "the operator wants none");
+    assert!(delivered(StartTlsUse::IfOffered, &refusing).learned().is_none());
+    assert!(delivered(StartTlsUse::NotAgain, &offering).learned().is_none());
+    assert!(delivered(StartTlsUse::NotAgain, &plain).learned().is_none());
+}
+
+#[test]
+fn rfc5321_3_8_a_reused_connection_that_is_over_has_answered_nothing() {
+    let closed = |replies: &[&str]| {
+        let first = delivered(StartTlsUse::IfOffered, &["220 mx", "250 mx"]);
+        play(next_on(&first), replies).1.met_a_closed_door()
+    };
+    for replies in [["421 4.4.2 idle"], ["LOST"], ["SILENCE"]] {
+        assert!(closed(&replies), "{replies:?}");
+    }
+    for replies in [
+        &["450 4.7.1 later"][..],
+        &["550 5.7.1 no"],
+        &["250 ok", "421 4.3.2 closing", "421 4.3.2 closing"],
+        &["250 ok", "LOST"],
+        &["250 ok", "250 ok", "250 ok", "LOST"],
+        &["250 ok", "250 ok", "250 ok", "354 go", "LOST"],
+        &["250 ok", "250 ok", "250 ok", "354 go", "BODY", "LOST"],
+        &["250 ok", "250 ok", "250 ok", "354 go", "BODY", "421 4.3.2 closing"],
+    ] {
+        assert!(!closed(replies), "{replies:?}");
+    }
+}
+
+#[test]
+fn rfc9422_4_2_recipients_above_the_limit_are_left_unless_the_message_itself_failed() {
+    let after = |replies: &[&str]| {
+        let start = ["220 mx", "250-mx|250-PIPELINING|250 LIMITS RCPTMAX=1"];
+        let to = message(&["a@x.example", "b@x.example"]);
+        let (said, session) = play(session(StartTlsUse::IfOffered, Some(to)), &[&start, replies].concat());
+        assert_eq!(said[1].matches("RCPT").count(), 1);
+        (words(&session), session.left())
+    };
+    let one = |word: &str| (vec![(7, word.to_owned())], vec![8]);
+    assert_eq!(after(&["250 ok", "250 ok", "354 go", "BODY", "250 ok"]), one("delivered"));
+    assert_eq!(after(&["250 ok", "550 5.1.1 who", "554 none"]), one("rejected 5.1.1"));
+    assert_eq!(after(&["250 ok", "452 4.5.3 many", "554 none"]), one("rejected-for-now 4.5.3"));
+    assert_eq!(after(&["550 5.7.1 no", "503 no", "503 no"]), (both("rejected 5.7.1"), vec![]));
+    assert_eq!(after(&["250 ok", "250 ok", "354 go", "BODY", "554 5.6.0 no"]), (both("rejected 5.6.0"), vec![]));
+    assert_eq!(after(&["250 ok", "250 ok", "LOST"]), (both("connection-lost 4.4.2"), vec![]));
+}
+
+#[test]
+fn rfc5321_4_5_3_1_10_who_was_refused_for_the_number_is_left_when_others_were_accepted() {
+    let after = |last: &str| {
+        let replies = ["220 mx", "250 mx", "250 ok", "250 ok", "452 4.5.3 many", "354 go", "BODY", last];
+        let (_, session) =
+            play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example", "b@x.example"]))), &replies);
+        (words(&session), session.left())
+    };
+    assert_eq!(after("250 ok"), (vec![(7, "delivered".to_owned())], vec![8]));
+    let (outcomes, left) = after("451 4.3.0 later");
+    assert_eq!((outcomes.len(), left.len()), (2, 0), "the next attempt has them all");
+}
+
+#[test]
+fn rfc3461_5_2_1_a_delivered_recipient_says_whether_its_notify_was_passed_on() {
+    let asking = || {
+        let mut message = message(&["a@x.example", "b@x.example"]);
+        message.recipients[0].dsn.notify = Some("NEVER".parse().unwrap());
+        message
+    };
+    let passed = |keyword: &str| {
+        let ehlo = format!("250-mx|250 {keyword}");
+        let replies = ["220 mx", &ehlo, "250 ok", "250 ok", "250 ok", "354 go", "BODY", "250 ok"];
+        let (said, session) = play(session(StartTlsUse::IfOffered, Some(asking())), &replies);
+        assert_eq!(said.iter().any(|line| line.contains("NOTIFY=NEVER")), keyword == "DSN");
+        let passed = |outcome: DeliveryOutcome| match outcome {
+            DeliveryOutcome::Delivered { notify_passed_on, .. } => notify_passed_on,
+            DeliveryOutcome::Failed { cause } => panic!("{cause:?}"),
+        };
+        session.outcomes().into_iter().map(|(_, outcome)| passed(outcome)).collect::<Vec<_>>()
+    };
+    assert_eq!(passed("DSN"), [true, false]);
+    assert_eq!(passed("XDSN"), [false, false]);
+}

@@ -5,6 +5,11 @@
 //! the public PKI, under opportunistic TLS every certificate is as good as none. A second policy
 //! may be watched: it is evaluated, and says no to nobody. Sessions are never resumed, because a
 //! resumed session skips the verifier (RFC 9325 §3.4).
+//!
+//! The first ClientHello brings a key share of X25519 alone: with a post-quantum one it would be
+//! larger than a TCP segment, which some boxes on the path do not let through. A server that
+//! wants such an exchange asks for it in a second round (RFC 8446 §4.1.4), so there is one plan
+//! for all.
 
 use super::Target;
 use crate::clock::Timestamp;

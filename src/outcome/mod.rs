@@ -7,9 +7,13 @@
 //! Enhanced status codes follow RFC 3463 and, for DANE, the numbers Exchange administrators
 //! search for (X.7.321 to X.7.325); the result types beside them are those of RFC 8460 §4.3.
 
+#[cfg(test)]
+pub(crate) mod every;
+mod named;
 mod tls;
 mod words;
 
+pub use named::{NAMES, Named, UNITS, Unit, span};
 pub use tls::{
     CertificateFailure, DaneFailure, DaneScope, DemandedBy, ExceptionInForce, MissingPolicy, RequireTlsFailure,
     StsFault, TlsVerdict, Unprotected,
@@ -557,9 +561,22 @@ mod tests {
     fn expiry_keeps_the_last_real_cause() {
         let cause = Cause::Expired { waited_s: 345_600, last: Some(Box::new(rejected(450, "greylisted"))) };
         assert_eq!(cause.row().status.to_string(), "5.4.7");
-        assert!(cause.sentence().contains("4days"), "{}", cause.sentence());
+        assert!(cause.sentence().contains("4 days"), "{}", cause.sentence());
         assert!(cause.sentence().contains("greylisted"));
         assert_eq!(cause.root(), &rejected(450, "greylisted"));
+    }
+
+    #[test]
+    fn what_an_older_relay_recorded_is_still_read() {
+        let stored = r#"{"state":"delivered","peer":{"host":"mx.example","address":"192.0.2.1:25"},
+            "tls":{"tls":"clear-text"},"reply":{"code":250,"enhanced":null,"lines":["ok"]}}"#;
+        let reply = Reply::plain(250, "ok");
+        let expected =
+            DeliveryOutcome::Delivered { peer: peer(), tls: TlsVerdict::ClearText, reply, notify_passed_on: false };
+        assert_eq!(serde_json::from_str::<DeliveryOutcome>(stored).unwrap(), expected);
+        let cause = Cause::SmtpUtf8NotOffered { peer: peer() };
+        let json = serde_json::to_value(&cause).unwrap();
+        assert_eq!(json["cause"], cause.row().word, "one word everywhere");
     }
 
     #[test]

@@ -226,6 +226,15 @@ impl Cause {
         };
         Some(Unprotected { host, demanded_by })
     }
+
+    /// Whether it is DNS, TLS or a policy that stops the mail: it could go out if nobody cared
+    /// where to and who reads it on the way.
+    #[must_use]
+    pub fn is_about_safety(&self) -> bool {
+        let root = self.root();
+        root.unprotected().is_some()
+            || matches!(root, Self::DnsUnavailable { .. } | Self::DnsBogus { .. } | Self::StsRequired { .. })
+    }
 }
 
 impl fmt::Display for ExceptionInForce {

@@ -3,8 +3,7 @@
 //! The sentence names no internal name or path; the evidence may. The codes and classes beside
 //! these words are in the table of `outcome/mod.rs` (RFC 3463, RFC 8460 §4.3).
 
-use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure};
-use std::time::Duration;
+use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, UNITS, span};
 
 impl Cause {
     /// What happened, in words for whoever wrote the message.
@@ -101,7 +100,7 @@ impl Cause {
                 }
             }
             Self::Expired { waited_s, last } => {
-                let waited = humantime::format_duration(Duration::from_secs(*waited_s));
+                let waited = span(*waited_s, &UNITS);
                 let tried = format!("We tried for {waited} without success and have given up.");
                 match last {
                     Some(cause) => format!("{tried} The last try failed like this: {}", cause.sentence()),

@@ -132,8 +132,11 @@ impl Pipeline {
         let expires_at = schedule::expires_at(&self.out.config.retry, entry.envelope.accepted_at);
         let pending = |index: &usize| entry.recipients.get(*index).and_then(RecipientState::pending);
         let is_known = indices.iter().filter_map(pending).all(|pending| pending.last.is_some());
-        if is_known && now < expires_at && until < expires_at {
-            return Progress { again: Some(until), ..Progress::default() };
+        let next_notice = self.next_notice(entry, indices, now);
+        let is_notice_due = next_notice.is_some_and(|notice| notice <= now);
+        if is_known && !is_notice_due && now < expires_at && until < expires_at {
+            let again = next_notice.map_or(until, |notice| until.min(notice));
+            return Progress { again: Some(again), ..Progress::default() };
         }
         let conclusion = wait(entry, indices, (cause, until), (&self.out.config.retry, now));
         let events = conclusion_events(&conclusion, Some(cause));
@@ -216,9 +219,10 @@ impl Pipeline {
 
     /// With the reports that the failures cause.
     pub(super) async fn settlement(&self, entry: &SpoolEntry, progress: Progress) -> Settlement {
-        let Progress { conclusion, events, .. } = progress;
-        let (reports, told) = self.reports(entry, &conclusion).await;
-        let (recipients, at) = (conclusion.recipients, Some(self.out.clock.now()));
+        let Progress { mut conclusion, events, .. } = progress;
+        let now = self.out.clock.now();
+        let (reports, told) = self.reports(entry, &mut conclusion, now).await;
+        let (recipients, at) = (conclusion.recipients, Some(now));
         Settlement { recipients, at, reports, told, events, ..Settlement::default() }
     }
 

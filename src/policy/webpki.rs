@@ -83,7 +83,16 @@ fn failure(error: &Error, leaf: &[u8]) -> CertificateFailure {
     if matches!(error, E::BadEncoding) {
         return CertificateFailure::Unreadable { detail: "its encoding is broken".to_owned() };
     }
+    if let E::Other(reason) = error {
+        return not_trusted(in_a_sentence(reason.to_string()));
+    }
     not_trusted(in_words(error).map_or_else(|| error.to_string(), str::to_owned))
+}
+
+/// The reasons that have no name in the TLS library; its word for them is all there is.
+fn in_a_sentence(reason: String) -> String {
+    // What most self-signed certificates of mail servers come to.
+    if reason == "CaUsedAsEndEntity" { "it is that of an authority, often self-signed".to_owned() } else { reason }
 }
 
 /// The common reasons in words an operator knows; the rest as the library says them.
@@ -193,6 +202,8 @@ mod tests {
     fn rfc8461_4_2_self_signed_and_strange_certificates_are_not_trusted() {
         let root = root("Root");
         assert!(is_not_trusted(&check(&root, &[&self_signed(leaf_params(&[HOST]))])));
+        let sentence = check(&root, &[&root]).unwrap_err().to_string();
+        assert_eq!(sentence, "the certificate is not trusted: it is that of an authority, often self-signed");
         let stranger = super::super::testing::root("Root");
         assert!(is_not_trusted(&check(&root, &[&stranger.leaf(&[HOST]), &stranger])), "the same name, another key");
         let client = root.issue(leaf_params(&[HOST]), |params| {

@@ -19,7 +19,16 @@ const ENCODED_WORD_OCTETS: usize = 21;
 
 /// `Name: value`, folded at spaces. Whatever is not printable ASCII becomes `?`.
 pub(super) fn field(name: &str, value: &str) -> String {
-    let value = printable(value.as_bytes(), FIELD_LIMIT);
+    folded(name, &printable(value.as_bytes(), FIELD_LIMIT))
+}
+
+/// The same for a value that may be outside ASCII: an address on a way that takes UTF-8
+/// (RFC 6533 §4).
+pub(super) fn utf8_field(name: &str, value: &str) -> String {
+    folded(name, &harmless(value))
+}
+
+fn folded(name: &str, value: &str) -> String {
     let mut text = format!("{name}:");
     let mut column = text.len();
     for word in words(value.trim()) {
@@ -39,27 +48,37 @@ pub(super) fn field(name: &str, value: &str) -> String {
 
 /// A line exactly as it is, for what must not be broken: an address.
 pub(super) fn line(text: &str, indent: usize) -> String {
-    format!("{:indent$}{}\r\n", "", printable(text.as_bytes(), LINE_LIMIT - indent))
+    let text = harmless(text);
+    let end = text.floor_char_boundary(LINE_LIMIT - indent);
+    format!("{:indent$}{}\r\n", "", text.get(..end).unwrap_or_default())
 }
 
 /// A paragraph, every line indented, broken at spaces.
-pub(super) fn paragraph(text: &str, indent: usize) -> String {
-    item("", text, indent)
+pub(super) fn utf8_paragraph(text: &str, indent: usize) -> String {
+    utf8_item("", text, indent)
 }
 
 /// `label` and `text` beside it; further lines stand under the text. `width` is where the text
 /// begins.
-pub(super) fn item(label: &str, text: &str, width: usize) -> String {
-    let text = printable(text.as_bytes(), usize::MAX);
-    fill(label, words(&text), width, LINE_WIDTH).into_iter().map(|line| line + "\r\n").collect()
+pub(super) fn utf8_item(label: &str, text: &str, width: usize) -> String {
+    fill(label, words(&harmless(text)), width, LINE_WIDTH).into_iter().map(|line| line + "\r\n").collect()
 }
 
-/// The words of a printable text, empty ones between neighbouring spaces; words too long for
-/// any line are cut into pieces.
-fn words(printable: &str) -> impl Iterator<Item = &str> {
-    printable.split(' ').flat_map(|word| {
-        let pieces = word.len().div_ceil(LINE_LIMIT / 2).max(1);
-        (0..pieces).filter_map(move |i| word.get(i * (LINE_LIMIT / 2)..word.len().min((i + 1) * (LINE_LIMIT / 2))))
+/// Text that can neither end a line nor command a terminal; what is outside ASCII stays.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// The words of a text, empty ones between neighbouring spaces; words too long for any line are
+/// cut into pieces.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(' ').flat_map(|word| {
+        let mut rest = Some(word);
+        std::iter::from_fn(move || {
+            let (piece, more) = rest?.split_at(rest?.floor_char_boundary(LINE_LIMIT / 2));
+            rest = (!more.is_empty()).then_some(more);
+            Some(piece)
+        })
     })
 }
 

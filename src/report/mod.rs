@@ -1,68 +1,141 @@
-//! Who is told when a message cannot be delivered, and in which words
-//! (RFC 3464, RFC 6522, RFC 3834, RFC 5321 §6.1).
+//! Who is told what becomes of a message, and in which words
+//! (RFC 3461 §5.2, RFC 3464, RFC 6522, RFC 6533, RFC 3834, RFC 5321 §6.1).
 //!
-//! This page holds the nouns and the one decision: a message from the null reverse-path is
-//! never reported on (RFC 5321 §4.5.5), so that two systems cannot send each other reports
-//! about reports. `ndr.rs` puts the message together, `words.rs` is the part that people read,
-//! `status.rs` the part that machines read, `form.rs` keeps both within mail's rules.
+//! This page holds the nouns. `due.rs` is the one decision: from a message and what an attempt
+//! brought, the reports that are due. `ndr.rs` puts a report together: `words.rs` is the part that
+//! people read, `status.rs` the part that machines read, `returned.rs` what comes back of the
+//! message; `form.rs` keeps all of them within mail's rules. The words themselves are in
+//! `texts.rs`, which the operator can replace (`driver.rs` reads the file).
 
+pub mod driver;
+pub mod due;
 mod form;
 mod ndr;
+mod returned;
 mod status;
+mod template;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod words;
 
+pub use returned::{HEADER_LIMIT, content_wanted};
+pub use texts::{Texts, TextsError};
+
 use crate::clock::Timestamp;
-use crate::envelope::{Envelope, Origin, QueueId};
-use crate::outcome::Cause;
+use crate::envelope::{BodyType, Charset, Envelope, Origin, QueueId};
+use crate::outcome::{Cause, Peer};
 use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
-use crate::spool;
+use crate::smtp::reply::Reply;
+use crate::spool::{self, SpoolEntry};
 use bytes::Bytes;
 
-/// The most of the original's header that is read and returned, in octets. Exchange allows
-/// headers of 128 KiB; the beginning with its Received lines is what an administrator needs.
-pub const HEADER_LIMIT: usize = 64 * 1024;
-
-/// A recipient who will not get the message.
-#[derive(Clone, Copy, Debug)]
-pub struct Failure<'a> {
-    /// The recipient, as the envelope has it.
-    pub recipient: &'a Mailbox,
-    /// Why, with a class of permanent; [`Cause::Expired`] among them.
-    pub cause: &'a Cause,
+/// What a report tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Recipients failed for good.
+    Failed,
+    /// Recipients wait: the ordinary warning.
+    Delayed,
+    /// Recipients wait because DNS, TLS or a policy stops the mail.
+    HeldBack,
+    /// The next host took the message, and will not tell of its success (RFC 3461 §5.2.2).
+    Relayed,
+    /// To the postmaster: a report could not be delivered (RFC 5321 §6.1).
+    ReportLost,
 }
 
-/// The message that could not be delivered.
+impl Kind {
+    /// The section of the texts, and the word in the Message-ID.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Delayed => "delayed",
+            Self::HeldBack => "held-back",
+            Self::Relayed => "relayed",
+            Self::ReportLost => "report-lost",
+        }
+    }
+
+    /// Whether the recipients wait for a further attempt.
+    const fn waits(self) -> bool {
+        match self {
+            Self::Delayed | Self::HeldBack => true,
+            Self::Failed | Self::Relayed | Self::ReportLost => false,
+        }
+    }
+}
+
+/// How a recipient stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// This stops the message, for now or for good.
+    Stopped(Cause),
+    /// A host took it.
+    Relayed {
+        /// Which.
+        peer: Peer,
+        /// Its reply.
+        reply: Reply,
+    },
+}
+
+/// One report: whom to tell what about which recipients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Who is told.
+    pub to: Mailbox,
+    /// What.
+    pub kind: Kind,
+    /// About whom, by index in the envelope.
+    pub recipients: Vec<(usize, Fate)>,
+}
+
+/// Who writes reports, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Desk<'a> {
+    /// The name of the relay.
+    pub hostname: &'a Domain,
+    /// Its words.
+    pub texts: &'a Texts,
+    /// Messages smaller than this come back whole where the sender wants it, in octets.
+    pub return_full_below: u64,
+}
+
+/// The message that a report is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Original<'a> {
-    /// Its name in the queue.
-    pub id: QueueId,
-    /// Its envelope.
-    pub envelope: &'a Envelope,
-    /// The beginning of its content: at least the header, or the first [`HEADER_LIMIT`]
-    /// octets. What stands behind the header is not looked at.
-    pub header: &'a [u8],
+    /// What the spool knows of it, before the attempt.
+    pub entry: &'a SpoolEntry,
+    /// The beginning of its content, [`content_wanted`] octets where there are so many.
+    pub content: &'a [u8],
+    /// Until when it is tried.
+    pub until: Timestamp,
 }
 
-/// Writes the report about `failures` to the sender of `original`.
-///
-/// `None` when nobody may be told: the reverse-path is null, or nothing failed.
+/// Writes a report.
 #[must_use]
-pub fn compose(
-    hostname: &Domain,
-    original: &Original<'_>,
-    failures: &[Failure<'_>],
-    now: Timestamp,
-) -> Option<spool::Report> {
-    let ReversePath::Mailbox(sender) = &original.envelope.reverse_path else { return None };
-    if failures.is_empty() {
-        return None;
-    }
-    let content = Bytes::from(ndr::message(&Ndr { hostname, original, sender, failures, now }));
-    let origin = Origin::Report { about: original.id };
-    let envelope = Envelope::new(ReversePath::Null, vec![sender.clone()], now, origin);
-    Some(spool::Report { envelope, content })
+pub fn compose(desk: &Desk<'_>, original: &Original<'_>, due: &Due, now: Timestamp) -> spool::Report {
+    let content = Bytes::from(ndr::message(&Letter { desk, original, due, now }));
+    let origin = Origin::Report { about: original.entry.id };
+    let envelope = Envelope::new(ReversePath::Null, vec![due.to.clone()], now, origin);
+    let envelope = match Form::of(due) {
+        Form::SevenBit => envelope,
+        // Whoever has such an address reads UTF-8, and nobody else could deliver to it
+        // (RFC 6533 §1).
+        Form::Utf8 => Envelope { body: BodyType::EightBitMime, charset: Charset::Utf8, ..envelope },
+    };
+    spool::Report { envelope, content }
+}
+
+/// A plain notice to the postmaster that damaged records were found in the spool.
+#[must_use]
+pub fn damage_notice(desk: &Desk<'_>, to: &Mailbox, records: u64, now: Timestamp) -> spool::Report {
+    // It is about no message; the number is never given to one.
+    let origin = Origin::Report { about: QueueId(0) };
+    let content = Bytes::from(ndr::damage_message(desk, to, records, now));
+    spool::Report { envelope: Envelope::new(ReversePath::Null, vec![to.clone()], now, origin), content }
 }
 
 /// The domain to name in `relay check DOMAIN`; `None` for an address literal, which has no
@@ -76,10 +149,32 @@ pub fn notable_domain(recipient: &Mailbox) -> Option<&Domain> {
 }
 
 /// All that a report is made of.
-struct Ndr<'a> {
-    hostname: &'a Domain,
+struct Letter<'a> {
+    desk: &'a Desk<'a>,
     original: &'a Original<'a>,
-    sender: &'a Mailbox,
-    failures: &'a [Failure<'a>],
+    due: &'a Due,
     now: Timestamp,
+}
+
+impl<'a> Letter<'a> {
+    /// The recipients it is about, with their index.
+    fn recipients(&self) -> impl Iterator<Item = (usize, &'a Mailbox, &'a Fate)> {
+        let (all, due) = (&self.original.entry.envelope.recipients, self.due);
+        due.recipients.iter().filter_map(|(index, fate)| all.get(*index).map(|recipient| (*index, recipient, fate)))
+    }
+}
+
+/// What the way to the reader can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// ASCII alone: any way.
+    SevenBit,
+    /// SMTPUTF8, without which the reader cannot be reached (RFC 6533 §4).
+    Utf8,
+}
+
+impl Form {
+    fn of(due: &Due) -> Self {
+        if due.to.is_ascii() { Self::SevenBit } else { Self::Utf8 }
+    }
 }

@@ -2,32 +2,36 @@
 //! (RFC 6522 §3, RFC 3834 §3.1, RFC 5322 §3.6).
 //!
 //! All of it is 7-bit: a report must reach its reader over any path, and it comes from the null
-//! reverse-path, so nobody would learn that it did not. The header of the original is returned
-//! octet for octet; one that is not clean 7-bit is wrapped in quoted-printable, which RFC 6522
-//! §4 provides for.
+//! reverse-path, so nobody would learn that it did not. The one exception is a reader whose
+//! address is outside ASCII (RFC 6533 §4): such a path takes UTF-8.
 
-use super::form::{encoded_words, field, is_clean, quoted_printable};
-use super::words::Returned;
-use super::{HEADER_LIMIT, Ndr, status, words};
+use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field, utf8_paragraph};
+use super::returned::{self, header_block, raw_value, sane_message_id};
+use super::{Desk, Form, Letter, status, words};
+use crate::clock::Timestamp;
+use crate::envelope::TlsRequest;
+use crate::smtp::address::{Domain, Mailbox};
 use mail_parser::{HeaderName, Message, MessageParser};
 
 /// The longest part of the original's subject that is repeated, in octets.
 const SUBJECT_LIMIT: usize = 200;
-/// The longest Message-ID that is repeated, in octets; it must fit one line.
-const MESSAGE_ID_LIMIT: usize = 400;
+
+/// One part: its type, its encoding, its octets.
+type Part<'a> = (&'a str, &'a str, Vec<u8>);
 
 /// The whole report.
-pub(super) fn message(ndr: &Ndr<'_>) -> Vec<u8> {
-    let (header, returned) = header_block(ndr.original.header);
-    let (encoding, attached) =
-        if is_clean(header) { ("7bit", header.to_vec()) } else { ("quoted-printable", quoted_printable(header)) };
+pub(super) fn message(letter: &Letter<'_>) -> Vec<u8> {
+    let returned = returned::part(letter);
+    let form = Form::of(letter.due);
+    let status = status::part(letter).into_bytes();
+    let status_encoding = if status.is_ascii() { "7bit" } else { "8bit" };
     let parts = [
-        ("text/plain; charset=us-ascii", "7bit", words::part(ndr, returned).into_bytes()),
-        ("message/delivery-status", "7bit", status::part(ndr).into_bytes()),
-        ("text/rfc822-headers", encoding, attached),
+        text_part(words::part(letter, returned.note)),
+        (form.status_type(), status_encoding, status),
+        (returned.content_type, returned.encoding, returned.octets),
     ];
-    let boundary = boundary(ndr, &parts);
-    let mut message = message_header(ndr, header, &boundary).into_bytes();
+    let boundary = boundary(letter, &parts);
+    let mut message = message_header(letter, &boundary).into_bytes();
     message.extend_from_slice(b"\r\nThis is a report about a message, in the form of RFC 3464.\r\n");
     for (content_type, encoding, content) in &parts {
         message.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
@@ -42,29 +46,34 @@ pub(super) fn message(ndr: &Ndr<'_>) -> Vec<u8> {
     message
 }
 
-/// The header at the beginning of `content`, without the empty line, and whether it is whole.
-/// A header that was cut ends with its last whole line.
-fn header_block(content: &[u8]) -> (&[u8], Returned) {
-    let within = content.get(..HEADER_LIMIT).unwrap_or(content);
-    if within.starts_with(b"\r\n") {
-        return (&[], Returned::Whole);
+/// The notice that records of the spool were damaged: plain text, there is no message to show.
+pub(super) fn damage_message(desk: &Desk<'_>, to: &Mailbox, records: u64, now: Timestamp) -> Vec<u8> {
+    let count = records.to_string();
+    let (_, encoding, text) = text_part(utf8_paragraph(&desk.texts.say("damage.text", &[("count", &count)]), 0));
+    let mut message = addressed(desk.hostname, to, &desk.texts.say("damage.subject", &[]));
+    message.push_str(&dated(&format!("{}.damage@{}", now.0, desk.hostname), now));
+    // RFC 3834 §5: nobody's request, so nobody's answer.
+    message.push_str(&field("Auto-Submitted", "auto-generated"));
+    message.push_str(&field("MIME-Version", "1.0"));
+    message.push_str(&field("Content-Type", "text/plain; charset=utf-8"));
+    message.push_str(&field("Content-Transfer-Encoding", encoding));
+    message.push_str("\r\n");
+    [message.into_bytes(), text].concat()
+}
+
+/// Text for people: as it is, or in quoted-printable where it is not ASCII.
+fn text_part(text: String) -> Part<'static> {
+    if is_clean(text.as_bytes()) {
+        ("text/plain; charset=us-ascii", "7bit", text.into_bytes())
+    } else {
+        ("text/plain; charset=utf-8", "quoted-printable", quoted_printable(text.as_bytes()))
     }
-    let end_of = |pattern: &[u8]| within.windows(pattern.len()).position(|window| window == pattern);
-    if let Some(end) = end_of(b"\r\n\r\n") {
-        return (within.get(..end + 2).unwrap_or(within), Returned::Whole);
-    }
-    if content.len() < HEADER_LIMIT {
-        return (within, Returned::Whole);
-    }
-    let last_line_end = within.windows(2).rposition(|window| window == b"\r\n");
-    let whole_lines = last_line_end.and_then(|end| within.get(..end + 2));
-    (whole_lines.unwrap_or(within), Returned::Cut)
 }
 
 /// RFC 2046 §5.1.1. `=_` cannot occur in quoted-printable, and the number is raised until the
 /// boundary is in no other part either, whatever the original holds.
-fn boundary(ndr: &Ndr<'_>, parts: &[(&str, &str, Vec<u8>)]) -> String {
-    let named = |number: usize| format!("=_{}.{}.{number}", ndr.original.id, ndr.now.0);
+fn boundary(letter: &Letter<'_>, parts: &[Part<'_>]) -> String {
+    let named = |number: usize| format!("=_{}.{}.{number}", letter.original.entry.id, letter.now.0);
     let is_free = |boundary: &String| {
         let pattern = boundary.as_bytes();
         parts.iter().all(|(_, _, content)| content.windows(pattern.len()).all(|window| window != pattern))
@@ -74,15 +83,13 @@ fn boundary(ndr: &Ndr<'_>, parts: &[(&str, &str, Vec<u8>)]) -> String {
     (0..=most).map(named).find(is_free).unwrap_or_else(|| named(most + 1))
 }
 
-fn message_header(ndr: &Ndr<'_>, original: &[u8], boundary: &str) -> String {
-    let hostname = ndr.hostname;
-    let original = MessageParser::default().parse_headers(original);
-    let mut header = field("From", &format!("Mail Delivery System <mailer-daemon@{hostname}>"));
-    header.push_str(&field("To", &format!("<{}>", ndr.sender)));
-    header.push_str(&field("Subject", &subject(original.as_ref())));
-    header.push_str(&field("Date", &ndr.now.rfc5322()));
-    header.push_str(&field("Message-ID", &format!("<{}.{}.report@{hostname}>", ndr.original.id, ndr.now.0)));
-    if let Some(id) = original.as_ref().and_then(sane_message_id) {
+fn message_header(letter: &Letter<'_>, boundary: &str) -> String {
+    let Letter { desk, original, due, now } = letter;
+    let (id, hostname) = (original.entry.id, desk.hostname);
+    let parsed = MessageParser::default().parse_headers(header_block(original.content).0);
+    let mut header = addressed(hostname, &due.to, &subject(letter, parsed.as_ref()));
+    header.push_str(&dated(&format!("{id}.{}.{}@{hostname}", now.0, due.kind.word()), *now));
+    if let Some(id) = parsed.as_ref().and_then(sane_message_id) {
         header.push_str(&field("In-Reply-To", &format!("<{id}>")));
         header.push_str(&field("References", &format!("<{id}>")));
     }
@@ -94,32 +101,45 @@ fn message_header(ndr: &Ndr<'_>, original: &[u8], boundary: &str) -> String {
     header
 }
 
-/// The id without brackets, when it is one and can stand in one line (RFC 5322 §3.6.4).
-fn sane_message_id<'m>(original: &'m Message<'_>) -> Option<&'m str> {
-    let is_id_octet = |b: u8| b.is_ascii_graphic() && b != b'<' && b != b'>';
-    original.message_id().filter(|id| id.len() <= MESSAGE_ID_LIMIT && id.contains('@') && id.bytes().all(is_id_octet))
+fn addressed(hostname: &Domain, to: &Mailbox, subject: &str) -> String {
+    let mut header = field("From", &format!("Mail Delivery System <mailer-daemon@{hostname}>"));
+    header.push_str(&utf8_field("To", &format!("<{to}>")));
+    header.push_str(&field("Subject", subject));
+    header
 }
 
-/// `Undeliverable: …` with the subject of the original. Clean ASCII is repeated as it is, its
-/// encoded words included; anything else is read as UTF-8 and encoded anew.
-fn subject(original: Option<&Message<'_>>) -> String {
-    let raw = original.and_then(|message| {
-        let header = message.headers().iter().find(|header| header.name == HeaderName::Subject)?;
-        let (from, to) = (usize::try_from(header.offset_start).ok()?, usize::try_from(header.offset_end).ok()?);
-        message.raw_message().get(from..to)
-    });
-    // Folding is undone by taking the line ends out and leaving the spaces.
-    let unfolded: Vec<u8> = raw.unwrap_or_default().iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-    let text = String::from_utf8_lossy(&unfolded).trim().replace('\t', " ");
+fn dated(id: &str, now: Timestamp) -> String {
+    field("Date", &now.rfc5322()) + &field("Message-ID", &format!("<{id}>"))
+}
+
+/// The words of the report around the subject of the original. Clean ASCII is repeated as it is,
+/// its encoded words included; anything else is read as UTF-8 and encoded anew.
+fn subject(letter: &Letter<'_>, original: Option<&Message<'_>>) -> String {
+    let (texts, slot) = (letter.desk.texts, format!("{}.subject", letter.due.kind.word()));
+    let around = |subject: &str| texts.say(&slot, &[("subject", subject)]);
+    // RFC 8689 §5: the subject of a message with REQUIRETLS is its own affair.
+    let shown = original.filter(|_| letter.original.entry.envelope.tls != TlsRequest::Required);
+    let raw = shown.and_then(|message| raw_value(message, &HeaderName::Subject)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&raw).trim().replace('\t', " ");
     if text.is_empty() {
-        return "Undeliverable: your message".to_owned();
+        return in_header(&around(&texts.say("notes.no_subject", &[])));
     }
-    let shown = shortened(&text);
-    if shown.bytes().all(|b| (32..127).contains(&b)) {
-        return format!("Undeliverable: {shown}");
+    let whole = around(&shortened(&text));
+    if whole.bytes().all(|b| (32..127).contains(&b)) {
+        return whole;
     }
-    let harmless: String = shown.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    format!("Undeliverable: {}", encoded_words(&harmless))
+    // An encoded word inside another one would be shown as it is.
+    let decoded = shown.and_then(Message::subject).map_or(text, str::to_owned);
+    in_header(&around(&shortened(&decoded)))
+}
+
+/// Text as it may stand in a field.
+fn in_header(text: &str) -> String {
+    if text.bytes().all(|b| (32..127).contains(&b)) {
+        return text.to_owned();
+    }
+    let harmless: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    encoded_words(&harmless)
 }
 
 /// At most [`SUBJECT_LIMIT`] octets, cut at a space so that no encoded word is torn.

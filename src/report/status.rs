@@ -1,53 +1,136 @@
-//! The part of a report that machines read: message/delivery-status (RFC 3464 §2).
+//! The part of a report that machines read (RFC 3464 §2; with addresses outside ASCII
+//! RFC 6533 §3, §4).
 //!
-//! Every failed recipient has a group of its own. Remote-MTA and Diagnostic-Code stand only
-//! where a remote server really replied (RFC 3464 §2.3.5, §2.3.6); for a message that expired,
-//! that is the last reply it met.
+//! Every recipient has a group of its own. Remote-MTA and Diagnostic-Code stand only where a
+//! remote server really replied (RFC 3464 §2.3.5, §2.3.6); for a message that expired, that is the
+//! last reply it met.
 
-use super::form::field;
-use super::{Failure, Ndr};
-use crate::envelope::{ClientInfo, Origin};
+use super::form::{field, utf8_field};
+use super::{Fate, Form, Kind, Letter};
+use crate::envelope::{ClientInfo, Origin, RecipientDsn};
 use crate::outcome::{Cause, Peer, RequireTlsFailure};
-use crate::smtp::address::{Domain, Host};
-use crate::smtp::reply::Reply;
+use crate::smtp::address::{Domain, Host, Mailbox};
+use crate::smtp::dsn::OriginalRecipient;
+use crate::smtp::reply::{EnhancedStatusCode, Reply};
+use std::fmt::Write as _;
+
+/// What is said of a host that took the message without an enhanced code (RFC 3463 §3.1).
+const SUCCESS: EnhancedStatusCode = EnhancedStatusCode::new(2, 0, 0);
 
 /// The whole part, without its MIME header.
-pub(super) fn part(ndr: &Ndr<'_>) -> String {
-    let groups = ndr.failures.iter().map(|failure| recipient_group(ndr, failure));
-    std::iter::once(message_group(ndr)).chain(groups).collect::<Vec<_>>().join("\r\n")
+pub(super) fn part(letter: &Letter<'_>) -> String {
+    let envelope = &letter.original.entry.envelope;
+    let groups = letter.recipients().map(|(index, recipient, fate)| {
+        let group = Group { letter, recipient, dsn: envelope.dsn_for(index), form: Form::of(letter.due) };
+        group.fields(fate)
+    });
+    std::iter::once(message_group(letter)).chain(groups).collect::<Vec<_>>().join("\r\n")
 }
 
 /// RFC 3464 §2.2.
-fn message_group(ndr: &Ndr<'_>) -> String {
-    let envelope = ndr.original.envelope;
-    let mut group = field("Reporting-MTA", &format!("dns; {}", ndr.hostname));
+fn message_group(letter: &Letter<'_>) -> String {
+    let envelope = &letter.original.entry.envelope;
+    let mut group = String::new();
+    if let Some(id) = &envelope.dsn.envelope_id {
+        group.push_str(&field("Original-Envelope-Id", &id.decoded()));
+    }
+    group.push_str(&field("Reporting-MTA", &format!("dns; {}", letter.desk.hostname)));
     match &envelope.origin {
         Origin::Client(client) => group.push_str(&field("Received-From-MTA", &mta_of_client(client))),
         Origin::Report { .. } => {}
     }
     group.push_str(&field("Arrival-Date", &envelope.accepted_at.rfc5322()));
-    group.push_str(&field("X-Relay-Queue-Id", &ndr.original.id.to_string()));
+    group.push_str(&field("X-Relay-Queue-Id", &letter.original.entry.id.to_string()));
     group
 }
 
-/// RFC 3464 §2.3. The date is that of the report: it is written with the attempt that failed.
-fn recipient_group(ndr: &Ndr<'_>, failure: &Failure<'_>) -> String {
-    let mut group = field("Final-Recipient", &format!("rfc822; {}", failure.recipient));
-    group.push_str(&field("Action", "failed"));
-    group.push_str(&field("Status", &failure.cause.row().status.to_string()));
-    if let Some((peer, reply)) = remote_reply(failure.cause.root()) {
-        group.push_str(&field("Remote-MTA", &mta(&peer.host)));
-        group.push_str(&field("Diagnostic-Code", &format!("smtp; {reply}")));
+/// One recipient on the way into its group.
+struct Group<'a> {
+    letter: &'a Letter<'a>,
+    recipient: &'a Mailbox,
+    dsn: &'a RecipientDsn,
+    form: Form,
+}
+
+impl Group<'_> {
+    /// RFC 3464 §2.3. The date is that of the report: it is written with the attempt it tells of.
+    fn fields(&self, fate: &Fate) -> String {
+        let kind = self.letter.due.kind;
+        let original = self.dsn.original.as_ref().map(|original| self.original_address(original));
+        let mut group = original.map(|address| utf8_field("Original-Recipient", &address)).unwrap_or_default();
+        group.push_str(&utf8_field("Final-Recipient", &self.final_address()));
+        group.push_str(&field("Action", action(kind)));
+        let status = match fate {
+            Fate::Stopped(cause) => cause.row().status,
+            Fate::Relayed { reply, .. } => reply.enhanced.filter(|code| code.class == 2).unwrap_or(SUCCESS),
+        };
+        group.push_str(&field("Status", &status.to_string()));
+        if let Some((peer, reply)) = remote_reply(fate) {
+            group.push_str(&field("Remote-MTA", &mta(&peer.host)));
+            group.push_str(&field("Diagnostic-Code", &format!("smtp; {reply}")));
+        }
+        group.push_str(&field("Last-Attempt-Date", &self.letter.now.rfc5322()));
+        if kind.waits() {
+            // RFC 3464 §2.3.9: only for those who wait.
+            group.push_str(&field("Will-Retry-Until", &self.letter.original.until.rfc5322()));
+        }
+        match fate {
+            Fate::Stopped(cause) => group.push_str(&field("X-Relay-Cause", cause.root().row().word)),
+            Fate::Relayed { .. } => {}
+        }
+        group
     }
-    group.push_str(&field("Last-Attempt-Date", &ndr.now.rfc5322()));
-    group.push_str(&field("X-Relay-Cause", failure.cause.root().row().word));
-    group
+
+    fn final_address(&self) -> String {
+        if self.recipient.is_ascii() {
+            format!("rfc822; {}", self.recipient)
+        } else {
+            format!("utf-8; {}", in_form(self.recipient.as_str(), self.form))
+        }
+    }
+
+    fn original_address(&self, original: &OriginalRecipient) -> String {
+        let address = original.address();
+        let shown = if address.is_ascii() { address } else { in_form(&address, self.form) };
+        format!("{}; {shown}", original.address_type())
+    }
 }
 
-/// The reply behind a cause and who gave it.
-fn remote_reply(cause: &Cause) -> Option<(&Peer, &Reply)> {
+/// RFC 3464 §2.3.3.
+const fn action(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Failed | Kind::ReportLost => "failed",
+        Kind::Delayed | Kind::HeldBack => "delayed",
+        Kind::Relayed => "relayed",
+    }
+}
+
+/// An address outside ASCII; where only ASCII may stand, as utf-8-addr-xtext (RFC 6533 §3).
+fn in_form(address: &str, form: Form) -> String {
+    match form {
+        Form::Utf8 => address.to_owned(),
+        Form::SevenBit => address.chars().fold(String::new(), |mut text, character| {
+            if character.is_ascii_graphic() && !"+=\\".contains(character) {
+                text.push(character);
+            } else {
+                let _infallible = write!(text, "\\x{{{:02X}}}", u32::from(character));
+            }
+            text
+        }),
+    }
+}
+
+/// The reply behind a fate and who gave it.
+fn remote_reply(fate: &Fate) -> Option<(&Peer, &Reply)> {
+    match fate {
+        Fate::Stopped(cause) => reply_behind(cause.root()),
+        Fate::Relayed { peer, reply } => Some((peer, reply)),
+    }
+}
+
+fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
     match cause {
-        Cause::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => remote_reply(cause),
+        Cause::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => reply_behind(cause),
         Cause::Rejected { peer, reply, .. } | Cause::StarttlsRefused { peer, reply, .. } => Some((peer, reply)),
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }

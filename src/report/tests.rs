@@ -5,10 +5,14 @@
 
 #![expect(clippy::disallowed_methods, reason = "the expected mails are files")]
 
+use super::due::{Rules, due};
 use super::*;
-use crate::envelope::ClientInfo;
-use crate::outcome::{DaneFailure, PathFailure, Peer, Phase, Question};
-use crate::smtp::reply::{Reply, ReplyParser};
+use crate::config::Notify;
+use crate::envelope::{ClientInfo, DsnRequest, RecipientDsn, TlsRequest};
+use crate::outcome::every::{self, peer, reply};
+use crate::outcome::{DaneFailure, DeliveryOutcome, PathFailure, Phase, Question};
+use crate::smtp::dsn::Ret;
+use crate::spool::{Pending, RecipientState};
 use mail_parser::{MessageParser, MimeHeaders as _};
 use std::path::Path;
 
@@ -17,29 +21,14 @@ const NOW: Timestamp = Timestamp(1_795_261_468_000);
 const ID: QueueId = QueueId(1_795_261_468_000_123);
 const HEADER: &[u8] = b"Received: from ex.corp.example by relay.corp.example\r\n\tid 0; today\r\n\
     From: Ann <ann@corp.example>\r\nTo: bob@partner.example\r\nSubject: Offer\r\n 2026\r\n\
-    Message-ID: <abc.1@ex.corp.example>\r\n\r\nbody stays here\r\n";
-
-fn peer() -> Peer {
-    Peer { host: "mx1.partner.example".into(), address: "192.0.2.25:25".parse().unwrap() }
-}
-
-fn reply(lines: &[&[u8]]) -> Reply {
-    let mut parser = ReplyParser::default();
-    lines.iter().find_map(|line| parser.line(line).unwrap()).unwrap()
-}
+    Date: Tue, 17 Nov 2026 12:44:00 +0100\r\nMessage-ID: <abc.1@ex.corp.example>\r\n\r\nbody stays here\r\n";
 
 fn rejected(lines: &[&[u8]]) -> Cause {
     Cause::Rejected { peer: peer(), phase: Phase::RcptTo, reply: reply(lines) }
 }
 
 fn dane_mismatch() -> Cause {
-    Cause::DaneMismatch {
-        peer: peer(),
-        failure: DaneFailure::NoMatch,
-        base_domain: "mx1.partner.example".into(),
-        usable_records: 2,
-        certificate_sha256: "d42192a5e1ca3655ab1d1afc3c799ad4a3c8a9251904deee33dacfe54ffc2418".into(),
-    }
+    every::dane(DaneFailure::NoMatch)
 }
 
 fn tlsa_unavailable() -> Cause {
@@ -53,22 +42,66 @@ fn expired(last: Cause) -> Cause {
     Cause::Expired { waited_s: 345_600, last: Some(Box::new(last)) }
 }
 
-fn envelope(reverse_path: &str) -> Envelope {
+fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
     let client =
         ClientInfo { address: "192.0.2.10".parse().unwrap(), helo: "ex.corp.example".into(), protocol: "ESMTP".into() };
     let sender = crate::smtp::address::parse_reverse_path(reverse_path).unwrap();
-    Envelope::new(sender, vec!["bob@partner.example".parse().unwrap()], ARRIVED, Origin::Client(client))
+    let recipients = recipients.iter().map(|recipient| recipient.parse().unwrap()).collect();
+    Envelope::new(sender, recipients, ARRIVED, Origin::Client(client))
 }
 
-fn report(failures: &[(&str, &Cause)], header: &[u8]) -> String {
-    let recipients: Vec<Mailbox> = failures.iter().map(|(recipient, _)| recipient.parse().unwrap()).collect();
-    let failures: Vec<_> =
-        recipients.iter().zip(failures).map(|(recipient, (_, cause))| Failure { recipient, cause }).collect();
-    let envelope = envelope("<ann@corp.example>");
-    let original = Original { id: ID, envelope: &envelope, header };
-    let report = compose(&"relay.corp.example".parse().unwrap(), &original, &failures, NOW).unwrap();
-    assert_is_deliverable_anywhere(&report.content);
-    String::from_utf8(report.content.to_vec()).unwrap()
+fn failed(cause: &Cause) -> RecipientState {
+    RecipientState::Done { outcome: DeliveryOutcome::Failed { cause: cause.clone() } }
+}
+
+/// A message and what an attempt brought for its recipients.
+struct Case {
+    envelope: Envelope,
+    states: Vec<RecipientState>,
+    content: Vec<u8>,
+    size: Option<u64>,
+    texts: Texts,
+}
+
+impl Case {
+    fn new(failures: &[(&str, &Cause)], content: &[u8]) -> Self {
+        let recipients: Vec<_> = failures.iter().map(|(recipient, _)| *recipient).collect();
+        let states = failures.iter().map(|(_, cause)| failed(cause)).collect();
+        let envelope = envelope("<ann@corp.example>", &recipients);
+        Self { envelope, states, content: content.to_vec(), size: None, texts: Texts::english() }
+    }
+
+    /// The reports, each with its kind.
+    fn reports(&self) -> Vec<(Kind, spool::Report)> {
+        let size = self.size.unwrap_or(self.content.len() as u64);
+        let entry = SpoolEntry::new(ID, self.envelope.clone(), size);
+        let notify = Notify::default();
+        let changes: Vec<_> = self.states.iter().cloned().enumerate().collect();
+        let postmaster = "postmaster@corp.example".parse().unwrap();
+        let tellings = due(&entry, &changes, &Rules { notify: &notify, postmaster: Some(&postmaster) }, NOW);
+        let hostname = "relay.corp.example".parse().unwrap();
+        let desk = Desk { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
+        let wanted = content_wanted(&entry, &tellings, desk.return_full_below).min(self.content.len());
+        let until = Timestamp(NOW.0 + 3_600_000);
+        let original = Original { entry: &entry, content: &self.content[..wanted], until };
+        tellings.reports.iter().map(|due| (due.kind, compose(&desk, &original, due, NOW))).collect()
+    }
+
+    /// The only report, as text.
+    fn report(&self) -> String {
+        let mut reports = self.reports();
+        assert_eq!(reports.len(), 1);
+        let report = reports.remove(0).1;
+        assert_eq!(report.envelope.reverse_path, ReversePath::Null);
+        if report.envelope.charset == Charset::Ascii {
+            assert_is_deliverable_anywhere(&report.content);
+        }
+        String::from_utf8(report.content.to_vec()).unwrap()
+    }
+}
+
+fn report(failures: &[(&str, &Cause)], content: &[u8]) -> String {
+    Case::new(failures, content).report()
 }
 
 /// RFC 5321 §2.3.8, RFC 5322 §2.1.1: no bare CR or LF, short lines, 7-bit, printable.
@@ -110,20 +143,199 @@ fn check_golden(name: &str, report: &str) {
     assert_eq!(report, expected, "{} differs", path.display());
 }
 
+/// A report of each kind, compared with what is kept, so that a change of words is looked at.
+fn check_kind(name: &str, case: &Case, expected: &[&str]) -> String {
+    let report = case.report();
+    let text = parts(&report).swap_remove(0).1.replace("\r\n", " ");
+    for expected in expected {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    check_golden(name, &report);
+    report
+}
+
+fn waiting(recipients: &[&str], cause: &Cause) -> Case {
+    let failures: Vec<_> = recipients.iter().map(|recipient| (*recipient, cause)).collect();
+    let told = spool::Told::NOTHING;
+    let states =
+        vec![RecipientState::Queued(Pending { last: Some(cause.clone()), told, ..Pending::NEW }); recipients.len()];
+    Case { states, ..Case::new(&failures, HEADER) }
+}
+
+fn dsn(notify: Option<&str>, original: Option<&str>) -> RecipientDsn {
+    RecipientDsn { notify: notify.map(|n| n.parse().unwrap()), original: original.map(|o| o.parse().unwrap()) }
+}
+
 #[test]
-fn rfc5321_4_5_5_nobody_is_told_about_mail_from_the_null_reverse_path() {
-    let (recipient, cause) = ("bob@partner.example".parse().unwrap(), Cause::ContentDamaged);
-    let failures = [Failure { recipient: &recipient, cause: &cause }];
-    let hostname = "relay.corp.example".parse().unwrap();
-    let null = envelope("<>");
-    assert!(compose(&hostname, &Original { id: ID, envelope: &null, header: HEADER }, &failures, NOW).is_none());
-    let from_ann = envelope("<ann@corp.example>");
-    let original = Original { id: ID, envelope: &from_ann, header: HEADER };
-    assert!(compose(&hostname, &original, &[], NOW).is_none(), "nothing failed");
-    let report = compose(&hostname, &original, &failures, NOW).unwrap();
-    assert_eq!(report.envelope.reverse_path, ReversePath::Null);
-    assert_eq!(report.envelope.recipients, ["ann@corp.example".parse().unwrap()]);
-    assert_eq!(report.envelope.origin, Origin::Report { about: ID });
+fn rfc3464_2_3_9_who_waits_is_told_until_when() {
+    let refused = Cause::ConnectFailed { peer: peer(), detail: "connection refused".into() };
+    let expected = ["has not reached bob@partner.example yet", "keep trying until 2026-11-21 12:44 UTC"];
+    let status = status_of(&check_kind("delayed.eml", &waiting(&["bob@partner.example"], &refused), &expected));
+    assert!(status.contains("Action: delayed\r\nStatus: 4.4.1\r\n"), "{status}");
+    assert!(status.contains("Will-Retry-Until: Sat, 21 Nov 2026 12:44:28 +0000\r\n"), "{status}");
+}
+
+#[test]
+fn mail_held_back_for_safety_is_said_to_be_neither_lost_nor_the_senders_fault() {
+    let case = waiting(&["bob@partner.example", "eve@partner.example"], &dane_mismatch());
+    let expected =
+        ["It is not lost, and it is not your fault", "keep trying until", "recipient's mail system must act"];
+    let status = status_of(&check_kind("held-back-dane.eml", &case, &expected));
+    assert_eq!(status.matches("Action: delayed\r\nStatus: 4.7.323\r\n").count(), 2, "{status}");
+    let dns = waiting(&["bob@partner.example"], &tlsa_unavailable());
+    check_kind("held-back-dns.eml", &dns, &["must look at their DNS resolver", "until 2026-11-21 12:44 UTC"]);
+}
+
+#[test]
+fn rfc3461_5_2_2_success_is_reported_as_relayed() {
+    let mut case = Case::new(&[("bob@partner.example", &Cause::ContentDamaged)], HEADER);
+    let tls = crate::outcome::TlsVerdict::ClearText;
+    let outcome = DeliveryOutcome::Delivered {
+        peer: peer(),
+        tls,
+        reply: reply(&[b"250 2.6.0 queued as 4711"]),
+        notify_passed_on: false,
+    };
+    case.states = vec![RecipientState::Done { outcome }];
+    assert!(case.reports().is_empty(), "nobody asked");
+    case.envelope.dsn.recipients = vec![dsn(Some("SUCCESS"), None)];
+    let status = status_of(&check_kind("relayed.eml", &case, &["handed over to the next mail system"]));
+    assert!(status.contains("Action: relayed\r\nStatus: 2.6.0\r\n"), "{status}");
+    assert!(status.contains("Remote-MTA: dns; mx1.partner.example\r\nDiagnostic-Code: smtp; 250 2.6.0 queued"));
+    assert!(!status.contains("X-Relay-Cause") && !status.contains("Will-Retry-Until"));
+}
+
+#[test]
+fn rfc3464_2_2_1_what_the_sender_named_comes_back_decoded() {
+    let no = rejected(&[b"550 5.1.1 no such user"]);
+    let mut case = Case::new(&[("bob@partner.example", &no), ("eve@partner.example", &no)], HEADER);
+    let envelope_id = Some("QQ+20314+2B".parse().unwrap());
+    let recipients = vec![dsn(None, Some("rfc822;Bob+2Bold@partner.example")), dsn(None, Some("x400;/G+3DEve/"))];
+    case.envelope.dsn = DsnRequest { envelope_id, recipients, ..DsnRequest::default() };
+    let status = status_of(&case.report());
+    let groups: Vec<_> = status.split("\r\n\r\n").collect();
+    assert!(groups[0].starts_with("Original-Envelope-Id: QQ 314+\r\nReporting-MTA: dns;"), "{status}");
+    let original =
+        "Original-Recipient: rfc822; Bob+old@partner.example\r\nFinal-Recipient: rfc822; bob@partner.example";
+    assert!(groups[1].starts_with(original), "{status}");
+    assert!(groups[2].starts_with("Original-Recipient: x400; /G=Eve/\r\n"), "{status}");
+}
+
+#[test]
+fn rfc3461_4_3_ret_decides_what_comes_back_of_a_failed_message() {
+    let no = rejected(&[b"550 5.1.1 no such user"]);
+    let third = |ret, content: &[u8], size: Option<u64>| {
+        let mut case = Case { size, ..Case::new(&[("bob@partner.example", &no)], content) };
+        case.envelope.dsn.ret = ret;
+        let report = case.report();
+        let noted = report.replace("\r\n", " ").contains("cannot be attached whole");
+        (parts(&report).swap_remove(2), noted)
+    };
+    let ((kind, content), noted) = third(Some(Ret::Full), HEADER, None);
+    assert_eq!(
+        (kind.as_str(), content.as_bytes().trim_ascii_end(), noted),
+        ("message/rfc822", HEADER.trim_ascii_end(), false)
+    );
+    for (ret, is_asked) in [(Some(Ret::Headers), false), (None, false), (Some(Ret::Full), true)] {
+        let large = [HEADER, "x\r\n".repeat(400).as_bytes()].concat();
+        let ((kind, content), noted) = third(ret, &large, None);
+        assert_eq!((kind.as_str(), noted), ("text/rfc822-headers", is_asked));
+        assert!(!content.contains("body stays here"));
+    }
+    // RFC 2046 §5.2.1: 8-bit content cannot stand in a report that must arrive everywhere.
+    let ((kind, _), noted) = third(Some(Ret::Full), b"Subject: x\r\n\r\n\xe9\r\n", None);
+    assert_eq!((kind.as_str(), noted), ("text/rfc822-headers", true));
+    // What could not be read whole does not come back as if it were.
+    let ((kind, _), _) = third(Some(Ret::Full), HEADER, Some(HEADER.len() as u64 + 1));
+    assert_eq!(kind, "text/rfc822-headers");
+    let mut case = waiting(&["bob@partner.example"], &no);
+    case.envelope.dsn.ret = Some(Ret::Full);
+    assert_eq!(parts(&case.report())[2].0, "text/rfc822-headers", "only for failures");
+}
+
+#[test]
+fn rfc8689_5_a_report_about_a_message_with_requiretls_shows_only_its_id_and_date() {
+    let mut case = Case::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no such user"]))], HEADER);
+    case.envelope.tls = TlsRequest::Required;
+    case.envelope.dsn.ret = Some(Ret::Full);
+    let report = check_kind("redacted.eml", &case, &["nothing of your message but its id and date"]);
+    let third = parts(&report).swap_remove(2).1;
+    assert_eq!(third.trim_end(), "Message-ID: <abc.1@ex.corp.example>\r\nDate: Tue, 17 Nov 2026 12:44:00 +0100");
+    assert!(!report.contains("Offer") && !report.contains("body stays here") && !report.contains("From: Ann"));
+    assert_eq!(case.reports()[0].1.envelope.tls, TlsRequest::ByPolicy);
+}
+
+#[test]
+fn rfc6533_3_addresses_outside_ascii_stay_readable_on_every_way() {
+    let no = rejected(&[b"550 5.1.1 no such user"]);
+    let header = "From: Ann <ann@corp.example>\r\nSubject: Grüße\r\n\r\n";
+    let mut case = Case::new(&[("jürgen+x@bücher.example", &no)], header.as_bytes());
+    case.envelope.charset = Charset::Utf8;
+    case.envelope.dsn.recipients = vec![dsn(None, Some("utf-8;j\\x{FC}rgen@bücher.example"))];
+    let seven_bit = case.report();
+    check_golden("utf8-recipient.eml", &seven_bit);
+    let status = status_of(&seven_bit);
+    assert!(status.contains("Final-Recipient: utf-8; j\\x{FC}rgen\\x{2B}x@b\\x{FC}cher.example\r\n"), "{status}");
+    assert!(status.contains("Original-Recipient: utf-8; j\\x{FC}rgen@b\\x{FC}cher.example\r\n"), "{status}");
+    assert_eq!(parts(&seven_bit)[2], ("message/global-headers".to_owned(), header.trim_end().to_owned() + "\r\n"));
+    assert!(parts(&seven_bit)[0].1.contains("jürgen+x@bücher.example"));
+
+    case.envelope.reverse_path = ReversePath::Mailbox("änn@corp.example".parse().unwrap());
+    let reports = case.reports();
+    assert!(reports[0].1.envelope.needs_smtp_utf8() && reports[0].1.envelope.body == BodyType::EightBitMime);
+    let global = case.report();
+    check_golden("utf8-sender.eml", &global);
+    assert_eq!(parts(&global)[1].0, "message/global-delivery-status");
+    assert!(status_of(&global).contains("Final-Recipient: utf-8; jürgen+x@bücher.example\r\n"));
+}
+
+#[test]
+fn rfc5321_6_1_the_postmaster_reads_of_a_report_that_was_lost_and_what_it_said() {
+    let first = Case::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no such user"]))], HEADER).report();
+    let mut case = Case::new(&[("ann@corp.example", &rejected(&[b"550 5.1.1 ann has left"]))], first.as_bytes());
+    case.envelope.reverse_path = ReversePath::Null;
+    case.envelope.origin = Origin::Report { about: ID };
+    let expected =
+        ["A report to ann@corp.example about a message of theirs could not be delivered", "What the report said"];
+    let lost = check_kind("report-lost.eml", &case, &expected);
+    assert!(lost.contains("To: <postmaster@corp.example>\r\n"));
+    assert!(parts(&lost)[0].1.contains("Your message was not delivered to bob@partner.example."));
+    let third = &parts(&lost)[2];
+    assert!(third.0 == "text/rfc822-headers" && third.1.contains("report-type=delivery-status"), "{third:?}");
+    assert!(!lost.contains("Action: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; mx1.partner.example\r\nDiagnostic-Code: smtp; 550 5.1.1 no"), "reports do not nest");
+}
+
+#[test]
+fn the_operators_texts_are_used_and_may_be_outside_ascii() {
+    let dutch = include_str!("../../deploy/templates/nl/reports.toml");
+    let own = dutch
+        .replace("Niet bezorgd: {subject}", "Niét bezorgd: {subject}")
+        .replace("Uw bericht is niet", "Uw berícht is niet");
+    let mut case = Case::new(&[("bob@partner.example", &expired(dane_mismatch()))], HEADER);
+    case.texts = Texts::parse(dutch, Path::new("nl")).unwrap();
+    let expected = ["Uw bericht is niet bezorgd bij bob@partner.example.", "We hebben het 4 dagen", "moeten iets doen"];
+    check_kind("dutch.eml", &case, &expected);
+    case.texts = Texts::parse(&own, Path::new("nl")).unwrap();
+    let report = case.report();
+    let message = MessageParser::default().parse(report.as_bytes()).unwrap();
+    assert_eq!(message.subject(), Some("Niét bezorgd: Offer 2026"));
+    assert!(parts(&report)[0].1.starts_with("Uw berícht is niet bezorgd bij"));
+    let encoded = b"Subject: =?UTF-8?Q?Gr=C3=BC=C3=9Fe?=\r\n\r\n";
+    let report = Case { content: encoded.to_vec(), ..case }.report();
+    let message = MessageParser::default().parse(report.as_bytes()).unwrap();
+    assert_eq!(message.subject(), Some("Niét bezorgd: Grüße"));
+}
+
+#[test]
+fn damage_is_told_in_plain_words() {
+    let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
+    let desk = Desk { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let notice = damage_notice(&desk, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
+    assert_is_deliverable_anywhere(&notice.content);
+    let text = String::from_utf8(notice.content.to_vec()).unwrap();
+    let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
+    assert!(body.contains("3 damaged records") && body.contains("damaged/"), "{text}");
+    assert_eq!(notice.envelope.reverse_path, ReversePath::Null);
 }
 
 #[test]
@@ -196,7 +408,7 @@ fn expiry_tells_how_long_and_the_last_real_cause() {
     let text = parts(&report).swap_remove(0).1;
     for expected in [
         "Your message was not delivered to bob@partner.example.",
-        "We tried for 4days",
+        "We tried for 4 days",
         "DANE",
         "The administrators of the recipient's mail system must act.",
         "expired, status 5.4.7",

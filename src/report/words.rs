@@ -1,115 +1,157 @@
 //! The part of a report that people read (RFC 6522 §3, first part).
 //!
-//! First what happened and who must act, for whoever wrote the message; then the evidence, for
-//! whoever runs the mail system. The words for a cause come from the table in `outcome.rs`, so
-//! that they are those of the log and of `relay check`.
+//! First what happened and who must act, for whoever wrote the message, in the words of
+//! `texts.rs`; then the evidence, for whoever runs the mail system: those words are the same in
+//! every language, so that they are found in the log and by `relay check`.
 
-use super::form::{item, line, paragraph};
-use super::{Failure, Ndr, notable_domain};
-use crate::outcome::{Cause, Side};
+use super::form::{line, utf8_item, utf8_paragraph};
+use super::returned::Note;
+use super::{Fate, Kind, Letter, notable_domain};
+use crate::clock::Timestamp;
+use crate::outcome::{Cause, Side, UNITS, span};
 use crate::smtp::address::Mailbox;
-use std::time::Duration;
+use mail_parser::MessageParser;
 
 /// Where the evidence begins in its line.
 const COLUMN: usize = 20;
-
-/// Whether the original's header is returned whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Returned {
-    /// All of it.
-    Whole,
-    /// It was longer than [`super::HEADER_LIMIT`].
-    Cut,
-}
+/// Stands for a space of an address while lines are filled; for private use, so in no address.
+const UNBROKEN_SPACE: &str = "\u{E000}";
+/// The most lines that are repeated of a report that could not be delivered.
+const REPEATED_LINES: usize = 60;
 
 /// The whole part, without its MIME header.
-pub(super) fn part(ndr: &Ndr<'_>, returned: Returned) -> String {
-    let groups = grouped(ndr.failures);
+pub(super) fn part(letter: &Letter<'_>, note: Option<Note>) -> String {
+    let groups = grouped(letter);
     let mut text = String::new();
     for group in &groups {
-        text.push_str(&for_the_sender(group));
+        text.push_str(&for_the_reader(letter, group));
     }
-    text.push_str(&for_administrators(ndr));
+    text.push_str(&for_administrators(letter));
     for group in &groups {
         text.push_str(&evidence_for(group));
     }
-    if returned == Returned::Cut {
-        let note = "The header of your message is very long; only its beginning is attached.";
+    if letter.due.kind == Kind::ReportLost {
+        text.push_str(&what_the_report_said(letter));
+    }
+    if let Some(note) = note {
+        let slot = match note {
+            Note::HeaderCut => "notes.header_cut",
+            Note::HeaderOnly => "notes.header_only",
+            Note::Redacted => "notes.redacted",
+        };
         text.push_str("\r\n");
-        text.push_str(&paragraph(note, 0));
+        text.push_str(&utf8_paragraph(&letter.desk.texts.say(slot, &[]), 0));
     }
     text
 }
 
-/// Recipients that failed for the same reason.
+/// Recipients of whom the same is to be said.
 struct Group<'a> {
-    cause: &'a Cause,
+    fate: &'a Fate,
     recipients: Vec<&'a Mailbox>,
 }
 
-/// In the order in which the causes first appear.
-fn grouped<'a>(failures: &[Failure<'a>]) -> Vec<Group<'a>> {
-    failures.iter().fold(Vec::new(), |mut groups: Vec<Group<'a>>, failure| {
-        match groups.iter_mut().find(|group| group.cause == failure.cause) {
-            Some(group) => group.recipients.push(failure.recipient),
-            None => groups.push(Group { cause: failure.cause, recipients: vec![failure.recipient] }),
+/// In the order in which the fates first appear.
+fn grouped<'a>(letter: &Letter<'a>) -> Vec<Group<'a>> {
+    letter.recipients().fold(Vec::new(), |mut groups: Vec<Group<'a>>, (_, recipient, fate)| {
+        match groups.iter_mut().find(|group| group.fate == fate) {
+            Some(group) => group.recipients.push(recipient),
+            None => groups.push(Group { fate, recipients: vec![recipient] }),
         }
         groups
     })
 }
 
-fn for_the_sender(group: &Group<'_>) -> String {
+fn for_the_reader(letter: &Letter<'_>, group: &Group<'_>) -> String {
+    let server = match group.fate {
+        Fate::Relayed { peer, .. } => peer.to_string(),
+        Fate::Stopped(_) => String::new(),
+    };
+    let say = |key: &str, more: (&str, &str)| {
+        let slot = format!("{}.{key}", letter.due.kind.word());
+        letter.desk.texts.say(&slot, &[("server", &server), more])
+    };
     let mut text = match group.recipients.as_slice() {
-        [only] => line(&format!("Your message was not delivered to {only}."), 0),
+        [only] => {
+            let address = only.as_str().replace(' ', UNBROKEN_SPACE);
+            utf8_paragraph(&say("one", ("recipient", &address)), 0).replace(UNBROKEN_SPACE, " ")
+        }
         several => {
-            let mut text = paragraph(&format!("Your message was not delivered to {} recipients:", several.len()), 0);
+            let mut text = utf8_paragraph(&say("several", ("count", &several.len().to_string())), 0);
             text.push_str("\r\n");
             text.extend(several.iter().map(|recipient| line(recipient.as_str(), 4)));
             text
         }
     };
     text.push_str("\r\n");
-    text.push_str(&paragraph(&group.cause.sentence(), 0));
-    text.push_str("\r\n");
-    text.push_str(&paragraph(&what_to_do(group.cause), 0));
+    let until = short_date(letter.original.until);
+    let closing = say("closing", ("until", &until));
+    match group.fate {
+        Fate::Stopped(cause) => {
+            text.push_str(&utf8_paragraph(&letter.desk.texts.sentence(cause), 0));
+            text.push_str("\r\n");
+            text.push_str(&utf8_paragraph(&format!("{} {closing}", what_to_do(letter, cause)), 0));
+        }
+        Fate::Relayed { .. } => text.push_str(&utf8_paragraph(&closing, 0)),
+    }
     text.push_str("\r\n");
     text
 }
 
-fn what_to_do(cause: &Cause) -> String {
+/// Who must act, and what the reader can do.
+fn what_to_do(letter: &Letter<'_>, cause: &Cause) -> String {
+    let texts = letter.desk.texts;
     let side = cause.row().side;
-    let next = match side {
-        Side::Sender => cause.advice(),
-        Side::Recipient => "If you can reach the recipient in another way, pass this report on.",
-        Side::Here | Side::Resolver | Side::Path => "Please pass this report on to your help desk.",
+    let next = match (letter.due.kind, side) {
+        (Kind::ReportLost, _) => String::new(),
+        (Kind::Delayed | Kind::HeldBack, _) => texts.say("next.waiting", &[]),
+        (Kind::Failed | Kind::Relayed, Side::Sender) => texts.advice(cause),
+        (Kind::Failed | Kind::Relayed, Side::Recipient) => texts.say("next.recipient", &[]),
+        (Kind::Failed | Kind::Relayed, Side::Here | Side::Resolver | Side::Path) => texts.say("next.help_desk", &[]),
     };
-    format!(
-        "{} {next} This message will not be tried again; once the fault is corrected, send it anew.",
-        side.who_must_act()
-    )
+    format!("{} {next}", texts.who_must_act(side)).trim_end().to_owned()
 }
 
-fn for_administrators(ndr: &Ndr<'_>) -> String {
-    let envelope = ndr.original.envelope;
-    let mut text = "For administrators\r\n------------------\r\n\r\n".to_owned();
-    text.push_str(&item("Relay:", ndr.hostname.as_str(), COLUMN));
-    text.push_str(&item("Queue id:", &ndr.original.id.to_string(), COLUMN));
-    text.push_str(&item("Received:", &envelope.accepted_at.rfc5322(), COLUMN));
-    text.push_str(&item("Reported:", &ndr.now.rfc5322(), COLUMN));
+/// A moment for people in any language: `2026-11-25 11:44 UTC`.
+fn short_date(moment: Timestamp) -> String {
+    let text = moment.rfc3339();
+    let minutes = text.split_once('T').and_then(|(date, time)| time.get(..5).map(|time| format!("{date} {time} UTC")));
+    minutes.unwrap_or(text)
+}
+
+fn for_administrators(letter: &Letter<'_>) -> String {
+    let entry = letter.original.entry;
+    let heading = letter.desk.texts.say("notes.administrators", &[]);
+    let mut text = format!("{heading}\r\n{}\r\n\r\n", "-".repeat(heading.chars().count()));
+    text.push_str(&utf8_item("Relay:", letter.desk.hostname.as_str(), COLUMN));
+    text.push_str(&utf8_item("Queue id:", &entry.id.to_string(), COLUMN));
+    text.push_str(&utf8_item("Received:", &entry.envelope.accepted_at.rfc5322(), COLUMN));
+    text.push_str(&utf8_item("Reported:", &letter.now.rfc5322(), COLUMN));
+    text.push_str(&utf8_item("Attempts:", &entry.attempts.saturating_add(1).to_string(), COLUMN));
+    if letter.due.kind.waits() {
+        text.push_str(&utf8_item("Tried until:", &letter.original.until.rfc5322(), COLUMN));
+    }
     text
 }
 
 fn evidence_for(group: &Group<'_>) -> String {
     let mut text = "\r\n".to_owned();
     text.extend(group.recipients.iter().map(|recipient| line(recipient.as_str(), 0)));
-    for (label, value) in evidence(group.cause) {
-        text.push_str(&item(&format!("  {label}:"), &value, COLUMN));
+    let lines = match group.fate {
+        Fate::Stopped(cause) => evidence(cause),
+        Fate::Relayed { peer, reply } => vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())],
+    };
+    for (label, value) in lines {
+        text.push_str(&utf8_item(&format!("  {label}:"), &value, COLUMN));
+    }
+    if matches!(group.fate, Fate::Relayed { .. }) {
+        return text;
     }
     let mut domains: Vec<_> = group.recipients.iter().filter_map(|recipient| notable_domain(recipient)).collect();
     domains.sort();
     domains.dedup();
     for domain in domains {
-        text.push_str(&item("  Run:", &format!("relay check {domain}"), COLUMN));
+        text.push_str(&utf8_item("  Run:", &format!("relay check {domain}"), COLUMN));
     }
     text
 }
@@ -119,7 +161,7 @@ fn evidence(cause: &Cause) -> Vec<(&'static str, String)> {
     let row = cause.row();
     let mut lines = vec![("Cause", format!("{}, status {}", row.word, row.status))];
     if let Cause::Expired { waited_s, .. } = cause {
-        lines.push(("Tried for", humantime::format_duration(Duration::from_secs(*waited_s)).to_string()));
+        lines.push(("Tried for", span(*waited_s, &UNITS)));
     }
     let root = cause.root();
     let root_row = root.row();
@@ -132,4 +174,14 @@ fn evidence(cause: &Cause) -> Vec<(&'static str, String)> {
     lines.extend(root.evidence());
     lines.push(("Advice", root.advice().to_owned()));
     lines
+}
+
+/// The words of the report that was lost, without its parts: reports do not nest.
+fn what_the_report_said(letter: &Letter<'_>) -> String {
+    let heading = letter.desk.texts.say("notes.what_it_said", &[]);
+    let mut text = format!("\r\n{heading}\r\n{}\r\n\r\n", "-".repeat(heading.chars().count()));
+    let parsed = MessageParser::default().parse(letter.original.content);
+    let said = parsed.as_ref().and_then(|message| message.body_text(0)).unwrap_or_default();
+    text.extend(said.lines().take(REPEATED_LINES).map(|said| line(said.trim_end(), 0)));
+    text
 }

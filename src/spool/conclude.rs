@@ -32,9 +32,10 @@ pub fn conclude(
     for (index, outcome) in outcomes {
         match outcome {
             DeliveryOutcome::Failed { cause } if cause.class() == Class::Transient => {
-                let tries = time.pending(index).tries.saturating_add(1);
-                let next = schedule::next_attempt(retry, entry.id, tries, now);
-                conclusion.wait_or_expire(index, time, Pending { last: Some(cause), tries, due: Some(next) });
+                let pending = time.pending(index);
+                let tries = pending.tries.saturating_add(1);
+                let due = Some(schedule::next_attempt(retry, entry.id, tries, now));
+                conclusion.wait_or_expire(index, time, Pending { last: Some(cause), tries, due, ..pending });
             }
             done @ (DeliveryOutcome::Delivered { .. } | DeliveryOutcome::Failed { .. }) => conclusion.end(index, done),
         }
@@ -54,8 +55,8 @@ pub fn wait(
     let time = Time { entry, retry, now };
     let mut conclusion = Conclusion::default();
     for &index in recipients {
-        let tries = time.pending(index).tries;
-        conclusion.wait_or_expire(index, time, Pending { last: Some(cause.clone()), tries, due: Some(until) });
+        let (last, due) = (Some(cause.clone()), Some(until));
+        conclusion.wait_or_expire(index, time, Pending { last, due, ..time.pending(index) });
     }
     conclusion
 }
@@ -120,6 +121,7 @@ mod tests {
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::outcome::Peer;
     use crate::smtp::address::ReversePath;
+    use crate::spool::Told;
     use std::sync::Arc;
 
     fn entry() -> SpoolEntry {
@@ -169,6 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_sender_was_told_survives_further_attempts_and_storage() {
+        let told = Told { delay: None, policy: Some(Timestamp(7)) };
+        let mut entry = entry();
+        entry.recipients[0] = RecipientState::Queued(Pending { told, ..Pending::NEW });
+        let concluded = conclude(&entry, [(0, transient()), (1, transient())], &retry(), Timestamp(1000));
+        assert_eq!(concluded.recipients.iter().map(|(_, s)| s.told()).collect::<Vec<_>>(), [told, Told::NOTHING]);
+        for (_, state) in concluded.recipients {
+            let stored = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<RecipientState>(&stored).unwrap(), state);
+        }
+        let older: RecipientState = serde_json::from_str(r#"{"state":"queued","last":null}"#).unwrap();
+        assert_eq!(older, RecipientState::NEW);
+    }
+
+    #[test]
     fn the_last_attempt_is_at_the_end_and_expiry_keeps_the_cause() {
         let mut entry = entry();
         let moments = attempts(&mut entry, Timestamp(0), |due| due);
@@ -205,7 +222,7 @@ mod tests {
         let waiting = wait(&entry, &[0], (&cause, until), (&retry(), Timestamp(1000)));
         assert_eq!(
             waiting.recipients[0].1.pending(),
-            Some(&Pending { last: Some(cause.clone()), tries: 0, due: Some(until) })
+            Some(&Pending { last: Some(cause.clone()), due: Some(until), ..Pending::NEW })
         );
         let waiting = wait(&entry, &[0], (&cause, Timestamp(90_000)), (&retry(), Timestamp(1000)));
         entry.recipients[0] = waiting.recipients[0].1.clone();

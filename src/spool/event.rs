@@ -56,6 +56,9 @@ pub enum Event {
         report: QueueId,
         /// Who gets it.
         to: Vec<String>,
+        /// Whether it is only a notice: that they wait, or that they have it.
+        #[serde(default)]
+        notice: bool,
     },
     /// Nobody is told of recipients that failed.
     NotTold {
@@ -224,7 +227,7 @@ mod tests {
             Event::Attempt(Box::new(attempt)),
             Event::Waits { recipients: vec![0], due: Timestamp(5), backing_off: Some(cause.clone()) },
             Event::Ended { recipients: vec![0], cause: Some(cause) },
-            Event::Told { recipients: vec![0], report: QueueId(9), to: vec!["a@b.example".into()] },
+            Event::Told { recipients: vec![0], report: QueueId(9), to: vec!["a@b.example".into()], notice: true },
             Event::NotTold { recipients: vec![1], because: Silence::NullReversePath },
             Event::Operator { act: Act::Delete, recipients: vec![0], uid: Some(0) },
         ] {

@@ -72,12 +72,6 @@ pub enum RecipientState {
 }
 
 impl RecipientState {
-    /// As it is before the first attempt.
-    #[must_use]
-    pub fn fresh() -> Self {
-        Self::Queued(Pending::default())
-    }
-
     /// What is known of a recipient that waits.
     #[must_use]
     pub const fn pending(&self) -> Option<&Pending> {
@@ -99,6 +93,52 @@ pub struct Pending {
     /// When the next one is due; at once without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
+    /// What its sender has been told meanwhile.
+    #[serde(skip_serializing_if = "Told::is_nothing")]
+    pub told: Told,
+}
+
+impl Pending {
+    /// Before the first attempt.
+    pub const NEW: Self = Self { last: None, tries: 0, due: None, told: Told::NOTHING };
+}
+
+impl RecipientState {
+    /// A recipient before its first attempt.
+    pub const NEW: Self = Self::Queued(Pending::NEW);
+
+    /// What the sender has been told while this recipient waits.
+    #[must_use]
+    pub const fn told(&self) -> Told {
+        match self {
+            Self::Queued(pending) => pending.told,
+            Self::Done { .. } | Self::Removed => Told::NOTHING,
+        }
+    }
+}
+
+/// When the sender was told that a recipient waits. Each notice is given once, also across
+/// restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    /// The ordinary warning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Timestamp>,
+    /// The early notice: DNS, TLS or a policy is what stops the mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Timestamp>,
+}
+
+impl Told {
+    /// Nothing yet.
+    pub const NOTHING: Self = Self { delay: None, policy: None };
+
+    /// Whether nothing has been told.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.delay.is_none() && self.policy.is_none()
+    }
 }
 
 /// A message in the spool, without its content.
@@ -120,7 +160,7 @@ impl SpoolEntry {
     /// A message as it is before its first attempt.
     #[must_use]
     pub fn new(id: QueueId, envelope: Envelope, size: u64) -> Self {
-        let recipients = vec![RecipientState::fresh(); envelope.recipients.len()];
+        let recipients = vec![RecipientState::NEW; envelope.recipients.len()];
         Self { id, envelope: Arc::new(envelope), size, attempts: 0, recipients }
     }
 }
@@ -178,11 +218,13 @@ pub struct Report {
     pub content: Bytes,
 }
 
-/// Who is told of a recipient that failed.
+/// Who is told of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Whoever gets this report, by its place in [`Settlement::reports`].
+pub enum Telling {
+    /// That it failed: whoever gets this report, by its place in [`Settlement::reports`].
     ByReport(usize),
+    /// That it waits, or has arrived: as above, and its end is another matter.
+    Notice(usize),
     /// Nobody, by a rule.
     Nobody(Silence),
 }
@@ -200,7 +242,7 @@ pub struct Settlement {
     /// Notifications that these outcomes cause.
     pub reports: Vec<Report>,
     /// Who is told of which recipient, for every recipient that fails here.
-    pub told: Vec<(usize, Told)>,
+    pub told: Vec<(usize, Telling)>,
     /// What happened, for the history.
     pub events: Vec<Event>,
     /// Whether the message is due again by itself.

@@ -57,6 +57,55 @@ impl Certificate {
     }
 }
 
+/// A CA that a test may trust, and its certificates.
+pub(crate) struct Ca {
+    dir: PathBuf,
+}
+
+impl Ca {
+    /// A new CA, kept in a folder of its own.
+    pub(crate) fn new(dir: &Path, name: &str) -> Self {
+        let dir = dir.join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(&dir).args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+        openssl.args(["-nodes", "-days", "7", "-subj", &format!("/CN={name}"), "-addext", "keyUsage=keyCertSign"]);
+        run_ok(openssl.args(["-keyout", "ca.key", "-out", "ca.pem"]));
+        Self { dir }
+    }
+
+    /// The CA's own certificate, as `[tls] roots` takes it.
+    pub(crate) fn pem(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
+    /// A certificate for a host.
+    pub(crate) fn issue(&self, host: &str) -> Certificate {
+        self.made_with(&[], host)
+    }
+
+    /// A certificate for a host that was valid for a week a month ago.
+    pub(crate) fn issue_expired(&self, host: &str) -> Certificate {
+        self.made_with(&["faketime", "30 days ago"], host)
+    }
+
+    fn made_with(&self, wrapper: &[&str], host: &str) -> Certificate {
+        let count = std::fs::read_dir(&self.dir).unwrap().count();
+        let file = |kind: &str| self.dir.join(format!("{count}-{host}.{kind}"));
+        let made = Certificate { chain: file("pem"), key: file("key") };
+        let script = "set -e
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=leaf -keyout \"$2\" -out leaf.csr
+            printf 'subjectAltName=DNS:%s\n' \"$3\" > leaf.ext
+            chain=$1; shift 3
+            \"$@\" openssl x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -days 7 -extfile leaf.ext -out leaf.pem
+            cat leaf.pem ca.pem > \"$chain\"";
+        let mut openssl = Command::new("sh");
+        openssl.current_dir(&self.dir).args(["-c", script, "sh"]).arg(&made.chain).arg(&made.key).arg(host);
+        run_ok(openssl.arg("env").args(wrapper));
+        made
+    }
+}
+
 /// `count` well-formed `3 1 1` records that fit no certificate.
 pub(crate) fn tlsa_that_fit_nothing(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("3 1 1 {:064x}", 0xdead_0000_u64 + n as u64)).collect()

@@ -12,7 +12,7 @@ pub(crate) struct Swaks<'a> {
     pub(crate) server: SocketAddr,
     /// Reverse-path.
     pub(crate) from: &'a str,
-    /// Forward-path.
+    /// Forward-path, or several with commas between them.
     pub(crate) to: &'a str,
     /// Further arguments.
     pub(crate) options: &'a [&'a str],
@@ -23,7 +23,8 @@ pub(crate) struct Swaks<'a> {
 impl Swaks<'_> {
     /// Hands the message in; the dialogue when swaks is content, else a panic with it.
     pub(crate) fn hand_in(&self, dir: &Path) -> String {
-        let data = dir.join(format!("swaks-{}.eml", self.to));
+        let first = self.to.split(',').next().unwrap();
+        let data = dir.join(format!("swaks-{first}.eml"));
         std::fs::write(&data, stuffed(self.content)).unwrap();
         let mut swaks = Command::new("swaks");
         swaks.args(["--server", &self.server.ip().to_string(), "--port", &self.server.port().to_string()]);

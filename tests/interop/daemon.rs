@@ -78,9 +78,18 @@ pub(crate) fn both(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// The search path with the system folders that an ordinary user's path lacks.
+/// Where `tests/run` unpacks what Debian does not let stand beside Postfix.
+const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/interop/usr/sbin");
+
+/// The search path with the folders that an ordinary user's path lacks.
 fn path() -> String {
-    format!("{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+    format!("{}:/usr/local/sbin:/usr/sbin:/sbin:{UNPACKED}", std::env::var("PATH").unwrap_or_default())
+}
+
+/// The path of a program.
+pub(crate) fn which(program: &str) -> PathBuf {
+    let found = path().split(':').map(|folder| Path::new(folder).join(program)).find(|file| file.exists());
+    found.unwrap_or_else(|| panic!("{program} is not there (tests/run installs what is needed)"))
 }
 
 /// A program that runs until it is dropped.

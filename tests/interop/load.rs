@@ -69,7 +69,7 @@ fn distinct(messages: &[String]) -> usize {
 }
 
 /// `promtool check metrics`: the page parses, and names and types follow the conventions.
-fn promtool_is_content_with(page: &str) {
+pub(crate) fn promtool_is_content_with(page: &str) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut promtool = command.spawn().unwrap();

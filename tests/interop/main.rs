@@ -1,5 +1,6 @@
-//! The relay among foreign programs: NSD, Unbound, Postfix, swaks, smtp-source, smtp-sink, dig,
-//! openssl, promtool, Python's email package. Nothing here is our own imitation of them.
+//! The relay among foreign programs: NSD, Unbound, Postfix, Exim, nginx, swaks, smtp-source,
+//! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai. Nothing here
+//! is our own imitation of them.
 //!
 //! Needs root (Postfix) and the Debian packages that `tests/run` installs; therefore behind the
 //! feature `interop`: `cargo test --features interop --test interop`.
@@ -18,11 +19,15 @@ mod certificate;
 mod client;
 mod daemon;
 mod delivery;
+mod exim;
 mod failure;
 mod load;
+mod odd_tls;
 mod oracle;
+mod policies;
 mod postfix;
 mod relay;
+mod reports;
 mod resolver;
 mod verdicts;
 mod world;

@@ -105,8 +105,7 @@ impl Postfix {
 
     /// Everything delivered so far, in no order.
     pub(crate) fn mailbox(&self) -> Vec<Mail> {
-        let Ok(folder) = std::fs::read_dir(self.dir.join("mail/all/new")) else { return Vec::new() };
-        folder.map(|entry| Mail { bytes: std::fs::read(entry.unwrap().path()).unwrap() }).collect()
+        Mail::all_in(&self.dir.join("mail/all"))
     }
 
     /// Waits for a message to a recipient and gives it.
@@ -130,12 +129,18 @@ impl Drop for Postfix {
     }
 }
 
-/// A message as it lies in the Maildir: lines end with LF, Postfix's own header lines on top.
+/// A message as it lies in a Maildir: lines end with LF, the mail system's own header lines on top.
 pub(crate) struct Mail {
     bytes: Vec<u8>,
 }
 
 impl Mail {
+    /// Everything delivered to a Maildir so far, in no order.
+    pub(crate) fn all_in(maildir: &Path) -> Vec<Self> {
+        let Ok(folder) = std::fs::read_dir(maildir.join("new")) else { return Vec::new() };
+        folder.map(|entry| Self { bytes: std::fs::read(entry.unwrap().path()).unwrap() }).collect()
+    }
+
     /// The whole message.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -146,10 +151,11 @@ impl Mail {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// The recipient that Postfix delivered it for.
+    /// The recipient that it was delivered for, as Postfix and as Exim write it.
     pub(crate) fn recipient(&self) -> String {
         let text = self.text();
-        let line = text.lines().find_map(|line| line.strip_prefix("Delivered-To: "));
+        let of = |line| ["Delivered-To: ", "Envelope-to: "].iter().find_map(|field| str::strip_prefix(line, *field));
+        let line = text.lines().find_map(of);
         line.unwrap_or_default().to_owned()
     }
 

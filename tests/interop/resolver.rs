@@ -17,7 +17,11 @@ pub(crate) struct Resolver {
 impl Resolver {
     /// Starts it in front of our name server.
     pub(crate) fn start(dir: &Path, authority: &Authority) -> Self {
-        let address = free_address();
+        Self::start_at(dir, authority, free_address())
+    }
+
+    /// The same at an address of the caller's choice.
+    pub(crate) fn start_at(dir: &Path, authority: &Authority, address: SocketAddr) -> Self {
         let conf = dir.join("unbound.conf");
         std::fs::write(&conf, unbound_conf(dir, address, authority)).unwrap();
         let mut unbound = Daemon::start("unbound", &command("unbound", &["-d", "-c"], &conf), &dir.join("unbound.log"));

@@ -26,6 +26,21 @@ impl ZoneText {
         writeln!(zone, "{domain}. 300 IN MX 10 {host}.\n{host}. 300 IN A {address}").unwrap();
     }
 
+    /// An address of a name.
+    pub(crate) fn address(&mut self, name: &str, address: Ipv4Addr) {
+        self.record(name, &format!("A {address}"));
+    }
+
+    /// A text at a name.
+    pub(crate) fn txt(&mut self, name: &str, text: &str) {
+        self.record(name, &format!("TXT \"{text}\""));
+    }
+
+    fn record(&mut self, name: &str, record: &str) {
+        let zone = if is_below_plain(name) { &mut self.plain } else { &mut self.test };
+        writeln!(zone, "{name}. 300 IN {record}").unwrap();
+    }
+
     /// TLSA records (`3 1 1 …`) of an MX host on its port.
     pub(crate) fn tlsa(&mut self, host: &str, port: u16, records: &[String]) {
         let zone = if is_below_plain(host) { &mut self.plain } else { &mut self.test };

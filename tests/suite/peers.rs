@@ -107,6 +107,18 @@ async fn a_path_that_loses_large_client_hellos_does_not_stop_the_mail() {
 }
 
 #[tokio::test]
+async fn rfc7435_silence_in_the_handshake_does_not_stop_mail_that_nobody_protects() {
+    let silent = |h: HostSpec| h.starttls(StartTls::Hang);
+    let world = World::with(plain(lab(), "plain.test", silent), |_, config| {
+        config.delivery.reply_timeout = Duration::from_secs(1);
+    });
+    let world = world.await;
+    let id = world.mail(&["bob@plain.test"]).await;
+    assert_eq!(world.delivered(id, "bob@plain.test").await.tls, "clear-text");
+    assert_eq!(world.mx("plain.test").connections(), 2, "in the same attempt");
+}
+
+#[tokio::test]
 async fn rfc5321_3_2_a_host_that_knows_helo_alone_has_no_tls() {
     let old = |h: HostSpec| h.helo_only();
     let world = World::start(plain(dane(lab(), "dane.test", old), "plain.test", old)).await;

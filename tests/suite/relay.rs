@@ -60,8 +60,9 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut(
 }
 
 /// The configuration for a lab, as its file says it; trust anchor and trusted roots are written
-/// beside it.
-/// Retries come at once; what must expire in a scenario overrides `expire_after`.
+/// beside it. Retries come at once; what must expire in a scenario overrides `expire_after`.
+/// Every message has a connection of its own, because hosts change between messages; `reuse.rs`
+/// is about the others.
 pub(crate) fn configuration(lab: &Lab, folder: &Path) -> String {
     let anchors = folder.join("root.key");
     std::fs::write(&anchors, lab.world().trust_anchor(AnchorForm::DnsKey).unwrap()).unwrap();
@@ -76,6 +77,7 @@ pub(crate) fn configuration(lab: &Lab, folder: &Path) -> String {
          [tls]\nroots = {roots:?}\n\
          [mta_sts]\nport = {policy_port}\n\
          [delivery]\nport = {port}\nallow_loopback = true\nreply_timeout = \"20s\"\nconnect_timeout = \"20s\"\n\
+         reuse_connections = false\n\
          [retry]\nfirst = \"200ms\"\nlongest = \"400ms\"\nexpire_after = \"60s\"\n",
         spool = folder.join("spool"),
         upstream = lab.dns().upstream(),

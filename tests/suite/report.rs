@@ -10,42 +10,42 @@ use mail_parser::{MessageParser, MimeHeaders as _};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-type Fields = BTreeMap<String, String>;
+pub(crate) type Fields = BTreeMap<String, String>;
 
 /// A report as its reader has it.
-struct Report {
-    header: Fields,
+pub(crate) struct Report {
+    pub(crate) header: Fields,
     /// What people read, with each run of spaces and line ends as one space.
-    text: String,
+    pub(crate) text: String,
     /// The group about the message, then one for each recipient.
-    groups: Vec<Fields>,
-    /// The header of the original.
-    original: String,
+    pub(crate) groups: Vec<Fields>,
+    /// What came back of the original.
+    pub(crate) original: String,
 }
 
 impl Report {
-    fn read(received: &Received) -> Self {
+    pub(crate) fn read(received: &Received) -> Self {
         let message = MessageParser::default().parse(&received.content).unwrap();
         let kind = message.content_type().unwrap();
         assert_eq!((kind.ctype(), kind.subtype()), ("multipart", Some("report")));
         assert_eq!(kind.attribute("report-type"), Some("delivery-status"));
-        let part = |nth: usize, wanted: &str| {
+        let part = |nth: usize, wanted: &[&str]| {
             let part = &message.parts[nth];
-            assert_eq!(part.content_type().unwrap().subtype(), Some(wanted));
+            assert!(wanted.contains(&part.content_type().unwrap().subtype().unwrap()));
             String::from_utf8(part.contents().to_vec()).unwrap()
         };
         assert_eq!(message.parts.len(), 4, "the whole and three parts");
         let whole = String::from_utf8(received.content.clone()).unwrap();
         Self {
             header: fields(whole.split("\r\n\r\n").next().unwrap()),
-            text: part(1, "plain").split_ascii_whitespace().collect::<Vec<_>>().join(" "),
-            groups: part(2, "delivery-status").trim_end().split("\r\n\r\n").map(fields).collect(),
-            original: part(3, "rfc822-headers"),
+            text: part(1, &["plain"]).split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+            groups: part(2, &["delivery-status"]).trim_end().split("\r\n\r\n").map(fields).collect(),
+            original: part(3, &["rfc822-headers", "rfc822"]),
         }
     }
 
     /// Final-Recipient, Action and Status of all recipients.
-    fn recipients(&self) -> Vec<[&str; 3]> {
+    pub(crate) fn recipients(&self) -> Vec<[&str; 3]> {
         let names = ["Final-Recipient", "Action", "Status"];
         self.groups[1..].iter().map(|group| names.map(|name| group[name].as_str())).collect()
     }
@@ -110,7 +110,7 @@ async fn rfc3464_2_3_one_report_tells_of_all_who_failed_together_and_of_nobody_e
 }
 
 /// Waits until the queue is empty.
-async fn until_settled(world: &World) {
+pub(crate) async fn until_settled(world: &World) {
     let empty = || async { (world.metrics().await["relay_queue_messages"] == 0.0).then_some(()) };
     until(empty, "an empty queue").await;
 }

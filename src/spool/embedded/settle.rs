@@ -18,7 +18,7 @@ use crate::spool::event::{Event, Silence, grouped};
 use crate::spool::message_id::message_id;
 use crate::spool::record::{Content, NewRecord, Standing};
 use crate::spool::schedule::mix;
-use crate::spool::{Claim, Hold, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Told};
+use crate::spool::{Claim, Hold, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -145,22 +145,30 @@ fn first_due(entry: &SpoolEntry) -> Option<Timestamp> {
 }
 
 /// Who is told, as the database keeps it, and the events that say so.
-fn tell(told: &[(usize, Told)], reports: &[NewMessage]) -> (Vec<(usize, i64)>, Vec<Event>) {
+fn tell(told: &[(usize, Telling)], reports: &[NewMessage]) -> (Vec<(usize, i64)>, Vec<Event>) {
     let mut rows = Vec::new();
     let mut events = Vec::new();
     for (recipients, told) in grouped(told.iter().copied()) {
+        let by_report = |place: usize, notice| {
+            let report = reports.get(place)?;
+            let to = report.entry.envelope.recipients.iter().map(ToString::to_string).collect();
+            Some((report.entry.id, Event::Told { recipients: recipients.clone(), report: report.entry.id, to, notice }))
+        };
         let (row, event) = match told {
-            Told::ByReport(place) => {
-                let Some(report) = reports.get(place) else { continue };
-                let to = report.entry.envelope.recipients.iter().map(ToString::to_string).collect();
-                let event = Event::Told { recipients: recipients.clone(), report: report.entry.id, to };
-                (report.entry.id.0.cast_signed(), event)
+            Telling::ByReport(place) => {
+                let Some((report, event)) = by_report(place, false) else { continue };
+                (Some(report.0.cast_signed()), event)
             }
-            Told::Nobody(because) => {
-                (silence_number(because), Event::NotTold { recipients: recipients.clone(), because })
+            Telling::Notice(place) => {
+                let Some((_, event)) = by_report(place, true) else { continue };
+                (None, event)
+            }
+            Telling::Nobody(because) => {
+                let event = Event::NotTold { recipients: recipients.clone(), because };
+                (Some(silence_number(because)), event)
             }
         };
-        rows.extend(recipients.into_iter().map(|recipient| (recipient, row)));
+        rows.extend(row.into_iter().flat_map(|row| recipients.iter().map(move |recipient| (*recipient, row))));
         events.push(event);
     }
     (rows, events)

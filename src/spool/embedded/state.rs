@@ -337,7 +337,7 @@ impl State {
 
     /// The states of `count` recipients.
     pub(super) fn recipients(&self, id: QueueId, count: usize) -> rusqlite::Result<Vec<RecipientState>> {
-        let mut states = vec![RecipientState::fresh(); count];
+        let mut states = vec![RecipientState::NEW; count];
         let mut select =
             self.connection.prepare_cached("SELECT recipient, state FROM recipients WHERE message = ?1")?;
         let mut rows = select.query([number(id)])?;

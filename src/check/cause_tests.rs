@@ -1,0 +1,102 @@
+//! One fault, the same words everywhere: every cause through every output (RFC 3464, RFC 8460
+//! §4.3): the log, the metrics, the report to the sender, the JSON of `relay check`.
+
+use super::Fault;
+use crate::clock::Timestamp;
+use crate::config::Notify;
+use crate::envelope::{ClientInfo, Envelope, Origin, QueueId};
+use crate::observe::Observer;
+use crate::outcome::{Cause, Class, DeliveryOutcome, every};
+use crate::report::due::{Rules, due};
+use crate::report::{Desk, Original, Texts, compose};
+use crate::smtp::address::Mailbox;
+use crate::spool::{Pending, RecipientState, SpoolEntry, SpoolStats};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+const ID: QueueId = QueueId(4711);
+const LATE: Timestamp = Timestamp(100 * 3_600_000);
+
+/// Takes the log of this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the log and the metrics say of a recipient that this stops.
+fn watched(cause: &Cause) -> (serde_json::Value, String) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+    let observer = Observer::new().unwrap();
+    let outcome = DeliveryOutcome::Failed { cause: cause.clone() };
+    tracing::subscriber::with_default(subscriber, || observer.recipient(ID, &recipient(), &outcome));
+    let line = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    (serde_json::from_str(&line).unwrap(), observer.render(&SpoolStats::default(), Timestamp(0)))
+}
+
+fn recipient() -> Mailbox {
+    "bob@partner.example".parse().unwrap()
+}
+
+/// The report about a recipient that this stops, its lines filled into one.
+fn reported(cause: &Cause) -> String {
+    let client = ClientInfo { address: "192.0.2.10".parse().unwrap(), helo: "ex".into(), protocol: "ESMTP".into() };
+    let sender = crate::smtp::address::parse_reverse_path("<ann@corp.example>").unwrap();
+    let envelope = Envelope::new(sender, vec![recipient()], Timestamp(0), Origin::Client(client));
+    let state = match cause.class() {
+        Class::Transient => RecipientState::Queued(Pending { last: Some(cause.clone()), ..Pending::NEW }),
+        Class::Permanent => RecipientState::Done { outcome: DeliveryOutcome::Failed { cause: cause.clone() } },
+    };
+    let entry = SpoolEntry::new(ID, envelope, 0);
+    let rules = Rules { notify: &Notify::default(), postmaster: None };
+    let tellings = due(&entry, &[(0, state)], &rules, LATE);
+    assert_eq!(tellings.reports.len(), 1, "{cause:?}");
+    let hostname = "relay.corp.example".parse().unwrap();
+    let desk = Desk { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
+    let original = Original { entry: &entry, content: b"", until: LATE };
+    let report = compose(&desk, &original, &tellings.reports[0], LATE);
+    filled(&String::from_utf8(report.content.to_vec()).unwrap())
+}
+
+fn filled(text: &str) -> String {
+    text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_cause_has_the_same_words_in_every_output() {
+    for cause in every::cause() {
+        let (row, root) = (cause.row(), cause.root().row());
+        let status = row.status.to_string();
+
+        let json = serde_json::to_value(Fault::from(&cause)).unwrap();
+        assert_eq!((&json["cause"], &json["status"]), (&row.word.into(), &status.clone().into()), "{json}");
+        assert_eq!((&json["side"], &json["sentence"]), (&row.side.word().into(), &cause.sentence().into()), "{json}");
+        assert_eq!(json["result_type"], serde_json::json!(row.result_type), "{json}");
+
+        let (log, metrics) = watched(&cause);
+        assert_eq!((&log["cause"], &log["status"]), (&root.word.into(), &status.clone().into()), "{log}");
+        assert_eq!(log["detail"], serde_json::json!(cause.sentence()), "{log}");
+        let label = format!("{{cause=\"{}\",side=\"{}\"}} 1\n", root.word, root.side.word());
+        assert!(metrics.contains(&label), "no {label} in {metrics}");
+
+        let report = reported(&cause);
+        let evidence = format!("Cause: {}, status {status}", row.word);
+        let result_type = root.result_type.map(|result_type| format!("RFC 8460 result: {result_type}"));
+        let machine = [format!("Status: {status} "), format!("X-Relay-Cause: {} ", root.word)];
+        let sentence = filled(&cause.sentence());
+        let said = [sentence, row.side.who_must_act().to_owned(), evidence, filled(cause.root().advice())];
+        for expected in said.into_iter().chain(machine).chain(result_type) {
+            assert!(report.contains(&expected), "no {expected:?} in {report}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! `[notify]`: when senders are told about their mail, and in which words (RFC 3461 §4, §5.2.5).
+
+use super::duration;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The most that `return_full_below` may allow, in octets: a report stands whole in memory and in
+/// one record of the spool.
+const RETURN_LIMIT: u64 = 10 * 1024 * 1024;
+
+/// `[notify]`: delays, size and texts of reports.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Notify {
+    /// How old a message must be for the ordinary warning that it waits.
+    #[serde(deserialize_with = "duration")]
+    pub delay_after: Duration,
+    /// How old a message must be for the notice that DNS, TLS or a policy stops it.
+    #[serde(deserialize_with = "duration")]
+    pub policy_failure_after: Duration,
+    /// A message with RET=FULL comes back whole when it is smaller, in octets; others as header.
+    pub return_full_below: u64,
+    /// A folder with `reports.toml`: texts that replace the built-in English ones.
+    pub templates: Option<PathBuf>,
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self {
+            delay_after: Duration::from_secs(4 * 3600),
+            policy_failure_after: Duration::from_secs(3600),
+            return_full_below: 102_400,
+            templates: None,
+        }
+    }
+}
+
+impl Notify {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.return_full_below > RETURN_LIMIT {
+            return Err(format!("[notify] return_full_below must not be above {RETURN_LIMIT}"));
+        }
+        Ok(())
+    }
+}

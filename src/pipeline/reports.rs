@@ -1,0 +1,123 @@
+//! After an attempt: whoever has to be told is told (RFC 3461 §5.2, RFC 5321 §6.1).
+//!
+//! The reports go into the same settlement as the outcomes that cause them, and what waiting
+//! recipients' senders were told goes into their states, so that nothing is told twice.
+
+use super::Pipeline;
+use crate::clock::Timestamp;
+use crate::envelope::{Origin, QueueId};
+use crate::report::due::{self, Rules, Tellings};
+use crate::report::{self, Desk, Kind, Original};
+use crate::smtp::address::ReversePath;
+use crate::spool::conclude::Conclusion;
+use crate::spool::event::Silence;
+use crate::spool::{RecipientState, Report, SpoolEntry, SpoolError, Telling, schedule};
+
+impl Pipeline {
+    /// The reports that follow from the conclusion of an attempt at `now`, and of whom they tell.
+    /// Its states come to say what was told, and the next attempts come no later than the next
+    /// notice.
+    pub(super) async fn reports(
+        &self,
+        entry: &SpoolEntry,
+        conclusion: &mut Conclusion,
+        now: Timestamp,
+    ) -> (Vec<Report>, Vec<(usize, Telling)>) {
+        let config = &self.out.config;
+        let rules = self.rules();
+        let tellings = due::due(entry, &conclusion.recipients, &rules, now);
+        due::mark(&mut conclusion.recipients, &tellings.reports, &config.notify, now);
+        let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
+        for (_, state) in &mut conclusion.recipients {
+            if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice) {
+                pending.due = pending.due.map(|due| due.min(notice));
+            }
+        }
+        if !tellings.untold.is_empty() {
+            self.observer.report_suppressed(entry.id, tellings.untold.len());
+        }
+        if matches!(entry.envelope.origin, Origin::Report { .. }) && !conclusion.failures.is_empty() {
+            self.observer.report_lost(entry.id, tellings.reports.first().map(|due| &due.to));
+        }
+        let told = told(entry, &tellings);
+        if tellings.reports.is_empty() {
+            return (Vec::new(), told);
+        }
+        let content = self.beginning(entry, &tellings).await;
+        let until = schedule::expires_at(&config.retry, entry.envelope.accepted_at);
+        let original = Original { entry, content: &content, until };
+        (tellings.reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect(), told)
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        let config = &self.out.config;
+        Rules { notify: &config.notify, postmaster: config.postmaster.as_ref() }
+    }
+
+    /// When a notice is due about recipients that wait: now, later, or not at all.
+    pub(super) fn next_notice(&self, entry: &SpoolEntry, recipients: &[usize], now: Timestamp) -> Option<Timestamp> {
+        let state = |&index: &usize| Some((index, entry.recipients.get(index)?.clone()));
+        let states: Vec<_> = recipients.iter().filter_map(state).collect();
+        let is_due = !due::due(entry, &states, &self.rules(), now).reports.is_empty();
+        if is_due { Some(now) } else { due::next_notice(entry, &states, &self.out.config.notify, now) }
+    }
+
+    fn desk(&self) -> Desk<'_> {
+        let config = &self.out.config;
+        let return_full_below = config.notify.return_full_below;
+        Desk { hostname: &config.hostname, texts: &self.texts, return_full_below }
+    }
+
+    /// The start of the original, with its header; a report without it is better than none.
+    async fn beginning(&self, entry: &SpoolEntry, tellings: &Tellings) -> Vec<u8> {
+        let wanted = report::content_wanted(entry, tellings, self.out.config.notify.return_full_below);
+        let mut content = Vec::new();
+        if let Err(error) = self.read_up_to(entry.id, wanted, &mut content).await {
+            self.observer.spool_failed("read the message for a report", &error);
+        }
+        content.truncate(wanted);
+        content
+    }
+
+    async fn read_up_to(&self, id: QueueId, wanted: usize, content: &mut Vec<u8>) -> Result<(), SpoolError> {
+        let mut reader = self.spool.open_body(id).await?;
+        while content.len() < wanted
+            && let Some(piece) = reader.next().await?
+        {
+            content.extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    /// Tells the postmaster that records were found damaged; without a postmaster the log has
+    /// told alone.
+    ///
+    /// # Errors
+    /// When the notice cannot be stored.
+    pub async fn tell_of_damage(&self, records: u64) -> Result<(), SpoolError> {
+        let Some(postmaster) = &self.out.config.postmaster else { return Ok(()) };
+        let now = self.out.clock.now();
+        let notice = report::damage_notice(&self.desk(), postmaster, records, now);
+        let mut draft = self.spool.begin(now);
+        draft.body.write(&notice.content).await?;
+        self.spool.enqueue(draft, notice.envelope).await.map(|_id| ())
+    }
+}
+
+/// Who is told of which recipient.
+fn told(entry: &SpoolEntry, tellings: &Tellings) -> Vec<(usize, Telling)> {
+    let mut told = Vec::new();
+    for (place, report) in tellings.reports.iter().enumerate() {
+        let telling = match report.kind {
+            Kind::Failed | Kind::ReportLost => Telling::ByReport(place),
+            Kind::HeldBack | Kind::Delayed | Kind::Relayed => Telling::Notice(place),
+        };
+        told.extend(report.recipients.iter().map(|(index, _)| (*index, telling)));
+    }
+    let because = match entry.envelope.reverse_path {
+        ReversePath::Null => Silence::NullReversePath,
+        ReversePath::Mailbox(_) => Silence::NotAsked,
+    };
+    told.extend(tellings.untold.iter().map(|index| (*index, Telling::Nobody(because))));
+    told
+}

@@ -1,0 +1,170 @@
+//! The decision who is told, rule by rule (RFC 3461 §4.1, §5.2; RFC 5321 §4.5.5, §6.1).
+
+use super::*;
+use crate::envelope::{ClientInfo, QueueId, RecipientDsn};
+use crate::outcome::every::{self, peer, reply};
+use crate::outcome::{DaneFailure, TlsVerdict};
+use std::time::Duration;
+
+const HOUR: i64 = 3_600_000;
+
+fn entry(reverse_path: &str, notify: &[Option<&str>]) -> SpoolEntry {
+    let origin = Origin::Client(ClientInfo {
+        address: "192.0.2.10".parse().unwrap(),
+        helo: "ex.corp.example".into(),
+        protocol: "ESMTP".into(),
+    });
+    let recipients = (0..notify.len()).map(|n| format!("r{n}@x.example").parse().unwrap()).collect();
+    let sender = crate::smtp::address::parse_reverse_path(reverse_path).unwrap();
+    let mut envelope = Envelope::new(sender, recipients, Timestamp(0), origin);
+    let dsn = |notify: &Option<&str>| RecipientDsn { notify: notify.map(|n| n.parse().unwrap()), original: None };
+    envelope.dsn.recipients = notify.iter().map(dsn).collect();
+    SpoolEntry::new(QueueId(7), envelope, 100)
+}
+
+fn failed() -> RecipientState {
+    RecipientState::Done { outcome: DeliveryOutcome::Failed { cause: Cause::ContentDamaged } }
+}
+
+fn delivered() -> RecipientState {
+    let outcome = DeliveryOutcome::Delivered {
+        peer: peer(),
+        tls: TlsVerdict::ClearText,
+        reply: reply(&[b"250 ok"]),
+        notify_passed_on: false,
+    };
+    RecipientState::Done { outcome }
+}
+
+fn busy() -> Cause {
+    Cause::ConnectFailed { peer: peer(), detail: "refused".into() }
+}
+
+fn unsafe_now() -> Cause {
+    every::dane(DaneFailure::NoMatch)
+}
+
+fn waits(cause: Cause) -> RecipientState {
+    RecipientState::Queued(Pending { last: Some(cause), ..Pending::NEW })
+}
+
+/// What is told, in short: `kind: indexes`.
+fn told(entry: &SpoolEntry, states: &[RecipientState], now: i64) -> (Vec<String>, Vec<usize>) {
+    let changes: Vec<_> = states.iter().cloned().enumerate().collect();
+    let (notify, postmaster) = (Notify::default(), "postmaster@corp.example".parse().unwrap());
+    let tellings = due(entry, &changes, &Rules { notify: &notify, postmaster: Some(&postmaster) }, Timestamp(now));
+    let short = |due: &Due| {
+        let indexes: Vec<_> = due.recipients.iter().map(|(index, _)| index.to_string()).collect();
+        format!("{} {}: {}", due.to, due.kind.word(), indexes.join(" "))
+    };
+    (tellings.reports.iter().map(short).collect(), tellings.untold)
+}
+
+#[test]
+fn rfc3461_4_1_notify_decides_recipient_by_recipient() {
+    let notify = [
+        None,
+        Some("NEVER"),
+        Some("SUCCESS"),
+        Some("FAILURE"),
+        Some("DELAY"),
+        Some("SUCCESS,FAILURE"),
+        Some("SUCCESS,FAILURE,DELAY"),
+    ];
+    let entry = entry("<ann@corp.example>", &notify);
+    let all = |state: RecipientState| vec![state; notify.len()];
+    assert_eq!(told(&entry, &all(failed()), 1), (vec!["ann@corp.example failed: 0 3 5 6".into()], vec![1, 2, 4]));
+    assert_eq!(told(&entry, &all(delivered()), 1), (vec!["ann@corp.example relayed: 2 5 6".into()], vec![]));
+    let late = told(&entry, &all(waits(busy())), 4 * HOUR);
+    assert_eq!(late, (vec!["ann@corp.example delayed: 0 4 6".into()], vec![]));
+    let held = told(&entry, &all(waits(unsafe_now())), HOUR);
+    assert_eq!(held, (vec!["ann@corp.example held-back: 0 4 6".into()], vec![]));
+}
+
+#[test]
+fn rfc3461_5_2_1_a_host_that_took_notify_over_tells_of_success_itself() {
+    let entry = entry("<ann@corp.example>", &[Some("SUCCESS"), Some("SUCCESS")]);
+    let mut taken_over = delivered();
+    if let RecipientState::Done { outcome: DeliveryOutcome::Delivered { notify_passed_on, .. } } = &mut taken_over {
+        *notify_passed_on = true;
+    }
+    let told = told(&entry, &[taken_over, delivered()], 1);
+    assert_eq!(told, (vec!["ann@corp.example relayed: 1".into()], vec![]));
+}
+
+#[test]
+fn rfc3464_2_3_one_report_for_each_kind_of_news() {
+    let entry = entry("<ann@corp.example>", &[None, Some("SUCCESS"), None, None, None]);
+    let states = [failed(), delivered(), waits(unsafe_now()), waits(busy()), failed()];
+    let expected = ["failed: 0 4", "held-back: 2", "delayed: 3", "relayed: 1"].map(|t| format!("ann@corp.example {t}"));
+    assert_eq!(told(&entry, &states, 4 * HOUR), (expected.to_vec(), vec![]));
+}
+
+#[test]
+fn rfc5321_4_5_5_nobody_is_told_of_mail_from_the_null_reverse_path() {
+    let entry = entry("<>", &[None, None, Some("SUCCESS,DELAY"), Some("SUCCESS")]);
+    let states = [failed(), waits(unsafe_now()), waits(busy()), delivered()];
+    assert_eq!(told(&entry, &states, 100 * HOUR), (vec![], vec![0]));
+    let changes: Vec<_> = states.into_iter().enumerate().collect();
+    assert_eq!(next_notice(&entry, &changes, &Notify::default(), Timestamp(1)), None);
+}
+
+#[test]
+fn rfc5321_6_1_a_lost_report_is_told_to_the_postmaster_and_a_lost_notice_to_nobody() {
+    let mut lost = entry("<>", &[None]);
+    let mut envelope = (*lost.envelope).clone();
+    envelope.origin = Origin::Report { about: QueueId(1) };
+    lost.envelope = envelope.clone().into();
+    assert_eq!(told(&lost, &[failed()], 1), (vec!["postmaster@corp.example report-lost: 0".into()], vec![]));
+    assert_eq!(told(&lost, &[delivered()], 1), (vec![], vec![]));
+    envelope.recipients = vec!["postmaster@corp.example".parse().unwrap()];
+    lost.envelope = envelope.into();
+    assert_eq!(told(&lost, &[failed()], 1), (vec![], vec![0]));
+}
+
+#[test]
+fn rfc3461_5_2_5_each_notice_comes_when_it_is_due_and_once() {
+    let entry = entry("<ann@corp.example>", &[None]);
+    let notify = Notify::default();
+    let mut state = waits(unsafe_now());
+    let mut seen = Vec::new();
+    for minute in (0..600).step_by(7) {
+        let now = Timestamp(minute * 60_000);
+        let mut changes = vec![(0, state.clone())];
+        let tellings = due(&entry, &changes, &Rules { notify: &notify, postmaster: None }, now);
+        mark(&mut changes, &tellings.reports, &notify, now);
+        seen.extend(tellings.reports.iter().map(|due| (minute, due.kind)));
+        state = changes.remove(0).1;
+    }
+    assert_eq!(seen, [(63, Kind::HeldBack), (245, Kind::Delayed)]);
+}
+
+#[test]
+fn where_both_notices_are_due_at_once_one_says_it_all() {
+    let entry = entry("<ann@corp.example>", &[None]);
+    let notify = Notify { policy_failure_after: Duration::from_secs(4 * 3600), ..Notify::default() };
+    let mut changes = vec![(0, waits(unsafe_now()))];
+    for (now, expected) in [(4 * HOUR, vec![Kind::HeldBack]), (5 * HOUR, vec![]), (50 * HOUR, vec![])] {
+        let rules = Rules { notify: &notify, postmaster: None };
+        let tellings = due(&entry, &changes, &rules, Timestamp(now));
+        assert_eq!(tellings.reports.iter().map(|due| due.kind).collect::<Vec<_>>(), expected);
+        mark(&mut changes, &tellings.reports, &notify, Timestamp(now));
+    }
+}
+
+#[test]
+fn the_next_attempt_comes_no_later_than_the_next_notice() {
+    let entry = entry("<ann@corp.example>", &[None, Some("FAILURE")]);
+    let next = |states: [RecipientState; 2], now: i64| {
+        let changes: Vec<_> = states.into_iter().enumerate().collect();
+        next_notice(&entry, &changes, &Notify::default(), Timestamp(now)).map(|moment| moment.0)
+    };
+    assert_eq!(next([waits(unsafe_now()), failed()], 1), Some(HOUR));
+    assert_eq!(next([waits(busy()), failed()], 1), Some(4 * HOUR));
+    assert_eq!(next([waits(unsafe_now()), failed()], HOUR), Some(4 * HOUR), "never in the past");
+    assert_eq!(next([waits(unsafe_now()), failed()], 4 * HOUR), None);
+    assert_eq!(next([failed(), waits(busy())], 1), None, "it is not wanted");
+    let told = Told { delay: Some(Timestamp(1)), policy: None };
+    let marked = RecipientState::Queued(Pending { last: Some(busy()), told, ..Pending::NEW });
+    assert_eq!(next([marked, failed()], 1), None);
+}

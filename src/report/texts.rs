@@ -1,0 +1,268 @@
+//! The words of reports: English built in, and what the operator's file puts in their place.
+//!
+//! The file is `reports.toml` in the folder of `[notify] templates`. Each text stands in a
+//! section under a key and may use certain names; whatever is wrong with it is found when it is
+//! read, with its line. The sentences about causes are in `outcome/words.rs` and can be
+//! translated here by the word of the cause (RFC 3463, RFC 8460 §4.3 where those words come from).
+
+use super::template::Template;
+use crate::outcome::{Cause, NAMES, Named, Side, UNITS, span};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// The English texts.
+const ENGLISH: &str = include_str!("../../deploy/templates/en/reports.toml");
+
+/// The longest text, in octets: a paragraph, not a book.
+const TEXT_LIMIT: usize = 4096;
+
+/// Sections, keys, and the names that a text may use there. Those of `[causes]` and `[advice]`
+/// follow from [`NAMES`].
+const SLOTS: &[(&str, &[&str], &[&str])] = &[
+    ("failed", &["subject"], &["subject"]),
+    ("failed", &["one"], &["recipient"]),
+    ("failed", &["several"], &["count"]),
+    ("failed", &["closing"], &[]),
+    ("delayed", &["subject"], &["subject"]),
+    ("delayed", &["one"], &["recipient"]),
+    ("delayed", &["several"], &["count"]),
+    ("delayed", &["closing"], &["until"]),
+    ("held-back", &["subject"], &["subject"]),
+    ("held-back", &["one"], &["recipient"]),
+    ("held-back", &["several"], &["count"]),
+    ("held-back", &["closing"], &["until"]),
+    ("relayed", &["subject"], &["subject"]),
+    ("relayed", &["one"], &["recipient", "server"]),
+    ("relayed", &["several"], &["count", "server"]),
+    ("relayed", &["closing"], &["server"]),
+    ("report-lost", &["subject"], &["subject"]),
+    ("report-lost", &["one"], &["recipient"]),
+    ("report-lost", &["several"], &["count"]),
+    ("report-lost", &["closing"], &[]),
+    ("damage", &["subject"], &[]),
+    ("damage", &["text"], &["count"]),
+    ("next", &["recipient", "help_desk", "waiting"], &[]),
+    ("notes", &["no_subject", "administrators", "what_it_said", "header_cut", "header_only", "redacted"], &[]),
+    ("who", &["here", "resolver", "path", "recipient", "sender"], &[]),
+    ("units", &["day", "days", "hour", "hours", "minute", "minutes", "second", "seconds"], &[]),
+];
+
+/// Why the texts cannot be used: one line, with the place.
+#[derive(Debug, thiserror::Error)]
+pub enum TextsError {
+    /// The file cannot be read.
+    #[error("[notify] templates: {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{path}:{line}: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Texts by `section.key`.
+type Table = BTreeMap<String, Template>;
+
+/// The words of reports.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    table: Table,
+}
+
+impl Texts {
+    /// The built-in texts.
+    #[must_use]
+    pub fn english() -> Self {
+        // A test reads the built-in file; if it could not be read there would be no words.
+        Self { table: read(ENGLISH, Path::new("built in")).unwrap_or_default() }
+    }
+
+    /// These texts, and English where they have none; `path` is only for messages.
+    ///
+    /// # Errors
+    /// [`TextsError::Invalid`]: an unknown section, key or name, or a lone brace.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, TextsError> {
+        let mut texts = Self::english();
+        texts.table.extend(read(text, path)?);
+        Ok(texts)
+    }
+
+    /// A text that English has, too.
+    pub(super) fn say(&self, slot: &str, values: &[(&str, &str)]) -> String {
+        self.translated(slot, values).unwrap_or_default()
+    }
+
+    /// Who must act.
+    pub(super) fn who_must_act(&self, side: Side) -> String {
+        let slot = format!("who.{}", side.word());
+        self.translated(&slot, &[]).unwrap_or_else(|| side.who_must_act().to_owned())
+    }
+
+    /// What happened.
+    pub(super) fn sentence(&self, cause: &Cause) -> String {
+        let Some(template) = self.table.get(&format!("causes.{}", cause.row().word)) else {
+            return cause.sentence();
+        };
+        let values: Vec<(&str, String)> =
+            cause.named().into_iter().map(|(name, value)| (name, self.value(value))).collect();
+        let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        template.fill(&values)
+    }
+
+    /// What the writer of the message can do.
+    pub(super) fn advice(&self, cause: &Cause) -> String {
+        let slot = format!("advice.{}", cause.row().word);
+        self.translated(&slot, &[]).unwrap_or_else(|| cause.advice().to_owned())
+    }
+
+    fn value(&self, value: Named<'_>) -> String {
+        match value {
+            Named::Text(text) => text,
+            Named::Because(cause) => cause.map(|cause| self.sentence(cause)).unwrap_or_default(),
+            Named::Span(seconds) => self.span(seconds),
+        }
+    }
+
+    fn span(&self, seconds: u64) -> String {
+        let unit = |name: &str| self.translated(&format!("units.{name}"), &[]).unwrap_or_else(|| name.to_owned());
+        let units = UNITS.map(|names| names.map(unit));
+        span(seconds, &units.each_ref().map(|names| names.each_ref().map(String::as_str)))
+    }
+
+    fn translated(&self, slot: &str, values: &[(&str, &str)]) -> Option<String> {
+        self.table.get(slot).map(|template| template.fill(values))
+    }
+}
+
+/// The names that a text may use; `None` where no text belongs.
+fn names_for(section: &str, key: &str) -> Option<&'static [&'static str]> {
+    let of_cause = NAMES.iter().find(|(word, _)| *word == key).map(|(_, names)| *names);
+    match section {
+        "causes" => of_cause,
+        "advice" => of_cause.map(|_| [].as_slice()),
+        _ => SLOTS.iter().find(|(known, keys, _)| *known == section && keys.contains(&key)).map(|(_, _, names)| *names),
+    }
+}
+
+fn read(text: &str, path: &Path) -> Result<Table, TextsError> {
+    let invalid = |at: usize, message: String| {
+        let line = text.bytes().take(at).filter(|&b| b == b'\n').count() + 1;
+        TextsError::Invalid { path: path.to_owned(), line, message }
+    };
+    type Section = BTreeMap<Spanned<String>, Spanned<String>>;
+    let sections: BTreeMap<Spanned<String>, Section> = toml::from_str(text)
+        .map_err(|e| invalid(e.span().map_or(0, |span| span.start), e.message().replace('\n', " ")))?;
+    let mut table = Table::new();
+    for (section, texts) in &sections {
+        for (key, value) in texts {
+            let slot = format!("{}.{}", section.get_ref(), key.get_ref());
+            let Some(names) = names_for(section.get_ref(), key.get_ref()) else {
+                return Err(invalid(
+                    key.span().start,
+                    format!("[{}] {}: there is no such text", section.get_ref(), key.get_ref()),
+                ));
+            };
+            if value.get_ref().len() > TEXT_LIMIT {
+                return Err(invalid(value.span().start, format!("{slot}: a text has at most {TEXT_LIMIT} octets")));
+            }
+            let template = Template::parse(value.get_ref(), names)
+                .map_err(|e| invalid(value.span().start, format!("{slot}: {e}")))?;
+            table.insert(slot, template);
+        }
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::every;
+
+    const DUTCH: &str = include_str!("../../deploy/templates/nl/reports.toml");
+
+    fn dutch() -> Texts {
+        Texts::parse(DUTCH, Path::new("nl/reports.toml")).unwrap()
+    }
+
+    fn error(text: &str) -> String {
+        Texts::parse(text, Path::new("reports.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn english_has_every_text_that_is_not_in_the_tables_of_causes() {
+        let english = read(ENGLISH, Path::new("en")).unwrap();
+        for (section, keys, _) in SLOTS.iter().filter(|(section, ..)| !["who", "units"].contains(section)) {
+            for key in *keys {
+                assert!(english.contains_key(&format!("{section}.{key}")), "{section}.{key}");
+            }
+        }
+        for (word, names) in NAMES {
+            let names = names.iter().map(|name| format!(" {{{name}}}")).collect::<String>();
+            assert!(ENGLISH.contains(&format!("#   {word}:{names}\n")), "{word} is not explained");
+        }
+    }
+
+    #[test]
+    fn dutch_has_every_text_and_the_names_that_english_uses() {
+        let (dutch, english) = (read(DUTCH, Path::new("nl")).unwrap(), read(ENGLISH, Path::new("en")).unwrap());
+        for (section, keys, names) in SLOTS {
+            for key in *keys {
+                let slot = format!("{section}.{key}");
+                let text = dutch.get(&slot).unwrap_or_else(|| panic!("{slot}"));
+                let marked: Vec<(&str, &str)> = names.iter().map(|name| (*name, "\u{1}")).collect();
+                let uses = |template: &Template| template.fill(&marked).matches('\u{1}').count();
+                assert_eq!(english.get(&slot).map_or(0, uses), uses(text), "{slot}");
+            }
+        }
+        for (word, _) in NAMES {
+            assert!(dutch.contains_key(&format!("causes.{word}")), "{word}");
+        }
+    }
+
+    #[test]
+    fn every_cause_reads_well_in_a_translation_and_in_english_without_one() {
+        let (dutch, english) = (dutch(), Texts::english());
+        for cause in every::cause() {
+            assert_eq!(english.sentence(&cause), cause.sentence());
+            let sentence = dutch.sentence(&cause);
+            assert_ne!(sentence, cause.sentence());
+            assert!(!sentence.contains(['{', '}']) && !sentence.contains("  "), "{sentence}");
+        }
+        let last = Some(Box::new(every::dane(crate::outcome::DaneFailure::NoMatch)));
+        let sentence = dutch.sentence(&Cause::Expired { waited_s: 345_600, last });
+        assert!(sentence.starts_with("We hebben het 4 dagen zonder succes geprobeerd"), "{sentence}");
+        assert!(sentence.contains("Het certificaat van de mailserver mx1.partner.example"), "{sentence}");
+        assert!(english.who_must_act(Side::Sender) != dutch.who_must_act(Side::Sender));
+    }
+
+    #[test]
+    fn a_broken_text_is_refused_with_its_line() {
+        assert_eq!(
+            error("[failed]\n\nsubject = \"Weg: {subjekt}\"\n"),
+            "reports.toml:3: failed.subject: {subjekt} is not known here; known are: {subject}"
+        );
+        assert!(error("[causes]\nnull-mx = \"{server}\"").starts_with("reports.toml:2: causes.null-mx: {server}"));
+        assert!(error("[failed]\none = \"{recipient\"").contains("reports.toml:2: failed.one: a brace"));
+        assert_eq!(
+            error("[failed]\none = \"x\"\nthree = \"y\""),
+            "reports.toml:3: [failed] three: there is no such text"
+        );
+        assert!(error("[causes]\nno-such-cause = \"y\"").contains("reports.toml:2: [causes] no-such-cause"));
+        assert!(error("[failed]\none = 1").starts_with("reports.toml:2: "));
+        assert!(error("one = \"x\"").starts_with("reports.toml:1: "));
+        assert!(error("[failed\n").starts_with("reports.toml:1: "));
+        assert!(error(&format!("[failed]\nclosing = \"{}\"", "x".repeat(TEXT_LIMIT + 1))).contains("at most"));
+        assert!(Texts::parse(&format!("[failed]\nclosing = \"{}\"", "x".repeat(TEXT_LIMIT)), Path::new("x")).is_ok());
+    }
+}
