@@ -7,6 +7,7 @@
 mod attempt;
 mod dns;
 mod policy;
+mod store;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
@@ -18,6 +19,8 @@ use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
 use crate::spool::SpoolStats;
 use crate::spool::embedded::Recovery;
+use crate::spool::embedded::audit::Finding;
+use crate::spool::event::Act;
 use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use policy::PolicyMetrics;
@@ -26,6 +29,7 @@ use prometheus::{
     TextEncoder,
 };
 use std::time::Duration;
+use store::StoreMetrics;
 use tokio::sync::broadcast;
 
 /// How one recipient stands after an attempt, for whoever runs the relay in-process.
@@ -64,10 +68,7 @@ pub struct Observer {
     suppressed: IntCounter,
     reports_lost: IntCounter,
     spool_failures: IntCounter,
-    queue_messages: IntGauge,
-    queue_oldest: IntGauge,
-    spool_bytes: IntGauge,
-    damaged: IntGauge,
+    store: StoreMetrics,
     dns: DnsMetrics,
 }
 
@@ -165,10 +166,7 @@ impl Observer {
             )?,
             reports_lost: r.counter("relay_reports_lost_total", "Reports that could not be delivered.")?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
-            queue_messages: r.gauge("relay_queue_messages", "Messages that wait for at least one recipient.")?,
-            queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
-            spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
-            damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
+            store: StoreMetrics::new(&r)?,
             dns: DnsMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
@@ -185,10 +183,7 @@ impl Observer {
     /// The metrics in the text format of Prometheus.
     #[must_use]
     pub fn render(&self, stats: &SpoolStats, now: Timestamp) -> String {
-        self.queue_messages.set(clamp(stats.queued_messages));
-        self.queue_oldest.set(stats.oldest.map_or(0, |oldest| clamp(now.since(oldest).as_secs())));
-        self.spool_bytes.set(clamp(stats.bytes));
-        self.damaged.set(clamp(stats.damaged_records));
+        self.store.set(stats, now);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be encoded");
@@ -326,6 +321,16 @@ impl Observer {
         if let Some(moved_to) = &recovery.state_moved_to {
             tracing::error!(moved_to = %moved_to.display(), "the state database was damaged and has been rebuilt");
         }
+    }
+
+    /// An audit of the store has ended.
+    pub fn audited(&self, findings: &[Finding], counted: u64) {
+        self.store.audited(findings, counted);
+    }
+
+    /// The operator did something with a message.
+    pub fn operated(&self, id: QueueId, act: Act, recipients: usize) {
+        tracing::warn!(%id, act = act.word(), recipients, "operator");
     }
 
     /// An NDR is in the queue.
