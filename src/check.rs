@@ -10,11 +10,13 @@ pub mod canary;
 mod cause_tests;
 mod certificate;
 pub mod compare;
+mod controls;
 mod details;
 pub mod evidence;
 pub mod probes;
 mod queue;
 mod report;
+mod smtp;
 mod text;
 
 pub use report::{AddressReport, CheckReport, Fault, HostReport, StsReport, TlsaReport, Verdict};
@@ -129,6 +131,10 @@ impl Checker {
             Box::pin(self.probe_dns(subject.as_ref())),
             Box::pin(self.look_aside(domain)),
         );
+        let servers = match self.depth {
+            Depth::Diagnosis => Box::pin(controls::look_closer(&self.out, met.servers(at))).await,
+            Depth::Delivery => met.servers(at),
+        };
         let evidence = Evidence {
             version: evidence::VERSION,
             domain: domain.to_string(),
@@ -138,7 +144,7 @@ impl Checker {
             troubled,
             subject,
             dns,
-            servers: met.servers(at),
+            servers,
             queue: aside.queue,
             tlsrpt: aside.tlsrpt,
             took_ms: milliseconds(started.elapsed()),

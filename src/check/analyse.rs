@@ -117,6 +117,8 @@ fn base(evidence: &Evidence) -> Diagnosis {
     };
     let row = cause.map(Cause::row);
     let word = match (row, &delivery.exception) {
+        // Recipients know the words of RFC 8460 §4.3.
+        (Some(row), _) if row.side == Side::Recipient => row.result_type.unwrap_or(row.word),
         (Some(row), _) => row.word,
         (None, Some(_)) => "exception-in-force",
         (None, None) if level == Verdict::Ok => "ok",

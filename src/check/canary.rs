@@ -19,10 +19,10 @@ const STRING_OCTETS: usize = 215;
 /// Sets of up to so many records have SHA-512 data, the others SHA-256.
 const LONG_UP_TO: usize = 4;
 
-/// Where a set of TLSA records is: `_25._tcp.t5.ZONE`.
+/// Where a set of TLSA records is: `_25._tcp.n5.ZONE`.
 #[must_use]
 pub fn tlsa_owner(zone: &Domain, count: usize) -> String {
-    format!("_25._tcp.t{count}.{zone}")
+    format!("_25._tcp.n{count}.{zone}")
 }
 
 /// Where the addresses are: `a5.ZONE`.
@@ -61,7 +61,7 @@ pub fn zone_file(zone: &Domain) -> String {
     for count in COUNTS {
         for (matching, data) in tlsa_data(count) {
             let hex: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
-            let _infallible = writeln!(out, "{:14} IN TLSA 3 1 {matching} {hex}", format!("_25._tcp.t{count}"));
+            let _infallible = writeln!(out, "{:14} IN TLSA 3 1 {matching} {hex}", format!("_25._tcp.n{count}"));
         }
     }
     for nth in 1..=ADDRESSES {
@@ -88,7 +88,7 @@ mod tests {
     fn the_zone_file_has_every_set_whole() {
         let file = zone_file(&"canary.example.org".parse().unwrap());
         for count in COUNTS {
-            let owner = format!("_25._tcp.t{count} ");
+            let owner = format!("_25._tcp.n{count} ");
             assert_eq!(file.lines().filter(|line| line.starts_with(&owner)).count(), count);
         }
         assert_eq!(file.lines().filter(|line| line.starts_with("a5 ")).count(), ADDRESSES);

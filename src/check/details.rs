@@ -40,9 +40,6 @@ impl CheckReport {
         if let Some(exception) = &self.exception {
             out += &paragraph("rule:", &format!("weakened by a [[destination]]: {exception}"), LABEL_WIDTH);
         }
-        for note in &self.notes {
-            out += &paragraph("note:", note, LABEL_WIDTH);
-        }
         self.paths_text(&mut out);
         for host in &self.hosts {
             host.text(&mut out, self.fault.as_ref());

@@ -61,10 +61,13 @@ impl CheckReport {
             out += &paragraph("bridge:", bridge, LABEL_WIDTH);
         }
         if let Some(do_not) = &found.do_not {
-            out += &paragraph("note:", do_not, LABEL_WIDTH);
+            out += &paragraph("avoid:", do_not, LABEL_WIDTH);
         }
         out += &self.route_text();
         out += &self.hosts_text();
+        for note in &self.notes {
+            out += &paragraph("note:", note, LABEL_WIDTH);
+        }
         match detail {
             Detail::Verdict => {}
             Detail::Everything => out += &self.details(),

@@ -77,7 +77,7 @@ impl Case<'_> {
 
     fn dead(&self, line: &Line<'_>) -> Finding {
         let sentence =
-            format!("The resolver {} answers nothing at all, while other ways to the DNS work.", line.server);
+            format!("The resolver {} has no usable answer to anything, while other ways to the DNS work.", line.server);
         let mut finding = Finding::new("resolver-side", Side::Resolver, Certainty::Proven, sentence);
         finding.proof = line
             .probes
@@ -149,6 +149,9 @@ impl Case<'_> {
     /// An error code: whoever answers has heard the question.
     fn refused(&self, line: &Line<'_>) -> Finding {
         let name = self.subject_name();
+        if let Some(finding) = self.count_behind(line) {
+            return finding;
+        }
         let mut finding = match (line.whom, self.truth.records) {
             (Whom::Authority, None) => {
                 let sentence = format!("The servers of the recipient's own zone fail for {name}: nobody can get it.");
@@ -165,6 +168,21 @@ impl Case<'_> {
         finding.proof = proof::ways(line);
         finding.proof.extend(proof::elsewhere(self.evidence));
         finding
+    }
+
+    /// A resolver that fails for many records and has few: the filter is on its own way out.
+    fn count_behind(&self, line: &Line<'_>) -> Option<Finding> {
+        let (kind, Certainty::Proven) = fitting(line, self.truth).into_iter().next()? else { return None };
+        let Kind::Count { .. } = kind else { return None };
+        let sentence = format!(
+            "{} It sits behind {}, which fails for them because it does not get them either.",
+            what(kind, &self.subject_name()),
+            line.server
+        );
+        let mut finding = Finding::new(kind.word(), Side::Path, Certainty::Proven, sentence);
+        finding.proof = proof::counts(line, self.truth.records);
+        finding.proof.extend(proof::elsewhere(self.evidence));
+        Some(finding)
     }
 
     /// A resolver fails, and nobody else has the answer either.

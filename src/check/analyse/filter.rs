@@ -5,7 +5,7 @@
 //! answer that should have vanished contradicts it; that a control is missing says nothing.
 
 use super::Certainty;
-use super::line::{Line, tlsa_count, vanished};
+use super::line::{Line, tlsa_count};
 use crate::check::evidence::{DnsProbe, Role};
 use crate::resolve::probe::{Reply, Seen, Transport};
 
@@ -55,7 +55,7 @@ impl Kind {
 pub(super) fn fitting(line: &Line<'_>, truth: Truth) -> Vec<(Kind, Certainty)> {
     let lost: Vec<Transport> = [Transport::Udp, Transport::Tcp]
         .into_iter()
-        .filter(|transport| line.subject(*transport).is_some_and(vanished))
+        .filter(|transport| line.subject(*transport).is_some_and(lacking))
         .collect();
     let probes: Vec<&DnsProbe> =
         line.probes.iter().copied().filter(|p| lost.contains(&p.seen.transport) && p.role != Role::Again).collect();
@@ -70,22 +70,27 @@ pub(super) fn fitting(line: &Line<'_>, truth: Truth) -> Vec<(Kind, Certainty)> {
     fitting
 }
 
+/// No usable answer: silence, or the word of a resolver that it got none itself.
+const fn lacking(seen: &Seen) -> bool {
+    !seen.answered()
+}
+
 fn count(probes: &[&DnsProbe], truth: Truth) -> Option<(Kind, Certainty)> {
     let counted = |probe: &&DnsProbe| Some((tlsa_count(probe, truth.records)?, probe.seen.clone()));
     let counted: Vec<_> = probes.iter().filter_map(counted).collect();
     let complete = |seen: &Seen| seen.answered() && seen.reply != Reply::Truncated;
     let passed = counted.iter().filter(|(_, seen)| complete(seen)).map(|(n, _)| *n).max();
-    let gone = counted.iter().filter(|(_, seen)| vanished(seen)).map(|(n, _)| *n).min();
+    let gone = counted.iter().filter(|(_, seen)| lacking(seen)).map(|(n, _)| *n).min();
     // What has no records cannot vanish for having too many.
-    let one_large_vanishes = probes.iter().any(|probe| probe.role == Role::Large && vanished(&probe.seen));
+    let one_large_vanishes = probes.iter().any(|probe| probe.role == Role::Large && lacking(&probe.seen));
     let contradicted = one_large_vanishes || gone == Some(0) || matches!((passed, gone), (Some(p), Some(g)) if p >= g);
     if contradicted {
         return None;
     }
     let addresses = |probe: &&&DnsProbe| matches!(probe.role, Role::Addresses(_));
-    let every_type = probes.iter().filter(addresses).any(|probe| vanished(&probe.seen));
+    let every_type = probes.iter().filter(addresses).any(|probe| lacking(&probe.seen));
     let certainty = match (passed, gone) {
-        (Some(passed), Some(_)) if passed > 0 => Certainty::Proven,
+        (Some(passed), Some(gone)) if passed > 0 && passed + 1 == gone => Certainty::Proven,
         (Some(_), Some(_)) => Certainty::Likely,
         (Some(_) | None, _) => Certainty::Inconclusive,
     };
@@ -94,7 +99,7 @@ fn count(probes: &[&DnsProbe], truth: Truth) -> Option<(Kind, Certainty)> {
 
 fn by_type(probes: &[&DnsProbe]) -> Option<(Kind, Certainty)> {
     let tlsa: Vec<_> = probes.iter().filter(|probe| probe.seen.question.record_type == "TLSA").collect();
-    if !tlsa.iter().all(|probe| vanished(&probe.seen)) {
+    if !tlsa.iter().all(|probe| lacking(&probe.seen)) {
         return None;
     }
     // A question whose answer is nearly empty vanishes as well: that leaves nothing but the type.
@@ -107,7 +112,7 @@ fn size(line: &Line<'_>, probes: &[&DnsProbe], lost: &[Transport], truth: Truth)
     let passed = probes.iter().filter(is_ordinary).filter(|p| p.seen.answered()).map(|p| p.seen.octets).max()?;
     let small_ones_vanish = probes
         .iter()
-        .any(|probe| vanished(&probe.seen) && matches!(probe.role, Role::TlsaWithout | Role::Root | Role::Harmless));
+        .any(|probe| lacking(&probe.seen) && matches!(probe.role, Role::TlsaWithout | Role::Root | Role::Harmless));
     if small_ones_vanish || larger_passes(probes) || truth.octets.is_some_and(|octets| passed >= octets) {
         return None;
     }
@@ -115,7 +120,7 @@ fn size(line: &Line<'_>, probes: &[&DnsProbe], lost: &[Transport], truth: Truth)
     let cut = |probe: &DnsProbe| probe.seen.edns == Some(512) && probe.seen.reply == Reply::Truncated;
     let cut_passes = line.with_role(Role::Subject).any(cut);
     let tcp_has_it = !lost.contains(&Transport::Tcp) && line.subject(Transport::Tcp).is_some_and(|s| s.answered());
-    let one_large_vanishes = probes.iter().any(|p| p.role == Role::Large && vanished(&p.seen));
+    let one_large_vanishes = probes.iter().any(|p| p.role == Role::Large && lacking(&p.seen));
     let certainty = match (one_large_vanishes, cut_passes && tcp_has_it) {
         (true, _) => Certainty::Proven,
         (false, true) => Certainty::Likely,
@@ -129,6 +134,6 @@ fn size(line: &Line<'_>, probes: &[&DnsProbe], lost: &[Transport], truth: Truth)
 fn larger_passes(probes: &[&DnsProbe]) -> bool {
     let any = |role: Role, is: fn(&Seen) -> bool| probes.iter().any(|probe| probe.role == role && is(&probe.seen));
     let passes = |seen: &Seen| seen.reply == Reply::Records;
-    let control_vanishes = probes.iter().any(|p| matches!(p.role, Role::Control(_)) && vanished(&p.seen));
-    any(Role::Large, passes) && control_vanishes || any(Role::Control(4), passes) && any(Role::Control(5), vanished)
+    let control_vanishes = probes.iter().any(|p| matches!(p.role, Role::Control(_)) && lacking(&p.seen));
+    any(Role::Large, passes) && control_vanishes || any(Role::Control(4), passes) && any(Role::Control(5), lacking)
 }
