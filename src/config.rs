@@ -4,12 +4,14 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod check;
 mod destination;
 mod mta_sts;
 mod notify;
 mod roots;
 mod upstream;
 
+pub use check::Check;
 pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening};
 pub use mta_sts::MtaSts;
 pub use notify::Notify;
@@ -80,6 +82,8 @@ pub struct Config {
     pub notify: Notify,
     /// `[admin]`
     pub admin: Admin,
+    /// `[check]`
+    pub check: Check,
     /// `[[destination]]`
     pub destination: Vec<Destination>,
 }
@@ -98,6 +102,7 @@ impl Default for Config {
             retry: Retry::default(),
             notify: Notify::default(),
             admin: Admin::default(),
+            check: Check::default(),
             destination: Vec::new(),
         }
     }
@@ -172,6 +177,8 @@ pub struct SpoolConfig {
     /// How long the history of finished messages is kept.
     #[serde(deserialize_with = "duration")]
     pub keep_history: Duration,
+    /// The largest state database, in octets; above it the oldest history goes before its time.
+    pub max_history_bytes: u64,
 }
 
 impl Default for SpoolConfig {
@@ -181,6 +188,7 @@ impl Default for SpoolConfig {
             min_free_bytes: 268_435_456,
             min_free_inodes: 1000,
             keep_history: Duration::from_secs(30 * 86_400),
+            max_history_bytes: 8_589_934_592,
         }
     }
 }
@@ -317,7 +325,7 @@ pub struct Delivery {
     pub port: u16,
     /// Whether MX records may lead to loopback and to our own addresses.
     pub allow_loopback: bool,
-    /// The most messages in delivery at once, and the most connections to mail servers.
+    /// The most connections to mail servers at once.
     pub max_concurrent: usize,
     /// The most connections to one next hop at once.
     pub max_per_next_hop: usize,

@@ -14,15 +14,18 @@
 
 mod accept;
 mod check;
+mod check_paths;
 mod command;
 mod dane;
 mod deliver;
 mod destination;
 mod grid;
 mod notify;
+mod operator;
 mod peers;
 mod policies;
 mod process;
+mod queue;
 mod relay;
 mod report;
 mod require_tls;
