@@ -31,6 +31,7 @@ pub(super) struct Peer {
 /// Those that the relay speaks.
 pub(super) const TLS12: End = Speaks("TLSv1.2");
 pub(super) const TLS13: End = Speaks("TLSv1.3");
+
 /// A self-signed certificate with a key of this kind.
 macro_rules! own {
     ($key:literal) => {
