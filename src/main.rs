@@ -1,5 +1,8 @@
 //! Arguments, exit codes and wiring of the `relay` command.
 
+mod operator;
+mod terminal;
+
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::compare::compare;
 use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary, selfcheck};
@@ -12,18 +15,13 @@ use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::report::driver::load_texts;
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
+use dane_relay::spool::embedded::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// The command line is wrong (EX_USAGE of sysexits.h).
-const EXIT_USAGE: u8 = 64;
-/// The disk failed while the relay ran (EX_IOERR).
-const EXIT_IO: u8 = 74;
-/// The configuration, or something it names, cannot be used (EX_CONFIG).
-const EXIT_CONFIG: u8 = 78;
 
 /// Outbound SMTP relay that enforces DANE and accounts for every recipient.
 #[derive(Parser)]
@@ -79,6 +77,31 @@ enum Command {
     Policy {
         #[command(subcommand)]
         action: PolicyAction,
+    },
+    /// See what waits, and decide about it.
+    Queue {
+        #[command(subcommand)]
+        action: operator::QueueAction,
+    },
+    /// Tell what happened to a message, attempt by attempt.
+    Why {
+        /// A queue id, a Message-ID, or the address of a sender or recipient.
+        subject: String,
+        #[command(flatten)]
+        place: operator::Place,
+    },
+    /// Prove that every accepted recipient is accounted for.
+    Audit {
+        /// Look at the ledger alone, and not at all that waits.
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        place: operator::Place,
+    },
+    /// Say whether the relay runs, and how it is.
+    Status {
+        #[command(flatten)]
+        place: operator::Place,
     },
     /// Look at the configuration.
     Config {
@@ -251,10 +274,6 @@ fn domain(text: &str) -> Result<Domain, String> {
     text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
 }
 
-fn load(path: Option<&std::path::Path>) -> Result<Config, String> {
-    path.map_or_else(|| Ok(Config::default()), |path| Config::load(path).map_err(|e| e.to_string()))
-}
-
 /// Whether the texts of reports can be used, too.
 fn texts(config: Config) -> Result<(), String> {
     load_texts(config.notify.templates.as_deref()).map(|_texts| ()).map_err(|e| e.to_string())
@@ -298,6 +317,11 @@ async fn run(command: Command) -> ExitCode {
             let config = of.over.config();
             policy(async |config| policies::refresh(config, Clock::system(), &of.domain).await, config, of.output).await
         }
+        Command::Queue { action } => operator::queue(action).await,
+        Command::Why { subject, place } => operator::why(&subject, &place),
+        Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place),
+        Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
+        Command::Status { place } => operator::status(&place).await,
         Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)).and_then(texts) {
             Ok(()) => say(&format!("{}: ok\n", config.display())),
             Err(message) => complain(EXIT_CONFIG, &message),
@@ -505,15 +529,4 @@ fn log_to_stderr() {
     } else {
         subscriber.with_ansi(false).init();
     }
-}
-
-fn say(text: &str) -> ExitCode {
-    // Whoever closes the pipe early has read enough.
-    let _broken_pipe = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
-}
-
-fn complain(code: u8, message: &str) -> ExitCode {
-    let _nowhere_to_say_it = writeln!(std::io::stderr(), "relay: {message}");
-    ExitCode::from(code)
 }

@@ -201,6 +201,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::EightBitNotOffered { .. }
         | Cause::SmtpUtf8NotOffered { .. }
         | Cause::ContentDamaged
+        | Cause::BouncedByOperator { .. }
         | Cause::Expired { .. } => Certainty::Proven,
     }
 }

@@ -11,6 +11,7 @@ use super::evidence::CertificateEnd;
 use super::report::Verdict;
 use crate::clock::Timestamp;
 use crate::config::{Config, TrustAnchorSource};
+use crate::observe::Observer;
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::Security;
 use crate::resolve::dnssec::{Anchors, Outcome};
@@ -24,7 +25,14 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
+/// How soon after the start of a relay its host is looked at: mail that has waited goes first.
+const FIRST_AFTER: Duration = Duration::from_secs(10);
+/// How often it is looked at from then on.
+const EVERY: Duration = Duration::from_secs(3600);
 /// Days before the end of the listener's certificate from which on it is worth a warning.
 const EXPIRES_SOON_DAYS: i64 = 14;
 /// Signatures of the root last three weeks; when they end sooner than this, or have begun less
@@ -65,6 +73,18 @@ pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
     all.extend(root);
     all.extend([clock, named, port25, spool(&out.config), listener(&out.config, out.clock.now())]);
     all
+}
+
+/// Looks at this host until `stop`, so that the alarm comes before the first user's call.
+pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
+    let mut wait = FIRST_AFTER;
+    while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+        let Some(seen) = stop.run_until_cancelled(Box::pin(look(&out))).await else { return };
+        for one in &seen {
+            observer.self_check(one.check, one.number(), &one.detail);
+        }
+        wait = EVERY;
+    }
 }
 
 /// The lines for people.
