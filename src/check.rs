@@ -13,9 +13,11 @@ pub mod compare;
 mod controls;
 mod details;
 pub mod evidence;
+mod opinions;
 pub mod probes;
 mod queue;
 mod report;
+pub mod selfcheck;
 mod smtp;
 mod text;
 
@@ -27,7 +29,7 @@ use crate::config::{Config, DnsMode};
 use crate::deliver::driver::Probe;
 use crate::deliver::{Planned, Target};
 use crate::envelope::TlsRequest;
-use crate::outcome::{Cause, DaneScope, Question, TlsVerdict};
+use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
 use crate::pipeline::outbound::{Known, Outbound, SetupError, Thoroughness};
 use crate::policy::sts::StsState;
 use crate::policy::{TlsPolicy, dane};
@@ -35,7 +37,7 @@ use crate::resolve::answer::{Answer, Data, RecordType, Trace};
 use crate::resolve::{MxHost, TlsaLookup};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
-use evidence::{CertificateEnd, Delivery, DnsProbe, Evidence, Queue, ServerSeen, TlsaCount, Troubled};
+use evidence::{CertificateEnd, Delivery, DnsProbe, Evidence, Opinion, Queue, ServerSeen, TlsaCount, Troubled};
 use futures_util::stream::{self, StreamExt as _};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -126,9 +128,10 @@ impl Checker {
         let known = self.out.find_out(&route, seed, Thoroughness::Everything).await;
         let troubled = troubled(&known);
         let subject = subject(&troubled);
-        let (met, dns, aside) = tokio::join!(
+        let (met, dns, opinions, aside) = tokio::join!(
             Box::pin(self.meet(&route, known)),
             Box::pin(self.probe_dns(subject.as_ref())),
+            Box::pin(self.second_opinions(&troubled)),
             Box::pin(self.look_aside(domain)),
         );
         let servers = match self.depth {
@@ -144,12 +147,18 @@ impl Checker {
             troubled,
             subject,
             dns,
+            opinions,
             servers,
             queue: aside.queue,
             tlsrpt: aside.tlsrpt,
             took_ms: milliseconds(started.elapsed()),
         };
         self.report(domain, &route, &met, evidence)
+    }
+
+    /// Looks at this host itself.
+    pub async fn look_at_self(&self) -> Vec<selfcheck::SelfCheck> {
+        selfcheck::look(&self.out).await
     }
 
     /// The domains that mail waits for, most messages first.
@@ -189,6 +198,14 @@ impl Checker {
         let plan = probes::Plan { config, references, canary, subject };
         // Servers that cannot be set up have stopped the checker before.
         probes::collect(&plan, &self.out.clock).await.unwrap_or_default()
+    }
+
+    /// Only about an answer that did not prove itself.
+    async fn second_opinions(&self, troubled: &[Troubled]) -> Vec<Opinion> {
+        let bogus = |failed: &PathFailure| failed.detail.starts_with("bogus");
+        let unproven = troubled.iter().find(|t| t.answered_by.is_none() && t.failed.iter().any(bogus));
+        let (Some(unproven), Depth::Diagnosis) = (unproven, self.depth) else { return Vec::new() };
+        opinions::ask(&self.out.config, &unproven.question, &self.out.clock).await
     }
 
     /// What has no bearing on delivery.
@@ -405,8 +422,9 @@ fn troubled(known: &Result<Known, Cause>) -> Vec<Troubled> {
         Err(Cause::DnsUnavailable { question, tried }) => {
             vec![Troubled { question: question.clone(), answered_by: None, failed: tried.clone() }]
         }
-        Err(Cause::DnsBogus { question, .. }) => {
-            vec![Troubled { question: question.clone(), answered_by: None, failed: Vec::new() }]
+        Err(Cause::DnsBogus { question, detail }) => {
+            let said = PathFailure { upstream: "every path".to_owned(), detail: format!("bogus: {detail}") };
+            vec![Troubled { question: question.clone(), answered_by: None, failed: vec![said] }]
         }
         Err(_) => Vec::new(),
     };

@@ -1,8 +1,11 @@
 //! Arguments, exit codes and wiring of the `relay` command.
 
+mod operator;
+mod terminal;
+
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::compare::compare;
-use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary};
+use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary, selfcheck};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
 #[cfg(feature = "lab")]
@@ -12,18 +15,13 @@ use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::report::driver::load_texts;
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
+use dane_relay::spool::embedded::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// The command line is wrong (EX_USAGE of sysexits.h).
-const EXIT_USAGE: u8 = 64;
-/// The disk failed while the relay ran (EX_IOERR).
-const EXIT_IO: u8 = 74;
-/// The configuration, or something it names, cannot be used (EX_CONFIG).
-const EXIT_CONFIG: u8 = 78;
 
 /// Outbound SMTP relay that enforces DANE and accounts for every recipient.
 #[derive(Parser)]
@@ -80,6 +78,31 @@ enum Command {
         #[command(subcommand)]
         action: PolicyAction,
     },
+    /// See what waits, and decide about it.
+    Queue {
+        #[command(subcommand)]
+        action: operator::QueueAction,
+    },
+    /// Tell what happened to a message, attempt by attempt.
+    Why {
+        /// A queue id, a Message-ID, or the address of a sender or recipient.
+        subject: String,
+        #[command(flatten)]
+        place: operator::Place,
+    },
+    /// Prove that every accepted recipient is accounted for.
+    Audit {
+        /// Look at the ledger alone, and not at all that waits.
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        place: operator::Place,
+    },
+    /// Say whether the relay runs, and how it is.
+    Status {
+        #[command(flatten)]
+        place: operator::Place,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -101,11 +124,14 @@ enum CanaryAction {
 #[derive(Args)]
 struct CheckArguments {
     /// The recipient domain.
-    #[arg(value_parser = domain, required_unless_present_any = ["all_queued"])]
+    #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself"])]
     domain: Option<Domain>,
     /// Check every domain that mail waits for now: one line each.
     #[arg(long, conflicts_with = "domain")]
     all_queued: bool,
+    /// Check this host itself: resolver, validation, clock, egress, port 25, spool, certificate.
+    #[arg(long = "self", conflicts_with_all = ["domain", "all_queued"])]
+    myself: bool,
     /// Show every record and every probe.
     #[arg(short, long)]
     verbose: bool,
@@ -248,10 +274,6 @@ fn domain(text: &str) -> Result<Domain, String> {
     text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
 }
 
-fn load(path: Option<&std::path::Path>) -> Result<Config, String> {
-    path.map_or_else(|| Ok(Config::default()), |path| Config::load(path).map_err(|e| e.to_string()))
-}
-
 /// Whether the texts of reports can be used, too.
 fn texts(config: Config) -> Result<(), String> {
     load_texts(config.notify.templates.as_deref()).map(|_texts| ()).map_err(|e| e.to_string())
@@ -295,6 +317,11 @@ async fn run(command: Command) -> ExitCode {
             let config = of.over.config();
             policy(async |config| policies::refresh(config, Clock::system(), &of.domain).await, config, of.output).await
         }
+        Command::Queue { action } => operator::queue(action).await,
+        Command::Why { subject, place } => operator::why(&subject, &place),
+        Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place),
+        Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
+        Command::Status { place } => operator::status(&place).await,
         Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)).and_then(texts) {
             Ok(()) => say(&format!("{}: ok\n", config.display())),
             Err(message) => complain(EXIT_CONFIG, &message),
@@ -334,12 +361,15 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
 }
 
 async fn check(arguments: CheckArguments) -> ExitCode {
-    let CheckArguments { domain, verbose, color, mut compared, output, over, .. } = arguments;
+    let CheckArguments { domain, myself, verbose, color, mut compared, output, over, .. } = arguments;
     let config = over.config().map(|config| compared.on_top_of(config));
     let checker = match config.and_then(|c| Checker::new(c, Clock::system()).map_err(|e| e.to_string())) {
         Ok(checker) => checker,
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
+    if myself {
+        return check_self(&checker, &output).await;
+    }
     let Some(domain) = domain else { return check_queued(&checker, &output, color.color()).await };
     let progress = Progress::begin(&format!("asking the DNS and the mail servers about {domain}"));
     let report = checker.check(&domain).await;
@@ -369,6 +399,18 @@ async fn kept(report: &CheckReport, compared: &Compared) -> Result<String, Strin
     let text = tokio::fs::read_to_string(path).await.map_err(|e| failed(path, &e))?;
     let theirs = serde_json::from_str(&text).map_err(|e| failed(path, &format!("no file of --save: {e}")))?;
     Ok(compare(&report.evidence, &theirs))
+}
+
+async fn check_self(checker: &Checker, output: &Output) -> ExitCode {
+    let progress = Progress::begin("looking at this host");
+    let seen = checker.look_at_self().await;
+    drop(progress);
+    let json = || serde_json::to_string_pretty(&seen).map(|json| json + "\n");
+    match if output.json { json() } else { Ok(selfcheck::text(&seen)) } {
+        Ok(text) => say(&text),
+        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    };
+    ExitCode::from(selfcheck::worst(&seen).exit_code())
 }
 
 async fn check_queued(checker: &Checker, output: &Output, color: Color) -> ExitCode {
@@ -487,15 +529,4 @@ fn log_to_stderr() {
     } else {
         subscriber.with_ansi(false).init();
     }
-}
-
-fn say(text: &str) -> ExitCode {
-    // Whoever closes the pipe early has read enough.
-    let _broken_pipe = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
-}
-
-fn complain(code: u8, message: &str) -> ExitCode {
-    let _nowhere_to_say_it = writeln!(std::io::stderr(), "relay: {message}");
-    ExitCode::from(code)
 }

@@ -7,6 +7,9 @@
 mod attempt;
 mod dns;
 mod policy;
+mod reports;
+mod selfcheck;
+mod store;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
@@ -18,6 +21,8 @@ use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
 use crate::spool::SpoolStats;
 use crate::spool::embedded::Recovery;
+use crate::spool::embedded::audit::Finding;
+use crate::spool::event::Act;
 use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use policy::PolicyMetrics;
@@ -25,7 +30,9 @@ use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use reports::ReportMetrics;
 use std::time::Duration;
+use store::StoreMetrics;
 use tokio::sync::broadcast;
 
 /// How one recipient stands after an attempt, for whoever runs the relay in-process.
@@ -60,15 +67,11 @@ pub struct Observer {
     delivered: IntCounterVec,
     deferred: IntCounterVec,
     failed: IntCounterVec,
-    reports: IntCounter,
-    suppressed: IntCounter,
-    reports_lost: IntCounter,
+    reports: ReportMetrics,
     spool_failures: IntCounter,
-    queue_messages: IntGauge,
-    queue_oldest: IntGauge,
-    spool_bytes: IntGauge,
-    damaged: IntGauge,
+    store: StoreMetrics,
     dns: DnsMetrics,
+    selfcheck: selfcheck::SelfCheckMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -158,18 +161,11 @@ impl Observer {
                 "Recipients that failed for good, by cause.",
                 &["cause", "side"],
             )?,
-            reports: r.counter("relay_reports_queued_total", "NDRs put into the queue.")?,
-            suppressed: r.counter(
-                "relay_recipients_suppressed_total",
-                "Failed recipients nobody is told of: the reverse-path is null, or the sender wants no report.",
-            )?,
-            reports_lost: r.counter("relay_reports_lost_total", "Reports that could not be delivered.")?,
+            reports: ReportMetrics::new(&r)?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
-            queue_messages: r.gauge("relay_queue_messages", "Messages that wait for at least one recipient.")?,
-            queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
-            spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
-            damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
+            store: StoreMetrics::new(&r)?,
             dns: DnsMetrics::new(&r)?,
+            selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -185,10 +181,7 @@ impl Observer {
     /// The metrics in the text format of Prometheus.
     #[must_use]
     pub fn render(&self, stats: &SpoolStats, now: Timestamp) -> String {
-        self.queue_messages.set(clamp(stats.queued_messages));
-        self.queue_oldest.set(stats.oldest.map_or(0, |oldest| clamp(now.since(oldest).as_secs())));
-        self.spool_bytes.set(clamp(stats.bytes));
-        self.damaged.set(clamp(stats.damaged_records));
+        self.store.set(stats, now);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be encoded");
@@ -283,6 +276,11 @@ impl Observer {
         tracing::warn!(domains, kind, until, reason, "exception {now}");
     }
 
+    /// What the relay found about its own host; `status` as the exit codes of `relay check`.
+    pub fn self_check(&self, check: &'static str, status: u8, detail: &str) {
+        self.selfcheck.told(check, status, detail);
+    }
+
     /// A host was left alone, or a next hop has none: no connection was made.
     pub fn no_attempt(&self, id: QueueId, next_hop: &str, cause: &Cause) {
         self.attempts.skipped(id, next_hop, cause);
@@ -328,25 +326,29 @@ impl Observer {
         }
     }
 
-    /// An NDR is in the queue.
+    /// An audit of the store has ended.
+    pub fn audited(&self, findings: &[Finding], counted: u64) {
+        self.store.audited(findings, counted);
+    }
+
+    /// The operator did something with a message.
+    pub fn operated(&self, id: QueueId, act: Act, recipients: usize) {
+        tracing::warn!(%id, act = act.word(), recipients, "operator");
+    }
+
+    /// A report is in the queue.
     pub fn report_queued(&self, about: QueueId, to: &str) {
-        self.reports.inc();
-        tracing::info!(id = %about, %to, "NDR queued");
+        self.reports.queued(about, to);
     }
 
     /// Recipients failed, and nobody may be told (RFC 5321 §4.5.5) or wants to be (RFC 3461 §4.1).
     pub fn report_suppressed(&self, about: QueueId, recipients: usize) {
-        self.suppressed.inc_by(u64::try_from(recipients).unwrap_or(0));
-        tracing::warn!(id = %about, recipients, "failed, and nobody is told: the reverse-path is null, or the sender wants no report");
+        self.reports.suppressed(about, recipients);
     }
 
-    /// A report of ours could not be delivered: the postmaster is told, or this line tells alone.
+    /// A report of ours could not be delivered: the postmaster is told, or the log tells alone.
     pub fn report_lost(&self, id: QueueId, told: Option<&Mailbox>) {
-        self.reports_lost.inc();
-        match told {
-            Some(postmaster) => tracing::warn!(%id, told = %postmaster, "a report could not be delivered"),
-            None => tracing::error!(%id, "a report could not be delivered, and there is nobody else to tell"),
-        }
+        self.reports.lost(id, told);
     }
 
     /// The spool could not do something; mail waits, nothing is lost.

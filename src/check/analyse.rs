@@ -100,7 +100,10 @@ impl Finding {
 #[must_use]
 pub fn analyse(evidence: &Evidence) -> Diagnosis {
     let base = base(evidence);
-    let found = bogus::clock(evidence).or_else(|| dns::find(evidence)).or_else(|| mail::find(evidence));
+    let found = bogus::clock(evidence)
+        .or_else(|| dns::find(evidence))
+        .or_else(|| bogus::changed_here(evidence))
+        .or_else(|| mail::find(evidence));
     match found {
         None => base,
         Some(finding) => with(base, finding),
@@ -198,6 +201,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::EightBitNotOffered { .. }
         | Cause::SmtpUtf8NotOffered { .. }
         | Cause::ContentDamaged
+        | Cause::BouncedByOperator { .. }
         | Cause::Expired { .. } => Certainty::Proven,
     }
 }

@@ -34,7 +34,8 @@ pub fn compare(ours: &Evidence, theirs: &Evidence) -> String {
 
 fn verdict(diagnosis: &Diagnosis) -> String {
     let side = diagnosis.side.map_or_else(String::new, |side| format!(", side {}", side.word()));
-    format!("{} {}{side}: {}", diagnosis.level.word(), diagnosis.word, diagnosis.sentence)
+    let word = if diagnosis.level == Verdict::Ok { String::new() } else { format!(" {}", diagnosis.word) };
+    format!("{}{word}{side}: {}", diagnosis.level.word(), diagnosis.sentence)
 }
 
 fn conclusion(here: &Diagnosis, there: &Diagnosis) -> String {

@@ -36,6 +36,9 @@ pub struct Evidence {
     /// The single questions to the DNS, in their order.
     #[serde(default)]
     pub dns: Vec<DnsProbe>,
+    /// What other ways say about an answer that does not prove itself.
+    #[serde(default)]
+    pub opinions: Vec<Opinion>,
     /// The mail servers, address by address, and the controls.
     #[serde(default)]
     pub servers: Vec<ServerSeen>,
@@ -85,6 +88,27 @@ pub struct Troubled {
     pub answered_by: Option<String>,
     /// Those that did not.
     pub failed: Vec<PathFailure>,
+}
+
+/// What another way says about an answer that is bogus on ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opinion {
+    /// The way in the words of the configuration.
+    pub by: String,
+    /// What it says.
+    pub said: Said,
+}
+
+/// What became of a validated look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// An answer that proves itself, or is proven not to be signed.
+    Valid,
+    /// One that does not prove itself there either.
+    Bogus,
+    /// No usable answer.
+    Nothing,
 }
 
 /// Whom a question was put to.

@@ -262,6 +262,15 @@ async fn a_bogus_zone_is_the_recipients_fault() {
     scene.says(Verdict::Fault, "recipient", "proven", "dnssec-invalid").await;
 }
 
+#[tokio::test]
+async fn a_bogus_zone_is_proven_by_its_own_servers_though_delivery_does_not_ask_them() {
+    let scene = Scene::new().await;
+    let bogus = Fault::Signature(dane_relay::lab::SignatureFault::Bogus);
+    scene.lab.world().fault("rollover.test", RecordType::MX, bogus).unwrap();
+    let report = scene.says(Verdict::Fault, "recipient", "proven", "dnssec-invalid").await;
+    assert_eq!(report.evidence.opinions.len(), 1, "{:?}", report.evidence.opinions);
+}
+
 // The shape of the report.
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub(super) fn find(evidence: &Evidence) -> Option<Finding> {
     let ours = lines.iter().filter(|line| line.whom == Whom::Upstream);
     let mut found: Vec<Finding> = ours.filter_map(|line| case.explain(line)).collect();
     if found.is_empty() {
-        let theirs = lines.iter().filter(|line| line.whom == Whom::Authority && line.is_clear());
+        let theirs = lines.iter().filter(|line| line.whom == Whom::Authority && line.alive());
         found.extend(theirs.filter_map(|line| case.explain(line)));
     }
     // The surest; of equals the one that is asked first.
