@@ -189,7 +189,7 @@ mode = "{mode}"
 upstreams = {upstreams:?}
 trust_anchors = {anchors:?}
 root_hints = ["{root}"]
-timeout = "400ms"
+timeout = "600ms"
 [tls]
 roots = {roots:?}
 [mta_sts]
