@@ -6,6 +6,7 @@
 
 mod dns;
 mod policy;
+mod reports;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
@@ -23,6 +24,7 @@ use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use reports::ReportMetrics;
 use std::time::Duration;
 use tokio::sync::broadcast;
 
@@ -59,9 +61,7 @@ pub struct Observer {
     delivered: IntCounterVec,
     deferred: IntCounterVec,
     failed: IntCounterVec,
-    reports: IntCounter,
-    suppressed: IntCounter,
-    reports_lost: IntCounter,
+    reports: ReportMetrics,
     spool_failures: IntCounter,
     queue_messages: IntGauge,
     queue_oldest: IntGauge,
@@ -163,12 +163,7 @@ impl Observer {
                 "Recipients that failed for good, by cause.",
                 &["cause", "side"],
             )?,
-            reports: r.counter("relay_reports_queued_total", "NDRs put into the queue.")?,
-            suppressed: r.counter(
-                "relay_recipients_suppressed_total",
-                "Failed recipients nobody is told of: the reverse-path is null, or the sender wants no report.",
-            )?,
-            reports_lost: r.counter("relay_reports_lost_total", "Reports that could not be delivered.")?,
+            reports: ReportMetrics::new(&r)?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
             queue_messages: r.gauge("relay_queue_messages", "Messages that wait for at least one recipient.")?,
             queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
@@ -370,25 +365,19 @@ impl Observer {
         }
     }
 
-    /// An NDR is in the queue.
+    /// A report is in the queue.
     pub fn report_queued(&self, about: QueueId, to: &str) {
-        self.reports.inc();
-        tracing::info!(id = %about, %to, "NDR queued");
+        self.reports.queued(about, to);
     }
 
     /// Recipients failed, and nobody may be told (RFC 5321 §4.5.5) or wants to be (RFC 3461 §4.1).
     pub fn report_suppressed(&self, about: QueueId, recipients: usize) {
-        self.suppressed.inc_by(u64::try_from(recipients).unwrap_or(0));
-        tracing::warn!(id = %about, recipients, "failed, and nobody is told: the reverse-path is null, or the sender wants no report");
+        self.reports.suppressed(about, recipients);
     }
 
-    /// A report of ours could not be delivered: the postmaster is told, or this line tells alone.
+    /// A report of ours could not be delivered: the postmaster is told, or the log tells alone.
     pub fn report_lost(&self, id: QueueId, told: Option<&Mailbox>) {
-        self.reports_lost.inc();
-        match told {
-            Some(postmaster) => tracing::warn!(%id, told = %postmaster, "a report could not be delivered"),
-            None => tracing::error!(%id, "a report could not be delivered, and there is nobody else to tell"),
-        }
+        self.reports.lost(id, told);
     }
 
     /// The spool could not do something; mail waits, nothing is lost.

@@ -118,8 +118,7 @@ impl Pipeline {
         let told: Vec<String> =
             settlement.reports.iter().flat_map(|r| &r.envelope.recipients).map(ToString::to_string).collect();
         match self.spool.settle(claim, settlement).await {
-            Ok(()) if told.is_empty() => {}
-            Ok(()) => self.observer.report_queued(id, &told.join(", ")),
+            Ok(()) => told.iter().for_each(|to| self.observer.report_queued(id, to)),
             Err(error) => self.observer.spool_failed("settle", &error),
         }
     }

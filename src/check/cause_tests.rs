@@ -65,7 +65,7 @@ fn reported(cause: &Cause) -> String {
     let desk = Desk { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
     let original = Original { entry: &entry, content: b"", until: LATE };
     let report = compose(&desk, &original, &tellings.reports[0], LATE);
-    filled(&String::from_utf8(report.content.to_vec()).unwrap())
+    filled(std::str::from_utf8(&report.content).unwrap())
 }
 
 fn filled(text: &str) -> String {
