@@ -48,6 +48,12 @@ impl Timestamp {
         self.date_time().format(&Rfc3339).unwrap_or_default()
     }
 
+    /// The form for people, to the second: `2026-11-21 11:44:28Z`.
+    #[must_use]
+    pub fn to_second(self) -> String {
+        Self(self.0.div_euclid(1000) * 1000).rfc3339().replacen('T', " ", 1)
+    }
+
     fn date_time(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
@@ -104,6 +110,11 @@ mod tests {
     #[test]
     fn rfc5322_date_has_a_numeric_zone() {
         assert_eq!(Timestamp(1_795_261_468_000).rfc5322(), "Sat, 21 Nov 2026 11:44:28 +0000");
+    }
+
+    #[test]
+    fn people_read_times_to_the_second() {
+        assert_eq!(Timestamp(1_795_261_468_123).to_second(), "2026-11-21 11:44:28Z");
     }
 
     #[test]

@@ -172,6 +172,8 @@ pub struct SpoolConfig {
     /// How long the history of finished messages is kept.
     #[serde(deserialize_with = "duration")]
     pub keep_history: Duration,
+    /// The largest state database, in octets; above it the oldest history goes before its time.
+    pub max_history_bytes: u64,
 }
 
 impl Default for SpoolConfig {
@@ -181,6 +183,7 @@ impl Default for SpoolConfig {
             min_free_bytes: 268_435_456,
             min_free_inodes: 1000,
             keep_history: Duration::from_secs(30 * 86_400),
+            max_history_bytes: 8_589_934_592,
         }
     }
 }
@@ -317,7 +320,7 @@ pub struct Delivery {
     pub port: u16,
     /// Whether MX records may lead to loopback and to our own addresses.
     pub allow_loopback: bool,
-    /// The most messages in delivery at once, and the most connections to mail servers.
+    /// The most connections to mail servers at once.
     pub max_concurrent: usize,
     /// The most connections to one next hop at once.
     pub max_per_next_hop: usize,

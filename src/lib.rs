@@ -21,7 +21,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`], [`policies`] → [`exceptions`] → [`serve`] |
+//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`], [`policies`], [`why`], [`audit`], [`queue`] → [`exceptions`], [`control`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -106,9 +106,11 @@
 
 pub mod accept;
 pub mod admin;
+pub mod audit;
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod deliver;
 pub mod envelope;
 pub mod exceptions;
@@ -120,6 +122,7 @@ pub mod outcome;
 pub mod pipeline;
 pub mod policies;
 pub mod policy;
+pub mod queue;
 pub mod report;
 pub mod resolve;
 pub mod route;
@@ -127,3 +130,4 @@ pub mod serve;
 pub mod smtp;
 pub mod spool;
 pub mod text;
+pub mod why;

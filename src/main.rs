@@ -1,5 +1,7 @@
 //! Arguments, exit codes and wiring of the `relay` command.
 
+mod operator;
+
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Checker;
 use dane_relay::clock::Clock;
@@ -9,6 +11,7 @@ use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::report::driver::load_texts;
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
+use dane_relay::spool::embedded::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
 use std::future::Future;
 use std::io::Write as _;
@@ -77,6 +80,31 @@ enum Command {
     Policy {
         #[command(subcommand)]
         action: PolicyAction,
+    },
+    /// See what waits, and decide about it.
+    Queue {
+        #[command(subcommand)]
+        action: operator::QueueAction,
+    },
+    /// Tell what happened to a message, attempt by attempt.
+    Why {
+        /// A queue id, a Message-ID, or the address of a sender or recipient.
+        subject: String,
+        #[command(flatten)]
+        place: operator::Place,
+    },
+    /// Prove that every accepted recipient is accounted for.
+    Audit {
+        /// Look at the ledger alone, and not at all that waits.
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        place: operator::Place,
+    },
+    /// Say whether the relay runs, and how it is.
+    Status {
+        #[command(flatten)]
+        place: operator::Place,
     },
     /// Look at the configuration.
     Config {
@@ -212,6 +240,11 @@ async fn run(command: Command) -> ExitCode {
             let config = of.over.config();
             policy(async |config| policies::refresh(config, Clock::system(), &of.domain).await, config, of.output).await
         }
+        Command::Queue { action } => operator::queue(action).await,
+        Command::Why { subject, place } => operator::why(&subject, &place),
+        Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place),
+        Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
+        Command::Status { place } => operator::status(&place).await,
         Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)).and_then(texts) {
             Ok(()) => say(&format!("{}: ok\n", config.display())),
             Err(message) => complain(EXIT_CONFIG, &message),

@@ -4,20 +4,25 @@
 //! sets, never domains or addresses, so the number of series does not grow with the mail.
 //! The log has one line for each delivery attempt, with its TLS verdict, and never content.
 
+mod attempt;
 mod dns;
 mod policy;
 mod reports;
+mod store;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
-use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce, TlsVerdict};
+use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
 use crate::policy::sts::event::StsEvent;
 use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
 use crate::spool::SpoolStats;
 use crate::spool::embedded::Recovery;
+use crate::spool::embedded::audit::Finding;
+use crate::spool::event::Act;
+use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use policy::PolicyMetrics;
 use prometheus::{
@@ -26,6 +31,7 @@ use prometheus::{
 };
 use reports::ReportMetrics;
 use std::time::Duration;
+use store::StoreMetrics;
 use tokio::sync::broadcast;
 
 /// How one recipient stands after an attempt, for whoever runs the relay in-process.
@@ -55,18 +61,14 @@ pub struct Observer {
     recipients_accepted: IntCounter,
     bytes_accepted: IntCounter,
     refusals: IntCounterVec,
-    attempts: IntCounterVec,
-    attempt_seconds: Histogram,
+    attempts: AttemptMetrics,
     policy: PolicyMetrics,
     delivered: IntCounterVec,
     deferred: IntCounterVec,
     failed: IntCounterVec,
     reports: ReportMetrics,
     spool_failures: IntCounter,
-    queue_messages: IntGauge,
-    queue_oldest: IntGauge,
-    spool_bytes: IntGauge,
-    damaged: IntGauge,
+    store: StoreMetrics,
     dns: DnsMetrics,
 }
 
@@ -141,13 +143,7 @@ impl Observer {
                 "Refusals of MAIL, RCPT or content, by reply code.",
                 &["code"],
             )?,
-            attempts: r.counters(
-                "relay_delivery_attempts_total",
-                "Connections to mail servers, by TLS policy and by the protection that was reached.",
-                &["policy", "tls"],
-            )?,
-            attempt_seconds: r
-                .seconds("relay_delivery_attempt_seconds", "How long one connection to a mail server took.")?,
+            attempts: AttemptMetrics::new(&r)?,
             delivered: r.counters(
                 "relay_recipients_delivered_total",
                 "Recipients taken over by a next hop, by protection.",
@@ -165,10 +161,7 @@ impl Observer {
             )?,
             reports: ReportMetrics::new(&r)?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
-            queue_messages: r.gauge("relay_queue_messages", "Messages that wait for at least one recipient.")?,
-            queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
-            spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
-            damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
+            store: StoreMetrics::new(&r)?,
             dns: DnsMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
@@ -185,10 +178,7 @@ impl Observer {
     /// The metrics in the text format of Prometheus.
     #[must_use]
     pub fn render(&self, stats: &SpoolStats, now: Timestamp) -> String {
-        self.queue_messages.set(clamp(stats.queued_messages));
-        self.queue_oldest.set(stats.oldest.map_or(0, |oldest| clamp(now.since(oldest).as_secs())));
-        self.spool_bytes.set(clamp(stats.bytes));
-        self.damaged.set(clamp(stats.damaged_records));
+        self.store.set(stats, now);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be encoded");
@@ -266,42 +256,7 @@ impl Observer {
 
     /// One connection to a mail server has ended.
     pub fn attempt(&self, id: QueueId, next_hop: &str, report: &AttemptReport, exception: Option<&ExceptionInForce>) {
-        let tls = report.tls.as_ref().map_or("none", TlsVerdict::word);
-        self.attempts.with_label_values(&[report.policy.word(), tls]).inc();
-        self.attempt_seconds.observe(report.took.as_secs_f64());
-        let (version, matched) = match &report.tls {
-            Some(TlsVerdict::Dane { version, matched, .. } | TlsVerdict::WebPki { version, host: matched }) => {
-                (Some(version.as_str()), Some(matched.as_str()))
-            }
-            Some(TlsVerdict::Unauthenticated { version }) => (Some(version.as_str()), None),
-            Some(TlsVerdict::ClearText) | None => (None, None),
-        };
-        let delivered = report.outcomes.iter().filter(|(_, o)| matches!(o, DeliveryOutcome::Delivered { .. })).count();
-        let causes = report.outcomes.iter().filter_map(|(_, outcome)| match outcome {
-            DeliveryOutcome::Failed { cause } => Some(cause),
-            DeliveryOutcome::Delivered { .. } => None,
-        });
-        let cause = causes.clone().next();
-        tracing::info!(
-            %id,
-            next_hop,
-            host = %report.peer.host,
-            address = %report.peer.address,
-            policy = report.policy.word(),
-            tls,
-            version,
-            matched,
-            nth_on_connection = report.nth_on_connection,
-            delivered,
-            not_delivered = causes.count(),
-            cause = cause.map(|c| c.row().word),
-            status = cause.map(|c| c.row().status.to_string()),
-            detail = cause.map(Cause::sentence),
-            evidence = cause.map(evidence),
-            exception = exception.map(ToString::to_string),
-            took_ms = millis(report.took),
-            "attempt"
-        );
+        self.attempts.ended(id, next_hop, report, exception);
         if let Some(watched) = &report.watched {
             self.policy.watched(id, &report.peer, watched);
         }
@@ -320,9 +275,7 @@ impl Observer {
 
     /// A host was left alone, or a next hop has none: no connection was made.
     pub fn no_attempt(&self, id: QueueId, next_hop: &str, cause: &Cause) {
-        self.attempts.with_label_values(&["skipped", "none"]).inc();
-        let row = cause.row();
-        tracing::info!(%id, next_hop, cause = row.word, status = %row.status, side = row.side.word(), detail = cause.sentence(), evidence = evidence(cause), "attempt");
+        self.attempts.skipped(id, next_hop, cause);
     }
 
     /// How one recipient stands after all servers were tried.
@@ -363,6 +316,16 @@ impl Observer {
         if let Some(moved_to) = &recovery.state_moved_to {
             tracing::error!(moved_to = %moved_to.display(), "the state database was damaged and has been rebuilt");
         }
+    }
+
+    /// An audit of the store has ended.
+    pub fn audited(&self, findings: &[Finding], counted: u64) {
+        self.store.audited(findings, counted);
+    }
+
+    /// The operator did something with a message.
+    pub fn operated(&self, id: QueueId, act: Act, recipients: usize) {
+        tracing::warn!(%id, act = act.word(), recipients, "operator");
     }
 
     /// A report is in the queue.

@@ -4,34 +4,41 @@
 //! alike. Nothing is forgotten before [`Spool::settle`] has made it durable; a crash at any point
 //! leads to another attempt, never to silence.
 
+mod backoff;
+mod carry;
 mod hop;
+mod journal;
 mod limits;
+pub mod operate;
 pub mod outbound;
 mod reports;
 
 use crate::observe::Observer;
-use crate::outcome::DeliveryOutcome;
 use crate::report::Texts;
-use crate::route;
-use crate::spool::conclude::{Conclusion, conclude};
-use crate::spool::schedule;
-use crate::spool::{Claim, RecipientState, Settlement, Spool, SpoolEntry};
-use futures_util::FutureExt;
-use futures_util::future::join_all;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use crate::spool::Spool;
+use backoff::Backoff;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use limits::HopLimits;
+use limits::HopLimits;
 use outbound::Outbound;
 
 /// How long deliveries that are under way may go on after the stop.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// The pause after the spool failed to give work, in case it recovers.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Messages taken from the spool at once. They are small while they wait for a connection, and
+/// those for one next hop wait in a line of bounded length, so that it takes many dead next hops to
+/// fill this.
+const MOST_CARRIED: usize = 10_000;
+/// Messages claimed in one go, so that reading them does not hold up the writing of outcomes.
+const MOST_CLAIMED: usize = 500;
+/// The longest sleep: the clock may be set, and then what is due is to be asked anew.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// Carries messages from the spool to their outcomes.
 pub struct Pipeline {
@@ -41,19 +48,19 @@ pub struct Pipeline {
     pub spool: Arc<dyn Spool>,
     /// Metrics and log.
     pub observer: Arc<Observer>,
-    /// Connections in use by next hop.
-    pub hops: HopLimits,
     /// The words of reports.
     pub texts: Texts,
+    hops: HopLimits,
+    backoff: Mutex<Backoff>,
 }
 
 /// Takes due messages from the spool until `stop`, then lets what is under way end.
 pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(pipeline.out.config.delivery.max_concurrent));
+    let slots = Arc::new(Semaphore::new(MOST_CARRIED));
     let tasks = TaskTracker::new();
     while !stop.is_cancelled() {
         let now = pipeline.out.clock.now();
-        let claims = match pipeline.spool.claim_due(now, slots.available_permits()).await {
+        let claims = match pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED)).await {
             Ok(claims) => claims,
             Err(error) => {
                 pipeline.observer.spool_failed("claim", &error);
@@ -90,76 +97,28 @@ async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &Cancellati
     }
     let changed = pipeline.spool.changed();
     let until_due = pipeline.spool.next_due().map(|due| due.since(pipeline.out.clock.now()));
-    let due = async {
-        match until_due {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         () = changed => {}
-        () = due => {}
+        () = tokio::time::sleep(until_due.map_or(LONGEST_SLEEP, |wait| wait.min(LONGEST_SLEEP))) => {}
         () = stop.cancelled() => {}
     }
 }
 
 impl Pipeline {
-    /// One attempt for one message, from the claim to its durable record.
-    async fn carry(&self, claim: Claim) {
-        let attempt = AssertUnwindSafe(self.attempt(&claim.entry)).catch_unwind().await;
-        let id = claim.entry.id;
-        let settlement = attempt.unwrap_or_else(|_panic| {
-            // A bug of ours must not cost the message: it waits like any other.
-            self.observer.spool_failed("attempt", &"a bug in the relay; the message waits");
-            let next =
-                schedule::next_attempt(&self.out.config.retry, id, claim.entry.attempts + 1, self.out.clock.now());
-            Settlement { next_due: Some(next), ..Settlement::default() }
-        });
-        let told: Vec<String> =
-            settlement.reports.iter().flat_map(|r| &r.envelope.recipients).map(ToString::to_string).collect();
-        match self.spool.settle(claim, settlement).await {
-            Ok(()) => told.iter().for_each(|to| self.observer.report_queued(id, to)),
-            Err(error) => self.observer.spool_failed("settle", &error),
-        }
+    /// Everything needed to carry messages.
+    #[must_use]
+    pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Self {
+        let hops = HopLimits::new(out.config.delivery.max_per_next_hop, out.config.delivery.max_concurrent);
+        Self { out, spool, observer, texts, hops, backoff: Mutex::default() }
     }
 
-    async fn attempt(&self, entry: &SpoolEntry) -> Settlement {
-        let waiting = entry.envelope.recipients.iter().enumerate().zip(&entry.recipients);
-        let due = waiting.filter(|(_, state)| matches!(state, RecipientState::Queued { .. })).map(|(r, _)| r);
-        let config = &self.out.config;
-        let groups = route::group(due, &config.destination, config.delivery.port);
-        let outcomes = join_all(groups.iter().map(|(route, indices)| self.deliver(entry, route, indices))).await;
-        let now = self.out.clock.now();
-        let mut conclusion = conclude(entry, outcomes.into_iter().flatten().collect(), &self.out.config.retry, now);
-        self.observe_states(entry, &conclusion);
-        let reports = self.reports(entry, &mut conclusion, now).await;
-        let events = deferrals(&conclusion);
-        Settlement { recipients: conclusion.recipients, at: Some(now), next_due: conclusion.next_due, reports, events }
+    /// Next hops that nobody dials now.
+    #[must_use]
+    pub fn backing_off(&self) -> usize {
+        self.backoff().count(self.out.clock.now())
     }
 
-    fn observe_states(&self, entry: &SpoolEntry, conclusion: &Conclusion) {
-        for (index, state) in &conclusion.recipients {
-            let Some(recipient) = entry.envelope.recipients.get(*index) else { continue };
-            match state {
-                RecipientState::Done { outcome } => self.observer.recipient(entry.id, recipient, outcome),
-                RecipientState::Queued { last: Some(cause), .. } => {
-                    let outcome = DeliveryOutcome::Failed { cause: cause.clone() };
-                    self.observer.recipient(entry.id, recipient, &outcome);
-                }
-                RecipientState::Queued { last: None, .. } => {}
-            }
-        }
+    fn backoff(&self) -> MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The tries that failed for now: the final state of a recipient is kept with the recipient,
-/// these only in the history.
-fn deferrals(conclusion: &Conclusion) -> Vec<serde_json::Value> {
-    let deferral = |(index, state): &(usize, RecipientState)| match state {
-        RecipientState::Queued { last: Some(cause), .. } => {
-            Some(serde_json::json!({ "recipient": index, "deferred": cause }))
-        }
-        RecipientState::Queued { last: None, .. } | RecipientState::Done { .. } => None,
-    };
-    conclusion.recipients.iter().filter_map(deferral).collect()
 }

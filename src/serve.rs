@@ -6,12 +6,14 @@
 use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
 use crate::admin::{self, Admin};
+use crate::audit;
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode, RootsError};
+use crate::control::{self, Control};
 use crate::exceptions;
 use crate::observe::Observer;
 use crate::pipeline::outbound::Outbound;
-use crate::pipeline::{self, HopLimits, Pipeline};
+use crate::pipeline::{self, Pipeline};
 use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::StsEvent;
 use crate::report::TextsError;
@@ -22,6 +24,7 @@ use crate::spool::{Spool, SpoolError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +58,14 @@ pub enum StartError {
         key: &'static str,
         /// The address.
         address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The control socket cannot be opened.
+    #[error("{path}: cannot open the control socket: {source}")]
+    Control {
+        /// Where it would be.
+        path: String,
         /// What the system said.
         source: io::Error,
     },
@@ -121,17 +132,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let sts_observer = Arc::clone(&observer);
     let told = Arc::new(move |event: &StsEvent<'_>| sts_observer.sts(event));
     let out = Outbound::new(Arc::clone(&config), Arc::clone(&dns), clock.clone(), told)?;
-    let listeners = listener::bind(&config.listen.smtp).await.map_err(|(address, source)| StartError::Bind {
-        key: "[listen] smtp",
-        address,
-        source,
-    })?;
-    let admin_listener = admin::bind(config.admin.listen).await.map_err(|source| StartError::Bind {
-        key: "[admin] listen",
-        address: config.admin.listen,
-        source,
-    })?;
-    let smtp = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+    let (listeners, admin_listener) = listen(&config).await?;
+    let smtp: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
     let spool = open_spool(&config, &clock).await?;
     observer.spool_opened(spool.recovery());
@@ -146,12 +148,17 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         Some(tls),
         Arc::new(move |event| accept_observer.accept(&event)),
     ));
-    let pipeline = Arc::new(Pipeline {
-        out: out.clone(),
-        spool: Arc::clone(&spool) as Arc<dyn Spool>,
+    let stored = Arc::clone(&spool) as Arc<dyn Spool>;
+    let pipeline = Arc::new(Pipeline::new(out.clone(), stored, Arc::clone(&observer), texts));
+    let control = open_control(&config)?;
+    let orders = Arc::new(Control {
+        config: Arc::clone(&config),
+        pipeline: Arc::clone(&pipeline),
         observer: Arc::clone(&observer),
-        hops: HopLimits::new(config.delivery.max_per_next_hop, config.delivery.max_concurrent),
-        texts,
+        since: clock.now(),
+        clock: clock.clone(),
+        smtp: Vec::clone(&smtp),
+        admin: admin_address,
     });
     if spool.recovery().damaged_records > 0
         && let Err(error) = pipeline.tell_of_damage(spool.recovery().damaged_records).await
@@ -165,11 +172,26 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         stop: stop.clone(),
     };
     tokio::spawn(admin::run(admin, admin_listener));
+    tokio::spawn(control::run(orders, control, stop.clone()));
+    tokio::spawn(audit::watch(config.spool.path.clone(), Arc::clone(&observer), stop.clone()));
     tokio::spawn(sts::keep_fresh(Arc::clone(&out.sts), stop.clone()));
     tokio::spawn(exceptions::watch(out, Arc::clone(&observer), stop.clone()));
     tokio::spawn(name_bad_upstreams(dns, config.dns.mode, stop.clone()));
     let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));
     Ok(Relay { smtp, admin: admin_address, spool, observer, stop, running })
+}
+
+fn open_control(config: &Config) -> Result<UnixListener, StartError> {
+    let path = || control::path(&config.spool.path).display().to_string();
+    control::bind(&config.spool.path).map_err(|source| StartError::Control { path: path(), source })
+}
+
+async fn listen(config: &Config) -> Result<(Vec<TcpListener>, TcpListener), StartError> {
+    let failed = |key, address, source| StartError::Bind { key, address, source };
+    let smtp = listener::bind(&config.listen.smtp).await;
+    let smtp = smtp.map_err(|(address, source)| failed("[listen] smtp", address, source))?;
+    let admin = admin::bind(config.admin.listen).await;
+    Ok((smtp, admin.map_err(|source| failed("[admin] listen", config.admin.listen, source))?))
 }
 
 /// Where upstreams must validate, they show it before anything is accepted.
@@ -207,7 +229,7 @@ async fn open_spool(config: &Arc<Config>, clock: &Clock) -> Result<Arc<EmbeddedS
 /// the spool last.
 async fn run(
     acceptor: Arc<Acceptor>,
-    listeners: Vec<tokio::net::TcpListener>,
+    listeners: Vec<TcpListener>,
     pipeline: Arc<Pipeline>,
     spool: Arc<EmbeddedSpool>,
     stop: CancellationToken,

@@ -13,8 +13,8 @@ use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::smtp::dsn::Ret;
 use dane_relay::spool::embedded::EmbeddedSpool;
-use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, SpoolError, Told};
-use serde_json::json;
+use dane_relay::spool::event::{Event, Silence};
+use dane_relay::spool::{Claim, Hold, Pending, RecipientState, Report, Settlement, Spool, SpoolError, Telling};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -24,7 +24,13 @@ const LATER: Timestamp = Timestamp(NOW.0 + 3_600_000);
 
 fn config(folder: &Path) -> SpoolConfig {
     let keep_history = Duration::from_secs(86_400);
-    SpoolConfig { path: folder.join("spool"), min_free_bytes: 0, min_free_inodes: 0, keep_history }
+    SpoolConfig {
+        path: folder.join("spool"),
+        min_free_bytes: 0,
+        min_free_inodes: 0,
+        keep_history,
+        max_history_bytes: u64::MAX,
+    }
 }
 
 fn open(folder: &TempDir) -> EmbeddedSpool {
@@ -63,9 +69,13 @@ fn failed() -> RecipientState {
     RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } }
 }
 
+fn ended(recipient: usize) -> Event {
+    Event::Ended { recipients: vec![recipient], cause: None }
+}
+
 fn waits() -> RecipientState {
     let last = Some(Cause::NoMailHost { domain: "slow.example".parse().unwrap() });
-    RecipientState::Queued { last, told: Told::NOTHING }
+    RecipientState::Queued(Pending { last, tries: 1, ..Pending::NEW })
 }
 
 async fn store(spool: &EmbeddedSpool, content: &[u8]) -> QueueId {
@@ -164,8 +174,8 @@ async fn a_settlement_is_there_after_a_restart_with_its_history() {
     let id = store_for(&spool, b"x", &["a@one.example", "b@two.example"]).await;
     let claim = claim_one(&spool, NOW).await;
     let recipients = vec![(0, failed()), (1, waits()), (7, failed())];
-    let events = vec![json!({"what": "attempt", "n": 1}), json!({"what": "deferred"})];
-    let settlement = Settlement { recipients, next_due: Some(LATER), events, at: Some(NOW), reports: vec![] };
+    let events = vec![ended(0), ended(1)];
+    let settlement = Settlement { recipients, next_due: Some(LATER), events, at: Some(NOW), ..Settlement::default() };
     spool.settle(claim, settlement).await.unwrap();
     assert_eq!(spool.next_due(), Some(LATER));
     spool.close().await;
@@ -179,9 +189,115 @@ async fn a_settlement_is_there_after_a_restart_with_its_history() {
     spool.settle(claim, Settlement { recipients: vec![(1, failed())], ..Settlement::default() }).await.unwrap();
     assert_eq!(spool.stats().queued_messages, 0);
     let history = spool.history(id).await.unwrap();
-    assert_eq!(history, [(NOW, json!({"what": "attempt", "n": 1})), (NOW, json!({"what": "deferred"}))]);
+    assert_eq!(history, [(NOW, ended(0)), (NOW, ended(1))]);
     spool.close().await;
     assert_eq!(open(&folder).recovery().waiting, 0);
+}
+
+#[tokio::test]
+async fn a_part_is_durable_while_the_claim_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store_for(&spool, b"x", &["a@one.example", "b@two.example", "c@three.example"]).await;
+    let mut claim = claim_one(&spool, NOW).await;
+    let told = vec![(0, Telling::ByReport(0))];
+    let recipients = vec![(0, failed())];
+    let part =
+        Settlement { recipients, reports: vec![report(id)], told, events: vec![ended(0)], ..Settlement::default() };
+    spool.settle_part(&mut claim, part).await.unwrap();
+    assert_eq!(claim.entry.recipients[0], failed(), "the claim knows it");
+    let told = claim_one(&spool, NOW).await;
+    assert_eq!(told.entry.envelope.origin, Origin::Report { about: id }, "the report goes out at once");
+    let history = spool.history(id).await.unwrap();
+    assert_eq!(history.len(), 2);
+    let Event::Told { recipients, report, to, notice: false } = &history[1].1 else { panic!("{history:?}") };
+    assert_eq!((recipients.as_slice(), *report, to[0].as_str()), (&[0][..], told.entry.id, "sender@example.org"));
+    let part = Settlement { recipients: vec![(1, waits())], ..Settlement::default() };
+    spool.settle_part(&mut claim, part).await.unwrap();
+    spool.release(claim);
+    let claim = claim_one(&spool, NOW).await;
+    assert_eq!(claim.entry.recipients, [failed(), waits(), RecipientState::NEW], "also when it is given back");
+    // As a crash leaves it.
+    spool.close().await;
+    let spool = open(&folder);
+    let claims = spool.claim_due(NOW, 10).await.unwrap();
+    let claim = claims.into_iter().find(|claim| claim.entry.id == id).unwrap();
+    assert_eq!(claim.entry.recipients, [failed(), waits(), RecipientState::NEW]);
+    let old = Claim { entry: claim.entry.clone(), generation: claim.generation };
+    let rest = || Settlement { recipients: vec![(1, failed()), (2, failed())], ..Settlement::default() };
+    spool.settle(claim, rest()).await.unwrap();
+    assert!(matches!(spool.settle(old, rest()).await, Err(SpoolError::Fenced)));
+}
+
+#[tokio::test]
+async fn a_postponed_message_comes_later_and_a_held_one_only_by_name() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    let claim = claim_one(&spool, NOW).await;
+    spool.postpone(claim, LATER);
+    assert_eq!(spool.next_due(), Some(LATER));
+    assert!(spool.claim_due(NOW, 1).await.unwrap().is_empty());
+    let claim = spool.claim_one(id, NOW).await.unwrap().unwrap();
+    assert!(spool.claim_one(id, NOW).await.unwrap().is_none(), "somebody has it");
+    spool.settle(claim, Settlement { hold: Hold::Held, ..Settlement::default() }).await.unwrap();
+    assert_eq!(spool.next_due(), None);
+    spool.close().await;
+    let spool = open(&folder);
+    assert_eq!((spool.next_due(), spool.stats().queued_messages), (None, 1), "also after a restart");
+    let claim = spool.claim_one(id, NOW).await.unwrap().unwrap();
+    spool.release(claim);
+    assert_eq!(spool.next_due(), None, "given back, it is still held");
+    let claim = spool.claim_one(id, NOW).await.unwrap().unwrap();
+    spool.settle(claim, Settlement::default()).await.unwrap();
+    assert_eq!(claim_one(&spool, NOW).await.entry.id, id);
+    assert!(spool.claim_one(QueueId(7), NOW).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_clock_set_back_makes_nothing_wait_longer() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let year = Timestamp(NOW.0 + 31_536_000_000);
+    store(&spool, b"x").await;
+    let claim = spool.claim_due(year, 1).await.unwrap().remove(0);
+    let next_due = Some(Timestamp(year.0 + 300_000));
+    spool
+        .settle(claim, Settlement { recipients: vec![(0, waits())], next_due, ..Settlement::default() })
+        .await
+        .unwrap();
+    assert!(spool.claim_due(NOW, 1).await.unwrap().is_empty());
+    assert_eq!(spool.next_due(), Some(Timestamp(NOW.0 + 300_000)));
+    spool.close().await;
+    // Nor does one that was set back while the relay was down.
+    assert_eq!(open(&folder).next_due(), Some(NOW));
+}
+
+#[tokio::test]
+async fn who_is_told_and_by_which_rule_nobody_is_stands_in_the_history() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    let claim = claim_one(&spool, NOW).await;
+    let told = vec![(0, Telling::Nobody(Silence::NullReversePath))];
+    spool.settle(claim, Settlement { recipients: vec![(0, failed())], told, ..Settlement::default() }).await.unwrap();
+    let expected = Event::NotTold { recipients: vec![0], because: Silence::NullReversePath };
+    assert_eq!(spool.history(id).await.unwrap(), [(NOW, expected)]);
+}
+
+#[tokio::test]
+async fn the_history_of_one_message_is_bounded_and_keeps_its_beginning_and_its_end() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    for round in 0..6 {
+        let claim = claim_one(&spool, NOW).await;
+        let events = (0..250).map(|n| ended(round * 250 + n)).collect();
+        spool.settle(claim, Settlement { events, ..Settlement::default() }).await.unwrap();
+    }
+    let history = spool.history(id).await.unwrap();
+    assert_eq!(history.len(), 1000);
+    assert_eq!((&history[0].1, &history[99].1, &history[999].1), (&ended(0), &ended(99), &ended(1499)));
 }
 
 #[tokio::test]
@@ -495,7 +611,7 @@ async fn history_is_pruned_after_its_time() {
     let spool = open(&folder);
     let id = store(&spool, b"x").await;
     let claim = claim_one(&spool, NOW).await;
-    let events = vec![json!({"what": "failed"})];
+    let events = vec![ended(0)];
     spool.settle(claim, Settlement { recipients: vec![(0, failed())], events, ..Settlement::default() }).await.unwrap();
     let day = 86_400_000;
     for (now, events) in [(NOW.0 + day, 1), (NOW.0 + day + 61_000, 0)] {

@@ -13,7 +13,7 @@ use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::embedded::EmbeddedSpool;
-use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Told};
+use dane_relay::spool::{Claim, Pending, RecipientState, Report, Settlement, Spool};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -29,7 +29,13 @@ const NOW: Timestamp = Timestamp(1_795_261_468_000);
 const FAR: Timestamp = Timestamp(NOW.0 + 1_000_000_000);
 
 fn config(folder: &Path) -> SpoolConfig {
-    SpoolConfig { path: folder.to_owned(), min_free_bytes: 0, min_free_inodes: 0, keep_history: Duration::from_secs(9) }
+    SpoolConfig {
+        path: folder.to_owned(),
+        min_free_bytes: 0,
+        min_free_inodes: 0,
+        keep_history: Duration::from_secs(9),
+        max_history_bytes: u64::MAX,
+    }
 }
 
 /// The recipient says what the content must be.
@@ -156,7 +162,7 @@ impl Plan {
         let (state, reports) = match self {
             Self::Finish => (done, vec![]),
             Self::FinishWithReport => (done, vec![told]),
-            Self::Defer => (RecipientState::Queued { last: Some(cause), told: Told::NOTHING }, vec![]),
+            Self::Defer => (RecipientState::Queued(Pending { last: Some(cause), tries: 1, ..Pending::NEW }), vec![]),
         };
         Settlement { recipients: vec![(0, state)], next_due: Some(FAR), reports, ..Settlement::default() }
     }

@@ -32,8 +32,13 @@ const LAYERS: &[(&str, u8)] = &[
     ("check", 22),
     ("lookup", 22),
     ("policies", 22),
+    ("why", 22),
+    ("audit", 22),
+    ("queue", 22),
+    ("control", 23),
     ("exceptions", 23),
     ("serve", 24),
+    ("operator", 29),
     ("lab", 29),
     ("main", 30),
 ];

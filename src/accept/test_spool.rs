@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
+use crate::spool::event::Event;
 use crate::spool::{BodyReader, BodyWriter, Claim, Draft, Settlement, Spool, SpoolError, SpoolStats};
 use async_trait::async_trait;
 use std::any::Any;
@@ -60,6 +61,10 @@ impl Spool for TestSpool {
         Ok(Vec::new())
     }
 
+    async fn claim_one(&self, _id: QueueId, _now: Timestamp) -> Result<Option<Claim>, SpoolError> {
+        Ok(None)
+    }
+
     fn next_due(&self) -> Option<Timestamp> {
         None
     }
@@ -76,13 +81,19 @@ impl Spool for TestSpool {
         Err(SpoolError::Fenced)
     }
 
+    async fn settle_part(&self, _claim: &mut Claim, _settlement: Settlement) -> Result<(), SpoolError> {
+        Err(SpoolError::Fenced)
+    }
+
     fn release(&self, _claim: Claim) {}
+
+    fn postpone(&self, _claim: Claim, _until: Timestamp) {}
 
     fn stats(&self) -> SpoolStats {
         SpoolStats::default()
     }
 
-    async fn history(&self, _id: QueueId) -> Result<Vec<(Timestamp, serde_json::Value)>, SpoolError> {
+    async fn history(&self, _id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
         Ok(Vec::new())
     }
 

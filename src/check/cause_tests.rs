@@ -10,7 +10,7 @@ use crate::outcome::{Cause, Class, DeliveryOutcome, every};
 use crate::report::due::{Rules, due};
 use crate::report::{Desk, Original, Texts, compose};
 use crate::smtp::address::Mailbox;
-use crate::spool::{RecipientState, SpoolEntry, SpoolStats, Told};
+use crate::spool::{Pending, RecipientState, SpoolEntry, SpoolStats};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
@@ -54,7 +54,7 @@ fn reported(cause: &Cause) -> String {
     let sender = crate::smtp::address::parse_reverse_path("<ann@corp.example>").unwrap();
     let envelope = Envelope::new(sender, vec![recipient()], Timestamp(0), Origin::Client(client));
     let state = match cause.class() {
-        Class::Transient => RecipientState::Queued { last: Some(cause.clone()), told: Told::NOTHING },
+        Class::Transient => RecipientState::Queued(Pending { last: Some(cause.clone()), ..Pending::NEW }),
         Class::Permanent => RecipientState::Done { outcome: DeliveryOutcome::Failed { cause: cause.clone() } },
     };
     let entry = SpoolEntry::new(ID, envelope, 0);

@@ -46,11 +46,12 @@ fn rank(cause: &Cause) -> usize {
         Cause::ContentDamaged => 23,
         Cause::Expired { .. } => 24,
         Cause::SmtpUtf8NotOffered { .. } => 25,
+        Cause::BouncedByOperator { .. } => 26,
     }
 }
 
 /// Variants of [`Cause`]: one more than the highest rank.
-const VARIANTS: usize = 26;
+const VARIANTS: usize = 27;
 
 /// One of each, and of those that differ in their row one of each row.
 pub(crate) fn cause() -> Vec<Cause> {
@@ -60,6 +61,8 @@ pub(crate) fn cause() -> Vec<Cause> {
     let last = all.iter().filter(|cause| cause.class() == Class::Transient).cloned().collect::<Vec<_>>();
     all.extend(last.into_iter().map(|last| Cause::Expired { waited_s: 345_600, last: Some(Box::new(last)) }));
     all.push(Cause::Expired { waited_s: 345_600, last: None });
+    let last = Some(Box::new(Cause::ConnectFailed { peer: peer(), detail: "refused".into() }));
+    all.extend([last, None].map(|last| Cause::BouncedByOperator { last }));
     all
 }
 

@@ -372,6 +372,11 @@ pub enum Cause {
     },
     /// The content in our spool does not match its checksum.
     ContentDamaged,
+    /// The operator has returned the message.
+    BouncedByOperator {
+        /// The last real cause.
+        last: Option<Box<Self>>,
+    },
     /// The message has waited for as long as it may.
     Expired {
         /// How long it waited, in seconds.
@@ -450,6 +455,7 @@ impl Cause {
             Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
             Self::SmtpUtf8NotOffered { .. } => row("smtputf8-not-offered", Permanent, 6, 7, Recipient),
             Self::ContentDamaged => row("content-damaged", Permanent, 3, 0, Here),
+            Self::BouncedByOperator { .. } => row("bounced-by-operator", Permanent, 3, 0, Here),
             Self::Expired { last, .. } => {
                 let side = last.as_ref().map_or(Path, |cause| cause.row().side);
                 row("expired", Permanent, 4, 7, side)
@@ -463,10 +469,14 @@ impl Cause {
         self.row().class
     }
 
-    /// The cause that stopped the mail: for an expired message the last one it met.
+    /// The cause that stopped the mail: for one that expired, or that the operator returned, the
+    /// last one it met.
     #[must_use]
     pub fn root(&self) -> &Self {
-        if let Self::Expired { last: Some(last), .. } = self { last.root() } else { self }
+        if let Self::Expired { last: Some(last), .. } | Self::BouncedByOperator { last: Some(last) } = self {
+            return last.root();
+        }
+        self
     }
 }
 

@@ -47,6 +47,7 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("eight-bit-not-offered", &["server"]),
     ("smtputf8-not-offered", &["server"]),
     ("content-damaged", &[]),
+    ("bounced-by-operator", &["because"]),
     ("expired", &["waited", "because"]),
 ];
 
@@ -89,6 +90,7 @@ impl Cause {
                 vec![text("server", peer), text("limit", limit), text("size", size)]
             }
             Self::ContentDamaged => Vec::new(),
+            Self::BouncedByOperator { last } => vec![("because", Named::Because(last.as_deref()))],
             Self::Expired { waited_s, last } => {
                 vec![("waited", Named::Span(*waited_s)), ("because", Named::Because(last.as_deref()))]
             }

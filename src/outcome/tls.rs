@@ -221,6 +221,7 @@ impl Cause {
             | Self::MessageTooLarge { .. }
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }
+            | Self::BouncedByOperator { .. }
             | Self::ContentDamaged => return None,
         };
         Some(Unprotected { host, demanded_by })

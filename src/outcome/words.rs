@@ -92,6 +92,13 @@ impl Cause {
                 "The message has addresses or a header outside ASCII (SMTPUTF8), which the mail server {peer} does not take."
             ),
             Self::ContentDamaged => "The stored copy of the message is damaged and could not be sent.".to_owned(),
+            Self::BouncedByOperator { last } => {
+                let done = "The administrators of the sending mail system have taken the message out of their queue.";
+                match last {
+                    Some(cause) => format!("{done} Until then it could not be delivered: {}", cause.sentence()),
+                    None => done.to_owned(),
+                }
+            }
             Self::Expired { waited_s, last } => {
                 let waited = span(*waited_s, &UNITS);
                 let tried = format!("We tried for {waited} without success and have given up.");
@@ -179,6 +186,7 @@ impl Cause {
                 "Send the message with addresses and header in ASCII alone; the recipient's server knows no other (RFC 6531)."
             }
             Self::ContentDamaged => "Check the disk of the relay; ask the sender to send the message again.",
+            Self::BouncedByOperator { .. } => "Whoever runs this relay has a reason; ask them before it is sent again.",
             Self::Expired { last, .. } => match last {
                 Some(cause) => cause.advice(),
                 None => "Look at the log of the relay for this message.",
@@ -271,7 +279,7 @@ impl Cause {
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![("Mail server", peer.to_string()), ("Size", format!("{size} octets, at most {limit}"))]
             }
-            Self::ContentDamaged | Self::Expired { .. } => Vec::new(),
+            Self::ContentDamaged | Self::BouncedByOperator { .. } | Self::Expired { .. } => Vec::new(),
         }
     }
 }

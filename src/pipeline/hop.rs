@@ -2,6 +2,7 @@
 //! plan (RFC 5321 §5.1).
 
 use super::Pipeline;
+use super::journal::Journal;
 use super::outbound::{Known, Thoroughness};
 use crate::deliver::driver::OpenBody;
 use crate::deliver::message::Message;
@@ -10,6 +11,7 @@ use crate::envelope::{QueueId, TlsRequest};
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::{failed_under_require_tls, sts_may_have_changed};
 use crate::route::Route;
+use crate::spool::event::Event;
 use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
@@ -26,32 +28,39 @@ struct Errand<'a> {
     entry: &'a SpoolEntry,
     route: &'a Route,
     next_hop: String,
+    journal: Journal,
 }
 
 impl Pipeline {
-    /// Delivers to the recipients that share a route.
-    pub(super) async fn deliver(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> Outcomes {
-        let errand = Errand { entry, route, next_hop: route.hop.to_string() };
-        let _place = self.hops.enter(&route.hop).await;
+    /// Delivers to the recipients that share a route, and tells how.
+    pub(super) async fn deliver(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Outcomes, Vec<Event>) {
+        let errand = Errand { entry, route, next_hop: route.hop.to_string(), journal: Journal::default() };
+        let outcomes = self.run_errand(&errand, indices).await;
+        (outcomes, errand.journal.into_events())
+    }
+
+    async fn run_errand(&self, errand: &Errand<'_>, indices: &[usize]) -> Outcomes {
+        let Errand { entry, route, .. } = *errand;
         // Every attempt shuffles anew, and a log line is enough to tell how.
         let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
         let known = match self.out.find_out(route, seed, Thoroughness::WhatDecides).await {
             Ok(known) => known,
-            Err(cause) => return self.all_failed(&errand, indices, cause),
+            Err(cause) => return self.all_failed(errand, indices, cause),
         };
-        let mut results = self.try_servers(&errand, &known, indices).await;
+        let mut results = self.try_servers(errand, &known, indices).await;
         // A policy that has changed must not make mail fail (RFC 8461 §5.1).
         if results.values().filter_map(cause_of).any(sts_may_have_changed)
             && let Some(known) = self.out.known_anew(route, &known).await
         {
             let again: Vec<usize> = pending(indices, &results);
-            results.extend(self.try_servers(&errand, &known, &again).await);
+            results.extend(self.try_servers(errand, &known, &again).await);
         }
         results
     }
 
     fn all_failed(&self, errand: &Errand<'_>, indices: &[usize], cause: Cause) -> Outcomes {
         self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
+        errand.journal.not_tried(&errand.next_hop, &cause);
         indices.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
     }
 
@@ -75,6 +84,7 @@ impl Pipeline {
                 Planned::Skip { cause, .. } => {
                     let cause = self.under_request(errand, cause);
                     self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
+                    errand.journal.not_tried(&errand.next_hop, &cause);
                     // A reason found by talking to a server says more than a host left alone.
                     for index in pending {
                         results.entry(index).or_insert_with(|| DeliveryOutcome::Failed { cause: cause.clone() });
@@ -108,6 +118,7 @@ impl Pipeline {
                 }
             }
             self.observer.attempt(entry.id, &errand.next_hop, &report, known.rule.exception.as_ref());
+            errand.journal.attempt(&errand.next_hop, &report, known.rule.exception.as_ref());
             outcomes.extend(report.outcomes);
             // Each transaction settles at least one recipient, so this comes to an end.
             report.left.into_iter().rev().for_each(|index| waiting.push_front(index));

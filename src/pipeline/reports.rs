@@ -7,33 +7,59 @@ use super::Pipeline;
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
 use crate::report::due::{self, Rules, Tellings};
-use crate::report::{self, Desk, Original};
+use crate::report::{self, Desk, Kind, Original};
+use crate::smtp::address::ReversePath;
 use crate::spool::conclude::Conclusion;
-use crate::spool::{Report, SpoolEntry, SpoolError, schedule};
+use crate::spool::event::Silence;
+use crate::spool::{RecipientState, Report, SpoolEntry, SpoolError, Telling, schedule};
 
 impl Pipeline {
-    /// The reports that follow from the conclusion of an attempt at `now`. Its states come to
-    /// say what was told, and its next attempt comes no later than the next notice.
-    pub(super) async fn reports(&self, entry: &SpoolEntry, conclusion: &mut Conclusion, now: Timestamp) -> Vec<Report> {
+    /// The reports that follow from the conclusion of an attempt at `now`, and of whom they tell.
+    /// Its states come to say what was told, and the next attempts come no later than the next
+    /// notice.
+    pub(super) async fn reports(
+        &self,
+        entry: &SpoolEntry,
+        conclusion: &mut Conclusion,
+        now: Timestamp,
+    ) -> (Vec<Report>, Vec<(usize, Telling)>) {
         let config = &self.out.config;
-        let rules = Rules { notify: &config.notify, postmaster: config.postmaster.as_ref() };
+        let rules = self.rules();
         let tellings = due::due(entry, &conclusion.recipients, &rules, now);
         due::mark(&mut conclusion.recipients, &tellings.reports, &config.notify, now);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
-        conclusion.next_due = conclusion.next_due.map(|due| next_notice.map_or(due, |notice| due.min(notice)));
+        for (_, state) in &mut conclusion.recipients {
+            if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice) {
+                pending.due = pending.due.map(|due| due.min(notice));
+            }
+        }
         if !tellings.untold.is_empty() {
             self.observer.report_suppressed(entry.id, tellings.untold.len());
         }
         if matches!(entry.envelope.origin, Origin::Report { .. }) && !conclusion.failures.is_empty() {
             self.observer.report_lost(entry.id, tellings.reports.first().map(|due| &due.to));
         }
+        let told = told(entry, &tellings);
         if tellings.reports.is_empty() {
-            return Vec::new();
+            return (Vec::new(), told);
         }
         let content = self.beginning(entry, &tellings).await;
         let until = schedule::expires_at(&config.retry, entry.envelope.accepted_at);
         let original = Original { entry, content: &content, until };
-        tellings.reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect()
+        (tellings.reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect(), told)
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        let config = &self.out.config;
+        Rules { notify: &config.notify, postmaster: config.postmaster.as_ref() }
+    }
+
+    /// When a notice is due about recipients that wait: now, later, or not at all.
+    pub(super) fn next_notice(&self, entry: &SpoolEntry, recipients: &[usize], now: Timestamp) -> Option<Timestamp> {
+        let state = |&index: &usize| Some((index, entry.recipients.get(index)?.clone()));
+        let states: Vec<_> = recipients.iter().filter_map(state).collect();
+        let is_due = !due::due(entry, &states, &self.rules(), now).reports.is_empty();
+        if is_due { Some(now) } else { due::next_notice(entry, &states, &self.out.config.notify, now) }
     }
 
     fn desk(&self) -> Desk<'_> {
@@ -76,4 +102,22 @@ impl Pipeline {
         draft.body.write(&notice.content).await?;
         self.spool.enqueue(draft, notice.envelope).await.map(|_id| ())
     }
+}
+
+/// Who is told of which recipient.
+fn told(entry: &SpoolEntry, tellings: &Tellings) -> Vec<(usize, Telling)> {
+    let mut told = Vec::new();
+    for (place, report) in tellings.reports.iter().enumerate() {
+        let telling = match report.kind {
+            Kind::Failed | Kind::ReportLost => Telling::ByReport(place),
+            Kind::HeldBack | Kind::Delayed | Kind::Relayed => Telling::Notice(place),
+        };
+        told.extend(report.recipients.iter().map(|(index, _)| (*index, telling)));
+    }
+    let because = match entry.envelope.reverse_path {
+        ReversePath::Null => Silence::NullReversePath,
+        ReversePath::Mailbox(_) => Silence::NotAsked,
+    };
+    told.extend(tellings.untold.iter().map(|index| (*index, Telling::Nobody(because))));
+    told
 }

@@ -12,7 +12,7 @@ use crate::envelope::{Envelope, Origin};
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::dsn::NotifyOn;
-use crate::spool::{RecipientState, SpoolEntry, Told};
+use crate::spool::{Pending, RecipientState, SpoolEntry, Told};
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ pub fn mark(changes: &mut [(usize, RecipientState)], reports: &[Due], notify: &N
     for report in reports.iter().filter(|report| report.kind.waits()) {
         for (index, _) in &report.recipients {
             let place = changes.iter_mut().find(|(changed, _)| changed == index);
-            let Some((_, RecipientState::Queued { told, .. })) = place else { continue };
+            let Some((_, RecipientState::Queued(Pending { told, .. }))) = place else { continue };
             match report.kind {
                 Kind::HeldBack => told.policy = Some(now),
                 Kind::Delayed | Kind::Failed | Kind::Relayed | Kind::ReportLost => told.delay = Some(now),
@@ -114,12 +114,12 @@ impl Found {
     fn note(&mut self, envelope: &Envelope, index: usize, state: &RecipientState, notice: Option<Kind>) {
         let wants = |on| envelope.dsn_for(index).wants(on);
         match state {
-            RecipientState::Queued { last: Some(cause), .. } => match notice {
+            RecipientState::Queued(Pending { last: Some(cause), .. }) => match notice {
                 Some(Kind::HeldBack) => self.held_back.push((index, Fate::Stopped(cause.clone()))),
                 Some(_) => self.delayed.push((index, Fate::Stopped(cause.clone()))),
                 None => {}
             },
-            RecipientState::Queued { last: None, .. } => {}
+            RecipientState::Queued(Pending { last: None, .. }) | RecipientState::Removed => {}
             RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } } if wants(NotifyOn::Failure) => {
                 self.failed.push((index, Fate::Stopped(cause.clone())));
             }
@@ -152,8 +152,8 @@ fn notice(
 
 const fn waits_for(state: &RecipientState) -> Option<&Cause> {
     match state {
-        RecipientState::Queued { last, .. } => last.as_ref(),
-        RecipientState::Done { .. } => None,
+        RecipientState::Queued(Pending { last, .. }) => last.as_ref(),
+        RecipientState::Done { .. } | RecipientState::Removed => None,
     }
 }
 

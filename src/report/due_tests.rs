@@ -45,7 +45,7 @@ fn unsafe_now() -> Cause {
 }
 
 fn waits(cause: Cause) -> RecipientState {
-    RecipientState::Queued { last: Some(cause), told: Told::NOTHING }
+    RecipientState::Queued(Pending { last: Some(cause), ..Pending::NEW })
 }
 
 /// What is told, in short: `kind: indexes`.
@@ -165,6 +165,6 @@ fn the_next_attempt_comes_no_later_than_the_next_notice() {
     assert_eq!(next([waits(unsafe_now()), failed()], 4 * HOUR), None);
     assert_eq!(next([failed(), waits(busy())], 1), None, "it is not wanted");
     let told = Told { delay: Some(Timestamp(1)), policy: None };
-    let marked = RecipientState::Queued { last: Some(busy()), told };
+    let marked = RecipientState::Queued(Pending { last: Some(busy()), told, ..Pending::NEW });
     assert_eq!(next([marked, failed()], 1), None);
 }

@@ -155,6 +155,7 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::EightBitNotOffered { .. }
         | Cause::SmtpUtf8NotOffered { .. }
         | Cause::ContentDamaged
+        | Cause::BouncedByOperator { .. }
         | Cause::Expired { .. } => None,
     }
 }

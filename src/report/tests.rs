@@ -12,7 +12,7 @@ use crate::envelope::{ClientInfo, DsnRequest, RecipientDsn, TlsRequest};
 use crate::outcome::every::{self, peer, reply};
 use crate::outcome::{DaneFailure, DeliveryOutcome, PathFailure, Phase, Question};
 use crate::smtp::dsn::Ret;
-use crate::spool::RecipientState;
+use crate::spool::{Pending, RecipientState};
 use mail_parser::{MessageParser, MimeHeaders as _};
 use std::path::Path;
 
@@ -157,7 +157,8 @@ fn check_kind(name: &str, case: &Case, expected: &[&str]) -> String {
 fn waiting(recipients: &[&str], cause: &Cause) -> Case {
     let failures: Vec<_> = recipients.iter().map(|recipient| (*recipient, cause)).collect();
     let told = spool::Told::NOTHING;
-    let states = vec![RecipientState::Queued { last: Some(cause.clone()), told }; recipients.len()];
+    let states =
+        vec![RecipientState::Queued(Pending { last: Some(cause.clone()), told, ..Pending::NEW }); recipients.len()];
     Case { states, ..Case::new(&failures, HEADER) }
 }
 

@@ -1,9 +1,13 @@
 //! What an attempt means for each recipient: done, waiting, or given up (RFC 5321 §4.5.4.1).
 
-use super::{RecipientState, SpoolEntry, schedule};
+use super::{Pending, RecipientState, SpoolEntry, schedule};
 use crate::clock::Timestamp;
 use crate::config::Retry;
 use crate::outcome::{Cause, Class, DeliveryOutcome};
+use std::time::Duration;
+
+/// A message that came in less than this after now came in now: clocks are corrected a little.
+const CLOCK_SLACK: Duration = Duration::from_secs(3600);
 
 /// The states after an attempt, and what follows from them.
 #[derive(Debug, Default)]
@@ -12,8 +16,6 @@ pub struct Conclusion {
     pub recipients: Vec<(usize, RecipientState)>,
     /// The recipients that failed for good in this attempt, for the NDR.
     pub failures: Vec<(usize, Cause)>,
-    /// When those that wait are due again.
-    pub next_due: Option<Timestamp>,
 }
 
 /// Concludes an attempt at `now`. A transient failure after the message's time is up becomes
@@ -21,37 +23,96 @@ pub struct Conclusion {
 #[must_use]
 pub fn conclude(
     entry: &SpoolEntry,
-    outcomes: Vec<(usize, DeliveryOutcome)>,
+    outcomes: impl IntoIterator<Item = (usize, DeliveryOutcome)>,
     retry: &Retry,
     now: Timestamp,
 ) -> Conclusion {
-    let accepted_at = entry.envelope.accepted_at;
-    let expires_at = schedule::expires_at(retry, accepted_at);
+    let time = Time { entry, retry, now };
     let mut conclusion = Conclusion::default();
     for (index, outcome) in outcomes {
-        let outcome = match outcome {
-            DeliveryOutcome::Failed { cause } if cause.class() == Class::Transient && now < expires_at => {
-                let told = entry.recipients.get(index).map(RecipientState::told).unwrap_or_default();
-                conclusion.recipients.push((index, RecipientState::Queued { last: Some(cause), told }));
-                continue;
-            }
+        match outcome {
             DeliveryOutcome::Failed { cause } if cause.class() == Class::Transient => {
-                let waited_s = now.since(accepted_at).as_secs();
-                DeliveryOutcome::Failed { cause: Cause::Expired { waited_s, last: Some(Box::new(cause)) } }
+                let pending = time.pending(index);
+                let tries = pending.tries.saturating_add(1);
+                let due = Some(schedule::next_attempt(retry, entry.id, tries, now));
+                conclusion.wait_or_expire(index, time, Pending { last: Some(cause), tries, due, ..pending });
             }
-            done @ (DeliveryOutcome::Delivered { .. } | DeliveryOutcome::Failed { .. }) => done,
-        };
-        if let DeliveryOutcome::Failed { cause } = &outcome {
-            conclusion.failures.push((index, cause.clone()));
+            done @ (DeliveryOutcome::Delivered { .. } | DeliveryOutcome::Failed { .. }) => conclusion.end(index, done),
         }
-        conclusion.recipients.push((index, RecipientState::Done { outcome }));
-    }
-    if conclusion.recipients.iter().any(|(_, state)| matches!(state, RecipientState::Queued { .. })) {
-        // The last attempt is made when the time is up, not long before it.
-        let next = schedule::next_attempt(retry, entry.id, entry.attempts + 1, now);
-        conclusion.next_due = Some(next.min(expires_at));
     }
     conclusion
+}
+
+/// Concludes that no attempt is made before `until`, because the next hop was out of reach for
+/// others. That is no try of this message's recipients; their time runs on.
+#[must_use]
+pub fn wait(
+    entry: &SpoolEntry,
+    recipients: &[usize],
+    (cause, until): (&Cause, Timestamp),
+    (retry, now): (&Retry, Timestamp),
+) -> Conclusion {
+    let time = Time { entry, retry, now };
+    let mut conclusion = Conclusion::default();
+    for &index in recipients {
+        let (last, due) = (Some(cause.clone()), Some(until));
+        conclusion.wait_or_expire(index, time, Pending { last, due, ..time.pending(index) });
+    }
+    conclusion
+}
+
+impl Conclusion {
+    fn wait_or_expire(&mut self, index: usize, time: Time<'_>, mut next: Pending) {
+        let expires_at = time.expires_at();
+        if time.is_up(index) {
+            let waited_s = time.now.since(time.entry.envelope.accepted_at).as_secs();
+            let last = next.last.take().map(Box::new);
+            self.end(index, DeliveryOutcome::Failed { cause: Cause::Expired { waited_s, last } });
+            return;
+        }
+        if time.now < expires_at {
+            // The last attempt is made when the time is up, not long before it.
+            next.due = next.due.map(|due| due.min(expires_at));
+        }
+        self.recipients.push((index, RecipientState::Queued(next)));
+    }
+
+    fn end(&mut self, index: usize, outcome: DeliveryOutcome) {
+        if let DeliveryOutcome::Failed { cause } = &outcome {
+            self.failures.push((index, cause.clone()));
+        }
+        self.recipients.push((index, RecipientState::Done { outcome }));
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Time<'a> {
+    entry: &'a SpoolEntry,
+    retry: &'a Retry,
+    now: Timestamp,
+}
+
+impl Time<'_> {
+    fn pending(&self, index: usize) -> Pending {
+        self.entry.recipients.get(index).and_then(RecipientState::pending).cloned().unwrap_or_default()
+    }
+
+    fn expires_at(&self) -> Timestamp {
+        schedule::expires_at(self.retry, self.entry.envelope.accepted_at)
+    }
+
+    /// Whether a recipient has had its last attempt: one that was planned for the end of its time
+    /// or later. When the clock has jumped forward, or the relay was down for days, nothing was
+    /// planned so, and there is one more attempt after a wait. When it was set back to before the
+    /// acceptance, the tries tell the age.
+    fn is_up(&self, index: usize) -> bool {
+        let pending = self.pending(index);
+        let expires_at = self.expires_at();
+        let planned_last = pending.due.is_some_and(|due| due >= expires_at);
+        let before_acceptance = self.entry.envelope.accepted_at.since(self.now) > CLOCK_SLACK;
+        let tried_enough = schedule::nominal_age(self.retry, pending.tries) >= self.retry.expire_after;
+        (self.now >= expires_at && planned_last) || (before_acceptance && tried_enough)
+    }
 }
 
 #[cfg(test)]
@@ -62,40 +123,59 @@ mod tests {
     use crate::smtp::address::ReversePath;
     use crate::spool::Told;
     use std::sync::Arc;
-    use std::time::Duration;
 
     fn entry() -> SpoolEntry {
         let recipients = ["a@x.example", "b@x.example"].map(|t| t.parse().unwrap()).into();
         let origin = Origin::Report { about: QueueId(1) };
         let envelope = Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin);
-        let recipients = vec![RecipientState::NEW; 2];
-        SpoolEntry { id: QueueId(2), envelope: Arc::new(envelope), size: 0, attempts: 0, recipients }
+        SpoolEntry::new(QueueId(2), envelope, 0)
+    }
+
+    fn cause() -> Cause {
+        let peer = Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() };
+        Cause::ConnectFailed { peer, detail: "refused".into() }
     }
 
     fn transient() -> DeliveryOutcome {
-        let peer = Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() };
-        DeliveryOutcome::Failed { cause: Cause::ConnectFailed { peer, detail: "refused".into() } }
+        DeliveryOutcome::Failed { cause: cause() }
     }
 
     fn permanent() -> DeliveryOutcome {
         DeliveryOutcome::Failed { cause: Cause::NullMx { domain: "x.example".parse().unwrap() } }
     }
 
+    fn retry() -> Retry {
+        let (first, longest) = (Duration::from_secs(10), Duration::from_secs(20));
+        Retry { first, longest, expire_after: Duration::from_secs(60) }
+    }
+
+    /// Fails at `at` for as long as it waits; gives the moments of the attempts.
+    fn attempts(entry: &mut SpoolEntry, mut at: Timestamp, clock: impl Fn(Timestamp) -> Timestamp) -> Vec<i64> {
+        let mut moments = Vec::new();
+        loop {
+            moments.push(at.0);
+            let concluded = conclude(entry, [(0, transient())], &retry(), at);
+            entry.recipients[0] = concluded.recipients[0].1.clone();
+            let Some(pending) = entry.recipients[0].pending() else { return moments };
+            assert_eq!(pending.tries as usize, moments.len());
+            at = clock(pending.due.unwrap());
+        }
+    }
+
     #[test]
     fn rfc5321_4_2_1_transient_failures_wait_and_permanent_ones_end() {
-        let concluded =
-            conclude(&entry(), vec![(0, transient()), (1, permanent())], &Retry::default(), Timestamp(1000));
-        assert!(matches!(concluded.recipients[0].1, RecipientState::Queued { last: Some(_), .. }));
+        let concluded = conclude(&entry(), [(0, transient()), (1, permanent())], &retry(), Timestamp(1000));
+        let pending = concluded.recipients[0].1.pending().unwrap();
+        assert!(pending.last.is_some() && pending.due > Some(Timestamp(1000)));
         assert_eq!(concluded.failures.iter().map(|(i, _)| *i).collect::<Vec<_>>(), vec![1]);
-        assert!(concluded.next_due.unwrap() > Timestamp(1000));
     }
 
     #[test]
     fn what_the_sender_was_told_survives_further_attempts_and_storage() {
         let told = Told { delay: None, policy: Some(Timestamp(7)) };
         let mut entry = entry();
-        entry.recipients[0] = RecipientState::Queued { last: None, told };
-        let concluded = conclude(&entry, vec![(0, transient()), (1, transient())], &Retry::default(), Timestamp(1000));
+        entry.recipients[0] = RecipientState::Queued(Pending { told, ..Pending::NEW });
+        let concluded = conclude(&entry, [(0, transient()), (1, transient())], &retry(), Timestamp(1000));
         assert_eq!(concluded.recipients.iter().map(|(_, s)| s.told()).collect::<Vec<_>>(), [told, Told::NOTHING]);
         for (_, state) in concluded.recipients {
             let stored = serde_json::to_string(&state).unwrap();
@@ -107,11 +187,47 @@ mod tests {
 
     #[test]
     fn the_last_attempt_is_at_the_end_and_expiry_keeps_the_cause() {
-        let retry = Retry { expire_after: Duration::from_secs(60), ..Retry::default() };
-        let concluded = conclude(&entry(), vec![(0, transient())], &retry, Timestamp(1000));
-        assert_eq!(concluded.next_due, Some(Timestamp(60_000)));
-        let concluded = conclude(&entry(), vec![(0, transient())], &retry, Timestamp(60_000));
-        assert!(matches!(&concluded.failures[0].1, Cause::Expired { waited_s: 60, last: Some(_) }));
-        assert_eq!(concluded.next_due, None);
+        let mut entry = entry();
+        let moments = attempts(&mut entry, Timestamp(0), |due| due);
+        assert_eq!((moments.len(), moments.last()), (5, Some(&60_000)), "{moments:?}");
+        let RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } } = &entry.recipients[0] else {
+            panic!()
+        };
+        assert!(matches!(cause, Cause::Expired { waited_s: 60, last: Some(_) }));
+    }
+
+    #[test]
+    fn a_jump_forward_or_a_long_stop_leaves_one_more_attempt_after_a_wait() {
+        let year = 31_536_000_000;
+        let moments = attempts(&mut entry(), Timestamp(year), |due| due);
+        assert_eq!(moments.len(), 2, "{moments:?}");
+        assert!(moments[1] - moments[0] >= 9000);
+    }
+
+    #[test]
+    fn a_clock_set_back_to_before_the_acceptance_does_not_keep_a_message_for_ever() {
+        let mut entry = entry();
+        let year = Timestamp(31_536_000_000);
+        let envelope = Envelope { accepted_at: year, ..(*entry.envelope).clone() };
+        entry.envelope = Arc::new(envelope);
+        let moments = attempts(&mut entry, Timestamp(0), |due| due);
+        assert!((4..7).contains(&moments.len()) && *moments.last().unwrap() < 100_000, "{moments:?}");
+    }
+
+    #[test]
+    fn rfc5321_4_5_4_1_waiting_for_a_next_hop_is_no_try_and_its_time_runs_on() {
+        let mut entry = entry();
+        let cause = cause();
+        let until = Timestamp(50_000);
+        let waiting = wait(&entry, &[0], (&cause, until), (&retry(), Timestamp(1000)));
+        assert_eq!(
+            waiting.recipients[0].1.pending(),
+            Some(&Pending { last: Some(cause.clone()), due: Some(until), ..Pending::NEW })
+        );
+        let waiting = wait(&entry, &[0], (&cause, Timestamp(90_000)), (&retry(), Timestamp(1000)));
+        entry.recipients[0] = waiting.recipients[0].1.clone();
+        assert_eq!(entry.recipients[0].pending().unwrap().due, Some(Timestamp(60_000)), "no longer than its time");
+        let ended = wait(&entry, &[0], (&cause, Timestamp(90_000)), (&retry(), Timestamp(60_000)));
+        assert!(matches!(&ended.failures[0].1, Cause::Expired { last: Some(_), .. }));
     }
 }

@@ -5,18 +5,23 @@
 //! [`Spool::settle`] means that outcomes and the reports they cause are durable together.
 //!
 //! A claim is a lease with a generation: a settlement under an old generation is refused, so
-//! that one recipient is never recorded by two workers.
+//! that one recipient is never recorded by two workers. What becomes of recipients is recorded
+//! part by part under one claim ([`Spool::settle_part`]): those who have an end do not wait for
+//! the others.
 
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::outcome::{Cause, DeliveryOutcome};
 use async_trait::async_trait;
 use bytes::Bytes;
+use event::{Event, Silence};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub mod conclude;
 pub mod embedded;
+pub mod event;
+mod message_id;
 mod record;
 pub mod schedule;
 
@@ -56,30 +61,58 @@ pub enum SpoolError {
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum RecipientState {
     /// Waiting for its next attempt.
-    Queued {
-        /// What stopped the last attempt.
-        last: Option<Cause>,
-        /// What its sender has been told meanwhile.
-        #[serde(default, skip_serializing_if = "Told::is_nothing")]
-        told: Told,
-    },
+    Queued(Pending),
     /// Delivered, or failed for good.
     Done {
         /// How it ended.
         outcome: DeliveryOutcome,
     },
+    /// Taken out of the queue by the operator; nobody is told.
+    Removed,
+}
+
+impl RecipientState {
+    /// What is known of a recipient that waits.
+    #[must_use]
+    pub const fn pending(&self) -> Option<&Pending> {
+        match self {
+            Self::Queued(pending) => Some(pending),
+            Self::Done { .. } | Self::Removed => None,
+        }
+    }
+}
+
+/// A recipient that waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pending {
+    /// What stopped the last attempt.
+    pub last: Option<Cause>,
+    /// Attempts made for this recipient.
+    pub tries: u32,
+    /// When the next one is due; at once without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// What its sender has been told meanwhile.
+    #[serde(skip_serializing_if = "Told::is_nothing")]
+    pub told: Told,
+}
+
+impl Pending {
+    /// Before the first attempt.
+    pub const NEW: Self = Self { last: None, tries: 0, due: None, told: Told::NOTHING };
 }
 
 impl RecipientState {
     /// A recipient before its first attempt.
-    pub const NEW: Self = Self::Queued { last: None, told: Told::NOTHING };
+    pub const NEW: Self = Self::Queued(Pending::NEW);
 
     /// What the sender has been told while this recipient waits.
     #[must_use]
     pub const fn told(&self) -> Told {
         match self {
-            Self::Queued { told, .. } => *told,
-            Self::Done { .. } => Told::NOTHING,
+            Self::Queued(pending) => pending.told,
+            Self::Done { .. } | Self::Removed => Told::NOTHING,
         }
     }
 }
@@ -185,20 +218,45 @@ pub struct Report {
     pub content: Bytes,
 }
 
-/// What an attempt brought, recorded in one durable step.
+/// Who is told of a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// That it failed: whoever gets this report, by its place in [`Settlement::reports`].
+    ByReport(usize),
+    /// That it waits, or has arrived: as above, and its end is another matter.
+    Notice(usize),
+    /// Nobody, by a rule.
+    Nobody(Silence),
+}
+
+/// What a settlement records, in one durable step.
 #[derive(Debug, Default)]
 pub struct Settlement {
     /// New states by recipient index; recipients not named keep theirs.
     pub recipients: Vec<(usize, RecipientState)>,
     /// When the attempt ended, for the history; without it, when the message was claimed.
     pub at: Option<Timestamp>,
-    /// When the recipients that still wait are due again, at once without it; ignored when none
-    /// waits.
+    /// When the message is looked at again; without it, when the first of the recipients that
+    /// wait is due. Ignored when none waits.
     pub next_due: Option<Timestamp>,
     /// Notifications that these outcomes cause.
     pub reports: Vec<Report>,
-    /// What happened, for the history: one JSON object a line, each with its own meaning.
-    pub events: Vec<serde_json::Value>,
+    /// Who is told of which recipient, for every recipient that fails here.
+    pub told: Vec<(usize, Telling)>,
+    /// What happened, for the history.
+    pub events: Vec<Event>,
+    /// Whether the message is due again by itself.
+    pub hold: Hold,
+}
+
+/// Whether a message follows its schedule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// It is due when its time comes.
+    #[default]
+    Scheduled,
+    /// It is never due: the operator holds it.
+    Held,
 }
 
 /// How full the spool is.
@@ -238,6 +296,12 @@ pub trait Spool: Send + Sync {
     /// When the state cannot be read.
     async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError>;
 
+    /// Claims one message, due or not; `None` when it is not in the queue or somebody has it.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    async fn claim_one(&self, id: QueueId, now: Timestamp) -> Result<Option<Claim>, SpoolError>;
+
     /// When the next unclaimed message is due.
     fn next_due(&self) -> Option<Timestamp>;
 
@@ -251,6 +315,13 @@ pub trait Spool: Send + Sync {
     /// [`SpoolError::Damaged`] or [`SpoolError::Io`].
     async fn open_body(&self, id: QueueId) -> Result<Box<dyn BodyReader>, SpoolError>;
 
+    /// Records what became of some recipients and keeps the claim, which then knows it too. `Ok`
+    /// means durable. After an error the claim is not held any more.
+    ///
+    /// # Errors
+    /// [`SpoolError::Fenced`] when the claim is not ours any more.
+    async fn settle_part(&self, claim: &mut Claim, settlement: Settlement) -> Result<(), SpoolError>;
+
     /// Records what an attempt brought and gives the claim back. `Ok` means durable.
     ///
     /// # Errors
@@ -260,6 +331,10 @@ pub trait Spool: Send + Sync {
     /// Gives a claim back untouched: the message is due again at once.
     fn release(&self, claim: Claim);
 
+    /// Gives a claim back: the message is due at `until`, or when it was if there is a restart
+    /// before. Nothing is written.
+    fn postpone(&self, claim: Claim, until: Timestamp);
+
     /// How full it is.
     fn stats(&self) -> SpoolStats;
 
@@ -267,7 +342,7 @@ pub trait Spool: Send + Sync {
     ///
     /// # Errors
     /// When the state cannot be read.
-    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, serde_json::Value)>, SpoolError>;
+    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError>;
 
     /// Ends all writing and closes; what was acknowledged is durable already.
     async fn close(&self);

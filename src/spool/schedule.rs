@@ -6,6 +6,7 @@
 use crate::clock::Timestamp;
 use crate::config::Retry;
 use crate::envelope::QueueId;
+use std::time::Duration;
 
 /// Beyond this many doublings every wait is at its longest; it keeps the shift in range.
 const MOST_DOUBLINGS: u32 = 32;
@@ -25,7 +26,7 @@ pub fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -
     let spread_ms = wait_ms / JITTER_DIVISOR;
     let dice = mix(id.0 ^ mix(u64::from(attempts)));
     let jitter_ms = dice % spread_ms.saturating_mul(2).saturating_add(1);
-    now.plus(std::time::Duration::from_millis(wait_ms.saturating_sub(spread_ms).saturating_add(jitter_ms)))
+    now.plus(Duration::from_millis(wait_ms.saturating_sub(spread_ms).saturating_add(jitter_ms)))
 }
 
 /// When a message that still waits is returned to its sender (RFC 5321 §4.5.4.1: the give-up
@@ -33,6 +34,22 @@ pub fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -
 #[must_use]
 pub fn expires_at(retry: &Retry, accepted_at: Timestamp) -> Timestamp {
     accepted_at.plus(retry.expire_after)
+}
+
+/// How long a message has waited after so many tries that failed, by the schedule alone: its age
+/// where the clock cannot tell it.
+#[must_use]
+pub fn nominal_age(retry: &Retry, tries: u32) -> Duration {
+    let mut wait = retry.first;
+    let mut age = Duration::ZERO;
+    for tried in 0..tries {
+        if wait >= retry.longest {
+            return age.saturating_add(retry.longest.saturating_mul(tries - tried));
+        }
+        age = age.saturating_add(wait);
+        wait = wait.saturating_mul(2);
+    }
+    age
 }
 
 /// Spreads a number over 64 bits (the finaliser of `SplitMix64`); stable for ever, unlike the
@@ -44,14 +61,13 @@ pub(crate) const fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn milliseconds(duration: std::time::Duration) -> u64 {
+fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_795_261_468_000);
 
@@ -90,6 +106,15 @@ mod tests {
         let retry = Retry { first: Duration::MAX, longest: Duration::MAX, expire_after: Duration::MAX };
         assert!(next_attempt(&retry, QueueId(1), 40, NOW) > NOW);
         assert_eq!(expires_at(&retry, NOW), Timestamp(i64::MAX));
+    }
+
+    #[test]
+    fn the_age_by_the_schedule_is_the_sum_of_its_waits() {
+        let age_s = |tries| nominal_age(&retry(), tries).as_secs();
+        assert_eq!([0, 1, 2, 3, 4, 5, 6].map(age_s), [0, 300, 900, 2100, 4500, 8100, 11_700]);
+        assert!(nominal_age(&retry(), u32::MAX) > retry().expire_after);
+        let absurd = Retry { first: Duration::MAX, longest: Duration::MAX, expire_after: Duration::MAX };
+        assert_eq!(nominal_age(&absurd, 9), Duration::MAX);
     }
 
     #[test]

@@ -34,6 +34,7 @@ async fn open_and_read(folder: &Path) -> (Vec<(u64, u64)>, u64) {
         path: folder.to_owned(),
         min_free_bytes: 0,
         min_free_inodes: 0,
+        max_history_bytes: u64::MAX,
         keep_history: Duration::from_secs(60),
     };
     let spool = EmbeddedSpool::open(&config, NOW).unwrap();

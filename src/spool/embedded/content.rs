@@ -9,6 +9,7 @@
 use super::paths::{TemporaryFile, create_new, io, sync_folder};
 use super::shared::Shared;
 use crate::envelope::QueueId;
+use crate::spool::message_id::message_id;
 use crate::spool::record::Content;
 use crate::spool::{BodyReader, BodyWriter, SpoolError};
 use async_trait::async_trait;
@@ -34,6 +35,8 @@ pub(super) struct ContentWriter {
     crc: crc32fast::Hasher,
     size: u64,
     spill: Spill,
+    /// Of the header, once that has left the memory.
+    message_id: Option<String>,
 }
 
 /// Where the content above [`MOST_IN_MEMORY`] is.
@@ -51,12 +54,14 @@ pub(super) struct Finished {
     pub(super) content: Content,
     /// The file, removed again unless the record becomes durable.
     pub(super) file: Option<TemporaryFile>,
+    /// Of its header.
+    pub(super) message_id: Option<String>,
 }
 
 impl ContentWriter {
     pub(super) fn new(shared: Arc<Shared>, id: QueueId) -> Self {
         let crc = crc32fast::Hasher::new();
-        Self { shared, id, memory: Vec::new(), crc, size: 0, spill: Spill::None }
+        Self { shared, id, memory: Vec::new(), crc, size: 0, spill: Spill::None, message_id: None }
     }
 
     pub(super) const fn id(&self) -> QueueId {
@@ -71,8 +76,9 @@ impl ContentWriter {
     /// Ends the content; what has a file of its own is durable then.
     pub(super) async fn finish(mut self) -> Result<Finished, SpoolError> {
         if matches!(self.spill, Spill::None) {
+            let message_id = message_id(&self.memory);
             let content = Content::Inline { bytes: Bytes::from(self.memory), crc: self.crc.finalize() };
-            return Ok(Finished { content, file: None });
+            return Ok(Finished { content, file: None, message_id });
         }
         self.spill_memory().await?;
         let Spill::File(file, guard) = self.spill else { return Err(interrupted()) };
@@ -84,12 +90,15 @@ impl ContentWriter {
         })
         .await?;
         let content = Content::External { size: self.size, crc: self.crc.finalize() };
-        Ok(Finished { content, file: Some(guard) })
+        Ok(Finished { content, file: Some(guard), message_id: self.message_id })
     }
 
     /// Writes what is in memory to the file, which is made when there is none yet.
     async fn spill_memory(&mut self) -> Result<(), SpoolError> {
         self.shared.space.admit(self.memory.len() as u64)?;
+        if matches!(self.spill, Spill::None) {
+            self.message_id = message_id(&self.memory);
+        }
         let memory = std::mem::take(&mut self.memory);
         // If this future is dropped half way, the file must not be written to again.
         let spill = std::mem::replace(&mut self.spill, Spill::Broken);

@@ -1,13 +1,15 @@
 //! What the engine keeps in memory of every message that waits: when it is due, who holds it.
 //!
-//! Pure. A message costs two entries in ordered sets (about 50 octets); only the freshest
+//! Pure. A message costs three entries in ordered sets (about 80 octets); only the freshest
 //! messages keep their envelope here, so that the way from acceptance to delivery reads no disk.
 //! Leases live here alone: one process owns the directory, and a restart ends all of them.
 
+use super::state::Known;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolEntry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Messages whose envelope stays in memory: a few seconds of acceptance at full speed, and a few
 /// megabytes. Others are read from the state database when they are claimed.
@@ -48,7 +50,8 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct Lease {
     generation: u64,
-    due: Timestamp,
+    /// When it was due; never when it is held.
+    due: Option<Timestamp>,
     claimed_at: Timestamp,
     waiting: Option<Waiting>,
 }
@@ -69,6 +72,8 @@ pub(super) struct Taken {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     due: BTreeSet<(Timestamp, QueueId)>,
+    /// When each message of `due` is due; held ones are never.
+    unclaimed: BTreeMap<QueueId, Option<Timestamp>>,
     ages: BTreeSet<(Timestamp, QueueId)>,
     kept: BTreeMap<QueueId, Waiting>,
     leases: BTreeMap<QueueId, Lease>,
@@ -79,10 +84,10 @@ pub(super) struct Index {
 
 impl Index {
     /// A message known from the state database at the start.
-    pub(super) fn restore(&mut self, id: QueueId, due: Timestamp, accepted_at: Timestamp, segment: u32) {
-        self.due.insert((due, id));
-        self.ages.insert((accepted_at, id));
-        self.count_record(segment);
+    pub(super) fn restore(&mut self, known: &Known) {
+        self.put(known.id, (!known.held).then_some(known.due));
+        self.ages.insert((known.accepted_at, known.id));
+        self.count_record(known.segment);
     }
 
     /// A record was appended; its segment must stay until the message is finished.
@@ -100,22 +105,48 @@ impl Index {
     /// A new message, whose record is counted already, is due.
     pub(super) fn add(&mut self, waiting: Waiting, due: Timestamp) {
         self.ages.insert((waiting.entry.envelope.accepted_at, waiting.entry.id));
-        self.wait(waiting, due);
+        self.wait(waiting, Some(due));
     }
 
     /// Takes up to `most` messages due at `now`, the oldest due first.
     pub(super) fn claim(&mut self, now: Timestamp, most: usize) -> Vec<Taken> {
         let mut taken = Vec::new();
         while taken.len() < most {
-            let Some(&(due, id)) = self.due.first().filter(|(due, _)| *due <= now) else { break };
-            self.due.pop_first();
-            self.generation += 1;
-            let waiting = self.kept.remove(&id);
-            let entry = waiting.as_ref().map(|w| w.entry.clone());
-            self.leases.insert(id, Lease { generation: self.generation, due, claimed_at: now, waiting });
-            taken.push(Taken { id, generation: self.generation, entry });
+            let Some(&(_, id)) = self.due.first().filter(|(due, _)| *due <= now) else { break };
+            taken.extend(self.claim_one(id, now));
         }
         taken
+    }
+
+    /// Takes one message, due or not, unless somebody has it or it is not known.
+    pub(super) fn claim_one(&mut self, id: QueueId, now: Timestamp) -> Option<Taken> {
+        let due = self.unclaimed.remove(&id)?;
+        if let Some(due) = due {
+            self.due.remove(&(due, id));
+        }
+        self.generation += 1;
+        let waiting = self.kept.remove(&id);
+        let entry = waiting.as_ref().map(|w| w.entry.clone());
+        self.leases.insert(id, Lease { generation: self.generation, due, claimed_at: now, waiting });
+        Some(Taken { id, generation: self.generation, entry })
+    }
+
+    /// Moves all due times, after the clock was set back by so much: every wait stays as long
+    /// as it was.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        let earlier =
+            |due: Timestamp| Timestamp(due.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)));
+        self.due = std::mem::take(&mut self.due).into_iter().map(|(due, id)| (earlier(due), id)).collect();
+        for due in self.unclaimed.values_mut() {
+            *due = due.map(earlier);
+        }
+    }
+
+    /// A message has changed while its lease goes on.
+    pub(super) fn update(&mut self, entry: &SpoolEntry) {
+        if let Some(waiting) = self.leases.get_mut(&entry.id).and_then(|lease| lease.waiting.as_mut()) {
+            waiting.entry = entry.clone();
+        }
     }
 
     /// A claimed message was read from the state database.
@@ -147,17 +178,23 @@ impl Index {
         let Some(lease) = self.leases.remove(&id) else { return };
         match lease.waiting {
             Some(waiting) => self.wait(waiting, lease.due),
-            None => {
-                self.due.insert((lease.due, id));
-            }
+            None => self.put(id, lease.due),
         }
     }
 
-    /// Ends a lease: the message waits on until `due`. What is deferred is not kept in memory,
-    /// so that a long queue of it does not push out what is fresh.
-    pub(super) fn wait_again(&mut self, id: QueueId, due: Timestamp) {
+    /// Ends a lease without a change; the message is due at `until`.
+    pub(super) fn postpone(&mut self, id: QueueId, generation: u64, until: Timestamp) {
+        if self.claimed_at(id, generation).is_some() {
+            self.leases.remove(&id);
+            self.put(id, Some(until));
+        }
+    }
+
+    /// Ends a lease: the message waits on until `due`, or is held. What is deferred is not kept in
+    /// memory, so that a long queue of it does not push out what is fresh.
+    pub(super) fn wait_again(&mut self, id: QueueId, due: Option<Timestamp>) {
         self.leases.remove(&id);
-        self.due.insert((due, id));
+        self.put(id, due);
     }
 
     /// Ends a lease and the message. Gives where its record was.
@@ -199,8 +236,13 @@ impl Index {
         self.ages.len()
     }
 
-    fn wait(&mut self, waiting: Waiting, due: Timestamp) {
-        self.due.insert((due, waiting.entry.id));
+    fn put(&mut self, id: QueueId, due: Option<Timestamp>) {
+        self.unclaimed.insert(id, due);
+        self.due.extend(due.map(|due| (due, id)));
+    }
+
+    fn wait(&mut self, waiting: Waiting, due: Option<Timestamp>) {
+        self.put(waiting.entry.id, due);
         if self.kept.len() < MOST_KEPT_ENTRIES {
             self.kept.insert(waiting.entry.id, waiting);
         }
@@ -273,7 +315,7 @@ mod tests {
         let mut index = index(most + 1);
         let taken = index.claim(Timestamp(1000), MOST_KEPT_ENTRIES + 1);
         assert_eq!(taken.iter().filter(|t| t.entry.is_none()).count(), 1);
-        index.wait_again(taken[1].id, Timestamp(2000));
+        index.wait_again(taken[1].id, Some(Timestamp(2000)));
         assert!(index.claim(Timestamp(2000), 1)[0].entry.is_none());
     }
 }

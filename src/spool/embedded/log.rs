@@ -48,11 +48,14 @@ pub(super) struct NewMessage {
     pub(super) record: NewRecord,
     pub(super) content: ContentPlace,
     pub(super) due: Timestamp,
+    pub(super) message_id: Option<String>,
 }
 
 impl NewMessage {
     fn row(&self, place: Place) -> Row {
-        Row { waiting: Waiting { entry: self.entry.clone(), place }, envelope: self.envelope.clone(), due: self.due }
+        let waiting = Waiting { entry: self.entry.clone(), place };
+        let message_id = self.message_id.clone();
+        Row { waiting, envelope: self.envelope.clone(), due: self.due, message_id }
     }
 }
 
@@ -321,6 +324,7 @@ mod tests {
             paths,
             space: Space::new(&SpoolConfig::default()),
             keep_history: Duration::ZERO,
+            history_limit_bytes: u64::MAX,
             segments: Segments::default(),
             index: crate::spool::embedded::index::Index::default(),
             bytes: 0,
@@ -337,7 +341,8 @@ mod tests {
         let content = Content::Inline { bytes: Bytes::new(), crc: 0 };
         let record = NewRecord::new(QueueId(id), json.clone(), content, Standing::OnItsOwn).unwrap();
         let entry = SpoolEntry::new(QueueId(id), envelope, 0);
-        let message = NewMessage { entry, envelope: json, record, content: ContentPlace::Inline, due: Timestamp(0) };
+        let (content, due, message_id) = (ContentPlace::Inline, Timestamp(0), None);
+        let message = NewMessage { entry, envelope: json, record, content, due, message_id };
         let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
         let (answer, answered) = oneshot::channel();
         (LogJob::Accept(Box::new(Accepting { message, file: None, permit, answer })), answered)

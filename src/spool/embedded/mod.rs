@@ -9,8 +9,10 @@
 //! after `Ok` of [`Spool::settle`] outcomes and reports are durable together. At worst something
 //! is delivered twice. After a failure of the disk nothing more is taken ([`EmbeddedSpool::failed`]).
 
+pub mod audit;
 mod content;
 mod index;
+pub mod ledger;
 mod log;
 mod paths;
 mod recovery;
@@ -27,12 +29,13 @@ use super::{BodyReader, Claim, Draft, Settlement, Spool, SpoolEntry, SpoolError,
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
+use crate::spool::event::Event;
 use crate::spool::record::{Content, NewRecord, Standing};
 use async_trait::async_trait;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
 use index::{ContentPlace, Taken};
 use log::{Accepting, Log, LogJob, NewMessage};
-use settle::{Prepared, Settling, encode_envelope, invalid};
+use settle::{Extent, Prepared, Settling, encode_envelope, invalid};
 use shared::{Shared, Start};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -70,12 +73,13 @@ impl EmbeddedSpool {
     pub fn open(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
         let paths = paths::Paths::create(&config.path)?;
         let lock = paths.lock()?;
-        let recovered = recovery::recover(&paths)?;
+        let recovered = recovery::recover(&paths, now)?;
         let recovery = recovered.summary;
         let shared = Arc::new(Shared::new(Start {
             paths,
             space: space::Space::new(config),
             keep_history: config.keep_history,
+            history_limit_bytes: config.max_history_bytes,
             segments: recovered.segments,
             index: recovered.index,
             bytes: recovered.bytes,
@@ -129,6 +133,34 @@ impl EmbeddedSpool {
         let (answer, answered) = oneshot::channel();
         self.state.send(job(answer)).map_err(|_| SpoolError::Stopped)?;
         answered.await.unwrap_or(Err(SpoolError::Stopped))
+    }
+
+    /// Reads what memory does not have of messages that were taken.
+    async fn hand_out(&self, taken: Vec<Taken>) -> Result<Vec<Claim>, SpoolError> {
+        let missing: Vec<QueueId> = taken.iter().filter(|t| t.entry.is_none()).map(|t| t.id).collect();
+        let mut claiming = Claiming { shared: &self.shared, taken };
+        if !missing.is_empty() {
+            let loaded = self.ask(|answer| StateJob::Load(missing, answer)).await?;
+            for waiting in loaded {
+                claiming.fill(&waiting.entry);
+                self.shared.index().loaded(waiting);
+            }
+        }
+        Ok(claiming.claims())
+    }
+
+    /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
+    async fn record(&self, claim: Claim, settlement: Settlement, extent: Extent) -> Result<Claim, SpoolError> {
+        self.running()?;
+        let prepared = Settling::prepare(&self.shared, claim, settlement, extent)?;
+        let Prepared { settling, reports, claim, answered } = prepared;
+        if reports.is_empty() {
+            self.state.send(StateJob::Settle(settling)).map_err(|_| SpoolError::Stopped)?;
+        } else {
+            self.log.send(LogJob::Settle(settling, reports)).map_err(|_| SpoolError::Stopped)?;
+        }
+        answered.await.unwrap_or(Err(SpoolError::Stopped))?;
+        Ok(claim)
     }
 
     fn closer(&self) -> impl FnOnce() + Send + 'static {
@@ -196,7 +228,7 @@ impl Spool for EmbeddedSpool {
         let body = body.map_err(|_| invalid("the draft was begun by another spool".into()))?;
         let id = body.id();
         self.shared.space.admit(body.in_memory())?;
-        let Finished { content, file } = body.finish().await?;
+        let Finished { content, file, message_id } = body.finish().await?;
         let place = match &content {
             Content::Inline { .. } => ContentPlace::Inline,
             Content::External { .. } => ContentPlace::OwnFile,
@@ -206,7 +238,7 @@ impl Spool for EmbeddedSpool {
         let record = NewRecord::new(id, json.clone(), content, Standing::OnItsOwn).map_err(|e| invalid(e.into()))?;
         let due = envelope.accepted_at;
         let entry = SpoolEntry::new(id, envelope, size);
-        let message = NewMessage { entry, envelope: json, record, content: place, due };
+        let message = NewMessage { entry, envelope: json, record, content: place, due, message_id };
         let permit = Arc::clone(&self.shared.backlog).acquire_owned().await.map_err(|_| SpoolError::Stopped)?;
         let (answer, answered) = oneshot::channel();
         let job = LogJob::Accept(Box::new(Accepting { message, file, permit, answer }));
@@ -219,16 +251,13 @@ impl Spool for EmbeddedSpool {
         self.running()?;
         self.shared.see_time(now);
         let taken = self.shared.index().claim(now, most);
-        let missing: Vec<QueueId> = taken.iter().filter(|t| t.entry.is_none()).map(|t| t.id).collect();
-        let mut claiming = Claiming { shared: &self.shared, taken };
-        if !missing.is_empty() {
-            let loaded = self.ask(|answer| StateJob::Load(missing, answer)).await?;
-            for waiting in loaded {
-                claiming.fill(&waiting.entry);
-                self.shared.index().loaded(waiting);
-            }
-        }
-        Ok(claiming.claims())
+        self.hand_out(taken).await
+    }
+
+    async fn claim_one(&self, id: QueueId, now: Timestamp) -> Result<Option<Claim>, SpoolError> {
+        self.running()?;
+        let taken: Vec<Taken> = self.shared.index().claim_one(id, now).into_iter().collect();
+        Ok(self.hand_out(taken).await?.pop())
     }
 
     fn next_due(&self) -> Option<Timestamp> {
@@ -258,19 +287,23 @@ impl Spool for EmbeddedSpool {
         .await
     }
 
+    async fn settle_part(&self, claim: &mut Claim, settlement: Settlement) -> Result<(), SpoolError> {
+        let held = Claim { entry: claim.entry.clone(), generation: claim.generation };
+        *claim = self.record(held, settlement, Extent::Part).await?;
+        Ok(())
+    }
+
     async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError> {
-        self.running()?;
-        let Prepared { settling, reports, answered } = Settling::prepare(&self.shared, claim, settlement)?;
-        if reports.is_empty() {
-            self.state.send(StateJob::Settle(settling)).map_err(|_| SpoolError::Stopped)?;
-        } else {
-            self.log.send(LogJob::Settle(settling, reports)).map_err(|_| SpoolError::Stopped)?;
-        }
-        answered.await.unwrap_or(Err(SpoolError::Stopped))
+        self.record(claim, settlement, Extent::Whole).await.map(|_given_back| ())
     }
 
     fn release(&self, claim: Claim) {
         self.shared.index().release(claim.entry.id, claim.generation);
+        self.shared.changed.notify_one();
+    }
+
+    fn postpone(&self, claim: Claim, until: Timestamp) {
+        self.shared.index().postpone(claim.entry.id, claim.generation, until);
         self.shared.changed.notify_one();
     }
 
@@ -284,7 +317,7 @@ impl Spool for EmbeddedSpool {
         }
     }
 
-    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, serde_json::Value)>, SpoolError> {
+    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
         self.ask(|answer| StateJob::History(id, answer)).await
     }
 

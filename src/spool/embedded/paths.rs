@@ -49,6 +49,11 @@ impl Paths {
         Ok(paths)
     }
 
+    /// Those of a directory that is there.
+    pub(super) fn of(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     pub(super) fn root(&self) -> &Path {
         &self.root
     }

@@ -14,14 +14,21 @@
 use super::index::{ContentPlace, Index, Place, Waiting};
 use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
 use super::segments::{Segment, Segments};
-use super::state::{Completeness, LogMark, REPORT_IDS, Row, State};
+use super::state::{Completeness, Known, LogMark, REPORT_IDS, Row, State};
 use super::writer::is_damage;
+use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
+use crate::spool::message_id::{HEAD_LIMIT, message_id};
 use crate::spool::record::{self, Found, Part, Standing, Stored};
 use crate::spool::{SpoolEntry, SpoolError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Schedules wait for hours; where one waits for longer, the message is tried once too early.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// What was found at opening, for the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,13 +65,13 @@ pub(super) struct Recovered {
 }
 
 /// Recovers; when the state database turns out to be damaged, once more without it.
-pub(super) fn recover(paths: &Paths) -> Result<Recovered, SpoolError> {
-    match Work::new(paths)?.run(paths) {
+pub(super) fn recover(paths: &Paths, now: Timestamp) -> Result<Recovered, SpoolError> {
+    match Work::new(paths)?.run(paths, now) {
         Err(SpoolError::State(error)) if is_damage(&error) => {}
         other => return other,
     }
     let moved_to = move_state_aside(paths).map_err(io("moving the damaged state database aside"))?;
-    let mut recovered = Work::new(paths)?.run(paths)?;
+    let mut recovered = Work::new(paths)?.run(paths, now)?;
     recovered.summary.state_moved_to = Some(moved_to);
     Ok(recovered)
 }
@@ -85,7 +92,7 @@ impl Work {
         Ok(Self { files, last_time_id: 0, summary: Recovery::default() })
     }
 
-    fn run(mut self, paths: &Paths) -> Result<Recovered, SpoolError> {
+    fn run(mut self, paths: &Paths, now: Timestamp) -> Result<Recovered, SpoolError> {
         let state = open_state(paths)?;
         let completeness = state.completeness()?;
         let start = state.mark()?;
@@ -102,7 +109,7 @@ impl Work {
             state.commit()?;
         }
         let mut index = Index::default();
-        state.for_each_waiting(|id, due, accepted_at, segment| index.restore(id, due, accepted_at, segment))?;
+        state.for_each_waiting(|known| index.restore(&plausible(known, now)))?;
         self.summary.waiting = index.len() as u64;
         let last_segment = self.files.keys().next_back().copied().unwrap_or(0).max(mark.segment);
         self.remove_dead(&state, &index)?;
@@ -170,7 +177,11 @@ impl Work {
         let due = envelope.accepted_at;
         let entry = SpoolEntry::new(found.id, envelope, size);
         let envelope = Bytes::copy_from_slice(found.envelope);
-        state.insert(&Row { waiting: Waiting { entry, place }, envelope, due })?;
+        let message_id = match found.content {
+            Stored::Inline(content) => message_id(content),
+            Stored::External { .. } => message_id(&head_of(&paths.content(found.id))),
+        };
+        state.insert(&Row { waiting: Waiting { entry, place }, envelope, due, message_id })?;
         self.summary.caught_up += 1;
         Ok(Applied::Done)
     }
@@ -211,6 +222,22 @@ impl Work {
         }
         Ok(bytes)
     }
+}
+
+/// The beginning of a content file, with its header. Best effort: without it, a message is found
+/// by its queue id and addresses alone.
+fn head_of(path: &Path) -> Vec<u8> {
+    let mut head = Vec::new();
+    if let Ok(file) = std::fs::File::open(path) {
+        let _ = file.take(HEAD_LIMIT as u64).read_to_end(&mut head);
+    }
+    head
+}
+
+/// A message that would wait for longer than any schedule makes it is due now: the clock was set
+/// back while nobody looked.
+fn plausible(known: Known, now: Timestamp) -> Known {
+    if known.due.since(now) > LONGEST_WAIT { Known { due: now, ..known } } else { known }
 }
 
 /// The segment being caught up.

@@ -18,7 +18,9 @@ CREATE TABLE messages (
   attempts         INTEGER NOT NULL,
   state            TEXT NOT NULL,         -- queued, or finished: every recipient is done
   finished_at      INTEGER,
-  envelope         TEXT NOT NULL          -- JSON
+  envelope         TEXT NOT NULL,         -- JSON
+  message_id       TEXT,                  -- of the header field, without its brackets
+  held             INTEGER NOT NULL DEFAULT 0  -- 1 while the operator holds it: never due
 );
 CREATE INDEX queued_messages ON messages (segment, due_at, accepted_at) WHERE finished_at IS NULL;
 CREATE INDEX finished_messages ON messages (finished_at) WHERE finished_at IS NOT NULL;
@@ -27,8 +29,21 @@ CREATE TABLE recipients (
   message   INTEGER NOT NULL,
   recipient INTEGER NOT NULL,             -- index in the envelope, from 0
   address   TEXT NOT NULL,
-  state     TEXT NOT NULL,                -- JSON: queued, or done with its outcome
+  state     TEXT NOT NULL,                -- JSON: queued, done with its outcome, or removed
+  told      INTEGER,                      -- of one that failed: the report about it; -1: nobody, the reverse-path
+                                          -- is null; -2: nobody, the sender did not ask
   PRIMARY KEY (message, recipient)
+) WITHOUT ROWID;
+
+CREATE INDEX told ON recipients (told) WHERE told > 0;
+
+-- Finds messages by a hash of Message-ID, sender or recipient. The day comes first, so that what
+-- comes in today is written to few pages, however long the history.
+CREATE TABLE lookups (
+  day     INTEGER NOT NULL,               -- of acceptance, in days since 1970
+  hash    INTEGER NOT NULL,
+  message INTEGER NOT NULL,
+  PRIMARY KEY (day, hash, message)
 ) WITHOUT ROWID;
 
 CREATE TABLE history (

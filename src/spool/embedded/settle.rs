@@ -14,9 +14,11 @@ use super::shared::Shared;
 use super::state::{REPORT_IDS, Row, json};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
+use crate::spool::event::{Event, Silence, grouped};
+use crate::spool::message_id::message_id;
 use crate::spool::record::{Content, NewRecord, Standing};
 use crate::spool::schedule::mix;
-use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
+use crate::spool::{Claim, Hold, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -30,17 +32,32 @@ pub(super) enum Ending {
     Waits {
         /// For the next attempt.
         due: Timestamp,
+        /// Whether that ever comes by itself.
+        held: Hold,
     },
+    /// The claim is kept; more is to come.
+    Continues,
+}
+
+/// Whether a settlement gives the claim back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// No: more is to come.
+    Part,
+    /// Yes.
+    Whole,
 }
 
 /// A settlement with all that the writers need; the lease is theirs until it is answered.
 pub(super) struct Settling {
     shared: Arc<Shared>,
-    generation: u64,
+    pub(super) generation: u64,
     /// The message as it is afterwards.
     pub(super) entry: SpoolEntry,
     /// The changed recipients, with their states as JSON.
     pub(super) recipients: Vec<(usize, String)>,
+    /// Who is told of recipients: the number of the report, or a number below zero for nobody.
+    pub(super) told: Vec<(usize, i64)>,
     /// For the history, as JSON.
     pub(super) events: Vec<String>,
     pub(super) at: Timestamp,
@@ -54,23 +71,30 @@ pub(super) struct Settling {
 pub(super) struct Prepared {
     pub(super) settling: Box<Settling>,
     pub(super) reports: Vec<NewMessage>,
+    /// The claim as it is once this is recorded.
+    pub(super) claim: Claim,
     pub(super) answered: oneshot::Receiver<Result<(), SpoolError>>,
 }
 
 impl Settling {
     /// Takes the lease over and works out what changes. When that fails the claim is given back.
-    pub(super) fn prepare(shared: &Arc<Shared>, claim: Claim, settlement: Settlement) -> Result<Prepared, SpoolError> {
+    pub(super) fn prepare(
+        shared: &Arc<Shared>,
+        claim: Claim,
+        settlement: Settlement,
+        extent: Extent,
+    ) -> Result<Prepared, SpoolError> {
         let Claim { mut entry, generation } = claim;
         let (claimed_at, generation) = {
             let mut index = shared.index();
             let claimed_at = index.claimed_at(entry.id, generation).ok_or(SpoolError::Fenced)?;
             (claimed_at, index.begin_settling(entry.id, generation).ok_or(SpoolError::Fenced)?)
         };
-        entry.attempts = entry.attempts.saturating_add(1);
+        let attempt = entry.attempts.saturating_add(1);
         let at = settlement.at.unwrap_or(claimed_at);
         let recipients = apply(&mut entry, settlement.recipients);
         let reports = recipients.and_then(|recipients| {
-            let outcome = digest(&entry, &recipients);
+            let outcome = digest(attempt, &recipients);
             let make = |(place, report)| new_report(&entry, outcome, place, report);
             let reports = (0..).zip(settlement.reports).map(make).collect::<Result<Vec<_>, _>>()?;
             Ok((recipients, reports))
@@ -82,17 +106,25 @@ impl Settling {
                 return Err(error);
             }
         };
-        let done = |state: &RecipientState| matches!(state, RecipientState::Done { .. });
-        let ending = if entry.recipients.iter().all(done) {
-            Ending::Finished
-        } else {
-            Ending::Waits { due: settlement.next_due.unwrap_or(at) }
+        let ending = match extent {
+            Extent::Part => Ending::Continues,
+            Extent::Whole if entry.recipients.iter().all(|state| state.pending().is_none()) => Ending::Finished,
+            Extent::Whole => {
+                let due = settlement.next_due.unwrap_or_else(|| first_due(&entry).unwrap_or(at));
+                Ending::Waits { due, held: settlement.hold }
+            }
         };
-        let events = settlement.events.iter().map(ToString::to_string).collect();
+        if extent == Extent::Whole {
+            entry.attempts = attempt;
+        }
+        let (told, telling) = tell(&settlement.told, &reports);
+        let events = settlement.events.iter().chain(&telling).map(Event::to_json).collect();
         let (answer, answered) = oneshot::channel();
+        let claim = Claim { entry: entry.clone(), generation };
         let shared = Arc::clone(shared);
-        let settling = Self { shared, generation, entry, recipients, events, at, ending, reports: Vec::new(), answer };
-        Ok(Prepared { settling: Box::new(settling), reports, answered })
+        let settling =
+            Self { shared, generation, entry, recipients, told, events, at, ending, reports: Vec::new(), answer };
+        Ok(Prepared { settling: Box::new(settling), reports, claim, answered })
     }
 
     /// It is durable.
@@ -104,6 +136,49 @@ impl Settling {
     pub(super) fn give_up(self, error: SpoolError) {
         self.shared.index().release(self.entry.id, self.generation);
         let _ = self.answer.send(Err(error));
+    }
+}
+
+/// When the first of the recipients that wait is due; `None` when one of them is due at once.
+fn first_due(entry: &SpoolEntry) -> Option<Timestamp> {
+    entry.recipients.iter().filter_map(RecipientState::pending).map(|pending| pending.due).min().flatten()
+}
+
+/// Who is told, as the database keeps it, and the events that say so.
+fn tell(told: &[(usize, Telling)], reports: &[NewMessage]) -> (Vec<(usize, i64)>, Vec<Event>) {
+    let mut rows = Vec::new();
+    let mut events = Vec::new();
+    for (recipients, told) in grouped(told.iter().copied()) {
+        let by_report = |place: usize, notice| {
+            let report = reports.get(place)?;
+            let to = report.entry.envelope.recipients.iter().map(ToString::to_string).collect();
+            Some((report.entry.id, Event::Told { recipients: recipients.clone(), report: report.entry.id, to, notice }))
+        };
+        let (row, event) = match told {
+            Telling::ByReport(place) => {
+                let Some((report, event)) = by_report(place, false) else { continue };
+                (Some(report.0.cast_signed()), event)
+            }
+            Telling::Notice(place) => {
+                let Some((_, event)) = by_report(place, true) else { continue };
+                (None, event)
+            }
+            Telling::Nobody(because) => {
+                let event = Event::NotTold { recipients: recipients.clone(), because };
+                (Some(silence_number(because)), event)
+            }
+        };
+        rows.extend(row.into_iter().flat_map(|row| recipients.iter().map(move |recipient| (*recipient, row))));
+        events.push(event);
+    }
+    (rows, events)
+}
+
+/// How the database says that nobody is told.
+pub(in crate::spool) const fn silence_number(because: Silence) -> i64 {
+    match because {
+        Silence::NullReversePath => -1,
+        Silence::NotAsked => -2,
     }
 }
 
@@ -128,16 +203,17 @@ fn new_report(about: &SpoolEntry, outcome: u64, place: u64, report: Report) -> R
     let id = QueueId((mix(seed ^ mix(about.id.0)) & (REPORT_IDS - 1)) | REPORT_IDS);
     let json = encode_envelope(&envelope)?;
     let size = content.len() as u64;
+    let message_id = message_id(&content);
     let content = Content::Inline { crc: crc32fast::hash(&content), bytes: content };
     let record = NewRecord::new(id, json.clone(), content, Standing::WithSettlement).map_err(|e| invalid(e.into()))?;
     let due = envelope.accepted_at;
     let entry = SpoolEntry::new(id, envelope, size);
-    Ok(NewMessage { entry, envelope: json, record, content: ContentPlace::Inline, due })
+    Ok(NewMessage { entry, envelope: json, record, content: ContentPlace::Inline, due, message_id })
 }
 
 /// A number that follows from attempt and outcome.
-fn digest(entry: &SpoolEntry, recipients: &[(usize, String)]) -> u64 {
-    let mut seed = mix(u64::from(entry.attempts));
+fn digest(attempt: u32, recipients: &[(usize, String)]) -> u64 {
+    let mut seed = mix(u64::from(attempt));
     for (recipient, state) in recipients {
         seed = digest_octets(mix(seed ^ *recipient as u64), state.as_bytes());
     }

@@ -18,11 +18,16 @@ use tokio::sync::{Notify, Semaphore, watch};
 /// work for it. More makes acceptance wait.
 pub(super) const MOST_BACKLOG: usize = 2000;
 
+/// Callers read the clock before they come here, so that one may name a time that is a little
+/// before another's; and small corrections of the clock do not matter.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
 /// See the module.
 pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) space: Space,
     pub(super) keep_history: Duration,
+    pub(super) history_limit_bytes: u64,
     /// The set of due messages may have changed.
     pub(super) changed: Notify,
     /// Places between log and state database.
@@ -31,7 +36,7 @@ pub(super) struct Shared {
     index: Mutex<Index>,
     bytes: AtomicU64,
     damaged: AtomicU64,
-    /// The latest time a caller has named.
+    /// The time that the last caller named.
     latest: AtomicI64,
     /// What made the spool stop.
     failure: watch::Sender<Option<String>>,
@@ -45,6 +50,7 @@ pub(super) struct Start {
     pub(super) paths: Paths,
     pub(super) space: Space,
     pub(super) keep_history: Duration,
+    pub(super) history_limit_bytes: u64,
     pub(super) segments: Segments,
     pub(super) index: Index,
     pub(super) bytes: u64,
@@ -59,6 +65,7 @@ impl Shared {
             paths: start.paths,
             space: start.space,
             keep_history: start.keep_history,
+            history_limit_bytes: start.history_limit_bytes,
             changed: Notify::new(),
             backlog: Arc::new(Semaphore::new(MOST_BACKLOG)),
             segments: start.segments,
@@ -109,8 +116,15 @@ impl Shared {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
+    /// A caller has named the time. When that is well before what the last one named, the clock
+    /// was set back: then no message waits longer for it.
     pub(super) fn see_time(&self, now: Timestamp) {
-        self.latest.fetch_max(now.0, Ordering::Relaxed);
+        let last = Timestamp(self.latest.swap(now.0, Ordering::Relaxed));
+        let back = last.since(now);
+        if back > CLOCK_SLACK {
+            self.index().set_back(back);
+            self.changed.notify_one();
+        }
     }
 
     pub(super) fn latest_time(&self) -> Timestamp {

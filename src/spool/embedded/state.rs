@@ -8,7 +8,10 @@ use super::index::{ContentPlace, Place, Waiting};
 use super::settle::{Ending, Settling};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::spool::{RecipientState, SpoolEntry};
+use crate::smtp::address::{Mailbox, ReversePath};
+use crate::spool::event::Event;
+use crate::spool::schedule::mix;
+use crate::spool::{Hold, RecipientState, SpoolEntry};
 use bytes::Bytes;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -18,7 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const SCHEMA: &str = include_str!("schema.sql");
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_1_TO_2: &str = include_str!("schema_1_to_2.sql");
+pub(super) const SCHEMA_VERSION: i64 = 2;
+
+/// Events kept of one message: the first, which tell how it began, and the last. Hourly attempts
+/// at a few hosts for five days stay below it.
+const FIRST_EVENTS: i64 = 100;
+const LAST_EVENTS: i64 = 900;
 
 /// An operator's `sqlite3` may hold a lock for a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +45,18 @@ pub(super) struct Row {
     /// The envelope as JSON.
     pub(super) envelope: Bytes,
     pub(super) due: Timestamp,
+    /// Of the header field.
+    pub(super) message_id: Option<String>,
+}
+
+/// A message as the index needs it at the start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) id: QueueId,
+    pub(super) due: Timestamp,
+    pub(super) accepted_at: Timestamp,
+    pub(super) segment: u32,
+    pub(super) held: bool,
 }
 
 /// A place in the log: records before it are in the database.
@@ -78,7 +99,7 @@ fn octets(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn unsigned(n: i64) -> u64 {
+pub(super) fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
@@ -99,6 +120,11 @@ impl State {
             state.connection.execute_batch(SCHEMA)?;
             state.set("schema_version", SCHEMA_VERSION)?;
             state.set("rebuilding", 1)?;
+            state.commit()?;
+        } else if state.get("schema_version")? == Some(1) {
+            state.begin()?;
+            state.connection.execute_batch(SCHEMA_1_TO_2)?;
+            state.set("schema_version", SCHEMA_VERSION)?;
             state.commit()?;
         }
         Ok(state)
@@ -177,7 +203,7 @@ impl State {
         let text = std::str::from_utf8(&row.envelope).unwrap_or("{}");
         let mut insert = self.connection.prepare_cached(
             "INSERT OR IGNORE INTO messages (id, segment, offset, length, content_in_file, size, accepted_at, due_at, \
-             attempts, state, envelope) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'queued', ?10)",
+             attempts, state, envelope, message_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'queued', ?10, ?11)",
         )?;
         let in_file = place.content == ContentPlace::OwnFile;
         let (offset, length, size) = (octets(place.offset), octets(place.length), octets(*size));
@@ -193,7 +219,8 @@ impl State {
             accepted_at,
             due,
             attempts,
-            text
+            text,
+            row.message_id
         ])?;
         if new == 0 {
             return Ok(false);
@@ -204,7 +231,25 @@ impl State {
         for (i, (recipient, state)) in (0_i64..).zip(envelope.recipients.iter().zip(recipients)) {
             insert.execute(params![id, i, recipient.to_string(), json(state)?])?;
         }
+        self.make_findable(id, row)?;
         Ok(true)
+    }
+
+    fn make_findable(&self, id: i64, row: &Row) -> rusqlite::Result<()> {
+        let envelope = &row.waiting.entry.envelope;
+        let day = day_of(envelope.accepted_at);
+        let sender = match &envelope.reverse_path {
+            ReversePath::Mailbox(sender) => Some(sender.as_str()),
+            ReversePath::Null => None,
+        };
+        let names = row.message_id.as_deref().into_iter().chain(sender);
+        let names = names.chain(envelope.recipients.iter().map(Mailbox::as_str));
+        let mut insert =
+            self.connection.prepare_cached("INSERT OR IGNORE INTO lookups (day, hash, message) VALUES (?1, ?2, ?3)")?;
+        for name in names {
+            insert.execute(params![day, lookup_hash(name), id])?;
+        }
+        Ok(())
     }
 
     /// Records a settlement. Gives the positions of those reports that the database has already.
@@ -215,11 +260,18 @@ impl State {
         for (recipient, state) in &settling.recipients {
             update.execute(params![id, i64::try_from(*recipient).unwrap_or(i64::MAX), state])?;
         }
+        let mut tell =
+            self.connection.prepare_cached("UPDATE recipients SET told = ?3 WHERE message = ?1 AND recipient = ?2")?;
+        for (recipient, told) in &settling.told {
+            tell.execute(params![id, i64::try_from(*recipient).unwrap_or(i64::MAX), told])?;
+        }
         match settling.ending {
-            Ending::Waits { due } => {
-                let mut wait =
-                    self.connection.prepare_cached("UPDATE messages SET due_at = ?2, attempts = ?3 WHERE id = ?1")?;
-                wait.execute(params![id, due.0, settling.entry.attempts])?;
+            Ending::Continues => {}
+            Ending::Waits { due, held } => {
+                let mut wait = self
+                    .connection
+                    .prepare_cached("UPDATE messages SET due_at = ?2, attempts = ?3, held = ?4 WHERE id = ?1")?;
+                wait.execute(params![id, due.0, settling.entry.attempts, held == Hold::Held])?;
             }
             Ending::Finished => {
                 let mut finish = self.connection.prepare_cached(
@@ -234,6 +286,14 @@ impl State {
         )?;
         for event in &settling.events {
             history.execute(params![id, settling.at.0, event])?;
+        }
+        if !settling.events.is_empty() {
+            self.connection
+                .prepare_cached(
+                    "DELETE FROM history WHERE message = ?1 AND number > ?2 \
+                     AND number <= (SELECT max(number) FROM history WHERE message = ?1) - ?3",
+                )?
+                .execute(params![id, FIRST_EVENTS, LAST_EVENTS])?;
         }
         let mut known = Vec::new();
         for (position, report) in settling.reports.iter().enumerate() {
@@ -291,27 +351,25 @@ impl State {
     }
 
     /// What happened to a message, oldest first.
-    pub(super) fn history(&self, id: QueueId) -> rusqlite::Result<Vec<(Timestamp, serde_json::Value)>> {
+    pub(super) fn history(&self, id: QueueId) -> rusqlite::Result<Vec<(Timestamp, Event)>> {
         let mut select =
             self.connection.prepare_cached("SELECT at, event FROM history WHERE message = ?1 ORDER BY number")?;
-        let rows = select.query_map([number(id)], |row| {
-            let event: String = row.get(1)?;
-            Ok((Timestamp(row.get(0)?), serde_json::from_str(&event).unwrap_or(serde_json::Value::String(event))))
-        })?;
+        let rows = select
+            .query_map([number(id)], |row| Ok((Timestamp(row.get(0)?), Event::from_json(&row.get::<_, String>(1)?))))?;
         rows.collect()
     }
 
-    /// Calls `each` with id, due time, acceptance time and segment of every waiting message.
-    pub(super) fn for_each_waiting(
-        &self,
-        mut each: impl FnMut(QueueId, Timestamp, Timestamp, u32),
-    ) -> rusqlite::Result<()> {
+    /// Calls `each` with every waiting message, held ones among them.
+    pub(super) fn for_each_waiting(&self, mut each: impl FnMut(Known)) -> rusqlite::Result<()> {
         let mut select = self.connection.prepare(
-            "SELECT id, due_at, accepted_at, segment FROM messages INDEXED BY queued_messages WHERE finished_at IS NULL",
+            "SELECT id, due_at, accepted_at, segment, held FROM messages INDEXED BY queued_messages \
+             WHERE finished_at IS NULL",
         )?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
-            each(QueueId(unsigned(row.get(0)?)), Timestamp(row.get(1)?), Timestamp(row.get(2)?), row.get(3)?);
+            let (due, accepted_at) = (Timestamp(row.get(1)?), Timestamp(row.get(2)?));
+            let (id, segment, held) = (QueueId(unsigned(row.get(0)?)), row.get(3)?, row.get(4)?);
+            each(Known { id, due, accepted_at, segment, held });
         }
         Ok(())
     }
@@ -331,13 +389,44 @@ impl State {
         Ok(highest.map_or(0, unsigned))
     }
 
-    /// Removes up to `most` messages that were finished before `before`. Gives how many it were.
-    pub(super) fn prune(&self, before: Timestamp, most: u32) -> rusqlite::Result<usize> {
-        let mut select = self
+    /// Octets of the database that are in use.
+    pub(super) fn used_bytes(&self) -> rusqlite::Result<u64> {
+        let pragma = |name: &str| -> rusqlite::Result<u64> {
+            self.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).map(unsigned)
+        };
+        Ok(pragma("page_count")?.saturating_sub(pragma("freelist_count")?).saturating_mul(pragma("page_size")?))
+    }
+
+    /// Forgets how to find messages that are gone: all before the day of the oldest one.
+    pub(super) fn prune_lookups(&self) -> rusqlite::Result<()> {
+        let oldest: Option<i64> = self
             .connection
-            .prepare_cached("SELECT id FROM messages WHERE finished_at < ?1 ORDER BY finished_at LIMIT ?2")?;
-        let ids: Vec<i64> = select.query_map(params![before.0, most], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            .query_row("SELECT accepted_at FROM messages WHERE id = (SELECT min(id) FROM messages)", [], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        let Some(oldest) = oldest else { return Ok(()) };
+        self.connection.execute("DELETE FROM lookups WHERE day < ?1", [day_of(Timestamp(oldest))]).map(|_| ())
+    }
+
+    /// Removes up to `most` messages that were finished before `before`. Gives how many it were.
+    /// A report stays for as long as what it tells of: it is the proof that somebody was told.
+    pub(super) fn prune(&self, before: Timestamp, most: u32) -> rusqlite::Result<usize> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT id FROM messages WHERE finished_at < ?1 \
+             AND NOT (id > ?3 AND EXISTS (SELECT 1 FROM recipients WHERE told = messages.id)) \
+             ORDER BY finished_at LIMIT ?2",
+        )?;
+        let reports = octets(REPORT_IDS);
+        let ids: Vec<i64> =
+            select.query_map(params![before.0, most, reports], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut latest: i64 = self.get("pruned_accepted_at")?.unwrap_or(i64::MIN);
         for id in &ids {
+            let accepted_at: i64 = self
+                .connection
+                .prepare_cached("SELECT accepted_at FROM messages WHERE id = ?1")?
+                .query_row([id], |row| row.get(0))?;
+            latest = latest.max(accepted_at);
             for delete in [
                 "DELETE FROM recipients WHERE message = ?1",
                 "DELETE FROM history WHERE message = ?1",
@@ -345,6 +434,10 @@ impl State {
             ] {
                 self.connection.prepare_cached(delete)?.execute([id])?;
             }
+        }
+        // The audit must not miss what was pruned.
+        if !ids.is_empty() {
+            self.set("pruned_accepted_at", latest)?;
         }
         Ok(ids.len())
     }
@@ -358,6 +451,17 @@ impl State {
         let mut set = self.connection.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?;
         set.execute(params![name, value]).map(|_| ())
     }
+}
+
+/// Days since 1970.
+pub(super) const fn day_of(at: Timestamp) -> i64 {
+    at.0.div_euclid(86_400_000)
+}
+
+/// The hash of a name in `lookups`: of Message-ID or address, without regard to case.
+pub(super) fn lookup_hash(name: &str) -> i64 {
+    let octets = name.bytes().map(|octet| u64::from(octet.to_ascii_lowercase()));
+    octets.fold(0_u64, |hash, octet| mix(hash ^ octet)).cast_signed()
 }
 
 /// A recipient state as the database keeps it.

@@ -14,10 +14,11 @@ use super::shared::Shared;
 use super::state::{LogMark, Row, State, Sync};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::spool::{SpoolEntry, SpoolError};
+use crate::spool::event::Event;
+use crate::spool::{Hold, SpoolEntry, SpoolError};
 use rusqlite::ErrorCode;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -37,7 +38,7 @@ const PRUNE_BITE: u32 = 200;
 pub(super) type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 /// What happened to a message: when, and what.
-pub(super) type History = Vec<(Timestamp, serde_json::Value)>;
+pub(super) type History = Vec<(Timestamp, Event)>;
 
 /// What the state writer is asked for.
 pub(super) enum StateJob {
@@ -86,7 +87,15 @@ impl Writer {
 
     /// Serves until [`StateJob::Close`].
     pub(super) fn run(mut self, jobs: &Receiver<StateJob>) {
-        while let Ok(first) = jobs.recv() {
+        loop {
+            let first = match jobs.recv_timeout(PRUNE_EVERY) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.prune();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             let batch = collect(first, jobs);
             self.write(batch.writes);
             for read in batch.reads {
@@ -176,8 +185,12 @@ impl Writer {
             }
         }
         let ended = match settling.ending {
-            Ending::Waits { due } => {
-                index.wait_again(settling.entry.id, due);
+            Ending::Continues => {
+                index.update(&settling.entry);
+                None
+            }
+            Ending::Waits { due, held } => {
+                index.wait_again(settling.entry.id, (held == Hold::Scheduled).then_some(due));
                 None
             }
             Ending::Finished => index.finish(&settling.entry),
@@ -249,13 +262,16 @@ impl Writer {
     /// Removes a bite of what was finished long ago. That it fails is no harm: it comes round again.
     fn prune(&mut self) {
         let now = self.shared.latest_time();
-        if now.since(self.pruned_at) < PRUNE_EVERY || self.shared.is_stopped() {
+        // A clock that was set back is as good a reason to look as one that went on.
+        if now.since(self.pruned_at).max(self.pruned_at.since(now)) < PRUNE_EVERY || self.shared.is_stopped() {
             return;
         }
-        let before =
-            Timestamp(now.0.saturating_sub(i64::try_from(self.shared.keep_history.as_millis()).unwrap_or(i64::MAX)));
+        let keep = i64::try_from(self.shared.keep_history.as_millis()).unwrap_or(i64::MAX);
         let pruned = self.state.begin().and_then(|()| {
+            let too_large = self.state.used_bytes()? > self.shared.history_limit_bytes;
+            let before = if too_large { Timestamp(i64::MAX) } else { Timestamp(now.0.saturating_sub(keep)) };
             let pruned = self.state.prune(before, PRUNE_BITE)?;
+            self.state.prune_lookups()?;
             self.state.commit()?;
             Ok(pruned)
         });

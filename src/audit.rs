@@ -1,0 +1,130 @@
+//! `relay audit`, and the audit that a running relay makes of itself.
+//!
+//! Exit codes: 0 when every accepted recipient is accounted for, 2 when not. The JSON form is
+//! stable. Beside a relay that serves, the rows are looked at every minute and everything every
+//! hour; it works for a small part of the time and rests for the rest.
+
+use crate::observe::Observer;
+use crate::spool::embedded::audit::{Audit, Auditor, Depth, Finding};
+use crate::spool::embedded::ledger::LedgerError;
+use crate::text::paragraph;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// From the end of one look at the rows to the begin of the next.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// After so many looks at the rows comes one at everything.
+const ROWS_BEFORE_EVERYTHING: u32 = 60;
+
+/// A rest after each piece of work, as a multiple of it: a tenth of one core, and of the disk.
+const REST: u32 = 9;
+
+/// Addresses printed for one finding.
+const MOST_ADDRESSES: usize = 5;
+
+/// Where the words of the sum begin.
+const COLUMN: usize = 16;
+
+/// Audits a spool directory; blocks.
+///
+/// # Errors
+/// When there is no ledger or it cannot be read.
+pub fn audit(spool: &Path, depth: Depth) -> Result<Audit, LedgerError> {
+    Auditor::open(spool, depth)?.finish()
+}
+
+/// The exit code.
+#[must_use]
+pub const fn exit_code(audit: &Audit) -> u8 {
+    if audit.sum.unaccounted == 0 { 0 } else { 2 }
+}
+
+/// For people.
+#[must_use]
+pub fn text(audit: &Audit) -> String {
+    let sum = &audit.sum;
+    let mut text = String::new();
+    for (label, count, words) in [
+        ("accepted", sum.accepted, format!("recipients of {} messages", sum.messages)),
+        ("= delivered", sum.delivered, "taken over by a next hop".to_owned()),
+        ("+ told", sum.told, "failed, and a report says so".to_owned()),
+        ("+ suppressed", sum.suppressed, "failed, and a rule says that nobody is told".to_owned()),
+        ("+ removed", sum.removed, "by the operator".to_owned()),
+        ("+ queued", sum.queued, "waiting".to_owned()),
+        ("+ unaccounted", sum.unaccounted, "must be 0".to_owned()),
+    ] {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{label:COLUMN$}{count:>10}  {words}");
+    }
+    for finding in &audit.findings {
+        text.push('\n');
+        text.push_str(&paragraph(&finding.id.to_string(), &words(finding), COLUMN));
+    }
+    text
+}
+
+fn words(finding: &Finding) -> String {
+    let Finding { fault, recipients, addresses, .. } = finding;
+    let named = addresses.iter().take(MOST_ADDRESSES).cloned().collect::<Vec<_>>().join(", ");
+    let more = if addresses.len() > MOST_ADDRESSES { ", ..." } else { "" };
+    format!("{} ({recipients} recipients: {named}{more})", fault.words())
+}
+
+/// Audits the spool of a running relay until it stops, and tells the observer.
+pub async fn watch(spool: PathBuf, observer: Arc<Observer>, stop: CancellationToken) {
+    let _stopped = stop.run_until_cancelled(keep_auditing(spool, observer)).await;
+}
+
+async fn keep_auditing(spool: PathBuf, observer: Arc<Observer>) {
+    let mut everything = BTreeMap::new();
+    for round in 0_u32.. {
+        let depth = if round % ROWS_BEFORE_EVERYTHING == 0 { Depth::Everything } else { Depth::Rows };
+        match at_leisure(&spool, depth).await {
+            Ok(audit) => {
+                let found: BTreeMap<_, _> = audit.findings.iter().map(|f| (f.id, f.clone())).collect();
+                if depth == Depth::Everything {
+                    everything.clone_from(&found);
+                }
+                // What only a look at everything finds stays known until the next one.
+                let mut all = everything.clone();
+                all.extend(found);
+                observer.audited(&all.into_values().collect::<Vec<_>>(), audit.sum.unaccounted);
+            }
+            Err(error) => observer.spool_failed("audit", &error),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn at_leisure(spool: &Path, depth: Depth) -> Result<Audit, String> {
+    let spool = spool.to_owned();
+    let opened = blocking(move || Auditor::open(&spool, depth)).await?;
+    let mut auditor = opened;
+    loop {
+        let began = Instant::now();
+        let (back, step) = blocking(move || {
+            let step = auditor.step()?;
+            Ok((auditor, step))
+        })
+        .await?;
+        auditor = back;
+        if let ControlFlow::Break(audit) = step {
+            return Ok(audit);
+        }
+        tokio::time::sleep(began.elapsed().saturating_mul(REST)).await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}

@@ -1,0 +1,293 @@
+//! The control socket: how the operator's commands reach a relay that runs.
+//!
+//! A Unix socket in the spool directory, for its owner alone. One request is one line of JSON; the
+//! answers are lines of JSON, the last of which says that it is the last. Whoever may open the
+//! socket may read the whole spool anyway, so there is no further authentication; who asked is
+//! recorded with what was done.
+#![expect(clippy::disallowed_methods, reason = "this driver owns the control socket and replaces a stale one")]
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::envelope::QueueId;
+use crate::observe::Observer;
+use crate::pipeline::Pipeline;
+use crate::pipeline::operate::{Acted, Order};
+use crate::queue::{Filter, MOST_SELECTED, Selected};
+use crate::spool::embedded::ledger::Ledger;
+use crate::spool::event::Act;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Its name in the spool directory.
+const NAME: &str = "control";
+
+/// The longest request: some thousand queue ids fit.
+const REQUEST_LIMIT: u64 = 64 * 1024;
+
+/// How long a client may take to ask, and how long to take an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Clients at once; more wait.
+const MOST_CLIENTS: usize = 8;
+
+/// What can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// How the relay is.
+    Status,
+    /// Do something with what waits.
+    Act {
+        /// What.
+        act: Act,
+        /// With which messages and recipients.
+        filter: Filter,
+    },
+}
+
+/// A line of an answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// To [`Request::Status`]; the last line.
+    Status(Box<Running>),
+    /// It is done with this message, and recorded.
+    Acted {
+        /// The message.
+        id: QueueId,
+        /// How many of its recipients.
+        recipients: usize,
+    },
+    /// This message is in delivery at the moment, or has left the queue meanwhile.
+    Busy {
+        /// The message.
+        id: QueueId,
+    },
+    /// This message is held: it has to be released first.
+    Held {
+        /// The message.
+        id: QueueId,
+    },
+    /// All that fits is done; the last line.
+    Done {
+        /// Messages it is done with.
+        acted: usize,
+        /// Messages that were left alone, each for the reason given.
+        left_alone: usize,
+        /// Whether there may be more that fits than one order concerns.
+        more: bool,
+    },
+    /// It cannot be done; the last line.
+    Failed {
+        /// Why not.
+        error: String,
+    },
+}
+
+/// A relay that runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Running {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it started.
+    pub since: Timestamp,
+    /// Where clients hand mail in.
+    pub smtp: Vec<SocketAddr>,
+    /// Where it is watched.
+    pub admin: SocketAddr,
+    /// Why no mail is taken at the moment.
+    pub refuses: Option<String>,
+    /// Messages that wait.
+    pub queued_messages: u64,
+    /// When the oldest of them came.
+    pub oldest: Option<Timestamp>,
+    /// Octets in segments and content files.
+    pub spool_bytes: u64,
+    /// Damaged records met since the start.
+    pub damaged_records: u64,
+    /// Next hops that are left in peace at the moment.
+    pub next_hops_out_of_reach: usize,
+}
+
+/// Why a relay cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// None runs on this spool.
+    #[error("no relay runs on the spool {0}: start `relay serve`, or give its --config")]
+    NotRunning(String),
+    /// The conversation failed.
+    #[error("the relay cannot be asked: {0}")]
+    Io(#[from] io::Error),
+    /// The answer makes no sense.
+    #[error("the relay answers in another way than this version knows: {0}")]
+    Odd(#[from] serde_json::Error),
+}
+
+/// What the socket serves.
+pub struct Control {
+    /// The operator's choices.
+    pub config: Arc<Config>,
+    /// Who carries orders out.
+    pub pipeline: Arc<Pipeline>,
+    /// Metrics and log.
+    pub observer: Arc<Observer>,
+    /// The time.
+    pub clock: Clock,
+    /// Where clients hand mail in.
+    pub smtp: Vec<SocketAddr>,
+    /// Where it is watched.
+    pub admin: SocketAddr,
+    /// When it started.
+    pub since: Timestamp,
+}
+
+/// Where the socket of a spool is.
+#[must_use]
+pub fn path(spool: &Path) -> PathBuf {
+    spool.join(NAME)
+}
+
+/// Opens the socket. Only the owner of the spool calls this: what is there was left by a relay
+/// that is gone.
+///
+/// # Errors
+/// What the system says.
+pub fn bind(spool: &Path) -> io::Result<UnixListener> {
+    let path = path(spool);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    // Nobody else can come into the directory anyway.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves until the relay stops; then removes the socket.
+pub async fn run(control: Arc<Control>, listener: UnixListener, stop: CancellationToken) {
+    let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+    let serving = async {
+        loop {
+            let Ok(place) = Arc::clone(&clients).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let control = Arc::clone(&control);
+                    tokio::spawn(async move {
+                        // Who goes away early needs no answer.
+                        let _gone = control.serve(stream).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    control.observer.spool_failed("accept on the control socket", &error);
+                    tokio::time::sleep(PATIENCE).await;
+                }
+            }
+        }
+    };
+    let _stopped = stop.run_until_cancelled(serving).await;
+    let _gone = std::fs::remove_file(path(&control.config.spool.path));
+}
+
+impl Control {
+    async fn serve(&self, stream: UnixStream) -> io::Result<()> {
+        let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        timeout(PATIENCE, (&mut stream).take(REQUEST_LIMIT).read_line(&mut line)).await??;
+        let stream = stream.get_mut();
+        match serde_json::from_str(&line) {
+            Err(error) => say(stream, &Answer::Failed { error: error.to_string() }).await,
+            Ok(Request::Status) => say(stream, &Answer::Status(Box::new(self.running()))).await,
+            Ok(Request::Act { act, filter }) => {
+                let selected = match self.select(filter).await {
+                    Ok(selected) => selected,
+                    Err(error) => return say(stream, &Answer::Failed { error }).await,
+                };
+                self.act(stream, Order { act, uid }, selected).await
+            }
+        }
+    }
+
+    async fn act(&self, stream: &mut UnixStream, order: Order, selected: Vec<Selected>) -> io::Result<()> {
+        let more = selected.len() >= MOST_SELECTED;
+        let (mut acted, mut left_alone) = (0, 0);
+        for Selected { id, recipients, hold } in selected {
+            match self.pipeline.operate(order, id, &recipients, hold).await {
+                Ok(Acted::Done) => {
+                    acted += 1;
+                    self.observer.operated(id, order.act, recipients.len());
+                    say(stream, &Answer::Acted { id, recipients: recipients.len() }).await?;
+                }
+                Ok(Acted::Busy) => {
+                    left_alone += 1;
+                    say(stream, &Answer::Busy { id }).await?;
+                }
+                Ok(Acted::Held) => {
+                    left_alone += 1;
+                    say(stream, &Answer::Held { id }).await?;
+                }
+                Err(error) => return say(stream, &Answer::Failed { error: error.to_string() }).await,
+            }
+        }
+        say(stream, &Answer::Done { acted, left_alone, more }).await
+    }
+
+    async fn select(&self, filter: Filter) -> Result<Vec<Selected>, String> {
+        let (spool, now) = (self.config.spool.path.clone(), self.clock.now());
+        let selecting = tokio::task::spawn_blocking(move || filter.select(&Ledger::open(&spool)?, now));
+        selecting.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    }
+
+    fn running(&self) -> Running {
+        let stats = self.pipeline.spool.stats();
+        Running {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since: self.since,
+            smtp: self.smtp.clone(),
+            admin: self.admin,
+            refuses: self.pipeline.spool.admit(0).err().map(|error| error.to_string()),
+            queued_messages: stats.queued_messages,
+            oldest: stats.oldest,
+            spool_bytes: stats.bytes,
+            damaged_records: stats.damaged_records,
+            next_hops_out_of_reach: self.pipeline.backing_off(),
+        }
+    }
+}
+
+async fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
+    let line = serde_json::to_string(answer).map_err(io::Error::other)? + "\n";
+    timeout(PATIENCE, stream.write_all(line.as_bytes())).await?
+}
+
+/// Asks the relay that runs on a spool; every line of its answer is handed to `each`.
+///
+/// # Errors
+/// When none runs, or it cannot be asked.
+pub async fn ask(spool: &Path, request: &Request, mut each: impl FnMut(Answer)) -> Result<(), AskError> {
+    let mut stream = UnixStream::connect(path(spool)).await.map_err(|error| {
+        let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind());
+        if nobody { AskError::NotRunning(spool.display().to_string()) } else { AskError::Io(error) }
+    })?;
+    stream.write_all((serde_json::to_string(request)? + "\n").as_bytes()).await?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await? {
+        each(serde_json::from_str(&line)?);
+    }
+    Ok(())
+}

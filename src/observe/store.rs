@@ -1,0 +1,50 @@
+//! What is measured of the spool: the queue, the disk, and the sum that must hold.
+
+use super::{Register, clamp};
+use crate::clock::Timestamp;
+use crate::spool::SpoolStats;
+use crate::spool::embedded::audit::Finding;
+use prometheus::{Error, IntGauge};
+
+/// Messages that one audit names in the log; `relay audit` names all.
+const FINDINGS_LOGGED: usize = 20;
+
+pub(super) struct StoreMetrics {
+    queue_messages: IntGauge,
+    queue_oldest: IntGauge,
+    spool_bytes: IntGauge,
+    damaged: IntGauge,
+    unaccounted: IntGauge,
+}
+
+impl StoreMetrics {
+    pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            queue_messages: r.gauge("relay_queue_messages", "Messages that wait for at least one recipient.")?,
+            queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
+            spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
+            damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
+            unaccounted: r.gauge(
+                "relay_recipients_unaccounted",
+                "Accepted recipients that are neither delivered, told of, suppressed, removed nor waiting; must be 0.",
+            )?,
+        })
+    }
+
+    pub(super) fn set(&self, stats: &SpoolStats, now: Timestamp) {
+        self.queue_messages.set(clamp(stats.queued_messages));
+        self.queue_oldest.set(stats.oldest.map_or(0, |oldest| clamp(now.since(oldest).as_secs())));
+        self.spool_bytes.set(clamp(stats.bytes));
+        self.damaged.set(clamp(stats.damaged_records));
+    }
+
+    /// `counted` may be more than what the findings name.
+    pub(super) fn audited(&self, findings: &[Finding], counted: u64) {
+        let named = findings.iter().map(|finding| finding.recipients).sum::<u64>();
+        self.unaccounted.set(clamp(named.max(counted)));
+        for finding in findings.iter().take(FINDINGS_LOGGED) {
+            let Finding { id, fault, recipients, .. } = finding;
+            tracing::error!(%id, recipients, fault = fault.words(), "unaccounted; run `relay audit`");
+        }
+    }
+}

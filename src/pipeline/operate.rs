@@ -1,0 +1,109 @@
+//! What the operator does with a message: under a claim as any delivery, and recorded as any.
+
+use super::Pipeline;
+use super::carry::Progress;
+use crate::clock::Timestamp;
+use crate::envelope::QueueId;
+use crate::outcome::{Cause, DeliveryOutcome};
+use crate::route;
+use crate::spool::conclude::Conclusion;
+use crate::spool::event::{Act, Event};
+use crate::spool::{Claim, Hold, Pending, RecipientState, Settlement, SpoolError};
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// What is done.
+    pub act: Act,
+    /// The user id of whoever asks, where it is known.
+    pub uid: Option<u32>,
+}
+
+/// What came of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acted {
+    /// It is done and recorded.
+    Done,
+    /// The message is in delivery now, or has left the queue.
+    Busy,
+    /// It is held: it has to be released first.
+    Held,
+}
+
+impl Pipeline {
+    /// Does to some recipients of a message what the operator wants; `hold` and `release` concern
+    /// all of it. `hold` says how it stands.
+    ///
+    /// # Errors
+    /// When it cannot be recorded; then nothing has changed.
+    pub async fn operate(
+        &self,
+        order: Order,
+        id: QueueId,
+        recipients: &[usize],
+        hold: Hold,
+    ) -> Result<Acted, SpoolError> {
+        let now = self.out.clock.now();
+        if (order.act, hold) == (Act::Retry, Hold::Held) {
+            return Ok(Acted::Held);
+        }
+        let Some(claim) = self.spool.claim_one(id, now).await? else { return Ok(Acted::Busy) };
+        let waiting = |index: &&usize| claim.entry.recipients.get(**index).is_some_and(|s| s.pending().is_some());
+        let recipients: Vec<usize> = recipients.iter().filter(waiting).copied().collect();
+        if recipients.is_empty() {
+            self.spool.release(claim);
+            return Ok(Acted::Busy);
+        }
+        let settlement = self.order(order, &claim, recipients, now).await;
+        let hold = match order.act {
+            Act::Hold => Hold::Held,
+            Act::Release => Hold::Scheduled,
+            Act::Retry | Act::Bounce | Act::Delete => hold,
+        };
+        let told = super::carry::told_by(&settlement);
+        self.spool.settle(claim, Settlement { hold, ..settlement }).await?;
+        self.observe_told(id, &told);
+        Ok(Acted::Done)
+    }
+
+    async fn order(&self, order: Order, claim: &Claim, recipients: Vec<usize>, now: Timestamp) -> Settlement {
+        let entry = &claim.entry;
+        let done = Event::Operator { act: order.act, recipients: recipients.clone(), uid: order.uid };
+        let changed = |state: &dyn Fn(&Pending) -> RecipientState| {
+            let change = |&index: &usize| Some((index, state(entry.recipients.get(index)?.pending()?)));
+            recipients.iter().filter_map(change).collect::<Vec<_>>()
+        };
+        let conclusion = match order.act {
+            Act::Hold | Act::Release => Conclusion::default(),
+            Act::Retry => {
+                self.forget_backoff(claim, &recipients);
+                let at_once = |pending: &Pending| RecipientState::Queued(Pending { due: None, ..pending.clone() });
+                Conclusion { recipients: changed(&at_once), ..Conclusion::default() }
+            }
+            Act::Delete => Conclusion { recipients: changed(&|_| RecipientState::Removed), ..Conclusion::default() },
+            Act::Bounce => {
+                let cause = |pending: &Pending| Cause::BouncedByOperator { last: pending.last.clone().map(Box::new) };
+                let ended = |pending: &Pending| {
+                    let outcome = DeliveryOutcome::Failed { cause: cause(pending) };
+                    RecipientState::Done { outcome }
+                };
+                let failure = |&index: &usize| Some((index, cause(entry.recipients.get(index)?.pending()?)));
+                let failures = recipients.iter().filter_map(failure).collect();
+                Conclusion { recipients: changed(&ended), failures }
+            }
+        };
+        self.observe_states_at_end(entry, &conclusion);
+        let mut settlement = self.settlement(entry, Progress { conclusion, events: vec![done], again: None }).await;
+        settlement.next_due = matches!(order.act, Act::Retry | Act::Release).then_some(now);
+        settlement
+    }
+
+    /// The next hops of recipients are dialled again at once, whatever they were like.
+    fn forget_backoff(&self, claim: &Claim, recipients: &[usize]) {
+        let named = recipients.iter().filter_map(|&i| Some((i, claim.entry.envelope.recipients.get(i)?)));
+        let config = &self.out.config;
+        let routes = route::group(named, &config.destination, config.delivery.port);
+        let mut backoff = self.backoff();
+        routes.keys().for_each(|route| backoff.forget(&route.hop));
+    }
+}

@@ -1,0 +1,368 @@
+//! `relay queue summary|list|show`: what waits, and which of it an order concerns.
+//!
+//! Read from the ledger, with a relay that runs or without one. A filter names recipients: what
+//! is done to a message is done to those of them who fit. The JSON form is one line a message.
+
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::envelope::QueueId;
+use crate::smtp::address::{Host, Mailbox, ReversePath};
+use crate::spool::Hold;
+use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, Standing};
+use crate::text::paragraph;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// Messages that one order concerns; more need another one.
+pub const MOST_SELECTED: usize = 100_000;
+
+/// Domains in a summary.
+const MOST_DOMAINS: usize = 50;
+
+/// Recipients printed of one message in a list.
+const MOST_RECIPIENTS: usize = 5;
+
+/// Where the words of a list begin.
+const COLUMN: usize = 15;
+
+/// Which messages, and which of their recipients. Conditions add up; without any it is all.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Filter {
+    /// Recipients in this domain.
+    #[arg(long, value_name = "DOMAIN")]
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// Recipients whose last attempt met this cause, such as tlsa-invalid.
+    #[arg(long, value_name = "WORD")]
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// Messages that wait for longer than this, such as 4h.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[serde(default)]
+    pub older: Option<Duration>,
+    /// Messages from this address; <> is the null reverse-path.
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(default)]
+    pub sender: Option<String>,
+    /// This message; may be given several times.
+    #[arg(long, value_name = "QUEUE-ID")]
+    #[serde(default)]
+    pub id: Vec<QueueId>,
+}
+
+/// A message with the recipients that fit.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The message.
+    pub id: QueueId,
+    /// By index in the envelope.
+    pub recipients: Vec<usize>,
+    /// How it stands.
+    pub hold: Hold,
+}
+
+impl Filter {
+    /// Whether it is all messages.
+    #[must_use]
+    pub const fn is_everything(&self) -> bool {
+        self.domain.is_none()
+            && self.cause.is_none()
+            && self.older.is_none()
+            && self.sender.is_none()
+            && self.id.is_empty()
+    }
+
+    /// The recipients of a message that wait and fit.
+    #[must_use]
+    pub fn fitting(&self, message: &Message, now: Timestamp) -> Vec<usize> {
+        let fits = (self.id.is_empty() || self.id.contains(&message.id))
+            && self.older.is_none_or(|older| now.since(message.envelope.accepted_at) >= older)
+            && self.sender.as_ref().is_none_or(|sender| is_sender(sender, &message.envelope.reverse_path));
+        if !fits {
+            return Vec::new();
+        }
+        let recipients = message.recipients.iter().zip(&message.envelope.recipients).enumerate();
+        recipients.filter(|(_, (known, mailbox))| self.fits(known.as_ref(), mailbox)).map(|(index, _)| index).collect()
+    }
+
+    fn fits(&self, known: Option<&crate::spool::embedded::ledger::Recipient>, mailbox: &Mailbox) -> bool {
+        let Some(pending) = known.and_then(|recipient| recipient.state.pending()) else { return false };
+        let cause = pending.last.as_ref().map(|cause| cause.row().word);
+        self.domain.as_ref().is_none_or(|domain| domain.eq_ignore_ascii_case(&domain_of(mailbox)))
+            && self.cause.as_ref().is_none_or(|word| cause == Some(word.as_str()))
+    }
+
+    /// What fits in the ledger, oldest first; at most [`MOST_SELECTED`]. Blocks.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn select(&self, ledger: &Ledger, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
+        let mut selected = Vec::new();
+        self.for_each(ledger, now, |message, recipients| {
+            let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
+            selected.push(Selected { id: message.id, recipients, hold });
+            if selected.len() < MOST_SELECTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(selected)
+    }
+
+    fn for_each(
+        &self,
+        ledger: &Ledger,
+        now: Timestamp,
+        mut each: impl FnMut(Message, Vec<usize>) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        ledger.for_each_waiting(|message| match self.fitting(&message, now) {
+            none if none.is_empty() => ControlFlow::Continue(()),
+            recipients => each(message, recipients),
+        })
+    }
+}
+
+fn is_sender(asked: &str, reverse_path: &ReversePath) -> bool {
+    let bare = asked.trim_start_matches('<').trim_end_matches('>');
+    match reverse_path {
+        ReversePath::Null => bare.is_empty(),
+        ReversePath::Mailbox(mailbox) => mailbox.as_str().eq_ignore_ascii_case(bare),
+    }
+}
+
+fn domain_of(mailbox: &Mailbox) -> String {
+    match mailbox.host() {
+        Host::Domain(domain) => domain.to_string(),
+        Host::Literal(address) => format!("[{address}]"),
+    }
+}
+
+/// How something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// A message in a list.
+#[derive(Debug, Serialize)]
+struct Line {
+    id: QueueId,
+    accepted: String,
+    age_s: u64,
+    due: String,
+    standing: Standing,
+    sender: String,
+    size: u64,
+    message_id: Option<String>,
+    recipients: Vec<Waiting>,
+}
+
+/// A recipient in a list.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    address: String,
+    tries: u32,
+    cause: Option<&'static str>,
+    detail: Option<String>,
+}
+
+impl Line {
+    fn new(message: &Message, recipients: &[usize], now: Timestamp) -> Self {
+        let waiting = |&index: &usize| {
+            let known = message.recipients.get(index)?.as_ref()?;
+            let pending = known.state.pending()?;
+            let last = pending.last.as_ref();
+            let (cause, detail) = (last.map(|cause| cause.row().word), last.map(|cause| cause.sentence()));
+            Some(Waiting { address: known.address.clone(), tries: pending.tries, cause, detail })
+        };
+        Self {
+            id: message.id,
+            accepted: message.envelope.accepted_at.rfc3339(),
+            age_s: now.since(message.envelope.accepted_at).as_secs(),
+            due: message.due_at.rfc3339(),
+            standing: message.standing,
+            sender: message.envelope.reverse_path.to_string(),
+            size: message.size,
+            message_id: message.message_id.clone(),
+            recipients: recipients.iter().filter_map(waiting).collect(),
+        }
+    }
+
+    fn text(&self, due: Timestamp) -> String {
+        let age = humantime::format_duration(Duration::from_secs(self.age_s));
+        let next = match self.standing {
+            Standing::Held => "held".to_owned(),
+            Standing::Queued | Standing::Finished => format!("next attempt {}", due.to_second()),
+        };
+        let head = format!("from {}, {} octets, {age} old, {next}", self.sender, self.size);
+        let mut text = paragraph(&self.id.to_string(), &head, COLUMN);
+        for waiting in self.recipients.iter().take(MOST_RECIPIENTS) {
+            let why = waiting.cause.map_or_else(String::new, |cause| format!(": {cause}"));
+            text.push_str(&paragraph("", &format!("{} tried {} times{why}", waiting.address, waiting.tries), COLUMN));
+        }
+        if let Some(more @ 1..) = self.recipients.len().checked_sub(MOST_RECIPIENTS) {
+            text.push_str(&paragraph("", &format!("and {more} more recipients"), COLUMN));
+        }
+        text
+    }
+}
+
+/// The messages that fit, oldest first; each is handed to `print`, until it says that it is
+/// enough. Blocks.
+///
+/// # Errors
+/// When there is no ledger or it cannot be read.
+pub fn list(
+    config: &Config,
+    filter: &Filter,
+    (form, now): (Form, Timestamp),
+    mut print: impl FnMut(&str) -> ControlFlow<()>,
+) -> Result<(), LedgerError> {
+    let ledger = Ledger::open(&config.spool.path)?;
+    filter.for_each(&ledger, now, |message, recipients| {
+        let line = Line::new(&message, &recipients, now);
+        print(&match form {
+            Form::Text => line.text(message.due_at),
+            Form::Json => serde_json::to_string(&line).unwrap_or_default() + "\n",
+        })
+    })
+}
+
+/// What waits for one recipient domain.
+#[derive(Debug, Default, Serialize)]
+struct Domain {
+    domain: String,
+    messages: u64,
+    recipients: u64,
+    held: u64,
+    oldest_s: u64,
+    causes: BTreeMap<&'static str, u64>,
+}
+
+/// What waits, by recipient domain, the most recipients first. Blocks.
+///
+/// # Errors
+/// When there is no ledger or it cannot be read.
+pub fn summary(config: &Config, filter: &Filter, (form, now): (Form, Timestamp)) -> Result<String, LedgerError> {
+    let ledger = Ledger::open(&config.spool.path)?;
+    let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
+    let mut messages = 0_u64;
+    filter.for_each(&ledger, now, |message, recipients| {
+        messages += 1;
+        count(&mut domains, &message, &recipients, now);
+        ControlFlow::Continue(())
+    })?;
+    let mut domains: Vec<Domain> = domains.into_values().collect();
+    domains.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
+    Ok(match form {
+        Form::Json => domains.iter().map(|d| serde_json::to_string(d).unwrap_or_default() + "\n").collect(),
+        Form::Text => summary_text(&domains, messages),
+    })
+}
+
+fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: &[usize], now: Timestamp) {
+    let mut seen = Vec::new();
+    for &index in recipients {
+        let Some(mailbox) = message.envelope.recipients.get(index) else { continue };
+        let name = domain_of(mailbox);
+        let domain = domains.entry(name.clone()).or_default();
+        if !seen.contains(&name) {
+            domain.messages += 1;
+            domain.held += u64::from(message.standing == Standing::Held);
+            domain.oldest_s = domain.oldest_s.max(now.since(message.envelope.accepted_at).as_secs());
+            domain.domain.clone_from(&name);
+            seen.push(name);
+        }
+        domain.recipients += 1;
+        let known = message.recipients.get(index).and_then(Option::as_ref);
+        let last = known.and_then(|recipient| recipient.state.pending()).and_then(|pending| pending.last.as_ref());
+        *domain.causes.entry(last.map_or("not-tried", |cause| cause.row().word)).or_default() += 1;
+    }
+}
+
+fn summary_text(domains: &[Domain], messages: u64) -> String {
+    let recipients: u64 = domains.iter().map(|domain| domain.recipients).sum();
+    let mut text = format!("{messages} messages wait, with {recipients} recipients in {} domains\n", domains.len());
+    for domain in domains.iter().take(MOST_DOMAINS) {
+        let oldest = humantime::format_duration(Duration::from_secs(domain.oldest_s));
+        let held = if domain.held > 0 { format!(", {} held", domain.held) } else { String::new() };
+        let causes = domain.causes.iter().map(|(word, count)| format!("{count} {word}"));
+        let causes = causes.collect::<Vec<_>>().join(", ");
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "\n{}", domain.domain);
+        let words =
+            format!("{} recipients in {} messages{held}, the oldest {oldest}", domain.recipients, domain.messages);
+        text.push_str(&paragraph("", &words, 2));
+        text.push_str(&paragraph("", &causes, 2));
+    }
+    if domains.len() > MOST_DOMAINS {
+        let _ = writeln!(text, "\nand {} more domains", domains.len() - MOST_DOMAINS);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Envelope, Origin};
+    use crate::outcome::Cause;
+    use crate::spool::embedded::ledger::Recipient;
+    use crate::spool::{Pending, RecipientState};
+
+    const NOW: Timestamp = Timestamp(10_000_000);
+
+    fn message() -> Message {
+        let addresses = ["a@One.example", "b@two.example", "c@[192.0.2.1]", "d@one.example"];
+        let recipients = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let sender = ReversePath::Mailbox("alice@office.example".parse().unwrap());
+        let envelope = Envelope::new(sender, recipients, Timestamp(0), Origin::Report { about: QueueId(1) });
+        let last = Some(Cause::NullMx { domain: "one.example".parse().unwrap() });
+        let waits = RecipientState::Queued(Pending { last, tries: 2, ..Pending::NEW });
+        let states = [waits, RecipientState::NEW, RecipientState::NEW, RecipientState::Removed];
+        let known = states.into_iter().zip(addresses);
+        Message {
+            id: QueueId(7),
+            message_id: None,
+            envelope,
+            size: 5,
+            standing: Standing::Queued,
+            due_at: NOW,
+            finished_at: None,
+            attempts: 2,
+            recipients: known.map(|(state, a)| Some(Recipient { address: a.to_owned(), state, told: None })).collect(),
+        }
+    }
+
+    #[test]
+    fn conditions_add_up_and_only_who_waits_fits() {
+        let fits = |filter: Filter| filter.fitting(&message(), NOW);
+        let word = |text: &str| Some(text.to_owned());
+        assert_eq!(fits(Filter::default()), [0, 1, 2]);
+        assert_eq!(fits(Filter { domain: word("ONE.example"), ..Filter::default() }), [0]);
+        assert_eq!(fits(Filter { domain: word("[192.0.2.1]"), ..Filter::default() }), [2]);
+        assert_eq!(fits(Filter { cause: word("null-mx"), ..Filter::default() }), [0]);
+        assert!(fits(Filter { cause: word("null-mx"), domain: word("two.example"), ..Filter::default() }).is_empty());
+        assert_eq!(fits(Filter { older: Some(Duration::from_secs(10_000)), ..Filter::default() }).len(), 3);
+        assert!(fits(Filter { older: Some(Duration::from_secs(10_001)), ..Filter::default() }).is_empty());
+        assert_eq!(fits(Filter { sender: word("<Alice@office.example>"), ..Filter::default() }).len(), 3);
+        assert!(fits(Filter { sender: word("<>"), ..Filter::default() }).is_empty());
+        assert_eq!(fits(Filter { id: vec![QueueId(6), QueueId(7)], ..Filter::default() }).len(), 3);
+        assert!(fits(Filter { id: vec![QueueId(6)], ..Filter::default() }).is_empty());
+    }
+
+    #[test]
+    fn a_summary_counts_messages_recipients_and_causes() {
+        let mut domains = BTreeMap::new();
+        count(&mut domains, &message(), &[0, 1, 2], NOW);
+        count(&mut domains, &message(), &[0], NOW);
+        let one = &domains["One.example"];
+        assert_eq!((one.messages, one.recipients, one.oldest_s, one.causes["null-mx"]), (2, 2, 10_000, 2));
+        let text = summary_text(&domains.into_values().collect::<Vec<_>>(), 2);
+        assert!(text.starts_with("2 messages wait, with 4 recipients in 3 domains\n"), "{text}");
+        assert!(text.contains("1 not-tried") && text.lines().all(|line| line.len() <= 80), "{text}");
+    }
+}

@@ -1,0 +1,253 @@
+//! What happened to a message, as its history keeps it: one typed event for each thing.
+//!
+//! The words of a failure come from its [`Cause`] alone. An event is JSON with a version, so that
+//! a later relay reads what an earlier one wrote; what cannot be read is shown as it is and is no
+//! error ([`Event::Unreadable`]). Everything an event holds is bounded where it comes from, and
+//! all of it by [`MOST_OCTETS`].
+
+use crate::clock::Timestamp;
+use crate::envelope::QueueId;
+use crate::outcome::{Cause, DeliveryOutcome, Peer, TlsVerdict};
+use serde::{Deserialize, Serialize};
+
+/// The version that is written.
+const VERSION: u8 = 1;
+
+/// The longest event that is kept, as JSON: a reply of a hundred long lines fits.
+pub const MOST_OCTETS: usize = 64 * 1024;
+
+/// Something that happened to a message. Recipients are named by their index in the envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A conversation with a mail server has ended.
+    Attempt(Box<Attempt>),
+    /// A host was left alone, or a next hop has none: no connection was made.
+    NotTried {
+        /// The next hop.
+        next_hop: String,
+        /// Why.
+        cause: Cause,
+    },
+    /// Recipients wait for their next attempt.
+    Waits {
+        /// Which.
+        recipients: Vec<usize>,
+        /// Until when.
+        due: Timestamp,
+        /// Why, where no attempt of this message says it: the next hop was out of reach for
+        /// others and is left in peace for a while.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backing_off: Option<Cause>,
+    },
+    /// Recipients have their end.
+    Ended {
+        /// Which.
+        recipients: Vec<usize>,
+        /// Why they failed; without it they were delivered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
+    },
+    /// A report about recipients is in the queue.
+    Told {
+        /// About which.
+        recipients: Vec<usize>,
+        /// Its own name in the queue.
+        report: QueueId,
+        /// Who gets it.
+        to: Vec<String>,
+        /// Whether it is only a notice: that they wait, or that they have it.
+        #[serde(default)]
+        notice: bool,
+    },
+    /// Nobody is told of recipients that failed.
+    NotTold {
+        /// Which.
+        recipients: Vec<usize>,
+        /// By which rule.
+        because: Silence,
+    },
+    /// The operator did something.
+    Operator {
+        /// What.
+        act: Act,
+        /// With which recipients.
+        recipients: Vec<usize>,
+        /// The user id of whoever asked, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+    },
+    /// An attempt ended by a bug of ours.
+    Broken {
+        /// The next hop.
+        next_hop: String,
+    },
+    /// Written by another version, damaged, or too long to be kept.
+    Unreadable {
+        /// As it was found.
+        text: String,
+    },
+}
+
+/// A conversation with a mail server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The next hop that led to the server.
+    pub next_hop: String,
+    /// The server.
+    pub peer: Peer,
+    /// The word of the TLS policy it was held to.
+    pub policy: String,
+    /// How the connection was protected; `None` when it did not come that far.
+    pub tls: Option<TlsVerdict>,
+    /// The operator's exception that was in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception: Option<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// What it brought.
+    pub results: Vec<Group>,
+}
+
+/// Recipients that fared alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Which.
+    pub recipients: Vec<usize>,
+    /// How.
+    pub outcome: DeliveryOutcome,
+}
+
+/// Why nobody is told of a recipient that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Silence {
+    /// The reverse-path is null (RFC 5321 §4.5.5).
+    NullReversePath,
+    /// The sender asked for no report of failure (RFC 3461 §4.1).
+    NotAsked,
+}
+
+impl Silence {
+    /// The rule in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NullReversePath => "the reverse-path is null",
+            Self::NotAsked => "the sender asked for no report",
+        }
+    }
+}
+
+/// What the operator does with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Made it due at once.
+    Retry,
+    /// Took it out of its schedule until it is released.
+    Hold,
+    /// Put it back.
+    Release,
+    /// Returned it to its sender.
+    Bounce,
+    /// Removed it; nobody is told.
+    Delete,
+}
+
+impl Act {
+    /// The word for commands, logs and histories.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Bounce => "bounce",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Versioned<'a> {
+    v: u8,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Event {
+    /// As it is stored.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let json = |event| serde_json::to_string(&Versioned { v: VERSION, event }).unwrap_or_default();
+        let text = json(self);
+        if text.len() <= MOST_OCTETS {
+            return text;
+        }
+        json(&Self::Unreadable { text: format!("an event of {} octets, which is too long to be kept", text.len()) })
+    }
+
+    /// As it was stored.
+    #[must_use]
+    pub fn from_json(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|_| Self::Unreadable { text: text.to_owned() })
+    }
+}
+
+/// Puts recipients with equal outcomes together, in the order in which the outcomes first appear.
+#[must_use]
+pub fn grouped<T: PartialEq>(outcomes: impl IntoIterator<Item = (usize, T)>) -> Vec<(Vec<usize>, T)> {
+    let mut groups: Vec<(Vec<usize>, T)> = Vec::new();
+    for (index, outcome) in outcomes {
+        match groups.iter_mut().find(|(_, known)| *known == outcome) {
+            Some((recipients, _)) => recipients.push(index),
+            None => groups.push((vec![index], outcome)),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() }
+    }
+
+    #[test]
+    fn events_survive_storage_and_say_their_version() {
+        let cause = Cause::ConnectFailed { peer: peer(), detail: "refused".into() };
+        let results = vec![Group { recipients: vec![0, 2], outcome: DeliveryOutcome::Failed { cause: cause.clone() } }];
+        let (next_hop, policy) = ("x.example".to_owned(), "dane".to_owned());
+        let tls = Some(TlsVerdict::ClearText);
+        let attempt = Attempt { next_hop, peer: peer(), policy, tls, exception: None, took_ms: 7, results };
+        for event in [
+            Event::Attempt(Box::new(attempt)),
+            Event::Waits { recipients: vec![0], due: Timestamp(5), backing_off: Some(cause.clone()) },
+            Event::Ended { recipients: vec![0], cause: Some(cause) },
+            Event::Told { recipients: vec![0], report: QueueId(9), to: vec!["a@b.example".into()], notice: true },
+            Event::NotTold { recipients: vec![1], because: Silence::NullReversePath },
+            Event::Operator { act: Act::Delete, recipients: vec![0], uid: Some(0) },
+        ] {
+            let text = event.to_json();
+            assert!(text.starts_with("{\"v\":1,\"event\":\""), "{text}");
+            assert_eq!(Event::from_json(&text), event);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_kept_as_it_is_and_what_is_too_long_is_not() {
+        let odd = "{\"recipient\":0,\"deferred\":{}}";
+        assert_eq!(Event::from_json(odd), Event::Unreadable { text: odd.into() });
+        let next_hop = "x".repeat(MOST_OCTETS);
+        let text = Event::Broken { next_hop }.to_json();
+        assert!(text.len() < 200 && text.contains("too long"), "{text}");
+    }
+
+    #[test]
+    fn equal_outcomes_stand_together() {
+        assert_eq!(grouped([(0, 'a'), (1, 'b'), (2, 'a')]), [(vec![0, 2], 'a'), (vec![1], 'b')]);
+    }
+}

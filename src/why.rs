@@ -1,0 +1,264 @@
+//! `relay why QUEUE-ID|MESSAGE-ID|ADDRESS`: what happened to a message, attempt by attempt.
+//!
+//! Read from the ledger, with a relay that runs or without one. The words of every failure are
+//! those of its cause. Exit codes: 0 when something was found, 1 when not. The JSON form is stable.
+
+use crate::clock::Timestamp;
+use crate::envelope::{Origin, QueueId};
+use crate::outcome::{Cause, DeliveryOutcome, TlsVerdict};
+use crate::spool::RecipientState;
+use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, More, Standing, TellingOf};
+use crate::spool::event::{Attempt, Event};
+use crate::text::paragraph;
+use serde::Serialize;
+use std::path::Path;
+use std::time::Duration;
+
+/// Messages told of at once; an address may have thousands.
+const MOST_MESSAGES: usize = 20;
+
+/// Recipients named in one line of the timeline; more are counted.
+const MOST_NAMES: usize = 3;
+
+/// Where the words of the head begin in their line.
+const HEAD: usize = 14;
+
+/// Where the words of the timeline begin: behind `2026-11-21 15:30:12.123Z`.
+const COLUMN: usize = 26;
+
+/// What is known about a subject.
+#[derive(Debug, Serialize)]
+pub struct Why {
+    /// What was asked for.
+    pub subject: String,
+    /// The newest message first.
+    pub stories: Vec<Story>,
+    /// Whether there are older messages that are not told of.
+    pub more: bool,
+}
+
+/// A message and what happened to it.
+#[derive(Debug, Serialize)]
+pub struct Story {
+    /// The message as it is now.
+    pub message: Message,
+    /// Oldest first.
+    pub history: Vec<Happening>,
+}
+
+/// Something that happened.
+#[derive(Debug, Serialize)]
+pub struct Happening {
+    /// When.
+    pub at: Timestamp,
+    /// The same for people (RFC 3339).
+    pub time: String,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Looks a subject up in the ledger of a spool directory; blocks.
+///
+/// # Errors
+/// When there is no ledger or it cannot be read.
+pub fn look_up(spool: &Path, subject: &str) -> Result<Why, LedgerError> {
+    let ledger = Ledger::open(spool)?;
+    let by_id = match subject.parse::<QueueId>() {
+        Ok(id) => ledger.message(id)?,
+        Err(_not_an_id) => None,
+    };
+    let (messages, more) = match by_id {
+        Some(message) => (vec![message], More::No),
+        None => {
+            let found = ledger.find(subject, MOST_MESSAGES)?;
+            (found.messages, found.more)
+        }
+    };
+    let stories = messages.into_iter().map(|message| story(&ledger, message)).collect::<Result<_, _>>()?;
+    Ok(Why { subject: subject.to_owned(), stories, more: more == More::Yes })
+}
+
+fn story(ledger: &Ledger, message: Message) -> Result<Story, LedgerError> {
+    let happening = |(at, event): (Timestamp, Event)| Happening { at, time: at.rfc3339(), event };
+    let history = ledger.history(message.id)?.into_iter().map(happening).collect();
+    Ok(Story { message, history })
+}
+
+impl Why {
+    /// The exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        u8::from(self.stories.is_empty())
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if self.stories.is_empty() {
+            return printable(&format!(
+                "Nothing is known of {}. It may be older than [spool] keep_history, or never have been here.\n",
+                self.subject
+            ));
+        }
+        let mut text = self.stories.iter().map(Story::text).collect::<Vec<_>>().join("\n");
+        if self.more {
+            text.push_str(&format!("\nThere are older messages; these are the newest {MOST_MESSAGES}.\n"));
+        }
+        printable(&text)
+    }
+}
+
+impl Story {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Message { id, envelope, size, message_id, .. } = &self.message;
+        let mut text = format!("{id}  {}\n", standing(&self.message));
+        let mut head = |label: &str, words: &str| text.push_str(&paragraph(&format!("  {label}"), words, HEAD));
+        head("From", &envelope.reverse_path.to_string());
+        let came = match &envelope.origin {
+            Origin::Client(client) => {
+                format!("from {} [{}] with {}", client.helo, client.address, client.protocol)
+            }
+            Origin::Report { about } => format!("as a report about {about}"),
+        };
+        head("Accepted", &format!("{} {came}, {size} octets", envelope.accepted_at.to_second()));
+        if let Some(message_id) = message_id {
+            head("Message-ID", &format!("<{message_id}>"));
+        }
+        for index in 0..self.message.recipients.len() {
+            head(if index == 0 { "To" } else { "" }, &self.recipient(index));
+        }
+        text.push('\n');
+        text.push_str(&line(envelope.accepted_at, "accepted"));
+        for happening in &self.history {
+            text.push_str(&self.happening(happening));
+        }
+        text
+    }
+
+    fn recipient(&self, index: usize) -> String {
+        let name = self.names(&[index]);
+        let Some(Some(recipient)) = self.message.recipients.get(index) else {
+            return format!("{name}: not in the ledger; run `relay audit`");
+        };
+        let told = match recipient.told {
+            None => String::new(),
+            Some(TellingOf::Report(report)) => format!("; report {report} tells the sender"),
+            Some(TellingOf::Nobody(because)) => format!("; nobody is told, because {}", because.words()),
+        };
+        match &recipient.state {
+            RecipientState::Done { outcome } => format!("{name}: {}{told}", end_of(outcome)),
+            RecipientState::Removed => format!("{name}: removed by the operator"),
+            RecipientState::Queued(pending) => {
+                let last = pending.last.as_ref().map_or_else(String::new, |cause| format!(" ({})", cause.row().word));
+                match pending.due {
+                    Some(due) => {
+                        format!("{name}: waits until {}{last}, tried {} times", due.to_second(), pending.tries)
+                    }
+                    None => format!("{name}: waits{last}"),
+                }
+            }
+        }
+    }
+
+    fn happening(&self, happening: &Happening) -> String {
+        let first = match &happening.event {
+            Event::Attempt(attempt) => return self.attempt(happening.at, attempt),
+            Event::NotTried { next_hop, cause } => format!("{next_hop} not tried: {}", failure(cause)),
+            Event::Waits { recipients, due, backing_off } => {
+                let because = backing_off.as_ref().map_or_else(String::new, |cause| {
+                    format!(", without an attempt: the next hop was out of reach for others: {}", failure(cause))
+                });
+                format!("{}: waits until {}{because}", self.names(recipients), due.to_second())
+            }
+            Event::Ended { recipients, cause: None } => format!("{}: delivered", self.names(recipients)),
+            Event::Ended { recipients, cause: Some(cause) } => {
+                format!("{}: failed for good: {}", self.names(recipients), failure(cause))
+            }
+            Event::Told { recipients, report, to, notice } => {
+                let what = if *notice { "notice" } else { "report" };
+                format!("{what} {report} about {} is in the queue, to {}", self.names(recipients), to.join(", "))
+            }
+            Event::NotTold { recipients, because } => {
+                format!("nobody is told about {}, because {}", self.names(recipients), because.words())
+            }
+            Event::Operator { act, recipients, uid } => {
+                let who = uid.map_or_else(String::new, |uid| format!(" (user id {uid})"));
+                format!("the operator{who}: {} {}", act.word(), self.names(recipients))
+            }
+            Event::Broken { next_hop } => format!("an attempt at {next_hop} ended by a bug in the relay"),
+            Event::Unreadable { text } => text.clone(),
+        };
+        line(happening.at, &first)
+    }
+
+    fn attempt(&self, at: Timestamp, attempt: &Attempt) -> String {
+        let Attempt { next_hop, peer, policy, tls, exception, took_ms, results } = attempt;
+        let tls = match tls {
+            None => "no connection came about".to_owned(),
+            Some(tls) => protection(tls),
+        };
+        let exception = exception.as_ref().map_or_else(String::new, |exception| format!(", exception: {exception}"));
+        let took = humantime::format_duration(Duration::from_millis(*took_ms));
+        let tried = format!("tried {peer} for {next_hop}; policy {policy}, {tls}{exception}; took {took}");
+        let mut text = line(at, &tried);
+        for group in results {
+            let end = format!("{}: {}", self.names(&group.recipients), end_of(&group.outcome));
+            text.push_str(&paragraph("", &end, COLUMN));
+        }
+        text
+    }
+
+    fn names(&self, recipients: &[usize]) -> String {
+        let all = &self.message.envelope.recipients;
+        let name = |index: &usize| all.get(*index).map_or_else(|| format!("recipient {index}"), ToString::to_string);
+        let named: Vec<String> = recipients.iter().take(MOST_NAMES).map(name).collect();
+        match recipients.len().saturating_sub(MOST_NAMES) {
+            0 => named.join(", "),
+            more => format!("{} and {more} more", named.join(", ")),
+        }
+    }
+}
+
+fn standing(message: &Message) -> String {
+    match (message.standing, message.finished_at) {
+        (Standing::Held, _) => "held by the operator".to_owned(),
+        (Standing::Finished, Some(at)) => format!("finished {}", at.to_second()),
+        (Standing::Finished, None) => "finished".to_owned(),
+        (Standing::Queued, _) => format!("in the queue, next attempt {}", message.due_at.to_second()),
+    }
+}
+
+fn end_of(outcome: &DeliveryOutcome) -> String {
+    match outcome {
+        DeliveryOutcome::Delivered { peer, reply, .. } => format!("delivered to {}: {reply}", peer.host),
+        DeliveryOutcome::Failed { cause } => failure(cause),
+    }
+}
+
+fn failure(cause: &Cause) -> String {
+    let row = cause.row();
+    format!("{}, status {}: {}", row.word, row.status, cause.sentence())
+}
+
+fn protection(tls: &TlsVerdict) -> String {
+    let word = tls.word();
+    match tls {
+        TlsVerdict::ClearText => word.to_owned(),
+        TlsVerdict::Unauthenticated { version } => format!("{word} {version}"),
+        TlsVerdict::Dane { version, matched, .. } | TlsVerdict::WebPki { version, host: matched } => {
+            format!("{word} {version} ({matched})")
+        }
+    }
+}
+
+fn line(at: Timestamp, words: &str) -> String {
+    paragraph(&at.rfc3339().replacen('T', " ", 1), words, COLUMN)
+}
+
+/// Remote text must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}

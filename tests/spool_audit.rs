@@ -1,0 +1,214 @@
+//! The audit finds what somebody took away, and names it; and the ledger finds messages by name.
+#![expect(clippy::disallowed_methods, reason = "the tests look into the spool directory and damage it")]
+#![expect(clippy::unwrap_used, reason = "what fails in a test is the test's result")]
+
+use bytes::Bytes;
+use dane_relay::clock::Timestamp;
+use dane_relay::config::SpoolConfig;
+use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
+use dane_relay::outcome::{Cause, DeliveryOutcome};
+use dane_relay::smtp::address::ReversePath;
+use dane_relay::spool::embedded::EmbeddedSpool;
+use dane_relay::spool::embedded::audit::{Audit, Auditor, Depth, Fault};
+use dane_relay::spool::embedded::ledger::{Ledger, More};
+use dane_relay::spool::event::Silence;
+use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Telling};
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+const NOW: Timestamp = Timestamp(1_795_261_468_000);
+
+struct World {
+    folder: TempDir,
+    spool: EmbeddedSpool,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let spool = EmbeddedSpool::open(&config(&folder), NOW).unwrap();
+        Self { folder, spool }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("spool")
+    }
+
+    async fn store(&self, sender: &str, recipients: &[&str], content: &[u8]) -> QueueId {
+        let mut draft = self.spool.begin(NOW);
+        draft.body.write(content).await.unwrap();
+        self.spool.enqueue(draft, envelope(sender, recipients)).await.unwrap()
+    }
+
+    async fn claim(&self, id: QueueId) -> Claim {
+        self.spool.claim_one(id, NOW).await.unwrap().unwrap()
+    }
+
+    /// One of each kind: delivered, failed and told, failed in silence, removed, waiting.
+    async fn one_of_each(&self) -> [QueueId; 3] {
+        let to = ["a@x.example", "b@x.example", "c@x.example", "d@x.example"];
+        let several = self.store("alice@office.example", &to, b"Message-ID: <one@office.example>\r\n\r\n").await;
+        let recipients = vec![(0, delivered()), (1, failed()), (2, RecipientState::Removed)];
+        let told = vec![(1, Telling::ByReport(0))];
+        let settlement = Settlement { recipients, reports: vec![report(several)], told, ..Settlement::default() };
+        self.spool.settle(self.claim(several).await, settlement).await.unwrap();
+        let silent = self.store("", &["e@x.example"], b"").await;
+        let told = vec![(0, Telling::Nobody(Silence::NullReversePath))];
+        let settlement = Settlement { recipients: vec![(0, failed())], told, ..Settlement::default() };
+        self.spool.settle(self.claim(silent).await, settlement).await.unwrap();
+        let large = self.store("alice@office.example", &["f@x.example"], &vec![b'x'; 300_000]).await;
+        [several, silent, large]
+    }
+
+    fn audit(&self) -> Audit {
+        Auditor::open(&self.path(), Depth::Everything).unwrap().finish().unwrap()
+    }
+
+    /// As somebody with `sqlite3` would.
+    fn change(&self, sql: &str) {
+        rusqlite::Connection::open(self.path().join("state.sqlite")).unwrap().execute_batch(sql).unwrap();
+    }
+
+    fn expect(&self, id: QueueId, fault: Fault, recipients: u64) {
+        let audit = self.audit();
+        let found: Vec<_> = audit.findings.iter().map(|found| (found.id, found.fault, found.recipients)).collect();
+        assert_eq!(found, [(id, fault, recipients)]);
+        assert_eq!(audit.sum.unaccounted, recipients);
+        let s = audit.sum;
+        assert_eq!(s.accepted, s.delivered + s.told + s.suppressed + s.removed + s.queued + s.unaccounted, "{s:?}");
+    }
+}
+
+fn config(folder: &TempDir) -> SpoolConfig {
+    let path = folder.path().join("spool");
+    SpoolConfig { path, min_free_bytes: 0, min_free_inodes: 0, ..SpoolConfig::default() }
+}
+
+fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
+    let sender = sender.parse().map_or(ReversePath::Null, ReversePath::Mailbox);
+    let recipients = recipients.iter().map(|r| r.parse().unwrap()).collect();
+    let client = ClientInfo { address: [192, 0, 2, 1].into(), helo: "ex.example".into(), protocol: "ESMTP".into() };
+    Envelope::new(sender, recipients, NOW, Origin::Client(client))
+}
+
+fn report(about: QueueId) -> Report {
+    let origin = Origin::Report { about };
+    let envelope = Envelope { origin, ..envelope("", &["alice@office.example"]) };
+    Report { envelope, content: Bytes::from_static(b"Subject: Undeliverable\r\n\r\n") }
+}
+
+fn failed() -> RecipientState {
+    let cause = Cause::DomainNotFound { domain: "gone.example".parse().unwrap() };
+    RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } }
+}
+
+fn delivered() -> RecipientState {
+    let json = r#"{"state":"delivered","peer":{"host":"mx.example","address":"192.0.2.1:25"},
+        "tls":{"tls":"clear-text"},"reply":{"code":250,"enhanced":null,"lines":["ok"]}}"#;
+    RecipientState::Done { outcome: serde_json::from_str(json).unwrap() }
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_every_recipient_is_somewhere() {
+    let world = World::new();
+    world.one_of_each().await;
+    let audit = world.audit();
+    assert_eq!(audit.findings, []);
+    let s = audit.sum;
+    // The report is a message of its own.
+    assert_eq!((s.messages, s.accepted), (4, 7));
+    assert_eq!((s.delivered, s.told, s.suppressed, s.removed, s.queued, s.unaccounted), (1, 1, 1, 1, 3, 0));
+    world.spool.close().await;
+    assert_eq!(world.audit().sum, s, "also when no relay runs");
+}
+
+#[tokio::test]
+async fn a_row_deleted_by_hand_is_named() {
+    let world = World::new();
+    let [_, _, large] = world.one_of_each().await;
+    world.change(&format!("DELETE FROM messages WHERE id = {0}; DELETE FROM recipients WHERE message = {0}", large.0));
+    world.expect(large, Fault::RowMissing, 1);
+    let world = World::new();
+    let [_, silent, _] = world.one_of_each().await;
+    world.change(&format!("DELETE FROM messages WHERE id = {}", silent.0));
+    world.expect(silent, Fault::RowMissing, 1);
+    let world = World::new();
+    let [several, ..] = world.one_of_each().await;
+    world.change("DELETE FROM recipients WHERE address = 'a@x.example'");
+    let found = world.audit().findings.remove(0);
+    assert_eq!(
+        (found.id, found.fault, found.addresses),
+        (several, Fault::RecipientMissing, vec!["a@x.example".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn a_recipient_without_its_report_is_named() {
+    let world = World::new();
+    let [several, ..] = world.one_of_each().await;
+    world.change("DELETE FROM recipients WHERE message > 1 << 62; DELETE FROM messages WHERE id > 1 << 62");
+    world.expect(several, Fault::ReportMissing, 1);
+    world.change("UPDATE recipients SET told = NULL");
+    let faults: Vec<_> = world.audit().findings.into_iter().map(|found| found.fault).collect();
+    assert_eq!(faults, [Fault::NobodyTold, Fault::NobodyTold]);
+    world.change("UPDATE recipients SET told = -1");
+    world.expect(several, Fault::NoSuchRule, 1);
+}
+
+#[tokio::test]
+async fn content_that_was_cut_or_changed_is_named() {
+    let world = World::new();
+    let [several, _, large] = world.one_of_each().await;
+    std::fs::write(world.path().join("content").join(large.to_string()), b"short").unwrap();
+    world.expect(large, Fault::ContentMissing, 1);
+    std::fs::write(world.path().join("content").join(large.to_string()), vec![b'y'; 300_000]).unwrap();
+    world.expect(large, Fault::ContentDamaged, 1);
+    std::fs::write(world.path().join("content").join(large.to_string()), vec![b'x'; 300_000]).unwrap();
+    assert_eq!(world.audit().findings, []);
+    let segment = std::fs::read_dir(world.path().join("segments")).unwrap().next().unwrap().unwrap().path();
+    let octets = std::fs::read(&segment).unwrap();
+    let mut damaged = octets.clone();
+    damaged[100] ^= 1;
+    std::fs::write(&segment, damaged).unwrap();
+    world.expect(several, Fault::ContentDamaged, 1);
+    std::fs::write(&segment, &octets[..60]).unwrap();
+    let faults: Vec<_> = world.audit().findings.into_iter().map(|found| found.fault).collect();
+    assert_eq!(faults, [Fault::ContentMissing; 3]);
+}
+
+#[tokio::test]
+async fn messages_are_found_by_every_name_they_have() {
+    let world = World::new();
+    let [several, silent, large] = world.one_of_each().await;
+    let ledger = Ledger::open(&world.path()).unwrap();
+    let find = |name: &str| {
+        let found = ledger.find(name, 2).unwrap();
+        (found.messages.iter().map(|message| message.id).collect::<Vec<_>>(), found.more)
+    };
+    for name in ["<one@office.example>", "ONE@office.example", "b@X.example"] {
+        assert_eq!(find(name), (vec![several], More::No), "{name}");
+    }
+    assert_eq!(find("e@x.example"), (vec![silent], More::No));
+    let (newest, more) = find("alice@office.example");
+    assert_eq!((newest.len(), more), (2, More::Yes), "the report to her, and what she sent");
+    assert_eq!(newest[1], large, "the newest first");
+    assert_eq!(find("nobody@x.example"), (vec![], More::No));
+}
+
+#[tokio::test]
+async fn what_was_pruned_is_not_missed() {
+    let world = World::new();
+    let [several, _, large] = world.one_of_each().await;
+    for id in [several, large] {
+        let claim = world.claim(id).await;
+        let recipients = (0..4).map(|i| (i, delivered())).skip(usize::from(id == several) * 3).collect();
+        world.spool.settle(claim, Settlement { recipients, ..Settlement::default() }).await.unwrap();
+    }
+    let later = Timestamp(NOW.0 + 31 * 86_400_000);
+    world.spool.claim_due(later, 1).await.unwrap();
+    for _ in 0..2 {
+        world.spool.history(several).await.unwrap();
+    }
+    let audit = world.audit();
+    assert_eq!((audit.findings.len(), audit.sum.messages), (0, 1), "{audit:?}: the report has no end yet");
+}

@@ -1,0 +1,236 @@
+//! The operator's hand on the queue, the story of a message, and the audit: the commands as they
+//! are typed, beside a relay that serves and without one.
+
+use crate::process::{Said, Serving, run};
+use crate::relay::{PATIENCE, SENDER, configuration_file, content, hand_in, lab, metrics, says, until};
+use dane_relay::envelope::QueueId;
+use dane_relay::lab::{Lab, LabBuilder, Phase};
+use serde_json::Value;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+/// A lab, and a configuration whose retries come by themselves only after an hour.
+struct Desk {
+    lab: Lab,
+    folder: TempDir,
+    config: PathBuf,
+}
+
+impl Desk {
+    async fn new(lab: LabBuilder) -> Self {
+        let lab = lab.start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let config = configuration_file(&lab, folder.path());
+        let text = std::fs::read_to_string(&config).unwrap();
+        let text = text.replace("first = \"200ms\"\nlongest = \"400ms\"\nexpire_after = \"60s\"", "first = \"1h\"");
+        std::fs::write(&config, text).unwrap();
+        Self { lab, folder, config }
+    }
+
+    async fn busy_and_good() -> Self {
+        let busy = says("451 4.3.0 later");
+        let lab = lab()
+            .domain("good.test", |d| d)
+            .domain("null.test", |d| d.null_mx())
+            .domain("busy.test", |d| d.host(|h| h.trouble(Phase::Mail, busy)));
+        Self::new(lab).await
+    }
+
+    async fn serve(&self) -> Serving {
+        Serving::start(&self.config).await
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Said {
+        run([arguments, &["--config", self.config.to_str().unwrap()]].concat()).await
+    }
+
+    /// What the ledger says of a message, once `ready` holds.
+    async fn story(&self, subject: &str, ready: impl Fn(&Value) -> bool) -> Value {
+        let story = || async {
+            let said = self.run(&["why", subject, "--json"]).await;
+            let why: Value = serde_json::from_str(&said.stdout).ok()?;
+            let story = why["stories"][0].clone();
+            ready(&story).then_some(story)
+        };
+        until(story, "the story of the message").await
+    }
+
+    /// A message with this recipient waits after an attempt.
+    async fn waits(&self, relay: &Serving, to: &str) -> QueueId {
+        let id = hand_in(relay.smtp, SENDER, &[to], content(to).as_bytes()).await;
+        let waits = |story: &Value| story["message"]["recipients"][0]["tries"] == 1;
+        self.story(&id.to_string(), waits).await;
+        id
+    }
+}
+
+fn finished(story: &Value) -> bool {
+    story["message"]["standing"] == "finished"
+}
+
+#[tokio::test]
+async fn why_tells_the_story_of_a_message_with_a_relay_that_runs_and_without() {
+    let desk = Desk::busy_and_good().await;
+    let relay = desk.serve().await;
+    let to = ["bob@good.test", "bob@null.test", "bob@busy.test"];
+    let id = hand_in(relay.smtp, SENDER, &to, content(to[0]).as_bytes()).await;
+    let told = |story: &Value| {
+        let states = story["message"]["recipients"].as_array().unwrap();
+        states[0]["state"] == "done" && states[1]["state"] == "done" && states[2]["tries"] == 1
+    };
+    let story = desk.story(&id.to_string(), told).await;
+    let events: Vec<_> = story["history"].as_array().unwrap().iter().map(|h| h["event"].as_str().unwrap()).collect();
+    for event in ["attempt", "not-tried", "ended", "told", "waits"] {
+        assert!(events.contains(&event), "{event} is not in {events:?}");
+    }
+    let report = story["message"]["recipients"][1]["told"]["report"].as_str().unwrap().to_owned();
+    let text = desk.run(&["why", &id.to_string()]).await;
+    assert_eq!(text.code, 0);
+    let flat = text.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        &format!("{id} in the queue, next attempt "),
+        "From <alice@office.test>",
+        "Message-ID <1.bob@good.test>",
+        "tried mx.good.test [127.0.",
+        "policy dane, dane TLSv1.3 (3 1 1 ",
+        "bob@good.test: delivered",
+        "null.test not tried: null-mx, status 5.1.10: The domain null.test says that it accepts no mail.",
+        "bob@busy.test: rejected-for-now, status 4.3.0",
+        "451 4.3.0 later",
+        &format!("report {report} about bob@null.test is in the queue, to {SENDER}"),
+    ] {
+        assert!(flat.contains(part), "{part:?} is not in\n{}", text.stdout);
+    }
+    assert!(text.stdout.lines().all(|line| line.len() <= 80 || !line.trim().contains(' ')), "{}", text.stdout);
+    desk.story(&report, finished).await;
+
+    relay.terminate();
+    assert_eq!(relay.ended().await, 0);
+    for subject in ["<1.bob@good.test>", "bob@BUSY.test"] {
+        let said = desk.run(&["why", subject]).await;
+        assert!(said.code == 0 && said.stdout.starts_with(&id.to_string()), "{subject}: {said:?}");
+    }
+    let said = desk.run(&["why", SENDER, "--json"]).await;
+    let why: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(why["stories"].as_array().unwrap().len(), 2, "the report to her, and what she sent");
+    let said = desk.run(&["why", "nobody@good.test"]).await;
+    assert_eq!((said.code, said.stdout.starts_with("Nothing is known of nobody@good.test.")), (1, true), "{said:?}");
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_the_audit_holds_and_finds_what_somebody_took_away() {
+    let desk = Desk::busy_and_good().await;
+    let relay = desk.serve().await;
+    let to = ["bob@good.test", "bob@null.test", "bob@busy.test"];
+    let id = hand_in(relay.smtp, SENDER, &to, content(to[0]).as_bytes()).await;
+    let waits = |story: &Value| story["message"]["recipients"][2]["tries"] == 1;
+    let story = desk.story(&id.to_string(), waits).await;
+    desk.story(story["message"]["recipients"][1]["told"]["report"].as_str().unwrap(), finished).await;
+    assert_eq!(metrics(relay.admin).await["relay_recipients_unaccounted"], 0.0);
+    let said = desk.run(&["audit", "--json"]).await;
+    let audit: Value = serde_json::from_str(&said.stdout).unwrap();
+    let sum = &audit["sum"];
+    let counts = ["accepted", "delivered", "told", "suppressed", "removed", "queued", "unaccounted"];
+    let counts = counts.map(|name| sum[name].as_u64().unwrap());
+    assert_eq!((said.code, counts), (0, [4, 2, 1, 0, 0, 1, 0]), "{audit}");
+    let state = rusqlite::Connection::open(desk.folder.path().join("spool/state.sqlite")).unwrap();
+    state.execute("DELETE FROM messages WHERE id > 1 << 62", []).unwrap();
+    let said = desk.run(&["audit"]).await;
+    assert_eq!(said.code, 2);
+    assert!(said.stdout.contains(&id.to_string()) && said.stdout.contains("bob@null.test"), "{}", said.stdout);
+    assert!(said.stdout.contains("the report about it is missing"), "{}", said.stdout);
+}
+
+#[tokio::test]
+async fn what_is_held_waits_over_a_restart_and_goes_when_it_is_released() {
+    let desk = Desk::busy_and_good().await;
+    let busy = desk.lab.mx("busy.test").unwrap();
+    let relay = desk.serve().await;
+    let (held, other) = (desk.waits(&relay, "bob@busy.test").await, desk.waits(&relay, "carol@busy.test").await);
+    let said = desk.run(&["queue", "hold", "--id", &held.to_string()]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    busy.trouble(Phase::Mail, None);
+    relay.terminate();
+    assert_eq!(relay.ended().await, 0);
+    let relay = desk.serve().await;
+    let said = desk.run(&["queue", "retry", "--domain", "busy.test"]).await;
+    assert!(said.stdout.contains(&other.to_string()), "{said:?}");
+    assert!(said.code == 1 && said.stdout.contains(&format!("{held}: held; release it first")), "{said:?}");
+    let messages = busy.wait_for_messages(1, PATIENCE).await.unwrap();
+    assert_eq!(messages[0].rcpt_to, ["carol@busy.test"]);
+    let said = desk.run(&["queue", "list"]).await;
+    assert!(said.stdout.starts_with(&held.to_string()) && said.stdout.contains("held"), "{said:?}");
+    let said = desk.run(&["queue", "release", "--all"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    busy.wait_for_messages(2, PATIENCE).await.unwrap();
+    let story = desk.story(&held.to_string(), finished).await;
+    let acts: Vec<_> = story["history"].as_array().unwrap().iter().filter_map(|h| h["act"].as_str()).collect();
+    assert_eq!(acts, ["hold", "release"]);
+    drop(relay);
+}
+
+#[tokio::test]
+async fn the_operator_returns_and_removes_messages_and_both_are_recorded() {
+    let desk = Desk::busy_and_good().await;
+    let relay = desk.serve().await;
+    let (bounced, removed) = (desk.waits(&relay, "bob@busy.test").await, desk.waits(&relay, "carol@busy.test").await);
+    let said = desk.run(&["queue", "summary"]).await;
+    assert!(
+        said.stdout.contains("2 recipients in 2 messages") && said.stdout.contains("2 rejected-for-now"),
+        "{said:?}"
+    );
+
+    let said = desk.run(&["queue", "bounce", "--id", &bounced.to_string(), "--cause", "null-mx"]).await;
+    assert_eq!(said.code, 1, "nothing fits: {said:?}");
+    let said = desk.run(&["queue", "bounce", "--id", &bounced.to_string(), "--cause", "rejected-for-now"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let reports = desk.lab.mx("office.test").unwrap().wait_for_messages(1, PATIENCE).await.unwrap();
+    let report = String::from_utf8_lossy(&reports[0].content).into_owned();
+    assert!(report.contains("Status: 5.3.0") && report.contains("bob@busy.test"), "{report}");
+    assert!(report.contains("bounced-by-operator") && report.contains("451 4.3.0 later"), "{report}");
+
+    let said = desk.run(&["queue", "delete", "--id", &removed.to_string()]).await;
+    assert!(said.code == 64 && said.stderr.contains("--yes"), "{said:?}");
+    let said = desk.run(&["queue", "delete", "--id", &removed.to_string(), "--yes"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let story = desk.story(&removed.to_string(), finished).await;
+    assert_eq!(story["message"]["recipients"][0]["state"], "removed");
+    assert_eq!(story["history"].as_array().unwrap().last().unwrap()["act"], "delete");
+    let said = desk.run(&["audit"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(desk.lab.mx("office.test").unwrap().messages().len(), 1, "nobody is told of what was removed");
+}
+
+#[tokio::test]
+async fn orders_need_a_relay_that_runs_and_say_so() {
+    let desk = Desk::busy_and_good().await;
+    let said = desk.run(&["queue", "list"]).await;
+    assert!(said.code == 78 && said.stderr.contains("there is no spool here"), "{said:?}");
+    let relay = desk.serve().await;
+    let id = desk.waits(&relay, "bob@busy.test").await;
+    let said = desk.run(&["status"]).await;
+    assert!(said.code == 0 && said.stdout.contains("1 messages, the oldest for "), "{said:?}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(desk.folder.path().join("spool/control")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let said = desk.run(&["queue", "retry"]).await;
+    assert!(said.code == 64 && said.stderr.contains("--all"), "{said:?}");
+    // SIGKILL leaves a socket that nobody answers; a stop in good order leaves none.
+    drop(relay);
+    for _ in 0..2 {
+        for arguments in [&["status"][..], &["queue", "retry", "--all"]] {
+            let said = desk.run(arguments).await;
+            assert!(said.code == 69 && said.stderr.contains("no relay runs on the spool"), "{said:?}");
+        }
+        let said = desk.run(&["queue", "list", "--json"]).await;
+        let line: Value = serde_json::from_str(said.stdout.trim()).unwrap();
+        assert_eq!(
+            (line["id"].as_str(), &line["recipients"][0]["cause"]),
+            (Some(&*id.to_string()), &"rejected-for-now".into())
+        );
+        let relay = desk.serve().await;
+        relay.terminate();
+        assert_eq!(relay.ended().await, 0);
+    }
+}
