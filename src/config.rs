@@ -4,12 +4,14 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod check;
 mod destination;
 mod mta_sts;
 mod notify;
 mod roots;
 mod upstream;
 
+pub use check::Check;
 pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening};
 pub use mta_sts::MtaSts;
 pub use notify::Notify;
@@ -80,6 +82,8 @@ pub struct Config {
     pub notify: Notify,
     /// `[admin]`
     pub admin: Admin,
+    /// `[check]`
+    pub check: Check,
     /// `[[destination]]`
     pub destination: Vec<Destination>,
 }
@@ -98,6 +102,7 @@ impl Default for Config {
             retry: Retry::default(),
             notify: Notify::default(),
             admin: Admin::default(),
+            check: Check::default(),
             destination: Vec::new(),
         }
     }

@@ -3,9 +3,12 @@
 mod operator;
 
 use clap::{Args, Parser, Subcommand};
-use dane_relay::check::Checker;
+use dane_relay::check::compare::compare;
+use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
+#[cfg(feature = "lab")]
+use dane_relay::lab;
 use dane_relay::lookup::{self, Detail};
 use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::report::driver::load_texts;
@@ -13,8 +16,7 @@ use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::embedded::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
-use std::future::Future;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,20 +47,20 @@ enum Command {
     /// Show a signed mini-internet on loopback and mail going through it.
     #[cfg(feature = "lab")]
     Lab {
-        /// Keep the lab running after the story, to try `relay check` on it; Ctrl-C ends it.
+        /// Tell another story: an IPS that drops DNS answers, found by `relay check`.
         #[arg(long)]
+        story: bool,
+        /// Keep the lab running after the story, to try `relay check` on it; Ctrl-C ends it.
+        #[arg(long, conflicts_with = "story")]
         stay: bool,
     },
-    /// Find out what mail to a domain would meet now, without sending any.
+    /// Find out what mail to a domain would meet now, and whose fault it is, without sending any.
     #[command(alias = "dane-check")]
-    Check {
-        /// The recipient domain.
-        #[arg(value_parser = domain)]
-        domain: Domain,
-        #[command(flatten)]
-        output: Output,
-        #[command(flatten)]
-        over: Overrides,
+    Check(CheckArguments),
+    /// Print what to publish so that `relay check` can tell a filter from a fault.
+    Canary {
+        #[command(subcommand)]
+        action: CanaryAction,
     },
     /// Ask the DNS one question and say whether the answer proves itself.
     Dns {
@@ -111,6 +113,82 @@ enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+}
+
+#[derive(Subcommand)]
+enum CanaryAction {
+    /// Print the zone file, for a signed zone of yours.
+    Zonefile {
+        /// The zone, such as canary.example.org.
+        #[arg(value_parser = domain)]
+        zone: Domain,
+    },
+}
+
+/// What to check, whom to compare with, and how it is shown.
+#[derive(Args)]
+struct CheckArguments {
+    /// The recipient domain.
+    #[arg(value_parser = domain, required_unless_present_any = ["all_queued"])]
+    domain: Option<Domain>,
+    /// Check every domain that mail waits for now: one line each.
+    #[arg(long, conflicts_with = "domain")]
+    all_queued: bool,
+    /// Show every record and every probe.
+    #[arg(short, long)]
+    verbose: bool,
+    /// Colours: auto, always or never.
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    color: When,
+    #[command(flatten)]
+    compared: Compared,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    over: Overrides,
+}
+
+/// Whom and what to compare with.
+#[derive(Args)]
+struct Compared {
+    /// Compare with this resolver: tls://IP#NAME, https://IP/PATH#NAME, udp://IP. May be given
+    /// several times.
+    #[arg(long, value_name = "UPSTREAM")]
+    reference: Vec<Upstream>,
+    /// A zone with names of known numbers of records; see `relay canary zonefile`.
+    #[arg(long, value_name = "ZONE", value_parser = domain)]
+    canary: Option<Domain>,
+    /// A mail host of somebody else, to see whether port 25 is open and TLS untouched. May be
+    /// given several times.
+    #[arg(long, value_name = "HOST", value_parser = domain)]
+    control: Vec<Domain>,
+    /// Keep all that was seen in a file.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Compare with what was seen elsewhere and kept by --save.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+impl When {
+    /// `NO_COLOR` counts when nothing is said.
+    fn color(self) -> Color {
+        let wanted = match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+            }
+        };
+        if wanted { Color::Shown } else { Color::Plain }
+    }
 }
 
 #[derive(Subcommand)]
@@ -226,8 +304,13 @@ async fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve { config } => serve(config).await,
         #[cfg(feature = "lab")]
-        Command::Lab { stay } => lab(stay.then(interrupted)).await,
-        Command::Check { domain, output, over } => check(&domain, &output, over).await,
+        Command::Lab { story: true, .. } => told(lab::seed::tell(&mut std::io::stdout()).await),
+        #[cfg(feature = "lab")]
+        Command::Lab { story: false, stay } => {
+            told(lab::story::tell(&mut std::io::stdout(), stay.then(interrupted)).await)
+        }
+        Command::Check(arguments) => check(arguments).await,
+        Command::Canary { action: CanaryAction::Zonefile { zone } } => say(&canary::zone_file(&zone)),
         Command::Dns { name, record_type, verbose, output, over } => {
             let detail = if verbose { Detail::Chain } else { Detail::Answer };
             dns(&(name, record_type), &Shown { detail, output }, over).await
@@ -283,18 +366,90 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
     }
 }
 
-async fn check(domain: &Domain, output: &Output, over: Overrides) -> ExitCode {
-    let checker = match over.config().and_then(|c| Checker::new(c, Clock::system()).map_err(|e| e.to_string())) {
+async fn check(arguments: CheckArguments) -> ExitCode {
+    let CheckArguments { domain, verbose, color, mut compared, output, over, .. } = arguments;
+    let config = over.config().map(|config| compared.on_top_of(config));
+    let checker = match config.and_then(|c| Checker::new(c, Clock::system()).map_err(|e| e.to_string())) {
         Ok(checker) => checker,
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
-    let report = checker.check(domain).await;
-    let text = if output.json { serde_json::to_string_pretty(&report).map(|j| j + "\n") } else { Ok(report.text()) };
-    match text {
+    let Some(domain) = domain else { return check_queued(&checker, &output, color.color()).await };
+    let progress = Progress::begin(&format!("asking the DNS and the mail servers about {domain}"));
+    let report = checker.check(&domain).await;
+    drop(progress);
+    let detail = if verbose { check::Detail::Everything } else { check::Detail::Verdict };
+    let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
+    match if output.json { json() } else { Ok(report.shown(detail, color.color())) } {
         Ok(text) => say(&text),
         Err(error) => return complain(EXIT_IO, &error.to_string()),
     };
+    match kept(&report, &compared).await {
+        Ok(text) if !output.json => say(&text),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(message) => return complain(EXIT_IO, &message),
+    };
     ExitCode::from(report.verdict.exit_code())
+}
+
+/// Writes what was seen, and compares it with what was seen elsewhere.
+async fn kept(report: &CheckReport, compared: &Compared) -> Result<String, String> {
+    let failed = |path: &std::path::Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    if let Some(path) = &compared.save {
+        let json = serde_json::to_string_pretty(&report.evidence).map_err(|e| failed(path, &e))?;
+        tokio::fs::write(path, json + "\n").await.map_err(|e| failed(path, &e))?;
+    }
+    let Some(path) = &compared.compare else { return Ok(String::new()) };
+    let text = tokio::fs::read_to_string(path).await.map_err(|e| failed(path, &e))?;
+    let theirs = serde_json::from_str(&text).map_err(|e| failed(path, &format!("no file of --save: {e}")))?;
+    Ok(compare(&report.evidence, &theirs))
+}
+
+async fn check_queued(checker: &Checker, output: &Output, color: Color) -> ExitCode {
+    let domains = checker.queued().await;
+    let progress = Progress::begin(&format!("checking {} domains", domains.len()));
+    let reports = checker.check_all(&domains).await;
+    drop(progress);
+    let json = || serde_json::to_string_pretty(&reports).map(|json| json + "\n");
+    let lines = || reports.iter().map(|report| report.headline(color) + "\n").collect::<String>();
+    let text = if reports.is_empty() { "OK  no mail waits\n".to_owned() } else { lines() };
+    match if output.json { json() } else { Ok(text) } {
+        Ok(text) => say(&text),
+        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    };
+    let worst = reports.iter().map(|report| report.verdict).max_by_key(|verdict| verdict.weight());
+    ExitCode::from(worst.map_or(0, Verdict::exit_code))
+}
+
+impl Compared {
+    /// What is said here comes on top of the file's.
+    fn on_top_of(&mut self, mut config: Config) -> Config {
+        config.check.references.append(&mut self.reference);
+        config.check.controls.append(&mut self.control);
+        config.check.canary = self.canary.take().or(config.check.canary);
+        config
+    }
+}
+
+/// A line on the terminal while something takes time; gone when it is dropped.
+struct Progress(bool);
+
+impl Progress {
+    fn begin(what: &str) -> Self {
+        let mut terminal = std::io::stderr();
+        let shown = terminal.is_terminal();
+        if shown {
+            let _nowhere_to_say_it = write!(terminal, "relay: {what} …");
+        }
+        Self(shown)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.0 {
+            let _nowhere_to_say_it = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 /// How the answer of a look-up is printed.
@@ -342,8 +497,8 @@ async fn policy(
 }
 
 #[cfg(feature = "lab")]
-async fn lab(stay: Option<impl Future<Output = ()>>) -> ExitCode {
-    match dane_relay::lab::story::tell(&mut std::io::stdout(), stay).await {
+fn told(story: std::io::Result<bool>) -> ExitCode {
+    match story {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => complain(1, "an outcome was not the expected one"),
         Err(error) => complain(EXIT_IO, &error.to_string()),

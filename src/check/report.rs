@@ -1,14 +1,16 @@
 //! What `relay check` found, as data: the JSON form, and what the text is made from. The result
 //! types are those of RFC 8460 §4.3.
 
+use super::analyse::Diagnosis;
+use super::evidence::Evidence;
 use crate::outcome::{Cause, ExceptionInForce, TlsVerdict};
 use crate::resolve::answer::Trace;
 use crate::resolve::{HostsFrom, Security};
 use crate::smtp::address::Domain;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the check came to; also the exit code and a Nagios state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Mail is delivered.
@@ -33,12 +35,23 @@ impl Verdict {
         }
     }
 
+    /// Which of several counts most: a fault before what could not be found out.
+    #[must_use]
+    pub const fn weight(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Inconclusive => 2,
+            Self::Fault => 3,
+        }
+    }
+
     /// The word the text begins with.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ok => "OK",
-            Self::Warning => "WARNING",
+            Self::Warning => "WARN",
             Self::Fault => "FAULT",
             Self::Inconclusive => "INCONCLUSIVE",
         }
@@ -76,6 +89,10 @@ pub struct CheckReport {
     pub hosts: Vec<HostReport>,
     /// Which path to the DNS each answer came by, and which paths had failed before.
     pub dns: Vec<Trace>,
+    /// Whose fault it is, and how sure that is.
+    pub diagnosis: Diagnosis,
+    /// All that was seen.
+    pub evidence: Evidence,
 }
 
 /// A cause in the words of the table.

@@ -1,151 +1,174 @@
-//! The report of `relay check` for people: verdict first, then the proof, in 80 columns
-//! (the TLSA records alone may be longer: one record is one line, there to be compared).
+//! The report of `relay check` for people: the verdict first, in 80 columns; at most 30 lines for
+//! a fault and 8 for a domain in good order. The words carry the meaning without any colour.
 
-use super::report::{CheckReport, Fault, HostReport, StsReport};
-use crate::outcome::{DaneScope, TlsVerdict};
+use super::report::{CheckReport, HostReport, Verdict};
+use crate::outcome::{Side, TlsVerdict};
 use crate::resolve::HostsFrom;
 use crate::text::paragraph;
-use std::collections::BTreeSet;
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The verdict and what follows from it.
+    Verdict,
+    /// Every record and every probe as well.
+    Everything,
+}
+
+/// Whether the terminal shows colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    /// It does.
+    Shown,
+    /// It does not, or nobody wants them.
+    Plain,
+}
+
+/// Where the text beside a label begins.
+const LABEL_WIDTH: usize = 8;
+/// MX hosts named one by one; a domain in good order is eight lines.
+const HOSTS_NAMED: usize = 3;
+/// Lines of proof, and of questions handed over, so that a fault is thirty lines.
+const PROOF_LINES: usize = 9;
 
 impl CheckReport {
-    /// The report for people: verdict first, then the proof; in 80 columns.
+    /// The verdict and what follows from it, without colour.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = format!("{}  {}\n", self.verdict.word(), self.domain);
-        out += &paragraph("", &self.summary, 0);
-        if let Some(fault) = &self.fault {
-            let result_type = fault.result_type.map_or_else(String::new, |r| format!(", RFC 8460: {r}"));
-            let cause = format!("{} ({}{result_type}), side: {}", fault.cause, fault.status, fault.side);
-            out += &paragraph("cause:", &cause, LABEL_WIDTH);
-            for (label, value) in &fault.evidence {
-                out += &paragraph("seen:", &format!("{label}: {value}"), LABEL_WIDTH);
-            }
-            out += &paragraph("advice:", fault.advice, LABEL_WIDTH);
+        self.shown(Detail::Verdict, Color::Plain)
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn shown(&self, detail: Detail, color: Color) -> String {
+        let mut out = self.headline(color) + "\n";
+        let found = &self.diagnosis;
+        out += &paragraph("", &found.sentence, 0);
+        if found.sentence != self.summary && self.verdict == Verdict::Warning {
+            out += &paragraph("", &self.summary, 0);
         }
-        if let (Some(from), Some(security)) = (self.hosts_from, self.mx_security) {
-            let source = match from {
-                HostsFrom::Mx => format!("MX records ({})", security.word()),
-                HostsFrom::ImplicitMx => format!("no MX records ({}), the domain is its own host", security.word()),
-                HostsFrom::Configuration => "next hop named by the configuration".to_owned(),
-            };
-            out += &paragraph("route:", &format!("{} by {source}", self.next_hop), LABEL_WIDTH);
+        out += &paragraph("mail:", &found.mail, LABEL_WIDTH);
+        for (nth, line) in found.proof.iter().take(PROOF_LINES).enumerate() {
+            out += &lines(if nth == 0 { "proof:" } else { "" }, line);
         }
-        if let Some(sts) = &self.mta_sts {
-            sts.text(&mut out);
+        if !found.also.is_empty() {
+            out += &paragraph("fits:", &format!("as well: {}", found.also.join(", ")), LABEL_WIDTH);
         }
-        if let Some(level) = self.level {
-            out += &paragraph("rule:", &format!("a [[destination]] sets tls = \"{level}\""), LABEL_WIDTH);
+        for (nth, line) in found.hand_over.iter().enumerate() {
+            out += &paragraph(if nth == 0 { "hand:" } else { "" }, line, LABEL_WIDTH);
         }
-        if let Some(exception) = &self.exception {
-            out += &paragraph("rule:", &format!("weakened by a [[destination]]: {exception}"), LABEL_WIDTH);
+        if let Some(bridge) = &found.bridge {
+            out += &paragraph("bridge:", bridge, LABEL_WIDTH);
         }
+        if let Some(do_not) = &found.do_not {
+            out += &paragraph("avoid:", do_not, LABEL_WIDTH);
+        }
+        out += &self.route_text();
+        out += &self.hosts_text();
         for note in &self.notes {
             out += &paragraph("note:", note, LABEL_WIDTH);
         }
-        self.paths_text(&mut out);
-        for host in &self.hosts {
-            host.text(&mut out, self.fault.as_ref());
+        match detail {
+            Detail::Verdict => {}
+            Detail::Everything => out += &self.details(),
+        }
+        out
+    }
+
+    /// `FAULT  path  proven  local-dns-count-filter  rollover.test  (3.1 s)`
+    #[must_use]
+    pub fn headline(&self, color: Color) -> String {
+        let found = &self.diagnosis;
+        let level = match (color, self.verdict) {
+            (Color::Plain, verdict) => verdict.word().to_owned(),
+            (Color::Shown, Verdict::Ok) => format!("\x1b[32m{}\x1b[0m", Verdict::Ok.word()),
+            (Color::Shown, Verdict::Fault) => format!("\x1b[1;31m{}\x1b[0m", Verdict::Fault.word()),
+            (Color::Shown, verdict @ (Verdict::Warning | Verdict::Inconclusive)) => {
+                format!("\x1b[33m{}\x1b[0m", verdict.word())
+            }
+        };
+        let took_ms = self.evidence.took_ms;
+        let took = format!("({}.{} s)", took_ms / 1000, took_ms % 1000 / 100);
+        match self.verdict {
+            Verdict::Ok => format!("{level}  {}  {took}", self.domain),
+            Verdict::Warning | Verdict::Fault | Verdict::Inconclusive => {
+                let side = found.side.map_or("nobody", Side::word);
+                let certainty = match self.verdict {
+                    Verdict::Inconclusive => String::new(),
+                    Verdict::Ok | Verdict::Warning | Verdict::Fault => format!("{}  ", found.certainty.word()),
+                };
+                format!("{level}  {side}  {certainty}{}  {}  {took}", found.word, self.domain)
+            }
+        }
+    }
+
+    fn route_text(&self) -> String {
+        let (Some(from), Some(security)) = (self.hosts_from, self.mx_security) else { return String::new() };
+        let source = match from {
+            HostsFrom::Mx => format!("MX records ({})", security.word()),
+            HostsFrom::ImplicitMx => format!("no MX records ({}), the domain is its own host", security.word()),
+            HostsFrom::Configuration => "next hop named by the configuration".to_owned(),
+        };
+        let mut route = format!("{} by {source}", self.next_hop);
+        if let Some(sts) = self.mta_sts.as_ref().filter(|sts| sts.absent.is_none()) {
+            route += &format!("; MTA-STS {}", sts.mode);
+        }
+        if self.evidence.tlsrpt.is_some() {
+            route += "; wants TLS reports";
+        }
+        if let Some(exception) = &self.exception {
+            route += &format!("; weakened by a [[destination]]: {exception}");
+        }
+        paragraph("route:", &route, LABEL_WIDTH)
+    }
+
+    fn hosts_text(&self) -> String {
+        let mut out = String::new();
+        for (nth, host) in self.hosts.iter().take(HOSTS_NAMED).enumerate() {
+            out += &paragraph(if nth == 0 { "hosts:" } else { "" }, &host.brief_text(), LABEL_WIDTH);
+        }
+        if self.hosts.len() > HOSTS_NAMED {
+            out += &paragraph("", &format!("and {} more (-v shows all)", self.hosts.len() - HOSTS_NAMED), LABEL_WIDTH);
         }
         out
     }
 }
 
-impl CheckReport {
-    /// The paths that brought answers, and every failure before.
-    fn paths_text(&self, out: &mut String) {
-        let paths: BTreeSet<&str> = self.dns.iter().filter_map(|trace| trace.path.as_deref()).collect();
-        if !paths.is_empty() {
-            let paths = paths.into_iter().collect::<Vec<_>>().join(", ");
-            *out += &paragraph("dns:", &format!("answers by {paths}"), LABEL_WIDTH);
-        }
-        for trace in &self.dns {
-            for failure in &trace.failed {
-                *out += &paragraph("", &format!("{}: no answer by {failure}", trace.question), LABEL_WIDTH);
-            }
-        }
+/// A table keeps its columns; what is too wide for one line is broken as text.
+fn lines(label: &str, line: &str) -> String {
+    if line.len() + LABEL_WIDTH <= crate::text::TERMINAL_WIDTH {
+        return format!("{label:LABEL_WIDTH$}{line}\n");
     }
-}
-
-/// Where the text beside a label begins.
-const LABEL_WIDTH: usize = 8;
-
-impl StsReport {
-    fn text(&self, out: &mut String) {
-        let line = match (&self.absent, &self.id, &self.expires) {
-            (Some(absent), _, _) => format!("no MTA-STS policy: {absent}"),
-            (None, id, expires) => format!(
-                "MTA-STS policy, mode {}, id {}, until {}, lists {}",
-                self.mode,
-                id.as_deref().unwrap_or("unknown"),
-                expires.as_deref().unwrap_or("unknown"),
-                self.mx.join(", ")
-            ),
-        };
-        *out += &paragraph("sts:", &line, LABEL_WIDTH);
-        if let Some(failure) = &self.refresh_failure {
-            *out += &paragraph("", &format!("its last refresh failed: {failure}"), LABEL_WIDTH);
-        }
-    }
+    paragraph(label, line, LABEL_WIDTH)
 }
 
 impl HostReport {
-    fn text(&self, out: &mut String, told: Option<&Fault>) {
-        let because = self.because.map_or_else(String::new, |because| format!(" ({because})"));
-        let (preference, name, security) = (self.preference, &self.name, self.security.word());
-        let host = format!("{preference} {name}, addresses {security}, policy {}{because}", self.policy);
-        *out += &paragraph("host:", &host, LABEL_WIDTH);
-        if let Some(reason) = self.no_dane {
-            *out += &paragraph("", &format!("no DANE: {reason}"), LABEL_WIDTH);
-        }
-        if let Some(fault) = &self.skipped {
-            *out += &paragraph("", &format!("left alone: {}", fault.brief(told)), LABEL_WIDTH);
-        }
-        if let Some(base) = &self.tlsa_base_domain {
-            let usable = self.tlsa.iter().filter(|t| t.usable).count();
-            let matched = self.tlsa.iter().filter(|t| t.matched).count();
-            let count = self.tlsa.len();
-            let tlsa = format!("{count} TLSA records of {base}, {usable} usable, {matched} matched:");
-            *out += &paragraph("", &tlsa, LABEL_WIDTH);
-        }
-        for tlsa in &self.tlsa {
-            let mark = match (tlsa.usable, tlsa.matched) {
-                (_, true) => "matched",
-                (true, false) => "usable",
-                (false, false) => "unusable",
+    /// One host in one line: what would happen there now.
+    fn brief_text(&self) -> String {
+        let usable = self.tlsa.iter().filter(|tlsa| tlsa.usable).count();
+        let matched = self.tlsa.iter().filter(|tlsa| tlsa.matched).count();
+        let tlsa =
+            if self.tlsa.is_empty() { String::new() } else { format!(", TLSA {usable} usable, {matched} matched") };
+        let good = self.addresses.iter().filter(|address| address.fault.is_none()).count();
+        let how = self.addresses.iter().find_map(|address| address.tls.as_ref()).map_or_else(String::new, |tls| {
+            let authenticated = match tls {
+                TlsVerdict::Dane { .. } => ", authenticated by DANE",
+                TlsVerdict::WebPki { .. } => ", authenticated by a public certificate",
+                TlsVerdict::Unauthenticated { .. } => ", TLS without authentication",
+                TlsVerdict::ClearText => ", clear text",
             };
-            // One record is one line, however long: it is there to be compared.
-            *out += &format!("  {mark:9}{}\n", tlsa.record);
-        }
-        for address in &self.addresses {
-            let what = match (&address.fault, &address.tls) {
-                (Some(fault), _) => fault.brief(told),
-                (None, Some(TlsVerdict::Dane { version, scope: DaneScope::Domain, .. })) => {
-                    format!("{version}, authenticated by DANE")
-                }
-                (None, Some(TlsVerdict::Dane { version, scope: DaneScope::Host, .. })) => format!(
-                    "{version}, the host is authenticated by DANE; that it serves the domain is not proven, because \
-                     the MX records are not signed"
-                ),
-                (None, Some(TlsVerdict::WebPki { version, .. })) => {
-                    format!("{version}, authenticated by a public certificate")
-                }
-                (None, Some(TlsVerdict::Unauthenticated { version })) => format!("{version}, not authenticated"),
-                (None, Some(TlsVerdict::ClearText) | None) => "clear text".to_owned(),
-            };
-            *out += &paragraph("", &format!("{}: {what} ({} ms)", address.address, address.took_ms), LABEL_WIDTH);
-            if let Some(watched) = &address.watched {
-                *out += &paragraph("", &format!("not enforced: {}", watched.brief(None)), LABEL_WIDTH);
+            authenticated.to_owned()
+        });
+        match &self.skipped {
+            Some(fault) => format!("{} {} left alone: {}", self.preference, self.name, fault.cause),
+            None => {
+                format!(
+                    "{} {}: {good} of {} addresses good{how}{tlsa}",
+                    self.preference,
+                    self.name,
+                    self.addresses.len()
+                )
             }
-        }
-    }
-}
-
-impl Fault {
-    /// The cause, with its sentence unless the report has said it already.
-    fn brief(&self, told: Option<&Self>) -> String {
-        match told {
-            Some(told) if told.sentence == self.sentence => format!("{} ({})", self.cause, self.status),
-            Some(_) | None => format!("{} ({}): {}", self.cause, self.status, self.sentence),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! A box stands on one transport. What is encrypted it cannot read, so the usual box stands
 //! on UDP and TCP alone; one on DoT or DoH is one that ends the encryption.
 
+use super::answer::OUR_PAYLOAD;
 use super::responder::skeleton;
 use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::RecordType;
@@ -32,10 +33,14 @@ pub enum Transport {
 pub enum PathFault {
     /// Drops answers that hold more TLSA records than this.
     DropTlsaOver(usize),
+    /// Drops answers that hold more records than this, whatever they are; signatures do not count.
+    DropRecordsOver(usize),
     /// Drops answers to questions of this type.
     DropType(RecordType),
     /// Drops answers above this many octets.
     DropOver(usize),
+    /// Answers questions of this type itself, and says that there are no such records.
+    ForgeNoData(RecordType),
     /// Drops questions that come with EDNS.
     DropEdns,
     /// Takes signatures and proofs away, as a resolver does that knows no DNSSEC.
@@ -83,22 +88,80 @@ impl Boxes {
             reply = skeleton(request);
             reply.metadata.response_code = ResponseCode::ServFail;
         }
+        let asked = request.queries.first().map(|query| query.query_type());
+        if path.iter().any(|fault| matches!(fault, PathFault::ForgeNoData(what) if Some(*what) == asked)) {
+            reply = skeleton(request);
+        }
         let mut wire = reply.to_vec().ok()?;
         let room = request.edns.as_ref().map_or(PLAIN_PAYLOAD, Edns::max_payload);
         let room = usize::from(room.clamp(PLAIN_PAYLOAD, UDP_PAYLOAD_LIMIT));
-        let tlsa = reply.answers.iter().filter(|record| record.record_type() == RecordType::TLSA).count();
+        let count = |counts: &dyn Fn(RecordType) -> bool| {
+            reply.answers.iter().filter(|record| counts(record.record_type())).count()
+        };
+        let tlsa = count(&|rtype| rtype == RecordType::TLSA);
+        let records = count(&|rtype| rtype != RecordType::RRSIG);
         if transport == Transport::Udp && wire.len() > room {
             wire = reply.truncate().to_vec().ok()?;
         }
-        let asked = request.queries.first().map(|query| query.query_type());
         let dropped = path.iter().any(|fault| match fault {
             PathFault::DropTlsaOver(most) => tlsa > *most,
+            PathFault::DropRecordsOver(most) => records > *most,
             PathFault::DropType(what) => Some(*what) == asked,
             PathFault::DropOver(most) => wire.len() > *most,
             PathFault::DropEdns => request.edns.is_some(),
             PathFault::DropAll => true,
-            PathFault::StripDnssec | PathFault::BlockTcp | PathFault::ServFail => false,
+            PathFault::StripDnssec | PathFault::BlockTcp | PathFault::ServFail | PathFault::ForgeNoData(_) => false,
         });
         if dropped { None } else { Some(wire) }
+    }
+}
+
+/// What a resolver does that gets no answer itself. Neither kind says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Helpless {
+    /// It stays silent for longer than anyone waits, as Unbound does.
+    Silent,
+    /// It answers SERVFAIL, as BIND does.
+    ServFail,
+}
+
+/// The boxes between a resolver and the servers it asks.
+#[derive(Debug)]
+pub(super) struct Beyond {
+    boxes: Boxes,
+    helpless: Helpless,
+}
+
+impl Beyond {
+    pub(super) fn new(helpless: Helpless, faults: Vec<PathFault>) -> Self {
+        let mut boxes = Boxes::default();
+        boxes.on_clear(faults);
+        Self { boxes, helpless }
+    }
+
+    /// What the resolver answers when this is what the other servers said. It asks them by UDP
+    /// first and by TCP when that is of no use (RFC 7766 §5).
+    ///
+    /// # Errors
+    /// What it answers when the boxes let nothing through: nothing, or SERVFAIL.
+    pub(super) fn fetch(&self, request: &Message, reply: Message) -> Result<Message, Option<Message>> {
+        let mut own = request.clone();
+        let mut edns = Edns::new();
+        edns.set_max_payload(OUR_PAYLOAD).set_version(0).set_dnssec_ok(true);
+        own.set_edns(edns);
+        let by = |transport| {
+            let wire = self.boxes.pass(transport, &own, reply.clone())?;
+            Message::from_vec(&wire).ok().filter(|message| !message.metadata.truncation)
+        };
+        let tcp = || if self.boxes.closes(Transport::Tcp) { None } else { by(Transport::Tcp) };
+        let mut answer = skeleton(request);
+        let Some(heard) = by(Transport::Udp).or_else(tcp) else {
+            answer.metadata.response_code = ResponseCode::ServFail;
+            return Err(Some(answer).filter(|_| self.helpless == Helpless::ServFail));
+        };
+        answer.metadata.response_code = heard.metadata.response_code;
+        answer.add_answers(heard.answers);
+        answer.add_authorities(heard.authorities);
+        Ok(answer)
     }
 }

@@ -1,13 +1,13 @@
 //! The lab's DNS server: answers from the [`World`] over UDP and TCP on loopback
 //! (RFC 1035 §4.2, RFC 6891, RFC 7766).
 //!
-//! It plays a recursive resolver that does not validate: RA is set, AD never. The encrypted fronts
+//! It plays a recursive resolver: RA is set, and AD only where it shall validate. The encrypted fronts
 //! of the same server are in `fronts`, and the authoritative servers in `authority`. A
 //! [`PathFault`] puts a box between it and the client.
 
 #![expect(clippy::disallowed_methods, reason = "this file is the lab's DNS driver: it listens on loopback")]
 
-use super::boxes::UDP_PAYLOAD_LIMIT;
+use super::boxes::{Beyond, UDP_PAYLOAD_LIMIT};
 use super::responder::{Responder, View};
 use super::world::World;
 use super::{bad, locked};
@@ -15,6 +15,7 @@ use hickory_proto::rr::RecordType;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
@@ -23,7 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use super::boxes::{PathFault, Transport};
+pub use super::boxes::{Helpless, PathFault, Transport};
+pub use super::validating::Validating;
 
 /// TCP connections served at once; a test needs a handful.
 pub(super) const TCP_CONNECTION_LIMIT: usize = 64;
@@ -92,6 +94,12 @@ impl DnsServer {
         locked(&self.shared.asked).iter().map(|((name, rtype), n)| (name.to_ascii(), *rtype, *n)).collect()
     }
 
+    /// How many answers, or connections, the boxes on the path let not through.
+    #[must_use]
+    pub fn dropped(&self) -> usize {
+        self.shared.dropped.load(Ordering::SeqCst)
+    }
+
     /// Forgets the questions asked so far.
     pub fn forget_questions(&self) {
         locked(&self.shared.asked).clear();
@@ -105,6 +113,17 @@ impl DnsServer {
     /// Replaces the boxes on one transport to this server.
     pub fn set_path_on(&self, transport: Transport, faults: impl IntoIterator<Item = PathFault>) {
         locked(&self.shared.boxes).on(transport, faults.into_iter().collect());
+    }
+
+    /// Replaces the boxes between this resolver and the servers it asks, and says what it does
+    /// when they let no answer through.
+    pub fn set_path_beyond(&self, helpless: Helpless, faults: impl IntoIterator<Item = PathFault>) {
+        *locked(&self.shared.beyond) = Some(Beyond::new(helpless, faults.into_iter().collect()));
+    }
+
+    /// Has the resolver validate, or stops it.
+    pub fn set_validating(&self, validating: Validating) {
+        *locked(&self.shared.validating) = validating;
     }
 
     /// The server without its sockets, for more of them.
@@ -159,6 +178,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if locked(&shared.boxes).closes(transport) {
+        shared.dropped.fetch_add(1, Ordering::SeqCst);
         return Ok(());
     }
     loop {

@@ -94,6 +94,8 @@ pub struct HostSpec {
     pub(super) name: String,
     pub(super) preference: u16,
     pub(super) certificate: Certificate,
+    /// Of each further address its own.
+    pub(super) at_more_addresses: Vec<Certificate>,
     pub(super) tlsa: Vec<Tlsa>,
     /// None: STARTTLS is offered with the certificate above.
     pub(super) starttls: Option<StartTls>,
@@ -108,6 +110,7 @@ impl HostSpec {
             name,
             preference,
             certificate: Certificate::SelfSigned,
+            at_more_addresses: Vec::new(),
             tlsa: vec![Tlsa::Fits(3, 1, 1)],
             starttls: None,
             tls_shape: TlsShape::default(),
@@ -120,6 +123,14 @@ impl HostSpec {
     #[must_use]
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = certificate;
+        self
+    }
+
+    /// One more address of the same name, where a server of its own shows this certificate. The
+    /// TLSA records stay those of the first. [`super::Lab::mx`] knows it as `name#2` and so on.
+    #[must_use]
+    pub fn and_at_another_address(mut self, certificate: Certificate) -> Self {
+        self.at_more_addresses.push(certificate);
         self
     }
 

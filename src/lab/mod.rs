@@ -61,6 +61,7 @@ pub mod fronts;
 pub mod keys;
 #[cfg(test)]
 mod lab_tests;
+pub mod mail_path;
 pub mod mx;
 mod mx_content;
 mod mx_params;
@@ -78,24 +79,32 @@ pub mod policy_spec;
 mod policy_tests;
 pub mod random;
 mod responder;
+pub mod seed;
 #[cfg(test)]
 mod servers_tests;
 #[cfg(test)]
 mod shapes_tests;
 pub mod signer;
+mod silent_port;
+pub mod situation;
+pub mod stage;
 pub mod story;
 pub mod tls_shape;
+mod validating;
 mod wire;
 pub mod world;
 pub mod zone;
 
 pub use ca::{Authority, Identity};
 pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
-pub use mx::{Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
+pub use mail_path::MailPath;
+pub use mx::{Block, Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
 pub use plan::{KeyAlgorithm, Signing, SigningPlan};
 pub use policy_host::{PolicyHost, PolicyRequest};
 pub use policy_spec::{Manner, PolicyAnswer, StsSpec};
 pub use signer::SignatureFault;
+pub use situation::Situation;
+pub use stage::Stage;
 pub use tls_shape::{TlsShape, Versions};
 pub use zone::Fault;
 
@@ -170,7 +179,7 @@ impl LabBuilder {
         }
         for host in &hosts {
             world.add(&host.spec.name, RData::A(A(host.address)))?;
-            for record in &host.spec.tlsa {
+            for record in host.spec.tlsa.iter().filter(|_| host.place == Place::First) {
                 let owner = tlsa_owner(port, &host.spec.name);
                 world.add(&owner, domain::rdata(&record.record(&host.identity)?))?;
             }
@@ -182,7 +191,7 @@ impl LabBuilder {
             fill(&world, spec, port)?;
         }
         let dns = DnsServer::start(Arc::clone(&world)).await?;
-        let identities = hosts.iter().map(|host| (host.spec.name.clone(), host.shown())).collect();
+        let identities = hosts.iter().map(|host| (host.key.clone(), host.shown())).collect();
         let first_hosts = self.domains.iter().filter_map(|spec| Some((spec.name.clone(), first_host(spec)?))).collect();
         let identities = Mutex::new(identities);
         Ok(Lab { world, dns, authority, port, hosts: running, first_hosts, identities, policies })
@@ -303,17 +312,36 @@ impl Lab {
         self.world.replace(&self.tlsa_owner(host), RecordType::TLSA, made)
     }
 
+    /// Puts a box on the path to all hosts, or takes it away, from the next connection on.
+    pub fn set_mail_path(&self, path: impl Into<Option<MailPath>>) {
+        let path = path.into();
+        self.hosts().for_each(|host| host.set_path(path.clone()));
+    }
+
+    /// Blocks the port of all hosts.
+    ///
+    /// # Errors
+    /// When no sockets can be had.
+    pub async fn block_mail(&self, block: Block) -> io::Result<()> {
+        for host in self.hosts() {
+            host.block(block).await?;
+        }
+        Ok(())
+    }
+
     /// Gives a host another certificate while it runs; its TLSA records stay as they are, and so do
     /// its shape and the TLS sessions that clients may resume.
     ///
     /// # Errors
     /// When the lab has no such host, or rustls refuses the chain.
     pub fn set_certificate(&self, host: &str, certificate: &Certificate) -> io::Result<()> {
-        let identity = certificate.identity(host, &self.authority)?;
+        // All addresses of a host bear its name.
+        let name = host.split('#').next().unwrap_or(host);
+        let identity = certificate.identity(name, &self.authority)?;
         let mx = self.mx(host)?;
         let mut identities = locked(&self.identities);
         let shown = identities.get_mut(host).ok_or_else(|| bad(format!("the lab has no host {host}")))?;
-        let config = shown.shape.server_config(host, &identity)?;
+        let config = shown.shape.server_config(name, &identity)?;
         mx.behave(|behaviour| {
             let config = behaviour.starttls.config().map_or_else(|| Arc::clone(&config), |old| resuming(&config, old));
             behaviour.starttls = StartTls::Offered(config);
@@ -330,8 +358,18 @@ struct Shown {
     shape: TlsShape,
 }
 
+/// Which of a host's addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    First,
+    Further,
+}
+
 /// A host with what must be known before it starts.
 struct Prepared<'a> {
+    /// What the lab calls it.
+    key: String,
+    place: Place,
     spec: &'a HostSpec,
     identity: Arc<Identity>,
     address: Ipv4Addr,
@@ -353,13 +391,17 @@ fn free_block() -> io::Result<u8> {
 
 fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority) -> io::Result<Vec<Prepared<'a>>> {
     let block = free_block()?;
-    let specs = domains.iter().flat_map(|spec| &spec.hosts);
-    let prepared = specs.zip(1..).map(|(spec, nth)| {
+    let addresses = domains.iter().flat_map(|spec| &spec.hosts).flat_map(|spec| {
+        let first = (spec.name.clone(), Place::First, &spec.certificate);
+        let further = |(certificate, nth)| (format!("{}#{nth}", spec.name), Place::Further, certificate);
+        std::iter::once(first).chain(spec.at_more_addresses.iter().zip(2..).map(further)).map(move |one| (spec, one))
+    });
+    let prepared = addresses.zip(1..).map(|((spec, (key, place, certificate)), nth)| {
         if usize::from(nth) > HOST_LIMIT {
             return Err(bad("more MX hosts than one lab can have"));
         }
-        let identity = spec.certificate.identity(&spec.name, authority)?;
-        Ok(Prepared { spec, identity, address: Ipv4Addr::new(127, 0, block, nth) })
+        let identity = certificate.identity(&spec.name, authority)?;
+        Ok(Prepared { key, place, spec, identity, address: Ipv4Addr::new(127, 0, block, nth) })
     });
     prepared.collect()
 }
@@ -386,7 +428,7 @@ async fn start_on_one_port(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<
         };
         let started = MxHost::start(&host.spec.name, host.address, port, behaviour).await?;
         port = started.address().port();
-        running.insert(host.spec.name.clone(), started);
+        running.insert(host.key.clone(), started);
     }
     Ok((if port == 0 { 25 } else { port }, running))
 }

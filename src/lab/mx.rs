@@ -6,6 +6,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this file is the driver of the lab's MX hosts: it listens on loopback")]
 
+use super::mail_path::{self, MailPath};
+use super::silent_port::SilentPort;
 use super::{bad, locked, mx_session};
 use crate::smtp::reply::Reply;
 use rustls::{AlertDescription, ServerConfig};
@@ -15,9 +17,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Sessions at once: more than any relay opens to one host.
@@ -229,6 +232,8 @@ pub(super) struct Shared {
     pub(super) name: String,
     pub(super) behaviour: Mutex<Behaviour>,
     pub(super) greylisted: Mutex<BTreeSet<(String, String)>>,
+    /// The box on the path to this host.
+    path: Mutex<Option<MailPath>>,
     connections: AtomicUsize,
     handshakes_failed: AtomicUsize,
     inbox: Mutex<Vec<Received>>,
@@ -262,12 +267,29 @@ impl Shared {
     }
 }
 
+/// What keeps clients from a host's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Connections are refused.
+    Refused,
+    /// Nothing comes back at all, not even a refusal.
+    Silent,
+}
+
+/// What is at a host's address.
+#[derive(Debug)]
+enum Door {
+    Open(AbortOnDropHandle<()>),
+    Closed,
+    Silent { _port: SilentPort },
+}
+
 /// A running MX host; it stops when it is dropped.
 #[derive(Debug)]
 pub struct MxHost {
     address: SocketAddr,
     shared: Arc<Shared>,
-    _task: AbortOnDropHandle<()>,
+    door: Mutex<Door>,
 }
 
 impl MxHost {
@@ -282,6 +304,7 @@ impl MxHost {
             name: name.to_owned(),
             behaviour: Mutex::new(behaviour),
             greylisted: Mutex::default(),
+            path: Mutex::default(),
             connections: AtomicUsize::new(0),
             handshakes_failed: AtomicUsize::new(0),
             inbox: Mutex::default(),
@@ -289,7 +312,7 @@ impl MxHost {
             seen: Mutex::default(),
         });
         let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&shared))));
-        Ok(Self { address, shared, _task: task })
+        Ok(Self { address, shared, door: Mutex::new(Door::Open(task)) })
     }
 
     /// The host name.
@@ -302,6 +325,37 @@ impl MxHost {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Puts a box on the path to this host, or takes it away, from the next connection on.
+    pub fn set_path(&self, path: impl Into<Option<MailPath>>) {
+        *locked(&self.shared.path) = path.into();
+    }
+
+    /// Blocks the host's port; connections that are open end.
+    ///
+    /// # Errors
+    /// When no socket can be had.
+    pub async fn block(&self, block: Block) -> io::Result<()> {
+        let door = std::mem::replace(&mut *locked(&self.door), Door::Closed);
+        if let Door::Open(task) = door {
+            task.abort();
+            let _cancelled = task.await;
+        }
+        match block {
+            Block::Refused => {}
+            Block::Silent => {
+                let port = SilentPort::start(self.address).await?;
+                *locked(&self.door) = Door::Silent { _port: port };
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves one connection that was meant for somebody else.
+    pub(super) async fn serve_here(&self, stream: TcpStream) -> io::Result<()> {
+        let number = self.shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+        mx_session::run(stream, number, &self.shared).await
     }
 
     /// Changes how it behaves, from the next command on.
@@ -332,7 +386,7 @@ impl MxHost {
     /// [`io::ErrorKind::TimedOut`], with the number there was, when `within` ends first.
     pub async fn wait_for_messages(&self, count: usize, within: Duration) -> io::Result<Vec<Received>> {
         let mut arrivals = self.shared.arrivals.subscribe();
-        let enough = tokio::time::timeout(within, arrivals.wait_for(|&there| there >= count)).await;
+        let enough = timeout(within, arrivals.wait_for(|&there| there >= count)).await;
         let there = self.messages();
         match enough {
             Ok(_) => Ok(there),
@@ -372,7 +426,11 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
         sessions.spawn(async move {
-            let _ended = mx_session::run(stream, number, &shared).await;
+            let path = locked(&shared.path).clone();
+            let _ended = match path {
+                None => mx_session::run(stream, number, &shared).await,
+                Some(path) => mail_path::carry(path, stream, number, &shared).await,
+            };
             drop(slot);
         });
     }

@@ -5,13 +5,15 @@
 //! so that a test can say which were never asked. Sockets are elsewhere.
 
 use super::answer::OUR_PAYLOAD;
-use super::boxes::{Boxes, Transport};
+use super::boxes::{Beyond, Boxes, Transport};
 use super::locked;
+use super::validating::{self, Validating};
 use super::world::{Answer, Delivery, Standing, World};
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a server answers for.
@@ -30,11 +32,24 @@ pub(super) struct Responder {
     pub(super) view: View,
     pub(super) asked: Mutex<BTreeMap<(Name, RecordType), usize>>,
     pub(super) boxes: Mutex<Boxes>,
+    /// What stands between a resolver and the servers it asks.
+    pub(super) beyond: Mutex<Option<Beyond>>,
+    pub(super) validating: Mutex<Validating>,
+    /// How often a box has let nothing through.
+    pub(super) dropped: AtomicUsize,
 }
 
 impl Responder {
     pub(super) fn new(world: Arc<World>, view: View) -> Self {
-        Self { world, view, asked: Mutex::default(), boxes: Mutex::default() }
+        Self {
+            world,
+            view,
+            asked: Mutex::default(),
+            boxes: Mutex::default(),
+            beyond: Mutex::default(),
+            validating: Mutex::default(),
+            dropped: AtomicUsize::new(0),
+        }
     }
 
     /// The bytes of the answer; none when there shall be silence or the question is no question.
@@ -62,8 +77,24 @@ impl Responder {
             ) => {}
         }
         answer.fill(&mut reply);
+        if let Some(beyond) = &*locked(&self.beyond) {
+            reply = match beyond.fetch(&request, reply) {
+                Ok(heard) => heard,
+                Err(helpless) => {
+                    self.dropped.fetch_add(1, Ordering::SeqCst);
+                    helpless?
+                }
+            };
+        }
+        let validating = *locked(&self.validating);
+        match validating {
+            Validating::No => {}
+            Validating::Yes => reply = validating::vouch(&self.world, &request, reply),
+        }
         let boxes = locked(&self.boxes);
-        boxes.pass(transport, &request, reply)
+        let passed = boxes.pass(transport, &request, reply);
+        self.dropped.fetch_add(usize::from(passed.is_none()), Ordering::SeqCst);
+        passed
     }
 
     /// A name server answers from the zone that is nearest above the name; a DS question goes to

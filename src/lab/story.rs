@@ -215,17 +215,7 @@ impl Chapter {
     fn print(&self, out: &mut impl Write, lab: &Lab, end: &DeliveryOutcome, ndrs: &[Received]) -> io::Result<bool> {
         match end {
             DeliveryOutcome::Delivered { peer, tls, .. } => {
-                let how = match tls {
-                    TlsVerdict::Dane { version, matched, .. } => {
-                        format!("{version}, authenticated by TLSA {}…", matched.chars().take(22).collect::<String>())
-                    }
-                    TlsVerdict::WebPki { version, host } => {
-                        format!("{version}, authenticated by a public certificate for {host}")
-                    }
-                    TlsVerdict::Unauthenticated { version } => format!("{version}, not authenticated"),
-                    TlsVerdict::ClearText => "clear text".to_owned(),
-                };
-                writeln!(out, "   delivered to {} over {how}", peer.host)?;
+                writeln!(out, "   delivered to {} over {}", peer.host, how(tls))?;
                 let intact = self.arrived_intact(lab)?;
                 writeln!(out, "   content {} below our Received line", if intact { "identical" } else { "CHANGED" })?;
                 Ok(intact && matches!(self.expected, Expected::Delivered(word) if word == tls.word()))
@@ -262,18 +252,36 @@ impl Chapter {
     }
 }
 
-fn is_about(ndr: &Received, recipient: &str) -> bool {
+/// How a connection was protected, in words.
+pub(super) fn how(tls: &TlsVerdict) -> String {
+    match tls {
+        TlsVerdict::Dane { version, matched, .. } => {
+            format!("{version}, authenticated by TLSA {}…", matched.chars().take(22).collect::<String>())
+        }
+        TlsVerdict::WebPki { version, host } => format!("{version}, authenticated by a public certificate for {host}"),
+        TlsVerdict::Unauthenticated { version } => format!("{version}, not authenticated"),
+        TlsVerdict::ClearText => "clear text".to_owned(),
+    }
+}
+
+/// Whether a report speaks of this recipient.
+pub(super) fn is_about(ndr: &Received, recipient: &str) -> bool {
     let wanted = format!("Final-Recipient: rfc822; {recipient}\r\n");
     ndr.mail_from.is_empty() && ndr.content.windows(wanted.len()).any(|w| w.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 fn print_ndr(out: &mut impl Write, ndr: &Received) -> io::Result<()> {
-    let message = MessageParser::default().parse(&ndr.content).ok_or_else(|| bad("the NDR is no message"))?;
     writeln!(out, "The NDR for bob@mismatch.test, as it reached Alice's mail server:\n")?;
+    print_mail(out, ndr)
+}
+
+/// A report as its reader sees it.
+pub(super) fn print_mail(out: &mut impl Write, report: &Received) -> io::Result<()> {
+    let message = MessageParser::default().parse(&report.content).ok_or_else(|| bad("the report is no message"))?;
     writeln!(out, "  | Subject: {}\n  |", message.subject().unwrap_or_default())?;
     let text = message.body_text(0).unwrap_or_default();
     for line in text.lines() {
-        writeln!(out, "  | {line}")?;
+        writeln!(out, "{}", format!("  | {line}").trim_end())?;
     }
     let parts: Vec<String> = message
         .parts
@@ -281,5 +289,5 @@ fn print_ndr(out: &mut impl Write, ndr: &Received) -> io::Result<()> {
         .filter_map(|part| part.content_type())
         .map(|kind| format!("{}/{}", kind.c_type, kind.subtype().unwrap_or_default()))
         .collect();
-    writeln!(out, "\n  (parts: {})\n", parts.join(", "))
+    writeln!(out, "\n{}", paragraph("  (parts:", &(parts.join(", ") + ")"), 10))
 }

@@ -13,6 +13,7 @@ pub mod event;
 mod flight;
 pub mod mail;
 pub mod paths;
+pub mod probe;
 mod trust_ad;
 
 use crate::outcome::Cause;

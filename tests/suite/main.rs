@@ -14,6 +14,7 @@
 
 mod accept;
 mod check;
+mod check_paths;
 mod command;
 mod dane;
 mod deliver;

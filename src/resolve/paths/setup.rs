@@ -20,7 +20,7 @@ const QUESTIONS_IN_FLIGHT: usize = 1000;
 
 /// All paths of the configuration, in its order.
 pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupError> {
-    let context = Arc::new(PoolContext::new(options(config.dns.timeout), tls(config)?));
+    let context = Arc::new(context(config)?);
     let mut paths = Vec::new();
     for upstream in &config.dns.upstreams {
         match upstream {
@@ -48,6 +48,11 @@ pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupEr
         }
     }
     Ok(paths)
+}
+
+/// What all connections share.
+pub(in crate::resolve) fn context(config: &Config) -> Result<PoolContext, DnsSetupError> {
+    Ok(PoolContext::new(options(config.dns.timeout), tls(config)?))
 }
 
 fn named(upstream: String, transport: Transport) -> PathName {
@@ -82,7 +87,7 @@ fn options(timeout: Duration) -> ResolverOpts {
     options
 }
 
-fn system_servers(mode: DnsMode) -> Result<Vec<SocketAddr>, DnsSetupError> {
+pub(in crate::resolve) fn system_servers(mode: DnsMode) -> Result<Vec<SocketAddr>, DnsSetupError> {
     let error = |message: String| DnsSetupError::Upstream { upstream: "system".into(), message };
     let (config, _options) = system_conf::read_system_conf().map_err(|e| error(format!("/etc/resolv.conf: {e}")))?;
     let mut servers: Vec<SocketAddr> = Vec::new();

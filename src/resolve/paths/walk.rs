@@ -63,15 +63,21 @@ impl Budget {
 }
 
 impl Walk {
-    pub(super) fn new(mut hints: Vec<SocketAddr>, context: Arc<PoolContext>) -> Self {
+    pub(in crate::resolve) fn new(mut hints: Vec<SocketAddr>, context: Arc<PoolContext>) -> Self {
         hints.sort_by_key(SocketAddr::is_ipv6);
         Self { hints, context, known: Mutex::default() }
     }
 
     /// Asks the servers that are responsible.
-    pub(super) async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
+    pub(in crate::resolve) async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
         let mut budget = Budget { questions: QUESTIONS_LIMIT };
         self.walk(name, record_type, NESTING_LIMIT, &mut budget).await
+    }
+
+    /// The lowest zone above a name that a walk has found, and its servers.
+    pub(in crate::resolve) fn servers_above(&self, name: &Name) -> (Name, Vec<SocketAddr>) {
+        let zone = self.nearest(name, RecordType::A);
+        (zone.name, zone.servers)
     }
 
     async fn walk(

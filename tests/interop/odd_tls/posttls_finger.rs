@@ -3,7 +3,9 @@
 //! It asks whom `/etc/resolv.conf` names, on port 53. So it runs in a mount namespace where that
 //! is a file of ours, and Unbound listens on port 53 of an address that is this test's alone.
 
-use super::{CannotSpeak, End, Fair, PEERS, RECORDS, Records, Speaks};
+use super::peers::End::{self, CannotSpeak, Speaks};
+use super::peers::PEERS;
+use super::{Fair, RECORDS, Records};
 use crate::daemon::{both, run};
 use crate::resolver::Resolver;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -39,10 +39,17 @@ struct Call {
     arguments: Vec<String>,
 }
 
+/// What the clients of a server did.
+#[derive(Default)]
+struct Sessions {
+    open: AtomicUsize,
+    ended: Mutex<Vec<Session>>,
+}
+
 /// An MX host that is one `s_server` for each connection. It ends when it is dropped.
 pub(crate) struct SServer {
     address: SocketAddr,
-    sessions: Arc<Mutex<Vec<Session>>>,
+    sessions: Arc<Sessions>,
     ending: Arc<AtomicBool>,
     front: Option<JoinHandle<()>>,
 }
@@ -51,16 +58,18 @@ impl SServer {
     /// Starts the front. `leaf.pem` and `leaf.key` are in `dir`.
     pub(crate) fn start(dir: &Path, address: SocketAddr, arguments: &[&str]) -> Self {
         let listener = TcpListener::bind(address).unwrap();
-        let (sessions, ending) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let (sessions, ending) = (Arc::<Sessions>::default(), Arc::new(AtomicBool::new(false)));
         let call = Call { dir: dir.to_owned(), arguments: arguments.iter().map(|&word| word.to_owned()).collect() };
         let (kept, stop) = (Arc::clone(&sessions), Arc::clone(&ending));
         let front = std::thread::spawn(move || accept(&listener, &call, &kept, &stop));
         Self { address, sessions, ending, front: Some(front) }
     }
 
-    /// The sessions that have ended.
+    /// All sessions, as soon as they have ended. A client may keep one open for a while.
     pub(crate) fn sessions(&self) -> Vec<Session> {
-        self.sessions.lock().unwrap().clone()
+        let none_is_open = || (self.sessions.open.load(Ordering::Acquire) == 0).then_some(());
+        wait_for("the end of all sessions", PATIENCE, none_is_open);
+        self.sessions.ended.lock().unwrap().clone()
     }
 }
 
@@ -76,7 +85,7 @@ impl Drop for SServer {
     }
 }
 
-fn accept(listener: &TcpListener, call: &Call, sessions: &Mutex<Vec<Session>>, ending: &AtomicBool) {
+fn accept(listener: &TcpListener, call: &Call, sessions: &Sessions, ending: &AtomicBool) {
     std::thread::scope(|scope| {
         for client in listener.incoming() {
             if ending.load(Ordering::Relaxed) {
@@ -84,9 +93,11 @@ fn accept(listener: &TcpListener, call: &Call, sessions: &Mutex<Vec<Session>>, e
             }
             let client = client.unwrap();
             client.set_read_timeout(Some(PATIENCE)).unwrap();
+            sessions.open.fetch_add(1, Ordering::AcqRel);
             scope.spawn(move || {
                 let session = serve(&client, call);
-                sessions.lock().unwrap().push(session);
+                sessions.ended.lock().unwrap().push(session);
+                sessions.open.fetch_sub(1, Ordering::AcqRel);
             });
         }
     });

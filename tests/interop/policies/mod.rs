@@ -65,8 +65,8 @@ impl Draft {
         self.zone.txt(&format!("_mta-sts.{domain}"), "v=STSv1; id=20261121;");
         let policy = format!("version: STSv1\nmode: enforce\nmx: {}\nmax_age: 604800\n", mx_of(domain));
         let certificate = self.ca.issue(&name);
-        let server = "ssl_protocols TLSv1.2 TLSv1.3;".to_owned();
-        let place = "default_type text/plain;".to_owned();
+        let server = "ssl_protocols TLSv1.2 TLSv1.3;\n".to_owned();
+        let place = "default_type text/plain;\n".to_owned();
         let mut site =
             Site { domain: domain.to_owned(), ip, certificate, policy: Some(policy), listen: "", server, place };
         change(&mut site, &self.ca);

@@ -11,6 +11,7 @@ use crate::load::promtool_is_content_with;
 use crate::postfix::{Mail, Postfix};
 use crate::relay::Relay;
 use End::{Deferred, Delivered};
+use serde_json::Value;
 use std::process::Command;
 
 /// What becomes of a message at the first attempt.
@@ -120,6 +121,23 @@ fn ground() -> Ground {
     draft.start()
 }
 
+/// What `relay check` says of each domain is what delivery does.
+fn check_foretells_it(relay: &Relay) {
+    for (domain, end) in &ENDS {
+        let (code, report) = relay.command(&["check", domain, "--json"]);
+        let json: Value = serde_json::from_str(&report).unwrap_or_else(|e| panic!("{e}: {report}"));
+        let fault = &json["fault"];
+        match end {
+            Deferred(cause, status) => {
+                let said = (code, fault["cause"].as_str(), fault["status"].as_str());
+                assert_eq!(said, (Some(2), Some(*cause), Some(*status)), "{report}");
+            }
+            // 1 where something else is wrong, as with what is only watched.
+            Delivered(_) => assert!(matches!(code, Some(0 | 1)), "{report}"),
+        }
+    }
+}
+
 /// Every policy against this server; `tls` is how its log names the TLS session.
 fn keeps_to_every_policy(ground: &Ground, relay: &Relay, server: &Server, tls: &str) {
     for (domain, _) in &ENDS {
@@ -183,6 +201,7 @@ fn postfix_gets_what_the_policies_allow_and_nothing_else() {
     let relay = ground.start_relay(WATCHED);
     keeps_to_every_policy(&ground, &relay, &server, "TLS connection established from unknown[127.0.0.1]: TLSv1.3");
     requiretls_becomes_an_ndr(&relay, &server);
+    check_foretells_it(&relay);
     metrics_are_well_formed(&relay);
 }
 
@@ -193,4 +212,5 @@ fn exim_gets_what_the_policies_allow_and_nothing_else() {
     let relay = ground.start_relay(WATCHED);
     keeps_to_every_policy(&ground, &relay, &server, "P=esmtps X=TLS1.3:");
     requiretls_becomes_an_ndr(&relay, &server);
+    check_foretells_it(&relay);
 }

@@ -13,16 +13,29 @@ type Change = fn(&mut Site, &Ca);
 
 /// A name, what is different at the policy host of `<name>.plain.test`, and what is said of it:
 /// the exit code of `relay policy refresh` and the result type of RFC 8460 §4.3.2.2.
-const SITES: [(&str, Change, i32, Option<&str>); 11] = [
+const SITES: [(&str, Change, i32, Option<&str>); 15] = [
     ("good", |_, _| (), 0, None),
     ("http2", |site, _| site.listen = "http2", 0, None),
     ("tls12", |site, _| site.server = "ssl_protocols TLSv1.2;".into(), 0, None),
     ("tls13", |site, _| site.server = "ssl_protocols TLSv1.3;".into(), 0, None),
+    ("gzip", |site, _| site.place += "gzip on;\ngzip_min_length 1;\ngzip_types text/plain;", 0, None),
+    // Nothing is replaced, but the length is not known any more.
+    ("chunked", |site, _| site.place += "sub_filter_types text/plain;\nsub_filter \"no such text\" \"\";", 0, None),
+    ("charset", |site, _| site.place += "charset utf-8;\ncharset_types text/plain;", 0, None),
     (
-        "gzip",
-        |site, _| site.place = "default_type text/plain;\ngzip on;\ngzip_min_length 1;\ngzip_types text/plain;".into(),
-        0,
-        None,
+        "tls11",
+        |site, _| site.server = "ssl_protocols TLSv1 TLSv1.1;\nssl_ciphers ALL:@SECLEVEL=0;".into(),
+        2,
+        Some("sts-policy-fetch-error"),
+    ),
+    (
+        "demands-a-certificate",
+        |site, _| {
+            site.server +=
+                &format!("ssl_verify_client on;\nssl_client_certificate {};", site.certificate.chain.display())
+        },
+        2,
+        Some("sts-policy-fetch-error"),
     ),
     ("absent", |site, _| site.policy = None, 2, Some("sts-policy-fetch-error")),
     (
@@ -83,6 +96,8 @@ fn rfc8461_3_3_policies_come_from_nginx_and_rule_the_delivery() {
         ("http2", 200, "TLSv1.3"),
         ("tls12", 200, "TLSv1.2"),
         ("gzip", 200, "TLSv1.3"),
+        ("chunked", 200, "TLSv1.3"),
+        ("demands-a-certificate", 400, "TLSv1.3"),
         ("absent", 404, "TLSv1.3"),
         ("moved", 301, "TLSv1.3"),
     ] {

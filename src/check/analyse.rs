@@ -1,0 +1,224 @@
+//! From evidence to diagnosis (pure): whose fault it is, how sure that is, and what to do.
+//!
+//! A hypothesis that the evidence contradicts is out; a control that is missing counts as nothing;
+//! the recipient is never accused while an encrypted or an authoritative path has the records; when
+//! two causes fit, both are said. What delivery would do is not judged again here: its cause
+//! stands (RFC 7672 §2.1), and only the reason behind it is looked for.
+
+mod bogus;
+mod dns;
+mod filter;
+mod line;
+mod mail;
+mod proof;
+
+pub(super) use proof::said;
+
+use super::evidence::Evidence;
+use super::report::Verdict;
+use crate::outcome::{Cause, Side};
+use serde::{Deserialize, Serialize};
+
+/// How sure a diagnosis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Certainty {
+    /// It cannot be told.
+    Inconclusive,
+    /// It fits, and a control that would settle it is missing.
+    Likely,
+    /// Nothing else fits, and controls show it.
+    Proven,
+}
+
+impl Certainty {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Inconclusive => "inconclusive",
+            Self::Likely => "likely",
+            Self::Proven => "proven",
+        }
+    }
+}
+
+/// What is wrong, and whose fault it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// How bad it is for mail.
+    pub level: Verdict,
+    /// Who has to act; nobody when nothing is wrong.
+    pub side: Option<Side>,
+    /// How sure this is.
+    pub certainty: Certainty,
+    /// The word for the fault; `ok` when there is none.
+    pub word: String,
+    /// Other causes that fit as well.
+    pub also: Vec<String>,
+    /// What is wrong, in a sentence or two.
+    pub sentence: String,
+    /// What it means for mail.
+    pub mail: String,
+    /// The smallest proof, line by line.
+    pub proof: Vec<String>,
+    /// What another team needs to find it: addresses, ports, times.
+    pub hand_over: Vec<String>,
+    /// What gets mail out meanwhile, and keeps it secure.
+    pub bridge: Option<String>,
+    /// What would make it worse.
+    pub do_not: Option<String>,
+}
+
+/// A reason found behind what delivery met.
+#[derive(Clone, Debug, PartialEq)]
+struct Finding {
+    word: &'static str,
+    side: Side,
+    certainty: Certainty,
+    also: Vec<&'static str>,
+    sentence: String,
+    proof: Vec<String>,
+    hand_over: Vec<String>,
+    bridge: Option<String>,
+}
+
+impl Finding {
+    fn new(word: &'static str, side: Side, certainty: Certainty, sentence: String) -> Self {
+        Self { word, side, certainty, also: Vec::new(), sentence, proof: vec![], hand_over: vec![], bridge: None }
+    }
+
+    /// A bridge that needs nothing but this host.
+    fn bridged(self, bridge: String) -> Self {
+        Self { bridge: Some(bridge), ..self }
+    }
+}
+
+/// Says what the evidence means.
+#[must_use]
+pub fn analyse(evidence: &Evidence) -> Diagnosis {
+    let base = base(evidence);
+    let found = bogus::clock(evidence).or_else(|| dns::find(evidence)).or_else(|| mail::find(evidence));
+    match found {
+        None => base,
+        Some(finding) => with(base, finding),
+    }
+}
+
+/// What delivery alone says.
+fn base(evidence: &Evidence) -> Diagnosis {
+    let delivery = &evidence.delivery;
+    let cause = delivery.cause.as_ref().or(delivery.watched.as_ref());
+    let level = match (delivery.delivers, cause, &delivery.exception) {
+        (true, None, None) => Verdict::Ok,
+        (true, _, _) => Verdict::Warning,
+        (false, Some(Cause::DnsUnavailable { .. }), _) => Verdict::Inconclusive,
+        (false, _, _) => Verdict::Fault,
+    };
+    let row = cause.map(Cause::row);
+    let word = match (row, &delivery.exception) {
+        // Recipients know the words of RFC 8460 §4.3.
+        (Some(row), _) if row.side == Side::Recipient => row.result_type.unwrap_or(row.word),
+        (Some(row), _) => row.word,
+        (None, Some(_)) => "exception-in-force",
+        (None, None) if level == Verdict::Ok => "ok",
+        (None, None) => "no-mail-host",
+    };
+    let side = row.map(|row| row.side).or_else(|| delivery.exception.as_ref().map(|_| Side::Here));
+    Diagnosis {
+        level,
+        side,
+        certainty: cause.map_or(Certainty::Proven, |cause| certainty(cause, evidence)),
+        word: word.to_owned(),
+        also: Vec::new(),
+        sentence: delivery.sentence.clone(),
+        mail: mail_sentence(evidence, level),
+        proof: cause.map(proof::of_cause).unwrap_or_default(),
+        hand_over: cause.filter(|_| level != Verdict::Ok).map(|c| proof::peer(c, evidence)).unwrap_or_default(),
+        bridge: cause.filter(|_| !delivery.delivers).map(|cause| cause.advice().to_owned()),
+        do_not: None,
+    }
+}
+
+fn with(base: Diagnosis, finding: Finding) -> Diagnosis {
+    let level = match (base.level, finding.certainty) {
+        (Verdict::Ok, _) => Verdict::Warning,
+        (Verdict::Inconclusive, Certainty::Likely | Certainty::Proven) => Verdict::Fault,
+        (level, _) => level,
+    };
+    let do_not = (level != Verdict::Warning
+        || finding.word.starts_with("local-")
+        || finding.word.starts_with("resolver"))
+    .then(|| "do not switch DANE off for the domain: it works, and the answers are what is missing".to_owned())
+    .filter(|_| finding.word.contains("dns") || finding.word.starts_with("resolver") || finding.word.contains("tcp53"));
+    Diagnosis {
+        level,
+        side: Some(finding.side),
+        certainty: finding.certainty,
+        word: finding.word.to_owned(),
+        also: finding.also.into_iter().map(str::to_owned).collect(),
+        sentence: finding.sentence,
+        proof: if finding.proof.is_empty() { base.proof } else { finding.proof },
+        hand_over: if finding.hand_over.is_empty() { base.hand_over } else { finding.hand_over },
+        bridge: finding.bridge.or(base.bridge),
+        do_not,
+        mail: base.mail,
+    }
+}
+
+/// What was read from the peer itself is proven; that nobody answered says little about why.
+fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
+    match cause {
+        Cause::DnsUnavailable { .. } => Certainty::Inconclusive,
+        Cause::DnsBogus { .. } => bogus::certainty(evidence),
+        Cause::ConnectFailed { .. }
+        | Cause::TimedOut { .. }
+        | Cause::ConnectionLost { .. }
+        | Cause::ProtocolError { .. }
+        | Cause::TlsHandshake { .. } => Certainty::Likely,
+        Cause::DomainNotFound { .. }
+        | Cause::NullMx { .. }
+        | Cause::NoMailHost { .. }
+        | Cause::MailLoop { .. }
+        | Cause::AddressForbidden { .. }
+        | Cause::Rejected { .. }
+        | Cause::StarttlsNotOffered { .. }
+        | Cause::StarttlsRefused { .. }
+        | Cause::DaneMismatch { .. }
+        | Cause::CertificateRejected { .. }
+        | Cause::StsMxNotListed { .. }
+        | Cause::DaneRequired { .. }
+        | Cause::StsRequired { .. }
+        | Cause::RequireTlsUnmet { .. }
+        | Cause::MessageTooLarge { .. }
+        | Cause::EightBitNotOffered { .. }
+        | Cause::SmtpUtf8NotOffered { .. }
+        | Cause::ContentDamaged
+        | Cause::BouncedByOperator { .. }
+        | Cause::Expired { .. } => Certainty::Proven,
+    }
+}
+
+/// How many wait, since when, and that nothing is lost.
+fn mail_sentence(evidence: &Evidence, level: Verdict) -> String {
+    let waiting = evidence.queue.filter(|queue| queue.messages > 0).map(|queue| {
+        let since = queue.oldest.map(|at| format!(", the oldest since {}", at.rfc3339())).unwrap_or_default();
+        let messages =
+            if queue.messages == 1 { "1 message waits".into() } else { format!("{} messages wait", queue.messages) };
+        format!("{messages}{since}; nothing is lost")
+    });
+    match (level, waiting) {
+        (Verdict::Ok | Verdict::Warning, None) => "mail is delivered".to_owned(),
+        (Verdict::Ok | Verdict::Warning, Some(waiting)) => format!("mail is delivered; {waiting}"),
+        (Verdict::Fault | Verdict::Inconclusive, Some(waiting)) => waiting,
+        (Verdict::Fault | Verdict::Inconclusive, None) => {
+            let permanent =
+                evidence.delivery.cause.as_ref().is_some_and(|c| c.class() == crate::outcome::Class::Permanent);
+            if permanent {
+                "mail to it goes back to its sender with a report".to_owned()
+            } else {
+                "mail to it waits and is tried again; nothing is lost".to_owned()
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Answers that do not prove themselves: the zone's fault, or our clock's (pure)
+//! (RFC 4035 §5.3.1).
+
+use super::{Certainty, Finding};
+use crate::check::evidence::{Evidence, Role, Whom};
+use crate::clock::Timestamp;
+use crate::outcome::Side;
+
+/// Whether our clock stands outside the time in which the root's own signatures hold. The root is
+/// never late; so the clock is wrong.
+pub(super) fn clock(evidence: &Evidence) -> Option<Finding> {
+    let mut roots = evidence.dns.iter().filter(|probe| probe.role == Role::Root);
+    let outside = |probe: &&crate::check::evidence::DnsProbe| {
+        probe.seen.signatures.is_some_and(|window| !holds(window, probe.seen.at))
+    };
+    let probe = roots.find(outside)?;
+    let (from, until) = probe.seen.signatures?;
+    let moment = |seconds: u32| Timestamp(i64::from(seconds) * 1000).rfc3339();
+    let sentence = format!(
+        "The clock of this host is wrong: it says {}, and the signatures of the DNS root hold from {} to {}.",
+        probe.seen.at,
+        moment(from),
+        moment(until)
+    );
+    let mut finding = Finding::new("local-clock-wrong", Side::Here, Certainty::Proven, sentence);
+    finding.proof = vec![format!("the root's keys, by {}: not valid by this clock", probe.server)];
+    Some(finding.bridged("set the clock, and keep it set by NTP; waiting mail goes out by itself".into()))
+}
+
+/// RFC 4034 §3.1.5; years beyond 2106 are not looked at here.
+fn holds((from, until): (u32, u32), at: Timestamp) -> bool {
+    let now = at.unix_seconds();
+    i64::from(from) <= now && now <= i64::from(until)
+}
+
+/// What the servers of the zone themselves sign wrongly is proven to be theirs.
+pub(super) fn certainty(evidence: &Evidence) -> Certainty {
+    let failed = || evidence.troubled.iter().flat_map(|troubled| &troubled.failed);
+    let by_authority = failed().any(|f| f.upstream == "authoritative" && f.detail.starts_with("bogus"));
+    let expired = evidence
+        .dns
+        .iter()
+        .filter(|probe| probe.whom == Whom::Authority && probe.role == Role::Subject)
+        .any(|probe| probe.seen.signatures.is_some_and(|window| !holds(window, probe.seen.at)));
+    if by_authority || expired { Certainty::Proven } else { Certainty::Likely }
+}

@@ -1,0 +1,89 @@
+//! One way to the DNS, as its probes show it (pure).
+
+use crate::check::evidence::{DnsProbe, Evidence, ORDINARY_PAYLOAD, Role, Whom};
+use crate::resolve::probe::{Reply, Seen, Transport};
+
+/// All probes of one server, in their order.
+pub(super) struct Line<'a> {
+    pub(super) server: &'a str,
+    pub(super) whom: Whom,
+    pub(super) probes: Vec<&'a DnsProbe>,
+}
+
+/// The servers that were probed, in the order they were first asked.
+pub(super) fn lines(evidence: &Evidence) -> Vec<Line<'_>> {
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    for probe in &evidence.dns {
+        match lines.iter_mut().find(|line| line.server == probe.server && line.whom == probe.whom) {
+            Some(line) => line.probes.push(probe),
+            None => lines.push(Line { server: &probe.server, whom: probe.whom, probes: vec![probe] }),
+        }
+    }
+    lines
+}
+
+/// Whether a probe vanished on the way: neither an answer nor a server's word that it failed.
+pub(super) const fn vanished(seen: &Seen) -> bool {
+    matches!(seen.reply, Reply::Silence | Reply::NoConnection(_))
+}
+
+/// How many TLSA records the answer to this question has; none when it is no TLSA question, or
+/// nobody knows.
+pub(super) fn tlsa_count(probe: &DnsProbe, truth: Option<usize>) -> Option<usize> {
+    if probe.seen.question.record_type != "TLSA" {
+        return None;
+    }
+    match probe.role {
+        Role::TlsaWithout => Some(0),
+        Role::Control(records) => Some(records),
+        Role::Subject => truth,
+        Role::Root | Role::Harmless | Role::Addresses(_) | Role::Large | Role::Again => None,
+    }
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn is_clear(&self) -> bool {
+        self.probes.iter().any(|probe| probe.seen.transport != Transport::Encrypted)
+    }
+
+    pub(super) fn over(&self, transport: Transport) -> impl Iterator<Item = &'a DnsProbe> + '_ {
+        self.probes.iter().copied().filter(move |probe| probe.seen.transport == transport)
+    }
+
+    pub(super) fn with_role(&self, role: Role) -> impl Iterator<Item = &'a DnsProbe> + '_ {
+        self.probes.iter().copied().filter(move |probe| probe.role == role)
+    }
+
+    /// The subject as it is asked ordinarily over a transport.
+    pub(super) fn subject(&self, transport: Transport) -> Option<&'a Seen> {
+        let ordinary = |probe: &&DnsProbe| {
+            probe.seen.transport == transport
+                && (transport != Transport::Udp || probe.seen.edns == Some(ORDINARY_PAYLOAD))
+        };
+        self.with_role(Role::Subject).find(ordinary).map(|probe| &probe.seen)
+    }
+
+    /// Whether anything harmless was answered.
+    pub(super) fn alive(&self) -> bool {
+        let harmless = |probe: &&&DnsProbe| matches!(probe.role, Role::Root | Role::Harmless | Role::TlsaWithout);
+        self.probes.iter().filter(harmless).any(|probe| probe.seen.answered())
+    }
+
+    /// Whether harmless questions were answered at first and not at the end: an outage in the
+    /// middle of the check, after which silence means nothing.
+    pub(super) fn went_away(&self) -> bool {
+        let mut again = self.with_role(Role::Again).peekable();
+        self.alive() && again.peek().is_some() && again.all(|probe| vanished(&probe.seen))
+    }
+
+    /// Whether the subject has no usable answer here, over UDP, TCP or both.
+    pub(super) fn subject_fails(&self) -> bool {
+        let fails = |transport| self.subject(transport).is_some_and(|seen| !seen.answered());
+        fails(Transport::Udp) || fails(Transport::Tcp) || fails(Transport::Encrypted)
+    }
+
+    /// The subject's records as this line brings them.
+    pub(super) fn subject_records(&self) -> Option<&'a Seen> {
+        self.with_role(Role::Subject).map(|probe| &probe.seen).find(|seen| seen.reply == Reply::Records)
+    }
+}

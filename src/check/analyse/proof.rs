@@ -1,0 +1,163 @@
+//! The smallest proof, and what to hand to another team (pure).
+
+use super::line::{Line, tlsa_count, vanished};
+use crate::check::evidence::{DnsProbe, Evidence, Role, Whom};
+use crate::outcome::{Cause, Peer};
+use crate::resolve::probe::{Reply, Seen, Transport};
+use std::collections::BTreeMap;
+
+/// Lines of a proof: what a reader takes in at a glance.
+const LINES_LIMIT: usize = 8;
+/// Single questions handed over: one for each transport, and one that passed.
+const HAND_OVER_LIMIT: usize = 3;
+
+/// What was seen of a failure, in the words of the table of causes.
+pub(super) fn of_cause(cause: &Cause) -> Vec<String> {
+    cause.evidence().into_iter().take(LINES_LIMIT).map(|(label, value)| format!("{label}: {value}")).collect()
+}
+
+/// TLSA records by transport, from none to the most, as one line saw them.
+pub(super) fn counts(line: &Line<'_>, truth: Option<usize>) -> Vec<String> {
+    let mut rows: BTreeMap<usize, [Option<&'static str>; 2]> = BTreeMap::new();
+    for probe in &line.probes {
+        let column = match probe.seen.transport {
+            Transport::Udp if probe.seen.edns.is_some_and(|payload| payload > 512) => 0,
+            Transport::Tcp => 1,
+            Transport::Udp | Transport::Encrypted => continue,
+        };
+        let Some(count) = tlsa_count(probe, truth) else { continue };
+        if let Some(cell) = rows.entry(count).or_default().get_mut(column) {
+            *cell = Some(word(&probe.seen));
+        }
+    }
+    let mut table = vec![format!("{:22}{:12}{}", "TLSA records", "UDP", "TCP")];
+    let cell = |cell: Option<&'static str>| cell.unwrap_or("-");
+    table.extend(rows.into_iter().map(|(count, [udp, tcp])| format!("{count:<22}{:12}{}", cell(udp), cell(tcp))));
+    table.truncate(LINES_LIMIT);
+    table
+}
+
+/// What became of a question, in a word.
+pub(super) fn word(seen: &Seen) -> &'static str {
+    match &seen.reply {
+        Reply::Records | Reply::NoData | Reply::NxDomain => "answered",
+        Reply::Truncated => "truncated",
+        Reply::Silence => "vanished",
+        Reply::NoConnection(_) => "no connect",
+        Reply::ErrorCode(_) => "error",
+        Reply::Nonsense(_) => "nonsense",
+    }
+}
+
+/// Every way the subject was asked on a line.
+pub(super) fn ways(line: &Line<'_>) -> Vec<String> {
+    line.with_role(Role::Subject).map(way).take(LINES_LIMIT).collect()
+}
+
+fn way(probe: &DnsProbe) -> String {
+    let seen = &probe.seen;
+    let how = match (seen.transport, seen.edns) {
+        (Transport::Udp, Some(payload)) => format!("UDP, {payload} octets"),
+        (Transport::Udp, None) => "UDP without EDNS".to_owned(),
+        (Transport::Tcp, _) => "TCP".to_owned(),
+        (Transport::Encrypted, _) => "encrypted".to_owned(),
+    };
+    format!("{how:22}{}", said(seen))
+}
+
+/// What was said, with its detail.
+pub(in crate::check) fn said(seen: &Seen) -> String {
+    match &seen.reply {
+        Reply::Records => format!("{} records, {} octets", seen.records, seen.octets),
+        Reply::NoData => "no such record".to_owned(),
+        Reply::NxDomain => "no such name".to_owned(),
+        Reply::Truncated => "answered, truncated".to_owned(),
+        Reply::Silence => format!("no answer in {} ms", seen.took_ms),
+        Reply::NoConnection(detail) | Reply::Nonsense(detail) => detail.clone(),
+        Reply::ErrorCode(code) => code.clone(),
+    }
+}
+
+/// Who has the records, one line each.
+pub(super) fn elsewhere(evidence: &Evidence) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let subject = evidence.dns.iter().filter(|probe| probe.role == Role::Subject);
+    for probe in subject.filter(|probe| probe.seen.reply == Reply::Records) {
+        let by = match (probe.seen.transport, probe.whom) {
+            (Transport::Encrypted, _) => "encrypted",
+            (_, Whom::Authority) => "authoritative",
+            (Transport::Udp | Transport::Tcp, Whom::Upstream | Whom::Reference) => "in clear",
+        };
+        let line = format!("{} records by {} ({by})", probe.seen.records, probe.server);
+        if !found.contains(&line) {
+            found.push(line);
+        }
+    }
+    found.truncate(3);
+    found
+}
+
+/// The questions that vanished, as a firewall's log has them.
+pub(super) fn packets(line: &Line<'_>) -> Vec<String> {
+    let mut told: Vec<Transport> = Vec::new();
+    let mut lines = Vec::new();
+    let of_interest = |probe: &&&DnsProbe| {
+        !probe.seen.answered()
+            && matches!(probe.role, Role::Subject | Role::Control(_))
+            && probe.seen.destination.is_some()
+    };
+    let mut probes: Vec<_> = line.probes.iter().filter(of_interest).collect();
+    if probes.is_empty() {
+        probes = line.probes.iter().filter(|probe| vanished(&probe.seen)).collect();
+    }
+    for probe in probes {
+        if told.contains(&probe.seen.transport) || lines.len() >= HAND_OVER_LIMIT {
+            continue;
+        }
+        told.push(probe.seen.transport);
+        lines.push(packet(&probe.seen));
+    }
+    lines
+}
+
+fn packet(seen: &Seen) -> String {
+    let source = seen.source.map_or_else(|| "this host".to_owned(), |source| source.to_string());
+    let destination = seen.destination.map(|to| to.to_string()).unwrap_or_default();
+    let protocol = match seen.transport {
+        Transport::Udp => "UDP",
+        Transport::Tcp => "TCP",
+        Transport::Encrypted => "TLS",
+    };
+    format!("{} {protocol} {source} -> {destination}, {}: {}", seconds(&seen.at.rfc3339()), seen.question, said(seen))
+}
+
+/// `2026-11-21T16:00:00Z`: milliseconds help nobody to find a line in a log.
+fn seconds(text: &str) -> String {
+    text.split_once('.').map_or_else(|| text.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+/// The server a delivery failed at, with the time.
+pub(super) fn peer(cause: &Cause, evidence: &Evidence) -> Vec<String> {
+    let Some(peer) = peer_of(cause) else { return Vec::new() };
+    let address = peer.address.to_string();
+    let at = evidence.servers.iter().find(|server| server.address == address).map_or(evidence.at, |server| server.at);
+    vec![format!("{} TCP this host -> {} ({})", seconds(&at.rfc3339()), peer.address, peer.host)]
+}
+
+/// With whom it went wrong, where it was with somebody.
+fn peer_of(cause: &Cause) -> Option<&Peer> {
+    if let Cause::ConnectFailed { peer, .. }
+    | Cause::TimedOut { peer, .. }
+    | Cause::ConnectionLost { peer, .. }
+    | Cause::ProtocolError { peer, .. }
+    | Cause::Rejected { peer, .. }
+    | Cause::StarttlsNotOffered { peer, .. }
+    | Cause::StarttlsRefused { peer, .. }
+    | Cause::TlsHandshake { peer, .. }
+    | Cause::DaneMismatch { peer, .. }
+    | Cause::CertificateRejected { peer, .. } = cause
+    {
+        return Some(peer);
+    }
+    None
+}

@@ -1,0 +1,103 @@
+//! The mail servers of others, asked as the domain's are and only where the operator names them:
+//! whether port 25 is open at all, and whether greeting and certificate there look the same.
+
+use super::certificate;
+use super::evidence::{CertificateEnd, ServerSeen};
+use super::smtp;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::deliver::Target;
+use crate::deliver::driver::Mailer;
+use crate::outcome::{Cause, Peer};
+use crate::pipeline::outbound::Outbound;
+use crate::policy::{TlsPolicy, WhyOpportunistic};
+use crate::resolve::HostAddresses;
+use crate::resolve::mail::resolve_named_host;
+use crate::smtp::address::Domain;
+use futures_util::future::join_all;
+use std::net::SocketAddr;
+
+/// Controls that are asked: two already show whether the world looks the same.
+const CONTROLS_LIMIT: usize = 2;
+/// Addresses of the domain that are looked at a second time, for what they say in clear.
+const LOOKED_AT_LIMIT: usize = 4;
+
+/// Whether a failure may be the work of a box on the way to port 25.
+const fn may_be_a_box(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::ConnectFailed { .. }
+            | Cause::TimedOut { .. }
+            | Cause::ConnectionLost { .. }
+            | Cause::ProtocolError { .. }
+            | Cause::StarttlsNotOffered { .. }
+            | Cause::StarttlsRefused { .. }
+            | Cause::TlsHandshake { .. }
+            | Cause::DaneMismatch { .. }
+            | Cause::CertificateRejected { .. }
+    )
+}
+
+/// Adds to the servers of a domain that failed what they say in clear, and the controls.
+pub(super) async fn look_closer(out: &Outbound, servers: Vec<ServerSeen>) -> Vec<ServerSeen> {
+    let failed = |server: &ServerSeen| server.cause.as_ref().is_some_and(may_be_a_box);
+    if !servers.iter().any(failed) {
+        return servers;
+    }
+    let (config, clock) = (&out.config, &out.clock);
+    let hostname = config.hostname.to_string();
+    let looked = servers.into_iter().enumerate().map(|(nth, server)| {
+        let hostname = &hostname;
+        async move {
+            if !failed(&server) || nth >= LOOKED_AT_LIMIT || never_connected(&server) {
+                return server;
+            }
+            let Ok(address) = server.address.parse() else { return server };
+            let said = smtp::look(address, hostname).await;
+            ServerSeen { greeting: said.greeting, ehlo: said.ehlo, ..server }
+        }
+    });
+    let controls = config.check.controls.iter().take(CONTROLS_LIMIT).map(|host| control(out, host, clock, config));
+    let (mut seen, controls) = tokio::join!(join_all(looked), join_all(controls));
+    seen.extend(controls.into_iter().flatten());
+    seen
+}
+
+fn never_connected(server: &ServerSeen) -> bool {
+    matches!(
+        server.cause,
+        Some(Cause::ConnectFailed { .. } | Cause::TimedOut { phase: crate::outcome::Phase::Connect, .. })
+    )
+}
+
+async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) -> Option<ServerSeen> {
+    let at = clock.now();
+    let resolution = resolve_named_host(&out.dns, host, config.delivery.port).await.ok()?;
+    let HostAddresses::Known(addresses) = &resolution.hosts.first()?.addresses else { return None };
+    let address = SocketAddr::new(*addresses.first()?, config.delivery.port);
+    let (said, (cause, certificate)) =
+        tokio::join!(smtp::look(address, config.hostname.as_str()), probe(&out.mailer, host, address));
+    Some(ServerSeen {
+        host: host.to_string(),
+        address: address.to_string(),
+        control: true,
+        at,
+        greeting: said.greeting,
+        ehlo: said.ehlo,
+        tls: cause.is_none() && certificate.is_some(),
+        cause,
+        certificate: certificate.and_then(|der| certificate::seen(&der, CertificateEnd::Ignored)),
+    })
+}
+
+/// Whatever its certificate, it is only looked at.
+async fn probe(mailer: &Mailer, host: &Domain, address: SocketAddr) -> (Option<Cause>, Option<Vec<u8>>) {
+    let target = Target {
+        peer: Peer { host: host.to_string(), address },
+        policy: TlsPolicy::Opportunistic { because: WhyOpportunistic::ReportOnly },
+        watched: None,
+        require_tls: false,
+    };
+    let probe = mailer.probe(&target).await;
+    (probe.failure, probe.certificates.into_iter().next())
+}

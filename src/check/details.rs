@@ -1,0 +1,165 @@
+//! All that `relay check -v` shows below the verdict, in 80 columns (the TLSA records alone may be
+//! longer: one record is one line, there to be compared).
+
+use super::analyse::said;
+use super::evidence::DnsProbe;
+use super::report::{CheckReport, Fault, HostReport, StsReport};
+use crate::outcome::{DaneScope, TlsVerdict};
+use crate::resolve::HostsFrom;
+use crate::resolve::probe::Transport;
+use crate::text::paragraph;
+use std::collections::BTreeSet;
+
+impl CheckReport {
+    /// Everything there is to show, below the verdict.
+    pub(super) fn details(&self) -> String {
+        let mut out = String::new();
+        if let Some(fault) = &self.fault {
+            let result_type = fault.result_type.map_or_else(String::new, |r| format!(", RFC 8460: {r}"));
+            let cause = format!("{} ({}{result_type}), side: {}", fault.cause, fault.status, fault.side);
+            out += &paragraph("cause:", &cause, LABEL_WIDTH);
+            for (label, value) in &fault.evidence {
+                out += &paragraph("seen:", &format!("{label}: {value}"), LABEL_WIDTH);
+            }
+            out += &paragraph("advice:", fault.advice, LABEL_WIDTH);
+        }
+        if let (Some(from), Some(security)) = (self.hosts_from, self.mx_security) {
+            let source = match from {
+                HostsFrom::Mx => format!("MX records ({})", security.word()),
+                HostsFrom::ImplicitMx => format!("no MX records ({}), the domain is its own host", security.word()),
+                HostsFrom::Configuration => "next hop named by the configuration".to_owned(),
+            };
+            out += &paragraph("route:", &format!("{} by {source}", self.next_hop), LABEL_WIDTH);
+        }
+        if let Some(sts) = &self.mta_sts {
+            sts.text(&mut out);
+        }
+        if let Some(level) = self.level {
+            out += &paragraph("rule:", &format!("a [[destination]] sets tls = \"{level}\""), LABEL_WIDTH);
+        }
+        if let Some(exception) = &self.exception {
+            out += &paragraph("rule:", &format!("weakened by a [[destination]]: {exception}"), LABEL_WIDTH);
+        }
+        self.paths_text(&mut out);
+        for host in &self.hosts {
+            host.text(&mut out, self.fault.as_ref());
+        }
+        for probe in &self.evidence.dns {
+            out += &probe_text(probe);
+        }
+        out
+    }
+}
+
+impl CheckReport {
+    /// The paths that brought answers, and every failure before.
+    fn paths_text(&self, out: &mut String) {
+        let paths: BTreeSet<&str> = self.dns.iter().filter_map(|trace| trace.path.as_deref()).collect();
+        if !paths.is_empty() {
+            let paths = paths.into_iter().collect::<Vec<_>>().join(", ");
+            *out += &paragraph("dns:", &format!("answers by {paths}"), LABEL_WIDTH);
+        }
+        for trace in &self.dns {
+            for failure in &trace.failed {
+                *out += &paragraph("", &format!("{}: no answer by {failure}", trace.question), LABEL_WIDTH);
+            }
+        }
+    }
+}
+
+/// One question of the diagnosis and its answer.
+fn probe_text(probe: &DnsProbe) -> String {
+    let seen = &probe.seen;
+    let over = match (seen.transport, seen.edns) {
+        (Transport::Udp, Some(payload)) => format!("UDP/{payload}"),
+        (Transport::Udp, None) => "UDP, no EDNS".to_owned(),
+        (Transport::Tcp, _) => "TCP".to_owned(),
+        (Transport::Encrypted, _) => "encrypted".to_owned(),
+    };
+    let line = format!("{} at {} over {over}: {} ({} ms)", seen.question, probe.server, said(seen), seen.took_ms);
+    paragraph("probe:", &line, LABEL_WIDTH)
+}
+
+/// Where the text beside a label begins.
+const LABEL_WIDTH: usize = 8;
+
+impl StsReport {
+    fn text(&self, out: &mut String) {
+        let line = match (&self.absent, &self.id, &self.expires) {
+            (Some(absent), _, _) => format!("no MTA-STS policy: {absent}"),
+            (None, id, expires) => format!(
+                "MTA-STS policy, mode {}, id {}, until {}, lists {}",
+                self.mode,
+                id.as_deref().unwrap_or("unknown"),
+                expires.as_deref().unwrap_or("unknown"),
+                self.mx.join(", ")
+            ),
+        };
+        *out += &paragraph("sts:", &line, LABEL_WIDTH);
+        if let Some(failure) = &self.refresh_failure {
+            *out += &paragraph("", &format!("its last refresh failed: {failure}"), LABEL_WIDTH);
+        }
+    }
+}
+
+impl HostReport {
+    fn text(&self, out: &mut String, told: Option<&Fault>) {
+        let because = self.because.map_or_else(String::new, |because| format!(" ({because})"));
+        let (preference, name, security) = (self.preference, &self.name, self.security.word());
+        let host = format!("{preference} {name}, addresses {security}, policy {}{because}", self.policy);
+        *out += &paragraph("host:", &host, LABEL_WIDTH);
+        if let Some(reason) = self.no_dane {
+            *out += &paragraph("", &format!("no DANE: {reason}"), LABEL_WIDTH);
+        }
+        if let Some(fault) = &self.skipped {
+            *out += &paragraph("", &format!("left alone: {}", fault.brief(told)), LABEL_WIDTH);
+        }
+        if let Some(base) = &self.tlsa_base_domain {
+            let usable = self.tlsa.iter().filter(|t| t.usable).count();
+            let matched = self.tlsa.iter().filter(|t| t.matched).count();
+            let count = self.tlsa.len();
+            let tlsa = format!("{count} TLSA records of {base}, {usable} usable, {matched} matched:");
+            *out += &paragraph("", &tlsa, LABEL_WIDTH);
+        }
+        for tlsa in &self.tlsa {
+            let mark = match (tlsa.usable, tlsa.matched) {
+                (_, true) => "matched",
+                (true, false) => "usable",
+                (false, false) => "unusable",
+            };
+            // One record is one line, however long: it is there to be compared.
+            *out += &format!("  {mark:9}{}\n", tlsa.record);
+        }
+        for address in &self.addresses {
+            let what = match (&address.fault, &address.tls) {
+                (Some(fault), _) => fault.brief(told),
+                (None, Some(TlsVerdict::Dane { version, scope: DaneScope::Domain, .. })) => {
+                    format!("{version}, authenticated by DANE")
+                }
+                (None, Some(TlsVerdict::Dane { version, scope: DaneScope::Host, .. })) => format!(
+                    "{version}, the host is authenticated by DANE; that it serves the domain is not proven, because \
+                     the MX records are not signed"
+                ),
+                (None, Some(TlsVerdict::WebPki { version, .. })) => {
+                    format!("{version}, authenticated by a public certificate")
+                }
+                (None, Some(TlsVerdict::Unauthenticated { version })) => format!("{version}, not authenticated"),
+                (None, Some(TlsVerdict::ClearText) | None) => "clear text".to_owned(),
+            };
+            *out += &paragraph("", &format!("{}: {what} ({} ms)", address.address, address.took_ms), LABEL_WIDTH);
+            if let Some(watched) = &address.watched {
+                *out += &paragraph("", &format!("not enforced: {}", watched.brief(None)), LABEL_WIDTH);
+            }
+        }
+    }
+}
+
+impl Fault {
+    /// The cause, with its sentence unless the report has said it already.
+    fn brief(&self, told: Option<&Self>) -> String {
+        match told {
+            Some(told) if told.sentence == self.sentence => format!("{} ({})", self.cause, self.status),
+            Some(_) | None => format!("{} ({}): {}", self.cause, self.status, self.sentence),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Everything a check has seen, as plain data: what `--json` shows, what `--save` keeps, and all
+//! that the analysis may look at.
+//!
+//! Facts only. What they mean is said in [`super::analyse`], which has nothing else to go by; so a
+//! diagnosis can be repeated from a file, elsewhere and later.
+
+use crate::clock::Timestamp;
+use crate::outcome::{Cause, ExceptionInForce, PathFailure, Question};
+use crate::resolve::probe::Seen;
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON form. 2: evidence and diagnosis.
+pub const VERSION: u32 = 2;
+/// The UDP payload that is offered ordinarily, as delivery does.
+pub const ORDINARY_PAYLOAD: u16 = 1232;
+
+/// What a check has seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Version of this form.
+    pub version: u32,
+    /// The domain.
+    pub domain: String,
+    /// When the check began.
+    pub at: Timestamp,
+    /// What delivery would do.
+    pub delivery: Delivery,
+    /// Whether a resolver's AD bit is trusted (`mode = "trust-ad"`).
+    pub trust_ad: bool,
+    /// The look-ups of delivery that some or all paths failed for.
+    #[serde(default)]
+    pub troubled: Vec<Troubled>,
+    /// The question to the DNS that the probes are about.
+    #[serde(default)]
+    pub subject: Option<Question>,
+    /// The single questions to the DNS, in their order.
+    #[serde(default)]
+    pub dns: Vec<DnsProbe>,
+    /// The mail servers, address by address, and the controls.
+    #[serde(default)]
+    pub servers: Vec<ServerSeen>,
+    /// What waits in the queue.
+    #[serde(default)]
+    pub queue: Option<Queue>,
+    /// The DNS record that asks for TLS reports, as it is (RFC 8460 §3).
+    #[serde(default)]
+    pub tlsrpt: Option<String>,
+    /// How long the check took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What delivery would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Whether a server would be given the message.
+    pub delivers: bool,
+    /// Why a server, or every server, is not.
+    pub cause: Option<Cause>,
+    /// Why a policy that is only watched would not.
+    pub watched: Option<Cause>,
+    /// The operator's weakening in force.
+    pub exception: Option<ExceptionInForce>,
+    /// How, in a sentence.
+    pub sentence: String,
+    /// TLSA records that delivery has got and validated, by name of their owner.
+    #[serde(default)]
+    pub tlsa: Vec<TlsaCount>,
+}
+
+/// How many TLSA records a name has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsaCount {
+    /// The owner.
+    pub name: String,
+    /// How many.
+    pub records: usize,
+}
+
+/// A look-up that some paths failed for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Troubled {
+    /// What was asked.
+    pub question: Question,
+    /// The path that answered in the end.
+    pub answered_by: Option<String>,
+    /// Those that did not.
+    pub failed: Vec<PathFailure>,
+}
+
+/// Whom a question was put to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whom {
+    /// A resolver that the configuration names: what delivery relies on.
+    Upstream,
+    /// A server of the zone itself.
+    Authority,
+    /// Somebody named for comparison (`--reference`).
+    Reference,
+}
+
+/// What a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", content = "expected", rename_all = "kebab-case")]
+pub enum Role {
+    /// The root's keys: always there, always signed.
+    Root,
+    /// The host's address, or another type at the same place: harmless.
+    Harmless,
+    /// A TLSA question whose answer has no records.
+    TlsaWithout,
+    /// A name known to have this many TLSA records: of a canary zone, or from earlier answers.
+    Control(usize),
+    /// A name known to have this many addresses.
+    Addresses(usize),
+    /// A name with one record that is larger than any number of TLSA records.
+    Large,
+    /// The question that matters.
+    Subject,
+    /// The harmless one again, at the end.
+    Again,
+}
+
+/// One question to the DNS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DnsProbe {
+    /// Whom.
+    pub whom: Whom,
+    /// The server in the words of the configuration.
+    pub server: String,
+    /// What for.
+    #[serde(flatten)]
+    pub role: Role,
+    /// What was seen.
+    #[serde(flatten)]
+    pub seen: Seen,
+}
+
+/// One address of a mail server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerSeen {
+    /// The host.
+    pub host: String,
+    /// Address and port.
+    pub address: String,
+    /// Whether it is one of the domain's, or a control elsewhere (`--control`).
+    pub control: bool,
+    /// When.
+    pub at: Timestamp,
+    /// The lines of the greeting and of the reply to EHLO before TLS, where they were looked at.
+    #[serde(default)]
+    pub greeting: Option<String>,
+    /// The reply to EHLO before TLS.
+    #[serde(default)]
+    pub ehlo: Vec<String>,
+    /// What went wrong with a delivery up to MAIL FROM.
+    pub cause: Option<Cause>,
+    /// Whether TLS came about.
+    pub tls: bool,
+    /// The certificate of the server, where one was shown.
+    #[serde(default)]
+    pub certificate: Option<CertificateSeen>,
+}
+
+/// A server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateSeen {
+    /// Its subject.
+    pub subject: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// When it ends.
+    pub not_after: Timestamp,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+    /// What its end means.
+    pub end: CertificateEnd,
+}
+
+/// What it means that a certificate ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateEnd {
+    /// Mail will not be delivered to this server any more.
+    Counts,
+    /// Nothing: by DANE-EE (RFC 7672 §3.1.1) and without authentication nobody looks at it.
+    Ignored,
+}
+
+/// What waits in the queue for the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Messages.
+    pub messages: u64,
+    /// When the oldest was accepted.
+    pub oldest: Option<Timestamp>,
+}

@@ -1,0 +1,214 @@
+//! The single questions to the DNS that tell a filter from a fault: harmless ones first,
+//! suspicious ones last, a harmless one again at the end.
+//!
+//! About thirty packets at most. Only servers that the configuration names are asked, and those of
+//! the zone itself; a canary zone and references only where they are given.
+
+use super::canary;
+use super::evidence::ORDINARY_PAYLOAD as ORDINARY;
+use super::evidence::{DnsProbe, Role, Whom};
+use crate::clock::Clock;
+use crate::config::{Config, Upstream};
+use crate::outcome::Question;
+use crate::resolve::driver::DnsSetupError;
+use crate::resolve::probe::{self, Ask, Server, Transport};
+use crate::smtp::address::Domain;
+use futures_util::future::join_all;
+use hickory_proto::rr::{Name, RecordType};
+use std::str::FromStr as _;
+
+/// Resolvers of the configuration that are probed; a further one is asked by delivery alone.
+const UPSTREAMS_LIMIT: usize = 3;
+/// References that are asked.
+const REFERENCES_LIMIT: usize = 3;
+/// Servers of the zone that are asked: one that fails may be alone with it.
+const AUTHORITIES_LIMIT: usize = 2;
+/// What every server takes (RFC 1035 §4.2.1).
+const LEAST_PAYLOAD: u16 = 512;
+
+/// What the questions are about.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Whom to compare with.
+    pub references: &'a [Upstream],
+    /// Where the controls are.
+    pub canary: Option<&'a Domain>,
+    /// The question that has no answer.
+    pub subject: &'a Question,
+}
+
+/// One question to one server.
+struct Put<'a> {
+    whom: Whom,
+    server: &'a Server,
+    role: Role,
+    ask: Ask,
+}
+
+/// The servers by what they are to us.
+struct Servers {
+    all: Vec<(Whom, Server)>,
+}
+
+/// Asks all of it.
+///
+/// # Errors
+/// When a server cannot be used.
+pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
+    let Some(subject) = Subject::of(plan.subject) else { return Ok(Vec::new()) };
+    let servers = Servers::find(plan, &subject).await?;
+    let mut seen = Vec::new();
+    servers.put(servers.harmless(&subject), clock, &mut seen).await;
+    if !seen.iter().any(|probe: &DnsProbe| probe.seen.answered()) {
+        return Ok(seen);
+    }
+    if let Some(zone) = plan.canary {
+        servers.put(servers.controls(zone), clock, &mut seen).await;
+    }
+    servers.put(servers.subject(&subject), clock, &mut seen).await;
+    servers.put(servers.again(&subject), clock, &mut seen).await;
+    Ok(seen)
+}
+
+/// The question that matters, and what is harmless beside it.
+struct Subject {
+    name: Name,
+    record_type: RecordType,
+    /// Another type at the same place.
+    harmless: (Name, RecordType),
+    /// A TLSA question without records, where the subject is one with.
+    without: Option<Name>,
+}
+
+impl Subject {
+    fn of(question: &Question) -> Option<Self> {
+        let name = absolute(&question.name)?;
+        let record_type = RecordType::from_str(&question.record_type).ok()?;
+        if record_type == RecordType::TLSA {
+            // `_25._tcp.host`: the host's address is harmless, and the host has no TLSA records.
+            let host = name.base_name().base_name();
+            return Some(Self { harmless: (host.clone(), RecordType::A), without: Some(host), name, record_type });
+        }
+        let other = if record_type == RecordType::A { RecordType::AAAA } else { RecordType::A };
+        Some(Self { harmless: (name.clone(), other), without: None, name, record_type })
+    }
+}
+
+fn absolute(name: &str) -> Option<Name> {
+    Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).ok()
+}
+
+impl Servers {
+    async fn find(plan: &Plan<'_>, subject: &Subject) -> Result<Self, DnsSetupError> {
+        let upstreams = probe::servers(plan.config, &plan.config.dns.upstreams)?;
+        let references = probe::servers(plan.config, plan.references)?;
+        let authorities = probe::authorities(plan.config, &subject.harmless.0, AUTHORITIES_LIMIT).await;
+        let mut all: Vec<(Whom, Server)> = Vec::new();
+        all.extend(upstreams.into_iter().take(UPSTREAMS_LIMIT).map(|server| (Whom::Upstream, server)));
+        all.extend(authorities.into_iter().map(|server| (Whom::Authority, server)));
+        all.extend(references.into_iter().take(REFERENCES_LIMIT).map(|server| (Whom::Reference, server)));
+        Ok(Self { all })
+    }
+
+    /// Asks side by side; what is known stands in the order of the questions.
+    async fn put(&self, questions: Vec<Put<'_>>, clock: &Clock, seen: &mut Vec<DnsProbe>) {
+        let asked = questions.into_iter().map(|put| async move {
+            let answer = put.server.ask(&put.ask, clock).await;
+            DnsProbe { whom: put.whom, server: put.server.name.clone(), role: put.role, seen: answer }
+        });
+        seen.extend(join_all(asked).await);
+    }
+
+    /// The first resolver in clear: controls are put to it alone.
+    fn first(&self) -> Option<&(Whom, Server)> {
+        self.all.iter().find(|(whom, server)| *whom == Whom::Upstream && !server.is_encrypted())
+    }
+
+    fn is_first(&self, server: &Server) -> bool {
+        self.first().is_some_and(|(_, first)| std::ptr::eq(first, server))
+    }
+
+    fn harmless(&self, subject: &Subject) -> Vec<Put<'_>> {
+        let mut questions = Vec::new();
+        for (whom, server) in &self.all {
+            let put = |role, name: &Name, record_type, transport| Put {
+                whom: *whom,
+                server,
+                role,
+                ask: Ask { name: name.clone(), record_type, transport, edns: Some(ORDINARY) },
+            };
+            let (name, record_type) = &subject.harmless;
+            questions.push(put(Role::Harmless, name, *record_type, server.transport()));
+            if server.is_encrypted() {
+                continue;
+            }
+            questions.extend(
+                subject.without.iter().map(|n| put(Role::TlsaWithout, n, RecordType::TLSA, server.transport())),
+            );
+            if self.is_first(server) {
+                questions.push(put(Role::Root, &Name::root(), RecordType::DNSKEY, server.transport()));
+                questions.push(put(Role::Root, &Name::root(), RecordType::DNSKEY, Transport::Tcp));
+                // What vanishes with EDNS may pass without.
+                let mut plain = put(Role::Harmless, name, *record_type, server.transport());
+                plain.ask.edns = None;
+                questions.push(plain);
+            }
+        }
+        questions
+    }
+
+    fn controls(&self, zone: &Domain) -> Vec<Put<'_>> {
+        let Some((whom, server)) = self.first() else { return Vec::new() };
+        let put = |role, owner: String, record_type, transport| {
+            let ask = Ask { name: absolute(&owner)?, record_type, transport, edns: Some(ORDINARY) };
+            Some(Put { whom: *whom, server, role, ask })
+        };
+        let control = |count, over| put(Role::Control(count), canary::tlsa_owner(zone, count), RecordType::TLSA, over);
+        let mut questions: Vec<_> =
+            canary::COUNTS.into_iter().map(|count| control(count, server.transport())).collect();
+        let addresses = canary::addresses_owner(zone);
+        questions.push(put(Role::Addresses(canary::ADDRESSES), addresses, RecordType::A, server.transport()));
+        questions.push(put(Role::Large, canary::large_owner(zone), RecordType::TXT, server.transport()));
+        // The step that the known boxes stumble on, over TCP as well.
+        questions.extend([4, 5].map(|count| control(count, Transport::Tcp)));
+        questions.into_iter().flatten().collect()
+    }
+
+    fn subject(&self, subject: &Subject) -> Vec<Put<'_>> {
+        let mut questions = Vec::new();
+        for (whom, server) in &self.all {
+            let put = |transport, edns| Put {
+                whom: *whom,
+                server,
+                role: Role::Subject,
+                ask: Ask { name: subject.name.clone(), record_type: subject.record_type, transport, edns },
+            };
+            questions.push(put(server.transport(), Some(ORDINARY)));
+            if server.is_encrypted() || server.transport() == Transport::Tcp {
+                continue;
+            }
+            questions.push(put(Transport::Tcp, Some(ORDINARY)));
+            if self.is_first(server) {
+                questions.push(put(Transport::Udp, Some(LEAST_PAYLOAD)));
+                questions.push(put(Transport::Udp, None));
+            }
+        }
+        questions
+    }
+
+    fn again(&self, subject: &Subject) -> Vec<Put<'_>> {
+        let (name, record_type) = &subject.harmless;
+        let clear = self.all.iter().filter(|(whom, server)| *whom != Whom::Reference && !server.is_encrypted());
+        let mut questions = Vec::new();
+        for (whom, server) in clear {
+            // Without EDNS too: whoever drops EDNS is no outage.
+            for edns in [Some(ORDINARY), None].into_iter().take(if self.is_first(server) { 2 } else { 1 }) {
+                let ask = Ask { name: name.clone(), record_type: *record_type, transport: server.transport(), edns };
+                questions.push(Put { whom: *whom, server, role: Role::Again, ask });
+            }
+        }
+        questions
+    }
+}

@@ -1,0 +1,192 @@
+//! The faults that must be told apart, one by one, with what is the truth about each: who is at
+//! fault, the word for it, and what becomes of mail (RFC 7672 §2.1.2, RFC 8460 §4.3).
+//!
+//! This is the table alone; [`super::stage`] builds what it speaks of. A word is given where it is
+//! settled which one it is.
+
+use crate::outcome::Side;
+
+/// A situation of the domain [`super::stage::DOMAIN`] or of the way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Situation {
+    /// DANE, and nothing is wrong.
+    Healthy,
+    /// No DANE, and nothing is wrong.
+    HealthyWithoutDane,
+    /// A box between relay and resolver drops answers with more than four TLSA records.
+    CountFilter,
+    /// As [`Situation::CountFilter`], over UDP alone.
+    CountFilterOverUdp,
+    /// The box is behind the resolver, which falls silent.
+    CountFilterBeyondSilence,
+    /// The box is behind the resolver, which answers SERVFAIL.
+    CountFilterBeyondServFail,
+    /// A box drops answers to every TLSA question.
+    TypeFilter,
+    /// A box drops answers with more than four records of whatever type.
+    AnyCountFilter,
+    /// A box drops UDP answers above 512 octets.
+    SizeFilter,
+    /// A box drops questions with EDNS.
+    EdnsFilter,
+    /// As [`Situation::EdnsFilter`], over UDP alone.
+    EdnsFilterOverUdp,
+    /// A box closes TCP port 53, and the answer does not fit into UDP.
+    Tcp53Blocked,
+    /// A box answers TLSA questions itself: there are none.
+    TlsaForged,
+    /// The resolver takes the signatures away.
+    ResolverStrips,
+    /// The resolver is trusted to validate and has ceased to.
+    ResolverNotValidating,
+    /// The resolver answers SERVFAIL for everything; the servers it should ask are well.
+    ResolverFails,
+    /// The signatures of the recipient's zone are wrong.
+    ZoneBogus,
+    /// The signatures of the recipient's zone have expired.
+    ZoneExpired,
+    /// The recipient's name servers answer SERVFAIL for TLSA.
+    RecipientServFail,
+    /// The recipient has a new certificate and published no TLSA record for it.
+    CertificateRolled,
+    /// One of four addresses of the recipient's host has an old certificate.
+    OneOldCertificate,
+    /// The recipient's MTA-STS policy does not list the new MX host.
+    PolicyMissesHost,
+    /// A box takes STARTTLS out of the conversation.
+    StartTlsStripped,
+    /// A box masks banner and keywords.
+    BannerMasked,
+    /// A box ends TLS with a certificate of its own.
+    TlsIntercepted,
+    /// A proxy answers in place of every mail server.
+    ProxyForEveryone,
+    /// Port 25 is blocked here: connections are refused.
+    Port25Refused,
+    /// Port 25 is blocked here: nothing comes back.
+    Port25Silent,
+    /// The clock of this host is thirty days behind.
+    WrongClock,
+}
+
+/// What becomes of a message that is queued for the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// It is delivered; the word for its protection.
+    Delivered(&'static str),
+    /// It waits.
+    Waits {
+        /// The word for the cause.
+        cause: &'static str,
+        /// The enhanced status code.
+        status: &'static str,
+    },
+}
+
+/// The truth about a situation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truth {
+    /// Who is at fault, if anybody is.
+    pub side: Option<Side>,
+    /// The word for the fault, where it is settled.
+    pub word: Option<&'static str>,
+    /// What becomes of mail.
+    pub mail: Mail,
+}
+
+/// The DNS gave no usable answer (RFC 7672 §2.1.2: then mail waits).
+const NO_ANSWER: Mail = Mail::Waits { cause: "dns-unavailable", status: "4.4.3" };
+/// All answers fail validation.
+const BOGUS: Mail = Mail::Waits { cause: "dnssec-invalid", status: "4.7.324" };
+/// No certificate fits.
+const MISFIT: Mail = Mail::Waits { cause: "tlsa-invalid", status: "4.7.323" };
+/// TLSA records demand TLS, and there is none.
+const NO_TLS: Mail = Mail::Waits { cause: "starttls-not-supported", status: "4.7.321" };
+/// Delivered by DANE.
+const BY_DANE: Mail = Mail::Delivered("dane");
+
+impl Situation {
+    /// All of them, the healthy ones first.
+    pub const ALL: [Self; 29] = [
+        Self::Healthy,
+        Self::HealthyWithoutDane,
+        Self::CountFilter,
+        Self::CountFilterOverUdp,
+        Self::CountFilterBeyondSilence,
+        Self::CountFilterBeyondServFail,
+        Self::TypeFilter,
+        Self::AnyCountFilter,
+        Self::SizeFilter,
+        Self::EdnsFilter,
+        Self::EdnsFilterOverUdp,
+        Self::Tcp53Blocked,
+        Self::TlsaForged,
+        Self::ResolverStrips,
+        Self::ResolverNotValidating,
+        Self::ResolverFails,
+        Self::ZoneBogus,
+        Self::ZoneExpired,
+        Self::RecipientServFail,
+        Self::CertificateRolled,
+        Self::OneOldCertificate,
+        Self::PolicyMissesHost,
+        Self::StartTlsStripped,
+        Self::BannerMasked,
+        Self::TlsIntercepted,
+        Self::ProxyForEveryone,
+        Self::Port25Refused,
+        Self::Port25Silent,
+        Self::WrongClock,
+    ];
+
+    /// The truth about it.
+    #[must_use]
+    pub const fn truth(self) -> Truth {
+        match self {
+            Self::Healthy => Truth { side: None, word: None, mail: BY_DANE },
+            Self::HealthyWithoutDane => Truth { side: None, word: None, mail: Mail::Delivered("unauthenticated") },
+            Self::CountFilter
+            | Self::CountFilterBeyondSilence
+            | Self::CountFilterBeyondServFail
+            | Self::AnyCountFilter => path("local-dns-count-filter", NO_ANSWER),
+            Self::CountFilterOverUdp => path("local-dns-count-filter", BY_DANE),
+            Self::TypeFilter => path("local-dns-type-filter", NO_ANSWER),
+            Self::SizeFilter => path("local-dns-size-filter", BY_DANE),
+            Self::EdnsFilter => path("local-dns-edns-filter", NO_ANSWER),
+            Self::EdnsFilterOverUdp => path("local-dns-edns-filter", BY_DANE),
+            Self::Tcp53Blocked => path("local-tcp53-blocked", NO_ANSWER),
+            Self::TlsaForged => Truth { word: None, ..path("", BOGUS) },
+            Self::ResolverStrips => resolver("resolver-strips-dnssec"),
+            Self::ResolverNotValidating => resolver("resolver-not-validating"),
+            Self::ResolverFails => resolver("resolver-side"),
+            Self::ZoneBogus | Self::ZoneExpired => recipient("dnssec-invalid", BOGUS),
+            Self::RecipientServFail => recipient("recipient-dns", NO_ANSWER),
+            Self::CertificateRolled => recipient("tlsa-invalid", MISFIT),
+            Self::OneOldCertificate => recipient("tlsa-invalid", BY_DANE),
+            Self::PolicyMissesHost => {
+                recipient("validation-failure", Mail::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
+            }
+            Self::StartTlsStripped | Self::BannerMasked | Self::ProxyForEveryone => {
+                path("local-smtp-rewritten", NO_TLS)
+            }
+            Self::TlsIntercepted => path("local-tls-intercepted", MISFIT),
+            Self::Port25Refused => {
+                path("local-port25-blocked", Mail::Waits { cause: "connect-failed", status: "4.4.1" })
+            }
+            Self::Port25Silent => path("local-port25-blocked", Mail::Waits { cause: "timed-out", status: "4.4.2" }),
+            Self::WrongClock => Truth { side: Some(Side::Here), word: None, mail: BOGUS },
+        }
+    }
+}
+
+const fn path(word: &'static str, mail: Mail) -> Truth {
+    Truth { side: Some(Side::Path), word: Some(word), mail }
+}
+
+const fn resolver(word: &'static str) -> Truth {
+    Truth { side: Some(Side::Resolver), word: Some(word), mail: NO_ANSWER }
+}
+
+const fn recipient(word: &'static str, mail: Mail) -> Truth {
+    Truth { side: Some(Side::Recipient), word: Some(word), mail }
+}

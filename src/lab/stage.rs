@@ -1,0 +1,308 @@
+//! A whole surrounding in which one [`Situation`] comes true: the lab, a resolver and what it
+//! asks, a resolver far away with an encrypted front, a canary zone, and the boxes in between
+//! (RFC 7672 §2, RFC 7858).
+//!
+//! A stage is calm until the trouble strikes, so that a relay can be started before. A box on the
+//! path sees everything that leaves this host in clear: what goes to the resolver or, where it
+//! stands behind that, what the resolver asks; and in both cases what goes to authoritative servers
+//! or to resolvers elsewhere. What is encrypted passes it.
+
+use super::authority::Authorities;
+use super::boxes::{Helpless, PathFault, Transport};
+use super::dns::{DnsServer, Validating};
+use super::domain::{self, DomainSpec};
+use super::fronts::{Front, FrontKind};
+use super::mx::Behaviour;
+use super::signer::SignatureFault;
+use super::situation::Situation;
+use super::world::AnchorForm;
+use super::{Authority, Block, Certificate, Fault, Identity, Lab, MailPath, MxHost, bad};
+use crate::clock::Clock;
+use crate::config::Config;
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, RecordType};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The domain that the situation is about.
+pub const DOMAIN: &str = "partner.test";
+/// Its mail host.
+pub const HOST: &str = "mx.partner.test";
+/// The sender's domain.
+pub const OFFICE: &str = "office.test";
+/// A domain that has nothing to do with it, with DANE.
+pub const NEIGHBOUR: &str = "neighbour.test";
+/// A zone with answers of known sizes.
+pub const CANARY: &str = "canary.test";
+/// How many TLSA records the names of the canary zone have.
+pub const CANARY_COUNTS: [usize; 5] = [1, 4, 5, 8, 16];
+/// The addresses of one name of the canary zone.
+const CANARY_ADDRESSES: u8 = 5;
+/// The records that the domain publishes where the number matters: more than the box lets pass.
+const ROLLOVER: usize = 6;
+/// What the boxes of this lab let pass.
+const PASSES: usize = 4;
+/// So many TLSA records are more than 512 octets and fit into a datagram of 1232.
+const ABOVE_512_OCTETS: usize = 16;
+/// So many do not fit into a datagram.
+const ABOVE_ONE_DATAGRAM: usize = 41;
+/// How far the clock is off in [`Situation::WrongClock`]: more than signatures last.
+const CLOCK_OFF: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Everything around a relay.
+#[derive(Debug)]
+pub struct Stage {
+    situation: Situation,
+    /// The mini-internet; its DNS server is the relay's resolver.
+    pub lab: Lab,
+    /// The authoritative servers of its zones.
+    pub authorities: Authorities,
+    /// A resolver elsewhere, that no box here stands behind.
+    pub elsewhere: DnsServer,
+    /// Its encrypted front.
+    pub dot: Front,
+    proxy: Arc<MxHost>,
+    /// The time in the lab; the relay's may be another.
+    clock: Clock,
+}
+
+impl Stage {
+    /// Starts everything, as it is before the trouble.
+    ///
+    /// # Errors
+    /// When no sockets can be had.
+    pub async fn calm(situation: Situation) -> io::Result<Self> {
+        let clock = Clock::manual(Clock::system().now());
+        let identity = Arc::new(Identity::self_signed(&[HOST])?);
+        let lab = Lab::builder()
+            .clock(clock.clone())
+            .domain(OFFICE, |d| d)
+            .domain(NEIGHBOUR, |d| d)
+            .domain(CANARY, canary)
+            .domain(DOMAIN, |d| recipient(situation, d, &identity))
+            .start()
+            .await?;
+        let authorities = lab.authorities().await?;
+        let elsewhere = lab.another_dns().await?;
+        for resolver in [lab.dns(), &elsewhere] {
+            resolver.set_validating(Validating::Yes);
+        }
+        let dot = Front::start(FrontKind::Tls, &elsewhere, lab.authority()).await?;
+        let proxy = MxHost::start("gateway.firewall.test", Ipv4Addr::LOCALHOST, 0, Behaviour::default()).await?.into();
+        Ok(Self { situation, lab, authorities, elsewhere, dot, proxy, clock })
+    }
+
+    /// Starts everything with the trouble in it.
+    ///
+    /// # Errors
+    /// As [`Stage::calm`].
+    pub async fn set(situation: Situation) -> io::Result<Self> {
+        let stage = Self::calm(situation).await?;
+        stage.strike().await?;
+        Ok(stage)
+    }
+
+    /// Brings the trouble.
+    ///
+    /// # Errors
+    /// When a box or a block needs a socket that cannot be had.
+    pub async fn strike(&self) -> io::Result<()> {
+        let over_tlsa = PathFault::DropTlsaOver(PASSES);
+        match self.situation {
+            Situation::Healthy
+            | Situation::HealthyWithoutDane
+            | Situation::OneOldCertificate
+            | Situation::PolicyMissesHost => {}
+            Situation::CountFilter => self.box_before_resolver(over_tlsa),
+            Situation::CountFilterOverUdp => self.box_on_udp(over_tlsa),
+            Situation::CountFilterBeyondSilence => self.box_behind_resolver(Helpless::Silent, over_tlsa),
+            Situation::CountFilterBeyondServFail => self.box_behind_resolver(Helpless::ServFail, over_tlsa),
+            Situation::TypeFilter => self.box_before_resolver(PathFault::DropType(RecordType::TLSA)),
+            Situation::AnyCountFilter => self.box_before_resolver(PathFault::DropRecordsOver(PASSES)),
+            Situation::SizeFilter => self.box_on_udp(PathFault::DropOver(512)),
+            Situation::EdnsFilter => self.box_before_resolver(PathFault::DropEdns),
+            Situation::EdnsFilterOverUdp => self.box_on_udp(PathFault::DropEdns),
+            Situation::Tcp53Blocked => self.box_before_resolver(PathFault::BlockTcp),
+            Situation::TlsaForged => self.box_before_resolver(PathFault::ForgeNoData(RecordType::TLSA)),
+            Situation::ResolverStrips => self.lab.dns().set_path([PathFault::StripDnssec]),
+            Situation::ResolverNotValidating => self.lab.dns().set_validating(Validating::No),
+            Situation::ResolverFails => self.lab.dns().set_path([PathFault::ServFail]),
+            Situation::ZoneBogus => self.spoil_signatures(SignatureFault::Bogus)?,
+            Situation::ZoneExpired => self.spoil_signatures(SignatureFault::Expired)?,
+            Situation::RecipientServFail => {
+                self.lab.world().fault(&self.lab.tlsa_owner(HOST), RecordType::TLSA, Fault::ServFail)?;
+            }
+            Situation::CertificateRolled => self.lab.set_certificate(HOST, &Certificate::SelfSigned)?,
+            Situation::StartTlsStripped => self.lab.set_mail_path(MailPath::StripStartTls),
+            Situation::BannerMasked => self.lab.set_mail_path(MailPath::Mask),
+            Situation::TlsIntercepted => {
+                self.lab.set_mail_path(MailPath::Intercept(Authority::new("Firewall Inspection CA")?.into()));
+            }
+            Situation::ProxyForEveryone => self.lab.set_mail_path(MailPath::Proxy(Arc::clone(&self.proxy))),
+            Situation::Port25Refused => self.lab.block_mail(Block::Refused).await?,
+            Situation::Port25Silent => self.lab.block_mail(Block::Silent).await?,
+            // The relay goes by the machine's clock, which is then behind the world's.
+            Situation::WrongClock => self.clock.advance(CLOCK_OFF),
+        }
+        Ok(())
+    }
+
+    /// The situation.
+    #[must_use]
+    pub fn situation(&self) -> Situation {
+        self.situation
+    }
+
+    /// The proxy of [`Situation::ProxyForEveryone`]: what it was told was told to the wrong one.
+    #[must_use]
+    pub fn proxy(&self) -> &MxHost {
+        &self.proxy
+    }
+
+    /// What the box lets pass in encrypted form, as the configuration writes an upstream.
+    #[must_use]
+    pub fn encrypted_upstream(&self) -> String {
+        self.dot.upstream()
+    }
+
+    /// The configuration of a relay here, as its file says it; it asks these upstreams. Trust
+    /// anchor, trusted roots and spool are in `folder`.
+    ///
+    /// # Errors
+    /// When `folder` cannot be written.
+    pub async fn configuration(&self, folder: &Path, upstreams: &[String]) -> io::Result<String> {
+        let (anchors, roots) = (folder.join("root.key"), folder.join("roots.pem"));
+        tokio::fs::write(&anchors, self.lab.world().trust_anchor(AnchorForm::DnsKey)?).await?;
+        tokio::fs::write(&roots, self.lab.roots_pem()).await?;
+        let mode = if self.situation == Situation::ResolverNotValidating { "trust-ad" } else { "validate" };
+        Ok(format!(
+            r#"hostname = "relay.{OFFICE}"
+[listen]
+smtp = ["127.0.0.1:0"]
+[spool]
+path = {spool:?}
+min_free_bytes = 0
+min_free_inodes = 0
+[dns]
+mode = "{mode}"
+upstreams = {upstreams:?}
+trust_anchors = {anchors:?}
+root_hints = ["{root}"]
+timeout = "400ms"
+[tls]
+roots = {roots:?}
+[mta_sts]
+port = {policy_port}
+[delivery]
+port = {port}
+allow_loopback = true
+connect_timeout = "1s"
+reply_timeout = "20s"
+[retry]
+first = "1s"
+longest = "1s"
+[admin]
+listen = "127.0.0.1:0"
+"#,
+            spool = folder.join("spool"),
+            root = self.authorities.root(),
+            policy_port = self.lab.policy_port(),
+            port = self.lab.port(),
+        ))
+    }
+
+    /// The same, read: with the resolver as its only upstream.
+    ///
+    /// # Errors
+    /// When `folder` cannot be written.
+    pub async fn config(&self, folder: &Path) -> io::Result<Config> {
+        let text = self.configuration(folder, &[self.lab.dns().upstream()]).await?;
+        Config::parse(&text, Path::new("stage.toml")).map_err(bad)
+    }
+
+    fn box_before_resolver(&self, fault: PathFault) {
+        self.lab.dns().set_path([fault]);
+        self.far_servers().for_each(|server| server.set_path([fault]));
+    }
+
+    fn box_behind_resolver(&self, helpless: Helpless, fault: PathFault) {
+        self.lab.dns().set_path_beyond(helpless, [fault]);
+        self.far_servers().for_each(|server| server.set_path([fault]));
+    }
+
+    fn box_on_udp(&self, fault: PathFault) {
+        let resolver = std::iter::once(self.lab.dns());
+        resolver.chain(self.far_servers()).for_each(|server| server.set_path_on(Transport::Udp, [fault]));
+    }
+
+    fn far_servers(&self) -> impl Iterator<Item = &DnsServer> {
+        self.authorities.servers().map(|(_, server)| server).chain(std::iter::once(&self.elsewhere))
+    }
+
+    fn spoil_signatures(&self, fault: SignatureFault) -> io::Result<()> {
+        self.lab.world().zone_fault(DOMAIN, Fault::Signature(fault))
+    }
+}
+
+/// The domain as the situation wants it before the trouble.
+fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>) -> DomainSpec {
+    let records = |domain: DomainSpec, count: usize| domain.host(|host| host.and_misfits(count - 1));
+    let is = || Certificate::Given(Arc::clone(identity));
+    match situation {
+        Situation::HealthyWithoutDane => domain.plain(),
+        Situation::CountFilter
+        | Situation::CountFilterOverUdp
+        | Situation::CountFilterBeyondSilence
+        | Situation::CountFilterBeyondServFail
+        | Situation::AnyCountFilter => records(domain, ROLLOVER),
+        Situation::SizeFilter => records(domain, ABOVE_512_OCTETS),
+        Situation::Tcp53Blocked => records(domain, ABOVE_ONE_DATAGRAM),
+        Situation::OneOldCertificate => domain.host(|host| {
+            let host = host.certificate(is()).and_at_another_address(Certificate::SelfSigned);
+            host.and_at_another_address(is()).and_at_another_address(is())
+        }),
+        Situation::PolicyMissesHost => domain
+            .plain()
+            .host(|host| host.certificate(Certificate::Issued))
+            .mta_sts(|policy| policy.enforce().mx(&["mx-old.partner.test"])),
+        Situation::Healthy
+        | Situation::TypeFilter
+        | Situation::EdnsFilter
+        | Situation::EdnsFilterOverUdp
+        | Situation::TlsaForged
+        | Situation::ResolverStrips
+        | Situation::ResolverNotValidating
+        | Situation::ResolverFails
+        | Situation::ZoneBogus
+        | Situation::ZoneExpired
+        | Situation::RecipientServFail
+        | Situation::CertificateRolled
+        | Situation::StartTlsStripped
+        | Situation::BannerMasked
+        | Situation::TlsIntercepted
+        | Situation::ProxyForEveryone
+        | Situation::Port25Refused
+        | Situation::Port25Silent
+        | Situation::WrongClock => domain,
+    }
+}
+
+/// A zone whose answers have known numbers of records; it takes no mail.
+fn canary(domain: DomainSpec) -> DomainSpec {
+    let tlsa = CANARY_COUNTS.into_iter().flat_map(|count| (0..count).map(move |nth| (count, nth)));
+    let domain = tlsa.fold(domain.null_mx(), |domain, (count, nth)| {
+        domain.record(&canary_owner(count), domain::rdata(&super::ca::misfit(3, 1, 1, nth)))
+    });
+    (1..=CANARY_ADDRESSES).fold(domain, |domain, last| {
+        domain.record(&format!("a{CANARY_ADDRESSES}.{CANARY}"), RData::A(A::new(192, 0, 2, last)))
+    })
+}
+
+/// The name in the canary zone that has so many TLSA records.
+#[must_use]
+pub fn canary_owner(count: usize) -> String {
+    format!("_25._tcp.n{count}.{CANARY}")
+}
