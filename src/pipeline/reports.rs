@@ -26,7 +26,7 @@ impl Pipeline {
         let config = &self.out.config;
         let rules = self.rules();
         let tellings = due::due(entry, &conclusion.recipients, &rules, now);
-        due::mark(&mut conclusion.recipients, &tellings.reports, &config.notify, now);
+        due::mark(entry, &mut conclusion.recipients, &tellings.reports, &config.notify, now);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
         for (_, state) in &mut conclusion.recipients {
             if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice) {
