@@ -1,6 +1,7 @@
 //! Arguments, exit codes and wiring of the `relay` command.
 
 mod operator;
+mod terminal;
 
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::compare::compare;
@@ -19,14 +20,8 @@ use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// The command line is wrong (EX_USAGE of sysexits.h).
-const EXIT_USAGE: u8 = 64;
-/// The disk failed while the relay ran (EX_IOERR).
-const EXIT_IO: u8 = 74;
-/// The configuration, or something it names, cannot be used (EX_CONFIG).
-const EXIT_CONFIG: u8 = 78;
 
 /// Outbound SMTP relay that enforces DANE and accounts for every recipient.
 #[derive(Parser)]
@@ -276,10 +271,6 @@ fn domain(text: &str) -> Result<Domain, String> {
     text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
 }
 
-fn load(path: Option<&std::path::Path>) -> Result<Config, String> {
-    path.map_or_else(|| Ok(Config::default()), |path| Config::load(path).map_err(|e| e.to_string()))
-}
-
 /// Whether the texts of reports can be used, too.
 fn texts(config: Config) -> Result<(), String> {
     load_texts(config.notify.templates.as_deref()).map(|_texts| ()).map_err(|e| e.to_string())
@@ -520,15 +511,4 @@ fn log_to_stderr() {
     } else {
         subscriber.with_ansi(false).init();
     }
-}
-
-fn say(text: &str) -> ExitCode {
-    // Whoever closes the pipe early has read enough.
-    let _broken_pipe = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
-}
-
-fn complain(code: u8, message: &str) -> ExitCode {
-    let _nowhere_to_say_it = writeln!(std::io::stderr(), "relay: {message}");
-    ExitCode::from(code)
 }

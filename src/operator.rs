@@ -4,7 +4,7 @@
 //! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs, 74 the
 //! ledger cannot be read, 78 configuration.
 
-use crate::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
+use crate::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
 use dane_relay::audit;
 use dane_relay::clock::Clock;

@@ -359,7 +359,7 @@ mod tests {
         let mut domains = BTreeMap::new();
         count(&mut domains, &message(), &[0, 1, 2], NOW);
         count(&mut domains, &message(), &[0], NOW);
-        let one = &domains["One.example"];
+        let one = &domains["one.example"];
         assert_eq!((one.messages, one.recipients, one.oldest_s, one.causes["null-mx"]), (2, 2, 10_000, 2));
         let text = summary_text(&domains.into_values().collect::<Vec<_>>(), 2);
         assert!(text.starts_with("2 messages wait, with 4 recipients in 3 domains\n"), "{text}");

@@ -57,6 +57,8 @@ impl World {
         let settlement = Settlement { recipients: vec![(0, failed())], told, ..Settlement::default() };
         self.spool.settle(self.claim(silent).await, settlement).await.unwrap();
         let large = self.store("alice@office.example", &["f@x.example"], &vec![b'x'; 300_000]).await;
+        // What comes in is in the database a moment later; who asks the same writer comes after it.
+        self.spool.history(large).await.unwrap();
         [several, silent, large]
     }
 

@@ -38,6 +38,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("control", 23),
     ("exceptions", 23),
     ("serve", 24),
+    ("terminal", 28),
     ("operator", 29),
     ("lab", 29),
     ("main", 30),

@@ -123,8 +123,11 @@ async fn rfc5321_6_1_the_audit_holds_and_finds_what_somebody_took_away() {
     let relay = desk.serve().await;
     let to = ["bob@good.test", "bob@null.test", "bob@busy.test"];
     let id = hand_in(relay.smtp, SENDER, &to, content(to[0]).as_bytes()).await;
-    let waits = |story: &Value| story["message"]["recipients"][2]["tries"] == 1;
-    let story = desk.story(&id.to_string(), waits).await;
+    let settled = |story: &Value| {
+        let recipients = &story["message"]["recipients"];
+        recipients[1]["told"]["report"].is_string() && recipients[2]["tries"] == 1
+    };
+    let story = desk.story(&id.to_string(), settled).await;
     desk.story(story["message"]["recipients"][1]["told"]["report"].as_str().unwrap(), finished).await;
     assert_eq!(metrics(relay.admin).await["relay_recipients_unaccounted"], 0.0);
     let said = desk.run(&["audit", "--json"]).await;

@@ -8,7 +8,7 @@ mod s_server;
 
 use crate::certificate::tlsa_that_fit_nothing;
 use crate::client::Swaks;
-use crate::daemon::{free_port, read_lossy};
+use crate::daemon::{free_port, read_lossy, run_ok};
 use crate::delivery::{ODD_MESSAGE, PATIENCE};
 use crate::relay::Relay;
 use crate::resolver::Resolver;
@@ -21,6 +21,7 @@ use peers::End::{self, BreaksLater, CannotSpeak, Speaks};
 use peers::{P256, PEERS, Peer, TLS13, both};
 use s_server::{SServer, Session, leaf};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// The TLSA records of a domain.
@@ -52,6 +53,7 @@ impl Fair {
         let dir = open_temp_dir();
         let addresses: Vec<Ipv4Addr> = (1..).map(|n| Ipv4Addr::new(127, 0, 4, n)).take(peers.len()).collect();
         let mx_port = free_port(&addresses);
+        run_ok(Command::new("openssl").current_dir(dir.path()).args(["genrsa", "-out", "rsa2048.key", "2048"]));
         let mut zone = ZoneText::default();
         let mut servers = Vec::new();
         for (peer, ip) in peers.iter().zip(addresses) {
