@@ -13,6 +13,7 @@ pub mod compare;
 mod controls;
 mod details;
 pub mod evidence;
+mod history;
 mod opinions;
 pub mod probes;
 mod queue;
@@ -34,10 +35,13 @@ use crate::pipeline::outbound::{Known, Outbound, SetupError, Thoroughness};
 use crate::policy::sts::StsState;
 use crate::policy::{TlsPolicy, dane};
 use crate::resolve::answer::{Answer, Data, RecordType, Trace};
+use crate::resolve::probe::Reply;
 use crate::resolve::{MxHost, TlsaLookup};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
-use evidence::{CertificateEnd, Delivery, DnsProbe, Evidence, Opinion, Queue, ServerSeen, TlsaCount, Troubled};
+use evidence::{
+    CertificateEnd, Delivery, DnsProbe, Evidence, Opinion, Queue, Role, ServerSeen, TlsaCount, Troubled, Whom,
+};
 use futures_util::stream::{self, StreamExt as _};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -134,6 +138,13 @@ impl Checker {
             Box::pin(self.second_opinions(&troubled)),
             Box::pin(self.look_aside(domain)),
         );
+        let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
+            // The resolver was only slow, and delivery is more patient: now it has the answer.
+            let known = self.out.find_out(&route, seed, Thoroughness::Everything).await;
+            Box::pin(self.meet(&route, known)).await
+        } else {
+            met
+        };
         let servers = match self.depth {
             Depth::Diagnosis => Box::pin(controls::look_closer(&self.out, met.servers(at))).await,
             Depth::Delivery => met.servers(at),
@@ -195,7 +206,8 @@ impl Checker {
         let (Some(subject), Depth::Diagnosis) = (subject, self.depth) else { return Vec::new() };
         let config = &self.out.config;
         let (references, canary) = (config.check.references.as_slice(), config.check.canary.as_ref());
-        let plan = probes::Plan { config, references, canary, subject };
+        let known = history::read(&config.spool.path);
+        let plan = probes::Plan { config, references, canary, known: &known, subject };
         // Servers that cannot be set up have stopped the checker before.
         probes::collect(&plan, &self.out.clock).await.unwrap_or_default()
     }
@@ -377,6 +389,12 @@ struct Aside {
 }
 
 impl Met {
+    /// Whether a look-up had no answer in the time that a check gives it.
+    fn lacks_answers(&self) -> bool {
+        let unavailable = |cause: &Cause| matches!(cause, Cause::DnsUnavailable { .. });
+        self.stopped.iter().chain(self.probed.iter().filter_map(Probed::failure)).any(unavailable)
+    }
+
     fn servers(&self, at: Timestamp) -> Vec<ServerSeen> {
         let seen = |probed: &Probed| match (&probed.step, &probed.probe) {
             (Planned::Try(target), Some(probe)) => Some(server_seen(target, probe, at)),
@@ -408,6 +426,12 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
         ),
         certificate: probe.certificates.first().and_then(|der| certificate::seen(der, end)),
     }
+}
+
+/// The answer that was missing, whole and signed, from a resolver that delivery asks.
+fn comes_after_all(probe: &DnsProbe) -> bool {
+    let is_ours = probe.whom == Whom::Upstream && probe.role == Role::Subject;
+    is_ours && probe.seen.reply == Reply::Records && probe.seen.signed
 }
 
 /// The look-ups that some path failed for, those without any answer first.
