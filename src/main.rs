@@ -5,7 +5,7 @@ mod terminal;
 
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::compare::compare;
-use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary};
+use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary, selfcheck};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
 #[cfg(feature = "lab")]
@@ -124,11 +124,14 @@ enum CanaryAction {
 #[derive(Args)]
 struct CheckArguments {
     /// The recipient domain.
-    #[arg(value_parser = domain, required_unless_present_any = ["all_queued"])]
+    #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself"])]
     domain: Option<Domain>,
     /// Check every domain that mail waits for now: one line each.
     #[arg(long, conflicts_with = "domain")]
     all_queued: bool,
+    /// Check this host itself: resolver, validation, clock, egress, port 25, spool, certificate.
+    #[arg(long = "self", conflicts_with_all = ["domain", "all_queued"])]
+    myself: bool,
     /// Show every record and every probe.
     #[arg(short, long)]
     verbose: bool,
@@ -358,12 +361,15 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
 }
 
 async fn check(arguments: CheckArguments) -> ExitCode {
-    let CheckArguments { domain, verbose, color, mut compared, output, over, .. } = arguments;
+    let CheckArguments { domain, myself, verbose, color, mut compared, output, over, .. } = arguments;
     let config = over.config().map(|config| compared.on_top_of(config));
     let checker = match config.and_then(|c| Checker::new(c, Clock::system()).map_err(|e| e.to_string())) {
         Ok(checker) => checker,
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
+    if myself {
+        return check_self(&checker, &output).await;
+    }
     let Some(domain) = domain else { return check_queued(&checker, &output, color.color()).await };
     let progress = Progress::begin(&format!("asking the DNS and the mail servers about {domain}"));
     let report = checker.check(&domain).await;
@@ -393,6 +399,18 @@ async fn kept(report: &CheckReport, compared: &Compared) -> Result<String, Strin
     let text = tokio::fs::read_to_string(path).await.map_err(|e| failed(path, &e))?;
     let theirs = serde_json::from_str(&text).map_err(|e| failed(path, &format!("no file of --save: {e}")))?;
     Ok(compare(&report.evidence, &theirs))
+}
+
+async fn check_self(checker: &Checker, output: &Output) -> ExitCode {
+    let progress = Progress::begin("looking at this host");
+    let seen = checker.look_at_self().await;
+    drop(progress);
+    let json = || serde_json::to_string_pretty(&seen).map(|json| json + "\n");
+    match if output.json { json() } else { Ok(selfcheck::text(&seen)) } {
+        Ok(text) => say(&text),
+        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    };
+    ExitCode::from(selfcheck::worst(&seen).exit_code())
 }
 
 async fn check_queued(checker: &Checker, output: &Output, color: Color) -> ExitCode {

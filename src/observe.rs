@@ -8,6 +8,7 @@ mod attempt;
 mod dns;
 mod policy;
 mod reports;
+mod selfcheck;
 mod store;
 
 use crate::accept::{AcceptEvent, Accepted};
@@ -70,6 +71,7 @@ pub struct Observer {
     spool_failures: IntCounter,
     store: StoreMetrics,
     dns: DnsMetrics,
+    selfcheck: selfcheck::SelfCheckMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -163,6 +165,7 @@ impl Observer {
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
             store: StoreMetrics::new(&r)?,
             dns: DnsMetrics::new(&r)?,
+            selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -271,6 +274,11 @@ impl Observer {
     pub fn exception_changed(&self, domains: &str, exception: &ExceptionInForce, now: &str) {
         let ExceptionInForce { kind, reason, until } = exception;
         tracing::warn!(domains, kind, until, reason, "exception {now}");
+    }
+
+    /// What the relay found about its own host; `status` as the exit codes of `relay check`.
+    pub fn self_check(&self, check: &'static str, status: u8, detail: &str) {
+        self.selfcheck.told(check, status, detail);
     }
 
     /// A host was left alone, or a next hop has none: no connection was made.

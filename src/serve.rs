@@ -7,6 +7,7 @@ use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
 use crate::admin::{self, Admin};
 use crate::audit;
+use crate::check::selfcheck;
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode, RootsError};
 use crate::control::{self, Control};
@@ -175,6 +176,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     tokio::spawn(control::run(orders, control, stop.clone()));
     tokio::spawn(audit::watch(config.spool.path.clone(), Arc::clone(&observer), stop.clone()));
     tokio::spawn(sts::keep_fresh(Arc::clone(&out.sts), stop.clone()));
+    tokio::spawn(selfcheck::watch(out.clone(), Arc::clone(&observer), stop.clone()));
     tokio::spawn(exceptions::watch(out, Arc::clone(&observer), stop.clone()));
     tokio::spawn(name_bad_upstreams(dns, config.dns.mode, stop.clone()));
     let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));

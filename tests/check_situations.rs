@@ -76,6 +76,7 @@ fn keep(situation: Situation, report: &CheckReport) {
     if let Ok(folder) = std::env::var("RELAY_KEEP_EVIDENCE") {
         let json = serde_json::to_string_pretty(&report.evidence).unwrap() + "\n";
         std::fs::write(Path::new(&folder).join(format!("{situation:?}.json")), json).unwrap();
+        std::fs::write(Path::new(&folder).join(format!("{situation:?}.txt")), report.text()).unwrap();
     }
 }
 
@@ -84,9 +85,6 @@ async fn is_diagnosed(situation: Situation) {
     keep(situation, &report);
     let (truth, found) = (situation.truth(), &report.diagnosis);
     let all = report.shown(Detail::Everything, Color::Plain);
-    if std::env::var_os("RELAY_SHOW").is_some() {
-        println!("---- {situation:?}\n{}", report.text());
-    }
     assert_eq!(found.side, truth.side, "{situation:?}\n{all}");
     if let Some(word) = truth.word {
         assert_eq!(found.word, word, "{situation:?}\n{all}");
@@ -107,9 +105,6 @@ async fn is_not_blamed_on_the_recipient(situation: Situation) {
     let (report, _stage) = checked(situation, Help::None).await;
     let side = report.diagnosis.side.map(|side| side.word());
     let all = report.shown(Detail::Everything, Color::Plain);
-    if std::env::var_os("RELAY_SHOW").is_some() {
-        println!("---- alone {situation:?}\n{}", report.text());
-    }
     let proven = report.diagnosis.certainty == analyse::Certainty::Proven;
     assert!(!(side == Some("recipient") && proven), "{situation:?}\n{all}");
 }

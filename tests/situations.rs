@@ -1,5 +1,5 @@
 //! The faults that must be told apart, each through real sockets with a box on the path: what
-//! becomes of mail in every [`Situation`] of the lab.
+//! becomes of mail in every [`Situation`] of the lab, and that a check foretells it.
 
 #![cfg(feature = "lab")]
 #![expect(
@@ -9,16 +9,17 @@
     reason = "what fails in a test is the test's result"
 )]
 
+use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::seed;
 use dane_relay::lab::situation::Mail;
 use dane_relay::lab::stage::{DOMAIN, HOST};
-use dane_relay::lab::{Situation, Stage};
+use dane_relay::lab::{MxHost, Situation, Stage};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::serve;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,13 +64,68 @@ async fn mail_meets_the_truth(situation: Situation) {
     assert_eq!(stage.lab.dns().dropped() > 0, by_a_box || situation == Situation::Tcp53Blocked, "{situation:?}");
 }
 
+/// What a check says is what delivery does, for the same cause; it begins no message, and it takes
+/// its leave.
+async fn check_foretells_the_truth(situation: Situation) {
+    let stage = Stage::set(situation).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checker = Checker::new(stage.config(folder.path()).await.unwrap(), Clock::system()).unwrap();
+    let report = checker.check(&DOMAIN.parse().unwrap()).await;
+    let cause = report.fault.as_ref().map(|fault| (fault.cause, fault.status.as_str()));
+    match (situation.truth().mail, report.verdict) {
+        (Mail::Delivered(_), Verdict::Ok | Verdict::Warning) => {}
+        (Mail::Waits { cause: word, status }, Verdict::Fault | Verdict::Inconclusive) => {
+            assert_eq!(cause, Some((word, status)), "{situation:?}\n{}", report.text());
+        }
+        (mail, _) => panic!("{situation:?}: mail has {mail:?}\n{}", report.text()),
+    }
+    for host in hosts(&stage) {
+        for verb in ["MAIL", "RCPT", "DATA", "BDAT"] {
+            assert_eq!(heard(host, verb), 0, "{}: {:?}", host.name(), host.seen());
+        }
+    }
+    // Where somebody else ends TLS, the host hears nothing of what is said inside.
+    if situation != Situation::TlsIntercepted {
+        they_hear_the_farewell(&stage).await;
+    }
+}
+
+fn hosts(stage: &Stage) -> impl Iterator<Item = &MxHost> {
+    stage.lab.hosts().chain([stage.proxy()])
+}
+
+fn heard(host: &MxHost, verb: &str) -> usize {
+    host.seen().iter().filter(|seen| seen.line.to_ascii_uppercase().starts_with(verb)).count()
+}
+
+/// RFC 5321 §4.1.1.10; a connection whose handshake failed is beyond words. Hosts may hear of it
+/// a moment later than the check ends.
+async fn they_hear_the_farewell(stage: &Stage) {
+    let connections = || stage.lab.hosts().map(MxHost::connections).sum::<usize>();
+    let ended = || hosts(stage).map(|host| heard(host, "QUIT") + host.handshakes_failed()).sum::<usize>();
+    let all = async {
+        while ended() < connections() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, all).await.is_ok(), "{} of {}", ended(), connections());
+}
+
 macro_rules! situations {
     ($($name:ident: $situation:ident,)*) => {
         const TESTED: &[Situation] = &[$(Situation::$situation),*];
-        $(#[tokio::test]
-        async fn $name() {
-            mail_meets_the_truth(Situation::$situation).await;
-        })*
+        mod mail {
+            $(#[tokio::test]
+            async fn $name() {
+                super::mail_meets_the_truth(super::Situation::$situation).await;
+            })*
+        }
+        mod check {
+            $(#[tokio::test]
+            async fn $name() {
+                super::check_foretells_the_truth(super::Situation::$situation).await;
+            })*
+        }
     };
 }
 

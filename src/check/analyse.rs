@@ -66,6 +66,8 @@ pub struct Diagnosis {
     pub hand_over: Vec<String>,
     /// What gets mail out meanwhile, and keeps it secure.
     pub bridge: Option<String>,
+    /// What can be done, where somebody else has to act.
+    pub advice: Option<String>,
     /// What would make it worse.
     pub do_not: Option<String>,
 }
@@ -98,7 +100,10 @@ impl Finding {
 #[must_use]
 pub fn analyse(evidence: &Evidence) -> Diagnosis {
     let base = base(evidence);
-    let found = bogus::clock(evidence).or_else(|| dns::find(evidence)).or_else(|| mail::find(evidence));
+    let found = bogus::clock(evidence)
+        .or_else(|| dns::find(evidence))
+        .or_else(|| bogus::changed_here(evidence))
+        .or_else(|| mail::find(evidence));
     match found {
         None => base,
         Some(finding) => with(base, finding),
@@ -135,7 +140,8 @@ fn base(evidence: &Evidence) -> Diagnosis {
         mail: mail_sentence(evidence, level),
         proof: cause.map(proof::of_cause).unwrap_or_default(),
         hand_over: cause.filter(|_| level != Verdict::Ok).map(|c| proof::peer(c, evidence)).unwrap_or_default(),
-        bridge: cause.filter(|_| !delivery.delivers).map(|cause| cause.advice().to_owned()),
+        bridge: None,
+        advice: cause.map(|cause| cause.advice().to_owned()),
         do_not: None,
     }
 }
@@ -160,7 +166,8 @@ fn with(base: Diagnosis, finding: Finding) -> Diagnosis {
         sentence: finding.sentence,
         proof: if finding.proof.is_empty() { base.proof } else { finding.proof },
         hand_over: if finding.hand_over.is_empty() { base.hand_over } else { finding.hand_over },
-        bridge: finding.bridge.or(base.bridge),
+        advice: if finding.bridge.is_some() { None } else { base.advice },
+        bridge: finding.bridge,
         do_not,
         mail: base.mail,
     }

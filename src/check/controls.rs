@@ -63,6 +63,13 @@ pub(super) async fn look_closer(out: &Outbound, servers: Vec<ServerSeen>) -> Vec
     seen
 }
 
+/// The controls alone.
+pub(super) async fn all(out: &Outbound) -> Vec<ServerSeen> {
+    let controls = out.config.check.controls.iter().take(CONTROLS_LIMIT);
+    let seen = join_all(controls.map(|host| control(out, host, &out.clock, &out.config))).await;
+    seen.into_iter().flatten().collect()
+}
+
 fn never_connected(server: &ServerSeen) -> bool {
     matches!(
         server.cause,

@@ -36,6 +36,9 @@ pub struct Evidence {
     /// The single questions to the DNS, in their order.
     #[serde(default)]
     pub dns: Vec<DnsProbe>,
+    /// What other ways say about an answer that does not prove itself.
+    #[serde(default)]
+    pub opinions: Vec<Opinion>,
     /// The mail servers, address by address, and the controls.
     #[serde(default)]
     pub servers: Vec<ServerSeen>,
@@ -87,6 +90,27 @@ pub struct Troubled {
     pub failed: Vec<PathFailure>,
 }
 
+/// What another way says about an answer that is bogus on ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opinion {
+    /// The way in the words of the configuration.
+    pub by: String,
+    /// What it says.
+    pub said: Said,
+}
+
+/// What became of a validated look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// An answer that proves itself, or is proven not to be signed.
+    Valid,
+    /// One that does not prove itself there either.
+    Bogus,
+    /// No usable answer.
+    Nothing,
+}
+
 /// Whom a question was put to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -109,8 +133,10 @@ pub enum Role {
     Harmless,
     /// A TLSA question whose answer has no records.
     TlsaWithout,
-    /// A name known to have this many TLSA records: of a canary zone, or from earlier answers.
+    /// A name of the canary zone with this many TLSA records.
     Control(usize),
+    /// A name that had this many TLSA records when it was last asked for.
+    Known(usize),
     /// A name known to have this many addresses.
     Addresses(usize),
     /// A name with one record that is larger than any number of TLSA records.

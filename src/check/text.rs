@@ -47,7 +47,9 @@ impl CheckReport {
         if found.sentence != self.summary && self.verdict == Verdict::Warning {
             out += &paragraph("", &self.summary, 0);
         }
-        out += &paragraph("mail:", &found.mail, LABEL_WIDTH);
+        if self.verdict != Verdict::Ok || self.evidence.queue.is_some_and(|queue| queue.messages > 0) {
+            out += &paragraph("mail:", &found.mail, LABEL_WIDTH);
+        }
         for (nth, line) in found.proof.iter().take(PROOF_LINES).enumerate() {
             out += &lines(if nth == 0 { "proof:" } else { "" }, line);
         }
@@ -59,6 +61,9 @@ impl CheckReport {
         }
         if let Some(bridge) = &found.bridge {
             out += &paragraph("bridge:", bridge, LABEL_WIDTH);
+        }
+        if let Some(advice) = &found.advice {
+            out += &paragraph("advice:", advice, LABEL_WIDTH);
         }
         if let Some(do_not) = &found.do_not {
             out += &paragraph("avoid:", do_not, LABEL_WIDTH);

@@ -12,10 +12,11 @@ use super::stage::{DOMAIN, HOST, NEIGHBOUR, OFFICE, Stage};
 use super::story::{how, is_about, print_mail};
 use super::{bad, world};
 use crate::check::Checker;
+use crate::check::analyse::Certainty;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::RecipientNews;
-use crate::outcome::{Class, DeliveryOutcome};
+use crate::outcome::{Class, DeliveryOutcome, Side};
 use crate::serve::{self, Relay};
 use crate::text::paragraph;
 use hickory_proto::rr::RecordType;
@@ -142,7 +143,8 @@ impl Desk {
     async fn config(&self, upstreams: &[String]) -> io::Result<Config> {
         let file = self.config_file();
         let base = self.stage.configuration(self.folder.path(), upstreams).await?;
-        tokio::fs::write(&file, format!("{base}[notify]\npolicy_failure_after = \"{TOLD_AFTER}\"\n")).await?;
+        let check = self.stage.check_configuration();
+        tokio::fs::write(&file, format!("{base}{check}[notify]\npolicy_failure_after = \"{TOLD_AFTER}\"\n")).await?;
         Config::load(&file).map_err(bad)
     }
 
@@ -188,9 +190,11 @@ impl Desk {
         let checker = Checker::new(config, Clock::system()).map_err(bad)?;
         let report = checker.check(&DOMAIN.parse().map_err(bad)?).await;
         writeln!(out, "{}", report.text())?;
-        let found = report.fault.as_ref().map(|fault| fault.cause);
-        let host = self.stage.lab.mx(HOST)?;
-        Ok((found == Some("dns-unavailable") && host.messages().is_empty()).into())
+        let found = &report.diagnosis;
+        let proven = (found.word.as_str(), found.side, found.certainty)
+            == ("local-dns-count-filter", Some(Side::Path), Certainty::Proven);
+        let queue = report.evidence.queue.map(|queue| queue.messages);
+        Ok((proven && queue == Some(1) && self.stage.lab.mx(HOST)?.connections() == 0).into())
     }
 
     async fn bridge(&self, out: &mut impl Write) -> io::Result<CameOut> {

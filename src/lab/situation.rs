@@ -174,7 +174,7 @@ impl Situation {
                 path("local-port25-blocked", Mail::Waits { cause: "connect-failed", status: "4.4.1" })
             }
             Self::Port25Silent => path("local-port25-blocked", Mail::Waits { cause: "timed-out", status: "4.4.2" }),
-            Self::WrongClock => Truth { side: Some(Side::Here), word: None, mail: BOGUS },
+            Self::WrongClock => Truth { side: Some(Side::Here), word: Some("local-clock-wrong"), mail: BOGUS },
         }
     }
 }

@@ -17,8 +17,10 @@ use super::signer::SignatureFault;
 use super::situation::Situation;
 use super::world::AnchorForm;
 use super::{Authority, Block, Certificate, Fault, Identity, Lab, MailPath, MxHost, bad};
+use crate::check::canary;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::resolve::TlsaRecord;
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
 use std::io;
@@ -37,10 +39,6 @@ pub const OFFICE: &str = "office.test";
 pub const NEIGHBOUR: &str = "neighbour.test";
 /// A zone with answers of known sizes.
 pub const CANARY: &str = "canary.test";
-/// How many TLSA records the names of the canary zone have.
-pub const CANARY_COUNTS: [usize; 5] = [1, 4, 5, 8, 16];
-/// The addresses of one name of the canary zone.
-const CANARY_ADDRESSES: u8 = 5;
 /// The records that the domain publishes where the number matters: more than the box lets pass.
 const ROLLOVER: usize = 6;
 /// What the boxes of this lab let pass.
@@ -81,7 +79,7 @@ impl Stage {
             .clock(clock.clone())
             .domain(OFFICE, |d| d)
             .domain(NEIGHBOUR, |d| d)
-            .domain(CANARY, canary)
+            .domain(CANARY, canary_zone)
             .domain(DOMAIN, |d| recipient(situation, d, &identity))
             .start()
             .await?;
@@ -214,7 +212,15 @@ listen = "127.0.0.1:0"
         ))
     }
 
-    /// The same, read: with the resolver as its only upstream.
+    /// Whom a check may ask besides, as a configuration file says it: the canary zone, the resolver
+    /// elsewhere, and a mail host that has nothing to do with it.
+    #[must_use]
+    pub fn check_configuration(&self) -> String {
+        let reference = self.encrypted_upstream();
+        format!("[check]\ncanary = \"{CANARY}\"\nreferences = [\"{reference}\"]\ncontrols = [\"mx.{NEIGHBOUR}\"]\n")
+    }
+
+    /// [`Stage::configuration`], read: with the resolver as its only upstream.
     ///
     /// # Errors
     /// When `folder` cannot be written.
@@ -290,19 +296,16 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
     }
 }
 
-/// A zone whose answers have known numbers of records; it takes no mail.
-fn canary(domain: DomainSpec) -> DomainSpec {
-    let tlsa = CANARY_COUNTS.into_iter().flat_map(|count| (0..count).map(move |nth| (count, nth)));
-    let domain = tlsa.fold(domain.null_mx(), |domain, (count, nth)| {
-        domain.record(&canary_owner(count), domain::rdata(&super::ca::misfit(3, 1, 1, nth)))
+/// The zone that `relay canary zonefile` prints; it takes no mail.
+fn canary_zone(domain: DomainSpec) -> DomainSpec {
+    let Ok(zone) = CANARY.parse() else { return domain };
+    let tlsa = canary::COUNTS.into_iter().flat_map(|count| {
+        let record = |(matching, data)| TlsaRecord { usage: 3, selector: 1, matching, data };
+        canary::tlsa_data(count).into_iter().map(move |data| (count, domain::rdata(&record(data))))
     });
-    (1..=CANARY_ADDRESSES).fold(domain, |domain, last| {
-        domain.record(&format!("a{CANARY_ADDRESSES}.{CANARY}"), RData::A(A::new(192, 0, 2, last)))
-    })
-}
-
-/// The name in the canary zone that has so many TLSA records.
-#[must_use]
-pub fn canary_owner(count: usize) -> String {
-    format!("_25._tcp.n{count}.{CANARY}")
+    let domain =
+        tlsa.fold(domain.null_mx(), |domain, (count, record)| domain.record(&canary::tlsa_owner(&zone, count), record));
+    (1_u8..)
+        .take(canary::ADDRESSES)
+        .fold(domain, |domain, last| domain.record(&canary::addresses_owner(&zone), RData::A(A::new(192, 0, 2, last))))
 }

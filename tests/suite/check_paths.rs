@@ -4,13 +4,14 @@
 use crate::relay::config;
 use dane_relay::check::evidence::{Evidence, Role};
 use dane_relay::check::{CheckReport, Checker, Verdict, analyse, canary};
-use dane_relay::clock::Clock;
+use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::authority::Authorities;
 use dane_relay::lab::dns::{PathFault, Transport};
 use dane_relay::lab::fronts::{Front, FrontKind};
 use dane_relay::lab::{DomainSpec, Fault, Lab, LabBuilder};
 use dane_relay::resolve::TlsaRecord;
+use dane_relay::resolve::tlsa_counts::KnownCount;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};
 use std::net::Ipv4Addr;
@@ -160,6 +161,23 @@ async fn the_canary_alone_proves_the_box_though_nobody_has_the_records() {
 }
 
 #[tokio::test]
+async fn the_relays_own_history_stands_in_for_a_canary_zone() {
+    let earlier =
+        |lab: LabBuilder, count: usize| lab.domain(&format!("n{count}.test"), |d| d.host(|h| h.and_misfits(count - 1)));
+    let scene = Scene::of([1, 4, 5].into_iter().fold(rollover(), earlier)).await.boxes(&[BOX]);
+    let known = |count: usize| KnownCount {
+        records: count,
+        name: scene.lab.tlsa_owner(&format!("mx.n{count}.test")),
+        at: Timestamp(1),
+    };
+    std::fs::create_dir_all(&scene.config.spool.path).unwrap();
+    let file = serde_json::to_string(&[known(1), known(4), known(5)]).unwrap();
+    std::fs::write(scene.config.spool.path.join("tlsa-counts.json"), file).unwrap();
+    let report = scene.says(Verdict::Fault, "path", "proven", "local-dns-count-filter").await;
+    assert!(report.diagnosis.sentence.contains("more than 4 TLSA records"), "{}", report.text());
+}
+
+#[tokio::test]
 async fn without_canary_and_reference_the_box_everywhere_is_not_blamed_on_the_recipient() {
     let scene = Scene::new().await.boxes_everywhere(&[BOX]);
     let report = scene.says(Verdict::Inconclusive, "path", "inconclusive", "inconclusive").await;
@@ -260,6 +278,15 @@ async fn a_bogus_zone_is_the_recipients_fault() {
     scene.lab.world().fault(&scene.lab.tlsa_owner("mx.rollover.test"), RecordType::TLSA, bogus).unwrap();
     scene.config.dns.upstreams.push("authoritative".parse().unwrap());
     scene.says(Verdict::Fault, "recipient", "proven", "dnssec-invalid").await;
+}
+
+#[tokio::test]
+async fn a_bogus_zone_is_proven_by_its_own_servers_though_delivery_does_not_ask_them() {
+    let scene = Scene::new().await;
+    let bogus = Fault::Signature(dane_relay::lab::SignatureFault::Bogus);
+    scene.lab.world().fault("rollover.test", RecordType::MX, bogus).unwrap();
+    let report = scene.says(Verdict::Fault, "recipient", "proven", "dnssec-invalid").await;
+    assert_eq!(report.evidence.opinions.len(), 1, "{:?}", report.evidence.opinions);
 }
 
 // The shape of the report.

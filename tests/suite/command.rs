@@ -226,3 +226,51 @@ async fn the_example_configuration_is_one() {
     let said = run(["config", "check", "--config", desk.config.to_str().unwrap()]).await;
     assert_eq!((said.code, said.stdout.ends_with("relay.toml: ok\n")), (0, true), "{said:?}");
 }
+
+#[tokio::test]
+async fn a_check_is_kept_in_a_file_and_compared_with_it() {
+    let desk = Desk::new().await;
+    let file = desk.folder.path().join("seen.json");
+    let file = file.to_str().unwrap();
+    let saved = desk.check(&["ok.test", "--save", file]).await;
+    assert_eq!((saved.code, saved.stderr.as_str()), (0, ""), "{saved:?}");
+    let compared = desk.check(&["fault.test", "--compare", file]).await;
+    assert!(compared.stdout.contains("about another domain: ok.test"), "{}", compared.stdout);
+    let compared = desk.check(&["ok.test", "--compare", file]).await;
+    assert!(compared.stdout.contains("Both find the domain in good order."), "{}", compared.stdout);
+    let missing = desk.check(&["ok.test", "--compare", "/nonexistent"]).await;
+    assert_eq!(missing.code, 74, "{missing:?}");
+}
+
+#[tokio::test]
+async fn colours_come_only_when_they_are_wanted() {
+    let desk = Desk::new().await;
+    let plain = desk.check(&["fault.test"]).await.stdout;
+    assert!(!plain.contains('\u{1b}'), "no terminal, no colours: {plain}");
+    let bright = desk.check(&["fault.test", "--color", "always"]).await.stdout;
+    assert!(bright.starts_with("\u{1b}[1;31mFAULT\u{1b}[0m  "), "{bright}");
+}
+
+#[tokio::test]
+async fn this_host_is_looked_at_by_itself() {
+    let desk = Desk::new().await;
+    let said = desk.check(&["--self"]).await;
+    assert_eq!(said.stderr, "", "{said:?}");
+    for check in ["resolver", "validation", "trust-anchor", "clock", "reverse-dns", "port-25", "spool", "certificate"] {
+        assert!(said.stdout.contains(check), "{check}\n{}", said.stdout);
+    }
+    assert!(said.stdout.contains("the root's keys validate"), "{}", said.stdout);
+    assert!(said.stdout.contains("the root signs with known keys"), "{}", said.stdout);
+    let json: Value = serde_json::from_str(&desk.check(&["--self", "--json"]).await.stdout).unwrap();
+    assert!(json.as_array().unwrap().iter().all(|one| one["status"].is_string()));
+}
+
+#[tokio::test]
+async fn an_empty_queue_has_nothing_to_check_and_a_canary_zone_is_printed() {
+    let desk = Desk::new().await;
+    let said = desk.check(&["--all-queued"]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (0, "OK  no mail waits\n"), "{said:?}");
+    let zone = run(["canary", "zonefile", "canary.example.org"]).await;
+    assert_eq!(zone.code, 0);
+    assert_eq!(zone.stdout.lines().filter(|line| line.contains(" TLSA 3 1 ")).count(), 1 + 4 + 5 + 8 + 16);
+}

@@ -2,9 +2,9 @@
 //! (RFC 4035 §5.3.1).
 
 use super::{Certainty, Finding};
-use crate::check::evidence::{Evidence, Role, Whom};
+use crate::check::evidence::{Evidence, Role, Said, Whom};
 use crate::clock::Timestamp;
-use crate::outcome::Side;
+use crate::outcome::{Cause, Side};
 
 /// Whether our clock stands outside the time in which the root's own signatures hold. The root is
 /// never late; so the clock is wrong.
@@ -33,6 +33,20 @@ fn holds((from, until): (u32, u32), at: Timestamp) -> bool {
     i64::from(from) <= now && now <= i64::from(until)
 }
 
+/// An answer that does not prove itself on our way, and does on another: somebody changes it.
+pub(super) fn changed_here(evidence: &Evidence) -> Option<Finding> {
+    let Some(Cause::DnsBogus { question, detail }) = &evidence.delivery.cause else { return None };
+    let other = evidence.opinions.iter().find(|opinion| opinion.said == Said::Valid)?;
+    let sentence = format!(
+        "The answer to {question} does not prove itself the way it comes to this host, and by {} it does: the resolver, \
+         or a box before it, changes it.",
+        other.by
+    );
+    let mut finding = Finding::new("resolver-side", Side::Resolver, Certainty::Proven, sentence);
+    finding.proof = vec![format!("validator: {detail}"), format!("the same question by {}: valid", other.by)];
+    Some(finding.bridged(format!("add \"{}\" to upstreams in [dns]: what proves itself may come by any way", other.by)))
+}
+
 /// What the servers of the zone themselves sign wrongly is proven to be theirs.
 pub(super) fn certainty(evidence: &Evidence) -> Certainty {
     let failed = || evidence.troubled.iter().flat_map(|troubled| &troubled.failed);
@@ -42,5 +56,6 @@ pub(super) fn certainty(evidence: &Evidence) -> Certainty {
         .iter()
         .filter(|probe| probe.whom == Whom::Authority && probe.role == Role::Subject)
         .any(|probe| probe.seen.signatures.is_some_and(|window| !holds(window, probe.seen.at)));
-    if by_authority || expired { Certainty::Proven } else { Certainty::Likely }
+    let agreed = evidence.opinions.iter().any(|opinion| opinion.said == Said::Bogus);
+    if by_authority || expired || agreed { Certainty::Proven } else { Certainty::Likely }
 }

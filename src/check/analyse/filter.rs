@@ -60,12 +60,12 @@ pub(super) fn fitting(line: &Line<'_>, truth: Truth) -> Vec<(Kind, Certainty)> {
     let probes: Vec<&DnsProbe> =
         line.probes.iter().copied().filter(|p| lost.contains(&p.seen.transport) && p.role != Role::Again).collect();
     let is_tlsa = line.with_role(Role::Subject).any(|probe| probe.seen.question.record_type == "TLSA");
-    let mut fitting = Vec::new();
+    // Of equals the first: cut to 512 octets the answer passes, which speaks for the size.
+    let mut fitting: Vec<(Kind, Certainty)> = size(line, &probes, &lost, truth).into_iter().collect();
     if is_tlsa {
         fitting.extend(count(&probes, truth));
         fitting.extend(by_type(&probes));
     }
-    fitting.extend(size(line, &probes, &lost, truth));
     fitting.sort_by_key(|(_, certainty)| std::cmp::Reverse(*certainty));
     fitting
 }
