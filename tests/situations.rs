@@ -111,21 +111,18 @@ async fn they_hear_the_farewell(stage: &Stage) {
     assert!(timeout(PATIENCE, all).await.is_ok(), "{} of {}", ended(), connections());
 }
 
+/// Both side by side: most of their time is waiting for what does not come.
+async fn is_as_told(situation: Situation) {
+    tokio::join!(Box::pin(mail_meets_the_truth(situation)), Box::pin(check_foretells_the_truth(situation)));
+}
+
 macro_rules! situations {
     ($($name:ident: $situation:ident,)*) => {
         const TESTED: &[Situation] = &[$(Situation::$situation),*];
-        mod mail {
-            $(#[tokio::test]
-            async fn $name() {
-                super::mail_meets_the_truth(super::Situation::$situation).await;
-            })*
-        }
-        mod check {
-            $(#[tokio::test]
-            async fn $name() {
-                super::check_foretells_the_truth(super::Situation::$situation).await;
-            })*
-        }
+        $(#[tokio::test]
+        async fn $name() {
+            is_as_told(Situation::$situation).await;
+        })*
     };
 }
 

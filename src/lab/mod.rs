@@ -49,6 +49,8 @@
 pub mod answer;
 pub mod authority;
 pub mod boxes;
+#[cfg(test)]
+mod boxes_tests;
 pub mod ca;
 pub mod client;
 pub mod denial;
