@@ -13,6 +13,8 @@ pub mod compare;
 mod controls;
 mod details;
 pub mod evidence;
+mod history;
+mod met;
 mod opinions;
 pub mod probes;
 mod queue;
@@ -20,25 +22,24 @@ mod report;
 pub mod selfcheck;
 mod smtp;
 mod text;
+mod view;
 
 pub use report::{AddressReport, CheckReport, Fault, HostReport, StsReport, TlsaReport, Verdict};
 pub use text::{Color, Detail};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::{Config, DnsMode};
-use crate::deliver::driver::Probe;
-use crate::deliver::{Planned, Target};
+use crate::deliver::Planned;
 use crate::envelope::TlsRequest;
-use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
+use crate::outcome::{Cause, PathFailure, Question};
 use crate::pipeline::outbound::{Known, Outbound, SetupError, Thoroughness};
-use crate::policy::sts::StsState;
-use crate::policy::{TlsPolicy, dane};
-use crate::resolve::answer::{Answer, Data, RecordType, Trace};
-use crate::resolve::{MxHost, TlsaLookup};
+use crate::resolve::TlsaLookup;
+use crate::resolve::answer::{Answer, Data, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
-use evidence::{CertificateEnd, Delivery, DnsProbe, Evidence, Opinion, Queue, ServerSeen, TlsaCount, Troubled};
+use evidence::{Delivery, DnsProbe, Evidence, Opinion, Queue, TlsaCount, Troubled};
 use futures_util::stream::{self, StreamExt as _};
+use met::{Met, Probed, comes_after_all, conclude, subject, troubled};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -69,33 +70,6 @@ const LOOK_UP_PATIENCE: Duration = Duration::from_millis(5000);
 const QUEUED_LIMIT: usize = 200;
 /// Checks side by side: each holds a handful of connections.
 const SIDE_BY_SIDE: usize = 16;
-
-struct Probed {
-    step: Planned,
-    probe: Option<Probe>,
-}
-
-impl Probed {
-    fn failure(&self) -> Option<&Cause> {
-        match (&self.step, &self.probe) {
-            (Planned::Skip { cause, .. }, _) => Some(cause),
-            (Planned::Try(_), Some(probe)) => probe.failure.as_ref(),
-            (Planned::Try(_), None) => None,
-        }
-    }
-
-    fn watched_failure(&self) -> Option<&Cause> {
-        self.probe.as_ref()?.watched.as_ref()?.failure.as_ref()
-    }
-
-    /// The attempt, when it is one to this host.
-    fn at(&self, host: &MxHost) -> Option<(&Target, &Probe)> {
-        match (&self.step, &self.probe) {
-            (Planned::Try(target), Some(probe)) if target.peer.host == host.name => Some((target, probe)),
-            (Planned::Try(_) | Planned::Skip { .. }, _) => None,
-        }
-    }
-}
 
 impl Checker {
     /// A checker with the configuration that delivers mail, and the patience of a human.
@@ -134,6 +108,13 @@ impl Checker {
             Box::pin(self.second_opinions(&troubled)),
             Box::pin(self.look_aside(domain)),
         );
+        let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
+            // The resolver was only slow, and delivery is more patient: now it has the answer.
+            let known = self.out.find_out(&route, seed, Thoroughness::Everything).await;
+            Box::pin(self.meet(&route, known)).await
+        } else {
+            met
+        };
         let servers = match self.depth {
             Depth::Diagnosis => Box::pin(controls::look_closer(&self.out, met.servers(at))).await,
             Depth::Delivery => met.servers(at),
@@ -195,7 +176,8 @@ impl Checker {
         let (Some(subject), Depth::Diagnosis) = (subject, self.depth) else { return Vec::new() };
         let config = &self.out.config;
         let (references, canary) = (config.check.references.as_slice(), config.check.canary.as_ref());
-        let plan = probes::Plan { config, references, canary, subject };
+        let known = history::read(&config.spool.path);
+        let plan = probes::Plan { config, references, canary, known: &known, subject };
         // Servers that cannot be set up have stopped the checker before.
         probes::collect(&plan, &self.out.clock).await.unwrap_or_default()
     }
@@ -257,12 +239,12 @@ impl Checker {
     }
 
     fn report(&self, domain: &Domain, route: &Route, met: &Met, evidence: Evidence) -> CheckReport {
-        let diagnosis = analyse::analyse(&evidence);
+        let (diagnosis, now) = (analyse::analyse(&evidence), self.out.clock.now());
         let cause = evidence.delivery.cause.as_ref().or(evidence.delivery.watched.as_ref());
         let known = met.known.as_ref();
         let hosts = match (known, &met.stopped) {
             (Some(known), None) => {
-                known.resolution.hosts.iter().map(|host| self.host_report(host, known, &met.probed)).collect()
+                known.resolution.hosts.iter().map(|host| view::host_report(host, known, &met.probed, now)).collect()
             }
             (_, _) => Vec::new(),
         };
@@ -275,166 +257,22 @@ impl Checker {
             next_hop: route.hop.to_string(),
             hosts_from: known.map(|known| known.resolution.hosts_from),
             mx_security: known.map(|known| known.resolution.mx_security),
-            mta_sts: known.map(|known| sts_report(&known.sts)),
+            mta_sts: known.map(|known| view::sts_report(&known.sts)),
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
-            notes: known.map(|known| notes(known, &met.probed)).unwrap_or_default(),
+            notes: known.map(|known| view::notes(known, &met.probed)).unwrap_or_default(),
             hosts,
             dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),
             diagnosis,
             evidence,
         }
     }
-
-    fn host_report(&self, host: &MxHost, known: &Known, probed: &[Probed]) -> HostReport {
-        let mut policy = "none";
-        let mut because = None;
-        let mut references: &[Domain] = &[];
-        let mut certificates: &[Vec<u8>] = &[];
-        let mut addresses = Vec::new();
-        for (target, probe) in probed.iter().filter_map(|probed| probed.at(host)) {
-            policy = target.policy.word();
-            match &target.policy {
-                TlsPolicy::Dane(dane) => references = &dane.references,
-                TlsPolicy::Opportunistic { because: why } => because = Some(why.word()),
-                TlsPolicy::Off | TlsPolicy::Encrypt { .. } | TlsPolicy::WebPki { .. } => {}
-            }
-            if certificates.is_empty() {
-                certificates = &probe.certificates;
-            }
-            addresses.push(address_report(target, probe));
-        }
-        let (tlsa_base_domain, tlsa) = self.tlsa_report(&host.tlsa, certificates, references);
-        let skipped = probed.iter().find_map(|probed| match &probed.step {
-            Planned::Skip { host: name, cause } if *name == host.name => Some(Fault::from(cause)),
-            Planned::Skip { .. } | Planned::Try(_) => None,
-        });
-        let no_dane = match &host.tlsa {
-            TlsaLookup::Absent(because) => Some(because.phrase()),
-            TlsaLookup::Unavailable(_) | TlsaLookup::Present { .. } => None,
-        };
-        let listed = match &known.sts {
-            StsState::Policy(policy) => Some(policy.allows(&host.name)),
-            StsState::Absent(_) => None,
-        };
-        HostReport {
-            name: host.name.clone(),
-            preference: host.preference,
-            security: host.security,
-            policy,
-            because,
-            listed,
-            no_dane,
-            tlsa_base_domain,
-            tlsa,
-            addresses,
-            skipped,
-        }
-    }
-
-    fn tlsa_report(
-        &self,
-        tlsa: &TlsaLookup,
-        certificates: &[Vec<u8>],
-        references: &[Domain],
-    ) -> (Option<String>, Vec<TlsaReport>) {
-        let TlsaLookup::Present { base_domain, records } = tlsa else { return (None, Vec::new()) };
-        let usable = dane::usable(records);
-        let chain: Vec<&[u8]> = certificates.iter().map(Vec::as_slice).collect();
-        let now = self.out.clock.now();
-        let report = |record: &crate::resolve::TlsaRecord| TlsaReport {
-            record: record.to_string(),
-            usable: usable.contains(record),
-            matched: usable.contains(record)
-                && dane::verify(&chain, std::slice::from_ref(record), references, now).is_ok(),
-        };
-        (Some(base_domain.to_string()), records.iter().map(report).collect())
-    }
-}
-
-fn address_report(target: &Target, probe: &Probe) -> AddressReport {
-    AddressReport {
-        address: target.peer.address.to_string(),
-        tls: probe.tls.clone(),
-        fault: probe.failure.as_ref().map(Fault::from),
-        watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(Fault::from),
-        took_ms: milliseconds(probe.took),
-    }
-}
-
-/// What the servers did with us.
-struct Met {
-    known: Option<Known>,
-    probed: Vec<Probed>,
-    /// The cause that stops all mail before any server is asked.
-    stopped: Option<Cause>,
 }
 
 /// What has no bearing on delivery.
 struct Aside {
     queue: Option<Queue>,
     tlsrpt: Option<String>,
-}
-
-impl Met {
-    fn servers(&self, at: Timestamp) -> Vec<ServerSeen> {
-        let seen = |probed: &Probed| match (&probed.step, &probed.probe) {
-            (Planned::Try(target), Some(probe)) => Some(server_seen(target, probe, at)),
-            (Planned::Try(_) | Planned::Skip { .. }, _) => None,
-        };
-        self.probed.iter().filter_map(seen).collect()
-    }
-}
-
-fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
-    let end = match &probe.tls {
-        Some(TlsVerdict::WebPki { .. }) => CertificateEnd::Counts,
-        Some(TlsVerdict::Dane { matched, .. }) if matched.starts_with('2') => CertificateEnd::Counts,
-        Some(TlsVerdict::Dane { .. } | TlsVerdict::Unauthenticated { .. } | TlsVerdict::ClearText) | None => {
-            CertificateEnd::Ignored
-        }
-    };
-    ServerSeen {
-        host: target.peer.host.clone(),
-        address: target.peer.address.to_string(),
-        control: false,
-        at,
-        greeting: None,
-        ehlo: Vec::new(),
-        cause: probe.failure.clone(),
-        tls: matches!(
-            probe.tls,
-            Some(TlsVerdict::WebPki { .. } | TlsVerdict::Dane { .. } | TlsVerdict::Unauthenticated { .. })
-        ),
-        certificate: probe.certificates.first().and_then(|der| certificate::seen(der, end)),
-    }
-}
-
-/// The look-ups that some path failed for, those without any answer first.
-fn troubled(known: &Result<Known, Cause>) -> Vec<Troubled> {
-    let of_trace = |trace: &Trace| Troubled {
-        question: trace.question.clone(),
-        answered_by: trace.path.clone(),
-        failed: trace.failed.clone(),
-    };
-    let mut troubled: Vec<Troubled> = match known {
-        Ok(known) => known.resolution.traces.iter().filter(|trace| !trace.failed.is_empty()).map(of_trace).collect(),
-        Err(Cause::DnsUnavailable { question, tried }) => {
-            vec![Troubled { question: question.clone(), answered_by: None, failed: tried.clone() }]
-        }
-        Err(Cause::DnsBogus { question, detail }) => {
-            let said = PathFailure { upstream: "every path".to_owned(), detail: format!("bogus: {detail}") };
-            vec![Troubled { question: question.clone(), answered_by: None, failed: vec![said] }]
-        }
-        Err(_) => Vec::new(),
-    };
-    troubled.sort_by_key(|t| (t.answered_by.is_some(), t.question.record_type != "TLSA"));
-    troubled
-}
-
-/// The question that the probes are about: of those without an answer, the one for TLSA records.
-fn subject(troubled: &[Troubled]) -> Option<Question> {
-    troubled.first().map(|troubled| troubled.question.clone())
 }
 
 fn text_record(answer: &Answer) -> Option<String> {
@@ -447,94 +285,4 @@ fn text_record(answer: &Answer) -> Option<String> {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn sts_report(sts: &StsState) -> StsReport {
-    match sts {
-        StsState::Absent(absent) => StsReport {
-            mode: "absent",
-            absent: Some(absent.phrase()),
-            id: None,
-            mx: Vec::new(),
-            expires: None,
-            refresh_failure: None,
-        },
-        StsState::Policy(policy) => StsReport {
-            mode: policy.terms.mode.word(),
-            absent: None,
-            id: policy.id.as_ref().map(ToString::to_string),
-            mx: policy.terms.mx.iter().map(ToString::to_string).collect(),
-            expires: Some(policy.expires_at().rfc3339()),
-            refresh_failure: policy.refresh_failure.as_ref().map(|failure| failure.sentence.clone()),
-        },
-    }
-}
-
-/// What is odd and stops no mail.
-fn notes(known: &Known, probed: &[Probed]) -> Vec<String> {
-    let StsState::Policy(policy) = &known.sts else { return Vec::new() };
-    let unlisted = known.resolution.hosts.iter().filter(|host| {
-        let by_dane = |(_, probe): (&Target, &Probe)| matches!(probe.tls, Some(TlsVerdict::Dane { .. }));
-        !policy.allows(&host.name) && probed.iter().filter_map(|probed| probed.at(host)).any(by_dane)
-    });
-    let note = |host: &MxHost| {
-        format!(
-            "The MTA-STS policy does not list {}, but its certificate is right by DANE: DANE wins, and mail goes there. \
-             Senders without DANE will refuse it.",
-            host.name
-        )
-    };
-    unlisted.map(note).collect()
-}
-
-fn conclude(domain: &Domain, known: &Known, probed: &[Probed]) -> Delivery {
-    let bad = probed.iter().find_map(Probed::failure);
-    let good = probed.iter().filter(|probed| probed.failure().is_none()).find_map(|probed| probed.probe.as_ref());
-    let watched = probed.iter().find_map(Probed::watched_failure);
-    let delivered = |probe: &Probe| format!("Mail for {domain} is delivered {}", how(probe, known));
-    let exception = known.rule.exception.as_ref();
-    let sentence = match (good, bad, watched, exception) {
-        (Some(probe), Some(cause), _, _) => {
-            format!("{}, but not by every server: {}", delivered(probe), cause.sentence())
-        }
-        (Some(probe), None, Some(cause), _) => {
-            let how = delivered(probe);
-            format!("{how}, but only because a policy is not enforced. Otherwise: {}", cause.sentence())
-        }
-        (Some(probe), None, None, Some(exception)) => {
-            format!("{}, under an exception of the configuration: {exception}.", delivered(probe))
-        }
-        (Some(probe), None, None, None) => format!("{}.", delivered(probe)),
-        (None, Some(cause), _, _) => format!("Mail for {domain} is not delivered now. {}", cause.sentence()),
-        (None, None, _, _) => format!("The domain {domain} has no mail server to try."),
-    };
-    Delivery {
-        delivers: good.is_some(),
-        cause: bad.cloned(),
-        watched: watched.filter(|_| bad.is_none()).cloned(),
-        exception: exception.cloned(),
-        sentence,
-        tlsa: Vec::new(),
-    }
-}
-
-/// How the connection is protected; nothing is claimed for the domain where its MX records are
-/// not signed (RFC 7672 §2.2.1).
-fn how(probe: &Probe, known: &Known) -> String {
-    match &probe.tls {
-        Some(TlsVerdict::Dane { version, scope: DaneScope::Domain, .. }) => {
-            format!("over {version} with a certificate that DANE vouches for")
-        }
-        Some(TlsVerdict::Dane { version, scope: DaneScope::Host, .. }) => format!(
-            "over {version} to a host that DANE vouches for (not that it serves the domain: the MX records are {})",
-            known.resolution.mx_security.word()
-        ),
-        Some(TlsVerdict::WebPki { version, host }) => {
-            format!("over {version} with a certificate of a public authority for {host}")
-        }
-        Some(TlsVerdict::Unauthenticated { version }) => {
-            format!("over {version}, without authentication of the server")
-        }
-        Some(TlsVerdict::ClearText) | None => "in clear text".to_owned(),
-    }
 }

@@ -213,4 +213,7 @@ async fn what_was_pruned_is_not_missed() {
     }
     let audit = world.audit();
     assert_eq!((audit.findings.len(), audit.sum.messages), (0, 1), "{audit:?}: the report has no end yet");
+    let ledger = Ledger::open(&world.path()).unwrap();
+    let found = |name: &str| ledger.find(name, 9).unwrap().messages.len();
+    assert_eq!((found("f@x.example"), found("alice@office.example")), (0, 1));
 }

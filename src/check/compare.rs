@@ -14,12 +14,12 @@ const LABEL_WIDTH: usize = 9;
 #[must_use]
 pub fn compare(ours: &Evidence, theirs: &Evidence) -> String {
     let (here, there) = (analyse(ours), analyse(theirs));
-    let mut out = format!("COMPARED  {}  here {}, there {}\n", ours.domain, ours.at, theirs.at);
+    let mut out = format!("COMPARED  {}\n", ours.domain);
     if ours.domain != theirs.domain {
         return out + &paragraph("", &format!("The file is about another domain: {}.", theirs.domain), 0);
     }
-    out += &paragraph("here:", &verdict(&here), LABEL_WIDTH);
-    out += &paragraph("there:", &verdict(&there), LABEL_WIDTH);
+    out += &paragraph("here:", &verdict(ours, &here), LABEL_WIDTH);
+    out += &paragraph("there:", &verdict(theirs, &there), LABEL_WIDTH);
     out += &paragraph("", &conclusion(&here, &there), 0);
     let differences: Vec<String> =
         tlsa(ours, theirs).into_iter().chain(dns(ours, theirs)).chain(servers(ours, theirs)).collect();
@@ -32,10 +32,10 @@ pub fn compare(ours: &Evidence, theirs: &Evidence) -> String {
     out
 }
 
-fn verdict(diagnosis: &Diagnosis) -> String {
+fn verdict(evidence: &Evidence, diagnosis: &Diagnosis) -> String {
     let side = diagnosis.side.map_or_else(String::new, |side| format!(", side {}", side.word()));
     let word = if diagnosis.level == Verdict::Ok { String::new() } else { format!(" {}", diagnosis.word) };
-    format!("{}{word}{side}: {}", diagnosis.level.word(), diagnosis.sentence)
+    format!("{}: {}{word}{side}: {}", evidence.at, diagnosis.level.word(), diagnosis.sentence)
 }
 
 fn conclusion(here: &Diagnosis, there: &Diagnosis) -> String {

@@ -133,8 +133,10 @@ pub enum Role {
     Harmless,
     /// A TLSA question whose answer has no records.
     TlsaWithout,
-    /// A name known to have this many TLSA records: of a canary zone, or from earlier answers.
+    /// A name of the canary zone with this many TLSA records.
     Control(usize),
+    /// A name that had this many TLSA records when it was last asked for.
+    Known(usize),
     /// A name known to have this many addresses.
     Addresses(usize),
     /// A name with one record that is larger than any number of TLSA records.

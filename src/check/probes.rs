@@ -12,6 +12,7 @@ use crate::config::{Config, Upstream};
 use crate::outcome::Question;
 use crate::resolve::driver::DnsSetupError;
 use crate::resolve::probe::{self, Ask, Server, Transport};
+use crate::resolve::tlsa_counts::KnownCount;
 use crate::smtp::address::Domain;
 use futures_util::future::join_all;
 use hickory_proto::rr::{Name, RecordType};
@@ -23,6 +24,10 @@ const UPSTREAMS_LIMIT: usize = 3;
 const REFERENCES_LIMIT: usize = 3;
 /// Servers of the zone that are asked: one that fails may be alone with it.
 const AUTHORITIES_LIMIT: usize = 2;
+/// Names of earlier answers that are asked for, over UDP and TCP.
+const KNOWN_LIMIT: usize = 4;
+/// The most TLSA records that the box lets pass that has been met.
+const USUAL_STEP: usize = 4;
 /// What every server takes (RFC 1035 §4.2.1).
 const LEAST_PAYLOAD: u16 = 512;
 
@@ -35,6 +40,8 @@ pub struct Plan<'a> {
     pub references: &'a [Upstream],
     /// Where the controls are.
     pub canary: Option<&'a Domain>,
+    /// Names that have had known numbers of TLSA records.
+    pub known: &'a [KnownCount],
     /// The question that has no answer.
     pub subject: &'a Question,
 }
@@ -64,9 +71,8 @@ pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, Dn
     if !seen.iter().any(|probe: &DnsProbe| probe.seen.answered()) {
         return Ok(seen);
     }
-    if let Some(zone) = plan.canary {
-        servers.put(servers.controls(zone), clock, &mut seen).await;
-    }
+    let controls = plan.canary.map_or_else(|| servers.known(plan), |zone| servers.controls(zone));
+    servers.put(controls, clock, &mut seen).await;
     servers.put(servers.subject(&subject), clock, &mut seen).await;
     servers.put(servers.again(&subject), clock, &mut seen).await;
     Ok(seen)
@@ -174,6 +180,22 @@ impl Servers {
         // The step that the known boxes stumble on, over TCP as well.
         questions.extend([4, 5].map(|count| control(count, Transport::Tcp)));
         questions.into_iter().flatten().collect()
+    }
+
+    /// Without a canary zone: names of earlier answers, around the number where boxes begin.
+    fn known(&self, plan: &Plan<'_>) -> Vec<Put<'_>> {
+        let Some((whom, server)) = self.first() else { return Vec::new() };
+        let mut known: Vec<&KnownCount> = plan.known.iter().filter(|known| known.name != plan.subject.name).collect();
+        known.sort_by_key(|known| known.records.abs_diff(USUAL_STEP));
+        known.truncate(KNOWN_LIMIT);
+        known.sort_by_key(|known| known.records);
+        let put = |known: &KnownCount, transport| {
+            let name = absolute(&known.name)?;
+            let ask = Ask { name, record_type: RecordType::TLSA, transport, edns: Some(ORDINARY) };
+            Some(Put { whom: *whom, server, role: Role::Known(known.records), ask })
+        };
+        let over = [server.transport(), Transport::Tcp];
+        known.into_iter().flat_map(|known| over.map(|transport| put(known, transport))).flatten().collect()
     }
 
     fn subject(&self, subject: &Subject) -> Vec<Put<'_>> {

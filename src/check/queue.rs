@@ -1,59 +1,61 @@
-//! What waits in the queue for a domain: one look at the spool's state, which is only read.
+//! What waits in the queue: one look at the ledger of the spool, which is only read.
 //!
 //! The spool may belong to a running relay or not be there at all; then there is nothing to say.
 
 use super::evidence::Queue;
-use crate::clock::Timestamp;
 use crate::smtp::address::Domain;
-use rusqlite::{Connection, OpenFlags, params};
-use std::path::Path;
-use std::time::Duration;
+use crate::spool::embedded::ledger::{Ledger, LedgerError, Message};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
-/// How long a writer may hold us up.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// Messages that are looked at, the oldest first: enough to say "many" within a second.
+const MESSAGES_LIMIT: u64 = 100_000;
 
 /// Messages with a recipient of the domain that still waits; none when it cannot be found out.
 pub(super) async fn waiting(spool: &Path, domain: &Domain) -> Option<Queue> {
-    let (state, ending) = (spool.join("state.sqlite"), format!("%@{domain}"));
-    let looked = tokio::task::spawn_blocking(move || count(&state, &ending)).await;
-    looked.ok()?.ok()
+    let wanted = domain.clone();
+    read(spool.to_owned(), Queue { messages: 0, oldest: None }, move |queue, message| {
+        if message.waiting().any(|recipient| domain_of(&recipient.address).as_ref() == Some(&wanted)) {
+            queue.messages += 1;
+            let at = message.envelope.accepted_at;
+            queue.oldest = Some(queue.oldest.map_or(at, |oldest| oldest.min(at)));
+        }
+    })
+    .await
 }
 
-fn count(state: &Path, ending: &str) -> rusqlite::Result<Queue> {
-    let connection = open(state)?;
-    connection.query_row(
-        "SELECT count(DISTINCT m.id), min(m.accepted_at) FROM messages m JOIN recipients r ON r.message = m.id
-         WHERE m.finished_at IS NULL AND r.address LIKE ?1 AND r.state LIKE '{\"state\":\"queued\"%'",
-        params![ending],
-        |row| {
-            let messages: i64 = row.get(0)?;
-            let oldest: Option<i64> = row.get(1)?;
-            Ok(Queue { messages: u64::try_from(messages).unwrap_or(0), oldest: oldest.map(Timestamp) })
-        },
-    )
-}
-
-fn open(state: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(LOCK_PATIENCE)?;
-    Ok(connection)
-}
-
-/// The domains of all recipients that wait, most messages first; at most `most`.
+/// The domains of all recipients that wait, those with most messages first; at most `most`.
 pub(super) async fn domains(spool: &Path, most: usize) -> Vec<Domain> {
-    let state = spool.join("state.sqlite");
-    let looked = tokio::task::spawn_blocking(move || list(&state, most)).await;
-    looked.ok().and_then(Result::ok).unwrap_or_default()
+    let counted = read(spool.to_owned(), BTreeMap::<String, (u64, Domain)>::new(), |counts, message| {
+        for domain in message.waiting().filter_map(|recipient| domain_of(&recipient.address)) {
+            counts.entry(domain.to_string()).or_insert((0, domain)).0 += 1;
+        }
+    });
+    let mut counted: Vec<(u64, Domain)> = counted.await.unwrap_or_default().into_values().collect();
+    counted.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    counted.into_iter().take(most).map(|(_, domain)| domain).collect()
 }
 
-fn list(state: &Path, most: usize) -> rusqlite::Result<Vec<Domain>> {
-    let connection = open(state)?;
-    let mut statement = connection.prepare(
-        "SELECT lower(substr(r.address, instr(r.address, '@') + 1)) AS domain, count(*) AS n
-         FROM messages m JOIN recipients r ON r.message = m.id
-         WHERE m.finished_at IS NULL AND r.state LIKE '{\"state\":\"queued\"%'
-         GROUP BY domain ORDER BY n DESC, domain LIMIT ?1",
-    )?;
-    let rows = statement.query_map(params![i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
-    Ok(rows.filter_map(Result::ok).filter_map(|domain| domain.parse().ok()).collect())
+/// Goes through what waits, off the threads that speak to servers.
+async fn read<T: Send + 'static>(
+    spool: PathBuf,
+    mut found: T,
+    mut each: impl FnMut(&mut T, &Message) + Send + 'static,
+) -> Option<T> {
+    let look = move || -> Result<T, LedgerError> {
+        let mut looked_at = 0;
+        Ledger::open(&spool)?.for_each_waiting(|message| {
+            each(&mut found, &message);
+            looked_at += 1;
+            if looked_at < MESSAGES_LIMIT { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(found)
+    };
+    tokio::task::spawn_blocking(look).await.ok()?.ok()
+}
+
+/// None for an address literal, which no check is about.
+fn domain_of(address: &str) -> Option<Domain> {
+    address.rsplit_once('@').and_then(|(_, domain)| domain.parse().ok())
 }

@@ -8,6 +8,7 @@
 use super::certificate;
 use super::controls;
 use super::evidence::CertificateEnd;
+use super::history;
 use super::report::Verdict;
 use crate::clock::Timestamp;
 use crate::config::{Config, TrustAnchorSource};
@@ -83,6 +84,7 @@ pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationTok
         for one in &seen {
             observer.self_check(one.check, one.number(), &one.detail);
         }
+        history::add(&out.config.spool.path, out.dns.tlsa_counts());
         wait = EVERY;
     }
 }

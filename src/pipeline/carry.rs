@@ -226,10 +226,8 @@ impl Pipeline {
         Settlement { recipients, at, reports, told, events, ..Settlement::default() }
     }
 
-    pub(super) fn observe_told(&self, id: QueueId, told: &str) {
-        if !told.is_empty() {
-            self.observer.report_queued(id, told);
-        }
+    pub(super) fn observe_told(&self, id: QueueId, told: &[String]) {
+        told.iter().for_each(|to| self.observer.report_queued(id, to));
     }
 
     /// Of recipients that have an end; who waits has waited before.
@@ -310,9 +308,8 @@ fn conclusion_events(conclusion: &Conclusion, backing_off: Option<&Cause>) -> Ve
 }
 
 /// Who gets the reports of a settlement.
-pub(super) fn told_by(settlement: &Settlement) -> String {
-    let recipients = settlement.reports.iter().flat_map(|report| &report.envelope.recipients);
-    recipients.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+pub(super) fn told_by(settlement: &Settlement) -> Vec<String> {
+    settlement.reports.iter().flat_map(|report| &report.envelope.recipients).map(ToString::to_string).collect()
 }
 
 #[cfg(test)]

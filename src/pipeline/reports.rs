@@ -10,7 +10,7 @@ use crate::report::due::{self, Rules, Tellings};
 use crate::report::{self, Desk, Kind, Original};
 use crate::smtp::address::ReversePath;
 use crate::spool::conclude::Conclusion;
-use crate::spool::event::Silence;
+use crate::spool::event::{Event, Silence};
 use crate::spool::{RecipientState, Report, SpoolEntry, SpoolError, Telling, schedule};
 
 impl Pipeline {
@@ -26,7 +26,7 @@ impl Pipeline {
         let config = &self.out.config;
         let rules = self.rules();
         let tellings = due::due(entry, &conclusion.recipients, &rules, now);
-        due::mark(&mut conclusion.recipients, &tellings.reports, &config.notify, now);
+        due::mark(entry, &mut conclusion.recipients, &tellings.reports, &config.notify, now);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
         for (_, state) in &mut conclusion.recipients {
             if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice) {
@@ -45,7 +45,8 @@ impl Pipeline {
         }
         let content = self.beginning(entry, &tellings).await;
         let until = schedule::expires_at(&config.retry, entry.envelope.accepted_at);
-        let original = Original { entry, content: &content, until };
+        let history = if report::history_wanted(&tellings.reports) { self.history(entry.id).await } else { Vec::new() };
+        let original = Original { entry, content: &content, until, history: &history };
         (tellings.reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect(), told)
     }
 
@@ -77,6 +78,14 @@ impl Pipeline {
         }
         content.truncate(wanted);
         content
+    }
+
+    /// What happened so far; a report without it is better than none.
+    async fn history(&self, id: QueueId) -> Vec<(Timestamp, Event)> {
+        self.spool.history(id).await.unwrap_or_else(|error| {
+            self.observer.spool_failed("read the history for a report", &error);
+            Vec::new()
+        })
     }
 
     async fn read_up_to(&self, id: QueueId, wanted: usize, content: &mut Vec<u8>) -> Result<(), SpoolError> {

@@ -61,17 +61,23 @@ pub fn due(entry: &SpoolEntry, changes: &[(usize, RecipientState)], rules: &Rule
 }
 
 /// Notes in the new states what their senders are told, so that no notice comes twice.
-pub fn mark(changes: &mut [(usize, RecipientState)], reports: &[Due], notify: &Notify, now: Timestamp) {
-    for report in reports.iter().filter(|report| report.kind.waits()) {
+pub fn mark(
+    entry: &SpoolEntry,
+    changes: &mut [(usize, RecipientState)],
+    reports: &[Due],
+    notify: &Notify,
+    now: Timestamp,
+) {
+    // Where both notices are due at once, one says it all.
+    let delay_is_due = now.since(entry.envelope.accepted_at) >= notify.delay_after;
+    for report in reports {
         for (index, _) in &report.recipients {
             let place = changes.iter_mut().find(|(changed, _)| changed == index);
             let Some((_, RecipientState::Queued(Pending { told, .. }))) = place else { continue };
-            match report.kind {
-                Kind::HeldBack => told.policy = Some(now),
-                Kind::Delayed | Kind::Failed | Kind::Relayed | Kind::ReportLost => told.delay = Some(now),
+            if report.kind == Kind::HeldBack {
+                told.policy = Some(now);
             }
-            // Where both are due at once, one notice says it all.
-            if notify.delay_after <= notify.policy_failure_after {
+            if delay_is_due {
                 told.delay = Some(now);
             }
         }

@@ -17,16 +17,19 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod tries;
 mod words;
 
 pub use returned::{HEADER_LIMIT, content_wanted};
 pub use texts::{Texts, TextsError};
+pub use tries::history_wanted;
 
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, Envelope, Origin, QueueId};
 use crate::outcome::{Cause, Peer};
 use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
 use crate::smtp::reply::Reply;
+use crate::spool::event::Event;
 use crate::spool::{self, SpoolEntry};
 use bytes::Bytes;
 
@@ -112,6 +115,8 @@ pub struct Original<'a> {
     pub content: &'a [u8],
     /// Until when it is tried.
     pub until: Timestamp,
+    /// What happened to it, where [`history_wanted`].
+    pub history: &'a [(Timestamp, Event)],
 }
 
 /// Writes a report.

@@ -61,6 +61,7 @@ struct Case {
     content: Vec<u8>,
     size: Option<u64>,
     texts: Texts,
+    history: Vec<(Timestamp, Event)>,
 }
 
 impl Case {
@@ -68,7 +69,7 @@ impl Case {
         let recipients: Vec<_> = failures.iter().map(|(recipient, _)| *recipient).collect();
         let states = failures.iter().map(|(_, cause)| failed(cause)).collect();
         let envelope = envelope("<ann@corp.example>", &recipients);
-        Self { envelope, states, content: content.to_vec(), size: None, texts: Texts::english() }
+        Self { envelope, states, content: content.to_vec(), size: None, texts: Texts::english(), history: Vec::new() }
     }
 
     /// The reports, each with its kind.
@@ -83,7 +84,7 @@ impl Case {
         let desk = Desk { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
         let wanted = content_wanted(&entry, &tellings, desk.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
-        let original = Original { entry: &entry, content: &self.content[..wanted], until };
+        let original = Original { entry: &entry, content: &self.content[..wanted], until, history: &self.history };
         tellings.reports.iter().map(|due| (due.kind, compose(&desk, &original, due, NOW))).collect()
     }
 

@@ -6,7 +6,7 @@
 
 use super::form::{line, utf8_item, utf8_paragraph};
 use super::returned::Note;
-use super::{Fate, Kind, Letter, notable_domain};
+use super::{Fate, Kind, Letter, notable_domain, tries};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Side, UNITS, span};
 use crate::smtp::address::Mailbox;
@@ -28,7 +28,7 @@ pub(super) fn part(letter: &Letter<'_>, note: Option<Note>) -> String {
     }
     text.push_str(&for_administrators(letter));
     for group in &groups {
-        text.push_str(&evidence_for(group));
+        text.push_str(&evidence_for(letter, group));
     }
     if letter.due.kind == Kind::ReportLost {
         text.push_str(&what_the_report_said(letter));
@@ -48,15 +48,19 @@ pub(super) fn part(letter: &Letter<'_>, note: Option<Note>) -> String {
 /// Recipients of whom the same is to be said.
 struct Group<'a> {
     fate: &'a Fate,
+    indices: Vec<usize>,
     recipients: Vec<&'a Mailbox>,
 }
 
 /// In the order in which the fates first appear.
 fn grouped<'a>(letter: &Letter<'a>) -> Vec<Group<'a>> {
-    letter.recipients().fold(Vec::new(), |mut groups: Vec<Group<'a>>, (_, recipient, fate)| {
+    letter.recipients().fold(Vec::new(), |mut groups: Vec<Group<'a>>, (index, recipient, fate)| {
         match groups.iter_mut().find(|group| group.fate == fate) {
-            Some(group) => group.recipients.push(recipient),
-            None => groups.push(Group { fate, recipients: vec![recipient] }),
+            Some(group) => {
+                group.indices.push(index);
+                group.recipients.push(recipient);
+            }
+            None => groups.push(Group { fate, indices: vec![index], recipients: vec![recipient] }),
         }
         groups
     })
@@ -134,7 +138,7 @@ fn for_administrators(letter: &Letter<'_>) -> String {
     text
 }
 
-fn evidence_for(group: &Group<'_>) -> String {
+fn evidence_for(letter: &Letter<'_>, group: &Group<'_>) -> String {
     let mut text = "\r\n".to_owned();
     text.extend(group.recipients.iter().map(|recipient| line(recipient.as_str(), 0)));
     let lines = match group.fate {
@@ -147,12 +151,18 @@ fn evidence_for(group: &Group<'_>) -> String {
     if matches!(group.fate, Fate::Relayed { .. }) {
         return text;
     }
+    for tries in tries::of(letter.original.history, &group.indices) {
+        let (first, last) = (short_date(*tries.when.start()), short_date(*tries.when.end()));
+        let when = if tries.count == 1 { first } else { format!("{} times from {first} to {last}", tries.count) };
+        text.push_str(&utf8_item("  Earlier try:", &format!("{when}: {}", tries.what), COLUMN));
+    }
     let mut domains: Vec<_> = group.recipients.iter().filter_map(|recipient| notable_domain(recipient)).collect();
     domains.sort();
     domains.dedup();
     for domain in domains {
         text.push_str(&utf8_item("  Run:", &format!("relay check {domain}"), COLUMN));
     }
+    text.push_str(&utf8_item("  Run:", &format!("relay why {}", letter.original.entry.id), COLUMN));
     text
 }
 

@@ -14,6 +14,7 @@ use super::event::{DnsEvent, Listener, PathStanding, Probed};
 use super::flight::Flights;
 use super::paths::channel::Flags;
 use super::paths::{Carrier, Fault, Path, PathName, Source, in_order, setup};
+use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, RootsError, TrustAnchorSource};
@@ -90,6 +91,7 @@ pub struct Dns {
     zones: Zones,
     cache: Mutex<Cache<Key, Arc<Lookup>>>,
     flights: Flights<Key, Arc<Lookup>>,
+    counts: Mutex<TlsaCounts>,
     clock: Clock,
     listener: Listener,
 }
@@ -127,6 +129,7 @@ impl Dns {
             zones: Zones::new(ZONES_KEPT),
             cache: Mutex::new(Cache::new(ANSWERS_KEPT)),
             flights: Flights::default(),
+            counts: Mutex::default(),
             clock,
             listener,
         })
@@ -208,7 +211,10 @@ impl Dns {
         match (&lookup.result, &lookup.path) {
             (Ok(validated), path) => {
                 if key.1 == WireType::TLSA {
-                    (self.listener)(&DnsEvent::TlsaRecords { count: record_count(&validated.outcome) });
+                    let count = record_count(&validated.outcome);
+                    (self.listener)(&DnsEvent::TlsaRecords { count });
+                    let known = KnownCount { records: count, name: without_dot(&key.0), at: self.clock.now() };
+                    self.counts.lock().unwrap_or_else(PoisonError::into_inner).note(known);
                 }
                 if let (Some(path), false) = (path, lookup.failed.is_empty()) {
                     (self.listener)(&DnsEvent::AnsweredDespite { question: &question, path, failed: &lookup.failed });
@@ -353,6 +359,11 @@ impl Dns {
             (self.listener)(&DnsEvent::Probed { path: &path.name, found: &found });
         }
         Ok(())
+    }
+
+    /// Names that have had TLSA records, one for each number of them.
+    pub fn tlsa_counts(&self) -> Vec<KnownCount> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).all()
     }
 
     /// The present standing of every path.

@@ -14,6 +14,7 @@ mod flight;
 pub mod mail;
 pub mod paths;
 pub mod probe;
+pub mod tlsa_counts;
 mod trust_ad;
 
 use crate::outcome::Cause;

@@ -173,3 +173,21 @@ async fn a_check_of_a_silent_dns_is_inconclusive() {
     assert_eq!((report.verdict, report.fault.unwrap().cause), (Verdict::Inconclusive, "dns-unavailable"));
     assert_eq!(lab.mx("silent.test").unwrap().connections(), 0);
 }
+
+#[tokio::test]
+async fn mail_that_waits_is_counted_and_its_domains_are_checked_one_by_one() {
+    let (world, checker) = world(situations()).await;
+    for domain in ["mismatch.test", "mismatch.test", "notls.test"] {
+        let to = format!("bob@{domain}");
+        let id = world.mail(&[&to]).await;
+        world.news(id, &to, |known| !known.is_empty()).await;
+    }
+    let report = check(&checker, "mismatch.test").await;
+    assert_eq!(report.evidence.queue.map(|queue| queue.messages), Some(2), "{}", report.text());
+    assert!(report.text().contains("2 messages wait, the oldest since "), "{}", report.text());
+    assert!(report.text().contains("nothing is lost"), "{}", report.text());
+    let queued = checker.queued().await;
+    assert_eq!(queued.iter().map(|domain| domain.as_str()).collect::<Vec<_>>(), ["mismatch.test", "notls.test"]);
+    let reports = checker.check_all(&queued).await;
+    assert_eq!(reports.iter().map(|report| report.verdict).collect::<Vec<_>>(), [Verdict::Fault; 2]);
+}

@@ -4,13 +4,14 @@
 use crate::relay::config;
 use dane_relay::check::evidence::{Evidence, Role};
 use dane_relay::check::{CheckReport, Checker, Verdict, analyse, canary};
-use dane_relay::clock::Clock;
+use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::authority::Authorities;
 use dane_relay::lab::dns::{PathFault, Transport};
 use dane_relay::lab::fronts::{Front, FrontKind};
 use dane_relay::lab::{DomainSpec, Fault, Lab, LabBuilder};
 use dane_relay::resolve::TlsaRecord;
+use dane_relay::resolve::tlsa_counts::KnownCount;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};
 use std::net::Ipv4Addr;
@@ -157,6 +158,23 @@ async fn the_box_on_every_way_out_is_told_by_the_canary_and_an_encrypted_referen
 async fn the_canary_alone_proves_the_box_though_nobody_has_the_records() {
     let scene = Scene::new().await.boxes_everywhere(&[BOX]).canary();
     scene.says(Verdict::Fault, "path", "proven", "local-dns-count-filter").await;
+}
+
+#[tokio::test]
+async fn the_relays_own_history_stands_in_for_a_canary_zone() {
+    let earlier =
+        |lab: LabBuilder, count: usize| lab.domain(&format!("n{count}.test"), |d| d.host(|h| h.and_misfits(count - 1)));
+    let scene = Scene::of([1, 4, 5].into_iter().fold(rollover(), earlier)).await.boxes(&[BOX]);
+    let known = |count: usize| KnownCount {
+        records: count,
+        name: scene.lab.tlsa_owner(&format!("mx.n{count}.test")),
+        at: Timestamp(1),
+    };
+    std::fs::create_dir_all(&scene.config.spool.path).unwrap();
+    let file = serde_json::to_string(&[known(1), known(4), known(5)]).unwrap();
+    std::fs::write(scene.config.spool.path.join("tlsa-counts.json"), file).unwrap();
+    let report = scene.says(Verdict::Fault, "path", "proven", "local-dns-count-filter").await;
+    assert!(report.diagnosis.sentence.contains("more than 4 TLSA records"), "{}", report.text());
 }
 
 #[tokio::test]

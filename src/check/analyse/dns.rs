@@ -243,8 +243,10 @@ impl Case<'_> {
             .collect();
         // Without anybody who has the records, their own servers may be what is silent; controls
         // that vanish as well show that they are not.
-        let control_vanishes =
-            line.probes.iter().any(|p| matches!(p.role, Role::Control(_) | Role::TlsaWithout) && vanished(&p.seen));
+        let control_vanishes = line
+            .probes
+            .iter()
+            .any(|p| matches!(p.role, Role::Control(_) | Role::Known(_) | Role::TlsaWithout) && vanished(&p.seen));
         let certainty = match (seen_elsewhere || control_vanishes, also.is_empty()) {
             (false, _) => Certainty::Inconclusive,
             (true, true) => sure.max(Certainty::Likely),

@@ -36,6 +36,10 @@ pub(super) fn tlsa_count(probe: &DnsProbe, truth: Option<usize>) -> Option<usize
     match probe.role {
         Role::TlsaWithout => Some(0),
         Role::Control(records) => Some(records),
+        // They may have become others since; what came counts.
+        Role::Known(_) if matches!(probe.seen.reply, Reply::Records) => Some(probe.seen.records),
+        Role::Known(_) if probe.seen.answered() => None,
+        Role::Known(records) => Some(records),
         Role::Subject => truth,
         Role::Root | Role::Harmless | Role::Addresses(_) | Role::Large | Role::Again => None,
     }

@@ -103,7 +103,7 @@ pub(super) fn packets(line: &Line<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let of_interest = |probe: &&&DnsProbe| {
         !probe.seen.answered()
-            && matches!(probe.role, Role::Subject | Role::Control(_))
+            && matches!(probe.role, Role::Subject | Role::Control(_) | Role::Known(_))
             && probe.seen.destination.is_some()
     };
     let mut probes: Vec<_> = line.probes.iter().filter(of_interest).collect();

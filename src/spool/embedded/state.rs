@@ -237,17 +237,25 @@ impl State {
 
     fn make_findable(&self, id: i64, row: &Row) -> rusqlite::Result<()> {
         let envelope = &row.waiting.entry.envelope;
-        let day = day_of(envelope.accepted_at);
-        let sender = match &envelope.reverse_path {
-            ReversePath::Mailbox(sender) => Some(sender.as_str()),
-            ReversePath::Null => None,
-        };
-        let names = row.message_id.as_deref().into_iter().chain(sender);
-        let names = names.chain(envelope.recipients.iter().map(Mailbox::as_str));
         let mut insert =
             self.connection.prepare_cached("INSERT OR IGNORE INTO lookups (day, hash, message) VALUES (?1, ?2, ?3)")?;
-        for name in names {
-            insert.execute(params![day, lookup_hash(name), id])?;
+        for name in names(envelope, row.message_id.as_deref()) {
+            insert.execute(params![day_of(envelope.accepted_at), lookup_hash(name), id])?;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`State::make_findable`]. What cannot be read is left, and leads nowhere.
+    fn make_unfindable(&self, id: i64) -> rusqlite::Result<()> {
+        let (envelope, message_id): (String, Option<String>) = self
+            .connection
+            .prepare_cached("SELECT envelope, message_id FROM messages WHERE id = ?1")?
+            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let Ok(envelope) = serde_json::from_str::<Envelope>(&envelope) else { return Ok(()) };
+        let mut delete =
+            self.connection.prepare_cached("DELETE FROM lookups WHERE day = ?1 AND hash = ?2 AND message = ?3")?;
+        for name in names(&envelope, message_id.as_deref()) {
+            delete.execute(params![day_of(envelope.accepted_at), lookup_hash(name), id])?;
         }
         Ok(())
     }
@@ -397,18 +405,6 @@ impl State {
         Ok(pragma("page_count")?.saturating_sub(pragma("freelist_count")?).saturating_mul(pragma("page_size")?))
     }
 
-    /// Forgets how to find messages that are gone: all before the day of the oldest one.
-    pub(super) fn prune_lookups(&self) -> rusqlite::Result<()> {
-        let oldest: Option<i64> = self
-            .connection
-            .query_row("SELECT accepted_at FROM messages WHERE id = (SELECT min(id) FROM messages)", [], |row| {
-                row.get(0)
-            })
-            .optional()?;
-        let Some(oldest) = oldest else { return Ok(()) };
-        self.connection.execute("DELETE FROM lookups WHERE day < ?1", [day_of(Timestamp(oldest))]).map(|_| ())
-    }
-
     /// Removes up to `most` messages that were finished before `before`. Gives how many it were.
     /// A report stays for as long as what it tells of: it is the proof that somebody was told.
     pub(super) fn prune(&self, before: Timestamp, most: u32) -> rusqlite::Result<usize> {
@@ -427,6 +423,7 @@ impl State {
                 .prepare_cached("SELECT accepted_at FROM messages WHERE id = ?1")?
                 .query_row([id], |row| row.get(0))?;
             latest = latest.max(accepted_at);
+            self.make_unfindable(*id)?;
             for delete in [
                 "DELETE FROM recipients WHERE message = ?1",
                 "DELETE FROM history WHERE message = ?1",
@@ -451,6 +448,15 @@ impl State {
         let mut set = self.connection.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?;
         set.execute(params![name, value]).map(|_| ())
     }
+}
+
+/// All that a message is found by.
+fn names<'a>(envelope: &'a Envelope, message_id: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+    let sender = match &envelope.reverse_path {
+        ReversePath::Mailbox(sender) => Some(sender.as_str()),
+        ReversePath::Null => None,
+    };
+    message_id.into_iter().chain(sender).chain(envelope.recipients.iter().map(Mailbox::as_str))
 }
 
 /// Days since 1970.

@@ -1,0 +1,174 @@
+//! What the servers of a domain did with us up to MAIL FROM, and what follows from it for mail
+//! (pure).
+
+use super::certificate;
+use super::evidence::{CertificateEnd, Delivery, DnsProbe, Role, ServerSeen, Troubled, Whom};
+use crate::clock::Timestamp;
+use crate::deliver::driver::Probe;
+use crate::deliver::{Planned, Target};
+use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
+use crate::pipeline::outbound::Known;
+use crate::resolve::MxHost;
+use crate::resolve::answer::Trace;
+use crate::resolve::probe::Reply;
+use crate::smtp::address::Domain;
+
+pub(super) struct Probed {
+    pub(super) step: Planned,
+    pub(super) probe: Option<Probe>,
+}
+
+impl Probed {
+    pub(super) fn failure(&self) -> Option<&Cause> {
+        match (&self.step, &self.probe) {
+            (Planned::Skip { cause, .. }, _) => Some(cause),
+            (Planned::Try(_), Some(probe)) => probe.failure.as_ref(),
+            (Planned::Try(_), None) => None,
+        }
+    }
+
+    pub(super) fn watched_failure(&self) -> Option<&Cause> {
+        self.probe.as_ref()?.watched.as_ref()?.failure.as_ref()
+    }
+
+    /// The attempt, when it is one to this host.
+    pub(super) fn at(&self, host: &MxHost) -> Option<(&Target, &Probe)> {
+        match (&self.step, &self.probe) {
+            (Planned::Try(target), Some(probe)) if target.peer.host == host.name => Some((target, probe)),
+            (Planned::Try(_) | Planned::Skip { .. }, _) => None,
+        }
+    }
+}
+
+/// What the servers did with us.
+pub(super) struct Met {
+    pub(super) known: Option<Known>,
+    pub(super) probed: Vec<Probed>,
+    /// The cause that stops all mail before any server is asked.
+    pub(super) stopped: Option<Cause>,
+}
+
+impl Met {
+    /// Whether a look-up had no answer in the time that a check gives it.
+    pub(super) fn lacks_answers(&self) -> bool {
+        let unavailable = |cause: &Cause| matches!(cause, Cause::DnsUnavailable { .. });
+        self.stopped.iter().chain(self.probed.iter().filter_map(Probed::failure)).any(unavailable)
+    }
+
+    pub(super) fn servers(&self, at: Timestamp) -> Vec<ServerSeen> {
+        let seen = |probed: &Probed| match (&probed.step, &probed.probe) {
+            (Planned::Try(target), Some(probe)) => Some(server_seen(target, probe, at)),
+            (Planned::Try(_) | Planned::Skip { .. }, _) => None,
+        };
+        self.probed.iter().filter_map(seen).collect()
+    }
+}
+
+fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
+    let end = match &probe.tls {
+        Some(TlsVerdict::WebPki { .. }) => CertificateEnd::Counts,
+        Some(TlsVerdict::Dane { matched, .. }) if matched.starts_with('2') => CertificateEnd::Counts,
+        Some(TlsVerdict::Dane { .. } | TlsVerdict::Unauthenticated { .. } | TlsVerdict::ClearText) | None => {
+            CertificateEnd::Ignored
+        }
+    };
+    ServerSeen {
+        host: target.peer.host.clone(),
+        address: target.peer.address.to_string(),
+        control: false,
+        at,
+        greeting: None,
+        ehlo: Vec::new(),
+        cause: probe.failure.clone(),
+        tls: matches!(
+            probe.tls,
+            Some(TlsVerdict::WebPki { .. } | TlsVerdict::Dane { .. } | TlsVerdict::Unauthenticated { .. })
+        ),
+        certificate: probe.certificates.first().and_then(|der| certificate::seen(der, end)),
+    }
+}
+
+/// The answer that was missing, whole and signed, from a resolver that delivery asks.
+pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
+    let is_ours = probe.whom == Whom::Upstream && probe.role == Role::Subject;
+    is_ours && probe.seen.reply == Reply::Records && probe.seen.signed
+}
+
+/// The look-ups that some path failed for, those without any answer first.
+pub(super) fn troubled(known: &Result<Known, Cause>) -> Vec<Troubled> {
+    let of_trace = |trace: &Trace| Troubled {
+        question: trace.question.clone(),
+        answered_by: trace.path.clone(),
+        failed: trace.failed.clone(),
+    };
+    let mut troubled: Vec<Troubled> = match known {
+        Ok(known) => known.resolution.traces.iter().filter(|trace| !trace.failed.is_empty()).map(of_trace).collect(),
+        Err(Cause::DnsUnavailable { question, tried }) => {
+            vec![Troubled { question: question.clone(), answered_by: None, failed: tried.clone() }]
+        }
+        Err(Cause::DnsBogus { question, detail }) => {
+            let said = PathFailure { upstream: "every path".to_owned(), detail: format!("bogus: {detail}") };
+            vec![Troubled { question: question.clone(), answered_by: None, failed: vec![said] }]
+        }
+        Err(_) => Vec::new(),
+    };
+    troubled.sort_by_key(|t| (t.answered_by.is_some(), t.question.record_type != "TLSA"));
+    troubled
+}
+
+/// The question that the probes are about: of those without an answer, the one for TLSA records.
+pub(super) fn subject(troubled: &[Troubled]) -> Option<Question> {
+    troubled.first().map(|troubled| troubled.question.clone())
+}
+
+pub(super) fn conclude(domain: &Domain, known: &Known, probed: &[Probed]) -> Delivery {
+    let bad = probed.iter().find_map(Probed::failure);
+    let good = probed.iter().filter(|probed| probed.failure().is_none()).find_map(|probed| probed.probe.as_ref());
+    let watched = probed.iter().find_map(Probed::watched_failure);
+    let delivered = |probe: &Probe| format!("Mail for {domain} is delivered {}", how(probe, known));
+    let exception = known.rule.exception.as_ref();
+    let sentence = match (good, bad, watched, exception) {
+        (Some(probe), Some(cause), _, _) => {
+            format!("{}, but not by every server: {}", delivered(probe), cause.sentence())
+        }
+        (Some(probe), None, Some(cause), _) => {
+            let how = delivered(probe);
+            format!("{how}, but only because a policy is not enforced. Otherwise: {}", cause.sentence())
+        }
+        (Some(probe), None, None, Some(exception)) => {
+            format!("{}, under an exception of the configuration: {exception}.", delivered(probe))
+        }
+        (Some(probe), None, None, None) => format!("{}.", delivered(probe)),
+        (None, Some(cause), _, _) => format!("Mail for {domain} is not delivered now. {}", cause.sentence()),
+        (None, None, _, _) => format!("The domain {domain} has no mail server to try."),
+    };
+    Delivery {
+        delivers: good.is_some(),
+        cause: bad.cloned(),
+        watched: watched.filter(|_| bad.is_none()).cloned(),
+        exception: exception.cloned(),
+        sentence,
+        tlsa: Vec::new(),
+    }
+}
+
+/// How the connection is protected; nothing is claimed for the domain where its MX records are
+/// not signed (RFC 7672 §2.2.1).
+fn how(probe: &Probe, known: &Known) -> String {
+    match &probe.tls {
+        Some(TlsVerdict::Dane { version, scope: DaneScope::Domain, .. }) => {
+            format!("over {version} with a certificate that DANE vouches for")
+        }
+        Some(TlsVerdict::Dane { version, scope: DaneScope::Host, .. }) => format!(
+            "over {version} to a host that DANE vouches for (not that it serves the domain: the MX records are {})",
+            known.resolution.mx_security.word()
+        ),
+        Some(TlsVerdict::WebPki { version, host }) => {
+            format!("over {version} with a certificate of a public authority for {host}")
+        }
+        Some(TlsVerdict::Unauthenticated { version }) => {
+            format!("over {version}, without authentication of the server")
+        }
+        Some(TlsVerdict::ClearText) | None => "in clear text".to_owned(),
+    }
+}

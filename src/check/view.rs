@@ -1,0 +1,124 @@
+//! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
+
+use super::met::Probed;
+use super::report::{AddressReport, Fault, HostReport, StsReport, TlsaReport};
+use crate::clock::Timestamp;
+use crate::deliver::driver::Probe;
+use crate::deliver::{Planned, Target};
+use crate::outcome::TlsVerdict;
+use crate::pipeline::outbound::Known;
+use crate::policy::sts::StsState;
+use crate::policy::{TlsPolicy, dane};
+use crate::resolve::{MxHost, TlsaLookup, TlsaRecord};
+use crate::smtp::address::Domain;
+
+/// One host.
+pub(super) fn host_report(host: &MxHost, known: &Known, probed: &[Probed], now: Timestamp) -> HostReport {
+    let mut policy = "none";
+    let mut because = None;
+    let mut references: &[Domain] = &[];
+    let mut certificates: &[Vec<u8>] = &[];
+    let mut addresses = Vec::new();
+    for (target, probe) in probed.iter().filter_map(|probed| probed.at(host)) {
+        policy = target.policy.word();
+        match &target.policy {
+            TlsPolicy::Dane(dane) => references = &dane.references,
+            TlsPolicy::Opportunistic { because: why } => because = Some(why.word()),
+            TlsPolicy::Off | TlsPolicy::Encrypt { .. } | TlsPolicy::WebPki { .. } => {}
+        }
+        if certificates.is_empty() {
+            certificates = &probe.certificates;
+        }
+        addresses.push(address_report(target, probe));
+    }
+    let (tlsa_base_domain, tlsa) = tlsa_report(&host.tlsa, (certificates, references), now);
+    let skipped = probed.iter().find_map(|probed| match &probed.step {
+        Planned::Skip { host: name, cause } if *name == host.name => Some(Fault::from(cause)),
+        Planned::Skip { .. } | Planned::Try(_) => None,
+    });
+    let no_dane = match &host.tlsa {
+        TlsaLookup::Absent(because) => Some(because.phrase()),
+        TlsaLookup::Unavailable(_) | TlsaLookup::Present { .. } => None,
+    };
+    let listed = match &known.sts {
+        StsState::Policy(policy) => Some(policy.allows(&host.name)),
+        StsState::Absent(_) => None,
+    };
+    HostReport {
+        name: host.name.clone(),
+        preference: host.preference,
+        security: host.security,
+        policy,
+        because,
+        listed,
+        no_dane,
+        tlsa_base_domain,
+        tlsa,
+        addresses,
+        skipped,
+    }
+}
+
+fn tlsa_report(
+    tlsa: &TlsaLookup,
+    (certificates, references): (&[Vec<u8>], &[Domain]),
+    now: Timestamp,
+) -> (Option<String>, Vec<TlsaReport>) {
+    let TlsaLookup::Present { base_domain, records } = tlsa else { return (None, Vec::new()) };
+    let usable = dane::usable(records);
+    let chain: Vec<&[u8]> = certificates.iter().map(Vec::as_slice).collect();
+    let report = |record: &TlsaRecord| TlsaReport {
+        record: record.to_string(),
+        usable: usable.contains(record),
+        matched: usable.contains(record) && dane::verify(&chain, std::slice::from_ref(record), references, now).is_ok(),
+    };
+    (Some(base_domain.to_string()), records.iter().map(report).collect())
+}
+
+fn address_report(target: &Target, probe: &Probe) -> AddressReport {
+    AddressReport {
+        address: target.peer.address.to_string(),
+        tls: probe.tls.clone(),
+        fault: probe.failure.as_ref().map(Fault::from),
+        watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(Fault::from),
+        took_ms: super::milliseconds(probe.took),
+    }
+}
+
+pub(super) fn sts_report(sts: &StsState) -> StsReport {
+    match sts {
+        StsState::Absent(absent) => StsReport {
+            mode: "absent",
+            absent: Some(absent.phrase()),
+            id: None,
+            mx: Vec::new(),
+            expires: None,
+            refresh_failure: None,
+        },
+        StsState::Policy(policy) => StsReport {
+            mode: policy.terms.mode.word(),
+            absent: None,
+            id: policy.id.as_ref().map(ToString::to_string),
+            mx: policy.terms.mx.iter().map(ToString::to_string).collect(),
+            expires: Some(policy.expires_at().rfc3339()),
+            refresh_failure: policy.refresh_failure.as_ref().map(|failure| failure.sentence.clone()),
+        },
+    }
+}
+
+/// What is odd and stops no mail.
+pub(super) fn notes(known: &Known, probed: &[Probed]) -> Vec<String> {
+    let StsState::Policy(policy) = &known.sts else { return Vec::new() };
+    let unlisted = known.resolution.hosts.iter().filter(|host| {
+        let by_dane = |(_, probe): (&Target, &Probe)| matches!(probe.tls, Some(TlsVerdict::Dane { .. }));
+        !policy.allows(&host.name) && probed.iter().filter_map(|probed| probed.at(host)).any(by_dane)
+    });
+    let note = |host: &MxHost| {
+        format!(
+            "The MTA-STS policy does not list {}, but its certificate is right by DANE: DANE wins, and mail goes there. \
+             Senders without DANE will refuse it.",
+            host.name
+        )
+    };
+    unlisted.map(note).collect()
+}

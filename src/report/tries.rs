@@ -1,0 +1,115 @@
+//! The tries of a message that expired, as a report shows them to administrators (RFC 3464 §2.3.6
+//! tells of the last one alone).
+//!
+//! Tries that failed alike one after the other are one line, so that four days of waiting can be
+//! read at a glance.
+
+use super::{Due, Fate};
+use crate::clock::Timestamp;
+use crate::outcome::{Cause, DeliveryOutcome};
+use crate::spool::event::Event;
+use std::ops::RangeInclusive;
+
+/// The most lines; the newest are the ones that tell.
+const MOST_LINES: usize = 10;
+
+/// Tries that failed alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tries {
+    /// The first and the last of them.
+    pub(super) when: RangeInclusive<Timestamp>,
+    /// How many.
+    pub(super) count: usize,
+    /// The word of the cause and, where there was one, the server.
+    pub(super) what: String,
+}
+
+/// Whether a report tells of a message that expired.
+#[must_use]
+pub fn history_wanted(reports: &[Due]) -> bool {
+    let expired = |fate: &Fate| matches!(fate, Fate::Stopped(Cause::Expired { .. }));
+    reports.iter().any(|due| due.recipients.iter().any(|(_, fate)| expired(fate)))
+}
+
+/// The newest tries of these recipients, oldest first.
+pub(super) fn of(history: &[(Timestamp, Event)], recipients: &[usize]) -> Vec<Tries> {
+    let mut all: Vec<Tries> = Vec::new();
+    for (at, what) in history.iter().flat_map(|(at, event)| failures(event, recipients).map(move |what| (*at, what))) {
+        match all.last_mut().filter(|last| last.what == what) {
+            Some(last) => {
+                last.when = *last.when.start()..=at;
+                last.count += 1;
+            }
+            None => all.push(Tries { when: at..=at, count: 1, what }),
+        }
+    }
+    all.split_off(all.len().saturating_sub(MOST_LINES))
+}
+
+/// What failed for one of the recipients, in the words of the cause.
+fn failures<'a>(event: &'a Event, recipients: &'a [usize]) -> Box<dyn Iterator<Item = String> + 'a> {
+    match event {
+        Event::Attempt(attempt) => {
+            let ours = move |named: &[usize]| named.iter().any(|index| recipients.contains(index));
+            Box::new(attempt.results.iter().filter(move |group| ours(&group.recipients)).filter_map(|group| {
+                match &group.outcome {
+                    DeliveryOutcome::Failed { cause } => Some(format!("{} at {}", cause.row().word, attempt.peer)),
+                    DeliveryOutcome::Delivered { .. } => None,
+                }
+            }))
+        }
+        Event::NotTried { cause, .. } => Box::new(std::iter::once(cause.row().word.to_owned())),
+        Event::Waits { .. }
+        | Event::Ended { .. }
+        | Event::Told { .. }
+        | Event::NotTold { .. }
+        | Event::Operator { .. }
+        | Event::Broken { .. }
+        | Event::Unreadable { .. } => Box::new(std::iter::empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::DaneFailure;
+    use crate::outcome::every::{self, peer};
+    use crate::spool::event::{Attempt, Group};
+
+    fn attempt(recipients: &[usize], cause: Cause) -> Event {
+        let outcome = DeliveryOutcome::Failed { cause };
+        let results = vec![Group { recipients: recipients.to_vec(), outcome }];
+        let (next_hop, policy) = ("partner.example".to_owned(), "dane".to_owned());
+        Event::Attempt(Box::new(Attempt {
+            next_hop,
+            peer: peer(),
+            policy,
+            tls: None,
+            exception: None,
+            took_ms: 1,
+            results,
+        }))
+    }
+
+    #[test]
+    fn tries_that_failed_alike_are_one_line_and_the_newest_are_kept() {
+        let bad = || every::dane(DaneFailure::NoMatch);
+        let busy = || Cause::ConnectFailed { peer: peer(), detail: "refused".into() };
+        let not_tried = Event::NotTried { next_hop: "partner.example".into(), cause: bad() };
+        let events =
+            [attempt(&[0], bad()), attempt(&[0, 1], bad()), attempt(&[1], busy()), attempt(&[0], busy()), not_tried];
+        let history: Vec<_> = (1..).map(Timestamp).zip(events).collect();
+        let shown: Vec<_> =
+            of(&history, &[0]).into_iter().map(|t| (t.when.start().0, t.when.end().0, t.count, t.what)).collect();
+        let server = "mx1.partner.example [192.0.2.25]:25";
+        let expected = [
+            (1, 2, 2, format!("tlsa-invalid at {server}")),
+            (4, 4, 1, format!("connect-failed at {server}")),
+            (5, 5, 1, "tlsa-invalid".to_owned()),
+        ];
+        assert_eq!(shown, expected);
+        let changing = (0..100).map(|n| (Timestamp(n), attempt(&[0], if n % 2 == 0 { bad() } else { busy() })));
+        let shown = of(&changing.collect::<Vec<_>>(), &[0]);
+        assert_eq!((shown.len(), shown.last().map(|tries| *tries.when.end())), (MOST_LINES, Some(Timestamp(99))));
+    }
+}
