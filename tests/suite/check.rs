@@ -184,8 +184,8 @@ async fn mail_that_waits_is_counted_and_its_domains_are_checked_one_by_one() {
     }
     let report = check(&checker, "mismatch.test").await;
     assert_eq!(report.evidence.queue.map(|queue| queue.messages), Some(2), "{}", report.text());
-    assert!(report.text().contains("2 messages wait, the oldest since "), "{}", report.text());
-    assert!(report.text().contains("nothing is lost"), "{}", report.text());
+    let text = report.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("2 messages wait, the oldest since ") && text.contains("nothing is lost"), "{text}");
     let queued = checker.queued().await;
     assert_eq!(queued.iter().map(|domain| domain.as_str()).collect::<Vec<_>>(), ["mismatch.test", "notls.test"]);
     let reports = checker.check_all(&queued).await;
