@@ -34,7 +34,7 @@ use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, PathFailure, Question};
 use crate::pipeline::outbound::{Known, Outbound, SetupError, Thoroughness};
 use crate::resolve::TlsaLookup;
-use crate::resolve::answer::{Answer, Data, RecordType};
+use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
 use evidence::{Delivery, DnsProbe, Evidence, Opinion, Queue, TlsaCount, Troubled};
@@ -131,6 +131,7 @@ impl Checker {
             opinions,
             servers,
             queue: aside.queue,
+            sts_announced: aside.sts_announced,
             tlsrpt: aside.tlsrpt,
             took_ms: milliseconds(started.elapsed()),
         };
@@ -193,14 +194,16 @@ impl Checker {
     /// What has no bearing on delivery.
     async fn look_aside(&self, domain: &Domain) -> Aside {
         if self.depth == Depth::Delivery {
-            return Aside { queue: None, tlsrpt: None };
+            return Aside { queue: None, sts_announced: None, tlsrpt: None };
         }
         let owner = format!("_smtp._tls.{domain}");
-        let (queue, (tlsrpt, _trace)) = tokio::join!(
+        let (queue, announced, (tlsrpt, _trace)) = tokio::join!(
             queue::waiting(&self.out.config.spool.path, domain),
+            self.out.sts.announced(domain, Freshness::Kept),
             self.out.dns.lookup(&owner, RecordType::Txt)
         );
-        Aside { queue, tlsrpt: text_record(&tlsrpt) }
+        let sts_announced = announced.ok().map(|id| id.to_string());
+        Aside { queue, sts_announced, tlsrpt: text_record(&tlsrpt) }
     }
 
     async fn probe_all(&self, route: &Route, known: &Known) -> Result<Vec<Probed>, Cause> {
@@ -257,7 +260,7 @@ impl Checker {
             next_hop: route.hop.to_string(),
             hosts_from: known.map(|known| known.resolution.hosts_from),
             mx_security: known.map(|known| known.resolution.mx_security),
-            mta_sts: known.map(|known| view::sts_report(&known.sts)),
+            mta_sts: known.map(|known| view::sts_report(&known.sts, evidence.sts_announced.as_ref())),
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
             notes: known.map(|known| view::notes(known, &met.probed)).unwrap_or_default(),
@@ -272,6 +275,7 @@ impl Checker {
 /// What has no bearing on delivery.
 struct Aside {
     queue: Option<Queue>,
+    sts_announced: Option<String>,
     tlsrpt: Option<String>,
 }
 

@@ -209,7 +209,8 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
 /// How many wait, since when, and that nothing is lost.
 fn mail_sentence(evidence: &Evidence, level: Verdict) -> String {
     let waiting = evidence.queue.filter(|queue| queue.messages > 0).map(|queue| {
-        let since = queue.oldest.map(|at| format!(", the oldest since {}", at.rfc3339())).unwrap_or_default();
+        let since =
+            queue.oldest.map(|at| format!(", the oldest since {}", proof::seconds(&at.rfc3339()))).unwrap_or_default();
         let messages =
             if queue.messages == 1 { "1 message waits".into() } else { format!("{} messages wait", queue.messages) };
         format!("{messages}{since}; nothing is lost")

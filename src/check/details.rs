@@ -96,6 +96,14 @@ impl StsReport {
             ),
         };
         *out += &paragraph("sts:", &line, LABEL_WIDTH);
+        if let Some(fetched) = &self.fetched {
+            let now = match &self.announced {
+                Some(announced) if Some(announced) == self.id.as_ref() => "the DNS announces the same now".to_owned(),
+                Some(announced) => format!("the DNS announces {announced} now"),
+                None => "the DNS announces none now".to_owned(),
+            };
+            *out += &paragraph("", &format!("fetched {fetched}; {now}"), LABEL_WIDTH);
+        }
         if let Some(failure) = &self.refresh_failure {
             *out += &paragraph("", &format!("its last refresh failed: {failure}"), LABEL_WIDTH);
         }

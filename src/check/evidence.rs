@@ -45,6 +45,9 @@ pub struct Evidence {
     /// What waits in the queue.
     #[serde(default)]
     pub queue: Option<Queue>,
+    /// The id of the MTA-STS policy that the DNS announces now (RFC 8461 §3.1).
+    #[serde(default)]
+    pub sts_announced: Option<String>,
     /// The DNS record that asks for TLS reports, as it is (RFC 8460 §3).
     #[serde(default)]
     pub tlsrpt: Option<String>,

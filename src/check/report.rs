@@ -140,6 +140,10 @@ pub struct StsReport {
     pub id: Option<String>,
     /// The MX patterns it lists.
     pub mx: Vec<String>,
+    /// When it was fetched.
+    pub fetched: Option<String>,
+    /// The id that the DNS announces now; another than the policy's means that a newer one waits.
+    pub announced: Option<String>,
     /// When it expires.
     pub expires: Option<String>,
     /// Why its last refresh failed, if it did.

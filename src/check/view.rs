@@ -85,13 +85,15 @@ fn address_report(target: &Target, probe: &Probe) -> AddressReport {
     }
 }
 
-pub(super) fn sts_report(sts: &StsState) -> StsReport {
+pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsReport {
     match sts {
         StsState::Absent(absent) => StsReport {
             mode: "absent",
             absent: Some(absent.phrase()),
             id: None,
             mx: Vec::new(),
+            fetched: None,
+            announced: announced.cloned(),
             expires: None,
             refresh_failure: None,
         },
@@ -100,6 +102,8 @@ pub(super) fn sts_report(sts: &StsState) -> StsReport {
             absent: None,
             id: policy.id.as_ref().map(ToString::to_string),
             mx: policy.terms.mx.iter().map(ToString::to_string).collect(),
+            fetched: Some(policy.fetched_at.rfc3339()),
+            announced: announced.cloned(),
             expires: Some(policy.expires_at().rfc3339()),
             refresh_failure: policy.refresh_failure.as_ref().map(|failure| failure.sentence.clone()),
         },

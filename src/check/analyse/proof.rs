@@ -132,7 +132,7 @@ fn packet(seen: &Seen) -> String {
 }
 
 /// `2026-11-21T16:00:00Z`: milliseconds help nobody to find a line in a log.
-fn seconds(text: &str) -> String {
+pub(super) fn seconds(text: &str) -> String {
     text.split_once('.').map_or_else(|| text.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
