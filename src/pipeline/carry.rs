@@ -5,7 +5,7 @@
 
 use super::Pipeline;
 use super::backoff::{Leave, is_out_of_reach};
-use super::limits::Entry;
+use super::limits::{Entry, Place};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, DeliveryOutcome};
@@ -59,6 +59,22 @@ impl Progress {
         self.conclusion.recipients.is_empty()
     }
 
+    /// What can be recorded at once, and the failures, which may wait for those of other routes.
+    fn apart(self) -> (Self, Self) {
+        let Self { conclusion, events, again } = self;
+        let Conclusion { recipients, failures } = conclusion;
+        let has_failed = |index: usize| failures.iter().any(|(failed, _)| *failed == index);
+        let (failed, settled) = recipients.into_iter().partition(|(index, _)| has_failed(*index));
+        let failed = Conclusion { recipients: failed, failures };
+        let settled = Conclusion { recipients: settled, failures: Vec::new() };
+        let waits = Self { conclusion: failed, ..Self::default() };
+        // The events tell of both, and stay together.
+        if settled.recipients.is_empty() {
+            return (Self::default(), Self { events, again, ..waits });
+        }
+        (Self { conclusion: settled, events, again }, waits)
+    }
+
     fn add(&mut self, more: Self) {
         self.conclusion.recipients.extend(more.conclusion.recipients);
         self.conclusion.failures.extend(more.conclusion.failures);
@@ -86,28 +102,31 @@ impl Pipeline {
 
     async fn carry_route(&self, carried: &Carried, entry: &SpoolEntry, route: &Route, indices: &[usize]) {
         let attempt = AssertUnwindSafe(self.try_route(entry, route, indices)).catch_unwind().await;
-        let progress = attempt.unwrap_or_else(|_panic| {
+        let (progress, place) = attempt.unwrap_or_else(|_panic| {
             // A bug of ours must not cost the message: it waits like any other.
             self.observer.spool_failed("attempt", &"a bug in the relay; the message waits");
-            self.broken(entry, route, indices)
+            (self.broken(entry, route, indices), None)
         });
-        self.record(carried, progress).await;
+        self.record(carried, progress, place).await;
     }
 
-    async fn try_route(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> Progress {
+    /// The place at the next hop comes back, too: as long as it is held, what was delivered and is
+    /// not recorded yet is bounded, and with it what a crash can deliver twice.
+    async fn try_route(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Progress, Option<Place>) {
         let looked = self.backoff().look(&route.hop, self.out.clock.now());
         if let Leave::Wait { until, cause } = looked {
-            return self.wait_for_hop(entry, indices, (&cause, until));
+            return (self.wait_for_hop(entry, indices, (&cause, until)), None);
         }
-        let _place = match self.hops.enter(&route.hop).await {
+        let place = match self.hops.enter(&route.hop).await {
             Entry::Place(place) => place,
             Entry::Busy(pause) => {
-                return Progress { again: Some(self.out.clock.now().plus(pause)), ..Progress::default() };
+                let again = Some(self.out.clock.now().plus(pause));
+                return (Progress { again, ..Progress::default() }, None);
             }
         };
         let leave = self.backoff().ask(&route.hop, self.out.clock.now());
         if let Leave::Wait { until, cause } = leave {
-            return self.wait_for_hop(entry, indices, (&cause, until));
+            return (self.wait_for_hop(entry, indices, (&cause, until)), None);
         }
         // In a box, so that those who wait for a place are small.
         let (outcomes, mut events) = Box::pin(self.deliver(entry, route, indices)).await;
@@ -119,7 +138,7 @@ impl Pipeline {
         let conclusion = conclude(entry, outcomes, &self.out.config.retry, now);
         self.observe_states(entry, &conclusion);
         events.extend(conclusion_events(&conclusion, None));
-        Progress { conclusion, events, again: None }
+        (Progress { conclusion, events, again: None }, Some(place))
     }
 
     /// The next hop is left in peace. The first time that is recorded with its cause; after that
@@ -158,7 +177,7 @@ impl Pipeline {
 
     /// Makes durable what a route brought: at once, together with what was gathered when it is the
     /// last, and after a short while when it brings failures.
-    async fn record(&self, carried: &Carried, progress: Progress) {
+    async fn record(&self, carried: &Carried, progress: Progress, place: Option<Place>) {
         let mut held = carried.held.lock().await;
         held.running = held.running.saturating_sub(1);
         held.again = held.again.into_iter().chain(progress.again).min();
@@ -172,12 +191,16 @@ impl Pipeline {
             }
             return;
         }
-        if progress.conclusion.failures.is_empty() {
-            return self.settle_part(&mut held, progress).await;
+        let (settled, failed) = progress.apart();
+        self.settle_part(&mut held, settled).await;
+        if failed.is_empty() {
+            return;
         }
-        held.gathered.add(progress);
+        held.gathered.add(failed);
         let all_ended = carried.all_ended.notified();
         drop(held);
+        // A failure handed nothing over; nobody has to wait for its record.
+        drop(place);
         // Whoever ends last takes along what was gathered.
         let _time_or_end = tokio::time::timeout(GATHER, all_ended).await;
         let mut held = carried.held.lock().await;
