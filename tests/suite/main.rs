@@ -35,3 +35,4 @@ mod scripted;
 mod serve;
 mod sts;
 mod wire;
+mod worlds;
