@@ -5,7 +5,7 @@
 
 use super::Pipeline;
 use super::backoff::{Leave, is_out_of_reach};
-use super::limits::{Entry, Place};
+use super::limits::{Entry, Unrecorded};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, DeliveryOutcome};
@@ -110,9 +110,8 @@ impl Pipeline {
         self.record(carried, progress, place).await;
     }
 
-    /// The place at the next hop comes back, too: as long as it is held, what was delivered and is
-    /// not recorded yet is bounded, and with it what a crash can deliver twice.
-    async fn try_route(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Progress, Option<Place>) {
+    /// What is left of the place comes back, too, to be held until the record.
+    async fn try_route(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Progress, Option<Unrecorded>) {
         let looked = self.backoff().look(&route.hop, self.out.clock.now());
         if let Leave::Wait { until, cause } = looked {
             return (self.wait_for_hop(entry, indices, (&cause, until)), None);
@@ -138,7 +137,7 @@ impl Pipeline {
         let conclusion = conclude(entry, outcomes, &self.out.config.retry, now);
         self.observe_states(entry, &conclusion);
         events.extend(conclusion_events(&conclusion, None));
-        (Progress { conclusion, events, again: None }, Some(place))
+        (Progress { conclusion, events, again: None }, Some(place.leave()))
     }
 
     /// The next hop is left in peace. The first time that is recorded with its cause; after that
@@ -177,7 +176,7 @@ impl Pipeline {
 
     /// Makes durable what a route brought: at once, together with what was gathered when it is the
     /// last, and after a short while when it brings failures.
-    async fn record(&self, carried: &Carried, progress: Progress, place: Option<Place>) {
+    async fn record(&self, carried: &Carried, progress: Progress, place: Option<Unrecorded>) {
         let mut held = carried.held.lock().await;
         held.running = held.running.saturating_sub(1);
         held.again = held.again.into_iter().chain(progress.again).min();

@@ -41,8 +41,21 @@ struct Hop {
 /// A place at a next hop, held while it is used.
 pub(super) struct Place {
     _at_hop: OwnedSemaphorePermit,
-    _among_all: OwnedSemaphorePermit,
+    among_all: OwnedSemaphorePermit,
     _in_line: OwnedSemaphorePermit,
+}
+
+/// What is left of a place when the server has been left: one among all of what is under way.
+pub(super) struct Unrecorded {
+    _among_all: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Makes room at the next hop. The rest is held until what was delivered is recorded: that
+    /// bounds what a crash can deliver twice.
+    pub(super) fn leave(self) -> Unrecorded {
+        Unrecorded { _among_all: self.among_all }
+    }
 }
 
 /// What comes of asking for a place.
@@ -68,7 +81,7 @@ impl HopLimits {
         };
         let Ok(at_hop) = places.acquire_owned().await else { return Entry::Busy(TURN) };
         let Ok(among_all) = Arc::clone(&self.all).acquire_owned().await else { return Entry::Busy(TURN) };
-        Entry::Place(Place { _at_hop: at_hop, _among_all: among_all, _in_line: in_line })
+        Entry::Place(Place { _at_hop: at_hop, among_all, _in_line: in_line })
     }
 
     fn join_line(&self, hop: &NextHop) -> Result<(OwnedSemaphorePermit, Arc<Semaphore>), Duration> {
