@@ -25,7 +25,7 @@
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
-//! | the language of the standards, time, lines of text | [`smtp`], [`clock`], [`text`] |
+//! | the language of the standards, time, connections, lines of text | [`smtp`], [`clock`], [`net`], [`text`] |
 //!
 //! # Standards
 //!
@@ -117,6 +117,7 @@ pub mod exceptions;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod lookup;
+pub mod net;
 pub mod observe;
 pub mod outcome;
 pub mod pipeline;

@@ -13,7 +13,7 @@ use crate::config::{Config, DnsMode, RootsError};
 use crate::control::{self, Control};
 use crate::exceptions;
 use crate::observe::Observer;
-use crate::pipeline::outbound::Outbound;
+use crate::pipeline::outbound::{Outbound, Ways};
 use crate::pipeline::{self, Pipeline};
 use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::StsEvent;
@@ -132,7 +132,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let dns = open_dns(&config, &clock, &observer).await?;
     let sts_observer = Arc::clone(&observer);
     let told = Arc::new(move |event: &StsEvent<'_>| sts_observer.sts(event));
-    let out = Outbound::new(Arc::clone(&config), Arc::clone(&dns), clock.clone(), told)?;
+    let ways = Ways::over_tcp(Arc::clone(&dns), clock.clone());
+    let out = Outbound::new(Arc::clone(&config), ways, told)?;
     let (listeners, admin_listener) = listen(&config).await?;
     let smtp: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
