@@ -63,6 +63,8 @@ pub struct Outbound {
     pub sts: Arc<StsClient>,
     /// Speaks to mail servers.
     pub mailer: Arc<Mailer>,
+    /// The way to mail servers and policy hosts.
+    pub network: Arc<dyn Network>,
     /// Which of the operator's weakenings are over.
     pub exceptions: Arc<Exceptions>,
     /// The time.
@@ -98,8 +100,8 @@ impl Outbound {
         let Ways { dns, network, clock } = ways;
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
-        let mailer = Arc::new(Mailer::new(&config, roots(&config)?, network, clock.clone()));
-        Ok(Self { config, dns, sts, mailer, exceptions: Arc::default(), clock })
+        let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
+        Ok(Self { config, dns, sts, mailer, network, exceptions: Arc::default(), clock })
     }
 
     /// Puts together what a command needs that ends soon and tells only its own result.
