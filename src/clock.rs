@@ -167,4 +167,16 @@ mod tests {
         clock.advance(Duration::MAX);
         assert_eq!(clock.now(), Timestamp(i64::MAX), "and never runs over");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_with_the_runtime_goes_as_far_as_its_timers() {
+        let clock = Clock::with_runtime(Timestamp(5000));
+        assert_eq!(clock.now(), Timestamp(5000));
+        tokio::time::sleep(Duration::from_hours(24)).await;
+        assert_eq!(clock.now(), Timestamp(5000).plus(Duration::from_hours(24)));
+        clock.set_back(Duration::from_hours(23));
+        clock.advance(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        assert_eq!(clock.now(), Timestamp(5000 + 3_600_000 + 1000 + 7), "set, and gone on from there");
+    }
 }

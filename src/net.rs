@@ -39,3 +39,27 @@ impl Network for Tcp {
         Ok(Box::new(stream))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn tcp_brings_octets_both_ways_or_says_what_the_system_said() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(Tcp.connect(address), listener.accept());
+        let (mut ours, (mut theirs, _)) = (ours.unwrap(), theirs.unwrap());
+        ours.write_all(b"EHLO").await.unwrap();
+        theirs.write_all(b"250").await.unwrap();
+        let (mut here, mut there) = ([0; 3], [0; 4]);
+        ours.read_exact(&mut here).await.unwrap();
+        theirs.read_exact(&mut there).await.unwrap();
+        assert_eq!((&here, &there), (b"250", b"EHLO"));
+        drop(listener);
+        let refused = Tcp.connect(address).await.err().map(|error| error.kind());
+        assert_eq!(refused, Some(io::ErrorKind::ConnectionRefused));
+    }
+}

@@ -184,6 +184,7 @@ impl Works {
         let accepting = tokio::spawn(accepting);
         let delivering = tokio::spawn(pipeline::run(self.pipeline, stop.clone()));
         let failure = tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             detail = failed => Some(detail),
         };

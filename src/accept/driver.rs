@@ -184,6 +184,7 @@ pub async fn run(acceptor: Arc<Acceptor>, listeners: Vec<TcpListener>, stop: Can
         tasks.wait().await;
     };
     tokio::select! {
+        biased;
         () = all_end => {}
         () = stop.press(acceptor.grace) => {}
     }
@@ -199,6 +200,7 @@ where
     let stop = Stop::new(stop);
     match acceptor.place(peer, &stop) {
         Ok(connection) => tokio::select! {
+            biased;
             () = connection.run(stream) => {}
             () = stop.press(acceptor.grace) => {}
         },
@@ -220,6 +222,7 @@ async fn watch_certificate(acceptor: Arc<Acceptor>, certificate: Arc<Certificate
             }
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = sleep(acceptor.certificate_check) => {}
             _signal = hung_up => {}
@@ -287,6 +290,7 @@ impl Connection {
         let (acceptor, peer) = (Arc::clone(&self.acceptor), self.peer);
         (acceptor.observe)(AcceptEvent::SessionOpened { peer, standing: self.standing });
         let reason = tokio::select! {
+            biased;
             reason = self.serve(stream) => reason,
             () = self.stop.dropped.cancelled() => CloseReason::Stopped,
         };
@@ -311,6 +315,7 @@ impl Connection {
         let Some(tls) = &self.acceptor.tls else { return CloseReason::TlsFailed };
         let handshake = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
         let handshake = tokio::select! {
+            biased;
             handshake = handshake => handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
             () = self.stop.begun.cancelled() => return CloseReason::Stopped,
         };

@@ -107,6 +107,7 @@ impl Passage<'_> {
     async fn run(mut self) -> io::Result<()> {
         loop {
             tokio::select! {
+                biased;
                 piece = self.client.octets(PIECE) => {
                     let piece = piece?;
                     if piece.is_empty() {
