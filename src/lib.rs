@@ -27,6 +27,14 @@
 //! | nouns | [`envelope`], [`outcome`] |
 //! | the language of the standards, time, connections, lines of text | [`smtp`], [`clock`], [`net`], [`text`] |
 //!
+//! # Seams
+//!
+//! What a relay has of the world comes in from outside, so that a simulation can bring its own:
+//! the time by a [`clock::Clock`], which may go with paused timers; mail and policy hosts by a
+//! [`net::Network`]; the DNS by a [`resolve::paths::Source`]; the disk by a [`spool::Spool`];
+//! clients by any stream, to [`accept::driver::session`]. [`serve::Works`] puts them together,
+//! for a simulation as for a start.
+//!
 //! # Standards
 //!
 //! Every RFC the code cites, and none that it does not.

@@ -10,6 +10,9 @@
 //! encrypted fronts ([`fronts`]), or from the root down ([`authority`]). Whoever forges takes
 //! truthful messages apart and mends them with [`World::signed`] and [`World::proof`].
 //!
+//! A simulation starts it without any sockets ([`LabBuilder::without_sockets`]), finds the hosts
+//! by their addresses ([`Lab::host_at`]) and gives them streams of its own.
+//!
 //! ```
 //! use dane_relay::lab::{Certificate, Lab, Tlsa, client::SmtpClient};
 //! use hickory_proto::rr::RecordType;
