@@ -170,10 +170,13 @@ impl Opening {
         };
         if content == ContentPlace::OwnFile && !paths.content(found.id).exists() {
             // The file of a finished message is removed; a rebuild does not know who was finished.
-            return Ok(match piece.completeness {
-                Completeness::Rebuilding => Applied::Done,
-                Completeness::Complete => Applied::Damaged,
-            });
+            return match piece.completeness {
+                Completeness::Rebuilding => {
+                    state.forget_until(envelope.accepted_at)?;
+                    Ok(Applied::Done)
+                }
+                Completeness::Complete => Ok(Applied::Damaged),
+            };
         }
         let place = Place { segment: piece.number, offset: found.offset as u64, length: found.length as u64, content };
         let due = envelope.accepted_at;

@@ -429,12 +429,12 @@ impl State {
         let reports = octets(REPORT_IDS);
         let ids: Vec<i64> =
             select.query_map(params![before.0, most, reports], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let mut latest: i64 = self.get("pruned_accepted_at")?.unwrap_or(i64::MIN);
+        let mut latest = Timestamp(i64::MIN);
         for id in &ids {
-            let accepted_at: i64 = self
+            let accepted_at = self
                 .connection
                 .prepare_cached("SELECT accepted_at FROM messages WHERE id = ?1")?
-                .query_row([id], |row| row.get(0))?;
+                .query_row([id], |row| row.get(0).map(Timestamp))?;
             latest = latest.max(accepted_at);
             self.make_unfindable(*id)?;
             for delete in [
@@ -445,11 +445,17 @@ impl State {
                 self.connection.prepare_cached(delete)?.execute([id])?;
             }
         }
-        // The audit must not miss what was pruned.
         if !ids.is_empty() {
-            self.set("pruned_accepted_at", latest)?;
+            self.forget_until(latest)?;
         }
         Ok(ids.len())
+    }
+
+    /// Messages accepted up to then may be unknown here though a segment has them: they were
+    /// finished. The audit must not miss them.
+    pub(super) fn forget_until(&self, accepted_at: Timestamp) -> rusqlite::Result<()> {
+        let before = self.get("pruned_accepted_at")?.unwrap_or(i64::MIN);
+        self.set("pruned_accepted_at", accepted_at.0.max(before))
     }
 
     fn get(&self, name: &str) -> rusqlite::Result<Option<i64>> {
