@@ -249,7 +249,7 @@ impl Pipeline {
         Settlement { recipients, at, reports, told, events, ..Settlement::default() }
     }
 
-    fn span(&self) -> Span {
+    pub(super) fn span(&self) -> Span {
         let now = self.out.clock.now();
         now..=schedule::horizon(&self.out.config.retry, now)
     }
@@ -285,7 +285,7 @@ impl Pipeline {
 
 /// From now to the latest moment for which anything is planned. A recipient whose time lies beyond
 /// it is due: the clock was set back, and its wait must not become longer for that.
-type Span = RangeInclusive<Timestamp>;
+pub(super) type Span = RangeInclusive<Timestamp>;
 
 /// The recipients whose time has come; at least those that are due first, for somebody has found
 /// the message due.
@@ -295,7 +295,8 @@ fn due_recipients(entry: &SpoolEntry, span: Span) -> Vec<usize> {
         .filter_map(|(index, state)| Some((index, state.pending()?.due.filter(|due| due <= span.end()))))
         .collect();
     let first = waiting.iter().map(|(_, due)| *due).min().flatten();
-    let by = first.map_or(*span.start(), |first| first.max(*span.start()));
+    let now = *span.start();
+    let by = first.map_or(now, |first| first.max(now));
     waiting.into_iter().filter(|(_, due)| due.is_none_or(|due| due <= by)).map(|(index, _)| index).collect()
 }
 

@@ -92,7 +92,7 @@ impl EmbeddedSpool {
     fn prepare(config: &SpoolConfig, now: Timestamp, steps: Steps) -> Result<(Self, Writers), SpoolError> {
         let paths = paths::Paths::create(&config.path, steps)?;
         let lock = paths.lock()?;
-        let recovered = recovery::recover(&paths, now)?;
+        let recovered = recovery::recover(&paths)?;
         let recovery = recovered.summary;
         let shared = Arc::new(Shared::new(Start {
             paths,
@@ -273,6 +273,11 @@ impl Spool for EmbeddedSpool {
         self.running()?;
         let taken: Vec<Taken> = self.shared.index().claim_one(id, now).into_iter().collect();
         Ok(self.hand_out(taken).await?.pop())
+    }
+
+    fn bring_forward(&self, now: Timestamp, horizon: Timestamp) {
+        self.shared.index().bring_forward(now, horizon);
+        self.shared.changed.notify_one();
     }
 
     fn next_due(&self) -> Option<Timestamp> {
