@@ -382,7 +382,6 @@ impl Auditor {
     /// into it; reports count with their settlement; what was pruned was finished.
     fn segment(&mut self, number: u32, mark: Mark, path: &Path) -> Result<(), LedgerError> {
         let applied = (self.meta("applied_segment")?.unwrap_or(0), self.meta("applied_offset")?.unwrap_or(0));
-        let pruned = self.meta("pruned_accepted_at")?;
         // Dead segments are removed at any time.
         let Ok(octets) = std::fs::read(path) else { return Ok(()) };
         for part in record::scan(&octets, 0, mark) {
@@ -395,7 +394,8 @@ impl Auditor {
             let id = found.id.0.cast_signed();
             let known = self.ledger.connection.prepare_cached("SELECT 1 FROM messages WHERE id = ?1")?.exists([id])?;
             let Ok(envelope) = serde_json::from_slice::<Envelope>(found.envelope) else { continue };
-            if !known && pruned.is_none_or(|pruned| envelope.accepted_at.0 > pruned) {
+            // Asked after the row, which may be pruned at this very moment.
+            if !known && self.meta("pruned_accepted_at")?.is_none_or(|pruned| envelope.accepted_at.0 > pruned) {
                 let addresses: Vec<String> = envelope.recipients.iter().map(ToString::to_string).collect();
                 if !self.findings.contains_key(&found.id) {
                     self.sum.accepted += addresses.len() as u64;
