@@ -10,6 +10,7 @@
 //! when the task that asked for it has gone away.
 
 use super::content::full_or_io;
+use super::forward::{Moved, Moving};
 use super::index::{ContentPlace, Place, Waiting};
 use super::paths::{TemporaryFile, create_new, segment_name, sync_folder};
 use super::segments::Segment;
@@ -76,6 +77,8 @@ pub(super) enum LogJob {
     Accept(Box<Accepting>),
     /// Make reports durable, then hand the settlement that causes them to the state database.
     Settle(Box<Settling>, Vec<NewMessage>),
+    /// Copy records of an old segment.
+    Forward(Vec<Moving>),
     /// Nothing comes after this.
     Close,
 }
@@ -150,6 +153,7 @@ impl Log {
                     batch.push(Encoded::Accept(accepting, place));
                 }
                 Ok(LogJob::Settle(settling, reports)) => batch.push(self.encode_settlement(settling, reports)),
+                Ok(LogJob::Forward(moving)) => batch.push(self.encode_copies(moving)),
                 Ok(LogJob::Close) | Err(RecvTimeoutError::Disconnected) => return (batch, Next::Close),
                 Err(RecvTimeoutError::Timeout) => return (batch, Next::More),
             }
@@ -168,10 +172,19 @@ impl Log {
         Encoded::Settle(settling, reports.into_iter().map(place).collect())
     }
 
+    fn encode_copies(&mut self, moving: Vec<Moving>) -> Encoded {
+        let copy = |Moving { id, from, record }| Moved { id, from, to: self.append(&record, from.content) };
+        Encoded::Forward(moving.into_iter().map(copy).collect())
+    }
+
     fn encode(&mut self, message: &NewMessage) -> Place {
+        self.append(&message.record, message.content)
+    }
+
+    fn append(&mut self, record: &NewRecord, content: ContentPlace) -> Place {
         let offset = self.end + self.buffer.len() as u64;
-        let length = message.record.encode(self.mark, &mut self.buffer);
-        Place { segment: self.number, offset, length, content: message.content }
+        let length = record.encode(self.mark, &mut self.buffer);
+        Place { segment: self.number, offset, length, content }
     }
 
     fn store(&mut self, batch: Vec<Encoded>) {
@@ -206,6 +219,9 @@ impl Log {
                 }
                 Encoded::Settle(settling, reports) => {
                     self.postponed.push((settling, reports.into_iter().map(|(report, _)| report).collect()));
+                }
+                Encoded::Forward(_) => {
+                    let _ = self.state.send(StateJob::Forward(Vec::new()));
                 }
             }
         }
@@ -245,17 +261,23 @@ impl Log {
                 let (waiting, due) = (row.waiting.clone(), row.due);
                 let _ = self.state.send(StateJob::Insert(Box::new(row), permit));
                 let mut index = self.shared.index();
-                index.count_record(place.segment);
+                index.count_record(place);
                 index.add(waiting, due);
                 drop(index);
                 let _ = answer.send(Ok(()));
             }
             Encoded::Settle(mut settling, reports) => {
                 let mut index = self.shared.index();
-                reports.iter().for_each(|(_, place)| index.count_record(place.segment));
+                reports.iter().for_each(|(_, place)| index.count_record(*place));
                 drop(index);
                 settling.reports = reports.iter().map(|(report, place)| report.row(*place)).collect();
                 let _ = self.state.send(StateJob::Settle(settling));
+            }
+            Encoded::Forward(moved) => {
+                let mut index = self.shared.index();
+                moved.iter().for_each(|moved| index.count_record(moved.to));
+                drop(index);
+                let _ = self.state.send(StateJob::Forward(moved));
             }
         }
     }
@@ -284,6 +306,7 @@ enum Next {
 enum Encoded {
     Accept(Box<Accepting>, Place),
     Settle(Box<Settling>, Vec<(NewMessage, Place)>),
+    Forward(Vec<Moved>),
 }
 
 /// The disk has failed. Dropping an accepted message's file removes it: nobody was told 250.
@@ -294,6 +317,7 @@ fn refuse(batch: Vec<Encoded>) {
                 let _ = accepting.answer.send(Err(SpoolError::Stopped));
             }
             Encoded::Settle(settling, _) => settling.give_up(SpoolError::Stopped),
+            Encoded::Forward(_) => {}
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the threads of the engine and its callers share.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
+use super::forward::SPARSE;
 use super::index::{ContentPlace, Index, Place};
 use super::paths::Paths;
 use super::segments::{Segment, Segments, StoredRecord};
@@ -9,6 +10,7 @@ use super::steps::Step;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -158,9 +160,14 @@ impl Shared {
         self.add_bytes(by);
     }
 
+    /// Reads the record of a message, if it is still at this place; blocks.
+    pub(super) fn try_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+        self.segments.read(&self.paths, id, place)
+    }
+
     /// Reads the record of a message; blocks. Damage is counted.
     pub(super) fn read_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
-        let record = self.segments.read(&self.paths, id, place);
+        let record = self.try_record(id, place);
         if matches!(record, Err(SpoolError::Damaged)) {
             self.count_damage(1);
         }
@@ -172,6 +179,14 @@ impl Shared {
         let closed = self.segments.closed();
         let index = self.index();
         closed.into_iter().filter(|number| index.is_dead(*number)).collect()
+    }
+
+    /// Closed segments in which something is alive, but little.
+    pub(super) fn sparse_segments(&self) -> BTreeSet<u32> {
+        let closed = self.segments.closed_sizes();
+        let index = self.index();
+        let is_sparse = |(number, bytes): &(u32, u64)| (1..bytes / SPARSE).contains(&index.living_octets(*number));
+        closed.into_iter().filter(is_sparse).map(|(number, _)| number).collect()
     }
 
     pub(super) fn remove_segments(&self, dead: &[u32]) {

@@ -77,6 +77,8 @@ pub enum Work {
     Messages,
     /// Outcomes with the reports they cause, and perhaps rows of new messages.
     Outcomes,
+    /// New places of records that were copied forward.
+    Forwarding,
     /// History removed for its age.
     Pruning,
 }
@@ -88,7 +90,9 @@ impl Work {
     pub const fn is_synced(self) -> bool {
         match self {
             Self::Messages => false,
-            Self::Schema | Self::CatchingUp | Self::Complete | Self::Outcomes | Self::Pruning => true,
+            Self::Schema | Self::CatchingUp | Self::Complete | Self::Outcomes | Self::Forwarding | Self::Pruning => {
+                true
+            }
         }
     }
 }
