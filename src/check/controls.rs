@@ -53,7 +53,7 @@ pub(super) async fn look_closer(out: &Outbound, servers: Vec<ServerSeen>) -> Vec
                 return server;
             }
             let Ok(address) = server.address.parse() else { return server };
-            let said = smtp::look(address, hostname).await;
+            let said = smtp::look(&*out.network, address, hostname).await;
             ServerSeen { greeting: said.greeting, ehlo: said.ehlo, ..server }
         }
     });
@@ -83,7 +83,7 @@ async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) 
     let HostAddresses::Known(addresses) = &resolution.hosts.first()?.addresses else { return None };
     let address = SocketAddr::new(*addresses.first()?, config.delivery.port);
     let (said, (cause, certificate)) =
-        tokio::join!(smtp::look(address, config.hostname.as_str()), probe(&out.mailer, host, address));
+        tokio::join!(smtp::look(&*out.network, address, config.hostname.as_str()), probe(&out.mailer, host, address));
     Some(ServerSeen {
         host: host.to_string(),
         address: address.to_string(),

@@ -1,9 +1,7 @@
-//! Opens connections and lets a session speak: the sockets, the handshake, the time limits.
+//! Opens connections and lets a session speak: the network, the handshake, the time limits.
 //!
 //! Content streams from the spool to the socket; a damaged copy is noticed before the final dot,
 //! and then the dot is never sent.
-
-#![expect(clippy::disallowed_methods, reason = "this driver opens connections to mail servers")]
 
 use super::connection::{Connection, GOODBYE_LIMIT};
 use super::message::Message;
@@ -14,6 +12,7 @@ use super::tls::{Tls, Trust};
 use super::{AttemptReport, Target, WatchReport, time_limit};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::net::Network;
 use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::webpki::WebPki;
@@ -26,7 +25,6 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -53,6 +51,7 @@ pub struct Mailer {
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
+    network: Arc<dyn Network>,
     clock: Clock,
 }
 
@@ -107,7 +106,7 @@ impl Mailer {
     /// A mailer that introduces itself by our host name. `roots` vouch for certificates where
     /// DANE does not.
     #[must_use]
-    pub fn new(config: &Config, roots: WebPki, clock: Clock) -> Self {
+    pub fn new(config: &Config, roots: WebPki, network: Arc<dyn Network>, clock: Clock) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Self {
             hostname: config.hostname.clone(),
@@ -116,6 +115,7 @@ impl Mailer {
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
+            network,
             clock,
         }
     }
@@ -291,15 +291,10 @@ impl Mailer {
     }
 
     async fn connect(&self, target: &Target) -> Result<Connection, Fault> {
-        let connecting = TcpStream::connect(target.peer.address);
-        match timeout(self.connect_timeout, connecting).await {
+        match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
             Err(_elapsed) => Err(Fault::TimedOut),
             Ok(Err(error)) => Err(Fault::Lost(error.to_string())),
-            Ok(Ok(stream)) => {
-                // Commands are small and each waits for its reply: never hold them back.
-                stream.set_nodelay(true).map_err(|e| Fault::Lost(e.to_string()))?;
-                Ok(Connection::new(stream))
-            }
+            Ok(Ok(stream)) => Ok(Connection::new(stream)),
         }
     }
 
@@ -384,7 +379,7 @@ impl Mailer {
             Ok(Err(error)) => Err(Fault::Handshake(tls.cause(&error, peer()))),
             Ok(Ok(stream)) => {
                 let verdict = tls.verdict(stream.get_ref().1.protocol_version());
-                Ok((Connection::new(stream), verdict))
+                Ok((Connection::new(Box::new(stream)), verdict))
             }
         }
     }

@@ -32,6 +32,7 @@ mod require_tls;
 mod resolve;
 mod reuse;
 mod scripted;
+mod seams;
 mod serve;
 mod sts;
 mod wire;
