@@ -118,6 +118,9 @@ impl Log {
                 Next::Close => break,
             }
         }
+        // What waits for space may have got it from the reserve.
+        let (last, _) = self.collect(Err(RecvTimeoutError::Timeout), jobs);
+        self.store(last);
         self.give_up();
     }
 
@@ -225,10 +228,14 @@ impl Log {
                 }
             }
         }
+        if !self.postponed.is_empty() {
+            self.shared.reserve.give_free();
+        }
     }
 
     fn write(&mut self) -> Result<(), SpoolError> {
-        if let Err(error) = self.file.write_all_at(&self.buffer, self.end) {
+        let room = self.shared.paths.steps().room(self.buffer.len() as u64);
+        if let Err(error) = room.and_then(|()| self.file.write_all_at(&self.buffer, self.end)) {
             let error = full_or_io("writing to the spool", error);
             if matches!(error, SpoolError::Full) {
                 self.file.set_len(self.end).map_err(|e| failed("cutting a segment back", e))?;
@@ -361,6 +368,7 @@ mod tests {
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::smtp::address::ReversePath;
     use crate::spool::embedded::paths::Paths;
+    use crate::spool::embedded::reserve::Reserve;
     use crate::spool::embedded::segments::Segments;
     use crate::spool::embedded::settle::encode_envelope;
     use crate::spool::embedded::shared::Start;
@@ -373,6 +381,7 @@ mod tests {
         let paths = Paths::create(folder, Steps::unwitnessed()).unwrap();
         let lock = paths.lock().unwrap();
         Arc::new(Shared::new(Start {
+            reserve: Reserve::new(paths.clone(), &SpoolConfig::default()),
             paths,
             space: Space::new(&SpoolConfig::default()),
             keep_history: Duration::ZERO,

@@ -18,6 +18,7 @@ pub mod ledger;
 mod log;
 mod paths;
 mod recovery;
+mod reserve;
 mod segments;
 mod settle;
 mod shared;
@@ -94,11 +95,15 @@ impl EmbeddedSpool {
     fn prepare(config: &SpoolConfig, now: Timestamp, steps: Steps) -> Result<(Self, Writers), SpoolError> {
         let paths = paths::Paths::create(&config.path, steps)?;
         let lock = paths.lock()?;
+        let (space, reserve) = (space::Space::new(config), reserve::Reserve::new(paths.clone(), config));
+        reserve.give_free_if_full(&space);
         let recovered = recovery::recover(&paths, now)?;
+        reserve.restore(&space, now);
         let recovery = recovered.summary;
         let shared = Arc::new(Shared::new(Start {
             paths,
-            space: space::Space::new(config),
+            space,
+            reserve,
             keep_history: config.keep_history,
             history_limit_bytes: config.max_history_bytes,
             segments: recovered.segments,

@@ -4,6 +4,7 @@
 use super::forward::SPARSE;
 use super::index::{ContentPlace, Index, Place};
 use super::paths::Paths;
+use super::reserve::Reserve;
 use super::segments::{Segment, Segments, StoredRecord};
 use super::space::Space;
 use super::steps::Step;
@@ -29,6 +30,7 @@ const CLOCK_SLACK: Duration = Duration::from_secs(60);
 pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) space: Space,
+    pub(super) reserve: Reserve,
     pub(super) keep_history: Duration,
     pub(super) history_limit_bytes: u64,
     /// The set of due messages may have changed.
@@ -52,6 +54,7 @@ pub(super) struct Shared {
 pub(super) struct Start {
     pub(super) paths: Paths,
     pub(super) space: Space,
+    pub(super) reserve: Reserve,
     pub(super) keep_history: Duration,
     pub(super) history_limit_bytes: u64,
     pub(super) segments: Segments,
@@ -67,6 +70,7 @@ impl Shared {
         Self {
             paths: start.paths,
             space: start.space,
+            reserve: start.reserve,
             keep_history: start.keep_history,
             history_limit_bytes: start.history_limit_bytes,
             changed: Notify::new(),

@@ -38,6 +38,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Statements kept compiled: all there are, with room.
 const STATEMENTS: usize = 32;
 
+/// What a commit takes on the disk at least: a page.
+const LEAST_COMMIT: u64 = 4096;
+
 /// Ids above this are those of reports; below are microseconds since the epoch, for 146,000 years.
 pub(super) const REPORT_IDS: u64 = 1 << 62;
 
@@ -100,6 +103,10 @@ pub(super) enum Sync {
 pub(super) struct State {
     connection: Connection,
     sync: Cell<Sync>,
+}
+
+fn full() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
 }
 
 /// Queue ids have 63 bits, so that SQLite's integers hold them.
@@ -174,6 +181,7 @@ impl State {
     /// Commits before the witness.
     pub(super) fn commit(&self, paths: &Paths, work: Work) -> rusqlite::Result<()> {
         paths.at(Step::Committing(work));
+        paths.steps().room(LEAST_COMMIT).map_err(|_| full())?;
         self.connection.execute_batch("COMMIT")?;
         paths.at(Step::Committed(work));
         Ok(())

@@ -157,7 +157,12 @@ impl Writer {
             refuse(writes, || SpoolError::Stopped);
             return Ok(());
         }
-        let known = match self.transaction(&writes) {
+        let mut result = self.transaction(&writes);
+        if result.as_ref().is_err_and(is_full) {
+            self.make_room();
+            result = self.transaction(&writes);
+        }
+        let known = match result {
             Ok(known) => known,
             Err(error) if can_pass(&error) && !self.shared.is_closing() => return Err(writes),
             Err(error) if can_pass(&error) => {
@@ -273,6 +278,15 @@ impl Writer {
         self.forwarding.answered(moved, self.shared.latest_time());
     }
 
+    /// The disk is full. Besides what the reserve gives, the log of the database can be written
+    /// anew once all of it was moved into the database.
+    fn make_room(&self) {
+        self.shared.reserve.give_free();
+        if self.state.checkpoint().is_ok() {
+            self.shared.paths.at(Step::Checkpointed);
+        }
+    }
+
     /// Removes segments in which nothing is alive.
     fn sweep(&self) {
         let dead = self.shared.dead_segments();
@@ -342,6 +356,7 @@ impl Writer {
     /// Work that is nobody's. True when there is more at once.
     fn tidy(&mut self) -> bool {
         self.prune();
+        self.shared.reserve.restore(&self.shared.space, self.shared.latest_time());
         match self.forwarding.begin(&self.shared, &self.state) {
             Ok(begun) => begun,
             Err(error) => {
@@ -415,6 +430,11 @@ fn refuse(writes: Vec<Write>, error: impl Fn() -> SpoolError) {
             Write::Settle(settling) => settling.give_up(error()),
         }
     }
+}
+
+/// Whether the disk is full.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 /// Whether the same transaction may work later.
