@@ -3,7 +3,7 @@
 //! ```text
 //!   0  mark          8   random, one for each segment, kept in the name of its file
 //!   8  version       1   1
-//!   9  kind          1   1 message; 2 kept for "copied forward by compaction", 3 for "padding of a reserve"
+//!   9  kind          1   1 message; 2 message copied forward from an older segment
 //!  10  flags         2   bit 0: the content is in a file of its own; bit 1: counts only with its settlement
 //!  12  envelope size 4
 //!  16  content size  8
@@ -34,6 +34,7 @@ pub(crate) const MAX_INLINE_SIZE: u64 = 16 * 1024 * 1024;
 
 const VERSION: u8 = 1;
 const KIND_MESSAGE: u8 = 1;
+const KIND_FORWARDED: u8 = 2;
 const FLAG_EXTERNAL: u16 = 1;
 const FLAG_WITH_SETTLEMENT: u16 = 2;
 
@@ -44,6 +45,9 @@ pub(crate) enum Standing {
     OnItsOwn,
     /// A report: it counts once the settlement that causes it is committed.
     WithSettlement,
+    /// A copy of an older record: it counts for a message that the database knows, and in a
+    /// rebuild.
+    Forwarded,
 }
 
 /// What the records of one segment begin with.
@@ -119,13 +123,14 @@ impl NewRecord {
             Content::Inline { crc, .. } => (0, *crc),
             Content::External { crc, .. } => (FLAG_EXTERNAL, *crc),
         };
-        let flags = match self.standing {
-            Standing::OnItsOwn => external,
-            Standing::WithSettlement => external | FLAG_WITH_SETTLEMENT,
+        let (kind, flags) = match self.standing {
+            Standing::OnItsOwn => (KIND_MESSAGE, external),
+            Standing::WithSettlement => (KIND_MESSAGE, external | FLAG_WITH_SETTLEMENT),
+            Standing::Forwarded => (KIND_FORWARDED, external),
         };
         let mut header = Vec::with_capacity(HEADER_SIZE);
         header.extend_from_slice(&mark.0);
-        header.extend_from_slice(&[VERSION, KIND_MESSAGE]);
+        header.extend_from_slice(&[VERSION, kind]);
         header.extend_from_slice(&flags.to_le_bytes());
         header.extend_from_slice(&u32::try_from(self.envelope.len()).unwrap_or(u32::MAX).to_le_bytes());
         header.extend_from_slice(&self.content.size().to_le_bytes());
@@ -274,6 +279,7 @@ impl Scan<'_> {
 }
 
 struct Header {
+    kind: u8,
     flags: u16,
     envelope_size: usize,
     content_size: u64,
@@ -288,11 +294,12 @@ impl Header {
         let summed = bytes.get(..HEADER_SIZE - 4)?;
         let crc = u32::from_le_bytes(field(bytes, HEADER_SIZE - 4)?);
         let [version, kind] = field(bytes, 8)?;
-        let known = summed.starts_with(&mark.0) && version == VERSION && kind == KIND_MESSAGE;
+        let known = summed.starts_with(&mark.0) && version == VERSION && matches!(kind, KIND_MESSAGE | KIND_FORWARDED);
         if !known || crc32fast::hash(summed) != crc {
             return None;
         }
         Some(Self {
+            kind,
             flags: u16::from_le_bytes(field(bytes, 10)?),
             envelope_size: usize::try_from(u32::from_le_bytes(field(bytes, 12)?)).ok()?,
             content_size: u64::from_le_bytes(field(bytes, 16)?),
@@ -303,7 +310,11 @@ impl Header {
     }
 
     const fn standing(&self) -> Standing {
-        if self.flags & FLAG_WITH_SETTLEMENT == 0 { Standing::OnItsOwn } else { Standing::WithSettlement }
+        match (self.kind, self.flags & FLAG_WITH_SETTLEMENT) {
+            (KIND_FORWARDED, _) => Standing::Forwarded,
+            (_, 0) => Standing::OnItsOwn,
+            _ => Standing::WithSettlement,
+        }
     }
 
     const fn is_external(&self) -> bool {
@@ -322,7 +333,11 @@ mod tests {
     const MARK: Mark = Mark([7, 1, 200, 33, 0, 255, 9, 80]);
 
     fn standing(i: usize) -> Standing {
-        if i == 3 { Standing::WithSettlement } else { Standing::OnItsOwn }
+        match i {
+            1 => Standing::Forwarded,
+            3 => Standing::WithSettlement,
+            _ => Standing::OnItsOwn,
+        }
     }
 
     /// Five records; the third has its content elsewhere, the last has none.

@@ -128,7 +128,9 @@ impl Knowledge {
         for (id, message) in &self.messages {
             message.check(*id, &seen[id], memory)?;
             if waiting.contains_key(id) {
-                let octets = content(spool, *id, self.now).await.map_err(|e| format!("{id}: {e}"))?;
+                let claim = spool.claim_one(*id, self.now).await.unwrap();
+                ensure!(claim.is_some(), format!("{id} waits and cannot be claimed"));
+                let octets = content(spool, *id).await.map_err(|e| format!("{id}: {e}"))?;
                 ensure!(octets == message.content, format!("{id}: other octets"));
             }
         }
@@ -237,13 +239,11 @@ fn waiting(ledger: &Ledger) -> BTreeMap<QueueId, Origin> {
     waiting
 }
 
-async fn content(spool: &EmbeddedSpool, id: QueueId, now: Timestamp) -> Result<Vec<u8>, String> {
-    let claim = spool.claim_one(id, now).await.unwrap().ok_or("it waits and cannot be claimed")?;
+pub(crate) async fn content(spool: &EmbeddedSpool, id: QueueId) -> Result<Vec<u8>, String> {
     let mut reader = spool.open_body(id).await.map_err(|e| e.to_string())?;
     let mut octets = Vec::new();
     while let Some(piece) = reader.next().await.map_err(|e| e.to_string())? {
         octets.extend_from_slice(&piece);
     }
-    spool.release(claim);
     Ok(octets)
 }

@@ -54,7 +54,7 @@ impl Story {
         let watch = Watch::new(String::new(), &root, Knowledge::at(START));
         let (spool, hands) = EmbeddedSpool::open_by_hand(&config(&root), START, watch.clone()).unwrap();
         let story = Self { root, watch: watch.clone(), spool: Arc::new(spool), hands, _folder: folder };
-        story.first_day().second_day().third_day();
+        story.first_day().second_day().third_day().last_day();
         std::mem::take(&mut watch.pictures.lock().unwrap())
     }
 
@@ -80,39 +80,51 @@ impl Story {
         self
     }
 
-    /// After a restart almost all of the first day has its end, then all of it.
+    /// After a restart little is left of the first day. It is copied forward while some of it is
+    /// under way, and one message has its end between the copy and its transaction.
     fn second_day(self) -> Self {
         let mut story = self.reopen(Ending::Finished);
         story.pass(HOUR * 3);
         let waiting = story.waiting();
-        let (last, others) = waiting.split_last().unwrap();
-        for id in others {
-            story.end_all(*id, End::Delivered);
-        }
+        let [first, second] = [0, 1].map(|place| story.claim(waiting[place]));
         story.store(&[(700, 1)]);
-        story.end_all(*last, End::Delivered);
-        let large = story.store(&[(LARGE + 1, 1), (20, 1)]);
-        story.end(large[0], &[(0, End::FailedInSilence)]);
+        story.pass(HOUR);
+        drop(story.spool.begin(story.now()));
+        assert!(story.hands.turn(), "a bite is copied");
+        let ends = ends(&first, End::Delivered);
+        let ending = story.settling(first, &ends);
+        story.run(vec![ending]);
+        story.settle(second, &[(0, End::Delivered)]);
+        for id in story.waiting() {
+            story.read(id);
+        }
+        story
+    }
+
+    /// All of it has its end, and what comes in large has it at once.
+    fn third_day(mut self) -> Self {
+        for id in self.waiting() {
+            self.end_all(id, End::Delivered);
+        }
+        let large = self.store(&[(LARGE + 1, 1), (20, 1)]);
+        self.end(large[0], &[(0, End::FailedInSilence)]);
         // The process is killed while a message is on its way in.
-        let (_, storing) = story.storing(600, 1);
-        story.watch.tasks.lock().unwrap().push(storing);
-        story.watch.poll();
-        story.reopen(Ending::Killed)
+        let (_, storing) = self.storing(600, 1);
+        self.watch.tasks.lock().unwrap().push(storing);
+        self.watch.poll();
+        self.reopen(Ending::Killed)
     }
 
     /// What has had its end is forgotten after its time.
-    fn third_day(mut self) {
+    fn last_day(mut self) {
         self.pass(KEEP_HISTORY + HOUR);
         self.forget();
         let more = self.store(&[(30, 1), (40, 1)]);
         self.pass(HOUR);
         self.end(more[0], &[(0, End::Failed)]);
         self.store(&[(50, 1)]);
-        assert!(self.hands_do_nothing());
-        let left = self.knowledge().messages.len();
-        assert!(left > 0);
-        let Self { hands, .. } = self;
-        hands.finish();
+        assert!(!self.hands.turn(), "all is done");
+        self.hands.finish();
     }
 
     fn knowledge(&self) -> std::sync::MutexGuard<'_, Knowledge> {
@@ -126,10 +138,6 @@ impl Story {
     fn pass(&self, time: Duration) {
         let mut knowledge = self.knowledge();
         knowledge.now = knowledge.now.plus(time);
-    }
-
-    fn hands_do_nothing(&mut self) -> bool {
-        !self.hands.turn()
     }
 
     fn reopen(self, ending: Ending) -> Self {
@@ -234,6 +242,12 @@ impl Story {
         knowledge.messages.iter().filter(|(_, message)| waits(message.last())).map(|(id, _)| *id).collect()
     }
 
+    /// The content is as it was handed in.
+    fn read(&mut self, id: QueueId) {
+        let octets = self.ask(async |spool| crate::model::content(&spool, id).await.unwrap());
+        assert!(octets == self.knowledge().messages[&id].content, "{id}: other octets");
+    }
+
     fn end(&mut self, id: QueueId, ends: &[(usize, End)]) {
         let claim = self.claim(id);
         self.settle(claim, ends);
@@ -241,8 +255,7 @@ impl Story {
 
     fn end_all(&mut self, id: QueueId, end: End) {
         let claim = self.claim(id);
-        let waiting = claim.entry.recipients.iter().enumerate().filter(|(_, state)| state.pending().is_some());
-        let ends: Vec<(usize, End)> = waiting.map(|(index, _)| (index, end)).collect();
+        let ends = ends(&claim, end);
         self.settle(claim, &ends);
     }
 
@@ -313,6 +326,12 @@ impl Story {
 enum Ending {
     Finished,
     Killed,
+}
+
+/// The same end for all recipients that wait.
+fn ends(claim: &Claim, end: End) -> Vec<(usize, End)> {
+    let waiting = claim.entry.recipients.iter().enumerate().filter(|(_, state)| state.pending().is_some());
+    waiting.map(|(index, _)| (index, end)).collect()
 }
 
 fn answered(knowledge: &Mutex<Knowledge>, id: QueueId) {

@@ -147,12 +147,28 @@ enum Next {
 }
 
 /// Where a record is.
+#[derive(PartialEq, Eq)]
 struct Place {
     segment: u32,
     offset: u64,
     length: u64,
     in_own_file: bool,
 }
+
+impl Place {
+    /// From the columns `segment, offset, length, content_in_file`, the first of which is named.
+    fn read(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Self> {
+        Ok(Self {
+            segment: row.get(column)?,
+            offset: unsigned(row.get(column + 1)?),
+            length: unsigned(row.get(column + 2)?),
+            in_own_file: row.get(column + 3)?,
+        })
+    }
+}
+
+/// The segments by number.
+type SegmentFiles = BTreeMap<u32, (Mark, PathBuf)>;
 
 impl Auditor {
     /// Begins an audit of a spool directory, beside a relay that runs or without one.
@@ -225,16 +241,19 @@ impl Auditor {
                 self.ledger.connection.prepare_cached("SELECT id FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2")?;
             select.query_map(params![after, BITE], |row| row.get(0))?.collect::<Result<_, _>>()?
         };
-        let segments = list_segments(&self.ledger.paths.segments()).unwrap_or_default();
-        let segments: BTreeMap<u32, (Mark, PathBuf)> =
-            segments.into_iter().map(|(number, mark, path)| (number, (mark, path))).collect();
+        let segments = self.segment_files();
         for &id in &ids {
             self.message(id, &segments)?;
         }
         Ok(ids.last().copied())
     }
 
-    fn message(&mut self, id: i64, segments: &BTreeMap<u32, (Mark, PathBuf)>) -> Result<(), LedgerError> {
+    fn segment_files(&self) -> SegmentFiles {
+        let segments = list_segments(&self.ledger.paths.segments()).unwrap_or_default();
+        segments.into_iter().map(|(number, mark, path)| (number, (mark, path))).collect()
+    }
+
+    fn message(&mut self, id: i64, segments: &SegmentFiles) -> Result<(), LedgerError> {
         self.sum.messages += 1;
         let queue_id = QueueId(id.cast_unsigned());
         let read = self
@@ -244,15 +263,7 @@ impl Auditor {
                 "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts, segment, offset, length, \
                  content_in_file FROM messages WHERE id = ?1",
             )?
-            .query_row([id], |row| {
-                let place = Place {
-                    segment: row.get(8)?,
-                    offset: unsigned(row.get(9)?),
-                    length: unsigned(row.get(10)?),
-                    in_own_file: row.get(11)?,
-                };
-                Ok((message_of(row)?, place))
-            });
+            .query_row([id], |row| Ok((message_of(row)?, Place::read(row, 8)?)));
         let (message, place) = match read {
             Ok((message, place)) => (self.ledger.with_recipients(message)?, place),
             Err(error) if error.sqlite_error_code().is_some() => return Err(error.into()),
@@ -322,19 +333,28 @@ impl Auditor {
     }
 
     /// Whether what waits could be delivered.
-    fn content_fault(
-        &self,
-        message: &Message,
-        place: &Place,
-        segments: &BTreeMap<u32, (Mark, PathBuf)>,
-    ) -> Option<Fault> {
+    fn content_fault(&self, message: &Message, place: &Place, segments: &SegmentFiles) -> Option<Fault> {
         let fault = match segments.get(&place.segment) {
             None => Some(Fault::ContentMissing),
             Some((mark, path)) => self.record_fault(message, place, *mark, path),
         }?;
-        // It may have been finished, and its segment removed, since this view of the database began.
-        let now = Ledger::open(self.ledger.paths.root()).ok()?.message(message.id).ok()??;
-        (now.standing != Standing::Finished).then_some(fault)
+        // Since this view of the database began it may have been finished, or copied forward by
+        // compaction, and its segment removed.
+        let now = Ledger::open(self.ledger.paths.root()).ok()?;
+        let (finished, place_now) = now
+            .connection
+            .query_row(
+                "SELECT finished_at IS NOT NULL, segment, offset, length, content_in_file FROM messages WHERE id = ?1",
+                [message.id.0.cast_signed()],
+                |row| Ok((row.get(0)?, Place::read(row, 1)?)),
+            )
+            .optional()
+            .ok()??;
+        match (finished, place_now == *place) {
+            (true, _) => None,
+            (false, true) => Some(fault),
+            (false, false) => self.content_fault(message, &place_now, &self.segment_files()),
+        }
     }
 
     fn record_fault(&self, message: &Message, place: &Place, mark: Mark, path: &Path) -> Option<Fault> {
@@ -382,7 +402,6 @@ impl Auditor {
     /// into it; reports count with their settlement; what was pruned was finished.
     fn segment(&mut self, number: u32, mark: Mark, path: &Path) -> Result<(), LedgerError> {
         let applied = (self.meta("applied_segment")?.unwrap_or(0), self.meta("applied_offset")?.unwrap_or(0));
-        let pruned = self.meta("pruned_accepted_at")?;
         // Dead segments are removed at any time.
         let Ok(octets) = std::fs::read(path) else { return Ok(()) };
         for part in record::scan(&octets, 0, mark) {
@@ -395,7 +414,8 @@ impl Auditor {
             let id = found.id.0.cast_signed();
             let known = self.ledger.connection.prepare_cached("SELECT 1 FROM messages WHERE id = ?1")?.exists([id])?;
             let Ok(envelope) = serde_json::from_slice::<Envelope>(found.envelope) else { continue };
-            if !known && pruned.is_none_or(|pruned| envelope.accepted_at.0 > pruned) {
+            // Asked after the row, which may be pruned at this very moment.
+            if !known && self.meta("pruned_accepted_at")?.is_none_or(|pruned| envelope.accepted_at.0 > pruned) {
                 let addresses: Vec<String> = envelope.recipients.iter().map(ToString::to_string).collect();
                 if !self.findings.contains_key(&found.id) {
                     self.sum.accepted += addresses.len() as u64;

@@ -122,7 +122,8 @@ impl ContentWriter {
                 Spill::File(file, guard) => (file, guard),
                 Spill::Broken => return Err(interrupted()),
             };
-            file.write_all(&memory).map_err(|e| full_or_io("writing message content", e))?;
+            let room = paths.steps().room(memory.len() as u64);
+            room.and_then(|()| file.write_all(&memory)).map_err(|e| full_or_io("writing message content", e))?;
             paths.at(Step::ContentWritten);
             Ok((Spill::File(file, guard), memory))
         })

@@ -83,7 +83,7 @@ impl Drop for Hands {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::smtp::address::ReversePath;
@@ -94,7 +94,7 @@ mod tests {
     use std::sync::Mutex;
     use std::task::{Context, Poll, Waker};
 
-    const NOW: Timestamp = Timestamp(1_795_261_468_000);
+    pub(in crate::spool::embedded) const NOW: Timestamp = Timestamp(1_795_261_468_000);
 
     #[derive(Default)]
     struct Notes(Mutex<Vec<Step>>);
@@ -105,23 +105,23 @@ mod tests {
         }
     }
 
-    fn config(folder: &tempfile::TempDir) -> SpoolConfig {
+    pub(in crate::spool::embedded) fn config(folder: &tempfile::TempDir) -> SpoolConfig {
         let path = folder.path().join("spool");
         SpoolConfig { path, min_free_bytes: 0, min_free_inodes: 0, ..SpoolConfig::default() }
     }
 
-    fn envelope() -> Envelope {
+    pub(in crate::spool::embedded) fn envelope() -> Envelope {
         let recipients = vec!["a@one.example".parse().unwrap()];
         Envelope::new(ReversePath::Null, recipients, NOW, Origin::Report { about: QueueId(0) })
     }
 
     /// Whether it is ready without anybody else's work.
-    fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pub(in crate::spool::embedded) fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
         pin!(future).poll(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Polls and turns until it is ready.
-    fn by_turning<T>(hands: &mut Hands, future: impl Future<Output = T>) -> T {
+    pub(in crate::spool::embedded) fn by_turning<T>(hands: &mut Hands, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    fn store(spool: &EmbeddedSpool, hands: &mut Hands, content: &[u8]) -> QueueId {
+    pub(in crate::spool::embedded) fn store(spool: &EmbeddedSpool, hands: &mut Hands, content: &[u8]) -> QueueId {
         by_turning(hands, async {
             let mut draft = spool.begin(NOW);
             draft.body.write(content).await.unwrap();
@@ -139,7 +139,7 @@ mod tests {
         })
     }
 
-    fn claim(spool: &EmbeddedSpool, hands: &mut Hands) -> Option<Claim> {
+    pub(in crate::spool::embedded) fn claim(spool: &EmbeddedSpool, hands: &mut Hands) -> Option<Claim> {
         by_turning(hands, spool.claim_due(NOW, 1)).unwrap().pop()
     }
 

@@ -4,6 +4,7 @@
 //! messages keep their envelope here, so that the way from acceptance to delivery reads no disk.
 //! Leases live here alone: one process owns the directory, and a restart ends all of them.
 
+use super::forward::Moved;
 use super::state::Known;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -68,6 +69,13 @@ pub(super) struct Taken {
     pub(super) entry: Option<SpoolEntry>,
 }
 
+/// The records of unfinished messages in a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Living {
+    records: u64,
+    octets: u64,
+}
+
 /// All waiting messages.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -77,8 +85,8 @@ pub(super) struct Index {
     ages: BTreeSet<(Timestamp, QueueId)>,
     kept: BTreeMap<QueueId, Waiting>,
     leases: BTreeMap<QueueId, Lease>,
-    /// Unfinished messages by segment; a segment without any can go.
-    living: BTreeMap<u32, u64>,
+    /// By segment; one without any can go.
+    living: BTreeMap<u32, Living>,
     generation: u64,
 }
 
@@ -87,18 +95,34 @@ impl Index {
     pub(super) fn restore(&mut self, known: &Known) {
         self.put(known.id, (!known.held).then_some(known.due));
         self.ages.insert((known.accepted_at, known.id));
-        self.count_record(known.segment);
+        self.count(known.segment, known.length);
     }
 
     /// A record was appended; its segment must stay until the message is finished.
-    pub(super) fn count_record(&mut self, segment: u32) {
-        *self.living.entry(segment).or_default() += 1;
+    pub(super) fn count_record(&mut self, place: Place) {
+        self.count(place.segment, place.length);
+    }
+
+    fn count(&mut self, segment: u32, length: u64) {
+        let living = self.living.entry(segment).or_default();
+        living.records += 1;
+        living.octets = living.octets.saturating_add(length);
     }
 
     /// A record counted before needs its segment no more.
-    pub(super) fn forget_record(&mut self, segment: u32) {
-        if let Some(count) = self.living.get_mut(&segment) {
-            *count = count.saturating_sub(1);
+    pub(super) fn forget_record(&mut self, place: Place) {
+        if let Some(living) = self.living.get_mut(&place.segment) {
+            living.records = living.records.saturating_sub(1);
+            living.octets = living.octets.saturating_sub(place.length);
+        }
+    }
+
+    /// The record of a message is at another place, which is counted already.
+    pub(super) fn move_record(&mut self, moved: &Moved) {
+        self.forget_record(moved.from);
+        let leased = self.leases.get_mut(&moved.id).and_then(|lease| lease.waiting.as_mut());
+        if let Some(waiting) = leased.or_else(|| self.kept.get_mut(&moved.id)) {
+            waiting.place = moved.to;
         }
     }
 
@@ -209,7 +233,7 @@ impl Index {
     pub(super) fn finish(&mut self, entry: &SpoolEntry) -> Option<Place> {
         let place = self.leases.remove(&entry.id).and_then(|lease| lease.waiting).map(|waiting| waiting.place)?;
         self.ages.remove(&(entry.envelope.accepted_at, entry.id));
-        self.forget_record(place.segment);
+        self.forget_record(place);
         Some(place)
     }
 
@@ -221,7 +245,12 @@ impl Index {
 
     /// Whether nothing in a segment is alive.
     pub(super) fn is_dead(&self, segment: u32) -> bool {
-        self.living.get(&segment).is_none_or(|count| *count == 0)
+        self.living.get(&segment).is_none_or(|living| living.records == 0)
+    }
+
+    /// Octets in a segment that are alive.
+    pub(super) fn living_octets(&self, segment: u32) -> u64 {
+        self.living.get(&segment).map_or(0, |living| living.octets)
     }
 
     /// A segment is gone.
@@ -273,7 +302,7 @@ mod tests {
     fn index(messages: u64) -> Index {
         let mut index = Index::default();
         for id in 0..messages {
-            index.count_record(1);
+            index.count_record(waiting(id).place);
             index.add(waiting(id), Timestamp(1000 - i64::try_from(id).unwrap()));
         }
         index
@@ -323,6 +352,23 @@ mod tests {
         }
         assert!(index.is_dead(1));
         assert_eq!((index.len(), index.oldest()), (0, None));
+    }
+
+    #[test]
+    fn a_record_moved_is_alive_where_it_is_now_for_whoever_holds_it() {
+        let mut index = index(2);
+        let taken = index.claim(Timestamp(1000), 1).remove(0);
+        let from = waiting(0).place;
+        let to = Place { segment: 2, offset: 50, ..from };
+        for id in [0, 1].map(QueueId) {
+            index.count_record(to);
+            index.move_record(&Moved { id, from, to });
+            assert_eq!(index.place(id), Some(to));
+        }
+        assert!(index.is_dead(1) && index.living_octets(1) == 0);
+        assert_eq!(index.living_octets(2), 18);
+        assert_eq!(index.finish(&taken.entry.unwrap()), Some(to));
+        assert_eq!(index.living_octets(2), 9);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! when the task that asked for it has gone away.
 
 use super::content::full_or_io;
+use super::forward::{Moved, Moving};
 use super::index::{ContentPlace, Place, Waiting};
 use super::paths::{TemporaryFile, create_new, segment_name, sync_folder};
 use super::segments::Segment;
@@ -76,6 +77,8 @@ pub(super) enum LogJob {
     Accept(Box<Accepting>),
     /// Make reports durable, then hand the settlement that causes them to the state database.
     Settle(Box<Settling>, Vec<NewMessage>),
+    /// Copy records of an old segment.
+    Forward(Vec<Moving>),
     /// Nothing comes after this.
     Close,
 }
@@ -115,6 +118,9 @@ impl Log {
                 Next::Close => break,
             }
         }
+        // What waits for space may have got it from the reserve.
+        let (last, _) = self.collect(Err(RecvTimeoutError::Timeout), jobs);
+        self.store(last);
         self.give_up();
     }
 
@@ -150,6 +156,7 @@ impl Log {
                     batch.push(Encoded::Accept(accepting, place));
                 }
                 Ok(LogJob::Settle(settling, reports)) => batch.push(self.encode_settlement(settling, reports)),
+                Ok(LogJob::Forward(moving)) => batch.push(self.encode_copies(moving)),
                 Ok(LogJob::Close) | Err(RecvTimeoutError::Disconnected) => return (batch, Next::Close),
                 Err(RecvTimeoutError::Timeout) => return (batch, Next::More),
             }
@@ -168,10 +175,19 @@ impl Log {
         Encoded::Settle(settling, reports.into_iter().map(place).collect())
     }
 
+    fn encode_copies(&mut self, moving: Vec<Moving>) -> Encoded {
+        let copy = |Moving { id, from, record }| Moved { id, from, to: self.append(&record, from.content) };
+        Encoded::Forward(moving.into_iter().map(copy).collect())
+    }
+
     fn encode(&mut self, message: &NewMessage) -> Place {
+        self.append(&message.record, message.content)
+    }
+
+    fn append(&mut self, record: &NewRecord, content: ContentPlace) -> Place {
         let offset = self.end + self.buffer.len() as u64;
-        let length = message.record.encode(self.mark, &mut self.buffer);
-        Place { segment: self.number, offset, length, content: message.content }
+        let length = record.encode(self.mark, &mut self.buffer);
+        Place { segment: self.number, offset, length, content }
     }
 
     fn store(&mut self, batch: Vec<Encoded>) {
@@ -207,12 +223,19 @@ impl Log {
                 Encoded::Settle(settling, reports) => {
                     self.postponed.push((settling, reports.into_iter().map(|(report, _)| report).collect()));
                 }
+                Encoded::Forward(_) => {
+                    let _ = self.state.send(StateJob::Forward(Vec::new()));
+                }
             }
+        }
+        if !self.postponed.is_empty() {
+            self.shared.reserve.give_free();
         }
     }
 
     fn write(&mut self) -> Result<(), SpoolError> {
-        if let Err(error) = self.file.write_all_at(&self.buffer, self.end) {
+        let room = self.shared.paths.steps().room(self.buffer.len() as u64);
+        if let Err(error) = room.and_then(|()| self.file.write_all_at(&self.buffer, self.end)) {
             let error = full_or_io("writing to the spool", error);
             if matches!(error, SpoolError::Full) {
                 self.file.set_len(self.end).map_err(|e| failed("cutting a segment back", e))?;
@@ -245,17 +268,23 @@ impl Log {
                 let (waiting, due) = (row.waiting.clone(), row.due);
                 let _ = self.state.send(StateJob::Insert(Box::new(row), permit));
                 let mut index = self.shared.index();
-                index.count_record(place.segment);
+                index.count_record(place);
                 index.add(waiting, due);
                 drop(index);
                 let _ = answer.send(Ok(()));
             }
             Encoded::Settle(mut settling, reports) => {
                 let mut index = self.shared.index();
-                reports.iter().for_each(|(_, place)| index.count_record(place.segment));
+                reports.iter().for_each(|(_, place)| index.count_record(*place));
                 drop(index);
                 settling.reports = reports.iter().map(|(report, place)| report.row(*place)).collect();
                 let _ = self.state.send(StateJob::Settle(settling));
+            }
+            Encoded::Forward(moved) => {
+                let mut index = self.shared.index();
+                moved.iter().for_each(|moved| index.count_record(moved.to));
+                drop(index);
+                let _ = self.state.send(StateJob::Forward(moved));
             }
         }
     }
@@ -284,6 +313,7 @@ enum Next {
 enum Encoded {
     Accept(Box<Accepting>, Place),
     Settle(Box<Settling>, Vec<(NewMessage, Place)>),
+    Forward(Vec<Moved>),
 }
 
 /// The disk has failed. Dropping an accepted message's file removes it: nobody was told 250.
@@ -294,6 +324,7 @@ fn refuse(batch: Vec<Encoded>) {
                 let _ = accepting.answer.send(Err(SpoolError::Stopped));
             }
             Encoded::Settle(settling, _) => settling.give_up(SpoolError::Stopped),
+            Encoded::Forward(_) => {}
         }
     }
 }
@@ -337,6 +368,7 @@ mod tests {
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::smtp::address::ReversePath;
     use crate::spool::embedded::paths::Paths;
+    use crate::spool::embedded::reserve::Reserve;
     use crate::spool::embedded::segments::Segments;
     use crate::spool::embedded::settle::encode_envelope;
     use crate::spool::embedded::shared::Start;
@@ -349,6 +381,7 @@ mod tests {
         let paths = Paths::create(folder, Steps::unwitnessed()).unwrap();
         let lock = paths.lock().unwrap();
         Arc::new(Shared::new(Start {
+            reserve: Reserve::new(paths.clone(), &SpoolConfig::default()),
             paths,
             space: Space::new(&SpoolConfig::default()),
             keep_history: Duration::ZERO,

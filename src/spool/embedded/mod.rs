@@ -11,12 +11,14 @@
 
 pub mod audit;
 mod content;
+mod forward;
 mod hands;
 mod index;
 pub mod ledger;
 mod log;
 mod paths;
 mod recovery;
+mod reserve;
 mod segments;
 mod settle;
 mod shared;
@@ -38,8 +40,9 @@ use crate::spool::record::{Content, NewRecord, Standing};
 use async_trait::async_trait;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
 use hands::Writers;
-use index::{ContentPlace, Taken};
+use index::{ContentPlace, Place, Taken};
 use log::{Accepting, Log, LogJob, NewMessage};
+use segments::StoredRecord;
 use settle::{Extent, Prepared, Settling, encode_envelope, invalid};
 use shared::{Shared, Start};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,11 +95,15 @@ impl EmbeddedSpool {
     fn prepare(config: &SpoolConfig, now: Timestamp, steps: Steps) -> Result<(Self, Writers), SpoolError> {
         let paths = paths::Paths::create(&config.path, steps)?;
         let lock = paths.lock()?;
+        let (space, reserve) = (space::Space::new(config), reserve::Reserve::new(paths.clone(), config));
+        reserve.give_free_if_full(&space);
         let recovered = recovery::recover(&paths)?;
+        reserve.restore(&space, now);
         let recovery = recovered.summary;
         let shared = Arc::new(Shared::new(Start {
             paths,
-            space: space::Space::new(config),
+            space,
+            reserve,
             keep_history: config.keep_history,
             history_limit_bytes: config.max_history_bytes,
             segments: recovered.segments,
@@ -109,7 +116,7 @@ impl EmbeddedSpool {
         let (log, log_jobs) = channel();
         let (state, state_jobs) = channel();
         let log_writer = Log::start(Arc::clone(&shared), state.clone(), recovered.last_segment)?;
-        let state_writer = Writer::new(Arc::clone(&shared), recovered.state, recovered.mark);
+        let state_writer = Writer::new(Arc::clone(&shared), recovered.state, recovered.mark, log.clone());
         let writers = Writers { log: log_writer, log_jobs, state: state_writer, state_jobs };
         let last_id = AtomicU64::new(recovered.last_time_id);
         Ok((Self { shared, log, state, threads: Arc::default(), last_id, recovery }, writers))
@@ -157,11 +164,36 @@ impl EmbeddedSpool {
         if !missing.is_empty() {
             let loaded = self.ask(|answer| StateJob::Load(missing, answer)).await?;
             for waiting in loaded {
-                claiming.fill(&waiting.entry);
-                self.shared.index().loaded(waiting);
+                claiming.fill(waiting.entry);
             }
         }
         Ok(claiming.claims())
+    }
+
+    /// Where the record of a message is.
+    async fn place(&self, id: QueueId) -> Result<Place, SpoolError> {
+        let in_memory = self.shared.index().place(id);
+        match in_memory {
+            Some(place) => Ok(place),
+            None => self.ask(|answer| StateJob::Place(id, answer)).await?.ok_or(SpoolError::Damaged),
+        }
+    }
+
+    /// Reads a record, also while compaction moves it.
+    async fn read_record(&self, id: QueueId) -> Result<StoredRecord, SpoolError> {
+        let mut place = self.place(id).await?;
+        loop {
+            let shared = Arc::clone(&self.shared);
+            let read = blocking(shared.paths.steps().labour(), move || shared.try_record(id, place)).await;
+            if !matches!(read, Err(SpoolError::Damaged)) {
+                return read;
+            }
+            let before = std::mem::replace(&mut place, self.place(id).await?);
+            if place == before {
+                self.shared.count_damage(1);
+                return read;
+            }
+        }
     }
 
     /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
@@ -289,22 +321,18 @@ impl Spool for EmbeddedSpool {
     }
 
     async fn open_body(&self, id: QueueId) -> Result<Box<dyn BodyReader>, SpoolError> {
-        let in_memory = self.shared.index().place(id);
-        let place = match in_memory {
-            Some(place) => place,
-            None => self.ask(|answer| StateJob::Place(id, answer)).await?.ok_or(SpoolError::Damaged)?,
-        };
+        let content = self.read_record(id).await?.content;
         let shared = Arc::clone(&self.shared);
-        blocking(self.shared.paths.steps().labour(), move || -> Result<Box<dyn BodyReader>, SpoolError> {
-            match shared.read_record(id, place)?.content {
-                Content::Inline { bytes, .. } => Ok(Box::new(InlineReader { rest: bytes })),
-                Content::External { size, crc } => {
+        match content {
+            Content::Inline { bytes, .. } => Ok(Box::new(InlineReader { rest: bytes })),
+            Content::External { size, crc } => {
+                let open = move || {
                     let path = shared.paths.content(id);
-                    Ok(Box::new(FileReader::open(shared, path, size, crc)?))
-                }
+                    FileReader::open(shared, path, size, crc)
+                };
+                Ok(Box::new(blocking(self.shared.paths.steps().labour(), open).await?))
             }
-        })
-        .await
+        }
     }
 
     async fn settle_part(&self, claim: &mut Claim, settlement: Settlement) -> Result<(), SpoolError> {
@@ -357,9 +385,9 @@ struct Claiming<'a> {
 }
 
 impl Claiming<'_> {
-    fn fill(&mut self, entry: &SpoolEntry) {
+    fn fill(&mut self, entry: SpoolEntry) {
         if let Some(taken) = self.taken.iter_mut().find(|taken| taken.id == entry.id) {
-            taken.entry = Some(entry.clone());
+            taken.entry = Some(entry);
         }
     }
 

@@ -5,6 +5,7 @@
 //! segments/00000001-….seg   the truth of what was accepted; the second part is the mark of its records
 //! content/<queue id>        content above 256 KiB
 //! state.sqlite              the working state, for anyone to read
+//! reserve                   octets to be given free when the disk is full
 //! damaged/                  octets that failed their checksum, for whoever wants to look
 //! ```
 //! Only the owner may read any of it: it is other people's mail.
@@ -119,9 +120,38 @@ impl Paths {
             file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
-        write_pid(&mut file).map_err(io("writing the spool's lock file"))?;
+        // The pid only makes a message better: a full disk must not keep the spool from opening.
+        let _ = write_pid(&mut file);
         self.at(Step::LockWritten);
         Ok(file)
+    }
+
+    fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
+    /// Octets in the reserve.
+    pub(super) fn reserved(&self) -> u64 {
+        std::fs::metadata(self.reserve()).map_or(0, |found| found.len())
+    }
+
+    /// Makes the reserve. When the disk has no room for it, nothing of it stays.
+    pub(super) fn make_reserve(&self, octets: u64) -> std::io::Result<()> {
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(self.reserve())?;
+        let made = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, octets);
+        if made.is_err() {
+            file.set_len(0)?;
+        }
+        Ok(made?)
+    }
+
+    /// Gives the octets of the reserve free. The file stays: its name and its inode cost nothing.
+    pub(super) fn give_reserve_free(&self) -> std::io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.reserve())?;
+        file.set_len(0)?;
+        // Some file systems use the octets again only when it is durable that they are free.
+        file.sync_all()
     }
 
     /// Keeps damaged octets for whoever wants to look. Best effort: that it fails must not keep

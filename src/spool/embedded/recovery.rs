@@ -7,6 +7,8 @@
 //!   report again. In a rebuild it is kept, because the settlement may have been committed.
 //! - A database that is damaged is moved aside and rebuilt from all segments: what was finished
 //!   may come again, nothing that waited is lost.
+//! - A copy by compaction counts for nothing when the database is complete: it names the place
+//!   that counts. In a rebuild it is as good as what it was copied from.
 //! - Damaged records are put aside and counted; a torn tail was never acknowledged.
 //! - Segments without anything alive and content files without a message are removed.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
@@ -155,9 +157,14 @@ impl Opening {
             return Ok(Applied::Done);
         }
         let Ok(envelope) = serde_json::from_slice::<Envelope>(found.envelope) else { return Ok(Applied::Damaged) };
-        if found.standing == Standing::WithSettlement && piece.completeness == Completeness::Complete {
-            self.summary.discarded_reports += 1;
-            return Ok(Applied::Done);
+        match (found.standing, piece.completeness) {
+            (Standing::OnItsOwn, _) | (_, Completeness::Rebuilding) => {}
+            (Standing::WithSettlement, Completeness::Complete) => {
+                self.summary.discarded_reports += 1;
+                return Ok(Applied::Done);
+            }
+            // What it is a copy of was finished, and is forgotten.
+            (Standing::Forwarded, Completeness::Complete) => return Ok(Applied::Done),
         }
         let (size, content) = match found.content {
             Stored::Inline(content) => (content.len() as u64, ContentPlace::Inline),

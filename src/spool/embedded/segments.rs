@@ -71,6 +71,13 @@ impl Segments {
         inner.files.keys().copied().filter(|number| *number != inner.active).collect()
     }
 
+    /// The same, with their sizes in octets.
+    pub(super) fn closed_sizes(&self) -> Vec<(u32, u64)> {
+        let inner = self.lock();
+        let closed = inner.files.iter().filter(|(number, _)| **number != inner.active);
+        closed.map(|(number, segment)| (*number, segment.bytes)).collect()
+    }
+
     /// Removes a segment file. Gives its size.
     pub(super) fn remove(&self, number: u32) -> u64 {
         let Some(segment) = self.lock().files.remove(&number) else { return 0 };
@@ -95,7 +102,9 @@ impl Segments {
         match record::read_at(&octets, 0, segment.mark).ok().filter(|found| found.id == id) {
             Some(found) => {
                 let content = match found.content {
-                    Stored::Inline(content) => Content::Inline { bytes: octets.slice_ref(content), crc: 0 },
+                    Stored::Inline(content) => {
+                        Content::Inline { bytes: octets.slice_ref(content), crc: crc32fast::hash(content) }
+                    }
                     Stored::External { size, crc } => Content::External { size, crc },
                 };
                 Ok(StoredRecord { envelope: octets.slice_ref(found.envelope), content })

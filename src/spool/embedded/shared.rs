@@ -1,14 +1,17 @@
 //! What the threads of the engine and its callers share.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
+use super::forward::SPARSE;
 use super::index::{ContentPlace, Index, Place};
 use super::paths::Paths;
+use super::reserve::Reserve;
 use super::segments::{Segment, Segments, StoredRecord};
 use super::space::Space;
 use super::steps::Step;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +30,7 @@ const CLOCK_SLACK: Duration = Duration::from_secs(60);
 pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) space: Space,
+    pub(super) reserve: Reserve,
     pub(super) keep_history: Duration,
     pub(super) history_limit_bytes: u64,
     /// The set of due messages may have changed.
@@ -50,6 +54,7 @@ pub(super) struct Shared {
 pub(super) struct Start {
     pub(super) paths: Paths,
     pub(super) space: Space,
+    pub(super) reserve: Reserve,
     pub(super) keep_history: Duration,
     pub(super) history_limit_bytes: u64,
     pub(super) segments: Segments,
@@ -65,6 +70,7 @@ impl Shared {
         Self {
             paths: start.paths,
             space: start.space,
+            reserve: start.reserve,
             keep_history: start.keep_history,
             history_limit_bytes: start.history_limit_bytes,
             changed: Notify::new(),
@@ -158,9 +164,14 @@ impl Shared {
         self.add_bytes(by);
     }
 
+    /// Reads the record of a message, if it is still at this place; blocks.
+    pub(super) fn try_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+        self.segments.read(&self.paths, id, place)
+    }
+
     /// Reads the record of a message; blocks. Damage is counted.
     pub(super) fn read_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
-        let record = self.segments.read(&self.paths, id, place);
+        let record = self.try_record(id, place);
         if matches!(record, Err(SpoolError::Damaged)) {
             self.count_damage(1);
         }
@@ -172,6 +183,14 @@ impl Shared {
         let closed = self.segments.closed();
         let index = self.index();
         closed.into_iter().filter(|number| index.is_dead(*number)).collect()
+    }
+
+    /// Closed segments in which something is alive, but little.
+    pub(super) fn sparse_segments(&self) -> BTreeSet<u32> {
+        let closed = self.segments.closed_sizes();
+        let index = self.index();
+        let is_sparse = |(number, bytes): &(u32, u64)| (1..bytes / SPARSE).contains(&index.living_octets(*number));
+        closed.into_iter().filter(is_sparse).map(|(number, _)| number).collect()
     }
 
     pub(super) fn remove_segments(&self, dead: &[u32]) {

@@ -51,6 +51,17 @@ impl Space {
         Self { path: config.path.clone(), floor, look: Mutex::default() }
     }
 
+    /// Whether so many octets are free. A disk that does not say has none.
+    pub(super) fn has(&self, octets: u64) -> bool {
+        measure(&self.path).is_ok_and(|free| free.bytes >= octets)
+    }
+
+    /// Whether so many octets are free above the floor and what is needed to take mail again.
+    pub(super) fn has_above_floor(&self, octets: u64) -> bool {
+        let needed = self.floor.bytes.saturating_add(self.floor.bytes / 10).saturating_add(octets);
+        self.has(needed)
+    }
+
     /// Whether `size` more octets may come.
     pub(super) fn admit(&self, size: u64) -> Result<(), SpoolError> {
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);

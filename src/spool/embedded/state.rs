@@ -4,6 +4,7 @@
 //! committed survives a power cut. The database follows the segments: the mark in `meta` says up to where
 //! their records are here. Lost, it is rebuilt from them.
 
+use super::forward::Moved;
 use super::index::{ContentPlace, Place, Waiting};
 use super::paths::Paths;
 use super::settle::{Ending, Settling};
@@ -37,6 +38,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Statements kept compiled: all there are, with room.
 const STATEMENTS: usize = 32;
 
+/// What a commit takes on the disk at least: a page.
+const LEAST_COMMIT: u64 = 4096;
+
 /// Ids above this are those of reports; below are microseconds since the epoch, for 146,000 years.
 pub(super) const REPORT_IDS: u64 = 1 << 62;
 
@@ -58,6 +62,8 @@ pub(super) struct Known {
     pub(super) due: Timestamp,
     pub(super) accepted_at: Timestamp,
     pub(super) segment: u32,
+    /// Octets of its record.
+    pub(super) length: u64,
     pub(super) held: bool,
 }
 
@@ -66,6 +72,13 @@ pub(super) struct Known {
 pub(super) struct LogMark {
     pub(super) segment: u32,
     pub(super) offset: u64,
+}
+
+impl LogMark {
+    /// Behind a record.
+    pub(super) const fn after(place: Place) -> Self {
+        Self { segment: place.segment, offset: place.offset.saturating_add(place.length) }
+    }
 }
 
 /// Whether the database has ever been complete.
@@ -90,6 +103,10 @@ pub(super) enum Sync {
 pub(super) struct State {
     connection: Connection,
     sync: Cell<Sync>,
+}
+
+fn full() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
 }
 
 /// Queue ids have 63 bits, so that SQLite's integers hold them.
@@ -164,6 +181,7 @@ impl State {
     /// Commits before the witness.
     pub(super) fn commit(&self, paths: &Paths, work: Work) -> rusqlite::Result<()> {
         paths.at(Step::Committing(work));
+        paths.steps().room(LEAST_COMMIT).map_err(|_| full())?;
         self.connection.execute_batch("COMMIT")?;
         paths.at(Step::Committed(work));
         Ok(())
@@ -342,6 +360,38 @@ impl State {
             .optional()
     }
 
+    /// Records in a segment whose messages are not finished, at most so many.
+    pub(super) fn living(&self, segment: u32, most: u32) -> rusqlite::Result<Vec<(QueueId, Place)>> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT id, offset, length, content_in_file FROM messages INDEXED BY queued_messages \
+             WHERE segment = ?1 AND finished_at IS NULL LIMIT ?2",
+        )?;
+        let rows = select.query_map(params![segment, most], |row| {
+            let content = if row.get(3)? { ContentPlace::OwnFile } else { ContentPlace::Inline };
+            let (offset, length) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
+            Ok((QueueId(unsigned(row.get(0)?)), Place { segment, offset, length, content }))
+        })?;
+        rows.collect()
+    }
+
+    /// Names the new places of records. Gives the positions of those that are not needed any
+    /// more: their messages were finished meanwhile.
+    pub(super) fn forward(&self, moved: &[Moved]) -> rusqlite::Result<Vec<usize>> {
+        let mut update = self.connection.prepare_cached(
+            "UPDATE messages SET segment = ?4, offset = ?5, length = ?6 \
+             WHERE id = ?1 AND segment = ?2 AND offset = ?3 AND finished_at IS NULL",
+        )?;
+        let mut unneeded = Vec::new();
+        for (position, Moved { id, from, to }) in moved.iter().enumerate() {
+            let (old, new) = (octets(from.offset), octets(to.offset));
+            let named = params![number(*id), from.segment, old, to.segment, new, octets(to.length)];
+            if update.execute(named)? == 0 {
+                unneeded.push(position);
+            }
+        }
+        Ok(unneeded)
+    }
+
     /// Reads a message. An envelope that cannot be read is an error of conversion; recipient
     /// states that cannot are taken as waiting, which errs towards a duplicate.
     pub(super) fn load(&self, id: QueueId, place: Place) -> rusqlite::Result<Waiting> {
@@ -383,14 +433,14 @@ impl State {
     /// Calls `each` with every waiting message, held ones among them.
     pub(super) fn for_each_waiting(&self, mut each: impl FnMut(Known)) -> rusqlite::Result<()> {
         let mut select = self.connection.prepare(
-            "SELECT id, due_at, accepted_at, segment, held FROM messages INDEXED BY queued_messages \
+            "SELECT id, due_at, accepted_at, segment, held, length FROM messages INDEXED BY queued_messages \
              WHERE finished_at IS NULL",
         )?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let (due, accepted_at) = (Timestamp(row.get(1)?), Timestamp(row.get(2)?));
             let (id, segment, held) = (QueueId(unsigned(row.get(0)?)), row.get(3)?, row.get(4)?);
-            each(Known { id, due, accepted_at, segment, held });
+            each(Known { id, due, accepted_at, segment, length: unsigned(row.get(5)?), held });
         }
         Ok(())
     }

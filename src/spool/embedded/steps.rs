@@ -58,6 +58,10 @@ pub enum Step {
     ContentSynced,
     /// The names of the content files are durable.
     ContentFolderSynced,
+    /// The reserve is there, octets that nobody has.
+    ReserveMade,
+    /// Its octets are free.
+    ReserveGivenFree,
     /// A segment without anything alive is removed.
     SegmentRemoved,
     /// The content file of a finished message, or of one that nobody was told 250 for, is removed.
@@ -77,6 +81,8 @@ pub enum Work {
     Messages,
     /// Outcomes with the reports they cause, and perhaps rows of new messages.
     Outcomes,
+    /// New places of records that were copied forward.
+    Forwarding,
     /// History removed for its age.
     Pruning,
 }
@@ -88,7 +94,9 @@ impl Work {
     pub const fn is_synced(self) -> bool {
         match self {
             Self::Messages => false,
-            Self::Schema | Self::CatchingUp | Self::Complete | Self::Outcomes | Self::Pruning => true,
+            Self::Schema | Self::CatchingUp | Self::Complete | Self::Outcomes | Self::Forwarding | Self::Pruning => {
+                true
+            }
         }
     }
 }
@@ -98,6 +106,13 @@ pub trait Witness: Send + Sync {
     /// Called at the moment itself, in the thread that does the work, which waits. The spool
     /// directory may be copied meanwhile; the spool itself must not be asked for anything.
     fn at(&self, step: Step);
+
+    /// Whether the disk takes so many octets more, about. A witness that says no makes the disk
+    /// full: what was to be written is not, and nothing is changed.
+    fn has_room(&self, octets: u64) -> bool {
+        let _ = octets;
+        true
+    }
 }
 
 /// Who does the work that blocks.
@@ -130,6 +145,11 @@ impl Steps {
 
     pub(super) fn at(&self, step: Step) {
         self.witness.at(step);
+    }
+
+    /// The error of a full disk, when the witness makes it one.
+    pub(super) fn room(&self, octets: u64) -> std::io::Result<()> {
+        if self.witness.has_room(octets) { Ok(()) } else { Err(std::io::ErrorKind::StorageFull.into()) }
     }
 
     pub(super) const fn labour(&self) -> Labour {

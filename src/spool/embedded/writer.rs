@@ -7,7 +7,9 @@
 //! A database that cannot be written for want of space or because someone holds a lock is tried
 //! again: a settlement given up would deliver its message twice. Any other failure stops the spool.
 
+use super::forward::{Forwarding, Moved};
 use super::index::Waiting;
+use super::log::LogJob;
 use super::paths;
 use super::settle::{Ending, Settling};
 use super::shared::Shared;
@@ -19,7 +21,7 @@ use crate::spool::event::Event;
 use crate::spool::{Hold, SpoolEntry, SpoolError};
 use rusqlite::ErrorCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -53,6 +55,8 @@ pub(super) enum StateJob {
     Place(QueueId, Answer<Option<super::index::Place>>),
     /// What happened to a message.
     History(QueueId, Answer<History>),
+    /// Copies of records are durable, or there was no room for any.
+    Forward(Vec<Moved>),
     /// A segment was closed: look whether old ones can go.
     Sweep,
     /// Nothing comes after this.
@@ -65,6 +69,7 @@ pub(super) struct Writer {
     state: State,
     mark: LogMark,
     pruned_at: Timestamp,
+    forwarding: Forwarding,
     /// What could not be written yet, when it is worked by hand.
     later: Option<Batch>,
 }
@@ -81,11 +86,13 @@ struct Batch {
 enum Write {
     Insert(Box<Row>, OwnedSemaphorePermit),
     Settle(Box<Settling>),
+    Forward(Vec<Moved>),
 }
 
 impl Writer {
-    pub(super) const fn new(shared: Arc<Shared>, state: State, mark: LogMark) -> Self {
-        Self { shared, state, mark, pruned_at: Timestamp(0), later: None }
+    pub(super) const fn new(shared: Arc<Shared>, state: State, mark: LogMark, log: Sender<LogJob>) -> Self {
+        let forwarding = Forwarding::new(log);
+        Self { shared, state, mark, pruned_at: Timestamp(0), forwarding, later: None }
     }
 
     /// Serves until [`StateJob::Close`].
@@ -94,7 +101,7 @@ impl Writer {
             let first = match jobs.recv_timeout(PRUNE_EVERY) {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.prune();
+                    self.tidy();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -108,7 +115,7 @@ impl Writer {
             if closing {
                 break;
             }
-            self.prune();
+            self.tidy();
         }
     }
 
@@ -121,8 +128,7 @@ impl Writer {
         if self.later.is_some() {
             return false;
         }
-        self.prune();
-        worked
+        self.tidy() || worked
     }
 
     /// It is as if the process had been killed: closing the database must not change its files.
@@ -151,7 +157,12 @@ impl Writer {
             refuse(writes, || SpoolError::Stopped);
             return Ok(());
         }
-        let known = match self.transaction(&writes) {
+        let mut result = self.transaction(&writes);
+        if result.as_ref().is_err_and(is_full) {
+            self.make_room();
+            result = self.transaction(&writes);
+        }
+        let known = match result {
             Ok(known) => known,
             Err(error) if can_pass(&error) && !self.shared.is_closing() => return Err(writes),
             Err(error) if can_pass(&error) => {
@@ -169,6 +180,7 @@ impl Writer {
             match write {
                 Write::Insert(_, permit) => drop(permit),
                 Write::Settle(settling) => self.settled(*settling, &known.next().unwrap_or_default()),
+                Write::Forward(moved) => self.forwarded(&moved, &known.next().unwrap_or_default()),
             }
         }
         self.shared.changed.notify_one();
@@ -176,7 +188,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives for each settlement the positions of the reports that were known before.
+    /// Gives for each settlement the positions of the reports that were known before, and for each
+    /// bite of copies those that nobody needs.
     fn transaction(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Vec<usize>>> {
         let result = self.try_transaction(writes);
         match result {
@@ -195,16 +208,25 @@ impl Writer {
         let mut known = Vec::new();
         let mut mark = self.mark;
         let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_)));
-        let work = if outcomes { Work::Outcomes } else { Work::Messages };
+        let forwards = writes.iter().any(|write| matches!(write, Write::Forward(_)));
+        let work = match (outcomes, forwards) {
+            (true, _) => Work::Outcomes,
+            (false, true) => Work::Forwarding,
+            (false, false) => Work::Messages,
+        };
         self.state.begin_with(if work.is_synced() { Sync::AtCommit } else { Sync::Later })?;
         for write in writes {
             match write {
                 Write::Insert(row, _) => {
                     self.state.insert(row)?;
                     let place = row.waiting.place;
-                    mark = LogMark { segment: place.segment, offset: place.offset + place.length };
+                    mark = LogMark::after(place);
                 }
                 Write::Settle(settling) => known.push(self.state.settle(settling)?),
+                Write::Forward(moved) => {
+                    known.push(self.state.forward(moved)?);
+                    mark = moved.last().map_or(mark, |last| LogMark::after(last.to));
+                }
             }
         }
         if mark != self.mark {
@@ -219,7 +241,7 @@ impl Writer {
         let mut index = self.shared.index();
         for (position, report) in std::mem::take(&mut settling.reports).into_iter().enumerate() {
             if known.contains(&position) {
-                index.forget_record(report.waiting.place.segment);
+                index.forget_record(report.waiting.place);
             } else {
                 index.add(report.waiting, report.due);
             }
@@ -242,6 +264,29 @@ impl Writer {
         settling.succeed();
     }
 
+    /// What committed places of copies mean for memory.
+    fn forwarded(&mut self, moved: &[Moved], unneeded: &[usize]) {
+        let mut index = self.shared.index();
+        for (position, moved) in moved.iter().enumerate() {
+            if unneeded.contains(&position) {
+                index.forget_record(moved.to);
+            } else {
+                index.move_record(moved);
+            }
+        }
+        drop(index);
+        self.forwarding.answered(moved, self.shared.latest_time());
+    }
+
+    /// The disk is full. Besides what the reserve gives, the log of the database can be written
+    /// anew once all of it was moved into the database.
+    fn make_room(&self) {
+        self.shared.reserve.give_free();
+        if self.state.checkpoint().is_ok() {
+            self.shared.paths.at(Step::Checkpointed);
+        }
+    }
+
     /// Removes segments in which nothing is alive.
     fn sweep(&self) {
         let dead = self.shared.dead_segments();
@@ -258,7 +303,7 @@ impl Writer {
             StateJob::Load(ids, answer) => {
                 let loaded = ids.into_iter().map(|id| self.load(id)).collect::<rusqlite::Result<Vec<_>>>();
                 let _ = answer.send(match loaded {
-                    Ok(loaded) => Ok(loaded.into_iter().flatten().collect()),
+                    Ok(loaded) => Ok(self.hand_to_leases(loaded.into_iter().flatten().collect())),
                     Err(error) => {
                         self.fail(error);
                         Err(SpoolError::Stopped)
@@ -272,8 +317,16 @@ impl Writer {
                 let _ = answer.send(self.state.history(id).map_err(SpoolError::State));
             }
             StateJob::Sweep => self.sweep(),
-            StateJob::Insert(..) | StateJob::Settle(..) | StateJob::Close => {}
+            StateJob::Insert(..) | StateJob::Settle(..) | StateJob::Forward(_) | StateJob::Close => {}
         }
+    }
+
+    /// Memory has them before anything else can happen to their records.
+    fn hand_to_leases(&self, loaded: Vec<Waiting>) -> Vec<Waiting> {
+        let mut index = self.shared.index();
+        loaded.iter().for_each(|waiting| index.loaded(waiting.clone()));
+        drop(index);
+        loaded
     }
 
     /// Reads a message; if its row makes no sense, from its record, which errs towards a
@@ -298,6 +351,21 @@ impl Writer {
             entry.recipients = states;
         }
         Some(Waiting { entry, place })
+    }
+
+    /// Work that is nobody's. True when there is more at once.
+    fn tidy(&mut self) -> bool {
+        self.prune();
+        self.shared.reserve.restore(&self.shared.space, self.shared.latest_time());
+        match self.forwarding.begin(&self.shared, &self.state) {
+            Ok(begun) => begun,
+            Err(error) => {
+                if !can_pass(&error) {
+                    self.fail(error);
+                }
+                false
+            }
+        }
     }
 
     /// Removes a bite of what was finished long ago. That it fails is no harm: it comes round again.
@@ -340,6 +408,7 @@ fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
         match job {
             StateJob::Insert(row, permit) => batch.writes.push(Write::Insert(row, permit)),
             StateJob::Settle(settling) => batch.writes.push(Write::Settle(settling)),
+            StateJob::Forward(moved) => batch.writes.push(Write::Forward(moved)),
             StateJob::Close => {
                 batch.closing = true;
                 break;
@@ -357,10 +426,15 @@ fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
 fn refuse(writes: Vec<Write>, error: impl Fn() -> SpoolError) {
     for write in writes {
         match write {
-            Write::Insert(..) => {}
+            Write::Insert(..) | Write::Forward(_) => {}
             Write::Settle(settling) => settling.give_up(error()),
         }
     }
+}
+
+/// Whether the disk is full.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 /// Whether the same transaction may work later.

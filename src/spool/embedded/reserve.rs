@@ -1,0 +1,221 @@
+//! The reserve: octets on the disk that nobody has, until the disk is full to the last block.
+//!
+//! The floors of `space.rs` stop new mail long before that, but others write to the same disk.
+//! Then the reserve is given free, so that outcomes and the reports they cause are written (RFC
+//! 5321 §6.1: what cannot be delivered is told of, not forgotten), mail goes out, space comes
+//! back, and a relay that was stopped opens its spool again. It is made anew when there is room
+//! above the floor. New mail gets nothing of it: the floor is larger.
+//!
+//! All of it is best effort: without a reserve a full disk only means waiting.
+
+use super::paths::Paths;
+use super::space::Space;
+use super::steps::Step;
+use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+/// The most it is: room for the outcomes and reports of ten thousand messages, and what the log of
+/// the state database grows to between two checkpoints.
+const MOST: u64 = 16 * 1024 * 1024;
+
+/// It is at most one part in so many of the floor, so that giving it free lets no new mail in.
+const PART_OF_FLOOR: u64 = 8;
+
+/// How often it is tried to make it again, by the clock of the caller.
+const TRY_EVERY: Duration = Duration::from_secs(60);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    paths: Paths,
+    octets: u64,
+    is_there: AtomicBool,
+    tried_at: AtomicI64,
+}
+
+impl Reserve {
+    /// Sees what there is. No floor means no reserve.
+    pub(super) fn new(paths: Paths, config: &SpoolConfig) -> Self {
+        let octets = MOST.min(config.min_free_bytes / PART_OF_FLOOR);
+        let is_there = AtomicBool::new(paths.reserved() > 0);
+        Self { paths, octets, is_there, tried_at: AtomicI64::new(i64::MIN) }
+    }
+
+    /// The disk is full: gives it free. False when there was nothing to give.
+    pub(super) fn give_free(&self) -> bool {
+        let given = self.is_there.swap(false, Ordering::SeqCst) && self.paths.give_reserve_free().is_ok();
+        if given {
+            self.paths.at(Step::ReserveGivenFree);
+        }
+        given
+    }
+
+    /// Gives it free if there is less room than it has itself: opening needs a little.
+    pub(super) fn give_free_if_full(&self, space: &Space) {
+        if !space.has(self.octets) {
+            self.give_free();
+        }
+    }
+
+    /// Makes it, when it is not there and there is room above the floor.
+    pub(super) fn restore(&self, space: &Space, now: Timestamp) {
+        if self.octets == 0 || self.is_there.load(Ordering::SeqCst) {
+            return;
+        }
+        let last = Timestamp(self.tried_at.load(Ordering::SeqCst));
+        if last.since(now).max(now.since(last)) < TRY_EVERY {
+            return;
+        }
+        self.tried_at.store(now.0, Ordering::SeqCst);
+        if !space.has_above_floor(self.octets) {
+            return;
+        }
+        if self.paths.steps().room(self.octets).is_ok() && self.paths.make_reserve(self.octets).is_ok() {
+            self.is_there.store(true, Ordering::SeqCst);
+            self.paths.at(Step::ReserveMade);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Envelope, Origin, QueueId};
+    use crate::outcome::{Cause, DeliveryOutcome};
+    use crate::smtp::address::ReversePath;
+    use crate::spool::embedded::hands::tests::{NOW, by_turning, claim, config, envelope, poll, store};
+    use crate::spool::embedded::{EmbeddedSpool, Hands, Witness};
+    use crate::spool::{RecipientState, Report, Settlement, Spool, SpoolError, Telling};
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use tempfile::TempDir;
+
+    /// Small, so that any disk has room above it.
+    const FLOOR: u64 = 1024 * 1024;
+    const PLENTY: u64 = 1 << 40;
+
+    /// A disk with so much room.
+    struct Disk(AtomicU64);
+
+    impl Witness for Disk {
+        fn at(&self, step: Step) {
+            if step == Step::ReserveGivenFree {
+                self.0.fetch_add(FLOOR / PART_OF_FLOOR, Ordering::SeqCst);
+            }
+        }
+
+        fn has_room(&self, octets: u64) -> bool {
+            self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(octets)).is_ok()
+        }
+    }
+
+    struct World {
+        folder: TempDir,
+        disk: Arc<Disk>,
+        spool: EmbeddedSpool,
+        hands: Hands,
+    }
+
+    impl World {
+        fn new(floor: u64) -> Self {
+            let folder = TempDir::new().unwrap();
+            let disk = Arc::new(Disk(AtomicU64::new(PLENTY)));
+            let config = SpoolConfig { min_free_bytes: floor, ..config(&folder) };
+            let (spool, hands) = EmbeddedSpool::open_by_hand(&config, NOW, disk.clone()).unwrap();
+            Self { folder, disk, spool, hands }
+        }
+
+        fn room(&self, octets: u64) {
+            self.disk.0.store(octets, Ordering::SeqCst);
+        }
+
+        fn reserved(&self) -> u64 {
+            self.spool.shared.paths.reserved()
+        }
+
+        fn fail(&mut self, reports: Vec<Report>) -> Result<(), SpoolError> {
+            let held = claim(&self.spool, &mut self.hands).unwrap();
+            let told = reports.iter().map(|_| (0, Telling::ByReport(0))).collect();
+            let settlement = Settlement { recipients: vec![(0, failed())], reports, told, ..Settlement::default() };
+            by_turning(&mut self.hands, self.spool.settle(held, settlement))
+        }
+    }
+
+    fn failed() -> RecipientState {
+        let cause = Cause::DomainNotFound { domain: "gone.example".parse().unwrap() };
+        RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } }
+    }
+
+    fn report(about: QueueId) -> Report {
+        let recipients = vec!["a@one.example".parse().unwrap()];
+        let envelope = Envelope::new(ReversePath::Null, recipients, NOW, Origin::Report { about });
+        Report { envelope, content: "Subject: Undeliverable\r\n\r\n".into() }
+    }
+
+    #[test]
+    fn rfc5321_6_1_on_a_full_disk_a_failure_and_its_report_are_recorded_out_of_the_reserve() {
+        let mut world = World::new(FLOOR);
+        assert_eq!(world.reserved(), FLOOR / PART_OF_FLOOR);
+        let id = store(&world.spool, &mut world.hands, b"one");
+        world.room(0);
+        let refused = by_turning(&mut world.hands, world.spool.enqueue(world.spool.begin(NOW), envelope()));
+        assert!(matches!(refused, Err(SpoolError::Full)));
+        assert!(world.reserved() > 0, "it is not for new mail");
+        world.fail(vec![report(id)]).unwrap();
+        assert_eq!(world.reserved(), 0);
+        let told = claim(&world.spool, &mut world.hands).unwrap();
+        assert!(matches!(told.entry.envelope.origin, Origin::Report { about } if about == id));
+        // It is made again once there is room, and not before a minute has passed.
+        world.room(PLENTY);
+        world.hands.turn();
+        assert_eq!(world.reserved(), 0);
+        drop(world.spool.begin(NOW.plus(TRY_EVERY)));
+        world.hands.turn();
+        assert_eq!(world.reserved(), FLOOR / PART_OF_FLOOR);
+        world.hands.finish();
+        let spool = EmbeddedSpool::open(&config(&world.folder), NOW).unwrap();
+        assert_eq!((spool.stats().queued_messages, spool.recovery().caught_up), (1, 0));
+    }
+
+    #[test]
+    fn an_outcome_alone_is_recorded_out_of_the_reserve_also_while_closing() {
+        let mut world = World::new(FLOOR);
+        store(&world.spool, &mut world.hands, b"one");
+        store(&world.spool, &mut world.hands, b"two");
+        world.room(0);
+        world.fail(Vec::new()).unwrap();
+        assert_eq!(world.reserved(), 0);
+        let mut world = World::new(FLOOR);
+        let id = store(&world.spool, &mut world.hands, b"one");
+        let held = claim(&world.spool, &mut world.hands).unwrap();
+        world.room(0);
+        let settlement =
+            Settlement { recipients: vec![(0, failed())], reports: vec![report(id)], ..Settlement::default() };
+        let mut settling = pin!(world.spool.settle(held, settlement));
+        assert!(poll(settling.as_mut()).is_pending());
+        world.hands.finish();
+        assert!(matches!(poll(settling), std::task::Poll::Ready(Ok(()))));
+    }
+
+    #[test]
+    fn without_a_floor_there_is_no_reserve_and_a_settlement_waits_for_room() {
+        let mut world = World::new(0);
+        assert!(!world.folder.path().join("spool/reserve").exists());
+        let id = store(&world.spool, &mut world.hands, b"one");
+        let held = claim(&world.spool, &mut world.hands).unwrap();
+        world.room(0);
+        let settlement =
+            Settlement { recipients: vec![(0, failed())], reports: vec![report(id)], ..Settlement::default() };
+        let mut settling = pin!(world.spool.settle(held, settlement));
+        assert!(poll(settling.as_mut()).is_pending());
+        assert!(world.hands.turn(), "it came");
+        assert!(!world.hands.turn(), "and cannot be done");
+        assert!(poll(settling.as_mut()).is_pending());
+        world.room(PLENTY);
+        while world.hands.turn() {}
+        assert!(matches!(poll(settling), std::task::Poll::Ready(Ok(()))));
+    }
+}
