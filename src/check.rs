@@ -263,7 +263,9 @@ impl Checker {
             mta_sts: known.map(|known| view::sts_report(&known.sts, evidence.sts_announced.as_ref())),
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
-            notes: known.map(|known| view::notes(known, &met.probed)).unwrap_or_default(),
+            notes: known
+                .map(|known| view::notes(known, &met.probed, &self.out.mailer.ways_out(&known.resolution)))
+                .unwrap_or_default(),
             hosts,
             dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),
             diagnosis,

@@ -19,6 +19,8 @@ use std::net::SocketAddr;
 
 /// Controls that are asked: two already show whether the world looks the same.
 const CONTROLS_LIMIT: usize = 2;
+/// Addresses of a control: one of each family, for a host may lack one.
+const CONTROL_ADDRESSES: usize = 2;
 /// Addresses of the domain that are looked at a second time, for what they say in clear.
 const LOOKED_AT_LIMIT: usize = 4;
 
@@ -77,14 +79,20 @@ fn never_connected(server: &ServerSeen) -> bool {
     )
 }
 
+/// The control at the first of its addresses that answers, or else at its first.
 async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) -> Option<ServerSeen> {
-    let at = clock.now();
     let resolution = resolve_named_host(&out.dns, host, config.delivery.port).await.ok()?;
     let HostAddresses::Known(addresses) = &resolution.hosts.first()?.addresses else { return None };
-    let address = SocketAddr::new(*addresses.first()?, config.delivery.port);
-    let (said, (cause, certificate)) =
-        tokio::join!(smtp::look(address, config.hostname.as_str()), probe(&out.mailer, host, address));
-    Some(ServerSeen {
+    let in_turn = out.mailer.ways_out(&resolution).in_turn(addresses).into_iter().take(CONTROL_ADDRESSES);
+    let addresses = in_turn.map(|address| SocketAddr::new(address, config.delivery.port));
+    let seen = join_all(addresses.map(|address| control_at(out, host, address, clock))).await;
+    seen.iter().find(|server| server.cause.is_none()).or_else(|| seen.first()).cloned()
+}
+
+async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &Clock) -> ServerSeen {
+    let (at, hostname) = (clock.now(), out.config.hostname.as_str());
+    let (said, (cause, certificate)) = tokio::join!(smtp::look(address, hostname), probe(&out.mailer, host, address));
+    ServerSeen {
         host: host.to_string(),
         address: address.to_string(),
         control: true,
@@ -94,7 +102,7 @@ async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) 
         tls: cause.is_none() && certificate.is_some(),
         cause,
         certificate: certificate.and_then(|der| certificate::seen(&der, CertificateEnd::Ignored)),
-    })
+    }
 }
 
 /// Whatever its certificate, it is only looked at.

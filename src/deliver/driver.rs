@@ -6,17 +6,19 @@
 #![expect(clippy::disallowed_methods, reason = "this driver opens connections to mail servers")]
 
 use super::connection::{Connection, GOODBYE_LIMIT};
+use super::families::{Silence, WaysOut};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
 use super::session::{Event, Fault, Job, Session, StartTlsUse, Step};
 use super::tls::{Tls, Trust};
-use super::{AttemptReport, Target, WatchReport, time_limit};
+use super::{AttemptReport, Target, WatchReport, routing, time_limit};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::webpki::WebPki;
+use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::Capabilities;
@@ -53,6 +55,7 @@ pub struct Mailer {
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
+    silence: Silence,
     clock: Clock,
 }
 
@@ -116,6 +119,7 @@ impl Mailer {
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
+            silence: Silence::default(),
             clock,
         }
     }
@@ -143,6 +147,17 @@ impl Mailer {
         };
         self.keep_or_leave(&identity, talk);
         report
+    }
+
+    /// What is known of the ways to the hosts of a next hop; only about hosts with a choice.
+    #[must_use]
+    pub fn ways_out(&self, resolution: &Resolution) -> WaysOut {
+        let choices = resolution.hosts.iter().filter_map(|host| match &host.addresses {
+            HostAddresses::Known(addresses) if addresses.len() > 1 => Some(addresses),
+            HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
+        });
+        let without_route = routing::without_route(choices.flatten().copied());
+        WaysOut { without_route, silent: self.silence.family(self.clock.now()) }
     }
 
     /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.
@@ -293,9 +308,13 @@ impl Mailer {
     async fn connect(&self, target: &Target) -> Result<Connection, Fault> {
         let connecting = TcpStream::connect(target.peer.address);
         match timeout(self.connect_timeout, connecting).await {
-            Err(_elapsed) => Err(Fault::TimedOut),
+            Err(_elapsed) => {
+                self.silence.met(target.peer.address.ip(), self.clock.now());
+                Err(Fault::TimedOut)
+            }
             Ok(Err(error)) => Err(Fault::Lost(error.to_string())),
             Ok(Ok(stream)) => {
+                self.silence.broken(target.peer.address.ip());
                 // Commands are small and each waits for its reply: never hold them back.
                 stream.set_nodelay(true).map_err(|e| Fault::Lost(e.to_string()))?;
                 Ok(Connection::new(stream))

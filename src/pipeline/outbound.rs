@@ -148,7 +148,7 @@ impl Outbound {
         };
         let allowed = self.config.delivery.allow_loopback || chosen == ChosenBy::Operator;
         let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
-        plan(&known.resolution, verdicts, &self.config.hostname, loopback)
+        plan(&known.resolution, verdicts, &self.config.hostname, loopback, &self.mailer.ways_out(&known.resolution))
     }
 }
 

@@ -20,6 +20,7 @@ mod dane;
 mod deliver;
 mod destination;
 mod grid;
+mod ipv6;
 mod notify;
 mod operator;
 mod peers;
