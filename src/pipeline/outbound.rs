@@ -8,7 +8,8 @@ use crate::deliver::{Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
 use crate::outcome::Cause;
 use crate::policy::decide::{Facts, decide, sts_matters};
-use crate::policy::local::{Exceptions, LocalRule};
+use crate::policy::ended;
+use crate::policy::local::{Exceptions, LocalRule, Standing};
 use crate::policy::sts::driver::StsClient;
 use crate::policy::sts::event::{self as sts_event, StsListener};
 use crate::policy::sts::{StsAbsent, StsState};
@@ -78,7 +79,10 @@ impl Outbound {
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
         let sts = Arc::new(StsClient::new(&config, ask, clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, clock.clone()));
-        Ok(Self { config, dns, sts, mailer, exceptions: Arc::default(), clock })
+        // What cannot be read is told by whoever watches them; it costs a trial.
+        let ended = ended::load(&config.spool.path).unwrap_or_default();
+        let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
+        Ok(Self { config, dns, sts, mailer, exceptions, clock })
     }
 
     /// Puts together what a command needs that ends soon and tells only its own result.
@@ -106,6 +110,12 @@ impl Outbound {
             Some(_) => StsState::Absent(StsAbsent::DaneInstead),
         };
         Ok(Known { resolution, sts, rule })
+    }
+
+    /// How the operator's weakenings stand.
+    #[must_use]
+    pub fn exceptions_now(&self) -> Standing {
+        self.exceptions.standing(self.clock.now(), &self.config.destination)
     }
 
     async fn resolve(&self, hop: &NextHop, seed: u64) -> Result<Resolution, Cause> {
