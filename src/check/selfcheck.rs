@@ -69,7 +69,7 @@ impl SelfCheck {
 /// Looks at everything; the worst status counts.
 pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
     let (root, clock, port25) = tokio::join!(root_keys(out), clock(out), port_25(out));
-    let named = named(out, &egress(&out.config)).await;
+    let named = reverse_dns(out, &egress(&out.config)).await;
     let mut all = vec![resolver(out)];
     all.extend(root);
     all.extend([clock, named, port25, spool(&out.config), listener(&out.config, out.clock.now())]);
@@ -221,7 +221,7 @@ fn towards(far: SocketAddr) -> Option<IpAddr> {
 
 /// The names of the egress addresses, and whether each leads back. Where mail can leave by IPv6,
 /// its address counts as well: many servers are stricter there.
-async fn named(out: &Outbound, egress: &[IpAddr]) -> SelfCheck {
+pub async fn reverse_dns(out: &Outbound, egress: &[IpAddr]) -> SelfCheck {
     const CHECK: &str = "reverse-dns";
     let outward: Vec<IpAddr> = egress.iter().copied().filter(|address| !is_inward(*address)).collect();
     match (egress.first(), outward.is_empty()) {

@@ -147,6 +147,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct LabBuilder {
     domains: Vec<DomainSpec>,
     clock: Clock,
+    root: Option<SigningPlan>,
 }
 
 impl LabBuilder {
@@ -164,6 +165,13 @@ impl LabBuilder {
         self
     }
 
+    /// How the root is signed; with one key unless told otherwise.
+    #[must_use]
+    pub fn root(mut self, plan: impl Into<SigningPlan>) -> Self {
+        self.root = Some(plan.into());
+        self
+    }
+
     /// Starts everything.
     ///
     /// # Errors
@@ -173,7 +181,10 @@ impl LabBuilder {
         let hosts = prepare(&self.domains, &authority)?;
         let (port, running) = start_hosts(&hosts).await?;
         let policies = Policies::start(&self.domains, &authority).await?;
-        let world = Arc::new(World::new(self.clock)?);
+        let world = Arc::new(match self.root {
+            None => World::new(self.clock)?,
+            Some(plan) => World::with_root(self.clock, plan)?,
+        });
         // Parents first, so that a zone below another one is delegated from it.
         let mut zones: Vec<_> = self.domains.iter().collect();
         zones.sort_by_key(|spec| spec.name.split('.').count());
