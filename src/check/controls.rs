@@ -40,14 +40,18 @@ const fn may_be_a_box(cause: &Cause) -> bool {
     )
 }
 
-/// Adds to the servers of a domain that failed what they say in clear, and the controls.
-pub(super) async fn look_closer(out: &Outbound, servers: Vec<ServerSeen>) -> Vec<ServerSeen> {
+/// Adds to the servers of a domain that failed what they say in clear, and the controls, which may
+/// have been asked already.
+pub(super) async fn look_closer(
+    out: &Outbound,
+    servers: Vec<ServerSeen>,
+    asked: Option<Vec<ServerSeen>>,
+) -> Vec<ServerSeen> {
     let failed = |server: &ServerSeen| server.cause.as_ref().is_some_and(may_be_a_box);
     if !servers.iter().any(failed) {
         return servers;
     }
-    let (config, clock) = (&out.config, &out.clock);
-    let hostname = config.hostname.to_string();
+    let hostname = out.config.hostname.to_string();
     let looked = servers.into_iter().enumerate().map(|(nth, server)| {
         let hostname = &hostname;
         async move {
@@ -59,9 +63,14 @@ pub(super) async fn look_closer(out: &Outbound, servers: Vec<ServerSeen>) -> Vec
             ServerSeen { greeting: said.greeting, ehlo: said.ehlo, ..server }
         }
     });
-    let controls = config.check.controls.iter().take(CONTROLS_LIMIT).map(|host| control(out, host, clock, config));
-    let (mut seen, controls) = tokio::join!(join_all(looked), join_all(controls));
-    seen.extend(controls.into_iter().flatten());
+    let controls = async {
+        match asked {
+            Some(asked) => asked,
+            None => all(out).await,
+        }
+    };
+    let (mut seen, controls) = tokio::join!(join_all(looked), controls);
+    seen.extend(controls);
     seen
 }
 

@@ -100,15 +100,23 @@ impl Outbound {
     /// # Errors
     /// The cause that stops all its recipients.
     pub async fn find_out(&self, route: &Route, seed: u64, thoroughness: Thoroughness) -> Result<Known, Cause> {
-        let resolution = self.resolve(&route.hop, seed).await?;
-        let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
-        let sts = match policy_domain(&route.hop) {
-            None => StsState::Absent(StsAbsent::AddressLiteral),
-            Some(domain) if thoroughness == Thoroughness::Everything || sts_matters(&resolution) => {
-                self.sts.policy_for(domain).await
+        let (resolution, sts) = match (policy_domain(&route.hop), thoroughness) {
+            (None, _) => (self.resolve(&route.hop, seed).await?, StsState::Absent(StsAbsent::AddressLiteral)),
+            (Some(domain), Thoroughness::Everything) => {
+                let policy = async { Ok(self.sts.policy_for(domain).await) };
+                tokio::try_join!(self.resolve(&route.hop, seed), policy)?
             }
-            Some(_) => StsState::Absent(StsAbsent::DaneInstead),
+            (Some(domain), Thoroughness::WhatDecides) => {
+                let resolution = self.resolve(&route.hop, seed).await?;
+                let sts = if sts_matters(&resolution) {
+                    self.sts.policy_for(domain).await
+                } else {
+                    StsState::Absent(StsAbsent::DaneInstead)
+                };
+                (resolution, sts)
+            }
         };
+        let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
         Ok(Known { resolution, sts, rule })
     }
 

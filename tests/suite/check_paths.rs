@@ -1,7 +1,7 @@
 //! `relay check` tells what stands between this host and the DNS: every test puts a box on the way
 //! or breaks a server, and holds the diagnosis to it.
 
-use crate::relay::config;
+use crate::relay::{config, until};
 use dane_relay::check::evidence::{Evidence, Role};
 use dane_relay::check::{CheckReport, Checker, Verdict, analyse};
 use dane_relay::clock::{Clock, Timestamp};
@@ -304,4 +304,32 @@ async fn harmless_questions_come_first_and_one_of_them_again_at_the_end() {
     let first = |role: Role| roles.iter().position(|r| *r == role).unwrap();
     assert!(first(Role::Harmless) < first(Role::Control(5)) && first(Role::Control(5)) < first(Role::Subject));
     assert_eq!(roles.last(), Some(&Role::Again));
+}
+
+// Silence.
+
+#[tokio::test]
+async fn silence_is_waited_for_once_and_not_question_after_question() {
+    let scene = Scene::new().await.boxes_everywhere(&[PathFault::DropType(RecordType::MX)]);
+    let announced = || scene.lab.dns().asked("_mta-sts.rollover.test", RecordType::TXT);
+    let reports = || scene.lab.dns().asked("_smtp._tls.rollover.test", RecordType::TXT);
+    let lift = async {
+        let asked = || async { (announced() > 0 && reports() > 0).then_some(()) };
+        until(asked, "the questions that do not depend on the MX records").await;
+        scene.lab.dns().set_path([]);
+    };
+    let (report, ()) = tokio::join!(scene.check("rollover.test"), lift);
+    // So the question for the MX records was still open when the others were asked.
+    let mx = report.dns.iter().find(|trace| trace.question.record_type == "MX").unwrap();
+    assert!(mx.path.is_some(), "{:?}", report.evidence.troubled);
+    assert_ne!(report.verdict, Verdict::Fault, "{}", report.text());
+}
+
+#[tokio::test]
+async fn rfc8460_3_what_has_no_bearing_on_delivery_may_stay_silent() {
+    let mut scene = Scene::new().await.boxes_everywhere(&[PathFault::DropType(RecordType::TXT)]);
+    scene.config.dns.deadline = Duration::from_millis(1500);
+    let report = scene.check("rollover.test").await;
+    assert_eq!(report.verdict, Verdict::Ok, "{}", report.text());
+    assert_eq!((report.evidence.tlsrpt, report.evidence.sts_announced), (None, None));
 }
