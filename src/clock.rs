@@ -1,7 +1,8 @@
 //! The only door to time.
 //!
 //! Everything below takes a [`Timestamp`] as an argument; a [`Clock`] is held only by the
-//! drivers and the pipeline. A manual clock drives tests without waiting.
+//! drivers and the pipeline. A manual clock drives tests without waiting, and one that goes with
+//! the runtime agrees with all its timers when their time is a simulated one.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
+use tokio::time::Instant;
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,40 +67,71 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Where the time comes from: the machine, or a hand-set value in tests.
+/// Where the time comes from: the machine, a hand-set value, or the timers of the runtime.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    manual: Option<Arc<AtomicI64>>,
+    hand: Option<Hand>,
+}
+
+/// A clock that is not the machine's. All copies show the same time.
+#[derive(Clone, Debug)]
+struct Hand {
+    /// What it shows, or showed at the beginning where it goes by itself.
+    at: Arc<AtomicI64>,
+    /// Since when it goes by itself.
+    goes_since: Option<Instant>,
 }
 
 impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self { manual: None }
+        Self { hand: None }
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        Self { manual: Some(Arc::new(AtomicI64::new(start.0))) }
+        Self::by_hand(start, None)
+    }
+
+    /// A clock that shows `start` now and goes with the timers of the runtime: where its time is
+    /// paused and moved, this clock moves with it. To be asked on the threads of that runtime.
+    #[must_use]
+    pub fn with_runtime(start: Timestamp) -> Self {
+        Self::by_hand(start, Some(Instant::now()))
+    }
+
+    fn by_hand(start: Timestamp, goes_since: Option<Instant>) -> Self {
+        Self { hand: Some(Hand { at: Arc::new(AtomicI64::new(start.0)), goes_since }) }
     }
 
     /// The present moment.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the machine")]
     pub fn now(&self) -> Timestamp {
-        if let Some(hand) = &self.manual {
-            return Timestamp(hand.load(Ordering::SeqCst));
+        if let Some(hand) = &self.hand {
+            let gone = hand.goes_since.map_or(Duration::ZERO, |since| since.elapsed());
+            return Timestamp(hand.at.load(Ordering::SeqCst)).plus(gone);
         }
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Moves a manual clock forward; a system clock is left alone.
+    /// Sets the clock forward, and no timer with it; the machine's is left alone.
     pub fn advance(&self, by: Duration) {
-        if let Some(hand) = &self.manual {
-            hand.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.set(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the clock back, as a machine's may be; the machine's own is left alone.
+    pub fn set_back(&self, by: Duration) {
+        self.set(i64::try_from(by.as_millis()).map_or(i64::MIN, |ms| -ms));
+    }
+
+    fn set(&self, by_ms: i64) {
+        if let Some(hand) = &self.hand {
+            let moved = |at: i64| Some(at.saturating_add(by_ms));
+            let _always_moved = hand.at.fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
         }
     }
 }
@@ -124,5 +157,26 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert_eq!(clock.now(), Timestamp(1005));
         assert_eq!(clock.now().since(Timestamp(2000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_manual_clock_can_be_set_back_as_a_machine_is() {
+        let clock = Clock::manual(Timestamp(5000));
+        clock.set_back(Duration::from_secs(2));
+        assert_eq!(clock.clone().now(), Timestamp(3000));
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now(), Timestamp(i64::MAX), "and never runs over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_with_the_runtime_goes_as_far_as_its_timers() {
+        let clock = Clock::with_runtime(Timestamp(5000));
+        assert_eq!(clock.now(), Timestamp(5000));
+        tokio::time::sleep(Duration::from_hours(24)).await;
+        assert_eq!(clock.now(), Timestamp(5000).plus(Duration::from_hours(24)));
+        clock.set_back(Duration::from_hours(23));
+        clock.advance(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        assert_eq!(clock.now(), Timestamp(5000 + 3_600_000 + 1000 + 7), "set, and gone on from there");
     }
 }

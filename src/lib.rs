@@ -25,7 +25,15 @@
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
-//! | the language of the standards, time, lines of text | [`smtp`], [`clock`], [`text`] |
+//! | the language of the standards, time, connections, lines of text | [`smtp`], [`clock`], [`net`], [`text`] |
+//!
+//! # Seams
+//!
+//! What a relay has of the world comes in from outside, so that a simulation can bring its own:
+//! the time by a [`clock::Clock`], which may go with paused timers; mail and policy hosts by a
+//! [`net::Network`]; the DNS by a [`resolve::paths::Source`]; the disk by a [`spool::Spool`];
+//! clients by any stream, to [`accept::driver::session`]. [`serve::Works`] puts them together,
+//! for a simulation as for a start.
 //!
 //! # Standards
 //!
@@ -118,6 +126,7 @@ pub mod exceptions;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod lookup;
+pub mod net;
 pub mod observe;
 pub mod outcome;
 pub mod pipeline;

@@ -90,17 +90,19 @@ pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
 async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &CancellationToken) {
     if slots.available_permits() == 0 {
         tokio::select! {
-            _free = slots.acquire() => {}
+            biased;
             () = stop.cancelled() => {}
+            _free = slots.acquire() => {}
         }
         return;
     }
     let changed = pipeline.spool.changed();
     let until_due = pipeline.spool.next_due().map(|due| due.since(pipeline.out.clock.now()));
     tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
         () = changed => {}
         () = tokio::time::sleep(until_due.map_or(LONGEST_SLEEP, |wait| wait.min(LONGEST_SLEEP))) => {}
-        () = stop.cancelled() => {}
     }
 }
 

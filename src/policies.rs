@@ -6,6 +6,7 @@
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, RootsError};
+use crate::net::Tcp;
 use crate::outcome::Cause;
 use crate::policy::sts::driver::StsClient;
 use crate::policy::sts::event::{self as sts_event, StsEvent, StsListener};
@@ -198,7 +199,7 @@ async fn client(config: &Config, clock: Clock, listener: StsListener) -> Result<
         DnsMode::TrustAd => dns.probe().await?,
         DnsMode::Validate => {}
     }
-    Ok(StsClient::new(config, Arc::new(dns), clock, listener)?)
+    Ok(StsClient::new(config, Arc::new(dns), Arc::new(Tcp), clock, listener)?)
 }
 
 fn kept_status(kept: Option<&StsPolicy>, now: Timestamp) -> Status {

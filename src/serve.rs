@@ -1,7 +1,8 @@
 //! Puts the relay together, starts it and stops it: the wiring and nothing else.
 //!
 //! Everything that can be refused (configuration, trust anchors, spool, certificate, ports) is
-//! refused before the first client is greeted.
+//! refused before the first client is greeted. What has no ports and no spool of its own is
+//! [`Works`]: a simulation wires the relay by it exactly as a start does.
 
 use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
@@ -13,14 +14,14 @@ use crate::config::{Config, DnsMode, RootsError};
 use crate::control::{self, Control};
 use crate::exceptions;
 use crate::observe::Observer;
-use crate::pipeline::outbound::Outbound;
+use crate::pipeline::outbound::{Outbound, Ways};
 use crate::pipeline::{self, Pipeline};
 use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::StsEvent;
-use crate::report::TextsError;
 use crate::report::driver::load_texts;
+use crate::report::{Texts, TextsError};
 use crate::resolve::driver::{Dns, DnsSetupError};
-use crate::spool::embedded::EmbeddedSpool;
+use crate::spool::embedded::{EmbeddedSpool, Recovery};
 use crate::spool::{Spool, SpoolError};
 use std::io;
 use std::net::SocketAddr;
@@ -121,6 +122,82 @@ impl Relay {
     }
 }
 
+/// What sends mail out by these ways and tells the observer of policies.
+///
+/// # Errors
+/// When the file of trusted roots that the configuration names cannot be used.
+pub fn outbound(config: Arc<Config>, ways: Ways, observer: &Arc<Observer>) -> Result<Outbound, RootsError> {
+    let observer = Arc::clone(observer);
+    Outbound::new(config, ways, Arc::new(move |event: &StsEvent<'_>| observer.sts(event)))
+}
+
+/// The relay without its ports: what takes mail in, and what carries it out.
+pub struct Works {
+    /// Takes mail in.
+    pub acceptor: Arc<Acceptor>,
+    /// Carries it out; it has the spool, the observer and the ways out.
+    pub pipeline: Arc<Pipeline>,
+}
+
+impl Works {
+    /// Puts the relay together around a spool. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When the certificate of the listener cannot be used.
+    pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Result<Self, TlsError> {
+        let tls = listener_tls::server_config(&out.config)?;
+        let (config, clock, told) = (Arc::clone(&out.config), out.clock.clone(), Arc::clone(&observer));
+        let told = Arc::new(move |event| told.accept(&event));
+        let acceptor = Arc::new(Acceptor::new(config, Arc::clone(&spool), clock, Some(tls), told));
+        Ok(Self { acceptor, pipeline: Arc::new(Pipeline::new(out, spool, observer, texts)) })
+    }
+
+    /// Tells the postmaster of damage that the opening of the spool found.
+    pub async fn tell_of_damage(&self, recovery: &Recovery) {
+        if recovery.damaged_records > 0
+            && let Err(error) = self.pipeline.tell_of_damage(recovery.damaged_records).await
+        {
+            self.pipeline.observer.spool_failed("tell the postmaster of damage", &error);
+        }
+    }
+
+    /// Starts what looks after kept policies, our own records and exceptions, until the stop.
+    pub fn watch(&self, stop: &CancellationToken) {
+        let (out, observer) = (&self.pipeline.out, &self.pipeline.observer);
+        tokio::spawn(sts::keep_fresh(Arc::clone(&out.sts), stop.clone()));
+        tokio::spawn(selfcheck::watch(out.clone(), Arc::clone(observer), stop.clone()));
+        tokio::spawn(exceptions::watch(out.clone(), Arc::clone(observer), stop.clone()));
+    }
+
+    /// Runs until the stop, or until the spool has `failed`; then sessions and deliveries end first
+    /// and the spool last. `accepting` are the sessions: it ends after the stop with the last of
+    /// them.
+    ///
+    /// # Errors
+    /// When the spool failed.
+    pub async fn run<A, F>(self, accepting: A, failed: F, stop: CancellationToken) -> Result<(), RunError>
+    where
+        A: Future<Output = ()> + Send + 'static,
+        F: Future<Output = String> + Send,
+    {
+        let spool = Arc::clone(&self.pipeline.spool);
+        let accepting = tokio::spawn(accepting);
+        let delivering = tokio::spawn(pipeline::run(self.pipeline, stop.clone()));
+        let failure = tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            detail = failed => Some(detail),
+        };
+        stop.cancel();
+        let _both_ended = tokio::join!(accepting, delivering);
+        spool.close().await;
+        match failure {
+            None => Ok(()),
+            Some(detail) => Err(RunError::Spool(detail)),
+        }
+    }
+}
+
 /// Starts the relay.
 ///
 /// # Errors
@@ -130,56 +207,37 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let texts = load_texts(config.notify.templates.as_deref())?;
     let observer = Arc::new(Observer::new().map_err(|e| StartError::Internal(e.to_string()))?);
     let dns = open_dns(&config, &clock, &observer).await?;
-    let sts_observer = Arc::clone(&observer);
-    let told = Arc::new(move |event: &StsEvent<'_>| sts_observer.sts(event));
-    let out = Outbound::new(Arc::clone(&config), Arc::clone(&dns), clock.clone(), told)?;
+    let out = outbound(Arc::clone(&config), Ways::over_tcp(Arc::clone(&dns), clock.clone()), &observer)?;
     let (listeners, admin_listener) = listen(&config).await?;
     let smtp: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
-    let spool = open_spool(&config, &clock).await?;
-    observer.spool_opened(spool.recovery());
-    let tls = listener_tls::server_config(&config)?;
-    let stop = CancellationToken::new();
-
-    let accept_observer = Arc::clone(&observer);
-    let acceptor = Arc::new(Acceptor::new(
-        Arc::clone(&config),
-        Arc::clone(&spool) as Arc<dyn Spool>,
-        clock.clone(),
-        Some(tls),
-        Arc::new(move |event| accept_observer.accept(&event)),
-    ));
-    let stored = Arc::clone(&spool) as Arc<dyn Spool>;
-    let pipeline = Arc::new(Pipeline::new(out.clone(), stored, Arc::clone(&observer), texts));
+    let embedded = open_spool(&config, &clock).await?;
+    observer.spool_opened(embedded.recovery());
+    let spool = Arc::clone(&embedded) as Arc<dyn Spool>;
+    let works = Works::new(out, Arc::clone(&spool), Arc::clone(&observer), texts)?;
     let control = open_control(&config)?;
+    works.tell_of_damage(embedded.recovery()).await;
+
+    let stop = CancellationToken::new();
     let orders = Arc::new(Control {
         config: Arc::clone(&config),
-        pipeline: Arc::clone(&pipeline),
+        pipeline: Arc::clone(&works.pipeline),
         observer: Arc::clone(&observer),
         since: clock.now(),
         clock: clock.clone(),
         smtp: Vec::clone(&smtp),
         admin: admin_address,
     });
-    if spool.recovery().damaged_records > 0
-        && let Err(error) = pipeline.tell_of_damage(spool.recovery().damaged_records).await
-    {
-        observer.spool_failed("tell the postmaster of damage", &error);
-    }
-    let admin = Admin {
-        observer: Arc::clone(&observer),
-        spool: Arc::clone(&spool) as Arc<dyn Spool>,
-        clock,
-        stop: stop.clone(),
-    };
+    let (told, stored) = (Arc::clone(&observer), Arc::clone(&spool));
+    let admin = Admin { observer: told, spool: stored, clock, stop: stop.clone() };
     tokio::spawn(admin::run(admin, admin_listener));
     tokio::spawn(control::run(orders, control, stop.clone()));
     tokio::spawn(audit::watch(config.spool.path.clone(), Arc::clone(&observer), stop.clone()));
-    tokio::spawn(sts::keep_fresh(Arc::clone(&out.sts), stop.clone()));
-    tokio::spawn(selfcheck::watch(out.clone(), Arc::clone(&observer), stop.clone()));
-    tokio::spawn(exceptions::watch(out, Arc::clone(&observer), stop.clone()));
     tokio::spawn(name_bad_upstreams(dns, config.dns.mode, stop.clone()));
-    let running = tokio::spawn(run(acceptor, listeners, pipeline, Arc::clone(&spool), stop.clone()));
+    works.watch(&stop);
+    let accepting = listener::run(Arc::clone(&works.acceptor), listeners, stop.clone());
+    let failed = async move { embedded.failed().await };
+    let running = tokio::spawn(works.run(accepting, failed, stop.clone()));
     Ok(Relay { smtp, admin: admin_address, spool, observer, stop, running })
 }
 
@@ -225,28 +283,4 @@ async fn open_spool(config: &Arc<Config>, clock: &Clock) -> Result<Arc<EmbeddedS
         .map_err(|e| StartError::Internal(e.to_string()))?
         .map_err(|source| StartError::Spool { path: config.spool.path.display().to_string(), source })?;
     Ok(Arc::new(spool))
-}
-
-/// Runs until the stop, or until the spool fails; then sessions and deliveries end first and
-/// the spool last.
-async fn run(
-    acceptor: Arc<Acceptor>,
-    listeners: Vec<TcpListener>,
-    pipeline: Arc<Pipeline>,
-    spool: Arc<EmbeddedSpool>,
-    stop: CancellationToken,
-) -> Result<(), RunError> {
-    let accepting = tokio::spawn(listener::run(acceptor, listeners, stop.clone()));
-    let delivering = tokio::spawn(pipeline::run(pipeline, stop.clone()));
-    let failure = tokio::select! {
-        () = stop.cancelled() => None,
-        detail = spool.failed() => Some(detail),
-    };
-    stop.cancel();
-    let _both_ended = tokio::join!(accepting, delivering);
-    spool.close().await;
-    match failure {
-        None => Ok(()),
-        Some(detail) => Err(RunError::Spool(detail)),
-    }
 }

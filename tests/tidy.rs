@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u8)] = &[
     ("smtp", 0),
     ("clock", 0),
+    ("net", 0),
     ("text", 0),
     ("envelope", 1),
     ("outcome", 1),

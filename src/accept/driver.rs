@@ -16,12 +16,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::{Draft, Spool, SpoolError};
+use futures_util::FutureExt as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -104,13 +105,26 @@ impl Acceptor {
         Self { grace, ..self }
     }
 
-    /// A place for a session, or why there is none.
-    fn place(&self, standing: Standing) -> Result<OwnedSemaphorePermit, RefusalReason> {
+    /// A connection with its place, or why there is none.
+    fn place(self: &Arc<Self>, peer: SocketAddr, stop: &Stop) -> Result<Connection, RefusalReason> {
+        let standing = standing(&self.config.listen.clients, peer.ip());
         let (places, reason) = match standing {
             Standing::Permitted => (&self.places, RefusalReason::TooManySessions),
             Standing::Denied => (&self.denied_places, RefusalReason::TooManyDenied),
         };
-        Arc::clone(places).try_acquire_owned().map_err(|_| reason)
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| reason)?;
+        Ok(Connection { acceptor: Arc::clone(self), peer, standing, stop: stop.clone(), _place: place })
+    }
+
+    /// Sends a client away for whom there is no place.
+    fn refuse<S>(&self, mut stream: S, peer: SocketAddr, reason: RefusalReason)
+    where
+        S: AsyncWrite + Unpin,
+    {
+        // A fresh stream has room for one line; a client that cannot take it gets none.
+        let line = replies::too_many_sessions().to_wire();
+        let _taken_or_not = stream.write_all(&line).now_or_never();
+        (self.observe)(AcceptEvent::SessionRefused { peer, reason });
     }
 }
 
@@ -137,9 +151,25 @@ struct Stop {
     dropped: CancellationToken,
 }
 
+impl Stop {
+    fn new(begun: CancellationToken) -> Self {
+        Self { begun, ..Self::default() }
+    }
+
+    /// Waits for the stop, and then presses whoever has not ended harder and harder. Never ends.
+    async fn press(&self, grace: Duration) {
+        self.begun.cancelled().await;
+        sleep(grace).await;
+        self.cut.cancel();
+        sleep(CUT_WAIT).await;
+        self.dropped.cancel();
+        std::future::pending().await
+    }
+}
+
 /// Serves until `stop`, then until every session has ended.
 pub async fn run(acceptor: Arc<Acceptor>, listeners: Vec<TcpListener>, stop: CancellationToken) {
-    let stop = Stop { begun: stop, ..Stop::default() };
+    let stop = Stop::new(stop);
     let tasks = TaskTracker::new();
     if let Some(certificate) = &acceptor.certificate {
         let watching = watch_certificate(Arc::clone(&acceptor), Arc::clone(certificate), stop.begun.clone());
@@ -148,14 +178,33 @@ pub async fn run(acceptor: Arc<Acceptor>, listeners: Vec<TcpListener>, stop: Can
     for listener in listeners {
         tasks.spawn(listen(Arc::clone(&acceptor), listener, tasks.clone(), stop.clone()));
     }
-    stop.begun.cancelled().await;
-    tasks.close();
-    if timeout(acceptor.grace, tasks.wait()).await.is_err() {
-        stop.cut.cancel();
-        if timeout(CUT_WAIT, tasks.wait()).await.is_err() {
-            stop.dropped.cancel();
-            tasks.wait().await;
-        }
+    let all_end = async {
+        stop.begun.cancelled().await;
+        tasks.close();
+        tasks.wait().await;
+    };
+    tokio::select! {
+        biased;
+        () = all_end => {}
+        () = stop.press(acceptor.grace) => {}
+    }
+}
+
+/// Serves one client that came by another way than a listener's, to the end of its session. It
+/// has the limits, the place among all and the rights of whoever comes from `peer` by TCP, and a
+/// stop treats it alike.
+pub async fn session<S>(acceptor: Arc<Acceptor>, stream: S, peer: SocketAddr, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let stop = Stop::new(stop);
+    match acceptor.place(peer, &stop) {
+        Ok(connection) => tokio::select! {
+            biased;
+            () = connection.run(stream) => {}
+            () = stop.press(acceptor.grace) => {}
+        },
+        Err(reason) => acceptor.refuse(stream, peer, reason),
     }
 }
 
@@ -173,6 +222,7 @@ async fn watch_certificate(acceptor: Arc<Acceptor>, certificate: Arc<Certificate
             }
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = sleep(acceptor.certificate_check) => {}
             _signal = hung_up => {}
@@ -205,17 +255,13 @@ async fn listen(acceptor: Arc<Acceptor>, listener: TcpListener, tasks: TaskTrack
                 continue;
             }
         };
-        let standing = standing(&acceptor.config.listen.clients, peer.ip());
-        match acceptor.place(standing) {
-            Ok(place) => {
-                let session = Connection { acceptor: Arc::clone(&acceptor), peer, standing, stop: stop.clone() };
-                tasks.spawn(session.run(socket, place));
+        match acceptor.place(peer, &stop) {
+            Ok(connection) => {
+                // Replies are written in whole groups; waiting for more to send would only delay them.
+                let _ = socket.set_nodelay(true);
+                tasks.spawn(connection.run(socket));
             }
-            Err(reason) => {
-                // A fresh socket has room for one line; a client that cannot take it gets none.
-                let _ = socket.try_write(&replies::too_many_sessions().to_wire());
-                (acceptor.observe)(AcceptEvent::SessionRefused { peer, reason });
-            }
+            Err(reason) => acceptor.refuse(socket, peer, reason),
         }
     }
 }
@@ -226,6 +272,8 @@ struct Connection {
     peer: SocketAddr,
     standing: Standing,
     stop: Stop,
+    /// Given back at the end.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Why a stream is left.
@@ -235,32 +283,39 @@ enum Left {
 }
 
 impl Connection {
-    async fn run(self, socket: TcpStream, place: OwnedSemaphorePermit) {
-        let (peer, standing) = (self.peer, self.standing);
-        (self.acceptor.observe)(AcceptEvent::SessionOpened { peer, standing });
-        // Replies are written in whole groups; waiting for more to send would only delay them.
-        let _ = socket.set_nodelay(true);
+    async fn run<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let (acceptor, peer) = (Arc::clone(&self.acceptor), self.peer);
+        (acceptor.observe)(AcceptEvent::SessionOpened { peer, standing: self.standing });
         let reason = tokio::select! {
-            reason = self.serve(socket) => reason,
+            biased;
+            reason = self.serve(stream) => reason,
             () = self.stop.dropped.cancelled() => CloseReason::Stopped,
         };
-        drop(place);
-        (self.acceptor.observe)(AcceptEvent::SessionClosed { peer, reason });
+        // Its place is free before anyone hears of it.
+        drop(self);
+        (acceptor.observe)(AcceptEvent::SessionClosed { peer, reason });
     }
 
-    async fn serve(&self, mut socket: TcpStream) -> CloseReason {
+    async fn serve<S>(&self, mut stream: S) -> CloseReason
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let rules = Arc::clone(&self.acceptor.rules);
         let mut conversation = Conversation::new(rules, self.peer.ip(), self.standing);
-        match self.converse(&mut socket, &mut conversation).await {
+        match self.converse(&mut stream, &mut conversation).await {
             Left::Closed(reason) => {
-                self.part(socket).await;
+                self.part(stream).await;
                 return reason;
             }
             Left::StartTls => {}
         }
         let Some(tls) = &self.acceptor.tls else { return CloseReason::TlsFailed };
-        let handshake = timeout(HANDSHAKE_TIMEOUT, tls.accept(socket));
+        let handshake = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
         let handshake = tokio::select! {
+            biased;
             handshake = handshake => handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
             () = self.stop.begun.cancelled() => return CloseReason::Stopped,
         };

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -503,4 +503,37 @@ async fn rfc5321_4_5_3_1_8_a_thousand_recipients_are_one_message() {
     assert!(client.reply().await.starts_with("250 2.0.0 Ok: queued"));
     assert_eq!(relay.spool.messages.lock().unwrap()[0].0.recipients.len(), 1000);
     relay.stop().await;
+}
+
+/// A client that came by a pipe.
+fn by_pipe(acceptor: &Arc<Acceptor>, peer: &str, stop: &CancellationToken) -> (Client<DuplexStream>, JoinHandle<()>) {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let session = super::driver::session(Arc::clone(acceptor), theirs, peer.parse().unwrap(), stop.clone());
+    (Client { stream: ours }, tokio::spawn(session))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc5321_3_8_a_session_by_a_pipe_has_the_rights_places_and_stop_of_one_by_a_socket() {
+    let mut config = Config { hostname: "localhost".parse().unwrap(), ..Config::default() };
+    config.listen.clients = vec!["192.0.2.1/32".parse().unwrap()];
+    config.listen.max_sessions = 1;
+    let (spool, clock) = (Arc::new(TestSpool::default()), Clock::with_runtime(Timestamp(0)));
+    let acceptor = Arc::new(Acceptor::new(Arc::new(config), Arc::clone(&spool) as _, clock, None, Arc::new(|_| ())));
+    let stop = CancellationToken::new();
+    let (mut stranger, _strangers) = by_pipe(&acceptor, "198.51.100.7:25", &stop);
+    stranger.hello().await;
+    stranger.expect("MAIL FROM:<a@b.example>", "550").await;
+    let (mut first, session) = by_pipe(&acceptor, "192.0.2.1:1111", &stop);
+    first.hello().await;
+    let (mut second, refused) = by_pipe(&acceptor, "192.0.2.1:2222", &stop);
+    assert_eq!(second.reply().await, "421 4.3.2 too many sessions, try again later\r\n");
+    refused.await.unwrap();
+    first.begin().await;
+    first.send("x\r\n").await;
+    stop.cancel();
+    first.expect(".", "250 2.0.0").await;
+    assert!(first.reply().await.starts_with("421"));
+    drop(first);
+    session.await.unwrap();
+    assert_eq!(spool.messages.lock().unwrap().len(), 1);
 }

@@ -59,7 +59,7 @@ pub(super) async fn look_closer(
                 return server;
             }
             let Ok(address) = server.address.parse() else { return server };
-            let said = smtp::look(address, hostname).await;
+            let said = smtp::look(&*out.network, address, hostname).await;
             ServerSeen { greeting: said.greeting, ehlo: said.ehlo, ..server }
         }
     });
@@ -100,7 +100,8 @@ async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) 
 
 async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &Clock) -> ServerSeen {
     let (at, hostname) = (clock.now(), out.config.hostname.as_str());
-    let (said, (cause, certificate)) = tokio::join!(smtp::look(address, hostname), probe(&out.mailer, host, address));
+    let (said, (cause, certificate)) =
+        tokio::join!(smtp::look(&*out.network, address, hostname), probe(&out.mailer, host, address));
     ServerSeen {
         host: host.to_string(),
         address: address.to_string(),

@@ -4,13 +4,11 @@
 //! lines, and a box on the way shows in what it does not need. Nothing but EHLO and QUIT is ever
 //! sent (RFC 5321 §4.1.1.10).
 
-#![expect(clippy::disallowed_methods, reason = "this driver looks at mail servers past the sessions of delivery")]
-
+use crate::net::{Network, Stream};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long all of it may take.
@@ -30,14 +28,14 @@ pub(super) struct Said {
 }
 
 /// Looks at one server; what was not said in time is not there.
-pub(super) async fn look(address: SocketAddr, hostname: &str) -> Said {
+pub(super) async fn look(network: &dyn Network, address: SocketAddr, hostname: &str) -> Said {
     let mut said = Said::default();
-    let _whatever_came = timeout(PATIENCE, converse(address, hostname, &mut said)).await;
+    let _whatever_came = timeout(PATIENCE, converse(network, address, hostname, &mut said)).await;
     said
 }
 
-async fn converse(address: SocketAddr, hostname: &str, said: &mut Said) -> io::Result<()> {
-    let mut stream = BufReader::new(TcpStream::connect(address).await?);
+async fn converse(network: &dyn Network, address: SocketAddr, hostname: &str, said: &mut Said) -> io::Result<()> {
+    let mut stream = BufReader::new(network.connect(address).await?);
     said.greeting = reply(&mut stream).await?.into_iter().next();
     stream.write_all(format!("EHLO {hostname}\r\n").as_bytes()).await?;
     let lines = reply(&mut stream).await?;
@@ -48,7 +46,7 @@ async fn converse(address: SocketAddr, hostname: &str, said: &mut Said) -> io::R
 }
 
 /// The lines of one reply; the last has a space behind its code (RFC 5321 §4.2.1).
-async fn reply(stream: &mut BufReader<TcpStream>) -> io::Result<Vec<String>> {
+async fn reply(stream: &mut BufReader<Box<dyn Stream>>) -> io::Result<Vec<String>> {
     let mut lines = Vec::new();
     while lines.len() < LINES_LIMIT {
         let mut line = Vec::new();

@@ -4,21 +4,18 @@
 //! reply counts when its last line is whole; what is cut off in the middle is none.
 
 use super::session::Fault;
+use crate::net::Stream;
 use crate::smtp::reply::{REPLY_LINE_LIMIT, Reply, ReplyError, ReplyParser};
 use futures_util::FutureExt;
 use std::io;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// How long we wait for a reply to QUIT; its text matters to nobody.
 pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// One read from the socket.
 const READ_BYTES: usize = 4096;
-
-/// TCP, or TLS over it.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// An open connection.
 pub(super) struct Connection {
@@ -30,8 +27,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: impl Stream + 'static) -> Self {
-        Self { stream: Box::new(stream), buffer: Vec::new(), parser: ReplyParser::default(), hurry: None }
+    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
+        Self { stream, buffer: Vec::new(), parser: ReplyParser::default(), hurry: None }
     }
 
     /// The stream alone, for TLS. What was received and not read is gone with the rest
@@ -90,7 +87,7 @@ mod tests {
 
     fn pair() -> (Connection, DuplexStream) {
         let (ours, theirs) = duplex(1024 * 1024);
-        (Connection::new(ours), theirs)
+        (Connection::new(Box::new(ours)), theirs)
     }
 
     /// What we make of these bytes and the end behind them.

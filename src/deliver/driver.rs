@@ -1,9 +1,7 @@
-//! Opens connections and lets a session speak: the sockets, the handshake, the time limits.
+//! Opens connections and lets a session speak: the network, the handshake, the time limits.
 //!
 //! Content streams from the spool to the socket; a damaged copy is noticed before the final dot,
 //! and then the dot is never sent.
-
-#![expect(clippy::disallowed_methods, reason = "this driver opens connections to mail servers")]
 
 use super::connection::{Connection, GOODBYE_LIMIT};
 use super::families::{Silence, WaysOut};
@@ -12,9 +10,10 @@ use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
 use super::session::{Event, Fault, Job, Session, StartTlsUse, Step};
 use super::tls::{Tls, Trust};
-use super::{AttemptReport, Target, WatchReport, routing, time_limit};
+use super::{AttemptReport, Target, WatchReport, time_limit};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::net::Network;
 use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::webpki::WebPki;
@@ -28,7 +27,6 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -56,6 +54,7 @@ pub struct Mailer {
     trust: Trust,
     parking: Parking,
     silence: Silence,
+    network: Arc<dyn Network>,
     clock: Clock,
 }
 
@@ -110,7 +109,7 @@ impl Mailer {
     /// A mailer that introduces itself by our host name. `roots` vouch for certificates where
     /// DANE does not.
     #[must_use]
-    pub fn new(config: &Config, roots: WebPki, clock: Clock) -> Self {
+    pub fn new(config: &Config, roots: WebPki, network: Arc<dyn Network>, clock: Clock) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Self {
             hostname: config.hostname.clone(),
@@ -120,6 +119,7 @@ impl Mailer {
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
             silence: Silence::default(),
+            network,
             clock,
         }
     }
@@ -156,7 +156,7 @@ impl Mailer {
             HostAddresses::Known(addresses) if addresses.len() > 1 => Some(addresses),
             HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
         });
-        let without_route = routing::without_route(choices.flatten().copied());
+        let without_route = choices.flatten().copied().filter(|address| !self.network.has_way_to(*address)).collect();
         WaysOut { without_route, silent: self.silence.family(self.clock.now()) }
     }
 
@@ -306,8 +306,7 @@ impl Mailer {
     }
 
     async fn connect(&self, target: &Target) -> Result<Connection, Fault> {
-        let connecting = TcpStream::connect(target.peer.address);
-        match timeout(self.connect_timeout, connecting).await {
+        match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
             Err(_elapsed) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
                 Err(Fault::TimedOut)
@@ -315,8 +314,6 @@ impl Mailer {
             Ok(Err(error)) => Err(Fault::Lost(error.to_string())),
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());
-                // Commands are small and each waits for its reply: never hold them back.
-                stream.set_nodelay(true).map_err(|e| Fault::Lost(e.to_string()))?;
                 Ok(Connection::new(stream))
             }
         }
@@ -403,7 +400,7 @@ impl Mailer {
             Ok(Err(error)) => Err(Fault::Handshake(tls.cause(&error, peer()))),
             Ok(Ok(stream)) => {
                 let verdict = tls.verdict(stream.get_ref().1.protocol_version());
-                Ok((Connection::new(stream), verdict))
+                Ok((Connection::new(Box::new(stream)), verdict))
             }
         }
     }

@@ -3,8 +3,8 @@
 //! This page holds the plan (pure): which addresses are tried in which order under which TLS
 //! policy. `message.rs` is what one server gets, `session.rs` the conversation with it, `tls.rs`
 //! the certificate verifier, `pool.rs` the choice among connections that are open already,
-//! `families.rs` the order of IPv6 and IPv4, `driver.rs` (with `connection.rs`, `parking.rs` and
-//! `routing.rs`) the sockets.
+//! `families.rs` the order of IPv6 and IPv4, `driver.rs` (with `connection.rs` and `parking.rs`)
+//! the connections.
 
 mod connection;
 pub mod driver;
@@ -12,7 +12,6 @@ pub mod families;
 pub mod message;
 mod parking;
 pub mod pool;
-mod routing;
 pub mod session;
 pub mod tls;
 

@@ -8,6 +8,7 @@
 
 use super::dns::DnsServer;
 use super::responder::View;
+use super::sockets::Sockets;
 use super::world::World;
 use super::{bad, free_block};
 use hickory_proto::rr::Name;
@@ -59,7 +60,7 @@ impl Authorities {
     /// # Errors
     /// As [`Authorities::start_shared`].
     pub async fn start_on(world: Arc<World>, port: u16, together: &[&str]) -> io::Result<Self> {
-        let (block, mut port) = (free_block()?, port);
+        let (block, mut port) = (free_block(Sockets::Bound)?, port);
         let (mut servers, mut root) = (BTreeMap::new(), None);
         for (zones, nth) in groups(&world, together)?.into_iter().zip(1_u16..) {
             let host = u8::try_from(nth).ok().filter(|nth| usize::from(*nth) <= SERVER_LIMIT);

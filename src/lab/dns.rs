@@ -7,11 +7,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "this file is the lab's DNS driver: it listens on loopback")]
 
+use super::answer::OUR_PAYLOAD;
 use super::boxes::{Beyond, UDP_PAYLOAD_LIMIT};
 use super::responder::{Responder, View};
 use super::world::World;
 use super::{bad, locked};
-use hickory_proto::rr::RecordType;
+use hickory_proto::op::{Edns, Message, Query};
+use hickory_proto::rr::{Name, RecordType};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -31,6 +33,8 @@ pub use super::validating::Validating;
 pub(super) const TCP_CONNECTION_LIMIT: usize = 64;
 /// How long a TCP connection may be idle.
 const TCP_IDLE: Duration = Duration::from_secs(10);
+/// The port of a server without sockets: that of DNS.
+const NAMED_PORT: u16 = 53;
 /// How often a port is chosen anew when it is free for UDP but not for TCP.
 const BIND_ATTEMPTS: usize = 16;
 
@@ -39,7 +43,7 @@ const BIND_ATTEMPTS: usize = 16;
 pub struct DnsServer {
     address: SocketAddr,
     shared: Arc<Responder>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl DnsServer {
@@ -56,11 +60,42 @@ impl DnsServer {
         let (udp, tcp) = bind(address).await?;
         let address = udp.local_addr()?;
         let shared = Arc::new(Responder::new(world, view));
-        let tasks = [
+        let tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(serve_udp(udp, Arc::clone(&shared)))),
             AbortOnDropHandle::new(tokio::spawn(serve_tcp(tcp, Arc::clone(&shared)))),
         ];
         Ok(Self { address, shared, _tasks: tasks })
+    }
+
+    /// A server that nobody reaches but by [`DnsServer::fetch`]. Its address is only a name.
+    pub(super) fn without_sockets(world: Arc<World>) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, NAMED_PORT));
+        Self { address, shared: Arc::new(Responder::new(world, View::Resolver)), _tasks: Vec::new() }
+    }
+
+    /// The answer to a question with DO, past the sockets and through the boxes on the path: over
+    /// UDP, and over TCP when it is truncated there (RFC 7766 §5). None when nothing comes back.
+    ///
+    /// # Errors
+    /// When a message cannot be encoded or decoded: a fault in the lab itself.
+    pub fn fetch(&self, name: &Name, rtype: RecordType) -> io::Result<Option<Message>> {
+        let mut request = Message::query();
+        request.metadata.recursion_desired = true;
+        request.add_query(Query::query(name.clone(), rtype));
+        let mut edns = Edns::new();
+        edns.set_max_payload(OUR_PAYLOAD).set_version(0).set_dnssec_ok(true);
+        request.set_edns(edns);
+        let question = request.to_vec().map_err(bad)?;
+        let over = |transport| {
+            let answer = self.shared.respond(&question, transport);
+            answer.map(|answer| Message::from_vec(&answer).map_err(bad)).transpose()
+        };
+        match over(Transport::Udp)? {
+            Some(answer) if answer.metadata.truncation && !locked(&self.shared.boxes).closes(Transport::Tcp) => {
+                over(Transport::Tcp)
+            }
+            answer => Ok(answer),
+        }
     }
 
     /// Where it listens, for UDP and TCP alike.

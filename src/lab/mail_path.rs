@@ -9,6 +9,7 @@ use super::client::anything;
 use super::mx::{MxHost, Shared};
 use super::wire::Wire;
 use super::{bad, mx_session};
+use crate::net::Stream;
 use crate::smtp::reply::{Reply, ReplyParser};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::ServerName;
@@ -16,7 +17,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{copy_bidirectional, duplex};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -44,7 +44,10 @@ pub enum MailPath {
 }
 
 /// Carries one connection to a host through the box.
-pub(super) async fn carry(path: MailPath, client: TcpStream, number: usize, shared: &Shared) -> io::Result<()> {
+pub(super) async fn carry<S>(path: MailPath, client: S, number: usize, shared: &Shared) -> io::Result<()>
+where
+    S: Stream + 'static,
+{
     let inspection = match path {
         MailPath::Proxy(proxy) => return Box::pin(proxy.serve_here(client)).await,
         MailPath::StripStartTls => Inspection::Strip,
@@ -104,6 +107,7 @@ impl Passage<'_> {
     async fn run(mut self) -> io::Result<()> {
         loop {
             tokio::select! {
+                biased;
                 piece = self.client.octets(PIECE) => {
                     let piece = piece?;
                     if piece.is_empty() {

@@ -10,6 +10,9 @@
 //! encrypted fronts ([`fronts`]), or from the root down ([`authority`]). Whoever forges takes
 //! truthful messages apart and mends them with [`World::signed`] and [`World::proof`].
 //!
+//! A simulation starts it without any sockets ([`LabBuilder::without_sockets`]), finds the hosts
+//! by their addresses ([`Lab::host_at`]) and gives them streams of its own.
+//!
 //! ```
 //! use dane_relay::lab::{Certificate, Lab, Tlsa, client::SmtpClient};
 //! use hickory_proto::rr::RecordType;
@@ -89,6 +92,7 @@ mod shapes_tests;
 pub mod signer;
 mod silent_port;
 pub mod situation;
+pub mod sockets;
 pub mod stage;
 pub mod story;
 pub mod tls_shape;
@@ -106,6 +110,7 @@ pub use policy_host::{PolicyHost, PolicyRequest};
 pub use policy_spec::{Manner, PolicyAnswer, StsSpec};
 pub use signer::SignatureFault;
 pub use situation::Situation;
+pub use sockets::HostAt;
 pub use stage::Stage;
 pub use tls_shape::{TlsShape, Versions};
 pub use zone::Fault;
@@ -117,8 +122,10 @@ use domain::{Exchange, Family, Presence};
 use fronts::{Front, FrontKind};
 use hickory_proto::rr::rdata::MX;
 use hickory_proto::rr::{Name, RData, RecordType};
+use mx::Behaviour;
 use policies::Policies;
 use responder::View;
+use sockets::{Sockets, hosts_without_sockets};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -129,6 +136,8 @@ use world::{AnchorForm, World};
 
 /// The most MX hosts of one lab: one address each, from `127.0.x.1` on.
 pub const HOST_LIMIT: usize = 250;
+/// The port of MX hosts where nobody listens: that of SMTP.
+const SMTP_PORT: u16 = 25;
 /// How often a port is chosen anew when it is free on one address and taken on another.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -148,6 +157,7 @@ pub struct LabBuilder {
     domains: Vec<DomainSpec>,
     clock: Clock,
     root: Option<SigningPlan>,
+    sockets: Sockets,
 }
 
 impl LabBuilder {
@@ -178,9 +188,12 @@ impl LabBuilder {
     /// When a name is no domain name, a domain comes twice, or no sockets can be had.
     pub async fn start(self) -> io::Result<Lab> {
         let authority = Authority::new("Lab Root CA")?;
-        let hosts = prepare(&self.domains, &authority)?;
-        let (port, running) = start_hosts(&hosts).await?;
-        let policies = Policies::start(&self.domains, &authority).await?;
+        let hosts = prepare(&self.domains, &authority, free_block(self.sockets)?)?;
+        let (port, running) = match self.sockets {
+            Sockets::Bound => start_hosts(&hosts).await?,
+            Sockets::None => (SMTP_PORT, hosts_without_sockets(&hosts)?),
+        };
+        let policies = Policies::start(&self.domains, &authority, self.sockets).await?;
         let world = Arc::new(match self.root {
             None => World::new(self.clock)?,
             Some(plan) => World::with_root(self.clock, plan)?,
@@ -204,7 +217,10 @@ impl LabBuilder {
         for spec in &self.domains {
             fill(&world, spec, port)?;
         }
-        let dns = DnsServer::start(Arc::clone(&world)).await?;
+        let dns = match self.sockets {
+            Sockets::Bound => DnsServer::start(Arc::clone(&world)).await?,
+            Sockets::None => DnsServer::without_sockets(Arc::clone(&world)),
+        };
         let identities = hosts.iter().map(|host| (host.key.clone(), host.shown())).collect();
         let first_hosts = self.domains.iter().filter_map(|spec| Some((spec.name.clone(), first_host(spec)?))).collect();
         let identities = Mutex::new(identities);
@@ -401,18 +417,31 @@ impl Prepared<'_> {
     fn shown(&self) -> Shown {
         Shown { identity: Arc::clone(&self.identity), shape: self.spec.tls_shape }
     }
+
+    fn behaviour(&self) -> io::Result<Behaviour> {
+        let mut behaviour = self.spec.behaviour.clone();
+        behaviour.starttls = match &self.spec.starttls {
+            Some(starttls) => starttls.clone(),
+            None => StartTls::Offered(self.spec.tls_shape.server_config(&self.spec.name, &self.identity)?),
+        };
+        Ok(behaviour)
+    }
 }
 
 /// The third octet of a lab's addresses. Labs of other tests run at the same time, in this process
-/// and in others.
-fn free_block() -> io::Result<u8> {
+/// and in others; without sockets none is in another's way.
+fn free_block(sockets: Sockets) -> io::Result<u8> {
     static LABS: AtomicU32 = AtomicU32::new(0);
-    let number = LABS.fetch_add(1, Ordering::SeqCst).wrapping_add(std::process::id());
-    u8::try_from(number % 254 + 1).map_err(bad)
+    match sockets {
+        Sockets::None => Ok(1),
+        Sockets::Bound => {
+            let number = LABS.fetch_add(1, Ordering::SeqCst).wrapping_add(std::process::id());
+            u8::try_from(number % 254 + 1).map_err(bad)
+        }
+    }
 }
 
-fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority) -> io::Result<Vec<Prepared<'a>>> {
-    let block = free_block()?;
+fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority, block: u8) -> io::Result<Vec<Prepared<'a>>> {
     let addresses = domains.iter().flat_map(|spec| &spec.hosts).flat_map(|spec| {
         let first = (spec.name.clone(), Place::First, (spec.family, &spec.certificate));
         let more = spec.at_more_addresses.iter().zip(2..);
@@ -454,16 +483,11 @@ async fn start_hosts(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String
 async fn start_on_one_port(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, MxHost>)> {
     let (mut port, mut running) = (0, BTreeMap::new());
     for host in hosts.iter().filter(|host| host.spec.presence == Presence::Up) {
-        let mut behaviour = host.spec.behaviour.clone();
-        behaviour.starttls = match &host.spec.starttls {
-            Some(starttls) => starttls.clone(),
-            None => StartTls::Offered(host.spec.tls_shape.server_config(&host.spec.name, &host.identity)?),
-        };
-        let started = MxHost::start(&host.spec.name, host.address, port, behaviour).await?;
+        let started = MxHost::start(&host.spec.name, host.address, port, host.behaviour()?).await?;
         port = started.address().port();
         running.insert(host.key.clone(), started);
     }
-    Ok((if port == 0 { 25 } else { port }, running))
+    Ok((if port == 0 { SMTP_PORT } else { port }, running))
 }
 
 /// Puts the records and faults of a domain into the world.

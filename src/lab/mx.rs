@@ -2,13 +2,16 @@
 //! (RFC 5321, RFC 3207).
 //!
 //! It keeps what it accepted, byte for byte after unstuffing, and what it was asked. Its
-//! [`Behaviour`] may change while it runs. The session itself is in `mx_session.rs`.
+//! [`Behaviour`] may change while it runs. It can be reached by its socket or by any stream. The
+//! session itself is in `mx_session.rs`.
 
 #![expect(clippy::disallowed_methods, reason = "this file is the driver of the lab's MX hosts: it listens on loopback")]
 
 use super::mail_path::{self, MailPath};
 use super::silent_port::SilentPort;
+use super::sockets::Sockets;
 use super::{bad, locked, mx_session};
+use crate::net::Stream;
 use crate::smtp::reply::Reply;
 use rustls::{AlertDescription, ServerConfig};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +20,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -242,6 +245,25 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    fn new(name: &str, behaviour: Behaviour) -> Self {
+        Self {
+            name: name.to_owned(),
+            behaviour: Mutex::new(behaviour),
+            greylisted: Mutex::default(),
+            path: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            handshakes_failed: AtomicUsize::new(0),
+            inbox: Mutex::default(),
+            arrivals: watch::Sender::new(0),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The number of a new connection.
+    fn next_number(&self) -> usize {
+        self.connections.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
     pub(super) fn saw(&self, seen: Seen) {
         let mut all = locked(&self.seen);
         if all.len() < SEEN_LIMIT {
@@ -279,9 +301,12 @@ pub enum Block {
 /// What is at a host's address.
 #[derive(Debug)]
 enum Door {
-    Open(AbortOnDropHandle<()>),
+    /// With the listener, where there is one.
+    Open(Option<AbortOnDropHandle<()>>),
     Closed,
-    Silent { _port: SilentPort },
+    Silent {
+        _port: Option<SilentPort>,
+    },
 }
 
 /// A running MX host; it stops when it is dropped.
@@ -289,6 +314,7 @@ enum Door {
 pub struct MxHost {
     address: SocketAddr,
     shared: Arc<Shared>,
+    sockets: Sockets,
     door: Mutex<Door>,
 }
 
@@ -300,19 +326,16 @@ impl MxHost {
     pub async fn start(name: &str, address: impl Into<IpAddr>, port: u16, behaviour: Behaviour) -> io::Result<Self> {
         let listener = TcpListener::bind((address.into(), port)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            name: name.to_owned(),
-            behaviour: Mutex::new(behaviour),
-            greylisted: Mutex::default(),
-            path: Mutex::default(),
-            connections: AtomicUsize::new(0),
-            handshakes_failed: AtomicUsize::new(0),
-            inbox: Mutex::default(),
-            arrivals: watch::Sender::new(0),
-            seen: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(name, behaviour));
         let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&shared))));
-        Ok(Self { address, shared, door: Mutex::new(Door::Open(task)) })
+        Ok(Self { address, shared, sockets: Sockets::Bound, door: Mutex::new(Door::Open(Some(task))) })
+    }
+
+    /// A host that nobody reaches but by [`MxHost::serve_stream`]. Its address is only a name.
+    #[must_use]
+    pub fn without_socket(name: &str, address: SocketAddr, behaviour: Behaviour) -> Self {
+        let shared = Arc::new(Shared::new(name, behaviour));
+        Self { address, shared, sockets: Sockets::None, door: Mutex::new(Door::Open(None)) }
     }
 
     /// The host name.
@@ -332,30 +355,51 @@ impl MxHost {
         *locked(&self.shared.path) = path.into();
     }
 
-    /// Blocks the host's port; connections that are open end.
+    /// Blocks the host's port; connections that are open end, but not those by other streams.
     ///
     /// # Errors
     /// When no socket can be had.
     pub async fn block(&self, block: Block) -> io::Result<()> {
         let door = std::mem::replace(&mut *locked(&self.door), Door::Closed);
-        if let Door::Open(task) = door {
+        if let Door::Open(Some(task)) = door {
             task.abort();
             let _cancelled = task.await;
         }
         match block {
             Block::Refused => {}
             Block::Silent => {
-                let port = SilentPort::start(self.address).await?;
+                let port = match self.sockets {
+                    Sockets::Bound => Some(SilentPort::start(self.address).await?),
+                    Sockets::None => None,
+                };
                 *locked(&self.door) = Door::Silent { _port: port };
             }
         }
         Ok(())
     }
 
+    /// What keeps clients out, for whoever brings them by other streams.
+    #[must_use]
+    pub fn blocked(&self) -> Option<Block> {
+        match &*locked(&self.door) {
+            Door::Open(_) => None,
+            Door::Closed => Some(Block::Refused),
+            Door::Silent { .. } => Some(Block::Silent),
+        }
+    }
+
+    /// Serves one connection to its end, past the socket and whatever blocks it, through the box
+    /// on the path.
+    ///
+    /// # Errors
+    /// What ended the connection otherwise than by QUIT.
+    pub async fn serve_stream(&self, stream: impl Stream + 'static) -> io::Result<()> {
+        connection(stream, self.shared.next_number(), &self.shared).await
+    }
+
     /// Serves one connection that was meant for somebody else.
-    pub(super) async fn serve_here(&self, stream: TcpStream) -> io::Result<()> {
-        let number = self.shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
-        mx_session::run(stream, number, &self.shared).await
+    pub(super) async fn serve_here(&self, stream: impl Stream + 'static) -> io::Result<()> {
+        mx_session::run(stream, self.shared.next_number(), &self.shared).await
     }
 
     /// Changes how it behaves, from the next command on.
@@ -424,13 +468,9 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let Ok((stream, _)) = listener.accept().await else { continue };
         while sessions.try_join_next().is_some() {}
         let shared = Arc::clone(&shared);
-        let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = shared.next_number();
         sessions.spawn(async move {
-            let path = locked(&shared.path).clone();
-            let _ended = match path {
-                None => mx_session::run(stream, number, &shared).await,
-                Some(path) => mail_path::carry(path, stream, number, &shared).await,
-            };
+            let _ended = connection(stream, number, &shared).await;
             drop(slot);
         });
     }
@@ -439,6 +479,15 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 /// Whether this machine has IPv6 at all, if only on loopback: some containers have none.
 pub async fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok()
+}
+
+/// One connection, through the box on the path.
+async fn connection(stream: impl Stream + 'static, number: usize, shared: &Shared) -> io::Result<()> {
+    let path = locked(&shared.path).clone();
+    match path {
+        None => mx_session::run(stream, number, shared).await,
+        Some(path) => mail_path::carry(path, stream, number, shared).await,
+    }
 }
 
 /// Parses the text form of a reply (`550 5.1.1 no such user`) for use in a [`Trouble`].

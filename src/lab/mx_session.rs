@@ -8,7 +8,8 @@ use super::mx::{Behaviour, Dialect, Known, Phase, Received, Seen, Shared, StartT
 use super::mx_content::{Content, chunk_size};
 use super::mx_params::{Channel, has, refuse_mail, refuse_rcpt};
 use super::mx_tls::{self, Shaken};
-use super::wire::{Stream, Wire};
+use super::wire::Wire;
+use crate::net::Stream;
 use crate::smtp::address::{parse_forward_path, parse_reverse_path};
 use crate::smtp::reply::{Reply, printable};
 use std::io;

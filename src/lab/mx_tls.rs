@@ -3,7 +3,8 @@
 
 use super::bad;
 use super::mx::{SessionOrigin, StartTls, TlsFacts};
-use super::wire::{Stream, Wire};
+use super::wire::Wire;
+use crate::net::Stream;
 use rustls::server::ServerConnection;
 use rustls::{AlertDescription, HandshakeKind, ServerConfig};
 use std::io::{self, Cursor};

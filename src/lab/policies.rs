@@ -8,13 +8,14 @@ use super::ca::Authority;
 use super::domain::{Certificate, DomainSpec, Presence};
 use super::policy_host::PolicyHost;
 use super::policy_spec::{StsSpec, host_of, txt, txt_owner};
+use super::sockets::Sockets;
 use super::{HOST_LIMIT, Lab, PORT_ATTEMPTS, bad, free_block, locked};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
 use rustls::ServerConfig;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 /// The port when there is no policy host: that of HTTPS.
@@ -40,12 +41,12 @@ pub(super) struct Policies {
 
 impl Policies {
     /// Starts the policy hosts of all domains that have MTA-STS.
-    pub(super) async fn start(domains: &[DomainSpec], authority: &Authority) -> io::Result<Self> {
+    pub(super) async fn start(domains: &[DomainSpec], authority: &Authority, sockets: Sockets) -> io::Result<Self> {
         let described: Vec<_> = domains.iter().filter_map(|d| Some((d.name.as_str(), d.sts.as_ref()?))).collect();
         if described.len() > HOST_LIMIT {
             return Err(bad("more policy hosts than one lab can have"));
         }
-        let block = free_block()?;
+        let block = free_block(sockets)?;
         let mut prepared = Vec::new();
         for ((domain, spec), nth) in described.into_iter().zip(1..) {
             let config = spec.certificate.identity(&spec.host(), authority)?.server_config()?;
@@ -56,15 +57,37 @@ impl Policies {
             records.push((one.spec.host(), RData::A(A(one.address))));
             records.extend(one.spec.records()?.into_iter().map(|record| (txt_owner(one.domain), record)));
         }
-        let (port, hosts) = start_hosts(&prepared).await?;
+        let (port, hosts) = match sockets {
+            Sockets::Bound => start_hosts(&prepared).await?,
+            Sockets::None => (HTTPS_PORT, hosts_without_sockets(&prepared).await),
+        };
         let specs = prepared.iter().map(|one| (one.domain.to_owned(), one.spec.clone())).collect();
         Ok(Self { port, hosts, specs: Mutex::new(specs), records })
+    }
+
+    /// The host at an address.
+    pub(super) fn host_at(&self, address: SocketAddr) -> Option<&PolicyHost> {
+        self.hosts.values().find(|host| host.address() == address)
     }
 
     /// The records of the start: TXT, and the addresses of the policy hosts.
     pub(super) fn records(&self) -> &[(String, RData)] {
         &self.records
     }
+}
+
+async fn hosts_without_sockets(prepared: &[Prepared<'_>]) -> BTreeMap<String, PolicyHost> {
+    let mut hosts = BTreeMap::new();
+    for one in prepared {
+        let (config, answer) = (Arc::clone(&one.config), one.spec.whole_answer());
+        let address = SocketAddr::from((one.address, HTTPS_PORT));
+        let host = PolicyHost::without_socket(&one.spec.host(), address, config, answer);
+        if one.spec.presence == Presence::Down {
+            host.switch_off().await;
+        }
+        hosts.insert(one.domain.to_owned(), host);
+    }
+    hosts
 }
 
 /// All hosts listen on one port, as the real ones do; the first chooses it.

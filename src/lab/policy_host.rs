@@ -3,7 +3,7 @@
 //!
 //! It speaks HTTP/1.1 with one request a connection, answers what its [`PolicyAnswer`] says, and
 //! remembers who asked for what. Answer and certificate may change while it runs, and it can be
-//! switched off and on.
+//! switched off and on. It can be reached by its socket or by any stream.
 
 #![expect(
     clippy::disallowed_methods,
@@ -11,15 +11,17 @@
 )]
 
 use super::policy_spec::{Manner, PolicyAnswer};
+use super::sockets::Sockets;
 use super::wire::Wire;
 use super::{bad, locked};
+use crate::net::Stream;
 use rustls::ServerConfig;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -68,13 +70,33 @@ struct Shared {
     requests: watch::Sender<Vec<PolicyRequest>>,
 }
 
+impl Shared {
+    fn new(config: Arc<ServerConfig>, answer: PolicyAnswer) -> Self {
+        Self {
+            answer: Mutex::new(answer),
+            config: Mutex::new(config),
+            connections: AtomicUsize::new(0),
+            requests: watch::Sender::new(Vec::new()),
+        }
+    }
+}
+
+/// Whether anyone answers.
+#[derive(Debug)]
+enum Door {
+    /// With the listener, where there is one.
+    Open(Option<AbortOnDropHandle<()>>),
+    Closed,
+}
+
 /// A running policy host; it stops when it is dropped.
 #[derive(Debug)]
 pub struct PolicyHost {
     name: String,
     address: SocketAddr,
     shared: Arc<Shared>,
-    task: Mutex<Option<AbortOnDropHandle<()>>>,
+    sockets: Sockets,
+    door: Mutex<Door>,
 }
 
 impl PolicyHost {
@@ -89,15 +111,19 @@ impl PolicyHost {
         answer: PolicyAnswer,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let shared = Arc::new(Shared {
-            answer: Mutex::new(answer),
-            config: Mutex::new(config),
-            connections: AtomicUsize::new(0),
-            requests: watch::Sender::new(Vec::new()),
-        });
+        let shared = Arc::new(Shared::new(config, answer));
         let address = listener.local_addr()?;
         let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&shared))));
-        Ok(Self { name: name.to_owned(), address, shared, task: Mutex::new(Some(task)) })
+        let door = Mutex::new(Door::Open(Some(task)));
+        Ok(Self { name: name.to_owned(), address, shared, sockets: Sockets::Bound, door })
+    }
+
+    /// A host that nobody reaches but by [`PolicyHost::serve_stream`]. Its address is only a name.
+    #[must_use]
+    pub fn without_socket(name: &str, address: SocketAddr, config: Arc<ServerConfig>, answer: PolicyAnswer) -> Self {
+        let shared = Arc::new(Shared::new(config, answer));
+        let door = Mutex::new(Door::Open(None));
+        Self { name: name.to_owned(), address, shared, sockets: Sockets::None, door }
     }
 
     /// The host name, `mta-sts.<domain>`.
@@ -122,13 +148,29 @@ impl PolicyHost {
         *locked(&self.shared.config) = config;
     }
 
-    /// Stops listening: connections are refused from now on, and those that are open end.
+    /// Stops listening: connections are refused from now on, and those that are open end, but not
+    /// those by other streams.
     pub async fn switch_off(&self) {
-        let task = locked(&self.task).take();
-        if let Some(task) = task {
+        let door = std::mem::replace(&mut *locked(&self.door), Door::Closed);
+        if let Door::Open(Some(task)) = door {
             task.abort();
             let _cancelled = task.await;
         }
+    }
+
+    /// Whether it is switched on, for whoever brings clients by other streams.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        matches!(&*locked(&self.door), Door::Open(_))
+    }
+
+    /// Serves one connection to its end, past the socket and whether the host is switched on.
+    ///
+    /// # Errors
+    /// What spoilt it.
+    pub async fn serve_stream(&self, stream: impl Stream + 'static) -> io::Result<()> {
+        self.shared.connections.fetch_add(1, Ordering::SeqCst);
+        connection(stream, &self.shared).await
     }
 
     /// Listens again.
@@ -137,9 +179,14 @@ impl PolicyHost {
     /// When somebody else has taken the address.
     pub async fn switch_on(&self) -> io::Result<()> {
         self.switch_off().await;
-        let listener = TcpListener::bind(self.address).await?;
-        let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&self.shared))));
-        *locked(&self.task) = Some(task);
+        let task = match self.sockets {
+            Sockets::None => None,
+            Sockets::Bound => {
+                let listener = TcpListener::bind(self.address).await?;
+                Some(AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&self.shared)))))
+            }
+        };
+        *locked(&self.door) = Door::Open(task);
         Ok(())
     }
 
@@ -187,7 +234,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn connection(stream: impl Stream + 'static, shared: &Shared) -> io::Result<()> {
     let manner = locked(&shared.answer).manner.clone();
     match manner {
         Manner::HangInHandshake => sleep(HANG).await,

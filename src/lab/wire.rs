@@ -2,15 +2,12 @@
 //!
 //! Clear text and TLS look alike above it. A line is read up to a limit and never beyond it.
 
+use crate::net::Stream;
 use std::io;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// The longest piece of a line that is read at once, in octets.
 pub(super) const LINE_LIMIT: usize = 4096;
-
-/// Anything that bytes go through in both directions.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection, in clear or not.
 pub(super) struct Wire {

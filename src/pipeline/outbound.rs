@@ -6,6 +6,7 @@ use crate::config::{Config, RootsError, RootsSource};
 use crate::deliver::driver::Mailer;
 use crate::deliver::{Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
+use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
 use crate::policy::decide::{Facts, decide, sts_matters};
 use crate::policy::ended;
@@ -33,6 +34,25 @@ pub enum SetupError {
     Roots(#[from] RootsError),
 }
 
+/// The ways out of this machine. A simulation has its own.
+#[derive(Clone)]
+pub struct Ways {
+    /// The ways to the DNS.
+    pub dns: Arc<Dns>,
+    /// The way to mail servers and policy hosts.
+    pub network: Arc<dyn Network>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Ways {
+    /// The DNS, TCP and the time.
+    #[must_use]
+    pub fn over_tcp(dns: Arc<Dns>, clock: Clock) -> Self {
+        Self { dns, network: Arc::new(Tcp), clock }
+    }
+}
+
 /// All that a message needs on its way out.
 #[derive(Clone)]
 pub struct Outbound {
@@ -44,6 +64,8 @@ pub struct Outbound {
     pub sts: Arc<StsClient>,
     /// Speaks to mail servers.
     pub mailer: Arc<Mailer>,
+    /// The way to mail servers and policy hosts.
+    pub network: Arc<dyn Network>,
     /// Which of the operator's weakenings are over.
     pub exceptions: Arc<Exceptions>,
     /// The time.
@@ -75,14 +97,15 @@ impl Outbound {
     ///
     /// # Errors
     /// When the file of trusted roots that the configuration names cannot be used.
-    pub fn new(config: Arc<Config>, dns: Arc<Dns>, clock: Clock, told: StsListener) -> Result<Self, RootsError> {
+    pub fn new(config: Arc<Config>, ways: Ways, told: StsListener) -> Result<Self, RootsError> {
+        let Ways { dns, network, clock } = ways;
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
-        let sts = Arc::new(StsClient::new(&config, ask, clock.clone(), told)?);
-        let mailer = Arc::new(Mailer::new(&config, roots(&config)?, clock.clone()));
+        let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
+        let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
         // What cannot be read is told by whoever watches them; it costs a trial.
         let ended = ended::load(&config.spool.path).unwrap_or_default();
         let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
-        Ok(Self { config, dns, sts, mailer, exceptions, clock })
+        Ok(Self { config, dns, sts, mailer, network, exceptions, clock })
     }
 
     /// Puts together what a command needs that ends soon and tells only its own result.
@@ -92,7 +115,7 @@ impl Outbound {
     pub fn for_command(config: Config, clock: Clock) -> Result<Self, SetupError> {
         let config = Arc::new(config);
         let dns = Arc::new(Dns::new(&config, clock.clone(), dns_event::nobody())?);
-        Ok(Self::new(config, dns, clock, sts_event::nobody())?)
+        Ok(Self::new(config, Ways::over_tcp(dns, clock), sts_event::nobody())?)
     }
 
     /// Asks the DNS and MTA-STS about a route. `seed` shuffles hosts of equal preference.

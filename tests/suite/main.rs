@@ -33,6 +33,7 @@ mod require_tls;
 mod resolve;
 mod reuse;
 mod scripted;
+mod seams;
 mod selfcheck;
 mod serve;
 mod sts;

@@ -8,6 +8,7 @@ use dane_relay::deliver::driver::{Mailer, OpenBody};
 use dane_relay::deliver::message::Message;
 use dane_relay::deliver::{AttemptReport, Target};
 use dane_relay::envelope::{Envelope, Origin, QueueId};
+use dane_relay::net::Tcp;
 use dane_relay::outcome::{DeliveryOutcome, Peer};
 use dane_relay::policy::webpki::WebPki;
 use dane_relay::policy::{TlsPolicy, WhyOpportunistic};
@@ -180,7 +181,7 @@ impl BodyReader for Once {
 pub(crate) fn mailer(delivery: &str) -> Mailer {
     let text = format!("hostname = \"relay.office.test\"\n[delivery]\n{delivery}\n");
     let config = Config::parse(&text, Path::new("suite.toml")).unwrap();
-    Mailer::new(&config, WebPki::new(Arc::new(RootCertStore::empty())), Clock::system())
+    Mailer::new(&config, WebPki::new(Arc::new(RootCertStore::empty())), Arc::new(Tcp), Clock::system())
 }
 
 /// That server, held to nothing.

@@ -13,6 +13,7 @@ use super::store::{LIMITS, Store, StoreFault};
 use super::{RefreshFailure, StsAbsent, StsPolicy, StsState};
 use crate::clock::Clock;
 use crate::config::{Config, RootsError};
+use crate::net::Network;
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
 use futures_util::StreamExt as _;
@@ -49,12 +50,18 @@ impl StsClient {
     ///
     /// # Errors
     /// When the file of certificate authorities that the configuration names cannot be used.
-    pub fn new(config: &Config, dns: Arc<dyn Ask>, clock: Clock, listener: StsListener) -> Result<Self, RootsError> {
+    pub fn new(
+        config: &Config,
+        dns: Arc<dyn Ask>,
+        network: Arc<dyn Network>,
+        clock: Clock,
+        listener: StsListener,
+    ) -> Result<Self, RootsError> {
         Ok(Self {
             inner: Arc::new(Inner {
                 enabled: config.mta_sts.enabled,
                 dns,
-                fetcher: Fetcher::new(config, &clock)?,
+                fetcher: Fetcher::new(config, network, &clock)?,
                 store: Store::new(&config.spool.path, LIMITS),
                 attempts: Mutex::default(),
                 flights: Flights::default(),

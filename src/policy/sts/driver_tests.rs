@@ -8,6 +8,7 @@ use super::policy::Mode;
 use super::record::RecordError;
 use super::testing::{POLICY, Reply, World, domain, failed, ok, reply};
 use super::{StsAbsent, StsState};
+use crate::net::Tcp;
 use crate::resolve::answer::{Freshness, RecordType};
 use std::sync::Arc;
 use std::time::Duration;
@@ -383,6 +384,6 @@ async fn authorities_that_cannot_be_read_stop_the_start() {
     let mut world = World::new().await;
     world.config.tls.roots = crate::config::RootsSource::File(world.folder.path().join("none.pem"));
     let zone = Arc::clone(&world.zone) as Arc<dyn crate::resolve::answer::Ask>;
-    let refused = StsClient::new(&world.config, zone, world.clock.clone(), super::event::nobody());
+    let refused = StsClient::new(&world.config, zone, Arc::new(Tcp), world.clock.clone(), super::event::nobody());
     assert!(refused.err().unwrap().to_string().starts_with("[tls] roots: "));
 }

@@ -4,12 +4,11 @@
 //! §3.3, RFC 6125 §6.4). Redirects are not followed and nothing is cached; only status 200 with
 //! text/plain counts. Everything together has one deadline and one limit of octets.
 
-#![expect(clippy::disallowed_methods, reason = "this is where policy hosts are connected to")]
-
 use super::failure::FetchFailure;
 use super::policy::POLICY_LIMIT;
 use crate::clock::Clock;
 use crate::config::{Config, RootsError, RootsSource};
+use crate::net::{Network, Stream};
 use crate::outcome::Cause;
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
@@ -29,7 +28,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -54,7 +52,11 @@ pub(super) struct Fetcher {
     deadline: Duration,
     here: Here,
     tls: Result<Arc<ClientConfig>, RootsError>,
+    network: Arc<dyn Network>,
 }
+
+/// TLS to a policy host.
+type Secured = TlsStream<Box<dyn Stream>>;
 
 /// Whether a policy host may be this machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,14 +68,14 @@ enum Here {
 impl Fetcher {
     /// Reads the certificate authorities. Where the machine has none, every fetch will fail and
     /// say so; a file that was named must be there.
-    pub(super) fn new(config: &Config, clock: &Clock) -> Result<Self, RootsError> {
+    pub(super) fn new(config: &Config, network: Arc<dyn Network>, clock: &Clock) -> Result<Self, RootsError> {
         let tls = if config.mta_sts.enabled { tls(&config.tls.roots, clock) } else { Err(not_needed()) };
         match (&config.tls.roots, &tls) {
             (RootsSource::File(_), Err(error)) if config.mta_sts.enabled => return Err(error.clone()),
             (RootsSource::File(_) | RootsSource::System, _) => {}
         }
         let here = if config.delivery.allow_loopback { Here::Allowed } else { Here::Refused };
-        Ok(Self { port: config.mta_sts.port, deadline: config.mta_sts.fetch_timeout, here, tls })
+        Ok(Self { port: config.mta_sts.port, deadline: config.mta_sts.fetch_timeout, here, tls, network })
     }
 
     /// Fetches the text of a policy; whether it is one is for others to say.
@@ -88,7 +90,7 @@ impl Fetcher {
         for address in addresses(dns, &host).await? {
             let opened = match self.here {
                 Here::Refused if is_here(address) => Err(FetchFailure::Loopback { address }),
-                Here::Refused | Here::Allowed => open(tls, &host, SocketAddr::new(address, self.port)).await,
+                Here::Refused | Here::Allowed => self.open(tls, &host, SocketAddr::new(address, self.port)).await,
             };
             match opened {
                 Ok(stream) => return get(stream, &host, self.port).await,
@@ -96,6 +98,17 @@ impl Fetcher {
             }
         }
         Err(first_failure.unwrap_or(FetchFailure::NoAddress { host }))
+    }
+
+    /// A connection and TLS. The name goes out as SNI (RFC 8461 §7.1, RFC 6066 §3).
+    async fn open(&self, tls: &Arc<ClientConfig>, host: &str, address: SocketAddr) -> Result<Secured, FetchFailure> {
+        let connect = |detail: String| FetchFailure::Connect { address, detail };
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| connect(e.to_string()))?;
+        let opening = async {
+            let stream = self.network.connect(address).await.map_err(|e| connect(e.to_string()))?;
+            TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|e| handshake_failure(address, &e))
+        };
+        timeout(OPENING_TIMEOUT, opening).await.unwrap_or_else(|_| Err(connect("timeout".to_owned())))
     }
 }
 
@@ -164,17 +177,6 @@ fn is_here(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
-/// TCP and TLS. The name goes out as SNI (RFC 8461 §7.1, RFC 6066 §3).
-async fn open(tls: &Arc<ClientConfig>, host: &str, address: SocketAddr) -> Result<TlsStream<TcpStream>, FetchFailure> {
-    let connect = |detail: String| FetchFailure::Connect { address, detail };
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| connect(e.to_string()))?;
-    let opening = async {
-        let tcp = TcpStream::connect(address).await.map_err(|e| connect(e.to_string()))?;
-        TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(|e| handshake_failure(address, &e))
-    };
-    timeout(OPENING_TIMEOUT, opening).await.unwrap_or_else(|_| Err(connect("timeout".to_owned())))
-}
-
 fn handshake_failure(address: SocketAddr, error: &io::Error) -> FetchFailure {
     let reason = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match reason {
@@ -189,7 +191,7 @@ fn handshake_failure(address: SocketAddr, error: &io::Error) -> FetchFailure {
 }
 
 /// One request and its answer.
-async fn get(stream: TlsStream<TcpStream>, host: &str, port: u16) -> Result<Vec<u8>, FetchFailure> {
+async fn get(stream: Secured, host: &str, port: u16) -> Result<Vec<u8>, FetchFailure> {
     let http = |error: hyper::Error| FetchFailure::Http { detail: said(&error) };
     let authority = if port == HTTPS { host.to_owned() } else { format!("{host}:{port}") };
     let request = Request::get(PATH)

@@ -6,6 +6,7 @@ use super::driver::StsClient;
 use super::event::{StsEvent, StsListener};
 use crate::clock::Clock;
 use crate::config::{Config, RootsSource};
+use crate::net::Tcp;
 use crate::outcome::{Cause, Question};
 use crate::policy::testing::{Made, NOW, root};
 use crate::resolve::Security;
@@ -231,7 +232,8 @@ impl World {
     pub(super) fn client(&self) -> StsClient {
         let events = Arc::clone(&self.events);
         let listener: StsListener = Arc::new(move |event| events.lock().unwrap().push(line(event)));
-        StsClient::new(&self.config, Arc::clone(&self.zone) as Arc<dyn Ask>, self.clock.clone(), listener).unwrap()
+        let zone = Arc::clone(&self.zone) as Arc<dyn Ask>;
+        StsClient::new(&self.config, zone, Arc::new(Tcp), self.clock.clone(), listener).unwrap()
     }
 
     pub(super) fn events(&self) -> Vec<String> {

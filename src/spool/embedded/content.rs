@@ -8,6 +8,7 @@
 
 use super::paths::{TemporaryFile, create_new, io, sync_folder};
 use super::shared::Shared;
+use super::steps::{Labour, Step};
 use crate::envelope::QueueId;
 use crate::spool::message_id::message_id;
 use crate::spool::record::Content;
@@ -82,10 +83,12 @@ impl ContentWriter {
         }
         self.spill_memory().await?;
         let Spill::File(file, guard) = self.spill else { return Err(interrupted()) };
-        let folder = self.shared.paths.contents();
-        let guard = blocking(move || {
+        let paths = self.shared.paths.clone();
+        let guard = blocking(paths.steps().labour(), move || {
             file.sync_all().map_err(io("syncing message content"))?;
-            sync_folder(&folder).map_err(io("syncing the content folder"))?;
+            paths.at(Step::ContentSynced);
+            sync_folder(&paths.contents()).map_err(io("syncing the content folder"))?;
+            paths.at(Step::ContentFolderSynced);
             Ok(guard)
         })
         .await?;
@@ -96,23 +99,31 @@ impl ContentWriter {
     /// Writes what is in memory to the file, which is made when there is none yet.
     async fn spill_memory(&mut self) -> Result<(), SpoolError> {
         self.shared.space.admit(self.memory.len() as u64)?;
+        let paths = self.shared.paths.clone();
+        if paths.steps().are_over() {
+            return Err(SpoolError::Stopped);
+        }
         if matches!(self.spill, Spill::None) {
             self.message_id = message_id(&self.memory);
         }
         let memory = std::mem::take(&mut self.memory);
         // If this future is dropped half way, the file must not be written to again.
         let spill = std::mem::replace(&mut self.spill, Spill::Broken);
-        let path = self.shared.paths.content(self.id);
-        let (spill, memory) = blocking(move || {
+        let id = self.id;
+        let (spill, memory) = blocking(paths.steps().labour(), move || {
             let (mut file, guard) = match spill {
                 Spill::None => {
+                    let path = paths.content(id);
                     let file = create_new(&path).map_err(io("making a file for message content"))?;
-                    (file, TemporaryFile::new(path))
+                    let guard = TemporaryFile::new(path, paths.steps().clone());
+                    paths.at(Step::ContentMade);
+                    (file, guard)
                 }
                 Spill::File(file, guard) => (file, guard),
                 Spill::Broken => return Err(interrupted()),
             };
             file.write_all(&memory).map_err(|e| full_or_io("writing message content", e))?;
+            paths.at(Step::ContentWritten);
             Ok((Spill::File(file, guard), memory))
         })
         .await?;
@@ -200,7 +211,7 @@ impl BodyReader for FileReader {
         }
         let Some(mut file) = self.file.take() else { return Err(SpoolError::Damaged) };
         let size = usize::try_from(self.left).unwrap_or(PIECE_SIZE).min(PIECE_SIZE);
-        let (file, piece, result) = blocking(move || {
+        let (file, piece, result) = blocking(self.shared.paths.steps().labour(), move || {
             let mut piece = vec![0; size];
             let result = file.read_exact(&mut piece);
             Ok((file, piece, result))
@@ -219,12 +230,15 @@ impl BodyReader for FileReader {
 }
 
 /// Does disk work where it may block.
-pub(super) async fn blocking<T, F>(work: F) -> Result<T, SpoolError>
+pub(super) async fn blocking<T, F>(labour: Labour, work: F) -> Result<T, SpoolError>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, SpoolError> + Send + 'static,
 {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(interrupted()))
+    match labour {
+        Labour::Threads => tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(interrupted())),
+        Labour::ByHand => work(),
+    }
 }
 
 /// What is not there any more is as good as damaged: the message cannot be delivered.

@@ -16,6 +16,7 @@ use super::segments::Segment;
 use super::settle::Settling;
 use super::shared::Shared;
 use super::state::Row;
+use super::steps::Step;
 use super::writer::StateJob;
 use crate::clock::Timestamp;
 use crate::spool::record::{Content, Mark, NewRecord};
@@ -102,27 +103,43 @@ impl Log {
     /// Serves until [`LogJob::Close`].
     pub(super) fn run(mut self, jobs: &Receiver<LogJob>) {
         loop {
-            let (batch, next) = self.collect(jobs);
+            let first = if self.postponed.is_empty() {
+                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                jobs.recv_timeout(FULL_DISK_PAUSE)
+            };
+            let (batch, next) = self.collect(first, jobs);
             self.store(batch);
             match next {
                 Next::More => {}
                 Next::Close => break,
             }
         }
+        self.give_up();
+    }
+
+    /// Does what waits, without waiting for more. False when that was nothing, or the disk has no
+    /// room for it.
+    pub(super) fn turn(&mut self, jobs: &Receiver<LogJob>) -> bool {
+        let first = take_one(jobs);
+        let (come, before) = (first.is_ok(), self.postponed.len());
+        let (batch, _) = self.collect(first, jobs);
+        self.store(batch);
+        come || self.postponed.len() < before
+    }
+
+    /// Nothing comes any more: what waits for space has waited in vain.
+    pub(super) fn give_up(self) {
         for (settling, _) in self.postponed {
             settling.give_up(SpoolError::Full);
         }
     }
 
-    /// Waits for a job and encodes all that wait with it.
-    fn collect(&mut self, jobs: &Receiver<LogJob>) -> (Vec<Encoded>, Next) {
+    /// Encodes a job, if one came, and all that wait with it.
+    fn collect(&mut self, first: Result<LogJob, RecvTimeoutError>, jobs: &Receiver<LogJob>) -> (Vec<Encoded>, Next) {
         self.buffer.clear();
         let mut batch = Vec::new();
-        let mut next = if self.postponed.is_empty() {
-            jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            jobs.recv_timeout(FULL_DISK_PAUSE)
-        };
+        let mut next = first;
         for (settling, reports) in std::mem::take(&mut self.postponed) {
             batch.push(self.encode_settlement(settling, reports));
         }
@@ -139,10 +156,7 @@ impl Log {
             if self.buffer.len() >= BATCH_SIZE {
                 return (batch, Next::More);
             }
-            next = jobs.try_recv().map_err(|e| match e {
-                TryRecvError::Empty => RecvTimeoutError::Timeout,
-                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-            });
+            next = take_one(jobs);
         }
     }
 
@@ -202,10 +216,13 @@ impl Log {
             let error = full_or_io("writing to the spool", error);
             if matches!(error, SpoolError::Full) {
                 self.file.set_len(self.end).map_err(|e| failed("cutting a segment back", e))?;
+                self.shared.paths.at(Step::BatchCutBack);
             }
             return Err(error);
         }
+        self.shared.paths.at(Step::BatchWritten);
         self.file.sync_data().map_err(|e| failed("syncing the spool", e))?;
+        self.shared.paths.at(Step::BatchSynced);
         self.end += self.buffer.len() as u64;
         self.shared.grow(self.number, self.buffer.len() as u64);
         if self.buffer.capacity() > BATCH_SIZE {
@@ -281,12 +298,22 @@ fn refuse(batch: Vec<Encoded>) {
     }
 }
 
+/// The next job, if one waits.
+fn take_one(jobs: &Receiver<LogJob>) -> Result<LogJob, RecvTimeoutError> {
+    jobs.try_recv().map_err(|e| match e {
+        TryRecvError::Empty => RecvTimeoutError::Timeout,
+        TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+    })
+}
+
 fn new_segment(shared: &Shared, last: u32) -> Result<(u32, Mark, File), SpoolError> {
     let number = last.saturating_add(1);
     let mark = random_mark();
     let path = shared.paths.segments().join(segment_name(number, mark));
     let file = create_new(&path).map_err(|e| full_or_io("making a segment", e))?;
+    shared.paths.at(Step::SegmentMade);
     sync_folder(&shared.paths.segments()).map_err(|e| failed("syncing the segment folder", e))?;
+    shared.paths.at(Step::SegmentFolderSynced);
     shared.begin_segment(number, Segment { mark, path, bytes: 0 });
     Ok((number, mark, file))
 }
@@ -314,11 +341,12 @@ mod tests {
     use crate::spool::embedded::settle::encode_envelope;
     use crate::spool::embedded::shared::Start;
     use crate::spool::embedded::space::Space;
+    use crate::spool::embedded::steps::Steps;
     use crate::spool::record::Standing;
     use std::sync::mpsc::channel;
 
     fn shared(folder: &std::path::Path) -> Arc<Shared> {
-        let paths = Paths::create(folder).unwrap();
+        let paths = Paths::create(folder, Steps::unwitnessed()).unwrap();
         let lock = paths.lock().unwrap();
         Arc::new(Shared::new(Start {
             paths,
@@ -363,7 +391,7 @@ mod tests {
                 answered
             })
             .collect();
-        let (batch, _) = log.collect(&queue);
+        let (batch, _) = log.collect(take_one(&queue), &queue);
         log.store(batch);
         for mut answered in answers {
             assert!(matches!(answered.try_recv(), Ok(Err(SpoolError::Stopped))));
@@ -373,7 +401,7 @@ mod tests {
         log.file = good;
         let (job, mut answered) = accept(4);
         jobs.send(job).unwrap();
-        let (batch, _) = log.collect(&queue);
+        let (batch, _) = log.collect(take_one(&queue), &queue);
         log.store(batch);
         assert!(matches!(answered.try_recv(), Ok(Err(SpoolError::Stopped))));
         assert_eq!(log.file.metadata().unwrap().len(), 0);

@@ -11,6 +11,7 @@
 
 pub mod audit;
 mod content;
+mod hands;
 mod index;
 pub mod ledger;
 mod log;
@@ -21,9 +22,12 @@ mod settle;
 mod shared;
 mod space;
 mod state;
+mod steps;
 mod writer;
 
+pub use hands::Hands;
 pub use recovery::Recovery;
+pub use steps::{Step, Witness, Work};
 
 use super::{BodyReader, Claim, Draft, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
 use crate::clock::Timestamp;
@@ -33,6 +37,7 @@ use crate::spool::event::Event;
 use crate::spool::record::{Content, NewRecord, Standing};
 use async_trait::async_trait;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
+use hands::Writers;
 use index::{ContentPlace, Taken};
 use log::{Accepting, Log, LogJob, NewMessage};
 use settle::{Extent, Prepared, Settling, encode_envelope, invalid};
@@ -41,6 +46,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use steps::{Labour, Steps};
 use tokio::sync::oneshot;
 use writer::{Answer, StateJob, Writer};
 
@@ -53,6 +59,7 @@ pub struct EmbeddedSpool {
     shared: Arc<Shared>,
     log: Sender<LogJob>,
     state: Sender<StateJob>,
+    /// None while the writers are worked by hand, and after the end.
     threads: Arc<Mutex<Option<Threads>>>,
     last_id: AtomicU64,
     recovery: Recovery,
@@ -71,7 +78,19 @@ impl EmbeddedSpool {
     /// [`SpoolError::Unusable`] when another process has it or it cannot be written,
     /// [`SpoolError::Io`] and [`SpoolError::State`] when the disk fails.
     pub fn open(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
-        let paths = paths::Paths::create(&config.path)?;
+        let (spool, writers) = Self::prepare(config, now, Steps::unwitnessed())?;
+        let Writers { log, log_jobs, state, state_jobs } = writers;
+        let threads = Threads {
+            log: spawn("spool-log", &spool.shared, move || log.run(&log_jobs))?,
+            state: spawn("spool-state", &spool.shared, move || state.run(&state_jobs))?,
+        };
+        spool.threads.lock().unwrap_or_else(PoisonError::into_inner).replace(threads);
+        Ok(spool)
+    }
+
+    /// All but somebody who does the writers' work.
+    fn prepare(config: &SpoolConfig, now: Timestamp, steps: Steps) -> Result<(Self, Writers), SpoolError> {
+        let paths = paths::Paths::create(&config.path, steps)?;
         let lock = paths.lock()?;
         let recovered = recovery::recover(&paths, now)?;
         let recovery = recovered.summary;
@@ -91,13 +110,9 @@ impl EmbeddedSpool {
         let (state, state_jobs) = channel();
         let log_writer = Log::start(Arc::clone(&shared), state.clone(), recovered.last_segment)?;
         let state_writer = Writer::new(Arc::clone(&shared), recovered.state, recovered.mark);
-        let threads = Threads {
-            log: spawn("spool-log", &shared, move || log_writer.run(&log_jobs))?,
-            state: spawn("spool-state", &shared, move || state_writer.run(&state_jobs))?,
-        };
-        let threads = Arc::new(Mutex::new(Some(threads)));
+        let writers = Writers { log: log_writer, log_jobs, state: state_writer, state_jobs };
         let last_id = AtomicU64::new(recovered.last_time_id);
-        Ok(Self { shared, log, state, threads, last_id, recovery })
+        Ok((Self { shared, log, state, threads: Arc::default(), last_id, recovery }, writers))
     }
 
     /// What was found at opening.
@@ -275,7 +290,7 @@ impl Spool for EmbeddedSpool {
             None => self.ask(|answer| StateJob::Place(id, answer)).await?.ok_or(SpoolError::Damaged)?,
         };
         let shared = Arc::clone(&self.shared);
-        blocking(move || -> Result<Box<dyn BodyReader>, SpoolError> {
+        blocking(self.shared.paths.steps().labour(), move || -> Result<Box<dyn BodyReader>, SpoolError> {
             match shared.read_record(id, place)?.content {
                 Content::Inline { bytes, .. } => Ok(Box::new(InlineReader { rest: bytes })),
                 Content::External { size, crc } => {
@@ -322,6 +337,9 @@ impl Spool for EmbeddedSpool {
     }
 
     async fn close(&self) {
+        if self.shared.paths.steps().labour() == Labour::ByHand {
+            return;
+        }
         // It fails only if the thread panicked or the runtime is ending; the drop closes then.
         let _ = tokio::task::spawn_blocking(self.closer()).await;
     }

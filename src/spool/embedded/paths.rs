@@ -10,6 +10,7 @@
 //! Only the owner may read any of it: it is other people's mail.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
+use super::steps::{Step, Steps};
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
 use crate::spool::record::Mark;
@@ -31,27 +32,39 @@ pub(super) const fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> S
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
     root: PathBuf,
+    steps: Steps,
 }
 
 impl Paths {
     /// Makes the folders that are missing, durably.
-    pub(super) fn create(root: &Path) -> Result<Self, SpoolError> {
-        let paths = Self { root: root.to_owned() };
+    pub(super) fn create(root: &Path, steps: Steps) -> Result<Self, SpoolError> {
+        let paths = Self { root: root.to_owned(), steps };
         let unusable =
             |e: std::io::Error| SpoolError::Unusable(format!("the spool {} cannot be used: {e}", root.display()));
         for folder in [paths.root.clone(), paths.segments(), paths.contents(), paths.damaged()] {
             DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder).map_err(unusable)?;
         }
+        paths.at(Step::FoldersMade);
         sync_folder(&paths.root).map_err(unusable)?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_folder(parent).map_err(unusable)?;
         }
+        paths.at(Step::FoldersSynced);
         Ok(paths)
     }
 
     /// Those of a directory that is there.
     pub(super) fn of(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), steps: Steps::unwitnessed() }
+    }
+
+    /// Something has changed here.
+    pub(super) fn at(&self, step: Step) {
+        self.steps.at(step);
+    }
+
+    pub(super) const fn steps(&self) -> &Steps {
+        &self.steps
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -107,15 +120,20 @@ impl Paths {
             writeln!(file, "{}", std::process::id())
         };
         write_pid(&mut file).map_err(io("writing the spool's lock file"))?;
+        self.at(Step::LockWritten);
         Ok(file)
     }
 
     /// Keeps damaged octets for whoever wants to look. Best effort: that it fails must not keep
     /// the spool from opening, the damage is counted anyway.
     pub(super) fn put_aside(&self, name: &str, octets: &[u8]) {
+        if self.steps.are_over() {
+            return;
+        }
         let path = self.damaged().join(name);
         if let Ok(mut file) = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path) {
             let _ = file.write_all(octets);
+            self.at(Step::PutAside);
         }
     }
 }
@@ -134,11 +152,12 @@ pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
 #[derive(Debug)]
 pub(super) struct TemporaryFile {
     path: Option<PathBuf>,
+    steps: Steps,
 }
 
 impl TemporaryFile {
-    pub(super) const fn new(path: PathBuf) -> Self {
-        Self { path: Some(path) }
+    pub(super) const fn new(path: PathBuf, steps: Steps) -> Self {
+        Self { path: Some(path), steps }
     }
 
     /// The file stays.
@@ -149,9 +168,10 @@ impl TemporaryFile {
 
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        if let Some(path) = self.path.as_ref().filter(|_| !self.steps.are_over()) {
             // What cannot be removed now is removed as an orphan at the next start.
             let _ = std::fs::remove_file(path);
+            self.steps.at(Step::ContentRemoved);
         }
     }
 }

@@ -15,6 +15,7 @@ use super::index::{ContentPlace, Index, Place, Waiting};
 use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
 use super::segments::{Segment, Segments};
 use super::state::{Completeness, Known, LogMark, REPORT_IDS, Row, State};
+use super::steps::{Step, Work};
 use super::writer::is_damage;
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -66,23 +67,23 @@ pub(super) struct Recovered {
 
 /// Recovers; when the state database turns out to be damaged, once more without it.
 pub(super) fn recover(paths: &Paths, now: Timestamp) -> Result<Recovered, SpoolError> {
-    match Work::new(paths)?.run(paths, now) {
+    match Opening::new(paths)?.run(paths, now) {
         Err(SpoolError::State(error)) if is_damage(&error) => {}
         other => return other,
     }
     let moved_to = move_state_aside(paths).map_err(io("moving the damaged state database aside"))?;
-    let mut recovered = Work::new(paths)?.run(paths, now)?;
+    let mut recovered = Opening::new(paths)?.run(paths, now)?;
     recovered.summary.state_moved_to = Some(moved_to);
     Ok(recovered)
 }
 
-struct Work {
+struct Opening {
     files: BTreeMap<u32, Segment>,
     last_time_id: u64,
     summary: Recovery,
 }
 
-impl Work {
+impl Opening {
     fn new(paths: &Paths) -> Result<Self, SpoolError> {
         let mut files = BTreeMap::new();
         for (number, mark, path) in list_segments(&paths.segments()).map_err(io("listing the segments"))? {
@@ -106,17 +107,18 @@ impl Work {
         if completeness == Completeness::Rebuilding {
             state.begin()?;
             state.set_complete()?;
-            state.commit()?;
+            state.commit(paths, Work::Complete)?;
         }
         let mut index = Index::default();
         state.for_each_waiting(|known| index.restore(&plausible(known, now)))?;
         self.summary.waiting = index.len() as u64;
         let last_segment = self.files.keys().next_back().copied().unwrap_or(0).max(mark.segment);
-        self.remove_dead(&state, &index)?;
+        self.remove_dead(paths, &state, &index)?;
         let content_bytes = self.remove_orphans(paths, &state)?;
         let bytes = content_bytes + self.files.values().map(|segment| segment.bytes).sum::<u64>();
         // The database is made durable by its own syncs, its name by this one.
         sync_folder(paths.root()).map_err(io("syncing the spool folder"))?;
+        paths.at(Step::SpoolFolderSynced);
         let last_time_id = self.last_time_id.max(state.last_time_id()?);
         let segments = Segments::new(self.files);
         Ok(Recovered { state, mark, index, segments, last_segment, last_time_id, bytes, summary: self.summary })
@@ -140,7 +142,7 @@ impl Work {
             }
         }
         state.set_mark(mark)?;
-        state.commit()?;
+        state.commit(paths, Work::CatchingUp)?;
         Ok(mark)
     }
 
@@ -168,10 +170,13 @@ impl Work {
         };
         if content == ContentPlace::OwnFile && !paths.content(found.id).exists() {
             // The file of a finished message is removed; a rebuild does not know who was finished.
-            return Ok(match piece.completeness {
-                Completeness::Rebuilding => Applied::Done,
-                Completeness::Complete => Applied::Damaged,
-            });
+            return match piece.completeness {
+                Completeness::Rebuilding => {
+                    state.forget_until(envelope.accepted_at)?;
+                    Ok(Applied::Done)
+                }
+                Completeness::Complete => Ok(Applied::Damaged),
+            };
         }
         let place = Place { segment: piece.number, offset: found.offset as u64, length: found.length as u64, content };
         let due = envelope.accepted_at;
@@ -192,15 +197,17 @@ impl Work {
         paths.put_aside(&name, octets.get(range).unwrap_or_default());
     }
 
-    fn remove_dead(&mut self, state: &State, index: &Index) -> Result<(), SpoolError> {
+    fn remove_dead(&mut self, paths: &Paths, state: &State, index: &Index) -> Result<(), SpoolError> {
         let dead: Vec<u32> = self.files.keys().copied().filter(|number| index.is_dead(*number)).collect();
         if dead.is_empty() {
             return Ok(());
         }
         state.checkpoint()?;
+        paths.at(Step::Checkpointed);
         for number in dead {
             if let Some(segment) = self.files.remove(&number) {
                 std::fs::remove_file(&segment.path).map_err(io("removing a segment"))?;
+                paths.at(Step::SegmentRemoved);
                 self.summary.removed_segments += 1;
             }
         }
@@ -217,6 +224,7 @@ impl Work {
                 bytes += item.metadata().map_err(io("looking at a content file"))?.len();
             } else {
                 std::fs::remove_file(item.path()).map_err(io("removing a content file"))?;
+                paths.at(Step::ContentRemoved);
                 self.summary.orphaned_files += 1;
             }
         }
@@ -259,12 +267,13 @@ fn open_state(paths: &Paths) -> Result<State, SpoolError> {
     if !paths.state().exists() {
         // A log of the database without the database belongs to something that is gone.
         for rest in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(beside(&paths.state(), rest));
+            remove_rest(paths, &beside(&paths.state(), rest));
         }
         // SQLite would let everybody read it; its log takes the permissions of the database.
         create_new(&paths.state()).map_err(io("making the state database"))?;
+        paths.at(Step::StateMade);
     }
-    let state = State::open(&paths.state())?;
+    let state = State::open(paths)?;
     if !state.is_understood()? {
         let path = paths.state();
         return Err(SpoolError::Unusable(format!("{} was made by another version of the relay", path.display())));
@@ -274,9 +283,16 @@ fn open_state(paths: &Paths) -> Result<State, SpoolError> {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
             return Err(SpoolError::State(rusqlite::Error::SqliteFailure(damage, None)));
         }
-        let _ = std::fs::remove_file(paths.state_suspect());
+        remove_rest(paths, &paths.state_suspect());
     }
     Ok(state)
+}
+
+/// Removes what may be left of a database that is not there any more.
+fn remove_rest(paths: &Paths, file: &Path) {
+    if std::fs::remove_file(file).is_ok() {
+        paths.at(Step::StateRestRemoved);
+    }
 }
 
 /// Renames the database and its log to the first free `state.sqlite.damaged-<n>`.
@@ -286,13 +302,14 @@ fn move_state_aside(paths: &Paths) -> std::io::Result<PathBuf> {
     let target = free.unwrap_or_else(|| beside(&state, ".damaged"));
     for rest in ["", "-wal", "-shm"] {
         match std::fs::rename(beside(&state, rest), beside(&target, rest)) {
-            Ok(()) => {}
+            Ok(()) => paths.at(Step::StateMovedAside),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
     }
-    let _ = std::fs::remove_file(paths.state_suspect());
+    remove_rest(paths, &paths.state_suspect());
     sync_folder(paths.root())?;
+    paths.at(Step::SpoolFolderSynced);
     Ok(target)
 }
 

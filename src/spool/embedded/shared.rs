@@ -5,6 +5,7 @@ use super::index::{ContentPlace, Index, Place};
 use super::paths::Paths;
 use super::segments::{Segment, Segments, StoredRecord};
 use super::space::Space;
+use super::steps::Step;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
@@ -176,6 +177,7 @@ impl Shared {
     pub(super) fn remove_segments(&self, dead: &[u32]) {
         for number in dead {
             let freed = self.segments.remove(*number);
+            self.paths.at(Step::SegmentRemoved);
             self.bytes.fetch_sub(freed, Ordering::Relaxed);
             self.index().drop_segment(*number);
         }
@@ -188,6 +190,7 @@ impl Shared {
             ContentPlace::OwnFile => {
                 // What cannot be removed now is removed as an orphan at the next start.
                 let _ = std::fs::remove_file(self.paths.content(id));
+                self.paths.at(Step::ContentRemoved);
                 self.bytes.fetch_sub(size, Ordering::Relaxed);
             }
         }

@@ -5,7 +5,9 @@
 //! their records are here. Lost, it is rebuilt from them.
 
 use super::index::{ContentPlace, Place, Waiting};
+use super::paths::Paths;
 use super::settle::{Ending, Settling};
+use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::address::{Mailbox, ReversePath};
@@ -13,10 +15,10 @@ use crate::spool::event::Event;
 use crate::spool::schedule::mix;
 use crate::spool::{Hold, RecipientState, SpoolEntry};
 use bytes::Bytes;
+use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::Cell;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,8 +107,8 @@ pub(super) fn unsigned(n: i64) -> u64 {
 
 impl State {
     /// Opens the database, and makes it when there is none.
-    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let connection = Connection::open(path)?;
+    pub(super) fn open(paths: &Paths) -> rusqlite::Result<Self> {
+        let connection = Connection::open(paths.state())?;
         connection.busy_timeout(LOCK_PATIENCE)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch(
@@ -114,18 +116,19 @@ impl State {
              PRAGMA wal_autocheckpoint = 4000;",
         )?;
         let state = Self { connection, sync: Cell::new(Sync::AtCommit) };
+        paths.at(Step::StateOpened);
         let tables: i64 = state.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if tables == 0 {
             state.begin()?;
             state.connection.execute_batch(SCHEMA)?;
             state.set("schema_version", SCHEMA_VERSION)?;
             state.set("rebuilding", 1)?;
-            state.commit()?;
+            state.commit(paths, Work::Schema)?;
         } else if state.get("schema_version")? == Some(1) {
             state.begin()?;
             state.connection.execute_batch(SCHEMA_1_TO_2)?;
             state.set("schema_version", SCHEMA_VERSION)?;
-            state.commit()?;
+            state.commit(paths, Work::Schema)?;
         }
         Ok(state)
     }
@@ -158,8 +161,18 @@ impl State {
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
-    pub(super) fn commit(&self) -> rusqlite::Result<()> {
-        self.connection.execute_batch("COMMIT")
+    /// Commits before the witness.
+    pub(super) fn commit(&self, paths: &Paths, work: Work) -> rusqlite::Result<()> {
+        paths.at(Step::Committing(work));
+        self.connection.execute_batch("COMMIT")?;
+        paths.at(Step::Committed(work));
+        Ok(())
+    }
+
+    /// Closes the database and leaves its files as they are: closed properly, SQLite would move
+    /// its log into it.
+    pub(super) fn abandon(self) {
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 
     /// Undoes the transaction, if one is open.
@@ -416,12 +429,12 @@ impl State {
         let reports = octets(REPORT_IDS);
         let ids: Vec<i64> =
             select.query_map(params![before.0, most, reports], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let mut latest: i64 = self.get("pruned_accepted_at")?.unwrap_or(i64::MIN);
+        let mut latest = Timestamp(i64::MIN);
         for id in &ids {
-            let accepted_at: i64 = self
+            let accepted_at = self
                 .connection
                 .prepare_cached("SELECT accepted_at FROM messages WHERE id = ?1")?
-                .query_row([id], |row| row.get(0))?;
+                .query_row([id], |row| row.get(0).map(Timestamp))?;
             latest = latest.max(accepted_at);
             self.make_unfindable(*id)?;
             for delete in [
@@ -432,11 +445,17 @@ impl State {
                 self.connection.prepare_cached(delete)?.execute([id])?;
             }
         }
-        // The audit must not miss what was pruned.
         if !ids.is_empty() {
-            self.set("pruned_accepted_at", latest)?;
+            self.forget_until(latest)?;
         }
         Ok(ids.len())
+    }
+
+    /// Messages accepted up to then may be unknown here though a segment has them: they were
+    /// finished. The audit must not miss them.
+    pub(super) fn forget_until(&self, accepted_at: Timestamp) -> rusqlite::Result<()> {
+        let before = self.get("pruned_accepted_at")?.unwrap_or(i64::MIN);
+        self.set("pruned_accepted_at", accepted_at.0.max(before))
     }
 
     fn get(&self, name: &str) -> rusqlite::Result<Option<i64>> {

@@ -12,6 +12,7 @@ use super::paths;
 use super::settle::{Ending, Settling};
 use super::shared::Shared;
 use super::state::{LogMark, Row, State, Sync};
+use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
@@ -64,6 +65,8 @@ pub(super) struct Writer {
     state: State,
     mark: LogMark,
     pruned_at: Timestamp,
+    /// What could not be written yet, when it is worked by hand.
+    later: Option<Batch>,
 }
 
 /// Jobs taken together, by what is done with them.
@@ -82,7 +85,7 @@ enum Write {
 
 impl Writer {
     pub(super) const fn new(shared: Arc<Shared>, state: State, mark: LogMark) -> Self {
-        Self { shared, state, mark, pruned_at: Timestamp(0) }
+        Self { shared, state, mark, pruned_at: Timestamp(0), later: None }
     }
 
     /// Serves until [`StateJob::Close`].
@@ -96,34 +99,69 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let batch = collect(first, jobs);
-            self.write(batch.writes);
-            for read in batch.reads {
-                self.read(read);
+            let mut batch = collect(first, jobs);
+            let closing = batch.closing;
+            while let Some(later) = self.serve(batch) {
+                std::thread::sleep(PAUSE);
+                batch = later;
             }
-            if batch.closing {
+            if closing {
                 break;
             }
             self.prune();
         }
     }
 
-    fn write(&mut self, writes: Vec<Write>) {
-        if writes.is_empty() {
-            return;
+    /// Does what waits, without waiting for more. False when that was nothing, or could not be
+    /// done now.
+    pub(super) fn turn(&mut self, jobs: &Receiver<StateJob>) -> bool {
+        let batch = self.later.take().or_else(|| Some(collect(jobs.try_recv().ok()?, jobs)));
+        let worked = batch.is_some();
+        self.later = batch.and_then(|batch| self.serve(batch));
+        if self.later.is_some() {
+            return false;
         }
-        let known = loop {
-            if self.shared.is_stopped() {
-                return refuse(writes, || SpoolError::Stopped);
+        self.prune();
+        worked
+    }
+
+    /// It is as if the process had been killed: closing the database must not change its files.
+    pub(super) fn abandon(self) {
+        self.state.abandon();
+    }
+
+    /// Does a batch, or gives it back when that may work later.
+    fn serve(&mut self, batch: Batch) -> Option<Batch> {
+        let Batch { writes, reads, closing } = batch;
+        if let Err(writes) = self.write(writes) {
+            return Some(Batch { writes, reads, closing });
+        }
+        for read in reads {
+            self.read(read);
+        }
+        None
+    }
+
+    /// Gives the writes back when the disk is full or the database locked.
+    fn write(&mut self, writes: Vec<Write>) -> Result<(), Vec<Write>> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        if self.shared.is_stopped() {
+            refuse(writes, || SpoolError::Stopped);
+            return Ok(());
+        }
+        let known = match self.transaction(&writes) {
+            Ok(known) => known,
+            Err(error) if can_pass(&error) && !self.shared.is_closing() => return Err(writes),
+            Err(error) if can_pass(&error) => {
+                refuse(writes, || SpoolError::Full);
+                return Ok(());
             }
-            match self.transaction(&writes) {
-                Ok(known) => break known,
-                Err(error) if can_pass(&error) && !self.shared.is_closing() => std::thread::sleep(PAUSE),
-                Err(error) if can_pass(&error) => return refuse(writes, || SpoolError::Full),
-                Err(error) => {
-                    self.fail(error);
-                    return refuse(writes, || SpoolError::Stopped);
-                }
+            Err(error) => {
+                self.fail(error);
+                refuse(writes, || SpoolError::Stopped);
+                return Ok(());
             }
         };
         let mut known = known.into_iter();
@@ -135,6 +173,7 @@ impl Writer {
         }
         self.shared.changed.notify_one();
         self.sweep();
+        Ok(())
     }
 
     /// Gives for each settlement the positions of the reports that were known before.
@@ -156,7 +195,8 @@ impl Writer {
         let mut known = Vec::new();
         let mut mark = self.mark;
         let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_)));
-        self.state.begin_with(if outcomes { Sync::AtCommit } else { Sync::Later })?;
+        let work = if outcomes { Work::Outcomes } else { Work::Messages };
+        self.state.begin_with(if work.is_synced() { Sync::AtCommit } else { Sync::Later })?;
         for write in writes {
             match write {
                 Write::Insert(row, _) => {
@@ -170,7 +210,7 @@ impl Writer {
         if mark != self.mark {
             self.state.set_mark(mark)?;
         }
-        self.state.commit()?;
+        self.state.commit(&self.shared.paths, work)?;
         Ok((known, mark))
     }
 
@@ -208,6 +248,7 @@ impl Writer {
         // Before their records go, the database must not depend on its own log any more: with
         // that damaged, finished messages would come back without content.
         if !dead.is_empty() && self.state.checkpoint().is_ok() {
+            self.shared.paths.at(Step::Checkpointed);
             self.shared.remove_segments(&dead);
         }
     }
@@ -271,7 +312,7 @@ impl Writer {
             let too_large = self.state.used_bytes()? > self.shared.history_limit_bytes;
             let before = if too_large { Timestamp(i64::MAX) } else { Timestamp(now.0.saturating_sub(keep)) };
             let pruned = self.state.prune(before, PRUNE_BITE)?;
-            self.state.commit()?;
+            self.state.commit(&self.shared.paths, Work::Pruning)?;
             Ok(pruned)
         });
         self.state.roll_back();
@@ -286,6 +327,7 @@ impl Writer {
     fn fail(&self, error: rusqlite::Error) {
         if is_damage(&error) {
             let _ = paths::create_new(&self.shared.paths.state_suspect());
+            self.shared.paths.at(Step::PutAside);
         }
         self.shared.stop(&SpoolError::State(error));
     }

@@ -1,0 +1,206 @@
+//! The engine without its threads: its writers work when somebody turns a handle.
+//!
+//! A simulation in virtual time must decide itself when something becomes durable; with threads
+//! two runs of the same seed would differ. Everything else is the engine as it is in service.
+
+use super::log::{Log, LogJob};
+use super::shared::Shared;
+use super::steps::{Step, Steps, Witness};
+use super::writer::{StateJob, Writer};
+use super::{EmbeddedSpool, SpoolError};
+use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+/// Both writers, with what they are asked for.
+pub(super) struct Writers {
+    pub(super) log: Log,
+    pub(super) log_jobs: Receiver<LogJob>,
+    pub(super) state: Writer,
+    pub(super) state_jobs: Receiver<StateJob>,
+}
+
+/// Does the work of the writers. Dropping it is a crash (RFC 5321 §6.1 is what is tried with it):
+/// nothing more is written, and the directory is free. Drop it before the tasks that use the
+/// spool: what they remove when they end, a process that is killed does not.
+pub struct Hands {
+    shared: Arc<Shared>,
+    /// Until the end.
+    writers: Option<Writers>,
+}
+
+impl EmbeddedSpool {
+    /// As [`EmbeddedSpool::open`], without threads: whoever holds the [`Hands`] does the writers'
+    /// work, and what blocks is done by whoever asks for it. [`crate::spool::Spool::close`] does
+    /// nothing here; [`Hands::finish`] does.
+    ///
+    /// # Errors
+    /// As [`EmbeddedSpool::open`].
+    pub fn open_by_hand(
+        config: &SpoolConfig,
+        now: Timestamp,
+        witness: Arc<dyn Witness>,
+    ) -> Result<(Self, Hands), SpoolError> {
+        let (spool, writers) = Self::prepare(config, now, Steps::by_hand(witness))?;
+        let hands = Hands { shared: Arc::clone(&spool.shared), writers: Some(writers) };
+        Ok((spool, hands))
+    }
+}
+
+impl Hands {
+    /// Both writers take what waits for them, one batch each: first the log, then the state. Never
+    /// waits. False when there was nothing to do, or nothing that could be done on a full disk.
+    pub fn turn(&mut self) -> bool {
+        let Some(writers) = &mut self.writers else { return false };
+        let logged = writers.log.turn(&writers.log_jobs);
+        let stated = writers.state.turn(&writers.state_jobs);
+        logged || stated
+    }
+
+    /// As [`crate::spool::Spool::close`]: does all that waits, and frees the directory.
+    pub fn finish(mut self) {
+        self.shared.begin_closing();
+        while self.turn() {}
+        if let Some(Writers { log, state, .. }) = self.writers.take() {
+            log.give_up();
+            drop(state);
+            self.shared.paths.at(Step::StateClosed);
+        }
+        self.shared.unlock();
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        if let Some(writers) = self.writers.take() {
+            self.shared.paths.steps().end();
+            self.shared.stop(&SpoolError::Stopped);
+            writers.state.abandon();
+            self.shared.unlock();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Envelope, Origin, QueueId};
+    use crate::smtp::address::ReversePath;
+    use crate::spool::embedded::Work;
+    use crate::spool::{Claim, Settlement, Spool};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Mutex;
+    use std::task::{Context, Poll, Waker};
+
+    const NOW: Timestamp = Timestamp(1_795_261_468_000);
+
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<Step>>);
+
+    impl Witness for Notes {
+        fn at(&self, step: Step) {
+            self.0.lock().unwrap().push(step);
+        }
+    }
+
+    fn config(folder: &tempfile::TempDir) -> SpoolConfig {
+        let path = folder.path().join("spool");
+        SpoolConfig { path, min_free_bytes: 0, min_free_inodes: 0, ..SpoolConfig::default() }
+    }
+
+    fn envelope() -> Envelope {
+        let recipients = vec!["a@one.example".parse().unwrap()];
+        Envelope::new(ReversePath::Null, recipients, NOW, Origin::Report { about: QueueId(0) })
+    }
+
+    /// Whether it is ready without anybody else's work.
+    fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Polls and turns until it is ready.
+    fn by_turning<T>(hands: &mut Hands, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return output;
+            }
+            assert!(hands.turn(), "it waits, and there is nothing to do");
+        }
+    }
+
+    fn store(spool: &EmbeddedSpool, hands: &mut Hands, content: &[u8]) -> QueueId {
+        by_turning(hands, async {
+            let mut draft = spool.begin(NOW);
+            draft.body.write(content).await.unwrap();
+            spool.enqueue(draft, envelope()).await.unwrap()
+        })
+    }
+
+    fn claim(spool: &EmbeddedSpool, hands: &mut Hands) -> Option<Claim> {
+        by_turning(hands, spool.claim_due(NOW, 1)).unwrap().pop()
+    }
+
+    #[test]
+    fn rfc5321_4_2_5_nothing_is_acknowledged_before_somebody_turns_and_syncs() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let notes = Arc::new(Notes::default());
+        let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, notes.clone()).unwrap();
+        assert!(!hands.turn(), "nothing waits");
+        notes.0.lock().unwrap().clear();
+        let mut storing = pin!(spool.enqueue(spool.begin(NOW), envelope()));
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            assert!(storing.as_mut().poll(&mut context).is_pending());
+        }
+        assert!(hands.turn());
+        assert!(matches!(storing.as_mut().poll(&mut context), Poll::Ready(Ok(_))));
+        assert!(!hands.turn());
+        let new_message =
+            [Step::BatchWritten, Step::BatchSynced, Step::Committing(Work::Messages), Step::Committed(Work::Messages)];
+        assert_eq!(*notes.0.lock().unwrap(), new_message);
+    }
+
+    #[test]
+    fn finished_by_hand_it_is_as_if_closed_and_the_directory_is_free() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (spool, mut hands) =
+            EmbeddedSpool::open_by_hand(&config(&folder), NOW, Arc::new(Notes::default())).unwrap();
+        let id = store(&spool, &mut hands, b"one");
+        let held = claim(&spool, &mut hands).unwrap();
+        let mut settling = pin!(spool.settle(held, Settlement::default()));
+        assert!(settling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(matches!(poll(spool.close()), Poll::Ready(())), "it must not hang");
+        hands.finish();
+        assert!(matches!(poll(settling), Poll::Ready(Ok(()))));
+        assert!(matches!(poll(spool.enqueue(spool.begin(NOW), envelope())), Poll::Ready(Err(_))));
+        let spool = EmbeddedSpool::open(&config(&folder), NOW).unwrap();
+        assert_eq!((spool.stats().queued_messages, spool.recovery().caught_up), (1, 0));
+        assert!(matches!(poll(spool.claim_one(id, NOW)), Poll::Pending | Poll::Ready(Ok(Some(_)))));
+    }
+
+    #[test]
+    fn rfc5321_6_1_hands_that_let_go_change_nothing_more() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let notes = Arc::new(Notes::default());
+        let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, notes.clone()).unwrap();
+        let id = store(&spool, &mut hands, b"one");
+        let mut draft = spool.begin(NOW);
+        assert!(matches!(poll(draft.body.write(&[b'x'; 300_000])), Poll::Ready(Ok(()))));
+        let wal = folder.path().join("spool/state.sqlite-wal");
+        assert!(wal.exists());
+        let before = notes.0.lock().unwrap().len();
+        drop(hands);
+        assert!(matches!(poll(draft.body.write(&[b'x'; 300_000])), Poll::Ready(Err(SpoolError::Stopped))));
+        drop(draft);
+        assert!(wal.exists(), "a process that is killed does not tidy up");
+        assert!(matches!(poll(spool.claim_due(NOW, 1)), Poll::Ready(Err(_))));
+        drop(spool);
+        assert_eq!(notes.0.lock().unwrap().len(), before);
+        let spool = EmbeddedSpool::open(&config(&folder), NOW).unwrap();
+        assert_eq!(spool.recovery().orphaned_files, 1);
+        assert!(spool.shared.index().claim_one(id, NOW).is_some());
+    }
+}
