@@ -84,7 +84,8 @@ impl Case {
         let desk = Desk { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
         let wanted = content_wanted(&entry, &tellings, desk.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
-        let original = Original { entry: &entry, content: &self.content[..wanted], until, history: &self.history };
+        let (content, history) = (&self.content[..wanted], &self.history);
+        let original = Original { entry: &entry, content, until, history, tries_now: 1 };
         tellings.reports.iter().map(|due| (due.kind, compose(&desk, &original, due, NOW))).collect()
     }
 
