@@ -12,7 +12,6 @@ use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
 use dane_relay::lab;
 use dane_relay::lookup::{self, Detail};
 use dane_relay::policies::{self, PolicyReport, PolicySetupError};
-use dane_relay::report::driver::load_texts;
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::embedded::audit::Depth;
@@ -20,7 +19,7 @@ use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
+use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say, usual_file};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Outbound SMTP relay that enforces DANE and accounts for every recipient.
@@ -35,7 +34,8 @@ struct Cli {
 enum Command {
     /// Run the relay until SIGTERM or SIGINT.
     Serve {
-        /// Configuration file; without one a listener on loopback and ./relay-spool.
+        /// Configuration file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists;
+        /// otherwise a listener on loopback and ./relay-spool.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -213,9 +213,9 @@ struct OfDomain {
 enum ConfigAction {
     /// Say whether a configuration file can be used.
     Check {
-        /// The file.
+        /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
         #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        config: Option<PathBuf>,
     },
     /// Print a configuration with every key, its meaning and its default.
     Example,
@@ -232,7 +232,7 @@ struct Output {
 /// What overrides the configuration file, or stands in for it.
 #[derive(Args)]
 struct Overrides {
-    /// Configuration file.
+    /// Configuration file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Ask this way: system, udp://IP:PORT, tcp://IP:PORT, tls://IP:PORT#NAME,
@@ -274,9 +274,12 @@ fn domain(text: &str) -> Result<Domain, String> {
     text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
 }
 
-/// Whether the texts of reports can be used, too.
-fn texts(config: Config) -> Result<(), String> {
-    load_texts(config.notify.templates.as_deref()).map(|_texts| ()).map_err(|e| e.to_string())
+fn check_config(path: Option<PathBuf>) -> ExitCode {
+    let Some(path) = path else { return complain(EXIT_USAGE, "which file? Give --config FILE") };
+    match load(Some(&path)).and_then(|config| serve::check(&config).map_err(|e| e.to_string())) {
+        Ok(()) => say(&format!("{}: ok\n", path.display())),
+        Err(message) => complain(EXIT_CONFIG, &message),
+    }
 }
 
 fn main() -> ExitCode {
@@ -322,10 +325,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place),
         Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
         Command::Status { place } => operator::status(&place).await,
-        Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)).and_then(texts) {
-            Ok(()) => say(&format!("{}: ok\n", config.display())),
-            Err(message) => complain(EXIT_CONFIG, &message),
-        },
+        Command::Config { action: ConfigAction::Check { config } } => check_config(config.or_else(usual_file)),
         Command::Config { action: ConfigAction::Example } => say(include_str!("../deploy/relay.toml")),
     }
 }
