@@ -127,6 +127,9 @@ pub enum AskError {
     /// None runs on this spool.
     #[error("no relay runs on the spool {0}: start `relay serve`, or give its --config")]
     NotRunning(String),
+    /// It belongs to somebody else.
+    #[error("{0}: the relay takes orders from the user it runs as and from root alone (permission denied)")]
+    Denied(String),
     /// The conversation failed.
     #[error("the relay cannot be asked: {0}")]
     Io(#[from] io::Error),
@@ -213,7 +216,7 @@ impl Control {
             Err(error) => say(stream, &Answer::Failed { error: error.to_string() }).await,
             Ok(Request::Status) => say(stream, &Answer::Status(Box::new(self.running()))).await,
             Ok(Request::Act { act, filter }) => {
-                let selected = match self.select(filter).await {
+                let selected = match self.select(filter, act).await {
                     Ok(selected) => selected,
                     Err(error) => return say(stream, &Answer::Failed { error }).await,
                 };
@@ -246,9 +249,9 @@ impl Control {
         say(stream, &Answer::Done { acted, left_alone, more }).await
     }
 
-    async fn select(&self, filter: Filter) -> Result<Vec<Selected>, String> {
+    async fn select(&self, filter: Filter, act: Act) -> Result<Vec<Selected>, String> {
         let (spool, now) = (self.config.spool.path.clone(), self.clock.now());
-        let selecting = tokio::task::spawn_blocking(move || filter.select(&Ledger::open(&spool)?, now));
+        let selecting = tokio::task::spawn_blocking(move || filter.select(&Ledger::open(&spool)?, act, now));
         selecting.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     }
 
@@ -281,8 +284,12 @@ async fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
 /// When none runs, or it cannot be asked.
 pub async fn ask(spool: &Path, request: &Request, mut each: impl FnMut(Answer)) -> Result<(), AskError> {
     let mut stream = UnixStream::connect(path(spool)).await.map_err(|error| {
-        let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind());
-        if nobody { AskError::NotRunning(spool.display().to_string()) } else { AskError::Io(error) }
+        let spool = || spool.display().to_string();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(spool()),
+            io::ErrorKind::PermissionDenied => AskError::Denied(spool()),
+            _ => AskError::Io(error),
+        }
     })?;
     stream.write_all((serde_json::to_string(request)? + "\n").as_bytes()).await?;
     let mut lines = BufReader::new(stream).lines();

@@ -2,7 +2,7 @@
 //!
 //! Reading needs no relay that runs; orders do. Exit codes: 0 done, 1 nothing fits or something
 //! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs, 74 the
-//! ledger cannot be read, 78 configuration.
+//! ledger or a part of it cannot be read, 77 the spool belongs to another user, 78 configuration.
 
 use crate::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
@@ -15,7 +15,7 @@ use dane_relay::queue::{self, Filter, Form};
 use dane_relay::spool::embedded::audit::Depth;
 use dane_relay::spool::embedded::ledger::LedgerError;
 use dane_relay::spool::event::Act;
-use dane_relay::text::paragraph;
+use dane_relay::text::{counted, paragraph};
 use dane_relay::why;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -26,13 +26,17 @@ use std::time::Duration;
 /// No relay runs (EX_UNAVAILABLE of sysexits.h).
 const EXIT_UNAVAILABLE: u8 = 69;
 
+/// The spool belongs to another user (EX_NOPERM).
+const EXIT_DENIED: u8 = 77;
+
 /// Where the words of `relay status` begin.
 const COLUMN: usize = 15;
 
 /// How a command finds the spool and prints.
 #[derive(Args)]
 pub(crate) struct Place {
-    /// Configuration file; it names the spool.
+    /// Configuration file, which names the spool; without it $RELAY_CONFIG, or
+    /// /etc/relay/relay.toml where that exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// JSON instead of text.
@@ -107,11 +111,14 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
     match action {
         QueueAction::Summary(Listing { filter, place }) => with_config(&place, |config| {
             let asked = (place.form(), Clock::system().now());
-            finish(queue::summary(config, &filter, asked).map(|text| say(&text)))
+            finish(queue::summary(config, &filter, asked).map(|(text, unreadable)| {
+                say(&text);
+                all_of_it(unreadable)
+            }))
         }),
         QueueAction::List(Listing { filter, place }) => with_config(&place, |config| {
             let asked = (place.form(), Clock::system().now());
-            finish(queue::list(config, &filter, asked, print).map(|()| ExitCode::SUCCESS))
+            finish(queue::list(config, &filter, asked, print).map(all_of_it))
         }),
         QueueAction::Show { id, place } => why(&id.to_string(), &place),
         QueueAction::Retry(ordering) => order(Act::Retry, ordering).await,
@@ -119,26 +126,49 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
         QueueAction::Release(ordering) => order(Act::Release, ordering).await,
         QueueAction::Bounce(ordering) => order(Act::Bounce, ordering).await,
         QueueAction::Delete { ordering, yes: true } => order(Act::Delete, ordering).await,
-        QueueAction::Delete { ordering, yes: false } => match ask_before_delete() {
+        QueueAction::Delete { ordering, yes: false } => delete_when_confirmed(ordering).await,
+    }
+}
+
+/// The exit code for an answer from which so many messages are missing.
+fn all_of_it(unreadable: u64) -> ExitCode {
+    if unreadable == 0 {
+        return ExitCode::SUCCESS;
+    }
+    let missing = counted(unreadable, "message");
+    complain(EXIT_IO, &format!("{missing} not shown: their rows cannot be read; `relay audit` names them"))
+}
+
+async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
+    if ordering.names_nothing() {
+        return complain(EXIT_USAGE, NAME_SOMETHING);
+    }
+    if !std::io::stdin().is_terminal() {
+        return complain(EXIT_USAGE, "delete asks on a terminal; without one give --yes");
+    }
+    let summary = ordering.place.config().map(|config| {
+        let asked = (Form::Text, Clock::system().now());
+        queue::summary(&config, &ordering.filter, asked).map(|(text, _unreadable)| text)
+    });
+    match summary {
+        Ok(Ok(text)) => match confirmed(&text) {
             Answered::Yes => order(Act::Delete, ordering).await,
             Answered::No => complain(1, "nothing was deleted"),
-            Answered::NobodyThere => complain(EXIT_USAGE, "delete asks on a terminal; without one give --yes"),
         },
+        Ok(Err(error)) => finish(Err(error)),
+        Err(code) => code,
     }
 }
 
 enum Answered {
     Yes,
     No,
-    NobodyThere,
 }
 
-fn ask_before_delete() -> Answered {
-    if !std::io::stdin().is_terminal() {
-        return Answered::NobodyThere;
-    }
-    let question = "These messages will be gone, and nobody is told. Type \"delete\" to go on: ";
-    let asked = write!(std::io::stderr(), "{question}").and_then(|()| std::io::stderr().flush());
+/// Shows what is about to go, and asks.
+fn confirmed(summary: &str) -> Answered {
+    let question = "What is above will be gone, and nobody is told. Type \"delete\" to go on: ";
+    let asked = write!(std::io::stderr(), "{summary}\n{question}").and_then(|()| std::io::stderr().flush());
     let mut line = String::new();
     match asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)) {
         Ok(_) if line.trim() == "delete" => Answered::Yes,
@@ -146,10 +176,20 @@ fn ask_before_delete() -> Answered {
     }
 }
 
-async fn order(act: Act, Ordering { filter, all, place }: Ordering) -> ExitCode {
-    if filter.is_everything() && !all {
-        return complain(EXIT_USAGE, "say which messages (--id, --domain, --cause, --older, --sender), or --all");
+/// What is said to an order that names nothing.
+const NAME_SOMETHING: &str = "say which messages (--id, --domain, --cause, --older, --sender), or --all";
+
+impl Ordering {
+    const fn names_nothing(&self) -> bool {
+        self.filter.is_everything() && !self.all
     }
+}
+
+async fn order(act: Act, ordering: Ordering) -> ExitCode {
+    if ordering.names_nothing() {
+        return complain(EXIT_USAGE, NAME_SOMETHING);
+    }
+    let Ordering { filter, place, .. } = ordering;
     let config = match place.config() {
         Ok(config) => config,
         Err(code) => return code,
@@ -171,12 +211,18 @@ async fn order(act: Act, Ordering { filter, all, place }: Ordering) -> ExitCode 
 /// Gives the exit code that stands if this is the last line.
 fn tell(act: Act, answer: &Answer, form: Form) -> ExitCode {
     let text = match answer {
-        Answer::Acted { id, recipients } => format!("{id}: {} ({recipients} recipients)\n", act.word()),
-        Answer::Busy { id } => format!("{id}: in delivery at the moment, or gone\n"),
+        Answer::Acted { id, recipients } => {
+            format!("{id}: {} ({})\n", act.done(), counted(*recipients as u64, "recipient"))
+        }
+        Answer::Busy { id } => format!("{id}: left alone: in delivery at the moment, or gone\n"),
         Answer::Held { id } => format!("{id}: held; release it first\n"),
+        Answer::Done { acted: 0, left_alone: 0, .. } => {
+            format!("No message that waits fits: nothing {}.\n", act.done())
+        }
         Answer::Done { acted, left_alone, more } => {
+            let left = if *left_alone > 0 { format!(", {left_alone} left alone") } else { String::new() };
             let more = if *more { "; there may be more, say it again" } else { "" };
-            format!("{}: {acted} messages, {left_alone} left alone{more}\n", act.word())
+            format!("{} {}{left}{more}\n", counted(*acted as u64, "message"), act.done())
         }
         Answer::Failed { error } => return complain(EXIT_IO, error),
         Answer::Status(_) => String::new(),
@@ -246,9 +292,11 @@ fn status_text(running: &Running) -> String {
     line("runs since", &format!("{} ({})", running.since.to_second(), age(running.since)));
     line("takes mail", &running.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
     line("metrics", &format!("http://{}/metrics", running.admin));
-    line("queue", &format!("{} messages{oldest}", running.queued_messages));
-    line("out of reach", &format!("{} next hops are left in peace for a while", running.next_hops_out_of_reach));
-    line("spool", &format!("{} octets, {} damaged records", running.spool_bytes, running.damaged_records));
+    line("queue", &format!("{}{oldest}", counted(running.queued_messages, "message")));
+    let out_of_reach = counted(running.next_hops_out_of_reach as u64, "next hop");
+    line("out of reach", &format!("{out_of_reach}, left in peace for a while"));
+    let damaged = counted(running.damaged_records, "damaged record");
+    line("spool", &format!("{}, {damaged}", counted(running.spool_bytes, "octet")));
     text
 }
 
@@ -262,13 +310,17 @@ fn with_config(place: &Place, command: impl FnOnce(&Config) -> ExitCode) -> Exit
 fn finish(result: Result<ExitCode, LedgerError>) -> ExitCode {
     result.unwrap_or_else(|error| match error {
         LedgerError::NoSpool(_) => complain(EXIT_CONFIG, &error.to_string()),
-        LedgerError::OtherVersion(_) | LedgerError::State(_) => complain(EXIT_IO, &error.to_string()),
+        LedgerError::Denied(_) => complain(EXIT_DENIED, &error.to_string()),
+        LedgerError::OtherVersion(_) | LedgerError::Row(_) | LedgerError::State(_) => {
+            complain(EXIT_IO, &error.to_string())
+        }
     })
 }
 
 fn cannot_ask(error: &AskError) -> ExitCode {
     let code = match error {
         AskError::NotRunning(_) => EXIT_UNAVAILABLE,
+        AskError::Denied(_) => EXIT_DENIED,
         AskError::Io(_) | AskError::Odd(_) => EXIT_IO,
     };
     complain(code, &error.to_string())

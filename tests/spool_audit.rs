@@ -10,9 +10,10 @@ use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::embedded::audit::{Audit, Auditor, Depth, Fault};
-use dane_relay::spool::embedded::ledger::{Ledger, More};
+use dane_relay::spool::embedded::ledger::{Ledger, LedgerError, More};
 use dane_relay::spool::event::Silence;
 use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Telling};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -176,6 +177,26 @@ async fn content_that_was_cut_or_changed_is_named() {
     std::fs::write(&segment, &octets[..60]).unwrap();
     let faults: Vec<_> = world.audit().findings.into_iter().map(|found| found.fault).collect();
     assert_eq!(faults, [Fault::ContentMissing; 3]);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_hides_no_other_message() {
+    let world = World::new();
+    let [several, silent, large] = world.one_of_each().await;
+    world.spool.history(silent).await.unwrap();
+    let state = rusqlite::Connection::open(world.path().join("state.sqlite")).unwrap();
+    state.execute("UPDATE messages SET envelope = '{' WHERE id = ?1", [several.0.cast_signed()]).unwrap();
+    let ledger = Ledger::open(&world.path()).unwrap();
+    let mut seen = Vec::new();
+    let unreadable = ledger.for_each_waiting(|message| {
+        seen.push(message.id);
+        ControlFlow::Continue(())
+    });
+    assert_eq!((unreadable.unwrap(), seen.len(), seen.contains(&large)), (1, 2, true), "large and the report");
+    assert!(matches!(ledger.message(several), Err(LedgerError::Row(id)) if id == several));
+    let found = ledger.find("alice@office.example", 9).unwrap();
+    assert_eq!((found.messages.len(), found.unreadable), (2, vec![several]));
+    world.expect(several, Fault::RowUnreadable, 4);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
 //! its own, so that the writer is never held up; [`Depth::Everything`] reads all segments too.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::ledger::{Ledger, LedgerError, Message, Recipient, Standing, TellingOf, message_of};
+use super::ledger::{Ledger, LedgerError, Message, Recipient, Standing, TellingOf, is_of_the_row, message_of};
 use super::paths::list_segments;
 use super::state::unsigned;
 use crate::envelope::{Envelope, QueueId};
@@ -255,7 +255,7 @@ impl Auditor {
             });
         let (message, place) = match read {
             Ok((message, place)) => (self.ledger.with_recipients(message)?, place),
-            Err(error) if error.sqlite_error_code().is_some() => return Err(error.into()),
+            Err(error) if !is_of_the_row(&error) => return Err(error.into()),
             Err(_unreadable) => {
                 let recipients = self.recipient_rows(id)?;
                 self.sum.accepted += recipients;
