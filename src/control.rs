@@ -285,10 +285,14 @@ async fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
 pub async fn ask(spool: &Path, request: &Request, mut each: impl FnMut(Answer)) -> Result<(), AskError> {
     let mut stream = UnixStream::connect(path(spool)).await.map_err(|error| {
         let spool = || spool.display().to_string();
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(spool()),
-            io::ErrorKind::PermissionDenied => AskError::Denied(spool()),
-            _ => AskError::Io(error),
+        let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind());
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        if nobody {
+            AskError::NotRunning(spool())
+        } else if denied {
+            AskError::Denied(spool())
+        } else {
+            AskError::Io(error)
         }
     })?;
     stream.write_all((serde_json::to_string(request)? + "\n").as_bytes()).await?;

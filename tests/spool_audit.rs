@@ -184,8 +184,7 @@ async fn a_row_that_cannot_be_read_hides_no_other_message() {
     let world = World::new();
     let [several, silent, large] = world.one_of_each().await;
     world.spool.history(silent).await.unwrap();
-    let state = rusqlite::Connection::open(world.path().join("state.sqlite")).unwrap();
-    state.execute("UPDATE messages SET envelope = '{' WHERE id = ?1", [several.0.cast_signed()]).unwrap();
+    world.change(&format!("UPDATE messages SET envelope = '{{' WHERE id = {}", several.0));
     let ledger = Ledger::open(&world.path()).unwrap();
     let mut seen = Vec::new();
     let unreadable = ledger.for_each_waiting(|message| {
@@ -197,6 +196,22 @@ async fn a_row_that_cannot_be_read_hides_no_other_message() {
     let found = ledger.find("alice@office.example", 9).unwrap();
     assert_eq!((found.messages.len(), found.unreadable), (2, vec![several]));
     world.expect(several, Fault::RowUnreadable, 4);
+}
+
+#[tokio::test]
+async fn a_recipient_whose_row_is_gone_gets_one_attempt_more_and_then_its_end_is_recorded() {
+    let world = World::new();
+    let [_, _, large] = world.one_of_each().await;
+    world.change(&format!("DELETE FROM recipients WHERE message = {}", large.0));
+    world.expect(large, Fault::RecipientMissing, 1);
+    let claim = world.claim(large).await;
+    assert!(claim.entry.recipients[0].pending().is_some(), "rather twice than never");
+    let settlement = Settlement { recipients: vec![(0, delivered())], ..Settlement::default() };
+    world.spool.settle(claim, settlement).await.unwrap();
+    let audit = world.audit();
+    assert_eq!((audit.findings, audit.sum.delivered), (vec![], 2));
+    let found = Ledger::open(&world.path()).unwrap().find("f@x.example", 9).unwrap().messages;
+    assert_eq!(found[0].recipients[0].as_ref().unwrap().address, "f@x.example");
 }
 
 #[tokio::test]

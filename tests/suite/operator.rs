@@ -142,6 +142,8 @@ async fn rfc5321_6_1_the_audit_holds_and_finds_what_somebody_took_away() {
     assert_eq!(said.code, 2);
     assert!(said.stdout.contains(&id.to_string()) && said.stdout.contains("bob@null.test"), "{}", said.stdout);
     assert!(said.stdout.contains("the report about it is missing"), "{}", said.stdout);
+    let flat = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("What to do") && flat.contains("tell the sender"), "{}", said.stdout);
 }
 
 #[tokio::test]
@@ -194,7 +196,7 @@ async fn the_operator_returns_and_removes_messages_and_both_are_recorded() {
     assert!(report.contains("Attempts:           1\r\n"), "the order is no attempt: {report}");
 
     let said = desk.run(&["queue", "release", "--all"]).await;
-    assert!(said.code == 1 && said.stdout.starts_with("No message that waits fits"), "none is held: {said:?}");
+    assert!(said.code == 1 && said.stdout.starts_with("No message that is held fits"), "none is held: {said:?}");
     let said = desk.run(&["queue", "delete", "--id", &removed.to_string()]).await;
     assert!(said.code == 64 && said.stderr.contains("--yes"), "{said:?}");
     let said = desk.run(&["queue", "delete", "--id", &removed.to_string(), "--yes"]).await;

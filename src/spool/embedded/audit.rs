@@ -107,6 +107,37 @@ impl Fault {
             Self::ContentDamaged => "it waits, and its content is damaged",
         }
     }
+
+    /// What the operator can do.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::RowUnreadable => {
+                "a message that waits is tried on, from its copy in the segments, and may come twice. `relay why` \
+                 cannot tell of it: the log does, by its id."
+            }
+            Self::RowMissing | Self::FinishedAndWaiting => {
+                "the relay does not try it again by itself. Tell the sender to send it anew (`relay why ID`, and the \
+                 log, which has sender and recipients at \"accepted\"). Where there are many: stop the relay, move \
+                 state.sqlite with its -wal and -shm out of the spool, and start it. Then the state is made anew \
+                 from the segments: what waited is tried again, and what was sent since the oldest of them may be \
+                 sent a second time."
+            }
+            Self::RecipientMissing => {
+                "while the message waits, the next attempt includes the recipient and records what became of it: \
+                 `relay queue retry --id ID`. When it has finished, look at `relay why ID`, and tell the sender of \
+                 a recipient who was not delivered to."
+            }
+            Self::ReportMissing | Self::NobodyTold | Self::NoSuchRule => {
+                "the relay makes no second report. `relay why ID` shows sender, recipients and the reason: tell the \
+                 sender."
+            }
+            Self::ContentMissing | Self::ContentDamaged => {
+                "the message cannot be sent. At the next attempt it goes back to its sender with a report: `relay \
+                 queue retry --id ID`. Check the disk."
+            }
+        }
+    }
 }
 
 /// A message whose recipients are not all accounted for.
