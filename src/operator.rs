@@ -216,9 +216,11 @@ fn tell(act: Act, answer: &Answer, form: Form) -> ExitCode {
         }
         Answer::Busy { id } => format!("{id}: left alone: in delivery at the moment, or gone\n"),
         Answer::Held { id } => format!("{id}: held; release it first\n"),
-        Answer::Done { acted: 0, left_alone: 0, .. } => {
-            format!("No message that waits fits: nothing {}.\n", act.done())
-        }
+        Answer::Done { acted: 0, left_alone: 0, .. } => match act {
+            Act::Hold => "No message that waits fits and is not held already.\n".to_owned(),
+            Act::Release => "No message that is held fits.\n".to_owned(),
+            Act::Retry | Act::Bounce | Act::Delete => "No message that waits fits.\n".to_owned(),
+        },
         Answer::Done { acted, left_alone, more } => {
             let left = if *left_alone > 0 { format!(", {left_alone} left alone") } else { String::new() };
             let more = if *more { "; there may be more, say it again" } else { "" };
