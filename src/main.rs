@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use dane_relay::check::compare::compare;
 use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary, selfcheck};
 use dane_relay::clock::Clock;
-use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
+use dane_relay::config::{self, Config, RootsSource, TrustAnchorSource, Upstream};
 #[cfg(feature = "lab")]
 use dane_relay::lab;
 use dane_relay::lookup::{self, Detail};
@@ -217,6 +217,12 @@ enum ConfigAction {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Print every key with the value that counts: of the file, or the default.
+    Show {
+        /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Print a configuration with every key, its meaning and its default.
     Example,
 }
@@ -276,8 +282,17 @@ fn domain(text: &str) -> Result<Domain, String> {
 
 fn check_config(path: Option<PathBuf>) -> ExitCode {
     let Some(path) = path else { return complain(EXIT_USAGE, "which file? Give --config FILE") };
-    match load(Some(&path)).and_then(|config| serve::check(&config).map_err(|e| e.to_string())) {
-        Ok(()) => say(&format!("{}: ok\n", path.display())),
+    let checked = load(Some(&path)).and_then(|config| {
+        serve::check(&config).map_err(|e| e.to_string())?;
+        Ok(config.doubts(Clock::system().now()))
+    });
+    match checked {
+        Ok(doubts) => {
+            for doubt in doubts {
+                complain(EXIT_CONFIG, &format!("warning: {doubt}"));
+            }
+            say(&format!("{}: ok\n", path.display()))
+        }
         Err(message) => complain(EXIT_CONFIG, &message),
     }
 }
@@ -326,7 +341,13 @@ async fn run(command: Command) -> ExitCode {
         Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
         Command::Status { place } => operator::status(&place).await,
         Command::Config { action: ConfigAction::Check { config } } => check_config(config.or_else(usual_file)),
-        Command::Config { action: ConfigAction::Example } => say(include_str!("../deploy/relay.toml")),
+        Command::Config { action: ConfigAction::Show { config } } => {
+            match config::shown(config.or_else(usual_file).as_deref()) {
+                Ok(text) => say(&text),
+                Err(error) => complain(EXIT_CONFIG, &error.to_string()),
+            }
+        }
+        Command::Config { action: ConfigAction::Example } => say(config::REFERENCE),
     }
 }
 
@@ -336,6 +357,7 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
     log_to_stderr();
+    let doubts = config.doubts(Clock::system().now());
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return complain(EXIT_IO, &format!("cannot start: {error}")),
@@ -345,6 +367,9 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
         Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
     };
     tracing::info!(smtp = ?relay.smtp, admin = %relay.admin, "relay serves");
+    for doubt in doubts {
+        tracing::warn!("{doubt}");
+    }
     let stop = relay.stopper();
     tokio::spawn(async move {
         tokio::select! {
