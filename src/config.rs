@@ -466,7 +466,10 @@ impl Config {
             [("delay_after", self.notify.delay_after), ("policy_failure_after", self.notify.policy_failure_after)];
         let never = notices.into_iter().filter(|(_, after)| *after >= self.retry.expire_after);
         let never = never.map(|(key, _)| format!("[notify] {key} is not below [retry] expire_after: it never comes"));
-        everybody.chain(ended).chain(never).collect()
+        let nobody = self.postmaster.is_none().then(|| {
+            "postmaster is not set: nobody is told of lost reports or of a damaged spool, but the log".to_owned()
+        });
+        everybody.chain(ended).chain(never).chain(nobody).collect()
     }
 }
 
@@ -546,14 +549,15 @@ mod tests {
 
     #[test]
     fn what_is_probably_not_meant_is_said() {
-        let text = "[listen]\nclients = [\"0.0.0.0/0\", \"192.0.2.10\"]\n[notify]\ndelay_after = \"5d\"\n\
+        let text = "postmaster = \"pm@office.example\"\n[listen]\nclients = [\"0.0.0.0/0\", \"192.0.2.10\"]\n[notify]\ndelay_after = \"5d\"\n\
                     [[destination]]\ndomains = [\"old.example\"]\ntls = \"off\"\nreason = \"x\"\nuntil = 2026-01-31\n";
         let doubts = parse(text).unwrap().doubts(Timestamp(1_795_261_468_000));
         assert_eq!(doubts.len(), 3, "{doubts:?}");
         for (doubt, words) in doubts.iter().zip(["an open relay", "old.example: the exception ended", "delay_after"]) {
             assert!(doubt.contains(words), "{doubt}");
         }
-        assert!(parse("").unwrap().doubts(Timestamp(0)).is_empty());
+        let doubts = parse("").unwrap().doubts(Timestamp(0));
+        assert!(doubts.len() == 1 && doubts[0].starts_with("postmaster is not set"), "{doubts:?}");
     }
 
     #[test]

@@ -336,7 +336,7 @@ fn damage_is_told_in_plain_words() {
     assert_is_deliverable_anywhere(&notice.content);
     let text = String::from_utf8(notice.content.to_vec()).unwrap();
     let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
-    assert!(body.contains("3 damaged records") && body.contains("damaged/"), "{text}");
+    assert!(body.contains("at its start: 3.") && body.contains("damaged/"), "{text}");
     assert_eq!(notice.envelope.reverse_path, ReversePath::Null);
 }
 
