@@ -37,6 +37,10 @@ const REQUEST_LIMIT: u64 = 64 * 1024;
 /// How long a client may take to ask, and how long to take an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long one line of an answer may take: before the first one, a hundred thousand messages are
+/// looked through.
+const LINE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Clients at once; more wait.
 const MOST_CLIENTS: usize = 8;
 
@@ -130,6 +134,9 @@ pub enum AskError {
     /// It belongs to somebody else.
     #[error("{0}: the relay takes orders from the user it runs as and from root alone (permission denied)")]
     Denied(String),
+    /// It is there and does not answer.
+    #[error("the relay on the spool {0} does not answer: look at its log, and whether its process hangs")]
+    Silent(String),
     /// The conversation failed.
     #[error("the relay cannot be asked: {0}")]
     Io(#[from] io::Error),
@@ -282,7 +289,16 @@ async fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
 ///
 /// # Errors
 /// When none runs, or it cannot be asked.
-pub async fn ask(spool: &Path, request: &Request, mut each: impl FnMut(Answer)) -> Result<(), AskError> {
+pub async fn ask(spool: &Path, request: &Request, each: impl FnMut(Answer)) -> Result<(), AskError> {
+    ask_patiently(spool, request, LINE_PATIENCE, each).await
+}
+
+async fn ask_patiently(
+    spool: &Path,
+    request: &Request,
+    patience: Duration,
+    mut each: impl FnMut(Answer),
+) -> Result<(), AskError> {
     let mut stream = UnixStream::connect(path(spool)).await.map_err(|error| {
         let spool = || spool.display().to_string();
         let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind());
@@ -297,8 +313,25 @@ pub async fn ask(spool: &Path, request: &Request, mut each: impl FnMut(Answer)) 
     })?;
     stream.write_all((serde_json::to_string(request)? + "\n").as_bytes()).await?;
     let mut lines = BufReader::new(stream).lines();
-    while let Some(line) = lines.next_line().await? {
+    let silent = |_elapsed| AskError::Silent(spool.display().to_string());
+    while let Some(line) = timeout(patience, lines.next_line()).await.map_err(silent)?? {
         each(serde_json::from_str(&line)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relay_that_hangs_does_not_hang_its_operator() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = bind(folder.path()).unwrap();
+        let asked = ask_patiently(folder.path(), &Request::Status, Duration::from_millis(10), |_| {}).await;
+        assert!(matches!(asked, Err(AskError::Silent(_))), "{asked:?}");
+        drop(listener);
+        let asked = ask_patiently(folder.path(), &Request::Status, Duration::from_millis(10), |_| {}).await;
+        assert!(matches!(asked, Err(AskError::NotRunning(_))), "{asked:?}");
+    }
 }

@@ -1,8 +1,9 @@
 //! The operator's commands on the queue and its ledger: `relay queue`, `why`, `audit`, `status`.
 //!
 //! Reading needs no relay that runs; orders do. Exit codes: 0 done, 1 nothing fits or something
-//! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs, 74 the
-//! ledger or a part of it cannot be read, 77 the spool belongs to another user, 78 configuration.
+//! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does
+//! not answer, 74 the ledger or a part of it cannot be read, 77 the spool belongs to another user,
+//! 78 configuration.
 
 use crate::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
@@ -151,6 +152,10 @@ async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
         queue::summary(&config, &ordering.filter, asked).map(|(text, _unreadable)| text)
     });
     match summary {
+        Ok(Ok(nothing)) if nothing == queue::NOTHING_FITS => {
+            say(&nothing);
+            ExitCode::from(1)
+        }
         Ok(Ok(text)) => match confirmed(&text) {
             Answered::Yes => order(Act::Delete, ordering).await,
             Answered::No => complain(1, "nothing was deleted"),
@@ -219,7 +224,7 @@ fn tell(act: Act, answer: &Answer, form: Form) -> ExitCode {
         Answer::Done { acted: 0, left_alone: 0, .. } => match act {
             Act::Hold => "No message that waits fits and is not held already.\n".to_owned(),
             Act::Release => "No message that is held fits.\n".to_owned(),
-            Act::Retry | Act::Bounce | Act::Delete => "No message that waits fits.\n".to_owned(),
+            Act::Retry | Act::Bounce | Act::Delete => queue::NOTHING_FITS.to_owned(),
         },
         Answer::Done { acted, left_alone, more } => {
             let left = if *left_alone > 0 { format!(", {left_alone} left alone") } else { String::new() };
@@ -321,7 +326,7 @@ fn finish(result: Result<ExitCode, LedgerError>) -> ExitCode {
 
 fn cannot_ask(error: &AskError) -> ExitCode {
     let code = match error {
-        AskError::NotRunning(_) => EXIT_UNAVAILABLE,
+        AskError::NotRunning(_) | AskError::Silent(_) => EXIT_UNAVAILABLE,
         AskError::Denied(_) => EXIT_DENIED,
         AskError::Io(_) | AskError::Odd(_) => EXIT_IO,
     };

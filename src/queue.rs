@@ -32,6 +32,9 @@ const MOST_RECIPIENTS: usize = 5;
 /// Where the words of a list begin.
 const COLUMN: usize = 15;
 
+/// What is said when nothing fits.
+pub const NOTHING_FITS: &str = "No message that waits fits.\n";
+
 /// In place of a cause, for recipients that no attempt has met.
 const NOT_TRIED: &str = "not-tried";
 
@@ -286,8 +289,7 @@ pub fn list(
         })
     })?;
     if !found && form == Form::Text {
-        let _enough =
-            print(if filter.is_everything() { "No message waits.\n" } else { "No message that waits fits.\n" });
+        let _enough = print(if filter.is_everything() { "No message waits.\n" } else { NOTHING_FITS });
     }
     Ok(unreadable)
 }
@@ -347,6 +349,9 @@ fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: 
 }
 
 fn summary_text(domains: &[Domain], messages: u64) -> String {
+    if messages == 0 {
+        return NOTHING_FITS.to_owned();
+    }
     let recipients: u64 = domains.iter().map(|domain| domain.recipients).sum();
     let [wait, with, within] = [(messages, "message"), (recipients, "recipient"), (domains.len() as u64, "domain")]
         .map(|(n, w)| counted(n, w));
