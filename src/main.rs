@@ -50,7 +50,10 @@ enum Command {
         stay: bool,
     },
     /// Find out what mail to a domain would meet now, and whose fault it is, without sending any.
-    #[command(alias = "dane-check")]
+    #[command(
+        alias = "dane-check",
+        after_help = "Exit codes: 0 ok, 1 warning, 2 fault, 3 could not find out, 64 usage, 78 configuration."
+    )]
     Check(CheckArguments),
     /// Print what to publish so that `relay check` can tell a filter from a fault.
     Canary {
@@ -79,11 +82,13 @@ enum Command {
         action: PolicyAction,
     },
     /// See what waits, and decide about it.
+    #[command(after_help = operator::EXIT_CODES)]
     Queue {
         #[command(subcommand)]
         action: operator::QueueAction,
     },
     /// Tell what happened to a message, attempt by attempt.
+    #[command(after_help = operator::EXIT_CODES)]
     Why {
         /// A queue id, a Message-ID, or the address of a sender or recipient.
         subject: String,
@@ -91,6 +96,7 @@ enum Command {
         place: operator::Place,
     },
     /// Prove that every accepted recipient is accounted for.
+    #[command(after_help = operator::EXIT_CODES)]
     Audit {
         /// Look at the ledger alone, and not at all that waits.
         #[arg(long)]
@@ -99,6 +105,7 @@ enum Command {
         place: operator::Place,
     },
     /// Say whether the relay runs, and how it is.
+    #[command(after_help = operator::EXIT_CODES)]
     Status {
         #[command(flatten)]
         place: operator::Place,

@@ -24,6 +24,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// For the help of these commands.
+pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 nothing fits, nothing is known, or something is in \
+    delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does not answer, 74 the ledger \
+    cannot be read, 77 the spool belongs to another user, 78 configuration or no spool.";
+
 /// No relay runs (EX_UNAVAILABLE of sysexits.h).
 const EXIT_UNAVAILABLE: u8 = 69;
 

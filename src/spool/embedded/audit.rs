@@ -121,7 +121,8 @@ impl Fault {
                  log, which has sender and recipients at \"accepted\"). Where there are many: stop the relay, move \
                  state.sqlite with its -wal and -shm out of the spool, and start it. Then the state is made anew \
                  from the segments: what waited is tried again, and what was sent since the oldest of them may be \
-                 sent a second time."
+                 sent a second time. After that, large messages that had been delivered before are named like \
+                 this until their segment goes."
             }
             Self::RecipientMissing => {
                 "while the message waits, the next attempt includes the recipient and records what became of it: \
