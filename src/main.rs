@@ -98,7 +98,7 @@ enum Command {
     /// Prove that every accepted recipient is accounted for.
     #[command(after_help = operator::EXIT_CODES)]
     Audit {
-        /// Look at the ledger alone, and not at all that waits.
+        /// Look at the state database alone; without this, all that waits is read and verified, too.
         #[arg(long)]
         quick: bool,
         #[command(flatten)]

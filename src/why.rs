@@ -99,10 +99,7 @@ impl Why {
     #[must_use]
     pub fn text(&self) -> String {
         if self.stories.is_empty() && self.unreadable.is_empty() {
-            return printable(&format!(
-                "Nothing is known of {}. It may be older than [spool] keep_history, or never have been here.\n",
-                self.subject
-            ));
+            return printable(&self.nothing());
         }
         let mut text = self.stories.iter().map(Story::text).collect::<Vec<_>>().join("\n");
         if self.more {
@@ -112,6 +109,17 @@ impl Why {
             text.push_str(&format!("\n{}\n", LedgerError::Row(*id)));
         }
         printable(&text)
+    }
+
+    fn nothing(&self) -> String {
+        let subject = self.subject.as_str();
+        let age = "It may be older than [spool] keep_history, or never have been here.";
+        let domain = if !subject.contains('@') && subject.contains('.') {
+            format!(" What waits for a domain: `relay queue list --domain {subject}`.")
+        } else {
+            String::new()
+        };
+        paragraph("", &format!("Nothing is known of {subject}. {age}{domain}"), 0)
     }
 }
 

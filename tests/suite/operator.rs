@@ -115,6 +115,9 @@ async fn why_tells_the_story_of_a_message_with_a_relay_that_runs_and_without() {
     assert_eq!(why["stories"].as_array().unwrap().len(), 2, "the report to her, and what she sent");
     let said = desk.run(&["why", "nobody@good.test"]).await;
     assert_eq!((said.code, said.stdout.starts_with("Nothing is known of nobody@good.test.")), (1, true), "{said:?}");
+    let said = desk.run(&["why", "busy.test"]).await;
+    let flat = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.code == 1 && flat.contains("`relay queue list --domain busy.test`"), "{said:?}");
 }
 
 #[tokio::test]
