@@ -305,8 +305,11 @@ fn status_text(running: &Running) -> String {
     line("takes mail", &running.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
     line("metrics", &format!("http://{}/metrics", running.admin));
     line("queue", &format!("{}{oldest}", counted(running.queued_messages, "message")));
-    let out_of_reach = counted(running.next_hops_out_of_reach as u64, "next hop");
-    line("out of reach", &format!("{out_of_reach}, left in peace for a while"));
+    let out_of_reach = match running.next_hops_out_of_reach {
+        0 => "no next hop".to_owned(),
+        some => format!("{}, left in peace for a while", counted(some as u64, "next hop")),
+    };
+    line("out of reach", &out_of_reach);
     let damaged = counted(running.damaged_records, "damaged record");
     line("spool", &format!("{}, {damaged}", counted(running.spool_bytes, "octet")));
     text
