@@ -1,8 +1,9 @@
 //! How fast the embedded spool takes mail, and how fast mail lives in it.
 //!
 //! `cargo bench --bench spool [-- FOLDER]`: messages of 4 KiB, every one durable before the next
-//! of the same producer. "Life" is enqueue, claim, read, settle. Nothing is asserted: the numbers
-//! belong to the disk under FOLDER (the system's temporary folder without one).
+//! of the same producer. "Life" is enqueue, claim, read, settle. "Audit" is what the audit of
+//! 100,000 waiting messages takes, as a share of the time it took to accept them. Nothing is
+//! asserted: the numbers belong to the disk under FOLDER (the system's temporary folder without one).
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement prints, and ends at the first failure")]
 
 use dane_relay::clock::{Clock, Timestamp};
@@ -11,6 +12,7 @@ use dane_relay::envelope::{ClientInfo, Envelope, Origin};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::embedded::EmbeddedSpool;
+use dane_relay::spool::embedded::audit::{Auditor, Depth};
 use dane_relay::spool::{RecipientState, Settlement, Spool};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 const CONTENT: [u8; 4096] = [b'x'; 4096];
 const MEASURED_FOR: Duration = Duration::from_secs(3);
 const CONSUMERS: u64 = 64;
+/// Messages that are audited.
+const AUDITED: u64 = 100_000;
 
 /// Life is measured in balance: producers pause when consumers fall behind by this.
 const LONGEST_QUEUE: u64 = 1000;
@@ -34,6 +38,7 @@ fn main() {
     }
     let per_second = runtime.block_on(life(&folder));
     println!("life, 64 producers and {CONSUMERS} consumers: {per_second:>8.0}/s");
+    runtime.block_on(audit(&folder));
 }
 
 fn open(folder: &tempfile::TempDir) -> Arc<EmbeddedSpool> {
@@ -74,6 +79,36 @@ async fn enqueue(folder: &std::path::Path, producers: u64) -> f64 {
     let rate = rate(&done, start);
     spool.close().await;
     rate
+}
+
+async fn audit(folder: &std::path::Path) {
+    let folder = tempfile::TempDir::new_in(folder).unwrap();
+    let spool = open(&folder);
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..CONSUMERS {
+        let spool = Arc::clone(&spool);
+        tasks.spawn(async move {
+            let clock = Clock::system();
+            for _ in 0..AUDITED / CONSUMERS {
+                let now = clock.now();
+                let mut draft = spool.begin(now);
+                draft.body.write(&CONTENT).await.unwrap();
+                spool.enqueue(draft, envelope(now)).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let accepting = start.elapsed();
+    spool.close().await;
+    for (words, depth) in [("rows", Depth::Rows), ("everything", Depth::Everything)] {
+        let start = Instant::now();
+        let audit = Auditor::open(&folder.path().join("spool"), depth).unwrap().finish().unwrap();
+        let took = start.elapsed();
+        let (messages, each) = (audit.sum.messages, took / u32::try_from(audit.sum.messages).unwrap().max(1));
+        let share = 100.0 * took.as_secs_f64() / accepting.as_secs_f64();
+        println!("audit of {words}, {messages} messages: {each:?} each, {share:.0} % of accepting them");
+    }
 }
 
 async fn life(folder: &std::path::Path) -> f64 {

@@ -2,13 +2,14 @@
 //!
 //! Exit codes: 0 when every accepted recipient is accounted for, 2 when not. The JSON form is
 //! stable. Beside a relay that serves, the rows are looked at every minute and everything every
-//! hour; it works for a small part of the time and rests for the rest.
+//! hour, and every minute too while something is wrong; it works for a small part of the time and
+//! rests for the rest.
 
 use crate::observe::Observer;
 use crate::spool::embedded::audit::{Audit, Auditor, Depth, Finding};
 use crate::spool::embedded::ledger::LedgerError;
-use crate::text::paragraph;
-use std::collections::BTreeMap;
+use crate::text::{counted, paragraph};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ pub fn text(audit: &Audit) -> String {
     let sum = &audit.sum;
     let mut text = String::new();
     for (label, count, words) in [
-        ("accepted", sum.accepted, format!("recipients of {} messages", sum.messages)),
+        ("accepted", sum.accepted, format!("recipients of {}", counted(sum.messages, "message"))),
         ("= delivered", sum.delivered, "taken over by a next hop".to_owned()),
         ("+ told", sum.told, "failed, and a report says so".to_owned()),
         ("+ suppressed", sum.suppressed, "failed, and a rule says that nobody is told".to_owned()),
@@ -67,6 +68,14 @@ pub fn text(audit: &Audit) -> String {
         text.push('\n');
         text.push_str(&paragraph(&finding.id.to_string(), &words(finding), COLUMN));
     }
+    let faults: BTreeSet<_> = audit.findings.iter().map(|finding| finding.fault).collect();
+    if !faults.is_empty() {
+        text.push_str("\nWhat to do\n");
+    }
+    for fault in faults {
+        text.push('\n');
+        text.push_str(&paragraph("", &format!("Where {}: {}", fault.words(), fault.advice()), 2));
+    }
     text
 }
 
@@ -74,7 +83,8 @@ fn words(finding: &Finding) -> String {
     let Finding { fault, recipients, addresses, .. } = finding;
     let named = addresses.iter().take(MOST_ADDRESSES).cloned().collect::<Vec<_>>().join(", ");
     let more = if addresses.len() > MOST_ADDRESSES { ", ..." } else { "" };
-    format!("{} ({recipients} recipients: {named}{more})", fault.words())
+    let colon = if named.is_empty() { "" } else { ": " };
+    format!("{} ({}{colon}{named}{more})", fault.words(), counted(*recipients, "recipient"))
 }
 
 /// Audits the spool of a running relay until it stops, and tells the observer.
@@ -83,19 +93,16 @@ pub async fn watch(spool: PathBuf, observer: Arc<Observer>, stop: CancellationTo
 }
 
 async fn keep_auditing(spool: PathBuf, observer: Arc<Observer>) {
-    let mut everything = BTreeMap::new();
+    let mut all_well = true;
     for round in 0_u32.. {
-        let depth = if round % ROWS_BEFORE_EVERYTHING == 0 { Depth::Everything } else { Depth::Rows };
+        // What only a look at everything finds must neither be forgotten by the next look at the
+        // rows nor be told of for an hour after it was put right.
+        let full = round % ROWS_BEFORE_EVERYTHING == 0 || !all_well;
+        let depth = if full { Depth::Everything } else { Depth::Rows };
         match at_leisure(&spool, depth).await {
             Ok(audit) => {
-                let found: BTreeMap<_, _> = audit.findings.iter().map(|f| (f.id, f.clone())).collect();
-                if depth == Depth::Everything {
-                    everything.clone_from(&found);
-                }
-                // What only a look at everything finds stays known until the next one.
-                let mut all = everything.clone();
-                all.extend(found);
-                observer.audited(&all.into_values().collect::<Vec<_>>(), audit.sum.unaccounted);
+                observer.audited(&audit.findings, audit.sum.unaccounted);
+                all_well = audit.sum.unaccounted == 0;
             }
             Err(error) => observer.spool_failed("audit", &error),
         }

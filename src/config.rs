@@ -6,9 +6,12 @@
 
 mod check;
 mod destination;
+mod invalid;
 mod mta_sts;
+mod network;
 mod notify;
 mod roots;
+mod show;
 mod upstream;
 
 pub use check::Check;
@@ -16,8 +19,10 @@ pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLe
 pub use mta_sts::MtaSts;
 pub use notify::Notify;
 pub use roots::RootsError;
+pub use show::{REFERENCE, shown};
 pub use upstream::Upstream;
 
+use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Mailbox};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
@@ -113,8 +118,10 @@ impl Default for Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
     /// Addresses to listen on.
+    #[serde(deserialize_with = "network::sockets")]
     pub smtp: Vec<SocketAddr>,
     /// Networks that may hand mail in; everybody else gets 550 5.7.1.
+    #[serde(deserialize_with = "network::networks")]
     pub clients: Vec<IpNet>,
     /// The domains of senders that may hand mail in, exactly; none named, and all may. The null
     /// reverse-path always may.
@@ -384,6 +391,7 @@ impl Default for Retry {
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    #[serde(deserialize_with = "network::socket")]
     pub listen: SocketAddr,
 }
 
@@ -408,10 +416,9 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|e| ConfigError::Invalid {
-            path: path.to_owned(),
-            line: e.span().map_or(1, |span| line_of(text, span.start)),
-            message: with_suggestion(e.message()),
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let (line, message) = invalid::explain(text, &error);
+            ConfigError::Invalid { path: path.to_owned(), line, message }
         })?;
         config.check().map_err(|message| ConfigError::Contradiction { path: path.to_owned(), message })?;
         Ok(config)
@@ -440,6 +447,30 @@ impl Config {
         }
         Ok(())
     }
+
+    /// What can be used and is probably not meant, each in a line.
+    #[must_use]
+    pub fn doubts(&self, now: Timestamp) -> Vec<String> {
+        let everybody = self.listen.clients.iter().filter(|network| network.prefix_len() == 0);
+        let everybody = everybody.map(|network| {
+            format!(
+                "[listen] clients: {network} lets everybody hand mail in: an open relay, if the port can be reached"
+            )
+        });
+        let ended = self.destination.iter().filter_map(|destination| {
+            let until = destination.until.filter(|day| day.end() <= now)?;
+            let domains = destination.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Some(format!("[[destination]] {domains}: the exception ended with {until} and does nothing any more"))
+        });
+        let notices =
+            [("delay_after", self.notify.delay_after), ("policy_failure_after", self.notify.policy_failure_after)];
+        let never = notices.into_iter().filter(|(_, after)| *after >= self.retry.expire_after);
+        let never = never.map(|(key, _)| format!("[notify] {key} is not below [retry] expire_after: it never comes"));
+        let nobody = self.postmaster.is_none().then(|| {
+            "postmaster is not set: nobody is told of lost reports or of a damaged spool, but the log".to_owned()
+        });
+        everybody.chain(ended).chain(never).chain(nobody).collect()
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the configuration is read once, at the start")]
@@ -452,25 +483,6 @@ fn system_hostname() -> Domain {
     let name = rustix::system::uname();
     let name = name.nodename().to_string_lossy().parse();
     name.or_else(|_| "localhost".parse()).unwrap_or_else(|_| unreachable!("localhost is a domain"))
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|&b| b == b'\n').count() + 1
-}
-
-/// Adds "did you mean" to serde's "unknown field `x`, expected one of `y`, `z`".
-fn with_suggestion(message: &str) -> String {
-    let message = message.replace('\n', " ");
-    if !message.starts_with("unknown ") {
-        return message;
-    }
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let Some(unknown) = quoted.next() else { return message };
-    let nearest = quoted.map(|known| (strsim::damerau_levenshtein(unknown, known), known)).min();
-    match nearest {
-        Some((distance, known)) if distance <= 3 => format!("{message}; did you mean `{known}`?"),
-        _ => message,
-    }
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -503,7 +515,7 @@ mod tests {
 
     #[test]
     fn the_reference_file_names_every_key_and_shows_the_defaults() {
-        let text = include_str!("../deploy/relay.toml");
+        let text = REFERENCE;
         let defaults = Config { postmaster: None, ..Config::default() };
         let shown = Config { hostname: defaults.hostname.clone(), postmaster: None, ..parse(text).unwrap() };
         assert_eq!(format!("{shown:?}"), format!("{defaults:?}"));
@@ -533,6 +545,19 @@ mod tests {
         assert!(error("[dns]\ntimeout = \"1m\"").contains("not above deadline"));
         assert!(error("[dns]\nroot_hints = [\"a.example\"]").contains("no address of a server"));
         assert!(error("hostname = \"a b\"").contains("relay.toml:1"));
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_said() {
+        let text = "postmaster = \"pm@office.example\"\n[listen]\nclients = [\"0.0.0.0/0\", \"192.0.2.10\"]\n[notify]\ndelay_after = \"5d\"\n\
+                    [[destination]]\ndomains = [\"old.example\"]\ntls = \"off\"\nreason = \"x\"\nuntil = 2026-01-31\n";
+        let doubts = parse(text).unwrap().doubts(Timestamp(1_795_261_468_000));
+        assert_eq!(doubts.len(), 3, "{doubts:?}");
+        for (doubt, words) in doubts.iter().zip(["an open relay", "old.example: the exception ended", "delay_after"]) {
+            assert!(doubt.contains(words), "{doubt}");
+        }
+        let doubts = parse("").unwrap().doubts(Timestamp(0));
+        assert!(doubts.len() == 1 && doubts[0].starts_with("postmaster is not set"), "{doubts:?}");
     }
 
     #[test]

@@ -38,6 +38,10 @@ const REQUEST_LIMIT: u64 = 64 * 1024;
 /// How long a client may take to ask, and how long to take an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long one line of an answer may take: before the first one, a hundred thousand messages are
+/// looked through.
+const LINE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Clients at once; more wait.
 const MOST_CLIENTS: usize = 8;
 
@@ -131,6 +135,12 @@ pub enum AskError {
     /// None runs on this spool.
     #[error("no relay runs on the spool {0}: start `relay serve`, or give its --config")]
     NotRunning(String),
+    /// It belongs to somebody else.
+    #[error("{0}: the relay takes orders from the user it runs as and from root alone (permission denied)")]
+    Denied(String),
+    /// It is there and does not answer.
+    #[error("the relay on the spool {0} does not answer: look at its log, and whether its process hangs")]
+    Silent(String),
     /// The conversation failed.
     #[error("the relay cannot be asked: {0}")]
     Io(#[from] io::Error),
@@ -217,7 +227,7 @@ impl Control {
             Err(error) => say(stream, &Answer::Failed { error: error.to_string() }).await,
             Ok(Request::Status) => say(stream, &Answer::Status(Box::new(self.running()))).await,
             Ok(Request::Act { act, filter }) => {
-                let selected = match self.select(filter).await {
+                let selected = match self.select(filter, act).await {
                     Ok(selected) => selected,
                     Err(error) => return say(stream, &Answer::Failed { error }).await,
                 };
@@ -250,9 +260,9 @@ impl Control {
         say(stream, &Answer::Done { acted, left_alone, more }).await
     }
 
-    async fn select(&self, filter: Filter) -> Result<Vec<Selected>, String> {
+    async fn select(&self, filter: Filter, act: Act) -> Result<Vec<Selected>, String> {
         let (spool, now) = (self.config.spool.path.clone(), self.clock.now());
-        let selecting = tokio::task::spawn_blocking(move || filter.select(&Ledger::open(&spool)?, now));
+        let selecting = tokio::task::spawn_blocking(move || filter.select(&Ledger::open(&spool)?, act, now));
         selecting.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     }
 
@@ -284,15 +294,49 @@ async fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
 ///
 /// # Errors
 /// When none runs, or it cannot be asked.
-pub async fn ask(spool: &Path, request: &Request, mut each: impl FnMut(Answer)) -> Result<(), AskError> {
+pub async fn ask(spool: &Path, request: &Request, each: impl FnMut(Answer)) -> Result<(), AskError> {
+    ask_patiently(spool, request, LINE_PATIENCE, each).await
+}
+
+async fn ask_patiently(
+    spool: &Path,
+    request: &Request,
+    patience: Duration,
+    mut each: impl FnMut(Answer),
+) -> Result<(), AskError> {
     let mut stream = UnixStream::connect(path(spool)).await.map_err(|error| {
+        let spool = || spool.display().to_string();
         let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind());
-        if nobody { AskError::NotRunning(spool.display().to_string()) } else { AskError::Io(error) }
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        if nobody {
+            AskError::NotRunning(spool())
+        } else if denied {
+            AskError::Denied(spool())
+        } else {
+            AskError::Io(error)
+        }
     })?;
     stream.write_all((serde_json::to_string(request)? + "\n").as_bytes()).await?;
     let mut lines = BufReader::new(stream).lines();
-    while let Some(line) = lines.next_line().await? {
+    let silent = |_elapsed| AskError::Silent(spool.display().to_string());
+    while let Some(line) = timeout(patience, lines.next_line()).await.map_err(silent)?? {
         each(serde_json::from_str(&line)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relay_that_hangs_does_not_hang_its_operator() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = bind(folder.path()).unwrap();
+        let asked = ask_patiently(folder.path(), &Request::Status, Duration::from_millis(10), |_| {}).await;
+        assert!(matches!(asked, Err(AskError::Silent(_))), "{asked:?}");
+        drop(listener);
+        let asked = ask_patiently(folder.path(), &Request::Status, Duration::from_millis(10), |_| {}).await;
+        assert!(matches!(asked, Err(AskError::NotRunning(_))), "{asked:?}");
+    }
 }

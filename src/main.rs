@@ -7,12 +7,11 @@ use clap::{Args, Parser, Subcommand};
 use dane_relay::check::compare::compare;
 use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary, selfcheck};
 use dane_relay::clock::Clock;
-use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
+use dane_relay::config::{self, Config, RootsSource, TrustAnchorSource, Upstream};
 #[cfg(feature = "lab")]
 use dane_relay::lab;
 use dane_relay::lookup::{self, Detail};
 use dane_relay::policies::{self, PolicyReport, PolicySetupError};
-use dane_relay::report::driver::load_texts;
 use dane_relay::serve;
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::embedded::audit::Depth;
@@ -20,7 +19,7 @@ use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
+use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say, usual_file};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Outbound SMTP relay that enforces DANE and accounts for every recipient.
@@ -35,7 +34,8 @@ struct Cli {
 enum Command {
     /// Run the relay until SIGTERM or SIGINT.
     Serve {
-        /// Configuration file; without one a listener on loopback and ./relay-spool.
+        /// Configuration file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists;
+        /// otherwise a listener on loopback and ./relay-spool.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -50,7 +50,10 @@ enum Command {
         stay: bool,
     },
     /// Find out what mail to a domain would meet now, and whose fault it is, without sending any.
-    #[command(alias = "dane-check")]
+    #[command(
+        alias = "dane-check",
+        after_help = "Exit codes: 0 ok, 1 warning, 2 fault, 3 could not find out, 64 usage, 78 configuration."
+    )]
     Check(CheckArguments),
     /// Print what to publish so that `relay check` can tell a filter from a fault.
     Canary {
@@ -79,11 +82,13 @@ enum Command {
         action: PolicyAction,
     },
     /// See what waits, and decide about it.
+    #[command(after_help = operator::EXIT_CODES)]
     Queue {
         #[command(subcommand)]
         action: operator::QueueAction,
     },
     /// Tell what happened to a message, attempt by attempt.
+    #[command(after_help = operator::EXIT_CODES)]
     Why {
         /// A queue id, a Message-ID, or the address of a sender or recipient.
         subject: String,
@@ -91,14 +96,16 @@ enum Command {
         place: operator::Place,
     },
     /// Prove that every accepted recipient is accounted for.
+    #[command(after_help = operator::EXIT_CODES)]
     Audit {
-        /// Look at the ledger alone, and not at all that waits.
+        /// Look at the state database alone; without this, all that waits is read and verified, too.
         #[arg(long)]
         quick: bool,
         #[command(flatten)]
         place: operator::Place,
     },
     /// Say whether the relay runs, and how it is.
+    #[command(after_help = operator::EXIT_CODES)]
     Status {
         #[command(flatten)]
         place: operator::Place,
@@ -213,9 +220,15 @@ struct OfDomain {
 enum ConfigAction {
     /// Say whether a configuration file can be used.
     Check {
-        /// The file.
+        /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
         #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        config: Option<PathBuf>,
+    },
+    /// Print every key with the value that counts: of the file, or the default.
+    Show {
+        /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Print a configuration with every key, its meaning and its default.
     Example,
@@ -232,7 +245,7 @@ struct Output {
 /// What overrides the configuration file, or stands in for it.
 #[derive(Args)]
 struct Overrides {
-    /// Configuration file.
+    /// Configuration file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Ask this way: system, udp://IP:PORT, tcp://IP:PORT, tls://IP:PORT#NAME,
@@ -274,9 +287,21 @@ fn domain(text: &str) -> Result<Domain, String> {
     text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
 }
 
-/// Whether the texts of reports can be used, too.
-fn texts(config: Config) -> Result<(), String> {
-    load_texts(config.notify.templates.as_deref()).map(|_texts| ()).map_err(|e| e.to_string())
+fn check_config(path: Option<PathBuf>) -> ExitCode {
+    let Some(path) = path else { return complain(EXIT_USAGE, "which file? Give --config FILE") };
+    let checked = load(Some(&path)).and_then(|config| {
+        serve::check(&config).map_err(|e| e.to_string())?;
+        Ok(config.doubts(Clock::system().now()))
+    });
+    match checked {
+        Ok(doubts) => {
+            for doubt in doubts {
+                complain(EXIT_CONFIG, &format!("warning: {doubt}"));
+            }
+            say(&format!("{}: ok\n", path.display()))
+        }
+        Err(message) => complain(EXIT_CONFIG, &message),
+    }
 }
 
 fn main() -> ExitCode {
@@ -322,11 +347,14 @@ async fn run(command: Command) -> ExitCode {
         Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place),
         Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
         Command::Status { place } => operator::status(&place).await,
-        Command::Config { action: ConfigAction::Check { config } } => match load(Some(&config)).and_then(texts) {
-            Ok(()) => say(&format!("{}: ok\n", config.display())),
-            Err(message) => complain(EXIT_CONFIG, &message),
-        },
-        Command::Config { action: ConfigAction::Example } => say(include_str!("../deploy/relay.toml")),
+        Command::Config { action: ConfigAction::Check { config } } => check_config(config.or_else(usual_file)),
+        Command::Config { action: ConfigAction::Show { config } } => {
+            match config::shown(config.or_else(usual_file).as_deref()) {
+                Ok(text) => say(&text),
+                Err(error) => complain(EXIT_CONFIG, &error.to_string()),
+            }
+        }
+        Command::Config { action: ConfigAction::Example } => say(config::REFERENCE),
     }
 }
 
@@ -336,6 +364,7 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
     log_to_stderr();
+    let doubts = config.doubts(Clock::system().now());
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return complain(EXIT_IO, &format!("cannot start: {error}")),
@@ -345,6 +374,9 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
         Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
     };
     tracing::info!(smtp = ?relay.smtp, admin = %relay.admin, "relay serves");
+    for doubt in doubts {
+        tracing::warn!("{doubt}");
+    }
     let stop = relay.stopper();
     tokio::spawn(async move {
         tokio::select! {

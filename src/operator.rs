@@ -1,8 +1,9 @@
 //! The operator's commands on the queue and its ledger: `relay queue`, `why`, `audit`, `status`.
 //!
 //! Reading needs no relay that runs; orders do. Exit codes: 0 done, 1 nothing fits or something
-//! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs, 74 the
-//! ledger cannot be read, 78 configuration.
+//! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does
+//! not answer, 74 the ledger or a part of it cannot be read, 77 the spool belongs to another user,
+//! 78 configuration.
 
 use crate::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
@@ -16,7 +17,7 @@ use dane_relay::queue::{self, Filter, Form};
 use dane_relay::spool::embedded::audit::Depth;
 use dane_relay::spool::embedded::ledger::LedgerError;
 use dane_relay::spool::event::Act;
-use dane_relay::text::paragraph;
+use dane_relay::text::{counted, paragraph};
 use dane_relay::why;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -24,8 +25,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// For the help of these commands.
+pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 nothing fits, nothing is known, or something is in \
+    delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does not answer, 74 the ledger \
+    cannot be read, 77 the spool belongs to another user, 78 configuration or no spool.";
+
 /// No relay runs (EX_UNAVAILABLE of sysexits.h).
 const EXIT_UNAVAILABLE: u8 = 69;
+
+/// The spool belongs to another user (EX_NOPERM).
+const EXIT_DENIED: u8 = 77;
 
 /// Where the words of `relay status` begin.
 const COLUMN: usize = 15;
@@ -33,7 +42,8 @@ const COLUMN: usize = 15;
 /// How a command finds the spool and prints.
 #[derive(Args)]
 pub(crate) struct Place {
-    /// Configuration file; it names the spool.
+    /// Configuration file, which names the spool; without it $RELAY_CONFIG, or
+    /// /etc/relay/relay.toml where that exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// JSON instead of text.
@@ -108,11 +118,14 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
     match action {
         QueueAction::Summary(Listing { filter, place }) => with_config(&place, |config| {
             let asked = (place.form(), Clock::system().now());
-            finish(queue::summary(config, &filter, asked).map(|text| say(&text)))
+            finish(queue::summary(config, &filter, asked).map(|(text, unreadable)| {
+                say(&text);
+                all_of_it(unreadable)
+            }))
         }),
         QueueAction::List(Listing { filter, place }) => with_config(&place, |config| {
             let asked = (place.form(), Clock::system().now());
-            finish(queue::list(config, &filter, asked, print).map(|()| ExitCode::SUCCESS))
+            finish(queue::list(config, &filter, asked, print).map(all_of_it))
         }),
         QueueAction::Show { id, place } => why(&id.to_string(), &place),
         QueueAction::Retry(ordering) => order(Act::Retry, ordering).await,
@@ -120,26 +133,53 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
         QueueAction::Release(ordering) => order(Act::Release, ordering).await,
         QueueAction::Bounce(ordering) => order(Act::Bounce, ordering).await,
         QueueAction::Delete { ordering, yes: true } => order(Act::Delete, ordering).await,
-        QueueAction::Delete { ordering, yes: false } => match ask_before_delete() {
+        QueueAction::Delete { ordering, yes: false } => delete_when_confirmed(ordering).await,
+    }
+}
+
+/// The exit code for an answer from which so many messages are missing.
+fn all_of_it(unreadable: u64) -> ExitCode {
+    if unreadable == 0 {
+        return ExitCode::SUCCESS;
+    }
+    let missing = counted(unreadable, "message");
+    complain(EXIT_IO, &format!("{missing} not shown: their rows cannot be read; `relay audit` names them"))
+}
+
+async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
+    if ordering.names_nothing() {
+        return complain(EXIT_USAGE, NAME_SOMETHING);
+    }
+    if !std::io::stdin().is_terminal() {
+        return complain(EXIT_USAGE, "delete asks on a terminal; without one give --yes");
+    }
+    let summary = ordering.place.config().map(|config| {
+        let asked = (Form::Text, Clock::system().now());
+        queue::summary(&config, &ordering.filter, asked).map(|(text, _unreadable)| text)
+    });
+    match summary {
+        Ok(Ok(nothing)) if nothing == queue::NOTHING_FITS => {
+            say(&nothing);
+            ExitCode::from(1)
+        }
+        Ok(Ok(text)) => match confirmed(&text) {
             Answered::Yes => order(Act::Delete, ordering).await,
             Answered::No => complain(1, "nothing was deleted"),
-            Answered::NobodyThere => complain(EXIT_USAGE, "delete asks on a terminal; without one give --yes"),
         },
+        Ok(Err(error)) => finish(Err(error)),
+        Err(code) => code,
     }
 }
 
 enum Answered {
     Yes,
     No,
-    NobodyThere,
 }
 
-fn ask_before_delete() -> Answered {
-    if !std::io::stdin().is_terminal() {
-        return Answered::NobodyThere;
-    }
-    let question = "These messages will be gone, and nobody is told. Type \"delete\" to go on: ";
-    let asked = write!(std::io::stderr(), "{question}").and_then(|()| std::io::stderr().flush());
+/// Shows what is about to go, and asks.
+fn confirmed(summary: &str) -> Answered {
+    let question = "What is above will be gone, and nobody is told. Type \"delete\" to go on: ";
+    let asked = write!(std::io::stderr(), "{summary}\n{question}").and_then(|()| std::io::stderr().flush());
     let mut line = String::new();
     match asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)) {
         Ok(_) if line.trim() == "delete" => Answered::Yes,
@@ -147,10 +187,20 @@ fn ask_before_delete() -> Answered {
     }
 }
 
-async fn order(act: Act, Ordering { filter, all, place }: Ordering) -> ExitCode {
-    if filter.is_everything() && !all {
-        return complain(EXIT_USAGE, "say which messages (--id, --domain, --cause, --older, --sender), or --all");
+/// What is said to an order that names nothing.
+const NAME_SOMETHING: &str = "say which messages (--id, --domain, --cause, --older, --sender), or --all";
+
+impl Ordering {
+    const fn names_nothing(&self) -> bool {
+        self.filter.is_everything() && !self.all
     }
+}
+
+async fn order(act: Act, ordering: Ordering) -> ExitCode {
+    if ordering.names_nothing() {
+        return complain(EXIT_USAGE, NAME_SOMETHING);
+    }
+    let Ordering { filter, place, .. } = ordering;
     let config = match place.config() {
         Ok(config) => config,
         Err(code) => return code,
@@ -172,12 +222,20 @@ async fn order(act: Act, Ordering { filter, all, place }: Ordering) -> ExitCode 
 /// Gives the exit code that stands if this is the last line.
 fn tell(act: Act, answer: &Answer, form: Form) -> ExitCode {
     let text = match answer {
-        Answer::Acted { id, recipients } => format!("{id}: {} ({recipients} recipients)\n", act.word()),
-        Answer::Busy { id } => format!("{id}: in delivery at the moment, or gone\n"),
+        Answer::Acted { id, recipients } => {
+            format!("{id}: {} ({})\n", act.done(), counted(*recipients as u64, "recipient"))
+        }
+        Answer::Busy { id } => format!("{id}: left alone: in delivery at the moment, or gone\n"),
         Answer::Held { id } => format!("{id}: held; release it first\n"),
+        Answer::Done { acted: 0, left_alone: 0, .. } => match act {
+            Act::Hold => "No message that waits fits and is not held already.\n".to_owned(),
+            Act::Release => "No message that is held fits.\n".to_owned(),
+            Act::Retry | Act::Bounce | Act::Delete => queue::NOTHING_FITS.to_owned(),
+        },
         Answer::Done { acted, left_alone, more } => {
+            let left = if *left_alone > 0 { format!(", {left_alone} left alone") } else { String::new() };
             let more = if *more { "; there may be more, say it again" } else { "" };
-            format!("{}: {acted} messages, {left_alone} left alone{more}\n", act.word())
+            format!("{} {}{left}{more}\n", counted(*acted as u64, "message"), act.done())
         }
         Answer::Failed { error } => return complain(EXIT_IO, error),
         Answer::Status(_) => String::new(),
@@ -247,9 +305,14 @@ fn status_text(running: &Running) -> String {
     line("runs since", &format!("{} ({})", running.since.to_second(), age(running.since)));
     line("takes mail", &running.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
     line("metrics", &format!("http://{}/metrics", running.admin));
-    line("queue", &format!("{} messages{oldest}", running.queued_messages));
-    line("out of reach", &format!("{} next hops are left in peace for a while", running.next_hops_out_of_reach));
-    line("spool", &format!("{} octets, {} damaged records", running.spool_bytes, running.damaged_records));
+    line("queue", &format!("{}{oldest}", counted(running.queued_messages, "message")));
+    let out_of_reach = match running.next_hops_out_of_reach {
+        0 => "no next hop".to_owned(),
+        some => format!("{}, left in peace for a while", counted(some as u64, "next hop")),
+    };
+    line("out of reach", &out_of_reach);
+    let damaged = counted(running.damaged_records, "damaged record");
+    line("spool", &format!("{}, {damaged}", counted(running.spool_bytes, "octet")));
     line("exceptions", if running.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });
     for Exception { domains, kind, reason, until } in &running.exceptions.in_force {
         line("", &format!("{kind} for {domains} until {until}: {reason}"));
@@ -270,13 +333,17 @@ fn with_config(place: &Place, command: impl FnOnce(&Config) -> ExitCode) -> Exit
 fn finish(result: Result<ExitCode, LedgerError>) -> ExitCode {
     result.unwrap_or_else(|error| match error {
         LedgerError::NoSpool(_) => complain(EXIT_CONFIG, &error.to_string()),
-        LedgerError::OtherVersion(_) | LedgerError::State(_) => complain(EXIT_IO, &error.to_string()),
+        LedgerError::Denied(_) => complain(EXIT_DENIED, &error.to_string()),
+        LedgerError::OtherVersion(_) | LedgerError::Row(_) | LedgerError::State(_) => {
+            complain(EXIT_IO, &error.to_string())
+        }
     })
 }
 
 fn cannot_ask(error: &AskError) -> ExitCode {
     let code = match error {
-        AskError::NotRunning(_) => EXIT_UNAVAILABLE,
+        AskError::NotRunning(_) | AskError::Silent(_) => EXIT_UNAVAILABLE,
+        AskError::Denied(_) => EXIT_DENIED,
         AskError::Io(_) | AskError::Odd(_) => EXIT_IO,
     };
     complain(code, &error.to_string())

@@ -1,15 +1,18 @@
 //! `relay queue summary|list|show`: what waits, and which of it an order concerns.
 //!
 //! Read from the ledger, with a relay that runs or without one. A filter names recipients: what
-//! is done to a message is done to those of them who fit. The JSON form is one line a message.
+//! is done to a message is done to those of them who fit. The JSON form is one line a message. A
+//! message whose row is damaged hides no other; how many there are is told.
 
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::envelope::QueueId;
+use crate::outcome::NAMES;
 use crate::smtp::address::{Host, Mailbox, ReversePath};
 use crate::spool::Hold;
-use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, Standing};
-use crate::text::paragraph;
+use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, Recipient, Standing};
+use crate::spool::event::Act;
+use crate::text::{counted, paragraph};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,15 +32,21 @@ const MOST_RECIPIENTS: usize = 5;
 /// Where the words of a list begin.
 const COLUMN: usize = 15;
 
+/// What is said when nothing fits.
+pub const NOTHING_FITS: &str = "No message that waits fits.\n";
+
+/// In place of a cause, for recipients that no attempt has met.
+const NOT_TRIED: &str = "not-tried";
+
 /// Which messages, and which of their recipients. Conditions add up; without any it is all.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Filter {
     /// Recipients in this domain.
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
     #[serde(default)]
     pub domain: Option<String>,
-    /// Recipients whose last attempt met this cause, such as tlsa-invalid.
-    #[arg(long, value_name = "WORD")]
+    /// Recipients whose last attempt met this cause, such as tlsa-invalid, or not-tried.
+    #[arg(long, value_name = "WORD", value_parser = cause)]
     #[serde(default)]
     pub cause: Option<String>,
     /// Messages that wait for longer than this, such as 4h.
@@ -45,7 +54,7 @@ pub struct Filter {
     #[serde(default)]
     pub older: Option<Duration>,
     /// Messages from this address; <> is the null reverse-path.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
     #[serde(default)]
     pub sender: Option<String>,
     /// This message; may be given several times.
@@ -89,38 +98,74 @@ impl Filter {
         recipients.filter(|(_, (known, mailbox))| self.fits(known.as_ref(), mailbox)).map(|(index, _)| index).collect()
     }
 
-    fn fits(&self, known: Option<&crate::spool::embedded::ledger::Recipient>, mailbox: &Mailbox) -> bool {
+    fn fits(&self, known: Option<&Recipient>, mailbox: &Mailbox) -> bool {
         let Some(pending) = known.and_then(|recipient| recipient.state.pending()) else { return false };
-        let cause = pending.last.as_ref().map(|cause| cause.row().word);
-        self.domain.as_ref().is_none_or(|domain| domain.eq_ignore_ascii_case(&domain_of(mailbox)))
-            && self.cause.as_ref().is_none_or(|word| cause == Some(word.as_str()))
+        let cause = pending.last.as_ref().map_or(NOT_TRIED, |cause| cause.row().word);
+        self.domain.as_ref().is_none_or(|domain| domain.eq_ignore_ascii_case(&name_of(mailbox.host())))
+            && self.cause.as_ref().is_none_or(|word| cause == word)
     }
 
-    /// What fits in the ledger, oldest first; at most [`MOST_SELECTED`]. Blocks.
+    /// What an order concerns in the ledger, oldest first; at most [`MOST_SELECTED`]. Who is held
+    /// already needs no hold, and who is not held no release. Blocks.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn select(&self, ledger: &Ledger, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
+    pub fn select(&self, ledger: &Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
         let mut selected = Vec::new();
-        self.for_each(ledger, now, |message, recipients| {
+        let _unreadable = self.for_each(ledger, now, |message, recipients| {
             let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
+            match (act, hold) {
+                (Act::Hold, Hold::Held) | (Act::Release, Hold::Scheduled) => return ControlFlow::Continue(()),
+                (Act::Hold | Act::Release | Act::Retry | Act::Bounce | Act::Delete, _) => {}
+            }
             selected.push(Selected { id: message.id, recipients, hold });
             if selected.len() < MOST_SELECTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         Ok(selected)
     }
 
+    /// Gives the number of messages that cannot be read.
     fn for_each(
         &self,
         ledger: &Ledger,
         now: Timestamp,
         mut each: impl FnMut(Message, Vec<usize>) -> ControlFlow<()>,
-    ) -> Result<(), LedgerError> {
-        ledger.for_each_waiting(|message| match self.fitting(&message, now) {
+    ) -> Result<u64, LedgerError> {
+        let mut look = |message: Message| match self.fitting(&message, now) {
             none if none.is_empty() => ControlFlow::Continue(()),
             recipients => each(message, recipients),
-        })
+        };
+        if self.id.is_empty() {
+            return ledger.for_each_waiting(look);
+        }
+        for id in &self.id {
+            let waiting = ledger.message(*id)?.filter(|message| message.standing != Standing::Finished);
+            if waiting.is_some_and(|message| look(message).is_break()) {
+                break;
+            }
+        }
+        Ok(0)
     }
+}
+
+/// A domain as lists show it, however it is typed.
+fn domain(text: &str) -> Result<String, String> {
+    let host = text.trim_start_matches('@').parse::<Host>();
+    host.map(|host| name_of(&host)).map_err(|_| "write a domain such as example.org".to_owned())
+}
+
+fn cause(text: &str) -> Result<String, String> {
+    let known = NAMES.iter().map(|(word, _)| *word).chain([NOT_TRIED]);
+    if known.clone().any(|word| word == text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("there is no such cause; known are: {}", known.collect::<Vec<_>>().join(", ")))
+}
+
+fn sender(text: &str) -> Result<String, String> {
+    let bare = text.trim_start_matches('<').trim_end_matches('>');
+    let known = bare.is_empty() || bare.parse::<Mailbox>().is_ok();
+    if known { Ok(text.to_owned()) } else { Err("write an address such as alice@example.org, or <>".to_owned()) }
 }
 
 fn is_sender(asked: &str, reverse_path: &ReversePath) -> bool {
@@ -131,8 +176,8 @@ fn is_sender(asked: &str, reverse_path: &ReversePath) -> bool {
     }
 }
 
-fn domain_of(mailbox: &Mailbox) -> String {
-    match mailbox.host() {
+fn name_of(host: &Host) -> String {
+    match host {
         Host::Domain(domain) => domain.to_string(),
         Host::Literal(address) => format!("[{address}]"),
     }
@@ -170,6 +215,17 @@ struct Waiting {
     detail: Option<String>,
 }
 
+impl Waiting {
+    fn text(&self) -> String {
+        match (self.tries, self.cause) {
+            (0, None) => "not tried yet".to_owned(),
+            (0, Some(cause)) => format!("not tried, as the next hop was out of reach for others: {cause}"),
+            (tries, None) => format!("tried {}", counted(tries.into(), "time")),
+            (tries, Some(cause)) => format!("tried {}: {cause}", counted(tries.into(), "time")),
+        }
+    }
+}
+
 impl Line {
     fn new(message: &Message, recipients: &[usize], now: Timestamp) -> Self {
         let waiting = |&index: &usize| {
@@ -192,27 +248,27 @@ impl Line {
         }
     }
 
-    fn text(&self, due: Timestamp) -> String {
+    fn text(&self, due: Timestamp, now: Timestamp) -> String {
         let age = humantime::format_duration(Duration::from_secs(self.age_s));
         let next = match self.standing {
             Standing::Held => "held".to_owned(),
+            Standing::Queued | Standing::Finished if due <= now => "in delivery, or about to be".to_owned(),
             Standing::Queued | Standing::Finished => format!("next attempt {}", due.to_second()),
         };
         let head = format!("from {}, {} octets, {age} old, {next}", self.sender, self.size);
         let mut text = paragraph(&self.id.to_string(), &head, COLUMN);
         for waiting in self.recipients.iter().take(MOST_RECIPIENTS) {
-            let why = waiting.cause.map_or_else(String::new, |cause| format!(": {cause}"));
-            text.push_str(&paragraph("", &format!("{} tried {} times{why}", waiting.address, waiting.tries), COLUMN));
+            text.push_str(&paragraph("", &format!("{} {}", waiting.address, waiting.text()), COLUMN));
         }
         if let Some(more @ 1..) = self.recipients.len().checked_sub(MOST_RECIPIENTS) {
-            text.push_str(&paragraph("", &format!("and {more} more recipients"), COLUMN));
+            text.push_str(&paragraph("", &format!("and {} more", counted(more as u64, "recipient")), COLUMN));
         }
         text
     }
 }
 
 /// The messages that fit, oldest first; each is handed to `print`, until it says that it is
-/// enough. Blocks.
+/// enough. Gives the number of messages that cannot be read. Blocks.
 ///
 /// # Errors
 /// When there is no ledger or it cannot be read.
@@ -221,15 +277,21 @@ pub fn list(
     filter: &Filter,
     (form, now): (Form, Timestamp),
     mut print: impl FnMut(&str) -> ControlFlow<()>,
-) -> Result<(), LedgerError> {
+) -> Result<u64, LedgerError> {
     let ledger = Ledger::open(&config.spool.path)?;
-    filter.for_each(&ledger, now, |message, recipients| {
+    let mut found = false;
+    let unreadable = filter.for_each(&ledger, now, |message, recipients| {
+        found = true;
         let line = Line::new(&message, &recipients, now);
         print(&match form {
-            Form::Text => line.text(message.due_at),
+            Form::Text => line.text(message.due_at, now),
             Form::Json => serde_json::to_string(&line).unwrap_or_default() + "\n",
         })
-    })
+    })?;
+    if !found && form == Form::Text {
+        let _enough = print(if filter.is_everything() { "No message waits.\n" } else { NOTHING_FITS });
+    }
+    Ok(unreadable)
 }
 
 /// What waits for one recipient domain.
@@ -243,32 +305,34 @@ struct Domain {
     causes: BTreeMap<&'static str, u64>,
 }
 
-/// What waits, by recipient domain, the most recipients first. Blocks.
+/// What waits, by recipient domain, the most recipients first, and the number of messages that
+/// cannot be read. Blocks.
 ///
 /// # Errors
 /// When there is no ledger or it cannot be read.
-pub fn summary(config: &Config, filter: &Filter, (form, now): (Form, Timestamp)) -> Result<String, LedgerError> {
+pub fn summary(config: &Config, filter: &Filter, (form, now): (Form, Timestamp)) -> Result<(String, u64), LedgerError> {
     let ledger = Ledger::open(&config.spool.path)?;
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
     let mut messages = 0_u64;
-    filter.for_each(&ledger, now, |message, recipients| {
+    let unreadable = filter.for_each(&ledger, now, |message, recipients| {
         messages += 1;
         count(&mut domains, &message, &recipients, now);
         ControlFlow::Continue(())
     })?;
     let mut domains: Vec<Domain> = domains.into_values().collect();
     domains.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
-    Ok(match form {
+    let text = match form {
         Form::Json => domains.iter().map(|d| serde_json::to_string(d).unwrap_or_default() + "\n").collect(),
         Form::Text => summary_text(&domains, messages),
-    })
+    };
+    Ok((text, unreadable))
 }
 
 fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: &[usize], now: Timestamp) {
     let mut seen = Vec::new();
     for &index in recipients {
         let Some(mailbox) = message.envelope.recipients.get(index) else { continue };
-        let name = domain_of(mailbox);
+        let name = name_of(mailbox.host());
         let domain = domains.entry(name.clone()).or_default();
         if !seen.contains(&name) {
             domain.messages += 1;
@@ -280,13 +344,19 @@ fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: 
         domain.recipients += 1;
         let known = message.recipients.get(index).and_then(Option::as_ref);
         let last = known.and_then(|recipient| recipient.state.pending()).and_then(|pending| pending.last.as_ref());
-        *domain.causes.entry(last.map_or("not-tried", |cause| cause.row().word)).or_default() += 1;
+        *domain.causes.entry(last.map_or(NOT_TRIED, |cause| cause.row().word)).or_default() += 1;
     }
 }
 
 fn summary_text(domains: &[Domain], messages: u64) -> String {
+    if messages == 0 {
+        return NOTHING_FITS.to_owned();
+    }
     let recipients: u64 = domains.iter().map(|domain| domain.recipients).sum();
-    let mut text = format!("{messages} messages wait, with {recipients} recipients in {} domains\n", domains.len());
+    let [wait, with, within] = [(messages, "message"), (recipients, "recipient"), (domains.len() as u64, "domain")]
+        .map(|(n, w)| counted(n, w));
+    let verb = if messages == 1 { "waits" } else { "wait" };
+    let mut text = format!("{wait} {verb}, with {with} in {within}\n");
     for domain in domains.iter().take(MOST_DOMAINS) {
         let oldest = humantime::format_duration(Duration::from_secs(domain.oldest_s));
         let held = if domain.held > 0 { format!(", {} held", domain.held) } else { String::new() };
@@ -294,13 +364,14 @@ fn summary_text(domains: &[Domain], messages: u64) -> String {
         let causes = causes.collect::<Vec<_>>().join(", ");
         // Writing to a string does not fail.
         let _ = writeln!(text, "\n{}", domain.domain);
-        let words =
-            format!("{} recipients in {} messages{held}, the oldest {oldest}", domain.recipients, domain.messages);
+        let [recipients, messages] =
+            [(domain.recipients, "recipient"), (domain.messages, "message")].map(|(n, w)| counted(n, w));
+        let words = format!("{recipients} in {messages}{held}, the oldest {oldest} old");
         text.push_str(&paragraph("", &words, 2));
         text.push_str(&paragraph("", &causes, 2));
     }
     if domains.len() > MOST_DOMAINS {
-        let _ = writeln!(text, "\nand {} more domains", domains.len() - MOST_DOMAINS);
+        let _ = writeln!(text, "\nand {} more", counted((domains.len() - MOST_DOMAINS) as u64, "domain"));
     }
     text
 }
@@ -352,6 +423,26 @@ mod tests {
         assert!(fits(Filter { sender: word("<>"), ..Filter::default() }).is_empty());
         assert_eq!(fits(Filter { id: vec![QueueId(6), QueueId(7)], ..Filter::default() }).len(), 3);
         assert!(fits(Filter { id: vec![QueueId(6)], ..Filter::default() }).is_empty());
+    }
+
+    #[test]
+    fn conditions_are_checked_and_brought_into_the_form_of_the_list() {
+        for (typed, meant) in
+            [("DEAD.test.", "dead.test"), ("@dead.test", "dead.test"), ("bücher.example", "xn--bcher-kva.example")]
+        {
+            assert_eq!(domain(typed).as_deref(), Ok(meant));
+        }
+        assert_eq!(domain("[192.0.2.1]").as_deref(), Ok("[192.0.2.1]"));
+        assert!(domain("not..a domain").unwrap_err().contains("example.org"));
+        assert!(cause("tlsa-invalid").is_ok() && cause("not-tried").is_ok());
+        assert!(cause("tlsa").unwrap_err().contains("tlsa-invalid"), "a typing error finds nothing in silence");
+        assert!(sender("<>").is_ok() && sender("<alice@office.example>").is_ok() && sender("alice").is_err());
+    }
+
+    #[test]
+    fn who_was_never_tried_fits_that_word() {
+        let filter = Filter { cause: Some("not-tried".to_owned()), ..Filter::default() };
+        assert_eq!(filter.fitting(&message(), NOW), [1, 2]);
     }
 
     #[test]

@@ -198,6 +198,22 @@ impl Works {
     }
 }
 
+/// Whether the relay would start with a configuration, as far as that can be told without opening
+/// ports or the spool: all files that it names are read.
+///
+/// # Errors
+/// [`StartError`], as [`start`] would give it.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    load_texts(config.notify.templates.as_deref())?;
+    let (shared, clock) = (Arc::new(config.clone()), Clock::system());
+    let dns = Arc::new(Dns::new(config, clock.clone(), Arc::new(|_event| {}))?);
+    Outbound::new(shared, Ways::over_tcp(dns, clock), Arc::new(|_event: &StsEvent<'_>| {}))?;
+    if config.listen.certificate.is_some() {
+        listener_tls::server_config(config)?;
+    }
+    Ok(())
+}
+
 /// Starts the relay.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use dane_relay::config::Config;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The command line is wrong (EX_USAGE of sysexits.h).
@@ -12,9 +12,24 @@ pub(crate) const EXIT_IO: u8 = 74;
 /// The configuration, or something it names, cannot be used (EX_CONFIG).
 pub(crate) const EXIT_CONFIG: u8 = 78;
 
-/// Reads the configuration; without a file it is the default.
+/// Names the configuration file for all commands that are given none.
+const VARIABLE: &str = "RELAY_CONFIG";
+
+/// Where packages and the README put the configuration: `relay why` finds the spool of the service.
+const USUAL_PLACE: &str = "/etc/relay/relay.toml";
+
+/// Reads the configuration; where there is no file it is the default.
 pub(crate) fn load(path: Option<&Path>) -> Result<Config, String> {
-    path.map_or_else(|| Ok(Config::default()), |path| Config::load(path).map_err(|e| e.to_string()))
+    match path.map(Path::to_owned).or_else(usual_file) {
+        Some(path) => Config::load(&path).map_err(|e| e.to_string()),
+        None => Ok(Config::default()),
+    }
+}
+
+/// The file that counts when none is given.
+pub(crate) fn usual_file() -> Option<PathBuf> {
+    let named = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from(USUAL_PLACE)).filter(|place| place.exists()))
 }
 
 /// Prints to stdout.

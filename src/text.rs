@@ -28,9 +28,20 @@ pub fn paragraph(label: &str, text: &str, indent: usize) -> String {
     fill(label, text.split(' '), indent, TERMINAL_WIDTH).into_iter().map(|line| line + "\n").collect()
 }
 
+/// A number with its noun: `1 message`, `2 messages`.
+#[must_use]
+pub fn counted(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nouns_follow_their_number() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "message")), ["0 messages", "1 message", "2 messages"]);
+    }
 
     #[test]
     fn words_fill_lines_under_each_other() {

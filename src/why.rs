@@ -1,16 +1,19 @@
 //! `relay why QUEUE-ID|MESSAGE-ID|ADDRESS`: what happened to a message, attempt by attempt.
 //!
 //! Read from the ledger, with a relay that runs or without one. The words of every failure are
-//! those of its cause. Exit codes: 0 when something was found, 1 when not. The JSON form is stable.
+//! those of its cause; where it comes again and again, its sentence stands in the timeline once.
+//! Exit codes: 0 when something was found, 1 when not. The JSON form is stable.
 
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
 use crate::outcome::{Cause, DeliveryOutcome, TlsVerdict};
+use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
-use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, More, Standing, TellingOf};
+use crate::spool::embedded::ledger::{Found, Ledger, LedgerError, Message, More, Standing, TellingOf};
 use crate::spool::event::{Answered, Attempt, Event};
-use crate::text::paragraph;
+use crate::text::{counted, paragraph};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,6 +38,8 @@ pub struct Why {
     pub stories: Vec<Story>,
     /// Whether there are older messages that are not told of.
     pub more: bool,
+    /// Messages that may be meant, and whose rows in the ledger cannot be read.
+    pub unreadable: Vec<QueueId>,
 }
 
 /// A message and what happened to it.
@@ -68,15 +73,13 @@ pub fn look_up(spool: &Path, subject: &str) -> Result<Why, LedgerError> {
         Ok(id) => ledger.message(id)?,
         Err(_not_an_id) => None,
     };
-    let (messages, more) = match by_id {
-        Some(message) => (vec![message], More::No),
-        None => {
-            let found = ledger.find(subject, MOST_MESSAGES)?;
-            (found.messages, found.more)
-        }
+    let found = match by_id {
+        Some(message) => Found { messages: vec![message], more: More::No, unreadable: Vec::new() },
+        None => ledger.find(subject, MOST_MESSAGES)?,
     };
-    let stories = messages.into_iter().map(|message| story(&ledger, message)).collect::<Result<_, _>>()?;
-    Ok(Why { subject: subject.to_owned(), stories, more: more == More::Yes })
+    let stories = found.messages.into_iter().map(|message| story(&ledger, message)).collect::<Result<_, _>>()?;
+    let (more, unreadable) = (found.more == More::Yes, found.unreadable);
+    Ok(Why { subject: subject.to_owned(), stories, more, unreadable })
 }
 
 fn story(ledger: &Ledger, message: Message) -> Result<Story, LedgerError> {
@@ -95,17 +98,28 @@ impl Why {
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
-        if self.stories.is_empty() {
-            return printable(&format!(
-                "Nothing is known of {}. It may be older than [spool] keep_history, or never have been here.\n",
-                self.subject
-            ));
+        if self.stories.is_empty() && self.unreadable.is_empty() {
+            return printable(&self.nothing());
         }
         let mut text = self.stories.iter().map(Story::text).collect::<Vec<_>>().join("\n");
         if self.more {
             text.push_str(&format!("\nThere are older messages; these are the newest {MOST_MESSAGES}.\n"));
         }
+        for id in &self.unreadable {
+            text.push_str(&format!("\n{}\n", LedgerError::Row(*id)));
+        }
         printable(&text)
+    }
+
+    fn nothing(&self) -> String {
+        let subject = self.subject.as_str();
+        let age = "It may be older than [spool] keep_history, or never have been here.";
+        let domain = if !subject.contains('@') && subject.contains('.') {
+            format!(" What waits for a domain: `relay queue list --domain {subject}`.")
+        } else {
+            String::new()
+        };
+        paragraph("", &format!("Nothing is known of {subject}. {age}{domain}"), 0)
     }
 }
 
@@ -132,8 +146,9 @@ impl Story {
         }
         text.push('\n');
         text.push_str(&line(envelope.accepted_at, "accepted"));
+        let mut said = Said::default();
         for happening in &self.history {
-            text.push_str(&self.happening(happening));
+            text.push_str(&self.happening(happening, &mut said));
         }
         text
     }
@@ -145,17 +160,21 @@ impl Story {
         };
         let told = match recipient.told {
             None => String::new(),
-            Some(TellingOf::Report(report)) => format!("; report {report} tells the sender"),
+            Some(TellingOf::Report(report)) => format!("; report {report} tells {}", self.who_is_told()),
             Some(TellingOf::Nobody(because)) => format!("; nobody is told, because {}", because.words()),
         };
         match &recipient.state {
-            RecipientState::Done { outcome } => format!("{name}: {}{told}", end_of(outcome)),
+            RecipientState::Done { outcome } => {
+                let end = end_of(outcome, &mut Said::default());
+                format!("{name}: {}{told}", end.trim_end_matches('.'))
+            }
             RecipientState::Removed => format!("{name}: removed by the operator"),
             RecipientState::Queued(pending) => {
                 let last = pending.last.as_ref().map_or_else(String::new, |cause| format!(" ({})", cause.row().word));
                 match pending.due {
                     Some(due) => {
-                        format!("{name}: waits until {}{last}, tried {} times", due.to_second(), pending.tries)
+                        let tried = counted(pending.tries.into(), "time");
+                        format!("{name}: waits until {}{last}, tried {tried}", due.to_second())
                     }
                     None => format!("{name}: waits{last}"),
                 }
@@ -163,19 +182,27 @@ impl Story {
         }
     }
 
-    fn happening(&self, happening: &Happening) -> String {
+    /// Nobody is told of mail from nobody but the postmaster.
+    const fn who_is_told(&self) -> &'static str {
+        match self.message.envelope.reverse_path {
+            ReversePath::Null => "the postmaster",
+            ReversePath::Mailbox(_) => "the sender",
+        }
+    }
+
+    fn happening(&self, happening: &Happening, said: &mut Said) -> String {
         let first = match &happening.event {
-            Event::Attempt(attempt) => return self.attempt(happening.at, attempt),
-            Event::NotTried { next_hop, cause } => format!("{next_hop} not tried: {}", failure(cause)),
+            Event::Attempt(attempt) => return self.attempt(happening.at, attempt, said),
+            Event::NotTried { next_hop, cause } => format!("{next_hop} not tried: {}", said.failure(cause)),
             Event::Waits { recipients, due, backing_off } => {
                 let because = backing_off.as_ref().map_or_else(String::new, |cause| {
-                    format!(", without an attempt: the next hop was out of reach for others: {}", failure(cause))
+                    format!(", without an attempt: the next hop was out of reach for others: {}", said.failure(cause))
                 });
                 format!("{}: waits until {}{because}", self.names(recipients), due.to_second())
             }
             Event::Ended { recipients, cause: None } => format!("{}: delivered", self.names(recipients)),
             Event::Ended { recipients, cause: Some(cause) } => {
-                format!("{}: failed for good: {}", self.names(recipients), failure(cause))
+                format!("{}: failed for good: {}", self.names(recipients), said.failure(cause))
             }
             Event::Told { recipients, report, to, notice } => {
                 let what = if *notice { "notice" } else { "report" };
@@ -186,7 +213,7 @@ impl Story {
             }
             Event::Operator { act, recipients, uid } => {
                 let who = uid.map_or_else(String::new, |uid| format!(" (user id {uid})"));
-                format!("the operator{who}: {} {}", act.word(), self.names(recipients))
+                format!("by the operator{who}: {} {}", self.names(recipients), act.done())
             }
             Event::Broken { next_hop } => format!("an attempt at {next_hop} ended by a bug in the relay"),
             Event::Unreadable { text } => text.clone(),
@@ -194,10 +221,10 @@ impl Story {
         line(happening.at, &first)
     }
 
-    fn attempt(&self, at: Timestamp, attempt: &Attempt) -> String {
+    fn attempt(&self, at: Timestamp, attempt: &Attempt, said: &mut Said) -> String {
         let Attempt { next_hop, peer, policy, tls, exception, took_ms, results, dns } = attempt;
         let tls = match tls {
-            None => "no connection came about".to_owned(),
+            None => "no mail session came about".to_owned(),
             Some(tls) => protection(tls),
         };
         let exception = exception.as_ref().map_or_else(String::new, |exception| format!(", exception: {exception}"));
@@ -208,7 +235,7 @@ impl Story {
             text.push_str(&paragraph("", &format!("DNS: {questions} by {path}{despite}"), COLUMN));
         }
         for group in results {
-            let end = format!("{}: {}", self.names(&group.recipients), end_of(&group.outcome));
+            let end = format!("{}: {}", self.names(&group.recipients), end_of(&group.outcome, said));
             text.push_str(&paragraph("", &end, COLUMN));
         }
         text
@@ -248,16 +275,24 @@ fn standing(message: &Message) -> String {
     }
 }
 
-fn end_of(outcome: &DeliveryOutcome) -> String {
+fn end_of(outcome: &DeliveryOutcome, said: &mut Said) -> String {
     match outcome {
         DeliveryOutcome::Delivered { peer, reply, .. } => format!("delivered to {}: {reply}", peer.host),
-        DeliveryOutcome::Failed { cause } => failure(cause),
+        DeliveryOutcome::Failed { cause } => said.failure(cause),
     }
 }
 
-fn failure(cause: &Cause) -> String {
-    let row = cause.row();
-    format!("{}, status {}: {}", row.word, row.status, cause.sentence())
+/// The sentences that have been said: four days of waiting are a hundred attempts.
+#[derive(Default)]
+struct Said(BTreeSet<String>);
+
+impl Said {
+    fn failure(&mut self, cause: &Cause) -> String {
+        let (row, sentence) = (cause.row(), cause.sentence());
+        let words = format!("{}, status {}", row.word, row.status);
+        let text = format!("{words}: {sentence}");
+        if self.0.insert(text.clone()) { text } else { format!("{words}, as above") }
+    }
 }
 
 fn protection(tls: &TlsVerdict) -> String {

@@ -10,9 +10,10 @@ use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::embedded::audit::{Audit, Auditor, Depth, Fault};
-use dane_relay::spool::embedded::ledger::{Ledger, More};
+use dane_relay::spool::embedded::ledger::{Ledger, LedgerError, More};
 use dane_relay::spool::event::Silence;
 use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Telling};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -176,6 +177,41 @@ async fn content_that_was_cut_or_changed_is_named() {
     std::fs::write(&segment, &octets[..60]).unwrap();
     let faults: Vec<_> = world.audit().findings.into_iter().map(|found| found.fault).collect();
     assert_eq!(faults, [Fault::ContentMissing; 3]);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_hides_no_other_message() {
+    let world = World::new();
+    let [several, silent, large] = world.one_of_each().await;
+    world.spool.history(silent).await.unwrap();
+    world.change(&format!("UPDATE messages SET envelope = '{{' WHERE id = {}", several.0));
+    let ledger = Ledger::open(&world.path()).unwrap();
+    let mut seen = Vec::new();
+    let unreadable = ledger.for_each_waiting(|message| {
+        seen.push(message.id);
+        ControlFlow::Continue(())
+    });
+    assert_eq!((unreadable.unwrap(), seen.len(), seen.contains(&large)), (1, 2, true), "large and the report");
+    assert!(matches!(ledger.message(several), Err(LedgerError::Row(id)) if id == several));
+    let found = ledger.find("alice@office.example", 9).unwrap();
+    assert_eq!((found.messages.len(), found.unreadable), (2, vec![several]));
+    world.expect(several, Fault::RowUnreadable, 4);
+}
+
+#[tokio::test]
+async fn a_recipient_whose_row_is_gone_gets_one_attempt_more_and_then_its_end_is_recorded() {
+    let world = World::new();
+    let [_, _, large] = world.one_of_each().await;
+    world.change(&format!("DELETE FROM recipients WHERE message = {}", large.0));
+    world.expect(large, Fault::RecipientMissing, 1);
+    let claim = world.claim(large).await;
+    assert!(claim.entry.recipients[0].pending().is_some(), "rather twice than never");
+    let settlement = Settlement { recipients: vec![(0, delivered())], ..Settlement::default() };
+    world.spool.settle(claim, settlement).await.unwrap();
+    let audit = world.audit();
+    assert_eq!((audit.findings, audit.sum.delivered), (vec![], 2));
+    let found = Ledger::open(&world.path()).unwrap().find("f@x.example", 9).unwrap().messages;
+    assert_eq!(found[0].recipients[0].as_ref().unwrap().address, "f@x.example");
 }
 
 #[tokio::test]

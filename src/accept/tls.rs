@@ -41,7 +41,7 @@ pub enum TlsError {
         source: PemError,
     },
     /// Key and certificate do not go together, or cannot be used.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", in_words(source))]
     Unusable {
         /// The certificate file.
         path: PathBuf,
@@ -51,6 +51,13 @@ pub enum TlsError {
     /// No certificate could be made.
     #[error("the self-signed certificate could not be made: {0}")]
     Making(#[from] rcgen::Error),
+}
+
+fn in_words(error: &rustls::Error) -> String {
+    if let rustls::Error::InconsistentKeys(_) = error {
+        return "the private key does not belong to this certificate".to_owned();
+    }
+    error.to_string()
 }
 
 /// The TLS side of the listener.

@@ -63,7 +63,7 @@ fn reported(cause: &Cause) -> String {
     assert_eq!(tellings.reports.len(), 1, "{cause:?}");
     let hostname = "relay.corp.example".parse().unwrap();
     let desk = Desk { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
-    let original = Original { entry: &entry, content: b"", until: LATE, history: &[] };
+    let original = Original { entry: &entry, content: b"", until: LATE, history: &[], tries_now: 1 };
     let report = compose(&desk, &original, &tellings.reports[0], LATE);
     filled(std::str::from_utf8(&report.content).unwrap())
 }

@@ -116,7 +116,7 @@ impl Cause {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::DomainNotFound { .. } => "Check the spelling of the address.",
-            Self::NullMx { .. } => "The address cannot receive mail (RFC 7505); ask the recipient for another one.",
+            Self::NullMx { .. } => "The address cannot receive mail; ask the recipient for another one.",
             Self::NoMailHost { .. } => {
                 "The recipient's domain needs an MX record that leads to a host with an address."
             }

@@ -244,7 +244,7 @@ impl Pipeline {
     pub(super) async fn settlement(&self, entry: &SpoolEntry, progress: Progress) -> Settlement {
         let Progress { mut conclusion, events, .. } = progress;
         let now = self.out.clock.now();
-        let (reports, told) = self.reports(entry, &mut conclusion, now).await;
+        let (reports, told) = self.reports(entry, &mut conclusion, &events, now).await;
         let (recipients, at) = (conclusion.recipients, Some(now));
         Settlement { recipients, at, reports, told, events, ..Settlement::default() }
     }

@@ -48,8 +48,13 @@ impl Pipeline {
             return Ok(Acted::Held);
         }
         let Some(claim) = self.spool.claim_one(id, now).await? else { return Ok(Acted::Busy) };
-        let waiting = |index: &&usize| claim.entry.recipients.get(**index).is_some_and(|s| s.pending().is_some());
-        let recipients: Vec<usize> = recipients.iter().filter(waiting).copied().collect();
+        let whole = match order.act {
+            Act::Hold | Act::Release => true,
+            Act::Retry | Act::Bounce | Act::Delete => false,
+        };
+        let meant = |index: &usize| whole || recipients.contains(index);
+        let waiting = claim.entry.recipients.iter().enumerate().filter(|(_, state)| state.pending().is_some());
+        let recipients: Vec<usize> = waiting.map(|(index, _)| index).filter(meant).collect();
         if recipients.is_empty() {
             self.spool.release(claim);
             return Ok(Acted::Busy);

@@ -14,13 +14,15 @@ use crate::spool::event::{Event, Silence};
 use crate::spool::{RecipientState, Report, SpoolEntry, SpoolError, Telling, schedule};
 
 impl Pipeline {
-    /// The reports that follow from the conclusion of an attempt at `now`, and of whom they tell.
+    /// The reports that follow from the conclusion of an attempt at `now`, and of whom they tell;
+    /// `events` are those of the attempt.
     /// Its states come to say what was told, and the next attempts come no later than the next
     /// notice.
     pub(super) async fn reports(
         &self,
         entry: &SpoolEntry,
         conclusion: &mut Conclusion,
+        events: &[Event],
         now: Timestamp,
     ) -> (Vec<Report>, Vec<(usize, Telling)>) {
         let config = &self.out.config;
@@ -46,7 +48,8 @@ impl Pipeline {
         let content = self.beginning(entry, &tellings).await;
         let until = schedule::expires_at(&config.retry, entry.envelope.accepted_at);
         let history = if report::history_wanted(&tellings.reports) { self.history(entry.id).await } else { Vec::new() };
-        let original = Original { entry, content: &content, until, history: &history };
+        let tries_now = u32::from(events.iter().any(is_try));
+        let original = Original { entry, content: &content, until, history: &history, tries_now };
         (tellings.reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect(), told)
     }
 
@@ -111,6 +114,10 @@ impl Pipeline {
         draft.body.write(&notice.content).await?;
         self.spool.enqueue(draft, notice.envelope).await.map(|_id| ())
     }
+}
+
+fn is_try(event: &Event) -> bool {
+    matches!(event, Event::Attempt(_) | Event::NotTried { .. } | Event::Broken { .. })
 }
 
 /// Who is told of which recipient.

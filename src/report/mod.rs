@@ -117,6 +117,8 @@ pub struct Original<'a> {
     pub until: Timestamp,
     /// What happened to it, where [`history_wanted`].
     pub history: &'a [(Timestamp, Event)],
+    /// Tries that end with this: none when its time was up, or the next hop left in peace, without one.
+    pub tries_now: u32,
 }
 
 /// Writes a report.

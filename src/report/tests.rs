@@ -84,7 +84,8 @@ impl Case {
         let desk = Desk { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
         let wanted = content_wanted(&entry, &tellings, desk.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
-        let original = Original { entry: &entry, content: &self.content[..wanted], until, history: &self.history };
+        let (content, history) = (&self.content[..wanted], &self.history);
+        let original = Original { entry: &entry, content, until, history, tries_now: 1 };
         tellings.reports.iter().map(|due| (due.kind, compose(&desk, &original, due, NOW))).collect()
     }
 
@@ -348,7 +349,7 @@ fn damage_is_told_in_plain_words() {
     assert_is_deliverable_anywhere(&notice.content);
     let text = String::from_utf8(notice.content.to_vec()).unwrap();
     let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
-    assert!(body.contains("3 damaged records") && body.contains("damaged/"), "{text}");
+    assert!(body.contains("at its start: 3.") && body.contains("damaged/"), "{text}");
     assert_eq!(notice.envelope.reverse_path, ReversePath::Null);
 }
 

@@ -91,7 +91,7 @@ impl Texts {
     /// These texts, and English where they have none; `path` is only for messages.
     ///
     /// # Errors
-    /// [`TextsError::Invalid`]: an unknown section, key or name, or a lone brace.
+    /// [`TextsError::Invalid`]: an unknown section, key or name, a lone brace, or silence on what happened.
     pub fn parse(text: &str, path: &Path) -> Result<Self, TextsError> {
         let mut texts = Self::english();
         texts.table.extend(read(text, path)?);
@@ -175,6 +175,12 @@ fn read(text: &str, path: &Path) -> Result<Table, TextsError> {
             };
             if value.get_ref().len() > TEXT_LIMIT {
                 return Err(invalid(value.span().start, format!("{slot}: a text has at most {TEXT_LIMIT} octets")));
+            }
+            let must_speak = ["subject", "one", "several", "text"].contains(&key.get_ref().as_str())
+                || ["causes", "who"].contains(&section.get_ref().as_str());
+            if must_speak && value.get_ref().trim().is_empty() {
+                let message = format!("{slot}: this text is empty; leave the line out for the English one");
+                return Err(invalid(value.span().start, message));
             }
             let template = Template::parse(value.get_ref(), names)
                 .map_err(|e| invalid(value.span().start, format!("{slot}: {e}")))?;
@@ -262,6 +268,8 @@ mod tests {
         assert!(error("[failed]\none = 1").starts_with("reports.toml:2: "));
         assert!(error("one = \"x\"").starts_with("reports.toml:1: "));
         assert!(error("[failed\n").starts_with("reports.toml:1: "));
+        assert!(error("[failed]\none = \" \"").starts_with("reports.toml:2: failed.one: this text is empty"));
+        assert!(Texts::parse("[failed]\nclosing = \"\"", Path::new("x")).is_ok(), "nobody misses that");
         assert!(error(&format!("[failed]\nclosing = \"{}\"", "x".repeat(TEXT_LIMIT + 1))).contains("at most"));
         assert!(Texts::parse(&format!("[failed]\nclosing = \"{}\"", "x".repeat(TEXT_LIMIT)), Path::new("x")).is_ok());
     }

@@ -6,10 +6,11 @@
 
 use super::form::{line, utf8_item, utf8_paragraph};
 use super::returned::Note;
-use super::{Fate, Kind, Letter, notable_domain, tries};
+use super::{Fate, Kind, Letter, Original, notable_domain, tries};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Side, UNITS, span};
 use crate::smtp::address::Mailbox;
+use crate::spool::RecipientState;
 use mail_parser::MessageParser;
 
 /// Where the evidence begins in its line.
@@ -123,6 +124,21 @@ fn short_date(moment: Timestamp) -> String {
     minutes.unwrap_or(text)
 }
 
+/// Of the recipient that was tried most. What the operator does is no attempt.
+fn attempts(letter: &Letter<'_>) -> u32 {
+    let Original { entry, tries_now, .. } = *letter.original;
+    let tries = |(index, _, fate): (usize, _, &Fate)| {
+        let before = entry.recipients.get(index).and_then(RecipientState::pending).map_or(0, |pending| pending.tries);
+        before.saturating_add(match fate {
+            Fate::Stopped(Cause::BouncedByOperator { .. }) => 0,
+            Fate::Stopped(Cause::Expired { .. }) => tries_now,
+            Fate::Stopped(_) if letter.due.kind.waits() => tries_now,
+            Fate::Stopped(_) | Fate::Relayed { .. } => 1,
+        })
+    };
+    letter.recipients().map(tries).max().unwrap_or(0)
+}
+
 fn for_administrators(letter: &Letter<'_>) -> String {
     let entry = letter.original.entry;
     let heading = letter.desk.texts.say("notes.administrators", &[]);
@@ -131,7 +147,7 @@ fn for_administrators(letter: &Letter<'_>) -> String {
     text.push_str(&utf8_item("Queue id:", &entry.id.to_string(), COLUMN));
     text.push_str(&utf8_item("Received:", &entry.envelope.accepted_at.rfc5322(), COLUMN));
     text.push_str(&utf8_item("Reported:", &letter.now.rfc5322(), COLUMN));
-    text.push_str(&utf8_item("Attempts:", &entry.attempts.saturating_add(1).to_string(), COLUMN));
+    text.push_str(&utf8_item("Attempts:", &attempts(letter).to_string(), COLUMN));
     if letter.due.kind.waits() {
         text.push_str(&utf8_item("Tried until:", &letter.original.until.rfc5322(), COLUMN));
     }

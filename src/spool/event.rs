@@ -171,6 +171,18 @@ pub enum Act {
 }
 
 impl Act {
+    /// What has become of a message, for whoever gave the order.
+    #[must_use]
+    pub const fn done(self) -> &'static str {
+        match self {
+            Self::Retry => "to be tried now",
+            Self::Hold => "held",
+            Self::Release => "released",
+            Self::Bounce => "returned to the sender",
+            Self::Delete => "deleted",
+        }
+    }
+
     /// The word for commands, logs and histories.
     #[must_use]
     pub const fn word(self) -> &'static str {

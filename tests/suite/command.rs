@@ -171,20 +171,58 @@ async fn a_file_that_cannot_be_read_ends_with_78() {
 async fn without_a_usable_trust_anchor_nothing_starts() {
     let desk = Desk::new().await;
     let anchors = desk.folder.path().join("root.key");
-    let both = || async { [desk.serve().await, desk.check(&["ok.test"]).await] };
+    let config = desk.config.to_str().unwrap();
+    let checked = || run(["config", "check", "--config", config]);
+    let all = || async { [desk.serve().await, desk.check(&["ok.test"]).await, checked().await] };
     for (content, part) in
         [("", "holds no usable key"), ("; only a comment\n", "holds no usable key"), ("nonsense\n", "DNSKEY")]
     {
         std::fs::write(&anchors, content).unwrap();
-        for said in both().await {
+        for said in all().await {
             complained(&said, 78, &["[dns] trust_anchors", "root.key", part]);
         }
     }
     std::fs::remove_file(&anchors).unwrap();
-    for said in both().await {
+    for said in all().await {
         complained(&said, 78, &["[dns] trust_anchors", "root.key", "cannot be read"]);
     }
     assert!(!desk.folder.path().join("spool").exists());
+}
+
+#[tokio::test]
+async fn config_check_refuses_a_certificate_that_the_start_would_refuse() {
+    let desk = Desk::new().await;
+    let [one, other] = ["one", "other"].map(|name| {
+        let made = rcgen::generate_simple_self_signed([format!("{name}.test")]).unwrap();
+        let path = |end: &str| desk.folder.path().join(format!("{name}.{end}")).to_str().unwrap().to_owned();
+        std::fs::write(path("pem"), made.cert.pem()).unwrap();
+        std::fs::write(path("key"), made.signing_key.serialize_pem()).unwrap();
+        (path("pem"), path("key"))
+    });
+    let config = desk.config.to_str().unwrap();
+    for (certificate, key, complaint) in [
+        (&one.0, &one.1, None),
+        (&one.0, &other.1, Some("the private key does not belong to this certificate")),
+        (&"/nowhere.pem".to_owned(), &one.1, Some("/nowhere.pem: No such file")),
+    ] {
+        let lines = format!("[listen]\ncertificate = \"{certificate}\"\nprivate_key = \"{key}\"");
+        desk.write(|text| text.replace("[listen]", &lines));
+        let said = run(["config", "check", "--config", config]).await;
+        match complaint {
+            None => assert_eq!(said.code, 0, "{said:?}"),
+            Some(part) => complained(&said, 78, &["[listen] certificate", part]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn config_show_prints_what_counts_and_can_be_used_again() {
+    let desk = Desk::new().await;
+    let config = desk.config.to_str().unwrap();
+    let shown = run(["config", "show", "--config", config]).await;
+    assert!(shown.code == 0 && shown.stdout.contains("max_recipients = 1000"), "{shown:?}");
+    std::fs::write(&desk.config, &shown.stdout).unwrap();
+    assert_eq!(run(["config", "show", "--config", config]).await.stdout, shown.stdout);
 }
 
 #[tokio::test]

@@ -254,7 +254,7 @@ async fn damage_in_the_spool_is_told_to_the_postmaster() {
         ("", vec!["postmaster@office.test".to_owned()])
     );
     let text = String::from_utf8(received.content).unwrap();
-    assert!(text.contains("1 damaged records were found"), "{text}");
+    assert!(text.contains("at its start: 1."), "{text}");
 }
 
 #[tokio::test]

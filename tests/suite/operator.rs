@@ -1,7 +1,7 @@
 //! The operator's hand on the queue, the story of a message, and the audit: the commands as they
 //! are typed, beside a relay that serves and without one.
 
-use crate::process::{Said, Serving, run};
+use crate::process::{Said, Serving, run, run_with};
 use crate::relay::{PATIENCE, SENDER, configuration_file, content, hand_in, lab, metrics, says, until};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::dns::PathFault;
@@ -117,6 +117,9 @@ async fn why_tells_the_story_of_a_message_with_a_relay_that_runs_and_without() {
     assert_eq!(why["stories"].as_array().unwrap().len(), 2, "the report to her, and what she sent");
     let said = desk.run(&["why", "nobody@good.test"]).await;
     assert_eq!((said.code, said.stdout.starts_with("Nothing is known of nobody@good.test.")), (1, true), "{said:?}");
+    let said = desk.run(&["why", "busy.test"]).await;
+    let flat = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.code == 1 && flat.contains("`relay queue list --domain busy.test`"), "{said:?}");
 }
 
 #[tokio::test]
@@ -171,6 +174,8 @@ async fn rfc5321_6_1_the_audit_holds_and_finds_what_somebody_took_away() {
     assert_eq!(said.code, 2);
     assert!(said.stdout.contains(&id.to_string()) && said.stdout.contains("bob@null.test"), "{}", said.stdout);
     assert!(said.stdout.contains("the report about it is missing"), "{}", said.stdout);
+    let flat = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("What to do") && flat.contains("tell the sender"), "{}", said.stdout);
 }
 
 #[tokio::test]
@@ -222,7 +227,10 @@ async fn the_operator_returns_and_removes_messages_and_both_are_recorded() {
     let report = String::from_utf8_lossy(&reports[0].content).into_owned();
     assert!(report.contains("Status: 5.3.0") && report.contains("bob@busy.test"), "{report}");
     assert!(report.contains("bounced-by-operator") && report.contains("451 4.3.0 later"), "{report}");
+    assert!(report.contains("Attempts:           1\r\n"), "the order is no attempt: {report}");
 
+    let said = desk.run(&["queue", "release", "--all"]).await;
+    assert!(said.code == 1 && said.stdout.starts_with("No message that is held fits"), "none is held: {said:?}");
     let said = desk.run(&["queue", "delete", "--id", &removed.to_string()]).await;
     assert!(said.code == 64 && said.stderr.contains("--yes"), "{said:?}");
     let said = desk.run(&["queue", "delete", "--id", &removed.to_string(), "--yes"]).await;
@@ -236,6 +244,29 @@ async fn the_operator_returns_and_removes_messages_and_both_are_recorded() {
 }
 
 #[tokio::test]
+async fn a_hold_concerns_the_whole_message_whichever_recipient_led_to_it() {
+    let lab = ["busy.test", "late.test"]
+        .into_iter()
+        .fold(lab(), |lab, name| lab.domain(name, |d| d.host(|h| h.trouble(Phase::Mail, says("451 4.3.0 later")))));
+    let desk = Desk::new(lab).await;
+    let relay = desk.serve().await;
+    let to = ["bob@busy.test", "carol@late.test"];
+    let id = hand_in(relay.smtp, SENDER, &to, content(to[0]).as_bytes()).await;
+    let tried = |story: &Value| (0..2).all(|index| story["message"]["recipients"][index]["tries"] == 1);
+    desk.story(&id.to_string(), tried).await;
+    assert_eq!(desk.run(&["queue", "hold", "--domain", "busy.test"]).await.code, 0);
+    let said = desk.run(&["queue", "hold", "--domain", "busy.test"]).await;
+    assert_eq!(said.code, 1, "it is held already: {said:?}");
+    let story = desk.story(&id.to_string(), |story| story["message"]["standing"] == "held").await;
+    let held = story["history"].as_array().unwrap().last().unwrap();
+    assert_eq!((held["act"].as_str(), &held["recipients"]), (Some("hold"), &serde_json::json!([0, 1])));
+    let said = desk.run(&["why", &id.to_string()]).await;
+    let flat = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("by the operator (user id "), "{}", said.stdout);
+    assert!(flat.contains("bob@busy.test, carol@late.test held"), "{}", said.stdout);
+}
+
+#[tokio::test]
 async fn orders_need_a_relay_that_runs_and_say_so() {
     let desk = Desk::busy_and_good().await;
     let said = desk.run(&["queue", "list"]).await;
@@ -243,13 +274,21 @@ async fn orders_need_a_relay_that_runs_and_say_so() {
     let relay = desk.serve().await;
     let id = desk.waits(&relay, "bob@busy.test").await;
     let said = desk.run(&["status"]).await;
-    assert!(said.code == 0 && said.stdout.contains("1 messages, the oldest for "), "{said:?}");
+    assert!(said.code == 0 && said.stdout.contains("1 message, the oldest for "), "{said:?}");
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(desk.folder.path().join("spool/control")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
-    let said = desk.run(&["queue", "retry"]).await;
-    assert!(said.code == 64 && said.stderr.contains("--all"), "{said:?}");
+    for act in ["retry", "delete"] {
+        let said = desk.run(&["queue", act]).await;
+        assert!(said.code == 64 && said.stderr.contains("--all"), "{said:?}");
+    }
+    let said = desk.run(&["queue", "bounce", "--cause", "rejected-fornow"]).await;
+    assert!(said.code == 64 && said.stderr.contains("rejected-for-now"), "{said:?}");
+    let said = desk.run(&["queue", "list", "--domain", "good.test"]).await;
+    assert_eq!((said.code, &*said.stdout), (0, "No message that waits fits.\n"));
+    let said = run_with(&[("RELAY_CONFIG", desk.config.as_os_str())], ["queue", "list", "--json"]).await;
+    assert!(said.code == 0 && said.stdout.contains(&id.to_string()), "the file is found by its variable: {said:?}");
     // SIGKILL leaves a socket that nobody answers; a stop in good order leaves none.
     drop(relay);
     for _ in 0..2 {

@@ -21,8 +21,16 @@ pub(crate) struct Said {
 
 /// Runs the program to its end.
 pub(crate) async fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Said {
+    run_with(&[], arguments).await
+}
+
+/// Runs the program to its end, in this environment.
+pub(crate) async fn run_with<A: AsRef<OsStr>>(
+    variables: &[(&str, &OsStr)],
+    arguments: impl IntoIterator<Item = A>,
+) -> Said {
     let mut command = program();
-    command.args(arguments);
+    command.args(arguments).envs(variables.iter().copied());
     let ended = tokio::task::spawn_blocking(move || command.output());
     let Output { status, stdout, stderr } = within(ended, "the end of the program").await.unwrap().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -31,7 +39,7 @@ pub(crate) async fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>)
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
-    command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("RELAY_LOG");
+    command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("RELAY_LOG").env_remove("RELAY_CONFIG");
     command
 }
 

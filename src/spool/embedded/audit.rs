@@ -6,11 +6,12 @@
 //! that is accounted for. What the segments hold must be in the database, and what waits must be
 //! in the segments with its content.
 //!
-//! Cost: about 50 µs for a message in the ledger, in bites of [`BITE`], each a read transaction of
-//! its own, so that the writer is never held up; [`Depth::Everything`] reads all segments too.
+//! Cost: a sixth of the time it took to accept the messages; [`Depth::Everything`], which reads all
+//! segments too, takes two fifths (`cargo bench --bench spool`). It goes in bites of [`BITE`], each a
+//! read transaction of its own, so that the writer is never held up.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::ledger::{Ledger, LedgerError, Message, Recipient, Standing, TellingOf, message_of};
+use super::ledger::{Ledger, LedgerError, Message, Recipient, Standing, TellingOf, is_of_the_row, message_of};
 use super::paths::list_segments;
 use super::state::unsigned;
 use crate::envelope::{Envelope, QueueId};
@@ -105,6 +106,38 @@ impl Fault {
             Self::NoSuchRule => "a recipient failed, and nobody was told by a rule that does not hold here",
             Self::ContentMissing => "it waits, and its content is gone",
             Self::ContentDamaged => "it waits, and its content is damaged",
+        }
+    }
+
+    /// What the operator can do.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::RowUnreadable => {
+                "a message that waits is tried on, from its copy in the segments, and may come twice. `relay why` \
+                 cannot tell of it: the log does, by its id."
+            }
+            Self::RowMissing | Self::FinishedAndWaiting => {
+                "the relay does not try it again by itself. Tell the sender to send it anew (`relay why ID`, and the \
+                 log, which has sender and recipients at \"accepted\"). Where there are many: stop the relay, move \
+                 state.sqlite with its -wal and -shm out of the spool, and start it. Then the state is made anew \
+                 from the segments: what waited is tried again, and what was sent since the oldest of them may be \
+                 sent a second time. After that, large messages that had been delivered before are named like \
+                 this until their segment goes."
+            }
+            Self::RecipientMissing => {
+                "while the message waits, the next attempt includes the recipient and records what became of it: \
+                 `relay queue retry --id ID`. When it has finished, look at `relay why ID`, and tell the sender of \
+                 a recipient who was not delivered to."
+            }
+            Self::ReportMissing | Self::NobodyTold | Self::NoSuchRule => {
+                "the relay makes no second report. `relay why ID` shows sender, recipients and the reason: tell the \
+                 sender."
+            }
+            Self::ContentMissing | Self::ContentDamaged => {
+                "the message cannot be sent. At the next attempt it goes back to its sender with a report: `relay \
+                 queue retry --id ID`. Check the disk."
+            }
         }
     }
 }
@@ -266,7 +299,7 @@ impl Auditor {
             .query_row([id], |row| Ok((message_of(row)?, Place::read(row, 8)?)));
         let (message, place) = match read {
             Ok((message, place)) => (self.ledger.with_recipients(message)?, place),
-            Err(error) if error.sqlite_error_code().is_some() => return Err(error.into()),
+            Err(error) if !is_of_the_row(&error) => return Err(error.into()),
             Err(_unreadable) => {
                 let recipients = self.recipient_rows(id)?;
                 self.sum.accepted += recipients;

@@ -21,11 +21,20 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// There is no spool.
-    #[error("{0}: there is no spool here ([spool] path names the directory)")]
+    #[error(
+        "{0}: there is no spool here: give --config FILE, whose [spool] path names the directory; `relay serve` makes \
+         it, and rebuilds a state database that is gone"
+    )]
     NoSpool(String),
+    /// It belongs to somebody else.
+    #[error("{0}: the spool can be read by the user of the relay and by root alone (permission denied)")]
+    Denied(String),
     /// It is of another version.
     #[error("{0}: the state database was made by another version of the relay")]
     OtherVersion(String),
+    /// The row of this message cannot be read.
+    #[error("{0}: its row in the state database cannot be read; `relay audit` says more")]
+    Row(QueueId),
     /// It cannot be read.
     #[error("state database: {0}")]
     State(#[from] rusqlite::Error),
@@ -101,6 +110,8 @@ pub struct Found {
     pub messages: Vec<Message>,
     /// Whether there are more.
     pub more: More,
+    /// Messages that may be meant, and whose row cannot be read.
+    pub unreadable: Vec<QueueId>,
 }
 
 /// Whether there is more than was asked for.
@@ -120,8 +131,10 @@ impl Ledger {
     pub fn open(spool: &Path) -> Result<Self, LedgerError> {
         let paths = Paths::of(spool);
         let path = paths.state();
-        if !path.exists() {
-            return Err(LedgerError::NoSpool(spool.display().to_string()));
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(LedgerError::NoSpool(spool.display().to_string())),
+            Err(_denied) => return Err(LedgerError::Denied(spool.display().to_string())),
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)?;
@@ -139,13 +152,16 @@ impl Ledger {
     /// One message.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or this row of it.
     pub fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError> {
         let mut select = self.connection.prepare_cached(
             "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts FROM messages WHERE id = ?1",
         )?;
-        let message = select.query_row([id.0.cast_signed()], message_of).optional()?;
-        message.map(|message| self.with_recipients(message)).transpose()
+        match select.query_row([id.0.cast_signed()], message_of).optional() {
+            Ok(message) => message.map(|message| self.with_recipients(message)).transpose(),
+            Err(error) if is_of_the_row(&error) => Err(LedgerError::Row(id)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What happened to a message, oldest first.
@@ -167,12 +183,20 @@ impl Ledger {
     /// When the database cannot be read.
     pub fn find(&self, name: &str, most: usize) -> Result<Found, LedgerError> {
         let name = name.trim_start_matches('<').trim_end_matches('>');
-        let mut found = Found { messages: Vec::new(), more: More::No };
+        let mut found = Found { messages: Vec::new(), more: More::No, unreadable: Vec::new() };
         let mut before = i64::MAX;
         while let Some(day) = self.day_before(before)? {
             before = day;
             for id in self.looked_up(day, lookup_hash(name))? {
-                let Some(message) = self.message(id)?.filter(|message| message.is_named(name)) else { continue };
+                let message = match self.message(id) {
+                    Ok(Some(message)) if message.is_named(name) => message,
+                    Ok(_of_the_same_hash) => continue,
+                    Err(LedgerError::Row(id)) => {
+                        found.unreadable.push(id);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 if found.messages.len() >= most {
                     found.more = More::Yes;
                     return Ok(found);
@@ -183,25 +207,35 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Calls `each` with every message that waits, oldest first, until it says that it is enough.
+    /// Calls `each` with every message that waits, oldest first, until it says that it is enough. A
+    /// row that cannot be read hides no other message; gives how many there are.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn for_each_waiting(
         &self,
         mut each: impl FnMut(Message) -> std::ops::ControlFlow<()>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<u64, LedgerError> {
         let mut select = self.connection.prepare_cached(
             "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts \
              FROM messages WHERE finished_at IS NULL ORDER BY accepted_at, id",
         )?;
         let mut rows = select.query([])?;
+        let mut unreadable = 0;
         while let Some(row) = rows.next()? {
-            if each(self.with_recipients(message_of(row)?)?).is_break() {
+            let message = match message_of(row) {
+                Ok(message) => message,
+                Err(error) if is_of_the_row(&error) => {
+                    unreadable += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if each(self.with_recipients(message)?).is_break() {
                 break;
             }
         }
-        Ok(())
+        Ok(unreadable)
     }
 
     /// Days are few: each is found from the one after it.
@@ -261,6 +295,11 @@ fn telling_of(number: i64) -> Option<TellingOf> {
         -2 => Some(TellingOf::Nobody(Silence::NotAsked)),
         report => u64::try_from(report).ok().map(|report| TellingOf::Report(QueueId(report))),
     }
+}
+
+/// Whether one row cannot be understood, and not the database.
+pub(super) fn is_of_the_row(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code().is_none()
 }
 
 /// A row of `id, message_id, envelope, size, held, due_at, finished_at, attempts`.

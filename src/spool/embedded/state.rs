@@ -297,7 +297,16 @@ impl State {
         let mut update =
             self.connection.prepare_cached("UPDATE recipients SET state = ?3 WHERE message = ?1 AND recipient = ?2")?;
         for (recipient, state) in &settling.recipients {
-            update.execute(params![id, i64::try_from(*recipient).unwrap_or(i64::MAX), state])?;
+            let place = i64::try_from(*recipient).unwrap_or(i64::MAX);
+            if update.execute(params![id, place, state])? == 0 {
+                // A row that is gone counts as a recipient that waits: unrecorded, it would get every attempt.
+                let address = settling.entry.envelope.recipients.get(*recipient).map(ToString::to_string);
+                self.connection
+                    .prepare_cached(
+                        "INSERT INTO recipients (message, recipient, address, state) VALUES (?1, ?2, ?3, ?4)",
+                    )?
+                    .execute(params![id, place, address.unwrap_or_default(), state])?;
+            }
         }
         let mut tell =
             self.connection.prepare_cached("UPDATE recipients SET told = ?3 WHERE message = ?1 AND recipient = ?2")?;

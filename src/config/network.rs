@@ -1,0 +1,46 @@
+//! Addresses and networks as the configuration writes them.
+
+use ipnet::IpNet;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use std::net::{IpAddr, SocketAddr};
+
+/// Addresses to listen on.
+pub(super) fn sockets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| socket_of(text).map_err(D::Error::custom)).collect()
+}
+
+/// An address to listen on.
+pub(super) fn socket<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    socket_of(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn socket_of(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| format!("\"{text}\" is no address to listen on: write \"IP:PORT\", such as \"0.0.0.0:25\"");
+    text.parse().map_err(wrong)
+}
+
+/// Networks; an address alone is a network of one.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| network_of(text).map_err(D::Error::custom)).collect()
+}
+
+fn network_of(text: &str) -> Result<IpNet, String> {
+    let wrong = |_| {
+        format!("\"{text}\" is no address and no network: write \"192.0.2.10\", or \"192.0.2.0/24\" for all of one")
+    };
+    text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_network_of_one() {
+        assert_eq!(network_of("192.0.2.10").unwrap(), "192.0.2.10/32".parse().unwrap());
+        assert_eq!(network_of("2001:db8::1").unwrap(), "2001:db8::1/128".parse().unwrap());
+        assert_eq!(network_of("10.0.0.0/8").unwrap(), "10.0.0.0/8".parse().unwrap());
+        assert!(network_of("exchange.example.org").is_err());
+    }
+}

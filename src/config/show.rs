@@ -1,0 +1,66 @@
+//! `relay config show`: every key with the value that counts.
+//!
+//! The reference file holds every key with its default, which a test holds against the code; what
+//! the operator wrote is laid over it.
+
+use super::{Config, ConfigError, read, system_hostname};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Every key with its default and its explanation.
+pub const REFERENCE: &str = include_str!("../../deploy/relay.toml");
+
+/// The configuration of a file, or the default one, as a file with every key.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn shown(path: Option<&Path>) -> Result<String, ConfigError> {
+    let text = match path {
+        Some(path) => read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
+        None => String::new(),
+    };
+    effective(&text, path.unwrap_or_else(|| Path::new("default")))
+}
+
+fn effective(text: &str, path: &Path) -> Result<String, ConfigError> {
+    Config::parse(text, path)?;
+    let mut all: Table = REFERENCE.parse().unwrap_or_default();
+    all.remove("postmaster");
+    all.insert("hostname".to_owned(), Value::String(system_hostname().to_string()));
+    lay_over(&mut all, text.parse().unwrap_or_default());
+    Ok(all.to_string())
+}
+
+fn lay_over(below: &mut Table, above: Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_shown_and_what_the_file_says_counts() {
+        let path = Path::new("relay.toml");
+        let text = "hostname = \"a.example\"\n[retry]\nfirst = \"7m\"\n[[destination]]\ndomains = [\"b.example\"]\n\
+                    next_hop = \"192.0.2.1:25\"\n";
+        let shown = effective(text, path).unwrap();
+        let again = Config::parse(&shown, path).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{:?}", Config::parse(text, path).unwrap()), "{shown}");
+        assert!(shown.contains("first = \"7m\"") && shown.contains("longest = \"1h\""), "{shown}");
+    }
+
+    #[test]
+    fn without_a_file_the_defaults_are_shown() {
+        let shown = shown(None).unwrap();
+        let again = Config::parse(&shown, Path::new("default")).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{:?}", Config::default()));
+    }
+}
