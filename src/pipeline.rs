@@ -58,6 +58,9 @@ pub struct Pipeline {
 pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MOST_CARRIED));
     let tasks = TaskTracker::new();
+    // The clock may have been set back while the relay was down.
+    let span = pipeline.span();
+    pipeline.spool.bring_forward(*span.start(), *span.end());
     while !stop.is_cancelled() {
         let now = pipeline.out.clock.now();
         let claims = match pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED)).await {

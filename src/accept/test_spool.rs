@@ -65,6 +65,8 @@ impl Spool for TestSpool {
         Ok(None)
     }
 
+    fn bring_forward(&self, _now: Timestamp, _horizon: Timestamp) {}
+
     fn next_due(&self) -> Option<Timestamp> {
         None
     }

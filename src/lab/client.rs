@@ -7,6 +7,7 @@
 
 use super::bad;
 use super::wire::Wire;
+use crate::net::Stream;
 use crate::smtp::reply::{Capabilities, Reply, ReplyParser, Severity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -77,6 +78,14 @@ impl SmtpClient {
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
+        Self::over(stream).await
+    }
+
+    /// Reads the greeting on a connection that is there already.
+    ///
+    /// # Errors
+    /// When what comes is no reply.
+    pub async fn over(stream: impl Stream + 'static) -> io::Result<Self> {
         let mut wire = Wire::new(stream);
         let greeting = read_reply(&mut wire).await?;
         let (offered, pipelining) = (Capabilities::default(), Pipelining::WhenOffered);

@@ -17,6 +17,7 @@ use crate::spool::{Claim, Pending, RecipientState, Settlement, SpoolEntry};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
@@ -86,7 +87,7 @@ impl Pipeline {
     /// All that is due of one message.
     pub(super) async fn carry(&self, claim: Claim) {
         let entry = claim.entry.clone();
-        let due = due_recipients(&entry, self.out.clock.now());
+        let due = due_recipients(&entry, self.span());
         let config = &self.out.config;
         let named = due.iter().filter_map(|&index| Some((index, entry.envelope.recipients.get(index)?)));
         let routes = route::group(named, &config.destination, config.delivery.port);
@@ -227,8 +228,8 @@ impl Pipeline {
         let again = progress.again;
         let is_empty = progress.is_empty();
         let mut settlement = self.settlement(&claim.entry, progress).await;
-        let now = self.out.clock.now();
-        settlement.next_due = again.map(|again| next_due(&claim.entry, &settlement.recipients, (now, again)));
+        let span = self.span();
+        settlement.next_due = again.map(|again| next_due(&claim.entry, &settlement.recipients, &span, again));
         if let (true, Some(next_due)) = (is_empty, settlement.next_due) {
             return self.spool.postpone(claim, next_due);
         }
@@ -246,6 +247,11 @@ impl Pipeline {
         let (reports, told) = self.reports(entry, &mut conclusion, now).await;
         let (recipients, at) = (conclusion.recipients, Some(now));
         Settlement { recipients, at, reports, told, events, ..Settlement::default() }
+    }
+
+    pub(super) fn span(&self) -> Span {
+        let now = self.out.clock.now();
+        now..=schedule::horizon(&self.out.config.retry, now)
     }
 
     pub(super) fn observe_told(&self, id: QueueId, told: &[String]) {
@@ -277,28 +283,31 @@ impl Pipeline {
     }
 }
 
+/// From now to the latest moment for which anything is planned. A recipient whose time lies beyond
+/// it is due: the clock was set back, and its wait must not become longer for that.
+pub(super) type Span = RangeInclusive<Timestamp>;
+
 /// The recipients whose time has come; at least those that are due first, for somebody has found
 /// the message due.
-fn due_recipients(entry: &SpoolEntry, now: Timestamp) -> Vec<usize> {
+fn due_recipients(entry: &SpoolEntry, span: Span) -> Vec<usize> {
     let waiting = entry.recipients.iter().enumerate();
-    let waiting: Vec<(usize, Option<Timestamp>)> =
-        waiting.filter_map(|(index, state)| Some((index, state.pending()?.due))).collect();
+    let waiting: Vec<(usize, Option<Timestamp>)> = waiting
+        .filter_map(|(index, state)| Some((index, state.pending()?.due.filter(|due| due <= span.end()))))
+        .collect();
     let first = waiting.iter().map(|(_, due)| *due).min().flatten();
+    let now = *span.start();
     let by = first.map_or(now, |first| first.max(now));
     waiting.into_iter().filter(|(_, due)| due.is_none_or(|due| due <= by)).map(|(index, _)| index).collect()
 }
 
 /// When the message is due again: those who could not begin come at `again`, the others when
 /// they are due.
-fn next_due(
-    entry: &SpoolEntry,
-    changed: &[(usize, RecipientState)],
-    (now, again): (Timestamp, Timestamp),
-) -> Timestamp {
+fn next_due(entry: &SpoolEntry, changed: &[(usize, RecipientState)], span: &Span, again: Timestamp) -> Timestamp {
     let changed: BTreeMap<usize, &RecipientState> = changed.iter().map(|(index, state)| (*index, state)).collect();
     let states =
         entry.recipients.iter().enumerate().map(|(index, state)| changed.get(&index).copied().unwrap_or(state));
-    let dues = states.filter_map(RecipientState::pending).map(|pending| pending.due.filter(|due| *due > now));
+    let is_to_come = |due: &Timestamp| due > span.start() && due <= span.end();
+    let dues = states.filter_map(RecipientState::pending).map(|pending| pending.due.filter(is_to_come));
     dues.map(|due| due.unwrap_or(again)).min().unwrap_or(again)
 }
 
@@ -353,21 +362,24 @@ mod tests {
 
     #[test]
     fn each_recipient_comes_in_its_time_and_a_claimed_message_has_one_that_does() {
-        let due = |dues: &[Option<i64>]| due_recipients(&entry(dues), Timestamp(10));
+        let due = |dues: &[Option<i64>]| due_recipients(&entry(dues), Timestamp(10)..=Timestamp(100));
         assert_eq!(due(&[None, Some(10), Some(11)]), [0, 1]);
         assert_eq!(due(&[Some(20), Some(30), Some(20)]), [0, 2], "after the clock was set back");
+        assert_eq!(due(&[Some(5), Some(101), Some(100)]), [0, 1], "so that it is further away than any plan");
         let mut done = entry(&[None]);
         done.recipients[0] = RecipientState::Removed;
-        assert!(due_recipients(&done, Timestamp(10)).is_empty());
+        assert!(due_recipients(&done, Timestamp(10)..=Timestamp(100)).is_empty());
     }
 
     #[test]
     fn a_route_that_could_not_begin_does_not_bring_the_others_back_early() {
         let entry = entry(&[None, Some(5000)]);
-        let (now, again) = (Timestamp(10), Timestamp(1010));
-        assert_eq!(next_due(&entry, &[], (now, again)), again);
+        let (span, again) = (Timestamp(10)..=Timestamp(9000), Timestamp(1010));
+        assert_eq!(next_due(&entry, &[], &span, again), again);
         let later = RecipientState::Queued(Pending { due: Some(Timestamp(700)), ..Pending::default() });
-        assert_eq!(next_due(&entry, &[(1, later)], (now, again)), Timestamp(700));
-        assert_eq!(next_due(&entry, &[(0, RecipientState::Removed)], (now, again)), Timestamp(5000));
+        assert_eq!(next_due(&entry, &[(1, later)], &span, again), Timestamp(700));
+        assert_eq!(next_due(&entry, &[(0, RecipientState::Removed)], &span, again), Timestamp(5000));
+        let short = Timestamp(10)..=Timestamp(4000);
+        assert_eq!(next_due(&entry, &[(0, RecipientState::Removed)], &short, again), again, "the clock was set back");
     }
 }

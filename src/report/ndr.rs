@@ -88,7 +88,9 @@ fn message_header(letter: &Letter<'_>, boundary: &str) -> String {
     let (id, hostname) = (original.entry.id, desk.hostname);
     let parsed = MessageParser::default().parse_headers(header_block(original.content).0);
     let mut header = addressed(hostname, &due.to, &subject(letter, parsed.as_ref()));
-    header.push_str(&dated(&format!("{id}.{}.{}@{hostname}", now.0, due.kind.word()), *now));
+    // Two routes may end in the same millisecond; nobody is told twice of one recipient and kind.
+    let first = due.recipients.first().map_or(0, |(index, _)| *index);
+    header.push_str(&dated(&format!("{id}.{}.{}.{first}@{hostname}", now.0, due.kind.word()), *now));
     if let Some(id) = parsed.as_ref().and_then(sane_message_id) {
         header.push_str(&field("In-Reply-To", &format!("<{id}>")));
         header.push_str(&field("References", &format!("<{id}>")));

@@ -101,6 +101,19 @@ impl Case {
     }
 }
 
+#[test]
+fn rfc5322_3_6_4_reports_of_one_moment_about_different_recipients_have_different_message_ids() {
+    let cause = dane_mismatch();
+    let (one, other) = (("a@one.example", &cause), ("b@other.example", &cause));
+    let both = Case::new(&[one, other], HEADER);
+    let message_id = |states: [RecipientState; 2]| {
+        let report = Case { states: states.to_vec(), ..Case::new(&[one, other], HEADER) }.report();
+        report.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_owned()
+    };
+    let [first, second] = both.states.try_into().unwrap();
+    assert_ne!(message_id([first, RecipientState::NEW]), message_id([RecipientState::NEW, second]));
+}
+
 fn report(failures: &[(&str, &Cause)], content: &[u8]) -> String {
     Case::new(failures, content).report()
 }

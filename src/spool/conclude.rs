@@ -9,6 +9,9 @@ use std::time::Duration;
 /// A message that came in less than this after now came in now: clocks are corrected a little.
 const CLOCK_SLACK: Duration = Duration::from_secs(3600);
 
+/// Tries that do not wait for the schedule: one for the early notice and one for the warning.
+const EARLY_TRIES: u32 = 2;
+
 /// The states after an attempt, and what follows from them.
 #[derive(Debug, Default)]
 pub struct Conclusion {
@@ -65,7 +68,7 @@ impl Conclusion {
     fn wait_or_expire(&mut self, index: usize, time: Time<'_>, mut next: Pending) {
         let expires_at = time.expires_at();
         if time.is_up(index) {
-            let waited_s = time.now.since(time.entry.envelope.accepted_at).as_secs();
+            let waited_s = time.waited(next.tries).as_secs();
             let last = next.last.take().map(Box::new);
             self.end(index, DeliveryOutcome::Failed { cause: Cause::Expired { waited_s, last } });
             return;
@@ -109,9 +112,26 @@ impl Time<'_> {
         let pending = self.pending(index);
         let expires_at = self.expires_at();
         let planned_last = pending.due.is_some_and(|due| due >= expires_at);
-        let before_acceptance = self.entry.envelope.accepted_at.since(self.now) > CLOCK_SLACK;
-        let tried_enough = schedule::nominal_age(self.retry, pending.tries) >= self.retry.expire_after;
-        (self.now >= expires_at && planned_last) || (before_acceptance && tried_enough)
+        let tried_enough = self.age_by_tries(pending.tries) >= self.retry.expire_after;
+        (self.now >= expires_at && planned_last) || (self.is_before_acceptance() && tried_enough)
+    }
+
+    /// The clock was set back.
+    fn is_before_acceptance(&self) -> bool {
+        self.entry.envelope.accepted_at.since(self.now) > CLOCK_SLACK
+    }
+
+    fn age_by_tries(&self, tries: u32) -> Duration {
+        schedule::nominal_age(self.retry, tries.saturating_sub(EARLY_TRIES))
+    }
+
+    /// For how long it was tried, after so many tries.
+    fn waited(&self, tries: u32) -> Duration {
+        if self.is_before_acceptance() {
+            self.age_by_tries(tries)
+        } else {
+            self.now.since(self.entry.envelope.accepted_at)
+        }
     }
 }
 
@@ -211,7 +231,12 @@ mod tests {
         let envelope = Envelope { accepted_at: year, ..(*entry.envelope).clone() };
         entry.envelope = Arc::new(envelope);
         let moments = attempts(&mut entry, Timestamp(0), |due| due);
-        assert!((4..7).contains(&moments.len()) && *moments.last().unwrap() < 100_000, "{moments:?}");
+        assert!((4..9).contains(&moments.len()) && *moments.last().unwrap() < 140_000, "{moments:?}");
+        let RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } } = &entry.recipients[0] else {
+            panic!()
+        };
+        let Cause::Expired { waited_s, .. } = cause else { panic!("{cause:?}") };
+        assert!(*waited_s >= 60, "{waited_s}: nobody is told that it was tried for no time at all");
     }
 
     #[test]

@@ -302,6 +302,10 @@ pub trait Spool: Send + Sync {
     /// When the state cannot be read.
     async fn claim_one(&self, id: QueueId, now: Timestamp) -> Result<Option<Claim>, SpoolError>;
 
+    /// What is due after `horizon` was planned by a clock that has since been set back: it is due
+    /// at `now`. While the spool is open it sees such a clock itself.
+    fn bring_forward(&self, now: Timestamp, horizon: Timestamp);
+
     /// When the next unclaimed message is due.
     fn next_due(&self) -> Option<Timestamp>;
 

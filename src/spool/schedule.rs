@@ -29,6 +29,14 @@ pub fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -
     now.plus(Duration::from_millis(wait_ms.saturating_sub(spread_ms).saturating_add(jitter_ms)))
 }
 
+/// The latest moment for which anything is planned at `now`: a quarter above the longest wait
+/// leaves room for its jitter, and for the spread of those who wait for the same next hop. What
+/// lies beyond was planned before the clock was set back, and its time has come.
+#[must_use]
+pub fn horizon(retry: &Retry, now: Timestamp) -> Timestamp {
+    now.plus(retry.longest.saturating_add(retry.longest / 4))
+}
+
 /// When a message that still waits is returned to its sender (RFC 5321 §4.5.4.1: the give-up
 /// time, generally at least four to five days).
 #[must_use]
@@ -106,6 +114,7 @@ mod tests {
         let retry = Retry { first: Duration::MAX, longest: Duration::MAX, expire_after: Duration::MAX };
         assert!(next_attempt(&retry, QueueId(1), 40, NOW) > NOW);
         assert_eq!(expires_at(&retry, NOW), Timestamp(i64::MAX));
+        assert_eq!(horizon(&retry, NOW), Timestamp(i64::MAX));
     }
 
     #[test]
@@ -115,6 +124,12 @@ mod tests {
         assert!(nominal_age(&retry(), u32::MAX) > retry().expire_after);
         let absurd = Retry { first: Duration::MAX, longest: Duration::MAX, expire_after: Duration::MAX };
         assert_eq!(nominal_age(&absurd, 9), Duration::MAX);
+    }
+
+    #[test]
+    fn nothing_is_planned_beyond_the_horizon() {
+        let latest = (0..1000).map(|id| next_attempt(&retry(), QueueId(id), 40, NOW)).max().unwrap();
+        assert!(latest > NOW.plus(retry().longest) && latest < horizon(&retry(), NOW));
     }
 
     #[test]

@@ -166,6 +166,14 @@ impl Index {
         }
     }
 
+    /// Makes due at `now` what is due after `horizon`.
+    pub(super) fn bring_forward(&mut self, now: Timestamp, horizon: Timestamp) {
+        for (_, id) in self.due.split_off(&(Timestamp(horizon.0.saturating_add(1)), QueueId(0))) {
+            self.due.insert((now, id));
+            self.unclaimed.insert(id, Some(now));
+        }
+    }
+
     /// A message has changed while its lease goes on.
     pub(super) fn update(&mut self, entry: &SpoolEntry) {
         if let Some(waiting) = self.leases.get_mut(&entry.id).and_then(|lease| lease.waiting.as_mut()) {
@@ -312,6 +320,14 @@ mod tests {
         assert_eq!(ids(&index.claim(Timestamp(999), 9)), [3, 2, 1]);
         assert_eq!(index.len(), 4, "claimed messages are not finished");
         assert_eq!(index.next_due(), Some(Timestamp(1000)));
+    }
+
+    #[test]
+    fn what_is_due_after_the_horizon_is_due_now() {
+        let mut index = index(4);
+        index.bring_forward(Timestamp(990), Timestamp(998));
+        assert_eq!(ids(&index.claim(Timestamp(990), 9)), [0, 1]);
+        assert_eq!(ids(&index.claim(Timestamp(998), 9)), [3, 2]);
     }
 
     #[test]

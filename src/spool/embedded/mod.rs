@@ -97,7 +97,7 @@ impl EmbeddedSpool {
         let lock = paths.lock()?;
         let (space, reserve) = (space::Space::new(config), reserve::Reserve::new(paths.clone(), config));
         reserve.give_free_if_full(&space);
-        let recovered = recovery::recover(&paths, now)?;
+        let recovered = recovery::recover(&paths)?;
         reserve.restore(&space, now);
         let recovery = recovered.summary;
         let shared = Arc::new(Shared::new(Start {
@@ -305,6 +305,11 @@ impl Spool for EmbeddedSpool {
         self.running()?;
         let taken: Vec<Taken> = self.shared.index().claim_one(id, now).into_iter().collect();
         Ok(self.hand_out(taken).await?.pop())
+    }
+
+    fn bring_forward(&self, now: Timestamp, horizon: Timestamp) {
+        self.shared.index().bring_forward(now, horizon);
+        self.shared.changed.notify_one();
     }
 
     fn next_due(&self) -> Option<Timestamp> {

@@ -16,10 +16,9 @@
 use super::index::{ContentPlace, Index, Place, Waiting};
 use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
 use super::segments::{Segment, Segments};
-use super::state::{Completeness, Known, LogMark, REPORT_IDS, Row, State};
+use super::state::{Completeness, LogMark, REPORT_IDS, Row, State};
 use super::steps::{Step, Work};
 use super::writer::is_damage;
-use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
 use crate::spool::record::{self, Found, Part, Standing, Stored};
@@ -28,10 +27,6 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// Schedules wait for hours; where one waits for longer, the message is tried once too early.
-const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// What was found at opening, for the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,13 +63,13 @@ pub(super) struct Recovered {
 }
 
 /// Recovers; when the state database turns out to be damaged, once more without it.
-pub(super) fn recover(paths: &Paths, now: Timestamp) -> Result<Recovered, SpoolError> {
-    match Opening::new(paths)?.run(paths, now) {
+pub(super) fn recover(paths: &Paths) -> Result<Recovered, SpoolError> {
+    match Opening::new(paths)?.run(paths) {
         Err(SpoolError::State(error)) if is_damage(&error) => {}
         other => return other,
     }
     let moved_to = move_state_aside(paths).map_err(io("moving the damaged state database aside"))?;
-    let mut recovered = Opening::new(paths)?.run(paths, now)?;
+    let mut recovered = Opening::new(paths)?.run(paths)?;
     recovered.summary.state_moved_to = Some(moved_to);
     Ok(recovered)
 }
@@ -95,7 +90,7 @@ impl Opening {
         Ok(Self { files, last_time_id: 0, summary: Recovery::default() })
     }
 
-    fn run(mut self, paths: &Paths, now: Timestamp) -> Result<Recovered, SpoolError> {
+    fn run(mut self, paths: &Paths) -> Result<Recovered, SpoolError> {
         let state = open_state(paths)?;
         let completeness = state.completeness()?;
         let start = state.mark()?;
@@ -112,7 +107,7 @@ impl Opening {
             state.commit(paths, Work::Complete)?;
         }
         let mut index = Index::default();
-        state.for_each_waiting(|known| index.restore(&plausible(known, now)))?;
+        state.for_each_waiting(|known| index.restore(&known))?;
         self.summary.waiting = index.len() as u64;
         let last_segment = self.files.keys().next_back().copied().unwrap_or(0).max(mark.segment);
         self.remove_dead(paths, &state, &index)?;
@@ -247,12 +242,6 @@ fn head_of(path: &Path) -> Vec<u8> {
         let _ = file.take(HEAD_LIMIT as u64).read_to_end(&mut head);
     }
     head
-}
-
-/// A message that would wait for longer than any schedule makes it is due now: the clock was set
-/// back while nobody looked.
-fn plausible(known: Known, now: Timestamp) -> Known {
-    if known.due.since(now) > LONGEST_WAIT { Known { due: now, ..known } } else { known }
 }
 
 /// The segment being caught up.

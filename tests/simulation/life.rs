@@ -1,0 +1,298 @@
+//! One life of the relay in a world: from the opening of its spool to a crash, a stop, or an
+//! empty queue. On one thread, in the runtime's own time, which jumps to whatever comes next.
+
+use crate::camera::{Camera, Crash, Done};
+use crate::desk::{Desk, TURN};
+use crate::judge::Answer;
+use crate::streets::Names;
+use crate::world::{HOUR, Letter, What, World};
+use dane_relay::accept::driver::{self as listener, Acceptor};
+use dane_relay::clock::{Clock, Timestamp};
+use dane_relay::lab::client::SmtpClient;
+use dane_relay::observe::Observer;
+use dane_relay::pipeline::Pipeline;
+use dane_relay::pipeline::operate::Order;
+use dane_relay::pipeline::outbound::Ways;
+use dane_relay::report::driver::load_texts;
+use dane_relay::resolve::driver::Dns;
+use dane_relay::resolve::event::nobody;
+use dane_relay::resolve::paths::{PathName, Transport};
+use dane_relay::serve::{self, Works};
+use dane_relay::spool::embedded::ledger::{Ledger, Message, Standing};
+use dane_relay::spool::embedded::{EmbeddedSpool, Hands};
+use dane_relay::spool::event::Act;
+use dane_relay::spool::{Hold, Spool};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::duplex;
+use tokio::runtime::Builder;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// No world lasts longer.
+const MOST_DAYS: u32 = 30;
+/// Between two looks whether the queue is empty.
+const LOOK: Duration = HOUR;
+/// How long a machine that crashed stays down.
+const DOWN: Duration = Duration::from_secs(600);
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Crashed,
+    Stopped,
+    /// Nothing more will happen.
+    Empty,
+}
+
+/// What one life needs.
+struct Life<'a> {
+    world: &'a mut World,
+    clock: Clock,
+    camera: Arc<Camera>,
+    desk: Arc<Desk>,
+    hands: Hands,
+    acceptor: Arc<Acceptor>,
+    pipeline: Arc<Pipeline>,
+    /// Until it runs.
+    works: Option<Works>,
+    stop: CancellationToken,
+    /// Clients and operators at work.
+    people: TaskTracker,
+    /// Letters that the relay refused for now.
+    again: Arc<Mutex<Vec<Letter>>>,
+}
+
+impl World {
+    /// Lives until the world is at its end, with these crashes: the steps of each are counted from
+    /// the one before. Gives the steps of all lives, in their order.
+    pub(crate) fn run(&mut self, crashes: &[Crash]) -> Vec<Done> {
+        let (mut steps, mut since) = (Vec::new(), 0);
+        let mut crashes = crashes.iter().copied().peekable();
+        loop {
+            let next = crashes.peek().map(|crash| Crash { step: crash.step - since, ..*crash });
+            let (end, more) = self.live(next);
+            since += more.len();
+            steps.extend(more);
+            match end {
+                End::Crashed => {
+                    since = 0;
+                    self.crashes.extend(crashes.next());
+                    self.move_on();
+                    self.now = self.now.plus(DOWN);
+                    self.truth = self.truth.plus(DOWN);
+                }
+                End::Stopped => {}
+                End::Empty => return steps,
+            }
+        }
+    }
+
+    fn live(&mut self, crash: Option<Crash>) -> (End, Vec<Done>) {
+        let mut builder = Builder::new_current_thread();
+        // One helper for what blocks, so that the order is always the same.
+        let runtime = builder.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
+        let camera = Arc::new(Camera::new(&self.config.spool.path, &self.next_spool(), crash));
+        let end = runtime.block_on(async {
+            self.streets.begin_life(self.truth);
+            let Some(mut life) = Life::begin(self, Arc::clone(&camera)) else { return End::Crashed };
+            let end = life.last().await;
+            let now = life.clock.now();
+            if end != End::Crashed {
+                life.hands.finish();
+            }
+            self.now = now;
+            self.truth = self.streets.truth();
+            if camera.taken() { End::Crashed } else { end }
+        });
+        (end, camera.steps())
+    }
+}
+
+impl<'a> Life<'a> {
+    /// Opens the spool and puts the relay together; none when the crash comes meanwhile.
+    fn begin(world: &'a mut World, camera: Arc<Camera>) -> Option<Self> {
+        let opened = EmbeddedSpool::open_by_hand(&world.config.spool, world.now, Arc::clone(&camera) as _);
+        if camera.taken() {
+            return None;
+        }
+        let (spool, hands) = opened.unwrap();
+        world.note_unrecorded();
+        let clock = Clock::with_runtime(world.now);
+        let desk = Arc::new(Desk::new(spool));
+        let names = Names { lab: Arc::clone(&world.lab), signing: world.signing.clone(), asking: clock.clone() };
+        let works = works(world, names, Arc::clone(&desk) as _);
+        Some(Self {
+            world,
+            clock,
+            camera,
+            desk,
+            hands,
+            acceptor: Arc::clone(&works.acceptor),
+            pipeline: Arc::clone(&works.pipeline),
+            works: Some(works),
+            stop: CancellationToken::new(),
+            people: TaskTracker::new(),
+            again: Arc::default(),
+        })
+    }
+
+    /// Everything between the opening and the end.
+    async fn last(&mut self) -> End {
+        let Some(works) = self.works.take() else { return End::Empty };
+        let stopped = self.stop.clone();
+        let accepting = async move { stopped.cancelled().await };
+        let mut running = tokio::spawn(works.run(accepting, std::future::pending(), self.stop.clone()));
+        let mut ends = None;
+        let (limit, mut look) = (self.truth().plus(24 * HOUR * MOST_DAYS), self.truth());
+        loop {
+            let next = self.world.to_come.front().map_or(look, |(at, _)| *at.min(&look));
+            tokio::select! {
+                biased;
+                () = self.desk.work() => sleep(TURN).await,
+                () = sleep(next.since(self.truth())), if ends.is_none() => {
+                    ends = self.go_on();
+                    look = self.truth().plus(LOOK);
+                }
+                _ended = &mut running, if ends.is_some() => {
+                    let is_down = self.turn().is_break();
+                    return if is_down { End::Crashed } else { ends.unwrap_or(End::Empty) };
+                }
+            }
+            if self.camera.taken() || self.turn().is_break() {
+                return End::Crashed;
+            }
+            assert!(self.truth() < limit, "{}: something waits for ever", self.world.name());
+        }
+    }
+
+    /// The time that nobody sets: by it the world goes.
+    fn truth(&self) -> Timestamp {
+        self.world.streets.truth()
+    }
+
+    /// The writers do all that waits.
+    fn turn(&mut self) -> ControlFlow<()> {
+        while self.hands.turn() {
+            if self.camera.taken() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What is due happens; and the life ends when nothing more can.
+    fn go_on(&mut self) -> Option<End> {
+        let back = std::mem::take(&mut *self.again.lock().unwrap());
+        for letter in back {
+            self.world.to_come.push_front((self.truth().plus(HOUR / 4), What::Send(letter)));
+        }
+        while let Some((at, _)) = self.world.to_come.front()
+            && *at <= self.truth()
+        {
+            let (_, what) = self.world.to_come.pop_front().unwrap();
+            if let Some(end) = self.happen(what) {
+                return self.end(end);
+            }
+        }
+        let nothing_waits = self.desk.stats().queued_messages == 0 && self.people.is_empty();
+        let is_over = nothing_waits && self.world.to_come.is_empty() && self.again.lock().unwrap().is_empty();
+        if is_over { self.end(End::Empty) } else { None }
+    }
+
+    fn end(&self, end: End) -> Option<End> {
+        self.stop.cancel();
+        Some(end)
+    }
+
+    fn happen(&mut self, what: What) -> Option<End> {
+        match what {
+            What::Send(letter) => self.send(letter),
+            What::Heal => self.world.heal(),
+            What::Operate(act, number) => self.operate(act, number),
+            What::ReleaseAll => self.release_all(),
+            What::SetOn(by) => {
+                self.world.judge.set_on = true;
+                self.clock.advance(by);
+            }
+            What::SetBack(by) => {
+                self.world.judge.set_backs += 1;
+                self.clock.set_back(by);
+            }
+            What::Restart => return Some(End::Stopped),
+        }
+        None
+    }
+
+    fn send(&mut self, letter: Letter) {
+        let answers = Arc::clone(&self.world.judge.answers);
+        answers.lock().unwrap().insert(letter.number, (letter.clone(), Answer::Nothing));
+        let (ours, theirs) = duplex(64 * 1024);
+        let peer = ([127, 0, 0, 1], 40_000).into();
+        tokio::spawn(listener::session(Arc::clone(&self.acceptor), theirs, peer, self.stop.clone()));
+        let again = Arc::clone(&self.again);
+        self.people.spawn(async move {
+            let mail = format!("MAIL FROM:<{}>", letter.from);
+            let rcpt: Vec<String> = letter.to.iter().map(|to| format!("RCPT TO:<{to}>{}", letter.notify)).collect();
+            let mut client = SmtpClient::over(ours).await?;
+            client.ehlo("exchange.office.test").await?;
+            let handed = client.transact(&mail, &rcpt, &letter.content()).await?;
+            if handed.accepted() {
+                answers.lock().unwrap().insert(letter.number, (letter, Answer::Accepted));
+            } else {
+                again.lock().unwrap().push(letter);
+            }
+            std::io::Result::Ok(())
+        });
+    }
+
+    fn operate(&mut self, act: Act, number: usize) {
+        if matches!(act, Act::Bounce | Act::Delete) {
+            self.world.judge.ended_by_operator.insert(number);
+        }
+        self.world.judge.held |= act == Act::Hold;
+        let message_id = format!("n{number}@office.test");
+        let ledger = Ledger::open(&self.world.config.spool.path).unwrap();
+        for message in ledger.find(&message_id, 1).unwrap().messages {
+            self.order(act, message);
+        }
+    }
+
+    /// Now, and again as long as somebody waits: a crash may have come in between.
+    fn release_all(&mut self) {
+        let ledger = Ledger::open(&self.world.config.spool.path).unwrap();
+        let mut held = Vec::new();
+        let look = |message: Message| {
+            if message.standing == Standing::Held {
+                held.push(message);
+            }
+            ControlFlow::Continue(())
+        };
+        ledger.for_each_waiting(look).unwrap();
+        held.into_iter().for_each(|message| self.order(Act::Release, message));
+        if self.desk.stats().queued_messages > 0 {
+            self.world.to_come.push_back((self.truth().plus(12 * HOUR), What::ReleaseAll));
+        }
+    }
+
+    fn order(&self, act: Act, message: Message) {
+        let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
+        let pipeline = Arc::clone(&self.pipeline);
+        let all: Vec<usize> = (0..message.recipients.len()).collect();
+        self.people.spawn(async move { pipeline.operate(Order { act, uid: None }, message.id, &all, hold).await });
+    }
+}
+
+/// The relay, put together as in service, with the world's own ways.
+fn works(world: &World, names: Names, spool: Arc<dyn Spool>) -> Works {
+    let config = Arc::new(world.config.clone());
+    let clock = names.asking.clone();
+    let path = PathName { upstream: "udp://192.0.2.53:53".to_owned(), transport: Transport::Udp };
+    let dns = Arc::new(Dns::over(&config, vec![(path, Arc::new(names))], clock.clone(), nobody()).unwrap());
+    let observer = Arc::new(Observer::new().unwrap());
+    let ways = Ways { dns, network: Arc::clone(&world.streets) as _, clock };
+    let out = serve::outbound(config, ways, &observer).unwrap();
+    Works::new(out, spool, observer, load_texts(None).unwrap()).unwrap()
+}

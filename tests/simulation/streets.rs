@@ -1,0 +1,111 @@
+//! The ways out of the relay, without sockets: to the lab's mail and policy hosts by pipes, and to
+//! its DNS by calls.
+
+use async_trait::async_trait;
+use dane_relay::clock::{Clock, Timestamp};
+use dane_relay::lab::sockets::HostAt;
+use dane_relay::lab::{Block, Lab};
+use dane_relay::net::{Network, Stream};
+use dane_relay::resolve::paths::{Fault, Source};
+use hickory_proto::op::Message;
+use hickory_proto::rr::{Name, RecordType};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::duplex;
+
+/// Octets under way in one direction.
+const PIPE: usize = 64 * 1024;
+
+/// The streets of a world; they outlive the relay.
+pub(crate) struct Streets {
+    lab: Arc<Lab>,
+    /// What keeps the relay from mail hosts.
+    blocks: Mutex<BTreeMap<SocketAddr, Block>>,
+    /// When the relay knocked, by a clock that nobody sets.
+    knocks: Mutex<BTreeMap<SocketAddr, Vec<Timestamp>>>,
+    truth: Mutex<Clock>,
+}
+
+impl Streets {
+    pub(crate) fn new(lab: Arc<Lab>) -> Self {
+        Self { lab, blocks: Mutex::default(), knocks: Mutex::default(), truth: Mutex::default() }
+    }
+
+    /// A life begins, at this time.
+    pub(crate) fn begin_life(&self, truth: Timestamp) {
+        *self.truth.lock().unwrap() = Clock::with_runtime(truth);
+    }
+
+    /// The true time, which nobody sets.
+    pub(crate) fn truth(&self) -> Timestamp {
+        self.truth.lock().unwrap().now()
+    }
+
+    /// The longest time in which the relay did not knock at the first host of a domain, between the
+    /// first time and the last.
+    pub(crate) fn longest_silence(&self, domain: &str) -> Duration {
+        let knocks = self.knocks.lock().unwrap();
+        let at_host = knocks.get(&self.lab.mx(domain).unwrap().address()).map(Vec::as_slice).unwrap_or_default();
+        at_host.windows(2).map(|two| two[1].since(two[0])).max().unwrap_or_default()
+    }
+
+    /// Blocks the first host of a domain, or lets the relay through again.
+    pub(crate) fn block(&self, domain: &str, block: Option<Block>) {
+        let address = self.lab.mx(domain).unwrap().address();
+        let mut blocks = self.blocks.lock().unwrap();
+        match block {
+            Some(block) => blocks.insert(address, block),
+            None => blocks.remove(&address),
+        };
+    }
+}
+
+#[async_trait]
+impl Network for Streets {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let now = self.truth();
+        self.knocks.lock().unwrap().entry(address).or_default().push(now);
+        let block = self.blocks.lock().unwrap().get(&address).copied();
+        match block {
+            None => {}
+            Some(Block::Refused) => return Err(io::ErrorKind::ConnectionRefused.into()),
+            Some(Block::Silent) => std::future::pending().await,
+        }
+        let (ours, theirs) = duplex(PIPE);
+        let lab = Arc::clone(&self.lab);
+        tokio::spawn(async move {
+            match lab.host_at(address) {
+                Some(HostAt::Mx(host)) => host.serve_stream(theirs).await,
+                Some(HostAt::Policy(host)) => host.serve_stream(theirs).await,
+                None => Ok(()),
+            }
+        });
+        Ok(Box::new(ours))
+    }
+}
+
+/// The lab's DNS, asked without a network.
+pub(crate) struct Names {
+    pub(crate) lab: Arc<Lab>,
+    /// The time by which the zones are signed, which keeps up with that of whoever asks.
+    pub(crate) signing: Clock,
+    pub(crate) asking: Clock,
+}
+
+#[async_trait]
+impl Source for Names {
+    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
+        let (signing, asking) = (self.signing.now(), self.asking.now());
+        self.signing.advance(asking.since(signing));
+        self.signing.set_back(signing.since(asking));
+        match self.lab.dns().fetch(name, record_type) {
+            Ok(Some(message)) => Ok(message),
+            // Whoever waits is stopped by its deadline.
+            Ok(None) => std::future::pending().await,
+            Err(error) => Err(Fault::Broken(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! A world made from a seed: domains and how they are, letters and when they are handed in, and
+//! what happens meanwhile. It outlives the relay, which has several lives in it.
+
+use crate::camera::Crash;
+use crate::dice::Dice;
+use crate::judge::Judge;
+use crate::streets::Streets;
+use dane_relay::clock::{Clock, Timestamp};
+use dane_relay::config::Config;
+use dane_relay::lab::boxes::PathFault;
+use dane_relay::lab::mx::reply;
+use dane_relay::lab::world::AnchorForm;
+use dane_relay::lab::{Block, Certificate, DomainSpec, Fault, Lab, Phase, SignatureFault, StartTls, Tlsa, Trouble};
+use dane_relay::spool::event::Act;
+use futures_util::FutureExt as _;
+use hickory_proto::rr::RecordType;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+pub(crate) const SENDER: &str = "alice@office.test";
+/// RFC 3461 §4.1: nobody is told of anything, and somebody is told of everything.
+pub(crate) const NEVER: &str = " NOTIFY=NEVER";
+pub(crate) const ALWAYS: &str = " NOTIFY=SUCCESS,FAILURE,DELAY";
+const BEGIN: Timestamp = Timestamp(1_795_261_468_000);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// Between two attempts, but for a tenth of jitter.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(4 * 3600);
+
+/// What a domain is like. What heals does so some hours into the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    Fine,
+    ByPolicy,
+    Greylisting,
+    Dead,
+    Silent,
+    Refusing,
+    NullMx,
+    NeverReady,
+    Mismatched,
+    Forged,
+    WithoutTls,
+    PolicyBroken,
+    DeadAtFirst,
+    SilentDnsAtFirst,
+    MismatchedAtFirst,
+    /// Has six TLSA records, and a box before the resolver passes four.
+    FilteredAtFirst,
+    /// Takes the message and closes before it says so.
+    LosesRepliesAtFirst,
+}
+
+use Nature::{
+    ByPolicy, Dead, DeadAtFirst, FilteredAtFirst, Fine, Forged, Greylisting, LosesRepliesAtFirst, Mismatched,
+    MismatchedAtFirst, NeverReady, NullMx, PolicyBroken, Refusing, Silent, SilentDnsAtFirst, WithoutTls,
+};
+
+const NATURES: [Nature; 17] = [
+    Fine,
+    ByPolicy,
+    Greylisting,
+    Dead,
+    Silent,
+    Refusing,
+    NullMx,
+    NeverReady,
+    Mismatched,
+    Forged,
+    WithoutTls,
+    PolicyBroken,
+    DeadAtFirst,
+    SilentDnsAtFirst,
+    MismatchedAtFirst,
+    FilteredAtFirst,
+    LosesRepliesAtFirst,
+];
+
+impl Nature {
+    /// Whether mail arrives in the end.
+    pub(crate) fn delivers(self) -> bool {
+        match self {
+            Fine | ByPolicy | Greylisting | DeadAtFirst | SilentDnsAtFirst | MismatchedAtFirst | FilteredAtFirst
+            | LosesRepliesAtFirst => true,
+            Dead | Silent | Refusing | NullMx | NeverReady | Mismatched | Forged | WithoutTls | PolicyBroken => false,
+        }
+    }
+
+    fn describe(self, name: &str, domain: DomainSpec) -> DomainSpec {
+        let host = format!("mx.{name}");
+        match self {
+            Fine | Dead | DeadAtFirst | Silent => domain,
+            ByPolicy => domain.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(|p| p.enforce()),
+            PolicyBroken => domain.plain().mta_sts(|p| p.enforce()),
+            Greylisting => domain.host(|h| h.greylisting()),
+            Refusing => domain.host(|h| h.known(&["nobody"])),
+            FilteredAtFirst => domain.host(|h| h.and_misfits(5)),
+            NullMx => domain.null_mx(),
+            NeverReady => domain.host(|h| h.trouble(Phase::Rcpt, Trouble::Reply(reply("451 4.3.0 later").unwrap()))),
+            Mismatched | MismatchedAtFirst => domain.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])),
+            Forged => domain.fault(&host, RecordType::TLSA, Fault::Signature(SignatureFault::Bogus)),
+            WithoutTls => domain.host(|h| h.starttls(StartTls::NotOffered)),
+            SilentDnsAtFirst => domain.fault(name, RecordType::MX, Fault::ServFail),
+            LosesRepliesAtFirst => domain.host(|h| h.trouble(Phase::EndOfData, Trouble::KeepThenDrop)),
+        }
+    }
+}
+
+/// A message that is handed in.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    pub(crate) number: usize,
+    pub(crate) from: &'static str,
+    pub(crate) to: Vec<String>,
+    /// What the sender wants to be told.
+    pub(crate) notify: &'static str,
+    /// Octets of padding.
+    pub(crate) padding: usize,
+}
+
+impl Letter {
+    pub(crate) fn message_id(&self) -> String {
+        format!("n{}@office.test", self.number)
+    }
+
+    pub(crate) fn content(&self) -> Vec<u8> {
+        let line = "all work and no play makes jack a dull boy, again and again and again\r\n";
+        let padding = line.repeat(self.padding.div_ceil(line.len()));
+        format!("From: <{SENDER}>\r\nMessage-ID: <{}>\r\n\r\n{padding}x\r\n", self.message_id()).into_bytes()
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// Somebody hands a letter in.
+    Send(Letter),
+    /// What was only at first is over.
+    Heal,
+    /// The operator does something to a letter.
+    Operate(Act, usize),
+    /// The operator releases what is held.
+    ReleaseAll,
+    /// The clock is set on, or back.
+    SetOn(Duration),
+    SetBack(Duration),
+    /// The relay is stopped in good order, and started again.
+    Restart,
+}
+
+/// How much there is in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    Usual,
+    /// Of everything something, so that it can be lived through many times.
+    Small,
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    /// The crashes that it has had.
+    pub(crate) crashes: Vec<Crash>,
+    pub(crate) natures: BTreeMap<String, Nature>,
+    pub(crate) lab: Arc<Lab>,
+    pub(crate) streets: Arc<Streets>,
+    /// The time by which zones are signed.
+    pub(crate) signing: Clock,
+    pub(crate) config: Config,
+    /// By the clock of the relay's machine, which may be set.
+    pub(crate) now: Timestamp,
+    /// By one that nobody sets.
+    pub(crate) truth: Timestamp,
+    pub(crate) to_come: VecDeque<(Timestamp, What)>,
+    pub(crate) judge: Judge,
+    lives: usize,
+    folder: TempDir,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, size: Size) -> Self {
+        let mut dice = Dice::new(seed);
+        let natures = natures(&mut dice, size);
+        let signing = Clock::manual(BEGIN);
+        let builder = Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d);
+        let builder =
+            natures.iter().fold(builder, |lab, (name, nature)| lab.domain(name, |d| nature.describe(name, d)));
+        let lab = Arc::new(builder.start().now_or_never().unwrap().unwrap());
+        let streets = Arc::new(Streets::new(Arc::clone(&lab)));
+        for (name, nature) in &natures {
+            match nature {
+                Dead | DeadAtFirst => streets.block(name, Some(Block::Refused)),
+                Silent => streets.block(name, Some(Block::Silent)),
+                _ => {}
+            }
+        }
+        lab.dns().set_path([PathFault::DropTlsaOver(4)]);
+        let folder = folder();
+        let config = config(&lab, folder.path());
+        let to_come = happenings(&mut dice, &natures, size);
+        let judge = Judge::default();
+        let mut world = Self {
+            seed,
+            crashes: Vec::new(),
+            natures,
+            lab,
+            streets,
+            signing,
+            config,
+            now: BEGIN,
+            truth: BEGIN,
+            to_come,
+            judge,
+            lives: 0,
+            folder,
+        };
+        world.config.spool.path = world.spool_of(0);
+        world
+    }
+
+    fn spool_of(&self, life: usize) -> PathBuf {
+        self.folder.path().join(format!("spool-{life}"))
+    }
+
+    /// Where the picture of a crash goes.
+    pub(crate) fn next_spool(&self) -> PathBuf {
+        self.spool_of(self.lives + 1)
+    }
+
+    /// The next relay wakes up in what the crash left.
+    pub(crate) fn move_on(&mut self) {
+        self.lives += 1;
+        self.config.spool.path = self.spool_of(self.lives);
+    }
+
+    /// What was only at first is over.
+    pub(crate) fn heal(&self) {
+        self.lab.dns().set_path([]);
+        for (name, nature) in &self.natures {
+            match nature {
+                DeadAtFirst => self.streets.block(name, None),
+                SilentDnsAtFirst => self.lab.world().fault(name, RecordType::MX, None).unwrap(),
+                MismatchedAtFirst => self.lab.set_tlsa(&format!("mx.{name}"), &[Tlsa::Fits(3, 1, 1)]).unwrap(),
+                LosesRepliesAtFirst => self.lab.mx(name).unwrap().trouble(Phase::EndOfData, None),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// In memory where there is such a folder: a simulated disk need not be slow.
+fn folder() -> TempDir {
+    let in_memory = Path::new("/dev/shm");
+    if in_memory.is_dir() { tempfile::tempdir_in(in_memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// Some domains that every world has, and others by chance.
+fn natures(dice: &mut Dice, size: Size) -> BTreeMap<String, Nature> {
+    let (certain, others) = match size {
+        Size::Usual => (&[Fine, NeverReady][..], 6),
+        Size::Small => (&[Fine, Refusing, Greylisting, Mismatched][..], 1),
+    };
+    let certain = certain.iter().copied();
+    let natures = certain.chain(std::iter::repeat_with(|| *dice.pick(&NATURES)).take(others));
+    natures.enumerate().map(|(n, nature)| (format!("d{n}.test"), nature)).collect()
+}
+
+fn happenings(dice: &mut Dice, natures: &BTreeMap<String, Nature>, size: Size) -> VecDeque<(Timestamp, What)> {
+    let domains: Vec<&String> = natures.keys().collect();
+    let mut all = Vec::new();
+    let at = |minutes: u64| BEGIN.plus(Duration::from_secs(60 * minutes));
+    let letters = match size {
+        Size::Usual => 4 + dice.size(3),
+        Size::Small => 3,
+    };
+    for number in 0..letters {
+        let to = (0..=dice.roll(4)).map(|n| format!("r{n}@{}", dice.pick(&domains))).collect();
+        let from = if dice.one_in(6) { "" } else { SENDER };
+        let notify = *dice.pick(&["", "", "", NEVER, ALWAYS]);
+        let padding = if dice.one_in(4) { 300_000 } else { 0 };
+        all.push((at(dice.roll(30)), What::Send(Letter { number, from, to, notify, padding })));
+    }
+    all.push((at(60 + dice.roll(300)), What::Heal));
+    all.push((at(dice.roll(600)), What::Restart));
+    for _ in 0..dice.roll(3) {
+        let act = *dice.pick(&[Act::Hold, Act::Retry, Act::Bounce, Act::Delete]);
+        let letter = dice.size(letters);
+        all.push((at(5 + dice.roll(300)), What::Operate(act, letter)));
+    }
+    for _ in 0..dice.roll(3) {
+        let by = Duration::from_secs(dice.roll(50_000));
+        let what = if dice.one_in(2) { What::SetOn(by) } else { What::SetBack(by) };
+        all.push((at(dice.roll(700)), what));
+    }
+    all.push((at(800), What::ReleaseAll));
+    all.sort_by_key(|(at, _)| *at);
+    all.into()
+}
+
+/// The schedule of a relay that nobody has configured, but for the age at which mail is returned.
+fn config(lab: &Lab, folder: &Path) -> Config {
+    let anchors = folder.join("root.key");
+    std::fs::write(&anchors, lab.world().trust_anchor(AnchorForm::DnsKey).unwrap()).unwrap();
+    let roots = folder.join("roots.pem");
+    std::fs::write(&roots, lab.roots_pem()).unwrap();
+    let text = format!(
+        "hostname = \"relay.office.test\"\npostmaster = \"postmaster@office.test\"\n\
+         [spool]\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
+         [dns]\nupstreams = [\"udp://127.0.0.1:53\"]\ntrust_anchors = {anchors:?}\n\
+         [tls]\nroots = {roots:?}\n\
+         [mta_sts]\nport = {policy_port}\n\
+         [delivery]\nport = {port}\nallow_loopback = true\n\
+         [retry]\nfirst = \"20m\"\nlongest = \"{longest}h\"\nexpire_after = \"12h\"\n",
+        longest = LONGEST_WAIT.as_secs() / 3600,
+        port = lab.port(),
+        policy_port = lab.policy_port(),
+    );
+    Config::parse(&text, Path::new("simulation.toml")).unwrap()
+}
