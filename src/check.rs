@@ -27,7 +27,7 @@ mod view;
 pub use report::{AddressReport, CheckReport, Fault, HostReport, StsReport, TlsaReport, Verdict};
 pub use text::{Color, Detail};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode};
 use crate::deliver::Planned;
 use crate::envelope::TlsRequest;
@@ -37,11 +37,11 @@ use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
-use evidence::{Delivery, DnsProbe, Evidence, Opinion, Queue, TlsaCount, Troubled};
+use evidence::{Delivery, DnsProbe, Evidence, Opinion, Queue, ServerSeen, TlsaCount, Troubled};
 use futures_util::stream::{self, StreamExt as _};
 use met::{Met, Probed, comes_after_all, conclude, subject, troubled};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How much is looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// through three silent ones, and to leave time for the probes within ten seconds.
 const DNS_PATIENCE: Duration = Duration::from_millis(1500);
 const LOOK_UP_PATIENCE: Duration = Duration::from_millis(5000);
+/// How long the mail servers are asked alone: one that answers needs less.
+const ALONE: Duration = Duration::from_secs(1);
 
 /// Domains of the queue that are checked at once; whoever has more has one cause for many.
 const QUEUED_LIMIT: usize = 200;
@@ -99,26 +101,9 @@ impl Checker {
         let config = &self.out.config;
         let route = route::route(&Host::Domain(domain.clone()), &config.destination, config.delivery.port);
         let seed = u64::try_from(at.0).unwrap_or(0);
-        let known = self.out.find_out(&route, seed, Thoroughness::Everything).await;
-        let troubled = troubled(&known);
-        let subject = subject(&troubled);
-        let (met, dns, opinions, aside) = tokio::join!(
-            Box::pin(self.meet(&route, known)),
-            Box::pin(self.probe_dns(subject.as_ref())),
-            Box::pin(self.second_opinions(&troubled)),
-            Box::pin(self.look_aside(domain)),
-        );
-        let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
-            // The resolver was only slow, and delivery is more patient: now it has the answer.
-            let known = self.out.find_out(&route, seed, Thoroughness::Everything).await;
-            Box::pin(self.meet(&route, known)).await
-        } else {
-            met
-        };
-        let servers = match self.depth {
-            Depth::Diagnosis => Box::pin(controls::look_closer(&self.out, met.servers(at))).await,
-            Depth::Delivery => met.servers(at),
-        };
+        // What nothing waits for goes along, so that silence is waited for once.
+        let (looked, aside) = tokio::join!(Box::pin(self.look(&route, (at, seed))), Box::pin(self.look_aside(domain)));
+        let Looked { met, troubled, subject, dns, opinions, servers } = looked;
         let evidence = Evidence {
             version: evidence::VERSION,
             domain: domain.to_string(),
@@ -136,6 +121,44 @@ impl Checker {
             took_ms: milliseconds(started.elapsed()),
         };
         self.report(domain, &route, &met, evidence)
+    }
+
+    /// What delivery meets and, where that is trouble, what stands behind it.
+    async fn look(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
+        let known = self.out.find_out(route, seed, Thoroughness::Everything).await;
+        let troubled = troubled(&known);
+        let subject = subject(&troubled);
+        let ((met, controls), dns, opinions) = tokio::join!(
+            Box::pin(self.meet_beside_controls(route, known)),
+            Box::pin(self.probe_dns(subject.as_ref())),
+            Box::pin(self.second_opinions(&troubled)),
+        );
+        let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
+            // The resolver was only slow, and delivery is more patient: now it has the answer.
+            let known = self.out.find_out(route, seed, Thoroughness::Everything).await;
+            Box::pin(self.meet(route, known)).await
+        } else {
+            met
+        };
+        let servers = match self.depth {
+            Depth::Diagnosis => Box::pin(controls::look_closer(&self.out, met.servers(at), controls)).await,
+            Depth::Delivery => met.servers(at),
+        };
+        Looked { met, troubled, subject, dns, opinions, servers }
+    }
+
+    /// Where the servers are slow to answer, the controls are asked meanwhile, in case they will
+    /// be needed.
+    async fn meet_beside_controls(&self, route: &Route, known: Result<Known, Cause>) -> (Met, Option<Vec<ServerSeen>>) {
+        let mut meeting = std::pin::pin!(self.meet(route, known));
+        if self.depth == Depth::Delivery {
+            return (meeting.await, None);
+        }
+        if let Ok(met) = timeout(ALONE, &mut meeting).await {
+            return (met, None);
+        }
+        let (met, controls) = tokio::join!(meeting, Box::pin(controls::all(&self.out)));
+        (met, Some(controls))
     }
 
     /// Looks at this host itself.
@@ -197,13 +220,15 @@ impl Checker {
             return Aside { queue: None, sts_announced: None, tlsrpt: None };
         }
         let owner = format!("_smtp._tls.{domain}");
-        let (queue, announced, (tlsrpt, _trace)) = tokio::join!(
+        // A look-up that is shared may begin anew when whoever began it leaves; nothing waits twice.
+        let most = self.out.config.dns.deadline;
+        let (queue, announced, tlsrpt) = tokio::join!(
             queue::waiting(&self.out.config.spool.path, domain),
-            self.out.sts.announced(domain, Freshness::Kept),
-            self.out.dns.lookup(&owner, RecordType::Txt)
+            timeout(most, self.out.sts.announced(domain, Freshness::Kept)),
+            timeout(most, self.out.dns.lookup(&owner, RecordType::Txt))
         );
-        let sts_announced = announced.ok().map(|id| id.to_string());
-        Aside { queue, sts_announced, tlsrpt: text_record(&tlsrpt) }
+        let sts_announced = announced.ok().and_then(Result::ok).map(|id| id.to_string());
+        Aside { queue, sts_announced, tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| text_record(&answer)) }
     }
 
     async fn probe_all(&self, route: &Route, known: &Known) -> Result<Vec<Probed>, Cause> {
@@ -263,13 +288,25 @@ impl Checker {
             mta_sts: known.map(|known| view::sts_report(&known.sts, evidence.sts_announced.as_ref())),
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
-            notes: known.map(|known| view::notes(known, &met.probed)).unwrap_or_default(),
+            notes: known
+                .map(|known| view::notes(known, &met.probed, &self.out.mailer.ways_out(&known.resolution)))
+                .unwrap_or_default(),
             hosts,
             dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),
             diagnosis,
             evidence,
         }
     }
+}
+
+/// What delivery meets, and what was looked at to explain it.
+struct Looked {
+    met: Met,
+    troubled: Vec<Troubled>,
+    subject: Option<Question>,
+    dns: Vec<DnsProbe>,
+    opinions: Vec<Opinion>,
+    servers: Vec<ServerSeen>,
 }
 
 /// What has no bearing on delivery.

@@ -12,6 +12,7 @@ use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
+use crate::policy::local::Standing;
 use crate::queue::{Filter, MOST_SELECTED, Selected};
 use crate::spool::embedded::ledger::Ledger;
 use crate::spool::event::Act;
@@ -119,6 +120,9 @@ pub struct Running {
     pub damaged_records: u64,
     /// Next hops that are left in peace at the moment.
     pub next_hops_out_of_reach: usize,
+    /// How the operator's weakenings stand.
+    #[serde(default)]
+    pub exceptions: Standing,
 }
 
 /// Why a relay cannot be asked.
@@ -266,6 +270,7 @@ impl Control {
             spool_bytes: stats.bytes,
             damaged_records: stats.damaged_records,
             next_hops_out_of_reach: self.pipeline.backing_off(),
+            exceptions: self.pipeline.out.exceptions_now(),
         }
     }
 }

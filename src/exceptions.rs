@@ -8,10 +8,11 @@
 use crate::check::{Checker, Verdict};
 use crate::config::{Config, Destination, DomainPattern};
 use crate::observe::Observer;
-use crate::outcome::ExceptionInForce;
 use crate::pipeline::outbound::Outbound;
+use crate::policy::ended::{self, KeepFault};
+use crate::policy::local::Exception;
 use crate::smtp::address::Domain;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -23,61 +24,64 @@ const LOOKS_PER_TRIAL: usize = 60;
 
 /// Shows which weakenings are in force, and ends those that nothing needs any more, until `stop`.
 pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
-    let mut before = BTreeMap::new();
+    if let Err(fault) = ended::load(&out.config.spool.path) {
+        observer.exceptions_unkept(&fault);
+    }
+    let mut before = BTreeSet::new();
     for look in 0_usize.. {
         tell_changes(&out, &observer, &mut before);
         if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
             return;
         }
-        if look % LOOKS_PER_TRIAL == 0 && stop.run_until_cancelled(Box::pin(end_needless(&out))).await.is_none() {
-            return;
+        if look % LOOKS_PER_TRIAL != 0 {
+            continue;
+        }
+        match stop.run_until_cancelled(Box::pin(end_needless(&out))).await {
+            None => return,
+            Some(Err(fault)) => observer.exceptions_unkept(&fault),
+            Some(Ok(())) => {}
         }
     }
 }
 
-/// The weakenings in force now, by the place of their destination.
-fn in_force(out: &Outbound) -> BTreeMap<usize, ExceptionInForce> {
-    let destinations = &out.config.destination;
-    let now = out.clock.now();
-    let exception = |index| Some((index, out.exceptions.rule(now, Some(index), destinations).exception?));
-    (0..destinations.len()).filter_map(exception).collect()
-}
-
-fn tell_changes(out: &Outbound, observer: &Observer, before: &mut BTreeMap<usize, ExceptionInForce>) {
-    let now = in_force(out);
-    let domains = |index: &usize| out.config.destination.get(*index).map(named).unwrap_or_default();
-    for (index, exception) in &now {
-        if !before.contains_key(index) {
-            observer.exception_changed(&domains(index), exception, "is in force");
-        }
+fn tell_changes(out: &Outbound, observer: &Observer, before: &mut BTreeSet<Exception>) {
+    let standing = out.exceptions_now();
+    let now: BTreeSet<Exception> = standing.in_force.iter().cloned().collect();
+    for exception in now.difference(before) {
+        observer.exception_changed(exception, "is in force");
     }
-    for (index, exception) in before.iter() {
-        if !now.contains_key(index) {
-            observer.exception_changed(&domains(index), exception, "is over; remove it from the configuration");
-        }
+    for exception in before.difference(&now) {
+        observer.exception_changed(exception, "is over; remove it from the configuration");
     }
-    observer.exceptions(&now.values().cloned().collect::<Vec<_>>());
+    observer.exceptions(&standing);
     *before = now;
 }
 
-fn named(destination: &Destination) -> String {
-    destination.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
 /// Tries every weakened destination without its weakening, and ends the weakening where all of
-/// its domains come out clean.
-pub async fn end_needless(out: &Outbound) {
-    for index in in_force(out).into_keys() {
-        let Some(domains) = out.config.destination.get(index).and_then(exact_domains) else { continue };
-        let Some(checker) = strict(out, index) else { continue };
+/// its domains come out clean. That outlives the relay.
+///
+/// # Errors
+/// [`KeepFault`]; then what has ended has ended until the relay stops.
+pub async fn end_needless(out: &Outbound) -> Result<(), KeepFault> {
+    let now = out.clock.now();
+    let mut has_ended = false;
+    for (index, destination) in out.config.destination.iter().enumerate() {
+        if out.exceptions.rule(now, Some(index), &out.config.destination).exception.is_none() {
+            continue;
+        }
+        let (Some(domains), Some(checker)) = (exact_domains(destination), strict(out, index)) else { continue };
         let mut all_clean = true;
         for domain in &domains {
             all_clean &= checker.check(domain).await.verdict == Verdict::Ok;
         }
-        if all_clean {
-            out.exceptions.end(index);
-        }
+        has_ended |= all_clean && out.exceptions.end(destination, now);
     }
+    if !has_ended {
+        return Ok(());
+    }
+    let (spool, all) = (out.config.spool.path.clone(), out.exceptions.ended());
+    let keeping = tokio::task::spawn_blocking(move || ended::keep(&spool, &all)).await;
+    keeping.unwrap_or_else(|bug| Err(KeepFault { path: "exceptions".into(), detail: bug.to_string() }))
 }
 
 /// The domains of a destination, when it names every one of them.

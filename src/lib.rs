@@ -86,6 +86,7 @@
 //! | RFC 6605 | ECDSA in DNSSEC |
 //! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |
+//! | RFC 6724 | which addresses come first |
 //! | RFC 6781 | how zones are signed |
 //! | RFC 6840 | DNSSEC, clarified |
 //! | RFC 6891 | EDNS |

@@ -7,10 +7,17 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door: it connects")]
 
 use async_trait::async_trait;
+use rustix::io::Errno;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+/// For asking for the way; the port makes no difference to it.
+const ANY_PORT: u16 = 25;
+/// What the system says where there is none.
+const NO_WAY: [Errno; 6] =
+    [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT, Errno::ACCESS, Errno::INVAL];
 
 /// Octets in both directions: TCP, TLS over it, or what a simulation has in its place.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -24,6 +31,11 @@ pub trait Network: Send + Sync {
     /// # Errors
     /// What the system said.
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>>;
+
+    /// Whether packets can go to an address at all (RFC 6724 §6, rule 1). Nothing is sent.
+    fn has_way_to(&self, _address: IpAddr) -> bool {
+        true
+    }
 }
 
 /// The machine's own network.
@@ -37,6 +49,15 @@ impl Network for Tcp {
         // Commands are small and each waits for its reply: never hold them back.
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
+    }
+
+    /// A datagram socket that is connected has looked for the way and sent nothing. A failure that
+    /// is not about the way says nothing about it.
+    fn has_way_to(&self, address: IpAddr) -> bool {
+        let own: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let connected = UdpSocket::bind((own, 0)).and_then(|socket| socket.connect((address, ANY_PORT)));
+        let Err(error) = connected else { return true };
+        !Errno::from_io_error(&error).is_some_and(|errno| NO_WAY.contains(&errno))
     }
 }
 
@@ -61,5 +82,11 @@ mod tests {
         drop(listener);
         let refused = Tcp.connect(address).await.err().map(|error| error.kind());
         assert_eq!(refused, Some(io::ErrorKind::ConnectionRefused));
+    }
+
+    #[test]
+    fn rfc6724_6_there_is_no_way_to_an_address_of_a_link_that_is_not_named() {
+        assert!(Tcp.has_way_to([127, 0, 0, 1].into()));
+        assert!(!Tcp.has_way_to("fe80::1".parse().unwrap()));
     }
 }

@@ -16,6 +16,8 @@ use crate::clock::Timestamp;
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
+use crate::policy::ended::KeepFault;
+use crate::policy::local::{Exception, Standing};
 use crate::policy::sts::event::StsEvent;
 use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
@@ -265,15 +267,21 @@ impl Observer {
         }
     }
 
-    /// Which weakenings by the operator are in force.
-    pub fn exceptions(&self, in_force: &[ExceptionInForce]) {
-        self.policy.exceptions(in_force);
+    /// How the weakenings by the operator stand.
+    pub fn exceptions(&self, now: &Standing) {
+        self.policy.exceptions(now);
     }
 
     /// A weakening by the operator is in force, or is over.
-    pub fn exception_changed(&self, domains: &str, exception: &ExceptionInForce, now: &str) {
-        let ExceptionInForce { kind, reason, until } = exception;
+    pub fn exception_changed(&self, exception: &Exception, now: &str) {
+        let Exception { domains, kind, reason, until } = exception;
         tracing::warn!(domains, kind, until, reason, "exception {now}");
+    }
+
+    /// Which weakenings are over could not be read or kept: a restart may bring some back, until
+    /// the next trial.
+    pub fn exceptions_unkept(&self, fault: &KeepFault) {
+        tracing::error!(%fault, "the file of exceptions that are over failed; what it held is tried again");
     }
 
     /// What the relay found about its own host; `status` as the exit codes of `relay check`.

@@ -11,6 +11,7 @@ use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::control::{self, Answer, AskError, Request, Running};
 use dane_relay::envelope::QueueId;
+use dane_relay::policy::local::Exception;
 use dane_relay::queue::{self, Filter, Form};
 use dane_relay::spool::embedded::audit::Depth;
 use dane_relay::spool::embedded::ledger::LedgerError;
@@ -249,6 +250,13 @@ fn status_text(running: &Running) -> String {
     line("queue", &format!("{} messages{oldest}", running.queued_messages));
     line("out of reach", &format!("{} next hops are left in peace for a while", running.next_hops_out_of_reach));
     line("spool", &format!("{} octets, {} damaged records", running.spool_bytes, running.damaged_records));
+    line("exceptions", if running.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });
+    for Exception { domains, kind, reason, until } in &running.exceptions.in_force {
+        line("", &format!("{kind} for {domains} until {until}: {reason}"));
+    }
+    for Exception { domains, kind, until, .. } in &running.exceptions.over {
+        line("", &format!("over: {kind} for {domains} until {until}; remove it from the configuration"));
+    }
     text
 }
 

@@ -8,7 +8,7 @@ use crate::envelope::{Origin, QueueId};
 use crate::outcome::{Cause, DeliveryOutcome, TlsVerdict};
 use crate::spool::RecipientState;
 use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, More, Standing, TellingOf};
-use crate::spool::event::{Attempt, Event};
+use crate::spool::event::{Answered, Attempt, Event};
 use crate::text::paragraph;
 use serde::Serialize;
 use std::path::Path;
@@ -195,7 +195,7 @@ impl Story {
     }
 
     fn attempt(&self, at: Timestamp, attempt: &Attempt) -> String {
-        let Attempt { next_hop, peer, policy, tls, exception, took_ms, results } = attempt;
+        let Attempt { next_hop, peer, policy, tls, exception, took_ms, results, dns } = attempt;
         let tls = match tls {
             None => "no connection came about".to_owned(),
             Some(tls) => protection(tls),
@@ -204,6 +204,9 @@ impl Story {
         let took = humantime::format_duration(Duration::from_millis(*took_ms));
         let tried = format!("tried {peer} for {next_hop}; policy {policy}, {tls}{exception}; took {took}");
         let mut text = line(at, &tried);
+        for ((path, despite), questions) in by_way(dns) {
+            text.push_str(&paragraph("", &format!("DNS: {questions} by {path}{despite}"), COLUMN));
+        }
         for group in results {
             let end = format!("{}: {}", self.names(&group.recipients), end_of(&group.outcome));
             text.push_str(&paragraph("", &end, COLUMN));
@@ -220,6 +223,20 @@ impl Story {
             more => format!("{} and {more} more", named.join(", ")),
         }
     }
+}
+
+/// The questions that were answered by the same path after the same failures, in words.
+fn by_way(dns: &[Answered]) -> Vec<((&str, String), String)> {
+    let mut ways: Vec<((&str, String), String)> = Vec::new();
+    for Answered { question, path, despite } in dns {
+        let failed = despite.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let despite = if failed.is_empty() { failed } else { format!(", despite {failed}") };
+        match ways.iter_mut().find(|((known, failed), _)| known == path && *failed == despite) {
+            Some((_, questions)) => questions.push_str(&format!(", {question}")),
+            None => ways.push(((path, despite), question.to_string())),
+        }
+    }
+    ways
 }
 
 fn standing(message: &Message) -> String {

@@ -80,6 +80,7 @@ fn keep(situation: Situation, report: &CheckReport) {
     }
 }
 
+/// With canary zone, reference and control at hand nothing is left to guess.
 async fn is_diagnosed(situation: Situation) {
     let (report, _stage) = checked(situation, Help::All).await;
     keep(situation, &report);
@@ -96,6 +97,7 @@ async fn is_diagnosed(situation: Situation) {
             assert_eq!(report.fault.as_ref().map(|fault| fault.cause), Some(cause), "{situation:?}\n{all}");
         }
     }
+    assert_eq!(found.certainty, analyse::Certainty::Proven, "{situation:?}\n{all}");
     let is_good = report.verdict == Verdict::Ok;
     assert_eq!(is_good, truth.side.is_none(), "{situation:?}\n{all}");
 }

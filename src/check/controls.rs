@@ -19,6 +19,8 @@ use std::net::SocketAddr;
 
 /// Controls that are asked: two already show whether the world looks the same.
 const CONTROLS_LIMIT: usize = 2;
+/// Addresses of a control: one of each family, for a host may lack one.
+const CONTROL_ADDRESSES: usize = 2;
 /// Addresses of the domain that are looked at a second time, for what they say in clear.
 const LOOKED_AT_LIMIT: usize = 4;
 
@@ -38,14 +40,18 @@ const fn may_be_a_box(cause: &Cause) -> bool {
     )
 }
 
-/// Adds to the servers of a domain that failed what they say in clear, and the controls.
-pub(super) async fn look_closer(out: &Outbound, servers: Vec<ServerSeen>) -> Vec<ServerSeen> {
+/// Adds to the servers of a domain that failed what they say in clear, and the controls, which may
+/// have been asked already.
+pub(super) async fn look_closer(
+    out: &Outbound,
+    servers: Vec<ServerSeen>,
+    asked: Option<Vec<ServerSeen>>,
+) -> Vec<ServerSeen> {
     let failed = |server: &ServerSeen| server.cause.as_ref().is_some_and(may_be_a_box);
     if !servers.iter().any(failed) {
         return servers;
     }
-    let (config, clock) = (&out.config, &out.clock);
-    let hostname = config.hostname.to_string();
+    let hostname = out.config.hostname.to_string();
     let looked = servers.into_iter().enumerate().map(|(nth, server)| {
         let hostname = &hostname;
         async move {
@@ -57,9 +63,14 @@ pub(super) async fn look_closer(out: &Outbound, servers: Vec<ServerSeen>) -> Vec
             ServerSeen { greeting: said.greeting, ehlo: said.ehlo, ..server }
         }
     });
-    let controls = config.check.controls.iter().take(CONTROLS_LIMIT).map(|host| control(out, host, clock, config));
-    let (mut seen, controls) = tokio::join!(join_all(looked), join_all(controls));
-    seen.extend(controls.into_iter().flatten());
+    let controls = async {
+        match asked {
+            Some(asked) => asked,
+            None => all(out).await,
+        }
+    };
+    let (mut seen, controls) = tokio::join!(join_all(looked), controls);
+    seen.extend(controls);
     seen
 }
 
@@ -77,14 +88,21 @@ fn never_connected(server: &ServerSeen) -> bool {
     )
 }
 
+/// The control at the first of its addresses that answers, or else at its first.
 async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) -> Option<ServerSeen> {
-    let at = clock.now();
     let resolution = resolve_named_host(&out.dns, host, config.delivery.port).await.ok()?;
     let HostAddresses::Known(addresses) = &resolution.hosts.first()?.addresses else { return None };
-    let address = SocketAddr::new(*addresses.first()?, config.delivery.port);
+    let in_turn = out.mailer.ways_out(&resolution).in_turn(addresses).into_iter().take(CONTROL_ADDRESSES);
+    let addresses = in_turn.map(|address| SocketAddr::new(address, config.delivery.port));
+    let seen = join_all(addresses.map(|address| control_at(out, host, address, clock))).await;
+    seen.iter().find(|server| server.cause.is_none()).or_else(|| seen.first()).cloned()
+}
+
+async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &Clock) -> ServerSeen {
+    let (at, hostname) = (clock.now(), out.config.hostname.as_str());
     let (said, (cause, certificate)) =
-        tokio::join!(smtp::look(&*out.network, address, config.hostname.as_str()), probe(&out.mailer, host, address));
-    Some(ServerSeen {
+        tokio::join!(smtp::look(&*out.network, address, hostname), probe(&out.mailer, host, address));
+    ServerSeen {
         host: host.to_string(),
         address: address.to_string(),
         control: true,
@@ -94,7 +112,7 @@ async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) 
         tls: cause.is_none() && certificate.is_some(),
         cause,
         certificate: certificate.and_then(|der| certificate::seen(&der, CertificateEnd::Ignored)),
-    })
+    }
 }
 
 /// Whatever its certificate, it is only looked at.

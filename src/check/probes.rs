@@ -65,16 +65,29 @@ struct Servers {
 /// When a server cannot be used.
 pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
     let Some(subject) = Subject::of(plan.subject) else { return Ok(Vec::new()) };
-    let servers = Servers::find(plan, &subject).await?;
-    let mut seen = Vec::new();
-    servers.put(servers.harmless(&subject), clock, &mut seen).await;
+    let mut servers = Servers::configured(plan)?;
+    // The walk to the zone's own servers may take longer than the first questions to the others.
+    let walk = async {
+        let found = probe::authorities(plan.config, &subject.harmless.0, AUTHORITIES_LIMIT).await;
+        let authorities = Servers::of(Whom::Authority, found);
+        let seen = authorities.put(authorities.harmless(&subject), clock).await;
+        (authorities, seen)
+    };
+    let (mut seen, (authorities, seen_there)) =
+        tokio::join!(servers.put(servers.harmless(&subject), clock), Box::pin(walk));
+    seen.extend(seen_there);
+    let silent = servers.first_is_silent(&seen);
+    servers.join(authorities);
     if !seen.iter().any(|probe: &DnsProbe| probe.seen.answered()) {
         return Ok(seen);
     }
     let controls = plan.canary.map_or_else(|| servers.known(plan), |zone| servers.controls(zone));
-    servers.put(controls, clock, &mut seen).await;
-    servers.put(servers.subject(&subject), clock, &mut seen).await;
-    servers.put(servers.again(&subject), clock, &mut seen).await;
+    let rounds = [controls, servers.subject(&subject), servers.again(&subject)];
+    // Where nothing comes back there is no order to keep.
+    let rounds = if silent { vec![rounds.into_iter().flatten().collect()] } else { rounds.into() };
+    for questions in rounds {
+        seen.extend(servers.put(questions, clock).await);
+    }
     Ok(seen)
 }
 
@@ -107,24 +120,44 @@ fn absolute(name: &str) -> Option<Name> {
 }
 
 impl Servers {
-    async fn find(plan: &Plan<'_>, subject: &Subject) -> Result<Self, DnsSetupError> {
-        let upstreams = probe::servers(plan.config, &plan.config.dns.upstreams)?;
-        let references = probe::servers(plan.config, plan.references)?;
-        let authorities = probe::authorities(plan.config, &subject.harmless.0, AUTHORITIES_LIMIT).await;
-        let mut all: Vec<(Whom, Server)> = Vec::new();
-        all.extend(upstreams.into_iter().take(UPSTREAMS_LIMIT).map(|server| (Whom::Upstream, server)));
-        all.extend(authorities.into_iter().map(|server| (Whom::Authority, server)));
-        all.extend(references.into_iter().take(REFERENCES_LIMIT).map(|server| (Whom::Reference, server)));
-        Ok(Self { all })
+    fn of(whom: Whom, servers: Vec<Server>) -> Self {
+        Self { all: servers.into_iter().map(|server| (whom, server)).collect() }
+    }
+
+    fn configured(plan: &Plan<'_>) -> Result<Self, DnsSetupError> {
+        let mut upstreams = probe::servers(plan.config, &plan.config.dns.upstreams)?;
+        upstreams.truncate(UPSTREAMS_LIMIT);
+        let mut references = probe::servers(plan.config, plan.references)?;
+        references.truncate(REFERENCES_LIMIT);
+        let mut all = Self::of(Whom::Upstream, upstreams);
+        all.join(Self::of(Whom::Reference, references));
+        Ok(all)
+    }
+
+    /// Resolvers before the zone's own servers, and those before the references.
+    fn join(&mut self, more: Self) {
+        self.all.extend(more.all);
+        self.all.sort_by_key(|(whom, _)| match whom {
+            Whom::Upstream => 0,
+            Whom::Authority => 1,
+            Whom::Reference => 2,
+        });
+    }
+
+    /// Whether the server that gets the controls has answered nothing at all.
+    fn first_is_silent(&self, seen: &[DnsProbe]) -> bool {
+        let Some((whom, first)) = self.first() else { return false };
+        let by_first = |probe: &&DnsProbe| *whom == probe.whom && first.name == probe.server;
+        !seen.iter().filter(by_first).any(|probe| probe.seen.answered())
     }
 
     /// Asks side by side; what is known stands in the order of the questions.
-    async fn put(&self, questions: Vec<Put<'_>>, clock: &Clock, seen: &mut Vec<DnsProbe>) {
+    async fn put(&self, questions: Vec<Put<'_>>, clock: &Clock) -> Vec<DnsProbe> {
         let asked = questions.into_iter().map(|put| async move {
             let answer = put.server.ask(&put.ask, clock).await;
             DnsProbe { whom: put.whom, server: put.server.name.clone(), role: put.role, seen: answer }
         });
-        seen.extend(join_all(asked).await);
+        join_all(asked).await
     }
 
     /// The first resolver in clear: controls are put to it alone.

@@ -19,12 +19,13 @@ use crate::resolve::dnssec::{Anchors, Outcome};
 use crate::resolve::driver::Failure;
 use crate::resolve::event::PathStanding;
 use crate::resolve::probe::{self, Ask, Transport};
+use futures_util::future::join_all;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,8 +69,7 @@ impl SelfCheck {
 /// Looks at everything; the worst status counts.
 pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
     let (root, clock, port25) = tokio::join!(root_keys(out), clock(out), port_25(out));
-    let egress = egress(&out.config);
-    let named = named(out, egress).await;
+    let named = reverse_dns(out, &egress(&out.config)).await;
     let mut all = vec![resolver(out)];
     all.extend(root);
     all.extend([clock, named, port25, spool(&out.config), listener(&out.config, out.clock.now())]);
@@ -205,35 +205,50 @@ async fn clock(out: &Outbound) -> SelfCheck {
     SelfCheck::new("clock", status, window)
 }
 
-/// The address that packets to the world leave from, by the routing table: a datagram socket that
-/// is connected sends nothing.
-fn egress(config: &Config) -> Option<IpAddr> {
-    let far = config.dns.root_hints.iter().find(|hint| hint.is_ipv4())?;
-    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
+/// The addresses that packets to the world leave from, one of each family that has a way there, by
+/// the routing table: a datagram socket that is connected sends nothing.
+fn egress(config: &Config) -> Vec<IpAddr> {
+    let hint = |is: fn(&SocketAddr) -> bool| config.dns.root_hints.iter().copied().find(is);
+    [hint(SocketAddr::is_ipv4), hint(SocketAddr::is_ipv6)].into_iter().flatten().filter_map(towards).collect()
+}
+
+fn towards(far: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = if far.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(far).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }
 
-/// The name of the egress address, and whether that name leads back to it.
-async fn named(out: &Outbound, egress: Option<IpAddr>) -> SelfCheck {
+/// The names of the egress addresses, and whether each leads back. Where mail can leave by IPv6,
+/// its address counts as well: many servers are stricter there.
+pub async fn reverse_dns(out: &Outbound, egress: &[IpAddr]) -> SelfCheck {
     const CHECK: &str = "reverse-dns";
-    let Some(address) = egress else {
-        return SelfCheck::new(CHECK, Verdict::Warning, "there is no route to the internet");
-    };
-    if is_inward(address) {
-        let detail = format!("mail leaves from {address}, which others see as another address: look there");
-        return SelfCheck::new(CHECK, Verdict::Ok, detail);
+    let outward: Vec<IpAddr> = egress.iter().copied().filter(|address| !is_inward(*address)).collect();
+    match (egress.first(), outward.is_empty()) {
+        (None, _) => SelfCheck::new(CHECK, Verdict::Warning, "there is no route to the internet"),
+        (Some(address), true) => {
+            let detail = format!("mail leaves from {address}, which others see as another address: look there");
+            SelfCheck::new(CHECK, Verdict::Ok, detail)
+        }
+        (Some(_), false) => {
+            let seen = join_all(outward.into_iter().map(|address| named_address(out, address))).await;
+            let status = seen.iter().map(|(status, _)| *status).max_by_key(|status| status.weight());
+            let details: Vec<String> = seen.into_iter().map(|(_, detail)| detail).collect();
+            SelfCheck::new(CHECK, status.unwrap_or(Verdict::Ok), details.join("; "))
+        }
     }
+}
+
+async fn named_address(out: &Outbound, address: IpAddr) -> (Verdict, String) {
     let names = records(out, &Name::from(address), RecordType::PTR).await;
     let name = names.iter().find_map(|data| if let RData::PTR(name) = data { Some(name.0.clone()) } else { None });
     let Some(name) = name else {
-        let detail = format!("{address} has no name (PTR): many servers take no mail from it");
-        return SelfCheck::new(CHECK, Verdict::Warning, detail);
+        return (Verdict::Warning, format!("{address} has no name (PTR): many servers take no mail from it"));
     };
     let kind = if address.is_ipv4() { RecordType::A } else { RecordType::AAAA };
     let back = records(out, &name, kind).await.iter().any(|data| data.ip_addr() == Some(address));
     let (status, how) = if back { (Verdict::Ok, "and") } else { (Verdict::Warning, "but not") };
-    SelfCheck::new(CHECK, status, format!("{address} is {name}, {how} back"))
+    (status, format!("{address} is {name}, {how} back"))
 }
 
 async fn records(out: &Outbound, name: &Name, kind: RecordType) -> Vec<RData> {

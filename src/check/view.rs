@@ -4,13 +4,15 @@ use super::met::Probed;
 use super::report::{AddressReport, Fault, HostReport, StsReport, TlsaReport};
 use crate::clock::Timestamp;
 use crate::deliver::driver::Probe;
+use crate::deliver::families::WaysOut;
 use crate::deliver::{Planned, Target};
 use crate::outcome::TlsVerdict;
 use crate::pipeline::outbound::Known;
 use crate::policy::sts::StsState;
 use crate::policy::{TlsPolicy, dane};
-use crate::resolve::{MxHost, TlsaLookup, TlsaRecord};
+use crate::resolve::{HostAddresses, MxHost, TlsaLookup, TlsaRecord};
 use crate::smtp::address::Domain;
+use std::net::IpAddr;
 
 /// One host.
 pub(super) fn host_report(host: &MxHost, known: &Known, probed: &[Probed], now: Timestamp) -> HostReport {
@@ -111,7 +113,27 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsRepor
 }
 
 /// What is odd and stops no mail.
-pub(super) fn notes(known: &Known, probed: &[Probed]) -> Vec<String> {
+pub(super) fn notes(known: &Known, probed: &[Probed], ways: &WaysOut) -> Vec<String> {
+    left_out(known, ways).into_iter().chain(unlisted(known, probed)).collect()
+}
+
+/// Addresses that no mail goes to, because this host knows no way to them.
+fn left_out(known: &Known, ways: &WaysOut) -> Vec<String> {
+    let hosts = known.resolution.hosts.iter().filter_map(|host| match &host.addresses {
+        HostAddresses::Known(addresses) => Some((host, addresses)),
+        HostAddresses::Unavailable(_) => None,
+    });
+    let of_host = |(host, addresses): (&MxHost, &Vec<IpAddr>)| {
+        let left: Vec<String> =
+            addresses.iter().filter(|a| ways.leaves_out(**a, addresses)).map(ToString::to_string).collect();
+        (!left.is_empty()).then(|| {
+            format!("This host knows no way to {} of {}; mail goes to the other addresses.", left.join(", "), host.name)
+        })
+    };
+    hosts.filter_map(of_host).collect()
+}
+
+fn unlisted(known: &Known, probed: &[Probed]) -> Vec<String> {
     let StsState::Policy(policy) = &known.sts else { return Vec::new() };
     let unlisted = known.resolution.hosts.iter().filter(|host| {
         let by_dane = |(_, probe): (&Target, &Probe)| matches!(probe.tls, Some(TlsVerdict::Dane { .. }));

@@ -4,6 +4,7 @@
 //! and then the dot is never sent.
 
 use super::connection::{Connection, GOODBYE_LIMIT};
+use super::families::{Silence, WaysOut};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
@@ -16,6 +17,7 @@ use crate::net::Network;
 use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::webpki::WebPki;
+use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::Capabilities;
@@ -51,6 +53,7 @@ pub struct Mailer {
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
+    silence: Silence,
     network: Arc<dyn Network>,
     clock: Clock,
 }
@@ -115,6 +118,7 @@ impl Mailer {
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
+            silence: Silence::default(),
             network,
             clock,
         }
@@ -143,6 +147,17 @@ impl Mailer {
         };
         self.keep_or_leave(&identity, talk);
         report
+    }
+
+    /// What is known of the ways to the hosts of a next hop; only about hosts with a choice.
+    #[must_use]
+    pub fn ways_out(&self, resolution: &Resolution) -> WaysOut {
+        let choices = resolution.hosts.iter().filter_map(|host| match &host.addresses {
+            HostAddresses::Known(addresses) if addresses.len() > 1 => Some(addresses),
+            HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
+        });
+        let without_route = choices.flatten().copied().filter(|address| !self.network.has_way_to(*address)).collect();
+        WaysOut { without_route, silent: self.silence.family(self.clock.now()) }
     }
 
     /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.
@@ -292,9 +307,15 @@ impl Mailer {
 
     async fn connect(&self, target: &Target) -> Result<Connection, Fault> {
         match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
-            Err(_elapsed) => Err(Fault::TimedOut),
+            Err(_elapsed) => {
+                self.silence.met(target.peer.address.ip(), self.clock.now());
+                Err(Fault::TimedOut)
+            }
             Ok(Err(error)) => Err(Fault::Lost(error.to_string())),
-            Ok(Ok(stream)) => Ok(Connection::new(stream)),
+            Ok(Ok(stream)) => {
+                self.silence.broken(target.peer.address.ip());
+                Ok(Connection::new(stream))
+            }
         }
     }
 

@@ -83,6 +83,13 @@ impl Message {
     }
 
     /// The MAIL command for a server with this offer.
+    ///
+    /// The reverse-path stays, also for recipients with NOTIFY=NEVER and a server without DSN,
+    /// where the null one would keep that server from writing reports and is allowed (RFC 3461
+    /// §5.2.2). The null one says that the message is a report: SPF then knows only our own name,
+    /// so that DMARC loses half of what it aligns with, and filters refuse what is no report after
+    /// all. With NEVER nobody would hear of that. A report too many is the smaller harm, and it goes
+    /// to the one who asked for none.
     #[must_use]
     pub fn mail_command(&self, offered: &Capabilities) -> String {
         let mut command = format!("MAIL FROM:{}", self.reverse_path);
@@ -205,6 +212,15 @@ mod tests {
                 "RCPT TO:<c@x.example>\r\n"
             ]
         );
+    }
+
+    #[test]
+    fn rfc3461_5_2_2_mail_that_nobody_is_to_be_told_of_keeps_its_reverse_path() {
+        let never = RecipientDsn { notify: Some("NEVER".parse().unwrap()), original: None };
+        let dsn = DsnRequest { recipients: vec![never], ..DsnRequest::default() };
+        let message = Message::of(&Envelope { dsn, ..envelope(&["b@x.example"]) }, 99, &[0]);
+        assert_eq!(message.mail_command(&offers(&[])), "MAIL FROM:<sender@example.org>\r\n");
+        assert_eq!(message.recipients[0].command(&offers(&["DSN"])), "RCPT TO:<b@x.example> NOTIFY=NEVER\r\n");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! This page holds the plan (pure): which addresses are tried in which order under which TLS
 //! policy. `message.rs` is what one server gets, `session.rs` the conversation with it, `tls.rs`
 //! the certificate verifier, `pool.rs` the choice among connections that are open already,
-//! `driver.rs` (with `connection.rs` and `parking.rs`) the sockets.
+//! `families.rs` the order of IPv6 and IPv4, `driver.rs` (with `connection.rs` and `parking.rs`)
+//! the connections.
 
 mod connection;
 pub mod driver;
+pub mod families;
 pub mod message;
 mod parking;
 pub mod pool;
@@ -17,6 +19,7 @@ use crate::outcome::{Cause, DeliveryOutcome, Peer, Phase, TlsVerdict};
 use crate::policy::{Decision, TlsPolicy, Verdict, Watched, WhyOpportunistic};
 use crate::resolve::{HostAddresses, MxHost, Resolution};
 use crate::smtp::address::Domain;
+use families::WaysOut;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -63,7 +66,8 @@ pub enum Loopback {
 }
 
 /// Puts the attempts for one next hop in order. `verdicts` stand beside `resolution.hosts`;
-/// `own_name` is ours: a host of that name and all worse ones are no way forward.
+/// `own_name` is ours: a host of that name and all worse ones are no way forward. `ways` says
+/// which addresses of a host come first.
 ///
 /// # Errors
 /// [`Cause::MailLoop`] when we are the best host ourselves (RFC 5321 §5.1).
@@ -72,6 +76,7 @@ pub fn plan(
     verdicts: Vec<Verdict>,
     own_name: &Domain,
     loopback: Loopback,
+    ways: &WaysOut,
 ) -> Result<Vec<Planned>, Cause> {
     let own_preference = resolution.hosts.iter().find(|h| h.name == own_name.as_str()).map(|h| h.preference);
     let mut steps = Vec::new();
@@ -84,7 +89,7 @@ pub fn plan(
             (HostAddresses::Known(_), Verdict::Skip(cause)) => steps.push(skip(host, cause)),
             (HostAddresses::Known(addresses), Verdict::Use(decision)) => {
                 let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &decision, loopback);
-                steps.extend(addresses.iter().take(ADDRESSES_PER_HOST).map(step));
+                steps.extend(ways.in_turn(addresses).iter().take(ADDRESSES_PER_HOST).map(step));
             }
         }
     }
@@ -202,7 +207,8 @@ mod tests {
             dane_behind_insecure_mx: true,
         };
         let verdicts = resolution.hosts.iter().map(|h| decide(&facts, h)).collect();
-        let steps = plan(&resolution, verdicts, &"relay.example.net".parse().unwrap(), loopback)?;
+        let own = "relay.example.net".parse().unwrap();
+        let steps = plan(&resolution, verdicts, &own, loopback, &WaysOut::default())?;
         Ok(steps
             .into_iter()
             .map(|step| match step {
@@ -220,6 +226,13 @@ mod tests {
         reversed[0].preference = 20;
         let looping = Cause::MailLoop { domain: "example.org".parse().unwrap() };
         assert_eq!(plan_of(reversed, Loopback::Refused).unwrap_err(), looping, "it names the recipient's domain");
+    }
+
+    #[test]
+    fn rfc5321_5_1_a_host_with_many_ipv6_addresses_is_tried_over_ipv4_too() {
+        let six = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "192.0.2.1", "192.0.2.2"];
+        let tried = plan_of(vec![host("a.example", 10, &six)], Loopback::Refused).unwrap();
+        assert_eq!(tried, ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"]);
     }
 
     #[test]

@@ -81,6 +81,15 @@ impl Certificate {
     }
 }
 
+/// The kind of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// One of its own in 127.0.0.0/8.
+    V4,
+    /// `::1`, which is all the loopback there is: one host of a lab can have it.
+    V6,
+}
+
 /// Whether anyone listens at a host's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
@@ -94,8 +103,9 @@ pub struct HostSpec {
     pub(super) name: String,
     pub(super) preference: u16,
     pub(super) certificate: Certificate,
+    pub(super) family: Family,
     /// Of each further address its own.
-    pub(super) at_more_addresses: Vec<Certificate>,
+    pub(super) at_more_addresses: Vec<(Family, Certificate)>,
     pub(super) tlsa: Vec<Tlsa>,
     /// None: STARTTLS is offered with the certificate above.
     pub(super) starttls: Option<StartTls>,
@@ -110,6 +120,7 @@ impl HostSpec {
             name,
             preference,
             certificate: Certificate::SelfSigned,
+            family: Family::V4,
             at_more_addresses: Vec::new(),
             tlsa: vec![Tlsa::Fits(3, 1, 1)],
             starttls: None,
@@ -130,7 +141,22 @@ impl HostSpec {
     /// TLSA records stay those of the first. [`super::Lab::mx`] knows it as `name#2` and so on.
     #[must_use]
     pub fn and_at_another_address(mut self, certificate: Certificate) -> Self {
-        self.at_more_addresses.push(certificate);
+        self.at_more_addresses.push((Family::V4, certificate));
+        self
+    }
+
+    /// As [`HostSpec::and_at_another_address`], and that address is `::1`. One host of a lab can
+    /// have it, on a machine that does ([`super::mx::has_ipv6`]).
+    #[must_use]
+    pub fn and_at_ipv6(mut self, certificate: Certificate) -> Self {
+        self.at_more_addresses.push((Family::V6, certificate));
+        self
+    }
+
+    /// Its address is `::1` and none of IPv4, as [`HostSpec::and_at_ipv6`] says.
+    #[must_use]
+    pub fn ipv6_alone(mut self) -> Self {
+        self.family = Family::V6;
         self
     }
 

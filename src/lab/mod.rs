@@ -118,16 +118,17 @@ pub use zone::Fault;
 use crate::clock::Clock;
 use authority::Authorities;
 use dns::DnsServer;
-use domain::{Exchange, Presence};
+use domain::{Exchange, Family, Presence};
 use fronts::{Front, FrontKind};
-use hickory_proto::rr::rdata::{A, MX};
+use hickory_proto::rr::rdata::MX;
 use hickory_proto::rr::{Name, RData, RecordType};
 use mx::Behaviour;
 use policies::Policies;
+use responder::View;
 use sockets::{Sockets, hosts_without_sockets};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tls_shape::resuming;
@@ -155,6 +156,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct LabBuilder {
     domains: Vec<DomainSpec>,
     clock: Clock,
+    root: Option<SigningPlan>,
     sockets: Sockets,
 }
 
@@ -173,6 +175,13 @@ impl LabBuilder {
         self
     }
 
+    /// How the root is signed; with one key unless told otherwise.
+    #[must_use]
+    pub fn root(mut self, plan: impl Into<SigningPlan>) -> Self {
+        self.root = Some(plan.into());
+        self
+    }
+
     /// Starts everything.
     ///
     /// # Errors
@@ -185,7 +194,10 @@ impl LabBuilder {
             Sockets::None => (SMTP_PORT, hosts_without_sockets(&hosts)?),
         };
         let policies = Policies::start(&self.domains, &authority, self.sockets).await?;
-        let world = Arc::new(World::new(self.clock)?);
+        let world = Arc::new(match self.root {
+            None => World::new(self.clock)?,
+            Some(plan) => World::with_root(self.clock, plan)?,
+        });
         // Parents first, so that a zone below another one is delegated from it.
         let mut zones: Vec<_> = self.domains.iter().collect();
         zones.sort_by_key(|spec| spec.name.split('.').count());
@@ -193,7 +205,7 @@ impl LabBuilder {
             world.add_zone(&spec.name, spec.signing.clone())?;
         }
         for host in &hosts {
-            world.add(&host.spec.name, RData::A(A(host.address)))?;
+            world.add(&host.spec.name, host.address.into())?;
             for record in host.spec.tlsa.iter().filter(|_| host.place == Place::First) {
                 let owner = tlsa_owner(port, &host.spec.name);
                 world.add(&owner, domain::rdata(&record.record(&host.identity)?))?;
@@ -248,6 +260,14 @@ impl Lab {
     /// When no socket can be had.
     pub async fn another_dns(&self) -> io::Result<DnsServer> {
         DnsServer::start(Arc::clone(&self.world)).await
+    }
+
+    /// As [`Lab::another_dns`], on `::1`.
+    ///
+    /// # Errors
+    /// When no socket can be had.
+    pub async fn another_dns_on_ipv6(&self) -> io::Result<DnsServer> {
+        DnsServer::start_at((Ipv6Addr::LOCALHOST, 0).into(), Arc::clone(&self.world), View::Resolver).await
     }
 
     /// A DoT or DoH front of the DNS server, with a certificate of the lab's authority.
@@ -390,7 +410,7 @@ struct Prepared<'a> {
     place: Place,
     spec: &'a HostSpec,
     identity: Arc<Identity>,
-    address: Ipv4Addr,
+    address: IpAddr,
 }
 
 impl Prepared<'_> {
@@ -423,18 +443,29 @@ fn free_block(sockets: Sockets) -> io::Result<u8> {
 
 fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority, block: u8) -> io::Result<Vec<Prepared<'a>>> {
     let addresses = domains.iter().flat_map(|spec| &spec.hosts).flat_map(|spec| {
-        let first = (spec.name.clone(), Place::First, &spec.certificate);
-        let further = |(certificate, nth)| (format!("{}#{nth}", spec.name), Place::Further, certificate);
-        std::iter::once(first).chain(spec.at_more_addresses.iter().zip(2..).map(further)).map(move |one| (spec, one))
+        let first = (spec.name.clone(), Place::First, (spec.family, &spec.certificate));
+        let more = spec.at_more_addresses.iter().zip(2..);
+        let further = more.map(|((family, certificate), nth)| {
+            (format!("{}#{nth}", spec.name), Place::Further, (*family, certificate))
+        });
+        std::iter::once(first).chain(further).map(move |one| (spec, one))
     });
-    let prepared = addresses.zip(1..).map(|((spec, (key, place, certificate)), nth)| {
+    let prepared = addresses.zip(1..).map(|((spec, (key, place, (family, certificate))), nth)| {
         if usize::from(nth) > HOST_LIMIT {
             return Err(bad("more MX hosts than one lab can have"));
         }
+        let address = match family {
+            Family::V4 => Ipv4Addr::new(127, 0, block, nth).into(),
+            Family::V6 => Ipv6Addr::LOCALHOST.into(),
+        };
         let identity = certificate.identity(&spec.name, authority)?;
-        Ok(Prepared { key, place, spec, identity, address: Ipv4Addr::new(127, 0, block, nth) })
+        Ok(Prepared { key, place, spec, identity, address })
     });
-    prepared.collect()
+    let prepared = prepared.collect::<io::Result<Vec<_>>>()?;
+    match prepared.iter().filter(|host| host.address.is_ipv6()).count() {
+        0 | 1 => Ok(prepared),
+        2.. => Err(bad("more hosts at ::1 than one lab can have")),
+    }
 }
 
 /// All hosts listen on one port, as the real ones do; the first chooses it.

@@ -16,7 +16,7 @@ use crate::smtp::reply::Reply;
 use rustls::{AlertDescription, ServerConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -323,8 +323,8 @@ impl MxHost {
     ///
     /// # Errors
     /// When the address is taken.
-    pub async fn start(name: &str, address: Ipv4Addr, port: u16, behaviour: Behaviour) -> io::Result<Self> {
-        let listener = TcpListener::bind((address, port)).await?;
+    pub async fn start(name: &str, address: impl Into<IpAddr>, port: u16, behaviour: Behaviour) -> io::Result<Self> {
+        let listener = TcpListener::bind((address.into(), port)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::new(name, behaviour));
         let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&shared))));
@@ -474,6 +474,11 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             drop(slot);
         });
     }
+}
+
+/// Whether this machine has IPv6 at all, if only on loopback: some containers have none.
+pub async fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok()
 }
 
 /// One connection, through the box on the path.

@@ -26,12 +26,12 @@ pub(super) struct SilentPort {
 }
 
 impl SilentPort {
-    /// Takes an IPv4 address and falls silent there.
+    /// Takes an address and falls silent there.
     ///
     /// # Errors
     /// When the address is taken, or the system has no end of room in its queues.
     pub(super) async fn start(address: SocketAddr) -> io::Result<Self> {
-        let socket = TcpSocket::new_v4()?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // The sessions of whoever listened here before may still linger.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;

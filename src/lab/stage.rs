@@ -21,7 +21,7 @@ use crate::check::canary;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::resolve::TlsaRecord;
-use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};
 use std::io;
 use std::net::Ipv4Addr;
@@ -296,15 +296,17 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
     }
 }
 
-/// The zone that `relay canary zonefile` prints; it takes no mail.
-fn canary_zone(domain: DomainSpec) -> DomainSpec {
-    let Ok(zone) = CANARY.parse() else { return domain };
+/// The zone that `relay canary zonefile` prints, whole; it takes no mail.
+#[must_use]
+pub fn canary_zone(domain: DomainSpec) -> DomainSpec {
+    let Ok(zone) = domain.name.parse() else { return domain };
     let tlsa = canary::COUNTS.into_iter().flat_map(|count| {
         let record = |(matching, data)| TlsaRecord { usage: 3, selector: 1, matching, data };
         canary::tlsa_data(count).into_iter().map(move |data| (count, domain::rdata(&record(data))))
     });
     let domain =
         tlsa.fold(domain.null_mx(), |domain, (count, record)| domain.record(&canary::tlsa_owner(&zone, count), record));
+    let domain = domain.record(&canary::large_owner(&zone), RData::TXT(TXT::new(canary::large_strings())));
     (1_u8..)
         .take(canary::ADDRESSES)
         .fold(domain, |domain, last| domain.record(&canary::addresses_owner(&zone), RData::A(A::new(192, 0, 2, last))))

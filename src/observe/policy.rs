@@ -4,13 +4,15 @@
 use super::{Register, evidence};
 use crate::deliver::WatchReport;
 use crate::envelope::QueueId;
-use crate::outcome::{ExceptionInForce, Peer};
+use crate::outcome::Peer;
+use crate::policy::local::Standing;
 use crate::policy::sts::event::StsEvent;
 use prometheus::{Error, IntCounterVec, IntGaugeVec};
 
 pub(super) struct PolicyMetrics {
     watched: IntCounterVec,
     exceptions: IntGaugeVec,
+    exceptions_over: IntGaugeVec,
     sts_fetches: IntCounterVec,
 }
 
@@ -26,6 +28,12 @@ impl PolicyMetrics {
             exceptions: r.gauges(
                 "relay_exceptions",
                 "Destinations whose security the configuration weakens now, by kind.",
+                &["kind"],
+            )?,
+            exceptions_over: r.gauges(
+                "relay_exceptions_over",
+                "Destinations whose weakening is over, by its day or because nothing needs it, and still in the \
+                 configuration, by kind.",
                 &["kind"],
             )?,
             sts_fetches: r.counters(
@@ -55,10 +63,10 @@ impl PolicyMetrics {
     }
 
     /// Every kind that is not named has none.
-    pub(super) fn exceptions(&self, in_force: &[ExceptionInForce]) {
-        self.exceptions.reset();
-        for exception in in_force {
-            self.exceptions.with_label_values(&[exception.kind.as_str()]).inc();
+    pub(super) fn exceptions(&self, now: &Standing) {
+        for (gauges, exceptions) in [(&self.exceptions, &now.in_force), (&self.exceptions_over, &now.over)] {
+            gauges.reset();
+            exceptions.iter().for_each(|exception| gauges.with_label_values(&[exception.kind.as_str()]).inc());
         }
     }
 

@@ -118,7 +118,7 @@ impl Pipeline {
                 }
             }
             self.observer.attempt(entry.id, &errand.next_hop, &report, known.rule.exception.as_ref());
-            errand.journal.attempt(&errand.next_hop, &report, known.rule.exception.as_ref());
+            errand.journal.attempt(&errand.next_hop, &report, known);
             outcomes.extend(report.outcomes);
             // Each transaction settles at least one recipient, so this comes to an end.
             report.left.into_iter().rev().for_each(|index| waiting.push_front(index));

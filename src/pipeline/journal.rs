@@ -1,9 +1,15 @@
 //! What happens while a message is on its way, put into events for its history.
 
+use super::outbound::Known;
 use crate::deliver::AttemptReport;
-use crate::outcome::{Cause, ExceptionInForce};
-use crate::spool::event::{Attempt, Event, Group, grouped};
+use crate::outcome::Cause;
+use crate::resolve::answer::Trace;
+use crate::resolve::{Resolution, TlsaLookup};
+use crate::spool::event::{Answered, Attempt, Event, Group, grouped};
 use std::sync::{Mutex, PoisonError};
+
+/// Failed paths that are kept of one question: more than anybody configures.
+const FAILURES_KEPT: usize = 8;
 
 /// Events of one attempt, in the order they happened.
 #[derive(Default)]
@@ -13,7 +19,8 @@ pub(super) struct Journal {
 
 impl Journal {
     /// A conversation with a server has ended.
-    pub(super) fn attempt(&self, next_hop: &str, report: &AttemptReport, exception: Option<&ExceptionInForce>) {
+    pub(super) fn attempt(&self, next_hop: &str, report: &AttemptReport, known: &Known) {
+        let exception = known.rule.exception.as_ref();
         let outcomes = report.outcomes.iter().map(|(index, outcome)| (*index, outcome));
         let group = |(recipients, outcome): (Vec<usize>, &crate::outcome::DeliveryOutcome)| Group {
             recipients,
@@ -27,6 +34,7 @@ impl Journal {
             exception: exception.map(ToString::to_string),
             took_ms: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
             results: grouped(outcomes).into_iter().map(group).collect(),
+            dns: ways_to(&known.resolution, &report.peer.host),
         })));
     }
 
@@ -41,5 +49,62 @@ impl Journal {
 
     fn push(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
+
+/// By which ways the DNS led to a host: the MX records and the host's TLSA records always, its
+/// addresses where some path failed.
+fn ways_to(resolution: &Resolution, host: &str) -> Vec<Answered> {
+    let base_domain = resolution.hosts.iter().filter(|known| known.name == host).find_map(|known| match &known.tlsa {
+        TlsaLookup::Present { base_domain, .. } => Some(base_domain.as_str()),
+        TlsaLookup::Absent(_) | TlsaLookup::Unavailable(_) => None,
+    });
+    let owner = |name: &str| format!("_{}._tcp.{name}", resolution.port);
+    let tlsa_owners = [owner(host), owner(base_domain.unwrap_or(host))];
+    let leads_here = |trace: &&Trace| match trace.question.record_type.as_str() {
+        "MX" => true,
+        "TLSA" => tlsa_owners.contains(&trace.question.name),
+        _ => trace.question.name == host && !trace.failed.is_empty(),
+    };
+    let answered = |trace: &Trace| {
+        let despite = trace.failed.iter().take(FAILURES_KEPT).cloned().collect();
+        Some(Answered { question: trace.question.clone(), path: trace.path.clone()?, despite })
+    };
+    resolution.traces.iter().filter(leads_here).filter_map(answered).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{PathFailure, Question};
+    use crate::resolve::mail::literal;
+
+    fn trace(name: &str, record_type: &str, failures: usize) -> Trace {
+        let failed = PathFailure { upstream: "udp://192.0.2.53:53".into(), detail: "timeout".into() };
+        Trace {
+            question: Question { name: name.into(), record_type: record_type.into() },
+            path: Some("authoritative".into()),
+            failed: vec![failed; failures],
+        }
+    }
+
+    #[test]
+    fn an_attempt_names_the_ways_to_its_own_host_and_no_more_than_fits() {
+        let traces = vec![
+            trace("mx.test", "A", 0),
+            trace("mx.test", "AAAA", 1),
+            trace("other.test", "A", 1),
+            trace("a.test", "MX", FAILURES_KEPT + 1),
+            trace("_25._tcp.mx.test", "TLSA", 0),
+            trace("_25._tcp.other.test", "TLSA", 0),
+            Trace { path: None, ..trace("_25._tcp.mx.test", "TLSA", 1) },
+        ];
+        let resolution = Resolution { traces, ..literal([192, 0, 2, 1].into(), 25) };
+        let told: Vec<_> = ways_to(&resolution, "mx.test")
+            .into_iter()
+            .map(|answered| (answered.question.to_string(), answered.despite.len()))
+            .collect();
+        let expected = [("mx.test AAAA", 1), ("a.test MX", FAILURES_KEPT), ("_25._tcp.mx.test TLSA", 0)];
+        assert_eq!(told, expected.map(|(question, failures)| (question.to_owned(), failures)));
     }
 }

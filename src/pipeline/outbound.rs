@@ -9,7 +9,8 @@ use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
 use crate::policy::decide::{Facts, decide, sts_matters};
-use crate::policy::local::{Exceptions, LocalRule};
+use crate::policy::ended;
+use crate::policy::local::{Exceptions, LocalRule, Standing};
 use crate::policy::sts::driver::StsClient;
 use crate::policy::sts::event::{self as sts_event, StsListener};
 use crate::policy::sts::{StsAbsent, StsState};
@@ -101,7 +102,10 @@ impl Outbound {
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
-        Ok(Self { config, dns, sts, mailer, network, exceptions: Arc::default(), clock })
+        // What cannot be read is told by whoever watches them; it costs a trial.
+        let ended = ended::load(&config.spool.path).unwrap_or_default();
+        let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
+        Ok(Self { config, dns, sts, mailer, network, exceptions, clock })
     }
 
     /// Puts together what a command needs that ends soon and tells only its own result.
@@ -119,16 +123,30 @@ impl Outbound {
     /// # Errors
     /// The cause that stops all its recipients.
     pub async fn find_out(&self, route: &Route, seed: u64, thoroughness: Thoroughness) -> Result<Known, Cause> {
-        let resolution = self.resolve(&route.hop, seed).await?;
-        let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
-        let sts = match policy_domain(&route.hop) {
-            None => StsState::Absent(StsAbsent::AddressLiteral),
-            Some(domain) if thoroughness == Thoroughness::Everything || sts_matters(&resolution) => {
-                self.sts.policy_for(domain).await
+        let (resolution, sts) = match (policy_domain(&route.hop), thoroughness) {
+            (None, _) => (self.resolve(&route.hop, seed).await?, StsState::Absent(StsAbsent::AddressLiteral)),
+            (Some(domain), Thoroughness::Everything) => {
+                let policy = async { Ok(self.sts.policy_for(domain).await) };
+                tokio::try_join!(self.resolve(&route.hop, seed), policy)?
             }
-            Some(_) => StsState::Absent(StsAbsent::DaneInstead),
+            (Some(domain), Thoroughness::WhatDecides) => {
+                let resolution = self.resolve(&route.hop, seed).await?;
+                let sts = if sts_matters(&resolution) {
+                    self.sts.policy_for(domain).await
+                } else {
+                    StsState::Absent(StsAbsent::DaneInstead)
+                };
+                (resolution, sts)
+            }
         };
+        let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
         Ok(Known { resolution, sts, rule })
+    }
+
+    /// How the operator's weakenings stand.
+    #[must_use]
+    pub fn exceptions_now(&self) -> Standing {
+        self.exceptions.standing(self.clock.now(), &self.config.destination)
     }
 
     async fn resolve(&self, hop: &NextHop, seed: u64) -> Result<Resolution, Cause> {
@@ -171,7 +189,7 @@ impl Outbound {
         };
         let allowed = self.config.delivery.allow_loopback || chosen == ChosenBy::Operator;
         let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
-        plan(&known.resolution, verdicts, &self.config.hostname, loopback)
+        plan(&known.resolution, verdicts, &self.config.hostname, loopback, &self.mailer.ways_out(&known.resolution))
     }
 }
 

@@ -12,6 +12,8 @@ mod conformance;
 mod constraints;
 pub mod dane;
 pub mod decide;
+pub mod ended;
+mod kept;
 pub mod local;
 mod names;
 mod rules;

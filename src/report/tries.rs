@@ -88,6 +88,7 @@ mod tests {
             exception: None,
             took_ms: 1,
             results,
+            dns: Vec::new(),
         }))
     }
 

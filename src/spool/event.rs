@@ -7,7 +7,7 @@
 
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
-use crate::outcome::{Cause, DeliveryOutcome, Peer, TlsVerdict};
+use crate::outcome::{Cause, DeliveryOutcome, PathFailure, Peer, Question, TlsVerdict};
 use serde::{Deserialize, Serialize};
 
 /// The version that is written.
@@ -107,6 +107,21 @@ pub struct Attempt {
     pub took_ms: u64,
     /// What it brought.
     pub results: Vec<Group>,
+    /// By which ways the DNS led to the server; none in what earlier relays wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Answered>,
+}
+
+/// An answer of the DNS that led to a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// What was asked.
+    pub question: Question,
+    /// The path that answered, in the words of the configuration.
+    pub path: String,
+    /// The paths that failed before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub despite: Vec<PathFailure>,
 }
 
 /// Recipients that fared alike.
@@ -222,7 +237,10 @@ mod tests {
         let results = vec![Group { recipients: vec![0, 2], outcome: DeliveryOutcome::Failed { cause: cause.clone() } }];
         let (next_hop, policy) = ("x.example".to_owned(), "dane".to_owned());
         let tls = Some(TlsVerdict::ClearText);
-        let attempt = Attempt { next_hop, peer: peer(), policy, tls, exception: None, took_ms: 7, results };
+        let question = Question { name: "x.example".into(), record_type: "MX".into() };
+        let failed = PathFailure { upstream: "udp://192.0.2.53:53".into(), detail: "SERVFAIL".into() };
+        let dns = vec![Answered { question, path: "authoritative".into(), despite: vec![failed] }];
+        let attempt = Attempt { next_hop, peer: peer(), policy, tls, exception: None, took_ms: 7, results, dns };
         for event in [
             Event::Attempt(Box::new(attempt)),
             Event::Waits { recipients: vec![0], due: Timestamp(5), backing_off: Some(cause.clone()) },
@@ -235,6 +253,15 @@ mod tests {
             assert!(text.starts_with("{\"v\":1,\"event\":\""), "{text}");
             assert_eq!(Event::from_json(&text), event);
         }
+    }
+
+    #[test]
+    fn an_attempt_that_an_earlier_relay_wrote_is_still_read() {
+        let old = r#"{"v":1,"event":"attempt","next_hop":"x.example",
+            "peer":{"host":"mx.example","address":"192.0.2.1:25"},
+            "policy":"dane","tls":null,"took_ms":7,"results":[]}"#;
+        let Event::Attempt(attempt) = Event::from_json(old) else { panic!("{:?}", Event::from_json(old)) };
+        assert_eq!((attempt.took_ms, attempt.exception, attempt.dns), (7, None, Vec::new()));
     }
 
     #[test]

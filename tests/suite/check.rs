@@ -62,7 +62,7 @@ async fn world(lab: LabBuilder) -> (World, Checker) {
     (world, Checker::new(shared.unwrap(), Clock::system()).unwrap())
 }
 
-async fn check(checker: &Checker, domain: &str) -> CheckReport {
+pub(crate) async fn check(checker: &Checker, domain: &str) -> CheckReport {
     checker.check(&domain.parse().unwrap()).await
 }
 

@@ -1,20 +1,18 @@
 //! `relay check` tells what stands between this host and the DNS: every test puts a box on the way
 //! or breaks a server, and holds the diagnosis to it.
 
-use crate::relay::config;
+use crate::relay::{config, until};
 use dane_relay::check::evidence::{Evidence, Role};
-use dane_relay::check::{CheckReport, Checker, Verdict, analyse, canary};
+use dane_relay::check::{CheckReport, Checker, Verdict, analyse};
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::authority::Authorities;
 use dane_relay::lab::dns::{PathFault, Transport};
 use dane_relay::lab::fronts::{Front, FrontKind};
-use dane_relay::lab::{DomainSpec, Fault, Lab, LabBuilder};
-use dane_relay::resolve::TlsaRecord;
+use dane_relay::lab::stage::canary_zone;
+use dane_relay::lab::{Fault, Lab, LabBuilder};
 use dane_relay::resolve::tlsa_counts::KnownCount;
-use hickory_proto::rr::rdata::{A, TXT};
-use hickory_proto::rr::{RData, RecordType};
-use std::net::Ipv4Addr;
+use hickory_proto::rr::RecordType;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -24,24 +22,8 @@ const BOX: PathFault = PathFault::DropTlsaOver(4);
 /// Single questions that a check may ask.
 const PROBES_LIMIT: usize = 32;
 
-/// The canary zone, as `relay canary zonefile` prints it.
-fn with_canary(mut spec: DomainSpec) -> DomainSpec {
-    let zone = CANARY.parse().unwrap();
-    for count in canary::COUNTS {
-        for (matching, data) in canary::tlsa_data(count) {
-            let record = TlsaRecord { usage: 3, selector: 1, matching, data };
-            spec = spec.record(&canary::tlsa_owner(&zone, count), dane_relay::lab::domain::rdata(&record));
-        }
-    }
-    for nth in 1..=5 {
-        spec = spec.record(&canary::addresses_owner(&zone), RData::A(A(Ipv4Addr::new(192, 0, 2, nth))));
-    }
-    let large = RData::TXT(TXT::new(canary::large_strings()));
-    spec.record(&canary::large_owner(&zone), large)
-}
-
 fn rollover() -> LabBuilder {
-    Lab::builder().domain("rollover.test", |d| d.host(|h| h.and_misfits(4))).domain(CANARY, with_canary)
+    Lab::builder().domain("rollover.test", |d| d.host(|h| h.and_misfits(4))).domain(CANARY, canary_zone)
 }
 
 /// A lab with servers for its zones, and the configuration of a relay that asks its resolver.
@@ -218,7 +200,7 @@ async fn a_box_that_drops_edns_is_told_by_the_questions_without() {
 
 #[tokio::test]
 async fn a_box_that_drops_large_datagrams_is_a_filter_by_size() {
-    let lab = Lab::builder().domain("rollover.test", |d| d.host(|h| h.and_misfits(15))).domain(CANARY, with_canary);
+    let lab = Lab::builder().domain("rollover.test", |d| d.host(|h| h.and_misfits(15))).domain(CANARY, canary_zone);
     let scene = Scene::of(lab).await.canary();
     scene.lab.dns().set_path_on(Transport::Udp, [PathFault::DropOver(600)]);
     scene.says(Verdict::Warning, "path", "proven", "local-dns-size-filter").await;
@@ -322,4 +304,32 @@ async fn harmless_questions_come_first_and_one_of_them_again_at_the_end() {
     let first = |role: Role| roles.iter().position(|r| *r == role).unwrap();
     assert!(first(Role::Harmless) < first(Role::Control(5)) && first(Role::Control(5)) < first(Role::Subject));
     assert_eq!(roles.last(), Some(&Role::Again));
+}
+
+// Silence.
+
+#[tokio::test]
+async fn silence_is_waited_for_once_and_not_question_after_question() {
+    let scene = Scene::new().await.boxes_everywhere(&[PathFault::DropType(RecordType::MX)]);
+    let announced = || scene.lab.dns().asked("_mta-sts.rollover.test", RecordType::TXT);
+    let reports = || scene.lab.dns().asked("_smtp._tls.rollover.test", RecordType::TXT);
+    let lift = async {
+        let asked = || async { (announced() > 0 && reports() > 0).then_some(()) };
+        until(asked, "the questions that do not depend on the MX records").await;
+        scene.lab.dns().set_path([]);
+    };
+    let (report, ()) = tokio::join!(scene.check("rollover.test"), lift);
+    // So the question for the MX records was still open when the others were asked.
+    let mx = report.dns.iter().find(|trace| trace.question.record_type == "MX").unwrap();
+    assert!(mx.path.is_some(), "{:?}", report.evidence.troubled);
+    assert_ne!(report.verdict, Verdict::Fault, "{}", report.text());
+}
+
+#[tokio::test]
+async fn rfc8460_3_what_has_no_bearing_on_delivery_may_stay_silent() {
+    let mut scene = Scene::new().await.boxes_everywhere(&[PathFault::DropType(RecordType::TXT)]);
+    scene.config.dns.deadline = Duration::from_millis(1500);
+    let report = scene.check("rollover.test").await;
+    assert_eq!(report.verdict, Verdict::Ok, "{}", report.text());
+    assert_eq!((report.evidence.tlsrpt, report.evidence.sts_announced), (None, None));
 }

@@ -1,7 +1,10 @@
 //! The operator's rules: what `[[destination]]` demands, what it forgives, and that forgiving ends
 //! by itself (RFC 7672 §6, §9.1).
 
-use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use crate::process::{Serving, run};
+use crate::relay::{
+    PATIENCE, SENDER, World, configuration_file, content, expect, hand_in, heard, lab, metrics, saw_no_mail,
+};
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
@@ -110,12 +113,48 @@ async fn an_exception_ends_when_the_domain_is_found_clean_and_not_before() {
     let rules = weakened("broken.test", "tls = \"opportunistic\"") + &weakened("repaired.test", "report_only = true");
     let (_world, config) = world(lab, &rules).await;
     let out = Outbound::for_command(config, Clock::system()).unwrap();
-    exceptions::end_needless(&out).await;
+    exceptions::end_needless(&out).await.unwrap();
     let checker = Checker::over(out);
     let broken = checker.check(&"broken.test".parse().unwrap()).await;
     assert!(broken.exception.is_some(), "{}", broken.text());
     let repaired = checker.check(&"repaired.test".parse().unwrap()).await;
     assert_eq!((repaired.exception, repaired.verdict), (None, Verdict::Ok));
+}
+
+#[tokio::test]
+async fn an_exception_that_is_over_stays_so_over_a_restart_and_status_names_both_kinds() {
+    let lab = lab().domain("broken.test", |d| d.host(misfit)).domain("repaired.test", |d| d).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = configuration_file(&lab, folder.path());
+    let rules = weakened("broken.test", "tls = \"opportunistic\"") + &weakened("repaired.test", "tls = \"off\"");
+    let text = std::fs::read_to_string(&path).unwrap() + &rules;
+    std::fs::write(&path, &text).unwrap();
+    let status = ["status", "--config", path.to_str().unwrap()];
+
+    let relay = Serving::start(&path).await;
+    let out = Outbound::for_command(Config::parse(&text, &path).unwrap(), Clock::system()).unwrap();
+    exceptions::end_needless(&out).await.unwrap();
+    relay.terminate();
+    assert_eq!(relay.ended().await, 0);
+
+    let relay = Serving::start(&path).await;
+    hand_in(relay.smtp, SENDER, &["bob@repaired.test"], content("bob@repaired.test").as_bytes()).await;
+    let received = lab.mx("repaired.test").unwrap().wait_for_messages(1, PATIENCE).await.unwrap();
+    assert!(received[0].tls.is_some(), "what was allowed in clear text is over");
+    let shown = run(status).await.stdout;
+    let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "exceptions in force: opportunistic for broken.test until 2199-12-31: ticket 4711",
+        "over: off for repaired.test until 2199-12-31; remove it from the configuration",
+    ] {
+        assert!(flat.contains(words), "{shown}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&run([&status[..], &["--json"]].concat()).await.stdout).unwrap();
+    let named = |of: &str| json["exceptions"][of][0]["domains"].as_str().unwrap().to_owned();
+    assert_eq!((named("in_force"), named("over")), ("broken.test".into(), "repaired.test".into()));
+    let metrics = metrics(relay.admin).await;
+    assert_eq!(metrics["relay_exceptions{kind=\"opportunistic\"}"], 1.0);
+    assert_eq!(metrics["relay_exceptions_over{kind=\"off\"}"], 1.0);
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 use crate::process::{Said, Serving, run};
 use crate::relay::{PATIENCE, SENDER, configuration_file, content, hand_in, lab, metrics, says, until};
 use dane_relay::envelope::QueueId;
+use dane_relay::lab::dns::PathFault;
 use dane_relay::lab::{Lab, LabBuilder, Phase};
+use hickory_proto::rr::RecordType;
 use serde_json::Value;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -115,6 +117,33 @@ async fn why_tells_the_story_of_a_message_with_a_relay_that_runs_and_without() {
     assert_eq!(why["stories"].as_array().unwrap().len(), 2, "the report to her, and what she sent");
     let said = desk.run(&["why", "nobody@good.test"]).await;
     assert_eq!((said.code, said.stdout.starts_with("Nothing is known of nobody@good.test.")), (1, true), "{said:?}");
+}
+
+#[tokio::test]
+async fn why_names_the_path_of_each_answer_and_those_that_failed_before_it() {
+    let desk = Desk::busy_and_good().await;
+    let second = desk.lab.another_dns().await.unwrap();
+    let (first, second) = (desk.lab.dns().upstream(), second);
+    let text = std::fs::read_to_string(&desk.config).unwrap();
+    let both = format!("upstreams = {:?}", [&first, &second.upstream()]);
+    std::fs::write(&desk.config, text.replace(&format!("upstreams = [{first:?}]"), &both)).unwrap();
+    desk.lab.dns().set_path([PathFault::ForgeNoData(RecordType::TLSA)]);
+    let relay = desk.serve().await;
+    let id = hand_in(relay.smtp, SENDER, &["bob@good.test"], content("bob@good.test").as_bytes()).await;
+    let story = desk.story(&id.to_string(), finished).await;
+    let attempt = story["history"].as_array().unwrap().iter().find(|h| h["event"] == "attempt").unwrap().clone();
+    let dns: Vec<_> = attempt["dns"].as_array().unwrap().iter().map(|d| (&d["path"], &d["question"])).collect();
+    assert_eq!((dns[0].0.as_str(), dns[0].1["record_type"].as_str()), (Some(&*first), Some("MX")), "{dns:?}");
+    assert_eq!(dns[1].0.as_str(), Some(&*second.upstream()), "{dns:?}");
+    let said = desk.run(&["why", &id.to_string()]).await;
+    let flat = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let owner = desk.lab.tlsa_owner("mx.good.test");
+    for words in [
+        format!("DNS: good.test MX by {first} DNS:"),
+        format!("DNS: {owner} TLSA by {}, despite {first}: bogus", second.upstream()),
+    ] {
+        assert!(flat.contains(&words), "{words:?} is not in\n{}", said.stdout);
+    }
 }
 
 #[tokio::test]

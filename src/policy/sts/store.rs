@@ -1,7 +1,7 @@
 //! Policies on disk: one file a domain in `<spool>/mta-sts/`, replaced as a whole (RFC 8461 §5.1:
 //! a policy holds until it expires, so also over a restart).
 //!
-//! A file begins with a checksum; one that is damaged is set aside and costs its domain a new
+//! A file begins with a checksum (`policy/kept.rs`); one that is damaged is set aside and costs its domain a new
 //! fetch, and nobody else anything. Files are looked at anew whenever they have changed, so
 //! another process may read and replace them while the relay runs. Where the disk refuses, a
 //! policy lives in memory.
@@ -11,12 +11,13 @@ use super::policy::Mode;
 use super::record::PolicyId;
 use super::{RefreshFailure, StsPolicy};
 use crate::clock::Timestamp;
+use crate::policy::kept;
 use crate::smtp::address::Domain;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -195,21 +196,8 @@ impl Store {
         let path = self.path(&policy.domain);
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let aside = self.folder.join(format!("{UNFINISHED}{}-{number}", std::process::id()));
-        let replace = || {
-            make_folder(&self.folder)?;
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-            belongs_with(&aside, &self.folder);
-            file.write_all(&encode(policy)?)?;
-            file.sync_all()?;
-            fs::rename(&aside, &path)?;
-            let stamp = Stamp::from(&file.metadata()?);
-            fs::File::open(&self.folder)?.sync_all()?;
-            Ok(stamp)
-        };
-        replace().map_err(|error| {
-            let _never_made = fs::remove_file(&aside);
-            disk(&path, &error)
-        })
+        let written = make_folder(&self.folder).and_then(|()| kept::replace(&path, &aside, &encode(policy)?));
+        written.map(|metadata| Stamp::from(&metadata)).map_err(|error| disk(&path, &error))
     }
 
     /// Forgets a policy.
@@ -284,42 +272,24 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
     fs::DirBuilder::new().mode(0o700).create(folder)?;
     if let Some(spool) = folder.parent() {
-        belongs_with(folder, spool);
+        kept::belongs_with(folder, spool);
     }
     Ok(())
 }
 
-/// An operator may be another user than the relay, which must still be able to read the file.
-fn belongs_with(path: &Path, neighbour: &Path) {
-    if let (Ok(own), Ok(theirs)) = (fs::metadata(path), fs::metadata(neighbour))
-        && (own.uid(), own.gid()) != (theirs.uid(), theirs.gid())
-    {
-        // Only root may; anybody else is the relay's own user.
-        let _refused = std::os::unix::fs::chown(path, Some(theirs.uid()), Some(theirs.gid()));
-    }
-}
-
-/// The checksum in hexadecimal, a line end, JSON.
 fn encode(policy: &StsPolicy) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(&Kept {
+    kept::seal(&Kept {
         version: VERSION,
         domain: policy.domain.clone(),
         id: policy.id.clone(),
         fetched_at: policy.fetched_at,
         refresh_failure: policy.refresh_failure.clone(),
         text: policy.text.clone(),
-    })?;
-    let mut file = format!("{:08x}\n", crc32fast::hash(&json)).into_bytes();
-    file.extend(json);
-    Ok(file)
+    })
 }
 
 fn decode(domain: &Domain, file: &[u8]) -> Result<StsPolicy, String> {
-    let (sum, json) = file.split_at_checked(9).ok_or("it is too short")?;
-    if sum != format!("{:08x}\n", crc32fast::hash(json)).as_bytes() {
-        return Err("its checksum is wrong".into());
-    }
-    let kept: Kept = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let kept: Kept = kept::unseal(file)?;
     if kept.version != VERSION {
         return Err(format!("its version is {}", kept.version));
     }
