@@ -130,3 +130,146 @@ fn copy(shared: &Shared, id: QueueId, from: Place) -> Result<NewRecord, SpoolErr
 fn between(one: Timestamp, other: Timestamp) -> Duration {
     one.since(other).max(other.since(one))
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test damages a segment")]
+mod tests {
+    use super::*;
+    use crate::spool::embedded::hands::tests::{NOW, by_turning, config, poll, store};
+    use crate::spool::embedded::{EmbeddedSpool, Hands, Step, Witness};
+    use crate::spool::{RecipientState, Settlement, Spool};
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Poll;
+    use tempfile::TempDir;
+
+    const LATER: Timestamp = Timestamp(NOW.0 + 3_600_000);
+
+    /// A disk that may be full.
+    #[derive(Default)]
+    struct Disk(AtomicBool);
+
+    impl Witness for Disk {
+        fn at(&self, _: Step) {}
+
+        fn has_room(&self, _: u64) -> bool {
+            !self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    struct World {
+        folder: TempDir,
+        disk: Arc<Disk>,
+        spool: EmbeddedSpool,
+        hands: Hands,
+        waiting: Vec<QueueId>,
+    }
+
+    impl World {
+        /// A closed segment with so many small messages that wait, and much that is finished.
+        fn with_waiting(messages: usize) -> Self {
+            let folder = TempDir::new().unwrap();
+            let disk = Arc::new(Disk::default());
+            let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
+            let large: Vec<_> = (0..6).map(|_| store(&spool, &mut hands, &[b'x'; 200_000])).collect();
+            let waiting = (0..messages).map(|n| store(&spool, &mut hands, format!("no. {n}").as_bytes())).collect();
+            for id in large {
+                end(&spool, &mut hands, id);
+            }
+            hands.finish();
+            drop(spool);
+            let (spool, hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
+            Self { folder, disk, spool, hands, waiting }
+        }
+
+        /// The writers do all there is to do at a time.
+        fn settle_down(&mut self, now: Timestamp) {
+            drop(self.spool.begin(now));
+            while self.hands.turn() {}
+        }
+
+        fn segments(&self) -> usize {
+            std::fs::read_dir(self.folder.path().join("spool/segments")).unwrap().count()
+        }
+
+        fn read(&mut self, id: QueueId) -> Result<Vec<u8>, SpoolError> {
+            by_turning(&mut self.hands, async {
+                Ok(self.spool.open_body(id).await?.next().await?.map(Vec::from).unwrap_or_default())
+            })
+        }
+    }
+
+    fn end(spool: &EmbeddedSpool, hands: &mut Hands, id: QueueId) {
+        let claim = by_turning(hands, spool.claim_one(id, NOW)).unwrap().unwrap();
+        let settlement = Settlement { recipients: vec![(0, RecipientState::Removed)], ..Settlement::default() };
+        by_turning(hands, spool.settle(claim, settlement)).unwrap();
+    }
+
+    #[test]
+    fn a_segment_sparse_for_long_enough_is_copied_bite_by_bite_and_goes() {
+        let mut world = World::with_waiting(usize::try_from(BITE_RECORDS).unwrap() + 5);
+        let before = world.spool.stats().bytes;
+        world.settle_down(NOW);
+        world.settle_down(NOW.plus(PATIENCE / 2));
+        assert_eq!(world.segments(), 2, "what goes by itself is not worth a copy");
+        world.settle_down(LATER);
+        assert_eq!(world.segments(), 1);
+        assert!(world.spool.stats().bytes < before / 4);
+        for (n, id) in world.waiting.clone().into_iter().enumerate() {
+            assert_eq!(world.read(id).unwrap(), format!("no. {n}").as_bytes());
+            end(&world.spool, &mut world.hands, id);
+        }
+        assert_eq!((world.spool.stats().damaged_records, world.spool.stats().queued_messages), (0, 0));
+    }
+
+    #[test]
+    fn a_reader_who_knows_the_old_place_finds_the_record_at_the_new_one() {
+        let mut world = World::with_waiting(1);
+        world.settle_down(NOW);
+        drop(world.spool.begin(LATER));
+        let mut opening = pin!(world.spool.open_body(world.waiting[0]));
+        assert!(poll(opening.as_mut()).is_pending());
+        while world.hands.turn() {}
+        assert_eq!(std::fs::read_dir(world.folder.path().join("spool/segments")).unwrap().count(), 1);
+        assert!(poll(opening.as_mut()).is_pending(), "it asks again");
+        world.hands.turn();
+        assert!(matches!(poll(opening), Poll::Ready(Ok(_))));
+        assert_eq!(world.spool.stats().damaged_records, 0);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_keeps_its_segment_and_no_other_record() {
+        let mut world = World::with_waiting(3);
+        let segments = world.folder.path().join("spool/segments");
+        let old = std::fs::read_dir(segments).unwrap().map(|item| item.unwrap().path()).min().unwrap();
+        let mut octets = std::fs::read(&old).unwrap();
+        let place = octets.windows(5).rposition(|window| window == b"no. 1").unwrap();
+        octets[place] ^= 1;
+        std::fs::write(&old, octets).unwrap();
+        for hour in 0..4 {
+            world.settle_down(NOW.plus(PATIENCE * 12 * hour));
+        }
+        assert_eq!((world.segments(), world.spool.stats().damaged_records), (2, 1), "it was tried once");
+        let read = world.waiting.clone().into_iter().map(|id| world.read(id).is_ok()).collect::<Vec<_>>();
+        assert_eq!(read, [true, false, true]);
+        let [stays, moved] = [1, 2].map(|segment| world.spool.shared.index().living_octets(segment));
+        assert_eq!(stays * 2, moved, "records of the same length");
+        end(&world.spool, &mut world.hands, world.waiting[1]);
+        assert_eq!(world.segments(), 1);
+    }
+
+    #[test]
+    fn on_a_full_disk_nothing_is_copied_until_there_is_room() {
+        let mut world = World::with_waiting(3);
+        world.settle_down(NOW);
+        world.disk.0.store(true, Ordering::SeqCst);
+        world.settle_down(LATER);
+        assert_eq!(world.segments(), 2);
+        world.disk.0.store(false, Ordering::SeqCst);
+        world.settle_down(LATER);
+        assert_eq!(world.segments(), 2, "it rests for a minute");
+        world.settle_down(LATER.plus(REST));
+        assert_eq!(world.segments(), 1);
+    }
+}

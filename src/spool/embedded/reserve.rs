@@ -16,8 +16,8 @@ use crate::config::SpoolConfig;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-/// The most it is: room for the outcomes and reports of ten thousand messages, and what the log of
-/// the state database grows to between two checkpoints.
+/// The most it is: what the log of the state database grows to before it is written anew. With
+/// that moved into the database, outcomes and reports go on for longer.
 const MOST: u64 = 16 * 1024 * 1024;
 
 /// It is at most one part in so many of the floor, so that giving it free lets no new mail in.

@@ -380,7 +380,9 @@ impl Writer {
             let too_large = self.state.used_bytes()? > self.shared.history_limit_bytes;
             let before = if too_large { Timestamp(i64::MAX) } else { Timestamp(now.0.saturating_sub(keep)) };
             let pruned = self.state.prune(before, PRUNE_BITE)?;
-            self.state.commit(&self.shared.paths, Work::Pruning)?;
+            if pruned > 0 {
+                self.state.commit(&self.shared.paths, Work::Pruning)?;
+            }
             Ok(pruned)
         });
         self.state.roll_back();
