@@ -44,7 +44,7 @@ impl Home {
         std::fs::write(&anchors, lab.trust_anchor().unwrap()).unwrap();
         let config = folder.join("relay.toml");
         let mut text = format!(
-            "hostname = \"relay.test\"\n[listen]\nsmtp = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "hostname = \"relay.test\"\npostmaster = \"postmaster@relay.test\"\n[listen]\nsmtp = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [spool]\npath = \"{}\"\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
              [delivery]\nmax_concurrent = {MOST_IN_DELIVERY}\n[retry]\nfirst = \"1s\"\nlongest = \"1s\"\n\
              [dns]\nupstreams = [\"{}\"]\ntrust_anchors = \"{}\"\n",
