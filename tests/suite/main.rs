@@ -33,7 +33,6 @@ mod require_tls;
 mod resolve;
 mod reuse;
 mod scripted;
-mod seams;
 mod selfcheck;
 mod serve;
 mod sts;
