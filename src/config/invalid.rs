@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn messages_name_the_value_and_say_in_plain_words_what_would_be_right() {
         for (text, words) in [
-            ("hostname = \"bad host\"", "relay.toml:1: \"bad host\": "),
+            ("hostname = \"bad host\"", "relay.toml:1: \"bad host\": write a domain name such as relay.example.org"),
+            ("postmaster = \"bob\"", "relay.toml:1: \"bob\": write an address such as postmaster@example.org"),
             ("[listen]\nsmtp = \"0.0.0.0:25\"", "a list in brackets"),
             (
                 "[listen]\nsmtp = [\"0.0.0.0\"]",

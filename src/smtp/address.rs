@@ -107,11 +107,19 @@ fn a_labels(name: &str) -> Result<Cow<'_, str>, AddressError> {
     ascii.map_err(|_| AddressError::Syntax)
 }
 
+/// For what is configured or kept: the error says what to write.
 impl TryFrom<String> for Domain {
-    type Error = AddressError;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|error| in_plain_words(error, "write a domain name such as relay.example.org"))
+    }
+}
+
+fn in_plain_words(error: AddressError, advice: &str) -> String {
+    match error {
+        AddressError::Syntax => advice.to_owned(),
+        AddressError::LocalPartTooLong | AddressError::DomainTooLong | AddressError::NonAscii => error.to_string(),
     }
 }
 
@@ -213,11 +221,12 @@ impl FromStr for Mailbox {
     }
 }
 
+/// For what is configured or kept: the error says what to write.
 impl TryFrom<String> for Mailbox {
-    type Error = AddressError;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|error| in_plain_words(error, "write an address such as postmaster@example.org"))
     }
 }
 
