@@ -15,6 +15,10 @@ use std::sync::{Mutex, PoisonError};
 /// MX hosts looked at; worse ones are left out. Real domains have fewer than ten.
 const MX_HOSTS_LIMIT: usize = 16;
 
+/// Addresses of one family looked at of one host, more than are ever tried. Whoever publishes
+/// thousands must not make the relay look for a way to each of them.
+const ADDRESSES_LIMIT: usize = 16;
+
 /// Asks, and keeps the traces of the answers.
 struct Asker<'a> {
     dns: &'a Dns,
@@ -165,10 +169,11 @@ fn combine(v6: Answer, v4: Answer) -> Addresses {
     for answer in [v6, v4] {
         match answer {
             Answer::Found(found) => {
-                all.extend(found.data.iter().filter_map(|data| match data {
+                let addresses = found.data.iter().filter_map(|data| match data {
                     Data::Address(address) => Some(*address),
                     Data::Mx(..) | Data::Tlsa(_) | Data::Txt(_) => None,
-                }));
+                });
+                all.extend(addresses.take(ADDRESSES_LIMIT));
                 let weaker = links.as_ref().is_none_or(|l| l.security == Security::Secure);
                 if weaker {
                     links = Some(found);

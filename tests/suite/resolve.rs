@@ -3,12 +3,17 @@
 //!
 //! "Could not find out" is never "there is none": such mail waits, and nobody is connected to.
 
-use crate::relay::{PATIENCE, SENDER, World, expect, heard, lab, says};
+use crate::relay::{PATIENCE, SENDER, World, config, expect, heard, lab, says};
+use dane_relay::clock::Clock;
 use dane_relay::config::Upstream;
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::dns::PathFault;
 use dane_relay::lab::{Fault, Lab, LabBuilder, Phase, SignatureFault, Signing, Tlsa};
 use dane_relay::outcome::Cause;
+use dane_relay::resolve::HostAddresses;
+use dane_relay::resolve::driver::Dns;
+use dane_relay::resolve::event::nobody;
+use dane_relay::resolve::mail::resolve_domain;
 use futures_util::future::join_all;
 use hickory_proto::rr::rdata::{A, AAAA, MX};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -44,6 +49,17 @@ async fn rfc5321_5_1_hosts_are_tried_in_their_order_until_one_takes_the_mail() {
     }
     assert_eq!(world.delivers("bob@best.test").await.host, "mx0.best.test");
     assert_eq!(world.mx("mx.best.test").connections() + world.mx("mx2.best.test").connections(), 0);
+}
+
+#[tokio::test]
+async fn rfc5321_5_1_a_host_with_hundreds_of_addresses_costs_no_more_than_one_with_some() {
+    let many = (0..300_u32).map(|n| RData::A(A(Ipv4Addr::from(0xC633_6400 + n))));
+    let lab = lab().domain("many.test", |d| many.fold(d, |d, address| d.record("mx.many.test", address)));
+    let (lab, folder) = (lab.start().await.unwrap(), tempfile::tempdir().unwrap());
+    let dns = Dns::new(&config(&lab, folder.path()), Clock::system(), nobody()).unwrap();
+    let resolution = resolve_domain(&dns, &"many.test".parse().unwrap(), lab.port(), 1).await.unwrap();
+    let HostAddresses::Known(addresses) = &resolution.hosts[0].addresses else { panic!("{resolution:?}") };
+    assert_eq!(addresses.len(), 16);
 }
 
 #[tokio::test]
