@@ -5,11 +5,12 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use tokio::net::TcpSocket;
 
 /// How long a daemon may take to start. Generous: CI machines are slow and full.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -31,15 +32,21 @@ static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
 pub(crate) fn free_port(addresses: &[Ipv4Addr]) -> u16 {
     let mut taken = TAKEN.lock().unwrap();
     loop {
-        let probe = TcpListener::bind((addresses[0], 0)).unwrap();
-        let port = probe.local_addr().unwrap().port();
-        drop(probe);
-        let is_free = |ip: &Ipv4Addr| TcpListener::bind((*ip, port)).is_ok() && UdpSocket::bind((*ip, port)).is_ok();
+        let port = bound(addresses[0], 0).unwrap().local_addr().unwrap().port();
+        let is_free = |ip: &Ipv4Addr| bound(*ip, port).is_ok() && UdpSocket::bind((*ip, port)).is_ok();
         if !taken.contains(&port) && addresses.iter().all(is_free) {
             taken.push(port);
             return port;
         }
     }
+}
+
+/// A socket that has the port and does not listen: whoever waits for a daemon on a port that is
+/// looked at here must not meet us instead.
+fn bound(ip: Ipv4Addr, port: u16) -> std::io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((ip, port).into())?;
+    Ok(socket)
 }
 
 /// An address on [`DAEMON_IP`] with a free port.

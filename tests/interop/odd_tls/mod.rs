@@ -125,6 +125,10 @@ fn rfc7672_2_2_every_kind_of_tls_is_used_or_waited_for_as_the_records_demand() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut wrong = String::new();
     for (domain, expected) in &rows {
+        // Each may have taken as long as a handshake may take.
+        if wrong.lines().count() == 3 {
+            break;
+        }
         let foretold = foretold(&runtime.block_on(checker.check(&domain.parse().unwrap())));
         if foretold != *expected {
             wrong += &format!("{domain}: {expected} expected, {foretold} foretold\n");

@@ -4,10 +4,11 @@
 //! between the client and an `s_server` of its own for each connection. What that decrypts comes
 //! back on its standard output, and the dialogue goes on there.
 
-use crate::daemon::{free_address, run_ok, wait_for};
+use crate::daemon::{run_ok, wait_for};
 use crate::delivery::PATIENCE;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,6 +38,8 @@ impl Session {
 struct Call {
     dir: PathBuf,
     arguments: Vec<String>,
+    /// How many there were.
+    count: Arc<AtomicUsize>,
 }
 
 /// What the clients of a server did.
@@ -59,7 +62,8 @@ impl SServer {
     pub(crate) fn start(dir: &Path, address: SocketAddr, arguments: &[&str]) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let (sessions, ending) = (Arc::<Sessions>::default(), Arc::new(AtomicBool::new(false)));
-        let call = Call { dir: dir.to_owned(), arguments: arguments.iter().map(|&word| word.to_owned()).collect() };
+        let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+        let call = Call { dir: dir.to_owned(), arguments, count: Arc::default() };
         let (kept, stop) = (Arc::clone(&sessions), Arc::clone(&ending));
         let front = std::thread::spawn(move || accept(&listener, &call, &kept, &stop));
         Self { address, sessions, ending, front: Some(front) }
@@ -120,35 +124,51 @@ fn serve(client: &TcpStream, call: &Call) -> Session {
 
 /// The session from the handshake on: what is said of it, and the commands in it.
 fn encrypted(client: &TcpStream, call: &Call) -> (String, Vec<String>) {
-    let address = free_address();
-    let mut child = s_server(call, address);
+    // A name of its own: on a port, somebody else may listen before it does.
+    let name = format!("{}.socket", call.count.fetch_add(1, Ordering::Relaxed));
+    let mut child = s_server(call, &name);
+    let socket = call.dir.join(name);
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut stderr = child.stderr.take().unwrap();
-    let server = wait_for("s_server to listen", PATIENCE, || TcpStream::connect(address).ok());
+    let (mut stderr, mut said) = (child.stderr.take().unwrap(), String::new());
+    let server = wait_for("s_server to listen", PATIENCE, || {
+        let server = UnixStream::connect(&socket).ok();
+        if server.is_none()
+            && let Some(status) = child.try_wait().unwrap()
+        {
+            stderr.read_to_string(&mut said).unwrap();
+            panic!("s_server ended at once ({status}): {said}");
+        }
+        server
+    });
     let mut commands = Vec::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| carry(client, &server));
-        scope.spawn(|| carry(&server, client));
+        scope.spawn(|| {
+            carry(client, &server);
+            let _closed = server.shutdown(Shutdown::Write);
+        });
+        scope.spawn(|| {
+            carry(&server, client);
+            let _closed = client.shutdown(Shutdown::Write);
+        });
         let mut stdin = stdin;
         let _gone = converse(&mut BufReader::new(stdout), &mut stdin, &mut commands);
     });
-    let mut said = String::new();
     stderr.read_to_string(&mut said).unwrap();
     child.wait().unwrap();
     (said, commands)
 }
 
-fn s_server(call: &Call, address: SocketAddr) -> Child {
+/// OpenSSL wants the name of its socket short: it stays without the folder.
+fn s_server(call: &Call, socket: &str) -> Child {
     let mut command = Command::new("openssl");
-    command.current_dir(&call.dir).args(["s_server", "-accept", &address.to_string(), "-naccept", "1", "-brief"]);
+    command.current_dir(&call.dir).args(["s_server", "-naccept", "1", "-brief", "-unix", socket]);
     command.args(["-cert", "leaf.pem", "-key", "leaf.key"]).args(&call.arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Octets from one to the other, to the end.
-fn carry(mut from: &TcpStream, mut to: &TcpStream) {
+fn carry(mut from: impl Read, mut to: impl Write) {
     let _gone = std::io::copy(&mut from, &mut to);
-    let _closed = to.shutdown(Shutdown::Write);
 }
 
 /// How a dialogue goes on.
