@@ -7,7 +7,6 @@
 use super::bad;
 use super::denial::Denied;
 use super::plan::Denial;
-use super::signer::SignatureFault;
 use super::zone::{Fault, Found, RrSet, TTL_S, Zone};
 use crate::clock::Timestamp;
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
@@ -175,28 +174,9 @@ impl Step<'_> {
         Ok(Next::Done)
     }
 
-    fn signature_fault(&self) -> Option<SignatureFault> {
-        match self.fault {
-            Some(Fault::Signature(fault)) => Some(fault),
-            Some(
-                Fault::ServFail
-                | Fault::Refused
-                | Fault::NotImplemented
-                | Fault::Silent
-                | Fault::SilentOverUdp
-                | Fault::TruncatedOverUdp
-                | Fault::ForgedNxDomain
-                | Fault::ForgedNoData
-                | Fault::OmitProof(_)
-                | Fault::OmitSoa,
-            )
-            | None => None,
-        }
-    }
-
     fn push(&self, set: &RrSet, section: &mut Vec<Record>) -> io::Result<()> {
         section.extend(set.records());
-        section.extend(self.zone.sign(set, self.now, self.signature_fault())?);
+        section.extend(self.zone.sign(set, self.now, self.fault.and_then(Fault::of_signature))?);
         Ok(())
     }
 
@@ -211,7 +191,7 @@ impl Step<'_> {
             return self.push(&shown, &mut answer.answers);
         }
         answer.answers.extend(shown.records());
-        for mut signature in self.zone.sign(set, self.now, self.signature_fault())? {
+        for mut signature in self.zone.sign(set, self.now, self.fault.and_then(Fault::of_signature))? {
             signature.name = at.clone();
             answer.answers.push(signature);
         }

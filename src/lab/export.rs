@@ -46,22 +46,7 @@ impl World {
 }
 
 fn signatures(zone: &Zone, set: &RrSet, now: Timestamp) -> io::Result<Vec<Record>> {
-    let fault = match zone.fault(&set.owner, set.rtype) {
-        Some(Fault::Signature(fault)) => Some(fault),
-        Some(
-            Fault::ServFail
-            | Fault::Refused
-            | Fault::NotImplemented
-            | Fault::Silent
-            | Fault::SilentOverUdp
-            | Fault::TruncatedOverUdp
-            | Fault::ForgedNxDomain
-            | Fault::ForgedNoData
-            | Fault::OmitProof(_)
-            | Fault::OmitSoa,
-        )
-        | None => None,
-    };
+    let fault = zone.fault(&set.owner, set.rtype).and_then(Fault::of_signature);
     zone.sign(set, now, fault)
 }
 

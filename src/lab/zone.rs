@@ -53,6 +53,25 @@ pub enum Fault {
     OmitSoa,
 }
 
+impl Fault {
+    /// What is wrong with the signature, where that is what is wrong.
+    pub(super) fn of_signature(self) -> Option<SignatureFault> {
+        match self {
+            Self::Signature(fault) => Some(fault),
+            Self::ServFail
+            | Self::Refused
+            | Self::NotImplemented
+            | Self::Silent
+            | Self::SilentOverUdp
+            | Self::TruncatedOverUdp
+            | Self::ForgedNxDomain
+            | Self::ForgedNoData
+            | Self::OmitProof(_)
+            | Self::OmitSoa => None,
+        }
+    }
+}
+
 /// Records of one name and type.
 #[derive(Clone, Debug)]
 pub struct RrSet {
