@@ -34,17 +34,31 @@ const VERSION: u32 = 1;
 /// the rest.
 const FILE_LIMIT: u64 = 1_048_576;
 
-/// How much is kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
+/// A full store lets go of this part of its policies at once. To find out which, all are looked
+/// at, and the next to come shall not have to do so again.
+const ROOM_MADE: usize = 16;
+
+/// How much is kept, or may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
     /// Policies.
     pub entries: usize,
     /// Octets of all files.
     pub bytes: u64,
 }
 
+impl Size {
+    const fn hold(self, size: Self) -> bool {
+        size.entries <= self.entries && size.bytes <= self.bytes
+    }
+
+    const fn with_room(self) -> Self {
+        Self { entries: self.entries - self.entries / ROOM_MADE, bytes: self.bytes - self.bytes / ROOM_MADE as u64 }
+    }
+}
+
 /// Some ten times what a busy relay meets; ordinary policies have 300 octets.
-pub const LIMITS: Limits = Limits { entries: 20_000, bytes: 64 * 1_048_576 };
+pub const LIMITS: Size = Size { entries: 20_000, bytes: 64 * 1_048_576 };
 
 /// A policy could not be kept or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +84,11 @@ pub enum StoreFault {
 /// The policies that are kept.
 pub struct Store {
     folder: PathBuf,
-    limits: Limits,
+    limits: Size,
     known: Mutex<BTreeMap<Domain, Known>>,
+    /// How much there is at most: what was there when the folder was looked at last, and all that
+    /// was written since, though it may have replaced what was there.
+    at_most: Mutex<Option<Size>>,
     written: AtomicU64,
 }
 
@@ -110,8 +127,9 @@ struct Kept {
 impl Store {
     /// The store of a spool. Nothing is read or made yet.
     #[must_use]
-    pub fn new(spool: &Path, limits: Limits) -> Self {
-        Self { folder: spool.join(FOLDER), limits, known: Mutex::default(), written: AtomicU64::default() }
+    pub fn new(spool: &Path, limits: Size) -> Self {
+        let (known, at_most, written) = (Mutex::default(), Mutex::default(), AtomicU64::default());
+        Self { folder: spool.join(FOLDER), limits, known, at_most, written }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<Domain, Known>> {
@@ -187,8 +205,18 @@ impl Store {
         let written = self.write(policy);
         let stamp = written.as_ref().ok().copied();
         self.remember(&mut self.known(), policy, stamp);
-        written?;
-        self.trim()
+        self.make_room(written?.length)
+    }
+
+    /// Keeps to the limits after so many octets were written.
+    fn make_room(&self, written: u64) -> Result<(), StoreFault> {
+        let mut at_most = self.at_most.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = at_most.take().map(|size| Size { entries: size.entries + 1, bytes: size.bytes + written });
+        match size.filter(|size| self.limits.hold(*size)) {
+            Some(size) => *at_most = Some(size),
+            None => *at_most = Some(self.trim()?),
+        }
+        Ok(())
     }
 
     /// Written aside and renamed, so that nobody ever reads half of it.
@@ -234,25 +262,25 @@ impl Store {
     }
 
     /// Where there are too many, those go first that say there is no policy, then those that
-    /// would expire first.
-    fn trim(&self) -> Result<(), StoreFault> {
+    /// would expire first. Gives what is left.
+    fn trim(&self) -> Result<Size, StoreFault> {
         let files = self.files();
-        let (mut entries, mut bytes) = (files.len(), files.iter().map(|(_domain, length)| length).sum::<u64>());
-        if entries <= self.limits.entries && bytes <= self.limits.bytes {
-            return Ok(());
+        let mut size = Size { entries: files.len(), bytes: files.iter().map(|(_domain, length)| length).sum() };
+        if self.limits.hold(size) {
+            return Ok(size);
         }
         let (mut policies, faults) = self.all();
         policies.sort_by_key(|policy| (policy.terms.mode != Mode::None, policy.expires_at()));
         let length_of: BTreeMap<&Domain, u64> = files.iter().map(|(domain, length)| (domain, *length)).collect();
         for policy in policies {
-            if entries <= self.limits.entries && bytes <= self.limits.bytes {
+            if self.limits.with_room().hold(size) {
                 break;
             }
             self.remove(&policy.domain);
-            entries -= 1;
-            bytes = bytes.saturating_sub(length_of.get(&policy.domain).copied().unwrap_or(0));
+            size.entries = size.entries.saturating_sub(1);
+            size.bytes = size.bytes.saturating_sub(length_of.get(&policy.domain).copied().unwrap_or(0));
         }
-        faults.into_iter().next().map_or(Ok(()), Err)
+        faults.into_iter().next().map_or(Ok(size), Err)
     }
 }
 
@@ -336,7 +364,7 @@ mod tests {
     #[test]
     fn rfc8461_10_2_a_full_store_lets_go_of_no_policies_then_of_the_first_to_expire() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path(), Limits { entries: 2, bytes: u64::MAX });
+        let store = Store::new(folder.path(), Size { entries: 2, bytes: u64::MAX });
         for (domain, mode, max_age) in
             [("long.test", "enforce", 900), ("none.test", "none", 999), ("short.test", "testing", 9)]
         {
@@ -352,11 +380,30 @@ mod tests {
     fn rfc8461_10_2_a_store_is_bounded_in_octets_as_well() {
         let folder = tempfile::tempdir().unwrap();
         let one = encode(&policy("a.test", "enforce", 10)).unwrap().len() as u64;
-        let store = Store::new(folder.path(), Limits { entries: 100, bytes: 2 * one });
+        let store = Store::new(folder.path(), Size { entries: 100, bytes: 3 * one - 1 });
         for (n, name) in ["a.test", "b.test", "c.test", "d.test"].iter().enumerate() {
             store.put(&policy(name, "enforce", 10 + n as u64)).unwrap();
         }
         assert_eq!(kept(&store), ["c.test", "d.test"]);
+    }
+
+    #[test]
+    fn rfc8461_10_2_a_full_store_makes_room_for_more_than_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path(), Size { entries: 32, bytes: u64::MAX });
+        let put = |n: u64| store.put(&policy(&format!("d{n}.test"), "enforce", 10 + n)).unwrap();
+        (0..32).for_each(put);
+        assert_eq!(kept(&store).len(), 32);
+        put(32);
+        assert_eq!(kept(&store).len(), 30);
+        (33..35).for_each(put);
+        assert_eq!(kept(&store).len(), 32);
+        // What was there before counts, whoever wrote it; what is replaced counts once.
+        let other = Store::new(folder.path(), Size { entries: 32, bytes: u64::MAX });
+        (0..40).for_each(|_| other.put(&policy("d34.test", "enforce", 99)).unwrap());
+        assert_eq!(kept(&other).len(), 32);
+        other.put(&policy("new.test", "enforce", 99)).unwrap();
+        assert_eq!(kept(&other).len(), 30);
     }
 
     #[test]
