@@ -6,7 +6,7 @@ use crate::policy::testing::{Made, NOW, leaf_params, root, self_signed};
 use crate::resolve::answer::{Answer, Data, RecordType};
 use crate::smtp::address::Domain;
 use rcgen::{CertificateParams, DnType};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 async fn refresh(world: &World) -> Result<String, FetchFailure> {
@@ -211,6 +211,21 @@ async fn rfc8461_3_3_the_next_address_is_tried_and_four_at_most() {
     set(4);
     let came = refresh(&world).await;
     assert!(matches!(came, Err(FetchFailure::Connect { .. })), "{came:?}");
+}
+
+/// RFC 8461 §3.3 has HTTPS, and so whatever family the name has.
+#[tokio::test]
+async fn rfc8461_3_3_a_policy_comes_over_ipv6_and_over_ipv4_where_ipv6_leads_nowhere() {
+    // Some containers have no IPv6 at all; the second half holds there, too.
+    if let Ok(world) = World::at(Ipv6Addr::LOCALHOST.into()).await {
+        assert_eq!(refresh(&world).await, Ok(POLICY.to_owned()));
+        world.zone.address("mta-sts.a.test", [127, 0, 0, 9].into());
+        assert_eq!(refresh(&world).await, Ok(POLICY.to_owned()));
+        assert_eq!(world.host.gets(), 2);
+    }
+    let world = World::new().await;
+    world.zone.address("mta-sts.a.test", Ipv6Addr::LOCALHOST.into());
+    assert_eq!(refresh(&world).await, Ok(POLICY.to_owned()));
 }
 
 #[tokio::test]

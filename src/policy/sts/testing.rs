@@ -69,7 +69,8 @@ struct HostState {
 }
 
 impl Host {
-    pub(super) async fn start(identity: &Made, reply: Reply) -> Self {
+    /// On any port of this address.
+    pub(super) async fn start(address: IpAddr, identity: &Made, reply: Reply) -> std::io::Result<Self> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.serialize_der()));
         let tls = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -77,11 +78,11 @@ impl Host {
             .with_no_client_auth()
             .with_single_cert(vec![identity.der.clone().into()], key)
             .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind((address, 0)).await?;
+        let port = listener.local_addr()?.port();
         let shared = Arc::new(HostState { reply: Mutex::new(reply), requests: Mutex::default() });
         let serving = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&shared)));
-        Self { port, shared, _serving: AbortOnDropHandle::new(serving) }
+        Ok(Self { port, shared, _serving: AbortOnDropHandle::new(serving) })
     }
 
     pub(super) fn say(&self, reply: Reply) {
@@ -204,15 +205,24 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::at([127, 0, 0, 1].into()).await.unwrap()
+    }
+
+    /// With a policy host at another address.
+    pub(super) async fn at(address: IpAddr) -> std::io::Result<Self> {
         let ca = root("public authority");
         let identity = ca.leaf(&["mta-sts.a.test", "mta-sts.b.test"]);
-        Self::with(&ca, &identity).await
+        Ok(Self::of(Host::start(address, &identity, ok(POLICY)).await?, &ca, address))
     }
 
     /// With another certificate of the policy host.
     pub(super) async fn with(ca: &Made, identity: &Made) -> Self {
+        let address = [127, 0, 0, 1].into();
+        Self::of(Host::start(address, identity, ok(POLICY)).await.unwrap(), ca, address)
+    }
+
+    fn of(host: Host, ca: &Made, address: IpAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let host = Host::start(identity, ok(POLICY)).await;
         let roots = folder.path().join("roots.pem");
         std::fs::write(&roots, pem(&ca.der)).unwrap();
         let mut config = Config::default();
@@ -223,7 +233,7 @@ impl World {
         config.delivery.allow_loopback = true;
         let zone = Arc::new(Zone::default());
         zone.announce("a.test", "v=STSv1; id=1;");
-        zone.address("mta-sts.a.test", [127, 0, 0, 1].into());
+        zone.address("mta-sts.a.test", address);
         let clock = Clock::manual(NOW);
         Self { zone, host, clock, config, folder, events: Arc::default() }
     }
