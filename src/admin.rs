@@ -3,6 +3,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this driver opens the admin port")]
 
+mod listener;
+
 use crate::clock::Clock;
 use crate::observe::Observer;
 use crate::spool::Spool;
@@ -11,6 +13,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use listener::Bounded;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,7 +52,7 @@ pub async fn run(admin: Admin, listener: TcpListener) -> io::Result<()> {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(admin);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(Bounded::new(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

@@ -17,7 +17,7 @@ use dane_relay::queue::{self, Filter, Form};
 use dane_relay::spool::embedded::audit::Depth;
 use dane_relay::spool::embedded::ledger::LedgerError;
 use dane_relay::spool::event::Act;
-use dane_relay::text::{counted, paragraph};
+use dane_relay::text::{counted, harmless, paragraph};
 use dane_relay::why;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -351,7 +351,7 @@ fn cannot_ask(error: &AskError) -> ExitCode {
 
 /// Stops when whoever reads has read enough.
 fn print(text: &str) -> ControlFlow<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(harmless(text).as_bytes()) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_closed) => ControlFlow::Break(()),
     }

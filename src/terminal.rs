@@ -1,6 +1,7 @@
 //! What all commands share: exit codes, and how something is said.
 
 use dane_relay::config::Config;
+use dane_relay::text::harmless;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,12 +36,12 @@ pub(crate) fn usual_file() -> Option<PathBuf> {
 /// Prints to stdout.
 pub(crate) fn say(text: &str) -> ExitCode {
     // Whoever closes the pipe early has read enough.
-    let _broken_pipe = std::io::stdout().write_all(text.as_bytes());
+    let _broken_pipe = std::io::stdout().write_all(harmless(text).as_bytes());
     ExitCode::SUCCESS
 }
 
 /// Says on stderr what is wrong, and gives the exit code.
 pub(crate) fn complain(code: u8, message: &str) -> ExitCode {
-    let _nowhere_to_say_it = writeln!(std::io::stderr(), "relay: {message}");
+    let _nowhere_to_say_it = writeln!(std::io::stderr(), "relay: {}", harmless(message));
     ExitCode::from(code)
 }

@@ -1,5 +1,25 @@
 //! Text for people: words filled into lines of a given width.
 
+use std::borrow::Cow;
+
+/// What begins a command to a terminal.
+const ESCAPE: char = '\u{1b}';
+/// The only ones of ours: the colours of a verdict, and their end.
+const COLORS: [&str; 4] = ["[0m", "[32m", "[33m", "[1;31m"];
+
+/// Text that a terminal shows and does not obey. Much of what is printed was said by strangers:
+/// servers, the DNS, certificates, a file of evidence that somebody sent. Lines, tabs and our own
+/// colours stay; any other control character becomes `?`.
+#[must_use]
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let is_ours = |at: usize| COLORS.iter().any(|color| text.get(at + 1..).is_some_and(|rest| rest.starts_with(color)));
+    let commands = |(at, c): (usize, char)| c.is_control() && !"\n\t".contains(c) && !(c == ESCAPE && is_ours(at));
+    if !text.char_indices().any(commands) {
+        return Cow::Borrowed(text);
+    }
+    text.char_indices().map(|(at, c)| if commands((at, c)) { '?' } else { c }).collect()
+}
+
 /// Columns of a terminal.
 pub const TERMINAL_WIDTH: usize = 80;
 
@@ -37,6 +57,14 @@ pub fn counted(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_shows_what_strangers_say_and_does_not_obey_it() {
+        let hostile = "\u{1b}]0;title\u{7}\u{1b}[2Jgone\r\u{9b}31m\u{7f}\t\0";
+        assert_eq!(harmless(hostile), "?]0;title??[2Jgone??31m?\t?");
+        let ours = "\u{1b}[1;31mfault\u{1b}[0m\nJürgen\n";
+        assert!(matches!(harmless(ours), Cow::Borrowed(text) if text == ours));
+    }
 
     #[test]
     fn nouns_follow_their_number() {

@@ -27,13 +27,19 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 /// How long the first reply on a connection that was parked may take: what hangs has lost its
 /// other end, and the message need not wait on it for minutes, because a fresh connection is free
 /// to have.
 const PARKED_REPLY_LIMIT: Duration = Duration::from_secs(30);
+
+/// The replies up to the content together may take as long as so many of them: half an hour with
+/// the usual five minutes (RFC 5321 §4.5.3.2) for what an honest server does in seconds. One that
+/// draws out every reply must not hold a connection, of which there are few, for five minutes a
+/// recipient.
+const REPLIES_IN_ALL: u32 = 6;
 
 /// Opens the content of the message, when and if a server wants it.
 #[async_trait]
@@ -268,12 +274,13 @@ impl Mailer {
         target: &Target,
         body: Option<&dyn OpenBody>,
     ) -> Conversation {
+        let end = Instant::now() + self.reply_timeout.saturating_mul(REPLIES_IN_ALL);
         let mut step = talk.session.on(Event::Connected);
         loop {
             let event = match step {
                 Step::Finish => break,
-                Step::Send(bytes, phase) => self.send(&mut connection, &bytes, phase).await,
-                Step::Await(phase) => self.reply(&mut connection, phase).await,
+                Step::Send(bytes, phase) => by(end, phase, self.send(&mut connection, &bytes, phase)).await,
+                Step::Await(phase) => by(end, phase, self.reply(&mut connection, phase)).await,
                 Step::SendBody => self.send_body(&mut connection, body).await,
                 Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {
@@ -417,6 +424,23 @@ impl Mailer {
     }
 }
 
+/// The replies before the content have one end in common. After it a server may have taken the
+/// message, so whoever stops listening delivers it twice.
+async fn by(end: Instant, phase: Phase, action: impl Future<Output = Event>) -> Event {
+    match phase {
+        Phase::Content | Phase::EndOfData => action.await,
+        Phase::Connect
+        | Phase::Greeting
+        | Phase::Ehlo
+        | Phase::StartTls
+        | Phase::Handshake
+        | Phase::EhloInTls
+        | Phase::MailFrom
+        | Phase::RcptTo
+        | Phase::Data => timeout_at(end, action).await.unwrap_or(Event::Broken(Fault::TimedOut)),
+    }
+}
+
 fn starttls_use(policy: &TlsPolicy) -> StartTlsUse {
     match (policy, policy.demanded_by()) {
         (TlsPolicy::Off, _) => StartTlsUse::Never,
@@ -453,3 +477,7 @@ fn content_fault(error: &SpoolError) -> Fault {
         | SpoolError::Unusable(_) => Fault::Lost(format!("our own spool: {error}")),
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -16,9 +16,15 @@ use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Recipients offered in one transaction; RFC 5321 §4.5.3.1.8 makes every server take 100.
 const RECIPIENTS_PER_TRANSACTION: usize = 100;
+
+/// After this no further server is tried in one attempt: a domain whose dozen servers all draw
+/// things out must not hold one of the places of all domains for hours. The next attempt shuffles
+/// them anew (RFC 5321 §5.1).
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What became of recipients, by index in the envelope.
 type Outcomes = BTreeMap<usize, DeliveryOutcome>;
@@ -70,9 +76,12 @@ impl Pipeline {
             Err(cause) => return self.all_failed(errand, indices, cause),
         };
         let mut results = Outcomes::new();
+        let began = self.out.clock.now();
         for step in steps {
             let pending = pending(indices, &results);
-            if pending.is_empty() {
+            // Whoever is left has an outcome: that of the servers before.
+            let is_late = !results.is_empty() && self.out.clock.now().since(began) >= ATTEMPT_LIMIT;
+            if pending.is_empty() || is_late {
                 break;
             }
             match step {

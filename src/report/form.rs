@@ -12,6 +12,10 @@ use std::fmt::Write as _;
 pub(super) const LINE_WIDTH: usize = 76;
 /// The longest line allowed in mail without its CRLF, in octets (RFC 5322 §2.1.1).
 const LINE_LIMIT: usize = 998;
+/// The longest piece of a word, in octets: with the longest name of a field, or indent, beside it a
+/// line is within its limit, and an address is not torn: its domain alone, with U-labels of one
+/// character repeated, could be longer.
+const WORD_LIMIT: usize = LINE_LIMIT - 64;
 /// The longest value of one header field, in octets: a reply of a server at its full length.
 const FIELD_LIMIT: usize = 2048;
 /// The most octets in one encoded word: all of them as `=XX` stay below 75 characters (RFC 2047 §2).
@@ -75,7 +79,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(' ').flat_map(|word| {
         let mut rest = Some(word);
         std::iter::from_fn(move || {
-            let (piece, more) = rest?.split_at(rest?.floor_char_boundary(LINE_LIMIT / 2));
+            let (piece, more) = rest?.split_at(rest?.floor_char_boundary(WORD_LIMIT));
             rest = (!more.is_empty()).then_some(more);
             Some(piece)
         })
@@ -164,6 +168,15 @@ mod tests {
         assert!(long.split("\r\n").skip(1).all(|line| line.is_empty() || line.starts_with(' ')));
         let unbroken = field("X", &"a".repeat(5000));
         assert!(unbroken.split("\r\n").all(|line| line.len() <= LINE_LIMIT));
+        let address = format!("<a@{}>", ["é".repeat(55).as_str(); 4].join("."));
+        assert!(address.len() > LINE_LIMIT / 3);
+        assert_eq!(
+            utf8_field("Original-Recipient", &format!("utf-8; {address}")).replace("\r\n", ""),
+            format!("Original-Recipient: utf-8; {address}")
+        );
+        let address = "é".repeat(WORD_LIMIT / 2);
+        assert!(utf8_field("Original-Recipient", &address).lines().all(|line| line.len() <= LINE_LIMIT));
+        assert!(utf8_field("Original-Recipient", &address).contains(&address));
         let spaces = "a".repeat(70) + &" ".repeat(20) + "b";
         assert_eq!(field("X", &spaces).replace("\r\n", ""), format!("X: {spaces}"));
     }

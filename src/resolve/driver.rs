@@ -8,7 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "the trust anchor file is read once, at the start")]
 
 use super::answer::{Answer, Ask, Freshness, RecordType, Trace};
-use super::cache::Cache;
+use super::cache::{Cache, Kept, Room};
 use super::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones};
 use super::event::{DnsEvent, Listener, PathStanding, Probed};
 use super::flight::Flights;
@@ -21,13 +21,17 @@ use crate::config::{Config, DnsMode, RootsError, TrustAnchorSource};
 use crate::outcome::{Cause, PathFailure, Question};
 use async_trait::async_trait;
 use hickory_proto::op::Message;
-use hickory_proto::rr::{Name, RecordType as WireType};
+use hickory_proto::rr::{Name, Record, RecordType as WireType};
+use hickory_proto::serialize::binary::BinEncodable as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// Answers kept. At one to two kilobytes each this stays below 200 MB.
-const ANSWERS_KEPT: usize = 100_000;
+/// Answers kept: those of one to two kilobytes in so many octets. The largest that are looked at
+/// take a hundred times as much.
+const ANSWERS_KEPT: Room = Room { entries: 100_000, octets: 200 * 1024 * 1024 };
+/// The memory of an answer beside its records, its key included.
+const ANSWER_OCTETS: usize = 1024;
 /// Zones whose keys or whose lack of them are remembered.
 const ZONES_KEPT: usize = 50_000;
 /// Questions that one validation may ask on its path. The validator has its own limits; this is
@@ -200,8 +204,9 @@ impl Dns {
             if let Ok(validated) = &mut kept.result {
                 validated.chain = Vec::new();
             }
+            let octets = octets_of(&kept);
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.put(key, Arc::new(kept), until, now);
+            cache.put(key, Kept { value: Arc::new(kept), octets, until }, now);
         }
         lookup
     }
@@ -427,6 +432,13 @@ fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
 
 fn has_signatures(message: &Message) -> bool {
     message.all_sections().any(|record| record.record_type() == WireType::RRSIG)
+}
+
+/// The memory an answer takes, about: each record, and beside it what it holds.
+fn octets_of(lookup: &Lookup) -> usize {
+    let Ok(Validated { outcome: Outcome::Found { records, .. }, .. }) = &lookup.result else { return ANSWER_OCTETS };
+    let data = |record: &Record| record.data.to_bytes().map_or(0, |data| data.len());
+    records.iter().map(|record| size_of::<Record>() + data(record)).sum::<usize>() + ANSWER_OCTETS
 }
 
 fn record_count(outcome: &Outcome) -> usize {

@@ -60,6 +60,10 @@ impl Size {
 /// Some ten times what a busy relay meets; ordinary policies have 300 octets.
 pub const LIMITS: Size = Size { entries: 20_000, bytes: 64 * 1_048_576 };
 
+/// Policies that are known though the disk refused them: they live in memory alone, where no file's
+/// length bounds them, and the largest have 64 KiB.
+const UNWRITTEN_LIMIT: usize = 500;
+
 /// A policy could not be kept or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreFault {
@@ -204,7 +208,12 @@ impl Store {
     pub fn put(&self, policy: &Arc<StsPolicy>) -> Result<(), StoreFault> {
         let written = self.write(policy);
         let stamp = written.as_ref().ok().copied();
-        self.remember(&mut self.known(), policy, stamp);
+        let mut known = self.known();
+        if stamp.is_none() {
+            forget_one_of_many_unwritten(&mut known);
+        }
+        self.remember(&mut known, policy, stamp);
+        drop(known);
         self.make_room(written?.length)
     }
 
@@ -281,6 +290,15 @@ impl Store {
             size.bytes = size.bytes.saturating_sub(length_of.get(&policy.domain).copied().unwrap_or(0));
         }
         faults.into_iter().next().map_or(Ok(size), Err)
+    }
+}
+
+/// The one that would expire first.
+fn forget_one_of_many_unwritten(known: &mut BTreeMap<Domain, Known>) {
+    let unwritten = || known.values().filter(|known| known.stamp.is_none()).map(|known| &known.policy);
+    if unwritten().count() >= UNWRITTEN_LIMIT {
+        let first = unwritten().min_by_key(|policy| policy.expires_at()).map(|policy| policy.domain.clone());
+        first.and_then(|domain| known.remove(&domain));
     }
 }
 
@@ -404,6 +422,17 @@ mod tests {
         assert_eq!(kept(&other).len(), 32);
         other.put(&policy("new.test", "enforce", 99)).unwrap();
         assert_eq!(kept(&other).len(), 30);
+    }
+
+    #[test]
+    fn rfc8461_10_2_a_disk_that_refuses_makes_memory_no_store_without_bounds() {
+        let store = Store::new(&tempfile::tempdir().unwrap().path().join("gone"), LIMITS);
+        for number in 0..=UNWRITTEN_LIMIT as u64 {
+            assert!(store.put(&policy(&format!("{number}.test"), "enforce", 10 + number)).is_err());
+        }
+        assert_eq!(store.known().len(), UNWRITTEN_LIMIT);
+        let is_known = |domain: &str| store.get(&domain.parse().unwrap()).unwrap().is_some();
+        assert_eq!((is_known("0.test"), is_known(&format!("{UNWRITTEN_LIMIT}.test"))), (false, true));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 use super::Reason;
 use super::signature::ZoneKeys;
 use crate::clock::Timestamp;
+use hickory_proto::dnssec::PublicKey as _;
+use hickory_proto::dnssec::rdata::DNSKEY;
 use hickory_proto::rr::Name;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,11 +48,31 @@ pub struct Zones {
 #[derive(Debug, Default)]
 struct Generations {
     young: BTreeMap<Name, Known>,
+    /// The memory of the young ones.
+    octets: usize,
     old: BTreeMap<Name, Known>,
 }
 
+/// The memory of a name and what is known of it, its keys apart.
+const NAME_OCTETS: usize = 512;
+/// The memory that names take on average before they take the place of others: keys of ordinary
+/// zones fit, while the largest key sets, of which anybody can publish any number, have 32 KiB.
+const AVERAGE_OCTETS: usize = 2048;
+
+impl Known {
+    fn octets(&self) -> usize {
+        match &self.cut {
+            Cut::Secure(keys) => {
+                let each = |(_tag, key): &(u16, DNSKEY)| size_of::<DNSKEY>() + key.public_key().public_bytes().len();
+                NAME_OCTETS + keys.keys.iter().map(each).sum::<usize>()
+            }
+            Cut::Insecure(_) | Cut::Inside | Cut::Nothing => NAME_OCTETS,
+        }
+    }
+}
+
 impl Zones {
-    /// Room for `capacity` names; about 1 KiB each.
+    /// Room for `capacity` names, or fewer where they take more than 2 KiB each.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { generations: Mutex::default(), half: capacity.div_ceil(2) }
@@ -94,17 +116,21 @@ impl Generations {
         if half == 0 {
             return;
         }
-        if self.young.len() >= half && !self.young.contains_key(&name) {
+        let is_full = self.young.len() >= half || self.octets >= half * AVERAGE_OCTETS;
+        if is_full && !self.young.contains_key(&name) {
             self.old = std::mem::take(&mut self.young);
+            self.octets = 0;
         }
         self.old.remove(&name);
-        self.young.insert(name, known);
+        self.octets += known.octets();
+        self.octets -= self.young.insert(name, known).map_or(0, |replaced| replaced.octets());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_proto::dnssec::{Algorithm, PublicKeyBuf};
 
     fn inside(until: i64) -> Known {
         Known { cut: Cut::Inside, until: Timestamp(until), signed_until: Timestamp(until) }
@@ -131,5 +157,21 @@ mod tests {
         zones.insert(name(1), inside(100));
         assert!(zones.get(&name(1), Timestamp(99)).is_some());
         assert!(zones.get(&name(1), Timestamp(100)).is_none());
+    }
+
+    #[test]
+    fn zones_with_huge_keys_take_the_places_of_many() {
+        let key = PublicKeyBuf::new(vec![7; 8192], Algorithm::RSASHA256);
+        let keys = vec![(1, DNSKEY::new(true, true, false, key))];
+        let known = |number| {
+            let zone = ZoneKeys { zone: name(number), keys: keys.clone(), signed_until: Timestamp(100) };
+            Known { cut: Cut::Secure(Arc::new(zone)), ..inside(100) }
+        };
+        let zones = Zones::new(100);
+        (0..1000).for_each(|number| zones.insert(name(number), known(number)));
+        // Each is as much as four ordinary ones, and the young and the old ones are half of them each.
+        assert!((10..=25).contains(&zones.len()), "{}", zones.len());
+        (0..10).for_each(|_again| zones.insert(name(999), known(999)));
+        assert!(zones.get(&name(990), Timestamp(1)).is_some(), "what is known anew takes no more room");
     }
 }

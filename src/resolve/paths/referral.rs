@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 /// Name servers of one zone that are kept; real zones have at most 13.
 const SERVERS_LIMIT: usize = 16;
-/// Addresses of one name server that are kept.
-const ADDRESSES_LIMIT: usize = 4;
+/// Addresses of one name server, of one answer about it, that are kept.
+pub(super) const ADDRESSES_LIMIT: usize = 4;
 
 /// A name server of a zone, with the addresses that came with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -175,7 +175,8 @@ impl Walk {
             for record_type in [RecordType::A, RecordType::AAAA] {
                 let walk = Box::pin(self.walk(&server.name, record_type, nesting, budget));
                 let Ok(message) = walk.await else { continue };
-                found.extend(message.answers.iter().filter(|r| r.name == server.name).filter_map(referral::address));
+                let of_server = message.answers.iter().filter(|r| r.name == server.name);
+                found.extend(of_server.filter_map(referral::address).take(referral::ADDRESSES_LIMIT));
             }
             if found.len() > 1 {
                 break;

@@ -17,12 +17,13 @@ use crate::spool::SpoolError;
 use crate::spool::record::Mark;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Nobody but the owner reads other people's mail.
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
+const WRITABLE_BY_ALL: u32 = 0o002;
 
 /// Turns an error of the system into ours.
 pub(super) const fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> SpoolError {
@@ -45,6 +46,7 @@ impl Paths {
         for folder in [paths.root.clone(), paths.segments(), paths.contents(), paths.damaged()] {
             DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder).map_err(unusable)?;
         }
+        not_anybodys(root)?;
         paths.at(Step::FoldersMade);
         sync_folder(&paths.root).map_err(unusable)?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -86,6 +88,12 @@ impl Paths {
 
     pub(super) fn state(&self) -> PathBuf {
         self.root.join("state.sqlite")
+    }
+
+    /// Makes the file of the state database where there is none: SQLite would let others read it, and
+    /// gives its further files the rights of this one.
+    pub(super) fn make_state(&self) -> std::io::Result<()> {
+        OpenOptions::new().append(true).create(true).mode(PRIVATE_FILE).open(self.state()).map(drop)
     }
 
     /// Left behind by a process that met damage in the state database.
@@ -168,6 +176,24 @@ impl Paths {
     }
 }
 
+/// A folder that was there may be a trap: where everybody can write, as in /tmp, somebody else can
+/// make it first, read the mail in it, and put links in the place of files.
+fn not_anybodys(root: &Path) -> Result<(), SpoolError> {
+    let unusable = |what: String| Err(SpoolError::Unusable(format!("the spool {} {what}", root.display())));
+    let folder = match std::fs::metadata(root) {
+        Ok(folder) => folder,
+        Err(error) => return unusable(format!("cannot be used: {error}")),
+    };
+    let own = rustix::process::geteuid();
+    if !own.is_root() && ![own.as_raw(), 0].contains(&folder.uid()) {
+        return unusable(format!("belongs to another user (uid {}): give it to this one", folder.uid()));
+    }
+    if folder.mode() & WRITABLE_BY_ALL != 0 {
+        return unusable("can be changed by every user of this machine: take that right away (chmod 700)".to_owned());
+    }
+    Ok(())
+}
+
 /// Makes a file that must not exist yet.
 pub(super) fn create_new(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_FILE).open(path)
@@ -234,6 +260,36 @@ pub(super) fn list_segments(folder: &Path) -> std::io::Result<Vec<(u32, Mark, Pa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn create(root: &Path, mode: u32) -> Result<Paths, SpoolError> {
+        std::fs::set_permissions(root, std::fs::Permissions::from_mode(mode)).unwrap();
+        Paths::create(root, Steps::unwitnessed())
+    }
+
+    #[test]
+    fn a_folder_that_everybody_can_change_is_no_spool() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = create(folder.path(), 0o1777).unwrap_err();
+        assert!(error.to_string().contains("chmod 700"), "{error}");
+        for mode in [0o700, 0o755, 0o770] {
+            create(folder.path(), mode).unwrap();
+        }
+    }
+
+    #[test]
+    fn nobody_else_reads_the_state_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = create(folder.path(), 0o755).unwrap();
+        let state = super::super::state::State::open(&paths).unwrap();
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
+        let files: Vec<_> = files.filter(|f| f.file_name().to_string_lossy().starts_with("state")).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            assert_eq!(file.metadata().unwrap().mode() & 0o077, 0, "{:?}", file.file_name());
+        }
+        drop(state);
+    }
 
     #[test]
     fn a_segment_name_holds_its_number_and_mark() {

@@ -125,6 +125,8 @@ pub(super) fn unsigned(n: i64) -> u64 {
 impl State {
     /// Opens the database, and makes it when there is none.
     pub(super) fn open(paths: &Paths) -> rusqlite::Result<Self> {
+        // Where it cannot be made, SQLite says why in its own words.
+        let _made = paths.make_state();
         let connection = Connection::open(paths.state())?;
         connection.busy_timeout(LOCK_PATIENCE)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);

@@ -1,0 +1,167 @@
+//! The admin port's connections: few at once, and none for longer than it is used.
+//!
+//! Whoever reaches the port, on loopback every user of the machine, could otherwise open
+//! connections until no file descriptor is left, and then no mail comes in and none goes out.
+
+use axum::serve::Listener;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+/// Connections at once: several monitoring systems, and somebody who looks.
+const CONNECTIONS: usize = 32;
+/// How long a connection may go on without an answer on it: longer than the minute that commonly
+/// lies between two looks at the metrics.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The wait after the system could not give us a connection (too many open files).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener that counts its connections.
+pub(super) struct Bounded {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Bounded {
+    pub(super) fn new(listener: TcpListener) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), patience: PATIENCE }
+    }
+}
+
+impl Listener for Bounded {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { std::future::pending().await };
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return (Connection::new(stream, self.patience, place), peer),
+                Err(_none_left) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that ends when nothing has been answered on it for a while.
+pub(super) struct Connection {
+    stream: TcpStream,
+    patience: Duration,
+    end: Pin<Box<Sleep>>,
+    /// Given back at the end.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, patience, end: Box::pin(sleep(patience)), _place: place }
+    }
+
+    fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().poll(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Octets sent are an answer; octets received may be a request that never ends.
+    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.end = Box::pin(sleep_until(Instant::now() + self.patience));
+        }
+        written
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.in_time(cx)?;
+        Pin::new(&mut this.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.in_time(cx)?;
+        let written = Pin::new(&mut this.stream).poll_write(cx, octets);
+        this.written(written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.in_time(cx)?;
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests are clients of a port of their own")]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// A port with so many places.
+    async fn serve(places: usize, patience: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let bounded = Bounded { listener, places: Arc::new(Semaphore::new(places)), patience };
+        let router = Router::new().route("/", get(|| async { "here" }));
+        tokio::spawn(async move { axum::serve(bounded, router).await });
+        address
+    }
+
+    async fn ask(stream: &mut TcpStream) -> String {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"here") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_ends_its_request_loses_its_place() {
+        let address = serve(1, Duration::from_millis(200)).await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+        let mut next = TcpStream::connect(address).await.unwrap();
+        let drip = async {
+            while slow.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            answer = ask(&mut next) => assert!(answer.starts_with("HTTP/1.1 200")),
+            () = async { drip.await; std::future::pending().await } => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_carries_many_requests() {
+        let address = serve(1, PATIENCE).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for _ in 0..3 {
+            assert!(ask(&mut stream).await.starts_with("HTTP/1.1 200"));
+        }
+    }
+}
