@@ -8,6 +8,8 @@
 
 #[path = "corpora/command.rs"]
 mod command;
+#[path = "corpora/content.rs"]
+mod content;
 #[path = "corpora/dane.rs"]
 mod dane;
 #[path = "corpora/data.rs"]
@@ -16,6 +18,8 @@ mod data;
 mod dnssec;
 #[path = "corpora/reply.rs"]
 mod reply;
+#[path = "corpora/report.rs"]
+mod report;
 #[path = "corpora/segment.rs"]
 mod segment;
 #[path = "corpora/sts_policy.rs"]
@@ -72,6 +76,36 @@ fn rfc5321_4_2_reply_seeds() {
         ("too-many-lines", 1),
     ];
     replay("reply", reply::check, &good_replies);
+}
+
+#[test]
+fn rfc3464_2_report_seeds() {
+    let reports_and_recipients = [
+        ("control-characters", (1, 1)),
+        ("header-alone", (1, 1)),
+        ("long-lines", (1, 1)),
+        ("null-reverse-path", (0, 0)),
+        ("redacted", (1, 1)),
+        ("two-recipients", (1, 2)),
+        ("utf8", (1, 1)),
+    ];
+    replay("report", report::check, &reports_and_recipients);
+}
+
+#[test]
+fn rfc8689_3_content_seeds() {
+    use dane_relay::accept::intake::ContentFault;
+    use dane_relay::envelope::TlsRequest::{ByPolicy, Optional};
+    let requests_and_faults = [
+        ("asks", Ok(Optional)),
+        ("bare-line-end", Err(ContentFault::BareLineEnd)),
+        ("behind-no-field", Ok(ByPolicy)),
+        ("comments-and-folds", Ok(Optional)),
+        ("continued-first-line", Ok(ByPolicy)),
+        ("loop", Err(ContentFault::Loop)),
+        ("twice", Ok(ByPolicy)),
+    ];
+    replay("content", content::check, &requests_and_faults);
 }
 
 #[test]

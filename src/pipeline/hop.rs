@@ -4,6 +4,7 @@
 use super::Pipeline;
 use super::journal::Journal;
 use super::outbound::{Known, Thoroughness};
+use crate::clock::Timestamp;
 use crate::deliver::driver::OpenBody;
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
@@ -21,9 +22,9 @@ use std::time::Duration;
 /// Recipients offered in one transaction; RFC 5321 §4.5.3.1.8 makes every server take 100.
 const RECIPIENTS_PER_TRANSACTION: usize = 100;
 
-/// After this no further server is tried in one attempt: a domain whose dozen servers all draw
-/// things out must not hold one of the places of all domains for hours. The next attempt shuffles
-/// them anew (RFC 5321 §5.1).
+/// After this no further server is tried in one attempt, and no further transaction begun: a
+/// domain whose dozen servers all draw things out must not hold one of the places of all domains
+/// for hours. The next attempt shuffles them anew (RFC 5321 §5.1).
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What became of recipients, by index in the envelope.
@@ -35,12 +36,14 @@ struct Errand<'a> {
     route: &'a Route,
     next_hop: String,
     journal: Journal,
+    began: Timestamp,
 }
 
 impl Pipeline {
     /// Delivers to the recipients that share a route, and tells how.
     pub(super) async fn deliver(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Outcomes, Vec<Event>) {
-        let errand = Errand { entry, route, next_hop: route.hop.to_string(), journal: Journal::default() };
+        let (next_hop, began) = (route.hop.to_string(), self.out.clock.now());
+        let errand = Errand { entry, route, next_hop, journal: Journal::default(), began };
         let outcomes = self.run_errand(&errand, indices).await;
         (outcomes, errand.journal.into_events())
     }
@@ -76,12 +79,10 @@ impl Pipeline {
             Err(cause) => return self.all_failed(errand, indices, cause),
         };
         let mut results = Outcomes::new();
-        let began = self.out.clock.now();
         for step in steps {
             let pending = pending(indices, &results);
             // Whoever is left has an outcome: that of the servers before.
-            let is_late = !results.is_empty() && self.out.clock.now().since(began) >= ATTEMPT_LIMIT;
-            if pending.is_empty() || is_late {
+            if pending.is_empty() || (!results.is_empty() && self.is_late(errand)) {
                 break;
             }
             match step {
@@ -118,6 +119,13 @@ impl Pipeline {
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
         while !waiting.is_empty() {
+            // A server may take one recipient at a time, and its time for each.
+            if !outcomes.is_empty() && self.is_late(errand) {
+                let cause = Cause::TimedOut { peer: target.peer.clone(), phase: Phase::MailFrom };
+                let late = |index| (index, DeliveryOutcome::Failed { cause: cause.clone() });
+                outcomes.extend(waiting.drain(..).map(late));
+                break;
+            }
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
             let message = Message::of(&entry.envelope, entry.size, &some);
             let mut report = self.out.mailer.attempt(target, message, &body).await;
@@ -133,6 +141,11 @@ impl Pipeline {
             report.left.into_iter().rev().for_each(|index| waiting.push_front(index));
         }
         outcomes
+    }
+
+    /// Whether nothing further is to be begun. A clock that was set back makes nothing late.
+    fn is_late(&self, errand: &Errand<'_>) -> bool {
+        self.out.clock.now().since(errand.began) >= ATTEMPT_LIMIT
     }
 
     /// What a failure means for a message whose sender asked for REQUIRETLS.

@@ -15,6 +15,9 @@ use crate::outcome::{Cause, DaneScope, DemandedBy, MissingPolicy, RequireTlsFail
 use crate::resolve::{AbsentBecause, MxHost, Resolution, Security, TlsaLookup};
 use crate::smtp::address::Domain;
 
+/// Patterns of a policy that a failure repeats: it is kept for every recipient, and told to each.
+const LISTED_SHOWN: usize = 16;
+
 /// All that a decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -206,10 +209,17 @@ fn sts_demand(policy: &StsPolicy, host: &MxHost) -> Result<TlsPolicy, Cause> {
         (true, Err(_)) | (false, _) => Err(Cause::StsMxNotListed {
             domain: policy.domain.clone(),
             host: host.name.clone(),
-            listed: policy.terms.mx.iter().map(ToString::to_string).collect(),
+            listed: listed(policy),
             policy_id: policy.id.as_ref().map(ToString::to_string),
         }),
     }
+}
+
+/// The patterns of a policy as a failure repeats them.
+fn listed(policy: &StsPolicy) -> Vec<String> {
+    let (all, shown) = (policy.terms.mx.len(), policy.terms.mx.iter().take(LISTED_SHOWN));
+    let more = all.checked_sub(LISTED_SHOWN).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+    shown.map(ToString::to_string).chain(more).collect()
 }
 
 /// `tls = "mta-sts"` takes a policy in testing mode at its word, too.

@@ -304,3 +304,15 @@ fn rfc7672_9_1_no_combination_of_facts_falls_back_by_accident() {
         });
     }
 }
+
+#[test]
+fn rfc8461_4_2_a_failure_repeats_the_beginning_of_a_long_policy() {
+    let listed = |patterns: usize| {
+        let sts = sts("enforce", &vec!["a.example"; patterns].join("\nmx: "));
+        let Verdict::Skip(cause) = Case { sts, ..case(absent()) }.verdict() else { panic!() };
+        let Cause::StsMxNotListed { listed, .. } = cause else { panic!() };
+        (listed.len(), listed.last().cloned().unwrap())
+    };
+    assert_eq!(listed(LISTED_SHOWN), (LISTED_SHOWN, "a.example".to_owned()));
+    assert_eq!(listed(LISTED_SHOWN + 5), (LISTED_SHOWN + 1, "and 5 more".to_owned()));
+}

@@ -14,6 +14,9 @@ use std::time::Duration;
 pub const POLICY_LIMIT: usize = 65_536;
 /// The longest life of a policy: a year (RFC 8461 §3.2).
 pub const MAX_AGE_LIMIT: Duration = Duration::from_secs(31_557_600);
+/// The most `mx` patterns of a policy; real ones have a handful. One of the longest could name ten
+/// thousand, which take ten times its room.
+pub const MX_LIMIT: usize = 1000;
 /// The most digits of `max_age` (RFC 8461 §3.2).
 const MAX_AGE_DIGITS: usize = 10;
 
@@ -121,6 +124,9 @@ pub enum PolicyError {
     /// It has no `mx`, and its mode is not none.
     #[error("it names no mx")]
     NoMx,
+    /// It names more than [`MX_LIMIT`].
+    #[error("it names more than 1,000 mx")]
+    ManyMx,
     /// An `mx` is neither a host name nor `*.` and a domain.
     #[error("line {0}: its mx is neither a host name nor a pattern like *.example.org")]
     Mx(usize),
@@ -146,6 +152,7 @@ pub fn read(text: &[u8]) -> Result<Terms, PolicyError> {
             "version" => _ = version.get_or_insert(value),
             "mode" => _ = mode.get_or_insert(value),
             "max_age" => _ = max_age.get_or_insert(value),
+            "mx" if mx.len() == MX_LIMIT => return Err(PolicyError::ManyMx),
             "mx" => mx.push(MxPattern::read(value).ok_or(PolicyError::Mx(nth + 1))?),
             _ => {}
         }
@@ -216,6 +223,12 @@ mod tests {
         assert_eq!(terms(&GOOD.replace('\n', " \t\n")), good);
         assert_eq!(changed("mode:", "mode :"), Err(PolicyError::Line(2)));
         assert_eq!(changed("mode:", " mode:"), Err(PolicyError::Line(2)));
+    }
+
+    #[test]
+    fn rfc8461_3_2_a_policy_of_thousands_of_mx_is_none() {
+        let with = |more: usize| terms(&(GOOD.to_owned() + &"mx: a\n".repeat(more))).map(|terms| terms.mx.len());
+        assert_eq!((with(MX_LIMIT - 2), with(MX_LIMIT - 1)), (Ok(MX_LIMIT), Err(PolicyError::ManyMx)));
     }
 
     #[test]
