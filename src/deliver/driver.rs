@@ -23,6 +23,7 @@ use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::Capabilities;
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ const PARKED_REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// draws out every reply must not hold a connection, of which there are few, for five minutes a
 /// recipient.
 const REPLIES_IN_ALL: u32 = 6;
+/// The end of what has its own limits alone.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Opens the content of the message, when and if a server wants it.
 #[async_trait]
@@ -426,9 +429,9 @@ impl Mailer {
 
 /// The replies before the content have one end in common. After it a server may have taken the
 /// message, so whoever stops listening delivers it twice.
-async fn by(end: Instant, phase: Phase, action: impl Future<Output = Event>) -> Event {
-    match phase {
-        Phase::Content | Phase::EndOfData => action.await,
+fn by<A: Future<Output = Event>>(end: Instant, phase: Phase, action: A) -> impl Future<Output = Event> {
+    let end = match phase {
+        Phase::Content | Phase::EndOfData => Instant::now() + NEVER,
         Phase::Connect
         | Phase::Greeting
         | Phase::Ehlo
@@ -437,8 +440,9 @@ async fn by(end: Instant, phase: Phase, action: impl Future<Output = Event>) -> 
         | Phase::EhloInTls
         | Phase::MailFrom
         | Phase::RcptTo
-        | Phase::Data => timeout_at(end, action).await.unwrap_or(Event::Broken(Fault::TimedOut)),
-    }
+        | Phase::Data => end,
+    };
+    timeout_at(end, action).map(|in_time| in_time.unwrap_or(Event::Broken(Fault::TimedOut)))
 }
 
 fn starttls_use(policy: &TlsPolicy) -> StartTlsUse {
