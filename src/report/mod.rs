@@ -3,7 +3,7 @@
 //!
 //! This page holds the nouns. `due.rs` is the one decision: from a message and what an attempt
 //! brought, the reports that are due. `ndr.rs` puts a report together: `words.rs` is the part that
-//! people read, `status.rs` the part that machines read, `returned.rs` what comes back of the
+//! people read (`readable.rs` shows it the names they know), `status.rs` the part that machines read, `returned.rs` what comes back of the
 //! message; `form.rs` keeps all of them within mail's rules. The words themselves are in
 //! `texts.rs`, which the operator can replace (`driver.rs` reads the file).
 
@@ -11,6 +11,7 @@ pub mod driver;
 pub mod due;
 mod form;
 mod ndr;
+mod readable;
 mod returned;
 mod status;
 mod template;

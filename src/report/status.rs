@@ -121,7 +121,7 @@ fn in_form(address: &str, form: Form) -> String {
 }
 
 /// The reply behind a fate and who gave it.
-fn remote_reply(fate: &Fate) -> Option<(&Peer, &Reply)> {
+pub(super) fn remote_reply(fate: &Fate) -> Option<(&Peer, &Reply)> {
     match fate {
         Fate::Stopped(cause) => reply_behind(cause.root()),
         Fate::Relayed { peer, reply } => Some((peer, reply)),

@@ -321,6 +321,27 @@ fn rfc5321_6_1_the_postmaster_reads_of_a_report_that_was_lost_and_what_it_said()
 }
 
 #[test]
+fn rfc5890_2_3_2_1_readers_see_names_as_they_know_them_and_administrators_what_is_looked_up() {
+    let (host, address) = ("mx.xn--mller-kva.example".to_owned(), peer().address);
+    let reply = reply(&[b"550 5.1.1 no bob at xn--mller-kva.example"]);
+    let cause = Cause::Rejected { peer: crate::outcome::Peer { host, address }, phase: Phase::RcptTo, reply };
+    let dutch = Texts::parse(include_str!("../../deploy/templates/nl/reports.toml"), Path::new("nl")).unwrap();
+    for (texts, spoke) in [(Texts::english(), "The mail server"), (dutch, "De mailserver")] {
+        let addresses = ["bob@xn--mller-kva.example", "eve@XN--mller-kva.example"];
+        let mut case = Case::new(&addresses.map(|address| (address, &cause)), HEADER);
+        case.texts = texts;
+        let report = case.report();
+        let text = parts(&report)[0].1.replace("\r\n", " ");
+        let (readers, administrators) = text.split_once("-----").unwrap();
+        assert!(readers.contains(&format!("{spoke} mx.müller.example [192.0.2.25]:25")), "{readers}");
+        assert!(readers.contains("bob@müller.example     eve@müller.example"), "{readers}");
+        assert!(readers.contains("no bob at xn--mller-kva.example"), "what was said is kept: {readers}");
+        assert!(!administrators.contains('ü') && administrators.contains("relay check xn--mller-kva.example"));
+        assert!(status_of(&report).contains("rfc822; bob@xn--mller-kva.example"));
+    }
+}
+
+#[test]
 fn the_operators_texts_are_used_and_may_be_outside_ascii() {
     let dutch = include_str!("../../deploy/templates/nl/reports.toml");
     let own = dutch

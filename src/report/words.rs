@@ -6,7 +6,8 @@
 
 use super::form::{line, utf8_item, utf8_paragraph};
 use super::returned::Note;
-use super::{Fate, Kind, Letter, Original, notable_domain, tries};
+use super::status::remote_reply;
+use super::{Fate, Kind, Letter, Original, notable_domain, readable, tries};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Side, UNITS, span};
 use crate::smtp::address::Mailbox;
@@ -69,7 +70,7 @@ fn grouped<'a>(letter: &Letter<'a>) -> Vec<Group<'a>> {
 
 fn for_the_reader(letter: &Letter<'_>, group: &Group<'_>) -> String {
     let server = match group.fate {
-        Fate::Relayed { peer, .. } => peer.to_string(),
+        Fate::Relayed { peer, .. } => readable::names(&peer.to_string()),
         Fate::Stopped(_) => String::new(),
     };
     let say = |key: &str, more: (&str, &str)| {
@@ -78,13 +79,13 @@ fn for_the_reader(letter: &Letter<'_>, group: &Group<'_>) -> String {
     };
     let mut text = match group.recipients.as_slice() {
         [only] => {
-            let address = only.as_str().replace(' ', UNBROKEN_SPACE);
+            let address = readable::mailbox(only).replace(' ', UNBROKEN_SPACE);
             utf8_paragraph(&say("one", ("recipient", &address)), 0).replace(UNBROKEN_SPACE, " ")
         }
         several => {
             let mut text = utf8_paragraph(&say("several", ("count", &several.len().to_string())), 0);
             text.push_str("\r\n");
-            text.extend(several.iter().map(|recipient| line(recipient.as_str(), 4)));
+            text.extend(several.iter().map(|recipient| line(&readable::mailbox(recipient), 4)));
             text
         }
     };
@@ -93,7 +94,9 @@ fn for_the_reader(letter: &Letter<'_>, group: &Group<'_>) -> String {
     let closing = say("closing", ("until", &until));
     match group.fate {
         Fate::Stopped(cause) => {
-            text.push_str(&utf8_paragraph(&letter.desk.texts.sentence(cause), 0));
+            let said = remote_reply(group.fate).map(|(_, reply)| reply.to_string());
+            let sentence = readable::sentence(&letter.desk.texts.sentence(cause), said.as_deref());
+            text.push_str(&utf8_paragraph(&sentence, 0));
             text.push_str("\r\n");
             text.push_str(&utf8_paragraph(&format!("{} {closing}", what_to_do(letter, cause)), 0));
         }
