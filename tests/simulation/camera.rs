@@ -2,11 +2,12 @@
 //! the machine goes down. The next relay wakes up in the picture.
 
 use crate::dice::Dice;
-use dane_relay::spool::embedded::{Step, Witness, Work};
+use crate::notary::Notary;
+use dane_relay::spool::embedded::{Step, Witness};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// How the machine goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub(crate) struct Camera {
     from: PathBuf,
     to: PathBuf,
     crash: Option<Crash>,
+    notary: Arc<Mutex<Notary>>,
     film: Mutex<Film>,
 }
 
@@ -60,8 +62,8 @@ struct Film {
 }
 
 impl Camera {
-    pub(crate) fn new(from: &Path, to: &Path, crash: Option<Crash>) -> Self {
-        Self { from: from.to_owned(), to: to.to_owned(), crash, film: Mutex::default() }
+    pub(crate) fn new(from: &Path, to: &Path, crash: Option<Crash>, notary: Arc<Mutex<Notary>>) -> Self {
+        Self { from: from.to_owned(), to: to.to_owned(), crash, notary, film: Mutex::default() }
     }
 
     /// Whether the machine is down.
@@ -119,9 +121,10 @@ impl Camera {
 impl Witness for Camera {
     fn at(&self, step: Step) {
         let mut film = self.film.lock().unwrap();
-        if film.taken || is_nothing(step) {
+        if film.taken {
             return;
         }
+        self.notary.lock().unwrap().at(step, &self.from);
         self.note(&mut film, step);
         let done = Done { step, loose: self.is_loose(&film, step) };
         film.steps.push(done);
@@ -133,11 +136,6 @@ impl Witness for Camera {
             Blow::PowerCut => self.cut(&film, step),
         }
     }
-}
-
-/// Every minute the spool looks for history to prune, and no world is old enough to have any.
-fn is_nothing(step: Step) -> bool {
-    matches!(step, Step::Committing(Work::Pruning) | Step::Committed(Work::Pruning))
 }
 
 /// The file whose name is not durable yet.

@@ -94,7 +94,8 @@ impl World {
         let mut builder = Builder::new_current_thread();
         // One helper for what blocks, so that the order is always the same.
         let runtime = builder.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
-        let camera = Arc::new(Camera::new(&self.config.spool.path, &self.next_spool(), crash));
+        let notary = Arc::clone(&self.judge.notary);
+        let camera = Arc::new(Camera::new(&self.config.spool.path, &self.next_spool(), crash, notary));
         let end = runtime.block_on(async {
             self.streets.begin_life(self.truth);
             let Some(mut life) = Life::begin(self, Arc::clone(&camera)) else { return End::Crashed };
@@ -121,6 +122,7 @@ impl<'a> Life<'a> {
         let (spool, hands) = opened.unwrap();
         world.note_unrecorded();
         let clock = Clock::with_runtime(world.now);
+        world.judge.notary().begin_life(&world.config.spool.path, &clock);
         let desk = Arc::new(Desk::new(spool));
         let names = Names { lab: Arc::clone(&world.lab), signing: world.signing.clone(), asking: clock.clone() };
         let works = works(world, names, Arc::clone(&desk) as _);
@@ -185,6 +187,7 @@ impl<'a> Life<'a> {
 
     /// What is due happens; and the life ends when nothing more can.
     fn go_on(&mut self) -> Option<End> {
+        self.world.judge.notary().look_at_segments(&self.world.config.spool.path);
         let back = std::mem::take(&mut *self.again.lock().unwrap());
         for letter in back {
             self.world.to_come.push_front((self.truth().plus(HOUR / 4), What::Send(letter)));
@@ -208,6 +211,7 @@ impl<'a> Life<'a> {
     }
 
     fn happen(&mut self, what: What) -> Option<End> {
+        self.world.judge.notary().note_time();
         match what {
             What::Send(letter) => self.send(letter),
             What::Heal => self.world.heal(),

@@ -4,6 +4,7 @@
 use crate::camera::Crash;
 use crate::dice::Dice;
 use crate::judge::Judge;
+use crate::notary::Notary;
 use crate::streets::Streets;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
@@ -156,6 +157,8 @@ pub(crate) enum Size {
     Usual,
     /// Of everything something, so that it can be lived through many times.
     Small,
+    /// Mail comes for longer than its history is kept, and the relay starts often.
+    Long,
 }
 
 /// See the module.
@@ -175,6 +178,7 @@ pub(crate) struct World {
     pub(crate) truth: Timestamp,
     pub(crate) to_come: VecDeque<(Timestamp, What)>,
     pub(crate) judge: Judge,
+    pub(crate) size: Size,
     lives: usize,
     folder: TempDir,
 }
@@ -198,9 +202,9 @@ impl World {
         }
         lab.dns().set_path([PathFault::DropTlsaOver(4)]);
         let folder = folder();
-        let config = config(&lab, folder.path());
+        let config = config(&lab, folder.path(), size);
         let to_come = happenings(&mut dice, &natures, size);
-        let judge = Judge::default();
+        let judge = Judge::new(Notary::new(config.spool.keep_history, BEGIN));
         let mut world = Self {
             seed,
             crashes: Vec::new(),
@@ -213,6 +217,7 @@ impl World {
             truth: BEGIN,
             to_come,
             judge,
+            size,
             lives: 0,
             folder,
         };
@@ -261,6 +266,7 @@ fn natures(dice: &mut Dice, size: Size) -> BTreeMap<String, Nature> {
     let (certain, others) = match size {
         Size::Usual => (&[Fine, NeverReady][..], 6),
         Size::Small => (&[Fine, Refusing, Greylisting, Mismatched][..], 1),
+        Size::Long => (&[Fine, NeverReady, Mismatched][..], 2),
     };
     let certain = certain.iter().copied();
     let natures = certain.chain(std::iter::repeat_with(|| *dice.pick(&NATURES)).take(others));
@@ -274,40 +280,53 @@ fn happenings(dice: &mut Dice, natures: &BTreeMap<String, Nature>, size: Size) -
     let letters = match size {
         Size::Usual => 4 + dice.size(3),
         Size::Small => 3,
+        Size::Long => 8,
+    };
+    // Minutes in which letters are handed in, and those in which the relay is started again.
+    let (days, restarts) = match size {
+        Size::Usual | Size::Small => (30, 1),
+        Size::Long => (1800, 4),
     };
     for number in 0..letters {
         let to = (0..=dice.roll(4)).map(|n| format!("r{n}@{}", dice.pick(&domains))).collect();
         let from = if dice.one_in(6) { "" } else { SENDER };
         let notify = *dice.pick(&["", "", "", NEVER, ALWAYS]);
         let padding = if dice.one_in(4) { 300_000 } else { 0 };
-        all.push((at(dice.roll(30)), What::Send(Letter { number, from, to, notify, padding })));
+        all.push((at(dice.roll(days)), What::Send(Letter { number, from, to, notify, padding })));
     }
     all.push((at(60 + dice.roll(300)), What::Heal));
-    all.push((at(dice.roll(600)), What::Restart));
+    for _ in 0..restarts {
+        all.push((at(dice.roll(570 + days)), What::Restart));
+    }
     for _ in 0..dice.roll(3) {
         let act = *dice.pick(&[Act::Hold, Act::Retry, Act::Bounce, Act::Delete]);
         let letter = dice.size(letters);
-        all.push((at(5 + dice.roll(300)), What::Operate(act, letter)));
+        all.push((at(5 + dice.roll(270 + days)), What::Operate(act, letter)));
     }
     for _ in 0..dice.roll(3) {
         let by = Duration::from_secs(dice.roll(50_000));
         let what = if dice.one_in(2) { What::SetOn(by) } else { What::SetBack(by) };
         all.push((at(dice.roll(700)), what));
     }
-    all.push((at(800), What::ReleaseAll));
+    all.push((at(770 + days), What::ReleaseAll));
     all.sort_by_key(|(at, _)| *at);
     all.into()
 }
 
-/// The schedule of a relay that nobody has configured, but for the age at which mail is returned.
-fn config(lab: &Lab, folder: &Path) -> Config {
+/// The schedule of a relay that nobody has configured, but for the age at which mail is returned
+/// and that at which it is forgotten.
+fn config(lab: &Lab, folder: &Path, size: Size) -> Config {
     let anchors = folder.join("root.key");
     std::fs::write(&anchors, lab.world().trust_anchor(AnchorForm::DnsKey).unwrap()).unwrap();
     let roots = folder.join("roots.pem");
     std::fs::write(&roots, lab.roots_pem()).unwrap();
+    let keep = match size {
+        Size::Usual => "30d",
+        Size::Small | Size::Long => "2h",
+    };
     let text = format!(
         "hostname = \"relay.office.test\"\npostmaster = \"postmaster@office.test\"\n\
-         [spool]\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
+         [spool]\nkeep_history = {keep:?}\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
          [dns]\nupstreams = [\"udp://127.0.0.1:53\"]\ntrust_anchors = {anchors:?}\n\
          [tls]\nroots = {roots:?}\n\
          [mta_sts]\nport = {policy_port}\n\
