@@ -35,6 +35,8 @@ use tokio_util::task::TaskTracker;
 const MOST_DAYS: u32 = 30;
 /// Between two looks whether the queue is empty.
 const LOOK: Duration = HOUR;
+/// How soon a relay knows how its exceptions stand.
+const WATCHED: Duration = Duration::from_secs(120);
 /// How long a machine that crashed stays down.
 const DOWN: Duration = Duration::from_secs(600);
 
@@ -51,6 +53,9 @@ pub(crate) enum End {
 struct Life<'a> {
     world: &'a mut World,
     clock: Clock,
+    since: Timestamp,
+    /// When the clock was last set, by itself.
+    set_at: Timestamp,
     camera: Arc<Camera>,
     desk: Arc<Desk>,
     hands: Hands,
@@ -127,6 +132,8 @@ impl<'a> Life<'a> {
         let names = Names { lab: Arc::clone(&world.lab), signing: world.signing.clone(), asking: clock.clone() };
         let works = works(world, names, Arc::clone(&desk) as _);
         Some(Self {
+            since: world.truth,
+            set_at: world.now,
             world,
             clock,
             camera,
@@ -146,6 +153,7 @@ impl<'a> Life<'a> {
         let Some(works) = self.works.take() else { return End::Empty };
         let stopped = self.stop.clone();
         let accepting = async move { stopped.cancelled().await };
+        works.watch(&self.stop);
         let mut running = tokio::spawn(works.run(accepting, std::future::pending(), self.stop.clone()));
         let mut ends = None;
         let (limit, mut look) = (self.truth().plus(24 * HOUR * MOST_DAYS), self.truth());
@@ -175,6 +183,10 @@ impl<'a> Life<'a> {
         self.world.streets.truth()
     }
 
+    fn age(&self) -> Duration {
+        self.truth().since(self.since)
+    }
+
     /// The writers do all that waits.
     fn turn(&mut self) -> ControlFlow<()> {
         while self.hands.turn() {
@@ -188,6 +200,8 @@ impl<'a> Life<'a> {
     /// What is due happens; and the life ends when nothing more can.
     fn go_on(&mut self) -> Option<End> {
         self.world.judge.notary().look_at_segments(&self.world.config.spool.path);
+        self.look_at_exceptions();
+        self.world.count();
         let back = std::mem::take(&mut *self.again.lock().unwrap());
         for letter in back {
             self.world.to_come.push_front((self.truth().plus(HOUR / 4), What::Send(letter)));
@@ -205,6 +219,29 @@ impl<'a> Life<'a> {
         if is_over { self.end(End::Empty) } else { None }
     }
 
+    /// They end on their day, and when nothing needs them any more; the metrics say so.
+    fn look_at_exceptions(&mut self) {
+        let now = self.clock.now();
+        let is_settled = self.age() >= WATCHED && now.since(self.set_at) >= WATCHED;
+        if !is_settled {
+            return;
+        }
+        let name = self.world.name();
+        let standing = self.pipeline.out.exceptions_now();
+        let metrics = self.pipeline.observer.render(&self.desk.stats(), now);
+        for (metric, exceptions) in
+            [("relay_exceptions", &standing.in_force), ("relay_exceptions_over", &standing.over)]
+        {
+            let told = format!("{metric}{{kind=\"opportunistic\"}} {}\n", exceptions.len());
+            assert!(exceptions.is_empty() || metrics.contains(&told), "{name}: {told}is not told: {metrics}");
+        }
+        assert!(metrics.contains("relay_selfcheck_status"), "{name}: nobody looks at this host");
+        self.world.end_forgiveness(now);
+        let in_force = |domain: &String| standing.in_force.iter().any(|one| one.domains == **domain);
+        let for_ever: Vec<&String> = self.world.judge.passing.keys().filter(|domain| in_force(domain)).collect();
+        assert!(for_ever.is_empty() || self.world.judge.set_backs > 0, "{name}: {for_ever:?} forgiven for ever");
+    }
+
     fn end(&self, end: End) -> Option<End> {
         self.stop.cancel();
         Some(end)
@@ -214,16 +251,24 @@ impl<'a> Life<'a> {
         self.world.judge.notary().note_time();
         match what {
             What::Send(letter) => self.send(letter),
-            What::Heal => self.world.heal(),
+            What::Heal => {
+                let sts = &self.pipeline.out.sts;
+                self.world.heal(|domain| sts.cached(&domain.parse().unwrap()).is_some());
+            }
+            What::Break if self.age() >= WATCHED => self.world.break_again(),
+            // What the last life did not get to, this one does first.
+            What::Break => self.world.to_come.push_front((self.truth().plus(WATCHED), What::Break)),
             What::Operate(act, number) => self.operate(act, number),
             What::ReleaseAll => self.release_all(),
             What::SetOn(by) => {
                 self.world.judge.set_on = true;
                 self.clock.advance(by);
+                self.set_at = self.clock.now();
             }
             What::SetBack(by) => {
                 self.world.judge.set_backs += 1;
                 self.clock.set_back(by);
+                self.set_at = self.clock.now();
             }
             What::Restart => return Some(End::Stopped),
         }

@@ -24,6 +24,7 @@ mod desk;
 mod dice;
 mod judge;
 mod life;
+mod nature;
 mod notary;
 mod streets;
 mod world;

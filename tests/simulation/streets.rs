@@ -74,6 +74,11 @@ impl Network for Streets {
             Some(Block::Refused) => return Err(io::ErrorKind::ConnectionRefused.into()),
             Some(Block::Silent) => std::future::pending().await,
         }
+        if let Some(HostAt::Policy(host)) = self.lab.host_at(address)
+            && !host.is_on()
+        {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let (ours, theirs) = duplex(PIPE);
         let lab = Arc::clone(&self.lab);
         tokio::spawn(async move {
