@@ -3,6 +3,7 @@
 
 use crate::nature::Nature;
 use crate::notary::Notary;
+use crate::paths::TRAP;
 use crate::world::{ALWAYS, HOUR, LONGEST_WAIT, Letter, NEVER, SENDER, Size, World};
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::mx::Received;
@@ -149,6 +150,7 @@ impl World {
         };
         self.judge_copies(&evidence.arrived);
         self.judge_passing(&evidence.arrived);
+        self.judge_lies();
         self.judge_patience();
         self.judge_rest();
         let ledger = Ledger::open(path).unwrap();
@@ -206,9 +208,28 @@ impl World {
 
     /// Whether a letter had all the time to pass.
     fn must_pass(&self, letter: &Letter, to: &str) -> bool {
-        let undisturbed = !self.judge.set_on && !self.judge.held && self.judge.set_backs == 0;
+        let undisturbed = self.is_never_lost() && !self.judge.set_on && !self.judge.held && self.judge.set_backs == 0;
         let passing = self.judge.passing.get(to.split_once('@').unwrap().1);
         undisturbed && passing.is_some_and(|passing| letter.at.plus(LONGEST_WAIT * 3 / 2) < passing.until)
+    }
+
+    /// Whether the DNS can be asked at any time.
+    fn is_never_lost(&self) -> bool {
+        self.ways.lock().unwrap().always_lead_somewhere()
+    }
+
+    /// Who lies about the way to a host that is signed leads nobody to another one (RFC 7672 §2.2).
+    fn judge_lies(&self) {
+        let trap = self.lab.mx(TRAP).unwrap();
+        assert_eq!(trap.connections(), 0, "{}: somebody was led astray", self.name());
+    }
+
+    /// Where any way to the DNS is honest mail takes it, and at once: what needs nothing but the DNS
+    /// is late only when a clock is set or the operator holds it.
+    fn judge_delay(&self, whole: &str, to: &str, delayed: usize) {
+        let undisturbed = self.is_never_lost() && !self.judge.set_on && !self.judge.held;
+        let is_easy = matches!(self.nature(to), Nature::Fine | Nature::ByPolicy);
+        assert!(delayed == 0 || !undisturbed || !is_easy, "{whole}: late for no reason");
     }
 
     /// Nobody waits longer than the schedule says (RFC 5321 §4.5.4.1). Where the clock is set back in
@@ -244,6 +265,7 @@ impl World {
             let wants_failure = letter.from == SENDER && letter.notify != NEVER;
             let wants_success = letter.from == SENDER && letter.notify == ALWAYS;
             assert!(delayed <= self.most_notices(to) * usize::from(wants_failure), "{whole}: {delayed} notices");
+            self.judge_delay(&whole, to, delayed);
             match &recipient.state {
                 RecipientState::Queued(_) => panic!("{whole}: waits for ever"),
                 RecipientState::Removed => assert!(ended && failed + relayed == 0, "{whole}"),
@@ -254,7 +276,8 @@ impl World {
                 }
                 RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } } => {
                     // A clock that is set on brings the end of a message before its time.
-                    let too_early = self.judge.set_on && self.nature(to) != Nature::Fine;
+                    let is_easy = self.nature(to) == Nature::Fine && self.is_never_lost();
+                    let too_early = self.judge.set_on && !is_easy;
                     let must = self.nature(to).delivers() == Some(true) || self.must_pass(letter, to);
                     assert!(ended || too_early || !must, "{whole}: {cause:?}");
                     assert_eq!((failed, relayed), (usize::from(wants_failure), 0), "{whole}: reports");
@@ -292,7 +315,11 @@ impl World {
             | Nature::Dead
             | Nature::Silent
             | Nature::DeadAtFirst
-            | Nature::LosesRepliesAtFirst => 1,
+            | Nature::LosesRepliesAtFirst
+                if self.is_never_lost() =>
+            {
+                1
+            }
             _ => 2,
         }
     }

@@ -26,6 +26,7 @@ mod judge;
 mod life;
 mod nature;
 mod notary;
+mod paths;
 mod streets;
 mod world;
 

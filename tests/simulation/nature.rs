@@ -14,7 +14,7 @@ const REFRESHED_S: u64 = 3600;
 /// The day on which worlds begin; it ends in the middle of the first night.
 const FORGIVEN_UNTIL: &str = "2026-11-21";
 /// Its end.
-const FORGIVEN_UNTIL_END: Timestamp = Timestamp(1_795_305_600_000);
+pub(crate) const FORGIVEN_UNTIL_END: Timestamp = Timestamp(1_795_305_600_000);
 
 /// What a domain is like. What heals does so some hours into the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

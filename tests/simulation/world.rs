@@ -7,6 +7,7 @@ use crate::judge::Judge;
 use crate::nature::Nature::{Dead, DeadAtFirst, Fine, Greylisting, Mismatched, NeverReady, Refusing, Silent};
 use crate::nature::{CHANGING, NATURES, Nature};
 use crate::notary::Notary;
+use crate::paths::{TRAP, Ways};
 use crate::streets::Streets;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
@@ -17,7 +18,7 @@ use dane_relay::spool::event::Act;
 use futures_util::FutureExt as _;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -94,6 +95,8 @@ pub(crate) struct World {
     pub(crate) natures: BTreeMap<String, Nature>,
     pub(crate) lab: Arc<Lab>,
     pub(crate) streets: Arc<Streets>,
+    /// To the DNS.
+    pub(crate) ways: Arc<Mutex<Ways>>,
     /// The time by which zones are signed.
     pub(crate) signing: Clock,
     pub(crate) config: Config,
@@ -113,7 +116,8 @@ impl World {
         let mut dice = Dice::new(seed);
         let natures = natures(&mut dice, size);
         let signing = Clock::manual(BEGIN);
-        let builder = Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d);
+        let builder =
+            Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d).domain(TRAP, |d| d);
         let builder =
             natures.iter().fold(builder, |lab, (name, nature)| lab.domain(name, |d| nature.describe(name, d)));
         let lab = Arc::new(builder.start().now_or_never().unwrap().unwrap());
@@ -136,6 +140,7 @@ impl World {
             natures,
             lab,
             streets,
+            ways: Arc::new(Mutex::new(Ways::new(seed, size))),
             signing,
             config,
             now: BEGIN,
