@@ -4,7 +4,7 @@
 use crate::camera::{Camera, Crash, Done};
 use crate::desk::{Desk, TURN};
 use crate::judge::Answer;
-use crate::streets::Names;
+use crate::nature::FORGIVEN_UNTIL_END;
 use crate::world::{HOUR, Letter, What, World};
 use dane_relay::accept::driver::{self as listener, Acceptor};
 use dane_relay::clock::{Clock, Timestamp};
@@ -13,10 +13,10 @@ use dane_relay::observe::Observer;
 use dane_relay::pipeline::Pipeline;
 use dane_relay::pipeline::operate::Order;
 use dane_relay::pipeline::outbound::Ways;
+use dane_relay::policy::local::Standing as Exceptions;
 use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
-use dane_relay::resolve::event::nobody;
-use dane_relay::resolve::paths::{PathName, Transport};
+use dane_relay::resolve::event::DnsEvent;
 use dane_relay::serve::{self, Works};
 use dane_relay::spool::embedded::ledger::{Ledger, Message, Standing};
 use dane_relay::spool::embedded::{EmbeddedSpool, Hands};
@@ -35,6 +35,10 @@ use tokio_util::task::TaskTracker;
 const MOST_DAYS: u32 = 30;
 /// Between two looks whether the queue is empty.
 const LOOK: Duration = HOUR;
+/// How soon a relay has tried once whether its exceptions are needed.
+const WATCHED: Duration = Duration::from_secs(120);
+/// How soon it tells how they stand: one try takes its time where the DNS is silent.
+const TOLD: Duration = Duration::from_secs(1800);
 /// How long a machine that crashed stays down.
 const DOWN: Duration = Duration::from_secs(600);
 
@@ -51,6 +55,9 @@ pub(crate) enum End {
 struct Life<'a> {
     world: &'a mut World,
     clock: Clock,
+    since: Timestamp,
+    /// When the clock was last set, by itself.
+    set_at: Timestamp,
     camera: Arc<Camera>,
     desk: Arc<Desk>,
     hands: Hands,
@@ -94,7 +101,8 @@ impl World {
         let mut builder = Builder::new_current_thread();
         // One helper for what blocks, so that the order is always the same.
         let runtime = builder.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
-        let camera = Arc::new(Camera::new(&self.config.spool.path, &self.next_spool(), crash));
+        let notary = Arc::clone(&self.judge.notary);
+        let camera = Arc::new(Camera::new(&self.config.spool.path, &self.next_spool(), crash, notary));
         let end = runtime.block_on(async {
             self.streets.begin_life(self.truth);
             let Some(mut life) = Life::begin(self, Arc::clone(&camera)) else { return End::Crashed };
@@ -121,10 +129,12 @@ impl<'a> Life<'a> {
         let (spool, hands) = opened.unwrap();
         world.note_unrecorded();
         let clock = Clock::with_runtime(world.now);
+        world.judge.notary().begin_life(&world.config.spool.path, &clock);
         let desk = Arc::new(Desk::new(spool));
-        let names = Names { lab: Arc::clone(&world.lab), signing: world.signing.clone(), asking: clock.clone() };
-        let works = works(world, names, Arc::clone(&desk) as _);
+        let works = works(world, clock.clone(), Arc::clone(&desk) as _);
         Some(Self {
+            since: world.truth,
+            set_at: world.now,
             world,
             clock,
             camera,
@@ -144,6 +154,7 @@ impl<'a> Life<'a> {
         let Some(works) = self.works.take() else { return End::Empty };
         let stopped = self.stop.clone();
         let accepting = async move { stopped.cancelled().await };
+        works.watch(&self.stop);
         let mut running = tokio::spawn(works.run(accepting, std::future::pending(), self.stop.clone()));
         let mut ends = None;
         let (limit, mut look) = (self.truth().plus(24 * HOUR * MOST_DAYS), self.truth());
@@ -173,6 +184,10 @@ impl<'a> Life<'a> {
         self.world.streets.truth()
     }
 
+    fn age(&self) -> Duration {
+        self.truth().since(self.since)
+    }
+
     /// The writers do all that waits.
     fn turn(&mut self) -> ControlFlow<()> {
         while self.hands.turn() {
@@ -185,6 +200,9 @@ impl<'a> Life<'a> {
 
     /// What is due happens; and the life ends when nothing more can.
     fn go_on(&mut self) -> Option<End> {
+        self.world.judge.notary().look_at_segments(&self.world.config.spool.path);
+        self.look_at_exceptions();
+        self.world.count();
         let back = std::mem::take(&mut *self.again.lock().unwrap());
         for letter in back {
             self.world.to_come.push_front((self.truth().plus(HOUR / 4), What::Send(letter)));
@@ -202,24 +220,66 @@ impl<'a> Life<'a> {
         if is_over { self.end(End::Empty) } else { None }
     }
 
+    /// They end on their day, and when nothing needs them any more.
+    fn look_at_exceptions(&mut self) {
+        let now = self.clock.now();
+        if self.age() < WATCHED {
+            return;
+        }
+        self.world.end_forgiveness(now);
+        let (name, standing) = (self.world.name(), self.pipeline.out.exceptions_now());
+        let in_force = |domain: &String| standing.in_force.iter().any(|one| one.domains == **domain);
+        let for_ever: Vec<&String> = self.world.judge.passing.keys().filter(|domain| in_force(domain)).collect();
+        assert!(for_ever.is_empty() || self.world.judge.set_backs > 0, "{name}: {for_ever:?} forgiven for ever");
+        let day_is_just_over = now >= FORGIVEN_UNTIL_END && now.since(FORGIVEN_UNTIL_END) < TOLD;
+        if self.age() >= TOLD && now.since(self.set_at) >= TOLD && !day_is_just_over {
+            self.look_at_metrics(&name, &standing);
+        }
+    }
+
+    /// The watchers tell of what they see.
+    fn look_at_metrics(&self, name: &str, standing: &Exceptions) {
+        let metrics = self.pipeline.observer.render(&self.desk.stats(), self.clock.now());
+        for (metric, exceptions) in
+            [("relay_exceptions", &standing.in_force), ("relay_exceptions_over", &standing.over)]
+        {
+            let told = format!("{metric}{{kind=\"opportunistic\"}} {}\n", exceptions.len());
+            assert!(exceptions.is_empty() || metrics.contains(&told), "{name}: not told of {exceptions:?}");
+        }
+        assert!(metrics.contains("relay_selfcheck_status"), "{name}: nobody looks at this host");
+    }
+
     fn end(&self, end: End) -> Option<End> {
         self.stop.cancel();
         Some(end)
     }
 
     fn happen(&mut self, what: What) -> Option<End> {
+        self.world.judge.notary().note_time();
         match what {
             What::Send(letter) => self.send(letter),
-            What::Heal => self.world.heal(),
+            What::Heal => {
+                self.world.ways.lock().unwrap().change();
+                let sts = &self.pipeline.out.sts;
+                self.world.heal(|domain| sts.cached(&domain.parse().unwrap()).is_some());
+            }
+            What::Break if self.age() >= WATCHED => {
+                self.world.ways.lock().unwrap().change();
+                self.world.break_again();
+            }
+            // What the last life did not get to, this one does first.
+            What::Break => self.world.to_come.push_front((self.truth().plus(WATCHED), What::Break)),
             What::Operate(act, number) => self.operate(act, number),
             What::ReleaseAll => self.release_all(),
             What::SetOn(by) => {
                 self.world.judge.set_on = true;
                 self.clock.advance(by);
+                self.set_at = self.clock.now();
             }
             What::SetBack(by) => {
                 self.world.judge.set_backs += 1;
                 self.clock.set_back(by);
+                self.set_at = self.clock.now();
             }
             What::Restart => return Some(End::Stopped),
         }
@@ -286,12 +346,12 @@ impl<'a> Life<'a> {
 }
 
 /// The relay, put together as in service, with the world's own ways.
-fn works(world: &World, names: Names, spool: Arc<dyn Spool>) -> Works {
+fn works(world: &World, clock: Clock, spool: Arc<dyn Spool>) -> Works {
     let config = Arc::new(world.config.clone());
-    let clock = names.asking.clone();
-    let path = PathName { upstream: "udp://192.0.2.53:53".to_owned(), transport: Transport::Udp };
-    let dns = Arc::new(Dns::over(&config, vec![(path, Arc::new(names))], clock.clone(), nobody()).unwrap());
     let observer = Arc::new(Observer::new().unwrap());
+    let told = Arc::clone(&observer);
+    let told = Arc::new(move |event: &DnsEvent<'_>| told.dns(event));
+    let dns = Arc::new(Dns::over(&config, world.dns_paths(&clock), clock.clone(), told).unwrap());
     let ways = Ways { dns, network: Arc::clone(&world.streets) as _, clock };
     let out = serve::outbound(config, ways, &observer).unwrap();
     Works::new(out, spool, observer, load_texts(None).unwrap()).unwrap()

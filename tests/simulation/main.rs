@@ -24,16 +24,23 @@ mod desk;
 mod dice;
 mod judge;
 mod life;
+mod nature;
+mod notary;
+mod paths;
 mod streets;
 mod world;
 
 use camera::{BLOWS, Blow, Crash};
 use dice::Dice;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use world::{Size, World};
 
 /// Worlds that everybody runs; `SIMULATION_WORLDS` asks for more.
 const WORLDS: u64 = 20;
+/// Of them, those that last longer than their history.
+const LONG_WORLDS: u64 = 6;
 /// Worlds with a crash at each step; `SIMULATION_CRASHED_WORLDS` asks for more.
 const CRASHED_WORLDS: u64 = 1;
 /// Steps from the opening of a spool until it is at work, at most.
@@ -58,16 +65,35 @@ fn side_by_side(jobs: usize, job: impl Fn(usize) + Sync) {
 #[test]
 fn rfc5321_6_1_in_every_world_each_recipient_gets_the_message_or_its_sender_is_told_once() {
     side_by_side(usize::try_from(wanted("SIMULATION_WORLDS", WORLDS)).unwrap(), |seed| {
-        let mut world = World::new(seed as u64, Size::Usual);
-        world.run(&[]);
-        world.judge();
-        // The same again, with some crashes.
-        let mut world = World::new(seed as u64, Size::Usual);
-        let mut dice = Dice::new(seed as u64);
-        let crashes: Vec<Crash> = (0..4).map(|_| Crash { step: 1 + dice.size(60), blow: *dice.pick(&BLOWS) }).collect();
-        world.run(&crashes);
-        world.judge();
+        twice(seed as u64, Size::Usual);
     });
+}
+
+#[test]
+fn rfc5321_6_1_what_is_over_is_forgotten_in_its_time_and_nothing_else_is() {
+    let done = Mutex::new(BTreeSet::new());
+    side_by_side(usize::try_from(wanted("SIMULATION_LONG_WORLDS", LONG_WORLDS)).unwrap(), |seed| {
+        for world in twice(seed as u64, Size::Long) {
+            done.lock().unwrap().extend(world.judge.notary().steps().clone());
+        }
+    });
+    let done = done.into_inner().unwrap();
+    for step in ["Committed(Pruning)", "Committed(Forwarding)", "SegmentRemoved", "ContentRemoved"] {
+        assert!(done.contains(step), "no world has {step}: {done:?}");
+    }
+}
+
+/// A world without crashes, and the same again with some.
+fn twice(seed: u64, size: Size) -> [World; 2] {
+    let mut dice = Dice::new(seed);
+    let steps = if size == Size::Long { 150 } else { 60 };
+    let crashes: Vec<Crash> = (0..4).map(|_| Crash { step: 1 + dice.size(steps), blow: *dice.pick(&BLOWS) }).collect();
+    [&[][..], &crashes].map(|crashes| {
+        let mut world = World::new(seed, size);
+        world.run(crashes);
+        world.judge();
+        world
+    })
 }
 
 #[test]

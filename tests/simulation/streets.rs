@@ -1,14 +1,10 @@
-//! The ways out of the relay, without sockets: to the lab's mail and policy hosts by pipes, and to
-//! its DNS by calls.
+//! The way out of the relay, without sockets: to the lab's mail and policy hosts by pipes.
 
 use async_trait::async_trait;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::lab::sockets::HostAt;
 use dane_relay::lab::{Block, Lab};
 use dane_relay::net::{Network, Stream};
-use dane_relay::resolve::paths::{Fault, Source};
-use hickory_proto::op::Message;
-use hickory_proto::rr::{Name, RecordType};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -74,6 +70,11 @@ impl Network for Streets {
             Some(Block::Refused) => return Err(io::ErrorKind::ConnectionRefused.into()),
             Some(Block::Silent) => std::future::pending().await,
         }
+        if let Some(HostAt::Policy(host)) = self.lab.host_at(address)
+            && !host.is_on()
+        {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let (ours, theirs) = duplex(PIPE);
         let lab = Arc::clone(&self.lab);
         tokio::spawn(async move {
@@ -84,28 +85,5 @@ impl Network for Streets {
             }
         });
         Ok(Box::new(ours))
-    }
-}
-
-/// The lab's DNS, asked without a network.
-pub(crate) struct Names {
-    pub(crate) lab: Arc<Lab>,
-    /// The time by which the zones are signed, which keeps up with that of whoever asks.
-    pub(crate) signing: Clock,
-    pub(crate) asking: Clock,
-}
-
-#[async_trait]
-impl Source for Names {
-    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
-        let (signing, asking) = (self.signing.now(), self.asking.now());
-        self.signing.advance(asking.since(signing));
-        self.signing.set_back(signing.since(asking));
-        match self.lab.dns().fetch(name, record_type) {
-            Ok(Some(message)) => Ok(message),
-            // Whoever waits is stopped by its deadline.
-            Ok(None) => std::future::pending().await,
-            Err(error) => Err(Fault::Broken(error.to_string())),
-        }
     }
 }

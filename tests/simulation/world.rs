@@ -4,19 +4,21 @@
 use crate::camera::Crash;
 use crate::dice::Dice;
 use crate::judge::Judge;
+use crate::nature::Nature::{Dead, DeadAtFirst, Fine, Greylisting, Mismatched, NeverReady, Refusing, Silent};
+use crate::nature::{CHANGING, NATURES, Nature};
+use crate::notary::Notary;
+use crate::paths::{TRAP, Ways};
 use crate::streets::Streets;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::boxes::PathFault;
-use dane_relay::lab::mx::reply;
 use dane_relay::lab::world::AnchorForm;
-use dane_relay::lab::{Block, Certificate, DomainSpec, Fault, Lab, Phase, SignatureFault, StartTls, Tlsa, Trouble};
+use dane_relay::lab::{Block, Lab};
 use dane_relay::spool::event::Act;
 use futures_util::FutureExt as _;
-use hickory_proto::rr::RecordType;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -24,94 +26,17 @@ pub(crate) const SENDER: &str = "alice@office.test";
 /// RFC 3461 §4.1: nobody is told of anything, and somebody is told of everything.
 pub(crate) const NEVER: &str = " NOTIFY=NEVER";
 pub(crate) const ALWAYS: &str = " NOTIFY=SUCCESS,FAILURE,DELAY";
-const BEGIN: Timestamp = Timestamp(1_795_261_468_000);
+pub(crate) const BEGIN: Timestamp = Timestamp(1_795_261_468_000);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// Between two attempts, but for a tenth of jitter.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(4 * 3600);
-
-/// What a domain is like. What heals does so some hours into the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nature {
-    Fine,
-    ByPolicy,
-    Greylisting,
-    Dead,
-    Silent,
-    Refusing,
-    NullMx,
-    NeverReady,
-    Mismatched,
-    Forged,
-    WithoutTls,
-    PolicyBroken,
-    DeadAtFirst,
-    SilentDnsAtFirst,
-    MismatchedAtFirst,
-    /// Has six TLSA records, and a box before the resolver passes four.
-    FilteredAtFirst,
-    /// Takes the message and closes before it says so.
-    LosesRepliesAtFirst,
-}
-
-use Nature::{
-    ByPolicy, Dead, DeadAtFirst, FilteredAtFirst, Fine, Forged, Greylisting, LosesRepliesAtFirst, Mismatched,
-    MismatchedAtFirst, NeverReady, NullMx, PolicyBroken, Refusing, Silent, SilentDnsAtFirst, WithoutTls,
-};
-
-const NATURES: [Nature; 17] = [
-    Fine,
-    ByPolicy,
-    Greylisting,
-    Dead,
-    Silent,
-    Refusing,
-    NullMx,
-    NeverReady,
-    Mismatched,
-    Forged,
-    WithoutTls,
-    PolicyBroken,
-    DeadAtFirst,
-    SilentDnsAtFirst,
-    MismatchedAtFirst,
-    FilteredAtFirst,
-    LosesRepliesAtFirst,
-];
-
-impl Nature {
-    /// Whether mail arrives in the end.
-    pub(crate) fn delivers(self) -> bool {
-        match self {
-            Fine | ByPolicy | Greylisting | DeadAtFirst | SilentDnsAtFirst | MismatchedAtFirst | FilteredAtFirst
-            | LosesRepliesAtFirst => true,
-            Dead | Silent | Refusing | NullMx | NeverReady | Mismatched | Forged | WithoutTls | PolicyBroken => false,
-        }
-    }
-
-    fn describe(self, name: &str, domain: DomainSpec) -> DomainSpec {
-        let host = format!("mx.{name}");
-        match self {
-            Fine | Dead | DeadAtFirst | Silent => domain,
-            ByPolicy => domain.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(|p| p.enforce()),
-            PolicyBroken => domain.plain().mta_sts(|p| p.enforce()),
-            Greylisting => domain.host(|h| h.greylisting()),
-            Refusing => domain.host(|h| h.known(&["nobody"])),
-            FilteredAtFirst => domain.host(|h| h.and_misfits(5)),
-            NullMx => domain.null_mx(),
-            NeverReady => domain.host(|h| h.trouble(Phase::Rcpt, Trouble::Reply(reply("451 4.3.0 later").unwrap()))),
-            Mismatched | MismatchedAtFirst => domain.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])),
-            Forged => domain.fault(&host, RecordType::TLSA, Fault::Signature(SignatureFault::Bogus)),
-            WithoutTls => domain.host(|h| h.starttls(StartTls::NotOffered)),
-            SilentDnsAtFirst => domain.fault(name, RecordType::MX, Fault::ServFail),
-            LosesRepliesAtFirst => domain.host(|h| h.trouble(Phase::EndOfData, Trouble::KeepThenDrop)),
-        }
-    }
-}
 
 /// A message that is handed in.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
     pub(crate) number: usize,
+    /// When it is handed in first.
+    pub(crate) at: Timestamp,
     pub(crate) from: &'static str,
     pub(crate) to: Vec<String>,
     /// What the sender wants to be told.
@@ -137,8 +62,10 @@ impl Letter {
 pub(crate) enum What {
     /// Somebody hands a letter in.
     Send(Letter),
-    /// What was only at first is over.
+    /// What was only at first is over, and what fits no longer begins.
     Heal,
+    /// What has healed under an exception is as it was, and the exception is over.
+    Break,
     /// The operator does something to a letter.
     Operate(Act, usize),
     /// The operator releases what is held.
@@ -156,6 +83,8 @@ pub(crate) enum Size {
     Usual,
     /// Of everything something, so that it can be lived through many times.
     Small,
+    /// Mail comes for longer than its history is kept, and the relay starts often.
+    Long,
 }
 
 /// See the module.
@@ -166,6 +95,8 @@ pub(crate) struct World {
     pub(crate) natures: BTreeMap<String, Nature>,
     pub(crate) lab: Arc<Lab>,
     pub(crate) streets: Arc<Streets>,
+    /// To the DNS.
+    pub(crate) ways: Arc<Mutex<Ways>>,
     /// The time by which zones are signed.
     pub(crate) signing: Clock,
     pub(crate) config: Config,
@@ -175,6 +106,7 @@ pub(crate) struct World {
     pub(crate) truth: Timestamp,
     pub(crate) to_come: VecDeque<(Timestamp, What)>,
     pub(crate) judge: Judge,
+    pub(crate) size: Size,
     lives: usize,
     folder: TempDir,
 }
@@ -184,7 +116,8 @@ impl World {
         let mut dice = Dice::new(seed);
         let natures = natures(&mut dice, size);
         let signing = Clock::manual(BEGIN);
-        let builder = Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d);
+        let builder =
+            Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d).domain(TRAP, |d| d);
         let builder =
             natures.iter().fold(builder, |lab, (name, nature)| lab.domain(name, |d| nature.describe(name, d)));
         let lab = Arc::new(builder.start().now_or_never().unwrap().unwrap());
@@ -198,21 +131,23 @@ impl World {
         }
         lab.dns().set_path([PathFault::DropTlsaOver(4)]);
         let folder = folder();
-        let config = config(&lab, folder.path());
+        let config = config(&lab, folder.path(), size, &natures);
         let to_come = happenings(&mut dice, &natures, size);
-        let judge = Judge::default();
+        let judge = Judge::new(Notary::new(config.spool.keep_history, BEGIN));
         let mut world = Self {
             seed,
             crashes: Vec::new(),
             natures,
             lab,
             streets,
+            ways: Arc::new(Mutex::new(Ways::new(seed, size))),
             signing,
             config,
             now: BEGIN,
             truth: BEGIN,
             to_come,
             judge,
+            size,
             lives: 0,
             folder,
         };
@@ -234,20 +169,6 @@ impl World {
         self.lives += 1;
         self.config.spool.path = self.spool_of(self.lives);
     }
-
-    /// What was only at first is over.
-    pub(crate) fn heal(&self) {
-        self.lab.dns().set_path([]);
-        for (name, nature) in &self.natures {
-            match nature {
-                DeadAtFirst => self.streets.block(name, None),
-                SilentDnsAtFirst => self.lab.world().fault(name, RecordType::MX, None).unwrap(),
-                MismatchedAtFirst => self.lab.set_tlsa(&format!("mx.{name}"), &[Tlsa::Fits(3, 1, 1)]).unwrap(),
-                LosesRepliesAtFirst => self.lab.mx(name).unwrap().trouble(Phase::EndOfData, None),
-                _ => {}
-            }
-        }
-    }
 }
 
 /// In memory where there is such a folder: a simulated disk need not be slow.
@@ -258,61 +179,83 @@ fn folder() -> TempDir {
 
 /// Some domains that every world has, and others by chance.
 fn natures(dice: &mut Dice, size: Size) -> BTreeMap<String, Nature> {
-    let (certain, others) = match size {
-        Size::Usual => (&[Fine, NeverReady][..], 6),
-        Size::Small => (&[Fine, Refusing, Greylisting, Mismatched][..], 1),
+    let (certain, changing, others) = match size {
+        Size::Usual => (&[Fine, NeverReady][..], 0, 6),
+        Size::Small => (&[Fine, Refusing, Greylisting, Mismatched][..], 0, 1),
+        Size::Long => (&[Fine, NeverReady][..], 3, 1),
     };
     let certain = certain.iter().copied();
-    let natures = certain.chain(std::iter::repeat_with(|| *dice.pick(&NATURES)).take(others));
-    natures.enumerate().map(|(n, nature)| (format!("d{n}.test"), nature)).collect()
+    let mut natures: Vec<Nature> = certain.collect();
+    natures.extend((0..changing).map(|_| *dice.pick(&CHANGING)));
+    natures.extend((0..others).map(|_| *dice.pick(&NATURES)));
+    natures.into_iter().enumerate().map(|(n, nature)| (format!("d{n}.test"), nature)).collect()
 }
 
 fn happenings(dice: &mut Dice, natures: &BTreeMap<String, Nature>, size: Size) -> VecDeque<(Timestamp, What)> {
     let domains: Vec<&String> = natures.keys().collect();
     let mut all = Vec::new();
-    let at = |minutes: u64| BEGIN.plus(Duration::from_secs(60 * minutes));
+    // Whoever looks every minute does so at another time.
+    let at = |minutes: u64| BEGIN.plus(Duration::from_secs(60 * minutes + 17));
     let letters = match size {
         Size::Usual => 4 + dice.size(3),
         Size::Small => 3,
+        Size::Long => 10,
+    };
+    // Minutes in which letters are handed in, and those in which the relay is started again.
+    let (days, restarts) = match size {
+        Size::Usual | Size::Small => (30, 1),
+        Size::Long => (1800, 4),
     };
     for number in 0..letters {
         let to = (0..=dice.roll(4)).map(|n| format!("r{n}@{}", dice.pick(&domains))).collect();
         let from = if dice.one_in(6) { "" } else { SENDER };
         let notify = *dice.pick(&["", "", "", NEVER, ALWAYS]);
         let padding = if dice.one_in(4) { 300_000 } else { 0 };
-        all.push((at(dice.roll(30)), What::Send(Letter { number, from, to, notify, padding })));
+        let minutes = if number % 2 == 0 { 60 } else { days };
+        let at = at(dice.roll(minutes.min(days)));
+        all.push((at, What::Send(Letter { number, at, from, to, notify, padding })));
     }
-    all.push((at(60 + dice.roll(300)), What::Heal));
-    all.push((at(dice.roll(600)), What::Restart));
+    let heal = 60 + dice.roll(300);
+    all.extend([(at(heal), What::Heal), (at(heal + 120), What::Break)]);
+    for _ in 0..restarts {
+        all.push((at(dice.roll(570 + days)), What::Restart));
+    }
     for _ in 0..dice.roll(3) {
         let act = *dice.pick(&[Act::Hold, Act::Retry, Act::Bounce, Act::Delete]);
         let letter = dice.size(letters);
-        all.push((at(5 + dice.roll(300)), What::Operate(act, letter)));
+        all.push((at(5 + dice.roll(270 + days)), What::Operate(act, letter)));
     }
     for _ in 0..dice.roll(3) {
         let by = Duration::from_secs(dice.roll(50_000));
         let what = if dice.one_in(2) { What::SetOn(by) } else { What::SetBack(by) };
         all.push((at(dice.roll(700)), what));
     }
-    all.push((at(800), What::ReleaseAll));
+    all.push((at(770 + days), What::ReleaseAll));
     all.sort_by_key(|(at, _)| *at);
     all.into()
 }
 
-/// The schedule of a relay that nobody has configured, but for the age at which mail is returned.
-fn config(lab: &Lab, folder: &Path) -> Config {
+/// The schedule of a relay that nobody has configured, but for the age at which mail is returned
+/// and that at which it is forgotten.
+fn config(lab: &Lab, folder: &Path, size: Size, natures: &BTreeMap<String, Nature>) -> Config {
     let anchors = folder.join("root.key");
     std::fs::write(&anchors, lab.world().trust_anchor(AnchorForm::DnsKey).unwrap()).unwrap();
     let roots = folder.join("roots.pem");
     std::fs::write(&roots, lab.roots_pem()).unwrap();
+    let keep = match size {
+        Size::Usual => "30d",
+        Size::Small | Size::Long => "2h",
+    };
+    let exceptions: String = natures.iter().filter_map(|(name, nature)| nature.exception(name)).collect();
     let text = format!(
         "hostname = \"relay.office.test\"\npostmaster = \"postmaster@office.test\"\n\
-         [spool]\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
+         [spool]\nkeep_history = {keep:?}\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
          [dns]\nupstreams = [\"udp://127.0.0.1:53\"]\ntrust_anchors = {anchors:?}\n\
          [tls]\nroots = {roots:?}\n\
          [mta_sts]\nport = {policy_port}\n\
          [delivery]\nport = {port}\nallow_loopback = true\n\
-         [retry]\nfirst = \"20m\"\nlongest = \"{longest}h\"\nexpire_after = \"12h\"\n",
+         [retry]\nfirst = \"20m\"\nlongest = \"{longest}h\"\nexpire_after = \"12h\"\n\
+         {exceptions}",
         longest = LONGEST_WAIT.as_secs() / 3600,
         port = lab.port(),
         policy_port = lab.policy_port(),

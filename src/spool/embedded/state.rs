@@ -463,12 +463,12 @@ impl State {
             .exists([number(id)])
     }
 
-    /// The highest id that is a time.
+    /// The highest id that is a time, also of what was pruned: segments may hold that still.
     pub(super) fn last_time_id(&self) -> rusqlite::Result<u64> {
         let highest: Option<i64> =
             self.connection
                 .query_row("SELECT max(id) FROM messages WHERE id < ?1", [octets(REPORT_IDS)], |row| row.get(0))?;
-        Ok(highest.map_or(0, unsigned))
+        Ok(highest.max(self.get("pruned_time_id")?).map_or(0, unsigned))
     }
 
     /// Octets of the database that are in use.
@@ -508,6 +508,10 @@ impl State {
         }
         if !ids.is_empty() {
             self.forget_until(latest)?;
+        }
+        if let Some(highest) = ids.iter().copied().filter(|id| *id < reports).max() {
+            let before = self.get("pruned_time_id")?.unwrap_or(0);
+            self.set("pruned_time_id", highest.max(before))?;
         }
         Ok(ids.len())
     }
