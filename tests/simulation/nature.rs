@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType;
 use std::time::Duration;
 
 /// How often a policy is refreshed that changes, in seconds: at half its life.
-const REFRESHED_S: u64 = 3600;
+const REFRESHED_S: u64 = 12 * 3600;
 /// The day on which worlds begin; it ends in the middle of the first night.
 const FORGIVEN_UNTIL: &str = "2026-11-21";
 /// Its end.
@@ -159,6 +159,10 @@ impl World {
                 }
                 PolicyHostGoneLater => {
                     self.lab.policy_host(name).unwrap().switch_off().now_or_never().unwrap();
+                    // Whoever attacks may suppress the record too (RFC 8461 §10.2).
+                    if name.as_bytes()[1].is_multiple_of(2) {
+                        self.lab.set_mta_sts_txt(name, &[]).unwrap();
+                    }
                     self.lab.set_certificate(&host, &Certificate::SelfSigned).unwrap();
                     // Whoever does not know the policy cannot learn of it any more (RFC 8461 §3.3).
                     if keeps_policy(name) {

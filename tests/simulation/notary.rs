@@ -4,6 +4,7 @@
 
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::envelope::QueueId;
+use dane_relay::spool::embedded::audit::{Auditor, Depth};
 use dane_relay::spool::embedded::ledger::{Ledger, Message, Recipient, Standing, TellingOf};
 use dane_relay::spool::embedded::{Step, Work};
 use rusqlite::{Connection, OpenFlags};
@@ -88,6 +89,9 @@ impl Notary {
             }
             self.pruned.insert(id, message);
         }
+        // A report stays for as long as what it tells of.
+        let audit = Auditor::open(spool, Depth::Rows).unwrap().finish().unwrap();
+        self.faults.extend(audit.findings.iter().map(|finding| format!("after a pruning: {finding:?}")));
     }
 
     /// A message that is not in the ledger any more.

@@ -182,7 +182,7 @@ fn natures(dice: &mut Dice, size: Size) -> BTreeMap<String, Nature> {
     let (certain, changing, others) = match size {
         Size::Usual => (&[Fine, NeverReady][..], 0, 6),
         Size::Small => (&[Fine, Refusing, Greylisting, Mismatched][..], 0, 1),
-        Size::Long => (&[Fine, NeverReady][..], 3, 1),
+        Size::Long => (&[Fine, NeverReady, Refusing][..], 3, 1),
     };
     let certain = certain.iter().copied();
     let mut natures: Vec<Nature> = certain.collect();
@@ -199,13 +199,14 @@ fn happenings(dice: &mut Dice, natures: &BTreeMap<String, Nature>, size: Size) -
     let letters = match size {
         Size::Usual => 4 + dice.size(3),
         Size::Small => 3,
-        Size::Long => 10,
+        Size::Long => 8,
     };
     // Minutes in which letters are handed in, and those in which the relay is started again.
     let (days, restarts) = match size {
         Size::Usual | Size::Small => (30, 1),
         Size::Long => (1800, 4),
     };
+    let heal = 60 + dice.roll(300);
     for number in 0..letters {
         let to = (0..=dice.roll(4)).map(|n| format!("r{n}@{}", dice.pick(&domains))).collect();
         let from = if dice.one_in(6) { "" } else { SENDER };
@@ -215,7 +216,15 @@ fn happenings(dice: &mut Dice, natures: &BTreeMap<String, Nature>, size: Size) -
         let at = at(dice.roll(minutes.min(days)));
         all.push((at, What::Send(Letter { number, at, from, to, notify, padding })));
     }
-    let heal = 60 + dice.roll(300);
+    // Where something changes later, mail goes before that and after.
+    let changing = natures.iter().filter(|(_, nature)| CHANGING.contains(nature));
+    let to: Vec<String> = changing.map(|(domain, _)| format!("r9@{domain}")).collect();
+    for (number, minute) in [(letters, 20), (letters + 1, heal + 60 * 25 / 2)] {
+        if size == Size::Long {
+            let letter = Letter { number, at: at(minute), from: SENDER, to: to.clone(), notify: "", padding: 0 };
+            all.push((letter.at, What::Send(letter)));
+        }
+    }
     all.extend([(at(heal), What::Heal), (at(heal + 120), What::Break)]);
     for _ in 0..restarts {
         all.push((at(dice.roll(570 + days)), What::Restart));
