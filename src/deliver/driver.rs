@@ -27,7 +27,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 /// How long the first reply on a connection that was parked may take: what hangs has lost its
@@ -279,8 +279,8 @@ impl Mailer {
         loop {
             let event = match step {
                 Step::Finish => break,
-                Step::Send(bytes, phase) => by(end, phase, self.send(&mut connection, &bytes, phase)).await,
-                Step::Await(phase) => by(end, phase, self.reply(&mut connection, phase)).await,
+                Step::Send(bytes, phase) => self.send(&mut connection, &bytes, phase, end).await,
+                Step::Await(phase) => self.reply(&mut connection, phase, end).await,
                 Step::SendBody => self.send_body(&mut connection, body).await,
                 Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {
@@ -326,15 +326,16 @@ impl Mailer {
         }
     }
 
-    async fn send(&self, connection: &mut Connection, bytes: &[u8], phase: Phase) -> Event {
+    async fn send(&self, connection: &mut Connection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
         match self.within(phase, connection.write(bytes)).await {
-            Ok(()) => self.reply(connection, phase).await,
+            Ok(()) => self.reply(connection, phase, end).await,
             Err(fault) => self.last_words(connection, fault).await,
         }
     }
 
-    async fn reply(&self, connection: &mut Connection, phase: Phase) -> Event {
-        let limit = connection.hurry.take().unwrap_or(Duration::MAX).min(self.limit(phase));
+    async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
+        let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
+        let limit = self.limit(phase).min(hurry).min(until(end, phase));
         match timeout(limit, connection.read_reply()).await {
             Err(_elapsed) => Event::Broken(Fault::TimedOut),
             Ok(Ok(reply)) => Event::Reply(reply),
@@ -426,9 +427,9 @@ impl Mailer {
 
 /// The replies before the content have one end in common. After it a server may have taken the
 /// message, so whoever stops listening delivers it twice.
-async fn by(end: Instant, phase: Phase, action: impl Future<Output = Event>) -> Event {
+fn until(end: Instant, phase: Phase) -> Duration {
     match phase {
-        Phase::Content | Phase::EndOfData => action.await,
+        Phase::Content | Phase::EndOfData => Duration::MAX,
         Phase::Connect
         | Phase::Greeting
         | Phase::Ehlo
@@ -437,7 +438,7 @@ async fn by(end: Instant, phase: Phase, action: impl Future<Output = Event>) -> 
         | Phase::EhloInTls
         | Phase::MailFrom
         | Phase::RcptTo
-        | Phase::Data => timeout_at(end, action).await.unwrap_or(Event::Broken(Fault::TimedOut)),
+        | Phase::Data => end.saturating_duration_since(Instant::now()),
     }
 }
 
