@@ -69,6 +69,7 @@ fn rfc5321_4_2_reply_seeds() {
         ("bare-forms", 3),
         ("codes-that-differ", 0),
         ("control-characters", 2),
+        ("cut-at-the-text-limit", 1),
         ("long-lines", 2),
         ("refusals", 3),
         ("session", 7),
@@ -103,6 +104,7 @@ fn rfc8689_3_content_seeds() {
         ("comments-and-folds", Ok(Optional)),
         ("continued-first-line", Ok(ByPolicy)),
         ("loop", Err(ContentFault::Loop)),
+        ("programs-disagree", Ok(ByPolicy)),
         ("twice", Ok(ByPolicy)),
     ];
     replay("content", content::check, &requests_and_faults);

@@ -81,8 +81,13 @@ impl TlsRequired {
             }
             (Place::Other, _) if continues => Place::Other,
             (Place::Start | Place::Ours | Place::Other, Some((name, value))) => self.begin(name, value),
-            // The empty line, or one that no header has: from here on programs disagree.
-            (Place::Start | Place::Ours | Place::Other, None) => Place::Body,
+            (Place::Start | Place::Ours | Place::Other, None) => {
+                // A line that no header has: some programs see the body begin, others read on.
+                if !line.trim_ascii_end().is_empty() {
+                    self.value = None;
+                }
+                Place::Body
+            }
         };
         // Nobody knows what stood behind the cut.
         if self.place == Place::Ours && line.len() >= LINE_LIMIT && !line.ends_with(b"\n") {
@@ -231,6 +236,7 @@ mod tests {
             "no header line\r\nTLS-Required: No\r\n\r\n",
             ": x\r\nTLS-Required: No\r\n\r\n",
             "Subject: x\r\n.\r\nTLS-Required: No\r\n\r\n",
+            "TLS-Required: No\r\nno header line\r\nTLS-Required: Yes\r\n\r\n",
         ] {
             assert!(!asks(content), "{content:?}");
         }

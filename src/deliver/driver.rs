@@ -23,12 +23,11 @@ use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::Capabilities;
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;
-use futures_util::FutureExt as _;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 /// How long the first reply on a connection that was parked may take: what hangs has lost its
@@ -41,8 +40,6 @@ const PARKED_REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// draws out every reply must not hold a connection, of which there are few, for five minutes a
 /// recipient.
 const REPLIES_IN_ALL: u32 = 6;
-/// The end of what has its own limits alone.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Opens the content of the message, when and if a server wants it.
 #[async_trait]
@@ -282,8 +279,8 @@ impl Mailer {
         loop {
             let event = match step {
                 Step::Finish => break,
-                Step::Send(bytes, phase) => by(end, phase, self.send(&mut connection, &bytes, phase)).await,
-                Step::Await(phase) => by(end, phase, self.reply(&mut connection, phase)).await,
+                Step::Send(bytes, phase) => self.send(&mut connection, &bytes, phase, end).await,
+                Step::Await(phase) => self.reply(&mut connection, phase, end).await,
                 Step::SendBody => self.send_body(&mut connection, body).await,
                 Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {
@@ -329,15 +326,16 @@ impl Mailer {
         }
     }
 
-    async fn send(&self, connection: &mut Connection, bytes: &[u8], phase: Phase) -> Event {
+    async fn send(&self, connection: &mut Connection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
         match self.within(phase, connection.write(bytes)).await {
-            Ok(()) => self.reply(connection, phase).await,
+            Ok(()) => self.reply(connection, phase, end).await,
             Err(fault) => self.last_words(connection, fault).await,
         }
     }
 
-    async fn reply(&self, connection: &mut Connection, phase: Phase) -> Event {
-        let limit = connection.hurry.take().unwrap_or(Duration::MAX).min(self.limit(phase));
+    async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
+        let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
+        let limit = self.limit(phase).min(hurry).min(until(end, phase));
         match timeout(limit, connection.read_reply()).await {
             Err(_elapsed) => Event::Broken(Fault::TimedOut),
             Ok(Ok(reply)) => Event::Reply(reply),
@@ -429,9 +427,9 @@ impl Mailer {
 
 /// The replies before the content have one end in common. After it a server may have taken the
 /// message, so whoever stops listening delivers it twice.
-fn by<A: Future<Output = Event>>(end: Instant, phase: Phase, action: A) -> impl Future<Output = Event> {
-    let end = match phase {
-        Phase::Content | Phase::EndOfData => Instant::now() + NEVER,
+fn until(end: Instant, phase: Phase) -> Duration {
+    match phase {
+        Phase::Content | Phase::EndOfData => Duration::MAX,
         Phase::Connect
         | Phase::Greeting
         | Phase::Ehlo
@@ -440,9 +438,8 @@ fn by<A: Future<Output = Event>>(end: Instant, phase: Phase, action: A) -> impl 
         | Phase::EhloInTls
         | Phase::MailFrom
         | Phase::RcptTo
-        | Phase::Data => end,
-    };
-    timeout_at(end, action).map(|in_time| in_time.unwrap_or(Event::Broken(Fault::TimedOut)))
+        | Phase::Data => end.saturating_duration_since(Instant::now()),
+    }
 }
 
 fn starttls_use(policy: &TlsPolicy) -> StartTlsUse {

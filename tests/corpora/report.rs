@@ -106,7 +106,7 @@ fn refused(reply: &Reply) -> RecipientState {
 
 /// Lines end in CRLF, hold at most 998 octets, and no control character.
 fn any_mail_system_takes(report: &Report) {
-    let text = std::str::from_utf8(&report.content).expect("a report is text");
+    let text = std::str::from_utf8(&report.content).unwrap();
     assert!(text.ends_with("\r\n"));
     for line in text.split("\r\n") {
         assert!(line.len() <= 998, "{line}");
@@ -117,7 +117,7 @@ fn any_mail_system_takes(report: &Report) {
 
 /// What a reader of mail finds in it is what was to be said, and nothing that a stranger put there.
 fn says_who(report: &Report, due: &Due, envelope: &Envelope) {
-    let parsed = MessageParser::default().parse(&report.content[..]).expect("a report is a message");
+    let parsed = MessageParser::default().parse(&report.content[..]).unwrap();
     let names: Vec<&str> = parsed.headers().iter().map(|header| header.name.as_str()).collect();
     assert!(names.iter().all(|name| FIELDS.contains(name)), "{names:?}");
     assert!(FIELDS.iter().all(|field| names.iter().filter(|name| *name == field).count() <= 1), "{names:?}");
@@ -158,7 +158,9 @@ fn address(field: &str) -> Option<String> {
     }
     // As an ORCPT it has to be readable, unless it is plain UTF-8.
     let quoted = format!("utf-8;{}", address.replace(' ', "+20"));
-    Some(quoted.parse::<dane_relay::smtp::dsn::OriginalRecipient>().map_or(address.to_owned(), |o| o.address()))
+    Some(
+        quoted.parse::<dane_relay::smtp::dsn::OriginalRecipient>().map_or_else(|_| address.to_owned(), |o| o.address()),
+    )
 }
 
 /// The fields of a header block, each in one line.

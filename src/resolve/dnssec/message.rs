@@ -67,6 +67,13 @@ pub(super) fn is_below(name: &Name, above: &Name) -> bool {
     depth(name) > depth(above) && above.zone_of(name)
 }
 
+/// A message without its additional section, which has no influence and no limit: it is held for
+/// as long as the questions about the chain of trust take.
+pub(super) fn of_interest(mut message: Message) -> Message {
+    message.additionals = Vec::new();
+    message
+}
+
 /// Whether a message is too large to be looked at.
 pub(super) fn is_too_large(message: &Message) -> bool {
     message.answers.len().saturating_add(message.authorities.len()) > RECORDS_LIMIT

@@ -183,6 +183,7 @@ impl Validation {
     pub fn begin(name: &Name, record_type: RecordType, message: Message, now: Timestamp) -> Self {
         let mut at = name.to_lowercase();
         at.set_fqdn(true);
+        let message = message::of_interest(message);
         Self {
             rtype: record_type,
             now,
@@ -235,7 +236,7 @@ impl Validation {
         self.direct = true;
         self.misled = None;
         match reply {
-            Ok(message) => self.message = message,
+            Ok(message) => self.message = message::of_interest(message),
             Err(why) => {
                 self.message.metadata.response_code = ResponseCode::ServFail;
                 self.reason = Some(Reason::new("RFC 4035 §4.3", &name, format!("could not be fetched: {why}")));

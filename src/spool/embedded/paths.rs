@@ -44,9 +44,9 @@ impl Paths {
         let unusable =
             |e: std::io::Error| SpoolError::Unusable(format!("the spool {} cannot be used: {e}", root.display()));
         for folder in [paths.root.clone(), paths.segments(), paths.contents(), paths.damaged()] {
-            DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder).map_err(unusable)?;
+            DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(&folder).map_err(unusable)?;
+            not_anybodys(root, &folder)?;
         }
-        not_anybodys(root)?;
         paths.at(Step::FoldersMade);
         sync_folder(&paths.root).map_err(unusable)?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -177,18 +177,20 @@ impl Paths {
 }
 
 /// A folder that was there may be a trap: where everybody can write, as in /tmp, somebody else can
-/// make it first, read the mail in it, and put links in the place of files.
-fn not_anybodys(root: &Path) -> Result<(), SpoolError> {
-    let unusable = |what: String| Err(SpoolError::Unusable(format!("the spool {} {what}", root.display())));
-    let folder = match std::fs::metadata(root) {
-        Ok(folder) => folder,
+/// make it first, read the mail in it, and put links in the place of files. What is root's was
+/// given to us: the volume of a container can be root's and open to all who are in there.
+fn not_anybodys(spool: &Path, folder: &Path) -> Result<(), SpoolError> {
+    let unusable = |what: String| Err(SpoolError::Unusable(format!("the spool {} {what}", spool.display())));
+    let found = match std::fs::metadata(folder) {
+        Ok(found) => found,
         Err(error) => return unusable(format!("cannot be used: {error}")),
     };
     let own = rustix::process::geteuid();
-    if !own.is_root() && ![own.as_raw(), 0].contains(&folder.uid()) {
-        return unusable(format!("belongs to another user (uid {}): give it to this one", folder.uid()));
+    if !own.is_root() && ![own.as_raw(), 0].contains(&found.uid()) {
+        let (what, whose) = (folder.display(), found.uid());
+        return unusable(format!("cannot be used: {what} belongs to another user (uid {whose}); give it to this one"));
     }
-    if folder.mode() & WRITABLE_BY_ALL != 0 {
+    if found.uid() == own.as_raw() && found.mode() & WRITABLE_BY_ALL != 0 {
         return unusable("can be changed by every user of this machine: take that right away (chmod 700)".to_owned());
     }
     Ok(())
