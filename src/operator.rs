@@ -258,7 +258,7 @@ pub(crate) fn why(subject: &str, place: &Place) -> ExitCode {
         finish(why::look_up(&config.spool.path, subject).map(|why| {
             match place.form() {
                 Form::Text => say(&why.text()),
-                Form::Json => say(&(serde_json::to_string_pretty(&why).unwrap_or_default() + "\n")),
+                Form::Json => say(&format!("{:#}\n", why.json())),
             };
             ExitCode::from(why.exit_code())
         }))

@@ -446,6 +446,25 @@ mod tests {
     }
 
     #[test]
+    fn every_cause_has_its_words_in_the_list_and_in_the_summary() {
+        for cause in crate::outcome::every::cause() {
+            let (word, mut message) = (cause.row().word, message());
+            let last = Some(cause.clone());
+            message.recipients[0].as_mut().unwrap().state =
+                RecipientState::Queued(Pending { last, tries: 2, ..Pending::NEW });
+            let line = Line::new(&message, &[0], NOW);
+            assert!(line.text(NOW, NOW).contains(&format!("a@One.example tried 2 times: {word}\n")), "{word}");
+            let told = &serde_json::to_value(&line).unwrap()["recipients"][0];
+            assert_eq!((&told["cause"], &told["detail"]), (&word.into(), &cause.sentence().into()));
+            let mut domains = BTreeMap::new();
+            count(&mut domains, &message, &[0], NOW);
+            let text = summary_text(&domains.into_values().collect::<Vec<_>>(), 1);
+            assert!(text.contains(&format!("1 {word}\n")), "{text}");
+            assert_eq!(super::cause(word).as_deref(), Ok(word), "it can be asked for");
+        }
+    }
+
+    #[test]
     fn a_summary_counts_messages_recipients_and_causes() {
         let mut domains = BTreeMap::new();
         count(&mut domains, &message(), &[0, 1, 2], NOW);

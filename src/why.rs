@@ -2,6 +2,7 @@
 //!
 //! Read from the ledger, with a relay that runs or without one. The words of every failure are
 //! those of its cause; where it comes again and again, its sentence stands in the timeline once.
+//! In JSON every cause has its words beside its evidence, under the names that `relay check` uses.
 //! Exit codes: 0 when something was found, 1 when not. The JSON form is stable.
 
 use crate::clock::Timestamp;
@@ -12,10 +13,14 @@ use crate::spool::RecipientState;
 use crate::spool::embedded::ledger::{Found, Ledger, LedgerError, Message, More, Standing, TellingOf};
 use crate::spool::event::{Answered, Attempt, Event};
 use crate::text::{counted, paragraph};
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
+
+#[cfg(test)]
+mod cause_tests;
 
 /// Messages told of at once; an address may have thousands.
 const MOST_MESSAGES: usize = 20;
@@ -93,6 +98,14 @@ impl Why {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         u8::from(self.stories.is_empty())
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let mut value = json!(self);
+        explain(&mut value);
+        value
     }
 
     /// For people.
@@ -193,7 +206,7 @@ impl Story {
     fn happening(&self, happening: &Happening, said: &mut Said) -> String {
         let first = match &happening.event {
             Event::Attempt(attempt) => return self.attempt(happening.at, attempt, said),
-            Event::NotTried { next_hop, cause } => format!("{next_hop} not tried: {}", said.failure(cause)),
+            Event::NotTried { next_hop, cause, .. } => format!("{next_hop} not tried: {}", said.failure(cause)),
             Event::Waits { recipients, due, backing_off } => {
                 let because = backing_off.as_ref().map_or_else(String::new, |cause| {
                     format!(", without an attempt: the next hop was out of reach for others: {}", said.failure(cause))
@@ -308,6 +321,35 @@ fn protection(tls: &TlsVerdict) -> String {
 
 fn line(at: Timestamp, words: &str) -> String {
     paragraph(&at.rfc3339().replacen('T', " ", 1), words, COLUMN)
+}
+
+/// Gives every cause the words it has in the log, in the metrics and in reports. The ledger keeps
+/// it under the name of its kind, which may stand for several words.
+fn explain(value: &mut Value) {
+    let cause = match value.get("cause") {
+        Some(Value::String(_kind)) => Cause::deserialize(&*value).ok(),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) | None => None,
+    };
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(explain);
+            if let Some(cause) = cause {
+                let row = cause.row();
+                let (status, side) = (row.status.to_string(), row.side.word());
+                let words = [
+                    ("cause", json!(row.word)),
+                    ("status", json!(status)),
+                    ("result_type", json!(row.result_type)),
+                    ("side", json!(side)),
+                    ("sentence", json!(cause.sentence())),
+                    ("advice", json!(cause.advice())),
+                ];
+                fields.extend(words.map(|(name, word)| (name.to_owned(), word)));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(explain),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Remote text must not steer the terminal.

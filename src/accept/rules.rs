@@ -158,6 +158,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operator_chose_holds_for_sessions() {
+        let mut config = Config::default();
+        let shown = Rules::new(&config, TlsOffer::Available);
+        assert_eq!((shown.client_in_trace, shown.content_limits().received), (ClientInTrace::Shown, 100));
+        config.listen.hide_client = true;
+        (config.listen.max_received, config.listen.max_recipients) = (30, 7);
+        config.listen.max_message_bytes = 99;
+        let rules = Rules::new(&config, TlsOffer::Available);
+        assert_eq!(rules.client_in_trace, ClientInTrace::Hidden);
+        assert_eq!((rules.content_limits().received, rules.max_recipients), (30, 7));
+        assert_eq!((rules.content_limits().octets, rules.max_message_bytes), (99, 99));
+    }
+
+    #[test]
     fn what_exchange_needs_is_the_default() {
         let listen = Config::default().listen;
         assert!(listen.max_message_bytes >= 36_700_160, "its largest message by default");

@@ -175,6 +175,34 @@ mod tests {
     use crate::policy::sts::{StsAbsent, StsState};
     use crate::resolve::{AbsentBecause, HostsFrom, Security, TlsaLookup};
 
+    #[test]
+    fn rfc5321_4_5_3_2_every_phase_waits_at_least_as_long_as_a_server_may_take() {
+        let delivery = crate::config::Config::default().delivery;
+        let waits = |phase, minutes: u64| {
+            let limit = time_limit(phase, delivery.connect_timeout, delivery.reply_timeout);
+            assert_eq!(limit, Duration::from_secs(minutes * 60), "{phase:?}");
+        };
+        // The greeting, MAIL, RCPT: 5 minutes; the rest of the dialogue has no number of its own.
+        for phase in [Phase::Greeting, Phase::Ehlo, Phase::StartTls, Phase::EhloInTls, Phase::MailFrom, Phase::RcptTo] {
+            waits(phase, 5);
+        }
+        waits(Phase::Data, 2);
+        waits(Phase::Content, 3);
+        // Whoever gives up too early here makes duplicates.
+        waits(Phase::EndOfData, 10);
+    }
+
+    #[test]
+    fn a_shorter_reply_timeout_shortens_every_phase_but_not_the_way_to_the_server() {
+        let (connect, reply) = (Duration::from_secs(7), Duration::from_secs(10));
+        let limit = |phase| time_limit(phase, connect, reply).as_secs();
+        assert_eq!(limit(Phase::Connect), 7);
+        for phase in [Phase::Greeting, Phase::Handshake, Phase::Data, Phase::Content] {
+            assert_eq!(limit(phase), 10, "{phase:?}");
+        }
+        assert_eq!(limit(Phase::EndOfData), 20);
+    }
+
     fn host(name: &str, preference: u16, addresses: &[&str]) -> MxHost {
         MxHost {
             name: name.into(),

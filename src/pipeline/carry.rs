@@ -145,9 +145,7 @@ impl Pipeline {
     /// the message comes back without a trace, until its time is up.
     fn wait_for_hop(&self, entry: &SpoolEntry, indices: &[usize], (cause, until): (&Cause, Timestamp)) -> Progress {
         let now = self.out.clock.now();
-        let spread = until.since(now) / SPREAD_DIVISOR;
-        let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
-        let until = until.plus(Duration::from_millis(mix(entry.id.0) % spread_ms.saturating_add(1)));
+        let until = spread(entry.id, until, now);
         let expires_at = schedule::expires_at(&self.out.config.retry, entry.envelope.accepted_at);
         let pending = |index: &usize| entry.recipients.get(*index).and_then(RecipientState::pending);
         let is_known = indices.iter().filter_map(pending).all(|pending| pending.last.is_some());
@@ -283,6 +281,14 @@ impl Pipeline {
     }
 }
 
+/// When a message comes back to a next hop that is left in peace `until` then: at that moment or a
+/// little later, always the same for the same message.
+fn spread(id: QueueId, until: Timestamp, now: Timestamp) -> Timestamp {
+    let spread = until.since(now) / SPREAD_DIVISOR;
+    let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
+    until.plus(Duration::from_millis(mix(id.0) % spread_ms.saturating_add(1)))
+}
+
 /// From now to the latest moment for which anything is planned. A recipient whose time lies beyond
 /// it is due: the clock was set back, and its wait must not become longer for that.
 pub(super) type Span = RangeInclusive<Timestamp>;
@@ -358,6 +364,17 @@ mod tests {
             *state = RecipientState::Queued(Pending { due: due.map(Timestamp), ..Pending::default() });
         }
         entry
+    }
+
+    #[test]
+    fn those_who_waited_for_one_next_hop_come_back_over_a_while() {
+        let (now, until) = (Timestamp(1_000_000), Timestamp(1_600_000));
+        let back: Vec<i64> = (0..100).map(|n| spread(QueueId(n), until, now).0 - until.0).collect();
+        assert!(back.iter().all(|later| (0..=60_000).contains(later)), "{back:?}");
+        let tenths: BTreeMap<i64, ()> = back.iter().map(|later| (later / 6_001, ())).collect();
+        assert_eq!(tenths.len(), 10, "{back:?}");
+        assert_eq!(spread(QueueId(7), until, now), spread(QueueId(7), until, now));
+        assert_eq!(spread(QueueId(7), now, now), now, "who need not wait comes now");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! last reply it met.
 
 use super::form::{field, utf8_field};
-use super::{Fate, Form, Kind, Letter};
+use super::{Fate, Form, Kind, Letter, tries};
+use crate::clock::Timestamp;
 use crate::envelope::{ClientInfo, Origin, RecipientDsn};
 use crate::outcome::{Cause, Peer, RequireTlsFailure};
 use crate::smtp::address::{Domain, Host, Mailbox};
@@ -21,7 +22,7 @@ const SUCCESS: EnhancedStatusCode = EnhancedStatusCode::new(2, 0, 0);
 pub(super) fn part(letter: &Letter<'_>) -> String {
     let envelope = &letter.original.entry.envelope;
     let groups = letter.recipients().map(|(index, recipient, fate)| {
-        let group = Group { letter, recipient, dsn: envelope.dsn_for(index), form: Form::of(letter.due) };
+        let group = Group { letter, index, recipient, dsn: envelope.dsn_for(index), form: Form::of(letter.due) };
         group.fields(fate)
     });
     std::iter::once(message_group(letter)).chain(groups).collect::<Vec<_>>().join("\r\n")
@@ -47,13 +48,14 @@ fn message_group(letter: &Letter<'_>) -> String {
 /// One recipient on the way into its group.
 struct Group<'a> {
     letter: &'a Letter<'a>,
+    index: usize,
     recipient: &'a Mailbox,
     dsn: &'a RecipientDsn,
     form: Form,
 }
 
 impl Group<'_> {
-    /// RFC 3464 §2.3. The date is that of the report: it is written with the attempt it tells of.
+    /// RFC 3464 §2.3.
     fn fields(&self, fate: &Fate) -> String {
         let kind = self.letter.due.kind;
         let original = self.dsn.original.as_ref().map(|original| self.original_address(original));
@@ -69,7 +71,8 @@ impl Group<'_> {
             group.push_str(&field("Remote-MTA", &mta(&peer.host)));
             group.push_str(&field("Diagnostic-Code", &format!("smtp; {reply}")));
         }
-        group.push_str(&field("Last-Attempt-Date", &self.letter.now.rfc5322()));
+        let last_attempt = self.last_attempt(fate).map(|at| field("Last-Attempt-Date", &at.rfc5322()));
+        group.push_str(&last_attempt.unwrap_or_default());
         if kind.waits() {
             // RFC 3464 §2.3.9: only for those who wait.
             group.push_str(&field("Will-Retry-Until", &self.letter.original.until.rfc5322()));
@@ -79,6 +82,23 @@ impl Group<'_> {
             Fate::Relayed { .. } => {}
         }
         group
+    }
+
+    /// When it was tried last, where that is known; without a date there is no field (RFC 3464
+    /// §2.3.7). Most reports are written with the attempt they tell of. Not so where the time was
+    /// up, or a notice due, while the next hop was left in peace, or where the operator ended it.
+    fn last_attempt(&self, fate: &Fate) -> Option<Timestamp> {
+        let (letter, original) = (self.letter, self.letter.original);
+        let was_tried_now = match fate {
+            Fate::Stopped(Cause::BouncedByOperator { .. }) => false,
+            Fate::Stopped(Cause::Expired { .. }) => original.tries_now > 0,
+            Fate::Stopped(_) => original.tries_now > 0 || !letter.due.kind.waits(),
+            Fate::Relayed { .. } => true,
+        };
+        if was_tried_now {
+            return Some(letter.now);
+        }
+        tries::of(original.history, &[self.index]).last().map(|tries| *tries.when.end())
     }
 
     fn final_address(&self) -> String {

@@ -62,6 +62,7 @@ struct Case {
     size: Option<u64>,
     texts: Texts,
     history: Vec<(Timestamp, Event)>,
+    tries_now: u32,
 }
 
 impl Case {
@@ -69,7 +70,8 @@ impl Case {
         let recipients: Vec<_> = failures.iter().map(|(recipient, _)| *recipient).collect();
         let states = failures.iter().map(|(_, cause)| failed(cause)).collect();
         let envelope = envelope("<ann@corp.example>", &recipients);
-        Self { envelope, states, content: content.to_vec(), size: None, texts: Texts::english(), history: Vec::new() }
+        let (content, texts, history) = (content.to_vec(), Texts::english(), Vec::new());
+        Self { envelope, states, content, size: None, texts, history, tries_now: 1 }
     }
 
     /// The reports, each with its kind.
@@ -85,7 +87,7 @@ impl Case {
         let wanted = content_wanted(&entry, &tellings, desk.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
         let (content, history) = (&self.content[..wanted], &self.history);
-        let original = Original { entry: &entry, content, until, history, tries_now: 1 };
+        let original = Original { entry: &entry, content, until, history, tries_now: self.tries_now };
         tellings.reports.iter().map(|due| (due.kind, compose(&desk, &original, due, NOW))).collect()
     }
 
@@ -260,6 +262,9 @@ fn rfc3461_4_3_ret_decides_what_comes_back_of_a_failed_message() {
     // RFC 2046 §5.2.1: 8-bit content cannot stand in a report that must arrive everywhere.
     let ((kind, _), noted) = third(Some(Ret::Full), b"Subject: x\r\n\r\n\xe9\r\n", None);
     assert_eq!((kind.as_str(), noted), ("text/rfc822-headers", true));
+    // By BDAT a message may end without a line end, which would run into the boundary.
+    let ((kind, _), noted) = third(Some(Ret::Full), b"Subject: x\r\n\r\nno line end", None);
+    assert_eq!((kind.as_str(), noted), ("text/rfc822-headers", true));
     // What could not be read whole does not come back as if it were.
     let ((kind, _), _) = third(Some(Ret::Full), HEADER, Some(HEADER.len() as u64 + 1));
     assert_eq!(kind, "text/rfc822-headers");
@@ -428,6 +433,34 @@ fn rfc3464_2_every_recipient_has_a_group_of_its_own() {
         assert!(!group.contains("Will-Retry-Until"));
     }
     check_golden("several-recipients.eml", &report);
+}
+
+#[test]
+fn rfc3464_2_3_7_the_date_of_the_last_attempt_is_that_of_an_attempt() {
+    let earlier = Timestamp(NOW.0 - 7_200_000);
+    let next_hop = || "partner.example".to_owned();
+    let not_tried = |recipients: &[usize], at: Timestamp| {
+        (at, Event::NotTried { next_hop: next_hop(), recipients: recipients.to_vec(), cause: tlsa_unavailable() })
+    };
+    let history = vec![not_tried(&[0], earlier), not_tried(&[1], Timestamp(NOW.0 - 3_600_000))];
+    let date = |state: RecipientState, tries_now: u32, history: &[(Timestamp, Event)]| {
+        let two = [("bob@partner.example", &dane_mismatch()), ("eve@other.example", &dane_mismatch())];
+        let states = vec![state, RecipientState::NEW];
+        let report = Case { states, tries_now, history: history.to_vec(), ..Case::new(&two, HEADER) }.report();
+        let status = status_of(&report);
+        status.lines().find_map(|line| line.strip_prefix("Last-Attempt-Date: ")).map(str::to_owned)
+    };
+    let (expired, returned) = (expired(dane_mismatch()), Cause::BouncedByOperator { last: None });
+    let waits = || RecipientState::Queued(Pending { last: Some(dane_mismatch()), ..Pending::NEW });
+    let now = Some(NOW.rfc5322());
+    assert_eq!(date(failed(&rejected(&[b"550 no"])), 0, &[]), now, "its record waited for that of another route");
+    assert_eq!(date(failed(&expired), 1, &history), now);
+    assert_eq!(date(failed(&expired), 0, &history), Some(earlier.rfc5322()), "the next hop was left in peace");
+    assert_eq!(date(failed(&expired), 0, &[]), None);
+    assert_eq!(date(waits(), 1, &[]), now);
+    assert_eq!(date(waits(), 0, &[]), None);
+    assert_eq!(date(failed(&returned), 0, &history), Some(earlier.rfc5322()));
+    assert_eq!(date(failed(&returned), 0, &[]), None, "the operator's word is no attempt");
 }
 
 #[test]

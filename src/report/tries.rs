@@ -24,10 +24,11 @@ pub(super) struct Tries {
     pub(super) what: String,
 }
 
-/// Whether a report tells of a message that expired.
+/// Whether a report tells of a message that waited and has come to its end without the word of a
+/// server: it expired, or the operator returned it.
 #[must_use]
 pub fn history_wanted(reports: &[Due]) -> bool {
-    let expired = |fate: &Fate| matches!(fate, Fate::Stopped(Cause::Expired { .. }));
+    let expired = |fate: &Fate| matches!(fate, Fate::Stopped(Cause::Expired { .. } | Cause::BouncedByOperator { .. }));
     reports.iter().any(|due| due.recipients.iter().any(|(_, fate)| expired(fate)))
 }
 
@@ -58,7 +59,10 @@ fn failures<'a>(event: &'a Event, recipients: &'a [usize]) -> Box<dyn Iterator<I
                 }
             }))
         }
-        Event::NotTried { cause, .. } => Box::new(std::iter::once(cause.row().word.to_owned())),
+        Event::NotTried { recipients: meant, cause, .. } => {
+            let ours = meant.is_empty() || meant.iter().any(|index| recipients.contains(index));
+            Box::new(ours.then(|| cause.row().word.to_owned()).into_iter())
+        }
         Event::Waits { .. }
         | Event::Ended { .. }
         | Event::Told { .. }
@@ -96,9 +100,22 @@ mod tests {
     fn tries_that_failed_alike_are_one_line_and_the_newest_are_kept() {
         let bad = || every::dane(DaneFailure::NoMatch);
         let busy = || Cause::ConnectFailed { peer: peer(), detail: "refused".into() };
-        let not_tried = Event::NotTried { next_hop: "partner.example".into(), cause: bad() };
-        let events =
-            [attempt(&[0], bad()), attempt(&[0, 1], bad()), attempt(&[1], busy()), attempt(&[0], busy()), not_tried];
+        let not_tried = |recipients: &[usize]| {
+            let (next_hop, recipients) = ("partner.example".to_owned(), recipients.to_vec());
+            Event::NotTried { next_hop, recipients, cause: bad() }
+        };
+        let events = [
+            attempt(&[0], bad()),
+            attempt(&[0, 1], bad()),
+            attempt(&[1], busy()),
+            attempt(&[0], busy()),
+            not_tried(&[0, 2]),
+            // Another recipient's host is none of this one's business.
+            not_tried(&[1]),
+            attempt(&[0], busy()),
+            // An older relay did not say whom it meant.
+            not_tried(&[]),
+        ];
         let history: Vec<_> = (1..).map(Timestamp).zip(events).collect();
         let shown: Vec<_> =
             of(&history, &[0]).into_iter().map(|t| (t.when.start().0, t.when.end().0, t.count, t.what)).collect();
@@ -107,6 +124,8 @@ mod tests {
             (1, 2, 2, format!("tlsa-invalid at {server}")),
             (4, 4, 1, format!("connect-failed at {server}")),
             (5, 5, 1, "tlsa-invalid".to_owned()),
+            (7, 7, 1, format!("connect-failed at {server}")),
+            (8, 8, 1, "tlsa-invalid".to_owned()),
         ];
         assert_eq!(shown, expected);
         let changing = (0..100).map(|n| (Timestamp(n), attempt(&[0], if n % 2 == 0 { bad() } else { busy() })));

@@ -26,6 +26,9 @@ pub enum Event {
     NotTried {
         /// The next hop.
         next_hop: String,
+        /// Whom it would have been for; an older relay named nobody and meant any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        recipients: Vec<usize>,
         /// Why.
         cause: Cause,
     },

@@ -19,6 +19,7 @@ mod command;
 mod dane;
 mod deliver;
 mod destination;
+mod exchange;
 mod grid;
 mod ipv6;
 mod notify;

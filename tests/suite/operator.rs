@@ -176,6 +176,15 @@ async fn rfc5321_6_1_the_audit_holds_and_finds_what_somebody_took_away() {
     assert!(said.stdout.contains("the report about it is missing"), "{}", said.stdout);
     let flat = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(flat.contains("What to do") && flat.contains("tell the sender"), "{}", said.stdout);
+    // The relay finds it by itself, and whoever watches its metrics hears of it.
+    let said = desk.run(&["audit", "--json"]).await;
+    let audit: Value = serde_json::from_str(&said.stdout).unwrap();
+    let unaccounted = audit["sum"]["unaccounted"].as_f64().filter(|count| *count > 0.0).unwrap();
+    relay.terminate();
+    assert_eq!(relay.ended().await, 0);
+    let relay = desk.serve().await;
+    let told = async || (metrics(relay.admin).await["relay_recipients_unaccounted"] == unaccounted).then_some(());
+    until(told, "the fault in the metrics").await;
 }
 
 #[tokio::test]

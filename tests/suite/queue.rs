@@ -3,7 +3,7 @@
 
 use crate::process::Serving;
 use crate::relay::{PATIENCE, SENDER, World, configuration_file, content, hand_in, lab, metrics, until};
-use dane_relay::lab::{Phase, Trouble};
+use dane_relay::lab::{DomainSpec, Phase, Trouble};
 use dane_relay::spool::event::Event;
 use std::time::Duration;
 
@@ -59,6 +59,17 @@ async fn rfc5321_4_5_4_1_many_messages_for_a_host_that_hangs_do_not_hold_up_othe
     until(|| async { (hang.connections() > 0).then_some(()) }, "the host that hangs").await;
     assert_eq!(world.delivers("bob@good.test").await.tls, "dane");
     assert_eq!(hang.connections(), 1);
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_4_1_a_host_that_is_back_is_dialled_for_each_message_again() {
+    let dead = |d: DomainSpec| d.host(|h| h.trouble(Phase::Connect, Trouble::Drop));
+    let world = World::start(lab().domain("dead.test", dead)).await;
+    let id = world.mail(&["bob@dead.test"]).await;
+    world.deferred(id, "bob@dead.test", 3).await;
+    world.mx("dead.test").trouble(Phase::Connect, None);
+    world.delivered(id, "bob@dead.test").await;
+    assert_eq!(world.delivers("carol@dead.test").await.tls, "dane");
 }
 
 #[tokio::test]

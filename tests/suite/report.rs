@@ -40,7 +40,7 @@ impl Report {
             header: fields(whole.split("\r\n\r\n").next().unwrap()),
             text: part(1, &["plain"]).split_ascii_whitespace().collect::<Vec<_>>().join(" "),
             groups: part(2, &["delivery-status"]).trim_end().split("\r\n\r\n").map(fields).collect(),
-            original: part(3, &["rfc822-headers", "rfc822"]),
+            original: part(3, &["rfc822-headers", "rfc822", "global-headers"]),
         }
     }
 
