@@ -193,7 +193,7 @@ impl Story {
     fn happening(&self, happening: &Happening, said: &mut Said) -> String {
         let first = match &happening.event {
             Event::Attempt(attempt) => return self.attempt(happening.at, attempt, said),
-            Event::NotTried { next_hop, cause } => format!("{next_hop} not tried: {}", said.failure(cause)),
+            Event::NotTried { next_hop, cause, .. } => format!("{next_hop} not tried: {}", said.failure(cause)),
             Event::Waits { recipients, due, backing_off } => {
                 let because = backing_off.as_ref().map_or_else(String::new, |cause| {
                     format!(", without an attempt: the next hop was out of reach for others: {}", said.failure(cause))

@@ -60,7 +60,7 @@ impl Pipeline {
 
     fn all_failed(&self, errand: &Errand<'_>, indices: &[usize], cause: Cause) -> Outcomes {
         self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
-        errand.journal.not_tried(&errand.next_hop, &cause);
+        errand.journal.not_tried(&errand.next_hop, indices, &cause);
         indices.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
     }
 
@@ -84,7 +84,7 @@ impl Pipeline {
                 Planned::Skip { cause, .. } => {
                     let cause = self.under_request(errand, cause);
                     self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
-                    errand.journal.not_tried(&errand.next_hop, &cause);
+                    errand.journal.not_tried(&errand.next_hop, &pending, &cause);
                     // A reason found by talking to a server says more than a host left alone.
                     for index in pending {
                         results.entry(index).or_insert_with(|| DeliveryOutcome::Failed { cause: cause.clone() });

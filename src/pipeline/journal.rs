@@ -39,8 +39,9 @@ impl Journal {
     }
 
     /// No connection was made.
-    pub(super) fn not_tried(&self, next_hop: &str, cause: &Cause) {
-        self.push(Event::NotTried { next_hop: next_hop.to_owned(), cause: cause.clone() });
+    pub(super) fn not_tried(&self, next_hop: &str, recipients: &[usize], cause: &Cause) {
+        let (next_hop, recipients) = (next_hop.to_owned(), recipients.to_vec());
+        self.push(Event::NotTried { next_hop, recipients, cause: cause.clone() });
     }
 
     pub(super) fn into_events(self) -> Vec<Event> {

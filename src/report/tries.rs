@@ -48,9 +48,9 @@ pub(super) fn of(history: &[(Timestamp, Event)], recipients: &[usize]) -> Vec<Tr
 
 /// What failed for one of the recipients, in the words of the cause.
 fn failures<'a>(event: &'a Event, recipients: &'a [usize]) -> Box<dyn Iterator<Item = String> + 'a> {
+    let ours = move |named: &[usize]| named.iter().any(|index| recipients.contains(index));
     match event {
         Event::Attempt(attempt) => {
-            let ours = move |named: &[usize]| named.iter().any(|index| recipients.contains(index));
             Box::new(attempt.results.iter().filter(move |group| ours(&group.recipients)).filter_map(|group| {
                 match &group.outcome {
                     DeliveryOutcome::Failed { cause } => Some(format!("{} at {}", cause.row().word, attempt.peer)),
@@ -58,7 +58,9 @@ fn failures<'a>(event: &'a Event, recipients: &'a [usize]) -> Box<dyn Iterator<I
                 }
             }))
         }
-        Event::NotTried { cause, .. } => Box::new(std::iter::once(cause.row().word.to_owned())),
+        Event::NotTried { recipients: named, cause, .. } => {
+            Box::new((named.is_empty() || ours(named)).then(|| cause.row().word.to_owned()).into_iter())
+        }
         Event::Waits { .. }
         | Event::Ended { .. }
         | Event::Told { .. }
@@ -96,9 +98,19 @@ mod tests {
     fn tries_that_failed_alike_are_one_line_and_the_newest_are_kept() {
         let bad = || every::dane(DaneFailure::NoMatch);
         let busy = || Cause::ConnectFailed { peer: peer(), detail: "refused".into() };
-        let not_tried = Event::NotTried { next_hop: "partner.example".into(), cause: bad() };
-        let events =
-            [attempt(&[0], bad()), attempt(&[0, 1], bad()), attempt(&[1], busy()), attempt(&[0], busy()), not_tried];
+        let not_tried = |recipients: &[usize], cause| {
+            let (next_hop, recipients) = ("partner.example".into(), recipients.to_vec());
+            Event::NotTried { next_hop, recipients, cause }
+        };
+        // Those that concern another recipient alone are not shown.
+        let events = [
+            attempt(&[0], bad()),
+            attempt(&[0, 1], bad()),
+            attempt(&[1], busy()),
+            attempt(&[0], busy()),
+            not_tried(&[0], bad()),
+            not_tried(&[1], busy()),
+        ];
         let history: Vec<_> = (1..).map(Timestamp).zip(events).collect();
         let shown: Vec<_> =
             of(&history, &[0]).into_iter().map(|t| (t.when.start().0, t.when.end().0, t.count, t.what)).collect();

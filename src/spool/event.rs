@@ -26,6 +26,9 @@ pub enum Event {
     NotTried {
         /// The next hop.
         next_hop: String,
+        /// Whom it concerns. Empty in what an older relay wrote: then it is not known.
+        #[serde(default)]
+        recipients: Vec<usize>,
         /// Why.
         cause: Cause,
     },
