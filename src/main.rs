@@ -12,14 +12,14 @@ use dane_relay::config::{self, Config, RootsSource, TrustAnchorSource, Upstream}
 use dane_relay::lab;
 use dane_relay::lookup::{self, Detail};
 use dane_relay::policies::{self, PolicyReport, PolicySetupError};
-use dane_relay::serve;
+use dane_relay::serve::{self, Remedy, StartError};
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::embedded::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say, usual_file};
+use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say, usual_file};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Outbound SMTP relay that enforces DANE and accounts for every recipient.
@@ -371,7 +371,7 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
     };
     let relay = match serve::start(config, Clock::system()).await {
         Ok(relay) => relay,
-        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
+        Err(error) => return complain(exit_code_of(&error), &error.to_string()),
     };
     tracing::info!(smtp = ?relay.smtp, admin = %relay.admin, "relay serves");
     for doubt in doubts {
@@ -389,6 +389,13 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
     match relay.ended().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(EXIT_IO, &error.to_string()),
+    }
+}
+
+fn exit_code_of(error: &StartError) -> u8 {
+    match error.remedy() {
+        Remedy::Configuration => EXIT_CONFIG,
+        Remedy::Time => EXIT_SYSTEM,
     }
 }
 
@@ -556,6 +563,9 @@ async fn interrupted() {
 fn log_to_stderr() {
     let level = std::env::var("RUST_LOG").ok().and_then(|l| l.parse().ok()).unwrap_or(tracing::Level::INFO);
     let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_max_level(level);
+    // A journal that restarts closes our log. The library would complain about that on the same
+    // closed stream, and panic in whoever logs: a session after its message is stored, a delivery.
+    let subscriber = subscriber.log_internal_errors(false);
     if std::env::var("RELAY_LOG").is_ok_and(|format| format == "json") {
         subscriber.json().flatten_event(true).init();
     } else {

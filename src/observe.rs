@@ -48,6 +48,9 @@ pub struct RecipientNews {
     pub outcome: DeliveryOutcome,
 }
 
+/// The code of a refusal for lack of disk space (RFC 3463 §3.4).
+const NO_SPACE: &str = "4.3.1";
+
 /// News kept for a subscriber that is slow; older ones are dropped for it.
 const NEWS_KEPT: usize = 1024;
 
@@ -214,7 +217,12 @@ impl Observer {
             AcceptEvent::MessageRefused { peer, refusal } => {
                 self.refusals.with_label_values(&[refusal.code.to_string().as_str()]).inc();
                 let enhanced = refusal.enhanced.map(|e| e.to_string());
-                tracing::info!(%peer, at = ?refusal.at, code = refusal.code, enhanced, "refused");
+                // All mail of all clients stops here, which is more than somebody's mistake.
+                if enhanced.as_deref() == Some(NO_SPACE) {
+                    tracing::warn!(%peer, code = refusal.code, enhanced, "mail is refused for lack of disk space");
+                } else {
+                    tracing::info!(%peer, at = ?refusal.at, code = refusal.code, enhanced, "refused");
+                }
             }
             AcceptEvent::SpoolFailed { peer, error } => {
                 self.spool_failures.inc();
@@ -222,7 +230,7 @@ impl Observer {
             }
             AcceptEvent::CertificateInUse { expires_at } => {
                 self.certificate_expiry.set(expires_at.map_or(0, Timestamp::unix_seconds));
-                tracing::info!(expires_at = ?expires_at.map(|at| at.to_string()), "certificate in use");
+                tracing::info!(expires_at = expires_at.map(|at| at.to_string()), "certificate in use");
             }
             AcceptEvent::CertificateRefused { error } => {
                 tracing::error!(%error, "the new certificate cannot be used; the old one stays");

@@ -373,6 +373,11 @@ fn summary_text(domains: &[Domain], messages: u64) -> String {
     if domains.len() > MOST_DOMAINS {
         let _ = writeln!(text, "\nand {} more", counted((domains.len() - MOST_DOMAINS) as u64, "domain"));
     }
+    let puzzling =
+        |domain: &&Domain| domain.causes.keys().any(|word| *word != NOT_TRIED) && !domain.domain.starts_with('[');
+    if let Some(domain) = domains.iter().find(puzzling) {
+        let _ = writeln!(text, "\nWho has to act: relay check {}", domain.domain);
+    }
     text
 }
 
@@ -473,6 +478,7 @@ mod tests {
         assert_eq!((one.messages, one.recipients, one.oldest_s, one.causes["null-mx"]), (2, 2, 10_000, 2));
         let text = summary_text(&domains.into_values().collect::<Vec<_>>(), 2);
         assert!(text.starts_with("2 messages wait, with 4 recipients in 3 domains\n"), "{text}");
+        assert!(text.ends_with("\nWho has to act: relay check one.example\n"), "{text}");
         assert!(text.contains("1 not-tried") && text.lines().all(|line| line.len() <= 80), "{text}");
     }
 }

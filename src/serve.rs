@@ -54,7 +54,7 @@ pub enum StartError {
     #[error("[listen] certificate: {0}")]
     Tls(#[from] TlsError),
     /// A port cannot be opened.
-    #[error("{key}: cannot listen on {address}: {source}")]
+    #[error("{key}: cannot listen on {address}: {source}{}", bind_advice(source))]
     Bind {
         /// The key that names the address.
         key: &'static str,
@@ -74,6 +74,53 @@ pub enum StartError {
     /// A bug.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+/// What a relay that does not start is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Somebody has to change the configuration, or what it names.
+    Configuration,
+    /// It may go by itself: a port or a spool that the process before has not left yet, an address or
+    /// a resolver that comes up later than the relay when the machine starts.
+    Time,
+}
+
+impl StartError {
+    /// Whether starting again can help.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Bind { source, .. }
+                if matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) =>
+            {
+                Remedy::Time
+            }
+            Self::Spool { source: SpoolError::InUse { .. } | SpoolError::Io { .. }, .. }
+            | Self::Dns(DnsSetupError::Upstream { .. }) => Remedy::Time,
+            Self::Dns(DnsSetupError::TrustAnchors { .. } | DnsSetupError::Roots(_))
+            | Self::Roots(_)
+            | Self::Texts(_)
+            | Self::Spool { .. }
+            | Self::Bind { .. }
+            | Self::Tls(_)
+            | Self::Control { .. }
+            | Self::Internal(_) => Remedy::Configuration,
+        }
+    }
+}
+
+/// What to do about a port that cannot be opened.
+fn bind_advice(error: &io::Error) -> &'static str {
+    let advice = [
+        (io::ErrorKind::AddrInUse, "; `ss -ltnp` shows which program has it"),
+        (io::ErrorKind::AddrNotAvailable, "; this machine has no such address"),
+        (
+            io::ErrorKind::PermissionDenied,
+            "; ports below 1024 want root or CAP_NET_BIND_SERVICE, as deploy/relay.service gives it",
+        ),
+    ];
+    advice.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, words)| words)
 }
 
 /// Why a running relay stopped by itself.

@@ -8,6 +8,9 @@ use std::process::ExitCode;
 
 /// The command line is wrong (EX_USAGE of sysexits.h).
 pub(crate) const EXIT_USAGE: u8 = 64;
+/// The system does not give what is needed: a port, an address, the spool. It may give it later, so
+/// the service manager may start the relay again (EX_OSERR).
+pub(crate) const EXIT_SYSTEM: u8 = 71;
 /// The disk failed while the relay ran (EX_IOERR).
 pub(crate) const EXIT_IO: u8 = 74;
 /// The configuration, or something it names, cannot be used (EX_CONFIG).

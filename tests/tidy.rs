@@ -111,6 +111,23 @@ fn the_rfc_table_is_whole_and_all_of_it_is_used() {
 }
 
 #[test]
+fn alerts_ask_for_metrics_that_there_are() {
+    let sources = sources();
+    let alerts = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/alerts.yml")).unwrap();
+    let asked: Vec<&str> = alerts
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
+        .filter(|word| word.starts_with("relay_"))
+        .collect();
+    assert!(asked.len() > 10, "{asked:?}");
+    for name in asked {
+        let literal = format!("\"{name}\"");
+        assert!(sources.iter().any(|source| source.text.contains(&literal)), "no metric {name}");
+    }
+}
+
+#[test]
 fn files_stay_readable() {
     let lines = |source: &Source| source.text.lines().count();
     let long: Vec<_> = sources().into_iter().filter(|source| lines(source) > LINES_LIMIT).collect();

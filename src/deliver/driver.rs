@@ -475,6 +475,7 @@ fn content_fault(error: &SpoolError) -> Fault {
         | SpoolError::State(_)
         | SpoolError::Fenced
         | SpoolError::Stopped
+        | SpoolError::InUse { .. }
         | SpoolError::Unusable(_) => Fault::Lost(format!("our own spool: {error}")),
     }
 }

@@ -244,9 +244,13 @@ impl Cause {
             }
             Self::CertificateRejected { peer, failure, certificate_sha256, .. } => {
                 let mut lines = vec![("Mail server", peer.to_string()), ("Cert. SHA-256", certificate_sha256.clone())];
-                if let CertificateFailure::NameMismatch { presented } = failure {
-                    lines.push(("Its names", presented.join(", ")));
-                }
+                lines.push(match failure {
+                    CertificateFailure::NameMismatch { presented } => ("Its names", presented.join(", ")),
+                    CertificateFailure::NotTrusted { .. }
+                    | CertificateFailure::Expired
+                    | CertificateFailure::NotYetValid
+                    | CertificateFailure::Unreadable { .. } => ("Detail", failure.to_string()),
+                });
                 lines
             }
             Self::StsMxNotListed { domain, host, listed, policy_id } => vec![
@@ -271,9 +275,14 @@ impl Cause {
                     ("TLSA records", format!("{usable_records} usable at {base_domain}")),
                     ("Cert. SHA-256", certificate_sha256.clone()),
                 ];
-                if let DaneFailure::NameMismatch { presented } = failure {
-                    lines.push(("Its names", presented.join(", ")));
-                }
+                lines.push(match failure {
+                    DaneFailure::NameMismatch { presented } => ("Its names", presented.join(", ")),
+                    DaneFailure::NoMatch
+                    | DaneFailure::Expired
+                    | DaneFailure::NotYetValid
+                    | DaneFailure::Chain { .. }
+                    | DaneFailure::Unreadable { .. } => ("Detail", failure.to_string()),
+                });
                 lines
             }
             Self::MessageTooLarge { peer, limit, size } => {

@@ -329,7 +329,7 @@ fn rfc5321_6_1_the_postmaster_reads_of_a_report_that_was_lost_and_what_it_said()
 fn rfc5890_2_3_2_1_readers_see_names_as_they_know_them_and_administrators_what_is_looked_up() {
     let (host, address) = ("mx.xn--mller-kva.example".to_owned(), peer().address);
     let reply = reply(&[b"550 5.1.1 no bob at xn--mller-kva.example"]);
-    let cause = Cause::Rejected { peer: crate::outcome::Peer { host, address }, phase: Phase::RcptTo, reply };
+    let cause = Cause::Rejected { peer: Peer { host, address }, phase: Phase::RcptTo, reply };
     let dutch = Texts::parse(include_str!("../../deploy/templates/nl/reports.toml"), Path::new("nl")).unwrap();
     for (texts, spoke) in [(Texts::english(), "The mail server"), (dutch, "De mailserver")] {
         let addresses = ["bob@xn--mller-kva.example", "eve@XN--mller-kva.example"];
@@ -402,6 +402,19 @@ fn rfc3834_3_1_header_names_the_original_and_marks_itself_automatic() {
     assert_eq!(message.to().unwrap().first().unwrap().address(), Some("ann@corp.example"));
     assert_eq!(message.date().unwrap().to_timestamp(), NOW.unix_seconds());
     assert!(message.message_id().unwrap().ends_with("@relay.corp.example"));
+}
+
+#[test]
+fn rfc3463_3_2_a_sender_is_told_to_check_the_address_where_it_may_be_wrong() {
+    let says = |lines: &[&[u8]]| parts(&report(&[("bob@partner.example", &rejected(lines))], HEADER)).swap_remove(0).1;
+    for wrong in [&b"550 5.1.1 no such user"[..], b"553 5.1.3 bad address", b"550 unknown"] {
+        let text = says(&[wrong]);
+        assert!(text.contains("\r\nPlease check the address, and whether"), "{text}");
+    }
+    for other in [&b"550 5.7.1 spam"[..], b"552 5.2.2 full", b"554 no"] {
+        let text = says(&[other]);
+        assert!(text.contains("\r\nThe administrators of the recipient's mail system must act."), "{text}");
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ const SLOTS: &[(&str, &[&str], &[&str])] = &[
     ("report-lost", &["closing"], &[]),
     ("damage", &["subject"], &[]),
     ("damage", &["text"], &["count"]),
-    ("next", &["recipient", "help_desk", "waiting"], &[]),
+    ("next", &["recipient", "address", "help_desk", "waiting"], &[]),
     ("notes", &["no_subject", "administrators", "what_it_said", "header_cut", "header_only", "redacted"], &[]),
     ("who", &["here", "resolver", "path", "recipient", "sender"], &[]),
     ("units", &["day", "days", "hour", "hours", "minute", "minutes", "second", "seconds"], &[]),
@@ -249,6 +249,7 @@ mod tests {
         let sentence = dutch.sentence(&Cause::Expired { waited_s: 345_600, last });
         assert!(sentence.starts_with("We hebben het 4 dagen zonder succes geprobeerd"), "{sentence}");
         assert!(sentence.contains("Het certificaat van de mailserver mx1.partner.example"), "{sentence}");
+        assert!(!DUTCH.lines().any(|line| !line.starts_with('#') && line.contains("{detail}")), "details are English");
         assert!(english.who_must_act(Side::Sender) != dutch.who_must_act(Side::Sender));
     }
 

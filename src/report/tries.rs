@@ -49,9 +49,9 @@ pub(super) fn of(history: &[(Timestamp, Event)], recipients: &[usize]) -> Vec<Tr
 
 /// What failed for one of the recipients, in the words of the cause.
 fn failures<'a>(event: &'a Event, recipients: &'a [usize]) -> Box<dyn Iterator<Item = String> + 'a> {
+    let ours = move |named: &[usize]| named.iter().any(|index| recipients.contains(index));
     match event {
         Event::Attempt(attempt) => {
-            let ours = move |named: &[usize]| named.iter().any(|index| recipients.contains(index));
             Box::new(attempt.results.iter().filter(move |group| ours(&group.recipients)).filter_map(|group| {
                 match &group.outcome {
                     DeliveryOutcome::Failed { cause } => Some(format!("{} at {}", cause.row().word, attempt.peer)),
@@ -59,9 +59,8 @@ fn failures<'a>(event: &'a Event, recipients: &'a [usize]) -> Box<dyn Iterator<I
                 }
             }))
         }
-        Event::NotTried { recipients: meant, cause, .. } => {
-            let ours = meant.is_empty() || meant.iter().any(|index| recipients.contains(index));
-            Box::new(ours.then(|| cause.row().word.to_owned()).into_iter())
+        Event::NotTried { recipients: named, cause, .. } => {
+            Box::new((named.is_empty() || ours(named)).then(|| cause.row().word.to_owned()).into_iter())
         }
         Event::Waits { .. }
         | Event::Ended { .. }

@@ -9,7 +9,7 @@ use super::returned::Note;
 use super::status::remote_reply;
 use super::{Fate, Kind, Letter, Original, notable_domain, readable, tries};
 use crate::clock::Timestamp;
-use crate::outcome::{Cause, Side, UNITS, span};
+use crate::outcome::{Cause, Phase, Side, UNITS, span};
 use crate::smtp::address::Mailbox;
 use crate::spool::RecipientState;
 use mail_parser::MessageParser;
@@ -110,6 +110,11 @@ fn for_the_reader(letter: &Letter<'_>, group: &Group<'_>) -> String {
 fn what_to_do(letter: &Letter<'_>, cause: &Cause) -> String {
     let texts = letter.desk.texts;
     let side = cause.row().side;
+    let first = if letter.due.kind == Kind::Failed && may_be_a_wrong_address(cause) {
+        texts.say("next.address", &[])
+    } else {
+        String::new()
+    };
     let next = match (letter.due.kind, side) {
         (Kind::ReportLost, _) => String::new(),
         (Kind::Delayed | Kind::HeldBack, _) => texts.say("next.waiting", &[]),
@@ -117,7 +122,17 @@ fn what_to_do(letter: &Letter<'_>, cause: &Cause) -> String {
         (Kind::Failed | Kind::Relayed, Side::Recipient) => texts.say("next.recipient", &[]),
         (Kind::Failed | Kind::Relayed, Side::Here | Side::Resolver | Side::Path) => texts.say("next.help_desk", &[]),
     };
-    format!("{} {next}", texts.who_must_act(side)).trim_end().to_owned()
+    format!("{first} {} {next}", texts.who_must_act(side)).trim().to_owned()
+}
+
+/// Whether the other side says, or leaves open, that the address is wrong: the one fault that its
+/// administrators cannot mend, and the most frequent one (RFC 3463 §3.2, RFC 5321 §4.2.3).
+fn may_be_a_wrong_address(cause: &Cause) -> bool {
+    let Cause::Rejected { phase: Phase::RcptTo, reply, .. } = cause.root() else { return false };
+    match reply.enhanced {
+        Some(code) => code.class == 5 && code.subject == 1,
+        None => [550, 551, 553].contains(&reply.code),
+    }
 }
 
 /// A moment for people in any language: `2026-11-25 11:44 UTC`.

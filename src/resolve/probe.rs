@@ -183,7 +183,7 @@ pub fn servers(config: &Config, upstreams: &[Upstream]) -> Result<Vec<Server>, D
         let clear = |name: String, server| Server { name, way: Way::Clear(server), flags };
         match upstream {
             Upstream::System => {
-                let system = setup::system_servers(config.dns.mode)?;
+                let system = setup::system_servers(&config.dns)?;
                 servers.extend(system.into_iter().map(|server| clear(format!("system udp://{server}"), server)));
             }
             Upstream::Udp(server) | Upstream::Tcp(server) => servers.push(clear(upstream.to_string(), *server)),

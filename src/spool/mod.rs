@@ -51,7 +51,15 @@ pub enum SpoolError {
     /// The spool has met a disk failure and takes nothing more until a restart.
     #[error("the spool has stopped after a disk failure")]
     Stopped,
-    /// The directory cannot be used: held by another process, or not writable.
+    /// Another process has the directory.
+    #[error("{path} is used by another relay process (pid {holder})")]
+    InUse {
+        /// The directory.
+        path: String,
+        /// The process, as it named itself.
+        holder: String,
+    },
+    /// The directory cannot be used: not writable, or made by another version.
     #[error("{0}")]
     Unusable(String),
 }

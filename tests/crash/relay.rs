@@ -69,6 +69,8 @@ impl Home {
         let mut child = Command::new(env!("CARGO_BIN_EXE_relay"))
             .args(["serve", "--config"])
             .arg(&self.config)
+            .env_remove("RUST_LOG")
+            .env_remove("RELAY_LOG")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -2,13 +2,14 @@
 //! that has worked, read by promtool.
 
 use crate::client::{Sink, smtp_source};
-use crate::daemon::{both, wait_for};
+use crate::daemon::{both, run_ok, wait_for};
 use crate::delivery::PATIENCE;
 use crate::postfix::Postfix;
 use crate::relay::Relay;
 use crate::world::open_temp_dir;
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Sessions at once.
@@ -44,6 +45,12 @@ fn smtp_source_hands_in_many_messages() {
         Some(relay.metrics()).filter(|page| accounts.iter().all(|line| page.contains(line)))
     });
     promtool_is_content_with(&page);
+}
+
+#[test]
+fn the_alerts_fire_in_the_story_and_end_with_it() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    run_ok(Command::new("promtool").args(["test", "rules"]).arg(deploy.join("alerts_test.yml")));
 }
 
 #[test]

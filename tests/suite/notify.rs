@@ -265,7 +265,7 @@ async fn the_operators_texts_are_used_and_a_broken_one_is_refused_at_the_start()
     hand_in(relay.smtp, SENDER, &["bob@null.test"], content("bob@null.test").as_bytes()).await;
     let report = Report::read(&kept.office().wait_for_messages(1, PATIENCE).await.unwrap()[0]);
     assert_eq!(report.header["Subject"], "Niet bezorgd: Hello");
-    assert!(report.text.starts_with("Uw bericht is niet bezorgd bij bob@null.test. Het domein null.test zegt"));
+    assert!(report.text.starts_with("Uw bericht is niet bezorgd bij bob@null.test. Het domein null.test geeft aan"));
     assert_eq!(metrics(relay.admin).await["relay_reports_queued_total"], 1.0);
 
     let own = kept.folder.path().join("own");

@@ -39,8 +39,16 @@ pub(crate) async fn run_with<A: AsRef<OsStr>>(
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
-    command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("RELAY_LOG").env_remove("RELAY_CONFIG");
+    // A configuration of the machine is no part of a test: without one of its own it has the defaults.
+    command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("RELAY_LOG").env("RELAY_CONFIG", "/dev/null");
     command
+}
+
+/// What becomes of the log of a relay that serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Log {
+    Read,
+    Closed,
 }
 
 /// A relay that serves, as a process.
@@ -53,16 +61,30 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts it and waits until it serves.
     pub(crate) async fn start(config: &Path) -> Self {
+        Self::start_with(config, Log::Read).await
+    }
+
+    /// The same; whoever reads its log is gone as soon as it serves.
+    pub(crate) async fn start_unheard(config: &Path) -> Self {
+        Self::start_with(config, Log::Closed).await
+    }
+
+    async fn start_with(config: &Path, after_start: Log) -> Self {
         let mut command = program();
         let mut child = command.args(["serve", "--config"]).arg(config).stderr(Stdio::piped()).spawn().unwrap();
         let log = child.stderr.take().unwrap();
         let (sender, mut addresses) = watch::channel(None);
         std::thread::spawn(move || {
             // Reading goes on to the end: a full pipe would stop the relay.
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
-                if let Some(found) = served(&line) {
+            let mut lines = BufReader::new(log).lines().map_while(Result::ok);
+            while let Some(line) = lines.next() {
+                let Some(found) = served(&line) else { continue };
+                if after_start == Log::Closed {
+                    drop(lines);
                     sender.send_replace(Some(found));
+                    return;
                 }
+                sender.send_replace(Some(found));
             }
         });
         let told = within(addresses.wait_for(Option::is_some), "the relay to serve").await;

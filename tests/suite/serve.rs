@@ -38,6 +38,19 @@ async fn rfc5321_3_8_sigterm_dismisses_the_idle_and_lets_a_message_in_transfer_f
     assert_eq!(lab.mx("dane.test").unwrap().messages().len(), 1);
 }
 
+/// A journal that restarts closes the logs of its services.
+#[tokio::test]
+async fn rfc5321_4_2_5_a_log_that_nobody_reads_any_more_stops_neither_mail_nor_the_stop() {
+    let lab = lab().domain("dane.test", |d| d).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let relay = Serving::start_unheard(&configuration_file(&lab, folder.path())).await;
+    hand_in(relay.smtp, SENDER, &["bob@dane.test"], content("bob@dane.test").as_bytes()).await;
+    lab.mx("dane.test").unwrap().wait_for_messages(1, PATIENCE).await.unwrap();
+    until_empty(&relay).await;
+    relay.terminate();
+    assert_eq!(relay.ended().await, 0);
+}
+
 async fn until_empty(relay: &Serving) {
     let empty = || async { (metrics(relay.admin).await["relay_queue_messages"] == 0.0).then_some(()) };
     until(empty, "an empty queue").await;

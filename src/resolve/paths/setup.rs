@@ -4,19 +4,22 @@
 use super::channel::Channel;
 use super::walk::Walk;
 use super::{Carrier, Path, PathName, Transport};
-use crate::config::{Config, DnsMode, RootsError, Upstream};
+use crate::config::{Config, Dns as DnsConfig, DnsMode, RootsError, Upstream};
 use crate::resolve::driver::DnsSetupError;
 use hickory_resolver::config::{ConnectionConfig, ResolverOpts};
 use hickory_resolver::{PoolContext, TlsConfig, system_conf};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Questions in flight on one connection; more fail as busy. A busy relay has 500 messages on
 /// their way at once.
 const QUESTIONS_IN_FLIGHT: usize = 1000;
+
+/// Who is asked where `/etc/resolv.conf` names nobody (resolv.conf(5)).
+const LOCAL_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
 /// All paths of the configuration, in its order.
 pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupError> {
@@ -25,7 +28,7 @@ pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupEr
     for upstream in &config.dns.upstreams {
         match upstream {
             Upstream::System => {
-                for server in system_servers(config.dns.mode)? {
+                for server in system_servers(&config.dns)? {
                     paths.extend(udp_and_tcp(format!("system udp://{server}"), server, &context));
                 }
             }
@@ -87,21 +90,27 @@ fn options(timeout: Duration) -> ResolverOpts {
     options
 }
 
-pub(in crate::resolve) fn system_servers(mode: DnsMode) -> Result<Vec<SocketAddr>, DnsSetupError> {
+/// The servers of `/etc/resolv.conf`. Where it is missing or names none while other upstreams are
+/// there, it is the one on this machine, as in resolv.conf(5): a path that fails and is named so,
+/// and mail goes out by the others.
+pub(in crate::resolve) fn system_servers(dns: &DnsConfig) -> Result<Vec<SocketAddr>, DnsSetupError> {
     let error = |message: String| DnsSetupError::Upstream { upstream: "system".into(), message };
-    let (config, _options) = system_conf::read_system_conf().map_err(|e| error(format!("/etc/resolv.conf: {e}")))?;
+    let read = system_conf::read_system_conf().map(|(config, _options)| config);
     let mut servers: Vec<SocketAddr> = Vec::new();
-    for server in config.name_servers() {
+    for server in read.iter().flat_map(|config| config.name_servers()) {
         let port = server.connections.first().map_or(53, |connection| connection.port);
         let address = SocketAddr::new(server.ip, port);
         if !servers.contains(&address) {
             servers.push(address);
         }
     }
+    if servers.is_empty() && dns.upstreams.iter().any(|upstream| *upstream != Upstream::System) {
+        servers.push(LOCAL_SERVER);
+    }
     if servers.is_empty() {
         return Err(error("/etc/resolv.conf names no server; write upstreams = [\"udp://IP:PORT\"]".into()));
     }
-    match (mode, servers.iter().find(|server| !server.ip().is_loopback())) {
+    match (dns.mode, servers.iter().find(|server| !server.ip().is_loopback())) {
         (DnsMode::TrustAd, Some(remote)) => Err(error(format!(
             "mode = \"trust-ad\" needs resolvers on loopback, and /etc/resolv.conf names {}; set mode = \"validate\"",
             remote.ip()

@@ -78,7 +78,7 @@ impl EmbeddedSpool {
     /// Blocks.
     ///
     /// # Errors
-    /// [`SpoolError::Unusable`] when another process has it or it cannot be written,
+    /// [`SpoolError::InUse`] when another process has it, [`SpoolError::Unusable`] when it cannot be written,
     /// [`SpoolError::Io`] and [`SpoolError::State`] when the disk fails.
     pub fn open(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
         let (spool, writers) = Self::prepare(config, now, Steps::unwitnessed())?;

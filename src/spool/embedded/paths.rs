@@ -119,9 +119,8 @@ impl Paths {
             let mut holder = String::new();
             // The pid only makes the message better; a lock file that cannot be read is still a lock.
             let _ = file.read_to_string(&mut holder);
-            let path = self.root.display();
-            let holder = holder.trim();
-            return Err(SpoolError::Unusable(format!("{path} is used by another relay process (pid {holder})")));
+            let path = self.root.display().to_string();
+            return Err(SpoolError::InUse { path, holder: holder.trim().to_owned() });
         }
         let write_pid = |file: &mut File| {
             file.set_len(0)?;

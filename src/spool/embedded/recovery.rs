@@ -272,7 +272,10 @@ fn open_state(paths: &Paths) -> Result<State, SpoolError> {
     let state = State::open(paths)?;
     if !state.is_understood()? {
         let path = paths.state();
-        return Err(SpoolError::Unusable(format!("{} was made by another version of the relay", path.display())));
+        return Err(SpoolError::Unusable(format!(
+            "{} was made by another version of the relay, most likely a newer one: install that one again",
+            path.display()
+        )));
     }
     if paths.state_suspect().exists() {
         if !state.is_sound()? {
