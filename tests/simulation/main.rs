@@ -41,9 +41,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use world::{Size, World};
 
 /// Worlds that everybody runs; `SIMULATION_WORLDS` asks for more.
-const WORLDS: u64 = 14;
+const WORLDS: u64 = 10;
 /// Of them, those that last longer than their history.
-const LONG_WORLDS: u64 = 4;
+const LONG_WORLDS: u64 = 3;
 /// Worlds with a crash at each step; `SIMULATION_CRASHED_WORLDS` asks for more.
 const CRASHED_WORLDS: u64 = 1;
 /// Steps from the opening of a spool until it is at work, at most.
