@@ -59,11 +59,11 @@ impl Ways {
     pub(crate) fn new(seed: u64, size: Size) -> Self {
         // Of its own, so that the rest of the world does not depend on it.
         let mut dice = Dice::new(seed.wrapping_add(1_000_003));
-        let count = 1 + if size == Size::Small { 2 } else { dice.size(3) };
+        let count = if size == Size::Small { 1 } else { 1 + dice.size(3) };
         let parts = [0, 1, 2].map(|part| {
             let mut ways: Vec<Way> = (0..count).map(|_| *dice.pick(&WAYS)).collect();
             let (honest, none) = (dice.size(count), dice.one_in(6));
-            if part > 0 || !none {
+            if part > 0 || !none || size == Size::Small {
                 ways[honest] = Way::Honest;
             }
             ways
