@@ -128,8 +128,12 @@ async fn rfc5321_4_5_4_1_time_is_up_also_while_the_next_hop_is_left_in_peace() {
         config.retry.expire_after = Duration::from_secs(3);
     });
     let world = world.await;
+    let mut ids = Vec::new();
     for _ in 0..4 {
-        world.mail(&["bob@dead.test"]).await;
+        ids.push(world.mail(&["bob@dead.test"]).await);
+    }
+    for id in ids {
+        assert_eq!(world.failed(id, "bob@dead.test").await.row().word, "expired", "log and metrics hear of it");
     }
     let reports = world.reports(4).await;
     for report in reports {
