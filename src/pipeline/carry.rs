@@ -156,6 +156,8 @@ impl Pipeline {
             return Progress { again: Some(again), ..Progress::default() };
         }
         let conclusion = wait(entry, indices, (cause, until), (&self.out.config.retry, now));
+        // Nobody was asked, so nothing is told of those who go on waiting.
+        self.observe_states_at_end(entry, &conclusion);
         let events = conclusion_events(&conclusion, Some(cause));
         Progress { conclusion, events, again: None }
     }

@@ -101,3 +101,42 @@ async fn rfc5321_4_5_4_1_a_dead_host_is_not_dialled_for_each_message() {
     assert_eq!((recipients, cause.row().word), (vec![0], "connection-lost"));
     assert_eq!(dead.connections(), 3, "the fourth message knows without a connection");
 }
+
+#[tokio::test]
+async fn rfc3461_5_2_5_a_notice_comes_also_while_the_next_hop_is_left_in_peace() {
+    let dead = |d: DomainSpec| d.host(|h| h.trouble(Phase::Connect, Trouble::Drop));
+    let world = World::with(lab().domain("dead.test", dead), |_, config| {
+        config.retry.first = Duration::from_secs(3600);
+        config.retry.longest = config.retry.first;
+        config.retry.expire_after = Duration::from_secs(86_400);
+        config.notify.delay_after = Duration::from_secs(3);
+    });
+    let world = world.await;
+    for _ in 0..4 {
+        world.mail(&["bob@dead.test"]).await;
+    }
+    assert_eq!(world.reports(4).await.len(), 4);
+    assert!(world.mx("dead.test").connections() <= 4);
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_4_1_time_is_up_also_while_the_next_hop_is_left_in_peace() {
+    let dead = |d: DomainSpec| d.host(|h| h.trouble(Phase::Connect, Trouble::Drop));
+    let world = World::with(lab().domain("dead.test", dead), |_, config| {
+        config.retry.first = Duration::from_secs(3600);
+        config.retry.longest = config.retry.first;
+        config.retry.expire_after = Duration::from_secs(3);
+    });
+    let world = world.await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(world.mail(&["bob@dead.test"]).await);
+    }
+    for id in ids {
+        assert_eq!(world.failed(id, "bob@dead.test").await.row().word, "expired", "log and metrics hear of it");
+    }
+    let reports = world.reports(4).await;
+    for report in reports {
+        assert!(String::from_utf8_lossy(&report.content).contains("X-Relay-Cause: connection-lost\r\n"));
+    }
+}
