@@ -68,13 +68,13 @@ impl From<QueueId> for String {
     }
 }
 
-/// What `BODY=` declared (RFC 6152 §2).
+/// What the content is (RFC 6152 §2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BodyType {
-    /// Nothing, or `BODY=7BIT`.
+    /// Declared as 7-bit, by `BODY=7BIT` or by nothing; or in truth.
     #[default]
     SevenBit,
-    /// `BODY=8BITMIME`.
+    /// Declared by `BODY=8BITMIME`, and with at least one 8-bit octet.
     EightBitMime,
 }
 

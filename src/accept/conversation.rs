@@ -280,8 +280,8 @@ impl Conversation {
             return Some(Action::Read);
         }
         self.mode = Mode::Commands;
-        let asked = verdict.map(|()| self.intake.tls_request());
-        self.on(Event::ContentEnded(asked));
+        let content = verdict.map(|()| self.intake.content());
+        self.on(Event::ContentEnded(content));
         None
     }
 

@@ -6,7 +6,7 @@
 //! comes by BDAT and does not end in CRLF is stored as it is; the encoder for DATA completes it.
 
 use super::tls_required::TlsRequired;
-use crate::envelope::TlsRequest;
+use crate::envelope::{BodyType, TlsRequest};
 use crate::smtp::data::{DataDecoder, LineEndCheck};
 
 /// Why the spool does not take a message.
@@ -31,6 +31,15 @@ pub enum ContentFault {
     Spool(SpoolFault),
 }
 
+/// What content turned out to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// What its header asks of TLS.
+    pub tls: TlsRequest,
+    /// Whether it needs `BODY=8BITMIME`.
+    pub body: BodyType,
+}
+
 /// How much a message may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -49,6 +58,7 @@ pub struct Intake {
     line_ends: LineEndCheck,
     hops: HopCounter,
     tls_required: TlsRequired,
+    body: BodyType,
     fault: Option<ContentFault>,
 }
 
@@ -63,6 +73,7 @@ impl Intake {
             line_ends: LineEndCheck::default(),
             hops: HopCounter::default(),
             tls_required: TlsRequired::default(),
+            body: BodyType::SevenBit,
             fault: None,
         }
     }
@@ -110,10 +121,10 @@ impl Intake {
         self.fault.map_or(Ok(()), Err)
     }
 
-    /// What the header asks of TLS, as far as it has come.
+    /// What the content is, as far as it has come.
     #[must_use]
-    pub fn tls_request(&self) -> TlsRequest {
-        self.tls_required.request()
+    pub fn content(&self) -> Content {
+        Content { tls: self.tls_required.request(), body: self.body }
     }
 
     fn fail(&mut self, fault: ContentFault) {
@@ -134,6 +145,9 @@ impl Intake {
             piece.truncate(before);
         } else {
             self.tls_required.feed(added);
+            if !added.is_ascii() {
+                self.body = BodyType::EightBitMime;
+            }
         }
     }
 }
@@ -212,6 +226,20 @@ mod tests {
             assert_eq!(count(&[a, b]), 2, "cut at {cut}");
         }
         assert_eq!(count(&[b"\r\nReceived: x\r\n"]), 0);
+    }
+
+    #[test]
+    fn rfc6152_3_one_octet_anywhere_makes_content_8_bit() {
+        let limits = Limits { octets: 100, received: 100 };
+        for (chunks, body) in [
+            ([b"a: b\r\n\r\n", b"gr\xc3\xbc\xc3\x9f\r\n", b"hello\r\n\r\n"], BodyType::EightBitMime),
+            ([b"a: b\r\n\r\n", b"hello\r\n\x7f", b"hello\r\n\r\n"], BodyType::SevenBit),
+        ] as [([&[u8]; 3], BodyType); 2]
+        {
+            let mut intake = Intake::new(limits);
+            chunks.iter().for_each(|chunk| intake.chunk(chunk, &mut Vec::new()));
+            assert_eq!(intake.content(), Content { tls: TlsRequest::ByPolicy, body });
+        }
     }
 
     fn verdict(limit: u64, wire: &str) -> (Result<(), ContentFault>, Vec<u8>) {

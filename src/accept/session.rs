@@ -13,7 +13,7 @@
 //! A session never goes back, except to AwaitMail: after RSET, EHLO, HELO, STARTTLS, or when a
 //! message has ended. Events come in, one [`Step`] goes out; no octet is read or written here.
 
-use super::intake::{ContentFault, Limits};
+use super::intake::{Content, ContentFault, Limits};
 use super::received::{Trace, received};
 use super::replies::{self, TlsState};
 use super::rules::{Offer, Rules, TlsOffer};
@@ -372,12 +372,12 @@ impl Session {
         &self,
         mut mail: Transaction,
         framing: Framing,
-        verdict: Result<TlsRequest, ContentFault>,
+        verdict: Result<Content, ContentFault>,
     ) -> (State, Step) {
         let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.content_limits()));
         match (framing, verdict) {
-            (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(header)) => {
-                mail.header_asks(header);
+            (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Ok(content)) => {
+                mail.received(content);
                 (State::Storing, Step::Store(Box::new(self.envelope(mail))))
             }
             (Framing::Data | Framing::Chunk(Chunk { last: true, .. }), Err(fault)) => {

@@ -1,10 +1,10 @@
 //! What goes into a session and what comes out of it: the language between
 //! [`Session`](super::session::Session) and [`Conversation`](super::conversation::Conversation).
 
-use super::intake::{ContentFault, SpoolFault};
+use super::intake::{Content, ContentFault, SpoolFault};
 use super::{CloseReason, RefusedAt};
 use crate::clock::Timestamp;
-use crate::envelope::{Envelope, QueueId, TlsRequest};
+use crate::envelope::{Envelope, QueueId};
 use crate::smtp::command::{Chunk, Command, CommandError};
 use crate::smtp::reply::Reply;
 
@@ -22,9 +22,9 @@ pub enum Event {
         /// Now.
         now: Timestamp,
     },
-    /// The end of DATA or of a chunk was met after [`Step::Receive`]; with what the header asks of
-    /// TLS, as far as it has come.
-    ContentEnded(Result<TlsRequest, ContentFault>),
+    /// The end of DATA or of a chunk was met after [`Step::Receive`]; with what the content
+    /// is, as far as it has come.
+    ContentEnded(Result<Content, ContentFault>),
     /// The octets of [`Step::Discard`] are gone.
     Discarded,
     /// The answer to [`Step::Store`].

@@ -1,5 +1,6 @@
 //! A mail transaction: what MAIL and RCPT gather until the content has come (RFC 5321 §3.3).
 
+use super::intake::Content;
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, ClientInfo, DsnRequest, Envelope, Origin, RecipientDsn, TlsRequest};
 use crate::smtp::address::{Mailbox, ReversePath};
@@ -61,11 +62,17 @@ impl Transaction {
         self.opened_at = at;
     }
 
-    /// What the header asks of TLS. Beside REQUIRETLS it does not count (RFC 8689 §4.1).
-    pub fn header_asks(&mut self, tls: TlsRequest) {
+    /// The content came. What its header asks of TLS does not count beside REQUIRETLS (RFC 8689
+    /// §4.1). Nor does `BODY=8BITMIME` where no octet is in need of it: Exchange may say so of any
+    /// message, and a host without 8BITMIME can have this one (RFC 6152 §3).
+    pub fn received(&mut self, content: Content) {
         match self.tls {
-            TlsRequest::ByPolicy | TlsRequest::Optional => self.tls = tls,
+            TlsRequest::ByPolicy | TlsRequest::Optional => self.tls = content.tls,
             TlsRequest::Required => {}
+        }
+        match content.body {
+            BodyType::SevenBit => self.body = BodyType::SevenBit,
+            BodyType::EightBitMime => {}
         }
     }
 

@@ -31,5 +31,5 @@ fn read(input: &[u8], piece: usize) -> Result<TlsRequest, ContentFault> {
     intake.chunks_ended();
     intake.verdict()?;
     assert_eq!(kept, input, "content is not changed");
-    Ok(intake.tls_request())
+    Ok(intake.content().tls)
 }

@@ -164,6 +164,17 @@ async fn rfc6152_3_declared_8_bit_content_goes_only_where_it_is_offered() {
     expect(&world.failed(id, "bob@old.test").await, "eight-bit-not-offered", "5.6.3");
 }
 
+/// A client may declare any message so; what is 7-bit all the same is not returned for that.
+#[tokio::test]
+async fn rfc6152_3_a_declaration_alone_makes_no_content_8_bit() {
+    let world = World::start(lab().domain("old.test", |d| d)).await;
+    world.mx("old.test").behave(|b| b.keywords = vec!["SIZE".into()]);
+    let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
+    let (mail, to) = (format!("MAIL FROM:<{SENDER}> BODY=8BITMIME"), ["RCPT TO:<bob@old.test>".to_owned()]);
+    let handed = client.transact(&mail, &to, b"Subject: 7\r\n\r\nHello\r\n").await.unwrap();
+    world.delivered(queue_id(&handed.last().text()), "bob@old.test").await;
+}
+
 #[tokio::test]
 async fn rfc5321_3_7_one_message_goes_once_to_each_domain() {
     let world = World::start(lab().domain("a.test", |d| d).domain("b.test", |d| d.plain())).await;
