@@ -7,7 +7,7 @@
 use hickory_proto::dnssec::DigestType;
 
 /// Iterations above what RFC 9276 §3.2 lets a validator accept as secure.
-pub const EXCESSIVE_ITERATIONS: u16 = 101;
+pub const EXCESSIVE_ITERATIONS: u16 = 151;
 
 /// The algorithm of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

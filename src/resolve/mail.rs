@@ -9,10 +9,12 @@ use super::{
 use crate::outcome::{Cause, Question};
 use crate::smtp::address::Domain;
 use futures_util::future::join_all;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-/// MX hosts looked at; worse ones are left out. Real domains have fewer than ten.
+/// MX hosts looked at; worse ones are left out. Real domains have fewer than ten. That none of
+/// these has an address says nothing about the others.
 const MX_HOSTS_LIMIT: usize = 16;
 
 /// Addresses of one family looked at of one host, more than are ever tried. Whoever publishes
@@ -63,11 +65,14 @@ pub async fn resolve_domain(dns: &Dns, domain: &Domain, port: u16, seed: u64) ->
         Answer::Failed(cause) => return Err(cause),
     };
     order_hosts(&mut exchanges, seed);
+    let all_looked_at = exchanges.len() <= MX_HOSTS_LIMIT;
     exchanges.truncate(MX_HOSTS_LIMIT);
     let hosts = join_all(exchanges.iter().map(|(preference, name)| resolve_host(&dns, name, *preference, port))).await;
     let known = |host: &MxHost| host.addresses != HostAddresses::Known(Vec::new());
     if !hosts.iter().any(known) {
-        return Err(Cause::NoMailHost { domain: domain.clone() });
+        let question = Question { name: domain.to_string(), record_type: RecordType::Mx.word().to_owned() };
+        let unknown = Cause::DnsUnavailable { question, tried: Vec::new() };
+        return Err(if all_looked_at { Cause::NoMailHost { domain: domain.clone() } } else { unknown });
     }
     let references = match mx_security {
         Security::Secure => std::iter::once(domain.clone()).chain(expanded).collect(),
@@ -137,6 +142,10 @@ fn exchanges(found: &Found, domain: &Domain) -> Result<Vec<(u16, Domain)>, Cause
             Data::Address(_) | Data::Tlsa(_) | Data::Txt(_) => {}
         }
     }
+    // A host that stands there twice counts once, at its best.
+    hosts.sort();
+    let mut seen = BTreeSet::new();
+    hosts.retain(|(_, name)| seen.insert(name.clone()));
     // RFC 7505 §3: `0 .` counts only alone; beside real hosts it is ignored.
     match (hosts.is_empty(), null) {
         (true, true) => Err(Cause::NullMx { domain: domain.clone() }),

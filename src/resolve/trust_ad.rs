@@ -13,6 +13,7 @@ use super::paths::Fault;
 use crate::clock::Timestamp;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Aliases followed in one answer; more is a loop (resolvers stop between 8 and 16).
@@ -34,9 +35,11 @@ pub(super) fn read(
     let mut life_s = u32::MAX;
     for _hop in 0..=ALIASES_LIMIT {
         let here = || message.answers.iter().filter(|record| record.name == at);
-        let records: Vec<Record> = here().filter(|record| record.record_type() == record_type).cloned().collect();
+        let of_type = || here().filter(|record| record.record_type() == record_type);
+        life_s = of_type().fold(life_s, |life, record| life.min(record.ttl));
+        let mut seen = HashSet::new();
+        let records: Vec<Record> = of_type().filter(|record| seen.insert(&record.data)).cloned().collect();
         if !records.is_empty() {
-            life_s = records.iter().fold(life_s, |life, record| life.min(record.ttl));
             let outcome = Outcome::Found { records, name: at, aliases };
             return Ok(validated(security, outcome, now, life_s));
         }
@@ -79,6 +82,8 @@ fn denied(
 }
 
 fn validated(security: Security, outcome: Outcome, now: Timestamp, life_s: u32) -> Validated {
+    // A TTL with the highest bit set counts as zero (RFC 2181 §8); the cache has the upper bound.
+    let life_s = if life_s > u32::MAX >> 1 { 0 } else { life_s };
     let valid_until = now.plus(Duration::from_secs(u64::from(life_s)));
     Validated { security, reason: None, outcome, valid_until, chain: Vec::new() }
 }

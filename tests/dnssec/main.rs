@@ -3,10 +3,12 @@
 
 #![cfg(test)]
 
+mod attacker;
 mod faults;
 mod forging;
 mod forging_denials;
 mod hostile;
+mod on_the_path;
 mod second_opinion;
 mod shapes;
 

@@ -4,7 +4,7 @@
 //! signs since October 2026. A file holds DNSKEY or DS lines, as Unbound's root.key does; of keys
 //! with a state note only those count that Unbound itself trusts.
 
-use super::delegation::{is_supported_digest, matches_digest};
+use super::delegation::{digests_of, is_supported_digest};
 use super::signature::{is_supported, is_supported_key};
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
 use hickory_proto::dnssec::{PublicKey as _, TrustAnchors};
@@ -83,7 +83,7 @@ impl Anchors {
             let (known, key) = (known.public_key(), key.public_key());
             known.algorithm() == key.algorithm() && known.public_bytes() == key.public_bytes()
         };
-        self.keys.iter().any(same) || self.digests.iter().any(|ds| matches_digest(ds, tag, key, &Name::root()))
+        self.keys.iter().any(same) || !digests_of(&self.digests, tag, key, &Name::root()).is_empty()
     }
 }
 

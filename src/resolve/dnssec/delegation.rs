@@ -3,9 +3,13 @@
 //! At each label the zone above is asked for DS. Signed records make a signed zone, a signed
 //! denial says whether there is a cut at all. Nothing else begins or ends a zone: no NS record,
 //! no missing signature, no signer's name.
+//!
+//! A zone is unsigned when the whole DS set has been authenticated and none of it is of use, or
+//! when a whole proof says that there is none. DS and DNSKEY sets are read whole, each record
+//! once: no number of them is enough, no order of them matters (see the rule in `mod.rs`).
 
 use super::anchors::Anchors;
-use super::denial::{Denied, Evidence, Question};
+use super::denial::{Denied, Evidence, Question, Why};
 use super::message::{RrSet, depth, is_too_large};
 use super::signature::{Fault, Signed, ZoneKeys, is_supported, is_supported_key, verify};
 use super::work::Budget;
@@ -20,11 +24,6 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// DS records of one delegation that are looked at; a roll-over of keys and digests makes four.
-const DS_LIMIT: usize = 16;
-/// Keys of one zone that are looked at.
-const KEYS_LIMIT: usize = 32;
-
 /// Where a name lives.
 pub(super) enum Place {
     /// In a signed zone.
@@ -38,19 +37,52 @@ pub(super) enum Place {
 pub(super) struct Memory {
     pub(super) replies: BTreeMap<(Name, RecordType), Result<Message, String>>,
     /// As in [`Zones`], but no one else's questions push it out.
-    cuts: BTreeMap<Name, Known>,
+    cuts: BTreeMap<Name, Found>,
     delegations: BTreeMap<Name, Delegation>,
+    /// Whether what others have proven counts, too.
+    shares: bool,
     pub(super) budget: Budget,
+}
+
+/// What is known of a name, and whether this validation has seen the proof itself.
+#[derive(Debug)]
+struct Found {
+    known: Known,
+    is_own: bool,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { replies: BTreeMap::new(), cuts: BTreeMap::new(), delegations: BTreeMap::new(), budget: Budget::new() }
+        Self {
+            replies: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            delegations: BTreeMap::new(),
+            shares: true,
+            budget: Budget::new(),
+        }
     }
 
     /// What was proven on the way, in the order of the tree.
     pub(super) fn cuts(&self) -> impl Iterator<Item = (&Name, &Known)> {
-        self.cuts.iter()
+        self.cuts.iter().map(|(name, found)| (name, &found.known))
+    }
+
+    /// Hands over what this validation has proven; what it took from there is there already.
+    pub(super) fn share(&self, zones: &Zones) {
+        for (name, found) in self.cuts.iter().filter(|(_, found)| found.is_own) {
+            zones.insert(name.clone(), found.known.clone());
+        }
+    }
+
+    /// Forgets all that others have proven; `false` when nothing of it was used.
+    pub(super) fn start_alone(&mut self) -> bool {
+        let used = self.cuts.values().any(|found| !found.is_own);
+        if used {
+            self.shares = false;
+            self.cuts.clear();
+            self.delegations.clear();
+        }
+        used
     }
 }
 
@@ -95,34 +127,41 @@ impl Walk<'_> {
         Ok(Place::Signed(zone))
     }
 
-    /// A cut that is known to lie between a zone and the records of a name: then the zone is not
-    /// theirs, however good its signature (RFC 4035 §5.3.1). What it signed before it delegated
-    /// may still be about.
-    pub(super) fn cut_between(&mut self, zone: &Name, name: &Name, rtype: RecordType) -> Option<Name> {
+    /// Whether a cut is known to lie between a zone and the records of a name: then the zone is
+    /// not theirs, however good its signature (RFC 4035 §5.3.1). What it signed before it delegated
+    /// may still be about. Where others know of one, a validation that works alone asks itself.
+    pub(super) fn is_cut_between(&mut self, zone: &Name, name: &Name, rtype: RecordType) -> Result<bool, Halt> {
         let deepest = if rtype == RecordType::DS { depth(name).saturating_sub(1) } else { depth(name) };
-        let names = (depth(zone) + 1..=deepest).map(|labels| name.trim_to(labels));
-        names.into_iter().find(|at| {
-            let known = self.memory.cuts.get(at).cloned().or_else(|| self.zones.get(at, self.now));
-            known.is_some_and(|known| matches!(known.cut, Cut::Secure(_) | Cut::Insecure(_)))
-        })
+        let between: Vec<Name> = (depth(zone) + 1..=deepest).map(|labels| name.trim_to(labels)).collect();
+        let is_cut = |known: &Known| matches!(known.cut, Cut::Secure(_) | Cut::Insecure(_));
+        let own =
+            |walk: &Self| between.iter().any(|at| walk.memory.cuts.get(at).is_some_and(|found| is_cut(&found.known)));
+        if own(self) {
+            return Ok(true);
+        }
+        let others = between.iter().any(|at| self.zones.get(at, self.now).is_some_and(|known| is_cut(&known)));
+        if others && !self.memory.shares {
+            self.place_of(name, rtype)?;
+            return Ok(own(self));
+        }
+        Ok(others)
+    }
+
+    fn shared(&self, at: &Name) -> Option<Known> {
+        if self.memory.shares { self.zones.get(at, self.now) } else { None }
     }
 
     fn known(&mut self, at: &Name, parent: Option<&ZoneKeys>) -> Result<Known, Halt> {
-        if let Some(known) = self.memory.cuts.get(at) {
-            return Ok(known.clone());
+        if let Some(found) = self.memory.cuts.get(at) {
+            return Ok(found.known.clone());
         }
-        let known = match self.zones.get(at, self.now) {
-            Some(known) => known,
-            None => {
-                let known = match parent {
-                    Some(parent) => self.find_out(at, parent)?,
-                    None => self.root()?,
-                };
-                self.zones.insert(at.clone(), known.clone());
-                known
-            }
+        let found = match (self.shared(at), parent) {
+            (Some(known), _) => Found { known, is_own: false },
+            (None, Some(parent)) => Found { known: self.find_out(at, parent)?, is_own: true },
+            (None, None) => Found { known: self.root()?, is_own: true },
         };
-        self.memory.cuts.insert(at.clone(), known.clone());
+        let known = found.known.clone();
+        self.memory.cuts.insert(at.clone(), found);
         Ok(known)
     }
 
@@ -145,7 +184,7 @@ impl Walk<'_> {
     /// DS records: usable ones, or the verdict that there are none (RFC 4035 §5.2).
     fn delegation(&mut self, set: &RrSet<'_>, parent: &ZoneKeys) -> Result<Result<Delegation, Known>, Halt> {
         let signed = self.exactly(set, parent)?;
-        let usable: Vec<DS> = set.records.iter().take(DS_LIMIT).filter_map(|r| usable_ds(r)).collect();
+        let usable: Vec<DS> = set.records.iter().filter_map(|r| usable_ds(r)).collect();
         if usable.is_empty() {
             let said = "the DS records name no algorithm and digest that we know";
             let reason = Arc::new(Reason::new("RFC 4035 §5.2", set.owner, said.into()));
@@ -170,20 +209,26 @@ impl Walk<'_> {
             let evidence = Evidence::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
             let encloser = at.trim_to(usize::from(signed.labels));
             let open = evidence.wildcard(&question, &encloser, &mut self.memory.budget).map_err(Halt::from)?;
-            let cut = open.map_or(Cut::Nothing, |why| Cut::Insecure(Arc::new(why.reason(at))));
-            return Ok(Known { cut, until: evidence.until.min(signed.until), signed_until: evidence.signed_until });
+            let cut = match open {
+                Some(why @ Why::OptOut) => Cut::Insecure(Arc::new(why.reason(at))),
+                // Costly or not, the proof is whole: the name does not exist.
+                Some(Why::Iterations) | None => Cut::Nothing,
+            };
+            return Ok(Known { cut, until: evidence.until.min(signed.until) });
         }
         let evidence = Evidence::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
-        let cut = match evidence.deny(&question, &mut self.memory.budget).map_err(Halt::from)? {
+        // That a proof is costly makes a denial insecure and no zone unsigned: what it says of
+        // cuts is proven (see nsec3.rs).
+        let cut = match evidence.deny(&question, &mut self.memory.budget).map_err(Halt::from)?.what {
             Denied::NoData => Cut::Inside,
             Denied::NoName => Cut::Nothing,
             Denied::UnsignedCut => {
                 let said = format!("{} delegates without DS records", parent.zone);
                 Cut::Insecure(Arc::new(Reason::new("RFC 4035 §5.2", at, said)))
             }
-            Denied::Unprovable(why) => Cut::Insecure(Arc::new(why.reason(at))),
+            Denied::OptOut => Cut::Insecure(Arc::new(Why::OptOut.reason(at))),
         };
-        Ok(Known { cut, until: evidence.until, signed_until: evidence.signed_until })
+        Ok(Known { cut, until: evidence.until })
     }
 
     /// The keys of a zone, by the digests its parent has of them (RFC 4035 §5.2).
@@ -193,19 +238,24 @@ impl Walk<'_> {
             return Err(self.bogus("RFC 4035 §5.2", at, "the zone has DS records and no DNSKEY records"));
         };
         let keys = keys_of(&set);
+        let named: Vec<(&(u16, DNSKEY), Vec<&DS>)> =
+            keys.iter().map(|key| (key, digests_of(&delegation.usable, key.0, &key.1, at))).collect();
         // A key of a size we do not check counts as an algorithm we do not know, but only when
         // every digest is of such a key.
         let unusable = |ds: &DS| {
-            keys.iter().any(|(tag, key)| matches_digest(ds, *tag, key, at) && !is_supported_key(key.public_key()))
+            let is_of = |(key, digests): &(&(u16, DNSKEY), Vec<&DS>)| {
+                !is_supported_key(key.1.public_key()) && digests.contains(&ds)
+            };
+            named.iter().any(is_of)
         };
         if delegation.usable.iter().all(unusable) {
             let said = "the zone's keys are of a size that proves nothing";
             let reason = Arc::new(Reason::new("RFC 4035 §5.2", at, said.into()));
             return Ok(self.verdict(Cut::Insecure(reason), delegation.signed));
         }
-        let entry = |tag: u16, key: &DNSKEY| delegation.usable.iter().any(|ds| matches_digest(ds, tag, key, at));
+        let entries = named.iter().filter(|(_, digests)| !digests.is_empty()).map(|(key, _)| (*key).clone()).collect();
         let said = "no DNSKEY record fits the DS records of the zone above";
-        self.key_set(&set, entry, said, Some(delegation.signed))
+        self.key_set(&set, keys, entries, said, Some(delegation.signed))
     }
 
     fn root(&mut self) -> Result<Known, Halt> {
@@ -214,23 +264,26 @@ impl Walk<'_> {
         let Some(set) = RrSet::find(&reply.answers, &root, RecordType::DNSKEY) else {
             return Err(self.bogus("RFC 4035 §5", &root, "the answer holds no keys of the root"));
         };
-        let anchors = self.anchors;
-        let entry = |tag: u16, key: &DNSKEY| anchors.trust(tag, key);
-        self.key_set(&set, entry, "no key of the root fits the trust anchors", None)
+        let keys = keys_of(&set);
+        let entries = keys.iter().filter(|(tag, key)| self.anchors.trust(*tag, key)).cloned().collect();
+        self.key_set(&set, keys, entries, "no key of the root fits the trust anchors", None)
     }
 
-    /// A DNSKEY RRset that one of its entry keys signs.
+    /// A DNSKEY RRset that one of its `entries` signs, the keys that the zone above vouches for.
+    /// All its keys are kept: were some left out, signatures they made would be bogus, on this path
+    /// and on all others.
     fn key_set(
         &mut self,
         set: &RrSet<'_>,
-        entry: impl Fn(u16, &DNSKEY) -> bool,
+        mut keys: Vec<(u16, DNSKEY)>,
+        mut entries: Vec<(u16, DNSKEY)>,
         misfit: &str,
         above: Option<Signed>,
     ) -> Result<Known, Halt> {
         let zone = set.owner.to_lowercase();
         let is_sound = |key: &DNSKEY| key.zone_key() && !key.revoke() && is_supported(algorithm(key));
-        let sound: Vec<(u16, DNSKEY)> = keys_of(set).into_iter().filter(|(_, key)| is_sound(key)).collect();
-        let entries: Vec<(u16, DNSKEY)> = sound.iter().filter(|(tag, key)| entry(*tag, key)).cloned().collect();
+        keys.retain(|(_, key)| is_sound(key));
+        entries.retain(|(_, key)| is_sound(key));
         if entries.is_empty() {
             return Err(self.bogus("RFC 4035 §5.2", &zone, misfit));
         }
@@ -238,12 +291,12 @@ impl Walk<'_> {
         let signed = self.exactly(set, &entrance)?;
         let until = above.map_or(signed.until, |above| above.until.min(signed.until));
         let signed_until = above.map_or(signed.signed_until, |above| above.signed_until.min(signed.signed_until));
-        let cut = Cut::Secure(Arc::new(ZoneKeys { zone, keys: sound, signed_until }));
-        Ok(Known { cut, until, signed_until })
+        let cut = Cut::Secure(Arc::new(ZoneKeys { zone, keys, signed_until }));
+        Ok(Known { cut, until })
     }
 
     fn verdict(&self, cut: Cut, signed: Signed) -> Known {
-        Known { cut, until: signed.until.max(self.now), signed_until: signed.signed_until }
+        Known { cut, until: signed.until.max(self.now) }
     }
 
     fn check(&mut self, set: &RrSet<'_>, zone: &ZoneKeys) -> Result<Signed, Halt> {
@@ -299,14 +352,22 @@ pub(super) fn is_supported_digest(ds: &DS) -> bool {
         || (ds.digest_type() == DigestType::SHA384 && ds.digest().len() == 48)
 }
 
-/// RFC 4034 §5.1.4 and RFC 4035 §5.2: tag, algorithm and digest fit, and it is a zone key.
-pub(super) fn matches_digest(ds: &DS, tag: u16, key: &DNSKEY, zone: &Name) -> bool {
-    ds.key_tag() == tag
-        && ds.algorithm() == algorithm(key)
-        && key.zone_key()
-        && !key.revoke()
-        && is_supported_digest(ds)
-        && ds.covers(zone, key).unwrap_or(false)
+/// Those of the digests that are of the key (RFC 4034 §5.1.4 and RFC 4035 §5.2: tag, algorithm
+/// and digest fit, and it is a zone key). However many there are, each kind is made once.
+pub(super) fn digests_of<'d>(digests: &'d [DS], tag: u16, key: &DNSKEY, zone: &Name) -> Vec<&'d DS> {
+    if !key.zone_key() || key.revoke() {
+        return Vec::new();
+    }
+    let mut made = BTreeMap::new();
+    let mut is_of_key = |ds: &&DS| {
+        if ds.key_tag() != tag || ds.algorithm() != algorithm(key) || !is_supported_digest(ds) {
+            return false;
+        }
+        let kind = ds.digest_type();
+        let digest = made.entry(u8::from(kind)).or_insert_with(|| key.to_digest(zone, kind).ok());
+        digest.as_ref().is_some_and(|digest| digest.as_ref() == ds.digest())
+    };
+    digests.iter().filter(|ds| is_of_key(ds)).collect()
 }
 
 fn algorithm(key: &DNSKEY) -> hickory_proto::dnssec::Algorithm {
@@ -328,5 +389,5 @@ fn keys_of(set: &RrSet<'_>) -> Vec<(u16, DNSKEY)> {
         let RData::DNSSEC(DNSSECRData::DNSKEY(key)) = &record.data else { return None };
         Some((key.calculate_key_tag().ok()?, key.clone()))
     };
-    set.records.iter().filter_map(key).take(KEYS_LIMIT).collect()
+    set.records.iter().filter_map(key).collect()
 }

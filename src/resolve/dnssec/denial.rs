@@ -2,7 +2,10 @@
 //!
 //! Only NSEC and NSEC3 records count that the zone itself signed, for exactly the name they are
 //! under: one made from a wildcard would deny names at will (CVE-2017-15105). The records decide,
-//! not the response code.
+//! not the response code, and not their order: all that the zone signed are read, and what bounds
+//! them is the work of checking their signatures. A proof is whole or it is none; that a zone
+//! denies in a way we need not believe makes a whole proof insecure and never an incomplete one
+//! good.
 
 use super::message::{RrSet, sets_of_type};
 use super::nsec::Nsec;
@@ -14,9 +17,6 @@ use crate::clock::Timestamp;
 use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::rr::{Name, RData, Record, RecordType, RecordTypeSet};
 
-/// NSEC or NSEC3 records of one message that are looked at. A denial needs three, each alias
-/// made from a wildcard one more.
-const RECORDS_LIMIT: usize = 12;
 /// The type by which compact denial says "no such name" (RFC 9824 §3.1).
 const NXNAME: u16 = 128;
 
@@ -36,6 +36,14 @@ impl Question<'_> {
 
 /// What is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Denial {
+    pub(super) what: Denied,
+    /// Why it does not count as secure all the same.
+    pub(super) open: Option<Why>,
+}
+
+/// What a proof says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
     /// The name exists, or a wildcard stands for it; it has no such records.
     NoData,
@@ -43,8 +51,8 @@ pub(super) enum Denied {
     NoName,
     /// Asked for DS: a delegation without one.
     UnsignedCut,
-    /// The zone's own choice leaves it open.
-    Unprovable(Why),
+    /// Nothing with signed data is there; the zone leaves open whether an unsigned delegation is.
+    OptOut,
 }
 
 impl Denied {
@@ -53,12 +61,12 @@ impl Denied {
     }
 }
 
-/// Why a zone cannot prove.
+/// Why a proof is not secure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     /// The name lies in an opt-out range.
     OptOut,
-    /// More NSEC3 iterations than we compute.
+    /// More NSEC3 iterations than a zone may ask of us.
     Iterations,
 }
 
@@ -84,22 +92,14 @@ pub(super) struct Evidence<'a> {
     fault: Option<Fault>,
     /// The end of the TTLs and signatures.
     pub(super) until: Timestamp,
-    /// The end of the signatures.
-    pub(super) signed_until: Timestamp,
 }
 
 impl<'a> Evidence<'a> {
     /// Reads the authority section, and believes what `zone` signed.
     pub(super) fn read(authorities: &'a [Record], zone: &ZoneKeys, now: Timestamp, budget: &mut Budget) -> Self {
-        let mut evidence = Self {
-            nsec: Vec::new(),
-            nsec3: Vec::new(),
-            fault: None,
-            until: Timestamp(i64::MAX),
-            signed_until: Timestamp(i64::MAX),
-        };
+        let mut evidence = Self { nsec: Vec::new(), nsec3: Vec::new(), fault: None, until: Timestamp(i64::MAX) };
         for rtype in [RecordType::NSEC, RecordType::NSEC3] {
-            for set in sets_of_type(authorities, rtype, RECORDS_LIMIT) {
+            for set in sets_of_type(authorities, rtype) {
                 // Records of another zone are none of our business, here.
                 if set.signatures.iter().any(|s| s.input().signer_name == zone.zone) {
                     evidence.take(&set, zone, verify(&set, zone, now, budget));
@@ -123,31 +123,36 @@ impl<'a> Evidence<'a> {
             return;
         }
         self.until = self.until.min(signed.until);
-        self.signed_until = self.signed_until.min(signed.signed_until);
-        // A second record under the same name would be a fault of the zone; the first counts.
-        if let Some(RData::DNSSEC(data)) = set.records.first().map(|r| &r.data) {
-            if let DNSSECRData::NSEC(data) = data {
-                self.nsec.push(Nsec { owner: set.owner, data });
-            } else if let DNSSECRData::NSEC3(data) = data {
-                self.nsec3.extend(Nsec3::new(set.owner, data, &zone.zone));
-            }
-        }
+        let nsec = |r: &&'a Record| {
+            let RData::DNSSEC(DNSSECRData::NSEC(data)) = &r.data else { return None };
+            Some(Nsec { owner: set.owner, data })
+        };
+        let nsec3 = |r: &&'a Record| {
+            let RData::DNSSEC(DNSSECRData::NSEC3(data)) = &r.data else { return None };
+            Nsec3::new(set.owner, data, &zone.zone)
+        };
+        // A name has one NSEC record, and one NSEC3 record in each chain. Were there more, which
+        // of them counts would be for the order of the message to say.
+        self.nsec.extend(only(set.records.iter().filter_map(nsec)));
+        let of_chain: Vec<Nsec3<'_>> = set.records.iter().filter_map(nsec3).collect();
+        let is_alone = |r: &&Nsec3<'_>| of_chain.iter().filter(|other| r.is_of_chain(other)).count() == 1;
+        self.nsec3.extend(of_chain.iter().filter(is_alone).cloned());
     }
 
     /// What the zone proves about the question.
     ///
     /// # Errors
     /// [`Fault`] when it proves nothing.
-    pub(super) fn deny(&self, question: &Question<'_>, budget: &mut Budget) -> Result<Denied, Fault> {
-        if let Some(denied) = nsec::deny(&self.nsec, question) {
-            return Ok(denied);
+    pub(super) fn deny(&self, question: &Question<'_>, budget: &mut Budget) -> Result<Denial, Fault> {
+        if let Some(what) = nsec::deny(&self.nsec, question) {
+            return Ok(Denial { what, open: None });
         }
         let denied = nsec3::deny(&self.nsec3, question, budget).map_err(|Spent| Fault::Spent(question.name.clone()))?;
         denied.ok_or_else(|| self.unproven(question))
     }
 
-    /// Whether the zone proves that the wildcard at `encloser` stands for the name; where it
-    /// leaves that open, why.
+    /// Whether the zone proves that the wildcard at `encloser` stands for the name; where that is
+    /// not secure, why.
     ///
     /// # Errors
     /// [`Fault`] when it does not prove it.
@@ -200,6 +205,12 @@ pub(super) fn denies_at(types: &RecordTypeSet, question: &Question<'_>, at: &Nam
         (true, false) => None,
         (false | true, _) => Some(Denied::NoData),
     }
+}
+
+/// The one item, when there is one and no other.
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    let first = items.next()?;
+    items.next().is_none().then_some(first)
 }
 
 /// The wildcard right below a name.

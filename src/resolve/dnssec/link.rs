@@ -6,8 +6,8 @@
 //! signed zone is bogus.
 
 use super::delegation::{Place, Walk};
-use super::denial::{Denied, Evidence, Question};
-use super::message::{RrSet, depth};
+use super::denial::{Denied, Evidence, Question, Why};
+use super::message::{RrSet, depth, has};
 use super::serial::after_s;
 use super::signature::{Fault, Signed, ZoneKeys, verify};
 use super::{Halt, Reason, alias};
@@ -67,7 +67,7 @@ pub(super) fn judge(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Li
     let message = subject.message;
     if let Some(set) = RrSet::find(&message.answers, subject.name, subject.rtype) {
         let standing = authenticate(subject, &set, walk)?;
-        return Ok(Link { said: Said::Found(records(&set)), standing });
+        return Ok(Link { said: Said::Found(set.records.iter().map(|r| Record::clone(r)).collect()), standing });
     }
     if let Some(dname) = alias::dname_above(&message.answers, subject.name) {
         return redirect(subject, &dname, walk);
@@ -85,13 +85,12 @@ pub(super) fn judge(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Li
 /// Whether the message says anything at all about the name, be it that there is nothing.
 pub(super) fn speaks_of(message: &Message, name: &Name, rtype: RecordType) -> bool {
     let answers = &message.answers;
-    let has = |rtype| RrSet::find(answers, name, rtype).is_some();
     let denial = |r: &Record| {
         [RecordType::SOA, RecordType::NSEC, RecordType::NSEC3].contains(&r.record_type())
             && r.name.base_name().zone_of(name)
     };
-    has(rtype)
-        || has(RecordType::CNAME)
+    has(answers, name, rtype)
+        || has(answers, name, RecordType::CNAME)
         || alias::dname_above(answers, name).is_some()
         || message.metadata.response_code == ResponseCode::NXDomain
         || message.authorities.iter().any(denial)
@@ -117,13 +116,13 @@ fn redirect(subject: &mut Subject<'_>, dname: &RrSet<'_>, walk: &mut Walk<'_>) -
 
 /// Positive records: signed by their zone, or provably in none that signs.
 fn authenticate(subject: &mut Subject<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>) -> Result<Standing, Halt> {
-    let unsigned_until = after_s(walk.now, set.ttl_s());
+    let unsigned_until = after_s(walk.now, set.ttl_s);
     if subject.misled.is_none()
         && let Some(signer) = set.claimed_signer()
     {
         match walk.place(signer)? {
-            Place::Unsigned(known, reason) => return Ok(insecure(&reason, unsigned_until.min(known.signed_until))),
-            Place::Signed(keys) if is_of(&keys, signer, set.owner, set.rtype, walk) => {
+            Place::Unsigned(known, reason) => return Ok(insecure(&reason, unsigned_until.min(known.until))),
+            Place::Signed(keys) if is_of(&keys, signer, set.owner, set.rtype, walk)? => {
                 match verify(set, &keys, walk.now, &mut walk.memory.budget) {
                     Ok(signed) => return expanded(subject, set, signed, &keys, walk),
                     Err(Fault::Bogus(reason)) => *subject.misled = Some(reason),
@@ -137,7 +136,7 @@ fn authenticate(subject: &mut Subject<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>)
         }
     }
     match walk.place_of(set.owner, set.rtype)? {
-        Place::Unsigned(known, reason) => Ok(insecure(&reason, unsigned_until.min(known.signed_until))),
+        Place::Unsigned(known, reason) => Ok(insecure(&reason, unsigned_until.min(known.until))),
         Place::Signed(keys) => {
             let said = || format!("the {} records are not signed, but the zone {} is", set.rtype, keys.zone);
             let reason = subject.misled.take().unwrap_or_else(|| Reason::new("RFC 4035 §5.2", set.owner, said()));
@@ -147,8 +146,8 @@ fn authenticate(subject: &mut Subject<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>)
 }
 
 /// Whether the signer is a zone, and the zone of the records as far as we know.
-fn is_of(keys: &ZoneKeys, signer: &Name, owner: &Name, rtype: RecordType, walk: &mut Walk<'_>) -> bool {
-    keys.zone == *signer && walk.cut_between(signer, owner, rtype).is_none()
+fn is_of(keys: &ZoneKeys, signer: &Name, owner: &Name, rtype: RecordType, walk: &mut Walk<'_>) -> Result<bool, Halt> {
+    Ok(keys.zone == *signer && !walk.is_cut_between(signer, owner, rtype)?)
 }
 
 /// A good signature; when it is a wildcard's, the name itself must not exist (RFC 4035 §5.3.4).
@@ -182,8 +181,8 @@ fn deny(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
         && let Some(signer) = claimed_zone(subject)
     {
         match walk.place(&signer)? {
-            Place::Unsigned(known, reason) => return unsigned_denial(subject, &known.signed_until, &reason, walk),
-            Place::Signed(keys) if is_of(&keys, &signer, subject.name, subject.rtype, walk) => {
+            Place::Unsigned(known, reason) => return unsigned_denial(subject, known.until, &reason, walk),
+            Place::Signed(keys) if is_of(&keys, &signer, subject.name, subject.rtype, walk)? => {
                 match proven(subject, &keys, walk) {
                     Err(Halt::Stop(Security::Bogus, reason)) => *subject.misled = Some(reason),
                     other => return other,
@@ -196,7 +195,7 @@ fn deny(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
         }
     }
     match walk.place_of(subject.name, subject.rtype)? {
-        Place::Unsigned(known, reason) => unsigned_denial(subject, &known.signed_until, &reason, walk),
+        Place::Unsigned(known, reason) => unsigned_denial(subject, known.until, &reason, walk),
         Place::Signed(keys) => {
             let said = format!("no signed proof by the zone {} that there are no {} records", keys.zone, subject.rtype);
             let reason = subject.misled.take();
@@ -233,17 +232,19 @@ fn proven(subject: &Subject<'_>, keys: &ZoneKeys, walk: &mut Walk<'_>) -> Result
         let signed = verify(&soa, keys, walk.now, budget)?;
         until = until.min(signed.until).min(after_s(walk.now, minimum_s(&soa)));
     }
-    let (said, security, reason) = match denied {
-        Denied::NoData | Denied::UnsignedCut => (Said::NoData, Security::Secure, None),
-        Denied::NoName => (Said::NoName, Security::Secure, None),
-        Denied::Unprovable(why) => (by_code(subject.message), Security::Insecure, Some(why.reason(subject.name))),
+    let (said, open) = match denied.what {
+        Denied::NoData | Denied::UnsignedCut => (Said::NoData, denied.open),
+        Denied::NoName => (Said::NoName, denied.open),
+        Denied::OptOut => (by_code(subject.message), Some(Why::OptOut)),
     };
+    let security = if open.is_some() { Security::Insecure } else { Security::Secure };
+    let reason = open.map(|why| why.reason(subject.name));
     Ok(Link { said, standing: Standing { security, reason, until } })
 }
 
 fn unsigned_denial(
     subject: &Subject<'_>,
-    signed_until: &Timestamp,
+    proven_until: Timestamp,
     reason: &Reason,
     walk: &Walk<'_>,
 ) -> Result<Link, Halt> {
@@ -256,8 +257,8 @@ fn unsigned_denial(
         return Err(Halt::Stop(Security::Indeterminate, Reason::new("RFC 2308 §2.2", subject.name, said)));
     }
     let life_s = soa.and_then(|soa| RrSet::find(authorities, &soa.name, RecordType::SOA));
-    let life_s = life_s.map_or(0, |soa| soa.ttl_s().min(minimum_s(&soa)));
-    let standing = insecure(reason, after_s(walk.now, life_s).min(*signed_until));
+    let life_s = life_s.map_or(0, |soa| soa.ttl_s.min(minimum_s(&soa)));
+    let standing = insecure(reason, after_s(walk.now, life_s).min(proven_until));
     Ok(Link { said: by_code(subject.message), standing })
 }
 
@@ -272,17 +273,6 @@ fn minimum_s(soa: &RrSet<'_>) -> u32 {
 
 fn insecure(reason: &Reason, until: Timestamp) -> Standing {
     Standing { security: Security::Insecure, reason: Some(reason.clone()), until }
-}
-
-/// Each record once, in the order of the message.
-fn records(set: &RrSet<'_>) -> Vec<Record> {
-    let mut records: Vec<Record> = Vec::new();
-    for record in &set.records {
-        if records.iter().all(|seen| seen.data != record.data) {
-            records.push((*record).clone());
-        }
-    }
-    records
 }
 
 fn bogus(rfc: &'static str, name: &Name, said: String) -> Halt {

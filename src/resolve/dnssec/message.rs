@@ -1,17 +1,21 @@
 //! A message as the validator reads it: RRsets with their signatures (RFC 2181 §5, RFC 4035 §5.3).
 //!
 //! Only the answer and authority sections count, only class IN, and only the records that are
-//! asked for by name and type: nothing else in a message has any influence.
+//! asked for by name and type: nothing else in a message has any influence. Nor has the order of
+//! the records, or how often each of them stands there: a set is read whole or not at all.
 
 use hickory_proto::dnssec::rdata::{DNSSECRData, RRSIG};
 use hickory_proto::op::Message;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use std::collections::{BTreeMap, HashSet};
 
-/// Records in one message that are looked at; the largest honest answers hold a few hundred, a
-/// message of 64 KiB could hold five thousand.
+/// Records in one message, repeated ones included, above which nothing in it is looked at and the
+/// verdict is "could not find out"; the largest honest answers hold a few hundred, a message of
+/// 64 KiB could hold five thousand.
 pub(super) const RECORDS_LIMIT: usize = 600;
 
-/// Records of one name and type in one section, with the signatures over them.
+/// Records of one name and type in one section, with the signatures over them. Each once: a
+/// signature stays good when a record is repeated, so repeating must change nothing else either.
 #[derive(Clone, Debug)]
 pub(super) struct RrSet<'a> {
     pub(super) owner: &'a Name,
@@ -20,21 +24,25 @@ pub(super) struct RrSet<'a> {
     pub(super) records: Vec<&'a Record>,
     /// RRSIG records that say they cover this type.
     pub(super) signatures: Vec<&'a RRSIG>,
+    /// The shortest TTL of the set, in seconds, repeated records included (RFC 2181 §5.2).
+    pub(super) ttl_s: u32,
 }
 
 impl<'a> RrSet<'a> {
     /// The RRset of a name and type, when the section has one.
     pub(super) fn find(section: &'a [Record], name: &Name, rtype: RecordType) -> Option<Self> {
-        let here = || section.iter().filter(|r| r.dns_class == DNSClass::IN && r.name == *name);
-        let records: Vec<&Record> = here().filter(|r| r.record_type() == rtype).collect();
-        let owner = &records.first()?.name;
-        let signatures = here().filter_map(rrsig).filter(|s| s.input().type_covered == rtype).collect();
-        Some(Self { owner, rtype, records, signatures })
+        Self::of(section.iter().filter(|r| r.dns_class == DNSClass::IN && r.name == *name), rtype)
     }
 
-    /// The shortest TTL of the set, in seconds (RFC 2181 §5.2).
-    pub(super) fn ttl_s(&self) -> u32 {
-        self.records.iter().map(|r| r.ttl).min().unwrap_or(0)
+    /// The RRset of a type among records that all have one owner.
+    fn of(here: impl Iterator<Item = &'a Record> + Clone, rtype: RecordType) -> Option<Self> {
+        let of_type = here.clone().filter(|r| r.record_type() == rtype);
+        let ttl_s = of_type.clone().map(|r| r.ttl).min()?;
+        let records = each_once(of_type);
+        let owner = &records.first()?.name;
+        let signatures = here.filter(|r| rrsig(r).is_some_and(|s| s.input().type_covered == rtype));
+        let signatures = each_once(signatures).into_iter().filter_map(rrsig).collect();
+        Some(Self { owner, rtype, records, signatures, ttl_s })
     }
 
     /// The deepest zone that claims to have signed the set and that could have: one at or above
@@ -46,15 +54,27 @@ impl<'a> RrSet<'a> {
     }
 }
 
-/// All RRsets of a type in a section, one for each owner, at most `limit`.
-pub(super) fn sets_of_type(section: &[Record], rtype: RecordType, limit: usize) -> Vec<RrSet<'_>> {
-    let mut owners: Vec<&Name> = Vec::new();
-    for record in section.iter().filter(|r| r.dns_class == DNSClass::IN && r.record_type() == rtype) {
-        if owners.len() < limit && !owners.contains(&&record.name) {
-            owners.push(&record.name);
+/// Whether the section has a record of a name and type.
+pub(super) fn has(section: &[Record], name: &Name, rtype: RecordType) -> bool {
+    section.iter().any(|r| r.dns_class == DNSClass::IN && r.record_type() == rtype && r.name == *name)
+}
+
+/// All RRsets of a type in a section, one for each owner, in the order of the names and not of
+/// the message, which anybody on the way may change.
+pub(super) fn sets_of_type(section: &[Record], rtype: RecordType) -> Vec<RrSet<'_>> {
+    let mut owners: BTreeMap<&Name, Vec<&Record>> = BTreeMap::new();
+    for record in section.iter().filter(|r| r.dns_class == DNSClass::IN) {
+        if record.record_type() == rtype || rrsig(record).is_some_and(|s| s.input().type_covered == rtype) {
+            owners.entry(&record.name).or_default().push(record);
         }
     }
-    owners.into_iter().filter_map(|owner| RrSet::find(section, owner, rtype)).collect()
+    owners.into_values().filter_map(|here| RrSet::of(here.iter().copied(), rtype)).collect()
+}
+
+/// Records without those whose data came before. Honest sets are small, hostile ones may not be.
+fn each_once<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<&'a Record> {
+    let mut seen = HashSet::new();
+    records.filter(|record| seen.insert(&record.data)).collect()
 }
 
 /// Labels of a name without the root, a leading `*` included.

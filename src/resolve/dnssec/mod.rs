@@ -9,6 +9,22 @@
 //! No section of it is trusted because another one is unsigned, records of other zones have no
 //! influence, and an absence counts only with its proof. What cannot be fetched is never
 //! "insecure". Everything is bounded; nothing here touches the network or the clock.
+//!
+//! # The rule
+//!
+//! Nothing that someone on the path can order, repeat, add, take away or change makes what is
+//! signed *insecure* or *absent*: all he can bring about is *bogus* or *indeterminate*, and then
+//! another path is asked and the mail waits.
+//! - A set is read whole, each record once, and no verdict comes from the order of records.
+//! - What cannot be used is left out before anything is counted.
+//! - A limit that is reached means indeterminate. There are three: the records of a message, the
+//!   work of a look-up, the aliases of a name.
+//! - Insecure and absent need a proof that is whole.
+//! - Other look-ups share what this one has proven once its verdict stands, and nothing of one that
+//!   failed ([`Zones`]). What they have proven on other paths is never the reason for bogus: it may
+//!   be an older truth that was replayed there, so this path is asked for all of it first.
+//! - How long a verdict is kept, a signature says: a TTL may be shorter than the signed one, for a
+//!   cache has counted it down, and never longer.
 
 mod alias;
 pub mod anchors;
@@ -213,6 +229,7 @@ impl Validation {
             match link::judge(&mut subject, &mut walk) {
                 Ok(link) => {
                     if let Some(step) = self.take(link) {
+                        self.share(&step, zones);
                         return step;
                     }
                 }
@@ -221,8 +238,17 @@ impl Validation {
                 Err(Halt::Stop(Security::Bogus, _)) if !self.direct && !self.has_records() => {
                     return self.ask_on();
                 }
+                // Other look-ups may have been shown an older truth: see the rule above.
+                Err(Halt::Stop(Security::Bogus, _)) if self.memory.start_alone() => self.misled = None,
                 Err(Halt::Stop(security, reason)) => return Step::Done(self.failed(security, reason)),
             }
+        }
+    }
+
+    /// A verdict that stands is shared with all that was proven for it.
+    fn share(&self, step: &Step, zones: &Zones) {
+        if let Step::Done(Validated { security: Security::Secure | Security::Insecure, .. }) = step {
+            self.memory.share(zones);
         }
     }
 
@@ -310,7 +336,7 @@ impl Validation {
     }
 
     fn has_records(&self) -> bool {
-        let has = |rtype| message::RrSet::find(&self.message.answers, &self.at, rtype).is_some();
+        let has = |rtype| message::has(&self.message.answers, &self.at, rtype);
         has(self.rtype) || has(RecordType::CNAME) || alias::dname_above(&self.message.answers, &self.at).is_some()
     }
 

@@ -20,17 +20,19 @@ pub(super) fn deny(records: &[Nsec<'_>], question: &Question<'_>) -> Option<Deni
     if let Some(here) = records.iter().find(|r| *r.owner == *question.name) {
         return denies_at(here.data.type_set(), question, question.name);
     }
-    let covering = records.iter().find(|r| r.covers(question.name, question.zone))?;
+    let covering = records.iter().filter(|r| r.covers(question.name, question.zone));
+    covering.filter_map(|covering| covered(covering, records, question)).next()
+}
+
+/// What they prove about a name that is in the gap of one of them.
+fn covered(covering: &Nsec<'_>, records: &[Nsec<'_>], question: &Question<'_>) -> Option<Denied> {
     if is_below(covering.data.next_domain_name(), question.name) {
         // An empty non-terminal: it exists because names below it do (RFC 4592 §2.2.2).
         return Some(Denied::NoData);
     }
     let star = star(&covering.closest_encloser(question.name))?;
     if let Some(wildcard) = records.iter().find(|r| *r.owner == star) {
-        return match denies_at(wildcard.data.type_set(), question, &star) {
-            Some(Denied::NoData) => Some(Denied::NoData),
-            Some(Denied::NoName | Denied::UnsignedCut | Denied::Unprovable(_)) | None => None,
-        };
+        return denies_at(wildcard.data.type_set(), question, &star).filter(Denied::is_no_data);
     }
     let denies_star = |r: &Nsec<'_>| r.covers(&star, question.zone) && !is_below(r.data.next_domain_name(), &star);
     records.iter().any(denies_star).then_some(Denied::NoName)

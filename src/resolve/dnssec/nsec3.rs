@@ -1,19 +1,23 @@
 //! Denial by NSEC3 (RFC 5155 §8, RFC 6840 §4, RFC 9276 §3.2).
 //!
-//! The records that come in here are authenticated and of one zone. More iterations than
-//! [`ITERATIONS_LIMIT`] make the zone's denials insecure. An opt-out range leaves room for an
-//! unsigned delegation, so what it denies is not proven absent; what exists with signed data has
-//! a record of its own and is never in such a range (RFC 5155 §7.1).
+//! The records that come in here are authenticated and of one zone. A proof counts when it is
+//! whole, whatever the zone's iterations; beyond [`ITERATIONS_LIMIT`] it is not secure. A single
+//! signed record with many iterations proves nothing, or whoever may drop an answer could make
+//! any name of such a zone unsigned. What would cost more than a look-up may is not found out. An
+//! opt-out range leaves room for an unsigned delegation, so what it denies is not proven absent;
+//! what exists with signed data has a record of its own and is never in such a range
+//! (RFC 5155 §7.1).
 
-use super::denial::{Denied, Question, Why, denies_at, star};
+use super::denial::{Denial, Denied, Question, Why, denies_at, star};
 use super::message::depth;
 use super::work::{Budget, Spent};
 use hickory_proto::dnssec::rdata::NSEC3;
 use hickory_proto::rr::Name;
+use std::collections::BTreeMap;
 
-/// Extra iterations we are ready for. RFC 9276 §3.2 lets validators treat more as insecure; 100
-/// is what the large resolvers agreed on.
-pub(super) const ITERATIONS_LIMIT: u16 = 100;
+/// Extra iterations of a denial that is secure. RFC 9276 §3.2 lets validators treat more as
+/// insecure; 150 is where Unbound and BIND do.
+pub(super) const ITERATIONS_LIMIT: u16 = 150;
 /// Bytes of a SHA-1 hash.
 const HASH_BYTES: usize = 20;
 /// Bits of one base32hex character.
@@ -33,6 +37,11 @@ impl<'a> Nsec3<'a> {
             return None;
         }
         Some(Self { hash: base32hex(owner.iter().next()?)?, data })
+    }
+
+    /// Whether both are of one chain.
+    pub(super) fn is_of_chain(&self, other: &Self) -> bool {
+        (self.data.salt(), self.data.iterations()) == (other.data.salt(), other.data.iterations())
     }
 
     fn covers(&self, hash: &[u8]) -> bool {
@@ -55,32 +64,17 @@ pub(super) fn deny(
     records: &[Nsec3<'_>],
     question: &Question<'_>,
     budget: &mut Budget,
-) -> Result<Option<Denied>, Spent> {
-    let Some(chain) = Chain::of(records) else { return Ok(None) };
-    if chain.is_too_costly() {
-        return Ok(Some(Denied::Unprovable(Why::Iterations)));
+) -> Result<Option<Denial>, Spent> {
+    for chain in chains(records) {
+        if let Some(what) = chain.deny(question, budget)? {
+            return Ok(Some(Denial { what, open: chain.too_costly() }));
+        }
     }
-    let hash = chain.hash(question.name, budget)?;
-    if let Some(here) = chain.at(&hash) {
-        return Ok(denies_at(here.data.type_set(), question, question.name));
-    }
-    let Some((encloser, range)) = chain.closest_encloser(question, hash, budget)? else { return Ok(None) };
-    if range.data.opt_out() && question.is_ds() {
-        // RFC 5155 §8.6: perhaps an unsigned delegation.
-        return Ok(Some(Denied::Unprovable(Why::OptOut)));
-    }
-    let Some(star) = star(&encloser) else { return Ok(None) };
-    let hash = chain.hash(&star, budget)?;
-    let denied = match chain.at(&hash) {
-        Some(wildcard) => denies_at(wildcard.data.type_set(), question, &star).filter(Denied::is_no_data),
-        None => chain.range_of(&hash).map(|_| Denied::NoName),
-    };
-    // RFC 5155 §9.2: with opt-out the closest encloser proof is not a whole one.
-    Ok(denied.map(|denied| if range.data.opt_out() { Denied::Unprovable(Why::OptOut) } else { denied }))
+    Ok(None)
 }
 
 /// Whether the name right below `encloser` on the way to the name asked does not exist, so that
-/// the wildcard at `encloser` may stand for it (RFC 5155 §8.8).
+/// the wildcard at `encloser` may stand for it (RFC 5155 §8.8); where that is not secure, why.
 ///
 /// # Errors
 /// [`Spent`] when the hashes would cost more than a look-up may.
@@ -90,27 +84,49 @@ pub(super) fn allows_wildcard(
     encloser: &Name,
     budget: &mut Budget,
 ) -> Result<Option<Option<Why>>, Spent> {
-    let Some(chain) = Chain::of(records) else { return Ok(None) };
-    if chain.is_too_costly() {
-        return Ok(Some(Some(Why::Iterations)));
-    }
     let next_closer = question.name.trim_to(depth(encloser) + 1);
-    let hash = chain.hash(&next_closer, budget)?;
-    Ok(chain.range_of(&hash).map(|range| range.data.opt_out().then_some(Why::OptOut)))
+    for chain in chains(records) {
+        let hash = chain.hash(&next_closer, budget)?;
+        if let Some(range) = chain.range_of(&hash) {
+            return Ok(Some(if range.data.opt_out() { Some(Why::OptOut) } else { chain.too_costly() }));
+        }
+    }
+    Ok(None)
+}
+
+/// A zone that changes its salt has two chains for a while, and a proof is of one of them: the
+/// one with the fewest iterations is tried first.
+fn chains<'a, 'r>(records: &'r [Nsec3<'a>]) -> impl Iterator<Item = Chain<'a, 'r>> {
+    let mut chains: BTreeMap<(u16, &[u8]), Vec<&'r Nsec3<'a>>> = BTreeMap::new();
+    for record in records {
+        chains.entry((record.data.iterations(), record.data.salt())).or_default().push(record);
+    }
+    chains.into_values().filter_map(|records| Some(Chain { first: *records.first()?, records }))
 }
 
 impl<'a, 'r> Chain<'a, 'r> {
-    /// The chain of the first record that we can afford, or of the first one.
-    fn of(records: &'r [Nsec3<'a>]) -> Option<Self> {
-        let cheap = |r: &&Nsec3<'_>| r.data.iterations() <= ITERATIONS_LIMIT;
-        let first = records.iter().find(cheap).or_else(|| records.first())?;
-        let same =
-            |r: &&Nsec3<'_>| (r.data.salt(), r.data.iterations()) == (first.data.salt(), first.data.iterations());
-        Some(Self { records: records.iter().filter(same).collect(), first })
+    fn too_costly(&self) -> Option<Why> {
+        (self.first.data.iterations() > ITERATIONS_LIMIT).then_some(Why::Iterations)
     }
 
-    fn is_too_costly(&self) -> bool {
-        self.first.data.iterations() > ITERATIONS_LIMIT
+    fn deny(&self, question: &Question<'_>, budget: &mut Budget) -> Result<Option<Denied>, Spent> {
+        let hash = self.hash(question.name, budget)?;
+        if let Some(here) = self.at(&hash) {
+            return Ok(denies_at(here.data.type_set(), question, question.name));
+        }
+        let Some((encloser, range)) = self.closest_encloser(question, hash, budget)? else { return Ok(None) };
+        if range.data.opt_out() && question.is_ds() {
+            // RFC 5155 §8.6: perhaps an unsigned delegation.
+            return Ok(Some(Denied::OptOut));
+        }
+        let Some(star) = star(&encloser) else { return Ok(None) };
+        let hash = self.hash(&star, budget)?;
+        let denied = match self.at(&hash) {
+            Some(wildcard) => denies_at(wildcard.data.type_set(), question, &star).filter(Denied::is_no_data),
+            None => self.range_of(&hash).map(|_| Denied::NoName),
+        };
+        // RFC 5155 §9.2: with opt-out the closest encloser proof is not a whole one.
+        Ok(denied.map(|denied| if range.data.opt_out() { Denied::OptOut } else { denied }))
     }
 
     fn hash(&self, name: &Name, budget: &mut Budget) -> Result<Vec<u8>, Spent> {

@@ -178,7 +178,7 @@ fn made_by_zone(signature: &RRSIG, set: &RrSet<'_>, zone: &ZoneKeys, budget: &mu
 fn signed(signature: &RRSIG, set: &RrSet<'_>, now: Timestamp) -> Signed {
     let input = signature.input();
     let signed_until = Time(input.sig_expiration.get()).near(now);
-    let ttl_s = set.ttl_s().min(input.original_ttl);
+    let ttl_s = set.ttl_s.min(input.original_ttl);
     let until = after_s(now, ttl_s).min(signed_until);
     Signed { labels: input.num_labels, signed_until, until }
 }

@@ -1,7 +1,9 @@
 //! What is proven about zone cuts, kept between look-ups (RFC 4035 §4.7, §5.3.3).
 //!
-//! Only verdicts that a chain from the anchors proves come in here, so they may be shared between
-//! all paths to the DNS; nothing outlives its TTL or its signature. Two generations bound the
+//! Only what a chain from the anchors proves comes in here, over whole sets, and only with a
+//! verdict that stands: a look-up that failed leaves nothing behind. So it may be shared between
+//! all paths to the DNS, and each path may still put it aside (see the rule in `mod.rs`). Nothing
+//! outlives its TTL or its signature. Two generations bound the
 //! memory: when the young one is full it becomes the old one, and what is used moves back.
 
 use super::Reason;
@@ -32,8 +34,6 @@ pub(super) struct Known {
     pub(super) cut: Cut,
     /// The end of the TTLs and signatures it rests on.
     pub(super) until: Timestamp,
-    /// The end of the signatures alone.
-    pub(super) signed_until: Timestamp,
 }
 
 /// Zones whose keys are validated, names that are proven insecure or no zone cut.
@@ -133,7 +133,7 @@ mod tests {
     use hickory_proto::dnssec::{Algorithm, PublicKeyBuf};
 
     fn inside(until: i64) -> Known {
-        Known { cut: Cut::Inside, until: Timestamp(until), signed_until: Timestamp(until) }
+        Known { cut: Cut::Inside, until: Timestamp(until) }
     }
 
     fn name(number: usize) -> Name {
