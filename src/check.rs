@@ -125,7 +125,7 @@ impl Checker {
 
     /// What delivery meets and, where that is trouble, what stands behind it.
     async fn look(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
-        let known = self.out.find_out(route, seed, Thoroughness::Everything).await;
+        let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, Thoroughness::Everything).await;
         let troubled = troubled(&known);
         let subject = subject(&troubled);
         let ((met, controls), dns, opinions) = tokio::join!(
@@ -135,7 +135,7 @@ impl Checker {
         );
         let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
             // The resolver was only slow, and delivery is more patient: now it has the answer.
-            let known = self.out.find_out(route, seed, Thoroughness::Everything).await;
+            let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, Thoroughness::Everything).await;
             Box::pin(self.meet(route, known)).await
         } else {
             met
@@ -232,7 +232,7 @@ impl Checker {
     }
 
     async fn probe_all(&self, route: &Route, known: &Known) -> Result<Vec<Probed>, Cause> {
-        let steps = self.out.plan(&route.hop, known, TlsRequest::ByPolicy)?;
+        let steps = self.out.plan(&route.hop, known)?;
         Ok(futures_util::future::join_all(steps.into_iter().map(|step| self.probe(step))).await)
     }
 

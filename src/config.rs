@@ -15,7 +15,7 @@ mod show;
 mod upstream;
 
 pub use check::Check;
-pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening};
+pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening, closest};
 pub use mta_sts::MtaSts;
 pub use notify::Notify;
 pub use roots::RootsError;
@@ -126,6 +126,9 @@ pub struct Listen {
     /// The domains of senders that may hand mail in, exactly; none named, and all may. The null
     /// reverse-path always may.
     pub sender_domains: Vec<Domain>,
+    /// Whether recipients at address literals are taken, `user@[192.0.2.1]`, that no destination
+    /// names (RFC 5321 §4.1.3).
+    pub address_literals: bool,
     /// Whether name and address of the client stay out of our Received line (RFC 5321 §7.6).
     pub hide_client: bool,
     /// The most Received lines of a message; more is a mail loop (RFC 5321 §6.3).
@@ -151,6 +154,7 @@ impl Default for Listen {
             smtp: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
             clients: vec![loopback_v4(), loopback_v6()],
             sender_domains: Vec::new(),
+            address_literals: false,
             hide_client: false,
             max_received: 100,
             max_message_bytes: 52_428_800,

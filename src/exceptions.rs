@@ -3,7 +3,7 @@
 //!
 //! What "in good order" means is what `relay check` means by OK: every server of every domain the
 //! destination names, under the policies that would hold without the weakening. A destination
-//! that names domains by a pattern ends on its day only.
+//! that names domains by a pattern, or address literals, ends on its day only.
 
 use crate::check::{Checker, Verdict};
 use crate::config::{Config, Destination, DomainPattern};
@@ -88,7 +88,7 @@ pub async fn end_needless(out: &Outbound) -> Result<(), KeepFault> {
 fn exact_domains(destination: &Destination) -> Option<Vec<Domain>> {
     let exact = |pattern: &DomainPattern| match pattern {
         DomainPattern::Exactly(domain) => Some(domain.clone()),
-        DomainPattern::Any | DomainPattern::Below(_) => None,
+        DomainPattern::Any | DomainPattern::Below(_) | DomainPattern::Literals(_) => None,
     };
     destination.domains.iter().map(exact).collect()
 }

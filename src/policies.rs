@@ -220,7 +220,7 @@ fn absent_status(absent: &StsAbsent) -> Status {
         StsAbsent::NoRecord
         | StsAbsent::ModeNone
         | StsAbsent::AddressLiteral
-        | StsAbsent::DaneInstead
+        | StsAbsent::NotNeeded
         | StsAbsent::SwitchedOff => Status::None,
     }
 }

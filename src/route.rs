@@ -1,8 +1,11 @@
-//! Recipients to next hops: the operator's destinations first, the recipient's domain otherwise.
+//! Recipients to next hops: the operator's destinations first, the recipient's domain or address
+//! literal otherwise.
+//!
+//! A literal is under the operator's rules as any domain is: with a destination for `*` nothing goes
+//! past its next hop or its demands.
 
-use crate::config::{Destination, NextHopAddress};
+use crate::config::{Destination, NextHopAddress, closest};
 use crate::smtp::address::{Domain, Host, Mailbox};
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -60,32 +63,21 @@ pub struct Route {
 /// The route of one recipient host.
 #[must_use]
 pub fn route(host: &Host, destinations: &[Destination], default_port: u16) -> Route {
-    let domain = match host {
-        Host::Literal(address) => {
-            let hop = NextHop::Address { address: *address, port: default_port, chosen_by: ChosenBy::Recipient };
-            return Route { hop, rule: None };
-        }
-        Host::Domain(domain) => domain,
-    };
-    let rule = closest(domain, destinations);
+    let rule = closest(host, destinations);
     let next_hop = rule.and_then(|index| destinations.get(index)).and_then(|d| d.next_hop.as_ref());
-    let hop = match next_hop {
-        None => NextHop::Domain(domain.clone()),
-        Some(NextHopAddress::Host { name, port }) => {
+    let hop = match (next_hop, host) {
+        (None, Host::Domain(domain)) => NextHop::Domain(domain.clone()),
+        (None, Host::Literal(address)) => {
+            NextHop::Address { address: address.to_canonical(), port: default_port, chosen_by: ChosenBy::Recipient }
+        }
+        (Some(NextHopAddress::Host { name, port }), _) => {
             NextHop::Host { name: name.clone(), port: port.unwrap_or(default_port) }
         }
-        Some(NextHopAddress::Address { ip, port }) => {
+        (Some(NextHopAddress::Address { ip, port }), _) => {
             NextHop::Address { address: *ip, port: port.unwrap_or(default_port), chosen_by: ChosenBy::Operator }
         }
     };
     Route { hop, rule }
-}
-
-/// The destination whose pattern fits the domain most closely; of equal ones the first.
-fn closest(domain: &Domain, destinations: &[Destination]) -> Option<usize> {
-    let fit = |d: &Destination| d.domains.iter().filter_map(|pattern| pattern.fit(domain)).max();
-    let fitting = destinations.iter().enumerate().filter_map(|(index, d)| Some((fit(d)?, Reverse(index))));
-    fitting.max().map(|(_, Reverse(index))| index)
 }
 
 /// Groups recipients (given by index) that share a route, in a stable order.
@@ -126,8 +118,32 @@ mod tests {
     }
 
     #[test]
-    fn rfc5321_4_1_3_an_address_literal_is_its_own_next_hop() {
-        assert_eq!(hop("a@[192.0.2.1]", &destinations()), "[192.0.2.1]:25");
+    fn rfc5321_4_1_3_an_address_literal_is_its_own_next_hop_where_no_rule_names_another() {
+        assert_eq!(hop("a@[192.0.2.1]", &[]), "[192.0.2.1]:25");
+        assert_eq!(hop("a@[IPv6:::ffff:192.0.2.1]", &[]), "[192.0.2.1]:25", "one host, however it is written");
+        assert_eq!(hop("a@[192.0.2.1]", &destinations()), "[192.0.2.9]:25");
+        assert_eq!(hop("a@[IPv6:2001:db8::1]", &destinations()), "[192.0.2.9]:25");
+    }
+
+    #[test]
+    fn every_recipient_is_under_exactly_one_rule_where_one_is_for_all() {
+        let text = "[[destination]]\ndomains = [\"*\"]\ntls = \"encrypt\"\n\
+                    [[destination]]\ndomains = [\"*.x.example\", \"[192.0.2.0/24]\"]\ntls = \"mta-sts\"\n\
+                    [[destination]]\ndomains = [\"x.example\", \"[192.0.2.1]\", \"[2001:db8::1]\"]\ntls = \"dane-only\"";
+        let destinations = Config::parse(text, Path::new("t")).unwrap().destination;
+        for (host, rule) in [
+            ("y.example", 0),
+            ("a.x.example", 1),
+            ("X.example.", 2),
+            ("[198.51.100.7]", 0),
+            ("[192.0.2.2]", 1),
+            ("[192.0.2.1]", 2),
+            ("[IPv6:::ffff:c000:201]", 2),
+            ("[IPv6:2001:db8::1]", 2),
+            ("[IPv6:2001:db8::2]", 0),
+        ] {
+            assert_eq!(route(&host.parse().unwrap(), &destinations, 25).rule, Some(rule), "{host}");
+        }
     }
 
     #[test]

@@ -309,14 +309,9 @@ impl Said {
 }
 
 fn protection(tls: &TlsVerdict) -> String {
-    let word = tls.word();
-    match tls {
-        TlsVerdict::ClearText => word.to_owned(),
-        TlsVerdict::Unauthenticated { version } => format!("{word} {version}"),
-        TlsVerdict::Dane { version, matched, .. } | TlsVerdict::WebPki { version, host: matched } => {
-            format!("{word} {version} ({matched})")
-        }
-    }
+    let version = tls.version().map(|version| format!(" {version}")).unwrap_or_default();
+    let matched = tls.matched().map(|matched| format!(" ({matched})")).unwrap_or_default();
+    format!("{}{version}{matched}", tls.word())
 }
 
 fn line(at: Timestamp, words: &str) -> String {

@@ -13,7 +13,7 @@
 use super::Standing;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::rules::{ClientInTrace, Loopback, Offer, Rules, TlsOffer};
+use super::rules::{ClientInTrace, Literals, Loopback, Offer, Rules, TlsOffer};
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, QueueId, TlsRequest};
 use std::fmt::Write;
@@ -41,6 +41,7 @@ impl Script {
             max_received: 100,
             sender_domains: Vec::new(),
             client_in_trace: ClientInTrace::Shown,
+            literals: Literals::All,
             loopback: Loopback::Refused,
             tls: TlsOffer::Available,
             dsn: Offer::No,

@@ -8,6 +8,7 @@
 use super::tls_required::TlsRequired;
 use crate::envelope::{BodyType, TlsRequest};
 use crate::smtp::data::{DataDecoder, LineEndCheck};
+use crate::smtp::header::{Line, Scanner};
 
 /// Why the spool does not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,9 @@ pub struct Intake {
     size: u64,
     data: DataDecoder,
     line_ends: LineEndCheck,
-    hops: HopCounter,
+    header: Scanner,
+    /// Received fields so far.
+    hops: u32,
     tls_required: TlsRequired,
     body: BodyType,
     fault: Option<ContentFault>,
@@ -71,7 +74,8 @@ impl Intake {
             size: 0,
             data: DataDecoder::default(),
             line_ends: LineEndCheck::default(),
-            hops: HopCounter::default(),
+            header: Scanner::default(),
+            hops: 0,
             tls_required: TlsRequired::default(),
             body: BodyType::SevenBit,
             fault: None,
@@ -124,7 +128,9 @@ impl Intake {
     /// What the content is, as far as it has come.
     #[must_use]
     pub fn content(&self) -> Content {
-        Content { tls: self.tls_required.request(), body: self.body }
+        let mut tls_required = self.tls_required.clone();
+        self.header.clone().end(|read| tls_required.line(read));
+        Content { tls: tls_required.request(), body: self.body }
     }
 
     fn fail(&mut self, fault: ContentFault) {
@@ -138,13 +144,19 @@ impl Intake {
         if self.size > self.limits.octets {
             self.fail(ContentFault::TooLarge);
         }
-        if self.fault.is_none() && self.hops.feed(added) > self.limits.received {
+        if self.fault.is_none() {
+            let Self { header, hops, tls_required, .. } = self;
+            header.feed(added, |read| {
+                *hops = hops.saturating_add(u32::from(is_received(read.line)));
+                tls_required.line(read);
+            });
+        }
+        if self.hops > self.limits.received {
             self.fail(ContentFault::Loop);
         }
         if self.fault.is_some() {
             piece.truncate(before);
         } else {
-            self.tls_required.feed(added);
             if !added.is_ascii() {
                 self.body = BodyType::EightBitMime;
             }
@@ -152,59 +164,11 @@ impl Intake {
     }
 }
 
-/// Counts the Received fields of the header, however it is cut.
-#[derive(Clone, Debug, Default)]
-struct HopCounter {
-    at: Place,
-    count: u32,
-}
-
-/// Where the counter stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// So many octets of a line match [`FIELD_NAME`].
-    Name(usize),
-    /// The whole name matched; blanks may stand before the colon (RFC 5322 §4.5.8).
-    NameEnd,
-    /// Within a line of no interest.
-    Line,
-    /// After the CR of an empty line.
-    EmptyLine,
-    /// Behind the header.
-    Body,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self::Name(0)
-    }
-}
-
-const FIELD_NAME: &[u8] = b"received";
-
-impl HopCounter {
-    /// Takes the next piece of content; gives the count so far.
-    fn feed(&mut self, piece: &[u8]) -> u32 {
-        for &octet in piece {
-            self.at = match (self.at, octet) {
-                (Place::Body, _) => break,
-                (Place::EmptyLine, b'\n') => Place::Body,
-                (Place::Name(_) | Place::NameEnd | Place::Line, b'\n') => Place::Name(0),
-                (Place::Name(0), b'\r') => Place::EmptyLine,
-                (Place::Name(n), _) => match FIELD_NAME.get(n) {
-                    Some(b) if b.eq_ignore_ascii_case(&octet) && n + 1 == FIELD_NAME.len() => Place::NameEnd,
-                    Some(b) if b.eq_ignore_ascii_case(&octet) => Place::Name(n + 1),
-                    Some(_) | None => Place::Line,
-                },
-                (Place::NameEnd, b' ' | b'\t') => Place::NameEnd,
-                (Place::NameEnd, b':') => {
-                    self.count += 1;
-                    Place::Line
-                }
-                (Place::NameEnd | Place::Line | Place::EmptyLine, _) => Place::Line,
-            };
-        }
-        self.count
+/// A field that each host on the way has put on top (RFC 5321 §4.4).
+const fn is_received(line: Line<'_>) -> bool {
+    match line {
+        Line::Field { name, .. } => name.eq_ignore_ascii_case(b"Received"),
+        Line::Folded(_) | Line::Odd(_) => false,
     }
 }
 
@@ -213,8 +177,9 @@ mod tests {
     use super::*;
 
     fn count(pieces: &[&[u8]]) -> u32 {
-        let mut hops = HopCounter::default();
-        pieces.iter().map(|piece| hops.feed(piece)).last().unwrap_or(0)
+        let mut intake = Intake::new(Limits { octets: 1000, received: 100 });
+        pieces.iter().for_each(|piece| intake.chunk(piece, &mut Vec::new()));
+        intake.hops
     }
 
     #[test]
@@ -226,6 +191,16 @@ mod tests {
             assert_eq!(count(&[a, b]), 2, "cut at {cut}");
         }
         assert_eq!(count(&[b"\r\nReceived: x\r\n"]), 0);
+        assert_eq!(count(&[b"no header line\r\nReceived: x\r\n"]), 1, "a loop is no less one for a broken header");
+    }
+
+    #[test]
+    fn rfc8689_3_the_last_line_counts_without_its_end() {
+        let mut intake = Intake::new(Limits { octets: 1000, received: 100 });
+        intake.chunk(b"TLS-Required: No", &mut Vec::new());
+        assert_eq!(intake.content().tls, TlsRequest::Optional);
+        intake.chunk(b"t\r\n\r\n", &mut Vec::new());
+        assert_eq!(intake.content().tls, TlsRequest::ByPolicy, "it had not ended");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! (RFC 2034 §4).
 
 use super::intake::{ContentFault, Limits, SpoolFault};
-use super::rules::{Offer, Rules};
+use super::rules::{NoWay, Offer, Rules};
 use crate::envelope::QueueId;
 use crate::smtp::address::{AddressError, Domain, Host};
 use crate::smtp::command::CommandError;
@@ -168,10 +168,14 @@ pub fn too_many_recipients() -> Reply {
     Reply::new(452, 5, 3, "too many recipients, send the rest in another message")
 }
 
-/// An address literal to which nothing is sent; the code is that of the report it would become.
+/// An address literal to which nothing is sent. For this host itself the code is that of the report
+/// it would become; else that of a bad destination system (RFC 3463 §3.2).
 #[must_use]
-pub fn no_way_to(host: &Host) -> Reply {
-    Reply::new(550, 4, 4, format!("no mail is sent to {host} from here"))
+pub fn no_way_to(host: &Host, why: NoWay) -> Reply {
+    match why {
+        NoWay::Inward => Reply::new(550, 4, 4, format!("no mail is sent to {host} from here")),
+        NoWay::Literal => Reply::new(550, 1, 2, format!("address literals are not accepted: {host}")),
+    }
 }
 
 /// `<postmaster>` with nobody behind it.

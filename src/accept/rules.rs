@@ -4,7 +4,7 @@
 //! tell its user better than a report of ours could.
 
 use super::intake::Limits;
-use crate::config::Config;
+use crate::config::{Config, DomainPattern};
 use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
 use std::net::IpAddr;
 
@@ -25,6 +25,8 @@ pub struct Rules {
     pub client_in_trace: ClientInTrace,
     /// The most recipients of a message.
     pub max_recipients: usize,
+    /// Which recipients at address literals are taken.
+    pub literals: Literals,
     /// Whether a recipient may be at an address of this host.
     pub loopback: Loopback,
     /// Whether we have a certificate to offer STARTTLS with.
@@ -62,6 +64,24 @@ pub enum Loopback {
     Refused,
 }
 
+/// Which recipients at address literals are taken (RFC 5321 §4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Literals {
+    /// All: `[listen] address_literals`.
+    All,
+    /// Those that a destination names; one for `*` names none.
+    Named(Vec<DomainPattern>),
+}
+
+/// Why no mail goes to a recipient's host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWay {
+    /// It is an address literal, and the operator has not opened those.
+    Literal,
+    /// It is this host itself, or no host.
+    Inward,
+}
+
 /// What `[listen] hide_client` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientInTrace {
@@ -84,6 +104,7 @@ impl Rules {
             sender_domains: listen.sender_domains.clone(),
             client_in_trace: if listen.hide_client { ClientInTrace::Hidden } else { ClientInTrace::Shown },
             max_recipients: listen.max_recipients,
+            literals: Literals::new(config),
             loopback: if config.delivery.allow_loopback { Loopback::Allowed } else { Loopback::Refused },
             tls,
             dsn: Offer::Yes,
@@ -111,14 +132,37 @@ impl Rules {
     }
 
     /// Whether mail to that host can go out at all. Of an address literal that is known before
-    /// any attempt (RFC 5321 §4.1.3): nothing is sent to this host itself or to no host.
-    #[must_use]
-    pub fn may_go_to(&self, host: &Host) -> bool {
-        let Host::Literal(address) = host else { return true };
+    /// any attempt (RFC 5321 §4.1.3): without leave of the operator nothing is sent, and never to
+    /// this host itself or to no host.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_go_to(&self, host: &Host) -> Result<(), NoWay> {
+        let Host::Literal(address) = host else { return Ok(()) };
         let plain = address.to_canonical();
         let is_some_host = !plain.is_multicast() && plain != IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
         let inward = plain.is_loopback() || plain.is_unspecified();
-        is_some_host && (!inward || self.loopback == Loopback::Allowed)
+        if !self.literals.open(host) {
+            return Err(NoWay::Literal);
+        }
+        if !is_some_host || (inward && self.loopback == Loopback::Refused) { Err(NoWay::Inward) } else { Ok(()) }
+    }
+}
+
+impl Literals {
+    fn new(config: &Config) -> Self {
+        if config.listen.address_literals {
+            return Self::All;
+        }
+        let patterns = config.destination.iter().flat_map(|destination| &destination.domains);
+        Self::Named(patterns.filter(|pattern| matches!(pattern, DomainPattern::Literals(_))).cloned().collect())
+    }
+
+    fn open(&self, host: &Host) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(patterns) => patterns.iter().any(|pattern| pattern.fit(host).is_some()),
+        }
     }
 }
 
@@ -129,8 +173,9 @@ mod tests {
     #[test]
     fn rfc5321_4_1_3_a_literal_of_this_host_or_of_none_is_refused_before_any_attempt() {
         let mut config = Config::default();
+        config.listen.address_literals = true;
         let mut rules = Rules::new(&config, TlsOffer::Available);
-        let may = |rules: &Rules, host: &str| rules.may_go_to(&host.parse().unwrap());
+        let may = |rules: &Rules, host: &str| rules.may_go_to(&host.parse().unwrap()).is_ok();
         for host in ["d.example", "[192.0.2.1]", "[IPv6:2001:db8::1]"] {
             assert!(may(&rules, host), "{host}");
         }
@@ -142,6 +187,28 @@ mod tests {
         config.delivery.allow_loopback = true;
         rules = Rules::new(&config, TlsOffer::Available);
         assert!(inward.iter().all(|host| may(&rules, host)) && !nobody.iter().any(|host| may(&rules, host)));
+    }
+
+    #[test]
+    fn rfc5321_4_1_3_literals_are_closed_until_the_operator_opens_or_names_them() {
+        let mut config = Config::default();
+        let may =
+            |config: &Config, host: &str| Rules::new(config, TlsOffer::Available).may_go_to(&host.parse().unwrap());
+        let literals = ["[192.0.2.1]", "[IPv6:::ffff:192.0.2.1]", "[198.51.100.7]", "[IPv6:2001:db8::1]"];
+        let answers = |config: &Config| literals.map(|host| may(config, host).is_ok());
+        assert_eq!(answers(&config), [false; 4]);
+        assert_eq!(may(&config, literals[0]), Err(NoWay::Literal));
+        assert_eq!(may(&config, "d.example"), Ok(()));
+        let destination = |domains: &str| {
+            let text = format!("[[destination]]\ndomains = {domains}\ntls = \"encrypt\"");
+            Config::parse(&text, std::path::Path::new("t")).unwrap()
+        };
+        assert_eq!(answers(&destination("[\"*\"]")), [false; 4], "a rule for all opens none");
+        assert_eq!(answers(&destination("[\"[192.0.2.0/24]\"]")), [true, true, false, false]);
+        assert_eq!(answers(&destination("[\"*\", \"[2001:db8::1]\"]")), [false, false, false, true]);
+        config.listen.address_literals = true;
+        assert_eq!(answers(&config), [true; 4]);
+        assert_eq!(may(&destination("[\"[127.0.0.1]\"]"), "[127.0.0.1]"), Err(NoWay::Inward));
     }
 
     #[test]

@@ -286,13 +286,13 @@ impl Session {
             ForwardPath::Postmaster => self.rules.postmaster.clone(),
         };
         let step = match recipient {
-            Some(recipient) if !self.rules.may_go_to(recipient.host()) => {
-                Step::Refuse(RefusedAt::Rcpt, replies::no_way_to(recipient.host()))
-            }
-            Some(recipient) => {
-                mail.add(recipient, rcpt.parameters);
-                Step::Send(replies::recipient_ok())
-            }
+            Some(recipient) => match self.rules.may_go_to(recipient.host()) {
+                Err(why) => Step::Refuse(RefusedAt::Rcpt, replies::no_way_to(recipient.host(), why)),
+                Ok(()) => {
+                    mail.add(recipient, rcpt.parameters);
+                    Step::Send(replies::recipient_ok())
+                }
+            },
             None => Step::Refuse(RefusedAt::Rcpt, replies::no_postmaster()),
         };
         (State::AwaitRcpt(mail), step)

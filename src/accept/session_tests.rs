@@ -1,6 +1,6 @@
 //! The session by itself: what a dialogue does not show.
 
-use super::rules::{Offer, Rules, TlsOffer};
+use super::rules::{NoWay, Offer, Rules, TlsOffer};
 use super::session::Session;
 use super::step::{Event, Step};
 use super::{Standing, replies};
@@ -81,7 +81,8 @@ fn what_administrators_read_is_short_plain_and_has_a_code() {
         replies::tls_unavailable(),
         replies::require_tls_in_clear(),
         replies::too_many_recipients(),
-        replies::no_way_to(&crate::smtp::address::Host::Literal(address)),
+        replies::no_way_to(&crate::smtp::address::Host::Literal(address), NoWay::Inward),
+        replies::no_way_to(&crate::smtp::address::Host::Literal(address), NoWay::Literal),
         replies::no_postmaster(),
         replies::too_large(u64::MAX),
         replies::timed_out(),

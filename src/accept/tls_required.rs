@@ -5,108 +5,74 @@
 //! absent. What is looked at passes unchanged; what is kept is bounded.
 
 use crate::envelope::TlsRequest;
+use crate::smtp::header::{LINE_LIMIT, Line, Read};
 
 const FIELD_NAME: &[u8] = b"TLS-Required";
 const VALUE: &[u8] = b"No";
 
-/// So much of a line is kept, in octets: what RFC 5322 §2.1.1 allows, with its CRLF.
-const LINE_LIMIT: usize = 1000;
 /// A value with comments that is longer than two whole lines is none.
 const VALUE_LIMIT: usize = 2 * LINE_LIMIT;
 
-/// Looks for the field, however the content is cut.
+/// Looks for the field among the lines of the header.
 #[derive(Clone, Debug, Default)]
 pub struct TlsRequired {
     place: Place,
-    /// The line that is coming in.
-    line: Vec<u8>,
     /// How many fields of this name there were.
     fields: u32,
     /// The value of the first, its lines joined; none when it is above a limit.
     value: Option<Vec<u8>>,
+    /// Whether there was a line that no header has: some programs see the body begin, others read
+    /// on.
+    has_odd_line: bool,
 }
 
-/// Where the scanner stands.
+/// Where the last line stood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
-    /// At the first line: it cannot continue a field.
-    #[default]
-    Start,
-    /// Within the field we look for: its value may go on in the next line.
+    /// Within the field we look for.
     Ours,
-    /// Within another field.
+    /// Anywhere else.
+    #[default]
     Other,
-    /// Behind the header.
-    Body,
 }
 
 impl TlsRequired {
-    /// Takes the next piece of content.
-    pub fn feed(&mut self, piece: &[u8]) {
-        if self.place == Place::Body {
-            return;
-        }
-        for part in piece.split_inclusive(|&b| b == b'\n') {
-            let room = LINE_LIMIT.saturating_sub(self.line.len());
-            self.line.extend_from_slice(part.get(..room).unwrap_or(part));
-            if part.ends_with(b"\n") {
-                self.end_line();
-                if self.place == Place::Body {
-                    return;
-                }
+    /// Takes the next line of the header.
+    pub fn line(&mut self, read: Read<'_>) {
+        match (read.line, self.place) {
+            (Line::Field { name, value }, _) => self.begin(name, value),
+            (Line::Folded(more), Place::Ours) => self.collect(more),
+            (Line::Folded(_), Place::Other) => {}
+            (Line::Odd(_), _) => {
+                self.has_odd_line = true;
+                self.place = Place::Other;
             }
+        }
+        // Nobody knows what stood behind the cut.
+        if self.place == Place::Ours && read.is_cut {
+            self.value = None;
         }
     }
 
     /// What the header asks, as far as it has come.
     #[must_use]
     pub fn request(&self) -> TlsRequest {
-        let mut whole = self.clone();
-        whole.end_line();
-        if whole.fields == 1 && whole.value.is_some_and(|value| is_no(&value)) {
-            TlsRequest::Optional
-        } else {
-            TlsRequest::ByPolicy
-        }
+        let is_clear = self.fields == 1 && !self.has_odd_line;
+        if is_clear && self.value.as_deref().is_some_and(is_no) { TlsRequest::Optional } else { TlsRequest::ByPolicy }
     }
 
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        let continues = matches!(line.first(), Some(b' ' | b'\t'));
-        self.place = match (self.place, field(&line)) {
-            (Place::Body, _) => Place::Body,
-            (Place::Ours, _) if continues => {
-                self.collect(&line);
-                Place::Ours
-            }
-            (Place::Other, _) if continues => Place::Other,
-            (Place::Start | Place::Ours | Place::Other, Some((name, value))) => self.begin(name, value),
-            (Place::Start | Place::Ours | Place::Other, None) => {
-                // A line that no header has: some programs see the body begin, others read on.
-                if !line.trim_ascii_end().is_empty() {
-                    self.value = None;
-                }
-                Place::Body
-            }
-        };
-        // Nobody knows what stood behind the cut.
-        if self.place == Place::Ours && line.len() >= LINE_LIMIT && !line.ends_with(b"\n") {
-            self.value = None;
-        }
-    }
-
-    fn begin(&mut self, name: &[u8], value: &[u8]) -> Place {
+    fn begin(&mut self, name: &[u8], value: &[u8]) {
+        self.place = Place::Other;
         if !name.eq_ignore_ascii_case(FIELD_NAME) {
-            return Place::Other;
+            return;
         }
         self.fields = self.fields.saturating_add(1);
         // Two fields count as none, whatever the second one says.
-        if self.fields > 1 {
-            return Place::Other;
+        if self.fields == 1 {
+            self.place = Place::Ours;
+            self.value = Some(Vec::new());
+            self.collect(value);
         }
-        self.value = Some(Vec::new());
-        self.collect(value);
-        Place::Ours
     }
 
     fn collect(&mut self, line: &[u8]) {
@@ -115,15 +81,6 @@ impl TlsRequired {
             value.extend_from_slice(line);
         }
     }
-}
-
-/// Name and value of a field (RFC 5322 §2.2; blanks before the colon: §4.5).
-fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|&b| b == b':')?;
-    let (name, value) = line.split_at_checked(colon)?;
-    let name = name.trim_ascii_end();
-    let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
-    is_name.then_some((name, value.get(1..)?))
 }
 
 /// The value, with comments and folding white space around it (RFC 5322 §3.2.2).
@@ -153,11 +110,13 @@ fn without_comments(text: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::header::Scanner;
 
     fn request(pieces: &[&[u8]]) -> TlsRequest {
-        let mut scanner = TlsRequired::default();
-        pieces.iter().for_each(|piece| scanner.feed(piece));
-        scanner.request()
+        let (mut scanner, mut wanted) = (Scanner::default(), TlsRequired::default());
+        pieces.iter().for_each(|piece| scanner.feed(piece, |read| wanted.line(read)));
+        scanner.end(|read| wanted.line(read));
+        wanted.request()
     }
 
     fn asks(content: &str) -> bool {
@@ -236,6 +195,7 @@ mod tests {
             "no header line\r\nTLS-Required: No\r\n\r\n",
             ": x\r\nTLS-Required: No\r\n\r\n",
             "Subject: x\r\n.\r\nTLS-Required: No\r\n\r\n",
+            "TLS-Required: No\r\n.\r\n\r\n",
             "TLS-Required: No\r\nno header line\r\nTLS-Required: Yes\r\n\r\n",
         ] {
             assert!(!asks(content), "{content:?}");
@@ -244,20 +204,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_a_header_is_bounded_and_a_cut_value_is_none() {
-        let mut scanner = TlsRequired::default();
-        scanner.feed(b"Subject: ");
-        for _ in 0..1000 {
-            scanner.feed(&[b'x'; 1000]);
+    fn rfc5322_3_6_8_a_name_with_anything_but_blanks_behind_it_is_another_one() {
+        for octet in ["\x0c", "\x0b", "\0", "\x7f", "\u{a0}", ";"] {
+            assert!(!asks(&format!("TLS-Required{octet}: No\r\n\r\n")), "{octet:?}");
+            assert!(!asks(&format!("TLS-Required {octet} : No\r\n\r\n")), "{octet:?}");
+            assert!(!asks(&format!("{octet}TLS-Required: No\r\n\r\n")), "{octet:?}");
+            let both = format!("TLS-Required: No\r\nTLS-Required{octet}: Yes\r\n\r\n");
+            assert_eq!(asks(&both), octet == ";", "a field of another name, or no line of a header");
         }
-        assert!(scanner.line.capacity() <= 2 * LINE_LIMIT);
-        scanner.feed(b"\r\nTLS-Required: No (");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_value_is_bounded_and_a_cut_value_is_none() {
+        let mut wanted = TlsRequired::default();
+        let read = |line| Read { line, is_cut: false };
+        wanted.line(read(Line::Field { name: FIELD_NAME, value: b" No (" }));
         for _ in 0..1000 {
-            scanner.feed(b"y\r\n y");
+            wanted.line(read(Line::Folded(b" yyyy")));
         }
-        assert_eq!(scanner.value, None);
-        scanner.feed(b")\r\n\r\n");
-        assert_eq!(scanner.request(), TlsRequest::ByPolicy);
+        assert_eq!(wanted.value, None);
+        wanted.line(read(Line::Folded(b" )")));
+        assert_eq!(wanted.request(), TlsRequest::ByPolicy);
         let padded = |blanks: usize, more: &str| format!("TLS-Required: No{}{more}\r\n\r\n", " ".repeat(blanks));
         let blanks = LINE_LIMIT - "TLS-Required: No\r\n".len();
         assert_eq!(request(&[padded(blanks, "").as_bytes()]), TlsRequest::Optional);
@@ -265,6 +232,6 @@ mod tests {
         assert_eq!(request(&[padded(blanks + 5, "t").as_bytes()]), TlsRequest::ByPolicy);
         let folded = |lines: usize| format!("TLS-Required: No{}\r\n\r\n", "\r\n         ".repeat(lines));
         assert_eq!(request(&[folded(100).as_bytes()]), TlsRequest::Optional);
-        assert_eq!(request(&[folded(200).as_bytes()]), TlsRequest::ByPolicy);
+        assert_eq!(request(&[folded(300).as_bytes()]), TlsRequest::ByPolicy);
     }
 }

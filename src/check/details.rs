@@ -151,6 +151,10 @@ impl HostReport {
                 (None, Some(TlsVerdict::WebPki { version, .. })) => {
                     format!("{version}, authenticated by a public certificate")
                 }
+                (None, Some(TlsVerdict::WebPkiAndDane { version, .. })) => format!(
+                    "{version}, authenticated by a public certificate, as the MTA-STS policy demands, and by DANE for \
+                     the host"
+                ),
                 (None, Some(TlsVerdict::Unauthenticated { version })) => format!("{version}, not authenticated"),
                 (None, Some(TlsVerdict::ClearText) | None) => "clear text".to_owned(),
             };

@@ -66,7 +66,7 @@ impl Met {
 
 fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
     let end = match &probe.tls {
-        Some(TlsVerdict::WebPki { .. }) => CertificateEnd::Counts,
+        Some(TlsVerdict::WebPki { .. } | TlsVerdict::WebPkiAndDane { .. }) => CertificateEnd::Counts,
         Some(TlsVerdict::Dane { matched, .. }) if matched.starts_with('2') => CertificateEnd::Counts,
         Some(TlsVerdict::Dane { .. } | TlsVerdict::Unauthenticated { .. } | TlsVerdict::ClearText) | None => {
             CertificateEnd::Ignored
@@ -80,10 +80,7 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
         greeting: None,
         ehlo: Vec::new(),
         cause: probe.failure.clone(),
-        tls: matches!(
-            probe.tls,
-            Some(TlsVerdict::WebPki { .. } | TlsVerdict::Dane { .. } | TlsVerdict::Unauthenticated { .. })
-        ),
+        tls: probe.tls.as_ref().is_some_and(|tls| tls.version().is_some()),
         certificate: probe.certificates.first().and_then(|der| certificate::seen(der, end)),
     }
 }
@@ -166,6 +163,10 @@ fn how(probe: &Probe, known: &Known) -> String {
         Some(TlsVerdict::WebPki { version, host }) => {
             format!("over {version} with a certificate of a public authority for {host}")
         }
+        Some(TlsVerdict::WebPkiAndDane { version, host, .. }) => format!(
+            "over {version} with a certificate of a public authority for {host}, which the MTA-STS policy lists, and \
+             that DANE vouches for, too"
+        ),
         Some(TlsVerdict::Unauthenticated { version }) => {
             format!("over {version}, without authentication of the server")
         }

@@ -159,6 +159,7 @@ impl HostReport {
             let authenticated = match tls {
                 TlsVerdict::Dane { .. } => ", authenticated by DANE",
                 TlsVerdict::WebPki { .. } => ", authenticated by a public certificate",
+                TlsVerdict::WebPkiAndDane { .. } => ", authenticated by a public certificate and by DANE",
                 TlsVerdict::Unauthenticated { .. } => ", TLS without authentication",
                 TlsVerdict::ClearText => ", clear text",
             };

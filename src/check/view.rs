@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::deliver::driver::Probe;
 use crate::deliver::families::WaysOut;
 use crate::deliver::{Planned, Target};
-use crate::outcome::TlsVerdict;
+use crate::outcome::{DaneScope, TlsVerdict};
 use crate::pipeline::outbound::Known;
 use crate::policy::sts::StsState;
 use crate::policy::{TlsPolicy, dane};
@@ -24,7 +24,7 @@ pub(super) fn host_report(host: &MxHost, known: &Known, probed: &[Probed], now: 
     for (target, probe) in probed.iter().filter_map(|probed| probed.at(host)) {
         policy = target.policy.word();
         match &target.policy {
-            TlsPolicy::Dane(dane) => references = &dane.references,
+            TlsPolicy::Dane(dane) | TlsPolicy::WebPkiAndDane { dane, .. } => references = &dane.references,
             TlsPolicy::Opportunistic { because: why } => because = Some(why.word()),
             TlsPolicy::Off | TlsPolicy::Encrypt { .. } | TlsPolicy::WebPki { .. } => {}
         }
@@ -136,7 +136,9 @@ fn left_out(known: &Known, ways: &WaysOut) -> Vec<String> {
 fn unlisted(known: &Known, probed: &[Probed]) -> Vec<String> {
     let StsState::Policy(policy) = &known.sts else { return Vec::new() };
     let unlisted = known.resolution.hosts.iter().filter(|host| {
-        let by_dane = |(_, probe): (&Target, &Probe)| matches!(probe.tls, Some(TlsVerdict::Dane { .. }));
+        let by_dane = |(_, probe): (&Target, &Probe)| {
+            matches!(probe.tls, Some(TlsVerdict::Dane { scope: DaneScope::Domain, .. }))
+        };
         !policy.allows(&host.name) && probed.iter().filter_map(|probed| probed.at(host)).any(by_dane)
     });
     let note = |host: &MxHost| {

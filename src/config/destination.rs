@@ -1,11 +1,16 @@
 //! `[[destination]]`: what the operator wants for certain recipient domains.
 //!
+//! A pattern means domains, or the addresses of recipients at address literals; `*` means all of
+//! both, so that with it there is no recipient without a rule (`route.rs` takes exactly one).
+//!
 //! A demand above what the recipient's domain publishes needs no excuse. A weakening does: a
 //! reason, and a day after which it is over.
 
 use crate::clock::Timestamp;
-use crate::smtp::address::Domain;
+use crate::smtp::address::{Domain, Host};
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer};
+use std::cmp::Reverse;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -14,7 +19,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Destination {
-    /// The recipient domains: `example.org`, `*.example.org` for all below it, `*` for all others.
+    /// The recipient domains: `example.org`, `*.example.org` for all below it, `*` for all others;
+    /// and address literals: `[192.0.2.1]`, `[192.0.2.0/24]`, `[IPv6:2001:db8::1]`.
     pub domains: Vec<DomainPattern>,
     /// Where their mail goes instead of to their MX hosts.
     #[serde(default)]
@@ -45,7 +51,7 @@ pub enum TlsLevel {
     Dane,
     /// DANE or nothing (RFC 7672 §6).
     DaneOnly,
-    /// A certificate that an MTA-STS policy or DANE vouches for, or nothing.
+    /// A certificate that an MTA-STS policy, or DANE with signed MX records, vouches for, or nothing.
     MtaSts,
     /// No TLS at all: a weakening.
     Off,
@@ -156,27 +162,63 @@ impl<'de> Deserialize<'de> for LastDay {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum DomainPattern {
-    /// Every domain that no other destination names.
+    /// Every domain and every address literal that no other destination names.
     Any,
     /// Every domain below this one, and not itself.
     Below(Domain),
     /// This domain alone.
     Exactly(Domain),
+    /// Address literals of this network, often of one address (RFC 5321 §4.1.3).
+    Literals(IpNet),
 }
 
 impl DomainPattern {
-    /// How closely the pattern fits a domain, more for closer; `None` when it does not.
+    /// How closely the pattern fits what stands right of the `@`, more for closer; `None` when it
+    /// does not. An IPv4 address is the same in its IPv6 spelling.
     #[must_use]
-    pub fn fit(&self, domain: &Domain) -> Option<usize> {
-        match self {
-            Self::Any => Some(0),
-            Self::Below(parent) => {
+    pub fn fit(&self, host: &Host) -> Option<usize> {
+        match (self, host) {
+            (Self::Any, Host::Domain(_) | Host::Literal(_)) => Some(0),
+            (Self::Below(parent), Host::Domain(domain)) => {
                 let above = domain.as_str().strip_suffix(parent.as_str())?;
                 above.ends_with('.').then(|| parent.as_str().len())
             }
-            Self::Exactly(exact) => (exact == domain).then_some(usize::MAX),
+            (Self::Exactly(exact), Host::Domain(domain)) => (exact == domain).then_some(usize::MAX),
+            (Self::Literals(network), Host::Literal(address)) => {
+                network.contains(&address.to_canonical()).then(|| 1 + usize::from(network.prefix_len()))
+            }
+            (Self::Literals(_), Host::Domain(_)) | (Self::Below(_) | Self::Exactly(_), Host::Literal(_)) => None,
         }
     }
+
+    /// What stands between the brackets of an address literal, or a network in their place.
+    fn literals(inside: &str) -> Option<Self> {
+        let tag = inside.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:"));
+        let text = inside.get(tag.map_or(0, str::len)..)?;
+        let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>()).ok()?;
+        let is_tagged_right = tag.is_none() || matches!(network, IpNet::V6(_));
+        is_tagged_right.then(|| Self::Literals(canonical(network.trunc())))
+    }
+}
+
+/// A network of IPv4 addresses in their IPv6 spelling, as one of IPv4 addresses.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = network.prefix_len().checked_sub(96).map(|prefix_len| (network.addr().to_canonical(), prefix_len));
+    match (network, mapped) {
+        (IpNet::V6(_), Some((IpAddr::V4(address), prefix_len))) => {
+            Ipv4Net::new(address, prefix_len).map_or(network, IpNet::V4)
+        }
+        (IpNet::V4(_) | IpNet::V6(_), _) => network,
+    }
+}
+
+/// The destination whose pattern fits most closely, by its place; of equal ones the first. So
+/// every recipient is under one rule at most, and under exactly one where a destination means `*`.
+#[must_use]
+pub fn closest(host: &Host, destinations: &[Destination]) -> Option<usize> {
+    let fit = |d: &Destination| d.domains.iter().filter_map(|pattern| pattern.fit(host)).max();
+    let fitting = destinations.iter().enumerate().filter_map(|(index, d)| Some((fit(d)?, Reverse(index))));
+    fitting.max().map(|(_, Reverse(index))| index)
 }
 
 impl fmt::Display for DomainPattern {
@@ -185,6 +227,13 @@ impl fmt::Display for DomainPattern {
             Self::Any => f.write_str("*"),
             Self::Below(parent) => write!(f, "*.{parent}"),
             Self::Exactly(domain) => domain.fmt(f),
+            Self::Literals(network) => {
+                let tag = if matches!(network, IpNet::V6(_)) { "IPv6:" } else { "" };
+                match network.prefix_len() == network.max_prefix_len() {
+                    true => write!(f, "[{tag}{}]", network.addr()),
+                    false => write!(f, "[{tag}{network}]"),
+                }
+            }
         }
     }
 }
@@ -195,6 +244,12 @@ impl TryFrom<String> for DomainPattern {
     fn try_from(text: String) -> Result<Self, String> {
         if text == "*" {
             return Ok(Self::Any);
+        }
+        if let Some(inside) = text.strip_prefix('[') {
+            let literals = inside.strip_suffix(']').and_then(Self::literals);
+            return literals.ok_or_else(|| {
+                format!("\"{text}\" is no address literal: write \"[192.0.2.1]\", \"[192.0.2.0/24]\" or \"[IPv6:2001:db8::1]\"")
+            });
         }
         let wrong = |e| format!("\"{text}\" is no domain: {e}");
         match text.strip_prefix("*.") {
@@ -306,13 +361,47 @@ mod tests {
 
     #[test]
     fn the_closest_pattern_fits_best() {
-        let domain: Domain = "mail.example.org".parse().unwrap();
-        let fit = |pattern: &str| DomainPattern::try_from(pattern.to_owned()).unwrap().fit(&domain);
+        let host: Host = "mail.example.org".parse().unwrap();
+        let fit = |pattern: &str| DomainPattern::try_from(pattern.to_owned()).unwrap().fit(&host);
         assert!(fit("mail.example.org") > fit("*.example.org"));
         assert!(fit("*.example.org") > fit("*.org"));
         assert!(fit("*.org") > fit("*"));
         assert_eq!(fit("example.org"), None);
         assert_eq!(fit("*.mail.example.org"), None, "below, and not itself");
         assert_eq!(fit("*.ample.org"), None, "whole labels only");
+        assert_eq!(fit("[0.0.0.0/0]"), None, "an address is no domain");
+    }
+
+    #[test]
+    fn rfc5321_4_1_3_an_address_literal_is_meant_by_its_address_in_any_spelling() {
+        let fit = |pattern: &str, host: &str| {
+            DomainPattern::try_from(pattern.to_owned()).unwrap().fit(&host.parse().unwrap())
+        };
+        for literal in ["[192.0.2.1]", "[IPv6:::ffff:192.0.2.1]", "[ipv6:::FFFF:C000:201]"] {
+            for pattern in ["[192.0.2.1]", "[192.0.2.0/24]", "[IPv6:::ffff:192.0.2.1]", "[::ffff:192.0.2.0/120]", "*"] {
+                assert!(fit(pattern, literal).is_some(), "{pattern} {literal}");
+            }
+            assert!(fit("[192.0.2.1]", literal) > fit("[192.0.2.77/24]", literal));
+            assert!(fit("[0.0.0.0/0]", literal) > fit("*", literal));
+            for pattern in ["[192.0.2.2]", "[IPv6:2001:db8::1]", "[IPv6:2001:db8::/32]", "*.1", "192.0.2.1"] {
+                assert_eq!(fit(pattern, literal), None, "{pattern} {literal}");
+            }
+        }
+        for pattern in ["[2001:db8::1]", "[IPv6:2001:DB8::1]", "[2001:db8::/32]", "[::/0]", "*"] {
+            assert!(fit(pattern, "[IPv6:2001:db8::1]").is_some(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn an_address_literal_is_written_as_in_an_address_and_a_wrong_one_is_refused() {
+        let written = |text: &str| DomainPattern::try_from(text.to_owned()).map(|pattern| pattern.to_string());
+        assert_eq!(written("[192.0.2.1]").unwrap(), "[192.0.2.1]");
+        assert_eq!(written("[192.0.2.9/24]").unwrap(), "[192.0.2.0/24]");
+        assert_eq!(written("[2001:db8::1]").unwrap(), "[IPv6:2001:db8::1]");
+        assert_eq!(written("[ipv6:2001:db8::/32]").unwrap(), "[IPv6:2001:db8::/32]");
+        for wrong in ["[192.0.2.1", "[]", "[x.example]", "[IPv6:192.0.2.1]", "[192.0.2.0/33]", "*.[192.0.2.1]"] {
+            assert!(written(wrong).is_err(), "{wrong}");
+        }
+        assert!(written("[192.0.2.1").unwrap_err().contains("[192.0.2.0/24]"));
     }
 }

@@ -103,9 +103,13 @@ impl Conversation {
                 let demanded_by = policy.demanded_by().unwrap_or(DemandedBy::Operator);
                 Cause::StarttlsNotOffered { peer: target.peer.clone(), demanded_by }
             })),
-            (Ok(_), TlsVerdict::Unauthenticated { .. } | TlsVerdict::Dane { .. } | TlsVerdict::WebPki { .. }) => {
-                self.watched_failure.clone()
-            }
+            (
+                Ok(_),
+                TlsVerdict::Unauthenticated { .. }
+                | TlsVerdict::Dane { .. }
+                | TlsVerdict::WebPki { .. }
+                | TlsVerdict::WebPkiAndDane { .. },
+            ) => self.watched_failure.clone(),
         };
         Some(WatchReport { because, failure })
     }

@@ -59,7 +59,18 @@ impl Identity {
 /// A policy as far as it decides what a handshake proves: TLSA records are a set (RFC 6698 §4.1),
 /// and under DANE-EE(3) alone names count for nothing (RFC 7672 §3.1.1).
 fn proven(policy: &TlsPolicy) -> TlsPolicy {
-    let TlsPolicy::Dane(dane) = policy else { return policy.clone() };
+    match policy {
+        TlsPolicy::Dane(dane) => TlsPolicy::Dane(proven_by_dane(dane)),
+        TlsPolicy::WebPkiAndDane { host, dane } => {
+            TlsPolicy::WebPkiAndDane { host: host.clone(), dane: proven_by_dane(dane) }
+        }
+        TlsPolicy::Off | TlsPolicy::Opportunistic { .. } | TlsPolicy::Encrypt { .. } | TlsPolicy::WebPki { .. } => {
+            policy.clone()
+        }
+    }
+}
+
+fn proven_by_dane(dane: &DanePolicy) -> DanePolicy {
     let DanePolicy { base_domain, mut records, mut references, scope } = dane.clone();
     let order = |record: &TlsaRecord| (record.usage, record.selector, record.matching, record.data.clone());
     records.sort_by_cached_key(order);
@@ -69,7 +80,7 @@ fn proven(policy: &TlsPolicy) -> TlsPolicy {
     }
     references.sort();
     references.dedup();
-    TlsPolicy::Dane(DanePolicy { base_domain, records, references, scope })
+    DanePolicy { base_domain, records, references, scope }
 }
 
 /// What a connection has behind it.
@@ -231,6 +242,10 @@ mod tests {
             base_domain: name.map(|n| n.parse().unwrap()),
             demanded_by: DemandedBy::Dane,
         };
+        let both = |host: &str, policy| {
+            let TlsPolicy::Dane(dane) = policy else { panic!("made above") };
+            TlsPolicy::WebPkiAndDane { host: host.parse().unwrap(), dane }
+        };
         let all = [
             opportunistic(),
             TlsPolicy::Off,
@@ -240,6 +255,9 @@ mod tests {
             encrypt(Some("other.example")),
             dane("a.example", &[3]),
             dane("a.example", &[2]),
+            both("mx.example", dane("a.example", &[3])),
+            both("mx2.example", dane("a.example", &[3])),
+            both("mx.example", dane("a.example", &[2])),
         ];
         for (i, one) in all.iter().enumerate() {
             for (j, other) in all.iter().enumerate() {

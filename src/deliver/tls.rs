@@ -2,7 +2,7 @@
 //! RFC 7435).
 //!
 //! It obeys one [`TlsPolicy`] and nothing else: under DANE the TLSA records decide, under MTA-STS
-//! the public PKI, under opportunistic TLS every certificate is as good as none. A second policy
+//! the public PKI, under both of them both, under opportunistic TLS every certificate is as good as none. A second policy
 //! may be watched: it is evaluated, and says no to nobody. Sessions are never resumed, because a
 //! resumed session skips the verifier (RFC 9325 §3.4).
 //!
@@ -71,7 +71,8 @@ enum WatchedFailure {
 
 impl Tls {
     /// Sets up a connection under the policies of a target. SNI is the TLSA base domain
-    /// (RFC 7672 §8.1), or the host's name where DANE does not apply (RFC 8461 §7.1).
+    /// (RFC 7672 §8.1), or the host's name where DANE does not apply or does not speak for the domain
+    /// (RFC 8461 §7.1). They differ only for a host that is an alias.
     ///
     /// # Errors
     /// A sentence when the TLS library refuses its own defaults or the name.
@@ -120,6 +121,9 @@ impl Tls {
                 TlsVerdict::Dane { version, matched: record.to_string(), scope: *scope }
             }
             Some(Proof::WebPki(host)) => TlsVerdict::WebPki { version, host: host.to_string() },
+            Some(Proof::WebPkiAndDane(host, record)) => {
+                TlsVerdict::WebPkiAndDane { version, host: host.to_string(), matched: record.to_string() }
+            }
             Some(Proof::Nothing) | None => TlsVerdict::Unauthenticated { version },
         }
     }
@@ -153,9 +157,9 @@ impl Tls {
 fn server_name(policy: &TlsPolicy) -> Option<String> {
     match policy {
         TlsPolicy::Off | TlsPolicy::Opportunistic { .. } | TlsPolicy::Encrypt { base_domain: None, .. } => None,
-        TlsPolicy::Encrypt { base_domain: Some(name), .. } | TlsPolicy::WebPki { host: name, .. } => {
-            Some(name.to_string())
-        }
+        TlsPolicy::Encrypt { base_domain: Some(name), .. }
+        | TlsPolicy::WebPki { host: name, .. }
+        | TlsPolicy::WebPkiAndDane { host: name, .. } => Some(name.to_string()),
         TlsPolicy::Dane(policy) => Some(policy.base_domain.to_string()),
     }
 }
@@ -247,13 +251,16 @@ fn verify_under(
         TlsPolicy::Off | TlsPolicy::Opportunistic { .. } | TlsPolicy::Encrypt { .. } => {
             Ok(HandshakeSignatureValid::assertion())
         }
-        TlsPolicy::Dane(policy) => {
-            let dss = signed.dss;
-            policy
-                .check_signature(signed.message, signed.cert, dss.scheme, dss.signature())
-                .map(|()| HandshakeSignatureValid::assertion())
-                .map_err(Error::General)
-        }
+        TlsPolicy::Dane(policy) => signature_under_dane(policy, signed),
         TlsPolicy::WebPki { .. } => by_library(),
+        TlsPolicy::WebPkiAndDane { dane, .. } => signature_under_dane(dane, signed).and_then(|_valid| by_library()),
     }
+}
+
+fn signature_under_dane(policy: &DanePolicy, signed: &Signed<'_>) -> Result<HandshakeSignatureValid, Error> {
+    let dss = signed.dss;
+    policy
+        .check_signature(signed.message, signed.cert, dss.scheme, dss.signature())
+        .map(|()| HandshakeSignatureValid::assertion())
+        .map_err(Error::General)
 }

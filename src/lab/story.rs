@@ -259,6 +259,9 @@ pub(super) fn how(tls: &TlsVerdict) -> String {
             format!("{version}, authenticated by TLSA {}…", matched.chars().take(22).collect::<String>())
         }
         TlsVerdict::WebPki { version, host } => format!("{version}, authenticated by a public certificate for {host}"),
+        TlsVerdict::WebPkiAndDane { version, host, .. } => {
+            format!("{version}, authenticated by a public certificate for {host} and by TLSA")
+        }
         TlsVerdict::Unauthenticated { version } => format!("{version}, not authenticated"),
         TlsVerdict::ClearText => "clear text".to_owned(),
     }

@@ -42,13 +42,8 @@ impl AttemptMetrics {
         if report.nth_on_connection > 1 {
             self.reused.inc();
         }
-        let (version, matched) = match &report.tls {
-            Some(TlsVerdict::Dane { version, matched, .. } | TlsVerdict::WebPki { version, host: matched }) => {
-                (Some(version.as_str()), Some(matched.as_str()))
-            }
-            Some(TlsVerdict::Unauthenticated { version }) => (Some(version.as_str()), None),
-            Some(TlsVerdict::ClearText) | None => (None, None),
-        };
+        let version = report.tls.as_ref().and_then(TlsVerdict::version);
+        let matched = report.tls.as_ref().and_then(TlsVerdict::matched);
         let delivered = report.outcomes.iter().filter(|(_, o)| matches!(o, DeliveryOutcome::Delivered { .. })).count();
         let causes = report.outcomes.iter().filter_map(|(_, outcome)| match outcome {
             DeliveryOutcome::Failed { cause } => Some(cause),
@@ -63,7 +58,7 @@ impl AttemptMetrics {
             policy = report.policy.word(),
             tls,
             version,
-            matched,
+            matched = matched.as_deref(),
             nth_on_connection = report.nth_on_connection,
             delivered,
             not_delivered = causes.count(),

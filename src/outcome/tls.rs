@@ -2,6 +2,7 @@
 
 use super::{Cause, Class, Peer, Row, Side, row};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why a certificate does not satisfy the TLSA records (RFC 7672 §3).
@@ -283,6 +284,16 @@ pub enum TlsVerdict {
         /// The host in the certificate.
         host: String,
     },
+    /// TLS with a certificate for a host of the domain's MTA-STS policy that the public PKI vouches
+    /// for, and a TLSA record of the host, too; the MX records are not signed.
+    WebPkiAndDane {
+        /// `TLSv1.3`, `TLSv1.2`.
+        version: String,
+        /// The host in the certificate.
+        host: String,
+        /// The record that matched.
+        matched: String,
+    },
 }
 
 impl TlsVerdict {
@@ -295,6 +306,29 @@ impl TlsVerdict {
             Self::Dane { scope: DaneScope::Domain, .. } => "dane",
             Self::Dane { scope: DaneScope::Host, .. } => "dane-host-only",
             Self::WebPki { .. } => "webpki",
+            Self::WebPkiAndDane { .. } => "webpki-and-dane",
+        }
+    }
+
+    /// The TLS version; none in clear text.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        match self {
+            Self::ClearText => None,
+            Self::Unauthenticated { version }
+            | Self::Dane { version, .. }
+            | Self::WebPki { version, .. }
+            | Self::WebPkiAndDane { version, .. } => Some(version),
+        }
+    }
+
+    /// What the certificate was found right by: a TLSA record, a host name, or both.
+    #[must_use]
+    pub fn matched(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::ClearText | Self::Unauthenticated { .. } => None,
+            Self::Dane { matched, .. } | Self::WebPki { host: matched, .. } => Some(matched.into()),
+            Self::WebPkiAndDane { host, matched, .. } => Some(format!("{host}, {matched}").into()),
         }
     }
 }

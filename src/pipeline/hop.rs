@@ -52,7 +52,7 @@ impl Pipeline {
         let Errand { entry, route, .. } = *errand;
         // Every attempt shuffles anew, and a log line is enough to tell how.
         let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
-        let known = match self.out.find_out(route, seed, Thoroughness::WhatDecides).await {
+        let known = match self.out.find_out(route, entry.envelope.tls, seed, Thoroughness::WhatDecides).await {
             Ok(known) => known,
             Err(cause) => return self.all_failed(errand, indices, cause),
         };
@@ -74,7 +74,7 @@ impl Pipeline {
     }
 
     async fn try_servers(&self, errand: &Errand<'_>, known: &Known, indices: &[usize]) -> Outcomes {
-        let steps = match self.out.plan(&errand.route.hop, known, errand.entry.envelope.tls) {
+        let steps = match self.out.plan(&errand.route.hop, known) {
             Ok(steps) => steps,
             Err(cause) => return self.all_failed(errand, indices, cause),
         };

@@ -81,6 +81,8 @@ pub struct Known {
     pub sts: StsState,
     /// What the operator says.
     pub rule: LocalRule,
+    /// What the sender of the message says, as far as the operator lets it count.
+    pub request: TlsRequest,
 }
 
 /// Whether MTA-STS is asked though its answer makes no difference.
@@ -118,29 +120,49 @@ impl Outbound {
         Ok(Self::new(config, Ways::over_tcp(dns, clock), sts_event::nobody())?)
     }
 
-    /// Asks the DNS and MTA-STS about a route. `seed` shuffles hosts of equal preference.
+    /// Asks the DNS and MTA-STS about a route, for a message whose sender asks this of TLS. `seed`
+    /// shuffles hosts of equal preference.
     ///
     /// # Errors
     /// The cause that stops all its recipients.
-    pub async fn find_out(&self, route: &Route, seed: u64, thoroughness: Thoroughness) -> Result<Known, Cause> {
+    pub async fn find_out(
+        &self,
+        route: &Route,
+        request: TlsRequest,
+        seed: u64,
+        thoroughness: Thoroughness,
+    ) -> Result<Known, Cause> {
         let (resolution, sts) = match (policy_domain(&route.hop), thoroughness) {
             (None, _) => (self.resolve(&route.hop, seed).await?, StsState::Absent(StsAbsent::AddressLiteral)),
             (Some(domain), Thoroughness::Everything) => {
                 let policy = async { Ok(self.sts.policy_for(domain).await) };
                 tokio::try_join!(self.resolve(&route.hop, seed), policy)?
             }
-            (Some(domain), Thoroughness::WhatDecides) => {
-                let resolution = self.resolve(&route.hop, seed).await?;
-                let sts = if sts_matters(&resolution) {
-                    self.sts.policy_for(domain).await
-                } else {
-                    StsState::Absent(StsAbsent::DaneInstead)
-                };
-                (resolution, sts)
+            (Some(_), Thoroughness::WhatDecides) => {
+                (self.resolve(&route.hop, seed).await?, StsState::Absent(StsAbsent::NotNeeded))
             }
         };
         let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
-        Ok(Known { resolution, sts, rule })
+        let waives = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
+        let request = if waives { TlsRequest::ByPolicy } else { request };
+        let known = Known { resolution, sts, rule, request };
+        // What the plan is made from says itself whether there is more to ask for.
+        match (policy_domain(&route.hop), thoroughness) {
+            (Some(domain), Thoroughness::WhatDecides) if sts_matters(&self.facts(&known)) => {
+                Ok(Known { sts: self.sts.policy_for(domain).await, ..known })
+            }
+            (Some(_) | None, _) => Ok(known),
+        }
+    }
+
+    fn facts<'a>(&self, known: &'a Known) -> Facts<'a> {
+        Facts {
+            resolution: &known.resolution,
+            sts: &known.sts,
+            rule: &known.rule,
+            request: known.request,
+            dane_behind_insecure_mx: self.config.tls.dane_behind_insecure_mx,
+        }
     }
 
     /// How the operator's weakenings stand.
@@ -169,19 +191,12 @@ impl Outbound {
         (!is_the_same).then(|| Known { sts, ..known.clone() })
     }
 
-    /// The servers to try, in order, for a message whose sender asks this of TLS.
+    /// The servers to try, in order.
     ///
     /// # Errors
     /// As [`plan`].
-    pub fn plan(&self, hop: &NextHop, known: &Known, request: TlsRequest) -> Result<Vec<Planned>, Cause> {
-        let waived = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
-        let facts = Facts {
-            resolution: &known.resolution,
-            sts: &known.sts,
-            rule: &known.rule,
-            request: if waived { TlsRequest::ByPolicy } else { request },
-            dane_behind_insecure_mx: self.config.tls.dane_behind_insecure_mx,
-        };
+    pub fn plan(&self, hop: &NextHop, known: &Known) -> Result<Vec<Planned>, Cause> {
+        let facts = self.facts(known);
         let verdicts = known.resolution.hosts.iter().map(|host| decide(&facts, host)).collect();
         let chosen = match hop {
             NextHop::Domain(_) | NextHop::Address { chosen_by: ChosenBy::Recipient, .. } => ChosenBy::Recipient,

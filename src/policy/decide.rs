@@ -1,9 +1,39 @@
 //! From facts to a verdict about one MX host: the one place where it is decided what security a
 //! message gets (RFC 7672 §2.2, RFC 8461 §2 and §5, RFC 8689 §4.2).
 //!
-//! What the recipient's domain publishes comes first, DANE before MTA-STS; then what the operator
-//! and the sender demand on top; last what the operator or the sender forgives. Forgiving never
-//! touches a message that REQUIRETLS protects, and never what the operator demands.
+//! # The rules
+//!
+//! What the recipient's side publishes comes first, then what the operator and the sender demand on
+//! top; last what the operator or the sender forgives. Forgiving never touches a message that
+//! REQUIRETLS protects, and never what the operator demands.
+//!
+//! | MX records | TLSA records of the host | demanded of it |
+//! |---|---|---|
+//! | signed | usable | DANE, and nothing else: it comes before MTA-STS |
+//! | signed or not | none, or none usable | an enforced policy: listed, with a certificate that is valid for it |
+//! | not signed | usable | DANE *and* an enforced policy where there is one |
+//! | signed or not | could not be found out | nothing goes there |
+//!
+//! Without a policy, DANE behind unsigned MX records stands alone. `dane_behind_insecure_mx = false`
+//! takes TLSA records behind unsigned MX records as none.
+//!
+//! # A proof stands for nothing larger than itself
+//!
+//! DANE behind unsigned MX records proves a host, and whoever forges the MX records chooses the host:
+//! RFC 7672 §2.2.1 allows it and claims nothing for the domain. So it adds to what the domain, the
+//! operator or the sender demands, and never stands in for it:
+//!
+//! - An enforced policy holds beside it. A TLSA match could be argued to prove more about a *listed*
+//!   host than a public authority does; but RFC 8461 §4.2 asks for a certificate that is valid by
+//!   PKIX, and §2 only forbids that a good policy mends a failed DANE. Both must hold: that a domain
+//!   is not less safe for its policy is certain then, however its host is run.
+//! - `tls = "mta-sts"` wants a policy, `tls = "dane-only"` signed MX records, REQUIRETLS one of both;
+//!   `tls = "encrypt"` demands no proof, and what is published is demanded beside it.
+//!
+//! # What decides is asked for, and what is asked for decides
+//!
+//! [`sts_matters`] is the decision itself, run without an answer of MTA-STS: it matters where the
+//! decision cannot do without. So what is never asked for is never looked at.
 
 use super::local::LocalRule;
 use super::sts::policy::Mode;
@@ -14,6 +44,7 @@ use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, DaneScope, DemandedBy, MissingPolicy, RequireTlsFailure};
 use crate::resolve::{AbsentBecause, MxHost, Resolution, Security, TlsaLookup};
 use crate::smtp::address::Domain;
+use std::convert::Infallible;
 
 /// Patterns of a policy that a failure repeats: it is kept for every recipient, and told to each.
 const LISTED_SHOWN: usize = 16;
@@ -37,50 +68,25 @@ pub struct Facts<'a> {
 /// Decides about one host of the resolution.
 #[must_use]
 pub fn decide(facts: &Facts<'_>, host: &MxHost) -> Verdict {
-    if facts.request == TlsRequest::Required {
-        return match require_tls(facts, host) {
-            Ok(policy) => Verdict::Use(Decision { policy, watched: None, require_tls: true }),
-            Err(cause) => Verdict::Skip(cause),
-        };
-    }
-    let rule = facts.rule;
-    let operators = match rule.level {
-        Some(TlsLevel::Off) if !rule.report_only => Ok(TlsPolicy::Off),
-        Some(TlsLevel::Opportunistic) if !rule.report_only => Ok(opportunistic(WhyOpportunistic::Exception)),
-        Some(_) | None => demanded(facts, host),
-    };
-    let is_free = matches!(operators, Ok(TlsPolicy::Off | TlsPolicy::Opportunistic { .. }));
-    let forgiven = if rule.report_only {
-        Some(WhyOpportunistic::ReportOnly)
-    } else if facts.request == TlsRequest::Optional && !operator_demands(rule) {
-        Some(WhyOpportunistic::SenderWaives)
-    } else {
-        None
-    };
-    match (forgiven, tested_policy(facts)) {
-        (Some(because), _) if !is_free => watched(because, operators),
-        // A policy in testing mode has nothing to say about a host with DANE.
-        (_, Some(policy)) if is_free => watched(WhyOpportunistic::StsTesting, sts_demand(policy, host)),
-        (_, _) => enforced(operators),
-    }
+    let Ok(verdict) = Judge { facts, host, sts: &|| Ok::<_, Infallible>(facts.sts) }.verdict();
+    verdict
 }
 
-/// Whether the answer to "what does MTA-STS say" can make a difference: not where every host has
-/// usable TLSA records, and so nobody has to wait for a policy host there.
+/// Whether the verdict on some host depends on what MTA-STS says, which is not looked at here.
+/// Where it does not, nobody has to wait for a policy host.
 #[must_use]
-pub fn sts_matters(resolution: &Resolution) -> bool {
-    let has_dane = |host: &MxHost| match &host.tlsa {
-        TlsaLookup::Present { records, .. } => !dane::usable(records).is_empty(),
-        TlsaLookup::Absent(_) | TlsaLookup::Unavailable(_) => false,
-    };
-    !resolution.hosts.iter().all(has_dane)
+pub fn sts_matters(facts: &Facts<'_>) -> bool {
+    let undecided = |host| Judge { facts, host, sts: &|| Err(NotKnown) }.verdict().is_err();
+    facts.resolution.hosts.iter().any(undecided)
 }
 
 /// Whether an answer of MTA-STS has something to do with a failure, so that a fresh look at the
-/// policy may change it (RFC 8461 §5.1).
+/// policy may change it (RFC 8461 §5.1). A host that nothing names may be named by a policy that is
+/// new.
 #[must_use]
 pub fn sts_may_have_changed(cause: &Cause) -> bool {
-    cause.unprotected().is_some_and(|unprotected| unprotected.demanded_by == Some(DemandedBy::MtaSts))
+    let is_unnamed = matches!(cause, Cause::RequireTlsUnmet { failure: RequireTlsFailure::HostNotProven, .. });
+    is_unnamed || cause.unprotected().is_some_and(|unprotected| unprotected.demanded_by == Some(DemandedBy::MtaSts))
 }
 
 /// What a failure means for a message with REQUIRETLS: what protects it is not to be had, and
@@ -119,115 +125,226 @@ const fn operator_demands(rule: &LocalRule) -> bool {
     }
 }
 
-/// What the domain publishes and the operator demands on top of it.
-fn demanded(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
-    let published = published(facts, host)?;
-    match (facts.rule.level, &published) {
-        // Mandatory DANE starts at the domain: its MX records are signed (RFC 7672 §6).
-        (Some(TlsLevel::DaneOnly), TlsPolicy::Dane(DanePolicy { scope: DaneScope::Domain, .. })) => Ok(published),
-        (Some(TlsLevel::DaneOnly), _) => {
-            Err(Cause::DaneRequired { host: host.name.clone(), because: no_dane(facts, host) })
+/// What must hold for the connection, or why there can be none.
+type Demand = Result<TlsPolicy, Cause>;
+
+/// What MTA-STS says is not known yet.
+#[derive(Clone, Copy, Debug)]
+struct NotKnown;
+
+/// The decision about one host. Every step that needs what MTA-STS says asks `sts` for it, and
+/// fails with `Unknown` where that has no answer.
+struct Judge<'f, Unknown> {
+    facts: &'f Facts<'f>,
+    host: &'f MxHost,
+    sts: &'f dyn Fn() -> Result<&'f StsState, Unknown>,
+}
+
+impl<'f, Unknown> Judge<'f, Unknown> {
+    fn verdict(&self) -> Result<Verdict, Unknown> {
+        let rule = self.facts.rule;
+        if self.facts.request == TlsRequest::Required {
+            let decision = |policy| Decision { policy, watched: None, require_tls: true };
+            return Ok(self.require_tls()?.map_or_else(Verdict::Skip, |policy| Verdict::Use(decision(policy))));
         }
-        (Some(TlsLevel::MtaSts), TlsPolicy::Dane(_) | TlsPolicy::WebPki { .. }) => Ok(published),
-        (Some(TlsLevel::MtaSts), _) => sts_in_any_mode(facts, host),
-        (Some(TlsLevel::Encrypt), TlsPolicy::Opportunistic { .. }) => {
-            Ok(TlsPolicy::Encrypt { base_domain: None, demanded_by: DemandedBy::Operator })
+        let operators = match self.level() {
+            Some(TlsLevel::Off) if !rule.report_only => Ok(TlsPolicy::Off),
+            Some(TlsLevel::Opportunistic) if !rule.report_only => Ok(opportunistic(WhyOpportunistic::Exception)),
+            Some(_) | None => self.demanded()?,
+        };
+        if !matches!(operators, Ok(TlsPolicy::Off | TlsPolicy::Opportunistic { .. })) {
+            return Ok(match self.forgiven() {
+                Some(because) => watched(because, operators),
+                None => enforced(operators),
+            });
         }
-        (Some(TlsLevel::Encrypt | TlsLevel::Dane | TlsLevel::Opportunistic | TlsLevel::Off) | None, _) => Ok(published),
+        // A policy in testing mode has nothing to say about a host of which something is demanded.
+        Ok(match self.tested()? {
+            Some(policy) => watched(WhyOpportunistic::StsTesting, by_policy(policy, self.host, operators)),
+            None => enforced(operators),
+        })
     }
-}
 
-/// What the recipient's domain publishes: DANE where it applies, else an enforced MTA-STS policy.
-/// Neither a good nor a testing policy may stand in for a DANE that failed (RFC 8461 §2); but
-/// where no TLSA record is usable, an enforced policy authenticates what DANE cannot.
-fn published(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
-    let dane = dane_demand(facts, host)?;
-    if matches!(dane, TlsPolicy::Dane(_)) {
-        return Ok(dane);
+    /// The operator's level. A weakening weakens nothing for REQUIRETLS (RFC 8689 §4.1).
+    fn level(&self) -> Option<TlsLevel> {
+        let is_protected = self.facts.request == TlsRequest::Required;
+        self.facts.rule.level.filter(|level| !(is_protected && level.weakens()))
     }
-    match sts_policy(facts) {
-        Some(policy) if policy.terms.mode == Mode::Enforce => sts_demand(policy, host),
-        Some(_) | None => Ok(dane),
-    }
-}
 
-/// What the TLSA records of the host demand (RFC 7672 §2.2).
-fn dane_demand(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
-    if mx_is_too_weak(facts) {
-        return Ok(opportunistic(WhyOpportunistic::NoPolicy(AbsentBecause::MxInsecure)));
+    /// Who lets go of what is demanded.
+    fn forgiven(&self) -> Option<WhyOpportunistic> {
+        let Facts { rule, request, .. } = self.facts;
+        if rule.report_only {
+            return Some(WhyOpportunistic::ReportOnly);
+        }
+        let waives = *request == TlsRequest::Optional && !operator_demands(rule);
+        waives.then_some(WhyOpportunistic::SenderWaives)
     }
-    let (base_domain, records) = match &host.tlsa {
-        TlsaLookup::Unavailable(cause) => return Err(cause.clone()),
-        TlsaLookup::Absent(because) => return Ok(opportunistic(WhyOpportunistic::NoPolicy(*because))),
-        TlsaLookup::Present { base_domain, records } => (base_domain, dane::usable(records)),
-    };
-    if records.is_empty() {
-        return Ok(TlsPolicy::Encrypt { base_domain: Some(base_domain.clone()), demanded_by: DemandedBy::Dane });
-    }
-    let mut references = vec![base_domain.clone()];
-    references.extend(facts.resolution.references.iter().filter(|r| *r != base_domain).cloned());
-    let scope = match facts.resolution.mx_security {
-        Security::Secure => DaneScope::Domain,
-        Security::Insecure | Security::Bogus | Security::Indeterminate => DaneScope::Host,
-    };
-    Ok(TlsPolicy::Dane(DanePolicy { base_domain: base_domain.clone(), records, references, scope }))
-}
 
-fn mx_is_too_weak(facts: &Facts<'_>) -> bool {
-    !facts.dane_behind_insecure_mx && facts.resolution.mx_security != Security::Secure
-}
-
-/// Why there is no DANE, as a phrase.
-fn no_dane(facts: &Facts<'_>, host: &MxHost) -> String {
-    match &host.tlsa {
-        _ if facts.resolution.mx_security != Security::Secure => AbsentBecause::MxInsecure.phrase().to_owned(),
-        TlsaLookup::Absent(because) => because.phrase().to_owned(),
-        TlsaLookup::Unavailable(cause) => cause.sentence(),
-        TlsaLookup::Present { records, .. } => format!("none of its {} TLSA records is usable", records.len()),
-    }
-}
-
-/// The policy of the domain, where the operator lets it count.
-fn sts_policy<'f>(facts: &Facts<'f>) -> Option<&'f StsPolicy> {
-    match (facts.rule.level, facts.sts) {
-        (Some(TlsLevel::Dane | TlsLevel::Opportunistic | TlsLevel::Off), _) | (_, StsState::Absent(_)) => None,
-        (Some(TlsLevel::Encrypt | TlsLevel::DaneOnly | TlsLevel::MtaSts) | None, StsState::Policy(policy)) => {
-            Some(policy)
+    /// What the recipient's domain publishes and the operator demands on top of it.
+    fn demanded(&self) -> Result<Demand, Unknown> {
+        match self.level() {
+            Some(TlsLevel::DaneOnly) => Ok(self.dane_only()),
+            Some(TlsLevel::MtaSts) => self.named_by_the_domain(),
+            Some(TlsLevel::Encrypt) => Ok(self.published()?.map(encrypted)),
+            Some(TlsLevel::Dane | TlsLevel::Opportunistic | TlsLevel::Off) => Ok(self.dane()),
+            None => self.published(),
         }
     }
+
+    /// Mandatory DANE starts at the domain: its MX records are signed (RFC 7672 §6).
+    fn dane_only(&self) -> Demand {
+        let policy = self.dane()?;
+        if matches!(policy, TlsPolicy::Dane(DanePolicy { scope: DaneScope::Domain, .. })) {
+            return Ok(policy);
+        }
+        Err(Cause::DaneRequired { host: self.host.name.clone(), because: no_dane(self.facts, self.host) })
+    }
+
+    /// What the recipient's side publishes. Neither a good nor a testing policy may stand in for a
+    /// DANE that failed (RFC 8461 §2); but where no TLSA record is usable, an enforced policy
+    /// authenticates what DANE cannot.
+    fn published(&self) -> Result<Demand, Unknown> {
+        let dane = self.dane();
+        if self.settles(&dane) {
+            return Ok(dane);
+        }
+        Ok(match (self.sts)()? {
+            StsState::Policy(policy) if policy.terms.mode == Mode::Enforce => by_policy(policy, self.host, dane),
+            StsState::Policy(_) | StsState::Absent(_) => dane,
+        })
+    }
+
+    /// `tls = "mta-sts"` takes a policy in testing mode at its word, too.
+    fn named_by_the_domain(&self) -> Result<Demand, Unknown> {
+        let dane = self.dane();
+        if self.settles(&dane) {
+            return Ok(dane);
+        }
+        Ok(match (self.sts)()? {
+            StsState::Policy(policy) => by_policy(policy, self.host, dane),
+            StsState::Absent(absent) => Err(missing(self.facts, absent)),
+        })
+    }
+
+    /// Whether DANE has said all there is to say: it speaks for the domain.
+    fn settles(&self, dane: &Demand) -> bool {
+        mx_is_signed(self.facts) && matches!(dane, Err(_) | Ok(TlsPolicy::Dane(_)))
+    }
+
+    /// A policy in testing mode, where the operator lets it count.
+    fn tested(&self) -> Result<Option<&'f StsPolicy>, Unknown> {
+        match self.level() {
+            Some(TlsLevel::Dane | TlsLevel::Opportunistic | TlsLevel::Off) => Ok(None),
+            Some(TlsLevel::Encrypt | TlsLevel::DaneOnly | TlsLevel::MtaSts) | None => Ok(match (self.sts)()? {
+                StsState::Policy(policy) => Some(&**policy).filter(|policy| policy.terms.mode == Mode::Testing),
+                StsState::Absent(_) => None,
+            }),
+        }
+    }
+
+    /// What the TLSA records of the host demand (RFC 7672 §2.2).
+    fn dane(&self) -> Demand {
+        let Facts { resolution, dane_behind_insecure_mx, .. } = self.facts;
+        if !mx_is_signed(self.facts) && !dane_behind_insecure_mx {
+            return Ok(opportunistic(WhyOpportunistic::NoPolicy(AbsentBecause::MxInsecure)));
+        }
+        let (base_domain, records) = match &self.host.tlsa {
+            TlsaLookup::Unavailable(cause) => return Err(cause.clone()),
+            TlsaLookup::Absent(because) => return Ok(opportunistic(WhyOpportunistic::NoPolicy(*because))),
+            TlsaLookup::Present { base_domain, records } => (base_domain, dane::usable(records)),
+        };
+        if records.is_empty() {
+            return Ok(TlsPolicy::Encrypt { base_domain: Some(base_domain.clone()), demanded_by: DemandedBy::Dane });
+        }
+        let mut references = vec![base_domain.clone()];
+        references.extend(resolution.references.iter().filter(|r| *r != base_domain).cloned());
+        let scope = if mx_is_signed(self.facts) { DaneScope::Domain } else { DaneScope::Host };
+        Ok(TlsPolicy::Dane(DanePolicy { base_domain: base_domain.clone(), records, references, scope }))
+    }
+
+    /// REQUIRETLS: the host is the right one by DNSSEC or MTA-STS, and shows a certificate that
+    /// proves it (RFC 8689 §4.2.1).
+    fn require_tls(&self) -> Result<Demand, Unknown> {
+        let policy = match self.demanded()? {
+            Ok(policy) => policy,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        match (&policy, mx_is_signed(self.facts), self.host.name.parse()) {
+            (TlsPolicy::WebPki { .. } | TlsPolicy::WebPkiAndDane { .. }, _, _) | (TlsPolicy::Dane(_), true, _) => {
+                Ok(Ok(policy))
+            }
+            (_, true, Ok(host)) => Ok(Ok(TlsPolicy::WebPki { host, demanded_by: DemandedBy::RequireTls })),
+            (_, true, Err(_)) => Ok(Err(self.not_proven())),
+            (_, false, _) => Ok(Err(self.not_named((self.sts)()?))),
+        }
+    }
+
+    /// Why nobody says that this is a host of the domain. That we could not find out is no reason
+    /// to give the message back.
+    fn not_named(&self, sts: &StsState) -> Cause {
+        match sts {
+            StsState::Absent(StsAbsent::Unknown(cause)) => cause.clone(),
+            StsState::Absent(absent @ StsAbsent::FetchFailed(_)) => missing(self.facts, absent),
+            StsState::Absent(_) | StsState::Policy(_) => self.not_proven(),
+        }
+    }
+
+    fn not_proven(&self) -> Cause {
+        let (host, failure) = (self.host.name.clone(), RequireTlsFailure::HostNotProven);
+        Cause::RequireTlsUnmet { host, failure }
+    }
 }
 
-fn tested_policy<'f>(facts: &Facts<'f>) -> Option<&'f StsPolicy> {
-    sts_policy(facts).filter(|policy| policy.terms.mode == Mode::Testing)
+/// At least TLS, because the operator says so.
+fn encrypted(published: TlsPolicy) -> TlsPolicy {
+    match published {
+        TlsPolicy::Off | TlsPolicy::Opportunistic { .. } => {
+            TlsPolicy::Encrypt { base_domain: None, demanded_by: DemandedBy::Operator }
+        }
+        TlsPolicy::Encrypt { .. } | TlsPolicy::Dane(_) | TlsPolicy::WebPki { .. } | TlsPolicy::WebPkiAndDane { .. } => {
+            published
+        }
+    }
 }
 
-/// What the policy demands of the host when it is taken at its word, whatever its mode
-/// (RFC 8461 §4.1, §4.2).
-fn sts_demand(policy: &StsPolicy, host: &MxHost) -> Result<TlsPolicy, Cause> {
+/// What a policy demands of the host when it is taken at its word, whatever its mode (RFC 8461 §4.1,
+/// §4.2), and what DANE demands beside it. To a host that is not listed nothing goes, and nothing
+/// else about it matters.
+fn by_policy(policy: &StsPolicy, host: &MxHost, dane: Demand) -> Demand {
+    let listed = listed(policy, host)?;
+    Ok(match dane? {
+        TlsPolicy::Dane(dane) => TlsPolicy::WebPkiAndDane { host: listed, dane },
+        TlsPolicy::Off
+        | TlsPolicy::Opportunistic { .. }
+        | TlsPolicy::Encrypt { .. }
+        | TlsPolicy::WebPki { .. }
+        | TlsPolicy::WebPkiAndDane { .. } => TlsPolicy::WebPki { host: listed, demanded_by: DemandedBy::MtaSts },
+    })
+}
+
+/// The name of a host that the policy lists.
+fn listed(policy: &StsPolicy, host: &MxHost) -> Result<Domain, Cause> {
     match (policy.allows(&host.name), host.name.parse()) {
-        (true, Ok(host)) => Ok(TlsPolicy::WebPki { host, demanded_by: DemandedBy::MtaSts }),
+        (true, Ok(host)) => Ok(host),
         (true, Err(_)) | (false, _) => Err(Cause::StsMxNotListed {
             domain: policy.domain.clone(),
             host: host.name.clone(),
-            listed: listed(policy),
+            listed: patterns(policy),
             policy_id: policy.id.as_ref().map(ToString::to_string),
         }),
     }
 }
 
 /// The patterns of a policy as a failure repeats them.
-fn listed(policy: &StsPolicy) -> Vec<String> {
+fn patterns(policy: &StsPolicy) -> Vec<String> {
     let (all, shown) = (policy.terms.mx.len(), policy.terms.mx.iter().take(LISTED_SHOWN));
     let more = all.checked_sub(LISTED_SHOWN).filter(|more| *more > 0).map(|more| format!("and {more} more"));
     shown.map(ToString::to_string).chain(more).collect()
 }
 
-/// `tls = "mta-sts"` takes a policy in testing mode at its word, too.
-fn sts_in_any_mode(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
-    let absent = match facts.sts {
-        StsState::Policy(policy) => return sts_demand(policy, host),
-        StsState::Absent(absent) => absent,
-    };
+/// A policy is demanded and there is none.
+fn missing(facts: &Facts<'_>, absent: &StsAbsent) -> Cause {
     let fault = match absent {
         StsAbsent::FetchFailed(failure) => Some(failure.fault()),
         StsAbsent::NoRecord
@@ -235,24 +352,27 @@ fn sts_in_any_mode(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause>
         | StsAbsent::Unknown(_)
         | StsAbsent::ModeNone
         | StsAbsent::AddressLiteral
-        | StsAbsent::DaneInstead
+        | StsAbsent::NotNeeded
         | StsAbsent::SwitchedOff => None,
     };
     let missing = MissingPolicy { detail: absent.phrase(), fault };
-    Err(Cause::StsRequired { domain: facts.resolution.next_hop.clone(), missing })
+    Cause::StsRequired { domain: facts.resolution.next_hop.clone(), missing }
 }
 
-/// REQUIRETLS: the host is the right one by DNSSEC or MTA-STS, and shows a certificate that
-/// proves it (RFC 8689 §4.2.1).
-fn require_tls(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
-    let policy = demanded(facts, host)?;
-    let by_dns = facts.resolution.mx_security == Security::Secure;
-    let by_sts = matches!(policy, TlsPolicy::WebPki { .. });
-    let name: Option<Domain> = host.name.parse().ok();
-    match (policy, name) {
-        (policy @ (TlsPolicy::Dane(_) | TlsPolicy::WebPki { .. }), _) if by_dns || by_sts => Ok(policy),
-        (_, Some(host)) if by_dns => Ok(TlsPolicy::WebPki { host, demanded_by: DemandedBy::RequireTls }),
-        (_, _) => Err(Cause::RequireTlsUnmet { host: host.name.clone(), failure: RequireTlsFailure::HostNotProven }),
+fn mx_is_signed(facts: &Facts<'_>) -> bool {
+    match facts.resolution.mx_security {
+        Security::Secure => true,
+        Security::Insecure | Security::Bogus | Security::Indeterminate => false,
+    }
+}
+
+/// Why there is no DANE, as a phrase.
+fn no_dane(facts: &Facts<'_>, host: &MxHost) -> String {
+    match &host.tlsa {
+        _ if !mx_is_signed(facts) => AbsentBecause::MxInsecure.phrase().to_owned(),
+        TlsaLookup::Absent(because) => because.phrase().to_owned(),
+        TlsaLookup::Unavailable(cause) => cause.sentence(),
+        TlsaLookup::Present { records, .. } => format!("none of its {} TLSA records is usable", records.len()),
     }
 }
 

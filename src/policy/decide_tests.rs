@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::outcome::{ExceptionInForce, Question};
 use crate::policy::sts::StsAbsent;
+use crate::policy::sts::failure::FetchFailure;
 use crate::resolve::{HostAddresses, HostsFrom, TlsaRecord};
 use std::sync::Arc;
 
@@ -75,8 +76,13 @@ fn case(tlsa: TlsaLookup) -> Case {
 
 impl Case {
     fn verdict(self) -> Verdict {
+        self.judged(HOST).0
+    }
+
+    /// The verdict, and whether MTA-STS is asked for it.
+    fn judged(self, host: &str) -> (Verdict, bool) {
         let host = MxHost {
-            name: HOST.into(),
+            name: host.into(),
             preference: 10,
             addresses: HostAddresses::Known(vec!["192.0.2.1".parse().unwrap()]),
             security: Security::Secure,
@@ -98,12 +104,16 @@ impl Case {
             request: self.request,
             dane_behind_insecure_mx: self.dane_behind_insecure_mx,
         };
-        decide(&facts, &host)
+        (decide(&facts, &host), sts_matters(&facts))
     }
 
     /// The verdict in words: the policy, what is watched behind a slash, or the cause.
     fn words(self) -> String {
-        match self.verdict() {
+        self.words_for(HOST)
+    }
+
+    fn words_for(self, host: &str) -> String {
+        match self.judged(host).0 {
             Verdict::Skip(cause) => format!("skip {}", cause.row().word),
             Verdict::Use(Decision { policy, watched: None, require_tls }) => {
                 format!("{}{}", policy.word(), if require_tls { "+requiretls" } else { "" })
@@ -162,6 +172,91 @@ fn rfc7672_2_2_1_an_unsigned_mx_record_lets_dane_prove_the_host_and_not_the_doma
     assert_eq!(with(unavailable(), false).words(), "opportunistic", "records that would not count cannot be missed");
 }
 
+/// An unsigned domain whose MX host is signed.
+fn unsigned(tlsa: TlsaLookup, sts: StsState) -> Case {
+    Case { mx: Security::Insecure, sts, ..case(tlsa) }
+}
+
+#[test]
+fn rfc8461_4_dane_behind_an_unsigned_mx_adds_to_an_enforced_policy_and_never_replaces_it() {
+    let with = |tlsa, listed| unsigned(tlsa, sts("enforce", listed)).words();
+    assert_eq!(with(present(&[3]), HOST), "webpki-and-dane");
+    assert_eq!(with(present(&[3]), "other.example"), "skip sts-mx-not-listed", "whoever forged the MX");
+    assert_eq!(with(unavailable(), "other.example"), "skip sts-mx-not-listed");
+    assert_eq!(with(unavailable(), HOST), "skip dns-unavailable", "could not find out is never none");
+    assert_eq!(with(present(&[0]), HOST), "webpki", "no usable record has anything to add");
+    assert_eq!(with(absent(), HOST), "webpki");
+    for weaker in [sts("testing", "other.example"), no_sts()] {
+        assert_eq!(unsigned(present(&[3]), weaker).words(), "dane");
+    }
+}
+
+#[test]
+fn rfc8461_4_no_level_of_the_operator_takes_the_host_for_the_domain() {
+    let with = |rule, tlsa, sts| Case { rule: level(rule), ..unsigned(tlsa, sts) }.words();
+    let enforced = |listed| sts("enforce", listed);
+    for rule in [TlsLevel::Encrypt, TlsLevel::MtaSts] {
+        assert_eq!(with(rule, present(&[3]), enforced(HOST)), "webpki-and-dane", "{rule:?}");
+        assert_eq!(with(rule, present(&[3]), enforced("o.example")), "skip sts-mx-not-listed", "{rule:?}");
+        assert_eq!(with(rule, unavailable(), enforced(HOST)), "skip dns-unavailable", "{rule:?}");
+    }
+    assert_eq!(
+        with(TlsLevel::MtaSts, present(&[3]), no_sts()),
+        "skip sts-required",
+        "DANE names no host of the domain"
+    );
+    assert_eq!(with(TlsLevel::MtaSts, present(&[3]), sts("testing", HOST)), "webpki-and-dane", "taken at its word");
+    assert_eq!(with(TlsLevel::MtaSts, present(&[3]), sts("testing", "o.example")), "skip sts-mx-not-listed");
+    assert_eq!(with(TlsLevel::Encrypt, present(&[3]), no_sts()), "dane");
+    assert_eq!(with(TlsLevel::Encrypt, present(&[3]), sts("testing", "o.example")), "dane");
+    assert_eq!(with(TlsLevel::DaneOnly, present(&[3]), enforced(HOST)), "skip dane-required");
+    assert_eq!(with(TlsLevel::Dane, present(&[3]), enforced("o.example")), "dane", "a weakening that is configured");
+    assert_eq!(with(TlsLevel::Opportunistic, present(&[3]), enforced("o.example")), "opportunistic");
+}
+
+#[test]
+fn rfc7672_2_2_1_dane_that_is_left_out_leaves_the_policy_in_force() {
+    let with = |rule, tlsa, sts| Case { rule, dane_behind_insecure_mx: false, ..unsigned(tlsa, sts) }.words();
+    for rule in [LocalRule::default(), level(TlsLevel::Encrypt), level(TlsLevel::MtaSts)] {
+        for tlsa in [present(&[3]), present(&[0]), unavailable(), absent()] {
+            assert_eq!(with(rule.clone(), tlsa.clone(), sts("enforce", HOST)), "webpki", "{rule:?}");
+            assert_eq!(with(rule.clone(), tlsa, sts("enforce", "o.example")), "skip sts-mx-not-listed", "{rule:?}");
+        }
+    }
+    assert_eq!(with(level(TlsLevel::Encrypt), present(&[3]), no_sts()), "encrypt");
+    assert_eq!(with(level(TlsLevel::MtaSts), present(&[3]), no_sts()), "skip sts-required");
+}
+
+#[test]
+fn what_both_demand_is_forgiven_and_watched_as_one() {
+    let enforced = || sts("enforce", HOST);
+    let with = |rule, request, sts| Case { rule, request, ..unsigned(present(&[3]), sts) }.words();
+    let (by_policy, optional) = (TlsRequest::ByPolicy, TlsRequest::Optional);
+    let reporting = report_only(LocalRule::default());
+    assert_eq!(with(reporting, by_policy, enforced()), "opportunistic/report-only webpki-and-dane");
+    let waived = with(LocalRule::default(), optional, enforced());
+    assert_eq!(waived, "opportunistic/tls-required-no webpki-and-dane");
+    assert_eq!(with(level(TlsLevel::MtaSts), optional, enforced()), "webpki-and-dane", "the operator's demand stays");
+    assert_eq!(with(level(TlsLevel::MtaSts), optional, no_sts()), "skip sts-required");
+}
+
+#[test]
+fn a_host_whose_name_is_no_domain_satisfies_no_policy() {
+    for tlsa in [absent(), present(&[3])] {
+        for mx in [Security::Secure, Security::Insecure] {
+            let odd = |request, sts| {
+                let case = Case { request, mx, sts, ..case(tlsa.clone()) };
+                case.words_for("-mx.x.example")
+            };
+            let is_dane = mx == Security::Secure && tlsa != absent();
+            let enforced = odd(TlsRequest::ByPolicy, sts("enforce", "*.x.example"));
+            assert_eq!(enforced, if is_dane { "dane" } else { "skip sts-mx-not-listed" });
+            let required = odd(TlsRequest::Required, no_sts());
+            assert_eq!(required, if is_dane { "dane+requiretls" } else { "skip requiretls-unmet" });
+        }
+    }
+}
+
 #[test]
 fn rfc7672_6_mandatory_dane_waits_where_there_is_none() {
     let with = |tlsa| Case { rule: level(TlsLevel::DaneOnly), sts: sts("enforce", HOST), ..case(tlsa) };
@@ -218,8 +313,27 @@ fn rfc8689_4_2_1_requiretls_wants_a_proven_host_and_its_certificate() {
     assert_eq!(with(absent(), Security::Insecure, sts("enforce", HOST)), "webpki+requiretls");
     assert_eq!(with(absent(), Security::Insecure, no_sts()), "skip requiretls-unmet");
     assert_eq!(with(present(&[3]), Security::Insecure, no_sts()), "skip requiretls-unmet", "who named the host?");
+    assert_eq!(with(present(&[3]), Security::Insecure, sts("enforce", HOST)), "webpki-and-dane+requiretls");
+    let unlisted = with(present(&[3]), Security::Insecure, sts("enforce", "o.example"));
+    assert_eq!(unlisted, "skip sts-mx-not-listed");
     assert_eq!(with(absent(), Security::Insecure, sts("testing", HOST)), "skip requiretls-unmet");
     assert_eq!(with(unavailable(), Security::Secure, no_sts()), "skip dns-unavailable");
+}
+
+#[test]
+fn rfc8689_4_2_1_a_policy_that_could_not_be_found_out_gives_no_message_back() {
+    let with = |absent| {
+        let case = Case { request: TlsRequest::Required, ..unsigned(present(&[3]), StsState::Absent(absent)) };
+        case.words()
+    };
+    let TlsaLookup::Unavailable(cause) = unavailable() else { panic!("made above") };
+    assert_eq!(with(StsAbsent::Unknown(cause)), "skip dns-unavailable");
+    assert_eq!(with(StsAbsent::FetchFailed(FetchFailure::TimedOut)), "skip sts-required");
+    for known in [StsAbsent::NoRecord, StsAbsent::ModeNone, StsAbsent::SwitchedOff] {
+        assert_eq!(with(known), "skip requiretls-unmet", "before that the policy is looked at again");
+    }
+    let unmet = |failure| Cause::RequireTlsUnmet { host: HOST.into(), failure };
+    assert!(sts_may_have_changed(&unmet(RequireTlsFailure::HostNotProven)));
 }
 
 #[test]
@@ -232,7 +346,9 @@ fn rfc8689_4_1_nothing_forgives_a_message_with_requiretls() {
     ];
     for rule in weakenings {
         let request = TlsRequest::Required;
-        assert_eq!(Case { request, rule, ..case(present(&[3])) }.words(), "dane+requiretls");
+        assert_eq!(Case { request, rule: rule.clone(), ..case(present(&[3])) }.words(), "dane+requiretls");
+        let by_policy = Case { request, rule, ..unsigned(absent(), sts("enforce", HOST)) };
+        assert_eq!(by_policy.words(), "webpki+requiretls", "the policy counts, too");
     }
 }
 
@@ -264,45 +380,108 @@ fn forgives(rule: &LocalRule, request: TlsRequest) -> bool {
 /// What must never be decided, whatever the facts.
 fn hold_against_the_promises(case: Case) {
     let said = format!("{:?} {:?} {:?} {:?} {:?}", case.request, case.rule, case.sts, case.tlsa, case.mx);
-    let (rule, request) = (case.rule.clone(), case.request);
-    let by_dns = matches!(case.tlsa, TlsaLookup::Present { .. } | TlsaLookup::Unavailable(_));
-    let enforcing = matches!(&case.sts, StsState::Policy(policy) if policy.terms.mode == Mode::Enforce);
-    let by_sts = enforcing && rule.level != Some(TlsLevel::Dane);
+    let (rule, request, is_signed) = (case.rule.clone(), case.request, case.mx == Security::Secure);
+    let counts = is_signed || case.dane_behind_insecure_mx;
+    let by_dns = counts && matches!(case.tlsa, TlsaLookup::Present { .. } | TlsaLookup::Unavailable(_));
+    let enforced = match &case.sts {
+        StsState::Policy(policy) if policy.terms.mode == Mode::Enforce => Some(policy.allows(HOST)),
+        StsState::Policy(_) | StsState::Absent(_) => None,
+    };
+    let by_sts = enforced.is_some() && rule.level != Some(TlsLevel::Dane);
     let Verdict::Use(Decision { policy, require_tls, .. }) = case.verdict() else { return };
     let may_be_clear = policy.demanded_by().is_none();
+    let proves_domain = match &policy {
+        TlsPolicy::Dane(dane) => dane.scope == DaneScope::Domain,
+        TlsPolicy::WebPki { .. } | TlsPolicy::WebPkiAndDane { .. } => true,
+        TlsPolicy::Off | TlsPolicy::Opportunistic { .. } | TlsPolicy::Encrypt { .. } => false,
+    };
     if request == TlsRequest::Required {
-        let authenticated = matches!(policy, TlsPolicy::Dane(_) | TlsPolicy::WebPki { .. });
-        assert!(authenticated && require_tls, "{said}");
+        assert!(proves_domain && require_tls, "{said}");
     } else if !forgives(&rule, request) && (by_dns || by_sts) {
         assert!(!may_be_clear, "{said}");
     }
     if operator_demands(&rule) && !rule.report_only {
         assert!(!may_be_clear, "{said}");
+        assert!(proves_domain || rule.level == Some(TlsLevel::Encrypt), "{said}");
     }
+    // What proves the host alone stands for no policy of the domain.
+    if by_sts && !forgives(&rule, request) {
+        assert!(proves_domain, "{said}");
+        assert!(is_signed || enforced == Some(true), "{said}");
+    }
+}
+
+/// What is not asked for makes no difference, whatever it would have been.
+fn hold_against_every_answer(case: &dyn Fn(StsState) -> Case) {
+    let (verdict, is_asked) = case(StsState::Absent(StsAbsent::NotNeeded)).judged(HOST);
+    if !is_asked {
+        for answer in answers() {
+            assert_eq!(case(answer).verdict(), verdict);
+        }
+    }
+}
+
+fn answers() -> [StsState; 7] {
+    let unknown = match unavailable() {
+        TlsaLookup::Unavailable(cause) => StsState::Absent(StsAbsent::Unknown(cause)),
+        TlsaLookup::Absent(_) | TlsaLookup::Present { .. } => panic!("made above"),
+    };
+    let none = StsState::Absent(StsAbsent::ModeNone);
+    let [enforced, testing] = ["enforce", "testing"].map(|mode| [sts(mode, HOST), sts(mode, "o.example")]);
+    let [listed, unlisted] = enforced;
+    let [tested, missed] = testing;
+    [no_sts(), none, unknown, listed, unlisted, tested, missed]
+}
+
+fn every_rule() -> Vec<LocalRule> {
+    use TlsLevel::{Dane, DaneOnly, Encrypt, MtaSts, Off, Opportunistic};
+    let levels = [Opportunistic, Encrypt, Dane, DaneOnly, MtaSts, Off].map(level);
+    std::iter::once(LocalRule::default()).chain(levels).flat_map(|rule| [rule.clone(), report_only(rule)]).collect()
 }
 
 #[test]
 fn rfc7672_9_1_no_combination_of_facts_falls_back_by_accident() {
-    use TlsLevel::{Dane, DaneOnly, Encrypt, MtaSts, Off, Opportunistic};
-    let levels = [Opportunistic, Encrypt, Dane, DaneOnly, MtaSts, Off].map(level);
-    let rules: Vec<LocalRule> = std::iter::once(LocalRule::default())
-        .chain(levels)
-        .flat_map(|rule| [rule.clone(), report_only(rule)])
-        .collect();
-    let policies = [no_sts(), sts("enforce", HOST), sts("enforce", "o.example"), sts("testing", HOST)];
     let tlsa = [absent(), unavailable(), present(&[0]), present(&[3]), present(&[2, 3])];
-    let requests = [TlsRequest::ByPolicy, TlsRequest::Required, TlsRequest::Optional];
-    let [r, p, t] = [rules.len(), policies.len(), tlsa.len()];
-    for n in 0..r * p * t * 3 * 2 {
-        hold_against_the_promises(Case {
-            tlsa: tlsa[n % t].clone(),
-            sts: policies[n / t % p].clone(),
-            rule: rules[n / t / p % r].clone(),
-            request: requests[n / t / p / r % 3],
-            mx: if n / t / p / r / 3 == 0 { Security::Secure } else { Security::Insecure },
-            dane_behind_insecure_mx: true,
-        });
+    for rule in every_rule() {
+        for request in [TlsRequest::ByPolicy, TlsRequest::Required, TlsRequest::Optional] {
+            for (mx, setting) in [(Security::Secure, true), (Security::Insecure, true), (Security::Insecure, false)] {
+                for tlsa in &tlsa {
+                    let rule = &rule;
+                    let case = |sts| Case {
+                        tlsa: tlsa.clone(),
+                        sts,
+                        rule: rule.clone(),
+                        request,
+                        mx,
+                        dane_behind_insecure_mx: setting,
+                    };
+                    answers().into_iter().for_each(|sts| hold_against_the_promises(case(sts)));
+                    hold_against_every_answer(&case);
+                }
+            }
+        }
     }
+}
+
+#[test]
+fn mta_sts_is_asked_where_the_verdict_depends_on_it_and_nowhere_else() {
+    let is_asked = |case: Case| case.judged(HOST).1;
+    for (signed, answers) in [(true, [false, false, true, true]), (false, [true; 4])] {
+        let mx = if signed { Security::Secure } else { Security::Insecure };
+        let tlsa = [present(&[3]), unavailable(), present(&[0]), absent()];
+        let asked = tlsa.clone().map(|tlsa| is_asked(Case { mx, ..case(tlsa) }));
+        assert_eq!(asked, answers, "signed: {signed}");
+        let left_out = tlsa.map(|tlsa| is_asked(Case { mx, dane_behind_insecure_mx: false, ..case(tlsa) }));
+        assert_eq!(left_out, answers, "signed: {signed}");
+    }
+    for rule in [TlsLevel::Dane, TlsLevel::Opportunistic, TlsLevel::Off, TlsLevel::DaneOnly] {
+        assert!(!is_asked(Case { rule: level(rule), ..unsigned(present(&[3]), no_sts()) }), "{rule:?}");
+    }
+    assert!(is_asked(Case {
+        rule: level(TlsLevel::Opportunistic),
+        request: TlsRequest::Required,
+        ..unsigned(present(&[3]), no_sts())
+    }));
 }
 
 #[test]

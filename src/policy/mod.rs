@@ -58,6 +58,14 @@ pub enum TlsPolicy {
         /// Whose demand it is.
         demanded_by: DemandedBy,
     },
+    /// Both at once: the MTA-STS policy of a domain whose MX records are not signed, and the TLSA
+    /// records of its host, which prove nothing about the domain (RFC 8461 §4, RFC 7672 §2.2.1).
+    WebPkiAndDane {
+        /// The MX host: SNI and reference identifier of the public PKI.
+        host: Domain,
+        /// What DANE demands beside it.
+        dane: DanePolicy,
+    },
 }
 
 /// Why a host is spoken to opportunistically.
@@ -112,6 +120,8 @@ pub enum Proof {
     Dane(TlsaRecord, DaneScope),
     /// The public PKI says that it is this host's.
     WebPki(Domain),
+    /// Both say so.
+    WebPkiAndDane(Domain, TlsaRecord),
 }
 
 /// A certificate that a policy refuses; what the TLS verifier says no with.
@@ -136,6 +146,12 @@ pub enum RefusedBecause {
 }
 
 impl DanePolicy {
+    /// The TLSA record that vouches for the chain.
+    fn matching(&self, chain: &[&[u8]], now: Timestamp) -> Result<TlsaRecord, RefusedBecause> {
+        let found = dane::verify(chain, &self.records, &self.references, now);
+        found.map(|found| found.record).map_err(RefusedBecause::Dane)
+    }
+
     /// The signature schemes to offer, so that every key that can be checked can be used.
     #[must_use]
     pub fn offered_schemes() -> Vec<SignatureScheme> {
@@ -158,6 +174,10 @@ impl DanePolicy {
     }
 }
 
+fn by_web_pki(chain: &[&[u8]], host: &Domain, roots: &WebPki, now: Timestamp) -> Result<(), RefusedBecause> {
+    roots.check(chain, host, now).map_err(RefusedBecause::WebPki)
+}
+
 impl TlsPolicy {
     /// The word for logs and metrics.
     #[must_use]
@@ -168,6 +188,7 @@ impl TlsPolicy {
             Self::Encrypt { .. } => "encrypt",
             Self::Dane(_) => "dane",
             Self::WebPki { .. } => "webpki",
+            Self::WebPkiAndDane { .. } => "webpki-and-dane",
         }
     }
 
@@ -178,6 +199,7 @@ impl TlsPolicy {
             Self::Off | Self::Opportunistic { .. } => None,
             Self::Dane(_) => Some(DemandedBy::Dane),
             Self::Encrypt { demanded_by, .. } | Self::WebPki { demanded_by, .. } => Some(*demanded_by),
+            Self::WebPkiAndDane { .. } => Some(DemandedBy::MtaSts),
         }
     }
 
@@ -188,12 +210,12 @@ impl TlsPolicy {
     pub fn check_chain(&self, chain: &[&[u8]], roots: &WebPki, now: Timestamp) -> Result<Proof, Refusal> {
         let proof = match self {
             Self::Off | Self::Opportunistic { .. } | Self::Encrypt { .. } => Ok(Proof::Nothing),
-            Self::Dane(policy) => dane::verify(chain, &policy.records, &policy.references, now)
-                .map(|found| Proof::Dane(found.record, policy.scope))
-                .map_err(RefusedBecause::Dane),
-            Self::WebPki { host, .. } => {
-                roots.check(chain, host, now).map(|()| Proof::WebPki(host.clone())).map_err(RefusedBecause::WebPki)
-            }
+            Self::Dane(policy) => policy.matching(chain, now).map(|record| Proof::Dane(record, policy.scope)),
+            Self::WebPki { host, .. } => by_web_pki(chain, host, roots, now).map(|()| Proof::WebPki(host.clone())),
+            // A failure of DANE comes first: no change of the policy can help then.
+            Self::WebPkiAndDane { host, dane } => dane.matching(chain, now).and_then(|record| {
+                by_web_pki(chain, host, roots, now).map(|()| Proof::WebPkiAndDane(host.clone(), record))
+            }),
         };
         let leaf = chain.first().copied().unwrap_or_default();
         proof.map_err(|failure| Refusal { failure, certificate_sha256: certificate::sha256_hex(leaf) })
@@ -204,13 +226,15 @@ impl TlsPolicy {
     pub fn cause(&self, refusal: &Refusal, peer: Peer) -> Cause {
         let certificate_sha256 = refusal.certificate_sha256.clone();
         match (&refusal.failure, self) {
-            (RefusedBecause::Dane(failure), Self::Dane(policy)) => Cause::DaneMismatch {
-                peer,
-                failure: failure.clone(),
-                base_domain: policy.base_domain.to_string(),
-                usable_records: policy.records.len(),
-                certificate_sha256,
-            },
+            (RefusedBecause::Dane(failure), Self::Dane(policy) | Self::WebPkiAndDane { dane: policy, .. }) => {
+                Cause::DaneMismatch {
+                    peer,
+                    failure: failure.clone(),
+                    base_domain: policy.base_domain.to_string(),
+                    usable_records: policy.records.len(),
+                    certificate_sha256,
+                }
+            }
             (RefusedBecause::WebPki(failure), _) => Cause::CertificateRejected {
                 peer,
                 failure: failure.clone(),

@@ -10,6 +10,7 @@ use super::form::{field, is_clean, quoted_printable};
 use super::{Form, Kind, Letter};
 use crate::envelope::{Charset, TlsRequest};
 use crate::smtp::dsn::Ret;
+use crate::smtp::header;
 use crate::spool::SpoolEntry;
 use mail_parser::{HeaderName, Message, MessageParser};
 
@@ -82,12 +83,8 @@ pub(super) fn part(letter: &Letter<'_>) -> Returned {
 /// its last whole line.
 pub(super) fn header_block(content: &[u8]) -> (&[u8], Option<Note>) {
     let within = content.get(..HEADER_LIMIT).unwrap_or(content);
-    if within.starts_with(b"\r\n") {
-        return (&[], None);
-    }
-    let end_of = |pattern: &[u8]| within.windows(pattern.len()).position(|window| window == pattern);
-    if let Some(end) = end_of(b"\r\n\r\n") {
-        return (within.get(..end + 2).unwrap_or(within), None);
+    if let Some(length) = header::length(within) {
+        return (within.get(..length).unwrap_or(within), None);
     }
     if content.len() < HEADER_LIMIT {
         return (within, None);

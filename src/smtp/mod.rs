@@ -1,4 +1,5 @@
-//! The language of RFC 5321 and its extensions: addresses, commands, replies, message data.
+//! The language of RFC 5321 and its extensions: addresses, commands, replies, headers, message
+//! data.
 //!
 //! Everything here is pure: bytes in, values out, every length bounded.
 
@@ -6,6 +7,7 @@ pub mod address;
 pub mod command;
 pub mod data;
 pub mod dsn;
+pub mod header;
 pub mod line;
 pub mod parameter;
 pub mod reply;

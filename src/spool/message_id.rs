@@ -1,6 +1,8 @@
 //! Finds the Message-ID in the header of a message (RFC 5322 §3.6.4), so that `relay why` finds the
 //! message by it. Pure and quick: it runs for every message that comes in.
 
+use crate::smtp::header::{self, Line};
+
 /// The octets that are looked at: the header fields of interest stand above the long ones.
 pub(super) const HEAD_LIMIT: usize = 64 * 1024;
 
@@ -12,33 +14,15 @@ const NAME: &[u8] = b"message-id";
 /// The id without its brackets; `None` when there is none that can be used.
 pub(super) fn message_id(content: &[u8]) -> Option<String> {
     let head = content.get(..HEAD_LIMIT).unwrap_or(content);
-    let mut lines = head.split(|&octet| octet == b'\n').map(<[u8]>::trim_ascii_end).peekable();
-    while let Some(line) = lines.next() {
-        if line.is_empty() {
-            return None;
-        }
-        let Some((name, value)) = line.split_once_colon() else { continue };
-        if !name.trim_ascii_end().eq_ignore_ascii_case(NAME) {
-            continue;
-        }
-        let mut value = value.to_vec();
-        while let Some(folded) = lines.next_if(|next| next.first().is_some_and(|b| matches!(b, b' ' | b'\t'))) {
-            value.extend_from_slice(folded);
-        }
-        return clean(&value);
+    let mut lines = header::lines(head).peekable();
+    let mut value = lines.by_ref().find_map(|line| match line {
+        Line::Field { name, value } => name.eq_ignore_ascii_case(NAME).then(|| value.to_vec()),
+        Line::Folded(_) | Line::Odd(_) => None,
+    })?;
+    while let Some(Line::Folded(more)) = lines.next_if(|line| matches!(line, Line::Folded(_))) {
+        value.extend_from_slice(more);
     }
-    None
-}
-
-trait SplitOnceColon {
-    fn split_once_colon(&self) -> Option<(&[u8], &[u8])>;
-}
-
-impl SplitOnceColon for [u8] {
-    fn split_once_colon(&self) -> Option<(&[u8], &[u8])> {
-        let colon = self.iter().position(|&octet| octet == b':')?;
-        Some((self.get(..colon)?, self.get(colon + 1..)?))
-    }
+    clean(&value)
 }
 
 /// What stands between the brackets, or all of it where a sender left them out.
@@ -69,6 +53,7 @@ mod tests {
             "Message-ID:\r\n\t<a.1@b.example>\r\n\r\n",
             "Message-Id: a.1@b.example\n\n",
             "X: <no>\r\n <no>\r\nMessage-ID: <a.1@b.example>",
+            "X: a\r\n \r\nMessage-ID: <a.1@b.example>\r\n\r\n",
         ] {
             assert_eq!(found(content).as_deref(), Some("a.1@b.example"), "{content:?}");
         }
@@ -81,6 +66,7 @@ mod tests {
             "",
             "\r\nMessage-ID: <body@b.example>\r\n",
             "X-Message-ID: <a@b>\r\n\r\n",
+            "Message-ID\x0c: <a@b>\r\n\r\n",
             "Message-ID: <>\r\n",
             "Message-ID: <a\u{1b}b@c>\r\n",
             &long,

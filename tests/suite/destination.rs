@@ -3,14 +3,17 @@
 
 use crate::process::{Serving, run};
 use crate::relay::{
-    PATIENCE, SENDER, World, configuration_file, content, expect, hand_in, heard, lab, metrics, saw_no_mail,
+    PATIENCE, SENDER, World, config, configuration_file, content, expect, hand_in, heard, lab, metrics, saw_no_mail,
 };
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
 use dane_relay::exceptions;
+use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::{Certificate, HostSpec, LabBuilder, StartTls, Tlsa};
+use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::pipeline::outbound::Outbound;
+use dane_relay::serve;
 use std::path::Path;
 
 fn destinations(text: &str) -> Vec<Destination> {
@@ -165,6 +168,59 @@ async fn an_exception_ends_with_its_last_day() {
     let (world, _) = world(lab, past).await;
     expect(&world.defers("bob@broken.test").await, "tlsa-invalid", "4.7.323");
     assert!(!world.metrics().await.contains_key("relay_exceptions{kind=\"opportunistic\"}"));
+}
+
+#[tokio::test]
+async fn rfc5321_4_1_3_a_literal_is_refused_until_it_is_opened_and_never_goes_past_a_rule() {
+    let lab = lab().domain("clear.test", |d| d.plain().host(without_tls)).start().await.unwrap();
+    let address = lab.mx("clear.test").unwrap().address();
+    let (to, folder) = (format!("bob@[{}]", address.ip()), tempfile::tempdir().unwrap());
+    let mut config = config(&lab, folder.path());
+    config.destination = destinations("[[destination]]\ndomains = [\"*\"]\ntls = \"encrypt\"\n");
+    let closed = serve::start(config.clone(), Clock::system()).await.unwrap();
+    let mut client = SmtpClient::ready(closed.smtp[0]).await.unwrap();
+    let handed = client.send(SENDER, &[&to], content(&to).as_bytes()).await.unwrap();
+    let refusal = &handed.rcpt[0];
+    assert_eq!((refusal.code, refusal.enhanced.unwrap().to_string()), (550, "5.1.2".to_owned()));
+    assert!(refusal.text().contains("address literals are not accepted"), "{refusal}");
+    closed.stop();
+    closed.ended().await.unwrap();
+
+    // Whoever names it opens it, and the closest rule counts.
+    let name = format!("[[destination]]\ndomains = [\"[{}/32]\"]\ntls = \"encrypt\"\n", address.ip());
+    let open = Config { destination: destinations(&name), ..config.clone() };
+    let open = serve::start(open, Clock::system()).await.unwrap();
+    let mut told = open.observer.subscribe();
+    let id = hand_in(open.smtp[0], SENDER, &[&to], content(&to).as_bytes()).await;
+    let news = told.recv().await.unwrap();
+    let DeliveryOutcome::Failed { cause } = news.outcome else { panic!("in clear text, past the rule") };
+    assert_eq!(news.id, id);
+    expect(&cause, "starttls-not-supported", "4.7.321");
+    open.stop();
+    open.ended().await.unwrap();
+
+    // What was taken while it was open goes out when it is closed, under the rules of then.
+    config.destination.clear();
+    let after = serve::start(config, Clock::system()).await.unwrap();
+    let received = lab.mx("clear.test").unwrap().wait_for_messages(1, PATIENCE).await.unwrap();
+    assert_eq!(received[0].rcpt_to, [to]);
+    after.stop();
+    after.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn rfc5321_4_1_3_a_literal_goes_to_the_next_hop_that_is_for_all() {
+    let lab = lab().domain("past.test", |d| d).domain("hop.test", |d| d);
+    let world = World::with(lab, |lab, config| {
+        config.listen.address_literals = true;
+        let hop = lab.mx("hop.test").unwrap().address();
+        config.destination = destinations(&format!("[[destination]]\ndomains = [\"*\"]\nnext_hop = \"{hop}\"\n"));
+    })
+    .await;
+    let to = format!("bob@[{}]", world.mx("past.test").address().ip());
+    world.delivers(&to).await;
+    assert_eq!(world.mx("hop.test").messages()[0].rcpt_to, [to]);
+    assert_eq!(world.mx("past.test").connections(), 0);
 }
 
 #[tokio::test]

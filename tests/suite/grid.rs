@@ -45,6 +45,14 @@ enum Policy {
     StsEnforce,
     /// An MTA-STS policy in mode testing.
     StsTesting,
+    /// TLSA records of a signed host; the MX records that lead to it are not signed.
+    DaneOfHost,
+    /// As [`Policy::DaneOfHost`], and an enforced MTA-STS policy lists the host.
+    StsAndDane,
+    /// As [`Policy::DaneOfHost`], and an enforced MTA-STS policy lists another host.
+    StsForged,
+    /// As [`Policy::StsAndDane`], and the sender demands it by REQUIRETLS.
+    RequireTlsBySts,
     /// The sender, who demands it by REQUIRETLS; DNS as [`Policy::Dane`].
     RequireTls,
     /// The sender, who waives it by `TLS-Required: No`; DNS as [`Policy::Dane`].
@@ -58,10 +66,11 @@ const NO_TLS: End = Deferred("starttls-not-supported");
 const NO_SESSION: End = Deferred("tls-handshake-failed");
 const WRONG: End = Deferred("certificate-host-mismatch");
 const OLD: End = Deferred("certificate-expired");
+const UNLISTED: End = Deferred("sts-mx-not-listed");
 const UNMET: End = Failed("requiretls-unmet");
 
 #[rustfmt::skip]
-const GRID: [(Policy, [End; PEERS.len()]); 7] = [
+const GRID: [(Policy, [End; PEERS.len()]); 11] = [
     //                      good           no-starttls 454     wrong-name expired    alert       tls10       cut
     (Policy::Nobody,       [Encrypted,     Clear,      Clear,  Encrypted, Encrypted, Clear,      Clear,      Clear]),
     (Policy::Dane,         [Authenticated, NO_TLS,     NO_TLS, WRONG,     OLD,       NO_SESSION, NO_SESSION, NO_SESSION]),
@@ -70,6 +79,10 @@ const GRID: [(Policy, [End; PEERS.len()]); 7] = [
     (Policy::StsTesting,   [Encrypted,     Clear,      Clear,  Encrypted, Encrypted, Clear,      Clear,      Clear]),
     (Policy::RequireTls,   [Authenticated, UNMET,      UNMET,  UNMET,     UNMET,     UNMET,      UNMET,      UNMET]),
     (Policy::TlsOptional,  [Encrypted,     Clear,      Clear,  Encrypted, Encrypted, Clear,      Clear,      Clear]),
+    (Policy::DaneOfHost,   [Authenticated, NO_TLS,     NO_TLS, WRONG,     OLD,       NO_SESSION, NO_SESSION, NO_SESSION]),
+    (Policy::StsAndDane,   [Authenticated, NO_TLS,     NO_TLS, WRONG,     OLD,       NO_SESSION, NO_SESSION, NO_SESSION]),
+    (Policy::StsForged,    [UNLISTED; PEERS.len()]),
+    (Policy::RequireTlsBySts, [Authenticated, UNMET,   UNMET,  UNMET,     UNMET,     UNMET,      UNMET,      UNMET]),
 ];
 
 impl Policy {
@@ -80,6 +93,10 @@ impl Policy {
             Self::DaneUnusable => "dane-unusable",
             Self::StsEnforce => "sts-enforce",
             Self::StsTesting => "sts-testing",
+            Self::DaneOfHost => "dane-of-host",
+            Self::StsAndDane => "sts-and-dane",
+            Self::StsForged => "sts-forged",
+            Self::RequireTlsBySts => "requiretls-by-sts",
             Self::RequireTls => "requiretls",
             Self::TlsOptional => "tls-optional",
         }
@@ -89,23 +106,64 @@ impl Policy {
     fn of_the_recipient(self) -> Self {
         match self {
             Self::RequireTls | Self::TlsOptional => Self::Dane,
-            Self::Nobody | Self::Dane | Self::DaneUnusable | Self::StsEnforce | Self::StsTesting => self,
+            Self::RequireTlsBySts => Self::StsAndDane,
+            Self::Nobody
+            | Self::Dane
+            | Self::DaneUnusable
+            | Self::StsEnforce
+            | Self::StsTesting
+            | Self::DaneOfHost
+            | Self::StsAndDane
+            | Self::StsForged => self,
         }
     }
 
     fn mail_parameter(self) -> &'static str {
-        if self == Self::RequireTls { " REQUIRETLS" } else { "" }
+        if self.requires_tls() { " REQUIRETLS" } else { "" }
+    }
+
+    fn requires_tls(self) -> bool {
+        matches!(self, Self::RequireTls | Self::RequireTlsBySts)
+    }
+
+    /// The domain that the MX host is of, where it is another one.
+    fn host_domain(self, domain: &str) -> Option<String> {
+        let is_elsewhere =
+            matches!(self, Self::DaneOfHost | Self::StsAndDane | Self::StsForged | Self::RequireTlsBySts);
+        is_elsewhere.then(|| format!("host-{domain}"))
     }
 
     fn header_field(self) -> &'static str {
         if self == Self::TlsOptional { "TLS-Required: No\r\n" } else { "" }
     }
 
+    /// The host in the policy of a domain whose host is another domain's.
+    fn lists(self, mx: &str) -> Option<&str> {
+        match self {
+            Self::StsAndDane | Self::RequireTlsBySts => Some(mx),
+            Self::StsForged => Some("mx.elsewhere.test"),
+            Self::Nobody
+            | Self::Dane
+            | Self::DaneUnusable
+            | Self::StsEnforce
+            | Self::StsTesting
+            | Self::RequireTls
+            | Self::TlsOptional
+            | Self::DaneOfHost => None,
+        }
+    }
+
     fn publish(self, domain: DomainSpec) -> DomainSpec {
         match self {
             Self::Nobody => domain.plain(),
             // The one kind of record that says as much about a certificate as the public PKI.
-            Self::Dane | Self::RequireTls | Self::TlsOptional => domain.host(|h| h.tlsa([Tlsa::Fits(2, 0, 1)])),
+            Self::Dane
+            | Self::RequireTls
+            | Self::TlsOptional
+            | Self::DaneOfHost
+            | Self::StsAndDane
+            | Self::StsForged
+            | Self::RequireTlsBySts => domain.host(|h| h.tlsa([Tlsa::Fits(2, 0, 1)])),
             Self::StsEnforce => domain.plain().mta_sts(|p| p.enforce()),
             Self::StsTesting => domain.plain().mta_sts(|p| p.testing()),
             Self::DaneUnusable => domain.host(|h| h.tlsa([Tlsa::Fits(1, 1, 1)])),
@@ -139,6 +197,11 @@ struct Cell {
 }
 
 impl Cell {
+    /// Whose host it is.
+    fn host(&self) -> String {
+        self.policy.host_domain(&self.domain).unwrap_or_else(|| self.domain.clone())
+    }
+
     fn recipient(&self) -> String {
         format!("bob@{}", self.domain)
     }
@@ -163,7 +226,16 @@ fn cells() -> Vec<Cell> {
 fn described(cells: &[Cell]) -> LabBuilder {
     let with = |lab: LabBuilder, cell: &Cell| {
         let name = cell.domain.split('.').next().unwrap();
-        lab.domain(&cell.domain, |d| cell.policy.publish(d).host(|h| peer(name, h)))
+        let lab = lab.domain(&cell.host(), |d| cell.policy.publish(d).host(|h| peer(name, h)));
+        let Some(host) = cell.policy.host_domain(&cell.domain) else { return lab };
+        let mx = format!("mx.{host}");
+        lab.domain(&cell.domain, |d| {
+            let tenant = d.plain().hosted_by(10, &mx);
+            match cell.policy.lists(&mx) {
+                Some(listed) => tenant.mta_sts(|p| p.mx(&[listed])),
+                None => tenant,
+            }
+        })
     };
     cells.iter().fold(lab(), with)
 }
@@ -251,14 +323,15 @@ async fn every_policy_meets_every_peer_and_a_check_foretells_it() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     for cell in &cells {
-        let mx = world.mx(&cell.domain);
+        let mx = world.mx(&cell.host());
         match cell.end {
+            UNLISTED => assert_eq!(mx.connections(), 0),
             Deferred(_) | Failed(_) => saw_no_mail(mx),
             Authenticated | Encrypted => assert!(mx.messages().iter().all(|message| message.tls.is_some())),
             Clear => assert_eq!((heard(mx, "MAIL"), mx.messages()[0].tls.is_some()), (1, false)),
         }
         // RFC 8689 §4.2.1: the demand goes on with the message, and no other message has it.
         let demanded = mx.messages().iter().any(|message| message.mail_params.contains("REQUIRETLS"));
-        assert_eq!(demanded, cell.policy == Policy::RequireTls && cell.end == Authenticated, "{}", cell.domain);
+        assert_eq!(demanded, cell.policy.requires_tls() && cell.end == Authenticated, "{}", cell.domain);
     }
 }

@@ -189,6 +189,7 @@ async fn rfc5321_4_1_3_mail_comes_in_and_goes_out_by_ipv6_literals_and_reports_w
     }
     let world = World::with(six(), |_, config| {
         config.listen.smtp = vec![v6_loopback()];
+        config.listen.address_literals = true;
         config.admin.listen = v6_loopback();
     })
     .await;
@@ -212,7 +213,11 @@ async fn rfc5321_4_1_3_mail_comes_in_and_goes_out_by_ipv6_literals_and_reports_w
 
 #[tokio::test]
 async fn rfc5321_4_1_3_loopback_by_an_ipv6_literal_is_refused_unless_it_is_allowed() {
-    let world = World::with(lab(), |_, config| config.delivery.allow_loopback = false).await;
+    let world = World::with(lab(), |_, config| {
+        config.delivery.allow_loopback = false;
+        config.listen.address_literals = true;
+    })
+    .await;
     let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
     for literal in ["[IPv6:::1]", "[IPv6:::ffff:127.0.0.1]"] {
         let handed = client.send(SENDER, &[&format!("bob@{literal}")], b"Subject: x\r\n\r\n").await.unwrap();

@@ -31,17 +31,25 @@ async fn rfc8689_4_2_1_each_condition_is_needed_and_the_first_that_lacks_returns
         .domain("dane.test", |d| d.host(able))
         .domain("signed.test", |d| d.host(|h| issued(h).tlsa([])))
         .domain("sts.test", |d| d.plain().host(issued).mta_sts(|p| p))
+        // Its host is named by the policy and has DANE, and the MX record is not signed.
+        .domain("hosted.test", |d| d.plain().hosted_by(10, "mx.host.test").mta_sts(|p| p.mx(&["mx.host.test"])))
+        .domain("host.test", |d| d.host(issued))
+        .domain("unnamed.test", |d| d.plain().hosted_by(10, "mx.other.test"))
+        .domain("other.test", |d| d.host(issued))
         .domain("unproven.test", |d| d.plain().host(issued))
         .domain("notls.test", |d| d.host(|h| able(h).starttls(StartTls::NotOffered)))
         .domain("badcert.test", |d| d.host(|h| able(h).tlsa([])))
         .domain("mismatch.test", |d| d.host(|h| able(h).tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
         .domain("unable.test", |d| d);
     let world = World::start(lab).await;
-    for (domain, protection) in [("dane.test", "dane"), ("signed.test", "webpki"), ("sts.test", "webpki")] {
+    for (domain, protection) in
+        [("dane.test", "dane"), ("signed.test", "webpki"), ("sts.test", "webpki"), ("hosted.test", "webpki-and-dane")]
+    {
         let to = format!("bob@{domain}");
         let id = demanding(&world, SENDER, &to).await;
         assert_eq!(world.delivered(id, &to).await.tls, protection);
-        let params = &world.mx(domain).messages()[0].mail_params;
+        let host = if domain == "hosted.test" { "host.test" } else { domain };
+        let params = &world.mx(host).messages()[0].mail_params;
         assert!(params.contains("REQUIRETLS"), "the demand goes on with the message: {params}");
     }
     for domain in ["unproven.test", "notls.test", "badcert.test", "mismatch.test", "unable.test"] {
@@ -50,6 +58,20 @@ async fn rfc8689_4_2_1_each_condition_is_needed_and_the_first_that_lacks_returns
         expect(&world.failed(id, &to).await, "requiretls-unmet", "5.7.30");
         assert_eq!(heard(world.mx(domain), "MAIL"), 0, "{domain}");
     }
+    let id = demanding(&world, SENDER, "bob@unnamed.test").await;
+    expect(&world.failed(id, "bob@unnamed.test").await, "requiretls-unmet", "5.7.30");
+    assert_eq!(heard(world.mx("other.test"), "EHLO"), 0, "who named the host?");
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_a_policy_that_is_new_is_noticed_before_the_message_is_given_back() {
+    let lab = lab().domain("late.test", |d| d.plain().host(issued).mta_sts(|p| p.id("1").none()));
+    let world = World::start(lab).await;
+    assert_eq!(world.delivers("bob@late.test").await.tls, "unauthenticated");
+    // The TXT record in our cache is good for a long time yet.
+    world.lab.set_mta_sts("late.test", |p| p.id("2").enforce()).unwrap();
+    let id = demanding(&world, SENDER, "carol@late.test").await;
+    assert_eq!(world.delivered(id, "carol@late.test").await.tls, "webpki");
 }
 
 #[tokio::test]

@@ -239,7 +239,11 @@ async fn foreign_mx_records_must_not_lead_to_loopback() {
         .domain("zero.test", |d| {
             d.hosted_by(10, "in.zero.test").record("in.zero.test", RData::A(A(Ipv4Addr::UNSPECIFIED)))
         });
-    let world = World::with(lab, |_, config| config.delivery.allow_loopback = false).await;
+    let world = World::with(lab, |_, config| {
+        config.delivery.allow_loopback = false;
+        config.listen.address_literals = true;
+    })
+    .await;
     for domain in ["inward.test", "mapped.test", "zero.test"] {
         expect(&world.fails(&format!("bob@{domain}")).await, "address-forbidden", "5.4.4");
     }
@@ -279,7 +283,8 @@ async fn rfc5321_5_1_our_own_name_and_all_worse_hosts_are_no_way_forward() {
 
 #[tokio::test]
 async fn rfc5321_4_1_3_an_address_literal_is_connected_to_without_dane() {
-    let world = World::start(lab().domain("dane.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])))).await;
+    let lab = lab().domain("dane.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])));
+    let world = World::with(lab, |_, config| config.listen.address_literals = true).await;
     let address = world.mx("dane.test").address().ip();
     assert_eq!(world.delivers(&format!("bob@[{address}]")).await.tls, "unauthenticated");
     assert_eq!(world.lab.dns().asked_type(RecordType::TLSA), 0);

@@ -66,6 +66,22 @@ async fn rfc8461_4_a_connection_without_a_policy_is_none_for_a_domain_that_has_o
 }
 
 #[tokio::test]
+async fn rfc7672_2_2_1_a_connection_proven_by_dane_alone_is_none_for_a_domain_with_a_policy() {
+    // The host has DANE and no public certificate; one of its two tenants demands that, too.
+    let strict = |d: DomainSpec| d.plain().hosted_by(10, "mx.host.test").mta_sts(|p| p.mx(&["mx.host.test"]));
+    let tenants = lab()
+        .domain("host.test", |d| d)
+        .domain("tenant.test", |d| d.plain().hosted_by(10, "mx.host.test"))
+        .domain("strict.test", strict);
+    let world = reusing(tenants).await;
+    assert_eq!(world.delivers("bob@tenant.test").await.tls, "dane-host-only");
+    expect(&world.defers("bob@strict.test").await, "certificate-not-trusted", "4.7.5");
+    assert_eq!(world.delivers("carol@tenant.test").await.tls, "dane-host-only");
+    let rcpt: Vec<_> = world.mx("host.test").messages().into_iter().flat_map(|message| message.rcpt_to).collect();
+    assert_eq!(rcpt, ["bob@tenant.test", "carol@tenant.test"]);
+}
+
+#[tokio::test]
 async fn rfc5321_4_5_4_1_a_queue_for_one_host_needs_few_connections() {
     let world = World::with(lab().domain("busy.test", |d| d), |_lab, config| {
         config.delivery.reuse_connections = true;

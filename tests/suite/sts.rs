@@ -4,9 +4,11 @@
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
-use dane_relay::config::Config;
+use dane_relay::config::{Config, Destination};
 use dane_relay::lab::policy_spec::Manner;
-use dane_relay::lab::{Certificate, HostSpec, LabBuilder, Tlsa};
+use dane_relay::lab::{Certificate, DomainSpec, Fault, HostSpec, LabBuilder, StartTls, Tlsa};
+use hickory_proto::rr::RecordType;
+use std::path::Path;
 use std::time::Duration;
 
 /// A host whose certificate the lab's authority has issued for its name.
@@ -15,9 +17,30 @@ fn issued(host: HostSpec) -> HostSpec {
 }
 
 async fn with_checker(lab: LabBuilder) -> (World, Checker) {
+    with_config(lab, |_config| {}).await
+}
+
+async fn with_config(lab: LabBuilder, change: impl FnOnce(&mut Config)) -> (World, Checker) {
     let mut shared: Option<Config> = None;
-    let world = World::with(lab, |_lab, config| shared = Some(config.clone())).await;
-    (world, Checker::new(shared.unwrap(), Clock::system()).unwrap())
+    let world = World::with(lab, |_lab, config| {
+        change(config);
+        shared = Some(config.clone());
+    });
+    (world.await, Checker::new(shared.unwrap(), Clock::system()).unwrap())
+}
+
+fn destinations(text: &str) -> Vec<Destination> {
+    Config::parse(text, Path::new("suite.toml")).unwrap().destination
+}
+
+/// What a check says of a domain: how mail is protected, or what stops it.
+async fn foretold(checker: &Checker, domain: &str) -> Result<&'static str, &'static str> {
+    let report = checker.check(&domain.parse().unwrap()).await;
+    let tls = report.hosts.iter().flat_map(|host| &host.addresses).find_map(|address| address.tls.as_ref());
+    match &report.fault {
+        Some(fault) => Err(fault.cause),
+        None => Ok(tls.map_or("nothing", |tls| tls.word())),
+    }
 }
 
 #[tokio::test]
@@ -105,6 +128,101 @@ async fn rfc8461_2_where_dane_passes_a_host_that_the_policy_misses_dane_wins_and
     assert_eq!(report.verdict, Verdict::Ok, "{}", report.text());
     let text = report.text().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("does not list mx.forgotten.test, but its certificate is right by DANE"), "{text}");
+}
+
+/// An unsigned domain at the host of a signed one, which has published TLSA records for it. The
+/// policy of the domain lists `listed`.
+fn tenant(d: DomainSpec, host: &str, listed: &str) -> DomainSpec {
+    d.plain().hosted_by(10, host).mta_sts(|p| p.mx(&[listed]))
+}
+
+#[tokio::test]
+async fn rfc8461_4_a_forged_mx_record_at_a_host_with_dane_gets_nothing_of_a_domain_with_a_policy() {
+    // Anybody can sign a zone and publish records for a certificate of his own.
+    let lab = lab()
+        .domain("evil.test", |d| d.host(issued))
+        .domain("x.test", |d| tenant(d, "mx.evil.test", "mx.x.test"))
+        .domain("encrypt.test", |d| tenant(d, "mx.evil.test", "mx.encrypt.test"))
+        .domain("mta-sts.test", |d| tenant(d, "mx.evil.test", "mx.mta-sts.test"))
+        .domain("unpublished.test", |d| d.plain().hosted_by(10, "mx.evil.test"));
+    let rules = "[[destination]]\ndomains = [\"encrypt.test\"]\ntls = \"encrypt\"\n\
+                 [[destination]]\ndomains = [\"mta-sts.test\", \"unpublished.test\"]\ntls = \"mta-sts\"\n";
+    let (world, checker) = with_config(lab, |config| config.destination = destinations(rules)).await;
+    for (domain, word, status) in [
+        ("x.test", "sts-mx-not-listed", "4.4.8"),
+        ("encrypt.test", "sts-mx-not-listed", "4.4.8"),
+        ("mta-sts.test", "sts-mx-not-listed", "4.4.8"),
+        ("unpublished.test", "sts-required", "4.7.10"),
+    ] {
+        expect(&world.defers(&format!("bob@{domain}")).await, word, status);
+        assert_eq!(foretold(&checker, domain).await, Err(word));
+    }
+    assert_eq!(heard(world.mx("evil.test"), "MAIL"), 0);
+}
+
+#[tokio::test]
+async fn rfc8461_4_2_a_listed_host_behind_an_unsigned_mx_is_held_to_the_policy_and_to_its_own_dane() {
+    let lab = lab()
+        .domain("public.test", |d| d.host(issued))
+        .domain("selfsigned.test", |d| d)
+        .domain("misfit.test", |d| d.host(|h| issued(h).tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
+        .domain("silent.test", |d| d.host(issued).fault("mx.silent.test", RecordType::TLSA, Fault::ServFail));
+    let hosts = ["public.test", "selfsigned.test", "misfit.test", "silent.test"];
+    let with_tenant = |lab: LabBuilder, host: &str| {
+        let mx = format!("mx.{host}");
+        lab.domain(&format!("tenant-of-{host}"), |d| tenant(d, &mx, &mx))
+    };
+    let (world, checker) = with_checker(hosts.into_iter().fold(lab, with_tenant)).await;
+    assert_eq!(world.delivers("bob@tenant-of-public.test").await.tls, "webpki-and-dane");
+    let sni = world.mx("public.test").messages()[0].tls.clone().unwrap().sni;
+    assert_eq!(sni.as_deref(), Some("mx.public.test"));
+    assert_eq!(foretold(&checker, "tenant-of-public.test").await, Ok("webpki-and-dane"));
+    for (host, word, status) in [
+        ("selfsigned.test", "certificate-not-trusted", "4.7.5"),
+        ("misfit.test", "tlsa-invalid", "4.7.323"),
+        ("silent.test", "dns-unavailable", "4.4.3"),
+    ] {
+        let domain = format!("tenant-of-{host}");
+        expect(&world.defers(&format!("bob@{domain}")).await, word, status);
+        assert_eq!(foretold(&checker, &domain).await, Err(word));
+        assert_eq!(heard(world.mx(host), "MAIL"), 0, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn rfc8461_5_the_next_host_is_tried_where_the_first_satisfies_one_of_both_only() {
+    let lab =
+        lab().domain("selfsigned.test", |d| d).domain("public.test", |d| d.host(issued)).domain("two.test", |d| {
+            let hosted = d.plain().hosted_by(10, "mx.selfsigned.test").hosted_by(20, "mx.public.test");
+            hosted.mta_sts(|p| p.mx(&["*.selfsigned.test", "*.public.test"]))
+        });
+    let world = World::start(lab).await;
+    assert_eq!(world.delivers("bob@two.test").await.host, "mx.public.test");
+    saw_no_mail(world.mx("selfsigned.test"));
+}
+
+#[tokio::test]
+async fn rfc7672_2_2_1_leaving_dane_out_behind_unsigned_mx_records_leaves_the_policy_in_force() {
+    let clear = |h: HostSpec| issued(h).starttls(StartTls::NotOffered);
+    let lab = lab()
+        .domain("public.test", |d| d.host(issued))
+        .domain("clear.test", |d| d.host(clear))
+        .domain("good.test", |d| tenant(d, "mx.public.test", "mx.public.test"))
+        .domain("strict.test", |d| tenant(d, "mx.public.test", "mx.public.test"))
+        .domain("stripped.test", |d| tenant(d, "mx.clear.test", "mx.clear.test"));
+    let rules = "[[destination]]\ndomains = [\"strict.test\"]\ntls = \"mta-sts\"\n";
+    let (world, checker) = with_config(lab, |config| {
+        config.destination = destinations(rules);
+        config.tls.dane_behind_insecure_mx = false;
+    })
+    .await;
+    for domain in ["good.test", "strict.test"] {
+        assert_eq!(world.delivers(&format!("bob@{domain}")).await.tls, "webpki", "{domain}");
+        assert_eq!(foretold(&checker, domain).await, Ok("webpki"));
+    }
+    expect(&world.defers("bob@stripped.test").await, "starttls-not-supported", "4.7.321");
+    assert_eq!(foretold(&checker, "stripped.test").await, Err("starttls-not-supported"));
+    saw_no_mail(world.mx("clear.test"));
 }
 
 #[tokio::test]

@@ -70,8 +70,8 @@ pub enum StsAbsent {
     ModeNone,
     /// The next hop is an address, which has no policy.
     AddressLiteral,
-    /// Nobody asked: DANE protects every host of the domain.
-    DaneInstead,
+    /// Nobody asked: no verdict depends on it.
+    NotNeeded,
     /// `[mta_sts] enabled = false`
     SwitchedOff,
 }
@@ -87,7 +87,7 @@ impl StsAbsent {
             Self::FetchFailed(_) => "fetch-failed",
             Self::ModeNone => "mode-none",
             Self::AddressLiteral => "address-literal",
-            Self::DaneInstead => "dane-instead",
+            Self::NotNeeded => "not-needed",
             Self::SwitchedOff => "switched-off",
         }
     }
@@ -102,7 +102,7 @@ impl StsAbsent {
             Self::FetchFailed(failure) => format!("the policy could not be fetched: {failure}"),
             Self::ModeNone => "the policy of the domain has mode none".to_owned(),
             Self::AddressLiteral => "the next hop is an address, not a name".to_owned(),
-            Self::DaneInstead => "not asked for, because DANE protects every host".to_owned(),
+            Self::NotNeeded => "not asked for, because nothing depends on it".to_owned(),
             Self::SwitchedOff => "it is switched off here".to_owned(),
         }
     }
