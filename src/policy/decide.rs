@@ -12,7 +12,7 @@ use super::{DanePolicy, Decision, TlsPolicy, Verdict, Watched, WhyOpportunistic,
 use crate::config::TlsLevel;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, DaneScope, DemandedBy, MissingPolicy, RequireTlsFailure};
-use crate::resolve::{AbsentBecause, MxHost, Resolution, Security, TlsaLookup};
+use crate::resolve::{AbsentBecause, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
 use crate::smtp::address::Domain;
 
 /// Patterns of a policy that a failure repeats: it is kept for every recipient, and told to each.
@@ -145,10 +145,24 @@ fn published(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause> {
     if matches!(dane, TlsPolicy::Dane(_)) {
         return Ok(dane);
     }
+    if let Some(cause) = sts_unknown(facts, host) {
+        return Err(cause);
+    }
     match sts_policy(facts) {
         Some(policy) if policy.terms.mode == Mode::Enforce => sts_demand(policy, host),
         Some(_) | None => Ok(dane),
     }
+}
+
+/// What stops mail because nobody can say whether a policy is in force, where the operator lets
+/// one count. Where he named the next hop, its addresses tell whether its zone is signed.
+fn sts_unknown(facts: &Facts<'_>, host: &MxHost) -> Option<Cause> {
+    let (StsState::Absent(absent), true) = (facts.sts, sts_counts(facts.rule)) else { return None };
+    let zone = match facts.resolution.hosts_from {
+        HostsFrom::Mx | HostsFrom::ImplicitMx => facts.resolution.mx_security,
+        HostsFrom::Configuration => host.security,
+    };
+    absent.stops(zone != Security::Insecure)
 }
 
 /// What the TLSA records of the host demand (RFC 7672 §2.2).
@@ -189,11 +203,16 @@ fn no_dane(facts: &Facts<'_>, host: &MxHost) -> String {
 
 /// The policy of the domain, where the operator lets it count.
 fn sts_policy<'f>(facts: &Facts<'f>) -> Option<&'f StsPolicy> {
-    match (facts.rule.level, facts.sts) {
-        (Some(TlsLevel::Dane | TlsLevel::Opportunistic | TlsLevel::Off), _) | (_, StsState::Absent(_)) => None,
-        (Some(TlsLevel::Encrypt | TlsLevel::DaneOnly | TlsLevel::MtaSts) | None, StsState::Policy(policy)) => {
-            Some(policy)
-        }
+    match (sts_counts(facts.rule), facts.sts) {
+        (false, _) | (_, StsState::Absent(_)) => None,
+        (true, StsState::Policy(policy)) => Some(policy),
+    }
+}
+
+const fn sts_counts(rule: &LocalRule) -> bool {
+    match rule.level {
+        Some(TlsLevel::Dane | TlsLevel::Opportunistic | TlsLevel::Off) => false,
+        Some(TlsLevel::Encrypt | TlsLevel::DaneOnly | TlsLevel::MtaSts) | None => true,
     }
 }
 
@@ -236,7 +255,8 @@ fn sts_in_any_mode(facts: &Facts<'_>, host: &MxHost) -> Result<TlsPolicy, Cause>
         | StsAbsent::ModeNone
         | StsAbsent::AddressLiteral
         | StsAbsent::DaneInstead
-        | StsAbsent::SwitchedOff => None,
+        | StsAbsent::SwitchedOff
+        | StsAbsent::Lost { .. } => None,
     };
     let missing = MissingPolicy { detail: absent.phrase(), fault };
     Err(Cause::StsRequired { domain: facts.resolution.next_hop.clone(), missing })
