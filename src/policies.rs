@@ -11,8 +11,11 @@ use crate::outcome::Cause;
 use crate::policy::sts::driver::StsClient;
 use crate::policy::sts::event::{self as sts_event, StsEvent, StsListener};
 use crate::policy::sts::failure::FetchFailure;
+use crate::policy::sts::lost::Lost;
+use crate::policy::sts::memory::Held;
 use crate::policy::sts::policy::Mode;
 use crate::policy::sts::record::{PolicyId, RecordError};
+use crate::policy::sts::store::StoreFault;
 use crate::policy::sts::{RefreshFailure, StsAbsent, StsPolicy};
 use crate::resolve::answer::Freshness;
 use crate::resolve::driver::{Dns, DnsSetupError};
@@ -139,20 +142,17 @@ pub async fn show(config: &Config, clock: Clock, domain: &Domain) -> Result<Poli
     let client = client(config, clock, sts_event::nobody()).await?;
     let announced = client.announced(domain, Freshness::Asked).await;
     let kept = client.kept(domain);
-    let mut report = PolicyReport::new(domain, kept_status(kept.as_ref().ok().and_then(Option::as_deref), now));
+    let mut report = PolicyReport::new(domain, kept_status(&kept, now));
     match (&kept, &announced) {
-        (Err(fault), _) => {
-            report.status = Status::Fault;
-            report.failure = Some(FailureReport::plain(fault.to_string()));
-        }
-        (Ok(_), Err(absent)) if report.status == Status::None => report.status = absent_status(absent),
-        (Ok(_), Ok(_) | Err(_)) => {}
+        (Held::Lost(lost), _) if !lost.is_over(now) => report.failure = Some(FailureReport::lost(lost)),
+        (_, Err(absent)) if report.status == Status::None => report.status = absent_status(absent),
+        (_, Ok(_) | Err(_)) => {}
     }
     if !config.mta_sts.enabled {
         report.status = Status::None;
         report.failure = Some(FailureReport::plain(FetchFailure::SwitchedOff.to_string()));
     }
-    report.policy = kept.ok().flatten().map(|policy| KeptReport::new(&policy, now));
+    report.policy = kept_report(&kept, now);
     report.record = Some(RecordReport::new(announced));
     Ok(report)
 }
@@ -165,6 +165,8 @@ pub async fn refresh(config: &Config, clock: Clock, domain: &Domain) -> Result<P
     let store_fault: Arc<Mutex<Option<String>>> = Arc::default();
     let noted = Arc::clone(&store_fault);
     let listener: StsListener = Arc::new(move |event| match event {
+        // What was lost is what the operator wants to have again.
+        StsEvent::StoreFailed { fault: StoreFault::Lost { .. } | StoreFault::Unreadable { .. } } => {}
         StsEvent::StoreFailed { fault } => {
             *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.to_string());
         }
@@ -202,8 +204,19 @@ async fn client(config: &Config, clock: Clock, listener: StsListener) -> Result<
     Ok(StsClient::new(config, Arc::new(dns), Arc::new(Tcp), clock, listener)?)
 }
 
-fn kept_status(kept: Option<&StsPolicy>, now: Timestamp) -> Status {
-    kept.filter(|policy| !policy.has_expired(now)).map_or(Status::None, |policy| mode_status(policy.terms.mode))
+fn kept_status(kept: &Held, now: Timestamp) -> Status {
+    match kept {
+        Held::Policy(policy) if !policy.has_expired(now) => mode_status(policy.terms.mode),
+        Held::Lost(lost) if !lost.is_over(now) => Status::Fault,
+        Held::Policy(_) | Held::Lost(_) | Held::Nothing => Status::None,
+    }
+}
+
+fn kept_report(kept: &Held, now: Timestamp) -> Option<KeptReport> {
+    match kept {
+        Held::Policy(policy) => Some(KeptReport::new(policy, now)),
+        Held::Lost(_) | Held::Nothing => None,
+    }
 }
 
 const fn mode_status(mode: Mode) -> Status {
@@ -215,7 +228,7 @@ const fn mode_status(mode: Mode) -> Status {
 
 fn absent_status(absent: &StsAbsent) -> Status {
     match absent {
-        StsAbsent::UnusableRecord(_) | StsAbsent::FetchFailed(_) => Status::Fault,
+        StsAbsent::UnusableRecord(_) | StsAbsent::FetchFailed(_) | StsAbsent::Lost { .. } => Status::Fault,
         StsAbsent::Unknown(cause) => dns_status(cause),
         StsAbsent::NoRecord
         | StsAbsent::ModeNone
@@ -253,6 +266,14 @@ fn failure_status(failure: &FetchFailure) -> Status {
 impl FailureReport {
     const fn plain(sentence: String) -> Self {
         Self { result_type: None, sentence }
+    }
+
+    fn lost(lost: &Lost) -> Self {
+        let until = lost.until.map(|until| format!(", at the latest until {}", until.to_second())).unwrap_or_default();
+        Self::plain(format!(
+            "a policy that was kept cannot be looked into, and mail waits until it is fetched again{until}: {}",
+            lost.because
+        ))
     }
 }
 

@@ -117,7 +117,7 @@ fn base(evidence: &Evidence) -> Diagnosis {
     let level = match (delivery.delivers, cause, &delivery.exception) {
         (true, None, None) => Verdict::Ok,
         (true, _, _) => Verdict::Warning,
-        (false, Some(Cause::DnsUnavailable { .. }), _) => Verdict::Inconclusive,
+        (false, Some(cause), _) if is_not_knowing(cause) => Verdict::Inconclusive,
         (false, _, _) => Verdict::Fault,
     };
     let row = cause.map(Cause::row);
@@ -173,10 +173,18 @@ fn with(base: Diagnosis, finding: Finding) -> Diagnosis {
     }
 }
 
+/// Whether we could not find out. A spool that this user may not read tells nothing about what the
+/// service can read.
+const fn is_not_knowing(cause: &Cause) -> bool {
+    matches!(cause, Cause::DnsUnavailable { .. })
+        || matches!(cause, Cause::StsPolicyLost { lost, .. } if lost.until.is_none())
+}
+
 /// What was read from the peer itself is proven; that nobody answered says little about why.
 fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
     match cause {
         Cause::DnsUnavailable { .. } => Certainty::Inconclusive,
+        Cause::StsPolicyLost { lost, .. } if lost.until.is_none() => Certainty::Inconclusive,
         Cause::DnsBogus { .. } => bogus::certainty(evidence),
         Cause::ConnectFailed { .. }
         | Cause::TimedOut { .. }
@@ -196,6 +204,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::StsMxNotListed { .. }
         | Cause::DaneRequired { .. }
         | Cause::StsRequired { .. }
+        | Cause::StsPolicyLost { .. }
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }

@@ -7,6 +7,8 @@ use crate::envelope::QueueId;
 use crate::outcome::Peer;
 use crate::policy::local::Standing;
 use crate::policy::sts::event::StsEvent;
+use crate::policy::sts::memory::Held;
+use crate::policy::sts::store::StoreFault;
 use prometheus::{Error, IntCounterVec, IntGaugeVec};
 
 pub(super) struct PolicyMetrics {
@@ -38,7 +40,8 @@ impl PolicyMetrics {
             )?,
             sts_fetches: r.counters(
                 "relay_mta_sts_fetches_total",
-                "MTA-STS policies fetched, by result: ok, a result type of RFC 8460, or store-failed.",
+                "MTA-STS policies fetched, by result: ok or a result type of RFC 8460; and what failed about keeping \
+                 them: policy-lost, store-failed, store-full.",
                 &["result"],
             )?,
         })
@@ -80,13 +83,20 @@ impl PolicyMetrics {
             }
             StsEvent::FetchFailed { domain, failure, kept } => {
                 let result = failure.result_type();
-                let kept_until = kept.map(|policy| policy.expires_at().to_string());
+                let kept_until = match kept {
+                    Held::Policy(policy) => Some(policy.expires_at().to_string()),
+                    Held::Lost(_) | Held::Nothing => None,
+                };
                 tracing::warn!(%domain, result, detail = %failure, kept_until, "MTA-STS policy could not be fetched");
                 result
             }
             StsEvent::StoreFailed { fault } => {
-                tracing::error!(%fault, "the store of MTA-STS policies failed; policies are fetched again");
-                "store-failed"
+                tracing::error!(%fault, "the store of MTA-STS policies failed");
+                match fault {
+                    StoreFault::Lost { .. } | StoreFault::Unreadable { .. } => "policy-lost",
+                    StoreFault::Disk { .. } => "store-failed",
+                    StoreFault::Full { .. } => "store-full",
+                }
             }
         };
         self.sts_fetches.with_label_values(&[result]).inc();

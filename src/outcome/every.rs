@@ -47,11 +47,12 @@ fn rank(cause: &Cause) -> usize {
         Cause::Expired { .. } => 24,
         Cause::SmtpUtf8NotOffered { .. } => 25,
         Cause::BouncedByOperator { .. } => 26,
+        Cause::StsPolicyLost { .. } => 27,
     }
 }
 
 /// Variants of [`Cause`]: one more than the highest rank.
-const VARIANTS: usize = 27;
+const VARIANTS: usize = 28;
 
 /// One of each, and of those that differ in their row one of each row.
 pub(crate) fn cause() -> Vec<Cause> {
@@ -120,6 +121,14 @@ fn about_protection() -> Vec<Cause> {
         sts_required(Some(StsFault::FetchError)),
         sts_required(Some(StsFault::Invalid)),
         sts_required(Some(StsFault::WebPkiInvalid)),
+        Cause::StsPolicyLost {
+            domain: "partner.example".parse().unwrap(),
+            lost: LostPolicy {
+                detail: "the file is damaged: its checksum is wrong".into(),
+                until: Some(crate::clock::Timestamp(1_826_819_068_000)),
+                fetch: Some("the policy host took too long".into()),
+            },
+        },
         require_tls(RequireTlsFailure::HostNotProven),
         require_tls(RequireTlsFailure::NotOffered { peer: peer() }),
         require_tls(RequireTlsFailure::Tls { cause: Box::new(dane(DaneFailure::NoMatch)) }),
@@ -182,7 +191,7 @@ fn rfc3463_every_cause_has_words_and_a_status_that_fits_its_class() {
 fn what_stops_mail_for_safety_is_told_from_other_trouble() {
     for cause in cause() {
         let root = cause.root();
-        let expected = root.unprotected().is_some() || matches!(rank(root), 3 | 4 | 19);
+        let expected = root.unprotected().is_some() || matches!(rank(root), 3 | 4 | 19 | 27);
         assert_eq!(cause.is_about_safety(), expected, "{cause:?}");
     }
     assert!(!Cause::ConnectFailed { peer: peer(), detail: String::new() }.is_about_safety());

@@ -15,8 +15,8 @@ mod words;
 
 pub use named::{NAMES, Named, UNITS, Unit, span};
 pub use tls::{
-    CertificateFailure, DaneFailure, DaneScope, DemandedBy, ExceptionInForce, MissingPolicy, RequireTlsFailure,
-    StsFault, TlsVerdict, Unprotected,
+    CertificateFailure, DaneFailure, DaneScope, DemandedBy, ExceptionInForce, LostPolicy, MissingPolicy,
+    RequireTlsFailure, StsFault, TlsVerdict, Unprotected,
 };
 
 use crate::smtp::address::Domain;
@@ -343,6 +343,14 @@ pub enum Cause {
         /// Why there is none.
         missing: MissingPolicy,
     },
+    /// An MTA-STS policy that may be in force was known here and cannot be looked into, and could
+    /// not be fetched again (RFC 8461 §5.1).
+    StsPolicyLost {
+        /// The policy domain.
+        domain: Domain,
+        /// What became of it.
+        lost: LostPolicy,
+    },
     /// The sender asked for REQUIRETLS and this host cannot keep it (RFC 8689 §4.2.1).
     RequireTlsUnmet {
         /// The MX host.
@@ -449,6 +457,9 @@ impl Cause {
             Self::StsRequired { missing, .. } => {
                 let result_type = missing.fault.map(StsFault::result_type);
                 Row { result_type, ..row("sts-required", Transient, 7, 10, Here) }
+            }
+            Self::StsPolicyLost { .. } => {
+                row("sts-policy-lost", Transient, 3, 0, Here).reported_as(StsFault::FetchError.result_type())
             }
             Self::RequireTlsUnmet { .. } => row("requiretls-unmet", Permanent, 7, 30, Recipient),
             Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),

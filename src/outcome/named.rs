@@ -42,6 +42,7 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("sts-mx-not-listed", &["server", "domain"]),
     ("dane-required", &["server", "detail"]),
     ("sts-required", &["domain", "detail"]),
+    ("sts-policy-lost", &["domain"]),
     ("requiretls-unmet", &["server", "because"]),
     ("message-too-large", &["server", "limit", "size"]),
     ("eight-bit-not-offered", &["server"]),
@@ -60,7 +61,8 @@ impl Cause {
             Self::DomainNotFound { domain }
             | Self::NullMx { domain }
             | Self::NoMailHost { domain }
-            | Self::MailLoop { domain } => vec![text("domain", domain)],
+            | Self::MailLoop { domain }
+            | Self::StsPolicyLost { domain, .. } => vec![text("domain", domain)],
             Self::DnsUnavailable { question, .. } => vec![text("question", question)],
             Self::DnsBogus { question, detail } => vec![text("question", question), text("detail", detail)],
             Self::AddressForbidden { host, address } => vec![text("server", host), text("address", address)],

@@ -1,6 +1,7 @@
 //! The words for what TLS and the policies about it came to (RFC 7672 §3, RFC 8461 §4, RFC 8689).
 
 use super::{Cause, Class, Peer, Row, Side, row};
+use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -128,6 +129,17 @@ pub struct MissingPolicy {
     pub fault: Option<StsFault>,
 }
 
+/// An MTA-STS policy that was known here and cannot be looked into any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostPolicy {
+    /// What became of it.
+    pub detail: String,
+    /// Until when it may hold; open where that cannot be told.
+    pub until: Option<Timestamp>,
+    /// Why it could not be fetched again, when that was tried.
+    pub fetch: Option<String>,
+}
+
 /// How fetching an MTA-STS policy failed, in the terms of RFC 8460 §4.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -219,6 +231,7 @@ impl Cause {
             | Self::ProtocolError { .. }
             | Self::Rejected { .. }
             | Self::StsRequired { .. }
+            | Self::StsPolicyLost { .. }
             | Self::MessageTooLarge { .. }
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }
@@ -234,7 +247,13 @@ impl Cause {
     pub fn is_about_safety(&self) -> bool {
         let root = self.root();
         root.unprotected().is_some()
-            || matches!(root, Self::DnsUnavailable { .. } | Self::DnsBogus { .. } | Self::StsRequired { .. })
+            || matches!(
+                root,
+                Self::DnsUnavailable { .. }
+                    | Self::DnsBogus { .. }
+                    | Self::StsRequired { .. }
+                    | Self::StsPolicyLost { .. }
+            )
     }
 }
 

@@ -68,6 +68,11 @@ impl Cause {
                 "The configuration of this relay demands an MTA-STS policy here, and there is none for {domain}: {}.",
                 missing.detail
             ),
+            Self::StsPolicyLost { domain, .. } => format!(
+                "The domain {domain} has or may have published how mail to it must be protected (MTA-STS); the copy \
+                 that this relay kept cannot be read, and a new one could not be had, so we could not find out how to \
+                 deliver safely."
+            ),
             Self::RequireTlsUnmet { host, failure } => match failure {
                 RequireTlsFailure::HostNotProven => format!(
                     "The message may only go over protected connections (REQUIRETLS), and nothing proves that {host} \
@@ -177,6 +182,10 @@ impl Cause {
             Self::StsRequired { .. } => {
                 "Ask the recipient's administrators about their MTA-STS policy, or lower tls for this [[destination]]."
             }
+            Self::StsPolicyLost { .. } => {
+                "Run relay policy refresh for the domain, or repair what keeps the file from being read. Where the domain \
+                 has given up MTA-STS, remove its file from the folder mta-sts of the spool."
+            }
             Self::RequireTlsUnmet { .. } => {
                 "Send the message without REQUIRETLS, or ask the recipient's administrators to support RFC 8689."
             }
@@ -263,6 +272,12 @@ impl Cause {
             }
             Self::StsRequired { domain, missing } => {
                 vec![("Domain", domain.clone()), ("No policy because", missing.detail.clone())]
+            }
+            Self::StsPolicyLost { domain, lost } => {
+                let until = lost.until.map(|until| ("It may hold until", until.to_second()));
+                let fetch = lost.fetch.clone().map(|fetch| ("Fetching it again", fetch));
+                let first = [("Domain", domain.to_string()), ("Kept policy", lost.detail.clone())];
+                first.into_iter().chain(until).chain(fetch).collect()
             }
             Self::RequireTlsUnmet { host, failure } => match failure {
                 RequireTlsFailure::HostNotProven => vec![("Mail server", host.clone())],

@@ -14,6 +14,9 @@
 //! | not signed | usable | DANE *and* an enforced policy where there is one |
 //! | signed or not | could not be found out | nothing goes there |
 //!
+//! Nothing goes anywhere, either, where MTA-STS would decide and nobody can say whether a policy is in
+//! force ([`StsAbsent::stops`]).
+//!
 //! Without a policy, DANE behind unsigned MX records stands alone. `dane_behind_insecure_mx = false`
 //! takes TLSA records behind unsigned MX records as none.
 //!
@@ -42,7 +45,7 @@ use super::{DanePolicy, Decision, TlsPolicy, Verdict, Watched, WhyOpportunistic,
 use crate::config::TlsLevel;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, DaneScope, DemandedBy, MissingPolicy, RequireTlsFailure};
-use crate::resolve::{AbsentBecause, MxHost, Resolution, Security, TlsaLookup};
+use crate::resolve::{AbsentBecause, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
 use crate::smtp::address::Domain;
 use std::convert::Infallible;
 
@@ -211,8 +214,19 @@ impl<'f, Unknown> Judge<'f, Unknown> {
         }
         Ok(match (self.sts)()? {
             StsState::Policy(policy) if policy.terms.mode == Mode::Enforce => by_policy(policy, self.host, dane),
-            StsState::Policy(_) | StsState::Absent(_) => dane,
+            StsState::Policy(_) => dane,
+            StsState::Absent(absent) => self.unsure(absent).map_or(dane, Err),
         })
+    }
+
+    /// What stops mail because nobody can say whether a policy is in force. Where the operator
+    /// named the next hop, its addresses tell whether its zone is signed.
+    fn unsure(&self, absent: &StsAbsent) -> Option<Cause> {
+        let zone = match self.facts.resolution.hosts_from {
+            HostsFrom::Mx | HostsFrom::ImplicitMx => self.facts.resolution.mx_security,
+            HostsFrom::Configuration => self.host.security,
+        };
+        absent.stops(zone != Security::Insecure)
     }
 
     /// `tls = "mta-sts"` takes a policy in testing mode at its word, too.
@@ -223,7 +237,7 @@ impl<'f, Unknown> Judge<'f, Unknown> {
         }
         Ok(match (self.sts)()? {
             StsState::Policy(policy) => by_policy(policy, self.host, dane),
-            StsState::Absent(absent) => Err(missing(self.facts, absent)),
+            StsState::Absent(absent) => Err(self.unsure(absent).unwrap_or_else(|| missing(self.facts, absent))),
         })
     }
 
@@ -284,9 +298,9 @@ impl<'f, Unknown> Judge<'f, Unknown> {
     /// to give the message back.
     fn not_named(&self, sts: &StsState) -> Cause {
         match sts {
-            StsState::Absent(StsAbsent::Unknown(cause)) => cause.clone(),
             StsState::Absent(absent @ StsAbsent::FetchFailed(_)) => missing(self.facts, absent),
-            StsState::Absent(_) | StsState::Policy(_) => self.not_proven(),
+            StsState::Absent(absent) => absent.stops(true).unwrap_or_else(|| self.not_proven()),
+            StsState::Policy(_) => self.not_proven(),
         }
     }
 
@@ -353,7 +367,8 @@ fn missing(facts: &Facts<'_>, absent: &StsAbsent) -> Cause {
         | StsAbsent::ModeNone
         | StsAbsent::AddressLiteral
         | StsAbsent::NotNeeded
-        | StsAbsent::SwitchedOff => None,
+        | StsAbsent::SwitchedOff
+        | StsAbsent::Lost { .. } => None,
     };
     let missing = MissingPolicy { detail: absent.phrase(), fault };
     Cause::StsRequired { domain: facts.resolution.next_hop.clone(), missing }

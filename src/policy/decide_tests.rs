@@ -495,3 +495,39 @@ fn rfc8461_4_2_a_failure_repeats_the_beginning_of_a_long_policy() {
     assert_eq!(listed(LISTED_SHOWN), (LISTED_SHOWN, "a.example".to_owned()));
     assert_eq!(listed(LISTED_SHOWN + 5), (LISTED_SHOWN + 1, "and 5 more".to_owned()));
 }
+
+#[test]
+fn rfc8461_5_1_a_policy_that_nobody_can_look_into_stops_mail_wherever_it_would_count() {
+    let lost = || {
+        let because = crate::policy::sts::lost::LostBecause::LetGo;
+        let lost = crate::policy::sts::lost::Lost { domain: "x.example".parse().unwrap(), until: None, because };
+        StsState::Absent(StsAbsent::Lost { lost: Arc::new(lost), fetch: None })
+    };
+    let unknown = || {
+        let question = Question { name: "_mta-sts.x.example".into(), record_type: "TXT".into() };
+        StsState::Absent(StsAbsent::Unknown(Cause::DnsUnavailable { question, tried: Vec::new() }))
+    };
+    let words = |sts: StsState, change: &dyn Fn(Case) -> Case| change(Case { sts, ..case(absent()) }).words();
+    let as_is: &dyn Fn(Case) -> Case = &|case| case;
+    let unsigned: &dyn Fn(Case) -> Case = &|case| Case { mx: Security::Insecure, ..case };
+    assert_eq!(
+        (words(lost(), as_is), words(lost(), unsigned)),
+        ("skip sts-policy-lost".into(), "skip sts-policy-lost".into())
+    );
+    assert_eq!(
+        (words(unknown(), as_is), words(unknown(), unsigned)),
+        ("skip dns-unavailable".into(), "opportunistic".into())
+    );
+    for (wanted, expected) in [
+        (TlsLevel::MtaSts, "skip sts-policy-lost"),
+        (TlsLevel::Encrypt, "skip sts-policy-lost"),
+        (TlsLevel::Dane, "opportunistic"),
+        (TlsLevel::Opportunistic, "opportunistic"),
+        (TlsLevel::Off, "off"),
+    ] {
+        assert_eq!(words(lost(), &|case| Case { rule: level(wanted), ..case }), expected, "{wanted:?}");
+    }
+    let waived = words(lost(), &|case| Case { request: TlsRequest::Optional, ..case });
+    assert_eq!(waived, "opportunistic/tls-required-no sts-policy-lost");
+    assert_eq!(words(lost(), &|case| Case { tlsa: present(&[3]), ..case }), "dane", "DANE of the domain wins");
+}

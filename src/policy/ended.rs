@@ -75,7 +75,7 @@ pub fn keep(spool: &Path, ended: &Ended) -> Result<(), KeepFault> {
     let ended = ended.iter().map(|(exception, at)| KeptOne { exception: exception.clone(), at: *at }).collect();
     let written: io::Result<_> = kept::seal(&Kept { version: VERSION, ended })
         .and_then(|content| kept::replace(&path, &spool.join(UNFINISHED), &content));
-    written.map(|_metadata| ()).map_err(|error| fault(&path, error.to_string()))
+    written.map_err(|error| fault(&path, error.to_string()))
 }
 
 fn fault(path: &Path, detail: String) -> KeepFault {

@@ -170,6 +170,7 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::StsMxNotListed { .. }
         | Cause::DaneRequired { .. }
         | Cause::StsRequired { .. }
+        | Cause::StsPolicyLost { .. }
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }

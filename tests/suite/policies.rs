@@ -126,6 +126,27 @@ async fn rfc8461_5_1_a_refresh_that_fails_is_named_and_the_kept_policy_shown() {
 }
 
 #[tokio::test]
+async fn rfc8461_5_1_a_damaged_policy_is_shown_as_a_fault_and_a_refresh_repairs_it() {
+    let desk = Desk::new().await;
+    said(&desk.policy("refresh", "good.test", &[]).await, 0, &[]);
+    let file = desk.folder.path().join("spool/mta-sts/good.test");
+    std::fs::write(&file, "").unwrap();
+    let parts = ["FAULT  good.test\n", "cannot be looked into", "it is too short", "announces the id 20261121\n"];
+    for _again in 0..2 {
+        said(&desk.policy("show", "good.test", &[]).await, 2, &parts);
+    }
+    said(&desk.policy("refresh", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
+    said(&desk.policy("show", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
+}
+
+#[tokio::test]
+async fn a_domain_may_be_written_in_any_case_and_with_its_dot() {
+    let desk = Desk::new().await;
+    said(&desk.policy("refresh", "GOOD.test.", &[]).await, 0, &["POLICY  good.test\n"]);
+    said(&desk.policy("show", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
+}
+
+#[tokio::test]
 async fn rfc8461_8_2_record_and_policy_host_may_be_a_providers() {
     let desk = Desk::new().await;
     said(&desk.policy("refresh", "hosted.test", &[]).await, 0, &["POLICY  hosted.test\n", "20261121"]);

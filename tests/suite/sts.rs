@@ -295,3 +295,42 @@ async fn rfc8461_5_1_a_kept_policy_holds_after_a_restart_when_host_and_record_ar
     let report = checker.check(&"kept.test".parse().unwrap()).await;
     assert_eq!(report.fault.as_ref().map(|fault| fault.cause), Some("certificate-not-trusted"), "{}", report.text());
 }
+
+/// What a recipient's mail waits for, and the same said by `relay check`.
+async fn waits(world: &World, checker: &Checker, domain: &str, cause: &str, status: &str) {
+    expect(&world.defers(&format!("bob@{domain}")).await, cause, status);
+    let report = checker.check(&domain.parse().unwrap()).await;
+    assert_eq!(report.fault.as_ref().map(|fault| fault.cause), Some(cause), "{}", report.text());
+    assert_eq!(heard(world.mx(domain), "EHLO"), 0, "nobody spoke to its host");
+}
+
+#[tokio::test]
+async fn rfc8461_3_3_a_record_that_cannot_be_looked_up_stops_mail_in_a_signed_zone_alone() {
+    let hides = |d: DomainSpec, domain: &str| {
+        d.mta_sts(|p| p).fault(&format!("_mta-sts.{domain}"), RecordType::TXT, Fault::ServFail)
+    };
+    let lab = lab()
+        .domain("signed.test", |d| hides(d.host(|h| h.tlsa([])), "signed.test"))
+        .domain("unsigned.test", |d| hides(d.plain(), "unsigned.test"))
+        .domain("dane.test", |d| hides(d, "dane.test"));
+    let (world, checker) = with_checker(lab).await;
+    waits(&world, &checker, "signed.test", "dns-unavailable", "4.4.3").await;
+    assert_eq!(world.delivers("bob@unsigned.test").await.tls, "unauthenticated");
+    assert_eq!(world.delivers("bob@dane.test").await.tls, "dane", "where DANE protects every host nobody asks");
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_a_damaged_policy_stops_mail_until_it_is_fetched_again() {
+    let lab = lab().domain("kept.test", |d| d.plain().host(issued).mta_sts(|p| p.down()));
+    let mut shared: Option<Config> = None;
+    let world = World::with(lab, |_lab, config| {
+        let folder = config.spool.path.join("mta-sts");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("kept.test"), "").unwrap();
+        shared = Some(config.clone());
+    })
+    .await;
+    let checker = Checker::new(shared.unwrap(), Clock::system()).unwrap();
+    world.lab.set_mta_sts_txt("kept.test", &[]).unwrap();
+    waits(&world, &checker, "kept.test", "sts-policy-lost", "4.3.0").await;
+}

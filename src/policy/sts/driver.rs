@@ -2,22 +2,25 @@
 //!
 //! The front page of the folder says what waits for what.
 
-use super::attempts::{Attempt, Attempts, Key};
+use super::attempts::{Attempt, Attempts, BACK_OFF, Tried};
 use super::event::{StsEvent, StsListener};
 use super::failure::FetchFailure;
 use super::fetch::Fetcher;
 use super::flight::{Fetch, Fetched, Flights};
+use super::lost::{Lost, LostBecause};
+use super::memory::Held;
 use super::policy::Mode;
 use super::record::{self, PolicyId, RecordError};
-use super::store::{LIMITS, Store, StoreFault};
+use super::room::LIMITS;
+use super::store::{Looked, Store, StoreFault};
 use super::{RefreshFailure, StsAbsent, StsPolicy, StsState};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, RootsError};
 use crate::net::Network;
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
 use futures_util::StreamExt as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +29,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(300);
 /// Refreshes at once: enough for every policy of a full store within a day, few enough to be
 /// noticed by nobody.
 const REFRESHES_AT_ONCE: usize = 4;
+/// How long a policy stays on the disk when it has expired: the clock may be wrong for a while.
+const OVER_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is known and found out about the MTA-STS policies of domains.
 pub struct StsClient {
@@ -39,7 +44,7 @@ struct Inner {
     store: Store,
     attempts: Mutex<Attempts>,
     flights: Flights,
-    /// Held from reading a kept policy to replacing it.
+    /// Held while the store reads a policy and replaces it.
     keeping: tokio::sync::Mutex<()>,
     clock: Clock,
     listener: StsListener,
@@ -78,38 +83,41 @@ impl StsClient {
         if !self.inner.enabled {
             return StsState::Absent(StsAbsent::SwitchedOff);
         }
-        let id = match self.announced(domain, Freshness::Kept).await {
-            Ok(id) => id,
-            Err(absent) => return in_force_or(self.cached(domain), absent),
-        };
-        match self.cached(domain) {
-            Some(cached) if cached.id.as_ref() == Some(&id) => cached.in_force(),
+        let announced = self.announced(domain, Freshness::Kept).await;
+        match (self.inner.held(domain), announced) {
             // One that forbids nothing is no reason to go on without the new one.
-            Some(cached) if cached.terms.mode != Mode::None => {
-                let key = (domain.clone(), Some(id));
-                if self.inner.lately(&key).is_none() {
+            (Held::Policy(policy), Ok(id)) if policy.id.as_ref() != Some(&id) && policy.terms.mode != Mode::None => {
+                if self.inner.lately(domain, Some(&id)).is_none() {
                     // It runs by itself.
-                    drop(self.inner.start(&key));
+                    drop(self.inner.start(domain, Some(id)));
                 }
-                cached.in_force()
+                self.inner.used(policy).await
             }
-            cached @ (Some(_) | None) => self.newest(domain, id, cached).await,
+            (held, announced) => self.settled(domain, held, announced).await,
         }
     }
 
-    /// As [`StsClient::policy_for`] with a TXT record that is asked for now, and waiting for the
-    /// fetch when its id is new: before mail is given up for a policy (RFC 8461 §5.1).
+    /// As [`StsClient::policy_for`] with a TXT record that is asked for now, as far as the budget
+    /// of the domain goes, and waiting for the fetch when its id is new: before mail is given up
+    /// for a policy (RFC 8461 §5.1).
     pub async fn recheck(&self, domain: &Domain) -> StsState {
         if !self.inner.enabled {
             return StsState::Absent(StsAbsent::SwitchedOff);
         }
-        let id = match self.announced(domain, Freshness::Asked).await {
-            Ok(id) => id,
-            Err(absent) => return in_force_or(self.cached(domain), absent),
-        };
-        match self.cached(domain) {
-            Some(cached) if cached.id.as_ref() == Some(&id) => cached.in_force(),
-            cached @ (Some(_) | None) => self.newest(domain, id, cached).await,
+        let may_ask = self.inner.attempts().may_ask(domain, self.inner.clock.now());
+        let announced = self.announced(domain, if may_ask { Freshness::Asked } else { Freshness::Kept }).await;
+        self.settled(domain, self.inner.held(domain), announced).await
+    }
+
+    /// What is in force, after a fetch where one is needed.
+    async fn settled(&self, domain: &Domain, held: Held, announced: Result<PolicyId, StsAbsent>) -> StsState {
+        match (held, announced) {
+            (Held::Policy(policy), Ok(id)) if policy.id.as_ref() == Some(&id) => self.inner.used(policy).await,
+            (Held::Policy(policy), Err(_)) => self.inner.used(policy).await,
+            (Held::Nothing, Err(absent)) => StsState::Absent(absent),
+            // RFC 8461 §10.2: whoever suppresses the record shall not outlast the policy.
+            (held @ Held::Lost(_), Err(_)) => self.newest(domain, None, held).await,
+            (held, Ok(id)) => self.newest(domain, Some(id), held).await,
         }
     }
 
@@ -122,29 +130,31 @@ impl StsClient {
             return Err(FetchFailure::SwitchedOff);
         }
         let announced = self.announced(domain, Freshness::Asked).await;
-        let id = match (announced, self.cached(domain)) {
+        let id = match (announced, self.inner.held(domain)) {
             (Ok(id), _) => Some(id),
             // RFC 8461 §10.2: whoever suppresses the record shall not outlast the policy.
-            (Err(_), Some(cached)) => cached.id.clone(),
-            (Err(StsAbsent::Unknown(cause)), None) => return Err(FetchFailure::Dns(Box::new(cause))),
-            (Err(StsAbsent::UnusableRecord(error)), None) => return Err(FetchFailure::NotAnnounced(error)),
-            (Err(_), None) => return Err(FetchFailure::NotAnnounced(RecordError::None)),
+            (Err(_), Held::Policy(kept)) => kept.id.clone(),
+            (Err(_), Held::Lost(_)) => None,
+            (Err(StsAbsent::Unknown(cause)), Held::Nothing) => return Err(FetchFailure::Dns(Box::new(cause))),
+            (Err(StsAbsent::UnusableRecord(error)), Held::Nothing) => return Err(FetchFailure::NotAnnounced(error)),
+            (Err(_), Held::Nothing) => return Err(FetchFailure::NotAnnounced(RecordError::None)),
         };
-        self.inner.start(&(domain.clone(), id)).await
+        self.inner.start(domain, id).await
     }
 
     /// The unexpired policy that is kept, of whatever mode.
     #[must_use]
     pub fn cached(&self, domain: &Domain) -> Option<Arc<StsPolicy>> {
-        self.inner.cached(domain)
+        match self.inner.held(domain) {
+            Held::Policy(policy) => Some(policy),
+            Held::Lost(_) | Held::Nothing => None,
+        }
     }
 
-    /// The policy that is kept, expired or not.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn kept(&self, domain: &Domain) -> Result<Option<Arc<StsPolicy>>, StoreFault> {
-        self.inner.store.get(domain)
+    /// What is kept, expired or not.
+    #[must_use]
+    pub fn kept(&self, domain: &Domain) -> Held {
+        self.inner.store.get(domain).held
     }
 
     /// The id that the TXT record announces (RFC 8461 §3.1).
@@ -166,48 +176,78 @@ impl StsClient {
         }
     }
 
-    /// Fetches every kept policy whose time has come, forgets the expired ones, and returns when
-    /// all are through.
+    /// Fetches every kept policy whose time has come and those that were damaged, forgets what
+    /// expired long ago, and returns when all are through.
     pub async fn refresh_those_due(&self) {
         let inner = Arc::clone(&self.inner);
-        let Ok((policies, faults)) = tokio::task::spawn_blocking(move || inner.store.all()).await else { return };
+        let Ok((all, faults)) = tokio::task::spawn_blocking(move || inner.store.all()).await else { return };
         faults.iter().for_each(|fault| self.inner.tell(&StsEvent::StoreFailed { fault }));
-        let now = self.inner.clock.now();
-        let (expired, alive): (Vec<_>, Vec<_>) = policies.into_iter().partition(|policy| policy.has_expired(now));
-        for policy in expired {
-            self.inner.store.remove(&policy.domain);
+        let mut due = Vec::new();
+        for (domain, held) in all {
+            let fresh = self.inner.freshness(&held);
+            match fresh {
+                Fresh::Over => self.inner.store.remove(&domain),
+                Fresh::FromTheFuture => {
+                    let now = self.inner.clock.now();
+                    let for_store = domain.clone();
+                    self.inner.write(move |store| store.correct_clock(&for_store, now)).await;
+                    due.push((domain, held));
+                }
+                Fresh::Due => due.push((domain, held)),
+                Fresh::Good => {}
+            }
         }
-        let due = alive.into_iter().filter(|policy| policy.refresh_due() <= now);
-        let refresh = |policy: Arc<StsPolicy>| async move {
+        let refresh = |(domain, held): (Domain, Held)| async move {
             // RFC 8461 §10.2: whatever has become of the record.
-            let announced = self.announced(&policy.domain, Freshness::Kept).await.ok();
-            let key = (policy.domain.clone(), announced.or_else(|| policy.id.clone()));
-            if self.inner.lately(&key).is_none() {
+            let announced = self.announced(&domain, Freshness::Kept).await.ok();
+            let known = match &held {
+                Held::Policy(policy) => policy.id.clone(),
+                Held::Lost(_) | Held::Nothing => None,
+            };
+            let id = announced.or(known);
+            if self.inner.lately(&domain, id.as_ref()).is_none() {
                 // What came of it is told and kept.
-                let _told = self.inner.start(&key).await;
+                let _told = self.inner.start(&domain, id).await;
             }
         };
         futures_util::stream::iter(due).for_each_concurrent(REFRESHES_AT_ONCE, refresh).await;
     }
 
     /// Waits for the policy with this id, unless it was tried lately.
-    async fn newest(&self, domain: &Domain, id: PolicyId, cached: Option<Arc<StsPolicy>>) -> StsState {
-        let key = (domain.clone(), Some(id));
-        let failure = match (self.inner.lately(&key), &cached) {
-            (Some(Attempt::Failed(failure)), _) => failure,
+    async fn newest(&self, domain: &Domain, id: Option<PolicyId>, held: Held) -> StsState {
+        match (self.inner.lately(domain, id.as_ref()), &held) {
+            (Some(Tried { attempt: Attempt::Failed(failure), .. }), _) => self.without(held, failure).await,
             // Somebody else's record differs from the one the policy was fetched for.
-            (Some(Attempt::Fetched), Some(cached)) => return Arc::clone(cached).in_force(),
-            (Some(Attempt::Fetched), None) | (None, _) => match self.inner.start(&key).await {
-                Ok(policy) => return policy.in_force(),
-                Err(failure) => failure,
-            },
-        };
-        in_force_or(cached, StsAbsent::FetchFailed(failure))
+            (Some(Tried { attempt: Attempt::Fetched, .. }), Held::Policy(policy)) => {
+                self.inner.used(Arc::clone(policy)).await
+            }
+            (Some(Tried { attempt: Attempt::Fetched, spent: true }), Held::Lost(lost)) => lost_state(lost, None),
+            (Some(Tried { attempt: Attempt::Fetched, spent: true }), Held::Nothing) => {
+                let until = Some(self.inner.clock.now().plus(BACK_OFF));
+                let lost = Lost { domain: domain.clone(), until, because: LostBecause::NotKept };
+                lost_state(&Arc::new(lost), None)
+            }
+            (Some(Tried { attempt: Attempt::Fetched, spent: false }) | None, _) => {
+                match self.inner.start(domain, id).await {
+                    Ok(policy) => policy.in_force(),
+                    Err(failure) => self.without(held, failure).await,
+                }
+            }
+        }
+    }
+
+    /// What is in force when the newest policy could not be had.
+    async fn without(&self, held: Held, failure: FetchFailure) -> StsState {
+        match held {
+            Held::Policy(policy) => self.inner.used(policy).await,
+            Held::Lost(lost) => lost_state(&lost, Some(failure)),
+            Held::Nothing => StsState::Absent(StsAbsent::FetchFailed(failure)),
+        }
     }
 }
 
-fn in_force_or(cached: Option<Arc<StsPolicy>>, absent: StsAbsent) -> StsState {
-    cached.map_or(StsState::Absent(absent), StsPolicy::in_force)
+fn lost_state(lost: &Arc<Lost>, fetch: Option<FetchFailure>) -> StsState {
+    StsState::Absent(StsAbsent::Lost { lost: Arc::clone(lost), fetch })
 }
 
 fn text(data: &Data) -> Option<&[u8]> {
@@ -217,70 +257,116 @@ fn text(data: &Data) -> Option<&[u8]> {
     }
 }
 
+/// What is to be done about something that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fresh {
+    /// Nothing yet.
+    Good,
+    /// It is to be fetched.
+    Due,
+    /// The clock was wrong when it was fetched.
+    FromTheFuture,
+    /// Its time has been over for long.
+    Over,
+}
+
 impl Inner {
     fn tell(&self, event: &StsEvent<'_>) {
         (self.listener)(event);
     }
 
-    fn lately(&self, key: &Key) -> Option<Attempt> {
-        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.lately(key, self.clock.now()).cloned()
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cached(&self, domain: &Domain) -> Option<Arc<StsPolicy>> {
-        let kept = self.store.get(domain).unwrap_or_else(|fault| {
-            self.tell(&StsEvent::StoreFailed { fault: &fault });
-            None
-        });
-        kept.filter(|policy| !policy.has_expired(self.clock.now()))
+    fn lately(&self, domain: &Domain, id: Option<&PolicyId>) -> Option<Tried> {
+        self.attempts().lately(domain, id, self.clock.now())
+    }
+
+    /// What is held and not over.
+    fn held(&self, domain: &Domain) -> Held {
+        let Looked { held, news } = self.store.get(domain);
+        if let Some(fault) = &news {
+            self.tell(&StsEvent::StoreFailed { fault });
+        }
+        let now = self.clock.now();
+        match held {
+            Held::Policy(policy) if policy.has_expired(now) => Held::Nothing,
+            Held::Lost(lost) if lost.is_over(now) => Held::Nothing,
+            held @ (Held::Policy(_) | Held::Lost(_) | Held::Nothing) => held,
+        }
+    }
+
+    /// A clock that is wrong for a while must not cost a policy: what is over stays for a time.
+    fn freshness(&self, held: &Held) -> Fresh {
+        let now = self.clock.now();
+        let over_since = |ends: Timestamp| ends.plus(OVER_KEPT) <= now;
+        match held {
+            Held::Policy(policy) if over_since(policy.expires_at()) => Fresh::Over,
+            Held::Policy(policy) if policy.has_expired(now) => Fresh::Good,
+            Held::Policy(policy) if policy.fetched_at > now => Fresh::FromTheFuture,
+            Held::Policy(policy) if policy.refresh_due() <= now => Fresh::Due,
+            Held::Lost(lost) if lost.until.is_some_and(over_since) => Fresh::Over,
+            Held::Lost(lost) if lost.is_over(now) || lost.because == LostBecause::LetGo => Fresh::Good,
+            Held::Lost(_) => Fresh::Due,
+            Held::Policy(_) | Held::Nothing => Fresh::Good,
+        }
+    }
+
+    /// A policy that mail goes under; by that a newcomer may become established.
+    async fn used(self: &Arc<Self>, policy: Arc<StsPolicy>) -> StsState {
+        let now = self.clock.now();
+        if policy.earns_its_place(now) {
+            let domain = policy.domain.clone();
+            self.write(move |store| store.establish(&domain, now)).await;
+        }
+        policy.in_force()
     }
 
     /// Starts a fetch, or joins the one under way.
-    fn start(self: &Arc<Self>, key: &Key) -> Fetch {
+    fn start(self: &Arc<Self>, domain: &Domain, id: Option<PolicyId>) -> Fetch {
         let inner = Arc::clone(self);
-        let for_fetch = key.clone();
-        self.flights.join(key, || async move { inner.fetch_and_keep(for_fetch).await })
+        let for_fetch = domain.clone();
+        self.flights.join(domain, || async move { inner.fetch_and_keep(for_fetch, id).await })
     }
 
-    async fn fetch_and_keep(self: Arc<Self>, key: Key) -> Fetched {
-        let (domain, id) = key.clone();
+    async fn fetch_and_keep(self: Arc<Self>, domain: Domain, id: Option<PolicyId>) -> Fetched {
         let began = self.clock.now();
         let fetched = self.fetcher.fetch(&*self.dns, &domain).await;
         let policy = fetched
-            .and_then(|text| StsPolicy::read(domain, id, text, began).map_err(FetchFailure::Invalid))
+            .and_then(|text| StsPolicy::read(domain.clone(), id.clone(), text, began).map_err(FetchFailure::Invalid))
             .map(Arc::new);
         let attempt = policy.as_ref().map_or_else(|failure| Attempt::Failed(failure.clone()), |_| Attempt::Fetched);
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).note(key.clone(), attempt, self.clock.now());
-        let _alone = self.keeping.lock().await;
+        let now = self.clock.now();
+        self.attempts().note(&domain, id, attempt, now);
         match &policy {
             Ok(policy) => {
-                self.keep(Arc::clone(policy)).await;
+                let kept = Arc::clone(policy);
+                self.write(move |store| store.put(&kept, now)).await;
                 self.tell(&StsEvent::Fetched { policy });
             }
             Err(failure) => {
-                let kept = self.cached(&key.0);
-                self.tell(&StsEvent::FetchFailed { domain: &key.0, failure, kept: kept.as_deref() });
-                if let Some(kept) = kept {
-                    self.keep(Arc::new(self.with_failure(&kept, failure))).await;
+                let kept = self.held(&domain);
+                self.tell(&StsEvent::FetchFailed { domain: &domain, failure, kept: &kept });
+                if let Held::Policy(_) = kept {
+                    let failure = RefreshFailure {
+                        at: now,
+                        result_type: failure.result_type().to_owned(),
+                        sentence: failure.to_string(),
+                    };
+                    self.write(move |store| store.note_failure(&domain, failure, now)).await;
                 }
             }
         }
         policy
     }
 
-    fn with_failure(&self, kept: &StsPolicy, failure: &FetchFailure) -> StsPolicy {
-        let refresh_failure = RefreshFailure {
-            at: self.clock.now(),
-            result_type: failure.result_type().to_owned(),
-            sentence: failure.to_string(),
-        };
-        StsPolicy { refresh_failure: Some(refresh_failure), ..kept.clone() }
-    }
-
-    async fn keep(self: &Arc<Self>, policy: Arc<StsPolicy>) {
+    /// Writes to the store, one after the other.
+    async fn write(self: &Arc<Self>, write: impl FnOnce(&Store) -> Result<(), StoreFault> + Send + 'static) {
+        let _alone = self.keeping.lock().await;
         let inner = Arc::clone(self);
-        let kept = tokio::task::spawn_blocking(move || inner.store.put(&policy)).await;
-        if let Ok(Err(fault)) = kept {
+        let written = tokio::task::spawn_blocking(move || write(&inner.store)).await;
+        if let Ok(Err(fault)) = written {
             self.tell(&StsEvent::StoreFailed { fault: &fault });
         }
     }

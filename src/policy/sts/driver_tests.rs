@@ -4,6 +4,7 @@
 
 use super::driver::{StsClient, keep_fresh};
 use super::failure::FetchFailure;
+use super::memory::Held;
 use super::policy::Mode;
 use super::record::RecordError;
 use super::testing::{POLICY, Reply, World, domain, failed, ok, reply};
@@ -184,10 +185,32 @@ async fn an_expired_policy_is_forgotten_on_disk_as_well() {
     let world = World::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
-    assert!(client.kept(&domain("a.test")).unwrap().is_some());
-    world.clock.advance(7 * DAY);
+    world.clock.advance(14 * DAY - Duration::from_millis(1));
     client.refresh_those_due().await;
-    assert_eq!(world.client().kept(&domain("a.test")), Ok(None));
+    assert!(matches!(world.client().kept(&domain("a.test")), Held::Policy(_)), "the clock may be wrong");
+    world.clock.advance(Duration::from_millis(1));
+    client.refresh_those_due().await;
+    assert_eq!(world.client().kept(&domain("a.test")), Held::Nothing);
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_a_clock_that_is_wrong_for_a_while_costs_no_policy() {
+    let world = World::new().await;
+    assert_eq!(state(&world.client()).await, is("1"));
+    world.zone.withdraw("a.test");
+    world.host.say(down());
+    for (advance, back) in [(10 * DAY, 10 * DAY), (Duration::ZERO, 9000 * DAY)] {
+        world.clock.advance(advance);
+        world.client().refresh_those_due().await;
+        world.clock.set_back(back);
+        let restarted = world.client();
+        assert_eq!(state(&restarted).await, is("1"));
+        restarted.refresh_those_due().await;
+        assert_eq!(state(&world.client()).await, is("1"));
+    }
+    // It was fetched in a time to come: it lives from when that was noticed, and no longer.
+    world.clock.advance(7 * DAY);
+    assert_eq!(state(&world.client()).await, Err(StsAbsent::NoRecord));
 }
 
 #[tokio::test]
@@ -241,6 +264,28 @@ async fn rfc8461_5_1_before_mail_is_given_up_the_record_is_asked_for_anew() {
     assert_eq!(world.host.gets(), 1, "the id is the same");
     world.zone.announce("a.test", "v=STSv1; id=2;");
     assert_eq!(recheck(&client).await, is("2"), "this one waits");
+}
+
+#[tokio::test]
+async fn rfc8461_3_3_an_id_that_changes_with_every_question_makes_no_fetch_for_each_message() {
+    let world = World::new().await;
+    let client = world.client();
+    for fetchable in [true, false] {
+        let before = world.host.gets();
+        world.host.say(if fetchable { ok(POLICY) } else { down() });
+        for message in 0..50 {
+            world.zone.announce("a.test", &format!("v=STSv1; id={message};"));
+            assert!(recheck(&client).await.is_ok());
+            assert!(state(&client).await.is_ok());
+        }
+        assert_eq!(world.host.gets() - before, if fetchable { 3 } else { 0 });
+    }
+    let fresh = world.zone.asked().iter().filter(|(_, freshness)| *freshness == Freshness::Asked).count();
+    assert_eq!(fresh, 10, "nor a question past the cache");
+    world.clock.advance(5 * MINUTE);
+    world.host.say(ok(POLICY));
+    world.zone.announce("a.test", "v=STSv1; id=new;");
+    assert_eq!(recheck(&client).await, is("new"));
 }
 
 #[tokio::test]
@@ -307,9 +352,14 @@ async fn a_policy_of_no_life_serves_the_mail_that_fetched_it() {
     let world = World::new().await;
     world.host.say(ok(&POLICY.replace("604800", "0")));
     let client = world.client();
-    assert_eq!(state(&client).await, is("1"));
+    for _message in 0..3 {
+        assert_eq!(state(&client).await, is("1"));
+    }
+    assert_eq!(world.host.gets(), 1);
+    world.clock.advance(5 * MINUTE);
     assert_eq!(client.cached(&domain("a.test")), None);
     assert_eq!(state(&client).await, is("1"));
+    assert_eq!(world.host.gets(), 2);
 }
 
 #[tokio::test]
@@ -329,20 +379,89 @@ async fn the_operator_fetches_when_he_wants_and_the_running_relay_notices() {
     assert_eq!(came, Err(FetchFailure::NotAnnounced(RecordError::None)));
 }
 
-#[tokio::test]
-async fn a_damaged_store_is_set_aside_and_the_policy_fetched_anew() {
-    let world = World::new().await;
-    assert_eq!(state(&world.client()).await, is("1"));
+/// Spoils the kept policy of a.test.
+fn flip_a_bit(world: &World) {
     let file = world.config.spool.path.join("mta-sts/a.test");
     let mut octets = std::fs::read(&file).unwrap();
     *octets.last_mut().unwrap() ^= 1;
     std::fs::write(&file, octets).unwrap();
-    world.events();
+}
+
+fn is_lost(state: &Result<String, StsAbsent>) -> bool {
+    matches!(state, Err(StsAbsent::Lost { .. }))
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_a_damaged_policy_is_fetched_again_with_or_without_its_record() {
+    let world = World::new().await;
+    for announced in [true, false] {
+        world.zone.announce("a.test", "v=STSv1; id=1;");
+        assert_eq!(state(&world.client()).await, is("1"));
+        flip_a_bit(&world);
+        if !announced {
+            world.zone.withdraw("a.test");
+        }
+        world.events();
+        assert!(state(&world.client()).await.is_ok());
+        let events = world.events();
+        assert!(events[0].contains("a.test is lost: the file"), "{events:?}");
+        assert!(events[0].contains("is damaged: its checksum is wrong"), "{events:?}");
+        assert_eq!(events[1..], ["fetched a.test"]);
+        assert!(matches!(world.client().kept(&domain("a.test")), Held::Policy(_)));
+    }
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_a_damaged_policy_is_no_reason_to_go_without_when_record_and_host_are_hidden() {
+    let world = World::new().await;
     assert_eq!(state(&world.client()).await, is("1"));
-    let events = world.events();
-    assert!(events[0].contains("a.test is damaged and was set aside: its checksum is wrong"), "{events:?}");
-    assert_eq!(events[1..], ["fetched a.test"]);
-    assert!(world.config.spool.path.join("mta-sts/.damaged/a.test").exists());
+    flip_a_bit(&world);
+    world.zone.withdraw("a.test");
+    world.host.say(down());
+    for _restart in 0..3 {
+        let client = world.client();
+        assert!(is_lost(&state(&client).await));
+        assert!(is_lost(&recheck(&client).await));
+        assert_eq!(client.cached(&domain("a.test")), None);
+    }
+    assert_eq!(world.host.gets(), 4, "one fetch in five minutes for each start");
+    let came = world.client().refresh(&domain("a.test")).await;
+    assert_eq!(came, Err(UNAVAILABLE), "the operator is told what the host says, not that nothing is announced");
+    // The relay itself keeps trying, and mail goes on when it has the policy.
+    world.host.say(ok(POLICY));
+    world.client().refresh_those_due().await;
+    assert_eq!(state(&world.client()).await, is(""));
+}
+
+#[tokio::test]
+async fn rfc8461_3_2_nothing_is_left_of_a_damaged_policy_after_a_year() {
+    let world = World::new().await;
+    assert_eq!(state(&world.client()).await, is("1"));
+    flip_a_bit(&world);
+    let file = std::fs::File::open(world.config.spool.path.join("mta-sts/a.test")).unwrap();
+    let now = u64::try_from(world.clock.now().unix_seconds()).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(now)).unwrap();
+    world.zone.withdraw("a.test");
+    world.host.say(down());
+    world.clock.advance(Duration::from_secs(31_557_599));
+    assert!(is_lost(&state(&world.client()).await));
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(state(&world.client()).await, Err(StsAbsent::NoRecord));
+    world.clock.advance(7 * DAY);
+    world.client().refresh_those_due().await;
+    assert_eq!(world.client().kept(&domain("a.test")), Held::Nothing);
+}
+
+#[tokio::test]
+async fn rfc8461_8_3_mode_none_ends_a_damaged_policy() {
+    let world = World::new().await;
+    assert_eq!(state(&world.client()).await, is("1"));
+    flip_a_bit(&world);
+    world.host.say(ok("version: STSv1\nmode: none\nmax_age: 86400\n"));
+    assert_eq!(state(&world.client()).await, Err(StsAbsent::ModeNone));
+    world.zone.withdraw("a.test");
+    world.host.say(down());
+    assert_eq!(state(&world.client()).await, Err(StsAbsent::ModeNone));
 }
 
 #[tokio::test]
@@ -353,6 +472,39 @@ async fn rfc8461_10_3_a_policy_kept_under_another_name_is_refused() {
     std::fs::copy(folder.join("a.test"), folder.join("b.test")).unwrap();
     assert_eq!(world.client().cached(&domain("b.test")), None);
     assert!(world.events().iter().any(|event| event.contains("it is the policy of a.test")));
+}
+
+#[tokio::test]
+async fn a_domain_that_gets_mail_again_after_a_day_is_established() {
+    let world = World::new().await;
+    let client = world.client();
+    let established = || match world.client().kept(&domain("a.test")) {
+        Held::Policy(policy) => policy.standing.established.is_some(),
+        Held::Lost(_) | Held::Nothing => panic!("it is kept"),
+    };
+    assert_eq!(state(&client).await, is("1"));
+    world.clock.advance(DAY);
+    client.refresh_those_due().await;
+    assert_eq!((world.host.gets(), established()), (2, false), "a refresh is no mail");
+    assert_eq!(state(&client).await, is("1"));
+    assert!(established());
+    world.clock.advance(DAY);
+    client.refresh_those_due().await;
+    assert_eq!((world.host.gets(), established()), (3, true), "and stays so");
+}
+
+#[tokio::test]
+async fn rfc8461_5_1_what_was_fetched_and_found_no_place_is_still_no_reason_to_go_without() {
+    let world = World::new().await;
+    let client = world.client();
+    let spool = &world.config.spool.path;
+    for number in 1..=3 {
+        world.zone.announce("a.test", &format!("v=STSv1; id={number};"));
+        assert_eq!(state(&client).await, is(&number.to_string()), "fetched, so in force now");
+        std::fs::remove_file(spool.join("mta-sts/a.test")).unwrap();
+    }
+    world.zone.announce("a.test", "v=STSv1; id=4;");
+    assert!(is_lost(&state(&client).await), "fetched within five minutes, and too often");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! (RFC 8461 §3.3 wants failed refreshes noticed).
 
 use super::failure::FetchFailure;
-use super::{StsPolicy, store::StoreFault};
+use super::{StsPolicy, memory::Held, store::StoreFault};
 use crate::smtp::address::Domain;
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ pub enum StsEvent<'a> {
         domain: &'a Domain,
         /// Why.
         failure: &'a FetchFailure,
-        /// The policy that stays in force. Worth a warning unless its mode is none.
-        kept: Option<&'a StsPolicy>,
+        /// What stays in force. Worth a warning unless its mode is none.
+        kept: &'a Held,
     },
-    /// A policy could not be kept or read; it is fetched again when it is needed.
+    /// A policy could not be kept or read. The fault says what follows.
     StoreFailed {
         /// Which and why.
         fault: &'a StoreFault,

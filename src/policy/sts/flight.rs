@@ -1,11 +1,12 @@
-//! Fetches under way: the same one is done once at a time, and everybody who wants it shares it.
+//! Fetches under way: a domain has one at a time, and everybody who wants its policy shares it,
+//! whatever id its record shows them.
 //!
 //! A fetch runs by itself, so it goes on when nobody waits for it (any more), and who waits may
 //! go away.
 
 use super::StsPolicy;
-use super::attempts::Key;
 use super::failure::FetchFailure;
+use crate::smtp::address::Domain;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use std::collections::BTreeMap;
@@ -19,25 +20,25 @@ pub(super) type Fetch = Shared<BoxFuture<'static, Fetched>>;
 /// The fetches under way.
 #[derive(Clone, Default)]
 pub(super) struct Flights {
-    under_way: Arc<Mutex<BTreeMap<Key, Fetch>>>,
+    under_way: Arc<Mutex<BTreeMap<Domain, Fetch>>>,
 }
 
 impl Flights {
-    fn under_way(&self) -> MutexGuard<'_, BTreeMap<Key, Fetch>> {
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<Domain, Fetch>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts `work`, or joins it.
     pub(super) fn join<W: Future<Output = Fetched> + Send + 'static>(
         &self,
-        key: &Key,
+        domain: &Domain,
         work: impl FnOnce() -> W,
     ) -> Fetch {
         let mut under_way = self.under_way();
-        if let Some(fetch) = under_way.get(key) {
+        if let Some(fetch) = under_way.get(domain) {
             return fetch.clone();
         }
-        let landing = Landing { flights: self.clone(), key: key.clone() };
+        let landing = Landing { flights: self.clone(), domain: domain.clone() };
         let work = work();
         let running = tokio::spawn(async move {
             let _landing = landing;
@@ -47,7 +48,7 @@ impl Flights {
             ended.unwrap_or_else(|panicked| Err(FetchFailure::Internal { detail: panicked.to_string() }))
         };
         let fetch = running.map(ended).boxed().shared();
-        under_way.insert(key.clone(), fetch.clone());
+        under_way.insert(domain.clone(), fetch.clone());
         fetch
     }
 }
@@ -55,12 +56,12 @@ impl Flights {
 /// Clears a fetch away when it ends, however it does.
 struct Landing {
     flights: Flights,
-    key: Key,
+    domain: Domain,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.flights.under_way().remove(&self.key);
+        self.flights.under_way().remove(&self.domain);
     }
 }
 
@@ -73,10 +74,10 @@ mod tests {
     #[tokio::test]
     async fn rfc8461_3_3_a_fetch_is_shared_and_goes_on_without_anybody() {
         let (flights, started, go) = (Flights::default(), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let key: Key = ("a.test".parse().unwrap(), None);
+        let domain: Domain = "a.test".parse().unwrap();
         let join = || {
             let (started, go) = (Arc::clone(&started), Arc::clone(&go));
-            flights.join(&key, || async move {
+            flights.join(&domain, || async move {
                 started.fetch_add(1, Ordering::SeqCst);
                 go.notified().await;
                 Err(FetchFailure::TimedOut)
@@ -97,8 +98,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_failure_and_blocks_nobody() {
         let flights = Flights::default();
-        let key: Key = ("a.test".parse().unwrap(), None);
-        let fetch = flights.join(&key, || async { panic!("a bug") });
+        let domain: Domain = "a.test".parse().unwrap();
+        let fetch = flights.join(&domain, || async { panic!("a bug") });
         assert!(matches!(fetch.await, Err(FetchFailure::Internal { .. })));
         assert!(flights.under_way().is_empty());
     }

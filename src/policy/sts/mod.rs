@@ -13,7 +13,13 @@
 //!
 //! A policy stays in force until it expires: neither a record that is gone, nor a DNS or a policy
 //! host that fails, ends it earlier (RFC 8461 §5.1, §10.2). A policy with mode none does
-//! (RFC 8461 §8.3).
+//! (RFC 8461 §8.3). Nor does what befalls us: one that was kept and cannot be read, or had to be
+//! let go, is [`StsAbsent::Lost`], and mail waits until it is fetched again or its time is over.
+//!
+//! "Could not find out" is never "there is none" where the domain's zone is signed: there a record
+//! that cannot be looked up stops the mail, as it does with DANE. In an unsigned zone anybody on
+//! the path could as well say that there is none, and RFC 8461 §3.3 lets the mail go
+//! ([`StsAbsent::stops`]).
 
 mod attempts;
 pub mod driver;
@@ -24,9 +30,13 @@ pub mod failure;
 mod fetch;
 #[cfg(test)]
 mod fetch_tests;
+mod file;
 mod flight;
+pub mod lost;
+pub mod memory;
 pub mod policy;
 pub mod record;
+pub mod room;
 pub mod store;
 #[cfg(test)]
 mod testing;
@@ -34,7 +44,9 @@ mod testing;
 use crate::clock::Timestamp;
 use crate::outcome::Cause;
 use crate::smtp::address::Domain;
+use attempts::BACK_OFF;
 use failure::FetchFailure;
+use lost::Lost;
 use policy::{Mode, PolicyError, Terms};
 use record::{PolicyId, RecordError};
 use serde::{Deserialize, Serialize};
@@ -45,6 +57,8 @@ use std::time::Duration;
 const REFRESH_AFTER: Duration = Duration::from_secs(86_400);
 /// After a refresh that failed the next one comes at the latest after an hour.
 const RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// How long a domain is a newcomer at least (`room.rs`).
+const PROBATION: Duration = Duration::from_secs(86_400);
 
 /// What MTA-STS says about a next-hop domain.
 #[derive(Clone, Debug)]
@@ -74,6 +88,13 @@ pub enum StsAbsent {
     NotNeeded,
     /// `[mta_sts] enabled = false`
     SwitchedOff,
+    /// A policy is or may be in force, and we cannot look into it.
+    Lost {
+        /// It.
+        lost: Arc<Lost>,
+        /// Why it could not be fetched again, when that was tried.
+        fetch: Option<FetchFailure>,
+    },
 }
 
 impl StsAbsent {
@@ -89,6 +110,7 @@ impl StsAbsent {
             Self::AddressLiteral => "address-literal",
             Self::NotNeeded => "not-needed",
             Self::SwitchedOff => "switched-off",
+            Self::Lost { .. } => "lost",
         }
     }
 
@@ -104,6 +126,28 @@ impl StsAbsent {
             Self::AddressLiteral => "the next hop is an address, not a name".to_owned(),
             Self::NotNeeded => "not asked for, because nothing depends on it".to_owned(),
             Self::SwitchedOff => "it is switched off here".to_owned(),
+            Self::Lost { lost, fetch } => {
+                let fetch = fetch.as_ref().map(|failure| format!("; fetching it again: {failure}")).unwrap_or_default();
+                format!("a policy that was kept cannot be looked into: {}{fetch}", lost.because)
+            }
+        }
+    }
+
+    /// What stops the mail because nobody can say whether an enforced policy is in force: one that
+    /// was known and is lost, or a record that cannot be looked up in a zone that is signed. A
+    /// bogus answer proves that it is; about any other, the MX records of the domain tell.
+    #[must_use]
+    pub fn stops(&self, zone_is_signed: bool) -> Option<Cause> {
+        match self {
+            Self::Lost { lost, fetch } => Some(lost.cause(fetch.as_ref().map(ToString::to_string))),
+            Self::Unknown(cause) => (zone_is_signed || matches!(cause, Cause::DnsBogus { .. })).then(|| cause.clone()),
+            Self::NoRecord
+            | Self::UnusableRecord(_)
+            | Self::FetchFailed(_)
+            | Self::ModeNone
+            | Self::AddressLiteral
+            | Self::DaneInstead
+            | Self::SwitchedOff => None,
         }
     }
 }
@@ -123,6 +167,17 @@ pub struct StsPolicy {
     pub fetched_at: Timestamp,
     /// The last try to refresh it, when that failed.
     pub refresh_failure: Option<RefreshFailure>,
+    /// How the domain stands among the others whose policies are kept.
+    pub standing: Standing,
+}
+
+/// How a domain stands among those whose policies are kept (`room.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// When its first policy came.
+    pub since: Timestamp,
+    /// When it became established, if it did.
+    pub established: Option<Timestamp>,
 }
 
 /// A refresh that failed.
@@ -149,13 +204,22 @@ impl StsPolicy {
     ) -> Result<Self, PolicyError> {
         let terms = policy::read(&text)?;
         let text = String::from_utf8(text).map_err(|_| PolicyError::NotUtf8)?;
-        Ok(Self { domain, id, text, terms, fetched_at, refresh_failure: None })
+        let standing = Standing { since: fetched_at, established: None };
+        Ok(Self { domain, id, text, terms, fetched_at, refresh_failure: None, standing })
     }
 
-    /// Until when it holds.
+    /// Until when it holds. As a fetch is not repeated for five minutes, what it brought holds for
+    /// as long, whatever it says of its life.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
-        self.fetched_at.plus(self.terms.max_age)
+        self.fetched_at.plus(self.terms.max_age.max(BACK_OFF))
+    }
+
+    /// Whether mail that goes under it now makes the domain an established one.
+    #[must_use]
+    pub fn earns_its_place(&self, now: Timestamp) -> bool {
+        let Standing { since, established } = self.standing;
+        self.terms.mode == Mode::Enforce && established.is_none() && since.plus(PROBATION) <= now
     }
 
     /// Whether it does not hold any more.
@@ -202,6 +266,35 @@ mod tests {
         let policy = policy(TEXT);
         assert!(!policy.has_expired(Timestamp(86_400_999)));
         assert!(policy.has_expired(Timestamp(86_401_000)));
+    }
+
+    #[test]
+    fn rfc8461_3_2_a_policy_of_no_life_holds_while_no_other_may_be_fetched() {
+        let policy = policy(&TEXT.replace("86400", "0"));
+        assert_eq!([300_999, 301_000].map(|ms| policy.has_expired(Timestamp(ms))), [false, true]);
+    }
+
+    #[test]
+    fn rfc8461_3_3_a_record_that_cannot_be_looked_up_stops_mail_where_the_zone_is_signed() {
+        let question = || crate::outcome::Question { name: "_mta-sts.a.test".into(), record_type: "TXT".into() };
+        let silent = StsAbsent::Unknown(Cause::DnsUnavailable { question: question(), tried: Vec::new() });
+        let bogus = StsAbsent::Unknown(Cause::DnsBogus { question: question(), detail: "no signature".into() });
+        let word = |absent: &StsAbsent, signed| absent.stops(signed).map(|cause| cause.row().word);
+        assert_eq!((word(&silent, true), word(&silent, false)), (Some("dns-unavailable"), None));
+        assert_eq!((word(&bogus, true), word(&bogus, false)), (Some("dnssec-invalid"), Some("dnssec-invalid")));
+        for absent in [StsAbsent::NoRecord, StsAbsent::ModeNone, StsAbsent::FetchFailed(FetchFailure::TimedOut)] {
+            assert_eq!(word(&absent, true), None);
+        }
+    }
+
+    #[test]
+    fn a_domain_earns_its_place_by_mail_after_a_day() {
+        let policy = policy(TEXT);
+        assert_eq!([86_400_999, 86_401_000].map(|ms| policy.earns_its_place(Timestamp(ms))), [false, true]);
+        let standing = Standing { established: Some(Timestamp(5)), ..policy.standing };
+        assert!(!StsPolicy { standing, ..policy.clone() }.earns_its_place(Timestamp(86_401_000)), "it has it");
+        let tested = StsPolicy::read(policy.domain, None, TEXT.replace("enforce", "testing").into(), Timestamp(0));
+        assert!(!tested.unwrap().earns_its_place(Timestamp(86_401_000)), "it would lose nothing");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::driver::StsClient;
 use super::event::{StsEvent, StsListener};
+use super::memory::Held;
 use crate::clock::Clock;
 use crate::config::{Config, RootsSource};
 use crate::net::Tcp;
@@ -255,7 +256,11 @@ fn line(event: &StsEvent<'_>) -> String {
     match event {
         StsEvent::Fetched { policy } => format!("fetched {}", policy.domain),
         StsEvent::FetchFailed { domain, failure, kept } => {
-            let kept = kept.map_or("nothing", |policy| policy.terms.mode.word());
+            let kept = match kept {
+                Held::Policy(policy) => policy.terms.mode.word(),
+                Held::Lost(_) => "what is lost",
+                Held::Nothing => "nothing",
+            };
             format!("failed {domain} {} kept {kept}", failure.result_type())
         }
         StsEvent::StoreFailed { fault } => format!("store {fault}"),

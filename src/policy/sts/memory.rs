@@ -1,0 +1,195 @@
+//! What the store remembers of its files, and policies that no file would take (pure).
+//!
+//! All of it is bounded in octets. What is on disk may be forgotten at any time and is read
+//! again; what the disk refused lives here alone, and there too newcomers compete among
+//! themselves before an established domain loses anything (`room.rs`).
+
+use super::lost::Lost;
+use super::{Standing, StsPolicy};
+use crate::smtp::address::Domain;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Octets of all that is remembered.
+const OCTETS_LIMIT: usize = 48 * 1_048_576;
+/// Octets of those that are nowhere else.
+const UNWRITTEN_LIMIT: usize = 8 * 1_048_576;
+/// What is above is forgotten first, as it is read again just as quickly.
+const LARGE: usize = 8192;
+/// What an entry takes beside its texts, roughly.
+const OVERHEAD: usize = 400;
+/// The same for a pattern.
+const PATTERN_OVERHEAD: usize = 64;
+
+/// What is held for a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// No policy.
+    Nothing,
+    /// This one, expired or not.
+    Policy(Arc<StsPolicy>),
+    /// One that cannot be looked into.
+    Lost(Arc<Lost>),
+}
+
+/// Tells whether a file is still the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) inode: u64,
+    pub(super) modified: (i64, i64),
+    pub(super) length: u64,
+}
+
+/// A domain as it was read or written last.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) held: Held,
+    pub(super) standing: Option<Standing>,
+    /// The file it is from; none when it could not be written.
+    pub(super) stamp: Option<Stamp>,
+}
+
+impl Known {
+    fn octets(&self) -> usize {
+        OVERHEAD
+            + match &self.held {
+                Held::Nothing | Held::Lost(_) => 0,
+                // A pattern is about as long as its line in the text.
+                Held::Policy(policy) => 2 * policy.text.len() + policy.terms.mx.len() * PATTERN_OVERHEAD,
+            }
+    }
+
+    pub(super) fn policy(&self) -> Option<&Arc<StsPolicy>> {
+        match &self.held {
+            Held::Policy(policy) => Some(policy),
+            Held::Nothing | Held::Lost(_) => None,
+        }
+    }
+}
+
+/// The domains that are remembered.
+#[derive(Default)]
+pub(super) struct Memory {
+    known: BTreeMap<Domain, Known>,
+    octets: usize,
+    unwritten: usize,
+}
+
+impl Memory {
+    pub(super) fn get(&self, domain: &Domain) -> Option<&Known> {
+        self.known.get(domain)
+    }
+
+    pub(super) fn domains(&self) -> impl Iterator<Item = &Domain> {
+        self.known.keys()
+    }
+
+    pub(super) fn remove(&mut self, domain: &Domain) {
+        if let Some(known) = self.known.remove(domain) {
+            self.octets -= known.octets();
+            if known.stamp.is_none() {
+                self.unwritten -= known.octets();
+            }
+        }
+    }
+
+    /// Remembers; says whether there was room for one that is nowhere else.
+    pub(super) fn insert(&mut self, domain: Domain, known: Known) -> bool {
+        self.remove(&domain);
+        self.octets += known.octets();
+        if known.stamp.is_none() {
+            self.unwritten += known.octets();
+        }
+        self.known.insert(domain.clone(), known);
+        if self.unwritten > UNWRITTEN_LIMIT {
+            self.forget_unwritten();
+        }
+        if self.octets > OCTETS_LIMIT {
+            self.forget_written(&domain);
+        }
+        self.known.contains_key(&domain)
+    }
+
+    /// Newcomers before the established, the largest and then the newest before others.
+    fn forget_unwritten(&mut self) {
+        let unwritten = self.known.iter().filter(|(_, known)| known.stamp.is_none());
+        let mut order: Vec<_> = unwritten
+            .map(|(domain, known)| {
+                let established = known.standing.is_some_and(|standing| standing.established.is_some());
+                (established, Reverse(known.octets() / LARGE), Reverse(known.standing.map(|s| s.since)), domain.clone())
+            })
+            .collect();
+        order.sort_unstable();
+        for (_, _, _, domain) in order {
+            if self.unwritten <= UNWRITTEN_LIMIT - UNWRITTEN_LIMIT / 16 {
+                break;
+            }
+            self.remove(&domain);
+        }
+    }
+
+    fn forget_written(&mut self, but: &Domain) {
+        for least in [LARGE, 0] {
+            if self.octets <= OCTETS_LIMIT / 2 {
+                break;
+            }
+            let forgettable = |(domain, known): &(&Domain, &Known)| {
+                *domain != but && known.stamp.is_some() && known.octets() >= least
+            };
+            let forgotten: Vec<Domain> =
+                self.known.iter().filter(forgettable).map(|(domain, _)| domain.clone()).collect();
+            forgotten.iter().for_each(|domain| self.remove(domain));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn known(name: &str, octets: usize, since: i64, established: bool, stamp: Option<Stamp>) -> (Domain, Known) {
+        let domain: Domain = name.parse().unwrap();
+        let text = format!("version: STSv1\nmode: enforce\nmx: *.a.test\nmax_age: 86400\na: {}\n", "x".repeat(octets));
+        let policy = StsPolicy::read(domain.clone(), None, text.into_bytes(), Timestamp(0)).unwrap();
+        let established = established.then_some(Timestamp(since));
+        let standing = Some(Standing { since: Timestamp(since), established });
+        (domain, Known { held: Held::Policy(Arc::new(policy)), standing, stamp })
+    }
+
+    fn insert(memory: &mut Memory, (domain, known): (Domain, Known)) -> bool {
+        memory.insert(domain, known)
+    }
+
+    #[test]
+    fn rfc8461_10_2_what_the_disk_refused_is_bounded_and_newcomers_displace_no_established_domain() {
+        let mut memory = Memory::default();
+        assert!(insert(&mut memory, known("old.test", 300, 0, true, None)));
+        assert!(insert(&mut memory, known("small.test", 300, 1, false, None)));
+        let came = (0..700).filter(|n| insert(&mut memory, known(&format!("d{n}.test"), 60_000, 2 + n, false, None)));
+        assert!((50..700).contains(&came.count()));
+        assert!(memory.octets <= UNWRITTEN_LIMIT && memory.octets == memory.unwritten);
+        for domain in ["old.test", "small.test"] {
+            assert!(memory.get(&domain.parse().unwrap()).is_some(), "{domain}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_disk_is_forgotten_when_there_is_too_much_of_it() {
+        let mut memory = Memory::default();
+        let stamp = Some(Stamp { inode: 1, modified: (0, 0), length: 1 });
+        insert(&mut memory, known("small.test", 300, 1, false, stamp));
+        insert(&mut memory, known("unwritten.test", 300, 1, false, None));
+        for n in 0..700 {
+            assert!(insert(&mut memory, known(&format!("d{n}.test"), 60_000, n, false, stamp)));
+            assert!(memory.octets <= OCTETS_LIMIT);
+        }
+        for domain in ["small.test", "unwritten.test"] {
+            assert!(memory.get(&domain.parse().unwrap()).is_some(), "{domain}");
+        }
+        let all: Vec<Domain> = memory.domains().cloned().collect();
+        all.iter().for_each(|domain| memory.remove(domain));
+        assert_eq!((memory.octets, memory.unwritten), (0, 0));
+    }
+}
