@@ -11,6 +11,7 @@ mod journal;
 mod limits;
 pub mod operate;
 pub mod outbound;
+mod postmaster;
 mod reports;
 
 use crate::observe::Observer;
@@ -52,6 +53,7 @@ pub struct Pipeline {
     pub texts: Texts,
     hops: HopLimits,
     backoff: Mutex<Backoff>,
+    postmaster: postmaster::Postmaster,
 }
 
 /// Takes due messages from the spool until `stop`, then lets what is under way end.
@@ -114,7 +116,15 @@ impl Pipeline {
     #[must_use]
     pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Self {
         let hops = HopLimits::new(out.config.delivery.max_per_next_hop, out.config.delivery.max_concurrent);
-        Self { out, spool, observer, texts, hops, backoff: Mutex::default() }
+        Self {
+            out,
+            spool,
+            observer,
+            texts,
+            hops,
+            backoff: Mutex::default(),
+            postmaster: postmaster::Postmaster::default(),
+        }
     }
 
     /// Next hops that nobody dials now.

@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::outcome::NAMES;
 use crate::smtp::address::{Host, Mailbox, ReversePath};
-use crate::spool::Hold;
 use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, Recipient, Standing};
 use crate::spool::event::Act;
+use crate::spool::{Hold, RecipientState};
 use crate::text::{counted, paragraph};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub const NOTHING_FITS: &str = "No message that waits fits.\n";
 
 /// In place of a cause, for recipients that no attempt has met.
 const NOT_TRIED: &str = "not-tried";
+
+/// In place of a cause, for recipients of whose delivery the sender is still to be told.
+const DELIVERED: &str = "delivered";
 
 /// Which messages, and which of their recipients. Conditions add up; without any it is all.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
@@ -85,7 +88,7 @@ impl Filter {
             && self.id.is_empty()
     }
 
-    /// The recipients of a message that wait and fit.
+    /// The recipients of a message that wait, for an attempt or for the report about their end, and fit.
     #[must_use]
     pub fn fitting(&self, message: &Message, now: Timestamp) -> Vec<usize> {
         let fits = (self.id.is_empty() || self.id.contains(&message.id))
@@ -99,20 +102,31 @@ impl Filter {
     }
 
     fn fits(&self, known: Option<&Recipient>, mailbox: &Mailbox) -> bool {
-        let Some(pending) = known.and_then(|recipient| recipient.state.pending()) else { return false };
-        let cause = pending.last.as_ref().map_or(NOT_TRIED, |cause| cause.row().word);
+        let Some(open) = known.filter(|recipient| recipient.state.is_open()) else { return false };
+        let cause = cause_word(open);
         self.domain.as_ref().is_none_or(|domain| domain.eq_ignore_ascii_case(&name_of(mailbox.host())))
             && self.cause.as_ref().is_none_or(|word| cause == word)
     }
 
     /// What an order concerns in the ledger, oldest first; at most [`MOST_SELECTED`]. Who is held
-    /// already needs no hold, and who is not held no release. Blocks.
+    /// already needs no hold, and who is not held no release; who has its end waits for nothing but its
+    /// report. Blocks.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn select(&self, ledger: &Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
         let mut selected = Vec::new();
-        let _unreadable = self.for_each(ledger, now, |message, recipients| {
+        let _unreadable = self.for_each(ledger, now, |message, mut recipients| {
+            recipients.retain(|index| {
+                message
+                    .recipients
+                    .get(*index)
+                    .and_then(Option::as_ref)
+                    .is_some_and(|known| known.state.pending().is_some())
+            });
+            if recipients.is_empty() {
+                return ControlFlow::Continue(());
+            }
             let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
             match (act, hold) {
                 (Act::Hold, Hold::Held) | (Act::Release, Hold::Scheduled) => return ControlFlow::Continue(()),
@@ -146,6 +160,17 @@ impl Filter {
         }
         Ok(0)
     }
+}
+
+/// What stopped a recipient, in the word of its cause.
+fn cause_word(recipient: &Recipient) -> &'static str {
+    let cause = match &recipient.state {
+        RecipientState::Queued(pending) => pending.last.as_ref(),
+        RecipientState::Owed(owed) if owed.cause().is_none() => return DELIVERED,
+        RecipientState::Owed(owed) => owed.cause(),
+        RecipientState::Done { .. } | RecipientState::Removed => None,
+    };
+    cause.map_or(NOT_TRIED, |cause| cause.row().word)
 }
 
 /// A domain as lists show it, however it is typed.
@@ -213,10 +238,17 @@ struct Waiting {
     tries: u32,
     cause: Option<&'static str>,
     detail: Option<String>,
+    /// When the report goes out, of one that has its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report_due: Option<String>,
 }
 
 impl Waiting {
     fn text(&self) -> String {
+        if let Some(report) = &self.report_due {
+            let end = self.cause.map_or_else(|| "delivered".to_owned(), |cause| format!("failed: {cause}"));
+            return format!("{end}; the report goes out at {report} or before");
+        }
         match (self.tries, self.cause) {
             (0, None) => "not tried yet".to_owned(),
             (0, Some(cause)) => format!("not tried, as the next hop was out of reach for others: {cause}"),
@@ -230,10 +262,13 @@ impl Line {
     fn new(message: &Message, recipients: &[usize], now: Timestamp) -> Self {
         let waiting = |&index: &usize| {
             let known = message.recipients.get(index)?.as_ref()?;
-            let pending = known.state.pending()?;
-            let last = pending.last.as_ref();
+            let (tries, last, report_due) = match &known.state {
+                RecipientState::Queued(pending) => (pending.tries, pending.last.as_ref(), None),
+                RecipientState::Owed(owed) => (owed.tries, owed.cause(), Some(owed.due.to_second())),
+                RecipientState::Done { .. } | RecipientState::Removed => return None,
+            };
             let (cause, detail) = (last.map(|cause| cause.row().word), last.map(|cause| cause.sentence()));
-            Some(Waiting { address: known.address.clone(), tries: pending.tries, cause, detail })
+            Some(Waiting { address: known.address.clone(), tries, cause, detail, report_due })
         };
         Self {
             id: message.id,
@@ -248,11 +283,17 @@ impl Line {
         }
     }
 
+    /// Whether only reports are to come.
+    fn is_over(&self) -> bool {
+        self.recipients.iter().all(|waiting| waiting.report_due.is_some())
+    }
+
     fn text(&self, due: Timestamp, now: Timestamp) -> String {
         let age = humantime::format_duration(Duration::from_secs(self.age_s));
         let next = match self.standing {
             Standing::Held => "held".to_owned(),
             Standing::Queued | Standing::Finished if due <= now => "in delivery, or about to be".to_owned(),
+            Standing::Queued | Standing::Finished if self.is_over() => format!("next report {}", due.to_second()),
             Standing::Queued | Standing::Finished => format!("next attempt {}", due.to_second()),
         };
         let head = format!("from {}, {} octets, {age} old, {next}", self.sender, self.size);
@@ -343,8 +384,7 @@ fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: 
         }
         domain.recipients += 1;
         let known = message.recipients.get(index).and_then(Option::as_ref);
-        let last = known.and_then(|recipient| recipient.state.pending()).and_then(|pending| pending.last.as_ref());
-        *domain.causes.entry(last.map_or(NOT_TRIED, |cause| cause.row().word)).or_default() += 1;
+        *domain.causes.entry(known.map_or(NOT_TRIED, cause_word)).or_default() += 1;
     }
 }
 
@@ -386,8 +426,9 @@ mod tests {
     use super::*;
     use crate::envelope::{Envelope, Origin};
     use crate::outcome::Cause;
+    use crate::spool::Pending;
     use crate::spool::embedded::ledger::Recipient;
-    use crate::spool::{Pending, RecipientState};
+    use crate::spool::owed::Owed;
 
     const NOW: Timestamp = Timestamp(10_000_000);
 
@@ -428,6 +469,22 @@ mod tests {
         assert!(fits(Filter { sender: word("<>"), ..Filter::default() }).is_empty());
         assert_eq!(fits(Filter { id: vec![QueueId(6), QueueId(7)], ..Filter::default() }).len(), 3);
         assert!(fits(Filter { id: vec![QueueId(6)], ..Filter::default() }).is_empty());
+    }
+
+    #[test]
+    fn who_has_an_end_and_is_owed_a_report_is_listed_with_both() {
+        let mut message = message();
+        let cause = Cause::NullMx { domain: "one.example".parse().unwrap() };
+        let outcome = crate::outcome::DeliveryOutcome::Failed { cause };
+        let owed = Owed { outcome, tries: 1, tried_at: None, due: Timestamp(NOW.0 + 60_000) };
+        message.recipients[0].as_mut().unwrap().state = RecipientState::Owed(owed);
+        let filter = Filter { cause: Some("null-mx".to_owned()), ..Filter::default() };
+        let fitting = filter.fitting(&message, NOW);
+        assert_eq!(fitting, [0]);
+        let text = Line::new(&message, &fitting, NOW).text(Timestamp(NOW.0 + 60_000), NOW);
+        let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("next report 1970-01-01 02:47:40Z"), "{text}");
+        assert!(text.contains("a@One.example failed: null-mx; the report goes out at 1970-01-01 02:47:40Z"), "{text}");
     }
 
     #[test]

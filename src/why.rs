@@ -181,6 +181,11 @@ impl Story {
                 let end = end_of(outcome, &mut Said::default());
                 format!("{name}: {}{told}", end.trim_end_matches('.'))
             }
+            RecipientState::Owed(owed) => {
+                let end = end_of(&owed.outcome, &mut Said::default());
+                let (reader, due) = (self.who_is_told(), owed.due.to_second());
+                format!("{name}: {}; the report to {reader} goes out at {due} or before", end.trim_end_matches('.'))
+            }
             RecipientState::Removed => format!("{name}: removed by the operator"),
             RecipientState::Queued(pending) => {
                 let last = pending.last.as_ref().map_or_else(String::new, |cause| format!(" ({})", cause.row().word));
@@ -284,6 +289,9 @@ fn standing(message: &Message) -> String {
         (Standing::Held, _) => "held by the operator".to_owned(),
         (Standing::Finished, Some(at)) => format!("finished {}", at.to_second()),
         (Standing::Finished, None) => "finished".to_owned(),
+        (Standing::Queued, _) if message.waiting().next().is_none() => {
+            format!("every recipient has an end, next report {}", message.due_at.to_second())
+        }
         (Standing::Queued, _) => format!("in the queue, next attempt {}", message.due_at.to_second()),
     }
 }

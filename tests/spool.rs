@@ -13,7 +13,9 @@ use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::smtp::dsn::Ret;
 use dane_relay::spool::embedded::EmbeddedSpool;
+use dane_relay::spool::embedded::audit::{Auditor, Depth};
 use dane_relay::spool::event::{Event, Silence};
+use dane_relay::spool::owed::{Owed, Reported, Rounds};
 use dane_relay::spool::{Claim, Hold, Pending, RecipientState, Report, Settlement, Spool, SpoolError, Telling};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -227,6 +229,84 @@ async fn a_part_is_durable_while_the_claim_goes_on() {
     let rest = || Settlement { recipients: vec![(1, failed()), (2, failed())], ..Settlement::default() };
     spool.settle(claim, rest()).await.unwrap();
     assert!(matches!(spool.settle(old, rest()).await, Err(SpoolError::Fenced)));
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_who_is_owed_a_report_stays_in_the_queue_until_it_is_written() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    let RecipientState::Done { outcome } = failed() else { panic!() };
+    let owed = RecipientState::Owed(Owed { outcome, tries: 2, tried_at: Some(NOW), due: LATER });
+    let reported = Reported { failed: Rounds { made: 1, last: NOW }, ..Reported::NOTHING };
+    let recipients = vec![(0, owed.clone())];
+    let settlement = Settlement { recipients, reported: Some(reported), ..Settlement::default() };
+    spool.settle(claim_one(&spool, NOW).await, settlement).await.unwrap();
+    spool.close().await;
+    let spool = open(&folder);
+    assert_eq!(spool.next_due(), Some(LATER));
+    let claim = claim_one(&spool, LATER).await;
+    assert_eq!((&claim.entry.recipients[0], claim.entry.reported), (&owed, reported));
+    let audit = || Auditor::open(&config(folder.path()).path, Depth::Everything).unwrap().finish().unwrap();
+    assert_eq!((audit().sum.queued, audit().findings), (1, vec![]));
+    let (recipients, told) = (vec![(0, failed())], vec![(0, Telling::ByReport(0))]);
+    let settlement = Settlement { recipients, told, reports: vec![report(id)], ..Settlement::default() };
+    spool.settle(claim, settlement).await.unwrap();
+    assert_eq!((audit().sum.told, audit().sum.queued, audit().findings), (1, 1, vec![]), "the report itself waits");
+}
+
+#[tokio::test]
+async fn a_database_of_the_version_before_is_read_and_brought_up_to_date() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let id = store(&spool, b"x").await;
+    spool
+        .settle(claim_one(&spool, NOW).await, Settlement { recipients: vec![(0, waits())], ..Settlement::default() })
+        .await
+        .unwrap();
+    spool.close().await;
+    let state = rusqlite::Connection::open(config(folder.path()).path.join("state.sqlite")).unwrap();
+    let older = "ALTER TABLE messages DROP COLUMN reported; UPDATE meta SET value = 2 WHERE name = 'schema_version'";
+    state.execute_batch(older).unwrap();
+    drop(state);
+    let spool = open(&folder);
+    assert_eq!(spool.recovery().state_moved_to, None);
+    let claim = claim_one(&spool, NOW).await;
+    let known = (claim.entry.id, claim.entry.recipients[0].clone(), claim.entry.reported);
+    assert_eq!(known, (id, waits(), Reported::NOTHING));
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_a_report_about_several_messages_is_recorded_with_all_of_them_or_none() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    let settle = |place| Settlement {
+        recipients: vec![(0, failed())],
+        told: vec![(0, Telling::ByReport(place))],
+        ..Settlement::default()
+    };
+    for n in 0..3 {
+        store(&spool, format!("{n}").as_bytes()).await;
+    }
+    let mut claims = spool.claim_due(NOW, 10).await.unwrap();
+    let (stale, first) = (claims.pop().unwrap(), claims.remove(0));
+    let id = first.entry.id;
+    let copy = Claim { entry: stale.entry.clone(), generation: stale.generation };
+    spool.release(copy);
+    let others = vec![(claims.pop().unwrap(), settle(0)), (stale, settle(0))];
+    let refused = spool.settle_together(first, Settlement { reports: vec![report(id)], ..settle(0) }, others).await;
+    assert!(matches!(refused, Err(SpoolError::Fenced)), "{refused:?}");
+    let mut claims = spool.claim_due(NOW, 10).await.unwrap();
+    assert_eq!(claims.len(), 3, "all of them are due as before");
+    let first = claims.remove(0);
+    let others = claims.into_iter().map(|claim| (claim, settle(0))).collect();
+    spool.settle_together(first, Settlement { reports: vec![report(id)], ..settle(0) }, others).await.unwrap();
+    spool.close().await;
+    let spool = open(&folder);
+    let told = claim_one(&spool, NOW).await;
+    assert_eq!(told.entry.envelope.origin, Origin::Report { about: id });
+    let audit = Auditor::open(&config(folder.path()).path, Depth::Everything).unwrap().finish().unwrap();
+    assert_eq!((audit.sum.told, audit.sum.queued, audit.findings), (3, 1, vec![]));
 }
 
 #[tokio::test]

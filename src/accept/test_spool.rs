@@ -87,6 +87,15 @@ impl Spool for TestSpool {
         Err(SpoolError::Fenced)
     }
 
+    async fn settle_together(
+        &self,
+        _claim: Claim,
+        _settlement: Settlement,
+        _others: Vec<(Claim, Settlement)>,
+    ) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
     fn release(&self, _claim: Claim) {}
 
     fn postpone(&self, _claim: Claim, _until: Timestamp) {}

@@ -7,10 +7,11 @@ use crate::config::Notify;
 use crate::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use crate::observe::Observer;
 use crate::outcome::{Cause, Class, DeliveryOutcome, every};
-use crate::report::due::{Rules, due};
+use crate::report::due::{Moment, Rules, due};
 use crate::report::{Desk, Original, Texts, compose};
 use crate::smtp::address::Mailbox;
 use crate::spool::{Pending, RecipientState, SpoolEntry, SpoolStats};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
@@ -59,11 +60,12 @@ fn reported(cause: &Cause) -> String {
     };
     let entry = SpoolEntry::new(ID, envelope, 0);
     let rules = Rules { notify: &Notify::default(), postmaster: None };
-    let tellings = due(&entry, &[(0, state)], &rules, LATE);
+    let tellings = due(&entry, &[(0, state)], &rules, &Moment::at_rest(LATE));
     assert_eq!(tellings.reports.len(), 1, "{cause:?}");
     let hostname = "relay.corp.example".parse().unwrap();
     let desk = Desk { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
-    let original = Original { entry: &entry, content: b"", until: LATE, history: &[], tries_now: 1 };
+    let original =
+        Original { entry: &entry, content: b"", until: LATE, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
     let report = compose(&desk, &original, &tellings.reports[0], LATE);
     filled(std::str::from_utf8(&report.content).unwrap())
 }

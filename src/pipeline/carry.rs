@@ -1,11 +1,14 @@
 //! One message from its claim to its record: every route goes its own way, and what it brings is
 //! durable when it ends (RFC 5321 §6.1). A next hop that hangs holds up neither the record nor the
-//! NDR of the other recipients; the last route gives the claim back. Failures of routes that end
-//! together share an NDR.
+//! NDR of the other recipients; the last route gives the claim back. Who failed while others are under
+//! way is owed a report from then on, and the reports go out in their time (`report/gather.rs`).
 
+use super::LONGEST_SLEEP;
 use super::Pipeline;
 use super::backoff::{Leave, is_out_of_reach};
 use super::limits::{Entry, Unrecorded};
+use super::postmaster::is_lost_report;
+use super::reports::Told;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, DeliveryOutcome};
@@ -16,7 +19,7 @@ use crate::spool::schedule::{self, mix};
 use crate::spool::{Claim, Pending, RecipientState, Settlement, SpoolEntry};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -25,25 +28,24 @@ use tokio::sync::{Mutex, Notify};
 /// Messages that waited for a next hop come back over this part of the wait, not all at once.
 const SPREAD_DIVISOR: u32 = 10;
 
-/// How long a failure waits for those of other routes, so that the sender gets one report of what
-/// failed together. What was delivered does not wait.
-const GATHER: Duration = Duration::from_secs(2);
-
 /// The claim, in the hands of whichever route ends.
 struct Held {
     claim: Option<Claim>,
     /// Routes that have not ended.
     running: usize,
-    /// Failures of routes that have ended, which wait for others.
-    gathered: Progress,
+    /// Their recipients.
+    under_way: BTreeSet<usize>,
     /// When a route that did not begin wants another chance.
     again: Option<Timestamp>,
+    /// When the next report is due.
+    next_report: Option<Timestamp>,
 }
 
 /// One message under way.
 struct Carried {
     held: Mutex<Held>,
-    all_ended: Notify,
+    /// The time of the next report may have changed.
+    news: Notify,
 }
 
 /// What a route brought.
@@ -59,46 +61,56 @@ impl Progress {
     fn is_empty(&self) -> bool {
         self.conclusion.recipients.is_empty()
     }
-
-    /// What can be recorded at once, and the failures, which may wait for those of other routes.
-    fn apart(self) -> (Self, Self) {
-        let Self { conclusion, events, again } = self;
-        let Conclusion { recipients, failures } = conclusion;
-        let has_failed = |index: usize| failures.iter().any(|(failed, _)| *failed == index);
-        let (failed, settled) = recipients.into_iter().partition(|(index, _)| has_failed(*index));
-        let failed = Conclusion { recipients: failed, failures };
-        let settled = Conclusion { recipients: settled, failures: Vec::new() };
-        let waits = Self { conclusion: failed, ..Self::default() };
-        // The events tell of both, and stay together.
-        if settled.recipients.is_empty() {
-            return (Self::default(), Self { events, again, ..waits });
-        }
-        (Self { conclusion: settled, events, again }, waits)
-    }
-
-    fn add(&mut self, more: Self) {
-        self.conclusion.recipients.extend(more.conclusion.recipients);
-        self.conclusion.failures.extend(more.conclusion.failures);
-        self.events.extend(more.events);
-    }
 }
 
 impl Pipeline {
     /// All that is due of one message.
     pub(super) async fn carry(&self, claim: Claim) {
         let entry = claim.entry.clone();
-        let due = due_recipients(&entry, self.span());
+        if is_lost_report(&entry) {
+            return self.tell_postmaster(claim).await;
+        }
+        let why =
+            if self.has_to_tell(&entry, *self.span().start()) { Found::MayBeForReport } else { Found::ForAttempt };
+        let due = due_recipients(&entry, self.span(), why);
         let config = &self.out.config;
         let named = due.iter().filter_map(|&index| Some((index, entry.envelope.recipients.get(index)?)));
         let routes = route::group(named, &config.destination, config.delivery.port);
         if routes.is_empty() {
-            // All have their end already: a crash came between the last of them and this.
+            // A report is due; or all have their end already: a crash came between the last of them and this.
             return self.give_back(claim, Progress::default()).await;
         }
-        let gathered = Progress::default();
-        let held = Mutex::new(Held { claim: Some(claim), running: routes.len(), gathered, again: None });
-        let carried = Carried { held, all_ended: Notify::new() };
-        join_all(routes.iter().map(|(route, indices)| self.carry_route(&carried, &entry, route, indices))).await;
+        let under_way = routes.values().flatten().copied().collect();
+        let (running, claim) = (routes.len(), Some(claim));
+        let held = Mutex::new(Held { claim, running, under_way, again: None, next_report: None });
+        let carried = Carried { held, news: Notify::new() };
+        let all = join_all(routes.iter().map(|(route, indices)| self.carry_route(&carried, &entry, route, indices)));
+        tokio::select! {
+            biased;
+            _ended = all => {}
+            () = self.tell_meanwhile(&carried) => {}
+        }
+    }
+
+    /// Writes the reports that are due while routes are under way. Never ends by itself; it holds the
+    /// message only while it writes, so that it is never cut off in the middle.
+    async fn tell_meanwhile(&self, carried: &Carried) {
+        loop {
+            let next = carried.held.lock().await.next_report;
+            let Some(next) = next else {
+                carried.news.notified().await;
+                continue;
+            };
+            let wait = next.since(self.out.clock.now()).min(LONGEST_SLEEP);
+            if tokio::time::timeout(wait, carried.news.notified()).await.is_ok() {
+                continue;
+            }
+            let mut held = carried.held.lock().await;
+            if held.next_report.is_some_and(|next| next <= self.out.clock.now()) {
+                held.next_report = None;
+                self.settle_part(&mut held, Progress::default()).await;
+            }
+        }
     }
 
     async fn carry_route(&self, carried: &Carried, entry: &SpoolEntry, route: &Route, indices: &[usize]) {
@@ -108,7 +120,9 @@ impl Pipeline {
             self.observer.spool_failed("attempt", &"a bug in the relay; the message waits");
             (self.broken(entry, route, indices), None)
         });
-        self.record(carried, progress, place).await;
+        self.record(carried, indices, progress).await;
+        // Held until the record, so that a crash can deliver little twice.
+        drop(place);
     }
 
     /// What is left of the place comes back, too, to be held until the record.
@@ -175,45 +189,33 @@ impl Pipeline {
         Progress { conclusion, events: vec![Event::Broken { next_hop: route.hop.to_string() }], again: None }
     }
 
-    /// Makes durable what a route brought: at once, together with what was gathered when it is the
-    /// last, and after a short while when it brings failures.
-    async fn record(&self, carried: &Carried, progress: Progress, place: Option<Unrecorded>) {
+    /// Makes durable what a route brought.
+    async fn record(&self, carried: &Carried, indices: &[usize], progress: Progress) {
         let mut held = carried.held.lock().await;
         held.running = held.running.saturating_sub(1);
+        held.under_way.retain(|index| !indices.contains(index));
         held.again = held.again.into_iter().chain(progress.again).min();
-        if held.running == 0 {
-            carried.all_ended.notify_waiters();
-            let mut all = std::mem::take(&mut held.gathered);
-            all.add(progress);
-            all.again = held.again;
-            if let Some(claim) = held.claim.take() {
-                self.give_back(claim, all).await;
+        if held.running > 0 {
+            if !progress.is_empty() {
+                self.settle_part(&mut held, progress).await;
             }
-            return;
+            return carried.news.notify_one();
         }
-        let (settled, failed) = progress.apart();
-        self.settle_part(&mut held, settled).await;
-        if failed.is_empty() {
-            return;
+        let all = Progress { again: held.again, ..progress };
+        if let Some(claim) = held.claim.take() {
+            self.give_back(claim, all).await;
         }
-        held.gathered.add(failed);
-        let all_ended = carried.all_ended.notified();
-        drop(held);
-        // A failure handed nothing over; nobody has to wait for its record.
-        drop(place);
-        // Whoever ends last takes along what was gathered.
-        let _time_or_end = tokio::time::timeout(GATHER, all_ended).await;
-        let mut held = carried.held.lock().await;
-        let gathered = std::mem::take(&mut held.gathered);
-        self.settle_part(&mut held, gathered).await;
     }
 
+    /// Records states, and the reports that are due.
     async fn settle_part(&self, held: &mut Held, progress: Progress) {
-        if progress.is_empty() {
+        let Some(mut claim) = held.claim.take() else { return };
+        let (settlement, next_report) = self.settlement(&claim.entry, progress, &held.under_way).await;
+        held.next_report = next_report;
+        if says_nothing(&settlement) {
+            held.claim = Some(claim);
             return;
         }
-        let Some(mut claim) = held.claim.take() else { return };
-        let settlement = self.settlement(&claim.entry, progress).await;
         let (id, told) = (claim.entry.id, told_by(&settlement));
         match self.spool.settle_part(&mut claim, settlement).await {
             Ok(()) => {
@@ -226,11 +228,10 @@ impl Pipeline {
 
     async fn give_back(&self, claim: Claim, progress: Progress) {
         let again = progress.again;
-        let is_empty = progress.is_empty();
-        let mut settlement = self.settlement(&claim.entry, progress).await;
-        let span = self.span();
-        settlement.next_due = again.map(|again| next_due(&claim.entry, &settlement.recipients, &span, again));
-        if let (true, Some(next_due)) = (is_empty, settlement.next_due) {
+        let (mut settlement, next_report) = self.settlement(&claim.entry, progress, &BTreeSet::new()).await;
+        let next = next_due(&claim.entry, &settlement.recipients, &self.span(), again);
+        settlement.next_due = next.into_iter().chain(next_report).min();
+        if let (true, Some(next_due)) = (says_nothing(&settlement), settlement.next_due) {
             return self.spool.postpone(claim, next_due);
         }
         let (id, told) = (claim.entry.id, told_by(&settlement));
@@ -240,13 +241,20 @@ impl Pipeline {
         }
     }
 
-    /// With the reports that the failures cause.
-    pub(super) async fn settlement(&self, entry: &SpoolEntry, progress: Progress) -> Settlement {
+    /// With the reports that are due, and when the next one is; `under_way` are recipients of whom
+    /// nothing is told yet.
+    pub(super) async fn settlement(
+        &self,
+        entry: &SpoolEntry,
+        progress: Progress,
+        under_way: &BTreeSet<usize>,
+    ) -> (Settlement, Option<Timestamp>) {
         let Progress { mut conclusion, events, .. } = progress;
         let now = self.out.clock.now();
-        let (reports, told) = self.reports(entry, &mut conclusion, &events, now).await;
+        let Told { reports, told, reported, next } =
+            self.reports(entry, &mut conclusion, (&events, under_way), now).await;
         let (recipients, at) = (conclusion.recipients, Some(now));
-        Settlement { recipients, at, reports, told, events, ..Settlement::default() }
+        (Settlement { recipients, at, reports, told, reported, events, ..Settlement::default() }, next)
     }
 
     pub(super) fn span(&self) -> Span {
@@ -277,7 +285,9 @@ impl Pipeline {
                     let outcome = DeliveryOutcome::Failed { cause: cause.clone() };
                     self.observer.recipient(entry.id, recipient, &outcome);
                 }
-                RecipientState::Queued(Pending { last: None, .. }) | RecipientState::Removed => {}
+                RecipientState::Queued(Pending { last: None, .. })
+                | RecipientState::Owed(_)
+                | RecipientState::Removed => {}
             }
         }
     }
@@ -295,28 +305,49 @@ fn spread(id: QueueId, until: Timestamp, now: Timestamp) -> Timestamp {
 /// it is due: the clock was set back, and its wait must not become longer for that.
 pub(super) type Span = RangeInclusive<Timestamp>;
 
-/// The recipients whose time has come; at least those that are due first, for somebody has found
-/// the message due.
-fn due_recipients(entry: &SpoolEntry, span: Span) -> Vec<usize> {
+/// Why somebody may have found a message due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// For an attempt, and nothing else.
+    ForAttempt,
+    /// There is a report to write, too.
+    MayBeForReport,
+}
+
+/// The recipients whose time has come; where the message was found due for an attempt, at least those
+/// that are due first.
+fn due_recipients(entry: &SpoolEntry, span: Span, found: Found) -> Vec<usize> {
     let waiting = entry.recipients.iter().enumerate();
     let waiting: Vec<(usize, Option<Timestamp>)> = waiting
         .filter_map(|(index, state)| Some((index, state.pending()?.due.filter(|due| due <= span.end()))))
         .collect();
-    let first = waiting.iter().map(|(_, due)| *due).min().flatten();
+    let first = waiting.iter().map(|(_, due)| *due).min().flatten().filter(|_| found == Found::ForAttempt);
     let now = *span.start();
     let by = first.map_or(now, |first| first.max(now));
     waiting.into_iter().filter(|(_, due)| due.is_none_or(|due| due <= by)).map(|(index, _)| index).collect()
 }
 
-/// When the message is due again: those who could not begin come at `again`, the others when
-/// they are due.
-fn next_due(entry: &SpoolEntry, changed: &[(usize, RecipientState)], span: &Span, again: Timestamp) -> Timestamp {
+/// When the message is due again for an attempt: those who could not begin come at `again`, the others
+/// when they are due. `None` when nobody waits.
+pub(super) fn next_due(
+    entry: &SpoolEntry,
+    changed: &[(usize, RecipientState)],
+    span: &Span,
+    again: Option<Timestamp>,
+) -> Option<Timestamp> {
     let changed: BTreeMap<usize, &RecipientState> = changed.iter().map(|(index, state)| (*index, state)).collect();
     let states =
         entry.recipients.iter().enumerate().map(|(index, state)| changed.get(&index).copied().unwrap_or(state));
     let is_to_come = |due: &Timestamp| due > span.start() && due <= span.end();
+    let at_once = again.unwrap_or_else(|| *span.start());
     let dues = states.filter_map(RecipientState::pending).map(|pending| pending.due.filter(is_to_come));
-    dues.map(|due| due.unwrap_or(again)).min().unwrap_or(again)
+    dues.map(|due| due.unwrap_or(at_once)).min()
+}
+
+/// Whether there is nothing to record.
+fn says_nothing(settlement: &Settlement) -> bool {
+    let Settlement { recipients, reports, told, events, .. } = settlement;
+    recipients.is_empty() && reports.is_empty() && told.is_empty() && events.is_empty()
 }
 
 /// The cause, when nothing at all came back from any server.
@@ -335,7 +366,9 @@ fn conclusion_events(conclusion: &Conclusion, backing_off: Option<&Cause>) -> Ve
         let end = match state {
             RecipientState::Queued(pending) => Err(pending.due),
             RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } } => Ok(Some(cause)),
-            RecipientState::Done { outcome: DeliveryOutcome::Delivered { .. } } | RecipientState::Removed => Ok(None),
+            RecipientState::Owed(_)
+            | RecipientState::Done { outcome: DeliveryOutcome::Delivered { .. } }
+            | RecipientState::Removed => Ok(None),
         };
         (*index, end)
     });
@@ -381,23 +414,27 @@ mod tests {
 
     #[test]
     fn each_recipient_comes_in_its_time_and_a_claimed_message_has_one_that_does() {
-        let due = |dues: &[Option<i64>]| due_recipients(&entry(dues), Timestamp(10)..=Timestamp(100));
+        let due =
+            |dues: &[Option<i64>]| due_recipients(&entry(dues), Timestamp(10)..=Timestamp(100), Found::ForAttempt);
         assert_eq!(due(&[None, Some(10), Some(11)]), [0, 1]);
         assert_eq!(due(&[Some(20), Some(30), Some(20)]), [0, 2], "after the clock was set back");
         assert_eq!(due(&[Some(5), Some(101), Some(100)]), [0, 1], "so that it is further away than any plan");
         let mut done = entry(&[None]);
         done.recipients[0] = RecipientState::Removed;
-        assert!(due_recipients(&done, Timestamp(10)..=Timestamp(100)).is_empty());
+        assert!(due_recipients(&done, Timestamp(10)..=Timestamp(100), Found::ForAttempt).is_empty());
+        let early =
+            due_recipients(&entry(&[Some(20), Some(10)]), Timestamp(10)..=Timestamp(100), Found::MayBeForReport);
+        assert_eq!(early, [1], "a report that is due makes no attempt early");
     }
 
     #[test]
     fn a_route_that_could_not_begin_does_not_bring_the_others_back_early() {
         let entry = entry(&[None, Some(5000)]);
-        let (span, again) = (Timestamp(10)..=Timestamp(9000), Timestamp(1010));
+        let (span, again) = (Timestamp(10)..=Timestamp(9000), Some(Timestamp(1010)));
         assert_eq!(next_due(&entry, &[], &span, again), again);
         let later = RecipientState::Queued(Pending { due: Some(Timestamp(700)), ..Pending::default() });
-        assert_eq!(next_due(&entry, &[(1, later)], &span, again), Timestamp(700));
-        assert_eq!(next_due(&entry, &[(0, RecipientState::Removed)], &span, again), Timestamp(5000));
+        assert_eq!(next_due(&entry, &[(1, later)], &span, again), Some(Timestamp(700)));
+        assert_eq!(next_due(&entry, &[(0, RecipientState::Removed)], &span, again), Some(Timestamp(5000)));
         let short = Timestamp(10)..=Timestamp(4000);
         assert_eq!(next_due(&entry, &[(0, RecipientState::Removed)], &short, again), again, "the clock was set back");
     }

@@ -9,6 +9,7 @@ use crate::route;
 use crate::spool::conclude::Conclusion;
 use crate::spool::event::{Act, Event};
 use crate::spool::{Claim, Hold, Pending, RecipientState, Settlement, SpoolError};
+use std::collections::BTreeSet;
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +99,11 @@ impl Pipeline {
             }
         };
         self.observe_states_at_end(entry, &conclusion);
-        let mut settlement = self.settlement(entry, Progress { conclusion, events: vec![done], again: None }).await;
-        settlement.next_due = matches!(order.act, Act::Retry | Act::Release).then_some(now);
+        let progress = Progress { conclusion, events: vec![done], again: None };
+        let (mut settlement, next_report) = self.settlement(entry, progress, &BTreeSet::new()).await;
+        let now = matches!(order.act, Act::Retry | Act::Release).then_some(now);
+        let next = now.or_else(|| super::carry::next_due(entry, &settlement.recipients, &self.span(), None));
+        settlement.next_due = next.into_iter().chain(next_report).min();
         settlement
     }
 

@@ -1,34 +1,51 @@
 //! After an attempt: whoever has to be told is told (RFC 3461 §5.2, RFC 5321 §6.1).
 //!
-//! The reports go into the same settlement as the outcomes that cause them, and what waiting
-//! recipients' senders were told goes into their states, so that nothing is told twice.
+//! A report goes into the same settlement as the end of the recipients that it tells of; until it is
+//! written they are owed. What the senders of waiting recipients were told goes into their states, so
+//! that nothing is told twice.
 
 use super::Pipeline;
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
-use crate::report::due::{self, Rules, Tellings};
-use crate::report::{self, Desk, Kind, Original};
+use crate::report::due::{self, Moment, Rules, Tellings};
+use crate::report::{self, Desk, Due, Kind, Original};
 use crate::smtp::address::ReversePath;
 use crate::spool::conclude::Conclusion;
 use crate::spool::event::{Event, Silence};
+use crate::spool::owed::Reported;
 use crate::spool::{RecipientState, Report, SpoolEntry, SpoolError, Telling, schedule};
+use std::collections::BTreeSet;
+
+/// What a settlement has to say beside the states.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) reports: Vec<Report>,
+    /// Who is told of which recipient.
+    pub(super) told: Vec<(usize, Telling)>,
+    /// How often the sender has been told, where that changes.
+    pub(super) reported: Option<Reported>,
+    /// When the next report is due.
+    pub(super) next: Option<Timestamp>,
+}
 
 impl Pipeline {
-    /// The reports that follow from the conclusion of an attempt at `now`, and of whom they tell;
-    /// `events` are those of the attempt.
-    /// Its states come to say what was told, and the next attempts come no later than the next
-    /// notice.
+    /// The reports that are due when attempts have been concluded at `now`, and of whom they tell;
+    /// `events` are those of the attempts, `under_way` the recipients of attempts that go on.
+    /// The states come to say what was told and what is still owed, and the next attempts come no later
+    /// than the next notice.
     pub(super) async fn reports(
         &self,
         entry: &SpoolEntry,
         conclusion: &mut Conclusion,
-        events: &[Event],
+        (events, under_way): (&[Event], &BTreeSet<usize>),
         now: Timestamp,
-    ) -> (Vec<Report>, Vec<(usize, Telling)>) {
+    ) -> Told {
         let config = &self.out.config;
-        let rules = self.rules();
-        let tellings = due::due(entry, &conclusion.recipients, &rules, now);
-        due::mark(entry, &mut conclusion.recipients, &tellings.reports, &config.notify, now);
+        let moment = Moment { now, under_way, digest: self.postmaster.opens(now) };
+        let tellings = due::due(entry, &conclusion.recipients, &self.rules(), &moment);
+        let changed: BTreeSet<usize> = conclusion.recipients.iter().map(|(index, _)| *index).collect();
+        let tries_now = u32::from(events.iter().any(is_try));
+        let reported = due::mark(entry, &mut conclusion.recipients, &tellings, (&config.notify, tries_now), now);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
         for (_, state) in &mut conclusion.recipients {
             if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice) {
@@ -39,42 +56,59 @@ impl Pipeline {
             self.observer.report_suppressed(entry.id, tellings.untold.len());
         }
         if matches!(entry.envelope.origin, Origin::Report { .. }) && !conclusion.failures.is_empty() {
-            self.observer.report_lost(entry.id, tellings.reports.first().map(|due| &due.to));
+            let reader = config.postmaster.as_ref().filter(|_| !tellings.owed.is_empty());
+            self.observer.report_lost(entry.id, reader);
         }
-        let told = told(entry, &tellings);
-        if tellings.reports.is_empty() {
-            return (Vec::new(), told);
+        let mut told = Told { told: told(entry, &tellings), next: tellings.next, ..Told::default() };
+        if !tellings.reports.is_empty() {
+            told.reported = Some(reported);
+            told.reports = self.compose(entry, &tellings.reports, (&changed, tries_now), now).await;
         }
-        let content = self.beginning(entry, &tellings).await;
-        let until = schedule::expires_at(&config.retry, entry.envelope.accepted_at);
-        let history = if report::history_wanted(&tellings.reports) { self.history(entry.id).await } else { Vec::new() };
-        let tries_now = u32::from(events.iter().any(is_try));
-        let original = Original { entry, content: &content, until, history: &history, tries_now };
-        (tellings.reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect(), told)
+        told
     }
 
-    fn rules(&self) -> Rules<'_> {
+    /// Writes reports; `changed` are the recipients whose attempts have just ended.
+    pub(super) async fn compose(
+        &self,
+        entry: &SpoolEntry,
+        reports: &[Due],
+        (changed, tries_now): (&BTreeSet<usize>, u32),
+        now: Timestamp,
+    ) -> Vec<Report> {
+        let content = self.beginning(entry, reports).await;
+        let until = schedule::expires_at(&self.out.config.retry, entry.envelope.accepted_at);
+        let history = if report::history_wanted(reports) { self.history(entry.id).await } else { Vec::new() };
+        let all = reports.iter().flat_map(|due| due.recipients.iter().map(|(index, _)| *index));
+        let earlier: BTreeSet<usize> = all.filter(|index| !changed.contains(index)).collect();
+        let original = Original { entry, content: &content, until, history: &history, tries_now, earlier: &earlier };
+        reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect()
+    }
+
+    pub(super) fn rules(&self) -> Rules<'_> {
         let config = &self.out.config;
         Rules { notify: &config.notify, postmaster: config.postmaster.as_ref() }
     }
 
     /// When a notice is due about recipients that wait: now, later, or not at all.
     pub(super) fn next_notice(&self, entry: &SpoolEntry, recipients: &[usize], now: Timestamp) -> Option<Timestamp> {
-        let state = |&index: &usize| Some((index, entry.recipients.get(index)?.clone()));
-        let states: Vec<_> = recipients.iter().filter_map(state).collect();
-        let is_due = !due::due(entry, &states, &self.rules(), now).reports.is_empty();
-        if is_due { Some(now) } else { due::next_notice(entry, &states, &self.out.config.notify, now) }
+        due::notice_for(entry, recipients, &self.out.config.notify, now)
     }
 
-    fn desk(&self) -> Desk<'_> {
+    /// Whether a report about a message is due or waits for more to tell.
+    pub(super) fn has_to_tell(&self, entry: &SpoolEntry, now: Timestamp) -> bool {
+        let tellings = due::due(entry, &[], &self.rules(), &Moment::at_rest(now));
+        tellings.next.is_some() || !tellings.reports.is_empty()
+    }
+
+    pub(super) fn desk(&self) -> Desk<'_> {
         let config = &self.out.config;
         let return_full_below = config.notify.return_full_below;
         Desk { hostname: &config.hostname, texts: &self.texts, return_full_below }
     }
 
     /// The start of the original, with its header; a report without it is better than none.
-    async fn beginning(&self, entry: &SpoolEntry, tellings: &Tellings) -> Vec<u8> {
-        let wanted = report::content_wanted(entry, tellings, self.out.config.notify.return_full_below);
+    async fn beginning(&self, entry: &SpoolEntry, reports: &[Due]) -> Vec<u8> {
+        let wanted = report::content_wanted(entry, reports, self.out.config.notify.return_full_below);
         let mut content = Vec::new();
         if let Err(error) = self.read_up_to(entry.id, wanted, &mut content).await {
             self.observer.spool_failed("read the message for a report", &error);

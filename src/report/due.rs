@@ -1,18 +1,20 @@
 //! Who is told what after an attempt (RFC 3461 §4.1, §5.2, §6.1; RFC 5321 §4.5.5, §6.1).
 //!
 //! Pure: from the message, the new states of its recipients and the rules of the operator to the
-//! reports that are due. Nobody is told of a message from the null reverse-path, so that two
+//! reports that are due now, and to those that wait for more to tell (`gather.rs`). Nobody is told of a message from the null reverse-path, so that two
 //! systems cannot send each other reports about reports; a report of ours that fails goes to the
-//! postmaster, and one to the postmaster goes nowhere.
+//! postmaster together with others (`digest.rs`), and one to the postmaster goes nowhere.
 
-use super::{Due, Fate, Kind};
+use super::{Due, Fate, Kind, gather, tries};
 use crate::clock::Timestamp;
 use crate::config::Notify;
 use crate::envelope::{Envelope, Origin};
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::dsn::NotifyOn;
+use crate::spool::owed::{Owed, Reported};
 use crate::spool::{Pending, RecipientState, SpoolEntry, Told};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,28 @@ pub struct Rules<'a> {
     pub postmaster: Option<&'a Mailbox>,
 }
 
+/// When it is asked who is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// Now.
+    pub now: Timestamp,
+    /// Recipients that an attempt is under way for: nothing is told of them before it ends.
+    pub under_way: &'a BTreeSet<usize>,
+    /// When the postmaster may be told next of reports that were lost.
+    pub digest: Timestamp,
+}
+
+/// Nobody.
+static NOBODY: BTreeSet<usize> = BTreeSet::new();
+
+impl Moment<'static> {
+    /// While nothing of the message is under way.
+    #[must_use]
+    pub const fn at_rest(now: Timestamp) -> Self {
+        Self { now, under_way: &NOBODY, digest: now }
+    }
+}
+
 /// What follows from an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tellings {
@@ -30,17 +54,32 @@ pub struct Tellings {
     pub reports: Vec<Due>,
     /// The recipients that failed and of whom nobody is told.
     pub untold: Vec<usize>,
+    /// The recipients that have their end now and are told of later, and when.
+    pub owed: Vec<(usize, Timestamp)>,
+    /// When the next report is due that waits for more to tell.
+    pub next: Option<Timestamp>,
 }
 
-/// Decides after an attempt that ended at `now`; `changes` are the states it brought.
+/// Decides what is told at this moment; `changes` are the states that attempts have just brought.
 #[must_use]
-pub fn due(entry: &SpoolEntry, changes: &[(usize, RecipientState)], rules: &Rules<'_>, now: Timestamp) -> Tellings {
+pub fn due(
+    entry: &SpoolEntry,
+    changes: &[(usize, RecipientState)],
+    rules: &Rules<'_>,
+    moment: &Moment<'_>,
+) -> Tellings {
+    let states = after(entry, changes);
+    let changed: BTreeSet<usize> = changes.iter().map(|(index, _)| *index).collect();
     let mut found = Found::default();
-    for (index, state) in changes {
-        found.note(&entry.envelope, *index, state, notice(entry, (*index, state), rules.notify, now));
+    for (&index, &state) in states.iter().filter(|(index, _)| !moment.under_way.contains(*index)) {
+        if changed.contains(&index) || state.is_open() {
+            let notice = notice(entry, (index, state), rules.notify, moment.now);
+            found.note(&entry.envelope, index, state, notice);
+        }
     }
-    let Found { failed, delayed, held_back, relayed, mut untold } = found;
-    let mut reports = Vec::new();
+    let Found { failed, delayed, held_back, relayed, untold } = found;
+    let mut tellings = Tellings { untold, ..Tellings::default() };
+    let is_over = states.values().all(|state| state.pending().is_none());
     match &entry.envelope.reverse_path {
         ReversePath::Mailbox(sender) => {
             let kinds = [
@@ -49,39 +88,158 @@ pub fn due(entry: &SpoolEntry, changes: &[(usize, RecipientState)], rules: &Rule
                 (Kind::Delayed, delayed),
                 (Kind::Relayed, relayed),
             ];
-            let some = kinds.into_iter().filter(|(_, recipients)| !recipients.is_empty());
-            reports.extend(some.map(|(kind, recipients)| Due { to: sender.clone(), kind, recipients }));
+            for (kind, recipients) in kinds.into_iter().filter(|(_, recipients)| !recipients.is_empty()) {
+                let opens = if is_over { moment.now } else { opens(entry, kind, rules.notify, moment) };
+                if opens <= moment.now {
+                    tellings.reports.push(Due { to: sender.clone(), kind, recipients });
+                } else {
+                    tellings.owe(kind, recipients.iter().map(|(index, _)| *index), &changed, opens);
+                }
+            }
         }
-        ReversePath::Null => match reader_of_lost_reports(&entry.envelope, rules).filter(|_| !failed.is_empty()) {
-            Some(to) => reports.push(Due { to: to.clone(), kind: Kind::ReportLost, recipients: failed }),
-            None => untold.extend(failed.into_iter().map(|(index, _)| index)),
+        ReversePath::Null => match reader_of_lost_reports(&entry.envelope, rules) {
+            Some(_) => {
+                let known = |index: &usize| entry.recipients.get(*index).and_then(RecipientState::owed);
+                let opens = failed.iter().filter_map(|(index, _)| known(index)).map(|owed| owed.due).min();
+                let indices = failed.iter().map(|(index, _)| *index);
+                tellings.owe(Kind::ReportLost, indices, &changed, opens.unwrap_or(moment.digest));
+            }
+            None => tellings.untold.extend(failed.into_iter().map(|(index, _)| index)),
         },
     }
-    Tellings { reports, untold }
+    tellings
 }
 
-/// Notes in the new states what their senders are told, so that no notice comes twice.
+/// What the postmaster is told of this message, where it is a report that was lost.
+#[must_use]
+pub fn lost(entry: &SpoolEntry, rules: &Rules<'_>) -> Option<Due> {
+    let to = reader_of_lost_reports(&entry.envelope, rules)?.clone();
+    let fate = |(index, state): (usize, &RecipientState)| Some((index, Fate::Stopped(state.owed()?.cause()?.clone())));
+    let recipients: Vec<_> = entry.recipients.iter().enumerate().filter_map(fate).collect();
+    (!recipients.is_empty()).then_some(Due { to, kind: Kind::ReportLost, recipients })
+}
+
+impl Tellings {
+    fn owe(
+        &mut self,
+        kind: Kind,
+        recipients: impl Iterator<Item = usize>,
+        changed: &BTreeSet<usize>,
+        opens: Timestamp,
+    ) {
+        let recipients: Vec<usize> = recipients.collect();
+        if recipients.is_empty() {
+            return;
+        }
+        self.next = Some(self.next.map_or(opens, |next| next.min(opens)));
+        match kind {
+            Kind::Failed | Kind::Relayed | Kind::ReportLost => {
+                self.owed.extend(recipients.into_iter().filter(|index| changed.contains(index)).map(|i| (i, opens)));
+            }
+            // Whoever waits goes on waiting.
+            Kind::Delayed | Kind::HeldBack => {}
+        }
+    }
+}
+
+/// The states as they are with the changes.
+fn after<'a>(entry: &'a SpoolEntry, changes: &'a [(usize, RecipientState)]) -> BTreeMap<usize, &'a RecipientState> {
+    let before = entry.recipients.iter().enumerate();
+    before.chain(changes.iter().map(|(index, state)| (*index, state))).collect()
+}
+
+/// When news of this kind may be told, for a message of which some recipients have no end.
+fn opens(entry: &SpoolEntry, kind: Kind, notify: &Notify, moment: &Moment<'_>) -> Timestamp {
+    let now = moment.now;
+    if let Some(opens) = gather::opens(&entry.reported, kind, now) {
+        return opens;
+    }
+    if moment.under_way.is_empty() {
+        return now;
+    }
+    let accepted_at = entry.envelope.accepted_at;
+    match kind {
+        Kind::HeldBack => gather::first(accepted_at.plus(notify.policy_failure_after)),
+        Kind::Delayed => gather::first(accepted_at.plus(notify.delay_after)),
+        Kind::Failed | Kind::Relayed | Kind::ReportLost => {
+            let is_of_kind = |owed: &&Owed| owed.cause().is_some() == (kind != Kind::Relayed);
+            let known = entry.recipients.iter().filter_map(RecipientState::owed).filter(is_of_kind);
+            known.map(|owed| owed.due).chain([gather::first(now)]).min().unwrap_or(now)
+        }
+    }
+}
+
+/// Puts what is told into the states, so that nothing is told twice and what is told later is not
+/// forgotten. `tries_now` are the tries that ended with this. Gives how often the sender has been told.
+#[must_use]
 pub fn mark(
     entry: &SpoolEntry,
-    changes: &mut [(usize, RecipientState)],
-    reports: &[Due],
-    notify: &Notify,
+    changes: &mut Vec<(usize, RecipientState)>,
+    tellings: &Tellings,
+    (notify, tries_now): (&Notify, u32),
     now: Timestamp,
-) {
+) -> Reported {
     // Where both notices are due at once, one says it all.
     let delay_is_due = now.since(entry.envelope.accepted_at) >= notify.delay_after;
-    for report in reports {
+    let mut states: BTreeMap<usize, RecipientState> = std::mem::take(changes).into_iter().collect();
+    let mut reported = entry.reported;
+    for report in &tellings.reports {
+        reported = gather::and_one(reported, report.kind, now);
         for (index, _) in &report.recipients {
-            let place = changes.iter_mut().find(|(changed, _)| changed == index);
-            let Some((_, RecipientState::Queued(Pending { told, .. }))) = place else { continue };
-            if report.kind == Kind::HeldBack {
-                told.policy = Some(now);
-            }
-            if delay_is_due {
-                told.delay = Some(now);
+            let Some(before) = entry.recipients.get(*index) else { continue };
+            match states.entry(*index).or_insert_with(|| before.clone()) {
+                RecipientState::Queued(Pending { told, .. }) => {
+                    if report.kind == Kind::HeldBack {
+                        told.policy = Some(now);
+                    }
+                    if delay_is_due {
+                        told.delay = Some(now);
+                    }
+                }
+                state @ RecipientState::Owed(_) => settle(state),
+                RecipientState::Done { .. } | RecipientState::Removed => {}
             }
         }
     }
+    for (index, due) in &tellings.owed {
+        if let Some(state) = states.get_mut(index) {
+            owe(state, entry.recipients.get(*index).and_then(RecipientState::pending), (tries_now, now), *due);
+        }
+    }
+    changes.extend(states);
+    reported
+}
+
+/// The report is written.
+pub fn settle(state: &mut RecipientState) {
+    if let RecipientState::Owed(owed) = state {
+        let outcome = owed.outcome.clone();
+        *state = RecipientState::Done { outcome };
+    }
+}
+
+/// The report comes later.
+fn owe(state: &mut RecipientState, before: Option<&Pending>, (tries_now, now): (u32, Timestamp), due: Timestamp) {
+    let RecipientState::Done { outcome } = state else { return };
+    let (tries, tried_at) = {
+        let cause = match outcome {
+            DeliveryOutcome::Failed { cause } => Some(&*cause),
+            DeliveryOutcome::Delivered { .. } => None,
+        };
+        let now_tried = tries::ended_now(cause, tries_now);
+        (before.map_or(0, |pending| pending.tries).saturating_add(now_tried), (now_tried > 0).then_some(now))
+    };
+    *state = RecipientState::Owed(Owed { outcome: outcome.clone(), tries, tried_at, due });
+}
+
+/// When something is to be told of recipients that wait: now, later, or not at all.
+#[must_use]
+pub fn notice_for(entry: &SpoolEntry, recipients: &[usize], notify: &Notify, now: Timestamp) -> Option<Timestamp> {
+    let states = recipients.iter().filter_map(|&index| Some((index, entry.recipients.get(index)?)));
+    let due_now = states.clone().filter_map(|state| notice(entry, state, notify, now));
+    let due_now = due_now.map(|kind| opens(entry, kind, notify, &Moment::at_rest(now)).max(now)).min();
+    let states: Vec<_> = states.map(|(index, state)| (index, state.clone())).collect();
+    due_now.into_iter().chain(next_notice(entry, &states, notify, now)).min()
 }
 
 /// When the next notice is due for a recipient that waits: the message has to be tried then, so
@@ -126,6 +284,12 @@ impl Found {
                 None => {}
             },
             RecipientState::Queued(Pending { last: None, .. }) | RecipientState::Removed => {}
+            RecipientState::Owed(owed) => match &owed.outcome {
+                DeliveryOutcome::Failed { cause } => self.failed.push((index, Fate::Stopped(cause.clone()))),
+                DeliveryOutcome::Delivered { peer, reply, .. } => {
+                    self.relayed.push((index, Fate::Relayed { peer: peer.clone(), reply: reply.clone() }));
+                }
+            },
             RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } } if wants(NotifyOn::Failure) => {
                 self.failed.push((index, Fate::Stopped(cause.clone())));
             }
@@ -159,7 +323,7 @@ fn notice(
 const fn waits_for(state: &RecipientState) -> Option<&Cause> {
     match state {
         RecipientState::Queued(Pending { last, .. }) => last.as_ref(),
-        RecipientState::Done { .. } | RecipientState::Removed => None,
+        RecipientState::Owed(_) | RecipientState::Done { .. } | RecipientState::Removed => None,
     }
 }
 

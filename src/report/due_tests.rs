@@ -51,7 +51,12 @@ fn waits(cause: Cause) -> RecipientState {
 fn told(entry: &SpoolEntry, states: &[RecipientState], now: i64) -> (Vec<String>, Vec<usize>) {
     let changes: Vec<_> = states.iter().cloned().enumerate().collect();
     let (notify, postmaster) = (Notify::default(), "postmaster@corp.example".parse().unwrap());
-    let tellings = due(entry, &changes, &Rules { notify: &notify, postmaster: Some(&postmaster) }, Timestamp(now));
+    let tellings = due(
+        entry,
+        &changes,
+        &Rules { notify: &notify, postmaster: Some(&postmaster) },
+        &Moment::at_rest(Timestamp(now)),
+    );
     let short = |due: &Due| {
         let indexes: Vec<_> = due.recipients.iter().map(|(index, _)| index.to_string()).collect();
         format!("{} {}: {}", due.to, due.kind.word(), indexes.join(" "))
@@ -114,7 +119,19 @@ fn rfc5321_6_1_a_lost_report_is_told_to_the_postmaster_and_a_lost_notice_to_nobo
     let mut envelope = (*lost.envelope).clone();
     envelope.origin = Origin::Report { about: QueueId(1) };
     lost.envelope = envelope.clone().into();
-    assert_eq!(told(&lost, &[failed()], 1), (vec!["postmaster@corp.example report-lost: 0".into()], vec![]));
+    let (notify, postmaster) = (Notify::default(), "postmaster@corp.example".parse().unwrap());
+    let rules = Rules { notify: &notify, postmaster: Some(&postmaster) };
+    let mut changes = vec![(0, failed())];
+    let moment = Moment { digest: Timestamp(9), ..Moment::at_rest(Timestamp(1)) };
+    let tellings = due(&lost, &changes, &rules, &moment);
+    assert_eq!(
+        (tellings.reports.len(), &tellings.owed[..], tellings.next),
+        (0, &[(0, Timestamp(9))][..], moment.digest.into())
+    );
+    let _reported = mark(&lost, &mut changes, &tellings, (&notify, 1), Timestamp(1));
+    let owed = SpoolEntry { recipients: vec![changes.remove(0).1], ..lost.clone() };
+    let told_later = super::lost(&owed, &rules).unwrap();
+    assert_eq!((told_later.to, told_later.kind), (postmaster.clone(), Kind::ReportLost));
     assert_eq!(told(&lost, &[delivered()], 1), (vec![], vec![]));
     envelope.recipients = vec!["postmaster@corp.example".parse().unwrap()];
     lost.envelope = envelope.into();
@@ -130,8 +147,8 @@ fn rfc3461_5_2_5_each_notice_comes_when_it_is_due_and_once() {
     for minute in (0..600).step_by(7) {
         let now = Timestamp(minute * 60_000);
         let mut changes = vec![(0, state.clone())];
-        let tellings = due(&entry, &changes, &Rules { notify: &notify, postmaster: None }, now);
-        mark(&entry, &mut changes, &tellings.reports, &notify, now);
+        let tellings = due(&entry, &changes, &Rules { notify: &notify, postmaster: None }, &Moment::at_rest(now));
+        let _reported = mark(&entry, &mut changes, &tellings, (&notify, 1), now);
         seen.extend(tellings.reports.iter().map(|due| (minute, due.kind)));
         state = changes.remove(0).1;
     }
@@ -145,9 +162,9 @@ fn where_both_notices_are_due_at_once_one_says_it_all() {
     let mut changes = vec![(0, waits(unsafe_now()))];
     for (now, expected) in [(5 * HOUR, vec![Kind::HeldBack]), (6 * HOUR, vec![]), (50 * HOUR, vec![])] {
         let rules = Rules { notify: &notify, postmaster: None };
-        let tellings = due(&entry, &changes, &rules, Timestamp(now));
+        let tellings = due(&entry, &changes, &rules, &Moment::at_rest(Timestamp(now)));
         assert_eq!(tellings.reports.iter().map(|due| due.kind).collect::<Vec<_>>(), expected);
-        mark(&entry, &mut changes, &tellings.reports, &notify, Timestamp(now));
+        let _reported = mark(&entry, &mut changes, &tellings, (&notify, 1), Timestamp(now));
     }
 }
 
@@ -166,4 +183,60 @@ fn the_next_attempt_comes_no_later_than_the_next_notice() {
     let told = Told { delay: Some(Timestamp(1)), policy: None };
     let marked = RecipientState::Queued(Pending { last: Some(busy()), told, ..Pending::NEW });
     assert_eq!(next([marked, failed()], 1), None);
+}
+
+/// What one message brings: `minute kind recipients`, when its recipients fail at these minutes while the
+/// others are under way.
+fn told_over_time(kind: &RecipientState, notify: Option<&str>, minutes: &[i64]) -> Vec<String> {
+    let mut entry = entry("<ann@corp.example>", &vec![notify; minutes.len()]);
+    let rules_notify = Notify::default();
+    let rules = Rules { notify: &rules_notify, postmaster: None };
+    let mut under_way: BTreeSet<usize> = (0..minutes.len()).collect();
+    let mut told = Vec::new();
+    let mut moments: BTreeSet<i64> = minutes.iter().map(|minute| minute * 60).collect();
+    while let Some(second) = moments.pop_first() {
+        let now = Timestamp(second * 1000);
+        let ended: Vec<usize> = (0..minutes.len()).filter(|index| minutes[*index] * 60 == second).collect();
+        under_way.retain(|index| !ended.contains(index));
+        let mut changes: Vec<_> = ended.into_iter().map(|index| (index, kind.clone())).collect();
+        let moment = Moment { under_way: &under_way, ..Moment::at_rest(now) };
+        let tellings = due(&entry, &changes, &rules, &moment);
+        entry.reported = mark(&entry, &mut changes, &tellings, (&rules_notify, 1), now);
+        for (index, state) in changes {
+            entry.recipients[index] = state;
+        }
+        let short = |due: &Due| format!("{second} {} {}", due.kind.word(), due.recipients.len());
+        told.extend(tellings.reports.iter().map(short));
+        moments.extend(tellings.next.map(|next| next.0 / 1000));
+    }
+    let is_told = |state: &RecipientState| matches!(state, RecipientState::Done { .. });
+    assert!(entry.recipients.iter().all(is_told), "everyone is told of in the end");
+    told
+}
+
+#[test]
+fn one_message_brings_few_reports_however_many_hosts_refuse_it_one_after_the_other() {
+    let minutes: Vec<i64> = (0..300).collect();
+    let failures = told_over_time(&failed(), None, &minutes);
+    assert_eq!(failures, ["2 failed 1", "62 failed 1", "662 failed 10", "4262 failed 60", "17940 failed 228"]);
+    let successes = told_over_time(&delivered(), Some("SUCCESS"), &minutes);
+    assert_eq!(successes, ["2 relayed 1", "62 relayed 1", "662 relayed 10", "4262 relayed 60", "17940 relayed 228"]);
+    assert_eq!(told_over_time(&failed(), None, &[5]), ["300 failed 1"], "a lone failure is told at once");
+}
+
+#[test]
+fn what_is_under_way_is_not_told_of_as_waiting() {
+    let mut entry = entry("<ann@corp.example>", &[None, None, None]);
+    entry.recipients = vec![waits(busy()); 3];
+    let notify = Notify::default();
+    let rules = Rules { notify: &notify, postmaster: None };
+    let under_way = [1].into();
+    let told = |now: i64| {
+        let moment = Moment { under_way: &under_way, ..Moment::at_rest(Timestamp(now)) };
+        let tellings = due(&entry, &[(0, waits(busy()))], &rules, &moment);
+        let indexes = |due: &Due| due.recipients.iter().map(|(index, _)| *index).collect::<Vec<_>>();
+        (tellings.reports.iter().map(indexes).collect::<Vec<_>>(), tellings.next)
+    };
+    assert_eq!(told(4 * HOUR), (vec![], Some(Timestamp(4 * HOUR + 2000))), "others may come to wait, too");
+    assert_eq!(told(4 * HOUR + 2000), (vec![vec![0, 2]], None));
 }

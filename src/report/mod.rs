@@ -2,14 +2,17 @@
 //! (RFC 3461 §5.2, RFC 3464, RFC 6522, RFC 6533, RFC 3834, RFC 5321 §6.1).
 //!
 //! This page holds the nouns. `due.rs` is the one decision: from a message and what an attempt
-//! brought, the reports that are due. `ndr.rs` puts a report together: `words.rs` is the part that
+//! brought, the reports that are due; `gather.rs` says when, and `digest.rs` tells the postmaster of many lost ones
+//! at once. `ndr.rs` puts a report together: `words.rs` is the part that
 //! people read (`readable.rs` shows it the names they know), `status.rs` the part that machines read, `returned.rs` what comes back of the
 //! message; `form.rs` keeps all of them within mail's rules. The words themselves are in
 //! `texts.rs`, which the operator can replace (`driver.rs` reads the file).
 
+mod digest;
 pub mod driver;
 pub mod due;
 mod form;
+pub mod gather;
 mod ndr;
 mod readable;
 mod returned;
@@ -21,6 +24,7 @@ mod texts;
 mod tries;
 mod words;
 
+pub use digest::{Lost, digest};
 pub use returned::{HEADER_LIMIT, content_wanted};
 pub use texts::{Texts, TextsError};
 pub use tries::history_wanted;
@@ -33,6 +37,7 @@ use crate::smtp::reply::Reply;
 use crate::spool::event::Event;
 use crate::spool::{self, SpoolEntry};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 /// What a report tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +125,8 @@ pub struct Original<'a> {
     pub history: &'a [(Timestamp, Event)],
     /// Tries that end with this: none when its time was up, or the next hop left in peace, without one.
     pub tries_now: u32,
+    /// The recipients of whom what is told was known before: none of these tries was theirs.
+    pub earlier: &'a BTreeSet<usize>,
 }
 
 /// Writes a report.
@@ -165,6 +172,12 @@ struct Letter<'a> {
 }
 
 impl<'a> Letter<'a> {
+    /// Whether what is told of a recipient was known before.
+    fn is_earlier(&self, index: usize) -> bool {
+        let is_owed = self.original.entry.recipients.get(index).is_some_and(|state| state.owed().is_some());
+        is_owed || self.original.earlier.contains(&index)
+    }
+
     /// The recipients it is about, with their index.
     fn recipients(&self) -> impl Iterator<Item = (usize, &'a Mailbox, &'a Fate)> {
         let (all, due) = (&self.original.entry.envelope.recipients, self.due);

@@ -17,7 +17,7 @@ use mail_parser::{HeaderName, Message, MessageParser};
 const SUBJECT_LIMIT: usize = 200;
 
 /// One part: its type, its encoding, its octets.
-type Part<'a> = (&'a str, &'a str, Vec<u8>);
+pub(super) type Part<'a> = (&'a str, &'a str, Vec<u8>);
 
 /// The whole report.
 pub(super) fn message(letter: &Letter<'_>) -> Vec<u8> {
@@ -62,7 +62,7 @@ pub(super) fn damage_message(desk: &Desk<'_>, to: &Mailbox, records: u64, now: T
 }
 
 /// Text for people: as it is, or in quoted-printable where it is not ASCII.
-fn text_part(text: String) -> Part<'static> {
+pub(super) fn text_part(text: String) -> Part<'static> {
     if is_clean(text.as_bytes()) {
         ("text/plain; charset=us-ascii", "7bit", text.into_bytes())
     } else {
@@ -103,14 +103,14 @@ fn message_header(letter: &Letter<'_>, boundary: &str) -> String {
     header
 }
 
-fn addressed(hostname: &Domain, to: &Mailbox, subject: &str) -> String {
+pub(super) fn addressed(hostname: &Domain, to: &Mailbox, subject: &str) -> String {
     let mut header = field("From", &format!("Mail Delivery System <mailer-daemon@{hostname}>"));
     header.push_str(&utf8_field("To", &format!("<{to}>")));
     header.push_str(&field("Subject", subject));
     header
 }
 
-fn dated(id: &str, now: Timestamp) -> String {
+pub(super) fn dated(id: &str, now: Timestamp) -> String {
     field("Date", &now.rfc5322()) + &field("Message-ID", &format!("<{id}>"))
 }
 

@@ -1,13 +1,13 @@
 //! What comes back of the message, as the third part of a report (RFC 6522 §3, RFC 3461 §4.3,
 //! RFC 6533 §4).
 //!
-//! The header, unless the sender asked for the whole message, it failed, and it is small. Content
+//! The header, unless the sender asked for the whole message, it failed, it is small, and this is the
+//! first report of a failure: further ones say that it came back before. Content
 //! that is not clean 7-bit cannot stand in a `message/rfc822` part on every way (RFC 2046 §5.2.1),
 //! and a report must arrive on every way: then the header comes back, wrapped in quoted-printable.
 
-use super::due::Tellings;
 use super::form::{field, is_clean, quoted_printable};
-use super::{Form, Kind, Letter};
+use super::{Due, Form, Kind, Letter};
 use crate::envelope::{Charset, TlsRequest};
 use crate::smtp::dsn::Ret;
 use crate::smtp::header;
@@ -25,6 +25,8 @@ pub(super) enum Note {
     HeaderCut,
     /// The whole message was asked for and cannot come back.
     HeaderOnly,
+    /// It came back whole with an earlier report.
+    ReturnedBefore,
     /// Nothing but id and date comes back.
     Redacted,
 }
@@ -39,20 +41,26 @@ pub(super) struct Returned {
 
 /// How much of the content the reports about a message need, in octets.
 #[must_use]
-pub fn content_wanted(entry: &SpoolEntry, tellings: &Tellings, return_full_below: u64) -> usize {
-    let whole = tellings.reports.iter().any(|due| may_return_whole(entry, due.kind, return_full_below));
+pub fn content_wanted(entry: &SpoolEntry, reports: &[Due], return_full_below: u64) -> usize {
+    let whole = reports.iter().any(|due| may_return_whole(entry, due.kind, return_full_below));
     let size = usize::try_from(entry.size).unwrap_or(HEADER_LIMIT);
     if whole { size.max(HEADER_LIMIT) } else { HEADER_LIMIT }
 }
 
 fn may_return_whole(entry: &SpoolEntry, kind: Kind, return_full_below: u64) -> bool {
     // RFC 8689 §5: a message with REQUIRETLS is treated as with RET=HDRS at most.
-    wants_whole(entry, kind) && entry.size < return_full_below && entry.envelope.tls != TlsRequest::Required
+    let is_possible = entry.size < return_full_below && entry.envelope.tls != TlsRequest::Required;
+    wants_whole(entry, kind) && is_possible && !was_returned(entry)
 }
 
 /// RFC 3461 §4.3: only for failures.
 fn wants_whole(entry: &SpoolEntry, kind: Kind) -> bool {
     kind == Kind::Failed && entry.envelope.dsn.ret == Some(Ret::Full)
+}
+
+/// Once is enough: every report of a failure names the message.
+const fn was_returned(entry: &SpoolEntry) -> bool {
+    entry.reported.failed.made > 0
 }
 
 /// The part for this report.
@@ -68,7 +76,9 @@ pub(super) fn part(letter: &Letter<'_>) -> Returned {
         return Returned { content_type: "message/rfc822", encoding: "7bit", octets: content.to_vec(), note: None };
     }
     let (header, header_note) = header_block(content);
-    let note = header_note.or_else(|| wants_whole(entry, letter.due.kind).then_some(Note::HeaderOnly));
+    let is_new = !was_returned(entry) || entry.size >= letter.desk.return_full_below;
+    let why_not_whole = if is_new { Note::HeaderOnly } else { Note::ReturnedBefore };
+    let note = header_note.or_else(|| wants_whole(entry, letter.due.kind).then_some(why_not_whole));
     let content_type = match (entry.envelope.charset, header.is_ascii()) {
         (Charset::Utf8, false) => "message/global-headers",
         (Charset::Utf8, true) | (Charset::Ascii, _) => "text/rfc822-headers",

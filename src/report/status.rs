@@ -13,17 +13,22 @@ use crate::outcome::{Cause, Peer, RequireTlsFailure};
 use crate::smtp::address::{Domain, Host, Mailbox};
 use crate::smtp::dsn::OriginalRecipient;
 use crate::smtp::reply::{EnhancedStatusCode, Reply};
+use crate::spool::RecipientState;
 use std::fmt::Write as _;
 
 /// What is said of a host that took the message without an enhanced code (RFC 3463 §3.1).
 const SUCCESS: EnhancedStatusCode = EnhancedStatusCode::new(2, 0, 0);
 
+/// Recipients of whom the words of a server are repeated. Beyond, a group says who, what and the status:
+/// enough for whoever keeps lists, and a report about a thousand recipients stays a mail.
+const MOST_IN_FULL: usize = 200;
+
 /// The whole part, without its MIME header.
 pub(super) fn part(letter: &Letter<'_>) -> String {
     let envelope = &letter.original.entry.envelope;
-    let groups = letter.recipients().map(|(index, recipient, fate)| {
+    let groups = letter.recipients().enumerate().map(|(place, (index, recipient, fate))| {
         let group = Group { letter, index, recipient, dsn: envelope.dsn_for(index), form: Form::of(letter.due) };
-        group.fields(fate)
+        if place < MOST_IN_FULL { group.fields(fate) } else { group.who_and_what(fate) }
     });
     std::iter::once(message_group(letter)).chain(groups).collect::<Vec<_>>().join("\r\n")
 }
@@ -58,15 +63,7 @@ impl Group<'_> {
     /// RFC 3464 §2.3.
     fn fields(&self, fate: &Fate) -> String {
         let kind = self.letter.due.kind;
-        let original = self.dsn.original.as_ref().map(|original| self.original_address(original));
-        let mut group = original.map(|address| utf8_field("Original-Recipient", &address)).unwrap_or_default();
-        group.push_str(&utf8_field("Final-Recipient", &self.final_address()));
-        group.push_str(&field("Action", action(kind)));
-        let status = match fate {
-            Fate::Stopped(cause) => cause.row().status,
-            Fate::Relayed { reply, .. } => reply.enhanced.filter(|code| code.class == 2).unwrap_or(SUCCESS),
-        };
-        group.push_str(&field("Status", &status.to_string()));
+        let mut group = self.who_and_what(fate);
         if let Some((peer, reply)) = remote_reply(fate) {
             group.push_str(&field("Remote-MTA", &mta(&peer.host)));
             group.push_str(&field("Diagnostic-Code", &format!("smtp; {reply}")));
@@ -84,12 +81,31 @@ impl Group<'_> {
         group
     }
 
+    /// What RFC 3464 §2.3 demands of a group, and whom the sender called it.
+    fn who_and_what(&self, fate: &Fate) -> String {
+        let original = self.dsn.original.as_ref().map(|original| self.original_address(original));
+        let mut group = original.map(|address| utf8_field("Original-Recipient", &address)).unwrap_or_default();
+        group.push_str(&utf8_field("Final-Recipient", &self.final_address()));
+        group.push_str(&field("Action", action(self.letter.due.kind)));
+        let status = match fate {
+            Fate::Stopped(cause) => cause.row().status,
+            Fate::Relayed { reply, .. } => reply.enhanced.filter(|code| code.class == 2).unwrap_or(SUCCESS),
+        };
+        group.push_str(&field("Status", &status.to_string()));
+        group
+    }
+
     /// When it was tried last, where that is known; without a date there is no field (RFC 3464
     /// §2.3.7). Most reports are written with the attempt they tell of. Not so where the time was
     /// up, or a notice due, while the next hop was left in peace, or where the operator ended it.
     fn last_attempt(&self, fate: &Fate) -> Option<Timestamp> {
         let (letter, original) = (self.letter, self.letter.original);
+        let owed = original.entry.recipients.get(self.index).and_then(RecipientState::owed);
+        if let Some(at) = owed.and_then(|owed| owed.tried_at) {
+            return Some(at);
+        }
         let was_tried_now = match fate {
+            _ if letter.is_earlier(self.index) => false,
             Fate::Stopped(Cause::BouncedByOperator { .. }) => false,
             Fate::Stopped(Cause::Expired { .. }) => original.tries_now > 0,
             Fate::Stopped(_) => original.tries_now > 0 || !letter.due.kind.waits(),

@@ -40,10 +40,16 @@ const SLOTS: &[(&str, &[&str], &[&str])] = &[
     ("report-lost", &["one"], &["recipient"]),
     ("report-lost", &["several"], &["count"]),
     ("report-lost", &["closing"], &[]),
+    ("digest", &["subject", "text", "more"], &["count"]),
     ("damage", &["subject"], &[]),
     ("damage", &["text"], &["count"]),
     ("next", &["recipient", "address", "help_desk", "waiting"], &[]),
-    ("notes", &["no_subject", "administrators", "what_it_said", "header_cut", "header_only", "redacted"], &[]),
+    (
+        "notes",
+        &["no_subject", "administrators", "what_it_said", "header_cut", "header_only", "returned_before", "redacted"],
+        &[],
+    ),
+    ("notes", &["further", "more"], &["count"]),
     ("who", &["here", "resolver", "path", "recipient", "sender"], &[]),
     ("units", &["day", "days", "hour", "hours", "minute", "minutes", "second", "seconds"], &[]),
 ];

@@ -24,6 +24,16 @@ pub(super) struct Tries {
     pub(super) what: String,
 }
 
+/// How many tries ended with the end of a recipient: what the operator does is no attempt, and time may
+/// be up without one. `None` is a delivery.
+pub(super) const fn ended_now(cause: Option<&Cause>, tries_now: u32) -> u32 {
+    match cause {
+        Some(Cause::BouncedByOperator { .. }) => 0,
+        Some(Cause::Expired { .. }) => tries_now,
+        Some(_) | None => 1,
+    }
+}
+
 /// Whether a report tells of a message that waited and has come to its end without the word of a
 /// server: it expired, or the operator returned it.
 #[must_use]

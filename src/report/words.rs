@@ -21,15 +21,24 @@ const UNBROKEN_SPACE: &str = "\u{E000}";
 /// The most lines that are repeated of a report that could not be delivered.
 const REPEATED_LINES: usize = 60;
 
+/// Groups that are told of in full; the recipients of further ones have a line each.
+const MOST_GROUPS: usize = 20;
+/// Recipients that one list names; more are counted, and stand in the part for machines.
+const MOST_LISTED: usize = 200;
+/// Domains that an administrator is told to check, of one group.
+const MOST_CHECKS: usize = 10;
+
 /// The whole part, without its MIME header.
 pub(super) fn part(letter: &Letter<'_>, note: Option<Note>) -> String {
     let groups = grouped(letter);
+    let (full, brief) = groups.split_at(groups.len().min(MOST_GROUPS));
     let mut text = String::new();
-    for group in &groups {
+    for group in full {
         text.push_str(&for_the_reader(letter, group));
     }
+    text.push_str(&in_brief(letter, brief));
     text.push_str(&for_administrators(letter));
-    for group in &groups {
+    for group in full {
         text.push_str(&evidence_for(letter, group));
     }
     if letter.due.kind == Kind::ReportLost {
@@ -39,10 +48,41 @@ pub(super) fn part(letter: &Letter<'_>, note: Option<Note>) -> String {
         let slot = match note {
             Note::HeaderCut => "notes.header_cut",
             Note::HeaderOnly => "notes.header_only",
+            Note::ReturnedBefore => "notes.returned_before",
             Note::Redacted => "notes.redacted",
         };
         text.push_str("\r\n");
         text.push_str(&utf8_paragraph(&letter.desk.texts.say(slot, &[]), 0));
+    }
+    text
+}
+
+/// Each recipient in a line, with the cause in the words of the log, so that a report about a thousand
+/// hosts can be read and carried.
+fn in_brief(letter: &Letter<'_>, groups: &[Group<'_>]) -> String {
+    if groups.is_empty() {
+        return String::new();
+    }
+    let told = |group: &Group<'_>| match group.fate {
+        Fate::Stopped(cause) => format!("{}, status {}", cause.root().row().word, cause.row().status),
+        Fate::Relayed { peer, .. } => peer.to_string(),
+    };
+    let lines = groups.iter().flat_map(|group| {
+        let told = told(group);
+        let one = move |recipient: &&Mailbox| format!("{} ({told})", readable::mailbox(recipient));
+        group.recipients.iter().map(one).collect::<Vec<_>>()
+    });
+    let lines: Vec<String> = lines.collect();
+    let said = letter.desk.texts.say("notes.further", &[("count", &lines.len().to_string())]);
+    format!("{}\r\n{}\r\n", utf8_paragraph(&said, 0), listed(letter, lines))
+}
+
+/// A list of bounded length that says what it leaves out.
+fn listed(letter: &Letter<'_>, lines: Vec<String>) -> String {
+    let mut text: String = lines.iter().take(MOST_LISTED).map(|shown| line(shown, 4)).collect();
+    if let Some(more @ 1..) = lines.len().checked_sub(MOST_LISTED) {
+        let said = letter.desk.texts.say("notes.more", &[("count", &more.to_string())]);
+        text.push_str(&utf8_paragraph(&said, 4));
     }
     text
 }
@@ -85,7 +125,7 @@ fn for_the_reader(letter: &Letter<'_>, group: &Group<'_>) -> String {
         several => {
             let mut text = utf8_paragraph(&say("several", ("count", &several.len().to_string())), 0);
             text.push_str("\r\n");
-            text.extend(several.iter().map(|recipient| line(&readable::mailbox(recipient), 4)));
+            text.push_str(&listed(letter, several.iter().map(|recipient| readable::mailbox(recipient)).collect()));
             text
         }
     };
@@ -145,14 +185,19 @@ fn short_date(moment: Timestamp) -> String {
 /// Of the recipient that was tried most. What the operator does is no attempt.
 fn attempts(letter: &Letter<'_>) -> u32 {
     let Original { entry, tries_now, .. } = *letter.original;
-    let tries = |(index, _, fate): (usize, _, &Fate)| {
-        let before = entry.recipients.get(index).and_then(RecipientState::pending).map_or(0, |pending| pending.tries);
-        before.saturating_add(match fate {
-            Fate::Stopped(Cause::BouncedByOperator { .. }) => 0,
-            Fate::Stopped(Cause::Expired { .. }) => tries_now,
-            Fate::Stopped(_) if letter.due.kind.waits() => tries_now,
-            Fate::Stopped(_) | Fate::Relayed { .. } => 1,
-        })
+    let tries = |(index, _, fate): (usize, _, &Fate)| match (entry.recipients.get(index), fate) {
+        (Some(RecipientState::Owed(owed)), _) => owed.tries,
+        (Some(RecipientState::Queued(pending)), Fate::Stopped(_)) if letter.due.kind.waits() => {
+            pending.tries.saturating_add(if letter.is_earlier(index) { 0 } else { tries_now })
+        }
+        (state, fate) => {
+            let before = state.and_then(RecipientState::pending).map_or(0, |pending| pending.tries);
+            let cause = match fate {
+                Fate::Stopped(cause) => Some(cause),
+                Fate::Relayed { .. } => None,
+            };
+            before.saturating_add(tries::ended_now(cause, tries_now))
+        }
     };
     letter.recipients().map(tries).max().unwrap_or(0)
 }
@@ -174,7 +219,10 @@ fn for_administrators(letter: &Letter<'_>) -> String {
 
 fn evidence_for(letter: &Letter<'_>, group: &Group<'_>) -> String {
     let mut text = "\r\n".to_owned();
-    text.extend(group.recipients.iter().map(|recipient| line(recipient.as_str(), 0)));
+    text.extend(group.recipients.iter().take(MOST_LISTED).map(|recipient| line(recipient.as_str(), 0)));
+    if let Some(more @ 1..) = group.recipients.len().checked_sub(MOST_LISTED) {
+        text.push_str(&utf8_paragraph(&format!("and {more} more"), 0));
+    }
     let lines = match group.fate {
         Fate::Stopped(cause) => evidence(cause),
         Fate::Relayed { peer, reply } => vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())],
@@ -193,7 +241,7 @@ fn evidence_for(letter: &Letter<'_>, group: &Group<'_>) -> String {
     let mut domains: Vec<_> = group.recipients.iter().filter_map(|recipient| notable_domain(recipient)).collect();
     domains.sort();
     domains.dedup();
-    for domain in domains {
+    for domain in domains.into_iter().take(MOST_CHECKS) {
         text.push_str(&utf8_item("  Run:", &format!("relay check {domain}"), COLUMN));
     }
     text.push_str(&utf8_item("  Run:", &format!("relay why {}", letter.original.entry.id), COLUMN));

@@ -15,6 +15,7 @@ use crate::outcome::{Cause, DeliveryOutcome};
 use async_trait::async_trait;
 use bytes::Bytes;
 use event::{Event, Silence};
+use owed::{Owed, Reported};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub mod conclude;
 pub mod embedded;
 pub mod event;
 mod message_id;
+pub mod owed;
 mod record;
 pub mod schedule;
 
@@ -70,7 +72,9 @@ pub enum SpoolError {
 pub enum RecipientState {
     /// Waiting for its next attempt.
     Queued(Pending),
-    /// Delivered, or failed for good.
+    /// Delivered, or failed for good, and the report about it is still to be written.
+    Owed(Owed),
+    /// Delivered, or failed for good; whoever has to be told is told.
     Done {
         /// How it ended.
         outcome: DeliveryOutcome,
@@ -85,7 +89,25 @@ impl RecipientState {
     pub const fn pending(&self) -> Option<&Pending> {
         match self {
             Self::Queued(pending) => Some(pending),
-            Self::Done { .. } | Self::Removed => None,
+            Self::Owed(_) | Self::Done { .. } | Self::Removed => None,
+        }
+    }
+
+    /// The end of a recipient of whom the sender is still to be told.
+    #[must_use]
+    pub const fn owed(&self) -> Option<&Owed> {
+        match self {
+            Self::Owed(owed) => Some(owed),
+            Self::Queued(_) | Self::Done { .. } | Self::Removed => None,
+        }
+    }
+
+    /// Whether anything is still to be done for this recipient.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        match self {
+            Self::Queued(_) | Self::Owed(_) => true,
+            Self::Done { .. } | Self::Removed => false,
         }
     }
 }
@@ -120,7 +142,7 @@ impl RecipientState {
     pub const fn told(&self) -> Told {
         match self {
             Self::Queued(pending) => pending.told,
-            Self::Done { .. } | Self::Removed => Told::NOTHING,
+            Self::Owed(_) | Self::Done { .. } | Self::Removed => Told::NOTHING,
         }
     }
 }
@@ -162,6 +184,8 @@ pub struct SpoolEntry {
     pub attempts: u32,
     /// One state per recipient of the envelope, by index.
     pub recipients: Vec<RecipientState>,
+    /// How often its sender was told of it.
+    pub reported: Reported,
 }
 
 impl SpoolEntry {
@@ -169,7 +193,7 @@ impl SpoolEntry {
     #[must_use]
     pub fn new(id: QueueId, envelope: Envelope, size: u64) -> Self {
         let recipients = vec![RecipientState::NEW; envelope.recipients.len()];
-        Self { id, envelope: Arc::new(envelope), size, attempts: 0, recipients }
+        Self { id, envelope: Arc::new(envelope), size, attempts: 0, recipients, reported: Reported::NOTHING }
     }
 }
 
@@ -249,8 +273,10 @@ pub struct Settlement {
     pub next_due: Option<Timestamp>,
     /// Notifications that these outcomes cause.
     pub reports: Vec<Report>,
-    /// Who is told of which recipient, for every recipient that fails here.
+    /// Who is told of which recipient, for every recipient whose failure is done with here.
     pub told: Vec<(usize, Telling)>,
+    /// How often the sender has been told with this; without it, as before.
+    pub reported: Option<Reported>,
     /// What happened, for the history.
     pub events: Vec<Event>,
     /// Whether the message is due again by itself.
@@ -339,6 +365,18 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// [`SpoolError::Fenced`] when the claim is not ours any more.
     async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError>;
+
+    /// As [`Spool::settle`], and in the same durable step what becomes of other messages: the
+    /// reports of the first settlement tell of them, too, and their [`Telling`]s name those.
+    ///
+    /// # Errors
+    /// When nothing of it is recorded.
+    async fn settle_together(
+        &self,
+        claim: Claim,
+        settlement: Settlement,
+        others: Vec<(Claim, Settlement)>,
+    ) -> Result<(), SpoolError>;
 
     /// Gives a claim back untouched: the message is due again at once.
     fn release(&self, claim: Claim);

@@ -8,13 +8,14 @@ use dane_relay::clock::Timestamp;
 use dane_relay::config::Notify;
 use dane_relay::envelope::{Charset, ClientInfo, DsnRequest, Envelope, Origin, QueueId, RecipientDsn, TlsRequest};
 use dane_relay::outcome::{Cause, DeliveryOutcome, Peer, Phase};
-use dane_relay::report::due::{Rules, due};
+use dane_relay::report::due::{Moment, Rules, due};
 use dane_relay::report::{Desk, Due, Original, Texts, compose, content_wanted};
 use dane_relay::smtp::address::ForwardPath;
 use dane_relay::smtp::command::{self, Command, Mail, Rcpt};
 use dane_relay::smtp::reply::{Reply, ReplyParser};
 use dane_relay::spool::{RecipientState, Report, SpoolEntry};
 use mail_parser::{MessageParser, MimeHeaders as _};
+use std::collections::BTreeSet;
 
 const ARRIVED: Timestamp = Timestamp(1_794_915_868_000);
 const NOW: Timestamp = Timestamp(1_795_261_468_000);
@@ -43,12 +44,13 @@ pub(crate) fn check(input: &[u8]) -> (usize, usize) {
     let changes: Vec<_> = replies.iter().map(refused).enumerate().collect();
     let postmaster = "postmaster@corp.example".parse().unwrap();
     let rules = Rules { notify: &Notify::default(), postmaster: Some(&postmaster) };
-    let tellings = due(&entry, &changes, &rules, NOW);
+    let tellings = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
     let desk = Desk { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
-    let wanted = content_wanted(&entry, &tellings, desk.return_full_below).min(content.len());
+    let wanted = content_wanted(&entry, &tellings.reports, desk.return_full_below).min(content.len());
     let content = content.get(..wanted).unwrap_or_default();
-    let original = Original { entry: &entry, content, until: NOW, history: &[], tries_now: 1 };
+    let original =
+        Original { entry: &entry, content, until: NOW, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
     let named = tellings.reports.iter().map(|due| {
         let report = compose(&desk, &original, due, NOW);
         any_mail_system_takes(&report);

@@ -58,6 +58,7 @@ fn kept(name: &str) -> PathBuf {
 #[test]
 fn rfc3464_foreign_programs_read_every_kind_of_report_alike() {
     let (bob, eve) = ("bob@partner.example", "eve@partner.example");
+    let many: Vec<String> = (0..25).map(|n| format!("r{n:03}@domain-{n:03}.example")).collect();
     for (name, expected) in [
         ("rejected.eml", vec![(bob, "failed", "5.1.1")]),
         ("expired-dane.eml", vec![(bob, "failed", "5.4.7")]),
@@ -70,6 +71,7 @@ fn rfc3464_foreign_programs_read_every_kind_of_report_alike() {
         ("held-back-dane.eml", vec![(bob, "delayed", "4.7.323"), (eve, "delayed", "4.7.323")]),
         ("relayed.eml", vec![(bob, "relayed", "2.6.0")]),
         ("report-lost.eml", vec![("ann@corp.example", "failed", "5.1.1")]),
+        ("many-recipients.eml", many.iter().map(|to| (to.as_str(), "failed", "5.1.1")).collect()),
     ] {
         let file = kept(name);
         let whole: String = expected.iter().map(|(who, what, status)| format!("{who} {what} {status}\n")).collect();

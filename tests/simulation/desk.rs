@@ -100,6 +100,16 @@ impl Spool for Desk {
         self.spool.settle(claim, settlement).await
     }
 
+    async fn settle_together(
+        &self,
+        claim: Claim,
+        settlement: Settlement,
+        others: Vec<(Claim, Settlement)>,
+    ) -> Result<(), SpoolError> {
+        let _waiting = self.waiting();
+        self.spool.settle_together(claim, settlement, others).await
+    }
+
     fn release(&self, claim: Claim) {
         self.spool.release(claim);
     }

@@ -267,7 +267,7 @@ impl World {
             assert!(delayed <= self.most_notices(to) * usize::from(wants_failure), "{whole}: {delayed} notices");
             self.judge_delay(&whole, to, delayed);
             match &recipient.state {
-                RecipientState::Queued(_) => panic!("{whole}: waits for ever"),
+                RecipientState::Queued(_) | RecipientState::Owed(_) => panic!("{whole}: waits for ever"),
                 RecipientState::Removed => assert!(ended && failed + relayed == 0, "{whole}"),
                 RecipientState::Done { outcome: DeliveryOutcome::Delivered { .. } } => {
                     assert!(self.nature(to).delivers() != Some(false), "{whole}: delivered against the rules");
@@ -342,7 +342,7 @@ impl World {
 }
 
 /// The Message-ID of a message, which the first header of that name holds.
-fn message_id(received: &Received) -> String {
+pub(crate) fn message_id(received: &Received) -> String {
     let text = String::from_utf8_lossy(&received.content).into_owned();
     let (_, rest) = text.split_once("Message-ID: <").unwrap();
     rest.split_once('>').unwrap().0.to_owned()

@@ -294,7 +294,7 @@ impl<'a> Life<'a> {
         tokio::spawn(listener::session(Arc::clone(&self.acceptor), theirs, peer, self.stop.clone()));
         let again = Arc::clone(&self.again);
         self.people.spawn(async move {
-            let mail = format!("MAIL FROM:<{}>", letter.from);
+            let mail = format!("MAIL FROM:<{}>{}", letter.from, letter.ret);
             let rcpt: Vec<String> = letter.to.iter().map(|to| format!("RCPT TO:<{to}>{}", letter.notify)).collect();
             let mut client = SmtpClient::over(ours).await?;
             client.ehlo("exchange.office.test").await?;

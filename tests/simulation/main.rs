@@ -30,6 +30,7 @@ mod life;
 mod nature;
 mod notary;
 mod paths;
+mod scenes;
 mod streets;
 mod world;
 

@@ -23,11 +23,19 @@ pub(crate) struct Streets {
     /// When the relay knocked, by a clock that nobody sets.
     knocks: Mutex<BTreeMap<SocketAddr, Vec<Timestamp>>>,
     truth: Mutex<Clock>,
+    /// How long the way to a mail host takes.
+    long: Mutex<BTreeMap<SocketAddr, Duration>>,
 }
 
 impl Streets {
     pub(crate) fn new(lab: Arc<Lab>) -> Self {
-        Self { lab, blocks: Mutex::default(), knocks: Mutex::default(), truth: Mutex::default() }
+        Self {
+            lab,
+            blocks: Mutex::default(),
+            knocks: Mutex::default(),
+            truth: Mutex::default(),
+            long: Mutex::default(),
+        }
     }
 
     /// A life begins, at this time.
@@ -48,6 +56,11 @@ impl Streets {
         at_host.windows(2).map(|two| two[1].since(two[0])).max().unwrap_or_default()
     }
 
+    /// Makes the way to the first host of a domain long.
+    pub(crate) fn lengthen(&self, domain: &str, way: Duration) {
+        self.long.lock().unwrap().insert(self.lab.mx(domain).unwrap().address(), way);
+    }
+
     /// Blocks the first host of a domain, or lets the relay through again.
     pub(crate) fn block(&self, domain: &str, block: Option<Block>) {
         let address = self.lab.mx(domain).unwrap().address();
@@ -64,6 +77,8 @@ impl Network for Streets {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
         let now = self.truth();
         self.knocks.lock().unwrap().entry(address).or_default().push(now);
+        let way = self.long.lock().unwrap().get(&address).copied().unwrap_or_default();
+        tokio::time::sleep(way).await;
         let block = self.blocks.lock().unwrap().get(&address).copied();
         match block {
             None => {}

@@ -38,6 +38,8 @@ pub(crate) struct Letter {
     /// When it is handed in first.
     pub(crate) at: Timestamp,
     pub(crate) from: &'static str,
+    /// What it asks for beside (RFC 3461 §4.3).
+    pub(crate) ret: &'static str,
     pub(crate) to: Vec<String>,
     /// What the sender wants to be told.
     pub(crate) notify: &'static str,
@@ -115,6 +117,16 @@ impl World {
     pub(crate) fn new(seed: u64, size: Size) -> Self {
         let mut dice = Dice::new(seed);
         let natures = natures(&mut dice, size);
+        let to_come = happenings(&mut dice, &natures, size);
+        Self::made_of((seed, size), natures, to_come)
+    }
+
+    /// A world with these domains, in which this happens.
+    pub(crate) fn made_of(
+        (seed, size): (u64, Size),
+        natures: BTreeMap<String, Nature>,
+        to_come: VecDeque<(Timestamp, What)>,
+    ) -> Self {
         let signing = Clock::manual(BEGIN);
         let builder =
             Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d).domain(TRAP, |d| d);
@@ -132,7 +144,6 @@ impl World {
         lab.dns().set_path([PathFault::DropTlsaOver(4)]);
         let folder = folder();
         let config = config(&lab, folder.path(), size, &natures);
-        let to_come = happenings(&mut dice, &natures, size);
         let judge = Judge::new(Notary::new(config.spool.keep_history, BEGIN));
         let mut world = Self {
             seed,
@@ -214,14 +225,15 @@ fn happenings(dice: &mut Dice, natures: &BTreeMap<String, Nature>, size: Size) -
         let padding = if dice.one_in(4) { 300_000 } else { 0 };
         let minutes = if number % 2 == 0 { 60 } else { days };
         let at = at(dice.roll(minutes.min(days)));
-        all.push((at, What::Send(Letter { number, at, from, to, notify, padding })));
+        all.push((at, What::Send(Letter { number, at, from, ret: "", to, notify, padding })));
     }
     // Where something changes later, mail goes before that and after.
     let changing = natures.iter().filter(|(_, nature)| CHANGING.contains(nature));
     let to: Vec<String> = changing.map(|(domain, _)| format!("r9@{domain}")).collect();
     for (number, minute) in [(letters, 20), (letters + 1, heal + 60 * 25 / 2)] {
         if size == Size::Long {
-            let letter = Letter { number, at: at(minute), from: SENDER, to: to.clone(), notify: "", padding: 0 };
+            let letter =
+                Letter { number, at: at(minute), from: SENDER, ret: "", to: to.clone(), notify: "", padding: 0 };
             all.push((letter.at, What::Send(letter)));
         }
     }

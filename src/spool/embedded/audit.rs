@@ -1,7 +1,7 @@
 //! The sum of what was accepted, from the store itself (RFC 5321 §6.1: nothing is lost in silence).
 //!
 //! accepted recipients = delivered + failed and told of + failed and silent by a rule + removed by
-//! the operator + waiting. Counters could drift together with what they count; here every
+//! the operator + waiting, for an attempt or for the report about their failure. Counters could drift together with what they count; here every
 //! recipient is looked at. A report that tells of a failure must exist, and is itself a message
 //! that is accounted for. What the segments hold must be in the database, and what waits must be
 //! in the segments with its content.
@@ -62,7 +62,7 @@ pub struct Sum {
     pub suppressed: u64,
     /// Taken out by the operator.
     pub removed: u64,
-    /// Waiting.
+    /// Waiting for an attempt, or failed and waiting for the report about it.
     pub queued: u64,
     /// None of these. It must be zero.
     pub unaccounted: u64,
@@ -325,7 +325,7 @@ impl Auditor {
             && let Some(fault) = self.content_fault(&message, &place, segments)
         {
             self.sum.queued = before;
-            let addresses = message.waiting().map(|recipient| recipient.address.clone()).collect();
+            let addresses = message.open().map(|recipient| recipient.address.clone()).collect();
             self.find(queue_id, fault, waiting, addresses);
         }
         Ok(())
@@ -334,10 +334,13 @@ impl Auditor {
     /// Counts a recipient where it belongs, or says why it belongs nowhere.
     fn recipient(&mut self, message: &Message, recipient: &Recipient) -> Result<Option<Fault>, LedgerError> {
         let column = match &recipient.state {
-            RecipientState::Queued(_) if message.standing == Standing::Finished => {
+            RecipientState::Queued(_) | RecipientState::Owed(_) if message.standing == Standing::Finished => {
                 return Ok(Some(Fault::FinishedAndWaiting));
             }
+            // Whoever failed and has to be told of waits for the report.
             RecipientState::Queued(_) => &mut self.sum.queued,
+            RecipientState::Owed(owed) if owed.cause().is_some() => &mut self.sum.queued,
+            RecipientState::Owed(_) => &mut self.sum.delivered,
             RecipientState::Removed => &mut self.sum.removed,
             RecipientState::Done { outcome: DeliveryOutcome::Delivered { .. } } => &mut self.sum.delivered,
             RecipientState::Done { outcome: DeliveryOutcome::Failed { .. } } => match recipient.told {

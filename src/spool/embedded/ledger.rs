@@ -281,6 +281,11 @@ impl Message {
         self.recipients.iter().flatten().filter(|recipient| recipient.state.pending().is_some())
     }
 
+    /// The recipients that wait for an attempt or for the report about their end.
+    pub fn open(&self) -> impl Iterator<Item = &Recipient> {
+        self.recipients.iter().flatten().filter(|recipient| recipient.state.is_open())
+    }
+
     /// The day of its acceptance, in days since 1970.
     #[must_use]
     pub fn day(&self) -> i64 {

@@ -199,7 +199,11 @@ impl EmbeddedSpool {
     /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
     async fn record(&self, claim: Claim, settlement: Settlement, extent: Extent) -> Result<Claim, SpoolError> {
         self.running()?;
-        let prepared = Settling::prepare(&self.shared, claim, settlement, extent)?;
+        let prepared = Settling::prepare(&self.shared, (claim, settlement), extent)?;
+        self.hand_over(prepared).await
+    }
+
+    async fn hand_over(&self, prepared: Prepared) -> Result<Claim, SpoolError> {
         let Prepared { settling, reports, claim, answered } = prepared;
         if reports.is_empty() {
             self.state.send(StateJob::Settle(settling)).map_err(|_| SpoolError::Stopped)?;
@@ -343,6 +347,28 @@ impl Spool for EmbeddedSpool {
 
     async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError> {
         self.record(claim, settlement, Extent::Whole).await.map(|_given_back| ())
+    }
+
+    async fn settle_together(
+        &self,
+        claim: Claim,
+        settlement: Settlement,
+        others: Vec<(Claim, Settlement)>,
+    ) -> Result<(), SpoolError> {
+        self.running()?;
+        let mut prepared = Settling::prepare(&self.shared, (claim, settlement), Extent::Whole)?;
+        let mut others = others.into_iter();
+        for other in others.by_ref() {
+            match Settling::prepare_beside(&self.shared, other, Extent::Whole, &prepared.reports) {
+                Ok(other) => prepared.settling.others.push(*other.settling),
+                Err(error) => {
+                    prepared.settling.give_up(SpoolError::Stopped);
+                    others.for_each(|(claim, _)| self.release(claim));
+                    return Err(error);
+                }
+            }
+        }
+        self.hand_over(prepared).await.map(|_given_back| ())
     }
 
     fn release(&self, claim: Claim) {

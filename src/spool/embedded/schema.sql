@@ -14,13 +14,14 @@ CREATE TABLE messages (
   content_in_file  INTEGER NOT NULL,      -- 1 when the content is in content/<queue id>
   size             INTEGER NOT NULL,      -- octets of content
   accepted_at      INTEGER NOT NULL,
-  due_at           INTEGER NOT NULL,      -- of the next attempt
+  due_at           INTEGER NOT NULL,      -- of the next attempt or report
   attempts         INTEGER NOT NULL,
   state            TEXT NOT NULL,         -- queued, or finished: every recipient is done
   finished_at      INTEGER,
   envelope         TEXT NOT NULL,         -- JSON
   message_id       TEXT,                  -- of the header field, without its brackets
-  held             INTEGER NOT NULL DEFAULT 0  -- 1 while the operator holds it: never due
+  held             INTEGER NOT NULL DEFAULT 0, -- 1 while the operator holds it: never due
+  reported         TEXT                   -- JSON: how often the sender was told of it, and when last
 );
 CREATE INDEX queued_messages ON messages (segment, due_at, accepted_at) WHERE finished_at IS NULL;
 CREATE INDEX finished_messages ON messages (finished_at) WHERE finished_at IS NOT NULL;
@@ -29,7 +30,7 @@ CREATE TABLE recipients (
   message   INTEGER NOT NULL,
   recipient INTEGER NOT NULL,             -- index in the envelope, from 0
   address   TEXT NOT NULL,
-  state     TEXT NOT NULL,                -- JSON: queued, done with its outcome, or removed
+  state     TEXT NOT NULL,                -- JSON: queued, owed a report, done with its outcome, or removed
   told      INTEGER,                      -- of one that failed: the report about it; -1: nobody, the reverse-path
                                           -- is null; -2: nobody, the sender did not ask
   PRIMARY KEY (message, recipient)

@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::event::{Event, Silence, grouped};
 use crate::spool::message_id::message_id;
+use crate::spool::owed::Reported;
 use crate::spool::record::{Content, NewRecord, Standing};
 use crate::spool::schedule::mix;
 use crate::spool::{Claim, Hold, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
@@ -62,8 +63,12 @@ pub(super) struct Settling {
     pub(super) events: Vec<String>,
     pub(super) at: Timestamp,
     pub(super) ending: Ending,
+    /// How often the sender was told, as JSON, where that changes.
+    pub(super) reported: Option<String>,
     /// Filled in by the log writer once the reports are durable.
     pub(super) reports: Vec<Row>,
+    /// Of other messages, to be recorded in the same transaction.
+    pub(super) others: Vec<Self>,
     answer: oneshot::Sender<Result<(), SpoolError>>,
 }
 
@@ -80,9 +85,18 @@ impl Settling {
     /// Takes the lease over and works out what changes. When that fails the claim is given back.
     pub(super) fn prepare(
         shared: &Arc<Shared>,
-        claim: Claim,
-        settlement: Settlement,
+        (claim, settlement): (Claim, Settlement),
         extent: Extent,
+    ) -> Result<Prepared, SpoolError> {
+        Self::prepare_beside(shared, (claim, settlement), extent, &[])
+    }
+
+    /// Of another message, of which these reports tell.
+    pub(super) fn prepare_beside(
+        shared: &Arc<Shared>,
+        (claim, settlement): (Claim, Settlement),
+        extent: Extent,
+        shared_reports: &[NewMessage],
     ) -> Result<Prepared, SpoolError> {
         let Claim { mut entry, generation } = claim;
         let (claimed_at, generation) = {
@@ -93,13 +107,14 @@ impl Settling {
         let attempt = entry.attempts.saturating_add(1);
         let at = settlement.at.unwrap_or(claimed_at);
         let recipients = apply(&mut entry, settlement.recipients);
+        let reported = settlement.reported.map(|reported| reported_json(&mut entry, reported)).transpose();
         let reports = recipients.and_then(|recipients| {
             let outcome = digest(attempt, &recipients);
             let make = |(place, report)| new_report(&entry, outcome, place, report);
             let reports = (0..).zip(settlement.reports).map(make).collect::<Result<Vec<_>, _>>()?;
-            Ok((recipients, reports))
+            Ok((recipients, reports, reported?))
         });
-        let (recipients, reports) = match reports {
+        let (recipients, reports, reported) = match reports {
             Ok(ready) => ready,
             Err(error) => {
                 shared.index().release(entry.id, generation);
@@ -108,7 +123,7 @@ impl Settling {
         };
         let ending = match extent {
             Extent::Part => Ending::Continues,
-            Extent::Whole if entry.recipients.iter().all(|state| state.pending().is_none()) => Ending::Finished,
+            Extent::Whole if !entry.recipients.iter().any(RecipientState::is_open) => Ending::Finished,
             Extent::Whole => {
                 let due = settlement.next_due.unwrap_or_else(|| first_due(&entry).unwrap_or(at));
                 Ending::Waits { due, held: settlement.hold }
@@ -117,13 +132,25 @@ impl Settling {
         if extent == Extent::Whole {
             entry.attempts = attempt;
         }
-        let (told, telling) = tell(&settlement.told, &reports);
+        let (told, telling) = tell(&settlement.told, if reports.is_empty() { shared_reports } else { &reports });
         let events = settlement.events.iter().chain(&telling).map(Event::to_json).collect();
         let (answer, answered) = oneshot::channel();
         let claim = Claim { entry: entry.clone(), generation };
         let shared = Arc::clone(shared);
-        let settling =
-            Self { shared, generation, entry, recipients, told, events, at, ending, reports: Vec::new(), answer };
+        let settling = Self {
+            shared,
+            generation,
+            entry,
+            recipients,
+            told,
+            events,
+            at,
+            ending,
+            reported,
+            reports: Vec::new(),
+            others: Vec::new(),
+            answer,
+        };
         Ok(Prepared { settling: Box::new(settling), reports, claim, answered })
     }
 
@@ -134,14 +161,28 @@ impl Settling {
 
     /// It is not recorded: the message is due again.
     pub(super) fn give_up(self, error: SpoolError) {
+        for other in self.others {
+            other.give_up(SpoolError::Stopped);
+        }
         self.shared.index().release(self.entry.id, self.generation);
         let _ = self.answer.send(Err(error));
     }
 }
 
-/// When the first of the recipients that wait is due; `None` when one of them is due at once.
+/// When the first of the recipients that wait, or the report about one, is due; `None` when one of them
+/// is due at once.
 fn first_due(entry: &SpoolEntry) -> Option<Timestamp> {
-    entry.recipients.iter().filter_map(RecipientState::pending).map(|pending| pending.due).min().flatten()
+    let due = |state: &RecipientState| match state {
+        RecipientState::Queued(pending) => Some(pending.due),
+        RecipientState::Owed(owed) => Some(Some(owed.due)),
+        RecipientState::Done { .. } | RecipientState::Removed => None,
+    };
+    entry.recipients.iter().filter_map(due).min().flatten()
+}
+
+fn reported_json(entry: &mut SpoolEntry, reported: Reported) -> Result<String, SpoolError> {
+    entry.reported = reported;
+    serde_json::to_string(&reported).map_err(|e| invalid(e.into()))
 }
 
 /// Who is told, as the database keeps it, and the events that say so.

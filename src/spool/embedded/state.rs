@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const SCHEMA: &str = include_str!("schema.sql");
-const SCHEMA_1_TO_2: &str = include_str!("schema_1_to_2.sql");
-pub(super) const SCHEMA_VERSION: i64 = 2;
+/// From each version to the next.
+const UPGRADES: &[&str] = &[include_str!("schema_1_to_2.sql"), include_str!("schema_2_to_3.sql")];
+pub(super) const SCHEMA_VERSION: i64 = 3;
 
 /// Events kept of one message: the first, which tell how it began, and the last. Hourly attempts
 /// at a few hosts for five days stay below it.
@@ -143,13 +144,23 @@ impl State {
             state.set("schema_version", SCHEMA_VERSION)?;
             state.set("rebuilding", 1)?;
             state.commit(paths, Work::Schema)?;
-        } else if state.get("schema_version")? == Some(1) {
-            state.begin()?;
-            state.connection.execute_batch(SCHEMA_1_TO_2)?;
-            state.set("schema_version", SCHEMA_VERSION)?;
-            state.commit(paths, Work::Schema)?;
+        } else {
+            state.upgrade(paths)?;
         }
         Ok(state)
+    }
+
+    /// Brings an older schema to this version. One that is not known stays as it is.
+    fn upgrade(&self, paths: &Paths) -> rusqlite::Result<()> {
+        let version = self.get("schema_version")?.and_then(|version| usize::try_from(version).ok()).unwrap_or(0);
+        let steps = version.checked_sub(1).and_then(|known| UPGRADES.get(known..)).unwrap_or_default();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.begin()?;
+        steps.iter().try_for_each(|step| self.connection.execute_batch(step))?;
+        self.set("schema_version", SCHEMA_VERSION)?;
+        self.commit(paths, Work::Schema)
     }
 
     /// Whether this program understands the database.
@@ -231,7 +242,7 @@ impl State {
 
     /// Stores a new message. False when the database knows it already.
     pub(super) fn insert(&self, row: &Row) -> rusqlite::Result<bool> {
-        let SpoolEntry { id, envelope, size, attempts, recipients } = &row.waiting.entry;
+        let SpoolEntry { id, envelope, size, attempts, recipients, .. } = &row.waiting.entry;
         let place = row.waiting.place;
         let text = std::str::from_utf8(&row.envelope).unwrap_or("{}");
         let mut insert = self.connection.prepare_cached(
@@ -293,8 +304,24 @@ impl State {
         Ok(())
     }
 
-    /// Records a settlement. Gives the positions of those reports that the database has already.
+    /// Records a settlement, and what goes with it. Gives the positions of reports that are known already.
     pub(super) fn settle(&self, settling: &Settling) -> rusqlite::Result<Vec<usize>> {
+        for other in &settling.others {
+            self.settle(other)?;
+        }
+        self.settle_recipients(settling)?;
+        self.settle_message(settling)?;
+        self.settle_history(settling)?;
+        let mut known = Vec::new();
+        for (position, report) in settling.reports.iter().enumerate() {
+            if !self.insert(report)? {
+                known.push(position);
+            }
+        }
+        Ok(known)
+    }
+
+    fn settle_recipients(&self, settling: &Settling) -> rusqlite::Result<()> {
         let id = number(settling.entry.id);
         let mut update =
             self.connection.prepare_cached("UPDATE recipients SET state = ?3 WHERE message = ?1 AND recipient = ?2")?;
@@ -315,6 +342,15 @@ impl State {
         for (recipient, told) in &settling.told {
             tell.execute(params![id, i64::try_from(*recipient).unwrap_or(i64::MAX), told])?;
         }
+        Ok(())
+    }
+
+    fn settle_message(&self, settling: &Settling) -> rusqlite::Result<()> {
+        let id = number(settling.entry.id);
+        if let Some(reported) = &settling.reported {
+            let mut update = self.connection.prepare_cached("UPDATE messages SET reported = ?2 WHERE id = ?1")?;
+            update.execute(params![id, reported])?;
+        }
         match settling.ending {
             Ending::Continues => {}
             Ending::Waits { due, held } => {
@@ -330,6 +366,11 @@ impl State {
                 finish.execute(params![id, settling.at.0, settling.entry.attempts])?;
             }
         }
+        Ok(())
+    }
+
+    fn settle_history(&self, settling: &Settling) -> rusqlite::Result<()> {
+        let id = number(settling.entry.id);
         let mut history = self.connection.prepare_cached(
             "INSERT INTO history (message, number, at, event) \
              SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3 FROM history WHERE message = ?1",
@@ -345,13 +386,7 @@ impl State {
                 )?
                 .execute(params![id, FIRST_EVENTS, LAST_EVENTS])?;
         }
-        let mut known = Vec::new();
-        for (position, report) in settling.reports.iter().enumerate() {
-            if !self.insert(report)? {
-                known.push(position);
-            }
-        }
-        Ok(known)
+        Ok(())
     }
 
     /// Whether the database has a message, finished or not.
@@ -407,13 +442,17 @@ impl State {
     /// states that cannot are taken as waiting, which errs towards a duplicate.
     pub(super) fn load(&self, id: QueueId, place: Place) -> rusqlite::Result<Waiting> {
         let mut message =
-            self.connection.prepare_cached("SELECT envelope, size, attempts FROM messages WHERE id = ?1")?;
-        let (envelope, size, attempts) =
-            message.query_row([number(id)], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
+            self.connection.prepare_cached("SELECT envelope, size, attempts, reported FROM messages WHERE id = ?1")?;
+        let (envelope, size, attempts, reported) = message.query_row([number(id)], |row| {
+            Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<String>>(3)?))
+        })?;
         let envelope: Envelope = serde_json::from_str(&envelope)
             .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))?;
         let recipients = self.recipients(id, envelope.recipients.len())?;
-        let entry = SpoolEntry { id, envelope: Arc::new(envelope), size: unsigned(size), attempts, recipients };
+        // One that cannot be read costs a report more.
+        let reported = reported.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let entry =
+            SpoolEntry { id, envelope: Arc::new(envelope), size: unsigned(size), attempts, recipients, reported };
         Ok(Waiting { entry, place })
     }
 

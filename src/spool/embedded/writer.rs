@@ -238,6 +238,9 @@ impl Writer {
 
     /// What a committed settlement means for memory and files.
     fn settled(&self, mut settling: Settling, known: &[usize]) {
+        for other in std::mem::take(&mut settling.others) {
+            self.settled(other, &[]);
+        }
         let mut index = self.shared.index();
         for (position, report) in std::mem::take(&mut settling.reports).into_iter().enumerate() {
             if known.contains(&position) {

@@ -1,0 +1,159 @@
+//! Reports that could not be delivered, collected for the postmaster (RFC 5321 §6.1).
+//!
+//! Invariant: however many reports are lost, the postmaster gets a few mails an hour about them
+//! (`report/gather.rs`), and each lost report is in one. Until then it waits in the spool, owed like any
+//! end that is still to be told; a mail and all that it tells of are recorded in one transaction.
+//! How many mails there were is known to this process alone: each start may bring one at once.
+
+use super::Pipeline;
+use crate::clock::Timestamp;
+use crate::report::gather::{and_digest, digest_opens};
+use crate::report::{self, Lost, due};
+use crate::smtp::address::Mailbox;
+use crate::spool::event::Silence;
+use crate::spool::owed::Rounds;
+use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, Telling};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long the first lost report waits for those that were lost together with it.
+const GATHER: Duration = Duration::from_secs(2);
+
+/// Lost reports that one mail tells of: one transaction. More come with the next mail.
+const MOST_AT_ONCE: usize = 2000;
+
+/// What is collected.
+#[derive(Default)]
+pub(super) struct Postmaster(Mutex<Desk>);
+
+#[derive(Default)]
+struct Desk {
+    /// Mails made.
+    rounds: Rounds,
+    /// For the next one.
+    lost: Vec<Claim>,
+    /// Whether somebody is about to write it.
+    open: bool,
+}
+
+impl Postmaster {
+    /// When the postmaster may be told next.
+    pub(super) fn opens(&self, now: Timestamp) -> Timestamp {
+        digest_opens(self.desk().rounds, now)
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a lost report with the others.
+    fn collect(&self, claim: Claim, now: Timestamp) -> Collected<'_> {
+        let mut desk = self.desk();
+        let opens = digest_opens(desk.rounds, now);
+        if opens > now {
+            return Collected::TooSoon(claim, opens);
+        }
+        if desk.lost.len() >= MOST_AT_ONCE {
+            return Collected::TooSoon(claim, now.plus(GATHER));
+        }
+        desk.lost.push(claim);
+        if std::mem::replace(&mut desk.open, true) { Collected::WithOthers } else { Collected::First(Writer(self)) }
+    }
+}
+
+/// What has become of a lost report.
+enum Collected<'a> {
+    /// The next mail comes then.
+    TooSoon(Claim, Timestamp),
+    /// Somebody writes the mail soon.
+    WithOthers,
+    /// Whoever has this writes it.
+    First(Writer<'a>),
+}
+
+/// Who writes the next mail. It does not stay open when the writer is cut off.
+struct Writer<'a>(&'a Postmaster);
+
+impl Writer<'_> {
+    /// All that was collected.
+    fn take(self, now: Timestamp) -> Vec<Claim> {
+        let mut desk = self.0.desk();
+        desk.rounds = and_digest(desk.rounds, now);
+        std::mem::take(&mut desk.lost)
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.0.desk().open = false;
+    }
+}
+
+/// Whether a message is a report of ours that was lost, with nothing left but to tell the postmaster.
+pub(super) fn is_lost_report(entry: &SpoolEntry) -> bool {
+    let is_open = |state: &&RecipientState| state.is_open();
+    let is_report = matches!(entry.envelope.origin, crate::envelope::Origin::Report { .. });
+    let mut open = entry.recipients.iter().filter(is_open).peekable();
+    is_report && open.peek().is_some() && open.all(|state| state.owed().is_some())
+}
+
+impl Pipeline {
+    /// Tells the postmaster of a lost report, in its time and together with others.
+    pub(super) async fn tell_postmaster(&self, claim: Claim) {
+        let writer = match self.postmaster.collect(claim, self.out.clock.now()) {
+            Collected::TooSoon(claim, until) => return self.spool.postpone(claim, until),
+            Collected::WithOthers => return,
+            Collected::First(writer) => writer,
+        };
+        tokio::time::sleep(GATHER).await;
+        let lost = writer.take(self.out.clock.now());
+        self.write_digest(lost).await;
+    }
+
+    async fn write_digest(&self, lost: Vec<Claim>) {
+        let now = self.out.clock.now();
+        let (reader, reports) = self.digest(&lost, now).await;
+        // The configuration may have changed since they were lost.
+        let telling = if reports.is_empty() { Telling::Nobody(Silence::NullReversePath) } else { Telling::ByReport(0) };
+        let mut settlements = lost.into_iter().map(|claim| {
+            let settlement = done(&claim.entry, telling, now);
+            (claim, settlement)
+        });
+        let Some((first, settlement)) = settlements.next() else { return };
+        let others: Vec<_> = settlements.collect();
+        let id = first.entry.id;
+        match self.spool.settle_together(first, Settlement { reports, ..settlement }, others).await {
+            Ok(()) => reader.iter().for_each(|to| self.observer.report_queued(id, to.as_str())),
+            Err(error) => self.observer.spool_failed("settle", &error),
+        }
+    }
+
+    /// One lost report is shown, several are listed.
+    async fn digest(&self, lost: &[Claim], now: Timestamp) -> (Option<Mailbox>, Vec<Report>) {
+        let entries: Vec<&SpoolEntry> = lost.iter().map(|claim| &claim.entry).collect();
+        let told = entries.iter().find_map(|entry| Some((*entry, due::lost(entry, &self.rules())?)));
+        let Some((entry, first)) = told else { return (None, Vec::new()) };
+        let to = first.to.clone();
+        if entries.len() == 1 {
+            return (Some(to), self.compose(entry, &[first], (&BTreeSet::new(), 0), now).await);
+        }
+        let named: Vec<Lost<'_>> = entries.into_iter().map(Lost).collect();
+        let report = report::digest(&self.desk(), &to, &named, now);
+        (Some(to), vec![report])
+    }
+}
+
+/// All that was owed is told.
+fn done(entry: &SpoolEntry, telling: Telling, now: Timestamp) -> Settlement {
+    let owed = entry.recipients.iter().enumerate().filter(|(_, state)| state.owed().is_some());
+    let recipients: Vec<_> = owed
+        .map(|(index, state)| {
+            let mut state = state.clone();
+            due::settle(&mut state);
+            (index, state)
+        })
+        .collect();
+    let told = recipients.iter().map(|(index, _)| (*index, telling)).collect();
+    Settlement { recipients, told, at: Some(now), ..Settlement::default() }
+}

@@ -1,0 +1,83 @@
+//! The mail that tells the postmaster of many lost reports at once (RFC 5321 §6.1, RFC 3834 §5).
+//!
+//! A single lost report is told of in the form of RFC 3464, with its words. Several come as a list for
+//! people: they are about different messages, and such a form holds one.
+
+use super::form::{field, line, utf8_item, utf8_paragraph};
+use super::ndr::{addressed, dated, text_part};
+use super::{Desk, notable_domain};
+use crate::clock::Timestamp;
+use crate::envelope::{Envelope, Origin, QueueId};
+use crate::outcome::Cause;
+use crate::smtp::address::{Mailbox, ReversePath};
+use crate::spool::{self, RecipientState, SpoolEntry};
+use bytes::Bytes;
+
+/// Lost reports that are named; more are counted. Some 50 kB.
+const MOST_NAMED: usize = 100;
+
+/// Where the words begin in their line.
+const COLUMN: usize = 12;
+
+/// A report that could not be delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost<'a>(pub &'a SpoolEntry);
+
+impl<'a> Lost<'a> {
+    /// Whom it did not reach, and why.
+    fn failures(self) -> impl Iterator<Item = (&'a Mailbox, &'a Cause)> {
+        let Self(entry) = self;
+        let cause = |state: &'a RecipientState| state.owed().and_then(|owed| owed.cause());
+        let known = entry.envelope.recipients.iter().zip(&entry.recipients);
+        known.filter_map(move |(recipient, state)| Some((recipient, cause(state)?)))
+    }
+}
+
+/// Tells the postmaster of these reports.
+#[must_use]
+pub fn digest(desk: &Desk<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Timestamp) -> spool::Report {
+    let count = lost.len().to_string();
+    let texts = desk.texts;
+    let mut text = utf8_paragraph(&texts.say("digest.text", &[("count", &count)]), 0);
+    for lost in lost.iter().take(MOST_NAMED) {
+        text.push_str("\r\n");
+        text.push_str(&named(*lost));
+    }
+    if let Some(more @ 1..) = lost.len().checked_sub(MOST_NAMED) {
+        text.push_str("\r\n");
+        text.push_str(&utf8_paragraph(&texts.say("digest.more", &[("count", &more.to_string())]), 0));
+    }
+    let (_, encoding, text) = text_part(text);
+    let first = lost.first().map_or(QueueId(0), |Lost(entry)| entry.id);
+    let mut message = addressed(desk.hostname, to, &texts.say("digest.subject", &[("count", &count)]));
+    message.push_str(&dated(&format!("{first}.{}.digest@{}", now.0, desk.hostname), now));
+    // RFC 3834 §5: nobody's request, so nobody's answer.
+    message.push_str(&field("Auto-Submitted", "auto-generated"));
+    message.push_str(&field("MIME-Version", "1.0"));
+    message.push_str(&field("Content-Type", "text/plain; charset=utf-8"));
+    message.push_str(&field("Content-Transfer-Encoding", encoding));
+    message.push_str("\r\n");
+    let content = Bytes::from([message.into_bytes(), text].concat());
+    let origin = Origin::Report { about: first };
+    spool::Report { envelope: Envelope::new(ReversePath::Null, vec![to.clone()], now, origin), content }
+}
+
+/// In the words of the log, so that they are found there.
+fn named(lost: Lost<'_>) -> String {
+    let Lost(entry) = lost;
+    let mut text = String::new();
+    for (recipient, cause) in lost.failures() {
+        text.push_str(&line(recipient.as_str(), 0));
+        let row = cause.root().row();
+        text.push_str(&utf8_item("  Cause:", &format!("{}, status {}", row.word, cause.row().status), COLUMN));
+        text.push_str(&utf8_item("", &cause.sentence(), COLUMN));
+        if let Some(domain) = notable_domain(recipient) {
+            text.push_str(&utf8_item("  Run:", &format!("relay check {domain}"), COLUMN));
+        }
+    }
+    if let Origin::Report { about } = &entry.envelope.origin {
+        text.push_str(&utf8_item("  Message:", &format!("relay why {about}"), COLUMN));
+    }
+    text.push_str(&utf8_item("  Report:", &format!("relay why {}", entry.id), COLUMN));
+    text
+}
