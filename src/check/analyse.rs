@@ -177,6 +177,8 @@ fn with(base: Diagnosis, finding: Finding) -> Diagnosis {
 fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
     match cause {
         Cause::DnsUnavailable { .. } => Certainty::Inconclusive,
+        // That it is ours is sure; what stands behind it is not.
+        Cause::NextHopUnknown { question: Some(_), .. } => Certainty::Likely,
         Cause::DnsBogus { .. } => bogus::certainty(evidence),
         Cause::ConnectFailed { .. }
         | Cause::TimedOut { .. }
@@ -186,6 +188,8 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
+        | Cause::SpecialUseDomain { .. }
+        | Cause::NextHopUnknown { question: None, .. }
         | Cause::MailLoop { .. }
         | Cause::AddressForbidden { .. }
         | Cause::Rejected { .. }

@@ -22,6 +22,8 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("domain-not-found", &["domain"]),
     ("null-mx", &["domain"]),
     ("no-mail-host", &["domain"]),
+    ("special-use-domain", &["domain"]),
+    ("next-hop-unknown", &[]),
     ("dns-unavailable", &["question"]),
     ("dnssec-invalid", &["question", "detail"]),
     ("mail-loop", &["domain"]),
@@ -60,6 +62,7 @@ impl Cause {
             Self::DomainNotFound { domain }
             | Self::NullMx { domain }
             | Self::NoMailHost { domain }
+            | Self::SpecialUseDomain { domain }
             | Self::MailLoop { domain } => vec![text("domain", domain)],
             Self::DnsUnavailable { question, .. } => vec![text("question", question)],
             Self::DnsBogus { question, detail } => vec![text("question", question), text("detail", detail)],
@@ -89,7 +92,7 @@ impl Cause {
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![text("server", peer), text("limit", limit), text("size", size)]
             }
-            Self::ContentDamaged => Vec::new(),
+            Self::NextHopUnknown { .. } | Self::ContentDamaged => Vec::new(),
             Self::BouncedByOperator { last } => vec![("because", Named::Because(last.as_deref()))],
             Self::Expired { waited_s, last } => {
                 vec![("waited", Named::Span(*waited_s)), ("because", Named::Because(last.as_deref()))]

@@ -222,6 +222,8 @@ impl Cause {
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }
             | Self::BouncedByOperator { .. }
+            | Self::SpecialUseDomain { .. }
+            | Self::NextHopUnknown { .. }
             | Self::ContentDamaged => return None,
         };
         Some(Unprotected { host, demanded_by })
@@ -233,7 +235,13 @@ impl Cause {
     pub fn is_about_safety(&self) -> bool {
         let root = self.root();
         root.unprotected().is_some()
-            || matches!(root, Self::DnsUnavailable { .. } | Self::DnsBogus { .. } | Self::StsRequired { .. })
+            || matches!(
+                root,
+                Self::DnsUnavailable { .. }
+                    | Self::DnsBogus { .. }
+                    | Self::NextHopUnknown { .. }
+                    | Self::StsRequired { .. }
+            )
     }
 }
 

@@ -9,3 +9,4 @@ pub mod dsn;
 pub mod line;
 pub mod parameter;
 pub mod reply;
+pub mod special_use;
