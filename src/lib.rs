@@ -116,6 +116,7 @@
 //! | RFC 9325 | how to use TLS |
 //! | RFC 9422 | LIMITS |
 //! | RFC 9476 | `.alt` |
+//! | RFC 9520 | failed look-ups are remembered for a while |
 //! | RFC 9824 | compact denial |
 //! | RFC 9905 | the end of SHA-1 in DNSSEC |
 

@@ -104,10 +104,16 @@ pub fn analyse(evidence: &Evidence) -> Diagnosis {
         .or_else(|| dns::find(evidence))
         .or_else(|| bogus::changed_here(evidence))
         .or_else(|| mail::find(evidence));
-    match found {
+    match found.filter(|finding| !(is_ours(evidence) && finding.side == Side::Recipient)) {
         None => base,
         Some(finding) => with(base, finding),
     }
+}
+
+/// Whether it is the operator's own next hop that is not found: whatever its zone does, no
+/// recipient has anything to do with it.
+const fn is_ours(evidence: &Evidence) -> bool {
+    matches!(evidence.delivery.cause, Some(Cause::NextHopUnknown { .. }))
 }
 
 /// What delivery alone says.

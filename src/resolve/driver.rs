@@ -33,6 +33,9 @@ use tokio::time::{Instant, timeout};
 const ANSWERS_KEPT: Room = Room { entries: 100_000, octets: 200 * 1024 * 1024 };
 /// The memory of an answer beside its records, its key included.
 const ANSWER_OCTETS: usize = 1024;
+/// How long the servers of the system are not asked again what none of them answered
+/// (RFC 9520 §3.2).
+const FAILURE_KEPT: Duration = Duration::from_secs(30);
 /// Zones whose keys or whose lack of them are remembered.
 const ZONES_KEPT: usize = 50_000;
 /// Questions that one validation may ask on its path. The validator has its own limits; this is
@@ -223,18 +226,25 @@ impl Dns {
     async fn look_up_and_keep(&self, key: Key) -> Arc<Lookup> {
         let lookup = Arc::new(self.look_up(&key).await);
         self.tell(&key, &lookup);
-        if let Ok(validated) = &lookup.result {
-            let (until, now) = (validated.valid_until, self.clock.now());
+        // Whom the system asks may be dead for long while others answer; not every message waits for it.
+        if key.0 == Way::System && lookup.result.is_err() {
+            self.keep(key, Lookup::clone(&lookup), self.clock.now().plus(FAILURE_KEPT));
+        } else if let Ok(validated) = &lookup.result {
+            let until = validated.valid_until;
             // The chain of trust is for whoever looks at one answer; it would be half of the cache.
             let mut kept = Lookup::clone(&lookup);
             if let Ok(validated) = &mut kept.result {
                 validated.chain = Vec::new();
             }
-            let octets = octets_of(&kept);
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.put(key, Kept { value: Arc::new(kept), octets, until }, now);
+            self.keep(key, kept, until);
         }
         lookup
+    }
+
+    fn keep(&self, key: Key, lookup: Lookup, until: Timestamp) {
+        let octets = octets_of(&lookup);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.put(key, Kept { value: Arc::new(lookup), octets, until }, self.clock.now());
     }
 
     fn tell(&self, key: &Key, lookup: &Lookup) {

@@ -37,7 +37,11 @@ impl<'a> Asker<'a> {
 
     pub(super) async fn lookup_by(&self, way: Way, name: &str, record_type: RecordType) -> Answer {
         let (answer, trace) = self.dns.lookup_by(way, name, record_type).await;
-        self.traces.lock().unwrap_or_else(PoisonError::into_inner).push(trace);
+        // What the system does not know has the next look-up to answer for it, and stands in the
+        // cause where that does not either.
+        if way == Way::Configured || trace.path.is_some() {
+            self.traces.lock().unwrap_or_else(PoisonError::into_inner).push(trace);
+        }
         answer
     }
 

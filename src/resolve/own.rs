@@ -1,8 +1,8 @@
 //! Whom a question goes to: the ways of the configuration, whose answers prove themselves, or
 //! servers of the operator's own, whose answers are taken as they come.
 //!
-//! A name in a private zone is asked at the servers of that zone and nowhere else, and nothing
-//! about it is validated (RFC 7646 §2). A special-use name goes to no public server (RFC 6761). Only what
+//! A question about a name in a private zone goes to the servers of that zone and nowhere else, and
+//! nothing about it is validated (RFC 7646 §2). A special-use name goes to no public server (RFC 6761). Only what
 //! the operator names himself, a next hop, is asked by the system's way (`/etc/hosts`, the servers of
 //! `/etc/resolv.conf`). None of these answers is ever more than insecure.
 
