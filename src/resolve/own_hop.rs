@@ -44,7 +44,7 @@ const NEXT_HOPS_LIMIT: usize = 200;
 /// [`Cause::NextHopUnknown`] when nobody knows where it is.
 pub async fn resolve_next_hop(dns: &Dns, name: &Domain, port: u16) -> Result<Resolution, Cause> {
     let asker = Asker::new(dns);
-    let host = choose(name, views(&asker, name, port).await)?;
+    let host = choose(name, Box::pin(views(&asker, name, port)).await)?;
     Ok(Resolution {
         next_hop: name.to_string(),
         port,
@@ -101,7 +101,8 @@ async fn views(asker: &Asker<'_>, name: &Domain, port: u16) -> Views {
     let nobody = || Ok(Vec::new());
     match whose(asker.dns, name) {
         Whose::Everybodys => {
-            let (inside, public) = tokio::join!(inside(asker, Way::System, name.as_str()), public(asker, name, port));
+            let (inside, public) =
+                tokio::join!(inside(asker, Way::System, name.as_str()), Box::pin(public(asker, name, port)));
             Views { pinned, inside, public: Some(public) }
         }
         _ if !pinned.is_empty() => Views { pinned, inside: nobody(), public: None },
@@ -195,7 +196,16 @@ fn demand(name: &Domain, public: &MxHost) -> TlsaLookup {
             return known.clone();
         }
     };
-    let ours = match cause {
+    TlsaLookup::Unavailable(ours(name, cause))
+}
+
+/// A failure of the validated look-up, told of the name that the operator gave.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "look-ups fail with the two causes named, and others stay as they are"
+)]
+fn ours(name: &Domain, cause: &Cause) -> Cause {
+    match cause {
         Cause::DnsBogus { question, detail } => Cause::NextHopUnknown {
             name: name.clone(),
             detail: format!("the answers to \"{question}\" should be signed and are not, or wrongly: {detail}"),
@@ -209,8 +219,7 @@ fn demand(name: &Domain, public: &MxHost) -> TlsaLookup {
             tried: tried.clone(),
         },
         other => other.clone(),
-    };
-    TlsaLookup::Unavailable(ours)
+    }
 }
 
 /// Whether what the own servers say lies inside private networks only. Whoever forges such an
@@ -240,7 +249,7 @@ fn unknown(name: &Domain, views: &Views) -> Cause {
 pub async fn doubts(dns: &Dns, config: &Config) -> Vec<String> {
     let next_hops = named(&config.destination, config.delivery.port).into_iter().take(NEXT_HOPS_LIMIT);
     let next_hops = join_all(next_hops.map(async |((name, port), domains)| {
-        let said = timeout(PATIENCE, doubt(dns, &name, port)).await;
+        let said = timeout(PATIENCE, Box::pin(doubt(dns, &name, port))).await;
         let said = said.unwrap_or_else(|_| Some(format!("not found within {} seconds", PATIENCE.as_secs())))?;
         Some(format!("[[destination]] {}: next_hop {name}: {said}", domains.join(", ")))
     }));
@@ -268,17 +277,14 @@ fn named(destinations: &[Destination], default_port: u16) -> BTreeMap<(Domain, u
 }
 
 async fn doubt(dns: &Dns, name: &Domain, port: u16) -> Option<String> {
-    let views = views(&Asker::new(dns), name, port).await;
+    let views = Box::pin(views(&Asker::new(dns), name, port)).await;
     let inside = views.inside.clone().unwrap_or_default();
     let cause = match choose(name, views) {
         Err(cause) => cause,
         Ok(MxHost { tlsa: TlsaLookup::Unavailable(cause), .. }) => cause,
         Ok(host) => return another_view(&inside, &host),
     };
-    let detail = match &cause {
-        Cause::NextHopUnknown { detail, .. } => detail.clone(),
-        other => other.sentence(),
-    };
+    let detail = if let Cause::NextHopUnknown { detail, .. } = &cause { detail.clone() } else { cause.sentence() };
     Some(format!("{detail}. Mail to it waits. {}", cause.advice()))
 }
 
