@@ -28,7 +28,7 @@ pub use report::{AddressReport, CheckReport, Fault, HostReport, StsReport, TlsaR
 pub use text::{Color, Detail};
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DnsMode};
+use crate::config::{Config, DnsMode, PrivateZone};
 use crate::deliver::Planned;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, PathFailure, Question};
@@ -37,6 +37,7 @@ use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
+use crate::smtp::special_use::SpecialUse;
 use evidence::{Delivery, DnsProbe, Evidence, Opinion, Queue, ServerSeen, TlsaCount, Troubled};
 use futures_util::stream::{self, StreamExt as _};
 use met::{Met, Probed, comes_after_all, conclude, subject, troubled};
@@ -127,7 +128,7 @@ impl Checker {
     async fn look(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
         let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, Thoroughness::Everything).await;
         let troubled = troubled(&known);
-        let subject = subject(&troubled);
+        let subject = subject(&troubled).filter(|question| self.is_public(&question.name));
         let ((met, controls), dns, opinions) = tokio::join!(
             Box::pin(self.meet_beside_controls(route, known)),
             Box::pin(self.probe_dns(subject.as_ref())),
@@ -194,6 +195,11 @@ impl Checker {
             return Met { known: Some(anew), probed: again, stopped: None };
         }
         Met { known: Some(known), probed, stopped: None }
+    }
+
+    /// Private names are nothing to ask the servers of the world about.
+    fn is_public(&self, name: &str) -> bool {
+        PrivateZone::around(name, &self.out.config.dns.private_zones).is_none() && SpecialUse::of(name).is_none()
     }
 
     async fn probe_dns(&self, subject: Option<&Question>) -> Vec<DnsProbe> {
@@ -288,9 +294,13 @@ impl Checker {
             mta_sts: known.map(|known| view::sts_report(&known.sts, evidence.sts_announced.as_ref())),
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
-            notes: known
-                .map(|known| view::notes(known, &met.probed, &self.out.mailer.ways_out(&known.resolution)))
-                .unwrap_or_default(),
+            notes: view::private(domain, &route.hop, &self.out.config.dns.private_zones)
+                .chain(
+                    known.into_iter().flat_map(|known| {
+                        view::notes(known, &met.probed, &self.out.mailer.ways_out(&known.resolution))
+                    }),
+                )
+                .collect(),
             hosts,
             dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),
             diagnosis,

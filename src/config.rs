@@ -10,6 +10,7 @@ mod invalid;
 mod mta_sts;
 mod network;
 mod notify;
+mod private_zone;
 mod roots;
 mod show;
 mod upstream;
@@ -18,6 +19,7 @@ pub use check::Check;
 pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening, closest};
 pub use mta_sts::MtaSts;
 pub use notify::Notify;
+pub use private_zone::PrivateZone;
 pub use roots::RootsError;
 pub use show::{REFERENCE, shown};
 pub use upstream::Upstream;
@@ -212,6 +214,13 @@ pub struct Dns {
     pub mode: DnsMode,
     /// The ways to the DNS, tried in order.
     pub upstreams: Vec<Upstream>,
+    /// The servers that `system` stands for; those of `/etc/resolv.conf` where none is named.
+    #[serde(deserialize_with = "upstream::servers")]
+    pub system_servers: Vec<SocketAddr>,
+    /// The file with the names of hosts that count before any DNS for what the operator names.
+    pub hosts: PathBuf,
+    /// Zones with a view of their own inside.
+    pub private_zones: Vec<PrivateZone>,
     /// The keys that the chain of trust starts from.
     pub trust_anchors: TrustAnchorSource,
     /// Where the walk of `authoritative` starts.
@@ -230,6 +239,9 @@ impl Default for Dns {
         Self {
             mode: DnsMode::Validate,
             upstreams: vec![Upstream::System, Upstream::Authoritative],
+            system_servers: Vec::new(),
+            hosts: PathBuf::from("/etc/hosts"),
+            private_zones: Vec::new(),
             trust_anchors: TrustAnchorSource::Builtin,
             root_hints: upstream::root_servers(),
             timeout: Duration::from_secs(3),
@@ -249,6 +261,7 @@ impl Dns {
         if self.root_hints.is_empty() && self.upstreams.contains(&Upstream::Authoritative) {
             return Err("[dns] root_hints must name a server, or upstreams must leave \"authoritative\" out".into());
         }
+        private_zone::check(&self.private_zones)?;
         match self.mode {
             DnsMode::Validate => Ok(()),
             DnsMode::TrustAd => self.upstreams.iter().try_for_each(Upstream::may_vouch),
@@ -473,7 +486,8 @@ impl Config {
         let nobody = self.postmaster.is_none().then(|| {
             "postmaster is not set: nobody is told of lost reports or of a damaged spool, but the log".to_owned()
         });
-        everybody.chain(ended).chain(never).chain(nobody).collect()
+        let private = private_zone::doubts(&self.dns.private_zones);
+        everybody.chain(ended).chain(never).chain(private).chain(nobody).collect()
     }
 }
 

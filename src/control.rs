@@ -127,6 +127,9 @@ pub struct Running {
     /// How the operator's weakenings stand.
     #[serde(default)]
     pub exceptions: Standing,
+    /// Zones in which nothing is validated, and who is asked there.
+    #[serde(default)]
+    pub private_zones: Vec<String>,
 }
 
 /// Why a relay cannot be asked.
@@ -281,6 +284,7 @@ impl Control {
             damaged_records: stats.damaged_records,
             next_hops_out_of_reach: self.pipeline.backing_off(),
             exceptions: self.pipeline.out.exceptions_now(),
+            private_zones: self.config.dns.private_zones.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -87,17 +87,22 @@
 //! | RFC 6672 | DNAME |
 //! | RFC 6698 | TLSA records |
 //! | RFC 6724 | which addresses come first |
+//! | RFC 6761 | special-use names |
+//! | RFC 6762 | `.local` |
 //! | RFC 6781 | how zones are signed |
 //! | RFC 6840 | DNSSEC, clarified |
 //! | RFC 6891 | EDNS |
 //! | RFC 7435 | opportunistic security |
 //! | RFC 7505 | null MX |
+//! | RFC 7646 | negative trust anchors |
 //! | RFC 7671 | DANE in practice |
 //! | RFC 7672 | DANE for SMTP |
+//! | RFC 7686 | `.onion` |
 //! | RFC 7766 | DNS over TCP |
 //! | RFC 7858 | DNS over TLS |
 //! | RFC 8017 | RSA signatures |
 //! | RFC 8080 | Ed25519 in DNSSEC |
+//! | RFC 8375 | `home.arpa` |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |
 //! | RFC 8461 | MTA-STS |
@@ -110,6 +115,8 @@
 //! | RFC 9276 | NSEC3 iterations |
 //! | RFC 9325 | how to use TLS |
 //! | RFC 9422 | LIMITS |
+//! | RFC 9476 | `.alt` |
+//! | RFC 9520 | failed look-ups are remembered for a while |
 //! | RFC 9824 | compact denial |
 //! | RFC 9905 | the end of SHA-1 in DNSSEC |
 

@@ -287,15 +287,19 @@ fn domain(text: &str) -> Result<Domain, String> {
     text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
 }
 
-fn check_config(path: Option<PathBuf>) -> ExitCode {
+async fn check_config(path: Option<PathBuf>) -> ExitCode {
     let Some(path) = path else { return complain(EXIT_USAGE, "which file? Give --config FILE") };
     let checked = load(Some(&path)).and_then(|config| {
         serve::check(&config).map_err(|e| e.to_string())?;
-        Ok(config.doubts(Clock::system().now()))
+        Ok(config)
     });
+    let checked = match checked {
+        Ok(config) => serve::doubts(&config).await.map(|more| (config, more)).map_err(|e| e.to_string()),
+        Err(message) => Err(message),
+    };
     match checked {
-        Ok(doubts) => {
-            for doubt in doubts {
+        Ok((config, more)) => {
+            for doubt in config.doubts(Clock::system().now()).iter().chain(&more) {
                 complain(EXIT_CONFIG, &format!("warning: {doubt}"));
             }
             say(&format!("{}: ok\n", path.display()))
@@ -347,7 +351,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place),
         Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
         Command::Status { place } => operator::status(&place).await,
-        Command::Config { action: ConfigAction::Check { config } } => check_config(config.or_else(usual_file)),
+        Command::Config { action: ConfigAction::Check { config } } => check_config(config.or_else(usual_file)).await,
         Command::Config { action: ConfigAction::Show { config } } => {
             match config::shown(config.or_else(usual_file).as_deref()) {
                 Ok(text) => say(&text),

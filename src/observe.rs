@@ -13,6 +13,7 @@ mod store;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
+use crate::config::PrivateZone;
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
@@ -260,6 +261,16 @@ impl Observer {
     /// Something happened with an MTA-STS policy.
     pub fn sts(&self, event: &StsEvent<'_>) {
         self.policy.sts(event);
+    }
+
+    /// A zone in which nothing is validated, because the operator says so.
+    pub fn private_zone(&self, zone: &PrivateZone) {
+        tracing::info!(%zone, "private zone: nothing is validated in it");
+    }
+
+    /// What is probably not meant like this.
+    pub fn doubt(&self, doubt: &str) {
+        tracing::warn!("{doubt}");
     }
 
     /// Something happened in the DNS stage.

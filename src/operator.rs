@@ -320,6 +320,9 @@ fn status_text(running: &Running) -> String {
     for Exception { domains, kind, until, .. } in &running.exceptions.over {
         line("", &format!("over: {kind} for {domains} until {until}; remove it from the configuration"));
     }
+    for zone in &running.private_zones {
+        line("private zone", &format!("{zone}: nothing is validated in it"));
+    }
     text
 }
 

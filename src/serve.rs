@@ -21,6 +21,7 @@ use crate::policy::sts::event::StsEvent;
 use crate::report::driver::load_texts;
 use crate::report::{Texts, TextsError};
 use crate::resolve::driver::{Dns, DnsSetupError};
+use crate::resolve::own_hop;
 use crate::spool::embedded::{EmbeddedSpool, Recovery};
 use crate::spool::{Spool, SpoolError};
 use std::io;
@@ -296,7 +297,9 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     tokio::spawn(admin::run(admin, admin_listener));
     tokio::spawn(control::run(orders, control, stop.clone()));
     tokio::spawn(audit::watch(config.spool.path.clone(), Arc::clone(&observer), stop.clone()));
-    tokio::spawn(name_bad_upstreams(dns, config.dns.mode, stop.clone()));
+    config.dns.private_zones.iter().for_each(|zone| observer.private_zone(zone));
+    tokio::spawn(name_bad_upstreams(Arc::clone(&dns), config.dns.mode, stop.clone()));
+    tokio::spawn(doubt_own_names(dns, config, Arc::clone(&observer), stop.clone()));
     works.watch(&stop);
     let accepting = listener::run(Arc::clone(&works.acceptor), listeners, stop.clone());
     let failed = async move { embedded.failed().await };
@@ -337,6 +340,24 @@ async fn name_bad_upstreams(dns: Arc<Dns>, mode: DnsMode, stop: CancellationToke
             let _probed_or_stopped = stop.run_until_cancelled(dns.probe()).await;
         }
     }
+}
+
+/// The next hops that the operator names may be out of reach as well, and nobody waits for them
+/// either.
+async fn doubt_own_names(dns: Arc<Dns>, config: Arc<Config>, observer: Arc<Observer>, stop: CancellationToken) {
+    if let Some(doubts) = stop.run_until_cancelled(own_hop::doubts(&dns, &config)).await {
+        doubts.iter().for_each(|doubt| observer.doubt(doubt));
+    }
+}
+
+/// What is probably wrong with the names of next hops and with private zones, in lines: what the
+/// start warns of, too. All of them are looked for at once, for a few seconds at most.
+///
+/// # Errors
+/// When the DNS side cannot be set up.
+pub async fn doubts(config: &Config) -> Result<Vec<String>, StartError> {
+    let dns = Dns::new(config, Clock::system(), Arc::new(|_event| {}))?;
+    Ok(own_hop::doubts(&dns, config).await)
 }
 
 async fn open_spool(config: &Arc<Config>, clock: &Clock) -> Result<Arc<EmbeddedSpool>, StartError> {

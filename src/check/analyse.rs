@@ -104,10 +104,16 @@ pub fn analyse(evidence: &Evidence) -> Diagnosis {
         .or_else(|| dns::find(evidence))
         .or_else(|| bogus::changed_here(evidence))
         .or_else(|| mail::find(evidence));
-    match found {
+    match found.filter(|finding| !(is_ours(evidence) && finding.side == Side::Recipient)) {
         None => base,
         Some(finding) => with(base, finding),
     }
+}
+
+/// Whether it is the operator's own next hop that is not found: whatever its zone does, no
+/// recipient has anything to do with it.
+const fn is_ours(evidence: &Evidence) -> bool {
+    matches!(evidence.delivery.cause, Some(Cause::NextHopUnknown { .. }))
 }
 
 /// What delivery alone says.
@@ -185,6 +191,8 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
     match cause {
         Cause::DnsUnavailable { .. } => Certainty::Inconclusive,
         Cause::StsPolicyLost { lost, .. } if lost.until.is_none() => Certainty::Inconclusive,
+        // That it is ours is sure; what stands behind it is not.
+        Cause::NextHopUnknown { question: Some(_), .. } => Certainty::Likely,
         Cause::DnsBogus { .. } => bogus::certainty(evidence),
         Cause::ConnectFailed { .. }
         | Cause::TimedOut { .. }
@@ -194,6 +202,8 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
+        | Cause::SpecialUseDomain { .. }
+        | Cause::NextHopUnknown { question: None, .. }
         | Cause::MailLoop { .. }
         | Cause::AddressForbidden { .. }
         | Cause::Rejected { .. }

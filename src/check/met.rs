@@ -8,9 +8,9 @@ use crate::deliver::driver::Probe;
 use crate::deliver::{Planned, Target};
 use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
 use crate::pipeline::outbound::Known;
-use crate::resolve::MxHost;
 use crate::resolve::answer::Trace;
 use crate::resolve::probe::Reply;
+use crate::resolve::{HostsFrom, MxHost, Resolution};
 use crate::smtp::address::Domain;
 
 pub(super) struct Probed {
@@ -51,7 +51,9 @@ pub(super) struct Met {
 impl Met {
     /// Whether a look-up had no answer in the time that a check gives it.
     pub(super) fn lacks_answers(&self) -> bool {
-        let unavailable = |cause: &Cause| matches!(cause, Cause::DnsUnavailable { .. });
+        let unavailable = |cause: &Cause| {
+            matches!(cause, Cause::DnsUnavailable { .. } | Cause::NextHopUnknown { question: Some(_), .. })
+        };
         self.stopped.iter().chain(self.probed.iter().filter_map(Probed::failure)).any(unavailable)
     }
 
@@ -99,7 +101,17 @@ pub(super) fn troubled(known: &Result<Known, Cause>) -> Vec<Troubled> {
         failed: trace.failed.clone(),
     };
     let mut troubled: Vec<Troubled> = match known {
-        Ok(known) => known.resolution.traces.iter().filter(|trace| !trace.failed.is_empty()).map(of_trace).collect(),
+        Ok(known) => {
+            let is_trouble = |trace: &&Trace| !trace.failed.is_empty() && !is_another_view(trace, &known.resolution);
+            known.resolution.traces.iter().filter(is_trouble).map(of_trace).collect()
+        }
+        Err(Cause::NextHopUnknown { question: Some(question), tried, .. }) if !tried.is_empty() => {
+            vec![Troubled { question: question.clone(), answered_by: None, failed: tried.clone() }]
+        }
+        Err(Cause::NextHopUnknown { question: Some(question), detail, .. }) => {
+            let said = PathFailure { upstream: "every path".to_owned(), detail: format!("bogus: {detail}") };
+            vec![Troubled { question: question.clone(), answered_by: None, failed: vec![said] }]
+        }
         Err(Cause::DnsUnavailable { question, tried }) => {
             vec![Troubled { question: question.clone(), answered_by: None, failed: tried.clone() }]
         }
@@ -111,6 +123,13 @@ pub(super) fn troubled(known: &Result<Known, Cause>) -> Vec<Troubled> {
     };
     troubled.sort_by_key(|t| (t.answered_by.is_some(), t.question.record_type != "TLSA"));
     troubled
+}
+
+/// A resolver inside has a view of its own of what the operator names, and another way has the
+/// signed one: that is how it is meant.
+fn is_another_view(trace: &Trace, resolution: &Resolution) -> bool {
+    let is_bogus = |failure: &PathFailure| failure.detail.starts_with("bogus");
+    resolution.hosts_from == HostsFrom::Configuration && trace.path.is_some() && trace.failed.iter().all(is_bogus)
 }
 
 /// The question that the probes are about: of those without an answer, the one for TLSA records.

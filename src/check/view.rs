@@ -3,6 +3,7 @@
 use super::met::Probed;
 use super::report::{AddressReport, Fault, HostReport, StsReport, TlsaReport};
 use crate::clock::Timestamp;
+use crate::config::PrivateZone;
 use crate::deliver::driver::Probe;
 use crate::deliver::families::WaysOut;
 use crate::deliver::{Planned, Target};
@@ -11,6 +12,7 @@ use crate::pipeline::outbound::Known;
 use crate::policy::sts::StsState;
 use crate::policy::{TlsPolicy, dane};
 use crate::resolve::{HostAddresses, MxHost, TlsaLookup, TlsaRecord};
+use crate::route::NextHop;
 use crate::smtp::address::Domain;
 use std::net::IpAddr;
 
@@ -110,6 +112,16 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsRepor
             refresh_failure: policy.refresh_failure.as_ref().map(|failure| failure.sentence.clone()),
         },
     }
+}
+
+/// Whether the domain or its next hop is in a private zone.
+pub(super) fn private(domain: &Domain, hop: &NextHop, zones: &[PrivateZone]) -> impl Iterator<Item = String> {
+    let name = match hop {
+        NextHop::Host { name, .. } => name,
+        NextHop::Domain(_) | NextHop::Address { .. } => domain,
+    };
+    let zone = PrivateZone::around(name.as_str(), zones);
+    zone.map(|zone| format!("Private zone {zone}: nothing about {name} is validated.")).into_iter()
 }
 
 /// What is odd and stops no mail.

@@ -47,12 +47,14 @@ fn rank(cause: &Cause) -> usize {
         Cause::Expired { .. } => 24,
         Cause::SmtpUtf8NotOffered { .. } => 25,
         Cause::BouncedByOperator { .. } => 26,
-        Cause::StsPolicyLost { .. } => 27,
+        Cause::SpecialUseDomain { .. } => 27,
+        Cause::NextHopUnknown { .. } => 28,
+        Cause::StsPolicyLost { .. } => 29,
     }
 }
 
 /// Variants of [`Cause`]: one more than the highest rank.
-const VARIANTS: usize = 28;
+const VARIANTS: usize = 30;
 
 /// One of each, and of those that differ in their row one of each row.
 pub(crate) fn cause() -> Vec<Cause> {
@@ -71,7 +73,14 @@ fn about_the_dns() -> Vec<Cause> {
     let domain = || "partner.example".parse().unwrap();
     let question = |name: &str, kind: &str| Question { name: name.into(), record_type: kind.into() };
     let tried = vec![PathFailure { upstream: "udp://127.0.0.1:53".into(), detail: "timeout".into() }];
+    let next_hop_unknown = |question: Option<Question>| {
+        let tried = if question.is_some() { tried.clone() } else { Vec::new() };
+        Cause::NextHopUnknown { name: domain(), detail: "no such name".into(), question, tried }
+    };
     vec![
+        Cause::SpecialUseDomain { domain: "office.local".parse().unwrap() },
+        next_hop_unknown(None),
+        next_hop_unknown(Some(question("partner.example", "A"))),
         Cause::DomainNotFound { domain: domain() },
         Cause::NullMx { domain: domain() },
         Cause::NoMailHost { domain: domain() },
@@ -191,7 +200,7 @@ fn rfc3463_every_cause_has_words_and_a_status_that_fits_its_class() {
 fn what_stops_mail_for_safety_is_told_from_other_trouble() {
     for cause in cause() {
         let root = cause.root();
-        let expected = root.unprotected().is_some() || matches!(rank(root), 3 | 4 | 19 | 27);
+        let expected = root.unprotected().is_some() || matches!(rank(root), 3 | 4 | 19 | 28 | 29);
         assert_eq!(cause.is_about_safety(), expected, "{cause:?}");
     }
     assert!(!Cause::ConnectFailed { peer: peer(), detail: String::new() }.is_about_safety());

@@ -8,6 +8,8 @@
 //! search for (X.7.321 to X.7.325); the result types beside them are those of RFC 8460 §4.3.
 
 #[cfg(test)]
+mod cause_tests;
+#[cfg(test)]
 pub(crate) mod every;
 mod named;
 mod tls;
@@ -201,6 +203,24 @@ pub enum Cause {
     NoMailHost {
         /// The domain.
         domain: Domain,
+    },
+    /// The domain belongs to private networks or to no network at all (RFC 6761), and the
+    /// configuration says nothing about it.
+    SpecialUseDomain {
+        /// The domain.
+        domain: Domain,
+    },
+    /// The host that the configuration names as next hop cannot be found: ours to set right, and
+    /// never a reason to return mail before its time.
+    NextHopUnknown {
+        /// The host.
+        name: Domain,
+        /// Why not.
+        detail: String,
+        /// The question to the public DNS that decides and had no usable answer, where one does.
+        question: Option<Question>,
+        /// The paths tried for it and how each failed.
+        tried: Vec<PathFailure>,
     },
     /// A question to the DNS got no usable answer on any path.
     DnsUnavailable {
@@ -430,6 +450,8 @@ impl Cause {
             Self::DomainNotFound { .. } => row("domain-not-found", Permanent, 1, 2, Sender),
             Self::NullMx { .. } => row("null-mx", Permanent, 1, 10, Sender),
             Self::NoMailHost { .. } => row("no-mail-host", Permanent, 4, 4, Recipient),
+            Self::SpecialUseDomain { .. } => row("special-use-domain", Permanent, 1, 2, Sender),
+            Self::NextHopUnknown { .. } => row("next-hop-unknown", Transient, 4, 4, Here),
             Self::DnsUnavailable { question, .. } => {
                 let found = row("dns-unavailable", Transient, 4, 3, Resolver);
                 if question.record_type == "TLSA" { found.reported_as("dnssec-invalid") } else { found }
@@ -543,57 +565,4 @@ pub enum DeliveryOutcome {
         /// Why.
         cause: Cause,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn peer() -> Peer {
-        Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() }
-    }
-
-    fn rejected(code: u16, text: &str) -> Cause {
-        let mut parser = crate::smtp::reply::ReplyParser::default();
-        let reply = parser.line(format!("{code} {text}").as_bytes()).unwrap().unwrap();
-        Cause::Rejected { peer: peer(), phase: Phase::RcptTo, reply }
-    }
-
-    #[test]
-    fn rfc3463_status_comes_from_the_reply_or_is_mapped() {
-        let status = |cause: Cause| cause.row().status.to_string();
-        assert_eq!(status(rejected(550, "5.2.1 disabled")), "5.2.1");
-        assert_eq!(status(rejected(550, "no such user")), "5.1.1");
-        assert_eq!(status(rejected(451, "5.1.1 odd")), "4.0.0");
-        assert_eq!(rejected(451, "later").class(), Class::Transient);
-    }
-
-    #[test]
-    fn expiry_keeps_the_last_real_cause() {
-        let cause = Cause::Expired { waited_s: 345_600, last: Some(Box::new(rejected(450, "greylisted"))) };
-        assert_eq!(cause.row().status.to_string(), "5.4.7");
-        assert!(cause.sentence().contains("4 days"), "{}", cause.sentence());
-        assert!(cause.sentence().contains("greylisted"));
-        assert_eq!(cause.root(), &rejected(450, "greylisted"));
-    }
-
-    #[test]
-    fn what_an_older_relay_recorded_is_still_read() {
-        let stored = r#"{"state":"delivered","peer":{"host":"mx.example","address":"192.0.2.1:25"},
-            "tls":{"tls":"clear-text"},"reply":{"code":250,"enhanced":null,"lines":["ok"]}}"#;
-        let reply = Reply::plain(250, "ok");
-        let expected =
-            DeliveryOutcome::Delivered { peer: peer(), tls: TlsVerdict::ClearText, reply, notify_passed_on: false };
-        assert_eq!(serde_json::from_str::<DeliveryOutcome>(stored).unwrap(), expected);
-        let cause = Cause::SmtpUtf8NotOffered { peer: peer() };
-        let json = serde_json::to_value(&cause).unwrap();
-        assert_eq!(json["cause"], cause.row().word, "one word everywhere");
-    }
-
-    #[test]
-    fn causes_survive_storage() {
-        let cause = Cause::Expired { waited_s: 1, last: Some(Box::new(rejected(450, "4.2.0 greylisted"))) };
-        let json = serde_json::to_string(&cause).unwrap();
-        assert_eq!(serde_json::from_str::<Cause>(&json).unwrap(), cause);
-    }
 }

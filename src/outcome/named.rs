@@ -22,6 +22,8 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("domain-not-found", &["domain"]),
     ("null-mx", &["domain"]),
     ("no-mail-host", &["domain"]),
+    ("special-use-domain", &["domain"]),
+    ("next-hop-unknown", &[]),
     ("dns-unavailable", &["question"]),
     ("dnssec-invalid", &["question", "detail"]),
     ("mail-loop", &["domain"]),
@@ -61,6 +63,7 @@ impl Cause {
             Self::DomainNotFound { domain }
             | Self::NullMx { domain }
             | Self::NoMailHost { domain }
+            | Self::SpecialUseDomain { domain }
             | Self::MailLoop { domain }
             | Self::StsPolicyLost { domain, .. } => vec![text("domain", domain)],
             Self::DnsUnavailable { question, .. } => vec![text("question", question)],
@@ -91,7 +94,7 @@ impl Cause {
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![text("server", peer), text("limit", limit), text("size", size)]
             }
-            Self::ContentDamaged => Vec::new(),
+            Self::NextHopUnknown { .. } | Self::ContentDamaged => Vec::new(),
             Self::BouncedByOperator { last } => vec![("because", Named::Because(last.as_deref()))],
             Self::Expired { waited_s, last } => {
                 vec![("waited", Named::Span(*waited_s)), ("because", Named::Because(last.as_deref()))]

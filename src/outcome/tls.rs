@@ -236,6 +236,8 @@ impl Cause {
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }
             | Self::BouncedByOperator { .. }
+            | Self::SpecialUseDomain { .. }
+            | Self::NextHopUnknown { .. }
             | Self::ContentDamaged => return None,
         };
         Some(Unprotected { host, demanded_by })
@@ -251,6 +253,7 @@ impl Cause {
                 root,
                 Self::DnsUnavailable { .. }
                     | Self::DnsBogus { .. }
+                    | Self::NextHopUnknown { .. }
                     | Self::StsRequired { .. }
                     | Self::StsPolicyLost { .. }
             )

@@ -14,6 +14,14 @@ impl Cause {
             Self::DomainNotFound { domain } => format!("The domain {domain} does not exist."),
             Self::NullMx { domain } => format!("The domain {domain} says that it accepts no mail."),
             Self::NoMailHost { domain } => format!("The domain {domain} has no mail server."),
+            Self::SpecialUseDomain { domain } => format!(
+                "The domain {domain} ends in a name that the internet does not have: it is for private networks or for \
+                 uses without mail. So no mail server can be found for it."
+            ),
+            Self::NextHopUnknown { .. } => {
+                "The mail server that the configuration of this relay names for this domain could not be found."
+                    .to_owned()
+            }
             Self::DnsUnavailable { question, .. } => {
                 format!(
                     "The DNS gave no usable answer to the question \"{question}\", so we could not find out how to deliver safely."
@@ -125,6 +133,18 @@ impl Cause {
             Self::NoMailHost { .. } => {
                 "The recipient's domain needs an MX record that leads to a host with an address."
             }
+            Self::SpecialUseDomain { .. } => {
+                "Check the spelling of the address. If the domain is yours, give it a [[destination]] with a next_hop, or \
+                 name it in [dns] private_zones."
+            }
+            Self::NextHopUnknown { question: None, .. } => {
+                "Let the resolvers of this host (/etc/resolv.conf) or its /etc/hosts know the name, or write an address as \
+                 next_hop."
+            }
+            Self::NextHopUnknown { question: Some(_), .. } => {
+                "If its zone looks different inside your network than to the world, name the zone in [dns] private_zones; \
+                 otherwise see to the ways to the DNS: without them nobody can tell whether the host has TLSA records."
+            }
             Self::DnsUnavailable { .. } => {
                 "Ask the resolver the same question by hand, over UDP and TCP; if other names work, look for a firewall \
                  or IPS that discards large or unusual DNS answers."
@@ -212,7 +232,14 @@ impl Cause {
             Self::DomainNotFound { domain }
             | Self::NullMx { domain }
             | Self::NoMailHost { domain }
+            | Self::SpecialUseDomain { domain }
             | Self::MailLoop { domain } => vec![("Domain", domain.to_string())],
+            Self::NextHopUnknown { name, detail, question, tried } => {
+                let mut lines = vec![("Next hop", name.to_string()), ("Detail", detail.clone())];
+                lines.extend(question.iter().map(|question| ("DNS question", question.to_string())));
+                lines.extend(tried.iter().map(|path| ("DNS path", path.to_string())));
+                lines
+            }
             Self::DnsUnavailable { question, tried } => {
                 let paths = tried.iter().map(|path| ("DNS path", path.to_string()));
                 std::iter::once(("DNS question", question.to_string())).chain(paths).collect()

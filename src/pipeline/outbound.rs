@@ -17,7 +17,7 @@ use crate::policy::sts::{StsAbsent, StsState};
 use crate::policy::webpki::WebPki;
 use crate::resolve::answer::Ask;
 use crate::resolve::driver::{Dns, DnsSetupError};
-use crate::resolve::{Resolution, event as dns_event, mail};
+use crate::resolve::{Resolution, event as dns_event, mail, own_hop};
 use crate::route::{ChosenBy, NextHop, Route};
 use crate::smtp::address::Domain;
 use rustls::RootCertStore;
@@ -174,7 +174,7 @@ impl Outbound {
     async fn resolve(&self, hop: &NextHop, seed: u64) -> Result<Resolution, Cause> {
         match hop {
             NextHop::Domain(domain) => mail::resolve_domain(&self.dns, domain, self.config.delivery.port, seed).await,
-            NextHop::Host { name, port } => mail::resolve_named_host(&self.dns, name, *port).await,
+            NextHop::Host { name, port } => own_hop::resolve_next_hop(&self.dns, name, *port).await,
             NextHop::Address { address, port, .. } => Ok(mail::literal(*address, *port)),
         }
     }

@@ -171,6 +171,8 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
+        | Cause::SpecialUseDomain { .. }
+        | Cause::NextHopUnknown { .. }
         | Cause::DnsUnavailable { .. }
         | Cause::DnsBogus { .. }
         | Cause::MailLoop { .. }

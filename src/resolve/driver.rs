@@ -9,9 +9,10 @@
 
 use super::answer::{Answer, Ask, Freshness, RecordType, Trace};
 use super::cache::{Cache, Kept, Room};
-use super::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones};
+use super::dnssec::{Anchors, Outcome, Reason, Step, Validated, Validation, Zones};
 use super::event::{DnsEvent, Listener, PathStanding, Probed};
 use super::flight::Flights;
+use super::own::{self, Own, Realm, Way};
 use super::paths::channel::Flags;
 use super::paths::{Carrier, Fault, Path, PathName, Source, in_order, setup};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
@@ -32,6 +33,9 @@ use tokio::time::{Instant, timeout};
 const ANSWERS_KEPT: Room = Room { entries: 100_000, octets: 200 * 1024 * 1024 };
 /// The memory of an answer beside its records, its key included.
 const ANSWER_OCTETS: usize = 1024;
+/// How long the servers of the system are not asked again what none of them answered
+/// (RFC 9520 §3.2).
+const FAILURE_KEPT: Duration = Duration::from_secs(30);
 /// Zones whose keys or whose lack of them are remembered.
 const ZONES_KEPT: usize = 50_000;
 /// Questions that one validation may ask on its path. The validator has its own limits; this is
@@ -83,11 +87,13 @@ pub enum Failure {
     Unavailable,
 }
 
-type Key = (Name, WireType);
+type Key = (Way, Name, WireType);
 
 /// The ways to the DNS that the operator configured.
 pub struct Dns {
     paths: Vec<Path>,
+    /// The operator's own names, and who knows them.
+    pub(super) own: Own,
     mode: DnsMode,
     deadline: Duration,
     timeout: Duration,
@@ -106,10 +112,12 @@ impl Dns {
     /// # Errors
     /// [`DnsSetupError`], one line that names the key to change.
     pub fn new(config: &Config, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
-        Self::with_paths(config, setup::paths(config)?, clock, listener)
+        let own = Own::new(config)?;
+        Ok(Self { own, ..Self::with_paths(config, setup::paths(config)?, clock, listener)? })
     }
 
-    /// As [`Dns::new`], over paths that are not those of the configuration.
+    /// As [`Dns::new`], over paths that are not those of the configuration, without anything that
+    /// this machine knows by itself.
     ///
     /// # Errors
     /// When the trust anchors cannot be used.
@@ -127,6 +135,7 @@ impl Dns {
         Ok(Self {
             anchors: anchors(&config.dns.trust_anchors)?,
             paths,
+            own: Own::default(),
             mode: config.dns.mode,
             deadline: config.dns.deadline,
             timeout: config.dns.timeout,
@@ -141,15 +150,25 @@ impl Dns {
 
     /// One validated look-up in the nouns of mail, with the trace of how it went.
     pub async fn lookup(&self, name: &str, record_type: RecordType) -> (Answer, Trace) {
-        self.lookup_with(name, record_type, Freshness::Kept).await
+        self.lookup_by(Way::Configured, name, record_type).await
+    }
+
+    /// As [`Dns::lookup`], by this way.
+    pub(super) async fn lookup_by(&self, way: Way, name: &str, record_type: RecordType) -> (Answer, Trace) {
+        self.lookup_with(way, (name, record_type), Freshness::Kept).await
     }
 
     /// As [`Dns::lookup`], past the answers that are kept here; what comes replaces them.
     pub async fn lookup_fresh(&self, name: &str, record_type: RecordType) -> (Answer, Trace) {
-        self.lookup_with(name, record_type, Freshness::Asked).await
+        self.lookup_with(Way::Configured, (name, record_type), Freshness::Asked).await
     }
 
-    async fn lookup_with(&self, name: &str, record_type: RecordType, freshness: Freshness) -> (Answer, Trace) {
+    async fn lookup_with(
+        &self,
+        way: Way,
+        (name, record_type): (&str, RecordType),
+        freshness: Freshness,
+    ) -> (Answer, Trace) {
         let question = Question { name: name.to_owned(), record_type: record_type.word().to_owned() };
         let Ok(wire_name) = Name::from_ascii(format!("{name}.")) else {
             // A name that does not fit into the DNS cannot exist in it.
@@ -157,9 +176,9 @@ impl Dns {
         };
         let wire_type = wire_type(record_type);
         let lookup = match freshness {
-            Freshness::Kept => self.find(&wire_name, wire_type).await,
+            Freshness::Kept => self.find_by(way, &wire_name, wire_type).await,
             // Not shared with a look-up under way: that one may have begun before the change.
-            Freshness::Asked => self.look_up_and_keep((wire_name.to_lowercase(), wire_type)).await,
+            Freshness::Asked => self.look_up_and_keep((way, wire_name.to_lowercase(), wire_type)).await,
         };
         let path = lookup.path.as_ref().map(ToString::to_string);
         let trace = Trace { question: question.clone(), path, failed: lookup.failed.clone() };
@@ -175,7 +194,17 @@ impl Dns {
 
     /// One validated look-up of any type, from the cache where the answer still holds.
     pub async fn find(&self, name: &Name, record_type: WireType) -> Arc<Lookup> {
-        let key = (name.to_lowercase(), record_type);
+        self.find_by(Way::Configured, name, record_type).await
+    }
+
+    /// Whether nobody is asked for a name, because no public DNS has it.
+    #[must_use]
+    pub fn has_no_dns(&self, name: &str) -> bool {
+        matches!(self.own.realm(Way::Configured, name), Realm::NoDns(_))
+    }
+
+    async fn find_by(&self, way: Way, name: &Name, record_type: WireType) -> Arc<Lookup> {
+        let key = (way, name.to_lowercase(), record_type);
         if let Some(known) = self.cached(&key) {
             return known;
         }
@@ -195,30 +224,37 @@ impl Dns {
     }
 
     async fn look_up_and_keep(&self, key: Key) -> Arc<Lookup> {
-        let lookup = Arc::new(self.look_up(&key.0, key.1).await);
+        let lookup = Arc::new(self.look_up(&key).await);
         self.tell(&key, &lookup);
-        if let Ok(validated) = &lookup.result {
-            let (until, now) = (validated.valid_until, self.clock.now());
+        // Whom the system asks may be dead for long while others answer; not every message waits for it.
+        if key.0 == Way::System && lookup.result.is_err() {
+            self.keep(key, Lookup::clone(&lookup), self.clock.now().plus(FAILURE_KEPT));
+        } else if let Ok(validated) = &lookup.result {
+            let until = validated.valid_until;
             // The chain of trust is for whoever looks at one answer; it would be half of the cache.
             let mut kept = Lookup::clone(&lookup);
             if let Ok(validated) = &mut kept.result {
                 validated.chain = Vec::new();
             }
-            let octets = octets_of(&kept);
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.put(key, Kept { value: Arc::new(kept), octets, until }, now);
+            self.keep(key, kept, until);
         }
         lookup
     }
 
+    fn keep(&self, key: Key, lookup: Lookup, until: Timestamp) {
+        let octets = octets_of(&lookup);
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.put(key, Kept { value: Arc::new(lookup), octets, until }, self.clock.now());
+    }
+
     fn tell(&self, key: &Key, lookup: &Lookup) {
-        let question = Question { name: without_dot(&key.0), record_type: key.1.to_string() };
+        let question = Question { name: without_dot(&key.1), record_type: key.2.to_string() };
         match (&lookup.result, &lookup.path) {
             (Ok(validated), path) => {
-                if key.1 == WireType::TLSA {
+                if key.2 == WireType::TLSA {
                     let count = record_count(&validated.outcome);
                     (self.listener)(&DnsEvent::TlsaRecords { count });
-                    let known = KnownCount { records: count, name: without_dot(&key.0), at: self.clock.now() };
+                    let known = KnownCount { records: count, name: without_dot(&key.1), at: self.clock.now() };
                     self.counts.lock().unwrap_or_else(PoisonError::into_inner).note(known);
                 }
                 if let (Some(path), false) = (path, lookup.failed.is_empty()) {
@@ -229,10 +265,26 @@ impl Dns {
         }
     }
 
-    /// Asks path after path.
-    async fn look_up(&self, name: &Name, record_type: WireType) -> Lookup {
+    /// Asks those who can know.
+    async fn look_up(&self, (way, name, record_type): &Key) -> Lookup {
+        match self.own.realm(*way, &name.to_ascii()) {
+            Realm::Public => self.look_up_over(&self.paths, (name, *record_type), None).await,
+            Realm::Private { paths, reason } => self.look_up_over(paths, (name, *record_type), Some(&reason)).await,
+            Realm::NoDns(reason) => {
+                Lookup { result: Ok(own::no_dns(reason, self.clock.now())), path: None, failed: Vec::new() }
+            }
+        }
+    }
+
+    /// Asks path after path. What cannot be proven has a reason for that.
+    async fn look_up_over(
+        &self,
+        all: &[Path],
+        (name, record_type): (&Name, WireType),
+        unproven: Option<&Reason>,
+    ) -> Lookup {
         let end = Instant::now() + self.deadline;
-        let paths = in_order(&self.paths, self.clock.now());
+        let paths = in_order(all, self.clock.now());
         let mut faults: Vec<(&Path, Fault)> = Vec::new();
         for (nth, path) in paths.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
@@ -242,7 +294,7 @@ impl Dns {
             // A fair share of what is left, so that a slow path leaves time for the others.
             let waiting = u32::try_from(paths.len() - nth).unwrap_or(1);
             let share = (left / waiting).max(self.timeout).min(left);
-            let attempt = timeout(share, self.attempt(path, name, record_type)).await;
+            let attempt = timeout(share, self.attempt(path, (name, record_type), unproven)).await;
             let attempt = attempt.unwrap_or(Err(Fault::TimedOut));
             let result = match &attempt {
                 Ok(validated) => validated.security.word(),
@@ -259,7 +311,7 @@ impl Dns {
                 Err(fault) => faults.push((path, fault)),
             }
         }
-        failed(&self.paths, &faults)
+        failed(all, &faults)
     }
 
     /// A failure counts against a path only when another one had the answer: what nobody knows
@@ -274,7 +326,15 @@ impl Dns {
         }
     }
 
-    async fn attempt(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
+    async fn attempt(
+        &self,
+        path: &Path,
+        (name, record_type): (&Name, WireType),
+        unproven: Option<&Reason>,
+    ) -> Result<Validated, Fault> {
+        if let Some(reason) = unproven {
+            return own::ask(path, name, record_type, reason, self.clock.now()).await;
+        }
         match self.mode {
             DnsMode::Validate => self.validate(path, name, record_type).await,
             DnsMode::TrustAd => self.trust(path, name, record_type).await,
@@ -381,7 +441,7 @@ impl Dns {
 #[async_trait]
 impl Ask for Dns {
     async fn ask(&self, name: &str, record_type: RecordType, freshness: Freshness) -> Answer {
-        self.lookup_with(name, record_type, freshness).await.0
+        self.lookup_with(Way::Configured, (name, record_type), freshness).await.0
     }
 }
 
@@ -417,7 +477,7 @@ fn judge(validated: Validated, missed: Option<(Name, WireType, Fault)>) -> Resul
 fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
     let mut failed: Vec<PathFailure> = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
     let mut reasons: Vec<&str> = faults.iter().filter_map(|(_, fault)| fault.bogus()).collect();
-    if reasons.len() == paths.len() {
+    if !paths.is_empty() && reasons.len() == paths.len() {
         // Most of the time all paths bring the same wrong answer.
         reasons.dedup();
         return Lookup { result: Err(Failure::Bogus(reasons.join("; "))), path: None, failed };

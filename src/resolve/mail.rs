@@ -3,6 +3,7 @@
 
 use super::answer::{Answer, Data, Found, RecordType, Trace};
 use super::driver::Dns;
+use super::own::Way;
 use super::{
     AbsentBecause, HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup, TlsaRecord, order_hosts,
 };
@@ -22,24 +23,32 @@ const MX_HOSTS_LIMIT: usize = 16;
 const ADDRESSES_LIMIT: usize = 16;
 
 /// Asks, and keeps the traces of the answers.
-struct Asker<'a> {
-    dns: &'a Dns,
+pub(super) struct Asker<'a> {
+    pub(super) dns: &'a Dns,
     traces: Mutex<Vec<Trace>>,
 }
 
 impl<'a> Asker<'a> {
-    fn new(dns: &'a Dns) -> Self {
+    pub(super) fn new(dns: &'a Dns) -> Self {
         Self { dns, traces: Mutex::default() }
     }
 
     async fn lookup(&self, name: &str, record_type: RecordType) -> Answer {
-        let (answer, trace) = self.dns.lookup(name, record_type).await;
-        self.traces.lock().unwrap_or_else(PoisonError::into_inner).push(trace);
+        self.lookup_by(Way::Configured, name, record_type).await
+    }
+
+    pub(super) async fn lookup_by(&self, way: Way, name: &str, record_type: RecordType) -> Answer {
+        let (answer, trace) = self.dns.lookup_by(way, name, record_type).await;
+        // What the system does not know has the next look-up to answer for it, and stands in the
+        // cause where that does not either.
+        if way == Way::Configured || trace.path.is_some() {
+            self.traces.lock().unwrap_or_else(PoisonError::into_inner).push(trace);
+        }
         answer
     }
 
     /// The order of hosts is shuffled and answers race each other; traces stand in a fixed order.
-    fn traces(self) -> Vec<Trace> {
+    pub(super) fn traces(self) -> Vec<Trace> {
         let mut traces = self.traces.into_inner().unwrap_or_else(PoisonError::into_inner);
         traces.sort_by_cached_key(|trace| (trace.question.record_type.clone(), trace.question.name.clone()));
         traces
@@ -53,6 +62,9 @@ impl<'a> Asker<'a> {
 /// # Errors
 /// The [`Cause`] that stops all mail to this domain: no such domain, null MX, no usable answer.
 pub async fn resolve_domain(dns: &Dns, domain: &Domain, port: u16, seed: u64) -> Result<Resolution, Cause> {
+    if dns.has_no_dns(domain.as_str()) {
+        return Err(Cause::SpecialUseDomain { domain: domain.clone() });
+    }
     let dns = Asker::new(dns);
     let (mut exchanges, hosts_from, mx_security, expanded) = match dns.lookup(domain.as_str(), RecordType::Mx).await {
         Answer::Found(found) => {
@@ -89,7 +101,7 @@ pub async fn resolve_domain(dns: &Dns, domain: &Domain, port: u16, seed: u64) ->
     })
 }
 
-/// Looks up a next hop that the operator named: its addresses and TLSA records, no MX.
+/// Looks up one host of the public DNS by its name: its addresses and TLSA records, no MX.
 ///
 /// # Errors
 /// [`Cause::NoMailHost`] when it has no address.
@@ -154,7 +166,7 @@ fn exchanges(found: &Found, domain: &Domain) -> Result<Vec<(u16, Domain)>, Cause
     }
 }
 
-async fn resolve_host(dns: &Asker<'_>, name: &Domain, preference: u16, port: u16) -> MxHost {
+pub(super) async fn resolve_host(dns: &Asker<'_>, name: &Domain, preference: u16, port: u16) -> MxHost {
     let (v6, v4) = tokio::join!(dns.lookup(name.as_str(), RecordType::Aaaa), dns.lookup(name.as_str(), RecordType::A),);
     let found = combine(v6, v4);
     let tlsa = tlsa_of_host(dns, name, port, &found).await;
@@ -162,15 +174,15 @@ async fn resolve_host(dns: &Asker<'_>, name: &Domain, preference: u16, port: u16
 }
 
 /// A and AAAA taken together.
-struct Addresses {
-    addresses: HostAddresses,
+pub(super) struct Addresses {
+    pub(super) addresses: HostAddresses,
     security: Security,
     expanded: Option<Domain>,
     first_alias: Option<Security>,
 }
 
 /// One family suffices: the other may fail without harm, since each answer proves itself.
-fn combine(v6: Answer, v4: Answer) -> Addresses {
+pub(super) fn combine(v6: Answer, v4: Answer) -> Addresses {
     let mut all = Vec::new();
     let mut failure = None;
     let mut links: Option<Found> = None;
@@ -226,6 +238,9 @@ async fn tlsa_of_host(dns: &Asker<'_>, name: &Domain, port: u16, found: &Address
         HostAddresses::Known(_) => {}
     }
     let secure = found.security == Security::Secure;
+    if dns.dns.own.is_in_private_zone(name.as_str()) {
+        return TlsaLookup::Absent(AbsentBecause::PrivateName);
+    }
     if !secure && found.first_alias != Some(Security::Secure) {
         return TlsaLookup::Absent(AbsentBecause::AddressesInsecure);
     }
@@ -238,7 +253,7 @@ async fn tlsa_of_host(dns: &Asker<'_>, name: &Domain, port: u16, found: &Address
     tlsa(dns, name, port).await
 }
 
-async fn tlsa(dns: &Asker<'_>, base_domain: &Domain, port: u16) -> TlsaLookup {
+pub(super) async fn tlsa(dns: &Asker<'_>, base_domain: &Domain, port: u16) -> TlsaLookup {
     // RFC 7672 §2.2.3: the real port, before the base domain.
     let owner = format!("_{port}._tcp.{base_domain}");
     match dns.lookup(&owner, RecordType::Tlsa).await {

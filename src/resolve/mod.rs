@@ -12,6 +12,8 @@ pub mod driver;
 pub mod event;
 mod flight;
 pub mod mail;
+mod own;
+pub mod own_hop;
 pub mod paths;
 pub mod probe;
 pub mod tlsa_counts;
@@ -105,6 +107,8 @@ pub enum AbsentBecause {
     MxInsecure,
     /// The next hop is an address, not a name.
     AddressLiteral,
+    /// The name is private: the signed DNS of the world says nothing about it (RFC 7646).
+    PrivateName,
 }
 
 impl AbsentBecause {
@@ -117,6 +121,9 @@ impl AbsentBecause {
             Self::TlsaInsecure => "the TLSA records are not signed",
             Self::MxInsecure => "the MX records that lead to the host are not signed",
             Self::AddressLiteral => "the next hop is an address, not a name",
+            Self::PrivateName => {
+                "the name is a private one, outside of the signed DNS, and nothing about it is validated"
+            }
         }
     }
 }

@@ -11,3 +11,4 @@ pub mod header;
 pub mod line;
 pub mod parameter;
 pub mod reply;
+pub mod special_use;

@@ -74,7 +74,7 @@ pub(crate) fn configuration(lab: &Lab, folder: &Path) -> String {
          [admin]\nlisten = \"127.0.0.1:0\"\n\
          [spool]\npath = {spool:?}\nmin_free_bytes = 0\nmin_free_inodes = 0\n\
          [dns]\nupstreams = [{upstream:?}]\ntrust_anchors = {anchors:?}\ntimeout = \"5s\"\n\
-         root_hints = [\"{root}\"]\n\
+         root_hints = [\"{root}\"]\nsystem_servers = [\"{root}\"]\nhosts = {hosts:?}\n\
          [tls]\nroots = {roots:?}\n\
          [mta_sts]\nport = {policy_port}\n\
          [delivery]\nport = {port}\nallow_loopback = true\nreply_timeout = \"20s\"\nconnect_timeout = \"20s\"\n\
@@ -82,7 +82,8 @@ pub(crate) fn configuration(lab: &Lab, folder: &Path) -> String {
          [retry]\nfirst = \"200ms\"\nlongest = \"400ms\"\nexpire_after = \"60s\"\n",
         spool = folder.join("spool"),
         upstream = lab.dns().upstream(),
-        // Not the root servers of the world.
+        hosts = folder.join("hosts"),
+        // Neither the root servers of the world nor the resolvers of this machine.
         root = lab.dns().address(),
         port = lab.port(),
         policy_port = lab.policy_port(),

@@ -6,6 +6,7 @@ use super::walk::Walk;
 use super::{Carrier, Path, PathName, Transport};
 use crate::config::{Config, Dns as DnsConfig, DnsMode, RootsError, Upstream};
 use crate::resolve::driver::DnsSetupError;
+use hickory_proto::rr::Name;
 use hickory_resolver::config::{ConnectionConfig, ResolverOpts};
 use hickory_resolver::{PoolContext, TlsConfig, system_conf};
 use rustls::crypto::aws_lc_rs;
@@ -17,6 +18,9 @@ use std::time::Duration;
 /// Questions in flight on one connection; more fail as busy. A busy relay has 500 messages on
 /// their way at once.
 const QUESTIONS_IN_FLIGHT: usize = 1000;
+
+/// Domains of a search list that are tried (resolv.conf(5)).
+const SEARCH_LIMIT: usize = 6;
 
 /// Who is asked where `/etc/resolv.conf` names nobody (resolv.conf(5)).
 const LOCAL_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
@@ -51,6 +55,38 @@ pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupEr
         }
     }
     Ok(paths)
+}
+
+/// The paths to these servers, in their order, named with a label.
+pub(in crate::resolve) fn to_servers(label: &str, servers: &[SocketAddr], context: &Arc<PoolContext>) -> Vec<Path> {
+    servers.iter().flat_map(|server| udp_and_tcp(format!("{label} udp://{server}"), *server, context)).collect()
+}
+
+/// Whom the system asks: those that the configuration names, those of `/etc/resolv.conf`, or the
+/// one on this machine (resolv.conf(5)).
+pub(in crate::resolve) fn local_servers(dns: &DnsConfig) -> Vec<SocketAddr> {
+    let named = if dns.system_servers.is_empty() { resolv_conf_servers() } else { dns.system_servers.clone() };
+    if named.is_empty() { vec![LOCAL_SERVER] } else { named }
+}
+
+/// The domains that the system tries behind a name of one label.
+pub(in crate::resolve) fn search_list() -> Vec<Name> {
+    let read = system_conf::read_system_conf().map(|(config, _options)| config);
+    let read = read.iter().flat_map(|config| config.search().iter().chain(config.domain()).cloned());
+    read.filter(|domain| !domain.is_root()).take(SEARCH_LIMIT).collect()
+}
+
+fn resolv_conf_servers() -> Vec<SocketAddr> {
+    let read = system_conf::read_system_conf().map(|(config, _options)| config);
+    let mut servers: Vec<SocketAddr> = Vec::new();
+    for server in read.iter().flat_map(|config| config.name_servers()) {
+        let port = server.connections.first().map_or(53, |connection| connection.port);
+        let address = SocketAddr::new(server.ip, port);
+        if !servers.contains(&address) {
+            servers.push(address);
+        }
+    }
+    servers
 }
 
 /// What all connections share.
@@ -95,15 +131,7 @@ fn options(timeout: Duration) -> ResolverOpts {
 /// and mail goes out by the others.
 pub(in crate::resolve) fn system_servers(dns: &DnsConfig) -> Result<Vec<SocketAddr>, DnsSetupError> {
     let error = |message: String| DnsSetupError::Upstream { upstream: "system".into(), message };
-    let read = system_conf::read_system_conf().map(|(config, _options)| config);
-    let mut servers: Vec<SocketAddr> = Vec::new();
-    for server in read.iter().flat_map(|config| config.name_servers()) {
-        let port = server.connections.first().map_or(53, |connection| connection.port);
-        let address = SocketAddr::new(server.ip, port);
-        if !servers.contains(&address) {
-            servers.push(address);
-        }
-    }
+    let mut servers = if dns.system_servers.is_empty() { resolv_conf_servers() } else { dns.system_servers.clone() };
     if servers.is_empty() && dns.upstreams.iter().any(|upstream| *upstream != Upstream::System) {
         servers.push(LOCAL_SERVER);
     }

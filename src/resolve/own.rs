@@ -1,0 +1,243 @@
+//! Whom a question goes to: the ways of the configuration, whose answers prove themselves, or
+//! servers of the operator's own, whose answers are taken as they come.
+//!
+//! A question about a name in a private zone goes to the servers of that zone and nowhere else, and
+//! nothing about it is validated (RFC 7646 §2). A special-use name goes to no public server (RFC 6761). Only what
+//! the operator names himself, a next hop, is asked by the system's way (`/etc/hosts`, the servers of
+//! `/etc/resolv.conf`). None of these answers is ever more than insecure.
+
+use super::Security;
+use super::dnssec::{Outcome, Reason, Validated};
+use super::driver::DnsSetupError;
+use super::paths::channel::Flags;
+use super::paths::{Fault, Path, setup};
+use super::trust_ad;
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::smtp::special_use::{SpecialUse, is_at_or_below};
+use hickory_proto::op::Query;
+use hickory_proto::rr::{Name, RecordType};
+use hickory_resolver::Hosts;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+use tokio::io::AsyncReadExt as _;
+
+/// Octets of the hosts file that are read; lists of blocked names are of this size.
+const HOSTS_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// By which way a question goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Way {
+    /// As the configuration says for everything that others name.
+    Configured,
+    /// As this machine asks: only for what the operator names.
+    System,
+}
+
+/// Who can answer a question.
+pub(super) enum Realm<'a> {
+    /// Everybody: the answer proves itself.
+    Public,
+    /// These servers alone.
+    Private {
+        /// The ways to them.
+        paths: &'a [Path],
+        /// Why nothing is proven.
+        reason: Reason,
+    },
+    /// Nobody.
+    NoDns(Reason),
+}
+
+/// The servers and the file that know the operator's own names.
+#[derive(Default)]
+pub(super) struct Own {
+    hosts: Option<HostsFile>,
+    system: Vec<Path>,
+    /// The domains that the system tries behind a name of one label.
+    pub(super) search: Vec<Name>,
+    zones: Vec<Zone>,
+}
+
+struct Zone {
+    name: String,
+    /// None: those of the system.
+    paths: Option<Vec<Path>>,
+}
+
+impl Own {
+    pub(super) fn new(config: &Config) -> Result<Self, DnsSetupError> {
+        let context = Arc::new(setup::context(config)?);
+        let zones = config.dns.private_zones.iter().map(|private| {
+            let label = format!("private {}", private.zone);
+            let paths = setup::to_servers(&label, &private.servers, &context);
+            Zone { name: private.zone.to_string(), paths: (!paths.is_empty()).then_some(paths) }
+        });
+        Ok(Self {
+            zones: zones.collect(),
+            hosts: Some(HostsFile { path: config.dns.hosts.clone(), last: Mutex::default() }),
+            system: setup::to_servers("system", &setup::local_servers(&config.dns), &context),
+            search: setup::search_list(),
+        })
+    }
+
+    pub(super) fn realm(&self, way: Way, name: &str) -> Realm<'_> {
+        let reason = |rfc, sentence: &str| {
+            let name = Name::from_ascii(name).unwrap_or_else(|_| Name::root());
+            Reason { rfc, name, sentence: sentence.to_owned() }
+        };
+        if way == Way::System {
+            let reason = reason("RFC 4033 §5", "asked as this machine asks, where nothing is validated");
+            return Realm::Private { paths: &self.system, reason };
+        }
+        if let Some(zone) = self.zone_around(name) {
+            let said = format!("{} is a private zone of the configuration: nothing is validated in it", zone.name);
+            let paths = zone.paths.as_ref().unwrap_or(&self.system);
+            return Realm::Private { paths, reason: reason("RFC 7646 §2", &said) };
+        }
+        match SpecialUse::of(name) {
+            Some(SpecialUse::ThisHost | SpecialUse::Private | SpecialUse::NoDns) => {
+                Realm::NoDns(reason("RFC 6761 §3", "a special-use name, which the public DNS is never asked for"))
+            }
+            None => Realm::Public,
+        }
+    }
+
+    /// The closest private zone that a name is in.
+    fn zone_around(&self, name: &str) -> Option<&Zone> {
+        let around = self.zones.iter().filter(|zone| is_at_or_below(name, &zone.name));
+        around.max_by_key(|zone| zone.name.len())
+    }
+
+    pub(super) fn is_in_private_zone(&self, name: &str) -> bool {
+        self.zone_around(name).is_some()
+    }
+
+    /// What the hosts file says of a name.
+    pub(super) async fn pinned(&self, name: &Name) -> Vec<IpAddr> {
+        let Some(file) = &self.hosts else { return Vec::new() };
+        let hosts = file.read().await;
+        let of_type = |rtype| hosts.lookup_static_host(&Query::query(name.clone(), rtype));
+        let found = [RecordType::AAAA, RecordType::A].into_iter().filter_map(of_type);
+        found.flat_map(|lookup| lookup.answers().iter().filter_map(|r| r.data.ip_addr()).collect::<Vec<_>>()).collect()
+    }
+}
+
+/// Asks a server that is believed as it stands, for want of any proof.
+pub(super) async fn ask(
+    path: &Path,
+    name: &Name,
+    record_type: RecordType,
+    reason: &Reason,
+    now: Timestamp,
+) -> Result<Validated, Fault> {
+    // Without CD: what a server that validates finds bogus is not wanted from it either.
+    let message = path.fetch(name, record_type, Flags::TrustAd).await?;
+    let mut read = trust_ad::read(name, record_type, &message, now)?;
+    read.security = Security::Insecure;
+    read.reason = Some(reason.clone());
+    if let Outcome::Found { aliases, .. } | Outcome::NoData { aliases } | Outcome::NxDomain { aliases } =
+        &mut read.outcome
+    {
+        aliases.iter_mut().for_each(|alias| alias.security = Security::Insecure);
+    }
+    Ok(read)
+}
+
+/// The answer to a question that nobody is asked.
+pub(super) fn no_dns(reason: Reason, now: Timestamp) -> Validated {
+    Validated {
+        security: Security::Insecure,
+        reason: Some(reason),
+        outcome: Outcome::NxDomain { aliases: Vec::new() },
+        valid_until: now,
+        chain: Vec::new(),
+    }
+}
+
+/// The hosts file; read again when it has changed.
+struct HostsFile {
+    path: PathBuf,
+    last: Mutex<Option<Reading>>,
+}
+
+#[derive(Clone)]
+struct Reading {
+    /// Time of the last change, and length.
+    version: (Option<SystemTime>, u64),
+    hosts: Arc<Hosts>,
+}
+
+impl HostsFile {
+    /// What it says; nothing where it cannot be read.
+    async fn read(&self) -> Arc<Hosts> {
+        let Ok(metadata) = tokio::fs::metadata(&self.path).await else { return Arc::default() };
+        let version = (metadata.modified().ok(), metadata.len());
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(last) = last.filter(|last| last.version == version) {
+            return last.hosts;
+        }
+        let mut octets = Vec::new();
+        if let Ok(file) = tokio::fs::File::open(&self.path).await {
+            // What was read before an error counts.
+            let _octets = file.take(HOSTS_LIMIT).read_to_end(&mut octets).await;
+        }
+        let hosts = Arc::new(parsed(&octets));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Reading { version, hosts: Arc::clone(&hosts) });
+        hosts
+    }
+}
+
+fn parsed(octets: &[u8]) -> Hosts {
+    let mut hosts = Hosts::default();
+    // Lines that are none are left out; reading from memory does not fail.
+    let _infallible = hosts.read_hosts_conf(String::from_utf8_lossy(octets).as_bytes());
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path as FilePath;
+
+    fn own(text: &str) -> Own {
+        Own::new(&Config::parse(text, FilePath::new("t")).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn rfc7646_and_rfc6761_say_who_is_asked_for_a_name() {
+        let own =
+            own("[dns]\nprivate_zones = [\"corp.example\", { zone = \"lab.local\", servers = [\"127.0.0.1:1\"] }]");
+        let realm = |name: &str| match own.realm(Way::Configured, name) {
+            Realm::Public => "public".to_owned(),
+            Realm::Private { paths, .. } => paths[0].name.to_string(),
+            Realm::NoDns(reason) => reason.rfc.to_owned(),
+        };
+        assert!(realm("_25._tcp.MX.corp.example.").starts_with("system udp://"));
+        assert_eq!(realm("dc1.lab.local."), "private lab.local udp://127.0.0.1:1");
+        for name in ["exch.corp.local.", "a.onion.", "localhost.", "nas.home.arpa."] {
+            assert_eq!(realm(name), "RFC 6761 §3", "{name}");
+        }
+        for name in [".", "example.", "notcorp.example.", "office.test."] {
+            assert_eq!(realm(name), "public", "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_hosts_file_is_read_again_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        let own = own(&format!("[dns]\nhosts = {path:?}"));
+        let pinned = async || own.pinned(&Name::from_ascii("Exch.corp.example.").unwrap()).await;
+        assert!(pinned().await.is_empty(), "no file");
+        tokio::fs::write(&path, "# 192.0.2.9 exch.corp.example\n\n192.0.2.1\texch.corp.EXAMPLE exch\nx y\n")
+            .await
+            .unwrap();
+        assert_eq!(pinned().await, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        tokio::fs::write(&path, "\u{feff}192.0.2.2 exch.corp.example #\n::1 a exch.corp.example\n").await.unwrap();
+        assert_eq!(pinned().await, ["::1", "192.0.2.2"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+    }
+}
