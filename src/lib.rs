@@ -110,6 +110,7 @@
 //! | RFC 9276 | NSEC3 iterations |
 //! | RFC 9325 | how to use TLS |
 //! | RFC 9422 | LIMITS |
+//! | RFC 9520 | failures of DNS servers, remembered |
 //! | RFC 9824 | compact denial |
 //! | RFC 9905 | the end of SHA-1 in DNSSEC |
 

@@ -13,7 +13,7 @@ use super::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones};
 use super::event::{DnsEvent, Listener, PathStanding, Probed};
 use super::flight::Flights;
 use super::paths::channel::Flags;
-use super::paths::{Carrier, Fault, Path, PathName, Source, in_order, setup};
+use super::paths::{Carrier, Fault, Heard, Path, PathName, Source, in_order, setup};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
@@ -37,6 +37,8 @@ const ZONES_KEPT: usize = 50_000;
 /// Questions that one validation may ask on its path. The validator has its own limits; this is
 /// the fuse behind them.
 const STEPS_LIMIT: usize = 200;
+/// How often other authoritative servers are asked when an answer of theirs is bogus.
+const OTHER_SERVERS_LIMIT: usize = 2;
 
 /// Why the DNS side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -281,9 +283,31 @@ impl Dns {
         }
     }
 
-    /// Fetches the answer and, over the same path, all that proves it.
+    /// Judges what a path brings; what is bogus from some servers of a zone may be sound from others.
     async fn validate(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
-        let first = path.fetch(name, record_type, Flags::Validate).await?;
+        let mut heard = Heard::default();
+        let mut verdict = self.validate_by(path, name, record_type, &mut heard).await;
+        for _again in 0..OTHER_SERVERS_LIMIT {
+            if !matches!(verdict, Err(Fault::Bogus(_))) || !heard.avoid_those() {
+                break;
+            }
+            verdict = match self.validate_by(path, name, record_type, &mut heard).await {
+                Err(Fault::TimedOut | Fault::Broken(_) | Fault::Code(_) | Fault::Incomplete(_)) => verdict,
+                of_others => of_others,
+            };
+        }
+        verdict
+    }
+
+    /// Fetches the answer and, over the same path, all that proves it.
+    async fn validate_by(
+        &self,
+        path: &Path,
+        name: &Name,
+        record_type: WireType,
+        heard: &mut Heard,
+    ) -> Result<Validated, Fault> {
+        let first = path.fetch_beside(name, record_type, Flags::Validate, heard).await?;
         let mut signatures = has_signatures(&first);
         let mut missed = None;
         let mut validation = Validation::begin(name, record_type, first, self.clock.now());
@@ -297,7 +321,7 @@ impl Dns {
                     };
                 }
                 Step::Ask(name, record_type) => {
-                    let reply = path.fetch(&name, record_type, Flags::Validate).await;
+                    let reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
                     signatures |= reply.as_ref().is_ok_and(has_signatures);
                     validation.feed(reply.map_err(|fault| {
                         let said = fault.to_string();

@@ -20,7 +20,6 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -203,10 +202,9 @@ pub fn servers(config: &Config, upstreams: &[Upstream]) -> Result<Vec<Server>, D
 
 /// The name servers of the zone that `name` is in, found from the root down; at most `most`.
 pub async fn authorities(config: &Config, name: &Name, most: usize) -> Vec<Server> {
-    let Ok(context) = setup::context(config) else { return Vec::new() };
-    let walk = Walk::new(config.dns.root_hints.clone(), Arc::new(context));
+    let walk = Walk::new(config.dns.root_hints.clone());
     // An address of the host: nothing that anybody filters.
-    let _found = timeout(WALK_PATIENCE, walk.fetch(name, RecordType::A)).await;
+    let _found = timeout(WALK_PATIENCE, walk.fetch(name, RecordType::A, &[])).await;
     let (zone, servers) = walk.servers_above(name);
     if zone.is_root() {
         return Vec::new();

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// UDP payload we offer: fits every path without fragments (the value of the DNS flag day 2020).
-const UDP_PAYLOAD_BYTES: u16 = 1232;
+pub(super) const UDP_PAYLOAD_BYTES: u16 = 1232;
 
 /// What is asked of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ fn request(query: &Query, flags: Flags) -> DnsRequest {
 }
 
 /// RFC 5452 §9.1: an answer repeats the question.
-fn answers(message: &Message, query: &Query) -> bool {
+pub(super) fn answers(message: &Message, query: &Query) -> bool {
     let [asked] = message.queries.as_slice() else { return false };
     message.metadata.message_type == MessageType::Response
         && message.metadata.op_code == OpCode::Query

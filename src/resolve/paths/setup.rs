@@ -45,7 +45,7 @@ pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupEr
                 paths.push(stream(upstream, Transport::Https, *server, connection, &context));
             }
             Upstream::Authoritative => {
-                let walk = Walk::new(config.dns.root_hints.clone(), Arc::clone(&context));
+                let walk = Walk::new(config.dns.root_hints.clone());
                 paths.push(Path::new(named(upstream.to_string(), Transport::Walk), Carrier::Walk(walk)));
             }
         }
@@ -54,7 +54,7 @@ pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupEr
 }
 
 /// What all connections share.
-pub(in crate::resolve) fn context(config: &Config) -> Result<PoolContext, DnsSetupError> {
+fn context(config: &Config) -> Result<PoolContext, DnsSetupError> {
     Ok(PoolContext::new(options(config.dns.timeout), tls(config)?))
 }
 
