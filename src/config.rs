@@ -208,6 +208,8 @@ pub struct Dns {
     pub mode: DnsMode,
     /// The ways to the DNS, tried in order.
     pub upstreams: Vec<Upstream>,
+    /// Where the servers of `system` are named.
+    pub resolv_conf: PathBuf,
     /// The keys that the chain of trust starts from.
     pub trust_anchors: TrustAnchorSource,
     /// Where the walk of `authoritative` starts.
@@ -226,6 +228,7 @@ impl Default for Dns {
         Self {
             mode: DnsMode::Validate,
             upstreams: vec![Upstream::System, Upstream::Authoritative],
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
             trust_anchors: TrustAnchorSource::Builtin,
             root_hints: upstream::root_servers(),
             timeout: Duration::from_secs(3),

@@ -62,6 +62,7 @@
 //! | RFC 3597 | data of unknown types |
 //! | RFC 3834 | automatic answers |
 //! | RFC 3848 | protocol words in Received |
+//! | RFC 4007 | IPv6 addresses of a link |
 //! | RFC 4033 | DNSSEC: the idea |
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |

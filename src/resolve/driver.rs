@@ -13,7 +13,8 @@ use super::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones};
 use super::event::{DnsEvent, Listener, PathStanding, Probed};
 use super::flight::Flights;
 use super::paths::channel::Flags;
-use super::paths::{Carrier, Fault, Heard, Path, PathName, Source, in_order, setup};
+use super::paths::present::Paths;
+use super::paths::{Fault, Heard, Path, PathName, Source, in_order};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
@@ -89,7 +90,7 @@ type Key = (Name, WireType);
 
 /// The ways to the DNS that the operator configured.
 pub struct Dns {
-    paths: Vec<Path>,
+    paths: Paths,
     mode: DnsMode,
     deadline: Duration,
     timeout: Duration,
@@ -108,7 +109,7 @@ impl Dns {
     /// # Errors
     /// [`DnsSetupError`], one line that names the key to change.
     pub fn new(config: &Config, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
-        Self::with_paths(config, setup::paths(config)?, clock, listener)
+        Self::with_paths(config, Paths::of(config)?, clock, listener)
     }
 
     /// As [`Dns::new`], over paths that are not those of the configuration.
@@ -121,11 +122,10 @@ impl Dns {
         clock: Clock,
         listener: Listener,
     ) -> Result<Self, DnsSetupError> {
-        let paths = sources.into_iter().map(|(name, source)| Path::new(name, Carrier::Source(source))).collect();
-        Self::with_paths(config, paths, clock, listener)
+        Self::with_paths(config, Paths::over(sources), clock, listener)
     }
 
-    fn with_paths(config: &Config, paths: Vec<Path>, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
+    fn with_paths(config: &Config, paths: Paths, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
         Ok(Self {
             anchors: anchors(&config.dns.trust_anchors)?,
             paths,
@@ -234,7 +234,8 @@ impl Dns {
     /// Asks path after path.
     async fn look_up(&self, name: &Name, record_type: WireType) -> Lookup {
         let end = Instant::now() + self.deadline;
-        let paths = in_order(&self.paths, self.clock.now());
+        let all = self.paths.now(&self.listener);
+        let paths = in_order(&all, self.clock.now());
         let mut faults: Vec<(&Path, Fault)> = Vec::new();
         for (nth, path) in paths.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
@@ -261,7 +262,7 @@ impl Dns {
                 Err(fault) => faults.push((path, fault)),
             }
         }
-        failed(&self.paths, &faults)
+        failed(&all, &faults)
     }
 
     /// A failure counts against a path only when another one had the answer: what nobody knows
@@ -372,7 +373,7 @@ impl Dns {
     /// In `trust-ad` mode, when a resolver answers and does not say with AD that it has validated
     /// the root: then all its answers would count as unsigned.
     pub async fn probe(&self) -> Result<(), DnsSetupError> {
-        for path in &self.paths {
+        for path in self.paths.now(&self.listener).iter() {
             let found = match self.mode {
                 DnsMode::Validate => match path.fetch(&Name::root(), WireType::SOA, Flags::Validate).await {
                     Ok(root) if has_signatures(&root) => Probed::PassesDnssec,
@@ -396,9 +397,11 @@ impl Dns {
     }
 
     /// The present standing of every path.
-    pub fn standings(&self) -> impl Iterator<Item = (&PathName, PathStanding)> {
+    pub fn standings(&self) -> impl Iterator<Item = (PathName, PathStanding)> {
         let now: Timestamp = self.clock.now();
-        self.paths.iter().map(move |path| (&path.name, path.standing(now)))
+        let paths = self.paths.now(&self.listener);
+        let standings: Vec<_> = paths.iter().map(|path| (path.name.clone(), path.standing(now))).collect();
+        standings.into_iter()
     }
 }
 
@@ -438,7 +441,7 @@ fn judge(validated: Validated, missed: Option<(Name, WireType, Fault)>) -> Resul
 }
 
 /// Bogus only when every path says so: one that is silent proves nothing about the zone.
-fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
+fn failed(paths: &[Arc<Path>], faults: &[(&Path, Fault)]) -> Lookup {
     let mut failed: Vec<PathFailure> = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
     let mut reasons: Vec<&str> = faults.iter().filter_map(|(_, fault)| fault.bogus()).collect();
     if reasons.len() == paths.len() {
@@ -447,7 +450,7 @@ fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
         return Lookup { result: Err(Failure::Bogus(reasons.join("; "))), path: None, failed };
     }
     let asked = |path: &Path| faults.iter().any(|(asked, _)| asked.name == path.name);
-    failed.extend(paths.iter().filter(|path| !asked(path)).map(|path| PathFailure {
+    failed.extend(paths.iter().filter(|path| !asked(path.as_ref())).map(|path| PathFailure {
         upstream: path.name.to_string(),
         detail: "not asked: the time for the look-up was over".to_owned(),
     }));

@@ -20,6 +20,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -123,7 +124,7 @@ pub struct Server {
 
 enum Way {
     Clear(SocketAddr),
-    Encrypted(Box<Path>, SocketAddr),
+    Encrypted(Arc<Path>, SocketAddr),
 }
 
 impl Server {
@@ -189,8 +190,8 @@ pub fn servers(config: &Config, upstreams: &[Upstream]) -> Result<Vec<Server>, D
             Upstream::Tls { server, .. } | Upstream::Https { server, .. } => {
                 let mut alone = config.clone();
                 alone.dns.upstreams = vec![upstream.clone()];
-                for path in setup::paths(&alone)? {
-                    let way = Way::Encrypted(Box::new(path), *server);
+                for path in setup::Setup::new(&alone)?.paths()? {
+                    let way = Way::Encrypted(path, *server);
                     servers.push(Server { name: upstream.to_string(), way, flags });
                 }
             }

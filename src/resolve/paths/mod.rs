@@ -8,9 +8,12 @@ mod asking;
 pub(super) mod channel;
 mod exchange;
 pub(super) mod health;
+pub(super) mod present;
 mod referral;
+mod scoped;
 mod servers;
 pub(super) mod setup;
+mod system;
 pub(super) mod walk;
 
 use crate::clock::Timestamp;
@@ -243,7 +246,8 @@ fn usable(message: Message) -> Result<Message, Fault> {
 }
 
 /// The order in which paths are asked: as configured, those that failed lately at the end.
-pub(super) fn in_order(paths: &[Path], now: Timestamp) -> Vec<&Path> {
-    let (good, put_back): (Vec<_>, Vec<_>) = paths.iter().partition(|path| path.standing(now) == PathStanding::Good);
+pub(super) fn in_order(paths: &[Arc<Path>], now: Timestamp) -> Vec<&Path> {
+    let all = paths.iter().map(AsRef::as_ref);
+    let (good, put_back): (Vec<&Path>, Vec<&Path>) = all.partition(|path| path.standing(now) == PathStanding::Good);
     good.into_iter().chain(put_back).collect()
 }

@@ -1,13 +1,15 @@
 //! From the configuration to paths: reads `/etc/resolv.conf` and has the certificate authorities
-//! read, once, at the start. Nothing is asked yet.
+//! read at the start. Nothing is asked yet. When the servers of the system are others later on, their
+//! paths are made anew and all others stay as they are, with what is known about them.
 
 use super::channel::Channel;
+use super::system::{self, ResolvConf};
 use super::walk::Walk;
 use super::{Carrier, Path, PathName, Transport};
 use crate::config::{Config, Dns as DnsConfig, DnsMode, RootsError, Upstream};
 use crate::resolve::driver::DnsSetupError;
 use hickory_resolver::config::{ConnectionConfig, ResolverOpts};
-use hickory_resolver::{PoolContext, TlsConfig, system_conf};
+use hickory_resolver::{PoolContext, TlsConfig};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,41 +23,81 @@ const QUESTIONS_IN_FLIGHT: usize = 1000;
 /// Who is asked where `/etc/resolv.conf` names nobody (resolv.conf(5)).
 const LOCAL_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
-/// All paths of the configuration, in its order.
-pub(in crate::resolve) fn paths(config: &Config) -> Result<Vec<Path>, DnsSetupError> {
-    let context = Arc::new(context(config)?);
-    let mut paths = Vec::new();
-    for upstream in &config.dns.upstreams {
+/// What paths are made from.
+pub(in crate::resolve) struct Setup {
+    dns: DnsConfig,
+    context: Arc<PoolContext>,
+    /// Where servers of the system are among the upstreams.
+    resolv_conf: Option<ResolvConf>,
+}
+
+impl Setup {
+    pub(in crate::resolve) fn new(config: &Config) -> Result<Self, DnsSetupError> {
+        let context = PoolContext::new(options(config.dns.timeout), tls(config)?);
+        let resolv_conf = config.dns.upstreams.contains(&Upstream::System);
+        let resolv_conf = resolv_conf.then(|| ResolvConf::new(&config.dns.resolv_conf));
+        Ok(Self { dns: config.dns.clone(), context: Arc::new(context), resolv_conf })
+    }
+
+    /// All paths of the configuration, in its order.
+    pub(in crate::resolve) fn paths(&self) -> Result<Vec<Arc<Path>>, DnsSetupError> {
+        let system = if self.resolv_conf.is_some() { system_servers(&self.dns)? } else { Vec::new() };
+        Ok(self.with_system(&system, &[]))
+    }
+
+    /// The paths in the place of `before`, when the system has other servers now.
+    ///
+    /// # Errors
+    /// Why its servers stay as they were, though the file has changed.
+    pub(in crate::resolve) fn changed(&self, before: &[Arc<Path>]) -> Result<Option<Vec<Arc<Path>>>, String> {
+        if !self.resolv_conf.as_ref().is_some_and(ResolvConf::has_changed) {
+            return Ok(None);
+        }
+        let file = &self.dns.resolv_conf;
+        let servers = system::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        if servers.is_empty() {
+            return Err(format!("{} names no server", file.display()));
+        }
+        may_vouch(&self.dns, &servers).map_err(|error| error.to_string())?;
+        let paths = self.with_system(&servers, before);
+        let same = paths.len() == before.len() && paths.iter().zip(before).all(|(new, old)| Arc::ptr_eq(new, old));
+        Ok((!same).then_some(paths))
+    }
+
+    fn with_system(&self, system: &[SocketAddr], before: &[Arc<Path>]) -> Vec<Arc<Path>> {
+        let mut paths = Vec::new();
+        for upstream in &self.dns.upstreams {
+            paths.extend(self.paths_of(upstream, system));
+        }
+        let kept = |new: Path| before.iter().find(|old| old.name == new.name).cloned().unwrap_or_else(|| Arc::new(new));
+        paths.into_iter().map(kept).collect()
+    }
+
+    fn paths_of(&self, upstream: &Upstream, system: &[SocketAddr]) -> Vec<Path> {
+        let context = &self.context;
         match upstream {
             Upstream::System => {
-                for server in system_servers(&config.dns)? {
-                    paths.extend(udp_and_tcp(format!("system udp://{server}"), server, &context));
-                }
+                let paths = |server: &SocketAddr| udp_and_tcp(format!("system udp://{server}"), *server, context);
+                system.iter().flat_map(paths).collect()
             }
-            Upstream::Udp(server) => paths.extend(udp_and_tcp(upstream.to_string(), *server, &context)),
+            Upstream::Udp(server) => udp_and_tcp(upstream.to_string(), *server, context).into(),
             Upstream::Tcp(server) => {
-                paths.push(stream(upstream, Transport::Tcp, *server, ConnectionConfig::tcp(), &context));
+                vec![stream(upstream, Transport::Tcp, *server, ConnectionConfig::tcp(), context)]
             }
             Upstream::Tls { server, name } => {
                 let connection = ConnectionConfig::tls(Arc::from(name.as_str()));
-                paths.push(stream(upstream, Transport::Tls, *server, connection, &context));
+                vec![stream(upstream, Transport::Tls, *server, connection, context)]
             }
             Upstream::Https { server, path, name } => {
                 let connection = ConnectionConfig::https(Arc::from(name.as_str()), Some(Arc::from(path.as_str())));
-                paths.push(stream(upstream, Transport::Https, *server, connection, &context));
+                vec![stream(upstream, Transport::Https, *server, connection, context)]
             }
             Upstream::Authoritative => {
-                let walk = Walk::new(config.dns.root_hints.clone());
-                paths.push(Path::new(named(upstream.to_string(), Transport::Walk), Carrier::Walk(walk)));
+                let walk = Walk::new(self.dns.root_hints.clone());
+                vec![Path::new(named(upstream.to_string(), Transport::Walk), Carrier::Walk(walk))]
             }
         }
     }
-    Ok(paths)
-}
-
-/// What all connections share.
-fn context(config: &Config) -> Result<PoolContext, DnsSetupError> {
-    Ok(PoolContext::new(options(config.dns.timeout), tls(config)?))
 }
 
 fn named(upstream: String, transport: Transport) -> PathName {
@@ -64,7 +106,7 @@ fn named(upstream: String, transport: Transport) -> PathName {
 
 /// Two paths: a box that discards what it does not like over UDP may let it pass over TCP.
 fn udp_and_tcp(upstream: String, server: SocketAddr, context: &Arc<PoolContext>) -> [Path; 2] {
-    let (udp, tcp) = Channel::udp(server.ip(), server.port(), context);
+    let (udp, tcp) = Channel::udp(server, context);
     [
         Path::new(named(upstream.clone(), Transport::Udp), Carrier::Server(Arc::new(udp))),
         Path::new(named(upstream, Transport::Tcp), Carrier::Server(tcp)),
@@ -75,11 +117,10 @@ fn stream(
     upstream: &Upstream,
     transport: Transport,
     server: SocketAddr,
-    mut connection: ConnectionConfig,
+    connection: ConnectionConfig,
     context: &Arc<PoolContext>,
 ) -> Path {
-    connection.port = server.port();
-    let channel = Channel::new(server.ip(), connection, context);
+    let channel = Channel::new(server, connection, context);
     Path::new(named(upstream.to_string(), transport), Carrier::Server(Arc::new(channel)))
 }
 
@@ -94,29 +135,32 @@ fn options(timeout: Duration) -> ResolverOpts {
 /// there, it is the one on this machine, as in resolv.conf(5): a path that fails and is named so,
 /// and mail goes out by the others.
 pub(in crate::resolve) fn system_servers(dns: &DnsConfig) -> Result<Vec<SocketAddr>, DnsSetupError> {
-    let error = |message: String| DnsSetupError::Upstream { upstream: "system".into(), message };
-    let read = system_conf::read_system_conf().map(|(config, _options)| config);
-    let mut servers: Vec<SocketAddr> = Vec::new();
-    for server in read.iter().flat_map(|config| config.name_servers()) {
-        let port = server.connections.first().map_or(53, |connection| connection.port);
-        let address = SocketAddr::new(server.ip, port);
-        if !servers.contains(&address) {
-            servers.push(address);
-        }
-    }
+    // A file that is missing names nobody.
+    let mut servers = system::read(&dns.resolv_conf).unwrap_or_default();
     if servers.is_empty() && dns.upstreams.iter().any(|upstream| *upstream != Upstream::System) {
         servers.push(LOCAL_SERVER);
     }
     if servers.is_empty() {
-        return Err(error("/etc/resolv.conf names no server; write upstreams = [\"udp://IP:PORT\"]".into()));
+        let file = dns.resolv_conf.display();
+        return Err(system_error(format!("{file} names no server; write upstreams = [\"udp://IP:PORT\"]")));
     }
+    may_vouch(dns, &servers)?;
+    Ok(servers)
+}
+
+fn may_vouch(dns: &DnsConfig, servers: &[SocketAddr]) -> Result<(), DnsSetupError> {
     match (dns.mode, servers.iter().find(|server| !server.ip().is_loopback())) {
-        (DnsMode::TrustAd, Some(remote)) => Err(error(format!(
-            "mode = \"trust-ad\" needs resolvers on loopback, and /etc/resolv.conf names {}; set mode = \"validate\"",
+        (DnsMode::TrustAd, Some(remote)) => Err(system_error(format!(
+            "mode = \"trust-ad\" needs resolvers on loopback, and {} names {}; set mode = \"validate\"",
+            dns.resolv_conf.display(),
             remote.ip()
         ))),
-        (DnsMode::TrustAd, None) | (DnsMode::Validate, _) => Ok(servers),
+        (DnsMode::TrustAd, None) | (DnsMode::Validate, _) => Ok(()),
     }
+}
+
+fn system_error(message: String) -> DnsSetupError {
+    DnsSetupError::Upstream { upstream: "system".into(), message }
 }
 
 /// The certificate authorities are read only when an upstream needs them.
