@@ -214,7 +214,9 @@ pub struct Dns {
     pub mode: DnsMode,
     /// The ways to the DNS, tried in order.
     pub upstreams: Vec<Upstream>,
-    /// The servers that `system` stands for; those of `/etc/resolv.conf` where none is named.
+    /// Where the servers of `system` are named.
+    pub resolv_conf: PathBuf,
+    /// The servers that `system` stands for; those of that file where none is named.
     #[serde(deserialize_with = "upstream::servers")]
     pub system_servers: Vec<SocketAddr>,
     /// The file with the names of hosts that count before any DNS for what the operator names.
@@ -239,6 +241,7 @@ impl Default for Dns {
         Self {
             mode: DnsMode::Validate,
             upstreams: vec![Upstream::System, Upstream::Authoritative],
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
             system_servers: Vec::new(),
             hosts: PathBuf::from("/etc/hosts"),
             private_zones: Vec::new(),

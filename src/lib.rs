@@ -62,6 +62,7 @@
 //! | RFC 3597 | data of unknown types |
 //! | RFC 3834 | automatic answers |
 //! | RFC 3848 | protocol words in Received |
+//! | RFC 4007 | IPv6 addresses of a link |
 //! | RFC 4033 | DNSSEC: the idea |
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
@@ -116,7 +117,7 @@
 //! | RFC 9325 | how to use TLS |
 //! | RFC 9422 | LIMITS |
 //! | RFC 9476 | `.alt` |
-//! | RFC 9520 | failed look-ups are remembered for a while |
+//! | RFC 9520 | failed look-ups and failing DNS servers are remembered for a while |
 //! | RFC 9824 | compact denial |
 //! | RFC 9905 | the end of SHA-1 in DNSSEC |
 

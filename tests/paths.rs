@@ -366,6 +366,55 @@ async fn a_look_up_ends_with_its_deadline_and_says_who_was_not_asked() {
     assert!(tried.last().unwrap().detail.contains("not asked"), "{tried:?}");
 }
 
+/// Nobody is asked here: this is about whom they would be.
+#[tokio::test(start_paused = true)]
+async fn the_servers_of_the_system_are_those_that_resolv_conf_names_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("resolv.conf");
+    let write = |text: &str| {
+        let new = folder.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &file).unwrap();
+    };
+    write("nameserver 127.0.0.8\nsearch a.test\n");
+    let mut config = Config::default();
+    config.dns.resolv_conf.clone_from(&file);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&told);
+    let listener: Listener = Arc::new(move |event| {
+        let said = match event {
+            DnsEvent::SystemChanged { added, gone } => format!("{} new, {} gone", added.len(), gone.len()),
+            DnsEvent::SystemKept { why } => (*why).to_owned(),
+            other => panic!("{other:?}"),
+        };
+        kept.lock().unwrap().push(said);
+    });
+    let dns = Dns::new(&config, Clock::system(), listener).unwrap();
+    let names = || dns.standings().map(|(path, _)| path.to_string()).collect::<Vec<_>>();
+    let of = |server: &str| [format!("system udp://{server}"), format!("system udp://{server} over TCP")];
+    let with_walk = |servers: &[&str]| -> Vec<String> {
+        servers.iter().flat_map(|server| of(server)).chain(["authoritative".to_owned()]).collect()
+    };
+    assert_eq!(names(), with_walk(&["127.0.0.8:53"]));
+    for (text, wanted) in [
+        ("nameserver 127.0.0.9\nnameserver fe80::1%1\n", &["127.0.0.9:53", "[fe80::1%1]:53"][..]),
+        ("search a.test\n", &["127.0.0.9:53", "[fe80::1%1]:53"]),
+        ("options edns0\nnameserver 127.0.0.9\n", &["127.0.0.9:53"]),
+        ("nameserver 127.0.0.9\n", &["127.0.0.9:53"]),
+    ] {
+        write(text);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(names(), with_walk(wanted), "{text}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(names(), with_walk(&["127.0.0.9:53"]), "who was there is asked on");
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!([told[0].as_str(), told[2].as_str()], ["4 new, 2 gone", "0 new, 2 gone"]);
+    assert!(told[1].contains("names no server") && told[3].contains("No such file"), "{told:?}");
+}
+
 // The cache.
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use super::responder::View;
 use super::sockets::Sockets;
 use super::world::World;
 use super::{bad, free_block};
-use hickory_proto::rr::Name;
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{Name, RData};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,6 +28,10 @@ const PORT_ATTEMPTS: usize = 16;
 pub struct Authorities {
     servers: BTreeMap<Name, Arc<DnsServer>>,
     root: SocketAddr,
+    world: Arc<World>,
+    block: u8,
+    /// The last part of the next address.
+    next: u8,
 }
 
 impl Authorities {
@@ -61,10 +66,12 @@ impl Authorities {
     /// As [`Authorities::start_shared`].
     pub async fn start_on(world: Arc<World>, port: u16, together: &[&str]) -> io::Result<Self> {
         let (block, mut port) = (free_block(Sockets::Bound)?, port);
-        let (mut servers, mut root) = (BTreeMap::new(), None);
+        let (mut servers, mut root, mut next) = (BTreeMap::new(), None, 1);
         for (zones, nth) in groups(&world, together)?.into_iter().zip(1_u16..) {
             let host = u8::try_from(nth).ok().filter(|nth| usize::from(*nth) <= SERVER_LIMIT);
-            let address = Ipv4Addr::new(127, 1, block, host.ok_or_else(|| bad("too many zones for servers"))?);
+            let host = host.ok_or_else(|| bad("too many zones for servers"))?;
+            let address = Ipv4Addr::new(127, 1, block, host);
+            next = host + 1;
             let view = View::Zones(zones.clone());
             let server = Arc::new(DnsServer::start_at((address, port).into(), Arc::clone(&world), view).await?);
             port = server.address().port();
@@ -78,7 +85,23 @@ impl Authorities {
                 servers.insert(origin, Arc::clone(&server));
             }
         }
-        Ok(Self { servers, root: root.ok_or_else(|| bad("a world without a root"))? })
+        Ok(Self { servers, root: root.ok_or_else(|| bad("a world without a root"))?, world, block, next })
+    }
+
+    /// One more server of a zone under a name of the caller's choice, which gets its address. Only a name
+    /// in the zone itself comes with glue.
+    ///
+    /// # Errors
+    /// When there is no zone for one of the names, or no socket can be had.
+    pub async fn add(&mut self, origin: &str, name: &str) -> io::Result<Arc<DnsServer>> {
+        let host = Some(self.next).filter(|host| usize::from(*host) <= SERVER_LIMIT);
+        let address = Ipv4Addr::new(127, 1, self.block, host.ok_or_else(|| bad("too many servers"))?);
+        let view = View::Zones(vec![super::world::name(origin)?]);
+        let server = DnsServer::start_at((address, self.port()).into(), Arc::clone(&self.world), view).await?;
+        self.next += 1;
+        self.world.add(name, RData::A(A(address)))?;
+        self.world.serve_also(origin, name)?;
+        Ok(Arc::new(server))
     }
 
     /// The root hint: where the server of the root listens.

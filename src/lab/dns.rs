@@ -9,6 +9,7 @@
 
 use super::answer::OUR_PAYLOAD;
 use super::boxes::{Beyond, UDP_PAYLOAD_LIMIT};
+use super::manner::Manner;
 use super::responder::{Responder, View};
 use super::world::World;
 use super::{bad, locked};
@@ -159,6 +160,11 @@ impl DnsServer {
     /// Has the resolver validate, or stops it.
     pub fn set_validating(&self, validating: Validating) {
         *locked(&self.shared.validating) = validating;
+    }
+
+    /// Gives the server a manner of its own.
+    pub fn set_manner(&self, manner: Manner) {
+        *locked(&self.shared.manner) = manner;
     }
 
     /// The server without its sockets, for more of them.

@@ -67,6 +67,7 @@ pub mod keys;
 #[cfg(test)]
 mod lab_tests;
 pub mod mail_path;
+pub mod manner;
 pub mod mx;
 mod mx_content;
 mod mx_params;

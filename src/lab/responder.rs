@@ -7,6 +7,7 @@
 use super::answer::OUR_PAYLOAD;
 use super::boxes::{Beyond, Boxes, Transport};
 use super::locked;
+use super::manner::{First, Manner};
 use super::validating::{self, Validating};
 use super::world::{Answer, Delivery, Standing, World};
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
@@ -35,6 +36,7 @@ pub(super) struct Responder {
     /// What stands between a resolver and the servers it asks.
     pub(super) beyond: Mutex<Option<Beyond>>,
     pub(super) validating: Mutex<Validating>,
+    pub(super) manner: Mutex<Manner>,
     /// How often a box has let nothing through.
     pub(super) dropped: AtomicUsize,
 }
@@ -48,6 +50,7 @@ impl Responder {
             boxes: Mutex::default(),
             beyond: Mutex::default(),
             validating: Mutex::default(),
+            manner: Mutex::default(),
             dropped: AtomicUsize::new(0),
         }
     }
@@ -65,8 +68,15 @@ impl Responder {
         };
         let (name, rtype) = (query.name().to_lowercase(), query.query_type());
         *locked(&self.asked).entry((name.clone(), rtype)).or_insert(0) += 1;
+        let manner = *locked(&self.manner);
+        if let First::Say(said) = manner.first(&request, transport, self) {
+            return said;
+        }
+        if manner == Manner::IgnoresEdns {
+            reply.edns = None;
+        }
         let answer = if request.metadata.op_code == OpCode::Query { self.answer(&name, rtype).ok() } else { None };
-        let answer = answer.unwrap_or_else(|| Answer::failure(ResponseCode::ServFail));
+        let answer = manner.shape(answer.unwrap_or_else(|| Answer::failure(ResponseCode::ServFail)), &name, self);
         match (answer.delivery, transport) {
             (Delivery::Silent, _) | (Delivery::SilentOverUdp, Transport::Udp) => return None,
             (Delivery::TruncatedOverUdp, Transport::Udp) => return reply.truncate().to_vec().ok(),
@@ -91,8 +101,11 @@ impl Responder {
             Validating::No => {}
             Validating::Yes => reply = validating::vouch(&self.world, &request, reply),
         }
-        let boxes = locked(&self.boxes);
-        let passed = boxes.pass(transport, &request, reply);
+        let mut seen = request;
+        if manner == Manner::IgnoresEdns {
+            seen.edns = None;
+        }
+        let passed = locked(&self.boxes).pass(transport, &seen, reply);
         self.dropped.fetch_add(usize::from(passed.is_none()), Ordering::SeqCst);
         passed
     }
@@ -104,6 +117,9 @@ impl Responder {
         let above = |zone: &&Name| zone.zone_of(name) && !(rtype == RecordType::DS && *zone == name);
         let nearest = |deep: &dyn Fn(&&Name) -> bool| zones.iter().filter(|z| deep(z)).max_by_key(|z| z.iter().len());
         match nearest(&above).or_else(|| nearest(&|zone| zone.zone_of(name))) {
+            Some(zone) if rtype == RecordType::DS && *locked(&self.manner) == Manner::RefersForDs => {
+                self.world.answer_at(zone, name, RecordType::A)
+            }
             Some(zone) => self.world.answer_at(zone, name, rtype),
             None => Ok(Answer { standing: Standing::Referral, ..Answer::failure(ResponseCode::Refused) }),
         }

@@ -104,6 +104,20 @@ impl World {
         Ok(())
     }
 
+    /// Makes `server` one more name server of a zone, on both sides of the cut.
+    ///
+    /// # Errors
+    /// When there is no such zone, or a name is none.
+    pub fn serve_also(&self, origin: &str, server: &str) -> io::Result<()> {
+        let (origin, ns) = (name(origin)?, RData::NS(NS(name(server)?)));
+        let mut zones = locked(&self.zones);
+        let parent = parent_of(&zones, &origin);
+        for side in [Some(origin.clone()), parent].into_iter().flatten() {
+            zones.get_mut(&side).ok_or_else(|| bad("no such zone"))?.add(&origin, ns.clone());
+        }
+        Ok(())
+    }
+
     /// Adds one record to the zone its name belongs to.
     ///
     /// # Errors
@@ -321,6 +335,7 @@ fn nearest(zones: &BTreeMap<Name, Zone>, mut name: Name) -> Option<&Zone> {
 pub(super) fn glue(zones: &BTreeMap<Name, Zone>, cut: &RrSet) -> Vec<Record> {
     let servers = cut.data.iter().filter_map(|data| if let RData::NS(server) = data { Some(&server.0) } else { None });
     let below = servers.filter(|server| cut.owner.zone_of(server));
-    let address = |server: &Name| nearest(zones, server.clone())?.get(server, RecordType::A);
-    below.filter_map(address).flat_map(|set| set.records().collect::<Vec<_>>()).collect()
+    let of_type = |server: &Name, rtype| nearest(zones, server.clone()).and_then(|zone| zone.get(server, rtype));
+    let addresses = below.flat_map(|server| [RecordType::A, RecordType::AAAA].map(|rtype| of_type(server, rtype)));
+    addresses.flatten().flat_map(|set| set.records().collect::<Vec<_>>()).collect()
 }

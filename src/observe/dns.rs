@@ -82,7 +82,27 @@ impl DnsMetrics {
             }
             DnsEvent::TlsaRecords { count } => self.tlsa_answers.with_label_values(&[bucket(*count)]).inc(),
             DnsEvent::Probed { path, found } => self.probed(path, found),
+            DnsEvent::SystemChanged { added, gone } => self.system_changed(added, gone),
+            DnsEvent::SystemKept { why } => {
+                tracing::warn!(
+                    why,
+                    "the servers of the system have changed and cannot be used; those of before are asked"
+                );
+            }
         }
+    }
+
+    fn system_changed(&self, added: &[PathName], gone: &[PathName]) {
+        for path in added {
+            self.path_healthy.with_label_values(&labels(path)).set(1);
+        }
+        for path in gone {
+            for gauge in [&self.path_healthy, &self.strips] {
+                let _never_set = gauge.remove_label_values(&labels(path));
+            }
+        }
+        let names = |paths: &[PathName]| paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        tracing::info!(added = names(added), gone = names(gone), "the system has other DNS servers now");
     }
 
     fn probed(&self, path: &PathName, found: &Probed) {

@@ -14,7 +14,8 @@ use super::event::{DnsEvent, Listener, PathStanding, Probed};
 use super::flight::Flights;
 use super::own::{self, Own, Realm, Way};
 use super::paths::channel::Flags;
-use super::paths::{Carrier, Fault, Path, PathName, Source, in_order, setup};
+use super::paths::present::{List, Paths};
+use super::paths::{Fault, Heard, Path, PathName, Source, in_order};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
@@ -41,6 +42,8 @@ const ZONES_KEPT: usize = 50_000;
 /// Questions that one validation may ask on its path. The validator has its own limits; this is
 /// the fuse behind them.
 const STEPS_LIMIT: usize = 200;
+/// How often other authoritative servers are asked when an answer of theirs is bogus.
+const OTHER_SERVERS_LIMIT: usize = 2;
 
 /// Why the DNS side cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +94,7 @@ type Key = (Way, Name, WireType);
 
 /// The ways to the DNS that the operator configured.
 pub struct Dns {
-    paths: Vec<Path>,
+    paths: Paths,
     /// The operator's own names, and who knows them.
     pub(super) own: Own,
     mode: DnsMode,
@@ -113,7 +116,7 @@ impl Dns {
     /// [`DnsSetupError`], one line that names the key to change.
     pub fn new(config: &Config, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
         let own = Own::new(config)?;
-        Ok(Self { own, ..Self::with_paths(config, setup::paths(config)?, clock, listener)? })
+        Ok(Self { own, ..Self::with_paths(config, Paths::of(config)?, clock, listener)? })
     }
 
     /// As [`Dns::new`], over paths that are not those of the configuration, without anything that
@@ -127,11 +130,10 @@ impl Dns {
         clock: Clock,
         listener: Listener,
     ) -> Result<Self, DnsSetupError> {
-        let paths = sources.into_iter().map(|(name, source)| Path::new(name, Carrier::Source(source))).collect();
-        Self::with_paths(config, paths, clock, listener)
+        Self::with_paths(config, Paths::over(sources), clock, listener)
     }
 
-    fn with_paths(config: &Config, paths: Vec<Path>, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
+    fn with_paths(config: &Config, paths: Paths, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
         Ok(Self {
             anchors: anchors(&config.dns.trust_anchors)?,
             paths,
@@ -265,11 +267,15 @@ impl Dns {
         }
     }
 
+    fn paths_now(&self) -> List {
+        self.paths.now(|event| (self.listener)(event))
+    }
+
     /// Asks those who can know.
     async fn look_up(&self, (way, name, record_type): &Key) -> Lookup {
         match self.own.realm(*way, &name.to_ascii()) {
-            Realm::Public => self.look_up_over(&self.paths, (name, *record_type), None).await,
-            Realm::Private { paths, reason } => self.look_up_over(paths, (name, *record_type), Some(&reason)).await,
+            Realm::Public => self.look_up_over(&self.paths_now(), (name, *record_type), None).await,
+            Realm::Private { paths, reason } => self.look_up_over(&paths, (name, *record_type), Some(&reason)).await,
             Realm::NoDns(reason) => {
                 Lookup { result: Ok(own::no_dns(reason, self.clock.now())), path: None, failed: Vec::new() }
             }
@@ -279,7 +285,7 @@ impl Dns {
     /// Asks path after path. What cannot be proven has a reason for that.
     async fn look_up_over(
         &self,
-        all: &[Path],
+        all: &[Arc<Path>],
         (name, record_type): (&Name, WireType),
         unproven: Option<&Reason>,
     ) -> Lookup {
@@ -341,9 +347,31 @@ impl Dns {
         }
     }
 
-    /// Fetches the answer and, over the same path, all that proves it.
+    /// Judges what a path brings; what is bogus from some servers of a zone may be sound from others.
     async fn validate(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
-        let first = path.fetch(name, record_type, Flags::Validate).await?;
+        let mut heard = Heard::default();
+        let mut verdict = self.validate_by(path, name, record_type, &mut heard).await;
+        for _again in 0..OTHER_SERVERS_LIMIT {
+            if !matches!(verdict, Err(Fault::Bogus(_))) || !heard.avoid_those() {
+                break;
+            }
+            verdict = match self.validate_by(path, name, record_type, &mut heard).await {
+                Err(Fault::TimedOut | Fault::Broken(_) | Fault::Code(_) | Fault::Incomplete(_)) => verdict,
+                of_others => of_others,
+            };
+        }
+        verdict
+    }
+
+    /// Fetches the answer and, over the same path, all that proves it.
+    async fn validate_by(
+        &self,
+        path: &Path,
+        name: &Name,
+        record_type: WireType,
+        heard: &mut Heard,
+    ) -> Result<Validated, Fault> {
+        let first = path.fetch_beside(name, record_type, Flags::Validate, heard).await?;
         let mut signatures = has_signatures(&first);
         let mut missed = None;
         let mut validation = Validation::begin(name, record_type, first, self.clock.now());
@@ -357,7 +385,7 @@ impl Dns {
                     };
                 }
                 Step::Ask(name, record_type) => {
-                    let reply = path.fetch(&name, record_type, Flags::Validate).await;
+                    let reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
                     signatures |= reply.as_ref().is_ok_and(has_signatures);
                     validation.feed(reply.map_err(|fault| {
                         let said = fault.to_string();
@@ -408,7 +436,7 @@ impl Dns {
     /// In `trust-ad` mode, when a resolver answers and does not say with AD that it has validated
     /// the root: then all its answers would count as unsigned.
     pub async fn probe(&self) -> Result<(), DnsSetupError> {
-        for path in &self.paths {
+        for path in self.paths_now().iter() {
             let found = match self.mode {
                 DnsMode::Validate => match path.fetch(&Name::root(), WireType::SOA, Flags::Validate).await {
                     Ok(root) if has_signatures(&root) => Probed::PassesDnssec,
@@ -432,9 +460,11 @@ impl Dns {
     }
 
     /// The present standing of every path.
-    pub fn standings(&self) -> impl Iterator<Item = (&PathName, PathStanding)> {
+    pub fn standings(&self) -> impl Iterator<Item = (PathName, PathStanding)> {
         let now: Timestamp = self.clock.now();
-        self.paths.iter().map(move |path| (&path.name, path.standing(now)))
+        let paths = self.paths_now();
+        let standings: Vec<_> = paths.iter().map(|path| (path.name.clone(), path.standing(now))).collect();
+        standings.into_iter()
     }
 }
 
@@ -474,7 +504,7 @@ fn judge(validated: Validated, missed: Option<(Name, WireType, Fault)>) -> Resul
 }
 
 /// Bogus only when every path says so: one that is silent proves nothing about the zone.
-fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
+fn failed(paths: &[Arc<Path>], faults: &[(&Path, Fault)]) -> Lookup {
     let mut failed: Vec<PathFailure> = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
     let mut reasons: Vec<&str> = faults.iter().filter_map(|(_, fault)| fault.bogus()).collect();
     if !paths.is_empty() && reasons.len() == paths.len() {
@@ -483,7 +513,7 @@ fn failed(paths: &[Path], faults: &[(&Path, Fault)]) -> Lookup {
         return Lookup { result: Err(Failure::Bogus(reasons.join("; "))), path: None, failed };
     }
     let asked = |path: &Path| faults.iter().any(|(asked, _)| asked.name == path.name);
-    failed.extend(paths.iter().filter(|path| !asked(path)).map(|path| PathFailure {
+    failed.extend(paths.iter().filter(|path| !asked(path.as_ref())).map(|path| PathFailure {
         upstream: path.name.to_string(),
         detail: "not asked: the time for the look-up was over".to_owned(),
     }));

@@ -45,6 +45,18 @@ pub enum DnsEvent<'a> {
         /// How many.
         count: usize,
     },
+    /// `/etc/resolv.conf` names other servers than before.
+    SystemChanged {
+        /// Paths that are new.
+        added: &'a [PathName],
+        /// Paths that are no more.
+        gone: &'a [PathName],
+    },
+    /// `/etc/resolv.conf` has changed and is of no use: the servers stay as they were.
+    SystemKept {
+        /// What is wrong with it.
+        why: &'a str,
+    },
     /// What a path was found to do with DNSSEC at the start.
     Probed {
         /// Which.

@@ -181,7 +181,11 @@ pub(super) struct Addresses {
     first_alias: Option<Security>,
 }
 
-/// One family suffices: the other may fail without harm, since each answer proves itself.
+/// One family suffices: the other may fail without harm, since each answer proves itself (RFC 4035 §5), and
+/// is then not connected to. Nor does the failure decide about DANE (RFC 7672 §2.2.2): what was found
+/// is at the same name, and secure stays secure. Insecure is a proof, too: from the zone that
+/// delegates, about the name and all its types; who can make one family fail cannot make that proof.
+/// Where nothing was found and one family is not known, nothing is: that host waits.
 pub(super) fn combine(v6: Answer, v4: Answer) -> Addresses {
     let mut all = Vec::new();
     let mut failure = None;

@@ -10,7 +10,9 @@ use super::Security;
 use super::dnssec::{Outcome, Reason, Validated};
 use super::driver::DnsSetupError;
 use super::paths::channel::Flags;
-use super::paths::{Fault, Path, setup};
+use super::paths::present::{List, Paths};
+use super::paths::setup::{self, Setup};
+use super::paths::{Fault, Path};
 use super::trust_ad;
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -37,13 +39,13 @@ pub(super) enum Way {
 }
 
 /// Who can answer a question.
-pub(super) enum Realm<'a> {
+pub(super) enum Realm {
     /// Everybody: the answer proves itself.
     Public,
     /// These servers alone.
     Private {
         /// The ways to them.
-        paths: &'a [Path],
+        paths: List,
         /// Why nothing is proven.
         reason: Reason,
     },
@@ -55,7 +57,8 @@ pub(super) enum Realm<'a> {
 #[derive(Default)]
 pub(super) struct Own {
     hosts: Option<HostsFile>,
-    system: Vec<Path>,
+    /// None: nobody.
+    system: Option<Paths>,
     /// The domains that the system tries behind a name of one label.
     pub(super) search: Vec<Name>,
     zones: Vec<Zone>,
@@ -64,37 +67,37 @@ pub(super) struct Own {
 struct Zone {
     name: String,
     /// None: those of the system.
-    paths: Option<Vec<Path>>,
+    paths: Option<List>,
 }
 
 impl Own {
     pub(super) fn new(config: &Config) -> Result<Self, DnsSetupError> {
-        let context = Arc::new(setup::context(config)?);
+        let setup = Setup::of_system(config)?;
         let zones = config.dns.private_zones.iter().map(|private| {
             let label = format!("private {}", private.zone);
-            let paths = setup::to_servers(&label, &private.servers, &context);
-            Zone { name: private.zone.to_string(), paths: (!paths.is_empty()).then_some(paths) }
+            let paths = setup.to_servers(&label, &private.servers);
+            Zone { name: private.zone.to_string(), paths: (!paths.is_empty()).then(|| paths.into()) }
         });
         Ok(Self {
             zones: zones.collect(),
             hosts: Some(HostsFile { path: config.dns.hosts.clone(), last: Mutex::default() }),
-            system: setup::to_servers("system", &setup::local_servers(&config.dns), &context),
-            search: setup::search_list(),
+            search: setup::search_list(&config.dns),
+            system: Some(Paths::of_system(setup)),
         })
     }
 
-    pub(super) fn realm(&self, way: Way, name: &str) -> Realm<'_> {
+    pub(super) fn realm(&self, way: Way, name: &str) -> Realm {
         let reason = |rfc, sentence: &str| {
             let name = Name::from_ascii(name).unwrap_or_else(|_| Name::root());
             Reason { rfc, name, sentence: sentence.to_owned() }
         };
         if way == Way::System {
             let reason = reason("RFC 4033 §5", "asked as this machine asks, where nothing is validated");
-            return Realm::Private { paths: &self.system, reason };
+            return Realm::Private { paths: self.system(), reason };
         }
         if let Some(zone) = self.zone_around(name) {
             let said = format!("{} is a private zone of the configuration: nothing is validated in it", zone.name);
-            let paths = zone.paths.as_ref().unwrap_or(&self.system);
+            let paths = zone.paths.clone().unwrap_or_else(|| self.system());
             return Realm::Private { paths, reason: reason("RFC 7646 §2", &said) };
         }
         match SpecialUse::of(name) {
@@ -103,6 +106,11 @@ impl Own {
             }
             None => Realm::Public,
         }
+    }
+
+    /// The servers of the system now; whoever asks them for all the world tells when they change.
+    fn system(&self) -> List {
+        self.system.as_ref().map_or_else(List::default, |system| system.now(|_told_elsewhere| {}))
     }
 
     /// The closest private zone that a name is in.

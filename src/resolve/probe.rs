@@ -124,7 +124,7 @@ pub struct Server {
 
 enum Way {
     Clear(SocketAddr),
-    Encrypted(Box<Path>, SocketAddr),
+    Encrypted(Arc<Path>, SocketAddr),
 }
 
 impl Server {
@@ -190,8 +190,8 @@ pub fn servers(config: &Config, upstreams: &[Upstream]) -> Result<Vec<Server>, D
             Upstream::Tls { server, .. } | Upstream::Https { server, .. } => {
                 let mut alone = config.clone();
                 alone.dns.upstreams = vec![upstream.clone()];
-                for path in setup::paths(&alone)? {
-                    let way = Way::Encrypted(Box::new(path), *server);
+                for path in setup::Setup::new(&alone)?.paths()? {
+                    let way = Way::Encrypted(path, *server);
                     servers.push(Server { name: upstream.to_string(), way, flags });
                 }
             }
@@ -203,10 +203,9 @@ pub fn servers(config: &Config, upstreams: &[Upstream]) -> Result<Vec<Server>, D
 
 /// The name servers of the zone that `name` is in, found from the root down; at most `most`.
 pub async fn authorities(config: &Config, name: &Name, most: usize) -> Vec<Server> {
-    let Ok(context) = setup::context(config) else { return Vec::new() };
-    let walk = Walk::new(config.dns.root_hints.clone(), Arc::new(context));
+    let walk = Walk::new(config.dns.root_hints.clone());
     // An address of the host: nothing that anybody filters.
-    let _found = timeout(WALK_PATIENCE, walk.fetch(name, RecordType::A)).await;
+    let _found = timeout(WALK_PATIENCE, walk.fetch(name, RecordType::A, &[])).await;
     let (zone, servers) = walk.servers_above(name);
     if zone.is_root() {
         return Vec::new();

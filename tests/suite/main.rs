@@ -13,6 +13,7 @@
 )]
 
 mod accept;
+mod authoritative;
 mod check;
 mod check_paths;
 mod command;

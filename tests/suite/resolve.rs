@@ -130,6 +130,40 @@ async fn rfc5321_5_2_an_address_of_the_other_family_that_does_not_answer_costs_n
     assert_eq!(world.delivered(id, "bob@dual.test").await.tls, "dane");
 }
 
+/// RFC 4035 §5: each answer proves itself, and RFC 7672 §2.2.2: what was found decides about DANE.
+#[tokio::test]
+async fn rfc4035_5_a_family_that_fails_costs_that_family_and_takes_no_dane_away() {
+    let faults = [
+        Fault::ServFail,
+        Fault::NotImplemented,
+        Fault::ForgedNoData,
+        Fault::Signature(SignatureFault::Bogus),
+        Fault::Signature(SignatureFault::Missing),
+    ];
+    for fault in faults {
+        let aaaa = |d: dane_relay::lab::DomainSpec, name: &str| d.fault(&format!("mx.{name}"), RecordType::AAAA, fault);
+        let lab = lab()
+            .domain("dane.test", |d| aaaa(d, "dane.test"))
+            .domain("strict.test", |d| aaaa(d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])), "strict.test"))
+            .domain("plain.test", |d| aaaa(d.plain(), "plain.test"));
+        let world = World::start(lab).await;
+        assert_eq!(world.delivers("bob@dane.test").await.tls, "dane", "{fault:?}");
+        assert_eq!(world.delivers("bob@plain.test").await.tls, "unauthenticated", "{fault:?}");
+        world.defers("bob@strict.test").await;
+        assert_eq!(world.mx("strict.test").messages().len(), 0, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn rfc7672_2_1_2_a_host_whose_only_family_is_not_known_is_not_without_addresses() {
+    for fault in [Fault::ServFail, Fault::ForgedNoData, Fault::Signature(SignatureFault::Bogus)] {
+        let world = World::start(lab().domain("dane.test", |d| d.fault("mx.dane.test", RecordType::A, fault))).await;
+        let cause = world.defers("bob@dane.test").await;
+        assert!(matches!(cause, Cause::DnsUnavailable { .. } | Cause::DnsBogus { .. }), "{fault:?}: {cause:?}");
+        assert_eq!(world.mx("dane.test").connections(), 0, "{fault:?}");
+    }
+}
+
 #[tokio::test]
 async fn rfc7672_2_2_2_an_mx_record_that_names_an_address_leads_nowhere_and_an_alias_does() {
     let lab = lab()

@@ -5,6 +5,7 @@ use crate::relay::{World, expect, heard, lab, saw_no_mail};
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
+use dane_relay::lab::dns::PathFault;
 use dane_relay::lab::policy_spec::Manner;
 use dane_relay::lab::{Certificate, DomainSpec, Fault, HostSpec, LabBuilder, StartTls, Tlsa};
 use hickory_proto::rr::RecordType;
@@ -87,6 +88,38 @@ async fn rfc8461_4_1_a_host_outside_the_policy_gets_nothing() {
     let world =
         World::start(lab().domain("moved.test", |d| d.plain().host(issued).mta_sts(|p| p.mx(&["old.moved.test"]))))
             .await;
+    expect(&world.defers("bob@moved.test").await, "sts-mx-not-listed", "4.4.8");
+    assert_eq!(heard(world.mx("moved.test"), "EHLO"), 0);
+}
+
+/// As behind a resolver that lets no AAAA records through: with an answer of its own, or with none.
+#[tokio::test]
+async fn rfc4035_5_a_filter_of_one_family_does_not_switch_the_policy_off() {
+    for fault in [Fault::ServFail, Fault::NotImplemented, Fault::ForgedNoData, Fault::ForgedNxDomain] {
+        let moved = |d: dane_relay::lab::DomainSpec, name: &str| {
+            let listed = [format!("old.{name}")];
+            d.mta_sts(|p| p.mx(&[listed[0].as_str()])).fault(&format!("mta-sts.{name}"), RecordType::AAAA, fault)
+        };
+        let lab = lab()
+            .domain("plain.test", |d| moved(d.plain().host(issued), "plain.test"))
+            .domain("signed.test", |d| moved(d.host(|h| issued(h).tlsa([])), "signed.test"));
+        let world = World::start(lab).await;
+        for domain in ["signed.test", "plain.test"] {
+            // In an unsigned zone anybody can deny the whole name.
+            if domain == "plain.test" && fault == Fault::ForgedNxDomain {
+                continue;
+            }
+            expect(&world.defers(&format!("bob@{domain}")).await, "sts-mx-not-listed", "4.4.8");
+            assert_eq!(heard(world.mx(domain), "EHLO"), 0, "{domain} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rfc4035_5_a_resolver_that_says_there_is_no_ipv6_does_not_switch_the_policy_off() {
+    let listed = |d: dane_relay::lab::DomainSpec| d.mta_sts(|p| p.mx(&["old.moved.test"]));
+    let lab = lab().domain("moved.test", |d| listed(d.host(|h| issued(h).tlsa([]))));
+    let world = World::with(lab, |lab, _| lab.dns().set_path([PathFault::ForgeNoData(RecordType::AAAA)])).await;
     expect(&world.defers("bob@moved.test").await, "sts-mx-not-listed", "4.4.8");
     assert_eq!(heard(world.mx("moved.test"), "EHLO"), 0);
 }

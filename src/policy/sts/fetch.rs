@@ -9,7 +9,6 @@ use super::policy::POLICY_LIMIT;
 use crate::clock::Clock;
 use crate::config::{Config, RootsError, RootsSource};
 use crate::net::{Network, Stream};
-use crate::outcome::Cause;
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
 use crate::smtp::reply::printable;
@@ -140,8 +139,10 @@ impl TimeProvider for Now {
     }
 }
 
-/// The addresses to try, the families in turn. One family may fail as long as the other has an
-/// address; a bogus answer may not.
+/// The addresses to try, the families in turn. A family that could not be found out, or whose
+/// answer is bogus, is not connected to and costs the other one nothing (RFC 4035 §5): whoever
+/// drops or forges the answers of one family must not switch a policy off. What the host is, its
+/// certificate says.
 async fn addresses(dns: &dyn Ask, host: &str) -> Result<Vec<IpAddr>, FetchFailure> {
     let (v6, v4) =
         tokio::join!(dns.ask(host, RecordType::Aaaa, Freshness::Kept), dns.ask(host, RecordType::A, Freshness::Kept));
@@ -157,9 +158,7 @@ async fn addresses(dns: &dyn Ask, host: &str) -> Result<Vec<IpAddr>, FetchFailur
     let in_turn = std::iter::from_fn(|| Some([v6.next(), v4.next()])).take(ADDRESSES_TRIED);
     let addresses: Vec<IpAddr> = in_turn.flatten().flatten().take(ADDRESSES_TRIED).collect();
     match failure {
-        Some(cause) if addresses.is_empty() || matches!(cause, Cause::DnsBogus { .. }) => {
-            Err(FetchFailure::Dns(Box::new(cause)))
-        }
+        Some(cause) if addresses.is_empty() => Err(FetchFailure::Dns(Box::new(cause))),
         Some(_) | None => Ok(addresses),
     }
 }

@@ -146,7 +146,7 @@ impl StsAbsent {
             | Self::FetchFailed(_)
             | Self::ModeNone
             | Self::AddressLiteral
-            | Self::DaneInstead
+            | Self::NotNeeded
             | Self::SwitchedOff => None,
         }
     }

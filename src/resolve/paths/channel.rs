@@ -6,19 +6,19 @@
 //! believed here: a message only has to be an answer to the question.
 
 use super::Fault;
+use super::scoped::Scoped;
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use hickory_resolver::config::ConnectionConfig;
 use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsExchange, DnsHandle, FirstAnswer};
 use hickory_resolver::{ConnectionProvider, PoolContext};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// UDP payload we offer: fits every path without fragments (the value of the DNS flag day 2020).
-const UDP_PAYLOAD_BYTES: u16 = 1232;
+pub(super) const UDP_PAYLOAD_BYTES: u16 = 1232;
 
 /// What is asked of whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,34 +32,31 @@ pub(in crate::resolve) enum Flags {
     Authority,
 }
 
-type Connection = DnsExchange<TokioRuntimeProvider>;
+type Connection = DnsExchange<Scoped>;
 
 /// A server.
 pub(in crate::resolve) struct Channel {
-    ip: IpAddr,
+    server: SocketAddr,
     connection: ConnectionConfig,
     context: Arc<PoolContext>,
     /// Drives the connections, which end with it: it has to live as long as they do.
-    provider: TokioRuntimeProvider,
+    provider: Scoped,
     live: Mutex<Option<Connection>>,
     /// The same server over TCP, for what is truncated.
     tcp: Option<Arc<Self>>,
 }
 
 impl Channel {
-    pub(super) fn new(ip: IpAddr, connection: ConnectionConfig, context: &Arc<PoolContext>) -> Self {
-        let (context, provider) = (Arc::clone(context), TokioRuntimeProvider::default());
-        Self { ip, connection, context, provider, live: Mutex::default(), tcp: None }
+    pub(super) fn new(server: SocketAddr, mut connection: ConnectionConfig, context: &Arc<PoolContext>) -> Self {
+        connection.port = server.port();
+        let (context, provider) = (Arc::clone(context), Scoped::to(server));
+        Self { server, connection, context, provider, live: Mutex::default(), tcp: None }
     }
 
     /// UDP and TCP of one server: what is truncated over the first is fetched over the second.
-    pub(super) fn udp(ip: IpAddr, port: u16, context: &Arc<PoolContext>) -> (Self, Arc<Self>) {
-        let with_port = |mut connection: ConnectionConfig| {
-            connection.port = port;
-            connection
-        };
-        let tcp = Arc::new(Self::new(ip, with_port(ConnectionConfig::tcp()), context));
-        let udp = Self::new(ip, with_port(ConnectionConfig::udp()), context);
+    pub(super) fn udp(server: SocketAddr, context: &Arc<PoolContext>) -> (Self, Arc<Self>) {
+        let tcp = Arc::new(Self::new(server, ConnectionConfig::tcp(), context));
+        let udp = Self::new(server, ConnectionConfig::udp(), context);
         (Self { tcp: Some(Arc::clone(&tcp)), ..udp }, tcp)
     }
 
@@ -102,7 +99,7 @@ impl Channel {
                 Err(_closed) => self.keep(None),
             }
         }
-        let connection = self.provider.new_connection(self.ip, &self.connection, &self.context)?.await?;
+        let connection = self.provider.new_connection(self.server.ip(), &self.connection, &self.context)?.await?;
         self.keep(Some(connection.clone()));
         let response = connection.send(request).first_answer().await;
         if response.is_err() {
@@ -133,7 +130,7 @@ fn request(query: &Query, flags: Flags) -> DnsRequest {
 }
 
 /// RFC 5452 §9.1: an answer repeats the question.
-fn answers(message: &Message, query: &Query) -> bool {
+pub(super) fn answers(message: &Message, query: &Query) -> bool {
     let [asked] = message.queries.as_slice() else { return false };
     message.metadata.message_type == MessageType::Response
         && message.metadata.op_code == OpCode::Query
@@ -212,7 +209,7 @@ mod tests {
         let connections = Arc::default();
         tokio::spawn(serve(listener, Arc::clone(&connections)));
         let context = PoolContext::new(ResolverOpts::default(), TlsConfig::new().unwrap());
-        let (_udp, tcp) = Channel::udp(address.ip(), address.port(), &Arc::new(context));
+        let (_udp, tcp) = Channel::udp(address, &Arc::new(context));
         for _question in 0..20 {
             tcp.ask(&Name::root(), RecordType::SOA, Flags::Validate).await.unwrap();
         }

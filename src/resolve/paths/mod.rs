@@ -4,10 +4,16 @@
 //! An answer that is validated proves itself, so any path may bring it (RFC 4035 §5); a path
 //! without a usable answer is only that path's failure (RFC 7672 §2.1).
 
+mod asking;
 pub(super) mod channel;
+mod exchange;
 pub(super) mod health;
-pub(super) mod referral;
+pub(super) mod present;
+mod referral;
+mod scoped;
+mod servers;
 pub(super) mod setup;
+mod system;
 pub(super) mod walk;
 
 use crate::clock::Timestamp;
@@ -19,6 +25,7 @@ use health::Health;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use walk::Walk;
 
@@ -154,6 +161,22 @@ pub(super) enum Carrier {
     Walk(Walk),
 }
 
+/// The servers of the walk that answered, so that others can be asked when their answers are no good.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    before: Vec<SocketAddr>,
+    now: Vec<SocketAddr>,
+}
+
+impl Heard {
+    /// From here on whoever answered is avoided; false when nobody is left to be asked instead.
+    pub(super) fn avoid_those(&mut self) -> bool {
+        let others_left = !self.now.is_empty();
+        self.before.append(&mut self.now);
+        others_left
+    }
+}
+
 /// One way to the DNS.
 pub(super) struct Path {
     pub(super) name: PathName,
@@ -170,10 +193,25 @@ impl Path {
 
     /// Asks one question; what comes back is a message that answers it, with records or without.
     pub(super) async fn fetch(&self, name: &Name, record_type: RecordType, flags: Flags) -> Result<Message, Fault> {
+        self.fetch_beside(name, record_type, flags, &mut Heard::default()).await
+    }
+
+    /// As [`Path::fetch`], of other servers than have been heard before, where there are others.
+    pub(super) async fn fetch_beside(
+        &self,
+        name: &Name,
+        record_type: RecordType,
+        flags: Flags,
+        heard: &mut Heard,
+    ) -> Result<Message, Fault> {
         match &self.carrier {
             Carrier::Server(channel) => usable(channel.ask(name, record_type, flags).await?),
             Carrier::Source(source) => usable(source.fetch(name, record_type).await?),
-            Carrier::Walk(walk) => usable(walk.fetch(name, record_type).await?),
+            Carrier::Walk(walk) => {
+                let (message, by) = walk.fetch(name, record_type, &heard.before).await;
+                heard.now.extend(by);
+                usable(message?)
+            }
         }
     }
 
@@ -208,7 +246,8 @@ fn usable(message: Message) -> Result<Message, Fault> {
 }
 
 /// The order in which paths are asked: as configured, those that failed lately at the end.
-pub(super) fn in_order(paths: &[Path], now: Timestamp) -> Vec<&Path> {
-    let (good, put_back): (Vec<_>, Vec<_>) = paths.iter().partition(|path| path.standing(now) == PathStanding::Good);
+pub(super) fn in_order(paths: &[Arc<Path>], now: Timestamp) -> Vec<&Path> {
+    let all = paths.iter().map(AsRef::as_ref);
+    let (good, put_back): (Vec<&Path>, Vec<&Path>) = all.partition(|path| path.standing(now) == PathStanding::Good);
     good.into_iter().chain(put_back).collect()
 }
