@@ -226,7 +226,7 @@ impl<'f, Unknown> Judge<'f, Unknown> {
             HostsFrom::Mx | HostsFrom::ImplicitMx => self.facts.resolution.mx_security,
             HostsFrom::Configuration => self.host.security,
         };
-        absent.stops(zone != Security::Insecure)
+        absent.stops(zone)
     }
 
     /// `tls = "mta-sts"` takes a policy in testing mode at its word, too.
@@ -299,7 +299,7 @@ impl<'f, Unknown> Judge<'f, Unknown> {
     fn not_named(&self, sts: &StsState) -> Cause {
         match sts {
             StsState::Absent(absent @ StsAbsent::FetchFailed(_)) => missing(self.facts, absent),
-            StsState::Absent(absent) => absent.stops(true).unwrap_or_else(|| self.not_proven()),
+            StsState::Absent(absent) => absent.stops(Security::Secure).unwrap_or_else(|| self.not_proven()),
             StsState::Policy(_) => self.not_proven(),
         }
     }

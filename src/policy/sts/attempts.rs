@@ -71,7 +71,7 @@ impl Attempts {
         let same = lately.fetches.iter().rev().find(|(_, tried, _)| tried.as_ref() == id);
         let other = || {
             let fetched = lately.fetches.iter().find(|(_, _, attempt)| *attempt == Attempt::Fetched);
-            fetched.or(lately.fetches.last()).filter(|_| spent)
+            fetched.or_else(|| lately.fetches.last()).filter(|_| spent)
         };
         same.or_else(other).map(|(_, _, attempt)| Tried { attempt: attempt.clone(), spent })
     }
@@ -138,8 +138,12 @@ mod tests {
         Attempt::Failed(FetchFailure::TimedOut)
     }
 
-    fn tried(attempt: Attempt, spent: bool) -> Option<Tried> {
-        Some(Tried { attempt, spent })
+    fn once(attempt: Attempt) -> Option<Tried> {
+        Some(Tried { attempt, spent: false })
+    }
+
+    fn too_often(attempt: Attempt) -> Option<Tried> {
+        Some(Tried { attempt, spent: true })
     }
 
     #[test]
@@ -147,7 +151,7 @@ mod tests {
         let mut attempts = Attempts::default();
         let (a, b) = (domain("a.test"), domain("b.test"));
         attempts.note(&a, id("1"), failed(), at(0));
-        assert_eq!(attempts.lately(&a, id("1").as_ref(), at(299)), tried(failed(), false));
+        assert_eq!(attempts.lately(&a, id("1").as_ref(), at(299)), once(failed()));
         assert_eq!(attempts.lately(&a, id("2").as_ref(), at(1)), None);
         assert_eq!(attempts.lately(&b, id("1").as_ref(), at(1)), None);
         assert_eq!(attempts.lately(&a, id("1").as_ref(), at(300)), None);
@@ -166,7 +170,7 @@ mod tests {
             }
         }
         assert_eq!(fetches, 3);
-        assert_eq!(attempts.lately(&a, id("x").as_ref(), at(99)), tried(failed(), true));
+        assert_eq!(attempts.lately(&a, id("x").as_ref(), at(99)), too_often(failed()));
         assert_eq!(attempts.lately(&a, id("x").as_ref(), at(300)), None, "then one more for each that is over");
     }
 
@@ -177,7 +181,7 @@ mod tests {
         for (number, attempt) in [("1", failed()), ("2", Attempt::Fetched), ("3", failed())] {
             attempts.note(&a, id(number), attempt, at(0));
         }
-        assert_eq!(attempts.lately(&a, id("4").as_ref(), at(1)), tried(Attempt::Fetched, true));
+        assert_eq!(attempts.lately(&a, id("4").as_ref(), at(1)), too_often(Attempt::Fetched));
     }
 
     #[test]

@@ -149,11 +149,17 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
 
-    fn known(name: &str, octets: usize, since: i64, established: bool, stamp: Option<Stamp>) -> (Domain, Known) {
+    #[derive(PartialEq)]
+    enum Class {
+        Established,
+        Newcomer,
+    }
+
+    fn known(name: &str, octets: usize, since: i64, class: Class, stamp: Option<Stamp>) -> (Domain, Known) {
         let domain: Domain = name.parse().unwrap();
         let text = format!("version: STSv1\nmode: enforce\nmx: *.a.test\nmax_age: 86400\na: {}\n", "x".repeat(octets));
         let policy = StsPolicy::read(domain.clone(), None, text.into_bytes(), Timestamp(0)).unwrap();
-        let established = established.then_some(Timestamp(since));
+        let established = (class == Class::Established).then_some(Timestamp(since));
         let standing = Some(Standing { since: Timestamp(since), established });
         (domain, Known { held: Held::Policy(Arc::new(policy)), standing, stamp })
     }
@@ -165,9 +171,10 @@ mod tests {
     #[test]
     fn rfc8461_10_2_what_the_disk_refused_is_bounded_and_newcomers_displace_no_established_domain() {
         let mut memory = Memory::default();
-        assert!(insert(&mut memory, known("old.test", 300, 0, true, None)));
-        assert!(insert(&mut memory, known("small.test", 300, 1, false, None)));
-        let came = (0..700).filter(|n| insert(&mut memory, known(&format!("d{n}.test"), 60_000, 2 + n, false, None)));
+        assert!(insert(&mut memory, known("old.test", 300, 0, Class::Established, None)));
+        assert!(insert(&mut memory, known("small.test", 300, 1, Class::Newcomer, None)));
+        let came = (0..700)
+            .filter(|n| insert(&mut memory, known(&format!("d{n}.test"), 60_000, 2 + n, Class::Newcomer, None)));
         assert!((50..700).contains(&came.count()));
         assert!(memory.octets <= UNWRITTEN_LIMIT && memory.octets == memory.unwritten);
         for domain in ["old.test", "small.test"] {
@@ -179,10 +186,10 @@ mod tests {
     fn what_is_on_disk_is_forgotten_when_there_is_too_much_of_it() {
         let mut memory = Memory::default();
         let stamp = Some(Stamp { inode: 1, modified: (0, 0), length: 1 });
-        insert(&mut memory, known("small.test", 300, 1, false, stamp));
-        insert(&mut memory, known("unwritten.test", 300, 1, false, None));
+        insert(&mut memory, known("small.test", 300, 1, Class::Newcomer, stamp));
+        insert(&mut memory, known("unwritten.test", 300, 1, Class::Newcomer, None));
         for n in 0..700 {
-            assert!(insert(&mut memory, known(&format!("d{n}.test"), 60_000, n, false, stamp)));
+            assert!(insert(&mut memory, known(&format!("d{n}.test"), 60_000, n, Class::Newcomer, stamp)));
             assert!(memory.octets <= OCTETS_LIMIT);
         }
         for domain in ["small.test", "unwritten.test"] {

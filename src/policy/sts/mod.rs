@@ -43,6 +43,7 @@ mod testing;
 
 use crate::clock::Timestamp;
 use crate::outcome::Cause;
+use crate::resolve::Security;
 use crate::smtp::address::Domain;
 use attempts::BACK_OFF;
 use failure::FetchFailure;
@@ -134,13 +135,16 @@ impl StsAbsent {
     }
 
     /// What stops the mail because nobody can say whether an enforced policy is in force: one that
-    /// was known and is lost, or a record that cannot be looked up in a zone that is signed. A
-    /// bogus answer proves that it is; about any other, the MX records of the domain tell.
+    /// was known and is lost, or a record that cannot be looked up in a `zone` that is not proven to
+    /// be unsigned. A bogus answer proves that it is signed; about any other, the MX records of the
+    /// domain tell.
     #[must_use]
-    pub fn stops(&self, zone_is_signed: bool) -> Option<Cause> {
+    pub fn stops(&self, zone: Security) -> Option<Cause> {
         match self {
             Self::Lost { lost, fetch } => Some(lost.cause(fetch.as_ref().map(ToString::to_string))),
-            Self::Unknown(cause) => (zone_is_signed || matches!(cause, Cause::DnsBogus { .. })).then(|| cause.clone()),
+            Self::Unknown(cause) => {
+                (zone != Security::Insecure || matches!(cause, Cause::DnsBogus { .. })).then(|| cause.clone())
+            }
             Self::NoRecord
             | Self::UnusableRecord(_)
             | Self::FetchFailed(_)
@@ -279,11 +283,17 @@ mod tests {
         let question = || crate::outcome::Question { name: "_mta-sts.a.test".into(), record_type: "TXT".into() };
         let silent = StsAbsent::Unknown(Cause::DnsUnavailable { question: question(), tried: Vec::new() });
         let bogus = StsAbsent::Unknown(Cause::DnsBogus { question: question(), detail: "no signature".into() });
-        let word = |absent: &StsAbsent, signed| absent.stops(signed).map(|cause| cause.row().word);
-        assert_eq!((word(&silent, true), word(&silent, false)), (Some("dns-unavailable"), None));
-        assert_eq!((word(&bogus, true), word(&bogus, false)), (Some("dnssec-invalid"), Some("dnssec-invalid")));
+        let word = |absent: &StsAbsent, zone| absent.stops(zone).map(|cause| cause.row().word);
+        assert_eq!(
+            (word(&silent, Security::Secure), word(&silent, Security::Insecure)),
+            (Some("dns-unavailable"), None)
+        );
+        assert_eq!(
+            (word(&bogus, Security::Secure), word(&bogus, Security::Insecure)),
+            (Some("dnssec-invalid"), Some("dnssec-invalid"))
+        );
         for absent in [StsAbsent::NoRecord, StsAbsent::ModeNone, StsAbsent::FetchFailed(FetchFailure::TimedOut)] {
-            assert_eq!(word(&absent, true), None);
+            assert_eq!(word(&absent, Security::Secure), None);
         }
     }
 

@@ -67,11 +67,11 @@ fn rfc3461_4_3_a_message_comes_back_whole_with_its_first_report_only() {
 fn rfc3464_2_3_7_what_is_told_later_says_when_it_was_tried() {
     let mut case = Case::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no"]))], HEADER);
     let outcome = DeliveryOutcome::Failed { cause: rejected(&[b"550 5.1.1 no"]) };
-    let tried_at = Some(Timestamp(NOW.0 - 600_000));
-    case.states = vec![RecipientState::Owed(Owed { outcome, tries: 3, tried_at, due: NOW })];
+    let tried = Timestamp(NOW.0 - 600_000);
+    case.states = vec![RecipientState::Owed(Owed { outcome, tries: 3, tried_at: Some(tried), due: NOW })];
     case.before = Some(case.states.clone());
     let report = case.report();
-    assert!(report.contains(&format!("Last-Attempt-Date: {}", tried_at.unwrap().rfc5322())), "{report}");
+    assert!(report.contains(&format!("Last-Attempt-Date: {}", tried.rfc5322())), "{report}");
     assert!(report.contains("Attempts:           3\r\n"), "{report}");
 }
 
