@@ -184,7 +184,11 @@ impl Walk<'_> {
     /// DS records: usable ones, or the verdict that there are none (RFC 4035 §5.2).
     fn delegation(&mut self, set: &RrSet<'_>, parent: &ZoneKeys) -> Result<Result<Delegation, Known>, Halt> {
         let signed = self.exactly(set, parent)?;
-        let usable: Vec<DS> = set.records.iter().filter_map(|r| usable_ds(r)).collect();
+        let mut usable: Vec<DS> = set.records.iter().filter_map(|r| usable_ds(r)).collect();
+        // RFC 4509 §3: SHA-1 counts only where nothing better is there.
+        if usable.iter().any(|ds| ds.digest_type() != DigestType::SHA1) {
+            usable.retain(|ds| ds.digest_type() != DigestType::SHA1);
+        }
         if usable.is_empty() {
             let said = "the DS records name no algorithm and digest that we know";
             let reason = Arc::new(Reason::new("RFC 4035 §5.2", set.owner, said.into()));
@@ -345,11 +349,13 @@ pub(super) fn usable(message: Message) -> Result<Message, String> {
     Ok(message)
 }
 
-/// SHA-256 and SHA-384, of the right length. A SHA-1 digest counts as unknown, as SHA-1 in
-/// signatures does (RFC 9905 §2): who can make two keys with one digest owns the zone.
+/// SHA-256, SHA-384 and, where none of them is there, SHA-1, each of the right length. Who wants
+/// to own a zone by its SHA-1 digest must find a second key for the one that is published, which
+/// nobody can; two keys with one digest, which can be made, help nobody who does not own it.
 pub(super) fn is_supported_digest(ds: &DS) -> bool {
     (ds.digest_type() == DigestType::SHA256 && ds.digest().len() == 32)
         || (ds.digest_type() == DigestType::SHA384 && ds.digest().len() == 48)
+        || (ds.digest_type() == DigestType::SHA1 && ds.digest().len() == 20)
 }
 
 /// Those of the digests that are of the key (RFC 4034 §5.1.4 and RFC 4035 §5.2: tag, algorithm
@@ -381,7 +387,7 @@ fn usable_ds(record: &Record) -> Option<DS> {
 
 /// By type alone: a digest of the wrong length is a broken delegation, not an unknown one.
 fn is_known_digest(ds: &DS) -> bool {
-    ds.digest_type() == DigestType::SHA256 || ds.digest_type() == DigestType::SHA384
+    [DigestType::SHA256, DigestType::SHA384, DigestType::SHA1].contains(&ds.digest_type())
 }
 
 fn keys_of(set: &RrSet<'_>) -> Vec<(u16, DNSKEY)> {
