@@ -20,7 +20,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, RootsError, TrustAnchorSource};
 use crate::outcome::{Cause, PathFailure, Question};
 use async_trait::async_trait;
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType as WireType};
 use hickory_proto::serialize::binary::BinEncodable as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -285,7 +285,7 @@ impl Dns {
     async fn validate(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
         let first = path.fetch(name, record_type, Flags::Validate).await?;
         let mut signatures = has_signatures(&first);
-        let mut missed = None;
+        let (mut missed, mut asked_again) = (None, false);
         let mut validation = Validation::begin(name, record_type, first, self.clock.now());
         for _step in 0..STEPS_LIMIT {
             match validation.step(&self.anchors, &self.zones) {
@@ -297,7 +297,13 @@ impl Dns {
                     };
                 }
                 Step::Ask(name, record_type) => {
-                    let reply = path.fetch(&name, record_type, Flags::Validate).await;
+                    let mut reply = path.fetch(&name, record_type, Flags::Validate).await;
+                    // A resolver that gives up once may have met one bad server of a zone above;
+                    // one second question is cheaper than all of this over another path.
+                    let gave_up = reply.as_ref().is_err_and(|fault| *fault == Fault::Code(ResponseCode::ServFail));
+                    if gave_up && !std::mem::replace(&mut asked_again, true) {
+                        reply = path.fetch(&name, record_type, Flags::Validate).await;
+                    }
                     signatures |= reply.as_ref().is_ok_and(has_signatures);
                     validation.feed(reply.map_err(|fault| {
                         let said = fault.to_string();
