@@ -6,11 +6,11 @@
 //! believed here: a message only has to be an answer to the question.
 
 use super::Fault;
+use super::tolerant::Provider;
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
-use hickory_resolver::config::ConnectionConfig;
+use hickory_resolver::config::{ConnectionConfig, ProtocolConfig};
 use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsExchange, DnsHandle, FirstAnswer};
 use hickory_resolver::{ConnectionProvider, PoolContext};
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub(in crate::resolve) enum Flags {
     Authority,
 }
 
-type Connection = DnsExchange<TokioRuntimeProvider>;
+type Connection = DnsExchange<Provider>;
 
 /// A server.
 pub(in crate::resolve) struct Channel {
@@ -40,7 +40,7 @@ pub(in crate::resolve) struct Channel {
     connection: ConnectionConfig,
     context: Arc<PoolContext>,
     /// Drives the connections, which end with it: it has to live as long as they do.
-    provider: TokioRuntimeProvider,
+    provider: Provider,
     live: Mutex<Option<Connection>>,
     /// The same server over TCP, for what is truncated.
     tcp: Option<Arc<Self>>,
@@ -48,7 +48,8 @@ pub(in crate::resolve) struct Channel {
 
 impl Channel {
     pub(super) fn new(ip: IpAddr, connection: ConnectionConfig, context: &Arc<PoolContext>) -> Self {
-        let (context, provider) = (Arc::clone(context), TokioRuntimeProvider::default());
+        let is_clear = matches!(connection.protocol, ProtocolConfig::Udp | ProtocolConfig::Tcp);
+        let (context, provider) = (Arc::clone(context), Provider::new(!is_clear));
         Self { ip, connection, context, provider, live: Mutex::default(), tcp: None }
     }
 

@@ -8,6 +8,7 @@ pub(super) mod channel;
 pub(super) mod health;
 pub(super) mod referral;
 pub(super) mod setup;
+mod tolerant;
 pub(super) mod walk;
 
 use crate::clock::Timestamp;
