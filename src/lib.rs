@@ -67,6 +67,7 @@
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
 //! | RFC 4055 | RSA keys in certificates |
+//! | RFC 4509 | SHA-256 in DS records |
 //! | RFC 4592 | wildcards |
 //! | RFC 4648 | base32 |
 //! | RFC 5011 | states of trust anchors |
@@ -93,6 +94,7 @@
 //! | RFC 6781 | how zones are signed |
 //! | RFC 6840 | DNSSEC, clarified |
 //! | RFC 6891 | EDNS |
+//! | RFC 6895 | numbers of record types |
 //! | RFC 7435 | opportunistic security |
 //! | RFC 7505 | null MX |
 //! | RFC 7646 | negative trust anchors |

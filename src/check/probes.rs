@@ -10,7 +10,7 @@ use super::evidence::{DnsProbe, Role, Whom};
 use crate::clock::Clock;
 use crate::config::{Config, Upstream};
 use crate::outcome::Question;
-use crate::resolve::driver::DnsSetupError;
+use crate::resolve::error::DnsSetupError;
 use crate::resolve::probe::{self, Ask, Server, Transport};
 use crate::resolve::tlsa_counts::KnownCount;
 use crate::smtp::address::Domain;

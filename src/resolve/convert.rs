@@ -1,11 +1,11 @@
 //! From a validated answer to the nouns of mail: addresses, MX hosts, TLSA records.
 
-use super::answer::{Answer, Data, Found, TXT_LIMIT};
+use super::answer::{Answer, Data, Found, RecordType, TXT_LIMIT};
 use super::dnssec::{Alias, Outcome, Validated};
 use super::{Security, TlsaRecord};
 use crate::outcome::{Cause, Question};
 use crate::smtp::address::Domain;
-use hickory_proto::rr::{Name, RData};
+use hickory_proto::rr::{Name, RData, RecordType as WireType};
 
 /// Reads a validated answer to `question`, which the look-up has checked to be secure or insecure.
 pub(super) fn answer(validated: &Validated, question: &Question) -> Answer {
@@ -21,6 +21,29 @@ pub(super) fn answer(validated: &Validated, question: &Question) -> Answer {
         Outcome::ErrorCode(_) => {
             Answer::Failed(Cause::DnsUnavailable { question: question.clone(), tried: Vec::new() })
         }
+    }
+}
+
+pub(super) fn wire_type(record_type: RecordType) -> WireType {
+    match record_type {
+        RecordType::A => WireType::A,
+        RecordType::Aaaa => WireType::AAAA,
+        RecordType::Mx => WireType::MX,
+        RecordType::Tlsa => WireType::TLSA,
+        RecordType::Txt => WireType::TXT,
+    }
+}
+
+/// The label of a metric: the types we ask for, and one word for all others.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of all record types")]
+pub(super) fn bounded(record_type: WireType) -> &'static str {
+    match record_type {
+        WireType::A => "A",
+        WireType::AAAA => "AAAA",
+        WireType::MX => "MX",
+        WireType::TLSA => "TLSA",
+        WireType::TXT => "TXT",
+        _ => "other",
     }
 }
 

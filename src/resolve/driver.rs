@@ -10,6 +10,7 @@
 use super::answer::{Answer, Ask, Freshness, RecordType, Trace};
 use super::cache::{Cache, Kept, Room};
 use super::dnssec::{Anchors, Outcome, Reason, Step, Validated, Validation, Zones};
+use super::error::DnsSetupError;
 use super::event::{DnsEvent, Listener, PathStanding, Probed};
 use super::flight::Flights;
 use super::own::{self, Own, Realm, Way};
@@ -19,10 +20,10 @@ use super::paths::{Fault, Heard, Path, PathName, Source, in_order};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DnsMode, RootsError, TrustAnchorSource};
+use crate::config::{Config, DnsMode, TrustAnchorSource};
 use crate::outcome::{Cause, PathFailure, Question};
 use async_trait::async_trait;
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType as WireType};
 use hickory_proto::serialize::binary::BinEncodable as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,30 +45,6 @@ const ZONES_KEPT: usize = 50_000;
 const STEPS_LIMIT: usize = 200;
 /// How often other authoritative servers are asked when an answer of theirs is bogus.
 const OTHER_SERVERS_LIMIT: usize = 2;
-
-/// Why the DNS side cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum DnsSetupError {
-    /// The trust anchor file is unreadable, empty or not understood.
-    #[error("[dns] trust_anchors: {path}: {message}")]
-    TrustAnchors {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// An upstream cannot be used.
-    #[error("[dns] upstreams: {upstream}: {message}")]
-    Upstream {
-        /// The upstream as configured.
-        upstream: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// There are no certificate authorities for the upstreams that need them.
-    #[error(transparent)]
-    Roots(#[from] RootsError),
-}
 
 /// What a look-up came to, and how.
 #[derive(Clone, Debug)]
@@ -176,7 +153,7 @@ impl Dns {
             // A name that does not fit into the DNS cannot exist in it.
             return (Answer::NxDomain(Security::Secure), Trace { question, path: None, failed: Vec::new() });
         };
-        let wire_type = wire_type(record_type);
+        let wire_type = convert::wire_type(record_type);
         let lookup = match freshness {
             Freshness::Kept => self.find_by(way, &wire_name, wire_type).await,
             // Not shared with a look-up under way: that one may have begun before the change.
@@ -306,7 +283,7 @@ impl Dns {
                 Ok(validated) => validated.security.word(),
                 Err(fault) => fault.word(),
             };
-            let record_type = bounded(record_type);
+            let record_type = convert::bounded(record_type);
             (self.listener)(&DnsEvent::Asked { path: &path.name, record_type, result });
             match attempt {
                 Ok(validated) => {
@@ -373,7 +350,7 @@ impl Dns {
     ) -> Result<Validated, Fault> {
         let first = path.fetch_beside(name, record_type, Flags::Validate, heard).await?;
         let mut signatures = has_signatures(&first);
-        let mut missed = None;
+        let (mut missed, mut asked_again) = (None, false);
         let mut validation = Validation::begin(name, record_type, first, self.clock.now());
         for _step in 0..STEPS_LIMIT {
             match validation.step(&self.anchors, &self.zones) {
@@ -385,7 +362,13 @@ impl Dns {
                     };
                 }
                 Step::Ask(name, record_type) => {
-                    let reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
+                    let mut reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
+                    // A resolver that gives up once may have met one bad server of a zone above;
+                    // one second question is cheaper than all of this over another path.
+                    let gave_up = reply.as_ref().is_err_and(|fault| *fault == Fault::Code(ResponseCode::ServFail));
+                    if gave_up && !std::mem::replace(&mut asked_again, true) {
+                        reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
+                    }
                     signatures |= reply.as_ref().is_ok_and(has_signatures);
                     validation.feed(reply.map_err(|fault| {
                         let said = fault.to_string();
@@ -541,29 +524,6 @@ fn record_count(outcome: &Outcome) -> usize {
 fn without_dot(name: &Name) -> String {
     let text = name.to_ascii();
     if text == "." { text } else { text.trim_end_matches('.').to_owned() }
-}
-
-fn wire_type(record_type: RecordType) -> WireType {
-    match record_type {
-        RecordType::A => WireType::A,
-        RecordType::Aaaa => WireType::AAAA,
-        RecordType::Mx => WireType::MX,
-        RecordType::Tlsa => WireType::TLSA,
-        RecordType::Txt => WireType::TXT,
-    }
-}
-
-/// The label of a metric: the types we ask for, and one word for all others.
-#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of all record types")]
-fn bounded(record_type: WireType) -> &'static str {
-    match record_type {
-        WireType::A => "A",
-        WireType::AAAA => "AAAA",
-        WireType::MX => "MX",
-        WireType::TLSA => "TLSA",
-        WireType::TXT => "TXT",
-        _ => "other",
-    }
 }
 
 fn anchors(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {

@@ -9,6 +9,7 @@ mod cache;
 mod convert;
 pub mod dnssec;
 pub mod driver;
+pub mod error;
 pub mod event;
 mod flight;
 pub mod mail;

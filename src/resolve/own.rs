@@ -8,7 +8,7 @@
 
 use super::Security;
 use super::dnssec::{Outcome, Reason, Validated};
-use super::driver::DnsSetupError;
+use super::error::DnsSetupError;
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
 use super::paths::setup::{self, Setup};

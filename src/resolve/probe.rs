@@ -7,7 +7,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this driver asks servers past the paths of delivery")]
 
-use super::driver::DnsSetupError;
+use super::dnssec::decode;
+use super::error::DnsSetupError;
 use super::paths::channel::Flags;
 use super::paths::walk::Walk;
 use super::paths::{Fault, Path, setup};
@@ -278,7 +279,7 @@ async fn datagram(
         };
         let came = buffer.get(..received?).unwrap_or_default();
         // Anything else may be forged, and the real answer may yet come.
-        if let Ok(message) = Message::from_vec(came)
+        if let Ok(message) = decode(came)
             && answers(&message, request)
         {
             return Ok(Ok(message));
@@ -300,7 +301,7 @@ async fn stream(
     let length = stream.read_u16().await?;
     let mut came = vec![0; usize::from(length)];
     stream.read_exact(&mut came).await?;
-    match Message::from_vec(&came) {
+    match decode(&came) {
         Ok(message) if answers(&message, request) => Ok(Ok(message)),
         Ok(_) => Ok(Err(Reply::Nonsense("an answer to another question".into()))),
         Err(error) => Ok(Err(Reply::Nonsense(error.to_string()))),

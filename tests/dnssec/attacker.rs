@@ -140,8 +140,8 @@ impl Attacker {
             8 | 9 => self.add_foreign(chance, asked, section),
             10 => {
                 let ttl = *chance.pick(&[0, 1, 59, 604_800, u32::MAX >> 1, u32::MAX]);
-                let all = chance.below(2) == 0;
-                for record in section.iter_mut() {
+                let all = chance.below(3) != 0;
+                for record in message.answers.iter_mut().chain(&mut message.authorities) {
                     if all || chance.below(2) == 0 {
                         record.ttl = ttl;
                     }
@@ -252,7 +252,14 @@ fn capitals(chance: &mut Chance, record: &mut Record) {
 
 /// What nobody signed: records, DS records of no use, or a signature that says something else.
 fn forge(chance: &mut Chance, asked: &str, rtype: RecordType, message: &mut Message) -> String {
-    match chance.below(3) {
+    match chance.below(4) {
+        3 => {
+            let many = *chance.pick(&[7, 60, 250]);
+            let flood: Vec<Record> =
+                message.answers.iter().filter_map(|r| broken(r, many)).flatten().take(550).collect();
+            message.answers.splice(0..0, flood);
+            format!("{many} broken signatures for each")
+        }
         0 => {
             message.answers = vec![Record::from_rdata(name(asked), 3600, tlsa(66))];
             "an unsigned answer".into()
@@ -287,6 +294,19 @@ fn forge(chance: &mut Chance, asked: &str, rtype: RecordType, message: &mut Mess
             format!("signatures changed, kind {change}")
         }
     }
+}
+
+/// Signatures that say they are of a key of the zone, and are not; none for another record.
+fn broken(record: &Record, many: u8) -> Option<Vec<Record>> {
+    let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &record.data else { return None };
+    let one = |nth: u8| {
+        let mut sig = rrsig.sig().to_vec();
+        sig[1] ^= 1;
+        sig[0] = nth;
+        let data = RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(rrsig.input().clone(), sig)));
+        Record::from_rdata(record.name.clone(), record.ttl, data)
+    };
+    Some((0..many).map(one).collect())
 }
 
 /// A key set as it was before a key was added, signed by a key that was there already.

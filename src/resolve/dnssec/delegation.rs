@@ -93,6 +93,14 @@ struct Delegation {
     signed: Signed,
 }
 
+/// The keys of a zone.
+struct Candidates {
+    /// All of them, with their tags.
+    keys: Vec<(u16, DNSKEY)>,
+    /// Those that the zone above, or a trust anchor, vouches for.
+    entries: Vec<(u16, DNSKEY)>,
+}
+
 /// The walk, with all that it may use.
 pub(super) struct Walk<'a> {
     pub(super) anchors: &'a Anchors,
@@ -184,7 +192,11 @@ impl Walk<'_> {
     /// DS records: usable ones, or the verdict that there are none (RFC 4035 §5.2).
     fn delegation(&mut self, set: &RrSet<'_>, parent: &ZoneKeys) -> Result<Result<Delegation, Known>, Halt> {
         let signed = self.exactly(set, parent)?;
-        let usable: Vec<DS> = set.records.iter().filter_map(|r| usable_ds(r)).collect();
+        let mut usable: Vec<DS> = set.records.iter().filter_map(|r| usable_ds(r)).collect();
+        // RFC 4509 §3: SHA-1 counts only where nothing better is there.
+        if usable.iter().any(|ds| ds.digest_type() != DigestType::SHA1) {
+            usable.retain(|ds| ds.digest_type() != DigestType::SHA1);
+        }
         if usable.is_empty() {
             let said = "the DS records name no algorithm and digest that we know";
             let reason = Arc::new(Reason::new("RFC 4035 §5.2", set.owner, said.into()));
@@ -255,7 +267,7 @@ impl Walk<'_> {
         }
         let entries = named.iter().filter(|(_, digests)| !digests.is_empty()).map(|(key, _)| (*key).clone()).collect();
         let said = "no DNSKEY record fits the DS records of the zone above";
-        self.key_set(&set, keys, entries, said, Some(delegation.signed))
+        self.key_set(&set, Candidates { keys, entries }, said, Some(delegation.signed))
     }
 
     fn root(&mut self) -> Result<Known, Halt> {
@@ -266,21 +278,19 @@ impl Walk<'_> {
         };
         let keys = keys_of(&set);
         let entries = keys.iter().filter(|(tag, key)| self.anchors.trust(*tag, key)).cloned().collect();
-        self.key_set(&set, keys, entries, "no key of the root fits the trust anchors", None)
+        self.key_set(&set, Candidates { keys, entries }, "no key of the root fits the trust anchors", None)
     }
 
-    /// A DNSKEY RRset that one of its `entries` signs, the keys that the zone above vouches for.
-    /// All its keys are kept: were some left out, signatures they made would be bogus, on this path
+    /// A DNSKEY RRset that one of its entries signs. All its keys are kept: were some left out, signatures they made would be bogus, on this path
     /// and on all others.
     fn key_set(
         &mut self,
         set: &RrSet<'_>,
-        mut keys: Vec<(u16, DNSKEY)>,
-        mut entries: Vec<(u16, DNSKEY)>,
+        candidates: Candidates,
         misfit: &str,
         above: Option<Signed>,
     ) -> Result<Known, Halt> {
-        let zone = set.owner.to_lowercase();
+        let (zone, Candidates { mut keys, mut entries }) = (set.owner.to_lowercase(), candidates);
         let is_sound = |key: &DNSKEY| key.zone_key() && !key.revoke() && is_supported(algorithm(key));
         keys.retain(|(_, key)| is_sound(key));
         entries.retain(|(_, key)| is_sound(key));
@@ -345,11 +355,13 @@ pub(super) fn usable(message: Message) -> Result<Message, String> {
     Ok(message)
 }
 
-/// SHA-256 and SHA-384, of the right length. A SHA-1 digest counts as unknown, as SHA-1 in
-/// signatures does (RFC 9905 §2): who can make two keys with one digest owns the zone.
+/// SHA-256, SHA-384 and, where none of them is there, SHA-1, each of the right length. Who wants
+/// to own a zone by its SHA-1 digest must find a second key for the one that is published, which
+/// nobody can; two keys with one digest, which can be made, help nobody who does not own it.
 pub(super) fn is_supported_digest(ds: &DS) -> bool {
     (ds.digest_type() == DigestType::SHA256 && ds.digest().len() == 32)
         || (ds.digest_type() == DigestType::SHA384 && ds.digest().len() == 48)
+        || (ds.digest_type() == DigestType::SHA1 && ds.digest().len() == 20)
 }
 
 /// Those of the digests that are of the key (RFC 4034 §5.1.4 and RFC 4035 §5.2: tag, algorithm
@@ -381,7 +393,7 @@ fn usable_ds(record: &Record) -> Option<DS> {
 
 /// By type alone: a digest of the wrong length is a broken delegation, not an unknown one.
 fn is_known_digest(ds: &DS) -> bool {
-    ds.digest_type() == DigestType::SHA256 || ds.digest_type() == DigestType::SHA384
+    [DigestType::SHA256, DigestType::SHA384, DigestType::SHA1].contains(&ds.digest_type())
 }
 
 fn keys_of(set: &RrSet<'_>) -> Vec<(u16, DNSKEY)> {

@@ -2,13 +2,19 @@
 //!
 //! Nothing in them may make it panic, run on, or call anything secure.
 
-use super::{Anchors, Step, Validated, Validation, Zones};
+use super::{Anchors, Step, Validated, Validation, Zones, decode};
 use crate::clock::Timestamp;
 use hickory_proto::op::Message;
 use hickory_proto::rr::{Name, RecordType};
 
 /// More steps than any validation may take.
 const STEPS: usize = 1000;
+
+/// Reads octets as the ways to the DNS do: an odd record does not cost the message.
+#[must_use]
+pub fn read(octets: &[u8]) -> Option<Message> {
+    decode(octets).ok()
+}
 
 /// Reads `bytes` as a message and validates it as an answer to its own question; every further
 /// question gets the same message, or none when `bytes` ends in an odd octet. `None` when the
@@ -18,7 +24,7 @@ const STEPS: usize = 1000;
 /// [`Endless`] inside when the validation does not end.
 #[must_use]
 pub fn validate_bytes(bytes: &[u8], now: Timestamp) -> Option<Result<Validated, Endless>> {
-    let message = Message::from_vec(bytes).ok()?;
+    let message = read(bytes)?;
     let question = message.queries.first();
     let (name, rtype) =
         question.map_or_else(|| (Name::root(), RecordType::TLSA), |q| (q.name().clone(), q.query_type()));

@@ -67,7 +67,7 @@ pub(super) fn judge(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Li
     let message = subject.message;
     if let Some(set) = RrSet::find(&message.answers, subject.name, subject.rtype) {
         let standing = authenticate(subject, &set, walk)?;
-        return Ok(Link { said: Said::Found(set.records.iter().map(|r| Record::clone(r)).collect()), standing });
+        return Ok(Link { said: Said::Found(set.records.iter().copied().cloned().collect()), standing });
     }
     if let Some(dname) = alias::dname_above(&message.answers, subject.name) {
         return redirect(subject, &dname, walk);

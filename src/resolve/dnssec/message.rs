@@ -4,6 +4,7 @@
 //! asked for by name and type: nothing else in a message has any influence. Nor has the order of
 //! the records, or how often each of them stands there: a set is read whole or not at all.
 
+use super::odd::type_of;
 use hickory_proto::dnssec::rdata::{DNSSECRData, RRSIG};
 use hickory_proto::op::Message;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -36,7 +37,7 @@ impl<'a> RrSet<'a> {
 
     /// The RRset of a type among records that all have one owner.
     fn of(here: impl Iterator<Item = &'a Record> + Clone, rtype: RecordType) -> Option<Self> {
-        let of_type = here.clone().filter(|r| r.record_type() == rtype);
+        let of_type = here.clone().filter(|r| type_of(r) == rtype);
         let ttl_s = of_type.clone().map(|r| r.ttl).min()?;
         let records = each_once(of_type);
         let owner = &records.first()?.name;
@@ -56,7 +57,7 @@ impl<'a> RrSet<'a> {
 
 /// Whether the section has a record of a name and type.
 pub(super) fn has(section: &[Record], name: &Name, rtype: RecordType) -> bool {
-    section.iter().any(|r| r.dns_class == DNSClass::IN && r.record_type() == rtype && r.name == *name)
+    section.iter().any(|r| r.dns_class == DNSClass::IN && type_of(r) == rtype && r.name == *name)
 }
 
 /// All RRsets of a type in a section, one for each owner, in the order of the names and not of
@@ -64,7 +65,7 @@ pub(super) fn has(section: &[Record], name: &Name, rtype: RecordType) -> bool {
 pub(super) fn sets_of_type(section: &[Record], rtype: RecordType) -> Vec<RrSet<'_>> {
     let mut owners: BTreeMap<&Name, Vec<&Record>> = BTreeMap::new();
     for record in section.iter().filter(|r| r.dns_class == DNSClass::IN) {
-        if record.record_type() == rtype || rrsig(record).is_some_and(|s| s.input().type_covered == rtype) {
+        if type_of(record) == rtype || rrsig(record).is_some_and(|s| s.input().type_covered == rtype) {
             owners.entry(&record.name).or_default().push(record);
         }
     }

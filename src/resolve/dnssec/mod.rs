@@ -35,12 +35,14 @@ mod link;
 mod message;
 mod nsec;
 mod nsec3;
+mod odd;
 mod serial;
 mod signature;
 mod work;
 pub mod zones;
 
 pub use anchors::{AnchorError, Anchors};
+pub(in crate::resolve) use odd::{decode, set_aside};
 pub use zones::Zones;
 
 use crate::clock::Timestamp;

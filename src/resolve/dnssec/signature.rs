@@ -3,6 +3,10 @@
 //! The bytes that were signed are built here; only the bare check of them is hickory's. A
 //! signature counts when its signer is the zone we ask about, its labels fit, our clock lies in
 //! its window, and a key of the zone made it. One good signature is enough.
+//!
+//! What is counted is cryptographic work, paid from the [`Budget`], and neither signatures nor
+//! keys: a signature of a key that is gone costs nothing, and zones in the middle of a roll-over
+//! have many. Many keys with one tag, the KeyTrap attack (CVE-2023-50387), cost a check each.
 
 use super::Reason;
 use super::message::{RrSet, depth};
@@ -14,11 +18,6 @@ use hickory_proto::dnssec::{Algorithm, PublicKey as _, PublicKeyBuf};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder, BinEncodable, BinEncoder, NameEncoding};
 
-/// Signatures of one RRset that are checked; two algorithms in the middle of a roll-over make four.
-const SIGNATURES_LIMIT: usize = 6;
-/// Keys with the same tag and algorithm that are tried for one signature. Honest zones have one;
-/// more is the KeyTrap attack (CVE-2023-50387).
-const SAME_TAG_LIMIT: usize = 3;
 /// RSA moduli that are checked, in bits; others count as an algorithm we do not know. Below,
 /// a key proves little; above, it costs too much.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 1024..=8192;
@@ -93,16 +92,11 @@ fn modulus_bits(bytes: &[u8]) -> usize {
 /// [`Fault`]: no signature of the zone is good, or the work is spent.
 pub(super) fn verify(set: &RrSet<'_>, zone: &ZoneKeys, now: Timestamp, budget: &mut Budget) -> Result<Signed, Fault> {
     let mut why = ("RFC 4035 §2.2", format!("the {} records are not signed by the zone {}", set.rtype, zone.zone));
-    let mut tried = 0;
     for signature in set.signatures.iter().filter(|s| s.input().signer_name == zone.zone) {
         if let Err(fault) = acceptable(signature, set, zone, now) {
             why = fault;
             continue;
         }
-        if tried == SIGNATURES_LIMIT {
-            break;
-        }
-        tried += 1;
         match made_by_zone(signature, set, zone, budget) {
             Ok(true) => return Ok(signed(signature, set, now)),
             Ok(false) => {
@@ -163,7 +157,7 @@ fn made_by_zone(signature: &RRSIG, set: &RrSet<'_>, zone: &ZoneKeys, budget: &mu
     let input = signature.input();
     let fits = |key: &&(u16, DNSKEY)| key.0 == input.key_tag && key.1.public_key().algorithm() == input.algorithm;
     let mut bytes = None;
-    for (_tag, key) in zone.keys.iter().filter(fits).take(SAME_TAG_LIMIT) {
+    for (_tag, key) in zone.keys.iter().filter(fits) {
         budget.signature(key.public_key())?;
         let bytes = bytes.get_or_insert_with(|| signed_bytes(signature, set));
         let Some(bytes) = bytes else { return Ok(false) };

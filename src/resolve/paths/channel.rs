@@ -6,10 +6,10 @@
 //! believed here: a message only has to be an answer to the question.
 
 use super::Fault;
-use super::scoped::Scoped;
+use super::scoped::{Scoped, Wire};
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
-use hickory_resolver::config::ConnectionConfig;
+use hickory_resolver::config::{ConnectionConfig, ProtocolConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::xfer::{DnsExchange, DnsHandle, FirstAnswer};
 use hickory_resolver::{ConnectionProvider, PoolContext};
@@ -49,7 +49,9 @@ pub(in crate::resolve) struct Channel {
 impl Channel {
     pub(super) fn new(server: SocketAddr, mut connection: ConnectionConfig, context: &Arc<PoolContext>) -> Self {
         connection.port = server.port();
-        let (context, provider) = (Arc::clone(context), Scoped::to(server));
+        let is_clear = matches!(connection.protocol, ProtocolConfig::Udp | ProtocolConfig::Tcp);
+        let wire = if is_clear { Wire::Clear } else { Wire::Encrypted };
+        let (context, provider) = (Arc::clone(context), Scoped::to(server, wire));
         Self { server, connection, context, provider, live: Mutex::default(), tcp: None }
     }
 

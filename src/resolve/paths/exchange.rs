@@ -10,6 +10,7 @@
 
 use super::Fault;
 use super::channel::{UDP_PAYLOAD_BYTES, answers};
+use crate::resolve::dnssec::decode;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use std::io;
@@ -138,7 +139,7 @@ async fn stream(server: SocketAddr, request: &Message) -> Result<Message, Failur
 /// The message, when it is one that answers the request.
 fn read(came: &[u8], request: &Message) -> Option<Message> {
     let query = request.queries.first()?;
-    match Message::from_vec(came) {
+    match decode(came) {
         Ok(message) if message.metadata.id == request.metadata.id && answers(&message, query) => Some(message),
         Ok(message) if !message.queries.is_empty() => None,
         Ok(_) | Err(_) => not_understood(came, request),

@@ -14,6 +14,7 @@ mod scoped;
 mod servers;
 pub(super) mod setup;
 mod system;
+mod tolerant;
 pub(super) mod walk;
 
 use crate::clock::Timestamp;

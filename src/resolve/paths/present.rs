@@ -5,7 +5,7 @@
 use super::setup::Setup;
 use super::{Carrier, Path, PathName, Source};
 use crate::config::Config;
-use crate::resolve::driver::DnsSetupError;
+use crate::resolve::error::DnsSetupError;
 use crate::resolve::event::DnsEvent;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,26 +1,40 @@
 //! hickory's sockets, towards one server whose address keeps its scope (RFC 4007 §11): hickory
-//! knows servers by their address alone, and without its link nobody reaches `fe80::1`.
+//! knows servers by their address alone, and without its link nobody reaches `fe80::1`. What comes out
+//! of them in clear is made readable (`tolerant.rs`).
 
+use super::tolerant::Stream;
+use crate::resolve::dnssec::set_aside;
+use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider, TokioTime};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 type Inner = TokioRuntimeProvider;
 type Opened<T> = Pin<Box<dyn Send + Future<Output = io::Result<T>>>>;
+
+/// Whether messages go over the wire as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// They do.
+    Clear,
+    /// Something encrypts them.
+    Encrypted,
+}
 
 /// Opens sockets to one server.
 #[derive(Clone)]
 pub(super) struct Scoped {
     inner: Inner,
     server: SocketAddr,
+    wire: Wire,
 }
 
 impl Scoped {
-    pub(super) fn to(server: SocketAddr) -> Self {
-        Self { inner: Inner::default(), server }
+    pub(super) fn to(server: SocketAddr, wire: Wire) -> Self {
+        Self { inner: Inner::default(), server, wire }
     }
 }
 
@@ -34,7 +48,7 @@ impl RuntimeProvider for Scoped {
     type Handle = <Inner as RuntimeProvider>::Handle;
     type Timer = TokioTime;
     type Udp = ScopedUdp;
-    type Tcp = <Inner as RuntimeProvider>::Tcp;
+    type Tcp = AsyncIoTokioAsStd<Stream>;
 
     fn create_handle(&self) -> Self::Handle {
         self.inner.create_handle()
@@ -46,7 +60,8 @@ impl RuntimeProvider for Scoped {
         bind_addr: Option<SocketAddr>,
         timeout: Option<Duration>,
     ) -> Opened<Self::Tcp> {
-        self.inner.connect_tcp(self.server, bind_addr, timeout)
+        let (connected, wire) = (self.inner.connect_tcp(self.server, bind_addr, timeout), self.wire);
+        Box::pin(async move { Ok(AsyncIoTokioAsStd(Stream::new(connected.await?.0, wire))) })
     }
 
     fn bind_udp(&self, local_addr: SocketAddr, _without_scope: SocketAddr) -> Opened<Self::Udp> {
@@ -60,7 +75,10 @@ impl DnsUdpSocket for ScopedUdp {
     type Time = TokioTime;
 
     fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        DnsUdpSocket::poll_recv_from(&self.inner, cx, buf)
+        let (length, from) = ready!(DnsUdpSocket::poll_recv_from(&self.inner, cx, buf))?;
+        // Each datagram is a message; those of encrypted protocols come another way.
+        set_aside(buf.get_mut(..length).unwrap_or_default());
+        Poll::Ready(Ok((length, from)))
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], _without_scope: SocketAddr) -> Poll<io::Result<usize>> {
@@ -79,7 +97,7 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
         let elsewhere: SocketAddr = ([127, 0, 0, 1], 1).into();
-        let scoped = Scoped::to(address);
+        let scoped = Scoped::to(address, Wire::Clear);
         let socket = scoped.bind_udp(([127, 0, 0, 1], 0).into(), elsewhere).await.unwrap();
         socket.send_to(b"question", elsewhere).await.unwrap();
         let mut buffer = [0; 16];

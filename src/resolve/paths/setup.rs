@@ -7,7 +7,7 @@ use super::system::{self, ResolvConf};
 use super::walk::Walk;
 use super::{Carrier, Path, PathName, Transport};
 use crate::config::{Config, Dns as DnsConfig, DnsMode, RootsError, Upstream};
-use crate::resolve::driver::DnsSetupError;
+use crate::resolve::error::DnsSetupError;
 use hickory_proto::rr::Name;
 use hickory_resolver::config::{ConnectionConfig, ResolverOpts};
 use hickory_resolver::{PoolContext, TlsConfig, system_conf};
