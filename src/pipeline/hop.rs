@@ -95,10 +95,7 @@ impl Pipeline {
                     let cause = self.under_request(errand, cause);
                     self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
                     errand.journal.not_tried(&errand.next_hop, &pending, &cause);
-                    // A reason found by talking to a server says more than a host left alone.
-                    for index in pending {
-                        results.entry(index).or_insert_with(|| DeliveryOutcome::Failed { cause: cause.clone() });
-                    }
+                    pending.into_iter().for_each(|index| record_unasked(&mut results, index, &cause));
                 }
             }
         }
@@ -174,6 +171,21 @@ fn record(results: &mut Outcomes, index: usize, outcome: DeliveryOutcome) {
     let earlier_may_recover = results.get(&index).and_then(cause_of).is_some_and(|c| c.class() == Class::Transient);
     if !(earlier_may_recover && cause_of(&outcome).is_some_and(is_about_this_server)) {
         results.insert(index, outcome);
+    }
+}
+
+/// A reason found by talking to a server says more than a host left alone; but where the others only
+/// said that they are not the one, this one may still be, once more is known about it.
+fn record_unasked(results: &mut Outcomes, index: usize, cause: &Cause) {
+    let is_no_end = |earlier: &Cause| {
+        is_about_this_server(earlier) && earlier.class() == Class::Permanent && cause.class() == Class::Transient
+    };
+    let says_more = match results.get(&index) {
+        None => true,
+        Some(earlier) => cause_of(earlier).is_some_and(is_no_end),
+    };
+    if says_more {
+        results.insert(index, DeliveryOutcome::Failed { cause: cause.clone() });
     }
 }
 

@@ -4,7 +4,8 @@
 use crate::relay::{SENDER, World, content, expect, heard, lab, queue_id, saw_no_mail};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::client::SmtpClient;
-use dane_relay::lab::{Certificate, HostSpec, StartTls, Tlsa};
+use dane_relay::lab::{Certificate, Fault, HostSpec, StartTls, Tlsa};
+use hickory_proto::rr::RecordType;
 
 /// A host that can keep REQUIRETLS.
 fn able(host: HostSpec) -> HostSpec {
@@ -72,6 +73,20 @@ async fn rfc8461_5_1_a_policy_that_is_new_is_noticed_before_the_message_is_given
     world.lab.set_mta_sts("late.test", |p| p.id("2").enforce()).unwrap();
     let id = demanding(&world, SENDER, "carol@late.test").await;
     assert_eq!(world.delivered(id, "carol@late.test").await.tls, "webpki");
+}
+
+#[tokio::test]
+async fn rfc8689_4_2_1_a_host_that_could_not_be_judged_yet_may_keep_it_where_the_others_cannot() {
+    let lab = lab().domain("later.test", |d| {
+        d.add_host("mx2.later.test", 20, able).fault("mx2.later.test", RecordType::TLSA, Fault::ServFail)
+    });
+    let world = World::start(lab).await;
+    let to = "bob@later.test";
+    let id = demanding(&world, SENDER, to).await;
+    assert_eq!(world.deferred(id, to, 1).await.row().word, "dns-unavailable");
+    saw_no_mail(world.mx("later.test"));
+    world.lab.world().fault(&world.lab.tlsa_owner("mx2.later.test"), RecordType::TLSA, None).unwrap();
+    assert_eq!(world.delivered(id, to).await.host, "mx2.later.test");
 }
 
 #[tokio::test]
