@@ -19,13 +19,18 @@ mod check_paths;
 mod command;
 mod dane;
 mod deliver;
+#[path = "../simulation/desk.rs"]
+mod desk;
 mod destination;
+#[path = "../simulation/dice.rs"]
+mod dice;
 mod exchange;
 mod grid;
 mod ipv6;
 mod next_hops;
 mod notify;
 mod operator;
+mod oracle;
 mod peers;
 mod policies;
 mod process;
