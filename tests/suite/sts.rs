@@ -96,7 +96,7 @@ async fn rfc8461_4_1_a_host_outside_the_policy_gets_nothing() {
 #[tokio::test]
 async fn rfc4035_5_a_filter_of_one_family_does_not_switch_the_policy_off() {
     for fault in [Fault::ServFail, Fault::NotImplemented, Fault::ForgedNoData, Fault::ForgedNxDomain] {
-        let moved = |d: dane_relay::lab::DomainSpec, name: &str| {
+        let moved = |d: DomainSpec, name: &str| {
             let listed = [format!("old.{name}")];
             d.mta_sts(|p| p.mx(&[listed[0].as_str()])).fault(&format!("mta-sts.{name}"), RecordType::AAAA, fault)
         };
@@ -117,7 +117,7 @@ async fn rfc4035_5_a_filter_of_one_family_does_not_switch_the_policy_off() {
 
 #[tokio::test]
 async fn rfc4035_5_a_resolver_that_says_there_is_no_ipv6_does_not_switch_the_policy_off() {
-    let listed = |d: dane_relay::lab::DomainSpec| d.mta_sts(|p| p.mx(&["old.moved.test"]));
+    let listed = |d: DomainSpec| d.mta_sts(|p| p.mx(&["old.moved.test"]));
     let lab = lab().domain("moved.test", |d| listed(d.host(|h| issued(h).tlsa([]))));
     let world = World::with(lab, |lab, _| lab.dns().set_path([PathFault::ForgeNoData(RecordType::AAAA)])).await;
     expect(&world.defers("bob@moved.test").await, "sts-mx-not-listed", "4.4.8");
