@@ -7,6 +7,7 @@
 use super::bad;
 use super::plan::{Denial, OptOut};
 use super::zone::{NEGATIVE_TTL_S, RrSet, Zone};
+use data_encoding::BASE32_DNSSEC;
 use hickory_proto::dnssec::Nsec3HashAlgorithm;
 use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -165,7 +166,7 @@ impl Zone {
         let flag = *opt_out == OptOut::Yes;
         let (algorithm, types) = (Nsec3HashAlgorithm::SHA1, types.iter().copied());
         let nsec3 = NSEC3::new(algorithm, flag, *iterations, salt.clone(), next, types);
-        let owner = self.origin.prepend_label(base32hex(own).as_str()).map_err(bad)?;
+        let owner = self.origin.prepend_label(BASE32_DNSSEC.encode(own).as_str()).map_err(bad)?;
         Ok(proof(owner, DNSSECRData::NSEC3(nsec3)))
     }
 
@@ -218,13 +219,4 @@ fn star(encloser: &Name) -> io::Result<Name> {
 /// RFC 5155 §1.3: one label longer than the closest encloser.
 fn next_closer(name: &Name, encloser: &Name) -> Name {
     name.trim_to(encloser.iter().len() + 1)
-}
-
-/// RFC 4648 §7 in lower case and without padding; a SHA-1 hash needs none.
-fn base32hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
-    let bits = |at: usize| bytes.get(at / 8).is_some_and(|byte| byte & (0x80 >> (at % 8)) != 0);
-    let digit = |group: usize| (0..5).fold(0, |value, bit| value << 1 | usize::from(bits(group * 5 + bit)));
-    let digits = (0..(bytes.len() * 8).div_ceil(5)).filter_map(|group| DIGITS.get(digit(group)));
-    digits.map(|&d| char::from(d)).collect()
 }

@@ -11,6 +11,7 @@
 use super::denial::{Denial, Denied, Question, Why, denies_at, star};
 use super::message::depth;
 use super::work::{Budget, Spent};
+use data_encoding::BASE32_DNSSEC;
 use hickory_proto::dnssec::rdata::NSEC3;
 use hickory_proto::rr::Name;
 use std::collections::BTreeMap;
@@ -20,8 +21,6 @@ use std::collections::BTreeMap;
 pub(super) const ITERATIONS_LIMIT: u16 = 150;
 /// Bytes of a SHA-1 hash.
 const HASH_BYTES: usize = 20;
-/// Bits of one base32hex character.
-const BASE32_BITS: u32 = 5;
 
 /// One authenticated NSEC3 record.
 #[derive(Clone, Debug)]
@@ -169,22 +168,10 @@ impl<'a, 'r> Chain<'a, 'r> {
     }
 }
 
-/// RFC 4648 §7 without padding, as NSEC3 owners are written; only whole SHA-1 hashes.
+/// The hash in the owner of an NSEC3 record: RFC 4648 §7 without padding, in letters of either case
+/// (RFC 5155 §3.3); only whole SHA-1 hashes.
 fn base32hex(label: &[u8]) -> Option<Vec<u8>> {
-    if label.len() * BASE32_BITS as usize != HASH_BYTES * 8 {
-        return None;
-    }
-    let (mut bits, mut held, mut bytes) = (0_u32, 0_u32, Vec::with_capacity(HASH_BYTES));
-    for character in label {
-        bits = bits << BASE32_BITS | char::from(*character).to_digit(32)?;
-        held += BASE32_BITS;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 0xff).ok()?);
-            bits &= (1 << held) - 1;
-        }
-    }
-    Some(bytes)
+    BASE32_DNSSEC.decode(label).ok().filter(|hash| hash.len() == HASH_BYTES)
 }
 
 #[cfg(test)]
