@@ -22,6 +22,7 @@ mod report;
 pub mod selfcheck;
 mod smtp;
 mod text;
+mod verdict;
 mod view;
 
 pub use report::{AddressReport, CheckReport, Fault, HostReport, StsReport, TlsaReport, Verdict};

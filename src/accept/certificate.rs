@@ -5,7 +5,6 @@
 //! again when a file changes again. Sessions keep what they shook hands with.
 #![expect(clippy::disallowed_methods, reason = "reads the files of key and certificate")]
 
-use super::tls::TlsError;
 use crate::clock::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -13,9 +12,51 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path}: no {what} in PEM form: {source}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Certificate or private key.
+        what: &'static str,
+        /// What is wrong.
+        source: PemError,
+    },
+    /// Key and certificate do not go together, or cannot be used.
+    #[error("{path}: {}", in_words(source))]
+    Unusable {
+        /// The certificate file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// No certificate could be made.
+    #[error("the self-signed certificate could not be made: {0}")]
+    Making(#[from] rcgen::Error),
+}
+
+fn in_words(error: &rustls::Error) -> String {
+    if let rustls::Error::InconsistentKeys(_) = error {
+        return "the private key does not belong to this certificate".to_owned();
+    }
+    error.to_string()
+}
 
 /// Key and certificate with the files they come from.
 pub struct Certificate {

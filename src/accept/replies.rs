@@ -9,7 +9,7 @@ use super::intake::{ContentFault, Limits, SpoolFault};
 use super::rules::{NoWay, Offer, Rules};
 use crate::envelope::QueueId;
 use crate::smtp::address::{AddressError, Domain, Host};
-use crate::smtp::command::CommandError;
+use crate::smtp::error::CommandError;
 use crate::smtp::line::LineError;
 use crate::smtp::reply::Reply;
 use std::net::IpAddr;

@@ -5,7 +5,8 @@ use super::intake::{Content, ContentFault, SpoolFault};
 use super::{CloseReason, RefusedAt};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::smtp::command::{Chunk, Command, CommandError};
+use crate::smtp::command::{Chunk, Command};
+use crate::smtp::error::CommandError;
 use crate::smtp::reply::Reply;
 
 /// What happened.

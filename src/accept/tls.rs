@@ -3,13 +3,13 @@
 //! From the files of `[listen] certificate` and `private_key`, or self-signed: made at the first
 //! start and kept in `<spool>/tls/`, so that a client may pin it. TLS 1.2 and 1.3, nothing older.
 
+pub use super::certificate::TlsError;
 use super::certificate::{Certificate, Files};
 use crate::config::Config;
 use crate::smtp::address::Domain;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::Error as PemError;
 use rustls::server::ResolvesServerCert;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -18,47 +18,6 @@ use std::sync::Arc;
 
 /// Private key and certificate in one file: one rename, so they always fit each other.
 const SELF_SIGNED_FILE: &str = "self-signed.pem";
-
-/// Why there is no certificate.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file does not hold what it should.
-    #[error("{path}: no {what} in PEM form: {source}")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// Certificate or private key.
-        what: &'static str,
-        /// What is wrong.
-        source: PemError,
-    },
-    /// Key and certificate do not go together, or cannot be used.
-    #[error("{path}: {}", in_words(source))]
-    Unusable {
-        /// The certificate file.
-        path: PathBuf,
-        /// What is wrong.
-        source: rustls::Error,
-    },
-    /// No certificate could be made.
-    #[error("the self-signed certificate could not be made: {0}")]
-    Making(#[from] rcgen::Error),
-}
-
-fn in_words(error: &rustls::Error) -> String {
-    if let rustls::Error::InconsistentKeys(_) = error {
-        return "the private key does not belong to this certificate".to_owned();
-    }
-    error.to_string()
-}
 
 /// The TLS side of the listener.
 #[derive(Clone, Debug)]

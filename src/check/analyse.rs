@@ -15,7 +15,7 @@ mod proof;
 pub(super) use proof::said;
 
 use super::evidence::Evidence;
-use super::report::Verdict;
+use super::verdict::Verdict;
 use crate::outcome::{Cause, Side};
 use serde::{Deserialize, Serialize};
 

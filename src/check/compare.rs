@@ -3,7 +3,7 @@
 
 use super::analyse::{Diagnosis, analyse};
 use super::evidence::{Evidence, ServerSeen};
-use super::report::Verdict;
+use super::verdict::Verdict;
 use crate::text::paragraph;
 use std::collections::BTreeMap;
 

@@ -6,8 +6,9 @@
 
 use super::Register;
 use crate::outcome::{PathFailure, Question};
-use crate::resolve::event::{DnsEvent, PathStanding, Probed};
+use crate::resolve::event::{DnsEvent, Probed};
 use crate::resolve::paths::PathName;
+use crate::resolve::paths::standing::PathStanding;
 use prometheus::{Error, IntCounter, IntCounterVec, IntGaugeVec};
 
 /// The metrics of the DNS stage. Upstreams are labels in the words of the configuration, which

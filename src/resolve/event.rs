@@ -1,6 +1,7 @@
 //! What the DNS stage tells about itself: facts for log and metrics, which `observe.rs` names.
 
 use super::paths::PathName;
+use super::paths::standing::PathStanding;
 use crate::outcome::{PathFailure, Question};
 use std::sync::Arc;
 
@@ -64,15 +65,6 @@ pub enum DnsEvent<'a> {
         /// How it was found.
         found: &'a Probed,
     },
-}
-
-/// How a path stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathStanding {
-    /// Asked in its turn.
-    Good,
-    /// Asked last, until the penalty fades.
-    PutBack,
 }
 
 /// What a path does with DNSSEC.

@@ -4,8 +4,8 @@
 //! Keywords are read in any case, each may be given once, every value is checked here. Whether
 //! its extension is offered, the session knows.
 
-use super::command::CommandError;
 use super::dsn::{EnvelopeId, Notify, OriginalRecipient, Ret};
+use super::error::CommandError;
 use std::str::FromStr;
 
 /// The parameters of MAIL.

@@ -4,7 +4,7 @@
 //! signs since October 2026. A file holds DNSKEY or DS lines, as Unbound's root.key does; of keys
 //! with a state note only those count that Unbound itself trusts.
 
-use super::delegation::{digests_of, is_supported_digest};
+use super::digest::{digests_of, is_supported_digest};
 use super::signature::{is_supported, is_supported_key};
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
 use hickory_proto::dnssec::{PublicKey as _, TrustAnchors};

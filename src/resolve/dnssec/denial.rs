@@ -10,79 +10,13 @@
 use super::message::{RrSet, sets_of_type};
 use super::nsec::Nsec;
 use super::nsec3::Nsec3;
+use super::question::{Denial, Question, Why};
 use super::signature::{Fault, Signed, ZoneKeys, verify};
 use super::work::{Budget, Spent};
 use super::{Reason, nsec, nsec3};
 use crate::clock::Timestamp;
 use hickory_proto::dnssec::rdata::DNSSECRData;
-use hickory_proto::rr::{Name, RData, Record, RecordType, RecordTypeSet};
-
-/// The type by which compact denial says "no such name" (RFC 9824 §3.1).
-const NXNAME: u16 = 128;
-
-/// What is to be denied, and by which zone.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Question<'a> {
-    pub(super) name: &'a Name,
-    pub(super) rtype: RecordType,
-    pub(super) zone: &'a Name,
-}
-
-impl Question<'_> {
-    pub(super) fn is_ds(&self) -> bool {
-        self.rtype == RecordType::DS
-    }
-}
-
-/// What is proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Denial {
-    pub(super) what: Denied,
-    /// Why it does not count as secure all the same.
-    pub(super) open: Option<Why>,
-}
-
-/// What a proof says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Denied {
-    /// The name exists, or a wildcard stands for it; it has no such records.
-    NoData,
-    /// The name does not exist.
-    NoName,
-    /// Asked for DS: a delegation without one.
-    UnsignedCut,
-    /// Nothing with signed data is there; the zone leaves open whether an unsigned delegation is.
-    OptOut,
-}
-
-impl Denied {
-    pub(super) fn is_no_data(&self) -> bool {
-        *self == Self::NoData
-    }
-}
-
-/// Why a proof is not secure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// The name lies in an opt-out range.
-    OptOut,
-    /// More NSEC3 iterations than a zone may ask of us.
-    Iterations,
-}
-
-impl Why {
-    pub(super) fn reason(self, name: &Name) -> Reason {
-        match self {
-            Self::OptOut => {
-                Reason::new("RFC 5155 §9.2", name, "the zone leaves open what exists here (opt-out)".into())
-            }
-            Self::Iterations => {
-                let limit = nsec3::ITERATIONS_LIMIT;
-                Reason::new("RFC 9276 §3.2", name, format!("the zone's denials take more than {limit} iterations"))
-            }
-        }
-    }
-}
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// The authenticated records of a denial.
 pub(super) struct Evidence<'a> {
@@ -183,37 +117,8 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// What the types listed at a name say about the question. `at` is the name asked, or the
-/// wildcard that stands for it.
-pub(super) fn denies_at(types: &RecordTypeSet, question: &Question<'_>, at: &Name) -> Option<Denied> {
-    let (cut, apex) = (types.contains(RecordType::NS), types.contains(RecordType::SOA));
-    // RFC 6840 §4.3: where there is a CNAME the answer would have been the CNAME.
-    if types.contains(question.rtype) || types.contains(RecordType::CNAME) {
-        return None;
-    }
-    if types.contains(RecordType::from(NXNAME)) {
-        return Some(Denied::NoName);
-    }
-    if !question.is_ds() {
-        // RFC 6840 §4.4: the parent's side of a cut denies nothing but DS.
-        return (!cut || apex).then_some(Denied::NoData);
-    }
-    // RFC 4035 §5.2, RFC 5155 §8.6: the child's side of a cut does not deny DS.
-    match (cut, apex) {
-        (_, true) if !at.is_root() => None,
-        (true, false) if *at == *question.name => Some(Denied::UnsignedCut),
-        (true, false) => None,
-        (false | true, _) => Some(Denied::NoData),
-    }
-}
-
 /// The one item, when there is one and no other.
 fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
     let first = items.next()?;
     items.next().is_none().then_some(first)
-}
-
-/// The wildcard right below a name.
-pub(super) fn star(encloser: &Name) -> Option<Name> {
-    encloser.prepend_label("*").ok()
 }

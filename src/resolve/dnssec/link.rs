@@ -6,8 +6,9 @@
 //! signed zone is bogus.
 
 use super::delegation::{Place, Walk};
-use super::denial::{Denied, Evidence, Question, Why};
+use super::denial::Evidence;
 use super::message::{RrSet, depth, has};
+use super::question::{Denied, Question, Why};
 use super::serial::after_s;
 use super::signature::{Fault, Signed, ZoneKeys, verify};
 use super::{Halt, Reason, alias};

@@ -3,8 +3,8 @@
 //! The records that come in here are authenticated and of one zone. A record from the parent's
 //! side of a zone cut says nothing about the child, and one at a DNAME nothing about names below.
 
-use super::denial::{Denied, Question, denies_at, star};
 use super::message::{depth, is_below};
+use super::question::{Denied, Question, denies_at, star};
 use hickory_proto::dnssec::rdata::NSEC;
 use hickory_proto::rr::Name;
 

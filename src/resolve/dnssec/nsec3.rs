@@ -8,17 +8,14 @@
 //! what exists with signed data has a record of its own and is never in such a range
 //! (RFC 5155 §7.1).
 
-use super::denial::{Denial, Denied, Question, Why, denies_at, star};
 use super::message::depth;
+use super::question::{Denial, Denied, ITERATIONS_LIMIT, Question, Why, denies_at, star};
 use super::work::{Budget, Spent};
 use data_encoding::BASE32_DNSSEC;
 use hickory_proto::dnssec::rdata::NSEC3;
 use hickory_proto::rr::Name;
 use std::collections::BTreeMap;
 
-/// Extra iterations of a denial that is secure. RFC 9276 §3.2 lets validators treat more as
-/// insecure; 150 is where Unbound and BIND do.
-pub(super) const ITERATIONS_LIMIT: u16 = 150;
 /// Bytes of a SHA-1 hash.
 const HASH_BYTES: usize = 20;
 

@@ -4,8 +4,8 @@
 //! penalty has faded. Then it is asked in its turn again, so that a path that has been repaired
 //! comes back by itself, and one that has not costs a wait only now and then.
 
+use super::standing::PathStanding;
 use crate::clock::Timestamp;
-use crate::resolve::event::PathStanding;
 use std::time::Duration;
 
 /// The penalty of a first failure.
