@@ -252,16 +252,18 @@ fn without_weakening(rule: Rule) -> Rule {
 
 /// RFC 8689 §4.2.1: signed MX records or an enforced policy prove the host, DANE or a public
 /// authority its certificate, and it must offer REQUIRETLS. What is known to lack returns the mail;
-/// what could not be found out lets it wait.
+/// what could not be found out lets it wait, and so does what the operator demands beyond all that.
 fn under_requiretls(mx: Signed, policy: Policy, is_listed: bool, demand: Result<Demand, Whys>) -> Result<Demand, Stop> {
     let is_proven = mx == Signed::Yes || policy == Policy::Enforce && is_listed;
     let may_be_proven = is_proven || matches!(policy, Policy::Lost | Policy::Unfetched);
     match demand {
         Err(whys) if whys.contains(&Why::NotFoundOut) && !may_be_proven => Err(Stop::Either(whys)),
-        // The operator wants such mail to wait, and the sender wants it back.
-        Err(whys) if whys.contains(&Why::NoSts) => Err(Stop::Either(whys)),
         _ if !may_be_proven => Err(Stop::Returns),
         Err(whys) if whys.contains(&Why::NotFoundOut) => Err(Stop::Waits(whys)),
+        Err(whys) if whys.contains(&Why::NoDane) || whys.contains(&Why::NoSts) => {
+            let lost = [Why::NotFoundOut, Why::NoSts].into_iter().filter(|_| !is_proven);
+            Err(Stop::Waits(whys.into_iter().chain(lost).collect()))
+        }
         Ok(_) if !is_proven => Err(Stop::Waits(Whys::from([Why::NotFoundOut, Why::NoSts]))),
         Err(whys) if !is_proven => Err(Stop::Either(whys.into_iter().chain([Why::NotFoundOut, Why::NoSts]).collect())),
         Err(_) => Err(Stop::Returns),
@@ -363,7 +365,8 @@ fn end_with(settings: &Settings, cell: &Cell, mail: Mail, known: &Known) -> End 
             demand(settings, known, host, mail.asks).and_then(|demand| match meet(settings, &demand, host, &of) {
                 _ if is_never_tls => Ok(How::Clear),
                 Ok(how) => Ok(how),
-                Err(_) if mail.asks == Asks::RequireTls => Err(Stop::Returns),
+                // Whoever says nothing has not said that he cannot.
+                Err(_) if mail.asks == Asks::RequireTls && host.starttls != StartTls::Silent => Err(Stop::Returns),
                 Err(whys) => Err(Stop::Waits(whys)),
             });
         match met {
