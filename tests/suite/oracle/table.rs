@@ -197,7 +197,7 @@ fn both(one: Result<Demand, Whys>, other: Result<Demand, Whys>) -> Result<Demand
 }
 
 /// What the operator demands on top; neither the sender nor the recipient can waive it.
-fn floor(level: Option<Level>, mx: Signed, records: Records, public: &Result<Demand, Whys>) -> Result<Demand, Whys> {
+fn floor(level: Option<Level>, mx: Signed, records: Records, policy: Policy) -> Result<Demand, Whys> {
     let is_dane_of_domain = mx == Signed::Yes && records == Records::Usable;
     let stop = |why| Err(Whys::from([why]));
     match level {
@@ -206,10 +206,11 @@ fn floor(level: Option<Level>, mx: Signed, records: Records, public: &Result<Dem
         Some(Level::DaneOnly) if is_dane_of_domain => Ok(Demand { tls: true, dane: true, ..Demand::default() }),
         Some(Level::DaneOnly) if records == Records::Lost => stop(Why::NotFoundOut),
         Some(Level::DaneOnly) => stop(Why::NoDane),
-        Some(Level::MtaSts) => match public {
-            Ok(demand) if !is_dane_of_domain && !demand.webpki => stop(Why::NoSts),
-            whatever => whatever.clone(),
-        },
+        // What the policy demands is demanded already.
+        Some(Level::MtaSts) if is_dane_of_domain || matches!(policy, Policy::Enforce | Policy::Lost) => {
+            Ok(Demand::default())
+        }
+        Some(Level::MtaSts) => stop(Why::NoSts),
     }
 }
 
@@ -231,7 +232,7 @@ pub(crate) fn demand(settings: &Settings, known: &Known, host: &Host, asks: Asks
     };
     let is_listed = known.names_hosts && host.listed != Listed::No;
     let public = published(mx, records, policy, is_listed);
-    let floor = if rule.report_only { Ok(Demand::default()) } else { floor(rule.level, mx, records, &public) };
+    let floor = if rule.report_only { Ok(Demand::default()) } else { floor(rule.level, mx, records, policy) };
     // What the operator demands is never waived, and under a level that demands something he demands
     // what is published, too.
     let demands = matches!(rule.level, Some(Level::Encrypt | Level::DaneOnly | Level::MtaSts));
@@ -405,6 +406,9 @@ pub(crate) fn end(settings: &Settings, cell: &Cell, mail: Mail, when: When) -> E
         names_hosts: !matches!(domain.sts, Sts::Replaced(..)) || when == When::Last,
         rule: domain.rule,
     };
+    // RFC 8461 §5.1 lets mail go by the old policy while the new one is fetched. One of mode none says
+    // that there is none, so this is as on first contact.
+    let when = if matches!(domain.sts, Sts::Replaced(Mode::None, _)) { When::Last } else { when };
     let end = end_with(settings, cell, mail, &known(when));
     // RFC 8461 §5.1: before a policy stops a mail it is looked at again.
     match (domain.sts, end) {
