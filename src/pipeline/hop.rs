@@ -30,6 +30,15 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
 /// What became of recipients, by index in the envelope.
 type Outcomes = BTreeMap<usize, DeliveryOutcome>;
 
+/// What came of all servers of a plan.
+#[derive(Default)]
+struct Tried {
+    outcomes: Outcomes,
+    /// Whether a server was left out or failed over a policy that may have changed since. It need not
+    /// be the one whose word the recipients have in the end.
+    policy_may_have_changed: bool,
+}
+
 /// One message on one route.
 struct Errand<'a> {
     entry: &'a SpoolEntry,
@@ -56,13 +65,14 @@ impl Pipeline {
             Ok(known) => known,
             Err(cause) => return self.all_failed(errand, indices, cause),
         };
-        let mut results = self.try_servers(errand, &known, indices).await;
+        let Tried { outcomes: mut results, policy_may_have_changed } = self.try_servers(errand, &known, indices).await;
+        let again = pending(indices, &results);
         // A policy that has changed must not make mail fail (RFC 8461 §5.1).
-        if results.values().filter_map(cause_of).any(sts_may_have_changed)
+        if policy_may_have_changed
+            && !again.is_empty()
             && let Some(known) = self.out.known_anew(route, &known).await
         {
-            let again: Vec<usize> = pending(indices, &results);
-            results.extend(self.try_servers(errand, &known, &again).await);
+            results.extend(self.try_servers(errand, &known, &again).await.outcomes);
         }
         results
     }
@@ -73,12 +83,15 @@ impl Pipeline {
         indices.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
     }
 
-    async fn try_servers(&self, errand: &Errand<'_>, known: &Known, indices: &[usize]) -> Outcomes {
+    async fn try_servers(&self, errand: &Errand<'_>, known: &Known, indices: &[usize]) -> Tried {
         let steps = match self.out.plan(&errand.route.hop, known) {
             Ok(steps) => steps,
-            Err(cause) => return self.all_failed(errand, indices, cause),
+            Err(cause) => {
+                let policy_may_have_changed = sts_may_have_changed(&cause);
+                return Tried { outcomes: self.all_failed(errand, indices, cause), policy_may_have_changed };
+            }
         };
-        let mut results = Outcomes::new();
+        let Tried { outcomes: mut results, mut policy_may_have_changed } = Tried::default();
         for step in steps {
             let pending = pending(indices, &results);
             // Whoever is left has an outcome: that of the servers before.
@@ -88,18 +101,20 @@ impl Pipeline {
             match step {
                 Planned::Try(target) => {
                     for (index, outcome) in self.try_server(errand, known, &target, &pending).await {
+                        policy_may_have_changed |= cause_of(&outcome).is_some_and(sts_may_have_changed);
                         record(&mut results, index, outcome);
                     }
                 }
                 Planned::Skip { cause, .. } => {
                     let cause = self.under_request(errand, cause);
+                    policy_may_have_changed |= sts_may_have_changed(&cause);
                     self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
                     errand.journal.not_tried(&errand.next_hop, &pending, &cause);
                     pending.into_iter().for_each(|index| record_unasked(&mut results, index, &cause));
                 }
             }
         }
-        results
+        Tried { outcomes: results, policy_may_have_changed }
     }
 
     /// Offers the message to one server, in transactions of a size that it takes. What a

@@ -33,6 +33,12 @@
 //! - `tls = "mta-sts"` wants a policy, `tls = "dane-only"` signed MX records, REQUIRETLS one of both;
 //!   `tls = "encrypt"` demands no proof, and what is published is demanded beside it.
 //!
+//! # REQUIRETLS gives back what is known not to be had
+//!
+//! Mail with REQUIRETLS returns where a host is known not to keep it. What could not be found out lets
+//! it wait, and so does a level of the operator that a host does not meet: this is no fault of the path,
+//! and other mail to the domain waits for the same.
+//!
 //! # What decides is asked for, and what is asked for decides
 //!
 //! [`sts_matters`] is the decision itself, run without an answer of MTA-STS: it matters where the
@@ -93,13 +99,15 @@ pub fn sts_may_have_changed(cause: &Cause) -> bool {
 }
 
 /// What a failure means for a message with REQUIRETLS: what protects it is not to be had, and
-/// waiting in a weaker form is no way out (RFC 8689 §4.2.1). Other failures stay what they are.
+/// waiting in a weaker form is no way out (RFC 8689 §4.2.1). Other failures stay what they are, and
+/// so do demands of the operator, who asks for more than REQUIRETLS does.
 #[must_use]
 pub fn failed_under_require_tls(cause: Cause) -> Cause {
     if matches!(cause, Cause::RequireTlsUnmet { .. }) {
         return cause;
     }
-    let Some(host) = cause.unprotected().map(|unprotected| unprotected.host.to_owned()) else { return cause };
+    let lacking = cause.unprotected().filter(|lacking| lacking.demanded_by != Some(DemandedBy::Operator));
+    let Some(host) = lacking.map(|lacking| lacking.host.to_owned()) else { return cause };
     Cause::RequireTlsUnmet { host, failure: RequireTlsFailure::Tls { cause: Box::new(cause) } }
 }
 
@@ -282,6 +290,9 @@ impl<'f, Unknown> Judge<'f, Unknown> {
     fn require_tls(&self) -> Result<Demand, Unknown> {
         let policy = match self.demanded()? {
             Ok(policy) => policy,
+            Err(cause @ (Cause::DaneRequired { .. } | Cause::StsRequired { .. })) => {
+                return Ok(Err(self.unnamed()?.unwrap_or(cause)));
+            }
             Err(cause) => return Ok(Err(cause)),
         };
         match (&policy, mx_is_signed(self.facts), self.host.name.parse()) {
@@ -292,6 +303,17 @@ impl<'f, Unknown> Judge<'f, Unknown> {
             (_, true, Err(_)) => Ok(Err(self.not_proven())),
             (_, false, _) => Ok(Err(self.not_named((self.sts)()?))),
         }
+    }
+
+    /// Why REQUIRETLS could not be kept at this host even if the operator demanded nothing.
+    fn unnamed(&self) -> Result<Option<Cause>, Unknown> {
+        if mx_is_signed(self.facts) {
+            return Ok(None);
+        }
+        Ok(match (self.sts)()? {
+            StsState::Policy(policy) if policy.terms.mode == Mode::Enforce && listed(policy, self.host).is_ok() => None,
+            sts => Some(self.not_named(sts)),
+        })
     }
 
     /// Why nobody says that this is a host of the domain. That we could not find out is no reason

@@ -337,6 +337,25 @@ fn rfc8689_4_2_1_a_policy_that_could_not_be_found_out_gives_no_message_back() {
 }
 
 #[test]
+fn rfc8689_4_2_1_a_level_of_the_operator_gives_no_message_back_that_requiretls_alone_would_not() {
+    let with = |rule: TlsLevel, mx, sts| {
+        let case = Case { request: TlsRequest::Required, rule: level(rule), mx, sts, ..case(absent()) };
+        case.words()
+    };
+    assert_eq!(with(TlsLevel::DaneOnly, Security::Secure, no_sts()), "skip dane-required");
+    assert_eq!(with(TlsLevel::MtaSts, Security::Secure, no_sts()), "skip sts-required");
+    assert_eq!(with(TlsLevel::DaneOnly, Security::Insecure, sts("enforce", HOST)), "skip dane-required");
+    for unnamed in [TlsLevel::DaneOnly, TlsLevel::MtaSts] {
+        assert_eq!(with(unnamed, Security::Insecure, no_sts()), "skip requiretls-unmet");
+    }
+    let fetch_failed = StsState::Absent(StsAbsent::FetchFailed(FetchFailure::TimedOut));
+    assert_eq!(with(TlsLevel::DaneOnly, Security::Insecure, fetch_failed), "skip sts-required");
+    assert_eq!(with(TlsLevel::DaneOnly, Security::Insecure, sts("enforce", "o.example")), "skip requiretls-unmet");
+    let waits = Cause::DaneRequired { host: HOST.into(), because: "there is none".into() };
+    assert_eq!(failed_under_require_tls(waits.clone()), waits);
+}
+
+#[test]
 fn rfc8689_4_1_nothing_forgives_a_message_with_requiretls() {
     let weakenings = [
         level(TlsLevel::Opportunistic),

@@ -136,6 +136,24 @@ async fn rfc8461_5_1_a_policy_that_has_changed_is_noticed_before_mail_fails() {
 }
 
 #[tokio::test]
+async fn rfc8461_5_1_a_policy_that_has_changed_is_noticed_though_a_better_host_cannot_be_looked_up() {
+    let lost = |d: DomainSpec| {
+        let types = [RecordType::A, RecordType::AAAA];
+        types.into_iter().fold(d, |d, rtype| d.fault("mx.lost.test", rtype, Fault::ServFail))
+    };
+    let lab =
+        lab().domain("lost.test", lost).domain("good.test", |d| d.plain().host(issued)).domain("moving.test", |d| {
+            let d = d.plain().hosted_by(10, "mx.lost.test").hosted_by(20, "mx.good.test");
+            d.mta_sts(|p| p.id("1").mx(&["old.moving.test"]))
+        });
+    let world = World::start(lab).await;
+    let id = world.mail(&["bob@moving.test"]).await;
+    expect(&world.deferred(id, "bob@moving.test", 1).await, "dns-unavailable", "4.4.3");
+    world.lab.set_mta_sts("moving.test", |p| p.id("2").mx(&["mx.good.test"])).unwrap();
+    assert_eq!(world.delivered(id, "bob@moving.test").await.tls, "webpki");
+}
+
+#[tokio::test]
 async fn rfc8461_2_a_good_policy_is_no_way_around_a_failed_dane() {
     let misfit = |h: HostSpec| issued(h).tlsa([Tlsa::Misfits(3, 1, 1, 0)]);
     let lab = lab()

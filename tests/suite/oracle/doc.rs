@@ -168,7 +168,7 @@ fn document() -> String {
     ends(&mut text, &usual);
     text.push_str("\nWith `clear_text_fallback = false` a handshake that fails stops the mail there, too, where nothing is demanded.\n");
     text.push_str(
-        "\n## 3. REQUIRETLS\n\nNo exception of a `[[destination]]` reaches it; the levels that demand more do.\n\n",
+        "\n## 3. REQUIRETLS\n\nNo exception of a `[[destination]]` reaches it; the levels that demand more do, and mail\nthat nothing but such a level stops waits.\n\n",
     );
     demands(&mut text, &usual, none, Asks::RequireTls);
     text.push_str("\n## 4. Levels of `[[destination]] tls`\n");

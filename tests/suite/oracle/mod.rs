@@ -1,7 +1,8 @@
 //! The matrix: random combinations of everything that a decision about TLS can depend on, through
 //! the whole relay, beside an oracle that knows nothing of its code (RFC 7672, RFC 8461, RFC 8689).
 //!
-//! - `facts.rs` has the facts, and makes random batches of them.
+//! - `facts.rs` has the facts, and makes random batches of them; `corners.rs` the combinations in which
+//!   one rule by itself decides, so that they are not left to chance.
 //! - `table.rs` is the oracle: what must become of a mail, from the RFCs and the README.
 //! - `world.rs` builds a lab that is as the facts say; `run.rs` lets a relay live in it and compares.
 //! - `shrink.rs` makes what differs plain; `doc.rs` writes `deploy/tls-decisions.md` from the oracle.
@@ -10,6 +11,7 @@
 //! is printed with the seed of its batch, and `TLS_MATRIX_SEED=<that> TLS_MATRIX_CELLS=1` runs that
 //! batch alone. `TLS_MATRIX_SHOWN` says how many differences are made plain.
 
+mod corners;
 mod doc;
 mod facts;
 mod run;
@@ -25,7 +27,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Cells that everybody runs.
-const CELLS: u64 = 600;
+const CELLS: u64 = 480;
 /// Cells of one batch, which share a relay.
 const CELLS_PER_BATCH: u64 = 60;
 /// What has to be among them, or less is tried than this says.

@@ -197,7 +197,7 @@ fn both(one: Result<Demand, Whys>, other: Result<Demand, Whys>) -> Result<Demand
 }
 
 /// What the operator demands on top; neither the sender nor the recipient can waive it.
-fn floor(level: Option<Level>, mx: Signed, records: Records, public: &Result<Demand, Whys>) -> Result<Demand, Whys> {
+fn floor(level: Option<Level>, mx: Signed, records: Records, policy: Policy) -> Result<Demand, Whys> {
     let is_dane_of_domain = mx == Signed::Yes && records == Records::Usable;
     let stop = |why| Err(Whys::from([why]));
     match level {
@@ -206,10 +206,11 @@ fn floor(level: Option<Level>, mx: Signed, records: Records, public: &Result<Dem
         Some(Level::DaneOnly) if is_dane_of_domain => Ok(Demand { tls: true, dane: true, ..Demand::default() }),
         Some(Level::DaneOnly) if records == Records::Lost => stop(Why::NotFoundOut),
         Some(Level::DaneOnly) => stop(Why::NoDane),
-        Some(Level::MtaSts) => match public {
-            Ok(demand) if !is_dane_of_domain && !demand.webpki => stop(Why::NoSts),
-            whatever => whatever.clone(),
-        },
+        // What the policy demands is demanded already.
+        Some(Level::MtaSts) if is_dane_of_domain || matches!(policy, Policy::Enforce | Policy::Lost) => {
+            Ok(Demand::default())
+        }
+        Some(Level::MtaSts) => stop(Why::NoSts),
     }
 }
 
@@ -231,7 +232,7 @@ pub(crate) fn demand(settings: &Settings, known: &Known, host: &Host, asks: Asks
     };
     let is_listed = known.names_hosts && host.listed != Listed::No;
     let public = published(mx, records, policy, is_listed);
-    let floor = if rule.report_only { Ok(Demand::default()) } else { floor(rule.level, mx, records, &public) };
+    let floor = if rule.report_only { Ok(Demand::default()) } else { floor(rule.level, mx, records, policy) };
     // What the operator demands is never waived, and under a level that demands something he demands
     // what is published, too.
     let demands = matches!(rule.level, Some(Level::Encrypt | Level::DaneOnly | Level::MtaSts));
@@ -252,16 +253,18 @@ fn without_weakening(rule: Rule) -> Rule {
 
 /// RFC 8689 §4.2.1: signed MX records or an enforced policy prove the host, DANE or a public
 /// authority its certificate, and it must offer REQUIRETLS. What is known to lack returns the mail;
-/// what could not be found out lets it wait.
+/// what could not be found out lets it wait, and so does what the operator demands beyond all that.
 fn under_requiretls(mx: Signed, policy: Policy, is_listed: bool, demand: Result<Demand, Whys>) -> Result<Demand, Stop> {
     let is_proven = mx == Signed::Yes || policy == Policy::Enforce && is_listed;
     let may_be_proven = is_proven || matches!(policy, Policy::Lost | Policy::Unfetched);
     match demand {
         Err(whys) if whys.contains(&Why::NotFoundOut) && !may_be_proven => Err(Stop::Either(whys)),
-        // The operator wants such mail to wait, and the sender wants it back.
-        Err(whys) if whys.contains(&Why::NoSts) => Err(Stop::Either(whys)),
         _ if !may_be_proven => Err(Stop::Returns),
         Err(whys) if whys.contains(&Why::NotFoundOut) => Err(Stop::Waits(whys)),
+        Err(whys) if whys.contains(&Why::NoDane) || whys.contains(&Why::NoSts) => {
+            let lost = [Why::NotFoundOut, Why::NoSts].into_iter().filter(|_| !is_proven);
+            Err(Stop::Waits(whys.into_iter().chain(lost).collect()))
+        }
         Ok(_) if !is_proven => Err(Stop::Waits(Whys::from([Why::NotFoundOut, Why::NoSts]))),
         Err(whys) if !is_proven => Err(Stop::Either(whys.into_iter().chain([Why::NotFoundOut, Why::NoSts]).collect())),
         Err(_) => Err(Stop::Returns),
@@ -363,7 +366,8 @@ fn end_with(settings: &Settings, cell: &Cell, mail: Mail, known: &Known) -> End 
             demand(settings, known, host, mail.asks).and_then(|demand| match meet(settings, &demand, host, &of) {
                 _ if is_never_tls => Ok(How::Clear),
                 Ok(how) => Ok(how),
-                Err(_) if mail.asks == Asks::RequireTls => Err(Stop::Returns),
+                // Whoever says nothing has not said that he cannot.
+                Err(_) if mail.asks == Asks::RequireTls && host.starttls != StartTls::Silent => Err(Stop::Returns),
                 Err(whys) => Err(Stop::Waits(whys)),
             });
         match met {
@@ -402,6 +406,9 @@ pub(crate) fn end(settings: &Settings, cell: &Cell, mail: Mail, when: When) -> E
         names_hosts: !matches!(domain.sts, Sts::Replaced(..)) || when == When::Last,
         rule: domain.rule,
     };
+    // RFC 8461 §5.1 lets mail go by the old policy while the new one is fetched. One of mode none says
+    // that there is none, so this is as on first contact.
+    let when = if matches!(domain.sts, Sts::Replaced(Mode::None, _)) { When::Last } else { when };
     let end = end_with(settings, cell, mail, &known(when));
     // RFC 8461 §5.1: before a policy stops a mail it is looked at again.
     match (domain.sts, end) {
