@@ -6,8 +6,9 @@
 //! rests for the rest.
 
 use crate::observe::Observer;
-use crate::spool::embedded::audit::{Audit, Auditor, Depth, Finding};
-use crate::spool::embedded::ledger::LedgerError;
+use crate::spool::audit::{Audit, Depth, Finding};
+use crate::spool::embedded::audit::Auditor;
+use crate::spool::ledger::LedgerError;
 use crate::text::{counted, paragraph};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

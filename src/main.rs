@@ -14,7 +14,7 @@ use dane_relay::lookup::{self, Detail};
 use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::serve::{self, Remedy, StartError};
 use dane_relay::smtp::address::Domain;
-use dane_relay::spool::embedded::audit::Depth;
+use dane_relay::spool::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;

@@ -10,8 +10,9 @@ use crate::envelope::QueueId;
 use crate::outcome::NAMES;
 use crate::smtp::address::{Host, Mailbox, ReversePath};
 use crate::spool::Hold;
-use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, Recipient, Standing};
+use crate::spool::embedded::ledger::Ledger;
 use crate::spool::event::Act;
+use crate::spool::ledger::{LedgerError, Message, Recipient, Standing};
 use crate::text::{counted, paragraph};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -386,7 +387,7 @@ mod tests {
     use super::*;
     use crate::envelope::{Envelope, Origin};
     use crate::outcome::Cause;
-    use crate::spool::embedded::ledger::Recipient;
+    use crate::spool::ledger::Recipient;
     use crate::spool::{Pending, RecipientState};
 
     const NOW: Timestamp = Timestamp(10_000_000);

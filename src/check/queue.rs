@@ -4,7 +4,8 @@
 
 use super::evidence::Queue;
 use crate::smtp::address::Domain;
-use crate::spool::embedded::ledger::{Ledger, LedgerError, Message};
+use crate::spool::embedded::ledger::Ledger;
+use crate::spool::ledger::{LedgerError, Message};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -16,11 +16,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use event::{Event, Silence};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+pub mod audit;
 pub mod conclude;
 pub mod embedded;
 pub mod event;
+pub mod ledger;
 mod message_id;
 mod record;
 pub mod schedule;
@@ -278,6 +281,28 @@ pub struct SpoolStats {
     pub damaged_records: u64,
     /// When the longest-waiting message came, if any waits.
     pub oldest: Option<Timestamp>,
+}
+
+/// What was found at opening, for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Messages that wait.
+    pub waiting: u64,
+    /// Messages that were in the segments and not in the state database.
+    pub caught_up: u64,
+    /// Reports whose settlement was not committed; they are made again.
+    pub discarded_reports: u64,
+    /// Records that failed their checksum, or whose content is gone. Their octets are in
+    /// `damaged/`.
+    pub damaged_records: u64,
+    /// Segments that end in a write cut off; nobody was told 250 for it.
+    pub torn_tails: u64,
+    /// Content files without a message, removed.
+    pub orphaned_files: u64,
+    /// Segments without anything alive, removed.
+    pub removed_segments: u64,
+    /// Where a damaged state database was moved before it was rebuilt.
+    pub state_moved_to: Option<PathBuf>,
 }
 
 /// The spool, whatever keeps it.

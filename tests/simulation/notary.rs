@@ -4,9 +4,11 @@
 
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::envelope::QueueId;
-use dane_relay::spool::embedded::audit::{Auditor, Depth};
-use dane_relay::spool::embedded::ledger::{Ledger, Message, Recipient, Standing, TellingOf};
+use dane_relay::spool::audit::Depth;
+use dane_relay::spool::embedded::audit::Auditor;
+use dane_relay::spool::embedded::ledger::Ledger;
 use dane_relay::spool::embedded::{Step, Work};
+use dane_relay::spool::ledger::{Message, Recipient, Standing, TellingOf};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Origin, QueueId};
-use dane_relay::spool::embedded::audit::{Auditor, Depth};
-use dane_relay::spool::embedded::ledger::{Ledger, Standing};
-use dane_relay::spool::embedded::{EmbeddedSpool, Recovery};
-use dane_relay::spool::{RecipientState, Spool};
+use dane_relay::spool::audit::Depth;
+use dane_relay::spool::embedded::EmbeddedSpool;
+use dane_relay::spool::embedded::audit::Auditor;
+use dane_relay::spool::embedded::ledger::Ledger;
+use dane_relay::spool::ledger::Standing;
+use dane_relay::spool::{RecipientState, Recovery, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -231,7 +233,7 @@ fn stage_of(ledger: &Ledger, id: QueueId) -> Stage {
 
 fn waiting(ledger: &Ledger) -> BTreeMap<QueueId, Origin> {
     let mut waiting = BTreeMap::new();
-    let each = |message: dane_relay::spool::embedded::ledger::Message| {
+    let each = |message: dane_relay::spool::ledger::Message| {
         waiting.insert(message.id, message.envelope.origin);
         ControlFlow::Continue(())
     };

@@ -28,10 +28,9 @@ mod steps;
 mod writer;
 
 pub use hands::Hands;
-pub use recovery::Recovery;
 pub use steps::{Step, Witness, Work};
 
-use super::{BodyReader, Claim, Draft, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
+use super::{BodyReader, Claim, Draft, Recovery, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};

@@ -22,33 +22,11 @@ use super::writer::is_damage;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
 use crate::spool::record::{self, Found, Part, Standing, Stored};
-use crate::spool::{SpoolEntry, SpoolError};
+use crate::spool::{Recovery, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-
-/// What was found at opening, for the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Messages that wait.
-    pub waiting: u64,
-    /// Messages that were in the segments and not in the state database.
-    pub caught_up: u64,
-    /// Reports whose settlement was not committed; they are made again.
-    pub discarded_reports: u64,
-    /// Records that failed their checksum, or whose content is gone. Their octets are in
-    /// `damaged/`.
-    pub damaged_records: u64,
-    /// Segments that end in a write cut off; nobody was told 250 for it.
-    pub torn_tails: u64,
-    /// Content files without a message, removed.
-    pub orphaned_files: u64,
-    /// Segments without anything alive, removed.
-    pub removed_segments: u64,
-    /// Where a damaged state database was moved before it was rebuilt.
-    pub state_moved_to: Option<PathBuf>,
-}
 
 /// What the engine starts from.
 pub(super) struct Recovered {

@@ -544,7 +544,7 @@ fn names<'a>(envelope: &'a Envelope, message_id: Option<&'a str>) -> impl Iterat
 }
 
 /// Days since 1970.
-pub(super) const fn day_of(at: Timestamp) -> i64 {
+const fn day_of(at: Timestamp) -> i64 {
     at.0.div_euclid(86_400_000)
 }
 
