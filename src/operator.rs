@@ -334,7 +334,7 @@ fn finish(result: Result<ExitCode, LedgerError>) -> ExitCode {
     result.unwrap_or_else(|error| match error {
         LedgerError::NoSpool(_) => complain(EXIT_CONFIG, &error.to_string()),
         LedgerError::Denied(_) => complain(EXIT_DENIED, &error.to_string()),
-        LedgerError::OtherVersion(_) | LedgerError::Row(_) | LedgerError::State(_) => {
+        LedgerError::OtherVersion(_) | LedgerError::Row(_) | LedgerError::Engine(_) => {
             complain(EXIT_IO, &error.to_string())
         }
     })

@@ -1,8 +1,8 @@
 //! The read side of the spool: what an operator may ask of it, beside a relay that runs or
 //! without one. The nouns belong to no engine.
 
-use super::RecipientState;
 use super::event::Silence;
+use super::{EngineError, RecipientState};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use serde::Serialize;
@@ -26,8 +26,8 @@ pub enum LedgerError {
     #[error("{0}: its row in the state database cannot be read; `relay audit` says more")]
     Row(QueueId),
     /// It cannot be read.
-    #[error("state database: {0}")]
-    State(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// A message as the ledger has it.

@@ -42,9 +42,9 @@ pub enum SpoolError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The state database failed.
-    #[error("state database: {0}")]
-    State(#[from] rusqlite::Error),
+    /// The engine's own store failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// Content or record does not match its checksum.
     #[error("the stored message is damaged")]
     Damaged,
@@ -65,6 +65,17 @@ pub enum SpoolError {
     /// The directory cannot be used: not writable, or made by another version.
     #[error("{0}")]
     Unusable(String),
+}
+
+/// What an engine's own store said, in its own words. The type of the source is the engine's: no
+/// caller can depend on it.
+#[derive(Debug, thiserror::Error)]
+#[error("{store}: {source}")]
+pub struct EngineError {
+    /// What failed, by the name an operator knows it.
+    pub store: &'static str,
+    /// What it said.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// How a recipient stands.

@@ -78,7 +78,7 @@ impl EmbeddedSpool {
     ///
     /// # Errors
     /// [`SpoolError::InUse`] when another process has it, [`SpoolError::Unusable`] when it cannot be written,
-    /// [`SpoolError::Io`] and [`SpoolError::State`] when the disk fails.
+    /// [`SpoolError::Io`] and [`SpoolError::Engine`] when the disk fails.
     pub fn open(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
         let (spool, writers) = Self::prepare(config, now, Steps::unwitnessed())?;
         let Writers { log, log_jobs, state, state_jobs } = writers;

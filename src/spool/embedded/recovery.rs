@@ -16,9 +16,8 @@
 use super::index::{ContentPlace, Index, Place, Waiting};
 use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
 use super::segments::{Segment, Segments};
-use super::state::{Completeness, LogMark, REPORT_IDS, Row, State};
+use super::state::{Completeness, LogMark, REPORT_IDS, Row, State, is_damaged_database};
 use super::steps::{Step, Work};
-use super::writer::is_damage;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
 use crate::spool::record::{self, Found, Part, Standing, Stored};
@@ -43,7 +42,7 @@ pub(super) struct Recovered {
 /// Recovers; when the state database turns out to be damaged, once more without it.
 pub(super) fn recover(paths: &Paths) -> Result<Recovered, SpoolError> {
     match Opening::new(paths)?.run(paths) {
-        Err(SpoolError::State(error)) if is_damage(&error) => {}
+        Err(error) if is_damaged_database(&error) => {}
         other => return other,
     }
     let moved_to = move_state_aside(paths).map_err(io("moving the damaged state database aside"))?;
@@ -258,7 +257,7 @@ fn open_state(paths: &Paths) -> Result<State, SpoolError> {
     if paths.state_suspect().exists() {
         if !state.is_sound()? {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(SpoolError::State(rusqlite::Error::SqliteFailure(damage, None)));
+            return Err(rusqlite::Error::SqliteFailure(damage, None).into());
         }
         remove_rest(paths, &paths.state_suspect());
     }

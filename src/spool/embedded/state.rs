@@ -13,12 +13,13 @@ use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::spool::event::Event;
+use crate::spool::ledger::LedgerError;
 use crate::spool::schedule::mix;
-use crate::spool::{Hold, RecipientState, SpoolEntry};
+use crate::spool::{EngineError, Hold, RecipientState, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +104,35 @@ pub(super) enum Sync {
 pub(super) struct State {
     connection: Connection,
     sync: Cell<Sync>,
+}
+
+impl From<rusqlite::Error> for EngineError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { store: "state database", source: Box::new(error) }
+    }
+}
+
+impl From<rusqlite::Error> for SpoolError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// Whether the file of the database is damaged.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// The same of an error that has passed through the trait's type.
+pub(super) fn is_damaged_database(error: &SpoolError) -> bool {
+    let SpoolError::Engine(EngineError { source, .. }) = error else { return false };
+    source.downcast_ref().is_some_and(is_damage)
 }
 
 fn full() -> rusqlite::Error {

@@ -13,7 +13,7 @@ use super::log::LogJob;
 use super::paths;
 use super::settle::{Ending, Settling};
 use super::shared::Shared;
-use super::state::{LogMark, Row, State, Sync};
+use super::state::{LogMark, Row, State, Sync, is_damage};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -311,10 +311,10 @@ impl Writer {
                 });
             }
             StateJob::Place(id, answer) => {
-                let _ = answer.send(self.state.place(id).map_err(SpoolError::State));
+                let _ = answer.send(self.state.place(id).map_err(SpoolError::from));
             }
             StateJob::History(id, answer) => {
-                let _ = answer.send(self.state.history(id).map_err(SpoolError::State));
+                let _ = answer.send(self.state.history(id).map_err(SpoolError::from));
             }
             StateJob::Sweep => self.sweep(),
             StateJob::Insert(..) | StateJob::Settle(..) | StateJob::Forward(_) | StateJob::Close => {}
@@ -399,7 +399,7 @@ impl Writer {
             let _ = paths::create_new(&self.shared.paths.state_suspect());
             self.shared.paths.at(Step::PutAside);
         }
-        self.shared.stop(&SpoolError::State(error));
+        self.shared.stop(&error.into());
     }
 }
 
@@ -442,9 +442,4 @@ fn is_full(error: &rusqlite::Error) -> bool {
 /// Whether the same transaction may work later.
 fn can_pass(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-}
-
-/// Whether the error says that the database file is damaged.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
