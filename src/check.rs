@@ -168,7 +168,7 @@ impl Checker {
 
     /// The domains that mail waits for, most messages first.
     pub async fn queued(&self) -> Vec<Domain> {
-        queue::domains(&self.out.config.spool.path, QUEUED_LIMIT).await
+        queue::domains(&self.out.config.spool, QUEUED_LIMIT).await
     }
 
     /// Checks many domains side by side; the reports stand in the order of the domains.
@@ -223,7 +223,7 @@ impl Checker {
         // A look-up that is shared may begin anew when whoever began it leaves; nothing waits twice.
         let most = self.out.config.dns.deadline;
         let (queue, announced, tlsrpt) = tokio::join!(
-            queue::waiting(&self.out.config.spool.path, domain),
+            queue::waiting(&self.out.config.spool, domain),
             timeout(most, self.out.sts.announced(domain, Freshness::Kept)),
             timeout(most, self.out.dns.lookup(&owner, RecordType::Txt))
         );

@@ -5,14 +5,12 @@
 //! message whose row is damaged hides no other; how many there are is told.
 
 use crate::clock::Timestamp;
-use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::outcome::NAMES;
 use crate::smtp::address::{Host, Mailbox, ReversePath};
 use crate::spool::Hold;
-use crate::spool::embedded::ledger::Ledger;
 use crate::spool::event::Act;
-use crate::spool::ledger::{LedgerError, Message, Recipient, Standing};
+use crate::spool::ledger::{Ledger, LedgerError, Listed, Message, Recipient, Standing};
 use crate::text::{counted, paragraph};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -107,13 +105,13 @@ impl Filter {
     }
 
     /// What an order concerns in the ledger, oldest first; at most [`MOST_SELECTED`]. Who is held
-    /// already needs no hold, and who is not held no release. Blocks.
+    /// already needs no hold, and who is not held no release.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn select(&self, ledger: &Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
+    pub async fn select(&self, ledger: &dyn Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
         let mut selected = Vec::new();
-        let _unreadable = self.for_each(ledger, now, |message, recipients| {
+        let each = |message: Message, recipients| {
             let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
             match (act, hold) {
                 (Act::Hold, Hold::Held) | (Act::Release, Hold::Scheduled) => return ControlFlow::Continue(()),
@@ -121,31 +119,43 @@ impl Filter {
             }
             selected.push(Selected { id: message.id, recipients, hold });
             if selected.len() < MOST_SELECTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        };
+        let _unreadable = self.for_each(ledger, now, each).await?;
         Ok(selected)
     }
 
     /// Gives the number of messages that cannot be read.
-    fn for_each(
+    async fn for_each(
         &self,
-        ledger: &Ledger,
+        ledger: &dyn Ledger,
         now: Timestamp,
-        mut each: impl FnMut(Message, Vec<usize>) -> ControlFlow<()>,
+        mut each: impl FnMut(Message, Vec<usize>) -> ControlFlow<()> + Send,
     ) -> Result<u64, LedgerError> {
         let mut look = |message: Message| match self.fitting(&message, now) {
             none if none.is_empty() => ControlFlow::Continue(()),
             recipients => each(message, recipients),
         };
-        if self.id.is_empty() {
-            return ledger.for_each_waiting(look);
-        }
         for id in &self.id {
-            let waiting = ledger.message(*id)?.filter(|message| message.standing != Standing::Finished);
+            let waiting = ledger.message(*id).await?.filter(|message| message.standing != Standing::Finished);
             if waiting.is_some_and(|message| look(message).is_break()) {
                 break;
             }
         }
-        Ok(0)
+        if !self.id.is_empty() {
+            return Ok(0);
+        }
+        let (mut listing, mut unreadable) = (ledger.waiting().await?, 0);
+        while let Some(listed) = listing.next().await? {
+            match listed {
+                Listed::Unreadable => unreadable += 1,
+                Listed::Message(message) => {
+                    if look(*message).is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(unreadable)
     }
 }
 
@@ -269,26 +279,26 @@ impl Line {
 }
 
 /// The messages that fit, oldest first; each is handed to `print`, until it says that it is
-/// enough. Gives the number of messages that cannot be read. Blocks.
+/// enough. Gives the number of messages that cannot be read.
 ///
 /// # Errors
-/// When there is no ledger or it cannot be read.
-pub fn list(
-    config: &Config,
+/// When the ledger cannot be read.
+pub async fn list(
+    ledger: &dyn Ledger,
     filter: &Filter,
     (form, now): (Form, Timestamp),
-    mut print: impl FnMut(&str) -> ControlFlow<()>,
+    mut print: impl FnMut(&str) -> ControlFlow<()> + Send,
 ) -> Result<u64, LedgerError> {
-    let ledger = Ledger::open(&config.spool.path)?;
     let mut found = false;
-    let unreadable = filter.for_each(&ledger, now, |message, recipients| {
+    let each = |message: Message, recipients: Vec<usize>| {
         found = true;
         let line = Line::new(&message, &recipients, now);
         print(&match form {
             Form::Text => line.text(message.due_at, now),
             Form::Json => serde_json::to_string(&line).unwrap_or_default() + "\n",
         })
-    })?;
+    };
+    let unreadable = filter.for_each(ledger, now, each).await?;
     if !found && form == Form::Text {
         let _enough = print(if filter.is_everything() { "No message waits.\n" } else { NOTHING_FITS });
     }
@@ -307,19 +317,23 @@ struct Domain {
 }
 
 /// What waits, by recipient domain, the most recipients first, and the number of messages that
-/// cannot be read. Blocks.
+/// cannot be read.
 ///
 /// # Errors
-/// When there is no ledger or it cannot be read.
-pub fn summary(config: &Config, filter: &Filter, (form, now): (Form, Timestamp)) -> Result<(String, u64), LedgerError> {
-    let ledger = Ledger::open(&config.spool.path)?;
+/// When the ledger cannot be read.
+pub async fn summary(
+    ledger: &dyn Ledger,
+    filter: &Filter,
+    (form, now): (Form, Timestamp),
+) -> Result<(String, u64), LedgerError> {
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
     let mut messages = 0_u64;
-    let unreadable = filter.for_each(&ledger, now, |message, recipients| {
+    let each = |message: Message, recipients: Vec<usize>| {
         messages += 1;
         count(&mut domains, &message, &recipients, now);
         ControlFlow::Continue(())
-    })?;
+    };
+    let unreadable = filter.for_each(ledger, now, each).await?;
     let mut domains: Vec<Domain> = domains.into_values().collect();
     domains.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
     let text = match form {

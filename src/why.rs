@@ -10,14 +10,12 @@ use crate::envelope::{Origin, QueueId};
 use crate::outcome::{Cause, DeliveryOutcome, TlsVerdict};
 use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
-use crate::spool::embedded::ledger::Ledger;
 use crate::spool::event::{Answered, Attempt, Event};
-use crate::spool::ledger::{Found, LedgerError, Message, More, Standing, TellingOf};
+use crate::spool::ledger::{Found, Ledger, LedgerError, Message, More, Standing, TellingOf};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -69,28 +67,30 @@ pub struct Happening {
     pub event: Event,
 }
 
-/// Looks a subject up in the ledger of a spool directory; blocks.
+/// Looks a subject up in the ledger.
 ///
 /// # Errors
-/// When there is no ledger or it cannot be read.
-pub fn look_up(spool: &Path, subject: &str) -> Result<Why, LedgerError> {
-    let ledger = Ledger::open(spool)?;
+/// When the ledger cannot be read.
+pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Why, LedgerError> {
     let by_id = match subject.parse::<QueueId>() {
-        Ok(id) => ledger.message(id)?,
+        Ok(id) => ledger.message(id).await?,
         Err(_not_an_id) => None,
     };
     let found = match by_id {
         Some(message) => Found { messages: vec![message], more: More::No, unreadable: Vec::new() },
-        None => ledger.find(subject, MOST_MESSAGES)?,
+        None => ledger.find(subject, MOST_MESSAGES).await?,
     };
-    let stories = found.messages.into_iter().map(|message| story(&ledger, message)).collect::<Result<_, _>>()?;
+    let mut stories = Vec::new();
+    for message in found.messages {
+        stories.push(story(ledger, message).await?);
+    }
     let (more, unreadable) = (found.more == More::Yes, found.unreadable);
     Ok(Why { subject: subject.to_owned(), stories, more, unreadable })
 }
 
-fn story(ledger: &Ledger, message: Message) -> Result<Story, LedgerError> {
+async fn story(ledger: &dyn Ledger, message: Message) -> Result<Story, LedgerError> {
     let happening = |(at, event): (Timestamp, Event)| Happening { at, time: at.rfc3339(), event };
-    let history = ledger.history(message.id)?.into_iter().map(happening).collect();
+    let history = ledger.history(message.id).await?.into_iter().map(happening).collect();
     Ok(Story { message, history })
 }
 

@@ -11,9 +11,9 @@ use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::audit::{Audit, Depth, Fault};
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::embedded::audit::Auditor;
-use dane_relay::spool::embedded::ledger::Ledger;
+use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::event::Silence;
-use dane_relay::spool::ledger::{LedgerError, More};
+use dane_relay::spool::ledger::{LedgerError, Listed, More};
 use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Telling};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -187,13 +187,17 @@ async fn a_row_that_cannot_be_read_hides_no_other_message() {
     let [several, silent, large] = world.one_of_each().await;
     world.spool.history(silent).await.unwrap();
     world.change(&format!("UPDATE messages SET envelope = '{{' WHERE id = {}", several.0));
-    let ledger = Ledger::open(&world.path()).unwrap();
-    let mut seen = Vec::new();
-    let unreadable = ledger.for_each_waiting(|message| {
-        seen.push(message.id);
+    let ledger = StateReader::open(&world.path()).unwrap();
+    let (mut seen, mut unreadable) = (Vec::new(), 0);
+    let each = |listed| {
+        match listed {
+            Listed::Message(message) => seen.push(message.id),
+            Listed::Unreadable => unreadable += 1,
+        }
         ControlFlow::Continue(())
-    });
-    assert_eq!((unreadable.unwrap(), seen.len(), seen.contains(&large)), (1, 2, true), "large and the report");
+    };
+    ledger.for_each_waiting(each).unwrap();
+    assert_eq!((unreadable, seen.len(), seen.contains(&large)), (1, 2, true), "large and the report");
     assert!(matches!(ledger.message(several), Err(LedgerError::Row(id)) if id == several));
     let found = ledger.find("alice@office.example", 9).unwrap();
     assert_eq!((found.messages.len(), found.unreadable), (2, vec![several]));
@@ -212,7 +216,7 @@ async fn a_recipient_whose_row_is_gone_gets_one_attempt_more_and_then_its_end_is
     world.spool.settle(claim, settlement).await.unwrap();
     let audit = world.audit();
     assert_eq!((audit.findings, audit.sum.delivered), (vec![], 2));
-    let found = Ledger::open(&world.path()).unwrap().find("f@x.example", 9).unwrap().messages;
+    let found = StateReader::open(&world.path()).unwrap().find("f@x.example", 9).unwrap().messages;
     assert_eq!(found[0].recipients[0].as_ref().unwrap().address, "f@x.example");
 }
 
@@ -220,7 +224,7 @@ async fn a_recipient_whose_row_is_gone_gets_one_attempt_more_and_then_its_end_is
 async fn messages_are_found_by_every_name_they_have() {
     let world = World::new();
     let [several, silent, large] = world.one_of_each().await;
-    let ledger = Ledger::open(&world.path()).unwrap();
+    let ledger = StateReader::open(&world.path()).unwrap();
     let find = |name: &str| {
         let found = ledger.find(name, 2).unwrap();
         (found.messages.iter().map(|message| message.id).collect::<Vec<_>>(), found.more)
@@ -251,7 +255,7 @@ async fn what_was_pruned_is_not_missed() {
     }
     let audit = world.audit();
     assert_eq!((audit.findings.len(), audit.sum.messages), (0, 1), "{audit:?}: the report has no end yet");
-    let ledger = Ledger::open(&world.path()).unwrap();
+    let ledger = StateReader::open(&world.path()).unwrap();
     let found = |name: &str| ledger.find(name, 9).unwrap().messages.len();
     assert_eq!((found("f@x.example"), found("alice@office.example")), (0, 1));
 }

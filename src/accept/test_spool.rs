@@ -99,5 +99,9 @@ impl Spool for TestSpool {
         Ok(Vec::new())
     }
 
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
+
     async fn close(&self) {}
 }

@@ -1,11 +1,18 @@
 //! The read side of the spool: what an operator may ask of it, beside a relay that runs or
-//! without one. The nouns belong to no engine.
+//! without one.
+//!
+//! The nouns belong to no engine, and every question is asynchronous: the answer may come from
+//! another machine. Answers are bounded by their caller: what waits comes message by message
+//! ([`Listing`]), an audit piece by piece ([`AuditRun`]), and nobody else is held up by either.
 
-use super::event::Silence;
+use super::audit::{Audit, Depth};
+use super::event::{Event, Silence};
 use super::{EngineError, RecipientState};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
+use async_trait::async_trait;
 use serde::Serialize;
+use std::ops::ControlFlow;
 
 /// Why the ledger cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +35,69 @@ pub enum LedgerError {
     /// It cannot be read.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// What the spool knows, open for reading.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// One message.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read, or [`LedgerError::Row`] when this message cannot.
+    async fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError>;
+
+    /// What happened to a message, oldest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, LedgerError>;
+
+    /// Messages with this Message-ID, sender or recipient, the newest first; at most `most`.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn find(&self, name: &str, most: usize) -> Result<Found, LedgerError>;
+
+    /// Everything that waits, oldest first, as it is when this is asked.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError>;
+
+    /// Begins an audit: whether every accepted recipient is accounted for.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn audit(&self, depth: Depth) -> Result<Box<dyn AuditRun>, LedgerError>;
+}
+
+/// Messages that are handed out one by one.
+#[async_trait]
+pub trait Listing: Send {
+    /// The next one; `None` after the last.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn next(&mut self) -> Result<Option<Listed>, LedgerError>;
+}
+
+/// A line of a [`Listing`].
+#[derive(Debug)]
+pub enum Listed {
+    /// A message.
+    Message(Box<Message>),
+    /// One that cannot be read; it hides no other.
+    Unreadable,
+}
+
+/// An audit under way.
+#[async_trait]
+pub trait AuditRun: Send {
+    /// Does a bounded piece of work.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn step(&mut self) -> Result<ControlFlow<Audit>, LedgerError>;
 }
 
 /// A message as the ledger has it.

@@ -22,11 +22,14 @@ use std::sync::Arc;
 pub mod audit;
 pub mod conclude;
 pub mod embedded;
+mod engine;
 pub mod event;
 pub mod ledger;
 mod message_id;
 mod record;
 pub mod schedule;
+
+pub use engine::{Opened, open, open_ledger};
 
 /// Why the spool could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -391,6 +394,10 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// When the state cannot be read.
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError>;
+
+    /// Waits until the store behind it has failed and the spool has stopped; gives the reason. The
+    /// relay must then end: only a restart finds out what is stored.
+    async fn failed(&self) -> String;
 
     /// Ends all writing and closes; what was acknowledged is durable already.
     async fn close(&self);

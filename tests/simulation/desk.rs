@@ -117,6 +117,10 @@ impl Spool for Desk {
         self.spool.history(id).await
     }
 
+    async fn failed(&self) -> String {
+        self.spool.failed().await
+    }
+
     async fn close(&self) {
         self.spool.close().await;
     }

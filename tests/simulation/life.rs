@@ -18,10 +18,10 @@ use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event::DnsEvent;
 use dane_relay::serve::{self, Works};
-use dane_relay::spool::embedded::ledger::Ledger;
+use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{EmbeddedSpool, Hands};
 use dane_relay::spool::event::Act;
-use dane_relay::spool::ledger::{Message, Standing};
+use dane_relay::spool::ledger::{Listed, Message, Standing};
 use dane_relay::spool::{Hold, Spool};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -315,7 +315,7 @@ impl<'a> Life<'a> {
         }
         self.world.judge.held |= act == Act::Hold;
         let message_id = format!("n{number}@office.test");
-        let ledger = Ledger::open(&self.world.config.spool.path).unwrap();
+        let ledger = StateReader::open(&self.world.config.spool.path).unwrap();
         for message in ledger.find(&message_id, 1).unwrap().messages {
             self.order(act, message);
         }
@@ -323,11 +323,13 @@ impl<'a> Life<'a> {
 
     /// Now, and again as long as somebody waits: a crash may have come in between.
     fn release_all(&mut self) {
-        let ledger = Ledger::open(&self.world.config.spool.path).unwrap();
+        let ledger = StateReader::open(&self.world.config.spool.path).unwrap();
         let mut held = Vec::new();
-        let look = |message: Message| {
-            if message.standing == Standing::Held {
-                held.push(message);
+        let look = |listed: Listed| {
+            if let Listed::Message(message) = listed
+                && message.standing == Standing::Held
+            {
+                held.push(*message);
             }
             ControlFlow::Continue(())
         };

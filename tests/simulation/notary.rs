@@ -6,7 +6,7 @@ use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::envelope::QueueId;
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::audit::Auditor;
-use dane_relay::spool::embedded::ledger::Ledger;
+use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{Step, Work};
 use dane_relay::spool::ledger::{Message, Recipient, Standing, TellingOf};
 use rusqlite::{Connection, OpenFlags};
@@ -154,7 +154,7 @@ fn told_by(recipient: &Recipient) -> Option<QueueId> {
 }
 
 fn messages(spool: &Path) -> BTreeMap<QueueId, Message> {
-    let ledger = Ledger::open(spool).unwrap();
+    let ledger = StateReader::open(spool).unwrap();
     let all: Vec<i64> = column(spool, "SELECT id, 0 FROM messages").into_iter().map(|(id, _)| id).collect();
     let message = |id: i64| Some((QueueId(id.cast_unsigned()), ledger.message(QueueId(id.cast_unsigned())).unwrap()?));
     all.into_iter().filter_map(message).collect()

@@ -11,8 +11,8 @@ use dane_relay::envelope::{Origin, QueueId};
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::embedded::audit::Auditor;
-use dane_relay::spool::embedded::ledger::Ledger;
-use dane_relay::spool::ledger::Standing;
+use dane_relay::spool::embedded::reader::StateReader;
+use dane_relay::spool::ledger::{Listed, Standing};
 use dane_relay::spool::{RecipientState, Recovery, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -124,7 +124,7 @@ impl Knowledge {
     }
 
     async fn check_spool(&self, spool: &EmbeddedSpool, path: &Path, memory: Memory) -> Result<(), String> {
-        let ledger = Ledger::open(path).unwrap();
+        let ledger = StateReader::open(path).unwrap();
         let seen: BTreeMap<QueueId, Stage> = self.messages.keys().map(|id| (*id, stage_of(&ledger, *id))).collect();
         let waiting = waiting(&ledger);
         for (id, message) in &self.messages {
@@ -225,16 +225,18 @@ pub(crate) fn config(path: &Path) -> SpoolConfig {
     }
 }
 
-fn stage_of(ledger: &Ledger, id: QueueId) -> Stage {
+fn stage_of(ledger: &StateReader, id: QueueId) -> Stage {
     let Some(message) = ledger.message(id).unwrap() else { return Stage::Absent };
     let recipients = message.recipients.into_iter().map(|recipient| recipient.unwrap().state).collect();
     Stage::There { recipients, standing: message.standing, due_at: message.due_at, reports: 0 }
 }
 
-fn waiting(ledger: &Ledger) -> BTreeMap<QueueId, Origin> {
+fn waiting(ledger: &StateReader) -> BTreeMap<QueueId, Origin> {
     let mut waiting = BTreeMap::new();
-    let each = |message: dane_relay::spool::ledger::Message| {
-        waiting.insert(message.id, message.envelope.origin);
+    let each = |listed: Listed| {
+        if let Listed::Message(message) = listed {
+            waiting.insert(message.id, message.envelope.origin);
+        }
         ControlFlow::Continue(())
     };
     ledger.for_each_waiting(each).unwrap();

@@ -11,8 +11,8 @@
 //! read transaction of its own, so that the writer is never held up.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::ledger::{Ledger, is_of_the_row, message_of};
 use super::paths::list_segments;
+use super::reader::{StateReader, is_of_the_row, message_of};
 use super::state::unsigned;
 use crate::envelope::{Envelope, QueueId};
 use crate::outcome::DeliveryOutcome;
@@ -41,7 +41,7 @@ const PIECE: usize = 256 * 1024;
 
 /// An audit under way.
 pub struct Auditor {
-    ledger: Ledger,
+    ledger: StateReader,
     depth: Depth,
     next: Next,
     sum: Sum,
@@ -82,9 +82,9 @@ impl Auditor {
     /// Begins an audit of a spool directory, beside a relay that runs or without one.
     ///
     /// # Errors
-    /// As [`Ledger::open`].
+    /// As [`StateReader::open`].
     pub fn open(spool: &Path, depth: Depth) -> Result<Self, LedgerError> {
-        let ledger = Ledger::open(spool)?;
+        let ledger = StateReader::open(spool)?;
         let next = Next::Messages { after: -1 };
         Ok(Self { ledger, depth, next, sum: Sum::default(), findings: BTreeMap::new() })
     }
@@ -248,7 +248,7 @@ impl Auditor {
         }?;
         // Since this view of the database began it may have been finished, or copied forward by
         // compaction, and its segment removed.
-        let now = Ledger::open(self.ledger.paths.root()).ok()?;
+        let now = StateReader::open(self.ledger.paths.root()).ok()?;
         let (finished, place_now) = now
             .connection
             .query_row(

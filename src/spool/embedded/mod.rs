@@ -7,7 +7,7 @@
 //! ```
 //! Guarantee (RFC 5321 §4.2.5, §6.1): after `Ok` of [`Spool::enqueue`] no crash loses the message;
 //! after `Ok` of [`Spool::settle`] outcomes and reports are durable together. At worst something
-//! is delivered twice. After a failure of the disk nothing more is taken ([`EmbeddedSpool::failed`]).
+//! is delivered twice. After a failure of the disk nothing more is taken ([`Spool::failed`]).
 
 pub mod audit;
 mod content;
@@ -17,6 +17,7 @@ mod index;
 pub mod ledger;
 mod log;
 mod paths;
+pub mod reader;
 mod recovery;
 mod reserve;
 mod segments;
@@ -125,16 +126,6 @@ impl EmbeddedSpool {
     #[must_use]
     pub const fn recovery(&self) -> &Recovery {
         &self.recovery
-    }
-
-    /// Waits until the disk has failed and the spool has stopped; gives the reason. The relay
-    /// must then end: only a restart finds out what is on the disk.
-    pub async fn failed(&self) -> String {
-        let mut failure = self.shared.failure();
-        match failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
-            Ok(reason) => reason.unwrap_or_default(),
-            Err(_) => std::future::pending().await,
-        }
     }
 
     fn running(&self) -> Result<(), SpoolError> {
@@ -366,6 +357,14 @@ impl Spool for EmbeddedSpool {
 
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
         self.ask(|answer| StateJob::History(id, answer)).await
+    }
+
+    async fn failed(&self) -> String {
+        let mut failure = self.shared.failure();
+        match failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+            Ok(reason) => reason.unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
     }
 
     async fn close(&self) {
