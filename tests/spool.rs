@@ -177,12 +177,12 @@ async fn a_settlement_is_there_after_a_restart_with_its_history() {
     let events = vec![ended(0), ended(1)];
     let settlement = Settlement { recipients, next_due: Some(LATER), events, at: Some(NOW), ..Settlement::default() };
     spool.settle(claim, settlement).await.unwrap();
-    assert_eq!(spool.next_due(), Some(LATER));
+    assert_eq!(spool.next_due().await.unwrap(), Some(LATER));
     spool.close().await;
 
     let spool = open(&folder);
     assert!(spool.claim_due(NOW, 10).await.unwrap().is_empty(), "not due yet");
-    assert_eq!(spool.next_due(), Some(LATER));
+    assert_eq!(spool.next_due().await.unwrap(), Some(LATER));
     let claim = claim_one(&spool, LATER).await;
     assert_eq!((claim.entry.id, claim.entry.attempts), (id, 1));
     assert_eq!(claim.entry.recipients, [failed(), waits()]);
@@ -214,7 +214,7 @@ async fn a_part_is_durable_while_the_claim_goes_on() {
     assert_eq!((recipients.as_slice(), *report, to[0].as_str()), (&[0][..], told.entry.id, "sender@example.org"));
     let part = Settlement { recipients: vec![(1, waits())], ..Settlement::default() };
     spool.settle_part(&mut claim, part).await.unwrap();
-    spool.release(claim);
+    spool.release(claim).await.unwrap();
     let claim = claim_one(&spool, NOW).await;
     assert_eq!(claim.entry.recipients, [failed(), waits(), RecipientState::NEW], "also when it is given back");
     // As a crash leaves it.
@@ -235,19 +235,19 @@ async fn a_postponed_message_comes_later_and_a_held_one_only_by_name() {
     let spool = open(&folder);
     let id = store(&spool, b"x").await;
     let claim = claim_one(&spool, NOW).await;
-    spool.postpone(claim, LATER);
-    assert_eq!(spool.next_due(), Some(LATER));
+    spool.postpone(claim, LATER).await.unwrap();
+    assert_eq!(spool.next_due().await.unwrap(), Some(LATER));
     assert!(spool.claim_due(NOW, 1).await.unwrap().is_empty());
     let claim = spool.claim_one(id, NOW).await.unwrap().unwrap();
     assert!(spool.claim_one(id, NOW).await.unwrap().is_none(), "somebody has it");
     spool.settle(claim, Settlement { hold: Hold::Held, ..Settlement::default() }).await.unwrap();
-    assert_eq!(spool.next_due(), None);
+    assert_eq!(spool.next_due().await.unwrap(), None);
     spool.close().await;
     let spool = open(&folder);
-    assert_eq!((spool.next_due(), spool.stats().queued_messages), (None, 1), "also after a restart");
+    assert_eq!((spool.next_due().await.unwrap(), spool.stats().queued_messages), (None, 1), "also after a restart");
     let claim = spool.claim_one(id, NOW).await.unwrap().unwrap();
-    spool.release(claim);
-    assert_eq!(spool.next_due(), None, "given back, it is still held");
+    spool.release(claim).await.unwrap();
+    assert_eq!(spool.next_due().await.unwrap(), None, "given back, it is still held");
     let claim = spool.claim_one(id, NOW).await.unwrap().unwrap();
     spool.settle(claim, Settlement::default()).await.unwrap();
     assert_eq!(claim_one(&spool, NOW).await.entry.id, id);
@@ -267,12 +267,12 @@ async fn a_clock_set_back_makes_nothing_wait_longer() {
         .await
         .unwrap();
     assert!(spool.claim_due(NOW, 1).await.unwrap().is_empty());
-    assert_eq!(spool.next_due(), Some(Timestamp(NOW.0 + 300_000)));
+    assert_eq!(spool.next_due().await.unwrap(), Some(Timestamp(NOW.0 + 300_000)));
     spool.close().await;
     // Nor does one that was set back while the relay was down, when somebody says what is too late.
     let spool = open(&folder);
-    spool.bring_forward(NOW, Timestamp(NOW.0 + 300_000));
-    assert_eq!(spool.next_due(), Some(NOW));
+    spool.bring_forward(NOW, Timestamp(NOW.0 + 300_000)).await.unwrap();
+    assert_eq!(spool.next_due().await.unwrap(), Some(NOW));
 }
 
 #[tokio::test]
@@ -310,7 +310,7 @@ async fn a_claim_holds_a_message_for_one_worker() {
     let claim = claim_one(&spool, NOW).await;
     assert!(spool.claim_due(LATER, 10).await.unwrap().is_empty());
     let old = Claim { entry: claim.entry.clone(), generation: claim.generation };
-    spool.release(claim);
+    spool.release(claim).await.unwrap();
     let claim = claim_one(&spool, NOW).await;
     assert!(matches!(spool.settle(old, Settlement::default()).await, Err(SpoolError::Fenced)));
     let again = Claim { entry: claim.entry.clone(), generation: claim.generation };
@@ -601,7 +601,7 @@ async fn more_messages_than_memory_keeps_are_read_from_the_database() {
     let mut contents = std::collections::BTreeSet::new();
     for claim in claims {
         contents.insert(body(&spool, claim.entry.id).await.unwrap());
-        spool.release(claim);
+        spool.release(claim).await.unwrap();
     }
     assert_eq!(contents.len(), 2500);
     assert_eq!(spool.claim_due(NOW, 10_000).await.unwrap().len(), 2500);

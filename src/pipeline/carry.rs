@@ -1,10 +1,11 @@
 //! One message from its claim to its record: every route goes its own way, and what it brings is
 //! durable when it ends (RFC 5321 §6.1). A next hop that hangs holds up neither the record nor the
 //! NDR of the other recipients; the last route gives the claim back. Failures of routes that end
-//! together share an NDR.
+//! together share an NDR. The claim is renewed meanwhile; where it is lost, all routes are given up.
 
 use super::Pipeline;
 use super::backoff::{Leave, is_out_of_reach};
+use super::lease;
 use super::limits::{Entry, Unrecorded};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -13,7 +14,7 @@ use crate::route::{self, Route};
 use crate::spool::conclude::{Conclusion, conclude, wait};
 use crate::spool::event::{Event, grouped};
 use crate::spool::schedule::{self, mix};
-use crate::spool::{Claim, Pending, RecipientState, Settlement, SpoolEntry};
+use crate::spool::{Claim, Pending, RecipientState, Settlement, Spool, SpoolEntry, SpoolError};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -44,6 +45,17 @@ struct Held {
 struct Carried {
     held: Mutex<Held>,
     all_ended: Notify,
+}
+
+impl Carried {
+    /// Not while something is recorded: that changes the claim.
+    async fn renew(&self, spool: &dyn Spool) -> Result<(), SpoolError> {
+        match &self.held.lock().await.claim {
+            Some(claim) => spool.renew(claim).await,
+            // It was given back; nothing depends on it any more.
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a route brought.
@@ -98,7 +110,13 @@ impl Pipeline {
         let gathered = Progress::default();
         let held = Mutex::new(Held { claim: Some(claim), running: routes.len(), gathered, again: None });
         let carried = Carried { held, all_ended: Notify::new() };
-        join_all(routes.iter().map(|(route, indices)| self.carry_route(&carried, &entry, route, indices))).await;
+        let all = join_all(routes.iter().map(|(route, indices)| self.carry_route(&carried, &entry, route, indices)));
+        let lost = lease::keep(self.spool.lease(), || carried.renew(self.spool.as_ref()));
+        tokio::select! {
+            biased;
+            _all_recorded = all => {}
+            error = lost => self.observer.spool_failed("renew a claim; the message is left to others", &error),
+        }
     }
 
     async fn carry_route(&self, carried: &Carried, entry: &SpoolEntry, route: &Route, indices: &[usize]) {
@@ -231,7 +249,10 @@ impl Pipeline {
         let span = self.span();
         settlement.next_due = again.map(|again| next_due(&claim.entry, &settlement.recipients, &span, again));
         if let (true, Some(next_due)) = (is_empty, settlement.next_due) {
-            return self.spool.postpone(claim, next_due);
+            if let Err(error) = self.spool.postpone(claim, next_due).await {
+                self.observer.spool_failed("postpone", &error);
+            }
+            return;
         }
         let (id, told) = (claim.entry.id, told_by(&settlement));
         match self.spool.settle(claim, settlement).await {

@@ -1,13 +1,22 @@
 //! The spool: every message between our 250 and its outcome.
 //!
-//! One trait, [`Spool`], and one embedded engine behind it.
+//! Two traits, [`Spool`] to write and [`ledger::Ledger`] to read, and one embedded engine behind
+//! them, which [`open`] and [`open_ledger`] choose.
 //! `Ok` of [`Spool::enqueue`] means durable: the listener may say 250. `Ok` of
 //! [`Spool::settle`] means that outcomes and the reports they cause are durable together.
 //!
 //! A claim is a lease with a generation: a settlement under an old generation is refused, so
-//! that one recipient is never recorded by two workers. What becomes of recipients is recorded
+//! that one recipient is never recorded by two workers. A lease that ends by time
+//! ([`Spool::lease`]) is renewed while the work goes on ([`Spool::renew`]); who cannot renew it
+//! gives the work up. What becomes of recipients is recorded
 //! part by part under one claim ([`Spool::settle_part`]): those who have an end do not wait for
 //! the others.
+//!
+//! An engine may keep its store on another machine, so whatever reads or changes the store waits
+//! and can fail. Three things must not wait and are local in every engine: [`Spool::admit`], a
+//! hint from what the engine saw last ([`Spool::enqueue`] decides); [`Spool::begin`], for an id
+//! is unique by how it is made (time, and a number of the node where several share a store), and
+//! nothing is stored yet; [`Spool::stats`], which is asked for when the store is in trouble.
 
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -18,6 +27,7 @@ use event::{Event, Silence};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub mod audit;
 pub mod conclude;
@@ -199,6 +209,15 @@ pub struct Claim {
     pub generation: u64,
 }
 
+/// How long a claim holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// As long as this process: nobody else can have the store meanwhile.
+    Process,
+    /// For so long after it was claimed or renewed; after that another worker may have it.
+    For(Duration),
+}
+
 /// A message being received; its content grows until [`Spool::enqueue`].
 /// Dropping it removes whatever was written.
 pub struct Draft {
@@ -322,13 +341,13 @@ pub struct Recovery {
 /// The spool, whatever keeps it.
 #[async_trait]
 pub trait Spool: Send + Sync {
-    /// Whether a message of about `size` octets may come in.
+    /// Whether a message of about `size` octets may come in, by what is known here.
     ///
     /// # Errors
     /// [`SpoolError::Full`] below the floor, [`SpoolError::Stopped`] after a disk failure.
     fn admit(&self, size: u64) -> Result<(), SpoolError>;
 
-    /// Starts a message.
+    /// Starts a message under an id that no other has or will have.
     fn begin(&self, now: Timestamp) -> Draft;
 
     /// Stores a message. `Ok` means that it survives a crash.
@@ -349,12 +368,27 @@ pub trait Spool: Send + Sync {
     /// When the state cannot be read.
     async fn claim_one(&self, id: QueueId, now: Timestamp) -> Result<Option<Claim>, SpoolError>;
 
+    /// How long a claim holds without being renewed.
+    fn lease(&self) -> Lease;
+
+    /// Makes a claim hold for a whole [`Spool::lease`] from now.
+    ///
+    /// # Errors
+    /// [`SpoolError::Fenced`] when the claim is not ours any more.
+    async fn renew(&self, claim: &Claim) -> Result<(), SpoolError>;
+
     /// What is due after `horizon` was planned by a clock that has since been set back: it is due
     /// at `now`. While the spool is open it sees such a clock itself.
-    fn bring_forward(&self, now: Timestamp, horizon: Timestamp);
+    ///
+    /// # Errors
+    /// When the state cannot be changed; then it waits as it was planned.
+    async fn bring_forward(&self, now: Timestamp, horizon: Timestamp) -> Result<(), SpoolError>;
 
     /// When the next unclaimed message is due.
-    fn next_due(&self) -> Option<Timestamp>;
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError>;
 
     /// Waits until the set of due messages may have changed, also since the last call. For one
     /// caller at a time: a change wakes one.
@@ -379,14 +413,21 @@ pub trait Spool: Send + Sync {
     /// [`SpoolError::Fenced`] when the claim is not ours any more.
     async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError>;
 
-    /// Gives a claim back untouched: the message is due again at once.
-    fn release(&self, claim: Claim);
+    /// Gives a claim back untouched: the message is due again at once. A claim that is not ours any
+    /// more is no error.
+    ///
+    /// # Errors
+    /// When the state cannot be changed; then the claim ends with its lease.
+    async fn release(&self, claim: Claim) -> Result<(), SpoolError>;
 
     /// Gives a claim back: the message is due at `until`, or when it was if there is a restart
-    /// before. Nothing is written.
-    fn postpone(&self, claim: Claim, until: Timestamp);
+    /// before. Nothing is recorded. A claim that is not ours any more is no error.
+    ///
+    /// # Errors
+    /// When the state cannot be changed; then the claim ends with its lease.
+    async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError>;
 
-    /// How full it is.
+    /// How full it is, by what is known here.
     fn stats(&self) -> SpoolStats;
 
     /// What happened to a message, oldest first: `(when, event)`.

@@ -70,7 +70,8 @@ impl Story {
         self.end(large, &[(0, End::Deferred)]);
         self.end(more[1], &[(0, End::Held), (1, End::Held)]);
         let claim = self.claim(more[0]);
-        self.spool.postpone(claim, self.now().plus(HOUR));
+        let until = self.now().plus(HOUR);
+        self.ask(async |spool| spool.postpone(claim, until).await.unwrap());
         let claim = self.claim(more[2]);
         let delivered = self.settling(claim, &[(0, End::Delivered)]);
         let (_, storing) = self.storing(2000, 1);
@@ -229,7 +230,7 @@ impl Story {
                 knowledge.answered(id);
                 found.push(id);
             }
-            self.spool.release(claim);
+            self.ask(async |spool| spool.release(claim).await.unwrap());
         }
         found
     }

@@ -31,7 +31,7 @@ mod writer;
 pub use hands::Hands;
 pub use steps::{Step, Witness, Work};
 
-use super::{BodyReader, Claim, Draft, Recovery, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
+use super::{BodyReader, Claim, Draft, Lease, Recovery, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
@@ -297,13 +297,24 @@ impl Spool for EmbeddedSpool {
         Ok(self.hand_out(taken).await?.pop())
     }
 
-    fn bring_forward(&self, now: Timestamp, horizon: Timestamp) {
-        self.shared.index().bring_forward(now, horizon);
-        self.shared.changed.notify_one();
+    /// One process owns the directory, and a restart ends all claims.
+    fn lease(&self) -> Lease {
+        Lease::Process
     }
 
-    fn next_due(&self) -> Option<Timestamp> {
-        self.shared.index().next_due()
+    async fn renew(&self, claim: &Claim) -> Result<(), SpoolError> {
+        let held = self.shared.index().claimed_at(claim.entry.id, claim.generation);
+        held.map(|_since| ()).ok_or(SpoolError::Fenced)
+    }
+
+    async fn bring_forward(&self, now: Timestamp, horizon: Timestamp) -> Result<(), SpoolError> {
+        self.shared.index().bring_forward(now, horizon);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError> {
+        Ok(self.shared.index().next_due())
     }
 
     async fn changed(&self) {
@@ -335,14 +346,16 @@ impl Spool for EmbeddedSpool {
         self.record(claim, settlement, Extent::Whole).await.map(|_given_back| ())
     }
 
-    fn release(&self, claim: Claim) {
+    async fn release(&self, claim: Claim) -> Result<(), SpoolError> {
         self.shared.index().release(claim.entry.id, claim.generation);
         self.shared.changed.notify_one();
+        Ok(())
     }
 
-    fn postpone(&self, claim: Claim, until: Timestamp) {
+    async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError> {
         self.shared.index().postpone(claim.entry.id, claim.generation, until);
         self.shared.changed.notify_one();
+        Ok(())
     }
 
     fn stats(&self) -> SpoolStats {
