@@ -11,9 +11,10 @@
 //! read transaction of its own, so that the writer is never held up.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
+use super::jobs::{ContentPlace, Place};
 use super::paths::list_segments;
-use super::reader::{StateReader, is_of_the_row, message_of};
-use super::state::unsigned;
+use super::reader::StateReader;
+use super::schema::{MESSAGE_COLUMNS, is_of_the_row, message_columns, message_of, place_columns, place_of, unsigned};
 use crate::envelope::{Envelope, QueueId};
 use crate::outcome::DeliveryOutcome;
 use crate::smtp::address::ReversePath;
@@ -52,27 +53,6 @@ enum Next {
     Messages { after: i64 },
     Orphans,
     Segments(Vec<(u32, Mark, PathBuf)>),
-}
-
-/// Where a record is.
-#[derive(PartialEq, Eq)]
-struct Place {
-    segment: u32,
-    offset: u64,
-    length: u64,
-    in_own_file: bool,
-}
-
-impl Place {
-    /// From the columns `segment, offset, length, content_in_file`, the first of which is named.
-    fn read(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Self> {
-        Ok(Self {
-            segment: row.get(column)?,
-            offset: unsigned(row.get(column + 1)?),
-            length: unsigned(row.get(column + 2)?),
-            in_own_file: row.get(column + 3)?,
-        })
-    }
 }
 
 /// The segments by number.
@@ -167,11 +147,14 @@ impl Auditor {
         let read = self
             .ledger
             .connection
-            .prepare_cached(
-                "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts, segment, offset, length, \
-                 content_in_file FROM messages WHERE id = ?1",
-            )?
-            .query_row([id], |row| Ok((message_of(row)?, Place::read(row, 8)?)));
+            .prepare_cached(concat!(
+                "SELECT ",
+                message_columns!(),
+                ", ",
+                place_columns!(),
+                " FROM messages WHERE id = ?1"
+            ))?
+            .query_row([id], |row| Ok((message_of(row)?, place_of(row, MESSAGE_COLUMNS)?)));
         let (message, place) = match read {
             Ok((message, place)) => (self.ledger.with_recipients(message)?, place),
             Err(error) if !is_of_the_row(&error) => return Err(error.into()),
@@ -252,9 +235,9 @@ impl Auditor {
         let (finished, place_now) = now
             .connection
             .query_row(
-                "SELECT finished_at IS NOT NULL, segment, offset, length, content_in_file FROM messages WHERE id = ?1",
+                concat!("SELECT finished_at IS NOT NULL, ", place_columns!(), " FROM messages WHERE id = ?1"),
                 [message.id.0.cast_signed()],
-                |row| Ok((row.get(0)?, Place::read(row, 1)?)),
+                |row| Ok((row.get(0)?, place_of(row, 1)?)),
             )
             .optional()
             .ok()??;
@@ -269,7 +252,8 @@ impl Auditor {
         let Ok(file) = File::open(path) else { return Some(Fault::ContentMissing) };
         let own = self.ledger.paths.content(message.id);
         if file.metadata().map_or(0, |found| found.len()) < place.offset.saturating_add(place.length)
-            || place.in_own_file && std::fs::metadata(&own).map_or(0, |found| found.len()) != message.size
+            || place.content == ContentPlace::OwnFile
+                && std::fs::metadata(&own).map_or(0, |found| found.len()) != message.size
         {
             return Some(Fault::ContentMissing);
         }

@@ -6,7 +6,7 @@
 //! `None` when the checksum does not fit, so that a damaged message is never completed.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::paths::{TemporaryFile, create_new, io, sync_folder};
+use super::paths::{TemporaryFile, create_new, full_or_io, io, missing_or_io, sync_folder};
 use super::shared::Shared;
 use super::steps::{Labour, Step};
 use crate::envelope::QueueId;
@@ -239,20 +239,6 @@ where
     match labour {
         Labour::Threads => tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(interrupted())),
         Labour::ByHand => work(),
-    }
-}
-
-/// What is not there any more is as good as damaged: the message cannot be delivered.
-pub(super) fn missing_or_io(action: &'static str, source: std::io::Error) -> SpoolError {
-    if source.kind() == std::io::ErrorKind::NotFound { SpoolError::Damaged } else { SpoolError::Io { action, source } }
-}
-
-/// A full disk is a state of its own (452 4.3.1), not a fault.
-pub(super) fn full_or_io(action: &'static str, source: std::io::Error) -> SpoolError {
-    if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
-        SpoolError::Full
-    } else {
-        SpoolError::Io { action, source }
     }
 }
 

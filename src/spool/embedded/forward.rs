@@ -9,8 +9,7 @@
 //! a copy that a crash left without its transaction is known by its kind and counts for nothing.
 //! Envelope and content stay as they are, checksums included.
 
-use super::index::Place;
-use super::log::LogJob;
+use super::jobs::{LogJob, Moved, Moving, Place};
 use super::shared::Shared;
 use super::state::State;
 use crate::clock::Timestamp;
@@ -20,10 +19,6 @@ use crate::spool::record::{NewRecord, Standing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-
-/// A segment is sparse when less than one part in so many of it is alive: what is copied is then
-/// a third at most of what is freed.
-pub(super) const SPARSE: u64 = 4;
 
 /// How long a segment is sparse before it is touched. Most mail is gone after seconds, and what
 /// goes by itself is not worth a copy.
@@ -35,21 +30,6 @@ const REST: Duration = Duration::from_secs(60);
 /// Records and octets in one bite: acceptance waits for it, for some milliseconds.
 const BITE_RECORDS: u32 = 200;
 const BITE_OCTETS: u64 = 1024 * 1024;
-
-/// A record to be copied.
-pub(super) struct Moving {
-    pub(super) id: QueueId,
-    pub(super) from: Place,
-    pub(super) record: NewRecord,
-}
-
-/// A record whose copy is durable.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moved {
-    pub(super) id: QueueId,
-    pub(super) from: Place,
-    pub(super) to: Place,
-}
 
 /// What the state writer knows of compaction.
 pub(super) struct Forwarding {

@@ -3,10 +3,11 @@
 //! A simulation in virtual time must decide itself when something becomes durable; with threads
 //! two runs of the same seed would differ. Everything else is the engine as it is in service.
 
-use super::log::{Log, LogJob};
+use super::jobs::{LogJob, StateJob};
+use super::log::Log;
 use super::shared::Shared;
 use super::steps::{Step, Steps, Witness};
-use super::writer::{StateJob, Writer};
+use super::writer::Writer;
 use super::{EmbeddedSpool, SpoolError};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;

@@ -4,8 +4,7 @@
 //! messages keep their envelope here, so that the way from acceptance to delivery reads no disk.
 //! Leases live here alone: one process owns the directory, and a restart ends all of them.
 
-use super::forward::Moved;
-use super::state::Known;
+use super::jobs::{Known, Moved, Place, Waiting};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolEntry;
@@ -15,37 +14,6 @@ use std::time::Duration;
 /// Messages whose envelope stays in memory: a few seconds of acceptance at full speed, and a few
 /// megabytes. Others are read from the state database when they are claimed.
 const MOST_KEPT_ENTRIES: usize = 2000;
-
-/// Where a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The number of the segment.
-    pub(super) segment: u32,
-    /// Octets from its start.
-    pub(super) offset: u64,
-    /// Octets of the record.
-    pub(super) length: u64,
-    /// Where the content is.
-    pub(super) content: ContentPlace,
-}
-
-/// Where the content of a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ContentPlace {
-    /// In the record.
-    Inline,
-    /// In a file named after the message.
-    OwnFile,
-}
-
-/// A message as it waits, with what is needed to deliver it.
-#[derive(Clone, Debug)]
-pub(super) struct Waiting {
-    /// The message.
-    pub(super) entry: SpoolEntry,
-    /// Its record.
-    pub(super) place: Place,
-}
 
 /// Who holds a message, and what to put back when the lease ends.
 #[derive(Debug)]
@@ -288,6 +256,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use super::super::jobs::ContentPlace;
     use super::*;
     use crate::envelope::{Envelope, Origin};
     use crate::smtp::address::ReversePath;

@@ -14,12 +14,14 @@ mod content;
 mod forward;
 mod hands;
 mod index;
+mod jobs;
 pub mod ledger;
 mod log;
 mod paths;
 pub mod reader;
 mod recovery;
 mod reserve;
+mod schema;
 mod segments;
 mod settle;
 mod shared;
@@ -40,10 +42,11 @@ use crate::spool::record::{Content, NewRecord, Standing};
 use async_trait::async_trait;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
 use hands::Writers;
-use index::{ContentPlace, Place, Taken};
-use log::{Accepting, Log, LogJob, NewMessage};
+use index::Taken;
+use jobs::{Accepting, Answer, ContentPlace, LogJob, NewMessage, Place, StateJob};
+use log::Log;
 use segments::StoredRecord;
-use settle::{Extent, Prepared, Settling, encode_envelope, invalid};
+use settle::{Extent, Prepared, encode_envelope, invalid};
 use shared::{Shared, Start};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -51,7 +54,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use steps::{Labour, Steps};
 use tokio::sync::oneshot;
-use writer::{Answer, StateJob, Writer};
+use writer::Writer;
 
 /// Milliseconds to microseconds.
 const MICROSECONDS: u64 = 1000;
@@ -134,7 +137,7 @@ impl EmbeddedSpool {
 
     /// Strictly increasing, also across restarts; microseconds unless the clock is behind.
     fn next_id(&self, now: Timestamp) -> QueueId {
-        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(MICROSECONDS).min(state::REPORT_IDS - 1);
+        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(MICROSECONDS).min(schema::REPORT_IDS - 1);
         let next = |last: u64| time.max(last.saturating_add(1));
         let before = self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         QueueId(next(before.unwrap_or_else(|last| last)))
@@ -189,7 +192,7 @@ impl EmbeddedSpool {
     /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
     async fn record(&self, claim: Claim, settlement: Settlement, extent: Extent) -> Result<Claim, SpoolError> {
         self.running()?;
-        let prepared = Settling::prepare(&self.shared, claim, settlement, extent)?;
+        let prepared = Prepared::new(&self.shared, claim, settlement, extent)?;
         let Prepared { settling, reports, claim, answered } = prepared;
         if reports.is_empty() {
             self.state.send(StateJob::Settle(settling)).map_err(|_| SpoolError::Stopped)?;

@@ -4,12 +4,12 @@
 //! nobody is held up. Every answer is bounded by its caller.
 
 use super::paths::Paths;
-use super::state::{SCHEMA_VERSION, lookup_hash};
+use super::schema::{SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, telling_of};
 use crate::clock::Timestamp;
-use crate::envelope::{Envelope, QueueId};
-use crate::spool::event::{Event, Silence};
-use crate::spool::ledger::{Found, LedgerError, Listed, Message, More, Recipient, Standing, TellingOf};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use crate::envelope::QueueId;
+use crate::spool::event::Event;
+use crate::spool::ledger::{Found, LedgerError, Listed, Message, More, Recipient};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
@@ -54,9 +54,8 @@ impl StateReader {
     /// # Errors
     /// When the database cannot be read, or this row of it.
     pub fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts FROM messages WHERE id = ?1",
-        )?;
+        let mut select =
+            self.connection.prepare_cached(concat!("SELECT ", message_columns!(), " FROM messages WHERE id = ?1"))?;
         match select.query_row([id.0.cast_signed()], message_of).optional() {
             Ok(message) => message.map(|message| self.with_recipients(message)).transpose(),
             Err(error) if is_of_the_row(&error) => Err(LedgerError::Row(id)),
@@ -112,10 +111,11 @@ impl StateReader {
     /// # Errors
     /// When the database cannot be read.
     pub fn for_each_waiting(&self, mut each: impl FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts \
-             FROM messages WHERE finished_at IS NULL ORDER BY accepted_at, id",
-        )?;
+        let mut select = self.connection.prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE finished_at IS NULL ORDER BY accepted_at, id",
+        ))?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let listed = match message_of(row) {
@@ -157,42 +157,4 @@ impl StateReader {
         }
         Ok(message)
     }
-}
-
-/// What `told` in the database means.
-fn telling_of(number: i64) -> Option<TellingOf> {
-    match number {
-        -1 => Some(TellingOf::Nobody(Silence::NullReversePath)),
-        -2 => Some(TellingOf::Nobody(Silence::NotAsked)),
-        report => u64::try_from(report).ok().map(|report| TellingOf::Report(QueueId(report))),
-    }
-}
-
-/// Whether one row cannot be understood, and not the database.
-pub(super) fn is_of_the_row(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code().is_none()
-}
-
-/// A row of `id, message_id, envelope, size, held, due_at, finished_at, attempts`.
-pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
-    let envelope: String = row.get(2)?;
-    let envelope: Envelope = serde_json::from_str(&envelope)
-        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(e)))?;
-    let finished_at = row.get::<_, Option<i64>>(6)?.map(Timestamp);
-    let standing = match (finished_at, row.get(4)?) {
-        (Some(_), _) => Standing::Finished,
-        (None, true) => Standing::Held,
-        (None, false) => Standing::Queued,
-    };
-    Ok(Message {
-        id: QueueId(row.get::<_, i64>(0)?.cast_unsigned()),
-        message_id: row.get(1)?,
-        recipients: vec![None; envelope.recipients.len()],
-        envelope,
-        size: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
-        standing,
-        due_at: Timestamp(row.get(5)?),
-        finished_at,
-        attempts: row.get(7)?,
-    })
 }

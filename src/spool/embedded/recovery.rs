@@ -13,10 +13,12 @@
 //! - Segments without anything alive and content files without a message are removed.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::index::{ContentPlace, Index, Place, Waiting};
+use super::index::Index;
+use super::jobs::{ContentPlace, LogMark, Place, Row, Waiting};
 use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
+use super::schema::{REPORT_IDS, is_damaged_database};
 use super::segments::{Segment, Segments};
-use super::state::{Completeness, LogMark, REPORT_IDS, Row, State, is_damaged_database};
+use super::state::{Completeness, State};
 use super::steps::{Step, Work};
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};

@@ -4,9 +4,8 @@
 //! fit is put aside and reported as damaged, never given out.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::content::missing_or_io;
-use super::index::Place;
-use super::paths::{Paths, segment_name};
+use super::jobs::Place;
+use super::paths::{Paths, missing_or_io, segment_name};
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
 use crate::spool::record::{self, Content, HEADER_SIZE, MAX_ENVELOPE_SIZE, MAX_INLINE_SIZE, Mark, Stored};

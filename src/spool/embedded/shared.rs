@@ -1,8 +1,8 @@
 //! What the threads of the engine and its callers share.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::forward::SPARSE;
-use super::index::{ContentPlace, Index, Place};
+use super::index::Index;
+use super::jobs::{ContentPlace, Place, Settling};
 use super::paths::Paths;
 use super::reserve::Reserve;
 use super::segments::{Segment, Segments, StoredRecord};
@@ -25,6 +25,10 @@ pub(super) const MOST_BACKLOG: usize = 2000;
 /// Callers read the clock before they come here, so that one may name a time that is a little
 /// before another's; and small corrections of the clock do not matter.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// A segment is sparse when less than one part in so many of it is alive: what is copied is then
+/// a third at most of what is freed.
+const SPARSE: u64 = 4;
 
 /// See the module.
 pub(super) struct Shared {
@@ -176,6 +180,12 @@ impl Shared {
             self.count_damage(1);
         }
         record
+    }
+
+    /// A settlement is not recorded: its message is due again.
+    pub(super) fn give_up(&self, settling: Settling, error: SpoolError) {
+        self.index().release(settling.entry.id, settling.generation);
+        let _ = settling.answer.send(Err(error));
     }
 
     /// Closed segments in which nothing is alive.

@@ -1,32 +1,28 @@
 //! The state database: what the engine asks of SQLite, statement by statement.
 //!
-//! The schema with its meaning is in `schema.sql`. WAL and `synchronous=FULL`: an outcome that is
-//! committed survives a power cut. The database follows the segments: the mark in `meta` says up to where
-//! their records are here. Lost, it is rebuilt from them.
+//! The tables are in `schema.sql`, what their columns mean in `schema.rs`. WAL and
+//! `synchronous=FULL`: an outcome that is committed survives a power cut. The database follows the
+//! segments: the mark in `meta` says up to where their records are here. Lost, it is rebuilt from
+//! them.
 
-use super::forward::Moved;
-use super::index::{ContentPlace, Place, Waiting};
+use super::jobs::{ContentPlace, Ending, Known, LogMark, Moved, Place, Row, Settling, Waiting};
 use super::paths::Paths;
-use super::settle::{Ending, Settling};
+use super::schema::{
+    REPORT_IDS, SCHEMA, SCHEMA_1_TO_2, SCHEMA_VERSION, day_of, json, lookup_hash, number, octets, place_columns,
+    place_of, unsigned,
+};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::spool::event::Event;
-use crate::spool::ledger::LedgerError;
-use crate::spool::schedule::mix;
-use crate::spool::{EngineError, Hold, RecipientState, SpoolEntry, SpoolError};
-use bytes::Bytes;
+use crate::spool::{Hold, RecipientState, SpoolEntry};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
-
-const SCHEMA: &str = include_str!("schema.sql");
-const SCHEMA_1_TO_2: &str = include_str!("schema_1_to_2.sql");
-pub(super) const SCHEMA_VERSION: i64 = 2;
 
 /// Events kept of one message: the first, which tell how it began, and the last. Hourly attempts
 /// at a few hosts for five days stay below it.
@@ -41,46 +37,6 @@ const STATEMENTS: usize = 32;
 
 /// What a commit takes on the disk at least: a page.
 const LEAST_COMMIT: u64 = 4096;
-
-/// Ids above this are those of reports; below are microseconds since the epoch, for 146,000 years.
-pub(super) const REPORT_IDS: u64 = 1 << 62;
-
-/// A message as it is first stored.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) waiting: Waiting,
-    /// The envelope as JSON.
-    pub(super) envelope: Bytes,
-    pub(super) due: Timestamp,
-    /// Of the header field.
-    pub(super) message_id: Option<String>,
-}
-
-/// A message as the index needs it at the start.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    pub(super) id: QueueId,
-    pub(super) due: Timestamp,
-    pub(super) accepted_at: Timestamp,
-    pub(super) segment: u32,
-    /// Octets of its record.
-    pub(super) length: u64,
-    pub(super) held: bool,
-}
-
-/// A place in the log: records before it are in the database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LogMark {
-    pub(super) segment: u32,
-    pub(super) offset: u64,
-}
-
-impl LogMark {
-    /// Behind a record.
-    pub(super) const fn after(place: Place) -> Self {
-        Self { segment: place.segment, offset: place.offset.saturating_add(place.length) }
-    }
-}
 
 /// Whether the database has ever been complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,50 +62,8 @@ pub(super) struct State {
     sync: Cell<Sync>,
 }
 
-impl From<rusqlite::Error> for EngineError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self { store: "state database", source: Box::new(error) }
-    }
-}
-
-impl From<rusqlite::Error> for SpoolError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-impl From<rusqlite::Error> for LedgerError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Engine(error.into())
-    }
-}
-
-/// Whether the file of the database is damaged.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-}
-
-/// The same of an error that has passed through the trait's type.
-pub(super) fn is_damaged_database(error: &SpoolError) -> bool {
-    let SpoolError::Engine(EngineError { source, .. }) = error else { return false };
-    source.downcast_ref().is_some_and(is_damage)
-}
-
 fn full() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
-}
-
-/// Queue ids have 63 bits, so that SQLite's integers hold them.
-fn number(id: QueueId) -> i64 {
-    id.0.cast_signed()
-}
-
-fn octets(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-pub(super) fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
 }
 
 impl State {
@@ -392,26 +306,20 @@ impl State {
     /// Where the record of a message is.
     pub(super) fn place(&self, id: QueueId) -> rusqlite::Result<Option<Place>> {
         self.connection
-            .prepare_cached("SELECT segment, offset, length, content_in_file FROM messages WHERE id = ?1")?
-            .query_row([number(id)], |row| {
-                let content = if row.get(3)? { ContentPlace::OwnFile } else { ContentPlace::Inline };
-                let (offset, length) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
-                Ok(Place { segment: row.get(0)?, offset, length, content })
-            })
+            .prepare_cached(concat!("SELECT ", place_columns!(), " FROM messages WHERE id = ?1"))?
+            .query_row([number(id)], |row| place_of(row, 0))
             .optional()
     }
 
     /// Records in a segment whose messages are not finished, at most so many.
     pub(super) fn living(&self, segment: u32, most: u32) -> rusqlite::Result<Vec<(QueueId, Place)>> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT id, offset, length, content_in_file FROM messages INDEXED BY queued_messages \
-             WHERE segment = ?1 AND finished_at IS NULL LIMIT ?2",
-        )?;
-        let rows = select.query_map(params![segment, most], |row| {
-            let content = if row.get(3)? { ContentPlace::OwnFile } else { ContentPlace::Inline };
-            let (offset, length) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
-            Ok((QueueId(unsigned(row.get(0)?)), Place { segment, offset, length, content }))
-        })?;
+        let mut select = self.connection.prepare_cached(concat!(
+            "SELECT id, ",
+            place_columns!(),
+            " FROM messages INDEXED BY queued_messages WHERE segment = ?1 AND finished_at IS NULL LIMIT ?2",
+        ))?;
+        let rows =
+            select.query_map(params![segment, most], |row| Ok((QueueId(unsigned(row.get(0)?)), place_of(row, 1)?)))?;
         rows.collect()
     }
 
@@ -571,20 +479,4 @@ fn names<'a>(envelope: &'a Envelope, message_id: Option<&'a str>) -> impl Iterat
         ReversePath::Null => None,
     };
     message_id.into_iter().chain(sender).chain(envelope.recipients.iter().map(Mailbox::as_str))
-}
-
-/// Days since 1970.
-const fn day_of(at: Timestamp) -> i64 {
-    at.0.div_euclid(86_400_000)
-}
-
-/// The hash of a name in `lookups`: of Message-ID or address, without regard to case.
-pub(super) fn lookup_hash(name: &str) -> i64 {
-    let octets = name.bytes().map(|octet| u64::from(octet.to_ascii_lowercase()));
-    octets.fold(0_u64, |hash, octet| mix(hash ^ octet)).cast_signed()
-}
-
-/// A recipient state as the database keeps it.
-pub(super) fn json(state: &RecipientState) -> rusqlite::Result<String> {
-    serde_json::to_string(state).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }

@@ -7,23 +7,21 @@
 //! A database that cannot be written for want of space or because someone holds a lock is tried
 //! again: a settlement given up would deliver its message twice. Any other failure stops the spool.
 
-use super::forward::{Forwarding, Moved};
-use super::index::Waiting;
-use super::log::LogJob;
+use super::forward::Forwarding;
+use super::jobs::{Ending, LogJob, LogMark, Moved, Place, Row, Settling, StateJob, Waiting};
 use super::paths;
-use super::settle::{Ending, Settling};
+use super::schema::is_damage;
 use super::shared::Shared;
-use super::state::{LogMark, Row, State, Sync, is_damage};
+use super::state::{State, Sync};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::spool::event::Event;
 use crate::spool::{Hold, SpoolEntry, SpoolError};
 use rusqlite::ErrorCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Jobs in one transaction: enough to share a sync, few enough to answer soon.
 const BATCH_JOBS: usize = 1000;
@@ -36,32 +34,6 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Messages pruned in one transaction: a few milliseconds of work.
 const PRUNE_BITE: u32 = 200;
-
-/// An answer to come.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
-
-/// What happened to a message: when, and what.
-pub(super) type History = Vec<(Timestamp, Event)>;
-
-/// What the state writer is asked for.
-pub(super) enum StateJob {
-    /// A durable record needs its row. The permit is a place in the backlog.
-    Insert(Box<Row>, OwnedSemaphorePermit),
-    /// Outcomes, with reports that are durable already.
-    Settle(Box<Settling>),
-    /// Messages that memory does not have.
-    Load(Vec<QueueId>, Answer<Vec<Waiting>>),
-    /// Where a record is.
-    Place(QueueId, Answer<Option<super::index::Place>>),
-    /// What happened to a message.
-    History(QueueId, Answer<History>),
-    /// Copies of records are durable, or there was no room for any.
-    Forward(Vec<Moved>),
-    /// A segment was closed: look whether old ones can go.
-    Sweep,
-    /// Nothing comes after this.
-    Close,
-}
 
 /// The thread's own things.
 pub(super) struct Writer {
@@ -154,7 +126,7 @@ impl Writer {
             return Ok(());
         }
         if self.shared.is_stopped() {
-            refuse(writes, || SpoolError::Stopped);
+            self.refuse(writes, || SpoolError::Stopped);
             return Ok(());
         }
         let mut result = self.transaction(&writes);
@@ -166,12 +138,12 @@ impl Writer {
             Ok(known) => known,
             Err(error) if can_pass(&error) && !self.shared.is_closing() => return Err(writes),
             Err(error) if can_pass(&error) => {
-                refuse(writes, || SpoolError::Full);
+                self.refuse(writes, || SpoolError::Full);
                 return Ok(());
             }
             Err(error) => {
                 self.fail(error);
-                refuse(writes, || SpoolError::Stopped);
+                self.refuse(writes, || SpoolError::Stopped);
                 return Ok(());
             }
         };
@@ -186,6 +158,16 @@ impl Writer {
         self.shared.changed.notify_one();
         self.sweep();
         Ok(())
+    }
+
+    /// Inserts need no answer: their records are durable, and the next start finds them.
+    fn refuse(&self, writes: Vec<Write>, error: impl Fn() -> SpoolError) {
+        for write in writes {
+            match write {
+                Write::Insert(..) | Write::Forward(_) => {}
+                Write::Settle(settling) => self.shared.give_up(*settling, error()),
+            }
+        }
     }
 
     /// Gives for each settlement the positions of the reports that were known before, and for each
@@ -261,7 +243,7 @@ impl Writer {
         if let Some(place) = ended {
             self.shared.remove_content(settling.entry.id, place.content, settling.entry.size);
         }
-        settling.succeed();
+        let _ = settling.answer.send(Ok(()));
     }
 
     /// What committed places of copies mean for memory.
@@ -343,7 +325,7 @@ impl Writer {
         }
     }
 
-    fn load_from_record(&self, id: QueueId, place: super::index::Place) -> Option<Waiting> {
+    fn load_from_record(&self, id: QueueId, place: Place) -> Option<Waiting> {
         let record = self.shared.read_record(id, place).ok()?;
         let envelope: Envelope = serde_json::from_slice(&record.envelope).ok()?;
         let mut entry = SpoolEntry::new(id, envelope, record.content.size());
@@ -422,16 +404,6 @@ fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
         next = if batch.writes.len() < BATCH_JOBS { jobs.try_recv().ok() } else { None };
     }
     batch
-}
-
-/// Inserts need no answer: their records are durable, and the next start finds them.
-fn refuse(writes: Vec<Write>, error: impl Fn() -> SpoolError) {
-    for write in writes {
-        match write {
-            Write::Insert(..) | Write::Forward(_) => {}
-            Write::Settle(settling) => settling.give_up(error()),
-        }
-    }
 }
 
 /// Whether the disk is full.
