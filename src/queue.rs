@@ -10,7 +10,7 @@ use crate::outcome::NAMES;
 use crate::smtp::address::{Host, Mailbox, ReversePath};
 use crate::spool::Hold;
 use crate::spool::event::Act;
-use crate::spool::ledger::{Ledger, LedgerError, Listed, Message, Recipient, Standing};
+use crate::spool::ledger::{Ledger, LedgerError, Listed, Message, MessageState, Recipient};
 use crate::text::{counted, paragraph};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,7 @@ impl Filter {
     pub async fn select(&self, ledger: &dyn Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
         let mut selected = Vec::new();
         let each = |message: Message, recipients| {
-            let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
+            let hold = if message.standing == MessageState::Held { Hold::Held } else { Hold::Scheduled };
             match (act, hold) {
                 (Act::Hold, Hold::Held) | (Act::Release, Hold::Scheduled) => return ControlFlow::Continue(()),
                 (Act::Hold | Act::Release | Act::Retry | Act::Bounce | Act::Delete, _) => {}
@@ -136,7 +136,7 @@ impl Filter {
             recipients => each(message, recipients),
         };
         for id in &self.id {
-            let waiting = ledger.message(*id).await?.filter(|message| message.standing != Standing::Finished);
+            let waiting = ledger.message(*id).await?.filter(|message| message.standing != MessageState::Finished);
             if waiting.is_some_and(|message| look(message).is_break()) {
                 break;
             }
@@ -210,7 +210,7 @@ struct Line {
     accepted: String,
     age_s: u64,
     due: String,
-    standing: Standing,
+    standing: MessageState,
     sender: String,
     size: u64,
     message_id: Option<String>,
@@ -262,9 +262,9 @@ impl Line {
     fn text(&self, due: Timestamp, now: Timestamp) -> String {
         let age = humantime::format_duration(Duration::from_secs(self.age_s));
         let next = match self.standing {
-            Standing::Held => "held".to_owned(),
-            Standing::Queued | Standing::Finished if due <= now => "in delivery, or about to be".to_owned(),
-            Standing::Queued | Standing::Finished => format!("next attempt {}", due.to_second()),
+            MessageState::Held => "held".to_owned(),
+            MessageState::Queued | MessageState::Finished if due <= now => "in delivery, or about to be".to_owned(),
+            MessageState::Queued | MessageState::Finished => format!("next attempt {}", due.to_second()),
         };
         let head = format!("from {}, {} octets, {age} old, {next}", self.sender, self.size);
         let mut text = paragraph(&self.id.to_string(), &head, COLUMN);
@@ -351,7 +351,7 @@ fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: 
         let domain = domains.entry(name.clone()).or_default();
         if !seen.contains(&name) {
             domain.messages += 1;
-            domain.held += u64::from(message.standing == Standing::Held);
+            domain.held += u64::from(message.standing == MessageState::Held);
             domain.oldest_s = domain.oldest_s.max(now.since(message.envelope.accepted_at).as_secs());
             domain.domain.clone_from(&name);
             seen.push(name);
@@ -420,7 +420,7 @@ mod tests {
             message_id: None,
             envelope,
             size: 5,
-            standing: Standing::Queued,
+            standing: MessageState::Queued,
             due_at: NOW,
             finished_at: None,
             attempts: 2,

@@ -11,7 +11,7 @@ use crate::outcome::{Cause, DeliveryOutcome, TlsVerdict};
 use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
 use crate::spool::event::{Answered, Attempt, Event};
-use crate::spool::ledger::{Found, Ledger, LedgerError, Message, More, Standing, TellingOf};
+use crate::spool::ledger::{Ledger, LedgerError, Matches, Message, MessageState, More, ToldBy};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Why, LedgerEr
         Err(_not_an_id) => None,
     };
     let found = match by_id {
-        Some(message) => Found { messages: vec![message], more: More::No, unreadable: Vec::new() },
+        Some(message) => Matches { messages: vec![message], more: More::No, unreadable: Vec::new() },
         None => ledger.find(subject, MOST_MESSAGES).await?,
     };
     let mut stories = Vec::new();
@@ -174,8 +174,8 @@ impl Story {
         };
         let told = match recipient.told {
             None => String::new(),
-            Some(TellingOf::Report(report)) => format!("; report {report} tells {}", self.who_is_told()),
-            Some(TellingOf::Nobody(because)) => format!("; nobody is told, because {}", because.words()),
+            Some(ToldBy::Report(report)) => format!("; report {report} tells {}", self.who_is_told()),
+            Some(ToldBy::Nobody(because)) => format!("; nobody is told, because {}", because.words()),
         };
         match &recipient.state {
             RecipientState::Done { outcome } => {
@@ -282,10 +282,10 @@ fn by_way(dns: &[Answered]) -> Vec<((&str, String), String)> {
 
 fn standing(message: &Message) -> String {
     match (message.standing, message.finished_at) {
-        (Standing::Held, _) => "held by the operator".to_owned(),
-        (Standing::Finished, Some(at)) => format!("finished {}", at.to_second()),
-        (Standing::Finished, None) => "finished".to_owned(),
-        (Standing::Queued, _) => format!("in the queue, next attempt {}", message.due_at.to_second()),
+        (MessageState::Held, _) => "held by the operator".to_owned(),
+        (MessageState::Finished, Some(at)) => format!("finished {}", at.to_second()),
+        (MessageState::Finished, None) => "finished".to_owned(),
+        (MessageState::Queued, _) => format!("in the queue, next attempt {}", message.due_at.to_second()),
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Sum {
 /// What is wrong with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fault {
+pub enum AuditFault {
     /// Its record is in a segment, or its recipients are in the ledger, and its row is not.
     RowMissing,
     /// A row of a recipient is missing or cannot be read.
@@ -61,7 +61,7 @@ pub enum Fault {
     ContentDamaged,
 }
 
-impl Fault {
+impl AuditFault {
     /// In words.
     #[must_use]
     pub const fn words(self) -> &'static str {
@@ -87,9 +87,9 @@ impl Fault {
                  cannot tell of it: the log does, by its id."
             }
             Self::RowMissing | Self::FinishedAndWaiting => {
-                "the relay does not try it again by itself. Tell the sender to send it anew (`relay why ID`, and the \
+                "the relay does not try it again by itself. Tell the sender to send it again (`relay why ID`, and the \
                  log, which has sender and recipients at \"accepted\"). Where there are many: stop the relay, move \
-                 state.sqlite with its -wal and -shm out of the spool, and start it. Then the state is made anew \
+                 state.sqlite with its -wal and -shm out of the spool, and start it. Then the state is rebuilt \
                  from the segments: what waited is tried again, and what was sent since the oldest of them may be \
                  sent a second time. After that, large messages that had been delivered before are named like \
                  this until their segment goes."
@@ -117,7 +117,7 @@ pub struct Finding {
     /// Which.
     pub id: QueueId,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: AuditFault,
     /// How many recipients that concerns.
     pub recipients: u64,
     /// Which, as far as they are known.

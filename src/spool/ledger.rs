@@ -56,7 +56,7 @@ pub trait Ledger: Send + Sync {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    async fn find(&self, name: &str, most: usize) -> Result<Found, LedgerError>;
+    async fn find(&self, name: &str, most: usize) -> Result<Matches, LedgerError>;
 
     /// Everything that waits, oldest first, as it is when this is asked.
     ///
@@ -112,7 +112,7 @@ pub struct Message {
     /// Octets of content.
     pub size: u64,
     /// How it stands.
-    pub standing: Standing,
+    pub standing: MessageState,
     /// When it is due.
     pub due_at: Timestamp,
     /// When the last recipient had its end.
@@ -126,7 +126,7 @@ pub struct Message {
 /// How a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum MessageState {
     /// Somebody waits.
     Queued,
     /// Somebody waits, and the operator holds it.
@@ -144,13 +144,13 @@ pub struct Recipient {
     #[serde(flatten)]
     pub state: RecipientState,
     /// Who was told, when it failed.
-    pub told: Option<TellingOf>,
+    pub told: Option<ToldBy>,
 }
 
 /// Who was told of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TellingOf {
+pub enum ToldBy {
     /// This report tells.
     Report(QueueId),
     /// Nobody, by a rule.
@@ -159,7 +159,7 @@ pub enum TellingOf {
 
 /// Messages found, the newest first.
 #[derive(Debug)]
-pub struct Found {
+pub struct Matches {
     /// At most as many as were asked for.
     pub messages: Vec<Message>,
     /// Whether there are more.

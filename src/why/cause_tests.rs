@@ -33,7 +33,7 @@ fn story(cause: &Cause) -> Story {
             message_id: None,
             envelope,
             size: 5,
-            standing: Standing::Queued,
+            standing: MessageState::Queued,
             due_at: at,
             finished_at: None,
             attempts: 1,

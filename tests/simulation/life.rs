@@ -19,9 +19,9 @@ use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event::DnsEvent;
 use dane_relay::serve::{self, Works};
 use dane_relay::spool::embedded::reader::StateReader;
-use dane_relay::spool::embedded::{EmbeddedSpool, Hands};
+use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::Act;
-use dane_relay::spool::ledger::{Listed, Message, Standing};
+use dane_relay::spool::ledger::{Listed, Message, MessageState};
 use dane_relay::spool::{Hold, Spool};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -61,7 +61,7 @@ struct Life<'a> {
     set_at: Timestamp,
     camera: Arc<Camera>,
     desk: Arc<Desk>,
-    hands: Hands,
+    hands: ManualWriters,
     acceptor: Arc<Acceptor>,
     pipeline: Arc<Pipeline>,
     /// Until it runs.
@@ -327,7 +327,7 @@ impl<'a> Life<'a> {
         let mut held = Vec::new();
         let look = |listed: Listed| {
             if let Listed::Message(message) = listed
-                && message.standing == Standing::Held
+                && message.standing == MessageState::Held
             {
                 held.push(*message);
             }
@@ -341,7 +341,7 @@ impl<'a> Life<'a> {
     }
 
     fn order(&self, act: Act, message: Message) {
-        let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
+        let hold = if message.standing == MessageState::Held { Hold::Held } else { Hold::Scheduled };
         let pipeline = Arc::clone(&self.pipeline);
         let all: Vec<usize> = (0..message.recipients.len()).collect();
         self.people.spawn(async move { pipeline.operate(Order { act, uid: None }, message.id, &all, hold).await });

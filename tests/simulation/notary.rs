@@ -8,7 +8,7 @@ use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::audit::Auditor;
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{Step, Work};
-use dane_relay::spool::ledger::{Message, Recipient, Standing, TellingOf};
+use dane_relay::spool::ledger::{Message, MessageState, Recipient, ToldBy};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -83,7 +83,7 @@ impl Notary {
         self.note_time();
         let left = messages(spool);
         for (id, message) in std::mem::take(&mut self.before).into_iter().filter(|(id, _)| !left.contains_key(id)) {
-            if message.standing != Standing::Finished || message.waiting().next().is_some() {
+            if message.standing != MessageState::Finished || message.waiting().next().is_some() {
                 self.faults.push(format!("{id} was pruned and had no end: {:?}", message.recipients));
             }
             if message.finished_at.is_none_or(|end| end.plus(self.keep) > self.latest) {
@@ -148,8 +148,8 @@ impl Notary {
 /// The report about a recipient.
 fn told_by(recipient: &Recipient) -> Option<QueueId> {
     match recipient.told {
-        Some(TellingOf::Report(report)) => Some(report),
-        Some(TellingOf::Nobody(_)) | None => None,
+        Some(ToldBy::Report(report)) => Some(report),
+        Some(ToldBy::Nobody(_)) | None => None,
     }
 }
 

@@ -12,7 +12,7 @@ use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::embedded::audit::Auditor;
 use dane_relay::spool::embedded::reader::StateReader;
-use dane_relay::spool::ledger::{Listed, Standing};
+use dane_relay::spool::ledger::{Listed, MessageState};
 use dane_relay::spool::{RecipientState, Recovery, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -39,7 +39,7 @@ pub(crate) enum Stage {
     /// The spool knows it.
     There {
         recipients: Vec<RecipientState>,
-        standing: Standing,
+        standing: MessageState,
         due_at: Timestamp,
         /// Reports that exist because of it.
         reports: usize,
@@ -183,7 +183,8 @@ impl Message {
             Memory::Kept => &self.stages[self.sure..],
             Memory::Lost => &self.stages[..],
         };
-        let waits = |stage: &Stage| matches!(stage, Stage::There { standing: Standing::Queued | Standing::Held, .. });
+        let waits =
+            |stage: &Stage| matches!(stage, Stage::There { standing: MessageState::Queued | MessageState::Held, .. });
         // The content of what is finished goes; a database without memory cannot say why.
         let lost = memory == Memory::Lost && *seen == Stage::Absent && self.stages[self.sure..].iter().all(waits);
         let fits = possible.iter().any(|stage| stage.looks_like(seen));
@@ -209,7 +210,7 @@ impl Stage {
             (
                 Self::There { recipients, standing, due_at, .. },
                 Self::There { recipients: r, standing: s, due_at: d, .. },
-            ) => recipients == r && standing == s && (*standing == Standing::Finished || due_at == d),
+            ) => recipients == r && standing == s && (*standing == MessageState::Finished || due_at == d),
             (Self::Absent, Self::There { .. }) | (Self::There { .. }, Self::Absent) => false,
         }
     }

@@ -16,7 +16,7 @@ use dane_relay::lab::mx::has_ipv6;
 use dane_relay::lab::{Block, Certificate, Identity, LabBuilder};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::spool::event::Event;
-use dane_relay::spool::ledger::Standing;
+use dane_relay::spool::ledger::MessageState;
 use dane_relay::spool::open_ledger;
 use dane_relay::why::{self, Story};
 use hickory_proto::rr::RData;
@@ -115,7 +115,7 @@ async fn story(config: &Config, id: QueueId) -> Story {
     let told = || async {
         let ledger = open_ledger(&config.spool).await.unwrap();
         let story = why::look_up(ledger.as_ref(), &id.to_string()).await.unwrap().stories.pop()?;
-        (story.message.standing == Standing::Finished).then_some(story)
+        (story.message.standing == MessageState::Finished).then_some(story)
     };
     until(told, "the end of the message").await
 }

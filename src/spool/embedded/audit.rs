@@ -7,11 +7,11 @@
 //! in the segments with its content.
 //!
 //! Cost: a sixth of the time it took to accept the messages; [`Depth::Everything`], which reads all
-//! segments too, takes two fifths (`cargo bench --bench spool`). It goes in bites of [`BITE`], each a
+//! segments too, takes two fifths (`cargo bench --bench spool`). It goes in batches of [`BATCH`], each a
 //! read transaction of its own, so that the writer is never held up.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::jobs::{ContentPlace, Place};
+use super::jobs::{ContentPlace, RecordPlace};
 use super::paths::list_segments;
 use super::reader::StateReader;
 use super::schema::{MESSAGE_COLUMNS, is_of_the_row, message_columns, message_of, place_columns, place_of, unsigned};
@@ -19,9 +19,9 @@ use crate::envelope::{Envelope, QueueId};
 use crate::outcome::DeliveryOutcome;
 use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
-use crate::spool::audit::{Audit, Depth, Fault, Finding, Sum};
+use crate::spool::audit::{Audit, AuditFault, Depth, Finding, Sum};
 use crate::spool::event::Silence;
-use crate::spool::ledger::{LedgerError, Message, Recipient, Standing, TellingOf};
+use crate::spool::ledger::{LedgerError, Message, MessageState, Recipient, ToldBy};
 use crate::spool::record::{self, Mark, Part, Stored};
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// Messages looked at in one read transaction: a tenth of a second.
-const BITE: u32 = 2000;
+const BATCH: u32 = 2000;
 
 /// Faults that are listed; more are only counted.
 const MOST_LISTED: usize = 1000;
@@ -122,12 +122,12 @@ impl Auditor {
         result
     }
 
-    /// Looks at a bite of messages. Gives the last one, unless there are no more.
+    /// Looks at a batch of messages. Gives the last one, unless there are no more.
     fn messages(&mut self, after: i64) -> Result<Option<i64>, LedgerError> {
         let ids: Vec<i64> = {
             let mut select =
                 self.ledger.connection.prepare_cached("SELECT id FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2")?;
-            select.query_map(params![after, BITE], |row| row.get(0))?.collect::<Result<_, _>>()?
+            select.query_map(params![after, BATCH], |row| row.get(0))?.collect::<Result<_, _>>()?
         };
         let segments = self.segment_files();
         for &id in &ids {
@@ -161,7 +161,7 @@ impl Auditor {
             Err(_unreadable) => {
                 let recipients = self.recipient_rows(id)?;
                 self.sum.accepted += recipients;
-                self.find(queue_id, Fault::RowUnreadable, recipients, Vec::new());
+                self.find(queue_id, AuditFault::RowUnreadable, recipients, Vec::new());
                 return Ok(());
             }
         };
@@ -170,7 +170,7 @@ impl Auditor {
         for (index, recipient) in message.recipients.iter().enumerate() {
             let address = || message.envelope.recipients.get(index).map(ToString::to_string).unwrap_or_default();
             match recipient {
-                None => self.find(queue_id, Fault::RecipientMissing, 1, vec![address()]),
+                None => self.find(queue_id, AuditFault::RecipientMissing, 1, vec![address()]),
                 Some(recipient) => {
                     if let Some(fault) = self.recipient(&message, recipient)? {
                         self.find(queue_id, fault, 1, vec![address()]);
@@ -190,30 +190,30 @@ impl Auditor {
     }
 
     /// Counts a recipient where it belongs, or says why it belongs nowhere.
-    fn recipient(&mut self, message: &Message, recipient: &Recipient) -> Result<Option<Fault>, LedgerError> {
+    fn recipient(&mut self, message: &Message, recipient: &Recipient) -> Result<Option<AuditFault>, LedgerError> {
         let column = match &recipient.state {
-            RecipientState::Queued(_) if message.standing == Standing::Finished => {
-                return Ok(Some(Fault::FinishedAndWaiting));
+            RecipientState::Queued(_) if message.standing == MessageState::Finished => {
+                return Ok(Some(AuditFault::FinishedAndWaiting));
             }
             RecipientState::Queued(_) => &mut self.sum.queued,
             RecipientState::Removed => &mut self.sum.removed,
             RecipientState::Done { outcome: DeliveryOutcome::Delivered { .. } } => &mut self.sum.delivered,
             RecipientState::Done { outcome: DeliveryOutcome::Failed { .. } } => match recipient.told {
-                None => return Ok(Some(Fault::NobodyTold)),
-                Some(TellingOf::Nobody(because)) => {
+                None => return Ok(Some(AuditFault::NobodyTold)),
+                Some(ToldBy::Nobody(because)) => {
                     let holds = match because {
                         Silence::NullReversePath => message.envelope.reverse_path == ReversePath::Null,
                         Silence::NotAsked => true,
                     };
                     if !holds {
-                        return Ok(Some(Fault::NoSuchRule));
+                        return Ok(Some(AuditFault::NoSuchRule));
                     }
                     &mut self.sum.suppressed
                 }
-                Some(TellingOf::Report(report)) => {
+                Some(ToldBy::Report(report)) => {
                     let mut select = self.ledger.connection.prepare_cached("SELECT 1 FROM messages WHERE id = ?1")?;
                     if !select.exists([report.0.cast_signed()])? {
-                        return Ok(Some(Fault::ReportMissing));
+                        return Ok(Some(AuditFault::ReportMissing));
                     }
                     &mut self.sum.told
                 }
@@ -224,9 +224,9 @@ impl Auditor {
     }
 
     /// Whether what waits could be delivered.
-    fn content_fault(&self, message: &Message, place: &Place, segments: &SegmentFiles) -> Option<Fault> {
+    fn content_fault(&self, message: &Message, place: &RecordPlace, segments: &SegmentFiles) -> Option<AuditFault> {
         let fault = match segments.get(&place.segment) {
-            None => Some(Fault::ContentMissing),
+            None => Some(AuditFault::ContentMissing),
             Some((mark, path)) => self.record_fault(message, place, *mark, path),
         }?;
         // Since this view of the database began it may have been finished, or copied forward by
@@ -248,14 +248,14 @@ impl Auditor {
         }
     }
 
-    fn record_fault(&self, message: &Message, place: &Place, mark: Mark, path: &Path) -> Option<Fault> {
-        let Ok(file) = File::open(path) else { return Some(Fault::ContentMissing) };
+    fn record_fault(&self, message: &Message, place: &RecordPlace, mark: Mark, path: &Path) -> Option<AuditFault> {
+        let Ok(file) = File::open(path) else { return Some(AuditFault::ContentMissing) };
         let own = self.ledger.paths.content(message.id);
         if file.metadata().map_or(0, |found| found.len()) < place.offset.saturating_add(place.length)
             || place.content == ContentPlace::OwnFile
                 && std::fs::metadata(&own).map_or(0, |found| found.len()) != message.size
         {
-            return Some(Fault::ContentMissing);
+            return Some(AuditFault::ContentMissing);
         }
         if self.depth == Depth::Rows {
             return None;
@@ -263,14 +263,14 @@ impl Auditor {
         let longest = record::HEADER_SIZE as u64 + record::MAX_ENVELOPE_SIZE as u64 + record::MAX_INLINE_SIZE;
         let mut octets = vec![0; usize::try_from(place.length.min(longest)).unwrap_or(0)];
         if file.read_exact_at(&mut octets, place.offset).is_err() {
-            return Some(Fault::ContentMissing);
+            return Some(AuditFault::ContentMissing);
         }
         match record::read_at(&octets, 0, mark) {
             Ok(found) if found.id == message.id => match found.content {
                 Stored::Inline(_) => None,
-                Stored::External { crc, .. } => (checksum(&own) != Some(crc)).then_some(Fault::ContentDamaged),
+                Stored::External { crc, .. } => (checksum(&own) != Some(crc)).then_some(AuditFault::ContentDamaged),
             },
-            Ok(_) | Err(_) => Some(Fault::ContentDamaged),
+            Ok(_) | Err(_) => Some(AuditFault::ContentDamaged),
         }
     }
 
@@ -281,11 +281,11 @@ impl Auditor {
                 "SELECT message, count(*) FROM recipients WHERE NOT EXISTS (SELECT 1 FROM messages WHERE id = message) \
                  GROUP BY message LIMIT ?1",
             )?;
-            select.query_map([BITE], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?.collect::<Result<_, _>>()?
+            select.query_map([BATCH], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?.collect::<Result<_, _>>()?
         };
         for (id, recipients) in orphans {
             self.sum.accepted += recipients;
-            self.find(QueueId(id.cast_unsigned()), Fault::RowMissing, recipients, Vec::new());
+            self.find(QueueId(id.cast_unsigned()), AuditFault::RowMissing, recipients, Vec::new());
         }
         Ok(())
     }
@@ -300,7 +300,7 @@ impl Auditor {
             let Part::Record(found) = part else { continue };
             let end = i64::try_from(found.offset + found.length).unwrap_or(i64::MAX);
             let on_its_way = (i64::from(number), end) > applied;
-            if on_its_way || found.standing == record::Standing::WithSettlement {
+            if on_its_way || found.kind == record::RecordKind::WithSettlement {
                 continue;
             }
             let id = found.id.0.cast_signed();
@@ -313,7 +313,7 @@ impl Auditor {
                     self.sum.accepted += addresses.len() as u64;
                 }
                 self.findings.remove(&found.id);
-                self.find(found.id, Fault::RowMissing, addresses.len() as u64, addresses);
+                self.find(found.id, AuditFault::RowMissing, addresses.len() as u64, addresses);
             }
         }
         Ok(())
@@ -329,7 +329,7 @@ impl Auditor {
         Ok(select.query_row([id], |row| row.get(0).map(unsigned))?)
     }
 
-    fn find(&mut self, id: QueueId, fault: Fault, recipients: u64, addresses: Vec<String>) {
+    fn find(&mut self, id: QueueId, fault: AuditFault, recipients: u64, addresses: Vec<String>) {
         let fresh = Finding { id, fault, recipients: 0, addresses: Vec::new() };
         let finding = self.findings.entry(id).or_insert(fresh);
         finding.recipients += recipients;

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordPlace {
     /// The number of the segment.
     pub(super) segment: u32,
     /// Octets from its start.
@@ -38,12 +38,12 @@ pub(super) struct Waiting {
     /// The message.
     pub(super) entry: SpoolEntry,
     /// Its record.
-    pub(super) place: Place,
+    pub(super) place: RecordPlace,
 }
 
 /// A message as it is first stored.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct MessageRow {
     pub(super) waiting: Waiting,
     /// The envelope as JSON.
     pub(super) envelope: Bytes,
@@ -54,7 +54,7 @@ pub(super) struct Row {
 
 /// A message as the index needs it at the start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
+pub(super) struct WaitingRow {
     pub(super) id: QueueId,
     pub(super) due: Timestamp,
     pub(super) accepted_at: Timestamp,
@@ -73,7 +73,7 @@ pub(super) struct LogMark {
 
 impl LogMark {
     /// Behind a record.
-    pub(super) const fn after(place: Place) -> Self {
+    pub(super) const fn after(place: RecordPlace) -> Self {
         Self { segment: place.segment, offset: place.offset.saturating_add(place.length) }
     }
 }
@@ -91,10 +91,10 @@ pub(super) struct NewMessage {
 
 impl NewMessage {
     /// Its row, once its record is at this place.
-    pub(super) fn row(&self, place: Place) -> Row {
+    pub(super) fn row(&self, place: RecordPlace) -> MessageRow {
         let waiting = Waiting { entry: self.entry.clone(), place };
         let message_id = self.message_id.clone();
-        Row { waiting, envelope: self.envelope.clone(), due: self.due, message_id }
+        MessageRow { waiting, envelope: self.envelope.clone(), due: self.due, message_id }
     }
 }
 
@@ -123,7 +123,7 @@ pub(super) enum LogJob {
 /// A record to be copied.
 pub(super) struct Moving {
     pub(super) id: QueueId,
-    pub(super) from: Place,
+    pub(super) from: RecordPlace,
     pub(super) record: NewRecord,
 }
 
@@ -131,8 +131,8 @@ pub(super) struct Moving {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moved {
     pub(super) id: QueueId,
-    pub(super) from: Place,
-    pub(super) to: Place,
+    pub(super) from: RecordPlace,
+    pub(super) to: RecordPlace,
 }
 
 /// What becomes of the message.
@@ -165,12 +165,12 @@ pub(super) struct Settling {
     pub(super) at: Timestamp,
     pub(super) ending: Ending,
     /// Filled in by the log writer once the reports are durable.
-    pub(super) reports: Vec<Row>,
+    pub(super) reports: Vec<MessageRow>,
     pub(super) answer: oneshot::Sender<Result<(), SpoolError>>,
 }
 
 /// An answer to come.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
+pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 /// What happened to a message: when, and what.
 pub(super) type History = Vec<(Timestamp, Event)>;
@@ -178,15 +178,15 @@ pub(super) type History = Vec<(Timestamp, Event)>;
 /// What the state writer is asked for.
 pub(super) enum StateJob {
     /// A durable record needs its row. The permit is a place in the backlog.
-    Insert(Box<Row>, OwnedSemaphorePermit),
+    Insert(Box<MessageRow>, OwnedSemaphorePermit),
     /// Outcomes, with reports that are durable already.
     Settle(Box<Settling>),
     /// Messages that memory does not have.
-    Load(Vec<QueueId>, Answer<Vec<Waiting>>),
+    Load(Vec<QueueId>, ReplyTo<Vec<Waiting>>),
     /// Where a record is.
-    Place(QueueId, Answer<Option<Place>>),
+    Place(QueueId, ReplyTo<Option<RecordPlace>>),
     /// What happened to a message.
-    History(QueueId, Answer<History>),
+    History(QueueId, ReplyTo<History>),
     /// Copies of records are durable, or there was no room for any.
     Forward(Vec<Moved>),
     /// A segment was closed: look whether old ones can go.

@@ -8,7 +8,7 @@ use crate::envelope::QueueId;
 use crate::spool::EngineError;
 use crate::spool::audit::{Audit, Depth};
 use crate::spool::event::Event;
-use crate::spool::ledger::{AuditRun, Found, Ledger, LedgerError, Listed, Listing, Message};
+use crate::spool::ledger::{AuditRun, Ledger, LedgerError, Listed, Listing, Matches, Message};
 use async_trait::async_trait;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl Ledger for EmbeddedLedger {
         self.ask(move |reader| reader.history(id)).await
     }
 
-    async fn find(&self, name: &str, most: usize) -> Result<Found, LedgerError> {
+    async fn find(&self, name: &str, most: usize) -> Result<Matches, LedgerError> {
         let name = name.to_owned();
         self.ask(move |reader| reader.find(&name, most)).await
     }

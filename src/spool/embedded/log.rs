@@ -9,7 +9,7 @@
 //! report belongs to) is handed on from here, in the order of the log, so that nothing is lost
 //! when the task that asked for it has gone away.
 
-use super::jobs::{Accepting, ContentPlace, LogJob, Moved, Moving, NewMessage, Place, Settling, StateJob};
+use super::jobs::{Accepting, ContentPlace, LogJob, Moved, Moving, NewMessage, RecordPlace, Settling, StateJob};
 use super::paths::{create_new, full_or_io, segment_name, sync_folder};
 use super::segments::Segment;
 use super::shared::Shared;
@@ -131,14 +131,14 @@ impl Log {
         Encoded::Forward(moving.into_iter().map(copy).collect())
     }
 
-    fn encode(&mut self, message: &NewMessage) -> Place {
+    fn encode(&mut self, message: &NewMessage) -> RecordPlace {
         self.append(&message.record, message.content)
     }
 
-    fn append(&mut self, record: &NewRecord, content: ContentPlace) -> Place {
+    fn append(&mut self, record: &NewRecord, content: ContentPlace) -> RecordPlace {
         let offset = self.end + self.buffer.len() as u64;
         let length = record.encode(self.mark, &mut self.buffer);
-        Place { segment: self.number, offset, length, content }
+        RecordPlace { segment: self.number, offset, length, content }
     }
 
     fn store(&mut self, batch: Vec<Encoded>) {
@@ -275,8 +275,8 @@ enum Next {
 
 /// A job whose records are in the buffer.
 enum Encoded {
-    Accept(Box<Accepting>, Place),
-    Settle(Box<Settling>, Vec<(NewMessage, Place)>),
+    Accept(Box<Accepting>, RecordPlace),
+    Settle(Box<Settling>, Vec<(NewMessage, RecordPlace)>),
     Forward(Vec<Moved>),
 }
 
@@ -326,7 +326,7 @@ mod tests {
     use crate::spool::embedded::shared::Start;
     use crate::spool::embedded::space::Space;
     use crate::spool::embedded::steps::Steps;
-    use crate::spool::record::Standing;
+    use crate::spool::record::RecordKind;
     use bytes::Bytes;
     use std::sync::mpsc::channel;
     use tokio::sync::oneshot;
@@ -354,7 +354,7 @@ mod tests {
         let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(0), origin);
         let json = encode_envelope(&envelope).unwrap();
         let content = Content::Inline { bytes: Bytes::new(), crc: 0 };
-        let record = NewRecord::new(QueueId(id), json.clone(), content, Standing::OnItsOwn).unwrap();
+        let record = NewRecord::new(QueueId(id), json.clone(), content, RecordKind::OnItsOwn).unwrap();
         let entry = SpoolEntry::new(QueueId(id), envelope, 0);
         let (content, due, message_id) = (ContentPlace::Inline, Timestamp(0), None);
         let message = NewMessage { entry, envelope: json, record, content, due, message_id };

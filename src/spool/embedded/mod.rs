@@ -12,11 +12,11 @@
 pub mod audit;
 mod content;
 mod forward;
-mod hands;
 mod index;
 mod jobs;
 pub mod ledger;
 mod log;
+mod manual;
 mod paths;
 pub mod reader;
 mod recovery;
@@ -30,21 +30,21 @@ mod state;
 mod steps;
 mod writer;
 
-pub use hands::Hands;
-pub use steps::{Step, Witness, Work};
+pub use manual::ManualWriters;
+pub use steps::{CrashObserver, Step, Work};
 
 use super::{BodyReader, Claim, Draft, Lease, Recovery, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
-use crate::spool::record::{Content, NewRecord, Standing};
+use crate::spool::record::{Content, NewRecord, RecordKind};
 use async_trait::async_trait;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
-use hands::Writers;
 use index::Taken;
-use jobs::{Accepting, Answer, ContentPlace, LogJob, NewMessage, Place, StateJob};
+use jobs::{Accepting, ContentPlace, LogJob, NewMessage, RecordPlace, ReplyTo, StateJob};
 use log::Log;
+use manual::Writers;
 use segments::StoredRecord;
 use settle::{Extent, Prepared, encode_envelope, invalid};
 use shared::{Shared, Start};
@@ -52,7 +52,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use steps::{Labour, Steps};
+use steps::{Steps, Workers};
 use tokio::sync::oneshot;
 use writer::Writer;
 
@@ -144,7 +144,7 @@ impl EmbeddedSpool {
     }
 
     /// Asks the state writer. Its silence means that it has ended.
-    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> StateJob) -> Result<T, SpoolError> {
+    async fn ask<T>(&self, job: impl FnOnce(ReplyTo<T>) -> StateJob) -> Result<T, SpoolError> {
         let (answer, answered) = oneshot::channel();
         self.state.send(job(answer)).map_err(|_| SpoolError::Stopped)?;
         answered.await.unwrap_or(Err(SpoolError::Stopped))
@@ -164,7 +164,7 @@ impl EmbeddedSpool {
     }
 
     /// Where the record of a message is.
-    async fn place(&self, id: QueueId) -> Result<Place, SpoolError> {
+    async fn place(&self, id: QueueId) -> Result<RecordPlace, SpoolError> {
         let in_memory = self.shared.index().place(id);
         match in_memory {
             Some(place) => Ok(place),
@@ -177,7 +177,7 @@ impl EmbeddedSpool {
         let mut place = self.place(id).await?;
         loop {
             let shared = Arc::clone(&self.shared);
-            let read = blocking(shared.paths.steps().labour(), move || shared.try_record(id, place)).await;
+            let read = blocking(shared.paths.steps().workers(), move || shared.try_record(id, place)).await;
             if !matches!(read, Err(SpoolError::Damaged)) {
                 return read;
             }
@@ -275,7 +275,7 @@ impl Spool for EmbeddedSpool {
         };
         let json = encode_envelope(&envelope)?;
         let size = content.size();
-        let record = NewRecord::new(id, json.clone(), content, Standing::OnItsOwn).map_err(|e| invalid(e.into()))?;
+        let record = NewRecord::new(id, json.clone(), content, RecordKind::OnItsOwn).map_err(|e| invalid(e.into()))?;
         let due = envelope.accepted_at;
         let entry = SpoolEntry::new(id, envelope, size);
         let message = NewMessage { entry, envelope: json, record, content: place, due, message_id };
@@ -334,7 +334,7 @@ impl Spool for EmbeddedSpool {
                     let path = shared.paths.content(id);
                     FileReader::open(shared, path, size, crc)
                 };
-                Ok(Box::new(blocking(self.shared.paths.steps().labour(), open).await?))
+                Ok(Box::new(blocking(self.shared.paths.steps().workers(), open).await?))
             }
         }
     }
@@ -384,7 +384,7 @@ impl Spool for EmbeddedSpool {
     }
 
     async fn close(&self) {
-        if self.shared.paths.steps().labour() == Labour::ByHand {
+        if self.shared.paths.steps().workers() == Workers::ByHand {
             return;
         }
         // It fails only if the thread panicked or the runtime is ending; the drop closes then.

@@ -8,7 +8,7 @@ use super::schema::{SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns,
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::event::Event;
-use crate::spool::ledger::{Found, LedgerError, Listed, Message, More, Recipient};
+use crate::spool::ledger::{LedgerError, Listed, Matches, Message, More, Recipient};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -80,9 +80,9 @@ impl StateReader {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn find(&self, name: &str, most: usize) -> Result<Found, LedgerError> {
+    pub fn find(&self, name: &str, most: usize) -> Result<Matches, LedgerError> {
         let name = name.trim_start_matches('<').trim_end_matches('>');
-        let mut found = Found { messages: Vec::new(), more: More::No, unreadable: Vec::new() };
+        let mut found = Matches { messages: Vec::new(), more: More::No, unreadable: Vec::new() };
         let mut before = i64::MAX;
         while let Some(day) = self.day_before(before)? {
             before = day;

@@ -14,7 +14,7 @@
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
 use super::index::Index;
-use super::jobs::{ContentPlace, LogMark, Place, Row, Waiting};
+use super::jobs::{ContentPlace, LogMark, MessageRow, RecordPlace, Waiting};
 use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
 use super::schema::{REPORT_IDS, is_damaged_database};
 use super::segments::{Segment, Segments};
@@ -22,7 +22,7 @@ use super::state::{Completeness, State};
 use super::steps::{Step, Work};
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
-use crate::spool::record::{self, Found, Part, Standing, Stored};
+use crate::spool::record::{self, FoundRecord, Part, RecordKind, Stored};
 use crate::spool::{Recovery, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -126,7 +126,7 @@ impl Opening {
         &mut self,
         paths: &Paths,
         state: &State,
-        found: &Found<'_>,
+        found: &FoundRecord<'_>,
         piece: Piece<'_>,
     ) -> Result<Applied, SpoolError> {
         if found.id.0 < REPORT_IDS {
@@ -136,14 +136,14 @@ impl Opening {
             return Ok(Applied::Done);
         }
         let Ok(envelope) = serde_json::from_slice::<Envelope>(found.envelope) else { return Ok(Applied::Damaged) };
-        match (found.standing, piece.completeness) {
-            (Standing::OnItsOwn, _) | (_, Completeness::Rebuilding) => {}
-            (Standing::WithSettlement, Completeness::Complete) => {
+        match (found.kind, piece.completeness) {
+            (RecordKind::OnItsOwn, _) | (_, Completeness::Rebuilding) => {}
+            (RecordKind::WithSettlement, Completeness::Complete) => {
                 self.summary.discarded_reports += 1;
                 return Ok(Applied::Done);
             }
             // What it is a copy of was finished, and is forgotten.
-            (Standing::Forwarded, Completeness::Complete) => return Ok(Applied::Done),
+            (RecordKind::Forwarded, Completeness::Complete) => return Ok(Applied::Done),
         }
         let (size, content) = match found.content {
             Stored::Inline(content) => (content.len() as u64, ContentPlace::Inline),
@@ -159,7 +159,8 @@ impl Opening {
                 Completeness::Complete => Ok(Applied::Damaged),
             };
         }
-        let place = Place { segment: piece.number, offset: found.offset as u64, length: found.length as u64, content };
+        let place =
+            RecordPlace { segment: piece.number, offset: found.offset as u64, length: found.length as u64, content };
         let due = envelope.accepted_at;
         let entry = SpoolEntry::new(found.id, envelope, size);
         let envelope = Bytes::copy_from_slice(found.envelope);
@@ -167,7 +168,7 @@ impl Opening {
             Stored::Inline(content) => message_id(content),
             Stored::External { .. } => message_id(&head_of(&paths.content(found.id))),
         };
-        state.insert(&Row { waiting: Waiting { entry, place }, envelope, due, message_id })?;
+        state.insert(&MessageRow { waiting: Waiting { entry, place }, envelope, due, message_id })?;
         self.summary.caught_up += 1;
         Ok(Applied::Done)
     }

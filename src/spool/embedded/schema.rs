@@ -1,11 +1,11 @@
 //! What the tables of the state database hold and mean, told once for all who read or write them.
 //! The tables themselves are in `schema.sql`.
 
-use super::jobs::{ContentPlace, Place};
+use super::jobs::{ContentPlace, RecordPlace};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Silence;
-use crate::spool::ledger::{LedgerError, Message, Standing, TellingOf};
+use crate::spool::ledger::{LedgerError, Message, MessageState, ToldBy};
 use crate::spool::schedule::mix;
 use crate::spool::{EngineError, RecipientState, SpoolError};
 use rusqlite::{ErrorCode, Row};
@@ -92,9 +92,9 @@ pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(e)))?;
     let finished_at = row.get::<_, Option<i64>>(6)?.map(Timestamp);
     let standing = match (finished_at, row.get(4)?) {
-        (Some(_), _) => Standing::Finished,
-        (None, true) => Standing::Held,
-        (None, false) => Standing::Queued,
+        (Some(_), _) => MessageState::Finished,
+        (None, true) => MessageState::Held,
+        (None, false) => MessageState::Queued,
     };
     Ok(Message {
         id: QueueId(row.get::<_, i64>(0)?.cast_unsigned()),
@@ -110,10 +110,10 @@ pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
 }
 
 /// A row with [`place_columns`], the first of which is named.
-pub(super) fn place_of(row: &Row<'_>, first: usize) -> rusqlite::Result<Place> {
+pub(super) fn place_of(row: &Row<'_>, first: usize) -> rusqlite::Result<RecordPlace> {
     let content = if row.get(first + 3)? { ContentPlace::OwnFile } else { ContentPlace::Inline };
     let (offset, length) = (unsigned(row.get(first + 1)?), unsigned(row.get(first + 2)?));
-    Ok(Place { segment: row.get(first)?, offset, length, content })
+    Ok(RecordPlace { segment: row.get(first)?, offset, length, content })
 }
 
 /// How the database says that nobody is told.
@@ -125,11 +125,11 @@ pub(super) const fn silence_number(because: Silence) -> i64 {
 }
 
 /// What `told` in the database means.
-pub(super) fn telling_of(number: i64) -> Option<TellingOf> {
+pub(super) fn telling_of(number: i64) -> Option<ToldBy> {
     match number {
-        -1 => Some(TellingOf::Nobody(Silence::NullReversePath)),
-        -2 => Some(TellingOf::Nobody(Silence::NotAsked)),
-        report => u64::try_from(report).ok().map(|report| TellingOf::Report(QueueId(report))),
+        -1 => Some(ToldBy::Nobody(Silence::NullReversePath)),
+        -2 => Some(ToldBy::Nobody(Silence::NotAsked)),
+        report => u64::try_from(report).ok().map(|report| ToldBy::Report(QueueId(report))),
     }
 }
 

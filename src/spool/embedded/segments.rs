@@ -4,7 +4,7 @@
 //! fit is put aside and reported as damaged, never given out.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::jobs::Place;
+use super::jobs::RecordPlace;
 use super::paths::{Paths, missing_or_io, segment_name};
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
@@ -86,7 +86,7 @@ impl Segments {
     }
 
     /// Reads the record of a message; blocks.
-    pub(super) fn read(&self, paths: &Paths, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+    pub(super) fn read(&self, paths: &Paths, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
         let segment = self.lock().files.get(&place.segment).cloned().ok_or(SpoolError::Damaged)?;
         let most = MAX_INLINE_SIZE + (HEADER_SIZE + MAX_ENVELOPE_SIZE) as u64;
         let length = usize::try_from(place.length.min(most)).unwrap_or(HEADER_SIZE);

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::event::{Event, grouped};
 use crate::spool::message_id::message_id;
-use crate::spool::record::{Content, NewRecord, Standing};
+use crate::spool::record::{Content, NewRecord, RecordKind};
 use crate::spool::schedule::mix;
 use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
 use bytes::Bytes;
@@ -148,7 +148,8 @@ fn new_report(about: &SpoolEntry, outcome: u64, place: u64, report: Report) -> R
     let size = content.len() as u64;
     let message_id = message_id(&content);
     let content = Content::Inline { crc: crc32fast::hash(&content), bytes: content };
-    let record = NewRecord::new(id, json.clone(), content, Standing::WithSettlement).map_err(|e| invalid(e.into()))?;
+    let record =
+        NewRecord::new(id, json.clone(), content, RecordKind::WithSettlement).map_err(|e| invalid(e.into()))?;
     let due = envelope.accepted_at;
     let entry = SpoolEntry::new(id, envelope, size);
     Ok(NewMessage { entry, envelope: json, record, content: ContentPlace::Inline, due, message_id })

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
 use super::index::Index;
-use super::jobs::{ContentPlace, Place, Settling};
+use super::jobs::{ContentPlace, RecordPlace, Settling};
 use super::paths::Paths;
 use super::reserve::Reserve;
 use super::segments::{Segment, Segments, StoredRecord};
@@ -169,12 +169,12 @@ impl Shared {
     }
 
     /// Reads the record of a message, if it is still at this place; blocks.
-    pub(super) fn try_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+    pub(super) fn try_record(&self, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
         self.segments.read(&self.paths, id, place)
     }
 
     /// Reads the record of a message; blocks. Damage is counted.
-    pub(super) fn read_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+    pub(super) fn read_record(&self, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
         let record = self.try_record(id, place);
         if matches!(record, Err(SpoolError::Damaged)) {
             self.count_damage(1);

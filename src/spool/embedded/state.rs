@@ -5,7 +5,7 @@
 //! segments: the mark in `meta` says up to where their records are here. Lost, it is rebuilt from
 //! them.
 
-use super::jobs::{ContentPlace, Ending, Known, LogMark, Moved, Place, Row, Settling, Waiting};
+use super::jobs::{ContentPlace, Ending, LogMark, MessageRow, Moved, RecordPlace, Settling, Waiting, WaitingRow};
 use super::paths::Paths;
 use super::schema::{
     REPORT_IDS, SCHEMA, SCHEMA_1_TO_2, SCHEMA_VERSION, day_of, json, lookup_hash, number, octets, place_columns,
@@ -174,7 +174,7 @@ impl State {
     }
 
     /// Stores a new message. False when the database knows it already.
-    pub(super) fn insert(&self, row: &Row) -> rusqlite::Result<bool> {
+    pub(super) fn insert(&self, row: &MessageRow) -> rusqlite::Result<bool> {
         let SpoolEntry { id, envelope, size, attempts, recipients } = &row.waiting.entry;
         let place = row.waiting.place;
         let text = std::str::from_utf8(&row.envelope).unwrap_or("{}");
@@ -212,7 +212,7 @@ impl State {
         Ok(true)
     }
 
-    fn make_findable(&self, id: i64, row: &Row) -> rusqlite::Result<()> {
+    fn make_findable(&self, id: i64, row: &MessageRow) -> rusqlite::Result<()> {
         let envelope = &row.waiting.entry.envelope;
         let mut insert =
             self.connection.prepare_cached("INSERT OR IGNORE INTO lookups (day, hash, message) VALUES (?1, ?2, ?3)")?;
@@ -304,7 +304,7 @@ impl State {
     }
 
     /// Where the record of a message is.
-    pub(super) fn place(&self, id: QueueId) -> rusqlite::Result<Option<Place>> {
+    pub(super) fn place(&self, id: QueueId) -> rusqlite::Result<Option<RecordPlace>> {
         self.connection
             .prepare_cached(concat!("SELECT ", place_columns!(), " FROM messages WHERE id = ?1"))?
             .query_row([number(id)], |row| place_of(row, 0))
@@ -312,7 +312,7 @@ impl State {
     }
 
     /// Records in a segment whose messages are not finished, at most so many.
-    pub(super) fn living(&self, segment: u32, most: u32) -> rusqlite::Result<Vec<(QueueId, Place)>> {
+    pub(super) fn living(&self, segment: u32, most: u32) -> rusqlite::Result<Vec<(QueueId, RecordPlace)>> {
         let mut select = self.connection.prepare_cached(concat!(
             "SELECT id, ",
             place_columns!(),
@@ -343,7 +343,7 @@ impl State {
 
     /// Reads a message. An envelope that cannot be read is an error of conversion; recipient
     /// states that cannot are taken as waiting, which errs towards a duplicate.
-    pub(super) fn load(&self, id: QueueId, place: Place) -> rusqlite::Result<Waiting> {
+    pub(super) fn load(&self, id: QueueId, place: RecordPlace) -> rusqlite::Result<Waiting> {
         let mut message =
             self.connection.prepare_cached("SELECT envelope, size, attempts FROM messages WHERE id = ?1")?;
         let (envelope, size, attempts) =
@@ -380,7 +380,7 @@ impl State {
     }
 
     /// Calls `each` with every waiting message, held ones among them.
-    pub(super) fn for_each_waiting(&self, mut each: impl FnMut(Known)) -> rusqlite::Result<()> {
+    pub(super) fn for_each_waiting(&self, mut each: impl FnMut(WaitingRow)) -> rusqlite::Result<()> {
         let mut select = self.connection.prepare(
             "SELECT id, due_at, accepted_at, segment, held, length FROM messages INDEXED BY queued_messages \
              WHERE finished_at IS NULL",
@@ -389,7 +389,7 @@ impl State {
         while let Some(row) = rows.next()? {
             let (due, accepted_at) = (Timestamp(row.get(1)?), Timestamp(row.get(2)?));
             let (id, segment, held) = (QueueId(unsigned(row.get(0)?)), row.get(3)?, row.get(4)?);
-            each(Known { id, due, accepted_at, segment, length: unsigned(row.get(5)?), held });
+            each(WaitingRow { id, due, accepted_at, segment, length: unsigned(row.get(5)?), held });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! again: a settlement given up would deliver its message twice. Any other failure stops the spool.
 
 use super::forward::Forwarding;
-use super::jobs::{Ending, LogJob, LogMark, Moved, Place, Row, Settling, StateJob, Waiting};
+use super::jobs::{Ending, LogJob, LogMark, MessageRow, Moved, RecordPlace, Settling, StateJob, Waiting};
 use super::paths;
 use super::schema::is_damage;
 use super::shared::Shared;
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Messages pruned in one transaction: a few milliseconds of work.
-const PRUNE_BITE: u32 = 200;
+const PRUNE_BATCH: u32 = 200;
 
 /// The thread's own things.
 pub(super) struct Writer {
@@ -56,7 +56,7 @@ struct Batch {
 }
 
 enum Write {
-    Insert(Box<Row>, OwnedSemaphorePermit),
+    Insert(Box<MessageRow>, OwnedSemaphorePermit),
     Settle(Box<Settling>),
     Forward(Vec<Moved>),
 }
@@ -171,7 +171,7 @@ impl Writer {
     }
 
     /// Gives for each settlement the positions of the reports that were known before, and for each
-    /// bite of copies those that nobody needs.
+    /// batch of copies those that nobody needs.
     fn transaction(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Vec<usize>>> {
         let result = self.try_transaction(writes);
         match result {
@@ -261,7 +261,7 @@ impl Writer {
     }
 
     /// The disk is full. Besides what the reserve gives, the log of the database can be written
-    /// anew once all of it was moved into the database.
+    /// again once all of it was moved into the database.
     fn make_room(&self) {
         self.shared.reserve.give_free();
         if self.state.checkpoint().is_ok() {
@@ -325,7 +325,7 @@ impl Writer {
         }
     }
 
-    fn load_from_record(&self, id: QueueId, place: Place) -> Option<Waiting> {
+    fn load_from_record(&self, id: QueueId, place: RecordPlace) -> Option<Waiting> {
         let record = self.shared.read_record(id, place).ok()?;
         let envelope: Envelope = serde_json::from_slice(&record.envelope).ok()?;
         let mut entry = SpoolEntry::new(id, envelope, record.content.size());
@@ -350,7 +350,7 @@ impl Writer {
         }
     }
 
-    /// Removes a bite of what was finished long ago. That it fails is no harm: it comes round again.
+    /// Removes a batch of what was finished long ago. That it fails is no harm: it comes round again.
     fn prune(&mut self) {
         let now = self.shared.latest_time();
         // A clock that was set back is as good a reason to look as one that went on.
@@ -361,15 +361,15 @@ impl Writer {
         let pruned = self.state.begin().and_then(|()| {
             let too_large = self.state.used_bytes()? > self.shared.history_limit_bytes;
             let before = if too_large { Timestamp(i64::MAX) } else { Timestamp(now.0.saturating_sub(keep)) };
-            let pruned = self.state.prune(before, PRUNE_BITE)?;
+            let pruned = self.state.prune(before, PRUNE_BATCH)?;
             if pruned > 0 {
                 self.state.commit(&self.shared.paths, Work::Pruning)?;
             }
             Ok(pruned)
         });
         self.state.roll_back();
-        // A full bite means that there is more: the next job takes the next one.
-        if pruned.is_ok_and(|pruned| pruned < PRUNE_BITE as usize) {
+        // A full batch means that there is more: the next job takes the next one.
+        if pruned.is_ok_and(|pruned| pruned < PRUNE_BATCH as usize) {
             self.pruned_at = now;
         }
     }
