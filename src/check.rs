@@ -37,6 +37,7 @@ use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
+use crate::state_dir;
 use evidence::{Delivery, DnsProbe, Evidence, Opinion, Queue, ServerSeen, TlsaCount, Troubled};
 use futures_util::stream::{self, StreamExt as _};
 use met::{Met, Probed, comes_after_all, conclude, subject, troubled};
@@ -200,7 +201,7 @@ impl Checker {
         let (Some(subject), Depth::Diagnosis) = (subject, self.depth) else { return Vec::new() };
         let config = &self.out.config;
         let (references, canary) = (config.check.references.as_slice(), config.check.canary.as_ref());
-        let known = history::read(&config.spool.path);
+        let known = history::read(state_dir::open(&config.spool).as_ref());
         let plan = probes::Plan { config, references, canary, known: &known, subject };
         // Servers that cannot be set up have stopped the checker before.
         probes::collect(&plan, &self.out.clock).await.unwrap_or_default()

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("envelope", 1),
     ("outcome", 1),
     ("config", 2),
+    ("state_dir", 3),
     // The spool stands before accept: its trait is the hinge between taking mail and sending it.
     ("spool", 10),
     ("accept", 11),

@@ -1,7 +1,7 @@
 //! Policies on disk: one file a domain in `<spool>/mta-sts/`, replaced as a whole (RFC 8461 §5.1:
 //! a policy holds until it expires, so also over a restart).
 //!
-//! A file begins with a checksum (`policy/kept.rs`); one that is damaged is set aside and costs its domain a new
+//! A file begins with a checksum (`state_dir/sealed.rs`); one that is damaged is set aside and costs its domain a new
 //! fetch, and nobody else anything. Files are looked at anew whenever they have changed, so
 //! another process may read and replace them while the relay runs. Where the disk refuses, a
 //! policy lives in memory.
@@ -11,8 +11,8 @@ use super::policy::Mode;
 use super::record::PolicyId;
 use super::{RefreshFailure, StsPolicy};
 use crate::clock::Timestamp;
-use crate::policy::kept;
 use crate::smtp::address::Domain;
+use crate::state_dir::sealed as kept;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

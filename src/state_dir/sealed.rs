@@ -16,7 +16,7 @@ const SEAL_OCTETS: usize = 9;
 ///
 /// # Errors
 /// When it cannot be JSON.
-pub(super) fn seal(value: &impl Serialize) -> io::Result<Vec<u8>> {
+pub(crate) fn seal(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(value)?;
     let mut file = sum(&json).into_bytes();
     file.extend(json);
@@ -27,7 +27,7 @@ pub(super) fn seal(value: &impl Serialize) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn unseal<T: DeserializeOwned>(file: &[u8]) -> Result<T, String> {
+pub(crate) fn unseal<T: DeserializeOwned>(file: &[u8]) -> Result<T, String> {
     let (seal, json) = file.split_at_checked(SEAL_OCTETS).ok_or("it is too short")?;
     if seal != sum(json).as_bytes() {
         return Err("its checksum is wrong".into());
@@ -44,7 +44,7 @@ fn sum(json: &[u8]) -> String {
 ///
 /// # Errors
 /// What the disk says; then the file is as it was.
-pub(super) fn replace(path: &Path, aside: &Path, content: &[u8]) -> io::Result<fs::Metadata> {
+pub(crate) fn replace(path: &Path, aside: &Path, content: &[u8]) -> io::Result<fs::Metadata> {
     let replace = || {
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(aside)?;
@@ -62,7 +62,7 @@ pub(super) fn replace(path: &Path, aside: &Path, content: &[u8]) -> io::Result<f
 }
 
 /// An operator may be another user than the relay, which must still be able to read the file.
-pub(super) fn belongs_with(path: &Path, neighbour: &Path) {
+pub(crate) fn belongs_with(path: &Path, neighbour: &Path) {
     if let (Ok(own), Ok(theirs)) = (fs::metadata(path), fs::metadata(neighbour))
         && (own.uid(), own.gid()) != (theirs.uid(), theirs.gid())
     {
