@@ -1,7 +1,7 @@
 //! The story: everything that can happen to messages, told to a spool worked by hand.
 
-use crate::model::{KEEP_HISTORY, Knowledge, Stage, config};
-use crate::{Picture, Task, Watch};
+use super::model::{KEEP_HISTORY, Knowledge, Stage, config};
+use super::{Picture, Task, Watch};
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
@@ -247,7 +247,7 @@ impl Story {
 
     /// The content is as it was handed in.
     fn read(&mut self, id: QueueId) {
-        let octets = self.ask(async |spool| crate::model::content(&spool, id).await.unwrap());
+        let octets = self.ask(async |spool| super::model::content(&spool, id).await.unwrap());
         assert!(octets == self.knowledge().messages[&id].content, "{id}: other octets");
     }
 

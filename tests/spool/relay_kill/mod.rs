@@ -9,13 +9,9 @@
 #![expect(clippy::indexing_slicing, reason = "what fails in a test is its result")]
 #![expect(clippy::disallowed_methods, reason = "the test writes a configuration and asks for metrics")]
 
-#[path = "crash/ledger.rs"]
 mod ledger;
-#[path = "crash/load.rs"]
 mod load;
-#[path = "crash/mail.rs"]
 mod mail;
-#[path = "crash/relay.rs"]
 mod relay;
 
 use dane_relay::lab::mx::{Behaviour, Known};

@@ -3,7 +3,7 @@
 //! A message goes through stages. What was acknowledged is sure; what was asked for and not
 //! answered may have happened or not, but wholly.
 
-use crate::disk::{self, Files};
+use super::disk::{self, Files};
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;

@@ -4,8 +4,8 @@
 //! without waiting for any reply (RFC 3030 §4.2), so that several stand open in one session when
 //! the relay dies. A message is acknowledged when its 250 has been read, and not before.
 
-use crate::mail::Mail;
-use crate::relay::Addresses;
+use super::mail::Mail;
+use super::relay::Addresses;
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::smtp::reply::{Reply, Severity};
 use std::collections::BTreeSet;
