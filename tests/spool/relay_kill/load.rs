@@ -68,6 +68,11 @@ impl Load {
         self.shared.allowance.add_permits(messages.saturating_sub(self.shared.allowance.available_permits()));
     }
 
+    /// Messages whose 250 has been read so far.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.shared.said.lock().unwrap().acknowledged.len()
+    }
+
     /// Ends the sessions once no relay runs any more: they read what it still said.
     pub(crate) async fn finish(mut self) -> Said {
         self.shared.over.cancel();
