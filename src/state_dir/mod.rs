@@ -52,6 +52,7 @@ pub fn open(config: &SpoolConfig) -> Box<dyn SmallStore> {
 }
 
 /// What is wrong with what a store keeps under a name.
+#[must_use]
 pub fn fault(store: &dyn SmallStore, name: &str, detail: impl Into<String>) -> KeepFault {
     KeepFault { path: store.place(name), detail: detail.into() }
 }
