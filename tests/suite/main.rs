@@ -22,6 +22,7 @@ mod destination;
 mod exchange;
 mod grid;
 mod ipv6;
+mod leases;
 mod notify;
 mod operator;
 mod peers;
