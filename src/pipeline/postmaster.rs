@@ -102,7 +102,7 @@ impl Pipeline {
     /// Tells the postmaster of a lost report, in its time and together with others.
     pub(super) async fn tell_postmaster(&self, claim: Claim) {
         let writer = match self.postmaster.collect(claim, self.out.clock.now()) {
-            Collected::TooSoon(claim, until) => return self.spool.postpone(claim, until),
+            Collected::TooSoon(claim, until) => return self.postpone(claim, until).await,
             Collected::WithOthers => return,
             Collected::First(writer) => writer,
         };

@@ -23,7 +23,7 @@ use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event as dns_event;
 use dane_relay::resolve::paths::{PathName, Transport};
 use dane_relay::serve::{self, Works};
-use dane_relay::spool::embedded::{EmbeddedSpool, Hands, Step, Witness};
+use dane_relay::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
@@ -85,7 +85,7 @@ impl Sent {
 
 struct Nobody;
 
-impl Witness for Nobody {
+impl CrashObserver for Nobody {
     fn at(&self, _step: Step) {}
 }
 
@@ -93,7 +93,7 @@ impl Witness for Nobody {
 struct Life {
     clock: Clock,
     desk: Arc<Desk>,
-    writers: Hands,
+    writers: ManualWriters,
     acceptor: Arc<Acceptor>,
     pipeline: Arc<Pipeline>,
     news: broadcast::Receiver<RecipientNews>,
@@ -156,7 +156,7 @@ impl Life {
     }
 }
 
-async fn along<T>(desk: &Desk, writers: &mut Hands, something: impl Future<Output = T>) -> T {
+async fn along<T>(desk: &Desk, writers: &mut ManualWriters, something: impl Future<Output = T>) -> T {
     let mut something = std::pin::pin!(something);
     loop {
         tokio::select! {
