@@ -11,16 +11,24 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// Renewals in the time of one lease: one of them may fail without harm.
 const RENEWALS: u32 = 3;
 
+/// How long after one renewal the next is due; `None` where a lease needs none.
+pub(super) fn pause(lease: Lease) -> Option<Duration> {
+    match lease {
+        Lease::Process => None,
+        Lease::For(length) => Some(length / RENEWALS),
+    }
+}
+
 /// Renews a lease again and again. Ends when it is lost, and says why; never while it holds.
 pub(super) async fn keep<F, R>(lease: Lease, renew: F) -> SpoolError
 where
     F: Fn() -> R + Send,
     R: Future<Output = Result<(), SpoolError>> + Send,
 {
-    let Lease::For(length) = lease else { return std::future::pending().await };
+    let (Lease::For(length), Some(pause)) = (lease, pause(lease)) else { return std::future::pending().await };
     let mut end = later(Instant::now(), length);
     loop {
-        sleep((length / RENEWALS).min(end.saturating_duration_since(Instant::now()))).await;
+        sleep(pause.min(end.saturating_duration_since(Instant::now()))).await;
         let asked = Instant::now();
         match timeout_at(end, renew()).await {
             Ok(Ok(())) => end = later(asked, length),

@@ -7,13 +7,17 @@ use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::lab::{Lab, Phase, Trouble};
 use dane_relay::observe::Observer;
+use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::pipeline::outbound::Ways;
 use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::serve::{self, Works};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::event::Event;
-use dane_relay::spool::{self, BodyReader, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
+use dane_relay::spool::owed::Owed;
+use dane_relay::spool::{
+    self, BodyReader, Claim, Draft, Lease, RecipientState, Settlement, Spool, SpoolError, SpoolStats,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,6 +26,15 @@ use tokio_util::sync::CancellationToken;
 
 /// Much shorter than the delivery of this file takes.
 const LEASE: Duration = Duration::from_millis(150);
+
+/// Who has the message when the relay starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    /// We, as long as we renew the claim.
+    Ours,
+    /// Another node takes each message as soon as we have it.
+    Lost,
+}
 
 /// A spool whose claims end by time, as one that several nodes share.
 struct Shared {
@@ -127,7 +140,22 @@ impl Spool for Shared {
     }
 }
 
-/// A relay whose spool is shared, and one message for a server that goes silent.
+/// A message of a client for a server that goes silent.
+fn for_a_silent_server(now: Timestamp) -> Envelope {
+    let client = ClientInfo { address: [127, 0, 0, 1].into(), helo: "x".into(), protocol: "ESMTP".into() };
+    let (sender, recipients) = (SENDER.parse().unwrap(), vec!["bob@silent.test".parse().unwrap()]);
+    Envelope::new(ReversePath::Mailbox(sender), recipients, now, Origin::Client(client))
+}
+
+/// A report that could not be delivered, of which the postmaster is still to be told.
+fn lost_report(now: Timestamp) -> (Envelope, RecipientState) {
+    let envelope =
+        Envelope::new(ReversePath::Null, vec![SENDER.parse().unwrap()], now, Origin::Report { about: QueueId(1) });
+    let outcome = DeliveryOutcome::Failed { cause: Cause::DomainNotFound { domain: "gone.test".parse().unwrap() } };
+    (envelope, RecipientState::Owed(Owed { outcome, tries: 1, tried_at: Some(now), due: now }))
+}
+
+/// A relay whose spool is shared, and one message in it.
 struct World {
     spool: Arc<Shared>,
     observer: Arc<Observer>,
@@ -137,7 +165,8 @@ struct World {
 }
 
 impl World {
-    async fn new() -> Self {
+    /// The message and, where it was tried before, what became of its recipient.
+    async fn new(envelope: Envelope, tried: Option<RecipientState>, holding: Holding) -> Self {
         let lab = lab().domain("silent.test", |d| d.host(|h| h.trouble(Phase::Mail, Trouble::Hang)));
         let (lab, folder) = (lab.start().await.unwrap(), tempfile::tempdir().unwrap());
         let (config, clock) = (Arc::new(config(&lab, folder.path())), Clock::system());
@@ -145,7 +174,7 @@ impl World {
         let spool = Arc::new(Shared {
             inner,
             renewed: AtomicUsize::new(0),
-            lost: AtomicBool::new(false),
+            lost: AtomicBool::new(holding == Holding::Lost),
             settled: AtomicUsize::new(0),
         });
         let observer = Arc::new(Observer::new().unwrap());
@@ -153,11 +182,12 @@ impl World {
         let out = serve::outbound(config, Ways::over_tcp(dns, clock.clone()), &observer).unwrap();
         let texts = load_texts(None).unwrap();
         let works = Works::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap();
-        let client = ClientInfo { address: [127, 0, 0, 1].into(), helo: "x".into(), protocol: "ESMTP".into() };
-        let (sender, recipients) =
-            (ReversePath::Mailbox(SENDER.parse().unwrap()), vec!["bob@silent.test".parse().unwrap()]);
-        let envelope = Envelope::new(sender, recipients, clock.now(), Origin::Client(client));
-        spool.enqueue(spool.begin(clock.now()), envelope).await.unwrap();
+        let id = spool.enqueue(spool.begin(clock.now()), envelope).await.unwrap();
+        if let Some(state) = tried {
+            let claim = spool.claim_one(id, clock.now()).await.unwrap().unwrap();
+            let settlement = Settlement { recipients: vec![(0, state)], ..Settlement::default() };
+            spool.inner.settle(claim, settlement).await.unwrap();
+        }
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tokio::spawn(works.run(async move { stopped.cancelled().await }, std::future::pending(), stop.clone()));
@@ -172,7 +202,7 @@ impl World {
 
 #[tokio::test]
 async fn rfc5321_6_1_a_delivery_holds_its_claim_and_one_that_lost_it_records_nothing() {
-    let world = World::new().await;
+    let world = World::new(for_a_silent_server(Clock::system().now()), None, Holding::Ours).await;
     let renewed = || async { (world.spool.renewed.load(Ordering::SeqCst) > 6).then_some(()) };
     until(renewed, "renewals of more than one lease").await;
     assert!(!world.failures(), "it goes on for as long as it takes");
@@ -180,5 +210,25 @@ async fn rfc5321_6_1_a_delivery_holds_its_claim_and_one_that_lost_it_records_not
     until(|| async { world.failures().then_some(()) }, "the end of the delivery").await;
     world.stop.cancel();
     assert_eq!(world.spool.settled.load(Ordering::SeqCst), 0, "what it brought is another worker's to record");
+    assert_eq!(world.spool.stats().queued_messages, 1);
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_a_lost_report_is_held_while_it_is_gathered_with_others() {
+    let (envelope, owed) = lost_report(Clock::system().now());
+    let world = World::new(envelope, Some(owed), Holding::Ours).await;
+    until(|| async { (world.spool.settled.load(Ordering::SeqCst) > 0).then_some(()) }, "what becomes of it").await;
+    assert!(world.spool.renewed.load(Ordering::SeqCst) > 1, "while others were waited for, and at the end");
+    assert!(!world.failures());
+    world.stop.cancel();
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_a_lost_report_that_another_worker_has_is_left_to_it() {
+    let (envelope, owed) = lost_report(Clock::system().now());
+    let world = World::new(envelope, Some(owed), Holding::Lost).await;
+    until(|| async { world.failures().then_some(()) }, "the loss of the claim").await;
+    world.stop.cancel();
+    assert_eq!(world.spool.settled.load(Ordering::SeqCst), 0);
     assert_eq!(world.spool.stats().queued_messages, 1);
 }
