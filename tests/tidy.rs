@@ -69,7 +69,6 @@ const CIRCLES: &[&[&str]] = &[
     &["resolve/dnssec/denial", "resolve/dnssec/nsec", "resolve/dnssec/nsec3"],
     &["resolve/event", "resolve/paths", "resolve/paths/health"],
     &["resolve/paths/asking", "resolve/paths/walk"],
-    &["resolve/paths/scoped", "resolve/paths/tolerant"],
     &["smtp/command", "smtp/parameter"],
     &["lab/boxes", "lab/manner", "lab/responder", "lab/validating"],
     &["lab/ca", "lab/tls_shape"],

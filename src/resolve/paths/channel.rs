@@ -6,7 +6,8 @@
 //! believed here: a message only has to be an answer to the question.
 
 use super::Fault;
-use super::scoped::{Scoped, Wire};
+use super::scoped::Scoped;
+use super::tolerant::Wire;
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use hickory_resolver::config::{ConnectionConfig, ProtocolConfig};

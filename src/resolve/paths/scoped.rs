@@ -2,7 +2,7 @@
 //! knows servers by their address alone, and without its link nobody reaches `fe80::1`. What comes out
 //! of them in clear is made readable (`tolerant.rs`).
 
-use super::tolerant::Stream;
+use super::tolerant::{Stream, Wire};
 use crate::resolve::dnssec::set_aside;
 use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider, TokioTime};
@@ -14,15 +14,6 @@ use std::time::Duration;
 
 type Inner = TokioRuntimeProvider;
 type Opened<T> = Pin<Box<dyn Send + Future<Output = io::Result<T>>>>;
-
-/// Whether messages go over the wire as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
-    /// They do.
-    Clear,
-    /// Something encrypts them.
-    Encrypted,
-}
 
 /// Opens sockets to one server.
 #[derive(Clone)]

@@ -5,13 +5,21 @@
 //! comes after its length (RFC 1035 §4.2.2). What is encrypted is left alone: there the messages are
 //! out of reach.
 
-use super::scoped::Wire;
 use crate::resolve::dnssec::set_aside;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// Whether messages go over the wire as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// They do.
+    Clear,
+    /// Something encrypts them.
+    Encrypted,
+}
 
 /// A stream of messages.
 pub(super) struct Stream {
