@@ -5,14 +5,15 @@
 //! hour, and every minute too while something is wrong; it works for a small part of the time and
 //! rests for the rest.
 
+use crate::config::SpoolConfig;
 use crate::observe::Observer;
-use crate::spool::embedded::audit::{Audit, Auditor, Depth, Finding};
-use crate::spool::embedded::ledger::LedgerError;
+use crate::spool::audit::{Audit, Depth, Finding};
+use crate::spool::ledger::{Ledger, LedgerError};
+use crate::spool::open_ledger;
 use crate::text::{counted, paragraph};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,12 +34,17 @@ const MOST_ADDRESSES: usize = 5;
 /// Where the words of the sum begin.
 const COLUMN: usize = 16;
 
-/// Audits a spool directory; blocks.
+/// Audits a spool as fast as it goes.
 ///
 /// # Errors
-/// When there is no ledger or it cannot be read.
-pub fn audit(spool: &Path, depth: Depth) -> Result<Audit, LedgerError> {
-    Auditor::open(spool, depth)?.finish()
+/// When the ledger cannot be read.
+pub async fn audit(ledger: &dyn Ledger, depth: Depth) -> Result<Audit, LedgerError> {
+    let mut run = ledger.audit(depth).await?;
+    loop {
+        if let ControlFlow::Break(audit) = run.step().await? {
+            return Ok(audit);
+        }
+    }
 }
 
 /// The exit code.
@@ -88,11 +94,11 @@ fn words(finding: &Finding) -> String {
 }
 
 /// Audits the spool of a running relay until it stops, and tells the observer.
-pub async fn watch(spool: PathBuf, observer: Arc<Observer>, stop: CancellationToken) {
+pub async fn watch(spool: SpoolConfig, observer: Arc<Observer>, stop: CancellationToken) {
     let _stopped = stop.run_until_cancelled(keep_auditing(spool, observer)).await;
 }
 
-async fn keep_auditing(spool: PathBuf, observer: Arc<Observer>) {
+async fn keep_auditing(spool: SpoolConfig, observer: Arc<Observer>) {
     let mut all_well = true;
     for round in 0_u32.. {
         // What only a look at everything finds must neither be forgotten by the next look at the
@@ -110,28 +116,13 @@ async fn keep_auditing(spool: PathBuf, observer: Arc<Observer>) {
     }
 }
 
-async fn at_leisure(spool: &Path, depth: Depth) -> Result<Audit, String> {
-    let spool = spool.to_owned();
-    let opened = blocking(move || Auditor::open(&spool, depth)).await?;
-    let mut auditor = opened;
+async fn at_leisure(spool: &SpoolConfig, depth: Depth) -> Result<Audit, LedgerError> {
+    let mut run = open_ledger(spool).await?.audit(depth).await?;
     loop {
         let began = Instant::now();
-        let (back, step) = blocking(move || {
-            let step = auditor.step()?;
-            Ok((auditor, step))
-        })
-        .await?;
-        auditor = back;
-        if let ControlFlow::Break(audit) = step {
+        if let ControlFlow::Break(audit) = run.step().await? {
             return Ok(audit);
         }
         tokio::time::sleep(began.elapsed().saturating_mul(REST)).await;
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
-) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }

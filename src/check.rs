@@ -39,6 +39,7 @@ use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
 use crate::smtp::special_use::SpecialUse;
+use crate::state_dir;
 use evidence::{Delivery, DnsProbe, Evidence, Opinion, Queue, ServerSeen, TlsaCount, Troubled};
 use futures_util::stream::{self, StreamExt as _};
 use met::{Met, Probed, comes_after_all, conclude, subject, troubled};
@@ -170,7 +171,7 @@ impl Checker {
 
     /// The domains that mail waits for, most messages first.
     pub async fn queued(&self) -> Vec<Domain> {
-        queue::domains(&self.out.config.spool.path, QUEUED_LIMIT).await
+        queue::domains(&self.out.config.spool, QUEUED_LIMIT).await
     }
 
     /// Checks many domains side by side; the reports stand in the order of the domains.
@@ -207,7 +208,7 @@ impl Checker {
         let (Some(subject), Depth::Diagnosis) = (subject, self.depth) else { return Vec::new() };
         let config = &self.out.config;
         let (references, canary) = (config.check.references.as_slice(), config.check.canary.as_ref());
-        let known = history::read(&config.spool.path);
+        let known = history::read(state_dir::open(&config.spool).as_ref());
         let plan = probes::Plan { config, references, canary, known: &known, subject };
         // Servers that cannot be set up have stopped the checker before.
         probes::collect(&plan, &self.out.clock).await.unwrap_or_default()
@@ -230,7 +231,7 @@ impl Checker {
         // A look-up that is shared may begin anew when whoever began it leaves; nothing waits twice.
         let most = self.out.config.dns.deadline;
         let (queue, announced, tlsrpt) = tokio::join!(
-            queue::waiting(&self.out.config.spool.path, domain),
+            queue::waiting(&self.out.config.spool, domain),
             timeout(most, self.out.sts.announced(domain, Freshness::Kept)),
             timeout(most, self.out.dns.lookup(&owner, RecordType::Txt))
         );

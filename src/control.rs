@@ -14,8 +14,9 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
 use crate::policy::local::Standing;
 use crate::queue::{Filter, MOST_SELECTED, Selected};
-use crate::spool::embedded::ledger::Ledger;
 use crate::spool::event::Act;
+use crate::spool::ledger::LedgerError;
+use crate::spool::open_ledger;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::SocketAddr;
@@ -230,9 +231,9 @@ impl Control {
             Err(error) => say(stream, &Answer::Failed { error: error.to_string() }).await,
             Ok(Request::Status) => say(stream, &Answer::Status(Box::new(self.running()))).await,
             Ok(Request::Act { act, filter }) => {
-                let selected = match self.select(filter, act).await {
+                let selected = match self.select(&filter, act).await {
                     Ok(selected) => selected,
-                    Err(error) => return say(stream, &Answer::Failed { error }).await,
+                    Err(error) => return say(stream, &Answer::Failed { error: error.to_string() }).await,
                 };
                 self.act(stream, Order { act, uid }, selected).await
             }
@@ -263,10 +264,9 @@ impl Control {
         say(stream, &Answer::Done { acted, left_alone, more }).await
     }
 
-    async fn select(&self, filter: Filter, act: Act) -> Result<Vec<Selected>, String> {
-        let (spool, now) = (self.config.spool.path.clone(), self.clock.now());
-        let selecting = tokio::task::spawn_blocking(move || filter.select(&Ledger::open(&spool)?, act, now));
-        selecting.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    async fn select(&self, filter: &Filter, act: Act) -> Result<Vec<Selected>, LedgerError> {
+        let ledger = open_ledger(&self.config.spool).await?;
+        filter.select(ledger.as_ref(), act, self.clock.now()).await
     }
 
     fn running(&self) -> Running {

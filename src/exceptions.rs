@@ -9,9 +9,10 @@ use crate::check::{Checker, Verdict};
 use crate::config::{Config, Destination, DomainPattern};
 use crate::observe::Observer;
 use crate::pipeline::outbound::Outbound;
-use crate::policy::ended::{self, KeepFault};
+use crate::policy::ended;
 use crate::policy::local::Exception;
 use crate::smtp::address::Domain;
+use crate::state_dir::{self, KeepFault};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ const LOOKS_PER_TRIAL: usize = 60;
 
 /// Shows which weakenings are in force, and ends those that nothing needs any more, until `stop`.
 pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
-    if let Err(fault) = ended::load(&out.config.spool.path) {
+    if let Err(fault) = ended::load(state_dir::open(&out.config.spool).as_ref()) {
         observer.exceptions_unkept(&fault);
     }
     let mut before = BTreeSet::new();
@@ -79,8 +80,8 @@ pub async fn end_needless(out: &Outbound) -> Result<(), KeepFault> {
     if !has_ended {
         return Ok(());
     }
-    let (spool, all) = (out.config.spool.path.clone(), out.exceptions.ended());
-    let keeping = tokio::task::spawn_blocking(move || ended::keep(&spool, &all)).await;
+    let (store, all) = (state_dir::open(&out.config.spool), out.exceptions.ended());
+    let keeping = tokio::task::spawn_blocking(move || ended::keep(store.as_ref(), &all)).await;
     keeping.unwrap_or_else(|bug| Err(KeepFault { path: "exceptions".into(), detail: bug.to_string() }))
 }
 

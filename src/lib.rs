@@ -23,6 +23,7 @@
 //! | the binary | `main`, and `lab`, which nobody else names |
 //! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`], [`policies`], [`why`], [`audit`], [`queue`] → [`exceptions`], [`control`] → [`serve`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
+//! | small states over a restart | [`state_dir`] |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
 //! | the language of the standards, time, connections, lines of text | [`smtp`], [`clock`], [`net`], [`text`] |
@@ -149,5 +150,6 @@ pub mod route;
 pub mod serve;
 pub mod smtp;
 pub mod spool;
+pub mod state_dir;
 pub mod text;
 pub mod why;

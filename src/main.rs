@@ -14,7 +14,7 @@ use dane_relay::lookup::{self, Detail};
 use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::serve::{self, Remedy, StartError};
 use dane_relay::smtp::address::Domain;
-use dane_relay::spool::embedded::audit::Depth;
+use dane_relay::spool::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -347,9 +347,9 @@ async fn run(command: Command) -> ExitCode {
             policy(async |config| policies::refresh(config, Clock::system(), &of.domain).await, config, of.output).await
         }
         Command::Queue { action } => operator::queue(action).await,
-        Command::Why { subject, place } => operator::why(&subject, &place),
-        Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place),
-        Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place),
+        Command::Why { subject, place } => operator::why(&subject, &place).await,
+        Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place).await,
+        Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place).await,
         Command::Status { place } => operator::status(&place).await,
         Command::Config { action: ConfigAction::Check { config } } => check_config(config.or_else(usual_file)).await,
         Command::Config { action: ConfigAction::Show { config } } => {

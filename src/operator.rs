@@ -14,9 +14,10 @@ use dane_relay::control::{self, Answer, AskError, Request, Running};
 use dane_relay::envelope::QueueId;
 use dane_relay::policy::local::Exception;
 use dane_relay::queue::{self, Filter, Form};
-use dane_relay::spool::embedded::audit::Depth;
-use dane_relay::spool::embedded::ledger::LedgerError;
+use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
+use dane_relay::spool::ledger::{Ledger, LedgerError};
+use dane_relay::spool::open_ledger;
 use dane_relay::text::{counted, harmless, paragraph};
 use dane_relay::why;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -116,18 +117,21 @@ pub(crate) struct Ordering {
 
 pub(crate) async fn queue(action: QueueAction) -> ExitCode {
     match action {
-        QueueAction::Summary(Listing { filter, place }) => with_config(&place, |config| {
-            let asked = (place.form(), Clock::system().now());
-            finish(queue::summary(config, &filter, asked).map(|(text, unreadable)| {
+        QueueAction::Summary(Listing { filter, place }) => {
+            with_ledger(&place, async |ledger| {
+                let (text, unreadable) = queue::summary(ledger, &filter, (place.form(), Clock::system().now())).await?;
                 say(&text);
-                all_of_it(unreadable)
-            }))
-        }),
-        QueueAction::List(Listing { filter, place }) => with_config(&place, |config| {
-            let asked = (place.form(), Clock::system().now());
-            finish(queue::list(config, &filter, asked, print).map(all_of_it))
-        }),
-        QueueAction::Show { id, place } => why(&id.to_string(), &place),
+                Ok(all_of_it(unreadable))
+            })
+            .await
+        }
+        QueueAction::List(Listing { filter, place }) => {
+            with_ledger(&place, async |ledger| {
+                queue::list(ledger, &filter, (place.form(), Clock::system().now()), print).await.map(all_of_it)
+            })
+            .await
+        }
+        QueueAction::Show { id, place } => why(&id.to_string(), &place).await,
         QueueAction::Retry(ordering) => order(Act::Retry, ordering).await,
         QueueAction::Hold(ordering) => order(Act::Hold, ordering).await,
         QueueAction::Release(ordering) => order(Act::Release, ordering).await,
@@ -153,21 +157,23 @@ async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
     if !std::io::stdin().is_terminal() {
         return complain(EXIT_USAGE, "delete asks on a terminal; without one give --yes");
     }
-    let summary = ordering.place.config().map(|config| {
+    let mut summary = None;
+    let read = with_ledger(&ordering.place, async |ledger| {
         let asked = (Form::Text, Clock::system().now());
-        queue::summary(&config, &ordering.filter, asked).map(|(text, _unreadable)| text)
+        summary = Some(queue::summary(ledger, &ordering.filter, asked).await?.0);
+        Ok(ExitCode::SUCCESS)
     });
+    let code = read.await;
     match summary {
-        Ok(Ok(nothing)) if nothing == queue::NOTHING_FITS => {
+        None => code,
+        Some(nothing) if nothing == queue::NOTHING_FITS => {
             say(&nothing);
             ExitCode::from(1)
         }
-        Ok(Ok(text)) => match confirmed(&text) {
+        Some(text) => match confirmed(&text) {
             Answered::Yes => order(Act::Delete, ordering).await,
             Answered::No => complain(1, "nothing was deleted"),
         },
-        Ok(Err(error)) => finish(Err(error)),
-        Err(code) => code,
     }
 }
 
@@ -253,28 +259,28 @@ fn tell(act: Act, answer: &Answer, form: Form) -> ExitCode {
     }
 }
 
-pub(crate) fn why(subject: &str, place: &Place) -> ExitCode {
-    with_config(place, |config| {
-        finish(why::look_up(&config.spool.path, subject).map(|why| {
-            match place.form() {
-                Form::Text => say(&why.text()),
-                Form::Json => say(&format!("{:#}\n", why.json())),
-            };
-            ExitCode::from(why.exit_code())
-        }))
-    })
+pub(crate) async fn why(subject: &str, place: &Place) -> ExitCode {
+    let answer = with_ledger(place, async |ledger| {
+        let why = why::look_up(ledger, subject).await?;
+        match place.form() {
+            Form::Text => say(&why.text()),
+            Form::Json => say(&format!("{:#}\n", why.json())),
+        };
+        Ok(ExitCode::from(why.exit_code()))
+    });
+    answer.await
 }
 
-pub(crate) fn audit(depth: Depth, place: &Place) -> ExitCode {
-    with_config(place, |config| {
-        finish(audit::audit(&config.spool.path, depth).map(|found| {
-            match place.form() {
-                Form::Text => say(&audit::text(&found)),
-                Form::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
-            };
-            ExitCode::from(audit::exit_code(&found))
-        }))
-    })
+pub(crate) async fn audit(depth: Depth, place: &Place) -> ExitCode {
+    let answer = with_ledger(place, async |ledger| {
+        let found = audit::audit(ledger, depth).await?;
+        match place.form() {
+            Form::Text => say(&audit::text(&found)),
+            Form::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+        };
+        Ok(ExitCode::from(audit::exit_code(&found)))
+    });
+    answer.await
 }
 
 pub(crate) async fn status(place: &Place) -> ExitCode {
@@ -326,18 +332,20 @@ fn status_text(running: &Running) -> String {
     text
 }
 
-fn with_config(place: &Place, command: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
-    match place.config() {
-        Ok(config) => command(&config),
-        Err(code) => code,
-    }
-}
-
-fn finish(result: Result<ExitCode, LedgerError>) -> ExitCode {
-    result.unwrap_or_else(|error| match error {
+/// Answers a question by the ledger of the spool that the configuration names.
+async fn with_ledger(
+    place: &Place,
+    question: impl AsyncFnOnce(&dyn Ledger) -> Result<ExitCode, LedgerError>,
+) -> ExitCode {
+    let config = match place.config() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let answer = async { question(open_ledger(&config.spool).await?.as_ref()).await };
+    answer.await.unwrap_or_else(|error| match error {
         LedgerError::NoSpool(_) => complain(EXIT_CONFIG, &error.to_string()),
         LedgerError::Denied(_) => complain(EXIT_DENIED, &error.to_string()),
-        LedgerError::OtherVersion(_) | LedgerError::Row(_) | LedgerError::State(_) => {
+        LedgerError::OtherVersion(_) | LedgerError::Row(_) | LedgerError::Engine(_) => {
             complain(EXIT_IO, &error.to_string())
         }
     })

@@ -8,6 +8,7 @@ mod backoff;
 mod carry;
 mod hop;
 mod journal;
+mod lease;
 mod limits;
 pub mod operate;
 pub mod outbound;
@@ -62,7 +63,9 @@ pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     // The clock may have been set back while the relay was down.
     let span = pipeline.span();
-    pipeline.spool.bring_forward(*span.start(), *span.end());
+    if let Err(error) = pipeline.spool.bring_forward(*span.start(), *span.end()).await {
+        pipeline.observer.spool_failed("bring forward", &error);
+    }
     while !stop.is_cancelled() {
         let now = pipeline.out.clock.now();
         let claims = match pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED)).await {
@@ -102,12 +105,18 @@ async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &Cancellati
         return;
     }
     let changed = pipeline.spool.changed();
-    let until_due = pipeline.spool.next_due().map(|due| due.since(pipeline.out.clock.now()));
+    let until_due = match pipeline.spool.next_due().await {
+        Ok(due) => due.map_or(LONGEST_SLEEP, |due| due.since(pipeline.out.clock.now()).min(LONGEST_SLEEP)),
+        Err(error) => {
+            pipeline.observer.spool_failed("next due", &error);
+            SPOOL_PAUSE
+        }
+    };
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
         () = changed => {}
-        () = tokio::time::sleep(until_due.map_or(LONGEST_SLEEP, |wait| wait.min(LONGEST_SLEEP))) => {}
+        () = tokio::time::sleep(until_due) => {}
     }
 }
 

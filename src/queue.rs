@@ -5,12 +5,11 @@
 //! message whose row is damaged hides no other; how many there are is told.
 
 use crate::clock::Timestamp;
-use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::outcome::NAMES;
 use crate::smtp::address::{Host, Mailbox, ReversePath};
-use crate::spool::embedded::ledger::{Ledger, LedgerError, Message, Recipient, Standing};
 use crate::spool::event::Act;
+use crate::spool::ledger::{Ledger, LedgerError, Listed, Message, MessageState, Recipient};
 use crate::spool::{Hold, RecipientState};
 use crate::text::{counted, paragraph};
 use clap::Args;
@@ -110,55 +109,64 @@ impl Filter {
 
     /// What an order concerns in the ledger, oldest first; at most [`MOST_SELECTED`]. Who is held
     /// already needs no hold, and who is not held no release; who has its end waits for nothing but its
-    /// report. Blocks.
+    /// report.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn select(&self, ledger: &Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
+    pub async fn select(&self, ledger: &dyn Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
         let mut selected = Vec::new();
-        let _unreadable = self.for_each(ledger, now, |message, mut recipients| {
+        let each = |message: Message, mut recipients: Vec<usize>| {
             recipients.retain(|index| {
-                message
-                    .recipients
-                    .get(*index)
-                    .and_then(Option::as_ref)
-                    .is_some_and(|known| known.state.pending().is_some())
+                let known = message.recipients.get(*index).and_then(Option::as_ref);
+                known.is_some_and(|known| known.state.pending().is_some())
             });
             if recipients.is_empty() {
                 return ControlFlow::Continue(());
             }
-            let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
+            let hold = if message.standing == MessageState::Held { Hold::Held } else { Hold::Scheduled };
             match (act, hold) {
                 (Act::Hold, Hold::Held) | (Act::Release, Hold::Scheduled) => return ControlFlow::Continue(()),
                 (Act::Hold | Act::Release | Act::Retry | Act::Bounce | Act::Delete, _) => {}
             }
             selected.push(Selected { id: message.id, recipients, hold });
             if selected.len() < MOST_SELECTED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        };
+        let _unreadable = self.for_each(ledger, now, each).await?;
         Ok(selected)
     }
 
     /// Gives the number of messages that cannot be read.
-    fn for_each(
+    async fn for_each(
         &self,
-        ledger: &Ledger,
+        ledger: &dyn Ledger,
         now: Timestamp,
-        mut each: impl FnMut(Message, Vec<usize>) -> ControlFlow<()>,
+        mut each: impl FnMut(Message, Vec<usize>) -> ControlFlow<()> + Send,
     ) -> Result<u64, LedgerError> {
         let mut look = |message: Message| match self.fitting(&message, now) {
             none if none.is_empty() => ControlFlow::Continue(()),
             recipients => each(message, recipients),
         };
-        if self.id.is_empty() {
-            return ledger.for_each_waiting(look);
-        }
         for id in &self.id {
-            let waiting = ledger.message(*id)?.filter(|message| message.standing != Standing::Finished);
+            let waiting = ledger.message(*id).await?.filter(|message| message.standing != MessageState::Finished);
             if waiting.is_some_and(|message| look(message).is_break()) {
                 break;
             }
         }
-        Ok(0)
+        if !self.id.is_empty() {
+            return Ok(0);
+        }
+        let (mut listing, mut unreadable) = (ledger.waiting().await?, 0);
+        while let Some(listed) = listing.next().await? {
+            match listed {
+                Listed::Unreadable => unreadable += 1,
+                Listed::Message(message) => {
+                    if look(*message).is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(unreadable)
     }
 }
 
@@ -224,7 +232,7 @@ struct Line {
     accepted: String,
     age_s: u64,
     due: String,
-    standing: Standing,
+    standing: MessageState,
     sender: String,
     size: u64,
     message_id: Option<String>,
@@ -291,10 +299,12 @@ impl Line {
     fn text(&self, due: Timestamp, now: Timestamp) -> String {
         let age = humantime::format_duration(Duration::from_secs(self.age_s));
         let next = match self.standing {
-            Standing::Held => "held".to_owned(),
-            Standing::Queued | Standing::Finished if due <= now => "in delivery, or about to be".to_owned(),
-            Standing::Queued | Standing::Finished if self.is_over() => format!("next report {}", due.to_second()),
-            Standing::Queued | Standing::Finished => format!("next attempt {}", due.to_second()),
+            MessageState::Held => "held".to_owned(),
+            MessageState::Queued | MessageState::Finished if due <= now => "in delivery, or about to be".to_owned(),
+            MessageState::Queued | MessageState::Finished if self.is_over() => {
+                format!("next report {}", due.to_second())
+            }
+            MessageState::Queued | MessageState::Finished => format!("next attempt {}", due.to_second()),
         };
         let head = format!("from {}, {} octets, {age} old, {next}", self.sender, self.size);
         let mut text = paragraph(&self.id.to_string(), &head, COLUMN);
@@ -309,26 +319,26 @@ impl Line {
 }
 
 /// The messages that fit, oldest first; each is handed to `print`, until it says that it is
-/// enough. Gives the number of messages that cannot be read. Blocks.
+/// enough. Gives the number of messages that cannot be read.
 ///
 /// # Errors
-/// When there is no ledger or it cannot be read.
-pub fn list(
-    config: &Config,
+/// When the ledger cannot be read.
+pub async fn list(
+    ledger: &dyn Ledger,
     filter: &Filter,
     (form, now): (Form, Timestamp),
-    mut print: impl FnMut(&str) -> ControlFlow<()>,
+    mut print: impl FnMut(&str) -> ControlFlow<()> + Send,
 ) -> Result<u64, LedgerError> {
-    let ledger = Ledger::open(&config.spool.path)?;
     let mut found = false;
-    let unreadable = filter.for_each(&ledger, now, |message, recipients| {
+    let each = |message: Message, recipients: Vec<usize>| {
         found = true;
         let line = Line::new(&message, &recipients, now);
         print(&match form {
             Form::Text => line.text(message.due_at, now),
             Form::Json => serde_json::to_string(&line).unwrap_or_default() + "\n",
         })
-    })?;
+    };
+    let unreadable = filter.for_each(ledger, now, each).await?;
     if !found && form == Form::Text {
         let _enough = print(if filter.is_everything() { "No message waits.\n" } else { NOTHING_FITS });
     }
@@ -347,19 +357,23 @@ struct Domain {
 }
 
 /// What waits, by recipient domain, the most recipients first, and the number of messages that
-/// cannot be read. Blocks.
+/// cannot be read.
 ///
 /// # Errors
-/// When there is no ledger or it cannot be read.
-pub fn summary(config: &Config, filter: &Filter, (form, now): (Form, Timestamp)) -> Result<(String, u64), LedgerError> {
-    let ledger = Ledger::open(&config.spool.path)?;
+/// When the ledger cannot be read.
+pub async fn summary(
+    ledger: &dyn Ledger,
+    filter: &Filter,
+    (form, now): (Form, Timestamp),
+) -> Result<(String, u64), LedgerError> {
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
     let mut messages = 0_u64;
-    let unreadable = filter.for_each(&ledger, now, |message, recipients| {
+    let each = |message: Message, recipients: Vec<usize>| {
         messages += 1;
         count(&mut domains, &message, &recipients, now);
         ControlFlow::Continue(())
-    })?;
+    };
+    let unreadable = filter.for_each(ledger, now, each).await?;
     let mut domains: Vec<Domain> = domains.into_values().collect();
     domains.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
     let text = match form {
@@ -377,7 +391,7 @@ fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: 
         let domain = domains.entry(name.clone()).or_default();
         if !seen.contains(&name) {
             domain.messages += 1;
-            domain.held += u64::from(message.standing == Standing::Held);
+            domain.held += u64::from(message.standing == MessageState::Held);
             domain.oldest_s = domain.oldest_s.max(now.since(message.envelope.accepted_at).as_secs());
             domain.domain.clone_from(&name);
             seen.push(name);
@@ -427,7 +441,7 @@ mod tests {
     use crate::envelope::{Envelope, Origin};
     use crate::outcome::Cause;
     use crate::spool::Pending;
-    use crate::spool::embedded::ledger::Recipient;
+    use crate::spool::ledger::Recipient;
     use crate::spool::owed::Owed;
 
     const NOW: Timestamp = Timestamp(10_000_000);
@@ -446,7 +460,7 @@ mod tests {
             message_id: None,
             envelope,
             size: 5,
-            standing: Standing::Queued,
+            standing: MessageState::Queued,
             due_at: NOW,
             finished_at: None,
             attempts: 2,

@@ -23,8 +23,7 @@ use crate::report::{Texts, TextsError};
 use crate::resolve::driver::Dns;
 use crate::resolve::error::DnsSetupError;
 use crate::resolve::own_hop;
-use crate::spool::embedded::{EmbeddedSpool, Recovery};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{self, Opened, Recovery, Spool, SpoolError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -276,12 +275,11 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let (listeners, admin_listener) = listen(&config).await?;
     let smtp: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
-    let embedded = open_spool(&config, &clock).await?;
-    observer.spool_opened(embedded.recovery());
-    let spool = Arc::clone(&embedded) as Arc<dyn Spool>;
+    let Opened { spool, recovery } = open_spool(&config, &clock).await?;
+    observer.spool_opened(&recovery);
     let works = Works::new(out, Arc::clone(&spool), Arc::clone(&observer), texts)?;
     let control = open_control(&config)?;
-    works.tell_of_damage(embedded.recovery()).await;
+    works.tell_of_damage(&recovery).await;
 
     let stop = CancellationToken::new();
     let orders = Arc::new(Control {
@@ -297,13 +295,14 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let admin = Admin { observer: told, spool: stored, clock, stop: stop.clone() };
     tokio::spawn(admin::run(admin, admin_listener));
     tokio::spawn(control::run(orders, control, stop.clone()));
-    tokio::spawn(audit::watch(config.spool.path.clone(), Arc::clone(&observer), stop.clone()));
+    tokio::spawn(audit::watch(config.spool.clone(), Arc::clone(&observer), stop.clone()));
     config.dns.private_zones.iter().for_each(|zone| observer.private_zone(zone));
     tokio::spawn(name_bad_upstreams(Arc::clone(&dns), config.dns.mode, stop.clone()));
     tokio::spawn(doubt_own_names(dns, config, Arc::clone(&observer), stop.clone()));
     works.watch(&stop);
     let accepting = listener::run(Arc::clone(&works.acceptor), listeners, stop.clone());
-    let failed = async move { embedded.failed().await };
+    let watched = Arc::clone(&spool);
+    let failed = async move { watched.failed().await };
     let running = tokio::spawn(works.run(accepting, failed, stop.clone()));
     Ok(Relay { smtp, admin: admin_address, spool, observer, stop, running })
 }
@@ -361,11 +360,7 @@ pub async fn doubts(config: &Config) -> Result<Vec<String>, StartError> {
     Ok(own_hop::doubts(&dns, config).await)
 }
 
-async fn open_spool(config: &Arc<Config>, clock: &Clock) -> Result<Arc<EmbeddedSpool>, StartError> {
-    let (for_open, now) = (Arc::clone(config), clock.now());
-    let opened = tokio::task::spawn_blocking(move || EmbeddedSpool::open(&for_open.spool, now)).await;
-    let spool = opened
-        .map_err(|e| StartError::Internal(e.to_string()))?
-        .map_err(|source| StartError::Spool { path: config.spool.path.display().to_string(), source })?;
-    Ok(Arc::new(spool))
+async fn open_spool(config: &Config, clock: &Clock) -> Result<Opened, StartError> {
+    let opened = spool::open(&config.spool, clock.now()).await;
+    opened.map_err(|source| StartError::Spool { path: config.spool.path.display().to_string(), source })
 }

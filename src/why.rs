@@ -10,13 +10,12 @@ use crate::envelope::{Origin, QueueId};
 use crate::outcome::{Cause, DeliveryOutcome, TlsVerdict};
 use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
-use crate::spool::embedded::ledger::{Found, Ledger, LedgerError, Message, More, Standing, TellingOf};
 use crate::spool::event::{Answered, Attempt, Event};
+use crate::spool::ledger::{Ledger, LedgerError, Matches, Message, MessageState, More, ToldBy};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -68,28 +67,30 @@ pub struct Happening {
     pub event: Event,
 }
 
-/// Looks a subject up in the ledger of a spool directory; blocks.
+/// Looks a subject up in the ledger.
 ///
 /// # Errors
-/// When there is no ledger or it cannot be read.
-pub fn look_up(spool: &Path, subject: &str) -> Result<Why, LedgerError> {
-    let ledger = Ledger::open(spool)?;
+/// When the ledger cannot be read.
+pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Why, LedgerError> {
     let by_id = match subject.parse::<QueueId>() {
-        Ok(id) => ledger.message(id)?,
+        Ok(id) => ledger.message(id).await?,
         Err(_not_an_id) => None,
     };
     let found = match by_id {
-        Some(message) => Found { messages: vec![message], more: More::No, unreadable: Vec::new() },
-        None => ledger.find(subject, MOST_MESSAGES)?,
+        Some(message) => Matches { messages: vec![message], more: More::No, unreadable: Vec::new() },
+        None => ledger.find(subject, MOST_MESSAGES).await?,
     };
-    let stories = found.messages.into_iter().map(|message| story(&ledger, message)).collect::<Result<_, _>>()?;
+    let mut stories = Vec::new();
+    for message in found.messages {
+        stories.push(story(ledger, message).await?);
+    }
     let (more, unreadable) = (found.more == More::Yes, found.unreadable);
     Ok(Why { subject: subject.to_owned(), stories, more, unreadable })
 }
 
-fn story(ledger: &Ledger, message: Message) -> Result<Story, LedgerError> {
+async fn story(ledger: &dyn Ledger, message: Message) -> Result<Story, LedgerError> {
     let happening = |(at, event): (Timestamp, Event)| Happening { at, time: at.rfc3339(), event };
-    let history = ledger.history(message.id)?.into_iter().map(happening).collect();
+    let history = ledger.history(message.id).await?.into_iter().map(happening).collect();
     Ok(Story { message, history })
 }
 
@@ -173,8 +174,8 @@ impl Story {
         };
         let told = match recipient.told {
             None => String::new(),
-            Some(TellingOf::Report(report)) => format!("; report {report} tells {}", self.who_is_told()),
-            Some(TellingOf::Nobody(because)) => format!("; nobody is told, because {}", because.words()),
+            Some(ToldBy::Report(report)) => format!("; report {report} tells {}", self.who_is_told()),
+            Some(ToldBy::Nobody(because)) => format!("; nobody is told, because {}", because.words()),
         };
         match &recipient.state {
             RecipientState::Done { outcome } => {
@@ -286,13 +287,13 @@ fn by_way(dns: &[Answered]) -> Vec<((&str, String), String)> {
 
 fn standing(message: &Message) -> String {
     match (message.standing, message.finished_at) {
-        (Standing::Held, _) => "held by the operator".to_owned(),
-        (Standing::Finished, Some(at)) => format!("finished {}", at.to_second()),
-        (Standing::Finished, None) => "finished".to_owned(),
-        (Standing::Queued, _) if message.waiting().next().is_none() => {
+        (MessageState::Held, _) => "held by the operator".to_owned(),
+        (MessageState::Finished, Some(at)) => format!("finished {}", at.to_second()),
+        (MessageState::Finished, None) => "finished".to_owned(),
+        (MessageState::Queued, _) if message.waiting().next().is_none() => {
             format!("every recipient has an end, next report {}", message.due_at.to_second())
         }
-        (Standing::Queued, _) => format!("in the queue, next attempt {}", message.due_at.to_second()),
+        (MessageState::Queued, _) => format!("in the queue, next attempt {}", message.due_at.to_second()),
     }
 }
 

@@ -384,6 +384,7 @@ async fn the_servers_of_the_system_are_those_that_resolv_conf_names_now() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&told);
     let listener: Listener = Arc::new(move |event| {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is told here")]
         let said = match event {
             DnsEvent::SystemChanged { added, gone } => format!("{} new, {} gone", added.len(), gone.len()),
             DnsEvent::SystemKept { why } => (*why).to_owned(),

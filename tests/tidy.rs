@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("envelope", 1),
     ("outcome", 1),
     ("config", 2),
+    ("state_dir", 3),
     // The spool stands before accept: its trait is the hinge between taking mail and sending it.
     ("spool", 10),
     ("accept", 11),
@@ -48,6 +49,42 @@ const LAYERS: &[(&str, u8)] = &[
 const STAGES: std::ops::RangeInclusive<u8> = 10..=16;
 /// Only this module (and tests) may name the lab.
 const MAY_NAME_LAB: &str = "main";
+
+/// Only this file names an engine of the spool.
+const MAY_NAME_ENGINE: &str = "spool/engine.rs";
+/// Where SQLite may be named.
+const SQLITE_IS_IN: &str = "spool/embedded/";
+
+/// Type names that say nothing. So far they are gone from these folders.
+const EMPTY_NAMES: [&str; 9] = ["Place", "Said", "Known", "Found", "Kept", "Met", "Standing", "Fault", "Answer"];
+const WITHOUT_EMPTY_NAMES: [&str; 1] = ["spool/"];
+
+/// Files that still import each other. A group leaves this list with its last circle, and no file
+/// joins one.
+const CIRCLES: &[&[&str]] = &[
+    &["accept/certificate", "accept/tls"],
+    &["check/analyse", "check/report"],
+    &["policy/certificate", "policy/names"],
+    &["resolve/dnssec/anchors", "resolve/dnssec/delegation"],
+    &["resolve/dnssec/denial", "resolve/dnssec/nsec", "resolve/dnssec/nsec3"],
+    &["resolve/event", "resolve/paths", "resolve/paths/health"],
+    &["resolve/paths/asking", "resolve/paths/walk"],
+    &["smtp/command", "smtp/parameter"],
+    &["lab/boxes", "lab/manner", "lab/responder", "lab/validating"],
+    &["lab/ca", "lab/tls_shape"],
+    &["lab/denial", "lab/signer", "lab/zone"],
+    &[
+        "lab/domain",
+        "lab/mail_path",
+        "lab/mx",
+        "lab/mx_content",
+        "lab/mx_session",
+        "lab/mx_tls",
+        "lab/policy_host",
+        "lab/policy_spec",
+        "lab/sockets",
+    ],
+];
 
 /// The most lines of one file, its tests included.
 const LINES_LIMIT: usize = 600;
@@ -82,6 +119,81 @@ fn the_layer_watch_sees_what_it_is_for() {
         ("clock.rs", "//! See [`crate::pipeline`].\n#[cfg(test)]\nmod tests {\n    use crate::config::Config;\n}"),
     ] {
         assert_eq!(layer_faults(name, text), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn files_do_not_import_each_other_in_circles() {
+    let files: Vec<(String, String)> = sources().into_iter().map(|source| (source.name(), source.text)).collect();
+    let found = circles(&files);
+    let is_within =
+        |group: &BTreeSet<String>, allowed: &[&str]| group.iter().all(|file| allowed.contains(&file.as_str()));
+    let new: Vec<_> = found.iter().filter(|group| !CIRCLES.iter().any(|allowed| is_within(group, allowed))).collect();
+    assert!(new.is_empty(), "these import each other: {new:#?}");
+    let open: Vec<_> = CIRCLES.iter().filter(|allowed| !found.iter().any(|group| is_within(group, allowed))).collect();
+    assert!(open.is_empty(), "these do so no more: take them from the list: {open:?}");
+}
+
+#[test]
+fn the_watch_for_circles_sees_what_it_is_for() {
+    let groups = |files: &[(&str, &str)]| {
+        let files: Vec<_> = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        let names = |group: BTreeSet<String>| group.into_iter().collect::<Vec<_>>().join(" ");
+        circles(&files).into_iter().map(names).collect::<Vec<_>>()
+    };
+    let three = [
+        ("a/mod.rs", "mod b;\nmod c;\nuse b::B;\npub struct A;"),
+        ("a/b.rs", "use super::{A, c::C};"),
+        ("a/c.rs", "use crate::d::deep::D;"),
+        ("d/deep.rs", "fn f() { crate::a::b::g(); }"),
+    ];
+    assert_eq!(groups(&three), ["a/b a/c d/deep"]);
+    assert_eq!(groups(&[("x.rs", "use super::y::Y;"), ("y.rs", "use crate::{z::Z, x as other};")]), ["x y"]);
+    assert_eq!(groups(&[("x.rs", "mod y;\nuse y::Y;"), ("x/y.rs", "use super::X;")]), Vec::<String>::new(), "a child");
+    assert_eq!(groups(&[("x.rs", "use crate::y::Y;"), ("y.rs", "//! See [`crate::x`].")]), Vec::<String>::new());
+    let tests = "#[cfg(test)]\n#[expect(x)]\npub(super) mod tests {\n    use crate::x::X;\n}\n";
+    assert_eq!(groups(&[("x.rs", "use crate::y::Y;"), ("y.rs", tests)]), Vec::<String>::new());
+    assert_eq!(groups(&[("x.rs", "use crate::y::Y;"), ("y.rs", &format!("{tests}use super::x;"))]), ["x y"]);
+}
+
+#[test]
+fn one_file_names_an_engine_of_the_spool_and_none_outside_of_it_sqlite() {
+    let faults: Vec<_> = sources().iter().flat_map(|source| engine_faults(&source.name(), &source.text)).collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    for (name, text) in [
+        ("serve.rs", "use crate::spool::embedded::EmbeddedSpool;"),
+        ("queue.rs", "use crate::spool::{embedded, ledger::Ledger};"),
+        ("spool/mod.rs", "pub use embedded::EmbeddedSpool;"),
+        ("main.rs", "use dane_relay::spool::embedded as engine;"),
+        ("spool/mod.rs", "State(#[from] rusqlite::Error),"),
+    ] {
+        assert!(!engine_faults(name, text).is_empty(), "{name}: {text}");
+    }
+    for (name, text) in [
+        (MAY_NAME_ENGINE, "use super::embedded::EmbeddedSpool;"),
+        ("spool/mod.rs", "pub mod embedded;"),
+        ("serve.rs", "// spool::embedded is\nlet embedded_in = 1;"),
+        ("spool/embedded/log.rs", "use crate::spool::embedded::jobs;\nuse rusqlite::Connection;"),
+    ] {
+        assert!(engine_faults(name, text).is_empty(), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_type_is_named_for_what_it_holds() {
+    let faults = |name: &str, text: &str| {
+        let is_watched = WITHOUT_EMPTY_NAMES.iter().any(|folder| name.starts_with(folder));
+        let words: Vec<&str> = text.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+        let is_type = |pair: &&[&str]| matches!(pair[0], "struct" | "enum" | "trait" | "type");
+        let types: Vec<String> = words.windows(2).filter(is_type).map(|pair| pair[1].to_owned()).collect();
+        types.into_iter().filter(|found| is_watched && EMPTY_NAMES.contains(&found.as_str())).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        faults("spool/x.rs", "pub(super) struct Place {\nenum Known<T> { A }\nstruct RecordPlace;"),
+        ["Place", "Known"]
+    );
+    for source in sources() {
+        assert_eq!(faults(&source.name(), &source.text), Vec::<String>::new(), "{}", source.name());
     }
 }
 
@@ -218,12 +330,111 @@ fn is_type(path: &[String]) -> bool {
     path.len() == 1 || (path.iter().any(is_capital) && !path.iter().any(|part| part == "driver"))
 }
 
+/// A module of tests begins behind its `#[cfg(test)]` and further attributes, and ends with a line
+/// that is only a brace; what follows is code again.
 fn without_comments_and_tests(text: &str) -> String {
-    let (before, rest) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((text, ""));
-    // A line that is only a brace ends the tests; what follows is code again.
-    let after = rest.split_once("\n}\n").map_or("", |(_tests, after)| after);
-    let code = [before, after].concat();
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    let lines: Vec<&str> = text.lines().collect();
+    let mut code = Vec::new();
+    let mut at = 0;
+    while let Some(line) = lines.get(at) {
+        if *line == "#[cfg(test)]" {
+            let item = lines[at..].iter().position(|line| !line.starts_with("#["));
+            let opens = item.is_some_and(|item| lines[at + item].contains("mod ") && lines[at + item].ends_with('{'));
+            if opens {
+                at += lines[at..].iter().position(|line| *line == "}").unwrap_or(lines.len());
+            }
+        } else if !line.trim_start().starts_with("//") {
+            code.push(*line);
+        }
+        at += 1;
+    }
+    code.join("\n")
+}
+
+/// What a file names of engines and their stores, and may not.
+fn engine_faults(name: &str, text: &str) -> Vec<String> {
+    if name.starts_with(SQLITE_IS_IN) {
+        return Vec::new();
+    }
+    let code = without_comments_and_tests(text);
+    let code: Vec<&str> = code.lines().filter(|line| !line.trim().ends_with("mod embedded;")).collect();
+    let words: Vec<&str> =
+        code.iter().flat_map(|line| line.split(|c: char| !(c.is_alphanumeric() || c == '_'))).collect();
+    let mut faults = Vec::new();
+    if name != MAY_NAME_ENGINE && words.contains(&"embedded") {
+        faults.push(format!("{name}: {MAY_NAME_ENGINE} alone names an engine"));
+    }
+    if words.contains(&"rusqlite") {
+        faults.push(format!("{name}: SQLite is known in {SQLITE_IS_IN} alone"));
+    }
+    faults
+}
+
+/// Groups of files each of which leads to every other by what they import. That a file names one
+/// above it in the tree, as a child names its parent, counts for nothing.
+fn circles(files: &[(String, String)]) -> Vec<BTreeSet<String>> {
+    let modules: BTreeMap<Vec<String>, &str> =
+        files.iter().map(|(name, text)| (module_path(name), text.as_str())).collect();
+    let imports: BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> =
+        modules.iter().map(|(own, text)| (own, imported(own, text, &modules))).collect();
+    let reached: BTreeMap<&Vec<String>, BTreeSet<&Vec<String>>> =
+        imports.keys().map(|own| (*own, all_reached(own, &imports))).collect();
+    let mut groups = BTreeSet::new();
+    for (own, reach) in reached.iter().filter(|(own, reach)| reach.contains(*own)) {
+        let back = reach.iter().filter(|other| reached[**other].contains(own));
+        groups.insert(back.map(|path| path.join("/")).collect::<BTreeSet<_>>());
+    }
+    groups.into_iter().collect()
+}
+
+fn all_reached<'a>(
+    from: &Vec<String>,
+    imports: &'a BTreeMap<&Vec<String>, BTreeSet<Vec<String>>>,
+) -> BTreeSet<&'a Vec<String>> {
+    let mut reached = BTreeSet::new();
+    let mut to_do: Vec<&Vec<String>> = imports[from].iter().collect();
+    while let Some(next) = to_do.pop() {
+        if reached.insert(next) {
+            to_do.extend(&imports[next]);
+        }
+    }
+    reached
+}
+
+/// `spool/mod.rs` is `spool`, `spool/event.rs` is `spool`, `event`.
+fn module_path(name: &str) -> Vec<String> {
+    let path = name.trim_end_matches(".rs").trim_end_matches("/mod");
+    path.split('/').map(str::to_owned).collect()
+}
+
+/// The files whose contents a file names, those above it aside.
+fn imported(own: &[String], text: &str, modules: &BTreeMap<Vec<String>, &str>) -> BTreeSet<Vec<String>> {
+    let code = without_comments_and_tests(text);
+    let mut named = Vec::new();
+    for (at, _) in code.match_indices("::") {
+        let first: String = code[..at].chars().rev().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let first: String = first.chars().rev().collect();
+        let before = code[..at - first.len()].chars().next_back();
+        if first.is_empty() || before.is_some_and(|c| c == ':' || c == '$') {
+            continue;
+        }
+        let mut rest = &code[at + 2..];
+        let mut base = match first.as_str() {
+            "crate" | "dane_relay" => Vec::new(),
+            "self" => own.to_vec(),
+            "super" => own[..own.len() - 1].to_vec(),
+            // A module of this one, or a name from elsewhere.
+            child => [own, &[child.to_owned()]].concat(),
+        };
+        while let Some(further) = rest.strip_prefix("super::") {
+            base.pop();
+            rest = further;
+        }
+        expand(&mut rest.chars().peekable(), &base, &mut named);
+    }
+    let file_of =
+        |path: Vec<String>| (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|p| modules.contains_key(p));
+    named.into_iter().filter_map(file_of).filter(|other| !own.starts_with(other)).collect()
 }
 
 /// Every path from the root of the crate, braces expanded: `crate::{a::B, c}` ⇒ `a::B`, `c`.

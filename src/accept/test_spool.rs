@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
-use crate::spool::{BodyReader, BodyWriter, Claim, Draft, Settlement, Spool, SpoolError, SpoolStats};
+use crate::spool::{BodyReader, BodyWriter, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
 use async_trait::async_trait;
 use std::any::Any;
 use std::sync::Mutex;
@@ -65,10 +65,20 @@ impl Spool for TestSpool {
         Ok(None)
     }
 
-    fn bring_forward(&self, _now: Timestamp, _horizon: Timestamp) {}
+    fn lease(&self) -> Lease {
+        Lease::Process
+    }
 
-    fn next_due(&self) -> Option<Timestamp> {
-        None
+    async fn renew(&self, _claim: &Claim) -> Result<(), SpoolError> {
+        Err(SpoolError::Fenced)
+    }
+
+    async fn bring_forward(&self, _now: Timestamp, _horizon: Timestamp) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError> {
+        Ok(None)
     }
 
     async fn changed(&self) {
@@ -96,9 +106,13 @@ impl Spool for TestSpool {
         Ok(())
     }
 
-    fn release(&self, _claim: Claim) {}
+    async fn release(&self, _claim: Claim) -> Result<(), SpoolError> {
+        Ok(())
+    }
 
-    fn postpone(&self, _claim: Claim, _until: Timestamp) {}
+    async fn postpone(&self, _claim: Claim, _until: Timestamp) -> Result<(), SpoolError> {
+        Ok(())
+    }
 
     fn stats(&self) -> SpoolStats {
         SpoolStats::default()
@@ -106,6 +120,10 @@ impl Spool for TestSpool {
 
     async fn history(&self, _id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
         Ok(Vec::new())
+    }
+
+    async fn failed(&self) -> String {
+        std::future::pending().await
     }
 
     async fn close(&self) {}

@@ -3,20 +3,19 @@
 //! The spool may belong to a running relay or not be there at all; then there is nothing to say.
 
 use super::evidence::Queue;
+use crate::config::SpoolConfig;
 use crate::smtp::address::Domain;
-use crate::spool::embedded::ledger::{Ledger, LedgerError, Message};
+use crate::spool::ledger::{Listed, Message};
+use crate::spool::open_ledger;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
 /// Messages that are looked at, the oldest first: enough to say "many" within a second.
 const MESSAGES_LIMIT: u64 = 100_000;
 
 /// Messages with a recipient of the domain that still waits; none when it cannot be found out.
-pub(super) async fn waiting(spool: &Path, domain: &Domain) -> Option<Queue> {
-    let wanted = domain.clone();
-    read(spool.to_owned(), Queue { messages: 0, oldest: None }, move |queue, message| {
-        if message.waiting().any(|recipient| domain_of(&recipient.address).as_ref() == Some(&wanted)) {
+pub(super) async fn waiting(spool: &SpoolConfig, domain: &Domain) -> Option<Queue> {
+    read(spool, Queue { messages: 0, oldest: None }, |queue, message| {
+        if message.waiting().any(|recipient| domain_of(&recipient.address).as_ref() == Some(domain)) {
             queue.messages += 1;
             let at = message.envelope.accepted_at;
             queue.oldest = Some(queue.oldest.map_or(at, |oldest| oldest.min(at)));
@@ -26,8 +25,8 @@ pub(super) async fn waiting(spool: &Path, domain: &Domain) -> Option<Queue> {
 }
 
 /// The domains of all recipients that wait, those with most messages first; at most `most`.
-pub(super) async fn domains(spool: &Path, most: usize) -> Vec<Domain> {
-    let counted = read(spool.to_owned(), BTreeMap::<String, (u64, Domain)>::new(), |counts, message| {
+pub(super) async fn domains(spool: &SpoolConfig, most: usize) -> Vec<Domain> {
+    let counted = read(spool, BTreeMap::<String, (u64, Domain)>::new(), |counts, message| {
         for domain in message.waiting().filter_map(|recipient| domain_of(&recipient.address)) {
             counts.entry(domain.to_string()).or_insert((0, domain)).0 += 1;
         }
@@ -37,22 +36,17 @@ pub(super) async fn domains(spool: &Path, most: usize) -> Vec<Domain> {
     counted.into_iter().take(most).map(|(_, domain)| domain).collect()
 }
 
-/// Goes through what waits, off the threads that speak to servers.
-async fn read<T: Send + 'static>(
-    spool: PathBuf,
-    mut found: T,
-    mut each: impl FnMut(&mut T, &Message) + Send + 'static,
-) -> Option<T> {
-    let look = move || -> Result<T, LedgerError> {
-        let mut looked_at = 0;
-        Ledger::open(&spool)?.for_each_waiting(|message| {
-            each(&mut found, &message);
-            looked_at += 1;
-            if looked_at < MESSAGES_LIMIT { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        Ok(found)
-    };
-    tokio::task::spawn_blocking(look).await.ok()?.ok()
+/// Goes through what waits.
+async fn read<T: Send>(spool: &SpoolConfig, mut found: T, mut each: impl FnMut(&mut T, &Message) + Send) -> Option<T> {
+    let mut listing = open_ledger(spool).await.ok()?.waiting().await.ok()?;
+    for _ in 0..MESSAGES_LIMIT {
+        match listing.next().await.ok()? {
+            None => break,
+            Some(Listed::Message(message)) => each(&mut found, &message),
+            Some(Listed::Unreadable) => {}
+        }
+    }
+    Some(found)
 }
 
 /// None for an address literal, which no check is about.

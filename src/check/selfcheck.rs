@@ -19,6 +19,7 @@ use crate::resolve::dnssec::{Anchors, Outcome};
 use crate::resolve::driver::Failure;
 use crate::resolve::paths::standing::PathStanding;
 use crate::resolve::probe::{self, Ask, Transport};
+use crate::state_dir;
 use futures_util::future::join_all;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -86,7 +87,7 @@ pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationTok
         for one in &seen {
             observer.self_check(one.check, one.number(), &one.detail);
         }
-        history::add(&out.config.spool.path, out.dns.tlsa_counts());
+        history::add(state_dir::open(&out.config.spool).as_ref(), out.dns.tlsa_counts());
         wait = EVERY;
     }
 }

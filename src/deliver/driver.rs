@@ -476,7 +476,7 @@ fn content_fault(error: &SpoolError) -> Fault {
         SpoolError::Damaged => Fault::ContentDamaged,
         SpoolError::Full
         | SpoolError::Io { .. }
-        | SpoolError::State(_)
+        | SpoolError::Engine(_)
         | SpoolError::Fenced
         | SpoolError::Stopped
         | SpoolError::InUse { .. }

@@ -3,7 +3,7 @@
 use super::{Register, clamp};
 use crate::clock::Timestamp;
 use crate::spool::SpoolStats;
-use crate::spool::embedded::audit::Finding;
+use crate::spool::audit::Finding;
 use prometheus::{Error, IntGauge};
 
 /// Messages that one audit names in the log; `relay audit` names all.

@@ -1,11 +1,13 @@
 //! One message from its claim to its record: every route goes its own way, and what it brings is
 //! durable when it ends (RFC 5321 §6.1). A next hop that hangs holds up neither the record nor the
 //! NDR of the other recipients; the last route gives the claim back. Who failed while others are under
-//! way is owed a report from then on, and the reports go out in their time (`report/gather.rs`).
+//! way is owed a report from then on, and the reports go out in their time (`report/gather.rs`). The
+//! claim is renewed meanwhile; where it is lost, all routes are given up.
 
 use super::LONGEST_SLEEP;
 use super::Pipeline;
 use super::backoff::{Leave, is_out_of_reach};
+use super::lease;
 use super::limits::{Entry, Unrecorded};
 use super::postmaster::is_lost_report;
 use super::reports::Told;
@@ -16,7 +18,7 @@ use crate::route::{self, Route};
 use crate::spool::conclude::{Conclusion, conclude, wait};
 use crate::spool::event::{Event, grouped};
 use crate::spool::schedule::{self, mix};
-use crate::spool::{Claim, Pending, RecipientState, Settlement, SpoolEntry};
+use crate::spool::{Claim, Pending, RecipientState, Settlement, Spool, SpoolEntry, SpoolError};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +48,17 @@ struct Carried {
     held: Mutex<Held>,
     /// The time of the next report may have changed.
     news: Notify,
+}
+
+impl Carried {
+    /// Not while something is recorded: that changes the claim.
+    async fn renew(&self, spool: &dyn Spool) -> Result<(), SpoolError> {
+        match &self.held.lock().await.claim {
+            Some(claim) => spool.renew(claim).await,
+            // It was given back; nothing depends on it any more.
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a route brought.
@@ -85,10 +98,12 @@ impl Pipeline {
         let held = Mutex::new(Held { claim, running, under_way, again: None, next_report: None });
         let carried = Carried { held, news: Notify::new() };
         let all = join_all(routes.iter().map(|(route, indices)| self.carry_route(&carried, &entry, route, indices)));
+        let lost = lease::keep(self.spool.lease(), || carried.renew(self.spool.as_ref()));
         tokio::select! {
             biased;
             _ended = all => {}
             () = self.tell_meanwhile(&carried) => {}
+            error = lost => self.observer.spool_failed("renew a claim; the message is left to others", &error),
         }
     }
 
@@ -232,12 +247,18 @@ impl Pipeline {
         let next = next_due(&claim.entry, &settlement.recipients, &self.span(), again);
         settlement.next_due = next.into_iter().chain(next_report).min();
         if let (true, Some(next_due)) = (says_nothing(&settlement), settlement.next_due) {
-            return self.spool.postpone(claim, next_due);
+            return self.postpone(claim, next_due).await;
         }
         let (id, told) = (claim.entry.id, told_by(&settlement));
         match self.spool.settle(claim, settlement).await {
             Ok(()) => self.observe_told(id, &told),
             Err(error) => self.observer.spool_failed("settle", &error),
+        }
+    }
+
+    pub(super) async fn postpone(&self, claim: Claim, until: Timestamp) {
+        if let Err(error) = self.spool.postpone(claim, until).await {
+            self.observer.spool_failed("postpone", &error);
         }
     }
 

@@ -57,7 +57,7 @@ impl Pipeline {
         let waiting = claim.entry.recipients.iter().enumerate().filter(|(_, state)| state.pending().is_some());
         let recipients: Vec<usize> = waiting.map(|(index, _)| index).filter(meant).collect();
         if recipients.is_empty() {
-            self.spool.release(claim);
+            self.spool.release(claim).await?;
             return Ok(Acted::Busy);
         }
         let settlement = self.order(order, &claim, recipients, now).await;

@@ -21,6 +21,7 @@ use crate::resolve::error::DnsSetupError;
 use crate::resolve::{Resolution, event as dns_event, mail, own_hop};
 use crate::route::{ChosenBy, NextHop, Route};
 use crate::smtp::address::Domain;
+use crate::state_dir;
 use rustls::RootCertStore;
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ impl Outbound {
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
         // What cannot be read is told by whoever watches them; it costs a trial.
-        let ended = ended::load(&config.spool.path).unwrap_or_default();
+        let ended = ended::load(state_dir::open(&config.spool).as_ref()).unwrap_or_default();
         let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
         Ok(Self { config, dns, sts, mailer, network, exceptions, clock })
     }

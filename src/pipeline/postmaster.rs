@@ -2,20 +2,26 @@
 //!
 //! Invariant: however many reports are lost, the postmaster gets a few mails an hour about them
 //! (`report/gather.rs`), and each lost report is in one. Until then it waits in the spool, owed like any
-//! end that is still to be told; a mail and all that it tells of are recorded in one transaction.
+//! end that is still to be told; a mail and all that it tells of are recorded in one transaction. The
+//! claims of those that wait to be gathered are renewed by the writer of the mail, and one that is lost
+//! is left to whoever has it.
 //! How many mails there were is known to this process alone: each start may bring one at once.
 
 use super::Pipeline;
+use super::lease;
 use crate::clock::Timestamp;
+use crate::envelope::QueueId;
 use crate::report::gather::{and_digest, digest_opens};
 use crate::report::{self, Lost, due};
 use crate::smtp::address::Mailbox;
 use crate::spool::event::Silence;
 use crate::spool::owed::Rounds;
-use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, Telling};
+use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
+use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
 
 /// How long the first lost report waits for those that were lost together with it.
 const GATHER: Duration = Duration::from_secs(2);
@@ -45,6 +51,12 @@ impl Postmaster {
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies of the claims on what is collected, which stays so.
+    fn collected(&self) -> Vec<Claim> {
+        let copy = |claim: &Claim| Claim { entry: claim.entry.clone(), generation: claim.generation };
+        self.desk().lost.iter().map(copy).collect()
     }
 
     /// Puts a lost report with the others.
@@ -102,13 +114,39 @@ impl Pipeline {
     /// Tells the postmaster of a lost report, in its time and together with others.
     pub(super) async fn tell_postmaster(&self, claim: Claim) {
         let writer = match self.postmaster.collect(claim, self.out.clock.now()) {
-            Collected::TooSoon(claim, until) => return self.spool.postpone(claim, until),
+            Collected::TooSoon(claim, until) => return self.postpone(claim, until).await,
             Collected::WithOthers => return,
             Collected::First(writer) => writer,
         };
-        tokio::time::sleep(GATHER).await;
-        let lost = writer.take(self.out.clock.now());
+        self.gather().await;
+        let mut lost = writer.take(self.out.clock.now());
+        let gone = self.renew_all(&lost).await;
+        lost.retain(|claim| !gone.contains(&claim.entry.id));
         self.write_digest(lost).await;
+    }
+
+    /// Waits for those that were lost together with the first.
+    async fn gather(&self) {
+        let end = Instant::now() + GATHER;
+        let Some(pause) = lease::pause(self.spool.lease()) else { return sleep_until(end).await };
+        while Instant::now() < end {
+            sleep_until(end.min(Instant::now() + pause)).await;
+            let gone = self.renew_all(&self.postmaster.collected()).await;
+            self.postmaster.desk().lost.retain(|claim| !gone.contains(&claim.entry.id));
+        }
+    }
+
+    /// Gives the messages whose claims are lost; a store out of reach loses none before its time.
+    async fn renew_all(&self, claims: &[Claim]) -> BTreeSet<QueueId> {
+        let renewed = join_all(claims.iter().map(|claim| self.spool.renew(claim))).await;
+        let gone = claims.iter().zip(renewed).filter_map(|(claim, renewed)| match renewed {
+            Err(error @ SpoolError::Fenced) => {
+                self.observer.spool_failed("renew a claim; the report is left to others", &error);
+                Some(claim.entry.id)
+            }
+            Ok(()) | Err(_) => None,
+        });
+        gone.collect()
     }
 
     async fn write_digest(&self, lost: Vec<Claim>) {

@@ -13,7 +13,6 @@ mod constraints;
 pub mod dane;
 pub mod decide;
 pub mod ended;
-mod kept;
 pub mod local;
 mod names;
 mod rules;

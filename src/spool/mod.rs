@@ -1,13 +1,22 @@
 //! The spool: every message between our 250 and its outcome.
 //!
-//! One trait, [`Spool`], and one embedded engine behind it.
+//! Two traits, [`Spool`] to write and [`ledger::Ledger`] to read, and one embedded engine behind
+//! them, which [`open`] and [`open_ledger`] choose.
 //! `Ok` of [`Spool::enqueue`] means durable: the listener may say 250. `Ok` of
 //! [`Spool::settle`] means that outcomes and the reports they cause are durable together.
 //!
 //! A claim is a lease with a generation: a settlement under an old generation is refused, so
-//! that one recipient is never recorded by two workers. What becomes of recipients is recorded
+//! that one recipient is never recorded by two workers. A lease that ends by time
+//! ([`Spool::lease`]) is renewed while the work goes on ([`Spool::renew`]); who cannot renew it
+//! gives the work up. What becomes of recipients is recorded
 //! part by part under one claim ([`Spool::settle_part`]): those who have an end do not wait for
 //! the others.
+//!
+//! An engine may keep its store on another machine, so whatever reads or changes the store waits
+//! and can fail. Three things must not wait and are local in every engine: [`Spool::admit`], a
+//! hint from what the engine saw last ([`Spool::enqueue`] decides); [`Spool::begin`], for an id
+//! is unique by how it is made (time, and a number of the node where several share a store), and
+//! nothing is stored yet; [`Spool::stats`], which is asked for when the store is in trouble.
 
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -17,15 +26,22 @@ use bytes::Bytes;
 use event::{Event, Silence};
 use owed::{Owed, Reported};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+pub mod audit;
 pub mod conclude;
 pub mod embedded;
+mod engine;
 pub mod event;
+pub mod ledger;
 mod message_id;
 pub mod owed;
 mod record;
 pub mod schedule;
+
+pub use engine::{Opened, open, open_ledger};
 
 /// Why the spool could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +57,9 @@ pub enum SpoolError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The state database failed.
-    #[error("state database: {0}")]
-    State(#[from] rusqlite::Error),
+    /// The engine's own store failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// Content or record does not match its checksum.
     #[error("the stored message is damaged")]
     Damaged,
@@ -64,6 +80,17 @@ pub enum SpoolError {
     /// The directory cannot be used: not writable, or made by another version.
     #[error("{0}")]
     Unusable(String),
+}
+
+/// What an engine's own store said, in its own words. The type of the source is the engine's: no
+/// caller can depend on it.
+#[derive(Debug, thiserror::Error)]
+#[error("{store}: {source}")]
+pub struct EngineError {
+    /// What failed, by the name an operator knows it.
+    pub store: &'static str,
+    /// What it said.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// How a recipient stands.
@@ -206,6 +233,15 @@ pub struct Claim {
     pub generation: u64,
 }
 
+/// How long a claim holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// As long as this process: nobody else can have the store meanwhile.
+    Process,
+    /// For so long after it was claimed or renewed; after that another worker may have it.
+    For(Duration),
+}
+
 /// A message being received; its content grows until [`Spool::enqueue`].
 /// Dropping it removes whatever was written.
 pub struct Draft {
@@ -306,16 +342,38 @@ pub struct SpoolStats {
     pub oldest: Option<Timestamp>,
 }
 
+/// What was found at opening, for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Messages that wait.
+    pub waiting: u64,
+    /// Messages that were in the segments and not in the state database.
+    pub caught_up: u64,
+    /// Reports whose settlement was not committed; they are made again.
+    pub discarded_reports: u64,
+    /// Records that failed their checksum, or whose content is gone. Their octets are in
+    /// `damaged/`.
+    pub damaged_records: u64,
+    /// Segments that end in a write cut off; nobody was told 250 for it.
+    pub torn_tails: u64,
+    /// Content files without a message, removed.
+    pub orphaned_files: u64,
+    /// Segments without anything alive, removed.
+    pub removed_segments: u64,
+    /// Where a damaged state database was moved before it was rebuilt.
+    pub state_moved_to: Option<PathBuf>,
+}
+
 /// The spool, whatever keeps it.
 #[async_trait]
 pub trait Spool: Send + Sync {
-    /// Whether a message of about `size` octets may come in.
+    /// Whether a message of about `size` octets may come in, by what is known here.
     ///
     /// # Errors
     /// [`SpoolError::Full`] below the floor, [`SpoolError::Stopped`] after a disk failure.
     fn admit(&self, size: u64) -> Result<(), SpoolError>;
 
-    /// Starts a message.
+    /// Starts a message under an id that no other has or will have.
     fn begin(&self, now: Timestamp) -> Draft;
 
     /// Stores a message. `Ok` means that it survives a crash.
@@ -336,12 +394,27 @@ pub trait Spool: Send + Sync {
     /// When the state cannot be read.
     async fn claim_one(&self, id: QueueId, now: Timestamp) -> Result<Option<Claim>, SpoolError>;
 
+    /// How long a claim holds without being renewed.
+    fn lease(&self) -> Lease;
+
+    /// Makes a claim hold for a whole [`Spool::lease`] from now.
+    ///
+    /// # Errors
+    /// [`SpoolError::Fenced`] when the claim is not ours any more.
+    async fn renew(&self, claim: &Claim) -> Result<(), SpoolError>;
+
     /// What is due after `horizon` was planned by a clock that has since been set back: it is due
     /// at `now`. While the spool is open it sees such a clock itself.
-    fn bring_forward(&self, now: Timestamp, horizon: Timestamp);
+    ///
+    /// # Errors
+    /// When the state cannot be changed; then it waits as it was planned.
+    async fn bring_forward(&self, now: Timestamp, horizon: Timestamp) -> Result<(), SpoolError>;
 
     /// When the next unclaimed message is due.
-    fn next_due(&self) -> Option<Timestamp>;
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError>;
 
     /// Waits until the set of due messages may have changed, also since the last call. For one
     /// caller at a time: a change wakes one.
@@ -370,7 +443,7 @@ pub trait Spool: Send + Sync {
     /// reports of the first settlement tell of them, too, and their [`Telling`]s name those.
     ///
     /// # Errors
-    /// When nothing of it is recorded.
+    /// When nothing of it is recorded; then all of these claims that are still ours are given back.
     async fn settle_together(
         &self,
         claim: Claim,
@@ -378,14 +451,21 @@ pub trait Spool: Send + Sync {
         others: Vec<(Claim, Settlement)>,
     ) -> Result<(), SpoolError>;
 
-    /// Gives a claim back untouched: the message is due again at once.
-    fn release(&self, claim: Claim);
+    /// Gives a claim back untouched: the message is due again at once. A claim that is not ours any
+    /// more is no error.
+    ///
+    /// # Errors
+    /// When the state cannot be changed; then the claim ends with its lease.
+    async fn release(&self, claim: Claim) -> Result<(), SpoolError>;
 
     /// Gives a claim back: the message is due at `until`, or when it was if there is a restart
-    /// before. Nothing is written.
-    fn postpone(&self, claim: Claim, until: Timestamp);
+    /// before. Nothing is recorded. A claim that is not ours any more is no error.
+    ///
+    /// # Errors
+    /// When the state cannot be changed; then the claim ends with its lease.
+    async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError>;
 
-    /// How full it is.
+    /// How full it is, by what is known here.
     fn stats(&self) -> SpoolStats;
 
     /// What happened to a message, oldest first: `(when, event)`.
@@ -393,6 +473,10 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// When the state cannot be read.
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError>;
+
+    /// Waits until the store behind it has failed and the spool has stopped; gives the reason. The
+    /// relay must then end: only a restart finds out what is stored.
+    async fn failed(&self) -> String;
 
     /// Ends all writing and closes; what was acknowledged is durable already.
     async fn close(&self);

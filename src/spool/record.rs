@@ -40,7 +40,7 @@ const FLAG_WITH_SETTLEMENT: u16 = 2;
 
 /// Whether a record counts by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum RecordKind {
     /// Somebody was told 250 for it, or will be.
     OnItsOwn,
     /// A report: it counts once the settlement that causes it is committed.
@@ -90,7 +90,7 @@ pub(crate) struct NewRecord {
     envelope: Bytes,
     envelope_crc: u32,
     content: Content,
-    standing: Standing,
+    kind: RecordKind,
 }
 
 /// The envelope or the content does not fit into a record.
@@ -100,7 +100,7 @@ pub(crate) struct TooLarge;
 
 impl NewRecord {
     /// Puts a record together.
-    pub(crate) fn new(id: QueueId, envelope: Bytes, content: Content, standing: Standing) -> Result<Self, TooLarge> {
+    pub(crate) fn new(id: QueueId, envelope: Bytes, content: Content, kind: RecordKind) -> Result<Self, TooLarge> {
         let inline_size = match &content {
             Content::Inline { bytes, .. } => bytes.len() as u64,
             Content::External { .. } => 0,
@@ -108,7 +108,7 @@ impl NewRecord {
         if envelope.len() > MAX_ENVELOPE_SIZE || inline_size > MAX_INLINE_SIZE {
             return Err(TooLarge);
         }
-        Ok(Self { id, envelope_crc: crc32fast::hash(&envelope), envelope, content, standing })
+        Ok(Self { id, envelope_crc: crc32fast::hash(&envelope), envelope, content, kind })
     }
 
     /// Its content, or where that is.
@@ -123,10 +123,10 @@ impl NewRecord {
             Content::Inline { crc, .. } => (0, *crc),
             Content::External { crc, .. } => (FLAG_EXTERNAL, *crc),
         };
-        let (kind, flags) = match self.standing {
-            Standing::OnItsOwn => (KIND_MESSAGE, external),
-            Standing::WithSettlement => (KIND_MESSAGE, external | FLAG_WITH_SETTLEMENT),
-            Standing::Forwarded => (KIND_FORWARDED, external),
+        let (kind, flags) = match self.kind {
+            RecordKind::OnItsOwn => (KIND_MESSAGE, external),
+            RecordKind::WithSettlement => (KIND_MESSAGE, external | FLAG_WITH_SETTLEMENT),
+            RecordKind::Forwarded => (KIND_FORWARDED, external),
         };
         let mut header = Vec::with_capacity(HEADER_SIZE);
         header.extend_from_slice(&mark.0);
@@ -165,7 +165,7 @@ pub(crate) enum Stored<'a> {
 
 /// A record whose checksums fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found<'a> {
+pub(crate) struct FoundRecord<'a> {
     /// Where it begins, in octets from the start of the segment.
     pub(crate) offset: usize,
     /// How long it is, in octets.
@@ -177,14 +177,14 @@ pub(crate) struct Found<'a> {
     /// The content.
     pub(crate) content: Stored<'a>,
     /// Whether it counts by itself.
-    pub(crate) standing: Standing,
+    pub(crate) kind: RecordKind,
 }
 
 /// A part of a segment, as the scanner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
     /// A whole record.
-    Record(Found<'a>),
+    Record(FoundRecord<'a>),
     /// Octets that are no record, up to where the next record seems to begin.
     Damaged {
         /// First octet.
@@ -201,7 +201,7 @@ pub(crate) enum Part<'a> {
 
 /// Why there is no record at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum RecordFault {
     /// The segment ends before the record does, or there is no header.
     Unfinished,
     /// The record is all there, and a checksum does not fit.
@@ -209,27 +209,27 @@ pub(crate) enum Fault {
 }
 
 /// Reads the record that begins at `offset`.
-pub(crate) fn read_at(segment: &[u8], offset: usize, mark: Mark) -> Result<Found<'_>, Fault> {
+pub(crate) fn read_at(segment: &[u8], offset: usize, mark: Mark) -> Result<FoundRecord<'_>, RecordFault> {
     let rest = segment.get(offset..).unwrap_or_default();
-    let header = Header::read(rest, mark).ok_or(Fault::Unfinished)?;
+    let header = Header::read(rest, mark).ok_or(RecordFault::Unfinished)?;
     let inline_size = if header.is_external() { 0 } else { header.content_size };
     if inline_size > MAX_INLINE_SIZE || header.envelope_size > MAX_ENVELOPE_SIZE {
-        return Err(Fault::Damaged);
+        return Err(RecordFault::Damaged);
     }
-    let inline_size = usize::try_from(inline_size).map_err(|_| Fault::Damaged)?;
+    let inline_size = usize::try_from(inline_size).map_err(|_| RecordFault::Damaged)?;
     let length = HEADER_SIZE + header.envelope_size + inline_size;
-    let body = rest.get(HEADER_SIZE..length).ok_or(Fault::Unfinished)?;
-    let (envelope, content) = body.split_at_checked(header.envelope_size).ok_or(Fault::Unfinished)?;
+    let body = rest.get(HEADER_SIZE..length).ok_or(RecordFault::Unfinished)?;
+    let (envelope, content) = body.split_at_checked(header.envelope_size).ok_or(RecordFault::Unfinished)?;
     let content_fits = header.is_external() || crc32fast::hash(content) == header.content_crc;
     if crc32fast::hash(envelope) != header.envelope_crc || !content_fits {
-        return Err(Fault::Damaged);
+        return Err(RecordFault::Damaged);
     }
     let content = if header.is_external() {
         Stored::External { size: header.content_size, crc: header.content_crc }
     } else {
         Stored::Inline(content)
     };
-    Ok(Found { offset, length, id: header.id, envelope, content, standing: header.standing() })
+    Ok(FoundRecord { offset, length, id: header.id, envelope, content, kind: header.kind() })
 }
 
 /// Walks over a segment from `from` on.
@@ -263,8 +263,8 @@ impl<'a> Iterator for Scan<'a> {
         let next = self.find_mark(from + 1);
         self.at = next.unwrap_or(self.segment.len());
         Some(match (next, fault) {
-            (None, Fault::Unfinished) => Part::TornTail { from },
-            (Some(_), Fault::Unfinished | Fault::Damaged) | (None, Fault::Damaged) => {
+            (None, RecordFault::Unfinished) => Part::TornTail { from },
+            (Some(_), RecordFault::Unfinished | RecordFault::Damaged) | (None, RecordFault::Damaged) => {
                 Part::Damaged { from, to: self.at }
             }
         })
@@ -309,11 +309,11 @@ impl Header {
         })
     }
 
-    const fn standing(&self) -> Standing {
+    const fn kind(&self) -> RecordKind {
         match (self.kind, self.flags & FLAG_WITH_SETTLEMENT) {
-            (KIND_FORWARDED, _) => Standing::Forwarded,
-            (_, 0) => Standing::OnItsOwn,
-            _ => Standing::WithSettlement,
+            (KIND_FORWARDED, _) => RecordKind::Forwarded,
+            (_, 0) => RecordKind::OnItsOwn,
+            _ => RecordKind::WithSettlement,
         }
     }
 
@@ -332,11 +332,11 @@ mod tests {
 
     const MARK: Mark = Mark([7, 1, 200, 33, 0, 255, 9, 80]);
 
-    fn standing(i: usize) -> Standing {
+    fn kind(i: usize) -> RecordKind {
         match i {
-            1 => Standing::Forwarded,
-            3 => Standing::WithSettlement,
-            _ => Standing::OnItsOwn,
+            1 => RecordKind::Forwarded,
+            3 => RecordKind::WithSettlement,
+            _ => RecordKind::OnItsOwn,
         }
     }
 
@@ -349,7 +349,7 @@ mod tests {
         let contents =
             [inline("one\r\n"), inline("two"), Content::External { size: 9, crc: 5 }, inline("four"), inline("")];
         let make = |(i, content): (usize, Content)| {
-            NewRecord::new(QueueId(i as u64), Bytes::from(format!("{{\"n\":{i}}}")), content, standing(i)).unwrap()
+            NewRecord::new(QueueId(i as u64), Bytes::from(format!("{{\"n\":{i}}}")), content, kind(i)).unwrap()
         };
         contents.into_iter().enumerate().map(make).collect()
     }
@@ -364,7 +364,7 @@ mod tests {
         (bytes, ends)
     }
 
-    fn found(bytes: &[u8]) -> Vec<Found<'_>> {
+    fn found(bytes: &[u8]) -> Vec<FoundRecord<'_>> {
         let only_records = |part| match part {
             Part::Record(found) => Some(found),
             Part::Damaged { .. } | Part::TornTail { .. } => None,
@@ -372,13 +372,13 @@ mod tests {
         scan(bytes, 0, MARK).filter_map(only_records).collect()
     }
 
-    fn same(found: &Found<'_>, written: &NewRecord) -> bool {
+    fn same(found: &FoundRecord<'_>, written: &NewRecord) -> bool {
         let content = match (&found.content, &written.content) {
             (Stored::Inline(a), Content::Inline { bytes, .. }) => a == bytes,
             (Stored::External { size, crc }, Content::External { size: s, crc: c }) => size == s && crc == c,
             (Stored::Inline(_), Content::External { .. }) | (Stored::External { .. }, Content::Inline { .. }) => false,
         };
-        found.id == written.id && found.envelope == written.envelope && found.standing == written.standing && content
+        found.id == written.id && found.envelope == written.envelope && found.kind == written.kind && content
     }
 
     #[test]
@@ -437,7 +437,7 @@ mod tests {
         records()[0].encode(Mark(*b"guessed!"), &mut forged);
         let crc = crc32fast::hash(&forged);
         let content = Content::Inline { bytes: Bytes::from(forged), crc };
-        let carrier = NewRecord::new(QueueId(9), Bytes::from_static(b"{}"), content, Standing::OnItsOwn).unwrap();
+        let carrier = NewRecord::new(QueueId(9), Bytes::from_static(b"{}"), content, RecordKind::OnItsOwn).unwrap();
         let (mut bytes, _) = segment(&[carrier]);
         bytes[0] ^= 1;
         assert_eq!(found(&bytes), []);
@@ -447,7 +447,7 @@ mod tests {
     fn sizes_at_the_limit_fit_and_one_more_does_not() {
         let envelope = |size: usize| Bytes::from(vec![b' '; size]);
         let external = Content::External { size: u64::MAX, crc: 0 };
-        let record = |size| NewRecord::new(QueueId(1), envelope(size), external.clone(), Standing::OnItsOwn);
+        let record = |size| NewRecord::new(QueueId(1), envelope(size), external.clone(), RecordKind::OnItsOwn);
         assert!(record(MAX_ENVELOPE_SIZE).is_ok());
         assert_eq!(record(MAX_ENVELOPE_SIZE + 1).err(), Some(TooLarge));
     }

@@ -5,8 +5,8 @@ use super::*;
 use crate::envelope::Envelope;
 use crate::outcome::every;
 use crate::spool::Pending;
-use crate::spool::embedded::ledger::Recipient;
 use crate::spool::event::Group;
+use crate::spool::ledger::Recipient;
 
 fn story(cause: &Cause) -> Story {
     let (at, address) = (Timestamp(0), "bob@partner.example");
@@ -33,7 +33,7 @@ fn story(cause: &Cause) -> Story {
             message_id: None,
             envelope,
             size: 5,
-            standing: Standing::Queued,
+            standing: MessageState::Queued,
             due_at: at,
             finished_at: None,
             attempts: 1,

@@ -233,6 +233,7 @@ fn mixed(chance: &mut Chance, of: &Name) -> Name {
 }
 
 /// Capitals in the owner, or in the names of the data.
+#[expect(clippy::wildcard_enum_match_arm, reason = "there are no names in most kinds of data")]
 fn capitals(chance: &mut Chance, record: &mut Record) {
     if chance.below(2) == 0 {
         record.name = mixed(chance, &record.name);

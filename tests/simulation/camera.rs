@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::notary::Notary;
-use dane_relay::spool::embedded::{Step, Witness};
+use dane_relay::spool::embedded::{CrashObserver, Step};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -119,7 +119,7 @@ impl Camera {
     }
 }
 
-impl Witness for Camera {
+impl CrashObserver for Camera {
     fn at(&self, step: Step) {
         let mut film = self.film.lock().unwrap();
         if film.taken {

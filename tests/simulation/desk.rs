@@ -5,7 +5,7 @@ use dane_relay::clock::Timestamp;
 use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::event::Event;
-use dane_relay::spool::{BodyReader, Claim, Draft, Settlement, Spool, SpoolError, SpoolStats};
+use dane_relay::spool::{BodyReader, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -73,12 +73,20 @@ impl Spool for Desk {
         self.spool.claim_one(id, now).await
     }
 
-    fn bring_forward(&self, now: Timestamp, horizon: Timestamp) {
-        self.spool.bring_forward(now, horizon);
+    fn lease(&self) -> Lease {
+        self.spool.lease()
     }
 
-    fn next_due(&self) -> Option<Timestamp> {
-        self.spool.next_due()
+    async fn renew(&self, claim: &Claim) -> Result<(), SpoolError> {
+        self.spool.renew(claim).await
+    }
+
+    async fn bring_forward(&self, now: Timestamp, horizon: Timestamp) -> Result<(), SpoolError> {
+        self.spool.bring_forward(now, horizon).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError> {
+        self.spool.next_due().await
     }
 
     async fn changed(&self) {
@@ -110,12 +118,12 @@ impl Spool for Desk {
         self.spool.settle_together(claim, settlement, others).await
     }
 
-    fn release(&self, claim: Claim) {
-        self.spool.release(claim);
+    async fn release(&self, claim: Claim) -> Result<(), SpoolError> {
+        self.spool.release(claim).await
     }
 
-    fn postpone(&self, claim: Claim, until: Timestamp) {
-        self.spool.postpone(claim, until);
+    async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError> {
+        self.spool.postpone(claim, until).await
     }
 
     fn stats(&self) -> SpoolStats {
@@ -125,6 +133,10 @@ impl Spool for Desk {
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
         let _waiting = self.waiting();
         self.spool.history(id).await
+    }
+
+    async fn failed(&self) -> String {
+        self.spool.failed().await
     }
 
     async fn close(&self) {

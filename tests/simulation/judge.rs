@@ -9,8 +9,10 @@ use dane_relay::clock::Timestamp;
 use dane_relay::lab::mx::Received;
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::spool::RecipientState;
-use dane_relay::spool::embedded::audit::{Auditor, Depth};
-use dane_relay::spool::embedded::ledger::{Ledger, Message};
+use dane_relay::spool::audit::Depth;
+use dane_relay::spool::embedded::audit::Auditor;
+use dane_relay::spool::embedded::reader::StateReader;
+use dane_relay::spool::ledger::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -102,7 +104,7 @@ impl Judge {
 impl World {
     /// Right after a crash: who has got a message that the spool thinks is still to be delivered.
     pub(crate) fn note_unrecorded(&mut self) {
-        let ledger = Ledger::open(&self.config.spool.path).unwrap();
+        let ledger = StateReader::open(&self.config.spool.path).unwrap();
         for (copy, times) in self.arrived() {
             let waits = self
                 .message(&ledger, &copy.0)
@@ -125,7 +127,7 @@ impl World {
         arrived
     }
 
-    fn message(&self, ledger: &Ledger, message_id: &str) -> Option<Message> {
+    fn message(&self, ledger: &StateReader, message_id: &str) -> Option<Message> {
         let mut found = ledger.find(message_id, 10).unwrap().messages;
         found.retain(|message| message.message_id.as_deref() == Some(message_id));
         found.extend(self.judge.notary().pruned(message_id).cloned());
@@ -153,7 +155,7 @@ impl World {
         self.judge_lies();
         self.judge_patience();
         self.judge_rest();
-        let ledger = Ledger::open(path).unwrap();
+        let ledger = StateReader::open(path).unwrap();
         for (letter, answer) in self.judge.answers.lock().unwrap().values() {
             match (self.message(&ledger, &letter.message_id()), answer) {
                 (Some(message), _) => self.judge_letter(letter, &message, &evidence),

@@ -18,9 +18,10 @@ use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event::DnsEvent;
 use dane_relay::serve::{self, Works};
-use dane_relay::spool::embedded::ledger::{Ledger, Message, Standing};
-use dane_relay::spool::embedded::{EmbeddedSpool, Hands};
+use dane_relay::spool::embedded::reader::StateReader;
+use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::Act;
+use dane_relay::spool::ledger::{Listed, Message, MessageState};
 use dane_relay::spool::{Hold, Spool};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -60,7 +61,7 @@ struct Life<'a> {
     set_at: Timestamp,
     camera: Arc<Camera>,
     desk: Arc<Desk>,
-    hands: Hands,
+    hands: ManualWriters,
     acceptor: Arc<Acceptor>,
     pipeline: Arc<Pipeline>,
     /// Until it runs.
@@ -314,7 +315,7 @@ impl<'a> Life<'a> {
         }
         self.world.judge.held |= act == Act::Hold;
         let message_id = format!("n{number}@office.test");
-        let ledger = Ledger::open(&self.world.config.spool.path).unwrap();
+        let ledger = StateReader::open(&self.world.config.spool.path).unwrap();
         for message in ledger.find(&message_id, 1).unwrap().messages {
             self.order(act, message);
         }
@@ -322,11 +323,13 @@ impl<'a> Life<'a> {
 
     /// Now, and again as long as somebody waits: a crash may have come in between.
     fn release_all(&mut self) {
-        let ledger = Ledger::open(&self.world.config.spool.path).unwrap();
+        let ledger = StateReader::open(&self.world.config.spool.path).unwrap();
         let mut held = Vec::new();
-        let look = |message: Message| {
-            if message.standing == Standing::Held {
-                held.push(message);
+        let look = |listed: Listed| {
+            if let Listed::Message(message) = listed
+                && message.standing == MessageState::Held
+            {
+                held.push(*message);
             }
             ControlFlow::Continue(())
         };
@@ -338,7 +341,7 @@ impl<'a> Life<'a> {
     }
 
     fn order(&self, act: Act, message: Message) {
-        let hold = if message.standing == Standing::Held { Hold::Held } else { Hold::Scheduled };
+        let hold = if message.standing == MessageState::Held { Hold::Held } else { Hold::Scheduled };
         let pipeline = Arc::clone(&self.pipeline);
         let all: Vec<usize> = (0..message.recipients.len()).collect();
         self.people.spawn(async move { pipeline.operate(Order { act, uid: None }, message.id, &all, hold).await });

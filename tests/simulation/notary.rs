@@ -4,9 +4,11 @@
 
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::envelope::QueueId;
-use dane_relay::spool::embedded::audit::{Auditor, Depth};
-use dane_relay::spool::embedded::ledger::{Ledger, Message, Recipient, Standing, TellingOf};
+use dane_relay::spool::audit::Depth;
+use dane_relay::spool::embedded::audit::Auditor;
+use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{Step, Work};
+use dane_relay::spool::ledger::{Message, MessageState, Recipient, ToldBy};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -81,7 +83,7 @@ impl Notary {
         self.note_time();
         let left = messages(spool);
         for (id, message) in std::mem::take(&mut self.before).into_iter().filter(|(id, _)| !left.contains_key(id)) {
-            if message.standing != Standing::Finished || message.waiting().next().is_some() {
+            if message.standing != MessageState::Finished || message.waiting().next().is_some() {
                 self.faults.push(format!("{id} was pruned and had no end: {:?}", message.recipients));
             }
             if message.finished_at.is_none_or(|end| end.plus(self.keep) > self.latest) {
@@ -146,13 +148,13 @@ impl Notary {
 /// The report about a recipient.
 fn told_by(recipient: &Recipient) -> Option<QueueId> {
     match recipient.told {
-        Some(TellingOf::Report(report)) => Some(report),
-        Some(TellingOf::Nobody(_)) | None => None,
+        Some(ToldBy::Report(report)) => Some(report),
+        Some(ToldBy::Nobody(_)) | None => None,
     }
 }
 
 fn messages(spool: &Path) -> BTreeMap<QueueId, Message> {
-    let ledger = Ledger::open(spool).unwrap();
+    let ledger = StateReader::open(spool).unwrap();
     let all: Vec<i64> = column(spool, "SELECT id, 0 FROM messages").into_iter().map(|(id, _)| id).collect();
     let message = |id: i64| Some((QueueId(id.cast_unsigned()), ledger.message(QueueId(id.cast_unsigned())).unwrap()?));
     all.into_iter().filter_map(message).collect()

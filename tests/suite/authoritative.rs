@@ -268,7 +268,7 @@ async fn rfc1034_5_3_3_a_zone_that_has_moved_is_found_when_its_old_servers_are_g
     assert_eq!(world.host_of(PLAIN).await, Ok((1, Security::Insecure)));
     let new = world.servers.add(PLAIN, "ns9.plain.test").await.unwrap();
     let name = |text: &str| Name::from_ascii(text).unwrap();
-    let address = if let std::net::IpAddr::V4(ip) = new.address().ip() { ip } else { panic!() };
+    let std::net::IpAddr::V4(address) = new.address().ip() else { panic!() };
     world.lab.world().serve(&name("plain.test."), &name("ns9.plain.test."), address).unwrap();
     world.kill(PLAIN);
     assert_eq!(world.ask(PLAIN, RecordType::Mx).await, Ok((1, Security::Insecure)));

@@ -15,8 +15,9 @@ use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::mx::has_ipv6;
 use dane_relay::lab::{Block, Certificate, Identity, LabBuilder};
 use dane_relay::outcome::DeliveryOutcome;
-use dane_relay::spool::embedded::ledger::Standing;
 use dane_relay::spool::event::Event;
+use dane_relay::spool::ledger::MessageState;
+use dane_relay::spool::open_ledger;
 use dane_relay::why::{self, Story};
 use hickory_proto::rr::RData;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -112,8 +113,9 @@ async fn rfc5321_5_1_when_one_family_refuses_the_other_gets_the_mail_at_once() {
 /// What the ledger says of a message, once it is finished.
 async fn story(config: &Config, id: QueueId) -> Story {
     let told = || async {
-        let story = why::look_up(&config.spool.path, &id.to_string()).unwrap().stories.pop()?;
-        (story.message.standing == Standing::Finished).then_some(story)
+        let ledger = open_ledger(&config.spool).await.unwrap();
+        let story = why::look_up(ledger.as_ref(), &id.to_string()).await.unwrap().stories.pop()?;
+        (story.message.standing == MessageState::Finished).then_some(story)
     };
     until(told, "the end of the message").await
 }

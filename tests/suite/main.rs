@@ -27,6 +27,7 @@ mod dice;
 mod exchange;
 mod grid;
 mod ipv6;
+mod leases;
 mod next_hops;
 mod notify;
 mod operator;

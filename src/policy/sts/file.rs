@@ -1,15 +1,15 @@
 //! What a file of the store holds (pure): a policy, or the end of one whose text was let go.
 //!
 //! Version 2 adds since when the domain is known and established, ends, and compression
-//! (`policy/kept.rs`); version 1 is still read. Whatever cannot be read says so: it never counts
+//! (`state_dir/sealed.rs`); version 1 is still read. Whatever cannot be read says so: it never counts
 //! as no policy.
 
 use super::StsPolicy;
 use super::record::PolicyId;
 use super::{RefreshFailure, Standing};
 use crate::clock::Timestamp;
-use crate::policy::kept;
 use crate::smtp::address::Domain;
+use crate::state_dir::sealed as kept;
 use serde::{Deserialize, Serialize};
 use std::io;
 

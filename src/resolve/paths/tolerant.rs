@@ -87,6 +87,7 @@ impl AsyncWrite for Stream {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the test is its own server")]
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

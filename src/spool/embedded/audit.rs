@@ -7,21 +7,23 @@
 //! in the segments with its content.
 //!
 //! Cost: a sixth of the time it took to accept the messages; [`Depth::Everything`], which reads all
-//! segments too, takes two fifths (`cargo bench --bench spool`). It goes in bites of [`BITE`], each a
+//! segments too, takes two fifths (`cargo bench --bench spool`). It goes in batches of [`BATCH`], each a
 //! read transaction of its own, so that the writer is never held up.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::ledger::{Ledger, LedgerError, Message, Recipient, Standing, TellingOf, is_of_the_row, message_of};
+use super::jobs::{ContentPlace, RecordPlace};
 use super::paths::list_segments;
-use super::state::unsigned;
+use super::reader::StateReader;
+use super::schema::{MESSAGE_COLUMNS, is_of_the_row, message_columns, message_of, place_columns, place_of, unsigned};
 use crate::envelope::{Envelope, QueueId};
 use crate::outcome::DeliveryOutcome;
 use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
+use crate::spool::audit::{Audit, AuditFault, Depth, Finding, Sum};
 use crate::spool::event::Silence;
+use crate::spool::ledger::{LedgerError, Message, MessageState, Recipient, ToldBy};
 use crate::spool::record::{self, Mark, Part, Stored};
 use rusqlite::{OptionalExtension, params};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -30,7 +32,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// Messages looked at in one read transaction: a tenth of a second.
-const BITE: u32 = 2000;
+const BATCH: u32 = 2000;
 
 /// Faults that are listed; more are only counted.
 const MOST_LISTED: usize = 1000;
@@ -38,135 +40,9 @@ const MOST_LISTED: usize = 1000;
 /// Octets read of a file at once.
 const PIECE: usize = 256 * 1024;
 
-/// How much is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// Every row of the ledger, and whether the files are long enough.
-    Rows,
-    /// All octets of the segments and of what waits, too.
-    Everything,
-}
-
-/// The sum, in recipients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Sum {
-    /// Messages looked at.
-    pub messages: u64,
-    /// Of all messages.
-    pub accepted: u64,
-    /// Taken over by a next hop.
-    pub delivered: u64,
-    /// Failed, and there is a report that says so.
-    pub told: u64,
-    /// Failed, and a rule says that nobody is told.
-    pub suppressed: u64,
-    /// Taken out by the operator.
-    pub removed: u64,
-    /// Waiting for an attempt, or failed and waiting for the report about it.
-    pub queued: u64,
-    /// None of these. It must be zero.
-    pub unaccounted: u64,
-}
-
-/// What is wrong with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// Its record is in a segment, or its recipients are in the ledger, and its row is not.
-    RowMissing,
-    /// A row of a recipient is missing or cannot be read.
-    RecipientMissing,
-    /// Its row cannot be read.
-    RowUnreadable,
-    /// It counts as finished, and a recipient waits.
-    FinishedAndWaiting,
-    /// A recipient failed, and the report that tells of it is not there.
-    ReportMissing,
-    /// A recipient failed, and nobody was told.
-    NobodyTold,
-    /// A recipient failed, nobody was told, and the rule that says so does not hold.
-    NoSuchRule,
-    /// It waits, and its content is gone.
-    ContentMissing,
-    /// It waits, and its content does not fit its checksum.
-    ContentDamaged,
-}
-
-impl Fault {
-    /// In words.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::RowMissing => "was accepted, and its row in the state database is missing",
-            Self::RecipientMissing => "a recipient is missing in the state database, or cannot be read",
-            Self::RowUnreadable => "its row in the state database cannot be read",
-            Self::FinishedAndWaiting => "it counts as finished, and a recipient has no end",
-            Self::ReportMissing => "a recipient failed, and the report about it is missing",
-            Self::NobodyTold => "a recipient failed, and nobody was told",
-            Self::NoSuchRule => "a recipient failed, and nobody was told by a rule that does not hold here",
-            Self::ContentMissing => "it waits, and its content is gone",
-            Self::ContentDamaged => "it waits, and its content is damaged",
-        }
-    }
-
-    /// What the operator can do.
-    #[must_use]
-    pub const fn advice(self) -> &'static str {
-        match self {
-            Self::RowUnreadable => {
-                "a message that waits is tried on, from its copy in the segments, and may come twice. `relay why` \
-                 cannot tell of it: the log does, by its id."
-            }
-            Self::RowMissing | Self::FinishedAndWaiting => {
-                "the relay does not try it again by itself. Tell the sender to send it anew (`relay why ID`, and the \
-                 log, which has sender and recipients at \"accepted\"). Where there are many: stop the relay, move \
-                 state.sqlite with its -wal and -shm out of the spool, and start it. Then the state is made anew \
-                 from the segments: what waited is tried again, and what was sent since the oldest of them may be \
-                 sent a second time. After that, large messages that had been delivered before are named like \
-                 this until their segment goes."
-            }
-            Self::RecipientMissing => {
-                "while the message waits, the next attempt includes the recipient and records what became of it: \
-                 `relay queue retry --id ID`. When it has finished, look at `relay why ID`, and tell the sender of \
-                 a recipient who was not delivered to."
-            }
-            Self::ReportMissing | Self::NobodyTold | Self::NoSuchRule => {
-                "the relay makes no second report. `relay why ID` shows sender, recipients and the reason: tell the \
-                 sender."
-            }
-            Self::ContentMissing | Self::ContentDamaged => {
-                "the message cannot be sent. At the next attempt it goes back to its sender with a report: `relay \
-                 queue retry --id ID`. Check the disk."
-            }
-        }
-    }
-}
-
-/// A message whose recipients are not all accounted for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// Which.
-    pub id: QueueId,
-    /// What is wrong.
-    pub fault: Fault,
-    /// How many recipients that concerns.
-    pub recipients: u64,
-    /// Which, as far as they are known.
-    pub addresses: Vec<String>,
-}
-
-/// What an audit found.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Audit {
-    /// The sum.
-    pub sum: Sum,
-    /// The worst of it, by message; at most a thousand.
-    pub findings: Vec<Finding>,
-}
-
 /// An audit under way.
 pub struct Auditor {
-    ledger: Ledger,
+    ledger: StateReader,
     depth: Depth,
     next: Next,
     sum: Sum,
@@ -179,27 +55,6 @@ enum Next {
     Segments(Vec<(u32, Mark, PathBuf)>),
 }
 
-/// Where a record is.
-#[derive(PartialEq, Eq)]
-struct Place {
-    segment: u32,
-    offset: u64,
-    length: u64,
-    in_own_file: bool,
-}
-
-impl Place {
-    /// From the columns `segment, offset, length, content_in_file`, the first of which is named.
-    fn read(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Self> {
-        Ok(Self {
-            segment: row.get(column)?,
-            offset: unsigned(row.get(column + 1)?),
-            length: unsigned(row.get(column + 2)?),
-            in_own_file: row.get(column + 3)?,
-        })
-    }
-}
-
 /// The segments by number.
 type SegmentFiles = BTreeMap<u32, (Mark, PathBuf)>;
 
@@ -207,9 +62,9 @@ impl Auditor {
     /// Begins an audit of a spool directory, beside a relay that runs or without one.
     ///
     /// # Errors
-    /// As [`Ledger::open`].
+    /// As [`StateReader::open`].
     pub fn open(spool: &Path, depth: Depth) -> Result<Self, LedgerError> {
-        let ledger = Ledger::open(spool)?;
+        let ledger = StateReader::open(spool)?;
         let next = Next::Messages { after: -1 };
         Ok(Self { ledger, depth, next, sum: Sum::default(), findings: BTreeMap::new() })
     }
@@ -267,12 +122,12 @@ impl Auditor {
         result
     }
 
-    /// Looks at a bite of messages. Gives the last one, unless there are no more.
+    /// Looks at a batch of messages. Gives the last one, unless there are no more.
     fn messages(&mut self, after: i64) -> Result<Option<i64>, LedgerError> {
         let ids: Vec<i64> = {
             let mut select =
                 self.ledger.connection.prepare_cached("SELECT id FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2")?;
-            select.query_map(params![after, BITE], |row| row.get(0))?.collect::<Result<_, _>>()?
+            select.query_map(params![after, BATCH], |row| row.get(0))?.collect::<Result<_, _>>()?
         };
         let segments = self.segment_files();
         for &id in &ids {
@@ -292,18 +147,21 @@ impl Auditor {
         let read = self
             .ledger
             .connection
-            .prepare_cached(
-                "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts, segment, offset, length, \
-                 content_in_file FROM messages WHERE id = ?1",
-            )?
-            .query_row([id], |row| Ok((message_of(row)?, Place::read(row, 8)?)));
+            .prepare_cached(concat!(
+                "SELECT ",
+                message_columns!(),
+                ", ",
+                place_columns!(),
+                " FROM messages WHERE id = ?1"
+            ))?
+            .query_row([id], |row| Ok((message_of(row)?, place_of(row, MESSAGE_COLUMNS)?)));
         let (message, place) = match read {
             Ok((message, place)) => (self.ledger.with_recipients(message)?, place),
             Err(error) if !is_of_the_row(&error) => return Err(error.into()),
             Err(_unreadable) => {
                 let recipients = self.recipient_rows(id)?;
                 self.sum.accepted += recipients;
-                self.find(queue_id, Fault::RowUnreadable, recipients, Vec::new());
+                self.find(queue_id, AuditFault::RowUnreadable, recipients, Vec::new());
                 return Ok(());
             }
         };
@@ -312,7 +170,7 @@ impl Auditor {
         for (index, recipient) in message.recipients.iter().enumerate() {
             let address = || message.envelope.recipients.get(index).map(ToString::to_string).unwrap_or_default();
             match recipient {
-                None => self.find(queue_id, Fault::RecipientMissing, 1, vec![address()]),
+                None => self.find(queue_id, AuditFault::RecipientMissing, 1, vec![address()]),
                 Some(recipient) => {
                     if let Some(fault) = self.recipient(&message, recipient)? {
                         self.find(queue_id, fault, 1, vec![address()]);
@@ -332,10 +190,10 @@ impl Auditor {
     }
 
     /// Counts a recipient where it belongs, or says why it belongs nowhere.
-    fn recipient(&mut self, message: &Message, recipient: &Recipient) -> Result<Option<Fault>, LedgerError> {
+    fn recipient(&mut self, message: &Message, recipient: &Recipient) -> Result<Option<AuditFault>, LedgerError> {
         let column = match &recipient.state {
-            RecipientState::Queued(_) | RecipientState::Owed(_) if message.standing == Standing::Finished => {
-                return Ok(Some(Fault::FinishedAndWaiting));
+            RecipientState::Queued(_) | RecipientState::Owed(_) if message.standing == MessageState::Finished => {
+                return Ok(Some(AuditFault::FinishedAndWaiting));
             }
             // Whoever failed and has to be told of waits for the report.
             RecipientState::Queued(_) => &mut self.sum.queued,
@@ -344,21 +202,21 @@ impl Auditor {
             RecipientState::Removed => &mut self.sum.removed,
             RecipientState::Done { outcome: DeliveryOutcome::Delivered { .. } } => &mut self.sum.delivered,
             RecipientState::Done { outcome: DeliveryOutcome::Failed { .. } } => match recipient.told {
-                None => return Ok(Some(Fault::NobodyTold)),
-                Some(TellingOf::Nobody(because)) => {
+                None => return Ok(Some(AuditFault::NobodyTold)),
+                Some(ToldBy::Nobody(because)) => {
                     let holds = match because {
                         Silence::NullReversePath => message.envelope.reverse_path == ReversePath::Null,
                         Silence::NotAsked => true,
                     };
                     if !holds {
-                        return Ok(Some(Fault::NoSuchRule));
+                        return Ok(Some(AuditFault::NoSuchRule));
                     }
                     &mut self.sum.suppressed
                 }
-                Some(TellingOf::Report(report)) => {
+                Some(ToldBy::Report(report)) => {
                     let mut select = self.ledger.connection.prepare_cached("SELECT 1 FROM messages WHERE id = ?1")?;
                     if !select.exists([report.0.cast_signed()])? {
-                        return Ok(Some(Fault::ReportMissing));
+                        return Ok(Some(AuditFault::ReportMissing));
                     }
                     &mut self.sum.told
                 }
@@ -369,20 +227,20 @@ impl Auditor {
     }
 
     /// Whether what waits could be delivered.
-    fn content_fault(&self, message: &Message, place: &Place, segments: &SegmentFiles) -> Option<Fault> {
+    fn content_fault(&self, message: &Message, place: &RecordPlace, segments: &SegmentFiles) -> Option<AuditFault> {
         let fault = match segments.get(&place.segment) {
-            None => Some(Fault::ContentMissing),
+            None => Some(AuditFault::ContentMissing),
             Some((mark, path)) => self.record_fault(message, place, *mark, path),
         }?;
         // Since this view of the database began it may have been finished, or copied forward by
         // compaction, and its segment removed.
-        let now = Ledger::open(self.ledger.paths.root()).ok()?;
+        let now = StateReader::open(self.ledger.paths.root()).ok()?;
         let (finished, place_now) = now
             .connection
             .query_row(
-                "SELECT finished_at IS NOT NULL, segment, offset, length, content_in_file FROM messages WHERE id = ?1",
+                concat!("SELECT finished_at IS NOT NULL, ", place_columns!(), " FROM messages WHERE id = ?1"),
                 [message.id.0.cast_signed()],
-                |row| Ok((row.get(0)?, Place::read(row, 1)?)),
+                |row| Ok((row.get(0)?, place_of(row, 1)?)),
             )
             .optional()
             .ok()??;
@@ -393,13 +251,14 @@ impl Auditor {
         }
     }
 
-    fn record_fault(&self, message: &Message, place: &Place, mark: Mark, path: &Path) -> Option<Fault> {
-        let Ok(file) = File::open(path) else { return Some(Fault::ContentMissing) };
+    fn record_fault(&self, message: &Message, place: &RecordPlace, mark: Mark, path: &Path) -> Option<AuditFault> {
+        let Ok(file) = File::open(path) else { return Some(AuditFault::ContentMissing) };
         let own = self.ledger.paths.content(message.id);
         if file.metadata().map_or(0, |found| found.len()) < place.offset.saturating_add(place.length)
-            || place.in_own_file && std::fs::metadata(&own).map_or(0, |found| found.len()) != message.size
+            || place.content == ContentPlace::OwnFile
+                && std::fs::metadata(&own).map_or(0, |found| found.len()) != message.size
         {
-            return Some(Fault::ContentMissing);
+            return Some(AuditFault::ContentMissing);
         }
         if self.depth == Depth::Rows {
             return None;
@@ -407,14 +266,14 @@ impl Auditor {
         let longest = record::HEADER_SIZE as u64 + record::MAX_ENVELOPE_SIZE as u64 + record::MAX_INLINE_SIZE;
         let mut octets = vec![0; usize::try_from(place.length.min(longest)).unwrap_or(0)];
         if file.read_exact_at(&mut octets, place.offset).is_err() {
-            return Some(Fault::ContentMissing);
+            return Some(AuditFault::ContentMissing);
         }
         match record::read_at(&octets, 0, mark) {
             Ok(found) if found.id == message.id => match found.content {
                 Stored::Inline(_) => None,
-                Stored::External { crc, .. } => (checksum(&own) != Some(crc)).then_some(Fault::ContentDamaged),
+                Stored::External { crc, .. } => (checksum(&own) != Some(crc)).then_some(AuditFault::ContentDamaged),
             },
-            Ok(_) | Err(_) => Some(Fault::ContentDamaged),
+            Ok(_) | Err(_) => Some(AuditFault::ContentDamaged),
         }
     }
 
@@ -425,11 +284,11 @@ impl Auditor {
                 "SELECT message, count(*) FROM recipients WHERE NOT EXISTS (SELECT 1 FROM messages WHERE id = message) \
                  GROUP BY message LIMIT ?1",
             )?;
-            select.query_map([BITE], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?.collect::<Result<_, _>>()?
+            select.query_map([BATCH], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?.collect::<Result<_, _>>()?
         };
         for (id, recipients) in orphans {
             self.sum.accepted += recipients;
-            self.find(QueueId(id.cast_unsigned()), Fault::RowMissing, recipients, Vec::new());
+            self.find(QueueId(id.cast_unsigned()), AuditFault::RowMissing, recipients, Vec::new());
         }
         Ok(())
     }
@@ -444,7 +303,7 @@ impl Auditor {
             let Part::Record(found) = part else { continue };
             let end = i64::try_from(found.offset + found.length).unwrap_or(i64::MAX);
             let on_its_way = (i64::from(number), end) > applied;
-            if on_its_way || found.standing == record::Standing::WithSettlement {
+            if on_its_way || found.kind == record::RecordKind::WithSettlement {
                 continue;
             }
             let id = found.id.0.cast_signed();
@@ -457,7 +316,7 @@ impl Auditor {
                     self.sum.accepted += addresses.len() as u64;
                 }
                 self.findings.remove(&found.id);
-                self.find(found.id, Fault::RowMissing, addresses.len() as u64, addresses);
+                self.find(found.id, AuditFault::RowMissing, addresses.len() as u64, addresses);
             }
         }
         Ok(())
@@ -473,7 +332,7 @@ impl Auditor {
         Ok(select.query_row([id], |row| row.get(0).map(unsigned))?)
     }
 
-    fn find(&mut self, id: QueueId, fault: Fault, recipients: u64, addresses: Vec<String>) {
+    fn find(&mut self, id: QueueId, fault: AuditFault, recipients: u64, addresses: Vec<String>) {
         let fresh = Finding { id, fault, recipients: 0, addresses: Vec::new() };
         let finding = self.findings.entry(id).or_insert(fresh);
         finding.recipients += recipients;

@@ -6,9 +6,9 @@
 //! `None` when the checksum does not fit, so that a damaged message is never completed.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::paths::{TemporaryFile, create_new, io, sync_folder};
+use super::paths::{TemporaryFile, create_new, full_or_io, io, missing_or_io, sync_folder};
 use super::shared::Shared;
-use super::steps::{Labour, Step};
+use super::steps::{Step, Workers};
 use crate::envelope::QueueId;
 use crate::spool::message_id::message_id;
 use crate::spool::record::Content;
@@ -84,7 +84,7 @@ impl ContentWriter {
         self.spill_memory().await?;
         let Spill::File(file, guard) = self.spill else { return Err(interrupted()) };
         let paths = self.shared.paths.clone();
-        let guard = blocking(paths.steps().labour(), move || {
+        let guard = blocking(paths.steps().workers(), move || {
             file.sync_all().map_err(io("syncing message content"))?;
             paths.at(Step::ContentSynced);
             sync_folder(&paths.contents()).map_err(io("syncing the content folder"))?;
@@ -110,7 +110,7 @@ impl ContentWriter {
         // If this future is dropped half way, the file must not be written to again.
         let spill = std::mem::replace(&mut self.spill, Spill::Broken);
         let id = self.id;
-        let (spill, memory) = blocking(paths.steps().labour(), move || {
+        let (spill, memory) = blocking(paths.steps().workers(), move || {
             let (mut file, guard) = match spill {
                 Spill::None => {
                     let path = paths.content(id);
@@ -212,7 +212,7 @@ impl BodyReader for FileReader {
         }
         let Some(mut file) = self.file.take() else { return Err(SpoolError::Damaged) };
         let size = usize::try_from(self.left).unwrap_or(PIECE_SIZE).min(PIECE_SIZE);
-        let (file, piece, result) = blocking(self.shared.paths.steps().labour(), move || {
+        let (file, piece, result) = blocking(self.shared.paths.steps().workers(), move || {
             let mut piece = vec![0; size];
             let result = file.read_exact(&mut piece);
             Ok((file, piece, result))
@@ -231,28 +231,14 @@ impl BodyReader for FileReader {
 }
 
 /// Does disk work where it may block.
-pub(super) async fn blocking<T, F>(labour: Labour, work: F) -> Result<T, SpoolError>
+pub(super) async fn blocking<T, F>(workers: Workers, work: F) -> Result<T, SpoolError>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, SpoolError> + Send + 'static,
 {
-    match labour {
-        Labour::Threads => tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(interrupted())),
-        Labour::ByHand => work(),
-    }
-}
-
-/// What is not there any more is as good as damaged: the message cannot be delivered.
-pub(super) fn missing_or_io(action: &'static str, source: std::io::Error) -> SpoolError {
-    if source.kind() == std::io::ErrorKind::NotFound { SpoolError::Damaged } else { SpoolError::Io { action, source } }
-}
-
-/// A full disk is a state of its own (452 4.3.1), not a fault.
-pub(super) fn full_or_io(action: &'static str, source: std::io::Error) -> SpoolError {
-    if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
-        SpoolError::Full
-    } else {
-        SpoolError::Io { action, source }
+    match workers {
+        Workers::Threads => tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(interrupted())),
+        Workers::ByHand => work(),
     }
 }
 

@@ -2,28 +2,23 @@
 //! that wait for days do not hold gigabytes.
 //!
 //! ```text
-//! state writer: reads a bite ──► log writer: appends and syncs it ──► state writer: one
+//! state writer: reads a batch ──► log writer: appends and syncs it ──► state writer: one
 //! transaction names the new places ──► the old segment, once nothing in it is alive, is removed
 //! ```
 //! Guarantee (RFC 5321 §6.1): at every moment the place that the database names holds the record;
 //! a copy that a crash left without its transaction is known by its kind and counts for nothing.
 //! Envelope and content stay as they are, checksums included.
 
-use super::index::Place;
-use super::log::LogJob;
+use super::jobs::{LogJob, Moved, Moving, RecordPlace};
 use super::shared::Shared;
 use super::state::State;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
-use crate::spool::record::{NewRecord, Standing};
+use crate::spool::record::{NewRecord, RecordKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-
-/// A segment is sparse when less than one part in so many of it is alive: what is copied is then
-/// a third at most of what is freed.
-pub(super) const SPARSE: u64 = 4;
 
 /// How long a segment is sparse before it is touched. Most mail is gone after seconds, and what
 /// goes by itself is not worth a copy.
@@ -32,29 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// After a copy that found no room.
 const REST: Duration = Duration::from_secs(60);
 
-/// Records and octets in one bite: acceptance waits for it, for some milliseconds.
-const BITE_RECORDS: u32 = 200;
-const BITE_OCTETS: u64 = 1024 * 1024;
-
-/// A record to be copied.
-pub(super) struct Moving {
-    pub(super) id: QueueId,
-    pub(super) from: Place,
-    pub(super) record: NewRecord,
-}
-
-/// A record whose copy is durable.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moved {
-    pub(super) id: QueueId,
-    pub(super) from: Place,
-    pub(super) to: Place,
-}
+/// Records and octets in one batch: acceptance waits for it, for some milliseconds.
+const BATCH_RECORDS: u32 = 200;
+const BATCH_OCTETS: u64 = 1024 * 1024;
 
 /// What the state writer knows of compaction.
 pub(super) struct Forwarding {
     log: Sender<LogJob>,
-    /// One bite at a time.
+    /// One batch at a time.
     under_way: bool,
     /// Since when a segment is sparse.
     sparse: BTreeMap<u32, Timestamp>,
@@ -68,7 +48,7 @@ impl Forwarding {
         Self { log, under_way: false, sparse: BTreeMap::new(), left_alone: BTreeSet::new(), refused_at: None }
     }
 
-    /// Sends the next bite to the log writer, if there is one. True when it did.
+    /// Sends the next batch to the log writer, if there is one. True when it did.
     pub(super) fn begin(&mut self, shared: &Shared, state: &State) -> rusqlite::Result<bool> {
         let now = shared.latest_time();
         if self.under_way || shared.is_stopped() || shared.is_closing() {
@@ -78,8 +58,8 @@ impl Forwarding {
             return Ok(false);
         }
         let Some(segment) = self.ripe(&shared.sparse_segments(), now) else { return Ok(false) };
-        let bite = self.bite(shared, state, segment)?;
-        self.under_way = !bite.is_empty() && self.log.send(LogJob::Forward(bite)).is_ok();
+        let batch = self.batch(shared, state, segment)?;
+        self.under_way = !batch.is_empty() && self.log.send(LogJob::Forward(batch)).is_ok();
         Ok(self.under_way)
     }
 
@@ -102,28 +82,28 @@ impl Forwarding {
     }
 
     /// Reads what is alive at the beginning of a segment.
-    fn bite(&mut self, shared: &Shared, state: &State, segment: u32) -> rusqlite::Result<Vec<Moving>> {
-        let mut bite = Vec::new();
+    fn batch(&mut self, shared: &Shared, state: &State, segment: u32) -> rusqlite::Result<Vec<Moving>> {
+        let mut batch = Vec::new();
         let mut octets = 0;
-        for (id, from) in state.living(segment, BITE_RECORDS)? {
-            if octets >= BITE_OCTETS {
+        for (id, from) in state.living(segment, BATCH_RECORDS)? {
+            if octets >= BATCH_OCTETS {
                 break;
             }
             octets += from.length;
             match copy(shared, id, from) {
-                Ok(record) => bite.push(Moving { id, from, record }),
+                Ok(record) => batch.push(Moving { id, from, record }),
                 Err(_counted_already) => {
                     self.left_alone.insert(segment);
                 }
             }
         }
-        Ok(bite)
+        Ok(batch)
     }
 }
 
-fn copy(shared: &Shared, id: QueueId, from: Place) -> Result<NewRecord, SpoolError> {
+fn copy(shared: &Shared, id: QueueId, from: RecordPlace) -> Result<NewRecord, SpoolError> {
     let stored = shared.read_record(id, from)?;
-    NewRecord::new(id, stored.envelope, stored.content, Standing::Forwarded).map_err(|_| SpoolError::Damaged)
+    NewRecord::new(id, stored.envelope, stored.content, RecordKind::Forwarded).map_err(|_| SpoolError::Damaged)
 }
 
 /// A clock that was set back counts as one that went on.
@@ -135,8 +115,8 @@ fn between(one: Timestamp, other: Timestamp) -> Duration {
 #[expect(clippy::disallowed_methods, reason = "a test damages a segment")]
 mod tests {
     use super::*;
-    use crate::spool::embedded::hands::tests::{NOW, by_turning, config, poll, store};
-    use crate::spool::embedded::{EmbeddedSpool, Hands, Step, Witness};
+    use crate::spool::embedded::manual::tests::{NOW, by_turning, config, poll, store};
+    use crate::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters, Step};
     use crate::spool::{RecipientState, Settlement, Spool};
     use std::pin::pin;
     use std::sync::Arc;
@@ -150,7 +130,7 @@ mod tests {
     #[derive(Default)]
     struct Disk(AtomicBool);
 
-    impl Witness for Disk {
+    impl CrashObserver for Disk {
         fn at(&self, _: Step) {}
 
         fn has_room(&self, _: u64) -> bool {
@@ -162,7 +142,7 @@ mod tests {
         folder: TempDir,
         disk: Arc<Disk>,
         spool: EmbeddedSpool,
-        hands: Hands,
+        hands: ManualWriters,
         waiting: Vec<QueueId>,
     }
 
@@ -200,15 +180,15 @@ mod tests {
         }
     }
 
-    fn end(spool: &EmbeddedSpool, hands: &mut Hands, id: QueueId) {
+    fn end(spool: &EmbeddedSpool, hands: &mut ManualWriters, id: QueueId) {
         let claim = by_turning(hands, spool.claim_one(id, NOW)).unwrap().unwrap();
         let settlement = Settlement { recipients: vec![(0, RecipientState::Removed)], ..Settlement::default() };
         by_turning(hands, spool.settle(claim, settlement)).unwrap();
     }
 
     #[test]
-    fn a_segment_sparse_for_long_enough_is_copied_bite_by_bite_and_goes() {
-        let mut world = World::with_waiting(usize::try_from(BITE_RECORDS).unwrap() + 5);
+    fn a_segment_sparse_for_long_enough_is_copied_batch_by_batch_and_goes() {
+        let mut world = World::with_waiting(usize::try_from(BATCH_RECORDS).unwrap() + 5);
         let before = world.spool.stats().bytes;
         world.settle_down(NOW);
         world.settle_down(NOW.plus(PATIENCE / 2));

@@ -4,8 +4,7 @@
 //! messages keep their envelope here, so that the way from acceptance to delivery reads no disk.
 //! Leases live here alone: one process owns the directory, and a restart ends all of them.
 
-use super::forward::Moved;
-use super::state::Known;
+use super::jobs::{Moved, RecordPlace, Waiting, WaitingRow};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolEntry;
@@ -15,37 +14,6 @@ use std::time::Duration;
 /// Messages whose envelope stays in memory: a few seconds of acceptance at full speed, and a few
 /// megabytes. Others are read from the state database when they are claimed.
 const MOST_KEPT_ENTRIES: usize = 2000;
-
-/// Where a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The number of the segment.
-    pub(super) segment: u32,
-    /// Octets from its start.
-    pub(super) offset: u64,
-    /// Octets of the record.
-    pub(super) length: u64,
-    /// Where the content is.
-    pub(super) content: ContentPlace,
-}
-
-/// Where the content of a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ContentPlace {
-    /// In the record.
-    Inline,
-    /// In a file named after the message.
-    OwnFile,
-}
-
-/// A message as it waits, with what is needed to deliver it.
-#[derive(Clone, Debug)]
-pub(super) struct Waiting {
-    /// The message.
-    pub(super) entry: SpoolEntry,
-    /// Its record.
-    pub(super) place: Place,
-}
 
 /// Who holds a message, and what to put back when the lease ends.
 #[derive(Debug)]
@@ -92,14 +60,14 @@ pub(super) struct Index {
 
 impl Index {
     /// A message known from the state database at the start.
-    pub(super) fn restore(&mut self, known: &Known) {
+    pub(super) fn restore(&mut self, known: &WaitingRow) {
         self.put(known.id, (!known.held).then_some(known.due));
         self.ages.insert((known.accepted_at, known.id));
         self.count(known.segment, known.length);
     }
 
     /// A record was appended; its segment must stay until the message is finished.
-    pub(super) fn count_record(&mut self, place: Place) {
+    pub(super) fn count_record(&mut self, place: RecordPlace) {
         self.count(place.segment, place.length);
     }
 
@@ -110,7 +78,7 @@ impl Index {
     }
 
     /// A record counted before needs its segment no more.
-    pub(super) fn forget_record(&mut self, place: Place) {
+    pub(super) fn forget_record(&mut self, place: RecordPlace) {
         if let Some(living) = self.living.get_mut(&place.segment) {
             living.records = living.records.saturating_sub(1);
             living.octets = living.octets.saturating_sub(place.length);
@@ -230,7 +198,7 @@ impl Index {
     }
 
     /// Ends a lease and the message. Gives where its record was.
-    pub(super) fn finish(&mut self, entry: &SpoolEntry) -> Option<Place> {
+    pub(super) fn finish(&mut self, entry: &SpoolEntry) -> Option<RecordPlace> {
         let place = self.leases.remove(&entry.id).and_then(|lease| lease.waiting).map(|waiting| waiting.place)?;
         self.ages.remove(&(entry.envelope.accepted_at, entry.id));
         self.forget_record(place);
@@ -238,7 +206,7 @@ impl Index {
     }
 
     /// Where the record of a message is, when memory has it.
-    pub(super) fn place(&self, id: QueueId) -> Option<Place> {
+    pub(super) fn place(&self, id: QueueId) -> Option<RecordPlace> {
         let leased = self.leases.get(&id).and_then(|lease| lease.waiting.as_ref());
         leased.or_else(|| self.kept.get(&id)).map(|waiting| waiting.place)
     }
@@ -288,6 +256,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use super::super::jobs::ContentPlace;
     use super::*;
     use crate::envelope::{Envelope, Origin};
     use crate::smtp::address::ReversePath;
@@ -295,7 +264,7 @@ mod tests {
     fn waiting(id: u64) -> Waiting {
         let origin = Origin::Report { about: QueueId(0) };
         let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(100), origin);
-        let place = Place { segment: 1, offset: 0, length: 9, content: ContentPlace::Inline };
+        let place = RecordPlace { segment: 1, offset: 0, length: 9, content: ContentPlace::Inline };
         Waiting { entry: SpoolEntry::new(QueueId(id), envelope, 1), place }
     }
 
@@ -359,7 +328,7 @@ mod tests {
         let mut index = index(2);
         let taken = index.claim(Timestamp(1000), 1).remove(0);
         let from = waiting(0).place;
-        let to = Place { segment: 2, offset: 50, ..from };
+        let to = RecordPlace { segment: 2, offset: 50, ..from };
         for id in [0, 1].map(QueueId) {
             index.count_record(to);
             index.move_record(&Moved { id, from, to });

@@ -1,332 +1,122 @@
-//! Reads what the state database knows, beside a relay that runs or without one.
-//!
-//! Read-only: SQLite's WAL lets readers in while the writer writes, so nobody has to be asked and
-//! nobody is held up. Every answer is bounded by its caller.
+//! The ledger of this engine: [`StateReader`] and [`Auditor`], which block, off the threads that
+//! speak to servers.
 
-use super::paths::Paths;
-use super::state::{SCHEMA_VERSION, day_of, lookup_hash};
+use super::audit::Auditor;
+use super::reader::StateReader;
 use crate::clock::Timestamp;
-use crate::envelope::{Envelope, QueueId};
-use crate::spool::RecipientState;
-use crate::spool::event::{Event, Silence};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
-use serde::Serialize;
-use std::path::Path;
-use std::time::Duration;
+use crate::envelope::QueueId;
+use crate::spool::EngineError;
+use crate::spool::audit::{Audit, Depth};
+use crate::spool::event::Event;
+use crate::spool::ledger::{AuditRun, Ledger, LedgerError, Listed, Listing, Matches, Message};
+use async_trait::async_trait;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
 
-/// How long a reader waits for a lock, which only recovery takes.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Messages read ahead of whoever goes through what waits: enough to keep both sides at work, and
+/// few enough that a thousand recipients each are no burden.
+const READ_AHEAD: usize = 64;
 
-/// Why the ledger cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// There is no spool.
-    #[error(
-        "{0}: there is no spool here: give --config FILE, whose [spool] path names the directory; `relay serve` makes \
-         it, and rebuilds a state database that is gone"
-    )]
-    NoSpool(String),
-    /// It belongs to somebody else.
-    #[error("{0}: the spool can be read by the user of the relay and by root alone (permission denied)")]
-    Denied(String),
-    /// It is of another version.
-    #[error("{0}: the state database was made by another version of the relay")]
-    OtherVersion(String),
-    /// The row of this message cannot be read.
-    #[error("{0}: its row in the state database cannot be read; `relay audit` says more")]
-    Row(QueueId),
-    /// It cannot be read.
-    #[error("state database: {0}")]
-    State(#[from] rusqlite::Error),
+/// The state database of a spool directory, read only.
+pub struct EmbeddedLedger {
+    spool: PathBuf,
+    reader: Arc<Mutex<StateReader>>,
 }
 
-/// The ledger, open for reading.
-pub struct Ledger {
-    pub(super) connection: Connection,
-    pub(super) paths: Paths,
-}
-
-/// A message as the ledger has it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Message {
-    /// Its name in the queue.
-    pub id: QueueId,
-    /// The Message-ID of its header, without brackets.
-    pub message_id: Option<String>,
-    /// Sender, recipients, where it came from.
-    pub envelope: Envelope,
-    /// Octets of content.
-    pub size: u64,
-    /// How it stands.
-    pub standing: Standing,
-    /// When it is due.
-    pub due_at: Timestamp,
-    /// When the last recipient had its end.
-    pub finished_at: Option<Timestamp>,
-    /// Attempts made.
-    pub attempts: u32,
-    /// By the index in the envelope; one that is missing in the database is `None`.
-    pub recipients: Vec<Option<Recipient>>,
-}
-
-/// How a message stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// Somebody waits.
-    Queued,
-    /// Somebody waits, and the operator holds it.
-    Held,
-    /// Nobody waits.
-    Finished,
-}
-
-/// A recipient as the ledger has it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Recipient {
-    /// The address.
-    pub address: String,
-    /// How it stands.
-    #[serde(flatten)]
-    pub state: RecipientState,
-    /// Who was told, when it failed.
-    pub told: Option<TellingOf>,
-}
-
-/// Who was told of a recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TellingOf {
-    /// This report tells.
-    Report(QueueId),
-    /// Nobody, by a rule.
-    Nobody(Silence),
-}
-
-/// Messages found, the newest first.
-#[derive(Debug)]
-pub struct Found {
-    /// At most as many as were asked for.
-    pub messages: Vec<Message>,
-    /// Whether there are more.
-    pub more: More,
-    /// Messages that may be meant, and whose row cannot be read.
-    pub unreadable: Vec<QueueId>,
-}
-
-/// Whether there is more than was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum More {
-    /// This is all.
-    No,
-    /// There is.
-    Yes,
-}
-
-impl Ledger {
+impl EmbeddedLedger {
     /// Opens the ledger of a spool directory.
     ///
     /// # Errors
     /// When there is none or it cannot be read.
-    pub fn open(spool: &Path) -> Result<Self, LedgerError> {
-        let paths = Paths::of(spool);
-        let path = paths.state();
-        match path.try_exists() {
-            Ok(true) => {}
-            Ok(false) => return Err(LedgerError::NoSpool(spool.display().to_string())),
-            Err(_denied) => return Err(LedgerError::Denied(spool.display().to_string())),
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags)?;
-        connection.busy_timeout(LOCK_PATIENCE)?;
-        let version: i64 = connection
-            .query_row("SELECT value FROM meta WHERE name = 'schema_version'", [], |row| row.get(0))
-            .optional()?
-            .unwrap_or(0);
-        if version != SCHEMA_VERSION {
-            return Err(LedgerError::OtherVersion(path.display().to_string()));
-        }
-        Ok(Self { connection, paths })
+    pub async fn open(spool: &Path) -> Result<Self, LedgerError> {
+        let spool = spool.to_owned();
+        let reader = open(spool.clone()).await?;
+        Ok(Self { spool, reader: Arc::new(Mutex::new(reader)) })
     }
 
-    /// One message.
-    ///
-    /// # Errors
-    /// When the database cannot be read, or this row of it.
-    pub fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts FROM messages WHERE id = ?1",
-        )?;
-        match select.query_row([id.0.cast_signed()], message_of).optional() {
-            Ok(message) => message.map(|message| self.with_recipients(message)).transpose(),
-            Err(error) if is_of_the_row(&error) => Err(LedgerError::Row(id)),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// What happened to a message, oldest first.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, LedgerError> {
-        let mut select =
-            self.connection.prepare_cached("SELECT at, event FROM history WHERE message = ?1 ORDER BY number")?;
-        let rows = select.query_map([id.0.cast_signed()], |row| {
-            Ok((Timestamp(row.get(0)?), Event::from_json(&row.get::<_, String>(1)?)))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// Messages with this Message-ID, sender or recipient.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn find(&self, name: &str, most: usize) -> Result<Found, LedgerError> {
-        let name = name.trim_start_matches('<').trim_end_matches('>');
-        let mut found = Found { messages: Vec::new(), more: More::No, unreadable: Vec::new() };
-        let mut before = i64::MAX;
-        while let Some(day) = self.day_before(before)? {
-            before = day;
-            for id in self.looked_up(day, lookup_hash(name))? {
-                let message = match self.message(id) {
-                    Ok(Some(message)) if message.is_named(name) => message,
-                    Ok(_of_the_same_hash) => continue,
-                    Err(LedgerError::Row(id)) => {
-                        found.unreadable.push(id);
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                if found.messages.len() >= most {
-                    found.more = More::Yes;
-                    return Ok(found);
-                }
-                found.messages.push(message);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Calls `each` with every message that waits, oldest first, until it says that it is enough. A
-    /// row that cannot be read hides no other message; gives how many there are.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn for_each_waiting(
+    async fn ask<T: Send + 'static>(
         &self,
-        mut each: impl FnMut(Message) -> std::ops::ControlFlow<()>,
-    ) -> Result<u64, LedgerError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT id, message_id, envelope, size, held, due_at, finished_at, attempts \
-             FROM messages WHERE finished_at IS NULL ORDER BY accepted_at, id",
-        )?;
-        let mut rows = select.query([])?;
-        let mut unreadable = 0;
-        while let Some(row) = rows.next()? {
-            let message = match message_of(row) {
-                Ok(message) => message,
-                Err(error) if is_of_the_row(&error) => {
-                    unreadable += 1;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if each(self.with_recipients(message)?).is_break() {
-                break;
+        question: impl FnOnce(&StateReader) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let reader = Arc::clone(&self.reader);
+        blocking(move || question(&reader.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+}
+
+#[async_trait]
+impl Ledger for EmbeddedLedger {
+    async fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError> {
+        self.ask(move |reader| reader.message(id)).await
+    }
+
+    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, LedgerError> {
+        self.ask(move |reader| reader.history(id)).await
+    }
+
+    async fn find(&self, name: &str, most: usize) -> Result<Matches, LedgerError> {
+        let name = name.to_owned();
+        self.ask(move |reader| reader.find(&name, most)).await
+    }
+
+    /// With a connection of its own: it is one view of the database, however long it is looked at.
+    async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError> {
+        let reader = open(self.spool.clone()).await?;
+        let (sender, lines) = mpsc::channel(READ_AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let gone = |_nobody_listens| ControlFlow::Break(());
+            let each = |line| sender.blocking_send(Ok(line)).map_or_else(gone, ControlFlow::Continue);
+            if let Err(error) = reader.for_each_waiting(each) {
+                let _nobody_listens = sender.blocking_send(Err(error));
             }
-        }
-        Ok(unreadable)
+        });
+        Ok(Box::new(Lines(lines)))
     }
 
-    /// Days are few: each is found from the one after it.
-    fn day_before(&self, day: i64) -> Result<Option<i64>, LedgerError> {
-        let mut select = self.connection.prepare_cached("SELECT max(day) FROM lookups WHERE day < ?1")?;
-        Ok(select.query_row([day], |row| row.get(0))?)
-    }
-
-    fn looked_up(&self, day: i64, hash: i64) -> Result<Vec<QueueId>, LedgerError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT message FROM lookups WHERE day = ?1 AND hash = ?2 ORDER BY message DESC")?;
-        let rows = select.query_map(params![day, hash], |row| Ok(QueueId(row.get::<_, i64>(0)?.cast_unsigned())))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    pub(super) fn with_recipients(&self, mut message: Message) -> Result<Message, LedgerError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT recipient, address, state, told FROM recipients WHERE message = ?1")?;
-        let mut rows = select.query([message.id.0.cast_signed()])?;
-        while let Some(row) = rows.next()? {
-            let place = usize::try_from(row.get::<_, i64>(0)?).ok().and_then(|i| message.recipients.get_mut(i));
-            let (Some(place), Ok(state)) = (place, serde_json::from_str(&row.get::<_, String>(2)?)) else { continue };
-            let told = row.get::<_, Option<i64>>(3)?.and_then(telling_of);
-            *place = Some(Recipient { address: row.get(1)?, state, told });
-        }
-        Ok(message)
+    async fn audit(&self, depth: Depth) -> Result<Box<dyn AuditRun>, LedgerError> {
+        let spool = self.spool.clone();
+        let auditor = blocking(move || Auditor::open(&spool, depth)).await?;
+        Ok(Box::new(EmbeddedAudit(Some(auditor))))
     }
 }
 
-impl Message {
-    fn is_named(&self, name: &str) -> bool {
-        let is = |text: &str| text.eq_ignore_ascii_case(name);
-        self.message_id.as_deref().is_some_and(is)
-            || self.envelope.recipients.iter().any(|recipient| is(recipient.as_str()))
-            || is(&self.envelope.reverse_path.to_string())
-            || is(self.envelope.reverse_path.to_string().trim_matches(['<', '>']))
-    }
+struct Lines(mpsc::Receiver<Result<Listed, LedgerError>>);
 
-    /// The recipients that wait, with their addresses.
-    pub fn waiting(&self) -> impl Iterator<Item = &Recipient> {
-        self.recipients.iter().flatten().filter(|recipient| recipient.state.pending().is_some())
-    }
-
-    /// The recipients that wait for an attempt or for the report about their end.
-    pub fn open(&self) -> impl Iterator<Item = &Recipient> {
-        self.recipients.iter().flatten().filter(|recipient| recipient.state.is_open())
-    }
-
-    /// The day of its acceptance, in days since 1970.
-    #[must_use]
-    pub fn day(&self) -> i64 {
-        day_of(self.envelope.accepted_at)
+#[async_trait]
+impl Listing for Lines {
+    async fn next(&mut self) -> Result<Option<Listed>, LedgerError> {
+        self.0.recv().await.transpose()
     }
 }
 
-/// What `told` in the database means.
-fn telling_of(number: i64) -> Option<TellingOf> {
-    match number {
-        -1 => Some(TellingOf::Nobody(Silence::NullReversePath)),
-        -2 => Some(TellingOf::Nobody(Silence::NotAsked)),
-        report => u64::try_from(report).ok().map(|report| TellingOf::Report(QueueId(report))),
+/// Nobody, once a step of it was given up half way.
+struct EmbeddedAudit(Option<Auditor>);
+
+#[async_trait]
+impl AuditRun for EmbeddedAudit {
+    async fn step(&mut self) -> Result<ControlFlow<Audit>, LedgerError> {
+        let Some(mut auditor) = self.0.take() else { return Err(interrupted("a step of the audit was given up")) };
+        let (auditor, step) = blocking(move || {
+            let step = auditor.step()?;
+            Ok((auditor, step))
+        })
+        .await?;
+        self.0 = Some(auditor);
+        Ok(step)
     }
 }
 
-/// Whether one row cannot be understood, and not the database.
-pub(super) fn is_of_the_row(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code().is_none()
+async fn open(spool: PathBuf) -> Result<StateReader, LedgerError> {
+    blocking(move || StateReader::open(&spool)).await
 }
 
-/// A row of `id, message_id, envelope, size, held, due_at, finished_at, attempts`.
-pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
-    let envelope: String = row.get(2)?;
-    let envelope: Envelope = serde_json::from_str(&envelope)
-        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(e)))?;
-    let finished_at = row.get::<_, Option<i64>>(6)?.map(Timestamp);
-    let standing = match (finished_at, row.get(4)?) {
-        (Some(_), _) => Standing::Finished,
-        (None, true) => Standing::Held,
-        (None, false) => Standing::Queued,
-    };
-    Ok(Message {
-        id: QueueId(row.get::<_, i64>(0)?.cast_unsigned()),
-        message_id: row.get(1)?,
-        recipients: vec![None; envelope.recipients.len()],
-        envelope,
-        size: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
-        standing,
-        due_at: Timestamp(row.get(5)?),
-        finished_at,
-        attempts: row.get(7)?,
-    })
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
+) -> Result<T, LedgerError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|ended| Err(interrupted(ended)))
+}
+
+fn interrupted(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LedgerError {
+    LedgerError::Engine(EngineError { store: "reading the state database", source: source.into() })
 }

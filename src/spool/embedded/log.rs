@@ -9,20 +9,13 @@
 //! report belongs to) is handed on from here, in the order of the log, so that nothing is lost
 //! when the task that asked for it has gone away.
 
-use super::content::full_or_io;
-use super::forward::{Moved, Moving};
-use super::index::{ContentPlace, Place, Waiting};
-use super::paths::{TemporaryFile, create_new, segment_name, sync_folder};
+use super::jobs::{Accepting, ContentPlace, LogJob, Moved, Moving, NewMessage, RecordPlace, Settling, StateJob};
+use super::paths::{create_new, full_or_io, segment_name, sync_folder};
 use super::segments::Segment;
-use super::settle::Settling;
 use super::shared::Shared;
-use super::state::Row;
 use super::steps::Step;
-use super::writer::StateJob;
-use crate::clock::Timestamp;
+use crate::spool::SpoolError;
 use crate::spool::record::{Content, Mark, NewRecord};
-use crate::spool::{SpoolEntry, SpoolError};
-use bytes::Bytes;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::Error;
@@ -30,7 +23,6 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// A segment that has grown to this is followed by a new one. Large enough to make files rare,
 /// small enough to be read whole into memory at recovery.
@@ -41,47 +33,6 @@ const BATCH_SIZE: usize = 8 * 1024 * 1024;
 
 /// How long a settlement waits for space before it is tried again.
 const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
-
-/// A message on its way into the log.
-pub(super) struct NewMessage {
-    pub(super) entry: SpoolEntry,
-    /// The envelope as JSON, as it is in the record.
-    pub(super) envelope: Bytes,
-    pub(super) record: NewRecord,
-    pub(super) content: ContentPlace,
-    pub(super) due: Timestamp,
-    pub(super) message_id: Option<String>,
-}
-
-impl NewMessage {
-    fn row(&self, place: Place) -> Row {
-        let waiting = Waiting { entry: self.entry.clone(), place };
-        let message_id = self.message_id.clone();
-        Row { waiting, envelope: self.envelope.clone(), due: self.due, message_id }
-    }
-}
-
-/// A message from a client, and who waits for it.
-pub(super) struct Accepting {
-    pub(super) message: NewMessage,
-    /// The content's own file, kept once the record is durable.
-    pub(super) file: Option<TemporaryFile>,
-    /// A place in the backlog of the state database, given back once the row is there.
-    pub(super) permit: OwnedSemaphorePermit,
-    pub(super) answer: oneshot::Sender<Result<(), SpoolError>>,
-}
-
-/// What the log writer is asked for.
-pub(super) enum LogJob {
-    /// Make a message durable.
-    Accept(Box<Accepting>),
-    /// Make reports durable, then hand the settlement that causes them to the state database.
-    Settle(Box<Settling>, Vec<NewMessage>),
-    /// Copy records of an old segment.
-    Forward(Vec<Moving>),
-    /// Nothing comes after this.
-    Close,
-}
 
 /// The segment being written.
 pub(super) struct Log {
@@ -135,9 +86,9 @@ impl Log {
     }
 
     /// Nothing comes any more: what waits for space has waited in vain.
-    pub(super) fn give_up(self) {
-        for (settling, _) in self.postponed {
-            settling.give_up(SpoolError::Full);
+    pub(super) fn give_up(mut self) {
+        for (settling, _) in std::mem::take(&mut self.postponed) {
+            self.shared.give_up(*settling, SpoolError::Full);
         }
     }
 
@@ -180,14 +131,14 @@ impl Log {
         Encoded::Forward(moving.into_iter().map(copy).collect())
     }
 
-    fn encode(&mut self, message: &NewMessage) -> Place {
+    fn encode(&mut self, message: &NewMessage) -> RecordPlace {
         self.append(&message.record, message.content)
     }
 
-    fn append(&mut self, record: &NewRecord, content: ContentPlace) -> Place {
+    fn append(&mut self, record: &NewRecord, content: ContentPlace) -> RecordPlace {
         let offset = self.end + self.buffer.len() as u64;
         let length = record.encode(self.mark, &mut self.buffer);
-        Place { segment: self.number, offset, length, content }
+        RecordPlace { segment: self.number, offset, length, content }
     }
 
     fn store(&mut self, batch: Vec<Encoded>) {
@@ -200,7 +151,7 @@ impl Log {
             Err(SpoolError::Full) => return self.postpone(batch),
             Err(error) => {
                 self.shared.stop(&error);
-                return refuse(batch);
+                return self.refuse(batch);
             }
         }
         for encoded in batch {
@@ -230,6 +181,19 @@ impl Log {
         }
         if !self.postponed.is_empty() {
             self.shared.reserve.give_free();
+        }
+    }
+
+    /// The disk has failed. Dropping an accepted message's file removes it: nobody was told 250.
+    fn refuse(&self, batch: Vec<Encoded>) {
+        for encoded in batch {
+            match encoded {
+                Encoded::Accept(accepting, _) => {
+                    let _ = accepting.answer.send(Err(SpoolError::Stopped));
+                }
+                Encoded::Settle(settling, _) => self.shared.give_up(*settling, SpoolError::Stopped),
+                Encoded::Forward(_) => {}
+            }
         }
     }
 
@@ -311,22 +275,9 @@ enum Next {
 
 /// A job whose records are in the buffer.
 enum Encoded {
-    Accept(Box<Accepting>, Place),
-    Settle(Box<Settling>, Vec<(NewMessage, Place)>),
+    Accept(Box<Accepting>, RecordPlace),
+    Settle(Box<Settling>, Vec<(NewMessage, RecordPlace)>),
     Forward(Vec<Moved>),
-}
-
-/// The disk has failed. Dropping an accepted message's file removes it: nobody was told 250.
-fn refuse(batch: Vec<Encoded>) {
-    for encoded in batch {
-        match encoded {
-            Encoded::Accept(accepting, _) => {
-                let _ = accepting.answer.send(Err(SpoolError::Stopped));
-            }
-            Encoded::Settle(settling, _) => settling.give_up(SpoolError::Stopped),
-            Encoded::Forward(_) => {}
-        }
-    }
 }
 
 /// The next job, if one waits.
@@ -367,6 +318,7 @@ mod tests {
     use crate::config::SpoolConfig;
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::smtp::address::ReversePath;
+    use crate::spool::SpoolEntry;
     use crate::spool::embedded::paths::Paths;
     use crate::spool::embedded::reserve::Reserve;
     use crate::spool::embedded::segments::Segments;
@@ -374,8 +326,10 @@ mod tests {
     use crate::spool::embedded::shared::Start;
     use crate::spool::embedded::space::Space;
     use crate::spool::embedded::steps::Steps;
-    use crate::spool::record::Standing;
+    use crate::spool::record::RecordKind;
+    use bytes::Bytes;
     use std::sync::mpsc::channel;
+    use tokio::sync::oneshot;
 
     fn shared(folder: &std::path::Path) -> Arc<Shared> {
         let paths = Paths::create(folder, Steps::unwitnessed()).unwrap();
@@ -400,7 +354,7 @@ mod tests {
         let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(0), origin);
         let json = encode_envelope(&envelope).unwrap();
         let content = Content::Inline { bytes: Bytes::new(), crc: 0 };
-        let record = NewRecord::new(QueueId(id), json.clone(), content, Standing::OnItsOwn).unwrap();
+        let record = NewRecord::new(QueueId(id), json.clone(), content, RecordKind::OnItsOwn).unwrap();
         let entry = SpoolEntry::new(QueueId(id), envelope, 0);
         let (content, due, message_id) = (ContentPlace::Inline, Timestamp(0), None);
         let message = NewMessage { entry, envelope: json, record, content, due, message_id };

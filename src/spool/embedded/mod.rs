@@ -7,18 +7,21 @@
 //! ```
 //! Guarantee (RFC 5321 §4.2.5, §6.1): after `Ok` of [`Spool::enqueue`] no crash loses the message;
 //! after `Ok` of [`Spool::settle`] outcomes and reports are durable together. At worst something
-//! is delivered twice. After a failure of the disk nothing more is taken ([`EmbeddedSpool::failed`]).
+//! is delivered twice. After a failure of the disk nothing more is taken ([`Spool::failed`]).
 
 pub mod audit;
 mod content;
 mod forward;
-mod hands;
 mod index;
+mod jobs;
 pub mod ledger;
 mod log;
+mod manual;
 mod paths;
+pub mod reader;
 mod recovery;
 mod reserve;
+mod schema;
 mod segments;
 mod settle;
 mod shared;
@@ -27,31 +30,31 @@ mod state;
 mod steps;
 mod writer;
 
-pub use hands::Hands;
-pub use recovery::Recovery;
-pub use steps::{Step, Witness, Work};
+pub use manual::ManualWriters;
+pub use steps::{CrashObserver, Step, Work};
 
-use super::{BodyReader, Claim, Draft, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
+use super::{BodyReader, Claim, Draft, Lease, Recovery, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
-use crate::spool::record::{Content, NewRecord, Standing};
+use crate::spool::record::{Content, NewRecord, RecordKind};
 use async_trait::async_trait;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
-use hands::Writers;
-use index::{ContentPlace, Place, Taken};
-use log::{Accepting, Log, LogJob, NewMessage};
+use index::Taken;
+use jobs::{Accepting, ContentPlace, LogJob, NewMessage, RecordPlace, ReplyTo, StateJob};
+use log::Log;
+use manual::Writers;
 use segments::StoredRecord;
-use settle::{Extent, Prepared, Settling, encode_envelope, invalid};
+use settle::{Extent, Prepared, encode_envelope, invalid};
 use shared::{Shared, Start};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use steps::{Labour, Steps};
+use steps::{Steps, Workers};
 use tokio::sync::oneshot;
-use writer::{Answer, StateJob, Writer};
+use writer::Writer;
 
 /// Milliseconds to microseconds.
 const MICROSECONDS: u64 = 1000;
@@ -79,7 +82,7 @@ impl EmbeddedSpool {
     ///
     /// # Errors
     /// [`SpoolError::InUse`] when another process has it, [`SpoolError::Unusable`] when it cannot be written,
-    /// [`SpoolError::Io`] and [`SpoolError::State`] when the disk fails.
+    /// [`SpoolError::Io`] and [`SpoolError::Engine`] when the disk fails.
     pub fn open(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
         let (spool, writers) = Self::prepare(config, now, Steps::unwitnessed())?;
         let Writers { log, log_jobs, state, state_jobs } = writers;
@@ -128,30 +131,20 @@ impl EmbeddedSpool {
         &self.recovery
     }
 
-    /// Waits until the disk has failed and the spool has stopped; gives the reason. The relay
-    /// must then end: only a restart finds out what is on the disk.
-    pub async fn failed(&self) -> String {
-        let mut failure = self.shared.failure();
-        match failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
-            Ok(reason) => reason.unwrap_or_default(),
-            Err(_) => std::future::pending().await,
-        }
-    }
-
     fn running(&self) -> Result<(), SpoolError> {
         if self.shared.is_stopped() { Err(SpoolError::Stopped) } else { Ok(()) }
     }
 
     /// Strictly increasing, also across restarts; microseconds unless the clock is behind.
     fn next_id(&self, now: Timestamp) -> QueueId {
-        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(MICROSECONDS).min(state::REPORT_IDS - 1);
+        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(MICROSECONDS).min(schema::REPORT_IDS - 1);
         let next = |last: u64| time.max(last.saturating_add(1));
         let before = self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         QueueId(next(before.unwrap_or_else(|last| last)))
     }
 
     /// Asks the state writer. Its silence means that it has ended.
-    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> StateJob) -> Result<T, SpoolError> {
+    async fn ask<T>(&self, job: impl FnOnce(ReplyTo<T>) -> StateJob) -> Result<T, SpoolError> {
         let (answer, answered) = oneshot::channel();
         self.state.send(job(answer)).map_err(|_| SpoolError::Stopped)?;
         answered.await.unwrap_or(Err(SpoolError::Stopped))
@@ -171,7 +164,7 @@ impl EmbeddedSpool {
     }
 
     /// Where the record of a message is.
-    async fn place(&self, id: QueueId) -> Result<Place, SpoolError> {
+    async fn place(&self, id: QueueId) -> Result<RecordPlace, SpoolError> {
         let in_memory = self.shared.index().place(id);
         match in_memory {
             Some(place) => Ok(place),
@@ -184,7 +177,7 @@ impl EmbeddedSpool {
         let mut place = self.place(id).await?;
         loop {
             let shared = Arc::clone(&self.shared);
-            let read = blocking(shared.paths.steps().labour(), move || shared.try_record(id, place)).await;
+            let read = blocking(shared.paths.steps().workers(), move || shared.try_record(id, place)).await;
             if !matches!(read, Err(SpoolError::Damaged)) {
                 return read;
             }
@@ -199,7 +192,7 @@ impl EmbeddedSpool {
     /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
     async fn record(&self, claim: Claim, settlement: Settlement, extent: Extent) -> Result<Claim, SpoolError> {
         self.running()?;
-        let prepared = Settling::prepare(&self.shared, (claim, settlement), extent)?;
+        let prepared = Prepared::new(&self.shared, (claim, settlement), extent)?;
         self.hand_over(prepared).await
     }
 
@@ -286,7 +279,7 @@ impl Spool for EmbeddedSpool {
         };
         let json = encode_envelope(&envelope)?;
         let size = content.size();
-        let record = NewRecord::new(id, json.clone(), content, Standing::OnItsOwn).map_err(|e| invalid(e.into()))?;
+        let record = NewRecord::new(id, json.clone(), content, RecordKind::OnItsOwn).map_err(|e| invalid(e.into()))?;
         let due = envelope.accepted_at;
         let entry = SpoolEntry::new(id, envelope, size);
         let message = NewMessage { entry, envelope: json, record, content: place, due, message_id };
@@ -311,13 +304,24 @@ impl Spool for EmbeddedSpool {
         Ok(self.hand_out(taken).await?.pop())
     }
 
-    fn bring_forward(&self, now: Timestamp, horizon: Timestamp) {
-        self.shared.index().bring_forward(now, horizon);
-        self.shared.changed.notify_one();
+    /// One process owns the directory, and a restart ends all claims.
+    fn lease(&self) -> Lease {
+        Lease::Process
     }
 
-    fn next_due(&self) -> Option<Timestamp> {
-        self.shared.index().next_due()
+    async fn renew(&self, claim: &Claim) -> Result<(), SpoolError> {
+        let held = self.shared.index().claimed_at(claim.entry.id, claim.generation);
+        held.map(|_since| ()).ok_or(SpoolError::Fenced)
+    }
+
+    async fn bring_forward(&self, now: Timestamp, horizon: Timestamp) -> Result<(), SpoolError> {
+        self.shared.index().bring_forward(now, horizon);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError> {
+        Ok(self.shared.index().next_due())
     }
 
     async fn changed(&self) {
@@ -334,7 +338,7 @@ impl Spool for EmbeddedSpool {
                     let path = shared.paths.content(id);
                     FileReader::open(shared, path, size, crc)
                 };
-                Ok(Box::new(blocking(self.shared.paths.steps().labour(), open).await?))
+                Ok(Box::new(blocking(self.shared.paths.steps().workers(), open).await?))
             }
         }
     }
@@ -356,14 +360,16 @@ impl Spool for EmbeddedSpool {
         others: Vec<(Claim, Settlement)>,
     ) -> Result<(), SpoolError> {
         self.running()?;
-        let mut prepared = Settling::prepare(&self.shared, (claim, settlement), Extent::Whole)?;
+        let mut prepared = Prepared::new(&self.shared, (claim, settlement), Extent::Whole)?;
         let mut others = others.into_iter();
         for other in others.by_ref() {
-            match Settling::prepare_beside(&self.shared, other, Extent::Whole, &prepared.reports) {
+            match Prepared::beside(&self.shared, other, Extent::Whole, &prepared.reports) {
                 Ok(other) => prepared.settling.others.push(*other.settling),
                 Err(error) => {
-                    prepared.settling.give_up(SpoolError::Stopped);
-                    others.for_each(|(claim, _)| self.release(claim));
+                    self.shared.give_up(*prepared.settling, SpoolError::Stopped);
+                    for (claim, _) in others {
+                        self.release(claim).await?;
+                    }
                     return Err(error);
                 }
             }
@@ -371,14 +377,16 @@ impl Spool for EmbeddedSpool {
         self.hand_over(prepared).await.map(|_given_back| ())
     }
 
-    fn release(&self, claim: Claim) {
+    async fn release(&self, claim: Claim) -> Result<(), SpoolError> {
         self.shared.index().release(claim.entry.id, claim.generation);
         self.shared.changed.notify_one();
+        Ok(())
     }
 
-    fn postpone(&self, claim: Claim, until: Timestamp) {
+    async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError> {
         self.shared.index().postpone(claim.entry.id, claim.generation, until);
         self.shared.changed.notify_one();
+        Ok(())
     }
 
     fn stats(&self) -> SpoolStats {
@@ -395,8 +403,16 @@ impl Spool for EmbeddedSpool {
         self.ask(|answer| StateJob::History(id, answer)).await
     }
 
+    async fn failed(&self) -> String {
+        let mut failure = self.shared.failure();
+        match failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+            Ok(reason) => reason.unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     async fn close(&self) {
-        if self.shared.paths.steps().labour() == Labour::ByHand {
+        if self.shared.paths.steps().workers() == Workers::ByHand {
             return;
         }
         // It fails only if the thread panicked or the runtime is ending; the drop closes then.

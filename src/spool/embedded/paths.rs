@@ -30,6 +30,20 @@ pub(super) const fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> S
     move |source| SpoolError::Io { action, source }
 }
 
+/// What is not there any more is as good as damaged: the message cannot be delivered.
+pub(super) fn missing_or_io(action: &'static str, source: std::io::Error) -> SpoolError {
+    if source.kind() == std::io::ErrorKind::NotFound { SpoolError::Damaged } else { SpoolError::Io { action, source } }
+}
+
+/// A full disk is a state of its own (452 4.3.1), not a fault.
+pub(super) fn full_or_io(action: &'static str, source: std::io::Error) -> SpoolError {
+    if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
+        SpoolError::Full
+    } else {
+        SpoolError::Io { action, source }
+    }
+}
+
 /// The places inside one spool directory.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {

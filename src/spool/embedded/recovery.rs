@@ -13,42 +13,21 @@
 //! - Segments without anything alive and content files without a message are removed.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::index::{ContentPlace, Index, Place, Waiting};
+use super::index::Index;
+use super::jobs::{ContentPlace, LogMark, MessageRow, RecordPlace, Waiting};
 use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
+use super::schema::{REPORT_IDS, is_damaged_database};
 use super::segments::{Segment, Segments};
-use super::state::{Completeness, LogMark, REPORT_IDS, Row, State};
+use super::state::{Completeness, State};
 use super::steps::{Step, Work};
-use super::writer::is_damage;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
-use crate::spool::record::{self, Found, Part, Standing, Stored};
-use crate::spool::{SpoolEntry, SpoolError};
+use crate::spool::record::{self, FoundRecord, Part, RecordKind, Stored};
+use crate::spool::{Recovery, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-
-/// What was found at opening, for the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Messages that wait.
-    pub waiting: u64,
-    /// Messages that were in the segments and not in the state database.
-    pub caught_up: u64,
-    /// Reports whose settlement was not committed; they are made again.
-    pub discarded_reports: u64,
-    /// Records that failed their checksum, or whose content is gone. Their octets are in
-    /// `damaged/`.
-    pub damaged_records: u64,
-    /// Segments that end in a write cut off; nobody was told 250 for it.
-    pub torn_tails: u64,
-    /// Content files without a message, removed.
-    pub orphaned_files: u64,
-    /// Segments without anything alive, removed.
-    pub removed_segments: u64,
-    /// Where a damaged state database was moved before it was rebuilt.
-    pub state_moved_to: Option<PathBuf>,
-}
 
 /// What the engine starts from.
 pub(super) struct Recovered {
@@ -65,7 +44,7 @@ pub(super) struct Recovered {
 /// Recovers; when the state database turns out to be damaged, once more without it.
 pub(super) fn recover(paths: &Paths) -> Result<Recovered, SpoolError> {
     match Opening::new(paths)?.run(paths) {
-        Err(SpoolError::State(error)) if is_damage(&error) => {}
+        Err(error) if is_damaged_database(&error) => {}
         other => return other,
     }
     let moved_to = move_state_aside(paths).map_err(io("moving the damaged state database aside"))?;
@@ -147,7 +126,7 @@ impl Opening {
         &mut self,
         paths: &Paths,
         state: &State,
-        found: &Found<'_>,
+        found: &FoundRecord<'_>,
         piece: Piece<'_>,
     ) -> Result<Applied, SpoolError> {
         if found.id.0 < REPORT_IDS {
@@ -157,14 +136,14 @@ impl Opening {
             return Ok(Applied::Done);
         }
         let Ok(envelope) = serde_json::from_slice::<Envelope>(found.envelope) else { return Ok(Applied::Damaged) };
-        match (found.standing, piece.completeness) {
-            (Standing::OnItsOwn, _) | (_, Completeness::Rebuilding) => {}
-            (Standing::WithSettlement, Completeness::Complete) => {
+        match (found.kind, piece.completeness) {
+            (RecordKind::OnItsOwn, _) | (_, Completeness::Rebuilding) => {}
+            (RecordKind::WithSettlement, Completeness::Complete) => {
                 self.summary.discarded_reports += 1;
                 return Ok(Applied::Done);
             }
             // What it is a copy of was finished, and is forgotten.
-            (Standing::Forwarded, Completeness::Complete) => return Ok(Applied::Done),
+            (RecordKind::Forwarded, Completeness::Complete) => return Ok(Applied::Done),
         }
         let (size, content) = match found.content {
             Stored::Inline(content) => (content.len() as u64, ContentPlace::Inline),
@@ -180,7 +159,8 @@ impl Opening {
                 Completeness::Complete => Ok(Applied::Damaged),
             };
         }
-        let place = Place { segment: piece.number, offset: found.offset as u64, length: found.length as u64, content };
+        let place =
+            RecordPlace { segment: piece.number, offset: found.offset as u64, length: found.length as u64, content };
         let due = envelope.accepted_at;
         let entry = SpoolEntry::new(found.id, envelope, size);
         let envelope = Bytes::copy_from_slice(found.envelope);
@@ -188,7 +168,7 @@ impl Opening {
             Stored::Inline(content) => message_id(content),
             Stored::External { .. } => message_id(&head_of(&paths.content(found.id))),
         };
-        state.insert(&Row { waiting: Waiting { entry, place }, envelope, due, message_id })?;
+        state.insert(&MessageRow { waiting: Waiting { entry, place }, envelope, due, message_id })?;
         self.summary.caught_up += 1;
         Ok(Applied::Done)
     }
@@ -280,7 +260,7 @@ fn open_state(paths: &Paths) -> Result<State, SpoolError> {
     if paths.state_suspect().exists() {
         if !state.is_sound()? {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(SpoolError::State(rusqlite::Error::SqliteFailure(damage, None)));
+            return Err(rusqlite::Error::SqliteFailure(damage, None).into());
         }
         remove_rest(paths, &paths.state_suspect());
     }

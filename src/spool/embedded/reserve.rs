@@ -3,7 +3,7 @@
 //! The floors of `space.rs` stop new mail long before that, but others write to the same disk.
 //! Then the reserve is given free, so that outcomes and the reports they cause are written (RFC
 //! 5321 §6.1: what cannot be delivered is told of, not forgotten), mail goes out, space comes
-//! back, and a relay that was stopped opens its spool again. It is made anew when there is room
+//! back, and a relay that was stopped opens its spool again. It is made again when there is room
 //! above the floor. New mail gets nothing of it: the floor is larger.
 //!
 //! All of it is best effort: without a reserve a full disk only means waiting.
@@ -16,7 +16,7 @@ use crate::config::SpoolConfig;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-/// The most it is: what the log of the state database grows to before it is written anew. With
+/// The most it is: what the log of the state database grows to before it is written again. With
 /// that moved into the database, outcomes and reports go on for longer.
 const MOST: u64 = 16 * 1024 * 1024;
 
@@ -85,8 +85,8 @@ mod tests {
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::outcome::{Cause, DeliveryOutcome};
     use crate::smtp::address::ReversePath;
-    use crate::spool::embedded::hands::tests::{NOW, by_turning, claim, config, envelope, poll, store};
-    use crate::spool::embedded::{EmbeddedSpool, Hands, Witness};
+    use crate::spool::embedded::manual::tests::{NOW, by_turning, claim, config, envelope, poll, store};
+    use crate::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters};
     use crate::spool::{RecipientState, Report, Settlement, Spool, SpoolError, Telling};
     use std::pin::pin;
     use std::sync::Arc;
@@ -100,7 +100,7 @@ mod tests {
     /// A disk with so much room.
     struct Disk(AtomicU64);
 
-    impl Witness for Disk {
+    impl CrashObserver for Disk {
         fn at(&self, step: Step) {
             if step == Step::ReserveGivenFree {
                 self.0.fetch_add(FLOOR / PART_OF_FLOOR, Ordering::SeqCst);
@@ -116,7 +116,7 @@ mod tests {
         folder: TempDir,
         disk: Arc<Disk>,
         spool: EmbeddedSpool,
-        hands: Hands,
+        hands: ManualWriters,
     }
 
     impl World {

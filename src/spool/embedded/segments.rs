@@ -4,9 +4,8 @@
 //! fit is put aside and reported as damaged, never given out.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::content::missing_or_io;
-use super::index::Place;
-use super::paths::{Paths, segment_name};
+use super::jobs::RecordPlace;
+use super::paths::{Paths, missing_or_io, segment_name};
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
 use crate::spool::record::{self, Content, HEADER_SIZE, MAX_ENVELOPE_SIZE, MAX_INLINE_SIZE, Mark, Stored};
@@ -87,7 +86,7 @@ impl Segments {
     }
 
     /// Reads the record of a message; blocks.
-    pub(super) fn read(&self, paths: &Paths, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+    pub(super) fn read(&self, paths: &Paths, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
         let segment = self.lock().files.get(&place.segment).cloned().ok_or(SpoolError::Damaged)?;
         let most = MAX_INLINE_SIZE + (HEADER_SIZE + MAX_ENVELOPE_SIZE) as u64;
         let length = usize::try_from(place.length.min(most)).unwrap_or(HEADER_SIZE);

@@ -8,37 +8,19 @@
 //! The id of a report follows from the message, the attempt, the outcome and whom it tells, so
 //! that a rebuild which brings back both message and report does not make a second one.
 
-use super::index::ContentPlace;
-use super::log::NewMessage;
+use super::jobs::{ContentPlace, Ending, NewMessage, Settling};
+use super::schema::{REPORT_IDS, json, silence_number};
 use super::shared::Shared;
-use super::state::{REPORT_IDS, Row, json};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
-use crate::spool::event::{Event, Silence, grouped};
+use crate::spool::event::{Event, grouped};
 use crate::spool::message_id::message_id;
 use crate::spool::owed::Reported;
-use crate::spool::record::{Content, NewRecord, Standing};
+use crate::spool::record::{Content, NewRecord, RecordKind};
 use crate::spool::schedule::mix;
-use crate::spool::{Claim, Hold, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
+use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
 use bytes::Bytes;
-use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// What becomes of the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Every recipient is done.
-    Finished,
-    /// At least one waits.
-    Waits {
-        /// For the next attempt.
-        due: Timestamp,
-        /// Whether that ever comes by itself.
-        held: Hold,
-    },
-    /// The claim is kept; more is to come.
-    Continues,
-}
 
 /// Whether a settlement gives the claim back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,29 +29,6 @@ pub(super) enum Extent {
     Part,
     /// Yes.
     Whole,
-}
-
-/// A settlement with all that the writers need; the lease is theirs until it is answered.
-pub(super) struct Settling {
-    shared: Arc<Shared>,
-    pub(super) generation: u64,
-    /// The message as it is afterwards.
-    pub(super) entry: SpoolEntry,
-    /// The changed recipients, with their states as JSON.
-    pub(super) recipients: Vec<(usize, String)>,
-    /// Who is told of recipients: the number of the report, or a number below zero for nobody.
-    pub(super) told: Vec<(usize, i64)>,
-    /// For the history, as JSON.
-    pub(super) events: Vec<String>,
-    pub(super) at: Timestamp,
-    pub(super) ending: Ending,
-    /// How often the sender was told, as JSON, where that changes.
-    pub(super) reported: Option<String>,
-    /// Filled in by the log writer once the reports are durable.
-    pub(super) reports: Vec<Row>,
-    /// Of other messages, to be recorded in the same transaction.
-    pub(super) others: Vec<Self>,
-    answer: oneshot::Sender<Result<(), SpoolError>>,
 }
 
 /// A settlement ready to be handed to the writers.
@@ -81,23 +40,23 @@ pub(super) struct Prepared {
     pub(super) answered: oneshot::Receiver<Result<(), SpoolError>>,
 }
 
-impl Settling {
+impl Prepared {
     /// Takes the lease over and works out what changes. When that fails the claim is given back.
-    pub(super) fn prepare(
-        shared: &Arc<Shared>,
+    pub(super) fn new(
+        shared: &Shared,
         (claim, settlement): (Claim, Settlement),
         extent: Extent,
-    ) -> Result<Prepared, SpoolError> {
-        Self::prepare_beside(shared, (claim, settlement), extent, &[])
+    ) -> Result<Self, SpoolError> {
+        Self::beside(shared, (claim, settlement), extent, &[])
     }
 
     /// Of another message, of which these reports tell.
-    pub(super) fn prepare_beside(
-        shared: &Arc<Shared>,
+    pub(super) fn beside(
+        shared: &Shared,
         (claim, settlement): (Claim, Settlement),
         extent: Extent,
         shared_reports: &[NewMessage],
-    ) -> Result<Prepared, SpoolError> {
+    ) -> Result<Self, SpoolError> {
         let Claim { mut entry, generation } = claim;
         let (claimed_at, generation) = {
             let mut index = shared.index();
@@ -136,9 +95,7 @@ impl Settling {
         let events = settlement.events.iter().chain(&telling).map(Event::to_json).collect();
         let (answer, answered) = oneshot::channel();
         let claim = Claim { entry: entry.clone(), generation };
-        let shared = Arc::clone(shared);
-        let settling = Self {
-            shared,
+        let settling = Settling {
             generation,
             entry,
             recipients,
@@ -151,21 +108,7 @@ impl Settling {
             others: Vec::new(),
             answer,
         };
-        Ok(Prepared { settling: Box::new(settling), reports, claim, answered })
-    }
-
-    /// It is durable.
-    pub(super) fn succeed(self) {
-        let _ = self.answer.send(Ok(()));
-    }
-
-    /// It is not recorded: the message is due again.
-    pub(super) fn give_up(self, error: SpoolError) {
-        for other in self.others {
-            other.give_up(SpoolError::Stopped);
-        }
-        self.shared.index().release(self.entry.id, self.generation);
-        let _ = self.answer.send(Err(error));
+        Ok(Self { settling: Box::new(settling), reports, claim, answered })
     }
 }
 
@@ -215,14 +158,6 @@ fn tell(told: &[(usize, Telling)], reports: &[NewMessage]) -> (Vec<(usize, i64)>
     (rows, events)
 }
 
-/// How the database says that nobody is told.
-pub(in crate::spool) const fn silence_number(because: Silence) -> i64 {
-    match because {
-        Silence::NullReversePath => -1,
-        Silence::NotAsked => -2,
-    }
-}
-
 /// Applies new states; those for recipients that do not exist are dropped.
 fn apply(entry: &mut SpoolEntry, changes: Vec<(usize, RecipientState)>) -> Result<Vec<(usize, String)>, SpoolError> {
     let mut changed = Vec::new();
@@ -246,7 +181,8 @@ fn new_report(about: &SpoolEntry, outcome: u64, place: u64, report: Report) -> R
     let size = content.len() as u64;
     let message_id = message_id(&content);
     let content = Content::Inline { crc: crc32fast::hash(&content), bytes: content };
-    let record = NewRecord::new(id, json.clone(), content, Standing::WithSettlement).map_err(|e| invalid(e.into()))?;
+    let record =
+        NewRecord::new(id, json.clone(), content, RecordKind::WithSettlement).map_err(|e| invalid(e.into()))?;
     let due = envelope.accepted_at;
     let entry = SpoolEntry::new(id, envelope, size);
     Ok(NewMessage { entry, envelope: json, record, content: ContentPlace::Inline, due, message_id })

@@ -1,8 +1,8 @@
 //! What the threads of the engine and its callers share.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
-use super::forward::SPARSE;
-use super::index::{ContentPlace, Index, Place};
+use super::index::Index;
+use super::jobs::{ContentPlace, RecordPlace, Settling};
 use super::paths::Paths;
 use super::reserve::Reserve;
 use super::segments::{Segment, Segments, StoredRecord};
@@ -25,6 +25,10 @@ pub(super) const MOST_BACKLOG: usize = 2000;
 /// Callers read the clock before they come here, so that one may name a time that is a little
 /// before another's; and small corrections of the clock do not matter.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// A segment is sparse when less than one part in so many of it is alive: what is copied is then
+/// a third at most of what is freed.
+const SPARSE: u64 = 4;
 
 /// See the module.
 pub(super) struct Shared {
@@ -165,17 +169,26 @@ impl Shared {
     }
 
     /// Reads the record of a message, if it is still at this place; blocks.
-    pub(super) fn try_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+    pub(super) fn try_record(&self, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
         self.segments.read(&self.paths, id, place)
     }
 
     /// Reads the record of a message; blocks. Damage is counted.
-    pub(super) fn read_record(&self, id: QueueId, place: Place) -> Result<StoredRecord, SpoolError> {
+    pub(super) fn read_record(&self, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
         let record = self.try_record(id, place);
         if matches!(record, Err(SpoolError::Damaged)) {
             self.count_damage(1);
         }
         record
+    }
+
+    /// A settlement is not recorded: its message is due again, and those that go with it are.
+    pub(super) fn give_up(&self, settling: Settling, error: SpoolError) {
+        for other in settling.others {
+            self.give_up(other, SpoolError::Stopped);
+        }
+        self.index().release(settling.entry.id, settling.generation);
+        let _ = settling.answer.send(Err(error));
     }
 
     /// Closed segments in which nothing is alive.

@@ -1,32 +1,28 @@
 //! The state database: what the engine asks of SQLite, statement by statement.
 //!
-//! The schema with its meaning is in `schema.sql`. WAL and `synchronous=FULL`: an outcome that is
-//! committed survives a power cut. The database follows the segments: the mark in `meta` says up to where
-//! their records are here. Lost, it is rebuilt from them.
+//! The tables are in `schema.sql`, what their columns mean in `schema.rs`. WAL and
+//! `synchronous=FULL`: an outcome that is committed survives a power cut. The database follows the
+//! segments: the mark in `meta` says up to where their records are here. Lost, it is rebuilt from
+//! them.
 
-use super::forward::Moved;
-use super::index::{ContentPlace, Place, Waiting};
+use super::jobs::{ContentPlace, Ending, LogMark, MessageRow, Moved, RecordPlace, Settling, Waiting, WaitingRow};
 use super::paths::Paths;
-use super::settle::{Ending, Settling};
+use super::schema::{
+    REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, number, octets, place_columns, place_of,
+    unsigned,
+};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::spool::event::Event;
-use crate::spool::schedule::mix;
 use crate::spool::{Hold, RecipientState, SpoolEntry};
-use bytes::Bytes;
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
-
-const SCHEMA: &str = include_str!("schema.sql");
-/// From each version to the next.
-const UPGRADES: &[&str] = &[include_str!("schema_1_to_2.sql"), include_str!("schema_2_to_3.sql")];
-pub(super) const SCHEMA_VERSION: i64 = 3;
 
 /// Events kept of one message: the first, which tell how it began, and the last. Hourly attempts
 /// at a few hosts for five days stay below it.
@@ -41,46 +37,6 @@ const STATEMENTS: usize = 32;
 
 /// What a commit takes on the disk at least: a page.
 const LEAST_COMMIT: u64 = 4096;
-
-/// Ids above this are those of reports; below are microseconds since the epoch, for 146,000 years.
-pub(super) const REPORT_IDS: u64 = 1 << 62;
-
-/// A message as it is first stored.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) waiting: Waiting,
-    /// The envelope as JSON.
-    pub(super) envelope: Bytes,
-    pub(super) due: Timestamp,
-    /// Of the header field.
-    pub(super) message_id: Option<String>,
-}
-
-/// A message as the index needs it at the start.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    pub(super) id: QueueId,
-    pub(super) due: Timestamp,
-    pub(super) accepted_at: Timestamp,
-    pub(super) segment: u32,
-    /// Octets of its record.
-    pub(super) length: u64,
-    pub(super) held: bool,
-}
-
-/// A place in the log: records before it are in the database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LogMark {
-    pub(super) segment: u32,
-    pub(super) offset: u64,
-}
-
-impl LogMark {
-    /// Behind a record.
-    pub(super) const fn after(place: Place) -> Self {
-        Self { segment: place.segment, offset: place.offset.saturating_add(place.length) }
-    }
-}
 
 /// Whether the database has ever been complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,19 +64,6 @@ pub(super) struct State {
 
 fn full() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
-}
-
-/// Queue ids have 63 bits, so that SQLite's integers hold them.
-fn number(id: QueueId) -> i64 {
-    id.0.cast_signed()
-}
-
-fn octets(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-pub(super) fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
 }
 
 impl State {
@@ -241,7 +184,7 @@ impl State {
     }
 
     /// Stores a new message. False when the database knows it already.
-    pub(super) fn insert(&self, row: &Row) -> rusqlite::Result<bool> {
+    pub(super) fn insert(&self, row: &MessageRow) -> rusqlite::Result<bool> {
         let SpoolEntry { id, envelope, size, attempts, recipients, .. } = &row.waiting.entry;
         let place = row.waiting.place;
         let text = std::str::from_utf8(&row.envelope).unwrap_or("{}");
@@ -279,7 +222,7 @@ impl State {
         Ok(true)
     }
 
-    fn make_findable(&self, id: i64, row: &Row) -> rusqlite::Result<()> {
+    fn make_findable(&self, id: i64, row: &MessageRow) -> rusqlite::Result<()> {
         let envelope = &row.waiting.entry.envelope;
         let mut insert =
             self.connection.prepare_cached("INSERT OR IGNORE INTO lookups (day, hash, message) VALUES (?1, ?2, ?3)")?;
@@ -395,28 +338,22 @@ impl State {
     }
 
     /// Where the record of a message is.
-    pub(super) fn place(&self, id: QueueId) -> rusqlite::Result<Option<Place>> {
+    pub(super) fn place(&self, id: QueueId) -> rusqlite::Result<Option<RecordPlace>> {
         self.connection
-            .prepare_cached("SELECT segment, offset, length, content_in_file FROM messages WHERE id = ?1")?
-            .query_row([number(id)], |row| {
-                let content = if row.get(3)? { ContentPlace::OwnFile } else { ContentPlace::Inline };
-                let (offset, length) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
-                Ok(Place { segment: row.get(0)?, offset, length, content })
-            })
+            .prepare_cached(concat!("SELECT ", place_columns!(), " FROM messages WHERE id = ?1"))?
+            .query_row([number(id)], |row| place_of(row, 0))
             .optional()
     }
 
     /// Records in a segment whose messages are not finished, at most so many.
-    pub(super) fn living(&self, segment: u32, most: u32) -> rusqlite::Result<Vec<(QueueId, Place)>> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT id, offset, length, content_in_file FROM messages INDEXED BY queued_messages \
-             WHERE segment = ?1 AND finished_at IS NULL LIMIT ?2",
-        )?;
-        let rows = select.query_map(params![segment, most], |row| {
-            let content = if row.get(3)? { ContentPlace::OwnFile } else { ContentPlace::Inline };
-            let (offset, length) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
-            Ok((QueueId(unsigned(row.get(0)?)), Place { segment, offset, length, content }))
-        })?;
+    pub(super) fn living(&self, segment: u32, most: u32) -> rusqlite::Result<Vec<(QueueId, RecordPlace)>> {
+        let mut select = self.connection.prepare_cached(concat!(
+            "SELECT id, ",
+            place_columns!(),
+            " FROM messages INDEXED BY queued_messages WHERE segment = ?1 AND finished_at IS NULL LIMIT ?2",
+        ))?;
+        let rows =
+            select.query_map(params![segment, most], |row| Ok((QueueId(unsigned(row.get(0)?)), place_of(row, 1)?)))?;
         rows.collect()
     }
 
@@ -440,7 +377,7 @@ impl State {
 
     /// Reads a message. An envelope that cannot be read is an error of conversion; recipient
     /// states that cannot are taken as waiting, which errs towards a duplicate.
-    pub(super) fn load(&self, id: QueueId, place: Place) -> rusqlite::Result<Waiting> {
+    pub(super) fn load(&self, id: QueueId, place: RecordPlace) -> rusqlite::Result<Waiting> {
         let mut message =
             self.connection.prepare_cached("SELECT envelope, size, attempts, reported FROM messages WHERE id = ?1")?;
         let (envelope, size, attempts, reported) = message.query_row([number(id)], |row| {
@@ -481,7 +418,7 @@ impl State {
     }
 
     /// Calls `each` with every waiting message, held ones among them.
-    pub(super) fn for_each_waiting(&self, mut each: impl FnMut(Known)) -> rusqlite::Result<()> {
+    pub(super) fn for_each_waiting(&self, mut each: impl FnMut(WaitingRow)) -> rusqlite::Result<()> {
         let mut select = self.connection.prepare(
             "SELECT id, due_at, accepted_at, segment, held, length FROM messages INDEXED BY queued_messages \
              WHERE finished_at IS NULL",
@@ -490,7 +427,7 @@ impl State {
         while let Some(row) = rows.next()? {
             let (due, accepted_at) = (Timestamp(row.get(1)?), Timestamp(row.get(2)?));
             let (id, segment, held) = (QueueId(unsigned(row.get(0)?)), row.get(3)?, row.get(4)?);
-            each(Known { id, due, accepted_at, segment, length: unsigned(row.get(5)?), held });
+            each(WaitingRow { id, due, accepted_at, segment, length: unsigned(row.get(5)?), held });
         }
         Ok(())
     }
@@ -580,20 +517,4 @@ fn names<'a>(envelope: &'a Envelope, message_id: Option<&'a str>) -> impl Iterat
         ReversePath::Null => None,
     };
     message_id.into_iter().chain(sender).chain(envelope.recipients.iter().map(Mailbox::as_str))
-}
-
-/// Days since 1970.
-pub(super) const fn day_of(at: Timestamp) -> i64 {
-    at.0.div_euclid(86_400_000)
-}
-
-/// The hash of a name in `lookups`: of Message-ID or address, without regard to case.
-pub(super) fn lookup_hash(name: &str) -> i64 {
-    let octets = name.bytes().map(|octet| u64::from(octet.to_ascii_lowercase()));
-    octets.fold(0_u64, |hash, octet| mix(hash ^ octet)).cast_signed()
-}
-
-/// A recipient state as the database keeps it.
-pub(super) fn json(state: &RecipientState) -> rusqlite::Result<String> {
-    serde_json::to_string(state).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }

@@ -1,7 +1,7 @@
 //! The moments at which a crash leaves something else on the disk than a moment before.
 //!
 //! RFC 5321 §6.1 wants nothing lost by a crash, at whatever moment it comes. The engine tells a
-//! [`Witness`] of each such moment, right after the change and in the thread that made it. A
+//! [`CrashObserver`] of each such moment, right after the change and in the thread that made it. A
 //! witness that copies the directory has what a crash at this moment would leave, and can open
 //! the copy. In service the witness is nobody.
 //!
@@ -102,7 +102,7 @@ impl Work {
 }
 
 /// Whoever wants to know of every step.
-pub trait Witness: Send + Sync {
+pub trait CrashObserver: Send + Sync {
     /// Called at the moment itself, in the thread that does the work, which waits. The spool
     /// directory may be copied meanwhile; the spool itself must not be asked for anything.
     fn at(&self, step: Step);
@@ -117,30 +117,30 @@ pub trait Witness: Send + Sync {
 
 /// Who does the work that blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Labour {
+pub(super) enum Workers {
     /// Threads.
     Threads,
-    /// Whoever asks, at once; see [`super::hands::Hands`].
+    /// Whoever asks, at once; see [`super::manual::ManualWriters`].
     ByHand,
 }
 
 /// The seam between the engine and its witness.
 #[derive(Clone)]
 pub(super) struct Steps {
-    witness: Arc<dyn Witness>,
-    labour: Labour,
+    witness: Arc<dyn CrashObserver>,
+    workers: Workers,
     over: Arc<AtomicBool>,
 }
 
 impl Steps {
     /// As in service: nobody looks on.
     pub(super) fn unwitnessed() -> Self {
-        Self { witness: Arc::new(Nobody), labour: Labour::Threads, over: Arc::default() }
+        Self { witness: Arc::new(Nobody), workers: Workers::Threads, over: Arc::default() }
     }
 
     /// By hand, before a witness.
-    pub(super) fn by_hand(witness: Arc<dyn Witness>) -> Self {
-        Self { witness, labour: Labour::ByHand, over: Arc::default() }
+    pub(super) fn by_hand(witness: Arc<dyn CrashObserver>) -> Self {
+        Self { witness, workers: Workers::ByHand, over: Arc::default() }
     }
 
     pub(super) fn at(&self, step: Step) {
@@ -152,8 +152,8 @@ impl Steps {
         if self.witness.has_room(octets) { Ok(()) } else { Err(std::io::ErrorKind::StorageFull.into()) }
     }
 
-    pub(super) const fn labour(&self) -> Labour {
-        self.labour
+    pub(super) const fn workers(&self) -> Workers {
+        self.workers
     }
 
     /// It is as if the process had been killed: nothing more is written or removed.
@@ -168,12 +168,12 @@ impl Steps {
 
 impl std::fmt::Debug for Steps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Steps").field("labour", &self.labour).finish_non_exhaustive()
+        f.debug_struct("Steps").field("workers", &self.workers).finish_non_exhaustive()
     }
 }
 
 struct Nobody;
 
-impl Witness for Nobody {
+impl CrashObserver for Nobody {
     fn at(&self, _: Step) {}
 }

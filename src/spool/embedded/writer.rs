@@ -7,23 +7,21 @@
 //! A database that cannot be written for want of space or because someone holds a lock is tried
 //! again: a settlement given up would deliver its message twice. Any other failure stops the spool.
 
-use super::forward::{Forwarding, Moved};
-use super::index::Waiting;
-use super::log::LogJob;
+use super::forward::Forwarding;
+use super::jobs::{Ending, LogJob, LogMark, MessageRow, Moved, RecordPlace, Settling, StateJob, Waiting};
 use super::paths;
-use super::settle::{Ending, Settling};
+use super::schema::is_damage;
 use super::shared::Shared;
-use super::state::{LogMark, Row, State, Sync};
+use super::state::{State, Sync};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::spool::event::Event;
 use crate::spool::{Hold, SpoolEntry, SpoolError};
 use rusqlite::ErrorCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Jobs in one transaction: enough to share a sync, few enough to answer soon.
 const BATCH_JOBS: usize = 1000;
@@ -35,33 +33,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Messages pruned in one transaction: a few milliseconds of work.
-const PRUNE_BITE: u32 = 200;
-
-/// An answer to come.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
-
-/// What happened to a message: when, and what.
-pub(super) type History = Vec<(Timestamp, Event)>;
-
-/// What the state writer is asked for.
-pub(super) enum StateJob {
-    /// A durable record needs its row. The permit is a place in the backlog.
-    Insert(Box<Row>, OwnedSemaphorePermit),
-    /// Outcomes, with reports that are durable already.
-    Settle(Box<Settling>),
-    /// Messages that memory does not have.
-    Load(Vec<QueueId>, Answer<Vec<Waiting>>),
-    /// Where a record is.
-    Place(QueueId, Answer<Option<super::index::Place>>),
-    /// What happened to a message.
-    History(QueueId, Answer<History>),
-    /// Copies of records are durable, or there was no room for any.
-    Forward(Vec<Moved>),
-    /// A segment was closed: look whether old ones can go.
-    Sweep,
-    /// Nothing comes after this.
-    Close,
-}
+const PRUNE_BATCH: u32 = 200;
 
 /// The thread's own things.
 pub(super) struct Writer {
@@ -84,7 +56,7 @@ struct Batch {
 }
 
 enum Write {
-    Insert(Box<Row>, OwnedSemaphorePermit),
+    Insert(Box<MessageRow>, OwnedSemaphorePermit),
     Settle(Box<Settling>),
     Forward(Vec<Moved>),
 }
@@ -154,7 +126,7 @@ impl Writer {
             return Ok(());
         }
         if self.shared.is_stopped() {
-            refuse(writes, || SpoolError::Stopped);
+            self.refuse(writes, || SpoolError::Stopped);
             return Ok(());
         }
         let mut result = self.transaction(&writes);
@@ -166,12 +138,12 @@ impl Writer {
             Ok(known) => known,
             Err(error) if can_pass(&error) && !self.shared.is_closing() => return Err(writes),
             Err(error) if can_pass(&error) => {
-                refuse(writes, || SpoolError::Full);
+                self.refuse(writes, || SpoolError::Full);
                 return Ok(());
             }
             Err(error) => {
                 self.fail(error);
-                refuse(writes, || SpoolError::Stopped);
+                self.refuse(writes, || SpoolError::Stopped);
                 return Ok(());
             }
         };
@@ -188,8 +160,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Inserts need no answer: their records are durable, and the next start finds them.
+    fn refuse(&self, writes: Vec<Write>, error: impl Fn() -> SpoolError) {
+        for write in writes {
+            match write {
+                Write::Insert(..) | Write::Forward(_) => {}
+                Write::Settle(settling) => self.shared.give_up(*settling, error()),
+            }
+        }
+    }
+
     /// Gives for each settlement the positions of the reports that were known before, and for each
-    /// bite of copies those that nobody needs.
+    /// batch of copies those that nobody needs.
     fn transaction(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Vec<usize>>> {
         let result = self.try_transaction(writes);
         match result {
@@ -264,7 +246,7 @@ impl Writer {
         if let Some(place) = ended {
             self.shared.remove_content(settling.entry.id, place.content, settling.entry.size);
         }
-        settling.succeed();
+        let _ = settling.answer.send(Ok(()));
     }
 
     /// What committed places of copies mean for memory.
@@ -282,7 +264,7 @@ impl Writer {
     }
 
     /// The disk is full. Besides what the reserve gives, the log of the database can be written
-    /// anew once all of it was moved into the database.
+    /// again once all of it was moved into the database.
     fn make_room(&self) {
         self.shared.reserve.give_free();
         if self.state.checkpoint().is_ok() {
@@ -314,10 +296,10 @@ impl Writer {
                 });
             }
             StateJob::Place(id, answer) => {
-                let _ = answer.send(self.state.place(id).map_err(SpoolError::State));
+                let _ = answer.send(self.state.place(id).map_err(SpoolError::from));
             }
             StateJob::History(id, answer) => {
-                let _ = answer.send(self.state.history(id).map_err(SpoolError::State));
+                let _ = answer.send(self.state.history(id).map_err(SpoolError::from));
             }
             StateJob::Sweep => self.sweep(),
             StateJob::Insert(..) | StateJob::Settle(..) | StateJob::Forward(_) | StateJob::Close => {}
@@ -346,7 +328,7 @@ impl Writer {
         }
     }
 
-    fn load_from_record(&self, id: QueueId, place: super::index::Place) -> Option<Waiting> {
+    fn load_from_record(&self, id: QueueId, place: RecordPlace) -> Option<Waiting> {
         let record = self.shared.read_record(id, place).ok()?;
         let envelope: Envelope = serde_json::from_slice(&record.envelope).ok()?;
         let mut entry = SpoolEntry::new(id, envelope, record.content.size());
@@ -371,7 +353,7 @@ impl Writer {
         }
     }
 
-    /// Removes a bite of what was finished long ago. That it fails is no harm: it comes round again.
+    /// Removes a batch of what was finished long ago. That it fails is no harm: it comes round again.
     fn prune(&mut self) {
         let now = self.shared.latest_time();
         // A clock that was set back is as good a reason to look as one that went on.
@@ -382,15 +364,15 @@ impl Writer {
         let pruned = self.state.begin().and_then(|()| {
             let too_large = self.state.used_bytes()? > self.shared.history_limit_bytes;
             let before = if too_large { Timestamp(i64::MAX) } else { Timestamp(now.0.saturating_sub(keep)) };
-            let pruned = self.state.prune(before, PRUNE_BITE)?;
+            let pruned = self.state.prune(before, PRUNE_BATCH)?;
             if pruned > 0 {
                 self.state.commit(&self.shared.paths, Work::Pruning)?;
             }
             Ok(pruned)
         });
         self.state.roll_back();
-        // A full bite means that there is more: the next job takes the next one.
-        if pruned.is_ok_and(|pruned| pruned < PRUNE_BITE as usize) {
+        // A full batch means that there is more: the next job takes the next one.
+        if pruned.is_ok_and(|pruned| pruned < PRUNE_BATCH as usize) {
             self.pruned_at = now;
         }
     }
@@ -402,7 +384,7 @@ impl Writer {
             let _ = paths::create_new(&self.shared.paths.state_suspect());
             self.shared.paths.at(Step::PutAside);
         }
-        self.shared.stop(&SpoolError::State(error));
+        self.shared.stop(&error.into());
     }
 }
 
@@ -427,16 +409,6 @@ fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
     batch
 }
 
-/// Inserts need no answer: their records are durable, and the next start finds them.
-fn refuse(writes: Vec<Write>, error: impl Fn() -> SpoolError) {
-    for write in writes {
-        match write {
-            Write::Insert(..) | Write::Forward(_) => {}
-            Write::Settle(settling) => settling.give_up(error()),
-        }
-    }
-}
-
 /// Whether the disk is full.
 fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
@@ -445,9 +417,4 @@ fn is_full(error: &rusqlite::Error) -> bool {
 /// Whether the same transaction may work later.
 fn can_pass(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-}
-
-/// Whether the error says that the database file is damaged.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }

@@ -280,6 +280,7 @@ impl Batch {
     }
 }
 
+#[expect(clippy::fn_params_excessive_bools, reason = "one wish, handed through")]
 fn cell(dice: &mut Dice, between: Between, patient: bool) -> Cell {
     let hosts: Vec<Host> = (0..if dice.one_in(3) { 2 } else { 1 }).map(|_| host(dice, patient)).collect();
     let mut domains = vec![domain(dice, between)];
@@ -296,6 +297,8 @@ fn cell(dice: &mut Dice, between: Between, patient: bool) -> Cell {
     Cell { hosts, domains, first, later }
 }
 
+#[expect(clippy::fn_params_excessive_bools, reason = "one wish, handed through")]
+#[expect(clippy::too_many_lines, reason = "a list of all that a host can be")]
 fn host(dice: &mut Dice, patient: bool) -> Host {
     use StartTls::{
         Alert, ClientCertificate12, ClientCertificate13, Cut, Garbage, HeloOnly, NotOffered, Offered, Only12,

@@ -23,7 +23,7 @@ use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event as dns_event;
 use dane_relay::resolve::paths::{PathName, Transport};
 use dane_relay::serve::{self, Works};
-use dane_relay::spool::embedded::{EmbeddedSpool, Hands, Step, Witness};
+use dane_relay::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
@@ -85,7 +85,7 @@ impl Sent {
 
 struct Nobody;
 
-impl Witness for Nobody {
+impl CrashObserver for Nobody {
     fn at(&self, _step: Step) {}
 }
 
@@ -93,7 +93,7 @@ impl Witness for Nobody {
 struct Life {
     clock: Clock,
     desk: Arc<Desk>,
-    writers: Hands,
+    writers: ManualWriters,
     acceptor: Arc<Acceptor>,
     pipeline: Arc<Pipeline>,
     news: broadcast::Receiver<RecipientNews>,
@@ -152,11 +152,11 @@ impl Life {
             heard
         };
         let both = async { tokio::join!(hand_in, timeout(PATIENCE, hear)).1 };
-        self.along(both).await.unwrap_or_default()
+        Box::pin(self.along(both)).await.unwrap_or_default()
     }
 }
 
-async fn along<T>(desk: &Desk, writers: &mut Hands, something: impl Future<Output = T>) -> T {
+async fn along<T>(desk: &Desk, writers: &mut ManualWriters, something: impl Future<Output = T>) -> T {
     let mut something = std::pin::pin!(something);
     loop {
         tokio::select! {
@@ -207,7 +207,7 @@ async fn lived(batch: &Batch) -> Lived {
     let mut life = Life::begin(&lab, &config, BEGIN);
     keep_policies(&mut life, batch).await;
     let mut outcomes = BTreeMap::new();
-    let mut all = rounds(&mut life, batch, When::First, &mut outcomes).await;
+    let mut all = Box::pin(rounds(&mut life, batch, When::First, &mut outcomes)).await;
     life.along(sleep(GAP)).await;
     change(&lab, batch).await;
     if batch.between == Between::Restart {
@@ -215,7 +215,7 @@ async fn lived(batch: &Batch) -> Lived {
         spoil(&config.spool.path, batch);
         life = Life::begin(&lab, &config, now);
     }
-    all.extend(rounds(&mut life, batch, When::Later, &mut outcomes).await);
+    all.extend(Box::pin(rounds(&mut life, batch, When::Later, &mut outcomes)).await);
     let mut lived = compare(batch, &lab, &all, &outcomes);
     // What runs says the same as a command that has to find all out by itself.
     let out = match batch.between {
@@ -268,7 +268,7 @@ async fn rounds(
         if mails.is_empty() {
             break;
         }
-        outcomes.extend(life.send(&mails).await);
+        outcomes.extend(Box::pin(life.send(&mails)).await);
         all.extend(mails);
     }
     all
@@ -441,10 +441,7 @@ fn foretells(report: &CheckReport, expected: &End, cell: usize) -> bool {
     let good = reachable.filter(|(_, address)| address.fault.is_none()).find(|(_, address)| address.tls.is_some());
     match expected {
         End::Goes(host, how) => {
-            let (there, address) = match good {
-                Some(good) => good,
-                None => return false,
-            };
+            let Some((there, address)) = good else { return false };
             let agrees = address.tls.as_ref().is_some_and(|tls| is(tls, *how)) && there.name == host_name(cell, *host);
             delivers && agrees && matches!(report.verdict, Verdict::Ok | Verdict::Warning)
         }

@@ -4,8 +4,8 @@
 //! without waiting for any reply (RFC 3030 §4.2), so that several stand open in one session when
 //! the relay dies. A message is acknowledged when its 250 has been read, and not before.
 
-use crate::mail::Mail;
-use crate::relay::Addresses;
+use super::mail::Mail;
+use super::relay::Addresses;
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::smtp::reply::{Reply, Severity};
 use std::collections::BTreeSet;
@@ -66,6 +66,11 @@ impl Load {
     /// the rounds, however fast the machine is.
     pub(crate) fn allow(&self, messages: usize) {
         self.shared.allowance.add_permits(messages.saturating_sub(self.shared.allowance.available_permits()));
+    }
+
+    /// Messages whose 250 has been read so far.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.shared.said.lock().unwrap().acknowledged.len()
     }
 
     /// Ends the sessions once no relay runs any more: they read what it still said.

@@ -8,10 +8,12 @@ use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
+use dane_relay::spool::audit::{Audit, AuditFault, Depth};
 use dane_relay::spool::embedded::EmbeddedSpool;
-use dane_relay::spool::embedded::audit::{Audit, Auditor, Depth, Fault};
-use dane_relay::spool::embedded::ledger::{Ledger, LedgerError, More};
+use dane_relay::spool::embedded::audit::Auditor;
+use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::event::Silence;
+use dane_relay::spool::ledger::{LedgerError, Listed, More};
 use dane_relay::spool::{Claim, RecipientState, Report, Settlement, Spool, Telling};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -72,7 +74,7 @@ impl World {
         rusqlite::Connection::open(self.path().join("state.sqlite")).unwrap().execute_batch(sql).unwrap();
     }
 
-    fn expect(&self, id: QueueId, fault: Fault, recipients: u64) {
+    fn expect(&self, id: QueueId, fault: AuditFault, recipients: u64) {
         let audit = self.audit();
         let found: Vec<_> = audit.findings.iter().map(|found| (found.id, found.fault, found.recipients)).collect();
         assert_eq!(found, [(id, fault, recipients)]);
@@ -130,18 +132,18 @@ async fn a_row_deleted_by_hand_is_named() {
     let world = World::new();
     let [_, _, large] = world.one_of_each().await;
     world.change(&format!("DELETE FROM messages WHERE id = {0}; DELETE FROM recipients WHERE message = {0}", large.0));
-    world.expect(large, Fault::RowMissing, 1);
+    world.expect(large, AuditFault::RowMissing, 1);
     let world = World::new();
     let [_, silent, _] = world.one_of_each().await;
     world.change(&format!("DELETE FROM messages WHERE id = {}", silent.0));
-    world.expect(silent, Fault::RowMissing, 1);
+    world.expect(silent, AuditFault::RowMissing, 1);
     let world = World::new();
     let [several, ..] = world.one_of_each().await;
     world.change("DELETE FROM recipients WHERE address = 'a@x.example'");
     let found = world.audit().findings.remove(0);
     assert_eq!(
         (found.id, found.fault, found.addresses),
-        (several, Fault::RecipientMissing, vec!["a@x.example".to_owned()])
+        (several, AuditFault::RecipientMissing, vec!["a@x.example".to_owned()])
     );
 }
 
@@ -150,12 +152,12 @@ async fn a_recipient_without_its_report_is_named() {
     let world = World::new();
     let [several, ..] = world.one_of_each().await;
     world.change("DELETE FROM recipients WHERE message > 1 << 62; DELETE FROM messages WHERE id > 1 << 62");
-    world.expect(several, Fault::ReportMissing, 1);
+    world.expect(several, AuditFault::ReportMissing, 1);
     world.change("UPDATE recipients SET told = NULL");
     let faults: Vec<_> = world.audit().findings.into_iter().map(|found| found.fault).collect();
-    assert_eq!(faults, [Fault::NobodyTold, Fault::NobodyTold]);
+    assert_eq!(faults, [AuditFault::NobodyTold, AuditFault::NobodyTold]);
     world.change("UPDATE recipients SET told = -1");
-    world.expect(several, Fault::NoSuchRule, 1);
+    world.expect(several, AuditFault::NoSuchRule, 1);
 }
 
 #[tokio::test]
@@ -163,9 +165,9 @@ async fn content_that_was_cut_or_changed_is_named() {
     let world = World::new();
     let [several, _, large] = world.one_of_each().await;
     std::fs::write(world.path().join("content").join(large.to_string()), b"short").unwrap();
-    world.expect(large, Fault::ContentMissing, 1);
+    world.expect(large, AuditFault::ContentMissing, 1);
     std::fs::write(world.path().join("content").join(large.to_string()), vec![b'y'; 300_000]).unwrap();
-    world.expect(large, Fault::ContentDamaged, 1);
+    world.expect(large, AuditFault::ContentDamaged, 1);
     std::fs::write(world.path().join("content").join(large.to_string()), vec![b'x'; 300_000]).unwrap();
     assert_eq!(world.audit().findings, []);
     let segment = std::fs::read_dir(world.path().join("segments")).unwrap().next().unwrap().unwrap().path();
@@ -173,10 +175,10 @@ async fn content_that_was_cut_or_changed_is_named() {
     let mut damaged = octets.clone();
     damaged[100] ^= 1;
     std::fs::write(&segment, damaged).unwrap();
-    world.expect(several, Fault::ContentDamaged, 1);
+    world.expect(several, AuditFault::ContentDamaged, 1);
     std::fs::write(&segment, &octets[..60]).unwrap();
     let faults: Vec<_> = world.audit().findings.into_iter().map(|found| found.fault).collect();
-    assert_eq!(faults, [Fault::ContentMissing; 3]);
+    assert_eq!(faults, [AuditFault::ContentMissing; 3]);
 }
 
 #[tokio::test]
@@ -185,17 +187,21 @@ async fn a_row_that_cannot_be_read_hides_no_other_message() {
     let [several, silent, large] = world.one_of_each().await;
     world.spool.history(silent).await.unwrap();
     world.change(&format!("UPDATE messages SET envelope = '{{' WHERE id = {}", several.0));
-    let ledger = Ledger::open(&world.path()).unwrap();
-    let mut seen = Vec::new();
-    let unreadable = ledger.for_each_waiting(|message| {
-        seen.push(message.id);
+    let ledger = StateReader::open(&world.path()).unwrap();
+    let (mut seen, mut unreadable) = (Vec::new(), 0);
+    let each = |listed| {
+        match listed {
+            Listed::Message(message) => seen.push(message.id),
+            Listed::Unreadable => unreadable += 1,
+        }
         ControlFlow::Continue(())
-    });
-    assert_eq!((unreadable.unwrap(), seen.len(), seen.contains(&large)), (1, 2, true), "large and the report");
+    };
+    ledger.for_each_waiting(each).unwrap();
+    assert_eq!((unreadable, seen.len(), seen.contains(&large)), (1, 2, true), "large and the report");
     assert!(matches!(ledger.message(several), Err(LedgerError::Row(id)) if id == several));
     let found = ledger.find("alice@office.example", 9).unwrap();
     assert_eq!((found.messages.len(), found.unreadable), (2, vec![several]));
-    world.expect(several, Fault::RowUnreadable, 4);
+    world.expect(several, AuditFault::RowUnreadable, 4);
 }
 
 #[tokio::test]
@@ -203,14 +209,14 @@ async fn a_recipient_whose_row_is_gone_gets_one_attempt_more_and_then_its_end_is
     let world = World::new();
     let [_, _, large] = world.one_of_each().await;
     world.change(&format!("DELETE FROM recipients WHERE message = {}", large.0));
-    world.expect(large, Fault::RecipientMissing, 1);
+    world.expect(large, AuditFault::RecipientMissing, 1);
     let claim = world.claim(large).await;
     assert!(claim.entry.recipients[0].pending().is_some(), "rather twice than never");
     let settlement = Settlement { recipients: vec![(0, delivered())], ..Settlement::default() };
     world.spool.settle(claim, settlement).await.unwrap();
     let audit = world.audit();
     assert_eq!((audit.findings, audit.sum.delivered), (vec![], 2));
-    let found = Ledger::open(&world.path()).unwrap().find("f@x.example", 9).unwrap().messages;
+    let found = StateReader::open(&world.path()).unwrap().find("f@x.example", 9).unwrap().messages;
     assert_eq!(found[0].recipients[0].as_ref().unwrap().address, "f@x.example");
 }
 
@@ -218,7 +224,7 @@ async fn a_recipient_whose_row_is_gone_gets_one_attempt_more_and_then_its_end_is
 async fn messages_are_found_by_every_name_they_have() {
     let world = World::new();
     let [several, silent, large] = world.one_of_each().await;
-    let ledger = Ledger::open(&world.path()).unwrap();
+    let ledger = StateReader::open(&world.path()).unwrap();
     let find = |name: &str| {
         let found = ledger.find(name, 2).unwrap();
         (found.messages.iter().map(|message| message.id).collect::<Vec<_>>(), found.more)
@@ -249,7 +255,7 @@ async fn what_was_pruned_is_not_missed() {
     }
     let audit = world.audit();
     assert_eq!((audit.findings.len(), audit.sum.messages), (0, 1), "{audit:?}: the report has no end yet");
-    let ledger = Ledger::open(&world.path()).unwrap();
+    let ledger = StateReader::open(&world.path()).unwrap();
     let found = |name: &str| ledger.find(name, 9).unwrap().messages.len();
     assert_eq!((found("f@x.example"), found("alice@office.example")), (0, 1));
 }

@@ -1,15 +1,15 @@
 //! The story: everything that can happen to messages, told to a spool worked by hand.
 
-use crate::model::{KEEP_HISTORY, Knowledge, Stage, config};
-use crate::{Picture, Task, Watch};
+use super::model::{KEEP_HISTORY, Knowledge, Stage, config};
+use super::{Picture, Task, Watch};
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
-use dane_relay::spool::embedded::ledger::Standing;
-use dane_relay::spool::embedded::{EmbeddedSpool, Hands};
+use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::{Event, Silence};
+use dane_relay::spool::ledger::MessageState;
 use dane_relay::spool::{Claim, Hold, Pending, RecipientState, Report, Settlement, Spool, Telling};
 use std::future::Future;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub(crate) struct Story {
     root: PathBuf,
     watch: Arc<Watch>,
     spool: Arc<EmbeddedSpool>,
-    hands: Hands,
+    hands: ManualWriters,
     _folder: Arc<TempDir>,
 }
 
@@ -70,7 +70,8 @@ impl Story {
         self.end(large, &[(0, End::Deferred)]);
         self.end(more[1], &[(0, End::Held), (1, End::Held)]);
         let claim = self.claim(more[0]);
-        self.spool.postpone(claim, self.now().plus(HOUR));
+        let until = self.now().plus(HOUR);
+        self.ask(async |spool| spool.postpone(claim, until).await.unwrap());
         let claim = self.claim(more[2]);
         let delivered = self.settling(claim, &[(0, End::Delivered)]);
         let (_, storing) = self.storing(2000, 1);
@@ -186,7 +187,8 @@ impl Story {
         let envelope = envelope(recipients, self.now());
         let mut knowledge = self.knowledge();
         let states = vec![RecipientState::NEW; recipients];
-        let stage = Stage::There { recipients: states, standing: Standing::Queued, due_at: knowledge.now, reports: 0 };
+        let stage =
+            Stage::There { recipients: states, standing: MessageState::Queued, due_at: knowledge.now, reports: 0 };
         knowledge.meet(id, content.clone(), None);
         knowledge.ask(id, stage);
         let (spool, known) = (Arc::clone(&self.spool), Arc::clone(&self.watch.knowledge));
@@ -222,14 +224,14 @@ impl Story {
                 && !self.knowledge().messages.contains_key(&id)
             {
                 let recipients = claim.entry.recipients.clone();
-                let stage = Stage::There { recipients, standing: Standing::Queued, due_at: at, reports: 0 };
+                let stage = Stage::There { recipients, standing: MessageState::Queued, due_at: at, reports: 0 };
                 let mut knowledge = self.knowledge();
                 knowledge.meet(id, report_content(about), Some(about));
                 knowledge.ask(id, stage);
                 knowledge.answered(id);
                 found.push(id);
             }
-            self.spool.release(claim);
+            self.ask(async |spool| spool.release(claim).await.unwrap());
         }
         found
     }
@@ -238,13 +240,14 @@ impl Story {
     fn waiting(&mut self) -> Vec<QueueId> {
         self.reports();
         let knowledge = self.knowledge();
-        let waits = |stage: &Stage| matches!(stage, Stage::There { standing, .. } if *standing != Standing::Finished);
+        let waits =
+            |stage: &Stage| matches!(stage, Stage::There { standing, .. } if *standing != MessageState::Finished);
         knowledge.messages.iter().filter(|(_, message)| waits(message.last())).map(|(id, _)| *id).collect()
     }
 
     /// The content is as it was handed in.
     fn read(&mut self, id: QueueId) {
-        let octets = self.ask(async |spool| crate::model::content(&spool, id).await.unwrap());
+        let octets = self.ask(async |spool| super::model::content(&spool, id).await.unwrap());
         assert!(octets == self.knowledge().messages[&id].content, "{id}: other octets");
     }
 
@@ -314,7 +317,7 @@ impl Story {
     /// All that is finished may be forgotten from now on.
     fn forget(&self) {
         let mut knowledge = self.knowledge();
-        let finished = |stage: &Stage| matches!(stage, Stage::There { standing: Standing::Finished, .. });
+        let finished = |stage: &Stage| matches!(stage, Stage::There { standing: MessageState::Finished, .. });
         let ids: Vec<QueueId> =
             knowledge.messages.iter().filter(|(_, message)| finished(message.last())).map(|(id, _)| *id).collect();
         assert!(!ids.is_empty());
@@ -347,9 +350,9 @@ fn after(claim: &Claim, settlement: &Settlement, before: &Stage) -> Stage {
     }
     let whole = recipients.iter().all(|state| *state != RecipientState::NEW);
     let standing = match (recipients.iter().any(|state| state.pending().is_some()), settlement.hold) {
-        (false, _) => Standing::Finished,
-        (true, Hold::Held) => Standing::Held,
-        (true, Hold::Scheduled) => Standing::Queued,
+        (false, _) => MessageState::Finished,
+        (true, Hold::Held) => MessageState::Held,
+        (true, Hold::Scheduled) => MessageState::Queued,
     };
     // A part changes nothing of when the message is due.
     let due_at = settlement.next_due.filter(|_| whole).unwrap_or(*due_at);

@@ -12,7 +12,7 @@ mod disk;
 mod model;
 mod story;
 
-use dane_relay::spool::embedded::{EmbeddedSpool, Step, Witness};
+use dane_relay::spool::embedded::{CrashObserver, EmbeddedSpool, Step};
 use disk::{Crash, Disk, Files};
 use model::{Knowledge, Memory};
 use std::collections::BTreeSet;
@@ -108,7 +108,7 @@ impl Watch {
     }
 }
 
-impl Witness for Watch {
+impl CrashObserver for Watch {
     fn at(&self, step: Step) {
         self.poll();
         let knowledge = Arc::new(self.knowledge.lock().unwrap().clone());

@@ -3,15 +3,17 @@
 //! A message goes through stages. What was acknowledged is sure; what was asked for and not
 //! answered may have happened or not, but wholly.
 
-use crate::disk::{self, Files};
+use super::disk::{self, Files};
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Origin, QueueId};
-use dane_relay::spool::embedded::audit::{Auditor, Depth};
-use dane_relay::spool::embedded::ledger::{Ledger, Standing};
-use dane_relay::spool::embedded::{EmbeddedSpool, Recovery};
-use dane_relay::spool::{RecipientState, Spool};
+use dane_relay::spool::audit::Depth;
+use dane_relay::spool::embedded::EmbeddedSpool;
+use dane_relay::spool::embedded::audit::Auditor;
+use dane_relay::spool::embedded::reader::StateReader;
+use dane_relay::spool::ledger::{Listed, MessageState};
+use dane_relay::spool::{RecipientState, Recovery, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -37,7 +39,7 @@ pub(crate) enum Stage {
     /// The spool knows it.
     There {
         recipients: Vec<RecipientState>,
-        standing: Standing,
+        standing: MessageState,
         due_at: Timestamp,
         /// Reports that exist because of it.
         reports: usize,
@@ -122,7 +124,7 @@ impl Knowledge {
     }
 
     async fn check_spool(&self, spool: &EmbeddedSpool, path: &Path, memory: Memory) -> Result<(), String> {
-        let ledger = Ledger::open(path).unwrap();
+        let ledger = StateReader::open(path).unwrap();
         let seen: BTreeMap<QueueId, Stage> = self.messages.keys().map(|id| (*id, stage_of(&ledger, *id))).collect();
         let waiting = waiting(&ledger);
         for (id, message) in &self.messages {
@@ -181,7 +183,8 @@ impl Message {
             Memory::Kept => &self.stages[self.sure..],
             Memory::Lost => &self.stages[..],
         };
-        let waits = |stage: &Stage| matches!(stage, Stage::There { standing: Standing::Queued | Standing::Held, .. });
+        let waits =
+            |stage: &Stage| matches!(stage, Stage::There { standing: MessageState::Queued | MessageState::Held, .. });
         // The content of what is finished goes; a database without memory cannot say why.
         let lost = memory == Memory::Lost && *seen == Stage::Absent && self.stages[self.sure..].iter().all(waits);
         let fits = possible.iter().any(|stage| stage.looks_like(seen));
@@ -207,7 +210,7 @@ impl Stage {
             (
                 Self::There { recipients, standing, due_at, .. },
                 Self::There { recipients: r, standing: s, due_at: d, .. },
-            ) => recipients == r && standing == s && (*standing == Standing::Finished || due_at == d),
+            ) => recipients == r && standing == s && (*standing == MessageState::Finished || due_at == d),
             (Self::Absent, Self::There { .. }) | (Self::There { .. }, Self::Absent) => false,
         }
     }
@@ -223,16 +226,18 @@ pub(crate) fn config(path: &Path) -> SpoolConfig {
     }
 }
 
-fn stage_of(ledger: &Ledger, id: QueueId) -> Stage {
+fn stage_of(ledger: &StateReader, id: QueueId) -> Stage {
     let Some(message) = ledger.message(id).unwrap() else { return Stage::Absent };
     let recipients = message.recipients.into_iter().map(|recipient| recipient.unwrap().state).collect();
     Stage::There { recipients, standing: message.standing, due_at: message.due_at, reports: 0 }
 }
 
-fn waiting(ledger: &Ledger) -> BTreeMap<QueueId, Origin> {
+fn waiting(ledger: &StateReader) -> BTreeMap<QueueId, Origin> {
     let mut waiting = BTreeMap::new();
-    let each = |message: dane_relay::spool::embedded::ledger::Message| {
-        waiting.insert(message.id, message.envelope.origin);
+    let each = |listed: Listed| {
+        if let Listed::Message(message) = listed {
+            waiting.insert(message.id, message.envelope.origin);
+        }
         ControlFlow::Continue(())
     };
     ledger.for_each_waiting(each).unwrap();

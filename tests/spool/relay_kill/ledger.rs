@@ -4,8 +4,8 @@
 //! numbers at the moment of each kill divide them. (A connection that a dead relay had opened and
 //! no sink had greeted yet counts for the next life, and carries nothing.)
 
-use crate::load::Said;
-use crate::mail::{Fate, Mail};
+use super::load::Said;
+use super::mail::{Fate, Mail};
 use dane_relay::lab::MxHost;
 use dane_relay::lab::mx::Received;
 use std::collections::{BTreeMap, BTreeSet};

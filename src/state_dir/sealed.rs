@@ -19,7 +19,9 @@ const SEAL_OCTETS: usize = 9;
 /// JSON of fewer octets is left as it is, so that people can read it: it has its block on the disk anyway.
 const PLAIN_OCTETS: usize = 1024;
 /// The most octets that a file may unpack to.
-pub(super) const UNPACKED_LIMIT: usize = 1_048_576;
+pub(crate) const UNPACKED_LIMIT: usize = 1_048_576;
+/// How zlib begins with a window of 32 KiB, which is ours; no JSON begins with an "x".
+const ZLIB: u8 = b'x';
 /// How hard to compress, of 0 to 10: the usual of zlib.
 const EFFORT: u8 = 6;
 
@@ -27,7 +29,7 @@ const EFFORT: u8 = 6;
 ///
 /// # Errors
 /// When it cannot be JSON.
-pub(super) fn seal(value: &impl Serialize) -> io::Result<Vec<u8>> {
+pub(crate) fn seal(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(value)?;
     let packed = (json.len() > PLAIN_OCTETS).then(|| compress_to_vec_zlib(&json, EFFORT));
     let body = packed.filter(|packed| packed.len() < json.len()).unwrap_or(json);
@@ -40,13 +42,12 @@ pub(super) fn seal(value: &impl Serialize) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn unseal<T: DeserializeOwned>(file: &[u8]) -> Result<T, String> {
+pub(crate) fn unseal<T: DeserializeOwned>(file: &[u8]) -> Result<T, String> {
     let (seal, body) = file.split_at_checked(SEAL_OCTETS).ok_or("it is too short")?;
     if seal != sum(body).as_bytes() {
         return Err("its checksum is wrong".into());
     }
-    // JSON of ours begins with a brace, which zlib never does.
-    if body.starts_with(b"{") {
+    if body.first() != Some(&ZLIB) {
         return serde_json::from_slice(body).map_err(|error| error.to_string());
     }
     let json = decompress_to_vec_zlib_with_limit(body, UNPACKED_LIMIT).map_err(|error| error.to_string())?;
@@ -59,7 +60,7 @@ fn sum(body: &[u8]) -> String {
 
 /// Whether a file must be durable when the call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durable {
+pub(crate) enum Durable {
     /// It must.
     Now,
     /// It may be empty or the one before after a crash.
@@ -71,7 +72,7 @@ pub(super) enum Durable {
 ///
 /// # Errors
 /// What the disk says; then the file is as it was.
-pub(super) fn replace(path: &Path, aside: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, aside: &Path, content: &[u8]) -> io::Result<()> {
     replace_unless(path, aside, (content, Durable::Now), || false).map(|_metadata| ())
 }
 
@@ -79,7 +80,7 @@ pub(super) fn replace(path: &Path, aside: &Path, content: &[u8]) -> io::Result<(
 ///
 /// # Errors
 /// As [`replace`].
-pub(super) fn replace_unless(
+pub(crate) fn replace_unless(
     path: &Path,
     aside: &Path,
     (content, durable): (&[u8], Durable),
@@ -110,7 +111,7 @@ pub(super) fn replace_unless(
 }
 
 /// An operator may be another user than the relay, which must still be able to read the file.
-pub(super) fn belongs_with(path: &Path, neighbour: &Path) {
+pub(crate) fn belongs_with(path: &Path, neighbour: &Path) {
     if let (Ok(own), Ok(theirs)) = (fs::metadata(path), fs::metadata(neighbour))
         && (own.uid(), own.gid()) != (theirs.uid(), theirs.gid())
     {
@@ -135,6 +136,17 @@ mod tests {
         assert!(long.len() < 1000, "{}", long.len());
         assert_eq!(unseal(&short), Ok(value("short")));
         assert_eq!(unseal(&long), Ok(value(&"long ".repeat(20_000))));
+    }
+
+    #[test]
+    fn whatever_json_a_value_begins_with_is_told_from_a_compressed_one() {
+        let list = |octets: usize| (0..octets).map(|n| n % 10).collect::<Vec<_>>();
+        for list in [list(0), list(1), list(100_000)] {
+            assert_eq!(unseal(&seal(&list).unwrap()), Ok(list));
+        }
+        assert_eq!(unseal(&seal(&8).unwrap()), Ok(8));
+        assert_eq!(unseal(&seal(&"x".repeat(2000)).unwrap()), Ok("x".repeat(2000)));
+        assert_eq!(unseal(&seal(&None::<u32>).unwrap()), Ok(None::<u32>));
     }
 
     #[test]

@@ -263,7 +263,7 @@ fn look(folder: &Path) -> (BTreeMap<u64, Claim>, u64) {
 
 fn run_and_kill(folder: &Path, after: Duration, ledger: &mut Ledger) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_child_that_is_killed", "--nocapture"])
+        .args(["--exact", "kill::the_child_that_is_killed", "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

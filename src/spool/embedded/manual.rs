@@ -3,10 +3,11 @@
 //! A simulation in virtual time must decide itself when something becomes durable; with threads
 //! two runs of the same seed would differ. Everything else is the engine as it is in service.
 
-use super::log::{Log, LogJob};
+use super::jobs::{LogJob, StateJob};
+use super::log::Log;
 use super::shared::Shared;
-use super::steps::{Step, Steps, Witness};
-use super::writer::{StateJob, Writer};
+use super::steps::{CrashObserver, Step, Steps};
+use super::writer::Writer;
 use super::{EmbeddedSpool, SpoolError};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
@@ -24,31 +25,31 @@ pub(super) struct Writers {
 /// Does the work of the writers. Dropping it is a crash (RFC 5321 §6.1 is what is tried with it):
 /// nothing more is written, and the directory is free. Drop it before the tasks that use the
 /// spool: what they remove when they end, a process that is killed does not.
-pub struct Hands {
+pub struct ManualWriters {
     shared: Arc<Shared>,
     /// Until the end.
     writers: Option<Writers>,
 }
 
 impl EmbeddedSpool {
-    /// As [`EmbeddedSpool::open`], without threads: whoever holds the [`Hands`] does the writers'
+    /// As [`EmbeddedSpool::open`], without threads: whoever holds the [`ManualWriters`] does the writers'
     /// work, and what blocks is done by whoever asks for it. [`crate::spool::Spool::close`] does
-    /// nothing here; [`Hands::finish`] does.
+    /// nothing here; [`ManualWriters::finish`] does.
     ///
     /// # Errors
     /// As [`EmbeddedSpool::open`].
     pub fn open_by_hand(
         config: &SpoolConfig,
         now: Timestamp,
-        witness: Arc<dyn Witness>,
-    ) -> Result<(Self, Hands), SpoolError> {
+        witness: Arc<dyn CrashObserver>,
+    ) -> Result<(Self, ManualWriters), SpoolError> {
         let (spool, writers) = Self::prepare(config, now, Steps::by_hand(witness))?;
-        let hands = Hands { shared: Arc::clone(&spool.shared), writers: Some(writers) };
+        let hands = ManualWriters { shared: Arc::clone(&spool.shared), writers: Some(writers) };
         Ok((spool, hands))
     }
 }
 
-impl Hands {
+impl ManualWriters {
     /// Both writers take what waits for them, one batch each: first the log, then the state. Never
     /// waits. False when there was nothing to do, or nothing that could be done on a full disk.
     pub fn turn(&mut self) -> bool {
@@ -71,7 +72,7 @@ impl Hands {
     }
 }
 
-impl Drop for Hands {
+impl Drop for ManualWriters {
     fn drop(&mut self) {
         if let Some(writers) = self.writers.take() {
             self.shared.paths.steps().end();
@@ -100,7 +101,7 @@ pub(super) mod tests {
     #[derive(Default)]
     struct Notes(Mutex<Vec<Step>>);
 
-    impl Witness for Notes {
+    impl CrashObserver for Notes {
         fn at(&self, step: Step) {
             self.0.lock().unwrap().push(step);
         }
@@ -122,7 +123,7 @@ pub(super) mod tests {
     }
 
     /// Polls and turns until it is ready.
-    pub(in crate::spool::embedded) fn by_turning<T>(hands: &mut Hands, future: impl Future<Output = T>) -> T {
+    pub(in crate::spool::embedded) fn by_turning<T>(hands: &mut ManualWriters, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -132,7 +133,11 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::spool::embedded) fn store(spool: &EmbeddedSpool, hands: &mut Hands, content: &[u8]) -> QueueId {
+    pub(in crate::spool::embedded) fn store(
+        spool: &EmbeddedSpool,
+        hands: &mut ManualWriters,
+        content: &[u8],
+    ) -> QueueId {
         by_turning(hands, async {
             let mut draft = spool.begin(NOW);
             draft.body.write(content).await.unwrap();
@@ -140,7 +145,7 @@ pub(super) mod tests {
         })
     }
 
-    pub(in crate::spool::embedded) fn claim(spool: &EmbeddedSpool, hands: &mut Hands) -> Option<Claim> {
+    pub(in crate::spool::embedded) fn claim(spool: &EmbeddedSpool, hands: &mut ManualWriters) -> Option<Claim> {
         by_turning(hands, spool.claim_due(NOW, 1)).unwrap().pop()
     }
 

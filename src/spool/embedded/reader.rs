@@ -1,0 +1,160 @@
+//! Reads what the state database knows, beside a relay that runs or without one.
+//!
+//! Read-only: SQLite's WAL lets readers in while the writer writes, so nobody has to be asked and
+//! nobody is held up. Every answer is bounded by its caller.
+
+use super::paths::Paths;
+use super::schema::{SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, telling_of};
+use crate::clock::Timestamp;
+use crate::envelope::QueueId;
+use crate::spool::event::Event;
+use crate::spool::ledger::{LedgerError, Listed, Matches, Message, More, Recipient};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a reader waits for a lock, which only recovery takes.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The state database, open for reading; every question blocks.
+pub struct StateReader {
+    pub(super) connection: Connection,
+    pub(super) paths: Paths,
+}
+
+impl StateReader {
+    /// Opens the state database of a spool directory.
+    ///
+    /// # Errors
+    /// When there is none or it cannot be read.
+    pub fn open(spool: &Path) -> Result<Self, LedgerError> {
+        let paths = Paths::of(spool);
+        let path = paths.state();
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(LedgerError::NoSpool(spool.display().to_string())),
+            Err(_denied) => return Err(LedgerError::Denied(spool.display().to_string())),
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)?;
+        connection.busy_timeout(LOCK_PATIENCE)?;
+        let version: i64 = connection
+            .query_row("SELECT value FROM meta WHERE name = 'schema_version'", [], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0);
+        if version != SCHEMA_VERSION {
+            return Err(LedgerError::OtherVersion(path.display().to_string()));
+        }
+        Ok(Self { connection, paths })
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or this row of it.
+    pub fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError> {
+        let mut select =
+            self.connection.prepare_cached(concat!("SELECT ", message_columns!(), " FROM messages WHERE id = ?1"))?;
+        match select.query_row([id.0.cast_signed()], message_of).optional() {
+            Ok(message) => message.map(|message| self.with_recipients(message)).transpose(),
+            Err(error) if is_of_the_row(&error) => Err(LedgerError::Row(id)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What happened to a message, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, LedgerError> {
+        let mut select =
+            self.connection.prepare_cached("SELECT at, event FROM history WHERE message = ?1 ORDER BY number")?;
+        let rows = select.query_map([id.0.cast_signed()], |row| {
+            Ok((Timestamp(row.get(0)?), Event::from_json(&row.get::<_, String>(1)?)))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Messages with this Message-ID, sender or recipient.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn find(&self, name: &str, most: usize) -> Result<Matches, LedgerError> {
+        let name = name.trim_start_matches('<').trim_end_matches('>');
+        let mut found = Matches { messages: Vec::new(), more: More::No, unreadable: Vec::new() };
+        let mut before = i64::MAX;
+        while let Some(day) = self.day_before(before)? {
+            before = day;
+            for id in self.looked_up(day, lookup_hash(name))? {
+                let message = match self.message(id) {
+                    Ok(Some(message)) if message.is_named(name) => message,
+                    Ok(_of_the_same_hash) => continue,
+                    Err(LedgerError::Row(id)) => {
+                        found.unreadable.push(id);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                if found.messages.len() >= most {
+                    found.more = More::Yes;
+                    return Ok(found);
+                }
+                found.messages.push(message);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Calls `each` with every message that waits, oldest first, until it says that it is enough.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn for_each_waiting(&self, mut each: impl FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError> {
+        let mut select = self.connection.prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE finished_at IS NULL ORDER BY accepted_at, id",
+        ))?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let listed = match message_of(row) {
+                Ok(message) => Listed::Message(Box::new(self.with_recipients(message)?)),
+                Err(error) if is_of_the_row(&error) => Listed::Unreadable,
+                Err(error) => return Err(error.into()),
+            };
+            if each(listed).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Days are few: each is found from the one after it.
+    fn day_before(&self, day: i64) -> Result<Option<i64>, LedgerError> {
+        let mut select = self.connection.prepare_cached("SELECT max(day) FROM lookups WHERE day < ?1")?;
+        Ok(select.query_row([day], |row| row.get(0))?)
+    }
+
+    fn looked_up(&self, day: i64, hash: i64) -> Result<Vec<QueueId>, LedgerError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT message FROM lookups WHERE day = ?1 AND hash = ?2 ORDER BY message DESC")?;
+        let rows = select.query_map(params![day, hash], |row| Ok(QueueId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    pub(super) fn with_recipients(&self, mut message: Message) -> Result<Message, LedgerError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT recipient, address, state, told FROM recipients WHERE message = ?1")?;
+        let mut rows = select.query([message.id.0.cast_signed()])?;
+        while let Some(row) = rows.next()? {
+            let place = usize::try_from(row.get::<_, i64>(0)?).ok().and_then(|i| message.recipients.get_mut(i));
+            let (Some(place), Ok(state)) = (place, serde_json::from_str(&row.get::<_, String>(2)?)) else { continue };
+            let told = row.get::<_, Option<i64>>(3)?.and_then(telling_of);
+            *place = Some(Recipient { address: row.get(1)?, state, told });
+        }
+        Ok(message)
+    }
+}

@@ -1,0 +1,41 @@
+//! Which engine keeps the spool. The only file of the crate that names one: a second engine is
+//! chosen here, by the configuration, and nowhere else.
+
+use super::embedded::EmbeddedSpool;
+use super::embedded::ledger::EmbeddedLedger;
+use super::ledger::{Ledger, LedgerError};
+use super::{Recovery, Spool, SpoolError};
+use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
+use std::sync::Arc;
+
+/// A spool that is open, and what was found when it was opened.
+pub struct Opened {
+    /// The spool.
+    pub spool: Arc<dyn Spool>,
+    /// What was found.
+    pub recovery: Recovery,
+}
+
+/// Opens the spool that the configuration names, and recovers what a crash left.
+///
+/// # Errors
+/// [`SpoolError::InUse`] when another process has it, [`SpoolError::Unusable`] when it cannot be
+/// used, others when the store behind it fails.
+pub async fn open(config: &SpoolConfig, now: Timestamp) -> Result<Opened, SpoolError> {
+    let config = config.clone();
+    let opening = tokio::task::spawn_blocking(move || EmbeddedSpool::open(&config, now)).await;
+    let interrupted = |ended| SpoolError::Io { action: "opening the spool", source: std::io::Error::other(ended) };
+    let spool = opening.map_err(interrupted)??;
+    let recovery = spool.recovery().clone();
+    Ok(Opened { spool: Arc::new(spool), recovery })
+}
+
+/// Opens the ledger of the spool that the configuration names, beside a relay that runs or
+/// without one.
+///
+/// # Errors
+/// When there is none or it cannot be read.
+pub async fn open_ledger(config: &SpoolConfig) -> Result<Box<dyn Ledger>, LedgerError> {
+    Ok(Box::new(EmbeddedLedger::open(&config.path).await?))
+}

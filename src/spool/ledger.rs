@@ -1,0 +1,199 @@
+//! The read side of the spool: what an operator may ask of it, beside a relay that runs or
+//! without one.
+//!
+//! The nouns belong to no engine, and every question is asynchronous: the answer may come from
+//! another machine. Answers are bounded by their caller: what waits comes message by message
+//! ([`Listing`]), an audit piece by piece ([`AuditRun`]), and nobody else is held up by either.
+
+use super::audit::{Audit, Depth};
+use super::event::{Event, Silence};
+use super::{EngineError, RecipientState};
+use crate::clock::Timestamp;
+use crate::envelope::{Envelope, QueueId};
+use async_trait::async_trait;
+use serde::Serialize;
+use std::ops::ControlFlow;
+
+/// Why the ledger cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// There is no spool.
+    #[error(
+        "{0}: there is no spool here: give --config FILE, whose [spool] path names the directory; `relay serve` makes \
+         it, and rebuilds a state database that is gone"
+    )]
+    NoSpool(String),
+    /// It belongs to somebody else.
+    #[error("{0}: the spool can be read by the user of the relay and by root alone (permission denied)")]
+    Denied(String),
+    /// It is of another version.
+    #[error("{0}: the state database was made by another version of the relay")]
+    OtherVersion(String),
+    /// The row of this message cannot be read.
+    #[error("{0}: its row in the state database cannot be read; `relay audit` says more")]
+    Row(QueueId),
+    /// It cannot be read.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What the spool knows, open for reading.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// One message.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read, or [`LedgerError::Row`] when this message cannot.
+    async fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError>;
+
+    /// What happened to a message, oldest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, LedgerError>;
+
+    /// Messages with this Message-ID, sender or recipient, the newest first; at most `most`.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn find(&self, name: &str, most: usize) -> Result<Matches, LedgerError>;
+
+    /// Everything that waits, oldest first, as it is when this is asked.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError>;
+
+    /// Begins an audit: whether every accepted recipient is accounted for.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn audit(&self, depth: Depth) -> Result<Box<dyn AuditRun>, LedgerError>;
+}
+
+/// Messages that are handed out one by one.
+#[async_trait]
+pub trait Listing: Send {
+    /// The next one; `None` after the last.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn next(&mut self) -> Result<Option<Listed>, LedgerError>;
+}
+
+/// A line of a [`Listing`].
+#[derive(Debug)]
+pub enum Listed {
+    /// A message.
+    Message(Box<Message>),
+    /// One that cannot be read; it hides no other.
+    Unreadable,
+}
+
+/// An audit under way.
+#[async_trait]
+pub trait AuditRun: Send {
+    /// Does a bounded piece of work.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn step(&mut self) -> Result<ControlFlow<Audit>, LedgerError>;
+}
+
+/// A message as the ledger has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Message {
+    /// Its name in the queue.
+    pub id: QueueId,
+    /// The Message-ID of its header, without brackets.
+    pub message_id: Option<String>,
+    /// Sender, recipients, where it came from.
+    pub envelope: Envelope,
+    /// Octets of content.
+    pub size: u64,
+    /// How it stands.
+    pub standing: MessageState,
+    /// When it is due.
+    pub due_at: Timestamp,
+    /// When the last recipient had its end.
+    pub finished_at: Option<Timestamp>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// By the index in the envelope; one that is missing in the database is `None`.
+    pub recipients: Vec<Option<Recipient>>,
+}
+
+/// How a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MessageState {
+    /// Somebody waits.
+    Queued,
+    /// Somebody waits, and the operator holds it.
+    Held,
+    /// Nobody waits.
+    Finished,
+}
+
+/// A recipient as the ledger has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Recipient {
+    /// The address.
+    pub address: String,
+    /// How it stands.
+    #[serde(flatten)]
+    pub state: RecipientState,
+    /// Who was told, when it failed.
+    pub told: Option<ToldBy>,
+}
+
+/// Who was told of a recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToldBy {
+    /// This report tells.
+    Report(QueueId),
+    /// Nobody, by a rule.
+    Nobody(Silence),
+}
+
+/// Messages found, the newest first.
+#[derive(Debug)]
+pub struct Matches {
+    /// At most as many as were asked for.
+    pub messages: Vec<Message>,
+    /// Whether there are more.
+    pub more: More,
+    /// Messages that may be meant, and whose row cannot be read.
+    pub unreadable: Vec<QueueId>,
+}
+
+/// Whether there is more than was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// This is all.
+    No,
+    /// There is.
+    Yes,
+}
+
+impl Message {
+    /// Whether it has this Message-ID, sender or recipient.
+    pub(in crate::spool) fn is_named(&self, name: &str) -> bool {
+        let is = |text: &str| text.eq_ignore_ascii_case(name);
+        self.message_id.as_deref().is_some_and(is)
+            || self.envelope.recipients.iter().any(|recipient| is(recipient.as_str()))
+            || is(&self.envelope.reverse_path.to_string())
+            || is(self.envelope.reverse_path.to_string().trim_matches(['<', '>']))
+    }
+
+    /// The recipients that wait, with their addresses.
+    pub fn waiting(&self) -> impl Iterator<Item = &Recipient> {
+        self.recipients.iter().flatten().filter(|recipient| recipient.state.pending().is_some())
+    }
+
+    /// The recipients that wait for an attempt or for the report about their end.
+    pub fn open(&self) -> impl Iterator<Item = &Recipient> {
+        self.recipients.iter().flatten().filter(|recipient| recipient.state.is_open())
+    }
+}

@@ -1,0 +1,75 @@
+//! The spool: what every engine promises, and what the embedded one does beyond it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `engine` | the parameter: what the suite needs of an engine |
+//! | `promises`, `reading` | the conformance suite: every promise as a test that any engine must pass |
+//! | `embedded` | the directory of the embedded engine: damage, rebuilding, segments, a full disk |
+//! | `audit` | the audit finds what somebody took away, and names it |
+//! | `steps` | a crash at every step that changes the disk |
+//! | `kill` | `kill -9` of a process that takes and settles mail |
+//! | `relay_kill` | `kill -9` and SIGTERM of the whole relay |
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what fails in a test is its result")]
+
+mod audit;
+mod embedded;
+mod engine;
+mod kill;
+mod promises;
+mod reading;
+#[cfg(feature = "lab")]
+mod relay_kill;
+mod sample;
+mod steps;
+
+/// Holds an engine to its promises.
+macro_rules! conformance {
+    ($engine:ty: $($module:ident { $($promise:ident)* })*) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                crate::$module::$promise(<$engine as crate::engine::Engine>::new().await).await;
+            }
+        )*)*
+    };
+}
+
+/// Every promise, once for each engine.
+macro_rules! every_promise {
+    ($engine:ty) => {
+        conformance! { $engine:
+            promises {
+                rfc5321_4_2_5_what_was_acknowledged_is_there_after_a_crash
+                rfc5321_4_2_5_a_spool_that_is_closed_acknowledges_nothing
+                no_id_is_given_twice_over_a_crash_and_a_clock_set_back
+                a_draft_given_up_is_never_there
+                rfc5321_6_1_outcome_and_report_are_durable_together
+                rfc5321_6_1_a_part_is_durable_while_the_claim_goes_on
+                rfc5321_6_1_who_is_owed_a_report_stays_in_the_queue_until_it_is_written
+                rfc5321_6_1_a_report_about_several_messages_is_recorded_with_all_of_them_or_none
+                a_settlement_is_there_after_a_crash_and_names_no_recipient_that_is_not
+                a_claim_holds_a_message_for_one_worker
+                an_old_generation_records_nothing_and_gives_nothing_back
+                a_lease_that_ran_out_is_anybodys_and_a_renewed_one_is_not
+                a_crash_ends_every_claim
+                the_oldest_due_comes_first_and_nothing_before_its_time
+                a_postponed_message_comes_later_and_a_held_one_only_by_name
+                a_clock_set_back_makes_nothing_wait_longer
+                a_change_is_seen_also_when_it_came_before_the_wait
+                history_tells_in_order_what_happened_and_who_was_told
+                many_at_once_lose_and_repeat_nothing
+            }
+            reading {
+                rfc5321_6_1_every_recipient_is_accounted_for_also_after_a_crash
+                the_story_of_a_message_is_told_as_it_was
+                a_message_is_found_by_every_name_it_has
+                what_waits_is_listed_oldest_first_and_what_is_finished_is_not
+                an_open_listing_or_audit_holds_up_nobody
+            }
+        }
+    };
+}
+
+mod conformance_of_embedded {
+    every_promise!(crate::engine::Embedded);
+}
