@@ -35,6 +35,7 @@ mod link;
 mod message;
 mod nsec;
 mod nsec3;
+mod octets;
 mod odd;
 mod serial;
 mod signature;
@@ -42,7 +43,7 @@ mod work;
 pub mod zones;
 
 pub use anchors::{AnchorError, Anchors};
-pub(in crate::resolve) use odd::{decode, set_aside};
+pub(in crate::resolve) use octets::{decode, make_readable};
 pub use zones::Zones;
 
 use crate::clock::Timestamp;
