@@ -310,10 +310,12 @@ impl<'f, Unknown> Judge<'f, Unknown> {
         if mx_is_signed(self.facts) {
             return Ok(None);
         }
-        Ok(match (self.sts)()? {
-            StsState::Policy(policy) if policy.terms.mode == Mode::Enforce && listed(policy, self.host).is_ok() => None,
-            sts => Some(self.not_named(sts)),
-        })
+        let sts = (self.sts)()?;
+        let is_named = match sts {
+            StsState::Policy(policy) => policy.terms.mode == Mode::Enforce && listed(policy, self.host).is_ok(),
+            StsState::Absent(_) => false,
+        };
+        Ok((!is_named).then(|| self.not_named(sts)))
     }
 
     /// Why nobody says that this is a host of the domain. That we could not find out is no reason

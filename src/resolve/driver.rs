@@ -251,13 +251,27 @@ impl Dns {
 
     /// Asks those who can know.
     async fn look_up(&self, (way, name, record_type): &Key) -> Lookup {
+        let end = Instant::now() + self.deadline;
         match self.own.realm(*way, &name.to_ascii()) {
-            Realm::Public => self.look_up_over(&self.paths_now(), (name, *record_type), None).await,
-            Realm::Private { paths, reason } => self.look_up_over(&paths, (name, *record_type), Some(&reason)).await,
+            Realm::Public => {
+                let found = self.look_up_over(&self.paths_now(), (name, *record_type), None, end).await;
+                self.followed_inside(found, *record_type, end).await
+            }
+            Realm::Private { paths, reason } => {
+                self.look_up_over(&paths, (name, *record_type), Some(&reason), end).await
+            }
             Realm::NoDns(reason) => {
                 Lookup { result: Ok(own::no_dns(reason, self.clock.now())), path: None, failed: Vec::new() }
             }
         }
+    }
+
+    /// An alias may lead from a name of the world to a private one.
+    async fn followed_inside(&self, found: Lookup, record_type: WireType, end: Instant) -> Lookup {
+        let Some(to) = self.own.led_to(&found).cloned() else { return found };
+        let Realm::Private { paths, reason } = self.own.realm(Way::Configured, &to.to_ascii()) else { return found };
+        let rest = self.look_up_over(&paths, (&to, record_type), Some(&reason), end).await;
+        own::joined(found, &to, rest)
     }
 
     /// Asks path after path. What cannot be proven has a reason for that.
@@ -266,8 +280,8 @@ impl Dns {
         all: &[Arc<Path>],
         (name, record_type): (&Name, WireType),
         unproven: Option<&Reason>,
+        end: Instant,
     ) -> Lookup {
-        let end = Instant::now() + self.deadline;
         let paths = in_order(all, self.clock.now());
         let mut faults: Vec<(&Path, Fault)> = Vec::new();
         for (nth, path) in paths.iter().enumerate() {
@@ -352,7 +366,7 @@ impl Dns {
         let first = path.fetch_beside(name, record_type, Flags::Validate, heard).await?;
         let mut signatures = has_signatures(&first);
         let (mut missed, mut asked_again) = (None, false);
-        let mut validation = Validation::begin(name, record_type, first, self.clock.now());
+        let mut validation = Validation::begin(name, record_type, first, self.clock.now()).up_to(&self.own.private);
         for _step in 0..STEPS_LIMIT {
             match validation.step(&self.anchors, &self.zones) {
                 Step::Done(validated) => {

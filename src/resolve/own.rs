@@ -2,12 +2,14 @@
 //! servers of the operator's own, whose answers are taken as they come.
 //!
 //! A question about a name in a private zone goes to the servers of that zone and nowhere else, and
-//! nothing about it is validated (RFC 7646 §2). A special-use name goes to no public server (RFC 6761). Only what
+//! nothing about it is validated (RFC 7646 §2); so it is with an alias that leads there from elsewhere.
+//! A special-use name goes to no public server (RFC 6761). Only what
 //! the operator names himself, a next hop, is asked by the system's way (`/etc/hosts`, the servers of
 //! `/etc/resolv.conf`). None of these answers is ever more than insecure.
 
 use super::Security;
-use super::dnssec::{Outcome, Reason, Validated};
+use super::dnssec::{Alias, Outcome, Reason, Validated};
+use super::driver::Lookup;
 use super::error::DnsSetupError;
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
@@ -15,7 +17,7 @@ use super::paths::setup::{self, Setup};
 use super::paths::{Fault, Path};
 use super::trust_ad;
 use crate::clock::Timestamp;
-use crate::config::Config;
+use crate::config::{Config, PrivateZone};
 use crate::smtp::special_use::{SpecialUse, is_at_or_below};
 use hickory_proto::op::Query;
 use hickory_proto::rr::{Name, RecordType};
@@ -62,6 +64,8 @@ pub(super) struct Own {
     /// The domains that the system tries behind a name of one label.
     pub(super) search: Vec<Name>,
     zones: Vec<Zone>,
+    /// The names of the private zones: what is validated ends there.
+    pub(super) private: Vec<Name>,
 }
 
 struct Zone {
@@ -78,8 +82,10 @@ impl Own {
             let paths = setup.to_servers(&label, &private.servers);
             Zone { name: private.zone.to_string(), paths: (!paths.is_empty()).then(|| paths.into()) }
         });
+        let named = |private: &PrivateZone| Name::from_ascii(format!("{}.", private.zone)).ok();
         Ok(Self {
             zones: zones.collect(),
+            private: config.dns.private_zones.iter().filter_map(named).collect(),
             hosts: Some(HostsFile { path: config.dns.hosts.clone(), last: Mutex::default() }),
             search: setup::search_list(&config.dns),
             system: Some(Paths::of_system(setup)),
@@ -123,6 +129,12 @@ impl Own {
         self.zone_around(name).is_some()
     }
 
+    /// Where an answer from everywhere leads into a private zone, whatever it says of the names there.
+    pub(super) fn led_to<'l>(&self, lookup: &'l Lookup) -> Option<&'l Name> {
+        let aliases = lookup.result.as_ref().ok()?.outcome.aliases();
+        aliases.iter().map(|alias| &alias.to).find(|to| self.private.iter().any(|zone| zone.zone_of(to)))
+    }
+
     /// What the hosts file says of a name.
     pub(super) async fn pinned(&self, name: &Name) -> Vec<IpAddr> {
         let Some(file) = &self.hosts else { return Vec::new() };
@@ -146,12 +158,26 @@ pub(super) async fn ask(
     let mut read = trust_ad::read(name, record_type, &message, now)?;
     read.security = Security::Insecure;
     read.reason = Some(reason.clone());
-    if let Outcome::Found { aliases, .. } | Outcome::NoData { aliases } | Outcome::NxDomain { aliases } =
-        &mut read.outcome
-    {
+    if let Some(aliases) = read.outcome.aliases_mut() {
         aliases.iter_mut().for_each(|alias| alias.security = Security::Insecure);
     }
     Ok(read)
+}
+
+/// The aliases that lead to a name, and then what its own servers say of it: insecure as that is.
+pub(super) fn joined(way: Lookup, to: &Name, rest: Lookup) -> Lookup {
+    let Ok(way_there) = way.result else { return rest };
+    let mut aliases: Vec<Alias> = way_there.outcome.aliases().to_vec();
+    aliases.truncate(aliases.iter().position(|alias| alias.to == *to).map_or(0, |last| last + 1));
+    let result = rest.result.map(|mut read| {
+        if let Some(further) = read.outcome.aliases_mut() {
+            aliases.append(further);
+            *further = aliases;
+        }
+        let valid_until = read.valid_until.min(way_there.valid_until);
+        Validated { security: Security::Insecure, valid_until, chain: way_there.chain, ..read }
+    });
+    Lookup { result, failed: way.failed.into_iter().chain(rest.failed).collect(), ..rest }
 }
 
 /// The answer to a question that nobody is asked.

@@ -298,7 +298,7 @@ fn forge(chance: &mut Chance, asked: &str, rtype: RecordType, message: &mut Mess
 }
 
 /// Signatures that say they are of a key of the zone, and are not; none for another record.
-fn broken(record: &Record, many: u8) -> Option<Vec<Record>> {
+pub(crate) fn broken(record: &Record, many: u8) -> Option<Vec<Record>> {
     let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &record.data else { return None };
     let one = |nth: u8| {
         let mut sig = rrsig.sig().to_vec();

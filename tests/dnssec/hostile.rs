@@ -1,5 +1,6 @@
 //! Hostile zones and bytes: bounded work, no panic, and never a verdict that helps the attacker.
 
+use super::attacker::broken;
 use super::{Judge, NOW, a_record, anchors, expect, name, new_world, tlsa, verdict};
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::plan::{KeyAlgorithm, SigningPlan};
@@ -33,6 +34,37 @@ fn rfc4035_5_3_3_a_flood_of_signatures_ends() {
     let flooded = verdict(&world, "flood.test", RecordType::SOA);
     // The good one is among them; whether the work allowed gets that far is all that matters.
     assert_ne!(flooded.security, Security::Insecure, "{flooded:?}");
+}
+
+/// Wherever it is spent: over the answer, over a denial, over the DS and the DNSKEY records of the zone.
+#[test]
+fn rfc4035_5_3_3_work_that_is_spent_is_neither_insecure_nor_absent() {
+    let world = new_world();
+    for (zone, plan) in [("nsec.test", p256()), ("nsec3.test", p256().nsec3(0))] {
+        world.add_zone(zone, plan).unwrap();
+        world.add(zone, tlsa(1)).unwrap();
+        let absent = format!("absent.{zone}");
+        let flooded = [
+            (zone, RecordType::TLSA),
+            (zone, RecordType::MX),
+            (absent.as_str(), RecordType::TLSA),
+            (zone, RecordType::DS),
+            (zone, RecordType::DNSKEY),
+        ];
+        for at in flooded {
+            let asks_for = if at.1 == RecordType::MX { at.1 } else { RecordType::TLSA };
+            let found = Judge::new(&world).verdict_by(at.0, asks_for, |asked, rtype, message| {
+                if (asked, rtype) == at {
+                    for section in [&mut message.answers, &mut message.authorities] {
+                        let flood: Vec<_> = section.iter().filter_map(|r| broken(r, 200)).flatten().collect();
+                        section.splice(0..0, flood.into_iter().take(500));
+                    }
+                }
+            });
+            assert_eq!(found.security, Security::Indeterminate, "{at:?}: {:?}", found.reason);
+            assert!(found.reason.unwrap().sentence.contains("more work"), "{at:?}");
+        }
+    }
 }
 
 #[test]

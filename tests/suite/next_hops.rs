@@ -3,13 +3,17 @@
 //! signed DNS for the world.
 
 use crate::process::{Serving, run};
-use crate::relay::{World, configuration_file, expect, lab};
+use crate::relay::{World, config, configuration_file, expect, lab};
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::lab::dns::DnsServer;
 use dane_relay::lab::{Fault, Lab, LabBuilder, Signing, Tlsa, world};
 use dane_relay::outcome::{Cause, Class, Side};
+use dane_relay::resolve::Security;
+use dane_relay::resolve::answer::{Answer, Data, RecordType as Asked};
+use dane_relay::resolve::driver::Dns;
+use dane_relay::resolve::event::nobody;
 use hickory_proto::rr::rdata::{A, MX};
 use hickory_proto::rr::{Name, RData, RecordType};
 use std::fmt::Write as _;
@@ -198,6 +202,31 @@ async fn rfc7646_below_a_private_zone_only_its_own_servers_are_asked_and_nothing
     assert_eq!(public.collect::<Vec<_>>(), []);
 }
 
+/// Public DNS has signed records for the private name, which do not fit: nothing of them counts.
+#[tokio::test]
+async fn rfc7646_an_alias_from_outside_into_a_private_zone_is_followed_inside() {
+    let lab = with_exchange().domain("corp.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])));
+    let lab = lab.domain("signed.test", |d| d).start().await.unwrap();
+    let outside = lab.world();
+    for (owner, to) in [("host.signed.test", "mx.corp.test"), ("deep.signed.test", "none.corp.test")] {
+        outside.add_cname(owner, to).unwrap();
+    }
+    let server = inside(&lab, &[("mx.corp.test", "exchange.test")]).await;
+    let zone = format!("[dns]\nprivate_zones = [{{ zone = \"corp.test\", servers = [\"{}\"] }}]\n", server.address());
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&lab, folder.path());
+    set(&mut config, &zone);
+    let dns = Dns::new(&config, Clock::system(), nobody()).unwrap();
+    let host = lab.mx("exchange.test").unwrap().address().ip();
+    let (answer, _) = dns.lookup("host.signed.test", Asked::A).await;
+    let Answer::Found(found) = answer else { panic!("{answer:?}") };
+    assert_eq!((found.security, found.data), (Security::Insecure, vec![Data::Address(host)]));
+    let (answer, _) = dns.lookup("deep.signed.test", Asked::A).await;
+    assert!(matches!(answer, Answer::NxDomain(Security::Insecure)), "{answer:?}");
+    let public = lab.dns().questions().into_iter().filter(|(name, ..)| name.contains("corp.test"));
+    assert_eq!(public.collect::<Vec<_>>(), [], "nobody outside is asked about a name inside");
+}
+
 #[tokio::test]
 async fn rfc6761_mail_to_a_special_name_goes_back_in_plain_words_and_nobody_is_asked() {
     let world = World::start(lab()).await;
@@ -230,7 +259,7 @@ async fn a_check_blames_the_configuration_for_a_next_hop_that_is_not_found() {
         + &to("broken.example", "mx.smart.test", &lab)
         + &back_to("exch.corp.local", &lab);
     let folder = tempfile::tempdir().unwrap();
-    let mut config = crate::relay::config(&lab, folder.path());
+    let mut config = config(&lab, folder.path());
     config.dns.system_servers = vec![inside.address()];
     set(&mut config, &text);
     let checker = Checker::new(config, Clock::system()).unwrap();

@@ -36,6 +36,7 @@ mod link;
 mod message;
 mod nsec;
 mod nsec3;
+mod octets;
 mod odd;
 mod question;
 mod serial;
@@ -44,7 +45,7 @@ mod work;
 pub mod zones;
 
 pub use anchors::{AnchorError, Anchors};
-pub(in crate::resolve) use odd::{decode, set_aside};
+pub(in crate::resolve) use octets::{decode, make_readable};
 pub use zones::Zones;
 
 use crate::clock::Timestamp;
@@ -122,6 +123,24 @@ pub enum Outcome {
     ErrorCode(ResponseCode),
 }
 
+impl Outcome {
+    /// The way to the name at the end.
+    #[must_use]
+    pub fn aliases(&self) -> &[Alias] {
+        match self {
+            Self::Found { aliases, .. } | Self::NoData { aliases } | Self::NxDomain { aliases } => aliases,
+            Self::ErrorCode(_) => &[],
+        }
+    }
+
+    pub(super) const fn aliases_mut(&mut self) -> Option<&mut Vec<Alias>> {
+        match self {
+            Self::Found { aliases, .. } | Self::NoData { aliases } | Self::NxDomain { aliases } => Some(aliases),
+            Self::ErrorCode(_) => None,
+        }
+    }
+}
+
 /// A step on the way from the root, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneLink {
@@ -195,6 +214,7 @@ pub struct Validation {
     reason: Option<Reason>,
     until: Timestamp,
     asked: Option<(Name, RecordType)>,
+    private: Vec<Name>,
 }
 
 impl Validation {
@@ -217,7 +237,16 @@ impl Validation {
             reason: None,
             until: Timestamp(i64::MAX),
             asked: None,
+            private: Vec::new(),
         }
+    }
+
+    /// The same, up to these zones (RFC 7646 §2): an alias to a name in one of them is the end, an insecure
+    /// absence, and whoever has begun this asks somebody else about that name.
+    #[must_use]
+    pub fn up_to(mut self, private: &[Name]) -> Self {
+        self.private = private.to_vec();
+        self
     }
 
     /// Works as far as it can with what it has. Ends after a bounded number of steps, whatever
@@ -336,7 +365,21 @@ impl Validation {
             let reason = Reason::new("RFC 1034 §3.6.2", &self.at, said);
             return Some(Step::Done(self.failed(Security::Indeterminate, reason)));
         }
+        if self.private.iter().any(|zone| zone.zone_of(&self.at)) {
+            return Some(Step::Done(self.left()));
+        }
         if link::speaks_of(&self.message, &self.at, self.rtype) { None } else { Some(self.ask_on()) }
+    }
+
+    /// The way to a private zone.
+    fn left(&self) -> Validated {
+        Validated {
+            security: Security::Insecure,
+            reason: Some(Reason::new("RFC 7646 §2", &self.at, "in a private zone nothing is validated".into())),
+            outcome: Outcome::NoData { aliases: self.aliases.clone() },
+            valid_until: self.until.max(self.now),
+            chain: self.chain(),
+        }
     }
 
     fn has_records(&self) -> bool {

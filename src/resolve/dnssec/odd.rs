@@ -6,37 +6,29 @@
 //! Whoever reads RRsets counts it as what it is; nobody can read its data, so nobody uses it. One
 //! that came with such a type is counted in the same way, and no zone has signed it there.
 
-use hickory_proto::op::Message;
+use super::octets::{each, number};
 use hickory_proto::rr::{RData, Record, RecordType};
-use hickory_proto::serialize::binary::DecodeError;
 
 /// Added to the number of a type: in 65280–65534, which RFC 6895 §3.1 leaves to private use.
 const ASIDE: u16 = 0xff00;
-/// The header of a message (RFC 1035 §4.1.1).
-const HEADER_OCTETS: usize = 12;
 const DNSKEY: u16 = 48;
 const NSEC3: u16 = 50;
 
 /// Sets odd records of a message aside. Octets that are no message stay as they are.
-pub(in crate::resolve) fn set_aside(octets: &mut [u8]) {
+pub(super) fn set_aside(octets: &mut [u8]) {
     let mut places = Vec::new();
     // What comes before a record that cannot be read has been read.
-    let _whole = find(octets, &mut places);
+    let _whole = each(octets, |place| {
+        let data = octets.get(place.data.clone()).unwrap_or_default();
+        if number(octets, place.fields).is_some_and(|record_type| is_odd(record_type, data)) {
+            places.push(place.fields);
+        }
+    });
     for place in places {
         if let Some(high) = octets.get_mut(place) {
             *high = ASIDE.to_be_bytes()[0];
         }
     }
-}
-
-/// Reads a message, odd records set aside.
-///
-/// # Errors
-/// When the octets are no message.
-pub(in crate::resolve) fn decode(octets: &[u8]) -> Result<Message, DecodeError> {
-    let mut octets = octets.to_vec();
-    set_aside(&mut octets);
-    Message::from_vec(&octets)
 }
 
 /// The type of a record, whether or not it was set aside.
@@ -47,25 +39,6 @@ pub(super) fn type_of(record: &Record) -> RecordType {
     if is_aside { RecordType::from(number - ASIDE) } else { given }
 }
 
-/// Where the types of odd records stand.
-fn find(octets: &[u8], places: &mut Vec<usize>) -> Option<()> {
-    let counts = [4, 6, 8, 10].map(|at| number(octets, at));
-    let [questions, answers, authorities, additionals] = counts;
-    let mut at = HEADER_OCTETS;
-    for _ in 0..questions? {
-        at = after_name(octets, at)? + 4;
-    }
-    for _ in 0..u32::from(answers?) + u32::from(authorities?) + u32::from(additionals?) {
-        let place = after_name(octets, at)?;
-        let data = octets.get(place + 10..)?.get(..usize::from(number(octets, place + 8)?))?;
-        if is_odd(number(octets, place)?, data) {
-            places.push(place);
-        }
-        at = place + 10 + data.len();
-    }
-    Some(())
-}
-
 /// RFC 4034 §2.1.2: the protocol of a key must be 3. RFC 5155 §8.1 and §8.2: records with unknown
 /// hashes or flags are ignored.
 fn is_odd(record_type: u16, data: &[u8]) -> bool {
@@ -74,22 +47,6 @@ fn is_odd(record_type: u16, data: &[u8]) -> bool {
         (NSEC3, [hash, flags, ..]) => *hash != 1 || flags & 0xfe != 0,
         _ => false,
     }
-}
-
-/// A pointer ends a name here, wherever it leads.
-fn after_name(octets: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *octets.get(at)? {
-            0 => return Some(at + 1),
-            length if length & 0xc0 == 0xc0 => return Some(at + 2),
-            length => at += 1 + usize::from(length),
-        }
-    }
-}
-
-fn number(octets: &[u8], at: usize) -> Option<u16> {
-    let [high, low] = octets.get(at..at + 2)? else { return None };
-    Some(u16::from_be_bytes([*high, *low]))
 }
 
 #[cfg(test)]

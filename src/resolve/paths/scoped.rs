@@ -3,7 +3,7 @@
 //! of them in clear is made readable (`tolerant.rs`).
 
 use super::tolerant::{Stream, Wire};
-use crate::resolve::dnssec::set_aside;
+use crate::resolve::dnssec::make_readable;
 use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider, TokioTime};
 use std::io;
@@ -68,7 +68,7 @@ impl DnsUdpSocket for ScopedUdp {
     fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
         let (length, from) = ready!(DnsUdpSocket::poll_recv_from(&self.inner, cx, buf))?;
         // Each datagram is a message; those of encrypted protocols come another way.
-        set_aside(buf.get_mut(..length).unwrap_or_default());
+        make_readable(buf.get_mut(..length).unwrap_or_default());
         Poll::Ready(Ok((length, from)))
     }
 

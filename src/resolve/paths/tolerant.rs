@@ -1,11 +1,11 @@
 //! A stream whose messages are made readable before hickory decodes them: one odd record shall not
-//! cost the whole message (see `dnssec/odd.rs`).
+//! cost the whole message, and no name more than a name may (see `dnssec/octets.rs`).
 //!
 //! hickory decodes what a socket gives and leaves no room between. In a stream in clear each message
 //! comes after its length (RFC 1035 §4.2.2). What is encrypted is left alone: there the messages are
 //! out of reach.
 
-use crate::resolve::dnssec::set_aside;
+use crate::resolve::dnssec::make_readable;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -44,7 +44,7 @@ impl Stream {
                 return;
             }
             let mut message: Vec<u8> = self.coming.drain(..length + 2).collect();
-            set_aside(message.get_mut(2..).unwrap_or_default());
+            make_readable(message.get_mut(2..).unwrap_or_default());
             self.ready.append(&mut message);
         }
     }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rfc4034_2_1_2_an_odd_key_in_a_stream_is_set_aside_however_the_stream_is_cut() {
+    async fn rfc4034_2_1_2_an_odd_key_in_a_stream_is_make_readable_however_the_stream_is_cut() {
         let odd = framed(48, &[1, 1, 4, 13, 0]);
         let sound = framed(48, &[1, 1, 3, 13, 0]);
         let mut aside = odd.clone();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The name servers of the root, of the top-level domains and of all others, on one port.
-const NAME_SERVERS: [Ipv4Addr; 3] =
+pub(crate) const NAME_SERVERS: [Ipv4Addr; 3] =
     [Ipv4Addr::new(127, 0, 3, 1), Ipv4Addr::new(127, 0, 3, 2), Ipv4Addr::new(127, 0, 3, 3)];
 /// Where the resolvers listen.
 const RESOLVER_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 9);
@@ -32,43 +32,84 @@ pub(crate) struct Servers {
 impl Servers {
     /// Makes the keys, signs the zones and serves them.
     pub(crate) fn start(dir: &Path, shapes: &[Shape]) -> Self {
-        let anchor = write_zones(dir, shapes);
-        let port = free_port(&NAME_SERVERS);
-        let mut daemons = Vec::new();
-        for (level, ip) in NAME_SERVERS.into_iter().enumerate() {
-            let address = SocketAddr::from((ip, port));
-            let served = shapes.iter().filter(|shape| level_of(&shape.name) == level);
-            let conf = dir.join(format!("nsd{level}.conf"));
-            std::fs::write(&conf, nsd_conf(dir, address, served)).unwrap();
-            let log = dir.join(format!("nsd{level}.log"));
-            let mut nsd = Daemon::start("nsd", &command("nsd", &["-d", "-c"], &conf), &log);
-            nsd.wait_until_it_listens(address);
-            daemons.push(nsd);
-        }
+        let world = World::write(dir, shapes);
+        let mut daemons: Vec<Daemon> = (0..NAME_SERVERS.len()).map(|level| world.nsd(level, "")).collect();
         let mut unbound = |name: &str, modules: &str| {
-            let address = SocketAddr::from((RESOLVER_IP, free_port(&[RESOLVER_IP])));
-            let conf = dir.join(format!("{name}.conf"));
-            let text = unbound_conf(dir, address, modules, &anchor) + &stubs(shapes, port);
-            std::fs::write(&conf, text).unwrap();
-            let log = dir.join(format!("{name}.log"));
-            let mut unbound = Daemon::start(name, &command("unbound", &["-d", "-c"], &conf), &log);
-            unbound.wait_until_it_listens(address);
-            daemons.push(unbound);
+            let (daemon, address) = world.unbound(name, modules);
+            daemons.push(daemon);
             address
         };
         let validating = unbound("unbound-validating", "validator iterator");
         let forwarding = unbound("unbound-forwarding", "iterator");
-        let root = SocketAddr::from((NAME_SERVERS[0], port));
-        Self { validating, forwarding, root, anchor, _daemons: daemons }
+        Self { validating, forwarding, root: world.address(0), anchor: world.anchor, _daemons: daemons }
+    }
+}
+
+/// `dig`'s view of an answer of a server.
+pub(crate) fn dig(server: SocketAddr, name: &str, record_type: &str, flags: &[&str]) -> String {
+    let (at, port) = (format!("@{}", server.ip()), server.port().to_string());
+    let mut dig = Command::new("dig");
+    dig.args([&at, "-p", &port, "+dnssec", "+tries=2", "+timeout=30"]).args(flags).args([name, record_type]);
+    String::from_utf8_lossy(&run(&mut dig).stdout).into_owned()
+}
+
+/// Signed zones in a folder, and where each level of them is served.
+pub(crate) struct World<'a> {
+    dir: &'a Path,
+    shapes: &'a [Shape],
+    /// The root's keys.
+    pub(crate) anchor: PathBuf,
+    port: u16,
+}
+
+impl<'a> World<'a> {
+    /// Makes the keys and signs the zones.
+    pub(crate) fn write(dir: &'a Path, shapes: &'a [Shape]) -> Self {
+        Self { dir, shapes, anchor: write_zones(dir, shapes), port: free_port(&NAME_SERVERS) }
     }
 
-    /// `dig`'s view of an answer of the validating resolver.
-    pub(crate) fn dig(&self, name: &str, record_type: &str, flags: &[&str]) -> String {
-        let server = format!("@{}", self.validating.ip());
-        let port = self.validating.port().to_string();
-        let mut dig = Command::new("dig");
-        dig.args([&server, "-p", &port, "+dnssec", "+tries=2"]).args(flags).args([name, record_type]);
-        String::from_utf8_lossy(&run(&mut dig).stdout).into_owned()
+    /// Where the zones of a level are served: the root, the top-level domains, all others.
+    pub(crate) fn address(&self, level: usize) -> SocketAddr {
+        (NAME_SERVERS[level], self.port).into()
+    }
+
+    /// The zones of a level with their files.
+    pub(crate) fn zones(&self, level: usize) -> impl Iterator<Item = (&str, String)> {
+        let served = self.shapes.iter().filter(move |shape| level_of(&shape.name) == level);
+        served.map(|shape| (shape.name.as_str(), format!("{}.zone.signed", shape.file())))
+    }
+
+    /// NSD with a level of zones, and perhaps options of its own.
+    pub(crate) fn nsd(&self, level: usize, options: &str) -> Daemon {
+        self.nsd_at(self.address(level), level, options)
+    }
+
+    /// The same at another address.
+    pub(crate) fn nsd_at(&self, address: SocketAddr, level: usize, options: &str) -> Daemon {
+        let conf = self.nsd_conf(address, level, options);
+        let log = self.dir.join(format!("nsd{level}.log"));
+        let mut nsd = Daemon::start("nsd", &command("nsd", &["-d", "-c"], &conf), &log);
+        nsd.wait_until_it_listens(address);
+        nsd
+    }
+
+    /// The configuration of that NSD.
+    pub(crate) fn nsd_conf(&self, address: SocketAddr, level: usize, options: &str) -> PathBuf {
+        let conf = self.dir.join(format!("nsd{level}.conf"));
+        std::fs::write(&conf, nsd_conf(self.dir, address, options, self.zones(level))).unwrap();
+        conf
+    }
+
+    /// Unbound that knows where each zone is served.
+    pub(crate) fn unbound(&self, name: &str, modules: &str) -> (Daemon, SocketAddr) {
+        let address = SocketAddr::from((RESOLVER_IP, free_port(&[RESOLVER_IP])));
+        let conf = self.dir.join(format!("{name}.conf"));
+        let text = unbound_conf(self.dir, address, modules, &self.anchor) + &stubs(self.shapes, self.port);
+        std::fs::write(&conf, text).unwrap();
+        let log = self.dir.join(format!("{name}.log"));
+        let mut unbound = Daemon::start(name, &command("unbound", &["-d", "-c"], &conf), &log);
+        unbound.wait_until_it_listens(address);
+        (unbound, address)
     }
 }
 
@@ -128,15 +169,20 @@ fn delegation(dir: &Path, zone: &Shape, child: &Shape, keys: &[String]) -> Strin
     text
 }
 
-fn nsd_conf<'a>(dir: &Path, address: SocketAddr, shapes: impl Iterator<Item = &'a Shape>) -> String {
+fn nsd_conf<'a>(
+    dir: &Path,
+    address: SocketAddr,
+    options: &str,
+    zones: impl Iterator<Item = (&'a str, String)>,
+) -> String {
     let (dir, ip, port) = (dir.display(), address.ip(), address.port());
     let mut conf = format!(
         "server:\n  ip-address: {ip}@{port}\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{dir}\"\n  database: \"\"\n  \
          zonelistfile: \"{dir}/{ip}.list\"\n  xfrdfile: \"{dir}/{ip}.xfrd\"\n  xfrdir: \"{dir}\"\n  \
-         pidfile: \"{dir}/{ip}.pid\"\n  server-count: 1\nremote-control:\n  control-enable: no\n",
+         pidfile: \"{dir}/{ip}.pid\"\n  server-count: 1\n{options}remote-control:\n  control-enable: no\n",
     );
-    for shape in shapes {
-        write!(conf, "zone:\n  name: \"{}\"\n  zonefile: \"{}.zone.signed\"\n", shape.name, shape.file()).unwrap();
+    for (name, file) in zones {
+        write!(conf, "zone:\n  name: \"{name}\"\n  zonefile: \"{file}\"\n").unwrap();
     }
     conf
 }

@@ -11,6 +11,8 @@ use std::process::Command;
 const PAST: (&str, &str) = ("20200101000000", "20200201000000");
 /// Signatures that begin in many years.
 const FUTURE: (&str, &str) = ("20400101000000", "20400201000000");
+/// How many of BIND's keys sign everything a zone needs; further ones stand behind them.
+const OWN_KEYS: usize = 2;
 /// The length of an RSA key, in bits.
 const RSA_BITS: &str = "2048";
 
@@ -50,8 +52,9 @@ pub(crate) enum Ds {
     FitsBesideUnknown,
     /// A record for a zone that has no keys.
     ForNoKey,
-    /// SHA-256 of the zone-signing key: the SEP flag is only a hint (RFC 4034 §2.1.1).
-    OfZoneSigningKey,
+    /// SHA-256 of the key that stands here among all. That of a zone-signing key is as good as any:
+    /// the SEP flag is only a hint (RFC 4034 §2.1.1).
+    OfKey(usize),
 }
 
 /// When the signatures hold.
@@ -74,6 +77,10 @@ pub(crate) enum Damage {
     Replaced(&'static str, &'static str),
     /// Signatures of a run with this window stand beside the records' own keys.
     DataOutOf(Window),
+    /// Keys other than the first two are gone, and their signatures stand in front of the good ones.
+    KeysGone,
+    /// The first two keys stand behind all others.
+    OwnKeysLast,
 }
 
 /// One zone.
@@ -165,7 +172,7 @@ impl Shape {
             Ds::StrongOneIsWrong => digest(1) + &another_digest(&digest(2)),
             Ds::Text(data) => format!("{name} 300 IN DS {data}\n"),
             Ds::FitsBesideUnknown => digest(2) + &format!("{name} 300 IN DS 4711 201 2 {}\n", "ab".repeat(32)),
-            Ds::OfZoneSigningKey => digest_of(&keys[1], 2),
+            Ds::OfKey(number) => digest_of(&keys[number], 2),
             Ds::ForNoKey => format!("{name} 300 IN DS 4711 13 2 {}\n", "ab".repeat(32)),
         }
     }
@@ -187,6 +194,8 @@ impl Shape {
                 let other = self.signed(dir, keys, window);
                 keys_alone + &without(&other, |f| f[3] != "RRSIG" || f[4] == "DNSKEY")
             }
+            Damage::KeysGone => self.with_signatures_of_gone_keys(dir, keys, &text),
+            Damage::OwnKeysLast => with_own_keys_last(dir, &keys[..OWN_KEYS], &text),
         };
         std::fs::write(dir.join(format!("{}.zone.signed", self.file())), text).unwrap();
     }
@@ -200,8 +209,27 @@ impl Shape {
             Signer::Bind => self.bind_command(window),
         };
         command.current_dir(dir).args(["-f", &out, "-o", &self.name, &file]);
-        run_ok(command.args(keys));
+        // BIND finds all others by itself and uses them as their own dates say.
+        run_ok(command.args(keys.iter().take(OWN_KEYS)));
         std::fs::read_to_string(dir.join(&out)).unwrap()
+    }
+
+    /// What a zone that knows its own keys alone signs, and in front the signatures of the others.
+    fn with_signatures_of_gone_keys(&self, dir: &Path, keys: &[String], with_all: &str) -> String {
+        let (own, gone) = keys.split_at(OWN_KEYS);
+        let alone = dir.join(format!("{}-alone", self.file()));
+        std::fs::create_dir(&alone).unwrap();
+        let key_files = own.iter().flat_map(|key| [format!("{key}.key"), format!("{key}.private")]);
+        for file in key_files.chain([format!("{}.zone", self.file())]) {
+            std::fs::copy(dir.join(&file), alone.join(&file)).unwrap();
+        }
+        let tags: Vec<&str> = gone.iter().filter_map(|key| key.rsplit('+').next()).collect();
+        let is_of_gone = |f: &[&str]| {
+            f[3] == "RRSIG" && f[4] != "DNSKEY" && tags.iter().any(|tag| tag.trim_start_matches('0') == f[10])
+        };
+        let signatures = without(with_all, |f| !is_of_gone(f));
+        assert!(signatures.lines().count() > gone.len() * 4, "{}:\n{with_all}", self.name);
+        signatures + &self.signed(&alone, own, self.window)
     }
 
     fn ldns_command(&self, window: Window) -> Command {
@@ -248,6 +276,23 @@ fn another_digest(ds: &str) -> String {
     let fields: Vec<&str> = ds.split_whitespace().collect();
     let (front, digest) = fields.split_at(6);
     format!("{} {}\n", front.join(" "), "cd".repeat(digest.concat().len() / 2))
+}
+
+/// A zone whose first keys stand behind all others.
+fn with_own_keys_last(dir: &Path, own: &[String], text: &str) -> String {
+    let data = |fields: &[&str]| fields.concat();
+    let own: Vec<String> = own
+        .iter()
+        .map(|key| {
+            let file = std::fs::read_to_string(dir.join(format!("{key}.key"))).unwrap();
+            let record = file.lines().find(|line| !line.starts_with(';')).unwrap();
+            data(&record.split_whitespace().skip_while(|word| *word != "DNSKEY").skip(4).collect::<Vec<_>>())
+        })
+        .collect();
+    let is_own = |f: &[&str]| f[3] == "DNSKEY" && own.contains(&data(&f[7..]));
+    let (others, last) = (without(text, is_own), without(text, |f| !is_own(f)));
+    assert_eq!(last.lines().filter(|line| !line.starts_with(';')).count(), own.len(), "{text}");
+    others + &last
 }
 
 /// The records of a zone without those of which `is_gone` says so, given its fields.

@@ -12,22 +12,27 @@ use dane_relay::resolve::driver::{Dns, Failure, Lookup};
 use dane_relay::resolve::event;
 use hickory_proto::rr::Name;
 use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 /// The ways to ask, with their names in failure messages.
 pub(crate) fn ways(servers: &Servers) -> [(&'static str, Config); 3] {
-    let config = |upstream| {
-        let mut config = Config::default();
-        config.dns.upstreams = vec![upstream];
-        config.dns.trust_anchors = TrustAnchorSource::File(servers.anchor.clone());
-        config.dns.root_hints = vec![servers.root];
-        config
-    };
+    let config = |upstream| by_one_way(upstream, &servers.anchor, servers.root);
     [
         ("through a forwarder", config(Upstream::Udp(servers.forwarding))),
         ("through a validating resolver", config(Upstream::Udp(servers.validating))),
         ("from the authoritative servers", config(Upstream::Authoritative)),
     ]
+}
+
+/// The configuration of somebody who asks by one way alone.
+pub(crate) fn by_one_way(upstream: Upstream, anchor: &Path, root: SocketAddr) -> Config {
+    let mut config = Config::default();
+    config.dns.upstreams = vec![upstream];
+    config.dns.trust_anchors = TrustAnchorSource::File(anchor.to_owned());
+    config.dns.root_hints = vec![root];
+    config
 }
 
 /// A resolver that has asked nothing yet.

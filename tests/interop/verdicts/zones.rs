@@ -114,6 +114,8 @@ pub(crate) fn shapes() -> Vec<Shape> {
     shapes.extend(algorithms());
     shapes.extend(delegations());
     shapes.extend(damaged());
+    shapes.extend(many_keys());
+    shapes.extend(costly_aliases());
     shapes
 }
 
@@ -138,9 +140,60 @@ fn full_zones() -> Vec<Shape> {
         // Delegations below names that are no zones.
         zones.push(Shape::new(&format!("signed.below.it.{zone}"), SMALL));
         zones.push(Shape::unsigned(&format!("unsigned.below.it.{zone}"), Ds::Absent, UNSIGNED));
+        // And one below a name that holds nothing else: with opt-out nothing speaks of that name.
+        zones.push(Shape::unsigned(&format!("unsigned.lone.{zone}"), Ds::Absent, UNSIGNED));
     }
+    let opt_out = Shape { denial: Denial::OptOut, ..Shape::new("optldns.test.", SMALL) };
+    zones.extend([opt_out, Shape::unsigned("unsigned.lone.optldns.test.", Ds::Absent, UNSIGNED)]);
     zones
 }
+
+/// A further key that signs.
+const ZSK: &[&str] = &[];
+const KSK: &[&str] = &["-f", "KSK"];
+const OTHER_ZSK: &[&str] = &["-a", "ED25519"];
+const OTHER_KSK: &[&str] = &["-a", "ED25519", "-f", "KSK"];
+/// A key that is published and signs nothing.
+const IDLE: &[&str] = &["-A", "none"];
+
+/// Sound zones with more keys and signatures than usual.
+fn many_keys() -> Vec<Shape> {
+    let keyed = |name: &str, more_keys, ds, damage| Shape {
+        signer: Signer::Bind,
+        more_keys,
+        ds,
+        damage,
+        ..Shape::new(name, SMALL)
+    };
+    vec![
+        keyed("eightksk.test.", &[KSK; 7], Ds::OfKey(8), Damage::None),
+        keyed("bothroll.test.", &[KSK, ZSK, OTHER_KSK, OTHER_ZSK, OTHER_KSK, OTHER_ZSK], Ds::OfKey(6), Damage::None),
+        keyed("gonekeys.test.", &[ZSK; 7], Ds::Fits(&[2]), Damage::KeysGone),
+        keyed("manykeys.test.", &[IDLE; 40], Ds::Fits(&[2]), Damage::OwnKeysLast),
+        // RFC 4034 §2.1.2: a key with another protocol number must not be used.
+        Shape::new("oddkey.test.", &format!("{SMALL}@ 300 IN DNSKEY 256 2 13 {ODD_KEY}\n")),
+    ]
+}
+
+/// Any octets in the length of a key for P-256.
+const ODD_KEY: &str = "b2RkIGtleSBvZGQga2V5IG9kZCBrZXkgb2RkIGtleSBvZGQga2V5IG9kZCBrZXkgb2RkIGtleSBvZGQga2V5IA==";
+
+/// Aliases through zones of the dearest algorithm.
+fn costly_aliases() -> Vec<Shape> {
+    let zone = |n: usize| {
+        let next = n + 1;
+        let far = format!(
+            "far 300 IN CNAME far.p384-{next}.test.\n_25._tcp.far 300 IN CNAME _25._tcp.far.p384-{next}.test.\n"
+        );
+        let end = "far 300 IN A 127.0.1.1\n_25._tcp.far 300 IN CNAME _25._tcp.mx\n";
+        let lines = SMALL.to_owned() + if next > P384_ZONES { end } else { &far };
+        Shape { algorithm: "ECDSAP384SHA384", ..Shape::new(&format!("p384-{n}.test."), &lines) }
+    };
+    (1..=P384_ZONES).map(zone).collect()
+}
+
+/// How many of them there are, each leading to the next.
+const P384_ZONES: usize = 4;
 
 fn algorithms() -> Vec<Shape> {
     let nsec3 = Denial::Nsec3 { salt: "ab", iterations: 1 };
@@ -157,6 +210,9 @@ fn algorithms() -> Vec<Shape> {
         small("a16.test.", Signer::Bind, "ED448", Denial::Nsec),
         small("it100.test.", Signer::Bind, "ECDSAP256SHA256", many(100)),
         small("it120.test.", Signer::Bind, "ECDSAP256SHA256", many(120)),
+        small("it150.test.", Signer::Bind, "ECDSAP256SHA256", many(150)),
+        // BIND signs with 150 at most.
+        small("it151.test.", Signer::Ldns, "ECDSAP256SHA256", many(151)),
         small("it500.test.", Signer::Ldns, "ECDSAP256SHA256", many(500)),
     ]
 }
@@ -178,7 +234,7 @@ fn delegations() -> Vec<Shape> {
         with("mixedds.test.", Ds::FitsBesideUnknown),
         with("nods.test.", Ds::Absent),
         Shape::unsigned("nokeys.test.", Ds::ForNoKey, SMALL),
-        Shape { signer: Signer::Bind, ..with("zskds.test.", Ds::OfZoneSigningKey) },
+        Shape { signer: Signer::Bind, ..with("zskds.test.", Ds::OfKey(1)) },
         keyed("rolling.test.", &[&["-f", "KSK"], &[]]),
         keyed("twoalgs.test.", &[&["-a", "ED25519", "-f", "KSK"], &["-a", "ED25519"]]),
         keyed("unknownkey.test.", &[&["-a", "ED448", "-f", "KSK"], &["-a", "ED448"]]),
