@@ -54,11 +54,10 @@ fn rfc4035_5_3_3_work_that_is_spent_is_neither_insecure_nor_absent() {
         for at in flooded {
             let asks_for = if at.1 == RecordType::MX { at.1 } else { RecordType::TLSA };
             let found = Judge::new(&world).verdict_by(at.0, asks_for, |asked, rtype, message| {
-                if (asked, rtype) == at {
-                    for section in [&mut message.answers, &mut message.authorities] {
-                        let flood: Vec<_> = section.iter().filter_map(|r| broken(r, 200)).flatten().collect();
-                        section.splice(0..0, flood.into_iter().take(500));
-                    }
+                let sections = [&mut message.answers, &mut message.authorities];
+                for section in sections.into_iter().filter(|_| (asked, rtype) == at) {
+                    let flood: Vec<_> = section.iter().filter_map(|r| broken(r, 200)).flatten().collect();
+                    section.splice(0..0, flood.into_iter().take(500));
                 }
             });
             assert_eq!(found.security, Security::Indeterminate, "{at:?}: {:?}", found.reason);

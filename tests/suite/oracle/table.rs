@@ -84,6 +84,7 @@ pub(crate) enum Policy {
 
 /// What a host must prove before it is told an envelope.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is demanded or not, whatever the others are")]
 pub(crate) struct Demand {
     pub(crate) tls: bool,
     pub(crate) dane: bool,
@@ -171,6 +172,7 @@ pub(crate) fn policy(settings: &Settings, domain: &Domain, when: When) -> Policy
 /// What DNS and policy of the recipient's side demand. DANE of the domain, which is signed MX
 /// records and usable TLSA records, leaves nothing to MTA-STS (RFC 8461 §2). Anything less adds to
 /// what an enforced policy demands and takes nothing away.
+#[expect(clippy::fn_params_excessive_bools, reason = "a fact about the host, and no switch")]
 pub(crate) fn published(mx: Signed, records: Records, policy: Policy, is_listed: bool) -> Result<Demand, Whys> {
     let by_dns = match records {
         Records::Lost => Err(Why::NotFoundOut),
@@ -254,6 +256,7 @@ fn without_weakening(rule: Rule) -> Rule {
 /// RFC 8689 §4.2.1: signed MX records or an enforced policy prove the host, DANE or a public
 /// authority its certificate, and it must offer REQUIRETLS. What is known to lack returns the mail;
 /// what could not be found out lets it wait, and so does what the operator demands beyond all that.
+#[expect(clippy::fn_params_excessive_bools, reason = "a fact about the host, and no switch")]
 fn under_requiretls(mx: Signed, policy: Policy, is_listed: bool, demand: Result<Demand, Whys>) -> Result<Demand, Stop> {
     let is_proven = mx == Signed::Yes || policy == Policy::Enforce && is_listed;
     let may_be_proven = is_proven || matches!(policy, Policy::Lost | Policy::Unfetched);
@@ -288,6 +291,7 @@ impl Demand {
 /// Whether TLSA records vouch for the certificate. `3`: it is the one, whatever its name and date
 /// (RFC 7672 §3.1.1). `2`: its name and date count, too (§3.1.2); with signed MX records the name of
 /// the domain will also do (§3.2.2), and without alternative names the common name (§3.2.3).
+#[expect(clippy::fn_params_excessive_bools, reason = "a fact about the host, and no switch")]
 fn dane_vouches(host: &Host, mx: Signed, is_first_domain: bool) -> bool {
     match host.tlsa {
         Tlsa::Ee | Tlsa::EeAmongWrong => true,
