@@ -7,13 +7,13 @@
 #![expect(clippy::disallowed_methods, reason = "this driver owns the control socket and replaces a stale one")]
 
 use crate::clock::{Clock, Timestamp};
+use crate::command::queue::{Filter, MOST_SELECTED, Selected};
 use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
 use crate::policy::local::Standing;
-use crate::queue::{Filter, MOST_SELECTED, Selected};
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
 use crate::spool::open_ledger;

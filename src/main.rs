@@ -7,11 +7,11 @@ use clap::{Args, Parser, Subcommand};
 use dane_relay::check::compare::compare;
 use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary, selfcheck};
 use dane_relay::clock::Clock;
+use dane_relay::command::dns::{self, Detail};
+use dane_relay::command::policy::{self, PolicyReport, PolicySetupError};
 use dane_relay::config::{self, Config, RootsSource, TrustAnchorSource, Upstream};
 #[cfg(feature = "lab")]
 use dane_relay::lab;
-use dane_relay::lookup::{self, Detail};
-use dane_relay::policies::{self, PolicyReport, PolicySetupError};
 use dane_relay::serve::{self, Remedy, StartError};
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::audit::Depth;
@@ -63,10 +63,10 @@ enum Command {
     /// Ask the DNS one question and say whether the answer proves itself.
     Dns {
         /// The name, such as _25._tcp.mx.example.org.
-        #[arg(value_parser = lookup::parse_name)]
+        #[arg(value_parser = dns::parse_name)]
         name: Name,
         /// The record type, such as MX, TLSA or TYPE65280.
-        #[arg(value_name = "TYPE", value_parser = lookup::parse_type)]
+        #[arg(value_name = "TYPE", value_parser = dns::parse_type)]
         record_type: RecordType,
         /// Show the chain of trust, zone by zone.
         #[arg(short, long)]
@@ -340,11 +340,11 @@ async fn run(command: Command) -> ExitCode {
         }
         Command::Policy { action: PolicyAction::Show(of) } => {
             let config = of.over.config();
-            policy(async |config| policies::show(config, Clock::system(), &of.domain).await, config, of.output).await
+            policy(async |config| policy::show(config, Clock::system(), &of.domain).await, config, of.output).await
         }
         Command::Policy { action: PolicyAction::Refresh(of) } => {
             let config = of.over.config();
-            policy(async |config| policies::refresh(config, Clock::system(), &of.domain).await, config, of.output).await
+            policy(async |config| policy::refresh(config, Clock::system(), &of.domain).await, config, of.output).await
         }
         Command::Queue { action } => operator::queue(action).await,
         Command::Why { subject, place } => operator::why(&subject, &place).await,
@@ -515,7 +515,7 @@ async fn dns((name, record_type): &(Name, RecordType), shown: &Shown, over: Over
         Ok(config) => config,
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
-    let report = match lookup::look_up(&config, Clock::system(), name, *record_type).await {
+    let report = match dns::look_up(&config, Clock::system(), name, *record_type).await {
         Ok(report) => report,
         Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
     };

@@ -9,6 +9,7 @@ use crate::relay::{SENDER, World, content, get, hand_in, heard, lab, saw_no_mail
 use crate::report::Report;
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
+use dane_relay::command::why::{self, Story};
 use dane_relay::config::{Config, Upstream};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::client::SmtpClient;
@@ -18,7 +19,6 @@ use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::spool::event::Event;
 use dane_relay::spool::ledger::MessageState;
 use dane_relay::spool::open_ledger;
-use dane_relay::why::{self, Story};
 use hickory_proto::rr::RData;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,0 +1,6 @@
+//! One question of an operator each: the answer as data first, and the text of it beside.
+
+pub mod dns;
+pub mod policy;
+pub mod queue;
+pub mod why;
