@@ -125,16 +125,12 @@
 //! | RFC 9905 | the end of SHA-1 in DNSSEC |
 
 pub mod accept;
-pub mod admin;
-pub mod audit;
 pub mod check;
 pub mod clock;
 pub mod command;
 pub mod config;
-pub mod control;
 pub mod deliver;
 pub mod envelope;
-pub mod exceptions;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod net;
@@ -145,7 +141,7 @@ pub mod policy;
 pub mod report;
 pub mod resolve;
 pub mod route;
-pub mod serve;
+pub mod service;
 pub mod smtp;
 pub mod spool;
 pub mod state_dir;

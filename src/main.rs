@@ -12,7 +12,7 @@ use dane_relay::command::policy::{self, PolicyReport, PolicySetupError};
 use dane_relay::config::{self, Config, RootsSource, TrustAnchorSource, Upstream};
 #[cfg(feature = "lab")]
 use dane_relay::lab;
-use dane_relay::serve::{self, Remedy, StartError};
+use dane_relay::service::start::{self, Remedy, StartError};
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
@@ -290,11 +290,11 @@ fn domain(text: &str) -> Result<Domain, String> {
 async fn check_config(path: Option<PathBuf>) -> ExitCode {
     let Some(path) = path else { return complain(EXIT_USAGE, "which file? Give --config FILE") };
     let checked = load(Some(&path)).and_then(|config| {
-        serve::check(&config).map_err(|e| e.to_string())?;
+        start::check(&config).map_err(|e| e.to_string())?;
         Ok(config)
     });
     let checked = match checked {
-        Ok(config) => serve::doubts(&config).await.map(|more| (config, more)).map_err(|e| e.to_string()),
+        Ok(config) => start::doubts(&config).await.map(|more| (config, more)).map_err(|e| e.to_string()),
         Err(message) => Err(message),
     };
     match checked {
@@ -373,7 +373,7 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return complain(EXIT_IO, &format!("cannot start: {error}")),
     };
-    let relay = match serve::start(config, Clock::system()).await {
+    let relay = match start::start(config, Clock::system()).await {
         Ok(relay) => relay,
         Err(error) => return complain(exit_code_of(&error), &error.to_string()),
     };

@@ -7,14 +7,14 @@
 
 use crate::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
-use dane_relay::audit;
 use dane_relay::clock::Clock;
 use dane_relay::command::queue::{self, Filter, Form};
 use dane_relay::command::why;
 use dane_relay::config::Config;
-use dane_relay::control::{self, Answer, AskError, Request, Running};
 use dane_relay::envelope::QueueId;
 use dane_relay::policy::local::Exception;
+use dane_relay::service::audit;
+use dane_relay::service::control::{self, Answer, AskError, Request, Running};
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};

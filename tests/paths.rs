@@ -27,7 +27,7 @@ use dane_relay::resolve::error::DnsSetupError;
 use dane_relay::resolve::event::{self, DnsEvent, Listener, Probed};
 use dane_relay::resolve::paths::standing::PathStanding;
 use dane_relay::resolve::{Security, TlsaLookup, mail};
-use dane_relay::serve;
+use dane_relay::service::start;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType as WireType;
 use std::net::SocketAddr;
@@ -129,7 +129,7 @@ async fn rfc7672_2_1_2_a_box_that_drops_five_records_defers_the_mail_and_is_name
 
 /// Hands in a message behind the box; gives what its first attempt came to, and the metrics then.
 async fn mail_behind_the_box(setup: &Setup) -> (DeliveryOutcome, String) {
-    let relay = serve::start(setup.config.clone(), Clock::system()).await.unwrap();
+    let relay = start::start(setup.config.clone(), Clock::system()).await.unwrap();
     let mut news = relay.observer.subscribe();
     let mut client = SmtpClient::ready(relay.smtp[0]).await.unwrap();
     let handed = client.send("alice@office.test", &["bob@rollover.test"], b"Subject: hi\r\n\r\nhi\r\n").await.unwrap();
@@ -465,7 +465,7 @@ async fn rfc5011_an_empty_or_unreadable_anchor_file_stops_the_start() {
         assert!(matches!(error, DnsSetupError::TrustAnchors { .. }), "{text:?}: {error}");
         assert!(error.to_string().starts_with("[dns] trust_anchors: "), "{error}");
     }
-    assert!(serve::start(setup.config.clone(), Clock::system()).await.is_err());
+    assert!(start::start(setup.config.clone(), Clock::system()).await.is_err());
     setup.config.dns.trust_anchors = TrustAnchorSource::File("/nonexistent/root.key".into());
     assert!(Dns::new(&setup.config, Clock::system(), event::nobody()).is_err());
 }
@@ -486,7 +486,7 @@ async fn rfc4035_4_9_3_trust_ad_refuses_a_resolver_that_does_not_validate() {
     let lab = rollover().start().await.unwrap();
     let mut setup = setup(&lab, &[lab.dns().upstream()]);
     setup.config.dns.mode = DnsMode::TrustAd;
-    let error = serve::start(setup.config.clone(), Clock::system()).await.err().unwrap().to_string();
+    let error = start::start(setup.config.clone(), Clock::system()).await.err().unwrap().to_string();
     assert!(error.contains(&lab.dns().upstream()) && error.contains("does not validate"), "{error}");
     let answer = tlsa(&lab, &dns(&setup)).await.0;
     assert!(matches!(answer, Answer::Failed(_)), "and later its answers do not count as unsigned: {answer:?}");

@@ -17,7 +17,7 @@ use dane_relay::lab::situation::Mail;
 use dane_relay::lab::stage::{DOMAIN, HOST};
 use dane_relay::lab::{MxHost, Situation, Stage};
 use dane_relay::outcome::DeliveryOutcome;
-use dane_relay::serve;
+use dane_relay::service::start;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn first_attempt(stage: &Stage) -> DeliveryOutcome {
     let folder = tempfile::tempdir().unwrap();
     let config = stage.config(folder.path()).await.unwrap();
-    let relay = serve::start(config, Clock::system()).await.unwrap();
+    let relay = start::start(config, Clock::system()).await.unwrap();
     stage.strike().await.unwrap();
     let mut news = relay.observer.subscribe();
     let mut client = SmtpClient::ready(relay.smtp[0]).await.unwrap();

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, Side};
-use crate::serve::{self, Relay};
+use crate::service::start::{self, Relay};
 use crate::text::paragraph;
 use hickory_proto::rr::RecordType;
 use std::io::{self, Write};
@@ -137,7 +137,7 @@ impl Desk {
 
     /// The relay as the operator configures it.
     async fn start_relay(&self, upstreams: &[String]) -> io::Result<Relay> {
-        serve::start(self.config(upstreams).await?, Clock::system()).await.map_err(bad)
+        start::start(self.config(upstreams).await?, Clock::system()).await.map_err(bad)
     }
 
     async fn config(&self, upstreams: &[String]) -> io::Result<Config> {

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, TlsVerdict};
-use crate::serve;
+use crate::service::start;
 use crate::text::paragraph;
 use hickory_proto::rr::RecordType;
 use mail_parser::{MessageParser, MimeHeaders};
@@ -89,7 +89,7 @@ const CHAPTERS: [Chapter; 6] = [
 pub async fn tell(out: &mut impl Write, stay: Option<impl Future<Output = ()>>) -> io::Result<bool> {
     let lab = internet().await?;
     let directory = tempfile::tempdir()?;
-    let relay = serve::start(config(&lab, directory.path()).await?, Clock::system()).await.map_err(bad)?;
+    let relay = start::start(config(&lab, directory.path()).await?, Clock::system()).await.map_err(bad)?;
     let mut news = relay.observer.subscribe();
     let smtp = *relay.smtp.first().ok_or_else(|| bad("the relay listens nowhere"))?;
     writeln!(out, "A signed mini-internet on loopback, and the relay in its production code.\n")?;

@@ -17,7 +17,7 @@ use dane_relay::policy::local::Standing as Exceptions;
 use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event::DnsEvent;
-use dane_relay::serve::{self, Works};
+use dane_relay::service::start::{self, Works};
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::Act;
@@ -356,6 +356,6 @@ fn works(world: &World, clock: Clock, spool: Arc<dyn Spool>) -> Works {
     let told = Arc::new(move |event: &DnsEvent<'_>| told.dns(event));
     let dns = Arc::new(Dns::over(&config, world.dns_paths(&clock), clock.clone(), told).unwrap());
     let ways = Ways { dns, network: Arc::clone(&world.streets) as _, clock };
-    let out = serve::outbound(config, ways, &observer).unwrap();
+    let out = start::outbound(config, ways, &observer).unwrap();
     Works::new(out, spool, observer, load_texts(None).unwrap()).unwrap()
 }

@@ -8,12 +8,12 @@ use crate::relay::{
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
-use dane_relay::exceptions;
 use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::{Certificate, HostSpec, LabBuilder, StartTls, Tlsa};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::pipeline::outbound::Outbound;
-use dane_relay::serve;
+use dane_relay::service::exceptions;
+use dane_relay::service::start;
 use std::path::Path;
 
 fn destinations(text: &str) -> Vec<Destination> {
@@ -177,7 +177,7 @@ async fn rfc5321_4_1_3_a_literal_is_refused_until_it_is_opened_and_never_goes_pa
     let (to, folder) = (format!("bob@[{}]", address.ip()), tempfile::tempdir().unwrap());
     let mut config = config(&lab, folder.path());
     config.destination = destinations("[[destination]]\ndomains = [\"*\"]\ntls = \"encrypt\"\n");
-    let closed = serve::start(config.clone(), Clock::system()).await.unwrap();
+    let closed = start::start(config.clone(), Clock::system()).await.unwrap();
     let mut client = SmtpClient::ready(closed.smtp[0]).await.unwrap();
     let handed = client.send(SENDER, &[&to], content(&to).as_bytes()).await.unwrap();
     let refusal = &handed.rcpt[0];
@@ -189,7 +189,7 @@ async fn rfc5321_4_1_3_a_literal_is_refused_until_it_is_opened_and_never_goes_pa
     // Whoever names it opens it, and the closest rule counts.
     let name = format!("[[destination]]\ndomains = [\"[{}/32]\"]\ntls = \"encrypt\"\n", address.ip());
     let open = Config { destination: destinations(&name), ..config.clone() };
-    let open = serve::start(open, Clock::system()).await.unwrap();
+    let open = start::start(open, Clock::system()).await.unwrap();
     let mut told = open.observer.subscribe();
     let id = hand_in(open.smtp[0], SENDER, &[&to], content(&to).as_bytes()).await;
     let news = told.recv().await.unwrap();
@@ -201,7 +201,7 @@ async fn rfc5321_4_1_3_a_literal_is_refused_until_it_is_opened_and_never_goes_pa
 
     // What was taken while it was open goes out when it is closed, under the rules of then.
     config.destination.clear();
-    let after = serve::start(config, Clock::system()).await.unwrap();
+    let after = start::start(config, Clock::system()).await.unwrap();
     let received = lab.mx("clear.test").unwrap().wait_for_messages(1, PATIENCE).await.unwrap();
     assert_eq!(received[0].rcpt_to, [to]);
     after.stop();

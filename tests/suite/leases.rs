@@ -11,7 +11,7 @@ use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::pipeline::outbound::Ways;
 use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
-use dane_relay::serve::{self, Works};
+use dane_relay::service::start::{self, Works};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::event::Event;
 use dane_relay::spool::owed::Owed;
@@ -179,7 +179,7 @@ impl World {
         });
         let observer = Arc::new(Observer::new().unwrap());
         let dns = Arc::new(Dns::new(&config, clock.clone(), Arc::new(|_event| {})).unwrap());
-        let out = serve::outbound(config, Ways::over_tcp(dns, clock.clone()), &observer).unwrap();
+        let out = start::outbound(config, Ways::over_tcp(dns, clock.clone()), &observer).unwrap();
         let texts = load_texts(None).unwrap();
         let works = Works::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap();
         let id = spool.enqueue(spool.begin(clock.now()), envelope).await.unwrap();

@@ -11,7 +11,7 @@ use dane_relay::lab::world::AnchorForm;
 use dane_relay::lab::{Lab, LabBuilder, MxHost, Trouble};
 use dane_relay::observe::RecipientNews;
 use dane_relay::outcome::{Cause, Class, DeliveryOutcome};
-use dane_relay::serve::{self, Relay};
+use dane_relay::service::start::{self, Relay};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -133,7 +133,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&lab, folder.path());
         change(&lab, &mut config);
-        let relay = serve::start(config, Clock::system()).await.unwrap();
+        let relay = start::start(config, Clock::system()).await.unwrap();
         let mut told = relay.observer.subscribe();
         let (sender, news) = watch::channel(Vec::new());
         tokio::spawn(async move {

@@ -332,7 +332,7 @@ async fn rfc8461_5_1_a_kept_policy_holds_after_a_restart_when_host_and_record_ar
     let lab = lab().domain("kept.test", |d| d.plain().host(issued).mta_sts(|p| p)).start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = crate::relay::config(&lab, folder.path());
-    let relay = dane_relay::serve::start(config.clone(), Clock::system()).await.unwrap();
+    let relay = dane_relay::service::start::start(config.clone(), Clock::system()).await.unwrap();
     crate::relay::hand_in(relay.smtp[0], crate::relay::SENDER, &["bob@kept.test"], b"Subject: 1\r\n\r\n").await;
     let mx = lab.mx("kept.test").unwrap();
     mx.wait_for_messages(1, Duration::from_secs(60)).await.unwrap();

@@ -7,7 +7,7 @@ use crate::relay::{SENDER, config, hand_in, lab, says, until};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::lab::{DomainSpec, Fault, Lab, Phase, SignatureFault, StartTls, Tlsa};
-use dane_relay::serve::{self, Relay};
+use dane_relay::service::start::{self, Relay};
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::audit::Auditor;
 use futures_util::future::join_all;
@@ -99,7 +99,7 @@ impl World {
     }
 
     async fn relay(&self) -> Relay {
-        serve::start(self.config.clone(), Clock::system()).await.unwrap()
+        start::start(self.config.clone(), Clock::system()).await.unwrap()
     }
 
     async fn send_some(&mut self, relay: &Relay) {

@@ -22,7 +22,7 @@ use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event as dns_event;
 use dane_relay::resolve::paths::{PathName, Transport};
-use dane_relay::serve::{self, Works};
+use dane_relay::service::start::{self, Works};
 use dane_relay::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -190,7 +190,7 @@ fn outbound(lab: &Arc<Lab>, config: &Config, clock: &Clock, observer: &Arc<Obser
     let paths = vec![(name, Arc::new(Names(Arc::clone(lab))) as _)];
     let dns = Arc::new(Dns::over(&config, paths, clock.clone(), dns_event::nobody()).unwrap());
     let ways = Ways { dns, network: Arc::new(Pipes(Arc::clone(lab))), clock: clock.clone() };
-    serve::outbound(config, ways, observer).unwrap()
+    start::outbound(config, ways, observer).unwrap()
 }
 
 /// Lives a batch through.

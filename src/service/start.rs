@@ -6,13 +6,9 @@
 
 use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
-use crate::admin::{self, Admin};
-use crate::audit;
 use crate::check::selfcheck;
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode, RootsError};
-use crate::control::{self, Control};
-use crate::exceptions;
 use crate::observe::Observer;
 use crate::pipeline::outbound::{Outbound, Ways};
 use crate::pipeline::{self, Pipeline};
@@ -23,6 +19,10 @@ use crate::report::{Texts, TextsError};
 use crate::resolve::driver::Dns;
 use crate::resolve::error::DnsSetupError;
 use crate::resolve::own_hop;
+use crate::service::admin::{self, Admin};
+use crate::service::audit;
+use crate::service::control::{self, Control};
+use crate::service::exceptions;
 use crate::spool::{self, Opened, Recovery, Spool, SpoolError};
 use std::io;
 use std::net::SocketAddr;

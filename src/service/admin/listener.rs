@@ -24,14 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener that counts its connections.
-pub(super) struct Bounded {
+pub(in crate::service::admin) struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
     patience: Duration,
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Self {
+    pub(in crate::service::admin) fn new(listener: TcpListener) -> Self {
         Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), patience: PATIENCE }
     }
 }
@@ -56,7 +56,7 @@ impl Listener for Bounded {
 }
 
 /// A connection that ends when nothing has been answered on it for a while.
-pub(super) struct Connection {
+pub(in crate::service::admin) struct Connection {
     stream: TcpStream,
     patience: Duration,
     end: Pin<Box<Sleep>>,

@@ -1,0 +1,7 @@
+//! What runs beside the pipeline while the relay is up, and the start that puts all of it together.
+
+pub mod admin;
+pub mod audit;
+pub mod control;
+pub mod exceptions;
+pub mod start;
