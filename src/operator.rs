@@ -12,7 +12,7 @@ use dane_relay::command::queue::{self, Filter, Form};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
-use dane_relay::policy::local::Exception;
+use dane_relay::policy::exceptions::Exception;
 use dane_relay::service::audit;
 use dane_relay::service::control::{self, Answer, AskError, Request, Running};
 use dane_relay::spool::audit::Depth;

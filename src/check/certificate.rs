@@ -2,7 +2,7 @@
 
 use super::evidence::{CertificateEnd, CertificateSeen};
 use crate::clock::Timestamp;
-use crate::policy::certificate::sha256_hex;
+use crate::policy::x509::certificate::sha256_hex;
 
 /// Reads a certificate; none when it cannot be read.
 pub(super) fn seen(der: &[u8], end: CertificateEnd) -> Option<CertificateSeen> {

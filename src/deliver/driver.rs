@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::net::Network;
 use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
-use crate::policy::webpki::WebPki;
+use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::data::DotStuffer;

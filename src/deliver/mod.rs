@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::envelope::TlsRequest;
     use crate::policy::decide::{Facts, decide};
-    use crate::policy::local::LocalRule;
+    use crate::policy::exceptions::LocalRule;
     use crate::policy::sts::{StsAbsent, StsState};
     use crate::resolve::{AbsentBecause, HostsFrom, Security, TlsaLookup};
 

@@ -14,7 +14,7 @@
 use super::Target;
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Peer, TlsVerdict};
-use crate::policy::webpki::WebPki;
+use crate::policy::x509::webpki::WebPki;
 use crate::policy::{DanePolicy, Proof, Refusal, TlsPolicy};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -17,7 +17,7 @@ use crate::config::PrivateZone;
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
-use crate::policy::local::{Exception, Standing};
+use crate::policy::exceptions::{Exception, Standing};
 use crate::policy::sts::event::StsEvent;
 use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;

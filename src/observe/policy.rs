@@ -5,7 +5,7 @@ use super::{Register, evidence};
 use crate::deliver::WatchReport;
 use crate::envelope::QueueId;
 use crate::outcome::Peer;
-use crate::policy::local::Standing;
+use crate::policy::exceptions::Standing;
 use crate::policy::sts::event::StsEvent;
 use crate::policy::sts::memory::Held;
 use crate::policy::sts::store::StoreFault;

@@ -9,12 +9,12 @@ use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
 use crate::policy::decide::{Facts, decide, sts_matters};
-use crate::policy::ended;
-use crate::policy::local::{Exceptions, LocalRule, Standing};
+use crate::policy::exceptions::store;
+use crate::policy::exceptions::{Exceptions, LocalRule, Standing};
 use crate::policy::sts::driver::StsClient;
 use crate::policy::sts::event::{self as sts_event, StsListener};
 use crate::policy::sts::{StsAbsent, StsState};
-use crate::policy::webpki::WebPki;
+use crate::policy::x509::webpki::WebPki;
 use crate::resolve::answer::Ask;
 use crate::resolve::driver::Dns;
 use crate::resolve::error::DnsSetupError;
@@ -107,7 +107,7 @@ impl Outbound {
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
         // What cannot be read is told by whoever watches them; it costs a trial.
-        let ended = ended::load(state_dir::open(&config.spool).as_ref()).unwrap_or_default();
+        let ended = store::load(state_dir::open(&config.spool).as_ref()).unwrap_or_default();
         let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
         Ok(Self { config, dns, sts, mailer, network, exceptions, clock })
     }

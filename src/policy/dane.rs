@@ -5,10 +5,10 @@
 //! no dates, no chain. DANE-TA(2) wants a valid path to the anchor and one of the reference
 //! identifiers in the server's certificate; see [`super::chain`].
 
-use super::certificate::{Certificate, PublicKey, is_one_element, public_key_info};
-use super::chain::{self, BareKey, Candidate, Pool, Source};
 use crate::clock::Timestamp;
 use crate::outcome::DaneFailure;
+use crate::policy::x509::certificate::{Certificate, PublicKey, is_one_element, public_key_info};
+use crate::policy::x509::path::{self, BareKey, Candidate, Pool, Source};
 use crate::resolve::TlsaRecord;
 use crate::smtp::address::Domain;
 use aws_lc_rs::digest;
@@ -75,7 +75,7 @@ fn is_well_formed(record: &TlsaRecord) -> bool {
 ///
 /// The whole question is in the arguments: nothing is read, asked or remembered, the same
 /// arguments give the same answer, and hostile ones cost a bounded number of signature checks
-/// ([`chain::SIGNATURE_CHECKS_LIMIT`]).
+/// ([`path::SIGNATURE_CHECKS_LIMIT`]).
 ///
 /// ```
 /// use dane_relay::clock::Timestamp;
@@ -125,7 +125,7 @@ pub fn verify(
         });
     }
     let pool = gather(chain, &records)?;
-    let (record, depth) = chain::verify(&pool, references, now)?;
+    let (record, depth) = path::verify(&pool, references, now)?;
     Ok(DaneMatch { record: record.clone(), depth })
 }
 

@@ -44,13 +44,13 @@
 //! [`sts_matters`] is the decision itself, run without an answer of MTA-STS: it matters where the
 //! decision cannot do without. So what is never asked for is never looked at.
 
-use super::local::LocalRule;
 use super::sts::policy::Mode;
 use super::sts::{StsAbsent, StsPolicy, StsState};
 use super::{DanePolicy, Decision, TlsPolicy, Verdict, Watched, WhyOpportunistic, dane};
 use crate::config::TlsLevel;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, DaneScope, DemandedBy, MissingPolicy, RequireTlsFailure};
+use crate::policy::exceptions::LocalRule;
 use crate::resolve::{AbsentBecause, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
 use crate::smtp::address::Domain;
 use std::convert::Infallible;

@@ -5,30 +5,22 @@
 //! the fetching of MTA-STS policies are pure. What a server
 //! presents never makes them panic, and no amount of it costs more than their named bounds.
 
-pub mod certificate;
-pub mod chain;
 #[cfg(test)]
 mod conformance;
-mod constraints;
 pub mod dane;
 pub mod decide;
-pub mod ended;
-pub mod local;
-mod names;
-mod rules;
-pub mod signature;
-mod small_rsa;
+pub mod exceptions;
 pub mod sts;
 #[cfg(test)]
 mod testing;
-pub mod webpki;
+pub mod x509;
 
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, CertificateFailure, DaneFailure, DaneScope, DemandedBy, Peer};
+use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{AbsentBecause, TlsaRecord};
 use crate::smtp::address::Domain;
 use rustls::SignatureScheme;
-use webpki::WebPki;
 
 /// What must hold for the connection to one MX host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +146,7 @@ impl DanePolicy {
     /// The signature schemes to offer, so that every key that can be checked can be used.
     #[must_use]
     pub fn offered_schemes() -> Vec<SignatureScheme> {
-        signature::offered_schemes()
+        x509::signature::offered_schemes()
     }
 
     /// Checks that the server holds the key of its certificate, for any leaf that can be read;
@@ -169,7 +161,7 @@ impl DanePolicy {
         scheme: SignatureScheme,
         signature: &[u8],
     ) -> Result<(), String> {
-        signature::verify_handshake(message, leaf, scheme, signature)
+        x509::signature::verify_handshake(message, leaf, scheme, signature)
     }
 }
 
@@ -217,7 +209,7 @@ impl TlsPolicy {
             }),
         };
         let leaf = chain.first().copied().unwrap_or_default();
-        proof.map_err(|failure| Refusal { failure, certificate_sha256: certificate::sha256_hex(leaf) })
+        proof.map_err(|failure| Refusal { failure, certificate_sha256: x509::certificate::sha256_hex(leaf) })
     }
 
     /// The cause that a refusal under this policy is.

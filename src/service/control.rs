@@ -13,7 +13,7 @@ use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
-use crate::policy::local::Standing;
+use crate::policy::exceptions::Standing;
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
 use crate::spool::open_ledger;

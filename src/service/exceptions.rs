@@ -9,8 +9,8 @@ use crate::check::{Checker, Verdict};
 use crate::config::{Config, Destination, DomainPattern};
 use crate::observe::Observer;
 use crate::pipeline::outbound::Outbound;
-use crate::policy::ended;
-use crate::policy::local::Exception;
+use crate::policy::exceptions::Exception;
+use crate::policy::exceptions::store;
 use crate::smtp::address::Domain;
 use crate::state_dir::{self, KeepFault};
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ const LOOKS_PER_TRIAL: usize = 60;
 
 /// Shows which weakenings are in force, and ends those that nothing needs any more, until `stop`.
 pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
-    if let Err(fault) = ended::load(state_dir::open(&out.config.spool).as_ref()) {
+    if let Err(fault) = store::load(state_dir::open(&out.config.spool).as_ref()) {
         observer.exceptions_unkept(&fault);
     }
     let mut before = BTreeSet::new();
@@ -81,7 +81,7 @@ pub async fn end_needless(out: &Outbound) -> Result<(), KeepFault> {
         return Ok(());
     }
     let (store, all) = (state_dir::open(&out.config.spool), out.exceptions.ended());
-    let keeping = tokio::task::spawn_blocking(move || ended::keep(store.as_ref(), &all)).await;
+    let keeping = tokio::task::spawn_blocking(move || store::keep(store.as_ref(), &all)).await;
     keeping.unwrap_or_else(|bug| Err(KeepFault { path: "exceptions".into(), detail: bug.to_string() }))
 }
 

@@ -13,10 +13,10 @@
 
 use dane_relay::clock::Timestamp;
 use dane_relay::outcome::DaneFailure;
-use dane_relay::policy::certificate::{public_key_info, sha256_hex};
 use dane_relay::policy::dane::{CERTIFICATES_LIMIT, DaneMatch, usable, verify};
-use dane_relay::policy::signature::{offered_schemes, verify_handshake};
-use dane_relay::policy::webpki::WebPki;
+use dane_relay::policy::x509::certificate::{public_key_info, sha256_hex};
+use dane_relay::policy::x509::signature::{offered_schemes, verify_handshake};
+use dane_relay::policy::x509::webpki::WebPki;
 use dane_relay::resolve::TlsaRecord;
 use dane_relay::smtp::address::Domain;
 use rustls::RootCertStore;

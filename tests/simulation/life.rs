@@ -13,7 +13,7 @@ use dane_relay::observe::Observer;
 use dane_relay::pipeline::Pipeline;
 use dane_relay::pipeline::operate::Order;
 use dane_relay::pipeline::outbound::Ways;
-use dane_relay::policy::local::Standing as Exceptions;
+use dane_relay::policy::exceptions::Standing as Exceptions;
 use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event::DnsEvent;

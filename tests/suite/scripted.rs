@@ -10,7 +10,7 @@ use dane_relay::deliver::{AttemptReport, Target};
 use dane_relay::envelope::{Envelope, Origin, QueueId};
 use dane_relay::net::Tcp;
 use dane_relay::outcome::{DeliveryOutcome, Peer};
-use dane_relay::policy::webpki::WebPki;
+use dane_relay::policy::x509::webpki::WebPki;
 use dane_relay::policy::{TlsPolicy, WhyOpportunistic};
 use dane_relay::resolve::AbsentBecause;
 use dane_relay::smtp::address::ReversePath;

@@ -7,7 +7,7 @@ use crate::daemon::{Daemon, both, free_address, run};
 use crate::world::open_temp_dir;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::policy::dane;
-use dane_relay::policy::signature::{offered_schemes, verify_handshake};
+use dane_relay::policy::x509::signature::{offered_schemes, verify_handshake};
 use dane_relay::resolve::TlsaRecord;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};

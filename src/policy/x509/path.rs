@@ -31,7 +31,7 @@ pub const PATHS_LIMIT: u32 = 16;
 
 /// Where a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::policy) enum Source {
     /// The server presented it.
     Server,
     /// It stands in full in a TLSA record.
@@ -40,32 +40,36 @@ pub(super) enum Source {
 
 /// A certificate that may stand in the path. The first of them is the server's own.
 #[derive(Debug)]
-pub(super) struct Candidate<'c> {
-    pub(super) certificate: Certificate<'c>,
+pub(in crate::policy) struct Candidate<'c> {
+    pub(in crate::policy) certificate: Certificate<'c>,
     /// The record that makes it a trust anchor.
-    pub(super) anchor: Option<&'c TlsaRecord>,
-    pub(super) source: Source,
+    pub(in crate::policy) anchor: Option<&'c TlsaRecord>,
+    pub(in crate::policy) source: Source,
 }
 
 /// A trust anchor that is a key in the DNS and stands in no certificate at hand.
 #[derive(Debug)]
-pub(super) struct BareKey<'c> {
-    pub(super) key: PublicKey<'c>,
-    pub(super) record: &'c TlsaRecord,
+pub(in crate::policy) struct BareKey<'c> {
+    pub(in crate::policy) key: PublicKey<'c>,
+    pub(in crate::policy) record: &'c TlsaRecord,
 }
 
 /// What the path is searched among.
 #[derive(Debug)]
-pub(super) struct Pool<'c> {
-    pub(super) candidates: Vec<Candidate<'c>>,
-    pub(super) keys: Vec<BareKey<'c>>,
+pub(in crate::policy) struct Pool<'c> {
+    pub(in crate::policy) candidates: Vec<Candidate<'c>>,
+    pub(in crate::policy) keys: Vec<BareKey<'c>>,
 }
 
 /// A path that holds: the record of its anchor, and how many certificates stand below that.
-pub(super) type Path<'c> = (&'c TlsaRecord, usize);
+pub(in crate::policy) type Path<'c> = (&'c TlsaRecord, usize);
 
 /// Finds a valid path, or the failure that tells most.
-pub(super) fn verify<'c>(pool: &Pool<'c>, references: &[Domain], now: Timestamp) -> Result<Path<'c>, DaneFailure> {
+pub(in crate::policy) fn verify<'c>(
+    pool: &Pool<'c>,
+    references: &[Domain],
+    now: Timestamp,
+) -> Result<Path<'c>, DaneFailure> {
     let mut search = Search::new(pool, references, now);
     match search.climb(&mut vec![0]) {
         Some(found) => Ok(found),
@@ -232,10 +236,10 @@ const fn rank(failure: &DaneFailure) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dane;
-    use super::super::testing::{Made, NOW, ca_params, domains, leaf_params, root, self_signed, tlsa};
     use super::{PATHS_LIMIT, SIGNATURE_CHECKS_LIMIT, STEPS_LIMIT, Search};
     use crate::outcome::DaneFailure;
+    use crate::policy::dane;
+    use crate::policy::testing::{Made, NOW, ca_params, domains, leaf_params, root, self_signed, tlsa};
     use crate::resolve::TlsaRecord;
     use rcgen::{BasicConstraints, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa};
     use rcgen::{KeyUsagePurpose, NameConstraints, date_time_ymd};

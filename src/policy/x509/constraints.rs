@@ -15,7 +15,7 @@ const NAME_CHECKS_LIMIT: usize = 1 << 18;
 
 /// Where the certificate under test stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::policy) enum Place {
     /// The server's own: its Common Name counts as a host name when it has no DNS-ID.
     Leaf,
     /// An issuer.
@@ -31,7 +31,11 @@ struct Subtree<'c> {
 }
 
 /// The first name of `certificate` that the constraints of `ca` do not let through, in words.
-pub(super) fn violation(ca: &Certificate<'_>, certificate: &Certificate<'_>, place: Place) -> Option<String> {
+pub(in crate::policy) fn violation(
+    ca: &Certificate<'_>,
+    certificate: &Certificate<'_>,
+    place: Place,
+) -> Option<String> {
     let constraints = ca.name_constraints()?;
     let bounds = ca.name_constraints_value().map(bounds).unwrap_or_default();
     let permitted = subtrees(constraints.permitted_subtrees.as_deref(), &bounds, PERMITTED);

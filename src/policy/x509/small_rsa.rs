@@ -12,9 +12,9 @@ use aws_lc_rs::digest::{self, Algorithm, SHA256, SHA384, SHA512, digest};
 use num_bigint::BigUint;
 
 /// The shortest modulus in bits; a shorter one has no room for PKCS#1 v1.5 with SHA-256.
-pub(super) const MODULUS_MIN_BITS: u64 = 512;
+pub(in crate::policy) const MODULUS_MIN_BITS: u64 = 512;
 /// From this many bits on the library does the work.
-pub(super) const MODULUS_END_BITS: u64 = 2048;
+pub(in crate::policy) const MODULUS_END_BITS: u64 = 2048;
 /// The longest public exponent in bits, as in BoringSSL and its kin: a bound on our work.
 const EXPONENT_LIMIT_BITS: u64 = 33;
 /// The least padding of PKCS#1 v1.5 in octets (RFC 8017 §9.2).
@@ -22,7 +22,7 @@ const PADDING_MIN: usize = 8;
 
 /// How the digest was padded before it was signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Padding {
+pub(in crate::policy) enum Padding {
     /// RSASSA-PKCS1-v1_5.
     Pkcs1,
     /// RSASSA-PSS with MGF1 of the same digest, and a salt as long as it.
@@ -31,7 +31,7 @@ pub(super) enum Padding {
 
 /// A digest that TLS signs with RSA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hash {
+pub(in crate::policy) enum Hash {
     /// SHA-256.
     Sha256,
     /// SHA-384.
@@ -61,14 +61,14 @@ impl Hash {
 
 /// A public key of [`MODULUS_MIN_BITS`] to below [`MODULUS_END_BITS`].
 #[derive(Debug)]
-pub(super) struct SmallRsa {
+pub(in crate::policy) struct SmallRsa {
     modulus: BigUint,
     exponent: BigUint,
 }
 
 impl SmallRsa {
     /// Reads an RSAPublicKey (RFC 8017 §A.1.1); `None` when it is malformed or of another size.
-    pub(super) fn read(bits: &[u8]) -> Option<Self> {
+    pub(in crate::policy) fn read(bits: &[u8]) -> Option<Self> {
         let (key, after) = element(bits)?;
         let (modulus, rest) = element(key.content)?;
         let (exponent, end) = element(rest)?;
@@ -86,7 +86,7 @@ impl SmallRsa {
     }
 
     /// Whether the key signed the message.
-    pub(super) fn signed(&self, padding: Padding, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
+    pub(in crate::policy) fn signed(&self, padding: Padding, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
         let octets = |bits: u64| usize::try_from(bits.div_ceil(8)).unwrap_or(0);
         let length = octets(self.modulus.bits());
         let signature_number = BigUint::from_bytes_be(signature);

@@ -3,8 +3,8 @@
 //! Where it is damaged or cannot be read, the weakenings that the configuration still has are in
 //! force again, until the next trial ends them again; the next write replaces it.
 
-use super::local::{Ended, Exception};
 use crate::clock::Timestamp;
+use crate::policy::exceptions::{Ended, Exception};
 use crate::state_dir::{self, KeepFault, SmallStore};
 use serde::{Deserialize, Serialize};
 

@@ -16,7 +16,7 @@ use crate::outcome::DaneFailure;
 
 /// How a path ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::policy) enum End {
     /// Its last certificate is the anchor.
     Certificate,
     /// A key above its last certificate is.
@@ -24,7 +24,7 @@ pub(super) enum End {
 }
 
 /// The first rule that a path breaks, in words; dates and host names are not looked at here.
-pub(super) fn broken_rule(path: &[&Certificate<'_>], end: End) -> Option<String> {
+pub(in crate::policy) fn broken_rule(path: &[&Certificate<'_>], end: End) -> Option<String> {
     let mut issuers_below = 0;
     for (depth, certificate) in path.iter().enumerate() {
         if let Some(detail) = certificate.broken_extension() {
@@ -58,7 +58,7 @@ pub(super) fn broken_rule(path: &[&Certificate<'_>], end: End) -> Option<String>
 }
 
 /// RFC 5280 §4.1.2.5: valid from notBefore through notAfter, both included.
-pub(super) fn outside_validity(path: &[&Certificate<'_>], end: End, now: i64) -> Option<DaneFailure> {
+pub(in crate::policy) fn outside_validity(path: &[&Certificate<'_>], end: End, now: i64) -> Option<DaneFailure> {
     let dated = match path.split_last() {
         Some((anchor, below)) if end == End::Certificate && !anchor.is_self_issued() => below,
         Some(_) | None => path,

@@ -118,8 +118,8 @@ fn in_words(error: &CertificateError) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Made, NOW, leaf_params, root, self_signed};
     use super::*;
+    use crate::policy::testing::{Made, NOW, leaf_params, root, self_signed};
     use rcgen::{DnType, ExtendedKeyUsagePurpose, date_time_ymd};
 
     const HOST: &str = "mx.example.org";
@@ -204,7 +204,7 @@ mod tests {
         assert!(is_not_trusted(&check(&root, &[&self_signed(leaf_params(&[HOST]))])));
         let sentence = check(&root, &[&root]).unwrap_err().to_string();
         assert_eq!(sentence, "the certificate is not trusted: it is that of an authority, often self-signed");
-        let stranger = super::super::testing::root("Root");
+        let stranger = crate::policy::testing::root("Root");
         assert!(is_not_trusted(&check(&root, &[&stranger.leaf(&[HOST]), &stranger])), "the same name, another key");
         let client = root.issue(leaf_params(&[HOST]), |params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

@@ -16,7 +16,7 @@ const NAME_SHOWN_LIMIT: usize = 253;
 
 /// The names that count: the DNS-IDs when there is any, and only otherwise the Common Names
 /// (RFC 7672 §3.2.3).
-pub(super) fn presented(certificate: &Certificate<'_>) -> Vec<String> {
+pub(in crate::policy) fn presented(certificate: &Certificate<'_>) -> Vec<String> {
     if certificate.alternative_names().iter().any(is_dns_id) {
         return dns_ids(certificate);
     }
@@ -24,12 +24,12 @@ pub(super) fn presented(certificate: &Certificate<'_>) -> Vec<String> {
 }
 
 /// The same names, bounded and printable, for a failure.
-pub(super) fn shown(certificate: &Certificate<'_>) -> Vec<String> {
+pub(in crate::policy) fn shown(certificate: &Certificate<'_>) -> Vec<String> {
     bounded(presented(certificate))
 }
 
 /// The DNS-IDs alone, bounded and printable, for a failure where the Common Name never counts.
-pub(super) fn shown_dns_ids(certificate: &Certificate<'_>) -> Vec<String> {
+pub(in crate::policy) fn shown_dns_ids(certificate: &Certificate<'_>) -> Vec<String> {
     bounded(dns_ids(certificate))
 }
 
@@ -47,12 +47,12 @@ fn is_dns_id(name: &GeneralName<'_>) -> bool {
 }
 
 /// The text of a DNS-ID.
-pub(super) fn dns_id<'n>(name: &'n GeneralName<'_>) -> Option<&'n str> {
+pub(in crate::policy) fn dns_id<'n>(name: &'n GeneralName<'_>) -> Option<&'n str> {
     if let GeneralName::DNSName(text) = name { Some(text) } else { None }
 }
 
 /// Whether the certificate is for one of the reference identifiers.
-pub(super) fn fits(certificate: &Certificate<'_>, references: &[Domain]) -> bool {
+pub(in crate::policy) fn fits(certificate: &Certificate<'_>, references: &[Domain]) -> bool {
     presented(certificate).iter().any(|name| references.iter().any(|reference| matches(name, reference)))
 }
 
@@ -70,7 +70,7 @@ fn matches(presented: &str, reference: &Domain) -> bool {
 
 /// A distinguished name in a form that compares by bytes: attribute types as they are, text
 /// without regard to case, string type and repeated spaces (RFC 5280 §7.1, ASCII as OpenSSL).
-pub(super) fn comparable(name: &X509Name<'_>) -> Vec<u8> {
+pub(in crate::policy) fn comparable(name: &X509Name<'_>) -> Vec<u8> {
     name.iter_rdn().fold(Vec::new(), |mut form, rdn| {
         form.extend(relative(rdn));
         form
@@ -78,7 +78,7 @@ pub(super) fn comparable(name: &X509Name<'_>) -> Vec<u8> {
 }
 
 /// One relative distinguished name of [`comparable`]; the order inside the set does not matter.
-pub(super) fn relative(rdn: &x509_parser::x509::RelativeDistinguishedName<'_>) -> Vec<u8> {
+pub(in crate::policy) fn relative(rdn: &x509_parser::x509::RelativeDistinguishedName<'_>) -> Vec<u8> {
     let mut attributes: Vec<Vec<u8>> = rdn
         .iter()
         .map(|attribute| {

@@ -4,6 +4,8 @@
 //! without it ([`Exceptions`]). Then the route stays and the weakening is gone, also over a restart
 //! (`ended.rs`).
 
+pub mod store;
+
 use crate::clock::Timestamp;
 use crate::config::{Destination, TlsLevel, Weakening};
 use crate::outcome::ExceptionInForce;

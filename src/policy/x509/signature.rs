@@ -127,7 +127,7 @@ fn fits_pss_key(algorithm: &dyn SignatureVerificationAlgorithm, key: PublicKey<'
 
 /// Whether a key signed a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signed {
+pub(in crate::policy) enum Signed {
     /// It did.
     Yes,
     /// It did not.
@@ -137,7 +137,7 @@ pub(super) enum Signed {
 }
 
 /// Whether `issuer` signed `certificate`: at most one signature check.
-pub(super) fn signed_by(certificate: &Certificate<'_>, issuer: PublicKey<'_>) -> Signed {
+pub(in crate::policy) fn signed_by(certificate: &Certificate<'_>, issuer: PublicKey<'_>) -> Signed {
     let algorithm = algorithms().all.iter().find(|algorithm| {
         *algorithm.signature_alg_id() == *certificate.signature_algorithm
             && (fits(**algorithm, issuer) || fits_pss_key(**algorithm, issuer))
@@ -153,8 +153,8 @@ pub(super) fn signed_by(certificate: &Certificate<'_>, issuer: PublicKey<'_>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{leaf_params, self_signed};
     use super::*;
+    use crate::policy::testing::{leaf_params, self_signed};
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use rustls::sign::SigningKey;
     use std::sync::Arc;
@@ -228,8 +228,8 @@ mod tests {
         ($key:literal, $version:literal, $scheme:literal) => {
             (
                 concat!($key, " ", $version, " ", $scheme),
-                include_bytes!(concat!("../../testdata/dane/keys/", $key, ".der")).as_slice(),
-                include_bytes!(concat!("../../testdata/dane/keys/", $key, ".", $version, ".", $scheme)).as_slice(),
+                include_bytes!(concat!("../../../testdata/dane/keys/", $key, ".der")).as_slice(),
+                include_bytes!(concat!("../../../testdata/dane/keys/", $key, ".", $version, ".", $scheme)).as_slice(),
             )
         };
     }

@@ -86,21 +86,21 @@ impl<'a> PublicKey<'a> {
 }
 
 /// Whether the bytes are exactly one DER element, as a full certificate or key must be.
-pub(super) fn is_one_element(der: &[u8]) -> bool {
+pub(in crate::policy) fn is_one_element(der: &[u8]) -> bool {
     element(der).is_some_and(|(found, rest)| rest.is_empty() && !found.content.is_empty())
 }
 
 /// One DER element.
-pub(super) struct Element<'a> {
+pub(in crate::policy) struct Element<'a> {
     /// All its octets.
-    pub(super) raw: &'a [u8],
+    pub(in crate::policy) raw: &'a [u8],
     /// Without tag and length.
-    pub(super) content: &'a [u8],
+    pub(in crate::policy) content: &'a [u8],
     is_version: bool,
 }
 
 /// The first DER element, and what follows it.
-pub(super) fn element(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
+pub(in crate::policy) fn element(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
     let (rest, any) = Any::from_der(input).ok()?;
     let raw = input.get(..input.len().checked_sub(rest.len())?)?;
     Some((Element { raw, content: any.data, is_version: raw.first() == Some(&0xA0) }, rest))
@@ -180,7 +180,7 @@ impl<'a> Certificate<'a> {
     }
 
     /// The parsed subject.
-    pub(super) fn subject_name(&self) -> &x509_parser::x509::X509Name<'a> {
+    pub(in crate::policy) fn subject_name(&self) -> &x509_parser::x509::X509Name<'a> {
         &self.x509.tbs_certificate.subject
     }
 
@@ -239,7 +239,7 @@ impl<'a> Certificate<'a> {
     }
 
     /// The octets of nameConstraints, for what the parser passes over.
-    pub(super) fn name_constraints_value(&self) -> Option<&'a [u8]> {
+    pub(in crate::policy) fn name_constraints_value(&self) -> Option<&'a [u8]> {
         self.x509.extensions().iter().find(|extension| extension.oid == NAME_CONSTRAINTS).map(|found| found.value)
     }
 
@@ -270,12 +270,12 @@ impl<'a> Certificate<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{leaf_params, self_signed};
     use super::*;
+    use crate::policy::testing::{leaf_params, self_signed};
 
     #[test]
     fn certificate_digests_are_those_openssl_prints() {
-        let version_1 = include_bytes!("../../testdata/dane/version1.der");
+        let version_1 = include_bytes!("../../../testdata/dane/version1.der");
         assert_eq!(sha256_hex(version_1), "d42192a5e1ca3655ab1d1afc3c799ad4a3c8a9251904deee33dacfe54ffc2418");
     }
 
@@ -302,7 +302,7 @@ mod tests {
     fn rfc5280_4_1_2_7_the_key_is_found_in_every_version() {
         let made = self_signed(leaf_params(&["mx.example.org"]));
         assert_eq!(public_key_info(&made.der), Some(made.spki().as_slice()));
-        assert!(public_key_info(include_bytes!("../../testdata/dane/version1.der")).is_some());
+        assert!(public_key_info(include_bytes!("../../../testdata/dane/version1.der")).is_some());
         assert_eq!(public_key_info(b""), None);
     }
 }
