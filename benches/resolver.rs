@@ -14,8 +14,8 @@
 use async_trait::async_trait;
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, TrustAnchorSource};
-use dane_relay::lab::plan::SigningPlan;
-use dane_relay::lab::world::{AnchorForm, World};
+use dane_relay::lab::dns::plan::SigningPlan;
+use dane_relay::lab::dns::world::{AnchorForm, World};
 use dane_relay::lab::{Fault as ZoneFault, KeyAlgorithm, SignatureFault, Signing};
 use dane_relay::resolve::dnssec::{Anchors, Step, Validation, Zones, fuzz};
 use dane_relay::resolve::driver::Dns;

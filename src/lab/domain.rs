@@ -7,10 +7,10 @@
 
 use super::ca::{Authority, Identity, misfit};
 use super::mx::{Behaviour, Dialect, Known, Phase, StartTls, Trouble};
-use super::plan::{KeyAlgorithm, Signing, SigningPlan};
 use super::policy_spec::StsSpec;
 use super::tls_shape::TlsShape;
-use super::zone::Fault;
+use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
+use crate::lab::dns::zone::Fault;
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::{RData, RecordType, rdata};
 use std::io;

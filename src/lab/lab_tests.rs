@@ -8,7 +8,7 @@ use hickory_proto::rr::rdata::MX;
 use hickory_proto::rr::{Name, RData, RecordType};
 
 fn answers(lab: &Lab, name: &str, rtype: RecordType) -> Vec<RData> {
-    let answer = lab.world().answer(&super::world::name(name).unwrap(), rtype).unwrap();
+    let answer = lab.world().answer(&crate::lab::dns::world::name(name).unwrap(), rtype).unwrap();
     let wanted = answer.answers.into_iter().filter(|record| record.record_type() == rtype);
     wanted.map(|record| record.data).collect()
 }
@@ -79,9 +79,9 @@ async fn faults_are_where_the_description_puts_them() {
         .start()
         .await
         .unwrap();
-    let owner = super::world::name(&lab.tlsa_owner("mx.fail.test")).unwrap();
+    let owner = crate::lab::dns::world::name(&lab.tlsa_owner("mx.fail.test")).unwrap();
     assert_eq!(lab.world().answer(&owner, RecordType::TLSA).unwrap().code, ResponseCode::ServFail);
-    let name = super::world::name("expired.test").unwrap();
+    let name = crate::lab::dns::world::name("expired.test").unwrap();
     assert_eq!(lab.world().answer(&name, RecordType::MX).unwrap().answers.len(), 1);
     let cut = SmtpClient::ready(lab.mx("cut.test").unwrap().address()).await.unwrap();
     assert!(!cut.offered().starttls);

@@ -49,25 +49,13 @@
 //! # }
 //! ```
 
-pub mod answer;
-pub mod authority;
-pub mod boxes;
-#[cfg(test)]
-mod boxes_tests;
 pub mod ca;
 pub mod client;
-pub mod denial;
 pub mod dns;
-#[cfg(test)]
-mod dns_tests;
 pub mod domain;
-pub mod export;
-pub mod fronts;
-pub mod keys;
 #[cfg(test)]
 mod lab_tests;
 pub mod mail_path;
-pub mod manner;
 pub mod mx;
 mod mx_content;
 mod mx_params;
@@ -77,55 +65,45 @@ mod mx_shapes_tests;
 #[cfg(test)]
 mod mx_tests;
 mod mx_tls;
-pub mod plan;
 mod policies;
 pub mod policy_host;
 pub mod policy_spec;
 #[cfg(test)]
 mod policy_tests;
-pub mod random;
-mod responder;
 pub mod seed;
-#[cfg(test)]
-mod servers_tests;
-#[cfg(test)]
-mod shapes_tests;
-pub mod signer;
 mod silent_port;
 pub mod situation;
 pub mod sockets;
 pub mod stage;
 pub mod story;
 pub mod tls_shape;
-mod validating;
 mod wire;
-pub mod world;
-pub mod zone;
 
+pub use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
+pub use crate::lab::dns::signer::SignatureFault;
+pub use crate::lab::dns::zone::Fault;
 pub use ca::{Authority, Identity};
 pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
 pub use mail_path::MailPath;
 pub use mx::{Block, Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
-pub use plan::{KeyAlgorithm, Signing, SigningPlan};
 pub use policy_host::{PolicyHost, PolicyRequest};
 pub use policy_spec::{Manner, PolicyAnswer, StsSpec};
-pub use signer::SignatureFault;
 pub use situation::Situation;
 pub use sockets::HostAt;
 pub use stage::Stage;
 pub use tls_shape::{TlsShape, Versions};
-pub use zone::Fault;
 
 use crate::clock::Clock;
-use authority::Authorities;
-use dns::DnsServer;
+use crate::lab::dns::authority::Authorities;
+use crate::lab::dns::fronts::{Front, FrontKind};
+use crate::lab::dns::responder::View;
+use crate::lab::dns::server::DnsServer;
+use crate::lab::dns::world::{AnchorForm, World};
 use domain::{Exchange, Family, Presence};
-use fronts::{Front, FrontKind};
 use hickory_proto::rr::rdata::MX;
 use hickory_proto::rr::{Name, RData, RecordType};
 use mx::Behaviour;
 use policies::Policies;
-use responder::View;
 use sockets::{Sockets, hosts_without_sockets};
 use std::collections::BTreeMap;
 use std::io;
@@ -133,7 +111,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tls_shape::resuming;
-use world::{AnchorForm, World};
 
 /// The most MX hosts of one lab: one address each, from `127.0.x.1` on.
 pub const HOST_LIMIT: usize = 250;
@@ -500,7 +477,7 @@ fn fill(world: &World, spec: &DomainSpec, port: u16) -> io::Result<()> {
         Exchange::Implicit => {}
         Exchange::Mx => {
             for (preference, host) in own.chain(others) {
-                world.add(&spec.name, RData::MX(MX::new(preference, world::name(host)?)))?;
+                world.add(&spec.name, RData::MX(MX::new(preference, dns::world::name(host)?)))?;
             }
         }
     }

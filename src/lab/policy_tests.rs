@@ -23,7 +23,7 @@ fn sts(name: &str) -> LabBuilder {
 }
 
 fn records(lab: &Lab, name: &str, rtype: RecordType) -> Vec<RData> {
-    let answer = lab.world().answer(&super::world::name(name).unwrap(), rtype).unwrap();
+    let answer = lab.world().answer(&crate::lab::dns::world::name(name).unwrap(), rtype).unwrap();
     answer.answers.into_iter().filter(|record| record.record_type() == rtype).map(|record| record.data).collect()
 }
 

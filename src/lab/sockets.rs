@@ -61,7 +61,7 @@ pub(super) fn hosts_without_sockets(hosts: &[Prepared<'_>]) -> io::Result<BTreeM
 mod tests {
     use super::*;
     use crate::clock::{Clock, Timestamp};
-    use crate::lab::dns::PathFault;
+    use crate::lab::dns::server::PathFault;
     use crate::lab::{Block, Certificate, MailPath};
     use hickory_proto::dnssec::rdata::DNSSECRData;
     use hickory_proto::rr::{Name, RData, RecordType};

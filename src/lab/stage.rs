@@ -7,19 +7,19 @@
 //! stands behind that, what the resolver asks; and in both cases what goes to authoritative servers
 //! or to resolvers elsewhere. What is encrypted passes it.
 
-use super::authority::Authorities;
-use super::boxes::{Helpless, PathFault, Transport};
-use super::dns::{DnsServer, Validating};
 use super::domain::{self, DomainSpec};
-use super::fronts::{Front, FrontKind};
 use super::mx::Behaviour;
-use super::signer::SignatureFault;
 use super::situation::Situation;
-use super::world::AnchorForm;
 use super::{Authority, Block, Certificate, Fault, Identity, Lab, MailPath, MxHost, bad};
 use crate::check::canary;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::lab::dns::authority::Authorities;
+use crate::lab::dns::boxes::{Helpless, PathFault, Transport};
+use crate::lab::dns::fronts::{Front, FrontKind};
+use crate::lab::dns::server::{DnsServer, Validating};
+use crate::lab::dns::signer::SignatureFault;
+use crate::lab::dns::world::AnchorForm;
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};

@@ -6,13 +6,13 @@
 use super::client::SmtpClient;
 use super::domain::Tlsa;
 use super::mx::Received;
-use super::signer::SignatureFault;
-use super::world::AnchorForm;
-use super::zone::Fault;
 use super::{Lab, bad};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::envelope::QueueId;
+use crate::lab::dns::signer::SignatureFault;
+use crate::lab::dns::world::AnchorForm;
+use crate::lab::dns::zone::Fault;
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, TlsVerdict};
 use crate::service::start;

@@ -1,10 +1,10 @@
 //! Each fault of a zone by itself: what validation says, and which section it names.
 
 use super::{Judge, a_record, new_world, tlsa, verdict, word};
-use dane_relay::lab::plan::{
+use dane_relay::lab::dns::plan::{
     Denial, DsOf, DsSpec, KeyAlgorithm, KeyFlags, KeySpec, OptOut, Role, Signing, SigningPlan,
 };
-use dane_relay::lab::world::World;
+use dane_relay::lab::dns::world::World;
 use dane_relay::lab::{Fault, SignatureFault};
 use dane_relay::resolve::Security;
 use hickory_proto::dnssec::DigestType;

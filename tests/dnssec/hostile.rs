@@ -3,7 +3,7 @@
 use super::attacker::broken;
 use super::{Judge, NOW, a_record, anchors, expect, name, new_world, tlsa, verdict};
 use dane_relay::clock::Timestamp;
-use dane_relay::lab::plan::{KeyAlgorithm, SigningPlan};
+use dane_relay::lab::dns::plan::{KeyAlgorithm, SigningPlan};
 use dane_relay::lab::{Fault, SignatureFault};
 use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::{Outcome, Step, Validation, Zones, fuzz};
@@ -242,8 +242,12 @@ fn rfc4035_5_3_1_what_the_parent_signed_before_it_delegated_is_not_the_childs() 
     expect(&judge.verdict("child.test", RecordType::SOA), "secure found 1");
     let stale = judge.verdict_by("mail.child.test", RecordType::TLSA, |_, rtype, message| {
         if rtype == RecordType::TLSA {
-            let set =
-                dane_relay::lab::zone::RrSet { owner: name("mail.child.test"), rtype, ttl_s: 60, data: vec![tlsa(66)] };
+            let set = dane_relay::lab::dns::zone::RrSet {
+                owner: name("mail.child.test"),
+                rtype,
+                ttl_s: 60,
+                data: vec![tlsa(66)],
+            };
             message.answers = world.signed("test", &set, None).unwrap();
         }
     });

@@ -13,7 +13,7 @@ mod second_opinion;
 mod shapes;
 
 use dane_relay::clock::{Clock, Timestamp};
-use dane_relay::lab::world::{AnchorForm, World};
+use dane_relay::lab::dns::world::{AnchorForm, World};
 use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::{Anchors, Outcome, Step, Validated, Validation, Zones, fuzz};
 use hickory_proto::op::Message;

@@ -9,11 +9,11 @@ use super::shapes::{furnish, questions};
 use super::{Judge, NOW, expect, name, new_world, tlsa, verdict, word};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, TrustAnchorSource};
-use dane_relay::lab::plan::{
+use dane_relay::lab::dns::plan::{
     Denial, DsOf, DsSpec, EXCESSIVE_ITERATIONS, KeyAlgorithm, KeySpec, OptOut, Role, SigningPlan,
 };
-use dane_relay::lab::random::RandomWorld;
-use dane_relay::lab::world::{AnchorForm, World};
+use dane_relay::lab::dns::random::RandomWorld;
+use dane_relay::lab::dns::world::{AnchorForm, World};
 use dane_relay::resolve::dnssec::{Outcome, Validated};
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::paths::{Fault, PathName, Source, Transport};

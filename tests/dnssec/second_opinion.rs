@@ -8,8 +8,8 @@
 use super::{Judge, name};
 use bytes::Bytes;
 use dane_relay::clock::Clock;
-use dane_relay::lab::random::RandomWorld;
-use dane_relay::lab::world::{AnchorForm, World};
+use dane_relay::lab::dns::random::RandomWorld;
+use dane_relay::lab::dns::world::{AnchorForm, World};
 use dane_relay::resolve::Security;
 use domain::base::message::Message as TheirMessage;
 use domain::dnssec::validator::anchor::TrustAnchors;

@@ -1,9 +1,11 @@
 //! Truthful answers of every shape get the verdict they deserve.
 
 use super::{Judge, a_record, expect, name, new_world, of_type, tlsa, verdict};
-use dane_relay::lab::plan::{DsOf, DsSpec, EXCESSIVE_ITERATIONS, KeyAlgorithm, KeySpec, Role, Signing, SigningPlan};
-use dane_relay::lab::world::World;
-use dane_relay::lab::zone::{RrSet as LabSet, dname};
+use dane_relay::lab::dns::plan::{
+    DsOf, DsSpec, EXCESSIVE_ITERATIONS, KeyAlgorithm, KeySpec, Role, Signing, SigningPlan,
+};
+use dane_relay::lab::dns::world::World;
+use dane_relay::lab::dns::zone::{RrSet as LabSet, dname};
 use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::Outcome;
 use hickory_proto::dnssec::DigestType;

@@ -4,9 +4,9 @@
 
 use crate::relay::{config, lab};
 use dane_relay::clock::Clock;
-use dane_relay::lab::authority::Authorities;
-use dane_relay::lab::dns::{DnsServer, PathFault};
-use dane_relay::lab::manner::{Manner, Reproach};
+use dane_relay::lab::dns::authority::Authorities;
+use dane_relay::lab::dns::manner::{Manner, Reproach};
+use dane_relay::lab::dns::server::{DnsServer, PathFault};
 use dane_relay::lab::{Lab, LabBuilder};
 use dane_relay::outcome::Cause;
 use dane_relay::resolve::Security;

@@ -4,7 +4,7 @@
 use crate::process::{Said, Serving, run, run_with};
 use crate::relay::{PATIENCE, SENDER, configuration_file, content, hand_in, lab, metrics, says, until};
 use dane_relay::envelope::QueueId;
-use dane_relay::lab::dns::PathFault;
+use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::{Lab, LabBuilder, Phase};
 use hickory_proto::rr::RecordType;
 use serde_json::Value;

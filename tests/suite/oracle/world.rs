@@ -7,10 +7,10 @@ use super::facts::{
 use async_trait::async_trait;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
+use dane_relay::lab::dns::world::AnchorForm;
 use dane_relay::lab::mx::reply;
 use dane_relay::lab::sockets::HostAt;
 use dane_relay::lab::tls_shape::Versions;
-use dane_relay::lab::world::AnchorForm;
 use dane_relay::lab::{self, DomainSpec, Fault, HostSpec, Lab, LabBuilder, Signing, StsSpec, TlsShape};
 use dane_relay::net::{Network, Stream};
 use dane_relay::resolve::paths::{self, Source};

@@ -65,7 +65,7 @@ impl Reproach {
 }
 
 /// What a server does with a question before it looks for an answer.
-pub(super) enum First {
+pub(in crate::lab) enum First {
     /// It looks.
     Look,
     /// It answers this, or nothing.
@@ -73,7 +73,7 @@ pub(super) enum First {
 }
 
 impl Manner {
-    pub(super) fn first(self, request: &Message, transport: Transport, server: &Responder) -> First {
+    pub(in crate::lab) fn first(self, request: &Message, transport: Transport, server: &Responder) -> First {
         match self {
             Self::KnowsNoEdns(reproach) if request.edns.is_some() => First::Say(reproach.words(request)),
             Self::TcpAlone if transport == Transport::Udp => First::Say(None),
@@ -94,7 +94,7 @@ impl Manner {
     }
 
     /// What the answer becomes.
-    pub(super) fn shape(self, mut answer: Answer, name: &Name, server: &Responder) -> Answer {
+    pub(in crate::lab) fn shape(self, mut answer: Answer, name: &Name, server: &Responder) -> Answer {
         let denies = answer.answers.is_empty() && answer.standing == Standing::Authoritative;
         match self {
             Self::WithoutAa => answer.standing = Standing::Referral,
@@ -168,7 +168,7 @@ fn root_server() -> Record {
 }
 
 fn servers_of(world: &World, zone: &Name) -> Vec<Record> {
-    super::locked(world.zones())
+    crate::lab::locked(world.zones())
         .get(zone)
         .and_then(|found| found.get(zone, RecordType::NS))
         .map(|set| set.records().collect())
@@ -182,7 +182,7 @@ fn signs_soa(record: &Record) -> bool {
 
 impl Responder {
     /// The zone of this server that is nearest above a name.
-    pub(super) fn zone_above(&self, name: &Name) -> Option<Name> {
+    pub(in crate::lab) fn zone_above(&self, name: &Name) -> Option<Name> {
         let View::Zones(zones) = &self.view else { return None };
         zones.iter().filter(|zone| zone.zone_of(name)).max_by_key(|zone| zone.iter().len()).cloned()
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// The payload size without EDNS (RFC 1035 §4.2.1), and the least that EDNS may say.
 const PLAIN_PAYLOAD: u16 = 512;
 /// The largest UDP answer whatever the client says; above it answers would be fragmented.
-pub(super) const UDP_PAYLOAD_LIMIT: u16 = 4096;
+pub(in crate::lab) const UDP_PAYLOAD_LIMIT: u16 = 4096;
 
 /// The transport of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,22 +55,22 @@ pub enum PathFault {
 
 /// All boxes on the way to one server, by transport.
 #[derive(Debug, Default)]
-pub(super) struct Boxes(BTreeMap<Transport, Vec<PathFault>>);
+pub(in crate::lab) struct Boxes(BTreeMap<Transport, Vec<PathFault>>);
 
 impl Boxes {
     /// Replaces the boxes on the transports that can be read on the way.
-    pub(super) fn on_clear(&mut self, faults: Vec<PathFault>) {
+    pub(in crate::lab) fn on_clear(&mut self, faults: Vec<PathFault>) {
         self.on(Transport::Udp, faults.clone());
         self.on(Transport::Tcp, faults);
     }
 
     /// Replaces the boxes on one transport.
-    pub(super) fn on(&mut self, transport: Transport, faults: Vec<PathFault>) {
+    pub(in crate::lab) fn on(&mut self, transport: Transport, faults: Vec<PathFault>) {
         self.0.insert(transport, faults);
     }
 
     /// Whether a new connection is closed at once.
-    pub(super) fn closes(&self, transport: Transport) -> bool {
+    pub(in crate::lab) fn closes(&self, transport: Transport) -> bool {
         self.of(transport).contains(&PathFault::BlockTcp)
     }
 
@@ -79,7 +79,7 @@ impl Boxes {
     }
 
     /// What is left of a reply behind the boxes; none when one of them drops it.
-    pub(super) fn pass(&self, transport: Transport, request: &Message, reply: Message) -> Option<Vec<u8>> {
+    pub(in crate::lab) fn pass(&self, transport: Transport, request: &Message, reply: Message) -> Option<Vec<u8>> {
         let path = self.of(transport);
         let strip = path.contains(&PathFault::StripDnssec);
         let wants_dnssec = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
@@ -127,13 +127,13 @@ pub enum Helpless {
 
 /// The boxes between a resolver and the servers it asks.
 #[derive(Debug)]
-pub(super) struct Beyond {
+pub(in crate::lab) struct Beyond {
     boxes: Boxes,
     helpless: Helpless,
 }
 
 impl Beyond {
-    pub(super) fn new(helpless: Helpless, faults: Vec<PathFault>) -> Self {
+    pub(in crate::lab) fn new(helpless: Helpless, faults: Vec<PathFault>) -> Self {
         let mut boxes = Boxes::default();
         boxes.on_clear(faults);
         Self { boxes, helpless }
@@ -144,7 +144,7 @@ impl Beyond {
     ///
     /// # Errors
     /// What it answers when the boxes let nothing through: nothing, or SERVFAIL.
-    pub(super) fn fetch(&self, request: &Message, reply: Message) -> Result<Message, Option<Message>> {
+    pub(in crate::lab) fn fetch(&self, request: &Message, reply: Message) -> Result<Message, Option<Message>> {
         let mut own = request.clone();
         let mut edns = Edns::new();
         edns.set_max_payload(OUR_PAYLOAD).set_version(0).set_dnssec_ok(true);

@@ -5,12 +5,12 @@
 //! stored: it is the order itself. A zone may change while it is served; the signatures are made
 //! when a question comes and always fit what is there. Proofs of absence are in `denial`.
 
-use super::bad;
 use super::denial::Chain;
 use super::keys::{self, ZoneKey};
 use super::plan::{Denial, Role, SigningPlan};
 use super::signer::SignatureFault;
 use crate::clock::Timestamp;
+use crate::lab::bad;
 use hickory_proto::dnssec::Nsec3HashAlgorithm;
 use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC3PARAM};
 use hickory_proto::rr::rdata::{NS, NULL, SOA};
@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 /// TTL of every record, in seconds: short, since tests change zones while they are served.
 pub const TTL_S: u32 = 60;
 /// How long a denial may be kept, in seconds (the SOA's last field, RFC 2308 §4).
-pub(super) const NEGATIVE_TTL_S: u32 = 10;
+pub(in crate::lab) const NEGATIVE_TTL_S: u32 = 10;
 
 /// What goes wrong with the answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum Fault {
 
 impl Fault {
     /// What is wrong with the signature, where that is what is wrong.
-    pub(super) fn of_signature(self) -> Option<SignatureFault> {
+    pub(in crate::lab) fn of_signature(self) -> Option<SignatureFault> {
         match self {
             Self::Signature(fault) => Some(fault),
             Self::ServFail
@@ -114,11 +114,11 @@ pub enum Found {
 /// A zone.
 #[derive(Debug)]
 pub struct Zone {
-    pub(super) origin: Name,
-    pub(super) denial: Denial,
-    pub(super) records: BTreeMap<Name, BTreeMap<RecordType, Vec<RData>>>,
+    pub(in crate::lab) origin: Name,
+    pub(in crate::lab) denial: Denial,
+    pub(in crate::lab) records: BTreeMap<Name, BTreeMap<RecordType, Vec<RData>>>,
     /// The NSEC3 chain, once it was needed; a change throws it away.
-    pub(super) chain: OnceLock<Chain>,
+    pub(in crate::lab) chain: OnceLock<Chain>,
     keys: Vec<ZoneKey>,
     ds: Vec<RData>,
     faults: BTreeMap<(Name, RecordType), Fault>,
@@ -307,11 +307,11 @@ impl Zone {
     }
 
     /// In canonical order the names below a name follow it at once.
-    pub(super) fn has_names_below(&self, name: &Name) -> bool {
+    pub(in crate::lab) fn has_names_below(&self, name: &Name) -> bool {
         self.after(name).is_some_and(|next| name.zone_of(next))
     }
 
-    pub(super) fn after(&self, name: &Name) -> Option<&Name> {
+    pub(in crate::lab) fn after(&self, name: &Name) -> Option<&Name> {
         self.records.range((Bound::Excluded(name.clone()), Bound::Unbounded)).next().map(|(owner, _)| owner)
     }
 

@@ -1,12 +1,12 @@
 //! The lab's DNS against a validator that is not ours (RFC 4035 §5): hickory-resolver finds
 //! secure what shall be secure, and everything else as the fault says.
 
-use super::dns::{DnsServer, PathFault};
 use super::plan::{KeyAlgorithm, Signing};
 use super::signer::SignatureFault;
 use super::world::{AnchorForm, World};
 use super::zone::{Fault, dname};
 use crate::clock::Clock;
+use crate::lab::dns::server::{DnsServer, PathFault};
 use hickory_proto::dnssec::{Proof, TrustAnchors};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};

@@ -4,10 +4,10 @@
 //! primitives: a validator that shares hickory's canonical form would not see an error in it.
 //! Every fault of a signature that a test may ask for is made here, in [`SignatureFault`].
 
-use super::bad;
 use super::keys::ZoneKey;
 use super::zone::RrSet;
 use crate::clock::Timestamp;
+use crate::lab::bad;
 use hickory_proto::dnssec::Algorithm;
 use hickory_proto::dnssec::rdata::sig::SigInput;
 use hickory_proto::dnssec::rdata::{DNSSECRData, RRSIG};
@@ -173,7 +173,7 @@ fn signed_data(set: &RrSet, input: &SigInput) -> io::Result<Vec<u8>> {
 }
 
 /// RFC 4034 §6.2: names uncompressed and in lower case.
-pub(super) fn canonical(item: &impl BinEncodable) -> io::Result<Vec<u8>> {
+pub(in crate::lab) fn canonical(item: &impl BinEncodable) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(64);
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_canonical_form(true);

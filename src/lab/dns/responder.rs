@@ -6,10 +6,10 @@
 
 use super::answer::OUR_PAYLOAD;
 use super::boxes::{Beyond, Boxes, Transport};
-use super::locked;
 use super::manner::{First, Manner};
 use super::validating::{self, Validating};
 use super::world::{Answer, Delivery, Standing, World};
+use crate::lab::locked;
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 /// What a server answers for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum View {
+pub(in crate::lab) enum View {
     /// For everything, as a resolver.
     Resolver,
     /// For these zones, as their authority (RFC 1034 §4.3.2).
@@ -28,21 +28,21 @@ pub(super) enum View {
 
 /// One server without its sockets.
 #[derive(Debug)]
-pub(super) struct Responder {
-    pub(super) world: Arc<World>,
-    pub(super) view: View,
-    pub(super) asked: Mutex<BTreeMap<(Name, RecordType), usize>>,
-    pub(super) boxes: Mutex<Boxes>,
+pub(in crate::lab) struct Responder {
+    pub(in crate::lab) world: Arc<World>,
+    pub(in crate::lab) view: View,
+    pub(in crate::lab) asked: Mutex<BTreeMap<(Name, RecordType), usize>>,
+    pub(in crate::lab) boxes: Mutex<Boxes>,
     /// What stands between a resolver and the servers it asks.
-    pub(super) beyond: Mutex<Option<Beyond>>,
-    pub(super) validating: Mutex<Validating>,
-    pub(super) manner: Mutex<Manner>,
+    pub(in crate::lab) beyond: Mutex<Option<Beyond>>,
+    pub(in crate::lab) validating: Mutex<Validating>,
+    pub(in crate::lab) manner: Mutex<Manner>,
     /// How often a box has let nothing through.
-    pub(super) dropped: AtomicUsize,
+    pub(in crate::lab) dropped: AtomicUsize,
 }
 
 impl Responder {
-    pub(super) fn new(world: Arc<World>, view: View) -> Self {
+    pub(in crate::lab) fn new(world: Arc<World>, view: View) -> Self {
         Self {
             world,
             view,
@@ -56,7 +56,7 @@ impl Responder {
     }
 
     /// The bytes of the answer; none when there shall be silence or the question is no question.
-    pub(super) fn respond(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub(in crate::lab) fn respond(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let request = Message::from_vec(question).ok()?;
         if request.metadata.message_type != MessageType::Query {
             return None;
@@ -127,7 +127,7 @@ impl Responder {
 }
 
 /// The answer's header, question and OPT record, as the request wants them.
-pub(super) fn skeleton(request: &Message) -> Message {
+pub(in crate::lab) fn skeleton(request: &Message) -> Message {
     let mut reply = Message::response(request.metadata.id, request.metadata.op_code);
     reply.metadata = Metadata::response_from_request(&request.metadata);
     reply.metadata.recursion_available = true;

@@ -4,9 +4,9 @@
 //! A zone proves what is true of it and no more. The proofs come as plain record sets in the
 //! order of the RFC; whoever sends them has them signed, and may leave one out.
 
-use super::bad;
 use super::plan::{Denial, OptOut};
 use super::zone::{NEGATIVE_TTL_S, RrSet, Zone};
+use crate::lab::bad;
 use data_encoding::BASE32_DNSSEC;
 use hickory_proto::dnssec::Nsec3HashAlgorithm;
 use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3};

@@ -3,9 +3,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "the test connects to the lab's fronts on loopback")]
 
-use super::dns::{PathFault, Transport};
 use super::fronts::{Front, FrontKind, PATH, SERVER_NAME};
-use super::{Lab, Signing, SigningPlan};
+use crate::lab::dns::server::{PathFault, Transport};
+use crate::lab::{Lab, Signing, SigningPlan};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{RData, RecordType};
 use rustls::pki_types::ServerName;
@@ -36,7 +36,7 @@ async fn ask(server: SocketAddr, name: &str, rtype: RecordType) -> Message {
 }
 
 async fn lab() -> Lab {
-    let plan = SigningPlan::from(Signing::Signed(super::KeyAlgorithm::EcdsaP256)).nsec3(0);
+    let plan = SigningPlan::from(Signing::Signed(crate::lab::KeyAlgorithm::EcdsaP256)).nsec3(0);
     let lab = Lab::builder().domain("dane.test", |d| d.signing(plan)).domain("plain.test", |d| d.plain());
     lab.start().await.unwrap()
 }

@@ -2,11 +2,11 @@
 //! them through real sockets (RFC 3207 §6, RFC 4035 §3.2, RFC 8906).
 
 use super::boxes::{Helpless, PathFault};
-use super::client::SmtpClient;
-use super::dns::{DnsServer, Validating};
-use super::mx::{Behaviour, Block};
 use super::signer::SignatureFault;
-use super::{Authority, Fault, Lab, MailPath, MxHost};
+use crate::lab::client::SmtpClient;
+use crate::lab::dns::server::{DnsServer, Validating};
+use crate::lab::mx::{Behaviour, Block};
+use crate::lab::{Authority, Fault, Lab, MailPath, MxHost};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -26,7 +26,7 @@ const TO: &str = "bob@a.test";
 const SILENCE: Duration = Duration::from_millis(200);
 
 async fn lab() -> Lab {
-    let many = |d: super::DomainSpec, last| d.record("five.a.test", RData::A(A(Ipv4Addr::new(192, 0, 2, last))));
+    let many = |d: crate::lab::DomainSpec, last| d.record("five.a.test", RData::A(A(Ipv4Addr::new(192, 0, 2, last))));
     Lab::builder().domain(DOMAIN, |d| (1..=5).fold(d, many).host(|h| h.and_misfits(4))).start().await.unwrap()
 }
 

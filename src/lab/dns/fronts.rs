@@ -5,11 +5,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "this file is a driver of the lab: it listens on loopback")]
 
-use super::bad;
 use super::boxes::Transport;
-use super::ca::Authority;
-use super::dns::{DnsServer, TCP_CONNECTION_LIMIT, converse};
 use super::responder::Responder;
+use crate::lab::bad;
+use crate::lab::ca::Authority;
+use crate::lab::dns::server::{DnsServer, TCP_CONNECTION_LIMIT, converse};
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -122,7 +122,7 @@ async fn connection(
     acceptor: TlsAcceptor,
     responder: Arc<Responder>,
 ) -> io::Result<()> {
-    if super::locked(&responder.boxes).closes(kind.transport()) {
+    if crate::lab::locked(&responder.boxes).closes(kind.transport()) {
         return Ok(());
     }
     let stream = timeout(PATIENCE, acceptor.accept(stream)).await??;

@@ -26,7 +26,7 @@ pub enum Validating {
 }
 
 /// The reply as a validating resolver gives it.
-pub(super) fn vouch(world: &World, request: &Message, mut reply: Message) -> Message {
+pub(in crate::lab) fn vouch(world: &World, request: &Message, mut reply: Message) -> Message {
     match judge(world, &reply) {
         // RFC 6840 §5.7: AD in the question, or DO, asks for it.
         Some(Security::Secure) => {

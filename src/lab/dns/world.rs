@@ -9,8 +9,8 @@ use super::answer::{Next, Step};
 use super::plan::{KeyAlgorithm, Role, SigningPlan};
 use super::signer::SignatureFault;
 use super::zone::{Fault, RrSet, TTL_S, Zone};
-use super::{bad, locked};
 use crate::clock::{Clock, Timestamp};
+use crate::lab::{bad, locked};
 use hickory_proto::dnssec::DigestType;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, NS};
@@ -272,7 +272,7 @@ impl World {
         Ok(proof.records().chain(zone.sign(&proof, self.clock.now(), None)?).collect())
     }
 
-    pub(super) fn zones(&self) -> &Mutex<BTreeMap<Name, Zone>> {
+    pub(in crate::lab) fn zones(&self) -> &Mutex<BTreeMap<Name, Zone>> {
         &self.zones
     }
 
@@ -301,7 +301,7 @@ pub enum AnchorForm {
 }
 
 /// A name as the lab writes it: absolute and in lower case.
-pub(super) fn name(text: &str) -> io::Result<Name> {
+pub(in crate::lab) fn name(text: &str) -> io::Result<Name> {
     let mut name = Name::from_ascii(text).map_err(bad)?.to_lowercase();
     name.set_fqdn(true);
     Ok(name)
@@ -332,7 +332,7 @@ fn nearest(zones: &BTreeMap<Name, Zone>, mut name: Name) -> Option<&Zone> {
 
 /// The addresses of the name servers of a cut that lie below it (RFC 1034 §4.2.1); without them
 /// nobody could reach it.
-pub(super) fn glue(zones: &BTreeMap<Name, Zone>, cut: &RrSet) -> Vec<Record> {
+pub(in crate::lab) fn glue(zones: &BTreeMap<Name, Zone>, cut: &RrSet) -> Vec<Record> {
     let servers = cut.data.iter().filter_map(|data| if let RData::NS(server) = data { Some(&server.0) } else { None });
     let below = servers.filter(|server| cut.owner.zone_of(server));
     let of_type = |server: &Name, rtype| nearest(zones, server.clone()).and_then(|zone| zone.get(server, rtype));

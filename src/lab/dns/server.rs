@@ -12,7 +12,7 @@ use super::boxes::{Beyond, UDP_PAYLOAD_LIMIT};
 use super::manner::Manner;
 use super::responder::{Responder, View};
 use super::world::World;
-use super::{bad, locked};
+use crate::lab::{bad, locked};
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use std::io;
@@ -31,7 +31,7 @@ pub use super::boxes::{Helpless, PathFault, Transport};
 pub use super::validating::Validating;
 
 /// TCP connections served at once; a test needs a handful.
-pub(super) const TCP_CONNECTION_LIMIT: usize = 64;
+pub(in crate::lab) const TCP_CONNECTION_LIMIT: usize = 64;
 /// How long a TCP connection may be idle.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// The port of a server without sockets: that of DNS.
@@ -57,7 +57,7 @@ impl DnsServer {
     }
 
     /// Starts a server at an address; port 0 lets the system choose.
-    pub(super) async fn start_at(address: SocketAddr, world: Arc<World>, view: View) -> io::Result<Self> {
+    pub(in crate::lab) async fn start_at(address: SocketAddr, world: Arc<World>, view: View) -> io::Result<Self> {
         let (udp, tcp) = bind(address).await?;
         let address = udp.local_addr()?;
         let shared = Arc::new(Responder::new(world, view));
@@ -69,7 +69,7 @@ impl DnsServer {
     }
 
     /// A server that nobody reaches but by [`DnsServer::fetch`]. Its address is only a name.
-    pub(super) fn without_sockets(world: Arc<World>) -> Self {
+    pub(in crate::lab) fn without_sockets(world: Arc<World>) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, NAMED_PORT));
         Self { address, shared: Arc::new(Responder::new(world, View::Resolver)), _tasks: Vec::new() }
     }
@@ -168,7 +168,7 @@ impl DnsServer {
     }
 
     /// The server without its sockets, for more of them.
-    pub(super) fn responder(&self) -> Arc<Responder> {
+    pub(in crate::lab) fn responder(&self) -> Arc<Responder> {
         Arc::clone(&self.shared)
     }
 }
@@ -214,7 +214,7 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Responder>) {
 }
 
 /// RFC 7766 §6.2.1: several questions may use one connection.
-pub(super) async fn converse<S>(mut stream: S, shared: &Responder, transport: Transport) -> io::Result<()>
+pub(in crate::lab) async fn converse<S>(mut stream: S, shared: &Responder, transport: Transport) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -4,11 +4,11 @@
 //! Every link of an alias chain comes with its signature, every wildcard and every denial with its
 //! proof. The faults of a zone strike here and nowhere else, so what is not at fault is truthful.
 
-use super::bad;
 use super::denial::Denied;
 use super::plan::Denial;
 use super::zone::{Fault, Found, RrSet, TTL_S, Zone};
 use crate::clock::Timestamp;
+use crate::lab::bad;
 use crate::resolve::dnssec::fuzz;
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::CNAME;
@@ -16,7 +16,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::io;
 
 /// The payload size the lab's servers name: the value of the DNS flag day 2020.
-pub(super) const OUR_PAYLOAD: u16 = 1232;
+pub(in crate::lab) const OUR_PAYLOAD: u16 = 1232;
 
 /// How an answer leaves the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Answer {
     }
 
     /// Fills a reply that has its header and question already.
-    pub(super) fn fill(self, reply: &mut Message) {
+    pub(in crate::lab) fn fill(self, reply: &mut Message) {
         reply.metadata.response_code = self.code;
         reply.metadata.recursion_available = self.standing == Standing::Recursive;
         reply.metadata.authoritative = self.standing == Standing::Authoritative;
@@ -102,20 +102,20 @@ impl Answer {
 }
 
 /// What comes after a link of a chain.
-pub(super) enum Next {
+pub(in crate::lab) enum Next {
     Done,
     Follow(Name),
 }
 
 /// One link of an alias chain: a name in one zone, with the fault that meets it.
-pub(super) struct Step<'a> {
-    pub(super) zone: &'a Zone,
-    pub(super) now: Timestamp,
-    pub(super) fault: Option<Fault>,
+pub(in crate::lab) struct Step<'a> {
+    pub(in crate::lab) zone: &'a Zone,
+    pub(in crate::lab) now: Timestamp,
+    pub(in crate::lab) fault: Option<Fault>,
 }
 
 impl Step<'_> {
-    pub(super) fn take(&self, at: &Name, rtype: RecordType, answer: &mut Answer) -> io::Result<Next> {
+    pub(in crate::lab) fn take(&self, at: &Name, rtype: RecordType, answer: &mut Answer) -> io::Result<Next> {
         let refuse = |answer: &mut Answer, code| {
             *answer = Answer { standing: answer.standing, ..Answer::failure(code) };
             Ok(Next::Done)
@@ -136,7 +136,7 @@ impl Step<'_> {
 
     /// RFC 4035 §3.1.4: the name servers of a zone below, with its DS records or the proof that
     /// there are none. The name servers are not signed here: they are the child's.
-    pub(super) fn refer(&self, cut: &RrSet, answer: &mut Answer) -> io::Result<()> {
+    pub(in crate::lab) fn refer(&self, cut: &RrSet, answer: &mut Answer) -> io::Result<()> {
         answer.standing = Standing::Referral;
         answer.authorities.extend(cut.records());
         match self.zone.get(&cut.owner, RecordType::DS) {

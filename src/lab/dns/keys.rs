@@ -4,8 +4,8 @@
 //! Keys are fresh each time. Tags can be made to collide: the reserved bits of a key's flags count
 //! for its tag and for nothing else, so any sound key can be given nearly any tag.
 
-use super::bad;
 use super::plan::{DsOf, DsSpec, KeyAlgorithm, KeyFlags, KeySpec, Role};
+use crate::lab::bad;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use hickory_proto::dnssec::crypto::{EcdsaSigningKey, Ed25519SigningKey, RsaSigningKey};

@@ -1,0 +1,27 @@
+//! The lab's DNS: zones that are really signed, in any shape; the servers and resolvers that answer
+//! for them; and the boxes on the way that spoil what they say.
+
+pub mod answer;
+pub mod authority;
+pub mod boxes;
+#[cfg(test)]
+mod boxes_tests;
+pub mod denial;
+pub mod export;
+pub mod fronts;
+#[cfg(test)]
+mod fronts_tests;
+pub mod keys;
+pub mod manner;
+pub mod plan;
+pub mod random;
+pub(in crate::lab) mod responder;
+pub mod server;
+#[cfg(test)]
+mod server_tests;
+#[cfg(test)]
+mod shapes_tests;
+pub mod signer;
+mod validating;
+pub mod world;
+pub mod zone;
