@@ -327,10 +327,10 @@ async fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve { config } => serve(config).await,
         #[cfg(feature = "lab")]
-        Command::Lab { story: true, .. } => told(lab::seed::tell(&mut std::io::stdout()).await),
+        Command::Lab { story: true, .. } => told(lab::story::ips::tell(&mut std::io::stdout()).await),
         #[cfg(feature = "lab")]
         Command::Lab { story: false, stay } => {
-            told(lab::story::tell(&mut std::io::stdout(), stay.then(interrupted)).await)
+            told(lab::story::demonstration::tell(&mut std::io::stdout(), stay.then(interrupted)).await)
         }
         Command::Check(arguments) => check(arguments).await,
         Command::Canary { action: CanaryAction::Zonefile { zone } } => say(&canary::zone_file(&zone)),

@@ -8,9 +8,9 @@ use dane_relay::check::evidence::Evidence;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, analyse};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
-use dane_relay::lab::mx::MxHost;
-use dane_relay::lab::situation::Mail;
-use dane_relay::lab::stage::{CANARY, DOMAIN};
+use dane_relay::lab::mx::host::MxHost;
+use dane_relay::lab::story::situation::Mail;
+use dane_relay::lab::story::stage::{CANARY, DOMAIN};
 use dane_relay::lab::{Situation, Stage};
 use std::path::Path;
 

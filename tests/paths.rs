@@ -15,10 +15,10 @@
 
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::{Config, DnsMode, RootsSource, TrustAnchorSource};
-use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::dns::fronts::FrontKind;
 use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::dns::world::AnchorForm;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::{Fault, Lab, LabBuilder};
 use dane_relay::outcome::{Cause, DeliveryOutcome, PathFailure};
 use dane_relay::resolve::answer::{Answer, RecordType};

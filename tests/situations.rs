@@ -11,10 +11,10 @@
 
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
-use dane_relay::lab::client::SmtpClient;
-use dane_relay::lab::seed;
-use dane_relay::lab::situation::Mail;
-use dane_relay::lab::stage::{DOMAIN, HOST};
+use dane_relay::lab::mx::client::SmtpClient;
+use dane_relay::lab::story::ips;
+use dane_relay::lab::story::situation::Mail;
+use dane_relay::lab::story::stage::{DOMAIN, HOST};
 use dane_relay::lab::{MxHost, Situation, Stage};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::service::start;
@@ -166,7 +166,7 @@ fn every_situation_is_tested() {
 #[tokio::test]
 async fn the_seed_story_comes_out_as_told() {
     let mut told = Vec::new();
-    let good = seed::tell(&mut told).await.unwrap();
+    let good = ips::tell(&mut told).await.unwrap();
     let told = String::from_utf8(told).unwrap();
     assert!(good, "{told}");
     let wide: Vec<_> = told.lines().filter(|line| line.chars().count() > 80).collect();

@@ -5,12 +5,12 @@
 //! self-signed certificate, and the `3 1 1` TLSA record that fits it. A test overrides only what
 //! it is about.
 
-use super::ca::{Authority, Identity, misfit};
-use super::mx::{Behaviour, Dialect, Known, Phase, StartTls, Trouble};
-use super::policy_spec::StsSpec;
-use super::tls_shape::TlsShape;
 use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
 use crate::lab::dns::zone::Fault;
+use crate::lab::mx::host::{Behaviour, Dialect, Known, Phase, StartTls, Trouble};
+use crate::lab::sts::spec::StsSpec;
+use crate::lab::tls::ca::{Authority, Identity, misfit};
+use crate::lab::tls::shape::TlsShape;
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::{RData, RecordType, rdata};
 use std::io;

@@ -49,49 +49,29 @@
 //! # }
 //! ```
 
-pub mod ca;
-pub mod client;
 pub mod dns;
 pub mod domain;
 #[cfg(test)]
 mod lab_tests;
-pub mod mail_path;
 pub mod mx;
-mod mx_content;
-mod mx_params;
-mod mx_session;
-#[cfg(test)]
-mod mx_shapes_tests;
-#[cfg(test)]
-mod mx_tests;
-mod mx_tls;
-mod policies;
-pub mod policy_host;
-pub mod policy_spec;
-#[cfg(test)]
-mod policy_tests;
-pub mod seed;
-mod silent_port;
-pub mod situation;
 pub mod sockets;
-pub mod stage;
 pub mod story;
-pub mod tls_shape;
-mod wire;
+pub mod sts;
+pub mod tls;
 
 pub use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
 pub use crate::lab::dns::signer::SignatureFault;
 pub use crate::lab::dns::zone::Fault;
-pub use ca::{Authority, Identity};
+pub use crate::lab::mx::host::{Block, Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
+pub use crate::lab::mx::mail_path::MailPath;
+pub use crate::lab::story::situation::Situation;
+pub use crate::lab::story::stage::Stage;
+pub use crate::lab::sts::host::{PolicyHost, PolicyRequest};
+pub use crate::lab::sts::spec::{Manner, PolicyAnswer, StsSpec};
+pub use crate::lab::tls::ca::{Authority, Identity};
+pub use crate::lab::tls::shape::{TlsShape, Versions};
 pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
-pub use mail_path::MailPath;
-pub use mx::{Block, Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
-pub use policy_host::{PolicyHost, PolicyRequest};
-pub use policy_spec::{Manner, PolicyAnswer, StsSpec};
-pub use situation::Situation;
 pub use sockets::HostAt;
-pub use stage::Stage;
-pub use tls_shape::{TlsShape, Versions};
 
 use crate::clock::Clock;
 use crate::lab::dns::authority::Authorities;
@@ -99,18 +79,18 @@ use crate::lab::dns::fronts::{Front, FrontKind};
 use crate::lab::dns::responder::View;
 use crate::lab::dns::server::DnsServer;
 use crate::lab::dns::world::{AnchorForm, World};
+use crate::lab::mx::host::Behaviour;
+use crate::lab::sts::policies::Policies;
+use crate::lab::tls::shape::resuming;
 use domain::{Exchange, Family, Presence};
 use hickory_proto::rr::rdata::MX;
 use hickory_proto::rr::{Name, RData, RecordType};
-use mx::Behaviour;
-use policies::Policies;
 use sockets::{Sockets, hosts_without_sockets};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tls_shape::resuming;
 
 /// The most MX hosts of one lab: one address each, from `127.0.x.1` on.
 pub const HOST_LIMIT: usize = 250;

@@ -4,9 +4,9 @@
 //! That is for simulations in virtual time. Whoever connects for them decides what a block or a
 //! host that is down means; what is said on a connection is the same as by a socket.
 
-use super::mx::MxHost;
-use super::policy_host::PolicyHost;
 use super::{Lab, LabBuilder, Prepared, Presence, SMTP_PORT};
+use crate::lab::mx::host::MxHost;
+use crate::lab::sts::host::PolicyHost;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;

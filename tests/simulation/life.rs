@@ -8,7 +8,7 @@ use crate::nature::FORGIVEN_UNTIL_END;
 use crate::world::{HOUR, Letter, What, World};
 use dane_relay::accept::driver::{self as listener, Acceptor};
 use dane_relay::clock::{Clock, Timestamp};
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::observe::Observer;
 use dane_relay::pipeline::Pipeline;
 use dane_relay::pipeline::operate::Order;

@@ -3,7 +3,7 @@
 
 use crate::process::Serving;
 use crate::relay::{SENDER, World, below_received, configuration_file, content, lab, metrics, queue_id, until};
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use rcgen::{CertificateParams, KeyPair};
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use dane_relay::config::Config;
 use dane_relay::lab::dns::authority::Authorities;
 use dane_relay::lab::dns::fronts::{Front, FrontKind};
 use dane_relay::lab::dns::server::{PathFault, Transport};
-use dane_relay::lab::stage::canary_zone;
+use dane_relay::lab::story::stage::canary_zone;
 use dane_relay::lab::{Fault, Lab, LabBuilder};
 use dane_relay::resolve::tlsa_counts::KnownCount;
 use hickory_proto::rr::RecordType;

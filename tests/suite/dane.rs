@@ -6,7 +6,7 @@
 
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
 use dane_relay::config::{Destination, DomainPattern, NextHopAddress};
-use dane_relay::lab::mx::reply;
+use dane_relay::lab::mx::host::reply;
 use dane_relay::lab::{Authority, Certificate, HostSpec, Identity, LabBuilder, StartTls, Tlsa};
 use dane_relay::resolve::TlsaRecord;
 use std::sync::Arc;
@@ -225,7 +225,7 @@ async fn rfc7672_2_2_2_an_alias_is_its_own_base_domain_where_its_end_has_none_an
             d.alias("mid.midway.test", "mx.bare.test")
         });
     let lab = lab.start().await.unwrap();
-    let misfit = dane_relay::lab::domain::rdata(&dane_relay::lab::ca::misfit(3, 1, 1, 0));
+    let misfit = dane_relay::lab::domain::rdata(&dane_relay::lab::tls::ca::misfit(3, 1, 1, 0));
     for owner in ["mx.start.test", "mx.whole.test", "mid.midway.test"] {
         lab.world().add(&lab.tlsa_owner(owner), misfit.clone()).unwrap();
     }

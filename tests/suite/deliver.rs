@@ -2,7 +2,7 @@
 //! nothing is changed on the way (RFC 5321 §3.3, §4.2.1, §4.5; RFC 1870, RFC 3030).
 
 use crate::relay::{PATIENCE, SENDER, World, below_received, content, expect, heard, lab, queue_id, says, until};
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::{LabBuilder, Phase, Trouble};
 use dane_relay::outcome::{Cause, Phase as At};
 use futures_util::future::join_all;

@@ -5,7 +5,7 @@
 use crate::relay::{PATIENCE, SENDER, World, below_received, content, lab, queue_id, within};
 use crate::report::Report;
 use dane_relay::lab::DomainSpec;
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature};

@@ -5,7 +5,7 @@ use crate::process::{Serving, run};
 use crate::relay::{PATIENCE, SENDER, World, configuration, content, hand_in, heard, lab, metrics, says, until};
 use crate::report::{Report, until_settled};
 use dane_relay::config::Config;
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::{Fault, Lab, LabBuilder, Phase, Tlsa};
 use hickory_proto::rr::RecordType;
 use std::path::{Path, PathBuf};

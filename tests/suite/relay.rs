@@ -5,9 +5,9 @@
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
-use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::dns::world::AnchorForm;
-use dane_relay::lab::mx::{Received, reply};
+use dane_relay::lab::mx::client::SmtpClient;
+use dane_relay::lab::mx::host::{Received, reply};
 use dane_relay::lab::{Lab, LabBuilder, MxHost, Trouble};
 use dane_relay::observe::RecipientNews;
 use dane_relay::outcome::{Cause, Class, DeliveryOutcome};

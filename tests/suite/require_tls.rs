@@ -3,7 +3,7 @@
 
 use crate::relay::{SENDER, World, content, expect, heard, lab, queue_id, saw_no_mail};
 use dane_relay::envelope::QueueId;
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::{Certificate, Fault, HostSpec, StartTls, Tlsa};
 use hickory_proto::rr::RecordType;
 

@@ -6,8 +6,8 @@
 use crate::relay::{PATIENCE, SENDER, World, config, expect, heard, lab, says};
 use dane_relay::clock::Clock;
 use dane_relay::config::Upstream;
-use dane_relay::lab::client::SmtpClient;
 use dane_relay::lab::dns::server::PathFault;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::{Fault, Lab, LabBuilder, Phase, SignatureFault, Signing, Tlsa};
 use dane_relay::outcome::Cause;
 use dane_relay::resolve::HostAddresses;

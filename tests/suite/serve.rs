@@ -5,7 +5,7 @@ use crate::process::Serving;
 use crate::relay::{
     PATIENCE, SENDER, World, configuration_file, content, get, hand_in, heard, lab, metrics, says, until,
 };
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::{Phase, Tlsa};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

@@ -6,7 +6,7 @@ use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
 use dane_relay::lab::dns::server::PathFault;
-use dane_relay::lab::policy_spec::Manner;
+use dane_relay::lab::sts::spec::Manner;
 use dane_relay::lab::{Certificate, DomainSpec, Fault, HostSpec, LabBuilder, StartTls, Tlsa};
 use hickory_proto::rr::RecordType;
 use std::path::Path;

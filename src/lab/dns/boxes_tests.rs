@@ -3,9 +3,9 @@
 
 use super::boxes::{Helpless, PathFault};
 use super::signer::SignatureFault;
-use crate::lab::client::SmtpClient;
 use crate::lab::dns::server::{DnsServer, Validating};
-use crate::lab::mx::{Behaviour, Block};
+use crate::lab::mx::client::SmtpClient;
+use crate::lab::mx::host::{Behaviour, Block};
 use crate::lab::{Authority, Fault, Lab, MailPath, MxHost};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;

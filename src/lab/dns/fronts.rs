@@ -8,8 +8,8 @@
 use super::boxes::Transport;
 use super::responder::Responder;
 use crate::lab::bad;
-use crate::lab::ca::Authority;
 use crate::lab::dns::server::{DnsServer, TCP_CONNECTION_LIMIT, converse};
+use crate::lab::tls::ca::Authority;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};

@@ -6,7 +6,7 @@
 
 use super::mail::Mail;
 use super::relay::Addresses;
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::smtp::reply::{Reply, Severity};
 use std::collections::BTreeSet;
 use std::io;

@@ -13,7 +13,7 @@ use dane_relay::check::{CheckReport, Checker, Verdict};
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::Lab;
-use dane_relay::lab::client::SmtpClient;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::observe::{Observer, RecipientNews};
 use dane_relay::outcome::{Cause, Class, DeliveryOutcome, TlsVerdict};
 use dane_relay::pipeline::outbound::{Outbound, Ways};

@@ -1,8 +1,8 @@
 //! The lab's MX host and client against each other (RFC 5321, RFC 3207).
 
-use super::ca::Identity;
 use super::client::{Pipelining, SmtpClient};
-use super::mx::{Behaviour, Known, MxHost, Phase, StartTls, Trouble, reply};
+use crate::lab::mx::host::{Behaviour, Known, MxHost, Phase, StartTls, Trouble, reply};
+use crate::lab::tls::ca::Identity;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

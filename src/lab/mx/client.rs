@@ -5,8 +5,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this file is the lab's SMTP client: it connects to loopback")]
 
-use super::bad;
 use super::wire::Wire;
+use crate::lab::bad;
 use crate::net::Stream;
 use crate::smtp::reply::{Capabilities, Reply, ReplyParser, Severity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -268,7 +268,7 @@ fn stuffed(content: &[u8]) -> Vec<u8> {
 }
 
 /// The settings of a client that accepts any certificate and resumes sessions.
-pub(super) fn anything(provider: CryptoProvider) -> io::Result<ClientConfig> {
+pub(in crate::lab) fn anything(provider: CryptoProvider) -> io::Result<ClientConfig> {
     let provider = Arc::new(provider);
     Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -3,12 +3,12 @@
 //! Commands are obeyed strictly in their order. Every reply passes through the host's troubles,
 //! so that each of them can happen at its phase. A lone dot ends the content only between CRLFs.
 
-use super::locked;
-use super::mx::{Behaviour, Dialect, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
-use super::mx_content::{Content, chunk_size};
-use super::mx_params::{Channel, has, refuse_mail, refuse_rcpt};
-use super::mx_tls::{self, Shaken};
 use super::wire::Wire;
+use crate::lab::locked;
+use crate::lab::mx::content::{Content, chunk_size};
+use crate::lab::mx::host::{Behaviour, Dialect, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
+use crate::lab::mx::params::{Channel, has, refuse_mail, refuse_rcpt};
+use crate::lab::mx::tls::{self, Shaken};
 use crate::net::Stream;
 use crate::smtp::address::{parse_forward_path, parse_reverse_path};
 use crate::smtp::reply::{Reply, printable};
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 /// How long a session waits for the client: shorter than RFC 5321 §4.5.3.2 asks, since a test
 /// that is this slow has failed.
-pub(super) const IDLE: Duration = Duration::from_secs(60);
+pub(in crate::lab) const IDLE: Duration = Duration::from_secs(60);
 /// How long a hanging host hangs; any client of a test has given up by then.
 const HANG: Duration = Duration::from_secs(600);
 /// Recipients of one message (RFC 5321 §4.5.3.1.8 wants at least 100).
@@ -59,7 +59,7 @@ enum Met {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run(stream: impl Stream + 'static, number: usize, shared: &Shared) -> io::Result<()> {
+pub(in crate::lab) async fn run(stream: impl Stream + 'static, number: usize, shared: &Shared) -> io::Result<()> {
     let mut wire = Wire::new(stream);
     let transaction = Transaction::default();
     let mut session = Session { shared, number, helo: String::new(), offered: Vec::new(), tls: None, transaction };
@@ -340,7 +340,7 @@ impl Session<'_> {
     }
 
     async fn start_tls(&mut self, wire: Wire) -> io::Result<Wire> {
-        let (wire, facts) = match mx_tls::start(self.behaviour().starttls, wire.into_inner()).await? {
+        let (wire, facts) = match tls::start(self.behaviour().starttls, wire.into_inner()).await? {
             Shaken::Done(wire, facts) => (wire, facts),
             Shaken::Spoilt(error) => return Err(error),
             Shaken::Failed(error) => {

@@ -4,11 +4,12 @@
 //! A box sits between the client's socket and the server. It reads what is in clear, line by line,
 //! and ends TLS where it can. What it cannot read it carries on as it is.
 
-use super::ca::Authority;
 use super::client::anything;
-use super::mx::{MxHost, Shared};
 use super::wire::Wire;
-use super::{bad, mx_session};
+use crate::lab::bad;
+use crate::lab::mx::host::{MxHost, Shared};
+use crate::lab::mx::session;
+use crate::lab::tls::ca::Authority;
 use crate::net::Stream;
 use crate::smtp::reply::{Reply, ReplyParser};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -44,7 +45,7 @@ pub enum MailPath {
 }
 
 /// Carries one connection to a host through the box.
-pub(super) async fn carry<S>(path: MailPath, client: S, number: usize, shared: &Shared) -> io::Result<()>
+pub(in crate::lab) async fn carry<S>(path: MailPath, client: S, number: usize, shared: &Shared) -> io::Result<()>
 where
     S: Stream + 'static,
 {
@@ -66,7 +67,7 @@ where
         stage: Stage::Banner,
     };
     // Each ends soon after the other has closed its side.
-    let (session, passed) = tokio::join!(mx_session::run(far, number, shared), passage.run());
+    let (session, passed) = tokio::join!(session::run(far, number, shared), passage.run());
     session.and(passed)
 }
 

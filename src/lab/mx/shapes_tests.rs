@@ -2,9 +2,9 @@
 //! them (RFC 3207, RFC 8446, RFC 8689).
 
 use super::client::{SmtpClient, anything};
-use super::mx::{Phase, SessionOrigin, StartTls, TlsFacts, Trouble};
-use super::tls_shape::{TlsShape, Versions};
-use super::{Certificate, HostSpec, Lab, MxHost};
+use crate::lab::mx::host::{Phase, SessionOrigin, StartTls, TlsFacts, Trouble};
+use crate::lab::tls::shape::{TlsShape, Versions};
+use crate::lab::{Certificate, HostSpec, Lab, MxHost};
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::{AlertDescription, Error};
 use std::io;
@@ -88,7 +88,7 @@ async fn rfc6066_3_the_chain_may_depend_on_the_name_asked_for() {
         .start()
         .await
         .unwrap();
-    let trusting = super::policy_tests::trusting(&lab);
+    let trusting = crate::lab::sts::host_tests::trusting(&lab);
     assert!(client(&lab).await.starttls_by(&trusting, HOST).await.is_ok());
     // The default chain is nobody's: neither issued nor for the domain.
     assert!(client(&lab).await.starttls_by(&trusting, "a.test").await.is_err());

@@ -4,8 +4,8 @@
 //! Every server resumes sessions, as real ones do, and goes on to do so when its certificate is
 //! replaced: a client that resumes never sees the new one (RFC 9325 §3.4).
 
-use super::bad;
 use super::ca::{Authority, Identity};
+use crate::lab::bad;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -117,7 +117,7 @@ impl TlsShape {
 }
 
 /// The new settings of a server that knows the sessions of its old ones.
-pub(super) fn resuming(new: &ServerConfig, old: &ServerConfig) -> Arc<ServerConfig> {
+pub(in crate::lab) fn resuming(new: &ServerConfig, old: &ServerConfig) -> Arc<ServerConfig> {
     let mut config = new.clone();
     config.session_storage = Arc::clone(&old.session_storage);
     config.ticketer = Arc::clone(&old.ticketer);

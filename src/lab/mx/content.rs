@@ -1,8 +1,8 @@
 //! The content of a message on its way into an MX host of the lab: by DATA up to the lone dot
 //! (RFC 5321 §4.5.2), or by BDAT in chunks (RFC 3030 §2).
 
-use super::mx_session::IDLE;
 use super::wire::Wire;
+use crate::lab::mx::session::IDLE;
 use std::io;
 use tokio::time::timeout;
 
@@ -11,19 +11,19 @@ const CONTENT_LIMIT: usize = 64 * 1024 * 1024;
 
 /// What came so far.
 #[derive(Default)]
-pub(super) struct Content {
+pub(in crate::lab) struct Content {
     octets: Vec<u8>,
     too_large: bool,
 }
 
 impl Content {
     /// Everything; none when it is above the limit.
-    pub(super) fn whole(self) -> Option<Vec<u8>> {
+    pub(in crate::lab) fn whole(self) -> Option<Vec<u8>> {
         if self.too_large { None } else { Some(self.octets) }
     }
 
     /// Reads up to the lone dot and takes the stuffing away. The dot ends it only between CRLFs.
-    pub(super) async fn up_to_the_dot(&mut self, wire: &mut Wire) -> io::Result<()> {
+    pub(in crate::lab) async fn up_to_the_dot(&mut self, wire: &mut Wire) -> io::Result<()> {
         let mut line_start = true;
         loop {
             let piece = timeout(IDLE, wire.line()).await??;
@@ -41,7 +41,7 @@ impl Content {
     }
 
     /// Reads one chunk.
-    pub(super) async fn chunk(&mut self, octets: usize, wire: &mut Wire) -> io::Result<()> {
+    pub(in crate::lab) async fn chunk(&mut self, octets: usize, wire: &mut Wire) -> io::Result<()> {
         let mut left = octets;
         while left > 0 {
             let piece = timeout(IDLE, wire.octets(left)).await??;
@@ -63,7 +63,7 @@ impl Content {
 }
 
 /// `86 LAST` ⇒ the size, and whether the message ends with this chunk.
-pub(super) fn chunk_size(rest: &str) -> Option<(usize, bool)> {
+pub(in crate::lab) fn chunk_size(rest: &str) -> Option<(usize, bool)> {
     let mut words = rest.split_ascii_whitespace();
     let octets = words.next()?.parse().ok()?;
     match (words.next(), words.next()) {

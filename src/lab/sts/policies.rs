@@ -4,12 +4,12 @@
 //! Everything may change while the lab runs, as it does with real domains: the TXT record, the
 //! policy, the certificate, and whether anyone answers.
 
-use super::ca::Authority;
-use super::domain::{Certificate, DomainSpec, Presence};
-use super::policy_host::PolicyHost;
-use super::policy_spec::{StsSpec, host_of, txt, txt_owner};
-use super::sockets::Sockets;
-use super::{HOST_LIMIT, Lab, PORT_ATTEMPTS, bad, free_block, locked};
+use crate::lab::domain::{Certificate, DomainSpec, Presence};
+use crate::lab::sockets::Sockets;
+use crate::lab::sts::host::PolicyHost;
+use crate::lab::sts::spec::{StsSpec, host_of, txt, txt_owner};
+use crate::lab::tls::ca::Authority;
+use crate::lab::{HOST_LIMIT, Lab, PORT_ATTEMPTS, bad, free_block, locked};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
 use rustls::ServerConfig;
@@ -31,7 +31,7 @@ struct Prepared<'a> {
 
 /// The MTA-STS of all domains.
 #[derive(Debug)]
-pub(super) struct Policies {
+pub(in crate::lab) struct Policies {
     port: u16,
     /// By domain.
     hosts: BTreeMap<String, PolicyHost>,
@@ -41,7 +41,11 @@ pub(super) struct Policies {
 
 impl Policies {
     /// Starts the policy hosts of all domains that have MTA-STS.
-    pub(super) async fn start(domains: &[DomainSpec], authority: &Authority, sockets: Sockets) -> io::Result<Self> {
+    pub(in crate::lab) async fn start(
+        domains: &[DomainSpec],
+        authority: &Authority,
+        sockets: Sockets,
+    ) -> io::Result<Self> {
         let described: Vec<_> = domains.iter().filter_map(|d| Some((d.name.as_str(), d.sts.as_ref()?))).collect();
         if described.len() > HOST_LIMIT {
             return Err(bad("more policy hosts than one lab can have"));
@@ -66,12 +70,12 @@ impl Policies {
     }
 
     /// The host at an address.
-    pub(super) fn host_at(&self, address: SocketAddr) -> Option<&PolicyHost> {
+    pub(in crate::lab) fn host_at(&self, address: SocketAddr) -> Option<&PolicyHost> {
         self.hosts.values().find(|host| host.address() == address)
     }
 
     /// The records of the start: TXT, and the addresses of the policy hosts.
-    pub(super) fn records(&self) -> &[(String, RData)] {
+    pub(in crate::lab) fn records(&self) -> &[(String, RData)] {
         &self.records
     }
 }

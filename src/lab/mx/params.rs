@@ -6,12 +6,12 @@
 use crate::smtp::reply::Reply;
 
 /// What is wrong with the parameters of MAIL, behind this offer.
-pub(super) fn refuse_mail(params: &str, offered: &[String], secured: Channel) -> Option<Reply> {
+pub(in crate::lab) fn refuse_mail(params: &str, offered: &[String], secured: Channel) -> Option<Reply> {
     params.split_ascii_whitespace().find_map(|param| refuse_mail_param(param, offered, secured))
 }
 
 /// What is wrong with the parameters of RCPT, behind this offer.
-pub(super) fn refuse_rcpt(params: &str, offered: &[String]) -> Option<Reply> {
+pub(in crate::lab) fn refuse_rcpt(params: &str, offered: &[String]) -> Option<Reply> {
     params.split_ascii_whitespace().find_map(|param| {
         let (name, _) = split(param);
         match name.as_str() {
@@ -24,7 +24,7 @@ pub(super) fn refuse_rcpt(params: &str, offered: &[String]) -> Option<Reply> {
 
 /// Whether a command came through TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Channel {
+pub(in crate::lab) enum Channel {
     Clear,
     Tls,
 }
@@ -68,7 +68,7 @@ fn not_offered(param: &str) -> Reply {
 }
 
 /// Whether a keyword is among those offered.
-pub(super) fn has(offered: &[String], keyword: &str) -> bool {
+pub(in crate::lab) fn has(offered: &[String], keyword: &str) -> bool {
     offered.iter().any(|there| is(there, keyword))
 }
 

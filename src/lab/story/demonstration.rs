@@ -3,16 +3,16 @@
 //! Every message has an expected end. The story is told from what really came: the relay's own
 //! words, the inboxes of the MX hosts, and the NDRs that reached the sender's mail server.
 
-use super::client::SmtpClient;
-use super::domain::Tlsa;
-use super::mx::Received;
-use super::{Lab, bad};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::lab::dns::signer::SignatureFault;
 use crate::lab::dns::world::AnchorForm;
 use crate::lab::dns::zone::Fault;
+use crate::lab::domain::Tlsa;
+use crate::lab::mx::client::SmtpClient;
+use crate::lab::mx::host::Received;
+use crate::lab::{Lab, bad};
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, TlsVerdict};
 use crate::service::start;
@@ -253,7 +253,7 @@ impl Chapter {
 }
 
 /// How a connection was protected, in words.
-pub(super) fn how(tls: &TlsVerdict) -> String {
+pub(in crate::lab) fn how(tls: &TlsVerdict) -> String {
     match tls {
         TlsVerdict::Dane { version, matched, .. } => {
             format!("{version}, authenticated by TLSA {}…", matched.chars().take(22).collect::<String>())
@@ -268,7 +268,7 @@ pub(super) fn how(tls: &TlsVerdict) -> String {
 }
 
 /// Whether a report speaks of this recipient.
-pub(super) fn is_about(ndr: &Received, recipient: &str) -> bool {
+pub(in crate::lab) fn is_about(ndr: &Received, recipient: &str) -> bool {
     let wanted = format!("Final-Recipient: rfc822; {recipient}\r\n");
     ndr.mail_from.is_empty() && ndr.content.windows(wanted.len()).any(|w| w.eq_ignore_ascii_case(wanted.as_bytes()))
 }
@@ -279,7 +279,7 @@ fn print_ndr(out: &mut impl Write, ndr: &Received) -> io::Result<()> {
 }
 
 /// A report as its reader sees it.
-pub(super) fn print_mail(out: &mut impl Write, report: &Received) -> io::Result<()> {
+pub(in crate::lab) fn print_mail(out: &mut impl Write, report: &Received) -> io::Result<()> {
     let message = MessageParser::default().parse(&report.content).ok_or_else(|| bad("the report is no message"))?;
     writeln!(out, "  | Subject: {}\n  |", message.subject().unwrap_or_default())?;
     let text = message.body_text(0).unwrap_or_default();

@@ -10,10 +10,10 @@
     reason = "this file is the driver of the lab's policy hosts: it listens on loopback"
 )]
 
-use super::policy_spec::{Manner, PolicyAnswer};
-use super::sockets::Sockets;
-use super::wire::Wire;
-use super::{bad, locked};
+use crate::lab::mx::wire::Wire;
+use crate::lab::sockets::Sockets;
+use crate::lab::sts::spec::{Manner, PolicyAnswer};
+use crate::lab::{bad, locked};
 use crate::net::Stream;
 use rustls::ServerConfig;
 use std::io;

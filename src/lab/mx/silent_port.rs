@@ -6,7 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this file is a driver of the lab: it listens on loopback")]
 
-use super::bad;
+use crate::lab::bad;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const FULL_AFTER: Duration = Duration::from_millis(200);
 
 /// A silent port; it is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct SilentPort {
+pub(in crate::lab) struct SilentPort {
     _listener: TcpListener,
     _queue: Vec<TcpStream>,
 }
@@ -30,7 +30,7 @@ impl SilentPort {
     ///
     /// # Errors
     /// When the address is taken, or the system has no end of room in its queues.
-    pub(super) async fn start(address: SocketAddr) -> io::Result<Self> {
+    pub(in crate::lab) async fn start(address: SocketAddr) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // The sessions of whoever listened here before may still linger.
         socket.set_reuseaddr(true)?;

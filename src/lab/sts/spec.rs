@@ -4,8 +4,8 @@
 //! certificate of the lab's authority, and a policy in mode enforce that lists `mx.<domain>` for a
 //! week. A test overrides only what it is about.
 
-use super::bad;
-use super::domain::{Certificate, Presence};
+use crate::lab::bad;
+use crate::lab::domain::{Certificate, Presence};
 use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::TXT;
 use std::io;
@@ -119,12 +119,12 @@ pub struct StsSpec {
     txt: Option<Vec<String>>,
     text: Text,
     answer: PolicyAnswer,
-    pub(super) certificate: Certificate,
-    pub(super) presence: Presence,
+    pub(in crate::lab) certificate: Certificate,
+    pub(in crate::lab) presence: Presence,
 }
 
 impl StsSpec {
-    pub(super) fn new(domain: &str) -> Self {
+    pub(in crate::lab) fn new(domain: &str) -> Self {
         let mx = vec![format!("mx.{domain}")];
         Self {
             domain: domain.to_owned(),
@@ -233,12 +233,12 @@ impl StsSpec {
     }
 
     /// The name of the policy host (RFC 8461 §3.3).
-    pub(super) fn host(&self) -> String {
+    pub(in crate::lab) fn host(&self) -> String {
         host_of(&self.domain)
     }
 
     /// The TXT records of `_mta-sts.<domain>` (RFC 8461 §3.1).
-    pub(super) fn records(&self) -> io::Result<Vec<RData>> {
+    pub(in crate::lab) fn records(&self) -> io::Result<Vec<RData>> {
         match &self.txt {
             Some(records) => records.iter().map(|record| txt(record)).collect(),
             None => Ok(vec![txt(&format!("v=STSv1; id={};", self.id))?]),
@@ -246,7 +246,7 @@ impl StsSpec {
     }
 
     /// The whole answer of the policy host.
-    pub(super) fn whole_answer(&self) -> PolicyAnswer {
+    pub(in crate::lab) fn whole_answer(&self) -> PolicyAnswer {
         let body = match &self.text {
             Text::Raw(body) => body.clone(),
             Text::Made { mode, mx, max_age_s } => {
@@ -260,17 +260,17 @@ impl StsSpec {
 }
 
 /// The name of a domain's policy host (RFC 8461 §3.3).
-pub(super) fn host_of(domain: &str) -> String {
+pub(in crate::lab) fn host_of(domain: &str) -> String {
     format!("mta-sts.{domain}")
 }
 
 /// Where a domain's TXT records are (RFC 8461 §3.1).
-pub(super) fn txt_owner(domain: &str) -> String {
+pub(in crate::lab) fn txt_owner(domain: &str) -> String {
     format!("_mta-sts.{domain}")
 }
 
 /// A TXT record; a long one is cut into pieces, which its readers join again.
-pub(super) fn txt(text: &str) -> io::Result<RData> {
+pub(in crate::lab) fn txt(text: &str) -> io::Result<RData> {
     let pieces = text.as_bytes().chunks(TXT_PIECE_LIMIT).map(|piece| String::from_utf8(piece.to_vec()));
     let pieces = pieces.collect::<Result<Vec<_>, _>>().map_err(bad)?;
     Ok(RData::TXT(TXT::new(if pieces.is_empty() { vec![String::new()] } else { pieces })))

@@ -5,17 +5,17 @@
 //! the mail out by DANE while the box is still there. Every line is printed from what was measured,
 //! and every step says whether it came out as it should.
 
-use super::client::SmtpClient;
-use super::mx::Received;
 use super::situation::Situation;
 use super::stage::{DOMAIN, HOST, NEIGHBOUR, OFFICE, Stage};
-use super::story::{how, is_about, print_mail};
 use crate::check::Checker;
 use crate::check::analyse::Certainty;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::lab::bad;
 use crate::lab::dns::world;
+use crate::lab::mx::client::SmtpClient;
+use crate::lab::mx::host::Received;
+use crate::lab::story::demonstration::{how, is_about, print_mail};
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, Side};
 use crate::service::start::{self, Relay};

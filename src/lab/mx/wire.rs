@@ -7,21 +7,21 @@ use std::io;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// The longest piece of a line that is read at once, in octets.
-pub(super) const LINE_LIMIT: usize = 4096;
+pub(in crate::lab) const LINE_LIMIT: usize = 4096;
 
 /// A connection, in clear or not.
-pub(super) struct Wire {
+pub(in crate::lab) struct Wire {
     stream: BufReader<Box<dyn Stream>>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: impl Stream + 'static) -> Self {
+    pub(in crate::lab) fn new(stream: impl Stream + 'static) -> Self {
         Self { stream: BufReader::new(Box::new(stream)) }
     }
 
     /// The next line with its end, or [`LINE_LIMIT`] octets of a longer one; empty when the other
     /// side has closed.
-    pub(super) async fn line(&mut self) -> io::Result<Vec<u8>> {
+    pub(in crate::lab) async fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         while line.len() < LINE_LIMIT {
             let ready = self.stream.fill_buf().await?;
@@ -39,26 +39,26 @@ impl Wire {
     }
 
     /// The next octets, at least one and at most so many; empty when the other side has closed.
-    pub(super) async fn octets(&mut self, at_most: usize) -> io::Result<Vec<u8>> {
+    pub(in crate::lab) async fn octets(&mut self, at_most: usize) -> io::Result<Vec<u8>> {
         let ready = self.stream.fill_buf().await?;
         let piece = ready.get(..ready.len().min(at_most)).unwrap_or_default().to_vec();
         self.stream.consume(piece.len());
         Ok(piece)
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(in crate::lab) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }
 
     /// Ends the connection as its protocol wants it.
-    pub(super) async fn close(&mut self) -> io::Result<()> {
+    pub(in crate::lab) async fn close(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
 
     /// The bare stream. What was read ahead is thrown away: commands sent in clear behind
     /// STARTTLS must not be obeyed afterwards (RFC 3207 §4.2).
-    pub(super) fn into_inner(self) -> Box<dyn Stream> {
+    pub(in crate::lab) fn into_inner(self) -> Box<dyn Stream> {
         self.stream.into_inner()
     }
 }

@@ -3,9 +3,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "these tests connect to loopback")]
 
-use super::client::SmtpClient;
-use super::policy_host::PATH;
-use super::{Certificate, Lab, LabBuilder, Manner, Signing};
+use crate::lab::mx::client::SmtpClient;
+use crate::lab::sts::host::PATH;
+use crate::lab::{Certificate, Lab, LabBuilder, Manner, Signing};
 use hickory_proto::rr::{RData, RecordType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -27,7 +27,7 @@ fn records(lab: &Lab, name: &str, rtype: RecordType) -> Vec<RData> {
     answer.answers.into_iter().filter(|record| record.record_type() == rtype).map(|record| record.data).collect()
 }
 
-pub(super) fn trusting(lab: &Lab) -> TlsConnector {
+pub(in crate::lab) fn trusting(lab: &Lab) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(lab.roots_pem().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -145,8 +145,9 @@ async fn policy_hosts_answer_as_they_are_told() {
 
 #[tokio::test]
 async fn rfc8461_4_2_issued_certificates_of_mx_hosts_convince_pkix() {
-    let describe =
-        |certificate| move |d: super::DomainSpec| d.signing(Signing::Unsigned).host(|h| h.certificate(certificate));
+    let describe = |certificate| {
+        move |d: crate::lab::DomainSpec| d.signing(Signing::Unsigned).host(|h| h.certificate(certificate))
+    };
     let lab = Lab::builder()
         .domain("good.test", describe(Certificate::Issued))
         .domain("cn.test", describe(Certificate::IssuedCommonName))

@@ -4,8 +4,8 @@
 //! An [`Identity`] is a chain with the key of its leaf. Every shape that matters to DANE has a
 //! constructor: self-signed, issued by a CA, expired, for another name. Keys are fresh each time.
 
-use super::bad;
-use super::tls_shape::TlsShape;
+use crate::lab::bad;
+use crate::lab::tls::shape::TlsShape;
 use crate::resolve::TlsaRecord;
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use rcgen::{
@@ -150,7 +150,7 @@ impl Identity {
     }
 
     /// Chain and key as rustls wants them.
-    pub(super) fn certified_key(&self, provider: &CryptoProvider) -> io::Result<Arc<CertifiedKey>> {
+    pub(in crate::lab) fn certified_key(&self, provider: &CryptoProvider) -> io::Result<Arc<CertifiedKey>> {
         let key = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider);
         Ok(Arc::new(key.map_err(bad)?))
     }

@@ -9,8 +9,9 @@
 
 use super::mail_path::{self, MailPath};
 use super::silent_port::SilentPort;
-use super::sockets::Sockets;
-use super::{bad, locked, mx_session};
+use crate::lab::mx::session;
+use crate::lab::sockets::Sockets;
+use crate::lab::{bad, locked};
 use crate::net::Stream;
 use crate::smtp::reply::Reply;
 use rustls::{AlertDescription, ServerConfig};
@@ -31,7 +32,7 @@ const SESSION_LIMIT: usize = 128;
 /// Commands remembered of all sessions together; later ones are obeyed and not remembered.
 const SEEN_LIMIT: usize = 100_000;
 /// Messages kept; above it the host says 452, as a full disk would.
-pub(super) const INBOX_LIMIT: usize = 100_000;
+pub(in crate::lab) const INBOX_LIMIT: usize = 100_000;
 
 /// What the host does about TLS.
 #[derive(Clone, Debug)]
@@ -65,7 +66,7 @@ impl StartTls {
     }
 
     /// The settings, where there can be a session.
-    pub(super) fn config(&self) -> Option<&Arc<ServerConfig>> {
+    pub(in crate::lab) fn config(&self) -> Option<&Arc<ServerConfig>> {
         match self {
             Self::Offered(config) | Self::LosesLargeHello(config) => Some(config),
             Self::NotOffered
@@ -231,10 +232,10 @@ pub struct Seen {
 
 /// What the sessions of a host share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) name: String,
-    pub(super) behaviour: Mutex<Behaviour>,
-    pub(super) greylisted: Mutex<BTreeSet<(String, String)>>,
+pub(in crate::lab) struct Shared {
+    pub(in crate::lab) name: String,
+    pub(in crate::lab) behaviour: Mutex<Behaviour>,
+    pub(in crate::lab) greylisted: Mutex<BTreeSet<(String, String)>>,
     /// The box on the path to this host.
     path: Mutex<Option<MailPath>>,
     connections: AtomicUsize,
@@ -264,22 +265,22 @@ impl Shared {
         self.connections.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    pub(super) fn saw(&self, seen: Seen) {
+    pub(in crate::lab) fn saw(&self, seen: Seen) {
         let mut all = locked(&self.seen);
         if all.len() < SEEN_LIMIT {
             all.push(seen);
         }
     }
 
-    pub(super) fn handshake_failed(&self) {
+    pub(in crate::lab) fn handshake_failed(&self) {
         self.handshakes_failed.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::lab) fn is_full(&self) -> bool {
         locked(&self.inbox).len() >= INBOX_LIMIT
     }
 
-    pub(super) fn keep(&self, message: Received) {
+    pub(in crate::lab) fn keep(&self, message: Received) {
         let count = {
             let mut inbox = locked(&self.inbox);
             inbox.push(message);
@@ -398,8 +399,8 @@ impl MxHost {
     }
 
     /// Serves one connection that was meant for somebody else.
-    pub(super) async fn serve_here(&self, stream: impl Stream + 'static) -> io::Result<()> {
-        mx_session::run(stream, self.shared.next_number(), &self.shared).await
+    pub(in crate::lab) async fn serve_here(&self, stream: impl Stream + 'static) -> io::Result<()> {
+        session::run(stream, self.shared.next_number(), &self.shared).await
     }
 
     /// Changes how it behaves, from the next command on.
@@ -485,7 +486,7 @@ pub async fn has_ipv6() -> bool {
 async fn connection(stream: impl Stream + 'static, number: usize, shared: &Shared) -> io::Result<()> {
     let path = locked(&shared.path).clone();
     match path {
-        None => mx_session::run(stream, number, shared).await,
+        None => session::run(stream, number, shared).await,
         Some(path) => mail_path::carry(path, stream, number, shared).await,
     }
 }

@@ -1,9 +1,9 @@
 //! The TLS side of an MX host of the lab: what happens behind the 220 to STARTTLS
 //! (RFC 3207 §4, RFC 8446 §6).
 
-use super::bad;
-use super::mx::{SessionOrigin, StartTls, TlsFacts};
 use super::wire::Wire;
+use crate::lab::bad;
+use crate::lab::mx::host::{SessionOrigin, StartTls, TlsFacts};
 use crate::net::Stream;
 use rustls::server::ServerConnection;
 use rustls::{AlertDescription, HandshakeKind, ServerConfig};
@@ -28,7 +28,7 @@ const ALERT: u8 = 21;
 const FATAL: u8 = 2;
 
 /// What came of a handshake.
-pub(super) enum Shaken {
+pub(in crate::lab) enum Shaken {
     /// TLS, with what it agreed on.
     Done(Wire, TlsFacts),
     /// The host did not want it; the connection is over.
@@ -38,7 +38,7 @@ pub(super) enum Shaken {
 }
 
 /// Does behind the 220 what the host is told to do.
-pub(super) async fn start(starttls: StartTls, mut stream: Box<dyn Stream>) -> io::Result<Shaken> {
+pub(in crate::lab) async fn start(starttls: StartTls, mut stream: Box<dyn Stream>) -> io::Result<Shaken> {
     let dropped = || io::Error::from(io::ErrorKind::ConnectionAborted);
     match starttls {
         StartTls::Offered(config) => Ok(handshake(config, stream).await),

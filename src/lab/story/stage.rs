@@ -7,10 +7,7 @@
 //! stands behind that, what the resolver asks; and in both cases what goes to authoritative servers
 //! or to resolvers elsewhere. What is encrypted passes it.
 
-use super::domain::{self, DomainSpec};
-use super::mx::Behaviour;
 use super::situation::Situation;
-use super::{Authority, Block, Certificate, Fault, Identity, Lab, MailPath, MxHost, bad};
 use crate::check::canary;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -20,6 +17,9 @@ use crate::lab::dns::fronts::{Front, FrontKind};
 use crate::lab::dns::server::{DnsServer, Validating};
 use crate::lab::dns::signer::SignatureFault;
 use crate::lab::dns::world::AnchorForm;
+use crate::lab::domain::{self, DomainSpec};
+use crate::lab::mx::host::Behaviour;
+use crate::lab::{Authority, Block, Certificate, Fault, Identity, Lab, MailPath, MxHost, bad};
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};

@@ -1,0 +1,15 @@
+//! The lab's mail hosts, well behaved or odd; the way to them; and the client that hands mail in.
+
+pub mod client;
+mod content;
+pub mod host;
+#[cfg(test)]
+mod host_tests;
+pub mod mail_path;
+mod params;
+mod session;
+#[cfg(test)]
+mod shapes_tests;
+mod silent_port;
+mod tls;
+pub(in crate::lab) mod wire;

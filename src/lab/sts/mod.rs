@@ -1,0 +1,7 @@
+//! The lab's hosts that publish MTA-STS policies.
+
+pub mod host;
+#[cfg(test)]
+pub(in crate::lab) mod host_tests;
+pub(in crate::lab) mod policies;
+pub mod spec;

@@ -1,0 +1,4 @@
+//! The lab's certificates, and the shapes its TLS can take.
+
+pub mod ca;
+pub mod shape;
