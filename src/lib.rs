@@ -20,8 +20,8 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | the binary | `main`, and `lab`, which nobody else names |
-//! | the story | [`observe`] → [`admin`], [`pipeline`] → [`check`], [`lookup`], [`policies`], [`why`], [`audit`], [`queue`] → [`exceptions`], [`control`] → [`serve`] |
+//! | the binary | `main` with `cli`, and `lab`, which nobody else names |
+//! | the story | [`observe`] → [`pipeline`] → [`check`], [`command`] → [`service`] |
 //! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
 //! | small states over a restart | [`state_dir`] |
 //! | what the operator chose | [`config`] |
@@ -33,7 +33,7 @@
 //! What a relay has of the world comes in from outside, so that a simulation can bring its own:
 //! the time by a [`clock::Clock`], which may go with paused timers; mail and policy hosts by a
 //! [`net::Network`]; the DNS by a [`resolve::paths::Source`]; the disk by a [`spool::Spool`];
-//! clients by any stream, to [`accept::driver::session`]. [`serve::Works`] puts them together,
+//! clients by any stream, to [`accept::driver::session`]. [`service::start::Service`] puts them together,
 //! for a simulation as for a start.
 //!
 //! # Standards

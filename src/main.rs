@@ -1,9 +1,9 @@
 //! Arguments, exit codes and wiring of the `relay` command.
 
-mod operator;
-mod terminal;
+mod cli;
 
 use clap::{Args, Parser, Subcommand};
+use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say, usual_file};
 use dane_relay::check::compare::compare;
 use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary, selfcheck};
 use dane_relay::clock::Clock;
@@ -19,7 +19,6 @@ use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say, usual_file};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Outbound SMTP relay that enforces DANE and accounts for every recipient.
@@ -82,33 +81,33 @@ enum Command {
         action: PolicyAction,
     },
     /// See what waits, and decide about it.
-    #[command(after_help = operator::EXIT_CODES)]
+    #[command(after_help = cli::operator::EXIT_CODES)]
     Queue {
         #[command(subcommand)]
-        action: operator::QueueAction,
+        action: cli::operator::QueueAction,
     },
     /// Tell what happened to a message, attempt by attempt.
-    #[command(after_help = operator::EXIT_CODES)]
+    #[command(after_help = cli::operator::EXIT_CODES)]
     Why {
         /// A queue id, a Message-ID, or the address of a sender or recipient.
         subject: String,
         #[command(flatten)]
-        place: operator::Place,
+        place: cli::operator::SpoolOptions,
     },
     /// Prove that every accepted recipient is accounted for.
-    #[command(after_help = operator::EXIT_CODES)]
+    #[command(after_help = cli::operator::EXIT_CODES)]
     Audit {
         /// Look at the state database alone; without this, all that waits is read and verified, too.
         #[arg(long)]
         quick: bool,
         #[command(flatten)]
-        place: operator::Place,
+        place: cli::operator::SpoolOptions,
     },
     /// Say whether the relay runs, and how it is.
-    #[command(after_help = operator::EXIT_CODES)]
+    #[command(after_help = cli::operator::EXIT_CODES)]
     Status {
         #[command(flatten)]
-        place: operator::Place,
+        place: cli::operator::SpoolOptions,
     },
     /// Look at the configuration.
     Config {
@@ -346,11 +345,11 @@ async fn run(command: Command) -> ExitCode {
             let config = of.over.config();
             policy(async |config| policy::refresh(config, Clock::system(), &of.domain).await, config, of.output).await
         }
-        Command::Queue { action } => operator::queue(action).await,
-        Command::Why { subject, place } => operator::why(&subject, &place).await,
-        Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place).await,
-        Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place).await,
-        Command::Status { place } => operator::status(&place).await,
+        Command::Queue { action } => cli::operator::queue(action).await,
+        Command::Why { subject, place } => cli::operator::why(&subject, &place).await,
+        Command::Audit { quick: true, place } => cli::operator::audit(Depth::Rows, &place).await,
+        Command::Audit { quick: false, place } => cli::operator::audit(Depth::Everything, &place).await,
+        Command::Status { place } => cli::operator::status(&place).await,
         Command::Config { action: ConfigAction::Check { config } } => check_config(config.or_else(usual_file)).await,
         Command::Config { action: ConfigAction::Show { config } } => {
             match config::shown(config.or_else(usual_file).as_deref()) {

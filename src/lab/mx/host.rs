@@ -3,7 +3,7 @@
 //!
 //! It keeps what it accepted, byte for byte after unstuffing, and what it was asked. Its
 //! [`Behaviour`] may change while it runs. It can be reached by its socket or by any stream. The
-//! session itself is in `mx_session.rs`.
+//! session itself is in `session.rs`.
 
 #![expect(clippy::disallowed_methods, reason = "this file is the driver of the lab's MX hosts: it listens on loopback")]
 

@@ -2,7 +2,7 @@
 //!
 //! A weakening ends by itself: after its last day, or once the destination has been found clean
 //! without it ([`Exceptions`]). Then the route stays and the weakening is gone, also over a restart
-//! (`ended.rs`).
+//! (`store.rs`).
 
 pub mod store;
 

@@ -5,7 +5,7 @@
 //! not answer, 74 the ledger or a part of it cannot be read, 77 the spool belongs to another user,
 //! 78 configuration.
 
-use crate::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
+use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
 use dane_relay::clock::Clock;
 use dane_relay::command::queue::{self, Filter, Form};
@@ -42,7 +42,7 @@ const COLUMN: usize = 15;
 
 /// How a command finds the spool and prints.
 #[derive(Args)]
-pub(crate) struct Place {
+pub(crate) struct SpoolOptions {
     /// Configuration file, which names the spool; without it $RELAY_CONFIG, or
     /// /etc/relay/relay.toml where that exists.
     #[arg(long, value_name = "FILE")]
@@ -52,7 +52,7 @@ pub(crate) struct Place {
     json: bool,
 }
 
-impl Place {
+impl SpoolOptions {
     fn config(&self) -> Result<Config, ExitCode> {
         load(self.config.as_deref()).map_err(|message| complain(EXIT_CONFIG, &message))
     }
@@ -74,7 +74,7 @@ pub(crate) enum QueueAction {
         /// The message.
         id: QueueId,
         #[command(flatten)]
-        place: Place,
+        place: SpoolOptions,
     },
     /// Try again now, also where the next hop was out of reach.
     Retry(Ordering),
@@ -100,7 +100,7 @@ pub(crate) struct Listing {
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
-    place: Place,
+    place: SpoolOptions,
 }
 
 /// An order about what waits.
@@ -112,7 +112,7 @@ pub(crate) struct Ordering {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    place: Place,
+    place: SpoolOptions,
 }
 
 pub(crate) async fn queue(action: QueueAction) -> ExitCode {
@@ -259,7 +259,7 @@ fn tell(act: Act, answer: &Answer, form: Form) -> ExitCode {
     }
 }
 
-pub(crate) async fn why(subject: &str, place: &Place) -> ExitCode {
+pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
         let why = why::look_up(ledger, subject).await?;
         match place.form() {
@@ -271,7 +271,7 @@ pub(crate) async fn why(subject: &str, place: &Place) -> ExitCode {
     answer.await
 }
 
-pub(crate) async fn audit(depth: Depth, place: &Place) -> ExitCode {
+pub(crate) async fn audit(depth: Depth, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
         let found = audit::audit(ledger, depth).await?;
         match place.form() {
@@ -283,7 +283,7 @@ pub(crate) async fn audit(depth: Depth, place: &Place) -> ExitCode {
     answer.await
 }
 
-pub(crate) async fn status(place: &Place) -> ExitCode {
+pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
     let config = match place.config() {
         Ok(config) => config,
         Err(code) => return code,
@@ -334,7 +334,7 @@ fn status_text(running: &Running) -> String {
 
 /// Answers a question by the ledger of the spool that the configuration names.
 async fn with_ledger(
-    place: &Place,
+    place: &SpoolOptions,
     question: impl AsyncFnOnce(&dyn Ledger) -> Result<ExitCode, LedgerError>,
 ) -> ExitCode {
     let config = match place.config() {

@@ -1,0 +1,4 @@
+//! What the command line alone needs: exit codes, the terminal, the orders of an operator.
+
+pub(crate) mod operator;
+pub(crate) mod terminal;
