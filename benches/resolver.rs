@@ -16,10 +16,10 @@ use dane_relay::clock::Clock;
 use dane_relay::config::{Config, TrustAnchorSource};
 use dane_relay::lab::dns::plan::SigningPlan;
 use dane_relay::lab::dns::world::{AnchorForm, World};
-use dane_relay::lab::{Fault as ZoneFault, KeyAlgorithm, SignatureFault, Signing};
+use dane_relay::lab::{AnswerFault as ZoneFault, KeyAlgorithm, SignatureFault, Signing};
 use dane_relay::resolve::dnssec::{Anchors, Step, Validation, Zones, fuzz};
 use dane_relay::resolve::driver::Dns;
-use dane_relay::resolve::paths::{Fault, PathName, Source, Transport};
+use dane_relay::resolve::paths::{FetchError, PathName, Source, Transport};
 use dane_relay::resolve::{Security, event};
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::A;
@@ -51,7 +51,7 @@ type Recorded = Mutex<HashMap<(Name, RecordType), Message>>;
 
 #[async_trait]
 impl Source for Path {
-    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
+    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, FetchError> {
         let key = (name.to_lowercase(), record_type);
         let signed = || self.world.message(&name.to_ascii(), record_type).unwrap();
         let Some(recorded) = &self.recorded else { return Ok(signed()) };

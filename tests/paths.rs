@@ -19,7 +19,7 @@ use dane_relay::lab::dns::fronts::FrontKind;
 use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::dns::world::AnchorForm;
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Fault, Lab, LabBuilder};
+use dane_relay::lab::{AnswerFault, Lab, LabBuilder};
 use dane_relay::outcome::{Cause, DeliveryOutcome, PathFailure};
 use dane_relay::resolve::answer::{Answer, RecordType};
 use dane_relay::resolve::driver::Dns;
@@ -259,7 +259,7 @@ async fn rfc1034_5_3_3_a_walk_that_meets_silence_ends_and_says_where() {
 async fn rfc7766_5_a_path_without_udp_answers_over_tcp() {
     let lab = rollover().start().await.unwrap();
     let owner = lab.tlsa_owner("mx.rollover.test");
-    lab.world().fault(&owner, WireType::TLSA, Fault::SilentOverUdp).unwrap();
+    lab.world().fault(&owner, WireType::TLSA, AnswerFault::SilentOverUdp).unwrap();
     let (answer, trace) = tlsa(&lab, &dns(&setup(&lab, &[lab.dns().upstream()]))).await;
     assert_eq!(count_of(&answer), (5, Security::Secure));
     assert_eq!(trace.path, Some(format!("{} over TCP", lab.dns().upstream())));
@@ -269,7 +269,7 @@ async fn rfc7766_5_a_path_without_udp_answers_over_tcp() {
 #[tokio::test]
 async fn rfc7766_5_what_is_truncated_is_fetched_over_tcp_and_is_no_failure() {
     let lab = rollover().start().await.unwrap();
-    lab.world().fault(&lab.tlsa_owner("mx.rollover.test"), WireType::TLSA, Fault::TruncatedOverUdp).unwrap();
+    lab.world().fault(&lab.tlsa_owner("mx.rollover.test"), WireType::TLSA, AnswerFault::TruncatedOverUdp).unwrap();
     let (answer, trace) = tlsa(&lab, &dns(&setup(&lab, &[lab.dns().upstream()]))).await;
     assert_eq!(count_of(&answer), (5, Security::Secure));
     assert_eq!((trace.path, trace.failed), (Some(lab.dns().upstream()), Vec::new()));
@@ -278,7 +278,7 @@ async fn rfc7766_5_what_is_truncated_is_fetched_over_tcp_and_is_no_failure() {
 #[tokio::test]
 async fn rfc7766_5_truncated_without_tcp_leads_to_the_next_upstream() {
     let lab = rollover().start().await.unwrap();
-    lab.world().fault(&lab.tlsa_owner("mx.rollover.test"), WireType::TLSA, Fault::TruncatedOverUdp).unwrap();
+    lab.world().fault(&lab.tlsa_owner("mx.rollover.test"), WireType::TLSA, AnswerFault::TruncatedOverUdp).unwrap();
     lab.dns().set_path([PathFault::BlockTcp]);
     let clean = lab.another_dns().await.unwrap();
     let (answer, trace) = tlsa(&lab, &dns(&setup(&lab, &[lab.dns().upstream(), clean.upstream()]))).await;
@@ -309,7 +309,7 @@ async fn servfail_refused_and_stripped_answers_lead_to_the_next_upstream() {
 async fn rfc4035_4_3_bogus_is_the_verdict_only_when_every_path_says_so() {
     let lab = rollover().start().await.unwrap();
     let owner = lab.tlsa_owner("mx.rollover.test");
-    lab.world().fault(&owner, WireType::TLSA, Fault::ForgedNoData).unwrap();
+    lab.world().fault(&owner, WireType::TLSA, AnswerFault::ForgedNoData).unwrap();
     let silent = lab.another_dns().await.unwrap();
     silent.set_path([PathFault::DropAll]);
     let alone = tlsa(&lab, &dns(&setup(&lab, &[lab.dns().upstream()]))).await.0;
@@ -446,7 +446,7 @@ async fn rfc2308_5_denials_are_kept_and_failures_are_not() {
         assert_eq!(count_of(&dns.lookup("nowhere.rollover.test", RecordType::Mx).await.0), (0, Security::Secure));
     }
     assert_eq!(lab.dns().asked("nowhere.rollover.test", WireType::MX), 1);
-    lab.world().fault("rollover.test", WireType::MX, Fault::ServFail).unwrap();
+    lab.world().fault("rollover.test", WireType::MX, AnswerFault::ServFail).unwrap();
     assert!(matches!(dns.lookup("rollover.test", RecordType::Mx).await.0, Answer::Failed(_)));
     lab.world().fault("rollover.test", WireType::MX, None).unwrap();
     assert_eq!(count_of(&dns.lookup("rollover.test", RecordType::Mx).await.0), (1, Security::Secure));

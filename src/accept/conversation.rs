@@ -10,7 +10,7 @@ use super::intake::{Intake, SpoolFault};
 use super::rules::Rules;
 use super::session::Session;
 use super::step::{Event, Framing, Step};
-use super::{CloseReason, Refusal, RefusedAt, Standing, replies};
+use super::{ClientAccess, CloseReason, Refusal, RefusedAt, replies};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::command::{self, Chunk};
@@ -79,7 +79,7 @@ pub struct Conversation {
 impl Conversation {
     /// A new session; the greeting is in the output.
     #[must_use]
-    pub fn new(rules: Arc<Rules>, client: IpAddr, standing: Standing) -> Self {
+    pub fn new(rules: Arc<Rules>, client: IpAddr, standing: ClientAccess) -> Self {
         let output = replies::greeting(&rules.hostname).to_wire();
         let intake = Intake::new(rules.content_limits());
         Self {

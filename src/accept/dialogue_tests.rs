@@ -10,7 +10,7 @@
 //! In `C:` and `R:` the escapes `\r \n \0 \t \\` and `\xNN` stand for octets.
 #![expect(clippy::disallowed_methods, reason = "reads the dialogue files")]
 
-use super::Standing;
+use super::ClientAccess;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
 use super::rules::{ClientInTrace, Literals, Loopback, Offer, Rules, TlsOffer};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// A dialogue: what holds, and what is said.
 struct Script {
     rules: Rules,
-    standing: Standing,
+    standing: ClientAccess,
     admit: Result<(), SpoolFault>,
     store: Result<(), SpoolFault>,
     /// Between two handshakes: the client's turns, each with the lines that must answer it.
@@ -48,7 +48,7 @@ impl Script {
             smtp_utf8: Offer::No,
         };
         let first = vec![(Vec::new(), String::new())];
-        let (standing, admit, store) = (Standing::Permitted, Ok(()), Ok(()));
+        let (standing, admit, store) = (ClientAccess::Permitted, Ok(()), Ok(()));
         let mut script = Self { rules, standing, admit, store, acts: vec![first], queued: String::new() };
         for line in text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
             script.line(line);
@@ -76,7 +76,7 @@ impl Script {
             ("tls", "none") => self.rules.tls = TlsOffer::Unavailable,
             ("dsn", "offered") => self.rules.dsn = Offer::Yes,
             ("smtp_utf8", "offered") => self.rules.smtp_utf8 = Offer::Yes,
-            ("client", "denied") => self.standing = Standing::Denied,
+            ("client", "denied") => self.standing = ClientAccess::Denied,
             ("admit", "full") => self.admit = Err(SpoolFault::Full),
             ("store", "failed") => self.store = Err(SpoolFault::Failed),
             ("sender_domain", domain) => self.rules.sender_domains.push(domain.parse().unwrap()),

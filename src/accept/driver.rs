@@ -11,7 +11,7 @@ use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
 use super::rules::{Rules, TlsOffer};
 use super::tls::ListenerTls;
-use super::{AcceptEvent, Accepted, CloseReason, RefusalReason, Standing, replies, standing};
+use super::{AcceptEvent, Accepted, ClientAccess, CloseReason, RefusalReason, replies, standing};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::envelope::{Envelope, QueueId};
@@ -109,8 +109,8 @@ impl Acceptor {
     fn place(self: &Arc<Self>, peer: SocketAddr, stop: &Stop) -> Result<Connection, RefusalReason> {
         let standing = standing(&self.config.listen.clients, peer.ip());
         let (places, reason) = match standing {
-            Standing::Permitted => (&self.places, RefusalReason::TooManySessions),
-            Standing::Denied => (&self.denied_places, RefusalReason::TooManyDenied),
+            ClientAccess::Permitted => (&self.places, RefusalReason::TooManySessions),
+            ClientAccess::Denied => (&self.denied_places, RefusalReason::TooManyDenied),
         };
         let place = Arc::clone(places).try_acquire_owned().map_err(|_| reason)?;
         Ok(Connection { acceptor: Arc::clone(self), peer, standing, stop: stop.clone(), _place: place })
@@ -270,7 +270,7 @@ async fn listen(acceptor: Arc<Acceptor>, listener: TcpListener, tasks: TaskTrack
 struct Connection {
     acceptor: Arc<Acceptor>,
     peer: SocketAddr,
-    standing: Standing,
+    standing: ClientAccess,
     stop: Stop,
     /// Given back at the end.
     _place: OwnedSemaphorePermit,

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the tests are the clients")]
 
 use super::test_spool::TestSpool;
-use super::{AcceptEvent, Acceptor, CloseReason, RefusalReason, RefusedAt, Standing, bind, run, tls};
+use super::{AcceptEvent, Acceptor, ClientAccess, CloseReason, RefusalReason, RefusedAt, bind, run, tls};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::smtp::address::ReversePath;
@@ -328,7 +328,7 @@ async fn rfc5321_7_9_a_client_from_elsewhere_may_not_relay() {
     client.expect("RCPT TO:<c@d.example>", "550 5.7.1").await;
     client.expect("DATA", "503 5.5.1").await;
     let events = relay.stop().await;
-    assert!(matches!(events[0], AcceptEvent::SessionOpened { standing: Standing::Denied, .. }));
+    assert!(matches!(events[0], AcceptEvent::SessionOpened { standing: ClientAccess::Denied, .. }));
     let AcceptEvent::MessageRefused { refusal, .. } = &events[1] else { panic!("{events:?}") };
     assert_eq!((refusal.at, refusal.code), (RefusedAt::Mail, 550));
 }

@@ -54,7 +54,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Whether a client may hand mail in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ClientAccess {
     /// Its address is in `[listen] clients`.
     Permitted,
     /// It gets a greeting, and 550 5.7.1 for every MAIL and RCPT.
@@ -64,12 +64,12 @@ pub enum Standing {
 /// Decides who may relay. An IPv4 client that reaches an IPv6 socket is judged by its IPv4
 /// address.
 #[must_use]
-pub fn standing(clients: &[IpNet], address: IpAddr) -> Standing {
+pub fn standing(clients: &[IpNet], address: IpAddr) -> ClientAccess {
     let plain = address.to_canonical();
     if clients.iter().any(|net| net.contains(&plain) || net.contains(&address)) {
-        Standing::Permitted
+        ClientAccess::Permitted
     } else {
-        Standing::Denied
+        ClientAccess::Denied
     }
 }
 
@@ -81,7 +81,7 @@ pub enum AcceptEvent {
         /// Who it is.
         peer: SocketAddr,
         /// Whether it may relay.
-        standing: Standing,
+        standing: ClientAccess,
     },
     /// A connection was answered with 421 instead of a greeting.
     SessionRefused {
@@ -217,11 +217,11 @@ mod tests {
     fn only_configured_networks_may_relay_also_as_mapped_addresses() {
         let clients: Vec<IpNet> = ["127.0.0.0/8", "2001:db8::/32"].map(|n| n.parse().unwrap()).to_vec();
         for address in ["127.0.0.1", "127.9.9.9", "::ffff:127.0.0.1", "2001:db8::7"] {
-            assert_eq!(standing(&clients, address.parse().unwrap()), Standing::Permitted, "{address}");
+            assert_eq!(standing(&clients, address.parse().unwrap()), ClientAccess::Permitted, "{address}");
         }
         for address in ["128.0.0.1", "::1", "::ffff:10.0.0.1", "::127.0.0.1"] {
-            assert_eq!(standing(&clients, address.parse().unwrap()), Standing::Denied, "{address}");
+            assert_eq!(standing(&clients, address.parse().unwrap()), ClientAccess::Denied, "{address}");
         }
-        assert_eq!(standing(&[], "127.0.0.1".parse().unwrap()), Standing::Denied);
+        assert_eq!(standing(&[], "127.0.0.1".parse().unwrap()), ClientAccess::Denied);
     }
 }

@@ -19,7 +19,7 @@ use super::replies::{self, TlsState};
 use super::rules::{Offer, Rules, TlsOffer};
 use super::step::{Event, Framing, Step};
 use super::transaction::Transaction;
-use super::{CloseReason, RefusedAt, Standing};
+use super::{ClientAccess, CloseReason, RefusedAt};
 use crate::clock::Timestamp;
 use crate::envelope::{Charset, ClientInfo, Envelope, QueueId, TlsRequest};
 use crate::smtp::address::{AddressError, ForwardPath};
@@ -73,7 +73,7 @@ enum Channel {
 pub struct Session {
     rules: Arc<Rules>,
     client: IpAddr,
-    standing: Standing,
+    standing: ClientAccess,
     channel: Channel,
     hello: Option<Hello>,
     /// What the last MAIL declared: the words of the protocol say it.
@@ -85,7 +85,7 @@ pub struct Session {
 impl Session {
     /// A session that was greeted.
     #[must_use]
-    pub fn new(rules: Arc<Rules>, client: IpAddr, standing: Standing) -> Self {
+    pub fn new(rules: Arc<Rules>, client: IpAddr, standing: ClientAccess) -> Self {
         let (channel, hello, charset) = (Channel::Clear, None, Charset::Ascii);
         Self { rules, client, standing, channel, hello, charset, bad_commands: 0, state: State::AwaitMail }
     }
@@ -215,7 +215,7 @@ impl Session {
     /// A stranger is refused at MAIL, before anything is parsed further or the spool is asked,
     /// and again at each RCPT: both are places where clients look for 550 5.7.1.
     fn mail(&mut self, state: State, mail: Mail) -> (State, Step) {
-        if self.standing == Standing::Denied {
+        if self.standing == ClientAccess::Denied {
             return self.deny(state, RefusedAt::Mail);
         }
         if self.hello.is_none() {
@@ -267,7 +267,7 @@ impl Session {
     }
 
     fn rcpt(&mut self, state: State, rcpt: Rcpt) -> (State, Step) {
-        if self.standing == Standing::Denied {
+        if self.standing == ClientAccess::Denied {
             return self.deny(state, RefusedAt::Rcpt);
         }
         let State::AwaitRcpt(mut mail) = state else {
@@ -423,7 +423,7 @@ impl Session {
                 (State::Draining { back: Box::new(back), answer: reply }, Step::Discard { octets })
             }
             // A permitted client may have many wrong addresses in one message; that is no abuse.
-            CommandError::ReversePath(_) | CommandError::ForwardPath(_) if self.standing == Standing::Permitted => {
+            CommandError::ReversePath(_) | CommandError::ForwardPath(_) if self.standing == ClientAccess::Permitted => {
                 (state, Step::Send(reply))
             }
             CommandError::Line(_)

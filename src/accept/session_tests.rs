@@ -3,14 +3,14 @@
 use super::rules::{NoWay, Offer, Rules, TlsOffer};
 use super::session::Session;
 use super::step::{Event, Step};
-use super::{Standing, replies};
+use super::{ClientAccess, replies};
 use crate::config::Config;
 use crate::smtp::command;
 use std::sync::Arc;
 
 fn session() -> Session {
     let rules = Rules { smtp_utf8: Offer::Yes, ..Rules::new(&Config::default(), TlsOffer::Available) };
-    Session::new(Arc::new(rules), "192.0.2.1".parse().unwrap(), Standing::Permitted)
+    Session::new(Arc::new(rules), "192.0.2.1".parse().unwrap(), ClientAccess::Permitted)
 }
 
 fn say(session: &mut Session, line: &str) -> String {

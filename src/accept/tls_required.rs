@@ -16,7 +16,7 @@ const VALUE_LIMIT: usize = 2 * LINE_LIMIT;
 /// Looks for the field among the lines of the header.
 #[derive(Clone, Debug, Default)]
 pub struct TlsRequired {
-    place: Place,
+    place: LastLine,
     /// How many fields of this name there were.
     fields: u32,
     /// The value of the first, its lines joined; none when it is above a limit.
@@ -28,7 +28,7 @@ pub struct TlsRequired {
 
 /// Where the last line stood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum LastLine {
     /// Within the field we look for.
     Ours,
     /// Anywhere else.
@@ -41,15 +41,15 @@ impl TlsRequired {
     pub fn line(&mut self, read: Read<'_>) {
         match (read.line, self.place) {
             (Line::Field { name, value }, _) => self.begin(name, value),
-            (Line::Folded(more), Place::Ours) => self.collect(more),
-            (Line::Folded(_), Place::Other) => {}
+            (Line::Folded(more), LastLine::Ours) => self.collect(more),
+            (Line::Folded(_), LastLine::Other) => {}
             (Line::Odd(_), _) => {
                 self.has_odd_line = true;
-                self.place = Place::Other;
+                self.place = LastLine::Other;
             }
         }
         // Nobody knows what stood behind the cut.
-        if self.place == Place::Ours && read.is_cut {
+        if self.place == LastLine::Ours && read.is_cut {
             self.value = None;
         }
     }
@@ -62,14 +62,14 @@ impl TlsRequired {
     }
 
     fn begin(&mut self, name: &[u8], value: &[u8]) {
-        self.place = Place::Other;
+        self.place = LastLine::Other;
         if !name.eq_ignore_ascii_case(FIELD_NAME) {
             return;
         }
         self.fields = self.fields.saturating_add(1);
         // Two fields count as none, whatever the second one says.
         if self.fields == 1 {
-            self.place = Place::Ours;
+            self.place = LastLine::Ours;
             self.value = Some(Vec::new());
             self.collect(value);
         }

@@ -1,14 +1,14 @@
 //! One fault, the same words everywhere: every cause through every output (RFC 3464, RFC 8460
 //! §4.3): the log, the metrics, the report to the sender, the JSON of `relay check`.
 
-use super::Fault;
+use super::CauseRow;
 use crate::clock::Timestamp;
 use crate::config::Notify;
 use crate::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use crate::observe::Observer;
 use crate::outcome::{Cause, Class, DeliveryOutcome, every};
 use crate::report::due::{Moment, Rules, due};
-use crate::report::{Desk, Original, Texts, compose};
+use crate::report::{Original, ReportContext, Texts, compose};
 use crate::smtp::address::Mailbox;
 use crate::spool::{Pending, RecipientState, SpoolEntry, SpoolStats};
 use std::collections::BTreeSet;
@@ -63,7 +63,7 @@ fn reported(cause: &Cause) -> String {
     let tellings = due(&entry, &[(0, state)], &rules, &Moment::at_rest(LATE));
     assert_eq!(tellings.reports.len(), 1, "{cause:?}");
     let hostname = "relay.corp.example".parse().unwrap();
-    let desk = Desk { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
+    let desk = ReportContext { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
     let original =
         Original { entry: &entry, content: b"", until: LATE, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
     let report = compose(&desk, &original, &tellings.reports[0], LATE);
@@ -80,7 +80,7 @@ fn every_cause_has_the_same_words_in_every_output() {
         let (row, root) = (cause.row(), cause.root().row());
         let status = row.status.to_string();
 
-        let json = serde_json::to_value(Fault::from(&cause)).unwrap();
+        let json = serde_json::to_value(CauseRow::from(&cause)).unwrap();
         assert_eq!((&json["cause"], &json["status"]), (&row.word.into(), &status.clone().into()), "{json}");
         assert_eq!((&json["side"], &json["sentence"]), (&row.side.word().into(), &cause.sentence().into()), "{json}");
         assert_eq!(json["result_type"], serde_json::json!(row.result_type), "{json}");

@@ -3,7 +3,7 @@
 
 use super::analyse::said;
 use super::evidence::DnsProbe;
-use super::report::{CheckReport, Fault, HostReport, StsReport};
+use super::report::{CauseRow, CheckReport, HostReport, StsReport};
 use crate::outcome::{DaneScope, TlsVerdict};
 use crate::resolve::HostsFrom;
 use crate::resolve::probe::Transport;
@@ -111,7 +111,7 @@ impl StsReport {
 }
 
 impl HostReport {
-    fn text(&self, out: &mut String, told: Option<&Fault>) {
+    fn text(&self, out: &mut String, told: Option<&CauseRow>) {
         let because = self.because.map_or_else(String::new, |because| format!(" ({because})"));
         let (preference, name, security) = (self.preference, &self.name, self.security.word());
         let host = format!("{preference} {name}, addresses {security}, policy {}{because}", self.policy);
@@ -166,7 +166,7 @@ impl HostReport {
     }
 }
 
-impl Fault {
+impl CauseRow {
     /// The cause, with its sentence unless the report has said it already.
     fn brief(&self, told: Option<&Self>) -> String {
         match told {

@@ -38,7 +38,7 @@ pub struct Evidence {
     pub dns: Vec<DnsProbe>,
     /// What other ways say about an answer that does not prove itself.
     #[serde(default)]
-    pub opinions: Vec<Opinion>,
+    pub opinions: Vec<SecondOpinion>,
     /// The mail servers, address by address, and the controls.
     #[serde(default)]
     pub servers: Vec<ServerSeen>,
@@ -95,17 +95,17 @@ pub struct Troubled {
 
 /// What another way says about an answer that is bogus on ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opinion {
+pub struct SecondOpinion {
     /// The way in the words of the configuration.
     pub by: String,
     /// What it says.
-    pub said: Said,
+    pub said: LookupVerdict,
 }
 
 /// What became of a validated look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Said {
+pub enum LookupVerdict {
     /// An answer that proves itself, or is proven not to be signed.
     Valid,
     /// One that does not prove itself there either.

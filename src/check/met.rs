@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::deliver::driver::Probe;
 use crate::deliver::{Planned, Target};
 use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
-use crate::pipeline::outbound::Known;
+use crate::pipeline::outbound::RouteFacts;
 use crate::resolve::answer::Trace;
 use crate::resolve::probe::Reply;
 use crate::resolve::{HostsFrom, MxHost, Resolution};
@@ -41,14 +41,14 @@ impl Probed {
 }
 
 /// What the servers did with us.
-pub(super) struct Met {
-    pub(super) known: Option<Known>,
+pub(super) struct Observation {
+    pub(super) known: Option<RouteFacts>,
     pub(super) probed: Vec<Probed>,
     /// The cause that stops all mail before any server is asked.
     pub(super) stopped: Option<Cause>,
 }
 
-impl Met {
+impl Observation {
     /// Whether a look-up had no answer in the time that a check gives it.
     pub(super) fn lacks_answers(&self) -> bool {
         let unavailable = |cause: &Cause| {
@@ -94,7 +94,7 @@ pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
 }
 
 /// The look-ups that some path failed for, those without any answer first.
-pub(super) fn troubled(known: &Result<Known, Cause>) -> Vec<Troubled> {
+pub(super) fn troubled(known: &Result<RouteFacts, Cause>) -> Vec<Troubled> {
     let of_trace = |trace: &Trace| Troubled {
         question: trace.question.clone(),
         answered_by: trace.path.clone(),
@@ -137,7 +137,7 @@ pub(super) fn subject(troubled: &[Troubled]) -> Option<Question> {
     troubled.first().map(|troubled| troubled.question.clone())
 }
 
-pub(super) fn conclude(domain: &Domain, known: &Known, probed: &[Probed]) -> Delivery {
+pub(super) fn conclude(domain: &Domain, known: &RouteFacts, probed: &[Probed]) -> Delivery {
     let bad = probed.iter().find_map(Probed::failure);
     let good = probed.iter().filter(|probed| probed.failure().is_none()).find_map(|probed| probed.probe.as_ref());
     let watched = probed.iter().find_map(Probed::watched_failure);
@@ -170,7 +170,7 @@ pub(super) fn conclude(domain: &Domain, known: &Known, probed: &[Probed]) -> Del
 
 /// How the connection is protected; nothing is claimed for the domain where its MX records are
 /// not signed (RFC 7672 §2.2.1).
-fn how(probe: &Probe, known: &Known) -> String {
+fn how(probe: &Probe, known: &RouteFacts) -> String {
     match &probe.tls {
         Some(TlsVerdict::Dane { version, scope: DaneScope::Domain, .. }) => {
             format!("over {version} with a certificate that DANE vouches for")

@@ -25,7 +25,7 @@ mod text;
 mod verdict;
 mod view;
 
-pub use report::{AddressReport, CheckReport, Fault, HostReport, StsReport, TlsaReport, Verdict};
+pub use report::{AddressReport, CauseRow, CheckReport, HostReport, StsReport, TlsaReport, Verdict};
 pub use text::{Color, Detail};
 
 use crate::clock::{Clock, Timestamp};
@@ -33,16 +33,16 @@ use crate::config::{Config, DnsMode, PrivateZone};
 use crate::deliver::Planned;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, PathFailure, Question};
-use crate::pipeline::outbound::{Known, Outbound, SetupError, Thoroughness};
+use crate::pipeline::outbound::{FactsWanted, Outbound, RouteFacts, SetupError};
 use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
 use crate::smtp::special_use::SpecialUse;
 use crate::state_dir;
-use evidence::{Delivery, DnsProbe, Evidence, Opinion, Queue, ServerSeen, TlsaCount, Troubled};
+use evidence::{Delivery, DnsProbe, Evidence, Queue, SecondOpinion, ServerSeen, TlsaCount, Troubled};
 use futures_util::stream::{self, StreamExt as _};
-use met::{Met, Probed, comes_after_all, conclude, subject, troubled};
+use met::{Observation, Probed, comes_after_all, conclude, subject, troubled};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -128,7 +128,7 @@ impl Checker {
 
     /// What delivery meets and, where that is trouble, what stands behind it.
     async fn look(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
-        let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, Thoroughness::Everything).await;
+        let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, FactsWanted::Everything).await;
         let troubled = troubled(&known);
         let subject = subject(&troubled).filter(|question| self.is_public(&question.name));
         let ((met, controls), dns, opinions) = tokio::join!(
@@ -138,7 +138,7 @@ impl Checker {
         );
         let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
             // The resolver was only slow, and delivery is more patient: now it has the answer.
-            let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, Thoroughness::Everything).await;
+            let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, FactsWanted::Everything).await;
             Box::pin(self.meet(route, known)).await
         } else {
             met
@@ -152,7 +152,11 @@ impl Checker {
 
     /// Where the servers are slow to answer, the controls are asked meanwhile, in case they will
     /// be needed.
-    async fn meet_beside_controls(&self, route: &Route, known: Result<Known, Cause>) -> (Met, Option<Vec<ServerSeen>>) {
+    async fn meet_beside_controls(
+        &self,
+        route: &Route,
+        known: Result<RouteFacts, Cause>,
+    ) -> (Observation, Option<Vec<ServerSeen>>) {
         let mut meeting = std::pin::pin!(self.meet(route, known));
         if self.depth == Depth::Delivery {
             return (meeting.await, None);
@@ -180,23 +184,23 @@ impl Checker {
     }
 
     /// What the servers do with us, up to MAIL FROM.
-    async fn meet(&self, route: &Route, known: Result<Known, Cause>) -> Met {
+    async fn meet(&self, route: &Route, known: Result<RouteFacts, Cause>) -> Observation {
         let known = match known {
             Ok(known) => known,
-            Err(cause) => return Met { known: None, probed: Vec::new(), stopped: Some(cause) },
+            Err(cause) => return Observation { known: None, probed: Vec::new(), stopped: Some(cause) },
         };
         let probed = match self.probe_all(route, &known).await {
             Ok(probed) => probed,
-            Err(cause) => return Met { known: Some(known), probed: Vec::new(), stopped: Some(cause) },
+            Err(cause) => return Observation { known: Some(known), probed: Vec::new(), stopped: Some(cause) },
         };
         // As delivery does before a policy makes mail fail.
         if probed.iter().filter_map(Probed::failure).any(crate::policy::decide::sts_may_have_changed)
             && let Some(anew) = self.out.known_anew(route, &known).await
             && let Ok(again) = self.probe_all(route, &anew).await
         {
-            return Met { known: Some(anew), probed: again, stopped: None };
+            return Observation { known: Some(anew), probed: again, stopped: None };
         }
-        Met { known: Some(known), probed, stopped: None }
+        Observation { known: Some(known), probed, stopped: None }
     }
 
     /// Private names are nothing to ask the servers of the world about.
@@ -215,7 +219,7 @@ impl Checker {
     }
 
     /// Only about an answer that did not prove itself.
-    async fn second_opinions(&self, troubled: &[Troubled]) -> Vec<Opinion> {
+    async fn second_opinions(&self, troubled: &[Troubled]) -> Vec<SecondOpinion> {
         let bogus = |failed: &PathFailure| failed.detail.starts_with("bogus");
         let unproven = troubled.iter().find(|t| t.answered_by.is_none() && t.failed.iter().any(bogus));
         let (Some(unproven), Depth::Diagnosis) = (unproven, self.depth) else { return Vec::new() };
@@ -239,7 +243,7 @@ impl Checker {
         Aside { queue, sts_announced, tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| text_record(&answer)) }
     }
 
-    async fn probe_all(&self, route: &Route, known: &Known) -> Result<Vec<Probed>, Cause> {
+    async fn probe_all(&self, route: &Route, known: &RouteFacts) -> Result<Vec<Probed>, Cause> {
         let steps = self.out.plan(&route.hop, known)?;
         Ok(futures_util::future::join_all(steps.into_iter().map(|step| self.probe(step))).await)
     }
@@ -252,7 +256,7 @@ impl Checker {
         Probed { step, probe }
     }
 
-    fn delivery(&self, domain: &Domain, met: &Met) -> Delivery {
+    fn delivery(&self, domain: &Domain, met: &Observation) -> Delivery {
         let tlsa = met.known.iter().flat_map(|known| &known.resolution.hosts).filter_map(|host| match &host.tlsa {
             TlsaLookup::Present { base_domain, records } => {
                 let name = format!("_{}._tcp.{base_domain}", self.out.config.delivery.port);
@@ -274,7 +278,7 @@ impl Checker {
         }
     }
 
-    fn report(&self, domain: &Domain, route: &Route, met: &Met, evidence: Evidence) -> CheckReport {
+    fn report(&self, domain: &Domain, route: &Route, met: &Observation, evidence: Evidence) -> CheckReport {
         let (diagnosis, now) = (analyse::analyse(&evidence), self.out.clock.now());
         let cause = evidence.delivery.cause.as_ref().or(evidence.delivery.watched.as_ref());
         let known = met.known.as_ref();
@@ -289,7 +293,7 @@ impl Checker {
             domain: domain.clone(),
             verdict: diagnosis.level,
             summary: evidence.delivery.sentence.clone(),
-            fault: cause.map(Fault::from),
+            fault: cause.map(CauseRow::from),
             next_hop: route.hop.to_string(),
             hosts_from: known.map(|known| known.resolution.hosts_from),
             mx_security: known.map(|known| known.resolution.mx_security),
@@ -313,11 +317,11 @@ impl Checker {
 
 /// What delivery meets, and what was looked at to explain it.
 struct Looked {
-    met: Met,
+    met: Observation,
     troubled: Vec<Troubled>,
     subject: Option<Question>,
     dns: Vec<DnsProbe>,
-    opinions: Vec<Opinion>,
+    opinions: Vec<SecondOpinion>,
     servers: Vec<ServerSeen>,
 }
 

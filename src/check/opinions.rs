@@ -1,7 +1,7 @@
 //! A second opinion about an answer that does not prove itself: the same question, validated, by
 //! ways that the broken one has no part in (RFC 4035 §5).
 
-use super::evidence::{Opinion, Said};
+use super::evidence::{LookupVerdict, SecondOpinion};
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode, Upstream};
 use crate::outcome::{Cause, Question};
@@ -19,7 +19,7 @@ const OPINIONS_LIMIT: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Asks the zone's own servers and the references.
-pub(super) async fn ask(config: &Config, question: &Question, clock: &Clock) -> Vec<Opinion> {
+pub(super) async fn ask(config: &Config, question: &Question, clock: &Clock) -> Vec<SecondOpinion> {
     let Some(record_type) = type_of(question) else { return Vec::new() };
     let ways = std::iter::once(Upstream::Authoritative).chain(config.check.references.iter().cloned());
     let opinions = ways.take(OPINIONS_LIMIT).map(|way| async move {
@@ -28,8 +28,8 @@ pub(super) async fn ask(config: &Config, question: &Question, clock: &Clock) -> 
         (alone.dns.upstreams, alone.dns.mode) = (vec![way], DnsMode::Validate);
         let dns = Dns::new(&alone, clock.clone(), event::nobody()).ok()?;
         let looked = timeout(PATIENCE, dns.lookup(&question.name, record_type)).await;
-        let said = looked.map_or(Said::Nothing, |(answer, _trace)| said(&answer));
-        Some(Opinion { by, said })
+        let said = looked.map_or(LookupVerdict::Nothing, |(answer, _trace)| said(&answer));
+        Some(SecondOpinion { by, said })
     });
     join_all(opinions).await.into_iter().flatten().collect()
 }
@@ -39,19 +39,19 @@ fn type_of(question: &Question) -> Option<RecordType> {
     all.into_iter().find(|record_type| record_type.word() == question.record_type)
 }
 
-const fn said(answer: &Answer) -> Said {
+const fn said(answer: &Answer) -> LookupVerdict {
     match answer {
         Answer::Found(found) => of(found.security),
         Answer::NoData(security) | Answer::NxDomain(security) => of(*security),
-        Answer::Failed(Cause::DnsBogus { .. }) => Said::Bogus,
-        Answer::Failed(_) => Said::Nothing,
+        Answer::Failed(Cause::DnsBogus { .. }) => LookupVerdict::Bogus,
+        Answer::Failed(_) => LookupVerdict::Nothing,
     }
 }
 
-const fn of(security: Security) -> Said {
+const fn of(security: Security) -> LookupVerdict {
     match security {
-        Security::Secure | Security::Insecure => Said::Valid,
-        Security::Bogus => Said::Bogus,
-        Security::Indeterminate => Said::Nothing,
+        Security::Secure | Security::Insecure => LookupVerdict::Valid,
+        Security::Bogus => LookupVerdict::Bogus,
+        Security::Indeterminate => LookupVerdict::Nothing,
     }
 }

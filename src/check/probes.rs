@@ -64,7 +64,7 @@ struct Servers {
 /// # Errors
 /// When a server cannot be used.
 pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
-    let Some(subject) = Subject::of(plan.subject) else { return Ok(Vec::new()) };
+    let Some(subject) = ProbeTarget::of(plan.subject) else { return Ok(Vec::new()) };
     let mut servers = Servers::configured(plan)?;
     // The walk to the zone's own servers may take longer than the first questions to the others.
     let walk = async {
@@ -92,7 +92,7 @@ pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, Dn
 }
 
 /// The question that matters, and what is harmless beside it.
-struct Subject {
+struct ProbeTarget {
     name: Name,
     record_type: RecordType,
     /// Another type at the same place.
@@ -101,7 +101,7 @@ struct Subject {
     without: Option<Name>,
 }
 
-impl Subject {
+impl ProbeTarget {
     fn of(question: &Question) -> Option<Self> {
         let name = absolute(&question.name)?;
         let record_type = RecordType::from_str(&question.record_type).ok()?;
@@ -169,7 +169,7 @@ impl Servers {
         self.first().is_some_and(|(_, first)| std::ptr::eq(first, server))
     }
 
-    fn harmless(&self, subject: &Subject) -> Vec<Put<'_>> {
+    fn harmless(&self, subject: &ProbeTarget) -> Vec<Put<'_>> {
         let mut questions = Vec::new();
         for (whom, server) in &self.all {
             let put = |role, name: &Name, record_type, transport| Put {
@@ -231,7 +231,7 @@ impl Servers {
         known.into_iter().flat_map(|known| over.map(|transport| put(known, transport))).flatten().collect()
     }
 
-    fn subject(&self, subject: &Subject) -> Vec<Put<'_>> {
+    fn subject(&self, subject: &ProbeTarget) -> Vec<Put<'_>> {
         let mut questions = Vec::new();
         for (whom, server) in &self.all {
             let put = |transport, edns| Put {
@@ -253,7 +253,7 @@ impl Servers {
         questions
     }
 
-    fn again(&self, subject: &Subject) -> Vec<Put<'_>> {
+    fn again(&self, subject: &ProbeTarget) -> Vec<Put<'_>> {
         let (name, record_type) = &subject.harmless;
         let clear = self.all.iter().filter(|(whom, server)| *whom != Whom::Reference && !server.is_encrypted());
         let mut questions = Vec::new();

@@ -22,7 +22,7 @@ pub struct CheckReport {
     /// The sentence that says so.
     pub summary: String,
     /// The cause behind a fault.
-    pub fault: Option<Fault>,
+    pub fault: Option<CauseRow>,
     /// Where mail for the domain goes.
     pub next_hop: String,
     /// Where the hosts come from.
@@ -49,7 +49,7 @@ pub struct CheckReport {
 
 /// A cause in the words of the table.
 #[derive(Clone, Debug, Serialize)]
-pub struct Fault {
+pub struct CauseRow {
     /// The word for it.
     pub cause: &'static str,
     /// The enhanced status code.
@@ -66,7 +66,7 @@ pub struct Fault {
     pub advice: &'static str,
 }
 
-impl From<&Cause> for Fault {
+impl From<&Cause> for CauseRow {
     fn from(cause: &Cause) -> Self {
         let row = cause.row();
         Self {
@@ -127,7 +127,7 @@ pub struct HostReport {
     /// Its addresses and what they answered.
     pub addresses: Vec<AddressReport>,
     /// Why it was left alone.
-    pub skipped: Option<Fault>,
+    pub skipped: Option<CauseRow>,
 }
 
 /// One TLSA record.
@@ -149,9 +149,9 @@ pub struct AddressReport {
     /// How the connection was protected.
     pub tls: Option<TlsVerdict>,
     /// What went wrong.
-    pub fault: Option<Fault>,
+    pub fault: Option<CauseRow>,
     /// What a policy that is only watched would have refused it for.
-    pub watched: Option<Fault>,
+    pub watched: Option<CauseRow>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
 }

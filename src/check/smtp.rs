@@ -20,7 +20,7 @@ const LINES_LIMIT: usize = 40;
 
 /// What was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct SmtpTranscript {
     /// The first line of the greeting.
     pub(super) greeting: Option<String>,
     /// The reply to EHLO, without its codes.
@@ -28,13 +28,18 @@ pub(super) struct Said {
 }
 
 /// Looks at one server; what was not said in time is not there.
-pub(super) async fn look(network: &dyn Network, address: SocketAddr, hostname: &str) -> Said {
-    let mut said = Said::default();
+pub(super) async fn look(network: &dyn Network, address: SocketAddr, hostname: &str) -> SmtpTranscript {
+    let mut said = SmtpTranscript::default();
     let _whatever_came = timeout(PATIENCE, converse(network, address, hostname, &mut said)).await;
     said
 }
 
-async fn converse(network: &dyn Network, address: SocketAddr, hostname: &str, said: &mut Said) -> io::Result<()> {
+async fn converse(
+    network: &dyn Network,
+    address: SocketAddr,
+    hostname: &str,
+    said: &mut SmtpTranscript,
+) -> io::Result<()> {
     let mut stream = BufReader::new(network.connect(address).await?);
     said.greeting = reply(&mut stream).await?.into_iter().next();
     stream.write_all(format!("EHLO {hostname}\r\n").as_bytes()).await?;

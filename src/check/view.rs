@@ -1,14 +1,14 @@
 //! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
 
 use super::met::Probed;
-use super::report::{AddressReport, Fault, HostReport, StsReport, TlsaReport};
+use super::report::{AddressReport, CauseRow, HostReport, StsReport, TlsaReport};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::driver::Probe;
 use crate::deliver::families::WaysOut;
 use crate::deliver::{Planned, Target};
 use crate::outcome::{DaneScope, TlsVerdict};
-use crate::pipeline::outbound::Known;
+use crate::pipeline::outbound::RouteFacts;
 use crate::policy::sts::StsState;
 use crate::policy::{TlsPolicy, dane};
 use crate::resolve::{HostAddresses, MxHost, TlsaLookup, TlsaRecord};
@@ -17,7 +17,7 @@ use crate::smtp::address::Domain;
 use std::net::IpAddr;
 
 /// One host.
-pub(super) fn host_report(host: &MxHost, known: &Known, probed: &[Probed], now: Timestamp) -> HostReport {
+pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], now: Timestamp) -> HostReport {
     let mut policy = "none";
     let mut because = None;
     let mut references: &[Domain] = &[];
@@ -37,7 +37,7 @@ pub(super) fn host_report(host: &MxHost, known: &Known, probed: &[Probed], now: 
     }
     let (tlsa_base_domain, tlsa) = tlsa_report(&host.tlsa, (certificates, references), now);
     let skipped = probed.iter().find_map(|probed| match &probed.step {
-        Planned::Skip { host: name, cause } if *name == host.name => Some(Fault::from(cause)),
+        Planned::Skip { host: name, cause } if *name == host.name => Some(CauseRow::from(cause)),
         Planned::Skip { .. } | Planned::Try(_) => None,
     });
     let no_dane = match &host.tlsa {
@@ -83,8 +83,8 @@ fn address_report(target: &Target, probe: &Probe) -> AddressReport {
     AddressReport {
         address: target.peer.address.to_string(),
         tls: probe.tls.clone(),
-        fault: probe.failure.as_ref().map(Fault::from),
-        watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(Fault::from),
+        fault: probe.failure.as_ref().map(CauseRow::from),
+        watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(CauseRow::from),
         took_ms: super::milliseconds(probe.took),
     }
 }
@@ -125,12 +125,12 @@ pub(super) fn private(domain: &Domain, hop: &NextHop, zones: &[PrivateZone]) -> 
 }
 
 /// What is odd and stops no mail.
-pub(super) fn notes(known: &Known, probed: &[Probed], ways: &WaysOut) -> Vec<String> {
+pub(super) fn notes(known: &RouteFacts, probed: &[Probed], ways: &WaysOut) -> Vec<String> {
     left_out(known, ways).into_iter().chain(unlisted(known, probed)).collect()
 }
 
 /// Addresses that no mail goes to, because this host knows no way to them.
-fn left_out(known: &Known, ways: &WaysOut) -> Vec<String> {
+fn left_out(known: &RouteFacts, ways: &WaysOut) -> Vec<String> {
     let hosts = known.resolution.hosts.iter().filter_map(|host| match &host.addresses {
         HostAddresses::Known(addresses) => Some((host, addresses)),
         HostAddresses::Unavailable(_) => None,
@@ -145,7 +145,7 @@ fn left_out(known: &Known, ways: &WaysOut) -> Vec<String> {
     hosts.filter_map(of_host).collect()
 }
 
-fn unlisted(known: &Known, probed: &[Probed]) -> Vec<String> {
+fn unlisted(known: &RouteFacts, probed: &[Probed]) -> Vec<String> {
     let StsState::Policy(policy) = &known.sts else { return Vec::new() };
     let unlisted = known.resolution.hosts.iter().filter(|host| {
         let by_dane = |(_, probe): (&Target, &Probe)| {

@@ -14,7 +14,7 @@ use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
 use dane_relay::policy::exceptions::Exception;
 use dane_relay::service::audit;
-use dane_relay::service::control::{self, Answer, AskError, Request, Running};
+use dane_relay::service::control::{self, AskError, ControlReply, Request, Running};
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
@@ -226,36 +226,37 @@ async fn order(act: Act, ordering: Ordering) -> ExitCode {
 }
 
 /// Gives the exit code that stands if this is the last line.
-fn tell(act: Act, answer: &Answer, form: Form) -> ExitCode {
+fn tell(act: Act, answer: &ControlReply, form: Form) -> ExitCode {
     let text = match answer {
-        Answer::Acted { id, recipients } => {
+        ControlReply::Acted { id, recipients } => {
             format!("{id}: {} ({})\n", act.done(), counted(*recipients as u64, "recipient"))
         }
-        Answer::Busy { id } => format!("{id}: left alone: in delivery at the moment, or gone\n"),
-        Answer::Held { id } => format!("{id}: held; release it first\n"),
-        Answer::Done { acted: 0, left_alone: 0, .. } => match act {
+        ControlReply::Busy { id } => format!("{id}: left alone: in delivery at the moment, or gone\n"),
+        ControlReply::Held { id } => format!("{id}: held; release it first\n"),
+        ControlReply::Done { acted: 0, left_alone: 0, .. } => match act {
             Act::Hold => "No message that waits fits and is not held already.\n".to_owned(),
             Act::Release => "No message that is held fits.\n".to_owned(),
             Act::Retry | Act::Bounce | Act::Delete => queue::NOTHING_FITS.to_owned(),
         },
-        Answer::Done { acted, left_alone, more } => {
+        ControlReply::Done { acted, left_alone, more } => {
             let left = if *left_alone > 0 { format!(", {left_alone} left alone") } else { String::new() };
             let more = if *more { "; there may be more, say it again" } else { "" };
             format!("{} {}{left}{more}\n", counted(*acted as u64, "message"), act.done())
         }
-        Answer::Failed { error } => return complain(EXIT_IO, error),
-        Answer::Status(_) => String::new(),
+        ControlReply::Failed { error } => return complain(EXIT_IO, error),
+        ControlReply::Status(_) => String::new(),
     };
     if form == Form::Text {
         say(&text);
     }
     match answer {
-        Answer::Done { acted: 0, .. } | Answer::Done { left_alone: 1.., .. } => ExitCode::from(1),
-        Answer::Done { .. } | Answer::Status(_) => ExitCode::SUCCESS,
+        ControlReply::Done { acted: 0, .. } | ControlReply::Done { left_alone: 1.., .. } => ExitCode::from(1),
+        ControlReply::Done { .. } | ControlReply::Status(_) => ExitCode::SUCCESS,
         // An answer that ends without its last line was cut off.
-        Answer::Acted { .. } | Answer::Busy { .. } | Answer::Held { .. } | Answer::Failed { .. } => {
-            ExitCode::from(EXIT_IO)
-        }
+        ControlReply::Acted { .. }
+        | ControlReply::Busy { .. }
+        | ControlReply::Held { .. }
+        | ControlReply::Failed { .. } => ExitCode::from(EXIT_IO),
     }
 }
 
@@ -291,7 +292,7 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
     let mut running = None;
     let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
     match (asked, running) {
-        (Ok(()), Some(Answer::Status(running))) => match place.form() {
+        (Ok(()), Some(ControlReply::Status(running))) => match place.form() {
             Form::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
             Form::Text => say(&status_text(&running)),
         },

@@ -3,7 +3,7 @@
 //! What a server can make us keep is bounded: one line, and what the parser keeps of a reply. A
 //! reply counts when its last line is whole; what is cut off in the middle is none.
 
-use super::session::Fault;
+use super::session::TransportFault;
 use crate::net::Stream;
 use crate::smtp::reply::{REPLY_LINE_LIMIT, Reply, ReplyError, ReplyParser};
 use futures_util::FutureExt;
@@ -42,21 +42,21 @@ impl Connection {
         self.stream.flush().await
     }
 
-    pub(super) async fn read_reply(&mut self) -> Result<Reply, Fault> {
+    pub(super) async fn read_reply(&mut self) -> Result<Reply, TransportFault> {
         loop {
             while let Some(end) = self.buffer.iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                if let Some(reply) = self.parser.line(&line).map_err(Fault::NotSmtp)? {
+                if let Some(reply) = self.parser.line(&line).map_err(TransportFault::NotSmtp)? {
                     return Ok(reply);
                 }
             }
             if self.buffer.len() > REPLY_LINE_LIMIT {
-                return Err(Fault::NotSmtp(ReplyError::LineTooLong));
+                return Err(TransportFault::NotSmtp(ReplyError::LineTooLong));
             }
             let mut piece = [0_u8; READ_BYTES];
-            let count = self.stream.read(&mut piece).await.map_err(|e| Fault::Lost(e.to_string()))?;
+            let count = self.stream.read(&mut piece).await.map_err(|e| TransportFault::Lost(e.to_string()))?;
             if count == 0 {
-                return Err(Fault::Lost("the other side closed the connection".into()));
+                return Err(TransportFault::Lost("the other side closed the connection".into()));
             }
             self.buffer.extend_from_slice(piece.get(..count).unwrap_or_default());
         }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     /// What we make of these bytes and the end behind them.
-    async fn reply_from(bytes: &[u8]) -> Result<Reply, Fault> {
+    async fn reply_from(bytes: &[u8]) -> Result<Reply, TransportFault> {
         let (mut connection, mut server) = pair();
         server.write_all(bytes).await.unwrap();
         drop(server);
@@ -103,7 +103,7 @@ mod tests {
         assert!(reply_from(b"250-2.0.0 kept\r\n250 2.0.0 it\r\n").await.is_ok());
         for cut in ["", "250-2.0.0 kept\r\n", "250-2.0.0 kept\r\n250 2.0.0 it", "250 kept", "25"] {
             let fault = reply_from(cut.as_bytes()).await.unwrap_err();
-            assert!(matches!(fault, Fault::Lost(_)), "{cut:?} {fault:?}");
+            assert!(matches!(fault, TransportFault::Lost(_)), "{cut:?} {fault:?}");
         }
     }
 
@@ -113,7 +113,7 @@ mod tests {
             let (mut connection, mut server) = pair();
             server.write_all(&flood).await.unwrap();
             let fault = connection.read_reply().await.unwrap_err();
-            assert!(matches!(fault, Fault::NotSmtp(_)), "{fault:?}");
+            assert!(matches!(fault, TransportFault::NotSmtp(_)), "{fault:?}");
             assert!(connection.buffer.capacity() <= 2 * (REPLY_LINE_LIMIT + READ_BYTES));
         }
     }

@@ -8,7 +8,7 @@ use super::families::{Silence, WaysOut};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
-use super::session::{Event, Fault, Job, Session, StartTlsUse, Step};
+use super::session::{Event, Job, Session, StartTlsUse, Step, TransportFault};
 use super::tls::{Tls, Trust};
 use super::{AttemptReport, Target, WatchReport, time_limit};
 use crate::clock::Clock;
@@ -316,13 +316,13 @@ impl Mailer {
         }
     }
 
-    async fn connect(&self, target: &Target) -> Result<Connection, Fault> {
+    async fn connect(&self, target: &Target) -> Result<Connection, TransportFault> {
         match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
             Err(_elapsed) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
-                Err(Fault::TimedOut)
+                Err(TransportFault::TimedOut)
             }
-            Ok(Err(error)) => Err(Fault::Lost(error.to_string())),
+            Ok(Err(error)) => Err(TransportFault::Lost(error.to_string())),
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());
                 Ok(Connection::new(stream))
@@ -341,14 +341,14 @@ impl Mailer {
         let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
         let limit = self.limit(phase).min(hurry).min(until(end, phase));
         match timeout(limit, connection.read_reply()).await {
-            Err(_elapsed) => Event::Broken(Fault::TimedOut),
+            Err(_elapsed) => Event::Broken(TransportFault::TimedOut),
             Ok(Ok(reply)) => Event::Reply(reply),
             Ok(Err(fault)) => Event::Broken(fault),
         }
     }
 
     async fn send_body(&self, connection: &mut Connection, body: Option<&dyn OpenBody>) -> Event {
-        let Some(body) = body else { return Event::Broken(Fault::ContentDamaged) };
+        let Some(body) = body else { return Event::Broken(TransportFault::ContentDamaged) };
         let mut reader = match body.open().await {
             Ok(reader) => reader,
             Err(error) => return Event::Broken(content_fault(&error)),
@@ -376,7 +376,7 @@ impl Mailer {
         }
     }
 
-    async fn content(&self, connection: &mut Connection, wire: &[u8]) -> Result<(), Fault> {
+    async fn content(&self, connection: &mut Connection, wire: &[u8]) -> Result<(), TransportFault> {
         if wire.is_empty() {
             return Ok(());
         }
@@ -384,7 +384,7 @@ impl Mailer {
     }
 
     /// A server that closes while we write has often said why; that reply is the better cause.
-    async fn last_words(&self, connection: &mut Connection, fault: Fault) -> Event {
+    async fn last_words(&self, connection: &mut Connection, fault: TransportFault) -> Event {
         match timeout(GOODBYE_LIMIT, connection.read_reply()).await {
             Ok(Ok(reply)) => Event::Reply(reply),
             Ok(Err(_)) | Err(_) => Event::Broken(fault),
@@ -396,10 +396,10 @@ impl Mailer {
         connection: Connection,
         target: &Target,
         talk: &mut Conversation,
-    ) -> Result<(Connection, TlsVerdict), Fault> {
+    ) -> Result<(Connection, TlsVerdict), TransportFault> {
         let peer = || target.peer.clone();
         let tls = Tls::new(&self.trust, target, self.clock.now())
-            .map_err(|detail| Fault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
+            .map_err(|detail| TransportFault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
         // What came in clear text behind the reply to STARTTLS dies with the old buffer
         // (RFC 3207 §4.2).
         let handshake =
@@ -408,8 +408,8 @@ impl Mailer {
         talk.certificates.extend(tls.presented());
         talk.watched_failure = tls.watched_failure(peer());
         match shaken {
-            Err(_elapsed) => Err(Fault::TimedOut),
-            Ok(Err(error)) => Err(Fault::Handshake(tls.cause(&error, peer()))),
+            Err(_elapsed) => Err(TransportFault::TimedOut),
+            Ok(Err(error)) => Err(TransportFault::Handshake(tls.cause(&error, peer()))),
             Ok(Ok(stream)) => {
                 let verdict = tls.verdict(stream.get_ref().1.protocol_version());
                 Ok((Connection::new(Box::new(stream)), verdict))
@@ -417,10 +417,10 @@ impl Mailer {
         }
     }
 
-    async fn within(&self, phase: Phase, action: impl Future<Output = io::Result<()>>) -> Result<(), Fault> {
+    async fn within(&self, phase: Phase, action: impl Future<Output = io::Result<()>>) -> Result<(), TransportFault> {
         match timeout(self.limit(phase), action).await {
-            Err(_elapsed) => Err(Fault::TimedOut),
-            Ok(done) => done.map_err(|e| Fault::Lost(e.to_string())),
+            Err(_elapsed) => Err(TransportFault::TimedOut),
+            Ok(done) => done.map_err(|e| TransportFault::Lost(e.to_string())),
         }
     }
 
@@ -464,23 +464,23 @@ const fn spoilt_handshake(cause: &Cause) -> bool {
 /// only at the first read after the handshake: that is still a failure of TLS.
 fn tls_failure(event: Event, session: &Session, target: &Target) -> Event {
     match event {
-        Event::Broken(Fault::Lost(detail)) if session.phase() == Phase::EhloInTls => {
-            Event::Broken(Fault::Handshake(Cause::TlsHandshake { peer: target.peer.clone(), detail }))
+        Event::Broken(TransportFault::Lost(detail)) if session.phase() == Phase::EhloInTls => {
+            Event::Broken(TransportFault::Handshake(Cause::TlsHandshake { peer: target.peer.clone(), detail }))
         }
         other @ (Event::Broken(_) | Event::Reply(_) | Event::Connected | Event::Secured(_) | Event::BodySent) => other,
     }
 }
 
-fn content_fault(error: &SpoolError) -> Fault {
+fn content_fault(error: &SpoolError) -> TransportFault {
     match error {
-        SpoolError::Damaged => Fault::ContentDamaged,
+        SpoolError::Damaged => TransportFault::ContentDamaged,
         SpoolError::Full
         | SpoolError::Io { .. }
         | SpoolError::Engine(_)
         | SpoolError::Fenced
         | SpoolError::Stopped
         | SpoolError::InUse { .. }
-        | SpoolError::Unusable(_) => Fault::Lost(format!("our own spool: {error}")),
+        | SpoolError::Unusable(_) => TransportFault::Lost(format!("our own spool: {error}")),
     }
 }
 

@@ -61,12 +61,12 @@ pub enum Event {
     /// The content with its final dot is sent.
     BodySent,
     /// Something broke; the driver says what.
-    Broken(Fault),
+    Broken(TransportFault),
 }
 
 /// What can break a session from outside.
 #[derive(Debug)]
-pub enum Fault {
+pub enum TransportFault {
     /// The other side took too long.
     TimedOut,
     /// The connection ended or failed.
@@ -394,16 +394,16 @@ impl Session {
         self.fail(self.rejected(reply))
     }
 
-    fn broken(&mut self, fault: Fault) -> Step {
+    fn broken(&mut self, fault: TransportFault) -> Step {
         let phase = self.phase();
         let peer = self.job.peer.clone();
         let cause = match fault {
-            Fault::TimedOut => Cause::TimedOut { peer, phase },
-            Fault::Lost(detail) if phase == Phase::Connect => Cause::ConnectFailed { peer, detail },
-            Fault::Lost(detail) => Cause::ConnectionLost { peer, phase, detail },
-            Fault::NotSmtp(error) => Cause::ProtocolError { peer, phase, detail: error.to_string() },
-            Fault::Handshake(cause) => cause,
-            Fault::ContentDamaged => Cause::ContentDamaged,
+            TransportFault::TimedOut => Cause::TimedOut { peer, phase },
+            TransportFault::Lost(detail) if phase == Phase::Connect => Cause::ConnectFailed { peer, detail },
+            TransportFault::Lost(detail) => Cause::ConnectionLost { peer, phase, detail },
+            TransportFault::NotSmtp(error) => Cause::ProtocolError { peer, phase, detail: error.to_string() },
+            TransportFault::Handshake(cause) => cause,
+            TransportFault::ContentDamaged => Cause::ContentDamaged,
         };
         // What was settled before stays: a message that was accepted is accepted.
         if self.accepted_reply.is_none() && self.ended.is_none() {

@@ -1,6 +1,6 @@
 //! Conversations from both sides: `S:` what the server says, `C:` what we must say.
 
-use super::{Event, Fault, Job, Session, StartTlsUse, Step};
+use super::{Event, Job, Session, StartTlsUse, Step, TransportFault};
 use crate::deliver::message::{Message, Recipient};
 use crate::envelope::{BodyType, Charset, RecipientDsn};
 use crate::outcome::{Cause, Class, DeliveryOutcome, DemandedBy, Peer, Phase, TlsVerdict};
@@ -55,8 +55,8 @@ fn play(mut session: Session, replies: &[&str]) -> (Vec<String>, Session) {
         step = session.on(match *event {
             "TLS" => Event::Secured(TlsVerdict::Unauthenticated { version: "TLSv1.3".into() }),
             "BODY" => Event::BodySent,
-            "LOST" => Event::Broken(Fault::Lost("reset".into())),
-            "SILENCE" => Event::Broken(Fault::TimedOut),
+            "LOST" => Event::Broken(TransportFault::Lost("reset".into())),
+            "SILENCE" => Event::Broken(TransportFault::TimedOut),
             text => Event::Reply(reply(text)),
         });
     }

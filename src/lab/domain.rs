@@ -6,8 +6,8 @@
 //! it is about.
 
 use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
-use crate::lab::dns::zone::Fault;
-use crate::lab::mx::host::{Behaviour, Dialect, Known, Phase, StartTls, Trouble};
+use crate::lab::dns::zone::AnswerFault;
+use crate::lab::mx::host::{Behaviour, Dialect, Mailboxes, Phase, StartTls, Trouble};
 use crate::lab::sts::spec::StsSpec;
 use crate::lab::tls::ca::{Authority, Identity, misfit};
 use crate::lab::tls::shape::TlsShape;
@@ -191,7 +191,7 @@ impl HostSpec {
     /// The local-parts that have a mailbox; others get 550 5.1.1.
     #[must_use]
     pub fn known(mut self, users: &[&str]) -> Self {
-        self.behaviour.known = Known::Only(users.iter().map(|user| user.to_ascii_lowercase()).collect());
+        self.behaviour.known = Mailboxes::Only(users.iter().map(|user| user.to_ascii_lowercase()).collect());
         self
     }
 
@@ -275,8 +275,8 @@ pub struct DomainSpec {
     pub(super) hosted_by: Vec<(u16, String)>,
     pub(super) records: Vec<(String, RData)>,
     pub(super) aliases: Vec<(String, String)>,
-    pub(super) faults: Vec<(String, RecordType, Fault)>,
-    pub(super) zone_fault: Option<Fault>,
+    pub(super) faults: Vec<(String, RecordType, AnswerFault)>,
+    pub(super) zone_fault: Option<AnswerFault>,
     pub(super) sts: Option<StsSpec>,
 }
 
@@ -385,14 +385,14 @@ impl DomainSpec {
     /// A fault of one question; `owner` is a whole name. For TLSA give the host's name: the port
     /// comes in front of it by itself.
     #[must_use]
-    pub fn fault(mut self, owner: &str, rtype: RecordType, fault: Fault) -> Self {
+    pub fn fault(mut self, owner: &str, rtype: RecordType, fault: AnswerFault) -> Self {
         self.faults.push((owner.to_owned(), rtype, fault));
         self
     }
 
     /// A fault of everything in the zone.
     #[must_use]
-    pub fn zone_fault(mut self, fault: Fault) -> Self {
+    pub fn zone_fault(mut self, fault: AnswerFault) -> Self {
         self.zone_fault = Some(fault);
         self
     }

@@ -1,6 +1,6 @@
 //! The lab as a whole: what the builder describes is what the DNS says and the hosts do.
 
-use super::{Certificate, Fault, Lab, Phase, SignatureFault, StartTls, Tlsa};
+use super::{AnswerFault, Certificate, Lab, Phase, SignatureFault, StartTls, Tlsa};
 use crate::lab::mx::client::SmtpClient;
 use crate::lab::mx::host::{Trouble, reply};
 use hickory_proto::op::ResponseCode;
@@ -72,8 +72,8 @@ async fn rfc5321_5_1_mail_goes_where_the_description_says() {
 #[tokio::test]
 async fn faults_are_where_the_description_puts_them() {
     let lab = Lab::builder()
-        .domain("fail.test", |d| d.fault("mx.fail.test", RecordType::TLSA, Fault::ServFail))
-        .domain("expired.test", |d| d.zone_fault(Fault::Signature(SignatureFault::Missing)))
+        .domain("fail.test", |d| d.fault("mx.fail.test", RecordType::TLSA, AnswerFault::ServFail))
+        .domain("expired.test", |d| d.zone_fault(AnswerFault::Signature(SignatureFault::Missing)))
         .domain("cut.test", |d| d.host(|h| h.starttls(StartTls::NotOffered)))
         .domain("full.test", |d| d.host(|h| h.trouble(Phase::Mail, Trouble::Reply(reply("452 4.3.1 full").unwrap()))))
         .start()

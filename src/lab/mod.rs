@@ -61,7 +61,7 @@ pub mod tls;
 
 pub use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
 pub use crate::lab::dns::signer::SignatureFault;
-pub use crate::lab::dns::zone::Fault;
+pub use crate::lab::dns::zone::AnswerFault;
 pub use crate::lab::mx::host::{Block, Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
 pub use crate::lab::mx::mail_path::MailPath;
 pub use crate::lab::story::situation::Situation;
@@ -164,7 +164,7 @@ impl LabBuilder {
         }
         for host in &hosts {
             world.add(&host.spec.name, host.address.into())?;
-            for record in host.spec.tlsa.iter().filter(|_| host.place == Place::First) {
+            for record in host.spec.tlsa.iter().filter(|_| host.place == AddressRank::First) {
                 let owner = tlsa_owner(port, &host.spec.name);
                 world.add(&owner, domain::rdata(&record.record(&host.identity)?))?;
             }
@@ -356,7 +356,7 @@ struct Shown {
 
 /// Which of a host's addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum AddressRank {
     First,
     Further,
 }
@@ -365,7 +365,7 @@ enum Place {
 struct Prepared<'a> {
     /// What the lab calls it.
     key: String,
-    place: Place,
+    place: AddressRank,
     spec: &'a HostSpec,
     identity: Arc<Identity>,
     address: IpAddr,
@@ -401,10 +401,10 @@ fn free_block(sockets: Sockets) -> io::Result<u8> {
 
 fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority, block: u8) -> io::Result<Vec<Prepared<'a>>> {
     let addresses = domains.iter().flat_map(|spec| &spec.hosts).flat_map(|spec| {
-        let first = (spec.name.clone(), Place::First, (spec.family, &spec.certificate));
+        let first = (spec.name.clone(), AddressRank::First, (spec.family, &spec.certificate));
         let more = spec.at_more_addresses.iter().zip(2..);
         let further = more.map(|((family, certificate), nth)| {
-            (format!("{}#{nth}", spec.name), Place::Further, (*family, certificate))
+            (format!("{}#{nth}", spec.name), AddressRank::Further, (*family, certificate))
         });
         std::iter::once(first).chain(further).map(move |one| (spec, one))
     });

@@ -17,7 +17,7 @@ use crate::config::PrivateZone;
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
-use crate::policy::exceptions::{Exception, Standing};
+use crate::policy::exceptions::{Exception, ExceptionsStatus};
 use crate::policy::sts::event::StsEvent;
 use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
@@ -287,7 +287,7 @@ impl Observer {
     }
 
     /// How the weakenings by the operator stand.
-    pub fn exceptions(&self, now: &Standing) {
+    pub fn exceptions(&self, now: &ExceptionsStatus) {
         self.policy.exceptions(now);
     }
 

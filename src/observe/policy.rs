@@ -5,7 +5,7 @@ use super::{Register, evidence};
 use crate::deliver::WatchReport;
 use crate::envelope::QueueId;
 use crate::outcome::Peer;
-use crate::policy::exceptions::Standing;
+use crate::policy::exceptions::ExceptionsStatus;
 use crate::policy::sts::event::StsEvent;
 use crate::policy::sts::memory::Held;
 use crate::policy::sts::store::StoreFault;
@@ -66,7 +66,7 @@ impl PolicyMetrics {
     }
 
     /// Every kind that is not named has none.
-    pub(super) fn exceptions(&self, now: &Standing) {
+    pub(super) fn exceptions(&self, now: &ExceptionsStatus) {
         for (gauges, exceptions) in [(&self.exceptions, &now.in_force), (&self.exceptions_over, &now.over)] {
             gauges.reset();
             exceptions.iter().for_each(|exception| gauges.with_label_values(&[exception.kind.as_str()]).inc());

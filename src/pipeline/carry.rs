@@ -84,7 +84,7 @@ impl Pipeline {
             return self.tell_postmaster(claim).await;
         }
         let why =
-            if self.has_to_tell(&entry, *self.span().start()) { Found::MayBeForReport } else { Found::ForAttempt };
+            if self.has_to_tell(&entry, *self.span().start()) { DueFor::MayBeForReport } else { DueFor::ForAttempt };
         let due = due_recipients(&entry, self.span(), why);
         let config = &self.out.config;
         let named = due.iter().filter_map(|&index| Some((index, entry.envelope.recipients.get(index)?)));
@@ -328,7 +328,7 @@ pub(super) type Span = RangeInclusive<Timestamp>;
 
 /// Why somebody may have found a message due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum DueFor {
     /// For an attempt, and nothing else.
     ForAttempt,
     /// There is a report to write, too.
@@ -337,12 +337,12 @@ enum Found {
 
 /// The recipients whose time has come; where the message was found due for an attempt, at least those
 /// that are due first.
-fn due_recipients(entry: &SpoolEntry, span: Span, found: Found) -> Vec<usize> {
+fn due_recipients(entry: &SpoolEntry, span: Span, found: DueFor) -> Vec<usize> {
     let waiting = entry.recipients.iter().enumerate();
     let waiting: Vec<(usize, Option<Timestamp>)> = waiting
         .filter_map(|(index, state)| Some((index, state.pending()?.due.filter(|due| due <= span.end()))))
         .collect();
-    let first = waiting.iter().map(|(_, due)| *due).min().flatten().filter(|_| found == Found::ForAttempt);
+    let first = waiting.iter().map(|(_, due)| *due).min().flatten().filter(|_| found == DueFor::ForAttempt);
     let now = *span.start();
     let by = first.map_or(now, |first| first.max(now));
     waiting.into_iter().filter(|(_, due)| due.is_none_or(|due| due <= by)).map(|(index, _)| index).collect()
@@ -436,15 +436,15 @@ mod tests {
     #[test]
     fn each_recipient_comes_in_its_time_and_a_claimed_message_has_one_that_does() {
         let due =
-            |dues: &[Option<i64>]| due_recipients(&entry(dues), Timestamp(10)..=Timestamp(100), Found::ForAttempt);
+            |dues: &[Option<i64>]| due_recipients(&entry(dues), Timestamp(10)..=Timestamp(100), DueFor::ForAttempt);
         assert_eq!(due(&[None, Some(10), Some(11)]), [0, 1]);
         assert_eq!(due(&[Some(20), Some(30), Some(20)]), [0, 2], "after the clock was set back");
         assert_eq!(due(&[Some(5), Some(101), Some(100)]), [0, 1], "so that it is further away than any plan");
         let mut done = entry(&[None]);
         done.recipients[0] = RecipientState::Removed;
-        assert!(due_recipients(&done, Timestamp(10)..=Timestamp(100), Found::ForAttempt).is_empty());
+        assert!(due_recipients(&done, Timestamp(10)..=Timestamp(100), DueFor::ForAttempt).is_empty());
         let early =
-            due_recipients(&entry(&[Some(20), Some(10)]), Timestamp(10)..=Timestamp(100), Found::MayBeForReport);
+            due_recipients(&entry(&[Some(20), Some(10)]), Timestamp(10)..=Timestamp(100), DueFor::MayBeForReport);
         assert_eq!(early, [1], "a report that is due makes no attempt early");
     }
 

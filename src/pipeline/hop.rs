@@ -3,7 +3,7 @@
 
 use super::Pipeline;
 use super::journal::Journal;
-use super::outbound::{Known, Thoroughness};
+use super::outbound::{FactsWanted, RouteFacts};
 use crate::clock::Timestamp;
 use crate::deliver::driver::OpenBody;
 use crate::deliver::message::Message;
@@ -40,7 +40,7 @@ struct Tried {
 }
 
 /// One message on one route.
-struct Errand<'a> {
+struct DeliveryAttempt<'a> {
     entry: &'a SpoolEntry,
     route: &'a Route,
     next_hop: String,
@@ -52,16 +52,16 @@ impl Pipeline {
     /// Delivers to the recipients that share a route, and tells how.
     pub(super) async fn deliver(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Outcomes, Vec<Event>) {
         let (next_hop, began) = (route.hop.to_string(), self.out.clock.now());
-        let errand = Errand { entry, route, next_hop, journal: Journal::default(), began };
+        let errand = DeliveryAttempt { entry, route, next_hop, journal: Journal::default(), began };
         let outcomes = self.run_errand(&errand, indices).await;
         (outcomes, errand.journal.into_events())
     }
 
-    async fn run_errand(&self, errand: &Errand<'_>, indices: &[usize]) -> Outcomes {
-        let Errand { entry, route, .. } = *errand;
+    async fn run_errand(&self, errand: &DeliveryAttempt<'_>, indices: &[usize]) -> Outcomes {
+        let DeliveryAttempt { entry, route, .. } = *errand;
         // Every attempt shuffles anew, and a log line is enough to tell how.
         let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
-        let known = match self.out.find_out(route, entry.envelope.tls, seed, Thoroughness::WhatDecides).await {
+        let known = match self.out.find_out(route, entry.envelope.tls, seed, FactsWanted::WhatDecides).await {
             Ok(known) => known,
             Err(cause) => return self.all_failed(errand, indices, cause),
         };
@@ -77,13 +77,13 @@ impl Pipeline {
         results
     }
 
-    fn all_failed(&self, errand: &Errand<'_>, indices: &[usize], cause: Cause) -> Outcomes {
+    fn all_failed(&self, errand: &DeliveryAttempt<'_>, indices: &[usize], cause: Cause) -> Outcomes {
         self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
         errand.journal.not_tried(&errand.next_hop, indices, &cause);
         indices.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
     }
 
-    async fn try_servers(&self, errand: &Errand<'_>, known: &Known, indices: &[usize]) -> Tried {
+    async fn try_servers(&self, errand: &DeliveryAttempt<'_>, known: &RouteFacts, indices: &[usize]) -> Tried {
         let steps = match self.out.plan(&errand.route.hop, known) {
             Ok(steps) => steps,
             Err(cause) => {
@@ -121,8 +121,8 @@ impl Pipeline {
     /// transaction leaves over goes into the next one, on the same connection where that is kept.
     async fn try_server(
         &self,
-        errand: &Errand<'_>,
-        known: &Known,
+        errand: &DeliveryAttempt<'_>,
+        known: &RouteFacts,
         target: &Target,
         pending: &[usize],
     ) -> Vec<(usize, DeliveryOutcome)> {
@@ -156,12 +156,12 @@ impl Pipeline {
     }
 
     /// Whether nothing further is to be begun. A clock that was set back makes nothing late.
-    fn is_late(&self, errand: &Errand<'_>) -> bool {
+    fn is_late(&self, errand: &DeliveryAttempt<'_>) -> bool {
         self.out.clock.now().since(errand.began) >= ATTEMPT_LIMIT
     }
 
     /// What a failure means for a message whose sender asked for REQUIRETLS.
-    fn under_request(&self, errand: &Errand<'_>, cause: Cause) -> Cause {
+    fn under_request(&self, errand: &DeliveryAttempt<'_>, cause: Cause) -> Cause {
         match errand.entry.envelope.tls {
             TlsRequest::Required => failed_under_require_tls(cause),
             TlsRequest::ByPolicy | TlsRequest::Optional => cause,

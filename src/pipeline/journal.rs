@@ -1,6 +1,6 @@
 //! What happens while a message is on its way, put into events for its history.
 
-use super::outbound::Known;
+use super::outbound::RouteFacts;
 use crate::deliver::AttemptReport;
 use crate::outcome::Cause;
 use crate::resolve::answer::Trace;
@@ -19,7 +19,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// A conversation with a server has ended.
-    pub(super) fn attempt(&self, next_hop: &str, report: &AttemptReport, known: &Known) {
+    pub(super) fn attempt(&self, next_hop: &str, report: &AttemptReport, known: &RouteFacts) {
         let exception = known.rule.exception.as_ref();
         let outcomes = report.outcomes.iter().map(|(index, outcome)| (*index, outcome));
         let group = |(recipients, outcome): (Vec<usize>, &crate::outcome::DeliveryOutcome)| Group {

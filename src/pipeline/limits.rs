@@ -39,7 +39,7 @@ struct Hop {
 }
 
 /// A place at a next hop, held while it is used.
-pub(super) struct Place {
+pub(super) struct HopSlot {
     _at_hop: OwnedSemaphorePermit,
     among_all: OwnedSemaphorePermit,
     _in_line: OwnedSemaphorePermit,
@@ -50,7 +50,7 @@ pub(super) struct Unrecorded {
     _among_all: OwnedSemaphorePermit,
 }
 
-impl Place {
+impl HopSlot {
     /// Makes room at the next hop. The rest is held until what was delivered is recorded: that
     /// bounds what a crash can deliver twice.
     pub(super) fn leave(self) -> Unrecorded {
@@ -61,7 +61,7 @@ impl Place {
 /// What comes of asking for a place.
 pub(super) enum Entry {
     /// Come in.
-    Place(Place),
+    Place(HopSlot),
     /// Too many wait already: come again after this time.
     Busy(Duration),
 }
@@ -81,7 +81,7 @@ impl HopLimits {
         };
         let Ok(at_hop) = places.acquire_owned().await else { return Entry::Busy(TURN) };
         let Ok(among_all) = Arc::clone(&self.all).acquire_owned().await else { return Entry::Busy(TURN) };
-        Entry::Place(Place { _at_hop: at_hop, among_all, _in_line: in_line })
+        Entry::Place(HopSlot { _at_hop: at_hop, among_all, _in_line: in_line })
     }
 
     fn join_line(&self, hop: &NextHop) -> Result<(OwnedSemaphorePermit, Arc<Semaphore>), Duration> {

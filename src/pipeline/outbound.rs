@@ -10,7 +10,7 @@ use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
 use crate::policy::decide::{Facts, decide, sts_matters};
 use crate::policy::exceptions::store;
-use crate::policy::exceptions::{Exceptions, LocalRule, Standing};
+use crate::policy::exceptions::{Exceptions, ExceptionsStatus, LocalRule};
 use crate::policy::sts::driver::StsClient;
 use crate::policy::sts::event::{self as sts_event, StsListener};
 use crate::policy::sts::{StsAbsent, StsState};
@@ -38,7 +38,7 @@ pub enum SetupError {
 
 /// The ways out of this machine. A simulation has its own.
 #[derive(Clone)]
-pub struct Ways {
+pub struct OutboundPaths {
     /// The ways to the DNS.
     pub dns: Arc<Dns>,
     /// The way to mail servers and policy hosts.
@@ -47,7 +47,7 @@ pub struct Ways {
     pub clock: Clock,
 }
 
-impl Ways {
+impl OutboundPaths {
     /// The DNS, TCP and the time.
     #[must_use]
     pub fn over_tcp(dns: Arc<Dns>, clock: Clock) -> Self {
@@ -76,7 +76,7 @@ pub struct Outbound {
 
 /// What is known about a route before anyone connects.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct RouteFacts {
     /// What the DNS says.
     pub resolution: Resolution,
     /// What MTA-STS says.
@@ -89,7 +89,7 @@ pub struct Known {
 
 /// Whether MTA-STS is asked though its answer makes no difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Thoroughness {
+pub enum FactsWanted {
     /// Only what decides: a message does not wait for more.
     WhatDecides,
     /// All there is to show.
@@ -101,8 +101,8 @@ impl Outbound {
     ///
     /// # Errors
     /// When the file of trusted roots that the configuration names cannot be used.
-    pub fn new(config: Arc<Config>, ways: Ways, told: StsListener) -> Result<Self, RootsError> {
-        let Ways { dns, network, clock } = ways;
+    pub fn new(config: Arc<Config>, ways: OutboundPaths, told: StsListener) -> Result<Self, RootsError> {
+        let OutboundPaths { dns, network, clock } = ways;
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
@@ -119,7 +119,7 @@ impl Outbound {
     pub fn for_command(config: Config, clock: Clock) -> Result<Self, SetupError> {
         let config = Arc::new(config);
         let dns = Arc::new(Dns::new(&config, clock.clone(), dns_event::nobody())?);
-        Ok(Self::new(config, Ways::over_tcp(dns, clock), sts_event::nobody())?)
+        Ok(Self::new(config, OutboundPaths::over_tcp(dns, clock), sts_event::nobody())?)
     }
 
     /// Asks the DNS and MTA-STS about a route, for a message whose sender asks this of TLS. `seed`
@@ -132,32 +132,32 @@ impl Outbound {
         route: &Route,
         request: TlsRequest,
         seed: u64,
-        thoroughness: Thoroughness,
-    ) -> Result<Known, Cause> {
+        thoroughness: FactsWanted,
+    ) -> Result<RouteFacts, Cause> {
         let (resolution, sts) = match (policy_domain(&route.hop), thoroughness) {
             (None, _) => (self.resolve(&route.hop, seed).await?, StsState::Absent(StsAbsent::AddressLiteral)),
-            (Some(domain), Thoroughness::Everything) => {
+            (Some(domain), FactsWanted::Everything) => {
                 let policy = async { Ok(self.sts.policy_for(domain).await) };
                 tokio::try_join!(self.resolve(&route.hop, seed), policy)?
             }
-            (Some(_), Thoroughness::WhatDecides) => {
+            (Some(_), FactsWanted::WhatDecides) => {
                 (self.resolve(&route.hop, seed).await?, StsState::Absent(StsAbsent::NotNeeded))
             }
         };
         let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
         let waives = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
         let request = if waives { TlsRequest::ByPolicy } else { request };
-        let known = Known { resolution, sts, rule, request };
+        let known = RouteFacts { resolution, sts, rule, request };
         // What the plan is made from says itself whether there is more to ask for.
         match (policy_domain(&route.hop), thoroughness) {
-            (Some(domain), Thoroughness::WhatDecides) if sts_matters(&self.facts(&known)) => {
-                Ok(Known { sts: self.sts.policy_for(domain).await, ..known })
+            (Some(domain), FactsWanted::WhatDecides) if sts_matters(&self.facts(&known)) => {
+                Ok(RouteFacts { sts: self.sts.policy_for(domain).await, ..known })
             }
             (Some(_) | None, _) => Ok(known),
         }
     }
 
-    fn facts<'a>(&self, known: &'a Known) -> Facts<'a> {
+    fn facts<'a>(&self, known: &'a RouteFacts) -> Facts<'a> {
         Facts {
             resolution: &known.resolution,
             sts: &known.sts,
@@ -169,7 +169,7 @@ impl Outbound {
 
     /// How the operator's weakenings stand.
     #[must_use]
-    pub fn exceptions_now(&self) -> Standing {
+    pub fn exceptions_now(&self) -> ExceptionsStatus {
         self.exceptions.standing(self.clock.now(), &self.config.destination)
     }
 
@@ -183,21 +183,21 @@ impl Outbound {
 
     /// Looks at the MTA-STS policy anew, past everything that is kept: what is known if that
     /// changes something (RFC 8461 §5.1).
-    pub async fn known_anew(&self, route: &Route, known: &Known) -> Option<Known> {
+    pub async fn known_anew(&self, route: &Route, known: &RouteFacts) -> Option<RouteFacts> {
         let sts = self.sts.recheck(policy_domain(&route.hop)?).await;
         let is_the_same = match (&known.sts, &sts) {
             (StsState::Absent(_), StsState::Absent(_)) => true,
             (StsState::Policy(old), StsState::Policy(new)) => old.terms == new.terms,
             (StsState::Absent(_), StsState::Policy(_)) | (StsState::Policy(_), StsState::Absent(_)) => false,
         };
-        (!is_the_same).then(|| Known { sts, ..known.clone() })
+        (!is_the_same).then(|| RouteFacts { sts, ..known.clone() })
     }
 
     /// The servers to try, in order.
     ///
     /// # Errors
     /// As [`plan`].
-    pub fn plan(&self, hop: &NextHop, known: &Known) -> Result<Vec<Planned>, Cause> {
+    pub fn plan(&self, hop: &NextHop, known: &RouteFacts) -> Result<Vec<Planned>, Cause> {
         let facts = self.facts(known);
         let verdicts = known.resolution.hosts.iter().map(|host| decide(&facts, host)).collect();
         let chosen = match hop {

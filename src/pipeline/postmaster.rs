@@ -16,7 +16,7 @@ use crate::report::{self, Lost, due};
 use crate::smtp::address::Mailbox;
 use crate::spool::event::Silence;
 use crate::spool::owed::Rounds;
-use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
+use crate::spool::{Claim, Notification, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -153,7 +153,8 @@ impl Pipeline {
         let now = self.out.clock.now();
         let (reader, reports) = self.digest(&lost, now).await;
         // The configuration may have changed since they were lost.
-        let telling = if reports.is_empty() { Telling::Nobody(Silence::NullReversePath) } else { Telling::ByReport(0) };
+        let telling =
+            if reports.is_empty() { Notification::Nobody(Silence::NullReversePath) } else { Notification::ByReport(0) };
         let mut settlements = lost.into_iter().map(|claim| {
             let settlement = done(&claim.entry, telling, now);
             (claim, settlement)
@@ -183,7 +184,7 @@ impl Pipeline {
 }
 
 /// All that was owed is told.
-fn done(entry: &SpoolEntry, telling: Telling, now: Timestamp) -> Settlement {
+fn done(entry: &SpoolEntry, telling: Notification, now: Timestamp) -> Settlement {
     let owed = entry.recipients.iter().enumerate().filter(|(_, state)| state.owed().is_some());
     let recipients: Vec<_> = owed
         .map(|(index, state)| {

@@ -7,13 +7,13 @@
 use super::Pipeline;
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
-use crate::report::due::{self, Moment, Rules, Tellings};
-use crate::report::{self, Desk, Due, Kind, Original};
+use crate::report::due::{self, Moment, Notifications, Rules};
+use crate::report::{self, Due, Kind, Original, ReportContext};
 use crate::smtp::address::ReversePath;
 use crate::spool::conclude::Conclusion;
 use crate::spool::event::{Event, Silence};
 use crate::spool::owed::Reported;
-use crate::spool::{RecipientState, Report, SpoolEntry, SpoolError, Telling, schedule};
+use crate::spool::{Notification, RecipientState, Report, SpoolEntry, SpoolError, schedule};
 use std::collections::BTreeSet;
 
 /// What a settlement has to say beside the states.
@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 pub(super) struct Told {
     pub(super) reports: Vec<Report>,
     /// Who is told of which recipient.
-    pub(super) told: Vec<(usize, Telling)>,
+    pub(super) told: Vec<(usize, Notification)>,
     /// How often the sender has been told, where that changes.
     pub(super) reported: Option<Reported>,
     /// When the next report is due.
@@ -100,10 +100,10 @@ impl Pipeline {
         tellings.next.is_some() || !tellings.reports.is_empty()
     }
 
-    pub(super) fn desk(&self) -> Desk<'_> {
+    pub(super) fn desk(&self) -> ReportContext<'_> {
         let config = &self.out.config;
         let return_full_below = config.notify.return_full_below;
-        Desk { hostname: &config.hostname, texts: &self.texts, return_full_below }
+        ReportContext { hostname: &config.hostname, texts: &self.texts, return_full_below }
     }
 
     /// The start of the original, with its header; a report without it is better than none.
@@ -155,12 +155,12 @@ fn is_try(event: &Event) -> bool {
 }
 
 /// Who is told of which recipient.
-fn told(entry: &SpoolEntry, tellings: &Tellings) -> Vec<(usize, Telling)> {
+fn told(entry: &SpoolEntry, tellings: &Notifications) -> Vec<(usize, Notification)> {
     let mut told = Vec::new();
     for (place, report) in tellings.reports.iter().enumerate() {
         let telling = match report.kind {
-            Kind::Failed | Kind::ReportLost => Telling::ByReport(place),
-            Kind::HeldBack | Kind::Delayed | Kind::Relayed => Telling::Notice(place),
+            Kind::Failed | Kind::ReportLost => Notification::ByReport(place),
+            Kind::HeldBack | Kind::Delayed | Kind::Relayed => Notification::Notice(place),
         };
         told.extend(report.recipients.iter().map(|(index, _)| (*index, telling)));
     }
@@ -168,6 +168,6 @@ fn told(entry: &SpoolEntry, tellings: &Tellings) -> Vec<(usize, Telling)> {
         ReversePath::Null => Silence::NullReversePath,
         ReversePath::Mailbox(_) => Silence::NotAsked,
     };
-    told.extend(tellings.untold.iter().map(|index| (*index, Telling::Nobody(because))));
+    told.extend(tellings.untold.iter().map(|index| (*index, Notification::Nobody(because))));
     told
 }

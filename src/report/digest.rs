@@ -5,7 +5,7 @@
 
 use super::form::{field, line, utf8_item, utf8_paragraph};
 use super::ndr::{addressed, dated, text_part};
-use super::{Desk, notable_domain};
+use super::{ReportContext, notable_domain};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, Origin, QueueId};
 use crate::outcome::Cause;
@@ -35,7 +35,7 @@ impl<'a> Lost<'a> {
 
 /// Tells the postmaster of these reports.
 #[must_use]
-pub fn digest(desk: &Desk<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Timestamp) -> spool::Report {
+pub fn digest(desk: &ReportContext<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Timestamp) -> spool::Report {
     let count = lost.len().to_string();
     let texts = desk.texts;
     let mut text = utf8_paragraph(&texts.say("digest.text", &[("count", &count)]), 0);

@@ -49,7 +49,7 @@ impl Moment<'static> {
 
 /// What follows from an attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tellings {
+pub struct Notifications {
     /// The reports to write, in an order that does not change.
     pub reports: Vec<Due>,
     /// The recipients that failed and of whom nobody is told.
@@ -67,18 +67,18 @@ pub fn due(
     changes: &[(usize, RecipientState)],
     rules: &Rules<'_>,
     moment: &Moment<'_>,
-) -> Tellings {
+) -> Notifications {
     let states = after(entry, changes);
     let changed: BTreeSet<usize> = changes.iter().map(|(index, _)| *index).collect();
-    let mut found = Found::default();
+    let mut found = ByKind::default();
     for (&index, &state) in states.iter().filter(|(index, _)| !moment.under_way.contains(*index)) {
         if changed.contains(&index) || state.is_open() {
             let notice = notice(entry, (index, state), rules.notify, moment.now);
             found.note(&entry.envelope, index, state, notice);
         }
     }
-    let Found { failed, delayed, held_back, relayed, untold } = found;
-    let mut tellings = Tellings { untold, ..Tellings::default() };
+    let ByKind { failed, delayed, held_back, relayed, untold } = found;
+    let mut tellings = Notifications { untold, ..Notifications::default() };
     let is_over = states.values().all(|state| state.pending().is_none());
     match &entry.envelope.reverse_path {
         ReversePath::Mailbox(sender) => {
@@ -119,7 +119,7 @@ pub fn lost(entry: &SpoolEntry, rules: &Rules<'_>) -> Option<Due> {
     (!recipients.is_empty()).then_some(Due { to, kind: Kind::ReportLost, recipients })
 }
 
-impl Tellings {
+impl Notifications {
     fn owe(
         &mut self,
         kind: Kind,
@@ -175,7 +175,7 @@ fn opens(entry: &SpoolEntry, kind: Kind, notify: &Notify, moment: &Moment<'_>) -
 pub fn mark(
     entry: &SpoolEntry,
     changes: &mut Vec<(usize, RecipientState)>,
-    tellings: &Tellings,
+    tellings: &Notifications,
     (notify, tries_now): (&Notify, u32),
     now: Timestamp,
 ) -> Reported {
@@ -266,7 +266,7 @@ pub fn next_notice(
 
 /// What was found about the recipients, by what there is to tell.
 #[derive(Default)]
-struct Found {
+struct ByKind {
     failed: Vec<(usize, Fate)>,
     delayed: Vec<(usize, Fate)>,
     held_back: Vec<(usize, Fate)>,
@@ -274,7 +274,7 @@ struct Found {
     untold: Vec<usize>,
 }
 
-impl Found {
+impl ByKind {
     fn note(&mut self, envelope: &Envelope, index: usize, state: &RecipientState, notice: Option<Kind>) {
         let wants = |on| envelope.dsn_for(index).wants(on);
         match state {

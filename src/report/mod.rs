@@ -103,7 +103,7 @@ pub struct Due {
 
 /// Who writes reports, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Desk<'a> {
+pub struct ReportContext<'a> {
     /// The name of the relay.
     pub hostname: &'a Domain,
     /// Its words.
@@ -131,8 +131,8 @@ pub struct Original<'a> {
 
 /// Writes a report.
 #[must_use]
-pub fn compose(desk: &Desk<'_>, original: &Original<'_>, due: &Due, now: Timestamp) -> spool::Report {
-    let content = Bytes::from(ndr::message(&Letter { desk, original, due, now }));
+pub fn compose(desk: &ReportContext<'_>, original: &Original<'_>, due: &Due, now: Timestamp) -> spool::Report {
+    let content = Bytes::from(ndr::message(&ReportDraft { desk, original, due, now }));
     let origin = Origin::Report { about: original.entry.id };
     let envelope = Envelope::new(ReversePath::Null, vec![due.to.clone()], now, origin);
     let envelope = match Form::of(due) {
@@ -146,7 +146,7 @@ pub fn compose(desk: &Desk<'_>, original: &Original<'_>, due: &Due, now: Timesta
 
 /// A plain notice to the postmaster that damaged records were found in the spool.
 #[must_use]
-pub fn damage_notice(desk: &Desk<'_>, to: &Mailbox, records: u64, now: Timestamp) -> spool::Report {
+pub fn damage_notice(desk: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> spool::Report {
     // It is about no message; the number is never given to one.
     let origin = Origin::Report { about: QueueId(0) };
     let content = Bytes::from(ndr::damage_message(desk, to, records, now));
@@ -164,14 +164,14 @@ pub fn notable_domain(recipient: &Mailbox) -> Option<&Domain> {
 }
 
 /// All that a report is made of.
-struct Letter<'a> {
-    desk: &'a Desk<'a>,
+struct ReportDraft<'a> {
+    desk: &'a ReportContext<'a>,
     original: &'a Original<'a>,
     due: &'a Due,
     now: Timestamp,
 }
 
-impl<'a> Letter<'a> {
+impl<'a> ReportDraft<'a> {
     /// Whether what is told of a recipient was known before.
     fn is_earlier(&self, index: usize) -> bool {
         let is_owed = self.original.entry.recipients.get(index).is_some_and(|state| state.owed().is_some());

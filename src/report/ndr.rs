@@ -7,7 +7,7 @@
 
 use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field, utf8_paragraph};
 use super::returned::{self, header_block, raw_value, sane_message_id};
-use super::{Desk, Form, Letter, status, words};
+use super::{Form, ReportContext, ReportDraft, status, words};
 use crate::clock::Timestamp;
 use crate::envelope::TlsRequest;
 use crate::smtp::address::{Domain, Mailbox};
@@ -20,7 +20,7 @@ const SUBJECT_LIMIT: usize = 200;
 pub(super) type Part<'a> = (&'a str, &'a str, Vec<u8>);
 
 /// The whole report.
-pub(super) fn message(letter: &Letter<'_>) -> Vec<u8> {
+pub(super) fn message(letter: &ReportDraft<'_>) -> Vec<u8> {
     let returned = returned::part(letter);
     let form = Form::of(letter.due);
     let status = status::part(letter).into_bytes();
@@ -47,7 +47,7 @@ pub(super) fn message(letter: &Letter<'_>) -> Vec<u8> {
 }
 
 /// The notice that records of the spool were damaged: plain text, there is no message to show.
-pub(super) fn damage_message(desk: &Desk<'_>, to: &Mailbox, records: u64, now: Timestamp) -> Vec<u8> {
+pub(super) fn damage_message(desk: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> Vec<u8> {
     let count = records.to_string();
     let (_, encoding, text) = text_part(utf8_paragraph(&desk.texts.say("damage.text", &[("count", &count)]), 0));
     let mut message = addressed(desk.hostname, to, &desk.texts.say("damage.subject", &[]));
@@ -72,7 +72,7 @@ pub(super) fn text_part(text: String) -> Part<'static> {
 
 /// RFC 2046 §5.1.1. `=_` cannot occur in quoted-printable, and the number is raised until the
 /// boundary is in no other part either, whatever the original holds.
-fn boundary(letter: &Letter<'_>, parts: &[Part<'_>]) -> String {
+fn boundary(letter: &ReportDraft<'_>, parts: &[Part<'_>]) -> String {
     let named = |number: usize| format!("=_{}.{}.{number}", letter.original.entry.id, letter.now.0);
     let is_free = |boundary: &String| {
         let pattern = boundary.as_bytes();
@@ -83,8 +83,8 @@ fn boundary(letter: &Letter<'_>, parts: &[Part<'_>]) -> String {
     (0..=most).map(named).find(is_free).unwrap_or_else(|| named(most + 1))
 }
 
-fn message_header(letter: &Letter<'_>, boundary: &str) -> String {
-    let Letter { desk, original, due, now } = letter;
+fn message_header(letter: &ReportDraft<'_>, boundary: &str) -> String {
+    let ReportDraft { desk, original, due, now } = letter;
     let (id, hostname) = (original.entry.id, desk.hostname);
     let parsed = MessageParser::default().parse_headers(header_block(original.content).0);
     let mut header = addressed(hostname, &due.to, &subject(letter, parsed.as_ref()));
@@ -116,7 +116,7 @@ pub(super) fn dated(id: &str, now: Timestamp) -> String {
 
 /// The words of the report around the subject of the original. Clean ASCII is repeated as it is,
 /// its encoded words included; anything else is read as UTF-8 and encoded anew.
-fn subject(letter: &Letter<'_>, original: Option<&Message<'_>>) -> String {
+fn subject(letter: &ReportDraft<'_>, original: Option<&Message<'_>>) -> String {
     let (texts, slot) = (letter.desk.texts, format!("{}.subject", letter.due.kind.word()));
     let around = |subject: &str| texts.say(&slot, &[("subject", subject)]);
     // RFC 8689 §5: the subject of a message with REQUIRETLS is its own affair.

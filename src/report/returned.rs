@@ -7,7 +7,7 @@
 //! and a report must arrive on every way: then the header comes back, wrapped in quoted-printable.
 
 use super::form::{field, is_clean, quoted_printable};
-use super::{Due, Form, Kind, Letter};
+use super::{Due, Form, Kind, ReportDraft};
 use crate::envelope::{Charset, TlsRequest};
 use crate::smtp::dsn::Ret;
 use crate::smtp::header;
@@ -64,7 +64,7 @@ const fn was_returned(entry: &SpoolEntry) -> bool {
 }
 
 /// The part for this report.
-pub(super) fn part(letter: &Letter<'_>) -> Returned {
+pub(super) fn part(letter: &ReportDraft<'_>) -> Returned {
     let (entry, content) = (letter.original.entry, letter.original.content);
     if entry.envelope.tls == TlsRequest::Required {
         let octets = redacted(content);

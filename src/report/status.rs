@@ -6,7 +6,7 @@
 //! last reply it met.
 
 use super::form::{field, utf8_field};
-use super::{Fate, Form, Kind, Letter, tries};
+use super::{Fate, Form, Kind, ReportDraft, tries};
 use crate::clock::Timestamp;
 use crate::envelope::{ClientInfo, Origin, RecipientDsn};
 use crate::outcome::{Cause, Peer, RequireTlsFailure};
@@ -24,7 +24,7 @@ const SUCCESS: EnhancedStatusCode = EnhancedStatusCode::new(2, 0, 0);
 const MOST_IN_FULL: usize = 200;
 
 /// The whole part, without its MIME header.
-pub(super) fn part(letter: &Letter<'_>) -> String {
+pub(super) fn part(letter: &ReportDraft<'_>) -> String {
     let envelope = &letter.original.entry.envelope;
     let groups = letter.recipients().enumerate().map(|(place, (index, recipient, fate))| {
         let group = Group { letter, index, recipient, dsn: envelope.dsn_for(index), form: Form::of(letter.due) };
@@ -34,7 +34,7 @@ pub(super) fn part(letter: &Letter<'_>) -> String {
 }
 
 /// RFC 3464 §2.2.
-fn message_group(letter: &Letter<'_>) -> String {
+fn message_group(letter: &ReportDraft<'_>) -> String {
     let envelope = &letter.original.entry.envelope;
     let mut group = String::new();
     if let Some(id) = &envelope.dsn.envelope_id {
@@ -52,7 +52,7 @@ fn message_group(letter: &Letter<'_>) -> String {
 
 /// One recipient on the way into its group.
 struct Group<'a> {
-    letter: &'a Letter<'a>,
+    letter: &'a ReportDraft<'a>,
     index: usize,
     recipient: &'a Mailbox,
     dsn: &'a RecipientDsn,

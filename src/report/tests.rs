@@ -108,7 +108,7 @@ impl Case {
             tellings.reports.extend(lost(&entry, &rules));
         }
         let hostname = "relay.corp.example".parse().unwrap();
-        let desk = Desk { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
+        let desk = ReportContext { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
         let wanted = content_wanted(&entry, &tellings.reports, desk.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
         let (content, history) = (&self.content[..wanted], &self.history);
@@ -396,7 +396,7 @@ fn the_operators_texts_are_used_and_may_be_outside_ascii() {
 #[test]
 fn damage_is_told_in_plain_words() {
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let desk = Desk { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let desk = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
     let notice = damage_notice(&desk, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
     assert_is_deliverable_anywhere(&notice.content);
     let text = String::from_utf8(notice.content.to_vec()).unwrap();

@@ -7,7 +7,7 @@
 use super::form::{line, utf8_item, utf8_paragraph};
 use super::returned::Note;
 use super::status::remote_reply;
-use super::{Fate, Kind, Letter, Original, notable_domain, readable, tries};
+use super::{Fate, Kind, Original, ReportDraft, notable_domain, readable, tries};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Phase, Side, UNITS, span};
 use crate::smtp::address::Mailbox;
@@ -29,7 +29,7 @@ const MOST_LISTED: usize = 200;
 const MOST_CHECKS: usize = 10;
 
 /// The whole part, without its MIME header.
-pub(super) fn part(letter: &Letter<'_>, note: Option<Note>) -> String {
+pub(super) fn part(letter: &ReportDraft<'_>, note: Option<Note>) -> String {
     let groups = grouped(letter);
     let (full, brief) = groups.split_at(groups.len().min(MOST_GROUPS));
     let mut text = String::new();
@@ -59,7 +59,7 @@ pub(super) fn part(letter: &Letter<'_>, note: Option<Note>) -> String {
 
 /// Each recipient in a line, with the cause in the words of the log, so that a report about a thousand
 /// hosts can be read and carried.
-fn in_brief(letter: &Letter<'_>, groups: &[Group<'_>]) -> String {
+fn in_brief(letter: &ReportDraft<'_>, groups: &[Group<'_>]) -> String {
     if groups.is_empty() {
         return String::new();
     }
@@ -78,7 +78,7 @@ fn in_brief(letter: &Letter<'_>, groups: &[Group<'_>]) -> String {
 }
 
 /// A list of bounded length that says what it leaves out.
-fn listed(letter: &Letter<'_>, lines: Vec<String>) -> String {
+fn listed(letter: &ReportDraft<'_>, lines: Vec<String>) -> String {
     let mut text: String = lines.iter().take(MOST_LISTED).map(|shown| line(shown, 4)).collect();
     if let Some(more @ 1..) = lines.len().checked_sub(MOST_LISTED) {
         let said = letter.desk.texts.say("notes.more", &[("count", &more.to_string())]);
@@ -95,7 +95,7 @@ struct Group<'a> {
 }
 
 /// In the order in which the fates first appear.
-fn grouped<'a>(letter: &Letter<'a>) -> Vec<Group<'a>> {
+fn grouped<'a>(letter: &ReportDraft<'a>) -> Vec<Group<'a>> {
     letter.recipients().fold(Vec::new(), |mut groups: Vec<Group<'a>>, (index, recipient, fate)| {
         match groups.iter_mut().find(|group| group.fate == fate) {
             Some(group) => {
@@ -108,7 +108,7 @@ fn grouped<'a>(letter: &Letter<'a>) -> Vec<Group<'a>> {
     })
 }
 
-fn for_the_reader(letter: &Letter<'_>, group: &Group<'_>) -> String {
+fn for_the_reader(letter: &ReportDraft<'_>, group: &Group<'_>) -> String {
     let server = match group.fate {
         Fate::Relayed { peer, .. } => readable::names(&peer.to_string()),
         Fate::Stopped(_) => String::new(),
@@ -147,7 +147,7 @@ fn for_the_reader(letter: &Letter<'_>, group: &Group<'_>) -> String {
 }
 
 /// Who must act, and what the reader can do.
-fn what_to_do(letter: &Letter<'_>, cause: &Cause) -> String {
+fn what_to_do(letter: &ReportDraft<'_>, cause: &Cause) -> String {
     let texts = letter.desk.texts;
     let side = cause.row().side;
     let first = if letter.due.kind == Kind::Failed && may_be_a_wrong_address(cause) {
@@ -183,7 +183,7 @@ fn short_date(moment: Timestamp) -> String {
 }
 
 /// Of the recipient that was tried most. What the operator does is no attempt.
-fn attempts(letter: &Letter<'_>) -> u32 {
+fn attempts(letter: &ReportDraft<'_>) -> u32 {
     let Original { entry, tries_now, .. } = *letter.original;
     let tries = |(index, _, fate): (usize, _, &Fate)| match (entry.recipients.get(index), fate) {
         (Some(RecipientState::Owed(owed)), _) => owed.tries,
@@ -202,7 +202,7 @@ fn attempts(letter: &Letter<'_>) -> u32 {
     letter.recipients().map(tries).max().unwrap_or(0)
 }
 
-fn for_administrators(letter: &Letter<'_>) -> String {
+fn for_administrators(letter: &ReportDraft<'_>) -> String {
     let entry = letter.original.entry;
     let heading = letter.desk.texts.say("notes.administrators", &[]);
     let mut text = format!("{heading}\r\n{}\r\n\r\n", "-".repeat(heading.chars().count()));
@@ -217,7 +217,7 @@ fn for_administrators(letter: &Letter<'_>) -> String {
     text
 }
 
-fn evidence_for(letter: &Letter<'_>, group: &Group<'_>) -> String {
+fn evidence_for(letter: &ReportDraft<'_>, group: &Group<'_>) -> String {
     let mut text = "\r\n".to_owned();
     text.extend(group.recipients.iter().take(MOST_LISTED).map(|recipient| line(recipient.as_str(), 0)));
     if let Some(more @ 1..) = group.recipients.len().checked_sub(MOST_LISTED) {
@@ -269,7 +269,7 @@ fn evidence(cause: &Cause) -> Vec<(&'static str, String)> {
 }
 
 /// The words of the report that was lost, without its parts: reports do not nest.
-fn what_the_report_said(letter: &Letter<'_>) -> String {
+fn what_the_report_said(letter: &ReportDraft<'_>) -> String {
     let heading = letter.desk.texts.say("notes.what_it_said", &[]);
     let mut text = format!("\r\n{heading}\r\n{}\r\n\r\n", "-".repeat(heading.chars().count()));
     let parsed = MessageParser::default().parse(letter.original.content);

@@ -59,7 +59,7 @@ pub enum Data {
 
 /// A positive answer, followed along its CNAMEs.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct PositiveAnswer {
     /// The weakest link of the chain from the question to the data (RFC 7672 §2.1.3).
     pub security: Security,
     /// The name at the end of the CNAMEs, when there are any.
@@ -74,7 +74,7 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// Records.
-    Found(Found),
+    Found(PositiveAnswer),
     /// The name exists and has no such record.
     NoData(Security),
     /// The name does not exist.

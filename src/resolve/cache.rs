@@ -26,7 +26,7 @@ pub(super) struct Room {
 }
 
 /// An answer to be kept.
-pub(super) struct Kept<V> {
+pub(super) struct Cached<V> {
     /// The answer.
     pub(super) value: V,
     /// The memory it takes.
@@ -66,8 +66,8 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Keeps an answer until its end, or not at all when that is past.
-    pub(super) fn put(&mut self, key: K, kept: Kept<V>, now: Timestamp) {
-        let Kept { value, octets, until } = kept;
+    pub(super) fn put(&mut self, key: K, kept: Cached<V>, now: Timestamp) {
+        let Cached { value, octets, until } = kept;
         let until = until.min(now.plus(LONGEST_LIFE));
         if until <= now || self.room.entries == 0 || octets > self.room.octets {
             return;
@@ -101,8 +101,8 @@ mod tests {
         Cache::new(Room { entries, octets: 1000 })
     }
 
-    fn one(value: u32, until: u64) -> Kept<u32> {
-        Kept { value, octets: 1, until: at(until) }
+    fn one(value: u32, until: u64) -> Cached<u32> {
+        Cached { value, octets: 1, until: at(until) }
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn what_is_large_takes_the_room_of_many() {
         let mut cache = cache(100);
-        let large = |value, until| Kept { value, octets: 400, until: at(until) };
+        let large = |value, until| Cached { value, octets: 400, until: at(until) };
         cache.put("a", large(1, 10), at(0));
         cache.put("b", large(2, 20), at(0));
         cache.put("b", large(3, 30), at(0));
@@ -165,7 +165,7 @@ mod tests {
         cache.put("c", large(5, 40), at(0));
         assert_eq!([cache.get(&"a", at(1)), cache.get(&"small", at(1))], [None, None], "it expires first");
         assert_eq!([cache.get(&"b", at(1)), cache.get(&"c", at(1))], [Some(3), Some(5)]);
-        cache.put("d", Kept { value: 6, octets: 1001, until: at(50) }, at(0));
+        cache.put("d", Cached { value: 6, octets: 1001, until: at(50) }, at(0));
         assert_eq!((cache.get(&"d", at(1)), cache.entries.len()), (None, 2), "one that has no room drives nobody out");
         assert_eq!((cache.octets, cache.by_expiry.len()), (800, 2));
     }

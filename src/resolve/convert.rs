@@ -1,6 +1,6 @@
 //! From a validated answer to the nouns of mail: addresses, MX hosts, TLSA records.
 
-use super::answer::{Answer, Data, Found, RecordType, TXT_LIMIT};
+use super::answer::{Answer, Data, PositiveAnswer, RecordType, TXT_LIMIT};
 use super::dnssec::{Alias, Outcome, Validated};
 use super::{Security, TlsaRecord};
 use crate::outcome::{Cause, Question};
@@ -10,7 +10,7 @@ use hickory_proto::rr::{Name, RData, RecordType as WireType};
 /// Reads a validated answer to `question`, which the look-up has checked to be secure or insecure.
 pub(super) fn answer(validated: &Validated, question: &Question) -> Answer {
     match &validated.outcome {
-        Outcome::Found { records, name, aliases } => Answer::Found(Found {
+        Outcome::Found { records, name, aliases } => Answer::Found(PositiveAnswer {
             security: validated.security,
             expanded: if aliases.is_empty() { None } else { domain_of(name) },
             first_alias: first_alias(aliases),

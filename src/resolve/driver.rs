@@ -8,7 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "the trust anchor file is read once, at the start")]
 
 use super::answer::{Answer, Ask, Freshness, RecordType, Trace};
-use super::cache::{Cache, Kept, Room};
+use super::cache::{Cache, Cached, Room};
 use super::dnssec::{Anchors, Outcome, Reason, Step, Validated, Validation, Zones};
 use super::error::DnsSetupError;
 use super::event::{DnsEvent, Listener, Probed};
@@ -17,7 +17,7 @@ use super::own::{self, Own, Realm, Way};
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
 use super::paths::standing::PathStanding;
-use super::paths::{Fault, Heard, Path, PathName, Source, in_order};
+use super::paths::{FetchError, Heard, Path, PathName, Source, in_order};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
@@ -224,7 +224,7 @@ impl Dns {
     fn keep(&self, key: Key, lookup: Lookup, until: Timestamp) {
         let octets = octets_of(&lookup);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.put(key, Kept { value: Arc::new(lookup), octets, until }, self.clock.now());
+        cache.put(key, Cached { value: Arc::new(lookup), octets, until }, self.clock.now());
     }
 
     fn tell(&self, key: &Key, lookup: &Lookup) {
@@ -283,7 +283,7 @@ impl Dns {
         end: Instant,
     ) -> Lookup {
         let paths = in_order(all, self.clock.now());
-        let mut faults: Vec<(&Path, Fault)> = Vec::new();
+        let mut faults: Vec<(&Path, FetchError)> = Vec::new();
         for (nth, path) in paths.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -293,7 +293,7 @@ impl Dns {
             let waiting = u32::try_from(paths.len() - nth).unwrap_or(1);
             let share = (left / waiting).max(self.timeout).min(left);
             let attempt = timeout(share, self.attempt(path, (name, record_type), unproven)).await;
-            let attempt = attempt.unwrap_or(Err(Fault::TimedOut));
+            let attempt = attempt.unwrap_or(Err(FetchError::TimedOut));
             let result = match &attempt {
                 Ok(validated) => validated.security.word(),
                 Err(fault) => fault.word(),
@@ -314,7 +314,7 @@ impl Dns {
 
     /// A failure counts against a path only when another one had the answer: what nobody knows
     /// is the zone's own fault.
-    fn note_health(&self, good: &Path, faults: &[(&Path, Fault)]) {
+    fn note_health(&self, good: &Path, faults: &[(&Path, FetchError)]) {
         let now = self.clock.now();
         let notes = std::iter::once((good, Ok(()))).chain(faults.iter().map(|(path, _)| (*path, Err(()))));
         for (path, note) in notes {
@@ -329,7 +329,7 @@ impl Dns {
         path: &Path,
         (name, record_type): (&Name, WireType),
         unproven: Option<&Reason>,
-    ) -> Result<Validated, Fault> {
+    ) -> Result<Validated, FetchError> {
         if let Some(reason) = unproven {
             return own::ask(path, name, record_type, reason, self.clock.now()).await;
         }
@@ -340,15 +340,17 @@ impl Dns {
     }
 
     /// Judges what a path brings; what is bogus from some servers of a zone may be sound from others.
-    async fn validate(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
+    async fn validate(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, FetchError> {
         let mut heard = Heard::default();
         let mut verdict = self.validate_by(path, name, record_type, &mut heard).await;
         for _again in 0..OTHER_SERVERS_LIMIT {
-            if !matches!(verdict, Err(Fault::Bogus(_))) || !heard.avoid_those() {
+            if !matches!(verdict, Err(FetchError::Bogus(_))) || !heard.avoid_those() {
                 break;
             }
             verdict = match self.validate_by(path, name, record_type, &mut heard).await {
-                Err(Fault::TimedOut | Fault::Broken(_) | Fault::Code(_) | Fault::Incomplete(_)) => verdict,
+                Err(FetchError::TimedOut | FetchError::Broken(_) | FetchError::Code(_) | FetchError::Incomplete(_)) => {
+                    verdict
+                }
                 of_others => of_others,
             };
         }
@@ -362,7 +364,7 @@ impl Dns {
         name: &Name,
         record_type: WireType,
         heard: &mut Heard,
-    ) -> Result<Validated, Fault> {
+    ) -> Result<Validated, FetchError> {
         let first = path.fetch_beside(name, record_type, Flags::Validate, heard).await?;
         let mut signatures = has_signatures(&first);
         let (mut missed, mut asked_again) = (None, false);
@@ -372,7 +374,9 @@ impl Dns {
                 Step::Done(validated) => {
                     let judged = judge(validated, missed);
                     return match judged {
-                        Err(Fault::Bogus(reason)) if !signatures => Err(self.bogus_or_stripped(path, reason).await),
+                        Err(FetchError::Bogus(reason)) if !signatures => {
+                            Err(self.bogus_or_stripped(path, reason).await)
+                        }
                         Ok(_) | Err(_) => judged,
                     };
                 }
@@ -380,7 +384,7 @@ impl Dns {
                     let mut reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
                     // A resolver that gives up once may have met one bad server of a zone above;
                     // one second question is cheaper than all of this over another path.
-                    let gave_up = reply.as_ref().is_err_and(|fault| *fault == Fault::Code(ResponseCode::ServFail));
+                    let gave_up = reply.as_ref().is_err_and(|fault| *fault == FetchError::Code(ResponseCode::ServFail));
                     if gave_up && !std::mem::replace(&mut asked_again, true) {
                         reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
                     }
@@ -393,19 +397,19 @@ impl Dns {
                 }
             }
         }
-        Err(Fault::Incomplete("the validation asked too many questions".into()))
+        Err(FetchError::Incomplete("the validation asked too many questions".into()))
     }
 
     /// An answer that should be signed and comes without any signature: is it the zone, or does
     /// this path pass none on? The root is always signed, so it tells.
-    async fn bogus_or_stripped(&self, path: &Path, reason: String) -> Fault {
+    async fn bogus_or_stripped(&self, path: &Path, reason: String) -> FetchError {
         match path.fetch(&Name::root(), WireType::SOA, Flags::Validate).await {
-            Ok(root) if !has_signatures(&root) => Fault::Stripped,
-            Ok(_) | Err(_) => Fault::Bogus(reason),
+            Ok(root) if !has_signatures(&root) => FetchError::Stripped,
+            Ok(_) | Err(_) => FetchError::Bogus(reason),
         }
     }
 
-    async fn trust(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, Fault> {
+    async fn trust(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, FetchError> {
         let now = self.clock.now();
         let message = path.fetch(name, record_type, Flags::TrustAd).await?;
         let mut validated = trust_ad::read(name, record_type, &message, now)?;
@@ -443,7 +447,7 @@ impl Dns {
                 },
                 DnsMode::TrustAd => match vouches(path).await {
                     Ok(()) => Probed::PassesDnssec,
-                    Err(Fault::NotValidating) => return Err(not_validating(&path.name)),
+                    Err(FetchError::NotValidating) => return Err(not_validating(&path.name)),
                     Err(fault) => Probed::Silent(fault.to_string()),
                 },
             };
@@ -474,9 +478,9 @@ impl Ask for Dns {
 }
 
 /// Whether a resolver says that it validates: the root is signed, so its SOA comes with AD.
-async fn vouches(path: &Path) -> Result<(), Fault> {
+async fn vouches(path: &Path) -> Result<(), FetchError> {
     let root = path.fetch(&Name::root(), WireType::SOA, Flags::TrustAd).await?;
-    if root.metadata.authentic_data { Ok(()) } else { Err(Fault::NotValidating) }
+    if root.metadata.authentic_data { Ok(()) } else { Err(FetchError::NotValidating) }
 }
 
 fn not_validating(path: &PathName) -> DnsSetupError {
@@ -486,15 +490,15 @@ fn not_validating(path: &PathName) -> DnsSetupError {
 }
 
 /// A verdict that is none is the path's failure.
-fn judge(validated: Validated, missed: Option<(Name, WireType, Fault)>) -> Result<Validated, Fault> {
+fn judge(validated: Validated, missed: Option<(Name, WireType, FetchError)>) -> Result<Validated, FetchError> {
     let reason = |validated: &Validated| validated.reason.as_ref().map(ToString::to_string).unwrap_or_default();
     match validated.security {
         Security::Secure | Security::Insecure => match validated.outcome {
-            Outcome::ErrorCode(code) => Err(Fault::Code(code)),
+            Outcome::ErrorCode(code) => Err(FetchError::Code(code)),
             Outcome::Found { .. } | Outcome::NoData { .. } | Outcome::NxDomain { .. } => Ok(validated),
         },
-        Security::Bogus => Err(Fault::Bogus(reason(&validated))),
-        Security::Indeterminate => Err(Fault::Incomplete(match missed {
+        Security::Bogus => Err(FetchError::Bogus(reason(&validated))),
+        Security::Indeterminate => Err(FetchError::Incomplete(match missed {
             Some((name, record_type, fault)) => format!("{name} {record_type}: {fault}"),
             None => reason(&validated),
         })),
@@ -502,7 +506,7 @@ fn judge(validated: Validated, missed: Option<(Name, WireType, Fault)>) -> Resul
 }
 
 /// Bogus only when every path says so: one that is silent proves nothing about the zone.
-fn failed(paths: &[Arc<Path>], faults: &[(&Path, Fault)]) -> Lookup {
+fn failed(paths: &[Arc<Path>], faults: &[(&Path, FetchError)]) -> Lookup {
     let mut failed: Vec<PathFailure> = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
     let mut reasons: Vec<&str> = faults.iter().filter_map(|(_, fault)| fault.bogus()).collect();
     if !paths.is_empty() && reasons.len() == paths.len() {
@@ -566,7 +570,7 @@ mod tests {
 
     #[async_trait]
     impl Source for Numbering {
-        async fn fetch(&self, name: &Name, record_type: WireType) -> Result<Message, Fault> {
+        async fn fetch(&self, name: &Name, record_type: WireType) -> Result<Message, FetchError> {
             let number = self.0.fetch_add(1, Ordering::SeqCst).to_string();
             let mut message = Message::response(1, OpCode::Query);
             message.add_query(Query::query(name.clone(), record_type));

@@ -1,7 +1,7 @@
 //! The questions in their order: MX, then addresses, then TLSA only where the addresses are
 //! secure (RFC 5321 §5.1, RFC 7672 §2.2).
 
-use super::answer::{Answer, Data, Found, RecordType, Trace};
+use super::answer::{Answer, Data, PositiveAnswer, RecordType, Trace};
 use super::driver::Dns;
 use super::own::Way;
 use super::{
@@ -144,7 +144,7 @@ pub fn literal(address: IpAddr, port: u16) -> Resolution {
     }
 }
 
-fn exchanges(found: &Found, domain: &Domain) -> Result<Vec<(u16, Domain)>, Cause> {
+fn exchanges(found: &PositiveAnswer, domain: &Domain) -> Result<Vec<(u16, Domain)>, Cause> {
     let mut hosts = Vec::new();
     let mut null = false;
     for data in &found.data {
@@ -189,7 +189,7 @@ pub(super) struct Addresses {
 pub(super) fn combine(v6: Answer, v4: Answer) -> Addresses {
     let mut all = Vec::new();
     let mut failure = None;
-    let mut links: Option<Found> = None;
+    let mut links: Option<PositiveAnswer> = None;
     let mut denied = None;
     for answer in [v6, v4] {
         match answer {
@@ -285,7 +285,7 @@ fn without_tlsa(security: Security, owner: String) -> TlsaLookup {
     }
 }
 
-fn tlsa_records(found: &Found) -> Vec<TlsaRecord> {
+fn tlsa_records(found: &PositiveAnswer) -> Vec<TlsaRecord> {
     let record = |data: &Data| match data {
         Data::Tlsa(record) => Some(record.clone()),
         Data::Address(_) | Data::Mx(..) | Data::Txt(_) => None,

@@ -14,7 +14,7 @@ use super::error::DnsSetupError;
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
 use super::paths::setup::{self, Setup};
-use super::paths::{Fault, Path};
+use super::paths::{FetchError, Path};
 use super::trust_ad;
 use crate::clock::Timestamp;
 use crate::config::{Config, PrivateZone};
@@ -152,7 +152,7 @@ pub(super) async fn ask(
     record_type: RecordType,
     reason: &Reason,
     now: Timestamp,
-) -> Result<Validated, Fault> {
+) -> Result<Validated, FetchError> {
     // Without CD: what a server that validates finds bogus is not wanted from it either.
     let message = path.fetch(name, record_type, Flags::TrustAd).await?;
     let mut read = trust_ad::read(name, record_type, &message, now)?;

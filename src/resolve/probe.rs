@@ -11,7 +11,7 @@ use super::dnssec::decode;
 use super::error::DnsSetupError;
 use super::paths::channel::Flags;
 use super::paths::walk::Walk;
-use super::paths::{Fault, Path, setup};
+use super::paths::{FetchError, Path, setup};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, Upstream};
 use crate::outcome::Question;
@@ -158,7 +158,7 @@ impl Server {
             Way::Encrypted(path, server) => {
                 (seen.destination, seen.transport) = (Some(*server), Transport::Encrypted);
                 let fetched = timeout(PATIENCE, path.fetch(&ask.name, ask.record_type, self.flags)).await;
-                fetched.unwrap_or(Err(Fault::TimedOut)).map_err(Reply::from)
+                fetched.unwrap_or(Err(FetchError::TimedOut)).map_err(Reply::from)
             }
         };
         match came {
@@ -253,14 +253,14 @@ async fn clear(
     }
 }
 
-type Answer = Result<Message, Reply>;
+type ProbeAnswer = Result<Message, Reply>;
 
 async fn datagram(
     server: SocketAddr,
     request: &Message,
     octets: &[u8],
     source: &mut Option<SocketAddr>,
-) -> io::Result<Answer> {
+) -> io::Result<ProbeAnswer> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // The system chooses a port nobody can guess (RFC 5452 §9.2).
     let socket = UdpSocket::bind((any, 0)).await?;
@@ -292,7 +292,7 @@ async fn stream(
     request: &Message,
     octets: &[u8],
     source: &mut Option<SocketAddr>,
-) -> io::Result<Answer> {
+) -> io::Result<ProbeAnswer> {
     let mut stream = TcpStream::connect(server).await?;
     *source = stream.local_addr().ok();
     let mut framed = u16::try_from(octets.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
@@ -388,17 +388,17 @@ fn code_word(code: ResponseCode) -> String {
     }
 }
 
-impl From<Fault> for Reply {
-    fn from(fault: Fault) -> Self {
+impl From<FetchError> for Reply {
+    fn from(fault: FetchError) -> Self {
         match fault {
-            Fault::TimedOut => Self::Silence,
-            Fault::Code(code) => Self::ErrorCode(code_word(code)),
-            other @ (Fault::Truncated(_)
-            | Fault::Stripped
-            | Fault::Bogus(_)
-            | Fault::Incomplete(_)
-            | Fault::NotValidating
-            | Fault::Broken(_)) => Self::NoConnection(other.to_string()),
+            FetchError::TimedOut => Self::Silence,
+            FetchError::Code(code) => Self::ErrorCode(code_word(code)),
+            other @ (FetchError::Truncated(_)
+            | FetchError::Stripped
+            | FetchError::Bogus(_)
+            | FetchError::Incomplete(_)
+            | FetchError::NotValidating
+            | FetchError::Broken(_)) => Self::NoConnection(other.to_string()),
         }
     }
 }

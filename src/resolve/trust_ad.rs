@@ -9,7 +9,7 @@
 
 use super::Security;
 use super::dnssec::{Alias, Outcome, Validated};
-use super::paths::Fault;
+use super::paths::FetchError;
 use crate::clock::Timestamp;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -28,7 +28,7 @@ pub(super) fn read(
     record_type: RecordType,
     message: &Message,
     now: Timestamp,
-) -> Result<Validated, Fault> {
+) -> Result<Validated, FetchError> {
     let security = if message.metadata.authentic_data { Security::Secure } else { Security::Insecure };
     let mut aliases: Vec<Alias> = Vec::new();
     let mut at = name.clone();
@@ -54,7 +54,7 @@ pub(super) fn read(
         aliases.push(Alias { from: at, to: to.clone(), security });
         at = to;
     }
-    Err(Fault::Broken("too many aliases".into()))
+    Err(FetchError::Broken("too many aliases".into()))
 }
 
 /// RFC 2308 §5: a denial holds for as long as its SOA says, and without one for no longer than
@@ -65,13 +65,13 @@ fn denied(
     aliases: Vec<Alias>,
     now: Timestamp,
     life_s: u32,
-) -> Result<Validated, Fault> {
+) -> Result<Validated, FetchError> {
     let soa = message.authorities.iter().find_map(|record| match &record.data {
         RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
         _ => None,
     });
     if soa.is_none() && message.authorities.iter().any(|record| record.record_type() == RecordType::NS) {
-        return Err(Fault::Broken("a referral instead of an answer".into()));
+        return Err(FetchError::Broken("a referral instead of an answer".into()));
     }
     let outcome = if message.metadata.response_code == ResponseCode::NXDomain {
         Outcome::NxDomain { aliases }
@@ -123,7 +123,7 @@ mod tests {
         validated.valid_until.unix_seconds()
     }
 
-    fn read_a(message: &Message) -> Result<Validated, Fault> {
+    fn read_a(message: &Message) -> Result<Validated, FetchError> {
         read(&name("a.test."), RecordType::A, message, Timestamp(0))
     }
 
@@ -153,6 +153,6 @@ mod tests {
     #[test]
     fn a_loop_of_aliases_is_no_answer() {
         let answers = vec![cname("a.test.", "b.test."), cname("b.test.", "a.test.")];
-        assert!(matches!(read_a(&message(answers, vec![])), Err(Fault::Broken(_))));
+        assert!(matches!(read_a(&message(answers, vec![])), Err(FetchError::Broken(_))));
     }
 }

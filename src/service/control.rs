@@ -13,7 +13,7 @@ use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
-use crate::policy::exceptions::Standing;
+use crate::policy::exceptions::ExceptionsStatus;
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
 use crate::spool::open_ledger;
@@ -64,7 +64,7 @@ pub enum Request {
 /// A line of an answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
-pub enum Answer {
+pub enum ControlReply {
     /// To [`Request::Status`]; the last line.
     Status(Box<Running>),
     /// It is done with this message, and recorded.
@@ -127,7 +127,7 @@ pub struct Running {
     pub next_hops_out_of_reach: usize,
     /// How the operator's weakenings stand.
     #[serde(default)]
-    pub exceptions: Standing,
+    pub exceptions: ExceptionsStatus,
     /// Zones in which nothing is validated, and who is asked there.
     #[serde(default)]
     pub private_zones: Vec<String>,
@@ -228,12 +228,12 @@ impl Control {
         timeout(PATIENCE, (&mut stream).take(REQUEST_LIMIT).read_line(&mut line)).await??;
         let stream = stream.get_mut();
         match serde_json::from_str(&line) {
-            Err(error) => say(stream, &Answer::Failed { error: error.to_string() }).await,
-            Ok(Request::Status) => say(stream, &Answer::Status(Box::new(self.running()))).await,
+            Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
+            Ok(Request::Status) => say(stream, &ControlReply::Status(Box::new(self.running()))).await,
             Ok(Request::Act { act, filter }) => {
                 let selected = match self.select(&filter, act).await {
                     Ok(selected) => selected,
-                    Err(error) => return say(stream, &Answer::Failed { error: error.to_string() }).await,
+                    Err(error) => return say(stream, &ControlReply::Failed { error: error.to_string() }).await,
                 };
                 self.act(stream, Order { act, uid }, selected).await
             }
@@ -248,20 +248,20 @@ impl Control {
                 Ok(Acted::Done) => {
                     acted += 1;
                     self.observer.operated(id, order.act, recipients.len());
-                    say(stream, &Answer::Acted { id, recipients: recipients.len() }).await?;
+                    say(stream, &ControlReply::Acted { id, recipients: recipients.len() }).await?;
                 }
                 Ok(Acted::Busy) => {
                     left_alone += 1;
-                    say(stream, &Answer::Busy { id }).await?;
+                    say(stream, &ControlReply::Busy { id }).await?;
                 }
                 Ok(Acted::Held) => {
                     left_alone += 1;
-                    say(stream, &Answer::Held { id }).await?;
+                    say(stream, &ControlReply::Held { id }).await?;
                 }
-                Err(error) => return say(stream, &Answer::Failed { error: error.to_string() }).await,
+                Err(error) => return say(stream, &ControlReply::Failed { error: error.to_string() }).await,
             }
         }
-        say(stream, &Answer::Done { acted, left_alone, more }).await
+        say(stream, &ControlReply::Done { acted, left_alone, more }).await
     }
 
     async fn select(&self, filter: &Filter, act: Act) -> Result<Vec<Selected>, LedgerError> {
@@ -289,7 +289,7 @@ impl Control {
     }
 }
 
-async fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
+async fn say(stream: &mut UnixStream, answer: &ControlReply) -> io::Result<()> {
     let line = serde_json::to_string(answer).map_err(io::Error::other)? + "\n";
     timeout(PATIENCE, stream.write_all(line.as_bytes())).await?
 }
@@ -298,7 +298,7 @@ async fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
 ///
 /// # Errors
 /// When none runs, or it cannot be asked.
-pub async fn ask(spool: &Path, request: &Request, each: impl FnMut(Answer)) -> Result<(), AskError> {
+pub async fn ask(spool: &Path, request: &Request, each: impl FnMut(ControlReply)) -> Result<(), AskError> {
     ask_patiently(spool, request, LINE_PATIENCE, each).await
 }
 
@@ -306,7 +306,7 @@ async fn ask_patiently(
     spool: &Path,
     request: &Request,
     patience: Duration,
-    mut each: impl FnMut(Answer),
+    mut each: impl FnMut(ControlReply),
 ) -> Result<(), AskError> {
     let mut stream = UnixStream::connect(path(spool)).await.map_err(|error| {
         let spool = || spool.display().to_string();

@@ -2,7 +2,7 @@
 //!
 //! Everything that can be refused (configuration, trust anchors, spool, certificate, ports) is
 //! refused before the first client is greeted. What has no ports and no spool of its own is
-//! [`Works`]: a simulation wires the relay by it exactly as a start does.
+//! [`Service`]: a simulation wires the relay by it exactly as a start does.
 
 use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
@@ -10,7 +10,7 @@ use crate::check::selfcheck;
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode, RootsError};
 use crate::observe::Observer;
-use crate::pipeline::outbound::{Outbound, Ways};
+use crate::pipeline::outbound::{Outbound, OutboundPaths};
 use crate::pipeline::{self, Pipeline};
 use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::StsEvent;
@@ -174,20 +174,20 @@ impl Relay {
 ///
 /// # Errors
 /// When the file of trusted roots that the configuration names cannot be used.
-pub fn outbound(config: Arc<Config>, ways: Ways, observer: &Arc<Observer>) -> Result<Outbound, RootsError> {
+pub fn outbound(config: Arc<Config>, ways: OutboundPaths, observer: &Arc<Observer>) -> Result<Outbound, RootsError> {
     let observer = Arc::clone(observer);
     Outbound::new(config, ways, Arc::new(move |event: &StsEvent<'_>| observer.sts(event)))
 }
 
 /// The relay without its ports: what takes mail in, and what carries it out.
-pub struct Works {
+pub struct Service {
     /// Takes mail in.
     pub acceptor: Arc<Acceptor>,
     /// Carries it out; it has the spool, the observer and the ways out.
     pub pipeline: Arc<Pipeline>,
 }
 
-impl Works {
+impl Service {
     /// Puts the relay together around a spool. Nothing runs yet.
     ///
     /// # Errors
@@ -255,7 +255,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     load_texts(config.notify.templates.as_deref())?;
     let (shared, clock) = (Arc::new(config.clone()), Clock::system());
     let dns = Arc::new(Dns::new(config, clock.clone(), Arc::new(|_event| {}))?);
-    Outbound::new(shared, Ways::over_tcp(dns, clock), Arc::new(|_event: &StsEvent<'_>| {}))?;
+    Outbound::new(shared, OutboundPaths::over_tcp(dns, clock), Arc::new(|_event: &StsEvent<'_>| {}))?;
     if config.listen.certificate.is_some() {
         listener_tls::server_config(config)?;
     }
@@ -271,13 +271,13 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let texts = load_texts(config.notify.templates.as_deref())?;
     let observer = Arc::new(Observer::new().map_err(|e| StartError::Internal(e.to_string()))?);
     let dns = open_dns(&config, &clock, &observer).await?;
-    let out = outbound(Arc::clone(&config), Ways::over_tcp(Arc::clone(&dns), clock.clone()), &observer)?;
+    let out = outbound(Arc::clone(&config), OutboundPaths::over_tcp(Arc::clone(&dns), clock.clone()), &observer)?;
     let (listeners, admin_listener) = listen(&config).await?;
     let smtp: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
     let Opened { spool, recovery } = open_spool(&config, &clock).await?;
     observer.spool_opened(&recovery);
-    let works = Works::new(out, Arc::clone(&spool), Arc::clone(&observer), texts)?;
+    let works = Service::new(out, Arc::clone(&spool), Arc::clone(&observer), texts)?;
     let control = open_control(&config)?;
     works.tell_of_damage(&recovery).await;
 

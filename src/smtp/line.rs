@@ -24,7 +24,7 @@ pub enum LineError {
 
 /// What [`LineReader::next`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found<'a> {
+pub struct LineRead<'a> {
     /// Octets of the input that are dealt with.
     pub consumed: usize,
     /// A line without its CRLF, or an error; `None` when the input holds no further line.
@@ -48,7 +48,7 @@ enum Last {
 impl LineReader {
     /// Looks for one line at the start of `input`. The caller drops what was consumed and
     /// hands in the rest again, with more octets behind it when there was no line.
-    pub fn next<'a>(&mut self, input: &'a [u8]) -> Found<'a> {
+    pub fn next<'a>(&mut self, input: &'a [u8]) -> LineRead<'a> {
         let dropped = self.drop_bad_line(input);
         let rest = input.get(dropped..).unwrap_or_default();
         let window = rest.get(..COMMAND_LINE_LIMIT).unwrap_or(rest);
@@ -64,7 +64,7 @@ impl LineReader {
                 Some(_) => (at + 1, Some(self.bad(LineError::BareLineEnd, Last::Cr))),
             },
         };
-        Found { consumed: dropped + used, line }
+        LineRead { consumed: dropped + used, line }
     }
 
     fn bad<'a>(&mut self, error: LineError, last: Last) -> Result<&'a [u8], LineError> {

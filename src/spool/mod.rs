@@ -288,7 +288,7 @@ pub struct Report {
 
 /// Who is told of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
+pub enum Notification {
     /// That it failed: whoever gets this report, by its place in [`Settlement::reports`].
     ByReport(usize),
     /// That it waits, or has arrived: as above, and its end is another matter.
@@ -310,7 +310,7 @@ pub struct Settlement {
     /// Notifications that these outcomes cause.
     pub reports: Vec<Report>,
     /// Who is told of which recipient, for every recipient whose failure is done with here.
-    pub told: Vec<(usize, Telling)>,
+    pub told: Vec<(usize, Notification)>,
     /// How often the sender has been told with this; without it, as before.
     pub reported: Option<Reported>,
     /// What happened, for the history.
@@ -440,7 +440,7 @@ pub trait Spool: Send + Sync {
     async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError>;
 
     /// As [`Spool::settle`], and in the same durable step what becomes of other messages: the
-    /// reports of the first settlement tell of them, too, and their [`Telling`]s name those.
+    /// reports of the first settlement tell of them, too, and their [`Notification`]s name those.
     ///
     /// # Errors
     /// When nothing of it is recorded; then all of these claims that are still ours are given back.

@@ -9,7 +9,7 @@ use dane_relay::config::Notify;
 use dane_relay::envelope::{Charset, ClientInfo, DsnRequest, Envelope, Origin, QueueId, RecipientDsn, TlsRequest};
 use dane_relay::outcome::{Cause, DeliveryOutcome, Peer, Phase};
 use dane_relay::report::due::{Moment, Rules, due};
-use dane_relay::report::{Desk, Due, Original, Texts, compose, content_wanted};
+use dane_relay::report::{Due, Original, ReportContext, Texts, compose, content_wanted};
 use dane_relay::smtp::address::ForwardPath;
 use dane_relay::smtp::command::{self, Command, Mail, Rcpt};
 use dane_relay::smtp::reply::{Reply, ReplyParser};
@@ -46,7 +46,7 @@ pub(crate) fn check(input: &[u8]) -> (usize, usize) {
     let rules = Rules { notify: &Notify::default(), postmaster: Some(&postmaster) };
     let tellings = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let desk = Desk { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
+    let desk = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
     let wanted = content_wanted(&entry, &tellings.reports, desk.return_full_below).min(content.len());
     let content = content.get(..wanted).unwrap_or_default();
     let original =

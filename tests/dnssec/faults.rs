@@ -5,7 +5,7 @@ use dane_relay::lab::dns::plan::{
     Denial, DsOf, DsSpec, KeyAlgorithm, KeyFlags, KeySpec, OptOut, Role, Signing, SigningPlan,
 };
 use dane_relay::lab::dns::world::World;
-use dane_relay::lab::{Fault, SignatureFault};
+use dane_relay::lab::{AnswerFault, SignatureFault};
 use dane_relay::resolve::Security;
 use hickory_proto::dnssec::DigestType;
 use hickory_proto::rr::RecordType;
@@ -37,7 +37,7 @@ fn is_bogus(world: &World, question: &str, rtype: RecordType, rfc: &str) {
 fn rfc4035_5_3_1_a_signature_outside_its_window_is_none() {
     for fault in [SignatureFault::Expired, SignatureFault::NotYetValid] {
         let world = world(p256());
-        world.fault(TLSA, RecordType::TLSA, Fault::Signature(fault)).unwrap();
+        world.fault(TLSA, RecordType::TLSA, AnswerFault::Signature(fault)).unwrap();
         is_bogus(&world, TLSA, RecordType::TLSA, "RFC 4035 §5.3.1");
     }
 }
@@ -46,7 +46,7 @@ fn rfc4035_5_3_1_a_signature_outside_its_window_is_none() {
 fn rfc4035_5_3_3_a_signature_that_does_not_fit_is_bogus() {
     let world = world(p256());
     for fault in [SignatureFault::Bogus, SignatureFault::WrongTag] {
-        world.fault(TLSA, RecordType::TLSA, Fault::Signature(fault)).unwrap();
+        world.fault(TLSA, RecordType::TLSA, AnswerFault::Signature(fault)).unwrap();
         is_bogus(&world, TLSA, RecordType::TLSA, "RFC 4035 §5.3.3");
     }
 }
@@ -54,7 +54,7 @@ fn rfc4035_5_3_3_a_signature_that_does_not_fit_is_bogus() {
 #[test]
 fn rfc4035_5_2_records_without_signature_in_a_signed_zone_are_bogus() {
     let world = world(p256());
-    world.fault(TLSA, RecordType::TLSA, Fault::Signature(SignatureFault::Missing)).unwrap();
+    world.fault(TLSA, RecordType::TLSA, AnswerFault::Signature(SignatureFault::Missing)).unwrap();
     is_bogus(&world, TLSA, RecordType::TLSA, "RFC 4035 §5.2");
 }
 
@@ -126,12 +126,12 @@ fn rfc4035_5_4_a_denial_needs_each_of_its_proofs() {
         let count = proofs.iter().filter(|r| matches!(r.record_type(), RecordType::NSEC | RecordType::NSEC3)).count();
         assert_eq!(word(&verdict(&world, question, RecordType::TLSA)), "secure nxdomain");
         for place in 0..count {
-            world.fault(question, RecordType::TLSA, Fault::OmitProof(place)).unwrap();
+            world.fault(question, RecordType::TLSA, AnswerFault::OmitProof(place)).unwrap();
             let found = verdict(&world, question, RecordType::TLSA);
             assert_eq!(found.security, Security::Bogus, "without proof {place} of {count}");
         }
         for question in [(TLSA, RecordType::A), ("a.wild.fault.test", RecordType::A)] {
-            world.fault(question.0, question.1, Fault::OmitProof(0)).unwrap();
+            world.fault(question.0, question.1, AnswerFault::OmitProof(0)).unwrap();
             assert_eq!(verdict(&world, question.0, question.1).security, Security::Bogus, "{question:?}");
         }
     }
@@ -141,7 +141,7 @@ fn rfc4035_5_4_a_denial_needs_each_of_its_proofs() {
 fn rfc4035_5_4_forged_denials_of_tlsa_are_bogus() {
     for plan in [p256(), p256().nsec3(0), p256().opt_out(), p256().compact()] {
         let world = world(plan);
-        for fault in [Fault::ForgedNoData, Fault::ForgedNxDomain] {
+        for fault in [AnswerFault::ForgedNoData, AnswerFault::ForgedNxDomain] {
             world.fault(TLSA, RecordType::TLSA, fault).unwrap();
             is_bogus(&world, TLSA, RecordType::TLSA, "RFC 4035 §5.4");
         }
@@ -151,7 +151,7 @@ fn rfc4035_5_4_forged_denials_of_tlsa_are_bogus() {
 #[test]
 fn rfc2308_5_a_denial_without_soa_holds_and_one_with_an_unsigned_soa_does_not() {
     let world = world(p256());
-    world.fault(TLSA, RecordType::A, Fault::OmitSoa).unwrap();
+    world.fault(TLSA, RecordType::A, AnswerFault::OmitSoa).unwrap();
     assert_eq!(word(&verdict(&world, TLSA, RecordType::A)), "secure nodata");
     world.fault(TLSA, RecordType::A, None).unwrap();
     let unsigned = Judge::new(&world).verdict_by(TLSA, RecordType::A, |_, rtype, message| {
@@ -180,7 +180,7 @@ fn rfc5155_8_2_records_of_two_chains_prove_nothing_together() {
 
 #[test]
 fn error_codes_are_not_found_out() {
-    for (fault, code) in [(Fault::ServFail, "Server Failure"), (Fault::NotImplemented, "Not Implemented")] {
+    for (fault, code) in [(AnswerFault::ServFail, "Server Failure"), (AnswerFault::NotImplemented, "Not Implemented")] {
         let world = world(p256());
         world.fault(TLSA, RecordType::TLSA, fault).unwrap();
         let verdict = verdict(&world, TLSA, RecordType::TLSA);

@@ -540,7 +540,7 @@ fn rfc4035_5_3_1_each_faulty_signature_is_refused() {
         for (question, rtype) in
             [(TLSA, RecordType::TLSA), ("bank.test", RecordType::DNSKEY), ("bank.test", RecordType::DS)]
         {
-            world.fault(question, rtype, dane_relay::lab::Fault::Signature(fault)).unwrap();
+            world.fault(question, rtype, dane_relay::lab::AnswerFault::Signature(fault)).unwrap();
             let verdict = super::verdict(&world, TLSA, RecordType::TLSA);
             assert_eq!(verdict.security, Security::Bogus, "{fault:?} of {rtype}");
             world.fault(question, rtype, None).unwrap();

@@ -4,7 +4,7 @@ use super::attacker::broken;
 use super::{Judge, NOW, a_record, anchors, expect, name, new_world, tlsa, verdict};
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::dns::plan::{KeyAlgorithm, SigningPlan};
-use dane_relay::lab::{Fault, SignatureFault};
+use dane_relay::lab::{AnswerFault, SignatureFault};
 use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::{Outcome, Step, Validation, Zones, fuzz};
 use hickory_proto::op::{Message, MessageType, OpCode};
@@ -30,7 +30,7 @@ fn rfc4034_appendix_b_a_few_keys_with_one_tag_are_tried_and_not_many() {
 fn rfc4035_5_3_3_a_flood_of_signatures_ends() {
     let world = new_world();
     world.add_zone("flood.test", p256()).unwrap();
-    world.zone_fault("flood.test", Fault::Signature(SignatureFault::Flooded)).unwrap();
+    world.zone_fault("flood.test", AnswerFault::Signature(SignatureFault::Flooded)).unwrap();
     let flooded = verdict(&world, "flood.test", RecordType::SOA);
     // The good one is among them; whether the work allowed gets that far is all that matters.
     assert_ne!(flooded.security, Security::Insecure, "{flooded:?}");
@@ -178,7 +178,7 @@ fn an_alias_whose_target_cannot_be_fetched_is_indeterminate() {
     world.add_zone("far.test", p256()).unwrap();
     world.add_cname("a.far.test", "b.far.test").unwrap();
     world.add("b.far.test", a_record()).unwrap();
-    world.fault("b.far.test", RecordType::A, Fault::ServFail).unwrap();
+    world.fault("b.far.test", RecordType::A, AnswerFault::ServFail).unwrap();
     let cut = Judge::new(&world).verdict_by("a.far.test", RecordType::A, |asked, rtype, message| {
         if asked == "a.far.test" && rtype == RecordType::A {
             *message = world.message("a.far.test", RecordType::CNAME).unwrap();

@@ -16,7 +16,7 @@ use dane_relay::lab::dns::random::RandomWorld;
 use dane_relay::lab::dns::world::{AnchorForm, World};
 use dane_relay::resolve::dnssec::{Outcome, Validated};
 use dane_relay::resolve::driver::Dns;
-use dane_relay::resolve::paths::{Fault, PathName, Source, Transport};
+use dane_relay::resolve::paths::{FetchError, PathName, Source, Transport};
 use dane_relay::resolve::{Security, event};
 use hickory_proto::dnssec::DigestType;
 use hickory_proto::dnssec::rdata::DNSSECRData;
@@ -196,7 +196,7 @@ struct Way {
 
 #[async_trait::async_trait]
 impl Source for Way {
-    async fn fetch(&self, name: &Name, rtype: RecordType) -> Result<Message, Fault> {
+    async fn fetch(&self, name: &Name, rtype: RecordType) -> Result<Message, FetchError> {
         let text = name.to_ascii();
         let mut message = self.world.message(&text, rtype).unwrap();
         if let Some(attacker) = &self.attacker {
@@ -356,9 +356,9 @@ struct Faltering {
 
 #[async_trait::async_trait]
 impl Source for Faltering {
-    async fn fetch(&self, asked: &Name, rtype: RecordType) -> Result<Message, Fault> {
+    async fn fetch(&self, asked: &Name, rtype: RecordType) -> Result<Message, FetchError> {
         if *asked == name("plain.test") && rtype == RecordType::DS && !self.failed.swap(true, Ordering::SeqCst) {
-            return Err(Fault::Code(ResponseCode::ServFail));
+            return Err(FetchError::Code(ResponseCode::ServFail));
         }
         Ok(self.world.message(&asked.to_ascii(), rtype).unwrap())
     }

@@ -12,12 +12,12 @@ use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::observe::Observer;
 use dane_relay::pipeline::Pipeline;
 use dane_relay::pipeline::operate::Order;
-use dane_relay::pipeline::outbound::Ways;
-use dane_relay::policy::exceptions::Standing as Exceptions;
+use dane_relay::pipeline::outbound::OutboundPaths;
+use dane_relay::policy::exceptions::ExceptionsStatus as Exceptions;
 use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event::DnsEvent;
-use dane_relay::service::start::{self, Works};
+use dane_relay::service::start::{self, Service};
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::Act;
@@ -65,7 +65,7 @@ struct Life<'a> {
     acceptor: Arc<Acceptor>,
     pipeline: Arc<Pipeline>,
     /// Until it runs.
-    works: Option<Works>,
+    works: Option<Service>,
     stop: CancellationToken,
     /// Clients and operators at work.
     people: TaskTracker,
@@ -349,13 +349,13 @@ impl<'a> Life<'a> {
 }
 
 /// The relay, put together as in service, with the world's own ways.
-fn works(world: &World, clock: Clock, spool: Arc<dyn Spool>) -> Works {
+fn works(world: &World, clock: Clock, spool: Arc<dyn Spool>) -> Service {
     let config = Arc::new(world.config.clone());
     let observer = Arc::new(Observer::new().unwrap());
     let told = Arc::clone(&observer);
     let told = Arc::new(move |event: &DnsEvent<'_>| told.dns(event));
     let dns = Arc::new(Dns::over(&config, world.dns_paths(&clock), clock.clone(), told).unwrap());
-    let ways = Ways { dns, network: Arc::clone(&world.streets) as _, clock };
+    let ways = OutboundPaths { dns, network: Arc::clone(&world.streets) as _, clock };
     let out = start::outbound(config, ways, &observer).unwrap();
-    Works::new(out, spool, observer, load_texts(None).unwrap()).unwrap()
+    Service::new(out, spool, observer, load_texts(None).unwrap()).unwrap()
 }

@@ -4,7 +4,7 @@ use crate::judge::Passing;
 use crate::world::World;
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::mx::host::reply;
-use dane_relay::lab::{Certificate, DomainSpec, Fault, Phase, SignatureFault, StartTls, Tlsa, Trouble};
+use dane_relay::lab::{AnswerFault, Certificate, DomainSpec, Phase, SignatureFault, StartTls, Tlsa, Trouble};
 use futures_util::FutureExt as _;
 use hickory_proto::rr::RecordType;
 use std::time::Duration;
@@ -129,9 +129,9 @@ impl Nature {
             Mismatched | MismatchedAtFirst | Forgiven | ForgivenAtFirst => {
                 domain.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)]))
             }
-            Forged => domain.fault(&host, RecordType::TLSA, Fault::Signature(SignatureFault::Bogus)),
+            Forged => domain.fault(&host, RecordType::TLSA, AnswerFault::Signature(SignatureFault::Bogus)),
             WithoutTls => domain.host(|h| h.starttls(StartTls::NotOffered)),
-            SilentDnsAtFirst => domain.fault(name, RecordType::MX, Fault::ServFail),
+            SilentDnsAtFirst => domain.fault(name, RecordType::MX, AnswerFault::ServFail),
             LosesRepliesAtFirst => domain.host(|h| h.trouble(Phase::EndOfData, Trouble::KeepThenDrop)),
         }
     }

@@ -6,7 +6,7 @@ use crate::world::{Size, World};
 use async_trait::async_trait;
 use dane_relay::clock::Clock;
 use dane_relay::lab::Lab;
-use dane_relay::resolve::paths::{Fault, PathName, Source, Transport};
+use dane_relay::resolve::paths::{FetchError, PathName, Source, Transport};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, MX};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -117,7 +117,7 @@ struct Names {
 
 #[async_trait]
 impl Source for Names {
-    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault> {
+    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, FetchError> {
         let (signing, asking) = (self.signing.now(), self.asking.now());
         self.signing.advance(asking.since(signing));
         self.signing.set_back(signing.since(asking));
@@ -129,7 +129,7 @@ impl Source for Names {
             },
             // Whoever waits is stopped by its deadline.
             Ok(None) => std::future::pending().await,
-            Err(error) => Err(Fault::Broken(error.to_string())),
+            Err(error) => Err(FetchError::Broken(error.to_string())),
         }
     }
 }

@@ -12,7 +12,7 @@ use dane_relay::spool::audit::{Audit, Depth};
 use dane_relay::spool::event::{Event, Silence};
 use dane_relay::spool::ledger::MessageState;
 use dane_relay::spool::owed::{Owed, Reported, Rounds};
-use dane_relay::spool::{Claim, Hold, Lease, Opened, RecipientState, Settlement, Spool, SpoolError, Telling};
+use dane_relay::spool::{Claim, Hold, Lease, Notification, Opened, RecipientState, Settlement, Spool, SpoolError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -341,7 +341,7 @@ pub(crate) async fn history_tells_in_order_what_happened_and_who_was_told<E: Eng
     let id = store(spool, envelope("alice@office.example", &["a@x.example", "b@x.example"]), b"x").await;
     let mut held = claim(spool, id).await;
     spool.settle_part(&mut held, Settlement { events: vec![ended(0)], ..failed_and_told(id) }).await.unwrap();
-    let told = vec![(1, Telling::Nobody(Silence::NotAsked))];
+    let told = vec![(1, Notification::Nobody(Silence::NotAsked))];
     let events = vec![ended(1)];
     spool.settle(held, Settlement { told, events, ..become_so([(1, failed())]) }).await.unwrap();
     let report = spool.claim_due(NOW, 10).await.unwrap().remove(0).entry.id;

@@ -7,7 +7,7 @@ use dane_relay::envelope::QueueId;
 use dane_relay::spool::audit::{Audit, Depth};
 use dane_relay::spool::event::Silence;
 use dane_relay::spool::ledger::{Ledger, Listed, Message, MessageState, More, ToldBy};
-use dane_relay::spool::{Hold, Opened, RecipientState, Settlement, Spool, Telling};
+use dane_relay::spool::{Hold, Notification, Opened, RecipientState, Settlement, Spool};
 use std::ops::ControlFlow;
 
 /// Messages of every kind: one with four recipients that are delivered, failed and told of, removed
@@ -17,11 +17,11 @@ async fn of_every_kind(spool: &dyn Spool) -> [QueueId; 3] {
     let content = b"Message-ID: <one@office.example>\r\n\r\n";
     let several = store(spool, envelope("alice@office.example", &to), content).await;
     let settlement = become_so([(0, delivered()), (1, failed()), (2, RecipientState::Removed)]);
-    let told = vec![(1, Telling::ByReport(0))];
+    let told = vec![(1, Notification::ByReport(0))];
     let (reports, events) = (vec![report(several)], vec![ended(0), ended(1)]);
     spool.settle(claim(spool, several).await, Settlement { reports, told, events, ..settlement }).await.unwrap();
     let silent = store(spool, envelope("", &["e@x.example"]), b"").await;
-    let told = vec![(0, Telling::Nobody(Silence::NullReversePath))];
+    let told = vec![(0, Notification::Nobody(Silence::NullReversePath))];
     spool.settle(claim(spool, silent).await, Settlement { told, ..become_so([(0, failed())]) }).await.unwrap();
     let large = store(spool, envelope("alice@office.example", &["f@x.example"]), &vec![b'x'; 300_000]).await;
     caught_up(spool, large).await;

@@ -6,7 +6,7 @@ use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::event::Event;
-use dane_relay::spool::{Claim, Pending, RecipientState, Report, Settlement, Spool, SpoolError, Telling};
+use dane_relay::spool::{Claim, Notification, Pending, RecipientState, Report, Settlement, Spool, SpoolError};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_795_261_468_000);
 pub(crate) const LATER: Timestamp = Timestamp(NOW.0 + 3_600_000);
@@ -51,7 +51,7 @@ pub(crate) fn become_so(recipients: impl IntoIterator<Item = (usize, RecipientSt
 
 /// The first recipient has failed, and a report tells of it.
 pub(crate) fn failed_and_told(about: QueueId) -> Settlement {
-    let (reports, told) = (vec![report(about)], vec![(0, Telling::ByReport(0))]);
+    let (reports, told) = (vec![report(about)], vec![(0, Notification::ByReport(0))]);
     Settlement { reports, told, ..become_so([(0, failed())]) }
 }
 

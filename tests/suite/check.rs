@@ -5,7 +5,7 @@ use crate::relay::{World, heard, lab, says, until};
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
-use dane_relay::lab::{Certificate, Fault, LabBuilder, Phase, SignatureFault, StartTls, Tlsa};
+use dane_relay::lab::{AnswerFault, Certificate, LabBuilder, Phase, SignatureFault, StartTls, Tlsa};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::resolve::{Security, TlsaRecord};
 use hickory_proto::rr::RecordType;
@@ -36,7 +36,8 @@ const SITUATIONS: [Situation; 16] = [
 
 fn situations() -> LabBuilder {
     let misfit = || [Tlsa::Misfits(3, 1, 1, 0)];
-    let tlsa_fails = |d: dane_relay::lab::DomainSpec, host: &str| d.fault(host, RecordType::TLSA, Fault::ServFail);
+    let tlsa_fails =
+        |d: dane_relay::lab::DomainSpec, host: &str| d.fault(host, RecordType::TLSA, AnswerFault::ServFail);
     lab()
         .domain("dane.test", |d| d)
         .domain("plain.test", |d| d.plain())
@@ -51,7 +52,9 @@ fn situations() -> LabBuilder {
         .domain("down.test", |d| d.host(|h| h.down()))
         .domain("closed.test", |d| d.host(|h| h.trouble(Phase::Connect, says("554 5.7.1 not from you"))))
         .domain("null.test", |d| d.null_mx())
-        .domain("forged.test", |d| d.fault("mx.forged.test", RecordType::TLSA, Fault::Signature(SignatureFault::Bogus)))
+        .domain("forged.test", |d| {
+            d.fault("mx.forged.test", RecordType::TLSA, AnswerFault::Signature(SignatureFault::Bogus))
+        })
         .domain("servfail.test", |d| tlsa_fails(d, "mx.servfail.test"))
 }
 
@@ -164,8 +167,11 @@ async fn a_check_says_why_there_is_no_dane() {
 
 #[tokio::test]
 async fn a_check_of_a_silent_dns_is_inconclusive() {
-    let lab =
-        lab().domain("silent.test", |d| d.fault("silent.test", RecordType::MX, Fault::Silent)).start().await.unwrap();
+    let lab = lab()
+        .domain("silent.test", |d| d.fault("silent.test", RecordType::MX, AnswerFault::Silent))
+        .start()
+        .await
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut config = crate::relay::config(&lab, folder.path());
     config.dns.timeout = Duration::from_secs(1);

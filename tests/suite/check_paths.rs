@@ -10,7 +10,7 @@ use dane_relay::lab::dns::authority::Authorities;
 use dane_relay::lab::dns::fronts::{Front, FrontKind};
 use dane_relay::lab::dns::server::{PathFault, Transport};
 use dane_relay::lab::story::stage::canary_zone;
-use dane_relay::lab::{Fault, Lab, LabBuilder};
+use dane_relay::lab::{AnswerFault, Lab, LabBuilder};
 use dane_relay::resolve::tlsa_counts::KnownCount;
 use hickory_proto::rr::RecordType;
 use std::time::Duration;
@@ -210,7 +210,7 @@ async fn a_box_that_drops_large_datagrams_is_a_filter_by_size() {
 async fn blocked_tcp_53_is_named_where_an_answer_needs_it() {
     let scene = Scene::new().await.boxes(&[PathFault::BlockTcp]);
     let owner = scene.lab.tlsa_owner("mx.rollover.test");
-    scene.lab.world().fault(&owner, RecordType::TLSA, Fault::TruncatedOverUdp).unwrap();
+    scene.lab.world().fault(&owner, RecordType::TLSA, AnswerFault::TruncatedOverUdp).unwrap();
     scene.says(Verdict::Fault, "path", "proven", "local-tcp53-blocked").await;
 }
 
@@ -249,14 +249,18 @@ async fn a_dead_resolver_beside_a_living_one_is_named() {
 #[tokio::test]
 async fn servers_of_the_zone_that_fail_for_tlsa_are_the_recipients_fault() {
     let scene = Scene::new().await;
-    scene.lab.world().fault(&scene.lab.tlsa_owner("mx.rollover.test"), RecordType::TLSA, Fault::ServFail).unwrap();
+    scene
+        .lab
+        .world()
+        .fault(&scene.lab.tlsa_owner("mx.rollover.test"), RecordType::TLSA, AnswerFault::ServFail)
+        .unwrap();
     scene.says(Verdict::Fault, "recipient", "proven", "recipient-dns").await;
 }
 
 #[tokio::test]
 async fn a_bogus_zone_is_the_recipients_fault() {
     let mut scene = Scene::new().await;
-    let bogus = Fault::Signature(dane_relay::lab::SignatureFault::Bogus);
+    let bogus = AnswerFault::Signature(dane_relay::lab::SignatureFault::Bogus);
     scene.lab.world().fault(&scene.lab.tlsa_owner("mx.rollover.test"), RecordType::TLSA, bogus).unwrap();
     scene.config.dns.upstreams.push("authoritative".parse().unwrap());
     scene.says(Verdict::Fault, "recipient", "proven", "dnssec-invalid").await;
@@ -265,7 +269,7 @@ async fn a_bogus_zone_is_the_recipients_fault() {
 #[tokio::test]
 async fn a_bogus_zone_is_proven_by_its_own_servers_though_delivery_does_not_ask_them() {
     let scene = Scene::new().await;
-    let bogus = Fault::Signature(dane_relay::lab::SignatureFault::Bogus);
+    let bogus = AnswerFault::Signature(dane_relay::lab::SignatureFault::Bogus);
     scene.lab.world().fault("rollover.test", RecordType::MX, bogus).unwrap();
     let report = scene.says(Verdict::Fault, "recipient", "proven", "dnssec-invalid").await;
     assert_eq!(report.evidence.opinions.len(), 1, "{:?}", report.evidence.opinions);

@@ -3,7 +3,7 @@
 
 use crate::process::{Said, run};
 use crate::relay::{configuration, configuration_file, lab};
-use dane_relay::lab::{Fault, Lab, LabBuilder, Tlsa};
+use dane_relay::lab::{AnswerFault, Lab, LabBuilder, Tlsa};
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ fn exits() -> LabBuilder {
         .domain("ok.test", |d| d.host(|h| h.and_misfits(2)))
         .domain("warning.test", |d| d.host(|h| h.tlsa(misfit())).add_host("mx2.warning.test", 20, |h| h))
         .domain("fault.test", |d| d.host(|h| h.tlsa(misfit())))
-        .domain("unknown.test", |d| d.fault("mx.unknown.test", RecordType::TLSA, Fault::ServFail))
+        .domain("unknown.test", |d| d.fault("mx.unknown.test", RecordType::TLSA, AnswerFault::ServFail))
 }
 
 /// A lab and a folder with a configuration for it.

@@ -8,10 +8,10 @@ use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::lab::{Lab, Phase, Trouble};
 use dane_relay::observe::Observer;
 use dane_relay::outcome::{Cause, DeliveryOutcome};
-use dane_relay::pipeline::outbound::Ways;
+use dane_relay::pipeline::outbound::OutboundPaths;
 use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
-use dane_relay::service::start::{self, Works};
+use dane_relay::service::start::{self, Service};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::event::Event;
 use dane_relay::spool::owed::Owed;
@@ -179,9 +179,9 @@ impl World {
         });
         let observer = Arc::new(Observer::new().unwrap());
         let dns = Arc::new(Dns::new(&config, clock.clone(), Arc::new(|_event| {})).unwrap());
-        let out = start::outbound(config, Ways::over_tcp(dns, clock.clone()), &observer).unwrap();
+        let out = start::outbound(config, OutboundPaths::over_tcp(dns, clock.clone()), &observer).unwrap();
         let texts = load_texts(None).unwrap();
-        let works = Works::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap();
+        let works = Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap();
         let id = spool.enqueue(spool.begin(clock.now()), envelope).await.unwrap();
         if let Some(state) = tried {
             let claim = spool.claim_one(id, clock.now()).await.unwrap().unwrap();

@@ -9,7 +9,7 @@ use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::lab::dns::server::DnsServer;
 use dane_relay::lab::dns::world;
-use dane_relay::lab::{Fault, Lab, LabBuilder, Signing, Tlsa};
+use dane_relay::lab::{AnswerFault, Lab, LabBuilder, Signing, Tlsa};
 use dane_relay::outcome::{Cause, Class, Side};
 use dane_relay::resolve::Security;
 use dane_relay::resolve::answer::{Answer, Data, RecordType as Asked};
@@ -141,10 +141,10 @@ async fn rfc7672_2_neither_inside_nor_hosts_file_frees_a_next_hop_of_its_tlsa_re
 #[tokio::test]
 async fn rfc7672_2_1_while_nobody_knows_of_tlsa_records_a_next_hop_waits_unless_they_are_nothing_to_it() {
     let forge = |d: dane_relay::lab::DomainSpec| {
-        d.fault("mx.smart.test", RecordType::A, Fault::ServFail).fault(
+        d.fault("mx.smart.test", RecordType::A, AnswerFault::ServFail).fault(
             "mx.smart.test",
             RecordType::AAAA,
-            Fault::ServFail,
+            AnswerFault::ServFail,
         )
     };
     let lab = with_exchange().domain("smart.test", forge).start().await.unwrap();
@@ -247,10 +247,10 @@ async fn rfc6761_mail_to_a_special_name_goes_back_in_plain_words_and_nobody_is_a
 #[tokio::test]
 async fn a_check_blames_the_configuration_for_a_next_hop_that_is_not_found() {
     let broken = |d: dane_relay::lab::DomainSpec| {
-        d.fault("mx.smart.test", RecordType::A, Fault::ServFail).fault(
+        d.fault("mx.smart.test", RecordType::A, AnswerFault::ServFail).fault(
             "mx.smart.test",
             RecordType::AAAA,
-            Fault::ServFail,
+            AnswerFault::ServFail,
         )
     };
     let lab = with_exchange().domain("smart.test", broken).start().await.unwrap();

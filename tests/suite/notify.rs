@@ -6,7 +6,7 @@ use crate::relay::{PATIENCE, SENDER, World, configuration, content, hand_in, hea
 use crate::report::{Report, until_settled};
 use dane_relay::config::Config;
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Fault, Lab, LabBuilder, Phase, Tlsa};
+use dane_relay::lab::{AnswerFault, Lab, LabBuilder, Phase, Tlsa};
 use hickory_proto::rr::RecordType;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn stuck() -> LabBuilder {
     lab()
         .domain("busy.test", |d| d.host(|h| h.trouble(Phase::Rcpt, says("451 4.3.0 later"))))
         .domain("bad.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
-        .domain("mute.test", |d| d.fault("mx.mute.test", RecordType::TLSA, Fault::ServFail))
+        .domain("mute.test", |d| d.fault("mx.mute.test", RecordType::TLSA, AnswerFault::ServFail))
         .domain("null.test", |d| d.null_mx())
         .domain("good.test", |d| d)
 }

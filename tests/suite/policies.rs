@@ -3,7 +3,7 @@
 
 use crate::process::{Said, run};
 use crate::relay::{configuration, lab};
-use dane_relay::lab::{Fault, Lab};
+use dane_relay::lab::{AnswerFault, Lab};
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};
 use serde_json::Value;
@@ -51,7 +51,7 @@ impl Desk {
             .domain("unnamed.test", |d| {
                 d.record("_mta-sts.unnamed.test", txt("v=STSv1; id=1;")).record("mta-sts.unnamed.test", here())
             })
-            .domain("silent.test", |d| d.fault("_mta-sts.silent.test", RecordType::TXT, Fault::ServFail))
+            .domain("silent.test", |d| d.fault("_mta-sts.silent.test", RecordType::TXT, AnswerFault::ServFail))
             .start()
             .await
             .unwrap();

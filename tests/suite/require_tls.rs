@@ -4,7 +4,7 @@
 use crate::relay::{SENDER, World, content, expect, heard, lab, queue_id, saw_no_mail};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Certificate, Fault, HostSpec, StartTls, Tlsa};
+use dane_relay::lab::{AnswerFault, Certificate, HostSpec, StartTls, Tlsa};
 use hickory_proto::rr::RecordType;
 
 /// A host that can keep REQUIRETLS.
@@ -78,7 +78,7 @@ async fn rfc8461_5_1_a_policy_that_is_new_is_noticed_before_the_message_is_given
 #[tokio::test]
 async fn rfc8689_4_2_1_a_host_that_could_not_be_judged_yet_may_keep_it_where_the_others_cannot() {
     let lab = lab().domain("later.test", |d| {
-        d.add_host("mx2.later.test", 20, able).fault("mx2.later.test", RecordType::TLSA, Fault::ServFail)
+        d.add_host("mx2.later.test", 20, able).fault("mx2.later.test", RecordType::TLSA, AnswerFault::ServFail)
     });
     let world = World::start(lab).await;
     let to = "bob@later.test";
@@ -108,10 +108,10 @@ async fn rfc8689_4_2_1_a_host_that_cannot_keep_it_does_not_outvote_one_that_is_d
 
 #[tokio::test]
 async fn rfc8689_4_2_1_where_the_dns_is_silent_the_message_waits() {
-    use dane_relay::lab::Fault;
+    use dane_relay::lab::AnswerFault;
     use hickory_proto::rr::RecordType;
     let silent =
-        |d: dane_relay::lab::DomainSpec| d.host(able).fault("mx.silent.test", RecordType::TLSA, Fault::ServFail);
+        |d: dane_relay::lab::DomainSpec| d.host(able).fault("mx.silent.test", RecordType::TLSA, AnswerFault::ServFail);
     let world = World::start(lab().domain("silent.test", silent)).await;
     let id = demanding(&world, SENDER, "bob@silent.test").await;
     expect(&world.deferred(id, "bob@silent.test", 1).await, "dns-unavailable", "4.4.3");

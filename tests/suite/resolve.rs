@@ -8,7 +8,7 @@ use dane_relay::clock::Clock;
 use dane_relay::config::Upstream;
 use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Fault, Lab, LabBuilder, Phase, SignatureFault, Signing, Tlsa};
+use dane_relay::lab::{AnswerFault, Lab, LabBuilder, Phase, SignatureFault, Signing, Tlsa};
 use dane_relay::outcome::Cause;
 use dane_relay::resolve::HostAddresses;
 use dane_relay::resolve::driver::Dns;
@@ -134,11 +134,11 @@ async fn rfc5321_5_2_an_address_of_the_other_family_that_does_not_answer_costs_n
 #[tokio::test]
 async fn rfc4035_5_a_family_that_fails_costs_that_family_and_takes_no_dane_away() {
     let faults = [
-        Fault::ServFail,
-        Fault::NotImplemented,
-        Fault::ForgedNoData,
-        Fault::Signature(SignatureFault::Bogus),
-        Fault::Signature(SignatureFault::Missing),
+        AnswerFault::ServFail,
+        AnswerFault::NotImplemented,
+        AnswerFault::ForgedNoData,
+        AnswerFault::Signature(SignatureFault::Bogus),
+        AnswerFault::Signature(SignatureFault::Missing),
     ];
     for fault in faults {
         let aaaa = |d: dane_relay::lab::DomainSpec, name: &str| d.fault(&format!("mx.{name}"), RecordType::AAAA, fault);
@@ -156,7 +156,7 @@ async fn rfc4035_5_a_family_that_fails_costs_that_family_and_takes_no_dane_away(
 
 #[tokio::test]
 async fn rfc7672_2_1_2_a_host_whose_only_family_is_not_known_is_not_without_addresses() {
-    for fault in [Fault::ServFail, Fault::ForgedNoData, Fault::Signature(SignatureFault::Bogus)] {
+    for fault in [AnswerFault::ServFail, AnswerFault::ForgedNoData, AnswerFault::Signature(SignatureFault::Bogus)] {
         let world = World::start(lab().domain("dane.test", |d| d.fault("mx.dane.test", RecordType::A, fault))).await;
         let cause = world.defers("bob@dane.test").await;
         assert!(matches!(cause, Cause::DnsUnavailable { .. } | Cause::DnsBogus { .. }), "{fault:?}: {cause:?}");
@@ -195,7 +195,7 @@ async fn rfc3463_3_2_a_domain_proven_not_to_exist_fails_at_once() {
 }
 
 /// RFC 7672 §2.1.2 and RFC 5321 §5.1: the mail waits, and whoever has the address gets nothing.
-async fn mx_fault_defers(fault: Fault, word: &str, status: &str) {
+async fn mx_fault_defers(fault: AnswerFault, word: &str, status: &str) {
     // With a proof there would be no MX record, and the domain itself would be the host.
     let world =
         World::start(lab().domain("hidden.test", |d| d.without_mx().fault("hidden.test", RecordType::MX, fault))).await;
@@ -205,33 +205,34 @@ async fn mx_fault_defers(fault: Fault, word: &str, status: &str) {
 
 #[tokio::test]
 async fn rfc7672_2_1_2_servfail_for_mx_is_not_the_absence_of_mx() {
-    mx_fault_defers(Fault::ServFail, "dns-unavailable", "4.4.3").await;
+    mx_fault_defers(AnswerFault::ServFail, "dns-unavailable", "4.4.3").await;
 }
 
 #[tokio::test]
 async fn rfc7672_2_1_2_a_refused_question_is_not_the_absence_of_mx() {
-    mx_fault_defers(Fault::Refused, "dns-unavailable", "4.4.3").await;
+    mx_fault_defers(AnswerFault::Refused, "dns-unavailable", "4.4.3").await;
 }
 
 #[tokio::test]
 async fn rfc4035_5_4_an_unproven_nodata_is_not_the_absence_of_mx() {
-    mx_fault_defers(Fault::ForgedNoData, "dnssec-invalid", "4.7.324").await;
+    mx_fault_defers(AnswerFault::ForgedNoData, "dnssec-invalid", "4.7.324").await;
 }
 
 #[tokio::test]
 async fn rfc4035_5_4_an_unproven_nxdomain_is_not_the_absence_of_the_domain() {
-    mx_fault_defers(Fault::ForgedNxDomain, "dnssec-invalid", "4.7.324").await;
+    mx_fault_defers(AnswerFault::ForgedNxDomain, "dnssec-invalid", "4.7.324").await;
 }
 
 #[tokio::test]
 async fn rfc4035_5_5_a_forged_proof_is_not_the_absence_of_mx() {
-    mx_fault_defers(Fault::Signature(SignatureFault::Bogus), "dnssec-invalid", "4.7.324").await;
+    mx_fault_defers(AnswerFault::Signature(SignatureFault::Bogus), "dnssec-invalid", "4.7.324").await;
 }
 
 #[tokio::test]
 async fn rfc4035_5_5_forged_mx_records_are_not_followed() {
     for fault in [SignatureFault::Bogus, SignatureFault::Expired, SignatureFault::Missing] {
-        let lab = lab().domain("forged.test", |d| d.fault("forged.test", RecordType::MX, Fault::Signature(fault)));
+        let lab =
+            lab().domain("forged.test", |d| d.fault("forged.test", RecordType::MX, AnswerFault::Signature(fault)));
         let world = World::start(lab).await;
         expect(&world.defers("bob@forged.test").await, "dnssec-invalid", "4.7.324");
         assert_eq!(world.mx("forged.test").connections(), 0, "{fault:?}");
@@ -240,7 +241,7 @@ async fn rfc4035_5_5_forged_mx_records_are_not_followed() {
 
 #[tokio::test]
 async fn rfc7672_2_1_2_a_silent_dns_defers_and_mail_goes_out_once_it_speaks() {
-    let lab = lab().domain("silent.test", |d| d.fault("silent.test", RecordType::MX, Fault::Silent));
+    let lab = lab().domain("silent.test", |d| d.fault("silent.test", RecordType::MX, AnswerFault::Silent));
     let world = World::with(lab, |_, config| config.dns.timeout = Duration::from_secs(1)).await;
     let id = world.mail(&["bob@silent.test"]).await;
     expect(&world.deferred(id, "bob@silent.test", 1).await, "dns-unavailable", "4.4.3");
@@ -357,7 +358,7 @@ async fn rfc7672_2_2_2_insecure_addresses_mean_no_question_for_tlsa() {
 }
 
 /// RFC 7672 §2.1.2, §2.2.1: the host is not connected to and the next one gets the mail.
-async fn tlsa_fault_skips_the_host(fault: Fault) {
+async fn tlsa_fault_skips_the_host(fault: AnswerFault) {
     let broken = |name: &str| {
         let host = format!("mx.{name}");
         move |d: dane_relay::lab::DomainSpec| d.fault(&host, RecordType::TLSA, fault)
@@ -376,29 +377,29 @@ async fn tlsa_fault_skips_the_host(fault: Fault) {
 
 #[tokio::test]
 async fn rfc7672_2_1_2_servfail_for_tlsa_alone_skips_the_host() {
-    tlsa_fault_skips_the_host(Fault::ServFail).await;
+    tlsa_fault_skips_the_host(AnswerFault::ServFail).await;
 }
 
 #[tokio::test]
 async fn rfc7672_2_1_2_silence_for_tlsa_alone_skips_the_host() {
-    tlsa_fault_skips_the_host(Fault::Silent).await;
+    tlsa_fault_skips_the_host(AnswerFault::Silent).await;
 }
 
 #[tokio::test]
 async fn rfc7672_2_1_2_notimp_for_tlsa_of_a_signed_host_skips_the_host() {
-    tlsa_fault_skips_the_host(Fault::NotImplemented).await;
+    tlsa_fault_skips_the_host(AnswerFault::NotImplemented).await;
 }
 
 #[tokio::test]
 async fn rfc4035_5_4_forged_denials_of_tlsa_skip_the_host() {
-    tlsa_fault_skips_the_host(Fault::ForgedNxDomain).await;
-    tlsa_fault_skips_the_host(Fault::ForgedNoData).await;
+    tlsa_fault_skips_the_host(AnswerFault::ForgedNxDomain).await;
+    tlsa_fault_skips_the_host(AnswerFault::ForgedNoData).await;
 }
 
 #[tokio::test]
 async fn rfc4035_5_5_badly_signed_tlsa_records_skip_the_host() {
     let faults = [SignatureFault::Bogus, SignatureFault::Expired, SignatureFault::NotYetValid, SignatureFault::Missing];
-    join_all(faults.map(|fault| tlsa_fault_skips_the_host(Fault::Signature(fault)))).await;
+    join_all(faults.map(|fault| tlsa_fault_skips_the_host(AnswerFault::Signature(fault)))).await;
 }
 
 #[tokio::test]

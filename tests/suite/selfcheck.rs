@@ -8,7 +8,7 @@ use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::{Config, TrustAnchorSource, Upstream};
 use dane_relay::lab::dns::plan::{KeySpec, Role};
 use dane_relay::lab::dns::server::PathFault;
-use dane_relay::lab::{Block, Fault, KeyAlgorithm, Lab, LabBuilder, SignatureFault, SigningPlan};
+use dane_relay::lab::{AnswerFault, Block, KeyAlgorithm, Lab, LabBuilder, SignatureFault, SigningPlan};
 use dane_relay::pipeline::outbound::Outbound;
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{Name, RData};
@@ -93,7 +93,7 @@ async fn a_resolver_that_fails_is_named_while_another_one_answers() {
 #[tokio::test]
 async fn rfc4035_5_3_3_keys_of_the_root_that_do_not_validate_are_a_fault() {
     let host = Host::new().await;
-    host.lab.world().zone_fault(".", Fault::Signature(SignatureFault::Bogus)).unwrap();
+    host.lab.world().zone_fault(".", AnswerFault::Signature(SignatureFault::Bogus)).unwrap();
     let (status, words) = host.says("validation").await;
     assert!(status == Verdict::Fault && words.contains("do not validate"), "{words}");
 }

@@ -7,7 +7,7 @@ use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
 use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::sts::spec::Manner;
-use dane_relay::lab::{Certificate, DomainSpec, Fault, HostSpec, LabBuilder, StartTls, Tlsa};
+use dane_relay::lab::{AnswerFault, Certificate, DomainSpec, HostSpec, LabBuilder, StartTls, Tlsa};
 use hickory_proto::rr::RecordType;
 use std::path::Path;
 use std::time::Duration;
@@ -95,7 +95,9 @@ async fn rfc8461_4_1_a_host_outside_the_policy_gets_nothing() {
 /// As behind a resolver that lets no AAAA records through: with an answer of its own, or with none.
 #[tokio::test]
 async fn rfc4035_5_a_filter_of_one_family_does_not_switch_the_policy_off() {
-    for fault in [Fault::ServFail, Fault::NotImplemented, Fault::ForgedNoData, Fault::ForgedNxDomain] {
+    for fault in
+        [AnswerFault::ServFail, AnswerFault::NotImplemented, AnswerFault::ForgedNoData, AnswerFault::ForgedNxDomain]
+    {
         let moved = |d: DomainSpec, name: &str| {
             let listed = [format!("old.{name}")];
             d.mta_sts(|p| p.mx(&[listed[0].as_str()])).fault(&format!("mta-sts.{name}"), RecordType::AAAA, fault)
@@ -106,7 +108,7 @@ async fn rfc4035_5_a_filter_of_one_family_does_not_switch_the_policy_off() {
         let world = World::start(lab).await;
         for domain in ["signed.test", "plain.test"] {
             // In an unsigned zone anybody can deny the whole name.
-            if domain == "plain.test" && fault == Fault::ForgedNxDomain {
+            if domain == "plain.test" && fault == AnswerFault::ForgedNxDomain {
                 continue;
             }
             expect(&world.defers(&format!("bob@{domain}")).await, "sts-mx-not-listed", "4.4.8");
@@ -139,7 +141,7 @@ async fn rfc8461_5_1_a_policy_that_has_changed_is_noticed_before_mail_fails() {
 async fn rfc8461_5_1_a_policy_that_has_changed_is_noticed_though_a_better_host_cannot_be_looked_up() {
     let lost = |d: DomainSpec| {
         let types = [RecordType::A, RecordType::AAAA];
-        types.into_iter().fold(d, |d, rtype| d.fault("mx.lost.test", rtype, Fault::ServFail))
+        types.into_iter().fold(d, |d, rtype| d.fault("mx.lost.test", rtype, AnswerFault::ServFail))
     };
     let lab =
         lab().domain("lost.test", lost).domain("good.test", |d| d.plain().host(issued)).domain("moving.test", |d| {
@@ -217,7 +219,7 @@ async fn rfc8461_4_2_a_listed_host_behind_an_unsigned_mx_is_held_to_the_policy_a
         .domain("public.test", |d| d.host(issued))
         .domain("selfsigned.test", |d| d)
         .domain("misfit.test", |d| d.host(|h| issued(h).tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
-        .domain("silent.test", |d| d.host(issued).fault("mx.silent.test", RecordType::TLSA, Fault::ServFail));
+        .domain("silent.test", |d| d.host(issued).fault("mx.silent.test", RecordType::TLSA, AnswerFault::ServFail));
     let hosts = ["public.test", "selfsigned.test", "misfit.test", "silent.test"];
     let with_tenant = |lab: LabBuilder, host: &str| {
         let mx = format!("mx.{host}");
@@ -358,7 +360,7 @@ async fn waits(world: &World, checker: &Checker, domain: &str, cause: &str, stat
 #[tokio::test]
 async fn rfc8461_3_3_a_record_that_cannot_be_looked_up_stops_mail_in_a_signed_zone_alone() {
     let hides = |d: DomainSpec, domain: &str| {
-        d.mta_sts(|p| p).fault(&format!("_mta-sts.{domain}"), RecordType::TXT, Fault::ServFail)
+        d.mta_sts(|p| p).fault(&format!("_mta-sts.{domain}"), RecordType::TXT, AnswerFault::ServFail)
     };
     let lab = lab()
         .domain("signed.test", |d| hides(d.host(|h| h.tlsa([])), "signed.test"))

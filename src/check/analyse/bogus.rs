@@ -2,7 +2,7 @@
 //! (RFC 4035 §5.3.1).
 
 use super::{Certainty, Finding};
-use crate::check::evidence::{Evidence, Role, Said, Whom};
+use crate::check::evidence::{Evidence, LookupVerdict, Role, Whom};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Side};
 
@@ -36,7 +36,7 @@ fn holds((from, until): (u32, u32), at: Timestamp) -> bool {
 /// An answer that does not prove itself on our way, and does on another: somebody changes it.
 pub(super) fn changed_here(evidence: &Evidence) -> Option<Finding> {
     let Some(Cause::DnsBogus { question, detail }) = &evidence.delivery.cause else { return None };
-    let other = evidence.opinions.iter().find(|opinion| opinion.said == Said::Valid)?;
+    let other = evidence.opinions.iter().find(|opinion| opinion.said == LookupVerdict::Valid)?;
     let sentence = format!(
         "The answer to {question} does not prove itself the way it comes to this host, and by {} it does: the resolver, \
          or a box before it, changes it.",
@@ -56,6 +56,6 @@ pub(super) fn certainty(evidence: &Evidence) -> Certainty {
         .iter()
         .filter(|probe| probe.whom == Whom::Authority && probe.role == Role::Subject)
         .any(|probe| probe.seen.signatures.is_some_and(|window| !holds(window, probe.seen.at)));
-    let agreed = evidence.opinions.iter().any(|opinion| opinion.said == Said::Bogus);
+    let agreed = evidence.opinions.iter().any(|opinion| opinion.said == LookupVerdict::Bogus);
     if by_authority || expired || agreed { Certainty::Proven } else { Certainty::Likely }
 }

@@ -160,7 +160,7 @@ impl Story {
         }
         text.push('\n');
         text.push_str(&line(envelope.accepted_at, "accepted"));
-        let mut said = Said::default();
+        let mut said = ToldSentences::default();
         for happening in &self.history {
             text.push_str(&self.happening(happening, &mut said));
         }
@@ -179,11 +179,11 @@ impl Story {
         };
         match &recipient.state {
             RecipientState::Done { outcome } => {
-                let end = end_of(outcome, &mut Said::default());
+                let end = end_of(outcome, &mut ToldSentences::default());
                 format!("{name}: {}{told}", end.trim_end_matches('.'))
             }
             RecipientState::Owed(owed) => {
-                let end = end_of(&owed.outcome, &mut Said::default());
+                let end = end_of(&owed.outcome, &mut ToldSentences::default());
                 let (reader, due) = (self.who_is_told(), owed.due.to_second());
                 format!("{name}: {}; the report to {reader} goes out at {due} or before", end.trim_end_matches('.'))
             }
@@ -209,7 +209,7 @@ impl Story {
         }
     }
 
-    fn happening(&self, happening: &Happening, said: &mut Said) -> String {
+    fn happening(&self, happening: &Happening, said: &mut ToldSentences) -> String {
         let first = match &happening.event {
             Event::Attempt(attempt) => return self.attempt(happening.at, attempt, said),
             Event::NotTried { next_hop, cause, .. } => format!("{next_hop} not tried: {}", said.failure(cause)),
@@ -240,7 +240,7 @@ impl Story {
         line(happening.at, &first)
     }
 
-    fn attempt(&self, at: Timestamp, attempt: &Attempt, said: &mut Said) -> String {
+    fn attempt(&self, at: Timestamp, attempt: &Attempt, said: &mut ToldSentences) -> String {
         let Attempt { next_hop, peer, policy, tls, exception, took_ms, results, dns } = attempt;
         let tls = match tls {
             None => "no mail session came about".to_owned(),
@@ -297,7 +297,7 @@ fn standing(message: &Message) -> String {
     }
 }
 
-fn end_of(outcome: &DeliveryOutcome, said: &mut Said) -> String {
+fn end_of(outcome: &DeliveryOutcome, said: &mut ToldSentences) -> String {
     match outcome {
         DeliveryOutcome::Delivered { peer, reply, .. } => format!("delivered to {}: {reply}", peer.host),
         DeliveryOutcome::Failed { cause } => said.failure(cause),
@@ -306,9 +306,9 @@ fn end_of(outcome: &DeliveryOutcome, said: &mut Said) -> String {
 
 /// The sentences that have been said: four days of waiting are a hundred attempts.
 #[derive(Default)]
-struct Said(BTreeSet<String>);
+struct ToldSentences(BTreeSet<String>);
 
-impl Said {
+impl ToldSentences {
     fn failure(&mut self, cause: &Cause) -> String {
         let (row, sentence) = (cause.row(), cause.sentence());
         let words = format!("{}, status {}", row.word, row.status);

@@ -6,7 +6,7 @@
 
 use super::denial::Denied;
 use super::plan::Denial;
-use super::zone::{Fault, Found, RrSet, TTL_S, Zone};
+use super::zone::{AnswerFault, RrSet, TTL_S, Zone, ZoneData};
 use crate::clock::Timestamp;
 use crate::lab::bad;
 use crate::resolve::dnssec::fuzz;
@@ -34,7 +34,7 @@ pub enum Delivery {
 
 /// In which role a server answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum ServerRole {
     /// As a resolver: RA is set.
     #[default]
     Recursive,
@@ -46,7 +46,7 @@ pub enum Standing {
 
 /// An answer before it becomes a message.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ServerAnswer {
     /// The response code.
     pub code: ResponseCode,
     /// The answer section.
@@ -58,10 +58,10 @@ pub struct Answer {
     /// How it is sent.
     pub delivery: Delivery,
     /// Who speaks.
-    pub standing: Standing,
+    pub standing: ServerRole,
 }
 
-impl Answer {
+impl ServerAnswer {
     /// An answer without records.
     #[must_use]
     pub fn failure(code: ResponseCode) -> Self {
@@ -71,15 +71,15 @@ impl Answer {
             authorities: Vec::new(),
             additionals: Vec::new(),
             delivery: Delivery::Normal,
-            standing: Standing::Recursive,
+            standing: ServerRole::Recursive,
         }
     }
 
     /// Fills a reply that has its header and question already.
     pub(in crate::lab) fn fill(self, reply: &mut Message) {
         reply.metadata.response_code = self.code;
-        reply.metadata.recursion_available = self.standing == Standing::Recursive;
-        reply.metadata.authoritative = self.standing == Standing::Authoritative;
+        reply.metadata.recursion_available = self.standing == ServerRole::Recursive;
+        reply.metadata.authoritative = self.standing == ServerRole::Authoritative;
         reply.add_answers(self.answers);
         reply.add_authorities(self.authorities);
         reply.add_additionals(self.additionals);
@@ -111,33 +111,33 @@ pub(in crate::lab) enum Next {
 pub(in crate::lab) struct Step<'a> {
     pub(in crate::lab) zone: &'a Zone,
     pub(in crate::lab) now: Timestamp,
-    pub(in crate::lab) fault: Option<Fault>,
+    pub(in crate::lab) fault: Option<AnswerFault>,
 }
 
 impl Step<'_> {
-    pub(in crate::lab) fn take(&self, at: &Name, rtype: RecordType, answer: &mut Answer) -> io::Result<Next> {
-        let refuse = |answer: &mut Answer, code| {
-            *answer = Answer { standing: answer.standing, ..Answer::failure(code) };
+    pub(in crate::lab) fn take(&self, at: &Name, rtype: RecordType, answer: &mut ServerAnswer) -> io::Result<Next> {
+        let refuse = |answer: &mut ServerAnswer, code| {
+            *answer = ServerAnswer { standing: answer.standing, ..ServerAnswer::failure(code) };
             Ok(Next::Done)
         };
         match self.fault {
-            Some(Fault::ServFail) => return refuse(answer, ResponseCode::ServFail),
-            Some(Fault::Refused) => return refuse(answer, ResponseCode::Refused),
-            Some(Fault::NotImplemented) => return refuse(answer, ResponseCode::NotImp),
-            Some(Fault::ForgedNxDomain) => return self.forge(answer, ResponseCode::NXDomain),
-            Some(Fault::ForgedNoData) => return self.forge(answer, ResponseCode::NoError),
-            Some(Fault::Silent) => answer.delivery = Delivery::Silent,
-            Some(Fault::SilentOverUdp) => answer.delivery = Delivery::SilentOverUdp,
-            Some(Fault::TruncatedOverUdp) => answer.delivery = Delivery::TruncatedOverUdp,
-            Some(Fault::Signature(_) | Fault::OmitProof(_) | Fault::OmitSoa) | None => {}
+            Some(AnswerFault::ServFail) => return refuse(answer, ResponseCode::ServFail),
+            Some(AnswerFault::Refused) => return refuse(answer, ResponseCode::Refused),
+            Some(AnswerFault::NotImplemented) => return refuse(answer, ResponseCode::NotImp),
+            Some(AnswerFault::ForgedNxDomain) => return self.forge(answer, ResponseCode::NXDomain),
+            Some(AnswerFault::ForgedNoData) => return self.forge(answer, ResponseCode::NoError),
+            Some(AnswerFault::Silent) => answer.delivery = Delivery::Silent,
+            Some(AnswerFault::SilentOverUdp) => answer.delivery = Delivery::SilentOverUdp,
+            Some(AnswerFault::TruncatedOverUdp) => answer.delivery = Delivery::TruncatedOverUdp,
+            Some(AnswerFault::Signature(_) | AnswerFault::OmitProof(_) | AnswerFault::OmitSoa) | None => {}
         }
         self.look_up(at, rtype, answer)
     }
 
     /// RFC 4035 §3.1.4: the name servers of a zone below, with its DS records or the proof that
     /// there are none. The name servers are not signed here: they are the child's.
-    pub(in crate::lab) fn refer(&self, cut: &RrSet, answer: &mut Answer) -> io::Result<()> {
-        answer.standing = Standing::Referral;
+    pub(in crate::lab) fn refer(&self, cut: &RrSet, answer: &mut ServerAnswer) -> io::Result<()> {
+        answer.standing = ServerRole::Referral;
         answer.authorities.extend(cut.records());
         match self.zone.get(&cut.owner, RecordType::DS) {
             Some(ds) => self.push(&ds, &mut answer.authorities),
@@ -145,14 +145,14 @@ impl Step<'_> {
         }
     }
 
-    fn look_up(&self, at: &Name, rtype: RecordType, answer: &mut Answer) -> io::Result<Next> {
+    fn look_up(&self, at: &Name, rtype: RecordType, answer: &mut ServerAnswer) -> io::Result<Next> {
         match self.zone.find(at, rtype)? {
-            Found::Records(set) => self.show(at, &set, answer)?,
-            Found::Cname(set, target) => {
+            ZoneData::Records(set) => self.show(at, &set, answer)?,
+            ZoneData::Cname(set, target) => {
                 self.show(at, &set, answer)?;
                 return Ok(Next::Follow(target));
             }
-            Found::Dname(set, target) => {
+            ZoneData::Dname(set, target) => {
                 self.push(&set, &mut answer.answers)?;
                 let Some(target) = target else {
                     answer.code = ResponseCode::YXDomain;
@@ -163,9 +163,9 @@ impl Step<'_> {
                 answer.answers.push(Record::from_rdata(at.clone(), TTL_S, cname));
                 return Ok(if rtype == RecordType::CNAME { Next::Done } else { Next::Follow(target) });
             }
-            Found::NoData => self.deny(Denied::NoData(at), answer)?,
-            Found::NoWildcardData(encloser) => self.deny(Denied::NoWildcardData(at, &encloser), answer)?,
-            Found::NoName(encloser) => {
+            ZoneData::NoData => self.deny(Denied::NoData(at), answer)?,
+            ZoneData::NoWildcardData(encloser) => self.deny(Denied::NoWildcardData(at, &encloser), answer)?,
+            ZoneData::NoName(encloser) => {
                 // RFC 9824 §3.4: a compact denial speaks of a name that exists and has nothing.
                 let compact = self.zone.denial == Denial::Compact && !self.zone.keys().is_empty();
                 answer.code = if compact { ResponseCode::NoError } else { ResponseCode::NXDomain };
@@ -177,13 +177,13 @@ impl Step<'_> {
 
     fn push(&self, set: &RrSet, section: &mut Vec<Record>) -> io::Result<()> {
         section.extend(set.records());
-        section.extend(self.zone.sign(set, self.now, self.fault.and_then(Fault::of_signature))?);
+        section.extend(self.zone.sign(set, self.now, self.fault.and_then(AnswerFault::of_signature))?);
         Ok(())
     }
 
     /// Records under the name asked. Those of a wildcard keep its signature, and the proof comes
     /// with them that the name itself does not exist (RFC 4035 §3.1.3.3).
-    fn show(&self, at: &Name, set: &RrSet, answer: &mut Answer) -> io::Result<()> {
+    fn show(&self, at: &Name, set: &RrSet, answer: &mut ServerAnswer) -> io::Result<()> {
         if set.owner == *at {
             return self.push(set, &mut answer.answers);
         }
@@ -192,7 +192,7 @@ impl Step<'_> {
             return self.push(&shown, &mut answer.answers);
         }
         answer.answers.extend(shown.records());
-        for mut signature in self.zone.sign(set, self.now, self.fault.and_then(Fault::of_signature))? {
+        for mut signature in self.zone.sign(set, self.now, self.fault.and_then(AnswerFault::of_signature))? {
             signature.name = at.clone();
             answer.answers.push(signature);
         }
@@ -200,28 +200,28 @@ impl Step<'_> {
     }
 
     /// RFC 2308 §3 and RFC 4035 §3.1.3: the SOA, and the proofs.
-    fn deny(&self, denied: Denied<'_>, answer: &mut Answer) -> io::Result<()> {
+    fn deny(&self, denied: Denied<'_>, answer: &mut ServerAnswer) -> io::Result<()> {
         self.start_of_authority(answer)?;
         self.prove(denied, answer)
     }
 
-    fn start_of_authority(&self, answer: &mut Answer) -> io::Result<()> {
+    fn start_of_authority(&self, answer: &mut ServerAnswer) -> io::Result<()> {
         match self.zone.soa() {
-            Some(soa) if self.fault != Some(Fault::OmitSoa) => self.push(&soa, &mut answer.authorities),
+            Some(soa) if self.fault != Some(AnswerFault::OmitSoa) => self.push(&soa, &mut answer.authorities),
             Some(_) | None => Ok(()),
         }
     }
 
-    fn prove(&self, denied: Denied<'_>, answer: &mut Answer) -> io::Result<()> {
+    fn prove(&self, denied: Denied<'_>, answer: &mut ServerAnswer) -> io::Result<()> {
         for (place, proof) in self.zone.proofs(denied)?.iter().enumerate() {
-            if self.fault != Some(Fault::OmitProof(place)) {
+            if self.fault != Some(AnswerFault::OmitProof(place)) {
                 self.push(proof, &mut answer.authorities)?;
             }
         }
         Ok(())
     }
 
-    fn forge(&self, answer: &mut Answer, code: ResponseCode) -> io::Result<Next> {
+    fn forge(&self, answer: &mut ServerAnswer, code: ResponseCode) -> io::Result<Next> {
         answer.code = code;
         self.start_of_authority(answer)?;
         Ok(Next::Done)

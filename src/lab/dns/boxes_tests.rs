@@ -6,7 +6,7 @@ use super::signer::SignatureFault;
 use crate::lab::dns::server::{DnsServer, Validating};
 use crate::lab::mx::client::SmtpClient;
 use crate::lab::mx::host::{Behaviour, Block};
-use crate::lab::{Authority, Fault, Lab, MailPath, MxHost};
+use crate::lab::{AnswerFault, Authority, Lab, MailPath, MxHost};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -77,7 +77,7 @@ async fn rfc4035_3_2_3_a_validating_resolver_vouches_for_what_is_signed_and_hide
     assert!(!vouches(Checking::There).await.metadata.authentic_data, "not by itself");
     lab.dns().set_validating(Validating::Yes);
     assert!(vouches(Checking::There).await.metadata.authentic_data);
-    lab.world().zone_fault(DOMAIN, Fault::Signature(SignatureFault::Expired)).unwrap();
+    lab.world().zone_fault(DOMAIN, AnswerFault::Signature(SignatureFault::Expired)).unwrap();
     let hidden = vouches(Checking::There).await;
     assert_eq!((code(&hidden), hidden.answers.len()), (ResponseCode::ServFail, 0));
     let shown = vouches(Checking::Here).await;

@@ -7,7 +7,7 @@
 use super::plan::Denial;
 use super::signer::canonical;
 use super::world::World;
-use super::zone::{Fault, RrSet, Zone};
+use super::zone::{AnswerFault, RrSet, Zone};
 use crate::clock::Timestamp;
 use crate::lab::{bad, locked};
 use hickory_proto::rr::{Name, Record, RecordType};
@@ -46,7 +46,7 @@ impl World {
 }
 
 fn signatures(zone: &Zone, set: &RrSet, now: Timestamp) -> io::Result<Vec<Record>> {
-    let fault = zone.fault(&set.owner, set.rtype).and_then(Fault::of_signature);
+    let fault = zone.fault(&set.owner, set.rtype).and_then(AnswerFault::of_signature);
     zone.sign(set, now, fault)
 }
 

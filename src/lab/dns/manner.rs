@@ -2,7 +2,7 @@
 //! live with (RFC 8906, RFC 6891 §7). A [`Manner`] is a server's own, and a
 //! [`super::boxes::PathFault`] somebody else's on the way to it.
 
-use super::answer::{Answer, OUR_PAYLOAD, Standing};
+use super::answer::{OUR_PAYLOAD, ServerAnswer, ServerRole};
 use super::boxes::Transport;
 use super::responder::{Responder, View, skeleton};
 use super::world::World;
@@ -94,10 +94,10 @@ impl Manner {
     }
 
     /// What the answer becomes.
-    pub(in crate::lab) fn shape(self, mut answer: Answer, name: &Name, server: &Responder) -> Answer {
-        let denies = answer.answers.is_empty() && answer.standing == Standing::Authoritative;
+    pub(in crate::lab) fn shape(self, mut answer: ServerAnswer, name: &Name, server: &Responder) -> ServerAnswer {
+        let denies = answer.answers.is_empty() && answer.standing == ServerRole::Authoritative;
         match self {
-            Self::WithoutAa => answer.standing = Standing::Referral,
+            Self::WithoutAa => answer.standing = ServerRole::Referral,
             Self::DeniesWithServers if denies => {
                 let zone = server.zone_above(name);
                 answer.authorities.retain(|record| record.record_type() != RecordType::SOA && !signs_soa(record));

@@ -8,7 +8,7 @@ use super::answer::OUR_PAYLOAD;
 use super::boxes::{Beyond, Boxes, Transport};
 use super::manner::{First, Manner};
 use super::validating::{self, Validating};
-use super::world::{Answer, Delivery, Standing, World};
+use super::world::{Delivery, ServerAnswer, ServerRole, World};
 use crate::lab::locked;
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
@@ -76,7 +76,7 @@ impl Responder {
             reply.edns = None;
         }
         let answer = if request.metadata.op_code == OpCode::Query { self.answer(&name, rtype).ok() } else { None };
-        let answer = manner.shape(answer.unwrap_or_else(|| Answer::failure(ResponseCode::ServFail)), &name, self);
+        let answer = manner.shape(answer.unwrap_or_else(|| ServerAnswer::failure(ResponseCode::ServFail)), &name, self);
         match (answer.delivery, transport) {
             (Delivery::Silent, _) | (Delivery::SilentOverUdp, Transport::Udp) => return None,
             (Delivery::TruncatedOverUdp, Transport::Udp) => return reply.truncate().to_vec().ok(),
@@ -112,7 +112,7 @@ impl Responder {
 
     /// A name server answers from the zone that is nearest above the name; a DS question goes to
     /// the parent's side when it has both (RFC 4035 §3.1.4.1).
-    fn answer(&self, name: &Name, rtype: RecordType) -> io::Result<Answer> {
+    fn answer(&self, name: &Name, rtype: RecordType) -> io::Result<ServerAnswer> {
         let View::Zones(zones) = &self.view else { return self.world.answer(name, rtype) };
         let above = |zone: &&Name| zone.zone_of(name) && !(rtype == RecordType::DS && *zone == name);
         let nearest = |deep: &dyn Fn(&&Name) -> bool| zones.iter().filter(|z| deep(z)).max_by_key(|z| z.iter().len());
@@ -121,7 +121,7 @@ impl Responder {
                 self.world.answer_at(zone, name, RecordType::A)
             }
             Some(zone) => self.world.answer_at(zone, name, rtype),
-            None => Ok(Answer { standing: Standing::Referral, ..Answer::failure(ResponseCode::Refused) }),
+            None => Ok(ServerAnswer { standing: ServerRole::Referral, ..ServerAnswer::failure(ResponseCode::Refused) }),
         }
     }
 }

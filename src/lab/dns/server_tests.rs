@@ -4,7 +4,7 @@
 use super::plan::{KeyAlgorithm, Signing};
 use super::signer::SignatureFault;
 use super::world::{AnchorForm, World};
-use super::zone::{Fault, dname};
+use super::zone::{AnswerFault, dname};
 use crate::clock::Clock;
 use crate::lab::dns::server::{DnsServer, PathFault};
 use hickory_proto::dnssec::{Proof, TrustAnchors};
@@ -127,11 +127,11 @@ async fn rfc4035_5_3_faulty_signatures_are_bogus_and_heal() {
     let (world, server) = lab().await;
     for fault in [SignatureFault::Expired, SignatureFault::NotYetValid, SignatureFault::Bogus, SignatureFault::Missing]
     {
-        world.fault(OWNER, RecordType::TLSA, Fault::Signature(fault)).unwrap();
+        world.fault(OWNER, RecordType::TLSA, AnswerFault::Signature(fault)).unwrap();
         let verdict = verdict(&resolver(&world, &server), OWNER, RecordType::TLSA).await;
         assert_eq!(verdict, "bogus", "{fault:?}");
     }
-    world.zone_fault("dane.test", Fault::Signature(SignatureFault::Expired)).unwrap();
+    world.zone_fault("dane.test", AnswerFault::Signature(SignatureFault::Expired)).unwrap();
     assert_eq!(verdict(&resolver(&world, &server), "dane.test", RecordType::MX).await, "bogus");
     world.zone_fault("dane.test", None).unwrap();
     world.fault(OWNER, RecordType::TLSA, None).unwrap();
@@ -177,7 +177,7 @@ async fn rfc4035_3_1_3_wildcards_are_proven() {
 #[tokio::test]
 async fn rfc4035_5_4_forged_denials_are_bogus() {
     let (world, server) = lab().await;
-    for fault in [Fault::ForgedNoData, Fault::ForgedNxDomain] {
+    for fault in [AnswerFault::ForgedNoData, AnswerFault::ForgedNxDomain] {
         world.fault(OWNER, RecordType::TLSA, fault).unwrap();
         let verdict = verdict(&resolver(&world, &server), OWNER, RecordType::TLSA).await;
         assert!(verdict.contains("bogus"), "{fault:?}: {verdict}");
@@ -257,17 +257,17 @@ async fn rfc6891_6_2_4_the_payload_size_is_kept() {
 async fn faults_of_answers_and_paths_are_as_named() {
     let (world, server) = lab().await;
     for (fault, code) in [
-        (Fault::ServFail, ResponseCode::ServFail),
-        (Fault::Refused, ResponseCode::Refused),
-        (Fault::NotImplemented, ResponseCode::NotImp),
+        (AnswerFault::ServFail, ResponseCode::ServFail),
+        (AnswerFault::Refused, ResponseCode::Refused),
+        (AnswerFault::NotImplemented, ResponseCode::NotImp),
     ] {
         world.fault(OWNER, RecordType::TLSA, fault).unwrap();
         assert_eq!(ask(&server, 1232, RecordType::TLSA).await.unwrap().0.metadata.response_code, code);
     }
-    world.fault(OWNER, RecordType::TLSA, Fault::TruncatedOverUdp).unwrap();
+    world.fault(OWNER, RecordType::TLSA, AnswerFault::TruncatedOverUdp).unwrap();
     assert!(ask(&server, 1232, RecordType::TLSA).await.unwrap().0.metadata.truncation);
     assert_eq!(verdict(&resolver(&world, &server), OWNER, RecordType::TLSA).await, "secure");
-    world.fault(OWNER, RecordType::TLSA, Fault::Silent).unwrap();
+    world.fault(OWNER, RecordType::TLSA, AnswerFault::Silent).unwrap();
     assert!(is_silent(&server).await);
     world.replace(OWNER, RecordType::TLSA, (0..5).map(tlsa).collect()).unwrap();
     world.fault(OWNER, RecordType::TLSA, None).unwrap();

@@ -6,7 +6,7 @@ use super::plan::{
 };
 use super::signer::SignatureFault;
 use super::world::World;
-use super::zone::{Fault, dname};
+use super::zone::{AnswerFault, dname};
 use crate::clock::Clock;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::dnssec::{DigestType, Verifier as _};
@@ -300,7 +300,7 @@ fn faults_of_signatures_and_proofs_are_as_named() {
     let world =
         world(plan().denial(Denial::Nsec3 { salt: vec![], iterations: EXCESSIVE_ITERATIONS, opt_out: OptOut::No }));
     let rrsigs = |fault: SignatureFault| {
-        world.fault("mx.shape.test", RecordType::A, Fault::Signature(fault)).unwrap();
+        world.fault("mx.shape.test", RecordType::A, AnswerFault::Signature(fault)).unwrap();
         let message = world.message("mx.shape.test", RecordType::A).unwrap();
         let rrsigs = message
             .answers
@@ -315,7 +315,7 @@ fn faults_of_signatures_and_proofs_are_as_named() {
     assert_eq!(rrsigs(SignatureFault::TooManyLabels)[0].num_labels, 4);
     assert_eq!(rrsigs(SignatureFault::Flooded).len(), 41);
     assert!(rrsigs(SignatureFault::Missing).is_empty());
-    let proofs = |fault: Option<Fault>| {
+    let proofs = |fault: Option<AnswerFault>| {
         world.fault("q.q.shape.test", RecordType::A, fault).unwrap();
         let message = world.message("q.q.shape.test", RecordType::A).unwrap();
         let owners = owners(&message.authorities, RecordType::NSEC3);
@@ -323,8 +323,8 @@ fn faults_of_signatures_and_proofs_are_as_named() {
     };
     let (all, soa) = proofs(None);
     assert!(soa);
-    assert_eq!(proofs(Some(Fault::OmitProof(0))).0, all[1..]);
-    assert_eq!(proofs(Some(Fault::OmitSoa)), (all, false));
+    assert_eq!(proofs(Some(AnswerFault::OmitProof(0))).0, all[1..]);
+    assert_eq!(proofs(Some(AnswerFault::OmitSoa)), (all, false));
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn rfc4034_2_1_1_flags_of_keys_are_as_planned() {
 #[test]
 fn rfc3597_5_a_zone_file_has_every_record_and_its_signature() {
     let world = world(plan().nsec3(1));
-    world.fault("a.shape.test", RecordType::A, Fault::Signature(SignatureFault::Missing)).unwrap();
+    world.fault("a.shape.test", RecordType::A, AnswerFault::Signature(SignatureFault::Missing)).unwrap();
     let text = world.zone_file("shape.test").unwrap();
     let count = |part: &str| text.lines().filter(|line| line.contains(part)).count();
     assert_eq!(count(" IN TYPE50 "), 15);

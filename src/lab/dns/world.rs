@@ -8,7 +8,7 @@
 use super::answer::{Next, Step};
 use super::plan::{KeyAlgorithm, Role, SigningPlan};
 use super::signer::SignatureFault;
-use super::zone::{Fault, RrSet, TTL_S, Zone};
+use super::zone::{AnswerFault, RrSet, TTL_S, Zone};
 use crate::clock::{Clock, Timestamp};
 use crate::lab::{bad, locked};
 use hickory_proto::dnssec::DigestType;
@@ -20,7 +20,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
-pub use super::answer::{Answer, Delivery, Standing};
+pub use super::answer::{Delivery, ServerAnswer, ServerRole};
 
 /// The most aliases followed in one answer; resolvers stop between 8 and 16.
 const ALIAS_LIMIT: usize = 12;
@@ -148,7 +148,7 @@ impl World {
     ///
     /// # Errors
     /// When `owner` is no domain name.
-    pub fn fault(&self, owner: &str, rtype: RecordType, fault: impl Into<Option<Fault>>) -> io::Result<()> {
+    pub fn fault(&self, owner: &str, rtype: RecordType, fault: impl Into<Option<AnswerFault>>) -> io::Result<()> {
         let owner = name(owner)?;
         let fault = fault.into();
         self.with_zone(&owner, rtype, |zone| zone.set_fault(&owner, rtype, fault))
@@ -158,7 +158,7 @@ impl World {
     ///
     /// # Errors
     /// When `owner` is no domain name.
-    pub fn zone_fault(&self, owner: &str, fault: impl Into<Option<Fault>>) -> io::Result<()> {
+    pub fn zone_fault(&self, owner: &str, fault: impl Into<Option<AnswerFault>>) -> io::Result<()> {
         let owner = name(owner)?;
         let fault = fault.into();
         self.with_zone(&owner, RecordType::SOA, |zone| zone.set_zone_fault(fault))
@@ -187,13 +187,13 @@ impl World {
     ///
     /// # Errors
     /// When a record cannot be encoded or signed: a fault in the lab itself.
-    pub fn answer(&self, question: &Name, rtype: RecordType) -> io::Result<Answer> {
-        let mut answer = Answer::failure(ResponseCode::NoError);
+    pub fn answer(&self, question: &Name, rtype: RecordType) -> io::Result<ServerAnswer> {
+        let mut answer = ServerAnswer::failure(ResponseCode::NoError);
         let mut at = question.to_lowercase();
         let zones = locked(&self.zones);
         for _ in 0..ALIAS_LIMIT {
             let Some(zone) = zone_for(&zones, &at, rtype) else {
-                return Ok(Answer::failure(ResponseCode::ServFail));
+                return Ok(ServerAnswer::failure(ResponseCode::ServFail));
             };
             let step = Step { zone, now: self.clock.now(), fault: zone.fault(&at, rtype) };
             match step.take(&at, rtype, &mut answer)? {
@@ -201,7 +201,7 @@ impl World {
                 Next::Follow(target) => at = target,
             }
         }
-        Ok(Answer::failure(ResponseCode::ServFail))
+        Ok(ServerAnswer::failure(ResponseCode::ServFail))
     }
 
     /// The answer as a message, as a client gets it that asked with DO.
@@ -218,10 +218,11 @@ impl World {
     ///
     /// # Errors
     /// When there is no such zone, or as [`World::answer`].
-    pub fn answer_at(&self, origin: &Name, question: &Name, rtype: RecordType) -> io::Result<Answer> {
+    pub fn answer_at(&self, origin: &Name, question: &Name, rtype: RecordType) -> io::Result<ServerAnswer> {
         let zones = locked(&self.zones);
         let zone = zones.get(&origin.to_lowercase()).ok_or_else(|| bad("no such zone"))?;
-        let mut answer = Answer { standing: Standing::Authoritative, ..Answer::failure(ResponseCode::NoError) };
+        let mut answer =
+            ServerAnswer { standing: ServerRole::Authoritative, ..ServerAnswer::failure(ResponseCode::NoError) };
         let mut at = question.to_lowercase();
         for _ in 0..ALIAS_LIMIT {
             let step = Step { zone, now: self.clock.now(), fault: zone.fault(&at, rtype) };
@@ -238,7 +239,7 @@ impl World {
                 Next::Follow(_) | Next::Done => return Ok(answer),
             }
         }
-        Ok(Answer::failure(ResponseCode::ServFail))
+        Ok(ServerAnswer::failure(ResponseCode::ServFail))
     }
 
     /// [`World::answer_at`] as a message: for denials from the wrong side of a cut.

@@ -28,7 +28,7 @@ pub(in crate::lab) const NEGATIVE_TTL_S: u32 = 10;
 
 /// What goes wrong with the answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum AnswerFault {
     /// The records, or the proof that there are none, carry a faulty signature.
     Signature(SignatureFault),
     /// SERVFAIL.
@@ -53,7 +53,7 @@ pub enum Fault {
     OmitSoa,
 }
 
-impl Fault {
+impl AnswerFault {
     /// What is wrong with the signature, where that is what is wrong.
     pub(in crate::lab) fn of_signature(self) -> Option<SignatureFault> {
         match self {
@@ -95,7 +95,7 @@ impl RrSet {
 /// What a zone has for a name and a type. Records whose owner is not the name asked are those of
 /// the wildcard that stands for it.
 #[derive(Debug)]
-pub enum Found {
+pub enum ZoneData {
     /// The records.
     Records(RrSet),
     /// The name is an alias.
@@ -121,8 +121,8 @@ pub struct Zone {
     pub(in crate::lab) chain: OnceLock<Chain>,
     keys: Vec<ZoneKey>,
     ds: Vec<RData>,
-    faults: BTreeMap<(Name, RecordType), Fault>,
-    fault: Option<Fault>,
+    faults: BTreeMap<(Name, RecordType), AnswerFault>,
+    fault: Option<AnswerFault>,
 }
 
 impl Zone {
@@ -218,7 +218,7 @@ impl Zone {
     }
 
     /// Sets or heals the fault of one question.
-    pub fn set_fault(&mut self, owner: &Name, rtype: RecordType, fault: Option<Fault>) {
+    pub fn set_fault(&mut self, owner: &Name, rtype: RecordType, fault: Option<AnswerFault>) {
         let key = (owner.to_lowercase(), rtype);
         match fault {
             Some(fault) => self.faults.insert(key, fault),
@@ -227,13 +227,13 @@ impl Zone {
     }
 
     /// Sets or heals a fault of everything in the zone, its keys included.
-    pub fn set_zone_fault(&mut self, fault: Option<Fault>) {
+    pub fn set_zone_fault(&mut self, fault: Option<AnswerFault>) {
         self.fault = fault;
     }
 
     /// The fault that meets a question; the more particular one counts.
     #[must_use]
-    pub fn fault(&self, name: &Name, rtype: RecordType) -> Option<Fault> {
+    pub fn fault(&self, name: &Name, rtype: RecordType) -> Option<AnswerFault> {
         self.faults.get(&(name.to_lowercase(), rtype)).copied().or(self.fault)
     }
 
@@ -241,12 +241,12 @@ impl Zone {
     ///
     /// # Errors
     /// When there can be no wildcard below a name, which is too long for it.
-    pub fn find(&self, name: &Name, rtype: RecordType) -> io::Result<Found> {
+    pub fn find(&self, name: &Name, rtype: RecordType) -> io::Result<ZoneData> {
         if let Some(types) = self.records.get(name) {
-            return Ok(self.at_node(name, types, rtype).unwrap_or(Found::NoData));
+            return Ok(self.at_node(name, types, rtype).unwrap_or(ZoneData::NoData));
         }
         if self.has_names_below(name) {
-            return Ok(Found::NoData);
+            return Ok(ZoneData::NoData);
         }
         let encloser = self.closest_encloser(name);
         if let Some(found) = self.dname_above(name)? {
@@ -254,9 +254,9 @@ impl Zone {
         }
         let star = encloser.prepend_label("*").map_err(bad)?;
         Ok(match self.records.get(&star) {
-            None if self.has_names_below(&star) => Found::NoWildcardData(encloser),
-            None => Found::NoName(encloser),
-            Some(types) => self.at_node(&star, types, rtype).unwrap_or(Found::NoWildcardData(encloser)),
+            None if self.has_names_below(&star) => ZoneData::NoWildcardData(encloser),
+            None => ZoneData::NoName(encloser),
+            Some(types) => self.at_node(&star, types, rtype).unwrap_or(ZoneData::NoWildcardData(encloser)),
         })
     }
 
@@ -282,14 +282,14 @@ impl Zone {
     }
 
     /// What a name with records has; none when that is nothing of the type.
-    fn at_node(&self, name: &Name, types: &BTreeMap<RecordType, Vec<RData>>, rtype: RecordType) -> Option<Found> {
+    fn at_node(&self, name: &Name, types: &BTreeMap<RecordType, Vec<RData>>, rtype: RecordType) -> Option<ZoneData> {
         if let Some(data) = types.get(&rtype) {
-            return Some(Found::Records(self.set(name, rtype, data)));
+            return Some(ZoneData::Records(self.set(name, rtype, data)));
         }
         if let Some(data) = types.get(&RecordType::CNAME)
             && let Some(RData::CNAME(target)) = data.first()
         {
-            return Some(Found::Cname(self.set(name, RecordType::CNAME, data), target.0.to_lowercase()));
+            return Some(ZoneData::Cname(self.set(name, RecordType::CNAME, data), target.0.to_lowercase()));
         }
         None
     }
@@ -323,7 +323,7 @@ impl Zone {
         encloser
     }
 
-    fn dname_above(&self, name: &Name) -> io::Result<Option<Found>> {
+    fn dname_above(&self, name: &Name) -> io::Result<Option<ZoneData>> {
         let mut above = name.base_name();
         while self.origin.zone_of(&above) {
             if let Some(data) = self.records.get(&above).and_then(|types| types.get(&RecordType::DNAME))
@@ -333,7 +333,7 @@ impl Zone {
                 let kept = name.iter().count().saturating_sub(above.iter().count());
                 let prefix = Name::from_labels(name.iter().take(kept)).map_err(bad)?;
                 let new = prefix.append_domain(&target).ok();
-                return Ok(Some(Found::Dname(self.set(&above, RecordType::DNAME, data), new)));
+                return Ok(Some(ZoneData::Dname(self.set(&above, RecordType::DNAME, data), new)));
             }
             if above.is_root() {
                 break;

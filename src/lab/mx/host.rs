@@ -90,7 +90,7 @@ pub enum Dialect {
 
 /// Who has a mailbox here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum Mailboxes {
     /// Every local-part.
     Everyone,
     /// These local-parts, in lower case, in every domain. Others get 550 5.1.1.
@@ -141,7 +141,7 @@ pub struct Behaviour {
     /// TLS.
     pub starttls: StartTls,
     /// The mailboxes.
-    pub known: Known,
+    pub known: Mailboxes,
     /// Whether a sender and recipient that come the first time get 451 4.7.1.
     pub greylist: bool,
     /// What goes wrong, and when.
@@ -164,7 +164,7 @@ impl Default for Behaviour {
         let keywords = ["PIPELINING", "SIZE 36700160", "8BITMIME", "ENHANCEDSTATUSCODES"];
         Self {
             starttls: StartTls::NotOffered,
-            known: Known::Everyone,
+            known: Mailboxes::Everyone,
             greylist: false,
             troubles: BTreeMap::new(),
             keywords: keywords.map(String::from).into(),

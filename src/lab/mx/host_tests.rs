@@ -1,7 +1,7 @@
 //! The lab's MX host and client against each other (RFC 5321, RFC 3207).
 
 use super::client::{Pipelining, SmtpClient};
-use crate::lab::mx::host::{Behaviour, Known, MxHost, Phase, StartTls, Trouble, reply};
+use crate::lab::mx::host::{Behaviour, Mailboxes, MxHost, Phase, StartTls, Trouble, reply};
 use crate::lab::tls::ca::Identity;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -84,7 +84,7 @@ async fn tls_troubles_are_as_named() {
 
 #[tokio::test]
 async fn rfc5321_3_3_unknown_users_are_refused_one_by_one() {
-    let known = Known::Only(["bob".to_owned()].into());
+    let known = Mailboxes::Only(["bob".to_owned()].into());
     let host = host(Behaviour { known, ..Behaviour::default() }).await;
     let mut client = SmtpClient::ready(host.address()).await.unwrap();
     let handed = client.send(FROM, &["nobody@dane.test", "BOB@dane.test"], b"x\r\n").await.unwrap();

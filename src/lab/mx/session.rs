@@ -6,7 +6,7 @@
 use super::wire::Wire;
 use crate::lab::locked;
 use crate::lab::mx::content::{Content, chunk_size};
-use crate::lab::mx::host::{Behaviour, Dialect, Known, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
+use crate::lab::mx::host::{Behaviour, Dialect, Mailboxes, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
 use crate::lab::mx::params::{Channel, has, refuse_mail, refuse_rcpt};
 use crate::lab::mx::tls::{self, Shaken};
 use crate::net::Stream;
@@ -50,7 +50,7 @@ enum End {
 }
 
 /// Whether trouble has taken the place of the right reply.
-enum Met {
+enum TroubleTaken {
     Nothing,
     Replied,
     Kept,
@@ -64,11 +64,11 @@ pub(in crate::lab) async fn run(stream: impl Stream + 'static, number: usize, sh
     let transaction = Transaction::default();
     let mut session = Session { shared, number, helo: String::new(), offered: Vec::new(), tls: None, transaction };
     let met = session.meet(Phase::Connect, &mut wire).await?;
-    if let Met::Replied = met {
+    if let TroubleTaken::Replied = met {
         return wire.close().await;
     }
     wire.write(&Reply::plain(220, format!("{} ESMTP lab", shared.name)).to_wire()).await?;
-    if let Met::LastWords = met {
+    if let TroubleTaken::LastWords = met {
         return Err(dropped());
     }
     loop {
@@ -85,20 +85,20 @@ impl Session<'_> {
     }
 
     /// Lets the trouble of a phase happen. A refusal counts as the reply to the command.
-    async fn meet(&self, phase: Phase, wire: &mut Wire) -> io::Result<Met> {
+    async fn meet(&self, phase: Phase, wire: &mut Wire) -> io::Result<TroubleTaken> {
         match self.behaviour().troubles.get(&phase) {
-            None => Ok(Met::Nothing),
+            None => Ok(TroubleTaken::Nothing),
             Some(Trouble::Reply(reply)) => {
                 wire.write(&reply.to_wire()).await?;
                 // RFC 5321 §3.8: after 421 the server closes.
-                if reply.code == 421 { Err(dropped()) } else { Ok(Met::Replied) }
+                if reply.code == 421 { Err(dropped()) } else { Ok(TroubleTaken::Replied) }
             }
             Some(Trouble::Hang) => {
                 tokio::time::sleep(HANG).await;
                 Err(dropped())
             }
-            Some(Trouble::ReplyThenDrop) => Ok(Met::LastWords),
-            Some(Trouble::KeepThenDrop) if phase == Phase::EndOfData => Ok(Met::Kept),
+            Some(Trouble::ReplyThenDrop) => Ok(TroubleTaken::LastWords),
+            Some(Trouble::KeepThenDrop) if phase == Phase::EndOfData => Ok(TroubleTaken::Kept),
             Some(Trouble::Drop | Trouble::KeepThenDrop) => Err(dropped()),
         }
     }
@@ -116,15 +116,15 @@ impl Session<'_> {
             let phase = phase_of(&verb);
             let met = match phase {
                 Some(phase) => self.meet(phase, wire).await?,
-                None => Met::Nothing,
+                None => TroubleTaken::Nothing,
             };
-            if let Met::Replied = met {
+            if let TroubleTaken::Replied = met {
                 continue;
             }
             if let Some(end) = self.obey(phase, (&verb, rest), wire).await? {
                 return Ok(end);
             }
-            if let Met::LastWords = met {
+            if let TroubleTaken::LastWords = met {
                 return Err(dropped());
             }
         }
@@ -240,8 +240,8 @@ impl Session<'_> {
         let behaviour = self.behaviour();
         let local = path.rsplit_once('@').map_or(path.as_str(), |(local, _)| local).to_ascii_lowercase();
         let known = match &behaviour.known {
-            Known::Everyone => true,
-            Known::Only(users) => users.contains(&local),
+            Mailboxes::Everyone => true,
+            Mailboxes::Only(users) => users.contains(&local),
         };
         if !known {
             return Reply::new(550, 1, 1, "no such user here");
@@ -279,13 +279,13 @@ impl Session<'_> {
         }
         self.transaction.chunks = Some(content);
         match self.meet(Phase::Data, wire).await? {
-            Met::Replied => {
+            TroubleTaken::Replied => {
                 self.transaction = Transaction::default();
                 Ok(())
             }
-            met @ (Met::Nothing | Met::Kept | Met::LastWords) => {
+            met @ (TroubleTaken::Nothing | TroubleTaken::Kept | TroubleTaken::LastWords) => {
                 wire.write(&Reply::new(250, 0, 0, format!("{octets} octets")).to_wire()).await?;
-                if let Met::LastWords = met { Err(dropped()) } else { Ok(()) }
+                if let TroubleTaken::LastWords = met { Err(dropped()) } else { Ok(()) }
             }
         }
     }
@@ -293,7 +293,7 @@ impl Session<'_> {
     async fn finish(&mut self, content: Content, wire: &mut Wire) -> io::Result<()> {
         let transaction = std::mem::take(&mut self.transaction);
         let met = self.meet(Phase::EndOfData, wire).await?;
-        if let Met::Replied = met {
+        if let TroubleTaken::Replied = met {
             return Ok(());
         }
         let Some(content) = content.whole() else {
@@ -315,10 +315,10 @@ impl Session<'_> {
             tls: self.tls.clone(),
         });
         match met {
-            Met::Kept => Err(dropped()),
-            Met::Nothing | Met::Replied | Met::LastWords => {
+            TroubleTaken::Kept => Err(dropped()),
+            TroubleTaken::Nothing | TroubleTaken::Replied | TroubleTaken::LastWords => {
                 wire.write(&Reply::new(250, 0, 0, "kept").to_wire()).await?;
-                if let Met::LastWords = met { Err(dropped()) } else { Ok(()) }
+                if let TroubleTaken::LastWords = met { Err(dropped()) } else { Ok(()) }
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::lab::dns::signer::SignatureFault;
 use crate::lab::dns::world::AnchorForm;
-use crate::lab::dns::zone::Fault;
+use crate::lab::dns::zone::AnswerFault;
 use crate::lab::domain::Tlsa;
 use crate::lab::mx::client::SmtpClient;
 use crate::lab::mx::host::Received;
@@ -134,7 +134,9 @@ async fn internet() -> io::Result<Lab> {
         .domain("mismatch.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0), Tlsa::Misfits(3, 1, 1, 1)])))
         .domain("plain.test", |d| d.plain())
         .domain("nullmx.test", |d| d.null_mx())
-        .domain("forged.test", |d| d.fault("mx.forged.test", RecordType::TLSA, Fault::Signature(SignatureFault::Bogus)))
+        .domain("forged.test", |d| {
+            d.fault("mx.forged.test", RecordType::TLSA, AnswerFault::Signature(SignatureFault::Bogus))
+        })
         .start()
         .await
 }

@@ -42,7 +42,7 @@ const SENDER: &str = "alice@office.test";
 /// # Errors
 /// When the lab or the relay cannot start, or `out` cannot be written.
 pub async fn tell(out: &mut impl Write) -> io::Result<bool> {
-    let desk = Desk::new().await?;
+    let desk = StorySetting::new().await?;
     desk.introduce(out)?;
     let mut steps = Steps::default();
     let relay = desk.start_relay(&[desk.stage.lab.dns().upstream()]).await?;
@@ -100,12 +100,12 @@ impl Steps {
 }
 
 /// The surroundings, and a folder for the relay.
-struct Desk {
+struct StorySetting {
     stage: Stage,
     folder: TempDir,
 }
 
-impl Desk {
+impl StorySetting {
     async fn new() -> io::Result<Self> {
         Ok(Self { stage: Stage::set(Situation::CountFilter).await?, folder: tempfile::tempdir()? })
     }

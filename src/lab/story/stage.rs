@@ -19,7 +19,7 @@ use crate::lab::dns::signer::SignatureFault;
 use crate::lab::dns::world::AnchorForm;
 use crate::lab::domain::{self, DomainSpec};
 use crate::lab::mx::host::Behaviour;
-use crate::lab::{Authority, Block, Certificate, Fault, Identity, Lab, MailPath, MxHost, bad};
+use crate::lab::{AnswerFault, Authority, Block, Certificate, Identity, Lab, MailPath, MxHost, bad};
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};
@@ -131,7 +131,7 @@ impl Stage {
             Situation::ZoneBogus => self.spoil_signatures(SignatureFault::Bogus)?,
             Situation::ZoneExpired => self.spoil_signatures(SignatureFault::Expired)?,
             Situation::RecipientServFail => {
-                self.lab.world().fault(&self.lab.tlsa_owner(HOST), RecordType::TLSA, Fault::ServFail)?;
+                self.lab.world().fault(&self.lab.tlsa_owner(HOST), RecordType::TLSA, AnswerFault::ServFail)?;
             }
             Situation::CertificateRolled => self.lab.set_certificate(HOST, &Certificate::SelfSigned)?,
             Situation::StartTlsStripped => self.lab.set_mail_path(MailPath::StripStartTls),
@@ -249,7 +249,7 @@ listen = "127.0.0.1:0"
     }
 
     fn spoil_signatures(&self, fault: SignatureFault) -> io::Result<()> {
-        self.lab.world().zone_fault(DOMAIN, Fault::Signature(fault))
+        self.lab.world().zone_fault(DOMAIN, AnswerFault::Signature(fault))
     }
 }
 

@@ -67,7 +67,7 @@ impl Exception {
 
 /// How the weakenings of a configuration stand, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct ExceptionsStatus {
     /// Those in force.
     pub in_force: Vec<Exception>,
     /// Those that are over, by their day or because nothing needs them.
@@ -111,8 +111,8 @@ impl Exceptions {
 
     /// How all of them stand at `now`.
     #[must_use]
-    pub fn standing(&self, now: Timestamp, destinations: &[Destination]) -> Standing {
-        let mut standing = Standing::default();
+    pub fn standing(&self, now: Timestamp, destinations: &[Destination]) -> ExceptionsStatus {
+        let mut standing = ExceptionsStatus::default();
         for destination in destinations {
             let Some(exception) = Exception::of(destination) else { continue };
             match self.weakening(now, destination) {

@@ -16,7 +16,7 @@ const VERSION: u32 = 1;
 const LIMIT: u64 = 1_048_576;
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct EndedFile {
     version: u32,
     ended: Vec<KeptOne>,
 }
@@ -33,7 +33,7 @@ struct KeptOne {
 /// # Errors
 /// [`KeepFault`]; then nothing is known.
 pub fn load(store: &dyn SmallStore) -> Result<Ended, KeepFault> {
-    let Some(kept) = state_dir::load::<Kept>(store, NAME, LIMIT)? else { return Ok(Ended::new()) };
+    let Some(kept) = state_dir::load::<EndedFile>(store, NAME, LIMIT)? else { return Ok(Ended::new()) };
     if kept.version != VERSION {
         return Err(state_dir::fault(store, NAME, format!("its version is {}", kept.version)));
     }
@@ -46,7 +46,7 @@ pub fn load(store: &dyn SmallStore) -> Result<Ended, KeepFault> {
 /// [`KeepFault`]; then it is known until the relay stops.
 pub fn keep(store: &dyn SmallStore, ended: &Ended) -> Result<(), KeepFault> {
     let ended = ended.iter().map(|(exception, at)| KeptOne { exception: exception.clone(), at: *at }).collect();
-    state_dir::keep(store, NAME, &Kept { version: VERSION, ended })
+    state_dir::keep(store, NAME, &EndedFile { version: VERSION, ended })
 }
 
 #[cfg(test)]

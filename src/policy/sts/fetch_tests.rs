@@ -236,7 +236,7 @@ async fn rfc8461_8_2_behind_an_alias_the_certificate_is_still_for_the_policy_hos
     let at_provider = |data| match found(data) {
         Answer::Found(found) => {
             let expanded: Domain = domain("sts.provider.test");
-            Answer::Found(crate::resolve::answer::Found { expanded: Some(expanded), ..found })
+            Answer::Found(crate::resolve::answer::PositiveAnswer { expanded: Some(expanded), ..found })
         }
         other @ (Answer::NoData(_) | Answer::NxDomain(_) | Answer::Failed(_)) => other,
     };

@@ -6,7 +6,7 @@
 
 use super::StsPolicy;
 use super::record::PolicyId;
-use super::{RefreshFailure, Standing};
+use super::{RefreshFailure, Tenure};
 use crate::clock::Timestamp;
 use crate::smtp::address::Domain;
 use crate::state_dir::sealed as kept;
@@ -24,7 +24,7 @@ pub(super) enum Content {
     /// A policy.
     Policy(StsPolicy),
     /// An enforced policy holds until then; its text was let go.
-    End(Timestamp, Standing),
+    End(Timestamp, Tenure),
 }
 
 /// The content behind the checksum.
@@ -82,7 +82,7 @@ pub(super) fn encode(policy: &StsPolicy) -> io::Result<Vec<u8>> {
     })
 }
 
-pub(super) fn encode_end(domain: &Domain, ends: Timestamp, standing: Standing) -> io::Result<Vec<u8>> {
+pub(super) fn encode_end(domain: &Domain, ends: Timestamp, standing: Tenure) -> io::Result<Vec<u8>> {
     let (since, established) = (Some(standing.since), standing.established);
     kept::seal(&File { version: VERSION, domain: domain.clone(), since, established, policy: None, ends: Some(ends) })
 }
@@ -100,13 +100,13 @@ pub(super) fn decode(domain: &Domain, octets: &[u8]) -> Result<Content, String> 
     }
     match (file.policy, file.ends) {
         (Some(part), _) => {
-            let standing = Standing { since: file.since.unwrap_or(part.fetched_at), established: file.established };
+            let standing = Tenure { since: file.since.unwrap_or(part.fetched_at), established: file.established };
             let policy = StsPolicy::read(file.domain, part.id, part.text.into_bytes(), part.fetched_at);
             let policy = policy.map_err(|error| error.to_string())?;
             Ok(Content::Policy(StsPolicy { refresh_failure: part.refresh_failure, standing, ..policy }))
         }
         (None, Some(ends)) => {
-            Ok(Content::End(ends, Standing { since: file.since.unwrap_or(ends), established: file.established }))
+            Ok(Content::End(ends, Tenure { since: file.since.unwrap_or(ends), established: file.established }))
         }
         (None, None) => Err("it has neither a policy nor an end".to_owned()),
     }
@@ -129,7 +129,7 @@ mod tests {
 
     fn policy() -> StsPolicy {
         let policy = StsPolicy::read(domain("a.test"), None, TEXT.into(), Timestamp(1000)).unwrap();
-        StsPolicy { standing: Standing { since: Timestamp(500), established: Some(Timestamp(900)) }, ..policy }
+        StsPolicy { standing: Tenure { since: Timestamp(500), established: Some(Timestamp(900)) }, ..policy }
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn ends_are_read_as_they_were_written() {
-        let standing = Standing { since: Timestamp(1), established: None };
+        let standing = Tenure { since: Timestamp(1), established: None };
         let end = encode_end(&domain("a.test"), Timestamp(77), standing).unwrap();
         assert_eq!(decode(&domain("a.test"), &end), Ok(Content::End(Timestamp(77), standing)));
         assert!(decode(&domain("b.test"), &end).is_err());

@@ -5,7 +5,7 @@
 //! themselves before an established domain loses anything (`room.rs`).
 
 use super::lost::Lost;
-use super::{Standing, StsPolicy};
+use super::{StsPolicy, Tenure};
 use crate::smtp::address::Domain;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -43,14 +43,14 @@ pub(super) struct Stamp {
 
 /// A domain as it was read or written last.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct Remembered {
     pub(super) held: Held,
-    pub(super) standing: Option<Standing>,
+    pub(super) standing: Option<Tenure>,
     /// The file it is from; none when it could not be written.
     pub(super) stamp: Option<Stamp>,
 }
 
-impl Known {
+impl Remembered {
     fn octets(&self) -> usize {
         OVERHEAD
             + match &self.held {
@@ -71,13 +71,13 @@ impl Known {
 /// The domains that are remembered.
 #[derive(Default)]
 pub(super) struct Memory {
-    known: BTreeMap<Domain, Known>,
+    known: BTreeMap<Domain, Remembered>,
     octets: usize,
     unwritten: usize,
 }
 
 impl Memory {
-    pub(super) fn get(&self, domain: &Domain) -> Option<&Known> {
+    pub(super) fn get(&self, domain: &Domain) -> Option<&Remembered> {
         self.known.get(domain)
     }
 
@@ -95,7 +95,7 @@ impl Memory {
     }
 
     /// Remembers; says whether there was room for one that is nowhere else.
-    pub(super) fn insert(&mut self, domain: Domain, known: Known) -> bool {
+    pub(super) fn insert(&mut self, domain: Domain, known: Remembered) -> bool {
         self.remove(&domain);
         self.octets += known.octets();
         if known.stamp.is_none() {
@@ -134,7 +134,7 @@ impl Memory {
             if self.octets <= OCTETS_LIMIT / 2 {
                 break;
             }
-            let forgettable = |(domain, known): &(&Domain, &Known)| {
+            let forgettable = |(domain, known): &(&Domain, &Remembered)| {
                 *domain != but && known.stamp.is_some() && known.octets() >= least
             };
             let forgotten: Vec<Domain> =
@@ -155,16 +155,16 @@ mod tests {
         Newcomer,
     }
 
-    fn known(name: &str, octets: usize, since: i64, class: Class, stamp: Option<Stamp>) -> (Domain, Known) {
+    fn known(name: &str, octets: usize, since: i64, class: Class, stamp: Option<Stamp>) -> (Domain, Remembered) {
         let domain: Domain = name.parse().unwrap();
         let text = format!("version: STSv1\nmode: enforce\nmx: *.a.test\nmax_age: 86400\na: {}\n", "x".repeat(octets));
         let policy = StsPolicy::read(domain.clone(), None, text.into_bytes(), Timestamp(0)).unwrap();
         let established = (class == Class::Established).then_some(Timestamp(since));
-        let standing = Some(Standing { since: Timestamp(since), established });
-        (domain, Known { held: Held::Policy(Arc::new(policy)), standing, stamp })
+        let standing = Some(Tenure { since: Timestamp(since), established });
+        (domain, Remembered { held: Held::Policy(Arc::new(policy)), standing, stamp })
     }
 
-    fn insert(memory: &mut Memory, (domain, known): (Domain, Known)) -> bool {
+    fn insert(memory: &mut Memory, (domain, known): (Domain, Remembered)) -> bool {
         memory.insert(domain, known)
     }
 

@@ -172,12 +172,12 @@ pub struct StsPolicy {
     /// The last try to refresh it, when that failed.
     pub refresh_failure: Option<RefreshFailure>,
     /// How the domain stands among the others whose policies are kept.
-    pub standing: Standing,
+    pub standing: Tenure,
 }
 
 /// How a domain stands among those whose policies are kept (`room.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Tenure {
     /// When its first policy came.
     pub since: Timestamp,
     /// When it became established, if it did.
@@ -208,7 +208,7 @@ impl StsPolicy {
     ) -> Result<Self, PolicyError> {
         let terms = policy::read(&text)?;
         let text = String::from_utf8(text).map_err(|_| PolicyError::NotUtf8)?;
-        let standing = Standing { since: fetched_at, established: None };
+        let standing = Tenure { since: fetched_at, established: None };
         Ok(Self { domain, id, text, terms, fetched_at, refresh_failure: None, standing })
     }
 
@@ -222,7 +222,7 @@ impl StsPolicy {
     /// Whether mail that goes under it now makes the domain an established one.
     #[must_use]
     pub fn earns_its_place(&self, now: Timestamp) -> bool {
-        let Standing { since, established } = self.standing;
+        let Tenure { since, established } = self.standing;
         self.terms.mode == Mode::Enforce && established.is_none() && since.plus(PROBATION) <= now
     }
 
@@ -301,7 +301,7 @@ mod tests {
     fn a_domain_earns_its_place_by_mail_after_a_day() {
         let policy = policy(TEXT);
         assert_eq!([86_400_999, 86_401_000].map(|ms| policy.earns_its_place(Timestamp(ms))), [false, true]);
-        let standing = Standing { established: Some(Timestamp(5)), ..policy.standing };
+        let standing = Tenure { established: Some(Timestamp(5)), ..policy.standing };
         assert!(!StsPolicy { standing, ..policy.clone() }.earns_its_place(Timestamp(86_401_000)), "it has it");
         let tested = StsPolicy::read(policy.domain, None, TEXT.replace("enforce", "testing").into(), Timestamp(0));
         assert!(!tested.unwrap().earns_its_place(Timestamp(86_401_000)), "it would lose nothing");

@@ -15,10 +15,10 @@
 
 use super::file::{self, Content};
 use super::lost::{Lost, LostBecause};
-use super::memory::{Held, Known, Memory, Stamp};
+use super::memory::{Held, Memory, Remembered, Stamp};
 use super::policy::Mode;
 use super::room::{self, Choice, Entry, Kind, Limits, Size};
-use super::{RefreshFailure, Standing, StsPolicy};
+use super::{RefreshFailure, StsPolicy, Tenure};
 use crate::clock::Timestamp;
 use crate::smtp::address::Domain;
 use crate::state_dir::sealed as kept;
@@ -160,7 +160,7 @@ impl Store {
                 return known.held.into();
             }
             // What is remembered of a file is better than what has become of it.
-            memory.insert(domain.clone(), Known { stamp: Some(stamp), ..known.clone() });
+            memory.insert(domain.clone(), Remembered { stamp: Some(stamp), ..known.clone() });
             return Looked { held: known.held, news };
         }
         let held = read.held.clone();
@@ -169,7 +169,7 @@ impl Store {
     }
 
     /// Nothing where the file is gone by now.
-    fn load(&self, domain: &Domain, path: &Path, metadata: &fs::Metadata) -> Option<(Known, Option<StoreFault>)> {
+    fn load(&self, domain: &Domain, path: &Path, metadata: &fs::Metadata) -> Option<(Remembered, Option<StoreFault>)> {
         let stamp = Some(Stamp::from(metadata));
         let shown = path.display().to_string();
         let because = match read(path, metadata.len()) {
@@ -178,11 +178,14 @@ impl Store {
             Ok(read) => match read.and_then(|octets| file::decode(domain, &octets)) {
                 Ok(Content::Policy(policy)) => {
                     let standing = Some(policy.standing);
-                    return Some((Known { held: Held::Policy(Arc::new(policy)), standing, stamp }, None));
+                    return Some((Remembered { held: Held::Policy(Arc::new(policy)), standing, stamp }, None));
                 }
                 Ok(Content::End(until, standing)) => {
                     let lost = Lost { domain: domain.clone(), until: Some(until), because: LostBecause::LetGo };
-                    return Some((Known { held: Held::Lost(Arc::new(lost)), standing: Some(standing), stamp }, None));
+                    return Some((
+                        Remembered { held: Held::Lost(Arc::new(lost)), standing: Some(standing), stamp },
+                        None,
+                    ));
                 }
                 Err(detail) => LostBecause::Damaged { path: shown, detail },
             },
@@ -190,7 +193,7 @@ impl Store {
         let news = StoreFault::Lost { domain: domain.clone(), detail: because.to_string() };
         let until = Some(Lost::bound(Timestamp(metadata.mtime().saturating_mul(1000))));
         let lost = Lost { domain: domain.clone(), until, because };
-        Some((Known { held: Held::Lost(Arc::new(lost)), standing: None, stamp }, Some(news)))
+        Some((Remembered { held: Held::Lost(Arc::new(lost)), standing: None, stamp }, Some(news)))
     }
 
     /// The disk does not even say whether there is a file.
@@ -259,7 +262,7 @@ impl Store {
         self.write_policy(Arc::new(policy), now)
     }
 
-    fn standing(&self, domain: &Domain) -> Option<Standing> {
+    fn standing(&self, domain: &Domain) -> Option<Tenure> {
         // Whatever is there is read first.
         let _looked = self.get(domain);
         self.memory().get(domain).and_then(|known| known.standing)
@@ -275,7 +278,7 @@ impl Store {
             Err(fault) => Err(fault),
         };
         let standing = Some(policy.standing);
-        let known = Known { held: Held::Policy(policy), standing, stamp: stamp.as_ref().ok().copied() };
+        let known = Remembered { held: Held::Policy(policy), standing, stamp: stamp.as_ref().ok().copied() };
         self.memory().insert(domain, known);
         self.make_room(stamp?.length, now)
     }
@@ -403,7 +406,7 @@ struct Younger<'p> {
 
 /// Whether what is remembered counts more than what was read now: a policy that could not be
 /// written may be younger than the file, and any is better than one that cannot be looked into.
-fn outlasts(known: &Known, read: &Known) -> bool {
+fn outlasts(known: &Remembered, read: &Remembered) -> bool {
     match (known.policy(), &read.held) {
         (None, _) => false,
         (Some(here), Held::Policy(there)) => known.stamp.is_none() && here.fetched_at > there.fetched_at,

@@ -105,7 +105,7 @@ fn rfc8461_5_1_who_is_let_go_leaves_the_end_of_the_policy_and_comes_back_by_a_fe
     kept.put(&policy("tested.test", "testing", 1000), NOW).unwrap();
     assert_eq!((held(&kept, "none.test"), held(&kept, "tested.test")), (Held::Nothing, Held::Nothing));
     let late = StsPolicy {
-        standing: Standing { since: NOW.plus(DAY), established: None },
+        standing: Tenure { since: NOW.plus(DAY), established: None },
         ..(*policy("late.test", "enforce", 500)).clone()
     };
     let late = Arc::new(late);
@@ -128,7 +128,7 @@ fn rfc8461_10_2_who_finds_no_room_at_all_is_told() {
     let limits = Limits { newcomers: Size { entries: 1, bytes: u64::MAX }, ends: 2, ..LIMITS };
     let kept = store(folder.path(), limits);
     let put = |n: u64| {
-        let standing = Standing { since: NOW.plus(Duration::from_secs(n)), established: None };
+        let standing = Tenure { since: NOW.plus(Duration::from_secs(n)), established: None };
         let policy = StsPolicy { standing, ..(*policy(&format!("d{n}.test"), "enforce", 1000)).clone() };
         kept.put(&Arc::new(policy), NOW)
     };

@@ -11,7 +11,7 @@ use crate::net::Tcp;
 use crate::outcome::{Cause, Question};
 use crate::policy::testing::{Made, NOW, root};
 use crate::resolve::Security;
-use crate::resolve::answer::{Answer, Ask, Data, Found, Freshness, RecordType};
+use crate::resolve::answer::{Answer, Ask, Data, Freshness, PositiveAnswer, RecordType};
 use crate::smtp::address::Domain;
 use async_trait::async_trait;
 use rustls::ServerConfig;
@@ -174,7 +174,7 @@ impl Zone {
 }
 
 pub(super) fn found(data: Vec<Data>) -> Answer {
-    Answer::Found(Found { security: Security::Insecure, expanded: None, first_alias: None, data })
+    Answer::Found(PositiveAnswer { security: Security::Insecure, expanded: None, first_alias: None, data })
 }
 
 pub(super) fn failed(name: &str, bogus: Option<&str>) -> Answer {

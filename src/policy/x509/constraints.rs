@@ -15,7 +15,7 @@ const NAME_CHECKS_LIMIT: usize = 1 << 18;
 
 /// Where the certificate under test stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Place {
+pub(in crate::policy) enum CertificateRole {
     /// The server's own: its Common Name counts as a host name when it has no DNS-ID.
     Leaf,
     /// An issuer.
@@ -34,13 +34,13 @@ struct Subtree<'c> {
 pub(in crate::policy) fn violation(
     ca: &Certificate<'_>,
     certificate: &Certificate<'_>,
-    place: Place,
+    place: CertificateRole,
 ) -> Option<String> {
     let constraints = ca.name_constraints()?;
     let bounds = ca.name_constraints_value().map(bounds).unwrap_or_default();
     let permitted = subtrees(constraints.permitted_subtrees.as_deref(), &bounds, PERMITTED);
     let excluded = subtrees(constraints.excluded_subtrees.as_deref(), &bounds, EXCLUDED);
-    let hosts = if place == Place::Leaf { names::presented(certificate) } else { Vec::new() };
+    let hosts = if place == CertificateRole::Leaf { names::presented(certificate) } else { Vec::new() };
     let names = names_of(certificate, &hosts);
     if names.len().saturating_mul(permitted.len() + excluded.len()) > NAME_CHECKS_LIMIT {
         return Some("there are too many names and name constraints to compare them".to_owned());

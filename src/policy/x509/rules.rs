@@ -11,7 +11,7 @@
 //! Policies are not evaluated and revocation is not asked for.
 
 use super::certificate::Certificate;
-use super::constraints::{self, Place};
+use super::constraints::{self, CertificateRole};
 use crate::outcome::DaneFailure;
 
 /// How a path ends.
@@ -94,8 +94,8 @@ fn may_anchor(certificate: &Certificate<'_>) -> bool {
 /// The constraints of an issuer hold for everything below it except self-issued issuers.
 fn forbidden_name(issuer: &Certificate<'_>, below: &[&Certificate<'_>]) -> Option<String> {
     below.iter().enumerate().find_map(|(depth, certificate)| {
-        let place = if depth == 0 { Place::Leaf } else { Place::Issuer };
-        if place == Place::Issuer && certificate.is_self_issued() {
+        let place = if depth == 0 { CertificateRole::Leaf } else { CertificateRole::Issuer };
+        if place == CertificateRole::Issuer && certificate.is_self_issued() {
             return None;
         }
         constraints::violation(issuer, certificate, place)

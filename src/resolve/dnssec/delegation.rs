@@ -13,9 +13,9 @@ use super::denial::Evidence;
 use super::digest::{algorithm, digests_of, is_known_digest};
 use super::message::{RrSet, depth, is_too_large};
 use super::question::{Denied, Question, Why};
-use super::signature::{Fault, Signed, ZoneKeys, is_supported, is_supported_key, verify};
+use super::signature::{Signed, VerifyError, ZoneKeys, is_supported, is_supported_key, verify};
 use super::work::Budget;
-use super::zones::{Cut, Known, Zones};
+use super::zones::{Cut, CutVerdict, Zones};
 use super::{Halt, Reason, alias};
 use crate::clock::Timestamp;
 use crate::resolve::Security;
@@ -27,11 +27,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Where a name lives.
-pub(super) enum Place {
+pub(super) enum ZoneStatus {
     /// In a signed zone.
     Signed(Arc<ZoneKeys>),
     /// At or below a point from which on nothing is signed.
-    Unsigned(Known, Arc<Reason>),
+    Unsigned(CutVerdict, Arc<Reason>),
 }
 
 /// What one validation has learned and has still to spend.
@@ -39,7 +39,7 @@ pub(super) enum Place {
 pub(super) struct Memory {
     pub(super) replies: BTreeMap<(Name, RecordType), Result<Message, String>>,
     /// As in [`Zones`], but no one else's questions push it out.
-    cuts: BTreeMap<Name, Found>,
+    cuts: BTreeMap<Name, SeenCut>,
     delegations: BTreeMap<Name, Delegation>,
     /// Whether what others have proven counts, too.
     shares: bool,
@@ -48,8 +48,8 @@ pub(super) struct Memory {
 
 /// What is known of a name, and whether this validation has seen the proof itself.
 #[derive(Debug)]
-struct Found {
-    known: Known,
+struct SeenCut {
+    known: CutVerdict,
     is_own: bool,
 }
 
@@ -65,7 +65,7 @@ impl Memory {
     }
 
     /// What was proven on the way, in the order of the tree.
-    pub(super) fn cuts(&self) -> impl Iterator<Item = (&Name, &Known)> {
+    pub(super) fn cuts(&self) -> impl Iterator<Item = (&Name, &CutVerdict)> {
         self.cuts.iter().map(|(name, found)| (name, &found.known))
     }
 
@@ -113,28 +113,28 @@ pub(super) struct Walk<'a> {
 
 impl Walk<'_> {
     /// The place of the records of a name: for DS it is the zone above (RFC 4035 §3.1.4.1).
-    pub(super) fn place_of(&mut self, name: &Name, rtype: RecordType) -> Result<Place, Halt> {
+    pub(super) fn place_of(&mut self, name: &Name, rtype: RecordType) -> Result<ZoneStatus, Halt> {
         if rtype == RecordType::DS { self.place(&name.base_name()) } else { self.place(name) }
     }
 
     /// Walks from the root to the zone that `name` belongs to.
-    pub(super) fn place(&mut self, name: &Name) -> Result<Place, Halt> {
+    pub(super) fn place(&mut self, name: &Name) -> Result<ZoneStatus, Halt> {
         let root = self.known(&Name::root(), None)?;
         let mut zone = match root.cut.clone() {
             Cut::Secure(keys) => keys,
-            Cut::Insecure(reason) => return Ok(Place::Unsigned(root, reason)),
+            Cut::Insecure(reason) => return Ok(ZoneStatus::Unsigned(root, reason)),
             Cut::Inside | Cut::Nothing => return Err(self.bogus("RFC 4035 §5", &Name::root(), "no root zone")),
         };
         for labels in 1..=depth(name) {
             let known = self.known(&name.trim_to(labels), Some(&zone))?;
             match known.cut.clone() {
                 Cut::Secure(keys) => zone = keys,
-                Cut::Insecure(reason) => return Ok(Place::Unsigned(known, reason)),
+                Cut::Insecure(reason) => return Ok(ZoneStatus::Unsigned(known, reason)),
                 Cut::Inside => {}
                 Cut::Nothing => break,
             }
         }
-        Ok(Place::Signed(zone))
+        Ok(ZoneStatus::Signed(zone))
     }
 
     /// Whether a cut is known to lie between a zone and the records of a name: then the zone is
@@ -143,7 +143,7 @@ impl Walk<'_> {
     pub(super) fn is_cut_between(&mut self, zone: &Name, name: &Name, rtype: RecordType) -> Result<bool, Halt> {
         let deepest = if rtype == RecordType::DS { depth(name).saturating_sub(1) } else { depth(name) };
         let between: Vec<Name> = (depth(zone) + 1..=deepest).map(|labels| name.trim_to(labels)).collect();
-        let is_cut = |known: &Known| matches!(known.cut, Cut::Secure(_) | Cut::Insecure(_));
+        let is_cut = |known: &CutVerdict| matches!(known.cut, Cut::Secure(_) | Cut::Insecure(_));
         let own =
             |walk: &Self| between.iter().any(|at| walk.memory.cuts.get(at).is_some_and(|found| is_cut(&found.known)));
         if own(self) {
@@ -157,25 +157,25 @@ impl Walk<'_> {
         Ok(others)
     }
 
-    fn shared(&self, at: &Name) -> Option<Known> {
+    fn shared(&self, at: &Name) -> Option<CutVerdict> {
         if self.memory.shares { self.zones.get(at, self.now) } else { None }
     }
 
-    fn known(&mut self, at: &Name, parent: Option<&ZoneKeys>) -> Result<Known, Halt> {
+    fn known(&mut self, at: &Name, parent: Option<&ZoneKeys>) -> Result<CutVerdict, Halt> {
         if let Some(found) = self.memory.cuts.get(at) {
             return Ok(found.known.clone());
         }
         let found = match (self.shared(at), parent) {
-            (Some(known), _) => Found { known, is_own: false },
-            (None, Some(parent)) => Found { known: self.find_out(at, parent)?, is_own: true },
-            (None, None) => Found { known: self.root()?, is_own: true },
+            (Some(known), _) => SeenCut { known, is_own: false },
+            (None, Some(parent)) => SeenCut { known: self.find_out(at, parent)?, is_own: true },
+            (None, None) => SeenCut { known: self.root()?, is_own: true },
         };
         let known = found.known.clone();
         self.memory.cuts.insert(at.clone(), found);
         Ok(known)
     }
 
-    fn find_out(&mut self, at: &Name, parent: &ZoneKeys) -> Result<Known, Halt> {
+    fn find_out(&mut self, at: &Name, parent: &ZoneKeys) -> Result<CutVerdict, Halt> {
         if let Some(delegation) = self.memory.delegations.get(at).cloned() {
             return self.keys(at, &delegation);
         }
@@ -192,7 +192,7 @@ impl Walk<'_> {
     }
 
     /// DS records: usable ones, or the verdict that there are none (RFC 4035 §5.2).
-    fn delegation(&mut self, set: &RrSet<'_>, parent: &ZoneKeys) -> Result<Result<Delegation, Known>, Halt> {
+    fn delegation(&mut self, set: &RrSet<'_>, parent: &ZoneKeys) -> Result<Result<Delegation, CutVerdict>, Halt> {
         let signed = self.exactly(set, parent)?;
         let mut usable: Vec<DS> = set.records.iter().filter_map(|r| usable_ds(r)).collect();
         // RFC 4509 §3: SHA-1 counts only where nothing better is there.
@@ -208,7 +208,7 @@ impl Walk<'_> {
     }
 
     /// No DS records in the answer: an alias, or a denial by the zone above.
-    fn no_ds(&mut self, at: &Name, parent: &ZoneKeys, reply: &Message) -> Result<Known, Halt> {
+    fn no_ds(&mut self, at: &Name, parent: &ZoneKeys, reply: &Message) -> Result<CutVerdict, Halt> {
         if let Some(dname) = alias::dname_above(&reply.answers, at) {
             let signed = self.exactly(&dname, parent)?;
             return Ok(self.verdict(Cut::Nothing, signed));
@@ -228,7 +228,7 @@ impl Walk<'_> {
                 // Costly or not, the proof is whole: the name does not exist.
                 Some(Why::Iterations) | None => Cut::Nothing,
             };
-            return Ok(Known { cut, until: evidence.until.min(signed.until) });
+            return Ok(CutVerdict { cut, until: evidence.until.min(signed.until) });
         }
         let evidence = Evidence::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
         // That a proof is costly makes a denial insecure and no zone unsigned: what it says of
@@ -242,11 +242,11 @@ impl Walk<'_> {
             }
             Denied::OptOut => Cut::Insecure(Arc::new(Why::OptOut.reason(at))),
         };
-        Ok(Known { cut, until: evidence.until })
+        Ok(CutVerdict { cut, until: evidence.until })
     }
 
     /// The keys of a zone, by the digests its parent has of them (RFC 4035 §5.2).
-    fn keys(&mut self, at: &Name, delegation: &Delegation) -> Result<Known, Halt> {
+    fn keys(&mut self, at: &Name, delegation: &Delegation) -> Result<CutVerdict, Halt> {
         let reply = self.reply(at, RecordType::DNSKEY)?;
         let Some(set) = RrSet::find(&reply.answers, at, RecordType::DNSKEY) else {
             return Err(self.bogus("RFC 4035 §5.2", at, "the zone has DS records and no DNSKEY records"));
@@ -272,7 +272,7 @@ impl Walk<'_> {
         self.key_set(&set, Candidates { keys, entries }, said, Some(delegation.signed))
     }
 
-    fn root(&mut self) -> Result<Known, Halt> {
+    fn root(&mut self) -> Result<CutVerdict, Halt> {
         let root = Name::root();
         let reply = self.reply(&root, RecordType::DNSKEY)?;
         let Some(set) = RrSet::find(&reply.answers, &root, RecordType::DNSKEY) else {
@@ -291,7 +291,7 @@ impl Walk<'_> {
         candidates: Candidates,
         misfit: &str,
         above: Option<Signed>,
-    ) -> Result<Known, Halt> {
+    ) -> Result<CutVerdict, Halt> {
         let (zone, Candidates { mut keys, mut entries }) = (set.owner.to_lowercase(), candidates);
         let is_sound = |key: &DNSKEY| key.zone_key() && !key.revoke() && is_supported(algorithm(key));
         keys.retain(|(_, key)| is_sound(key));
@@ -304,11 +304,11 @@ impl Walk<'_> {
         let until = above.map_or(signed.until, |above| above.until.min(signed.until));
         let signed_until = above.map_or(signed.signed_until, |above| above.signed_until.min(signed.signed_until));
         let cut = Cut::Secure(Arc::new(ZoneKeys { zone, keys, signed_until }));
-        Ok(Known { cut, until })
+        Ok(CutVerdict { cut, until })
     }
 
-    fn verdict(&self, cut: Cut, signed: Signed) -> Known {
-        Known { cut, until: signed.until.max(self.now) }
+    fn verdict(&self, cut: Cut, signed: Signed) -> CutVerdict {
+        CutVerdict { cut, until: signed.until.max(self.now) }
     }
 
     fn check(&mut self, set: &RrSet<'_>, zone: &ZoneKeys) -> Result<Signed, Halt> {
@@ -322,7 +322,7 @@ impl Walk<'_> {
             return Ok(signed);
         }
         let said = format!("the {} records are made from a wildcard", set.rtype);
-        Err(Halt::from(Fault::Bogus(Reason::new("RFC 4035 §5.3.4", set.owner, said))))
+        Err(Halt::from(VerifyError::Bogus(Reason::new("RFC 4035 §5.3.4", set.owner, said))))
     }
 
     /// The message that answers a question of ours, or the wish to have it.

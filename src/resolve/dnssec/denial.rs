@@ -11,7 +11,7 @@ use super::message::{RrSet, sets_of_type};
 use super::nsec::Nsec;
 use super::nsec3::Nsec3;
 use super::question::{Denial, Question, Why};
-use super::signature::{Fault, Signed, ZoneKeys, verify};
+use super::signature::{Signed, VerifyError, ZoneKeys, verify};
 use super::work::{Budget, Spent};
 use super::{Reason, nsec, nsec3};
 use crate::clock::Timestamp;
@@ -23,7 +23,7 @@ pub(super) struct Evidence<'a> {
     nsec: Vec<Nsec<'a>>,
     nsec3: Vec<Nsec3<'a>>,
     /// Why others were not taken.
-    fault: Option<Fault>,
+    fault: Option<VerifyError>,
     /// The end of the TTLs and signatures.
     pub(super) until: Timestamp,
 }
@@ -43,7 +43,7 @@ impl<'a> Evidence<'a> {
         evidence
     }
 
-    fn take(&mut self, set: &RrSet<'a>, zone: &ZoneKeys, verified: Result<Signed, Fault>) {
+    fn take(&mut self, set: &RrSet<'a>, zone: &ZoneKeys, verified: Result<Signed, VerifyError>) {
         let signed = match verified {
             Ok(signed) => signed,
             Err(fault) => {
@@ -53,7 +53,7 @@ impl<'a> Evidence<'a> {
         };
         if signed.labels != set.owner.num_labels() {
             let said = format!("the {} record is made from a wildcard", set.rtype);
-            self.fault.get_or_insert_with(|| Fault::Bogus(Reason::new("RFC 4035 §5.3.4", set.owner, said)));
+            self.fault.get_or_insert_with(|| VerifyError::Bogus(Reason::new("RFC 4035 §5.3.4", set.owner, said)));
             return;
         }
         self.until = self.until.min(signed.until);
@@ -76,12 +76,13 @@ impl<'a> Evidence<'a> {
     /// What the zone proves about the question.
     ///
     /// # Errors
-    /// [`Fault`] when it proves nothing.
-    pub(super) fn deny(&self, question: &Question<'_>, budget: &mut Budget) -> Result<Denial, Fault> {
+    /// [`VerifyError`] when it proves nothing.
+    pub(super) fn deny(&self, question: &Question<'_>, budget: &mut Budget) -> Result<Denial, VerifyError> {
         if let Some(what) = nsec::deny(&self.nsec, question) {
             return Ok(Denial { what, open: None });
         }
-        let denied = nsec3::deny(&self.nsec3, question, budget).map_err(|Spent| Fault::Spent(question.name.clone()))?;
+        let denied =
+            nsec3::deny(&self.nsec3, question, budget).map_err(|Spent| VerifyError::Spent(question.name.clone()))?;
         denied.ok_or_else(|| self.unproven(question))
     }
 
@@ -89,22 +90,22 @@ impl<'a> Evidence<'a> {
     /// not secure, why.
     ///
     /// # Errors
-    /// [`Fault`] when it does not prove it.
+    /// [`VerifyError`] when it does not prove it.
     pub(super) fn wildcard(
         &self,
         question: &Question<'_>,
         encloser: &Name,
         budget: &mut Budget,
-    ) -> Result<Option<Why>, Fault> {
+    ) -> Result<Option<Why>, VerifyError> {
         if nsec::allows_wildcard(&self.nsec, question, encloser) {
             return Ok(None);
         }
         let allowed = nsec3::allows_wildcard(&self.nsec3, question, encloser, budget)
-            .map_err(|Spent| Fault::Spent(question.name.clone()))?;
+            .map_err(|Spent| VerifyError::Spent(question.name.clone()))?;
         allowed.ok_or_else(|| self.unproven(question))
     }
 
-    fn unproven(&self, question: &Question<'_>) -> Fault {
+    fn unproven(&self, question: &Question<'_>) -> VerifyError {
         if let Some(fault) = &self.fault {
             return fault.clone();
         }
@@ -113,7 +114,7 @@ impl<'a> Evidence<'a> {
         } else {
             format!("the proof does not show that there are no {} records", question.rtype)
         };
-        Fault::Bogus(Reason::new("RFC 4035 §5.4", question.name, said))
+        VerifyError::Bogus(Reason::new("RFC 4035 §5.4", question.name, said))
     }
 }
 

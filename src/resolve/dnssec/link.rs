@@ -5,12 +5,12 @@
 //! When it leads nowhere, the walk goes down to the name itself, and what is not proven in a
 //! signed zone is bogus.
 
-use super::delegation::{Place, Walk};
+use super::delegation::{Walk, ZoneStatus};
 use super::denial::Evidence;
 use super::message::{RrSet, depth, has};
 use super::question::{Denied, Question, Why};
 use super::serial::after_s;
-use super::signature::{Fault, Signed, ZoneKeys, verify};
+use super::signature::{Signed, VerifyError, ZoneKeys, verify};
 use super::{Halt, Reason, alias};
 use crate::clock::Timestamp;
 use crate::resolve::Security;
@@ -20,7 +20,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 /// What is said about a name.
 #[derive(Clone, Debug)]
-pub(super) enum Said {
+pub(super) enum NameData {
     /// It is an alias.
     Alias(Name),
     /// The records.
@@ -36,13 +36,13 @@ pub(super) enum Said {
 /// A link and its worth.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
-    pub(super) said: Said,
-    pub(super) standing: Standing,
+    pub(super) said: NameData,
+    pub(super) standing: LinkVerdict,
 }
 
 /// What the validation of something came to, short of failing.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct LinkVerdict {
     /// Secure or insecure.
     pub(super) security: Security,
     /// Why not secure.
@@ -52,7 +52,7 @@ pub(super) struct Standing {
 }
 
 /// The name and type in question, and what came for them.
-pub(super) struct Subject<'a> {
+pub(super) struct Query<'a> {
     pub(super) name: &'a Name,
     pub(super) rtype: RecordType,
     pub(super) message: &'a Message,
@@ -64,11 +64,11 @@ pub(super) struct Subject<'a> {
 ///
 /// # Errors
 /// [`Halt`]: a message is needed first, or the verdict is bogus or indeterminate.
-pub(super) fn judge(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
+pub(super) fn judge(subject: &mut Query<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
     let message = subject.message;
     if let Some(set) = RrSet::find(&message.answers, subject.name, subject.rtype) {
         let standing = authenticate(subject, &set, walk)?;
-        return Ok(Link { said: Said::Found(set.records.iter().copied().cloned().collect()), standing });
+        return Ok(Link { said: NameData::Found(set.records.iter().copied().cloned().collect()), standing });
     }
     if let Some(dname) = alias::dname_above(&message.answers, subject.name) {
         return redirect(subject, &dname, walk);
@@ -78,7 +78,7 @@ pub(super) fn judge(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Li
         let Some(target) = alias::cname_target(&cname) else {
             return Err(bogus("RFC 2181 §10.1", subject.name, "more than one CNAME record".into()));
         };
-        return Ok(Link { said: Said::Alias(target), standing });
+        return Ok(Link { said: NameData::Alias(target), standing });
     }
     deny(subject, walk)
 }
@@ -97,11 +97,11 @@ pub(super) fn speaks_of(message: &Message, name: &Name, rtype: RecordType) -> bo
         || message.authorities.iter().any(denial)
 }
 
-fn redirect(subject: &mut Subject<'_>, dname: &RrSet<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
+fn redirect(subject: &mut Query<'_>, dname: &RrSet<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
     let standing = authenticate(subject, dname, walk)?;
     let made = match alias::dname_target(dname, subject.name) {
         Ok(made) => made,
-        Err(alias::DnameFault::TooLong) => return Ok(Link { said: Said::TooLong, standing }),
+        Err(alias::DnameFault::TooLong) => return Ok(Link { said: NameData::TooLong, standing }),
         Err(alias::DnameFault::Unreadable) => {
             return Err(bogus("RFC 6672 §2.1", dname.owner, "the DNAME record cannot be read".into()));
         }
@@ -112,33 +112,33 @@ fn redirect(subject: &mut Subject<'_>, dname: &RrSet<'_>, walk: &mut Walk<'_>) -
         let said = format!("the CNAME record is not what the DNAME record at {} makes of the name", dname.owner);
         return Err(bogus("RFC 6672 §5.3.1", subject.name, said));
     }
-    Ok(Link { said: Said::Alias(made), standing })
+    Ok(Link { said: NameData::Alias(made), standing })
 }
 
 /// Positive records: signed by their zone, or provably in none that signs.
-fn authenticate(subject: &mut Subject<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>) -> Result<Standing, Halt> {
+fn authenticate(subject: &mut Query<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>) -> Result<LinkVerdict, Halt> {
     let unsigned_until = after_s(walk.now, set.ttl_s);
     if subject.misled.is_none()
         && let Some(signer) = set.claimed_signer()
     {
         match walk.place(signer)? {
-            Place::Unsigned(known, reason) => return Ok(insecure(&reason, unsigned_until.min(known.until))),
-            Place::Signed(keys) if is_of(&keys, signer, set.owner, set.rtype, walk)? => {
+            ZoneStatus::Unsigned(known, reason) => return Ok(insecure(&reason, unsigned_until.min(known.until))),
+            ZoneStatus::Signed(keys) if is_of(&keys, signer, set.owner, set.rtype, walk)? => {
                 match verify(set, &keys, walk.now, &mut walk.memory.budget) {
                     Ok(signed) => return expanded(subject, set, signed, &keys, walk),
-                    Err(Fault::Bogus(reason)) => *subject.misled = Some(reason),
-                    Err(spent @ Fault::Spent(_)) => return Err(Halt::from(spent)),
+                    Err(VerifyError::Bogus(reason)) => *subject.misled = Some(reason),
+                    Err(spent @ VerifyError::Spent(_)) => return Err(Halt::from(spent)),
                 }
             }
-            Place::Signed(_) => {
+            ZoneStatus::Signed(_) => {
                 let said = format!("the signature is of {signer}, which is not the zone of the records");
                 *subject.misled = Some(Reason::new("RFC 4035 §5.3.1", set.owner, said));
             }
         }
     }
     match walk.place_of(set.owner, set.rtype)? {
-        Place::Unsigned(known, reason) => Ok(insecure(&reason, unsigned_until.min(known.until))),
-        Place::Signed(keys) => {
+        ZoneStatus::Unsigned(known, reason) => Ok(insecure(&reason, unsigned_until.min(known.until))),
+        ZoneStatus::Signed(keys) => {
             let said = || format!("the {} records are not signed, but the zone {} is", set.rtype, keys.zone);
             let reason = subject.misled.take().unwrap_or_else(|| Reason::new("RFC 4035 §5.2", set.owner, said()));
             Err(Halt::Stop(Security::Bogus, reason))
@@ -153,15 +153,15 @@ fn is_of(keys: &ZoneKeys, signer: &Name, owner: &Name, rtype: RecordType, walk: 
 
 /// A good signature; when it is a wildcard's, the name itself must not exist (RFC 4035 §5.3.4).
 fn expanded(
-    subject: &Subject<'_>,
+    subject: &Query<'_>,
     set: &RrSet<'_>,
     signed: Signed,
     keys: &ZoneKeys,
     walk: &mut Walk<'_>,
-) -> Result<Standing, Halt> {
+) -> Result<LinkVerdict, Halt> {
     let until = signed.until.min(keys.signed_until);
     if signed.labels == set.owner.num_labels() {
-        return Ok(Standing { security: Security::Secure, reason: None, until });
+        return Ok(LinkVerdict { security: Security::Secure, reason: None, until });
     }
     let budget = &mut walk.memory.budget;
     let evidence = Evidence::read(&subject.message.authorities, keys, walk.now, budget);
@@ -170,34 +170,34 @@ fn expanded(
     let open = evidence.wildcard(&question, &encloser, budget)?;
     let until = until.min(evidence.until);
     Ok(match open {
-        None => Standing { security: Security::Secure, reason: None, until },
-        Some(why) => Standing { security: Security::Insecure, reason: Some(why.reason(set.owner)), until },
+        None => LinkVerdict { security: Security::Secure, reason: None, until },
+        Some(why) => LinkVerdict { security: Security::Insecure, reason: Some(why.reason(set.owner)), until },
     })
 }
 
 /// Nothing in the answer: the authority section must prove it, unless the name is provably in no
 /// zone that signs.
-fn deny(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
+fn deny(subject: &mut Query<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
     if subject.misled.is_none()
         && let Some(signer) = claimed_zone(subject)
     {
         match walk.place(&signer)? {
-            Place::Unsigned(known, reason) => return unsigned_denial(subject, known.until, &reason, walk),
-            Place::Signed(keys) if is_of(&keys, &signer, subject.name, subject.rtype, walk)? => {
+            ZoneStatus::Unsigned(known, reason) => return unsigned_denial(subject, known.until, &reason, walk),
+            ZoneStatus::Signed(keys) if is_of(&keys, &signer, subject.name, subject.rtype, walk)? => {
                 match proven(subject, &keys, walk) {
                     Err(Halt::Stop(Security::Bogus, reason)) => *subject.misled = Some(reason),
                     other => return other,
                 }
             }
-            Place::Signed(_) => {
+            ZoneStatus::Signed(_) => {
                 let said = format!("the proof is of {signer}, which is not the zone of the name");
                 *subject.misled = Some(Reason::new("RFC 4035 §5.4", subject.name, said));
             }
         }
     }
     match walk.place_of(subject.name, subject.rtype)? {
-        Place::Unsigned(known, reason) => unsigned_denial(subject, known.until, &reason, walk),
-        Place::Signed(keys) => {
+        ZoneStatus::Unsigned(known, reason) => unsigned_denial(subject, known.until, &reason, walk),
+        ZoneStatus::Signed(keys) => {
             let said = format!("no signed proof by the zone {} that there are no {} records", keys.zone, subject.rtype);
             let reason = subject.misled.take();
             let reason = reason.unwrap_or_else(|| Reason::new("RFC 4035 §5.4", subject.name, said));
@@ -208,7 +208,7 @@ fn deny(subject: &mut Subject<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
 
 /// The deepest zone at or above the name (for DS above it) that claims to have signed a part of
 /// the denial.
-fn claimed_zone(subject: &Subject<'_>) -> Option<Name> {
+fn claimed_zone(subject: &Query<'_>) -> Option<Name> {
     let of_denial = [RecordType::NSEC, RecordType::NSEC3, RecordType::SOA];
     let signer = |record: &Record| {
         let RData::DNSSEC(DNSSECRData::RRSIG(s)) = &record.data else { return None };
@@ -221,7 +221,7 @@ fn claimed_zone(subject: &Subject<'_>) -> Option<Name> {
     here.filter_map(signer).filter(possible).max_by_key(depth)
 }
 
-fn proven(subject: &Subject<'_>, keys: &ZoneKeys, walk: &mut Walk<'_>) -> Result<Link, Halt> {
+fn proven(subject: &Query<'_>, keys: &ZoneKeys, walk: &mut Walk<'_>) -> Result<Link, Halt> {
     let budget = &mut walk.memory.budget;
     let authorities = &subject.message.authorities;
     let evidence = Evidence::read(authorities, keys, walk.now, budget);
@@ -234,17 +234,17 @@ fn proven(subject: &Subject<'_>, keys: &ZoneKeys, walk: &mut Walk<'_>) -> Result
         until = until.min(signed.until).min(after_s(walk.now, minimum_s(&soa)));
     }
     let (said, open) = match denied.what {
-        Denied::NoData | Denied::UnsignedCut => (Said::NoData, denied.open),
-        Denied::NoName => (Said::NoName, denied.open),
+        Denied::NoData | Denied::UnsignedCut => (NameData::NoData, denied.open),
+        Denied::NoName => (NameData::NoName, denied.open),
         Denied::OptOut => (by_code(subject.message), Some(Why::OptOut)),
     };
     let security = if open.is_some() { Security::Insecure } else { Security::Secure };
     let reason = open.map(|why| why.reason(subject.name));
-    Ok(Link { said, standing: Standing { security, reason, until } })
+    Ok(Link { said, standing: LinkVerdict { security, reason, until } })
 }
 
 fn unsigned_denial(
-    subject: &Subject<'_>,
+    subject: &Query<'_>,
     proven_until: Timestamp,
     reason: &Reason,
     walk: &Walk<'_>,
@@ -263,8 +263,8 @@ fn unsigned_denial(
     Ok(Link { said: by_code(subject.message), standing })
 }
 
-fn by_code(message: &Message) -> Said {
-    if message.metadata.response_code == ResponseCode::NXDomain { Said::NoName } else { Said::NoData }
+fn by_code(message: &Message) -> NameData {
+    if message.metadata.response_code == ResponseCode::NXDomain { NameData::NoName } else { NameData::NoData }
 }
 
 fn minimum_s(soa: &RrSet<'_>) -> u32 {
@@ -272,8 +272,8 @@ fn minimum_s(soa: &RrSet<'_>) -> u32 {
     soa.records.iter().filter_map(minimum).min().unwrap_or(0)
 }
 
-fn insecure(reason: &Reason, until: Timestamp) -> Standing {
-    Standing { security: Security::Insecure, reason: Some(reason.clone()), until }
+fn insecure(reason: &Reason, until: Timestamp) -> LinkVerdict {
+    LinkVerdict { security: Security::Insecure, reason: Some(reason.clone()), until }
 }
 
 fn bogus(rfc: &'static str, name: &Name, said: String) -> Halt {

@@ -54,8 +54,8 @@ use crate::resolve::answer::weakest;
 use delegation::{Memory, Walk};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType};
-use link::{Said, Subject};
-use signature::Fault;
+use link::{NameData, Query};
+use signature::VerifyError;
 use std::fmt;
 use zones::Cut;
 
@@ -185,11 +185,11 @@ enum Halt {
     Stop(Security, Reason),
 }
 
-impl From<Fault> for Halt {
-    fn from(fault: Fault) -> Self {
+impl From<VerifyError> for Halt {
+    fn from(fault: VerifyError) -> Self {
         match fault {
-            Fault::Bogus(reason) => Self::Stop(Security::Bogus, reason),
-            Fault::Spent(name) => {
+            VerifyError::Bogus(reason) => Self::Stop(Security::Bogus, reason),
+            VerifyError::Spent(name) => {
                 let said = "the answer costs more work to validate than one look-up may".into();
                 Self::Stop(Security::Indeterminate, Reason::new("RFC 4035 §5.3.3", &name, said))
             }
@@ -258,7 +258,7 @@ impl Validation {
             }
             let mut walk = Walk { anchors, zones, memory: &mut self.memory, now: self.now };
             let mut subject =
-                Subject { name: &self.at, rtype: self.rtype, message: &self.message, misled: &mut self.misled };
+                Query { name: &self.at, rtype: self.rtype, message: &self.message, misled: &mut self.misled };
             match link::judge(&mut subject, &mut walk) {
                 Ok(link) => {
                     if let Some(step) = self.take(link) {
@@ -336,11 +336,11 @@ impl Validation {
         self.until = self.until.min(standing.until);
         let aliases = std::mem::take(&mut self.aliases);
         let outcome = match link.said {
-            Said::Found(records) => Outcome::Found { records, name: self.at.clone(), aliases },
-            Said::NoData => Outcome::NoData { aliases },
-            Said::NoName => Outcome::NxDomain { aliases },
-            Said::TooLong => Outcome::ErrorCode(ResponseCode::YXDomain),
-            Said::Alias(to) => {
+            NameData::Found(records) => Outcome::Found { records, name: self.at.clone(), aliases },
+            NameData::NoData => Outcome::NoData { aliases },
+            NameData::NoName => Outcome::NxDomain { aliases },
+            NameData::TooLong => Outcome::ErrorCode(ResponseCode::YXDomain),
+            NameData::Alias(to) => {
                 self.aliases = aliases;
                 return self.follow(to, standing.security);
             }
@@ -412,7 +412,7 @@ impl Validation {
     }
 
     fn chain(&self) -> Vec<ZoneLink> {
-        let shown = |(name, known): (&Name, &zones::Known)| {
+        let shown = |(name, known): (&Name, &zones::CutVerdict)| {
             let (security, detail) = match &known.cut {
                 Cut::Secure(keys) => {
                     let tags: Vec<String> = keys.keys.iter().map(|(tag, _)| tag.to_string()).collect();

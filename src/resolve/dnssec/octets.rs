@@ -57,7 +57,7 @@ fn refuse(octets: &mut [u8]) {
 }
 
 /// A question or a record.
-pub(super) struct Place {
+pub(super) struct RecordAt {
     /// Where its owner begins.
     pub(super) owner: usize,
     /// Where its type stands.
@@ -67,12 +67,12 @@ pub(super) struct Place {
 }
 
 /// Shows all questions and records in turn, up to one that cannot be read.
-pub(super) fn each(octets: &[u8], mut show: impl FnMut(&Place)) -> Option<()> {
+pub(super) fn each(octets: &[u8], mut show: impl FnMut(&RecordAt)) -> Option<()> {
     let [questions, answers, authorities, additionals] = [4, 6, 8, 10].map(|at| number(octets, at));
     let mut at = HEADER_OCTETS;
     for _ in 0..questions? {
         let fields = after_name(octets, at)?;
-        show(&Place { owner: at, fields, data: 0..0 });
+        show(&RecordAt { owner: at, fields, data: 0..0 });
         at = fields + QUESTION_OCTETS;
     }
     for _ in 0..u32::from(answers?) + u32::from(authorities?) + u32::from(additionals?) {
@@ -80,7 +80,7 @@ pub(super) fn each(octets: &[u8], mut show: impl FnMut(&Place)) -> Option<()> {
         let start = fields + RECORD_OCTETS;
         let end = start + usize::from(number(octets, start - 2)?);
         octets.get(start..end)?;
-        show(&Place { owner: at, fields, data: start..end });
+        show(&RecordAt { owner: at, fields, data: start..end });
         at = end;
     }
     Some(())
@@ -132,14 +132,14 @@ fn pointer(pair: &[u8]) -> Option<usize> {
 /// What names could begin at the octets of a message.
 struct Names<'a> {
     octets: &'a [u8],
-    known: Vec<Known>,
+    known: Vec<WalkMark>,
     /// The octets of the walk that is under way.
     way: Vec<usize>,
 }
 
 /// What is known of an octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
+enum WalkMark {
     Nothing,
     /// No name begins here, or a walk that began here is not over: who comes by again goes in a ring.
     NoName,
@@ -164,7 +164,7 @@ impl Length {
 
 impl<'a> Names<'a> {
     fn of(octets: &'a [u8]) -> Self {
-        Self { octets, known: vec![Known::Nothing; octets.len()], way: Vec::new() }
+        Self { octets, known: vec![WalkMark::Nothing; octets.len()], way: Vec::new() }
     }
 
     /// The steps of the name that begins at an octet; none where no name does.
@@ -173,7 +173,7 @@ impl<'a> Names<'a> {
         while let Some(at) = self.way.pop() {
             length = length.and_then(|length| length.behind(self.octets.get(at).copied()?));
             if let (Some(known), Some(length)) = (self.known.get_mut(at), length) {
-                *known = Known::Name(length);
+                *known = WalkMark::Name(length);
             }
         }
         length.map_or(0, |length| usize::from(length.steps))
@@ -184,9 +184,9 @@ impl<'a> Names<'a> {
         loop {
             let here = self.known.get_mut(at)?;
             match *here {
-                Known::Name(length) => return Some(length),
-                Known::NoName => return None,
-                Known::Nothing => *here = Known::NoName,
+                WalkMark::Name(length) => return Some(length),
+                WalkMark::NoName => return None,
+                WalkMark::Nothing => *here = WalkMark::NoName,
             }
             self.way.push(at);
             let rest = self.octets.get(at..)?;

@@ -45,7 +45,7 @@ pub(super) struct Signed {
 
 /// Why a set is not authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum VerifyError {
     /// It is bogus.
     Bogus(Reason),
     /// The work for this look-up is spent.
@@ -89,8 +89,13 @@ fn modulus_bits(bytes: &[u8]) -> usize {
 /// Checks the set against the keys of `zone`.
 ///
 /// # Errors
-/// [`Fault`]: no signature of the zone is good, or the work is spent.
-pub(super) fn verify(set: &RrSet<'_>, zone: &ZoneKeys, now: Timestamp, budget: &mut Budget) -> Result<Signed, Fault> {
+/// [`VerifyError`]: no signature of the zone is good, or the work is spent.
+pub(super) fn verify(
+    set: &RrSet<'_>,
+    zone: &ZoneKeys,
+    now: Timestamp,
+    budget: &mut Budget,
+) -> Result<Signed, VerifyError> {
     let mut why = ("RFC 4035 §2.2", format!("the {} records are not signed by the zone {}", set.rtype, zone.zone));
     for signature in set.signatures.iter().filter(|s| s.input().signer_name == zone.zone) {
         if let Err(fault) = acceptable(signature, set, zone, now) {
@@ -105,10 +110,10 @@ pub(super) fn verify(set: &RrSet<'_>, zone: &ZoneKeys, now: Timestamp, budget: &
                     format!("no key of {} made the signature with tag {tag} over the {} records", zone.zone, set.rtype);
                 why = ("RFC 4035 §5.3.3", said);
             }
-            Err(Spent) => return Err(Fault::Spent(set.owner.clone())),
+            Err(Spent) => return Err(VerifyError::Spent(set.owner.clone())),
         }
     }
-    Err(Fault::Bogus(Reason::new(why.0, set.owner, why.1)))
+    Err(VerifyError::Bogus(Reason::new(why.0, set.owner, why.1)))
 }
 
 /// RFC 4035 §5.3.1, all that can be said without a key.

@@ -30,7 +30,7 @@ pub(super) enum Cut {
 
 /// A verdict and its life.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct CutVerdict {
     pub(super) cut: Cut,
     /// The end of the TTLs and signatures it rests on.
     pub(super) until: Timestamp,
@@ -47,10 +47,10 @@ pub struct Zones {
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: BTreeMap<Name, Known>,
+    young: BTreeMap<Name, CutVerdict>,
     /// The memory of the young ones.
     octets: usize,
-    old: BTreeMap<Name, Known>,
+    old: BTreeMap<Name, CutVerdict>,
 }
 
 /// The memory of a name and what is known of it, its keys apart.
@@ -59,7 +59,7 @@ const NAME_OCTETS: usize = 512;
 /// zones fit, while the largest key sets, of which anybody can publish any number, have 32 KiB.
 const AVERAGE_OCTETS: usize = 2048;
 
-impl Known {
+impl CutVerdict {
     fn octets(&self) -> usize {
         match &self.cut {
             Cut::Secure(keys) => {
@@ -91,7 +91,7 @@ impl Zones {
         self.len() == 0
     }
 
-    pub(super) fn get(&self, name: &Name, now: Timestamp) -> Option<Known> {
+    pub(super) fn get(&self, name: &Name, now: Timestamp) -> Option<CutVerdict> {
         let mut generations = self.generations();
         if let Some(known) = generations.young.get(name) {
             return (now < known.until).then(|| known.clone());
@@ -101,7 +101,7 @@ impl Zones {
         Some(known)
     }
 
-    pub(super) fn insert(&self, name: Name, known: Known) {
+    pub(super) fn insert(&self, name: Name, known: CutVerdict) {
         self.generations().insert(name, known, self.half);
     }
 
@@ -112,7 +112,7 @@ impl Zones {
 }
 
 impl Generations {
-    fn insert(&mut self, name: Name, known: Known, half: usize) {
+    fn insert(&mut self, name: Name, known: CutVerdict, half: usize) {
         if half == 0 {
             return;
         }
@@ -132,8 +132,8 @@ mod tests {
     use super::*;
     use hickory_proto::dnssec::{Algorithm, PublicKeyBuf};
 
-    fn inside(until: i64) -> Known {
-        Known { cut: Cut::Inside, until: Timestamp(until) }
+    fn inside(until: i64) -> CutVerdict {
+        CutVerdict { cut: Cut::Inside, until: Timestamp(until) }
     }
 
     fn name(number: usize) -> Name {
@@ -165,7 +165,7 @@ mod tests {
         let keys = vec![(1, DNSKEY::new(true, true, false, key))];
         let known = |number| {
             let zone = ZoneKeys { zone: name(number), keys: keys.clone(), signed_until: Timestamp(100) };
-            Known { cut: Cut::Secure(Arc::new(zone)), ..inside(100) }
+            CutVerdict { cut: Cut::Secure(Arc::new(zone)), ..inside(100) }
         };
         let zones = Zones::new(100);
         (0..1000).for_each(|number| zones.insert(name(number), known(number)));

@@ -13,9 +13,9 @@
 //! Whatever the servers do, and however many names a zone gives them: what one answer may cost
 //! is bounded by its [`Budget`], which all look-ups share that it leads to.
 
-use super::Fault;
+use super::FetchError;
 use super::exchange::{self, Failure, Means, Question};
-use super::referral::{Delegated, Said, read};
+use super::referral::{Delegated, ReferralReading, read};
 use super::servers::{Fails, Turn};
 use super::walk::{Walk, Zone};
 use futures_util::StreamExt as _;
@@ -95,7 +95,7 @@ pub(super) struct Asking<'a> {
     /// Those that have said anything over UDP or TCP.
     heard: BTreeSet<SocketAddr>,
     poor: Option<(SocketAddr, Message)>,
-    last: Option<Fault>,
+    last: Option<FetchError>,
 }
 
 impl<'a> Asking<'a> {
@@ -124,7 +124,7 @@ impl<'a> Asking<'a> {
     ///
     /// # Errors
     /// What the last one said, where none has either.
-    pub(super) async fn ask(mut self) -> Result<Said, Fault> {
+    pub(super) async fn ask(mut self) -> Result<ReferralReading, FetchError> {
         let mut running = FuturesUnordered::new();
         let mut hurry = Some(Instant::now());
         loop {
@@ -160,7 +160,8 @@ impl<'a> Asking<'a> {
     fn start(&mut self) -> Option<(Duration, BoxFuture<'a, Came>)> {
         match self.next_try()? {
             Try::Ask(_) if !Budget::spend(&self.budget.questions) => {
-                self.last = Some(Fault::Broken("too many questions to authoritative servers for one answer".into()));
+                self.last =
+                    Some(FetchError::Broken("too many questions to authoritative servers for one answer".into()));
                 (self.next, self.again) = (VecDeque::new(), VecDeque::new());
                 None
             }
@@ -212,7 +213,7 @@ impl<'a> Asking<'a> {
     }
 
     /// What came: the end, or one step on the way to it.
-    fn take(&mut self, came: Came) -> Option<Said> {
+    fn take(&mut self, came: Came) -> Option<ReferralReading> {
         let (turn, message, took) = match came {
             Came::Message(turn, message, took) => (turn, message, took),
             Came::Addresses(found) => {
@@ -230,25 +231,27 @@ impl<'a> Asking<'a> {
         };
         self.heard.insert(turn.server);
         match read(message, &self.zone.name, self.zone.delegated, self.question) {
-            said @ (Said::Answer(_) | Said::Down(_)) => {
+            said @ (ReferralReading::Answer(_) | ReferralReading::Down(_)) => {
                 self.walk.known_servers().answered(&self.zone.name, &turn, took, Instant::now());
                 self.answered_by(turn.server);
                 return Some(said);
             }
-            Said::Poor(message) => _ = self.poor.get_or_insert((turn.server, message)),
-            Said::NotUnderstood(_) if turn.means != Means::Plain && self.zone.delegated != Delegated::Signed => {
+            ReferralReading::Poor(message) => _ = self.poor.get_or_insert((turn.server, message)),
+            ReferralReading::NotUnderstood(_)
+                if turn.means != Means::Plain && self.zone.delegated != Delegated::Signed =>
+            {
                 self.next.push_front(Try::Ask(Turn { means: Means::Plain, ..turn }));
             }
-            Said::NotUnderstood(_) if turn.means != Means::Plain => {
+            ReferralReading::NotUnderstood(_) if turn.means != Means::Plain => {
                 self.last = Some(knows_no_edns(turn.server));
                 self.note_useless(turn.server);
             }
-            Said::NotUnderstood(code) | Said::Refused(code) => {
-                self.last = Some(Fault::Code(code));
+            ReferralReading::NotUnderstood(code) | ReferralReading::Refused(code) => {
+                self.last = Some(FetchError::Code(code));
                 self.note_useless(turn.server);
             }
-            Said::Lame => {
-                self.last = Some(Fault::Broken(format!("{} does not serve {}", turn.server, self.zone.name)));
+            ReferralReading::Lame => {
+                self.last = Some(FetchError::Broken(format!("{} does not serve {}", turn.server, self.zone.name)));
                 self.note_useless(turn.server);
             }
         }
@@ -271,10 +274,10 @@ impl<'a> Asking<'a> {
             Failure::NoWay(error) => {
                 self.budget.questions.fetch_add(1, Ordering::SeqCst);
                 self.heard.insert(turn.server);
-                self.last.get_or_insert_with(|| Fault::Broken(format!("no way to {}: {error}", turn.server)));
+                self.last.get_or_insert_with(|| FetchError::Broken(format!("no way to {}: {error}", turn.server)));
             }
             Failure::There(fault) => {
-                let fails = if fault == Fault::TimedOut { Fails::Silent } else { Fails::Useless };
+                let fails = if fault == FetchError::TimedOut { Fails::Silent } else { Fails::Useless };
                 self.walk.known_servers().failed(&self.zone.name, turn.server, fails, Instant::now());
                 self.last = Some(fault);
             }
@@ -304,21 +307,21 @@ impl<'a> Asking<'a> {
         self.budget.by.lock().unwrap_or_else(PoisonError::into_inner).push(server);
     }
 
-    fn end(mut self) -> Result<Said, Fault> {
+    fn end(mut self) -> Result<ReferralReading, FetchError> {
         if let Some((server, message)) = self.poor.take() {
             self.answered_by(server);
-            return Ok(Said::Answer(message));
+            return Ok(ReferralReading::Answer(message));
         }
         let Question { name, record_type } = self.question;
         Err(match self.last {
-            Some(fault) if fault != Fault::TimedOut => fault,
+            Some(fault) if fault != FetchError::TimedOut => fault,
             Some(_) | None => {
-                Fault::Broken(format!("no answer from the servers of {} to {name} {record_type}", self.zone.name))
+                FetchError::Broken(format!("no answer from the servers of {} to {name} {record_type}", self.zone.name))
             }
         })
     }
 }
 
-fn knows_no_edns(server: SocketAddr) -> Fault {
-    Fault::Broken(format!("{server} does not know EDNS, and its zone is signed"))
+fn knows_no_edns(server: SocketAddr) -> FetchError {
+    FetchError::Broken(format!("{server} does not know EDNS, and its zone is signed"))
 }

@@ -5,7 +5,7 @@
 //! RFC 4035 §3.2.1 have them; what is truncated is fetched over TCP (RFC 7766 §5). Nothing is
 //! believed here: a message only has to be an answer to the question.
 
-use super::Fault;
+use super::FetchError;
 use super::scoped::Scoped;
 use super::tolerant::Wire;
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, Query};
@@ -64,16 +64,16 @@ impl Channel {
     }
 
     /// Asks one question. TCP, where it is needed, has as long as UDP had.
-    pub(super) async fn ask(&self, name: &Name, record_type: RecordType, flags: Flags) -> Result<Message, Fault> {
+    pub(super) async fn ask(&self, name: &Name, record_type: RecordType, flags: Flags) -> Result<Message, FetchError> {
         let limit = self.context.options.timeout;
         let message = self.ask_once(name, record_type, flags, limit).await?;
         match &self.tcp {
             Some(tcp) if message.metadata.truncation => {
                 let over_tcp = tcp.ask_once(name, record_type, flags, limit).await;
-                over_tcp.map_err(|fault| Fault::Truncated(Box::new(fault)))
+                over_tcp.map_err(|fault| FetchError::Truncated(Box::new(fault)))
             }
             Some(_) => Ok(message),
-            None if message.metadata.truncation => Err(Fault::Broken("truncated over a stream".into())),
+            None if message.metadata.truncation => Err(FetchError::Broken("truncated over a stream".into())),
             None => Ok(message),
         }
     }
@@ -84,12 +84,16 @@ impl Channel {
         record_type: RecordType,
         flags: Flags,
         limit: Duration,
-    ) -> Result<Message, Fault> {
+    ) -> Result<Message, FetchError> {
         let query = Query::query(name.clone(), record_type);
         let request = request(&query, flags);
-        let sent = tokio::time::timeout(limit, self.send(request)).await.map_err(|_elapsed| Fault::TimedOut)?;
+        let sent = tokio::time::timeout(limit, self.send(request)).await.map_err(|_elapsed| FetchError::TimedOut)?;
         let message = sent.map_err(|error| fault_of(&error))?;
-        if answers(&message, &query) { Ok(message) } else { Err(Fault::Broken("an answer to another question".into())) }
+        if answers(&message, &query) {
+            Ok(message)
+        } else {
+            Err(FetchError::Broken("an answer to another question".into()))
+        }
     }
 
     /// A connection that has been idle may have been closed by the server; then a fresh one.
@@ -142,8 +146,8 @@ pub(super) fn answers(message: &Message, query: &Query) -> bool {
         && asked.query_class() == query.query_class()
 }
 
-fn fault_of(error: &NetError) -> Fault {
-    if matches!(error, NetError::Timeout) { Fault::TimedOut } else { Fault::Broken(error.to_string()) }
+fn fault_of(error: &NetError) -> FetchError {
+    if matches!(error, NetError::Timeout) { FetchError::TimedOut } else { FetchError::Broken(error.to_string()) }
 }
 
 #[cfg(test)]

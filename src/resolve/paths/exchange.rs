@@ -8,7 +8,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this driver asks authoritative servers")]
 
-use super::Fault;
+use super::FetchError;
 use super::channel::{UDP_PAYLOAD_BYTES, answers};
 use crate::resolve::dnssec::decode;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -51,7 +51,7 @@ pub(super) enum Failure {
     /// This host has no way to the server; nothing was sent.
     NoWay(io::Error),
     /// The server, or something on the way to it.
-    There(Fault),
+    There(FetchError),
 }
 
 /// Asks, and brings whatever message answers.
@@ -65,13 +65,13 @@ pub(super) async fn ask(server: SocketAddr, question: &Question, means: Means) -
         return Ok(message);
     }
     over(stream(server, &request)).await.map_err(|failure| match failure {
-        Failure::There(fault) => Failure::There(Fault::Truncated(Box::new(fault))),
+        Failure::There(fault) => Failure::There(FetchError::Truncated(Box::new(fault))),
         no_way @ Failure::NoWay(_) => no_way,
     })
 }
 
 async fn over(talk: impl Future<Output = Result<Message, Failure>>) -> Result<Message, Failure> {
-    timeout(ANSWER_WITHIN, talk).await.unwrap_or(Err(Failure::There(Fault::TimedOut)))
+    timeout(ANSWER_WITHIN, talk).await.unwrap_or(Err(Failure::There(FetchError::TimedOut)))
 }
 
 fn request(question: &Question, means: Means) -> Message {
@@ -87,14 +87,14 @@ fn request(question: &Question, means: Means) -> Message {
 }
 
 fn octets(request: &Message) -> Result<Vec<u8>, Failure> {
-    request.to_vec().map_err(|error| Failure::There(Fault::Broken(error.to_string())))
+    request.to_vec().map_err(|error| Failure::There(FetchError::Broken(error.to_string())))
 }
 
 fn broken(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::TimedOut {
-        return Failure::There(Fault::TimedOut);
+        return Failure::There(FetchError::TimedOut);
     }
-    Failure::There(Fault::Broken(error.to_string()))
+    Failure::There(FetchError::Broken(error.to_string()))
 }
 
 async fn datagram(server: SocketAddr, request: &Message) -> Result<Message, Failure> {
@@ -129,10 +129,10 @@ async fn stream(server: SocketAddr, request: &Message) -> Result<Message, Failur
     let came: Vec<u8> = talk.await.map_err(broken)?;
     match read(&came, request) {
         Some(message) if message.metadata.truncation => {
-            Err(Failure::There(Fault::Broken("truncated over a stream".into())))
+            Err(Failure::There(FetchError::Broken("truncated over a stream".into())))
         }
         Some(message) => Ok(message),
-        None => Err(Failure::There(Fault::Broken("an answer to another question".into()))),
+        None => Err(Failure::There(FetchError::Broken("an answer to another question".into()))),
     }
 }
 

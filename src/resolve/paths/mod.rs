@@ -83,7 +83,7 @@ impl fmt::Display for PathName {
 
 /// Why a path gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FetchError {
     /// Silence.
     TimedOut,
     /// The server says that it failed, or will not.
@@ -102,7 +102,7 @@ pub enum Fault {
     Broken(String),
 }
 
-impl Fault {
+impl FetchError {
     /// What the validator said against the answer.
     pub(super) fn bogus(&self) -> Option<&str> {
         if let Self::Bogus(reason) = self { Some(reason) } else { None }
@@ -126,7 +126,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut => f.write_str("timeout"),
@@ -150,7 +150,7 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     /// Why there is none.
-    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, Fault>;
+    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, FetchError>;
 }
 
 /// Who is behind a path.
@@ -194,7 +194,12 @@ impl Path {
     }
 
     /// Asks one question; what comes back is a message that answers it, with records or without.
-    pub(super) async fn fetch(&self, name: &Name, record_type: RecordType, flags: Flags) -> Result<Message, Fault> {
+    pub(super) async fn fetch(
+        &self,
+        name: &Name,
+        record_type: RecordType,
+        flags: Flags,
+    ) -> Result<Message, FetchError> {
         self.fetch_beside(name, record_type, flags, &mut Heard::default()).await
     }
 
@@ -205,7 +210,7 @@ impl Path {
         record_type: RecordType,
         flags: Flags,
         heard: &mut Heard,
-    ) -> Result<Message, Fault> {
+    ) -> Result<Message, FetchError> {
         match &self.carrier {
             Carrier::Server(channel) => usable(channel.ask(name, record_type, flags).await?),
             Carrier::Source(source) => usable(source.fetch(name, record_type).await?),
@@ -217,7 +222,7 @@ impl Path {
         }
     }
 
-    pub(super) fn failure(&self, fault: &Fault) -> PathFailure {
+    pub(super) fn failure(&self, fault: &FetchError) -> PathFailure {
         PathFailure { upstream: self.name.to_string(), detail: fault.to_string() }
     }
 
@@ -242,9 +247,13 @@ impl Path {
     }
 }
 
-fn usable(message: Message) -> Result<Message, Fault> {
+fn usable(message: Message) -> Result<Message, FetchError> {
     let code = message.metadata.response_code;
-    if code == ResponseCode::NoError || code == ResponseCode::NXDomain { Ok(message) } else { Err(Fault::Code(code)) }
+    if code == ResponseCode::NoError || code == ResponseCode::NXDomain {
+        Ok(message)
+    } else {
+        Err(FetchError::Code(code))
+    }
 }
 
 /// The order in which paths are asked: as configured, those that failed lately at the end.

@@ -4,7 +4,7 @@
 //! A server is heard only about the names below the zone it was asked for: NS records that do not
 //! lead down towards the question, glue outside that zone (RFC 2181 §5.4.1) and answers for other
 //! names are left out. None of it is trusted: the validator judges what comes at the end. So no
-//! answer is refused for its form; one that another server may well better is [`Said::Poor`]. Only
+//! answer is refused for its form; one that another server may well better is [`ReferralReading::Poor`]. Only
 //! what sends back or away is no answer: it must never be taken for "there is none".
 
 use super::exchange::Question;
@@ -54,7 +54,7 @@ pub(super) struct Referral {
 
 /// What a message says.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum ReferralReading {
     /// It answers the question, with records or with a denial.
     Answer(Message),
     /// It answers, and any other server's answer is to be preferred.
@@ -70,13 +70,13 @@ pub(super) enum Said {
 }
 
 /// Reads the message of a server of `zone` to a question.
-pub(super) fn read(mut message: Message, zone: &Name, delegated: Delegated, question: &Question) -> Said {
+pub(super) fn read(mut message: Message, zone: &Name, delegated: Delegated, question: &Question) -> ReferralReading {
     let code = message.metadata.response_code;
     if code == ResponseCode::FormErr || code == ResponseCode::NotImp || u16::from(code) == BADVERS {
-        return Said::NotUnderstood(code);
+        return ReferralReading::NotUnderstood(code);
     }
     if code != ResponseCode::NoError && code != ResponseCode::NXDomain {
-        return Said::Refused(code);
+        return ReferralReading::Refused(code);
     }
     let here = |record: &Record| zone.zone_of(&record.name);
     message.answers.retain(here);
@@ -96,29 +96,29 @@ pub(super) fn read(mut message: Message, zone: &Name, delegated: Delegated, ques
         return graded(message, delegated);
     }
     if let Some(referral) = referral(&message, zone, question) {
-        return Said::Down(referral);
+        return ReferralReading::Down(referral);
     }
     let sends_back = message.authorities.iter().any(|r| r.record_type() == RecordType::NS);
     if is_authority {
         // Some servers deny without a SOA record, some name the servers of the zone in its place.
         graded(message, delegated)
     } else if sends_away || sends_back {
-        Said::Lame
+        ReferralReading::Lame
     } else {
-        Said::Poor(message)
+        ReferralReading::Poor(message)
     }
 }
 
 /// An answer, and whether another server's would be better: it is of a resolver's memory, or of a server
 /// that passes no signatures on where there are some.
-fn graded(mut message: Message, delegated: Delegated) -> Said {
+fn graded(mut message: Message, delegated: Delegated) -> ReferralReading {
     // The servers of the zone prove nothing and can be taken for a referral (RFC 2308 §2.2).
     message.authorities.retain(|record| record.record_type() != RecordType::NS);
     let is_resolver = message.metadata.recursion_available && !message.metadata.authoritative;
     if is_resolver || (delegated == Delegated::Signed && message.edns.is_none()) {
-        return Said::Poor(message);
+        return ReferralReading::Poor(message);
     }
-    Said::Answer(message)
+    ReferralReading::Answer(message)
 }
 
 /// What a server says of the end of an alias outside of its zone is not its to say.
@@ -231,16 +231,16 @@ mod tests {
         Question { name: name("www.a.test."), record_type }
     }
 
-    fn said(message: Message, record_type: RecordType) -> Said {
+    fn said(message: Message, record_type: RecordType) -> ReferralReading {
         read(message, &name("test."), Delegated::Otherwise, &question(record_type))
     }
 
     fn down(message: Message, record_type: RecordType) -> Option<Referral> {
-        if let Said::Down(referral) = said(message, record_type) { Some(referral) } else { None }
+        if let ReferralReading::Down(referral) = said(message, record_type) { Some(referral) } else { None }
     }
 
-    fn answer(said: Said) -> Message {
-        if let Said::Answer(message) = said { message } else { panic!("{said:?}") }
+    fn answer(said: ReferralReading) -> Message {
+        if let ReferralReading::Answer(message) = said { message } else { panic!("{said:?}") }
     }
 
     fn soa(owner: &str) -> Record {
@@ -296,16 +296,19 @@ mod tests {
         without.add_answers([a("www.a.test.", 1)]);
         answer(said(without.clone(), RecordType::A));
         without.metadata.recursion_available = true;
-        assert!(matches!(said(without, RecordType::A), Said::Poor(_)));
+        assert!(matches!(said(without, RecordType::A), ReferralReading::Poor(_)));
         answer(said(message(vec![soa("test.")], vec![]), RecordType::A));
-        assert!(matches!(said(message(vec![], vec![]), RecordType::A), Said::Poor(_)), "says nothing at all");
+        assert!(
+            matches!(said(message(vec![], vec![]), RecordType::A), ReferralReading::Poor(_)),
+            "says nothing at all"
+        );
     }
 
     #[test]
     fn rfc2308_2_2_who_is_sent_back_or_up_has_heard_no_denial() {
         for to in ["test.", "."] {
             let elsewhere = message(vec![ns(to, "ns.test.")], vec![]);
-            assert!(matches!(said(elsewhere, RecordType::A), Said::Lame), "{to}");
+            assert!(matches!(said(elsewhere, RecordType::A), ReferralReading::Lame), "{to}");
         }
     }
 
@@ -320,7 +323,7 @@ mod tests {
     fn rfc6891_7_an_answer_without_edns_is_poor_where_there_must_be_signatures() {
         let without = || authoritative(vec![soa("test.")]);
         let read = |message| read(message, &name("test."), Delegated::Signed, &question(RecordType::A));
-        assert!(matches!(read(without()), Said::Poor(_)));
+        assert!(matches!(read(without()), ReferralReading::Poor(_)));
         let mut with = without();
         with.set_edns(Edns::new());
         answer(read(with));
@@ -332,11 +335,11 @@ mod tests {
         for code in [ResponseCode::FormErr, ResponseCode::NotImp, ResponseCode::BADVERS, ResponseCode::BADSIG] {
             let mut message = message(vec![], vec![]);
             message.metadata.response_code = code;
-            assert!(matches!(said(message, RecordType::A), Said::NotUnderstood(_)), "{code}");
+            assert!(matches!(said(message, RecordType::A), ReferralReading::NotUnderstood(_)), "{code}");
         }
         let mut message = message(vec![], vec![]);
         message.metadata.response_code = ResponseCode::ServFail;
-        assert!(matches!(said(message, RecordType::A), Said::Refused(ResponseCode::ServFail)));
+        assert!(matches!(said(message, RecordType::A), ReferralReading::Refused(ResponseCode::ServFail)));
     }
 
     #[test]
@@ -355,7 +358,10 @@ mod tests {
         assert_eq!((signed.answers, signed.authorities), (vec![ds.clone()], vec![]));
         let unsigned = answer(said(referral(vec![nsec.clone()]), RecordType::DS));
         assert_eq!((unsigned.answers, unsigned.authorities), (vec![], vec![nsec]));
-        assert!(!matches!(said(referral(vec![]), RecordType::DS), Said::Answer(_)), "without a proof it says nothing");
+        assert!(
+            !matches!(said(referral(vec![]), RecordType::DS), ReferralReading::Answer(_)),
+            "without a proof it says nothing"
+        );
         assert_eq!(down(referral(vec![ds]), RecordType::A).unwrap().delegated, Delegated::Signed);
     }
 

@@ -37,7 +37,7 @@ type Key = (Name, SocketAddr);
 
 /// What is known about a server.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct ServerHistory {
     /// How long it is asked behind the others, and how long that was the last time.
     behind: Option<(Instant, Duration)>,
     /// How long its answers took of late.
@@ -49,7 +49,7 @@ struct Known {
 /// All that is known.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
-    known: BTreeMap<Key, Known>,
+    known: BTreeMap<Key, ServerHistory>,
     /// Failures in a row of IPv4 and of IPv6.
     failures: [u32; 2],
 }
@@ -130,7 +130,7 @@ impl Servers {
         let known = self.entry(zone, turn.server, now);
         // How it wants to be asked is found out again from time to time, not at every answer.
         let kept = known.means.filter(|(kept, until)| *kept == turn.means && now < *until);
-        *known = Known { behind: None, takes: Some(takes(known.takes)), means: kept.or(means) };
+        *known = ServerHistory { behind: None, takes: Some(takes(known.takes)), means: kept.or(means) };
     }
 
     /// It stayed silent, failed, or does not serve the zone.
@@ -146,7 +146,7 @@ impl Servers {
             return;
         }
         let length = known.behind.map_or(FIRST_WHILE, |(_, length)| (length * 2).min(LONGEST_WHILE));
-        *known = Known { behind: Some((now + length, length)), takes: None, means: None };
+        *known = ServerHistory { behind: Some((now + length, length)), takes: None, means: None };
     }
 
     fn failures_of(&mut self, ip: IpAddr) -> Option<&mut u32> {
@@ -154,7 +154,7 @@ impl Servers {
     }
 
     /// Makes room where there is none: first goes what has not failed, then what is over soonest.
-    fn entry(&mut self, zone: &Name, server: SocketAddr, now: Instant) -> &mut Known {
+    fn entry(&mut self, zone: &Name, server: SocketAddr, now: Instant) -> &mut ServerHistory {
         let key = (zone.clone(), server);
         if self.known.len() >= SERVERS_LIMIT && !self.known.contains_key(&key) {
             self.known.retain(|_, known| known.behind.is_some_and(|(until, _)| now < until));
@@ -165,7 +165,7 @@ impl Servers {
                 self.known.remove(&last);
             }
         }
-        self.known.entry(key).or_insert(Known { behind: None, takes: None, means: None })
+        self.known.entry(key).or_insert(ServerHistory { behind: None, takes: None, means: None })
     }
 }
 

@@ -5,10 +5,10 @@
 //! one whose servers all fail is asked for again. Where a walk ends is no matter of trust: its
 //! raw message goes to our validator.
 
-use super::Fault;
+use super::FetchError;
 use super::asking::{Asking, Budget};
 use super::exchange::Question;
-use super::referral::{self, Delegated, Referral, Said};
+use super::referral::{self, Delegated, Referral, ReferralReading};
 use super::servers::Servers;
 use crate::net::{Network as _, Tcp};
 use futures_util::future::BoxFuture;
@@ -61,7 +61,7 @@ impl Walk {
         name: &Name,
         record_type: RecordType,
         beside: &[SocketAddr],
-    ) -> (Result<Message, Fault>, Vec<SocketAddr>) {
+    ) -> (Result<Message, FetchError>, Vec<SocketAddr>) {
         let budget = Budget::new(beside);
         let question = Question { name: name.clone(), record_type };
         let fetched = self.walk(&question, NESTING_LIMIT, &budget).await;
@@ -74,17 +74,17 @@ impl Walk {
         (zone.name, zone.servers)
     }
 
-    async fn walk(&self, question: &Question, nesting: usize, budget: &Budget<'_>) -> Result<Message, Fault> {
+    async fn walk(&self, question: &Question, nesting: usize, budget: &Budget<'_>) -> Result<Message, FetchError> {
         let mut zone = self.nearest(&question.name, question.record_type);
         // What was kept and has failed; its servers may have been replaced.
-        let mut failed: Option<(Zone, Fault)> = None;
+        let mut failed: Option<(Zone, FetchError)> = None;
         let mut is_kept = true;
         for _step in 0..REFERRALS_LIMIT {
             match Asking::new(self, &zone, question, nesting, budget).ask().await {
-                Ok(Said::Answer(message) | Said::Poor(message)) => return Ok(message),
-                Ok(Said::Down(referral)) => zone = self.descend(referral)?,
-                Ok(Said::NotUnderstood(_) | Said::Refused(_) | Said::Lame) => {
-                    return Err(Fault::Broken(format!("no server of {} knows its zone", zone.name)));
+                Ok(ReferralReading::Answer(message) | ReferralReading::Poor(message)) => return Ok(message),
+                Ok(ReferralReading::Down(referral)) => zone = self.descend(referral)?,
+                Ok(ReferralReading::NotUnderstood(_) | ReferralReading::Refused(_) | ReferralReading::Lame) => {
+                    return Err(FetchError::Broken(format!("no server of {} knows its zone", zone.name)));
                 }
                 Err(fault) => {
                     self.forget(&zone.name);
@@ -103,17 +103,17 @@ impl Walk {
                 return Err(fault);
             }
         }
-        Err(Fault::Broken("too many referrals".into()))
+        Err(FetchError::Broken("too many referrals".into()))
     }
 
-    fn descend(&self, referral: Referral) -> Result<Zone, Fault> {
+    fn descend(&self, referral: Referral) -> Result<Zone, FetchError> {
         let (with_glue, without): (Vec<_>, Vec<_>) = referral.servers.into_iter().partition(|s| !s.glue.is_empty());
         let servers = self.reachable(with_glue.into_iter().flat_map(|server| server.glue));
         // Below the zone only its own servers could tell the address.
         let unfound = without.into_iter().map(|server| server.name.to_lowercase());
         let unfound: Vec<Name> = unfound.filter(|name| !referral.zone.zone_of(name)).collect();
         if servers.is_empty() && unfound.is_empty() {
-            return Err(Fault::Broken(format!("no address of a server of {}", referral.zone)));
+            return Err(FetchError::Broken(format!("no address of a server of {}", referral.zone)));
         }
         let life = Duration::from_secs(u64::from(referral.ttl_s.min(DELEGATION_LIFE_S)));
         let (name, delegated) = (referral.zone, referral.delegated);

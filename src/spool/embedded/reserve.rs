@@ -87,7 +87,7 @@ mod tests {
     use crate::smtp::address::ReversePath;
     use crate::spool::embedded::manual::tests::{NOW, by_turning, claim, config, envelope, poll, store};
     use crate::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters};
-    use crate::spool::{RecipientState, Report, Settlement, Spool, SpoolError, Telling};
+    use crate::spool::{Notification, RecipientState, Report, Settlement, Spool, SpoolError};
     use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
@@ -138,7 +138,7 @@ mod tests {
 
         fn fail(&mut self, reports: Vec<Report>) -> Result<(), SpoolError> {
             let held = claim(&self.spool, &mut self.hands).unwrap();
-            let told = reports.iter().map(|_| (0, Telling::ByReport(0))).collect();
+            let told = reports.iter().map(|_| (0, Notification::ByReport(0))).collect();
             let settlement = Settlement { recipients: vec![(0, failed())], reports, told, ..Settlement::default() };
             by_turning(&mut self.hands, self.spool.settle(held, settlement))
         }

@@ -18,7 +18,7 @@ use crate::spool::message_id::message_id;
 use crate::spool::owed::Reported;
 use crate::spool::record::{Content, NewRecord, RecordKind};
 use crate::spool::schedule::mix;
-use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError, Telling};
+use crate::spool::{Claim, Notification, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -129,7 +129,7 @@ fn reported_json(entry: &mut SpoolEntry, reported: Reported) -> Result<String, S
 }
 
 /// Who is told, as the database keeps it, and the events that say so.
-fn tell(told: &[(usize, Telling)], reports: &[NewMessage]) -> (Vec<(usize, i64)>, Vec<Event>) {
+fn tell(told: &[(usize, Notification)], reports: &[NewMessage]) -> (Vec<(usize, i64)>, Vec<Event>) {
     let mut rows = Vec::new();
     let mut events = Vec::new();
     for (recipients, told) in grouped(told.iter().copied()) {
@@ -139,15 +139,15 @@ fn tell(told: &[(usize, Telling)], reports: &[NewMessage]) -> (Vec<(usize, i64)>
             Some((report.entry.id, Event::Told { recipients: recipients.clone(), report: report.entry.id, to, notice }))
         };
         let (row, event) = match told {
-            Telling::ByReport(place) => {
+            Notification::ByReport(place) => {
                 let Some((report, event)) = by_report(place, false) else { continue };
                 (Some(report.0.cast_signed()), event)
             }
-            Telling::Notice(place) => {
+            Notification::Notice(place) => {
                 let Some((_, event)) = by_report(place, true) else { continue };
                 (None, event)
             }
-            Telling::Nobody(because) => {
+            Notification::Nobody(because) => {
                 let event = Event::NotTold { recipients: recipients.clone(), because };
                 (Some(silence_number(because)), event)
             }

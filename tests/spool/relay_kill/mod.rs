@@ -14,7 +14,7 @@ mod load;
 mod mail;
 mod relay;
 
-use dane_relay::lab::mx::host::{Behaviour, Known};
+use dane_relay::lab::mx::host::{Behaviour, Mailboxes};
 use dane_relay::lab::{Lab, MxHost};
 use ledger::{Arrived, Lives};
 use load::Load;
@@ -54,7 +54,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let nobody = Behaviour { known: Known::Only(BTreeSet::new()), ..Behaviour::default() };
+        let nobody = Behaviour { known: Mailboxes::Only(BTreeSet::new()), ..Behaviour::default() };
         let start = |name, behaviour| MxHost::start(name, Ipv4Addr::LOCALHOST, 0, behaviour);
         let sink = start("mx.sink.test", Behaviour::default()).await.unwrap();
         let back = start("mx.back.test", Behaviour::default()).await.unwrap();

@@ -10,7 +10,7 @@ use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::{Event, Silence};
 use dane_relay::spool::ledger::MessageState;
-use dane_relay::spool::{Claim, Hold, Pending, RecipientState, Report, Settlement, Spool, Telling};
+use dane_relay::spool::{Claim, Hold, Notification, Pending, RecipientState, Report, Settlement, Spool};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -300,9 +300,9 @@ impl Story {
             match end {
                 End::Failed => {
                     settlement.reports.push(report(id, now));
-                    settlement.told.push((*index, Telling::ByReport(settlement.reports.len() - 1)));
+                    settlement.told.push((*index, Notification::ByReport(settlement.reports.len() - 1)));
                 }
-                End::FailedInSilence => settlement.told.push((*index, Telling::Nobody(Silence::NotAsked))),
+                End::FailedInSilence => settlement.told.push((*index, Notification::Nobody(Silence::NotAsked))),
                 End::Held => settlement.hold = Hold::Held,
                 End::Delivered | End::Removed | End::Deferred => {}
             }

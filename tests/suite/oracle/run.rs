@@ -16,13 +16,13 @@ use dane_relay::lab::Lab;
 use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::observe::{Observer, RecipientNews};
 use dane_relay::outcome::{Cause, Class, DeliveryOutcome, TlsVerdict};
-use dane_relay::pipeline::outbound::{Outbound, Ways};
+use dane_relay::pipeline::outbound::{Outbound, OutboundPaths};
 use dane_relay::pipeline::{self, Pipeline};
 use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::resolve::event as dns_event;
 use dane_relay::resolve::paths::{PathName, Transport};
-use dane_relay::service::start::{self, Works};
+use dane_relay::service::start::{self, Service};
 use dane_relay::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -107,8 +107,9 @@ impl Life {
         let (clock, desk) = (Clock::with_runtime(now), Arc::new(Desk::new(spool)));
         let observer = Arc::new(Observer::new().unwrap());
         let out = outbound(lab, config, &clock, &observer);
-        let works = Works::new(out, Arc::clone(&desk) as _, Arc::clone(&observer), load_texts(None).unwrap()).unwrap();
-        let Works { acceptor, pipeline } = works;
+        let works =
+            Service::new(out, Arc::clone(&desk) as _, Arc::clone(&observer), load_texts(None).unwrap()).unwrap();
+        let Service { acceptor, pipeline } = works;
         let (stop, news) = (CancellationToken::new(), observer.subscribe());
         let running = tokio::spawn(pipeline::run(Arc::clone(&pipeline), stop.clone()));
         Self { clock, desk, writers, acceptor, pipeline, news, stop, running }
@@ -189,7 +190,7 @@ fn outbound(lab: &Arc<Lab>, config: &Config, clock: &Clock, observer: &Arc<Obser
     let name = PathName { upstream: "udp://127.0.0.1:53".into(), transport: Transport::Udp };
     let paths = vec![(name, Arc::new(Names(Arc::clone(lab))) as _)];
     let dns = Arc::new(Dns::over(&config, paths, clock.clone(), dns_event::nobody()).unwrap());
-    let ways = Ways { dns, network: Arc::new(Pipes(Arc::clone(lab))), clock: clock.clone() };
+    let ways = OutboundPaths { dns, network: Arc::new(Pipes(Arc::clone(lab))), clock: clock.clone() };
     start::outbound(config, ways, observer).unwrap()
 }
 

@@ -11,7 +11,7 @@ use dane_relay::lab::dns::world::AnchorForm;
 use dane_relay::lab::mx::host::reply;
 use dane_relay::lab::sockets::HostAt;
 use dane_relay::lab::tls::shape::Versions;
-use dane_relay::lab::{self, DomainSpec, Fault, HostSpec, Lab, LabBuilder, Signing, StsSpec, TlsShape};
+use dane_relay::lab::{self, AnswerFault, DomainSpec, HostSpec, Lab, LabBuilder, Signing, StsSpec, TlsShape};
 use dane_relay::net::{Network, Stream};
 use dane_relay::resolve::paths::{self, Source};
 use hickory_proto::op::Message;
@@ -64,7 +64,7 @@ fn with_cell(lab: LabBuilder, number: usize, cell: &Cell) -> LabBuilder {
             let d = hosts
                 .zip(1..)
                 .fold(zone(d, domain.mx), |d, (host, place)| d.hosted_by(10 * place, &host_name(number, host)));
-            let d = if domain.mx == Signed::Lost { d.fault(&name, RecordType::MX, Fault::ServFail) } else { d };
+            let d = if domain.mx == Signed::Lost { d.fault(&name, RecordType::MX, AnswerFault::ServFail) } else { d };
             with_policy(d, &name, domain, &listed(number, cell))
         })
     })
@@ -85,10 +85,10 @@ impl AndFaults for DomainSpec {
     fn and_faults(self, name: &str, host: &Host) -> Self {
         let addresses = [RecordType::A, RecordType::AAAA];
         let lost = if host.addresses == Signed::Lost { &addresses[..] } else { &[] };
-        let zone = lost.iter().fold(self, |zone, rtype| zone.fault(name, *rtype, Fault::ServFail));
+        let zone = lost.iter().fold(self, |zone, rtype| zone.fault(name, *rtype, AnswerFault::ServFail));
         match host.tlsa {
-            Tlsa::Lost => zone.fault(name, RecordType::TLSA, Fault::ServFail),
-            Tlsa::Denied => zone.fault(name, RecordType::TLSA, Fault::ForgedNoData),
+            Tlsa::Lost => zone.fault(name, RecordType::TLSA, AnswerFault::ServFail),
+            Tlsa::Denied => zone.fault(name, RecordType::TLSA, AnswerFault::ForgedNoData),
             Tlsa::None
             | Tlsa::Ee
             | Tlsa::Ta
@@ -171,7 +171,7 @@ fn with_policy(spec: DomainSpec, name: &str, domain: &Domain, patterns: &[String
         Sts::BadRecord => publish(spec, Mode::Enforce).mta_sts(|policy| policy.txt(&["v=STSv1; id=;"])),
         Sts::Published(mode) => publish(spec, mode),
         Sts::TxtLost => {
-            publish(spec, Mode::Enforce).fault(&format!("_mta-sts.{name}"), RecordType::TXT, Fault::ServFail)
+            publish(spec, Mode::Enforce).fault(&format!("_mta-sts.{name}"), RecordType::TXT, AnswerFault::ServFail)
         }
         Sts::HostDown => publish(spec, Mode::Enforce).mta_sts(StsSpec::down),
         Sts::Kept(mode, Kept::Expired, _) => publish(spec, mode).mta_sts(|policy| policy.max_age(SHORT_LIFE_S)),
@@ -189,7 +189,7 @@ pub(super) async fn change(lab: &Lab, batch: &Batch) {
             match domain.sts {
                 Sts::Kept(_, _, Reach::TxtGone) => lab.set_mta_sts_txt(&name, &[]).unwrap(),
                 Sts::Kept(_, _, Reach::TxtLost) => {
-                    lab.world().fault(&format!("_mta-sts.{name}"), RecordType::TXT, Fault::ServFail).unwrap();
+                    lab.world().fault(&format!("_mta-sts.{name}"), RecordType::TXT, AnswerFault::ServFail).unwrap();
                 }
                 Sts::Kept(_, _, Reach::HostDown) => {
                     lab.set_mta_sts(&name, |policy| policy.id("2")).unwrap();
@@ -295,11 +295,11 @@ pub(super) struct Names(pub(super) Arc<Lab>);
 
 #[async_trait]
 impl Source for Names {
-    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, paths::Fault> {
+    async fn fetch(&self, name: &Name, record_type: RecordType) -> Result<Message, paths::FetchError> {
         match self.0.dns().fetch(name, record_type) {
             Ok(Some(message)) => Ok(message),
             Ok(None) => std::future::pending().await,
-            Err(error) => Err(paths::Fault::Broken(error.to_string())),
+            Err(error) => Err(paths::FetchError::Broken(error.to_string())),
         }
     }
 }
