@@ -76,7 +76,7 @@ pub(crate) enum QueueAction {
         #[command(flatten)]
         place: SpoolOptions,
     },
-    /// Try again now, also where the next hop was out of reach.
+    /// Try again now, also where the relay is backing off from the next hop.
     Retry(Ordering),
     /// Take messages out of their schedule, also over a restart.
     Hold(Ordering),
@@ -313,11 +313,11 @@ fn status_text(running: &Running) -> String {
     line("takes mail", &running.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
     line("metrics", &format!("http://{}/metrics", running.admin));
     line("queue", &format!("{}{oldest}", counted(running.queued_messages, "message")));
-    let out_of_reach = match running.next_hops_out_of_reach {
+    let backing_off = match running.next_hops_out_of_reach {
         0 => "no next hop".to_owned(),
-        some => format!("{}, left in peace for a while", counted(some as u64, "next hop")),
+        some => format!("{}, tried again later", counted(some as u64, "next hop")),
     };
-    line("out of reach", &out_of_reach);
+    line("backing off", &backing_off);
     let damaged = counted(running.damaged_records, "damaged record");
     line("spool", &format!("{}, {damaged}", counted(running.spool_bytes, "octet")));
     line("exceptions", if running.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });

@@ -259,7 +259,7 @@ impl Waiting {
         }
         match (self.tries, self.cause) {
             (0, None) => "not tried yet".to_owned(),
-            (0, Some(cause)) => format!("not tried, as the next hop was out of reach for others: {cause}"),
+            (0, Some(cause)) => format!("not tried, backing off from the next hop: {cause}"),
             (tries, None) => format!("tried {}", counted(tries.into(), "time")),
             (tries, Some(cause)) => format!("tried {}: {cause}", counted(tries.into(), "time")),
         }

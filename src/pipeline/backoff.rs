@@ -1,4 +1,4 @@
-//! Next hops that are out of reach are left in peace for a while (RFC 5321 §4.5.4.1).
+//! Next hops that are out of reach: the relay backs off from them (RFC 5321 §4.5.4.1).
 //!
 //! Pure; the pipeline holds one behind a lock. After a few failures in a row nobody dials the
 //! next hop until a wait is over, which grows with every further failure; then one message tries
@@ -11,7 +11,7 @@ use crate::route::NextHop;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Failures in a row after which a next hop is left in peace: one may be chance.
+/// Failures in a row after which the relay backs off: one may be chance.
 const FAILURES: u32 = 3;
 
 /// How long others wait for the one that tries.

@@ -170,7 +170,7 @@ impl Pipeline {
         (Progress { conclusion, events, again: None }, Some(place.leave()))
     }
 
-    /// The next hop is left in peace. The first time that is recorded with its cause; after that
+    /// The relay is backing off from the next hop. The first time that is recorded with its cause; after that
     /// the message comes back without a trace, until its time is up.
     fn wait_for_hop(&self, entry: &SpoolEntry, indices: &[usize], (cause, until): (&Cause, Timestamp)) -> Progress {
         let now = self.out.clock.now();
@@ -314,7 +314,7 @@ impl Pipeline {
     }
 }
 
-/// When a message comes back to a next hop that is left in peace `until` then: at that moment or a
+/// When a message comes back to a next hop that the relay backs off from `until` then: at that moment or a
 /// little later, always the same for the same message.
 fn spread(id: QueueId, until: Timestamp, now: Timestamp) -> Timestamp {
     let spread = until.since(now) / SPREAD_DIVISOR;

@@ -123,7 +123,7 @@ pub struct Original<'a> {
     pub until: Timestamp,
     /// What happened to it, where [`history_wanted`].
     pub history: &'a [(Timestamp, Event)],
-    /// Tries that end with this: none when its time was up, or the next hop left in peace, without one.
+    /// Tries that end with this: none when its time was up, or the relay backing off, without one.
     pub tries_now: u32,
     /// The recipients of whom what is told was known before: none of these tries was theirs.
     pub earlier: &'a BTreeSet<usize>,

@@ -97,7 +97,7 @@ impl Group<'_> {
 
     /// When it was tried last, where that is known; without a date there is no field (RFC 3464
     /// §2.3.7). Most reports are written with the attempt they tell of. Not so where the time was
-    /// up, or a notice due, while the next hop was left in peace, or where the operator ended it.
+    /// up, or a notice due, while the relay was backing off, or where the operator ended it.
     fn last_attempt(&self, fate: &Fate) -> Option<Timestamp> {
         let (letter, original) = (self.letter, self.letter.original);
         let owed = original.entry.recipients.get(self.index).and_then(RecipientState::owed);

@@ -494,7 +494,7 @@ fn rfc3464_2_3_7_the_date_of_the_last_attempt_is_that_of_an_attempt() {
     let now = Some(NOW.rfc5322());
     assert_eq!(date(failed(&rejected(&[b"550 no"])), 0, &[]), now, "its record waited for that of another route");
     assert_eq!(date(failed(&expired), 1, &history), now);
-    assert_eq!(date(failed(&expired), 0, &history), Some(earlier.rfc5322()), "the next hop was left in peace");
+    assert_eq!(date(failed(&expired), 0, &history), Some(earlier.rfc5322()), "the relay was backing off");
     assert_eq!(date(failed(&expired), 0, &[]), None);
     assert_eq!(date(waits(), 1, &[]), now);
     assert_eq!(date(waits(), 0, &[]), None);

@@ -123,7 +123,7 @@ pub struct Running {
     pub spool_bytes: u64,
     /// Damaged records met since the start.
     pub damaged_records: u64,
-    /// Next hops that are left in peace at the moment.
+    /// Next hops that the relay is backing off from.
     pub next_hops_out_of_reach: usize,
     /// How the operator's weakenings stand.
     #[serde(default)]

@@ -39,7 +39,7 @@ pub enum Event {
         /// Until when.
         due: Timestamp,
         /// Why, where no attempt of this message says it: the next hop was out of reach for
-        /// others and is left in peace for a while.
+        /// others, and the relay is backing off.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         backing_off: Option<Cause>,
     },

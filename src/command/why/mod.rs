@@ -215,7 +215,7 @@ impl Story {
             Event::NotTried { next_hop, cause, .. } => format!("{next_hop} not tried: {}", said.failure(cause)),
             Event::Waits { recipients, due, backing_off } => {
                 let because = backing_off.as_ref().map_or_else(String::new, |cause| {
-                    format!(", without an attempt: the next hop was out of reach for others: {}", said.failure(cause))
+                    format!(", without an attempt, backing off from the next hop: {}", said.failure(cause))
                 });
                 format!("{}: waits until {}{because}", self.names(recipients), due.to_second())
             }
