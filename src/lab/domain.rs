@@ -146,7 +146,7 @@ impl HostSpec {
     }
 
     /// As [`HostSpec::and_at_another_address`], and that address is `::1`. One host of a lab can
-    /// have it, on a machine that does ([`super::mx::has_ipv6`]).
+    /// have it, on a machine that does ([`super::mx::host::has_ipv6`]).
     #[must_use]
     pub fn and_at_ipv6(mut self, certificate: Certificate) -> Self {
         self.at_more_addresses.push((Family::V6, certificate));

@@ -7,7 +7,7 @@
 //!
 //! A zone can be signed, deny and be vouched for in any way ([`SigningPlan`]). It is asked without
 //! sockets ([`World::message`], [`World::message_at`]), through a resolver ([`dns`]), through its
-//! encrypted fronts ([`fronts`]), or from the root down ([`authority`]). Whoever forges takes
+//! encrypted fronts ([`dns::fronts`]), or from the root down ([`dns::authority`]). Whoever forges takes
 //! truthful messages apart and mends them with [`World::signed`] and [`World::proof`].
 //!
 //! A simulation starts it without any sockets ([`LabBuilder::without_sockets`]), finds the hosts

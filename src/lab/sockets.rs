@@ -30,7 +30,7 @@ pub enum HostAt<'a> {
 
 impl LabBuilder {
     /// Binds nothing: for a simulation, which reaches the hosts by [`Lab::host_at`] and the DNS by
-    /// [`super::dns::DnsServer::fetch`]. Addresses and ports are the same each time.
+    /// [`super::dns::server::DnsServer::fetch`]. Addresses and ports are the same each time.
     #[must_use]
     pub fn without_sockets(mut self) -> Self {
         self.sockets = Sockets::None;

@@ -3,7 +3,7 @@
 //!
 //! One usable record that fits is enough. DANE-EE(3) compares bytes and nothing else: no names,
 //! no dates, no chain. DANE-TA(2) wants a valid path to the anchor and one of the reference
-//! identifiers in the server's certificate; see [`super::chain`].
+//! identifiers in the server's certificate; see [`super::x509::path`].
 
 use crate::clock::Timestamp;
 use crate::outcome::DaneFailure;

@@ -13,6 +13,7 @@ use super::dnssec::{Anchors, Outcome, Reason, Step, Validated, Validation, Zones
 use super::error::DnsSetupError;
 use super::event::{DnsEvent, Listener, Probed};
 use super::flight::Flights;
+pub use super::lookup::{Failure, Lookup};
 use super::own::{self, Own, Realm, Way};
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
@@ -46,27 +47,6 @@ const ZONES_KEPT: usize = 50_000;
 const STEPS_LIMIT: usize = 200;
 /// How often other authoritative servers are asked when an answer of theirs is bogus.
 const OTHER_SERVERS_LIMIT: usize = 2;
-
-/// What a look-up came to, and how.
-#[derive(Clone, Debug)]
-pub struct Lookup {
-    /// The answer, secure or insecure; or what every path said. From the cache it comes without
-    /// its chain of trust.
-    pub result: Result<Validated, Failure>,
-    /// The path that answered.
-    pub path: Option<PathName>,
-    /// The paths that were asked before it and did not.
-    pub failed: Vec<PathFailure>,
-}
-
-/// No path gave a usable answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Every path that was configured says that the answer is bogus.
-    Bogus(String),
-    /// We could not find out.
-    Unavailable,
-}
 
 type Key = (Way, Name, WireType);
 

@@ -12,6 +12,7 @@ pub mod driver;
 pub mod error;
 pub mod event;
 mod flight;
+pub mod lookup;
 pub mod mail;
 mod own;
 pub mod own_hop;

@@ -9,8 +9,8 @@
 
 use super::Security;
 use super::dnssec::{Alias, Outcome, Reason, Validated};
-use super::driver::Lookup;
 use super::error::DnsSetupError;
+use super::lookup::Lookup;
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
 use super::paths::setup::{self, Setup};

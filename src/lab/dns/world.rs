@@ -56,7 +56,7 @@ impl World {
     }
 
     /// Adds a zone and delegates to it from the nearest zone above; a top-level zone that is
-    /// missing in between is made, and is signed. The plan may be a [`super::Signing`], a
+    /// missing in between is made, and is signed. The plan may be a [`Signing`](crate::lab::Signing), a
     /// [`KeyAlgorithm`] or a [`SigningPlan`].
     ///
     /// # Errors

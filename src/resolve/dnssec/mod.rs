@@ -39,13 +39,14 @@ mod nsec3;
 mod octets;
 mod odd;
 mod question;
+mod readable;
 mod serial;
 mod signature;
 mod work;
 pub mod zones;
 
 pub use anchors::{AnchorError, Anchors};
-pub(in crate::resolve) use octets::{decode, make_readable};
+pub(in crate::resolve) use readable::{decode, make_readable};
 pub use zones::Zones;
 
 use crate::clock::Timestamp;

@@ -1,5 +1,5 @@
 //! The octets of a message before hickory decodes them: names that would cost more than those of a
-//! message may are refused here (RFC 1035 §4.1.4), and an odd record does not cost the message (`odd.rs`).
+//! message may are refused here (RFC 1035 §4.1.4).
 //!
 //! A pointer may lead to a pointer that leads to a pointer, eight thousand of them in 16 KiB, or to a name
 //! of 127 labels; and each of the thousands of records behind them may begin there. Decoding that takes
@@ -7,9 +7,6 @@
 //! those of the longest name that could begin in it, whatever its type is. No octet is walked over twice for
 //! that. A message of more steps than honest ones take becomes a server failure.
 
-use super::odd::set_aside;
-use hickory_proto::op::Message;
-use hickory_proto::serialize::binary::DecodeError;
 use std::ops::Range;
 
 /// Labels and pointers of all names in a message: 600 records, which are all that the validator looks at,
@@ -26,27 +23,8 @@ const QUESTION_OCTETS: usize = 4;
 const RECORD_OCTETS: usize = 10;
 const SERVFAIL: u8 = 2;
 
-/// Makes a message one that can be decoded, at a bounded cost. Octets that are no message stay so.
-pub(in crate::resolve) fn make_readable(octets: &mut [u8]) {
-    if is_laborious(octets) {
-        refuse(octets);
-    } else {
-        set_aside(octets);
-    }
-}
-
-/// Reads a message, made readable before.
-///
-/// # Errors
-/// When the octets are no message.
-pub(in crate::resolve) fn decode(octets: &[u8]) -> Result<Message, DecodeError> {
-    let mut octets = octets.to_vec();
-    make_readable(&mut octets);
-    Message::from_vec(&octets)
-}
-
 /// Leaves header and question, and says that there is no answer.
-fn refuse(octets: &mut [u8]) {
+pub(super) fn refuse(octets: &mut [u8]) {
     let header = octets.first_chunk_mut::<HEADER_OCTETS>();
     if let Some([_, _, _, code, questions_high, questions, counts @ ..]) = header {
         *questions = if (*questions_high, *questions) == (0, 0) { 0 } else { 1 };
@@ -103,7 +81,7 @@ pub(super) fn number(octets: &[u8], at: usize) -> Option<u16> {
 }
 
 /// Whether the names of a message take more steps than they may.
-fn is_laborious(octets: &[u8]) -> bool {
+pub(super) fn is_laborious(octets: &[u8]) -> bool {
     if pointers_back(octets) <= FEW_POINTERS {
         return false;
     }
@@ -203,6 +181,8 @@ impl<'a> Names<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolve::dnssec::{decode, make_readable};
+    use hickory_proto::op::Message;
     use hickory_proto::op::ResponseCode;
 
     /// A message about the root. Its first record, of a type that nobody knows, holds a chain of pointers,

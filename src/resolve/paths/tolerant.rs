@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rfc4034_2_1_2_an_odd_key_in_a_stream_is_make_readable_however_the_stream_is_cut() {
+    async fn rfc4034_2_1_2_an_odd_key_in_a_stream_is_set_aside_however_the_stream_is_cut() {
         let odd = framed(48, &[1, 1, 4, 13, 0]);
         let sound = framed(48, &[1, 1, 3, 13, 0]);
         let mut aside = odd.clone();

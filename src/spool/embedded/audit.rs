@@ -7,7 +7,7 @@
 //! in the segments with its content.
 //!
 //! Cost: a sixth of the time it took to accept the messages; [`Depth::Everything`], which reads all
-//! segments too, takes two fifths (`cargo bench --bench spool`). It goes in batches of [`BATCH`], each a
+//! segments too, takes two fifths (`cargo bench --bench spool`). It goes in batches, each a
 //! read transaction of its own, so that the writer is never held up.
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
