@@ -14,7 +14,7 @@
 //! by their addresses ([`Lab::host_at`]) and gives them streams of its own.
 //!
 //! ```
-//! use dane_relay::lab::{Certificate, Lab, Tlsa, client::SmtpClient};
+//! use dane_relay::lab::{Certificate, Lab, Tlsa, mx::client::SmtpClient};
 //! use hickory_proto::rr::RecordType;
 //! use std::time::Duration;
 //!
