@@ -4,9 +4,8 @@
 //! alike. Nothing is forgotten before [`Spool::settle`] has made it durable; a crash at any point
 //! leads to another attempt, never to silence.
 
+mod attempt;
 mod backoff;
-mod carry;
-mod hop;
 mod journal;
 mod lease;
 mod limits;
@@ -14,6 +13,7 @@ pub mod operate;
 pub mod outbound;
 mod postmaster;
 mod reports;
+mod settle;
 
 use crate::observe::Observer;
 use crate::report::Texts;
