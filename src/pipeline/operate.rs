@@ -1,7 +1,7 @@
 //! What the operator does with a message: under a claim as any delivery, and recorded as any.
 
 use super::Pipeline;
-use super::settle::Progress;
+use super::conclude::Progress;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, DeliveryOutcome};
