@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u8)] = &[
     ("smtp", 0),
     ("clock", 0),
+    ("flight", 0),
     ("net", 0),
     ("text", 0),
     ("envelope", 1),
@@ -55,7 +56,6 @@ const HOME_OF_ANSWER: &str = "resolve/answer.rs";
 /// joins one.
 const CIRCLES: &[&[&str]] = &[
     &["policy/x509/certificate", "policy/x509/names"],
-    &["resolve/paths/asking", "resolve/paths/walk"],
     &["lab/dns/boxes", "lab/dns/manner", "lab/dns/responder", "lab/dns/validating"],
     &["lab/tls/ca", "lab/tls/shape"],
     &["lab/dns/denial", "lab/dns/signer", "lab/dns/zone"],
