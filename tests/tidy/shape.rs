@@ -18,7 +18,6 @@ const LONG: &[(&str, &str)] = &[
     ("resolve/driver.rs", "to be cut"),
     ("spool/embedded/state.rs", "all of SQL in one place"),
     ("spool/mod.rs", "two traits and all their nouns"),
-    ("tests/dnssec/forging_denials.rs", "one table of forgeries"),
 ];
 
 /// What reaches out of the process, or asks how late it is.
@@ -75,7 +74,6 @@ const TUPLES: &[(&str, &str)] = &[
     ("command/queue.rs summary", ""),
     ("deliver/session_tests.rs recipient", ""),
     ("main.rs dns", ""),
-    ("pipeline/carry.rs wait_for_hop", ""),
     ("pipeline/reports.rs reports", ""),
     ("pipeline/reports.rs compose", ""),
     ("policy/sts/memory.rs insert", ""),
