@@ -3,7 +3,7 @@
 
 mod questions;
 mod servers;
-mod signer;
+pub(crate) mod signer;
 mod ways;
 mod zones;
 
