@@ -7,7 +7,7 @@
 use super::answer::OUR_PAYLOAD;
 use super::message::skeleton;
 use hickory_proto::op::{Edns, Message, ResponseCode};
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Record, RecordType};
 use std::collections::BTreeMap;
 
 /// The payload size without EDNS (RFC 1035 §4.2.1), and the least that EDNS may say.
@@ -33,6 +33,10 @@ pub enum Transport {
 pub enum PathFault {
     /// Drops answers that hold more TLSA records than this.
     DropTlsaOver(usize),
+    /// Answers REFUSED in place of answers that hold more TLSA records than this.
+    RefuseTlsaOver(usize),
+    /// Leaves this many TLSA records in an answer and takes the others out; the signature stays.
+    CutTlsaTo(usize),
     /// Drops answers that hold more records than this, whatever they are; signatures do not count.
     DropRecordsOver(usize),
     /// Drops answers to questions of this type.
@@ -92,6 +96,7 @@ impl Boxes {
         if path.iter().any(|fault| matches!(fault, PathFault::ForgeNoData(what) if Some(*what) == asked)) {
             reply = skeleton(request);
         }
+        path.iter().for_each(|fault| fault.rewrite(request, &mut reply));
         let mut wire = reply.to_vec().ok()?;
         let room = request.edns.as_ref().map_or(PLAIN_PAYLOAD, Edns::max_payload);
         let room = usize::from(room.clamp(PLAIN_PAYLOAD, UDP_PAYLOAD_LIMIT));
@@ -110,9 +115,45 @@ impl Boxes {
             PathFault::DropOver(most) => wire.len() > *most,
             PathFault::DropEdns => request.edns.is_some(),
             PathFault::DropAll => true,
-            PathFault::StripDnssec | PathFault::BlockTcp | PathFault::ServFail | PathFault::ForgeNoData(_) => false,
+            PathFault::StripDnssec
+            | PathFault::BlockTcp
+            | PathFault::ServFail
+            | PathFault::ForgeNoData(_)
+            | PathFault::RefuseTlsaOver(_)
+            | PathFault::CutTlsaTo(_) => false,
         });
         if dropped { None } else { Some(wire) }
+    }
+}
+
+impl PathFault {
+    /// What becomes of an answer by how many TLSA records it holds.
+    fn rewrite(self, request: &Message, reply: &mut Message) {
+        let is_tlsa = |record: &Record| record.record_type() == RecordType::TLSA;
+        match self {
+            Self::RefuseTlsaOver(most) if reply.answers.iter().filter(|record| is_tlsa(record)).count() > most => {
+                *reply = skeleton(request);
+                reply.metadata.response_code = ResponseCode::Refused;
+            }
+            Self::CutTlsaTo(most) => {
+                let mut left = 0;
+                reply.answers.retain(|record| {
+                    left += usize::from(is_tlsa(record));
+                    !is_tlsa(record) || left <= most
+                });
+            }
+            Self::RefuseTlsaOver(_)
+            | Self::DropTlsaOver(_)
+            | Self::DropRecordsOver(_)
+            | Self::DropType(_)
+            | Self::DropOver(_)
+            | Self::ForgeNoData(_)
+            | Self::DropEdns
+            | Self::StripDnssec
+            | Self::BlockTcp
+            | Self::DropAll
+            | Self::ServFail => {}
+        }
     }
 }
 

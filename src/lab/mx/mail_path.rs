@@ -40,6 +40,8 @@ pub enum MailPath {
     Mask,
     /// Ends TLS with a certificate of its own authority, whatever the host, and reads along.
     Intercept(Arc<Authority>),
+    /// Lets STARTTLS pass and ends the connection at the first octet of the handshake.
+    CutHandshake,
     /// Answers itself and in its own name for every host; the servers are never reached.
     Proxy(Proxy),
 }
@@ -64,6 +66,7 @@ where
         MailPath::StripStartTls => Inspection::Strip,
         MailPath::Mask => Inspection::Mask,
         MailPath::Intercept(authority) => Inspection::Intercept(authority),
+        MailPath::CutHandshake => Inspection::CutHandshake,
     };
     let (near, far) = duplex(PIPE);
     let passage = Passage {
@@ -85,6 +88,7 @@ enum Inspection {
     Strip,
     Mask,
     Intercept(Arc<Authority>),
+    CutHandshake,
 }
 
 /// How far the conversation has come.
@@ -146,13 +150,11 @@ impl Passage<'_> {
             let asks = line.trim_ascii().eq_ignore_ascii_case(b"STARTTLS");
             match (&self.inspection, asks) {
                 (Inspection::Strip | Inspection::Mask, true) => self.server.write(b"XXXXXXXX\r\n").await?,
-                (Inspection::Intercept(_), true) => {
+                (Inspection::Intercept(_) | Inspection::CutHandshake, true) => {
                     self.stage = Stage::Asked;
                     self.server.write(&line).await?;
                 }
-                (Inspection::Strip | Inspection::Mask | Inspection::Intercept(_), false) => {
-                    self.server.write(&line).await?;
-                }
+                (_, false) => self.server.write(&line).await?,
             }
         }
         Ok(())
@@ -173,8 +175,11 @@ impl Passage<'_> {
     }
 
     /// Two sessions instead of one, and the box between them.
-    async fn intercept(self) -> io::Result<()> {
-        let Inspection::Intercept(authority) = &self.inspection else { return Ok(()) };
+    async fn intercept(mut self) -> io::Result<()> {
+        let Inspection::Intercept(authority) = &self.inspection else {
+            self.client.octets(1).await?;
+            return Ok(());
+        };
         let config = authority.issue(&[self.name])?.server_config()?;
         let mut client = timeout(PATIENCE, TlsAcceptor::from(config).accept(self.client.into_inner())).await??;
         let name = ServerName::try_from(self.name.to_owned()).map_err(bad)?;
@@ -189,7 +194,7 @@ impl Inspection {
     /// What the client sees of a reply.
     fn shown(&self, stage: Stage, mut reply: Reply) -> Reply {
         match self {
-            Self::Intercept(_) => {}
+            Self::Intercept(_) | Self::CutHandshake => {}
             Self::Strip => reply.lines.retain(|line| line != "STARTTLS"),
             Self::Mask if stage == Stage::Banner => {
                 reply.lines.iter_mut().for_each(|line| *line = "*".repeat(line.len()));

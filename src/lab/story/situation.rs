@@ -21,6 +21,10 @@ pub enum Situation {
     CountFilterBeyondSilence,
     /// The box is behind the resolver, which answers SERVFAIL.
     CountFilterBeyondServFail,
+    /// An IPS answers REFUSED itself in place of answers with more than four TLSA records.
+    RefusedOverCount,
+    /// An IPS leaves four TLSA records in an answer that has more.
+    CutToFour,
     /// A box drops answers to every TLSA question.
     TypeFilter,
     /// A box drops answers with more than four records of whatever type.
@@ -41,12 +45,19 @@ pub enum Situation {
     ResolverNotValidating,
     /// The resolver answers SERVFAIL for everything; the servers it should ask are well.
     ResolverFails,
+    /// The resolver answers every question for keys with nothing, those of the root too.
+    ResolverWithoutKeys,
     /// The signatures of the recipient's zone are wrong.
     ZoneBogus,
     /// The signatures of the recipient's zone have expired.
     ZoneExpired,
     /// The recipient's name servers answer SERVFAIL for TLSA.
     RecipientServFail,
+    /// The recipient's name servers do not answer questions for TLSA.
+    RecipientDropsTlsa,
+    /// The recipient's name servers do not answer the one question for the TLSA records, which are
+    /// more than four.
+    RecipientSilent,
     /// The recipient has a new certificate and published no TLSA record for it.
     CertificateRolled,
     /// One of four addresses of the recipient's host has an old certificate.
@@ -61,6 +72,14 @@ pub enum Situation {
     TlsIntercepted,
     /// A proxy answers in place of every mail server.
     ProxyForEveryone,
+    /// A gateway answers in place of every mail server, with a certificate of its own.
+    GatewayForEveryone,
+    /// A firewall ends every connection at the first octet of a TLS handshake.
+    HandshakesCut,
+    /// The recipient's server turns this host away because its address is on a block list.
+    AddressListed,
+    /// This host has no route to the recipient's server.
+    NoRoute,
     /// Port 25 is blocked here: connections are refused.
     Port25Refused,
     /// Port 25 is blocked here: nothing comes back.
@@ -76,6 +95,13 @@ pub enum Mail {
     Delivered(&'static str),
     /// It waits.
     Waits {
+        /// The word for the cause.
+        cause: &'static str,
+        /// The enhanced status code.
+        status: &'static str,
+    },
+    /// It goes back to its sender.
+    Returned {
         /// The word for the cause.
         cause: &'static str,
         /// The enhanced status code.
@@ -107,13 +133,15 @@ const BY_DANE: Mail = Mail::Delivered("dane");
 
 impl Situation {
     /// All of them, the healthy ones first.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 38] = [
         Self::Healthy,
         Self::HealthyWithoutDane,
         Self::CountFilter,
         Self::CountFilterOverUdp,
         Self::CountFilterBeyondSilence,
         Self::CountFilterBeyondServFail,
+        Self::RefusedOverCount,
+        Self::CutToFour,
         Self::TypeFilter,
         Self::AnyCountFilter,
         Self::SizeFilter,
@@ -124,9 +152,12 @@ impl Situation {
         Self::ResolverStrips,
         Self::ResolverNotValidating,
         Self::ResolverFails,
+        Self::ResolverWithoutKeys,
         Self::ZoneBogus,
         Self::ZoneExpired,
         Self::RecipientServFail,
+        Self::RecipientDropsTlsa,
+        Self::RecipientSilent,
         Self::CertificateRolled,
         Self::OneOldCertificate,
         Self::PolicyMissesHost,
@@ -134,6 +165,10 @@ impl Situation {
         Self::BannerMasked,
         Self::TlsIntercepted,
         Self::ProxyForEveryone,
+        Self::GatewayForEveryone,
+        Self::HandshakesCut,
+        Self::AddressListed,
+        Self::NoRoute,
         Self::Port25Refused,
         Self::Port25Silent,
         Self::WrongClock,
@@ -148,7 +183,9 @@ impl Situation {
             Self::CountFilter
             | Self::CountFilterBeyondSilence
             | Self::CountFilterBeyondServFail
+            | Self::RefusedOverCount
             | Self::AnyCountFilter => path("local-dns-count-filter", NO_ANSWER),
+            Self::CutToFour => path("local-dns-count-filter", BOGUS),
             Self::CountFilterOverUdp => path("local-dns-count-filter", BY_DANE),
             Self::TypeFilter => path("local-dns-type-filter", NO_ANSWER),
             Self::SizeFilter => path("local-dns-size-filter", BY_DANE),
@@ -158,9 +195,10 @@ impl Situation {
             Self::TlsaForged => Truth { word: None, ..path("", BOGUS) },
             Self::ResolverStrips => resolver("resolver-strips-dnssec"),
             Self::ResolverNotValidating => resolver("resolver-not-validating"),
+            Self::ResolverWithoutKeys => Truth { mail: BOGUS, ..resolver("resolver-strips-dnssec") },
             Self::ResolverFails => resolver("resolver-side"),
             Self::ZoneBogus | Self::ZoneExpired => recipient("dnssec-invalid", BOGUS),
-            Self::RecipientServFail => recipient("recipient-dns", NO_ANSWER),
+            Self::RecipientServFail | Self::RecipientDropsTlsa | Self::RecipientSilent => recipient("recipient-dns", NO_ANSWER),
             Self::CertificateRolled => recipient("tlsa-invalid", MISFIT),
             Self::OneOldCertificate => recipient("tlsa-invalid", BY_DANE),
             Self::PolicyMissesHost => {
@@ -169,7 +207,21 @@ impl Situation {
             Self::StartTlsStripped | Self::BannerMasked | Self::ProxyForEveryone => {
                 path("local-smtp-rewritten", NO_TLS)
             }
+            Self::GatewayForEveryone => path("local-smtp-rewritten", MISFIT),
             Self::TlsIntercepted => path("local-tls-intercepted", MISFIT),
+            Self::HandshakesCut => {
+                path("local-tls-blocked", Mail::Waits { cause: "tls-handshake-failed", status: "4.7.321" })
+            }
+            Self::AddressListed => Truth {
+                side: Some(Side::Here),
+                word: Some("rejected"),
+                mail: Mail::Returned { cause: "rejected", status: "5.7.1" },
+            },
+            Self::NoRoute => Truth {
+                side: Some(Side::Here),
+                word: Some("no-route"),
+                mail: Mail::Waits { cause: "no-route", status: "4.4.1" },
+            },
             Self::Port25Refused => {
                 path("local-port25-blocked", Mail::Waits { cause: "connect-failed", status: "4.4.1" })
             }

@@ -18,7 +18,7 @@ use crate::lab::dns::rrset::SignatureFault;
 use crate::lab::dns::server::{DnsServer, Validating};
 use crate::lab::dns::world::AnchorForm;
 use crate::lab::domain::DomainSpec;
-use crate::lab::mx::behaviour::Behaviour;
+use crate::lab::mx::behaviour::{Behaviour, Phase, StartTls, Trouble, reply};
 use crate::lab::tls::certificate;
 use crate::lab::{AnswerFault, Authority, Block, Certificate, Identity, Lab, MailPath, MxHost, bad};
 use crate::resolve::TlsaRecord;
@@ -48,6 +48,10 @@ const PASSES: usize = 4;
 const ABOVE_512_OCTETS: usize = 16;
 /// So many do not fit into a datagram.
 const ABOVE_ONE_DATAGRAM: usize = 41;
+/// The box that answers for every mail server.
+const GATEWAY: &str = "gateway.firewall.test";
+/// What a server says to a host that it finds on a block list.
+const LISTED: &str = "554 5.7.1 Service unavailable; client host [192.0.2.7] is listed at blocklist.test";
 /// How far the clock is off in [`Situation::WrongClock`]: more than signatures last.
 const CLOCK_OFF: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -90,7 +94,7 @@ impl Stage {
             resolver.set_validating(Validating::Yes);
         }
         let dot = Front::start(FrontKind::Tls, &elsewhere, lab.authority()).await?;
-        let proxy = MxHost::start("gateway.firewall.test", Ipv4Addr::LOCALHOST, 0, Behaviour::default()).await?;
+        let proxy = MxHost::start(GATEWAY, Ipv4Addr::LOCALHOST, 0, gateway(situation)?).await?;
         Ok(Self { situation, lab, authorities, elsewhere, dot, proxy, clock })
     }
 
@@ -119,6 +123,8 @@ impl Stage {
             Situation::CountFilterOverUdp => self.box_on_udp(over_tlsa),
             Situation::CountFilterBeyondSilence => self.box_behind_resolver(Helpless::Silent, over_tlsa),
             Situation::CountFilterBeyondServFail => self.box_behind_resolver(Helpless::ServFail, over_tlsa),
+            Situation::RefusedOverCount => self.box_before_resolver(PathFault::RefuseTlsaOver(PASSES)),
+            Situation::CutToFour => self.box_before_resolver(PathFault::CutTlsaTo(PASSES)),
             Situation::TypeFilter => self.box_before_resolver(PathFault::DropType(RecordType::TLSA)),
             Situation::AnyCountFilter => self.box_before_resolver(PathFault::DropRecordsOver(PASSES)),
             Situation::SizeFilter => self.box_on_udp(PathFault::DropOver(512)),
@@ -129,18 +135,31 @@ impl Stage {
             Situation::ResolverStrips => self.lab.dns().set_path([PathFault::StripDnssec]),
             Situation::ResolverNotValidating => self.lab.dns().set_validating(Validating::No),
             Situation::ResolverFails => self.lab.dns().set_path([PathFault::ServFail]),
+            Situation::ResolverWithoutKeys => self.lab.dns().set_path([PathFault::ForgeNoData(RecordType::DNSKEY)]),
             Situation::ZoneBogus => self.spoil_signatures(SignatureFault::Bogus)?,
             Situation::ZoneExpired => self.spoil_signatures(SignatureFault::Expired)?,
             Situation::RecipientServFail => {
                 self.lab.world().fault(&self.lab.tlsa_owner(HOST), RecordType::TLSA, AnswerFault::ServFail)?;
             }
+            Situation::RecipientDropsTlsa => {
+                self.silence_tlsa(HOST)?;
+                self.silence_tlsa(&self.lab.tlsa_owner(HOST))?;
+            }
+            Situation::RecipientSilent => self.silence_tlsa(&self.lab.tlsa_owner(HOST))?,
             Situation::CertificateRolled => self.lab.set_certificate(HOST, &Certificate::SelfSigned)?,
             Situation::StartTlsStripped => self.lab.set_mail_path(MailPath::StripStartTls),
             Situation::BannerMasked => self.lab.set_mail_path(MailPath::Mask),
             Situation::TlsIntercepted => {
                 self.lab.set_mail_path(MailPath::Intercept(Authority::new("Firewall Inspection CA")?.into()));
             }
-            Situation::ProxyForEveryone => self.lab.set_mail_path(self.proxy.as_proxy()),
+            Situation::HandshakesCut => self.lab.set_mail_path(MailPath::CutHandshake),
+            Situation::AddressListed => {
+                self.lab.mx(HOST)?.trouble(Phase::Connect, Trouble::Reply(reply(LISTED)?));
+            }
+            Situation::NoRoute => {
+                self.lab.world().replace(HOST, RecordType::A, vec![RData::A(A(Ipv4Addr::BROADCAST))])?;
+            }
+            Situation::ProxyForEveryone | Situation::GatewayForEveryone => self.lab.set_mail_path(self.proxy.as_proxy()),
             Situation::Port25Refused => self.lab.block_mail(Block::Refused).await?,
             Situation::Port25Silent => self.lab.block_mail(Block::Silent).await?,
             // The relay goes by the machine's clock, which is then behind the world's.
@@ -249,9 +268,23 @@ listen = "127.0.0.1:0"
         self.authorities.servers().map(|(_, server)| server).chain(std::iter::once(&self.elsewhere))
     }
 
+    fn silence_tlsa(&self, owner: &str) -> io::Result<()> {
+        self.lab.world().fault(owner, RecordType::TLSA, AnswerFault::Silent)
+    }
+
     fn spoil_signatures(&self, fault: SignatureFault) -> io::Result<()> {
         self.lab.world().zone_fault(DOMAIN, AnswerFault::Signature(fault))
     }
+}
+
+/// How the box behaves that answers for every mail server.
+fn gateway(situation: Situation) -> io::Result<Behaviour> {
+    let starttls = if situation == Situation::GatewayForEveryone {
+        StartTls::Offered(Identity::self_signed(&[GATEWAY])?.server_config()?)
+    } else {
+        StartTls::NotOffered
+    };
+    Ok(Behaviour { starttls, ..Behaviour::default() })
 }
 
 /// The domain as the situation wants it before the trouble.
@@ -264,6 +297,9 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
         | Situation::CountFilterOverUdp
         | Situation::CountFilterBeyondSilence
         | Situation::CountFilterBeyondServFail
+        | Situation::RefusedOverCount
+        | Situation::CutToFour
+        | Situation::RecipientSilent
         | Situation::AnyCountFilter => records(domain, ROLLOVER),
         Situation::SizeFilter => records(domain, ABOVE_512_OCTETS),
         Situation::Tcp53Blocked => records(domain, ABOVE_ONE_DATAGRAM),
@@ -286,6 +322,12 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
         | Situation::ZoneBogus
         | Situation::ZoneExpired
         | Situation::RecipientServFail
+        | Situation::ResolverWithoutKeys
+        | Situation::RecipientDropsTlsa
+        | Situation::GatewayForEveryone
+        | Situation::HandshakesCut
+        | Situation::AddressListed
+        | Situation::NoRoute
         | Situation::CertificateRolled
         | Situation::StartTlsStripped
         | Situation::BannerMasked
