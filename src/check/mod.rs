@@ -13,7 +13,7 @@ pub mod compare;
 mod controls;
 mod details;
 pub mod evidence;
-mod history;
+pub(crate) mod history;
 mod met;
 mod opinions;
 pub mod probes;

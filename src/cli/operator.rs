@@ -8,23 +8,21 @@
 use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
 use dane_relay::clock::Clock;
+use dane_relay::command::audit;
 use dane_relay::command::queue::{self, Filter, Form};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
-use dane_relay::policy::exceptions::Exception;
-use dane_relay::service::audit;
-use dane_relay::service::control::{self, AskError, ControlReply, Request, Running};
+use dane_relay::service::control::{self, AskError, ControlReply, Request};
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
 use dane_relay::spool::open_ledger;
-use dane_relay::text::{counted, harmless, paragraph};
+use dane_relay::text::{counted, harmless};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// For the help of these commands.
 pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 nothing fits, nothing is known, or something is in \
@@ -36,9 +34,6 @@ const EXIT_UNAVAILABLE: u8 = 69;
 
 /// The spool belongs to another user (EX_NOPERM).
 const EXIT_DENIED: u8 = 77;
-
-/// Where the words of `relay status` begin.
-const COLUMN: usize = 15;
 
 /// How a command finds the spool and prints.
 #[derive(Args)]
@@ -294,43 +289,11 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
     match (asked, running) {
         (Ok(()), Some(ControlReply::Status(running))) => match place.form() {
             Form::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
-            Form::Text => say(&status_text(&running)),
+            Form::Text => say(&running.text(Clock::system().now())),
         },
         (Err(error), _) => cannot_ask(&error),
         (Ok(()), _) => complain(EXIT_IO, "the relay gave no answer"),
     }
-}
-
-fn status_text(running: &Running) -> String {
-    let now = Clock::system().now();
-    let age = |since| humantime::format_duration(Duration::from_secs(now.since(since).as_secs()));
-    let smtp = running.smtp.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let oldest = running.oldest.map_or_else(String::new, |at| format!(", the oldest for {}", age(at)));
-    let mut text = String::new();
-    let mut line = |label: &str, words: &str| text.push_str(&paragraph(label, words, COLUMN));
-    line("relay", &format!("version {}, process {}", running.version, running.pid));
-    line("runs since", &format!("{} ({})", running.since.to_second(), age(running.since)));
-    line("takes mail", &running.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
-    line("metrics", &format!("http://{}/metrics", running.admin));
-    line("queue", &format!("{}{oldest}", counted(running.queued_messages, "message")));
-    let backing_off = match running.next_hops_out_of_reach {
-        0 => "no next hop".to_owned(),
-        some => format!("{}, tried again later", counted(some as u64, "next hop")),
-    };
-    line("backing off", &backing_off);
-    let damaged = counted(running.damaged_records, "damaged record");
-    line("spool", &format!("{}, {damaged}", counted(running.spool_bytes, "octet")));
-    line("exceptions", if running.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });
-    for Exception { domains, kind, reason, until } in &running.exceptions.in_force {
-        line("", &format!("{kind} for {domains} until {until}: {reason}"));
-    }
-    for Exception { domains, kind, until, .. } in &running.exceptions.over {
-        line("", &format!("over: {kind} for {domains} until {until}; remove it from the configuration"));
-    }
-    for zone in &running.private_zones {
-        line("private zone", &format!("{zone}: nothing is validated in it"));
-    }
-    text
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.

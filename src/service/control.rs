@@ -8,12 +8,12 @@
 
 use crate::clock::{Clock, Timestamp};
 use crate::command::queue::{Filter, MOST_SELECTED, Selected};
+use crate::command::status::Running;
 use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
-use crate::policy::exceptions::ExceptionsStatus;
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
 use crate::spool::open_ledger;
@@ -98,39 +98,6 @@ pub enum ControlReply {
         /// Why not.
         error: String,
     },
-}
-
-/// A relay that runs.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Running {
-    /// Its version.
-    pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// When it started.
-    pub since: Timestamp,
-    /// Where clients hand mail in.
-    pub smtp: Vec<SocketAddr>,
-    /// Where it is watched.
-    pub admin: SocketAddr,
-    /// Why no mail is taken at the moment.
-    pub refuses: Option<String>,
-    /// Messages that wait.
-    pub queued_messages: u64,
-    /// When the oldest of them came.
-    pub oldest: Option<Timestamp>,
-    /// Octets in segments and content files.
-    pub spool_bytes: u64,
-    /// Damaged records met since the start.
-    pub damaged_records: u64,
-    /// Next hops that the relay is backing off from.
-    pub next_hops_out_of_reach: usize,
-    /// How the operator's weakenings stand.
-    #[serde(default)]
-    pub exceptions: ExceptionsStatus,
-    /// Zones in which nothing is validated, and who is asked there.
-    #[serde(default)]
-    pub private_zones: Vec<String>,
 }
 
 /// Why a relay cannot be asked.

@@ -6,7 +6,6 @@
 
 use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
-use crate::check::selfcheck;
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode, RootsError};
 use crate::observe::Observer;
@@ -20,9 +19,9 @@ use crate::resolve::driver::Dns;
 use crate::resolve::error::DnsSetupError;
 use crate::resolve::own_hop;
 use crate::service::admin::{self, Admin};
-use crate::service::audit;
 use crate::service::control::{self, Control};
 use crate::service::exceptions;
+use crate::service::{audit, selfcheck};
 use crate::spool::{self, Opened, Recovery, Spool, SpoolError};
 use std::io;
 use std::net::SocketAddr;
