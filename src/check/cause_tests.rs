@@ -60,13 +60,13 @@ fn reported(cause: &Cause) -> String {
     };
     let entry = SpoolEntry::new(ID, envelope, 0);
     let rules = Rules { notify: &Notify::default(), postmaster: None };
-    let tellings = due(&entry, &[(0, state)], &rules, &Moment::at_rest(LATE));
-    assert_eq!(tellings.reports.len(), 1, "{cause:?}");
+    let notifications = due(&entry, &[(0, state)], &rules, &Moment::at_rest(LATE));
+    assert_eq!(notifications.reports.len(), 1, "{cause:?}");
     let hostname = "relay.corp.example".parse().unwrap();
-    let desk = ReportContext { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
+    let context = ReportContext { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
     let original =
         Original { entry: &entry, content: b"", until: LATE, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
-    let report = compose(&desk, &original, &tellings.reports[0], LATE);
+    let report = compose(&context, &original, &notifications.reports[0], LATE);
     filled(std::str::from_utf8(&report.content).unwrap())
 }
 

@@ -14,7 +14,7 @@ mod controls;
 mod details;
 pub mod evidence;
 pub(crate) mod history;
-mod met;
+mod observation;
 mod opinions;
 pub mod probes;
 mod queue;
@@ -43,7 +43,7 @@ use crate::state_dir;
 use evidence::{Delivery, DnsProbe, Evidence, Queue, SecondOpinion, ServerSeen, TlsaCount, Troubled};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
-use met::{Observation, Probed, comes_after_all, conclude, subject, troubled};
+use observation::{Observation, Probed, comes_after_all, conclude, subject, troubled};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -233,7 +233,7 @@ impl Checker {
             return Aside { queue: None, sts_announced: None, tlsrpt: None };
         }
         let owner = format!("_smtp._tls.{domain}");
-        // A look-up that is shared may begin anew when whoever began it leaves; nothing waits twice.
+        // A look-up that is shared may begin again when whoever began it leaves; nothing waits twice.
         let most = self.out.config.dns.deadline;
         let (queue, announced, tlsrpt) = tokio::join!(
             queue::waiting(&self.out.config.spool, domain),

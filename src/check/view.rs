@@ -1,6 +1,6 @@
 //! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
 
-use super::met::Probed;
+use super::observation::Probed;
 use super::report::{AddressReport, CauseRow, HostReport, StsReport, TlsaReport};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;

@@ -34,7 +34,8 @@ pub struct Running {
     /// Damaged records met since the start.
     pub damaged_records: u64,
     /// Next hops that the relay is backing off from.
-    pub next_hops_out_of_reach: usize,
+    #[serde(alias = "next_hops_out_of_reach")]
+    pub next_hops_backing_off: usize,
     /// How the operator's weakenings stand.
     #[serde(default)]
     pub exceptions: ExceptionsStatus,
@@ -57,7 +58,7 @@ impl Running {
         line("takes mail", &self.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
         line("metrics", &format!("http://{}/metrics", self.admin));
         line("queue", &format!("{}{oldest}", counted(self.queued_messages, "message")));
-        let backing_off = match self.next_hops_out_of_reach {
+        let backing_off = match self.next_hops_backing_off {
             0 => "no next hop".to_owned(),
             some => format!("{}, tried again later", counted(some as u64, "next hop")),
         };

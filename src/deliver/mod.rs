@@ -137,7 +137,7 @@ pub fn time_limit(phase: Phase, connect: Duration, reply: Duration) -> Duration 
 /// What one connection to one server came to: the line in the log, the count in the metrics.
 #[derive(Clone, Debug)]
 pub struct AttemptReport {
-    /// With whom.
+    /// The server.
     pub peer: Peer,
     /// The policy it was held to.
     pub policy: TlsPolicy,

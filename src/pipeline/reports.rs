@@ -42,27 +42,27 @@ impl Pipeline {
     ) -> Told {
         let config = &self.out.config;
         let moment = Moment { now, under_way, digest: self.postmaster.opens(now) };
-        let tellings = due::due(entry, &conclusion.recipients, &self.rules(), &moment);
+        let notifications = due::due(entry, &conclusion.recipients, &self.rules(), &moment);
         let changed: BTreeSet<usize> = conclusion.recipients.iter().map(|(index, _)| *index).collect();
         let tries_now = u32::from(events.iter().any(is_try));
-        let reported = due::mark(entry, &mut conclusion.recipients, &tellings, (&config.notify, tries_now), now);
+        let reported = due::mark(entry, &mut conclusion.recipients, &notifications, (&config.notify, tries_now), now);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
         for (_, state) in &mut conclusion.recipients {
             if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice) {
                 pending.due = pending.due.map(|due| due.min(notice));
             }
         }
-        if !tellings.untold.is_empty() {
-            self.observer.report_suppressed(entry.id, tellings.untold.len());
+        if !notifications.untold.is_empty() {
+            self.observer.report_suppressed(entry.id, notifications.untold.len());
         }
         if matches!(entry.envelope.origin, Origin::Report { .. }) && !conclusion.failures.is_empty() {
-            let reader = config.postmaster.as_ref().filter(|_| !tellings.owed.is_empty());
+            let reader = config.postmaster.as_ref().filter(|_| !notifications.owed.is_empty());
             self.observer.report_lost(entry.id, reader);
         }
-        let mut told = Told { told: told(entry, &tellings), next: tellings.next, ..Told::default() };
-        if !tellings.reports.is_empty() {
+        let mut told = Told { told: told(entry, &notifications), next: notifications.next, ..Told::default() };
+        if !notifications.reports.is_empty() {
             told.reported = Some(reported);
-            told.reports = self.compose(entry, &tellings.reports, (&changed, tries_now), now).await;
+            told.reports = self.compose(entry, &notifications.reports, (&changed, tries_now), now).await;
         }
         told
     }
@@ -81,7 +81,7 @@ impl Pipeline {
         let all = reports.iter().flat_map(|due| due.recipients.iter().map(|(index, _)| *index));
         let earlier: BTreeSet<usize> = all.filter(|index| !changed.contains(index)).collect();
         let original = Original { entry, content: &content, until, history: &history, tries_now, earlier: &earlier };
-        reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect()
+        reports.iter().map(|due| report::compose(&self.report_context(), &original, due, now)).collect()
     }
 
     pub(super) fn rules(&self) -> Rules<'_> {
@@ -96,11 +96,11 @@ impl Pipeline {
 
     /// Whether a report about a message is due or waits for more to tell.
     pub(super) fn has_to_tell(&self, entry: &SpoolEntry, now: Timestamp) -> bool {
-        let tellings = due::due(entry, &[], &self.rules(), &Moment::at_rest(now));
-        tellings.next.is_some() || !tellings.reports.is_empty()
+        let notifications = due::due(entry, &[], &self.rules(), &Moment::at_rest(now));
+        notifications.next.is_some() || !notifications.reports.is_empty()
     }
 
-    pub(super) fn desk(&self) -> ReportContext<'_> {
+    pub(super) fn report_context(&self) -> ReportContext<'_> {
         let config = &self.out.config;
         let return_full_below = config.notify.return_full_below;
         ReportContext { hostname: &config.hostname, texts: &self.texts, return_full_below }
@@ -143,7 +143,7 @@ impl Pipeline {
     pub async fn tell_of_damage(&self, records: u64) -> Result<(), SpoolError> {
         let Some(postmaster) = &self.out.config.postmaster else { return Ok(()) };
         let now = self.out.clock.now();
-        let notice = report::damage_notice(&self.desk(), postmaster, records, now);
+        let notice = report::damage_notice(&self.report_context(), postmaster, records, now);
         let mut draft = self.spool.begin(now);
         draft.body.write(&notice.content).await?;
         self.spool.enqueue(draft, notice.envelope).await.map(|_id| ())
@@ -155,19 +155,19 @@ fn is_try(event: &Event) -> bool {
 }
 
 /// Who is told of which recipient.
-fn told(entry: &SpoolEntry, tellings: &Notifications) -> Vec<(usize, Notification)> {
+fn told(entry: &SpoolEntry, notifications: &Notifications) -> Vec<(usize, Notification)> {
     let mut told = Vec::new();
-    for (place, report) in tellings.reports.iter().enumerate() {
-        let telling = match report.kind {
+    for (place, report) in notifications.reports.iter().enumerate() {
+        let notification = match report.kind {
             Kind::Failed | Kind::ReportLost => Notification::ByReport(place),
             Kind::HeldBack | Kind::Delayed | Kind::Relayed => Notification::Notice(place),
         };
-        told.extend(report.recipients.iter().map(|(index, _)| (*index, telling)));
+        told.extend(report.recipients.iter().map(|(index, _)| (*index, notification)));
     }
     let because = match entry.envelope.reverse_path {
         ReversePath::Null => Silence::NullReversePath,
         ReversePath::Mailbox(_) => Silence::NotAsked,
     };
-    told.extend(tellings.untold.iter().map(|index| (*index, Notification::Nobody(because))));
+    told.extend(notifications.untold.iter().map(|index| (*index, Notification::Nobody(because))));
     told
 }

@@ -28,7 +28,7 @@
 //!
 //! - An enforced policy holds beside it. A TLSA match could be argued to prove more about a *listed*
 //!   host than a public authority does; but RFC 8461 §4.2 asks for a certificate that is valid by
-//!   PKIX, and §2 only forbids that a good policy mends a failed DANE. Both must hold: that a domain
+//!   PKIX, and §2 only forbids that a good policy makes up for a failed DANE. Both must hold: that a domain
 //!   is not less safe for its policy is certain then, however its host is run.
 //! - `tls = "mta-sts"` wants a policy, `tls = "dane-only"` signed MX records, REQUIRETLS one of both;
 //!   `tls = "encrypt"` demands no proof, and what is published is demanded beside it.

@@ -35,9 +35,9 @@ impl<'a> Lost<'a> {
 
 /// Tells the postmaster of these reports.
 #[must_use]
-pub fn digest(desk: &ReportContext<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Timestamp) -> spool::Report {
+pub fn digest(context: &ReportContext<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Timestamp) -> spool::Report {
     let count = lost.len().to_string();
-    let texts = desk.texts;
+    let texts = context.texts;
     let mut text = utf8_paragraph(&texts.say("digest.text", &[("count", &count)]), 0);
     for lost in lost.iter().take(MOST_NAMED) {
         text.push_str("\r\n");
@@ -49,8 +49,8 @@ pub fn digest(desk: &ReportContext<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Ti
     }
     let (_, encoding, text) = text_part(text);
     let first = lost.first().map_or(QueueId(0), |Lost(entry)| entry.id);
-    let mut message = addressed(desk.hostname, to, &texts.say("digest.subject", &[("count", &count)]));
-    message.push_str(&dated(&format!("{first}.{}.digest@{}", now.0, desk.hostname), now));
+    let mut message = addressed(context.hostname, to, &texts.say("digest.subject", &[("count", &count)]));
+    message.push_str(&dated(&format!("{first}.{}.digest@{}", now.0, context.hostname), now));
     // RFC 3834 §5: nobody's request, so nobody's answer.
     message.push_str(&field("Auto-Submitted", "auto-generated"));
     message.push_str(&field("MIME-Version", "1.0"));

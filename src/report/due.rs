@@ -78,7 +78,7 @@ pub fn due(
         }
     }
     let ByKind { failed, delayed, held_back, relayed, untold } = found;
-    let mut tellings = Notifications { untold, ..Notifications::default() };
+    let mut notifications = Notifications { untold, ..Notifications::default() };
     let is_over = states.values().all(|state| state.pending().is_none());
     match &entry.envelope.reverse_path {
         ReversePath::Mailbox(sender) => {
@@ -91,9 +91,9 @@ pub fn due(
             for (kind, recipients) in kinds.into_iter().filter(|(_, recipients)| !recipients.is_empty()) {
                 let opens = if is_over { moment.now } else { opens(entry, kind, rules.notify, moment) };
                 if opens <= moment.now {
-                    tellings.reports.push(Due { to: sender.clone(), kind, recipients });
+                    notifications.reports.push(Due { to: sender.clone(), kind, recipients });
                 } else {
-                    tellings.owe(kind, recipients.iter().map(|(index, _)| *index), &changed, opens);
+                    notifications.owe(kind, recipients.iter().map(|(index, _)| *index), &changed, opens);
                 }
             }
         }
@@ -102,12 +102,12 @@ pub fn due(
                 let known = |index: &usize| entry.recipients.get(*index).and_then(RecipientState::owed);
                 let opens = failed.iter().filter_map(|(index, _)| known(index)).map(|owed| owed.due).min();
                 let indices = failed.iter().map(|(index, _)| *index);
-                tellings.owe(Kind::ReportLost, indices, &changed, opens.unwrap_or(moment.digest));
+                notifications.owe(Kind::ReportLost, indices, &changed, opens.unwrap_or(moment.digest));
             }
-            None => tellings.untold.extend(failed.into_iter().map(|(index, _)| index)),
+            None => notifications.untold.extend(failed.into_iter().map(|(index, _)| index)),
         },
     }
-    tellings
+    notifications
 }
 
 /// What the postmaster is told of this message, where it is a report that was lost.
@@ -175,7 +175,7 @@ fn opens(entry: &SpoolEntry, kind: Kind, notify: &Notify, moment: &Moment<'_>) -
 pub fn mark(
     entry: &SpoolEntry,
     changes: &mut Vec<(usize, RecipientState)>,
-    tellings: &Notifications,
+    notifications: &Notifications,
     (notify, tries_now): (&Notify, u32),
     now: Timestamp,
 ) -> Reported {
@@ -183,7 +183,7 @@ pub fn mark(
     let delay_is_due = now.since(entry.envelope.accepted_at) >= notify.delay_after;
     let mut states: BTreeMap<usize, RecipientState> = std::mem::take(changes).into_iter().collect();
     let mut reported = entry.reported;
-    for report in &tellings.reports {
+    for report in &notifications.reports {
         reported = gather::and_one(reported, report.kind, now);
         for (index, _) in &report.recipients {
             let Some(before) = entry.recipients.get(*index) else { continue };
@@ -201,7 +201,7 @@ pub fn mark(
             }
         }
     }
-    for (index, due) in &tellings.owed {
+    for (index, due) in &notifications.owed {
         if let Some(state) = states.get_mut(index) {
             owe(state, entry.recipients.get(*index).and_then(RecipientState::pending), (tries_now, now), *due);
         }

@@ -1,7 +1,7 @@
 //! Reports as their readers see them (RFC 3464, RFC 6522): parsed by an ordinary mail library,
 //! and whole ones compared with those in `testdata/dsn`.
 //!
-//! `UPDATE_DSN=1 cargo test` writes them anew; look at the difference before it is committed.
+//! `UPDATE_DSN=1 cargo test` writes them again; look at the difference before it is committed.
 
 #![expect(clippy::disallowed_methods, reason = "the expected mails are files")]
 
@@ -101,20 +101,20 @@ impl Case {
         let mut changes: Vec<_> = self.states.iter().cloned().enumerate().collect();
         let postmaster = "postmaster@corp.example".parse().unwrap();
         let rules = Rules { notify: &notify, postmaster: Some(&postmaster) };
-        let mut tellings = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
+        let mut notifications = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
         if entry.envelope.reverse_path == ReversePath::Null {
-            let _reported = mark(&entry, &mut changes, &tellings, (&notify, self.tries_now), NOW);
+            let _reported = mark(&entry, &mut changes, &notifications, (&notify, self.tries_now), NOW);
             entry.recipients = changes.into_iter().map(|(_, state)| state).collect();
-            tellings.reports.extend(lost(&entry, &rules));
+            notifications.reports.extend(lost(&entry, &rules));
         }
         let hostname = "relay.corp.example".parse().unwrap();
-        let desk = ReportContext { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
-        let wanted = content_wanted(&entry, &tellings.reports, desk.return_full_below).min(self.content.len());
+        let context = ReportContext { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
+        let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
         let (content, history) = (&self.content[..wanted], &self.history);
         let original =
             Original { entry: &entry, content, until, history, tries_now: self.tries_now, earlier: &BTreeSet::new() };
-        tellings.reports.iter().map(|due| (due.kind, compose(&desk, &original, due, NOW))).collect()
+        notifications.reports.iter().map(|due| (due.kind, compose(&context, &original, due, NOW))).collect()
     }
 
     /// The only report, as text.
@@ -396,8 +396,8 @@ fn the_operators_texts_are_used_and_may_be_outside_ascii() {
 #[test]
 fn damage_is_told_in_plain_words() {
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let desk = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
-    let notice = damage_notice(&desk, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let notice = damage_notice(&context, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
     assert_is_deliverable_anywhere(&notice.content);
     let text = String::from_utf8(notice.content.to_vec()).unwrap();
     let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();

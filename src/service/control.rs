@@ -54,9 +54,9 @@ pub enum Request {
     Status,
     /// Do something with what waits.
     Act {
-        /// What.
+        /// What is done.
         act: Act,
-        /// With which messages and recipients.
+        /// The messages and recipients that it is done with.
         filter: Filter,
     },
 }
@@ -249,7 +249,7 @@ impl Control {
             oldest: stats.oldest,
             spool_bytes: stats.bytes,
             damaged_records: stats.damaged_records,
-            next_hops_out_of_reach: self.pipeline.backing_off(),
+            next_hops_backing_off: self.pipeline.backing_off(),
             exceptions: self.pipeline.out.exceptions_now(),
             private_zones: self.config.dns.private_zones.iter().map(ToString::to_string).collect(),
         }

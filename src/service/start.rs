@@ -341,7 +341,7 @@ async fn name_bad_upstreams(dns: Arc<Dns>, mode: DnsMode, stop: CancellationToke
     }
 }
 
-/// The next hops that the operator names may be out of reach as well, and nobody waits for them
+/// The next hops that the operator names may be unreachable as well, and nobody waits for them
 /// either.
 async fn doubt_own_names(dns: Arc<Dns>, config: Arc<Config>, observer: Arc<Observer>, stop: CancellationToken) {
     if let Some(doubts) = stop.run_until_cancelled(own_hop::doubts(&dns, &config)).await {

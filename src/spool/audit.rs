@@ -114,7 +114,7 @@ impl AuditFault {
 /// A message whose recipients are not all accounted for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which.
+    /// The message.
     pub id: QueueId,
     /// What is wrong.
     pub fault: AuditFault,

@@ -46,7 +46,7 @@ pub fn conclude(
     conclusion
 }
 
-/// Concludes that no attempt is made before `until`, because the next hop was out of reach for
+/// Concludes that no attempt is made before `until`, because the next hop could not be reached for
 /// others. That is no try of this message's recipients; their time runs on.
 #[must_use]
 pub fn wait(

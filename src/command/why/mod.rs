@@ -62,7 +62,7 @@ pub struct Happening {
     pub at: Timestamp,
     /// The same for people (RFC 3339).
     pub time: String,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }

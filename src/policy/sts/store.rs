@@ -8,7 +8,7 @@
 //!   that this outlasts restarts, for as long as the policy in it can have held, counted from the
 //!   time of the file; where the folder cannot be read, that goes for every domain.
 //! - Who must go when there are too many is chosen in `room.rs`.
-//! - Files are looked at anew whenever they have changed, so another process may read and replace
+//! - Files are looked at again whenever they have changed, so another process may read and replace
 //!   them while the relay runs; nobody replaces a policy by an older one.
 //! - Where the disk refuses, a policy lives in memory (`memory.rs`), and the file before it stays.
 #![expect(clippy::disallowed_methods, reason = "this is where policies meet the disk")]
@@ -43,7 +43,7 @@ pub enum StoreFault {
     /// A policy that was kept cannot be looked into.
     #[error("the kept MTA-STS policy of {domain} is lost: {detail}; mail to it waits until it is fetched again")]
     Lost {
-        /// Whose.
+        /// The domain of the policy.
         domain: Domain,
         /// What is wrong.
         detail: String,
@@ -79,7 +79,7 @@ pub enum StoreFault {
 /// What is held for a domain, and what was wrong where that is met for the first time.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Looked {
-    /// It.
+    /// The policy, or what is known of it.
     pub held: Held,
     /// To be told.
     pub news: Option<StoreFault>,

@@ -88,8 +88,8 @@ fn rfc5321_6_1_a_mail_about_many_lost_reports_names_a_hundred_and_counts_the_oth
     let entries: Vec<SpoolEntry> = (0..150).map(entry).collect();
     let lost: Vec<Lost<'_>> = entries.iter().map(Lost).collect();
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let desk = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
-    let report = digest(&desk, &"postmaster@corp.example".parse().unwrap(), &lost, NOW);
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let report = digest(&context, &"postmaster@corp.example".parse().unwrap(), &lost, NOW);
     assert_is_deliverable_anywhere(&report.content);
     let text = String::from_utf8(report.content.to_vec()).unwrap();
     assert!(text.contains("Subject: 150 reports could not be delivered\r\n") && text.len() < 60_000, "{text}");

@@ -332,7 +332,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn shared(folder: &std::path::Path) -> Arc<Shared> {
-        let paths = Paths::create(folder, Steps::unwitnessed()).unwrap();
+        let paths = Paths::create(folder, Steps::unobserved()).unwrap();
         let lock = paths.lock().unwrap();
         Arc::new(Shared::new(Start {
             reserve: Reserve::new(paths.clone(), &SpoolConfig::default()),

@@ -41,9 +41,9 @@ impl EmbeddedSpool {
     pub fn open_by_hand(
         config: &SpoolConfig,
         now: Timestamp,
-        witness: Arc<dyn CrashObserver>,
+        observer: Arc<dyn CrashObserver>,
     ) -> Result<(Self, ManualWriters), SpoolError> {
-        let (spool, writers) = Self::prepare(config, now, Steps::by_hand(witness))?;
+        let (spool, writers) = Self::prepare(config, now, Steps::by_hand(observer))?;
         let hands = ManualWriters { shared: Arc::clone(&spool.shared), writers: Some(writers) };
         Ok((spool, hands))
     }

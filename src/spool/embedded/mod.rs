@@ -84,7 +84,7 @@ impl EmbeddedSpool {
     /// [`SpoolError::InUse`] when another process has it, [`SpoolError::Unusable`] when it cannot be written,
     /// [`SpoolError::Io`] and [`SpoolError::Engine`] when the disk fails.
     pub fn open(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
-        let (spool, writers) = Self::prepare(config, now, Steps::unwitnessed())?;
+        let (spool, writers) = Self::prepare(config, now, Steps::unobserved())?;
         let Writers { log, log_jobs, state, state_jobs } = writers;
         let threads = Threads {
             log: spawn("spool-log", &spool.shared, move || log.run(&log_jobs))?,

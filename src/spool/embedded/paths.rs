@@ -72,7 +72,7 @@ impl Paths {
 
     /// Those of a directory that is there.
     pub(super) fn of(root: &Path) -> Self {
-        Self { root: root.to_owned(), steps: Steps::unwitnessed() }
+        Self { root: root.to_owned(), steps: Steps::unobserved() }
     }
 
     /// Something has changed here.
@@ -279,7 +279,7 @@ mod tests {
 
     fn create(root: &Path, mode: u32) -> Result<Paths, SpoolError> {
         std::fs::set_permissions(root, std::fs::Permissions::from_mode(mode)).unwrap();
-        Paths::create(root, Steps::unwitnessed())
+        Paths::create(root, Steps::unobserved())
     }
 
     #[test]

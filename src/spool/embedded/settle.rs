@@ -91,8 +91,8 @@ impl Prepared {
         if extent == Extent::Whole {
             entry.attempts = attempt;
         }
-        let (told, telling) = tell(&settlement.told, if reports.is_empty() { shared_reports } else { &reports });
-        let events = settlement.events.iter().chain(&telling).map(Event::to_json).collect();
+        let (told, notification) = tell(&settlement.told, if reports.is_empty() { shared_reports } else { &reports });
+        let events = settlement.events.iter().chain(&notification).map(Event::to_json).collect();
         let (answer, answered) = oneshot::channel();
         let claim = Claim { entry: entry.clone(), generation };
         let settling = Settling {

@@ -134,7 +134,7 @@ impl State {
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
-    /// Commits before the witness.
+    /// Commits, and tells the observer before and after.
     pub(super) fn commit(&self, paths: &Paths, work: Work) -> rusqlite::Result<()> {
         paths.at(Step::Committing(work));
         paths.steps().room(LEAST_COMMIT).map_err(|_| full())?;
