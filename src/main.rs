@@ -45,7 +45,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Canary { action: CanaryAction::Zonefile { zone } } => say(&canary::zone_file(&zone)),
         Command::Dns { name, record_type, verbose, output, over } => {
             let detail = if verbose { Detail::Chain } else { Detail::Answer };
-            lookup::dns(&(name, record_type), &Shown { detail, output }, over).await
+            lookup::dns(&name, record_type, &Shown { detail, output }, over).await
         }
         Command::Policy { action: PolicyAction::Show(of) } => {
             let config = of.over.config();

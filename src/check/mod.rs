@@ -102,12 +102,12 @@ impl Checker {
 
     /// Checks one domain.
     pub async fn check(&self, domain: &Domain) -> CheckReport {
-        let (at, started) = (self.out.clock.now(), Instant::now());
+        let at = self.out.clock.now();
+        let started = Instant::now();
         let config = &self.out.config;
         let route = route::route(&Host::Domain(domain.clone()), &config.destination, config.delivery.port);
-        let seed = u64::try_from(at.0).unwrap_or(0);
         // What nothing waits for goes along, so that silence is waited for once.
-        let (looked, aside) = tokio::join!(Box::pin(self.look(&route, (at, seed))), Box::pin(self.look_aside(domain)));
+        let (looked, aside) = tokio::join!(Box::pin(self.look(&route, at)), Box::pin(self.look_aside(domain)));
         let Looked { met, troubled, subject, dns, opinions, servers } = looked;
         let evidence = Evidence {
             version: evidence::VERSION,
@@ -129,7 +129,8 @@ impl Checker {
     }
 
     /// What delivery meets and, where that is trouble, what stands behind it.
-    async fn look(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
+    async fn look(&self, route: &Route, at: Timestamp) -> Looked {
+        let seed = u64::try_from(at.0).unwrap_or(0);
         let known = self.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
         let troubled = troubled(&known);
         let subject = subject(&troubled).filter(|question| self.is_public(&question.name));

@@ -35,7 +35,7 @@ pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], 
         }
         addresses.push(address_report(target, probe));
     }
-    let (tlsa_base_domain, tlsa) = tlsa_report(&host.tlsa, (certificates, references), now);
+    let (tlsa_base_domain, tlsa) = tlsa_report(&host.tlsa, certificates, references, now);
     let skipped = probed.iter().find_map(|probed| match &probed.step {
         Planned::Skip { host: name, cause } if *name == host.name => Some(CauseRow::from(cause)),
         Planned::Skip { .. } | Planned::Try(_) => None,
@@ -65,7 +65,8 @@ pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], 
 
 fn tlsa_report(
     tlsa: &TlsaLookup,
-    (certificates, references): (&[Vec<u8>], &[Domain]),
+    certificates: &[Vec<u8>],
+    references: &[Domain],
     now: Timestamp,
 ) -> (Option<String>, Vec<TlsaReport>) {
     let TlsaLookup::Present { base_domain, records } = tlsa else { return (None, Vec::new()) };

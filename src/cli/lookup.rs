@@ -15,12 +15,12 @@ pub(crate) struct Shown {
     pub(crate) output: Output,
 }
 
-pub(crate) async fn dns((name, record_type): &(Name, RecordType), shown: &Shown, over: Overrides) -> ExitCode {
+pub(crate) async fn dns(name: &Name, record_type: RecordType, shown: &Shown, over: Overrides) -> ExitCode {
     let config = match over.config() {
         Ok(config) => config,
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
-    let report = match dns::look_up(&config, Clock::system(), name, *record_type).await {
+    let report = match dns::look_up(&config, Clock::system(), name, record_type).await {
         Ok(report) => report,
         Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
     };

@@ -114,7 +114,7 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
     match action {
         QueueAction::Summary(Listing { filter, place }) => {
             with_ledger(&place, async |ledger| {
-                let (text, unreadable) = queue::summary(ledger, &filter, (place.form(), Clock::system().now())).await?;
+                let (text, unreadable) = queue::summary(ledger, &filter, place.form(), Clock::system().now()).await?;
                 say(&text);
                 Ok(all_of_it(unreadable))
             })
@@ -122,7 +122,7 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
         }
         QueueAction::List(Listing { filter, place }) => {
             with_ledger(&place, async |ledger| {
-                queue::list(ledger, &filter, (place.form(), Clock::system().now()), print).await.map(all_of_it)
+                queue::list(ledger, &filter, place.form(), Clock::system().now(), print).await.map(all_of_it)
             })
             .await
         }
@@ -154,8 +154,8 @@ async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
     }
     let mut summary = None;
     let read = with_ledger(&ordering.place, async |ledger| {
-        let asked = (Form::Text, Clock::system().now());
-        summary = Some(queue::summary(ledger, &ordering.filter, asked).await?.0);
+        let asked = queue::summary(ledger, &ordering.filter, Form::Text, Clock::system().now());
+        summary = Some(asked.await?.0);
         Ok(ExitCode::SUCCESS)
     });
     let code = read.await;

@@ -326,7 +326,8 @@ impl Line {
 pub async fn list(
     ledger: &dyn Ledger,
     filter: &Filter,
-    (form, now): (Form, Timestamp),
+    form: Form,
+    now: Timestamp,
     mut print: impl FnMut(&str) -> ControlFlow<()> + Send,
 ) -> Result<u64, LedgerError> {
     let mut found = false;
@@ -364,7 +365,8 @@ struct Domain {
 pub async fn summary(
     ledger: &dyn Ledger,
     filter: &Filter,
-    (form, now): (Form, Timestamp),
+    form: Form,
+    now: Timestamp,
 ) -> Result<(String, u64), LedgerError> {
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
     let mut messages = 0_u64;

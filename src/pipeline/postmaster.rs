@@ -9,6 +9,7 @@
 
 use super::Pipeline;
 use super::lease;
+use super::reports::JustTried;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::report::gather::{and_digest, digest_opens};
@@ -175,7 +176,7 @@ impl Pipeline {
         let Some((entry, first)) = told else { return (None, Vec::new()) };
         let to = first.to.clone();
         if entries.len() == 1 {
-            return (Some(to), self.compose(entry, &[first], (&BTreeSet::new(), 0), now).await);
+            return (Some(to), self.compose(entry, &[first], &JustTried::default(), now).await);
         }
         let named: Vec<Lost<'_>> = entries.into_iter().map(Lost).collect();
         let report = report::digest(&self.report_context(), &to, &named, now);

@@ -5,12 +5,12 @@
 //! that nothing is told twice.
 
 use super::Pipeline;
+use super::conclude::Progress;
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
 use crate::report::due::{self, Moment, Notifications, Rules};
 use crate::report::{self, Due, Kind, Original, ReportContext};
 use crate::smtp::address::ReversePath;
-use crate::spool::conclude::Conclusion;
 use crate::spool::event::{Event, Silence};
 use crate::spool::owed::Reported;
 use crate::spool::{Notification, RecipientState, Report, SpoolEntry, SpoolError, schedule};
@@ -28,23 +28,34 @@ pub(super) struct Told {
     pub(super) next: Option<Timestamp>,
 }
 
+/// What has come with the attempts that a report follows on.
+#[derive(Default)]
+pub(super) struct JustTried {
+    /// The recipients whose attempts have just ended.
+    changed: BTreeSet<usize>,
+    /// How many tries that makes.
+    tries_now: u32,
+}
+
 impl Pipeline {
     /// The reports that are due when attempts have been concluded at `now`, and of whom they tell;
-    /// `events` are those of the attempts, `under_way` the recipients of attempts that go on.
+    /// `under_way` are the recipients of attempts that go on.
     /// The states come to say what was told and what is still owed, and the next attempts come no later
     /// than the next notice.
     pub(super) async fn reports(
         &self,
         entry: &SpoolEntry,
-        conclusion: &mut Conclusion,
-        (events, under_way): (&[Event], &BTreeSet<usize>),
+        progress: &mut Progress,
+        under_way: &BTreeSet<usize>,
         now: Timestamp,
     ) -> Told {
         let config = &self.out.config;
+        let Progress { conclusion, events, .. } = progress;
         let moment = Moment { now, under_way, digest: self.postmaster.opens(now) };
         let notifications = due::due(entry, &conclusion.recipients, &self.rules(), &moment);
-        let changed: BTreeSet<usize> = conclusion.recipients.iter().map(|(index, _)| *index).collect();
+        let changed = conclusion.recipients.iter().map(|(index, _)| *index).collect();
         let tries_now = u32::from(events.iter().any(is_try));
+        let tried = JustTried { changed, tries_now };
         let reported = due::mark(entry, &mut conclusion.recipients, &notifications, (&config.notify, tries_now), now);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
         for (_, state) in &mut conclusion.recipients {
@@ -62,24 +73,25 @@ impl Pipeline {
         let mut told = Told { told: told(entry, &notifications), next: notifications.next, ..Told::default() };
         if !notifications.reports.is_empty() {
             told.reported = Some(reported);
-            told.reports = self.compose(entry, &notifications.reports, (&changed, tries_now), now).await;
+            told.reports = self.compose(entry, &notifications.reports, &tried, now).await;
         }
         told
     }
 
-    /// Writes reports; `changed` are the recipients whose attempts have just ended.
+    /// Writes reports.
     pub(super) async fn compose(
         &self,
         entry: &SpoolEntry,
         reports: &[Due],
-        (changed, tries_now): (&BTreeSet<usize>, u32),
+        tried: &JustTried,
         now: Timestamp,
     ) -> Vec<Report> {
         let content = self.beginning(entry, reports).await;
         let until = schedule::expires_at(&self.out.config.retry, entry.envelope.accepted_at);
         let history = if report::history_wanted(reports) { self.history(entry.id).await } else { Vec::new() };
         let all = reports.iter().flat_map(|due| due.recipients.iter().map(|(index, _)| *index));
-        let earlier: BTreeSet<usize> = all.filter(|index| !changed.contains(index)).collect();
+        let earlier: BTreeSet<usize> = all.filter(|index| !tried.changed.contains(index)).collect();
+        let tries_now = tried.tries_now;
         let original = Original { entry, content: &content, until, history: &history, tries_now, earlier: &earlier };
         reports.iter().map(|due| report::compose(&self.report_context(), &original, due, now)).collect()
     }

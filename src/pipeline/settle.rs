@@ -157,14 +157,14 @@ impl Pipeline {
     pub(super) async fn settlement(
         &self,
         entry: &SpoolEntry,
-        progress: Progress,
+        mut progress: Progress,
         under_way: &BTreeSet<usize>,
     ) -> (Settlement, Option<Timestamp>) {
-        let Progress { mut conclusion, events, .. } = progress;
         let now = self.out.clock.now();
-        let Told { reports, told, reported, next } =
-            self.reports(entry, &mut conclusion, (&events, under_way), now).await;
-        let (recipients, at) = (conclusion.recipients, Some(now));
+        let Told { reports, told, reported, next } = self.reports(entry, &mut progress, under_way, now).await;
+        let Progress { conclusion, events, .. } = progress;
+        let recipients = conclusion.recipients;
+        let at = Some(now);
         (Settlement { recipients, at, reports, told, reported, events, ..Settlement::default() }, next)
     }
 

@@ -11,7 +11,7 @@ use crate::outcome::{Cause, Side};
 pub(super) fn clock(evidence: &Evidence) -> Option<Finding> {
     let mut roots = evidence.dns.iter().filter(|probe| probe.role == Role::Root);
     let outside = |probe: &&crate::check::evidence::DnsProbe| {
-        probe.seen.signatures.is_some_and(|window| !holds(window, probe.seen.at))
+        probe.seen.signatures.is_some_and(|(from, until)| !holds(from, until, probe.seen.at))
     };
     let probe = roots.find(outside)?;
     let (from, until) = probe.seen.signatures?;
@@ -28,7 +28,7 @@ pub(super) fn clock(evidence: &Evidence) -> Option<Finding> {
 }
 
 /// RFC 4034 §3.1.5; years beyond 2106 are not looked at here.
-fn holds((from, until): (u32, u32), at: Timestamp) -> bool {
+fn holds(from: u32, until: u32, at: Timestamp) -> bool {
     let now = at.unix_seconds();
     i64::from(from) <= now && now <= i64::from(until)
 }
@@ -55,7 +55,7 @@ pub(super) fn certainty(evidence: &Evidence) -> Certainty {
         .dns
         .iter()
         .filter(|probe| probe.whom == Whom::Authority && probe.role == Role::Subject)
-        .any(|probe| probe.seen.signatures.is_some_and(|window| !holds(window, probe.seen.at)));
+        .any(|probe| probe.seen.signatures.is_some_and(|(from, until)| !holds(from, until, probe.seen.at)));
     let agreed = evidence.opinions.iter().any(|opinion| opinion.said == LookupVerdict::Bogus);
     if by_authority || expired || agreed { Certainty::Proven } else { Certainty::Likely }
 }
