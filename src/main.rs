@@ -3,13 +3,13 @@
 mod cli;
 
 use clap::Parser as _;
-use cli::arguments::{CanaryAction, Cli, Command, ConfigAction, PolicyAction};
-use cli::lookup::Shown;
+use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction};
+use cli::lookup::DnsOutput;
 use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, say, usual_file};
 use cli::{check, lookup, operator, serve};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
-use dane_relay::command::dns::Detail;
+use dane_relay::command::dns::DnsDetail;
 use dane_relay::command::policy;
 use dane_relay::config;
 #[cfg(feature = "lab")]
@@ -32,46 +32,46 @@ fn main() -> ExitCode {
     runtime.block_on(run(cli.command))
 }
 
-async fn run(command: Command) -> ExitCode {
+async fn run(command: CliCommand) -> ExitCode {
     match command {
-        Command::Serve { config } => serve::serve(config).await,
+        CliCommand::Serve { config } => serve::serve(config).await,
         #[cfg(feature = "lab")]
-        Command::Lab { story: true, .. } => told(lab::story::ips::tell(&mut std::io::stdout()).await),
+        CliCommand::Lab { story: true, .. } => told(lab::story::ips::tell(&mut std::io::stdout()).await),
         #[cfg(feature = "lab")]
-        Command::Lab { story: false, stay } => {
+        CliCommand::Lab { story: false, stay } => {
             told(lab::story::demonstration::tell(&mut std::io::stdout(), stay.then(interrupted)).await)
         }
-        Command::Check(arguments) => check::check(arguments).await,
-        Command::Canary { action: CanaryAction::Zonefile { zone } } => say(&canary::zone_file(&zone)),
-        Command::Dns { name, record_type, verbose, output, over } => {
-            let detail = if verbose { Detail::Chain } else { Detail::Answer };
-            lookup::dns(&name, record_type, &Shown { detail, output }, over).await
+        CliCommand::Check(arguments) => check::check(arguments).await,
+        CliCommand::Canary { action: CanaryAction::Zonefile { zone } } => say(&canary::zone_file(&zone)),
+        CliCommand::Dns { name, record_type, verbose, output, over } => {
+            let detail = if verbose { DnsDetail::Chain } else { DnsDetail::Answer };
+            lookup::dns(&name, record_type, &DnsOutput { detail, output }, over).await
         }
-        Command::Policy { action: PolicyAction::Show(of) } => {
+        CliCommand::Policy { action: PolicyAction::Show(of) } => {
             let config = of.over.config();
             lookup::policy(async |config| policy::show(config, Clock::system(), &of.domain).await, config, of.output)
                 .await
         }
-        Command::Policy { action: PolicyAction::Refresh(of) } => {
+        CliCommand::Policy { action: PolicyAction::Refresh(of) } => {
             let config = of.over.config();
             lookup::policy(async |config| policy::refresh(config, Clock::system(), &of.domain).await, config, of.output)
                 .await
         }
-        Command::Queue { action } => operator::queue(action).await,
-        Command::Why { subject, place } => operator::why(&subject, &place).await,
-        Command::Audit { quick: true, place } => operator::audit(Depth::Rows, &place).await,
-        Command::Audit { quick: false, place } => operator::audit(Depth::Everything, &place).await,
-        Command::Status { place } => operator::status(&place).await,
-        Command::Config { action: ConfigAction::Check { config } } => {
+        CliCommand::Queue { action } => operator::queue(action).await,
+        CliCommand::Why { subject, place } => operator::why(&subject, &place).await,
+        CliCommand::Audit { quick: true, place } => operator::audit(Depth::Rows, &place).await,
+        CliCommand::Audit { quick: false, place } => operator::audit(Depth::Everything, &place).await,
+        CliCommand::Status { place } => operator::status(&place).await,
+        CliCommand::Config { action: ConfigAction::Check { config } } => {
             serve::check_config(config.or_else(usual_file)).await
         }
-        Command::Config { action: ConfigAction::Show { config } } => {
+        CliCommand::Config { action: ConfigAction::Show { config } } => {
             match config::shown(config.or_else(usual_file).as_deref()) {
                 Ok(text) => say(&text),
                 Err(error) => complain(EXIT_CONFIG, &error.to_string()),
             }
         }
-        Command::Config { action: ConfigAction::Example } => say(config::REFERENCE),
+        CliCommand::Config { action: ConfigAction::Example } => say(config::REFERENCE),
     }
 }
 

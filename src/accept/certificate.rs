@@ -59,15 +59,15 @@ fn in_words(error: &rustls::Error) -> String {
 }
 
 /// Key and certificate with the files they come from.
-pub struct Certificate {
+pub struct KeyPairInUse {
     files: Files,
     provider: Arc<CryptoProvider>,
     in_use: RwLock<Arc<CertifiedKey>>,
     /// The files as they were read last, good or bad.
-    read: Mutex<Texts>,
+    read: Mutex<PemTexts>,
 }
 
-/// What [`Certificate::reload`] did.
+/// What [`KeyPairInUse::reload`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// The files are what they were.
@@ -87,12 +87,12 @@ pub struct Files {
 
 /// What the files held.
 #[derive(PartialEq, Eq)]
-struct Texts {
+struct PemTexts {
     certificate: Vec<u8>,
     private_key: Vec<u8>,
 }
 
-impl Certificate {
+impl KeyPairInUse {
     /// Reads the pair for the first time.
     ///
     /// # Errors
@@ -133,25 +133,25 @@ impl Certificate {
     }
 }
 
-impl ResolvesServerCert for Certificate {
+impl ResolvesServerCert for KeyPairInUse {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.pair())
     }
 }
 
 /// The key stays out of every log.
-impl fmt::Debug for Certificate {
+impl fmt::Debug for KeyPairInUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
 impl Files {
-    fn read(&self) -> Result<Texts, TlsError> {
-        Ok(Texts { certificate: read(&self.certificate)?, private_key: read(&self.private_key)? })
+    fn read(&self) -> Result<PemTexts, TlsError> {
+        Ok(PemTexts { certificate: read(&self.certificate)?, private_key: read(&self.private_key)? })
     }
 
-    fn pair(&self, texts: &Texts, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    fn pair(&self, texts: &PemTexts, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
         let pem = |path: &Path, what| {
             let path = path.to_owned();
             move |source| TlsError::Pem { path, what, source }
@@ -206,9 +206,9 @@ mod tests {
             std::fs::write(&self.files.certificate, text).unwrap();
         }
 
-        fn load(&self) -> Certificate {
+        fn load(&self) -> KeyPairInUse {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            Certificate::load(self.files.clone(), provider).unwrap()
+            KeyPairInUse::load(self.files.clone(), provider).unwrap()
         }
     }
 

@@ -16,11 +16,11 @@ use std::path::PathBuf;
 #[command(name = "relay", version, about, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Run the relay until SIGTERM or SIGINT.
     Serve {
         /// Configuration file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists;

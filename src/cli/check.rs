@@ -1,7 +1,7 @@
 //! `relay check`: one domain, all that mail waits for, or this host itself.
 
 use super::arguments::{CheckArguments, Compared, Output};
-use super::terminal::{EXIT_CONFIG, EXIT_IO, Progress, complain, say};
+use super::terminal::{EXIT_CONFIG, EXIT_IO, ProgressLine, complain, say};
 use dane_relay::check::compare::compare;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, selfcheck};
 use dane_relay::clock::Clock;
@@ -18,7 +18,7 @@ pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
         return check_self(&checker, &output).await;
     }
     let Some(domain) = domain else { return check_queued(&checker, &output, color.color()).await };
-    let progress = Progress::begin(&format!("asking the DNS and the mail servers about {domain}"));
+    let progress = ProgressLine::begin(&format!("asking the DNS and the mail servers about {domain}"));
     let report = checker.check(&domain).await;
     drop(progress);
     let detail = if verbose { Detail::Everything } else { Detail::Verdict };
@@ -49,7 +49,7 @@ async fn kept(report: &CheckReport, compared: &Compared) -> Result<String, Strin
 }
 
 async fn check_self(checker: &Checker, output: &Output) -> ExitCode {
-    let progress = Progress::begin("looking at this host");
+    let progress = ProgressLine::begin("looking at this host");
     let seen = checker.look_at_self().await;
     drop(progress);
     let json = || serde_json::to_string_pretty(&seen).map(|json| json + "\n");
@@ -62,7 +62,7 @@ async fn check_self(checker: &Checker, output: &Output) -> ExitCode {
 
 async fn check_queued(checker: &Checker, output: &Output, color: Color) -> ExitCode {
     let domains = checker.queued().await;
-    let progress = Progress::begin(&format!("checking {} domains", domains.len()));
+    let progress = ProgressLine::begin(&format!("checking {} domains", domains.len()));
     let reports = checker.check_all(&domains).await;
     drop(progress);
     let json = || serde_json::to_string_pretty(&reports).map(|json| json + "\n");

@@ -3,19 +3,19 @@
 use super::arguments::{Output, Overrides};
 use super::terminal::{EXIT_CONFIG, EXIT_IO, complain, say};
 use dane_relay::clock::Clock;
-use dane_relay::command::dns::{self, Detail};
+use dane_relay::command::dns::{self, DnsDetail};
 use dane_relay::command::policy::{PolicyReport, PolicySetupError};
 use dane_relay::config::Config;
 use hickory_proto::rr::{Name, RecordType};
 use std::process::ExitCode;
 
 /// How the answer of a look-up is printed.
-pub(crate) struct Shown {
-    pub(crate) detail: Detail,
+pub(crate) struct DnsOutput {
+    pub(crate) detail: DnsDetail,
     pub(crate) output: Output,
 }
 
-pub(crate) async fn dns(name: &Name, record_type: RecordType, shown: &Shown, over: Overrides) -> ExitCode {
+pub(crate) async fn dns(name: &Name, record_type: RecordType, shown: &DnsOutput, over: Overrides) -> ExitCode {
     let config = match over.config() {
         Ok(config) => config,
         Err(message) => return complain(EXIT_CONFIG, &message),

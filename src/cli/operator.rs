@@ -9,7 +9,7 @@ use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say
 use clap::{Args, Subcommand};
 use dane_relay::clock::Clock;
 use dane_relay::command::audit;
-use dane_relay::command::queue::{self, Filter, Form};
+use dane_relay::command::queue::{self, Filter, OutputForm};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
@@ -52,8 +52,8 @@ impl SpoolOptions {
         load(self.config.as_deref()).map_err(|message| complain(EXIT_CONFIG, &message))
     }
 
-    const fn form(&self) -> Form {
-        if self.json { Form::Json } else { Form::Text }
+    const fn form(&self) -> OutputForm {
+        if self.json { OutputForm::Json } else { OutputForm::Text }
     }
 }
 
@@ -61,9 +61,9 @@ impl SpoolOptions {
 #[derive(Subcommand)]
 pub(crate) enum QueueAction {
     /// What waits, by recipient domain.
-    Summary(Listing),
+    Summary(ListArguments),
     /// The messages that wait, oldest first.
-    List(Listing),
+    List(ListArguments),
     /// Everything known about a message: `relay why` by another name.
     Show {
         /// The message.
@@ -72,17 +72,17 @@ pub(crate) enum QueueAction {
         place: SpoolOptions,
     },
     /// Try again now, also where the relay is backing off from the next hop.
-    Retry(Ordering),
+    Retry(OrderArguments),
     /// Take messages out of their schedule, also over a restart.
-    Hold(Ordering),
+    Hold(OrderArguments),
     /// Put messages that are held back into their schedule.
-    Release(Ordering),
+    Release(OrderArguments),
     /// Return messages to their senders with a report.
-    Bounce(Ordering),
+    Bounce(OrderArguments),
     /// Remove messages; nobody is told. Asks before.
     Delete {
         #[command(flatten)]
-        ordering: Ordering,
+        ordering: OrderArguments,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
@@ -91,7 +91,7 @@ pub(crate) enum QueueAction {
 
 /// A question about what waits.
 #[derive(Args)]
-pub(crate) struct Listing {
+pub(crate) struct ListArguments {
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
@@ -100,7 +100,7 @@ pub(crate) struct Listing {
 
 /// An order about what waits.
 #[derive(Args)]
-pub(crate) struct Ordering {
+pub(crate) struct OrderArguments {
     #[command(flatten)]
     filter: Filter,
     /// All that waits, where no condition is given.
@@ -112,7 +112,7 @@ pub(crate) struct Ordering {
 
 pub(crate) async fn queue(action: QueueAction) -> ExitCode {
     match action {
-        QueueAction::Summary(Listing { filter, place }) => {
+        QueueAction::Summary(ListArguments { filter, place }) => {
             with_ledger(&place, async |ledger| {
                 let (text, unreadable) = queue::summary(ledger, &filter, place.form(), Clock::system().now()).await?;
                 say(&text);
@@ -120,7 +120,7 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
             })
             .await
         }
-        QueueAction::List(Listing { filter, place }) => {
+        QueueAction::List(ListArguments { filter, place }) => {
             with_ledger(&place, async |ledger| {
                 queue::list(ledger, &filter, place.form(), Clock::system().now(), print).await.map(all_of_it)
             })
@@ -145,7 +145,7 @@ fn all_of_it(unreadable: u64) -> ExitCode {
     complain(EXIT_IO, &format!("{missing} not shown: their rows cannot be read; `relay audit` names them"))
 }
 
-async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
+async fn delete_when_confirmed(ordering: OrderArguments) -> ExitCode {
     if ordering.names_nothing() {
         return complain(EXIT_USAGE, NAME_SOMETHING);
     }
@@ -154,7 +154,7 @@ async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
     }
     let mut summary = None;
     let read = with_ledger(&ordering.place, async |ledger| {
-        let asked = queue::summary(ledger, &ordering.filter, Form::Text, Clock::system().now());
+        let asked = queue::summary(ledger, &ordering.filter, OutputForm::Text, Clock::system().now());
         summary = Some(asked.await?.0);
         Ok(ExitCode::SUCCESS)
     });
@@ -166,42 +166,42 @@ async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
             ExitCode::from(1)
         }
         Some(text) => match confirmed(&text) {
-            Answered::Yes => order(Act::Delete, ordering).await,
-            Answered::No => complain(1, "nothing was deleted"),
+            Confirmation::Yes => order(Act::Delete, ordering).await,
+            Confirmation::No => complain(1, "nothing was deleted"),
         },
     }
 }
 
-enum Answered {
+enum Confirmation {
     Yes,
     No,
 }
 
 /// Shows what is about to go, and asks.
-fn confirmed(summary: &str) -> Answered {
+fn confirmed(summary: &str) -> Confirmation {
     let question = "What is above will be gone, and nobody is told. Type \"delete\" to go on: ";
     let asked = write!(std::io::stderr(), "{summary}\n{question}").and_then(|()| std::io::stderr().flush());
     let mut line = String::new();
     match asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)) {
-        Ok(_) if line.trim() == "delete" => Answered::Yes,
-        Ok(_) | Err(_) => Answered::No,
+        Ok(_) if line.trim() == "delete" => Confirmation::Yes,
+        Ok(_) | Err(_) => Confirmation::No,
     }
 }
 
 /// What is said to an order that names nothing.
 const NAME_SOMETHING: &str = "say which messages (--id, --domain, --cause, --older, --sender), or --all";
 
-impl Ordering {
+impl OrderArguments {
     const fn names_nothing(&self) -> bool {
         self.filter.is_everything() && !self.all
     }
 }
 
-async fn order(act: Act, ordering: Ordering) -> ExitCode {
+async fn order(act: Act, ordering: OrderArguments) -> ExitCode {
     if ordering.names_nothing() {
         return complain(EXIT_USAGE, NAME_SOMETHING);
     }
-    let Ordering { filter, place, .. } = ordering;
+    let OrderArguments { filter, place, .. } = ordering;
     let config = match place.config() {
         Ok(config) => config,
         Err(code) => return code,
@@ -221,7 +221,7 @@ async fn order(act: Act, ordering: Ordering) -> ExitCode {
 }
 
 /// Gives the exit code that stands if this is the last line.
-fn tell(act: Act, answer: &ControlReply, form: Form) -> ExitCode {
+fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
     let text = match answer {
         ControlReply::Acted { id, recipients } => {
             format!("{id}: {} ({})\n", act.done(), counted(*recipients as u64, "recipient"))
@@ -241,7 +241,7 @@ fn tell(act: Act, answer: &ControlReply, form: Form) -> ExitCode {
         ControlReply::Failed { error } => return complain(EXIT_IO, error),
         ControlReply::Status(_) => String::new(),
     };
-    if form == Form::Text {
+    if form == OutputForm::Text {
         say(&text);
     }
     match answer {
@@ -259,8 +259,8 @@ pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
         let why = why::look_up(ledger, subject).await?;
         match place.form() {
-            Form::Text => say(&why.text()),
-            Form::Json => say(&format!("{:#}\n", why.json())),
+            OutputForm::Text => say(&why.text()),
+            OutputForm::Json => say(&format!("{:#}\n", why.json())),
         };
         Ok(ExitCode::from(why.exit_code()))
     });
@@ -271,8 +271,8 @@ pub(crate) async fn audit(depth: Depth, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
         let found = audit::audit(ledger, depth).await?;
         match place.form() {
-            Form::Text => say(&audit::text(&found)),
-            Form::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+            OutputForm::Text => say(&audit::text(&found)),
+            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
         };
         Ok(ExitCode::from(audit::exit_code(&found)))
     });
@@ -288,8 +288,8 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
     let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
     match (asked, running) {
         (Ok(()), Some(ControlReply::Status(running))) => match place.form() {
-            Form::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
-            Form::Text => say(&running.text(Clock::system().now())),
+            OutputForm::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
+            OutputForm::Text => say(&running.text(Clock::system().now())),
         },
         (Err(error), _) => cannot_ask(&error),
         (Ok(()), _) => complain(EXIT_IO, "the relay gave no answer"),

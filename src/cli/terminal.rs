@@ -50,9 +50,9 @@ pub(crate) fn complain(code: u8, message: &str) -> ExitCode {
 }
 
 /// A line on the terminal while something takes time; gone when it is dropped.
-pub(crate) struct Progress(bool);
+pub(crate) struct ProgressLine(bool);
 
-impl Progress {
+impl ProgressLine {
     pub(crate) fn begin(what: &str) -> Self {
         let mut terminal = std::io::stderr();
         let shown = terminal.is_terminal();
@@ -63,7 +63,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if self.0 {
             let _nowhere_to_say_it = write!(std::io::stderr(), "\r\x1b[K");

@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 when each of them is, 2 when not. The JSON form is stable.
 
-use crate::spool::audit::{Audit, Depth, Finding};
+use crate::spool::audit::{Audit, AuditFinding, Depth};
 use crate::spool::ledger::{Ledger, LedgerError};
 use crate::text::{counted, paragraph};
 use std::collections::BTreeSet;
@@ -66,8 +66,8 @@ pub fn text(audit: &Audit) -> String {
     text
 }
 
-fn words(finding: &Finding) -> String {
-    let Finding { fault, recipients, addresses, .. } = finding;
+fn words(finding: &AuditFinding) -> String {
+    let AuditFinding { fault, recipients, addresses, .. } = finding;
     let named = addresses.iter().take(MOST_ADDRESSES).cloned().collect::<Vec<_>>().join(", ");
     let more = if addresses.len() > MOST_ADDRESSES { ", ..." } else { "" };
     let colon = if named.is_empty() { "" } else { ": " };

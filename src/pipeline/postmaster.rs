@@ -13,7 +13,7 @@ use super::reports::JustTried;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::report::gather::{and_digest, digest_opens};
-use crate::report::{self, Lost, due};
+use crate::report::{self, LostReport, due};
 use crate::smtp::address::Mailbox;
 use crate::spool::event::Silence;
 use crate::spool::owed::Rounds;
@@ -71,7 +71,11 @@ impl Postmaster {
             return Collected::TooSoon(claim, now.plus(GATHER));
         }
         gathered.lost.push(claim);
-        if std::mem::replace(&mut gathered.open, true) { Collected::WithOthers } else { Collected::First(Writer(self)) }
+        if std::mem::replace(&mut gathered.open, true) {
+            Collected::WithOthers
+        } else {
+            Collected::First(DigestWriter(self))
+        }
     }
 }
 
@@ -82,13 +86,13 @@ enum Collected<'a> {
     /// Somebody writes the mail soon.
     WithOthers,
     /// Whoever has this writes it.
-    First(Writer<'a>),
+    First(DigestWriter<'a>),
 }
 
 /// Who writes the next mail. It does not stay open when the writer is cut off.
-struct Writer<'a>(&'a Postmaster);
+struct DigestWriter<'a>(&'a Postmaster);
 
-impl Writer<'_> {
+impl DigestWriter<'_> {
     /// All that was collected.
     fn take(self, now: Timestamp) -> Vec<Claim> {
         let mut gathered = self.0.gathered();
@@ -97,7 +101,7 @@ impl Writer<'_> {
     }
 }
 
-impl Drop for Writer<'_> {
+impl Drop for DigestWriter<'_> {
     fn drop(&mut self) {
         self.0.gathered().open = false;
     }
@@ -178,7 +182,7 @@ impl Pipeline {
         if entries.len() == 1 {
             return (Some(to), self.compose(entry, &[first], &JustTried::default(), now).await);
         }
-        let named: Vec<Lost<'_>> = entries.into_iter().map(Lost).collect();
+        let named: Vec<LostReport<'_>> = entries.into_iter().map(LostReport).collect();
         let report = report::digest(&self.report_context(), &to, &named, now);
         (Some(to), vec![report])
     }

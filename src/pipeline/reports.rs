@@ -8,7 +8,7 @@ use super::Pipeline;
 use super::conclude::Progress;
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
-use crate::report::due::{self, Moment, Notifications, Rules};
+use crate::report::due::{self, Moment, Notifications, ReportRules};
 use crate::report::{self, Due, Kind, Original, ReportContext};
 use crate::smtp::address::ReversePath;
 use crate::spool::event::{Event, Silence};
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 /// What a settlement has to say beside the states.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct DueReports {
     pub(super) reports: Vec<Report>,
     /// Who is told of which recipient.
     pub(super) told: Vec<(usize, Notification)>,
@@ -48,7 +48,7 @@ impl Pipeline {
         progress: &mut Progress,
         under_way: &BTreeSet<usize>,
         now: Timestamp,
-    ) -> Told {
+    ) -> DueReports {
         let config = &self.out.config;
         let Progress { conclusion, events, .. } = progress;
         let moment = Moment { now, under_way, digest: self.postmaster.opens(now) };
@@ -70,7 +70,8 @@ impl Pipeline {
             let reader = config.postmaster.as_ref().filter(|_| !notifications.owed.is_empty());
             self.observer.report_lost(entry.id, reader);
         }
-        let mut told = Told { told: told(entry, &notifications), next: notifications.next, ..Told::default() };
+        let mut told =
+            DueReports { told: told(entry, &notifications), next: notifications.next, ..DueReports::default() };
         if !notifications.reports.is_empty() {
             told.reported = Some(reported);
             told.reports = self.compose(entry, &notifications.reports, &tried, now).await;
@@ -96,9 +97,9 @@ impl Pipeline {
         reports.iter().map(|due| report::compose(&self.report_context(), &original, due, now)).collect()
     }
 
-    pub(super) fn rules(&self) -> Rules<'_> {
+    pub(super) fn rules(&self) -> ReportRules<'_> {
         let config = &self.out.config;
-        Rules { notify: &config.notify, postmaster: config.postmaster.as_ref() }
+        ReportRules { notify: &config.notify, postmaster: config.postmaster.as_ref() }
     }
 
     /// When a notice is due about recipients that wait: now, later, or not at all.

@@ -24,7 +24,7 @@ mod texts;
 mod tries;
 mod words;
 
-pub use digest::{Lost, digest};
+pub use digest::{LostReport, digest};
 pub use returned::{HEADER_LIMIT, content_wanted};
 pub use texts::{Texts, TextsError};
 pub use tries::history_wanted;
@@ -135,11 +135,11 @@ pub fn compose(context: &ReportContext<'_>, original: &Original<'_>, due: &Due, 
     let content = Bytes::from(ndr::message(&ReportDraft { context, original, due, now }));
     let origin = Origin::Report { about: original.entry.id };
     let envelope = Envelope::new(ReversePath::Null, vec![due.to.clone()], now, origin);
-    let envelope = match Form::of(due) {
-        Form::SevenBit => envelope,
+    let envelope = match ReportForm::of(due) {
+        ReportForm::SevenBit => envelope,
         // Whoever has such an address reads UTF-8, and nobody else could deliver to it
         // (RFC 6533 §1).
-        Form::Utf8 => Envelope { body: BodyType::EightBitMime, charset: Charset::Utf8, ..envelope },
+        ReportForm::Utf8 => Envelope { body: BodyType::EightBitMime, charset: Charset::Utf8, ..envelope },
     };
     spool::Report { envelope, content }
 }
@@ -187,14 +187,14 @@ impl<'a> ReportDraft<'a> {
 
 /// What the way to the reader can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum ReportForm {
     /// ASCII alone: any way.
     SevenBit,
     /// SMTPUTF8, without which the reader cannot be reached (RFC 6533 §4).
     Utf8,
 }
 
-impl Form {
+impl ReportForm {
     fn of(due: &Due) -> Self {
         if due.to.is_ascii() { Self::SevenBit } else { Self::Utf8 }
     }

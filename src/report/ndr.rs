@@ -7,7 +7,7 @@
 
 use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field, utf8_paragraph};
 use super::returned::{self, header_block, raw_value, sane_message_id};
-use super::{Form, ReportContext, ReportDraft, status, words};
+use super::{ReportContext, ReportDraft, ReportForm, status, words};
 use crate::clock::Timestamp;
 use crate::envelope::TlsRequest;
 use crate::smtp::address::{Domain, Mailbox};
@@ -17,12 +17,12 @@ use mail_parser::{HeaderName, Message, MessageParser};
 const SUBJECT_LIMIT: usize = 200;
 
 /// One part: its type, its encoding, its octets.
-pub(super) type Part<'a> = (&'a str, &'a str, Vec<u8>);
+pub(super) type MimePart<'a> = (&'a str, &'a str, Vec<u8>);
 
 /// The whole report.
 pub(super) fn message(draft: &ReportDraft<'_>) -> Vec<u8> {
     let returned = returned::part(draft);
-    let form = Form::of(draft.due);
+    let form = ReportForm::of(draft.due);
     let status = status::part(draft).into_bytes();
     let status_encoding = if status.is_ascii() { "7bit" } else { "8bit" };
     let parts = [
@@ -62,7 +62,7 @@ pub(super) fn damage_message(context: &ReportContext<'_>, to: &Mailbox, records:
 }
 
 /// Text for people: as it is, or in quoted-printable where it is not ASCII.
-pub(super) fn text_part(text: String) -> Part<'static> {
+pub(super) fn text_part(text: String) -> MimePart<'static> {
     if is_clean(text.as_bytes()) {
         ("text/plain; charset=us-ascii", "7bit", text.into_bytes())
     } else {
@@ -72,7 +72,7 @@ pub(super) fn text_part(text: String) -> Part<'static> {
 
 /// RFC 2046 §5.1.1. `=_` cannot occur in quoted-printable, and the number is raised until the
 /// boundary is in no other part either, whatever the original holds.
-fn boundary(draft: &ReportDraft<'_>, parts: &[Part<'_>]) -> String {
+fn boundary(draft: &ReportDraft<'_>, parts: &[MimePart<'_>]) -> String {
     let named = |number: usize| format!("=_{}.{}.{number}", draft.original.entry.id, draft.now.0);
     let is_free = |boundary: &String| {
         let pattern = boundary.as_bytes();

@@ -7,7 +7,7 @@
 //! and a report must arrive on every way: then the header comes back, wrapped in quoted-printable.
 
 use super::form::{field, is_clean, quoted_printable};
-use super::{Due, Form, Kind, ReportDraft};
+use super::{Due, Kind, ReportDraft, ReportForm};
 use crate::envelope::{Charset, TlsRequest};
 use crate::smtp::dsn::Ret;
 use crate::smtp::header;
@@ -134,7 +134,7 @@ pub(super) fn raw_value(message: &Message<'_>, name: &HeaderName<'_>) -> Option<
     Some(raw.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect())
 }
 
-impl Form {
+impl ReportForm {
     /// The type of the second part (RFC 6533 §4).
     pub(super) const fn status_type(self) -> &'static str {
         match self {

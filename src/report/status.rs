@@ -6,7 +6,7 @@
 //! last reply it met.
 
 use super::form::{field, utf8_field};
-use super::{Fate, Form, Kind, ReportDraft, tries};
+use super::{Fate, Kind, ReportDraft, ReportForm, tries};
 use crate::clock::Timestamp;
 use crate::envelope::{ClientInfo, Origin, RecipientDsn};
 use crate::outcome::{Cause, Peer, RequireTlsFailure};
@@ -27,7 +27,8 @@ const MOST_IN_FULL: usize = 200;
 pub(super) fn part(draft: &ReportDraft<'_>) -> String {
     let envelope = &draft.original.entry.envelope;
     let groups = draft.recipients().enumerate().map(|(place, (index, recipient, fate))| {
-        let group = Group { draft, index, recipient, dsn: envelope.dsn_for(index), form: Form::of(draft.due) };
+        let group =
+            StatusGroup { draft, index, recipient, dsn: envelope.dsn_for(index), form: ReportForm::of(draft.due) };
         if place < MOST_IN_FULL { group.fields(fate) } else { group.who_and_what(fate) }
     });
     std::iter::once(message_group(draft)).chain(groups).collect::<Vec<_>>().join("\r\n")
@@ -51,15 +52,15 @@ fn message_group(draft: &ReportDraft<'_>) -> String {
 }
 
 /// One recipient on the way into its group.
-struct Group<'a> {
+struct StatusGroup<'a> {
     draft: &'a ReportDraft<'a>,
     index: usize,
     recipient: &'a Mailbox,
     dsn: &'a RecipientDsn,
-    form: Form,
+    form: ReportForm,
 }
 
-impl Group<'_> {
+impl StatusGroup<'_> {
     /// RFC 3464 §2.3.
     fn fields(&self, fate: &Fate) -> String {
         let kind = self.draft.due.kind;
@@ -142,10 +143,10 @@ const fn action(kind: Kind) -> &'static str {
 }
 
 /// An address outside ASCII; where only ASCII may stand, as utf-8-addr-xtext (RFC 6533 §3).
-fn in_form(address: &str, form: Form) -> String {
+fn in_form(address: &str, form: ReportForm) -> String {
     match form {
-        Form::Utf8 => address.to_owned(),
-        Form::SevenBit => address.chars().fold(String::new(), |mut text, character| {
+        ReportForm::Utf8 => address.to_owned(),
+        ReportForm::SevenBit => address.chars().fold(String::new(), |mut text, character| {
             if character.is_ascii_graphic() && !"+=\\".contains(character) {
                 text.push(character);
             } else {

@@ -59,11 +59,11 @@ pub(super) fn part(draft: &ReportDraft<'_>, note: Option<Note>) -> String {
 
 /// Each recipient in a line, with the cause in the words of the log, so that a report about a thousand
 /// hosts can be read and carried.
-fn in_brief(draft: &ReportDraft<'_>, groups: &[Group<'_>]) -> String {
+fn in_brief(draft: &ReportDraft<'_>, groups: &[CauseGroup<'_>]) -> String {
     if groups.is_empty() {
         return String::new();
     }
-    let told = |group: &Group<'_>| match group.fate {
+    let told = |group: &CauseGroup<'_>| match group.fate {
         Fate::Stopped(cause) => format!("{}, status {}", cause.root().row().word, cause.row().status),
         Fate::Relayed { peer, .. } => peer.to_string(),
     };
@@ -88,27 +88,27 @@ fn listed(draft: &ReportDraft<'_>, lines: Vec<String>) -> String {
 }
 
 /// Recipients of whom the same is to be said.
-struct Group<'a> {
+struct CauseGroup<'a> {
     fate: &'a Fate,
     indices: Vec<usize>,
     recipients: Vec<&'a Mailbox>,
 }
 
 /// In the order in which the fates first appear.
-fn grouped<'a>(draft: &ReportDraft<'a>) -> Vec<Group<'a>> {
-    draft.recipients().fold(Vec::new(), |mut groups: Vec<Group<'a>>, (index, recipient, fate)| {
+fn grouped<'a>(draft: &ReportDraft<'a>) -> Vec<CauseGroup<'a>> {
+    draft.recipients().fold(Vec::new(), |mut groups: Vec<CauseGroup<'a>>, (index, recipient, fate)| {
         match groups.iter_mut().find(|group| group.fate == fate) {
             Some(group) => {
                 group.indices.push(index);
                 group.recipients.push(recipient);
             }
-            None => groups.push(Group { fate, indices: vec![index], recipients: vec![recipient] }),
+            None => groups.push(CauseGroup { fate, indices: vec![index], recipients: vec![recipient] }),
         }
         groups
     })
 }
 
-fn for_the_reader(draft: &ReportDraft<'_>, group: &Group<'_>) -> String {
+fn for_the_reader(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
     let server = match group.fate {
         Fate::Relayed { peer, .. } => readable::names(&peer.to_string()),
         Fate::Stopped(_) => String::new(),
@@ -217,7 +217,7 @@ fn for_administrators(draft: &ReportDraft<'_>) -> String {
     text
 }
 
-fn evidence_for(draft: &ReportDraft<'_>, group: &Group<'_>) -> String {
+fn evidence_for(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
     let mut text = "\r\n".to_owned();
     text.extend(group.recipients.iter().take(MOST_LISTED).map(|recipient| line(recipient.as_str(), 0)));
     if let Some(more @ 1..) = group.recipients.len().checked_sub(MOST_LISTED) {

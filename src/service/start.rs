@@ -18,7 +18,7 @@ use crate::report::{Texts, TextsError};
 use crate::resolve::driver::Dns;
 use crate::resolve::error::DnsSetupError;
 use crate::resolve::own_hop;
-use crate::service::admin::{self, Admin};
+use crate::service::admin::{self, AdminPort};
 use crate::service::control::{self, Control};
 use crate::service::exceptions;
 use crate::service::{audit, selfcheck};
@@ -291,7 +291,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         admin: admin_address,
     });
     let (told, stored) = (Arc::clone(&observer), Arc::clone(&spool));
-    let admin = Admin { observer: told, spool: stored, clock, stop: stop.clone() };
+    let admin = AdminPort { observer: told, spool: stored, clock, stop: stop.clone() };
     tokio::spawn(admin::run(admin, admin_listener));
     tokio::spawn(control::run(orders, control, stop.clone()));
     tokio::spawn(audit::watch(config.spool.clone(), Arc::clone(&observer), stop.clone()));

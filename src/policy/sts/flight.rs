@@ -19,11 +19,11 @@ pub(super) type Fetch = Shared<BoxFuture<'static, Fetched>>;
 
 /// The fetches under way.
 #[derive(Clone, Default)]
-pub(super) struct Flights {
+pub(super) struct Fetches {
     under_way: Arc<Mutex<BTreeMap<Domain, Fetch>>>,
 }
 
-impl Flights {
+impl Fetches {
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<Domain, Fetch>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,7 +55,7 @@ impl Flights {
 
 /// Clears a fetch away when it ends, however it does.
 struct Landing {
-    flights: Flights,
+    flights: Fetches,
     domain: Domain,
 }
 
@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test]
     async fn rfc8461_3_3_a_fetch_is_shared_and_goes_on_without_anybody() {
-        let (flights, started, go) = (Flights::default(), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (flights, started, go) = (Fetches::default(), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let domain: Domain = "a.test".parse().unwrap();
         let join = || {
             let (started, go) = (Arc::clone(&started), Arc::clone(&go));
@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_failure_and_blocks_nobody() {
-        let flights = Flights::default();
+        let flights = Fetches::default();
         let domain: Domain = "a.test".parse().unwrap();
         let fetch = flights.join(&domain, || async { panic!("a bug") });
         assert!(matches!(fetch.await, Err(FetchFailure::Internal { .. })));
