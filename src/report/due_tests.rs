@@ -45,11 +45,11 @@ fn waits(cause: Cause) -> RecipientState {
 /// What is told, in short: `kind: indexes`.
 fn told(entry: &SpoolEntry, states: &[RecipientState], now: i64) -> (Vec<String>, Vec<usize>) {
     let changes: Vec<_> = states.iter().cloned().enumerate().collect();
-    let (notify, postmaster) = (Notify::default(), "postmaster@corp.example".parse().unwrap());
+    let (notify, postmaster) = (NotifyConfig::default(), "postmaster@corp.example".parse().unwrap());
     let notifications = due(
         entry,
         &changes,
-        &Rules { notify: &notify, postmaster: Some(&postmaster) },
+        &ReportRules { notify: &notify, postmaster: Some(&postmaster) },
         &Moment::at_rest(Timestamp(now)),
     );
     let short = |due: &Due| {
@@ -105,7 +105,7 @@ fn rfc5321_4_5_5_nobody_is_told_of_mail_from_the_null_reverse_path() {
     let states = [failed(), waits(unsafe_now()), waits(busy()), delivered()];
     assert_eq!(told(&entry, &states, 100 * HOUR), (vec![], vec![0]));
     let changes: Vec<_> = states.into_iter().enumerate().collect();
-    assert_eq!(next_notice(&entry, &changes, &Notify::default(), Timestamp(1)), None);
+    assert_eq!(next_notice(&entry, &changes, &NotifyConfig::default(), Timestamp(1)), None);
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn rfc5321_6_1_a_lost_report_is_told_to_the_postmaster_and_a_lost_notice_to_nobo
     let mut envelope = (*lost.envelope).clone();
     envelope.origin = Origin::Report { about: QueueId(1) };
     lost.envelope = envelope.clone().into();
-    let (notify, postmaster) = (Notify::default(), "postmaster@corp.example".parse().unwrap());
-    let rules = Rules { notify: &notify, postmaster: Some(&postmaster) };
+    let (notify, postmaster) = (NotifyConfig::default(), "postmaster@corp.example".parse().unwrap());
+    let rules = ReportRules { notify: &notify, postmaster: Some(&postmaster) };
     let mut changes = vec![(0, failed())];
     let moment = Moment { digest: Timestamp(9), ..Moment::at_rest(Timestamp(1)) };
     let notifications = due(&lost, &changes, &rules, &moment);
@@ -136,13 +136,14 @@ fn rfc5321_6_1_a_lost_report_is_told_to_the_postmaster_and_a_lost_notice_to_nobo
 #[test]
 fn rfc3461_5_2_5_each_notice_comes_when_it_is_due_and_once() {
     let entry = entry("<ann@corp.example>", &[None]);
-    let notify = Notify::default();
+    let notify = NotifyConfig::default();
     let mut state = waits(unsafe_now());
     let mut seen = Vec::new();
     for minute in (0..600).step_by(7) {
         let now = Timestamp(minute * 60_000);
         let mut changes = vec![(0, state.clone())];
-        let notifications = due(&entry, &changes, &Rules { notify: &notify, postmaster: None }, &Moment::at_rest(now));
+        let notifications =
+            due(&entry, &changes, &ReportRules { notify: &notify, postmaster: None }, &Moment::at_rest(now));
         let _reported = mark(&entry, &mut changes, &notifications, (&notify, 1), now);
         seen.extend(notifications.reports.iter().map(|due| (minute, due.kind)));
         state = changes.remove(0).1;
@@ -153,10 +154,10 @@ fn rfc3461_5_2_5_each_notice_comes_when_it_is_due_and_once() {
 #[test]
 fn where_both_notices_are_due_at_once_one_says_it_all() {
     let entry = entry("<ann@corp.example>", &[None]);
-    let notify = Notify::default();
+    let notify = NotifyConfig::default();
     let mut changes = vec![(0, waits(unsafe_now()))];
     for (now, expected) in [(5 * HOUR, vec![Kind::HeldBack]), (6 * HOUR, vec![]), (50 * HOUR, vec![])] {
-        let rules = Rules { notify: &notify, postmaster: None };
+        let rules = ReportRules { notify: &notify, postmaster: None };
         let notifications = due(&entry, &changes, &rules, &Moment::at_rest(Timestamp(now)));
         assert_eq!(notifications.reports.iter().map(|due| due.kind).collect::<Vec<_>>(), expected);
         let _reported = mark(&entry, &mut changes, &notifications, (&notify, 1), Timestamp(now));
@@ -168,7 +169,7 @@ fn the_next_attempt_comes_no_later_than_the_next_notice() {
     let entry = entry("<ann@corp.example>", &[None, Some("FAILURE")]);
     let next = |states: [RecipientState; 2], now: i64| {
         let changes: Vec<_> = states.into_iter().enumerate().collect();
-        next_notice(&entry, &changes, &Notify::default(), Timestamp(now)).map(|moment| moment.0)
+        next_notice(&entry, &changes, &NotifyConfig::default(), Timestamp(now)).map(|moment| moment.0)
     };
     assert_eq!(next([waits(unsafe_now()), failed()], 1), Some(HOUR));
     assert_eq!(next([waits(busy()), failed()], 1), Some(4 * HOUR));
@@ -184,8 +185,8 @@ fn the_next_attempt_comes_no_later_than_the_next_notice() {
 /// others are under way.
 fn told_over_time(kind: &RecipientState, notify: Option<&str>, minutes: &[i64]) -> Vec<String> {
     let mut entry = entry("<ann@corp.example>", &vec![notify; minutes.len()]);
-    let rules_notify = Notify::default();
-    let rules = Rules { notify: &rules_notify, postmaster: None };
+    let rules_notify = NotifyConfig::default();
+    let rules = ReportRules { notify: &rules_notify, postmaster: None };
     let mut under_way: BTreeSet<usize> = (0..minutes.len()).collect();
     let mut told = Vec::new();
     let mut moments: BTreeSet<i64> = minutes.iter().map(|minute| minute * 60).collect();
@@ -223,8 +224,8 @@ fn one_message_brings_few_reports_however_many_hosts_refuse_it_one_after_the_oth
 fn what_is_under_way_is_not_told_of_as_waiting() {
     let mut entry = entry("<ann@corp.example>", &[None, None, None]);
     entry.recipients = vec![waits(busy()); 3];
-    let notify = Notify::default();
-    let rules = Rules { notify: &notify, postmaster: None };
+    let notify = NotifyConfig::default();
+    let rules = ReportRules { notify: &notify, postmaster: None };
     let under_way = [1].into();
     let told = |now: i64| {
         let moment = Moment { under_way: &under_way, ..Moment::at_rest(Timestamp(now)) };

@@ -28,7 +28,7 @@ fn story(cause: &Cause) -> Story {
     let ended = Event::Ended { recipients: vec![0], cause: Some(cause.clone()) };
     let happening = |event| Happening { at, time: at.rfc3339(), event };
     Story {
-        message: Message {
+        message: LedgerMessage {
             id: QueueId(7),
             message_id: None,
             envelope,
