@@ -253,7 +253,7 @@ async fn rfc8461_5_1_a_new_id_that_cannot_be_fetched_leaves_the_old_policy() {
 }
 
 #[tokio::test]
-async fn rfc8461_5_1_before_mail_is_given_up_the_record_is_asked_for_anew() {
+async fn rfc8461_5_1_before_mail_is_given_up_the_record_is_asked_for_again() {
     let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
