@@ -17,7 +17,6 @@ const LONG: &[(&str, &str)] = &[
     ("resolve/driver.rs", "to be cut"),
     ("spool/embedded/state.rs", "all of SQL in one place"),
     ("spool/mod.rs", "two traits and all their nouns"),
-    ("tests/dnssec/forging_denials.rs", "one table of forgeries"),
 ];
 
 /// What reaches out of the process, or asks how late it is.
