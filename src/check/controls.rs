@@ -32,6 +32,7 @@ const fn may_be_a_box(cause: &Cause) -> bool {
             | Cause::TimedOut { .. }
             | Cause::ConnectionLost { .. }
             | Cause::ProtocolError { .. }
+            | Cause::Rejected { .. }
             | Cause::StarttlsNotOffered { .. }
             | Cause::StarttlsRefused { .. }
             | Cause::TlsHandshake { .. }

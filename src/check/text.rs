@@ -56,6 +56,9 @@ impl CheckReport {
         if !found.also.is_empty() {
             out += &paragraph("fits:", &format!("as well: {}", found.also.join(", ")), LABEL_WIDTH);
         }
+        if let Some(decide) = &found.decide {
+            out += &paragraph("decide:", decide, LABEL_WIDTH);
+        }
         for (nth, line) in found.hand_over.iter().enumerate() {
             out += &paragraph(if nth == 0 { "hand:" } else { "" }, line, LABEL_WIDTH);
         }

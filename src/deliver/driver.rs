@@ -333,6 +333,10 @@ impl Mailer {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
                 Err(TransportFault::TimedOut)
             }
+            // What a router far away says is the way's; that no packet could leave is this host's.
+            Ok(Err(error)) if !self.network.has_way_to(target.peer.address.ip()) => {
+                Err(TransportFault::NoRoute(error.to_string()))
+            }
             Ok(Err(error)) => Err(TransportFault::Lost(error.to_string())),
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());

@@ -69,6 +69,8 @@ pub enum Event {
 pub enum TransportFault {
     /// The other side took too long.
     TimedOut,
+    /// This host has no route to the other side.
+    NoRoute(String),
     /// The connection ended or failed.
     Lost(String),
     /// What came is no SMTP reply.
@@ -399,6 +401,7 @@ impl Session {
         let peer = self.job.peer.clone();
         let cause = match fault {
             TransportFault::TimedOut => Cause::TimedOut { peer, phase },
+            TransportFault::NoRoute(detail) => Cause::NoRoute { peer, detail },
             TransportFault::Lost(detail) if phase == Phase::Connect => Cause::ConnectFailed { peer, detail },
             TransportFault::Lost(detail) => Cause::ConnectionLost { peer, phase, detail },
             TransportFault::NotSmtp(error) => Cause::ProtocolError { peer, phase, detail: error.to_string() },

@@ -50,11 +50,12 @@ fn rank(cause: &Cause) -> usize {
         Cause::SpecialUseDomain { .. } => 27,
         Cause::NextHopUnknown { .. } => 28,
         Cause::StsPolicyLost { .. } => 29,
+        Cause::NoRoute { .. } => 30,
     }
 }
 
 /// Variants of [`Cause`]: one more than the highest rank.
-const VARIANTS: usize = 30;
+const VARIANTS: usize = 31;
 
 /// One of each, and of those that differ in their row one of each row.
 pub(crate) fn cause() -> Vec<Cause> {
@@ -98,6 +99,7 @@ fn about_the_conversation() -> Vec<Cause> {
     let rejected =
         |line: &str| Cause::Rejected { peer: peer(), phase: Phase::RcptTo, reply: reply(&[line.as_bytes()]) };
     vec![
+        Cause::NoRoute { peer: peer(), detail: "network is unreachable".to_owned() },
         Cause::ConnectFailed { peer: peer(), detail: detail() },
         Cause::TimedOut { peer: peer(), phase },
         Cause::ConnectionLost { peer: peer(), phase, detail: detail() },
@@ -105,6 +107,7 @@ fn about_the_conversation() -> Vec<Cause> {
         rejected("550 5.1.1 no such user"),
         rejected("450 4.2.0 greylisted"),
         rejected("554 no"),
+        rejected("554 5.7.1 client host [192.0.2.7] is listed at blocklist.example"),
         Cause::MessageTooLarge { peer: peer(), limit: 10, size: 11 },
         Cause::EightBitNotOffered { peer: peer() },
         Cause::SmtpUtf8NotOffered { peer: peer() },

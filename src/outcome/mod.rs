@@ -248,6 +248,13 @@ pub enum Cause {
         /// Where it leads.
         address: IpAddr,
     },
+    /// This host has no route to the server: no packet left it.
+    NoRoute {
+        /// To whom.
+        peer: Peer,
+        /// What the system said.
+        detail: String,
+    },
     /// No connection could be opened.
     ConnectFailed {
         /// The server.
@@ -459,6 +466,7 @@ impl Cause {
             Self::DnsBogus { .. } => row("dnssec-invalid", Transient, 7, 324, Recipient).reported_as("dnssec-invalid"),
             Self::MailLoop { .. } => row("mail-loop", Permanent, 4, 6, Recipient),
             Self::AddressForbidden { .. } => row("address-forbidden", Permanent, 4, 4, Recipient),
+            Self::NoRoute { .. } => row("no-route", Transient, 4, 1, Here),
             Self::ConnectFailed { .. } => row("connect-failed", Transient, 4, 1, Path),
             Self::TimedOut { .. } => row("timed-out", Transient, 4, 2, Path),
             Self::ConnectionLost { .. } => row("connection-lost", Transient, 4, 2, Path),
@@ -513,6 +521,22 @@ impl Cause {
     }
 }
 
+/// What block lists and reputation filters say about the host that connects, in lower case: one of
+/// each pair of rows must be there.
+const THIS_HOST: [&str; 7] =
+    ["client host", "your ip", "ip address", "your host", "your server", "sending host", "sending server"];
+const IS_LISTED: [&str; 10] = [
+    "listed", "blocked", "block list", "blocklist", "blacklist", "dnsbl", "rbl", "reputation", "reverse dns", "ptr record",
+];
+
+/// Whether a refusal speaks of the address that this host sends from. Whether that is right is not
+/// for the reply to prove; that it is ours to act on is.
+fn is_about_our_address(reply: &Reply) -> bool {
+    let said = reply.lines.join(" ").to_ascii_lowercase();
+    let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    any(&THIS_HOST) && any(&IS_LISTED)
+}
+
 fn rejected_row(reply: &Reply) -> Row {
     let class = match reply.severity() {
         Severity::Permanent => Class::Permanent,
@@ -525,7 +549,8 @@ fn rejected_row(reply: &Reply) -> Row {
         Class::Permanent => "rejected",
         Class::Transient => "rejected-for-now",
     };
-    Row { word, class, status, result_type: None, side: Side::Recipient }
+    let side = if is_about_our_address(reply) { Side::Here } else { Side::Recipient };
+    Row { word, class, status, result_type: None, side }
 }
 
 /// The enhanced code for a reply that brings none (RFC 3463 §3).

@@ -69,7 +69,8 @@ impl Cause {
             Self::DnsUnavailable { question, .. } => vec![text("question", question)],
             Self::DnsBogus { question, detail } => vec![text("question", question), text("detail", detail)],
             Self::AddressForbidden { host, address } => vec![text("server", host), text("address", address)],
-            Self::ConnectFailed { peer, detail }
+            Self::NoRoute { peer, detail }
+            | Self::ConnectFailed { peer, detail }
             | Self::ConnectionLost { peer, detail, .. }
             | Self::ProtocolError { peer, detail, .. }
             | Self::TlsHandshake { peer, detail } => vec![text("server", peer), text("detail", detail)],

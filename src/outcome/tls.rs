@@ -225,6 +225,7 @@ impl Cause {
             | Self::DnsBogus { .. }
             | Self::MailLoop { .. }
             | Self::AddressForbidden { .. }
+            | Self::NoRoute { .. }
             | Self::ConnectFailed { .. }
             | Self::TimedOut { .. }
             | Self::ConnectionLost { .. }

@@ -3,7 +3,7 @@
 //! The sentence names no internal name or path; the evidence may. The codes and classes beside
 //! these words are in the table of `outcome/mod.rs` (RFC 3463, RFC 8460 §4.3).
 
-use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, UNITS, span};
+use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, Side, UNITS, span};
 
 impl Cause {
     /// What happened, in words for whoever wrote the message.
@@ -35,6 +35,9 @@ impl Cause {
             Self::MailLoop { domain } => format!("Mail for {domain} leads back to this relay: a loop."),
             Self::AddressForbidden { host, address } => {
                 format!("The mail server {host} has the address {address}, to which this relay must not deliver.")
+            }
+            Self::NoRoute { peer, .. } => {
+                format!("This relay has no network route to the mail server {peer}.")
             }
             Self::ConnectFailed { peer, detail } => format!("No connection to the mail server {peer}: {detail}."),
             Self::TimedOut { peer, phase } => {
@@ -159,12 +162,19 @@ impl Cause {
             Self::AddressForbidden { .. } => {
                 "If this is intended, set [delivery] allow_loopback or a [[destination]] with a next_hop."
             }
+            Self::NoRoute { .. } => {
+                "Look at the addresses and routes of this host (ip address, ip route): no packet left it."
+            }
             Self::ConnectFailed { .. } => "Check that outgoing port 25 is open here, then whether the server is up.",
             Self::TimedOut { .. } | Self::ConnectionLost { .. } => {
                 "If it happens with many servers, look for an inspecting firewall here; with one, ask its administrators."
             }
             Self::ProtocolError { .. } => {
                 "Connect by hand to see what answers; an inspecting firewall here may be changing the conversation."
+            }
+            Self::Rejected { .. } if self.row().side == Side::Here => {
+                "The other side refuses the address that this relay sends from. Look it up at the list that the reply \
+                 names, find out why it is there, and have it taken off."
             }
             Self::Rejected { .. } => "The reply above is the other side's own reason.",
             Self::StarttlsNotOffered { demanded_by, .. } | Self::StarttlsRefused { demanded_by, .. } => {
@@ -250,7 +260,9 @@ impl Cause {
             Self::AddressForbidden { host, address } => {
                 vec![("Mail server", host.clone()), ("Address", address.to_string())]
             }
-            Self::ConnectFailed { peer, detail } | Self::TlsHandshake { peer, detail } => {
+            Self::NoRoute { peer, detail }
+            | Self::ConnectFailed { peer, detail }
+            | Self::TlsHandshake { peer, detail } => {
                 vec![("Mail server", peer.to_string()), ("Detail", detail.clone())]
             }
             Self::ConnectionLost { peer, phase, detail } | Self::ProtocolError { peer, phase, detail } => {

@@ -126,7 +126,8 @@ impl Backoff {
 pub(super) const fn is_unreachable(cause: &Cause) -> bool {
     matches!(
         cause,
-        Cause::ConnectFailed { .. }
+        Cause::NoRoute { .. }
+            | Cause::ConnectFailed { .. }
             | Cause::TimedOut { phase: Phase::Connect | Phase::Greeting, .. }
             | Cause::ConnectionLost { phase: Phase::Connect | Phase::Greeting, .. }
     )

@@ -178,6 +178,7 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::DnsBogus { .. }
         | Cause::MailLoop { .. }
         | Cause::AddressForbidden { .. }
+        | Cause::NoRoute { .. }
         | Cause::ConnectFailed { .. }
         | Cause::TimedOut { .. }
         | Cause::ConnectionLost { .. }

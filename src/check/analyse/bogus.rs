@@ -1,16 +1,20 @@
 //! Answers that do not prove themselves: the zone's fault, or our clock's (pure)
 //! (RFC 4035 §5.3.1).
 
-use super::{Certainty, CheckFinding};
-use crate::check::evidence::{Evidence, LookupVerdict, ProbeRole, Whom};
+use super::{Certainty, CheckFinding, proof, witness};
+use crate::check::evidence::{DnsProbe, Evidence, LookupVerdict, ProbeRole, SecondOpinion, Whom};
 use crate::clock::Timestamp;
-use crate::outcome::{Cause, Side};
+use crate::outcome::{Cause, Question, Side};
+use crate::resolve::probe::{Reply, Transport};
+
+/// The zone's own servers, in the words of the configuration.
+const AUTHORITATIVE: &str = "authoritative";
 
 /// Whether our clock stands outside the time in which the root's own signatures hold. The root is
 /// never late; so the clock is wrong.
 pub(super) fn clock(evidence: &Evidence) -> Option<CheckFinding> {
     let mut roots = evidence.dns.iter().filter(|probe| probe.role == ProbeRole::Root);
-    let outside = |probe: &&crate::check::evidence::DnsProbe| {
+    let outside = |probe: &&DnsProbe| {
         probe.seen.signatures.is_some_and(|(from, until)| !holds(from, until, probe.seen.at))
     };
     let probe = roots.find(outside)?;
@@ -33,29 +37,132 @@ fn holds(from: u32, until: u32, at: Timestamp) -> bool {
     i64::from(from) <= now && now <= i64::from(until)
 }
 
-/// An answer that does not prove itself on our way, and does on another: somebody changes it.
+/// An answer that does not prove itself on our way, and does on another or is not the zone's:
+/// somebody changes it.
 pub(super) fn changed_here(evidence: &Evidence) -> Option<CheckFinding> {
     let Some(Cause::DnsBogus { question, detail }) = &evidence.delivery.cause else { return None };
-    let other = evidence.opinions.iter().find(|opinion| opinion.said == LookupVerdict::Valid)?;
-    let sentence = format!(
-        "The answer to {question} does not prove itself the way it comes to this host, and by {} it does: the resolver, \
-         or a box before it, changes it.",
-        other.by
-    );
-    let mut finding = CheckFinding::new("resolver-side", Side::Resolver, Certainty::Proven, sentence);
-    finding.proof = vec![format!("validator: {detail}"), format!("the same question by {}: valid", other.by)];
-    Some(finding.bridged(format!("add \"{}\" to upstreams in [dns]: what proves itself may come by any way", other.by)))
+    let mut finding = if let Some(cut) = cut(evidence) {
+        cut
+    } else if let Some(sound) = evidence.opinions.iter().find(|opinion| opinion.said == LookupVerdict::Valid) {
+        changed(evidence, question, sound)
+    } else if breaks_above(evidence, detail) {
+        let sentence = format!(
+            "The chain of trust of {question} breaks above the recipient's zone: that is none of the recipient's doing."
+        );
+        let mut finding = CheckFinding::new("resolver-side", Side::Resolver, Certainty::Likely, sentence);
+        finding.also = vec!["local-dns-type-filter"];
+        finding
+    } else {
+        return None;
+    };
+    finding.proof.push(format!("validator: {detail}"));
+    Some(finding)
 }
 
-/// What the servers of the zone themselves sign wrongly is proven to be theirs.
+/// The same question has a valid answer by another way.
+fn changed(evidence: &Evidence, question: &Question, sound: &SecondOpinion) -> CheckFinding {
+    let by = &sound.by;
+    let authority = evidence.opinions.iter().find(|opinion| opinion.by == AUTHORITATIVE).map(|opinion| opinion.said);
+    let who = format!("The answer to {question} does not prove itself the way it comes to this host, and by {by} it does");
+    let mut finding = match authority {
+        // The zone's own servers, too, are heard in clear: then it is no matter of the resolver.
+        Some(LookupVerdict::Bogus) => {
+            let sentence = format!("{who}: a box changes what comes in clear, or some of the zone's servers are wrong.");
+            let mut finding = CheckFinding::new(disguise(evidence), Side::Path, Certainty::Likely, sentence);
+            finding.also = vec!["dnssec-invalid"];
+            finding
+        }
+        Some(LookupVerdict::Valid) => {
+            let sentence = format!("{who}: the resolver, or a box before it, changes it.");
+            CheckFinding::new("resolver-side", Side::Resolver, Certainty::Proven, sentence)
+        }
+        Some(LookupVerdict::Nothing) | None => {
+            let sentence = format!("{who}: the resolver, or a box before it, changes it.");
+            let mut finding = CheckFinding::new("resolver-side", Side::Resolver, Certainty::Likely, sentence);
+            finding.also = vec![disguise(evidence)];
+            finding
+        }
+    };
+    finding.proof = vec![format!("the same question by {by}: valid")];
+    finding.bridged(format!("add \"{by}\" to upstreams in [dns]: what proves itself may come by any way"))
+}
+
+/// Sets come with fewer records than they have: those of the canary zone, or the one in question
+/// by every way in clear, while it is whole where nobody can read it.
+fn cut(evidence: &Evidence) -> Option<CheckFinding> {
+    let control = evidence.dns.iter().find(|probe| probe.seen.reply == Reply::Records && witness::is_false(probe));
+    let by = |is: fn(&DnsProbe) -> bool| {
+        let subject = evidence.dns.iter().filter(move |probe| probe.role == ProbeRole::Subject && is(probe));
+        subject.filter(|probe| probe.seen.reply == Reply::Records).map(|probe| probe.seen.records)
+    };
+    let whole = by(|probe| probe.seen.transport == Transport::Encrypted).max();
+    let left = by(|probe| probe.whom == Whom::Authority && probe.seen.transport != Transport::Encrypted).max();
+    let (all, left) = match (control, whole, left) {
+        (Some(probe), _, _) => match probe.role {
+            ProbeRole::Control(all) => (all, probe.seen.records),
+            _ => return None,
+        },
+        (None, Some(all), Some(left)) if left < all => (all, left),
+        (None, _, _) => return None,
+    };
+    let sentence = format!(
+        "A box on the way cuts sets of TLSA records: of {all} records {left} come, so that the signature does not hold."
+    );
+    let mut finding = CheckFinding::new("local-dns-count-filter", Side::Path, Certainty::Proven, sentence);
+    finding.proof = proof::elsewhere(evidence);
+    if let Some(probe) = control {
+        finding.proof.push(format!("{}: {left} of {all} records by {}", probe.seen.question, probe.server));
+    }
+    Some(finding.bridged(
+        "add a resolver over TLS to upstreams in [dns], as \"tls://IP#NAME\": what is encrypted no box can cut".into(),
+    ))
+}
+
+/// What else may lie behind an answer that does not prove itself.
+pub(super) fn disguise(evidence: &Evidence) -> &'static str {
+    let subject = evidence.dns.iter().filter(|probe| probe.role == ProbeRole::Subject);
+    let mut tlsa = subject.filter(|probe| probe.seen.question.record_type == "TLSA").peekable();
+    match tlsa.peek().map(|probe| &probe.seen.reply) {
+        Some(Reply::NoData | Reply::NxDomain) => "local-dns-type-filter",
+        Some(_) => "local-dns-count-filter",
+        None => "resolver-side",
+    }
+}
+
+/// Whether the name at which the validator stopped is above the recipient's zone. Nobody but the
+/// keepers of the root and of a registry sign there, and they are not wrong for long.
+fn breaks_above(evidence: &Evidence, detail: &str) -> bool {
+    let zone = evidence.dns.iter().filter(|probe| probe.whom == Whom::Authority).find_map(|probe| {
+        let (_, zone) = probe.server.rsplit_once(" of ")?;
+        Some(zone.trim_end_matches('.').to_owned())
+    });
+    let zone = zone.unwrap_or_else(|| evidence.domain.clone());
+    let is_above = |reason: &str| {
+        let name = reason.split_once(": ").map_or(reason, |(name, _)| name).trim_end_matches('.');
+        name.is_empty() || zone.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
+    };
+    detail.split("; ").all(is_above)
+}
+
+/// What the servers of the zone themselves sign wrongly is theirs. In clear it is proven where the
+/// signature has expired, which nobody on the way can bring about, where an encrypted way brings
+/// the same, or where a canary in another zone comes through whole.
 pub(super) fn certainty(evidence: &Evidence) -> Certainty {
     let failed = || evidence.troubled.iter().flat_map(|troubled| &troubled.failed);
-    let by_authority = failed().any(|f| f.upstream == "authoritative" && f.detail.starts_with("bogus"));
+    let by_authority = failed().any(|f| f.upstream == AUTHORITATIVE && f.detail.starts_with("bogus"));
     let expired = evidence
         .dns
         .iter()
         .filter(|probe| probe.whom == Whom::Authority && probe.role == ProbeRole::Subject)
         .any(|probe| probe.seen.signatures.is_some_and(|(from, until)| !holds(from, until, probe.seen.at)));
-    let agreed = evidence.opinions.iter().any(|opinion| opinion.said == LookupVerdict::Bogus);
-    if by_authority || expired || agreed { Certainty::Proven } else { Certainty::Likely }
+    let agree = |is: fn(&str) -> bool| {
+        evidence.opinions.iter().any(|opinion| opinion.said == LookupVerdict::Bogus && is(&opinion.by))
+    };
+    let encrypted = agree(|by| by.starts_with("tls://") || by.starts_with("https://"));
+    let in_clear = by_authority || agree(|by| by == AUTHORITATIVE);
+    if expired || encrypted || in_clear && witness::canary_clears(evidence) {
+        Certainty::Proven
+    } else {
+        Certainty::Likely
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::filter::{FilterKind, SubjectAnswer, fitting};
 use super::line::{ServerProbes, lines, vanished};
-use super::{Certainty, CheckFinding, proof};
+use super::{Certainty, CheckFinding, proof, witness};
 use crate::check::evidence::{Evidence, ProbeRole, Whom};
 use crate::outcome::Side;
 use crate::resolve::probe::{Reply, Transport};
@@ -64,7 +64,7 @@ impl DnsCase<'_> {
             return Some(went_away(line));
         }
         let found = edns(line)
-            .or_else(|| strips(line))
+            .or_else(|| self.strips(line))
             .or_else(|| self.not_validating(line))
             .or_else(|| tcp53(line))
             .or_else(|| self.subject(line))?;
@@ -78,7 +78,15 @@ impl DnsCase<'_> {
     fn dead(&self, line: &ServerProbes<'_>) -> CheckFinding {
         let sentence =
             format!("The resolver {} has no usable answer to anything, while other ways to the DNS work.", line.server);
-        let mut finding = CheckFinding::new("resolver-side", Side::Resolver, Certainty::Proven, sentence);
+        // One that says it has failed may sit behind what cuts everybody off; the zone's own servers
+        // show that nothing does. One that is silent may be cut off itself.
+        let says_so = line.probes.iter().any(|probe| matches!(probe.seen.reply, Reply::ErrorCode(_)));
+        let way_is_free = self.lines.iter().any(|other| other.whom == Whom::Authority && other.alive());
+        let certainty = if says_so && way_is_free { Certainty::Proven } else { Certainty::Likely };
+        let mut finding = CheckFinding::new("resolver-side", Side::Resolver, certainty, sentence);
+        if certainty != Certainty::Proven {
+            finding.also = vec!["local-dns-blocked"];
+        }
         finding.proof = line
             .probes
             .iter()
@@ -87,6 +95,32 @@ impl DnsCase<'_> {
             .collect();
         finding.hand_over = proof::packets(line);
         self.with_bridge(finding)
+    }
+
+    /// No signatures, not even for the root.
+    fn strips(&self, line: &ServerProbes<'_>) -> Option<CheckFinding> {
+        let root = line.with_role(ProbeRole::Root).find(|probe| probe.seen.answered())?;
+        let without_keys = matches!(root.seen.reply, Reply::NoData | Reply::NxDomain);
+        let unsigned = root.seen.reply == Reply::Records && !root.seen.signed;
+        if root.seen.edns.is_none() || !(without_keys || unsigned) {
+            return None;
+        }
+        let what = if without_keys { "says that the root has no keys" } else { "answers without DNSSEC signatures" };
+        let sentence = format!(
+            "{} {what}, and the root is always signed: it, or a box before it, takes away what DNSSEC needs.",
+            line.server
+        );
+        // What comes from other servers in clear shows whether a box takes it away from everybody.
+        let others = || self.lines.iter().filter(|other| other.whom == Whom::Authority && other.is_clear());
+        let signed = others().flat_map(|other| &other.probes).any(|probe| probe.seen.signed);
+        let certainty = if signed { Certainty::Proven } else { Certainty::Likely };
+        let mut finding = CheckFinding::new("resolver-strips-dnssec", Side::Resolver, certainty, sentence);
+        if !signed {
+            finding.also = vec!["local-dns-type-filter"];
+        }
+        let seen = if without_keys { "no keys" } else { "no RRSIG" };
+        finding.proof = vec![format!("root DNSKEY: {}, {seen}", proof::said(&root.seen))];
+        Some(finding)
     }
 
     fn not_validating(&self, line: &ServerProbes<'_>) -> Option<CheckFinding> {
@@ -112,8 +146,12 @@ impl DnsCase<'_> {
             .map(|seen| &seen.reply)
             .collect();
         let denied = replies.iter().any(|reply| matches!(reply, Reply::NoData | Reply::NxDomain));
-        if denied && self.truth.records.is_some_and(|records| records > 0) {
-            return Some(self.forged(line));
+        let canary_denied = line.probes.iter().any(|probe| {
+            matches!(probe.seen.reply, Reply::NoData | Reply::NxDomain) && witness::is_false(probe)
+        });
+        if denied && (canary_denied || self.truth.records.is_some_and(|records| records > 0)) {
+            let who = if canary_denied { "says so of the canary zone, too" } else { "other ways have them, signed" };
+            return Some(self.forged(line, who));
         }
         if !line.subject_fails() {
             return None;
@@ -125,9 +163,9 @@ impl DnsCase<'_> {
     }
 
     /// "There is none", where there are records.
-    fn forged(&self, line: &ServerProbes<'_>) -> CheckFinding {
+    fn forged(&self, line: &ServerProbes<'_>, who: &str) -> CheckFinding {
         let sentence = format!(
-            "{} says that {} has no records, and other ways have them, signed: something on this way forges \"no data\".",
+            "{} says that {} has no records, and {who}: something on this way forges \"no data\".",
             line.server,
             self.subject_name()
         );
@@ -146,126 +184,71 @@ impl DnsCase<'_> {
         finding
     }
 
-    /// An error code: whoever answers has heard the question.
+    /// An error code: whoever answers has heard the question. Who answers is not sure: an IPS says
+    /// REFUSED in the name of the server, and a resolver SERVFAIL for what it does not get.
     fn refused(&self, line: &ServerProbes<'_>) -> CheckFinding {
         let name = self.subject_name();
-        if let Some(finding) = self.count_behind(line) {
-            return finding;
+        let fitting = fitting(line, self.truth);
+        if let Some((kind, Certainty::Proven)) = fitting.first() {
+            return self.filtered(line, *kind, Certainty::Proven);
         }
-        let mut finding = match (line.whom, self.truth.records) {
-            (Whom::Authority, None) => {
-                let sentence = format!("The servers of the recipient's own zone fail for {name}: nobody can get it.");
-                let mut finding = CheckFinding::new("recipient-dns", Side::Recipient, Certainty::Proven, sentence);
-                finding.hand_over = vec![format!("to the recipient's DNS administrators: {name} at {}", line.server)];
-                finding
-            }
-            (_, Some(_)) => {
-                let sentence = format!("{} fails for {name}, and other ways have the answer.", line.server);
+        let mut finding = match self.truth.records {
+            Some(_) if self.authority_answers_what_fails(line) => {
+                let sentence = format!("{} fails for {name}, and the zone's own servers answer it.", line.server);
                 CheckFinding::new("resolver-side", Side::Resolver, Certainty::Proven, sentence)
             }
-            (Whom::Upstream | Whom::Reference, None) => return self.refused_unseen(line),
-        };
-        finding.proof = proof::ways(line);
-        finding.proof.extend(proof::elsewhere(self.evidence));
-        finding
-    }
-
-    /// A resolver that fails for many records and has few: the filter is on its own way out.
-    fn count_behind(&self, line: &ServerProbes<'_>) -> Option<CheckFinding> {
-        let (kind, Certainty::Proven) = fitting(line, self.truth).into_iter().next()? else { return None };
-        let FilterKind::Count { .. } = kind else { return None };
-        let sentence = format!(
-            "{} It sits behind {}, which fails for them because it does not get them either.",
-            what(kind, &self.subject_name()),
-            line.server
-        );
-        let mut finding = CheckFinding::new(kind.word(), Side::Path, Certainty::Proven, sentence);
-        finding.proof = proof::counts(line, self.truth.records);
-        finding.proof.extend(proof::elsewhere(self.evidence));
-        Some(finding)
-    }
-
-    /// A resolver fails, and nobody else has the answer either.
-    fn refused_unseen(&self, line: &ServerProbes<'_>) -> CheckFinding {
-        let name = self.subject_name();
-        let authority = self.lines.iter().find(|other| other.whom == Whom::Authority && other.subject_fails());
-        if let Some(authority) = authority
-            && authority.alive()
-        {
-            let says_so =
-                |transport| authority.subject(transport).is_some_and(|seen| matches!(seen.reply, Reply::ErrorCode(_)));
-            let (certainty, also) = if says_so(Transport::Udp) || says_so(Transport::Tcp) {
-                (Certainty::Proven, vec![])
-            } else {
-                (Certainty::Inconclusive, vec!["local-dns-count-filter", "recipient-dns"])
-            };
-            let sentence = match certainty {
-                Certainty::Proven => {
-                    format!("The servers of the recipient's own zone fail for {name}: nobody can get it.")
+            Some(_) => match fitting.first() {
+                Some((kind, _)) => {
+                    let mut finding = self.filtered(line, *kind, Certainty::Likely);
+                    finding.also = fitting.iter().skip(1).map(|(kind, _)| kind.word()).chain(["resolver-side"]).collect();
+                    finding
                 }
-                Certainty::Likely | Certainty::Inconclusive => format!(
-                    "{} fails for {name}, and the zone's own servers stay silent: a filter on the way out of this \
-                     network, or a fault of the recipient's DNS.",
-                    line.server
-                ),
-            };
-            let (word, side) = if certainty == Certainty::Proven {
-                ("recipient-dns", Side::Recipient)
-            } else {
-                ("inconclusive", Side::Path)
-            };
-            let mut finding = CheckFinding::new(word, side, certainty, sentence);
-            finding.also = also;
-            finding.proof = proof::ways(authority);
-            finding.hand_over = proof::packets(authority);
-            return finding;
+                None => {
+                    let sentence = format!("{} fails for {name}, and other ways have the answer.", line.server);
+                    let mut finding = CheckFinding::new("resolver-side", Side::Resolver, Certainty::Likely, sentence);
+                    finding.also = vec!["local-dns-count-filter"];
+                    finding
+                }
+            },
+            None => return self.nobody_has_it(line, &fitting),
+        };
+        if finding.proof.is_empty() {
+            finding.proof = proof::ways(line);
+            finding.proof.extend(proof::elsewhere(self.evidence));
         }
-        let sentence = format!("{} fails for {name}, and no other way to the DNS could be compared.", line.server);
-        let mut finding = CheckFinding::new("inconclusive", Side::Resolver, Certainty::Inconclusive, sentence);
-        finding.also = vec!["resolver-side", "recipient-dns"];
-        finding.proof = proof::ways(line);
         finding
     }
 
-    /// Silence, where harmless questions are answered.
-    fn vanished(&self, line: &ServerProbes<'_>) -> CheckFinding {
+    /// Over every transport that fails on a line the zone's own servers have it, in clear.
+    fn authority_answers_what_fails(&self, line: &ServerProbes<'_>) -> bool {
+        let fails = |over: &Transport| line.subject(*over).is_some_and(|seen| !seen.answered());
+        let lost: Vec<_> = [Transport::Udp, Transport::Tcp].into_iter().filter(fails).collect();
+        line.whom == Whom::Upstream
+            && !lost.is_empty()
+            && lost.into_iter().all(|over| witness::authority_has_it(self.lines, over))
+    }
+
+    /// A filter, by what becomes of answers.
+    fn filtered(&self, line: &ServerProbes<'_>, kind: FilterKind, certainty: Certainty) -> CheckFinding {
         let name = self.subject_name();
-        let fitting = fitting(line, self.truth);
-        let seen_elsewhere = self.truth.records.is_some();
-        let Some((best, sure)) = fitting.first().copied() else {
-            return self.silent_for_one(line);
-        };
-        let mut also: Vec<&'static str> = fitting
-            .iter()
-            .skip(1)
-            .filter(|(_, c)| *c == sure || sure < Certainty::Proven)
-            .map(|(kind, _)| kind.word())
-            .collect();
-        // Without anybody who has the records, their own servers may be what is silent; controls
-        // that vanish as well show that they are not.
-        let control_vanishes = line.probes.iter().any(|p| {
-            matches!(p.role, ProbeRole::Control(_) | ProbeRole::Known(_) | ProbeRole::TlsaWithout) && vanished(&p.seen)
+        let says = line.probes.iter().find_map(|probe| match &probe.seen.reply {
+            Reply::ErrorCode(code) if probe.seen.question.record_type == "TLSA" => Some(code.as_str()),
+            _ => None,
         });
-        let certainty = match (seen_elsewhere || control_vanishes, also.is_empty()) {
-            (false, _) => Certainty::Inconclusive,
-            (true, true) => sure.max(Certainty::Likely),
-            (true, false) => sure.min(Certainty::Likely).max(Certainty::Likely),
+        let authority_says_so = self.lines.iter().any(|other| {
+            other.whom == Whom::Authority
+                && other.subject(Transport::Udp).is_some_and(|seen| matches!(seen.reply, Reply::ErrorCode(_)))
+        });
+        let place = match says {
+            Some(code) if authority_says_so => {
+                format!("{code} comes in their place, in the name of the zone's own servers as well.")
+            }
+            Some(code) => format!("It sits behind {}, which says {code} because it does not get them.", line.server),
+            None => self.place(line),
         };
-        if certainty == Certainty::Inconclusive {
-            also = fitting.iter().map(|(kind, _)| kind.word()).chain(["recipient-dns"]).collect();
-            let sentence = format!(
-                "Answers to {name} vanish, and nobody who could be asked has them: a filter on the way, or a fault of \
-                 the recipient's DNS. A canary zone (--canary) or an encrypted resolver (--reference) tells."
-            );
-            let mut finding = CheckFinding::new("inconclusive", Side::Path, certainty, sentence);
-            finding.also = also;
-            finding.proof = proof::ways(line);
-            return finding;
-        }
-        let sentence = format!("{} {}", what(best, &name), self.place(line));
-        let mut finding = CheckFinding::new(best.word(), Side::Path, certainty, sentence);
-        finding.also = also;
-        finding.proof = match best {
+        let sentence = format!("{} {place}", what(kind, &name));
+        let mut finding = CheckFinding::new(kind.word(), Side::Path, certainty, sentence);
+        finding.proof = match kind {
             FilterKind::Count { .. } | FilterKind::Type => proof::counts(line, self.truth.records),
             FilterKind::Size { .. } => proof::ways(line),
         };
@@ -273,19 +256,99 @@ impl DnsCase<'_> {
         finding
     }
 
+    /// No usable answer on any way that was asked.
+    fn nobody_has_it(&self, line: &ServerProbes<'_>, fitting: &[(FilterKind, Certainty)]) -> CheckFinding {
+        let name = self.subject_name();
+        let of_zone = self.lines.iter().find(|other| other.whom == Whom::Authority && other.alive());
+        let Some(authority) = of_zone.filter(|other| other.subject_fails()) else {
+            let sentence = format!("{} has no usable answer to {name}, and no other way could be compared.", line.server);
+            let mut finding = CheckFinding::new("inconclusive", Side::Resolver, Certainty::Inconclusive, sentence);
+            finding.also = vec!["resolver-side", "recipient-dns"];
+            finding.proof = proof::ways(line);
+            return finding;
+        };
+        let says = [Transport::Udp, Transport::Tcp].into_iter().find_map(|over| match &authority.subject(over)?.reply {
+            Reply::ErrorCode(code) => Some(code.as_str()),
+            _ => None,
+        });
+        // Two witnesses that have no part in the way to the zone's servers: who is asked encrypted,
+        // and a canary in another zone.
+        let certainty = match (witness::fails_encrypted(self.lines), witness::canary_clears(self.evidence), says) {
+            (true, true, _) => Certainty::Proven,
+            (true, false, _) | (false, true, _) | (false, false, Some(_)) => Certainty::Likely,
+            (false, false, None) => Certainty::Inconclusive,
+        };
+        let (word, side) = match certainty {
+            Certainty::Inconclusive => ("inconclusive", Side::Path),
+            Certainty::Likely | Certainty::Proven => ("recipient-dns", Side::Recipient),
+        };
+        let how = says.map_or_else(|| "do not answer".to_owned(), |code| format!("say {code} to"));
+        let sentence = match certainty {
+            Certainty::Proven => {
+                format!("The servers of the recipient's own zone {how} {name}, and answers of its kind pass: nobody can get it.")
+            }
+            Certainty::Likely => format!(
+                "The servers of the recipient's own zone {how} {name}: a fault of theirs, unless a filter on the way out \
+                 of this network does it in their name."
+            ),
+            Certainty::Inconclusive => format!(
+                "Answers to {name} vanish, and nobody who could be asked has them: a filter on the way, or a fault of \
+                 the recipient's DNS."
+            ),
+        };
+        let mut finding = CheckFinding::new(word, side, certainty, sentence);
+        if certainty != Certainty::Proven {
+            finding.also = fitting.iter().map(|(kind, _)| kind.word()).collect();
+            if certainty == Certainty::Inconclusive {
+                finding.also.push("recipient-dns");
+            } else if finding.also.is_empty() {
+                finding.also = vec!["local-dns-size-filter"];
+            }
+        }
+        finding.proof = proof::ways(authority);
+        finding.hand_over = match certainty {
+            Certainty::Proven => vec![format!("to the recipient's DNS administrators: {name} at {}", authority.server)],
+            Certainty::Likely | Certainty::Inconclusive => proof::packets(authority),
+        };
+        finding
+    }
+
+    /// Silence, where harmless questions are answered.
+    fn vanished(&self, line: &ServerProbes<'_>) -> CheckFinding {
+        let fitting = fitting(line, self.truth);
+        // A name of another zone that vanishes as well shows that it is not the recipient's servers.
+        let control_vanishes = line
+            .probes
+            .iter()
+            .any(|p| matches!(p.role, ProbeRole::Control(_) | ProbeRole::Known(_)) && vanished(&p.seen));
+        if self.truth.records.is_none() && !control_vanishes {
+            return self.nobody_has_it(line, &fitting);
+        }
+        let Some((best, sure)) = fitting.first().copied() else { return self.silent_for_one(line) };
+        let also: Vec<&'static str> = fitting
+            .iter()
+            .skip(1)
+            .filter(|(_, c)| *c == sure || sure < Certainty::Proven)
+            .map(|(kind, _)| kind.word())
+            .collect();
+        let certainty = if also.is_empty() { sure.max(Certainty::Likely) } else { Certainty::Likely };
+        let mut finding = self.filtered(line, best, certainty);
+        finding.also = also;
+        if certainty != Certainty::Proven && finding.also.is_empty() {
+            finding.also = vec!["recipient-dns"];
+        }
+        finding
+    }
+
     /// No filter explains it: as many records, as large an answer, pass.
     fn silent_for_one(&self, line: &ServerProbes<'_>) -> CheckFinding {
         let name = self.subject_name();
-        let mut finding = if self.truth.records.is_some() {
-            let server = line.server;
-            let sentence = format!(
-                "{server} does not answer {name}, though it answers larger questions, and other ways have the answer."
-            );
-            CheckFinding::new("resolver-side", Side::Resolver, Certainty::Likely, sentence)
-        } else {
-            let sentence = format!("Nobody answers {name}, and answers of its kind pass: the recipient's DNS fails.");
-            CheckFinding::new("recipient-dns", Side::Recipient, Certainty::Likely, sentence)
-        };
+        let server = line.server;
+        let sentence = format!(
+            "{server} does not answer {name}, though it answers larger questions, and other ways have the answer."
+        );
+        let mut finding = CheckFinding::new("resolver-side", Side::Resolver, Certainty::Likely, sentence);
+        finding.also = vec!["recipient-dns"];
         finding.proof = proof::ways(line);
         finding.proof.extend(proof::elsewhere(self.evidence));
         finding
@@ -361,21 +424,6 @@ fn edns(line: &ServerProbes<'_>) -> Option<CheckFinding> {
     );
     let mut finding = CheckFinding::new("local-dns-edns-filter", Side::Path, Certainty::Proven, sentence);
     finding.proof = proof::ways(line);
-    Some(finding)
-}
-
-fn strips(line: &ServerProbes<'_>) -> Option<CheckFinding> {
-    let root = line.with_role(ProbeRole::Root).find(|probe| probe.seen.reply == Reply::Records)?;
-    if root.seen.signed || root.seen.edns.is_none() {
-        return None;
-    }
-    let sentence = format!(
-        "{} answers without DNSSEC signatures, even for the root, which is always signed: it, or a box before it, \
-         takes them away.",
-        line.server
-    );
-    let mut finding = CheckFinding::new("resolver-strips-dnssec", Side::Resolver, Certainty::Proven, sentence);
-    finding.proof = vec![format!("root DNSKEY: {}, no RRSIG", proof::said(&root.seen))];
     Some(finding)
 }
 

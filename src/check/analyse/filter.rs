@@ -6,6 +6,7 @@
 
 use super::Certainty;
 use super::line::{ServerProbes, tlsa_count};
+use crate::check::canary;
 use crate::check::evidence::{DnsProbe, ProbeRole};
 use crate::resolve::probe::{Reply, Seen, Transport};
 
@@ -68,7 +69,7 @@ pub(super) fn fitting(line: &ServerProbes<'_>, truth: SubjectAnswer) -> Vec<(Fil
     let mut fitting: Vec<(FilterKind, Certainty)> = size(line, &probes, &lost, truth).into_iter().collect();
     if is_tlsa {
         fitting.extend(count(&probes, truth));
-        fitting.extend(by_type(&probes));
+        fitting.extend(by_type(&probes, truth));
     }
     fitting.sort_by_key(|(_, certainty)| std::cmp::Reverse(*certainty));
     fitting
@@ -87,7 +88,10 @@ fn count(probes: &[&DnsProbe], truth: SubjectAnswer) -> Option<(FilterKind, Cert
     let gone = counted.iter().filter(|(_, seen)| lacking(seen)).map(|(n, _)| *n).min();
     // What has no records cannot vanish for having too many.
     let one_large_vanishes = probes.iter().any(|probe| probe.role == ProbeRole::Large && lacking(&probe.seen));
-    let contradicted = one_large_vanishes || gone == Some(0) || matches!((passed, gone), (Some(p), Some(g)) if p >= g);
+    // As many as anybody has pass, and none is known to be lost: there is no such filter.
+    let most = canary::COUNTS.into_iter().max();
+    let all_pass = gone.is_none() && passed >= most;
+    let contradicted = all_pass || one_large_vanishes || gone == Some(0) || matches!((passed, gone), (Some(p), Some(g)) if p >= g);
     if contradicted {
         return None;
     }
@@ -101,13 +105,17 @@ fn count(probes: &[&DnsProbe], truth: SubjectAnswer) -> Option<(FilterKind, Cert
     Some((FilterKind::Count { passed, vanished: gone, every_type }, certainty))
 }
 
-fn by_type(probes: &[&DnsProbe]) -> Option<(FilterKind, Certainty)> {
+fn by_type(probes: &[&DnsProbe], truth: SubjectAnswer) -> Option<(FilterKind, Certainty)> {
     let tlsa: Vec<_> = probes.iter().filter(|probe| probe.seen.question.record_type == "TLSA").collect();
     if !tlsa.iter().all(|probe| lacking(&probe.seen)) {
         return None;
     }
     // A question whose answer is nearly empty vanishes as well: that leaves nothing but the type.
-    let empty = tlsa.iter().any(|probe| probe.role == ProbeRole::TlsaWithout || probe.role == ProbeRole::Control(1));
+    // One about the recipient's own zone says so only where somebody has its records.
+    let is_empty = |probe: &&&DnsProbe| {
+        probe.role == ProbeRole::Control(1) || truth.records.is_some() && probe.role == ProbeRole::TlsaWithout
+    };
+    let empty = tlsa.iter().any(|probe| is_empty(&probe));
     Some((FilterKind::Type, if empty { Certainty::Proven } else { Certainty::Inconclusive }))
 }
 
@@ -122,7 +130,10 @@ fn size(
     let small_ones_vanish = probes.iter().any(|probe| {
         lacking(&probe.seen) && matches!(probe.role, ProbeRole::TlsaWithout | ProbeRole::Root | ProbeRole::Harmless)
     });
-    if small_ones_vanish || larger_passes(probes) || truth.octets.is_some_and(|octets| passed >= octets) {
+    // Unknown is only what is larger than anything that a canary has.
+    let large_passes = probes.iter().any(|p| p.role == ProbeRole::Large && p.seen.reply == Reply::Records);
+    let exonerated = truth.octets.is_none() && large_passes;
+    if small_ones_vanish || exonerated || larger_passes(probes) || truth.octets.is_some_and(|octets| passed >= octets) {
         return None;
     }
     // Cut to 512 octets it passes, whole it vanishes, and TCP has it.

@@ -25,6 +25,7 @@ pub(super) fn find(evidence: &Evidence) -> Option<CheckFinding> {
         delivers: evidence.delivery.delivers,
     };
     blocked(&seen)
+        .or_else(|| cut_off(&seen))
         .or_else(|| masked(&seen))
         .or_else(|| proxied(&seen))
         .or_else(|| stripped(&seen))
@@ -82,6 +83,38 @@ fn blocked(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
     Some(finding.bridged("let the firewall pass TCP from this host to port 25 of any address".into()))
 }
 
+/// A handshake that began and did not come to its end.
+fn handshake_fails(server: &ServerSeen) -> bool {
+    if server.control {
+        return offers_starttls(server) && !server.tls;
+    }
+    let phase = match &server.cause {
+        Some(Cause::TlsHandshake { .. }) => return server.certificate.is_none(),
+        Some(Cause::ConnectionLost { phase, .. } | Cause::TimedOut { phase, .. }) => *phase,
+        _ => return false,
+    };
+    phase == crate::outcome::Phase::Handshake
+}
+
+/// TLS comes about with nobody.
+fn cut_off(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
+    let server = seen.ours.iter().find(|server| handshake_fails(server))?;
+    let somebody_has_tls = seen.ours.iter().chain(&seen.controls).any(|server| server.tls);
+    let control = seen.controls.iter().find(|control| handshake_fails(control))?;
+    if somebody_has_tls {
+        return None;
+    }
+    let sentence = format!(
+        "No TLS handshake comes to its end, with {} as little as with {}: a box on the way ends them.",
+        server.host, control.host
+    );
+    let mut finding = CheckFinding::new("local-tls-blocked", Side::Path, Certainty::Proven, sentence);
+    finding.proof = proof(seen, |server| {
+        if handshake_fails(server) { "STARTTLS offered, no handshake".to_owned() } else { "no TLS".to_owned() }
+    });
+    Some(finding.bridged("let the firewall pass TLS on port 25 (STARTTLS) from this host; mail goes out then".into()))
+}
+
 fn is_masked(server: &ServerSeen) -> bool {
     let masked = |text: &str| MASK.iter().any(|mask| text.contains(mask));
     server.greeting.as_deref().is_some_and(masked) || server.ehlo.iter().any(|line| masked(line))
@@ -93,7 +126,13 @@ fn masked(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
         "A box on the way rewrites SMTP: the words of {} come masked, and STARTTLS does not get through.",
         server.host
     );
-    let mut finding = CheckFinding::new("local-smtp-rewritten", Side::Path, Certainty::Proven, sentence);
+    // The recipient's own firewall does the same; at servers elsewhere it can only be ours.
+    let everywhere = seen.controls.iter().any(|control| is_masked(control));
+    let certainty = if everywhere { Certainty::Proven } else { Certainty::Likely };
+    let mut finding = CheckFinding::new("local-smtp-rewritten", Side::Path, certainty, sentence);
+    if !everywhere {
+        finding.also = vec!["starttls-not-supported"];
+    }
     finding.proof = [server.greeting.clone().map(|greeting| format!("greeting: {greeting}"))]
         .into_iter()
         .flatten()

@@ -1,8 +1,9 @@
 //! From evidence to diagnosis (pure): whose fault it is, how sure that is, and what to do.
 //!
-//! A hypothesis that the evidence contradicts is out; a control that is missing counts as nothing;
-//! the recipient is never accused while an encrypted or an authoritative path has the records; when
-//! two causes fit, both are said. What delivery would do is not judged again here: its cause
+//! A hypothesis that the evidence contradicts is out; a control that is missing counts as nothing.
+//! A side is proven to be at fault when the others are sound by a way that has no part in what is
+//! suspected: an encrypted path, a canary in another zone, a control host elsewhere ([`witness`]).
+//! Otherwise it is likely, the other causes that fit are said, and the one command that decides. What delivery would do is not judged again here: its cause
 //! stands (RFC 7672 §2.1), and only the reason behind it is looked for.
 
 mod bogus;
@@ -11,6 +12,7 @@ mod filter;
 mod line;
 mod mail;
 mod proof;
+mod witness;
 
 pub(super) use proof::said;
 
@@ -56,6 +58,9 @@ pub struct Diagnosis {
     pub word: String,
     /// Other causes that fit as well.
     pub also: Vec<String>,
+    /// The command that would decide, where it is not proven.
+    #[serde(default)]
+    pub decide: Option<String>,
     /// What is wrong, in a sentence or two.
     pub sentence: String,
     /// What it means for mail.
@@ -104,10 +109,12 @@ pub fn analyse(evidence: &Evidence) -> Diagnosis {
         .or_else(|| dns::find(evidence))
         .or_else(|| bogus::changed_here(evidence))
         .or_else(|| mail::find(evidence));
-    match found.filter(|finding| !(is_ours(evidence) && finding.side == Side::Recipient)) {
+    let found = match found.filter(|finding| !(is_ours(evidence) && finding.side == Side::Recipient)) {
         None => base,
         Some(finding) => with(base, finding),
-    }
+    };
+    let decide = witness::decide(evidence, &found);
+    Diagnosis { decide, ..found }
 }
 
 /// Whether it is the operator's own next hop that is not found: whatever its zone does, no
@@ -141,7 +148,8 @@ fn base(evidence: &Evidence) -> Diagnosis {
         side,
         certainty: cause.map_or(Certainty::Proven, |cause| certainty(cause, evidence)),
         word: word.to_owned(),
-        also: Vec::new(),
+        also: cause.map(|cause| also(cause, evidence)).unwrap_or_default(),
+        decide: None,
         sentence: delivery.sentence.clone(),
         mail: mail_sentence(evidence, level),
         proof: cause.map(proof::of_cause).unwrap_or_default(),
@@ -169,6 +177,7 @@ fn with(base: Diagnosis, finding: CheckFinding) -> Diagnosis {
         certainty: finding.certainty,
         word: finding.word.to_owned(),
         also: finding.also.into_iter().map(str::to_owned).collect(),
+        decide: None,
         sentence: finding.sentence,
         proof: if finding.proof.is_empty() { base.proof } else { finding.proof },
         hand_over: if finding.hand_over.is_empty() { base.hand_over } else { finding.hand_over },
@@ -199,6 +208,13 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::ConnectionLost { .. }
         | Cause::ProtocolError { .. }
         | Cause::TlsHandshake { .. } => Certainty::Likely,
+        // Somebody on the way may have answered, or shown a certificate, in place of the server.
+        Cause::Rejected { .. } if cause.row().side == Side::Here => Certainty::Likely,
+        Cause::Rejected { .. }
+        | Cause::StarttlsNotOffered { .. }
+        | Cause::StarttlsRefused { .. }
+        | Cause::DaneMismatch { .. }
+        | Cause::CertificateRejected { .. } => witness::of_mail_path(evidence),
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
@@ -206,11 +222,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::NextHopUnknown { question: None, .. }
         | Cause::MailLoop { .. }
         | Cause::AddressForbidden { .. }
-        | Cause::Rejected { .. }
-        | Cause::StarttlsNotOffered { .. }
-        | Cause::StarttlsRefused { .. }
-        | Cause::DaneMismatch { .. }
-        | Cause::CertificateRejected { .. }
+        | Cause::NoRoute { .. }
         | Cause::StsMxNotListed { .. }
         | Cause::DaneRequired { .. }
         | Cause::StsRequired { .. }
@@ -223,6 +235,24 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::BouncedByOperator { .. }
         | Cause::Expired { .. } => Certainty::Proven,
     }
+}
+
+/// What fits as well, where the cause is not proven to be what it looks like.
+fn also(cause: &Cause, evidence: &Evidence) -> Vec<String> {
+    if certainty(cause, evidence) == Certainty::Proven {
+        return Vec::new();
+    }
+    let word = match cause {
+        Cause::DnsBogus { .. } => bogus::disguise(evidence),
+        Cause::NextHopUnknown { .. } => "resolver-side",
+        Cause::DnsUnavailable { .. } => "recipient-dns",
+        Cause::StsPolicyLost { .. } => "inconclusive",
+        Cause::ConnectFailed { .. } | Cause::TimedOut { .. } | Cause::ConnectionLost { .. } => "local-port25-blocked",
+        Cause::TlsHandshake { .. } => "local-tls-blocked",
+        Cause::DaneMismatch { .. } | Cause::CertificateRejected { .. } => "local-tls-intercepted",
+        _ => "local-smtp-rewritten",
+    };
+    vec![word.to_owned()]
 }
 
 /// How many wait, since when, and that nothing is lost.

@@ -146,7 +146,8 @@ pub(super) fn peer(cause: &Cause, evidence: &Evidence) -> Vec<String> {
 
 /// With whom it went wrong, where it was with somebody.
 fn peer_of(cause: &Cause) -> Option<&Peer> {
-    if let Cause::ConnectFailed { peer, .. }
+    if let Cause::NoRoute { peer, .. }
+    | Cause::ConnectFailed { peer, .. }
     | Cause::TimedOut { peer, .. }
     | Cause::ConnectionLost { peer, .. }
     | Cause::ProtocolError { peer, .. }
