@@ -254,11 +254,17 @@ impl ProbedDnsServers {
         questions
     }
 
+    /// Resolvers are asked about the root: whether they are there has nothing to do with a zone
+    /// that may be dead. Its own servers know no other.
     fn again(&self, subject: &ProbeTarget) -> Vec<Put<'_>> {
-        let (name, record_type) = &subject.harmless;
-        let clear = self.all.iter().filter(|(whom, server)| *whom != Whom::Reference && !server.is_encrypted());
+        let outside = (Name::root(), RecordType::SOA);
         let mut questions = Vec::new();
-        for (whom, server) in clear {
+        for (whom, server) in &self.all {
+            let (name, record_type) = match whom {
+                Whom::Authority => &subject.harmless,
+                Whom::Reference if !server.is_encrypted() => continue,
+                Whom::Upstream | Whom::Reference => &outside,
+            };
             // Without EDNS too: whoever drops EDNS is no outage.
             for edns in [Some(ORDINARY), None].into_iter().take(if self.is_first(server) { 2 } else { 1 }) {
                 let ask = Ask { name: name.clone(), record_type: *record_type, transport: server.transport(), edns };

@@ -166,7 +166,7 @@ async fn without_canary_and_reference_the_box_everywhere_is_not_blamed_on_the_re
     for word in ["local-dns-count-filter", "recipient-dns"] {
         assert!(report.diagnosis.also.iter().any(|also| also == word), "{:?}", report.diagnosis.also);
     }
-    assert!(report.diagnosis.sentence.contains("--canary"), "{}", report.text());
+    assert!(report.diagnosis.decide.as_ref().unwrap().contains("--canary"), "{}", report.text());
 }
 
 #[tokio::test]
@@ -241,14 +241,15 @@ async fn a_dead_resolver_beside_a_living_one_is_named() {
     let mut scene = Scene::new().await.boxes(&[PathFault::DropAll]);
     let second = scene.lab.another_dns().await.unwrap();
     scene.config.dns.upstreams.push(second.upstream().parse().unwrap());
-    scene.says(Verdict::Warning, "resolver", "proven", "resolver-side").await;
+    // Silence may be a box before it as well.
+    scene.says(Verdict::Warning, "resolver", "likely", "resolver-side").await;
 }
 
 // The recipient's own faults.
 
 #[tokio::test]
 async fn servers_of_the_zone_that_fail_for_tlsa_are_the_recipients_fault() {
-    let scene = Scene::new().await;
+    let scene = Scene::new().await.canary();
     scene
         .lab
         .world()
@@ -259,7 +260,7 @@ async fn servers_of_the_zone_that_fail_for_tlsa_are_the_recipients_fault() {
 
 #[tokio::test]
 async fn a_bogus_zone_is_the_recipients_fault() {
-    let mut scene = Scene::new().await;
+    let mut scene = Scene::new().await.canary();
     let bogus = AnswerFault::Signature(dane_relay::lab::SignatureFault::Bogus);
     scene.lab.world().fault(&scene.lab.tlsa_owner("mx.rollover.test"), RecordType::TLSA, bogus).unwrap();
     scene.config.dns.upstreams.push("authoritative".parse().unwrap());
@@ -268,7 +269,7 @@ async fn a_bogus_zone_is_the_recipients_fault() {
 
 #[tokio::test]
 async fn a_bogus_zone_is_proven_by_its_own_servers_though_delivery_does_not_ask_them() {
-    let scene = Scene::new().await;
+    let scene = Scene::new().await.canary();
     let bogus = AnswerFault::Signature(dane_relay::lab::SignatureFault::Bogus);
     scene.lab.world().fault("rollover.test", RecordType::MX, bogus).unwrap();
     let report = scene.says(Verdict::Fault, "recipient", "proven", "dnssec-invalid").await;

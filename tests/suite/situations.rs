@@ -55,7 +55,10 @@ async fn mail_meets_the_truth(situation: Situation) {
     }
     // What let the mail through or stopped it was the box, and not luck.
     let word = situation.truth().word.unwrap_or_default();
-    let answers_itself = matches!(situation, Situation::RefusedOverCount | Situation::CutToFour);
+    let answers_itself = matches!(
+        situation,
+        Situation::RefusedOverCount | Situation::CutToFour | Situation::TlsaForgedBeyondServFail
+    );
     let by_a_box = !answers_itself && ["count", "type", "size", "edns"].iter().any(|kind| word == format!("local-dns-{kind}-filter"));
     assert_eq!(stage.lab.dns().dropped() > 0, by_a_box || situation == Situation::Tcp53Blocked, "{situation:?}");
 }
@@ -83,8 +86,9 @@ async fn check_foretells_the_truth(situation: Situation) {
             assert_eq!(heard(host, verb), 0, "{}: {:?}", host.name(), host.seen());
         }
     }
-    // Where somebody else ends TLS, the host hears nothing of what is said inside.
-    if situation != Situation::TlsIntercepted {
+    // Where somebody else ends TLS, the host hears nothing of what is said inside; one that turns
+    // us away in its greeting does not wait.
+    if !matches!(situation, Situation::TlsIntercepted | Situation::AddressListed) {
         they_hear_the_farewell(&stage).await;
     }
 }
@@ -135,12 +139,14 @@ situations! {
     more_than_four_tlsa_records_are_refused_by_an_ips: RefusedOverCount,
     more_than_four_tlsa_records_are_cut_to_four_by_an_ips: CutToFour,
     every_tlsa_answer_is_dropped: TypeFilter,
+    every_tlsa_answer_is_dropped_behind_a_resolver_that_says_servfail: TypeFilterBeyondServFail,
     any_answer_with_more_than_four_records_is_dropped: AnyCountFilter,
     large_datagrams_are_dropped: SizeFilter,
     rfc8906_3_2_questions_with_edns_are_dropped: EdnsFilter,
     questions_with_edns_are_dropped_over_udp_alone: EdnsFilterOverUdp,
     rfc7766_5_tcp_53_is_blocked_and_the_answer_truncated: Tcp53Blocked,
     rfc4035_5_4_tlsa_records_are_forged_away: TlsaForged,
+    tlsa_records_are_forged_away_behind_a_resolver_that_says_servfail: TlsaForgedBeyondServFail,
     the_resolver_strips_signatures: ResolverStrips,
     rfc4035_4_9_3_the_resolver_has_ceased_to_validate: ResolverNotValidating,
     the_resolver_answers_servfail: ResolverFails,
@@ -150,6 +156,7 @@ situations! {
     the_servers_of_the_recipient_answer_servfail_for_tlsa: RecipientServFail,
     the_servers_of_the_recipient_drop_tlsa_questions: RecipientDropsTlsa,
     the_servers_of_the_recipient_are_silent_for_one_name: RecipientSilent,
+    the_servers_of_the_recipient_are_dead: NameServersDead,
     rfc7671_8_1_the_certificate_was_rolled_without_tlsa: CertificateRolled,
     one_of_four_addresses_has_an_old_certificate: OneOldCertificate,
     rfc8461_4_1_the_policy_misses_the_new_mx: PolicyMissesHost,

@@ -1,7 +1,8 @@
 //! Why a question to the DNS has no usable answer: this host's way to it, the resolver, or the
 //! zone (pure) (RFC 7672 §2.1, RFC 8906).
 
-use super::filter::{FilterKind, SubjectAnswer, fitting};
+use super::case::DnsCase;
+use super::filter::{SubjectAnswer, fitting};
 use super::line::{ServerProbes, lines, vanished};
 use super::{Certainty, CheckFinding, proof, witness};
 use crate::check::evidence::{Evidence, ProbeRole, Whom};
@@ -46,12 +47,6 @@ fn outage(lines: &[ServerProbes<'_>]) -> CheckFinding {
     finding.also = vec!["inconclusive"];
     finding.hand_over = lines.iter().flat_map(proof::packets).take(3).collect();
     finding
-}
-
-struct DnsCase<'a> {
-    evidence: &'a Evidence,
-    truth: SubjectAnswer,
-    lines: &'a [ServerProbes<'a>],
 }
 
 impl DnsCase<'_> {
@@ -228,91 +223,6 @@ impl DnsCase<'_> {
             && lost.into_iter().all(|over| witness::authority_has_it(self.lines, over))
     }
 
-    /// A filter, by what becomes of answers.
-    fn filtered(&self, line: &ServerProbes<'_>, kind: FilterKind, certainty: Certainty) -> CheckFinding {
-        let name = self.subject_name();
-        let says = line.probes.iter().find_map(|probe| match &probe.seen.reply {
-            Reply::ErrorCode(code) if probe.seen.question.record_type == "TLSA" => Some(code.as_str()),
-            _ => None,
-        });
-        let authority_says_so = self.lines.iter().any(|other| {
-            other.whom == Whom::Authority
-                && other.subject(Transport::Udp).is_some_and(|seen| matches!(seen.reply, Reply::ErrorCode(_)))
-        });
-        let place = match says {
-            Some(code) if authority_says_so => {
-                format!("{code} comes in their place, in the name of the zone's own servers as well.")
-            }
-            Some(code) => format!("It sits behind {}, which says {code} because it does not get them.", line.server),
-            None => self.place(line),
-        };
-        let sentence = format!("{} {place}", what(kind, &name));
-        let mut finding = CheckFinding::new(kind.word(), Side::Path, certainty, sentence);
-        finding.proof = match kind {
-            FilterKind::Count { .. } | FilterKind::Type => proof::counts(line, self.truth.records),
-            FilterKind::Size { .. } => proof::ways(line),
-        };
-        finding.proof.extend(proof::elsewhere(self.evidence));
-        finding
-    }
-
-    /// No usable answer on any way that was asked.
-    fn nobody_has_it(&self, line: &ServerProbes<'_>, fitting: &[(FilterKind, Certainty)]) -> CheckFinding {
-        let name = self.subject_name();
-        let of_zone = self.lines.iter().find(|other| other.whom == Whom::Authority && other.alive());
-        let Some(authority) = of_zone.filter(|other| other.subject_fails()) else {
-            let sentence = format!("{} has no usable answer to {name}, and no other way could be compared.", line.server);
-            let mut finding = CheckFinding::new("inconclusive", Side::Resolver, Certainty::Inconclusive, sentence);
-            finding.also = vec!["resolver-side", "recipient-dns"];
-            finding.proof = proof::ways(line);
-            return finding;
-        };
-        let says = [Transport::Udp, Transport::Tcp].into_iter().find_map(|over| match &authority.subject(over)?.reply {
-            Reply::ErrorCode(code) => Some(code.as_str()),
-            _ => None,
-        });
-        // Two witnesses that have no part in the way to the zone's servers: who is asked encrypted,
-        // and a canary in another zone.
-        let certainty = match (witness::fails_encrypted(self.lines), witness::canary_clears(self.evidence), says) {
-            (true, true, _) => Certainty::Proven,
-            (true, false, _) | (false, true, _) | (false, false, Some(_)) => Certainty::Likely,
-            (false, false, None) => Certainty::Inconclusive,
-        };
-        let (word, side) = match certainty {
-            Certainty::Inconclusive => ("inconclusive", Side::Path),
-            Certainty::Likely | Certainty::Proven => ("recipient-dns", Side::Recipient),
-        };
-        let how = says.map_or_else(|| "do not answer".to_owned(), |code| format!("say {code} to"));
-        let sentence = match certainty {
-            Certainty::Proven => {
-                format!("The servers of the recipient's own zone {how} {name}, and answers of its kind pass: nobody can get it.")
-            }
-            Certainty::Likely => format!(
-                "The servers of the recipient's own zone {how} {name}: a fault of theirs, unless a filter on the way out \
-                 of this network does it in their name."
-            ),
-            Certainty::Inconclusive => format!(
-                "Answers to {name} vanish, and nobody who could be asked has them: a filter on the way, or a fault of \
-                 the recipient's DNS."
-            ),
-        };
-        let mut finding = CheckFinding::new(word, side, certainty, sentence);
-        if certainty != Certainty::Proven {
-            finding.also = fitting.iter().map(|(kind, _)| kind.word()).collect();
-            if certainty == Certainty::Inconclusive {
-                finding.also.push("recipient-dns");
-            } else if finding.also.is_empty() {
-                finding.also = vec!["local-dns-size-filter"];
-            }
-        }
-        finding.proof = proof::ways(authority);
-        finding.hand_over = match certainty {
-            Certainty::Proven => vec![format!("to the recipient's DNS administrators: {name} at {}", authority.server)],
-            Certainty::Likely | Certainty::Inconclusive => proof::packets(authority),
-        };
-        finding
-    }
-
     /// Silence, where harmless questions are answered.
     fn vanished(&self, line: &ServerProbes<'_>) -> CheckFinding {
         let fitting = fitting(line, self.truth);
@@ -338,65 +248,6 @@ impl DnsCase<'_> {
             finding.also = vec!["recipient-dns"];
         }
         finding
-    }
-
-    /// No filter explains it: as many records, as large an answer, pass.
-    fn silent_for_one(&self, line: &ServerProbes<'_>) -> CheckFinding {
-        let name = self.subject_name();
-        let server = line.server;
-        let sentence = format!(
-            "{server} does not answer {name}, though it answers larger questions, and other ways have the answer."
-        );
-        let mut finding = CheckFinding::new("resolver-side", Side::Resolver, Certainty::Likely, sentence);
-        finding.also = vec!["recipient-dns"];
-        finding.proof = proof::ways(line);
-        finding.proof.extend(proof::elsewhere(self.evidence));
-        finding
-    }
-
-    /// Where on the way it must be.
-    fn place(&self, line: &ServerProbes<'_>) -> String {
-        let authorities: Vec<_> =
-            self.lines.iter().filter(|l| l.whom == Whom::Authority).filter_map(|l| l.subject(Transport::Udp)).collect();
-        if line.whom == Whom::Authority || authorities.iter().any(|seen| vanished(seen)) {
-            "The recipient's own servers are cut off in the same way, so it sits where traffic leaves this network."
-                .to_owned()
-        } else if authorities.iter().any(|seen| seen.answered()) {
-            format!(
-                "The way to the recipient's own servers is free, so it sits between this host and {} or behind that resolver.",
-                line.server
-            )
-        } else {
-            format!("It sits between this host and {}, or behind that resolver.", line.server)
-        }
-    }
-
-    fn subject_name(&self) -> String {
-        self.evidence.subject.as_ref().map(ToString::to_string).unwrap_or_default()
-    }
-
-    /// A way that works, as the configuration writes it.
-    fn with_bridge(&self, finding: CheckFinding) -> CheckFinding {
-        if finding.bridge.is_some() || finding.side == Side::Recipient {
-            return finding;
-        }
-        let works = |line: &&ServerProbes<'_>| line.subject_records().is_some();
-        let encrypted = self.lines.iter().filter(works).find(|line| !line.is_clear());
-        let authority = self.lines.iter().filter(works).any(|line| line.whom == Whom::Authority);
-        let bridge = match (encrypted, authority) {
-            (Some(line), _) => {
-                format!("upstreams = [\"{}\", …] in [dns]: encrypted, and it has the answer", line.server)
-            }
-            (None, true) => {
-                "add \"authoritative\" to upstreams in [dns]: the zone's own servers have the answer".to_owned()
-            }
-            (None, false) => {
-                "add a resolver over TLS to upstreams in [dns], as \"tls://IP#NAME\": what is encrypted no box can \
-                 filter by content"
-                    .to_owned()
-            }
-        };
-        finding.bridged(bridge)
     }
 }
 
@@ -446,30 +297,4 @@ fn tcp53(line: &ServerProbes<'_>) -> Option<CheckFinding> {
     let mut finding = CheckFinding::new("local-tcp53-blocked", Side::Path, Certainty::Proven, sentence);
     finding.proof = proof::ways(line);
     Some(finding)
-}
-
-fn what(kind: FilterKind, name: &str) -> String {
-    match kind {
-        FilterKind::Count { passed, vanished, every_type } => {
-            let of = if every_type { "records of any type" } else { "TLSA records" };
-            match (passed, vanished) {
-                (Some(passed), Some(gone)) if passed + 1 == gone => {
-                    format!("DNS answers with more than {passed} {of} vanish on their way to this host.")
-                }
-                (Some(passed), Some(gone)) => {
-                    format!("DNS answers with {gone} {of} vanish on their way to this host; up to {passed} pass.")
-                }
-                (_, gone) => format!(
-                    "DNS answers with {} {of} vanish on their way to this host.",
-                    gone.map_or_else(|| "several".to_owned(), |gone| gone.to_string())
-                ),
-            }
-        }
-        FilterKind::Type => format!("Every answer to a TLSA question vanishes on its way to this host, as {name}."),
-        FilterKind::Size { passed, vanished } => {
-            let large = vanished
-                .map_or_else(|| "large DNS answers".to_owned(), |octets| format!("DNS answers of {octets} octets"));
-            format!("Over UDP {large} vanish on their way to this host; up to {passed} octets pass.")
-        }
-    }
 }

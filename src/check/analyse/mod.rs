@@ -7,11 +7,13 @@
 //! stands (RFC 7672 §2.1), and only the reason behind it is looked for.
 
 mod bogus;
+mod case;
 mod dns;
 mod filter;
 mod line;
 mod mail;
 mod proof;
+mod unanswered;
 mod witness;
 
 pub(super) use proof::said;

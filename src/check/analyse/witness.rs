@@ -48,7 +48,10 @@ pub(super) fn canary_clears(evidence: &Evidence) -> bool {
 /// to the question that matters either.
 pub(super) fn fails_encrypted(lines: &[ServerProbes<'_>]) -> bool {
     let fails = |seen: Option<&Seen>| seen.is_some_and(|seen| !seen.answered());
-    lines.iter().any(|line| !line.is_clear() && line.alive() && fails(line.subject(Transport::Encrypted)))
+    // Another zone counts as well: this one may be dead as a whole.
+    let again = |line: &ServerProbes<'_>| line.with_role(ProbeRole::Again).any(|probe| probe.seen.answered());
+    let is_there = |line: &&ServerProbes<'_>| !line.is_clear() && (line.alive() || again(line));
+    lines.iter().filter(is_there).any(|line| fails(line.subject(Transport::Encrypted)))
 }
 
 /// Whether the zone's own servers gave a usable answer in clear, over this transport.

@@ -27,6 +27,8 @@ pub enum Situation {
     CutToFour,
     /// A box drops answers to every TLSA question.
     TypeFilter,
+    /// The box is behind the resolver, which answers SERVFAIL.
+    TypeFilterBeyondServFail,
     /// A box drops answers with more than four records of whatever type.
     AnyCountFilter,
     /// A box drops UDP answers above 512 octets.
@@ -39,6 +41,8 @@ pub enum Situation {
     Tcp53Blocked,
     /// A box answers TLSA questions itself: there are none.
     TlsaForged,
+    /// The box is behind the resolver, which finds the answers bogus and says SERVFAIL.
+    TlsaForgedBeyondServFail,
     /// The resolver takes the signatures away.
     ResolverStrips,
     /// The resolver is trusted to validate and has ceased to.
@@ -58,6 +62,8 @@ pub enum Situation {
     /// The recipient's name servers do not answer the one question for the TLSA records, which are
     /// more than four.
     RecipientSilent,
+    /// None of the recipient's name servers answers anything.
+    NameServersDead,
     /// The recipient has a new certificate and published no TLSA record for it.
     CertificateRolled,
     /// One of four addresses of the recipient's host has an old certificate.
@@ -133,7 +139,7 @@ const BY_DANE: Mail = Mail::Delivered("dane");
 
 impl Situation {
     /// All of them, the healthy ones first.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 41] = [
         Self::Healthy,
         Self::HealthyWithoutDane,
         Self::CountFilter,
@@ -143,12 +149,14 @@ impl Situation {
         Self::RefusedOverCount,
         Self::CutToFour,
         Self::TypeFilter,
+        Self::TypeFilterBeyondServFail,
         Self::AnyCountFilter,
         Self::SizeFilter,
         Self::EdnsFilter,
         Self::EdnsFilterOverUdp,
         Self::Tcp53Blocked,
         Self::TlsaForged,
+        Self::TlsaForgedBeyondServFail,
         Self::ResolverStrips,
         Self::ResolverNotValidating,
         Self::ResolverFails,
@@ -158,6 +166,7 @@ impl Situation {
         Self::RecipientServFail,
         Self::RecipientDropsTlsa,
         Self::RecipientSilent,
+        Self::NameServersDead,
         Self::CertificateRolled,
         Self::OneOldCertificate,
         Self::PolicyMissesHost,
@@ -187,7 +196,7 @@ impl Situation {
             | Self::AnyCountFilter => path("local-dns-count-filter", NO_ANSWER),
             Self::CutToFour => path("local-dns-count-filter", BOGUS),
             Self::CountFilterOverUdp => path("local-dns-count-filter", BY_DANE),
-            Self::TypeFilter => path("local-dns-type-filter", NO_ANSWER),
+            Self::TypeFilter | Self::TypeFilterBeyondServFail | Self::TlsaForgedBeyondServFail => path("local-dns-type-filter", NO_ANSWER),
             Self::SizeFilter => path("local-dns-size-filter", BY_DANE),
             Self::EdnsFilter => path("local-dns-edns-filter", NO_ANSWER),
             Self::EdnsFilterOverUdp => path("local-dns-edns-filter", BY_DANE),
@@ -198,7 +207,9 @@ impl Situation {
             Self::ResolverWithoutKeys => Truth { mail: BOGUS, ..resolver("resolver-strips-dnssec") },
             Self::ResolverFails => resolver("resolver-side"),
             Self::ZoneBogus | Self::ZoneExpired => recipient("dnssec-invalid", BOGUS),
-            Self::RecipientServFail | Self::RecipientDropsTlsa | Self::RecipientSilent => recipient("recipient-dns", NO_ANSWER),
+            Self::RecipientServFail | Self::RecipientDropsTlsa | Self::RecipientSilent | Self::NameServersDead => {
+                recipient("recipient-dns", NO_ANSWER)
+            }
             Self::CertificateRolled => recipient("tlsa-invalid", MISFIT),
             Self::OneOldCertificate => recipient("tlsa-invalid", BY_DANE),
             Self::PolicyMissesHost => {

@@ -126,6 +126,12 @@ impl Stage {
             Situation::RefusedOverCount => self.box_before_resolver(PathFault::RefuseTlsaOver(PASSES)),
             Situation::CutToFour => self.box_before_resolver(PathFault::CutTlsaTo(PASSES)),
             Situation::TypeFilter => self.box_before_resolver(PathFault::DropType(RecordType::TLSA)),
+            Situation::TypeFilterBeyondServFail => {
+                self.box_behind_resolver(Helpless::ServFail, PathFault::DropType(RecordType::TLSA));
+            }
+            Situation::TlsaForgedBeyondServFail => {
+                self.box_behind_resolver(Helpless::ServFail, PathFault::ForgeNoData(RecordType::TLSA));
+            }
             Situation::AnyCountFilter => self.box_before_resolver(PathFault::DropRecordsOver(PASSES)),
             Situation::SizeFilter => self.box_on_udp(PathFault::DropOver(512)),
             Situation::EdnsFilter => self.box_before_resolver(PathFault::DropEdns),
@@ -146,6 +152,7 @@ impl Stage {
                 self.silence_tlsa(&self.lab.tlsa_owner(HOST))?;
             }
             Situation::RecipientSilent => self.silence_tlsa(&self.lab.tlsa_owner(HOST))?,
+            Situation::NameServersDead => self.lab.world().zone_fault(DOMAIN, AnswerFault::Silent)?,
             Situation::CertificateRolled => self.lab.set_certificate(HOST, &Certificate::SelfSigned)?,
             Situation::StartTlsStripped => self.lab.set_mail_path(MailPath::StripStartTls),
             Situation::BannerMasked => self.lab.set_mail_path(MailPath::Mask),
@@ -324,6 +331,9 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
         | Situation::RecipientServFail
         | Situation::ResolverWithoutKeys
         | Situation::RecipientDropsTlsa
+        | Situation::TypeFilterBeyondServFail
+        | Situation::TlsaForgedBeyondServFail
+        | Situation::NameServersDead
         | Situation::GatewayForEveryone
         | Situation::HandshakesCut
         | Situation::AddressListed
