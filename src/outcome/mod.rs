@@ -526,7 +526,16 @@ impl Cause {
 const THIS_HOST: [&str; 7] =
     ["client host", "your ip", "ip address", "your host", "your server", "sending host", "sending server"];
 const IS_LISTED: [&str; 10] = [
-    "listed", "blocked", "block list", "blocklist", "blacklist", "dnsbl", "rbl", "reputation", "reverse dns", "ptr record",
+    "listed",
+    "blocked",
+    "block list",
+    "blocklist",
+    "blacklist",
+    "dnsbl",
+    "rbl",
+    "reputation",
+    "reverse dns",
+    "ptr record",
 ];
 
 /// Whether a refusal speaks of the address that this host sends from. Whether that is right is not

@@ -14,9 +14,8 @@ const AUTHORITATIVE: &str = "authoritative";
 /// never late; so the clock is wrong.
 pub(super) fn clock(evidence: &Evidence) -> Option<CheckFinding> {
     let mut roots = evidence.dns.iter().filter(|probe| probe.role == ProbeRole::Root);
-    let outside = |probe: &&DnsProbe| {
-        probe.seen.signatures.is_some_and(|(from, until)| !holds(from, until, probe.seen.at))
-    };
+    let outside =
+        |probe: &&DnsProbe| probe.seen.signatures.is_some_and(|(from, until)| !holds(from, until, probe.seen.at));
     let probe = roots.find(outside)?;
     let (from, until) = probe.seen.signatures?;
     let moment = |seconds: u32| Timestamp(i64::from(seconds) * 1000).rfc3339();
@@ -63,11 +62,13 @@ pub(super) fn changed_here(evidence: &Evidence) -> Option<CheckFinding> {
 fn changed(evidence: &Evidence, question: &Question, sound: &SecondOpinion) -> CheckFinding {
     let by = &sound.by;
     let authority = evidence.opinions.iter().find(|opinion| opinion.by == AUTHORITATIVE).map(|opinion| opinion.said);
-    let who = format!("The answer to {question} does not prove itself the way it comes to this host, and by {by} it does");
+    let who =
+        format!("The answer to {question} does not prove itself the way it comes to this host, and by {by} it does");
     let mut finding = match authority {
         // The zone's own servers, too, are heard in clear: then it is no matter of the resolver.
         Some(LookupVerdict::Bogus) => {
-            let sentence = format!("{who}: a box changes what comes in clear, or some of the zone's servers are wrong.");
+            let sentence =
+                format!("{who}: a box changes what comes in clear, or some of the zone's servers are wrong.");
             let mut finding = CheckFinding::new(disguise(evidence), Side::Path, Certainty::Likely, sentence);
             finding.also = vec!["dnssec-invalid"];
             finding
@@ -98,10 +99,7 @@ fn cut(evidence: &Evidence) -> Option<CheckFinding> {
     let whole = by(|probe| probe.seen.transport == Transport::Encrypted).max();
     let left = by(|probe| probe.whom == Whom::Authority && probe.seen.transport != Transport::Encrypted).max();
     let (all, left) = match (control, whole, left) {
-        (Some(probe), _, _) => match probe.role {
-            ProbeRole::Control(all) => (all, probe.seen.records),
-            _ => return None,
-        },
+        (Some(probe), _, _) => (witness::expected(probe)?, probe.seen.records),
         (None, Some(all), Some(left)) if left < all => (all, left),
         (None, _, _) => return None,
     };

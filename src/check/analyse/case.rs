@@ -5,7 +5,7 @@ use super::line::{ServerProbes, vanished};
 use super::{Certainty, CheckFinding, proof};
 use crate::check::evidence::{Evidence, Whom};
 use crate::outcome::Side;
-use crate::resolve::probe::{Reply, Transport};
+use crate::resolve::probe::{Reply, Seen, Transport};
 
 /// One question without a usable answer, and all that is known of the ways to it.
 pub(super) struct DnsCase<'a> {
@@ -18,14 +18,12 @@ impl DnsCase<'_> {
     /// A filter, by what becomes of answers.
     pub(super) fn filtered(&self, line: &ServerProbes<'_>, kind: FilterKind, certainty: Certainty) -> CheckFinding {
         let name = self.subject_name();
-        let says = line.probes.iter().find_map(|probe| match &probe.seen.reply {
-            Reply::ErrorCode(code) if probe.seen.question.record_type == "TLSA" => Some(code.as_str()),
-            _ => None,
-        });
-        let authority_says_so = self.lines.iter().any(|other| {
-            other.whom == Whom::Authority
-                && other.subject(Transport::Udp).is_some_and(|seen| matches!(seen.reply, Reply::ErrorCode(_)))
-        });
+        let of_tlsa = line.probes.iter().filter(|probe| probe.seen.question.record_type == "TLSA");
+        let says = of_tlsa.map(|probe| &probe.seen).find_map(error_code);
+        let authority_says_so = self
+            .lines
+            .iter()
+            .any(|other| other.whom == Whom::Authority && other.subject(Transport::Udp).and_then(error_code).is_some());
         let place = match says {
             Some(code) if authority_says_so => {
                 format!("{code} comes in their place, in the name of the zone's own servers as well.")
@@ -87,6 +85,11 @@ impl DnsCase<'_> {
         };
         finding.bridged(bridge)
     }
+}
+
+/// What a server says in place of an answer.
+pub(super) fn error_code(seen: &Seen) -> Option<&str> {
+    if let Reply::ErrorCode(code) = &seen.reply { Some(code) } else { None }
 }
 
 fn what(kind: FilterKind, name: &str) -> String {

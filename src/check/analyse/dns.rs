@@ -141,9 +141,10 @@ impl DnsCase<'_> {
             .map(|seen| &seen.reply)
             .collect();
         let denied = replies.iter().any(|reply| matches!(reply, Reply::NoData | Reply::NxDomain));
-        let canary_denied = line.probes.iter().any(|probe| {
-            matches!(probe.seen.reply, Reply::NoData | Reply::NxDomain) && witness::is_false(probe)
-        });
+        let canary_denied = line
+            .probes
+            .iter()
+            .any(|probe| matches!(probe.seen.reply, Reply::NoData | Reply::NxDomain) && witness::is_false(probe));
         if denied && (canary_denied || self.truth.records.is_some_and(|records| records > 0)) {
             let who = if canary_denied { "says so of the canary zone, too" } else { "other ways have them, signed" };
             return Some(self.forged(line, who));
@@ -195,7 +196,8 @@ impl DnsCase<'_> {
             Some(_) => match fitting.first() {
                 Some((kind, _)) => {
                     let mut finding = self.filtered(line, *kind, Certainty::Likely);
-                    finding.also = fitting.iter().skip(1).map(|(kind, _)| kind.word()).chain(["resolver-side"]).collect();
+                    finding.also =
+                        fitting.iter().skip(1).map(|(kind, _)| kind.word()).chain(["resolver-side"]).collect();
                     finding
                 }
                 None => {

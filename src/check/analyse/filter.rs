@@ -91,7 +91,8 @@ fn count(probes: &[&DnsProbe], truth: SubjectAnswer) -> Option<(FilterKind, Cert
     // As many as anybody has pass, and none is known to be lost: there is no such filter.
     let most = canary::COUNTS.into_iter().max();
     let all_pass = gone.is_none() && passed >= most;
-    let contradicted = all_pass || one_large_vanishes || gone == Some(0) || matches!((passed, gone), (Some(p), Some(g)) if p >= g);
+    let contradicted =
+        all_pass || one_large_vanishes || gone == Some(0) || matches!((passed, gone), (Some(p), Some(g)) if p >= g);
     if contradicted {
         return None;
     }

@@ -18,16 +18,18 @@ impl DnsCase<'_> {
             return self.dead_zone(line);
         }
         let Some(authority) = of_zone().find(|other| other.alive() && other.subject_fails()) else {
-            let sentence = format!("{} has no usable answer to {name}, and no other way could be compared.", line.server);
+            let sentence =
+                format!("{} has no usable answer to {name}, and no other way could be compared.", line.server);
             let mut finding = CheckFinding::new("inconclusive", Side::Resolver, Certainty::Inconclusive, sentence);
             finding.also = vec!["resolver-side", "recipient-dns"];
             finding.proof = proof::ways(line);
             return finding;
         };
-        let says = [Transport::Udp, Transport::Tcp].into_iter().find_map(|over| match &authority.subject(over)?.reply {
-            Reply::ErrorCode(code) => Some(code.as_str()),
-            _ => None,
-        });
+        let says =
+            [Transport::Udp, Transport::Tcp].into_iter().find_map(|over| match &authority.subject(over)?.reply {
+                Reply::ErrorCode(code) => Some(code.as_str()),
+                _ => None,
+            });
         // Two witnesses that have no part in the way to the zone's servers: who is asked encrypted,
         // and a canary in another zone.
         let certainty = match (witness::fails_encrypted(self.lines), witness::canary_clears(self.evidence), says) {
@@ -42,7 +44,9 @@ impl DnsCase<'_> {
         let how = says.map_or_else(|| "do not answer".to_owned(), |code| format!("say {code} to"));
         let sentence = match certainty {
             Certainty::Proven => {
-                format!("The servers of the recipient's own zone {how} {name}, and answers of its kind pass: nobody can get it.")
+                format!(
+                    "The servers of the recipient's own zone {how} {name}, and answers of its kind pass: nobody can get it."
+                )
             }
             Certainty::Likely => format!(
                 "The servers of the recipient's own zone {how} {name}: a fault of theirs, unless a filter on the way out \

@@ -15,13 +15,16 @@ pub(super) fn of_mail_path(evidence: &Evidence) -> Certainty {
     if evidence.servers.iter().any(is_well) { Certainty::Proven } else { Certainty::Likely }
 }
 
+/// How many TLSA records a name of the canary zone has.
+pub(super) const fn expected(probe: &DnsProbe) -> Option<usize> {
+    if let ProbeRole::Control(records) = probe.role { Some(records) } else { None }
+}
+
 /// Whether a name whose number of records is known came with fewer, or was denied.
 pub(super) fn is_false(probe: &DnsProbe) -> bool {
-    match (probe.role, &probe.seen.reply) {
-        (ProbeRole::Control(expected), Reply::Records) => probe.seen.records < expected,
-        (ProbeRole::Control(_), Reply::NoData | Reply::NxDomain) => true,
-        _ => false,
-    }
+    let denied = matches!(probe.seen.reply, Reply::NoData | Reply::NxDomain);
+    let came = if denied { Some(0) } else { Some(probe.seen.records).filter(|_| probe.seen.reply == Reply::Records) };
+    expected(probe).zip(came).is_some_and(|(expected, came)| came < expected)
 }
 
 /// Whether the canary zone came through whole over a transport: every set there is, and over the
@@ -31,9 +34,8 @@ pub(super) fn canary_is_whole(line: &ServerProbes<'_>) -> bool {
         let seen = &probe.seen;
         seen.answered() && !is_false(probe)
     };
-    let of_canary = |probe: &&&DnsProbe| {
-        matches!(probe.role, ProbeRole::Control(_) | ProbeRole::Addresses(_) | ProbeRole::Large)
-    };
+    let of_canary =
+        |probe: &&&DnsProbe| matches!(probe.role, ProbeRole::Control(_) | ProbeRole::Addresses(_) | ProbeRole::Large);
     let complete = COUNTS.iter().all(|count| line.with_role(ProbeRole::Control(*count)).next().is_some());
     complete && line.probes.iter().filter(of_canary).all(|probe| is_whole(&probe))
 }
@@ -75,7 +77,9 @@ pub(super) fn decide(evidence: &Evidence, found: &Diagnosis) -> Option<String> {
     let has_control = evidence.servers.iter().any(|server| server.control);
     Some(match (is_of_dns, found.side) {
         (_, Some(Side::Here)) => return None,
-        (true, _) if !has_canary => format!("relay check {domain} --canary YOUR-ZONE (relay canary zonefile YOUR-ZONE)"),
+        (true, _) if !has_canary => {
+            format!("relay check {domain} --canary YOUR-ZONE (relay canary zonefile YOUR-ZONE)")
+        }
         (true, _) if !has_reference => format!("relay check {domain} --reference tls://IP#NAME"),
         (false, _) if !has_control => format!("relay check {domain} --control MAIL-HOST-OF-OTHERS"),
         (_, _) => format!("relay check {domain} --save FILE on another network, then --compare FILE here"),

@@ -41,8 +41,6 @@ pub enum Situation {
     Tcp53Blocked,
     /// A box answers TLSA questions itself: there are none.
     TlsaForged,
-    /// The box is behind the resolver, which finds the answers bogus and says SERVFAIL.
-    TlsaForgedBeyondServFail,
     /// The resolver takes the signatures away.
     ResolverStrips,
     /// The resolver is trusted to validate and has ceased to.
@@ -139,7 +137,7 @@ const BY_DANE: Mail = Mail::Delivered("dane");
 
 impl Situation {
     /// All of them, the healthy ones first.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 40] = [
         Self::Healthy,
         Self::HealthyWithoutDane,
         Self::CountFilter,
@@ -156,7 +154,6 @@ impl Situation {
         Self::EdnsFilterOverUdp,
         Self::Tcp53Blocked,
         Self::TlsaForged,
-        Self::TlsaForgedBeyondServFail,
         Self::ResolverStrips,
         Self::ResolverNotValidating,
         Self::ResolverFails,
@@ -196,7 +193,7 @@ impl Situation {
             | Self::AnyCountFilter => path("local-dns-count-filter", NO_ANSWER),
             Self::CutToFour => path("local-dns-count-filter", BOGUS),
             Self::CountFilterOverUdp => path("local-dns-count-filter", BY_DANE),
-            Self::TypeFilter | Self::TypeFilterBeyondServFail | Self::TlsaForgedBeyondServFail => path("local-dns-type-filter", NO_ANSWER),
+            Self::TypeFilter | Self::TypeFilterBeyondServFail => path("local-dns-type-filter", NO_ANSWER),
             Self::SizeFilter => path("local-dns-size-filter", BY_DANE),
             Self::EdnsFilter => path("local-dns-edns-filter", NO_ANSWER),
             Self::EdnsFilterOverUdp => path("local-dns-edns-filter", BY_DANE),

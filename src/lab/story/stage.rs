@@ -129,9 +129,6 @@ impl Stage {
             Situation::TypeFilterBeyondServFail => {
                 self.box_behind_resolver(Helpless::ServFail, PathFault::DropType(RecordType::TLSA));
             }
-            Situation::TlsaForgedBeyondServFail => {
-                self.box_behind_resolver(Helpless::ServFail, PathFault::ForgeNoData(RecordType::TLSA));
-            }
             Situation::AnyCountFilter => self.box_before_resolver(PathFault::DropRecordsOver(PASSES)),
             Situation::SizeFilter => self.box_on_udp(PathFault::DropOver(512)),
             Situation::EdnsFilter => self.box_before_resolver(PathFault::DropEdns),
@@ -166,7 +163,9 @@ impl Stage {
             Situation::NoRoute => {
                 self.lab.world().replace(HOST, RecordType::A, vec![RData::A(A(Ipv4Addr::BROADCAST))])?;
             }
-            Situation::ProxyForEveryone | Situation::GatewayForEveryone => self.lab.set_mail_path(self.proxy.as_proxy()),
+            Situation::ProxyForEveryone | Situation::GatewayForEveryone => {
+                self.lab.set_mail_path(self.proxy.as_proxy())
+            }
             Situation::Port25Refused => self.lab.block_mail(Block::Refused).await?,
             Situation::Port25Silent => self.lab.block_mail(Block::Silent).await?,
             // The relay goes by the machine's clock, which is then behind the world's.
@@ -332,7 +331,6 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
         | Situation::ResolverWithoutKeys
         | Situation::RecipientDropsTlsa
         | Situation::TypeFilterBeyondServFail
-        | Situation::TlsaForgedBeyondServFail
         | Situation::NameServersDead
         | Situation::GatewayForEveryone
         | Situation::HandshakesCut
