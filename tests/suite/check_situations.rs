@@ -108,10 +108,7 @@ async fn is_diagnosed(situation: Situation) {
 
 /// What a server says of this host's address is its word alone.
 const fn certainty(situation: Situation) -> analyse::Certainty {
-    match situation {
-        Situation::AddressListed => analyse::Certainty::Likely,
-        _ => analyse::Certainty::Proven,
-    }
+    if matches!(situation, Situation::AddressListed) { analyse::Certainty::Likely } else { analyse::Certainty::Proven }
 }
 
 macro_rules! situations {

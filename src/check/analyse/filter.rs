@@ -116,7 +116,7 @@ fn by_type(probes: &[&DnsProbe], truth: SubjectAnswer) -> Option<(FilterKind, Ce
     let is_empty = |probe: &&&DnsProbe| {
         probe.role == ProbeRole::Control(1) || truth.records.is_some() && probe.role == ProbeRole::TlsaWithout
     };
-    let empty = tlsa.iter().any(|probe| is_empty(&probe));
+    let empty = tlsa.iter().any(is_empty);
     Some((FilterKind::Type, if empty { Certainty::Proven } else { Certainty::Inconclusive }))
 }
 

@@ -6,7 +6,7 @@
 
 use super::{Certainty, CheckFinding};
 use crate::check::evidence::{CertificateEnd, Evidence, ServerSeen};
-use crate::outcome::{Cause, Side};
+use crate::outcome::{Cause, Phase, Side};
 
 /// Days before the end of a certificate from which on it is worth a warning.
 const EXPIRES_SOON_DAYS: i64 = 7;
@@ -41,10 +41,7 @@ struct MailServersSeen<'a> {
 
 /// Nobody answered at all.
 const fn unreached(server: &ServerSeen) -> bool {
-    matches!(
-        &server.cause,
-        Some(Cause::ConnectFailed { .. } | Cause::TimedOut { phase: crate::outcome::Phase::Connect, .. })
-    )
+    matches!(&server.cause, Some(Cause::ConnectFailed { .. } | Cause::TimedOut { phase: Phase::Connect, .. }))
 }
 
 fn no_starttls(server: &ServerSeen) -> bool {
@@ -88,12 +85,15 @@ fn handshake_fails(server: &ServerSeen) -> bool {
     if server.control {
         return offers_starttls(server) && !server.tls;
     }
-    let phase = match &server.cause {
-        Some(Cause::TlsHandshake { .. }) => return server.certificate.is_none(),
-        Some(Cause::ConnectionLost { phase, .. } | Cause::TimedOut { phase, .. }) => *phase,
-        _ => return false,
-    };
-    phase == crate::outcome::Phase::Handshake
+    let in_handshake = matches!(
+        server.cause,
+        Some(
+            Cause::TlsHandshake { .. }
+                | Cause::ConnectionLost { phase: Phase::Handshake, .. }
+                | Cause::TimedOut { phase: Phase::Handshake, .. }
+        )
+    );
+    in_handshake && server.certificate.is_none()
 }
 
 /// TLS comes about with nobody.

@@ -252,7 +252,28 @@ fn also(cause: &Cause, evidence: &Evidence) -> Vec<String> {
         Cause::ConnectFailed { .. } | Cause::TimedOut { .. } | Cause::ConnectionLost { .. } => "local-port25-blocked",
         Cause::TlsHandshake { .. } => "local-tls-blocked",
         Cause::DaneMismatch { .. } | Cause::CertificateRejected { .. } => "local-tls-intercepted",
-        _ => "local-smtp-rewritten",
+        Cause::Rejected { .. }
+        | Cause::ProtocolError { .. }
+        | Cause::StarttlsNotOffered { .. }
+        | Cause::StarttlsRefused { .. } => "local-smtp-rewritten",
+        // These are proven.
+        Cause::DomainNotFound { .. }
+        | Cause::NullMx { .. }
+        | Cause::NoMailHost { .. }
+        | Cause::SpecialUseDomain { .. }
+        | Cause::MailLoop { .. }
+        | Cause::AddressForbidden { .. }
+        | Cause::NoRoute { .. }
+        | Cause::StsMxNotListed { .. }
+        | Cause::DaneRequired { .. }
+        | Cause::StsRequired { .. }
+        | Cause::RequireTlsUnmet { .. }
+        | Cause::MessageTooLarge { .. }
+        | Cause::EightBitNotOffered { .. }
+        | Cause::SmtpUtf8NotOffered { .. }
+        | Cause::ContentDamaged
+        | Cause::BouncedByOperator { .. }
+        | Cause::Expired { .. } => return Vec::new(),
     };
     vec![word.to_owned()]
 }

@@ -1,13 +1,13 @@
 //! Nobody who was asked has a usable answer: the recipient's DNS, or the way to it (pure)
 //! (RFC 7672 §2.1.2).
 
-use super::case::DnsCase;
+use super::case::{DnsCase, error_code};
 use super::filter::FilterKind;
 use super::line::ServerProbes;
 use super::{Certainty, CheckFinding, proof, witness};
 use crate::check::evidence::Whom;
 use crate::outcome::Side;
-use crate::resolve::probe::{Reply, Transport};
+use crate::resolve::probe::Transport;
 
 impl DnsCase<'_> {
     /// No usable answer on any way that was asked.
@@ -25,11 +25,8 @@ impl DnsCase<'_> {
             finding.proof = proof::ways(line);
             return finding;
         };
-        let says =
-            [Transport::Udp, Transport::Tcp].into_iter().find_map(|over| match &authority.subject(over)?.reply {
-                Reply::ErrorCode(code) => Some(code.as_str()),
-                _ => None,
-            });
+        let over = [Transport::Udp, Transport::Tcp].into_iter();
+        let says = over.filter_map(|transport| authority.subject(transport)).find_map(error_code);
         // Two witnesses that have no part in the way to the zone's servers: who is asked encrypted,
         // and a canary in another zone.
         let certainty = match (witness::fails_encrypted(self.lines), witness::canary_clears(self.evidence), says) {

@@ -151,6 +151,26 @@ impl Stage {
             Situation::RecipientSilent => self.silence_tlsa(&self.lab.tlsa_owner(HOST))?,
             Situation::NameServersDead => self.lab.world().zone_fault(DOMAIN, AnswerFault::Silent)?,
             Situation::CertificateRolled => self.lab.set_certificate(HOST, &Certificate::SelfSigned)?,
+            Situation::StartTlsStripped
+            | Situation::BannerMasked
+            | Situation::TlsIntercepted
+            | Situation::ProxyForEveryone
+            | Situation::GatewayForEveryone
+            | Situation::HandshakesCut
+            | Situation::AddressListed
+            | Situation::NoRoute
+            | Situation::Port25Refused
+            | Situation::Port25Silent => self.strike_mail().await?,
+            // The relay goes by the machine's clock, which is then behind the world's.
+            Situation::WrongClock => self.clock.advance(CLOCK_OFF),
+        }
+        Ok(())
+    }
+
+    /// Brings trouble that is between this host and the mail servers.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is no matter of mail strikes elsewhere")]
+    async fn strike_mail(&self) -> io::Result<()> {
+        match self.situation {
             Situation::StartTlsStripped => self.lab.set_mail_path(MailPath::StripStartTls),
             Situation::BannerMasked => self.lab.set_mail_path(MailPath::Mask),
             Situation::TlsIntercepted => {
@@ -168,8 +188,7 @@ impl Stage {
             }
             Situation::Port25Refused => self.lab.block_mail(Block::Refused).await?,
             Situation::Port25Silent => self.lab.block_mail(Block::Silent).await?,
-            // The relay goes by the machine's clock, which is then behind the world's.
-            Situation::WrongClock => self.clock.advance(CLOCK_OFF),
+            _ => {}
         }
         Ok(())
     }
