@@ -75,7 +75,7 @@ impl Tls {
     /// (RFC 8461 §7.1). They differ only for a host that is an alias.
     ///
     /// # Errors
-    /// A sentence when the TLS library refuses its own defaults or the name.
+    /// A sentence when the TLS library refuses its own defaults.
     pub fn new(trust: &Trust, target: &Target, now: Timestamp) -> Result<Self, String> {
         let watched = target.watched.as_ref().and_then(|watched| watched.demand.clone().ok());
         let name = server_name(&target.policy)
@@ -98,7 +98,9 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::clone(&check) as Arc<dyn ServerCertVerifier>)
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
-        let server_name = ServerName::try_from(name).map_err(|e| e.to_string())?;
+        // A name that no certificate can hold, such as one with a hyphen at an edge, is not sent; what
+        // has to hold is checked by the name itself.
+        let server_name = ServerName::try_from(name).unwrap_or_else(|_| target.peer.address.ip().into());
         Ok(Self { config: Arc::new(config), server_name, check })
     }
 
