@@ -44,6 +44,7 @@
 //! |---|---|
 //! | RFC 1034 | names, CNAME, wildcards |
 //! | RFC 1035 | DNS messages |
+//! | RFC 1047 | duplicate messages |
 //! | RFC 1870 | SIZE |
 //! | RFC 1982 | times that wrap around |
 //! | RFC 2034 | enhanced status codes in replies |

@@ -3,18 +3,21 @@
 //! Content streams from the spool to the socket; a damaged copy is noticed before the final dot,
 //! and then the dot is never sent.
 
+use super::chunks::Pace;
 use super::connection::{Connection, GOODBYE_LIMIT};
+use super::crowd::Crowds;
+use super::eight_bit::Converted;
 use super::families::{Silence, WaysOut};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
-use super::session::{Event, Job, Session, StartTlsUse, Step, TransportFault};
+use super::session::{Event, Job, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
 use super::tls::{Tls, Trust};
 use super::{AttemptReport, Target, WatchReport, time_limit};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::net::Network;
-use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
+use crate::outcome::{Cause, DeliveryOutcome, DemandedBy, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{HostAddresses, Resolution};
@@ -60,6 +63,7 @@ pub struct Mailer {
     trust: Trust,
     parking: Parking,
     silence: Silence,
+    crowds: Crowds,
     network: Arc<dyn Network>,
     clock: Clock,
 }
@@ -90,6 +94,15 @@ struct Conversation {
     certificates: Vec<Vec<u8>>,
     /// What the watched policy disliked inside TLS, or the handshake that failed.
     watched_failure: Option<Cause>,
+    /// What came of it before, on a connection that carried other messages.
+    before: Before,
+}
+
+/// What a conversation on a reused connection has settled, before the rest went on a fresh one.
+#[derive(Default)]
+struct Before {
+    outcomes: Vec<(usize, DeliveryOutcome)>,
+    left: Vec<usize>,
 }
 
 impl Conversation {
@@ -129,6 +142,7 @@ impl Mailer {
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
             silence: Silence::default(),
+            crowds: Crowds::default(),
             network,
             clock,
         }
@@ -150,8 +164,8 @@ impl Mailer {
             policy: target.policy.clone(),
             tls: talk.session.tls().cloned(),
             watched: talk.watch_report(target),
-            outcomes: talk.session.outcomes(),
-            left: talk.session.left(),
+            outcomes: talk.before.outcomes.iter().cloned().chain(talk.session.outcomes()).collect(),
+            left: talk.before.left.iter().copied().chain(talk.session.left()).collect(),
             nth_on_connection: talk.history.messages,
             took: started.elapsed(),
         };
@@ -206,12 +220,12 @@ impl Mailer {
         }
     }
 
-    /// The message on a connection that carried one before. When the server has left it in the
-    /// meantime, the message goes on a fresh one at once, and nothing of that counts: not a word
-    /// of the message was answered.
+    /// The message on a connection that carried one before. What the server may have said only of
+    /// the connection does not count: for those recipients the message goes on a fresh one at once.
+    /// So it does when the server has left the connection in the meantime.
     async fn converse_on(&self, idle: Idle, target: &Target, message: Message, body: &dyn OpenBody) -> Conversation {
         let Idle { mut connection, learned, history, watched_failure } = idle;
-        let job = self.job(target, starttls_use(&target.policy), Some(message.clone()));
+        let job = self.job(target, self.starttls_use(&target.policy), Some(message.clone()));
         connection.hurry = Some(PARKED_REPLY_LIMIT);
         let talk = Conversation {
             session: Session::ready(job, learned),
@@ -219,47 +233,61 @@ impl Mailer {
             history: History { messages: history.messages.saturating_add(1), ..history },
             certificates: Vec::new(),
             watched_failure,
+            before: Before::default(),
         };
         let talk = self.talk(talk, connection, target, Some(body)).await;
-        if !talk.session.met_a_closed_door() {
+        let again = talk.session.to_ask_again();
+        if again.is_empty() {
             return talk;
         }
         if let Some(connection) = talk.connection {
             self.parking.let_go(connection);
         }
-        self.converse(target, Some(message), Some(body)).await
+        let settled = talk.session.outcomes().into_iter().filter(|(index, _)| !again.contains(index));
+        let before = Before { outcomes: settled.collect(), left: talk.session.left() };
+        let fresh = self.converse(target, Some(message.only_for(&again)), Some(body)).await;
+        Conversation { before, ..fresh }
     }
 
-    /// Opportunistic TLS that fails in the handshake is tried again in clear text, on a fresh
-    /// connection, unless the operator wants none of it: nothing was promised for this host
-    /// (RFC 7435 §3).
+    /// Opportunistic TLS that fails is tried again in clear text, on a fresh connection, unless the
+    /// operator wants none of it: nothing was promised for this host (RFC 7435 §3).
     async fn converse(&self, target: &Target, message: Option<Message>, body: Option<&dyn OpenBody>) -> Conversation {
-        let starttls = starttls_use(&target.policy);
-        let first = self.one_connection(target, starttls, message.clone(), body).await;
-        if first.session.failure().is_some_and(spoilt_handshake)
-            && starttls == StartTlsUse::IfOffered
-            && self.clear_text_fallback
-        {
-            let watched_failure = first.session.failure().cloned();
-            let second = self.one_connection(target, StartTlsUse::NotAgain, message, body).await;
-            return Conversation { watched_failure, ..second };
+        let job = self.job(target, self.starttls_use(&target.policy), message);
+        let starttls = job.starttls;
+        let mut first = self.one_connection(target, Session::new(job.clone()), body).await;
+        if first.session.knows_no_chunks() {
+            if let Some(connection) = first.connection.take() {
+                self.parking.let_go(connection);
+            }
+            let by_data = Job { transfer: Transfer::Data, ..job.clone() };
+            first = self.one_connection(target, Session::new(by_data), body).await;
         }
-        first
+        match first.session.failure() {
+            Some(failure) if spoilt(failure) && starttls == StartTlsUse::IfOffered => {
+                let failure = failure.clone();
+                if let Some(connection) = first.connection {
+                    self.parking.let_go(connection);
+                }
+                let second = self.one_connection(target, Session::stepping_down(job, failure.clone()), body).await;
+                Conversation { watched_failure: Some(failure), ..second }
+            }
+            Some(_) | None => first,
+        }
     }
 
     async fn one_connection(
         &self,
         target: &Target,
-        starttls: StartTlsUse,
-        message: Option<Message>,
+        session: Session,
         body: Option<&dyn OpenBody>,
     ) -> Conversation {
         let mut talk = Conversation {
-            session: Session::new(self.job(target, starttls, message)),
+            session,
             connection: None,
             history: History { opened: self.parking.now(), messages: 1 },
             certificates: Vec::new(),
             watched_failure: None,
+            before: Before::default(),
         };
         match self.connect(target).await {
             Ok(connection) => self.talk(talk, connection, target, body).await,
@@ -285,7 +313,8 @@ impl Mailer {
                 Step::Finish => break,
                 Step::Send(bytes, phase) => self.send(&mut connection, &bytes, phase, end).await,
                 Step::Await(phase) => self.reply(&mut connection, phase, end).await,
-                Step::SendBody => self.send_body(&mut connection, body).await,
+                Step::SendBody => self.send_content(&mut connection, &talk.session, body, Form::Lines).await,
+                Step::SendChunks => self.send_content(&mut connection, &talk.session, body, Form::Chunks).await,
                 Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {
                         connection = secured;
@@ -299,8 +328,23 @@ impl Mailer {
             };
             step = talk.session.on(tls_failure(event, &talk.session, target));
         }
+        if let Some(recipients) = talk.session.bore() {
+            self.crowds.bore(&target.peer.host, recipients, self.clock.now());
+        }
+        if talk.session.knows_no_chunks() {
+            self.crowds.knows_no_chunks(&target.peer.host, self.clock.now());
+        }
         talk.connection = Some(connection);
         talk
+    }
+
+    fn starttls_use(&self, policy: &TlsPolicy) -> StartTlsUse {
+        match (policy, policy.demanded_by()) {
+            (TlsPolicy::Off, _) => StartTlsUse::Never,
+            (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
+            (_, None) if self.clear_text_fallback => StartTlsUse::IfOffered,
+            (_, None) => StartTlsUse::AsOffered,
+        }
     }
 
     /// Mail with the null reverse-path, an NDR, is not held up because a server does not offer
@@ -312,6 +356,8 @@ impl Mailer {
             peer: target.peer.clone(),
             starttls,
             require_tls: target.require_tls && !is_report,
+            most_recipients: self.crowds.most(&target.peer.host, self.clock.now()),
+            transfer: self.crowds.transfer(&target.peer.host, self.clock.now()),
             message,
         }
     }
@@ -337,7 +383,7 @@ impl Mailer {
         }
     }
 
-    async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
+    pub(super) async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
         let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
         let limit = self.limit(phase).min(hurry).min(until(end, phase));
         match timeout(limit, connection.read_reply()).await {
@@ -347,8 +393,23 @@ impl Mailer {
         }
     }
 
-    async fn send_body(&self, connection: &mut Connection, body: Option<&dyn OpenBody>) -> Event {
+    async fn send_content(
+        &self,
+        connection: &mut Connection,
+        session: &Session,
+        body: Option<&dyn OpenBody>,
+        form: Form,
+    ) -> Event {
         let Some(body) = body else { return Event::Broken(TransportFault::ContentDamaged) };
+        let converted = session.conversion().map(|conversion| Converted { body, conversion });
+        let body = converted.as_ref().map_or(body, |converted| converted as &dyn OpenBody);
+        match form {
+            Form::Lines => self.send_lines(connection, body).await,
+            Form::Chunks => self.send_chunks(connection, body, pace(session)).await,
+        }
+    }
+
+    async fn send_lines(&self, connection: &mut Connection, body: &dyn OpenBody) -> Event {
         let mut reader = match body.open().await {
             Ok(reader) => reader,
             Err(error) => return Event::Broken(content_fault(&error)),
@@ -361,6 +422,9 @@ impl Mailer {
                 Err(error) => return Event::Broken(content_fault(&error)),
                 Ok(Some(piece)) => piece,
             };
+            if let Some(event) = self.interrupted(connection).await {
+                return event;
+            }
             // One piece is held back, so that a small message and its dot, which goes out only
             // after the checksum was found right, are one write.
             if let Err(fault) = self.content(connection, &wire).await {
@@ -370,13 +434,23 @@ impl Mailer {
             stuffer.feed(&piece, &mut wire);
         }
         stuffer.finish(&mut wire);
+        if let Some(event) = self.interrupted(connection).await {
+            return event;
+        }
         match self.content(connection, &wire).await {
             Ok(()) => Event::BodySent,
             Err(fault) => self.last_words(connection, fault).await,
         }
     }
 
-    async fn content(&self, connection: &mut Connection, wire: &[u8]) -> Result<(), TransportFault> {
+    /// A reply that comes before the end of the content is none to it, whatever it says: the end must
+    /// not follow, or nobody could tell which of them is meant.
+    async fn interrupted(&self, connection: &mut Connection) -> Option<Event> {
+        let said = connection.unasked().await?;
+        Some(said.map_or_else(Event::Broken, Event::Reply))
+    }
+
+    pub(super) async fn content(&self, connection: &mut Connection, wire: &[u8]) -> Result<(), TransportFault> {
         if wire.is_empty() {
             return Ok(());
         }
@@ -384,7 +458,7 @@ impl Mailer {
     }
 
     /// A server that closes while we write has often said why; that reply is the better cause.
-    async fn last_words(&self, connection: &mut Connection, fault: TransportFault) -> Event {
+    pub(super) async fn last_words(&self, connection: &mut Connection, fault: TransportFault) -> Event {
         match timeout(GOODBYE_LIMIT, connection.read_reply()).await {
             Ok(Ok(reply)) => Event::Reply(reply),
             Ok(Err(_)) | Err(_) => Event::Broken(fault),
@@ -446,18 +520,17 @@ fn until(end: Instant, phase: Phase) -> Duration {
     }
 }
 
-fn starttls_use(policy: &TlsPolicy) -> StartTlsUse {
-    match (policy, policy.demanded_by()) {
-        (TlsPolicy::Off, _) => StartTlsUse::Never,
-        (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
-        (_, None) => StartTlsUse::IfOffered,
-    }
+/// How content is put on the wire.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// After DATA, dot-stuffed.
+    Lines,
+    /// By BDAT.
+    Chunks,
 }
 
-/// A server, or a box before it, that falls silent at our ClientHello spoils TLS as one that says
-/// no does.
-const fn spoilt_handshake(cause: &Cause) -> bool {
-    matches!(cause, Cause::TlsHandshake { .. } | Cause::TimedOut { phase: Phase::Handshake, .. })
+fn pace(session: &Session) -> Pace {
+    if session.offered().pipelining { Pace::Pipelined } else { Pace::OneByOne }
 }
 
 /// In TLS 1.3 a server that insists on a client certificate, or dislikes something else, says so
@@ -467,11 +540,16 @@ fn tls_failure(event: Event, session: &Session, target: &Target) -> Event {
         Event::Broken(TransportFault::Lost(detail)) if session.phase() == Phase::EhloInTls => {
             Event::Broken(TransportFault::Handshake(Cause::TlsHandshake { peer: target.peer.clone(), detail }))
         }
-        other @ (Event::Broken(_) | Event::Reply(_) | Event::Connected | Event::Secured(_) | Event::BodySent) => other,
+        other @ (Event::Broken(_)
+        | Event::Reply(_)
+        | Event::Connected
+        | Event::Secured(_)
+        | Event::BodySent
+        | Event::ChunksSent(_)) => other,
     }
 }
 
-fn content_fault(error: &SpoolError) -> TransportFault {
+pub(super) fn content_fault(error: &SpoolError) -> TransportFault {
     match error {
         SpoolError::Damaged => TransportFault::ContentDamaged,
         SpoolError::Full

@@ -10,16 +10,26 @@
 //!
 //! A session never goes back; a further message on the same connection is a new session that
 //! begins ready, with what the first one learned. Each recipient leaves with exactly one result,
-//! or is left for a further transaction. After the dot only a reply decides: silence there means
-//! "try again", since the other side may have the message (RFC 5321 §4.5.4.1).
+//! or is left for a further transaction. After the dot only a reply decides: whatever else happens
+//! there, the other side may have the message (RFC 5321 §4.5.4.1, §6.1).
+//!
+//! Where we go on without TLS that should have been, the session knows why (`step_down.rs`).
 
 mod result;
+mod step_down;
 
+use super::eight_bit::Conversion;
 use super::message::Message;
 use crate::outcome::{Cause, DemandedBy, Peer, Phase, RequireTlsFailure, TlsVerdict};
-use crate::smtp::reply::{Capabilities, Reply, ReplyError, Severity};
+use crate::smtp::reply::{Capabilities, Limits, Reply, ReplyError, Severity};
+
+use std::sync::Arc;
 
 pub use result::Learned;
+pub use step_down::spoilt;
+
+/// The server closes the connection (RFC 5321 §3.8).
+const CLOSING: u16 = 421;
 
 /// What one session is to do.
 #[derive(Clone, Debug)]
@@ -32,6 +42,10 @@ pub struct Job {
     pub starttls: StartTlsUse,
     /// Whether the server must offer REQUIRETLS (RFC 8689 §4.2.1).
     pub require_tls: bool,
+    /// The most recipients of one transaction that this server is known to bear.
+    pub most_recipients: Option<u32>,
+    /// How the content goes.
+    pub transfer: Transfer,
     /// The message to hand over; `None` stops before MAIL FROM.
     pub message: Option<Message>,
 }
@@ -41,11 +55,13 @@ pub struct Job {
 pub enum StartTlsUse {
     /// Without TLS nothing is said, because of somebody's demand.
     Required(DemandedBy),
-    /// TLS when it is offered.
+    /// TLS when it is offered; when that goes wrong, none.
     IfOffered,
+    /// TLS when it is offered; when that goes wrong, nothing is said, as the operator wants it.
+    AsOffered,
     /// No TLS, as the operator wants it.
     Never,
-    /// No TLS: the handshake of an opportunistic connection just before this one failed.
+    /// No TLS: that of an opportunistic connection just before this one failed.
     NotAgain,
 }
 
@@ -60,6 +76,9 @@ pub enum Event {
     Secured(TlsVerdict),
     /// The content with its final dot is sent.
     BodySent,
+    /// The content is sent in chunks, the last of them named so; the replies to so many before it have
+    /// not been read.
+    ChunksSent(usize),
     /// Something broke; the driver says what.
     Broken(TransportFault),
 }
@@ -79,6 +98,19 @@ pub enum TransportFault {
     ContentDamaged,
 }
 
+impl TransportFault {
+    /// What happened, for whoever reads that a reply is missing.
+    fn told(self) -> String {
+        match self {
+            Self::TimedOut => "it did not answer in time".to_owned(),
+            Self::Lost(detail) => format!("the connection broke: {detail}"),
+            Self::NotSmtp(error) => error.to_string(),
+            Self::Handshake(cause) => cause.sentence(),
+            Self::ContentDamaged => Cause::ContentDamaged.sentence(),
+        }
+    }
+}
+
 /// What the driver is to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
@@ -90,6 +122,9 @@ pub enum Step {
     StartTls,
     /// Send the content, dot-stuffed, with its final dot.
     SendBody,
+    /// Send the content in chunks (RFC 3030 §2). A reply before the last of them that is no success is
+    /// an event at once.
+    SendChunks,
     /// Send QUIT if the connection still stands, and end.
     Finish,
 }
@@ -110,8 +145,28 @@ enum State {
     Rcpt(usize),
     Data,
     Body,
+    /// So many replies to chunks come before the one that counts.
+    Chunks(usize),
     EndOfData,
     Done,
+}
+
+/// How the content goes to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// In chunks where they are offered (RFC 3030), else by DATA.
+    ChunksWhereOffered,
+    /// By DATA: this server offers chunks and does not know them.
+    Data,
+}
+
+/// What a connection was used for before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ConnectionUse {
+    /// Nothing.
+    Fresh,
+    /// It has brought a message.
+    Again,
 }
 
 /// One conversation.
@@ -121,6 +176,10 @@ pub struct Session {
     state: State,
     offered: Capabilities,
     tls: Option<TlsVerdict>,
+    /// Why there is no TLS, where we would have liked it.
+    tls_failure: Option<Cause>,
+    /// Whether the connection has brought a message before.
+    use_of_connection: ConnectionUse,
     /// MAIL, RCPT and DATA went out together; all their replies must be read.
     pipelined: bool,
     /// What ended the transaction for all recipients that have no result yet.
@@ -142,6 +201,8 @@ impl Session {
             state: State::Start,
             offered: Capabilities::default(),
             tls: None,
+            tls_failure: None,
+            use_of_connection: ConnectionUse::Fresh,
             pipelined: false,
             ended: None,
             refused: vec![None; recipients],
@@ -154,7 +215,14 @@ impl Session {
     #[must_use]
     pub fn ready(job: Job, learned: Learned) -> Self {
         let Learned { offered, tls } = learned;
-        Self { state: State::Ready, offered, tls: Some(tls), ..Self::new(job) }
+        let use_of_connection = ConnectionUse::Again;
+        Self { state: State::Ready, offered, tls: Some(tls), use_of_connection, ..Self::new(job) }
+    }
+
+    /// A session in clear text on a fresh connection, after TLS has failed like this.
+    #[must_use]
+    pub fn stepping_down(job: Job, tls_failure: Cause) -> Self {
+        Self { tls_failure: Some(tls_failure), ..Self::new(Job { starttls: StartTlsUse::NotAgain, ..job }) }
     }
 
     /// How the connection is protected; `None` before that is settled.
@@ -189,7 +257,7 @@ impl Session {
             State::Rcpt(_) => Phase::RcptTo,
             State::Data => Phase::Data,
             State::Body => Phase::Content,
-            State::EndOfData | State::Done => Phase::EndOfData,
+            State::Chunks(_) | State::EndOfData | State::Done => Phase::EndOfData,
         }
     }
 
@@ -209,10 +277,8 @@ impl Session {
                 self.state = State::EhloInTls;
                 Step::Send(self.ehlo(), Phase::EhloInTls)
             }
-            Event::BodySent => {
-                self.state = State::EndOfData;
-                Step::Await(Phase::EndOfData)
-            }
+            Event::BodySent => self.chunks_answered(0),
+            Event::ChunksSent(unanswered) => self.chunks_answered(unanswered),
             Event::Reply(reply) => self.reply(reply),
         }
     }
@@ -239,8 +305,25 @@ impl Session {
             State::Mail => self.after_mail(reply),
             State::Rcpt(position) => self.after_rcpt(position, reply),
             State::Data => self.after_data(reply),
-            State::EndOfData => self.after_dot(reply),
+            State::Chunks(unanswered) if done(&reply) => self.chunks_answered(unanswered.saturating_sub(1)),
+            // What refuses a chunk refuses the message (RFC 3030 §2), whatever is said of the others.
+            State::Chunks(_) | State::EndOfData => self.after_dot(reply),
         }
+    }
+
+    fn chunks_answered(&mut self, unanswered: usize) -> Step {
+        self.state = if unanswered == 0 { State::EndOfData } else { State::Chunks(unanswered) };
+        Step::Await(Phase::EndOfData)
+    }
+
+    /// How the content has to be converted for this server.
+    #[must_use]
+    pub fn conversion(&self) -> Option<Arc<Conversion>> {
+        self.job.message.as_ref()?.conversion_for(&self.offered).cloned()
+    }
+
+    fn in_chunks(&self) -> bool {
+        self.offered.chunking && self.job.transfer == Transfer::ChunksWhereOffered
     }
 
     fn after_ehlo(&mut self, reply: Reply) -> Step {
@@ -248,20 +331,22 @@ impl Session {
             Severity::Completed => {
                 self.offered = Capabilities::from_ehlo(&reply);
                 match (self.offered.starttls, self.job.starttls) {
-                    (true, StartTlsUse::Required(_) | StartTlsUse::IfOffered) => {
+                    (true, StartTlsUse::Required(_) | StartTlsUse::IfOffered | StartTlsUse::AsOffered) => {
                         self.state = State::StartTls;
                         Step::Send(b"STARTTLS\r\n".to_vec(), Phase::StartTls)
                     }
                     (false, StartTlsUse::Required(by)) => self.fail(self.not_offered(by)),
-                    (false, StartTlsUse::IfOffered) | (_, StartTlsUse::Never | StartTlsUse::NotAgain) => {
+                    (false, StartTlsUse::IfOffered | StartTlsUse::AsOffered) => {
+                        self.tls_failure = Some(self.not_offered(DemandedBy::Server));
                         self.in_clear()
                     }
+                    (_, StartTlsUse::Never | StartTlsUse::NotAgain) => self.in_clear(),
                 }
             }
             // RFC 5321 §3.2: HELO only when EHLO is refused for good.
             Severity::Permanent => match self.job.starttls {
                 StartTlsUse::Required(by) => self.fail(self.not_offered(by)),
-                StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
+                StartTlsUse::IfOffered | StartTlsUse::AsOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
                     self.state = State::Helo;
                     self.tls = Some(TlsVerdict::ClearText);
                     Step::Send(format!("HELO {}\r\n", self.job.hostname).into_bytes(), Phase::Ehlo)
@@ -277,11 +362,22 @@ impl Session {
                 self.state = State::Handshake;
                 Step::StartTls
             }
-            (_, StartTlsUse::Required(demanded_by)) => {
-                self.fail(Cause::StarttlsRefused { peer: self.job.peer.clone(), reply, demanded_by })
+            (_, StartTlsUse::Required(demanded_by)) => self.fail(self.starttls_refused(reply, demanded_by)),
+            (_, StartTlsUse::AsOffered) => self.fail(self.starttls_refused(reply, DemandedBy::Operator)),
+            (_, StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain) => {
+                let closes = reply.code == CLOSING;
+                let failure = self.starttls_refused(reply, DemandedBy::Server);
+                if closes {
+                    return self.fail(failure);
+                }
+                self.tls_failure = Some(failure);
+                self.in_clear()
             }
-            (_, StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain) => self.in_clear(),
         }
+    }
+
+    fn starttls_refused(&self, reply: Reply, demanded_by: DemandedBy) -> Cause {
+        Cause::StarttlsRefused { peer: self.job.peer.clone(), reply, demanded_by }
     }
 
     fn in_clear(&mut self) -> Step {
@@ -303,13 +399,18 @@ impl Session {
         if let Some(cause) = message.obstacle(&self.offered, &self.job.peer) {
             return self.fail(cause);
         }
-        self.allowed = message.put_first_what_fits(self.offered.limits);
+        let Limits { mail, rcpt, rcpt_domain } = self.offered.limits;
+        let rcpt = rcpt.into_iter().chain(self.job.most_recipients).min();
+        self.allowed = message.put_first_what_fits(Limits { mail, rcpt, rcpt_domain });
         self.pipelined = self.offered.pipelining;
         let mut wire = message.mail_command(&self.offered);
         if self.pipelined {
-            // RFC 2920 §3.1: DATA is the last command of the group.
+            // RFC 2920 §3.1: DATA is the last command of the group. Chunks wait for the replies: the
+            // content does not go to a server that takes none of the recipients.
             wire.extend(message.recipients.iter().take(self.allowed).map(|r| r.command(&self.offered)));
-            wire.push_str("DATA\r\n");
+            if !(self.offered.chunking && self.job.transfer == Transfer::ChunksWhereOffered) {
+                wire.push_str("DATA\r\n");
+            }
         }
         self.state = State::Mail;
         Step::Send(wire.into_bytes(), Phase::MailFrom)
@@ -350,12 +451,16 @@ impl Session {
                 self.state = State::Rcpt(position);
                 Step::Send(command.into_bytes(), Phase::RcptTo)
             }
-            (None, true) => {
+            (None, _) if self.in_chunks() && !self.nobody_left() => {
+                self.state = State::Body;
+                Step::SendChunks
+            }
+            (None, true) if !self.in_chunks() => {
                 self.state = State::Data;
                 Step::Await(Phase::Data)
             }
-            (None, false) if self.nobody_left() => self.finish(),
-            (None, false) => {
+            (None, _) if self.nobody_left() => self.finish(),
+            (None, _) => {
                 self.state = State::Data;
                 Step::Send(b"DATA\r\n".to_vec(), Phase::Data)
             }
@@ -387,27 +492,32 @@ impl Session {
         if self.nobody_left() {
             return self.finish();
         }
-        if done(&reply) {
-            self.accepted_reply = Some(reply);
-            return self.finish();
+        match reply.severity() {
+            Severity::Completed => {
+                self.accepted_reply = Some(reply);
+                self.finish()
+            }
+            Severity::Intermediate => self.fail(self.perhaps_taken(format!("it answered {reply}"))),
+            Severity::Transient | Severity::Permanent => self.fail(self.rejected(reply)),
         }
-        self.fail(self.rejected(reply))
     }
 
     fn broken(&mut self, fault: TransportFault) -> Step {
         let phase = self.phase();
         let peer = self.job.peer.clone();
         let cause = match fault {
+            TransportFault::ContentDamaged => Cause::ContentDamaged,
+            TransportFault::Handshake(cause) => cause,
+            fault if matches!(self.state, State::Chunks(_) | State::EndOfData) && !self.nobody_left() => self.perhaps_taken(fault.told()),
             TransportFault::TimedOut => Cause::TimedOut { peer, phase },
             TransportFault::Lost(detail) if phase == Phase::Connect => Cause::ConnectFailed { peer, detail },
             TransportFault::Lost(detail) => Cause::ConnectionLost { peer, phase, detail },
             TransportFault::NotSmtp(error) => Cause::ProtocolError { peer, phase, detail: error.to_string() },
-            TransportFault::Handshake(cause) => cause,
-            TransportFault::ContentDamaged => Cause::ContentDamaged,
         };
         // What was settled before stays: a message that was accepted is accepted.
         if self.accepted_reply.is_none() && self.ended.is_none() {
-            self.ended = Some(cause);
+            // A server that has said that it closes has told why.
+            self.ended = Some(self.farewell().cloned().unwrap_or(cause));
         }
         self.finish()
     }
@@ -426,8 +536,21 @@ impl Session {
         format!("EHLO {}\r\n", self.job.hostname).into_bytes()
     }
 
+    /// A refusal; a reply that is none, or does not fit here, is no word about the message.
     fn rejected(&self, reply: Reply) -> Cause {
-        Cause::Rejected { peer: self.job.peer.clone(), phase: self.phase(), reply }
+        match (reply.severity(), &self.tls_failure) {
+            (Severity::Completed | Severity::Intermediate, _) => self.protocol(&format!("it answered {reply}")),
+            (Severity::Transient | Severity::Permanent, Some(failure)) if step_down::is_about_tls(&reply) => {
+                failure.clone()
+            }
+            (Severity::Transient | Severity::Permanent, _) => {
+                Cause::Rejected { peer: self.job.peer.clone(), phase: self.phase(), reply }
+            }
+        }
+    }
+
+    fn perhaps_taken(&self, detail: String) -> Cause {
+        Cause::PerhapsTaken { peer: self.job.peer.clone(), detail }
     }
 
     fn protocol(&self, detail: &str) -> Cause {

@@ -22,6 +22,7 @@ pub use tls::{
 };
 
 use crate::smtp::address::Domain;
+use crate::smtp::eight_bit::Unconvertible;
 use crate::smtp::reply::{EnhancedStatusCode, Reply, Severity};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -280,6 +281,14 @@ pub enum Cause {
         /// What was wrong.
         detail: String,
     },
+    /// The whole message went out with its end, and what came back is no reply, or nothing: the
+    /// other side may have it (RFC 5321 §6.1).
+    PerhapsTaken {
+        /// With whom.
+        peer: Peer,
+        /// What happened instead of a reply.
+        detail: String,
+    },
     /// The other side said no.
     Rejected {
         /// With whom.
@@ -391,6 +400,9 @@ pub enum Cause {
     EightBitNotOffered {
         /// With whom.
         peer: Peer,
+        /// Why the content could not be made 7-bit, once all servers wanted that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unconvertible: Option<Unconvertible>,
     },
     /// Addresses or header outside ASCII for a server without SMTPUTF8 (RFC 6531 §3.2).
     #[serde(rename = "smtputf8-not-offered")]
@@ -463,6 +475,7 @@ impl Cause {
             Self::TimedOut { .. } => row("timed-out", Transient, 4, 2, Path),
             Self::ConnectionLost { .. } => row("connection-lost", Transient, 4, 2, Path),
             Self::ProtocolError { .. } => row("protocol-error", Transient, 5, 0, Recipient),
+            Self::PerhapsTaken { .. } => row("perhaps-taken", Transient, 4, 2, Recipient),
             Self::Rejected { reply, .. } => rejected_row(reply),
             Self::StarttlsNotOffered { .. } | Self::StarttlsRefused { .. } => {
                 row("starttls-not-supported", Transient, 7, 321, Recipient).reported_as("starttls-not-supported")
@@ -500,6 +513,18 @@ impl Cause {
     #[must_use]
     pub fn class(&self) -> Class {
         self.row().class
+    }
+
+    /// Whether the other side may have the message, so that every further try can make a copy.
+    #[must_use]
+    pub const fn may_be_delivered(&self) -> bool {
+        matches!(
+            self,
+            Self::PerhapsTaken { .. }
+                // What earlier relays wrote.
+                | Self::TimedOut { phase: Phase::EndOfData, .. }
+                | Self::ConnectionLost { phase: Phase::EndOfData, .. }
+        )
     }
 
     /// The cause that stopped the mail: for one that expired, or that the operator returned, the

@@ -32,6 +32,7 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("timed-out", &["server"]),
     ("connection-lost", &["server", "detail"]),
     ("protocol-error", &["server", "detail"]),
+    ("perhaps-taken", &["server", "detail"]),
     ("rejected", &["server", "reply"]),
     ("rejected-for-now", &["server", "reply"]),
     ("starttls-not-supported", &["server"]),
@@ -72,11 +73,12 @@ impl Cause {
             Self::ConnectFailed { peer, detail }
             | Self::ConnectionLost { peer, detail, .. }
             | Self::ProtocolError { peer, detail, .. }
+            | Self::PerhapsTaken { peer, detail }
             | Self::TlsHandshake { peer, detail } => vec![text("server", peer), text("detail", detail)],
             Self::TimedOut { peer, .. }
             | Self::StarttlsNotOffered { peer, .. }
             | Self::StarttlsRefused { peer, .. }
-            | Self::EightBitNotOffered { peer }
+            | Self::EightBitNotOffered { peer, .. }
             | Self::SmtpUtf8NotOffered { peer } => vec![text("server", peer)],
             Self::Rejected { peer, reply, .. } => vec![text("server", peer), text("reply", reply)],
             Self::DaneMismatch { peer, failure, .. } => vec![text("server", peer), text("detail", failure)],

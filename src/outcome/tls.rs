@@ -103,8 +103,10 @@ pub enum DemandedBy {
     MtaSts,
     /// The sender, by REQUIRETLS (RFC 8689).
     RequireTls,
-    /// The operator, by a `[[destination]]`.
+    /// The operator, by a `[[destination]]` or by `clear_text_fallback = false`.
     Operator,
+    /// The receiving server itself: it takes no mail without.
+    Server,
 }
 
 impl DemandedBy {
@@ -116,6 +118,7 @@ impl DemandedBy {
             Self::MtaSts => "The domain demands (by its MTA-STS policy)",
             Self::RequireTls => "The sender demands (by REQUIRETLS)",
             Self::Operator => "The configuration of this relay demands",
+            Self::Server => "The receiving side itself takes no mail without",
         }
     }
 }
@@ -229,6 +232,7 @@ impl Cause {
             | Self::TimedOut { .. }
             | Self::ConnectionLost { .. }
             | Self::ProtocolError { .. }
+            | Self::PerhapsTaken { .. }
             | Self::Rejected { .. }
             | Self::StsRequired { .. }
             | Self::StsPolicyLost { .. }

@@ -46,6 +46,10 @@ impl Cause {
             Self::ProtocolError { peer, phase, detail } => {
                 format!("The mail server {peer} did not speak proper SMTP while we were {}: {detail}.", phase.phrase())
             }
+            Self::PerhapsTaken { peer, detail } => format!(
+                "The mail server {peer} got the whole message and did not say whether it took it: {detail}. The message \
+                 may have arrived."
+            ),
             Self::Rejected { peer, reply, .. } => format!("The mail server {peer} said: {reply}"),
             Self::StarttlsNotOffered { peer, demanded_by } => {
                 format!("{} encryption, but the mail server {peer} does not offer it.", demanded_by.who())
@@ -98,8 +102,12 @@ impl Cause {
             Self::MessageTooLarge { peer, limit, size } => {
                 format!("The message has {size} bytes, and the mail server {peer} takes at most {limit}.")
             }
-            Self::EightBitNotOffered { peer } => {
-                format!("The message has 8-bit content, which the mail server {peer} does not take.")
+            Self::EightBitNotOffered { peer, unconvertible } => {
+                let refused = format!("The message has 8-bit content, which the mail server {peer} does not take");
+                match unconvertible {
+                    Some(why) => format!("{refused}, and it cannot be converted on the way: {why}."),
+                    None => format!("{refused}."),
+                }
             }
             Self::SmtpUtf8NotOffered { peer } => format!(
                 "The message has addresses or a header outside ASCII (SMTPUTF8), which the mail server {peer} does not take."
@@ -112,6 +120,11 @@ impl Cause {
                     None => done.to_owned(),
                 }
             }
+            Self::Expired { last: Some(last), .. } if last.may_be_delivered() => format!(
+                "The message was handed over several times without a clear answer, and it is not sent again, so that it \
+                 does not arrive even more often. The last try went like this: {}",
+                last.sentence()
+            ),
             Self::Expired { waited_s, last } => {
                 let waited = span(*waited_s, &UNITS);
                 let tried = format!("We tried for {waited} without success and have given up.");
@@ -166,6 +179,10 @@ impl Cause {
             Self::ProtocolError { .. } => {
                 "Connect by hand to see what answers; an inspecting firewall here may be changing the conversation."
             }
+            Self::PerhapsTaken { .. } => {
+                "Ask the recipient whether it has arrived. It is offered again only an hour, six hours and a day later, \
+                 because every time may make another copy; relay queue delete ends that."
+            }
             Self::Rejected { .. } => "The reply above is the other side's own reason.",
             Self::StarttlsNotOffered { demanded_by, .. } | Self::StarttlsRefused { demanded_by, .. } => {
                 match demanded_by {
@@ -175,7 +192,7 @@ impl Cause {
                     DemandedBy::MtaSts => {
                         "The domain's MTA-STS policy demands TLS. If other networks see STARTTLS there, a firewall here strips it."
                     }
-                    DemandedBy::RequireTls | DemandedBy::Operator => {
+                    DemandedBy::RequireTls | DemandedBy::Operator | DemandedBy::Server => {
                         "If other networks see STARTTLS there, a firewall here strips it; otherwise the server cannot do it."
                     }
                 }
@@ -250,7 +267,9 @@ impl Cause {
             Self::AddressForbidden { host, address } => {
                 vec![("Mail server", host.clone()), ("Address", address.to_string())]
             }
-            Self::ConnectFailed { peer, detail } | Self::TlsHandshake { peer, detail } => {
+            Self::ConnectFailed { peer, detail }
+            | Self::PerhapsTaken { peer, detail }
+            | Self::TlsHandshake { peer, detail } => {
                 vec![("Mail server", peer.to_string()), ("Detail", detail.clone())]
             }
             Self::ConnectionLost { peer, phase, detail } | Self::ProtocolError { peer, phase, detail } => {
@@ -274,7 +293,7 @@ impl Cause {
                 vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())]
             }
             Self::StarttlsNotOffered { peer, .. }
-            | Self::EightBitNotOffered { peer }
+            | Self::EightBitNotOffered { peer, .. }
             | Self::SmtpUtf8NotOffered { peer } => {
                 vec![("Mail server", peer.to_string())]
             }

@@ -2,10 +2,12 @@
 //! plan (RFC 5321 §5.1).
 
 use super::Pipeline;
+use super::eight_bit::SecondRound;
 use super::journal::Journal;
 use super::outbound::{FactsWanted, RouteFacts};
 use crate::clock::Timestamp;
 use crate::deliver::driver::OpenBody;
+use crate::deliver::eight_bit::Conversion;
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
@@ -28,7 +30,7 @@ const RECIPIENTS_PER_TRANSACTION: usize = 100;
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What became of recipients, by index in the envelope.
-type Outcomes = BTreeMap<usize, DeliveryOutcome>;
+pub(super) type Outcomes = BTreeMap<usize, DeliveryOutcome>;
 
 /// What came of all servers of a plan.
 #[derive(Default)]
@@ -37,6 +39,8 @@ struct Tried {
     /// Whether a server was left out or failed over a policy that may have changed since. It need not
     /// be the one whose word the recipients have in the end.
     policy_may_have_changed: bool,
+    /// Whether a server would have had the message if it were 7-bit.
+    wants_seven_bits: bool,
 }
 
 /// One message on one route.
@@ -46,26 +50,38 @@ struct DeliveryAttempt<'a> {
     next_hop: String,
     journal: Journal,
     began: Timestamp,
+    /// How 8-bit content may be converted.
+    conversion: Option<Arc<Conversion>>,
 }
 
 impl Pipeline {
     /// Delivers to the recipients that share a route, and tells how.
     pub(super) async fn deliver(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Outcomes, Vec<Event>) {
         let (next_hop, began) = (route.hop.to_string(), self.out.clock.now());
-        let errand = DeliveryAttempt { entry, route, next_hop, journal: Journal::default(), began };
-        let outcomes = self.run_errand(&errand, indices).await;
+        let journal = Journal::default();
+        let mut errand = DeliveryAttempt { entry, route, next_hop, journal, began, conversion: None };
+        let outcomes = self.run_errand(&mut errand, indices).await;
         (outcomes, errand.journal.into_events())
     }
 
-    async fn run_errand(&self, errand: &DeliveryAttempt<'_>, indices: &[usize]) -> Outcomes {
-        let DeliveryAttempt { entry, route, .. } = *errand;
+    async fn run_errand(&self, errand: &mut DeliveryAttempt<'_>, indices: &[usize]) -> Outcomes {
+        let (entry, route) = (errand.entry, errand.route);
         // Every attempt shuffles anew, and a log line is enough to tell how.
         let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
         let known = match self.out.find_out(route, entry.envelope.tls, seed, FactsWanted::WhatDecides).await {
             Ok(known) => known,
             Err(cause) => return self.all_failed(errand, indices, cause),
         };
-        let Tried { outcomes: mut results, policy_may_have_changed } = self.try_servers(errand, &known, indices).await;
+        let Tried { outcomes: mut results, policy_may_have_changed, wants_seven_bits } =
+            self.try_servers(errand, &known, indices).await;
+        let again = pending(indices, &results);
+        if wants_seven_bits
+            && !again.is_empty()
+            && let SecondRound::With(conversion) = self.second_round(entry.id, &mut results).await
+        {
+            errand.conversion = Some(conversion);
+            results.extend(self.try_servers(errand, &known, &again).await.outcomes);
+        }
         let again = pending(indices, &results);
         // A policy that has changed must not make mail fail (RFC 8461 §5.1).
         if policy_may_have_changed
@@ -88,10 +104,11 @@ impl Pipeline {
             Ok(steps) => steps,
             Err(cause) => {
                 let policy_may_have_changed = sts_may_have_changed(&cause);
-                return Tried { outcomes: self.all_failed(errand, indices, cause), policy_may_have_changed };
+                let outcomes = self.all_failed(errand, indices, cause);
+                return Tried { outcomes, policy_may_have_changed, wants_seven_bits: false };
             }
         };
-        let Tried { outcomes: mut results, mut policy_may_have_changed } = Tried::default();
+        let Tried { outcomes: mut results, mut policy_may_have_changed, mut wants_seven_bits } = Tried::default();
         for step in steps {
             let pending = pending(indices, &results);
             // Whoever is left has an outcome: that of the servers before.
@@ -102,6 +119,8 @@ impl Pipeline {
                 Planned::Try(target) => {
                     for (index, outcome) in self.try_server(errand, known, &target, &pending).await {
                         policy_may_have_changed |= cause_of(&outcome).is_some_and(sts_may_have_changed);
+                        wants_seven_bits |=
+                            matches!(cause_of(&outcome), Some(Cause::EightBitNotOffered { unconvertible: None, .. }));
                         record(&mut results, index, outcome);
                     }
                 }
@@ -114,7 +133,7 @@ impl Pipeline {
                 }
             }
         }
-        Tried { outcomes: results, policy_may_have_changed }
+        Tried { outcomes: results, policy_may_have_changed, wants_seven_bits }
     }
 
     /// Offers the message to one server, in transactions of a size that it takes. What a
@@ -139,7 +158,8 @@ impl Pipeline {
                 break;
             }
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
-            let message = Message::of(&entry.envelope, entry.size, &some);
+            let conversion = errand.conversion.clone();
+            let message = Message { conversion, ..Message::of(&entry.envelope, entry.size, &some) };
             let mut report = self.out.mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
                 if let DeliveryOutcome::Failed { cause } = outcome {
@@ -222,16 +242,12 @@ const fn is_about_this_server(cause: &Cause) -> bool {
 /// another server would make a duplicate certain.
 fn may_try_elsewhere(outcome: &DeliveryOutcome) -> bool {
     let Some(cause) = cause_of(outcome) else { return false };
-    let perhaps_taken = matches!(
-        cause,
-        Cause::TimedOut { phase: Phase::EndOfData, .. } | Cause::ConnectionLost { phase: Phase::EndOfData, .. }
-    );
-    is_about_this_server(cause) || (cause.class() == Class::Transient && !perhaps_taken)
+    is_about_this_server(cause) || (cause.class() == Class::Transient && !cause.may_be_delivered())
 }
 
-struct SpooledBody {
-    spool: Arc<dyn Spool>,
-    id: QueueId,
+pub(super) struct SpooledBody {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) id: QueueId,
 }
 
 #[async_trait]

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod carry;
+mod eight_bit;
 mod hop;
 mod journal;
 mod lease;

@@ -11,10 +11,9 @@ use crate::clock::Timestamp;
 use crate::envelope::{ClientInfo, Origin, RecipientDsn};
 use crate::outcome::{Cause, Peer, RequireTlsFailure};
 use crate::smtp::address::{Domain, Host, Mailbox};
-use crate::smtp::dsn::OriginalRecipient;
+use crate::smtp::dsn::{OriginalRecipient, to_code_points};
 use crate::smtp::reply::{EnhancedStatusCode, Reply};
 use crate::spool::RecipientState;
-use std::fmt::Write as _;
 
 /// What is said of a host that took the message without an enhanced code (RFC 3463 §3.1).
 const SUCCESS: EnhancedStatusCode = EnhancedStatusCode::new(2, 0, 0);
@@ -66,7 +65,11 @@ impl Group<'_> {
         let mut group = self.who_and_what(fate);
         if let Some((peer, reply)) = remote_reply(fate) {
             group.push_str(&field("Remote-MTA", &mta(&peer.host)));
-            group.push_str(&field("Diagnostic-Code", &format!("smtp; {reply}")));
+            let said = format!("smtp; {reply}");
+            group.push_str(&match self.form {
+                Form::Utf8 => utf8_field("Diagnostic-Code", &said),
+                Form::SevenBit => field("Diagnostic-Code", &said),
+            });
         }
         let last_attempt = self.last_attempt(fate).map(|at| field("Last-Attempt-Date", &at.rfc5322()));
         group.push_str(&last_attempt.unwrap_or_default());
@@ -145,14 +148,7 @@ const fn action(kind: Kind) -> &'static str {
 fn in_form(address: &str, form: Form) -> String {
     match form {
         Form::Utf8 => address.to_owned(),
-        Form::SevenBit => address.chars().fold(String::new(), |mut text, character| {
-            if character.is_ascii_graphic() && !"+=\\".contains(character) {
-                text.push(character);
-            } else {
-                let _infallible = write!(text, "\\x{{{:02X}}}", u32::from(character));
-            }
-            text
-        }),
+        Form::SevenBit => to_code_points(address),
     }
 }
 
@@ -181,6 +177,7 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::TimedOut { .. }
         | Cause::ConnectionLost { .. }
         | Cause::ProtocolError { .. }
+        | Cause::PerhapsTaken { .. }
         | Cause::StarttlsNotOffered { .. }
         | Cause::TlsHandshake { .. }
         | Cause::DaneMismatch { .. }

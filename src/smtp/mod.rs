@@ -7,6 +7,7 @@ pub mod address;
 pub mod command;
 pub mod data;
 pub mod dsn;
+pub mod eight_bit;
 pub mod error;
 pub mod header;
 pub mod line;

@@ -198,6 +198,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::TimedOut { .. }
         | Cause::ConnectionLost { .. }
         | Cause::ProtocolError { .. }
+        | Cause::PerhapsTaken { .. }
         | Cause::TlsHandshake { .. } => Certainty::Likely,
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
