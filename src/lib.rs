@@ -45,6 +45,7 @@
 //! | RFC 1034 | names, CNAME, wildcards |
 //! | RFC 1035 | DNS messages |
 //! | RFC 1047 | duplicate messages |
+//! | RFC 1847 | signed and encrypted parts |
 //! | RFC 1870 | SIZE |
 //! | RFC 1982 | times that wrap around |
 //! | RFC 2034 | enhanced status codes in replies |
@@ -84,8 +85,10 @@
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
+//! | RFC 6376 | DKIM |
 //! | RFC 6522 | multipart/report |
 //! | RFC 6531 | SMTPUTF8 |
+//! | RFC 6532 | headers in UTF-8 |
 //! | RFC 6533 | addresses outside ASCII in notifications |
 //! | RFC 6605 | ECDSA in DNSSEC |
 //! | RFC 6672 | DNAME |

@@ -1,19 +1,15 @@
 //! Opens connections and lets a session speak: the network, the handshake, the time limits.
-//!
-//! Content streams from the spool to the socket; a damaged copy is noticed before the final dot,
-//! and then the dot is never sent.
 
-use super::chunks::Pace;
-use super::connection::{Connection, GOODBYE_LIMIT};
+use super::connection::Connection;
+use super::content::{Form, Patience};
 use super::crowd::Crowds;
-use super::eight_bit::Converted;
 use super::families::{Silence, WaysOut};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
 use super::session::{Event, Job, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
 use super::tls::{Tls, Trust};
-use super::{AttemptReport, Target, WatchReport, time_limit};
+use super::{AttemptReport, Target, WatchReport};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::net::Network;
@@ -22,16 +18,13 @@ use crate::policy::TlsPolicy;
 use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
-use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::Capabilities;
-use crate::spool::{BodyReader, SpoolError};
-use async_trait::async_trait;
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+
+pub use super::body::OpenBody;
 
 /// How long the first reply on a connection that was parked may take: what hangs has lost its
 /// other end, and the message need not wait on it for minutes, because a fresh connection is free
@@ -44,21 +37,10 @@ const PARKED_REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// recipient.
 const REPLIES_IN_ALL: u32 = 6;
 
-/// Opens the content of the message, when and if a server wants it.
-#[async_trait]
-pub trait OpenBody: Send + Sync {
-    /// A fresh reader from the start of the content.
-    ///
-    /// # Errors
-    /// As [`crate::spool::Spool::open_body`].
-    async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError>;
-}
-
 /// Speaks to mail servers.
 pub struct Mailer {
     hostname: Domain,
-    connect_timeout: Duration,
-    reply_timeout: Duration,
+    patience: Patience,
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
@@ -136,8 +118,7 @@ impl Mailer {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Self {
             hostname: config.hostname.clone(),
-            connect_timeout: config.delivery.connect_timeout,
-            reply_timeout: config.delivery.reply_timeout,
+            patience: Patience { connect: config.delivery.connect_timeout, reply: config.delivery.reply_timeout },
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
@@ -275,12 +256,7 @@ impl Mailer {
         }
     }
 
-    async fn one_connection(
-        &self,
-        target: &Target,
-        session: Session,
-        body: Option<&dyn OpenBody>,
-    ) -> Conversation {
+    async fn one_connection(&self, target: &Target, session: Session, body: Option<&dyn OpenBody>) -> Conversation {
         let mut talk = Conversation {
             session,
             connection: None,
@@ -306,15 +282,17 @@ impl Mailer {
         target: &Target,
         body: Option<&dyn OpenBody>,
     ) -> Conversation {
-        let end = Instant::now() + self.reply_timeout.saturating_mul(REPLIES_IN_ALL);
+        let end = Instant::now() + self.patience.reply.saturating_mul(REPLIES_IN_ALL);
         let mut step = talk.session.on(Event::Connected);
         loop {
             let event = match step {
                 Step::Finish => break,
-                Step::Send(bytes, phase) => self.send(&mut connection, &bytes, phase, end).await,
-                Step::Await(phase) => self.reply(&mut connection, phase, end).await,
-                Step::SendBody => self.send_content(&mut connection, &talk.session, body, Form::Lines).await,
-                Step::SendChunks => self.send_content(&mut connection, &talk.session, body, Form::Chunks).await,
+                Step::Send(bytes, phase) => self.patience.send(&mut connection, &bytes, phase, end).await,
+                Step::Await(phase) => self.patience.answer(&mut connection, phase, end).await,
+                Step::SendBody => self.patience.send_content(&mut connection, &talk.session, body, Form::Lines).await,
+                Step::SendChunks => {
+                    self.patience.send_content(&mut connection, &talk.session, body, Form::Chunks).await
+                }
                 Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {
                         connection = secured;
@@ -363,7 +341,7 @@ impl Mailer {
     }
 
     async fn connect(&self, target: &Target) -> Result<Connection, TransportFault> {
-        match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
+        match timeout(self.patience.connect, self.network.connect(target.peer.address)).await {
             Err(_elapsed) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
                 Err(TransportFault::TimedOut)
@@ -373,95 +351,6 @@ impl Mailer {
                 self.silence.broken(target.peer.address.ip());
                 Ok(Connection::new(stream))
             }
-        }
-    }
-
-    async fn send(&self, connection: &mut Connection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
-        match self.within(phase, connection.write(bytes)).await {
-            Ok(()) => self.reply(connection, phase, end).await,
-            Err(fault) => self.last_words(connection, fault).await,
-        }
-    }
-
-    pub(super) async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
-        let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
-        let limit = self.limit(phase).min(hurry).min(until(end, phase));
-        match timeout(limit, connection.read_reply()).await {
-            Err(_elapsed) => Event::Broken(TransportFault::TimedOut),
-            Ok(Ok(reply)) => Event::Reply(reply),
-            Ok(Err(fault)) => Event::Broken(fault),
-        }
-    }
-
-    async fn send_content(
-        &self,
-        connection: &mut Connection,
-        session: &Session,
-        body: Option<&dyn OpenBody>,
-        form: Form,
-    ) -> Event {
-        let Some(body) = body else { return Event::Broken(TransportFault::ContentDamaged) };
-        let converted = session.conversion().map(|conversion| Converted { body, conversion });
-        let body = converted.as_ref().map_or(body, |converted| converted as &dyn OpenBody);
-        match form {
-            Form::Lines => self.send_lines(connection, body).await,
-            Form::Chunks => self.send_chunks(connection, body, pace(session)).await,
-        }
-    }
-
-    async fn send_lines(&self, connection: &mut Connection, body: &dyn OpenBody) -> Event {
-        let mut reader = match body.open().await {
-            Ok(reader) => reader,
-            Err(error) => return Event::Broken(content_fault(&error)),
-        };
-        let mut stuffer = DotStuffer::default();
-        let mut wire = Vec::new();
-        loop {
-            let piece = match reader.next().await {
-                Ok(None) => break,
-                Err(error) => return Event::Broken(content_fault(&error)),
-                Ok(Some(piece)) => piece,
-            };
-            if let Some(event) = self.interrupted(connection).await {
-                return event;
-            }
-            // One piece is held back, so that a small message and its dot, which goes out only
-            // after the checksum was found right, are one write.
-            if let Err(fault) = self.content(connection, &wire).await {
-                return self.last_words(connection, fault).await;
-            }
-            wire.clear();
-            stuffer.feed(&piece, &mut wire);
-        }
-        stuffer.finish(&mut wire);
-        if let Some(event) = self.interrupted(connection).await {
-            return event;
-        }
-        match self.content(connection, &wire).await {
-            Ok(()) => Event::BodySent,
-            Err(fault) => self.last_words(connection, fault).await,
-        }
-    }
-
-    /// A reply that comes before the end of the content is none to it, whatever it says: the end must
-    /// not follow, or nobody could tell which of them is meant.
-    async fn interrupted(&self, connection: &mut Connection) -> Option<Event> {
-        let said = connection.unasked().await?;
-        Some(said.map_or_else(Event::Broken, Event::Reply))
-    }
-
-    pub(super) async fn content(&self, connection: &mut Connection, wire: &[u8]) -> Result<(), TransportFault> {
-        if wire.is_empty() {
-            return Ok(());
-        }
-        self.within(Phase::Content, connection.write(wire)).await
-    }
-
-    /// A server that closes while we write has often said why; that reply is the better cause.
-    pub(super) async fn last_words(&self, connection: &mut Connection, fault: TransportFault) -> Event {
-        match timeout(GOODBYE_LIMIT, connection.read_reply()).await {
-            Ok(Ok(reply)) => Event::Reply(reply),
-            Ok(Err(_)) | Err(_) => Event::Broken(fault),
         }
     }
 
@@ -478,7 +367,7 @@ impl Mailer {
         // (RFC 3207 §4.2).
         let handshake =
             TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.into_stream());
-        let shaken = timeout(self.limit(Phase::Handshake), handshake).await;
+        let shaken = timeout(self.patience.limit(Phase::Handshake), handshake).await;
         talk.certificates.extend(tls.presented());
         talk.watched_failure = tls.watched_failure(peer());
         match shaken {
@@ -490,47 +379,6 @@ impl Mailer {
             }
         }
     }
-
-    async fn within(&self, phase: Phase, action: impl Future<Output = io::Result<()>>) -> Result<(), TransportFault> {
-        match timeout(self.limit(phase), action).await {
-            Err(_elapsed) => Err(TransportFault::TimedOut),
-            Ok(done) => done.map_err(|e| TransportFault::Lost(e.to_string())),
-        }
-    }
-
-    fn limit(&self, phase: Phase) -> Duration {
-        time_limit(phase, self.connect_timeout, self.reply_timeout)
-    }
-}
-
-/// The replies before the content have one end in common. After it a server may have taken the
-/// message, so whoever stops listening delivers it twice.
-fn until(end: Instant, phase: Phase) -> Duration {
-    match phase {
-        Phase::Content | Phase::EndOfData => Duration::MAX,
-        Phase::Connect
-        | Phase::Greeting
-        | Phase::Ehlo
-        | Phase::StartTls
-        | Phase::Handshake
-        | Phase::EhloInTls
-        | Phase::MailFrom
-        | Phase::RcptTo
-        | Phase::Data => end.saturating_duration_since(Instant::now()),
-    }
-}
-
-/// How content is put on the wire.
-#[derive(Clone, Copy, Debug)]
-enum Form {
-    /// After DATA, dot-stuffed.
-    Lines,
-    /// By BDAT.
-    Chunks,
-}
-
-fn pace(session: &Session) -> Pace {
-    if session.offered().pipelining { Pace::Pipelined } else { Pace::OneByOne }
 }
 
 /// In TLS 1.3 a server that insists on a client certificate, or dislikes something else, says so
@@ -546,19 +394,6 @@ fn tls_failure(event: Event, session: &Session, target: &Target) -> Event {
         | Event::Secured(_)
         | Event::BodySent
         | Event::ChunksSent(_)) => other,
-    }
-}
-
-pub(super) fn content_fault(error: &SpoolError) -> TransportFault {
-    match error {
-        SpoolError::Damaged => TransportFault::ContentDamaged,
-        SpoolError::Full
-        | SpoolError::Io { .. }
-        | SpoolError::Engine(_)
-        | SpoolError::Fenced
-        | SpoolError::Stopped
-        | SpoolError::InUse { .. }
-        | SpoolError::Unusable(_) => TransportFault::Lost(format!("our own spool: {error}")),
     }
 }
 

@@ -6,7 +6,10 @@ use crate::envelope::{Envelope, Origin, QueueId};
 use crate::outcome::{DeliveryOutcome, Peer};
 use crate::policy::WhyOpportunistic;
 use crate::resolve::AbsentBecause;
+use crate::spool::{BodyReader, SpoolError};
+use async_trait::async_trait;
 use rustls::RootCertStore;
+use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, duplex};
 

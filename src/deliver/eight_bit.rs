@@ -1,7 +1,7 @@
 //! The content as a server without 8BITMIME gets it (RFC 6152 §3): converted while it streams from the
 //! spool. The rules are in [`crate::smtp::eight_bit`].
 
-use super::driver::OpenBody;
+use super::body::OpenBody;
 use crate::smtp::eight_bit::{Converter, Plan, Survey, Unconvertible};
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;

@@ -4,11 +4,12 @@
 //! policy. `message.rs` is what one server gets, `eight_bit.rs` what becomes of its
 //! content at one that takes only seven bits, `session.rs` the conversation with it, `tls.rs`
 //! the certificate verifier, `pool.rs` the choice among connections that are open already,
-//! `families.rs` the order of IPv6 and IPv4, `crowd.rs` how many recipients a host bears, `driver.rs` (with `connection.rs`, `chunks.rs` and `parking.rs`)
+//! `families.rs` the order of IPv6 and IPv4, `crowd.rs` how many recipients a host bears, `driver.rs` (with `connection.rs`, `content.rs` and `parking.rs`)
 //! the connections.
 
-mod chunks;
+mod body;
 mod connection;
+mod content;
 mod crowd;
 pub mod driver;
 pub mod eight_bit;

@@ -508,7 +508,9 @@ impl Session {
         let cause = match fault {
             TransportFault::ContentDamaged => Cause::ContentDamaged,
             TransportFault::Handshake(cause) => cause,
-            fault if matches!(self.state, State::Chunks(_) | State::EndOfData) && !self.nobody_left() => self.perhaps_taken(fault.told()),
+            fault if matches!(self.state, State::Chunks(_) | State::EndOfData) && !self.nobody_left() => {
+                self.perhaps_taken(fault.told())
+            }
             TransportFault::TimedOut => Cause::TimedOut { peer, phase },
             TransportFault::Lost(detail) if phase == Phase::Connect => Cause::ConnectFailed { peer, detail },
             TransportFault::Lost(detail) => Cause::ConnectionLost { peer, phase, detail },

@@ -28,7 +28,15 @@ fn recipient((place, address): (usize, &&str)) -> Recipient {
 fn session(starttls: StartTlsUse, message: Option<Message>) -> Session {
     let peer = Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
     let hostname = "relay.example.org".into();
-    Session::new(Job { hostname, peer, starttls, require_tls: false, most_recipients: None, transfer: Transfer::ChunksWhereOffered, message })
+    Session::new(Job {
+        hostname,
+        peer,
+        starttls,
+        require_tls: false,
+        most_recipients: None,
+        transfer: Transfer::ChunksWhereOffered,
+        message,
+    })
 }
 
 fn reply(text: &str) -> Reply {
@@ -181,12 +189,9 @@ fn rfc5321_6_1_what_is_no_reply_to_the_dot_means_perhaps_taken() {
 #[test]
 fn rfc5321_4_2_1_only_a_refusal_is_a_refusal_and_before_the_dot_nothing_is_taken() {
     let to_data: &[&str] = &["250 ok", "250 ok", "250 ok"];
-    for (before, odd) in [
-        (&[][..], "354 odd"),
-        (&["250 ok"], "300 odd"),
-        (to_data, "ODD"),
-        (&["250 ok", "250 ok"][..], "ODD"),
-    ] {
+    for (before, odd) in
+        [(&[][..], "354 odd"), (&["250 ok"], "300 odd"), (to_data, "ODD"), (&["250 ok", "250 ok"][..], "ODD")]
+    {
         let after = [before, &[odd]].concat();
         let fill: &[&str] = if before.len() == 1 { &["250 ok", "354 go", "BODY", "250 ok"] } else { &[] };
         let words = in_clear(&[&after[..], fill].concat());
@@ -234,7 +239,8 @@ fn rfc3207_4_without_fall_back_a_refused_starttls_ends_the_conversation() {
     assert_eq!(refused(StartTlsUse::AsOffered, "454 4.7.0 not now"), "starttls-not-supported 4.7.321");
     assert_eq!(refused(StartTlsUse::AsOffered, "501 what"), "starttls-not-supported 4.7.321");
     assert_eq!(refused(StartTlsUse::IfOffered, "421 4.7.0 closing"), "starttls-not-supported 4.7.321");
-    let (said, _) = play(session(StartTlsUse::AsOffered, Some(message(&["a@x.example"]))), &["220 mx", "250 mx", "550 no"]);
+    let (said, _) =
+        play(session(StartTlsUse::AsOffered, Some(message(&["a@x.example"]))), &["220 mx", "250 mx", "550 no"]);
     assert!(said.last().unwrap().starts_with("MAIL"), "what is not offered is not missed");
 }
 
@@ -457,7 +463,8 @@ fn rfc5321_3_8_what_a_reused_connection_may_be_the_reason_of_is_asked_again() {
     ] {
         assert_eq!(again(replies), expected, "{replies:?}");
     }
-    let (_, fresh) = play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))), &["220 mx", "250 mx", "550 no"]);
+    let (_, fresh) =
+        play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))), &["220 mx", "250 mx", "550 no"]);
     assert!(fresh.to_ask_again().is_empty(), "a fresh connection is no reason");
 }
 

@@ -2,13 +2,16 @@
 //! asked, it is converted (RFC 6152 §3), or returned with the reason why that cannot be.
 
 use super::Pipeline;
-use super::hop::{Outcomes, SpooledBody};
+use crate::deliver::driver::OpenBody;
 use crate::deliver::eight_bit::Conversion;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::smtp::eight_bit::Unconvertible;
-use crate::spool::Spool as _;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What became of recipients, by index in the envelope.
+type Outcomes = BTreeMap<usize, DeliveryOutcome>;
 
 /// What a second round may do.
 pub(super) enum SecondRound {
@@ -21,10 +24,9 @@ pub(super) enum SecondRound {
 impl Pipeline {
     /// Finds out whether the message can be converted. Where it cannot, the outcomes of those whose
     /// servers wanted that say why.
-    pub(super) async fn second_round(&self, id: QueueId, outcomes: &mut Outcomes) -> SecondRound {
-        let body = SpooledBody { spool: Arc::clone(&self.spool), id };
+    pub(super) async fn second_round(&self, id: QueueId, body: &dyn OpenBody, outcomes: &mut Outcomes) -> SecondRound {
         let by = format!("{} id {id}", self.out.config.hostname);
-        match Conversion::of(&body, &by).await {
+        match Conversion::of(body, &by).await {
             Ok(Ok(conversion)) => SecondRound::With(conversion),
             Ok(Err(why_not)) => {
                 explain(outcomes, why_not);

@@ -30,7 +30,7 @@ const RECIPIENTS_PER_TRANSACTION: usize = 100;
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What became of recipients, by index in the envelope.
-pub(super) type Outcomes = BTreeMap<usize, DeliveryOutcome>;
+type Outcomes = BTreeMap<usize, DeliveryOutcome>;
 
 /// What came of all servers of a plan.
 #[derive(Default)]
@@ -77,7 +77,7 @@ impl Pipeline {
         let again = pending(indices, &results);
         if wants_seven_bits
             && !again.is_empty()
-            && let SecondRound::With(conversion) = self.second_round(entry.id, &mut results).await
+            && let SecondRound::With(conversion) = self.second_round(entry.id, &self.body_of(entry), &mut results).await
         {
             errand.conversion = Some(conversion);
             results.extend(self.try_servers(errand, &known, &again).await.outcomes);
@@ -146,7 +146,7 @@ impl Pipeline {
         pending: &[usize],
     ) -> Vec<(usize, DeliveryOutcome)> {
         let entry = errand.entry;
-        let body = SpooledBody { spool: Arc::clone(&self.spool), id: entry.id };
+        let body = self.body_of(entry);
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
         while !waiting.is_empty() {
@@ -173,6 +173,10 @@ impl Pipeline {
             report.left.into_iter().rev().for_each(|index| waiting.push_front(index));
         }
         outcomes
+    }
+
+    fn body_of(&self, entry: &SpoolEntry) -> SpooledBody {
+        SpooledBody { spool: Arc::clone(&self.spool), id: entry.id }
     }
 
     /// Whether nothing further is to be begun. A clock that was set back makes nothing late.
@@ -245,9 +249,9 @@ fn may_try_elsewhere(outcome: &DeliveryOutcome) -> bool {
     is_about_this_server(cause) || (cause.class() == Class::Transient && !cause.may_be_delivered())
 }
 
-pub(super) struct SpooledBody {
-    pub(super) spool: Arc<dyn Spool>,
-    pub(super) id: QueueId,
+struct SpooledBody {
+    spool: Arc<dyn Spool>,
+    id: QueueId,
 }
 
 #[async_trait]

@@ -162,7 +162,10 @@ mod tests {
     #[test]
     fn rfc5322_2_2_3_fields_fold_and_remote_text_adds_no_field() {
         let text = field("Diagnostic-Code", "smtp; 550 no\r\nBcc: victim@example.org\r\n\r\nbody \u{e9}");
-        assert_eq!(text, "Diagnostic-Code: smtp; 550 no\\x0D\\x0ABcc:\r\n victim@example.org\\x0D\\x0A\\x0D\\x0Abody \\xC3\\xA9\r\n");
+        assert_eq!(
+            text,
+            "Diagnostic-Code: smtp; 550 no\\x0D\\x0ABcc:\r\n victim@example.org\\x0D\\x0A\\x0D\\x0Abody \\xC3\\xA9\r\n"
+        );
         let long = field("Diagnostic-Code", &"word ".repeat(200));
         assert!(long.split("\r\n").all(|line| line.len() <= LINE_WIDTH));
         assert!(long.split("\r\n").skip(1).all(|line| line.is_empty() || line.starts_with(' ')));

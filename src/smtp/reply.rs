@@ -479,7 +479,17 @@ mod tests {
 
     #[test]
     fn rfc5321_4_2_what_is_no_reply_is_refused_and_shown() {
-        for wire in ["", "25\r\n", "abc\r\n", "650 x\r\n", "+20 x\r\n", "2500 x\r\n", "199 a\r\n", "000\r\n", "250-a\r\n600 b\r\n"] {
+        for wire in [
+            "",
+            "25\r\n",
+            "abc\r\n",
+            "650 x\r\n",
+            "+20 x\r\n",
+            "2500 x\r\n",
+            "199 a\r\n",
+            "000\r\n",
+            "250-a\r\n600 b\r\n",
+        ] {
             assert!(parse(wire).is_err(), "{wire:?}");
         }
         let shown = parse("HTTP/1.1 400 Bad\r\n").unwrap_err().to_string();
@@ -560,7 +570,9 @@ mod tests {
         assert!(offered("250-PIPELINING\r\n250-SIZE 5\r\n250 STARTTLS\r\n").pipelining);
         assert_eq!(offered("250-SIZE 5\r\n250 HELP\r\n").size, Some(Some(5)));
         assert!(offered("250 8BITMIME\r\n").eight_bit_mime);
-        for named in ["250-dsn Hello relay\r\n250 HELP\r\n", "250-size.example\r\n250 HELP\r\n", "250 size of a server\r\n"] {
+        for named in
+            ["250-dsn Hello relay\r\n250 HELP\r\n", "250-size.example\r\n250 HELP\r\n", "250 size of a server\r\n"]
+        {
             assert_eq!(offered(named), Capabilities::default(), "{named:?}");
         }
     }

@@ -158,7 +158,6 @@ pub struct Pending {
     pub told: Told,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 const fn is_zero(count: &u32) -> bool {
     *count == 0
 }

@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn rfc5321_6_1_what_may_be_delivered_is_tried_three_times_more_and_far_apart() {
-        let hours = |unclear| after_perhaps_taken(QueueId(7), unclear, NOW).map(|due| due.since(NOW).as_secs_f64() / 3600.0);
+        let hours =
+            |unclear| after_perhaps_taken(QueueId(7), unclear, NOW).map(|due| due.since(NOW).as_secs_f64() / 3600.0);
         for (unclear, expected) in [(1, 1.0), (2, 6.0), (3, 24.0)] {
             let hours = hours(unclear).unwrap();
             assert!((expected * 0.9..=expected * 1.1).contains(&hours), "{unclear}: {hours}");

@@ -3,7 +3,8 @@
 
 use crate::process::{Serving, run};
 use crate::relay::{
-    PATIENCE, SENDER, World, config, configuration_file, content, expect, hand_in, heard, lab, metrics, saw_no_mail, says,
+    PATIENCE, SENDER, World, config, configuration_file, content, expect, hand_in, heard, lab, metrics, saw_no_mail,
+    says,
 };
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;

@@ -76,7 +76,8 @@ async fn rfc9325_3_5_a_cut_inside_tls_after_the_dot_is_no_success_and_one_after_
     let at_the_dot = |trouble| move |h: HostSpec| h.trouble(Phase::EndOfData, trouble);
     let lab = dane(lab(), "cut.test", at_the_dot(Trouble::Drop));
     let world = World::start(dane(lab, "told.test", at_the_dot(Trouble::ReplyThenDrop))).await;
-    let cut = world.defers("bob@cut.test").await;
+    let id = world.mail(&["bob@cut.test"]).await;
+    let cut = world.deferred(id, "bob@cut.test", 1).await;
     assert_eq!((cut.row().word, world.mx("cut.test").messages().len()), ("perhaps-taken", 0));
     assert_eq!(world.delivers("bob@told.test").await.tls, "dane");
     assert_eq!(world.mx("told.test").messages().len(), 1);

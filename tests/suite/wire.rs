@@ -6,7 +6,7 @@ use crate::scripted::{Answer, Scripted, Turn, envelope, mailer, offer, target, w
 use dane_relay::deliver::AttemptReport;
 use dane_relay::deliver::driver::Mailer;
 use dane_relay::envelope::{Charset, DsnRequest, Envelope, RecipientDsn};
-use dane_relay::lab::mx::host::{Behaviour, MxHost};
+use dane_relay::lab::mx::host::{Behaviour, Mailboxes, MxHost};
 use dane_relay::outcome::{Class, DeliveryOutcome, Phase};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -215,12 +215,8 @@ async fn rfc5321_4_2_the_last_line_decides_after_the_dot_and_what_cannot_be_read
 
 #[tokio::test]
 async fn rfc5321_6_1_a_reply_to_the_dot_that_does_not_come_means_perhaps_taken() {
-    let answers: [fn() -> Answer; 4] = [
-        || Answer::Close,
-        || Answer::Hang,
-        || Answer::Say("250 kept\r".into()),
-        || Answer::Say("250-kept\r\n".into()),
-    ];
+    let answers: [fn() -> Answer; 4] =
+        [|| Answer::Close, || Answer::Hang, || Answer::Say("250 kept\r".into()), || Answer::Say("250-kept\r\n".into())];
     for answer in answers {
         let server = answering(".", move |_turn| answer()).await;
         let report = offer(&mailer("reply_timeout = \"1s\""), &target(server.address), &envelope(1), &[0]).await;
@@ -230,12 +226,45 @@ async fn rfc5321_6_1_a_reply_to_the_dot_that_does_not_come_means_perhaps_taken()
 
 #[tokio::test]
 async fn rfc5321_4_1_1_4_a_250_before_the_dot_is_no_delivery() {
-    for (verb, early) in [("DATA", "354 go on\r\n250 kept\r\n"), ("MAIL", "250 ok\r\n250 ok\r\n"), ("DATA", "250 kept\r\n")] {
+    for (verb, early) in
+        [("DATA", "354 go on\r\n250 kept\r\n"), ("MAIL", "250 ok\r\n250 ok\r\n"), ("DATA", "250 kept\r\n")]
+    {
         let server = answering(verb, move |_turn| Answer::Say(early.into())).await;
         let report = offer(&mailer(""), &target(server.address), &envelope(1), &[0]).await;
         assert_eq!(words(&report), ["protocol-error"], "{verb} {early:?}");
         assert!(!server.on(1).contains(&".".to_owned()), "the end of the content is not sent");
     }
+}
+
+#[tokio::test]
+async fn rfc3030_2_a_server_that_offers_chunks_and_does_not_know_them_gets_data_from_then_on() {
+    let server = Scripted::start(|turn| match turn.line.get(..4) {
+        Some("EHLO") => Answer::Say("250-scripted.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n".into()),
+        Some("BDAT") => Answer::Say("502 5.5.1 not known here\r\n".into()),
+        _ => Answer::Friendly,
+    })
+    .await;
+    let mailer = mailer("");
+    for connection in [2, 2] {
+        let report = offer(&mailer, &target(server.address), &envelope(1), &[0]).await;
+        assert_eq!(words(&report), ["delivered"]);
+        assert!(server.on(connection).contains(&"DATA".to_owned()), "{:?}", server.on(connection));
+    }
+    assert_eq!(server.transactions(), [(2, 1), (2, 1)]);
+}
+
+#[tokio::test]
+async fn rfc3030_4_2_the_recipients_of_a_server_that_takes_none_cost_no_content() {
+    let server = host(&["PIPELINING", "CHUNKING"]).await;
+    server.behave(|behaviour| behaviour.known = Mailboxes::Only(["u1".to_owned()].into()));
+    let mailer = mailer("");
+    let refused = offer(&mailer, &target(server.address()), &envelope(1), &[0]).await;
+    assert_eq!(words(&refused), ["rejected"]);
+    assert!(!server.seen().iter().any(|seen| seen.line.starts_with("BDAT")));
+    let partly = offer(&mailer, &target(server.address()), &envelope(2), &[0, 1]).await;
+    assert_eq!(words(&partly), ["rejected", "delivered"]);
+    assert!(server.seen().iter().any(|seen| seen.line.starts_with("BDAT") && seen.line.ends_with(" LAST")));
+    assert!(!server.seen().iter().any(|seen| seen.line.starts_with("DATA")));
 }
 
 #[tokio::test]

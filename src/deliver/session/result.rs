@@ -120,9 +120,12 @@ impl Session {
     /// the keyword pass and not the command: the message is for it by DATA.
     #[must_use]
     pub fn knows_no_chunks(&self) -> bool {
-        let unknown = |cause: &Cause| match cause {
-            Cause::Rejected { phase: Phase::Content | Phase::EndOfData, reply, .. } => (500..=504).contains(&reply.code),
-            _other => false,
+        let unknown = |cause: &Cause| {
+            matches!(
+                cause,
+                Cause::Rejected { phase: Phase::Content | Phase::EndOfData, reply, .. }
+                    if (500..=504).contains(&reply.code)
+            )
         };
         self.in_chunks() && self.ended.as_ref().is_some_and(unknown)
     }

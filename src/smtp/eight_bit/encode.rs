@@ -19,10 +19,7 @@ pub(super) enum Encoder {
         blank: Option<u8>,
     },
     /// Base64.
-    Base64 {
-        open: Vec<u8>,
-        is_first_line: bool,
-    },
+    Base64 { open: Vec<u8>, is_first_line: bool },
 }
 
 impl Encoder {

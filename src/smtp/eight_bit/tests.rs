@@ -104,7 +104,8 @@ fn rfc1847_2_1_what_is_signed_or_encrypted_is_never_changed() {
     // What is signed and 7-bit stays to the octet beside what is converted.
     let seven = "Content-Type: text/plain\r\nContent-Transfer-Encoding: 8bit\r\n\r\nplain  \r\n";
     let signed = container("signed", seven).replace("--o", "--s").replace("=o", "=s");
-    let mixed = format!("Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n{signed}\r\n--m\r\n\r\nü\r\n--m--\r\n");
+    let mixed =
+        format!("Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n{signed}\r\n--m\r\n\r\nü\r\n--m--\r\n");
     let after = converted(mixed.as_bytes());
     assert!(after.contains(&signed), "{after}");
 }
@@ -128,7 +129,8 @@ fn what_cannot_be_relied_on_is_left_alone() {
     ] {
         assert_eq!(refused(content), why, "{content}");
     }
-    let deep: String = (0..200).map(|n| format!("Content-Type: multipart/mixed; boundary=b{n}\r\n\r\n--b{n}\r\n")).collect();
+    let deep: String =
+        (0..200).map(|n| format!("Content-Type: multipart/mixed; boundary=b{n}\r\n\r\n--b{n}\r\n")).collect();
     assert_eq!(refused(&format!("{deep}\r\nü")), Unconvertible::Malformed);
     let endless = format!("X: {}\r\n\r\nü", "x".repeat(300_000));
     assert_eq!(refused(&endless), Unconvertible::Malformed);
@@ -136,7 +138,8 @@ fn what_cannot_be_relied_on_is_left_alone() {
 
 #[test]
 fn rfc2045_6_8_other_content_becomes_base64_in_lines_of_76() {
-    let octets: Vec<u8> = (0..1000_u32).flat_map(|n| [n as u8, b'x']).filter(|b| !b"\r\n".contains(b)).collect();
+    let octets: Vec<u8> =
+        (0..=255_u8).cycle().take(1000).flat_map(|n| [n, b'x']).filter(|b| !b"\r\n".contains(b)).collect();
     let content = [b"Content-Type: image/png\r\n\r\n".as_slice(), &octets, b"\r\n"].concat();
     let plan = survey(&[&content]).unwrap();
     let wire = converted_in(&[&content], &plan);

@@ -40,7 +40,7 @@ pub(super) enum Piece<'a> {
 }
 
 #[derive(Debug, Default)]
-enum Place {
+enum Section {
     #[default]
     Header,
     Content,
@@ -57,7 +57,7 @@ struct Container {
 /// Where a reading stands.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    place: Place,
+    section: Section,
     line: Vec<u8>,
     /// Whether `line` goes on a line that was looked at before.
     goes_on: bool,
@@ -89,7 +89,7 @@ impl Walk {
         if !self.line.is_empty() {
             self.look(see);
         }
-        if matches!(self.place, Place::Header) && !self.header.is_empty() {
+        if matches!(self.section, Section::Header) && !self.header.is_empty() {
             // A message that is all header.
             self.header_ends(see);
         }
@@ -106,8 +106,8 @@ impl Walk {
         if begins && let Some(delimiter) = self.delimiter(&line) {
             return self.boundary(&line, delimiter, see);
         }
-        match self.place {
-            Place::Header => {
+        match self.section {
+            Section::Header => {
                 self.header.extend_from_slice(&line);
                 self.is_too_much |= self.header.len() > HEADER_LIMIT;
                 if self.is_too_much {
@@ -117,7 +117,7 @@ impl Walk {
                     self.header_ends(see);
                 }
             }
-            Place::Content => {
+            Section::Content => {
                 if std::mem::take(&mut self.held) {
                     see(Piece::LineEnd);
                 }
@@ -127,7 +127,7 @@ impl Walk {
                     see(Piece::Content(text));
                 }
             }
-            Place::Between => see(Piece::Between { octets: &line, protected: self.protected() }),
+            Section::Between => see(Piece::Between { octets: &line, protected: self.protected() }),
         }
         self.line = line;
         self.line.clear();
@@ -140,16 +140,16 @@ impl Walk {
         self.parts += 1;
         self.is_too_much |= self.parts > PARTS_LIMIT;
         see(Piece::Header { raw: &raw, part: &part, protected: self.protected() });
-        self.place = match part.kind {
-            Kind::Message => Place::Header,
+        self.section = match part.kind {
+            Kind::Message => Section::Header,
             Kind::Multipart { boundary, is_digest, protected } => {
                 self.is_too_much |= self.containers.len() >= DEPTH_LIMIT;
                 if !self.is_too_much {
                     self.containers.push(Container { boundary, is_digest, protected });
                 }
-                Place::Between
+                Section::Between
             }
-            Kind::Text | Kind::Other | Kind::Fixed(_) => Place::Content,
+            Kind::Text | Kind::Other | Kind::Fixed(_) => Section::Content,
         };
     }
 
@@ -158,17 +158,17 @@ impl Walk {
     }
 
     /// The container that a line is a boundary of, the innermost first, and whether it ends there.
-    fn delimiter(&self, line: &[u8]) -> Option<(usize, Ends)> {
+    fn delimiter(&self, line: &[u8]) -> Option<Delimiter> {
         let text = line.trim_ascii_end().strip_prefix(b"--")?;
         let found = |(depth, container): (usize, &Container)| match text.strip_prefix(container.boundary.as_slice())? {
-            b"" => Some((depth, Ends::Part)),
-            b"--" => Some((depth, Ends::Container)),
+            b"" => Some(Delimiter { depth, ends: Ends::Part }),
+            b"--" => Some(Delimiter { depth, ends: Ends::Container }),
             _ => None,
         };
         self.containers.iter().enumerate().rev().find_map(found)
     }
 
-    fn boundary(&mut self, line: &[u8], (depth, ends): (usize, Ends), see: &mut dyn FnMut(Piece<'_>)) {
+    fn boundary(&mut self, line: &[u8], Delimiter { depth, ends }: Delimiter, see: &mut dyn FnMut(Piece<'_>)) {
         if !self.header.is_empty() {
             // A part that is all header.
             self.header_ends(see);
@@ -177,14 +177,21 @@ impl Walk {
         match ends {
             Ends::Part => {
                 self.containers.truncate(depth + 1);
-                self.place = Place::Header;
+                self.section = Section::Header;
             }
             Ends::Container => {
                 self.containers.truncate(depth);
-                self.place = Place::Between;
+                self.section = Section::Between;
             }
         }
     }
+}
+
+/// A boundary: of the container at this depth.
+#[derive(Clone, Copy, Debug)]
+struct Delimiter {
+    depth: usize,
+    ends: Ends,
 }
 
 /// What a boundary ends.
