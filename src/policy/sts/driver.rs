@@ -6,7 +6,6 @@ use super::attempts::{Attempt, Attempts, BACK_OFF, Tried};
 use super::event::{StsEvent, StsListener};
 use super::failure::FetchFailure;
 use super::fetch::Fetcher;
-use super::flight::{Fetch, Fetched, Flights};
 use super::lost::{Lost, LostBecause};
 use super::memory::Held;
 use super::policy::Mode;
@@ -16,6 +15,7 @@ use super::store::{Looked, Store, StoreFault};
 use super::{RefreshFailure, StsAbsent, StsPolicy, StsState};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, RootsError};
+use crate::flight::Flights;
 use crate::net::Network;
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
@@ -32,6 +32,9 @@ const REFRESHES_AT_ONCE: usize = 4;
 /// How long a policy stays on the disk when it has expired: the clock may be wrong for a while.
 const OVER_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
+/// What a fetch comes to.
+type Fetched = Result<Arc<StsPolicy>, FetchFailure>;
+
 /// What is known and found out about the MTA-STS policies of domains.
 pub struct StsClient {
     inner: Arc<Inner>,
@@ -43,7 +46,8 @@ struct Inner {
     fetcher: Fetcher,
     store: Store,
     attempts: Mutex<Attempts>,
-    flights: Flights,
+    /// A domain has one fetch at a time, whatever id its record shows to those who want its policy.
+    flights: Flights<Domain, Fetched>,
     /// Held while the store reads a policy and replaces it.
     keeping: tokio::sync::Mutex<()>,
     clock: Clock,
@@ -323,11 +327,12 @@ impl Inner {
         policy.in_force()
     }
 
-    /// Starts a fetch, or joins the one under way.
-    fn start(self: &Arc<Self>, domain: &Domain, id: Option<PolicyId>) -> Fetch {
-        let inner = Arc::clone(self);
-        let for_fetch = domain.clone();
-        self.flights.join(domain, || async move { inner.fetch_and_keep(for_fetch, id).await })
+    /// Starts a fetch, or joins the one under way. It goes on when nobody waits for it (any more).
+    fn start(self: &Arc<Self>, domain: &Domain, id: Option<PolicyId>) -> impl Future<Output = Fetched> + use<> {
+        let (inner, for_fetch) = (Arc::clone(self), domain.clone());
+        let fetch = self.flights.once(domain.clone(), move || inner.fetch_and_keep(for_fetch, id));
+        let running = tokio::spawn(fetch);
+        async move { running.await.unwrap_or_else(|panicked| Err(FetchFailure::Internal { detail: panicked.to_string() })) }
     }
 
     async fn fetch_and_keep(self: Arc<Self>, domain: Domain, id: Option<PolicyId>) -> Fetched {

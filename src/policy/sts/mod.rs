@@ -31,7 +31,6 @@ mod fetch;
 #[cfg(test)]
 mod fetch_tests;
 mod file;
-mod flight;
 pub mod lost;
 pub mod memory;
 pub mod policy;
