@@ -15,119 +15,23 @@
 //!
 //! Where we go on without TLS that should have been, the session knows why (`step_down.rs`).
 
+mod event;
+mod job;
 mod result;
 mod step_down;
 
 use super::eight_bit::Conversion;
-use super::message::Message;
-use crate::outcome::{Cause, DemandedBy, Peer, Phase, RequireTlsFailure, TlsVerdict};
-use crate::smtp::reply::{Capabilities, Limits, Reply, ReplyError, Severity};
-
+use crate::outcome::{Cause, DemandedBy, Phase, RequireTlsFailure, TlsVerdict};
+use crate::smtp::reply::{Capabilities, Limits, Reply, Severity};
 use std::sync::Arc;
 
+pub use event::{Event, Step, TransportFault};
+pub use job::{Job, StartTlsUse, Transfer};
 pub use result::Learned;
 pub use step_down::spoilt;
 
 /// The server closes the connection (RFC 5321 §3.8).
 const CLOSING: u16 = 421;
-
-/// What one session is to do.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// The name we say in EHLO.
-    pub hostname: String,
-    /// With whom we speak.
-    pub peer: Peer,
-    /// Whether TLS must, may or must not be started.
-    pub starttls: StartTlsUse,
-    /// Whether the server must offer REQUIRETLS (RFC 8689 §4.2.1).
-    pub require_tls: bool,
-    /// The most recipients of one transaction that this server is known to bear.
-    pub most_recipients: Option<u32>,
-    /// How the content goes.
-    pub transfer: Transfer,
-    /// The message to hand over; `None` stops before MAIL FROM.
-    pub message: Option<Message>,
-}
-
-/// How a session treats STARTTLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartTlsUse {
-    /// Without TLS nothing is said, because of somebody's demand.
-    Required(DemandedBy),
-    /// TLS when it is offered; when that goes wrong, none.
-    IfOffered,
-    /// TLS when it is offered; when that goes wrong, nothing is said, as the operator wants it.
-    AsOffered,
-    /// No TLS, as the operator wants it.
-    Never,
-    /// No TLS: that of an opportunistic connection just before this one failed.
-    NotAgain,
-}
-
-/// What happens to a session.
-#[derive(Debug)]
-pub enum Event {
-    /// The TCP connection is open.
-    Connected,
-    /// A whole reply came.
-    Reply(Reply),
-    /// The handshake ended well.
-    Secured(TlsVerdict),
-    /// The content with its final dot is sent.
-    BodySent,
-    /// The content is sent in chunks, the last of them named so; the replies to so many before it have
-    /// not been read.
-    ChunksSent(usize),
-    /// Something broke; the driver says what.
-    Broken(TransportFault),
-}
-
-/// What can break a session from outside.
-#[derive(Debug)]
-pub enum TransportFault {
-    /// The other side took too long.
-    TimedOut,
-    /// The connection ended or failed.
-    Lost(String),
-    /// What came is no SMTP reply.
-    NotSmtp(ReplyError),
-    /// The TLS handshake failed; a verifier's own cause when it refused the certificate.
-    Handshake(Cause),
-    /// Our stored content is damaged; the dot must not be sent.
-    ContentDamaged,
-}
-
-impl TransportFault {
-    /// What happened, for whoever reads that a reply is missing.
-    fn told(self) -> String {
-        match self {
-            Self::TimedOut => "it did not answer in time".to_owned(),
-            Self::Lost(detail) => format!("the connection broke: {detail}"),
-            Self::NotSmtp(error) => error.to_string(),
-            Self::Handshake(cause) => cause.sentence(),
-            Self::ContentDamaged => Cause::ContentDamaged.sentence(),
-        }
-    }
-}
-
-/// What the driver is to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Send this, then wait for one reply.
-    Send(Vec<u8>, Phase),
-    /// Wait for one more reply.
-    Await(Phase),
-    /// Forget all that was received and start TLS (RFC 3207 §4.2).
-    StartTls,
-    /// Send the content, dot-stuffed, with its final dot.
-    SendBody,
-    /// Send the content in chunks (RFC 3030 §2). A reply before the last of them that is no success is
-    /// an event at once.
-    SendChunks,
-    /// Send QUIT if the connection still stands, and end.
-    Finish,
-}
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
@@ -149,15 +53,6 @@ enum State {
     Chunks(usize),
     EndOfData,
     Done,
-}
-
-/// How the content goes to a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transfer {
-    /// In chunks where they are offered (RFC 3030), else by DATA.
-    ChunksWhereOffered,
-    /// By DATA: this server offers chunks and does not know them.
-    Data,
 }
 
 /// What a connection was used for before.

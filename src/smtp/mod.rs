@@ -13,4 +13,5 @@ pub mod header;
 pub mod line;
 pub mod parameter;
 pub mod reply;
+mod shown;
 pub mod special_use;

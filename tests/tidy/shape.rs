@@ -50,6 +50,7 @@ const TOUCH_THE_WORLD: &[(&str, &str)] = &[
     ("check/selfcheck.rs", "is about this host: its disk, its sockets, its clock"),
     ("clock.rs", "the clock"),
     ("config/", "reads the files of the configuration"),
+    ("deliver/content.rs", "each step within its time, in virtual time where tests want it"),
     ("deliver/parking.rs", "how long a connection has been idle, in virtual time where tests want it"),
     ("main.rs", "the program"),
     ("net.rs", "the one trait by which connections are made"),
