@@ -193,7 +193,12 @@ impl Patience {
         while *unanswered > pace.unanswered() {
             match self.answer(connection, Phase::Content, Instant::now()).await {
                 Event::Reply(reply) if is_success(&reply) => *unanswered -= 1,
-                other => return Err(other),
+                other @ (Event::Reply(_)
+                | Event::Broken(_)
+                | Event::Connected
+                | Event::Secured(_)
+                | Event::BodySent
+                | Event::ChunksSent(_)) => return Err(other),
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ pub fn printable(text: &[u8], limit: usize) -> String {
 /// The same, but what is text in UTF-8 stays (RFC 6531 §3.7.4 allows it in replies). Characters
 /// that command a terminal, or turn the order of others around, are shown by their octets.
 #[must_use]
-pub fn readable(text: &[u8], limit: usize) -> String {
+pub(super) fn readable(text: &[u8], limit: usize) -> String {
     let mut shown = String::new();
     for chunk in text.utf8_chunks() {
         let characters = chunk.valid().chars().map(|character| match character {

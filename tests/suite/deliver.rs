@@ -73,10 +73,9 @@ async fn rfc5321_4_5_3_2_a_host_that_falls_silent_at_any_step_keeps_the_mail() {
         Phase::Data => At::Data,
         Phase::EndOfData => At::EndOfData,
     };
-    let is_right = |phase, cause: &Cause| match cause {
-        Cause::TimedOut { phase: when, .. } => *when == at(phase),
-        Cause::PerhapsTaken { .. } => phase == Phase::EndOfData,
-        _ => false,
+    let is_right = |phase, cause: &Cause| {
+        let is_silence = matches!(cause, Cause::TimedOut { phase: when, .. } if *when == at(phase));
+        is_silence || (phase == Phase::EndOfData && matches!(cause, Cause::PerhapsTaken { .. }))
     };
     waits_and_arrives(Trouble::Hang, is_right).await;
 }

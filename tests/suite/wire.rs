@@ -242,7 +242,7 @@ async fn rfc3030_2_a_server_that_offers_chunks_and_does_not_know_them_gets_data_
     let server = Scripted::start(|turn| match turn.line.get(..4) {
         Some("EHLO") => Answer::Say("250-scripted.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n".into()),
         Some("BDAT") => Answer::Say("502 5.5.1 not known here\r\n".into()),
-        _ => Answer::Friendly,
+        Some(_) | None => Answer::Friendly,
     })
     .await;
     let mailer = mailer("");

@@ -75,10 +75,8 @@ impl Part {
             }
         };
         // RFC 2045 §6.4: whatever has parts is not encoded as a whole.
-        let kind = match kind {
-            Kind::Multipart { .. } | Kind::Message if encoding == Encoding::Encoded => Kind::Other,
-            other => other,
-        };
+        let has_parts = matches!(kind, Kind::Multipart { .. } | Kind::Message);
+        let kind = if has_parts && encoding == Encoding::Encoded { Kind::Other } else { kind };
         Self { kind, encoding, has_version: named(b"MIME-Version") > 0, has_type: types > 0 }
     }
 }
