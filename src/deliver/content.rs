@@ -6,7 +6,7 @@
 //! before their replies are read, but never so many that both sides wait for each other's buffers.
 
 use super::body::OpenBody;
-use super::connection::{Connection, GOODBYE_LIMIT};
+use super::connection::{GOODBYE_LIMIT, SmtpConnection};
 use super::eight_bit::Converted;
 use super::session::{Event, Session, TransportFault};
 use super::time_limit;
@@ -66,7 +66,13 @@ pub(super) struct Patience {
 
 impl Patience {
     /// Says something and waits for the reply.
-    pub(super) async fn send(&self, connection: &mut Connection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
+    pub(super) async fn send(
+        &self,
+        connection: &mut SmtpConnection,
+        bytes: &[u8],
+        phase: Phase,
+        end: Instant,
+    ) -> Event {
         match self.within(phase, connection.write(bytes)).await {
             Ok(()) => self.answer(connection, phase, end).await,
             Err(fault) => self.last_words(connection, fault).await,
@@ -74,7 +80,7 @@ impl Patience {
     }
 
     /// The next reply; those before the content have to be there by `end`.
-    pub(super) async fn answer(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
+    pub(super) async fn answer(&self, connection: &mut SmtpConnection, phase: Phase, end: Instant) -> Event {
         let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
         let limit = self.limit(phase).min(hurry).min(until(end, phase));
         match timeout(limit, connection.read_reply()).await {
@@ -87,7 +93,7 @@ impl Patience {
     /// Sends the content as the server takes it.
     pub(super) async fn send_content(
         &self,
-        connection: &mut Connection,
+        connection: &mut SmtpConnection,
         session: &Session,
         body: Option<&dyn OpenBody>,
         form: Form,
@@ -101,7 +107,7 @@ impl Patience {
         }
     }
 
-    async fn send_lines(&self, connection: &mut Connection, body: &dyn OpenBody) -> Event {
+    async fn send_lines(&self, connection: &mut SmtpConnection, body: &dyn OpenBody) -> Event {
         let mut reader = match body.open().await {
             Ok(reader) => reader,
             Err(error) => return Event::Broken(content_fault(&error)),
@@ -137,12 +143,12 @@ impl Patience {
 
     /// A reply that comes before the end of the content is none to it, whatever it says: the end must
     /// not follow, or nobody could tell which of them is meant.
-    async fn interrupted(&self, connection: &mut Connection) -> Option<Event> {
+    async fn interrupted(&self, connection: &mut SmtpConnection) -> Option<Event> {
         let said = connection.unasked().await?;
         Some(said.map_or_else(Event::Broken, Event::Reply))
     }
 
-    async fn content(&self, connection: &mut Connection, wire: &[u8]) -> Result<(), TransportFault> {
+    async fn content(&self, connection: &mut SmtpConnection, wire: &[u8]) -> Result<(), TransportFault> {
         if wire.is_empty() {
             return Ok(());
         }
@@ -150,7 +156,7 @@ impl Patience {
     }
 
     /// A server that closes while we write has often said why; that reply is the better cause.
-    async fn last_words(&self, connection: &mut Connection, fault: TransportFault) -> Event {
+    async fn last_words(&self, connection: &mut SmtpConnection, fault: TransportFault) -> Event {
         match timeout(GOODBYE_LIMIT, connection.read_reply()).await {
             Ok(Ok(reply)) => Event::Reply(reply),
             Ok(Err(_)) | Err(_) => Event::Broken(fault),
@@ -158,7 +164,7 @@ impl Patience {
     }
 
     /// Sends the content in chunks; gives [`Event::ChunksSent`], or what came in between.
-    async fn send_chunks(&self, connection: &mut Connection, body: &dyn OpenBody, pace: Pace) -> Event {
+    async fn send_chunks(&self, connection: &mut SmtpConnection, body: &dyn OpenBody, pace: Pace) -> Event {
         let mut reader = match body.open().await {
             Ok(reader) => reader,
             Err(error) => return Event::Broken(content_fault(&error)),
@@ -189,7 +195,7 @@ impl Patience {
     }
 
     /// Reads replies until no more of them are open than the pace allows.
-    async fn answers(&self, connection: &mut Connection, unanswered: &mut usize, pace: Pace) -> Result<(), Event> {
+    async fn answers(&self, connection: &mut SmtpConnection, unanswered: &mut usize, pace: Pace) -> Result<(), Event> {
         while *unanswered > pace.unanswered() {
             match self.answer(connection, Phase::Content, Instant::now()).await {
                 Event::Reply(reply) if is_success(&reply) => *unanswered -= 1,

@@ -1,9 +1,9 @@
 //! Opens connections and lets a session speak: the network, the handshake, the time limits.
 
-use super::connection::Connection;
+use super::connection::SmtpConnection;
 use super::content::{Form, Patience};
 use super::crowd::Crowds;
-use super::families::{Silence, WaysOut};
+use super::families::{SilentFamily, WaysOut};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
@@ -44,7 +44,7 @@ pub struct Mailer {
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
-    silence: Silence,
+    silence: SilentFamily,
     crowds: Crowds,
     network: Arc<dyn Network>,
     clock: Clock,
@@ -68,10 +68,10 @@ pub struct Probe {
 }
 
 /// How far one conversation came.
-struct Conversation {
+struct MailConversation {
     session: Session,
     /// Still open, for the next message or for QUIT.
-    connection: Option<Connection>,
+    connection: Option<SmtpConnection>,
     history: History,
     certificates: Vec<Vec<u8>>,
     /// What the watched policy disliked inside TLS, or the handshake that failed.
@@ -87,7 +87,7 @@ struct Before {
     left: Vec<usize>,
 }
 
-impl Conversation {
+impl MailConversation {
     /// The judgement of the watched policy, once the way the connection is protected is settled.
     fn watch_report(&self, target: &Target) -> Option<WatchReport> {
         let watched = target.watched.as_ref()?;
@@ -122,7 +122,7 @@ impl Mailer {
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
-            silence: Silence::default(),
+            silence: SilentFamily::default(),
             crowds: Crowds::default(),
             network,
             clock,
@@ -170,8 +170,8 @@ impl Mailer {
         self.parking.close().await;
     }
 
-    fn keep_or_leave(&self, identity: &Identity, talk: Conversation) {
-        let Conversation { session, connection, history, watched_failure, .. } = talk;
+    fn keep_or_leave(&self, identity: &Identity, talk: MailConversation) {
+        let MailConversation { session, connection, history, watched_failure, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
                 self.parking.park(identity, Idle { connection, learned, history, watched_failure });
@@ -186,7 +186,7 @@ impl Mailer {
         let started = Instant::now();
         let talk = self.converse(target, None, None).await;
         let watched = talk.watch_report(target);
-        let Conversation { session, connection, certificates, .. } = talk;
+        let MailConversation { session, connection, certificates, .. } = talk;
         let took = started.elapsed();
         if let Some(connection) = connection {
             connection.goodbye().await;
@@ -204,11 +204,17 @@ impl Mailer {
     /// The message on a connection that carried one before. What the server may have said only of
     /// the connection does not count: for those recipients the message goes on a fresh one at once.
     /// So it does when the server has left the connection in the meantime.
-    async fn converse_on(&self, idle: Idle, target: &Target, message: Message, body: &dyn OpenBody) -> Conversation {
+    async fn converse_on(
+        &self,
+        idle: Idle,
+        target: &Target,
+        message: Message,
+        body: &dyn OpenBody,
+    ) -> MailConversation {
         let Idle { mut connection, learned, history, watched_failure } = idle;
         let job = self.job(target, self.starttls_use(&target.policy), Some(message.clone()));
         connection.hurry = Some(PARKED_REPLY_LIMIT);
-        let talk = Conversation {
+        let talk = MailConversation {
             session: Session::ready(job, learned),
             connection: None,
             history: History { messages: history.messages.saturating_add(1), ..history },
@@ -227,12 +233,17 @@ impl Mailer {
         let settled = talk.session.outcomes().into_iter().filter(|(index, _)| !again.contains(index));
         let before = Before { outcomes: settled.collect(), left: talk.session.left() };
         let fresh = self.converse(target, Some(message.only_for(&again)), Some(body)).await;
-        Conversation { before, ..fresh }
+        MailConversation { before, ..fresh }
     }
 
     /// Opportunistic TLS that fails is tried again in clear text, on a fresh connection, unless the
     /// operator wants none of it: nothing was promised for this host (RFC 7435 §3).
-    async fn converse(&self, target: &Target, message: Option<Message>, body: Option<&dyn OpenBody>) -> Conversation {
+    async fn converse(
+        &self,
+        target: &Target,
+        message: Option<Message>,
+        body: Option<&dyn OpenBody>,
+    ) -> MailConversation {
         let job = self.job(target, self.starttls_use(&target.policy), message);
         let starttls = job.starttls;
         let mut first = self.one_connection(target, Session::new(job.clone()), body).await;
@@ -250,14 +261,14 @@ impl Mailer {
                     self.parking.let_go(connection);
                 }
                 let second = self.one_connection(target, Session::stepping_down(job, failure.clone()), body).await;
-                Conversation { watched_failure: Some(failure), ..second }
+                MailConversation { watched_failure: Some(failure), ..second }
             }
             Some(_) | None => first,
         }
     }
 
-    async fn one_connection(&self, target: &Target, session: Session, body: Option<&dyn OpenBody>) -> Conversation {
-        let mut talk = Conversation {
+    async fn one_connection(&self, target: &Target, session: Session, body: Option<&dyn OpenBody>) -> MailConversation {
+        let mut talk = MailConversation {
             session,
             connection: None,
             history: History { opened: self.parking.now(), messages: 1 },
@@ -277,11 +288,11 @@ impl Mailer {
     /// Lets the session speak on an open connection until it has nothing more to say.
     async fn talk(
         &self,
-        mut talk: Conversation,
-        mut connection: Connection,
+        mut talk: MailConversation,
+        mut connection: SmtpConnection,
         target: &Target,
         body: Option<&dyn OpenBody>,
-    ) -> Conversation {
+    ) -> MailConversation {
         let end = Instant::now() + self.patience.reply.saturating_mul(REPLIES_IN_ALL);
         let mut step = talk.session.on(Event::Connected);
         loop {
@@ -340,7 +351,7 @@ impl Mailer {
         }
     }
 
-    async fn connect(&self, target: &Target) -> Result<Connection, TransportFault> {
+    async fn connect(&self, target: &Target) -> Result<SmtpConnection, TransportFault> {
         match timeout(self.patience.connect, self.network.connect(target.peer.address)).await {
             Err(_elapsed) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
@@ -349,17 +360,17 @@ impl Mailer {
             Ok(Err(error)) => Err(TransportFault::Lost(error.to_string())),
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());
-                Ok(Connection::new(stream))
+                Ok(SmtpConnection::new(stream))
             }
         }
     }
 
     async fn start_tls(
         &self,
-        connection: Connection,
+        connection: SmtpConnection,
         target: &Target,
-        talk: &mut Conversation,
-    ) -> Result<(Connection, TlsVerdict), TransportFault> {
+        talk: &mut MailConversation,
+    ) -> Result<(SmtpConnection, TlsVerdict), TransportFault> {
         let peer = || target.peer.clone();
         let tls = Tls::new(&self.trust, target, self.clock.now())
             .map_err(|detail| TransportFault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
@@ -375,7 +386,7 @@ impl Mailer {
             Ok(Err(error)) => Err(TransportFault::Handshake(tls.cause(&error, peer()))),
             Ok(Ok(stream)) => {
                 let verdict = tls.verdict(stream.get_ref().1.protocol_version());
-                Ok((Connection::new(Box::new(stream)), verdict))
+                Ok((SmtpConnection::new(Box::new(stream)), verdict))
             }
         }
     }

@@ -251,21 +251,21 @@ pub enum Cause {
     },
     /// No connection could be opened.
     ConnectFailed {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// What the system said.
         detail: String,
     },
     /// The other side was silent for too long.
     TimedOut {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// When.
         phase: Phase,
     },
     /// The connection broke.
     ConnectionLost {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// When.
         phase: Phase,
@@ -274,7 +274,7 @@ pub enum Cause {
     },
     /// What the other side said is not SMTP.
     ProtocolError {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// When.
         phase: Phase,
@@ -291,7 +291,7 @@ pub enum Cause {
     },
     /// The other side said no.
     Rejected {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// To what.
         phase: Phase,
@@ -300,7 +300,7 @@ pub enum Cause {
     },
     /// TLS is demanded and the server does not offer it.
     StarttlsNotOffered {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Who demands it.
         #[serde(default)]
@@ -308,7 +308,7 @@ pub enum Cause {
     },
     /// TLS is demanded and the server refused STARTTLS.
     StarttlsRefused {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Its words.
         reply: Reply,
@@ -318,14 +318,14 @@ pub enum Cause {
     },
     /// The TLS handshake failed.
     TlsHandshake {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// What the TLS library said.
         detail: String,
     },
     /// The server's certificate does not satisfy its TLSA records.
     DaneMismatch {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Why not.
         failure: DaneFailure,
@@ -338,7 +338,7 @@ pub enum Cause {
     },
     /// The server's certificate is not good by the public PKI, and has to be (RFC 8461 §4.2).
     CertificateRejected {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Why not.
         failure: CertificateFailure,
@@ -389,7 +389,7 @@ pub enum Cause {
     },
     /// The message is above the size the server takes.
     MessageTooLarge {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Its limit in octets.
         limit: u64,
@@ -398,7 +398,7 @@ pub enum Cause {
     },
     /// 8-bit content for a server without 8BITMIME.
     EightBitNotOffered {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Why the content could not be made 7-bit, once all servers wanted that.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -407,7 +407,7 @@ pub enum Cause {
     /// Addresses or header outside ASCII for a server without SMTPUTF8 (RFC 6531 §3.2).
     #[serde(rename = "smtputf8-not-offered")]
     SmtpUtf8NotOffered {
-        /// With whom.
+        /// The server.
         peer: Peer,
     },
     /// The content in our spool does not match its checksum.

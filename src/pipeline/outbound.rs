@@ -8,7 +8,7 @@ use crate::deliver::{Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
-use crate::policy::Verdict;
+use crate::policy::HostVerdict;
 use crate::policy::decide::{Facts, decide, sts_matters, sts_may_have_changed};
 use crate::policy::exceptions::store;
 use crate::policy::exceptions::{Exceptions, ExceptionsStatus, LocalRule};
@@ -255,7 +255,7 @@ impl Outbound {
 
     /// What security each host gets, in the order of the hosts.
     #[must_use]
-    pub fn decide(&self, facts: &RouteFacts) -> Vec<Verdict> {
+    pub fn decide(&self, facts: &RouteFacts) -> Vec<HostVerdict> {
         let deciding = self.deciding(facts);
         facts.resolution.hosts.iter().map(|host| decide(&deciding, host)).collect()
     }
@@ -264,7 +264,7 @@ impl Outbound {
     ///
     /// # Errors
     /// As [`plan`].
-    pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<Verdict>) -> Result<Vec<Planned>, Cause> {
+    pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<HostVerdict>) -> Result<Vec<Planned>, Cause> {
         let chosen = match hop {
             NextHop::Domain(_) | NextHop::Address { chosen_by: ChosenBy::Recipient, .. } => ChosenBy::Recipient,
             NextHop::Host { .. } | NextHop::Address { chosen_by: ChosenBy::Operator, .. } => ChosenBy::Operator,

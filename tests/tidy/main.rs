@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "the sources are files")]
 
 mod imports;
+mod names;
 mod shape;
 mod source;
 
