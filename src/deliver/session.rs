@@ -15,6 +15,7 @@
 //!
 //! Where we go on without TLS that should have been, the session knows why (`step_down.rs`).
 
+mod cause;
 mod event;
 mod job;
 mod result;
@@ -431,31 +432,6 @@ impl Session {
 
     fn ehlo(&self) -> Vec<u8> {
         format!("EHLO {}\r\n", self.job.hostname).into_bytes()
-    }
-
-    /// A refusal; a reply that is none, or does not fit here, is no word about the message.
-    fn rejected(&self, reply: Reply) -> Cause {
-        match (reply.severity(), &self.tls_failure) {
-            (Severity::Completed | Severity::Intermediate, _) => self.protocol(&format!("it answered {reply}")),
-            (Severity::Transient | Severity::Permanent, Some(failure)) if step_down::is_about_tls(&reply) => {
-                failure.clone()
-            }
-            (Severity::Transient | Severity::Permanent, _) => {
-                Cause::Rejected { peer: self.job.peer.clone(), phase: self.phase(), reply }
-            }
-        }
-    }
-
-    fn perhaps_taken(&self, detail: String) -> Cause {
-        Cause::PerhapsTaken { peer: self.job.peer.clone(), detail }
-    }
-
-    fn protocol(&self, detail: &str) -> Cause {
-        Cause::ProtocolError { peer: self.job.peer.clone(), phase: self.phase(), detail: detail.to_owned() }
-    }
-
-    fn lost(&self, detail: &str) -> Cause {
-        Cause::ConnectionLost { peer: self.job.peer.clone(), phase: self.phase(), detail: detail.to_owned() }
     }
 }
 

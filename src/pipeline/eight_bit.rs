@@ -10,9 +10,6 @@ use crate::smtp::eight_bit::Unconvertible;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What became of recipients, by index in the envelope.
-type Outcomes = BTreeMap<usize, DeliveryOutcome>;
-
 /// What a second round may do.
 pub(super) enum SecondRound {
     /// Offer the message again, converted.
@@ -24,7 +21,12 @@ pub(super) enum SecondRound {
 impl Pipeline {
     /// Finds out whether the message can be converted. Where it cannot, the outcomes of those whose
     /// servers wanted that say why.
-    pub(super) async fn second_round(&self, id: QueueId, body: &dyn OpenBody, outcomes: &mut Outcomes) -> SecondRound {
+    pub(super) async fn second_round(
+        &self,
+        id: QueueId,
+        body: &dyn OpenBody,
+        outcomes: &mut BTreeMap<usize, DeliveryOutcome>,
+    ) -> SecondRound {
         let by = format!("{} id {id}", self.out.config.hostname);
         match Conversion::of(body, &by).await {
             Ok(Ok(conversion)) => SecondRound::With(conversion),
@@ -40,7 +42,7 @@ impl Pipeline {
     }
 }
 
-fn explain(outcomes: &mut Outcomes, why_not: Unconvertible) {
+fn explain(outcomes: &mut BTreeMap<usize, DeliveryOutcome>, why_not: Unconvertible) {
     for outcome in outcomes.values_mut() {
         if let DeliveryOutcome::Failed { cause: Cause::EightBitNotOffered { unconvertible, .. } } = outcome {
             *unconvertible = Some(why_not);

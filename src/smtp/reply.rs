@@ -201,7 +201,7 @@ pub struct ReplyParser {
 }
 
 /// What a line is within a reply.
-enum Part<'a> {
+enum ReplyLine<'a> {
     /// There is more to come.
     More(&'a [u8]),
     /// The last one, which decides.
@@ -230,16 +230,16 @@ impl ReplyParser {
         self.seen += 1;
         let line = without_line_end(line);
         match part(line) {
-            Part::More(text) => self.keep(text, TEXT_BEFORE_LAST_LIMIT),
-            Part::Text([]) if self.lines.is_empty() => {}
-            Part::Text(text) if !self.lines.is_empty() => self.keep(text, TEXT_BEFORE_LAST_LIMIT),
-            Part::Last(code, text) if (200..600).contains(&code) => {
+            ReplyLine::More(text) => self.keep(text, TEXT_BEFORE_LAST_LIMIT),
+            ReplyLine::Text([]) if self.lines.is_empty() => {}
+            ReplyLine::Text(text) if !self.lines.is_empty() => self.keep(text, TEXT_BEFORE_LAST_LIMIT),
+            ReplyLine::Last(code, text) if (200..600).contains(&code) => {
                 self.keep(text, REPLY_TEXT_LIMIT);
                 let lines = std::mem::take(&mut self.lines);
                 *self = Self::default();
                 return Ok(Some(with_enhanced_code(code, lines)));
             }
-            Part::Text(_) | Part::Last(..) => return Err(ReplyError::Syntax(readable(line, ODD_LINE_SHOWN))),
+            ReplyLine::Text(_) | ReplyLine::Last(..) => return Err(ReplyError::Syntax(readable(line, ODD_LINE_SHOWN))),
         }
         Ok(None)
     }
@@ -257,18 +257,18 @@ fn without_line_end(line: &[u8]) -> &[u8] {
 }
 
 /// The blank behind the code may be missing, or be a tab; a fourth digit is no code.
-fn part(line: &[u8]) -> Part<'_> {
-    let Some((digits, rest)) = line.split_at_checked(3) else { return Part::Text(line) };
+fn part(line: &[u8]) -> ReplyLine<'_> {
+    let Some((digits, rest)) = line.split_at_checked(3) else { return ReplyLine::Text(line) };
     if !digits.iter().all(u8::is_ascii_digit) {
-        return Part::Text(line);
+        return ReplyLine::Text(line);
     }
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
     match rest.split_first() {
-        None => Part::Last(code, rest),
-        Some((b'-', text)) => Part::More(text),
-        Some((b' ' | b'\t', text)) => Part::Last(code, text),
-        Some((digit, _)) if digit.is_ascii_digit() => Part::Text(line),
-        Some(_) => Part::Last(code, rest),
+        None => ReplyLine::Last(code, rest),
+        Some((b'-', text)) => ReplyLine::More(text),
+        Some((b' ' | b'\t', text)) => ReplyLine::Last(code, text),
+        Some((digit, _)) if digit.is_ascii_digit() => ReplyLine::Text(line),
+        Some(_) => ReplyLine::Last(code, rest),
     }
 }
 

@@ -15,7 +15,7 @@ mod part;
 mod walk;
 
 use encode::Encoder;
-use part::{Encoding, Kind, Part};
+use part::{Encoding, MimePart, PartKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use walk::{Piece, Walk};
@@ -57,14 +57,14 @@ enum Change {
     /// It is said to be 8-bit; what is in it is 7-bit after all, or will be.
     Label,
     /// Its content becomes quoted-printable; whether all of it is UTF-8.
-    QuotedPrintable(Charset),
+    QuotedPrintable(TextCharset),
     /// Its content becomes base64.
     Base64,
 }
 
 /// What the text of a part is that does not say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Charset {
+enum TextCharset {
     #[default]
     Utf8,
     Unknown,
@@ -93,7 +93,7 @@ struct Findings {
 /// The part that is read.
 #[derive(Debug)]
 struct Current {
-    kind: Kind,
+    kind: PartKind,
     encoding: Encoding,
     is_protected: Option<Unconvertible>,
     is_eight_bit: bool,
@@ -187,10 +187,12 @@ impl Current {
             return Err(protected);
         }
         match (&self.kind, self.encoding) {
-            (Kind::Fixed(why), _) => Err(*why),
-            (_, Encoding::Encoded) | (Kind::Multipart { .. } | Kind::Message, _) => Err(Unconvertible::Malformed),
-            (Kind::Text, Encoding::Seven | Encoding::Eight) => Ok(Change::QuotedPrintable(self.text.charset())),
-            (Kind::Other, Encoding::Seven | Encoding::Eight) => Ok(Change::Base64),
+            (PartKind::Fixed(why), _) => Err(*why),
+            (_, Encoding::Encoded) | (PartKind::Multipart { .. } | PartKind::Message, _) => {
+                Err(Unconvertible::Malformed)
+            }
+            (PartKind::Text, Encoding::Seven | Encoding::Eight) => Ok(Change::QuotedPrintable(self.text.charset())),
+            (PartKind::Other, Encoding::Seven | Encoding::Eight) => Ok(Change::Base64),
         }
     }
 }
@@ -222,8 +224,8 @@ impl Utf8Check {
         }
     }
 
-    fn charset(&self) -> Charset {
-        if self.is_broken || !self.open.is_empty() { Charset::Unknown } else { Charset::Utf8 }
+    fn charset(&self) -> TextCharset {
+        if self.is_broken || !self.open.is_empty() { TextCharset::Unknown } else { TextCharset::Utf8 }
     }
 }
 
@@ -303,7 +305,7 @@ impl Writer {
         std::mem::replace(&mut self.encoder, Encoder::None).finish(&mut self.wire);
     }
 
-    fn header(&mut self, raw: &[u8], part: &Part, change: Change) {
+    fn header(&mut self, raw: &[u8], part: &MimePart, change: Change) {
         let (encoding, charset) = match change {
             Change::None => return self.wire.extend_from_slice(raw),
             Change::Label => (None, None),
@@ -318,8 +320,8 @@ impl Writer {
             add("MIME-Version: 1.0\r\n");
         }
         match charset.filter(|_| !part.has_type) {
-            Some(Charset::Utf8) => add("Content-Type: text/plain; charset=utf-8\r\n"),
-            Some(Charset::Unknown) => add("Content-Type: text/plain; charset=unknown-8bit\r\n"),
+            Some(TextCharset::Utf8) => add("Content-Type: text/plain; charset=utf-8\r\n"),
+            Some(TextCharset::Unknown) => add("Content-Type: text/plain; charset=unknown-8bit\r\n"),
             None => {}
         }
         if let Some(encoding) = encoding {

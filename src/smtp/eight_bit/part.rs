@@ -6,7 +6,7 @@ use mail_parser::{MessageParser, MimeHeaders as _};
 
 /// What a part is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PartKind {
     /// Lines of text.
     Text,
     /// Anything else without parts.
@@ -38,14 +38,14 @@ pub(super) enum Encoding {
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) kind: Kind,
+pub(super) struct MimePart {
+    pub(super) kind: PartKind,
     pub(super) encoding: Encoding,
     pub(super) has_version: bool,
     pub(super) has_type: bool,
 }
 
-impl Part {
+impl MimePart {
     /// Reads a header, with its empty line. `in_digest`: a part that does not say what it is, is a
     /// message (RFC 2046 §5.1.5).
     pub(super) fn read(raw: &[u8], in_digest: Digest) -> Self {
@@ -64,10 +64,10 @@ impl Part {
         let content_type = message.as_ref().and_then(|message| message.content_type());
         let kind = match content_type {
             // Who reads which of them, nobody knows.
-            _ if types > 1 || encodings > 1 => Kind::Fixed(Unconvertible::Malformed),
-            None if types > 0 => Kind::Fixed(Unconvertible::Malformed),
-            None if in_digest == Digest::Yes => Kind::Message,
-            None => Kind::Text,
+            _ if types > 1 || encodings > 1 => PartKind::Fixed(Unconvertible::Malformed),
+            None if types > 0 => PartKind::Fixed(Unconvertible::Malformed),
+            None if in_digest == Digest::Yes => PartKind::Message,
+            None => PartKind::Text,
             Some(content_type) => {
                 let subtype = content_type.subtype().unwrap_or_default().to_ascii_lowercase();
                 let boundary = content_type.attribute("boundary").map(|boundary| boundary.as_bytes().to_vec());
@@ -75,8 +75,8 @@ impl Part {
             }
         };
         // RFC 2045 §6.4: whatever has parts is not encoded as a whole.
-        let has_parts = matches!(kind, Kind::Multipart { .. } | Kind::Message);
-        let kind = if has_parts && encoding == Encoding::Encoded { Kind::Other } else { kind };
+        let has_parts = matches!(kind, PartKind::Multipart { .. } | PartKind::Message);
+        let kind = if has_parts && encoding == Encoding::Encoded { PartKind::Other } else { kind };
         Self { kind, encoding, has_version: named(b"MIME-Version") > 0, has_type: types > 0 }
     }
 }
@@ -88,10 +88,10 @@ pub(super) enum Digest {
     No,
 }
 
-fn kind(main: &str, subtype: &str, boundary: Option<Vec<u8>>) -> Kind {
+fn kind(main: &str, subtype: &str, boundary: Option<Vec<u8>>) -> PartKind {
     match (main, subtype, boundary) {
-        ("text", ..) => Kind::Text,
-        ("multipart", _, None) => Kind::Fixed(Unconvertible::Malformed),
+        ("text", ..) => PartKind::Text,
+        ("multipart", _, None) => PartKind::Fixed(Unconvertible::Malformed),
         ("multipart", subtype, Some(boundary)) => {
             // RFC 1847 §2.1, §2.2: what is signed must not be changed on its way.
             let protected = match subtype {
@@ -99,14 +99,14 @@ fn kind(main: &str, subtype: &str, boundary: Option<Vec<u8>>) -> Kind {
                 "encrypted" => Some(Unconvertible::Encrypted),
                 _ => None,
             };
-            Kind::Multipart { boundary, is_digest: subtype == "digest", protected }
+            PartKind::Multipart { boundary, is_digest: subtype == "digest", protected }
         }
-        ("message", "rfc822", _) => Kind::Message,
+        ("message", "rfc822", _) => PartKind::Message,
         // RFC 6532 §3.7: these may be encoded in any way.
-        ("message", subtype, _) if subtype.starts_with("global") => Kind::Other,
-        ("message", ..) => Kind::Fixed(Unconvertible::Fixed),
-        ("application", "pkcs7-mime" | "x-pkcs7-mime", _) => Kind::Fixed(Unconvertible::Signed),
-        _ => Kind::Other,
+        ("message", subtype, _) if subtype.starts_with("global") => PartKind::Other,
+        ("message", ..) => PartKind::Fixed(Unconvertible::Fixed),
+        ("application", "pkcs7-mime" | "x-pkcs7-mime", _) => PartKind::Fixed(Unconvertible::Signed),
+        _ => PartKind::Other,
     }
 }
 

@@ -4,7 +4,7 @@
 //! end before a boundary belongs to the boundary.
 
 use super::Unconvertible;
-use super::part::{Digest, Kind, Part};
+use super::part::{Digest, MimePart, PartKind};
 
 /// So much of a line is looked at together, in octets; a boundary is shorter.
 const LINE_LIMIT: usize = 4096;
@@ -21,7 +21,7 @@ pub(super) enum Piece<'a> {
     /// The header of the message, or of a part, with its empty line.
     Header {
         raw: &'a [u8],
-        part: &'a Part,
+        part: &'a MimePart,
         /// Why nothing in it may be changed.
         protected: Option<Unconvertible>,
     },
@@ -136,20 +136,20 @@ impl Walk {
     fn header_ends(&mut self, see: &mut dyn FnMut(Piece<'_>)) {
         let raw = std::mem::take(&mut self.header);
         let in_digest = self.containers.last().is_some_and(|container| container.is_digest);
-        let part = Part::read(&raw, if in_digest { Digest::Yes } else { Digest::No });
+        let part = MimePart::read(&raw, if in_digest { Digest::Yes } else { Digest::No });
         self.parts += 1;
         self.is_too_much |= self.parts > PARTS_LIMIT;
         see(Piece::Header { raw: &raw, part: &part, protected: self.protected() });
         self.section = match part.kind {
-            Kind::Message => Section::Header,
-            Kind::Multipart { boundary, is_digest, protected } => {
+            PartKind::Message => Section::Header,
+            PartKind::Multipart { boundary, is_digest, protected } => {
                 self.is_too_much |= self.containers.len() >= DEPTH_LIMIT;
                 if !self.is_too_much {
                     self.containers.push(Container { boundary, is_digest, protected });
                 }
                 Section::Between
             }
-            Kind::Text | Kind::Other | Kind::Fixed(_) => Section::Content,
+            PartKind::Text | PartKind::Other | PartKind::Fixed(_) => Section::Content,
         };
     }
 
@@ -161,8 +161,8 @@ impl Walk {
     fn delimiter(&self, line: &[u8]) -> Option<Delimiter> {
         let text = line.trim_ascii_end().strip_prefix(b"--")?;
         let found = |(depth, container): (usize, &Container)| match text.strip_prefix(container.boundary.as_slice())? {
-            b"" => Some(Delimiter { depth, ends: Ends::Part }),
-            b"--" => Some(Delimiter { depth, ends: Ends::Container }),
+            b"" => Some(Delimiter { depth, ends: BoundaryEnds::MimePart }),
+            b"--" => Some(Delimiter { depth, ends: BoundaryEnds::Container }),
             _ => None,
         };
         self.containers.iter().enumerate().rev().find_map(found)
@@ -175,11 +175,11 @@ impl Walk {
         }
         see(Piece::Boundary { raw: line, after_line_end: std::mem::take(&mut self.held) });
         match ends {
-            Ends::Part => {
+            BoundaryEnds::MimePart => {
                 self.containers.truncate(depth + 1);
                 self.section = Section::Header;
             }
-            Ends::Container => {
+            BoundaryEnds::Container => {
                 self.containers.truncate(depth);
                 self.section = Section::Between;
             }
@@ -191,12 +191,12 @@ impl Walk {
 #[derive(Clone, Copy, Debug)]
 struct Delimiter {
     depth: usize,
-    ends: Ends,
+    ends: BoundaryEnds,
 }
 
 /// What a boundary ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    Part,
+enum BoundaryEnds {
+    MimePart,
     Container,
 }
