@@ -14,7 +14,7 @@ const BOUNDARIES_LIMIT: usize = 100;
 /// Looks for octets outside ASCII in the header of the message and of its parts.
 #[derive(Clone, Debug)]
 pub struct HeaderCharset {
-    section: Section,
+    section: HeaderOrBody,
     line: Vec<u8>,
     line_is_ascii: bool,
     boundaries: Vec<Vec<u8>>,
@@ -23,14 +23,14 @@ pub struct HeaderCharset {
 
 /// Where the current line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Section {
+enum HeaderOrBody {
     Header,
     Body,
 }
 
 impl Default for HeaderCharset {
     fn default() -> Self {
-        let (section, charset) = (Section::Header, Charset::Ascii);
+        let (section, charset) = (HeaderOrBody::Header, Charset::Ascii);
         Self { section, line: Vec::new(), line_is_ascii: true, boundaries: Vec::new(), charset }
     }
 }
@@ -39,7 +39,8 @@ impl HeaderCharset {
     /// Takes the next piece of content.
     pub fn feed(&mut self, piece: &[u8]) {
         // Without a part to come there is nothing more to find.
-        let is_known = self.charset == Charset::Utf8 || (self.section == Section::Body && self.boundaries.is_empty());
+        let is_known =
+            self.charset == Charset::Utf8 || (self.section == HeaderOrBody::Body && self.boundaries.is_empty());
         for part in piece.split_inclusive(|&octet| octet == b'\n').take_while(|_| !is_known) {
             let room = LINE_LIMIT.saturating_sub(self.line.len());
             self.line.extend_from_slice(part.get(..room).unwrap_or(part));
@@ -53,15 +54,15 @@ impl HeaderCharset {
     /// What has been found so far.
     #[must_use]
     pub fn charset(&self) -> Charset {
-        let in_last_line = self.section == Section::Header && !self.line_is_ascii;
+        let in_last_line = self.section == HeaderOrBody::Header && !self.line_is_ascii;
         if in_last_line { Charset::Utf8 } else { self.charset }
     }
 
     fn line_ends(&mut self) {
         let line = self.line.trim_ascii_end();
         match self.section {
-            Section::Header if line.is_empty() => self.section = Section::Body,
-            Section::Header => {
+            HeaderOrBody::Header if line.is_empty() => self.section = HeaderOrBody::Body,
+            HeaderOrBody::Header => {
                 if !self.line_is_ascii {
                     self.charset = Charset::Utf8;
                 }
@@ -73,11 +74,11 @@ impl HeaderCharset {
                     }
                 }
             }
-            Section::Body => {
+            HeaderOrBody::Body => {
                 let behind = line.strip_prefix(b"--");
                 let begins_part = |boundary: &Vec<u8>| behind.is_some_and(|text| text.starts_with(boundary));
                 if self.boundaries.iter().any(begins_part) {
-                    self.section = Section::Header;
+                    self.section = HeaderOrBody::Header;
                 }
             }
         }

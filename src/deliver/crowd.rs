@@ -18,12 +18,12 @@ const MOST_HOSTS: usize = 1000;
 /// What is known, by the name of the host.
 #[derive(Debug, Default)]
 pub(super) struct Crowds {
-    recipients: Mutex<BTreeMap<String, Remembered<u32>>>,
-    no_chunks: Mutex<BTreeMap<String, Remembered<()>>>,
+    recipients: Mutex<BTreeMap<String, HostMemory<u32>>>,
+    no_chunks: Mutex<BTreeMap<String, HostMemory<()>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Remembered<T> {
+struct HostMemory<T> {
     value: T,
     until: Timestamp,
 }
@@ -50,7 +50,7 @@ impl Crowds {
     }
 }
 
-fn keep<T>(all: &Mutex<BTreeMap<String, Remembered<T>>>, host: &str, value: T, now: Timestamp) {
+fn keep<T>(all: &Mutex<BTreeMap<String, HostMemory<T>>>, host: &str, value: T, now: Timestamp) {
     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
     if all.len() >= MOST_HOSTS && !all.contains_key(host) {
         all.retain(|_, kept| kept.until > now);
@@ -58,10 +58,10 @@ fn keep<T>(all: &Mutex<BTreeMap<String, Remembered<T>>>, host: &str, value: T, n
             return;
         }
     }
-    all.insert(host.to_owned(), Remembered { value, until: now.plus(KEPT_FOR) });
+    all.insert(host.to_owned(), HostMemory { value, until: now.plus(KEPT_FOR) });
 }
 
-fn kept<T: Copy>(all: &Mutex<BTreeMap<String, Remembered<T>>>, host: &str, now: Timestamp) -> Option<T> {
+fn kept<T: Copy>(all: &Mutex<BTreeMap<String, HostMemory<T>>>, host: &str, now: Timestamp) -> Option<T> {
     let all = all.lock().unwrap_or_else(PoisonError::into_inner);
     all.get(host).filter(|kept| kept.until > now).map(|kept| kept.value)
 }

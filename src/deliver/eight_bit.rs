@@ -2,7 +2,7 @@
 //! spool. The rules are in [`crate::smtp::eight_bit`].
 
 use super::body::OpenBody;
-use crate::smtp::eight_bit::{Converter, Plan, Survey, Unconvertible};
+use crate::smtp::eight_bit::{ConversionPlan, Converter, Survey, Unconvertible};
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// How the content of one message is converted.
 #[derive(Clone, Debug)]
 pub struct Conversion {
-    plan: Plan,
+    plan: ConversionPlan,
     /// The header field that tells of it.
     note: String,
     /// Octets of the result, for SIZE (RFC 1870 §6).

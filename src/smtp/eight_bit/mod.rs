@@ -18,7 +18,7 @@ use encode::Encoder;
 use part::{Encoding, MimePart, PartKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use walk::{Piece, Walk};
+use walk::{MimePiece, Walk};
 
 /// Why content cannot be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ enum TextCharset {
 
 /// What happens to the parts of one message, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct ConversionPlan {
     changes: Vec<Change>,
 }
 
@@ -85,7 +85,7 @@ pub struct Survey {
 
 #[derive(Debug, Default)]
 struct Findings {
-    plan: Plan,
+    plan: ConversionPlan,
     current: Option<Current>,
     fault: Option<Unconvertible>,
 }
@@ -111,7 +111,7 @@ impl Survey {
     ///
     /// # Errors
     /// Why nothing can be.
-    pub fn finish(mut self) -> Result<Plan, Unconvertible> {
+    pub fn finish(mut self) -> Result<ConversionPlan, Unconvertible> {
         let findings = &mut self.findings;
         let is_sound = self.walk.finish(&mut |piece| findings.see(&piece));
         self.findings.part_ends();
@@ -124,9 +124,9 @@ impl Survey {
 }
 
 impl Findings {
-    fn see(&mut self, piece: &Piece<'_>) {
+    fn see(&mut self, piece: &MimePiece<'_>) {
         match piece {
-            Piece::Header { raw, part, protected } => {
+            MimePiece::Header { raw, part, protected } => {
                 self.part_ends();
                 if !raw.is_ascii() {
                     self.fail(Unconvertible::Header);
@@ -140,20 +140,20 @@ impl Findings {
                     text: Utf8Check::default(),
                 });
             }
-            Piece::Content(octets) => {
+            MimePiece::Content(octets) => {
                 if let Some(current) = &mut self.current {
                     current.is_eight_bit |= !octets.is_ascii();
                     current.text.feed(octets);
                 }
             }
-            Piece::LineEnd => {
+            MimePiece::LineEnd => {
                 if let Some(current) = &mut self.current {
                     current.text.feed(b"\r\n");
                 }
             }
-            Piece::Boundary { .. } => self.part_ends(),
+            MimePiece::Boundary { .. } => self.part_ends(),
             // Nobody reads what stands between parts; but a signature may reach over it.
-            Piece::Between { octets, protected } => {
+            MimePiece::Between { octets, protected } => {
                 if let (false, Some(protected)) = (octets.is_ascii(), protected) {
                     self.fail(*protected);
                 }
@@ -249,7 +249,7 @@ struct Writer {
 impl Converter {
     /// Changes what the plan says; `note` is a header field that says who did so.
     #[must_use]
-    pub fn new(plan: &Plan, note: String) -> Self {
+    pub fn new(plan: &ConversionPlan, note: String) -> Self {
         let (plan, encoder) = (plan.changes.clone().into_iter(), Encoder::None);
         Self { walk: Walk::default(), writer: Writer { plan, note: Some(note), parts: 0, encoder, wire: Vec::new() } }
     }
@@ -272,9 +272,9 @@ impl Converter {
 }
 
 impl Writer {
-    fn write(&mut self, piece: &Piece<'_>) {
+    fn write(&mut self, piece: &MimePiece<'_>) {
         match piece {
-            Piece::Header { raw, part, .. } => {
+            MimePiece::Header { raw, part, .. } => {
                 self.part_ends();
                 self.wire.extend(self.note.take().into_iter().flat_map(String::into_bytes));
                 let change = self.plan.next().unwrap_or_default();
@@ -286,16 +286,16 @@ impl Writer {
                     Change::Base64 => Encoder::base64(),
                 };
             }
-            Piece::Content(octets) => self.encoder.text(octets, &mut self.wire),
-            Piece::LineEnd => self.encoder.line_end(&mut self.wire),
-            Piece::Boundary { raw, after_line_end } => {
+            MimePiece::Content(octets) => self.encoder.text(octets, &mut self.wire),
+            MimePiece::LineEnd => self.encoder.line_end(&mut self.wire),
+            MimePiece::Boundary { raw, after_line_end } => {
                 self.part_ends();
                 if *after_line_end {
                     self.wire.extend_from_slice(b"\r\n");
                 }
                 self.wire.extend_from_slice(raw);
             }
-            Piece::Between { octets, .. } => {
+            MimePiece::Between { octets, .. } => {
                 self.wire.extend(octets.iter().map(|&octet| if octet.is_ascii() { octet } else { b'?' }));
             }
         }

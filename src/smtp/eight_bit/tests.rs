@@ -1,15 +1,15 @@
 //! Messages before and after, cut anywhere; and mail-parser, which must read the same from both.
 
-use super::{Converter, Plan, Survey, Unconvertible};
+use super::{ConversionPlan, Converter, Survey, Unconvertible};
 use mail_parser::{MessageParser, MimeHeaders as _};
 
-fn survey(pieces: &[&[u8]]) -> Result<Plan, Unconvertible> {
+fn survey(pieces: &[&[u8]]) -> Result<ConversionPlan, Unconvertible> {
     let mut survey = Survey::default();
     pieces.iter().for_each(|piece| survey.feed(piece));
     survey.finish()
 }
 
-fn converted_in(pieces: &[&[u8]], plan: &Plan) -> Vec<u8> {
+fn converted_in(pieces: &[&[u8]], plan: &ConversionPlan) -> Vec<u8> {
     let mut converter = Converter::new(plan, "X-Note: x\r\n".into());
     let mut wire: Vec<u8> = pieces.iter().flat_map(|piece| converter.feed(piece)).collect();
     wire.extend(converter.finish());

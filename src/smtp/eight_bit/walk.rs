@@ -17,7 +17,7 @@ const PARTS_LIMIT: usize = 10_000;
 
 /// A piece of a message.
 #[derive(Debug)]
-pub(super) enum Piece<'a> {
+pub(super) enum MimePiece<'a> {
     /// The header of the message, or of a part, with its empty line.
     Header {
         raw: &'a [u8],
@@ -40,7 +40,7 @@ pub(super) enum Piece<'a> {
 }
 
 #[derive(Debug, Default)]
-enum Section {
+enum MimeSection {
     #[default]
     Header,
     Content,
@@ -57,7 +57,7 @@ struct Container {
 /// Where a reading stands.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    section: Section,
+    section: MimeSection,
     line: Vec<u8>,
     /// Whether `line` goes on a line that was looked at before.
     goes_on: bool,
@@ -71,7 +71,7 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Takes the next octets; `see` is shown what is known of them.
-    pub(super) fn feed(&mut self, octets: &[u8], see: &mut dyn FnMut(Piece<'_>)) {
+    pub(super) fn feed(&mut self, octets: &[u8], see: &mut dyn FnMut(MimePiece<'_>)) {
         for part in octets.split_inclusive(|&octet| octet == b'\n') {
             for piece in part.chunks(LINE_LIMIT) {
                 self.line.extend_from_slice(piece);
@@ -85,21 +85,21 @@ impl Walk {
     }
 
     /// Says that there is no more; whether the structure was within bounds.
-    pub(super) fn finish(&mut self, see: &mut dyn FnMut(Piece<'_>)) -> bool {
+    pub(super) fn finish(&mut self, see: &mut dyn FnMut(MimePiece<'_>)) -> bool {
         if !self.line.is_empty() {
             self.look(see);
         }
-        if matches!(self.section, Section::Header) && !self.header.is_empty() {
+        if matches!(self.section, MimeSection::Header) && !self.header.is_empty() {
             // A message that is all header.
             self.header_ends(see);
         }
         if std::mem::take(&mut self.held) {
-            see(Piece::LineEnd);
+            see(MimePiece::LineEnd);
         }
         !self.is_too_much
     }
 
-    fn look(&mut self, see: &mut dyn FnMut(Piece<'_>)) {
+    fn look(&mut self, see: &mut dyn FnMut(MimePiece<'_>)) {
         let line = std::mem::take(&mut self.line);
         let begins = !self.goes_on;
         self.goes_on = !line.ends_with(b"\n");
@@ -107,7 +107,7 @@ impl Walk {
             return self.boundary(&line, delimiter, see);
         }
         match self.section {
-            Section::Header => {
+            MimeSection::Header => {
                 self.header.extend_from_slice(&line);
                 self.is_too_much |= self.header.len() > HEADER_LIMIT;
                 if self.is_too_much {
@@ -117,39 +117,39 @@ impl Walk {
                     self.header_ends(see);
                 }
             }
-            Section::Content => {
+            MimeSection::Content => {
                 if std::mem::take(&mut self.held) {
-                    see(Piece::LineEnd);
+                    see(MimePiece::LineEnd);
                 }
                 let text = line.strip_suffix(b"\r\n").unwrap_or(&line);
                 self.held = text.len() < line.len();
                 if !text.is_empty() {
-                    see(Piece::Content(text));
+                    see(MimePiece::Content(text));
                 }
             }
-            Section::Between => see(Piece::Between { octets: &line, protected: self.protected() }),
+            MimeSection::Between => see(MimePiece::Between { octets: &line, protected: self.protected() }),
         }
         self.line = line;
         self.line.clear();
     }
 
-    fn header_ends(&mut self, see: &mut dyn FnMut(Piece<'_>)) {
+    fn header_ends(&mut self, see: &mut dyn FnMut(MimePiece<'_>)) {
         let raw = std::mem::take(&mut self.header);
         let in_digest = self.containers.last().is_some_and(|container| container.is_digest);
         let part = MimePart::read(&raw, if in_digest { Digest::Yes } else { Digest::No });
         self.parts += 1;
         self.is_too_much |= self.parts > PARTS_LIMIT;
-        see(Piece::Header { raw: &raw, part: &part, protected: self.protected() });
+        see(MimePiece::Header { raw: &raw, part: &part, protected: self.protected() });
         self.section = match part.kind {
-            PartKind::Message => Section::Header,
+            PartKind::Message => MimeSection::Header,
             PartKind::Multipart { boundary, is_digest, protected } => {
                 self.is_too_much |= self.containers.len() >= DEPTH_LIMIT;
                 if !self.is_too_much {
                     self.containers.push(Container { boundary, is_digest, protected });
                 }
-                Section::Between
+                MimeSection::Between
             }
-            PartKind::Text | PartKind::Other | PartKind::Fixed(_) => Section::Content,
+            PartKind::Text | PartKind::Other | PartKind::Fixed(_) => MimeSection::Content,
         };
     }
 
@@ -168,20 +168,20 @@ impl Walk {
         self.containers.iter().enumerate().rev().find_map(found)
     }
 
-    fn boundary(&mut self, line: &[u8], Delimiter { depth, ends }: Delimiter, see: &mut dyn FnMut(Piece<'_>)) {
+    fn boundary(&mut self, line: &[u8], Delimiter { depth, ends }: Delimiter, see: &mut dyn FnMut(MimePiece<'_>)) {
         if !self.header.is_empty() {
             // A part that is all header.
             self.header_ends(see);
         }
-        see(Piece::Boundary { raw: line, after_line_end: std::mem::take(&mut self.held) });
+        see(MimePiece::Boundary { raw: line, after_line_end: std::mem::take(&mut self.held) });
         match ends {
             BoundaryEnds::MimePart => {
                 self.containers.truncate(depth + 1);
-                self.section = Section::Header;
+                self.section = MimeSection::Header;
             }
             BoundaryEnds::Container => {
                 self.containers.truncate(depth);
-                self.section = Section::Between;
+                self.section = MimeSection::Between;
             }
         }
     }
