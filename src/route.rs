@@ -4,7 +4,11 @@
 //! A literal is under the operator's rules as any domain is: with a destination for `*` nothing goes
 //! past its next hop or its demands.
 
-use crate::config::{Destination, NextHopAddress, closest};
+mod list;
+
+pub use list::NextHopList;
+
+use crate::config::{Destination, ListedNextHop, NextHopAddress, NextHops, closest};
 use crate::smtp::address::{Domain, Host, Mailbox};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,6 +34,8 @@ pub enum NextHop {
         /// Whether the operator named it: then loopback is what was meant.
         chosen_by: ChosenBy,
     },
+    /// One of these, named by the operator: one attempt goes through them ([`Route::in_turn`]).
+    OneOf(NextHopList),
 }
 
 /// Who chose an address to deliver to.
@@ -47,6 +53,7 @@ impl std::fmt::Display for NextHop {
             Self::Domain(domain) => domain.fmt(f),
             Self::Host { name, port } => write!(f, "{name}:{port}"),
             Self::Address { address, port, .. } => write!(f, "[{address}]:{port}"),
+            Self::OneOf(list) => list.fmt(f),
         }
     }
 }
@@ -60,6 +67,20 @@ pub struct Route {
     pub rule: Option<usize>,
 }
 
+impl Route {
+    /// The routes to single next hops that one attempt tries, in their order. `has_failed` says which
+    /// ones are better asked last.
+    pub fn in_turn(&self, seed: u64, has_failed: impl FnMut(&NextHop) -> bool) -> Vec<Self> {
+        match &self.hop {
+            NextHop::OneOf(list) => {
+                let single = |hop| Self { hop, rule: self.rule };
+                list.in_turn(seed, has_failed).into_iter().map(single).collect()
+            }
+            NextHop::Domain(_) | NextHop::Host { .. } | NextHop::Address { .. } => vec![self.clone()],
+        }
+    }
+}
+
 /// The route of one recipient host.
 #[must_use]
 pub fn route(host: &Host, destinations: &[Destination], default_port: u16) -> Route {
@@ -70,14 +91,22 @@ pub fn route(host: &Host, destinations: &[Destination], default_port: u16) -> Ro
         (None, Host::Literal(address)) => {
             NextHop::Address { address: address.to_canonical(), port: default_port, chosen_by: ChosenBy::Recipient }
         }
-        (Some(NextHopAddress::Host { name, port }), _) => {
-            NextHop::Host { name: name.clone(), port: port.unwrap_or(default_port) }
-        }
-        (Some(NextHopAddress::Address { ip, port }), _) => {
+        (Some(hops), _) => named(hops, default_port),
+    };
+    Route { hop, rule }
+}
+
+/// What the operator names.
+fn named(hops: &NextHops, default_port: u16) -> NextHop {
+    let one = |listed: &ListedNextHop| match &listed.address {
+        NextHopAddress::Host { name, port } => NextHop::Host { name: name.clone(), port: port.unwrap_or(default_port) },
+        NextHopAddress::Address { ip, port } => {
             NextHop::Address { address: *ip, port: port.unwrap_or(default_port), chosen_by: ChosenBy::Operator }
         }
     };
-    Route { hop, rule }
+    let first = hops.first();
+    let others: Vec<_> = hops.iter().skip(1).map(|listed| (one(listed), listed.weight)).collect();
+    if others.is_empty() { one(first) } else { NextHop::OneOf(NextHopList::new((one(first), first.weight), others)) }
 }
 
 /// Groups recipients (given by index) that share a route, in a stable order.
@@ -115,6 +144,21 @@ mod tests {
         assert_eq!(hop("a@Partner.example", &destinations()), "mx.partner.example:26");
         assert_eq!(hop("a@sub.partner.example", &destinations()), "[192.0.2.9]:25");
         assert_eq!(hop("a@other.example", &[]), "other.example");
+    }
+
+    #[test]
+    fn a_list_of_next_hops_is_one_route_that_is_tried_in_turn() {
+        let text = "[[destination]]\ndomains = [\"x.example\"]\nnext_hop = [\"a.example:26\", \"192.0.2.9\"]";
+        let destinations = Config::parse(text, Path::new("t")).unwrap().destination;
+        let whole = route(&"x.example".parse().unwrap(), &destinations, 25);
+        assert_eq!(whole.hop.to_string(), "a.example:26, [192.0.2.9]:25");
+        let turn = |failed: &str| {
+            let single = whole.in_turn(7, |hop| hop.to_string() == failed);
+            assert!(single.iter().all(|route| route.rule == Some(0)), "the same rule holds for each");
+            single.iter().map(|route| route.hop.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(turn(""), ["a.example:26", "[192.0.2.9]:25"]);
+        assert_eq!(turn("a.example:26"), ["[192.0.2.9]:25", "a.example:26"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod controls;
 mod details;
 pub mod evidence;
 mod history;
+mod listed;
 mod met;
 mod opinions;
 pub mod probes;
@@ -105,7 +106,8 @@ impl Checker {
         let route = route::route(&Host::Domain(domain.clone()), &config.destination, config.delivery.port);
         let seed = u64::try_from(at.0).unwrap_or(0);
         // What nothing waits for goes along, so that silence is waited for once.
-        let (looked, aside) = tokio::join!(Box::pin(self.look(&route, (at, seed))), Box::pin(self.look_aside(domain)));
+        let (looked, aside) =
+            tokio::join!(Box::pin(self.look_at_all(&route, (at, seed))), Box::pin(self.look_aside(domain)));
         let Looked { met, troubled, subject, dns, opinions, servers } = looked;
         let evidence = Evidence {
             version: evidence::VERSION,
@@ -124,6 +126,17 @@ impl Checker {
             took_ms: milliseconds(started.elapsed()),
         };
         self.report(domain, &route, &met, evidence)
+    }
+
+    /// Each next hop of a list, side by side.
+    async fn look_at_all(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
+        let singles = route.in_turn(seed, |_hop| false);
+        let looks = singles.iter().map(|single| Box::pin(self.look(single, (at, seed))));
+        let looked = futures_util::future::join_all(looks).await;
+        match listed::together(singles.iter().cloned().zip(looked).collect()) {
+            Some(all) => all,
+            None => Box::pin(self.look(route, (at, seed))).await,
+        }
     }
 
     /// What delivery meets and, where that is trouble, what stands behind it.

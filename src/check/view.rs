@@ -118,7 +118,7 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsRepor
 pub(super) fn private(domain: &Domain, hop: &NextHop, zones: &[PrivateZone]) -> impl Iterator<Item = String> {
     let name = match hop {
         NextHop::Host { name, .. } => name,
-        NextHop::Domain(_) | NextHop::Address { .. } => domain,
+        NextHop::Domain(_) | NextHop::Address { .. } | NextHop::OneOf(_) => domain,
     };
     let zone = PrivateZone::around(name.as_str(), zones);
     zone.map(|zone| format!("Private zone {zone}: nothing about {name} is validated.")).into_iter()

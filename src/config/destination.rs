@@ -6,13 +6,14 @@
 //! A demand above what the recipient's domain publishes needs no excuse. A weakening does: a
 //! reason, and a day after which it is over.
 
+use super::next_hop::NextHops;
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Host};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer};
 use std::cmp::Reverse;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What holds for certain recipient domains.
@@ -22,9 +23,9 @@ pub struct Destination {
     /// The recipient domains: `example.org`, `*.example.org` for all below it, `*` for all others;
     /// and address literals: `[192.0.2.1]`, `[192.0.2.0/24]`, `[IPv6:2001:db8::1]`.
     pub domains: Vec<DomainPattern>,
-    /// Where their mail goes instead of to their MX hosts.
+    /// Where their mail goes instead of to their MX hosts, in the order in which it is tried.
     #[serde(default)]
-    pub next_hop: Option<NextHopAddress>,
+    pub next_hop: Option<NextHops>,
     /// What TLS must be like.
     #[serde(default)]
     pub tls: Option<TlsLevel>,
@@ -259,49 +260,6 @@ impl TryFrom<String> for DomainPattern {
     }
 }
 
-/// `host`, `host:port`, `192.0.2.1`, `192.0.2.1:2525` or `[2001:db8::1]:25`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum NextHopAddress {
-    /// A host whose addresses and TLSA records are looked up; no MX look-up.
-    Host {
-        /// Its name.
-        name: Domain,
-        /// Its port; `[delivery] port` when not given.
-        port: Option<u16>,
-    },
-    /// An address; DANE cannot apply.
-    Address {
-        /// The address.
-        ip: IpAddr,
-        /// Its port; `[delivery] port` when not given.
-        port: Option<u16>,
-    },
-}
-
-impl TryFrom<String> for NextHopAddress {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self::Address { ip: address.ip(), port: Some(address.port()) });
-        }
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
-        if let Ok(ip) = bare.parse() {
-            return Ok(Self::Address { ip, port: None });
-        }
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) => {
-                let port = port.parse().map_err(|_| format!("\"{text}\": {port} is no port"))?;
-                (name, Some(port))
-            }
-            None => (text.as_str(), None),
-        };
-        let name = name.parse().map_err(|e| format!("\"{text}\" is no next hop: {e}"))?;
-        Ok(Self::Host { name, port })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Config;
@@ -312,15 +270,6 @@ mod tests {
         let text = format!("[[destination]]\n{lines}");
         let config = Config::parse(&text, Path::new("relay.toml")).map_err(|e| e.to_string())?;
         Ok(config.destination.into_iter().next().unwrap())
-    }
-
-    #[test]
-    fn next_hops_take_a_default_port() {
-        let next_hop = |text: &str| NextHopAddress::try_from(text.to_owned());
-        let name: Domain = "mx.example".parse().unwrap();
-        assert_eq!(next_hop("mx.example:26"), Ok(NextHopAddress::Host { name, port: Some(26) }));
-        assert_eq!(next_hop("192.0.2.1"), Ok(NextHopAddress::Address { ip: "192.0.2.1".parse().unwrap(), port: None }));
-        assert!(next_hop("mx.example:x").is_err());
     }
 
     #[test]

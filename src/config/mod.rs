@@ -9,6 +9,7 @@ mod destination;
 mod invalid;
 mod mta_sts;
 mod network;
+mod next_hop;
 mod notify;
 mod private_zone;
 mod roots;
@@ -16,8 +17,9 @@ mod show;
 mod upstream;
 
 pub use check::Check;
-pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening, closest};
+pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
 pub use mta_sts::MtaSts;
+pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::Notify;
 pub use private_zone::PrivateZone;
 pub use roots::RootsError;

@@ -44,23 +44,37 @@ struct DeliveryAttempt<'a> {
     entry: &'a SpoolEntry,
     route: &'a Route,
     next_hop: String,
-    journal: Journal,
+    journal: &'a Journal,
     began: Timestamp,
 }
 
 impl Pipeline {
-    /// Delivers to the recipients that share a route, and tells how.
+    /// Delivers to the recipients that share a route, and tells how. A list of next hops is gone through
+    /// within the same attempt, each of them held to the same rule.
     pub(super) async fn deliver(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Outcomes, Vec<Event>) {
-        let (next_hop, began) = (route.hop.to_string(), self.out.clock.now());
-        let errand = DeliveryAttempt { entry, route, next_hop, journal: Journal::default(), began };
-        let outcomes = self.run_errand(&errand, indices).await;
-        (outcomes, errand.journal.into_events())
-    }
-
-    async fn run_errand(&self, errand: &DeliveryAttempt<'_>, indices: &[usize]) -> Outcomes {
-        let DeliveryAttempt { entry, route, .. } = *errand;
+        let (journal, began) = (Journal::default(), self.out.clock.now());
         // Every attempt shuffles anew, and a log line is enough to tell how.
         let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
+        let in_turn = route.in_turn(seed, |hop| self.failover().has_failed(hop, began));
+        let mut results = Outcomes::new();
+        for single in &in_turn {
+            let pending = pending(indices, &results);
+            let next_hop = single.hop.to_string();
+            let errand = DeliveryAttempt { entry, route: single, next_hop, journal: &journal, began };
+            if pending.is_empty() || (!results.is_empty() && self.is_late(&errand)) {
+                break;
+            }
+            let outcomes = self.run_errand(&errand, &pending, seed).await;
+            if in_turn.len() > 1 {
+                self.failover().tried(&single.hop, outcomes.values(), self.out.clock.now());
+            }
+            outcomes.into_iter().for_each(|(index, outcome)| record(&mut results, index, outcome));
+        }
+        (results, journal.into_events())
+    }
+
+    async fn run_errand(&self, errand: &DeliveryAttempt<'_>, indices: &[usize], seed: u64) -> Outcomes {
+        let DeliveryAttempt { entry, route, .. } = *errand;
         let known = match self.out.find_out(route, entry.envelope.tls, seed, FactsWanted::WhatDecides).await {
             Ok(known) => known,
             Err(cause) => return self.all_failed(errand, indices, cause),

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod carry;
+mod failover;
 mod hop;
 mod journal;
 mod lease;
@@ -54,6 +55,7 @@ pub struct Pipeline {
     pub texts: Texts,
     hops: HopLimits,
     backoff: Mutex<Backoff>,
+    failover: Mutex<failover::Failover>,
     postmaster: postmaster::Postmaster,
 }
 
@@ -132,6 +134,7 @@ impl Pipeline {
             texts,
             hops,
             backoff: Mutex::default(),
+            failover: Mutex::default(),
             postmaster: postmaster::Postmaster::default(),
         }
     }
@@ -144,5 +147,9 @@ impl Pipeline {
 
     fn backoff(&self) -> MutexGuard<'_, Backoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failover(&self) -> MutexGuard<'_, failover::Failover> {
+        self.failover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

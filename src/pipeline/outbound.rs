@@ -178,6 +178,8 @@ impl Outbound {
             NextHop::Domain(domain) => mail::resolve_domain(&self.dns, domain, self.config.delivery.port, seed).await,
             NextHop::Host { name, port } => own_hop::resolve_next_hop(&self.dns, name, *port).await,
             NextHop::Address { address, port, .. } => Ok(mail::literal(*address, *port)),
+            // Whoever delivers goes through its hosts one by one.
+            NextHop::OneOf(list) => Box::pin(self.resolve(list.first(), seed)).await,
         }
     }
 
@@ -202,7 +204,9 @@ impl Outbound {
         let verdicts = known.resolution.hosts.iter().map(|host| decide(&facts, host)).collect();
         let chosen = match hop {
             NextHop::Domain(_) | NextHop::Address { chosen_by: ChosenBy::Recipient, .. } => ChosenBy::Recipient,
-            NextHop::Host { .. } | NextHop::Address { chosen_by: ChosenBy::Operator, .. } => ChosenBy::Operator,
+            NextHop::Host { .. } | NextHop::Address { chosen_by: ChosenBy::Operator, .. } | NextHop::OneOf(_) => {
+                ChosenBy::Operator
+            }
         };
         let allowed = self.config.delivery.allow_loopback || chosen == ChosenBy::Operator;
         let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
@@ -223,8 +227,9 @@ fn roots(config: &Config) -> Result<WebPki, RootsError> {
 
 /// The domain whose policy counts: a smart host's own where the operator names one
 /// (RFC 8461 §3.4).
-const fn policy_domain(hop: &NextHop) -> Option<&Domain> {
+fn policy_domain(hop: &NextHop) -> Option<&Domain> {
     match hop {
+        NextHop::OneOf(list) => policy_domain(list.first()),
         NextHop::Domain(domain) | NextHop::Host { name: domain, .. } => Some(domain),
         NextHop::Address { .. } => None,
     }

@@ -28,6 +28,7 @@ mod exchange;
 mod grid;
 mod ipv6;
 mod leases;
+mod next_hop_lists;
 mod next_hops;
 mod notify;
 mod operator;
