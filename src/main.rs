@@ -13,7 +13,7 @@ use dane_relay::config::{self, Config, RootsSource, TrustAnchorSource, Upstream}
 #[cfg(feature = "lab")]
 use dane_relay::lab;
 use dane_relay::service::start::{self, Remedy, StartError};
-use dane_relay::smtp::address::Domain;
+use dane_relay::smtp::address::{Domain, ReversePath, parse_reverse_path};
 use dane_relay::spool::audit::Depth;
 use hickory_proto::rr::{Name, RecordType};
 use std::io::{IsTerminal as _, Write as _};
@@ -132,6 +132,9 @@ struct CheckArguments {
     /// The recipient domain.
     #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself"])]
     domain: Option<Domain>,
+    /// Check as for mail of this sender: <> or an address; else only destinations for everybody count.
+    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
+    from: Option<ReversePath>,
     /// Check every domain that mail waits for now: one line each.
     #[arg(long, conflicts_with = "domain")]
     all_queued: bool,
@@ -286,6 +289,11 @@ fn domain(text: &str) -> Result<Domain, String> {
     text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
 }
 
+fn sender(text: &str) -> Result<ReversePath, String> {
+    let path = if text.starts_with('<') { text.to_owned() } else { format!("<{text}>") };
+    parse_reverse_path(&path).map_err(|e| format!("{e}; write an address such as alice@example.org, or <>"))
+}
+
 async fn check_config(path: Option<PathBuf>) -> ExitCode {
     let Some(path) = path else { return complain(EXIT_USAGE, "which file? Give --config FILE") };
     let checked = load(Some(&path)).and_then(|config| {
@@ -403,7 +411,7 @@ fn exit_code_of(error: &StartError) -> u8 {
 }
 
 async fn check(arguments: CheckArguments) -> ExitCode {
-    let CheckArguments { domain, myself, verbose, color, mut compared, output, over, .. } = arguments;
+    let CheckArguments { domain, from, myself, verbose, color, mut compared, output, over, .. } = arguments;
     let config = over.config().map(|config| compared.on_top_of(config));
     let checker = match config.and_then(|c| Checker::new(c, Clock::system()).map_err(|e| e.to_string())) {
         Ok(checker) => checker,
@@ -414,7 +422,7 @@ async fn check(arguments: CheckArguments) -> ExitCode {
     }
     let Some(domain) = domain else { return check_queued(&checker, &output, color.color()).await };
     let progress = Progress::begin(&format!("asking the DNS and the mail servers about {domain}"));
-    let report = checker.check(&domain).await;
+    let report = checker.check_from(from.as_ref(), &domain).await;
     drop(progress);
     let detail = if verbose { check::Detail::Everything } else { check::Detail::Verdict };
     let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");

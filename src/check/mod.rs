@@ -38,7 +38,7 @@ use crate::pipeline::outbound::{FactsWanted, Outbound, RouteFacts, SetupError};
 use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
-use crate::smtp::address::{Domain, Host};
+use crate::smtp::address::{Domain, Host, ReversePath};
 use crate::smtp::special_use::SpecialUse;
 use crate::state_dir;
 use evidence::{Delivery, DnsProbe, Evidence, Queue, SecondOpinion, ServerSeen, TlsaCount, Troubled};
@@ -101,9 +101,14 @@ impl Checker {
 
     /// Checks one domain.
     pub async fn check(&self, domain: &Domain) -> CheckReport {
+        self.check_from(None, domain).await
+    }
+
+    /// Checks one domain for mail of one sender: destinations for certain senders count.
+    pub async fn check_from(&self, sender: Option<&ReversePath>, domain: &Domain) -> CheckReport {
         let (at, started) = (self.out.clock.now(), Instant::now());
         let config = &self.out.config;
-        let route = route::route(&Host::Domain(domain.clone()), &config.destination, config.delivery.port);
+        let route = route::route(&Host::Domain(domain.clone()), sender, &config.destination, config.delivery.port);
         let seed = u64::try_from(at.0).unwrap_or(0);
         // What nothing waits for goes along, so that silence is waited for once.
         let (looked, aside) =
@@ -314,11 +319,7 @@ impl Checker {
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
             notes: view::private(domain, &route.hop, &self.out.config.dns.private_zones)
-                .chain(
-                    known.into_iter().flat_map(|known| {
-                        view::notes(known, &met.probed, &self.out.mailer.ways_out(&known.resolution))
-                    }),
-                )
+                .chain(known.into_iter().flat_map(|known| view::notes(known, &met.probed, &self.out.ways_out(known))))
                 .collect(),
             hosts,
             dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),

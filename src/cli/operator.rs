@@ -11,6 +11,7 @@ use dane_relay::clock::Clock;
 use dane_relay::command::queue::{self, Filter, Form};
 use dane_relay::command::why;
 use dane_relay::config::Config;
+use dane_relay::deliver::egress::store::CertificateEndsAt;
 use dane_relay::envelope::QueueId;
 use dane_relay::policy::exceptions::Exception;
 use dane_relay::service::audit;
@@ -320,6 +321,10 @@ fn status_text(running: &Running) -> String {
     line("backing off", &backing_off);
     let damaged = counted(running.damaged_records, "damaged record");
     line("spool", &format!("{}, {damaged}", counted(running.spool_bytes, "octet")));
+    for CertificateEndsAt { domains, at } in &running.client_certificates {
+        let until = at.map_or_else(|| "that cannot be read".to_owned(), |at| format!("until {}", at.to_second()));
+        line("client certificate", &format!("{domains}: {until}"));
+    }
     line("exceptions", if running.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });
     for Exception { domains, kind, reason, until } in &running.exceptions.in_force {
         line("", &format!("{kind} for {domains} until {until}: {reason}"));

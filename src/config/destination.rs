@@ -6,12 +6,15 @@
 //! A demand above what the recipient's domain publishes needs no excuse. A weakening does: a
 //! reason, and a day after which it is over.
 
+use super::egress::{self, ClientCertificate, FamilyChoice, Login, Source, TlsMode};
 use super::next_hop::NextHops;
+use super::sender::SenderPattern;
 use crate::clock::Timestamp;
-use crate::smtp::address::{Domain, Host};
+use crate::smtp::address::{Domain, Host, ReversePath};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer};
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,9 +26,27 @@ pub struct Destination {
     /// The recipient domains: `example.org`, `*.example.org` for all below it, `*` for all others;
     /// and address literals: `[192.0.2.1]`, `[192.0.2.0/24]`, `[IPv6:2001:db8::1]`.
     pub domains: Vec<DomainPattern>,
+    /// Whose mail it is about: `user@example.org`, `@example.org`, `<>`; everybody's where none is named.
+    #[serde(default)]
+    pub senders: Vec<SenderPattern>,
     /// Where their mail goes instead of to their MX hosts, in the order in which it is tried.
     #[serde(default)]
     pub next_hop: Option<NextHops>,
+    /// When TLS begins at the next hop.
+    #[serde(default)]
+    pub tls_mode: Option<TlsMode>,
+    /// Who we are at the next hop.
+    #[serde(default)]
+    pub login: Option<Login>,
+    /// What we show to servers that ask for a certificate.
+    #[serde(default)]
+    pub client_certificate: Option<ClientCertificate>,
+    /// Where connections come from.
+    #[serde(default)]
+    pub source: Option<Source>,
+    /// Which addresses of a host are tried.
+    #[serde(default)]
+    pub family: Option<FamilyChoice>,
     /// What TLS must be like.
     #[serde(default)]
     pub tls: Option<TlsLevel>,
@@ -116,8 +137,12 @@ impl Destination {
         if self.domains.is_empty() {
             return Err("[[destination]] domains must name at least one domain".into());
         }
-        if self.next_hop.is_none() && self.tls.is_none() && !self.report_only {
-            return at("give next_hop, tls or report_only; as it stands it changes nothing");
+        let leaves_otherwise = self.client_certificate.is_some() || self.source.is_some() || self.family.is_some();
+        if let Err(message) = egress::check(self) {
+            return at(&message);
+        }
+        if self.next_hop.is_none() && self.tls.is_none() && !self.report_only && !leaves_otherwise {
+            return at("give next_hop, tls, source or report_only; as it stands it changes nothing");
         }
         let weakens = self.report_only || self.tls.is_some_and(TlsLevel::weakens);
         let reason = self.reason.as_deref().map_or("", str::trim);
@@ -213,11 +238,48 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// The destination whose pattern fits most closely, by its place; of equal ones the first. So
-/// every recipient is under one rule at most, and under exactly one where a destination means `*`.
+/// Whether no two destinations mean the same mail.
+///
+/// # Errors
+/// Which ones do.
+pub(super) fn check_together(destinations: &[Destination]) -> Result<(), String> {
+    let mut met = BTreeSet::new();
+    for destination in destinations {
+        let senders: Vec<String> = match destination.senders.as_slice() {
+            [] => vec![String::new()],
+            some => some.iter().map(ToString::to_string).collect(),
+        };
+        for domain in destination.domains.iter().map(ToString::to_string) {
+            for sender in &senders {
+                if !met.insert((domain.clone(), sender.clone())) {
+                    let from = if sender.is_empty() { String::new() } else { format!(" from {sender}") };
+                    return Err(format!(
+                        "[[destination]] {domain}: named twice for mail{from}; only one can hold, so keep one"
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The destination that holds for mail of a sender to a host, by its place.
+///
+/// The domain that fits most closely comes first. Among destinations whose domain fits equally well, one
+/// for this very sender comes before one for the sender's domain, and that before one for everybody; one
+/// for other senders does not count. Without a sender only those for everybody do. So every recipient is
+/// under one rule at most, and under exactly one where a destination means `*` and everybody.
 #[must_use]
-pub fn closest(host: &Host, destinations: &[Destination]) -> Option<usize> {
-    let fit = |d: &Destination| d.domains.iter().filter_map(|pattern| pattern.fit(host)).max();
+pub fn closest(host: &Host, sender: Option<&ReversePath>, destinations: &[Destination]) -> Option<usize> {
+    let by_sender = |d: &Destination| match (d.senders.as_slice(), sender) {
+        ([], _) => Some(0),
+        (senders, Some(sender)) => senders.iter().filter_map(|pattern| pattern.fit(sender)).max(),
+        (_, None) => None,
+    };
+    let fit = |d: &Destination| {
+        let by_domain = d.domains.iter().filter_map(|pattern| pattern.fit(host)).max()?;
+        Some((by_domain, by_sender(d)?))
+    };
     let fitting = destinations.iter().enumerate().filter_map(|(index, d)| Some((fit(d)?, Reverse(index))));
     fitting.max().map(|(_, Reverse(index))| index)
 }
@@ -285,6 +347,24 @@ mod tests {
             assert_eq!(weakening.until.to_string(), "2027-01-31");
             assert_eq!(weakening.until.end().rfc3339(), "2027-02-01T00:00:00Z");
         }
+    }
+
+    #[test]
+    fn what_two_destinations_say_of_the_same_mail_is_refused() {
+        let two = |first: &str, second: &str| {
+            let text =
+                format!("[[destination]]\n{first}\ntls = \"encrypt\"\n[[destination]]\n{second}\ntls = \"encrypt\"\n");
+            Config::parse(&text, Path::new("relay.toml")).map(|_| ()).map_err(|e| e.to_string())
+        };
+        let twice = two("domains = [\"a.example\"]", "domains = [\"b.example\", \"A.example\"]").unwrap_err();
+        assert!(twice.contains("a.example: named twice for mail;"), "{twice}");
+        let from = |senders: &str| format!("domains = [\"a.example\"]\nsenders = [{senders}]");
+        let twice = two(&from("\"@x.example\""), &from("\"b@x.example\", \"@X.example\"")).unwrap_err();
+        assert!(twice.contains("named twice for mail from @x.example"), "{twice}");
+        assert!(two(&from("\"@x.example\""), &from("\"b@x.example\", \"<>\"")).is_ok());
+        assert!(two("domains = [\"a.example\"]", &from("\"<>\"")).is_ok());
+        let error = two("domains = [\"a.example\"]", &from("\"x\"")).unwrap_err();
+        assert!(error.starts_with("relay.toml:6: \"x\" is no sender"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod check;
 mod destination;
+mod egress;
 mod invalid;
 mod mta_sts;
 mod network;
@@ -13,16 +14,19 @@ mod next_hop;
 mod notify;
 mod private_zone;
 mod roots;
+mod sender;
 mod show;
 mod upstream;
 
 pub use check::Check;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
+pub use egress::{ClientCertificate, FamilyChoice, Login, Source, TlsMode};
 pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::Notify;
 pub use private_zone::PrivateZone;
 pub use roots::RootsError;
+pub use sender::SenderPattern;
 pub use show::{REFERENCE, shown};
 pub use upstream::Upstream;
 
@@ -461,6 +465,7 @@ impl Config {
         self.mta_sts.check()?;
         self.notify.check()?;
         self.destination.iter().try_for_each(Destination::check)?;
+        destination::check_together(&self.destination)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());
         }
@@ -545,7 +550,24 @@ mod tests {
         let debug = format!("{defaults:?}");
         let keys: Vec<&str> = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':')).collect();
         assert!(keys.len() > 25, "{keys:?}");
-        for key in keys.into_iter().chain(["domains", "next_hop", "report_only", "reason", "until"]) {
+        for key in keys.into_iter().chain([
+            "domains",
+            "next_hop",
+            "weight",
+            "senders",
+            "tls_mode",
+            "login",
+            "password_file",
+            "credential",
+            "client_certificate",
+            "chain",
+            "source",
+            "ehlo",
+            "family",
+            "report_only",
+            "reason",
+            "until",
+        ]) {
             assert!(text.contains(key), "{key} is not explained");
         }
     }

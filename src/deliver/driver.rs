@@ -5,16 +5,17 @@
 
 use super::connection::{Connection, GOODBYE_LIMIT};
 use super::families::{Silence, WaysOut};
+use super::hello::{Hello, LARGE_PATIENCE, LargeHello, Providers, SmallFirst};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
-use super::session::{Event, Job, Session, StartTlsUse, Step, TransportFault};
+use super::session::{Event, Job, LoginJob, Session, StartTlsUse, Step, TransportFault};
 use super::tls::{Tls, Trust};
 use super::{AttemptReport, Target, WatchReport, time_limit};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::net::Network;
-use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
+use crate::config::{Config, TlsMode};
+use crate::net::{Network, SourceUnavailable};
+use crate::outcome::{Cause, DemandedBy, EgressFailure, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{HostAddresses, Resolution};
@@ -23,6 +24,7 @@ use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::Capabilities;
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;
+use data_encoding::BASE64URL_NOPAD;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -40,6 +42,9 @@ const PARKED_REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// draws out every reply must not hold a connection, of which there are few, for five minutes a
 /// recipient.
 const REPLIES_IN_ALL: u32 = 6;
+
+/// What makes a login another one each time, in octets.
+const NONCE_OCTETS: usize = 24;
 
 /// Opens the content of the message, when and if a server wants it.
 #[async_trait]
@@ -60,6 +65,7 @@ pub struct Mailer {
     trust: Trust,
     parking: Parking,
     silence: Silence,
+    small_first: SmallFirst,
     network: Arc<dyn Network>,
     clock: Clock,
 }
@@ -73,6 +79,10 @@ pub struct Probe {
     pub offered: Capabilities,
     /// What went wrong, if anything did.
     pub failure: Option<Cause>,
+    /// The key exchange of TLS, by the name of its group.
+    pub group: Option<&'static str>,
+    /// What became of the large ClientHello.
+    pub large_hello: LargeHello,
     /// What the watched policy says.
     pub watched: Option<WatchReport>,
     /// The certificates the server presented, leaf first, in DER; also when they were refused.
@@ -90,9 +100,29 @@ struct Conversation {
     certificates: Vec<Vec<u8>>,
     /// What the watched policy disliked inside TLS, or the handshake that failed.
     watched_failure: Option<Cause>,
+    /// The key exchange of TLS.
+    group: Option<&'static str>,
+    hello: Hello,
+    /// Whether the ClientHello met silence or the end of the connection, and not a word of TLS.
+    unheard: bool,
+    large_hello: LargeHello,
 }
 
 impl Conversation {
+    fn beginning(session: Session, history: History) -> Self {
+        Self {
+            session,
+            connection: None,
+            history,
+            certificates: Vec::new(),
+            watched_failure: None,
+            group: None,
+            hello: Hello::Large,
+            unheard: false,
+            large_hello: LargeHello::Fine,
+        }
+    }
+
     /// The judgement of the watched policy, once the way the connection is protected is settled.
     fn watch_report(&self, target: &Target) -> Option<WatchReport> {
         let watched = target.watched.as_ref()?;
@@ -120,15 +150,15 @@ impl Mailer {
     /// DANE does not.
     #[must_use]
     pub fn new(config: &Config, roots: WebPki, network: Arc<dyn Network>, clock: Clock) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Self {
             hostname: config.hostname.clone(),
             connect_timeout: config.delivery.connect_timeout,
             reply_timeout: config.delivery.reply_timeout,
             clear_text_fallback: config.tls.clear_text_fallback,
-            trust: Trust { provider, roots },
+            trust: Trust { providers: Providers::new(), roots },
             parking: Parking::new(&config.delivery),
             silence: Silence::default(),
+            small_first: SmallFirst::default(),
             network,
             clock,
         }
@@ -149,6 +179,7 @@ impl Mailer {
             peer: target.peer.clone(),
             policy: target.policy.clone(),
             tls: talk.session.tls().cloned(),
+            group: talk.group,
             watched: talk.watch_report(target),
             outcomes: talk.session.outcomes(),
             left: talk.session.left(),
@@ -167,7 +198,7 @@ impl Mailer {
             HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
         });
         let without_route = choices.flatten().copied().filter(|address| !self.network.has_way_to(*address)).collect();
-        WaysOut { without_route, silent: self.silence.family(self.clock.now()) }
+        WaysOut { without_route, silent: self.silence.family(self.clock.now()), choice: None }
     }
 
     /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.
@@ -176,10 +207,10 @@ impl Mailer {
     }
 
     fn keep_or_leave(&self, identity: &Identity, talk: Conversation) {
-        let Conversation { session, connection, history, watched_failure, .. } = talk;
+        let Conversation { session, connection, history, watched_failure, group, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
-                self.parking.park(identity, Idle { connection, learned, history, watched_failure });
+                self.parking.park(identity, Idle { connection, learned, history, watched_failure, group });
             }
             (Some(connection), None) => self.parking.let_go(connection),
             (None, _) => {}
@@ -191,7 +222,7 @@ impl Mailer {
         let started = Instant::now();
         let talk = self.converse(target, None, None).await;
         let watched = talk.watch_report(target);
-        let Conversation { session, connection, certificates, .. } = talk;
+        let Conversation { session, connection, certificates, group, large_hello, .. } = talk;
         let took = started.elapsed();
         if let Some(connection) = connection {
             connection.goodbye().await;
@@ -200,6 +231,8 @@ impl Mailer {
             tls: session.tls().cloned(),
             offered: session.offered().clone(),
             failure: session.failure().cloned(),
+            group,
+            large_hello,
             watched,
             certificates,
             took,
@@ -210,16 +243,12 @@ impl Mailer {
     /// meantime, the message goes on a fresh one at once, and nothing of that counts: not a word
     /// of the message was answered.
     async fn converse_on(&self, idle: Idle, target: &Target, message: Message, body: &dyn OpenBody) -> Conversation {
-        let Idle { mut connection, learned, history, watched_failure } = idle;
-        let job = self.job(target, starttls_use(&target.policy), Some(message.clone()));
+        let Idle { mut connection, learned, history, watched_failure, group } = idle;
+        let job = self.job(target, starttls_use(target), Some(message.clone()));
         connection.hurry = Some(PARKED_REPLY_LIMIT);
-        let talk = Conversation {
-            session: Session::ready(job, learned),
-            connection: None,
-            history: History { messages: history.messages.saturating_add(1), ..history },
-            certificates: Vec::new(),
-            watched_failure,
-        };
+        let history = History { messages: history.messages.saturating_add(1), ..history };
+        let beginning = Conversation::beginning(Session::ready(job, learned), history);
+        let talk = Conversation { watched_failure, group, ..beginning };
         let talk = self.talk(talk, connection, target, Some(body)).await;
         if !talk.session.met_a_closed_door() {
             return talk;
@@ -234,33 +263,51 @@ impl Mailer {
     /// connection, unless the operator wants none of it: nothing was promised for this host
     /// (RFC 7435 §3).
     async fn converse(&self, target: &Target, message: Option<Message>, body: Option<&dyn OpenBody>) -> Conversation {
-        let starttls = starttls_use(&target.policy);
-        let first = self.one_connection(target, starttls, message.clone(), body).await;
+        let starttls = starttls_use(target);
+        let first = self.heard_connection(target, starttls, message.clone(), body).await;
         if first.session.failure().is_some_and(spoilt_handshake)
             && starttls == StartTlsUse::IfOffered
             && self.clear_text_fallback
         {
             let watched_failure = first.session.failure().cloned();
-            let second = self.one_connection(target, StartTlsUse::NotAgain, message, body).await;
+            let second = self.one_connection(target, (StartTlsUse::NotAgain, Hello::Small), message, body).await;
             return Conversation { watched_failure, ..second };
         }
         first
     }
 
-    async fn one_connection(
+    /// Where the large ClientHello is not heard, the small one has its turn on a fresh connection.
+    async fn heard_connection(
         &self,
         target: &Target,
         starttls: StartTlsUse,
         message: Option<Message>,
         body: Option<&dyn OpenBody>,
     ) -> Conversation {
-        let mut talk = Conversation {
-            session: Session::new(self.job(target, starttls, message)),
-            connection: None,
-            history: History { opened: self.parking.now(), messages: 1 },
-            certificates: Vec::new(),
-            watched_failure: None,
-        };
+        let (address, now) = (target.peer.address.ip(), self.clock.now());
+        let hello = self.small_first.hello(address, now);
+        let first = self.one_connection(target, (starttls, hello), message.clone(), body).await;
+        if !first.unheard || hello == Hello::Small {
+            return first;
+        }
+        let mut second = self.one_connection(target, (starttls, Hello::Small), message, body).await;
+        if second.group.is_some() {
+            self.small_first.lost_large(address, now);
+            second.large_hello = LargeHello::Lost;
+        }
+        second
+    }
+
+    async fn one_connection(
+        &self,
+        target: &Target,
+        (starttls, hello): (StartTlsUse, Hello),
+        message: Option<Message>,
+        body: Option<&dyn OpenBody>,
+    ) -> Conversation {
+        let history = History { opened: self.parking.now(), messages: 1 };
+        let session = Session::new(self.job(target, starttls, message));
+        let mut talk = Conversation { hello, ..Conversation::beginning(session, history) };
         match self.connect(target).await {
             Ok(connection) => self.talk(talk, connection, target, body).await,
             Err(fault) => {
@@ -284,6 +331,7 @@ impl Mailer {
             let event = match step {
                 Step::Finish => break,
                 Step::Send(bytes, phase) => self.send(&mut connection, &bytes, phase, end).await,
+                Step::SendSecret(line) => self.send(&mut connection, line.wire(), Phase::Auth, end).await,
                 Step::Await(phase) => self.reply(&mut connection, phase, end).await,
                 Step::SendBody => self.send_body(&mut connection, body).await,
                 Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
@@ -307,8 +355,10 @@ impl Mailer {
     /// REQUIRETLS (RFC 8689 §5); TLS and certificate are demanded all the same.
     fn job(&self, target: &Target, starttls: StartTlsUse, message: Option<Message>) -> Job {
         let is_report = message.as_ref().is_some_and(|message| message.reverse_path == ReversePath::Null);
+        let egress = target.egress.as_ref();
         Job {
-            hostname: self.hostname.to_string(),
+            hostname: egress.source.ehlo.as_ref().unwrap_or(&self.hostname).to_string(),
+            login: egress.login.clone().map(|login| LoginJob { login, nonce: nonce() }),
             peer: target.peer.clone(),
             starttls,
             require_tls: target.require_tls && !is_report,
@@ -317,12 +367,19 @@ impl Mailer {
     }
 
     async fn connect(&self, target: &Target) -> Result<Connection, TransportFault> {
-        match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
+        let source = target.egress.source.towards(target.peer.address.ip());
+        match timeout(self.connect_timeout, self.network.connect_from(source, target.peer.address)).await {
             Err(_elapsed) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
                 Err(TransportFault::TimedOut)
             }
-            Ok(Err(error)) => Err(TransportFault::Lost(error.to_string())),
+            Ok(Err(error)) => match (SourceUnavailable::behind(&error), source) {
+                (Some(detail), Some(source)) => {
+                    let failure = EgressFailure::SourceUnavailable { source, detail };
+                    Err(TransportFault::Ours(Cause::EgressFailed { host: target.peer.host.clone(), failure }))
+                }
+                (_, _) => Err(TransportFault::Lost(error.to_string())),
+            },
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());
                 Ok(Connection::new(stream))
@@ -398,20 +455,32 @@ impl Mailer {
         talk: &mut Conversation,
     ) -> Result<(Connection, TlsVerdict), TransportFault> {
         let peer = || target.peer.clone();
-        let tls = Tls::new(&self.trust, target, self.clock.now())
+        let tls = Tls::new(&self.trust, target, talk.hello, self.clock.now())
             .map_err(|detail| TransportFault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
         // What came in clear text behind the reply to STARTTLS dies with the old buffer
         // (RFC 3207 §4.2).
         let handshake =
             TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.into_stream());
-        let shaken = timeout(self.limit(Phase::Handshake), handshake).await;
+        let patience = match talk.hello {
+            Hello::Large => LARGE_PATIENCE,
+            Hello::Small => Duration::MAX,
+        };
+        let shaken = timeout(self.limit(Phase::Handshake).min(patience), handshake).await;
         talk.certificates.extend(tls.presented());
         talk.watched_failure = tls.watched_failure(peer());
         match shaken {
-            Err(_elapsed) => Err(TransportFault::TimedOut),
-            Ok(Err(error)) => Err(TransportFault::Handshake(tls.cause(&error, peer()))),
+            Err(_elapsed) => {
+                talk.unheard = talk.certificates.is_empty();
+                Err(TransportFault::TimedOut)
+            }
+            Ok(Err(error)) => {
+                talk.unheard = talk.certificates.is_empty() && is_cut_off(&error);
+                Err(TransportFault::Handshake(tls.cause(&error, peer())))
+            }
             Ok(Ok(stream)) => {
-                let verdict = tls.verdict(stream.get_ref().1.protocol_version());
+                let connection = stream.get_ref().1;
+                let verdict = tls.verdict(connection.protocol_version());
+                talk.group = connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
                 Ok((Connection::new(Box::new(stream)), verdict))
             }
         }
@@ -440,17 +509,37 @@ fn until(end: Instant, phase: Phase) -> Duration {
         | Phase::StartTls
         | Phase::Handshake
         | Phase::EhloInTls
+        | Phase::Auth
         | Phase::MailFrom
         | Phase::RcptTo
         | Phase::Data => end.saturating_duration_since(Instant::now()),
     }
 }
 
-fn starttls_use(policy: &TlsPolicy) -> StartTlsUse {
-    match (policy, policy.demanded_by()) {
-        (TlsPolicy::Off, _) => StartTlsUse::Never,
-        (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
-        (_, None) => StartTlsUse::IfOffered,
+/// Whether a handshake ended without a word of TLS: the connection was closed or reset.
+fn is_cut_off(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// Random, for one login.
+fn nonce() -> String {
+    let mut octets = [0; NONCE_OCTETS];
+    let _the_system_has_random_octets = aws_lc_rs::rand::fill(&mut octets);
+    BASE64URL_NOPAD.encode(&octets)
+}
+
+fn starttls_use(target: &Target) -> StartTlsUse {
+    match (target.egress.tls_mode, &target.policy, target.policy.demanded_by()) {
+        (_, TlsPolicy::Off, _) => StartTlsUse::Never,
+        (TlsMode::Implicit, _, _) => StartTlsUse::FromTheStart,
+        (TlsMode::Starttls, _, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
+        (TlsMode::Starttls, _, None) => StartTlsUse::IfOffered,
     }
 }
 
@@ -464,7 +553,7 @@ const fn spoilt_handshake(cause: &Cause) -> bool {
 /// only at the first read after the handshake: that is still a failure of TLS.
 fn tls_failure(event: Event, session: &Session, target: &Target) -> Event {
     match event {
-        Event::Broken(TransportFault::Lost(detail)) if session.phase() == Phase::EhloInTls => {
+        Event::Broken(TransportFault::Lost(detail)) if session.is_first_read_in_tls() => {
             Event::Broken(TransportFault::Handshake(Cause::TlsHandshake { peer: target.peer.clone(), detail }))
         }
         other @ (Event::Broken(_) | Event::Reply(_) | Event::Connected | Event::Secured(_) | Event::BodySent) => other,

@@ -13,12 +13,15 @@
 //! or is left for a further transaction. After the dot only a reply decides: silence there means
 //! "try again", since the other side may have the message (RFC 5321 §4.5.4.1).
 
+mod login;
 mod result;
 
+use super::auth::SecretLine;
 use super::message::Message;
 use crate::outcome::{Cause, DemandedBy, Peer, Phase, RequireTlsFailure, TlsVerdict};
 use crate::smtp::reply::{Capabilities, Reply, ReplyError, Severity};
 
+pub use login::LoginJob;
 pub use result::Learned;
 
 /// What one session is to do.
@@ -34,6 +37,8 @@ pub struct Job {
     pub require_tls: bool,
     /// The message to hand over; `None` stops before MAIL FROM.
     pub message: Option<Message>,
+    /// Who we are there.
+    pub login: Option<LoginJob>,
 }
 
 /// How a session treats STARTTLS.
@@ -43,6 +48,8 @@ pub enum StartTlsUse {
     Required(DemandedBy),
     /// TLS when it is offered.
     IfOffered,
+    /// TLS before the first word (RFC 8314 §3.3).
+    FromTheStart,
     /// No TLS, as the operator wants it.
     Never,
     /// No TLS: the handshake of an opportunistic connection just before this one failed.
@@ -75,6 +82,8 @@ pub enum TransportFault {
     NotSmtp(ReplyError),
     /// The TLS handshake failed; a verifier's own cause when it refused the certificate.
     Handshake(Cause),
+    /// There was no way out from here.
+    Ours(Cause),
     /// Our stored content is damaged; the dot must not be sent.
     ContentDamaged,
 }
@@ -84,6 +93,8 @@ pub enum TransportFault {
 pub enum Step {
     /// Send this, then wait for one reply.
     Send(Vec<u8>, Phase),
+    /// Send this, which nobody may see, then wait for one reply.
+    SendSecret(SecretLine),
     /// Wait for one more reply.
     Await(Phase),
     /// Forget all that was received and start TLS (RFC 3207 §4.2).
@@ -105,6 +116,7 @@ enum State {
     StartTls,
     Handshake,
     EhloInTls,
+    Auth,
     Mail,
     /// Waiting for the reply to the recipient of this position.
     Rcpt(usize),
@@ -130,6 +142,7 @@ pub struct Session {
     /// How many recipients, from the first, this transaction may have (RFC 9422 §4).
     allowed: usize,
     accepted_reply: Option<Reply>,
+    login: login::LoginState,
 }
 
 impl Session {
@@ -147,6 +160,7 @@ impl Session {
             refused: vec![None; recipients],
             allowed: recipients,
             accepted_reply: None,
+            login: login::LoginState::default(),
         }
     }
 
@@ -154,7 +168,8 @@ impl Session {
     #[must_use]
     pub fn ready(job: Job, learned: Learned) -> Self {
         let Learned { offered, tls } = learned;
-        Self { state: State::Ready, offered, tls: Some(tls), ..Self::new(job) }
+        // The connection was opened under the same login.
+        Self { state: State::Ready, offered, tls: Some(tls), login: login::LoginState::Done, ..Self::new(job) }
     }
 
     /// How the connection is protected; `None` before that is settled.
@@ -175,6 +190,17 @@ impl Session {
         self.ended.as_ref()
     }
 
+    /// Whether the next reply is the first one inside TLS.
+    #[must_use]
+    pub fn is_first_read_in_tls(&self) -> bool {
+        match self.job.starttls {
+            StartTlsUse::FromTheStart => self.state == State::Greeting,
+            StartTlsUse::Required(_) | StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
+                self.state == State::EhloInTls
+            }
+        }
+    }
+
     /// The phase the session is in, for faults.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -185,6 +211,7 @@ impl Session {
             State::StartTls => Phase::StartTls,
             State::Handshake => Phase::Handshake,
             State::EhloInTls => Phase::EhloInTls,
+            State::Auth => Phase::Auth,
             State::Ready | State::Mail => Phase::MailFrom,
             State::Rcpt(_) => Phase::RcptTo,
             State::Data => Phase::Data,
@@ -198,6 +225,15 @@ impl Session {
         match event {
             Event::Broken(fault) => self.broken(fault),
             Event::Connected if self.state == State::Ready => self.before_mail(),
+            Event::Connected if self.job.starttls == StartTlsUse::FromTheStart => {
+                self.state = State::Handshake;
+                Step::StartTls
+            }
+            Event::Secured(verdict) if self.job.starttls == StartTlsUse::FromTheStart => {
+                self.tls = Some(verdict);
+                self.state = State::Greeting;
+                Step::Await(Phase::Greeting)
+            }
             Event::Connected => {
                 self.state = State::Greeting;
                 Step::Await(Phase::Greeting)
@@ -223,6 +259,10 @@ impl Session {
                 self.fail(self.protocol("a reply that nothing asked for"))
             }
             State::Greeting | State::Helo | State::EhloInTls if !done(&reply) => self.fail(self.rejected(reply)),
+            State::Greeting if self.tls.is_some() => {
+                self.state = State::EhloInTls;
+                Step::Send(self.ehlo(), Phase::EhloInTls)
+            }
             State::Greeting => {
                 self.state = State::Ehlo;
                 Step::Send(self.ehlo(), Phase::Ehlo)
@@ -236,6 +276,7 @@ impl Session {
             }
             // The server would not hear the message to its end.
             State::Body => self.fail(self.rejected(reply)),
+            State::Auth => self.after_auth(reply),
             State::Mail => self.after_mail(reply),
             State::Rcpt(position) => self.after_rcpt(position, reply),
             State::Data => self.after_data(reply),
@@ -253,6 +294,8 @@ impl Session {
                         Step::Send(b"STARTTLS\r\n".to_vec(), Phase::StartTls)
                     }
                     (false, StartTlsUse::Required(by)) => self.fail(self.not_offered(by)),
+                    // In clear it never comes here.
+                    (_, StartTlsUse::FromTheStart) => self.fail(self.protocol("no TLS")),
                     (false, StartTlsUse::IfOffered) | (_, StartTlsUse::Never | StartTlsUse::NotAgain) => {
                         self.in_clear()
                     }
@@ -261,6 +304,7 @@ impl Session {
             // RFC 5321 §3.2: HELO only when EHLO is refused for good.
             Severity::Permanent => match self.job.starttls {
                 StartTlsUse::Required(by) => self.fail(self.not_offered(by)),
+                StartTlsUse::FromTheStart => self.fail(self.rejected(reply)),
                 StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
                     self.state = State::Helo;
                     self.tls = Some(TlsVerdict::ClearText);
@@ -280,6 +324,7 @@ impl Session {
             (_, StartTlsUse::Required(demanded_by)) => {
                 self.fail(Cause::StarttlsRefused { peer: self.job.peer.clone(), reply, demanded_by })
             }
+            (_, StartTlsUse::FromTheStart) => self.fail(self.protocol("no TLS")),
             (_, StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain) => self.in_clear(),
         }
     }
@@ -294,6 +339,9 @@ impl Session {
     }
 
     fn before_mail(&mut self) -> Step {
+        if let Some(step) = self.log_in() {
+            return step;
+        }
         if self.job.require_tls && !self.offered.require_tls {
             let peer = self.job.peer.clone();
             let failure = RequireTlsFailure::NotOffered { peer: peer.clone() };
@@ -402,18 +450,18 @@ impl Session {
             TransportFault::Lost(detail) if phase == Phase::Connect => Cause::ConnectFailed { peer, detail },
             TransportFault::Lost(detail) => Cause::ConnectionLost { peer, phase, detail },
             TransportFault::NotSmtp(error) => Cause::ProtocolError { peer, phase, detail: error.to_string() },
-            TransportFault::Handshake(cause) => cause,
+            TransportFault::Handshake(cause) | TransportFault::Ours(cause) => cause,
             TransportFault::ContentDamaged => Cause::ContentDamaged,
         };
         // What was settled before stays: a message that was accepted is accepted.
         if self.accepted_reply.is_none() && self.ended.is_none() {
-            self.ended = Some(cause);
+            self.ended = Some(self.as_egress(cause));
         }
         self.finish()
     }
 
     fn fail(&mut self, cause: Cause) -> Step {
-        self.ended = Some(cause);
+        self.ended = Some(self.as_egress(cause));
         self.finish()
     }
 

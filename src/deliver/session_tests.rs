@@ -26,7 +26,7 @@ fn recipient((place, address): (usize, &&str)) -> Recipient {
 
 fn session(starttls: StartTlsUse, message: Option<Message>) -> Session {
     let peer = Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
-    Session::new(Job { hostname: "relay.example.org".into(), peer, starttls, require_tls: false, message })
+    Session::new(Job { hostname: "relay.example.org".into(), peer, starttls, require_tls: false, message, login: None })
 }
 
 fn reply(text: &str) -> Reply {
@@ -50,7 +50,7 @@ fn play(mut session: Session, replies: &[&str]) -> (Vec<String>, Session) {
             Step::StartTls => said.push("<handshake>".into()),
             Step::SendBody => said.push("<body>".into()),
             Step::Await(_) => {}
-            Step::Finish => panic!("the session ended before {event}"),
+            Step::Finish | Step::SendSecret(_) => panic!("the session ended before {event}"),
         }
         step = session.on(match *event {
             "TLS" => Event::Secured(TlsVerdict::Unauthenticated { version: "TLSv1.3".into() }),

@@ -50,11 +50,12 @@ fn rank(cause: &Cause) -> usize {
         Cause::SpecialUseDomain { .. } => 27,
         Cause::NextHopUnknown { .. } => 28,
         Cause::StsPolicyLost { .. } => 29,
+        Cause::EgressFailed { .. } => 30,
     }
 }
 
 /// Variants of [`Cause`]: one more than the highest rank.
-const VARIANTS: usize = 30;
+const VARIANTS: usize = 31;
 
 /// One of each, and of those that differ in their row one of each row.
 pub(crate) fn cause() -> Vec<Cause> {
@@ -142,6 +143,7 @@ fn about_protection() -> Vec<Cause> {
         require_tls(RequireTlsFailure::NotOffered { peer: peer() }),
         require_tls(RequireTlsFailure::Tls { cause: Box::new(dane(DaneFailure::NoMatch)) }),
     ];
+    all.extend(egress::every());
     for demanded_by in [DemandedBy::Dane, DemandedBy::MtaSts, DemandedBy::RequireTls, DemandedBy::Operator] {
         all.push(Cause::StarttlsNotOffered { peer: peer(), demanded_by });
         all.push(Cause::StarttlsRefused { peer: peer(), demanded_by, reply: reply(&[b"454 4.7.0 not now"]) });

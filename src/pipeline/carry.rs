@@ -88,7 +88,7 @@ impl Pipeline {
         let due = due_recipients(&entry, self.span(), why);
         let config = &self.out.config;
         let named = due.iter().filter_map(|&index| Some((index, entry.envelope.recipients.get(index)?)));
-        let routes = route::group(named, &config.destination, config.delivery.port);
+        let routes = route::group(named, &entry.envelope.reverse_path, &config.destination, config.delivery.port);
         if routes.is_empty() {
             // A report is due; or all have their end already: a crash came between the last of them and this.
             return self.give_back(claim, Progress::default()).await;

@@ -58,7 +58,13 @@ fn is_of_the_host(outcome: &DeliveryOutcome) -> bool {
         | Cause::ProtocolError { phase, .. }
         | Cause::Rejected { phase, .. } => matches!(
             phase,
-            Phase::Connect | Phase::Greeting | Phase::Ehlo | Phase::StartTls | Phase::Handshake | Phase::EhloInTls
+            Phase::Connect
+                | Phase::Greeting
+                | Phase::Ehlo
+                | Phase::StartTls
+                | Phase::Handshake
+                | Phase::EhloInTls
+                | Phase::Auth
         ),
         Cause::ConnectFailed { .. }
         | Cause::NextHopUnknown { .. }
@@ -74,7 +80,8 @@ fn is_of_the_host(outcome: &DeliveryOutcome) -> bool {
         | Cause::StsMxNotListed { .. }
         | Cause::DaneRequired { .. }
         | Cause::StsRequired { .. }
-        | Cause::StsPolicyLost { .. } => true,
+        | Cause::StsPolicyLost { .. }
+        | Cause::EgressFailed { .. } => true,
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::SpecialUseDomain { .. }

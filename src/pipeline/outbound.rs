@@ -4,10 +4,14 @@
 use crate::clock::Clock;
 use crate::config::{Config, RootsError, RootsSource};
 use crate::deliver::driver::Mailer;
+use crate::deliver::egress::Egress;
+use crate::deliver::egress::store::{EgressError, EgressStore};
+use crate::deliver::families::WaysOut;
 use crate::deliver::{Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
+use crate::policy::Verdict;
 use crate::policy::decide::{Facts, decide, sts_matters};
 use crate::policy::exceptions::store;
 use crate::policy::exceptions::{Exceptions, ExceptionsStatus, LocalRule};
@@ -31,9 +35,20 @@ pub enum SetupError {
     /// The DNS side cannot be set up.
     #[error(transparent)]
     Dns(#[from] DnsSetupError),
+    /// What a command delivers with cannot be put together.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+}
+
+/// Why nothing can be delivered: one line, with the key to change.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
     /// The trusted certificate authorities cannot be had.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// A password or a client certificate cannot be had.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
 }
 
 /// The ways out of this machine. A simulation has its own.
@@ -68,6 +83,8 @@ pub struct Outbound {
     pub mailer: Arc<Mailer>,
     /// The way to mail servers and policy hosts.
     pub network: Arc<dyn Network>,
+    /// The logins, certificates and addresses that destinations name.
+    pub egress: Arc<EgressStore>,
     /// Which of the operator's weakenings are over.
     pub exceptions: Arc<Exceptions>,
     /// The time.
@@ -85,6 +102,8 @@ pub struct RouteFacts {
     pub rule: LocalRule,
     /// What the sender of the message says, as far as the operator lets it count.
     pub request: TlsRequest,
+    /// How the operator wants it to leave.
+    pub egress: Arc<Egress>,
 }
 
 /// Whether MTA-STS is asked though its answer makes no difference.
@@ -100,16 +119,17 @@ impl Outbound {
     /// Puts together what a running relay delivers with.
     ///
     /// # Errors
-    /// When the file of trusted roots that the configuration names cannot be used.
-    pub fn new(config: Arc<Config>, ways: OutboundPaths, told: StsListener) -> Result<Self, RootsError> {
+    /// When a file that the configuration names cannot be used: trusted roots, a password, a certificate.
+    pub fn new(config: Arc<Config>, ways: OutboundPaths, told: StsListener) -> Result<Self, OutboundError> {
         let OutboundPaths { dns, network, clock } = ways;
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
+        let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
         // What cannot be read is told by whoever watches them; it costs a trial.
         let ended = store::load(state_dir::open(&config.spool).as_ref()).unwrap_or_default();
         let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
-        Ok(Self { config, dns, sts, mailer, network, exceptions, clock })
+        Ok(Self { config, dns, sts, mailer, network, egress, exceptions, clock })
     }
 
     /// Puts together what a command needs that ends soon and tells only its own result.
@@ -147,7 +167,8 @@ impl Outbound {
         let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
         let waives = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
         let request = if waives { TlsRequest::ByPolicy } else { request };
-        let known = RouteFacts { resolution, sts, rule, request };
+        let egress = self.egress.of(route.rule);
+        let known = RouteFacts { resolution, sts, rule, request, egress };
         // What the plan is made from says itself whether there is more to ask for.
         match (policy_domain(&route.hop), thoroughness) {
             (Some(domain), FactsWanted::WhatDecides) if sts_matters(&self.facts(&known)) => {
@@ -201,7 +222,11 @@ impl Outbound {
     /// As [`plan`].
     pub fn plan(&self, hop: &NextHop, known: &RouteFacts) -> Result<Vec<Planned>, Cause> {
         let facts = self.facts(known);
-        let verdicts = known.resolution.hosts.iter().map(|host| decide(&facts, host)).collect();
+        let verdict = |host| match decide(&facts, host) {
+            Verdict::Use(decision) => Verdict::Use(known.egress.strengthened(&host.name, decision)),
+            skip @ Verdict::Skip(_) => skip,
+        };
+        let verdicts = known.resolution.hosts.iter().map(verdict).collect();
         let chosen = match hop {
             NextHop::Domain(_) | NextHop::Address { chosen_by: ChosenBy::Recipient, .. } => ChosenBy::Recipient,
             NextHop::Host { .. } | NextHop::Address { chosen_by: ChosenBy::Operator, .. } | NextHop::OneOf(_) => {
@@ -210,7 +235,14 @@ impl Outbound {
         };
         let allowed = self.config.delivery.allow_loopback || chosen == ChosenBy::Operator;
         let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
-        plan(&known.resolution, verdicts, &self.config.hostname, loopback, &self.mailer.ways_out(&known.resolution))
+        let steps = plan(&known.resolution, verdicts, &self.config.hostname, loopback, &self.ways_out(known))?;
+        Ok(steps.into_iter().map(|step| step.leaving_by(&known.egress)).collect())
+    }
+
+    /// What is known of the ways to the hosts of a route, and what the operator wants of them.
+    #[must_use]
+    pub fn ways_out(&self, known: &RouteFacts) -> WaysOut {
+        WaysOut { choice: known.egress.family, ..self.mailer.ways_out(&known.resolution) }
     }
 }
 

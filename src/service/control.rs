@@ -9,6 +9,7 @@
 use crate::clock::{Clock, Timestamp};
 use crate::command::queue::{Filter, MOST_SELECTED, Selected};
 use crate::config::Config;
+use crate::deliver::egress::store::CertificateEndsAt;
 use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
@@ -131,6 +132,9 @@ pub struct Running {
     /// Zones in which nothing is validated, and who is asked there.
     #[serde(default)]
     pub private_zones: Vec<String>,
+    /// The client certificates in use.
+    #[serde(default)]
+    pub client_certificates: Vec<CertificateEndsAt>,
 }
 
 /// Why a relay cannot be asked.
@@ -285,6 +289,7 @@ impl Control {
             next_hops_out_of_reach: self.pipeline.backing_off(),
             exceptions: self.pipeline.out.exceptions_now(),
             private_zones: self.config.dns.private_zones.iter().map(ToString::to_string).collect(),
+            client_certificates: self.pipeline.out.egress.certificates(),
         }
     }
 }

@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod audit;
 pub mod control;
+pub mod egress;
 pub mod exceptions;
 pub mod start;

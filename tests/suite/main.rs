@@ -45,6 +45,7 @@ mod reuse;
 mod scripted;
 mod selfcheck;
 mod serve;
+mod smart_host;
 mod sts;
 mod wire;
 mod worlds;
