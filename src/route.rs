@@ -50,6 +50,19 @@ pub enum ChosenBy {
     Recipient,
 }
 
+impl NextHop {
+    /// Who chose it.
+    #[must_use]
+    pub const fn chosen_by(&self) -> ChosenBy {
+        match self {
+            Self::Domain(_) | Self::Address { chosen_by: ChosenBy::Recipient, .. } => ChosenBy::Recipient,
+            Self::Host { .. } | Self::Address { chosen_by: ChosenBy::Operator, .. } | Self::OneOf(_) => {
+                ChosenBy::Operator
+            }
+        }
+    }
+}
+
 impl std::fmt::Display for NextHop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -131,7 +131,7 @@ impl Destination {
     ///
     /// # Errors
     /// Which ones do not, and what to change.
-    pub(super) fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         let named: Vec<_> = self.domains.iter().map(ToString::to_string).collect();
         let at = |message: &str| Err(format!("[[destination]] {}: {message}", named.join(", ")));
         if self.domains.is_empty() {
@@ -238,11 +238,12 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// Whether no two destinations mean the same mail.
+/// Whether the values of each go together, and no two destinations mean the same mail.
 ///
 /// # Errors
-/// Which ones do.
-pub(super) fn check_together(destinations: &[Destination]) -> Result<(), String> {
+/// Which ones do not, and what to change.
+pub(super) fn check(destinations: &[Destination]) -> Result<(), String> {
+    destinations.iter().try_for_each(Destination::check)?;
     let mut met = BTreeSet::new();
     for destination in destinations {
         let senders: Vec<String> = match destination.senders.as_slice() {

@@ -3,7 +3,8 @@
 //! This page holds the plan (pure): which addresses are tried in which order under which TLS
 //! policy. `message.rs` is what one server gets, `session.rs` the conversation with it, `tls.rs`
 //! the certificate verifier, `pool.rs` the choice among connections that are open already,
-//! `families.rs` the order of IPv6 and IPv4, `egress/` who we are there and where we come from, `auth.rs` the login, `hello.rs` the key exchange, `driver.rs` (with `connection.rs` and `parking.rs`)
+//! `families.rs` the order of IPv6 and IPv4, `egress/` who we are there and where we come from,
+//! `auth.rs` the login, `hello.rs` the key exchange, `driver.rs` (with `connection.rs` and `parking.rs`)
 //! the connections.
 
 pub mod auth;

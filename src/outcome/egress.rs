@@ -33,6 +33,13 @@ pub enum EgressFailure {
         /// Its words, without those that repeat the login.
         reply: Reply,
     },
+    /// The server wants a login, and the configuration names none that it has taken.
+    LoginWanted {
+        /// With whom.
+        peer: Peer,
+        /// Its words.
+        reply: Reply,
+    },
     /// The server's part of the login is not as it must be.
     LoginUnsound {
         /// With whom.
@@ -58,9 +65,10 @@ impl EgressFailure {
     pub(super) fn row(&self) -> Row {
         match self {
             Self::LoginUnprotected { .. } => row("login-unprotected", Transient, 7, 11, Side::Here),
-            Self::LoginNotOffered { .. } | Self::LoginRefused { .. } | Self::LoginUnsound { .. } => {
-                row("login-failed", Transient, 7, 8, Side::Here)
-            }
+            Self::LoginNotOffered { .. }
+            | Self::LoginRefused { .. }
+            | Self::LoginWanted { .. }
+            | Self::LoginUnsound { .. } => row("login-failed", Transient, 7, 8, Side::Here),
             Self::SourceUnavailable { .. } => row("source-unavailable", Transient, 3, 5, Side::Here),
             Self::NoAddressOfFamily { .. } => row("no-address-of-family", Transient, 4, 4, Side::Here),
         }
@@ -81,6 +89,9 @@ impl EgressFailure {
             }
             Self::LoginRefused { reply, .. } => {
                 format!("The mail server {host} refused the login of this relay: {reply}")
+            }
+            Self::LoginWanted { reply, .. } => {
+                format!("The mail server {host} takes mail of this relay only after a login: {reply}")
             }
             Self::LoginUnsound { detail, .. } => {
                 format!("The login of this relay at the mail server {host} failed: {detail}.")
@@ -104,6 +115,10 @@ impl EgressFailure {
                 "Check the port of next_hop (587, or 465 with tls_mode = \"implicit\"), and whether the server offers AUTH \
                  PLAIN, LOGIN or SCRAM-SHA-256 inside TLS."
             }
+            Self::LoginWanted { .. } => {
+                "Give this [[destination]] a login or a client_certificate, or let the server know the address that this \
+                 relay comes from."
+            }
             Self::LoginRefused { .. } => {
                 "Check user and password_file or credential of login in this [[destination]]; the reply above is the \
                  server's own reason."
@@ -124,7 +139,9 @@ impl EgressFailure {
             Self::LoginUnprotected { cause: Some(cause) } => cause.evidence(),
             Self::LoginUnprotected { cause: None } => vec![("Mail server", host.to_owned())],
             Self::LoginNotOffered { peer, offered } => vec![at(peer), ("It offers", offered.join(" "))],
-            Self::LoginRefused { peer, reply } => vec![at(peer), ("Reply", reply.to_string())],
+            Self::LoginRefused { peer, reply } | Self::LoginWanted { peer, reply } => {
+                vec![at(peer), ("Reply", reply.to_string())]
+            }
             Self::LoginUnsound { peer, detail } => vec![at(peer), ("Detail", detail.clone())],
             Self::SourceUnavailable { source, detail } => {
                 vec![("Mail server", host.to_owned()), ("Source", source.to_string()), ("Detail", detail.clone())]
@@ -137,7 +154,9 @@ impl EgressFailure {
         let server = ("server", Named::Text(host.to_owned()));
         match self {
             Self::LoginUnprotected { cause } => vec![server, ("because", Named::Because(cause.as_deref()))],
-            Self::LoginRefused { reply, .. } => vec![server, ("detail", Named::Text(reply.to_string()))],
+            Self::LoginRefused { reply, .. } | Self::LoginWanted { reply, .. } => {
+                vec![server, ("detail", Named::Text(reply.to_string()))]
+            }
             Self::LoginNotOffered { offered, .. } => vec![server, ("detail", Named::Text(offered.join(" ")))],
             Self::LoginUnsound { detail, .. } => vec![server, ("detail", Named::Text(detail.clone()))],
             Self::SourceUnavailable { .. } => Vec::new(),
@@ -156,6 +175,7 @@ pub(super) fn every() -> Vec<Cause> {
         EgressFailure::LoginUnprotected { cause: Some(Box::new(unprotected)) },
         EgressFailure::LoginNotOffered { peer: peer(), offered: vec!["GSSAPI".into()] },
         EgressFailure::LoginRefused { peer: peer(), reply: refused },
+        EgressFailure::LoginWanted { peer: peer(), reply: super::every::reply(&[b"530 5.7.0 log in first"]) },
         EgressFailure::LoginUnsound { peer: peer(), detail: "the server's proof is wrong".into() },
         EgressFailure::SourceUnavailable { source: [192, 0, 2, 7].into(), detail: "no such address".into() },
         EgressFailure::NoAddressOfFamily { family: "ipv4".into() },

@@ -169,7 +169,10 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         Cause::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => reply_behind(cause),
         Cause::Rejected { peer, reply, .. }
         | Cause::StarttlsRefused { peer, reply, .. }
-        | Cause::EgressFailed { failure: EgressFailure::LoginRefused { peer, reply }, .. } => Some((peer, reply)),
+        | Cause::EgressFailed {
+            failure: EgressFailure::LoginRefused { peer, reply } | EgressFailure::LoginWanted { peer, reply },
+            ..
+        } => Some((peer, reply)),
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }

@@ -3,6 +3,8 @@
 //! One program for all scenarios. Each starts its own relay and its own lab on 127.0.0.0/8, with
 //! ports that the system chooses, so they all run side by side; nothing outlives its test.
 //! `relay.rs` holds what they share, the other files are named for what they hold the relay to.
+//! What needs no socket but the same words (evidence from files) is here too: a program more costs
+//! every build a link.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,15 +17,13 @@
 mod accept;
 mod authoritative;
 mod check;
+mod check_evidence;
 mod check_paths;
+mod check_situations;
 mod command;
 mod dane;
 mod deliver;
-#[path = "../simulation/desk.rs"]
-mod desk;
 mod destination;
-#[path = "../simulation/dice.rs"]
-mod dice;
 mod exchange;
 mod grid;
 mod ipv6;
@@ -32,11 +32,13 @@ mod next_hop_lists;
 mod next_hops;
 mod notify;
 mod operator;
-mod oracle;
+mod paths;
 mod peers;
 mod policies;
 mod process;
 mod queue;
+#[path = "../support/random.rs"]
+mod random;
 mod relay;
 mod report;
 mod require_tls;
@@ -45,7 +47,10 @@ mod reuse;
 mod scripted;
 mod selfcheck;
 mod serve;
+mod situations;
 mod smart_host;
 mod sts;
 mod wire;
 mod worlds;
+#[path = "../support/wrapped_spool.rs"]
+mod wrapped_spool;

@@ -8,6 +8,7 @@ use dane_relay::config::Config;
 use dane_relay::lab::{Certificate, Lab, LabBuilder, StartTls};
 use dane_relay::outcome::{Cause, Side};
 use data_encoding::BASE64;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{WebPkiClientVerifier, danger::ClientCertVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use std::io;
@@ -59,7 +60,8 @@ impl SmartHost {
             let StartTls::Offered(config) = &behaviour.starttls else { panic!("it offers TLS") };
             shown = Some(Arc::clone(&config.cert_resolver));
         });
-        let builder = ServerConfig::builder();
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -286,6 +288,15 @@ async fn rfc8314_3_3_tls_comes_with_the_first_octet_where_the_operator_says_so()
     assert_eq!(beside.check().await.verdict, Verdict::Ok);
 }
 
+#[tokio::test]
+async fn rfc4954_6_a_next_hop_that_wants_a_login_that_nobody_configured_returns_no_mail() {
+    let keys = "next_hop = \"HOST\"\ntls = \"encrypt\"";
+    let beside = Beside::start(Tls::OnStartTls, Certificate::Issued, keys, PASSWORD).await;
+    let cause = beside.world.defers("bob@far.example").await;
+    expect(&cause, "login-failed", "4.7.8");
+    assert!(cause.sentence().contains("only after a login: 530 5.7.0 log in first"), "{}", cause.sentence());
+}
+
 /// A certificate of its own authority with its key, in PEM, and who vouches for it.
 fn client_identity(folder: &Path) -> (Vec<u8>, Arc<dyn ClientCertVerifier>) {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -294,7 +305,10 @@ fn client_identity(folder: &Path) -> (Vec<u8>, Arc<dyn ClientCertVerifier>) {
     std::fs::write(folder.join("client.key"), key.serialize_pem()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.der().clone()).unwrap();
-    (made.der().to_vec(), WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
+    (
+        made.der().to_vec(),
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider())).build().unwrap(),
+    )
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 pub mod store;
 
 use crate::config::{FamilyChoice, Source, TlsMode};
-use crate::outcome::DemandedBy;
+use crate::outcome::{Cause, DemandedBy, EgressFailure, Phase};
 use crate::policy::{Decision, TlsPolicy};
 use crate::smtp::address::Domain;
 use data_encoding::BASE64;
@@ -47,6 +47,22 @@ impl Egress {
             (Some(_) | None, _) => decision,
         }
     }
+}
+
+/// What a next hop of the operator's says that wants us to log in first (RFC 4954 §6).
+const WANTS_LOGIN: [u16; 3] = [530, 535, 538];
+
+/// A refusal by a next hop that the operator named: that it wants a login is ours to satisfy, and no
+/// recipient's fault.
+#[must_use]
+pub fn refused_by_own_hop(cause: Cause) -> Cause {
+    if let Cause::Rejected { peer, phase: Phase::MailFrom | Phase::RcptTo, reply } = &cause
+        && WANTS_LOGIN.contains(&reply.code)
+    {
+        let failure = EgressFailure::LoginWanted { peer: peer.clone(), reply: reply.clone() };
+        return Cause::EgressFailed { host: peer.host.clone(), failure };
+    }
+    cause
 }
 
 /// A name and its password.

@@ -6,11 +6,11 @@
 //! They answer with AA for what is theirs, refer with DS or its denial and with glue for what is
 //! below, and refuse the rest. No recursion.
 
-use super::responder::View;
+use super::view::View;
 use super::world::World;
+use crate::lab::bad;
 use crate::lab::dns::server::DnsServer;
-use crate::lab::sockets::Sockets;
-use crate::lab::{bad, free_block};
+use crate::lab::sockets::{Sockets, free_block};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// The most servers: one address each, from `127.1.x.1` on.
 pub const SERVER_LIMIT: usize = 250;
-/// How often a port is chosen anew when it is free on one address and taken on another.
+/// How often a port is chosen again when it is free on one address and taken on another.
 const PORT_ATTEMPTS: usize = 16;
 
 /// The running servers; they stop when this is dropped.

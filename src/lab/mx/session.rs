@@ -3,10 +3,11 @@
 //! Commands are obeyed strictly in their order. Every reply passes through the host's troubles,
 //! so that each of them can happen at its phase. A lone dot ends the content only between CRLFs.
 
-use super::wire::Wire;
+use super::behaviour::{Behaviour, Dialect, Mailboxes, Phase, Received, Seen, StartTls, TlsFacts, Trouble};
+use super::shared::Shared;
+use super::wire::{IDLE, Wire};
 use crate::lab::locked;
 use crate::lab::mx::content::{Content, chunk_size};
-use crate::lab::mx::host::{Behaviour, Dialect, Mailboxes, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
 use crate::lab::mx::params::{Channel, has, refuse_mail, refuse_rcpt};
 use crate::lab::mx::tls::{self, Shaken};
 use crate::net::Stream;
@@ -16,9 +17,6 @@ use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a session waits for the client: shorter than RFC 5321 §4.5.3.2 asks, since a test
-/// that is this slow has failed.
-pub(in crate::lab) const IDLE: Duration = Duration::from_secs(60);
 /// How long a hanging host hangs; any client of a test has given up by then.
 const HANG: Duration = Duration::from_secs(600);
 /// Recipients of one message (RFC 5321 §4.5.3.1.8 wants at least 100).
@@ -121,7 +119,7 @@ impl Session<'_> {
             if let TroubleTaken::Replied = met {
                 continue;
             }
-            if let Some(end) = self.obey(phase, (&verb, rest), wire).await? {
+            if let Some(end) = self.obey(&verb, rest, wire).await? {
                 return Ok(end);
             }
             if let TroubleTaken::LastWords = met {
@@ -130,12 +128,12 @@ impl Session<'_> {
         }
     }
 
-    async fn obey(&mut self, phase: Option<Phase>, command: (&str, &str), wire: &mut Wire) -> io::Result<Option<End>> {
-        if command.0 == "BDAT" && has(&self.offered, "CHUNKING") {
-            self.chunk(command.1, wire).await?;
+    async fn obey(&mut self, verb: &str, rest: &str, wire: &mut Wire) -> io::Result<Option<End>> {
+        if verb == "BDAT" && has(&self.offered, "CHUNKING") {
+            self.chunk(rest, wire).await?;
             return Ok(None);
         }
-        match phase {
+        match phase_of(verb) {
             Some(Phase::StartTls) => {
                 let reply = self.starttls_reply();
                 if reply.code != 220 {
@@ -151,7 +149,7 @@ impl Session<'_> {
                 return Ok(Some(End::Closed));
             }
             Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
-                let reply = self.simple(command.0, command.1);
+                let reply = self.simple(verb, rest);
                 wire.write(&reply.to_wire()).await?;
             }
         }

@@ -5,7 +5,8 @@
 //! week. A test overrides only what it is about.
 
 use crate::lab::bad;
-use crate::lab::domain::{Certificate, Presence};
+use crate::lab::sockets::Presence;
+use crate::lab::tls::certificate::Certificate;
 use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::TXT;
 use std::io;
@@ -224,7 +225,7 @@ impl StsSpec {
         self
     }
 
-    /// What a policy consists of; what was raw begins anew.
+    /// What a policy consists of; what was raw begins again.
     fn made(&self) -> (&'static str, Vec<String>, u64) {
         match &self.text {
             Text::Made { mode, mx, max_age_s } => (mode, mx.clone(), *max_age_s),
