@@ -114,7 +114,7 @@ impl Checker {
         let seed = u64::try_from(at.0).unwrap_or(0);
         // What nothing waits for goes along, so that silence is waited for once.
         let (looked, aside) =
-            tokio::join!(Box::pin(self.look_at_all(&route, (at, seed))), Box::pin(self.look_aside(domain)));
+            tokio::join!(Box::pin(self.look_at_all(&route, at, seed)), Box::pin(self.look_aside(domain)));
         let Looked { met, troubled, subject, dns, opinions, servers } = looked;
         let evidence = Evidence {
             version: evidence::VERSION,
@@ -136,10 +136,10 @@ impl Checker {
     }
 
     /// Each next hop of a list, side by side.
-    async fn look_at_all(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
+    async fn look_at_all(&self, route: &Route, at: Timestamp, seed: u64) -> Looked {
         let singles = route.in_turn(seed, |_hop| false);
         let looks = singles.iter().map(|single| Box::pin(self.look(single, (at, seed))));
-        let looked = futures_util::future::join_all(looks).await;
+        let looked = join_all(looks).await;
         match listed::together(singles.iter().cloned().zip(looked).collect()) {
             Some(all) => all,
             None => Box::pin(self.look(route, (at, seed))).await,

@@ -6,7 +6,7 @@
 //! A demand above what the recipient's domain publishes needs no excuse. A weakening does: a
 //! reason, and a day after which it is over.
 
-use super::egress::{self, ClientCertificate, FamilyChoice, Login, Source, TlsMode};
+use super::egress::{ClientCertificate, FamilyChoice, Login, Source, TlsMode};
 use super::next_hop::NextHops;
 use super::sender::SenderPattern;
 use crate::clock::Timestamp;
@@ -14,7 +14,6 @@ use crate::smtp::address::{Domain, Host, ReversePath};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer};
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -131,16 +130,13 @@ impl Destination {
     ///
     /// # Errors
     /// Which ones do not, and what to change.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let named: Vec<_> = self.domains.iter().map(ToString::to_string).collect();
         let at = |message: &str| Err(format!("[[destination]] {}: {message}", named.join(", ")));
         if self.domains.is_empty() {
             return Err("[[destination]] domains must name at least one domain".into());
         }
         let leaves_otherwise = self.client_certificate.is_some() || self.source.is_some() || self.family.is_some();
-        if let Err(message) = egress::check(self) {
-            return at(&message);
-        }
         if self.next_hop.is_none() && self.tls.is_none() && !self.report_only && !leaves_otherwise {
             return at("give next_hop, tls, source or report_only; as it stands it changes nothing");
         }
@@ -238,32 +234,6 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// Whether the values of each go together, and no two destinations mean the same mail.
-///
-/// # Errors
-/// Which ones do not, and what to change.
-pub(super) fn check(destinations: &[Destination]) -> Result<(), String> {
-    destinations.iter().try_for_each(Destination::check)?;
-    let mut met = BTreeSet::new();
-    for destination in destinations {
-        let senders: Vec<String> = match destination.senders.as_slice() {
-            [] => vec![String::new()],
-            some => some.iter().map(ToString::to_string).collect(),
-        };
-        for domain in destination.domains.iter().map(ToString::to_string) {
-            for sender in &senders {
-                if !met.insert((domain.clone(), sender.clone())) {
-                    let from = if sender.is_empty() { String::new() } else { format!(" from {sender}") };
-                    return Err(format!(
-                        "[[destination]] {domain}: named twice for mail{from}; only one can hold, so keep one"
-                    ));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The destination that holds for mail of a sender to a host, by its place.
 ///
 /// The domain that fits most closely comes first. Among destinations whose domain fits equally well, one
@@ -348,24 +318,6 @@ mod tests {
             assert_eq!(weakening.until.to_string(), "2027-01-31");
             assert_eq!(weakening.until.end().rfc3339(), "2027-02-01T00:00:00Z");
         }
-    }
-
-    #[test]
-    fn what_two_destinations_say_of_the_same_mail_is_refused() {
-        let two = |first: &str, second: &str| {
-            let text =
-                format!("[[destination]]\n{first}\ntls = \"encrypt\"\n[[destination]]\n{second}\ntls = \"encrypt\"\n");
-            Config::parse(&text, Path::new("relay.toml")).map(|_| ()).map_err(|e| e.to_string())
-        };
-        let twice = two("domains = [\"a.example\"]", "domains = [\"b.example\", \"A.example\"]").unwrap_err();
-        assert!(twice.contains("a.example: named twice for mail;"), "{twice}");
-        let from = |senders: &str| format!("domains = [\"a.example\"]\nsenders = [{senders}]");
-        let twice = two(&from("\"@x.example\""), &from("\"b@x.example\", \"@X.example\"")).unwrap_err();
-        assert!(twice.contains("named twice for mail from @x.example"), "{twice}");
-        assert!(two(&from("\"@x.example\""), &from("\"b@x.example\", \"<>\"")).is_ok());
-        assert!(two("domains = [\"a.example\"]", &from("\"<>\"")).is_ok());
-        let error = two("domains = [\"a.example\"]", &from("\"x\"")).unwrap_err();
-        assert!(error.starts_with("relay.toml:6: \"x\" is no sender"), "{error}");
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! How mail of a `[[destination]]` leaves: the login and certificate that we show, the address that we
 //! send from, whether TLS comes first (RFC 4954, RFC 8314).
 
-use super::Destination;
-use super::destination::TlsLevel;
-use super::next_hop::{NextHopAddress, NextHops};
 use crate::smtp::address::Domain;
 use serde::Deserialize;
 use std::fmt;
@@ -96,99 +93,4 @@ pub enum TlsMode {
     Starttls,
     /// With the first octet (RFC 8314 §3.3), on port 465 where none is given.
     Implicit,
-}
-
-/// Whether the keys of this file go together.
-///
-/// # Errors
-/// Which ones do not, and what to change.
-pub(super) fn check(destination: &Destination) -> Result<(), String> {
-    let Destination { next_hop, tls, tls_mode, login, report_only, .. } = destination;
-    if *tls_mode == Some(TlsMode::Implicit) {
-        if next_hop.is_none() {
-            return Err("tls_mode = \"implicit\" is for a next_hop: MX hosts speak STARTTLS".to_owned());
-        }
-        if *tls == Some(TlsLevel::Off) {
-            return Err("tls_mode = \"implicit\" and tls = \"off\" contradict each other".to_owned());
-        }
-    }
-    let Some(login) = login else { return Ok(()) };
-    match (&login.password_file, &login.credential) {
-        (Some(_), Some(_)) | (None, None) => {
-            return Err("login needs a password_file or a credential, and not both".to_owned());
-        }
-        (None, Some(name)) if name.is_empty() || name.contains('/') || name.starts_with('.') => {
-            return Err(format!("login: credential \"{name}\" is no name of a credential"));
-        }
-        (Some(_), None) | (None, Some(_)) => {}
-    }
-    if login.user.is_empty() || login.user.contains(char::is_control) {
-        return Err("login: user must not be empty or hold control characters".to_owned());
-    }
-    let is_address = |hops: &NextHops| hops.iter().any(|hop| matches!(hop.address, NextHopAddress::Address { .. }));
-    match next_hop {
-        None => return Err("login is for a next_hop: nobody logs in at the MX hosts of others".to_owned()),
-        Some(hops) if is_address(hops) => {
-            return Err("login needs next_hop by name: only for a name is there a certificate to prove who gets the \
-                        password"
-                .to_owned());
-        }
-        Some(_) => {}
-    }
-    if *report_only || tls.is_some_and(TlsLevel::weakens) {
-        return Err(
-            "login needs TLS to a server that is proven to be the right one: take the weakening away".to_owned()
-        );
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Config;
-    use super::*;
-    use std::path::Path;
-
-    fn parse(lines: &str) -> Result<Destination, String> {
-        let text = format!("[[destination]]\ndomains = [\"x.example\"]\n{lines}");
-        let config = Config::parse(&text, Path::new("relay.toml")).map_err(|e| e.to_string())?;
-        Ok(config.destination.into_iter().next().unwrap())
-    }
-
-    #[test]
-    fn what_goes_together_is_taken() {
-        for lines in [
-            "next_hop = \"smart.example:587\"\nlogin = { user = \"relay\", password_file = \"/run/secret\" }",
-            "next_hop = \"smart.example\"\ntls_mode = \"implicit\"\nlogin = { user = \"relay\", credential = \"smart\" }",
-            "client_certificate = { chain = \"a.pem\", key = \"a.key\" }",
-            "source = { ipv4 = \"192.0.2.7\", ipv6 = \"2001:db8::7\", ehlo = \"out.example\" }",
-            "family = \"prefer-ipv4\"",
-        ] {
-            parse(lines).unwrap();
-        }
-    }
-
-    #[test]
-    fn what_contradicts_itself_is_refused_with_what_to_change() {
-        let smart = "next_hop = \"smart.example:587\"\n";
-        let login = "login = { user = \"relay\", password_file = \"/run/secret\" }\n";
-        let weak = "tls = \"opportunistic\"\nreason = \"x\"\nuntil = 2199-01-01\n";
-        for (lines, words) in [
-            (login.to_owned(), "nobody logs in at the MX hosts"),
-            (format!("next_hop = \"192.0.2.1\"\n{login}"), "needs next_hop by name"),
-            (format!("{smart}{login}{weak}"), "take the weakening away"),
-            (format!("{smart}login = {{ user = \"relay\" }}"), "a password_file or a credential"),
-            (format!("{smart}login = {{ user = \"relay\", password = \"x\" }}"), "unknown field `password`"),
-            (format!("{smart}login = {{ user = \"relay\", credential = \"../x\" }}"), "no name of a credential"),
-            (format!("{smart}login = {{ user = \"\", credential = \"x\" }}"), "user must not be empty"),
-            ("tls_mode = \"implicit\"".to_owned(), "MX hosts speak STARTTLS"),
-            (format!("{smart}tls_mode = \"smtps\""), "unknown variant `smtps`"),
-            ("family = \"ipv5\"".to_owned(), "relay.toml:3: unknown variant `ipv5`"),
-            ("source = { ipv4 = \"2001:db8::1\" }".to_owned(), "relay.toml:3: \"2001:db8::1\""),
-            ("client_certificate = { chain = \"x\" }".to_owned(), "missing field `key`"),
-        ] {
-            let error = parse(&lines).unwrap_err();
-            assert!(error.contains(words), "{lines}: {error}");
-        }
-    }
 }

@@ -16,6 +16,7 @@ mod private_zone;
 mod roots;
 mod sender;
 mod show;
+mod together;
 mod upstream;
 
 pub use check::Check;
@@ -464,7 +465,7 @@ impl Config {
         self.dns.check()?;
         self.mta_sts.check()?;
         self.notify.check()?;
-        destination::check(&self.destination)?;
+        together::check(&self.destination)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());
         }

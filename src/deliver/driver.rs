@@ -91,6 +91,13 @@ pub struct Probe {
     pub took: Duration,
 }
 
+/// How TLS is begun.
+#[derive(Clone, Copy)]
+struct Opening {
+    starttls: StartTlsUse,
+    hello: Hello,
+}
+
 /// How far one conversation came.
 struct Conversation {
     session: Session,
@@ -270,7 +277,9 @@ impl Mailer {
             && self.clear_text_fallback
         {
             let watched_failure = first.session.failure().cloned();
-            let second = self.one_connection(target, (StartTlsUse::NotAgain, Hello::Small), message, body).await;
+            let second = self
+                .one_connection(target, Opening { starttls: StartTlsUse::NotAgain, hello: Hello::Small }, message, body)
+                .await;
             return Conversation { watched_failure, ..second };
         }
         first
@@ -286,11 +295,11 @@ impl Mailer {
     ) -> Conversation {
         let (address, now) = (target.peer.address.ip(), self.clock.now());
         let hello = self.small_first.hello(address, now);
-        let first = self.one_connection(target, (starttls, hello), message.clone(), body).await;
+        let first = self.one_connection(target, Opening { starttls, hello }, message.clone(), body).await;
         if !first.unheard || hello == Hello::Small {
             return first;
         }
-        let mut second = self.one_connection(target, (starttls, Hello::Small), message, body).await;
+        let mut second = self.one_connection(target, Opening { starttls, hello: Hello::Small }, message, body).await;
         if second.group.is_some() {
             self.small_first.lost_large(address, now);
             second.large_hello = LargeHello::Lost;
@@ -301,7 +310,7 @@ impl Mailer {
     async fn one_connection(
         &self,
         target: &Target,
-        (starttls, hello): (StartTlsUse, Hello),
+        Opening { starttls, hello }: Opening,
         message: Option<Message>,
         body: Option<&dyn OpenBody>,
     ) -> Conversation {

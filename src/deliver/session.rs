@@ -14,6 +14,7 @@
 //! "try again", since the other side may have the message (RFC 5321 §4.5.4.1).
 
 mod login;
+mod phase;
 mod result;
 
 use super::auth::SecretLine;
@@ -190,36 +191,6 @@ impl Session {
         self.ended.as_ref()
     }
 
-    /// Whether the next reply is the first one inside TLS.
-    #[must_use]
-    pub fn is_first_read_in_tls(&self) -> bool {
-        match self.job.starttls {
-            StartTlsUse::FromTheStart => self.state == State::Greeting,
-            StartTlsUse::Required(_) | StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
-                self.state == State::EhloInTls
-            }
-        }
-    }
-
-    /// The phase the session is in, for faults.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        match self.state {
-            State::Start => Phase::Connect,
-            State::Greeting => Phase::Greeting,
-            State::Ehlo | State::Helo => Phase::Ehlo,
-            State::StartTls => Phase::StartTls,
-            State::Handshake => Phase::Handshake,
-            State::EhloInTls => Phase::EhloInTls,
-            State::Auth => Phase::Auth,
-            State::Ready | State::Mail => Phase::MailFrom,
-            State::Rcpt(_) => Phase::RcptTo,
-            State::Data => Phase::Data,
-            State::Body => Phase::Content,
-            State::EndOfData | State::Done => Phase::EndOfData,
-        }
-    }
-
     /// Takes one event and says what to do next.
     pub fn on(&mut self, event: Event) -> Step {
         match event {
@@ -332,10 +303,6 @@ impl Session {
     fn in_clear(&mut self) -> Step {
         self.tls = Some(TlsVerdict::ClearText);
         self.before_mail()
-    }
-
-    fn not_offered(&self, demanded_by: DemandedBy) -> Cause {
-        Cause::StarttlsNotOffered { peer: self.job.peer.clone(), demanded_by }
     }
 
     fn before_mail(&mut self) -> Step {
@@ -472,18 +439,6 @@ impl Session {
 
     fn ehlo(&self) -> Vec<u8> {
         format!("EHLO {}\r\n", self.job.hostname).into_bytes()
-    }
-
-    fn rejected(&self, reply: Reply) -> Cause {
-        Cause::Rejected { peer: self.job.peer.clone(), phase: self.phase(), reply }
-    }
-
-    fn protocol(&self, detail: &str) -> Cause {
-        Cause::ProtocolError { peer: self.job.peer.clone(), phase: self.phase(), detail: detail.to_owned() }
-    }
-
-    fn lost(&self, detail: &str) -> Cause {
-        Cause::ConnectionLost { peer: self.job.peer.clone(), phase: self.phase(), detail: detail.to_owned() }
     }
 }
 

@@ -89,7 +89,7 @@ impl Login {
         let plain = format!("\0{}\0{}", self.user, self.password);
         let mut secrets =
             [self.password.to_string(), BASE64.encode(self.password.as_bytes()), BASE64.encode(plain.as_bytes())];
-        secrets.iter_mut().any(|secret| !secret.is_empty() && text.contains(secret.as_str()))
+        secrets.iter().any(|secret| !secret.is_empty() && text.contains(secret.as_str()))
     }
 }
 

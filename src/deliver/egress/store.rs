@@ -19,6 +19,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 const LONGEST_PASSWORD: usize = 1024;
 /// Where the service manager puts credentials.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// Where it has put those of a relay that runs, for commands beside it.
+const OF_THE_SERVICE: &str = "/run/credentials/relay.service";
 
 /// Why a password or a certificate cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +44,8 @@ enum FileFault {
     #[error("{path}: holds no password: its first line has to, with 1 to {LONGEST_PASSWORD} octets of UTF-8")]
     NoPassword { path: PathBuf },
     #[error(
-        "there are no credentials here: ${CREDENTIALS} is not set; the service manager sets it for LoadCredential="
+        "there are no credentials here: ${CREDENTIALS} is not set, and {OF_THE_SERVICE} is not there; the service manager \
+         makes them for LoadCredential="
     )]
     NoCredentials,
 }
@@ -165,8 +168,11 @@ fn login(login: &config::Login) -> Result<Login, FileFault> {
     let path = match (&login.password_file, &login.credential) {
         (Some(path), _) => path.clone(),
         (None, name) => {
-            let folder = std::env::var_os(CREDENTIALS).ok_or(FileFault::NoCredentials)?;
-            Path::new(&folder).join(name.as_deref().unwrap_or_default())
+            let folder = std::env::var_os(CREDENTIALS).map_or_else(|| PathBuf::from(OF_THE_SERVICE), PathBuf::from);
+            if !folder.is_dir() {
+                return Err(FileFault::NoCredentials);
+            }
+            folder.join(name.as_deref().unwrap_or_default())
         }
     };
     let octets = octets(&path)?;
