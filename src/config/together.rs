@@ -16,23 +16,22 @@ pub(super) fn check(destinations: &[Destination]) -> Result<(), String> {
         destination.check()?;
     }
     let mut met = BTreeSet::new();
-    for destination in destinations {
-        let senders: Vec<String> = match destination.senders.as_slice() {
-            [] => vec![String::new()],
-            some => some.iter().map(ToString::to_string).collect(),
-        };
-        for domain in destination.domains.iter().map(ToString::to_string) {
-            for sender in &senders {
-                if !met.insert((domain.clone(), sender.clone())) {
-                    let from = if sender.is_empty() { String::new() } else { format!(" from {sender}") };
-                    return Err(format!(
-                        "[[destination]] {domain}: named twice for mail{from}; only one can hold, so keep one"
-                    ));
-                }
-            }
-        }
-    }
-    Ok(())
+    let twice = destinations.iter().flat_map(mail_meant).find(|meant| !met.insert(meant.clone()));
+    let Some((domain, sender)) = twice else { return Ok(()) };
+    let from = sender.map(|sender| format!(" from {sender}")).unwrap_or_default();
+    Err(format!("[[destination]] {domain}: named twice for mail{from}; only one can hold, so keep one"))
+}
+
+/// Each domain with each sender of a destination, as it is shown; without a sender where all are meant.
+fn mail_meant(destination: &Destination) -> Vec<(String, Option<String>)> {
+    let senders: Vec<Option<String>> = match destination.senders.as_slice() {
+        [] => vec![None],
+        some => some.iter().map(|sender| Some(sender.to_string())).collect(),
+    };
+    let domains = destination.domains.iter().map(ToString::to_string);
+    domains
+        .flat_map(|domain| senders.iter().map(move |sender| (domain.clone(), sender.clone())).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Whether the keys about the way out go together.

@@ -86,20 +86,24 @@ impl Pipeline {
         let ways = routes.iter().map(|(route, recipients)| async move {
             let work = || async move {
                 let attempt = &mut self.begin(entry, route, recipients);
-                while let Some(hop) = self.turn(attempt) {
-                    let brought = match self.out.resolve(&hop.hop, attempt.seed()).await {
-                        Err(cause) => self.none_found(attempt, &cause),
-                        Ok(resolution) => {
-                            let (attempt, hop) = (&*attempt, &hop);
-                            let facts = self.out.ask_policies(hop, entry.envelope.tls, resolution).await;
-                            let try_servers = |facts: Arc<RouteFacts>, outcomes| async move {
-                                let plan = self.out.plan(&hop.hop, &facts, self.out.decide(&facts));
-                                self.deliver(attempt, &facts, plan, outcomes).await
-                            };
-                            self.out.try_and_look_again(hop, facts, Outcomes::new(), try_servers).await.outcomes
-                        }
+                while let Some(hop) = &self.turn(attempt) {
+                    let now = &*attempt;
+                    let try_servers = |facts: Arc<RouteFacts>, outcomes| async move {
+                        let plan = self.out.plan(&hop.hop, &facts, self.out.decide(&facts));
+                        self.deliver(now, &facts, plan, outcomes).await
                     };
-                    self.took_turn(attempt, &hop, brought);
+                    let resolution = self.out.resolve(&hop.hop, now.seed()).await;
+                    let facts = match resolution {
+                        Ok(resolution) => Ok(self.out.ask_policies(hop, entry.envelope.tls, resolution).await),
+                        Err(cause) => Err(self.none_found(now, &cause)),
+                    };
+                    let tried =
+                        facts.map(|facts| self.out.try_and_look_again(hop, facts, Outcomes::new(), try_servers));
+                    let brought = match tried {
+                        Ok(tried) => Box::pin(tried).await.outcomes,
+                        Err(none) => none,
+                    };
+                    self.took_turn(attempt, hop, brought);
                 }
                 self.conclude(attempt)
             };

@@ -87,7 +87,7 @@ impl Login {
     /// Whether a text repeats the password, as it is or as it goes over the wire.
     pub(super) fn is_repeated_in(&self, text: &str) -> bool {
         let plain = format!("\0{}\0{}", self.user, self.password);
-        let mut secrets =
+        let secrets =
             [self.password.to_string(), BASE64.encode(self.password.as_bytes()), BASE64.encode(plain.as_bytes())];
         secrets.iter().any(|secret| !secret.is_empty() && text.contains(secret.as_str()))
     }
