@@ -1,20 +1,20 @@
 //! A list of next hops in a check: each host is looked at as if it were the only one, and what was seen
 //! is put together, in the order of the list, as it is for several MX hosts (pure).
 
-use super::Looked;
-use super::met::Probed;
+use super::Observed;
+use super::observation::ProbedServer;
 use crate::deliver::Planned;
 use crate::route::Route;
 
 /// What was seen of all of them, in their order. Whichever gets mail speaks for the others.
-pub(super) fn together(seen: Vec<(Route, Looked)>) -> Option<Looked> {
-    let is_good = |(_, looked): &(Route, Looked)| {
+pub(super) fn together(seen: Vec<(Route, Observed)>) -> Option<Observed> {
+    let is_good = |(_, looked): &(Route, Observed)| {
         looked.met.probed.iter().any(|probed| probed.probe.is_some() && probed.failure().is_none())
     };
     let speaker =
         seen.iter().position(is_good).or_else(|| seen.iter().position(|(_, looked)| looked.met.known.is_some()));
     let nobody_is_known = speaker.is_none();
-    let mut all: Option<Looked> = None;
+    let mut all: Option<Observed> = None;
     let (mut hosts, mut traces, mut probed) = (Vec::new(), Vec::new(), Vec::new());
     for (place, (route, mut looked)) in seen.into_iter().enumerate() {
         if let Some(known) = &looked.met.known {
@@ -24,7 +24,7 @@ pub(super) fn together(seen: Vec<(Route, Looked)>) -> Option<Looked> {
         probed.append(&mut looked.met.probed);
         if !nobody_is_known && let Some(cause) = looked.met.stopped.take() {
             let step = Planned::Skip { host: route.hop.to_string(), cause };
-            probed.push(Probed { step, probe: None });
+            probed.push(ProbedServer { step, probe: None });
         }
         let speaks = speaker.unwrap_or(0) == place;
         all = Some(match all {
@@ -41,7 +41,7 @@ pub(super) fn together(seen: Vec<(Route, Looked)>) -> Option<Looked> {
     Some(all)
 }
 
-impl Looked {
+impl Observed {
     /// With what was seen of another host that does not speak for both.
     fn and(mut self, other: Self) -> Self {
         self.troubled.extend(other.troubled);

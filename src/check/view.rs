@@ -1,6 +1,6 @@
 //! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
 
-use super::met::Probed;
+use super::observation::ProbedServer;
 use super::report::{AddressReport, CauseRow, HostReport, StsReport, TlsaReport};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
@@ -18,7 +18,7 @@ use crate::smtp::address::Domain;
 use std::net::IpAddr;
 
 /// One host.
-pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], now: Timestamp) -> HostReport {
+pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[ProbedServer], now: Timestamp) -> HostReport {
     let mut policy = "none";
     let mut because = None;
     let mut references: &[Domain] = &[];
@@ -36,7 +36,7 @@ pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], 
         }
         addresses.push(address_report(target, probe));
     }
-    let (tlsa_base_domain, tlsa) = tlsa_report(&host.tlsa, (certificates, references), now);
+    let (tlsa_base_domain, tlsa) = tlsa_report(&host.tlsa, certificates, references, now);
     let skipped = probed.iter().find_map(|probed| match &probed.step {
         Planned::Skip { host: name, cause } if *name == host.name => Some(CauseRow::from(cause)),
         Planned::Skip { .. } | Planned::Try(_) => None,
@@ -66,7 +66,8 @@ pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], 
 
 fn tlsa_report(
     tlsa: &TlsaLookup,
-    (certificates, references): (&[Vec<u8>], &[Domain]),
+    certificates: &[Vec<u8>],
+    references: &[Domain],
     now: Timestamp,
 ) -> (Option<String>, Vec<TlsaReport>) {
     let TlsaLookup::Present { base_domain, records } = tlsa else { return (None, Vec::new()) };
@@ -127,7 +128,7 @@ pub(super) fn private(domain: &Domain, hop: &NextHop, zones: &[PrivateZone]) -> 
 }
 
 /// What is odd and stops no mail.
-pub(super) fn notes(known: &RouteFacts, probed: &[Probed], ways: &WaysOut) -> Vec<String> {
+pub(super) fn notes(known: &RouteFacts, probed: &[ProbedServer], ways: &WaysOut) -> Vec<String> {
     left_out(known, ways).into_iter().chain(unlisted(known, probed)).chain(large_hello_lost(probed)).collect()
 }
 
@@ -148,7 +149,7 @@ fn left_out(known: &RouteFacts, ways: &WaysOut) -> Vec<String> {
 }
 
 /// Hosts that a ClientHello of more than one TCP segment does not reach.
-fn large_hello_lost(probed: &[Probed]) -> Option<String> {
+fn large_hello_lost(probed: &[ProbedServer]) -> Option<String> {
     let lost = probed.iter().filter_map(|probed| match (&probed.step, &probed.probe) {
         (Planned::Try(target), Some(probe)) if probe.large_hello == LargeHello::Lost => Some(target.peer.to_string()),
         (Planned::Try(_) | Planned::Skip { .. }, _) => None,
@@ -164,7 +165,7 @@ fn large_hello_lost(probed: &[Probed]) -> Option<String> {
     })
 }
 
-fn unlisted(known: &RouteFacts, probed: &[Probed]) -> Vec<String> {
+fn unlisted(known: &RouteFacts, probed: &[ProbedServer]) -> Vec<String> {
     let StsState::Policy(policy) = &known.sts else { return Vec::new() };
     let unlisted = known.resolution.hosts.iter().filter(|host| {
         let by_dane = |(_, probe): (&Target, &Probe)| {

@@ -6,7 +6,7 @@
 //! A demand above what the recipient's domain publishes needs no excuse. A weakening does: a
 //! reason, and a day after which it is over.
 
-use super::egress::{ClientCertificate, FamilyChoice, Login, Source, TlsMode};
+use super::egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
 use super::next_hop::NextHops;
 use super::sender::SenderPattern;
 use crate::clock::Timestamp;
@@ -36,13 +36,13 @@ pub struct Destination {
     pub tls_mode: Option<TlsMode>,
     /// Who we are at the next hop.
     #[serde(default)]
-    pub login: Option<Login>,
+    pub login: Option<LoginConfig>,
     /// What we show to servers that ask for a certificate.
     #[serde(default)]
-    pub client_certificate: Option<ClientCertificate>,
+    pub client_certificate: Option<ClientCertificateFiles>,
     /// Where connections come from.
     #[serde(default)]
-    pub source: Option<Source>,
+    pub source: Option<SourceAddresses>,
     /// Which addresses of a host are tried.
     #[serde(default)]
     pub family: Option<FamilyChoice>,

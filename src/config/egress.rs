@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Who we are at a next hop; the password is in a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Login {
+pub struct LoginConfig {
     /// The name to log in with.
     pub user: String,
     /// The file with the password: its first line.
@@ -22,7 +22,7 @@ pub struct Login {
 /// What we show where a server asks for a certificate, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClientCertificate {
+pub struct ClientCertificateFiles {
     /// The certificate with those above it.
     pub chain: PathBuf,
     /// Its private key.
@@ -32,7 +32,7 @@ pub struct ClientCertificate {
 /// Where connections come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct SourceAddresses {
     /// The address to send from over IPv4; the system chooses where there is none.
     pub ipv4: Option<Ipv4Addr>,
     /// The same over IPv6.
@@ -41,7 +41,7 @@ pub struct Source {
     pub ehlo: Option<Domain>,
 }
 
-impl Source {
+impl SourceAddresses {
     /// The address to send from to a peer.
     #[must_use]
     pub fn towards(&self, peer: IpAddr) -> Option<IpAddr> {

@@ -83,16 +83,16 @@ impl<'de> Visitor<'de> for OneOrMany {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<NextHops, E> {
-        Listed.visit_str(text).map(NextHops::one)
+        ListedVisitor.visit_str(text).map(NextHops::one)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NextHops, A::Error> {
-        Listed.visit_map(map).map(NextHops::one)
+        ListedVisitor.visit_map(map).map(NextHops::one)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<NextHops, A::Error> {
         let mut listed = Vec::new();
-        while let Some(Entry(one)) = items.next_element()? {
+        while let Some(ListEntry(one)) = items.next_element()? {
             listed.push(one);
         }
         NextHops::new(listed).map_err(A::Error::custom)
@@ -100,17 +100,17 @@ impl<'de> Visitor<'de> for OneOrMany {
 }
 
 /// An entry of a list in either of its forms.
-struct Entry(ListedNextHop);
+struct ListEntry(ListedNextHop);
 
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for ListEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Listed).map(Self)
+        deserializer.deserialize_any(ListedVisitor).map(Self)
     }
 }
 
-struct Listed;
+struct ListedVisitor;
 
-impl<'de> Visitor<'de> for Listed {
+impl<'de> Visitor<'de> for ListedVisitor {
     type Value = ListedNextHop;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

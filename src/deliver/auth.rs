@@ -77,7 +77,7 @@ impl Mechanism {
 }
 
 /// One login under way.
-pub struct Exchange {
+pub struct LoginExchange {
     login: Login,
     stage: Stage,
 }
@@ -98,7 +98,7 @@ enum Stage {
 /// What ends a login from our side.
 pub type Unsound = &'static str;
 
-impl Exchange {
+impl LoginExchange {
     /// The exchange and its first line. `nonce` is random, and printable without a comma.
     #[must_use]
     pub fn begin(mechanism: Mechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
@@ -190,9 +190,9 @@ impl Exchange {
 }
 
 /// The stage tells nobody what was said.
-impl fmt::Debug for Exchange {
+impl fmt::Debug for LoginExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange").field("login", &self.login).finish_non_exhaustive()
+        f.debug_struct("LoginExchange").field("login", &self.login).finish_non_exhaustive()
     }
 }
 
@@ -221,8 +221,8 @@ mod tests {
     const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
     const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
-    fn example() -> Exchange {
-        let (exchange, line) = Exchange::begin(Mechanism::ScramSha256, &Login::new("user", "pencil"), NONCE);
+    fn example() -> LoginExchange {
+        let (exchange, line) = LoginExchange::begin(Mechanism::ScramSha256, &Login::new("user", "pencil"), NONCE);
         assert_eq!(said(&line), format!("AUTH SCRAM-SHA-256 {}", encoded("n,,n=user,r=rOprNGfwEbeRWgbNEkqO")));
         exchange
     }
@@ -264,10 +264,10 @@ mod tests {
     #[test]
     fn rfc4616_2_and_login_say_name_and_password_as_they_are() {
         let login = Login::new("tim", "tanstaaftanstaaf");
-        let (exchange, line) = Exchange::begin(Mechanism::Plain, &login, "");
+        let (exchange, line) = LoginExchange::begin(Mechanism::Plain, &login, "");
         assert_eq!(said(&line), "AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm");
         assert_eq!(exchange.ended(), Ok(()));
-        let (mut exchange, line) = Exchange::begin(Mechanism::Login, &login, "");
+        let (mut exchange, line) = LoginExchange::begin(Mechanism::Login, &login, "");
         assert_eq!(said(&line), "AUTH LOGIN");
         assert!(exchange.ended().is_err());
         assert_eq!(said(&exchange.answer("VXNlcm5hbWU6").unwrap()), encoded("tim"));
@@ -289,7 +289,7 @@ mod tests {
             "what would have to be prepared goes as it is"
         );
         assert!(usable("GSSAPI SCRAM-SHA-256-PLUS XOAUTH2", "x").is_empty());
-        let (_, line) = Exchange::begin(Mechanism::ScramSha256, &Login::new("a=b,c", "x"), "n");
+        let (_, line) = LoginExchange::begin(Mechanism::ScramSha256, &Login::new("a=b,c", "x"), "n");
         assert_eq!(said(&line), format!("AUTH SCRAM-SHA-256 {}", encoded("n,,n=a=3Db=2Cc,r=n")));
     }
 }

@@ -3,9 +3,9 @@
 //! Content streams from the spool to the socket; a damaged copy is noticed before the final dot,
 //! and then the dot is never sent.
 
-use super::connection::{Connection, GOODBYE_LIMIT};
-use super::families::{Silence, WaysOut};
-use super::hello::{Hello, LARGE_PATIENCE, LargeHello, Providers, SmallFirst};
+use super::connection::{GOODBYE_LIMIT, SmtpConnection};
+use super::families::{SilentFamily, WaysOut};
+use super::hello::{HelloSize, LARGE_PATIENCE, LargeHello, Providers, SmallFirst};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
@@ -64,7 +64,7 @@ pub struct Mailer {
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
-    silence: Silence,
+    silence: SilentFamily,
     small_first: SmallFirst,
     network: Arc<dyn Network>,
     clock: Clock,
@@ -93,29 +93,29 @@ pub struct Probe {
 
 /// How TLS is begun.
 #[derive(Clone, Copy)]
-struct Opening {
+struct TlsOpening {
     starttls: StartTlsUse,
-    hello: Hello,
+    hello: HelloSize,
 }
 
 /// How far one conversation came.
-struct Conversation {
+struct MailConversation {
     session: Session,
     /// Still open, for the next message or for QUIT.
-    connection: Option<Connection>,
+    connection: Option<SmtpConnection>,
     history: History,
     certificates: Vec<Vec<u8>>,
     /// What the watched policy disliked inside TLS, or the handshake that failed.
     watched_failure: Option<Cause>,
     /// The key exchange of TLS.
     group: Option<&'static str>,
-    hello: Hello,
+    hello: HelloSize,
     /// Whether the ClientHello met silence or the end of the connection, and not a word of TLS.
     unheard: bool,
     large_hello: LargeHello,
 }
 
-impl Conversation {
+impl MailConversation {
     fn beginning(session: Session, history: History) -> Self {
         Self {
             session,
@@ -124,7 +124,7 @@ impl Conversation {
             certificates: Vec::new(),
             watched_failure: None,
             group: None,
-            hello: Hello::Large,
+            hello: HelloSize::Large,
             unheard: false,
             large_hello: LargeHello::Fine,
         }
@@ -164,7 +164,7 @@ impl Mailer {
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { providers: Providers::new(), roots },
             parking: Parking::new(&config.delivery),
-            silence: Silence::default(),
+            silence: SilentFamily::default(),
             small_first: SmallFirst::default(),
             network,
             clock,
@@ -213,8 +213,8 @@ impl Mailer {
         self.parking.close().await;
     }
 
-    fn keep_or_leave(&self, identity: &Identity, talk: Conversation) {
-        let Conversation { session, connection, history, watched_failure, group, .. } = talk;
+    fn keep_or_leave(&self, identity: &Identity, talk: MailConversation) {
+        let MailConversation { session, connection, history, watched_failure, group, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
                 self.parking.park(identity, Idle { connection, learned, history, watched_failure, group });
@@ -229,7 +229,7 @@ impl Mailer {
         let started = Instant::now();
         let talk = self.converse(target, None, None).await;
         let watched = talk.watch_report(target);
-        let Conversation { session, connection, certificates, group, large_hello, .. } = talk;
+        let MailConversation { session, connection, certificates, group, large_hello, .. } = talk;
         let took = started.elapsed();
         if let Some(connection) = connection {
             connection.goodbye().await;
@@ -249,13 +249,19 @@ impl Mailer {
     /// The message on a connection that carried one before. When the server has left it in the
     /// meantime, the message goes on a fresh one at once, and nothing of that counts: not a word
     /// of the message was answered.
-    async fn converse_on(&self, idle: Idle, target: &Target, message: Message, body: &dyn OpenBody) -> Conversation {
+    async fn converse_on(
+        &self,
+        idle: Idle,
+        target: &Target,
+        message: Message,
+        body: &dyn OpenBody,
+    ) -> MailConversation {
         let Idle { mut connection, learned, history, watched_failure, group } = idle;
         let job = self.job(target, starttls_use(target), Some(message.clone()));
         connection.hurry = Some(PARKED_REPLY_LIMIT);
         let history = History { messages: history.messages.saturating_add(1), ..history };
-        let beginning = Conversation::beginning(Session::ready(job, learned), history);
-        let talk = Conversation { watched_failure, group, ..beginning };
+        let beginning = MailConversation::beginning(Session::ready(job, learned), history);
+        let talk = MailConversation { watched_failure, group, ..beginning };
         let talk = self.talk(talk, connection, target, Some(body)).await;
         if !talk.session.met_a_closed_door() {
             return talk;
@@ -269,7 +275,12 @@ impl Mailer {
     /// Opportunistic TLS that fails in the handshake is tried again in clear text, on a fresh
     /// connection, unless the operator wants none of it: nothing was promised for this host
     /// (RFC 7435 §3).
-    async fn converse(&self, target: &Target, message: Option<Message>, body: Option<&dyn OpenBody>) -> Conversation {
+    async fn converse(
+        &self,
+        target: &Target,
+        message: Option<Message>,
+        body: Option<&dyn OpenBody>,
+    ) -> MailConversation {
         let starttls = starttls_use(target);
         let first = self.heard_connection(target, starttls, message.clone(), body).await;
         if first.session.failure().is_some_and(spoilt_handshake)
@@ -278,9 +289,14 @@ impl Mailer {
         {
             let watched_failure = first.session.failure().cloned();
             let second = self
-                .one_connection(target, Opening { starttls: StartTlsUse::NotAgain, hello: Hello::Small }, message, body)
+                .one_connection(
+                    target,
+                    TlsOpening { starttls: StartTlsUse::NotAgain, hello: HelloSize::Small },
+                    message,
+                    body,
+                )
                 .await;
-            return Conversation { watched_failure, ..second };
+            return MailConversation { watched_failure, ..second };
         }
         first
     }
@@ -292,14 +308,15 @@ impl Mailer {
         starttls: StartTlsUse,
         message: Option<Message>,
         body: Option<&dyn OpenBody>,
-    ) -> Conversation {
+    ) -> MailConversation {
         let (address, now) = (target.peer.address.ip(), self.clock.now());
         let hello = self.small_first.hello(address, now);
-        let first = self.one_connection(target, Opening { starttls, hello }, message.clone(), body).await;
-        if !first.unheard || hello == Hello::Small {
+        let first = self.one_connection(target, TlsOpening { starttls, hello }, message.clone(), body).await;
+        if !first.unheard || hello == HelloSize::Small {
             return first;
         }
-        let mut second = self.one_connection(target, Opening { starttls, hello: Hello::Small }, message, body).await;
+        let mut second =
+            self.one_connection(target, TlsOpening { starttls, hello: HelloSize::Small }, message, body).await;
         if second.group.is_some() {
             self.small_first.lost_large(address, now);
             second.large_hello = LargeHello::Lost;
@@ -310,13 +327,13 @@ impl Mailer {
     async fn one_connection(
         &self,
         target: &Target,
-        Opening { starttls, hello }: Opening,
+        TlsOpening { starttls, hello }: TlsOpening,
         message: Option<Message>,
         body: Option<&dyn OpenBody>,
-    ) -> Conversation {
+    ) -> MailConversation {
         let history = History { opened: self.parking.now(), messages: 1 };
         let session = Session::new(self.job(target, starttls, message));
-        let mut talk = Conversation { hello, ..Conversation::beginning(session, history) };
+        let mut talk = MailConversation { hello, ..MailConversation::beginning(session, history) };
         match self.connect(target).await {
             Ok(connection) => self.talk(talk, connection, target, body).await,
             Err(fault) => {
@@ -329,11 +346,11 @@ impl Mailer {
     /// Lets the session speak on an open connection until it has nothing more to say.
     async fn talk(
         &self,
-        mut talk: Conversation,
-        mut connection: Connection,
+        mut talk: MailConversation,
+        mut connection: SmtpConnection,
         target: &Target,
         body: Option<&dyn OpenBody>,
-    ) -> Conversation {
+    ) -> MailConversation {
         let end = Instant::now() + self.reply_timeout.saturating_mul(REPLIES_IN_ALL);
         let mut step = talk.session.on(Event::Connected);
         loop {
@@ -375,7 +392,7 @@ impl Mailer {
         }
     }
 
-    async fn connect(&self, target: &Target) -> Result<Connection, TransportFault> {
+    async fn connect(&self, target: &Target) -> Result<SmtpConnection, TransportFault> {
         let source = target.egress.source.towards(target.peer.address.ip());
         match timeout(self.connect_timeout, self.network.connect_from(source, target.peer.address)).await {
             Err(_elapsed) => {
@@ -391,19 +408,19 @@ impl Mailer {
             },
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());
-                Ok(Connection::new(stream))
+                Ok(SmtpConnection::new(stream))
             }
         }
     }
 
-    async fn send(&self, connection: &mut Connection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
+    async fn send(&self, connection: &mut SmtpConnection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
         match self.within(phase, connection.write(bytes)).await {
             Ok(()) => self.reply(connection, phase, end).await,
             Err(fault) => self.last_words(connection, fault).await,
         }
     }
 
-    async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
+    async fn reply(&self, connection: &mut SmtpConnection, phase: Phase, end: Instant) -> Event {
         let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
         let limit = self.limit(phase).min(hurry).min(until(end, phase));
         match timeout(limit, connection.read_reply()).await {
@@ -413,7 +430,7 @@ impl Mailer {
         }
     }
 
-    async fn send_body(&self, connection: &mut Connection, body: Option<&dyn OpenBody>) -> Event {
+    async fn send_body(&self, connection: &mut SmtpConnection, body: Option<&dyn OpenBody>) -> Event {
         let Some(body) = body else { return Event::Broken(TransportFault::ContentDamaged) };
         let mut reader = match body.open().await {
             Ok(reader) => reader,
@@ -442,7 +459,7 @@ impl Mailer {
         }
     }
 
-    async fn content(&self, connection: &mut Connection, wire: &[u8]) -> Result<(), TransportFault> {
+    async fn content(&self, connection: &mut SmtpConnection, wire: &[u8]) -> Result<(), TransportFault> {
         if wire.is_empty() {
             return Ok(());
         }
@@ -450,7 +467,7 @@ impl Mailer {
     }
 
     /// A server that closes while we write has often said why; that reply is the better cause.
-    async fn last_words(&self, connection: &mut Connection, fault: TransportFault) -> Event {
+    async fn last_words(&self, connection: &mut SmtpConnection, fault: TransportFault) -> Event {
         match timeout(GOODBYE_LIMIT, connection.read_reply()).await {
             Ok(Ok(reply)) => Event::Reply(reply),
             Ok(Err(_)) | Err(_) => Event::Broken(fault),
@@ -459,10 +476,10 @@ impl Mailer {
 
     async fn start_tls(
         &self,
-        connection: Connection,
+        connection: SmtpConnection,
         target: &Target,
-        talk: &mut Conversation,
-    ) -> Result<(Connection, TlsVerdict), TransportFault> {
+        talk: &mut MailConversation,
+    ) -> Result<(SmtpConnection, TlsVerdict), TransportFault> {
         let peer = || target.peer.clone();
         let tls = Tls::new(&self.trust, target, talk.hello, self.clock.now())
             .map_err(|detail| TransportFault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
@@ -471,8 +488,8 @@ impl Mailer {
         let handshake =
             TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.into_stream());
         let patience = match talk.hello {
-            Hello::Large => LARGE_PATIENCE,
-            Hello::Small => Duration::MAX,
+            HelloSize::Large => LARGE_PATIENCE,
+            HelloSize::Small => Duration::MAX,
         };
         let shaken = timeout(self.limit(Phase::Handshake).min(patience), handshake).await;
         talk.certificates.extend(tls.presented());
@@ -490,7 +507,7 @@ impl Mailer {
                 let connection = stream.get_ref().1;
                 let verdict = tls.verdict(connection.protocol_version());
                 talk.group = connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
-                Ok((Connection::new(Box::new(stream)), verdict))
+                Ok((SmtpConnection::new(Box::new(stream)), verdict))
             }
         }
     }

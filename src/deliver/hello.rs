@@ -25,7 +25,7 @@ pub(super) const LARGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How large a ClientHello is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hello {
+pub enum HelloSize {
     /// With a post-quantum share: above one TCP segment.
     Large,
     /// Without: in one segment.
@@ -61,10 +61,10 @@ impl Providers {
 
     /// That of one of them.
     #[must_use]
-    pub const fn of(&self, hello: Hello) -> &Arc<CryptoProvider> {
+    pub const fn of(&self, hello: HelloSize) -> &Arc<CryptoProvider> {
         match hello {
-            Hello::Large => &self.large,
-            Hello::Small => &self.small,
+            HelloSize::Large => &self.large,
+            HelloSize::Small => &self.small,
         }
     }
 }
@@ -84,12 +84,12 @@ pub struct SmallFirst {
 impl SmallFirst {
     /// Which one a host gets first.
     #[must_use]
-    pub fn hello(&self, address: IpAddr, now: Timestamp) -> Hello {
+    pub fn hello(&self, address: IpAddr, now: Timestamp) -> HelloSize {
         let since = self.since.lock().unwrap_or_else(PoisonError::into_inner).get(&address).copied();
         // A clock that was set back forgets.
         match since.filter(|since| now >= *since && now.since(*since) < REMEMBERED_FOR) {
-            Some(_) => Hello::Small,
-            None => Hello::Large,
+            Some(_) => HelloSize::Small,
+            None => HelloSize::Large,
         }
     }
 
@@ -112,19 +112,19 @@ mod tests {
     #[test]
     fn the_large_hello_offers_a_post_quantum_exchange_first_and_the_small_one_none() {
         let groups = |hello| Providers::new().of(hello).kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>();
-        assert_eq!(groups(Hello::Large)[..2], [NamedGroup::X25519MLKEM768, NamedGroup::X25519]);
-        assert_eq!(groups(Hello::Small), [NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1]);
+        assert_eq!(groups(HelloSize::Large)[..2], [NamedGroup::X25519MLKEM768, NamedGroup::X25519]);
+        assert_eq!(groups(HelloSize::Small), [NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1]);
     }
 
     #[test]
     fn a_host_that_lost_the_large_one_gets_the_small_one_first_for_a_while() {
         let (memory, host, other) = (SmallFirst::default(), IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         let at = |seconds| Timestamp(1_000_000).plus(Duration::from_secs(seconds));
-        assert_eq!(memory.hello(host, at(0)), Hello::Large);
+        assert_eq!(memory.hello(host, at(0)), HelloSize::Large);
         memory.lost_large(host, at(0));
-        assert_eq!((memory.hello(host, at(3599)), memory.hello(other, at(1))), (Hello::Small, Hello::Large));
-        assert_eq!(memory.hello(host, at(3600)), Hello::Large, "it is tried again");
-        assert_eq!(memory.hello(host, Timestamp(0)), Hello::Large, "a clock that was set back");
+        assert_eq!((memory.hello(host, at(3599)), memory.hello(other, at(1))), (HelloSize::Small, HelloSize::Large));
+        assert_eq!(memory.hello(host, at(3600)), HelloSize::Large, "it is tried again");
+        assert_eq!(memory.hello(host, Timestamp(0)), HelloSize::Large, "a clock that was set back");
     }
 
     #[test]
@@ -134,6 +134,6 @@ mod tests {
             memory.lost_large(IpAddr::from(n.to_be_bytes()), Timestamp(i64::from(n)));
         }
         assert_eq!(memory.since.lock().unwrap().len(), MOST_HOSTS);
-        assert_eq!(memory.hello(IpAddr::from([0, 0, 0, 0]), Timestamp(0)), Hello::Large, "the oldest is gone");
+        assert_eq!(memory.hello(IpAddr::from([0, 0, 0, 0]), Timestamp(0)), HelloSize::Large, "the oldest is gone");
     }
 }

@@ -20,7 +20,7 @@ pub mod session;
 pub mod tls;
 
 use crate::outcome::{Cause, DeliveryOutcome, EgressFailure, Peer, Phase, TlsVerdict};
-use crate::policy::{Decision, TlsPolicy, Verdict, Watched, WhyOpportunistic};
+use crate::policy::{Decision, HostVerdict, TlsPolicy, Watched, WhyOpportunistic};
 use crate::resolve::{HostAddresses, MxHost, Resolution};
 use crate::smtp::address::Domain;
 use egress::Egress;
@@ -92,7 +92,7 @@ pub enum Loopback {
 /// [`Cause::MailLoop`] when we are the best host ourselves (RFC 5321 §5.1).
 pub fn plan(
     resolution: &Resolution,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<HostVerdict>,
     own_name: &Domain,
     loopback: Loopback,
     ways: &WaysOut,
@@ -105,8 +105,8 @@ pub fn plan(
         }
         match (&host.addresses, verdict) {
             (HostAddresses::Unavailable(cause), _) => steps.push(skip(host, cause.clone())),
-            (HostAddresses::Known(_), Verdict::Skip(cause)) => steps.push(skip(host, cause)),
-            (HostAddresses::Known(addresses), Verdict::Use(decision)) => {
+            (HostAddresses::Known(_), HostVerdict::Skip(cause)) => steps.push(skip(host, cause)),
+            (HostAddresses::Known(addresses), HostVerdict::Use(decision)) => {
                 let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &decision, loopback);
                 steps.extend(ways.refused(addresses).map(|choice| {
                     let failure = EgressFailure::NoAddressOfFamily { family: choice.to_string() };
@@ -166,7 +166,7 @@ pub fn time_limit(phase: Phase, connect: Duration, reply: Duration) -> Duration 
 /// What one connection to one server came to: the line in the log, the count in the metrics.
 #[derive(Clone, Debug)]
 pub struct AttemptReport {
-    /// With whom.
+    /// The server.
     pub peer: Peer,
     /// The policy it was held to.
     pub policy: TlsPolicy,

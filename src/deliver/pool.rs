@@ -177,7 +177,7 @@ impl<C> Pool<C> {
 mod tests {
     use super::super::egress::Login;
     use super::*;
-    use crate::config::{Source, TlsMode};
+    use crate::config::{SourceAddresses, TlsMode};
     use crate::outcome::{DaneScope, DemandedBy};
     use crate::policy::WhyOpportunistic;
     use crate::resolve::AbsentBecause;
@@ -288,7 +288,7 @@ mod tests {
 
     /// A way out with this login, from this address.
     fn by(user: &str, password: &str, source: [u8; 4]) -> Arc<Egress> {
-        let source = Source { ipv4: Some(source.into()), ..Source::default() };
+        let source = SourceAddresses { ipv4: Some(source.into()), ..SourceAddresses::default() };
         Arc::new(Egress { login: Some(Login::new(user, password)), source, ..Egress::default() })
     }
 

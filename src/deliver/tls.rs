@@ -9,11 +9,11 @@
 //! Which key exchange is offered, `hello.rs` says.
 
 use super::Target;
-use super::hello::{Hello, Providers};
+use super::hello::{HelloSize, Providers};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Peer, TlsVerdict};
 use crate::policy::x509::webpki::WebPki;
-use crate::policy::{DanePolicy, Proof, Refusal, TlsPolicy};
+use crate::policy::{CertificateRefusal, DanePolicy, Proof, TlsPolicy};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -31,7 +31,7 @@ pub struct Tls {
     pub config: Arc<ClientConfig>,
     /// SNI.
     pub server_name: ServerName<'static>,
-    check: Arc<Check>,
+    check: Arc<ServerVerifier>,
 }
 
 impl fmt::Debug for Tls {
@@ -50,7 +50,7 @@ pub struct Trust {
 }
 
 #[derive(Debug)]
-struct Check {
+struct ServerVerifier {
     trust: Trust,
     policy: TlsPolicy,
     watched: Option<TlsPolicy>,
@@ -64,7 +64,7 @@ struct Check {
 /// Why a watched policy would have refused.
 #[derive(Debug)]
 enum WatchedFailure {
-    Certificate(Refusal),
+    Certificate(CertificateRefusal),
     Signature(String),
 }
 
@@ -75,12 +75,12 @@ impl Tls {
     ///
     /// # Errors
     /// A sentence when the TLS library refuses its own defaults or the name.
-    pub fn new(trust: &Trust, target: &Target, hello: Hello, now: Timestamp) -> Result<Self, String> {
+    pub fn new(trust: &Trust, target: &Target, hello: HelloSize, now: Timestamp) -> Result<Self, String> {
         let watched = target.watched.as_ref().and_then(|watched| watched.demand.clone().ok());
         let name = server_name(&target.policy)
             .or_else(|| watched.as_ref().and_then(server_name))
             .unwrap_or_else(|| target.peer.host.clone());
-        let check = Arc::new(Check {
+        let check = Arc::new(ServerVerifier {
             trust: trust.clone(),
             policy: target.policy.clone(),
             watched,
@@ -135,7 +135,9 @@ impl Tls {
     pub fn cause(&self, error: &std::io::Error, peer: Peer) -> Cause {
         let rustls_error = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
         let refusal = match rustls_error {
-            Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.0.downcast_ref::<Refusal>(),
+            Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
+                other.0.downcast_ref::<CertificateRefusal>()
+            }
             Some(_) | None => None,
         };
         match refusal {
@@ -166,7 +168,7 @@ fn server_name(policy: &TlsPolicy) -> Option<String> {
     }
 }
 
-impl ServerCertVerifier for Check {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -201,10 +203,10 @@ impl ServerCertVerifier for Check {
                 message,
                 cert,
                 dss,
-                &self.trust.providers.of(Hello::Small).signature_verification_algorithms,
+                &self.trust.providers.of(HelloSize::Small).signature_verification_algorithms,
             )
         };
-        self.verify_signature(&Signed { message, cert, dss }, &by_library)
+        self.verify_signature(&HandshakeSignature { message, cert, dss }, &by_library)
     }
 
     fn verify_tls13_signature(
@@ -218,10 +220,10 @@ impl ServerCertVerifier for Check {
                 message,
                 cert,
                 dss,
-                &self.trust.providers.of(Hello::Small).signature_verification_algorithms,
+                &self.trust.providers.of(HelloSize::Small).signature_verification_algorithms,
             )
         };
-        self.verify_signature(&Signed { message, cert, dss }, &by_library)
+        self.verify_signature(&HandshakeSignature { message, cert, dss }, &by_library)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -230,7 +232,7 @@ impl ServerCertVerifier for Check {
 }
 
 /// What the server signed to prove that it holds its key.
-struct Signed<'a> {
+struct HandshakeSignature<'a> {
     message: &'a [u8],
     cert: &'a CertificateDer<'a>,
     dss: &'a DigitallySignedStruct,
@@ -239,10 +241,10 @@ struct Signed<'a> {
 /// The check that the TLS library itself would make.
 type ByLibrary<'a> = dyn Fn() -> Result<HandshakeSignatureValid, Error> + 'a;
 
-impl Check {
+impl ServerVerifier {
     fn verify_signature(
         &self,
-        signed: &Signed<'_>,
+        signed: &HandshakeSignature<'_>,
         by_library: &ByLibrary<'_>,
     ) -> Result<HandshakeSignatureValid, Error> {
         let watched = self.watched.as_ref().map(|policy| verify_under(policy, signed, by_library));
@@ -258,7 +260,7 @@ impl Check {
 /// that can be read; the TLS library reads fewer.
 fn verify_under(
     policy: &TlsPolicy,
-    signed: &Signed<'_>,
+    signed: &HandshakeSignature<'_>,
     by_library: &ByLibrary<'_>,
 ) -> Result<HandshakeSignatureValid, Error> {
     match policy {
@@ -271,7 +273,10 @@ fn verify_under(
     }
 }
 
-fn signature_under_dane(policy: &DanePolicy, signed: &Signed<'_>) -> Result<HandshakeSignatureValid, Error> {
+fn signature_under_dane(
+    policy: &DanePolicy,
+    signed: &HandshakeSignature<'_>,
+) -> Result<HandshakeSignatureValid, Error> {
     let dss = signed.dss;
     policy
         .check_signature(signed.message, signed.cert, dss.scheme, dss.signature())

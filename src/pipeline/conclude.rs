@@ -2,7 +2,7 @@
 
 use super::Pipeline;
 use super::attempt::{DeliveryAttempt, Outcomes};
-use super::backoff::is_out_of_reach;
+use super::backoff::is_unreachable;
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::route::Route;
@@ -29,7 +29,7 @@ impl Pipeline {
     pub(super) fn conclude(&self, attempt: &mut DeliveryAttempt<'_>) -> Progress {
         let outcomes = std::mem::take(&mut attempt.outcomes);
         let (hop, retry, now) = (&attempt.route.hop, &self.out.config.retry, self.out.clock.now());
-        match out_of_reach(&outcomes) {
+        match unreachable(&outcomes) {
             Some(cause) => self.backoff().failed(hop, cause.clone(), retry, now),
             None => self.backoff().reached(hop),
         }
@@ -82,9 +82,9 @@ impl Pipeline {
 }
 
 /// The cause, when nothing at all came back from any server.
-fn out_of_reach(outcomes: &Outcomes) -> Option<&Cause> {
+fn unreachable(outcomes: &Outcomes) -> Option<&Cause> {
     let mut causes = outcomes.values().map(|outcome| match outcome {
-        DeliveryOutcome::Failed { cause } if is_out_of_reach(cause) => Some(cause),
+        DeliveryOutcome::Failed { cause } if is_unreachable(cause) => Some(cause),
         DeliveryOutcome::Failed { .. } | DeliveryOutcome::Delivered { .. } => None,
     });
     let first = causes.next()??;

@@ -11,7 +11,7 @@ use crate::deliver::{Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
-use crate::policy::Verdict;
+use crate::policy::HostVerdict;
 use crate::policy::decide::{Facts, decide, sts_matters, sts_may_have_changed};
 use crate::policy::exceptions::store;
 use crate::policy::exceptions::{Exceptions, ExceptionsStatus, LocalRule};
@@ -277,11 +277,11 @@ impl Outbound {
 
     /// What security each host gets, in the order of the hosts.
     #[must_use]
-    pub fn decide(&self, facts: &RouteFacts) -> Vec<Verdict> {
+    pub fn decide(&self, facts: &RouteFacts) -> Vec<HostVerdict> {
         let deciding = self.deciding(facts);
         let verdict = |host| match decide(&deciding, host) {
-            Verdict::Use(decision) => Verdict::Use(facts.egress.strengthened(&host.name, decision)),
-            skip @ Verdict::Skip(_) => skip,
+            HostVerdict::Use(decision) => HostVerdict::Use(facts.egress.strengthened(&host.name, decision)),
+            skip @ HostVerdict::Skip(_) => skip,
         };
         facts.resolution.hosts.iter().map(verdict).collect()
     }
@@ -290,14 +290,14 @@ impl Outbound {
     ///
     /// # Errors
     /// As [`plan`].
-    pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<Verdict>) -> Result<Vec<Planned>, Cause> {
+    pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<HostVerdict>) -> Result<Vec<Planned>, Cause> {
         let allowed = self.config.delivery.allow_loopback || hop.chosen_by() == ChosenBy::Operator;
         let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
         let steps = plan(&facts.resolution, verdicts, &self.config.hostname, loopback, &self.ways_out(facts))?;
         Ok(steps.into_iter().map(|step| step.leaving_by(&facts.egress)).collect())
     }
 
-    /// What is facts of the ways to the hosts of a route, and what the operator wants of them.
+    /// What is known of the ways to the hosts of a route, and what the operator wants of them.
     #[must_use]
     pub fn ways_out(&self, facts: &RouteFacts) -> WaysOut {
         WaysOut { choice: facts.egress.family, ..self.mailer.ways_out(&facts.resolution) }

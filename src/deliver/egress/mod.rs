@@ -6,7 +6,7 @@
 
 pub mod store;
 
-use crate::config::{FamilyChoice, Source, TlsMode};
+use crate::config::{FamilyChoice, SourceAddresses, TlsMode};
 use crate::outcome::{Cause, DemandedBy, EgressFailure, Phase};
 use crate::policy::{Decision, TlsPolicy};
 use crate::smtp::address::Domain;
@@ -25,7 +25,7 @@ pub struct Egress {
     /// What we show to servers that ask for a certificate.
     pub client_certificate: Option<ClientIdentity>,
     /// Where connections come from.
-    pub source: Source,
+    pub source: SourceAddresses,
     /// Which addresses of a host are tried.
     pub family: Option<FamilyChoice>,
 }

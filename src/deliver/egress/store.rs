@@ -131,10 +131,11 @@ impl EgressStore {
     pub fn doubts(config: &Config) -> Vec<String> {
         let of = |destination: &Destination| {
             let domains = named(destination);
-            let missing = destination.source.iter().flat_map(config::Source::addresses).filter_map(|address| {
-                let error = std::net::UdpSocket::bind((address, 0)).err()?;
-                Some((address, error))
-            });
+            let missing =
+                destination.source.iter().flat_map(config::SourceAddresses::addresses).filter_map(|address| {
+                    let error = std::net::UdpSocket::bind((address, 0)).err()?;
+                    Some((address, error))
+                });
             let line = |(address, error)| {
                 format!(
                     "[[destination]] {domains}: source: {address} is no address of this host ({error}); its mail waits"
@@ -164,7 +165,7 @@ fn read(destination: &Destination) -> Result<Egress, EgressError> {
     })
 }
 
-fn login(login: &config::Login) -> Result<Login, FileFault> {
+fn login(login: &config::LoginConfig) -> Result<Login, FileFault> {
     let path = match (&login.password_file, &login.credential) {
         (Some(path), _) => path.clone(),
         (None, name) => {
@@ -184,7 +185,7 @@ fn login(login: &config::Login) -> Result<Login, FileFault> {
     Ok(Login::new(&login.user, password))
 }
 
-fn identity(files: &config::ClientCertificate) -> Result<ClientIdentity, FileFault> {
+fn identity(files: &config::ClientCertificateFiles) -> Result<ClientIdentity, FileFault> {
     let pem = |path: &Path, what| {
         let path = path.to_owned();
         move |source| FileFault::Pem { path, what, source }

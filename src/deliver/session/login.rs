@@ -2,7 +2,7 @@
 //! right one; whatever goes wrong with it is ours to set right, and no recipient's fault.
 
 use super::{Session, State, Step};
-use crate::deliver::auth::{Exchange, Mechanism};
+use crate::deliver::auth::{LoginExchange, Mechanism};
 use crate::deliver::egress::Login;
 use crate::outcome::{Cause, EgressFailure, TlsVerdict};
 use crate::smtp::reply::{Reply, Severity};
@@ -27,7 +27,7 @@ pub(super) enum LoginState {
     #[default]
     Before,
     /// With those that are left to try, the strongest first.
-    Trying(Exchange, Vec<Mechanism>),
+    Trying(LoginExchange, Vec<Mechanism>),
     Done,
 }
 
@@ -52,7 +52,7 @@ impl Session {
             let (peer, offered) = (self.job.peer.clone(), self.offered.auth.clone());
             return self.fail_login(EgressFailure::LoginNotOffered { peer, offered });
         }
-        let (exchange, line) = Exchange::begin(usable.remove(0), &job.login, &job.nonce);
+        let (exchange, line) = LoginExchange::begin(usable.remove(0), &job.login, &job.nonce);
         self.login = LoginState::Trying(exchange, usable);
         self.state = State::Auth;
         Step::SendSecret(line)
