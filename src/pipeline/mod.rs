@@ -25,13 +25,13 @@ pub use claim::run;
 
 use crate::observe::Observer;
 use crate::report::Texts;
-use crate::route;
+use crate::route::{self, Route};
 use crate::spool::{Claim, Spool};
-use attempt::Outcomes;
+use attempt::{DeliveryAttempt, Outcomes};
 use backoff::Backoff;
 use futures_util::future::join_all;
 use limits::HopLimits;
-use outbound::{Outbound, RouteFacts};
+use outbound::Outbound;
 use settle::UnderWay;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -86,24 +86,9 @@ impl Pipeline {
         let ways = routes.iter().map(|(route, recipients)| async move {
             let work = || async move {
                 let attempt = &mut self.begin(entry, route, recipients);
-                while let Some(hop) = &self.turn(attempt) {
-                    let now = &*attempt;
-                    let try_servers = |facts: Arc<RouteFacts>, outcomes| async move {
-                        let plan = self.out.plan(&hop.hop, &facts, self.out.decide(&facts));
-                        self.deliver(now, &facts, plan, outcomes).await
-                    };
-                    let resolution = self.out.resolve(&hop.hop, now.seed()).await;
-                    let facts = match resolution {
-                        Ok(resolution) => Ok(self.out.ask_policies(hop, entry.envelope.tls, resolution).await),
-                        Err(cause) => Err(self.none_found(now, &cause)),
-                    };
-                    let tried =
-                        facts.map(|facts| self.out.try_and_look_again(hop, facts, Outcomes::new(), try_servers));
-                    let brought = match tried {
-                        Ok(tried) => Box::pin(tried).await.outcomes,
-                        Err(none) => none,
-                    };
-                    self.took_turn(attempt, hop, brought);
+                while let Some(hop) = self.turn(attempt) {
+                    let brought = self.try_next_hop(attempt, &hop).await;
+                    self.took_turn(attempt, &hop, brought);
                 }
                 self.conclude(attempt)
             };
@@ -116,6 +101,21 @@ impl Pipeline {
             }
         });
         self.while_claimed(message, join_all(ways)).await;
+    }
+
+    /// The part of the story that belongs to one next hop: of a list each has its turn.
+    async fn try_next_hop(&self, attempt: &DeliveryAttempt<'_>, hop: &Route) -> Outcomes {
+        let resolution = match self.out.resolve(&hop.hop, attempt.seed()).await {
+            Ok(resolution) => resolution,
+            Err(cause) => return self.none_found(attempt, &cause),
+        };
+        let facts = self.out.ask_policies(hop, attempt.entry.envelope.tls, resolution).await;
+        let tried = self.out.try_and_look_again(hop, facts, Outcomes::new(), |facts, outcomes| async move {
+            let verdicts = self.out.decide(&facts);
+            let plan = self.out.plan(&hop.hop, &facts, verdicts);
+            self.deliver(attempt, &facts, plan, outcomes).await
+        });
+        Box::pin(tried).await.outcomes
     }
 
     /// Next hops that nobody dials now.
