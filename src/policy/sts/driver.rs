@@ -73,7 +73,7 @@ impl StsClient {
                 fetcher: Fetcher::new(config, network, &clock)?,
                 store: Store::new(&config.spool.path, LIMITS),
                 attempts: Mutex::default(),
-                flights: Fetches::default(),
+                flights: Flights::default(),
                 keeping: tokio::sync::Mutex::default(),
                 clock,
                 listener,
