@@ -26,9 +26,9 @@ const PASSWORD: &str = "correct horse";
 
 /// When the host speaks TLS.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tls {
+enum TlsBegins {
     First,
-    OnStartTls,
+    AfterCommand,
     Never,
 }
 
@@ -51,7 +51,7 @@ struct SmartHost {
 
 impl SmartHost {
     /// At the address of the lab's `mx.smart.test`, with its certificate, on a port of its own.
-    async fn start(lab: &Lab, when: Tls, verifier: Option<Arc<dyn ClientCertVerifier>>) -> Self {
+    async fn start(lab: &Lab, when: TlsBegins, verifier: Option<Arc<dyn ClientCertVerifier>>) -> Self {
         let host = lab.mx("smart.test").unwrap();
         let listener = TcpListener::bind((host.address().ip(), 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,9 +106,9 @@ impl Talk {
         change(&mut self.contacts.lock().unwrap()[self.number]);
     }
 
-    async fn run(self, stream: tokio::net::TcpStream, acceptor: TlsAcceptor, when: Tls) -> io::Result<()> {
+    async fn run(self, stream: tokio::net::TcpStream, acceptor: TlsAcceptor, when: TlsBegins) -> io::Result<()> {
         let mut stream = stream;
-        if when != Tls::First {
+        if when != TlsBegins::First {
             stream.write_all(b"220 mx.smart.test\r\n").await?;
             let mut clear = BufReader::new(&mut stream);
             loop {
@@ -118,7 +118,7 @@ impl Talk {
                 }
                 let reply = match line.trim_end() {
                     "STARTTLS" => "220 go ahead\r\n",
-                    ehlo if ehlo.starts_with("EHLO") && when == Tls::OnStartTls => {
+                    ehlo if ehlo.starts_with("EHLO") && when == TlsBegins::AfterCommand => {
                         "250-mx.smart.test\r\n250 STARTTLS\r\n"
                     }
                     ehlo if ehlo.starts_with("EHLO") => "250-mx.smart.test\r\n250 AUTH PLAIN\r\n",
@@ -137,8 +137,12 @@ impl Talk {
         self.inside(BufReader::new(stream), when).await
     }
 
-    async fn inside<S: AsyncRead + AsyncWrite + Unpin>(&self, mut wire: BufReader<S>, when: Tls) -> io::Result<()> {
-        if when == Tls::First {
+    async fn inside<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut wire: BufReader<S>,
+        when: TlsBegins,
+    ) -> io::Result<()> {
+        if when == TlsBegins::First {
             wire.get_mut().write_all(b"220 mx.smart.test\r\n").await?;
         }
         loop {
@@ -146,7 +150,7 @@ impl Talk {
             if wire.read_line(&mut line).await? == 0 {
                 return Ok(());
             }
-            let (verb, rest) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
+            let (verb, rest) = line.trim_end().split_once(' ').unwrap_or_else(|| (line.trim_end(), ""));
             let logged_in = self.contacts.lock().unwrap()[self.number].login.is_some();
             let reply = match verb {
                 "EHLO" => {
@@ -199,7 +203,7 @@ struct Beside {
 
 impl Beside {
     /// `HOST` in the keys is where it is, `DIR` a folder with what `files` puts there.
-    async fn start(when: Tls, certificate: Certificate, keys: &str, password: &str) -> Self {
+    async fn start(when: TlsBegins, certificate: Certificate, keys: &str, password: &str) -> Self {
         Self::demanding(when, certificate, None, keys, |folder| {
             std::fs::write(folder.join("secret"), format!("{password}\n")).unwrap();
         })
@@ -207,7 +211,7 @@ impl Beside {
     }
 
     async fn demanding(
-        when: Tls,
+        when: TlsBegins,
         certificate: Certificate,
         verifier: Option<Arc<dyn ClientCertVerifier>>,
         keys: &str,
@@ -239,7 +243,7 @@ const LOGIN: &str = "next_hop = \"HOST\"\nlogin = { user = \"relay@smart.test\",
 
 #[tokio::test]
 async fn rfc4954_a_login_is_made_once_for_each_connection_and_by_check_too() {
-    let beside = Beside::start(Tls::OnStartTls, Certificate::Issued, LOGIN, PASSWORD).await;
+    let beside = Beside::start(TlsBegins::AfterCommand, Certificate::Issued, LOGIN, PASSWORD).await;
     for n in 0..3 {
         let delivered = beside.world.delivers(&format!("u{n}@far.example")).await;
         assert_eq!((delivered.host.as_str(), delivered.tls), ("mx.smart.test", "webpki"));
@@ -254,7 +258,7 @@ async fn rfc4954_a_login_is_made_once_for_each_connection_and_by_check_too() {
 
 #[tokio::test]
 async fn rfc4954_6_a_refused_login_is_ours_waits_and_shows_no_secret() {
-    let beside = Beside::start(Tls::OnStartTls, Certificate::Issued, LOGIN, "battery staple").await;
+    let beside = Beside::start(TlsBegins::AfterCommand, Certificate::Issued, LOGIN, "battery staple").await;
     let cause = beside.world.defers("bob@far.example").await;
     expect(&cause, "login-failed", "4.7.8");
     assert_eq!(cause.row().side, Side::Here);
@@ -269,7 +273,9 @@ async fn rfc4954_6_a_refused_login_is_ours_waits_and_shows_no_secret() {
 
 #[tokio::test]
 async fn no_password_goes_in_clear_or_to_a_server_that_is_not_proven() {
-    for (when, certificate) in [(Tls::Never, Certificate::Issued), (Tls::OnStartTls, Certificate::SelfSigned)] {
+    for (when, certificate) in
+        [(TlsBegins::Never, Certificate::Issued), (TlsBegins::AfterCommand, Certificate::SelfSigned)]
+    {
         let beside = Beside::start(when, certificate, LOGIN, PASSWORD).await;
         let cause = beside.world.defers("bob@far.example").await;
         expect(&cause, "login-unprotected", "4.7.11");
@@ -281,7 +287,7 @@ async fn no_password_goes_in_clear_or_to_a_server_that_is_not_proven() {
 #[tokio::test]
 async fn rfc8314_3_3_tls_comes_with_the_first_octet_where_the_operator_says_so() {
     let keys = format!("{LOGIN}\ntls_mode = \"implicit\"");
-    let beside = Beside::start(Tls::First, Certificate::Issued, &keys, PASSWORD).await;
+    let beside = Beside::start(TlsBegins::First, Certificate::Issued, &keys, PASSWORD).await;
     assert_eq!(beside.world.delivers("bob@far.example").await.tls, "webpki");
     assert_eq!(beside.world.delivers("eve@far.example").await.tls, "webpki");
     assert_eq!((beside.host.contacts().len(), beside.host.last().messages), (1, 2));
@@ -291,7 +297,7 @@ async fn rfc8314_3_3_tls_comes_with_the_first_octet_where_the_operator_says_so()
 #[tokio::test]
 async fn rfc4954_6_a_next_hop_that_wants_a_login_that_nobody_configured_returns_no_mail() {
     let keys = "next_hop = \"HOST\"\ntls = \"encrypt\"";
-    let beside = Beside::start(Tls::OnStartTls, Certificate::Issued, keys, PASSWORD).await;
+    let beside = Beside::start(TlsBegins::AfterCommand, Certificate::Issued, keys, PASSWORD).await;
     let cause = beside.world.defers("bob@far.example").await;
     expect(&cause, "login-failed", "4.7.8");
     assert!(cause.sentence().contains("only after a login: 530 5.7.0 log in first"), "{}", cause.sentence());
@@ -319,7 +325,7 @@ async fn a_destination_shows_its_client_certificate_where_one_is_demanded() {
     let keys = format!(
         "next_hop = \"HOST\"\ntls = \"encrypt\"\nclient_certificate = {{ chain = \"{dir}/client.pem\", key = \"{dir}/client.key\" }}"
     );
-    let beside = Beside::demanding(Tls::OnStartTls, Certificate::Issued, Some(verifier), &keys, |_| {}).await;
+    let beside = Beside::demanding(TlsBegins::AfterCommand, Certificate::Issued, Some(verifier), &keys, |_| {}).await;
     assert_eq!(beside.world.delivers("bob@far.example").await.tls, "unauthenticated");
     assert_eq!(beside.host.last().certificate, Some(der));
     let metrics = beside.world.metrics().await;
@@ -330,7 +336,7 @@ async fn a_destination_shows_its_client_certificate_where_one_is_demanded() {
 #[tokio::test]
 async fn rfc5321_4_1_4_mail_comes_from_the_address_and_under_the_name_that_the_operator_says() {
     let keys = format!("{LOGIN}\nsource = {{ ipv4 = \"127.0.0.9\", ehlo = \"out.office.test\" }}");
-    let beside = Beside::start(Tls::OnStartTls, Certificate::Issued, &keys, PASSWORD).await;
+    let beside = Beside::start(TlsBegins::AfterCommand, Certificate::Issued, &keys, PASSWORD).await;
     beside.world.delivers("bob@far.example").await;
     let contact = beside.host.last();
     assert_eq!((contact.from, contact.ehlo.as_str()), (IpAddr::from([127, 0, 0, 9]), "out.office.test"));
@@ -339,7 +345,7 @@ async fn rfc5321_4_1_4_mail_comes_from_the_address_and_under_the_name_that_the_o
 #[tokio::test]
 async fn an_address_that_this_host_does_not_have_is_our_fault_and_mail_waits() {
     let keys = format!("{LOGIN}\nsource = {{ ipv4 = \"192.0.2.77\" }}");
-    let beside = Beside::start(Tls::OnStartTls, Certificate::Issued, &keys, PASSWORD).await;
+    let beside = Beside::start(TlsBegins::AfterCommand, Certificate::Issued, &keys, PASSWORD).await;
     let cause = beside.world.defers("bob@far.example").await;
     expect(&cause, "source-unavailable", "4.3.5");
     assert_eq!(cause.row().side, Side::Here);
@@ -350,7 +356,7 @@ async fn an_address_that_this_host_does_not_have_is_our_fault_and_mail_waits() {
 #[tokio::test]
 async fn a_host_without_an_address_of_the_family_that_is_allowed_is_not_tried() {
     let keys = format!("{LOGIN}\nfamily = \"ipv6\"");
-    let beside = Beside::start(Tls::OnStartTls, Certificate::Issued, &keys, PASSWORD).await;
+    let beside = Beside::start(TlsBegins::AfterCommand, Certificate::Issued, &keys, PASSWORD).await;
     let cause = beside.world.defers("bob@far.example").await;
     expect(&cause, "no-address-of-family", "4.4.4");
     assert!(matches!(&cause, Cause::EgressFailed { host, .. } if host == "mx.smart.test"), "{cause:?}");
@@ -360,7 +366,7 @@ async fn a_host_without_an_address_of_the_family_that_is_allowed_is_not_tried() 
 #[tokio::test]
 async fn the_sender_decides_about_the_way_out_where_the_operator_says_so() {
     let keys = format!("senders = [\"@other.test\", \"carol@office.test\"]\n{LOGIN}");
-    let beside = Beside::start(Tls::OnStartTls, Certificate::Issued, &keys, PASSWORD).await;
+    let beside = Beside::start(TlsBegins::AfterCommand, Certificate::Issued, &keys, PASSWORD).await;
     assert_eq!(
         beside.world.delivers("bob@office.test").await.host,
         "mx.office.test",
