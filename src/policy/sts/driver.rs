@@ -11,7 +11,7 @@ use super::memory::Held;
 use super::policy::Mode;
 use super::record::{self, PolicyId, RecordError};
 use super::room::LIMITS;
-use super::store::{LookedUp, Store, StoreFault};
+use super::store::{COLLECTION, LookedUp, Store, StoreFault};
 use super::{RefreshFailure, StsAbsent, StsPolicy, StsState};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, RootsError};
@@ -19,6 +19,7 @@ use crate::flight::Flights;
 use crate::net::Network;
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
+use crate::state_dir;
 use futures_util::StreamExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -71,7 +72,7 @@ impl StsClient {
                 enabled: config.mta_sts.enabled,
                 dns,
                 fetcher: Fetcher::new(config, network, &clock)?,
-                store: Store::new(&config.spool.path, LIMITS),
+                store: Store::new(state_dir::open_collection(&config.spool, COLLECTION), LIMITS),
                 attempts: Mutex::default(),
                 flights: Flights::default(),
                 keeping: tokio::sync::Mutex::default(),
