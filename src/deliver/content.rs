@@ -233,6 +233,7 @@ fn until(end: Instant, phase: Phase) -> Duration {
         | Phase::StartTls
         | Phase::Handshake
         | Phase::EhloInTls
+        | Phase::Auth
         | Phase::MailFrom
         | Phase::RcptTo
         | Phase::Data => end.saturating_duration_since(Instant::now()),

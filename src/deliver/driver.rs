@@ -4,21 +4,24 @@ use super::connection::SmtpConnection;
 use super::content::{Form, Patience};
 use super::crowd::Crowds;
 use super::families::{SilentFamily, WaysOut};
+use super::hello::{HelloSize, LARGE_PATIENCE, LargeHello, Providers, SmallFirst};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
-use super::session::{Event, Job, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
+use super::session::{Event, Job, LoginJob, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
 use super::tls::{Tls, Trust};
 use super::{AttemptReport, Target, WatchReport};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::net::Network;
-use crate::outcome::{Cause, DeliveryOutcome, DemandedBy, Phase, TlsVerdict};
+use crate::config::{Config, TlsMode};
+use crate::net::{Network, SourceUnavailable};
+use crate::outcome::{Cause, DeliveryOutcome, DemandedBy, EgressFailure, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::reply::Capabilities;
+use data_encoding::BASE64URL_NOPAD;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -37,6 +40,9 @@ const PARKED_REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// recipient.
 const REPLIES_IN_ALL: u32 = 6;
 
+/// What makes a login another one each time, in octets.
+const NONCE_OCTETS: usize = 24;
+
 /// Speaks to mail servers.
 pub struct Mailer {
     hostname: Domain,
@@ -46,6 +52,7 @@ pub struct Mailer {
     parking: Parking,
     silence: SilentFamily,
     crowds: Crowds,
+    small_first: SmallFirst,
     network: Arc<dyn Network>,
     clock: Clock,
 }
@@ -59,6 +66,10 @@ pub struct Probe {
     pub offered: Capabilities,
     /// What went wrong, if anything did.
     pub failure: Option<Cause>,
+    /// The key exchange of TLS, by the name of its group.
+    pub group: Option<&'static str>,
+    /// What became of the large ClientHello.
+    pub large_hello: LargeHello,
     /// What the watched policy says.
     pub watched: Option<WatchReport>,
     /// The certificates the server presented, leaf first, in DER; also when they were refused.
@@ -76,6 +87,12 @@ struct MailConversation {
     certificates: Vec<Vec<u8>>,
     /// What the watched policy disliked inside TLS, or the handshake that failed.
     watched_failure: Option<Cause>,
+    /// The key exchange of TLS.
+    group: Option<&'static str>,
+    hello: HelloSize,
+    /// Whether the ClientHello met silence or the end of the connection, and not a word of TLS.
+    unheard: bool,
+    large_hello: LargeHello,
     /// What came of it before, on a connection that carried other messages.
     before: Before,
 }
@@ -88,6 +105,21 @@ struct Before {
 }
 
 impl MailConversation {
+    fn beginning(session: Session, history: History) -> Self {
+        Self {
+            session,
+            connection: None,
+            history,
+            certificates: Vec::new(),
+            watched_failure: None,
+            before: Before::default(),
+            group: None,
+            hello: HelloSize::Large,
+            unheard: false,
+            large_hello: LargeHello::Fine,
+        }
+    }
+
     /// The judgement of the watched policy, once the way the connection is protected is settled.
     fn watch_report(&self, target: &Target) -> Option<WatchReport> {
         let watched = target.watched.as_ref()?;
@@ -115,15 +147,15 @@ impl Mailer {
     /// DANE does not.
     #[must_use]
     pub fn new(config: &Config, roots: WebPki, network: Arc<dyn Network>, clock: Clock) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Self {
             hostname: config.hostname.clone(),
             patience: Patience { connect: config.delivery.connect_timeout, reply: config.delivery.reply_timeout },
             clear_text_fallback: config.tls.clear_text_fallback,
-            trust: Trust { provider, roots },
+            trust: Trust { providers: Providers::new(), roots },
             parking: Parking::new(&config.delivery),
             silence: SilentFamily::default(),
             crowds: Crowds::default(),
+            small_first: SmallFirst::default(),
             network,
             clock,
         }
@@ -144,6 +176,7 @@ impl Mailer {
             peer: target.peer.clone(),
             policy: target.policy.clone(),
             tls: talk.session.tls().cloned(),
+            group: talk.group,
             watched: talk.watch_report(target),
             outcomes: talk.before.outcomes.iter().cloned().chain(talk.session.outcomes()).collect(),
             left: talk.before.left.iter().copied().chain(talk.session.left()).collect(),
@@ -162,7 +195,7 @@ impl Mailer {
             HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
         });
         let without_route = choices.flatten().copied().filter(|address| !self.network.has_way_to(*address)).collect();
-        WaysOut { without_route, silent: self.silence.family(self.clock.now()) }
+        WaysOut { without_route, silent: self.silence.family(self.clock.now()), choice: None }
     }
 
     /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.
@@ -171,10 +204,10 @@ impl Mailer {
     }
 
     fn keep_or_leave(&self, identity: &Identity, talk: MailConversation) {
-        let MailConversation { session, connection, history, watched_failure, .. } = talk;
+        let MailConversation { session, connection, history, watched_failure, group, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
-                self.parking.park(identity, Idle { connection, learned, history, watched_failure });
+                self.parking.park(identity, Idle { connection, learned, history, watched_failure, group });
             }
             (Some(connection), None) => self.parking.let_go(connection),
             (None, _) => {}
@@ -186,7 +219,7 @@ impl Mailer {
         let started = Instant::now();
         let talk = self.converse(target, None, None).await;
         let watched = talk.watch_report(target);
-        let MailConversation { session, connection, certificates, .. } = talk;
+        let MailConversation { session, connection, certificates, group, large_hello, .. } = talk;
         let took = started.elapsed();
         if let Some(connection) = connection {
             connection.goodbye().await;
@@ -195,6 +228,8 @@ impl Mailer {
             tls: session.tls().cloned(),
             offered: session.offered().clone(),
             failure: session.failure().cloned(),
+            group,
+            large_hello,
             watched,
             certificates,
             took,
@@ -211,17 +246,12 @@ impl Mailer {
         message: Message,
         body: &dyn OpenBody,
     ) -> MailConversation {
-        let Idle { mut connection, learned, history, watched_failure } = idle;
-        let job = self.job(target, self.starttls_use(&target.policy), Some(message.clone()));
+        let Idle { mut connection, learned, history, watched_failure, group } = idle;
+        let job = self.job(target, self.starttls_use(target), Some(message.clone()));
         connection.hurry = Some(PARKED_REPLY_LIMIT);
-        let talk = MailConversation {
-            session: Session::ready(job, learned),
-            connection: None,
-            history: History { messages: history.messages.saturating_add(1), ..history },
-            certificates: Vec::new(),
-            watched_failure,
-            before: Before::default(),
-        };
+        let history = History { messages: history.messages.saturating_add(1), ..history };
+        let beginning = MailConversation::beginning(Session::ready(job, learned), history);
+        let talk = MailConversation { watched_failure, group, ..beginning };
         let talk = self.talk(talk, connection, target, Some(body)).await;
         let again = talk.session.to_ask_again();
         if again.is_empty() {
@@ -244,15 +274,15 @@ impl Mailer {
         message: Option<Message>,
         body: Option<&dyn OpenBody>,
     ) -> MailConversation {
-        let job = self.job(target, self.starttls_use(&target.policy), message);
+        let job = self.job(target, self.starttls_use(target), message);
         let starttls = job.starttls;
-        let mut first = self.one_connection(target, Session::new(job.clone()), body).await;
+        let mut first = self.heard_connection(target, &job, body).await;
         if first.session.knows_no_chunks() {
             if let Some(connection) = first.connection.take() {
                 self.parking.let_go(connection);
             }
-            let by_data = Job { transfer: Transfer::Data, ..job.clone() };
-            first = self.one_connection(target, Session::new(by_data), body).await;
+            let by_data = Job { transfer: Transfer::Data, ..once_more(&job) };
+            first = self.heard_connection(target, &by_data, body).await;
         }
         match first.session.failure() {
             Some(failure) if spoilt(failure) && starttls == StartTlsUse::IfOffered => {
@@ -260,22 +290,39 @@ impl Mailer {
                 if let Some(connection) = first.connection {
                     self.parking.let_go(connection);
                 }
-                let second = self.one_connection(target, Session::stepping_down(job, failure.clone()), body).await;
+                let in_clear = Session::stepping_down(job, failure.clone());
+                let second = self.one_connection(target, in_clear, HelloSize::Small, body).await;
                 MailConversation { watched_failure: Some(failure), ..second }
             }
             Some(_) | None => first,
         }
     }
 
-    async fn one_connection(&self, target: &Target, session: Session, body: Option<&dyn OpenBody>) -> MailConversation {
-        let mut talk = MailConversation {
-            session,
-            connection: None,
-            history: History { opened: self.parking.now(), messages: 1 },
-            certificates: Vec::new(),
-            watched_failure: None,
-            before: Before::default(),
-        };
+    /// Where the large ClientHello is not heard, the small one has its turn on a fresh connection.
+    async fn heard_connection(&self, target: &Target, job: &Job, body: Option<&dyn OpenBody>) -> MailConversation {
+        let (address, now) = (target.peer.address.ip(), self.clock.now());
+        let hello = self.small_first.hello(address, now);
+        let first = self.one_connection(target, Session::new(job.clone()), hello, body).await;
+        if !first.unheard || hello == HelloSize::Small {
+            return first;
+        }
+        let mut second = self.one_connection(target, Session::new(once_more(job)), HelloSize::Small, body).await;
+        if second.group.is_some() {
+            self.small_first.lost_large(address, now);
+            second.large_hello = LargeHello::Lost;
+        }
+        second
+    }
+
+    async fn one_connection(
+        &self,
+        target: &Target,
+        session: Session,
+        hello: HelloSize,
+        body: Option<&dyn OpenBody>,
+    ) -> MailConversation {
+        let history = History { opened: self.parking.now(), messages: 1 };
+        let mut talk = MailConversation { hello, ..MailConversation::beginning(session, history) };
         match self.connect(target).await {
             Ok(connection) => self.talk(talk, connection, target, body).await,
             Err(fault) => {
@@ -299,6 +346,7 @@ impl Mailer {
             let event = match step {
                 Step::Finish => break,
                 Step::Send(bytes, phase) => self.patience.send(&mut connection, &bytes, phase, end).await,
+                Step::SendSecret(line) => self.patience.send(&mut connection, line.wire(), Phase::Auth, end).await,
                 Step::Await(phase) => self.patience.answer(&mut connection, phase, end).await,
                 Step::SendBody => self.patience.send_content(&mut connection, &talk.session, body, Form::Lines).await,
                 Step::SendChunks => {
@@ -327,12 +375,13 @@ impl Mailer {
         talk
     }
 
-    fn starttls_use(&self, policy: &TlsPolicy) -> StartTlsUse {
-        match (policy, policy.demanded_by()) {
-            (TlsPolicy::Off, _) => StartTlsUse::Never,
-            (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
-            (_, None) if self.clear_text_fallback => StartTlsUse::IfOffered,
-            (_, None) => StartTlsUse::AsOffered,
+    fn starttls_use(&self, target: &Target) -> StartTlsUse {
+        match (target.egress.tls_mode, &target.policy, target.policy.demanded_by()) {
+            (_, TlsPolicy::Off, _) => StartTlsUse::Never,
+            (TlsMode::Implicit, _, _) => StartTlsUse::FromTheStart,
+            (TlsMode::Starttls, _, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
+            (TlsMode::Starttls, _, None) if self.clear_text_fallback => StartTlsUse::IfOffered,
+            (TlsMode::Starttls, _, None) => StartTlsUse::AsOffered,
         }
     }
 
@@ -340,8 +389,10 @@ impl Mailer {
     /// REQUIRETLS (RFC 8689 §5); TLS and certificate are demanded all the same.
     fn job(&self, target: &Target, starttls: StartTlsUse, message: Option<Message>) -> Job {
         let is_report = message.as_ref().is_some_and(|message| message.reverse_path == ReversePath::Null);
+        let egress = target.egress.as_ref();
         Job {
-            hostname: self.hostname.to_string(),
+            hostname: egress.source.ehlo.as_ref().unwrap_or(&self.hostname).to_string(),
+            login: egress.login.clone().map(|login| LoginJob { login, nonce: nonce() }),
             peer: target.peer.clone(),
             starttls,
             require_tls: target.require_tls && !is_report,
@@ -352,12 +403,19 @@ impl Mailer {
     }
 
     async fn connect(&self, target: &Target) -> Result<SmtpConnection, TransportFault> {
-        match timeout(self.patience.connect, self.network.connect(target.peer.address)).await {
+        let source = target.egress.source.towards(target.peer.address.ip());
+        match timeout(self.patience.connect, self.network.connect_from(source, target.peer.address)).await {
             Err(_elapsed) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
                 Err(TransportFault::TimedOut)
             }
-            Ok(Err(error)) => Err(TransportFault::Lost(error.to_string())),
+            Ok(Err(error)) => match (SourceUnavailable::behind(&error), source) {
+                (Some(detail), Some(source)) => {
+                    let failure = EgressFailure::SourceUnavailable { source, detail };
+                    Err(TransportFault::Ours(Cause::EgressFailed { host: target.peer.host.clone(), failure }))
+                }
+                (_, _) => Err(TransportFault::Lost(error.to_string())),
+            },
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());
                 Ok(SmtpConnection::new(stream))
@@ -372,31 +430,67 @@ impl Mailer {
         talk: &mut MailConversation,
     ) -> Result<(SmtpConnection, TlsVerdict), TransportFault> {
         let peer = || target.peer.clone();
-        let tls = Tls::new(&self.trust, target, self.clock.now())
+        let tls = Tls::new(&self.trust, target, talk.hello, self.clock.now())
             .map_err(|detail| TransportFault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
         // What came in clear text behind the reply to STARTTLS dies with the old buffer
         // (RFC 3207 §4.2).
         let handshake =
             TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.into_stream());
-        let shaken = timeout(self.patience.limit(Phase::Handshake), handshake).await;
+        let patience = match talk.hello {
+            HelloSize::Large => LARGE_PATIENCE,
+            HelloSize::Small => Duration::MAX,
+        };
+        let shaken = timeout(self.patience.limit(Phase::Handshake).min(patience), handshake).await;
         talk.certificates.extend(tls.presented());
         talk.watched_failure = tls.watched_failure(peer());
         match shaken {
-            Err(_elapsed) => Err(TransportFault::TimedOut),
-            Ok(Err(error)) => Err(TransportFault::Handshake(tls.cause(&error, peer()))),
+            Err(_elapsed) => {
+                talk.unheard = talk.certificates.is_empty();
+                Err(TransportFault::TimedOut)
+            }
+            Ok(Err(error)) => {
+                talk.unheard = talk.certificates.is_empty() && is_cut_off(&error);
+                Err(TransportFault::Handshake(tls.cause(&error, peer())))
+            }
             Ok(Ok(stream)) => {
-                let verdict = tls.verdict(stream.get_ref().1.protocol_version());
+                let connection = stream.get_ref().1;
+                let verdict = tls.verdict(connection.protocol_version());
+                talk.group = connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
                 Ok((SmtpConnection::new(Box::new(stream)), verdict))
             }
         }
     }
 }
 
+/// Whether a handshake ended without a word of TLS: the connection was closed or reset.
+fn is_cut_off(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// The same on another connection, where a login is another one.
+fn once_more(job: &Job) -> Job {
+    let login = job.login.clone().map(|login| LoginJob { nonce: nonce(), ..login });
+    Job { login, ..job.clone() }
+}
+
+/// Random, for one login.
+fn nonce() -> String {
+    let mut octets = [0; NONCE_OCTETS];
+    let _the_system_has_random_octets = aws_lc_rs::rand::fill(&mut octets);
+    BASE64URL_NOPAD.encode(&octets)
+}
+
 /// In TLS 1.3 a server that insists on a client certificate, or dislikes something else, says so
 /// only at the first read after the handshake: that is still a failure of TLS.
 fn tls_failure(event: Event, session: &Session, target: &Target) -> Event {
     match event {
-        Event::Broken(TransportFault::Lost(detail)) if session.phase() == Phase::EhloInTls => {
+        Event::Broken(TransportFault::Lost(detail)) if session.is_first_read_in_tls() => {
             Event::Broken(TransportFault::Handshake(Cause::TlsHandshake { peer: target.peer.clone(), detail }))
         }
         other @ (Event::Broken(_)

@@ -18,6 +18,8 @@
 mod cause;
 mod event;
 mod job;
+mod login;
+mod phase;
 mod result;
 mod step_down;
 
@@ -28,6 +30,7 @@ use std::sync::Arc;
 
 pub use event::{Event, Step, TransportFault};
 pub use job::{Job, StartTlsUse, Transfer};
+pub use login::LoginJob;
 pub use result::Learned;
 pub use step_down::spoilt;
 
@@ -45,6 +48,7 @@ enum State {
     StartTls,
     Handshake,
     EhloInTls,
+    Auth,
     Mail,
     /// Waiting for the reply to the recipient of this position.
     Rcpt(usize),
@@ -85,6 +89,7 @@ pub struct Session {
     /// How many recipients, from the first, this transaction may have (RFC 9422 §4).
     allowed: usize,
     accepted_reply: Option<Reply>,
+    login: login::LoginState,
 }
 
 impl Session {
@@ -104,6 +109,7 @@ impl Session {
             refused: vec![None; recipients],
             allowed: recipients,
             accepted_reply: None,
+            login: login::LoginState::default(),
         }
     }
 
@@ -112,7 +118,9 @@ impl Session {
     pub fn ready(job: Job, learned: Learned) -> Self {
         let Learned { offered, tls } = learned;
         let use_of_connection = ConnectionUse::Again;
-        Self { state: State::Ready, offered, tls: Some(tls), use_of_connection, ..Self::new(job) }
+        // The connection was opened under the same login.
+        let login = login::LoginState::Done;
+        Self { state: State::Ready, offered, tls: Some(tls), use_of_connection, login, ..Self::new(job) }
     }
 
     /// A session in clear text on a fresh connection, after TLS has failed like this.
@@ -139,29 +147,20 @@ impl Session {
         self.ended.as_ref()
     }
 
-    /// The phase the session is in, for faults.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        match self.state {
-            State::Start => Phase::Connect,
-            State::Greeting => Phase::Greeting,
-            State::Ehlo | State::Helo => Phase::Ehlo,
-            State::StartTls => Phase::StartTls,
-            State::Handshake => Phase::Handshake,
-            State::EhloInTls => Phase::EhloInTls,
-            State::Ready | State::Mail => Phase::MailFrom,
-            State::Rcpt(_) => Phase::RcptTo,
-            State::Data => Phase::Data,
-            State::Body => Phase::Content,
-            State::Chunks(_) | State::EndOfData | State::Done => Phase::EndOfData,
-        }
-    }
-
     /// Takes one event and says what to do next.
     pub fn on(&mut self, event: Event) -> Step {
         match event {
             Event::Broken(fault) => self.broken(fault),
             Event::Connected if self.state == State::Ready => self.before_mail(),
+            Event::Connected if self.job.starttls == StartTlsUse::FromTheStart => {
+                self.state = State::Handshake;
+                Step::StartTls
+            }
+            Event::Secured(verdict) if self.job.starttls == StartTlsUse::FromTheStart => {
+                self.tls = Some(verdict);
+                self.state = State::Greeting;
+                Step::Await(Phase::Greeting)
+            }
             Event::Connected => {
                 self.state = State::Greeting;
                 Step::Await(Phase::Greeting)
@@ -185,6 +184,10 @@ impl Session {
                 self.fail(self.protocol("a reply that nothing asked for"))
             }
             State::Greeting | State::Helo | State::EhloInTls if !done(&reply) => self.fail(self.rejected(reply)),
+            State::Greeting if self.tls.is_some() => {
+                self.state = State::EhloInTls;
+                Step::Send(self.ehlo(), Phase::EhloInTls)
+            }
             State::Greeting => {
                 self.state = State::Ehlo;
                 Step::Send(self.ehlo(), Phase::Ehlo)
@@ -198,6 +201,7 @@ impl Session {
             }
             // The server would not hear the message to its end.
             State::Body => self.fail(self.rejected(reply)),
+            State::Auth => self.after_auth(reply),
             State::Mail => self.after_mail(reply),
             State::Rcpt(position) => self.after_rcpt(position, reply),
             State::Data => self.after_data(reply),
@@ -232,6 +236,8 @@ impl Session {
                         Step::Send(b"STARTTLS\r\n".to_vec(), Phase::StartTls)
                     }
                     (false, StartTlsUse::Required(by)) => self.fail(self.not_offered(by)),
+                    // In clear it never comes here.
+                    (_, StartTlsUse::FromTheStart) => self.fail(self.protocol("no TLS")),
                     (false, StartTlsUse::IfOffered | StartTlsUse::AsOffered) => {
                         self.tls_failure = Some(self.not_offered(DemandedBy::Server));
                         self.in_clear()
@@ -242,6 +248,7 @@ impl Session {
             // RFC 5321 §3.2: HELO only when EHLO is refused for good.
             Severity::Permanent => match self.job.starttls {
                 StartTlsUse::Required(by) => self.fail(self.not_offered(by)),
+                StartTlsUse::FromTheStart => self.fail(self.rejected(reply)),
                 StartTlsUse::IfOffered | StartTlsUse::AsOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
                     self.state = State::Helo;
                     self.tls = Some(TlsVerdict::ClearText);
@@ -269,6 +276,7 @@ impl Session {
                 self.tls_failure = Some(failure);
                 self.in_clear()
             }
+            (_, StartTlsUse::FromTheStart) => self.fail(self.protocol("no TLS")),
         }
     }
 
@@ -281,11 +289,10 @@ impl Session {
         self.before_mail()
     }
 
-    fn not_offered(&self, demanded_by: DemandedBy) -> Cause {
-        Cause::StarttlsNotOffered { peer: self.job.peer.clone(), demanded_by }
-    }
-
     fn before_mail(&mut self) -> Step {
+        if let Some(step) = self.log_in() {
+            return step;
+        }
         if self.job.require_tls && !self.offered.require_tls {
             let peer = self.job.peer.clone();
             let failure = RequireTlsFailure::NotOffered { peer: peer.clone() };
@@ -411,17 +418,19 @@ impl Session {
             TransportFault::Lost(detail) if phase == Phase::Connect => Cause::ConnectFailed { peer, detail },
             TransportFault::Lost(detail) => Cause::ConnectionLost { peer, phase, detail },
             TransportFault::NotSmtp(error) => Cause::ProtocolError { peer, phase, detail: error.to_string() },
+            TransportFault::Ours(cause) => cause,
         };
         // What was settled before stays: a message that was accepted is accepted.
         if self.accepted_reply.is_none() && self.ended.is_none() {
             // A server that has said that it closes has told why.
-            self.ended = Some(self.farewell().cloned().unwrap_or(cause));
+            let told = self.farewell().cloned().unwrap_or(cause);
+            self.ended = Some(self.as_egress(told));
         }
         self.finish()
     }
 
     fn fail(&mut self, cause: Cause) -> Step {
-        self.ended = Some(cause);
+        self.ended = Some(self.as_egress(cause));
         self.finish()
     }
 

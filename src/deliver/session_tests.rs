@@ -36,6 +36,7 @@ fn session(starttls: StartTlsUse, message: Option<Message>) -> Session {
         most_recipients: None,
         transfer: Transfer::ChunksWhereOffered,
         message,
+        login: None,
     })
 }
 
@@ -61,7 +62,7 @@ fn play(mut session: Session, replies: &[&str]) -> (Vec<String>, Session) {
             Step::SendBody => said.push("<body>".into()),
             Step::SendChunks => said.push("<chunks>".into()),
             Step::Await(_) => {}
-            Step::Finish => panic!("the session ended before {event}"),
+            Step::Finish | Step::SendSecret(_) => panic!("the session ended before {event}"),
         }
         step = session.on(match *event {
             "TLS" => Event::Secured(TlsVerdict::Unauthenticated { version: "TLSv1.3".into() }),

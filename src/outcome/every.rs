@@ -51,6 +51,7 @@ fn rank(cause: &Cause) -> usize {
         Cause::NextHopUnknown { .. } => 28,
         Cause::StsPolicyLost { .. } => 29,
         Cause::PerhapsTaken { .. } => 30,
+        Cause::EgressFailed { .. } => 31,
     }
 }
 
@@ -145,6 +146,7 @@ fn about_protection() -> Vec<Cause> {
         require_tls(RequireTlsFailure::NotOffered { peer: peer() }),
         require_tls(RequireTlsFailure::Tls { cause: Box::new(dane(DaneFailure::NoMatch)) }),
     ];
+    all.extend(egress::every());
     let all_of_them =
         [DemandedBy::Dane, DemandedBy::MtaSts, DemandedBy::RequireTls, DemandedBy::Operator, DemandedBy::Server];
     for demanded_by in all_of_them {

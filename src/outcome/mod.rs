@@ -9,12 +9,14 @@
 
 #[cfg(test)]
 mod cause_tests;
+mod egress;
 #[cfg(test)]
 pub(crate) mod every;
 mod named;
 mod tls;
 mod words;
 
+pub use egress::EgressFailure;
 pub use named::{NAMES, Named, UNITS, Unit, span};
 pub use tls::{
     CertificateFailure, DaneFailure, DaneScope, DemandedBy, ExceptionInForce, LostPolicy, MissingPolicy,
@@ -109,6 +111,8 @@ pub enum Phase {
     Handshake,
     /// EHLO inside TLS.
     EhloInTls,
+    /// AUTH (RFC 4954).
+    Auth,
     /// MAIL FROM.
     MailFrom,
     /// RCPT TO.
@@ -132,6 +136,7 @@ impl Phase {
             Self::StartTls => "waiting for the reply to STARTTLS",
             Self::Handshake => "setting up TLS",
             Self::EhloInTls => "waiting for the reply to EHLO inside TLS",
+            Self::Auth => "logging in",
             Self::MailFrom => "waiting for the reply to MAIL FROM",
             Self::RcptTo => "waiting for the reply to RCPT TO",
             Self::Data => "waiting for the reply to DATA",
@@ -387,6 +392,13 @@ pub enum Cause {
         /// What is lacking.
         failure: RequireTlsFailure,
     },
+    /// The way out that the configuration names cannot be gone.
+    EgressFailed {
+        /// The mail server.
+        host: String,
+        /// Why not.
+        failure: EgressFailure,
+    },
     /// The message is above the size the server takes.
     MessageTooLarge {
         /// The server.
@@ -497,6 +509,7 @@ impl Cause {
                 row("sts-policy-lost", Transient, 3, 0, Here).reported_as(StsFault::FetchError.result_type())
             }
             Self::RequireTlsUnmet { .. } => row("requiretls-unmet", Permanent, 7, 30, Recipient),
+            Self::EgressFailed { failure, .. } => failure.row(),
             Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),
             Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
             Self::SmtpUtf8NotOffered { .. } => row("smtputf8-not-offered", Permanent, 6, 7, Recipient),

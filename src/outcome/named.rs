@@ -47,6 +47,10 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("sts-required", &["domain", "detail"]),
     ("sts-policy-lost", &["domain"]),
     ("requiretls-unmet", &["server", "because"]),
+    ("login-failed", &["server", "detail"]),
+    ("login-unprotected", &["server", "because"]),
+    ("source-unavailable", &[]),
+    ("no-address-of-family", &["server", "family"]),
     ("message-too-large", &["server", "limit", "size"]),
     ("eight-bit-not-offered", &["server"]),
     ("smtputf8-not-offered", &["server"]),
@@ -93,6 +97,7 @@ impl Cause {
                 };
                 vec![text("server", host), ("because", Named::Because(because))]
             }
+            Self::EgressFailed { host, failure } => failure.named(host),
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![text("server", peer), text("limit", limit), text("size", size)]
             }

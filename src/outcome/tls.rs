@@ -1,6 +1,6 @@
 //! The words for what TLS and the policies about it came to (RFC 7672 §3, RFC 8461 §4, RFC 8689).
 
-use super::{Cause, Class, Peer, Row, Side, row};
+use super::{Cause, Class, EgressFailure, Peer, Row, Side, row};
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -220,6 +220,9 @@ impl Cause {
             Self::DaneRequired { host, .. } => (host, Some(DemandedBy::Operator)),
             Self::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => return cause.unprotected(),
             Self::RequireTlsUnmet { host, .. } => (host, Some(DemandedBy::RequireTls)),
+            Self::EgressFailed { failure: EgressFailure::LoginUnprotected { cause: Some(cause) }, .. } => {
+                return cause.unprotected();
+            }
             Self::Expired { last, .. } => return last.as_ref()?.unprotected(),
             Self::DomainNotFound { .. }
             | Self::NullMx { .. }
@@ -236,6 +239,7 @@ impl Cause {
             | Self::Rejected { .. }
             | Self::StsRequired { .. }
             | Self::StsPolicyLost { .. }
+            | Self::EgressFailed { .. }
             | Self::MessageTooLarge { .. }
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }

@@ -99,6 +99,7 @@ impl Cause {
                     cause.sentence()
                 ),
             },
+            Self::EgressFailed { host, failure } => failure.sentence(host),
             Self::MessageTooLarge { peer, limit, size } => {
                 format!("The message has {size} bytes, and the mail server {peer} takes at most {limit}.")
             }
@@ -226,6 +227,7 @@ impl Cause {
             Self::RequireTlsUnmet { .. } => {
                 "Send the message without REQUIRETLS, or ask the recipient's administrators to support RFC 8689."
             }
+            Self::EgressFailed { failure, .. } => failure.advice(),
             Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",
             Self::EightBitNotOffered { .. } => "Let the sending system encode the message as 7-bit MIME.",
             Self::SmtpUtf8NotOffered { .. } => {
@@ -346,6 +348,7 @@ impl Cause {
                 });
                 lines
             }
+            Self::EgressFailed { host, failure } => failure.evidence(host),
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![("Mail server", peer.to_string()), ("Size", format!("{size} octets, at most {limit}"))]
             }

@@ -7,13 +7,14 @@ use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
 use crate::clock::Timestamp;
 use crate::deliver::driver::OpenBody;
+use crate::deliver::egress::refused_by_own_hop;
 use crate::deliver::eight_bit::Conversion;
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
-use crate::route::Route;
+use crate::route::{ChosenBy, Route};
 use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
@@ -36,10 +37,16 @@ pub(super) type Outcomes = BTreeMap<usize, DeliveryOutcome>;
 pub(super) struct DeliveryAttempt<'a> {
     pub(super) entry: &'a SpoolEntry,
     pub(super) route: &'a Route,
-    /// By index in the envelope.
-    pub(super) recipients: &'a [usize],
     pub(super) journal: Journal,
+    /// What has come of it so far.
+    pub(super) outcomes: Outcomes,
+    /// All of them, by index in the envelope.
+    all: &'a [usize],
+    /// The next hops that have not had their turn.
+    to_come: VecDeque<Route>,
+    /// The one whose turn it is, and for whom.
     next_hop: String,
+    recipients: Vec<usize>,
     began: Timestamp,
     /// Whether a server would have had the message if it were 7-bit.
     wants_seven_bits: AtomicBool,
@@ -47,20 +54,61 @@ pub(super) struct DeliveryAttempt<'a> {
     conversion: OnceLock<Arc<Conversion>>,
 }
 
-impl<'a> DeliveryAttempt<'a> {
-    pub(super) fn begin(entry: &'a SpoolEntry, route: &'a Route, recipients: &'a [usize], now: Timestamp) -> Self {
-        let (journal, next_hop) = (Journal::default(), route.hop.to_string());
-        let (wants_seven_bits, conversion) = (AtomicBool::new(false), OnceLock::new());
-        Self { entry, route, recipients, journal, next_hop, began: now, wants_seven_bits, conversion }
-    }
-
+impl DeliveryAttempt<'_> {
     /// Every attempt shuffles the servers again, and a log line is enough to tell how.
     pub(super) fn seed(&self) -> u64 {
-        self.entry.id.0.wrapping_add(u64::from(self.entry.attempts))
+        seed(self.entry)
     }
 }
 
+fn seed(entry: &SpoolEntry) -> u64 {
+    entry.id.0.wrapping_add(u64::from(entry.attempts))
+}
+
 impl Pipeline {
+    pub(super) fn begin<'a>(
+        &self,
+        entry: &'a SpoolEntry,
+        route: &'a Route,
+        recipients: &'a [usize],
+    ) -> DeliveryAttempt<'a> {
+        let began = self.out.clock.now();
+        let to_come = route.in_turn(seed(entry), |hop| self.failover().has_failed(hop, began)).into();
+        let (journal, outcomes) = (Journal::default(), Outcomes::new());
+        DeliveryAttempt {
+            entry,
+            route,
+            journal,
+            outcomes,
+            all: recipients,
+            to_come,
+            next_hop: String::new(),
+            recipients: Vec::new(),
+            began,
+            wants_seven_bits: AtomicBool::new(false),
+            conversion: OnceLock::new(),
+        }
+    }
+
+    /// The next hop whose turn it is: the only one, or the next of a list while somebody may be taken there.
+    pub(super) fn turn(&self, attempt: &mut DeliveryAttempt<'_>) -> Option<Route> {
+        let open = pending(attempt.all, &attempt.outcomes);
+        if open.is_empty() || (!attempt.outcomes.is_empty() && self.is_late(attempt)) {
+            return None;
+        }
+        let route = attempt.to_come.pop_front()?;
+        (attempt.recipients, attempt.next_hop) = (open, route.hop.to_string());
+        Some(route)
+    }
+
+    /// What one next hop has brought.
+    pub(super) fn took_turn(&self, attempt: &mut DeliveryAttempt<'_>, route: &Route, brought: Outcomes) {
+        if route.hop != attempt.route.hop {
+            self.failover().tried(&route.hop, brought.values(), self.out.clock.now());
+        }
+        brought.into_iter().for_each(|(index, outcome)| record(&mut attempt.outcomes, index, outcome));
+    }
+
     /// Delivers to those who have no final outcome so far, over the servers of a plan.
     pub(super) async fn deliver(
         &self,
@@ -69,12 +117,12 @@ impl Pipeline {
         plan: Result<Vec<Planned>, Cause>,
         mut so_far: Outcomes,
     ) -> Tried<Outcomes> {
-        let open = pending(attempt.recipients, &so_far);
+        let open = pending(&attempt.recipients, &so_far);
         let policy = match plan {
             Ok(steps) => {
                 let Tried { outcomes, policy } = self.try_servers(attempt, facts, steps.clone(), &open).await;
                 so_far.extend(outcomes);
-                let open = pending(attempt.recipients, &so_far);
+                let open = pending(&attempt.recipients, &so_far);
                 if self.may_convert(attempt, &open, &mut so_far).await {
                     let Tried { outcomes, policy: again } = self.try_servers(attempt, facts, steps, &open).await;
                     so_far.extend(outcomes);
@@ -88,7 +136,7 @@ impl Pipeline {
                 PolicyDoubt::over([&cause])
             }
         };
-        let is_all_done = pending(attempt.recipients, &so_far).is_empty();
+        let is_all_done = pending(&attempt.recipients, &so_far).is_empty();
         Tried { outcomes: so_far, policy: if is_all_done { PolicyDoubt::None } else { policy } }
     }
 
@@ -110,7 +158,11 @@ impl Pipeline {
     }
 
     /// One cause stops all.
-    pub(super) fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
+    pub(super) fn none_found(&self, attempt: &DeliveryAttempt<'_>, cause: &Cause) -> Outcomes {
+        self.none_tried(attempt, &attempt.recipients, cause)
+    }
+
+    fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
         self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, cause);
         attempt.journal.not_tried(&attempt.next_hop, recipients, cause);
         recipients.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
@@ -195,8 +247,13 @@ impl Pipeline {
         self.out.clock.now().since(attempt.began) >= ATTEMPT_LIMIT
     }
 
-    /// What a failure means for a message whose sender asked for REQUIRETLS.
+    /// What a failure means for a message whose sender asked for REQUIRETLS, and at a next hop that the
+    /// operator named.
     fn under_request(&self, attempt: &DeliveryAttempt<'_>, cause: Cause) -> Cause {
+        let cause = match attempt.route.hop.chosen_by() {
+            ChosenBy::Operator => refused_by_own_hop(cause),
+            ChosenBy::Recipient => cause,
+        };
         match attempt.entry.envelope.tls {
             TlsRequest::Required => failed_under_require_tls(cause),
             TlsRequest::ByPolicy | TlsRequest::Optional => cause,

@@ -9,7 +9,7 @@ use super::form::{field, utf8_field};
 use super::{Fate, Kind, ReportDraft, ReportForm, tries};
 use crate::clock::Timestamp;
 use crate::envelope::{ClientInfo, Origin, RecipientDsn};
-use crate::outcome::{Cause, Peer, RequireTlsFailure};
+use crate::outcome::{Cause, EgressFailure, Peer, RequireTlsFailure};
 use crate::smtp::address::{Domain, Host, Mailbox};
 use crate::smtp::dsn::{OriginalRecipient, to_code_points};
 use crate::smtp::reply::{EnhancedStatusCode, Reply};
@@ -164,7 +164,12 @@ pub(super) fn remote_reply(fate: &Fate) -> Option<(&Peer, &Reply)> {
 fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
     match cause {
         Cause::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => reply_behind(cause),
-        Cause::Rejected { peer, reply, .. } | Cause::StarttlsRefused { peer, reply, .. } => Some((peer, reply)),
+        Cause::Rejected { peer, reply, .. }
+        | Cause::StarttlsRefused { peer, reply, .. }
+        | Cause::EgressFailed {
+            failure: EgressFailure::LoginRefused { peer, reply } | EgressFailure::LoginWanted { peer, reply },
+            ..
+        } => Some((peer, reply)),
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
@@ -187,6 +192,7 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::DaneRequired { .. }
         | Cause::StsRequired { .. }
         | Cause::StsPolicyLost { .. }
+        | Cause::EgressFailed { .. }
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }

@@ -23,6 +23,9 @@ const TEXT_BEFORE_LAST_LIMIT: usize = 1500;
 /// How much of a line is shown that cannot be read, in octets.
 const ODD_LINE_SHOWN: usize = 200;
 
+/// The most ways to log in that we read; real servers have fewer than ten.
+const AUTH_LIMIT: usize = 32;
+
 /// An enhanced status code, `class.subject.detail` (RFC 3463 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -313,6 +316,8 @@ pub struct Capabilities {
     pub smtp_utf8: bool,
     /// LIMITS (RFC 9422).
     pub limits: Limits,
+    /// AUTH: the ways to log in (RFC 4954).
+    pub auth: Vec<String>,
     /// SIZE (RFC 1870): offered, and the limit when one above zero was named.
     pub size: Option<Option<u64>>,
 }
@@ -370,6 +375,7 @@ impl Capabilities {
                 Some("CHUNKING") => offered.chunking = true,
                 Some("DSN") => offered.dsn = true,
                 Some("SMTPUTF8") => offered.smtp_utf8 = true,
+                Some("AUTH") => offered.auth = words.take(AUTH_LIMIT).map(str::to_ascii_uppercase).collect(),
                 Some("LIMITS") => offered.limits = Limits::from_words(words),
                 Some("SIZE") => {
                     let limit = words.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);

@@ -216,6 +216,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::DaneRequired { .. }
         | Cause::StsRequired { .. }
         | Cause::StsPolicyLost { .. }
+        | Cause::EgressFailed { .. }
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }

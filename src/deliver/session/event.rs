@@ -1,5 +1,6 @@
 //! What happens to a session, and what it wants done about it.
 
+use crate::deliver::auth::SecretLine;
 use crate::outcome::{Cause, Phase, TlsVerdict};
 use crate::smtp::reply::{Reply, ReplyError};
 
@@ -32,6 +33,8 @@ pub enum TransportFault {
     NotSmtp(ReplyError),
     /// The TLS handshake failed; a verifier's own cause when it refused the certificate.
     Handshake(Cause),
+    /// There was no way out from here.
+    Ours(Cause),
     /// Our stored content is damaged; the dot must not be sent.
     ContentDamaged,
 }
@@ -43,7 +46,7 @@ impl TransportFault {
             Self::TimedOut => "it did not answer in time".to_owned(),
             Self::Lost(detail) => format!("the connection broke: {detail}"),
             Self::NotSmtp(error) => error.to_string(),
-            Self::Handshake(cause) => cause.sentence(),
+            Self::Handshake(cause) | Self::Ours(cause) => cause.sentence(),
             Self::ContentDamaged => Cause::ContentDamaged.sentence(),
         }
     }
@@ -54,6 +57,8 @@ impl TransportFault {
 pub enum Step {
     /// Send this, then wait for one reply.
     Send(Vec<u8>, Phase),
+    /// Send this, which nobody may see, then wait for one reply.
+    SendSecret(SecretLine),
     /// Wait for one more reply.
     Await(Phase),
     /// Forget all that was received and start TLS (RFC 3207 §4.2).

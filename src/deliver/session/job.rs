@@ -1,5 +1,6 @@
 //! What one session is to do.
 
+use super::LoginJob;
 use crate::deliver::message::Message;
 use crate::outcome::{DemandedBy, Peer};
 
@@ -20,6 +21,8 @@ pub struct Job {
     pub transfer: Transfer,
     /// The message to hand over; `None` stops before MAIL FROM.
     pub message: Option<Message>,
+    /// Who we are there.
+    pub login: Option<LoginJob>,
 }
 
 /// How a session treats STARTTLS.
@@ -31,6 +34,8 @@ pub enum StartTlsUse {
     IfOffered,
     /// TLS when it is offered; when that goes wrong, nothing is said, as the operator wants it.
     AsOffered,
+    /// TLS before the first word (RFC 8314 §3.3).
+    FromTheStart,
     /// No TLS, as the operator wants it.
     Never,
     /// No TLS: that of an opportunistic connection just before this one failed.

@@ -68,7 +68,7 @@ impl Session {
         self.accepted_reply.as_ref()?;
         let tls = self.tls.clone()?;
         let fell_back = match self.job.starttls {
-            StartTlsUse::Required(_) | StartTlsUse::Never => false,
+            StartTlsUse::Required(_) | StartTlsUse::Never | StartTlsUse::FromTheStart => false,
             StartTlsUse::IfOffered | StartTlsUse::AsOffered => tls == TlsVerdict::ClearText && self.offered.starttls,
             StartTlsUse::NotAgain => true,
         };
