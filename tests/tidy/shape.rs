@@ -12,7 +12,6 @@ const LONG: &[(&str, &str)] = &[
     ("accept/driver.rs", "one connection in all its ways to end"),
     ("accept/session.rs", "one state machine, whose states are read together"),
     ("config/mod.rs", "the list of all keys"),
-    ("deliver/driver.rs", "one connection in all its ways to end"),
     ("outcome/mod.rs", "one table of all causes"),
     ("resolve/driver.rs", "to be cut"),
     ("spool/embedded/state.rs", "all of SQL in one place"),

@@ -15,7 +15,7 @@ mod part;
 mod walk;
 
 use encode::Encoder;
-use part::{Encoding, MimePart, PartKind};
+use part::{Encoding, PartHeader, PartKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use walk::{MimePiece, Walk};
@@ -233,11 +233,11 @@ impl Utf8Check {
 #[derive(Debug)]
 pub struct Converter {
     walk: Walk,
-    writer: Writer,
+    writer: ConversionWriter,
 }
 
 #[derive(Debug)]
-struct Writer {
+struct ConversionWriter {
     plan: std::vec::IntoIter<Change>,
     /// A field that stands on top of the message, with its CRLF.
     note: Option<String>,
@@ -251,7 +251,10 @@ impl Converter {
     #[must_use]
     pub fn new(plan: &ConversionPlan, note: String) -> Self {
         let (plan, encoder) = (plan.changes.clone().into_iter(), Encoder::None);
-        Self { walk: Walk::default(), writer: Writer { plan, note: Some(note), parts: 0, encoder, wire: Vec::new() } }
+        Self {
+            walk: Walk::default(),
+            writer: ConversionWriter { plan, note: Some(note), parts: 0, encoder, wire: Vec::new() },
+        }
     }
 
     /// Takes the next piece of content; gives what it has become.
@@ -271,7 +274,7 @@ impl Converter {
     }
 }
 
-impl Writer {
+impl ConversionWriter {
     fn write(&mut self, piece: &MimePiece<'_>) {
         match piece {
             MimePiece::Header { raw, part, .. } => {
@@ -305,7 +308,7 @@ impl Writer {
         std::mem::replace(&mut self.encoder, Encoder::None).finish(&mut self.wire);
     }
 
-    fn header(&mut self, raw: &[u8], part: &MimePart, change: Change) {
+    fn header(&mut self, raw: &[u8], part: &PartHeader, change: Change) {
         let (encoding, charset) = match change {
             Change::None => return self.wire.extend_from_slice(raw),
             Change::Label => (None, None),

@@ -38,14 +38,14 @@ pub(super) enum Encoding {
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MimePart {
+pub(super) struct PartHeader {
     pub(super) kind: PartKind,
     pub(super) encoding: Encoding,
     pub(super) has_version: bool,
     pub(super) has_type: bool,
 }
 
-impl MimePart {
+impl PartHeader {
     /// Reads a header, with its empty line. `in_digest`: a part that does not say what it is, is a
     /// message (RFC 2046 §5.1.5).
     pub(super) fn read(raw: &[u8], in_digest: Digest) -> Self {

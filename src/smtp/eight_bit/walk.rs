@@ -4,7 +4,7 @@
 //! end before a boundary belongs to the boundary.
 
 use super::Unconvertible;
-use super::part::{Digest, MimePart, PartKind};
+use super::part::{Digest, PartHeader, PartKind};
 
 /// So much of a line is looked at together, in octets; a boundary is shorter.
 const LINE_LIMIT: usize = 4096;
@@ -21,7 +21,7 @@ pub(super) enum MimePiece<'a> {
     /// The header of the message, or of a part, with its empty line.
     Header {
         raw: &'a [u8],
-        part: &'a MimePart,
+        part: &'a PartHeader,
         /// Why nothing in it may be changed.
         protected: Option<Unconvertible>,
     },
@@ -136,7 +136,7 @@ impl Walk {
     fn header_ends(&mut self, see: &mut dyn FnMut(MimePiece<'_>)) {
         let raw = std::mem::take(&mut self.header);
         let in_digest = self.containers.last().is_some_and(|container| container.is_digest);
-        let part = MimePart::read(&raw, if in_digest { Digest::Yes } else { Digest::No });
+        let part = PartHeader::read(&raw, if in_digest { Digest::Yes } else { Digest::No });
         self.parts += 1;
         self.is_too_much |= self.parts > PARTS_LIMIT;
         see(MimePiece::Header { raw: &raw, part: &part, protected: self.protected() });
@@ -161,7 +161,7 @@ impl Walk {
     fn delimiter(&self, line: &[u8]) -> Option<Delimiter> {
         let text = line.trim_ascii_end().strip_prefix(b"--")?;
         let found = |(depth, container): (usize, &Container)| match text.strip_prefix(container.boundary.as_slice())? {
-            b"" => Some(Delimiter { depth, ends: BoundaryEnds::MimePart }),
+            b"" => Some(Delimiter { depth, ends: BoundaryEnds::PartHeader }),
             b"--" => Some(Delimiter { depth, ends: BoundaryEnds::Container }),
             _ => None,
         };
@@ -175,7 +175,7 @@ impl Walk {
         }
         see(MimePiece::Boundary { raw: line, after_line_end: std::mem::take(&mut self.held) });
         match ends {
-            BoundaryEnds::MimePart => {
+            BoundaryEnds::PartHeader => {
                 self.containers.truncate(depth + 1);
                 self.section = MimeSection::Header;
             }
@@ -197,6 +197,6 @@ struct Delimiter {
 /// What a boundary ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BoundaryEnds {
-    MimePart,
+    PartHeader,
     Container,
 }
