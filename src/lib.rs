@@ -44,6 +44,8 @@
 //! |---|---|
 //! | RFC 1034 | names, CNAME, wildcards |
 //! | RFC 1035 | DNS messages |
+//! | RFC 1047 | duplicate messages |
+//! | RFC 1847 | signed and encrypted parts |
 //! | RFC 1870 | SIZE |
 //! | RFC 1982 | times that wrap around |
 //! | RFC 2034 | enhanced status codes in replies |
@@ -52,6 +54,7 @@
 //! | RFC 2047 | text outside ASCII in header fields |
 //! | RFC 2181 | RRsets, TTLs |
 //! | RFC 2308 | negative answers |
+//! | RFC 2782 | weights among equals |
 //! | RFC 2920 | PIPELINING |
 //! | RFC 3030 | CHUNKING |
 //! | RFC 3110 | RSA keys in DNSSEC |
@@ -64,13 +67,16 @@
 //! | RFC 3834 | automatic answers |
 //! | RFC 3848 | protocol words in Received |
 //! | RFC 4007 | IPv6 addresses of a link |
+//! | RFC 4013 | passwords, prepared |
 //! | RFC 4033 | DNSSEC: the idea |
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
 //! | RFC 4055 | RSA keys in certificates |
 //! | RFC 4509 | SHA-256 in DS records |
 //! | RFC 4592 | wildcards |
+//! | RFC 4616 | AUTH PLAIN |
 //! | RFC 4648 | base32 |
+//! | RFC 4954 | AUTH |
 //! | RFC 5011 | states of trust anchors |
 //! | RFC 5155 | NSEC3 |
 //! | RFC 5246 | TLS 1.2 |
@@ -79,12 +85,15 @@
 //! | RFC 5322 | the message format |
 //! | RFC 5452 | DNS answers that resist forgery |
 //! | RFC 5702 | RSA with SHA-2 in DNSSEC |
+//! | RFC 5802 | SCRAM |
 //! | RFC 5890 | U-labels and A-labels |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
+//! | RFC 6376 | DKIM |
 //! | RFC 6522 | multipart/report |
 //! | RFC 6531 | SMTPUTF8 |
+//! | RFC 6532 | headers in UTF-8 |
 //! | RFC 6533 | addresses outside ASCII in notifications |
 //! | RFC 6605 | ECDSA in DNSSEC |
 //! | RFC 6672 | DNAME |
@@ -101,11 +110,13 @@
 //! | RFC 7646 | negative trust anchors |
 //! | RFC 7671 | DANE in practice |
 //! | RFC 7672 | DANE for SMTP |
+//! | RFC 7677 | SCRAM-SHA-256 |
 //! | RFC 7686 | `.onion` |
 //! | RFC 7766 | DNS over TCP |
 //! | RFC 7858 | DNS over TLS |
 //! | RFC 8017 | RSA signatures |
 //! | RFC 8080 | Ed25519 in DNSSEC |
+//! | RFC 8314 | TLS from the first octet |
 //! | RFC 8375 | `home.arpa` |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | result types |

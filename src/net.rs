@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// For asking for the way; the port makes no difference to it.
 const ANY_PORT: u16 = 25;
@@ -32,9 +32,32 @@ pub trait Network: Send + Sync {
     /// What the system said.
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>>;
 
+    /// Opens a connection from one of our own addresses.
+    ///
+    /// # Errors
+    /// What the system said; [`SourceUnavailable`] where it does not give us that address.
+    async fn connect_from(&self, source: Option<IpAddr>, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        // Whoever has no addresses of its own has them all.
+        let _any = source;
+        self.connect(address).await
+    }
+
     /// Whether packets can go to an address at all (RFC 6724 §6, rule 1). Nothing is sent.
     fn has_way_to(&self, _address: IpAddr) -> bool {
         true
+    }
+}
+
+/// The system does not give us the address that we are to send from.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceUnavailable(String);
+
+impl SourceUnavailable {
+    /// What the system said, where an error is one of these.
+    #[must_use]
+    pub fn behind(error: &io::Error) -> Option<String> {
+        error.get_ref()?.downcast_ref::<Self>().map(|Self(detail)| detail.clone())
     }
 }
 
@@ -47,6 +70,17 @@ impl Network for Tcp {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
         let stream = TcpStream::connect(address).await?;
         // Commands are small and each waits for its reply: never hold them back.
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+
+    async fn connect_from(&self, source: Option<IpAddr>, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let Some(source) = source else { return self.connect(address).await };
+        let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket
+            .bind(SocketAddr::new(source, 0))
+            .map_err(|error| io::Error::new(error.kind(), SourceUnavailable(error.to_string())))?;
+        let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
     }
@@ -82,6 +116,20 @@ mod tests {
         drop(listener);
         let refused = Tcp.connect(address).await.err().map(|error| error.kind());
         assert_eq!(refused, Some(io::ErrorKind::ConnectionRefused));
+    }
+
+    #[tokio::test]
+    async fn a_connection_comes_from_the_address_that_is_asked_for_or_says_that_it_is_not_ours() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(Tcp.connect_from(Some([127, 0, 0, 9].into()), address), listener.accept());
+        ours.unwrap();
+        assert_eq!(theirs.unwrap().1.ip(), IpAddr::from([127, 0, 0, 9]));
+        let error = Tcp.connect_from(Some([192, 0, 2, 77].into()), address).await.err().unwrap();
+        assert!(SourceUnavailable::behind(&error).is_some(), "{error}");
+        drop(listener);
+        let error = Tcp.connect_from(Some([127, 0, 0, 9].into()), address).await.err().unwrap();
+        assert_eq!(SourceUnavailable::behind(&error), None, "{error}");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! next command is found where it really is. NUL and 8-bit octets pass unchanged. Content that
 //! comes by BDAT and does not end in CRLF is stored as it is; the encoder for DATA completes it.
 
+use super::header_charset::HeaderCharset;
 use super::tls_required::TlsRequired;
-use crate::envelope::{BodyType, TlsRequest};
+use crate::envelope::{BodyType, Charset, TlsRequest};
 use crate::smtp::data::{DataDecoder, LineEndCheck};
 use crate::smtp::header::{Line, Scanner};
 
@@ -39,6 +40,8 @@ pub struct ContentTraits {
     pub tls: TlsRequest,
     /// Whether it needs `BODY=8BITMIME`.
     pub body: BodyType,
+    /// Whether its header needs SMTPUTF8.
+    pub charset: Charset,
 }
 
 /// How much a message may have.
@@ -61,6 +64,7 @@ pub struct Intake {
     /// Received fields so far.
     hops: u32,
     tls_required: TlsRequired,
+    header_charset: HeaderCharset,
     body: BodyType,
     fault: Option<ContentFault>,
 }
@@ -77,6 +81,7 @@ impl Intake {
             header: Scanner::default(),
             hops: 0,
             tls_required: TlsRequired::default(),
+            header_charset: HeaderCharset::default(),
             body: BodyType::SevenBit,
             fault: None,
         }
@@ -130,7 +135,7 @@ impl Intake {
     pub fn content(&self) -> ContentTraits {
         let mut tls_required = self.tls_required.clone();
         self.header.clone().end(|read| tls_required.line(read));
-        ContentTraits { tls: tls_required.request(), body: self.body }
+        ContentTraits { tls: tls_required.request(), body: self.body, charset: self.header_charset.charset() }
     }
 
     fn fail(&mut self, fault: ContentFault) {
@@ -150,6 +155,7 @@ impl Intake {
                 *hops = hops.saturating_add(u32::from(is_received(read.line)));
                 tls_required.line(read);
             });
+            self.header_charset.feed(added);
         }
         if self.hops > self.limits.received {
             self.fail(ContentFault::Loop);
@@ -213,7 +219,7 @@ mod tests {
         {
             let mut intake = Intake::new(limits);
             chunks.iter().for_each(|chunk| intake.chunk(chunk, &mut Vec::new()));
-            assert_eq!(intake.content(), ContentTraits { tls: TlsRequest::ByPolicy, body });
+            assert_eq!(intake.content(), ContentTraits { body, ..ContentTraits::default() });
         }
     }
 

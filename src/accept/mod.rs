@@ -24,6 +24,7 @@
 pub mod certificate;
 pub mod conversation;
 pub mod driver;
+pub mod header_charset;
 pub mod intake;
 pub mod received;
 pub mod replies;

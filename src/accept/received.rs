@@ -41,7 +41,10 @@ pub fn received(trace: &TraceLine<'_>) -> String {
     let by = format!("by {} with {} id {}", trace.by, trace.protocol, trace.id);
     let date = trace.at.rfc5322();
     match trace.only_recipient {
-        Some(recipient) => format!("Received: {from}\r\n\t{by}\r\n\tfor <{recipient}>;\r\n\t{date}\r\n"),
+        // The trace must not be what makes the header one in UTF-8.
+        Some(recipient) => {
+            format!("Received: {from}\r\n\t{by}\r\n\tfor <{}>;\r\n\t{date}\r\n", recipient.on_the_wire())
+        }
         None => format!("Received: {from}\r\n\t{by};\r\n\t{date}\r\n"),
     }
 }

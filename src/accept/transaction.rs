@@ -70,6 +70,11 @@ impl Transaction {
             TlsRequest::ByPolicy | TlsRequest::Optional => self.tls = content.tls,
             TlsRequest::Required => {}
         }
+        // RFC 6531 §3.2: nor does SMTPUTF8 where the header is in ASCII; the addresses speak for
+        // themselves.
+        if content.charset == Charset::Ascii {
+            self.charset = Charset::Ascii;
+        }
         match content.body {
             BodyType::SevenBit => self.body = BodyType::SevenBit,
             BodyType::EightBitMime => {}

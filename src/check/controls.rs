@@ -16,6 +16,7 @@ use crate::resolve::mail::resolve_named_host;
 use crate::smtp::address::Domain;
 use futures_util::future::join_all;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Controls that are asked: two already show whether the world looks the same.
 const CONTROLS_LIMIT: usize = 2;
@@ -123,6 +124,7 @@ async fn probe(mailer: &Mailer, host: &Domain, address: SocketAddr) -> (Option<C
         policy: TlsPolicy::Opportunistic { because: WhyOpportunistic::ReportOnly },
         watched: None,
         require_tls: false,
+        egress: Arc::default(),
     };
     let probe = mailer.probe(&target).await;
     (probe.failure, probe.certificates.into_iter().next())

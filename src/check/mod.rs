@@ -14,6 +14,7 @@ mod controls;
 mod details;
 pub mod evidence;
 pub(crate) mod history;
+mod listed;
 mod observation;
 mod opinions;
 pub mod probes;
@@ -37,7 +38,7 @@ use crate::pipeline::outbound::{LastTry, Outbound, PolicyDoubt, RouteFacts, Setu
 use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
-use crate::smtp::address::{Domain, Host};
+use crate::smtp::address::{Domain, Host, ReversePath};
 use crate::smtp::special_use::SpecialUse;
 use crate::state_dir;
 use evidence::{DeliveryForecast, DnsProbe, Evidence, Queue, SecondOpinion, ServerSeen, TlsaCount, Troubled};
@@ -102,12 +103,17 @@ impl Checker {
 
     /// Checks one domain.
     pub async fn check(&self, domain: &Domain) -> CheckReport {
+        self.check_from(None, domain).await
+    }
+
+    /// Checks one domain for mail of one sender: destinations for certain senders count.
+    pub async fn check_from(&self, sender: Option<&ReversePath>, domain: &Domain) -> CheckReport {
         let at = self.out.clock.now();
         let started = Instant::now();
         let config = &self.out.config;
-        let route = route::route(&Host::Domain(domain.clone()), &config.destination, config.delivery.port);
+        let route = route::route(&Host::Domain(domain.clone()), sender, &config.destination, config.delivery.port);
         // What nothing waits for goes along, so that silence is waited for once.
-        let (looked, aside) = tokio::join!(Box::pin(self.look(&route, at)), Box::pin(self.look_aside(domain)));
+        let (looked, aside) = tokio::join!(Box::pin(self.look_at_all(&route, at)), Box::pin(self.look_aside(domain)));
         let Observed { met, troubled, subject, dns, opinions, servers } = looked;
         let evidence = Evidence {
             version: evidence::VERSION,
@@ -126,6 +132,17 @@ impl Checker {
             took_ms: milliseconds(started.elapsed()),
         };
         self.report(domain, &route, &met, evidence)
+    }
+
+    /// Each next hop of a list, side by side.
+    async fn look_at_all(&self, route: &Route, at: Timestamp) -> Observed {
+        let singles = route.in_turn(u64::try_from(at.0).unwrap_or(0), |_hop| false);
+        let looks = singles.iter().map(|single| Box::pin(self.look(single, at)));
+        let looked = join_all(looks).await;
+        match listed::together(singles.iter().cloned().zip(looked).collect()) {
+            Some(all) => all,
+            None => Box::pin(self.look(route, at)).await,
+        }
     }
 
     /// What delivery meets and, where that is trouble, what stands behind it.
@@ -307,11 +324,7 @@ impl Checker {
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
             notes: view::private(domain, &route.hop, &self.out.config.dns.private_zones)
-                .chain(
-                    known.into_iter().flat_map(|known| {
-                        view::notes(known, &met.probed, &self.out.mailer.ways_out(&known.resolution))
-                    }),
-                )
+                .chain(known.into_iter().flat_map(|known| view::notes(known, &met.probed, &self.out.ways_out(known))))
                 .collect(),
             hosts,
             dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),

@@ -148,6 +148,8 @@ pub struct AddressReport {
     pub address: String,
     /// How the connection was protected.
     pub tls: Option<TlsVerdict>,
+    /// The key exchange of TLS, by the name of its group.
+    pub group: Option<&'static str>,
     /// What went wrong.
     pub fault: Option<CauseRow>,
     /// What a policy that is only watched would have refused it for.

@@ -11,6 +11,7 @@ use super::evidence::CertificateEnd;
 use super::verdict::Verdict;
 use crate::clock::Timestamp;
 use crate::config::{Config, TrustAnchorSource};
+use crate::deliver::egress::store::CertificateEndsAt;
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::Security;
 use crate::resolve::dnssec::{Anchors, Outcome};
@@ -66,6 +67,7 @@ pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
     let mut all = vec![resolver(out)];
     all.extend(root);
     all.extend([clock, named, port25, spool(&out.config), listener(&out.config, out.clock.now())]);
+    all.extend(client_certificates(&out.egress.certificates(), out.clock.now()));
     all
 }
 
@@ -298,13 +300,30 @@ fn listener(config: &Config, now: Timestamp) -> SelfCheck {
     let Some(seen) = first_certificate(path) else {
         return SelfCheck::new(CHECK, Verdict::Fault, format!("{} holds no certificate", path.display()));
     };
-    let days = (seen.not_after.0 - now.0).div_euclid(DAY_MS);
+    let (days, status) = left(seen.not_after, now);
+    SelfCheck::new(CHECK, status, format!("{} ends in {days} days ({})", seen.subject, seen.not_after))
+}
+
+/// The days that are left to a certificate, and what to think of them.
+fn left(not_after: Timestamp, now: Timestamp) -> (i64, Verdict) {
+    let days = (not_after.0 - now.0).div_euclid(DAY_MS);
     let status = match days {
         ..0 => Verdict::Fault,
         0..EXPIRES_SOON_DAYS => Verdict::Warning,
         EXPIRES_SOON_DAYS.. => Verdict::Ok,
     };
-    SelfCheck::new(CHECK, status, format!("{} ends in {days} days ({})", seen.subject, seen.not_after))
+    (days, status)
+}
+
+/// The certificates that destinations show; the one that ends first counts.
+fn client_certificates(all: &[CertificateEndsAt], now: Timestamp) -> Option<SelfCheck> {
+    const CHECK: &str = "client-cert";
+    let first = all.iter().min_by_key(|one| one.at)?;
+    let Some(at) = first.at else {
+        return Some(SelfCheck::new(CHECK, Verdict::Warning, format!("that of {} cannot be read", first.domains)));
+    };
+    let (days, status) = left(at, now);
+    Some(SelfCheck::new(CHECK, status, format!("that of {} ends in {days} days ({at})", first.domains)))
 }
 
 fn first_certificate(path: &Path) -> Option<super::evidence::CertificateSeen> {
@@ -315,6 +334,19 @@ fn first_certificate(path: &Path) -> Option<super::evidence::CertificateSeen> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_certificate_that_ends_soon_is_warned_of() {
+        let at =
+            |days: i64| CertificateEndsAt { domains: format!("d{days}.example"), at: Some(Timestamp(days * DAY_MS)) };
+        let status = |all: &[CertificateEndsAt]| client_certificates(all, Timestamp(0)).map(|one| one.status);
+        assert_eq!(status(&[]), None);
+        assert_eq!(status(&[at(40), at(20)]), Some(Verdict::Ok));
+        assert_eq!(status(&[at(40), at(13)]), Some(Verdict::Warning));
+        assert_eq!(status(&[at(40), at(-1)]), Some(Verdict::Fault));
+        let detail = client_certificates(&[at(40), at(13)], Timestamp(0)).unwrap().detail;
+        assert!(detail.contains("d13.example ends in 13 days"), "{detail}");
+    }
 
     #[test]
     fn what_was_not_looked_at_is_not_called_ok() {

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::driver::Probe;
 use crate::deliver::families::WaysOut;
+use crate::deliver::hello::LargeHello;
 use crate::deliver::{Planned, Target};
 use crate::outcome::{DaneScope, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
@@ -84,6 +85,7 @@ fn address_report(target: &Target, probe: &Probe) -> AddressReport {
     AddressReport {
         address: target.peer.address.to_string(),
         tls: probe.tls.clone(),
+        group: probe.group,
         fault: probe.failure.as_ref().map(CauseRow::from),
         watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(CauseRow::from),
         took_ms: super::milliseconds(probe.took),
@@ -119,7 +121,7 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsRepor
 pub(super) fn private(domain: &Domain, hop: &NextHop, zones: &[PrivateZone]) -> impl Iterator<Item = String> {
     let name = match hop {
         NextHop::Host { name, .. } => name,
-        NextHop::Domain(_) | NextHop::Address { .. } => domain,
+        NextHop::Domain(_) | NextHop::Address { .. } | NextHop::OneOf(_) => domain,
     };
     let zone = PrivateZone::around(name.as_str(), zones);
     zone.map(|zone| format!("Private zone {zone}: nothing about {name} is validated.")).into_iter()
@@ -127,7 +129,7 @@ pub(super) fn private(domain: &Domain, hop: &NextHop, zones: &[PrivateZone]) -> 
 
 /// What is odd and stops no mail.
 pub(super) fn notes(known: &RouteFacts, probed: &[ProbedServer], ways: &WaysOut) -> Vec<String> {
-    left_out(known, ways).into_iter().chain(unlisted(known, probed)).collect()
+    left_out(known, ways).into_iter().chain(unlisted(known, probed)).chain(large_hello_lost(probed)).collect()
 }
 
 /// Addresses that no mail goes to, because this host knows no way to them.
@@ -144,6 +146,23 @@ fn left_out(known: &RouteFacts, ways: &WaysOut) -> Vec<String> {
         })
     };
     hosts.filter_map(of_host).collect()
+}
+
+/// Hosts that a ClientHello of more than one TCP segment does not reach.
+fn large_hello_lost(probed: &[ProbedServer]) -> Option<String> {
+    let lost = probed.iter().filter_map(|probed| match (&probed.step, &probed.probe) {
+        (Planned::Try(target), Some(probe)) if probe.large_hello == LargeHello::Lost => Some(target.peer.to_string()),
+        (Planned::Try(_) | Planned::Skip { .. }, _) => None,
+    });
+    let lost: Vec<String> = lost.collect();
+    (!lost.is_empty()).then(|| {
+        format!(
+            "large-client-hello-lost: a ClientHello above one TCP segment, as a post-quantum key exchange makes it, was \
+             not answered by {}, and a small one was. A box on the path loses it; mail goes out with X25519, one \
+             handshake later.",
+            lost.join(", ")
+        )
+    })
 }
 
 fn unlisted(known: &RouteFacts, probed: &[ProbedServer]) -> Vec<String> {

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Color;
 use dane_relay::command::dns;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
-use dane_relay::smtp::address::Domain;
+use dane_relay::smtp::address::{Domain, ReversePath, parse_reverse_path};
 use hickory_proto::rr::{Name, RecordType};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -122,6 +122,9 @@ pub(crate) struct CheckArguments {
     /// The recipient domain.
     #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself"])]
     pub(crate) domain: Option<Domain>,
+    /// Check as for mail of this sender, an address or <>; otherwise only destinations for everybody count.
+    #[arg(long, value_name = "ADDRESS", value_parser = sender)]
+    pub(crate) from: Option<ReversePath>,
     /// Check every domain that mail waits for now: one line each.
     #[arg(long, conflicts_with = "domain")]
     pub(crate) all_queued: bool,
@@ -274,6 +277,11 @@ impl Overrides {
 
 pub(crate) fn domain(text: &str) -> Result<Domain, String> {
     text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
+}
+
+fn sender(text: &str) -> Result<ReversePath, String> {
+    let path = if text.starts_with('<') { text.to_owned() } else { format!("<{text}>") };
+    parse_reverse_path(&path).map_err(|e| format!("{e}; write an address such as alice@example.org, or <>"))
 }
 
 impl Compared {

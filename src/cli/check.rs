@@ -8,7 +8,7 @@ use dane_relay::clock::Clock;
 use std::process::ExitCode;
 
 pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
-    let CheckArguments { domain, myself, verbose, color, mut compared, output, over, .. } = arguments;
+    let CheckArguments { domain, from, myself, verbose, color, mut compared, output, over, .. } = arguments;
     let config = over.config().map(|config| compared.on_top_of(config));
     let checker = match config.and_then(|c| Checker::new(c, Clock::system()).map_err(|e| e.to_string())) {
         Ok(checker) => checker,
@@ -19,7 +19,7 @@ pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
     }
     let Some(domain) = domain else { return check_queued(&checker, &output, color.color()).await };
     let progress = ProgressLine::begin(&format!("asking the DNS and the mail servers about {domain}"));
-    let report = checker.check(&domain).await;
+    let report = checker.check_from(from.as_ref(), &domain).await;
     drop(progress);
     let detail = if verbose { Detail::Everything } else { Detail::Verdict };
     let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");

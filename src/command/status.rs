@@ -1,6 +1,7 @@
 //! `relay status`: whether the relay runs, and how it is.
 
 use crate::clock::Timestamp;
+use crate::deliver::egress::store::CertificateEndsAt;
 use crate::policy::exceptions::{Exception, ExceptionsStatus};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,9 @@ pub struct Running {
     /// Zones in which nothing is validated, and who is asked there.
     #[serde(default)]
     pub private_zones: Vec<String>,
+    /// The client certificates in use.
+    #[serde(default)]
+    pub client_certificates: Vec<CertificateEndsAt>,
 }
 
 impl Running {
@@ -65,6 +69,10 @@ impl Running {
         line("backing off", &backing_off);
         let damaged = counted(self.damaged_records, "damaged record");
         line("spool", &format!("{}, {damaged}", counted(self.spool_bytes, "octet")));
+        for CertificateEndsAt { domains, at } in &self.client_certificates {
+            let until = at.map_or_else(|| "that cannot be read".to_owned(), |at| format!("until {}", at.to_second()));
+            line("client cert.", &format!("{domains}: {until}"));
+        }
         line("exceptions", if self.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });
         for Exception { domains, kind, reason, until } in &self.exceptions.in_force {
             line("", &format!("{kind} for {domains} until {until}: {reason}"));

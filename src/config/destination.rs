@@ -6,13 +6,16 @@
 //! A demand above what the recipient's domain publishes needs no excuse. A weakening does: a
 //! reason, and a day after which it is over.
 
+use super::egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
+use super::next_hop::NextHops;
+use super::sender::SenderPattern;
 use crate::clock::Timestamp;
-use crate::smtp::address::{Domain, Host};
+use crate::smtp::address::{Domain, Host, ReversePath};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer};
 use std::cmp::Reverse;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What holds for certain recipient domains.
@@ -22,9 +25,27 @@ pub struct Destination {
     /// The recipient domains: `example.org`, `*.example.org` for all below it, `*` for all others;
     /// and address literals: `[192.0.2.1]`, `[192.0.2.0/24]`, `[IPv6:2001:db8::1]`.
     pub domains: Vec<DomainPattern>,
-    /// Where their mail goes instead of to their MX hosts.
+    /// Whose mail it is about: `user@example.org`, `@example.org`, `<>`; everybody's where none is named.
     #[serde(default)]
-    pub next_hop: Option<NextHopAddress>,
+    pub senders: Vec<SenderPattern>,
+    /// Where their mail goes instead of to their MX hosts, in the order in which it is tried.
+    #[serde(default)]
+    pub next_hop: Option<NextHops>,
+    /// When TLS begins at the next hop.
+    #[serde(default)]
+    pub tls_mode: Option<TlsMode>,
+    /// Who we are at the next hop.
+    #[serde(default)]
+    pub login: Option<LoginConfig>,
+    /// What we show to servers that ask for a certificate.
+    #[serde(default)]
+    pub client_certificate: Option<ClientCertificateFiles>,
+    /// Where connections come from.
+    #[serde(default)]
+    pub source: Option<SourceAddresses>,
+    /// Which addresses of a host are tried.
+    #[serde(default)]
+    pub family: Option<FamilyChoice>,
     /// What TLS must be like.
     #[serde(default)]
     pub tls: Option<TlsLevel>,
@@ -115,8 +136,9 @@ impl Destination {
         if self.domains.is_empty() {
             return Err("[[destination]] domains must name at least one domain".into());
         }
-        if self.next_hop.is_none() && self.tls.is_none() && !self.report_only {
-            return at("give next_hop, tls or report_only; as it stands it changes nothing");
+        let leaves_otherwise = self.client_certificate.is_some() || self.source.is_some() || self.family.is_some();
+        if self.next_hop.is_none() && self.tls.is_none() && !self.report_only && !leaves_otherwise {
+            return at("give next_hop, tls, source or report_only; as it stands it changes nothing");
         }
         let weakens = self.report_only || self.tls.is_some_and(TlsLevel::weakens);
         let reason = self.reason.as_deref().map_or("", str::trim);
@@ -212,11 +234,23 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// The destination whose pattern fits most closely, by its place; of equal ones the first. So
-/// every recipient is under one rule at most, and under exactly one where a destination means `*`.
+/// The destination that holds for mail of a sender to a host, by its place.
+///
+/// The domain that fits most closely comes first. Among destinations whose domain fits equally well, one
+/// for this very sender comes before one for the sender's domain, and that before one for everybody; one
+/// for other senders does not count. Without a sender only those for everybody do. So every recipient is
+/// under one rule at most, and under exactly one where a destination means `*` and everybody.
 #[must_use]
-pub fn closest(host: &Host, destinations: &[Destination]) -> Option<usize> {
-    let fit = |d: &Destination| d.domains.iter().filter_map(|pattern| pattern.fit(host)).max();
+pub fn closest(host: &Host, sender: Option<&ReversePath>, destinations: &[Destination]) -> Option<usize> {
+    let by_sender = |d: &Destination| match (d.senders.as_slice(), sender) {
+        ([], _) => Some(0),
+        (senders, Some(sender)) => senders.iter().filter_map(|pattern| pattern.fit(sender)).max(),
+        (_, None) => None,
+    };
+    let fit = |d: &Destination| {
+        let by_domain = d.domains.iter().filter_map(|pattern| pattern.fit(host)).max()?;
+        Some((by_domain, by_sender(d)?))
+    };
     let fitting = destinations.iter().enumerate().filter_map(|(index, d)| Some((fit(d)?, Reverse(index))));
     fitting.max().map(|(_, Reverse(index))| index)
 }
@@ -259,49 +293,6 @@ impl TryFrom<String> for DomainPattern {
     }
 }
 
-/// `host`, `host:port`, `192.0.2.1`, `192.0.2.1:2525` or `[2001:db8::1]:25`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum NextHopAddress {
-    /// A host whose addresses and TLSA records are looked up; no MX look-up.
-    Host {
-        /// Its name.
-        name: Domain,
-        /// Its port; `[delivery] port` when not given.
-        port: Option<u16>,
-    },
-    /// An address; DANE cannot apply.
-    Address {
-        /// The address.
-        ip: IpAddr,
-        /// Its port; `[delivery] port` when not given.
-        port: Option<u16>,
-    },
-}
-
-impl TryFrom<String> for NextHopAddress {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self::Address { ip: address.ip(), port: Some(address.port()) });
-        }
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
-        if let Ok(ip) = bare.parse() {
-            return Ok(Self::Address { ip, port: None });
-        }
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) => {
-                let port = port.parse().map_err(|_| format!("\"{text}\": {port} is no port"))?;
-                (name, Some(port))
-            }
-            None => (text.as_str(), None),
-        };
-        let name = name.parse().map_err(|e| format!("\"{text}\" is no next hop: {e}"))?;
-        Ok(Self::Host { name, port })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Config;
@@ -312,15 +303,6 @@ mod tests {
         let text = format!("[[destination]]\n{lines}");
         let config = Config::parse(&text, Path::new("relay.toml")).map_err(|e| e.to_string())?;
         Ok(config.destination.into_iter().next().unwrap())
-    }
-
-    #[test]
-    fn next_hops_take_a_default_port() {
-        let next_hop = |text: &str| NextHopAddress::try_from(text.to_owned());
-        let name: Domain = "mx.example".parse().unwrap();
-        assert_eq!(next_hop("mx.example:26"), Ok(NextHopAddress::Host { name, port: Some(26) }));
-        assert_eq!(next_hop("192.0.2.1"), Ok(NextHopAddress::Address { ip: "192.0.2.1".parse().unwrap(), port: None }));
-        assert!(next_hop("mx.example:x").is_err());
     }
 
     #[test]

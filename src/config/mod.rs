@@ -6,21 +6,28 @@
 
 mod check;
 mod destination;
+mod egress;
 mod invalid;
 mod mta_sts;
 mod network;
+mod next_hop;
 mod notify;
 mod private_zone;
 mod roots;
+mod sender;
 mod show;
+mod together;
 mod upstream;
 
 pub use check::CheckConfig;
-pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening, closest};
+pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
+pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
 pub use mta_sts::MtaSts;
+pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::NotifyConfig;
 pub use private_zone::PrivateZone;
 pub use roots::RootsError;
+pub use sender::SenderPattern;
 pub use show::{REFERENCE, shown};
 pub use upstream::Upstream;
 
@@ -458,7 +465,7 @@ impl Config {
         self.dns.check()?;
         self.mta_sts.check()?;
         self.notify.check()?;
-        self.destination.iter().try_for_each(Destination::check)?;
+        together::check(&self.destination)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());
         }
@@ -543,7 +550,8 @@ mod tests {
         let debug = format!("{defaults:?}");
         let keys: Vec<&str> = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':')).collect();
         assert!(keys.len() > 25, "{keys:?}");
-        for key in keys.into_iter().chain(["domains", "next_hop", "report_only", "reason", "until"]) {
+        let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until";
+        for key in keys.into_iter().chain(more.split(' ')) {
             assert!(text.contains(key), "{key} is not explained");
         }
     }

@@ -5,7 +5,7 @@
 
 use super::session::TransportFault;
 use crate::net::Stream;
-use crate::smtp::reply::{REPLY_LINE_LIMIT, Reply, ReplyError, ReplyParser};
+use crate::smtp::reply::{REPLY_LIMIT, Reply, ReplyError, ReplyParser};
 use futures_util::FutureExt;
 use std::io;
 use std::time::Duration;
@@ -50,16 +50,31 @@ impl SmtpConnection {
                     return Ok(reply);
                 }
             }
-            if self.buffer.len() > REPLY_LINE_LIMIT {
-                return Err(TransportFault::NotSmtp(ReplyError::LineTooLong));
+            if self.buffer.len() > REPLY_LIMIT {
+                return Err(TransportFault::NotSmtp(ReplyError::TooLong));
             }
             let mut piece = [0_u8; READ_BYTES];
             let count = self.stream.read(&mut piece).await.map_err(|e| TransportFault::Lost(e.to_string()))?;
             if count == 0 {
-                return Err(TransportFault::Lost("the other side closed the connection".into()));
+                return Err(closed());
             }
             self.buffer.extend_from_slice(piece.get(..count).unwrap_or_default());
         }
+    }
+
+    /// What the server says though nothing was asked, if it says anything; a look that waits only for
+    /// the rest of what has begun to come.
+    pub(super) async fn unasked(&mut self) -> Option<Result<Reply, TransportFault>> {
+        if self.buffer.is_empty() {
+            let mut piece = [0_u8; READ_BYTES];
+            match self.stream.read(&mut piece).now_or_never()? {
+                Ok(0) => return Some(Err(closed())),
+                Ok(count) => self.buffer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+                Err(error) => return Some(Err(TransportFault::Lost(error.to_string()))),
+            }
+        }
+        let whole = timeout(GOODBYE_LIMIT, self.read_reply()).await;
+        Some(whole.unwrap_or(Err(TransportFault::TimedOut)))
     }
 
     /// Whether the server is silent and has not closed, as it must be between two messages. A
@@ -78,6 +93,10 @@ impl SmtpConnection {
         };
         let _whatever_happens = timeout(GOODBYE_LIMIT, farewell).await;
     }
+}
+
+fn closed() -> TransportFault {
+    TransportFault::Lost("the other side closed the connection".into())
 }
 
 #[cfg(test)]
@@ -114,7 +133,7 @@ mod tests {
             server.write_all(&flood).await.unwrap();
             let fault = connection.read_reply().await.unwrap_err();
             assert!(matches!(fault, TransportFault::NotSmtp(_)), "{fault:?}");
-            assert!(connection.buffer.capacity() <= 2 * (REPLY_LINE_LIMIT + READ_BYTES));
+            assert!(connection.buffer.capacity() <= 2 * (REPLY_LIMIT + READ_BYTES));
         }
     }
 

@@ -1,34 +1,33 @@
 //! Opens connections and lets a session speak: the network, the handshake, the time limits.
-//!
-//! Content streams from the spool to the socket; a damaged copy is noticed before the final dot,
-//! and then the dot is never sent.
 
-use super::connection::{GOODBYE_LIMIT, SmtpConnection};
+use super::connection::SmtpConnection;
+use super::content::{Form, Patience};
+use super::crowd::Crowds;
 use super::families::{SilentFamily, WaysOut};
+use super::hello::{HelloSize, LARGE_PATIENCE, LargeHello, Providers, SmallFirst};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
-use super::session::{Event, Job, Session, StartTlsUse, Step, TransportFault};
+use super::session::{Event, Job, LoginJob, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
 use super::tls::{Tls, Trust};
-use super::{AttemptReport, Target, WatchReport, time_limit};
+use super::{AttemptReport, Target, WatchReport};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::net::Network;
-use crate::outcome::{Cause, DemandedBy, Phase, TlsVerdict};
+use crate::config::{Config, TlsMode};
+use crate::net::{Network, SourceUnavailable};
+use crate::outcome::{Cause, DeliveryOutcome, DemandedBy, EgressFailure, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
-use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::Capabilities;
-use crate::spool::{BodyReader, SpoolError};
-use async_trait::async_trait;
-use std::future::Future;
+use data_encoding::BASE64URL_NOPAD;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
+
+pub use super::body::OpenBody;
 
 /// How long the first reply on a connection that was parked may take: what hangs has lost its
 /// other end, and the message need not wait on it for minutes, because a fresh connection is free
@@ -41,25 +40,19 @@ const PARKED_REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// recipient.
 const REPLIES_IN_ALL: u32 = 6;
 
-/// Opens the content of the message, when and if a server wants it.
-#[async_trait]
-pub trait OpenBody: Send + Sync {
-    /// A fresh reader from the start of the content.
-    ///
-    /// # Errors
-    /// As [`crate::spool::Spool::open_body`].
-    async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError>;
-}
+/// What makes a login another one each time, in octets.
+const NONCE_OCTETS: usize = 24;
 
 /// Speaks to mail servers.
 pub struct Mailer {
     hostname: Domain,
-    connect_timeout: Duration,
-    reply_timeout: Duration,
+    patience: Patience,
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
     silence: SilentFamily,
+    crowds: Crowds,
+    small_first: SmallFirst,
     network: Arc<dyn Network>,
     clock: Clock,
 }
@@ -73,6 +66,10 @@ pub struct Probe {
     pub offered: Capabilities,
     /// What went wrong, if anything did.
     pub failure: Option<Cause>,
+    /// The key exchange of TLS, by the name of its group.
+    pub group: Option<&'static str>,
+    /// What became of the large ClientHello.
+    pub large_hello: LargeHello,
     /// What the watched policy says.
     pub watched: Option<WatchReport>,
     /// The certificates the server presented, leaf first, in DER; also when they were refused.
@@ -90,9 +87,39 @@ struct MailConversation {
     certificates: Vec<Vec<u8>>,
     /// What the watched policy disliked inside TLS, or the handshake that failed.
     watched_failure: Option<Cause>,
+    /// The key exchange of TLS.
+    group: Option<&'static str>,
+    hello: HelloSize,
+    /// Whether the ClientHello met silence or the end of the connection, and not a word of TLS.
+    unheard: bool,
+    large_hello: LargeHello,
+    /// What came of it before, on a connection that carried other messages.
+    before: Before,
+}
+
+/// What a conversation on a reused connection has settled, before the rest went on a fresh one.
+#[derive(Default)]
+struct Before {
+    outcomes: Vec<(usize, DeliveryOutcome)>,
+    left: Vec<usize>,
 }
 
 impl MailConversation {
+    fn beginning(session: Session, history: History) -> Self {
+        Self {
+            session,
+            connection: None,
+            history,
+            certificates: Vec::new(),
+            watched_failure: None,
+            before: Before::default(),
+            group: None,
+            hello: HelloSize::Large,
+            unheard: false,
+            large_hello: LargeHello::Fine,
+        }
+    }
+
     /// The judgement of the watched policy, once the way the connection is protected is settled.
     fn watch_report(&self, target: &Target) -> Option<WatchReport> {
         let watched = target.watched.as_ref()?;
@@ -120,15 +147,15 @@ impl Mailer {
     /// DANE does not.
     #[must_use]
     pub fn new(config: &Config, roots: WebPki, network: Arc<dyn Network>, clock: Clock) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Self {
             hostname: config.hostname.clone(),
-            connect_timeout: config.delivery.connect_timeout,
-            reply_timeout: config.delivery.reply_timeout,
+            patience: Patience { connect: config.delivery.connect_timeout, reply: config.delivery.reply_timeout },
             clear_text_fallback: config.tls.clear_text_fallback,
-            trust: Trust { provider, roots },
+            trust: Trust { providers: Providers::new(), roots },
             parking: Parking::new(&config.delivery),
             silence: SilentFamily::default(),
+            crowds: Crowds::default(),
+            small_first: SmallFirst::default(),
             network,
             clock,
         }
@@ -149,9 +176,10 @@ impl Mailer {
             peer: target.peer.clone(),
             policy: target.policy.clone(),
             tls: talk.session.tls().cloned(),
+            group: talk.group,
             watched: talk.watch_report(target),
-            outcomes: talk.session.outcomes(),
-            left: talk.session.left(),
+            outcomes: talk.before.outcomes.iter().cloned().chain(talk.session.outcomes()).collect(),
+            left: talk.before.left.iter().copied().chain(talk.session.left()).collect(),
             nth_on_connection: talk.history.messages,
             took: started.elapsed(),
         };
@@ -167,7 +195,7 @@ impl Mailer {
             HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
         });
         let without_route = choices.flatten().copied().filter(|address| !self.network.has_way_to(*address)).collect();
-        WaysOut { without_route, silent: self.silence.family(self.clock.now()) }
+        WaysOut { without_route, silent: self.silence.family(self.clock.now()), choice: None }
     }
 
     /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.
@@ -176,10 +204,10 @@ impl Mailer {
     }
 
     fn keep_or_leave(&self, identity: &Identity, talk: MailConversation) {
-        let MailConversation { session, connection, history, watched_failure, .. } = talk;
+        let MailConversation { session, connection, history, watched_failure, group, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
-                self.parking.park(identity, Idle { connection, learned, history, watched_failure });
+                self.parking.park(identity, Idle { connection, learned, history, watched_failure, group });
             }
             (Some(connection), None) => self.parking.let_go(connection),
             (None, _) => {}
@@ -191,7 +219,7 @@ impl Mailer {
         let started = Instant::now();
         let talk = self.converse(target, None, None).await;
         let watched = talk.watch_report(target);
-        let MailConversation { session, connection, certificates, .. } = talk;
+        let MailConversation { session, connection, certificates, group, large_hello, .. } = talk;
         let took = started.elapsed();
         if let Some(connection) = connection {
             connection.goodbye().await;
@@ -200,15 +228,17 @@ impl Mailer {
             tls: session.tls().cloned(),
             offered: session.offered().clone(),
             failure: session.failure().cloned(),
+            group,
+            large_hello,
             watched,
             certificates,
             took,
         }
     }
 
-    /// The message on a connection that carried one before. When the server has left it in the
-    /// meantime, the message goes on a fresh one at once, and nothing of that counts: not a word
-    /// of the message was answered.
+    /// The message on a connection that carried one before. What the server may have said only of
+    /// the connection does not count: for those recipients the message goes on a fresh one at once.
+    /// So it does when the server has left the connection in the meantime.
     async fn converse_on(
         &self,
         idle: Idle,
@@ -216,62 +246,83 @@ impl Mailer {
         message: Message,
         body: &dyn OpenBody,
     ) -> MailConversation {
-        let Idle { mut connection, learned, history, watched_failure } = idle;
-        let job = self.job(target, starttls_use(&target.policy), Some(message.clone()));
+        let Idle { mut connection, learned, history, watched_failure, group } = idle;
+        let job = self.job(target, self.starttls_use(target), Some(message.clone()));
         connection.hurry = Some(PARKED_REPLY_LIMIT);
-        let talk = MailConversation {
-            session: Session::ready(job, learned),
-            connection: None,
-            history: History { messages: history.messages.saturating_add(1), ..history },
-            certificates: Vec::new(),
-            watched_failure,
-        };
+        let history = History { messages: history.messages.saturating_add(1), ..history };
+        let beginning = MailConversation::beginning(Session::ready(job, learned), history);
+        let talk = MailConversation { watched_failure, group, ..beginning };
         let talk = self.talk(talk, connection, target, Some(body)).await;
-        if !talk.session.met_a_closed_door() {
+        let again = talk.session.to_ask_again();
+        if again.is_empty() {
             return talk;
         }
         if let Some(connection) = talk.connection {
             self.parking.let_go(connection);
         }
-        self.converse(target, Some(message), Some(body)).await
+        let settled = talk.session.outcomes().into_iter().filter(|(index, _)| !again.contains(index));
+        let before = Before { outcomes: settled.collect(), left: talk.session.left() };
+        let fresh = self.converse(target, Some(message.only_for(&again)), Some(body)).await;
+        MailConversation { before, ..fresh }
     }
 
-    /// Opportunistic TLS that fails in the handshake is tried again in clear text, on a fresh
-    /// connection, unless the operator wants none of it: nothing was promised for this host
-    /// (RFC 7435 §3).
+    /// Opportunistic TLS that fails is tried again in clear text, on a fresh connection, unless the
+    /// operator wants none of it: nothing was promised for this host (RFC 7435 §3).
     async fn converse(
         &self,
         target: &Target,
         message: Option<Message>,
         body: Option<&dyn OpenBody>,
     ) -> MailConversation {
-        let starttls = starttls_use(&target.policy);
-        let first = self.one_connection(target, starttls, message.clone(), body).await;
-        if first.session.failure().is_some_and(spoilt_handshake)
-            && starttls == StartTlsUse::IfOffered
-            && self.clear_text_fallback
-        {
-            let watched_failure = first.session.failure().cloned();
-            let second = self.one_connection(target, StartTlsUse::NotAgain, message, body).await;
-            return MailConversation { watched_failure, ..second };
+        let job = self.job(target, self.starttls_use(target), message);
+        let starttls = job.starttls;
+        let mut first = self.heard_connection(target, &job, body).await;
+        if first.session.knows_no_chunks() {
+            if let Some(connection) = first.connection.take() {
+                self.parking.let_go(connection);
+            }
+            let by_data = Job { transfer: Transfer::Data, ..once_more(&job) };
+            first = self.heard_connection(target, &by_data, body).await;
         }
-        first
+        match first.session.failure() {
+            Some(failure) if spoilt(failure) && starttls == StartTlsUse::IfOffered => {
+                let failure = failure.clone();
+                if let Some(connection) = first.connection {
+                    self.parking.let_go(connection);
+                }
+                let in_clear = Session::stepping_down(job, failure.clone());
+                let second = self.one_connection(target, in_clear, HelloSize::Small, body).await;
+                MailConversation { watched_failure: Some(failure), ..second }
+            }
+            Some(_) | None => first,
+        }
+    }
+
+    /// Where the large ClientHello is not heard, the small one has its turn on a fresh connection.
+    async fn heard_connection(&self, target: &Target, job: &Job, body: Option<&dyn OpenBody>) -> MailConversation {
+        let (address, now) = (target.peer.address.ip(), self.clock.now());
+        let hello = self.small_first.hello(address, now);
+        let first = self.one_connection(target, Session::new(job.clone()), hello, body).await;
+        if !first.unheard || hello == HelloSize::Small {
+            return first;
+        }
+        let mut second = self.one_connection(target, Session::new(once_more(job)), HelloSize::Small, body).await;
+        if second.group.is_some() {
+            self.small_first.lost_large(address, now);
+            second.large_hello = LargeHello::Lost;
+        }
+        second
     }
 
     async fn one_connection(
         &self,
         target: &Target,
-        starttls: StartTlsUse,
-        message: Option<Message>,
+        session: Session,
+        hello: HelloSize,
         body: Option<&dyn OpenBody>,
     ) -> MailConversation {
-        let mut talk = MailConversation {
-            session: Session::new(self.job(target, starttls, message)),
-            connection: None,
-            history: History { opened: self.parking.now(), messages: 1 },
-            certificates: Vec::new(),
-            watched_failure: None,
-        };
+        let history = History { opened: self.parking.now(), messages: 1 };
+        let mut talk = MailConversation { hello, ..MailConversation::beginning(session, history) };
         match self.connect(target).await {
             Ok(connection) => self.talk(talk, connection, target, body).await,
             Err(fault) => {
@@ -289,14 +340,18 @@ impl Mailer {
         target: &Target,
         body: Option<&dyn OpenBody>,
     ) -> MailConversation {
-        let end = Instant::now() + self.reply_timeout.saturating_mul(REPLIES_IN_ALL);
+        let end = Instant::now() + self.patience.reply.saturating_mul(REPLIES_IN_ALL);
         let mut step = talk.session.on(Event::Connected);
         loop {
             let event = match step {
                 Step::Finish => break,
-                Step::Send(bytes, phase) => self.send(&mut connection, &bytes, phase, end).await,
-                Step::Await(phase) => self.reply(&mut connection, phase, end).await,
-                Step::SendBody => self.send_body(&mut connection, body).await,
+                Step::Send(bytes, phase) => self.patience.send(&mut connection, &bytes, phase, end).await,
+                Step::SendSecret(line) => self.patience.send(&mut connection, line.wire(), Phase::Auth, end).await,
+                Step::Await(phase) => self.patience.answer(&mut connection, phase, end).await,
+                Step::SendBody => self.patience.send_content(&mut connection, &talk.session, body, Form::Lines).await,
+                Step::SendChunks => {
+                    self.patience.send_content(&mut connection, &talk.session, body, Form::Chunks).await
+                }
                 Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {
                         connection = secured;
@@ -310,99 +365,65 @@ impl Mailer {
             };
             step = talk.session.on(tls_failure(event, &talk.session, target));
         }
+        if let Some(recipients) = talk.session.bore() {
+            self.crowds.bore(&target.peer.host, recipients, self.clock.now());
+        }
+        if talk.session.knows_no_chunks() {
+            self.crowds.knows_no_chunks(&target.peer.host, self.clock.now());
+        }
         talk.connection = Some(connection);
         talk
+    }
+
+    fn starttls_use(&self, target: &Target) -> StartTlsUse {
+        match (target.egress.tls_mode, &target.policy, target.policy.demanded_by()) {
+            (_, TlsPolicy::Off, _) => StartTlsUse::Never,
+            (TlsMode::Implicit, _, _) => StartTlsUse::FromTheStart,
+            (TlsMode::Starttls, _, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
+            (TlsMode::Starttls, _, None) if self.clear_text_fallback => StartTlsUse::IfOffered,
+            (TlsMode::Starttls, _, None) => StartTlsUse::AsOffered,
+        }
     }
 
     /// Mail with the null reverse-path, an NDR, is not held up because a server does not offer
     /// REQUIRETLS (RFC 8689 §5); TLS and certificate are demanded all the same.
     fn job(&self, target: &Target, starttls: StartTlsUse, message: Option<Message>) -> Job {
         let is_report = message.as_ref().is_some_and(|message| message.reverse_path == ReversePath::Null);
+        let egress = target.egress.as_ref();
         Job {
-            hostname: self.hostname.to_string(),
+            hostname: egress.source.ehlo.as_ref().unwrap_or(&self.hostname).to_string(),
+            login: egress.login.clone().map(|login| LoginJob { login, nonce: nonce() }),
             peer: target.peer.clone(),
             starttls,
             require_tls: target.require_tls && !is_report,
+            most_recipients: self.crowds.most(&target.peer.host, self.clock.now()),
+            transfer: self.crowds.transfer(&target.peer.host, self.clock.now()),
             message,
         }
     }
 
     async fn connect(&self, target: &Target) -> Result<SmtpConnection, TransportFault> {
-        match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
+        let source = target.egress.source.towards(target.peer.address.ip());
+        match timeout(self.patience.connect, self.network.connect_from(source, target.peer.address)).await {
             Err(_elapsed) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
                 Err(TransportFault::TimedOut)
             }
-            // What a router far away says is the way's; that no packet could leave is this host's.
-            Ok(Err(error)) if !self.network.has_way_to(target.peer.address.ip()) => {
-                Err(TransportFault::NoRoute(error.to_string()))
-            }
-            Ok(Err(error)) => Err(TransportFault::Lost(error.to_string())),
+            Ok(Err(error)) => match (SourceUnavailable::behind(&error), source) {
+                (Some(detail), Some(source)) => {
+                    let failure = EgressFailure::SourceUnavailable { source, detail };
+                    Err(TransportFault::Ours(Cause::EgressFailed { host: target.peer.host.clone(), failure }))
+                }
+                // What a router far away says is the way's; that no packet could leave is this host's.
+                (_, _) if !self.network.has_way_to(target.peer.address.ip()) => {
+                    Err(TransportFault::Ours(Cause::NoRoute { peer: target.peer.clone(), detail: error.to_string() }))
+                }
+                (_, _) => Err(TransportFault::Lost(error.to_string())),
+            },
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());
                 Ok(SmtpConnection::new(stream))
             }
-        }
-    }
-
-    async fn send(&self, connection: &mut SmtpConnection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
-        match self.within(phase, connection.write(bytes)).await {
-            Ok(()) => self.reply(connection, phase, end).await,
-            Err(fault) => self.last_words(connection, fault).await,
-        }
-    }
-
-    async fn reply(&self, connection: &mut SmtpConnection, phase: Phase, end: Instant) -> Event {
-        let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
-        let limit = self.limit(phase).min(hurry).min(until(end, phase));
-        match timeout(limit, connection.read_reply()).await {
-            Err(_elapsed) => Event::Broken(TransportFault::TimedOut),
-            Ok(Ok(reply)) => Event::Reply(reply),
-            Ok(Err(fault)) => Event::Broken(fault),
-        }
-    }
-
-    async fn send_body(&self, connection: &mut SmtpConnection, body: Option<&dyn OpenBody>) -> Event {
-        let Some(body) = body else { return Event::Broken(TransportFault::ContentDamaged) };
-        let mut reader = match body.open().await {
-            Ok(reader) => reader,
-            Err(error) => return Event::Broken(content_fault(&error)),
-        };
-        let mut stuffer = DotStuffer::default();
-        let mut wire = Vec::new();
-        loop {
-            let piece = match reader.next().await {
-                Ok(None) => break,
-                Err(error) => return Event::Broken(content_fault(&error)),
-                Ok(Some(piece)) => piece,
-            };
-            // One piece is held back, so that a small message and its dot, which goes out only
-            // after the checksum was found right, are one write.
-            if let Err(fault) = self.content(connection, &wire).await {
-                return self.last_words(connection, fault).await;
-            }
-            wire.clear();
-            stuffer.feed(&piece, &mut wire);
-        }
-        stuffer.finish(&mut wire);
-        match self.content(connection, &wire).await {
-            Ok(()) => Event::BodySent,
-            Err(fault) => self.last_words(connection, fault).await,
-        }
-    }
-
-    async fn content(&self, connection: &mut SmtpConnection, wire: &[u8]) -> Result<(), TransportFault> {
-        if wire.is_empty() {
-            return Ok(());
-        }
-        self.within(Phase::Content, connection.write(wire)).await
-    }
-
-    /// A server that closes while we write has often said why; that reply is the better cause.
-    async fn last_words(&self, connection: &mut SmtpConnection, fault: TransportFault) -> Event {
-        match timeout(GOODBYE_LIMIT, connection.read_reply()).await {
-            Ok(Ok(reply)) => Event::Reply(reply),
-            Ok(Err(_)) | Err(_) => Event::Broken(fault),
         }
     }
 
@@ -413,89 +434,75 @@ impl Mailer {
         talk: &mut MailConversation,
     ) -> Result<(SmtpConnection, TlsVerdict), TransportFault> {
         let peer = || target.peer.clone();
-        let tls = Tls::new(&self.trust, target, self.clock.now())
+        let tls = Tls::new(&self.trust, target, talk.hello, self.clock.now())
             .map_err(|detail| TransportFault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
         // What came in clear text behind the reply to STARTTLS dies with the old buffer
         // (RFC 3207 §4.2).
         let handshake =
             TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.into_stream());
-        let shaken = timeout(self.limit(Phase::Handshake), handshake).await;
+        let patience = match talk.hello {
+            HelloSize::Large => LARGE_PATIENCE,
+            HelloSize::Small => Duration::MAX,
+        };
+        let shaken = timeout(self.patience.limit(Phase::Handshake).min(patience), handshake).await;
         talk.certificates.extend(tls.presented());
         talk.watched_failure = tls.watched_failure(peer());
         match shaken {
-            Err(_elapsed) => Err(TransportFault::TimedOut),
-            Ok(Err(error)) => Err(TransportFault::Handshake(tls.cause(&error, peer()))),
+            Err(_elapsed) => {
+                talk.unheard = talk.certificates.is_empty();
+                Err(TransportFault::TimedOut)
+            }
+            Ok(Err(error)) => {
+                talk.unheard = talk.certificates.is_empty() && is_cut_off(&error);
+                Err(TransportFault::Handshake(tls.cause(&error, peer())))
+            }
             Ok(Ok(stream)) => {
-                let verdict = tls.verdict(stream.get_ref().1.protocol_version());
+                let connection = stream.get_ref().1;
+                let verdict = tls.verdict(connection.protocol_version());
+                talk.group = connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
                 Ok((SmtpConnection::new(Box::new(stream)), verdict))
             }
         }
     }
-
-    async fn within(&self, phase: Phase, action: impl Future<Output = io::Result<()>>) -> Result<(), TransportFault> {
-        match timeout(self.limit(phase), action).await {
-            Err(_elapsed) => Err(TransportFault::TimedOut),
-            Ok(done) => done.map_err(|e| TransportFault::Lost(e.to_string())),
-        }
-    }
-
-    fn limit(&self, phase: Phase) -> Duration {
-        time_limit(phase, self.connect_timeout, self.reply_timeout)
-    }
 }
 
-/// The replies before the content have one end in common. After it a server may have taken the
-/// message, so whoever stops listening delivers it twice.
-fn until(end: Instant, phase: Phase) -> Duration {
-    match phase {
-        Phase::Content | Phase::EndOfData => Duration::MAX,
-        Phase::Connect
-        | Phase::Greeting
-        | Phase::Ehlo
-        | Phase::StartTls
-        | Phase::Handshake
-        | Phase::EhloInTls
-        | Phase::MailFrom
-        | Phase::RcptTo
-        | Phase::Data => end.saturating_duration_since(Instant::now()),
-    }
+/// Whether a handshake ended without a word of TLS: the connection was closed or reset.
+fn is_cut_off(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
 }
 
-fn starttls_use(policy: &TlsPolicy) -> StartTlsUse {
-    match (policy, policy.demanded_by()) {
-        (TlsPolicy::Off, _) => StartTlsUse::Never,
-        (_, Some(demanded_by)) => StartTlsUse::Required(demanded_by),
-        (_, None) => StartTlsUse::IfOffered,
-    }
+/// The same on another connection, where a login is another one.
+fn once_more(job: &Job) -> Job {
+    let login = job.login.clone().map(|login| LoginJob { nonce: nonce(), ..login });
+    Job { login, ..job.clone() }
 }
 
-/// A server, or a box before it, that falls silent at our ClientHello spoils TLS as one that says
-/// no does.
-const fn spoilt_handshake(cause: &Cause) -> bool {
-    matches!(cause, Cause::TlsHandshake { .. } | Cause::TimedOut { phase: Phase::Handshake, .. })
+/// Random, for one login.
+fn nonce() -> String {
+    let mut octets = [0; NONCE_OCTETS];
+    let _the_system_has_random_octets = aws_lc_rs::rand::fill(&mut octets);
+    BASE64URL_NOPAD.encode(&octets)
 }
 
 /// In TLS 1.3 a server that insists on a client certificate, or dislikes something else, says so
 /// only at the first read after the handshake: that is still a failure of TLS.
 fn tls_failure(event: Event, session: &Session, target: &Target) -> Event {
     match event {
-        Event::Broken(TransportFault::Lost(detail)) if session.phase() == Phase::EhloInTls => {
+        Event::Broken(TransportFault::Lost(detail)) if session.is_first_read_in_tls() => {
             Event::Broken(TransportFault::Handshake(Cause::TlsHandshake { peer: target.peer.clone(), detail }))
         }
-        other @ (Event::Broken(_) | Event::Reply(_) | Event::Connected | Event::Secured(_) | Event::BodySent) => other,
-    }
-}
-
-fn content_fault(error: &SpoolError) -> TransportFault {
-    match error {
-        SpoolError::Damaged => TransportFault::ContentDamaged,
-        SpoolError::Full
-        | SpoolError::Io { .. }
-        | SpoolError::Engine(_)
-        | SpoolError::Fenced
-        | SpoolError::Stopped
-        | SpoolError::InUse { .. }
-        | SpoolError::Unusable(_) => TransportFault::Lost(format!("our own spool: {error}")),
+        other @ (Event::Broken(_)
+        | Event::Reply(_)
+        | Event::Connected
+        | Event::Secured(_)
+        | Event::BodySent
+        | Event::ChunksSent(_)) => other,
     }
 }
 

@@ -6,7 +6,10 @@ use crate::envelope::{Envelope, Origin, QueueId};
 use crate::outcome::{DeliveryOutcome, Peer};
 use crate::policy::WhyOpportunistic;
 use crate::resolve::AbsentBecause;
+use crate::spool::{BodyReader, SpoolError};
+use async_trait::async_trait;
 use rustls::RootCertStore;
+use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, duplex};
 
@@ -72,7 +75,13 @@ async fn offered(network: Slow, recipients: usize) -> (Vec<&'static str>, Durati
     let mailer = Mailer::new(&Config::default(), roots, Arc::new(network), Clock::system());
     let peer = Peer { host: "slow.test".into(), address: "192.0.2.1:25".parse().unwrap() };
     let because = WhyOpportunistic::NoPolicy(AbsentBecause::AddressLiteral);
-    let target = Target { peer, policy: TlsPolicy::Opportunistic { because }, watched: None, require_tls: false };
+    let target = Target {
+        peer,
+        policy: TlsPolicy::Opportunistic { because },
+        watched: None,
+        require_tls: false,
+        egress: Arc::default(),
+    };
     let sender = ReversePath::Mailbox("alice@office.test".parse().unwrap());
     let to = (0..recipients).map(|n| format!("u{n}@slow.test").parse().unwrap()).collect();
     let envelope = Envelope::new(sender, to, Timestamp(0), Origin::Report { about: QueueId(1) });

@@ -7,6 +7,7 @@
 //! and no others: it goes behind for a while.
 
 use crate::clock::Timestamp;
+use crate::config::FamilyChoice;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -45,20 +46,42 @@ pub struct WaysOut {
     pub without_route: BTreeSet<IpAddr>,
     /// The family that stayed silent lately.
     pub silent: Option<AddressFamily>,
+    /// What the operator wants.
+    pub choice: Option<FamilyChoice>,
 }
 
 impl WaysOut {
     /// The addresses of one host in the order in which they are tried.
     #[must_use]
     pub fn in_turn(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        let first = self.silent.map_or(AddressFamily::V6, AddressFamily::other);
+        let usual = match self.choice {
+            Some(FamilyChoice::PreferIpv4) => AddressFamily::V4,
+            Some(FamilyChoice::Ipv4 | FamilyChoice::Ipv6) | None => AddressFamily::V6,
+        };
+        let first = self.silent.map_or(usual, AddressFamily::other);
         let (mut leading, mut following) = (Vec::new(), Vec::new());
-        for address in addresses.iter().filter(|address| !self.leaves_out(**address, addresses)) {
+        let addresses: Vec<IpAddr> = addresses.iter().copied().filter(|address| self.allows(*address)).collect();
+        for address in addresses.iter().filter(|address| !self.leaves_out(**address, &addresses)) {
             if AddressFamily::of(*address) == first { leading.push(*address) } else { following.push(*address) }
         }
         let (mut leading, mut following) = (leading.into_iter(), following.into_iter());
         let turns = std::iter::from_fn(|| Some([leading.next(), following.next()])).take(addresses.len());
         turns.flatten().flatten().collect()
+    }
+
+    /// The operator's choice, where it leaves no address of a host that has some.
+    #[must_use]
+    pub fn refused(&self, addresses: &[IpAddr]) -> Option<FamilyChoice> {
+        let none_is_left = !addresses.is_empty() && !addresses.iter().any(|address| self.allows(*address));
+        self.choice.filter(|_| none_is_left)
+    }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        match self.choice {
+            Some(FamilyChoice::Ipv4) => AddressFamily::of(address) == AddressFamily::V4,
+            Some(FamilyChoice::Ipv6) => AddressFamily::of(address) == AddressFamily::V6,
+            Some(FamilyChoice::PreferIpv4) | None => true,
+        }
     }
 
     /// Whether an address is not tried at all, since there is no way to it and one to another.
@@ -119,9 +142,23 @@ mod tests {
 
     #[test]
     fn rfc6724_6_an_address_without_a_route_is_left_out_where_another_has_one() {
-        let ways = WaysOut { without_route: addresses(&["2001:db8::1"]).into_iter().collect(), silent: None };
+        let ways = WaysOut { without_route: addresses(&["2001:db8::1"]).into_iter().collect(), ..WaysOut::default() };
         assert_eq!(in_turn(&ways, &["2001:db8::1", "192.0.2.1"]), ["192.0.2.1"]);
         assert_eq!(in_turn(&ways, &["2001:db8::1"]), ["2001:db8::1"], "it says why it fails");
+    }
+
+    #[test]
+    fn the_operator_chooses_the_families() {
+        let ways = |choice| WaysOut { choice: Some(choice), ..WaysOut::default() };
+        let all = ["2001:db8::1", "192.0.2.1", "::ffff:192.0.2.2"];
+        let turn = |choice| in_turn(&ways(choice), &all);
+        assert_eq!(turn(FamilyChoice::PreferIpv4), ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.2"]);
+        assert_eq!(turn(FamilyChoice::Ipv4), ["192.0.2.1", "::ffff:192.0.2.2"]);
+        assert_eq!(turn(FamilyChoice::Ipv6), ["2001:db8::1"]);
+        let six = addresses(&["2001:db8::1"]);
+        assert_eq!(ways(FamilyChoice::Ipv4).refused(&six), Some(FamilyChoice::Ipv4));
+        assert_eq!(ways(FamilyChoice::PreferIpv4).refused(&six), None);
+        assert_eq!(ways(FamilyChoice::Ipv4).refused(&[]), None, "a host without addresses is another matter");
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! Pure. A parameter goes only to a server that offers its keyword. Where the message cannot do
 //! without one, nothing of it is said, and the obstacle is the cause.
 
+use super::eight_bit::Conversion;
 use crate::envelope::{BodyType, Charset, Envelope, RecipientDsn, TlsRequest};
 use crate::outcome::{Cause, Peer};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::dsn::{EnvelopeId, Ret};
 use crate::smtp::reply::{Capabilities, EnhancedStatusCode, Limits, Reply};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The envelope as one transaction sends it.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct Message {
     pub size: u64,
     /// The declared kind of body.
     pub body: BodyType,
+    /// How 8-bit content is made 7-bit for a server that takes no other, where that is allowed.
+    pub conversion: Option<Arc<Conversion>>,
     /// Whether only a server that offers SMTPUTF8 may have it (RFC 6531 §3.2).
     pub charset: Charset,
     /// Whether REQUIRETLS goes with it (RFC 8689 §4.2.1).
@@ -57,29 +61,47 @@ impl Message {
             recipients: indices.iter().filter_map(recipient).collect(),
             size,
             body: envelope.body,
-            charset: if envelope.needs_smtp_utf8() { Charset::Utf8 } else { Charset::Ascii },
+            conversion: None,
+            charset: charset(envelope, indices),
             require_tls: envelope.tls == TlsRequest::Required,
             ret: envelope.dsn.ret,
             envelope_id: envelope.dsn.envelope_id.clone(),
         }
     }
 
+    /// The same for some of its recipients, by index in the envelope.
+    #[must_use]
+    pub fn only_for(mut self, indices: &[usize]) -> Self {
+        self.recipients.retain(|recipient| indices.contains(&recipient.index));
+        self
+    }
+
     /// Why a server with this offer cannot have the message at all.
     #[must_use]
     pub fn obstacle(&self, offered: &Capabilities, peer: &Peer) -> Option<Cause> {
-        let peer = || peer.clone();
+        let (peer, size) = (|| peer.clone(), self.size_for(offered));
         if let Some(Some(limit)) = offered.size
-            && self.size > limit
+            && size > limit
         {
-            return Some(Cause::MessageTooLarge { peer: peer(), limit, size: self.size });
+            return Some(Cause::MessageTooLarge { peer: peer(), limit, size });
         }
         if self.charset == Charset::Utf8 && !offered.smtp_utf8 {
             return Some(Cause::SmtpUtf8NotOffered { peer: peer() });
         }
-        if self.body == BodyType::EightBitMime && !offered.eight_bit_mime {
-            return Some(Cause::EightBitNotOffered { peer: peer() });
+        if self.body == BodyType::EightBitMime && !offered.eight_bit_mime && self.conversion.is_none() {
+            return Some(Cause::EightBitNotOffered { peer: peer(), unconvertible: None });
         }
         None
+    }
+
+    /// How the content is converted for a server with this offer, where it has to be.
+    #[must_use]
+    pub fn conversion_for(&self, offered: &Capabilities) -> Option<&Arc<Conversion>> {
+        self.conversion.as_ref().filter(|_| self.body == BodyType::EightBitMime && !offered.eight_bit_mime)
+    }
+
+    fn size_for(&self, offered: &Capabilities) -> u64 {
+        self.conversion_for(offered).map_or(self.size, |conversion| conversion.size())
     }
 
     /// The MAIL command for a server with this offer.
@@ -92,9 +114,9 @@ impl Message {
     /// to the one who asked for none.
     #[must_use]
     pub fn mail_command(&self, offered: &Capabilities) -> String {
-        let mut command = format!("MAIL FROM:{}", self.reverse_path);
+        let mut command = format!("MAIL FROM:<{}>", self.reverse_path.on_the_wire());
         if offered.size.is_some() {
-            command.push_str(&format!(" SIZE={}", self.size));
+            command.push_str(&format!(" SIZE={}", self.size_for(offered)));
         }
         if offered.eight_bit_mime && self.body == BodyType::EightBitMime {
             command.push_str(" BODY=8BITMIME");
@@ -138,15 +160,22 @@ impl Message {
     }
 }
 
+/// What this transaction needs: the header counts for all, an address for those with it.
+fn charset(envelope: &Envelope, indices: &[usize]) -> Charset {
+    let mut recipients = indices.iter().filter_map(|&index| envelope.recipients.get(index));
+    let by_address = envelope.reverse_path.needs_smtp_utf8() || recipients.any(Mailbox::needs_smtp_utf8);
+    if by_address { Charset::Utf8 } else { envelope.charset }
+}
+
 impl Recipient {
     /// The RCPT command for a server with this offer. What the sender asked goes on unchanged,
     /// and nothing is added (RFC 3461 §5.2.1).
     #[must_use]
     pub fn command(&self, offered: &Capabilities) -> String {
-        let mut command = format!("RCPT TO:<{}>", self.address);
+        let mut command = format!("RCPT TO:<{}>", self.address.on_the_wire());
         if offered.dsn {
             command.extend(self.dsn.notify.as_ref().map(|notify| format!(" NOTIFY={notify}")));
-            command.extend(self.dsn.original.as_ref().map(|original| format!(" ORCPT={original}")));
+            command.extend(self.dsn.original.as_ref().map(|original| format!(" ORCPT={}", original.on_the_wire())));
         }
         command.push_str("\r\n");
         command
@@ -244,6 +273,22 @@ mod tests {
         let ascii = Message::of(&envelope(&["a@x.example"]), 1, &[0]);
         assert_eq!(ascii.obstacle(&offers(&[]), &peer()), None);
         assert!(!ascii.mail_command(&offers(&["SMTPUTF8"])).contains("UTF8"));
+    }
+
+    #[test]
+    fn rfc6531_3_2_what_has_a_form_in_ascii_goes_out_in_it() {
+        let mut to = envelope(&["a@bücher.example", "jürgen@x.example"]);
+        to.reverse_path = ReversePath::Mailbox("b@例子.广告".parse().unwrap());
+        let original = Some("utf-8;ä+2Bö@bücher.example".parse().unwrap());
+        to.dsn.recipients = vec![RecipientDsn { notify: None, original }];
+        let message = Message::of(&to, 1, &[0]);
+        assert_eq!(message.obstacle(&offers(&[]), &peer()), None, "the other recipient is not in this transaction");
+        assert_eq!(message.mail_command(&offers(&["SMTPUTF8"])), "MAIL FROM:<b@xn--fsqu00a.xn--4rr70v>\r\n");
+        assert_eq!(
+            message.recipients[0].command(&offers(&["DSN"])),
+            "RCPT TO:<a@xn--bcher-kva.example> ORCPT=utf-8;\\x{E4}\\x{2B}\\x{F6}@b\\x{FC}cher.example\r\n"
+        );
+        assert!(Message::of(&to, 1, &[0, 1]).obstacle(&offers(&[]), &peer()).is_some());
     }
 
     #[test]

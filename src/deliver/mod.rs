@@ -1,26 +1,38 @@
 //! From a resolution to an outcome for every recipient.
 //!
 //! This page holds the plan (pure): which addresses are tried in which order under which TLS
-//! policy. `message.rs` is what one server gets, `session.rs` the conversation with it, `tls.rs`
+//! policy. `message.rs` is what one server gets, `eight_bit.rs` what becomes of its
+//! content at one that takes only seven bits, `session.rs` the conversation with it, `tls.rs`
 //! the certificate verifier, `pool.rs` the choice among connections that are open already,
-//! `families.rs` the order of IPv6 and IPv4, `driver.rs` (with `connection.rs` and `parking.rs`)
+//! `families.rs` the order of IPv6 and IPv4, `crowd.rs` how many recipients a host bears, `egress/` who we
+//! are there and where we come from, `auth.rs` the login, `hello.rs` the key exchange, `driver.rs` (with
+//! `connection.rs`, `content.rs` and `parking.rs`)
 //! the connections.
 
+pub mod auth;
+mod body;
 mod connection;
+mod content;
+mod crowd;
 pub mod driver;
+pub mod egress;
+pub mod eight_bit;
 pub mod families;
+pub mod hello;
 pub mod message;
 mod parking;
 pub mod pool;
 pub mod session;
 pub mod tls;
 
-use crate::outcome::{Cause, DeliveryOutcome, Peer, Phase, TlsVerdict};
+use crate::outcome::{Cause, DeliveryOutcome, EgressFailure, Peer, Phase, TlsVerdict};
 use crate::policy::{Decision, HostVerdict, TlsPolicy, Watched, WhyOpportunistic};
 use crate::resolve::{HostAddresses, MxHost, Resolution};
 use crate::smtp::address::Domain;
+use egress::Egress;
 use families::WaysOut;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Addresses tried for one host; RFC 5321 §5.1 asks for at least two.
@@ -40,6 +52,8 @@ pub struct Target {
     pub watched: Option<Watched>,
     /// Whether the server must offer REQUIRETLS (RFC 8689 §4.2.1).
     pub require_tls: bool,
+    /// How the connection leaves.
+    pub egress: Arc<Egress>,
 }
 
 /// A step of the plan, in the order of the MX hosts.
@@ -54,6 +68,17 @@ pub enum Planned {
         /// Why not.
         cause: Cause,
     },
+}
+
+impl Planned {
+    /// The same step, by this way out.
+    #[must_use]
+    pub fn leaving_by(self, egress: &Arc<Egress>) -> Self {
+        match self {
+            Self::Try(target) => Self::Try(Target { egress: Arc::clone(egress), ..target }),
+            Self::Skip { .. } => self,
+        }
+    }
 }
 
 /// Whether mail may go to loopback addresses.
@@ -89,6 +114,10 @@ pub fn plan(
             (HostAddresses::Known(_), HostVerdict::Skip(cause)) => steps.push(skip(host, cause)),
             (HostAddresses::Known(addresses), HostVerdict::Use(decision)) => {
                 let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &decision, loopback);
+                steps.extend(ways.refused(addresses).map(|choice| {
+                    let failure = EgressFailure::NoAddressOfFamily { family: choice.to_string() };
+                    skip(host, Cause::EgressFailed { host: host.name.clone(), failure })
+                }));
                 steps.extend(ways.in_turn(addresses).iter().take(ADDRESSES_PER_HOST).map(step));
             }
         }
@@ -116,7 +145,7 @@ fn planned(host: &str, address: IpAddr, port: u16, decision: &Decision, loopback
     }
     let peer = Peer { host: host.to_owned(), address: SocketAddr::new(address, port) };
     let Decision { policy, watched, require_tls } = decision.clone();
-    Planned::Try(Target { peer, policy, watched, require_tls })
+    Planned::Try(Target { peer, policy, watched, require_tls, egress: Arc::default() })
 }
 
 /// How long each step of the conversation may take (RFC 5321 §4.5.3.2); the largest of them is
@@ -126,7 +155,13 @@ fn planned(host: &str, address: IpAddr, port: u16, decision: &Decision, loopback
 pub fn time_limit(phase: Phase, connect: Duration, reply: Duration) -> Duration {
     match phase {
         Phase::Connect => connect,
-        Phase::Greeting | Phase::Ehlo | Phase::StartTls | Phase::EhloInTls | Phase::MailFrom | Phase::RcptTo => reply,
+        Phase::Greeting
+        | Phase::Ehlo
+        | Phase::StartTls
+        | Phase::EhloInTls
+        | Phase::Auth
+        | Phase::MailFrom
+        | Phase::RcptTo => reply,
         Phase::Handshake => reply.min(Duration::from_secs(60)),
         Phase::Data => reply.min(Duration::from_secs(120)),
         Phase::Content => reply.min(Duration::from_secs(180)),
@@ -143,6 +178,8 @@ pub struct AttemptReport {
     pub policy: TlsPolicy,
     /// How the connection was protected; `None` when it did not come that far.
     pub tls: Option<TlsVerdict>,
+    /// The key exchange of TLS, by the name of its group.
+    pub group: Option<&'static str>,
     /// What the watched policy says to what was seen; `None` when nothing was watched, or the
     /// conversation did not come far enough to tell.
     pub watched: Option<WatchReport>,

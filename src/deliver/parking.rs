@@ -21,6 +21,8 @@ pub(super) struct Idle {
     pub(super) history: History,
     /// What the watched policy disliked in the handshake.
     pub(super) watched_failure: Option<Cause>,
+    /// The key exchange of TLS.
+    pub(super) group: Option<&'static str>,
 }
 
 /// The place where they wait.

@@ -10,10 +10,12 @@
 //! [`IDLE_LIMIT`]. Over identities the sum is bounded by [`PARKED_LIMIT`].
 
 use super::Target;
+use super::egress::Egress;
 use crate::outcome::Peer;
 use crate::policy::{DanePolicy, TlsPolicy, Watched};
 use crate::resolve::TlsaRecord;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a connection waits for its next message. Long enough for the next one in a queue,
@@ -37,6 +39,8 @@ pub struct Identity {
     policy: TlsPolicy,
     watched: Option<Watched>,
     requires_tls_onward: bool,
+    /// Who we are there and where we come from.
+    egress: Arc<Egress>,
 }
 
 impl Identity {
@@ -52,6 +56,7 @@ impl Identity {
             policy: proven(&target.policy),
             watched,
             requires_tls_onward: target.require_tls,
+            egress: Arc::clone(&target.egress),
         }
     }
 }
@@ -170,7 +175,9 @@ impl<C> Pool<C> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::egress::Login;
     use super::*;
+    use crate::config::{SourceAddresses, TlsMode};
     use crate::outcome::{DaneScope, DemandedBy};
     use crate::policy::WhyOpportunistic;
     use crate::resolve::AbsentBecause;
@@ -181,7 +188,7 @@ mod tests {
 
     fn target(policy: TlsPolicy) -> Target {
         let peer = Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
-        Target { peer, policy, watched: None, require_tls: false }
+        Target { peer, policy, watched: None, require_tls: false, egress: Arc::default() }
     }
 
     fn opportunistic() -> TlsPolicy {
@@ -271,11 +278,37 @@ mod tests {
         for other in [
             Target { watched: Some(watched), ..plain.clone() },
             Target { require_tls: true, ..plain.clone() },
+            Target { egress: by("relay", "secret", [192, 0, 2, 7]), ..plain.clone() },
             Target { peer: elsewhere, ..plain.clone() },
             Target { peer: by_another_name, ..plain.clone() },
         ] {
             assert!(!share(&plain, &other), "{other:?}");
         }
+    }
+
+    /// A way out with this login, from this address.
+    fn by(user: &str, password: &str, source: [u8; 4]) -> Arc<Egress> {
+        let source = SourceAddresses { ipv4: Some(source.into()), ..SourceAddresses::default() };
+        Arc::new(Egress { login: Some(Login::new(user, password)), source, ..Egress::default() })
+    }
+
+    #[test]
+    fn a_connection_serves_only_the_login_and_the_source_it_was_opened_under() {
+        let all = [
+            Arc::default(),
+            by("a", "one", [192, 0, 2, 7]),
+            by("b", "one", [192, 0, 2, 7]),
+            by("a", "two", [192, 0, 2, 7]),
+            by("a", "one", [192, 0, 2, 8]),
+            Arc::new(Egress { tls_mode: TlsMode::Implicit, ..Egress::default() }),
+        ];
+        let to = |egress: &Arc<Egress>| Target { egress: Arc::clone(egress), ..target(opportunistic()) };
+        for (i, one) in all.iter().enumerate() {
+            for (j, other) in all.iter().enumerate() {
+                assert_eq!(share(&to(one), &to(other)), i == j, "{one:?} {other:?}");
+            }
+        }
+        assert!(share(&to(&by("a", "one", [192, 0, 2, 7])), &to(&all[1])));
     }
 
     #[test]

@@ -10,91 +10,32 @@
 //!
 //! A session never goes back; a further message on the same connection is a new session that
 //! begins ready, with what the first one learned. Each recipient leaves with exactly one result,
-//! or is left for a further transaction. After the dot only a reply decides: silence there means
-//! "try again", since the other side may have the message (RFC 5321 §4.5.4.1).
+//! or is left for a further transaction. After the dot only a reply decides: whatever else happens
+//! there, the other side may have the message (RFC 5321 §4.5.4.1, §6.1).
+//!
+//! Where we go on without TLS that should have been, the session knows why (`step_down.rs`).
 
+mod cause;
+mod event;
+mod job;
+mod login;
+mod phase;
 mod result;
+mod step_down;
 
-use super::message::Message;
-use crate::outcome::{Cause, DemandedBy, Peer, Phase, RequireTlsFailure, TlsVerdict};
-use crate::smtp::reply::{Capabilities, Reply, ReplyError, Severity};
+use super::eight_bit::Conversion;
+use crate::outcome::{Cause, DemandedBy, Phase, RequireTlsFailure, TlsVerdict};
+use crate::smtp::reply::{Capabilities, Limits, Reply, Severity};
+use std::sync::Arc;
 
+pub use event::{Event, Step, TransportFault};
+pub use job::{Job, StartTlsUse, Transfer};
+pub use login::LoginJob;
 pub use result::Learned;
+pub use step_down::spoilt;
 
-/// What one session is to do.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// The name we say in EHLO.
-    pub hostname: String,
-    /// With whom we speak.
-    pub peer: Peer,
-    /// Whether TLS must, may or must not be started.
-    pub starttls: StartTlsUse,
-    /// Whether the server must offer REQUIRETLS (RFC 8689 §4.2.1).
-    pub require_tls: bool,
-    /// The message to hand over; `None` stops before MAIL FROM.
-    pub message: Option<Message>,
-}
-
-/// How a session treats STARTTLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartTlsUse {
-    /// Without TLS nothing is said, because of somebody's demand.
-    Required(DemandedBy),
-    /// TLS when it is offered.
-    IfOffered,
-    /// No TLS, as the operator wants it.
-    Never,
-    /// No TLS: the handshake of an opportunistic connection just before this one failed.
-    NotAgain,
-}
-
-/// What happens to a session.
-#[derive(Debug)]
-pub enum Event {
-    /// The TCP connection is open.
-    Connected,
-    /// A whole reply came.
-    Reply(Reply),
-    /// The handshake ended well.
-    Secured(TlsVerdict),
-    /// The content with its final dot is sent.
-    BodySent,
-    /// Something broke; the driver says what.
-    Broken(TransportFault),
-}
-
-/// What can break a session from outside.
-#[derive(Debug)]
-pub enum TransportFault {
-    /// The other side took too long.
-    TimedOut,
-    /// This host has no route to the other side.
-    NoRoute(String),
-    /// The connection ended or failed.
-    Lost(String),
-    /// What came is no SMTP reply.
-    NotSmtp(ReplyError),
-    /// The TLS handshake failed; a verifier's own cause when it refused the certificate.
-    Handshake(Cause),
-    /// Our stored content is damaged; the dot must not be sent.
-    ContentDamaged,
-}
-
-/// What the driver is to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Send this, then wait for one reply.
-    Send(Vec<u8>, Phase),
-    /// Wait for one more reply.
-    Await(Phase),
-    /// Forget all that was received and start TLS (RFC 3207 §4.2).
-    StartTls,
-    /// Send the content, dot-stuffed, with its final dot.
-    SendBody,
-    /// Send QUIT if the connection still stands, and end.
-    Finish,
-}
+/// The server closes the connection (RFC 5321 §3.8).
+const CLOSING: u16 = 421;
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
@@ -107,13 +48,25 @@ enum State {
     StartTls,
     Handshake,
     EhloInTls,
+    Auth,
     Mail,
     /// Waiting for the reply to the recipient of this position.
     Rcpt(usize),
     Data,
     Body,
+    /// So many replies to chunks come before the one that counts.
+    Chunks(usize),
     EndOfData,
     Done,
+}
+
+/// What a connection was used for before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ConnectionUse {
+    /// Nothing.
+    Fresh,
+    /// It has brought a message.
+    Again,
 }
 
 /// One conversation.
@@ -123,6 +76,10 @@ pub struct Session {
     state: State,
     offered: Capabilities,
     tls: Option<TlsVerdict>,
+    /// Why there is no TLS, where we would have liked it.
+    tls_failure: Option<Cause>,
+    /// Whether the connection has brought a message before.
+    use_of_connection: ConnectionUse,
     /// MAIL, RCPT and DATA went out together; all their replies must be read.
     pipelined: bool,
     /// What ended the transaction for all recipients that have no result yet.
@@ -132,6 +89,7 @@ pub struct Session {
     /// How many recipients, from the first, this transaction may have (RFC 9422 §4).
     allowed: usize,
     accepted_reply: Option<Reply>,
+    login: login::LoginState,
 }
 
 impl Session {
@@ -144,11 +102,14 @@ impl Session {
             state: State::Start,
             offered: Capabilities::default(),
             tls: None,
+            tls_failure: None,
+            use_of_connection: ConnectionUse::Fresh,
             pipelined: false,
             ended: None,
             refused: vec![None; recipients],
             allowed: recipients,
             accepted_reply: None,
+            login: login::LoginState::default(),
         }
     }
 
@@ -156,7 +117,16 @@ impl Session {
     #[must_use]
     pub fn ready(job: Job, learned: Learned) -> Self {
         let Learned { offered, tls } = learned;
-        Self { state: State::Ready, offered, tls: Some(tls), ..Self::new(job) }
+        let use_of_connection = ConnectionUse::Again;
+        // The connection was opened under the same login.
+        let login = login::LoginState::Done;
+        Self { state: State::Ready, offered, tls: Some(tls), use_of_connection, login, ..Self::new(job) }
+    }
+
+    /// A session in clear text on a fresh connection, after TLS has failed like this.
+    #[must_use]
+    pub fn stepping_down(job: Job, tls_failure: Cause) -> Self {
+        Self { tls_failure: Some(tls_failure), ..Self::new(Job { starttls: StartTlsUse::NotAgain, ..job }) }
     }
 
     /// How the connection is protected; `None` before that is settled.
@@ -177,29 +147,20 @@ impl Session {
         self.ended.as_ref()
     }
 
-    /// The phase the session is in, for faults.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        match self.state {
-            State::Start => Phase::Connect,
-            State::Greeting => Phase::Greeting,
-            State::Ehlo | State::Helo => Phase::Ehlo,
-            State::StartTls => Phase::StartTls,
-            State::Handshake => Phase::Handshake,
-            State::EhloInTls => Phase::EhloInTls,
-            State::Ready | State::Mail => Phase::MailFrom,
-            State::Rcpt(_) => Phase::RcptTo,
-            State::Data => Phase::Data,
-            State::Body => Phase::Content,
-            State::EndOfData | State::Done => Phase::EndOfData,
-        }
-    }
-
     /// Takes one event and says what to do next.
     pub fn on(&mut self, event: Event) -> Step {
         match event {
             Event::Broken(fault) => self.broken(fault),
             Event::Connected if self.state == State::Ready => self.before_mail(),
+            Event::Connected if self.job.starttls == StartTlsUse::FromTheStart => {
+                self.state = State::Handshake;
+                Step::StartTls
+            }
+            Event::Secured(verdict) if self.job.starttls == StartTlsUse::FromTheStart => {
+                self.tls = Some(verdict);
+                self.state = State::Greeting;
+                Step::Await(Phase::Greeting)
+            }
             Event::Connected => {
                 self.state = State::Greeting;
                 Step::Await(Phase::Greeting)
@@ -211,10 +172,8 @@ impl Session {
                 self.state = State::EhloInTls;
                 Step::Send(self.ehlo(), Phase::EhloInTls)
             }
-            Event::BodySent => {
-                self.state = State::EndOfData;
-                Step::Await(Phase::EndOfData)
-            }
+            Event::BodySent => self.chunks_answered(0),
+            Event::ChunksSent(unanswered) => self.chunks_answered(unanswered),
             Event::Reply(reply) => self.reply(reply),
         }
     }
@@ -225,6 +184,10 @@ impl Session {
                 self.fail(self.protocol("a reply that nothing asked for"))
             }
             State::Greeting | State::Helo | State::EhloInTls if !done(&reply) => self.fail(self.rejected(reply)),
+            State::Greeting if self.tls.is_some() => {
+                self.state = State::EhloInTls;
+                Step::Send(self.ehlo(), Phase::EhloInTls)
+            }
             State::Greeting => {
                 self.state = State::Ehlo;
                 Step::Send(self.ehlo(), Phase::Ehlo)
@@ -238,11 +201,29 @@ impl Session {
             }
             // The server would not hear the message to its end.
             State::Body => self.fail(self.rejected(reply)),
+            State::Auth => self.after_auth(reply),
             State::Mail => self.after_mail(reply),
             State::Rcpt(position) => self.after_rcpt(position, reply),
             State::Data => self.after_data(reply),
-            State::EndOfData => self.after_dot(reply),
+            State::Chunks(unanswered) if done(&reply) => self.chunks_answered(unanswered.saturating_sub(1)),
+            // What refuses a chunk refuses the message (RFC 3030 §2), whatever is said of the others.
+            State::Chunks(_) | State::EndOfData => self.after_dot(reply),
         }
+    }
+
+    fn chunks_answered(&mut self, unanswered: usize) -> Step {
+        self.state = if unanswered == 0 { State::EndOfData } else { State::Chunks(unanswered) };
+        Step::Await(Phase::EndOfData)
+    }
+
+    /// How the content has to be converted for this server.
+    #[must_use]
+    pub fn conversion(&self) -> Option<Arc<Conversion>> {
+        self.job.message.as_ref()?.conversion_for(&self.offered).cloned()
+    }
+
+    fn in_chunks(&self) -> bool {
+        self.offered.chunking && self.job.transfer == Transfer::ChunksWhereOffered
     }
 
     fn after_ehlo(&mut self, reply: Reply) -> Step {
@@ -250,20 +231,25 @@ impl Session {
             Severity::Completed => {
                 self.offered = Capabilities::from_ehlo(&reply);
                 match (self.offered.starttls, self.job.starttls) {
-                    (true, StartTlsUse::Required(_) | StartTlsUse::IfOffered) => {
+                    (true, StartTlsUse::Required(_) | StartTlsUse::IfOffered | StartTlsUse::AsOffered) => {
                         self.state = State::StartTls;
                         Step::Send(b"STARTTLS\r\n".to_vec(), Phase::StartTls)
                     }
                     (false, StartTlsUse::Required(by)) => self.fail(self.not_offered(by)),
-                    (false, StartTlsUse::IfOffered) | (_, StartTlsUse::Never | StartTlsUse::NotAgain) => {
+                    // In clear it never comes here.
+                    (_, StartTlsUse::FromTheStart) => self.fail(self.protocol("no TLS")),
+                    (false, StartTlsUse::IfOffered | StartTlsUse::AsOffered) => {
+                        self.tls_failure = Some(self.not_offered(DemandedBy::Server));
                         self.in_clear()
                     }
+                    (_, StartTlsUse::Never | StartTlsUse::NotAgain) => self.in_clear(),
                 }
             }
             // RFC 5321 §3.2: HELO only when EHLO is refused for good.
             Severity::Permanent => match self.job.starttls {
                 StartTlsUse::Required(by) => self.fail(self.not_offered(by)),
-                StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
+                StartTlsUse::FromTheStart => self.fail(self.rejected(reply)),
+                StartTlsUse::IfOffered | StartTlsUse::AsOffered | StartTlsUse::Never | StartTlsUse::NotAgain => {
                     self.state = State::Helo;
                     self.tls = Some(TlsVerdict::ClearText);
                     Step::Send(format!("HELO {}\r\n", self.job.hostname).into_bytes(), Phase::Ehlo)
@@ -279,11 +265,23 @@ impl Session {
                 self.state = State::Handshake;
                 Step::StartTls
             }
-            (_, StartTlsUse::Required(demanded_by)) => {
-                self.fail(Cause::StarttlsRefused { peer: self.job.peer.clone(), reply, demanded_by })
+            (_, StartTlsUse::Required(demanded_by)) => self.fail(self.starttls_refused(reply, demanded_by)),
+            (_, StartTlsUse::AsOffered) => self.fail(self.starttls_refused(reply, DemandedBy::Operator)),
+            (_, StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain) => {
+                let closes = reply.code == CLOSING;
+                let failure = self.starttls_refused(reply, DemandedBy::Server);
+                if closes {
+                    return self.fail(failure);
+                }
+                self.tls_failure = Some(failure);
+                self.in_clear()
             }
-            (_, StartTlsUse::IfOffered | StartTlsUse::Never | StartTlsUse::NotAgain) => self.in_clear(),
+            (_, StartTlsUse::FromTheStart) => self.fail(self.protocol("no TLS")),
         }
+    }
+
+    fn starttls_refused(&self, reply: Reply, demanded_by: DemandedBy) -> Cause {
+        Cause::StarttlsRefused { peer: self.job.peer.clone(), reply, demanded_by }
     }
 
     fn in_clear(&mut self) -> Step {
@@ -291,11 +289,10 @@ impl Session {
         self.before_mail()
     }
 
-    fn not_offered(&self, demanded_by: DemandedBy) -> Cause {
-        Cause::StarttlsNotOffered { peer: self.job.peer.clone(), demanded_by }
-    }
-
     fn before_mail(&mut self) -> Step {
+        if let Some(step) = self.log_in() {
+            return step;
+        }
         if self.job.require_tls && !self.offered.require_tls {
             let peer = self.job.peer.clone();
             let failure = RequireTlsFailure::NotOffered { peer: peer.clone() };
@@ -305,13 +302,18 @@ impl Session {
         if let Some(cause) = message.obstacle(&self.offered, &self.job.peer) {
             return self.fail(cause);
         }
-        self.allowed = message.put_first_what_fits(self.offered.limits);
+        let Limits { mail, rcpt, rcpt_domain } = self.offered.limits;
+        let rcpt = rcpt.into_iter().chain(self.job.most_recipients).min();
+        self.allowed = message.put_first_what_fits(Limits { mail, rcpt, rcpt_domain });
         self.pipelined = self.offered.pipelining;
         let mut wire = message.mail_command(&self.offered);
         if self.pipelined {
-            // RFC 2920 §3.1: DATA is the last command of the group.
+            // RFC 2920 §3.1: DATA is the last command of the group. Chunks wait for the replies: the
+            // content does not go to a server that takes none of the recipients.
             wire.extend(message.recipients.iter().take(self.allowed).map(|r| r.command(&self.offered)));
-            wire.push_str("DATA\r\n");
+            if !(self.offered.chunking && self.job.transfer == Transfer::ChunksWhereOffered) {
+                wire.push_str("DATA\r\n");
+            }
         }
         self.state = State::Mail;
         Step::Send(wire.into_bytes(), Phase::MailFrom)
@@ -352,12 +354,16 @@ impl Session {
                 self.state = State::Rcpt(position);
                 Step::Send(command.into_bytes(), Phase::RcptTo)
             }
-            (None, true) => {
+            (None, _) if self.in_chunks() && !self.nobody_left() => {
+                self.state = State::Body;
+                Step::SendChunks
+            }
+            (None, true) if !self.in_chunks() => {
                 self.state = State::Data;
                 Step::Await(Phase::Data)
             }
-            (None, false) if self.nobody_left() => self.finish(),
-            (None, false) => {
+            (None, _) if self.nobody_left() => self.finish(),
+            (None, _) => {
                 self.state = State::Data;
                 Step::Send(b"DATA\r\n".to_vec(), Phase::Data)
             }
@@ -389,34 +395,42 @@ impl Session {
         if self.nobody_left() {
             return self.finish();
         }
-        if done(&reply) {
-            self.accepted_reply = Some(reply);
-            return self.finish();
+        match reply.severity() {
+            Severity::Completed => {
+                self.accepted_reply = Some(reply);
+                self.finish()
+            }
+            Severity::Intermediate => self.fail(self.perhaps_taken(format!("it answered {reply}"))),
+            Severity::Transient | Severity::Permanent => self.fail(self.rejected(reply)),
         }
-        self.fail(self.rejected(reply))
     }
 
     fn broken(&mut self, fault: TransportFault) -> Step {
         let phase = self.phase();
         let peer = self.job.peer.clone();
         let cause = match fault {
+            TransportFault::ContentDamaged => Cause::ContentDamaged,
+            TransportFault::Handshake(cause) => cause,
+            fault if matches!(self.state, State::Chunks(_) | State::EndOfData) && !self.nobody_left() => {
+                self.perhaps_taken(fault.told())
+            }
             TransportFault::TimedOut => Cause::TimedOut { peer, phase },
-            TransportFault::NoRoute(detail) => Cause::NoRoute { peer, detail },
             TransportFault::Lost(detail) if phase == Phase::Connect => Cause::ConnectFailed { peer, detail },
             TransportFault::Lost(detail) => Cause::ConnectionLost { peer, phase, detail },
             TransportFault::NotSmtp(error) => Cause::ProtocolError { peer, phase, detail: error.to_string() },
-            TransportFault::Handshake(cause) => cause,
-            TransportFault::ContentDamaged => Cause::ContentDamaged,
+            TransportFault::Ours(cause) => cause,
         };
         // What was settled before stays: a message that was accepted is accepted.
         if self.accepted_reply.is_none() && self.ended.is_none() {
-            self.ended = Some(cause);
+            // A server that has said that it closes has told why.
+            let told = self.farewell().cloned().unwrap_or(cause);
+            self.ended = Some(self.as_egress(told));
         }
         self.finish()
     }
 
     fn fail(&mut self, cause: Cause) -> Step {
-        self.ended = Some(cause);
+        self.ended = Some(self.as_egress(cause));
         self.finish()
     }
 
@@ -427,18 +441,6 @@ impl Session {
 
     fn ehlo(&self) -> Vec<u8> {
         format!("EHLO {}\r\n", self.job.hostname).into_bytes()
-    }
-
-    fn rejected(&self, reply: Reply) -> Cause {
-        Cause::Rejected { peer: self.job.peer.clone(), phase: self.phase(), reply }
-    }
-
-    fn protocol(&self, detail: &str) -> Cause {
-        Cause::ProtocolError { peer: self.job.peer.clone(), phase: self.phase(), detail: detail.to_owned() }
-    }
-
-    fn lost(&self, detail: &str) -> Cause {
-        Cause::ConnectionLost { peer: self.job.peer.clone(), phase: self.phase(), detail: detail.to_owned() }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Conversations from both sides: `S:` what the server says, `C:` what we must say.
 
-use super::{Event, Job, Session, StartTlsUse, Step, TransportFault};
+use super::{Event, Job, Session, StartTlsUse, Step, Transfer, TransportFault};
 use crate::deliver::message::{Message, Recipient};
 use crate::envelope::{BodyType, Charset, RecipientDsn};
 use crate::outcome::{Cause, Class, DeliveryOutcome, DemandedBy, Peer, Phase, TlsVerdict};
 use crate::smtp::address::ReversePath;
-use crate::smtp::reply::{Reply, ReplyParser};
+use crate::smtp::reply::{Reply, ReplyError, ReplyParser};
 
 fn message(recipients: &[&str]) -> Message {
     Message {
@@ -13,6 +13,7 @@ fn message(recipients: &[&str]) -> Message {
         recipients: recipients.iter().enumerate().map(recipient).collect(),
         size: 1234,
         body: BodyType::SevenBit,
+        conversion: None,
         charset: Charset::Ascii,
         require_tls: false,
         ret: None,
@@ -26,7 +27,17 @@ fn recipient((place, address): (usize, &&str)) -> Recipient {
 
 fn session(starttls: StartTlsUse, message: Option<Message>) -> Session {
     let peer = Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
-    Session::new(Job { hostname: "relay.example.org".into(), peer, starttls, require_tls: false, message })
+    let hostname = "relay.example.org".into();
+    Session::new(Job {
+        hostname,
+        peer,
+        starttls,
+        require_tls: false,
+        most_recipients: None,
+        transfer: Transfer::ChunksWhereOffered,
+        message,
+        login: None,
+    })
 }
 
 fn reply(text: &str) -> Reply {
@@ -49,14 +60,17 @@ fn play(mut session: Session, replies: &[&str]) -> (Vec<String>, Session) {
             Step::Send(bytes, _) => said.push(String::from_utf8(bytes.clone()).unwrap()),
             Step::StartTls => said.push("<handshake>".into()),
             Step::SendBody => said.push("<body>".into()),
+            Step::SendChunks => said.push("<chunks>".into()),
             Step::Await(_) => {}
-            Step::Finish => panic!("the session ended before {event}"),
+            Step::Finish | Step::SendSecret(_) => panic!("the session ended before {event}"),
         }
         step = session.on(match *event {
             "TLS" => Event::Secured(TlsVerdict::Unauthenticated { version: "TLSv1.3".into() }),
             "BODY" => Event::BodySent,
+            "CHUNKS" => Event::ChunksSent(2),
             "LOST" => Event::Broken(TransportFault::Lost("reset".into())),
             "SILENCE" => Event::Broken(TransportFault::TimedOut),
+            "ODD" => Event::Broken(TransportFault::NotSmtp(ReplyError::Syntax("600 what".into()))),
             text => Event::Reply(reply(text)),
         });
     }
@@ -160,16 +174,102 @@ fn rfc5321_4_2_1_every_step_and_class_has_its_outcome_for_each_recipient() {
 }
 
 #[test]
-fn rfc5321_4_5_4_1_silence_after_the_dot_means_try_again() {
-    for last in ["LOST", "SILENCE"] {
+fn rfc5321_6_1_what_is_no_reply_to_the_dot_means_perhaps_taken() {
+    for last in ["LOST", "SILENCE", "ODD", "354 go on", "300 odd"] {
         let (_, session) = play(
             session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))),
             &["220 mx", "250 mx", "250 ok", "250 ok", "354 go", "BODY", last],
         );
         let DeliveryOutcome::Failed { cause } = session.outcomes()[0].1.clone() else { panic!("delivered") };
         assert_eq!(cause.class(), Class::Transient);
-        assert!(cause.sentence().contains("may have accepted it"), "{}", cause.sentence());
+        assert!(matches!(cause, Cause::PerhapsTaken { .. }) && cause.may_be_delivered(), "{last} {cause:?}");
+        assert!(cause.sentence().contains("may have arrived"), "{}", cause.sentence());
     }
+}
+
+#[test]
+fn rfc5321_4_2_1_only_a_refusal_is_a_refusal_and_before_the_dot_nothing_is_taken() {
+    let to_data: &[&str] = &["250 ok", "250 ok", "250 ok"];
+    for (before, odd) in
+        [(&[][..], "354 odd"), (&["250 ok"], "300 odd"), (to_data, "ODD"), (&["250 ok", "250 ok"][..], "ODD")]
+    {
+        let after = [before, &[odd]].concat();
+        let fill: &[&str] = if before.len() == 1 { &["250 ok", "354 go", "BODY", "250 ok"] } else { &[] };
+        let words = in_clear(&[&after[..], fill].concat());
+        assert_eq!(words[0], (7, "protocol-error 4.5.0".to_owned()), "{after:?}");
+    }
+    let early = in_clear(&[to_data, &["354 go", "250 taken already"]].concat());
+    assert_eq!(early, both("protocol-error 4.5.0"), "the end of the content is not even sent");
+    assert_eq!(in_clear(&[to_data, &["250 no content wanted"]].concat()), both("protocol-error 4.5.0"));
+}
+
+#[test]
+fn rfc3207_4_what_is_said_for_want_of_tls_is_no_verdict_on_the_mail() {
+    let refusing = ["220 mx", "250-mx|250 STARTTLS", "454 4.7.0 no TLS now"];
+    let silent = ["220 mx", "250 mx"];
+    let told = |start: &[&str], last: &str| {
+        let replies = [start, &[last]].concat();
+        let (_, ended) = play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))), &replies);
+        ended.failure().cloned().unwrap()
+    };
+    let cause = told(&refusing, "530 5.7.0 Must issue a STARTTLS command first");
+    assert_eq!(cause.row().word, "starttls-not-supported");
+    assert!(cause.class() == Class::Transient && cause.sentence().contains("454 4.7.0"), "{}", cause.sentence());
+    assert!(matches!(told(&silent, "530 5.7.0 TLS first"), Cause::StarttlsNotOffered { .. }));
+    assert!(matches!(told(&refusing, "550 5.1.1 no such user"), Cause::Rejected { .. }));
+    let handshake = Cause::TlsHandshake { peer: cause_peer(), detail: "bad record".into() };
+    let job = session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))).job;
+    let replies = ["220 mx", "250-mx|250 STARTTLS", "250 ok", "554 5.7.1 encryption needed"];
+    let (said, down) = play(Session::stepping_down(job, handshake), &replies);
+    assert!(!said.iter().any(|line| line.starts_with("STARTTLS")), "{said:?}");
+    assert_eq!(words(&down), [(7, "tls-handshake-failed 4.7.321".to_owned())]);
+}
+
+fn cause_peer() -> Peer {
+    Peer { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() }
+}
+
+#[test]
+fn rfc3207_4_without_fall_back_a_refused_starttls_ends_the_conversation() {
+    let refused = |starttls, reply| {
+        let replies = ["220 mx", "250-mx|250 STARTTLS", reply];
+        let (said, ended) = play(session(starttls, Some(message(&["a@x.example"]))), &replies);
+        assert_eq!(said.last().unwrap(), "STARTTLS\r\n");
+        words(&ended)[0].1.clone()
+    };
+    assert_eq!(refused(StartTlsUse::AsOffered, "454 4.7.0 not now"), "starttls-not-supported 4.7.321");
+    assert_eq!(refused(StartTlsUse::AsOffered, "501 what"), "starttls-not-supported 4.7.321");
+    assert_eq!(refused(StartTlsUse::IfOffered, "421 4.7.0 closing"), "starttls-not-supported 4.7.321");
+    let (said, _) =
+        play(session(StartTlsUse::AsOffered, Some(message(&["a@x.example"]))), &["220 mx", "250 mx", "550 no"]);
+    assert!(said.last().unwrap().starts_with("MAIL"), "what is not offered is not missed");
+}
+
+#[test]
+fn rfc5321_3_8_a_server_that_closes_over_one_recipient_too_many_says_how_many_it_bears() {
+    let to = || message(&["a@x.example", "b@x.example", "c@x.example"]);
+    for ehlo in ["250 mx", "250-mx|250 PIPELINING"] {
+        let replies = ["220 mx", ehlo, "250 ok", "250 ok", "250 ok", "421 4.7.0 too many", "LOST"];
+        let (_, ended) = play(session(StartTlsUse::IfOffered, Some(to())), &replies);
+        assert_eq!(ended.bore(), Some(2));
+        let outcomes = words(&ended);
+        assert!(outcomes.iter().all(|(_, word)| word == "rejected-for-now 4.7.0"), "{outcomes:?}");
+    }
+    let mut fewer = session(StartTlsUse::IfOffered, Some(to()));
+    fewer.job.most_recipients = Some(2);
+    let replies = ["220 mx", "250-mx|250 LIMITS RCPTMAX=9", "250 ok", "250 ok", "250 ok", "354 go", "BODY", "250 ok"];
+    let (_, fewer) = play(fewer, &replies);
+    assert_eq!((words(&fewer), fewer.left()), (both("delivered"), vec![9]));
+    let first = ["220 mx", "250 mx", "250 ok", "421 4.7.0 go away", "LOST"];
+    assert_eq!(play(session(StartTlsUse::IfOffered, Some(to())), &first).1.bore(), None);
+}
+
+#[test]
+fn rfc5321_4_3_2_the_words_of_a_greeting_that_refuses_are_the_cause() {
+    let replies = ["220-mx.example|220-one moment|521 5.7.1 blocked by list"];
+    let (_, refused) = play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))), &replies);
+    assert_eq!(words(&refused), [(7, "rejected 5.7.1".to_owned())]);
+    assert!(refused.failure().unwrap().sentence().contains("blocked by list"), "{:?}", refused.failure());
 }
 
 #[test]
@@ -217,6 +317,51 @@ fn rfc6152_3_declared_8_bit_content_needs_8bitmime() {
     let (said, _) =
         play(session(StartTlsUse::IfOffered, eight_bit()), &["220 mx", "250-mx|250 8BITMIME", "550 5.7.1 no"]);
     assert_eq!(said[1], "MAIL FROM:<sender@example.org> BODY=8BITMIME\r\n");
+}
+
+#[test]
+fn rfc3030_2_a_server_with_chunking_gets_chunks_once_a_recipient_is_taken() {
+    let start = ["220 mx", "250-mx|250-PIPELINING|250 CHUNKING", "250 ok"];
+    let after = |rest: &[&str]| {
+        let to = message(&["a@x.example", "b@x.example"]);
+        let (said, session) = play(session(StartTlsUse::IfOffered, Some(to)), &[&start, rest].concat());
+        assert!(said[1].contains("RCPT") && !said[1].contains("DATA"), "{said:?}");
+        (said.last().unwrap() == "<chunks>", words(&session))
+    };
+    let ok = ["250 ok", "550 5.1.1 who", "CHUNKS", "250 one", "250 two"];
+    let expected = vec![(7, "delivered".to_owned()), (8, "rejected 5.1.1".to_owned())];
+    assert_eq!(after(&[&ok[..], &["250 all of it"]].concat()), (true, expected));
+    assert_eq!(after(&["550 5.1.1 who", "550 5.1.1 who"]), (false, both("rejected 5.1.1")));
+    for (rest, word) in [
+        (&["CHUNKS", "250 one", "452 4.3.1 full"][..], "rejected-for-now 4.3.1"),
+        (&["CHUNKS", "250 one", "250 two", "554 5.6.0 no"], "rejected 5.6.0"),
+        (&["552 5.3.4 too much"], "rejected 5.3.4"),
+        (&["CHUNKS", "LOST"], "perhaps-taken 4.4.2"),
+        (&["CHUNKS", "250 one", "250 two", "SILENCE"], "perhaps-taken 4.4.2"),
+        (&["CHUNKS", "250 one", "ODD"], "perhaps-taken 4.4.2"),
+        (&["LOST"], "connection-lost 4.4.2"),
+    ] {
+        assert_eq!(after(&[&["250 ok", "250 ok"], rest].concat()).1, both(word), "{rest:?}");
+    }
+}
+
+#[test]
+fn rfc3030_2_a_server_that_does_not_know_what_it_offers_gets_data() {
+    let unknown = |transfer, last| {
+        let mut session = session(StartTlsUse::IfOffered, Some(message(&["a@x.example"])));
+        session.job.transfer = transfer;
+        let chunks = ["220 mx", "250-mx|250 CHUNKING", "250 ok", "250 ok", last];
+        let data = ["220 mx", "250-mx|250 CHUNKING", "250 ok", "250 ok", "354 go", "BODY", last];
+        let replies: &[&str] = if transfer == Transfer::Data { &data } else { &chunks };
+        play(session, replies).1.knows_no_chunks()
+    };
+    for last in ["500 5.5.1 what", "502 no", "503 5.5.1 bad sequence"] {
+        assert!(unknown(Transfer::ChunksWhereOffered, last), "{last}");
+        assert!(!unknown(Transfer::Data, last), "{last}");
+    }
+    for last in ["552 5.3.4 too much", "554 5.6.0 no", "451 4.3.0 later"] {
+        assert!(!unknown(Transfer::ChunksWhereOffered, last), "{last}");
+    }
 }
 
 #[test]
@@ -297,26 +442,31 @@ fn rfc3207_4_after_a_fall_back_to_clear_text_the_next_message_tries_tls_again() 
 }
 
 #[test]
-fn rfc5321_3_8_a_reused_connection_that_is_over_has_answered_nothing() {
-    let closed = |replies: &[&str]| {
+fn rfc5321_3_8_what_a_reused_connection_may_be_the_reason_of_is_asked_again() {
+    let again = |replies: &[&str]| {
         let first = delivered(StartTlsUse::IfOffered, &["220 mx", "250 mx"]);
-        play(next_on(&first), replies).1.met_a_closed_door()
+        play(next_on(&first), replies).1.to_ask_again()
     };
-    for replies in [["421 4.4.2 idle"], ["LOST"], ["SILENCE"]] {
-        assert!(closed(&replies), "{replies:?}");
+    for replies in [["421 4.4.2 idle"], ["LOST"], ["SILENCE"], ["ODD"], ["450 4.7.1 later"], ["550 too many"]] {
+        assert_eq!(again(&replies), [7, 8], "{replies:?}");
     }
-    for replies in [
-        &["450 4.7.1 later"][..],
-        &["550 5.7.1 no"],
-        &["250 ok", "421 4.3.2 closing", "421 4.3.2 closing"],
-        &["250 ok", "LOST"],
-        &["250 ok", "250 ok", "250 ok", "LOST"],
-        &["250 ok", "250 ok", "250 ok", "354 go", "LOST"],
-        &["250 ok", "250 ok", "250 ok", "354 go", "BODY", "LOST"],
-        &["250 ok", "250 ok", "250 ok", "354 go", "BODY", "421 4.3.2 closing"],
+    for (replies, expected) in [
+        (&["250 ok", "421 4.3.2 closing", "421 4.3.2 closing"][..], &[7, 8][..]),
+        (&["250 ok", "250 ok", "550 too many in this session", "354 go", "BODY", "250 ok"], &[8]),
+        (&["250 ok", "250 ok", "550 5.7.1 too many", "LOST"], &[8]),
+        (&["250 ok", "550 5.1.1 who", "550 5.2.1 off"], &[]),
+        (&["250 ok", "250 ok", "452 4.5.3 too many", "354 go", "BODY", "250 ok"], &[]),
+        (&["250 ok", "LOST"], &[]),
+        (&["250 ok", "250 ok", "250 ok", "LOST"], &[]),
+        (&["250 ok", "250 ok", "250 ok", "354 go", "LOST"], &[]),
+        (&["250 ok", "250 ok", "250 ok", "354 go", "BODY", "LOST"], &[]),
+        (&["250 ok", "250 ok", "250 ok", "354 go", "BODY", "421 4.3.2 closing"], &[]),
     ] {
-        assert!(!closed(replies), "{replies:?}");
+        assert_eq!(again(replies), expected, "{replies:?}");
     }
+    let (_, fresh) =
+        play(session(StartTlsUse::IfOffered, Some(message(&["a@x.example"]))), &["220 mx", "250 mx", "550 no"]);
+    assert!(fresh.to_ask_again().is_empty(), "a fresh connection is no reason");
 }
 
 #[test]

@@ -6,20 +6,19 @@
 //! may be watched: it is evaluated, and says no to nobody. Sessions are never resumed, because a
 //! resumed session skips the verifier (RFC 9325 §3.4).
 //!
-//! The first ClientHello brings a key share of X25519 alone: with a post-quantum one it would be
-//! larger than a TCP segment, which some boxes on the path do not let through. A server that
-//! wants such an exchange asks for it in a second round (RFC 8446 §4.1.4), so there is one plan
-//! for all.
+//! Which key exchange is offered, `hello.rs` says.
 
 use super::Target;
+use super::hello::{HelloSize, Providers};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Peer, TlsVerdict};
 use crate::policy::x509::webpki::WebPki;
 use crate::policy::{CertificateRefusal, DanePolicy, Proof, TlsPolicy};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, ProtocolVersion, SignatureScheme,
 };
@@ -45,7 +44,7 @@ impl fmt::Debug for Tls {
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// The cryptography.
-    pub provider: Arc<CryptoProvider>,
+    pub providers: Providers,
     /// Who vouches for certificates where DANE does not.
     pub roots: WebPki,
 }
@@ -75,8 +74,8 @@ impl Tls {
     /// (RFC 8461 §7.1). They differ only for a host that is an alias.
     ///
     /// # Errors
-    /// A sentence when the TLS library refuses its own defaults or the name.
-    pub fn new(trust: &Trust, target: &Target, now: Timestamp) -> Result<Self, String> {
+    /// A sentence when the TLS library refuses its own defaults.
+    pub fn new(trust: &Trust, target: &Target, hello: HelloSize, now: Timestamp) -> Result<Self, String> {
         let watched = target.watched.as_ref().and_then(|watched| watched.demand.clone().ok());
         let name = server_name(&target.policy)
             .or_else(|| watched.as_ref().and_then(server_name))
@@ -91,14 +90,19 @@ impl Tls {
             presented: OnceLock::new(),
             schemes: DanePolicy::offered_schemes(),
         });
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&trust.provider))
+        let config = ClientConfig::builder_with_provider(Arc::clone(trust.providers.of(hello)))
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&check) as Arc<dyn ServerCertVerifier>)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::clone(&check) as Arc<dyn ServerCertVerifier>);
+        let mut config = match &target.egress.client_certificate {
+            Some(identity) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.pair()))),
+            None => config.with_no_client_auth(),
+        };
         config.resumption = Resumption::disabled();
-        let server_name = ServerName::try_from(name).map_err(|e| e.to_string())?;
+        // A name that no certificate can hold, such as one with a hyphen at an edge, is not sent; what
+        // has to hold is checked by the name itself.
+        let server_name = ServerName::try_from(name).unwrap_or_else(|_| target.peer.address.ip().into());
         Ok(Self { config: Arc::new(config), server_name, check })
     }
 
@@ -196,8 +200,14 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let by_library =
-            || verify_tls12_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms);
+        let by_library = || {
+            verify_tls12_signature(
+                message,
+                cert,
+                dss,
+                &self.trust.providers.of(HelloSize::Small).signature_verification_algorithms,
+            )
+        };
         self.verify_signature(&HandshakeSignature { message, cert, dss }, &by_library)
     }
 
@@ -207,8 +217,14 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let by_library =
-            || verify_tls13_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms);
+        let by_library = || {
+            verify_tls13_signature(
+                message,
+                cert,
+                dss,
+                &self.trust.providers.of(HelloSize::Small).signature_verification_algorithms,
+            )
+        };
         self.verify_signature(&HandshakeSignature { message, cert, dss }, &by_library)
     }
 

@@ -58,6 +58,7 @@ impl AttemptMetrics {
             policy = report.policy.word(),
             tls,
             version,
+            group = report.group,
             matched = matched.as_deref(),
             nth_on_connection = report.nth_on_connection,
             delivered,

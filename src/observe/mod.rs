@@ -6,6 +6,7 @@
 
 mod attempt;
 mod dns;
+mod egress;
 mod policy;
 mod reports;
 mod selfcheck;
@@ -15,6 +16,7 @@ use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::AttemptReport;
+use crate::deliver::egress::store::{CertificateEndsAt, Reread};
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
 use crate::policy::exceptions::{Exception, ExceptionsStatus};
@@ -78,6 +80,7 @@ pub struct Observer {
     store: StoreMetrics,
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
+    egress: egress::EgressMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -172,6 +175,7 @@ impl Observer {
             store: StoreMetrics::new(&r)?,
             dns: DnsMetrics::new(&r)?,
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
+            egress: egress::EgressMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -306,6 +310,16 @@ impl Observer {
     /// What the relay found about its own host; `status` as the exit codes of `relay check`.
     pub fn self_check(&self, check: &'static str, status: u8, detail: &str) {
         self.selfcheck.told(check, status, detail);
+    }
+
+    /// When the client certificates of destinations end.
+    pub fn client_certificates(&self, all: &[CertificateEndsAt]) {
+        self.egress.certificates(all);
+    }
+
+    /// What became of files that were read again.
+    pub fn egress_reread(&self, news: &[Reread]) {
+        egress::EgressMetrics::reread(news);
     }
 
     /// A host was left alone, or a next hop has none: no connection was made.

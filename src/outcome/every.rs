@@ -50,12 +50,14 @@ fn rank(cause: &Cause) -> usize {
         Cause::SpecialUseDomain { .. } => 27,
         Cause::NextHopUnknown { .. } => 28,
         Cause::StsPolicyLost { .. } => 29,
-        Cause::NoRoute { .. } => 30,
+        Cause::PerhapsTaken { .. } => 30,
+        Cause::EgressFailed { .. } => 31,
+        Cause::NoRoute { .. } => 32,
     }
 }
 
 /// Variants of [`Cause`]: one more than the highest rank.
-const VARIANTS: usize = 31;
+const VARIANTS: usize = 33;
 
 /// One of each, and of those that differ in their row one of each row.
 pub(crate) fn cause() -> Vec<Cause> {
@@ -104,12 +106,14 @@ fn about_the_conversation() -> Vec<Cause> {
         Cause::TimedOut { peer: peer(), phase },
         Cause::ConnectionLost { peer: peer(), phase, detail: detail() },
         Cause::ProtocolError { peer: peer(), phase, detail: detail() },
+        Cause::PerhapsTaken { peer: peer(), detail: "it did not answer in time".into() },
         rejected("550 5.1.1 no such user"),
         rejected("450 4.2.0 greylisted"),
         rejected("554 no"),
         rejected("554 5.7.1 client host [192.0.2.7] is listed at blocklist.example"),
         Cause::MessageTooLarge { peer: peer(), limit: 10, size: 11 },
-        Cause::EightBitNotOffered { peer: peer() },
+        Cause::EightBitNotOffered { peer: peer(), unconvertible: None },
+        Cause::EightBitNotOffered { peer: peer(), unconvertible: Some(Unconvertible::Signed) },
         Cause::SmtpUtf8NotOffered { peer: peer() },
         Cause::ContentDamaged,
     ]
@@ -145,7 +149,10 @@ fn about_protection() -> Vec<Cause> {
         require_tls(RequireTlsFailure::NotOffered { peer: peer() }),
         require_tls(RequireTlsFailure::Tls { cause: Box::new(dane(DaneFailure::NoMatch)) }),
     ];
-    for demanded_by in [DemandedBy::Dane, DemandedBy::MtaSts, DemandedBy::RequireTls, DemandedBy::Operator] {
+    all.extend(egress::every());
+    let all_of_them =
+        [DemandedBy::Dane, DemandedBy::MtaSts, DemandedBy::RequireTls, DemandedBy::Operator, DemandedBy::Server];
+    for demanded_by in all_of_them {
         all.push(Cause::StarttlsNotOffered { peer: peer(), demanded_by });
         all.push(Cause::StarttlsRefused { peer: peer(), demanded_by, reply: reply(&[b"454 4.7.0 not now"]) });
     }

@@ -9,12 +9,14 @@
 
 #[cfg(test)]
 mod cause_tests;
+mod egress;
 #[cfg(test)]
 pub(crate) mod every;
 mod named;
 mod tls;
 mod words;
 
+pub use egress::EgressFailure;
 pub use named::{NAMES, Named, UNITS, Unit, span};
 pub use tls::{
     CertificateFailure, DaneFailure, DaneScope, DemandedBy, ExceptionInForce, LostPolicy, MissingPolicy,
@@ -22,6 +24,7 @@ pub use tls::{
 };
 
 use crate::smtp::address::Domain;
+use crate::smtp::eight_bit::Unconvertible;
 use crate::smtp::reply::{EnhancedStatusCode, Reply, Severity};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -108,6 +111,8 @@ pub enum Phase {
     Handshake,
     /// EHLO inside TLS.
     EhloInTls,
+    /// AUTH (RFC 4954).
+    Auth,
     /// MAIL FROM.
     MailFrom,
     /// RCPT TO.
@@ -131,6 +136,7 @@ impl Phase {
             Self::StartTls => "waiting for the reply to STARTTLS",
             Self::Handshake => "setting up TLS",
             Self::EhloInTls => "waiting for the reply to EHLO inside TLS",
+            Self::Auth => "logging in",
             Self::MailFrom => "waiting for the reply to MAIL FROM",
             Self::RcptTo => "waiting for the reply to RCPT TO",
             Self::Data => "waiting for the reply to DATA",
@@ -287,6 +293,14 @@ pub enum Cause {
         /// What was wrong.
         detail: String,
     },
+    /// The whole message went out with its end, and what came back is no reply, or nothing: the
+    /// other side may have it (RFC 5321 §6.1).
+    PerhapsTaken {
+        /// With whom.
+        peer: Peer,
+        /// What happened instead of a reply.
+        detail: String,
+    },
     /// The other side said no.
     Rejected {
         /// The server.
@@ -385,6 +399,13 @@ pub enum Cause {
         /// What is lacking.
         failure: RequireTlsFailure,
     },
+    /// The way out that the configuration names cannot be gone.
+    EgressFailed {
+        /// The mail server.
+        host: String,
+        /// Why not.
+        failure: EgressFailure,
+    },
     /// The message is above the size the server takes.
     MessageTooLarge {
         /// The server.
@@ -398,6 +419,9 @@ pub enum Cause {
     EightBitNotOffered {
         /// The server.
         peer: Peer,
+        /// Why the content could not be made 7-bit, once all servers wanted that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unconvertible: Option<Unconvertible>,
     },
     /// Addresses or header outside ASCII for a server without SMTPUTF8 (RFC 6531 §3.2).
     #[serde(rename = "smtputf8-not-offered")]
@@ -471,6 +495,7 @@ impl Cause {
             Self::TimedOut { .. } => row("timed-out", Transient, 4, 2, Path),
             Self::ConnectionLost { .. } => row("connection-lost", Transient, 4, 2, Path),
             Self::ProtocolError { .. } => row("protocol-error", Transient, 5, 0, Recipient),
+            Self::PerhapsTaken { .. } => row("perhaps-taken", Transient, 4, 2, Recipient),
             Self::Rejected { reply, .. } => rejected_row(reply),
             Self::StarttlsNotOffered { .. } | Self::StarttlsRefused { .. } => {
                 row("starttls-not-supported", Transient, 7, 321, Recipient).reported_as("starttls-not-supported")
@@ -492,6 +517,7 @@ impl Cause {
                 row("sts-policy-lost", Transient, 3, 0, Here).reported_as(StsFault::FetchError.result_type())
             }
             Self::RequireTlsUnmet { .. } => row("requiretls-unmet", Permanent, 7, 30, Recipient),
+            Self::EgressFailed { failure, .. } => failure.row(),
             Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),
             Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
             Self::SmtpUtf8NotOffered { .. } => row("smtputf8-not-offered", Permanent, 6, 7, Recipient),
@@ -508,6 +534,18 @@ impl Cause {
     #[must_use]
     pub fn class(&self) -> Class {
         self.row().class
+    }
+
+    /// Whether the other side may have the message, so that every further try can make a copy.
+    #[must_use]
+    pub const fn may_be_delivered(&self) -> bool {
+        matches!(
+            self,
+            Self::PerhapsTaken { .. }
+                // What earlier relays wrote.
+                | Self::TimedOut { phase: Phase::EndOfData, .. }
+                | Self::ConnectionLost { phase: Phase::EndOfData, .. }
+        )
     }
 
     /// The cause that stopped the mail: for one that expired, or that the operator returned, the

@@ -32,6 +32,7 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("timed-out", &["server"]),
     ("connection-lost", &["server", "detail"]),
     ("protocol-error", &["server", "detail"]),
+    ("perhaps-taken", &["server", "detail"]),
     ("rejected", &["server", "reply"]),
     ("rejected-for-now", &["server", "reply"]),
     ("starttls-not-supported", &["server"]),
@@ -46,6 +47,10 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("sts-required", &["domain", "detail"]),
     ("sts-policy-lost", &["domain"]),
     ("requiretls-unmet", &["server", "because"]),
+    ("login-failed", &["server", "detail"]),
+    ("login-unprotected", &["server", "because"]),
+    ("source-unavailable", &[]),
+    ("no-address-of-family", &["server", "family"]),
     ("message-too-large", &["server", "limit", "size"]),
     ("eight-bit-not-offered", &["server"]),
     ("smtputf8-not-offered", &["server"]),
@@ -73,11 +78,12 @@ impl Cause {
             | Self::ConnectFailed { peer, detail }
             | Self::ConnectionLost { peer, detail, .. }
             | Self::ProtocolError { peer, detail, .. }
+            | Self::PerhapsTaken { peer, detail }
             | Self::TlsHandshake { peer, detail } => vec![text("server", peer), text("detail", detail)],
             Self::TimedOut { peer, .. }
             | Self::StarttlsNotOffered { peer, .. }
             | Self::StarttlsRefused { peer, .. }
-            | Self::EightBitNotOffered { peer }
+            | Self::EightBitNotOffered { peer, .. }
             | Self::SmtpUtf8NotOffered { peer } => vec![text("server", peer)],
             Self::Rejected { peer, reply, .. } => vec![text("server", peer), text("reply", reply)],
             Self::DaneMismatch { peer, failure, .. } => vec![text("server", peer), text("detail", failure)],
@@ -92,6 +98,7 @@ impl Cause {
                 };
                 vec![text("server", host), ("because", Named::Because(because))]
             }
+            Self::EgressFailed { host, failure } => failure.named(host),
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![text("server", peer), text("limit", limit), text("size", size)]
             }

@@ -1,6 +1,6 @@
 //! The words for what TLS and the policies about it came to (RFC 7672 §3, RFC 8461 §4, RFC 8689).
 
-use super::{Cause, Class, Peer, Row, Side, row};
+use super::{Cause, Class, EgressFailure, Peer, Row, Side, row};
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -103,8 +103,10 @@ pub enum DemandedBy {
     MtaSts,
     /// The sender, by REQUIRETLS (RFC 8689).
     RequireTls,
-    /// The operator, by a `[[destination]]`.
+    /// The operator, by a `[[destination]]` or by `clear_text_fallback = false`.
     Operator,
+    /// The receiving server itself: it takes no mail without.
+    Server,
 }
 
 impl DemandedBy {
@@ -116,6 +118,7 @@ impl DemandedBy {
             Self::MtaSts => "The domain demands (by its MTA-STS policy)",
             Self::RequireTls => "The sender demands (by REQUIRETLS)",
             Self::Operator => "The configuration of this relay demands",
+            Self::Server => "The receiving side itself takes no mail without",
         }
     }
 }
@@ -217,6 +220,9 @@ impl Cause {
             Self::DaneRequired { host, .. } => (host, Some(DemandedBy::Operator)),
             Self::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => return cause.unprotected(),
             Self::RequireTlsUnmet { host, .. } => (host, Some(DemandedBy::RequireTls)),
+            Self::EgressFailed { failure: EgressFailure::LoginUnprotected { cause: Some(cause) }, .. } => {
+                return cause.unprotected();
+            }
             Self::Expired { last, .. } => return last.as_ref()?.unprotected(),
             Self::DomainNotFound { .. }
             | Self::NullMx { .. }
@@ -230,9 +236,11 @@ impl Cause {
             | Self::TimedOut { .. }
             | Self::ConnectionLost { .. }
             | Self::ProtocolError { .. }
+            | Self::PerhapsTaken { .. }
             | Self::Rejected { .. }
             | Self::StsRequired { .. }
             | Self::StsPolicyLost { .. }
+            | Self::EgressFailed { .. }
             | Self::MessageTooLarge { .. }
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }

@@ -49,6 +49,10 @@ impl Cause {
             Self::ProtocolError { peer, phase, detail } => {
                 format!("The mail server {peer} did not speak proper SMTP while we were {}: {detail}.", phase.phrase())
             }
+            Self::PerhapsTaken { peer, detail } => format!(
+                "The mail server {peer} got the whole message and did not say whether it took it: {detail}. The message \
+                 may have arrived."
+            ),
             Self::Rejected { peer, reply, .. } => format!("The mail server {peer} said: {reply}"),
             Self::StarttlsNotOffered { peer, demanded_by } => {
                 format!("{} encryption, but the mail server {peer} does not offer it.", demanded_by.who())
@@ -98,11 +102,16 @@ impl Cause {
                     cause.sentence()
                 ),
             },
+            Self::EgressFailed { host, failure } => failure.sentence(host),
             Self::MessageTooLarge { peer, limit, size } => {
                 format!("The message has {size} bytes, and the mail server {peer} takes at most {limit}.")
             }
-            Self::EightBitNotOffered { peer } => {
-                format!("The message has 8-bit content, which the mail server {peer} does not take.")
+            Self::EightBitNotOffered { peer, unconvertible } => {
+                let refused = format!("The message has 8-bit content, which the mail server {peer} does not take");
+                match unconvertible {
+                    Some(why) => format!("{refused}, and it cannot be converted on the way: {why}."),
+                    None => format!("{refused}."),
+                }
             }
             Self::SmtpUtf8NotOffered { peer } => format!(
                 "The message has addresses or a header outside ASCII (SMTPUTF8), which the mail server {peer} does not take."
@@ -115,6 +124,11 @@ impl Cause {
                     None => done.to_owned(),
                 }
             }
+            Self::Expired { last: Some(last), .. } if last.may_be_delivered() => format!(
+                "The message was handed over several times without a clear answer, and it is not sent again, so that it \
+                 does not arrive even more often. The last try went like this: {}",
+                last.sentence()
+            ),
             Self::Expired { waited_s, last } => {
                 let waited = span(*waited_s, &UNITS);
                 let tried = format!("We tried for {waited} without success and have given up.");
@@ -176,6 +190,10 @@ impl Cause {
                 "The other side refuses the address that this relay sends from. Look it up at the list that the reply \
                  names, find out why it is there, and have it taken off."
             }
+            Self::PerhapsTaken { .. } => {
+                "Ask the recipient whether it has arrived. It is offered again only an hour, six hours and a day later, \
+                 because every time may make another copy; relay queue delete ends that."
+            }
             Self::Rejected { .. } => "The reply above is the other side's own reason.",
             Self::StarttlsNotOffered { demanded_by, .. } | Self::StarttlsRefused { demanded_by, .. } => {
                 match demanded_by {
@@ -185,7 +203,7 @@ impl Cause {
                     DemandedBy::MtaSts => {
                         "The domain's MTA-STS policy demands TLS. If other networks see STARTTLS there, a firewall here strips it."
                     }
-                    DemandedBy::RequireTls | DemandedBy::Operator => {
+                    DemandedBy::RequireTls | DemandedBy::Operator | DemandedBy::Server => {
                         "If other networks see STARTTLS there, a firewall here strips it; otherwise the server cannot do it."
                     }
                 }
@@ -219,6 +237,7 @@ impl Cause {
             Self::RequireTlsUnmet { .. } => {
                 "Send the message without REQUIRETLS, or ask the recipient's administrators to support RFC 8689."
             }
+            Self::EgressFailed { failure, .. } => failure.advice(),
             Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",
             Self::EightBitNotOffered { .. } => "Let the sending system encode the message as 7-bit MIME.",
             Self::SmtpUtf8NotOffered { .. } => {
@@ -262,6 +281,7 @@ impl Cause {
             }
             Self::NoRoute { peer, detail }
             | Self::ConnectFailed { peer, detail }
+            | Self::PerhapsTaken { peer, detail }
             | Self::TlsHandshake { peer, detail } => {
                 vec![("Mail server", peer.to_string()), ("Detail", detail.clone())]
             }
@@ -286,7 +306,7 @@ impl Cause {
                 vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())]
             }
             Self::StarttlsNotOffered { peer, .. }
-            | Self::EightBitNotOffered { peer }
+            | Self::EightBitNotOffered { peer, .. }
             | Self::SmtpUtf8NotOffered { peer } => {
                 vec![("Mail server", peer.to_string())]
             }
@@ -339,6 +359,7 @@ impl Cause {
                 });
                 lines
             }
+            Self::EgressFailed { host, failure } => failure.evidence(host),
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![("Mail server", peer.to_string()), ("Size", format!("{size} octets, at most {limit}"))]
             }

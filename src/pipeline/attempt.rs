@@ -2,20 +2,24 @@
 //! plan (RFC 5321 §5.1).
 
 use super::Pipeline;
+use super::eight_bit::SecondRound;
 use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
 use crate::clock::Timestamp;
 use crate::deliver::driver::OpenBody;
+use crate::deliver::egress::refused_by_own_hop;
+use crate::deliver::eight_bit::Conversion;
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
-use crate::route::Route;
+use crate::route::{ChosenBy, Route};
 use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Recipients offered in one transaction; RFC 5321 §4.5.3.1.8 makes every server take 100.
@@ -33,26 +37,78 @@ pub(super) type Outcomes = BTreeMap<usize, DeliveryOutcome>;
 pub(super) struct DeliveryAttempt<'a> {
     pub(super) entry: &'a SpoolEntry,
     pub(super) route: &'a Route,
-    /// By index in the envelope.
-    pub(super) recipients: &'a [usize],
     pub(super) journal: Journal,
+    /// What has come of it so far.
+    pub(super) outcomes: Outcomes,
+    /// All of them, by index in the envelope.
+    all: &'a [usize],
+    /// The next hops that have not had their turn.
+    to_come: VecDeque<Route>,
+    /// The one whose turn it is, and for whom.
     next_hop: String,
+    recipients: Vec<usize>,
     began: Timestamp,
+    /// Whether a server would have had the message if it were 7-bit.
+    wants_seven_bits: AtomicBool,
+    /// How 8-bit content is converted, once all servers were asked.
+    conversion: OnceLock<Arc<Conversion>>,
 }
 
-impl<'a> DeliveryAttempt<'a> {
-    pub(super) fn begin(entry: &'a SpoolEntry, route: &'a Route, recipients: &'a [usize], now: Timestamp) -> Self {
-        let (journal, next_hop) = (Journal::default(), route.hop.to_string());
-        Self { entry, route, recipients, journal, next_hop, began: now }
-    }
-
+impl DeliveryAttempt<'_> {
     /// Every attempt shuffles the servers again, and a log line is enough to tell how.
     pub(super) fn seed(&self) -> u64 {
-        self.entry.id.0.wrapping_add(u64::from(self.entry.attempts))
+        seed(self.entry)
     }
+}
+
+fn seed(entry: &SpoolEntry) -> u64 {
+    entry.id.0.wrapping_add(u64::from(entry.attempts))
 }
 
 impl Pipeline {
+    pub(super) fn begin<'a>(
+        &self,
+        entry: &'a SpoolEntry,
+        route: &'a Route,
+        recipients: &'a [usize],
+    ) -> DeliveryAttempt<'a> {
+        let began = self.out.clock.now();
+        let to_come = route.in_turn(seed(entry), |hop| self.failover().has_failed(hop, began)).into();
+        let (journal, outcomes) = (Journal::default(), Outcomes::new());
+        DeliveryAttempt {
+            entry,
+            route,
+            journal,
+            outcomes,
+            all: recipients,
+            to_come,
+            next_hop: String::new(),
+            recipients: Vec::new(),
+            began,
+            wants_seven_bits: AtomicBool::new(false),
+            conversion: OnceLock::new(),
+        }
+    }
+
+    /// The next hop whose turn it is: the only one, or the next of a list while somebody may be taken there.
+    pub(super) fn turn(&self, attempt: &mut DeliveryAttempt<'_>) -> Option<Route> {
+        let open = pending(attempt.all, &attempt.outcomes);
+        if open.is_empty() || (!attempt.outcomes.is_empty() && self.is_late(attempt)) {
+            return None;
+        }
+        let route = attempt.to_come.pop_front()?;
+        (attempt.recipients, attempt.next_hop) = (open, route.hop.to_string());
+        Some(route)
+    }
+
+    /// What one next hop has brought.
+    pub(super) fn took_turn(&self, attempt: &mut DeliveryAttempt<'_>, route: &Route, brought: Outcomes) {
+        if route.hop != attempt.route.hop {
+            self.failover().tried(&route.hop, brought.values(), self.out.clock.now());
+        }
+        brought.into_iter().for_each(|(index, outcome)| record(&mut attempt.outcomes, index, outcome));
+    }
+
     /// Delivers to those who have no final outcome so far, over the servers of a plan.
     pub(super) async fn deliver(
         &self,
@@ -61,20 +117,52 @@ impl Pipeline {
         plan: Result<Vec<Planned>, Cause>,
         mut so_far: Outcomes,
     ) -> Tried<Outcomes> {
-        let open = pending(attempt.recipients, &so_far);
-        let Tried { outcomes, policy } = match plan {
-            Ok(steps) => self.try_servers(attempt, facts, steps, &open).await,
+        let open = pending(&attempt.recipients, &so_far);
+        let policy = match plan {
+            Ok(steps) => {
+                let Tried { outcomes, policy } = self.try_servers(attempt, facts, steps.clone(), &open).await;
+                so_far.extend(outcomes);
+                let open = pending(&attempt.recipients, &so_far);
+                if self.may_convert(attempt, &open, &mut so_far).await {
+                    let Tried { outcomes, policy: again } = self.try_servers(attempt, facts, steps, &open).await;
+                    so_far.extend(outcomes);
+                    policy.max(again)
+                } else {
+                    policy
+                }
+            }
             Err(cause) => {
-                Tried { outcomes: self.none_tried(attempt, &open, &cause), policy: PolicyDoubt::over([&cause]) }
+                so_far.extend(self.none_tried(attempt, &open, &cause));
+                PolicyDoubt::over([&cause])
             }
         };
-        so_far.extend(outcomes);
-        let is_all_done = pending(attempt.recipients, &so_far).is_empty();
+        let is_all_done = pending(&attempt.recipients, &so_far).is_empty();
         Tried { outcomes: so_far, policy: if is_all_done { PolicyDoubt::None } else { policy } }
     }
 
+    /// Whether there is to be a second round with converted content. Where there cannot be one, the
+    /// outcomes say why.
+    async fn may_convert(&self, attempt: &DeliveryAttempt<'_>, open: &[usize], so_far: &mut Outcomes) -> bool {
+        let is_wanted = attempt.wants_seven_bits.load(Ordering::Relaxed) && attempt.conversion.get().is_none();
+        if !is_wanted || open.is_empty() {
+            return false;
+        }
+        match self.second_round(attempt.entry.id, &self.body_of(attempt.entry), so_far).await {
+            SecondRound::With(conversion) => attempt.conversion.set(conversion).is_ok(),
+            SecondRound::None => false,
+        }
+    }
+
+    fn body_of(&self, entry: &SpoolEntry) -> SpooledBody {
+        SpooledBody { spool: Arc::clone(&self.spool), id: entry.id }
+    }
+
     /// One cause stops all.
-    pub(super) fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
+    pub(super) fn none_found(&self, attempt: &DeliveryAttempt<'_>, cause: &Cause) -> Outcomes {
+        self.none_tried(attempt, &attempt.recipients, cause)
+    }
+
+    fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
         self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, cause);
         attempt.journal.not_tried(&attempt.next_hop, recipients, cause);
         recipients.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
@@ -123,7 +211,7 @@ impl Pipeline {
         pending: &[usize],
     ) -> Vec<(usize, DeliveryOutcome)> {
         let entry = attempt.entry;
-        let body = SpooledBody { spool: Arc::clone(&self.spool), id: entry.id };
+        let body = self.body_of(entry);
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
         while !waiting.is_empty() {
@@ -135,10 +223,13 @@ impl Pipeline {
                 break;
             }
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
-            let message = Message::of(&entry.envelope, entry.size, &some);
+            let conversion = attempt.conversion.get().cloned();
+            let message = Message { conversion, ..Message::of(&entry.envelope, entry.size, &some) };
             let mut report = self.out.mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
                 if let DeliveryOutcome::Failed { cause } = outcome {
+                    let wants_seven_bits = matches!(cause, Cause::EightBitNotOffered { .. });
+                    attempt.wants_seven_bits.fetch_or(wants_seven_bits, Ordering::Relaxed);
                     *cause = self.under_request(attempt, cause.clone());
                 }
             }
@@ -156,8 +247,13 @@ impl Pipeline {
         self.out.clock.now().since(attempt.began) >= ATTEMPT_LIMIT
     }
 
-    /// What a failure means for a message whose sender asked for REQUIRETLS.
+    /// What a failure means for a message whose sender asked for REQUIRETLS, and at a next hop that the
+    /// operator named.
     fn under_request(&self, attempt: &DeliveryAttempt<'_>, cause: Cause) -> Cause {
+        let cause = match attempt.route.hop.chosen_by() {
+            ChosenBy::Operator => refused_by_own_hop(cause),
+            ChosenBy::Recipient => cause,
+        };
         match attempt.entry.envelope.tls {
             TlsRequest::Required => failed_under_require_tls(cause),
             TlsRequest::ByPolicy | TlsRequest::Optional => cause,
@@ -218,11 +314,7 @@ const fn is_about_this_server(cause: &Cause) -> bool {
 /// another server would make a duplicate certain.
 fn may_try_elsewhere(outcome: &DeliveryOutcome) -> bool {
     let Some(cause) = cause_of(outcome) else { return false };
-    let perhaps_taken = matches!(
-        cause,
-        Cause::TimedOut { phase: Phase::EndOfData, .. } | Cause::ConnectionLost { phase: Phase::EndOfData, .. }
-    );
-    is_about_this_server(cause) || (cause.class() == Class::Transient && !perhaps_taken)
+    is_about_this_server(cause) || (cause.class() == Class::Transient && !cause.may_be_delivered())
 }
 
 struct SpooledBody {

@@ -128,6 +128,8 @@ pub(super) const fn is_unreachable(cause: &Cause) -> bool {
         cause,
         Cause::NoRoute { .. }
             | Cause::ConnectFailed { .. }
+            // Ours to set right; asking again and again may lock the account.
+            | Cause::EgressFailed { .. }
             | Cause::TimedOut { phase: Phase::Connect | Phase::Greeting, .. }
             | Cause::ConnectionLost { phase: Phase::Connect | Phase::Greeting, .. }
     )

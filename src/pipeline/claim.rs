@@ -4,8 +4,9 @@ use super::LONGEST_SLEEP;
 use super::Pipeline;
 use super::postmaster::is_lost_report;
 use crate::clock::Timestamp;
+use crate::outcome::Cause;
 use crate::smtp::address::Mailbox;
-use crate::spool::{Claim, SpoolEntry, schedule};
+use crate::spool::{Claim, Pending, SpoolEntry, schedule};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +107,7 @@ impl Pipeline {
     }
 }
 
-/// From now to the latest moment for which anything is planned. A recipient whose time lies beyond
+/// From now to the latest moment for which anything usual is planned. A recipient whose time lies beyond
 /// it is due: the clock was set back, and its wait must not become longer for that.
 pub(super) type Span = RangeInclusive<Timestamp>;
 
@@ -122,14 +123,31 @@ enum DueFor {
 /// The recipients whose time has come; where the message was found due for an attempt, at least those
 /// that are due first.
 fn due_recipients(entry: &SpoolEntry, span: Span, found: DueFor) -> Vec<usize> {
-    let waiting = entry.recipients.iter().enumerate();
-    let waiting: Vec<(usize, Option<Timestamp>)> = waiting
-        .filter_map(|(index, state)| Some((index, state.pending()?.due.filter(|due| due <= span.end()))))
-        .collect();
-    let first = waiting.iter().map(|(_, due)| *due).min().flatten().filter(|_| found == DueFor::ForAttempt);
+    let (waiting, span) = (entry.recipients.iter().enumerate(), &span);
+    // Whoever may have the message is never asked early: every attempt can make a copy.
+    let (unclear, waiting): (Vec<_>, Vec<_>) =
+        waiting.filter_map(|(index, state)| Some((index, state.pending()?))).partition(|(_, p)| may_have_it(p));
     let now = *span.start();
-    let by = first.map_or(now, |first| first.max(now));
-    waiting.into_iter().filter(|(_, due)| due.is_none_or(|due| due <= by)).map(|(index, _)| index).collect()
+    let of_those = |waiting: Vec<(usize, &Pending)>, by: Timestamp| {
+        let is_due = |pending: &Pending| planned(pending, span).is_none_or(|due| due <= by);
+        waiting.into_iter().filter(|(_, pending)| is_due(pending)).map(|(index, _)| index).collect::<Vec<_>>()
+    };
+    let first = waiting.iter().map(|(_, pending)| planned(pending, span)).min().flatten();
+    let by = first.filter(|_| found == DueFor::ForAttempt).map_or(now, |first| first.max(now));
+    let mut due = of_those(waiting, by);
+    due.extend(of_those(unclear, now));
+    due.sort_unstable();
+    due
+}
+
+fn may_have_it(pending: &Pending) -> bool {
+    pending.last.as_ref().is_some_and(Cause::may_be_delivered)
+}
+
+/// When a recipient is due, unless that lies beyond anything that is ever planned for it.
+pub(super) fn planned(pending: &Pending, span: &Span) -> Option<Timestamp> {
+    let end = if may_have_it(pending) { schedule::horizon_after_perhaps_taken(*span.start()) } else { *span.end() };
+    pending.due.filter(|due| *due <= end)
 }
 
 #[cfg(test)]
@@ -137,7 +155,7 @@ mod tests {
     use super::*;
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::smtp::address::ReversePath;
-    use crate::spool::{Pending, RecipientState};
+    use crate::spool::RecipientState;
 
     fn entry(dues: &[Option<i64>]) -> SpoolEntry {
         let recipients = vec!["a@x.example".parse().unwrap(); dues.len()];
@@ -163,5 +181,22 @@ mod tests {
         let early =
             due_recipients(&entry(&[Some(20), Some(10)]), Timestamp(10)..=Timestamp(100), DueFor::MayBeForReport);
         assert_eq!(early, [1], "a report that is due makes no attempt early");
+    }
+
+    #[test]
+    fn rfc5321_6_1_whoever_may_have_the_message_is_never_asked_early() {
+        let (now, hour) = (Timestamp(10), 3_600_000);
+        let span = || now..=Timestamp(100);
+        let mut entry = entry(&[Some(6 * hour), Some(50)]);
+        let peer = crate::outcome::Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() };
+        let last = Some(Cause::PerhapsTaken { peer, detail: String::new() });
+        let due = Some(Timestamp(6 * hour));
+        entry.recipients[0] = RecipientState::Queued(Pending { due, last, unclear: 2, ..Pending::default() });
+        assert_eq!(due_recipients(&entry, span(), DueFor::ForAttempt), [1]);
+        entry.recipients[1] = RecipientState::Removed;
+        assert!(due_recipients(&entry, span(), DueFor::ForAttempt).is_empty(), "not after a start either");
+        assert_eq!(super::super::settle::next_due(&entry, &[], &span(), None), due);
+        let then = Timestamp(6 * hour)..=Timestamp(6 * hour + 90);
+        assert_eq!(due_recipients(&entry, then, DueFor::ForAttempt), [0]);
     }
 }

@@ -26,7 +26,8 @@ impl Progress {
 }
 
 impl Pipeline {
-    pub(super) fn conclude(&self, attempt: &DeliveryAttempt<'_>, outcomes: Outcomes) -> Progress {
+    pub(super) fn conclude(&self, attempt: &mut DeliveryAttempt<'_>) -> Progress {
+        let outcomes = std::mem::take(&mut attempt.outcomes);
         let (hop, retry, now) = (&attempt.route.hop, &self.out.config.retry, self.out.clock.now());
         match unreachable(&outcomes) {
             Some(cause) => self.backoff().failed(hop, cause.clone(), retry, now),

@@ -31,6 +31,7 @@ impl Journal {
             peer: report.peer.clone(),
             policy: report.policy.word().to_owned(),
             tls: report.tls.clone(),
+            group: report.group.map(str::to_owned),
             exception: exception.map(ToString::to_string),
             took_ms: u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX),
             results: grouped(outcomes).into_iter().map(group).collect(),

@@ -2,7 +2,7 @@
 //!
 //! The only module that calls stages. [`Pipeline::carry`] tells the story; `claim.rs` says what begins,
 //! `admission.rs` (with `backoff.rs` and `limits.rs`) when, `attempt.rs` goes from server to server,
-//! `conclude.rs` says what that means, `reports.rs` who is told, and `settle.rs` records it. `outbound.rs`
+//! `eight_bit.rs` converts what servers want converted, `conclude.rs` says what that means, `reports.rs` who is told, and `settle.rs` records it. `outbound.rs`
 //! holds what delivery and `relay check` do alike. Nothing is forgotten before [`Spool::settle`] has made
 //! it durable; a crash at any point leads to another attempt, never to silence.
 
@@ -11,6 +11,8 @@ mod attempt;
 mod backoff;
 mod claim;
 mod conclude;
+mod eight_bit;
+mod failover;
 mod journal;
 mod lease;
 mod limits;
@@ -24,7 +26,7 @@ pub use claim::run;
 
 use crate::observe::Observer;
 use crate::report::Texts;
-use crate::route;
+use crate::route::{self, Route};
 use crate::spool::{Claim, Spool};
 use attempt::{DeliveryAttempt, Outcomes};
 use backoff::Backoff;
@@ -50,6 +52,7 @@ pub struct Pipeline {
     pub texts: Texts,
     hops: HopLimits,
     backoff: Mutex<Backoff>,
+    failover: Mutex<failover::Failover>,
     postmaster: postmaster::Postmaster,
 }
 
@@ -65,6 +68,7 @@ impl Pipeline {
             texts,
             hops,
             backoff: Mutex::default(),
+            failover: Mutex::default(),
             postmaster: postmaster::Postmaster::default(),
         }
     }
@@ -74,25 +78,20 @@ impl Pipeline {
     async fn carry(&self, claim: Claim) {
         let entry = &claim.entry.clone();
         let config = &self.out.config;
-        let routes = route::group(self.due(entry), &config.destination, config.delivery.port);
+        let routes =
+            route::group(self.due(entry), &entry.envelope.reverse_path, &config.destination, config.delivery.port);
         let message = &UnderWay::new(claim, &routes);
         if routes.is_empty() {
             return self.end(message).await;
         }
         let ways = routes.iter().map(|(route, recipients)| async move {
             let work = || async move {
-                let attempt = &DeliveryAttempt::begin(entry, route, recipients, self.out.clock.now());
-                let resolution = match self.out.resolve(&route.hop, attempt.seed()).await {
-                    Ok(resolution) => resolution,
-                    Err(cause) => return self.conclude(attempt, self.none_tried(attempt, recipients, &cause)),
-                };
-                let facts = self.out.ask_policies(route, entry.envelope.tls, resolution).await;
-                let tried = self.out.try_and_look_again(route, facts, Outcomes::new(), |facts, outcomes| async move {
-                    let verdicts = self.out.decide(&facts);
-                    let plan = self.out.plan(&route.hop, &facts, verdicts);
-                    self.deliver(attempt, &facts, plan, outcomes).await
-                });
-                self.conclude(attempt, tried.await.outcomes)
+                let attempt = &mut self.begin(entry, route, recipients);
+                while let Some(hop) = self.turn(attempt) {
+                    let brought = self.try_next_hop(attempt, &hop).await;
+                    self.took_turn(attempt, &hop, brought);
+                }
+                self.conclude(attempt)
             };
             let (progress, _until_recorded) = self.admitted(entry, route, recipients, work).await;
             if let Some(mut held) = message.ended(recipients, &progress).await
@@ -105,6 +104,21 @@ impl Pipeline {
         self.while_claimed(message, join_all(ways)).await;
     }
 
+    /// The part of the story that belongs to one next hop: of a list each has its turn.
+    async fn try_next_hop(&self, attempt: &DeliveryAttempt<'_>, hop: &Route) -> Outcomes {
+        let resolution = match self.out.resolve(&hop.hop, attempt.seed()).await {
+            Ok(resolution) => resolution,
+            Err(cause) => return self.none_found(attempt, &cause),
+        };
+        let facts = self.out.ask_policies(hop, attempt.entry.envelope.tls, resolution).await;
+        let tried = self.out.try_and_look_again(hop, facts, Outcomes::new(), |facts, outcomes| async move {
+            let verdicts = self.out.decide(&facts);
+            let plan = self.out.plan(&hop.hop, &facts, verdicts);
+            self.deliver(attempt, &facts, plan, outcomes).await
+        });
+        Box::pin(tried).await.outcomes
+    }
+
     /// Next hops that nobody dials now.
     #[must_use]
     pub fn backing_off(&self) -> usize {
@@ -113,5 +127,9 @@ impl Pipeline {
 
     fn backoff(&self) -> MutexGuard<'_, Backoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failover(&self) -> MutexGuard<'_, failover::Failover> {
+        self.failover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

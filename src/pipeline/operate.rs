@@ -111,7 +111,7 @@ impl Pipeline {
     fn forget_backoff(&self, claim: &Claim, recipients: &[usize]) {
         let named = recipients.iter().filter_map(|&i| Some((i, claim.entry.envelope.recipients.get(i)?)));
         let config = &self.out.config;
-        let routes = route::group(named, &config.destination, config.delivery.port);
+        let routes = route::group(named, &claim.entry.envelope.reverse_path, &config.destination, config.delivery.port);
         let mut backoff = self.backoff();
         routes.keys().for_each(|route| backoff.forget(&route.hop));
     }

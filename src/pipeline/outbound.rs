@@ -4,6 +4,9 @@
 use crate::clock::Clock;
 use crate::config::{Config, RootsError, RootsSource};
 use crate::deliver::driver::Mailer;
+use crate::deliver::egress::Egress;
+use crate::deliver::egress::store::{EgressError, EgressStore};
+use crate::deliver::families::WaysOut;
 use crate::deliver::{Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
@@ -32,9 +35,20 @@ pub enum SetupError {
     /// The DNS side cannot be set up.
     #[error(transparent)]
     Dns(#[from] DnsSetupError),
+    /// What a command delivers with cannot be put together.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+}
+
+/// Why nothing can be delivered: one line, with the key to change.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
     /// The trusted certificate authorities cannot be had.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// A password or a client certificate cannot be had.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
 }
 
 /// The ways out of this machine. A simulation has its own.
@@ -69,6 +83,8 @@ pub struct Outbound {
     pub mailer: Arc<Mailer>,
     /// The way to mail servers and policy hosts.
     pub network: Arc<dyn Network>,
+    /// The logins, certificates and addresses that destinations name.
+    pub egress: Arc<EgressStore>,
     /// Which of the operator's weakenings are over.
     pub exceptions: Arc<Exceptions>,
     /// The time.
@@ -86,6 +102,8 @@ pub struct RouteFacts {
     pub rule: LocalRule,
     /// What the sender of the message says, as far as the operator lets it count.
     pub request: TlsRequest,
+    /// How the operator wants it to leave.
+    pub egress: Arc<Egress>,
 }
 
 /// Whether the MTA-STS policy by which servers were judged may be another one by now. The server that
@@ -127,16 +145,17 @@ impl Outbound {
     /// Puts together what a running relay delivers with.
     ///
     /// # Errors
-    /// When the file of trusted roots that the configuration names cannot be used.
-    pub fn new(config: Arc<Config>, ways: OutboundPaths, told: StsListener) -> Result<Self, RootsError> {
+    /// When a file that the configuration names cannot be used: trusted roots, a password, a certificate.
+    pub fn new(config: Arc<Config>, ways: OutboundPaths, told: StsListener) -> Result<Self, OutboundError> {
         let OutboundPaths { dns, network, clock } = ways;
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
+        let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
         // What cannot be read is told by whoever watches them; it costs a trial.
         let ended = store::load(state_dir::open(&config.spool).as_ref()).unwrap_or_default();
         let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
-        Ok(Self { config, dns, sts, mailer, network, exceptions, clock })
+        Ok(Self { config, dns, sts, mailer, network, egress, exceptions, clock })
     }
 
     /// Puts together what a command needs that ends soon and tells only its own result.
@@ -159,6 +178,8 @@ impl Outbound {
             NextHop::Domain(domain) => mail::resolve_domain(&self.dns, domain, self.config.delivery.port, seed).await,
             NextHop::Host { name, port } => own_hop::resolve_next_hop(&self.dns, name, *port).await,
             NextHop::Address { address, port, .. } => Ok(mail::literal(*address, *port)),
+            // Whoever delivers goes through its hosts one by one.
+            NextHop::OneOf(list) => Box::pin(self.resolve(list.first(), seed)).await,
         }
     }
 
@@ -197,7 +218,8 @@ impl Outbound {
         let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
         let waives = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
         let request = if waives { TlsRequest::ByPolicy } else { request };
-        RouteFacts { resolution, sts, rule, request }
+        let egress = self.egress.of(route.rule);
+        RouteFacts { resolution, sts, rule, request, egress }
     }
 
     fn deciding<'a>(&self, facts: &'a RouteFacts) -> Facts<'a> {
@@ -257,7 +279,11 @@ impl Outbound {
     #[must_use]
     pub fn decide(&self, facts: &RouteFacts) -> Vec<HostVerdict> {
         let deciding = self.deciding(facts);
-        facts.resolution.hosts.iter().map(|host| decide(&deciding, host)).collect()
+        let verdict = |host| match decide(&deciding, host) {
+            HostVerdict::Use(decision) => HostVerdict::Use(facts.egress.strengthened(&host.name, decision)),
+            skip @ HostVerdict::Skip(_) => skip,
+        };
+        facts.resolution.hosts.iter().map(verdict).collect()
     }
 
     /// The servers to try, in order.
@@ -265,13 +291,16 @@ impl Outbound {
     /// # Errors
     /// As [`plan`].
     pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<HostVerdict>) -> Result<Vec<Planned>, Cause> {
-        let chosen = match hop {
-            NextHop::Domain(_) | NextHop::Address { chosen_by: ChosenBy::Recipient, .. } => ChosenBy::Recipient,
-            NextHop::Host { .. } | NextHop::Address { chosen_by: ChosenBy::Operator, .. } => ChosenBy::Operator,
-        };
-        let allowed = self.config.delivery.allow_loopback || chosen == ChosenBy::Operator;
+        let allowed = self.config.delivery.allow_loopback || hop.chosen_by() == ChosenBy::Operator;
         let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
-        plan(&facts.resolution, verdicts, &self.config.hostname, loopback, &self.mailer.ways_out(&facts.resolution))
+        let steps = plan(&facts.resolution, verdicts, &self.config.hostname, loopback, &self.ways_out(facts))?;
+        Ok(steps.into_iter().map(|step| step.leaving_by(&facts.egress)).collect())
+    }
+
+    /// What is known of the ways to the hosts of a route, and what the operator wants of them.
+    #[must_use]
+    pub fn ways_out(&self, facts: &RouteFacts) -> WaysOut {
+        WaysOut { choice: facts.egress.family, ..self.mailer.ways_out(&facts.resolution) }
     }
 }
 
@@ -288,8 +317,9 @@ fn roots(config: &Config) -> Result<WebPki, RootsError> {
 
 /// The domain whose policy counts: a smart host's own where the operator names one
 /// (RFC 8461 §3.4).
-const fn policy_domain(hop: &NextHop) -> Option<&Domain> {
+fn policy_domain(hop: &NextHop) -> Option<&Domain> {
     match hop {
+        NextHop::OneOf(list) => policy_domain(list.first()),
         NextHop::Domain(domain) | NextHop::Host { name: domain, .. } => Some(domain),
         NextHop::Address { .. } => None,
     }

@@ -8,6 +8,7 @@ use super::Pipeline;
 use super::conclude::Progress;
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
+use crate::outcome::Cause;
 use crate::report::due::{self, Moment, Notifications, ReportRules};
 use crate::report::{self, Due, Kind, Original, ReportContext};
 use crate::smtp::address::ReversePath;
@@ -59,7 +60,10 @@ impl Pipeline {
         let reported = due::mark(entry, &mut conclusion.recipients, &notifications, (&config.notify, tries_now), now);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
         for (_, state) in &mut conclusion.recipients {
-            if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice) {
+            if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice)
+                // A notice is not worth another copy.
+                && !pending.last.as_ref().is_some_and(Cause::may_be_delivered)
+            {
                 pending.due = pending.due.map(|due| due.min(notice));
             }
         }

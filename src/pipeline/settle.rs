@@ -6,7 +6,7 @@
 
 use super::LONGEST_SLEEP;
 use super::Pipeline;
-use super::claim::Span;
+use super::claim::{Span, planned};
 use super::conclude::Progress;
 use super::lease;
 use super::reports::DueReports;
@@ -184,9 +184,9 @@ pub(super) fn next_due(
     let changed: BTreeMap<usize, &RecipientState> = changed.iter().map(|(index, state)| (*index, state)).collect();
     let states =
         entry.recipients.iter().enumerate().map(|(index, state)| changed.get(&index).copied().unwrap_or(state));
-    let is_to_come = |due: &Timestamp| due > span.start() && due <= span.end();
+    let is_to_come = |due: &Timestamp| due > span.start();
     let at_once = again.unwrap_or_else(|| *span.start());
-    let dues = states.filter_map(RecipientState::pending).map(|pending| pending.due.filter(is_to_come));
+    let dues = states.filter_map(RecipientState::pending).map(|pending| planned(pending, span).filter(is_to_come));
     dues.map(|due| due.unwrap_or(at_once)).min()
 }
 

@@ -14,8 +14,9 @@ use crate::smtp::address::Domain;
 use aws_lc_rs::digest;
 
 /// The most certificates of a server that are looked at, its own included, duplicates and
-/// unreadable ones not counted. Real chains have up to five.
-pub const CERTIFICATES_LIMIT: usize = 16;
+/// unreadable ones not counted. Real chains have up to five; what fits into the TLS handshake is
+/// below this, so that the work is what bounds the search ([`path::SIGNATURE_CHECKS_LIMIT`]).
+pub const CERTIFICATES_LIMIT: usize = 256;
 /// The most certificates, and the most keys, taken in full from TLSA records. A domain that
 /// publishes full anchors has one or two.
 pub const FULL_ANCHORS_LIMIT: usize = 8;
@@ -57,7 +58,7 @@ pub fn usable(records: &[TlsaRecord]) -> Vec<TlsaRecord> {
 
 fn is_well_formed(record: &TlsaRecord) -> bool {
     let length_fits = match record.matching {
-        FULL => is_one_element(&record.data),
+        FULL => is_what_it_selects(record),
         SHA_256 => record.data.len() == digest::SHA256_OUTPUT_LEN,
         SHA_512 => record.data.len() == digest::SHA512_OUTPUT_LEN,
         _ => false,
@@ -65,6 +66,17 @@ fn is_well_formed(record: &TlsaRecord) -> bool {
     matches!(record.usage, DANE_TA | DANE_EE)
         && matches!(record.selector, SELECT_CERTIFICATE | SELECT_KEY)
         && length_fits
+}
+
+/// Whether full data is a certificate or a key. What is neither can fit nothing that a server might
+/// present, so it says nothing: it is not usable (RFC 7672 §2.2), and no mismatch. Only the frame
+/// is asked for, since DANE-EE takes certificates that hardly anybody can read.
+fn is_what_it_selects(record: &TlsaRecord) -> bool {
+    let data = record.data.as_slice();
+    match record.selector {
+        SELECT_CERTIFICATE => is_one_element(data) && public_key_info(data).and_then(PublicKey::read).is_some(),
+        _ => PublicKey::read(data).is_some(),
+    }
 }
 
 /// Holds the certificates a server presented against its TLSA records.
@@ -307,6 +319,24 @@ mod tests {
         ];
         assert_eq!(usable(&all), [good]);
         assert!(verify(&[&leaf.der], &all, &[], NOW).is_ok());
+    }
+
+    #[test]
+    fn rfc7672_2_2_full_data_that_is_no_certificate_or_key_is_unusable_and_no_mismatch() {
+        let leaf = self_signed(leaf_params(&["mx.example.org"]));
+        let certificate = tlsa(3, 0, 0, &leaf).data;
+        let key = tlsa(3, 1, 0, &leaf).data;
+        let junk = [b"\x30\x03\x02\x01\x05".to_vec(), b"\x30\x82\x01".to_vec(), vec![0; 32], b"hello".to_vec()];
+        for usage in [2, 3] {
+            let full = |selector, data: &[u8]| TlsaRecord { usage, selector, matching: 0, data: data.to_vec() };
+            for data in &junk {
+                assert!(usable(&[full(0, data), full(1, data)]).is_empty(), "{data:?}");
+            }
+            assert!(usable(&[full(0, &key), full(1, &certificate)]).is_empty(), "each in the place of the other");
+            assert_eq!(usable(&[full(0, &certificate), full(1, &key), full(0, VERSION_1)]).len(), 3);
+            let beside = [full(0, &junk[0]), damaged(tlsa(3, 1, 1, &leaf))];
+            assert_eq!(verify(&[&leaf.der], &beside, &[], NOW), Err(DaneFailure::NoMatch), "the good ones count");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ const FIELD_LIMIT: usize = 2048;
 /// The most octets in one encoded word: all of them as `=XX` stay below 75 characters (RFC 2047 §2).
 const ENCODED_WORD_OCTETS: usize = 21;
 
-/// `Name: value`, folded at spaces. Whatever is not printable ASCII becomes `?`.
+/// `Name: value`, folded at spaces. Any octet that is not printable ASCII is shown as `\xNN`.
 pub(super) fn field(name: &str, value: &str) -> String {
     folded(name, &printable(value.as_bytes(), FIELD_LIMIT))
 }
@@ -162,7 +162,10 @@ mod tests {
     #[test]
     fn rfc5322_2_2_3_fields_fold_and_remote_text_adds_no_field() {
         let text = field("Diagnostic-Code", "smtp; 550 no\r\nBcc: victim@example.org\r\n\r\nbody \u{e9}");
-        assert_eq!(text, "Diagnostic-Code: smtp; 550 no??Bcc: victim@example.org????body ??\r\n");
+        assert_eq!(
+            text,
+            "Diagnostic-Code: smtp; 550 no\\x0D\\x0ABcc:\r\n victim@example.org\\x0D\\x0A\\x0D\\x0Abody \\xC3\\xA9\r\n"
+        );
         let long = field("Diagnostic-Code", &"word ".repeat(200));
         assert!(long.split("\r\n").all(|line| line.len() <= LINE_WIDTH));
         assert!(long.split("\r\n").skip(1).all(|line| line.is_empty() || line.starts_with(' ')));

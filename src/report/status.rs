@@ -9,12 +9,11 @@ use super::form::{field, utf8_field};
 use super::{Fate, Kind, ReportDraft, ReportForm, tries};
 use crate::clock::Timestamp;
 use crate::envelope::{ClientInfo, Origin, RecipientDsn};
-use crate::outcome::{Cause, Peer, RequireTlsFailure};
+use crate::outcome::{Cause, EgressFailure, Peer, RequireTlsFailure};
 use crate::smtp::address::{Domain, Host, Mailbox};
-use crate::smtp::dsn::OriginalRecipient;
+use crate::smtp::dsn::{OriginalRecipient, to_code_points};
 use crate::smtp::reply::{EnhancedStatusCode, Reply};
 use crate::spool::RecipientState;
-use std::fmt::Write as _;
 
 /// What is said of a host that took the message without an enhanced code (RFC 3463 §3.1).
 const SUCCESS: EnhancedStatusCode = EnhancedStatusCode::new(2, 0, 0);
@@ -67,7 +66,11 @@ impl StatusGroup<'_> {
         let mut group = self.who_and_what(fate);
         if let Some((peer, reply)) = remote_reply(fate) {
             group.push_str(&field("Remote-MTA", &mta(&peer.host)));
-            group.push_str(&field("Diagnostic-Code", &format!("smtp; {reply}")));
+            let said = format!("smtp; {reply}");
+            group.push_str(&match self.form {
+                ReportForm::Utf8 => utf8_field("Diagnostic-Code", &said),
+                ReportForm::SevenBit => field("Diagnostic-Code", &said),
+            });
         }
         let last_attempt = self.last_attempt(fate).map(|at| field("Last-Attempt-Date", &at.rfc5322()));
         group.push_str(&last_attempt.unwrap_or_default());
@@ -146,14 +149,7 @@ const fn action(kind: Kind) -> &'static str {
 fn in_form(address: &str, form: ReportForm) -> String {
     match form {
         ReportForm::Utf8 => address.to_owned(),
-        ReportForm::SevenBit => address.chars().fold(String::new(), |mut text, character| {
-            if character.is_ascii_graphic() && !"+=\\".contains(character) {
-                text.push(character);
-            } else {
-                let _infallible = write!(text, "\\x{{{:02X}}}", u32::from(character));
-            }
-            text
-        }),
+        ReportForm::SevenBit => to_code_points(address),
     }
 }
 
@@ -168,7 +164,12 @@ pub(super) fn remote_reply(fate: &Fate) -> Option<(&Peer, &Reply)> {
 fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
     match cause {
         Cause::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => reply_behind(cause),
-        Cause::Rejected { peer, reply, .. } | Cause::StarttlsRefused { peer, reply, .. } => Some((peer, reply)),
+        Cause::Rejected { peer, reply, .. }
+        | Cause::StarttlsRefused { peer, reply, .. }
+        | Cause::EgressFailed {
+            failure: EgressFailure::LoginRefused { peer, reply } | EgressFailure::LoginWanted { peer, reply },
+            ..
+        } => Some((peer, reply)),
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
@@ -183,6 +184,7 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::TimedOut { .. }
         | Cause::ConnectionLost { .. }
         | Cause::ProtocolError { .. }
+        | Cause::PerhapsTaken { .. }
         | Cause::StarttlsNotOffered { .. }
         | Cause::TlsHandshake { .. }
         | Cause::DaneMismatch { .. }
@@ -191,6 +193,7 @@ fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
         | Cause::DaneRequired { .. }
         | Cause::StsRequired { .. }
         | Cause::StsPolicyLost { .. }
+        | Cause::EgressFailed { .. }
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }

@@ -101,6 +101,7 @@ mod tests {
             exception: None,
             took_ms: 1,
             results,
+            group: None,
             dns: Vec::new(),
         }))
     }

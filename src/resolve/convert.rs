@@ -51,8 +51,18 @@ fn first_alias(aliases: &[Alias]) -> Option<Security> {
     aliases.first().map(|alias| alias.security)
 }
 
+/// A name as it is asked for. Labels that are no host names, with a hyphen at an edge, are labels all
+/// the same; `None` when it does not fit into the DNS.
+pub(super) fn wire_name(name: &str) -> Option<Name> {
+    let labels = || name.split('.').map(str::as_bytes);
+    Name::from_ascii(format!("{name}.")).or_else(|_| Name::from_labels(labels())).ok()
+}
+
 fn domain_of(name: &Name) -> Option<Domain> {
-    name.to_ascii().trim_end_matches('.').parse().ok()
+    // By its labels: as text it may have escapes, and a dot within a label would look like two.
+    let label = |label: &[u8]| std::str::from_utf8(label).ok().filter(|text| !text.contains('.')).map(str::to_owned);
+    let labels: Option<Vec<String>> = name.iter().map(label).collect();
+    Domain::published(&labels?.join(".")).ok()
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of all record types")]
@@ -76,7 +86,17 @@ fn data_of(data: &RData) -> Option<Data> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_proto::rr::rdata::TXT;
+    use hickory_proto::rr::rdata::{MX, TXT};
+
+    #[test]
+    fn rfc5321_5_1_a_name_with_a_hyphen_at_an_edge_is_taken_as_it_stands() {
+        for name in ["-mx.example.org", "mx-.example.org", "mx.-example-.org", "mx1.example.org"] {
+            assert_eq!(domain_of(&wire_name(name).unwrap()).unwrap().as_str(), name);
+            let exchange = Name::from_labels(name.split('.').map(str::as_bytes)).unwrap();
+            let Some(Data::Mx(10, Some(read))) = data_of(&RData::MX(MX::new(10, exchange))) else { panic!("{name}") };
+            assert_eq!(read.as_str(), name);
+        }
+    }
 
     #[test]
     fn rfc8461_3_1_the_strings_of_a_txt_record_are_joined_without_a_space() {

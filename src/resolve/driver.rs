@@ -130,7 +130,7 @@ impl Dns {
         freshness: Freshness,
     ) -> (Answer, Trace) {
         let question = Question { name: name.to_owned(), record_type: record_type.word().to_owned() };
-        let Ok(wire_name) = Name::from_ascii(format!("{name}.")) else {
+        let Some(wire_name) = convert::wire_name(name) else {
             // A name that does not fit into the DNS cannot exist in it.
             return (Answer::NxDomain(Security::Secure), Trace { question, path: None, failed: Vec::new() });
         };

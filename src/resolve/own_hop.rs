@@ -22,7 +22,7 @@ use super::driver::Dns;
 use super::mail::{Asker, combine, resolve_host, tlsa};
 use super::own::Way;
 use super::{AbsentBecause, HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
-use crate::config::{Config, Destination, NextHopAddress};
+use crate::config::{Config, Destination, NextHopAddress, NextHops};
 use crate::outcome::{Cause, PathFailure};
 use crate::smtp::address::Domain;
 use crate::smtp::special_use::SpecialUse;
@@ -268,8 +268,12 @@ pub async fn doubts(dns: &Dns, config: &Config) -> Vec<String> {
 fn named(destinations: &[Destination], default_port: u16) -> BTreeMap<(Domain, u16), Vec<String>> {
     let mut named: BTreeMap<(Domain, u16), Vec<String>> = BTreeMap::new();
     for destination in destinations {
-        if let Some(NextHopAddress::Host { name, port }) = &destination.next_hop {
-            let domains = named.entry((name.clone(), port.unwrap_or(default_port))).or_default();
+        let hosts = destination.next_hop.iter().flat_map(NextHops::iter).filter_map(|listed| match &listed.address {
+            NextHopAddress::Host { name, port } => Some((name.clone(), port.unwrap_or(default_port))),
+            NextHopAddress::Address { .. } => None,
+        });
+        for host in hosts {
+            let domains = named.entry(host).or_default();
             domains.extend(destination.domains.iter().map(ToString::to_string));
         }
     }

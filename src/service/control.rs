@@ -252,6 +252,7 @@ impl Control {
             next_hops_backing_off: self.pipeline.backing_off(),
             exceptions: self.pipeline.out.exceptions_now(),
             private_zones: self.config.dns.private_zones.iter().map(ToString::to_string).collect(),
+            client_certificates: self.pipeline.out.egress.certificates(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! What "in good order" means is what `relay check` means by OK: every server of every domain the
 //! destination names, under the policies that would hold without the weakening. A destination
-//! that names domains by a pattern, or address literals, ends on its day only.
+//! that names domains by a pattern, or address literals, or certain senders, ends on its day only.
 
 use crate::check::{Checker, Verdict};
 use crate::config::{Config, Destination, DomainPattern};
@@ -85,8 +85,11 @@ pub async fn end_needless(out: &Outbound) -> Result<(), KeepFault> {
     keeping.unwrap_or_else(|bug| Err(KeepFault { path: "exceptions".into(), detail: bug.to_string() }))
 }
 
-/// The domains of a destination, when it names every one of them.
+/// The domains of a destination, when it names every one of them and is about everybody's mail.
 fn exact_domains(destination: &Destination) -> Option<Vec<Domain>> {
+    if !destination.senders.is_empty() {
+        return None;
+    }
     let exact = |pattern: &DomainPattern| match pattern {
         DomainPattern::Exactly(domain) => Some(domain.clone()),
         DomainPattern::Any | DomainPattern::Below(_) | DomainPattern::Literals(_) => None,

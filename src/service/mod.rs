@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod audit;
 pub mod control;
+pub mod egress;
 pub mod exceptions;
 pub mod selfcheck;
 pub mod start;

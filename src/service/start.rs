@@ -7,9 +7,10 @@
 use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
 use crate::clock::Clock;
-use crate::config::{Config, DnsMode, RootsError};
+use crate::config::{Config, DnsMode};
+use crate::deliver::egress::store::EgressStore;
 use crate::observe::Observer;
-use crate::pipeline::outbound::{Outbound, OutboundPaths};
+use crate::pipeline::outbound::{Outbound, OutboundError, OutboundPaths};
 use crate::pipeline::{self, Pipeline};
 use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::StsEvent;
@@ -20,6 +21,7 @@ use crate::resolve::error::DnsSetupError;
 use crate::resolve::own_hop;
 use crate::service::admin::{self, AdminPort};
 use crate::service::control::{self, Control};
+use crate::service::egress;
 use crate::service::exceptions;
 use crate::service::{audit, selfcheck};
 use crate::spool::{self, Opened, Recovery, Spool, SpoolError};
@@ -36,9 +38,9 @@ pub enum StartError {
     /// The DNS side cannot be set up.
     #[error(transparent)]
     Dns(#[from] DnsSetupError),
-    /// The trusted certificate authorities cannot be had.
+    /// A file that delivery needs cannot be used: trusted roots, a password, a certificate.
     #[error(transparent)]
-    Roots(#[from] RootsError),
+    Outbound(#[from] OutboundError),
     /// The texts of reports cannot be used.
     #[error(transparent)]
     Texts(#[from] TextsError),
@@ -99,7 +101,7 @@ impl StartError {
             Self::Spool { source: SpoolError::InUse { .. } | SpoolError::Io { .. }, .. }
             | Self::Dns(DnsSetupError::Upstream { .. }) => Remedy::Time,
             Self::Dns(DnsSetupError::TrustAnchors { .. } | DnsSetupError::Roots(_))
-            | Self::Roots(_)
+            | Self::Outbound(_)
             | Self::Texts(_)
             | Self::Spool { .. }
             | Self::Bind { .. }
@@ -172,8 +174,8 @@ impl Relay {
 /// What sends mail out by these ways and tells the observer of policies.
 ///
 /// # Errors
-/// When the file of trusted roots that the configuration names cannot be used.
-pub fn outbound(config: Arc<Config>, ways: OutboundPaths, observer: &Arc<Observer>) -> Result<Outbound, RootsError> {
+/// When a file that the configuration names cannot be used: trusted roots, a password, a certificate.
+pub fn outbound(config: Arc<Config>, ways: OutboundPaths, observer: &Arc<Observer>) -> Result<Outbound, OutboundError> {
     let observer = Arc::clone(observer);
     Outbound::new(config, ways, Arc::new(move |event: &StsEvent<'_>| observer.sts(event)))
 }
@@ -213,6 +215,7 @@ impl Service {
         let (out, observer) = (&self.pipeline.out, &self.pipeline.observer);
         tokio::spawn(sts::keep_fresh(Arc::clone(&out.sts), stop.clone()));
         tokio::spawn(selfcheck::watch(out.clone(), Arc::clone(observer), stop.clone()));
+        tokio::spawn(egress::watch(Arc::clone(&out.egress), Arc::clone(observer), stop.clone()));
         tokio::spawn(exceptions::watch(out.clone(), Arc::clone(observer), stop.clone()));
     }
 
@@ -296,6 +299,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     tokio::spawn(control::run(orders, control, stop.clone()));
     tokio::spawn(audit::watch(config.spool.clone(), Arc::clone(&observer), stop.clone()));
     config.dns.private_zones.iter().for_each(|zone| observer.private_zone(zone));
+    EgressStore::doubts(&config).iter().for_each(|doubt| observer.doubt(doubt));
     tokio::spawn(name_bad_upstreams(Arc::clone(&dns), config.dns.mode, stop.clone()));
     tokio::spawn(doubt_own_names(dns, config, Arc::clone(&observer), stop.clone()));
     works.watch(&stop);
@@ -356,7 +360,7 @@ async fn doubt_own_names(dns: Arc<Dns>, config: Arc<Config>, observer: Arc<Obser
 /// When the DNS side cannot be set up.
 pub async fn doubts(config: &Config) -> Result<Vec<String>, StartError> {
     let dns = Dns::new(config, Clock::system(), Arc::new(|_event| {}))?;
-    Ok(own_hop::doubts(&dns, config).await)
+    Ok(EgressStore::doubts(config).into_iter().chain(own_hop::doubts(&dns, config).await).collect())
 }
 
 async fn open_spool(config: &Config, clock: &Clock) -> Result<Opened, StartError> {

@@ -3,7 +3,9 @@
 //!
 //! What the client wrote goes to the next hop byte for byte; only look-ups use the
 //! normalised form: lower case, and A-labels for U-labels (RFC 5890 §2.3.2.1). Limits:
-//! local-part 64, domain 255, path 256 octets (RFC 5321 §4.5.3.1).
+//! domain 255 octets (RFC 5321 §4.5.3.1). The standard asks for local-parts of 64 octets at least and
+//! for no limit at best, and it lets whoever owns a mailbox say how it is called: longer ones (of
+//! ticket systems, of forwarders) and ones with two dots or a dot at an end are passed on.
 //!
 //! Characters outside ASCII are read everywhere and normalised nowhere (RFC 6531 §3.2 leaves that
 //! to whoever owns the mailbox). Whether they may be used, [`Mailbox::is_ascii`] tells and the
@@ -16,17 +18,13 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The longest local-part (RFC 5321 §4.5.3.1.1), in octets.
-pub const LOCAL_PART_LIMIT: usize = 64;
+/// The longest local-part, in octets: RFC 5321 §4.5.3.1.1 asks for 64.
+pub const LOCAL_PART_LIMIT: usize = 255;
 /// The longest domain (RFC 5321 §4.5.3.1.2), in octets; what fits in DNS is 253.
 pub const DOMAIN_LIMIT: usize = 253;
 /// The longest domain with U-labels, in octets of UTF-8. Its A-labels must fit [`DOMAIN_LIMIT`],
 /// each with at least one octet for a character that UTF-8 writes with four at the most.
 const U_LABELS_LIMIT: usize = 4 * DOMAIN_LIMIT;
-/// The longest path with its brackets (RFC 5321 §4.5.3.1.3), in octets. A mailbox that uses
-/// both limits to the full is longer; it is accepted as long as each part fits.
-pub const PATH_LIMIT: usize = 256 + LOCAL_PART_LIMIT;
-
 /// Why an address was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
@@ -34,7 +32,7 @@ pub enum AddressError {
     #[error("the address does not follow RFC 5321")]
     Syntax,
     /// The local-part is above [`LOCAL_PART_LIMIT`].
-    #[error("the local-part is longer than 64 octets")]
+    #[error("the local-part is longer than 255 octets")]
     LocalPartTooLong,
     /// The domain or one of its labels is too long for the DNS.
     #[error("the domain is too long")]
@@ -57,6 +55,16 @@ impl Domain {
         &self.0
     }
 
+    /// A name as a record of the DNS holds it. Whoever publishes one has it, and it is looked up as
+    /// it stands: labels with a hyphen at an edge are no host names (RFC 5321 §4.1.2), and there are
+    /// mail servers that are called so.
+    ///
+    /// # Errors
+    /// As for any domain, but for the hyphens.
+    pub fn published(text: &str) -> Result<Self, AddressError> {
+        parse_domain(text, |_label| true)
+    }
+
     /// The name with the final dot that the DNS uses, so that no search list applies.
     #[must_use]
     pub fn fqdn(&self) -> String {
@@ -74,23 +82,25 @@ impl FromStr for Domain {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let name = a_labels(text)?;
-        let name = name.strip_suffix('.').unwrap_or(&name);
-        if name.len() > DOMAIN_LIMIT || name.split('.').any(|label| label.len() > 63) {
-            return Err(AddressError::DomainTooLong);
-        }
-        // Underscores are no host names, yet MX targets and test domains with them exist.
-        let label_ok = |label: &str| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        if !name.split('.').all(label_ok) {
-            return Err(AddressError::Syntax);
-        }
-        Ok(Self(name.to_ascii_lowercase()))
+        parse_domain(text, |label| !label.starts_with('-') && !label.ends_with('-'))
     }
+}
+
+fn parse_domain(text: &str, may_be_a_label: fn(&str) -> bool) -> Result<Domain, AddressError> {
+    let name = a_labels(text)?;
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    if name.len() > DOMAIN_LIMIT || name.split('.').any(|label| label.len() > 63) {
+        return Err(AddressError::DomainTooLong);
+    }
+    // Underscores are no host names, yet MX targets and test domains with them exist.
+    let is_label = |label: &str| {
+        let is_named_so = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        !label.is_empty() && is_named_so && may_be_a_label(label)
+    };
+    if !name.split('.').all(is_label) {
+        return Err(AddressError::Syntax);
+    }
+    Ok(Domain(name.to_ascii_lowercase()))
 }
 
 /// U-labels as A-labels (RFC 5890 §2.3.2.1, by UTS 46). A name in ASCII stays as it is: what it
@@ -182,10 +192,31 @@ impl Mailbox {
         &self.text
     }
 
-    /// Whether it can travel without SMTPUTF8 (RFC 6531 §3.5).
+    /// Whether it is in ASCII (RFC 6531 §3.5).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         self.text.is_ascii()
+    }
+
+    /// Whether only a server with SMTPUTF8 can have it: the local-part is outside ASCII. A domain
+    /// with U-labels alone goes out by its A-labels (RFC 6531 §3.2).
+    #[must_use]
+    pub fn needs_smtp_utf8(&self) -> bool {
+        self.local_part().is_some_and(|local| !local.is_ascii())
+    }
+
+    /// As it goes to a next hop: as it was given, but for U-labels behind a local-part in ASCII,
+    /// which become A-labels.
+    #[must_use]
+    pub fn on_the_wire(&self) -> Cow<'_, str> {
+        match self.local_part() {
+            Some(local) if local.is_ascii() && !self.is_ascii() => Cow::Owned(format!("{local}@{}", self.host)),
+            Some(_) | None => Cow::Borrowed(&self.text),
+        }
+    }
+
+    fn local_part(&self) -> Option<&str> {
+        self.text.rsplit_once('@').map(|(local, _)| local)
     }
 
     /// What stands right of the last `@`.
@@ -246,12 +277,30 @@ pub enum ReversePath {
 }
 
 impl ReversePath {
-    /// Whether it can travel without SMTPUTF8 (RFC 6531 §3.5).
+    /// Whether it is in ASCII (RFC 6531 §3.5).
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         match self {
             Self::Null => true,
             Self::Mailbox(mailbox) => mailbox.is_ascii(),
+        }
+    }
+
+    /// Whether only a server with SMTPUTF8 can have it.
+    #[must_use]
+    pub fn needs_smtp_utf8(&self) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Mailbox(mailbox) => mailbox.needs_smtp_utf8(),
+        }
+    }
+
+    /// As it goes to a next hop, without its brackets; see [`Mailbox::on_the_wire`].
+    #[must_use]
+    pub fn on_the_wire(&self) -> Cow<'_, str> {
+        match self {
+            Self::Null => Cow::Borrowed(""),
+            Self::Mailbox(mailbox) => mailbox.on_the_wire(),
         }
     }
 }
@@ -313,8 +362,10 @@ fn without_source_route(inner: &str) -> Result<&str, AddressError> {
     Ok(mailbox)
 }
 
+/// Dots may stand anywhere: addresses with two of them, or with one at an end, exist, and whose they
+/// are knows it. One of dots alone does not.
 fn is_dot_string(local: &str) -> bool {
-    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(|b| is_atext(b) || !b.is_ascii()))
+    local.bytes().all(|b| b == b'.' || is_atext(b) || !b.is_ascii()) && local.bytes().any(|b| b != b'.')
 }
 
 /// The octets of an atom (RFC 5321 §4.1.2).
@@ -361,9 +412,9 @@ mod tests {
             "a",
             "@x",
             "a@",
-            ".a@x",
-            "a.@x",
-            "a..b@x",
+            ".@x",
+            "..@x",
+            "a. b@x",
             "a b@x",
             "a@x..y",
             "a@-x",
@@ -390,14 +441,33 @@ mod tests {
             assert_eq!(mailbox(text).unwrap().as_str(), text);
             assert!(!mailbox(text).unwrap().is_ascii());
         }
-        for text in
-            ["a\u{85}@x.example", "\"\u{9f}\"@x.example", "a@x\u{80}.example", "j ü@x.example", "ü..ü@x.example"]
+        for text in ["a\u{85}@x.example", "\"\u{9f}\"@x.example", "a@x\u{80}.example", "j ü@x.example", "ü,ü@x.example"]
         {
             assert_eq!(mailbox(text), Err(AddressError::Syntax), "{text:?}");
         }
-        assert!(mailbox(&format!("{}@x.example", "ü".repeat(32))).is_ok());
-        assert_eq!(mailbox(&format!("{}@x.example", "ü".repeat(33))), Err(AddressError::LocalPartTooLong));
+        assert!(mailbox(&format!("{}@x.example", "ü".repeat(127))).is_ok());
+        assert_eq!(mailbox(&format!("{}@x.example", "ü".repeat(128))), Err(AddressError::LocalPartTooLong));
         assert!(mailbox("a@x.example").unwrap().is_ascii() && ReversePath::Null.is_ascii());
+    }
+
+    #[test]
+    fn rfc5321_4_5_3_1_local_parts_with_odd_dots_are_kept_as_they_are() {
+        for text in [".a@x.example", "a.@x.example", "a..b@x.example", "a...@x.example", "ü..ü@x.example"] {
+            assert_eq!(mailbox(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn rfc6531_3_2_only_a_local_part_outside_ascii_needs_smtputf8() {
+        for (text, wire, needs) in [
+            ("a@bücher.example", "a@xn--bcher-kva.example", false),
+            ("A.b@Example.ORG", "A.b@Example.ORG", false),
+            ("jürgen@bücher.example", "jürgen@bücher.example", true),
+            ("\"a@b\"@例子.广告", "\"a@b\"@xn--fsqu00a.xn--4rr70v", false),
+        ] {
+            let mailbox = mailbox(text).unwrap();
+            assert_eq!((mailbox.on_the_wire().as_ref(), mailbox.needs_smtp_utf8()), (wire, needs));
+        }
     }
 
     #[test]
@@ -425,9 +495,10 @@ mod tests {
 
     #[test]
     fn rfc5321_4_5_3_1_limits_hold_at_the_limit_and_one_above() {
-        let at = format!("{}@example.org", "a".repeat(64));
-        let above = format!("{}@example.org", "a".repeat(65));
-        assert!(mailbox(&at).is_ok());
+        for octets in [64, 65, 92, 255] {
+            assert!(mailbox(&format!("{}@example.org", "a".repeat(octets))).is_ok());
+        }
+        let above = format!("{}@example.org", "a".repeat(256));
         assert_eq!(mailbox(&above), Err(AddressError::LocalPartTooLong));
         let label = "a".repeat(63);
         assert!(format!("{label}.example").parse::<Domain>().is_ok());

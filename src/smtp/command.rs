@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn rfc3461_4_2_the_longest_line_of_each_command_is_below_the_limit_of_lines() {
-        let (local, label) = ("l".repeat(64), "d".repeat(61));
+        let (local, label) = ("l".repeat(255), "d".repeat(61));
         let mailbox = format!("{local}@{label}.{label}.{label}.{label}.exam");
         let envelope_id = "e".repeat(ENVID_LIMIT);
         let mail = format!(

@@ -5,6 +5,7 @@
 //! control characters, so they can stand in a report without breaking it.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -140,6 +141,16 @@ impl OriginalRecipient {
         &self.0
     }
 
+    /// As it goes to a next hop, always in ASCII (RFC 6533 §3): whether that takes UTF-8 is decided by
+    /// the addresses that it must know.
+    #[must_use]
+    pub fn on_the_wire(&self) -> Cow<'_, str> {
+        if self.0.is_ascii() {
+            return Cow::Borrowed(&self.0);
+        }
+        Cow::Owned(format!("{};{}", self.address_type(), to_code_points(&self.address())))
+    }
+
     /// The address type, as it was written: `rfc822`, `utf-8`, `x400`.
     #[must_use]
     pub fn address_type(&self) -> &str {
@@ -242,6 +253,19 @@ fn decode_address(kind: &str, address: &str) -> Option<String> {
     }
     let decoded = without_code_points(&String::from_utf8(from_xtext(address)?).ok()?)?;
     (!decoded.contains(char::is_control)).then_some(decoded)
+}
+
+/// An address with `\x{HEX}` for whatever is not plain (RFC 6533 §3, utf-8-addr-xtext).
+#[must_use]
+pub fn to_code_points(address: &str) -> String {
+    address.chars().fold(String::new(), |mut text, character| {
+        if character.is_ascii_graphic() && !"+=\\".contains(character) {
+            text.push(character);
+        } else {
+            text.push_str(&format!("\\x{{{:02X}}}", u32::from(character)));
+        }
+        text
+    })
 }
 
 /// Replaces `\x{HEX}`, the way to write any character in ASCII (RFC 6533 §3).

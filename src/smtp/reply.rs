@@ -4,17 +4,27 @@
 //! The same [`Reply`] is what our server says and what our client hears. Texts that come from
 //! a remote side are bounded and printable before anything else sees them.
 
+use super::shown::readable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest reply line we read, in octets with its CRLF. RFC 5321 §4.5.3.1.5 says 512;
-/// real servers exceed it in greetings and rejections.
-pub const REPLY_LINE_LIMIT: usize = 2048;
+pub use super::shown::printable;
+
+/// The longest reply we read, in octets with its line ends; a line may be as long. RFC 5321
+/// §4.5.3.1.5 says 512 for a line; some servers repeat whole header fields in their refusals.
+pub const REPLY_LIMIT: usize = 64 * 1024;
 /// The most lines of one reply we read; an endless reply is an error, not memory.
 pub const REPLY_LINES_LIMIT: usize = 128;
 /// How much text of one reply is kept for logs and NDRs, in octets.
-pub const REPLY_TEXT_LIMIT: usize = 1024;
+pub const REPLY_TEXT_LIMIT: usize = 2000;
+/// How much of it the lines before the last may take: the last one is what the server wants to say.
+const TEXT_BEFORE_LAST_LIMIT: usize = 1500;
+/// How much of a line is shown that cannot be read, in octets.
+const ODD_LINE_SHOWN: usize = 200;
+
+/// The most ways to log in that we read; real servers have fewer than ten.
+const AUTH_LIMIT: usize = 32;
 
 /// An enhanced status code, `class.subject.detail` (RFC 3463 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -171,88 +181,111 @@ impl fmt::Display for Reply {
 }
 
 /// Why bytes are no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// A line above [`REPLY_LINE_LIMIT`].
-    #[error("a reply line is too long")]
-    LineTooLong,
+    /// Above [`REPLY_LIMIT`].
+    #[error("the reply is too long")]
+    TooLong,
     /// More lines than [`REPLY_LINES_LIMIT`].
     #[error("the reply has too many lines")]
     TooManyLines,
-    /// No three digits, or different ones within one reply.
-    #[error("not an SMTP reply")]
-    Syntax,
+    /// The line that should decide has no code from 200 to 599; as it may be shown.
+    #[error("not an SMTP reply: {0}")]
+    Syntax(String),
 }
 
 /// Collects one reply from lines as they arrive; see [`ReplyParser::line`].
 #[derive(Debug, Default)]
 pub struct ReplyParser {
-    code: Option<u16>,
     lines: Vec<String>,
+    read: usize,
     kept: usize,
+    seen: usize,
+}
+
+/// What a line is within a reply.
+enum ReplyLine<'a> {
+    /// There is more to come.
+    More(&'a [u8]),
+    /// The last one, which decides.
+    Last(u16, &'a [u8]),
+    /// No code stands at its beginning.
+    Text(&'a [u8]),
 }
 
 impl ReplyParser {
     /// Takes one line (with or without its line end). Gives the reply with its last line.
     ///
+    /// The code of the last line is that of the reply (RFC 5321 §4.2): servers that say `220-` and
+    /// then `521` exist. What stands before it, a code or none, is text; so are empty lines before
+    /// the first.
+    ///
     /// # Errors
-    /// [`ReplyError`] when the line is no part of a reply; the connection is then unusable.
+    /// [`ReplyError`] when it is no reply; the connection is then unusable.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, ReplyError> {
-        if line.len() > REPLY_LINE_LIMIT {
-            return Err(ReplyError::LineTooLong);
+        self.read = self.read.saturating_add(line.len());
+        if self.read > REPLY_LIMIT {
+            return Err(ReplyError::TooLong);
         }
-        if self.lines.len() >= REPLY_LINES_LIMIT {
+        if self.seen >= REPLY_LINES_LIMIT {
             return Err(ReplyError::TooManyLines);
         }
-        let (code, rest) = split_code(line)?;
-        if self.code.is_some_and(|first| first != code) {
-            return Err(ReplyError::Syntax);
+        self.seen += 1;
+        let line = without_line_end(line);
+        match part(line) {
+            ReplyLine::More(text) => self.keep(text, TEXT_BEFORE_LAST_LIMIT),
+            ReplyLine::Text([]) if self.lines.is_empty() => {}
+            ReplyLine::Text(text) if !self.lines.is_empty() => self.keep(text, TEXT_BEFORE_LAST_LIMIT),
+            ReplyLine::Last(code, text) if (200..600).contains(&code) => {
+                self.keep(text, REPLY_TEXT_LIMIT);
+                let lines = std::mem::take(&mut self.lines);
+                *self = Self::default();
+                return Ok(Some(with_enhanced_code(code, lines)));
+            }
+            ReplyLine::Text(_) | ReplyLine::Last(..) => return Err(ReplyError::Syntax(readable(line, ODD_LINE_SHOWN))),
         }
-        self.code = Some(code);
-        let (more, text) = match rest.split_first() {
-            None => (false, rest),
-            Some((b'-', text)) => (true, text),
-            Some((b' ', text)) => (false, text),
-            Some(_) => return Err(ReplyError::Syntax),
-        };
-        let text = printable(text, REPLY_TEXT_LIMIT.saturating_sub(self.kept));
+        Ok(None)
+    }
+
+    fn keep(&mut self, text: &[u8], limit: usize) {
+        let text = readable(text, limit.saturating_sub(self.kept));
         self.kept += text.len();
         self.lines.push(text);
-        if more {
-            return Ok(None);
-        }
-        let lines = std::mem::take(&mut self.lines);
-        *self = Self::default();
-        Ok(Some(with_enhanced_code(code, lines)))
     }
 }
 
-fn split_code(line: &[u8]) -> Result<(u16, &[u8]), ReplyError> {
+fn without_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let digits = line.get(..3).ok_or(ReplyError::Syntax)?;
-    let text = std::str::from_utf8(digits).map_err(|_| ReplyError::Syntax)?;
-    let code = text.parse::<u16>().map_err(|_| ReplyError::Syntax)?;
-    if !digits.iter().all(u8::is_ascii_digit) || !(200..600).contains(&code) {
-        return Err(ReplyError::Syntax);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// The blank behind the code may be missing, or be a tab; a fourth digit is no code.
+fn part(line: &[u8]) -> ReplyLine<'_> {
+    let Some((digits, rest)) = line.split_at_checked(3) else { return ReplyLine::Text(line) };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return ReplyLine::Text(line);
     }
-    Ok((code, line.get(3..).unwrap_or_default()))
+    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    match rest.split_first() {
+        None => ReplyLine::Last(code, rest),
+        Some((b'-', text)) => ReplyLine::More(text),
+        Some((b' ' | b'\t', text)) => ReplyLine::Last(code, text),
+        Some((digit, _)) if digit.is_ascii_digit() => ReplyLine::Text(line),
+        Some(_) => ReplyLine::Last(code, rest),
+    }
 }
 
-/// Keeps printable ASCII, at most `limit` octets; anything else becomes `?`.
-/// Remote text may not bring line ends or control characters into logs and headers.
-#[must_use]
-pub fn printable(text: &[u8], limit: usize) -> String {
-    text.iter().take(limit).map(|&b| if (32..127).contains(&b) { char::from(b) } else { '?' }).collect()
-}
-
-/// Takes `x.y.z ` off each line when it fits the reply's class (RFC 2034 §4).
+/// Takes `x.y.z ` off each line when it fits the reply's class (RFC 2034 §4). Where lines disagree
+/// the last one has it.
 fn with_enhanced_code(code: u16, mut lines: Vec<String>) -> Reply {
-    let first = lines.first().map(String::as_str).unwrap_or_default();
-    let word = first.split(' ').next().unwrap_or_default();
-    let enhanced = word.parse().ok().filter(|e: &EnhancedStatusCode| u16::from(e.class) == code / 100);
-    if enhanced.is_some() {
-        let word = word.to_owned();
+    let begins = |line: &String| {
+        let word = line.split(' ').next().unwrap_or_default();
+        let enhanced = word.parse().ok().filter(|e: &EnhancedStatusCode| u16::from(e.class) == code / 100);
+        enhanced.map(|enhanced| (enhanced, word.to_owned()))
+    };
+    let found = lines.first().and_then(begins).or_else(|| lines.last().and_then(begins));
+    let enhanced = found.as_ref().map(|(enhanced, _)| *enhanced);
+    if let Some((_, word)) = found {
         for line in &mut lines {
             // `5.1.10` begins with `5.1.1` and is another code.
             if let Some(rest) = line.strip_prefix(&word).filter(|rest| rest.is_empty() || rest.starts_with(' ')) {
@@ -283,6 +316,8 @@ pub struct Capabilities {
     pub smtp_utf8: bool,
     /// LIMITS (RFC 9422).
     pub limits: Limits,
+    /// AUTH: the ways to log in (RFC 4954).
+    pub auth: Vec<String>,
     /// SIZE (RFC 1870): offered, and the limit when one above zero was named.
     pub size: Option<Option<u64>>,
 }
@@ -324,11 +359,13 @@ fn limit_value(digits: &str) -> Option<u32> {
 }
 
 impl Capabilities {
-    /// Reads the keywords of a positive reply to EHLO; the first line is the greeting.
+    /// Reads the keywords of a positive reply to EHLO. The first line is the name of the server, but
+    /// for servers that begin with a keyword at once.
     #[must_use]
     pub fn from_ehlo(reply: &Reply) -> Self {
         let mut offered = Self::default();
-        for line in reply.lines.iter().skip(1) {
+        let begins_at_once = reply.lines.first().is_some_and(|first| is_keyword_alone(first));
+        for line in reply.lines.iter().skip(usize::from(!begins_at_once)) {
             let mut words = line.split_ascii_whitespace();
             match words.next().map(str::to_ascii_uppercase).as_deref() {
                 Some("STARTTLS") => offered.starttls = true,
@@ -338,6 +375,7 @@ impl Capabilities {
                 Some("CHUNKING") => offered.chunking = true,
                 Some("DSN") => offered.dsn = true,
                 Some("SMTPUTF8") => offered.smtp_utf8 = true,
+                Some("AUTH") => offered.auth = words.take(AUTH_LIMIT).map(str::to_ascii_uppercase).collect(),
                 Some("LIMITS") => offered.limits = Limits::from_words(words),
                 Some("SIZE") => {
                     let limit = words.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
@@ -347,6 +385,22 @@ impl Capabilities {
             }
         }
         offered
+    }
+}
+
+/// Whether the first line of a reply to EHLO can be nothing but a keyword: a server with such a name
+/// and a word of greeting behind it is none.
+fn is_keyword_alone(line: &str) -> bool {
+    let mut words = line.split_ascii_whitespace();
+    let keyword = words.next().map(str::to_ascii_uppercase);
+    let behind: Vec<&str> = words.collect();
+    match keyword.as_deref() {
+        Some("STARTTLS" | "REQUIRETLS" | "PIPELINING" | "8BITMIME" | "CHUNKING" | "DSN" | "SMTPUTF8") => {
+            behind.is_empty()
+        }
+        Some("SIZE") => behind.len() <= 1 && behind.iter().all(|word| word.bytes().all(|b| b.is_ascii_digit())),
+        Some("LIMITS" | "AUTH" | "ENHANCEDSTATUSCODES") => true,
+        Some(_) | None => false,
     }
 }
 
@@ -361,7 +415,7 @@ mod tests {
                 return Ok(reply);
             }
         }
-        Err(ReplyError::Syntax)
+        Err(ReplyError::Syntax("it ended early".into()))
     }
 
     #[test]
@@ -374,10 +428,56 @@ mod tests {
     }
 
     #[test]
-    fn rfc5321_4_2_what_is_no_reply_is_refused() {
-        for wire in ["", "25\r\n", "abc\r\n", "650 x\r\n", "+20 x\r\n", "250-a\r\n251 b\r\n", "250x\r\n", "199 a\r\n"] {
+    fn rfc5321_4_2_what_is_no_reply_is_refused_and_shown() {
+        for wire in [
+            "",
+            "25\r\n",
+            "abc\r\n",
+            "650 x\r\n",
+            "+20 x\r\n",
+            "2500 x\r\n",
+            "199 a\r\n",
+            "000\r\n",
+            "250-a\r\n600 b\r\n",
+        ] {
             assert!(parse(wire).is_err(), "{wire:?}");
         }
+        let shown = parse("HTTP/1.1 400 Bad\r\n").unwrap_err().to_string();
+        assert_eq!(shown, "not an SMTP reply: HTTP/1.1 400 Bad");
+    }
+
+    #[test]
+    fn rfc5321_4_2_the_code_of_the_last_line_decides_however_odd_the_others_are() {
+        for (wire, code, text) in [
+            ("250-a\r\n251 b\r\n", 251, "a b"),
+            ("220-mx\r\n521 blocked\r\n", 521, "mx blocked"),
+            ("250-a\r\n600-b\r\n250 c\r\n", 250, "a b c"),
+            ("250-a\r\n and more\r\n\r\n250 b\r\n", 250, "a  and more  b"),
+            ("\r\n\n250 after empty lines\r\n", 250, "after empty lines"),
+            ("250ok\r\n", 250, "ok"),
+            ("250\tok\r\n", 250, "ok"),
+            ("550", 550, ""),
+        ] {
+            let reply = parse(wire).unwrap();
+            assert_eq!((reply.code, reply.text().as_str()), (code, text), "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn rfc6531_3_7_4_text_in_utf_8_stays_and_other_octets_are_shown_by_number() {
+        let shown = |text: &[u8]| ReplyParser::default().line(&[b"550 ", text].concat()).unwrap().unwrap().text();
+        assert_eq!(shown("Postfach für Jürgen gesperrt 満杯".as_bytes()), "Postfach für Jürgen gesperrt 満杯");
+        assert_eq!(shown(b"f\xfcr \xff\r\x1b[2J"), r"f\xFCr \xFF\x0D\x1B[2J");
+        assert_eq!(shown("a\u{202e}b".as_bytes()), r"a\xE2\x80\xAEb", "nothing turns the text around");
+        assert_eq!(printable("ü".as_bytes(), 7), r"\xC3", "an octet is shown whole or not at all");
+    }
+
+    #[test]
+    fn a_long_reply_is_read_and_its_last_line_is_kept() {
+        let mut wire = "550-5.6.0 ".to_owned() + &"x".repeat(20_000) + "\r\n";
+        wire += &("550-".to_owned() + &"y".repeat(20_000) + "\r\n550 5.6.0 the reason\r\n");
+        let reply = parse(&wire).unwrap();
+        assert!(reply.text().ends_with("the reason") && reply.text().len() <= REPLY_TEXT_LIMIT);
     }
 
     #[test]
@@ -401,10 +501,10 @@ mod tests {
             assert_eq!(parser.line(b"250-x\r\n"), Ok(None));
         }
         assert_eq!(parser.line(b"250-x\r\n"), Err(ReplyError::TooManyLines));
-        let long = [b"250 ".as_slice(), &[b'x'; REPLY_LINE_LIMIT]].concat();
-        assert_eq!(ReplyParser::default().line(&long), Err(ReplyError::LineTooLong));
+        let long = [b"250 ".as_slice(), &[b'x'; REPLY_LIMIT]].concat();
+        assert_eq!(ReplyParser::default().line(&long), Err(ReplyError::TooLong));
         let reply = parse("550 a\rSubject: x\u{7f}\r\n").unwrap();
-        assert_eq!(reply.text(), "a?Subject: x?");
+        assert_eq!(reply.text(), r"a\x0DSubject: x\x7F");
     }
 
     #[test]
@@ -412,6 +512,19 @@ mod tests {
         let reply = parse("250-mx\r\n250-X-ANONYMOUSTLS\r\n250-size 1000\r\n250-XRDST\r\n250 StartTLS\r\n").unwrap();
         let offered = Capabilities::from_ehlo(&reply);
         assert_eq!(offered, Capabilities { starttls: true, size: Some(Some(1000)), ..Capabilities::default() });
+    }
+
+    #[test]
+    fn rfc5321_4_1_1_1_a_reply_to_ehlo_may_begin_with_a_keyword_and_a_name_is_none() {
+        let offered = |wire: &str| Capabilities::from_ehlo(&parse(wire).unwrap());
+        assert!(offered("250-PIPELINING\r\n250-SIZE 5\r\n250 STARTTLS\r\n").pipelining);
+        assert_eq!(offered("250-SIZE 5\r\n250 HELP\r\n").size, Some(Some(5)));
+        assert!(offered("250 8BITMIME\r\n").eight_bit_mime);
+        for named in
+            ["250-dsn Hello relay\r\n250 HELP\r\n", "250-size.example\r\n250 HELP\r\n", "250 size of a server\r\n"]
+        {
+            assert_eq!(offered(named), Capabilities::default(), "{named:?}");
+        }
     }
 
     #[test]

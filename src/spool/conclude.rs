@@ -34,6 +34,16 @@ pub fn conclude(
     let mut conclusion = Conclusion::default();
     for (index, outcome) in outcomes {
         match outcome {
+            DeliveryOutcome::Failed { cause } if cause.may_be_delivered() => {
+                let pending = time.pending(index);
+                let (tries, unclear) = (pending.tries.saturating_add(1), pending.unclear.saturating_add(1));
+                let due = schedule::after_perhaps_taken(entry.id, unclear, now);
+                let next = Pending { last: Some(cause), tries, unclear, due, ..pending };
+                match due {
+                    Some(_) => conclusion.wait_or_expire(index, time, next),
+                    None => conclusion.expire(index, time, next),
+                }
+            }
             DeliveryOutcome::Failed { cause } if cause.class() == Class::Transient => {
                 let pending = time.pending(index);
                 let tries = pending.tries.saturating_add(1);
@@ -68,16 +78,19 @@ impl Conclusion {
     fn wait_or_expire(&mut self, index: usize, time: MessageTime<'_>, mut next: Pending) {
         let expires_at = time.expires_at();
         if time.is_up(index) {
-            let waited_s = time.waited(next.tries).as_secs();
-            let last = next.last.take().map(Box::new);
-            self.end(index, DeliveryOutcome::Failed { cause: Cause::Expired { waited_s, last } });
-            return;
+            return self.expire(index, time, next);
         }
         if time.now < expires_at {
             // The last attempt is made when the time is up, not long before it.
             next.due = next.due.map(|due| due.min(expires_at));
         }
         self.recipients.push((index, RecipientState::Queued(next)));
+    }
+
+    fn expire(&mut self, index: usize, time: MessageTime<'_>, waited: Pending) {
+        let waited_s = time.waited(waited.tries).as_secs();
+        let last = waited.last.map(Box::new);
+        self.end(index, DeliveryOutcome::Failed { cause: Cause::Expired { waited_s, last } });
     }
 
     fn end(&mut self, index: usize, outcome: DeliveryOutcome) {
@@ -184,6 +197,33 @@ mod tests {
         let pending = concluded.recipients[0].1.pending().unwrap();
         assert!(pending.last.is_some() && pending.due > Some(Timestamp(1000)));
         assert_eq!(concluded.failures.iter().map(|(i, _)| *i).collect::<Vec<_>>(), vec![1]);
+    }
+
+    #[test]
+    fn rfc5321_6_1_what_may_be_delivered_is_offered_four_times_in_all_and_then_told() {
+        let peer = Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() };
+        let unclear = || DeliveryOutcome::Failed {
+            cause: Cause::PerhapsTaken { peer: peer.clone(), detail: "it did not answer in time".into() },
+        };
+        let (mut entry, mut at) = (entry(), Timestamp(0));
+        let retry = Retry { expire_after: Duration::from_secs(4 * 86_400), ..retry() };
+        let mut hours = Vec::new();
+        loop {
+            let concluded = conclude(&entry, [(0, unclear())], &retry, at);
+            entry.recipients[0] = concluded.recipients[0].1.clone();
+            let Some(pending) = entry.recipients[0].pending() else {
+                let Cause::Expired { last, .. } = &concluded.failures[0].1 else { panic!("{concluded:?}") };
+                assert!(last.as_ref().unwrap().may_be_delivered());
+                break;
+            };
+            hours.push(pending.due.unwrap().since(at).as_secs() / 3000);
+            // Other trouble in between makes no copy and has the usual schedule.
+            let other = conclude(&entry, [(0, transient())], &retry, pending.due.unwrap());
+            entry.recipients[0] = other.recipients[0].1.clone();
+            at = entry.recipients[0].pending().unwrap().due.unwrap();
+        }
+        assert_eq!(hours.len(), 3, "{hours:?}");
+        assert!(hours[0] >= 1 && hours[1] >= 6 && hours[2] >= 25, "{hours:?}");
     }
 
     #[test]

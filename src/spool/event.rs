@@ -103,6 +103,9 @@ pub struct Attempt {
     pub policy: String,
     /// How the connection was protected; `None` when it did not come that far.
     pub tls: Option<TlsVerdict>,
+    /// The key exchange of TLS, by the name of its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The operator's exception that was in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exception: Option<String>,
@@ -255,7 +258,8 @@ mod tests {
         let question = Question { name: "x.example".into(), record_type: "MX".into() };
         let failed = PathFailure { upstream: "udp://192.0.2.53:53".into(), detail: "SERVFAIL".into() };
         let dns = vec![Answered { question, path: "authoritative".into(), despite: vec![failed] }];
-        let attempt = Attempt { next_hop, peer: peer(), policy, tls, exception: None, took_ms: 7, results, dns };
+        let group = Some("X25519MLKEM768".to_owned());
+        let attempt = Attempt { next_hop, peer: peer(), policy, tls, group, exception: None, took_ms: 7, results, dns };
         for event in [
             Event::Attempt(Box::new(attempt)),
             Event::Waits { recipients: vec![0], due: Timestamp(5), backing_off: Some(cause.clone()) },
@@ -276,7 +280,7 @@ mod tests {
             "peer":{"host":"mx.example","address":"192.0.2.1:25"},
             "policy":"dane","tls":null,"took_ms":7,"results":[]}"#;
         let Event::Attempt(attempt) = Event::from_json(old) else { panic!("{:?}", Event::from_json(old)) };
-        assert_eq!((attempt.took_ms, attempt.exception, attempt.dns), (7, None, Vec::new()));
+        assert_eq!((attempt.took_ms, attempt.exception, attempt.group, attempt.dns), (7, None, None, Vec::new()));
     }
 
     #[test]

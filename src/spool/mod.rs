@@ -147,6 +147,9 @@ pub struct Pending {
     pub last: Option<Cause>,
     /// Attempts made for this recipient.
     pub tries: u32,
+    /// Those among them after which the message may have arrived.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unclear: u32,
     /// When the next one is due; at once without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
@@ -155,9 +158,13 @@ pub struct Pending {
     pub told: Told,
 }
 
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Pending {
     /// Before the first attempt.
-    pub const NEW: Self = Self { last: None, tries: 0, due: None, told: Told::NOTHING };
+    pub const NEW: Self = Self { last: None, tries: 0, unclear: 0, due: None, told: Told::NOTHING };
 }
 
 impl RecipientState {

@@ -11,6 +11,11 @@ use std::time::Duration;
 /// Beyond this many doublings every wait is at its longest; it keeps the shift in range.
 const MOST_DOUBLINGS: u32 = 32;
 
+/// The waits after an attempt that may have delivered the message: few and long, because each of
+/// them can make a copy (RFC 5321 §6.1, RFC 1047 §2). After the last of them the sender is told.
+const WAITS_AFTER_PERHAPS_TAKEN: [Duration; 3] =
+    [Duration::from_secs(3600), Duration::from_secs(6 * 3600), Duration::from_secs(24 * 3600)];
+
 /// The jitter is the wait divided by this, up or down: 10 %.
 const JITTER_DIVISOR: u64 = 10;
 
@@ -23,10 +28,24 @@ pub fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -
     let doublings = attempts.saturating_sub(1).min(MOST_DOUBLINGS);
     let first_ms = milliseconds(retry.first);
     let wait_ms = first_ms.saturating_mul(1 << doublings).min(milliseconds(retry.longest));
+    now.plus(spread(wait_ms, id, attempts))
+}
+
+/// When a message is due again after an attempt that may have delivered it, the `unclear`-th of that
+/// kind (from 1); not at all after the last.
+#[must_use]
+pub fn after_perhaps_taken(id: QueueId, unclear: u32, now: Timestamp) -> Option<Timestamp> {
+    let nth = usize::try_from(unclear.checked_sub(1)?).ok()?;
+    let wait = WAITS_AFTER_PERHAPS_TAKEN.get(nth)?;
+    Some(now.plus(spread(milliseconds(*wait), id, unclear)))
+}
+
+/// A wait with its jitter.
+fn spread(wait_ms: u64, id: QueueId, nth: u32) -> Duration {
     let spread_ms = wait_ms / JITTER_DIVISOR;
-    let dice = mix(id.0 ^ mix(u64::from(attempts)));
+    let dice = mix(id.0 ^ mix(u64::from(nth)));
     let jitter_ms = dice % spread_ms.saturating_mul(2).saturating_add(1);
-    now.plus(Duration::from_millis(wait_ms.saturating_sub(spread_ms).saturating_add(jitter_ms)))
+    Duration::from_millis(wait_ms.saturating_sub(spread_ms).saturating_add(jitter_ms))
 }
 
 /// The latest moment for which anything is planned at `now`: a quarter above the longest wait
@@ -35,6 +54,13 @@ pub fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -
 #[must_use]
 pub fn horizon(retry: &Retry, now: Timestamp) -> Timestamp {
     now.plus(retry.longest.saturating_add(retry.longest / 4))
+}
+
+/// The same for a recipient that waits after an attempt that may have delivered.
+#[must_use]
+pub fn horizon_after_perhaps_taken(now: Timestamp) -> Timestamp {
+    let longest = WAITS_AFTER_PERHAPS_TAKEN.iter().max().copied().unwrap_or_default();
+    now.plus(longest.saturating_add(longest / 4))
 }
 
 /// When a message that still waits is returned to its sender (RFC 5321 §4.5.4.1: the give-up
@@ -100,6 +126,19 @@ mod tests {
                 assert!((expected_s * 9 / 10..=expected_s * 11 / 10).contains(&wait_s), "{attempts}: {wait_s}");
             }
         }
+    }
+
+    #[test]
+    fn rfc5321_6_1_what_may_be_delivered_is_tried_three_times_more_and_far_apart() {
+        let hours =
+            |unclear| after_perhaps_taken(QueueId(7), unclear, NOW).map(|due| due.since(NOW).as_secs_f64() / 3600.0);
+        for (unclear, expected) in [(1, 1.0), (2, 6.0), (3, 24.0)] {
+            let hours = hours(unclear).unwrap();
+            assert!((expected * 0.9..=expected * 1.1).contains(&hours), "{unclear}: {hours}");
+        }
+        assert_eq!([hours(0), hours(4), hours(u32::MAX)], [None; 3]);
+        let latest = (0..1000).filter_map(|id| after_perhaps_taken(QueueId(id), 3, NOW)).max().unwrap();
+        assert!(latest < horizon_after_perhaps_taken(NOW));
     }
 
     #[test]

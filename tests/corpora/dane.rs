@@ -13,7 +13,7 @@
 
 use dane_relay::clock::Timestamp;
 use dane_relay::outcome::DaneFailure;
-use dane_relay::policy::dane::{CERTIFICATES_LIMIT, DaneMatch, usable, verify};
+use dane_relay::policy::dane::{DaneMatch, usable, verify};
 use dane_relay::policy::x509::certificate::{public_key_info, sha256_hex};
 use dane_relay::policy::x509::signature::{offered_schemes, verify_handshake};
 use dane_relay::policy::x509::webpki::WebPki;
@@ -54,7 +54,7 @@ pub(crate) fn check(input: &[u8]) -> Result<DaneMatch, DaneFailure> {
 /// The same question with the records turned round and a stranger at the end: the same answer.
 fn order_does_not_matter(records: &[TlsaRecord], chain: &[&[u8]], references: &[Domain], now: Timestamp) {
     // Beyond the bounds what comes first does matter.
-    if chain.len() >= CERTIFICATES_LIMIT / 2 || records.len() > 4 {
+    if chain.len() >= 8 || records.len() > 4 {
         return;
     }
     let turned: Vec<TlsaRecord> = records.iter().rev().cloned().collect();

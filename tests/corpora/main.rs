@@ -45,7 +45,7 @@ fn rfc5321_4_1_command_seeds() {
         ("chunks", 2),
         ("control-characters", 1),
         ("extensions", 6),
-        ("limits", 3),
+        ("limits", 4),
         ("no-end", 0),
         ("parameters", 3),
         ("session", 7),
@@ -57,10 +57,10 @@ fn rfc5321_4_1_command_seeds() {
 fn rfc5321_4_2_reply_seeds() {
     let good_replies = [
         ("bare-forms", 3),
-        ("codes-that-differ", 0),
+        ("codes-that-differ", 2),
         ("control-characters", 2),
-        ("cut-at-the-text-limit", 1),
-        ("long-lines", 2),
+        ("cut-at-the-text-limit", 2),
+        ("long-lines", 3),
         ("refusals", 3),
         ("session", 7),
         ("similar-enhanced-codes", 1),

@@ -1,4 +1,4 @@
-//! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, nginx, swaks, smtp-source,
+//! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, Dovecot, nginx, swaks, smtp-source,
 //! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai. Nothing here
 //! is our own imitation of them.
 //!
@@ -31,6 +31,7 @@ mod postfix;
 mod relay;
 mod reports;
 mod resolver;
+mod smart_host;
 mod verdicts;
 mod world;
 mod world_is_sound;

@@ -47,6 +47,14 @@ pub(crate) struct MxHost {
     pub(crate) certificate: Option<Certificate>,
 }
 
+/// How clients of a smart host log in.
+pub(crate) enum LoginBy<'a> {
+    /// With a name and a password that Dovecot knows.
+    Dovecot(&'a Path),
+    /// With a certificate below this authority.
+    Certificate { ca: &'a Path },
+}
+
 /// A running Postfix.
 pub(crate) struct Postfix {
     dir: PathBuf,
@@ -78,6 +86,31 @@ impl Postfix {
         );
         let services = format!("{address} inet n - n - - smtpd\n");
         (Self::launch(&dir, &main_cf, &services, &[address]), address)
+    }
+
+    /// Starts it as smart host: it takes mail for `domain` from whoever has logged in, which Dovecot decides
+    /// about at that socket, or shows a certificate below `client_ca`. The first address speaks STARTTLS, the
+    /// second TLS from the first octet.
+    pub(crate) fn start_smart_host(dir: &Path, host: &MxHost, wrapped: SocketAddr, login: &LoginBy<'_>) -> Self {
+        let dir = dir.join("postfix-smart-host");
+        std::fs::create_dir_all(dir.join("mail")).unwrap();
+        chown(dir.join("mail"), Some(NOBODY), Some(NOBODY)).unwrap();
+        let main_cf = mx_main_cf(&dir, std::slice::from_ref(host)).replace(
+            "smtpd_relay_restrictions = reject_unauth_destination",
+            "smtpd_relay_restrictions = permit_sasl_authenticated permit_tls_all_clientcerts reject",
+        ) + &match login {
+            LoginBy::Dovecot(socket) => format!(
+                "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = {}\nsmtpd_tls_auth_only = yes\n",
+                socket.display()
+            ),
+            LoginBy::Certificate { ca } => {
+                format!("smtpd_tls_ask_ccert = yes\nsmtpd_tls_CAfile = {}\n", ca.display())
+            }
+        };
+        let first = smtpd_services(std::slice::from_ref(host));
+        let second =
+            first.replacen(&host.address.to_string(), &wrapped.to_string(), 1) + "  -o smtpd_tls_wrappermode=yes\n";
+        Self::launch(&dir, &main_cf, &(first + &second), &[host.address, wrapped])
     }
 
     fn launch(dir: &Path, main_cf: &str, services: &str, addresses: &[SocketAddr]) -> Self {

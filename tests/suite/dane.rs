@@ -5,10 +5,11 @@
 //! remembers every command and whether it came through TLS.
 
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
-use dane_relay::config::{Destination, DomainPattern, NextHopAddress};
+use dane_relay::config::Config;
 use dane_relay::lab::mx::behaviour::reply;
 use dane_relay::lab::{Authority, Certificate, HostSpec, Identity, LabBuilder, StartTls, Tlsa};
 use dane_relay::resolve::TlsaRecord;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The ways in which a host spoils STARTTLS.
@@ -244,17 +245,10 @@ async fn rfc7672_2_2_3_a_next_hop_of_the_operator_is_held_to_the_records_of_its_
     let world = World::with(lab, |lab, config| {
         // The records are published for the port that the next hop names, and for no other.
         let to = |pattern: &str, host: &str| {
-            let next_hop = NextHopAddress::Host { name: host.parse().unwrap(), port: Some(lab.port()) };
-            Destination {
-                domains: vec![DomainPattern::try_from(pattern.to_owned()).unwrap()],
-                next_hop: Some(next_hop),
-                tls: None,
-                report_only: false,
-                until: None,
-                reason: None,
-            }
+            format!("[[destination]]\ndomains = [\"{pattern}\"]\nnext_hop = \"{host}:{}\"\n", lab.port())
         };
-        config.destination = vec![to("partner.example", "mx.smart.test"), to("other.example", "mx.bad.test")];
+        let text = to("partner.example", "mx.smart.test") + &to("other.example", "mx.bad.test");
+        config.destination = Config::parse(&text, Path::new("suite.toml")).unwrap().destination;
         config.delivery.port = 25;
         config.delivery.allow_loopback = false;
     });
@@ -301,9 +295,14 @@ async fn rfc7435_without_dane_spoilt_tls_means_clear_text_at_the_first_attempt()
         assert_eq!(world.delivers(&format!("bob@{domain}")).await.tls, "clear-text", "{domain}");
         let fresh = match how {
             // A handshake that failed leaves no connection to go on with.
-            StartTls::BrokenHandshake | StartTls::DropAfter | StartTls::Alert(_) | StartTls::Hang => 2,
-            StartTls::NotOffered | StartTls::Refused(_) | StartTls::Offered(_) | StartTls::LosesLargeHello(_) => 1,
+            StartTls::Alert(_) => 2..=2,
+            // Nor does one whose hello was not heard, and a smaller one has its turn before.
+            StartTls::DropAfter | StartTls::Hang => 3..=3,
+            // Words that are not TLS may be lost in the reset behind them.
+            StartTls::BrokenHandshake => 2..=3,
+            StartTls::NotOffered | StartTls::Refused(_) | StartTls::Offered(_) | StartTls::LosesLargeHello(_) => 1..=1,
         };
-        assert_eq!((world.mx(domain).connections(), heard(world.mx(domain), "MAIL")), (fresh, 1), "{domain}");
+        let (connections, mails) = (world.mx(domain).connections(), heard(world.mx(domain), "MAIL"));
+        assert!(fresh.contains(&connections) && mails == 1, "{domain}: {connections} connections, {mails} MAIL");
     }
 }

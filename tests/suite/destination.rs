@@ -4,16 +4,18 @@
 use crate::process::{Serving, run};
 use crate::relay::{
     PATIENCE, SENDER, World, config, configuration_file, content, expect, hand_in, heard, lab, metrics, saw_no_mail,
+    says,
 };
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Certificate, HostSpec, LabBuilder, StartTls, Tlsa};
+use dane_relay::lab::{Certificate, HostSpec, LabBuilder, Phase, StartTls, Tlsa};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::pipeline::outbound::Outbound;
 use dane_relay::service::exceptions;
 use dane_relay::service::start;
+use dane_relay::smtp::reply::Reply;
 use std::path::Path;
 
 fn destinations(text: &str) -> Vec<Destination> {
@@ -231,6 +233,31 @@ async fn clear_text_after_a_failed_handshake_is_a_setting() {
     let strict = World::with(lab(), |_, config| config.tls.clear_text_fallback = false).await;
     expect(&strict.defers("bob@broken.test").await, "tls-handshake-failed", "4.7.321");
     saw_no_mail(strict.mx("broken.test"));
+}
+
+#[tokio::test]
+async fn clear_text_after_a_refused_starttls_is_a_setting() {
+    let refused = || StartTls::Refused(Reply::new(454, 7, 0, "TLS not available now"));
+    let lab = || lab().domain("refusing.test", |d| d.plain().host(|h| h.starttls(refused())));
+    let fallen_back = World::start(lab()).await;
+    assert_eq!(fallen_back.delivers("bob@refusing.test").await.tls, "clear-text");
+    let strict = World::with(lab(), |_, config| config.tls.clear_text_fallback = false).await;
+    let cause = strict.defers("bob@refusing.test").await;
+    expect(&cause, "starttls-not-supported", "4.7.321");
+    assert!(cause.sentence().contains("The configuration of this relay demands"), "{}", cause.sentence());
+    saw_no_mail(strict.mx("refusing.test"));
+}
+
+#[tokio::test]
+async fn rfc3207_4_what_a_host_says_for_want_of_the_tls_that_it_refused_is_no_verdict() {
+    let host = |h: HostSpec| {
+        h.starttls(StartTls::Refused(Reply::new(454, 7, 0, "TLS not available now")))
+            .trouble(Phase::Mail, says("530 5.7.0 Must issue a STARTTLS command first"))
+    };
+    let world = World::start(lab().domain("strict.test", |d| d.plain().host(host))).await;
+    let cause = world.defers("bob@strict.test").await;
+    expect(&cause, "starttls-not-supported", "4.7.321");
+    assert!(cause.sentence().contains("454 4.7.0"), "{}", cause.sentence());
 }
 
 #[tokio::test]

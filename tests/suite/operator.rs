@@ -94,7 +94,7 @@ async fn why_tells_the_story_of_a_message_with_a_relay_that_runs_and_without() {
         "From <alice@office.test>",
         "Message-ID <1.bob@good.test>",
         "tried mx.good.test [127.0.",
-        "policy dane, dane TLSv1.3 (3 1 1 ",
+        "policy dane, dane TLSv1.3 X25519MLKEM768 (3 1 1 ",
         "bob@good.test: delivered",
         "null.test not tried: null-mx, status 5.1.10: The domain null.test says that it accepts no mail.",
         "bob@busy.test: rejected-for-now, status 4.3.0",

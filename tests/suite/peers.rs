@@ -2,6 +2,8 @@
 //! (RFC 3207 §4.2, RFC 7672 §8.1, RFC 9325 §3).
 
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use dane_relay::check::Checker;
+use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::lab::mx::behaviour::TlsFacts;
 use dane_relay::lab::{
@@ -76,8 +78,9 @@ async fn rfc9325_3_5_a_cut_inside_tls_after_the_dot_is_no_success_and_one_after_
     let at_the_dot = |trouble| move |h: HostSpec| h.trouble(Phase::EndOfData, trouble);
     let lab = dane(lab(), "cut.test", at_the_dot(Trouble::Drop));
     let world = World::start(dane(lab, "told.test", at_the_dot(Trouble::ReplyThenDrop))).await;
-    let cut = world.defers("bob@cut.test").await;
-    assert_eq!((cut.row().word, world.mx("cut.test").messages().len()), ("connection-lost", 0));
+    let id = world.mail(&["bob@cut.test"]).await;
+    let cut = world.deferred(id, "bob@cut.test", 1).await;
+    assert_eq!((cut.row().word, world.mx("cut.test").messages().len()), ("perhaps-taken", 0));
     assert_eq!(world.delivers("bob@told.test").await.tls, "dane");
     assert_eq!(world.mx("told.test").messages().len(), 1);
 }
@@ -94,16 +97,41 @@ async fn rfc8446_4_4_2_4_a_host_that_demands_a_client_certificate_spoils_tls() {
 }
 
 #[tokio::test]
-async fn a_path_that_loses_large_client_hellos_does_not_stop_the_mail() {
-    let world = World::start(dane(lab(), "dane.test", |h| h)).await;
+async fn a_path_that_loses_large_client_hellos_costs_one_handshake_and_is_named() {
+    let mut shared = None;
+    let world = World::with(dane(lab(), "dane.test", |h| h), |_, config| {
+        config.delivery.reply_timeout = Duration::from_secs(1);
+        shared = Some(config.clone());
+    });
+    let world = world.await;
+    assert_eq!(world.delivers("bob@dane.test").await.tls, "dane");
+    assert_eq!(world.mx("dane.test").connections(), 1, "nothing is wrong yet");
     let mx = world.mx("dane.test");
     mx.behave(|behaviour| {
         if let StartTls::Offered(config) = &behaviour.starttls {
             behaviour.starttls = StartTls::LosesLargeHello(Arc::clone(config));
         }
     });
+    let id = world.mail(&["bob@dane.test"]).await;
+    let news = world.news(id, "bob@dane.test", |news| !news.is_empty()).await;
+    assert_eq!(news.len(), 1, "in the same attempt: {news:?}");
+    assert_eq!(world.delivered(id, "bob@dane.test").await.tls, "dane");
+    assert_eq!(mx.connections(), 3, "a large and a small one");
     assert_eq!(world.delivers("bob@dane.test").await.tls, "dane");
-    assert!(matches!(mx.connections(), 1 | 2), "one plan for another attempt at most");
+    assert_eq!(mx.connections(), 4, "the small one first from then on");
+    let report = Checker::new(shared.unwrap(), Clock::system()).unwrap().check(&"dane.test".parse().unwrap()).await;
+    assert!(report.notes.iter().any(|note| note.starts_with("large-client-hello-lost")), "{:?}", report.notes);
+    assert_eq!(report.hosts[0].addresses[0].group, Some("X25519"));
+}
+
+#[tokio::test]
+async fn rfc8446_4_2_8_a_post_quantum_exchange_is_made_where_both_can() {
+    let mut shared = None;
+    let world = World::with(dane(lab(), "dane.test", |h| h), |_, config| shared = Some(config.clone()));
+    let world = world.await;
+    assert_eq!(world.delivers("bob@dane.test").await.tls, "dane");
+    let report = Checker::new(shared.unwrap(), Clock::system()).unwrap().check(&"dane.test".parse().unwrap()).await;
+    assert_eq!(report.hosts[0].addresses[0].group, Some("X25519MLKEM768"));
 }
 
 #[tokio::test]
@@ -115,7 +143,7 @@ async fn rfc7435_silence_in_the_handshake_does_not_stop_mail_that_nobody_protect
     let world = world.await;
     let id = world.mail(&["bob@plain.test"]).await;
     assert_eq!(world.delivered(id, "bob@plain.test").await.tls, "clear-text");
-    assert_eq!(world.mx("plain.test").connections(), 2, "in the same attempt");
+    assert_eq!(world.mx("plain.test").connections(), 3, "in the same attempt: a large hello, a small one, none");
 }
 
 #[tokio::test]

@@ -138,20 +138,47 @@ async fn rfc5321_3_8_a_reused_connection_that_ends_at_mail_costs_nothing() {
 }
 
 #[tokio::test]
-async fn rfc5321_4_2_1_a_refusal_on_a_reused_connection_is_a_refusal() {
-    for (reply, word) in [("450 4.7.1 slow down\r\n", "rejected-for-now"), ("550 5.7.1 not you\r\n", "rejected")] {
-        let refused = move |turn: &Turn<'_>| {
-            (turn.line.starts_with("MAIL") && turn.mails == 2).then(|| Answer::Say(reply.into()))
-        };
+async fn rfc5321_4_2_1_a_refusal_on_a_reused_connection_is_asked_again_on_a_fresh_one() {
+    for (verb, reply) in [
+        ("MAIL", "450 4.7.1 slow down\r\n"),
+        ("MAIL", "550 5.7.1 too many in this session\r\n"),
+        ("RCPT", "550 too many in this session\r\n"),
+    ] {
+        let refused =
+            move |turn: &Turn<'_>| (turn.line.starts_with(verb) && turn.mails == 2).then(|| Answer::Say(reply.into()));
         let server = friendly_but(refused).await;
         let (mailer, target) = (mailer(""), target(server.address));
         delivers(&mailer, &target).await;
-        let report = offer(&mailer, &target, &envelope(1), &[0]).await;
-        assert_eq!((words(&report), report.nth_on_connection), (vec![word], 2));
-        // What was refused is no clean end: the next message has a connection of its own.
-        assert_eq!(delivers(&mailer, &target).await, 1);
+        assert_eq!(delivers(&mailer, &target).await, 1, "{reply}");
         until(|| async { (server.on(1).last()? == "QUIT").then_some(()) }, "QUIT").await;
     }
+}
+
+#[tokio::test]
+async fn rfc5321_4_2_1_who_was_accepted_on_a_reused_connection_is_not_asked_again() {
+    let second_refused = |turn: &Turn<'_>| {
+        let refused = turn.line.starts_with("RCPT") && turn.mails == 2 && turn.rcpts == 2;
+        refused.then(|| Answer::Say("550 too many in this session\r\n".into()))
+    };
+    let server = friendly_but(second_refused).await;
+    let (mailer, target) = (mailer(""), target(server.address));
+    delivers(&mailer, &target).await;
+    let report = offer(&mailer, &target, &envelope(3), &[0, 1, 2]).await;
+    assert_eq!(words(&report), ["delivered"; 3]);
+    assert_eq!(server.transactions(), [(1, 1), (1, 3), (2, 1)]);
+}
+
+#[tokio::test]
+async fn rfc5321_4_2_1_a_refusal_that_a_fresh_connection_hears_too_counts() {
+    let server = friendly_but(|turn| {
+        let refused = turn.line.starts_with("MAIL") && (turn.connection > 1 || turn.mails == 2);
+        refused.then(|| Answer::Say("550 5.7.1 not you\r\n".into()))
+    })
+    .await;
+    let (mailer, target) = (mailer(""), target(server.address));
+    delivers(&mailer, &target).await;
+    let report = offer(&mailer, &target, &envelope(1), &[0]).await;
+    assert_eq!((words(&report), report.nth_on_connection), (vec!["rejected"], 1));
 }
 
 #[tokio::test]
@@ -161,7 +188,7 @@ async fn rfc5321_4_5_4_1_silence_after_the_dot_on_a_reused_connection_is_left_to
     let (mailer, target) = (mailer(""), target(server.address));
     delivers(&mailer, &target).await;
     let report = offer(&mailer, &target, &envelope(1), &[0]).await;
-    assert_eq!(words(&report), ["connection-lost"]);
+    assert_eq!(words(&report), ["perhaps-taken"]);
     // It may have the message: nobody sent it again by himself.
     assert_eq!(server.transactions(), [(1, 1), (1, 1)]);
 }

@@ -188,7 +188,13 @@ pub(crate) fn mailer(delivery: &str) -> Mailer {
 pub(crate) fn target(address: SocketAddr) -> Target {
     let because = WhyOpportunistic::NoPolicy(AbsentBecause::AddressLiteral);
     let policy = TlsPolicy::Opportunistic { because };
-    Target { peer: Peer { host: "scripted.test".into(), address }, policy, watched: None, require_tls: false }
+    Target {
+        peer: Peer { host: "scripted.test".into(), address },
+        policy,
+        watched: None,
+        require_tls: false,
+        egress: Arc::default(),
+    }
 }
 
 /// A message for so many recipients of one domain.

@@ -6,7 +6,7 @@ use crate::scripted::{Answer, Scripted, Turn, envelope, mailer, offer, target, w
 use dane_relay::deliver::AttemptReport;
 use dane_relay::deliver::driver::Mailer;
 use dane_relay::envelope::{Charset, DsnRequest, Envelope, RecipientDsn};
-use dane_relay::lab::mx::behaviour::Behaviour;
+use dane_relay::lab::mx::behaviour::{Behaviour, Mailboxes};
 use dane_relay::lab::mx::host::MxHost;
 use dane_relay::outcome::{Class, DeliveryOutcome, Phase};
 use std::net::Ipv4Addr;
@@ -168,12 +168,129 @@ async fn rfc5321_4_5_3_1_5_a_flood_instead_of_a_reply_is_a_fault_of_that_server(
         for verb in ["EHLO", "MAIL", "."] {
             let server = answering(verb, move |_turn| Answer::Flood(flood)).await;
             let report = offer(&mailer(""), &target(server.address), &envelope(1), &[0]).await;
-            assert_eq!(words(&report), ["protocol-error"], "{verb}");
+            let word = if verb == "." { "perhaps-taken" } else { "protocol-error" };
+            assert_eq!(words(&report), [word], "{verb}");
             assert!(
                 matches!(&report.outcomes[0].1, DeliveryOutcome::Failed { cause } if cause.class() == Class::Transient)
             );
         }
     }
+}
+
+/// Every way in which a reply can be odd, and what it is when it answers the end of the content.
+const ODD: &[(&str, &str)] = &[
+    ("250-2.0.0 kept\r\n251 2.0.0 by another\r\n", "delivered"),
+    ("250-kept\r\nas 42\r\n250 it is\r\n", "delivered"),
+    ("250-kept\r\n999-as\r\n250 it is\r\n", "delivered"),
+    ("\r\n250 kept\r\n", "delivered"),
+    ("250\r\n", "delivered"),
+    ("250\n", "delivered"),
+    ("250 kept\n", "delivered"),
+    ("250kept\r\n", "delivered"),
+    ("250\tkept\r\n", "delivered"),
+    ("250 kept\ras 42\r\n", "delivered"),
+    ("299 kept\r\n", "delivered"),
+    ("250 ok\r\n250 ok\r\n", "delivered"),
+    ("450-4.3.0 busy\r\n550 5.3.0 no\r\n", "rejected"),
+    ("250-ok\r\n451 4.3.0 not yet\r\n", "rejected-for-now"),
+    ("600 what\r\n", "perhaps-taken"),
+    ("250-kept\r\n600 what\r\n", "perhaps-taken"),
+    ("199 what\r\n", "perhaps-taken"),
+    ("354 go on\r\n", "perhaps-taken"),
+    ("ok\r\n", "perhaps-taken"),
+    ("2500 kept\r\n", "perhaps-taken"),
+    ("25\r\n", "perhaps-taken"),
+    ("2 5 0 kept\r\n", "perhaps-taken"),
+    ("\u{ff}\u{ff}\u{ff}\r\n", "perhaps-taken"),
+    ("HTTP/1.1 200 OK\r\n\r\n", "perhaps-taken"),
+];
+
+#[tokio::test]
+async fn rfc5321_4_2_the_last_line_decides_after_the_dot_and_what_cannot_be_read_means_perhaps_taken() {
+    for (odd, expected) in ODD {
+        let server = answering(".", move |_turn| Answer::Say((*odd).into())).await;
+        let report = offer(&mailer(""), &target(server.address), &envelope(1), &[0]).await;
+        assert_eq!(words(&report), [*expected], "{odd:?}");
+    }
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_a_reply_to_the_dot_that_does_not_come_means_perhaps_taken() {
+    let answers: [fn() -> Answer; 4] =
+        [|| Answer::Close, || Answer::Hang, || Answer::Say("250 kept\r".into()), || Answer::Say("250-kept\r\n".into())];
+    for answer in answers {
+        let server = answering(".", move |_turn| answer()).await;
+        let report = offer(&mailer("reply_timeout = \"1s\""), &target(server.address), &envelope(1), &[0]).await;
+        assert_eq!(words(&report), ["perhaps-taken"]);
+    }
+}
+
+#[tokio::test]
+async fn rfc5321_4_1_1_4_a_250_before_the_dot_is_no_delivery() {
+    for (verb, early) in
+        [("DATA", "354 go on\r\n250 kept\r\n"), ("MAIL", "250 ok\r\n250 ok\r\n"), ("DATA", "250 kept\r\n")]
+    {
+        let server = answering(verb, move |_turn| Answer::Say(early.into())).await;
+        let report = offer(&mailer(""), &target(server.address), &envelope(1), &[0]).await;
+        assert_eq!(words(&report), ["protocol-error"], "{verb} {early:?}");
+        assert!(!server.on(1).contains(&".".to_owned()), "the end of the content is not sent");
+    }
+}
+
+#[tokio::test]
+async fn rfc3030_2_a_server_that_offers_chunks_and_does_not_know_them_gets_data_from_then_on() {
+    let server = Scripted::start(|turn| match turn.line.get(..4) {
+        Some("EHLO") => Answer::Say("250-scripted.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n".into()),
+        Some("BDAT") => Answer::Say("502 5.5.1 not known here\r\n".into()),
+        Some(_) | None => Answer::Friendly,
+    })
+    .await;
+    let mailer = mailer("");
+    for connection in [2, 2] {
+        let report = offer(&mailer, &target(server.address), &envelope(1), &[0]).await;
+        assert_eq!(words(&report), ["delivered"]);
+        assert!(server.on(connection).contains(&"DATA".to_owned()), "{:?}", server.on(connection));
+    }
+    assert_eq!(server.transactions(), [(2, 1), (2, 1)]);
+}
+
+#[tokio::test]
+async fn rfc3030_4_2_the_recipients_of_a_server_that_takes_none_cost_no_content() {
+    let server = host(&["PIPELINING", "CHUNKING"]).await;
+    server.behave(|behaviour| behaviour.known = Mailboxes::Only(["u1".to_owned()].into()));
+    let mailer = mailer("");
+    let refused = offer(&mailer, &target(server.address()), &envelope(1), &[0]).await;
+    assert_eq!(words(&refused), ["rejected"]);
+    assert!(!server.seen().iter().any(|seen| seen.line.starts_with("BDAT")));
+    let partly = offer(&mailer, &target(server.address()), &envelope(2), &[0, 1]).await;
+    assert_eq!(words(&partly), ["rejected", "delivered"]);
+    assert!(server.seen().iter().any(|seen| seen.line.starts_with("BDAT") && seen.line.ends_with(" LAST")));
+    assert!(!server.seen().iter().any(|seen| seen.line.starts_with("DATA")));
+}
+
+#[tokio::test]
+async fn rfc5321_3_8_a_server_that_closes_over_one_recipient_too_many_gets_fewer_the_next_time() {
+    let server = answering("RCPT", |turn| match turn.rcpts {
+        0..=3 => Answer::Friendly,
+        _ => Answer::Say("421 4.7.0 too many recipients\r\n".into()),
+    })
+    .await;
+    let mailer = mailer("");
+    let first = offer(&mailer, &target(server.address), &envelope(7), &[0, 1, 2, 3, 4, 5, 6]).await;
+    assert_eq!(words(&first), ["rejected-for-now"; 7]);
+    let reports = all_transactions(&mailer, &server, &envelope(7)).await;
+    assert!(reports.iter().flat_map(words).all(|word| word == "delivered"));
+    assert_eq!(server.transactions().iter().map(|(_, rcpts)| *rcpts).collect::<Vec<_>>(), [3, 3, 1]);
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_3_1_5_a_reply_of_tens_of_kilobytes_is_read() {
+    let long = format!("550-5.6.0 {}\r\n550 5.6.0 because of this\r\n", "<header>".repeat(5000));
+    let server = answering(".", move |_turn| Answer::Say(long.clone())).await;
+    let report = offer(&mailer(""), &target(server.address), &envelope(1), &[0]).await;
+    assert_eq!(words(&report), ["rejected"]);
+    let DeliveryOutcome::Failed { cause } = &report.outcomes[0].1 else { panic!("{report:?}") };
+    assert!(cause.sentence().ends_with("because of this"), "{}", cause.sentence());
 }
 
 #[tokio::test]
@@ -190,7 +307,8 @@ async fn rfc5321_3_2_helo_follows_a_permanent_refusal_of_ehlo_and_no_other() {
     ] {
         let server = answering("EHLO", move |_turn| Answer::Say(reply.into())).await;
         let report = offer(&mailer(""), &target(server.address), &envelope(1), &[0]).await;
-        assert_eq!(words(&report), [if said { "delivered" } else { "rejected-for-now" }], "{reply}");
+        let refused = if reply.starts_with('3') { "protocol-error" } else { "rejected-for-now" };
+        assert_eq!(words(&report), [if said { "delivered" } else { refused }], "{reply}");
         assert_eq!(server.on(1).iter().any(|line| line.starts_with("HELO ")), said, "{reply}");
     }
 }

@@ -209,6 +209,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::TimedOut { .. }
         | Cause::ConnectionLost { .. }
         | Cause::ProtocolError { .. }
+        | Cause::PerhapsTaken { .. }
         | Cause::TlsHandshake { .. } => Certainty::Likely,
         // Somebody on the way may have answered, or shown a certificate, in place of the server.
         Cause::Rejected { .. } if cause.row().side == Side::Here => Certainty::Likely,
@@ -229,6 +230,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::DaneRequired { .. }
         | Cause::StsRequired { .. }
         | Cause::StsPolicyLost { .. }
+        | Cause::EgressFailed { .. }
         | Cause::RequireTlsUnmet { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }
@@ -256,8 +258,10 @@ fn also(cause: &Cause, evidence: &Evidence) -> Vec<String> {
         | Cause::ProtocolError { .. }
         | Cause::StarttlsNotOffered { .. }
         | Cause::StarttlsRefused { .. } => "local-smtp-rewritten",
-        // These are proven.
-        Cause::DomainNotFound { .. }
+        // These are proven, or met by mail and not by a check.
+        Cause::PerhapsTaken { .. }
+        | Cause::EgressFailed { .. }
+        | Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
         | Cause::SpecialUseDomain { .. }

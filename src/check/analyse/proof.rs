@@ -151,6 +151,7 @@ fn peer_of(cause: &Cause) -> Option<&Peer> {
     | Cause::TimedOut { peer, .. }
     | Cause::ConnectionLost { peer, .. }
     | Cause::ProtocolError { peer, .. }
+    | Cause::PerhapsTaken { peer, .. }
     | Cause::Rejected { peer, .. }
     | Cause::StarttlsNotOffered { peer, .. }
     | Cause::StarttlsRefused { peer, .. }

@@ -22,6 +22,7 @@ fn story(cause: &Cause) -> Story {
         exception: None,
         took_ms: 1,
         results: vec![Group { recipients: vec![0], outcome }],
+        group: None,
         dns: Vec::new(),
     }));
     let not_tried = Event::NotTried { next_hop: "partner.example".into(), recipients: vec![0], cause: cause.clone() };

@@ -241,10 +241,10 @@ impl Story {
     }
 
     fn attempt(&self, at: Timestamp, attempt: &Attempt, said: &mut ToldSentences) -> String {
-        let Attempt { next_hop, peer, policy, tls, exception, took_ms, results, dns } = attempt;
+        let Attempt { next_hop, peer, policy, tls, group, exception, took_ms, results, dns } = attempt;
         let tls = match tls {
             None => "no mail session came about".to_owned(),
-            Some(tls) => protection(tls),
+            Some(tls) => protection(tls, group.as_deref()),
         };
         let exception = exception.as_ref().map_or_else(String::new, |exception| format!(", exception: {exception}"));
         let took = humantime::format_duration(Duration::from_millis(*took_ms));
@@ -317,10 +317,11 @@ impl ToldSentences {
     }
 }
 
-fn protection(tls: &TlsVerdict) -> String {
+fn protection(tls: &TlsVerdict, group: Option<&str>) -> String {
     let version = tls.version().map(|version| format!(" {version}")).unwrap_or_default();
     let matched = tls.matched().map(|matched| format!(" ({matched})")).unwrap_or_default();
-    format!("{}{version}{matched}", tls.word())
+    let group = group.map(|group| format!(" {group}")).unwrap_or_default();
+    format!("{}{version}{group}{matched}", tls.word())
 }
 
 fn line(at: Timestamp, words: &str) -> String {

@@ -3,7 +3,7 @@
 //!
 //! Every recipient has one result, or is left while others have one.
 
-use super::{Session, StartTlsUse};
+use super::{CLOSING, ConnectionUse, Session, StartTlsUse};
 use crate::deliver::message::{Recipient, means_too_many};
 use crate::outcome::{Cause, DeliveryOutcome, Phase, TlsVerdict};
 use crate::smtp::reply::{Capabilities, Reply};
@@ -68,26 +68,78 @@ impl Session {
         self.accepted_reply.as_ref()?;
         let tls = self.tls.clone()?;
         let fell_back = match self.job.starttls {
-            StartTlsUse::Required(_) | StartTlsUse::Never => false,
-            StartTlsUse::IfOffered => tls == TlsVerdict::ClearText && self.offered.starttls,
+            StartTlsUse::Required(_) | StartTlsUse::Never | StartTlsUse::FromTheStart => false,
+            StartTlsUse::IfOffered | StartTlsUse::AsOffered => tls == TlsVerdict::ClearText && self.offered.starttls,
             StartTlsUse::NotAgain => true,
         };
         (!fell_back).then(|| Learned { offered: self.offered.clone(), tls })
     }
 
-    /// Whether the session met only the end of its connection: nothing of the message was
-    /// answered, and it may go on another one as if this had not been.
+    /// Recipients, by index, that are to be asked about again on a fresh connection before what was
+    /// said counts: on a connection that has brought a message, a refusal may be about the
+    /// connection ("too many in this session"), and so may its end. What the server says of an
+    /// address or a mailbox (RFC 3463 §3.2, §3.3) it would say again.
     #[must_use]
-    pub fn met_a_closed_door(&self) -> bool {
-        matches!(
+    pub fn to_ask_again(&self) -> Vec<usize> {
+        if self.use_of_connection == ConnectionUse::Fresh {
+            return Vec::new();
+        }
+        let has_no_end = |place: &usize| self.refused.get(*place).is_some_and(Option::is_none);
+        if self.knows_no_chunks() {
+            let open = self.recipients().filter(|(place, _)| has_no_end(place));
+            return open.map(|(_, recipient)| recipient.index).collect();
+        }
+        let never_began = matches!(
             &self.ended,
             Some(
                 Cause::ConnectionLost { phase: Phase::MailFrom, .. }
                     | Cause::TimedOut { phase: Phase::MailFrom, .. }
                     | Cause::ProtocolError { phase: Phase::MailFrom, .. }
-                    // RFC 5321 §3.8: the server says that it closes.
-                    | Cause::Rejected { phase: Phase::MailFrom, reply: Reply { code: 421, .. }, .. }
+                    | Cause::Rejected { phase: Phase::MailFrom, .. }
             )
-        )
+        );
+        let may_be_about_the_connection = |place: usize| match self.refused.get(place).and_then(Option::as_ref) {
+            Some(Cause::Rejected { reply, .. }) => !is_about_address(reply),
+            Some(_) | None => false,
+        };
+        let all = self.recipients().filter(|(place, _)| !self.is_left(*place));
+        let again = all.filter(|(place, _)| never_began || may_be_about_the_connection(*place));
+        again.map(|(_, recipient)| recipient.index).collect()
     }
+
+    /// How many recipients the server took before it closed the connection over one more
+    /// (RFC 5321 §3.8): as many it may have at a time.
+    #[must_use]
+    pub fn bore(&self) -> Option<u32> {
+        let is_farewell = |cause: &Option<Cause>| cause.as_ref().is_some_and(is_closing);
+        let first = self.refused.iter().position(is_farewell).filter(|_| self.accepted_reply.is_none())?;
+        u32::try_from(first).ok().filter(|count| *count > 0)
+    }
+
+    /// Whether the server offered chunks and does not know them after all, as behind a box that lets
+    /// the keyword pass and not the command: the message is for it by DATA.
+    #[must_use]
+    pub fn knows_no_chunks(&self) -> bool {
+        let unknown = |cause: &Cause| {
+            matches!(
+                cause,
+                Cause::Rejected { phase: Phase::Content | Phase::EndOfData, reply, .. }
+                    if (500..=504).contains(&reply.code)
+            )
+        };
+        self.in_chunks() && self.ended.as_ref().is_some_and(unknown)
+    }
+
+    /// With which words the server closed the connection, where it did so at a recipient.
+    pub(super) fn farewell(&self) -> Option<&Cause> {
+        self.refused.iter().flatten().find(|cause| is_closing(cause))
+    }
+}
+
+const fn is_closing(cause: &Cause) -> bool {
+    matches!(cause, Cause::Rejected { reply: Reply { code: CLOSING, .. }, .. })
+}
+
+fn is_about_address(reply: &Reply) -> bool {
+    reply.enhanced.is_some_and(|code| matches!(code.subject, 1 | 2))
 }

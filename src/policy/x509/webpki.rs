@@ -18,7 +18,8 @@ use rustls::{CertificateError, Error, RootCertStore};
 use std::sync::Arc;
 
 /// The most certificates above the server's own that are looked at; real chains have up to four.
-pub const INTERMEDIATES_LIMIT: usize = 16;
+/// The library bounds its own search.
+pub const INTERMEDIATES_LIMIT: usize = 256;
 
 /// A set of trusted roots, ready to check certificates against.
 #[derive(Clone, Debug)]

@@ -166,7 +166,7 @@ fn document() -> String {
     demands(&mut text, &Settings { dane_behind_insecure_mx: false, ..usual }, none, Asks::Nothing);
     text.push_str("\n## 2. What becomes of it\n\nThe demand of the column meets the host of the row, behind signed MX records. \"Stops\": the next host, or the mail\nwaits (with REQUIRETLS it returns).\n\n");
     ends(&mut text, &usual);
-    text.push_str("\nWith `clear_text_fallback = false` a handshake that fails stops the mail there, too, where nothing is demanded.\n");
+    text.push_str("\nWith `clear_text_fallback = false` a handshake that fails, or a STARTTLS that is refused, stops the mail there, too, where\nnothing is demanded.\n");
     text.push_str(
         "\n## 3. REQUIRETLS\n\nNo exception of a `[[destination]]` reaches it; the levels that demand more do, and mail\nthat nothing but such a level stops waits.\n\n",
     );

@@ -336,6 +336,9 @@ pub(crate) fn meet(settings: &Settings, demand: &Demand, host: &Host, of: &Vouch
     match tls(host.starttls) {
         // RFC 7435: better in clear text than not at all, where nothing is demanded.
         Tls::Refused if demand.tls => Err(Whys::from([Why::NoTls])),
+        Tls::Refused if host.starttls == StartTls::Refused454 && !settings.clear_text_fallback => {
+            Err(Whys::from([Why::NoTls]))
+        }
         Tls::Refused => Ok(How::Clear),
         // The certificate may have been seen before.
         Tls::Breaks if is_bad => Err(Whys::from([Why::Handshake, Why::Certificate])),

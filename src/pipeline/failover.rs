@@ -1,0 +1,148 @@
+//! Next hops of a list that have just failed: asked last for a while (RFC 5321 §4.5.4.1).
+//!
+//! Pure; the pipeline holds one behind a lock. When the while is over, one message tries the host and
+//! the others go on without it, until it is known to work: so nobody else waits for a host that is
+//! still silent, and mail is back at the first host within a minute of its recovery. Lives in memory
+//! alone. Bounded by the configuration: only next hops of lists come here.
+
+use crate::clock::Timestamp;
+use crate::outcome::{Cause, DeliveryOutcome, Phase};
+use crate::route::NextHop;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a host that has failed is asked last. With the time that one attempt to connect may take
+/// (30 s) it stays below a minute.
+const ASKED_LAST_FOR: Duration = Duration::from_secs(20);
+
+/// Which next hops have failed, and until when they are asked last.
+#[derive(Debug, Default)]
+pub(super) struct Failover {
+    failed: BTreeMap<NextHop, Timestamp>,
+}
+
+impl Failover {
+    /// Whether a next hop is better asked last. After its while whoever asks first tries it for all.
+    pub(super) fn has_failed(&mut self, hop: &NextHop, now: Timestamp) -> bool {
+        let Some(until) = self.failed.get_mut(hop) else { return false };
+        // A clock that was set back must not make the while longer.
+        let is_over = now >= *until || until.since(now) > ASKED_LAST_FOR;
+        if is_over {
+            *until = now.plus(ASKED_LAST_FOR);
+        }
+        !is_over
+    }
+
+    /// Takes in what an attempt at one next hop came to.
+    pub(super) fn tried<'a>(
+        &mut self,
+        hop: &NextHop,
+        outcomes: impl Iterator<Item = &'a DeliveryOutcome>,
+        now: Timestamp,
+    ) {
+        let mut outcomes = outcomes.peekable();
+        if outcomes.peek().is_some() && outcomes.all(is_of_the_host) {
+            self.failed.insert(hop.clone(), now.plus(ASKED_LAST_FOR));
+        } else {
+            self.failed.remove(hop);
+        }
+    }
+}
+
+/// Whether nobody came as far as the message: no word of it says anything about a recipient.
+fn is_of_the_host(outcome: &DeliveryOutcome) -> bool {
+    let DeliveryOutcome::Failed { cause } = outcome else { return false };
+    match cause {
+        Cause::TimedOut { phase, .. }
+        | Cause::ConnectionLost { phase, .. }
+        | Cause::ProtocolError { phase, .. }
+        | Cause::Rejected { phase, .. } => matches!(
+            phase,
+            Phase::Connect
+                | Phase::Greeting
+                | Phase::Ehlo
+                | Phase::StartTls
+                | Phase::Handshake
+                | Phase::EhloInTls
+                | Phase::Auth
+        ),
+        Cause::NoRoute { .. }
+        | Cause::ConnectFailed { .. }
+        | Cause::NextHopUnknown { .. }
+        | Cause::NoMailHost { .. }
+        | Cause::DnsUnavailable { .. }
+        | Cause::DnsBogus { .. }
+        | Cause::AddressForbidden { .. }
+        | Cause::StarttlsNotOffered { .. }
+        | Cause::StarttlsRefused { .. }
+        | Cause::TlsHandshake { .. }
+        | Cause::DaneMismatch { .. }
+        | Cause::CertificateRejected { .. }
+        | Cause::StsMxNotListed { .. }
+        | Cause::DaneRequired { .. }
+        | Cause::StsRequired { .. }
+        | Cause::StsPolicyLost { .. }
+        | Cause::EgressFailed { .. } => true,
+        Cause::DomainNotFound { .. }
+        | Cause::NullMx { .. }
+        | Cause::SpecialUseDomain { .. }
+        | Cause::MailLoop { .. }
+        | Cause::PerhapsTaken { .. }
+        | Cause::RequireTlsUnmet { .. }
+        | Cause::MessageTooLarge { .. }
+        | Cause::EightBitNotOffered { .. }
+        | Cause::SmtpUtf8NotOffered { .. }
+        | Cause::ContentDamaged
+        | Cause::BouncedByOperator { .. }
+        | Cause::Expired { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Peer;
+    use crate::smtp::reply::Reply;
+
+    const START: Timestamp = Timestamp(1_000_000);
+
+    fn hop() -> NextHop {
+        NextHop::Host { name: "a.test".parse().unwrap(), port: 25 }
+    }
+
+    fn peer() -> Peer {
+        Peer { host: "a.test".into(), address: "192.0.2.1:25".parse().unwrap() }
+    }
+
+    fn refused() -> DeliveryOutcome {
+        DeliveryOutcome::Failed { cause: Cause::ConnectFailed { peer: peer(), detail: "refused".into() } }
+    }
+
+    fn after(seconds: u64) -> Timestamp {
+        START.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_host_that_failed_is_asked_last_until_one_message_has_found_it_well() {
+        let mut failover = Failover::default();
+        assert!(!failover.has_failed(&hop(), START));
+        failover.tried(&hop(), [refused()].iter(), START);
+        assert!(failover.has_failed(&hop(), after(19)));
+        assert!(!failover.has_failed(&hop(), after(20)), "one tries it");
+        assert!(failover.has_failed(&hop(), after(21)), "and the others do not wait for that");
+        failover.tried(&hop(), [refused()].iter(), after(30));
+        assert!(failover.has_failed(&hop(), after(49)));
+        assert!(!failover.has_failed(&hop(), after(50)));
+        let reply = Reply::plain(550, "no such user");
+        let answered = DeliveryOutcome::Failed { cause: Cause::Rejected { peer: peer(), phase: Phase::RcptTo, reply } };
+        failover.tried(&hop(), [answered, refused()].iter(), after(51));
+        assert!(!failover.has_failed(&hop(), after(52)), "it speaks");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_nobody_from_a_host() {
+        let mut failover = Failover::default();
+        failover.tried(&hop(), [refused()].iter(), after(1000));
+        assert!(!failover.has_failed(&hop(), START));
+    }
+}
