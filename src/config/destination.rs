@@ -6,6 +6,7 @@
 //! A demand above what the recipient's domain publishes needs no excuse. A weakening does: a
 //! reason, and a day after which it is over.
 
+use super::sending::{Rate, at_least_one};
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Host};
 use ipnet::{IpNet, Ipv4Net};
@@ -22,6 +23,15 @@ pub struct Destination {
     /// The recipient domains: `example.org`, `*.example.org` for all below it, `*` for all others;
     /// and address literals: `[192.0.2.1]`, `[192.0.2.0/24]`, `[IPv6:2001:db8::1]`.
     pub domains: Vec<DomainPattern>,
+    /// The most connections for one next hop at once, instead of `[delivery] max_per_next_hop`.
+    #[serde(default)]
+    pub max_connections: Option<usize>,
+    /// The most messages of one connection.
+    #[serde(default)]
+    pub max_messages_per_connection: Option<u32>,
+    /// The most messages to one next hop in a time.
+    #[serde(default)]
+    pub rate: Option<Rate>,
     /// Where their mail goes instead of to their MX hosts.
     #[serde(default)]
     pub next_hop: Option<NextHopAddress>,
@@ -115,9 +125,15 @@ impl Destination {
         if self.domains.is_empty() {
             return Err("[[destination]] domains must name at least one domain".into());
         }
-        if self.next_hop.is_none() && self.tls.is_none() && !self.report_only {
-            return at("give next_hop, tls or report_only; as it stands it changes nothing");
+        let limits = (self.max_connections, self.max_messages_per_connection, self.rate);
+        if self.next_hop.is_none() && self.tls.is_none() && !self.report_only && limits == (None, None, None) {
+            return at("give next_hop, tls, report_only or a limit; as it stands it changes nothing");
         }
+        at_least_one(
+            &format!("[[destination]] {}", named.join(", ")),
+            self.max_connections,
+            self.max_messages_per_connection,
+        )?;
         let weakens = self.report_only || self.tls.is_some_and(TlsLevel::weakens);
         let reason = self.reason.as_deref().map_or("", str::trim);
         match (weakens, reason.is_empty(), self.until) {

@@ -12,6 +12,7 @@ mod network;
 mod notify;
 mod private_zone;
 mod roots;
+mod sending;
 mod show;
 mod upstream;
 
@@ -21,6 +22,7 @@ pub use mta_sts::MtaSts;
 pub use notify::Notify;
 pub use private_zone::PrivateZone;
 pub use roots::RootsError;
+pub use sending::{HostRule, Rate, closest_rule};
 pub use show::{REFERENCE, shown};
 pub use upstream::Upstream;
 
@@ -93,6 +95,8 @@ pub struct Config {
     pub check: Check,
     /// `[[destination]]`
     pub destination: Vec<Destination>,
+    /// `[[host]]`
+    pub host: Vec<HostRule>,
 }
 
 impl Default for Config {
@@ -111,6 +115,7 @@ impl Default for Config {
             admin: Admin::default(),
             check: Check::default(),
             destination: Vec::new(),
+            host: Vec::new(),
         }
     }
 }
@@ -354,8 +359,15 @@ pub struct Delivery {
     pub allow_loopback: bool,
     /// The most connections to mail servers at once.
     pub max_concurrent: usize,
-    /// The most connections to one next hop at once.
+    /// The most connections for one next hop at once.
     pub max_per_next_hop: usize,
+    /// The most connections to one receiving host, by name and by address, whatever the domains;
+    /// how many of them are used is learnt.
+    pub max_connections: usize,
+    /// The most messages of one connection. Many servers set such a limit and answer 421 beyond it.
+    pub max_messages_per_connection: u32,
+    /// The most messages to one receiving host in a time.
+    pub rate: Option<Rate>,
     /// Whether a connection carries further messages that are held to the same TLS policy.
     pub reuse_connections: bool,
     /// How long a server may take to answer a command (RFC 5321 §4.5.3.2: five minutes); the
@@ -374,6 +386,9 @@ impl Default for Delivery {
             allow_loopback: false,
             max_concurrent: 500,
             max_per_next_hop: 40,
+            max_connections: 40,
+            max_messages_per_connection: 100,
+            rate: None,
             reuse_connections: true,
             reply_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(30),
@@ -455,6 +470,9 @@ impl Config {
         at_least_one(self.listen.max_recipients, "[listen] max_recipients")?;
         at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
         at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
+        let Delivery { max_connections, max_messages_per_connection, .. } = self.delivery;
+        sending::at_least_one("[delivery]", Some(max_connections), Some(max_messages_per_connection))?;
+        self.host.iter().try_for_each(HostRule::check)?;
         self.dns.check()?;
         self.mta_sts.check()?;
         self.notify.check()?;
@@ -543,7 +561,7 @@ mod tests {
         let debug = format!("{defaults:?}");
         let keys: Vec<&str> = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':')).collect();
         assert!(keys.len() > 25, "{keys:?}");
-        for key in keys.into_iter().chain(["domains", "next_hop", "report_only", "reason", "until"]) {
+        for key in keys.into_iter().chain(["domains", "next_hop", "report_only", "reason", "until", "hosts"]) {
             assert!(text.contains(key), "{key} is not explained");
         }
     }

@@ -9,6 +9,7 @@
 mod connection;
 pub mod driver;
 pub mod families;
+pub mod hosts;
 pub mod message;
 mod parking;
 pub mod pool;

@@ -248,6 +248,9 @@ async fn rfc7672_2_2_3_a_next_hop_of_the_operator_is_held_to_the_records_of_its_
             Destination {
                 domains: vec![DomainPattern::try_from(pattern.to_owned()).unwrap()],
                 next_hop: Some(next_hop),
+                max_connections: None,
+                max_messages_per_connection: None,
+                rate: None,
                 tls: None,
                 report_only: false,
                 until: None,

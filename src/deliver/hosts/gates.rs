@@ -1,0 +1,509 @@
+//! Who may go where now, and who waits for what (pure; RFC 5321 §4.5.4.1).
+//!
+//! A message passes the gate of its next hop, and then, for each server that it is offered to,
+//! those of the address, of the host's name, of the operator's `[[host]]`, and of one of two shares:
+//! hosts that answer, and hosts that have not answered. A share is never lent, so that the silent
+//! cannot take the places of the others. Whoever cannot pass stands in the line of the gate that
+//! stops it; where that is long enough the message goes back into the spool, and its number is kept
+//! *outside*, to be called when the line moves. So a free place and a message that is due meet at
+//! once, and memory holds few messages for any one host.
+//!
+//! A line stands only before a gate that is full: whatever makes room lets in whom it can. When
+//! the relay backs off from a host, all who wait for it are told, and until when.
+
+use super::feedback::Feedback;
+use super::record::{Acquaintance, Record};
+use super::{Away, Eagerness, Gate, Goal, Limits};
+use crate::clock::Timestamp;
+use crate::envelope::QueueId;
+use crate::outcome::Cause;
+use crate::route::NextHop;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Connections to a host that has not answered yet.
+const MOST_TO_NEW: usize = 2;
+/// The part of all places that is for hosts that have not answered.
+const NEW_SHARE_DIVISOR: usize = 4;
+/// Messages in a line, for each that may be at work.
+const LINE_PER_PLACE: usize = 2;
+/// The longest line.
+const LONGEST_LINE: usize = 1000;
+/// Hosts and next hops known at once; of more the longest unused are forgotten.
+const MOST_GATES: usize = 20_000;
+/// Messages known to wait outside. More come again by themselves.
+const MOST_OUTSIDE: usize = 200_000;
+/// When a message outside comes by itself, should nobody call it.
+const UNCALLED: Duration = Duration::from_secs(120);
+/// Messages called at once: some are stopped elsewhere.
+const CALLED_AT_ONCE: usize = 2;
+/// For how long a server that has never answered may keep us waiting while others want its place.
+const PATIENCE_WITH_NEW: Duration = Duration::from_secs(10);
+/// The same for one that has.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Addresses of one next hop that are remembered.
+const MOST_ADDRESSES: usize = 12;
+
+/// Who stands in a line, in the order of coming.
+pub(super) type Ticket = u64;
+/// Who is in.
+pub(super) type SeatId = u64;
+
+/// What comes of asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Come in.
+    Admitted(SeatId),
+    /// Wait; where a rate holds, until about then.
+    InLine(Ticket, Option<Timestamp>),
+    /// Go away.
+    Away(Away),
+}
+
+/// What others are told when something changes.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Those who waited: a place, or that the host is left alone.
+    pub(super) told: Vec<(Ticket, Result<SeatId, Away>)>,
+    /// Messages outside that are called, and when they are due without that.
+    pub(super) called: Vec<(QueueId, Timestamp)>,
+}
+
+/// One gate.
+#[derive(Debug, Default)]
+pub(super) struct GateState {
+    pub(super) in_use: usize,
+    pub(super) line: BTreeSet<Ticket>,
+    /// What is not in [`Gates::outside`] any more was claimed meanwhile.
+    pub(super) outside: VecDeque<QueueId>,
+    pub(super) record: Record,
+    /// The most by the configuration.
+    pub(super) ceiling: usize,
+    /// Of an address: the last name it was reached by.
+    pub(super) name: String,
+    /// Of a next hop: where its mail went.
+    addresses: BTreeSet<SocketAddr>,
+    used: u64,
+}
+
+impl GateState {
+    fn is_idle(&self) -> bool {
+        self.in_use == 0 && self.line.is_empty() && self.outside.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    goal: Goal,
+    in_line_of: Gate,
+}
+
+#[derive(Debug)]
+struct Seat {
+    gates: Vec<Gate>,
+    share: Option<Gate>,
+    began: Timestamp,
+    /// Whether the server has greeted us.
+    greeted: Greeted,
+    cut: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Greeted {
+    NotYet,
+    Yes,
+}
+
+/// What stops a message.
+enum Stop {
+    Full(Gate),
+    Paced(Gate, Timestamp),
+    BackingOff(Timestamp, Cause),
+}
+
+/// All gates, and all who are in or wait.
+#[derive(Debug)]
+pub(super) struct Gates {
+    pub(super) limits: Limits,
+    pub(super) states: BTreeMap<Gate, GateState>,
+    seats: BTreeMap<SeatId, Seat>,
+    waiting: BTreeMap<Ticket, Waiting>,
+    /// Where each message outside is called from, and when it is due without that.
+    outside: BTreeMap<QueueId, (Gate, Timestamp)>,
+    next: u64,
+    swept_at: usize,
+}
+
+impl Gates {
+    pub(super) fn new(limits: Limits) -> Self {
+        let new = if limits.all == 1 { 0 } else { (limits.all / NEW_SHARE_DIVISOR).max(1) };
+        let share = |ceiling| GateState { ceiling, ..GateState::default() };
+        let states = [(Gate::New, share(new)), (Gate::Answering, share(limits.all - new))].into();
+        let (seats, waiting, outside) = Default::default();
+        Self { limits, states, seats, waiting, outside, next: 0, swept_at: MOST_GATES }
+    }
+
+    /// Asks for a place.
+    pub(super) fn ask(&mut self, goal: Goal, eagerness: Eagerness, now: Timestamp) -> Asked {
+        self.prepare(&goal);
+        let (gate, again) = match self.stop(&goal, now) {
+            None => return Asked::Admitted(self.admit(&goal, now)),
+            Some(Stop::BackingOff(until, cause)) => {
+                return Asked::Away(Away::BackingOff { until, cause: Box::new(cause) });
+            }
+            Some(Stop::Full(gate)) => (gate, None),
+            Some(Stop::Paced(gate, at)) => (gate, Some(at)),
+        };
+        if eagerness == Eagerness::MayComeAgain && self.line(&gate) >= self.longest_line(&gate, now) {
+            return Asked::Away(Away::Full { gate, until: now.plus(UNCALLED) });
+        }
+        self.next += 1;
+        let ticket = self.next;
+        self.stand(ticket, goal, gate);
+        Asked::InLine(ticket, again)
+    }
+
+    /// Who waits for a rate may have waited long enough. Says until when it goes on.
+    pub(super) fn ask_again(&mut self, ticket: Ticket, now: Timestamp, news: &mut News) -> Option<Timestamp> {
+        let gate = self.waiting.get(&ticket)?.in_line_of.clone();
+        self.move_up(vec![gate], now, news);
+        match self.stop(&self.waiting.get(&ticket)?.goal, now)? {
+            Stop::Paced(_, at) => Some(at),
+            Stop::Full(_) | Stop::BackingOff(..) => None,
+        }
+    }
+
+    /// Who waits has waited for too long.
+    pub(super) fn tired(&self, ticket: Ticket, now: Timestamp) -> Away {
+        let gate = self.waiting.get(&ticket).map_or(Gate::Answering, |waiting| waiting.in_line_of.clone());
+        Away::Full { gate, until: now.plus(UNCALLED) }
+    }
+
+    /// Who waited has gone.
+    pub(super) fn leave_line(&mut self, ticket: Ticket) {
+        if let Some(waiting) = self.waiting.remove(&ticket)
+            && let Some(state) = self.states.get_mut(&waiting.in_line_of)
+        {
+            state.line.remove(&ticket);
+        }
+    }
+
+    /// The server has greeted us.
+    pub(super) fn greeted(&mut self, id: SeatId, now: Timestamp, news: &mut News) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        if std::mem::replace(&mut seat.greeted, Greeted::Yes) == Greeted::Yes {
+            return;
+        }
+        let mut freed: Vec<Gate> = seat.gates.iter().filter(|gate| matches!(gate, Gate::Address(_))).cloned().collect();
+        let is_new = seat.share == Some(Gate::New);
+        if is_new {
+            seat.share = Some(Gate::Answering);
+        }
+        for gate in &freed {
+            if let Some(state) = self.states.get_mut(gate) {
+                state.record.answered();
+            }
+        }
+        if is_new {
+            self.count(&Gate::New, |in_use| in_use.saturating_sub(1));
+            self.count(&Gate::Answering, |in_use| in_use + 1);
+            freed.push(Gate::New);
+        }
+        self.move_up(freed, now, news);
+    }
+
+    /// The server is left. The share is held until [`Gates::recorded`].
+    pub(super) fn left(&mut self, id: SeatId, feedback: &Feedback, now: Timestamp, news: &mut News) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        let (gates, began) = (std::mem::take(&mut seat.gates), seat.began);
+        for gate in &gates {
+            self.learn(gate, feedback, began, now);
+            self.count(gate, |in_use| in_use.saturating_sub(1));
+        }
+        self.move_up(gates, now, news);
+    }
+
+    /// What came of it is recorded.
+    pub(super) fn recorded(&mut self, id: SeatId, now: Timestamp, news: &mut News) {
+        self.left(id, &Feedback::Unknown, now, news);
+        if let Some(Seat { share: Some(share), .. }) = self.seats.remove(&id) {
+            self.count(&share, |in_use| in_use.saturating_sub(1));
+            self.move_up(vec![share], now, news);
+        }
+    }
+
+    /// A message that was sent away is in the spool, due `until` then.
+    pub(super) fn put_outside(&mut self, id: QueueId, gate: Gate, until: Timestamp, now: Timestamp) -> News {
+        let mut news = News::default();
+        if self.outside.len() < MOST_OUTSIDE {
+            let state = self.states.entry(gate.clone()).or_default();
+            state.outside.push_back(id);
+            self.outside.insert(id, (gate.clone(), until));
+            // There may have been room since.
+            self.move_up(vec![gate], now, &mut news);
+        }
+        news
+    }
+
+    /// Somebody has the message: it is not to be called.
+    pub(super) fn is_claimed(&mut self, id: QueueId) {
+        self.outside.remove(&id);
+    }
+
+    /// The operator wants a next hop tried now.
+    pub(super) fn forgive(&mut self, hop: &NextHop) {
+        let addresses = self.states.get(&Gate::Hop(hop.clone())).map(|state| state.addresses.clone());
+        for address in addresses.into_iter().flatten() {
+            if let Some(state) = self.states.get_mut(&Gate::Address(address)) {
+                state.record.forgive();
+            }
+        }
+    }
+
+    /// How many connections may wait for their next message at an address besides those at work.
+    pub(super) fn spare(&self, address: SocketAddr, now: Timestamp) -> usize {
+        let gate = Gate::Address(address);
+        let in_use = self.states.get(&gate).map_or(0, |state| state.in_use);
+        self.limit(&gate, now).saturating_sub(in_use)
+    }
+
+    /// Whose place in a share is taken away because others wait for it: whose server has kept us
+    /// waiting for longest, if that is long. `kept_since` says since when a server does that.
+    pub(super) fn cut(
+        &mut self,
+        ticket: Ticket,
+        kept_since: impl Fn(SeatId) -> Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<SeatId> {
+        let share = &self.waiting.get(&ticket)?.in_line_of;
+        let patience = match share {
+            Gate::New => PATIENCE_WITH_NEW,
+            Gate::Answering => PATIENCE,
+            Gate::Hop(_) | Gate::Name(_) | Gate::Address(_) | Gate::Group(_) => return None,
+        };
+        let alike = self.seats.iter().filter(|(_, seat)| seat.share.as_ref() == Some(share) && seat.cut.is_none());
+        let (_, id) = alike.filter_map(|(id, _)| Some((kept_since(*id)?, *id))).min()?;
+        let (since, seat) = (kept_since(id)?, self.seats.get_mut(&id)?);
+        (now.since(since) >= patience).then(|| {
+            seat.cut = Some(now);
+            id
+        })
+    }
+
+    /// Messages that are called from here.
+    pub(super) fn outside_of(&self, gate: &Gate, state: &GateState) -> usize {
+        let is_called_from_here = |id: &&QueueId| self.outside.get(id).is_some_and(|(from, _)| from == gate);
+        state.outside.iter().filter(is_called_from_here).count()
+    }
+
+    fn stand(&mut self, ticket: Ticket, goal: Goal, gate: Gate) {
+        self.states.entry(gate.clone()).or_default().line.insert(ticket);
+        self.waiting.insert(ticket, Waiting { goal, in_line_of: gate });
+    }
+
+    /// Makes sure that the gates are there, with the limits that hold.
+    fn prepare(&mut self, goal: &Goal) {
+        self.forget_some();
+        match goal {
+            Goal::Hop { hop, most, .. } => {
+                self.touch(Gate::Hop(hop.clone()), *most);
+            }
+            Goal::Server { hop, name, address, group } => {
+                let ceiling = self.limits.connections(*group);
+                self.touch(Gate::Name(name.clone()), ceiling);
+                self.touch(Gate::Address(*address), ceiling).name.clone_from(name);
+                if let Some(index) = group {
+                    self.touch(Gate::Group(*index), self.limits.together(*index));
+                }
+                if let Some(state) = self.states.get_mut(&Gate::Hop(hop.clone()))
+                    && state.addresses.len() < MOST_ADDRESSES
+                {
+                    state.addresses.insert(*address);
+                }
+            }
+        }
+    }
+
+    fn touch(&mut self, gate: Gate, ceiling: usize) -> &mut GateState {
+        self.next += 1;
+        let state = self.states.entry(gate).or_default();
+        (state.ceiling, state.used) = (ceiling.max(1), self.next);
+        state
+    }
+
+    fn stop(&self, goal: &Goal, now: Timestamp) -> Option<Stop> {
+        let full = |gate: Gate| {
+            let in_use = self.states.get(&gate).map_or(0, |state| state.in_use);
+            (in_use >= self.limit(&gate, now)).then_some(Stop::Full(gate))
+        };
+        let paced = |(gate, rate): (Gate, _)| {
+            let at = self.states.get(&gate)?.record.paced(rate, now)?;
+            Some(Stop::Paced(gate, at))
+        };
+        match goal {
+            Goal::Hop { hop, rate, .. } => {
+                let gate = Gate::Hop(hop.clone());
+                full(gate.clone()).or_else(|| paced((gate, *rate)))
+            }
+            Goal::Server { name, address, group, .. } => {
+                let record = self.states.get(&Gate::Address(*address)).map(|state| &state.record);
+                if let Some(rest) = record.and_then(|record| record.rest(now)) {
+                    return Some(Stop::BackingOff(rest.until, rest.cause.clone()));
+                }
+                full(Gate::Address(*address))
+                    .or_else(|| full(Gate::Name(name.clone())))
+                    .or_else(|| group.and_then(|index| full(Gate::Group(index))))
+                    .or_else(|| paced(self.limits.rate(name, *group)))
+                    .or_else(|| full(self.share(*address)))
+            }
+        }
+    }
+
+    fn share(&self, address: SocketAddr) -> Gate {
+        let answers = self.states.get(&Gate::Address(address)).map(|state| state.record.acquaintance);
+        // With a single place there is nothing to share.
+        if answers == Some(Acquaintance::Answers) || self.limits.all == 1 { Gate::Answering } else { Gate::New }
+    }
+
+    fn admit(&mut self, goal: &Goal, now: Timestamp) -> SeatId {
+        self.next += 1;
+        let id = self.next;
+        let (gates, share, pace) = match goal {
+            Goal::Hop { hop, rate, .. } => (vec![Gate::Hop(hop.clone())], None, (Gate::Hop(hop.clone()), *rate)),
+            Goal::Server { name, address, group, .. } => {
+                let host = [Gate::Address(*address), Gate::Name(name.clone())].into_iter();
+                let gates = host.chain(group.map(Gate::Group)).collect();
+                (gates, Some(self.share(*address)), self.limits.rate(name, *group))
+            }
+        };
+        gates.iter().chain(&share).for_each(|gate| self.count(gate, |in_use| in_use + 1));
+        if let Some(state) = self.states.get_mut(&pace.0) {
+            state.record.goes(pace.1, now);
+        }
+        self.seats.insert(id, Seat { gates, share, began: now, greeted: Greeted::NotYet, cut: None });
+        id
+    }
+
+    fn count(&mut self, gate: &Gate, change: impl FnOnce(usize) -> usize) {
+        if let Some(state) = self.states.get_mut(gate) {
+            state.in_use = change(state.in_use);
+        }
+    }
+
+    /// The most that may be in now.
+    pub(super) fn limit(&self, gate: &Gate, now: Timestamp) -> usize {
+        let Some(state) = self.states.get(gate) else { return usize::MAX };
+        match (gate, state.record.acquaintance) {
+            (Gate::Address(_), Acquaintance::New) => MOST_TO_NEW.min(state.ceiling),
+            // One tries for all.
+            (Gate::Address(_), Acquaintance::Failed) => 1,
+            (Gate::Address(_), Acquaintance::Answers) | (Gate::Name(_), _) => {
+                state.record.window.limit(state.ceiling, now)
+            }
+            (Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Answering, _) => state.ceiling,
+        }
+    }
+
+    fn line(&self, gate: &Gate) -> usize {
+        self.states.get(gate).map_or(0, |state| state.line.len())
+    }
+
+    fn longest_line(&self, gate: &Gate, now: Timestamp) -> usize {
+        self.limit(gate, now).saturating_mul(LINE_PER_PLACE).min(LONGEST_LINE)
+    }
+
+    fn learn(&mut self, gate: &Gate, feedback: &Feedback, began: Timestamp, now: Timestamp) {
+        let served = self.seats.values().filter(|seat| seat.greeted == Greeted::Yes && seat.gates.contains(gate)).count();
+        let retry = self.limits.retry.clone();
+        let Some(state) = self.states.get_mut(gate) else { return };
+        let (in_use, ceiling, record) = (state.in_use, state.ceiling, &mut state.record);
+        match (gate, feedback) {
+            (Gate::Address(_) | Gate::Name(_), Feedback::Took) => {
+                record.answered();
+                record.window.succeeded(in_use, ceiling, now);
+            }
+            (Gate::Address(_) | Gate::Name(_), Feedback::WantsLess) => record.window.troubled(began, now),
+            (Gate::Address(_), Feedback::Answered) => record.answered(),
+            (Gate::Address(_), _) => record.failed(feedback, (began, served), &retry, now),
+            // Another address of the host may be well.
+            (Gate::Name(_), Feedback::TurnedAway(_)) if served > 0 => record.window.refused_one_more(served, now),
+            (Gate::Name(_) | Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Answering, _) => {}
+        }
+    }
+
+    /// Lets in whom these gates let in, and tells those whose host is left alone.
+    fn move_up(&mut self, gates: Vec<Gate>, now: Timestamp, news: &mut News) {
+        for gate in gates {
+            while let Some(ticket) = self.next_in_line(&gate) {
+                let Some(waiting) = self.waiting.get(&ticket) else { break };
+                match self.stop(&waiting.goal, now) {
+                    Some(Stop::Full(other) | Stop::Paced(other, _)) if other == gate => break,
+                    Some(Stop::Full(other) | Stop::Paced(other, _)) => {
+                        let goal = waiting.goal.clone();
+                        self.leave_line(ticket);
+                        self.stand(ticket, goal, other);
+                    }
+                    Some(Stop::BackingOff(until, cause)) => {
+                        self.leave_line(ticket);
+                        news.told.push((ticket, Err(Away::BackingOff { until, cause: Box::new(cause) })));
+                    }
+                    None => {
+                        let goal = waiting.goal.clone();
+                        self.leave_line(ticket);
+                        let seat = self.admit(&goal, now);
+                        news.told.push((ticket, Ok(seat)));
+                    }
+                }
+            }
+            self.call(&gate, now, news);
+        }
+    }
+
+    /// The first in line. Where hosts that have not answered wait, the first and the last in turn, so that a
+    /// host which is new does not wait behind thousands that are silent.
+    fn next_in_line(&self, gate: &Gate) -> Option<Ticket> {
+        let line = &self.states.get(gate)?.line;
+        if *gate == Gate::New && self.next.is_multiple_of(2) { line.last().copied() } else { line.first().copied() }
+    }
+
+    /// Calls messages from outside into the line.
+    fn call(&mut self, gate: &Gate, now: Timestamp, news: &mut News) {
+        let (limit, longest) = (self.limit(gate, now), self.longest_line(gate, now));
+        let Some(state) = self.states.get_mut(gate) else { return };
+        let mut most = match state.record.rest(now) {
+            // They are told that the relay backs off.
+            Some(_) => usize::MAX,
+            None if state.line.len() >= longest => 0,
+            None => limit.saturating_sub(state.in_use + state.line.len()).max(CALLED_AT_ONCE),
+        };
+        while most > 0
+            && let Some(id) = state.outside.pop_front()
+        {
+            if let Some((_, until)) = self.outside.get(&id).filter(|(called_from, _)| called_from == gate) {
+                news.called.push((id, *until));
+                self.outside.remove(&id);
+                most -= 1;
+            }
+        }
+    }
+
+    /// Forgets what was not used for longest, so that memory does not grow with the names of strangers.
+    fn forget_some(&mut self) {
+        if self.states.len() < self.swept_at {
+            return;
+        }
+        let is_lasting = |gate: &Gate| matches!(gate, Gate::New | Gate::Answering | Gate::Group(_));
+        let idle = self.states.iter().filter(|(gate, state)| state.is_idle() && !is_lasting(gate));
+        let mut used: Vec<u64> = idle.map(|(_, state)| state.used).collect();
+        used.sort_unstable();
+        if let Some(&last) = used.get(used.len() / 2) {
+            self.states.retain(|gate, state| !state.is_idle() || is_lasting(gate) || state.used > last);
+        }
+        self.swept_at = MOST_GATES.max(self.states.len() + MOST_GATES / 4);
+    }
+}
+
+#[cfg(test)]
+#[path = "gates_tests.rs"]
+mod tests;
