@@ -33,7 +33,7 @@ use crate::config::{Config, DnsMode, PrivateZone};
 use crate::deliver::Planned;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, PathFailure, Question};
-use crate::pipeline::outbound::{FactsWanted, Outbound, RouteFacts, SetupError};
+use crate::pipeline::outbound::{LastTry, Outbound, PolicyDoubt, RouteFacts, SetupError, Tried};
 use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
@@ -41,8 +41,10 @@ use crate::smtp::address::{Domain, Host};
 use crate::smtp::special_use::SpecialUse;
 use crate::state_dir;
 use evidence::{Delivery, DnsProbe, Evidence, Queue, SecondOpinion, ServerSeen, TlsaCount, Troubled};
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use met::{Observation, Probed, comes_after_all, conclude, subject, troubled};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -128,7 +130,7 @@ impl Checker {
 
     /// What delivery meets and, where that is trouble, what stands behind it.
     async fn look(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
-        let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, FactsWanted::Everything).await;
+        let known = self.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
         let troubled = troubled(&known);
         let subject = subject(&troubled).filter(|question| self.is_public(&question.name));
         let ((met, controls), dns, opinions) = tokio::join!(
@@ -138,7 +140,7 @@ impl Checker {
         );
         let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
             // The resolver was only slow, and delivery is more patient: now it has the answer.
-            let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, FactsWanted::Everything).await;
+            let known = self.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
             Box::pin(self.meet(route, known)).await
         } else {
             met
@@ -189,18 +191,17 @@ impl Checker {
             Ok(known) => known,
             Err(cause) => return Observation { known: None, probed: Vec::new(), stopped: Some(cause) },
         };
-        let probed = match self.probe_all(route, &known).await {
-            Ok(probed) => probed,
-            Err(cause) => return Observation { known: Some(known), probed: Vec::new(), stopped: Some(cause) },
-        };
-        // As delivery does before a policy makes mail fail.
-        if probed.iter().filter_map(Probed::failure).any(crate::policy::decide::sts_may_have_changed)
-            && let Some(anew) = self.out.known_anew(route, &known).await
-            && let Ok(again) = self.probe_all(route, &anew).await
-        {
-            return Observation { known: Some(anew), probed: again, stopped: None };
+        let tried = self.out.try_and_look_again(route, known, Ok(Vec::new()), |known, _those_before| async move {
+            let verdicts = self.out.decide(&known);
+            let plan = self.out.plan(&route.hop, &known, verdicts);
+            self.probe_all(plan).await
+        });
+        let LastTry { facts, outcomes } = tried.await;
+        let known = Some(Arc::unwrap_or_clone(facts));
+        match outcomes {
+            Ok(probed) => Observation { known, probed, stopped: None },
+            Err(cause) => Observation { known, probed: Vec::new(), stopped: Some(cause) },
         }
-        Observation { known: Some(known), probed, stopped: None }
     }
 
     /// Private names are nothing to ask the servers of the world about.
@@ -243,9 +244,13 @@ impl Checker {
         Aside { queue, sts_announced, tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| text_record(&answer)) }
     }
 
-    async fn probe_all(&self, route: &Route, known: &RouteFacts) -> Result<Vec<Probed>, Cause> {
-        let steps = self.out.plan(&route.hop, known)?;
-        Ok(futures_util::future::join_all(steps.into_iter().map(|step| self.probe(step))).await)
+    async fn probe_all(&self, plan: Result<Vec<Planned>, Cause>) -> Tried<Result<Vec<Probed>, Cause>> {
+        let steps = match plan {
+            Ok(steps) => steps,
+            Err(cause) => return Tried { policy: PolicyDoubt::over([&cause]), outcomes: Err(cause) },
+        };
+        let probed = join_all(steps.into_iter().map(|step| self.probe(step))).await;
+        Tried { policy: PolicyDoubt::over(probed.iter().filter_map(Probed::failure)), outcomes: Ok(probed) }
     }
 
     async fn probe(&self, step: Planned) -> Probed {
