@@ -11,6 +11,7 @@ use dane_relay::clock::Clock;
 use dane_relay::command::queue::{self, Filter, Form};
 use dane_relay::command::why;
 use dane_relay::config::Config;
+use dane_relay::deliver::hosts::view::HostsView;
 use dane_relay::envelope::QueueId;
 use dane_relay::policy::exceptions::Exception;
 use dane_relay::service::audit;
@@ -121,6 +122,9 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
             with_ledger(&place, async |ledger| {
                 let (text, unreadable) = queue::summary(ledger, &filter, (place.form(), Clock::system().now())).await?;
                 say(&text);
+                if place.form() == Form::Text && filter.is_everything() {
+                    say(&waiting_hosts(&place).await);
+                }
                 Ok(all_of_it(unreadable))
             })
             .await
@@ -301,6 +305,31 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
     }
 }
 
+/// Which hosts the mail waits for, as far as a running relay knows.
+async fn waiting_hosts(place: &SpoolOptions) -> String {
+    let Ok(config) = place.config() else { return String::new() };
+    let mut text = String::new();
+    let each = |answer| {
+        if let ControlReply::Status(running) = answer {
+            text = hosts_text(&running.hosts);
+        }
+    };
+    // Without a relay that runs nothing is known of them.
+    let _nothing_known = control::ask(&config.spool.path, &Request::Status, each).await;
+    text
+}
+
+fn hosts_text(view: &HostsView) -> String {
+    let mut text = String::new();
+    for (nth, host) in view.hosts.iter().enumerate() {
+        text.push_str(&paragraph(if nth == 0 { "hosts" } else { "" }, &host.sentence(), COLUMN));
+    }
+    if view.further > 0 {
+        text.push_str(&paragraph("", &format!("and {} more", counted(view.further as u64, "host")), COLUMN));
+    }
+    text
+}
+
 fn status_text(running: &Running) -> String {
     let now = Clock::system().now();
     let age = |since| humantime::format_duration(Duration::from_secs(now.since(since).as_secs()));
@@ -318,6 +347,18 @@ fn status_text(running: &Running) -> String {
         some => format!("{}, tried again later", counted(some as u64, "next hop")),
     };
     line("backing off", &backing_off);
+    let HostsView { answering, new, in_line, outside, .. } = &running.hosts;
+    let at_work = format!(
+        "{} of {} attempts at hosts that answer, {} of {} at hosts that have not yet; {} waiting",
+        answering.used,
+        answering.most,
+        new.used,
+        new.most,
+        counted((in_line + outside) as u64, "message"),
+    );
+    line("at work", &at_work);
+    text.push_str(&hosts_text(&running.hosts));
+    let mut line = |label: &str, words: &str| text.push_str(&paragraph(label, words, COLUMN));
     let damaged = counted(running.damaged_records, "damaged record");
     line("spool", &format!("{}, {damaged}", counted(running.spool_bytes, "octet")));
     line("exceptions", if running.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });

@@ -357,6 +357,9 @@ pub struct Delivery {
     pub port: u16,
     /// Whether MX records may lead to loopback and to our own addresses.
     pub allow_loopback: bool,
+    /// Private networks that MX records may lead into.
+    #[serde(deserialize_with = "network::networks")]
+    pub allow_private: Vec<IpNet>,
     /// The most connections to mail servers at once.
     pub max_concurrent: usize,
     /// The most connections for one next hop at once.
@@ -384,6 +387,7 @@ impl Default for Delivery {
         Self {
             port: 25,
             allow_loopback: false,
+            allow_private: Vec::new(),
             max_concurrent: 500,
             max_per_next_hop: 40,
             max_connections: 40,

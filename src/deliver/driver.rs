@@ -5,6 +5,7 @@
 
 use super::connection::{Connection, GOODBYE_LIMIT};
 use super::families::{Silence, WaysOut};
+use super::hosts::driver::HostSeat;
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
@@ -20,7 +21,7 @@ use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::data::DotStuffer;
-use crate::smtp::reply::Capabilities;
+use crate::smtp::reply::{Capabilities, Severity};
 use crate::spool::{BodyReader, SpoolError};
 use async_trait::async_trait;
 use std::future::Future;
@@ -52,6 +53,7 @@ pub trait OpenBody: Send + Sync {
 }
 
 /// Speaks to mail servers.
+#[derive(Clone)]
 pub struct Mailer {
     hostname: Domain,
     connect_timeout: Duration,
@@ -59,10 +61,15 @@ pub struct Mailer {
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
-    silence: Silence,
+    silence: Arc<Silence>,
+    seat: Option<Arc<HostSeat>>,
+    most_messages: u32,
     network: Arc<dyn Network>,
     clock: Clock,
 }
+
+/// Nothing came back in time.
+struct Silent;
 
 /// A conversation that stopped before MAIL FROM: what `relay check` shows.
 #[derive(Debug)]
@@ -128,10 +135,18 @@ impl Mailer {
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
-            silence: Silence::default(),
+            silence: Arc::default(),
+            seat: None,
+            most_messages: config.delivery.max_messages_per_connection,
             network,
             clock,
         }
+    }
+
+    /// The same, speaking from a place at a server, with at most so many messages on a connection.
+    #[must_use]
+    pub fn seated(&self, seat: &Arc<HostSeat>, most_messages: u32) -> Self {
+        Self { seat: Some(Arc::clone(seat)), most_messages, ..self.clone() }
     }
 
     /// Offers the message to one server, on a parked connection of the same security identity
@@ -159,7 +174,7 @@ impl Mailer {
         report
     }
 
-    /// What is known of the ways to the hosts of a next hop; only about hosts with a choice.
+    /// What is known of the ways to the hosts of a next hop; of routes only about hosts with a choice.
     #[must_use]
     pub fn ways_out(&self, resolution: &Resolution) -> WaysOut {
         let choices = resolution.hosts.iter().filter_map(|host| match &host.addresses {
@@ -167,7 +182,12 @@ impl Mailer {
             HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
         });
         let without_route = choices.flatten().copied().filter(|address| !self.network.has_way_to(*address)).collect();
-        WaysOut { without_route, silent: self.silence.family(self.clock.now()) }
+        let addresses = resolution.hosts.iter().filter_map(|host| match &host.addresses {
+            HostAddresses::Known(addresses) => Some(addresses),
+            HostAddresses::Unavailable(_) => None,
+        });
+        let own = addresses.flatten().copied().filter(|address| self.network.is_own(*address)).collect();
+        WaysOut { without_route, silent: self.silence.family(self.clock.now()), own }
     }
 
     /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.
@@ -179,7 +199,7 @@ impl Mailer {
         let Conversation { session, connection, history, watched_failure, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
-                self.parking.park(identity, Idle { connection, learned, history, watched_failure });
+                self.parking.park(identity, Idle { connection, learned, history, watched_failure }, self.most_messages);
             }
             (Some(connection), None) => self.parking.let_go(connection),
             (None, _) => {}
@@ -317,8 +337,12 @@ impl Mailer {
     }
 
     async fn connect(&self, target: &Target) -> Result<Connection, TransportFault> {
-        match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
-            Err(_elapsed) => {
+        let address = target.peer.address;
+        if let Some(seat) = &self.seat {
+            self.parking.make_room(seat.spare(), address).await;
+        }
+        match self.listen(self.connect_timeout, self.network.connect(address)).await {
+            Err(_silent) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
                 Err(TransportFault::TimedOut)
             }
@@ -340,10 +364,31 @@ impl Mailer {
     async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
         let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
         let limit = self.limit(phase).min(hurry).min(until(end, phase));
-        match timeout(limit, connection.read_reply()).await {
-            Err(_elapsed) => Event::Broken(TransportFault::TimedOut),
-            Ok(Ok(reply)) => Event::Reply(reply),
+        let read = match phase {
+            // Who stops listening here delivers twice.
+            Phase::EndOfData => timeout(limit, connection.read_reply()).await.map_err(|_elapsed| Silent),
+            _ => self.listen(limit, connection.read_reply()).await,
+        };
+        match read {
+            Err(Silent) => Event::Broken(TransportFault::TimedOut),
+            Ok(Ok(reply)) => {
+                if let (Some(seat), Phase::Greeting, Severity::Completed) = (&self.seat, phase, reply.severity()) {
+                    seat.greeted();
+                }
+                Event::Reply(reply)
+            }
             Ok(Err(fault)) => Event::Broken(fault),
+        }
+    }
+
+    /// Waits for the server; less patiently while others want the place.
+    async fn listen<T>(&self, limit: Duration, answer: impl Future<Output = T>) -> Result<T, Silent> {
+        let Some(seat) = &self.seat else { return timeout(limit, answer).await.map_err(|_elapsed| Silent) };
+        let listening = seat.listening();
+        tokio::select! {
+            biased;
+            answer = timeout(limit, answer) => answer.map_err(|_elapsed| Silent),
+            () = listening.cut() => Err(Silent),
         }
     }
 

@@ -45,6 +45,8 @@ pub struct WaysOut {
     pub without_route: BTreeSet<IpAddr>,
     /// The family that stayed silent lately.
     pub silent: Option<Family>,
+    /// Addresses of this host itself.
+    pub own: BTreeSet<IpAddr>,
 }
 
 impl WaysOut {
@@ -119,7 +121,8 @@ mod tests {
 
     #[test]
     fn rfc6724_6_an_address_without_a_route_is_left_out_where_another_has_one() {
-        let ways = WaysOut { without_route: addresses(&["2001:db8::1"]).into_iter().collect(), silent: None };
+        let without_route = addresses(&["2001:db8::1"]).into_iter().collect();
+        let ways = WaysOut { without_route, ..WaysOut::default() };
         assert_eq!(in_turn(&ways, &["2001:db8::1", "192.0.2.1"]), ["192.0.2.1"]);
         assert_eq!(in_turn(&ways, &["2001:db8::1"]), ["2001:db8::1"], "it says why it fails");
     }

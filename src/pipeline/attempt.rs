@@ -2,10 +2,14 @@
 //! plan (RFC 5321 §5.1).
 
 use super::Pipeline;
+use super::admission::Unrecorded;
 use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
 use crate::clock::Timestamp;
-use crate::deliver::driver::OpenBody;
+use crate::deliver::driver::{Mailer, OpenBody};
+use crate::deliver::hosts::driver::HostSeat;
+use crate::deliver::hosts::feedback::feedback;
+use crate::deliver::hosts::{Away, Eagerness, Leaving};
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
@@ -15,7 +19,7 @@ use crate::route::Route;
 use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Recipients offered in one transaction; RFC 5321 §4.5.3.1.8 makes every server take 100.
@@ -25,6 +29,9 @@ const RECIPIENTS_PER_TRANSACTION: usize = 100;
 /// domain whose dozen servers all draw things out must not hold one of the places of all domains
 /// for hours. The next attempt shuffles them again (RFC 5321 §5.1).
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
+
+/// How often one attempt is turned away by a server that has no room for one more of us.
+const TURNED_AWAY_LIMIT: u32 = 5;
 
 /// What became of recipients, by index in the envelope.
 pub(super) type Outcomes = BTreeMap<usize, DeliveryOutcome>;
@@ -38,12 +45,31 @@ pub(super) struct DeliveryAttempt<'a> {
     pub(super) journal: Journal,
     next_hop: String,
     began: Timestamp,
+    stay: Mutex<(Unrecorded, Option<Away>)>,
 }
 
 impl<'a> DeliveryAttempt<'a> {
     pub(super) fn begin(entry: &'a SpoolEntry, route: &'a Route, recipients: &'a [usize], now: Timestamp) -> Self {
         let (journal, next_hop) = (Journal::default(), route.hop.to_string());
-        Self { entry, route, recipients, journal, next_hop, began: now }
+        Self { entry, route, recipients, journal, next_hop, began: now, stay: Mutex::default() }
+    }
+
+    /// The places that are still held, and why no server was asked.
+    pub(super) fn stay(&self) -> (Unrecorded, Option<Away>) {
+        std::mem::take(&mut *self.stay.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The place of the server before is free for others; what it took is bounded by the new one.
+    fn holds(&self, seat: Arc<HostSeat>) {
+        self.stay.lock().unwrap_or_else(PoisonError::into_inner).0 = vec![seat];
+    }
+
+    /// Of several waits the shortest counts.
+    fn is_sent_away(&self, away: Away) {
+        let mut stay = self.stay.lock().unwrap_or_else(PoisonError::into_inner);
+        if stay.1.as_ref().is_none_or(|other| until(&away) < until(other)) {
+            stay.1 = Some(away);
+        }
     }
 
     /// Every attempt shuffles the servers again, and a log line is enough to tell how.
@@ -87,7 +113,7 @@ impl Pipeline {
         steps: Vec<Planned>,
         recipients: &[usize],
     ) -> Tried<Outcomes> {
-        let (mut results, mut policy) = (Outcomes::new(), PolicyDoubt::None);
+        let (mut results, mut policy, mut avoided) = (Outcomes::new(), PolicyDoubt::None, Vec::new());
         for step in steps {
             let pending = pending(recipients, &results);
             // Whoever is left has an outcome: that of the servers before.
@@ -96,9 +122,22 @@ impl Pipeline {
             }
             match step {
                 Planned::Try(target) => {
-                    for (index, outcome) in self.try_server(attempt, facts, &target, &pending).await {
-                        policy = policy.max(PolicyDoubt::over(cause_of(&outcome)));
-                        record(&mut results, index, outcome);
+                    let eagerness = if results.is_empty() { Eagerness::MayComeAgain } else { Eagerness::MustGoOn };
+                    match self.try_at_its_place(attempt, facts, &target, (&pending, eagerness)).await {
+                        Ok(outcomes) => {
+                            for (index, outcome) in outcomes {
+                                policy = policy.max(PolicyDoubt::over(cause_of(&outcome)));
+                                record(&mut results, index, outcome);
+                            }
+                        }
+                        Err(away @ Away::Full { .. }) => {
+                            attempt.is_sent_away(away);
+                            break;
+                        }
+                        Err(Away::BackingOff { until, cause }) => {
+                            avoided.push(Cause::clone(&cause));
+                            attempt.is_sent_away(Away::BackingOff { until, cause });
+                        }
                     }
                 }
                 Planned::Skip { cause, .. } => {
@@ -110,7 +149,40 @@ impl Pipeline {
                 }
             }
         }
+        if !results.is_empty() {
+            // A server that was left alone may still be the one.
+            for (cause, index) in avoided.iter().flat_map(|cause| recipients.iter().map(move |index| (cause, *index))) {
+                record_unasked(&mut results, index, cause);
+            }
+        }
         Tried { outcomes: results, policy }
+    }
+
+    /// Offers the message to one server from a place there. Where the server has no room for one more of
+    /// us, the message waits for the place of one of ours.
+    async fn try_at_its_place(
+        &self,
+        attempt: &DeliveryAttempt<'_>,
+        facts: &RouteFacts,
+        target: &Target,
+        (pending, eagerness): (&[usize], Eagerness),
+    ) -> Result<Vec<(usize, DeliveryOutcome)>, Away> {
+        let rule = attempt.route.rule.and_then(|index| self.out.config.destination.get(index));
+        let mut again = 0;
+        loop {
+            let seat = Arc::new(self.hosts.enter(&attempt.route.hop, &target.peer, eagerness).await?);
+            let most = rule.and_then(|rule| rule.max_messages_per_connection).unwrap_or(seat.messages());
+            let mailer = self.out.mailer.seated(&seat, most);
+            let outcomes = self.try_server(attempt, facts, (target, &mailer), pending).await;
+            again += 1;
+            match seat.leave(&feedback(outcomes.iter().map(|(_, outcome)| outcome))) {
+                Leaving::OneTooMany if again < TURNED_AWAY_LIMIT => {}
+                Leaving::OneTooMany | Leaving::Done => {
+                    attempt.holds(seat);
+                    return Ok(outcomes);
+                }
+            }
+        }
     }
 
     /// Offers the message to one server, in transactions of a size that it takes. What a
@@ -119,7 +191,7 @@ impl Pipeline {
         &self,
         attempt: &DeliveryAttempt<'_>,
         facts: &RouteFacts,
-        target: &Target,
+        (target, mailer): (&Target, &Mailer),
         pending: &[usize],
     ) -> Vec<(usize, DeliveryOutcome)> {
         let entry = attempt.entry;
@@ -136,7 +208,7 @@ impl Pipeline {
             }
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
             let message = Message::of(&entry.envelope, entry.size, &some);
-            let mut report = self.out.mailer.attempt(target, message, &body).await;
+            let mut report = mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
                 if let DeliveryOutcome::Failed { cause } = outcome {
                     *cause = self.under_request(attempt, cause.clone());
@@ -162,6 +234,13 @@ impl Pipeline {
             TlsRequest::Required => failed_under_require_tls(cause),
             TlsRequest::ByPolicy | TlsRequest::Optional => cause,
         }
+    }
+}
+
+/// When what sends a message away is over.
+const fn until(away: &Away) -> Timestamp {
+    match away {
+        Away::Full { until, .. } | Away::BackingOff { until, .. } => *until,
     }
 }
 

@@ -9,6 +9,7 @@
 use crate::clock::{Clock, Timestamp};
 use crate::command::queue::{Filter, MOST_SELECTED, Selected};
 use crate::config::Config;
+use crate::deliver::hosts::view::HostsView;
 use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
@@ -125,6 +126,9 @@ pub struct Running {
     pub damaged_records: u64,
     /// Next hops that the relay is backing off from.
     pub next_hops_out_of_reach: usize,
+    /// How receiving hosts stand.
+    #[serde(default)]
+    pub hosts: HostsView,
     /// How the operator's weakenings stand.
     #[serde(default)]
     pub exceptions: ExceptionsStatus,
@@ -283,6 +287,7 @@ impl Control {
             spool_bytes: stats.bytes,
             damaged_records: stats.damaged_records,
             next_hops_out_of_reach: self.pipeline.backing_off(),
+            hosts: self.pipeline.hosts(),
             exceptions: self.pipeline.out.exceptions_now(),
             private_zones: self.config.dns.private_zones.iter().map(ToString::to_string).collect(),
         }

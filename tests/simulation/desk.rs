@@ -126,6 +126,10 @@ impl Spool for Desk {
         self.spool.postpone(claim, until).await
     }
 
+    async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
+        self.spool.hasten(messages, now).await
+    }
+
     fn stats(&self) -> SpoolStats {
         self.spool.stats()
     }

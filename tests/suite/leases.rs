@@ -123,6 +123,10 @@ impl Spool for Shared {
         self.inner.postpone(claim, until).await
     }
 
+    async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
+        self.inner.hasten(messages, now).await
+    }
+
     fn stats(&self) -> SpoolStats {
         self.inner.stats()
     }

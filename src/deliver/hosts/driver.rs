@@ -3,7 +3,7 @@
 use super::feedback::Feedback;
 use super::gates::{Asked, Gates, News, SeatId, Ticket};
 use super::view::HostsView;
-use super::{Away, Eagerness, Gate, Goal, Limits};
+use super::{Away, Eagerness, Gate, Goal, Leaving, Limits};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Rate, closest_rule};
 use crate::envelope::QueueId;
@@ -222,10 +222,11 @@ impl HostSeat {
 
     /// Leaves the server. The place among all is held until this is dropped: when what was delivered is
     /// recorded. That bounds what a crash can deliver twice.
-    pub fn leave(&self, feedback: &Feedback) {
+    pub fn leave(&self, feedback: &Feedback) -> Leaving {
         let (mut state, mut news) = (self.shared.state(), News::default());
-        state.gates.left(self.id, feedback, self.shared.clock.now(), &mut news);
+        let leaving = state.gates.left(self.id, feedback, self.shared.clock.now(), &mut news);
         Shared::tell(&self.shared, state, news);
+        leaving
     }
 
     /// Waits for the server from now on.

@@ -13,7 +13,7 @@
 
 use super::feedback::Feedback;
 use super::record::{Acquaintance, Record};
-use super::{Away, Eagerness, Gate, Goal, Limits};
+use super::{Away, Eagerness, Gate, Goal, Leaving, Limits};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
@@ -214,19 +214,28 @@ impl Gates {
     }
 
     /// The server is left. The share is held until [`Gates::recorded`].
-    pub(super) fn left(&mut self, id: SeatId, feedback: &Feedback, now: Timestamp, news: &mut News) {
-        let Some(seat) = self.seats.get_mut(&id) else { return };
+    pub(super) fn left(&mut self, id: SeatId, feedback: &Feedback, now: Timestamp, news: &mut News) -> Leaving {
+        let Some(seat) = self.seats.get_mut(&id) else { return Leaving::Done };
         let (gates, began) = (std::mem::take(&mut seat.gates), seat.began);
+        let is_turned_away = matches!(feedback, Feedback::TurnedAway(_));
+        let is_crowd = |gate: &Gate| matches!(gate, Gate::Address(_)) && self.served(gate) > 0;
+        let leaving = if is_turned_away && gates.iter().any(is_crowd) { Leaving::OneTooMany } else { Leaving::Done };
         for gate in &gates {
             self.learn(gate, feedback, began, now);
             self.count(gate, |in_use| in_use.saturating_sub(1));
         }
         self.move_up(gates, now, news);
+        leaving
+    }
+
+    /// Others of ours that are past the greeting.
+    fn served(&self, gate: &Gate) -> usize {
+        self.seats.values().filter(|seat| seat.greeted == Greeted::Yes && seat.gates.contains(gate)).count()
     }
 
     /// What came of it is recorded.
     pub(super) fn recorded(&mut self, id: SeatId, now: Timestamp, news: &mut News) {
-        self.left(id, &Feedback::Unknown, now, news);
+        let _done = self.left(id, &Feedback::Unknown, now, news);
         if let Some(Seat { share: Some(share), .. }) = self.seats.remove(&id) {
             self.count(&share, |in_use| in_use.saturating_sub(1));
             self.move_up(vec![share], now, news);
@@ -414,7 +423,7 @@ impl Gates {
     }
 
     fn learn(&mut self, gate: &Gate, feedback: &Feedback, began: Timestamp, now: Timestamp) {
-        let served = self.seats.values().filter(|seat| seat.greeted == Greeted::Yes && seat.gates.contains(gate)).count();
+        let served = self.served(gate);
         let retry = self.limits.retry.clone();
         let Some(state) = self.states.get_mut(gate) else { return };
         let (in_use, ceiling, record) = (state.in_use, state.ceiling, &mut state.record);

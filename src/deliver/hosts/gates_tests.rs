@@ -70,7 +70,7 @@ fn met(gates: &mut Gates, goal: &Goal, now: Timestamp) {
 
 fn leave(gates: &mut Gates, seat: SeatId, feedback: &Feedback, now: Timestamp) -> News {
     let mut news = News::default();
-    gates.left(seat, feedback, now, &mut news);
+    let _leaving = gates.left(seat, feedback, now, &mut news);
     gates.recorded(seat, now, &mut news);
     news
 }

@@ -90,6 +90,16 @@ pub enum Eagerness {
     MustGoOn,
 }
 
+/// What leaving a server means for the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// What came of it counts.
+    Done,
+    /// The server turned it away while it served others of ours: there was one too many of us, and the
+    /// message waits for its place again.
+    OneTooMany,
+}
+
 /// The limits of the configuration.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -389,6 +389,12 @@ impl Spool for EmbeddedSpool {
         Ok(())
     }
 
+    async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
+        self.shared.index().hasten(messages, now);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
     fn stats(&self) -> SpoolStats {
         let index = self.shared.index();
         SpoolStats {
