@@ -176,12 +176,12 @@ fn hostile_octets() {
     let long = [[1, b'a'].repeat(126), vec![0]].concat();
     let messages = [
         ("chained pointers", full_of(&chain(8000, &[]), usize::MAX)),
-        ("names of 126 labels", full_of(&(long.clone(), 0), usize::MAX)),
+        ("names of 126 labels", full_of(&from_start(long.clone()), usize::MAX)),
         ("labels and pointers", full_of(&chain(125, &[1, b'a']), usize::MAX)),
         ("chained pointers, as many as are read", full_of(&chain(8000, &[]), 2)),
-        ("names of 126 labels, as many as are read", full_of(&(long, 0), 210)),
+        ("names of 126 labels, as many as are read", full_of(&from_start(long), 210)),
         ("labels and pointers, as many as are read", full_of(&chain(125, &[1, b'a']), 105)),
-        ("plain records", full_of(&(vec![0], 0), usize::MAX)),
+        ("plain records", full_of(&from_start(vec![0]), usize::MAX)),
     ];
     for (word, octets) in messages {
         let by_hickory = least_ms(|| Message::from_vec(&octets).is_ok());
@@ -191,8 +191,14 @@ fn hostile_octets() {
     }
 }
 
+/// Names in wire form, and where the one begins that is read.
+struct Names {
+    octets: Vec<u8>,
+    start: usize,
+}
+
 /// Pointers, each to the one before it, perhaps behind a label; and where the last one begins.
-fn chain(pointers: u16, label: &[u8]) -> (Vec<u8>, usize) {
+fn chain(pointers: u16, label: &[u8]) -> Names {
     let (mut octets, mut last) = (vec![0], 0);
     for _ in 0..pointers {
         let to = NAMES_AT + u16::try_from(last).unwrap();
@@ -200,7 +206,12 @@ fn chain(pointers: u16, label: &[u8]) -> (Vec<u8>, usize) {
         octets.extend_from_slice(label);
         octets.extend_from_slice(&(0xc000 | to).to_be_bytes());
     }
-    (octets, last)
+    Names { octets, start: last }
+}
+
+/// One name, read from its start.
+fn from_start(octets: Vec<u8>) -> Names {
+    Names { octets, start: 0 }
 }
 
 /// Where the data of the first record begins: behind header, question and the record's own fields.
@@ -208,12 +219,12 @@ const NAMES_AT: u16 = 12 + 5 + 11;
 
 /// A message with these octets in its first record, and NS records whose owner and data are the name that
 /// begins in them, as many as a message can have or fewer.
-fn full_of((names, start): &(Vec<u8>, usize), most: usize) -> Vec<u8> {
-    let pointer = (0xc000 | (NAMES_AT + u16::try_from(*start).unwrap())).to_be_bytes();
+fn full_of(names: &Names, most: usize) -> Vec<u8> {
+    let pointer = (0xc000 | (NAMES_AT + u16::try_from(names.start).unwrap())).to_be_bytes();
     let mut octets = vec![0, 7, 0x84, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1];
     octets.extend_from_slice(&[0, 0xff, 0x10, 0, 1, 0, 0, 0, 60]);
-    octets.extend_from_slice(&u16::try_from(names.len()).unwrap().to_be_bytes());
-    octets.extend_from_slice(names);
+    octets.extend_from_slice(&u16::try_from(names.octets.len()).unwrap().to_be_bytes());
+    octets.extend_from_slice(&names.octets);
     let mut records = 1_u16;
     while octets.len() <= 65_535 - 14 && usize::from(records) <= most {
         octets.extend_from_slice(&pointer);

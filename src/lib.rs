@@ -15,7 +15,7 @@
 //!
 //! # Layers
 //!
-//! A module names only modules of a lower layer; `tests/tidy.rs` watches it. Stages use the types
+//! A module names only modules of a lower layer; `tests/tidy/` watches it. Stages use the types
 //! of the stages to their left and call none of them.
 //!
 //! | layer | modules |

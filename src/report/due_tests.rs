@@ -1,21 +1,16 @@
 //! The decision who is told, rule by rule (RFC 3461 §4.1, §5.2; RFC 5321 §4.5.5, §6.1).
 
 use super::*;
-use crate::envelope::{ClientInfo, QueueId, RecipientDsn};
+use crate::envelope::{QueueId, RecipientDsn, testing};
 use crate::outcome::every::{self, peer, reply};
 use crate::outcome::{DaneFailure, TlsVerdict};
 
 const HOUR: i64 = 3_600_000;
 
 fn entry(reverse_path: &str, notify: &[Option<&str>]) -> SpoolEntry {
-    let origin = Origin::Client(ClientInfo {
-        address: "192.0.2.10".parse().unwrap(),
-        helo: "ex.corp.example".into(),
-        protocol: "ESMTP".into(),
-    });
-    let recipients = (0..notify.len()).map(|n| format!("r{n}@x.example").parse().unwrap()).collect();
-    let sender = crate::smtp::address::parse_reverse_path(reverse_path).unwrap();
-    let mut envelope = Envelope::new(sender, recipients, Timestamp(0), origin);
+    let recipients: Vec<String> = (0..notify.len()).map(|n| format!("r{n}@x.example")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let mut envelope = testing::envelope(reverse_path, &recipients);
     let dsn = |notify: &Option<&str>| RecipientDsn { notify: notify.map(|n| n.parse().unwrap()), original: None };
     envelope.dsn.recipients = notify.iter().map(dsn).collect();
     SpoolEntry::new(QueueId(7), envelope, 100)

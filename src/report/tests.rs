@@ -8,7 +8,7 @@
 use super::due::{Moment, Rules, due, lost, mark};
 use super::*;
 use crate::config::Notify;
-use crate::envelope::{ClientInfo, DsnRequest, RecipientDsn, TlsRequest};
+use crate::envelope::{DsnRequest, RecipientDsn, TlsRequest, testing};
 use crate::outcome::every::{self, peer, reply};
 use crate::outcome::{DaneFailure, DeliveryOutcome, PathFailure, Phase, Question};
 use crate::smtp::dsn::Ret;
@@ -46,11 +46,7 @@ fn expired(last: Cause) -> Cause {
 }
 
 fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
-    let client =
-        ClientInfo { address: "192.0.2.10".parse().unwrap(), helo: "ex.corp.example".into(), protocol: "ESMTP".into() };
-    let sender = crate::smtp::address::parse_reverse_path(reverse_path).unwrap();
-    let recipients = recipients.iter().map(|recipient| recipient.parse().unwrap()).collect();
-    Envelope::new(sender, recipients, ARRIVED, Origin::Client(client))
+    Envelope { accepted_at: ARRIVED, ..testing::envelope(reverse_path, recipients) }
 }
 
 fn failed(cause: &Cause) -> RecipientState {

@@ -138,17 +138,13 @@ impl Time<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::{Envelope, Origin, QueueId};
+    use crate::envelope::{Envelope, QueueId, testing};
     use crate::outcome::Peer;
-    use crate::smtp::address::ReversePath;
     use crate::spool::Told;
     use std::sync::Arc;
 
     fn entry() -> SpoolEntry {
-        let recipients = ["a@x.example", "b@x.example"].map(|t| t.parse().unwrap()).into();
-        let origin = Origin::Report { about: QueueId(1) };
-        let envelope = Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin);
-        SpoolEntry::new(QueueId(2), envelope, 0)
+        SpoolEntry::new(QueueId(2), testing::report(&["a@x.example", "b@x.example"]), 0)
     }
 
     fn cause() -> Cause {

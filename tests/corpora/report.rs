@@ -44,15 +44,15 @@ pub(crate) fn check(input: &[u8]) -> (usize, usize) {
     let changes: Vec<_> = replies.iter().map(refused).enumerate().collect();
     let postmaster = "postmaster@corp.example".parse().unwrap();
     let rules = Rules { notify: &Notify::default(), postmaster: Some(&postmaster) };
-    let tellings = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
+    let notifications = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let desk = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
-    let wanted = content_wanted(&entry, &tellings.reports, desk.return_full_below).min(content.len());
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
+    let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(content.len());
     let content = content.get(..wanted).unwrap_or_default();
     let original =
         Original { entry: &entry, content, until: NOW, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
-    let named = tellings.reports.iter().map(|due| {
-        let report = compose(&desk, &original, due, NOW);
+    let named = notifications.reports.iter().map(|due| {
+        let report = compose(&context, &original, due, NOW);
         any_mail_system_takes(&report);
         says_who(&report, due, &entry.envelope);
         due.recipients.len()

@@ -80,9 +80,9 @@ fn rfc5321_6_1_a_mail_about_many_lost_reports_names_a_hundred_and_counts_the_oth
     let outcome = DeliveryOutcome::Failed { cause: rejected(&[b"550 5.1.1 no such user"]) };
     let owed = RecipientState::Owed(Owed { outcome, tries: 1, tried_at: Some(NOW), due: NOW });
     let entry = |n: u64| {
-        let origin = Origin::Report { about: QueueId(n) };
-        let to = vec![format!("false{n}@partner.example").parse().unwrap()];
-        let entry = SpoolEntry::new(QueueId(ID.0 + n), Envelope::new(ReversePath::Null, to, NOW, origin), 9);
+        let (origin, to) = (Origin::Report { about: QueueId(n) }, format!("false{n}@partner.example"));
+        let envelope = Envelope { origin, accepted_at: NOW, ..testing::report(&[&to]) };
+        let entry = SpoolEntry::new(QueueId(ID.0 + n), envelope, 9);
         SpoolEntry { recipients: vec![owed.clone()], ..entry }
     };
     let entries: Vec<SpoolEntry> = (0..150).map(entry).collect();

@@ -269,12 +269,10 @@ impl Index {
 mod tests {
     use super::super::jobs::ContentPlace;
     use super::*;
-    use crate::envelope::{Envelope, Origin};
-    use crate::smtp::address::ReversePath;
+    use crate::envelope::{Envelope, testing};
 
     fn waiting(id: u64) -> Waiting {
-        let origin = Origin::Report { about: QueueId(0) };
-        let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(100), origin);
+        let envelope = Envelope { accepted_at: Timestamp(100), ..testing::report(&[]) };
         let place = RecordPlace { segment: 1, offset: 0, length: 9, content: ContentPlace::Inline };
         Waiting { entry: SpoolEntry::new(QueueId(id), envelope, 1), place }
     }

@@ -316,8 +316,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::config::SpoolConfig;
-    use crate::envelope::{Envelope, Origin, QueueId};
-    use crate::smtp::address::ReversePath;
+    use crate::envelope::{QueueId, testing};
     use crate::spool::SpoolEntry;
     use crate::spool::embedded::paths::Paths;
     use crate::spool::embedded::reserve::Reserve;
@@ -350,8 +349,7 @@ mod tests {
     }
 
     fn accept(id: u64) -> (LogJob, oneshot::Receiver<Result<(), SpoolError>>) {
-        let origin = Origin::Report { about: QueueId(0) };
-        let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(0), origin);
+        let envelope = testing::report(&[]);
         let json = encode_envelope(&envelope).unwrap();
         let content = Content::Inline { bytes: Bytes::new(), crc: 0 };
         let record = NewRecord::new(QueueId(id), json.clone(), content, RecordKind::OnItsOwn).unwrap();

@@ -86,8 +86,7 @@ impl Drop for ManualWriters {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::envelope::{Envelope, Origin, QueueId};
-    use crate::smtp::address::ReversePath;
+    use crate::envelope::{Envelope, QueueId, testing};
     use crate::spool::embedded::Work;
     use crate::spool::{Claim, RecipientState, Settlement, Spool};
     use std::future::Future;
@@ -113,8 +112,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::spool::embedded) fn envelope() -> Envelope {
-        let recipients = vec!["a@one.example".parse().unwrap()];
-        Envelope::new(ReversePath::Null, recipients, NOW, Origin::Report { about: QueueId(0) })
+        Envelope { accepted_at: NOW, ..testing::report(&["a@one.example"]) }
     }
 
     /// Whether it is ready without anybody else's work.

@@ -84,7 +84,6 @@ mod tests {
     use super::*;
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::outcome::{Cause, DeliveryOutcome};
-    use crate::smtp::address::ReversePath;
     use crate::spool::embedded::manual::tests::{NOW, by_turning, claim, config, envelope, poll, store};
     use crate::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters};
     use crate::spool::{Notification, RecipientState, Report, Settlement, Spool, SpoolError};
@@ -150,8 +149,7 @@ mod tests {
     }
 
     fn report(about: QueueId) -> Report {
-        let recipients = vec!["a@one.example".parse().unwrap()];
-        let envelope = Envelope::new(ReversePath::Null, recipients, NOW, Origin::Report { about });
+        let envelope = Envelope { origin: Origin::Report { about }, ..envelope() };
         Report { envelope, content: "Subject: Undeliverable\r\n\r\n".into() }
     }
 

@@ -24,7 +24,7 @@ const SLACK: Duration = Duration::from_secs(6 * 3600);
 const SPARSE: u64 = 4;
 
 /// See the module. It outlives the relay.
-pub(crate) struct Notary {
+pub(crate) struct PruningLog {
     keep: Duration,
     /// That of the relay.
     clock: Clock,
@@ -39,7 +39,7 @@ pub(crate) struct Notary {
     pub(crate) faults: Vec<String>,
 }
 
-impl Notary {
+impl PruningLog {
     pub(crate) fn new(keep: Duration, begin: Timestamp) -> Self {
         Self {
             keep,
