@@ -69,7 +69,9 @@ impl Reach {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::of_v4(address),
             IpAddr::V6(address) => match address.segments() {
-                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Self::of_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))),
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                    Self::of_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+                }
                 _ if address.is_loopback() || address.is_unspecified() => Self::ThisHost,
                 _ if address.is_unicast_link_local() || address == METADATA_V6 => Self::Link,
                 _ if address.is_unique_local() => Self::Private,

@@ -122,7 +122,8 @@ pub fn closest_rule(name: &str, address: IpAddr, rules: &[HostRule]) -> Option<u
     }
     let (name, address) = (name.parse::<Host>().ok(), Host::Literal(address.to_canonical()));
     let fitting = rules.iter().enumerate();
-    let fitting = fitting.filter_map(|(index, rule)| Some((rule.fit(name.as_ref(), &address)?, std::cmp::Reverse(index))));
+    let fitting =
+        fitting.filter_map(|(index, rule)| Some((rule.fit(name.as_ref(), &address)?, std::cmp::Reverse(index))));
     fitting.max().map(|(_, std::cmp::Reverse(index))| index)
 }
 

@@ -157,7 +157,11 @@ impl Mailer {
         let identity = Identity::of(target);
         let parked = self.parking.take(&identity);
         let talk = match parked {
-            Some(idle) => self.converse_on(idle, target, message, body).await,
+            Some(idle) => {
+                // It was greeted on when it was opened.
+                self.seat.iter().for_each(|seat| seat.greeted());
+                self.converse_on(idle, target, message, body).await
+            }
             None => self.converse(target, Some(message), Some(body)).await,
         };
         let report = AttemptReport {

@@ -1,12 +1,11 @@
 //! Whether an attempt may begin: the relay may be backing off from the next hop, and there are only so
 //! many places at each (RFC 5321 §4.5.4.1).
 
-use super::Pipeline;
 use super::backoff::Leave;
 use super::conclude::{Progress, conclusion_events};
+use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
 use crate::deliver::hosts::Away;
-use crate::deliver::hosts::driver::HostSeat;
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
 use crate::route::Route;
@@ -15,12 +14,7 @@ use crate::spool::schedule::{self, mix};
 use crate::spool::{RecipientState, SpoolEntry};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// Places among all that are held until what was delivered is recorded: that bounds what a crash can
-/// deliver twice.
-pub(super) type Unrecorded = Vec<Arc<HostSeat>>;
 
 /// Messages that waited for a next hop come back over this part of the wait, not all at once.
 const SPREAD_DIVISOR: u32 = 10;

@@ -1,10 +1,9 @@
 //! From one route to an outcome for each of its recipients: server by server, in the order of the
 //! plan (RFC 5321 §5.1).
 
-use super::Pipeline;
-use super::admission::Unrecorded;
 use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
+use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
 use crate::deliver::driver::{Mailer, OpenBody};
 use crate::deliver::hosts::driver::HostSeat;
@@ -48,6 +47,13 @@ pub(super) struct DeliveryAttempt<'a> {
     stay: Mutex<(Unrecorded, Option<Away>)>,
 }
 
+/// What is offered to one server.
+struct Offer<'a> {
+    target: &'a Target,
+    recipients: &'a [usize],
+    eagerness: Eagerness,
+}
+
 impl<'a> DeliveryAttempt<'a> {
     pub(super) fn begin(entry: &'a SpoolEntry, route: &'a Route, recipients: &'a [usize], now: Timestamp) -> Self {
         let (journal, next_hop) = (Journal::default(), route.hop.to_string());
@@ -64,12 +70,18 @@ impl<'a> DeliveryAttempt<'a> {
         self.stay.lock().unwrap_or_else(PoisonError::into_inner).0 = vec![seat];
     }
 
-    /// Of several waits the shortest counts.
-    fn is_sent_away(&self, away: Away) {
+    /// Of several waits the shortest counts. Gives why the server is left alone, where another one may
+    /// be tried instead.
+    fn is_sent_away(&self, away: Away) -> Option<Cause> {
+        let cause = match &away {
+            Away::Full { .. } => None,
+            Away::BackingOff { cause, .. } => Some(Cause::clone(cause)),
+        };
         let mut stay = self.stay.lock().unwrap_or_else(PoisonError::into_inner);
         if stay.1.as_ref().is_none_or(|other| until(&away) < until(other)) {
             stay.1 = Some(away);
         }
+        cause
     }
 
     /// Every attempt shuffles the servers again, and a log line is enough to tell how.
@@ -123,21 +135,13 @@ impl Pipeline {
             match step {
                 Planned::Try(target) => {
                     let eagerness = if results.is_empty() { Eagerness::MayComeAgain } else { Eagerness::MustGoOn };
-                    match self.try_at_its_place(attempt, facts, &target, (&pending, eagerness)).await {
-                        Ok(outcomes) => {
-                            for (index, outcome) in outcomes {
-                                policy = policy.max(PolicyDoubt::over(cause_of(&outcome)));
-                                record(&mut results, index, outcome);
-                            }
-                        }
-                        Err(away @ Away::Full { .. }) => {
-                            attempt.is_sent_away(away);
-                            break;
-                        }
-                        Err(Away::BackingOff { until, cause }) => {
-                            avoided.push(Cause::clone(&cause));
-                            attempt.is_sent_away(Away::BackingOff { until, cause });
-                        }
+                    let offer = Offer { target: &target, recipients: &pending, eagerness };
+                    match self.try_at_its_place(attempt, facts, &offer).await {
+                        Ok(outcomes) => policy = policy.max(record_all(&mut results, outcomes)),
+                        Err(away) => match attempt.is_sent_away(away) {
+                            Some(cause) => avoided.push(cause),
+                            None => break,
+                        },
                     }
                 }
                 Planned::Skip { cause, .. } => {
@@ -164,16 +168,16 @@ impl Pipeline {
         &self,
         attempt: &DeliveryAttempt<'_>,
         facts: &RouteFacts,
-        target: &Target,
-        (pending, eagerness): (&[usize], Eagerness),
+        offer: &Offer<'_>,
     ) -> Result<Vec<(usize, DeliveryOutcome)>, Away> {
         let rule = attempt.route.rule.and_then(|index| self.out.config.destination.get(index));
         let mut again = 0;
         loop {
-            let seat = Arc::new(self.hosts.enter(&attempt.route.hop, &target.peer, eagerness).await?);
-            let most = rule.and_then(|rule| rule.max_messages_per_connection).unwrap_or(seat.messages());
+            let seat = Arc::new(self.hosts.enter(&attempt.route.hop, &offer.target.peer, offer.eagerness).await?);
+            let most = rule.and_then(|rule| rule.max_messages_per_connection).unwrap_or_else(|| seat.messages());
             let mailer = self.out.mailer.seated(&seat, most);
-            let outcomes = self.try_server(attempt, facts, (target, &mailer), pending).await;
+            // In a box, so that those who wait for a place are small.
+            let outcomes = Box::pin(self.try_server(attempt, facts, offer, &mailer)).await;
             again += 1;
             match seat.leave(&feedback(outcomes.iter().map(|(_, outcome)| outcome))) {
                 Leaving::OneTooMany if again < TURNED_AWAY_LIMIT => {}
@@ -191,10 +195,10 @@ impl Pipeline {
         &self,
         attempt: &DeliveryAttempt<'_>,
         facts: &RouteFacts,
-        (target, mailer): (&Target, &Mailer),
-        pending: &[usize],
+        offer: &Offer<'_>,
+        mailer: &Mailer,
     ) -> Vec<(usize, DeliveryOutcome)> {
-        let entry = attempt.entry;
+        let (entry, target, pending) = (attempt.entry, offer.target, offer.recipients);
         let body = SpooledBody { spool: Arc::clone(&self.spool), id: entry.id };
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
@@ -253,6 +257,15 @@ const fn cause_of(outcome: &DeliveryOutcome) -> Option<&Cause> {
         DeliveryOutcome::Delivered { .. } => None,
         DeliveryOutcome::Failed { cause } => Some(cause),
     }
+}
+
+fn record_all(results: &mut Outcomes, outcomes: Vec<(usize, DeliveryOutcome)>) -> PolicyDoubt {
+    let mut doubt = PolicyDoubt::None;
+    for (index, outcome) in outcomes {
+        doubt = doubt.max(PolicyDoubt::over(cause_of(&outcome)));
+        record(results, index, outcome);
+    }
+    doubt
 }
 
 /// The word of a later server counts more, except where it only says that this server is not the

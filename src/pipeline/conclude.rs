@@ -1,9 +1,8 @@
 //! What the outcomes of an attempt mean: for the recipients, for the history, and for the next hop.
 
-use super::Pipeline;
-use super::admission::Unrecorded;
 use super::attempt::{DeliveryAttempt, Outcomes};
 use super::backoff::is_out_of_reach;
+use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
 use crate::deliver::hosts::{Away, Gate};
 use crate::outcome::{Cause, DeliveryOutcome};

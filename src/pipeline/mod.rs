@@ -22,7 +22,7 @@ mod settle;
 pub use claim::run;
 
 use crate::deliver::hosts::Limits;
-use crate::deliver::hosts::driver::{Call, HostLimits};
+use crate::deliver::hosts::driver::{Call, HostLimits, HostSeat};
 use crate::deliver::hosts::view::HostsView;
 use crate::observe::Observer;
 use crate::report::Texts;
@@ -39,6 +39,10 @@ use tokio::sync::mpsc;
 
 /// The longest sleep: the clock may be set, and then what is due is to be asked again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Places among all that are held until what was delivered is recorded: that bounds what a crash can
+/// deliver twice.
+type Unrecorded = Vec<Arc<HostSeat>>;
 
 /// Messages that are called, for the one that runs the pipeline.
 type Calls = tokio::sync::Mutex<mpsc::UnboundedReceiver<Call>>;

@@ -280,7 +280,9 @@ impl Outbound {
             NextHop::Host { .. } | NextHop::Address { chosen_by: ChosenBy::Operator, .. } => {
                 return AddressPolicy::Anywhere;
             }
-            NextHop::Domain(domain) if PrivateZone::around(domain.as_str(), &self.config.dns.private_zones).is_some() => {
+            NextHop::Domain(domain)
+                if PrivateZone::around(domain.as_str(), &self.config.dns.private_zones).is_some() =>
+            {
                 vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
             }
             NextHop::Address { address, .. } if self.names_literal(*address) => vec![IpNet::from(*address)],

@@ -43,7 +43,14 @@ pub(super) struct UnderWay {
 impl UnderWay {
     pub(super) fn new(claim: Claim, routes: &BTreeMap<Route, Vec<usize>>) -> Self {
         let under_way = routes.values().flatten().copied().collect();
-        let held = Held { claim: Some(claim), running: routes.len(), under_way, again: None, outside_of: None, next_report: None };
+        let held = Held {
+            claim: Some(claim),
+            running: routes.len(),
+            under_way,
+            again: None,
+            outside_of: None,
+            next_report: None,
+        };
         Self { held: Mutex::new(held), news: Notify::new() }
     }
 

@@ -59,9 +59,7 @@ const HOME_OF_ANSWER: &str = "resolve/answer.rs";
 
 /// Files that still import each other. A group leaves this list with its last circle, and no file
 /// joins one.
-const CIRCLES: &[&[&str]] = &[
-    &["resolve/paths/asking", "resolve/paths/walk"],
-];
+const CIRCLES: &[&[&str]] = &[&["resolve/paths/asking", "resolve/paths/walk"]];
 
 #[test]
 fn a_module_names_only_lower_layers() {

@@ -124,7 +124,9 @@ impl HostLimits {
             let pause = again.map_or(LOOK, |at| at.since(self.shared.clock.now()).clamp(TICK, LOOK));
             match timeout(pause, &mut told).await {
                 Ok(Ok(told)) => return told,
-                Ok(Err(_never_dropped)) => return Err(self.shared.state().gates.tired(in_line.ticket, self.shared.clock.now())),
+                Ok(Err(_never_dropped)) => {
+                    return Err(self.shared.state().gates.tired(in_line.ticket, self.shared.clock.now()));
+                }
                 Err(_elapsed) => {}
             }
             if eagerness == Eagerness::MayComeAgain && Instant::now() >= end {

@@ -143,6 +143,10 @@ fn hop(name: &str) -> NextHop {
     NextHop::Domain(name.parse().unwrap())
 }
 
+fn octet(n: u64) -> u8 {
+    u8::try_from(n).unwrap()
+}
+
 fn peer(host: &str, address: [u8; 4]) -> Peer {
     Peer { host: host.into(), address: (address, 25).into() }
 }
@@ -186,7 +190,8 @@ async fn beside_silent_ones(silent: impl Fn(u64) -> [u8; 4]) -> (Duration, Arc<W
     let mut live = Vec::new();
     for id in 0..400 {
         let manner = Manner::Takes(Duration::from_millis(100));
-        let message = Arc::clone(&world).carry(id, hop("live.example"), peer("mx.live.example", [192, 0, 2, 1]), manner);
+        let message =
+            Arc::clone(&world).carry(id, hop("live.example"), peer("mx.live.example", [192, 0, 2, 1]), manner);
         live.push((world.at(), tokio::spawn(message)));
         if id == 40 {
             for n in 0..3000 {
@@ -217,7 +222,7 @@ async fn three_thousand_silent_domains_at_one_address_cost_a_live_one_nothing() 
 
 #[tokio::test(start_paused = true)]
 async fn three_thousand_silent_domains_at_as_many_addresses_cost_a_live_one_nothing() {
-    let (longest, world) = beside_silent_ones(|n| [10, 1, (n / 250) as u8, (n % 250) as u8]).await;
+    let (longest, world) = beside_silent_ones(|n| [10, 1, octet(n / 250), octet(n % 250)]).await;
     assert!(longest < SECOND, "{longest:?}");
     let open = world.open.load(Ordering::SeqCst);
     assert!(open <= 125, "{open} connections wait for hosts that have not answered");

@@ -72,9 +72,9 @@ fn of_outcome(outcome: &DeliveryOutcome) -> Feedback {
 /// 421; system not accepting messages (4.3.2), congestion (4.4.5), and policy in passing (4.7.x):
 /// so the big providers say "slow down". Greylisting is 4.7.x, too, and has its own words.
 fn wants_less(reply: &Reply) -> bool {
-    let by_code = reply.enhanced.is_some_and(|code| {
-        code.class == 4 && matches!((code.subject, code.detail), (3, 2) | (4, 5) | (7, _))
-    });
+    let by_code = reply
+        .enhanced
+        .is_some_and(|code| code.class == 4 && matches!((code.subject, code.detail), (3, 2) | (4, 5) | (7, _)));
     let greylists = || reply.lines.iter().any(|line| line.to_ascii_lowercase().contains("greylist"));
     reply.code == CLOSING || (by_code && !greylists())
 }

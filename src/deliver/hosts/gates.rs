@@ -12,7 +12,7 @@
 //! the relay backs off from a host, all who wait for it are told, and until when.
 
 use super::feedback::Feedback;
-use super::record::{Acquaintance, Record};
+use super::record::Record;
 use super::{Away, Eagerness, Gate, Goal, Leaving, Limits};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -22,16 +22,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Connections to a host that has not answered yet.
-const MOST_TO_NEW: usize = 2;
 /// The part of all places that is for hosts that have not answered.
 const NEW_SHARE_DIVISOR: usize = 4;
-/// Messages in a line, for each that may be at work.
-const LINE_PER_PLACE: usize = 2;
-/// The longest line.
-const LONGEST_LINE: usize = 1000;
-/// Hosts and next hops known at once; of more the longest unused are forgotten.
-const MOST_GATES: usize = 20_000;
 /// Messages known to wait outside. More come again by themselves.
 const MOST_OUTSIDE: usize = 200_000;
 /// When a message outside comes by itself, should nobody call it.
@@ -42,8 +34,6 @@ const CALLED_AT_ONCE: usize = 2;
 const PATIENCE_WITH_NEW: Duration = Duration::from_secs(10);
 /// The same for one that has.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Addresses of one next hop that are remembered.
-const MOST_ADDRESSES: usize = 12;
 
 /// Who stands in a line, in the order of coming.
 pub(super) type Ticket = u64;
@@ -83,12 +73,12 @@ pub(super) struct GateState {
     /// Of an address: the last name it was reached by.
     pub(super) name: String,
     /// Of a next hop: where its mail went.
-    addresses: BTreeSet<SocketAddr>,
-    used: u64,
+    pub(super) addresses: BTreeSet<SocketAddr>,
+    pub(super) used: u64,
 }
 
 impl GateState {
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.in_use == 0 && self.line.is_empty() && self.outside.is_empty()
     }
 }
@@ -100,23 +90,23 @@ struct Waiting {
 }
 
 #[derive(Debug)]
-struct Seat {
-    gates: Vec<Gate>,
+pub(super) struct Seat {
+    pub(super) gates: Vec<Gate>,
     share: Option<Gate>,
     began: Timestamp,
     /// Whether the server has greeted us.
-    greeted: Greeted,
+    pub(super) greeted: Greeted,
     cut: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Greeted {
+pub(super) enum Greeted {
     NotYet,
     Yes,
 }
 
 /// What stops a message.
-enum Stop {
+pub(super) enum Stop {
     Full(Gate),
     Paced(Gate, Timestamp),
     BackingOff(Timestamp, Cause),
@@ -127,12 +117,12 @@ enum Stop {
 pub(super) struct Gates {
     pub(super) limits: Limits,
     pub(super) states: BTreeMap<Gate, GateState>,
-    seats: BTreeMap<SeatId, Seat>,
+    pub(super) seats: BTreeMap<SeatId, Seat>,
     waiting: BTreeMap<Ticket, Waiting>,
     /// Where each message outside is called from, and when it is due without that.
     outside: BTreeMap<QueueId, (Gate, Timestamp)>,
-    next: u64,
-    swept_at: usize,
+    pub(super) next: u64,
+    pub(super) sweep_at: usize,
 }
 
 impl Gates {
@@ -141,7 +131,7 @@ impl Gates {
         let share = |ceiling| GateState { ceiling, ..GateState::default() };
         let states = [(Gate::New, share(new)), (Gate::Answering, share(limits.all - new))].into();
         let (seats, waiting, outside) = Default::default();
-        Self { limits, states, seats, waiting, outside, next: 0, swept_at: MOST_GATES }
+        Self { limits, states, seats, waiting, outside, next: 0, sweep_at: 0 }
     }
 
     /// Asks for a place.
@@ -228,11 +218,6 @@ impl Gates {
         leaving
     }
 
-    /// Others of ours that are past the greeting.
-    fn served(&self, gate: &Gate) -> usize {
-        self.seats.values().filter(|seat| seat.greeted == Greeted::Yes && seat.gates.contains(gate)).count()
-    }
-
     /// What came of it is recorded.
     pub(super) fn recorded(&mut self, id: SeatId, now: Timestamp, news: &mut News) {
         let _done = self.left(id, &Feedback::Unknown, now, news);
@@ -311,70 +296,6 @@ impl Gates {
         self.waiting.insert(ticket, Waiting { goal, in_line_of: gate });
     }
 
-    /// Makes sure that the gates are there, with the limits that hold.
-    fn prepare(&mut self, goal: &Goal) {
-        self.forget_some();
-        match goal {
-            Goal::Hop { hop, most, .. } => {
-                self.touch(Gate::Hop(hop.clone()), *most);
-            }
-            Goal::Server { hop, name, address, group } => {
-                let ceiling = self.limits.connections(*group);
-                self.touch(Gate::Name(name.clone()), ceiling);
-                self.touch(Gate::Address(*address), ceiling).name.clone_from(name);
-                if let Some(index) = group {
-                    self.touch(Gate::Group(*index), self.limits.together(*index));
-                }
-                if let Some(state) = self.states.get_mut(&Gate::Hop(hop.clone()))
-                    && state.addresses.len() < MOST_ADDRESSES
-                {
-                    state.addresses.insert(*address);
-                }
-            }
-        }
-    }
-
-    fn touch(&mut self, gate: Gate, ceiling: usize) -> &mut GateState {
-        self.next += 1;
-        let state = self.states.entry(gate).or_default();
-        (state.ceiling, state.used) = (ceiling.max(1), self.next);
-        state
-    }
-
-    fn stop(&self, goal: &Goal, now: Timestamp) -> Option<Stop> {
-        let full = |gate: Gate| {
-            let in_use = self.states.get(&gate).map_or(0, |state| state.in_use);
-            (in_use >= self.limit(&gate, now)).then_some(Stop::Full(gate))
-        };
-        let paced = |(gate, rate): (Gate, _)| {
-            let at = self.states.get(&gate)?.record.paced(rate, now)?;
-            Some(Stop::Paced(gate, at))
-        };
-        match goal {
-            Goal::Hop { hop, rate, .. } => {
-                let gate = Gate::Hop(hop.clone());
-                full(gate.clone()).or_else(|| paced((gate, *rate)))
-            }
-            Goal::Server { name, address, group, .. } => {
-                let record = self.states.get(&Gate::Address(*address)).map(|state| &state.record);
-                if let Some(rest) = record.and_then(|record| record.rest(now)) {
-                    return Some(Stop::BackingOff(rest.until, rest.cause.clone()));
-                }
-                full(Gate::Address(*address))
-                    .or_else(|| full(Gate::Name(name.clone())))
-                    .or_else(|| group.and_then(|index| full(Gate::Group(index))))
-                    .or_else(|| paced(self.limits.rate(name, *group)))
-                    .or_else(|| full(self.share(*address)))
-            }
-        }
-    }
-
-    fn share(&self, address: SocketAddr) -> Gate {
-        let answers = self.states.get(&Gate::Address(address)).map(|state| state.record.acquaintance);
-        // With a single place there is nothing to share.
-        if answers == Some(Acquaintance::Answers) || self.limits.all == 1 { Gate::Answering } else { Gate::New }
-    }
-
     fn admit(&mut self, goal: &Goal, now: Timestamp) -> SeatId {
         self.next += 1;
         let id = self.next;
@@ -397,47 +318,6 @@ impl Gates {
     fn count(&mut self, gate: &Gate, change: impl FnOnce(usize) -> usize) {
         if let Some(state) = self.states.get_mut(gate) {
             state.in_use = change(state.in_use);
-        }
-    }
-
-    /// The most that may be in now.
-    pub(super) fn limit(&self, gate: &Gate, now: Timestamp) -> usize {
-        let Some(state) = self.states.get(gate) else { return usize::MAX };
-        match (gate, state.record.acquaintance) {
-            (Gate::Address(_), Acquaintance::New) => MOST_TO_NEW.min(state.ceiling),
-            // One tries for all.
-            (Gate::Address(_), Acquaintance::Failed) => 1,
-            (Gate::Address(_), Acquaintance::Answers) | (Gate::Name(_), _) => {
-                state.record.window.limit(state.ceiling, now)
-            }
-            (Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Answering, _) => state.ceiling,
-        }
-    }
-
-    fn line(&self, gate: &Gate) -> usize {
-        self.states.get(gate).map_or(0, |state| state.line.len())
-    }
-
-    fn longest_line(&self, gate: &Gate, now: Timestamp) -> usize {
-        self.limit(gate, now).saturating_mul(LINE_PER_PLACE).min(LONGEST_LINE)
-    }
-
-    fn learn(&mut self, gate: &Gate, feedback: &Feedback, began: Timestamp, now: Timestamp) {
-        let served = self.served(gate);
-        let retry = self.limits.retry.clone();
-        let Some(state) = self.states.get_mut(gate) else { return };
-        let (in_use, ceiling, record) = (state.in_use, state.ceiling, &mut state.record);
-        match (gate, feedback) {
-            (Gate::Address(_) | Gate::Name(_), Feedback::Took) => {
-                record.answered();
-                record.window.succeeded(in_use, ceiling, now);
-            }
-            (Gate::Address(_) | Gate::Name(_), Feedback::WantsLess) => record.window.troubled(began, now),
-            (Gate::Address(_), Feedback::Answered) => record.answered(),
-            (Gate::Address(_), _) => record.failed(feedback, (began, served), &retry, now),
-            // Another address of the host may be well.
-            (Gate::Name(_), Feedback::TurnedAway(_)) if served > 0 => record.window.refused_one_more(served, now),
-            (Gate::Name(_) | Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Answering, _) => {}
         }
     }
 
@@ -487,7 +367,7 @@ impl Gates {
             None => limit.saturating_sub(state.in_use + state.line.len()).max(CALLED_AT_ONCE),
         };
         while most > 0
-            && let Some(id) = state.outside.pop_front()
+            && let Some(id) = next_outside(gate, most, &mut state.outside)
         {
             if let Some((_, until)) = self.outside.get(&id).filter(|(called_from, _)| called_from == gate) {
                 news.called.push((id, *until));
@@ -496,21 +376,11 @@ impl Gates {
             }
         }
     }
+}
 
-    /// Forgets what was not used for longest, so that memory does not grow with the names of strangers.
-    fn forget_some(&mut self) {
-        if self.states.len() < self.swept_at {
-            return;
-        }
-        let is_lasting = |gate: &Gate| matches!(gate, Gate::New | Gate::Answering | Gate::Group(_));
-        let idle = self.states.iter().filter(|(gate, state)| state.is_idle() && !is_lasting(gate));
-        let mut used: Vec<u64> = idle.map(|(_, state)| state.used).collect();
-        used.sort_unstable();
-        if let Some(&last) = used.get(used.len() / 2) {
-            self.states.retain(|gate, state| !state.is_idle() || is_lasting(gate) || state.used > last);
-        }
-        self.swept_at = MOST_GATES.max(self.states.len() + MOST_GATES / 4);
-    }
+/// As in a line: of those for hosts that have not answered the last and the first in turn.
+fn next_outside(gate: &Gate, turn: usize, outside: &mut VecDeque<QueueId>) -> Option<QueueId> {
+    if *gate == Gate::New && turn.is_multiple_of(2) { outside.pop_back() } else { outside.pop_front() }
 }
 
 #[cfg(test)]

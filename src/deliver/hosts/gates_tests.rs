@@ -1,5 +1,6 @@
 //! Each rule of the gates.
 
+use super::super::passing::{LONGEST_LINE, MOST_GATES};
 use super::*;
 use crate::config::Config;
 use crate::outcome::{Peer, Phase};
@@ -46,14 +47,14 @@ fn turned_away() -> Feedback {
 fn enter(gates: &mut Gates, goal: Goal, now: Timestamp) -> SeatId {
     match gates.ask(goal, Eagerness::MayComeAgain, now) {
         Asked::Admitted(seat) => seat,
-        other => panic!("{other:?}"),
+        other @ (Asked::InLine(..) | Asked::Away(_)) => panic!("{other:?}"),
     }
 }
 
 fn wait(gates: &mut Gates, goal: Goal, now: Timestamp) -> Ticket {
     match gates.ask(goal, Eagerness::MustGoOn, now) {
         Asked::InLine(ticket, _) => ticket,
-        other => panic!("{other:?}"),
+        other @ (Asked::Admitted(_) | Asked::Away(_)) => panic!("{other:?}"),
     }
 }
 
@@ -269,7 +270,7 @@ fn a_free_place_and_a_message_that_is_due_meet_at_once() {
         match gates.ask(to_hop(), Eagerness::MayComeAgain, at(0)) {
             Asked::Away(Away::Full { gate, until }) => drop(gates.put_outside(*id, gate, until, at(0))),
             Asked::InLine(..) => {}
-            other => panic!("{other:?}"),
+            other @ (Asked::Admitted(_) | Asked::Away(Away::BackingOff { .. })) => panic!("{other:?}"),
         }
     }
     outside.drain(..2);
@@ -285,7 +286,7 @@ fn a_free_place_and_a_message_that_is_due_meet_at_once() {
                     outside.push_back(id);
                     drop(gates.put_outside(id, gate, until, at(0)));
                 }
-                other => panic!("{other:?}"),
+                other @ (Asked::Admitted(_) | Asked::Away(Away::BackingOff { .. })) => panic!("{other:?}"),
             }
         }
         done += 1;
@@ -354,7 +355,10 @@ fn what_is_in_force_and_what_was_learnt_is_shown() {
     let view = gates.view(at(0));
     assert_eq!((view.new.used, view.new.most, view.answering.most, view.in_line), (2, 125, 375, 2));
     let sentence = view.hosts[0].sentence();
-    assert_eq!(sentence, "mx.example [10.0.0.0]:25: 2 messages waiting, 2 of 2 connections at work, it has not answered yet");
+    assert_eq!(
+        sentence,
+        "mx.example [10.0.0.0]:25: 2 messages waiting, 2 of 2 connections at work, it has not answered yet"
+    );
     leave(&mut gates, seat, &silence(), at(30));
     let view = gates.view(at(30));
     assert_eq!(view.backing_off, 1);

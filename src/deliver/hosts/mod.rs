@@ -3,12 +3,13 @@
 //!
 //! This page holds the nouns. `window.rs` learns how many connections a host takes, `feedback.rs`
 //! reads that from outcomes, `record.rs` remembers it with the wait of one that does not answer,
-//! `gates.rs` lets messages in, in their order, `view.rs` shows how it stands; all pure. `driver.rs`
+//! `passing.rs` says who may pass, `gates.rs` lets messages in, in their order, `view.rs` shows how it stands; all pure. `driver.rs`
 //! holds the lock, the waiting and the clock.
 
 pub mod driver;
 pub mod feedback;
 mod gates;
+mod passing;
 mod record;
 pub mod view;
 mod window;

@@ -36,6 +36,14 @@ pub(super) enum Acquaintance {
     Failed,
 }
 
+/// An attempt at a host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    pub(super) began: Timestamp,
+    /// Other connections of ours that were past the greeting when it ended.
+    pub(super) served: usize,
+}
+
 /// What is remembered of one host.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
@@ -81,9 +89,9 @@ impl Record {
         self.failures = 0;
     }
 
-    /// An attempt that failed before anything was said, begun at `began`, while `served` other
-    /// connections were past the greeting.
-    pub(super) fn failed(&mut self, feedback: &Feedback, (began, served): (Timestamp, usize), retry: &Retry, now: Timestamp) {
+    /// An attempt that failed before anything was said.
+    pub(super) fn failed(&mut self, feedback: &Feedback, trial: Trial, retry: &Retry, now: Timestamp) {
+        let Trial { began, served } = trial;
         let (cause, needed, first) = match feedback {
             Feedback::TurnedAway(cause) => (cause, 1, retry.first.min(TURNED_AWAY_FIRST)),
             Feedback::Silent(cause) => (cause, 1, retry.first),
@@ -92,10 +100,12 @@ impl Record {
         };
         if served > 0 {
             // It is there for others of ours: one too many.
-            return match feedback {
-                Feedback::TurnedAway(_) => self.window.refused_one_more(served, now),
-                _ => self.window.troubled(began, now),
-            };
+            if matches!(feedback, Feedback::TurnedAway(_)) {
+                self.window.refused_one_more(served, now);
+            } else {
+                self.window.troubled(began, now);
+            }
+            return;
         }
         // A connection that was begun before the relay backed off says nothing new.
         if self.rest(now).is_some_and(|rest| began <= rest.since) {
@@ -139,6 +149,10 @@ mod tests {
         Retry { first, longest, expire_after: Duration::from_secs(86_400) }
     }
 
+    fn trial(began: Timestamp, served: usize) -> Trial {
+        Trial { began, served }
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp(second * 1000)
     }
@@ -162,13 +176,13 @@ mod tests {
         let mut record = Record::default();
         let mut now = 0;
         for wait in [100, 200, 350, 350] {
-            record.failed(&silent(), (at(now), 0), &retry(), at(now));
+            record.failed(&silent(), trial(at(now), 0), &retry(), at(now));
             assert_eq!(until(&record, now), Some(now + wait));
             now += wait;
             assert_eq!(until(&record, now), None, "one tries");
         }
         record.answered();
-        record.failed(&silent(), (at(now), 0), &retry(), at(now));
+        record.failed(&silent(), trial(at(now), 0), &retry(), at(now));
         assert_eq!(until(&record, now), Some(now + 100), "it had answered");
     }
 
@@ -176,19 +190,19 @@ mod tests {
     fn one_refusal_may_be_chance_and_three_are_none() {
         let mut record = Record::default();
         for now in 0..2 {
-            record.failed(&refused(), (at(now), 0), &retry(), at(now));
+            record.failed(&refused(), trial(at(now), 0), &retry(), at(now));
             assert_eq!(until(&record, now), None);
         }
-        record.failed(&refused(), (at(2), 0), &retry(), at(2));
+        record.failed(&refused(), trial(at(2), 0), &retry(), at(2));
         assert_eq!(until(&record, 2), Some(102));
     }
 
     #[test]
     fn connections_that_were_begun_before_say_nothing_new() {
         let mut record = Record::default();
-        record.failed(&silent(), (at(0), 0), &retry(), at(30));
+        record.failed(&silent(), trial(at(0), 0), &retry(), at(30));
         for _ in 0..40 {
-            record.failed(&silent(), (at(0), 0), &retry(), at(31));
+            record.failed(&silent(), trial(at(0), 0), &retry(), at(31));
         }
         assert_eq!(until(&record, 31), Some(130));
     }
@@ -197,7 +211,7 @@ mod tests {
     fn a_host_that_serves_others_of_ours_is_not_left_for_one_that_it_did_not() {
         let mut record = Record::default();
         record.answered();
-        record.failed(&silent(), (at(0), 3), &retry(), at(30));
+        record.failed(&silent(), trial(at(0), 3), &retry(), at(30));
         assert_eq!((until(&record, 30), record.window.limit(40, at(30))), (None, 2));
         assert_eq!(record.acquaintance, Acquaintance::Answers);
     }
@@ -205,7 +219,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_makes_no_wait_longer() {
         let mut record = Record::default();
-        record.failed(&silent(), (at(1000), 0), &retry(), at(1000));
+        record.failed(&silent(), trial(at(1000), 0), &retry(), at(1000));
         assert_eq!(until(&record, 10), None);
         let rate = Some(Rate::try_from("1/m".to_owned()).unwrap());
         record.goes(rate, at(1000));

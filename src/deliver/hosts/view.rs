@@ -1,9 +1,9 @@
 //! How receiving hosts stand, for the operator: what is in force, what was learnt, who waits and
 //! until when (pure).
 
+use super::Gate;
 use super::gates::{GateState, Gates};
 use super::record::Acquaintance;
-use super::Gate;
 use crate::clock::Timestamp;
 use crate::text::counted;
 use serde::{Deserialize, Serialize};
@@ -75,8 +75,7 @@ impl Gates {
         let share = |gate: &Gate| {
             self.states.get(gate).map_or_else(Share::default, |state| Share { used: state.in_use, most: state.ceiling })
         };
-        let mut view =
-            HostsView { answering: share(&Gate::Answering), new: share(&Gate::New), ..HostsView::default() };
+        let mut view = HostsView { answering: share(&Gate::Answering), new: share(&Gate::New), ..HostsView::default() };
         let mut hosts = Vec::new();
         for (gate, state) in &self.states {
             view.in_line += state.line.len();
@@ -103,7 +102,9 @@ impl Gates {
             (Some(rest), ..) => format!("backing off ({})", rest.cause.sentence()),
             (None, Gate::Address(_), Acquaintance::New) => "it has not answered yet".to_owned(),
             (None, Gate::Address(_), Acquaintance::Failed) => "one message tries for all".to_owned(),
-            (None, Gate::Address(_) | Gate::Name(_), _) if limit < state.ceiling => "as many as it was seen to take".to_owned(),
+            (None, Gate::Address(_) | Gate::Name(_), _) if limit < state.ceiling => {
+                "as many as it was seen to take".to_owned()
+            }
             (None, ..) if state.in_use < limit => "at its rate".to_owned(),
             (None, ..) => "as many as the configuration allows".to_owned(),
         };

@@ -145,7 +145,9 @@ impl Index {
     /// Makes due at `now` what is due at the moment beside it or before.
     pub(super) fn hasten(&mut self, messages: &[(QueueId, Timestamp)], now: Timestamp) {
         for (id, until) in messages {
-            if let Some(Some(due)) = self.unclaimed.get_mut(id).filter(|due| due.is_some_and(|due| due > now && due <= *until)) {
+            if let Some(Some(due)) =
+                self.unclaimed.get_mut(id).filter(|due| due.is_some_and(|due| due > now && due <= *until))
+            {
                 self.due.remove(&(*due, *id));
                 *due = now;
                 self.due.insert((now, *id));
