@@ -368,10 +368,11 @@ impl Mailer {
     async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
         let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
         let limit = self.limit(phase).min(hurry).min(until(end, phase));
-        let read = match phase {
+        let read = if phase == Phase::EndOfData {
             // Who stops listening here delivers twice.
-            Phase::EndOfData => timeout(limit, connection.read_reply()).await.map_err(|_elapsed| Silent),
-            _ => self.listen(limit, connection.read_reply()).await,
+            timeout(limit, connection.read_reply()).await.map_err(|_elapsed| Silent)
+        } else {
+            self.listen(limit, connection.read_reply()).await
         };
         match read {
             Err(Silent) => Event::Broken(TransportFault::TimedOut),
