@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
 use crate::route::NextHop;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ pub(super) struct News {
 pub(super) struct GateState {
     pub(super) in_use: usize,
     pub(super) line: BTreeSet<Ticket>,
-    /// What is not in [`Gates::outside`] any more was claimed meanwhile.
-    pub(super) outside: VecDeque<QueueId>,
+    /// Messages outside, in the order of coming.
+    pub(super) outside: BTreeMap<Ticket, QueueId>,
     pub(super) record: Record,
     /// The most by the configuration.
     pub(super) ceiling: usize,
@@ -120,7 +120,7 @@ pub(super) struct Gates {
     pub(super) seats: BTreeMap<SeatId, Seat>,
     waiting: BTreeMap<Ticket, Waiting>,
     /// Where each message outside is called from, and when it is due without that.
-    outside: BTreeMap<QueueId, (Gate, Timestamp)>,
+    outside: BTreeMap<QueueId, (Gate, Ticket, Timestamp)>,
     pub(super) next: u64,
     pub(super) sweep_at: usize,
 }
@@ -230,10 +230,13 @@ impl Gates {
     /// A message that was sent away is in the spool, due `until` then.
     pub(super) fn put_outside(&mut self, id: QueueId, gate: Gate, until: Timestamp, now: Timestamp) -> News {
         let mut news = News::default();
+        self.is_claimed(id);
         if self.outside.len() < MOST_OUTSIDE {
+            self.next += 1;
+            let ticket = self.next;
             let state = self.states.entry(gate.clone()).or_default();
-            state.outside.push_back(id);
-            self.outside.insert(id, (gate.clone(), until));
+            state.outside.insert(ticket, id);
+            self.outside.insert(id, (gate.clone(), ticket, until));
             // There may have been room since.
             self.move_up(vec![gate], now, &mut news);
         }
@@ -242,7 +245,11 @@ impl Gates {
 
     /// Somebody has the message: it is not to be called.
     pub(super) fn is_claimed(&mut self, id: QueueId) {
-        self.outside.remove(&id);
+        if let Some((gate, ticket, _)) = self.outside.remove(&id)
+            && let Some(state) = self.states.get_mut(&gate)
+        {
+            state.outside.remove(&ticket);
+        }
     }
 
     /// The operator wants a next hop tried now.
@@ -283,12 +290,6 @@ impl Gates {
             seat.cut = Some(now);
             id
         })
-    }
-
-    /// Messages that are called from here.
-    pub(super) fn outside_of(&self, gate: &Gate, state: &GateState) -> usize {
-        let is_called_from_here = |id: &&QueueId| self.outside.get(id).is_some_and(|(from, _)| from == gate);
-        state.outside.iter().filter(is_called_from_here).count()
     }
 
     fn stand(&mut self, ticket: Ticket, goal: Goal, gate: Gate) {
@@ -369,9 +370,8 @@ impl Gates {
         while most > 0
             && let Some(id) = next_outside(gate, most, &mut state.outside)
         {
-            if let Some((_, until)) = self.outside.get(&id).filter(|(called_from, _)| called_from == gate) {
-                news.called.push((id, *until));
-                self.outside.remove(&id);
+            if let Some((.., until)) = self.outside.remove(&id) {
+                news.called.push((id, until));
                 most -= 1;
             }
         }
@@ -379,8 +379,9 @@ impl Gates {
 }
 
 /// As in a line: of those for hosts that have not answered the last and the first in turn.
-fn next_outside(gate: &Gate, turn: usize, outside: &mut VecDeque<QueueId>) -> Option<QueueId> {
-    if *gate == Gate::New && turn.is_multiple_of(2) { outside.pop_back() } else { outside.pop_front() }
+fn next_outside(gate: &Gate, turn: usize, outside: &mut BTreeMap<Ticket, QueueId>) -> Option<QueueId> {
+    let next = if *gate == Gate::New && turn.is_multiple_of(2) { outside.pop_last() } else { outside.pop_first() };
+    next.map(|(_, id)| id)
 }
 
 #[cfg(test)]

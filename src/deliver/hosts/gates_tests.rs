@@ -1,9 +1,10 @@
 //! Each rule of the gates.
 
-use super::super::passing::{LONGEST_LINE, MOST_GATES};
 use super::*;
 use crate::config::Config;
+use crate::deliver::hosts::passing::{LONGEST_LINE, MOST_GATES};
 use crate::outcome::{Peer, Phase};
+use std::collections::VecDeque;
 use std::path::Path;
 
 fn gates(more: &str) -> Gates {
@@ -313,6 +314,7 @@ fn a_message_that_somebody_has_is_not_called() {
         gates.put_outside(id, gate, until, at(0));
     }
     gates.is_claimed(QueueId(1));
+    assert_eq!(gates.view(at(0)).outside, 2);
     let called: Vec<QueueId> =
         leave(&mut gates, seat, &Feedback::Took, at(0)).called.into_iter().map(|(id, _)| id).collect();
     assert_eq!(called, [2, 3].map(QueueId));

@@ -79,7 +79,7 @@ impl Gates {
         let mut hosts = Vec::new();
         for (gate, state) in &self.states {
             view.in_line += state.line.len();
-            view.outside += self.outside_of(gate, state);
+            view.outside += state.outside.len();
             let is_backing_off = state.record.rest(now).is_some();
             view.backing_off += usize::from(is_backing_off);
             let waits = !state.line.is_empty() || !state.outside.is_empty();
@@ -111,7 +111,7 @@ impl Gates {
         HostView {
             host: self.name_of(gate, state),
             connections: Share { used: state.in_use, most: limit },
-            waiting: state.line.len() + self.outside_of(gate, state),
+            waiting: state.line.len() + state.outside.len(),
             why,
             until: rest.map(|rest| rest.until),
         }
