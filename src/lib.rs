@@ -133,6 +133,7 @@ pub mod command;
 pub mod config;
 pub mod deliver;
 pub mod envelope;
+mod flight;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod net;

@@ -1,7 +1,7 @@
 //! What the outcomes of an attempt mean: for the recipients, for the history, and for the next hop.
 
 use super::attempt::{DeliveryAttempt, Outcomes};
-use super::backoff::is_out_of_reach;
+use super::backoff::is_unreachable;
 use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
 use crate::deliver::hosts::{Away, Gate};
@@ -39,7 +39,7 @@ impl Pipeline {
             return Progress { away, ..Progress::default() };
         }
         let (hop, retry, now) = (&attempt.route.hop, &self.out.config.retry, self.out.clock.now());
-        match out_of_reach(&outcomes) {
+        match unreachable(&outcomes) {
             Some(cause) => self.backoff().failed(hop, cause.clone(), retry, now),
             None => self.backoff().reached(hop),
         }
@@ -93,9 +93,9 @@ impl Pipeline {
 }
 
 /// The cause, when nothing at all came back from any server.
-fn out_of_reach(outcomes: &Outcomes) -> Option<&Cause> {
+fn unreachable(outcomes: &Outcomes) -> Option<&Cause> {
     let mut causes = outcomes.values().map(|outcome| match outcome {
-        DeliveryOutcome::Failed { cause } if is_out_of_reach(cause) => Some(cause),
+        DeliveryOutcome::Failed { cause } if is_unreachable(cause) => Some(cause),
         DeliveryOutcome::Failed { .. } | DeliveryOutcome::Delivered { .. } => None,
     });
     let first = causes.next()??;

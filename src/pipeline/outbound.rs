@@ -8,7 +8,7 @@ use crate::deliver::{AddressPolicy, Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
-use crate::policy::Verdict;
+use crate::policy::HostVerdict;
 use crate::policy::decide::{Facts, decide, sts_matters, sts_may_have_changed};
 use crate::policy::exceptions::store;
 use crate::policy::exceptions::{Exceptions, ExceptionsStatus, LocalRule};
@@ -257,7 +257,7 @@ impl Outbound {
 
     /// What security each host gets, in the order of the hosts.
     #[must_use]
-    pub fn decide(&self, facts: &RouteFacts) -> Vec<Verdict> {
+    pub fn decide(&self, facts: &RouteFacts) -> Vec<HostVerdict> {
         let deciding = self.deciding(facts);
         facts.resolution.hosts.iter().map(|host| decide(&deciding, host)).collect()
     }
@@ -266,7 +266,7 @@ impl Outbound {
     ///
     /// # Errors
     /// As [`plan`].
-    pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<Verdict>) -> Result<Vec<Planned>, Cause> {
+    pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<HostVerdict>) -> Result<Vec<Planned>, Cause> {
         let (allowed, ways) = (self.address_policy(hop), self.mailer.ways_out(&facts.resolution));
         plan(&facts.resolution, verdicts, &self.config.hostname, &allowed, &ways)
     }

@@ -9,7 +9,7 @@ use super::Pipeline;
 use super::claim::Span;
 use super::conclude::Progress;
 use super::lease;
-use super::reports::Told;
+use super::reports::DueReports;
 use crate::clock::Timestamp;
 use crate::deliver::hosts::Gate;
 use crate::envelope::QueueId;
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
 /// The claim, in the hands of whichever route ends.
-pub(super) struct Held {
+pub(super) struct HeldClaim {
     claim: Option<Claim>,
     /// Routes that have not ended.
     running: usize,
@@ -35,7 +35,7 @@ pub(super) struct Held {
 
 /// One message under way.
 pub(super) struct UnderWay {
-    held: Mutex<Held>,
+    held: Mutex<HeldClaim>,
     /// The time of the next report may have changed.
     news: Notify,
 }
@@ -43,7 +43,7 @@ pub(super) struct UnderWay {
 impl UnderWay {
     pub(super) fn new(claim: Claim, routes: &BTreeMap<Route, Vec<usize>>) -> Self {
         let under_way = routes.values().flatten().copied().collect();
-        let held = Held {
+        let held = HeldClaim {
             claim: Some(claim),
             running: routes.len(),
             under_way,
@@ -56,7 +56,7 @@ impl UnderWay {
 
     /// A route has ended: whoever has the claim now records what it brought. `None` where that is
     /// nothing and others are under way.
-    pub(super) async fn ended(&self, recipients: &[usize], progress: &Progress) -> Option<MutexGuard<'_, Held>> {
+    pub(super) async fn ended(&self, recipients: &[usize], progress: &Progress) -> Option<MutexGuard<'_, HeldClaim>> {
         let mut held = self.held.lock().await;
         held.running = held.running.saturating_sub(1);
         held.under_way.retain(|index| !recipients.contains(index));
@@ -116,14 +116,14 @@ impl Pipeline {
         self.report_alone(&mut *message.held.lock().await).await;
     }
 
-    async fn report_alone(&self, held: &mut Held) {
+    async fn report_alone(&self, held: &mut HeldClaim) {
         if let Some(settlement) = self.with_reports(held, Progress::default()).await {
             self.settle(held, settlement).await;
         }
     }
 
     /// What is to be recorded: the states and, in one with them, the reports that are due.
-    pub(super) async fn with_reports(&self, held: &mut Held, progress: Progress) -> Option<Settlement> {
+    pub(super) async fn with_reports(&self, held: &mut HeldClaim, progress: Progress) -> Option<Settlement> {
         let entry = &held.claim.as_ref()?.entry;
         let (settlement, next_report) = self.settlement(entry, progress, &held.under_way).await;
         if held.running > 0 {
@@ -135,7 +135,7 @@ impl Pipeline {
     }
 
     /// Makes it durable; with the last route the message leaves the hands of the pipeline.
-    pub(super) async fn settle(&self, held: &mut Held, settlement: Settlement) {
+    pub(super) async fn settle(&self, held: &mut HeldClaim, settlement: Settlement) {
         let Some(mut claim) = held.claim.take() else { return };
         let id = claim.entry.id;
         // Called from there once it is in the spool again, or not at all while others are under way.
@@ -183,14 +183,14 @@ impl Pipeline {
     pub(super) async fn settlement(
         &self,
         entry: &SpoolEntry,
-        progress: Progress,
+        mut progress: Progress,
         under_way: &BTreeSet<usize>,
     ) -> (Settlement, Option<Timestamp>) {
-        let Progress { mut conclusion, events, .. } = progress;
         let now = self.out.clock.now();
-        let Told { reports, told, reported, next } =
-            self.reports(entry, &mut conclusion, (&events, under_way), now).await;
-        let (recipients, at) = (conclusion.recipients, Some(now));
+        let DueReports { reports, told, reported, next } = self.reports(entry, &mut progress, under_way, now).await;
+        let Progress { conclusion, events, .. } = progress;
+        let recipients = conclusion.recipients;
+        let at = Some(now);
         (Settlement { recipients, at, reports, told, reported, events, ..Settlement::default() }, next)
     }
 

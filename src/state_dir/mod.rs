@@ -2,20 +2,25 @@
 //!
 //! Guarantee: who reads a name gets a value that was kept whole, the last one or, after a crash
 //! while it was replaced, the one before; never a part of one. What `replace` has confirmed is
-//! durable. Every call blocks for a moment.
+//! durable, unless it was asked for without that. Every call blocks for a moment.
 //!
-//! Where they live is chosen in one place, [`open`]: today a file each in the directory of the
-//! spool; an engine whose spool several nodes share brings its own [`SmallStore`].
+//! Where they live is chosen in one place, [`open`] and [`open_collection`]: today a file each in the
+//! directory of the spool or in one below it; an engine whose spool several nodes share brings its own
+//! [`SmallStore`].
 #![expect(clippy::disallowed_methods, reason = "this is where small states meet the disk")]
 
 pub(crate) mod sealed;
 
+use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
+pub use sealed::Durable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A state could not be kept or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +32,32 @@ pub struct KeepFault {
     pub detail: String,
 }
 
-/// Keeps small values under names. A name is one that a file can have.
+/// How a value stands that is kept: where anything here is different, so may the value be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Which of the values that were kept under the name it is.
+    pub revision: u64,
+    /// When it was kept: seconds since 1970, and nanoseconds.
+    pub modified: (i64, i64),
+    /// Octets.
+    pub length: u64,
+}
+
+impl Stamp {
+    /// When the value was kept.
+    #[must_use]
+    pub const fn kept_at(&self) -> Timestamp {
+        Timestamp(self.modified.0.saturating_mul(1000))
+    }
+}
+
+impl From<&fs::Metadata> for Stamp {
+    fn from(of: &fs::Metadata) -> Self {
+        Self { revision: of.ino(), modified: (of.mtime(), of.mtime_nsec()), length: of.len() }
+    }
+}
+
+/// Keeps small values under names. A name is one that a file can have, and begins with no dot.
 pub trait SmallStore: Send + Sync {
     /// Where a name is kept, for people.
     fn place(&self, name: &str) -> String;
@@ -38,17 +68,56 @@ pub trait SmallStore: Send + Sync {
     /// [`KeepFault`]; then nothing is known.
     fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, KeepFault>;
 
-    /// Keeps a value in place of what was kept under the name. Durable when it returns.
+    /// How what is kept under a name stands; `None` when that is nothing.
+    ///
+    /// # Errors
+    /// [`KeepFault`]; then nothing is known.
+    fn stamp(&self, name: &str) -> Result<Option<Stamp>, KeepFault>;
+
+    /// Keeps a value in place of what was kept under the name, unless `stays` says at the last moment
+    /// that this is to stay; then there is no stamp.
     ///
     /// # Errors
     /// [`KeepFault`]; then what was kept before is kept still.
-    fn replace(&self, name: &str, value: &[u8]) -> Result<(), KeepFault>;
+    fn replace_unless(
+        &self,
+        name: &str,
+        value: &[u8],
+        durable: Durable,
+        stays: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Stamp>, KeepFault>;
+
+    /// Keeps a value in place of what was kept under the name. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`SmallStore::replace_unless`].
+    fn replace(&self, name: &str, value: &[u8]) -> Result<(), KeepFault> {
+        self.replace_unless(name, value, Durable::Now, &mut || false).map(|_stamp| ())
+    }
+
+    /// Forgets what is kept under a name. It may come back after a crash.
+    ///
+    /// # Errors
+    /// [`KeepFault`]; then it is kept still.
+    fn remove(&self, name: &str) -> Result<(), KeepFault>;
+
+    /// All names, with the octets kept under each; none where nothing was ever kept.
+    ///
+    /// # Errors
+    /// [`KeepFault`]; then nothing is known.
+    fn names(&self) -> Result<Vec<(String, u64)>, KeepFault>;
 }
 
 /// The store that goes with a spool.
 #[must_use]
 pub fn open(config: &SpoolConfig) -> Box<dyn SmallStore> {
     Box::new(StateDir::new(&config.path))
+}
+
+/// A store of its own for many values of one kind, beside the spool.
+#[must_use]
+pub fn open_collection(config: &SpoolConfig, kind: &str) -> Box<dyn SmallStore> {
+    Box::new(StateDir::collection(&config.path.join(kind)))
 }
 
 /// What is wrong with what a store keeps under a name.
@@ -76,16 +145,61 @@ pub fn keep(store: &dyn SmallStore, name: &str, value: &impl Serialize) -> Resul
 }
 
 /// A file for each name in one directory.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct StateDir {
     folder: PathBuf,
+    shared: Sharing,
+    written: AtomicU64,
+}
+
+/// With what the files share their directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// With the spool, which makes it. One process writes each name, and a crash leaves one unfinished
+    /// file for it at most.
+    Spool,
+    /// With nothing; it is made when it is needed. Several processes may write the same name.
+    Nothing,
 }
 
 impl StateDir {
     /// The states in a directory, which is not made here.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), shared: Sharing::Spool, written: AtomicU64::default() }
+    }
+
+    /// Many states in a directory of their own. The one above it is not made here: an operator, who may be
+    /// another user, must not be the first to make it.
+    #[must_use]
+    pub fn collection(folder: &Path) -> Self {
+        Self { shared: Sharing::Nothing, ..Self::new(folder) }
+    }
+
+    /// Where a value is written before it takes its name.
+    fn aside(&self, name: &str) -> PathBuf {
+        self.folder.join(match self.shared {
+            Sharing::Spool => format!(".{name}.new"),
+            Sharing::Nothing => {
+                format!(".new-{}-{}", std::process::id(), self.written.fetch_add(1, Ordering::Relaxed))
+            }
+        })
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        if self.shared == Sharing::Spool || self.folder.is_dir() {
+            return Ok(());
+        }
+        fs::DirBuilder::new().mode(0o700).create(&self.folder)?;
+        if let Some(above) = self.folder.parent() {
+            sealed::belongs_with(&self.folder, above);
+        }
+        Ok(())
+    }
+
+    fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> KeepFault {
+        let path = self.place(name);
+        move |error| KeepFault { path, detail: error.to_string() }
     }
 }
 
@@ -95,21 +209,54 @@ impl SmallStore for StateDir {
     }
 
     fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, KeepFault> {
-        let path = self.folder.join(name);
-        let length = match fs::metadata(&path) {
-            Ok(found) => found.len(),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fault(self, name, error.to_string())),
-        };
-        if length > limit {
-            return Err(fault(self, name, "it is too long"));
+        match self.stamp(name)? {
+            None => return Ok(None),
+            Some(stamp) if stamp.length > limit => return Err(fault(self, name, "it is too long")),
+            Some(_) => {}
         }
-        fs::read(&path).map(Some).map_err(|error| fault(self, name, error.to_string()))
+        found(fs::read(self.folder.join(name))).map_err(self.failed(name))
     }
 
-    fn replace(&self, name: &str, value: &[u8]) -> Result<(), KeepFault> {
-        let aside = self.folder.join(format!(".{name}.new"));
-        sealed::replace(&self.folder.join(name), &aside, value).map_err(|error| fault(self, name, error.to_string()))
+    fn stamp(&self, name: &str) -> Result<Option<Stamp>, KeepFault> {
+        let metadata = found(fs::metadata(self.folder.join(name))).map_err(self.failed(name))?;
+        Ok(metadata.as_ref().map(Stamp::from))
+    }
+
+    fn replace_unless(
+        &self,
+        name: &str,
+        value: &[u8],
+        durable: Durable,
+        stays: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Stamp>, KeepFault> {
+        let aside = sealed::Aside { path: self.aside(name), durable };
+        let written =
+            self.make_folder().and_then(|()| sealed::replace_unless(&self.folder.join(name), &aside, value, stays));
+        Ok(written.map_err(self.failed(name))?.as_ref().map(Stamp::from))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), KeepFault> {
+        found(fs::remove_file(self.folder.join(name))).map(|_gone| ()).map_err(self.failed(name))
+    }
+
+    fn names(&self) -> Result<Vec<(String, u64)>, KeepFault> {
+        let failed =
+            |error: io::Error| KeepFault { path: self.folder.display().to_string(), detail: error.to_string() };
+        let Some(entries) = found(fs::read_dir(&self.folder)).map_err(failed)? else { return Ok(Vec::new()) };
+        let named = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+            Some((name, entry.metadata().ok().filter(fs::Metadata::is_file)?.len()))
+        };
+        Ok(entries.flatten().filter_map(named).collect())
+    }
+}
+
+/// Nothing where there is none.
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -147,6 +294,35 @@ mod tests {
         fs::write(&path, octets).unwrap();
         let fault = load::<Vec<u32>>(&store, "numbers", LIMIT).unwrap_err();
         assert!(fault.path.ends_with("/numbers") && fault.detail.contains("checksum"), "{fault}");
+    }
+
+    #[test]
+    fn a_collection_makes_its_folder_and_names_what_is_whole() {
+        let spool = tempfile::tempdir().unwrap();
+        let folder = spool.path().join("kind");
+        let store = StateDir::collection(&folder);
+        assert_eq!((store.names(), store.stamp("a"), store.read("a", LIMIT)), (Ok(vec![]), Ok(None), Ok(None)));
+        assert!(!folder.exists(), "looking makes nothing");
+        store.replace("a", b"first").unwrap();
+        fs::write(folder.join(".new-1-1"), b"unfinished").unwrap();
+        let first = store.stamp("a").unwrap().unwrap();
+        assert_eq!((store.names().unwrap(), first.length), (vec![("a".to_owned(), 5)], 5));
+        let second = store.replace_unless("a", b"other", Durable::Later, &mut || false).unwrap().unwrap();
+        assert_ne!(first, second);
+        assert_eq!(store.stamp("a"), Ok(Some(second)));
+        assert_eq!(store.replace_unless("a", b"late", Durable::Now, &mut || true), Ok(None));
+        assert_eq!(store.read("a", LIMIT).unwrap().as_deref(), Some(&b"other"[..]));
+        store.remove("a").unwrap();
+        store.remove("a").unwrap();
+        assert_eq!(store.names(), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_collection_whose_spool_is_not_there_is_a_fault_and_makes_none() {
+        let spool = tempfile::tempdir().unwrap();
+        let missing = spool.path().join("spool");
+        StateDir::collection(&missing.join("kind")).replace("a", b"value").unwrap_err();
+        assert!(!missing.exists());
     }
 
     #[test]

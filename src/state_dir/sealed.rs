@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Octets of the checksum and the line end behind it.
 const SEAL_OCTETS: usize = 9;
@@ -60,38 +60,37 @@ fn sum(body: &[u8]) -> String {
 
 /// Whether a file must be durable when the call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durable {
+pub enum Durable {
     /// It must.
     Now,
     /// It may be empty or the one before after a crash.
     Later,
 }
 
-/// Replaces the file at `path`; `aside` is in the same folder, and nobody else's. Durable when it
-/// returns.
+/// Where a value is written first: in the same folder, and nobody else's.
+pub(crate) struct Aside {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Whether it must be durable under its name.
+    pub(crate) durable: Durable,
+}
+
+/// Replaces the file at `path`, unless `stays` says otherwise at the last moment.
 ///
 /// # Errors
 /// What the disk says; then the file is as it was.
-pub(crate) fn replace(path: &Path, aside: &Path, content: &[u8]) -> io::Result<()> {
-    replace_unless(path, aside, (content, Durable::Now), || false).map(|_metadata| ())
-}
-
-/// As [`replace`], and nothing is replaced when `stays` says so at the last moment.
-///
-/// # Errors
-/// As [`replace`].
 pub(crate) fn replace_unless(
     path: &Path,
-    aside: &Path,
-    (content, durable): (&[u8], Durable),
-    stays: impl FnOnce() -> bool,
+    Aside { path: aside, durable }: &Aside,
+    content: &[u8],
+    stays: &mut dyn FnMut() -> bool,
 ) -> io::Result<Option<fs::Metadata>> {
-    let replace = || {
+    let mut replace = || {
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(aside)?;
         belongs_with(aside, folder);
         file.write_all(content)?;
-        if durable == Durable::Now {
+        if *durable == Durable::Now {
             file.sync_all()?;
         }
         if stays() {
@@ -100,7 +99,7 @@ pub(crate) fn replace_unless(
         }
         fs::rename(aside, path)?;
         let metadata = file.metadata()?;
-        if durable == Durable::Now {
+        if *durable == Durable::Now {
             fs::File::open(folder)?.sync_all()?;
         }
         Ok(Some(metadata))

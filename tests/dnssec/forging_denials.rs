@@ -37,6 +37,14 @@ fn all_proofs(world: &World, zone: &str) -> Vec<Record> {
     with_proofs(world, zone, &names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// The same but for the records of these names.
+fn proofs_without(world: &World, zone: &str, names: &[&str]) -> Vec<Record> {
+    let left_out: Vec<Record> = names.iter().flat_map(|owner| world.proof(zone, owner).unwrap()).collect();
+    let mut records = all_proofs(world, zone);
+    records.retain(|record| !left_out.contains(record));
+    records
+}
+
 fn unsigned(mut records: Vec<Record>) -> Vec<Record> {
     records.retain(|r| r.record_type() != RecordType::RRSIG);
     records
@@ -471,6 +479,41 @@ const NSEC3_SCENES: &[Scene] = &[
         question: "opt.test",
         rtype: RecordType::MX,
         touches: &[("opt.test", RecordType::MX, |w, m| denial(m, NX_DOMAIN, all_proofs(w, "opt.test")))],
+    },
+    Scene {
+        title: "opt-out: every record there is says that TLSA has no data",
+        question: OPT,
+        rtype: T,
+        touches: &[(OPT, T, |w, m| denial(m, NO_ERROR, all_proofs(w, "opt.test")))],
+    },
+    Scene {
+        title: "opt-out: every record but that of the name",
+        question: OPT,
+        rtype: T,
+        touches: &[(OPT, T, |w, m| denial(m, NO_ERROR, proofs_without(w, "opt.test", &[OPT])))],
+    },
+    Scene {
+        title: "opt-out: every record but those of the name and of all above it",
+        question: OPT,
+        rtype: T,
+        touches: &[(OPT, T, |w, m| {
+            let on_the_way = [OPT, "_tcp.mail.opt.test", "mail.opt.test"];
+            denial(m, NO_ERROR, proofs_without(w, "opt.test", &on_the_way));
+        })],
+    },
+    Scene {
+        title: "opt-out: every record but that of the host says that it has no address",
+        question: "mail.opt.test",
+        rtype: RecordType::A,
+        touches: &[("mail.opt.test", RecordType::A, |w, m| {
+            denial(m, NO_ERROR, proofs_without(w, "opt.test", &["mail.opt.test"]));
+        })],
+    },
+    Scene {
+        title: "opt-out: every record but that of a signed child says that TLSA in it has no data",
+        question: OPT_SUB,
+        rtype: T,
+        touches: &[(OPT_SUB, T, |w, m| denial(m, NO_ERROR, proofs_without(w, "opt.test", &["sub.opt.test"])))],
     },
     Scene {
         title: "opt-out: a range says there is an unsigned delegation above TLSA",

@@ -157,6 +157,24 @@ fn rfc5155_9_2_opt_out_leaves_open_what_does_not_exist_and_nothing_else() {
     hold(&world(p256().opt_out()), &table, "shape.test");
 }
 
+/// RFC 5155 §7.1: with opt-out a name that only unsigned delegations lie below need not be in the chain, and a
+/// server that knows of it has nothing to say but the closest encloser and the range (NSD does so).
+#[test]
+fn rfc5155_9_2_a_range_with_opt_out_leaves_open_what_is_there_whatever_the_wildcard_has() {
+    let world = world(p256().opt_out());
+    let mut proofs = Vec::new();
+    for nth in 0..8 {
+        let lone = format!("lone{nth}.shape.test");
+        world.add_zone(&format!("unsigned.{lone}"), Signing::Unsigned).unwrap();
+        expect(&verdict(&world, &lone, RecordType::A), "insecure nodata");
+        expect(&verdict(&world, &lone, RecordType::DS), "insecure nodata");
+        proofs.push(world.message(&lone, RecordType::A).unwrap().authorities);
+    }
+    let about_the_wildcard = world.proof("shape.test", "*.shape.test").unwrap();
+    let silent = |proof: &&Vec<Record>| !proof.iter().any(|record| about_the_wildcard.contains(record));
+    assert!(proofs.iter().filter(silent).count() > 0, "in some of them nothing is said of the wildcard");
+}
+
 #[test]
 fn rfc9276_3_2_denials_with_too_many_iterations_are_insecure() {
     let world = world(p256().nsec3(EXCESSIVE_ITERATIONS));

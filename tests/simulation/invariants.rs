@@ -12,7 +12,7 @@ use dane_relay::spool::RecipientState;
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::audit::Auditor;
 use dane_relay::spool::embedded::reader::StateReader;
-use dane_relay::spool::ledger::Message;
+use dane_relay::spool::ledger::LedgerMessage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -127,7 +127,7 @@ impl World {
         arrived
     }
 
-    fn message(&self, ledger: &StateReader, message_id: &str) -> Option<Message> {
+    fn message(&self, ledger: &StateReader, message_id: &str) -> Option<LedgerMessage> {
         let mut found = ledger.find(message_id, 10).unwrap().messages;
         found.retain(|message| message.message_id.as_deref() == Some(message_id));
         found.extend(self.invariants.pruning_log().pruned(message_id).cloned());
@@ -257,7 +257,7 @@ impl World {
         assert_eq!(pruning_log.faults, [""; 0], "{}", self.name());
     }
 
-    fn check_message(&self, submission: &Submission, message: &Message, evidence: &Evidence) {
+    fn check_message(&self, submission: &Submission, message: &LedgerMessage, evidence: &Evidence) {
         for recipient in &message.recipients {
             let recipient = recipient.as_ref().unwrap();
             let to = &recipient.address;

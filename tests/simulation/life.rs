@@ -21,7 +21,7 @@ use dane_relay::service::start::{self, Service};
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::Act;
-use dane_relay::spool::ledger::{Listed, Message, MessageState};
+use dane_relay::spool::ledger::{LedgerMessage, Listed, MessageState};
 use dane_relay::spool::{Hold, Spool};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -341,7 +341,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn order(&self, act: Act, message: Message) {
+    fn order(&self, act: Act, message: LedgerMessage) {
         let hold = if message.standing == MessageState::Held { Hold::Held } else { Hold::Scheduled };
         let pipeline = Arc::clone(&self.pipeline);
         let all: Vec<usize> = (0..message.recipients.len()).collect();

@@ -1,5 +1,5 @@
-//! Policies on disk: one file a domain in `<spool>/mta-sts/`, replaced as a whole (RFC 8461 §5.1:
-//! a policy holds until it expires, so also over a restart).
+//! Policies that are kept: one value a domain beside the spool (`<spool>/mta-sts/`, a file each), replaced
+//! as a whole (RFC 8461 §5.1: a policy holds until it expires, so also over a restart).
 //!
 //! The invariant: a policy that was in force stays so until its time is over or a younger one of
 //! its domain replaces it, whatever becomes of the disk and whoever else comes.
@@ -8,34 +8,27 @@
 //!   that this outlasts restarts, for as long as the policy in it can have held, counted from the
 //!   time of the file; where the folder cannot be read, that goes for every domain.
 //! - Who must go when there are too many is chosen in `room.rs`.
-//! - Files are looked at anew whenever they have changed, so another process may read and replace
+//! - Files are looked at again whenever they have changed, so another process may read and replace
 //!   them while the relay runs; nobody replaces a policy by an older one.
 //! - Where the disk refuses, a policy lives in memory (`memory.rs`), and the file before it stays.
-#![expect(clippy::disallowed_methods, reason = "this is where policies meet the disk")]
 
-use super::file::{self, Content};
+use super::file::{self, FileContent};
 use super::lost::{Lost, LostBecause};
-use super::memory::{Held, Memory, Remembered, Stamp};
+use super::memory::{Held, PolicyMemory, Remembered};
 use super::policy::Mode;
-use super::room::{self, Choice, Entry, Kind, Limits, Size};
+use super::room::{self, Choice, FileKind, Size, StoreLimits, StoredFile};
 use super::{RefreshFailure, StsPolicy, Tenure};
 use crate::clock::Timestamp;
 use crate::smtp::address::Domain;
-use crate::state_dir::sealed as kept;
-use crate::state_dir::sealed::Durable;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::state_dir::sealed::UNPACKED_LIMIT;
+use crate::state_dir::{Durable, KeepFault, SmallStore, Stamp};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The folder in the spool.
-const FOLDER: &str = "mta-sts";
-/// Files that were begun and not finished. No domain begins with a dot.
-const UNFINISHED: &str = ".new-";
+/// The collection of policies beside the spool.
+pub const COLLECTION: &str = "mta-sts";
 /// The longest file, in octets.
-const FILE_LIMIT: u64 = kept::UNPACKED_LIMIT as u64;
+const FILE_LIMIT: u64 = UNPACKED_LIMIT as u64;
 
 /// A policy could not be kept or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +36,7 @@ pub enum StoreFault {
     /// A policy that was kept cannot be looked into.
     #[error("the kept MTA-STS policy of {domain} is lost: {detail}; mail to it waits until it is fetched again")]
     Lost {
-        /// Whose.
+        /// The domain of the policy.
         domain: Domain,
         /// What is wrong.
         detail: String,
@@ -78,14 +71,14 @@ pub enum StoreFault {
 
 /// What is held for a domain, and what was wrong where that is met for the first time.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Looked {
-    /// It.
+pub struct LookedUp {
+    /// The policy, or what is known of it.
     pub held: Held,
     /// To be told.
     pub news: Option<StoreFault>,
 }
 
-impl From<Held> for Looked {
+impl From<Held> for LookedUp {
     fn from(held: Held) -> Self {
         Self { held, news: None }
     }
@@ -93,119 +86,93 @@ impl From<Held> for Looked {
 
 /// The policies that are kept.
 pub struct Store {
-    folder: PathBuf,
-    limits: Limits,
-    memory: Mutex<Memory>,
+    /// No domain has a slash, begins with a dot, or is longer than a name may be.
+    values: Box<dyn SmallStore>,
+    limits: StoreLimits,
+    memory: Mutex<PolicyMemory>,
     /// What newcomers may bring before everybody is looked at; nothing when nobody was yet.
     left: Mutex<Option<Size>>,
     /// What the disk said last when it did not say whether there is a file.
     disk_says: Mutex<Option<String>>,
-    written: AtomicU64,
-}
-
-impl From<&fs::Metadata> for Stamp {
-    fn from(of: &fs::Metadata) -> Self {
-        Self { inode: of.ino(), modified: (of.mtime(), of.mtime_nsec()), length: of.len() }
-    }
 }
 
 impl Store {
-    /// The store of a spool. Nothing is read or made yet.
+    /// The policies that `values` keeps. Nothing is read or made yet.
     #[must_use]
-    pub fn new(spool: &Path, limits: Limits) -> Self {
-        Self {
-            folder: spool.join(FOLDER),
-            limits,
-            memory: Mutex::default(),
-            left: Mutex::default(),
-            disk_says: Mutex::default(),
-            written: AtomicU64::default(),
-        }
+    pub fn new(values: Box<dyn SmallStore>, limits: StoreLimits) -> Self {
+        Self { values, limits, memory: Mutex::default(), left: Mutex::default(), disk_says: Mutex::default() }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, PolicyMemory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// No domain has a slash, begins with a dot, or is longer than a file name may be.
-    fn path(&self, domain: &Domain) -> PathBuf {
-        self.folder.join(domain.as_str())
     }
 
     /// What is held for a domain, expired or not.
     #[must_use]
-    pub fn get(&self, domain: &Domain) -> Looked {
-        let path = self.path(domain);
+    pub fn get(&self, domain: &Domain) -> LookedUp {
         let mut memory = self.memory();
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.disk_speaks(None);
-                if memory.get(domain).is_some_and(|known| known.stamp.is_some()) {
-                    memory.remove(domain);
-                }
-                return memory.get(domain).map_or(Held::Nothing, |known| known.held.clone()).into();
-            }
-            Err(error) => return self.no_answer(&memory, domain, &error),
+        let stamp = match self.values.stamp(domain.as_str()) {
+            Ok(stamp) => stamp,
+            Err(fault) => return self.no_answer(&memory, domain, &fault),
         };
         self.disk_speaks(None);
-        let stamp = Stamp::from(&metadata);
+        let Some(stamp) = stamp else {
+            if memory.get(domain).is_some_and(|known| known.stamp.is_some()) {
+                memory.remove(domain);
+            }
+            return memory.get(domain).map_or(Held::Nothing, |known| known.held.clone()).into();
+        };
         let known = memory.get(domain).cloned();
         if let Some(known) = known.as_ref().filter(|known| known.stamp == Some(stamp)) {
             return known.held.clone().into();
         }
-        let Some((read, news)) = self.load(domain, &path, &metadata) else { return Held::Nothing.into() };
+        let Some((read, news)) = self.load(domain, stamp) else { return Held::Nothing.into() };
         if let Some(known) = known.filter(|known| outlasts(known, &read)) {
             if known.stamp.is_none() {
                 return known.held.into();
             }
             // What is remembered of a file is better than what has become of it.
             memory.insert(domain.clone(), Remembered { stamp: Some(stamp), ..known.clone() });
-            return Looked { held: known.held, news };
+            return LookedUp { held: known.held, news };
         }
         let held = read.held.clone();
         memory.insert(domain.clone(), read);
-        Looked { held, news }
+        LookedUp { held, news }
     }
 
     /// Nothing where the file is gone by now.
-    fn load(&self, domain: &Domain, path: &Path, metadata: &fs::Metadata) -> Option<(Remembered, Option<StoreFault>)> {
-        let stamp = Some(Stamp::from(metadata));
-        let shown = path.display().to_string();
-        let because = match read(path, metadata.len()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return None,
-            Err(error) => LostBecause::Unreadable { path: shown, detail: error.to_string() },
-            Ok(read) => match read.and_then(|octets| file::decode(domain, &octets)) {
-                Ok(Content::Policy(policy)) => {
-                    let standing = Some(policy.standing);
-                    return Some((Remembered { held: Held::Policy(Arc::new(policy)), standing, stamp }, None));
+    fn load(&self, domain: &Domain, stamp: Stamp) -> Option<(Remembered, Option<StoreFault>)> {
+        let damaged = |detail| LostBecause::Damaged { path: self.values.place(domain.as_str()), detail };
+        let because = match self.values.read(domain.as_str(), FILE_LIMIT) {
+            _ if stamp.length > FILE_LIMIT => damaged("it is too long".to_owned()),
+            Ok(None) => return None,
+            Err(KeepFault { path, detail }) => LostBecause::Unreadable { path, detail },
+            Ok(Some(octets)) => match file::decode(domain, &octets) {
+                Ok(FileContent::Policy(policy)) => {
+                    let (standing, held) = (Some(policy.standing), Held::Policy(Arc::new(policy)));
+                    return Some((Remembered { held, standing, stamp: Some(stamp) }, None));
                 }
-                Ok(Content::End(until, standing)) => {
+                Ok(FileContent::End(until, standing)) => {
                     let lost = Lost { domain: domain.clone(), until: Some(until), because: LostBecause::LetGo };
-                    return Some((
-                        Remembered { held: Held::Lost(Arc::new(lost)), standing: Some(standing), stamp },
-                        None,
-                    ));
+                    let (standing, held) = (Some(standing), Held::Lost(Arc::new(lost)));
+                    return Some((Remembered { held, standing, stamp: Some(stamp) }, None));
                 }
-                Err(detail) => LostBecause::Damaged { path: shown, detail },
+                Err(detail) => damaged(detail),
             },
         };
         let news = StoreFault::Lost { domain: domain.clone(), detail: because.to_string() };
-        let until = Some(Lost::bound(Timestamp(metadata.mtime().saturating_mul(1000))));
-        let lost = Lost { domain: domain.clone(), until, because };
-        Some((Remembered { held: Held::Lost(Arc::new(lost)), standing: None, stamp }, Some(news)))
+        let lost = Lost { domain: domain.clone(), until: Some(Lost::bound(stamp.kept_at())), because };
+        let held = Held::Lost(Arc::new(lost));
+        Some((Remembered { held, standing: None, stamp: Some(stamp) }, Some(news)))
     }
 
     /// The disk does not even say whether there is a file.
-    fn no_answer(&self, memory: &Memory, domain: &Domain, error: &io::Error) -> Looked {
-        let path = self.path(domain).display().to_string();
-        let detail = error.to_string();
-        let is_new = self.disk_speaks(Some(&detail));
-        let news =
-            is_new.then(|| StoreFault::Unreadable { path: self.folder.display().to_string(), detail: detail.clone() });
+    fn no_answer(&self, memory: &PolicyMemory, domain: &Domain, fault: &KeepFault) -> LookedUp {
+        let KeepFault { path, detail } = fault.clone();
+        let news = self.disk_speaks(Some(&detail)).then(|| unreadable(fault.clone()));
         let lost = Lost { domain: domain.clone(), until: None, because: LostBecause::Unreadable { path, detail } };
         let held = memory.get(domain).map_or_else(|| Held::Lost(Arc::new(lost)), |known| known.held.clone());
-        Looked { held, news }
+        LookedUp { held, news }
     }
 
     /// Notes what the disk says, and whether that is new.
@@ -270,9 +237,7 @@ impl Store {
 
     fn write_policy(&self, policy: Arc<StsPolicy>, now: Timestamp) -> Result<(), StoreFault> {
         let domain = policy.domain.clone();
-        let content = file::encode(&policy).map_err(|error| disk(&self.path(&domain), &error));
-        let written = content.and_then(|content| self.write(&domain, &content, &Younger { than: &policy, now }));
-        let stamp = match written {
+        let stamp = match self.write(&domain, file::encode(&policy), &Younger { than: &policy, now }) {
             Ok(None) => return Ok(()),
             Ok(Some(stamp)) => Ok(stamp),
             Err(fault) => Err(fault),
@@ -283,25 +248,26 @@ impl Store {
         self.make_room(stamp?.length, now)
     }
 
-    /// Written aside and renamed, so that nobody ever reads half of it. Nothing when what is there
-    /// by now is younger.
-    fn write(&self, domain: &Domain, content: &[u8], younger: &Younger<'_>) -> Result<Option<Stamp>, StoreFault> {
-        let path = self.path(domain);
-        let written = make_folder(&self.folder).and_then(|()| {
-            kept::replace_unless(&path, &self.aside(), (content, Durable::Now), || self.is_there(domain, younger))
-        });
-        written.map(|metadata| metadata.as_ref().map(Stamp::from)).map_err(|error| disk(&path, &error))
+    /// Nothing when what is there by now is younger.
+    fn write(
+        &self,
+        domain: &Domain,
+        content: io::Result<Vec<u8>>,
+        younger: &Younger<'_>,
+    ) -> Result<Option<Stamp>, StoreFault> {
+        let content = content.map_err(|error| self.cannot_be(domain, &error))?;
+        let mut stays = || self.is_there(domain, younger);
+        self.values.replace_unless(domain.as_str(), &content, Durable::Now, &mut stays).map_err(disk)
+    }
+
+    fn cannot_be(&self, domain: &Domain, error: &io::Error) -> StoreFault {
+        StoreFault::Disk { path: self.values.place(domain.as_str()), detail: error.to_string() }
     }
 
     fn is_there(&self, domain: &Domain, younger: &Younger<'_>) -> bool {
         let Held::Policy(there) = self.get(domain).held else { return false };
         let is_on_disk = self.memory().get(domain).is_some_and(|known| known.stamp.is_some());
         is_on_disk && there.fetched_at > younger.than.fetched_at && there.fetched_at <= younger.now
-    }
-
-    fn aside(&self) -> PathBuf {
-        let number = self.written.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(format!("{UNFINISHED}{}-{number}", std::process::id()))
     }
 
     /// Keeps to the limits after so many octets were written.
@@ -321,21 +287,21 @@ impl Store {
         if to_lose.is_empty() { Ok(()) } else { Err(StoreFault::Full { domains: to_lose.len() }) }
     }
 
-    fn entries(&self, now: Timestamp) -> Result<Vec<Entry>, StoreFault> {
+    fn entries(&self, now: Timestamp) -> Result<Vec<StoredFile>, StoreFault> {
         let entry = |(domain, octets): (Domain, u64)| {
             let held = self.get(&domain).held;
             let standing = self.memory().get(&domain).and_then(|known| known.standing);
             let kind = match held {
-                Held::Policy(policy) if policy.has_expired(now) => Kind::Expired,
-                Held::Policy(policy) if policy.terms.mode == Mode::Enforce => Kind::Enforced,
-                Held::Policy(_) => Kind::Harmless,
+                Held::Policy(policy) if policy.has_expired(now) => FileKind::Expired,
+                Held::Policy(policy) if policy.terms.mode == Mode::Enforce => FileKind::Enforced,
+                Held::Policy(_) => FileKind::Harmless,
                 Held::Lost(lost) if lost.because != LostBecause::LetGo => return None,
-                Held::Lost(lost) if lost.is_over(now) => Kind::Expired,
-                Held::Lost(_) => Kind::End,
+                Held::Lost(lost) if lost.is_over(now) => FileKind::Expired,
+                Held::Lost(_) => FileKind::End,
                 Held::Nothing => return None,
             };
             let (since, established) = standing.map_or((now, None), |standing| (standing.since, standing.established));
-            Some(Entry { domain, octets, kind, since, established })
+            Some(StoredFile { domain, octets, kind, since, established })
         };
         Ok(self.files()?.into_iter().filter_map(entry).collect())
     }
@@ -344,20 +310,19 @@ impl Store {
     /// damaged or as before, and no demand is lost.
     fn end(&self, domain: &Domain) -> Result<(), StoreFault> {
         let Held::Policy(policy) = self.get(domain).held else { return Ok(()) };
-        let path = self.path(domain);
         let content = file::encode_end(domain, policy.expires_at(), policy.standing);
-        let written = content
-            .and_then(|content| kept::replace_unless(&path, &self.aside(), (&content, Durable::Later), || false));
+        let content = content.map_err(|error| self.cannot_be(domain, &error))?;
+        let written = self.values.replace_unless(domain.as_str(), &content, Durable::Later, &mut || false);
         // It is read again when it is asked for.
         self.memory().remove(domain);
-        written.map(|_metadata| ()).map_err(|error| disk(&path, &error))
+        written.map(|_stamp| ()).map_err(disk)
     }
 
     /// Forgets a policy.
     pub fn remove(&self, domain: &Domain) {
         self.memory().remove(domain);
         // Gone already, or it is found expired again.
-        let _gone = fs::remove_file(self.path(domain));
+        let _gone = self.values.remove(domain.as_str());
     }
 
     /// All that is held, in the order of the domains, and what is wrong with it.
@@ -372,7 +337,7 @@ impl Store {
         domains.sort_unstable();
         domains.dedup();
         let look = |domain: Domain| {
-            let Looked { held, news } = self.get(&domain);
+            let LookedUp { held, news } = self.get(&domain);
             faults.extend(news);
             (domain, held)
         };
@@ -380,21 +345,8 @@ impl Store {
     }
 
     fn files(&self) -> Result<Vec<(Domain, u64)>, StoreFault> {
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => {
-                return Err(StoreFault::Unreadable {
-                    path: self.folder.display().to_string(),
-                    detail: error.to_string(),
-                });
-            }
-        };
-        let file = |entry: fs::DirEntry| {
-            let domain = entry.file_name().to_str()?.parse().ok()?;
-            Some((domain, entry.metadata().ok()?.len()))
-        };
-        Ok(entries.flatten().filter_map(file).collect())
+        let names = self.values.names().map_err(unreadable)?;
+        Ok(names.into_iter().filter_map(|(name, octets)| Some((name.parse().ok()?, octets))).collect())
     }
 }
 
@@ -416,26 +368,12 @@ fn outlasts(known: &Remembered, read: &Remembered) -> bool {
     }
 }
 
-/// The octets, or what is wrong with the file.
-fn read(path: &Path, length: u64) -> io::Result<Result<Vec<u8>, String>> {
-    if length > FILE_LIMIT { Ok(Err("it is too long".to_owned())) } else { fs::read(path).map(Ok) }
+fn disk(KeepFault { path, detail }: KeepFault) -> StoreFault {
+    StoreFault::Disk { path, detail }
 }
 
-fn disk(path: &Path, error: &io::Error) -> StoreFault {
-    StoreFault::Disk { path: path.display().to_string(), detail: error.to_string() }
-}
-
-/// The spool itself is not made here: an operator, who may be another user, must not be the first
-/// to make it.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    fs::DirBuilder::new().mode(0o700).create(folder)?;
-    if let Some(spool) = folder.parent() {
-        kept::belongs_with(folder, spool);
-    }
-    Ok(())
+fn unreadable(KeepFault { path, detail }: KeepFault) -> StoreFault {
+    StoreFault::Unreadable { path, detail }
 }
 
 #[cfg(test)]

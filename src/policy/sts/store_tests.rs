@@ -4,6 +4,10 @@
 use super::*;
 use crate::policy::sts::record::PolicyId;
 use crate::policy::sts::room::LIMITS;
+use crate::state_dir::{StateDir, sealed};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NOW: Timestamp = Timestamp(1_795_261_468_000);
@@ -35,8 +39,8 @@ fn fat_policy(name: &str, seed: u64) -> Arc<StsPolicy> {
     read_policy(name, text)
 }
 
-fn store(spool: &Path, limits: Limits) -> Store {
-    Store::new(spool, limits)
+fn store(spool: &Path, limits: StoreLimits) -> Store {
+    Store::new(Box::new(StateDir::collection(&spool.join(COLLECTION))), limits)
 }
 
 fn held(store: &Store, name: &str) -> Held {
@@ -49,7 +53,7 @@ fn lost(held: &Held) -> &Lost {
 }
 
 fn file(spool: &Path, name: &str) -> PathBuf {
-    spool.join(FOLDER).join(name)
+    spool.join(COLLECTION).join(name)
 }
 
 #[test]
@@ -65,7 +69,7 @@ fn rfc8461_5_1_policies_survive_as_they_are() {
         let read = store(folder.path(), LIMITS).get(&policy.domain);
         assert_eq!(read, Held::Policy(Arc::clone(policy)).into());
     }
-    let files = fs::read_dir(folder.path().join(FOLDER)).unwrap().count();
+    let files = fs::read_dir(folder.path().join(COLLECTION)).unwrap().count();
     assert_eq!(files, 3, "nothing unfinished stays behind");
 }
 
@@ -79,7 +83,7 @@ fn rfc8461_10_2_strangers_with_the_largest_policies_evict_nobody_else() {
             kept.establish(&domain(name), NOW.plus(days * DAY)).unwrap();
         }
     }
-    let limits = Limits { newcomers: Size { entries: 5000, bytes: 1_048_576 }, ..LIMITS };
+    let limits = StoreLimits { newcomers: Size { entries: 5000, bytes: 1_048_576 }, ..LIMITS };
     let flooded = store(folder.path(), limits);
     for n in 0..100 {
         flooded.put(&fat_policy(&format!("d{n}.evil.test"), n), NOW.plus(DAY)).unwrap();
@@ -98,7 +102,7 @@ fn rfc8461_10_2_strangers_with_the_largest_policies_evict_nobody_else() {
 #[test]
 fn rfc8461_5_1_who_is_let_go_leaves_the_end_of_the_policy_and_comes_back_by_a_fetch() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { newcomers: Size { entries: 1, bytes: u64::MAX }, ..LIMITS };
+    let limits = StoreLimits { newcomers: Size { entries: 1, bytes: u64::MAX }, ..LIMITS };
     let kept = store(folder.path(), limits);
     kept.put(&policy("first.test", "enforce", 1000), NOW).unwrap();
     kept.put(&policy("none.test", "none", 1000), NOW).unwrap();
@@ -125,7 +129,7 @@ fn rfc8461_5_1_who_is_let_go_leaves_the_end_of_the_policy_and_comes_back_by_a_fe
 #[test]
 fn rfc8461_10_2_who_finds_no_room_at_all_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { newcomers: Size { entries: 1, bytes: u64::MAX }, ends: 2, ..LIMITS };
+    let limits = StoreLimits { newcomers: Size { entries: 1, bytes: u64::MAX }, ends: 2, ..LIMITS };
     let kept = store(folder.path(), limits);
     let put = |n: u64| {
         let standing = Tenure { since: NOW.plus(Duration::from_secs(n)), established: None };
@@ -144,7 +148,7 @@ fn rfc8461_5_1_a_policy_that_cannot_be_read_is_lost_and_not_none_over_restarts()
     let path = file(folder.path(), "a.test");
     store(folder.path(), LIMITS).put(&policy("a.test", "enforce", 10), NOW).unwrap();
     let good = fs::read(&path).unwrap();
-    let newer = kept::seal(&serde_json::json!({ "version": 99, "domain": "a.test" })).unwrap();
+    let newer = sealed::seal(&serde_json::json!({ "version": 99, "domain": "a.test" })).unwrap();
     let mut flipped = good.clone();
     flipped[20] ^= 1;
     let contents = [
@@ -189,18 +193,18 @@ fn rfc8461_5_1_a_file_that_the_disk_does_not_give_is_lost() {
 #[test]
 fn rfc8461_5_1_where_the_whole_folder_cannot_be_read_nobody_is_taken_for_having_no_policy() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join(FOLDER), "in the way").unwrap();
+    fs::write(folder.path().join(COLLECTION), "in the way").unwrap();
     let running = store(folder.path(), LIMITS);
     let first = running.get(&domain("a.test"));
     assert!(matches!(first.news, Some(StoreFault::Unreadable { .. })), "{first:?}");
     assert_eq!(lost(&first.held).until, None);
     let second = running.get(&domain("b.test"));
-    assert!(matches!(second, Looked { held: Held::Lost(_), news: None }), "told once: {second:?}");
+    assert!(matches!(second, LookedUp { held: Held::Lost(_), news: None }), "told once: {second:?}");
     assert!(matches!(running.all().1[..], [StoreFault::Unreadable { .. }]));
     // What is fetched meanwhile counts, though it cannot be kept.
     assert!(matches!(running.put(&policy("a.test", "enforce", 10), NOW), Err(StoreFault::Disk { .. })));
     assert!(matches!(held(&running, "a.test"), Held::Policy(_)));
-    fs::remove_file(folder.path().join(FOLDER)).unwrap();
+    fs::remove_file(folder.path().join(COLLECTION)).unwrap();
     assert_eq!(held(&running, "b.test"), Held::Nothing);
 }
 
@@ -212,7 +216,7 @@ fn rfc8461_5_1_a_disk_that_takes_no_new_policy_leaves_the_old_one_in_force() {
     let new = Arc::new(StsPolicy { fetched_at: NOW.plus(DAY), ..(*new).clone() });
     running.put(&old, NOW).unwrap();
     // The file to be written aside cannot be: its name is taken.
-    fs::create_dir_all(running.folder.join(format!("{UNFINISHED}{}-1", std::process::id()))).unwrap();
+    fs::create_dir_all(folder.path().join(COLLECTION).join(format!(".new-{}-1", std::process::id()))).unwrap();
     assert!(matches!(running.put(&new, NOW.plus(DAY)), Err(StoreFault::Disk { .. })));
     let Held::Policy(here) = held(&running, "a.test") else { panic!() };
     assert_eq!(here.terms.mode, Mode::Testing, "the younger one lives in memory");
@@ -226,9 +230,9 @@ fn what_is_remembered_outlasts_a_file_that_has_become_unreadable() {
     running.put(&policy("a.test", "enforce", 1000), NOW).unwrap();
     fs::write(file(folder.path(), "a.test"), "").unwrap();
     let first = running.get(&domain("a.test"));
-    assert!(matches!(first, Looked { held: Held::Policy(_), news: Some(StoreFault::Lost { .. }) }), "{first:?}");
+    assert!(matches!(first, LookedUp { held: Held::Policy(_), news: Some(StoreFault::Lost { .. }) }), "{first:?}");
     let second = running.get(&domain("a.test"));
-    assert!(matches!(second, Looked { held: Held::Policy(_), news: None }), "{second:?}");
+    assert!(matches!(second, LookedUp { held: Held::Policy(_), news: None }), "{second:?}");
 }
 
 #[test]
@@ -267,7 +271,7 @@ fn a_policy_from_the_future_is_replaced_and_lives_from_now_on() {
 #[test]
 fn what_is_removed_is_gone_for_everybody() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, other) = (Store::new(folder.path(), LIMITS), Store::new(folder.path(), LIMITS));
+    let (store, other) = (store(folder.path(), LIMITS), store(folder.path(), LIMITS));
     let policy = policy("a.test", "enforce", 10);
     store.put(&policy, NOW).unwrap();
     assert!(matches!(other.get(&policy.domain).held, Held::Policy(_)));

@@ -1,12 +1,12 @@
 //! Messages on their way from the index to whoever claims them.
 
 use super::index::Taken;
-use super::shared::Shared;
+use super::shared::SharedState;
 use crate::spool::{Claim, SpoolEntry};
 
 /// Messages taken and not yet handed out. If the caller goes away meanwhile, they are due again.
 pub(super) struct Claiming<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a SharedState,
     pub(super) taken: Vec<Taken>,
 }
 

@@ -5,7 +5,7 @@
 
 use super::jobs::{LogJob, StateJob};
 use super::log::Log;
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::steps::{CrashObserver, Step, Steps};
 use super::writer::Writer;
 use super::{EmbeddedSpool, SpoolError};
@@ -26,7 +26,7 @@ pub(super) struct Writers {
 /// nothing more is written, and the directory is free. Drop it before the tasks that use the
 /// spool: what they remove when they end, a process that is killed does not.
 pub struct ManualWriters {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     /// Until the end.
     writers: Option<Writers>,
 }
@@ -41,9 +41,9 @@ impl EmbeddedSpool {
     pub fn open_by_hand(
         config: &SpoolConfig,
         now: Timestamp,
-        witness: Arc<dyn CrashObserver>,
+        observer: Arc<dyn CrashObserver>,
     ) -> Result<(Self, ManualWriters), SpoolError> {
-        let (spool, writers) = Self::prepare(config, now, Steps::by_hand(witness))?;
+        let (spool, writers) = Self::prepare(config, now, Steps::by_hand(observer))?;
         let hands = ManualWriters { shared: Arc::clone(&spool.shared), writers: Some(writers) };
         Ok((spool, hands))
     }

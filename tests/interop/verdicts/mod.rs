@@ -4,7 +4,7 @@
 mod paths;
 mod questions;
 mod servers;
-mod signer;
+pub(crate) mod signer;
 mod zones;
 
 use crate::world::open_temp_dir;
