@@ -48,7 +48,7 @@ pub(super) struct DeliveryAttempt<'a> {
 }
 
 /// What is offered to one server.
-struct Offer<'a> {
+struct ServerOffer<'a> {
     target: &'a Target,
     recipients: &'a [usize],
     eagerness: Eagerness,
@@ -135,7 +135,7 @@ impl Pipeline {
             match step {
                 Planned::Try(target) => {
                     let eagerness = if results.is_empty() { Eagerness::MayComeAgain } else { Eagerness::MustGoOn };
-                    let offer = Offer { target: &target, recipients: &pending, eagerness };
+                    let offer = ServerOffer { target: &target, recipients: &pending, eagerness };
                     match self.try_at_its_place(attempt, facts, &offer).await {
                         Ok(outcomes) => policy = policy.max(record_all(&mut results, outcomes)),
                         Err(away) => match attempt.is_sent_away(away) {
@@ -168,7 +168,7 @@ impl Pipeline {
         &self,
         attempt: &DeliveryAttempt<'_>,
         facts: &RouteFacts,
-        offer: &Offer<'_>,
+        offer: &ServerOffer<'_>,
     ) -> Result<Vec<(usize, DeliveryOutcome)>, Away> {
         let rule = attempt.route.rule.and_then(|index| self.out.config.destination.get(index));
         let mut again = 0;
@@ -195,7 +195,7 @@ impl Pipeline {
         &self,
         attempt: &DeliveryAttempt<'_>,
         facts: &RouteFacts,
-        offer: &Offer<'_>,
+        offer: &ServerOffer<'_>,
         mailer: &Mailer,
     ) -> Vec<(usize, DeliveryOutcome)> {
         let (entry, target, pending) = (attempt.entry, offer.target, offer.recipients);

@@ -21,7 +21,7 @@ mod settle;
 
 pub use claim::run;
 
-use crate::deliver::hosts::Limits;
+use crate::deliver::hosts::HostBounds;
 use crate::deliver::hosts::driver::{Call, HostLimits, HostSeat};
 use crate::deliver::hosts::view::HostsView;
 use crate::observe::Observer;
@@ -68,7 +68,7 @@ impl Pipeline {
     /// Everything needed to carry messages.
     #[must_use]
     pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Self {
-        let (hosts, calls) = HostLimits::new(Limits::of(&out.config), out.clock.clone());
+        let (hosts, calls) = HostLimits::new(HostBounds::of(&out.config), out.clock.clone());
         Self {
             out,
             spool,

@@ -3,7 +3,7 @@
 use super::feedback::Feedback;
 use super::gates::{Asked, Gates, News, SeatId, Ticket};
 use super::view::HostsView;
-use super::{Away, Eagerness, Gate, Goal, Leaving, Limits};
+use super::{Away, Eagerness, Gate, Goal, HostBounds, Leaving};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Rate, closest_rule};
 use crate::envelope::QueueId;
@@ -40,7 +40,7 @@ struct Shared {
     state: Mutex<State>,
     clock: Clock,
     calls: mpsc::UnboundedSender<Call>,
-    limits: Limits,
+    limits: HostBounds,
 }
 
 struct State {
@@ -78,7 +78,7 @@ struct InLine<'a> {
 impl HostLimits {
     /// Gates with these limits, and the messages that will be called.
     #[must_use]
-    pub fn new(limits: Limits, clock: Clock) -> (Self, mpsc::UnboundedReceiver<Call>) {
+    pub fn new(limits: HostBounds, clock: Clock) -> (Self, mpsc::UnboundedReceiver<Call>) {
         let (calls, called) = mpsc::unbounded_channel();
         let state = State { gates: Gates::new(limits.clone()), waiting: BTreeMap::new(), signals: BTreeMap::new() };
         (Self { shared: Arc::new(Shared { state: Mutex::new(state), clock, calls, limits }) }, called)

@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Receiving hosts, and the messages that go there as the pipeline sends them: through the gate of
 /// their next hop, to their server; what is sent away waits until it is called, or comes by itself.
-struct World {
+struct HostWorld {
     limits: HostLimits,
     clock: Clock,
     began: Instant,
@@ -39,11 +39,11 @@ enum Manner {
     Silent,
 }
 
-impl World {
+impl HostWorld {
     fn new(config: &str) -> Arc<Self> {
         let config = Config::parse(config, Path::new("relay.toml")).unwrap();
         let clock = Clock::with_runtime(Timestamp(0));
-        let (limits, mut calls) = HostLimits::new(Limits::of(&config), clock.clone());
+        let (limits, mut calls) = HostLimits::new(HostBounds::of(&config), clock.clone());
         let world = Arc::new(Self {
             limits,
             clock,
@@ -153,7 +153,7 @@ fn peer(host: &str, address: [u8; 4]) -> Peer {
 
 #[tokio::test(start_paused = true)]
 async fn ten_domains_at_a_host_that_takes_five_connections_use_five_and_all_is_delivered() {
-    let world = World::new("");
+    let world = HostWorld::new("");
     let manner = Manner::TakesAtMost(5, Duration::from_millis(200));
     let messages = (0..200).map(|id| {
         let to = (hop(&format!("d{}.example", id % 10)), peer("mx.example", [192, 0, 2, 1]));
@@ -170,7 +170,7 @@ async fn ten_domains_at_a_host_that_takes_five_connections_use_five_and_all_is_d
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_turns_all_away_sees_few_connections() {
-    let world = World::new("");
+    let world = HostWorld::new("");
     for id in 0..50 {
         let to = peer("mx.example", [192, 0, 2, 1]);
         tokio::spawn(Arc::clone(&world).carry(id, hop("d.example"), to, Manner::TurnsAllAway));
@@ -185,8 +185,8 @@ async fn a_host_that_turns_all_away_sees_few_connections() {
 
 /// Twenty messages a second to a live host, and after two seconds three thousand silent domains. Gives the longest
 /// time that a message took, and the most connections at work.
-async fn beside_silent_ones(silent: impl Fn(u64) -> [u8; 4]) -> (Duration, Arc<World>) {
-    let world = World::new("");
+async fn beside_silent_ones(silent: impl Fn(u64) -> [u8; 4]) -> (Duration, Arc<HostWorld>) {
+    let world = HostWorld::new("");
     let mut live = Vec::new();
     for id in 0..400 {
         let manner = Manner::Takes(Duration::from_millis(100));

@@ -13,7 +13,7 @@
 
 use super::feedback::Feedback;
 use super::record::Record;
-use super::{Away, Eagerness, Gate, Goal, Leaving, Limits};
+use super::{Away, Eagerness, Gate, Goal, HostBounds, Leaving};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
@@ -84,13 +84,13 @@ impl GateState {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct StandingInLine {
     goal: Goal,
     in_line_of: Gate,
 }
 
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct SeatState {
     pub(super) gates: Vec<Gate>,
     share: Option<Gate>,
     began: Timestamp,
@@ -106,7 +106,7 @@ pub(super) enum Greeted {
 }
 
 /// What stops a message.
-pub(super) enum Stop {
+pub(super) enum GateStop {
     Full(Gate),
     Paced(Gate, Timestamp),
     BackingOff(Timestamp, Cause),
@@ -115,10 +115,10 @@ pub(super) enum Stop {
 /// All gates, and all who are in or wait.
 #[derive(Debug)]
 pub(super) struct Gates {
-    pub(super) limits: Limits,
+    pub(super) limits: HostBounds,
     pub(super) states: BTreeMap<Gate, GateState>,
-    pub(super) seats: BTreeMap<SeatId, Seat>,
-    waiting: BTreeMap<Ticket, Waiting>,
+    pub(super) seats: BTreeMap<SeatId, SeatState>,
+    waiting: BTreeMap<Ticket, StandingInLine>,
     /// Where each message outside is called from, and when it is due without that.
     outside: BTreeMap<QueueId, (Gate, Ticket, Timestamp)>,
     pub(super) next: u64,
@@ -126,7 +126,7 @@ pub(super) struct Gates {
 }
 
 impl Gates {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: HostBounds) -> Self {
         let new = if limits.all == 1 { 0 } else { (limits.all / NEW_SHARE_DIVISOR).max(1) };
         let share = |ceiling| GateState { ceiling, ..GateState::default() };
         let states = [(Gate::New, share(new)), (Gate::Answering, share(limits.all - new))].into();
@@ -139,11 +139,11 @@ impl Gates {
         self.prepare(&goal);
         let (gate, again) = match self.stop(&goal, now) {
             None => return Asked::Admitted(self.admit(&goal, now)),
-            Some(Stop::BackingOff(until, cause)) => {
+            Some(GateStop::BackingOff(until, cause)) => {
                 return Asked::Away(Away::BackingOff { until, cause: Box::new(cause) });
             }
-            Some(Stop::Full(gate)) => (gate, None),
-            Some(Stop::Paced(gate, at)) => (gate, Some(at)),
+            Some(GateStop::Full(gate)) => (gate, None),
+            Some(GateStop::Paced(gate, at)) => (gate, Some(at)),
         };
         if eagerness == Eagerness::MayComeAgain && self.line(&gate) >= self.longest_line(&gate, now) {
             return Asked::Away(Away::Full { gate, until: now.plus(UNCALLED) });
@@ -159,8 +159,8 @@ impl Gates {
         let gate = self.waiting.get(&ticket)?.in_line_of.clone();
         self.move_up(vec![gate], now, news);
         match self.stop(&self.waiting.get(&ticket)?.goal, now)? {
-            Stop::Paced(_, at) => Some(at),
-            Stop::Full(_) | Stop::BackingOff(..) => None,
+            GateStop::Paced(_, at) => Some(at),
+            GateStop::Full(_) | GateStop::BackingOff(..) => None,
         }
     }
 
@@ -221,7 +221,7 @@ impl Gates {
     /// What came of it is recorded.
     pub(super) fn recorded(&mut self, id: SeatId, now: Timestamp, news: &mut News) {
         let _done = self.left(id, &Feedback::Unknown, now, news);
-        if let Some(Seat { share: Some(share), .. }) = self.seats.remove(&id) {
+        if let Some(SeatState { share: Some(share), .. }) = self.seats.remove(&id) {
             self.count(&share, |in_use| in_use.saturating_sub(1));
             self.move_up(vec![share], now, news);
         }
@@ -294,7 +294,7 @@ impl Gates {
 
     fn stand(&mut self, ticket: Ticket, goal: Goal, gate: Gate) {
         self.states.entry(gate.clone()).or_default().line.insert(ticket);
-        self.waiting.insert(ticket, Waiting { goal, in_line_of: gate });
+        self.waiting.insert(ticket, StandingInLine { goal, in_line_of: gate });
     }
 
     fn admit(&mut self, goal: &Goal, now: Timestamp) -> SeatId {
@@ -312,7 +312,7 @@ impl Gates {
         if let Some(state) = self.states.get_mut(&pace.0) {
             state.record.goes(pace.1, now);
         }
-        self.seats.insert(id, Seat { gates, share, began: now, greeted: Greeted::NotYet, cut: None });
+        self.seats.insert(id, SeatState { gates, share, began: now, greeted: Greeted::NotYet, cut: None });
         id
     }
 
@@ -328,13 +328,13 @@ impl Gates {
             while let Some(ticket) = self.next_in_line(&gate) {
                 let Some(waiting) = self.waiting.get(&ticket) else { break };
                 match self.stop(&waiting.goal, now) {
-                    Some(Stop::Full(other) | Stop::Paced(other, _)) if other == gate => break,
-                    Some(Stop::Full(other) | Stop::Paced(other, _)) => {
+                    Some(GateStop::Full(other) | GateStop::Paced(other, _)) if other == gate => break,
+                    Some(GateStop::Full(other) | GateStop::Paced(other, _)) => {
                         let goal = waiting.goal.clone();
                         self.leave_line(ticket);
                         self.stand(ticket, goal, other);
                     }
-                    Some(Stop::BackingOff(until, cause)) => {
+                    Some(GateStop::BackingOff(until, cause)) => {
                         self.leave_line(ticket);
                         news.told.push((ticket, Err(Away::BackingOff { until, cause: Box::new(cause) })));
                     }

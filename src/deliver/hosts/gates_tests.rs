@@ -9,7 +9,7 @@ use std::path::Path;
 
 fn gates(more: &str) -> Gates {
     let config = Config::parse(more, Path::new("relay.toml")).unwrap();
-    Gates::new(Limits::of(&config))
+    Gates::new(HostBounds::of(&config))
 }
 
 fn at(second: i64) -> Timestamp {

@@ -103,7 +103,7 @@ pub enum Leaving {
 
 /// The limits of the configuration.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct HostBounds {
     all: usize,
     per_host: usize,
     rate: Option<Rate>,
@@ -112,7 +112,7 @@ pub struct Limits {
     retry: Retry,
 }
 
-impl Limits {
+impl HostBounds {
     /// Those of the operator.
     #[must_use]
     pub fn of(config: &Config) -> Self {

@@ -1,7 +1,7 @@
 //! What lets a message pass a gate, and what a gate learns from those that come back (pure).
 
 use super::feedback::Feedback;
-use super::gates::{GateState, Gates, Greeted, Stop};
+use super::gates::{GateState, GateStop, Gates, Greeted};
 use super::record::{Acquaintance, Trial};
 use super::{Gate, Goal};
 use crate::clock::Timestamp;
@@ -51,14 +51,14 @@ impl Gates {
         state
     }
 
-    pub(super) fn stop(&self, goal: &Goal, now: Timestamp) -> Option<Stop> {
+    pub(super) fn stop(&self, goal: &Goal, now: Timestamp) -> Option<GateStop> {
         let full = |gate: Gate| {
             let in_use = self.states.get(&gate).map_or(0, |state| state.in_use);
-            (in_use >= self.limit(&gate, now)).then_some(Stop::Full(gate))
+            (in_use >= self.limit(&gate, now)).then_some(GateStop::Full(gate))
         };
         let paced = |(gate, rate): (Gate, _)| {
             let at = self.states.get(&gate)?.record.paced(rate, now)?;
-            Some(Stop::Paced(gate, at))
+            Some(GateStop::Paced(gate, at))
         };
         match goal {
             Goal::Hop { hop, rate, .. } => {
@@ -68,7 +68,7 @@ impl Gates {
             Goal::Server { name, address, group, .. } => {
                 let record = self.states.get(&Gate::Address(*address)).map(|state| &state.record);
                 if let Some(rest) = record.and_then(|record| record.rest(now)) {
-                    return Some(Stop::BackingOff(rest.until, rest.cause.clone()));
+                    return Some(GateStop::BackingOff(rest.until, rest.cause.clone()));
                 }
                 full(Gate::Address(*address))
                     .or_else(|| full(Gate::Name(name.clone())))
