@@ -2,7 +2,7 @@
 
 mod cli;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say, usual_file};
 use dane_relay::check::compare::compare;
 use dane_relay::check::{self, CheckReport, Checker, Color, Verdict, canary, selfcheck};
@@ -12,6 +12,7 @@ use dane_relay::command::policy::{self, PolicyReport, PolicySetupError};
 use dane_relay::config::{self, Config, RootsSource, TrustAnchorSource, Upstream};
 #[cfg(feature = "lab")]
 use dane_relay::lab;
+use dane_relay::service::notify;
 use dane_relay::service::start::{self, Remedy, StartError};
 use dane_relay::smtp::address::Domain;
 use dane_relay::spool::audit::Depth;
@@ -113,6 +114,19 @@ enum Command {
     Config {
         #[command(subcommand)]
         action: ConfigAction,
+    },
+    /// Print the completions for a shell.
+    #[command(after_help = "For bash: relay completions bash > /etc/bash_completion.d/relay")]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, for a package.
+    #[command(hide = true)]
+    Manual {
+        /// The directory; it is made if it is not there.
+        directory: PathBuf,
     },
 }
 
@@ -358,6 +372,11 @@ async fn run(command: Command) -> ExitCode {
             }
         }
         Command::Config { action: ConfigAction::Example } => say(config::REFERENCE),
+        Command::Completions { shell } => say(&cli::manual::completions(Cli::command(), shell)),
+        Command::Manual { directory } => match cli::manual::write_pages(Cli::command(), &directory) {
+            Ok(pages) => say(&pages.iter().map(|page| format!("{}\n", page.display())).collect::<String>()),
+            Err(error) => complain(EXIT_IO, &format!("{}: {error}", directory.display())),
+        },
     }
 }
 
@@ -366,7 +385,9 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
         Ok(config) => config,
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
-    log_to_stderr();
+    if let Err(message) = cli::log::begin() {
+        return complain(EXIT_CONFIG, &message);
+    }
     let doubts = config.doubts(Clock::system().now());
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
@@ -377,16 +398,19 @@ async fn serve(path: Option<PathBuf>) -> ExitCode {
         Err(error) => return complain(exit_code_of(&error), &error.to_string()),
     };
     tracing::info!(smtp = ?relay.smtp, admin = %relay.admin, "relay serves");
+    notify::ready(&format!("takes mail at {:?}, metrics at {}", relay.smtp, relay.admin));
     for doubt in doubts {
         tracing::warn!("{doubt}");
     }
     let stop = relay.stopper();
+    tokio::spawn(notify::keep_alive(stop.clone()));
     tokio::spawn(async move {
         tokio::select! {
             _signal = terminate.recv() => {}
             _signal = interrupt.recv() => {}
         }
         tracing::info!("relay stops");
+        notify::stopping();
         stop.cancel();
     });
     match relay.ended().await {
@@ -560,18 +584,4 @@ fn told(story: std::io::Result<bool>) -> ExitCode {
 async fn interrupted() {
     // Where signals cannot be had there is nothing to wait for.
     let _signal_or_none = tokio::signal::ctrl_c().await;
-}
-
-/// `RUST_LOG` chooses the level (default info); JSON lines with `RELAY_LOG=json`.
-fn log_to_stderr() {
-    let level = std::env::var("RUST_LOG").ok().and_then(|l| l.parse().ok()).unwrap_or(tracing::Level::INFO);
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_max_level(level);
-    // A journal that restarts closes our log. The library would complain about that on the same
-    // closed stream, and panic in whoever logs: a session after its message is stored, a delivery.
-    let subscriber = subscriber.log_internal_errors(false);
-    if std::env::var("RELAY_LOG").is_ok_and(|format| format == "json") {
-        subscriber.json().flatten_event(true).init();
-    } else {
-        subscriber.with_ansi(false).init();
-    }
 }

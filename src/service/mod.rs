@@ -4,4 +4,5 @@ pub mod admin;
 pub mod audit;
 pub mod control;
 pub mod exceptions;
+pub mod notify;
 pub mod start;
