@@ -56,20 +56,6 @@ const HOME_OF_ANSWER: &str = "resolve/answer.rs";
 const CIRCLES: &[&[&str]] = &[
     &["policy/x509/certificate", "policy/x509/names"],
     &["resolve/paths/asking", "resolve/paths/walk"],
-    &["lab/dns/boxes", "lab/dns/manner", "lab/dns/responder", "lab/dns/validating"],
-    &["lab/tls/ca", "lab/tls/shape"],
-    &["lab/dns/denial", "lab/dns/signer", "lab/dns/zone"],
-    &[
-        "lab/domain",
-        "lab/mx/content",
-        "lab/mx/host",
-        "lab/mx/mail_path",
-        "lab/mx/session",
-        "lab/mx/tls",
-        "lab/sockets",
-        "lab/sts/host",
-        "lab/sts/spec",
-    ],
 ];
 
 /// The most lines of one file, its tests included.

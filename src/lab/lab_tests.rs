@@ -1,8 +1,8 @@
 //! The lab as a whole: what the builder describes is what the DNS says and the hosts do.
 
 use super::{AnswerFault, Certificate, Lab, Phase, SignatureFault, StartTls, Tlsa};
+use crate::lab::mx::behaviour::{Trouble, reply};
 use crate::lab::mx::client::SmtpClient;
-use crate::lab::mx::host::{Trouble, reply};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::MX;
 use hickory_proto::rr::{Name, RData, RecordType};

@@ -54,42 +54,44 @@ pub mod domain;
 #[cfg(test)]
 mod lab_tests;
 pub mod mx;
-pub mod sockets;
+pub mod simulated;
+mod sockets;
+mod start;
 pub mod story;
 pub mod sts;
 pub mod tls;
 
 pub use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
-pub use crate::lab::dns::signer::SignatureFault;
+pub use crate::lab::dns::rrset::SignatureFault;
 pub use crate::lab::dns::zone::AnswerFault;
-pub use crate::lab::mx::host::{Block, Dialect, MxHost, Phase, SessionOrigin, StartTls, Trouble};
+pub use crate::lab::mx::behaviour::{Dialect, Phase, SessionOrigin, StartTls, Trouble};
+pub use crate::lab::mx::host::{Block, MxHost};
 pub use crate::lab::mx::mail_path::MailPath;
 pub use crate::lab::story::situation::Situation;
 pub use crate::lab::story::stage::Stage;
 pub use crate::lab::sts::host::{PolicyHost, PolicyRequest};
 pub use crate::lab::sts::spec::{Manner, PolicyAnswer, StsSpec};
 pub use crate::lab::tls::ca::{Authority, Identity};
+pub use crate::lab::tls::certificate::{Certificate, Tlsa};
 pub use crate::lab::tls::shape::{TlsShape, Versions};
-pub use domain::{Certificate, DomainSpec, HostSpec, Tlsa};
-pub use sockets::HostAt;
+pub use domain::{DomainSpec, HostSpec};
+pub use simulated::HostAt;
 
 use crate::clock::Clock;
 use crate::lab::dns::authority::Authorities;
 use crate::lab::dns::fronts::{Front, FrontKind};
-use crate::lab::dns::responder::View;
 use crate::lab::dns::server::DnsServer;
+use crate::lab::dns::view::View;
 use crate::lab::dns::world::{AnchorForm, World};
-use crate::lab::mx::host::Behaviour;
 use crate::lab::sts::policies::Policies;
+use crate::lab::tls::certificate;
 use crate::lab::tls::shape::resuming;
-use domain::{Exchange, Family, Presence};
-use hickory_proto::rr::rdata::MX;
-use hickory_proto::rr::{Name, RData, RecordType};
-use sockets::{Sockets, hosts_without_sockets};
+use hickory_proto::rr::RecordType;
+use sockets::{Sockets, free_block};
+use start::{AddressRank, Shown, fill, first_host, hosts_without_sockets, prepare, start_hosts, tlsa_owner};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most MX hosts of one lab: one address each, from `127.0.x.1` on.
@@ -166,7 +168,7 @@ impl LabBuilder {
             world.add(&host.spec.name, host.address.into())?;
             for record in host.spec.tlsa.iter().filter(|_| host.place == AddressRank::First) {
                 let owner = tlsa_owner(port, &host.spec.name);
-                world.add(&owner, domain::rdata(&record.record(&host.identity)?))?;
+                world.add(&owner, certificate::rdata(&record.record(&host.identity)?))?;
             }
         }
         for (owner, data) in policies.records() {
@@ -303,7 +305,7 @@ impl Lab {
     pub fn set_tlsa(&self, host: &str, records: &[Tlsa]) -> io::Result<()> {
         let identity = locked(&self.identities).get(host).cloned();
         let identity = identity.ok_or_else(|| bad(format!("the lab has no host {host}")))?;
-        let made = records.iter().map(|record| Ok(domain::rdata(&record.record(&identity.identity)?)));
+        let made = records.iter().map(|record| Ok(certificate::rdata(&record.record(&identity.identity)?)));
         let made = made.collect::<io::Result<Vec<_>>>()?;
         self.world.replace(&self.tlsa_owner(host), RecordType::TLSA, made)
     }
@@ -345,141 +347,4 @@ impl Lab {
         shown.identity = identity;
         Ok(())
     }
-}
-
-/// What a host shows in the handshake.
-#[derive(Clone, Debug)]
-struct Shown {
-    identity: Arc<Identity>,
-    shape: TlsShape,
-}
-
-/// Which of a host's addresses.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AddressRank {
-    First,
-    Further,
-}
-
-/// A host with what must be known before it starts.
-struct Prepared<'a> {
-    /// What the lab calls it.
-    key: String,
-    place: AddressRank,
-    spec: &'a HostSpec,
-    identity: Arc<Identity>,
-    address: IpAddr,
-}
-
-impl Prepared<'_> {
-    fn shown(&self) -> Shown {
-        Shown { identity: Arc::clone(&self.identity), shape: self.spec.tls_shape }
-    }
-
-    fn behaviour(&self) -> io::Result<Behaviour> {
-        let mut behaviour = self.spec.behaviour.clone();
-        behaviour.starttls = match &self.spec.starttls {
-            Some(starttls) => starttls.clone(),
-            None => StartTls::Offered(self.spec.tls_shape.server_config(&self.spec.name, &self.identity)?),
-        };
-        Ok(behaviour)
-    }
-}
-
-/// The third octet of a lab's addresses. Labs of other tests run at the same time, in this process
-/// and in others; without sockets none is in another's way.
-fn free_block(sockets: Sockets) -> io::Result<u8> {
-    static LABS: AtomicU32 = AtomicU32::new(0);
-    match sockets {
-        Sockets::None => Ok(1),
-        Sockets::Bound => {
-            let number = LABS.fetch_add(1, Ordering::SeqCst).wrapping_add(std::process::id());
-            u8::try_from(number % 254 + 1).map_err(bad)
-        }
-    }
-}
-
-fn prepare<'a>(domains: &'a [DomainSpec], authority: &Authority, block: u8) -> io::Result<Vec<Prepared<'a>>> {
-    let addresses = domains.iter().flat_map(|spec| &spec.hosts).flat_map(|spec| {
-        let first = (spec.name.clone(), AddressRank::First, (spec.family, &spec.certificate));
-        let more = spec.at_more_addresses.iter().zip(2..);
-        let further = more.map(|((family, certificate), nth)| {
-            (format!("{}#{nth}", spec.name), AddressRank::Further, (*family, certificate))
-        });
-        std::iter::once(first).chain(further).map(move |one| (spec, one))
-    });
-    let prepared = addresses.zip(1..).map(|((spec, (key, place, (family, certificate))), nth)| {
-        if usize::from(nth) > HOST_LIMIT {
-            return Err(bad("more MX hosts than one lab can have"));
-        }
-        let address = match family {
-            Family::V4 => Ipv4Addr::new(127, 0, block, nth).into(),
-            Family::V6 => Ipv6Addr::LOCALHOST.into(),
-        };
-        let identity = certificate.identity(&spec.name, authority)?;
-        Ok(Prepared { key, place, spec, identity, address })
-    });
-    let prepared = prepared.collect::<io::Result<Vec<_>>>()?;
-    match prepared.iter().filter(|host| host.address.is_ipv6()).count() {
-        0 | 1 => Ok(prepared),
-        2.. => Err(bad("more hosts at ::1 than one lab can have")),
-    }
-}
-
-/// All hosts listen on one port, as the real ones do; the first chooses it.
-async fn start_hosts(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, MxHost>)> {
-    let mut last = bad("no port");
-    for _ in 0..PORT_ATTEMPTS {
-        match start_on_one_port(hosts).await {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => last = e,
-            done => return done,
-        }
-    }
-    Err(last)
-}
-
-async fn start_on_one_port(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, MxHost>)> {
-    let (mut port, mut running) = (0, BTreeMap::new());
-    for host in hosts.iter().filter(|host| host.spec.presence == Presence::Up) {
-        let started = MxHost::start(&host.spec.name, host.address, port, host.behaviour()?).await?;
-        port = started.address().port();
-        running.insert(host.key.clone(), started);
-    }
-    Ok((if port == 0 { SMTP_PORT } else { port }, running))
-}
-
-/// Puts the records and faults of a domain into the world.
-fn fill(world: &World, spec: &DomainSpec, port: u16) -> io::Result<()> {
-    let own = spec.hosts.iter().map(|host| (host.preference, host.name.as_str()));
-    let others = spec.hosted_by.iter().map(|(preference, host)| (*preference, host.as_str()));
-    match spec.exchange {
-        Exchange::NullMx => world.add(&spec.name, RData::MX(MX::new(0, Name::root())))?,
-        Exchange::Implicit => {}
-        Exchange::Mx => {
-            for (preference, host) in own.chain(others) {
-                world.add(&spec.name, RData::MX(MX::new(preference, dns::world::name(host)?)))?;
-            }
-        }
-    }
-    for (owner, data) in &spec.records {
-        world.add(owner, data.clone())?;
-    }
-    for (owner, target) in &spec.aliases {
-        world.add_cname(owner, target)?;
-    }
-    for (owner, rtype, fault) in &spec.faults {
-        let plain_host = *rtype == RecordType::TLSA && !owner.starts_with('_');
-        let owner = if plain_host { tlsa_owner(port, owner) } else { owner.clone() };
-        world.fault(&owner, *rtype, *fault)?;
-    }
-    world.zone_fault(&spec.name, spec.zone_fault)
-}
-
-fn tlsa_owner(port: u16, host: &str) -> String {
-    format!("_{port}._tcp.{host}")
-}
-
-fn first_host(spec: &DomainSpec) -> Option<String> {
-    let own = spec.hosts.first().map(|host| host.name.clone());
-    own.or_else(|| spec.hosted_by.first().map(|(_, host)| host.clone()))
 }

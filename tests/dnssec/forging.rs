@@ -6,8 +6,9 @@
 use super::{Judge, a_record, name, new_world, of_type, tlsa};
 use dane_relay::lab::SignatureFault;
 use dane_relay::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
+use dane_relay::lab::dns::rrset::RrSet;
 use dane_relay::lab::dns::world::World;
-use dane_relay::lab::dns::zone::{RrSet, dname};
+use dane_relay::lab::dns::zone::dname;
 use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::{Outcome, Validated};
 use hickory_proto::dnssec::Algorithm;

@@ -3,8 +3,8 @@
 
 use super::forging::{Scene, TLSA, bank, denial, empty, nsec, play, rename, soa, strip};
 use super::name;
+use dane_relay::lab::dns::rrset::RrSet;
 use dane_relay::lab::dns::world::World;
-use dane_relay::lab::dns::zone::RrSet;
 use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC3};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType};

@@ -4,8 +4,9 @@ use super::{Judge, a_record, expect, name, new_world, of_type, tlsa, verdict};
 use dane_relay::lab::dns::plan::{
     DsOf, DsSpec, EXCESSIVE_ITERATIONS, KeyAlgorithm, KeySpec, Role, Signing, SigningPlan,
 };
+use dane_relay::lab::dns::rrset::RrSet as LabSet;
 use dane_relay::lab::dns::world::World;
-use dane_relay::lab::dns::zone::{RrSet as LabSet, dname};
+use dane_relay::lab::dns::zone::dname;
 use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::Outcome;
 use hickory_proto::dnssec::DigestType;

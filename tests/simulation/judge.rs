@@ -6,7 +6,7 @@ use crate::notary::Notary;
 use crate::paths::TRAP;
 use crate::world::{ALWAYS, HOUR, LONGEST_WAIT, Letter, NEVER, SENDER, Size, World};
 use dane_relay::clock::Timestamp;
-use dane_relay::lab::mx::host::Received;
+use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::spool::RecipientState;
 use dane_relay::spool::audit::Depth;

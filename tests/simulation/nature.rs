@@ -3,7 +3,7 @@
 use crate::judge::Passing;
 use crate::world::World;
 use dane_relay::clock::Timestamp;
-use dane_relay::lab::mx::host::reply;
+use dane_relay::lab::mx::behaviour::reply;
 use dane_relay::lab::{AnswerFault, Certificate, DomainSpec, Phase, SignatureFault, StartTls, Tlsa, Trouble};
 use futures_util::FutureExt as _;
 use hickory_proto::rr::RecordType;

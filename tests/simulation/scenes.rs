@@ -6,7 +6,7 @@ use crate::judge::{Answer, message_id};
 use crate::nature::Nature::{self, Fine, Greylisting, NullMx, Refusing};
 use crate::side_by_side;
 use crate::world::{ALWAYS, BEGIN, Letter, SENDER, Size, What, World};
-use dane_relay::lab::mx::host::Received;
+use dane_relay::lab::mx::behaviour::Received;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use dane_relay::clock::{Clock, Timestamp};
-use dane_relay::lab::sockets::HostAt;
+use dane_relay::lab::simulated::HostAt;
 use dane_relay::lab::{Block, Lab};
 use dane_relay::net::{Network, Stream};
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
 use dane_relay::config::{Destination, DomainPattern, NextHopAddress};
-use dane_relay::lab::mx::host::reply;
+use dane_relay::lab::mx::behaviour::reply;
 use dane_relay::lab::{Authority, Certificate, HostSpec, Identity, LabBuilder, StartTls, Tlsa};
 use dane_relay::resolve::TlsaRecord;
 use std::sync::Arc;
@@ -203,7 +203,7 @@ async fn rfc7672_2_2_3_the_base_domain_follows_the_host_and_not_the_records() {
     lab.set_certificate("mx.records.test", &Certificate::Given(Arc::new(identity))).unwrap();
     lab.world().add_cname(&lab.tlsa_owner("mx.records.test"), "_dane.records.test").unwrap();
     let Tlsa::Exactly(record) = record else { panic!("made above") };
-    lab.world().add("_dane.records.test", dane_relay::lab::domain::rdata(&record)).unwrap();
+    lab.world().add("_dane.records.test", dane_relay::lab::tls::certificate::rdata(&record)).unwrap();
     let world = World::beside(lab, |_, _| {}).await;
     assert_eq!(world.delivers("bob@alias.test").await.tls, "dane");
     assert_eq!(sni(&world, "mx.real.test"), "mx.real.test");
@@ -225,7 +225,7 @@ async fn rfc7672_2_2_2_an_alias_is_its_own_base_domain_where_its_end_has_none_an
             d.alias("mid.midway.test", "mx.bare.test")
         });
     let lab = lab.start().await.unwrap();
-    let misfit = dane_relay::lab::domain::rdata(&dane_relay::lab::tls::ca::misfit(3, 1, 1, 0));
+    let misfit = dane_relay::lab::tls::certificate::rdata(&dane_relay::lab::tls::ca::misfit(3, 1, 1, 0));
     for owner in ["mx.start.test", "mx.whole.test", "mid.midway.test"] {
         lab.world().add(&lab.tlsa_owner(owner), misfit.clone()).unwrap();
     }

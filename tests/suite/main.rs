@@ -3,6 +3,8 @@
 //! One program for all scenarios. Each starts its own relay and its own lab on 127.0.0.0/8, with
 //! ports that the system chooses, so they all run side by side; nothing outlives its test.
 //! `relay.rs` holds what they share, the other files are named for what they hold the relay to.
+//! What needs no socket but the same words (evidence from files) is here too: a program more costs
+//! every build a link.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,7 +17,9 @@
 mod accept;
 mod authoritative;
 mod check;
+mod check_evidence;
 mod check_paths;
+mod check_situations;
 mod command;
 mod dane;
 mod deliver;
@@ -32,6 +36,7 @@ mod next_hops;
 mod notify;
 mod operator;
 mod oracle;
+mod paths;
 mod peers;
 mod policies;
 mod process;
@@ -44,6 +49,7 @@ mod reuse;
 mod scripted;
 mod selfcheck;
 mod serve;
+mod situations;
 mod sts;
 mod wire;
 mod worlds;

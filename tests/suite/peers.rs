@@ -3,7 +3,7 @@
 
 use crate::relay::{World, expect, heard, lab, saw_no_mail};
 use dane_relay::config::Config;
-use dane_relay::lab::mx::host::TlsFacts;
+use dane_relay::lab::mx::behaviour::TlsFacts;
 use dane_relay::lab::{
     Certificate, HostSpec, Lab, LabBuilder, MxHost, Phase, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, Versions,
 };

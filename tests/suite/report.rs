@@ -4,7 +4,7 @@
 //! library.
 
 use crate::relay::{SENDER, World, content, expect, heard, lab, says, until};
-use dane_relay::lab::mx::host::Received;
+use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::lab::{LabBuilder, Phase, Tlsa};
 use mail_parser::{MessageParser, MimeHeaders as _};
 use std::collections::BTreeMap;

@@ -6,7 +6,8 @@ use crate::scripted::{Answer, Scripted, Turn, envelope, mailer, offer, target, w
 use dane_relay::deliver::AttemptReport;
 use dane_relay::deliver::driver::Mailer;
 use dane_relay::envelope::{Charset, DsnRequest, Envelope, RecipientDsn};
-use dane_relay::lab::mx::host::{Behaviour, MxHost};
+use dane_relay::lab::mx::behaviour::Behaviour;
+use dane_relay::lab::mx::host::MxHost;
 use dane_relay::outcome::{Class, DeliveryOutcome, Phase};
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -6,7 +6,8 @@
 
 use super::denial::Denied;
 use super::plan::Denial;
-use super::zone::{AnswerFault, RrSet, TTL_S, Zone, ZoneData};
+use super::rrset::RrSet;
+use super::zone::{AnswerFault, TTL_S, Zone, ZoneData};
 use crate::clock::Timestamp;
 use crate::lab::bad;
 use crate::resolve::dnssec::fuzz;

@@ -6,11 +6,11 @@
 //! They answer with AA for what is theirs, refer with DS or its denial and with glue for what is
 //! below, and refuse the rest. No recursion.
 
-use super::responder::View;
+use super::view::View;
 use super::world::World;
+use crate::lab::bad;
 use crate::lab::dns::server::DnsServer;
-use crate::lab::sockets::Sockets;
-use crate::lab::{bad, free_block};
+use crate::lab::sockets::{Sockets, free_block};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 //! on UDP and TCP alone; one on DoT or DoH is one that ends the encryption.
 
 use super::answer::OUR_PAYLOAD;
-use super::responder::skeleton;
+use super::message::skeleton;
 use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use std::collections::BTreeMap;

@@ -2,10 +2,11 @@
 //! them through real sockets (RFC 3207 §6, RFC 4035 §3.2, RFC 8906).
 
 use super::boxes::{Helpless, PathFault};
-use super::signer::SignatureFault;
+use super::rrset::SignatureFault;
 use crate::lab::dns::server::{DnsServer, Validating};
+use crate::lab::mx::behaviour::Behaviour;
 use crate::lab::mx::client::SmtpClient;
-use crate::lab::mx::host::{Behaviour, Block};
+use crate::lab::mx::host::Block;
 use crate::lab::{AnswerFault, Authority, Lab, MailPath, MxHost};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
@@ -180,8 +181,7 @@ async fn an_intercepting_box_shows_its_own_certificate_and_reads_along() {
 async fn a_proxy_answers_in_its_own_name_and_the_host_hears_nothing() {
     let lab = lab().await;
     let proxy = MxHost::start("proxy.test", Ipv4Addr::LOCALHOST, 0, Behaviour::default()).await.unwrap();
-    let proxy = Arc::new(proxy);
-    lab.set_mail_path(MailPath::Proxy(Arc::clone(&proxy)));
+    lab.set_mail_path(proxy.as_proxy());
     let mut client = SmtpClient::ready(mx(&lab).address()).await.unwrap();
     assert!(client.greeting().text().starts_with("proxy.test"));
     assert!(client.send(FROM, &[TO], b"Subject: hi\r\n\r\nhi\r\n").await.unwrap().accepted());

@@ -5,13 +5,14 @@
 //! order of the RFC; whoever sends them has them signed, and may leave one out.
 
 use super::plan::{Denial, OptOut};
-use super::zone::{NEGATIVE_TTL_S, RrSet, Zone};
+use super::rrset::RrSet;
+use super::zone::{Chain, NEGATIVE_TTL_S, Zone};
 use crate::lab::bad;
 use data_encoding::BASE32_DNSSEC;
 use hickory_proto::dnssec::Nsec3HashAlgorithm;
 use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3};
 use hickory_proto::rr::{Name, RData, RecordType};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 
 /// The type that says in a compact denial that the name does not exist (RFC 9824 §3.2).
@@ -29,9 +30,6 @@ pub enum Denied<'a> {
     /// The name does not exist, and no wildcard below its closest encloser.
     NoName(&'a Name, &'a Name),
 }
-
-/// The hashes of all names in the NSEC3 chain, and the types that each has.
-pub type Chain = BTreeMap<Vec<u8>, Vec<RecordType>>;
 
 impl Zone {
     /// The records that prove what is denied; none when the zone is not signed.

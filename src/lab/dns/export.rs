@@ -5,9 +5,10 @@
 //! one otherwise than it was signed. Faults of signatures are in the file, all others are not.
 
 use super::plan::Denial;
+use super::rrset::RrSet;
 use super::signer::canonical;
 use super::world::World;
-use super::zone::{AnswerFault, RrSet, Zone};
+use super::zone::{AnswerFault, Zone};
 use crate::clock::Timestamp;
 use crate::lab::{bad, locked};
 use hickory_proto::rr::{Name, Record, RecordType};

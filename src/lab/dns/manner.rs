@@ -4,7 +4,8 @@
 
 use super::answer::{OUR_PAYLOAD, ServerAnswer, ServerRole};
 use super::boxes::Transport;
-use super::responder::{Responder, View, skeleton};
+use super::message::skeleton;
+use super::view::View;
 use super::world::World;
 use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::rdata::NS;
@@ -73,15 +74,15 @@ pub(in crate::lab) enum First {
 }
 
 impl Manner {
-    pub(in crate::lab) fn first(self, request: &Message, transport: Transport, server: &Responder) -> First {
+    pub(in crate::lab) fn first(self, request: &Message, transport: Transport, world: &World, view: &View) -> First {
         match self {
             Self::KnowsNoEdns(reproach) if request.edns.is_some() => First::Say(reproach.words(request)),
             Self::TcpAlone if transport == Transport::Udp => First::Say(None),
             Self::Refuses => First::Say(with_code(request, ResponseCode::Refused).to_vec().ok()),
             Self::SendsUp => First::Say(sends(request, &Name::root(), &[root_server()])),
             Self::SendsBack => {
-                let zone = request.queries.first().and_then(|query| server.zone_above(query.name()));
-                First::Say(zone.and_then(|zone| sends(request, &zone, &servers_of(&server.world, &zone))))
+                let zone = request.queries.first().and_then(|query| view.zone_above(query.name()));
+                First::Say(zone.and_then(|zone| sends(request, &zone, &servers_of(world, &zone))))
             }
             Self::Proper
             | Self::WithoutAa
@@ -94,14 +95,20 @@ impl Manner {
     }
 
     /// What the answer becomes.
-    pub(in crate::lab) fn shape(self, mut answer: ServerAnswer, name: &Name, server: &Responder) -> ServerAnswer {
+    pub(in crate::lab) fn shape(
+        self,
+        mut answer: ServerAnswer,
+        name: &Name,
+        world: &World,
+        view: &View,
+    ) -> ServerAnswer {
         let denies = answer.answers.is_empty() && answer.standing == ServerRole::Authoritative;
         match self {
             Self::WithoutAa => answer.standing = ServerRole::Referral,
             Self::DeniesWithServers if denies => {
-                let zone = server.zone_above(name);
+                let zone = view.zone_above(name);
                 answer.authorities.retain(|record| record.record_type() != RecordType::SOA && !signs_soa(record));
-                answer.authorities.extend(zone.iter().flat_map(|zone| servers_of(&server.world, zone)));
+                answer.authorities.extend(zone.iter().flat_map(|zone| servers_of(world, zone)));
             }
             Self::Proper
             | Self::KnowsNoEdns(_)
@@ -178,12 +185,4 @@ fn servers_of(world: &World, zone: &Name) -> Vec<Record> {
 fn signs_soa(record: &Record) -> bool {
     use hickory_proto::dnssec::rdata::DNSSECRData;
     matches!(&record.data, RData::DNSSEC(DNSSECRData::RRSIG(s)) if s.input().type_covered == RecordType::SOA)
-}
-
-impl Responder {
-    /// The zone of this server that is nearest above a name.
-    pub(in crate::lab) fn zone_above(&self, name: &Name) -> Option<Name> {
-        let View::Zones(zones) = &self.view else { return None };
-        zones.iter().filter(|zone| zone.zone_of(name)).max_by_key(|zone| zone.iter().len()).cloned()
-    }
 }

@@ -13,9 +13,11 @@ pub mod fronts;
 mod fronts_tests;
 pub mod keys;
 pub mod manner;
+mod message;
 pub mod plan;
 pub mod random;
 pub(in crate::lab) mod responder;
+pub mod rrset;
 pub mod server;
 #[cfg(test)]
 mod server_tests;
@@ -23,5 +25,6 @@ mod server_tests;
 mod shapes_tests;
 pub mod signer;
 mod validating;
+pub(in crate::lab) mod view;
 pub mod world;
 pub mod zone;

@@ -4,27 +4,19 @@
 //! It keeps to the client's payload size and truncates what does not fit. It counts the questions,
 //! so that a test can say which were never asked. Sockets are elsewhere.
 
-use super::answer::OUR_PAYLOAD;
 use super::boxes::{Beyond, Boxes, Transport};
 use super::manner::{First, Manner};
+use super::message::skeleton;
 use super::validating::{self, Validating};
+use super::view::View;
 use super::world::{Delivery, ServerAnswer, ServerRole, World};
 use crate::lab::locked;
-use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-
-/// What a server answers for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::lab) enum View {
-    /// For everything, as a resolver.
-    Resolver,
-    /// For these zones, as their authority (RFC 1034 §4.3.2).
-    Zones(Vec<Name>),
-}
 
 /// One server without its sockets.
 #[derive(Debug)]
@@ -69,14 +61,19 @@ impl Responder {
         let (name, rtype) = (query.name().to_lowercase(), query.query_type());
         *locked(&self.asked).entry((name.clone(), rtype)).or_insert(0) += 1;
         let manner = *locked(&self.manner);
-        if let First::Say(said) = manner.first(&request, transport, self) {
+        if let First::Say(said) = manner.first(&request, transport, &self.world, &self.view) {
             return said;
         }
         if manner == Manner::IgnoresEdns {
             reply.edns = None;
         }
         let answer = if request.metadata.op_code == OpCode::Query { self.answer(&name, rtype).ok() } else { None };
-        let answer = manner.shape(answer.unwrap_or_else(|| ServerAnswer::failure(ResponseCode::ServFail)), &name, self);
+        let answer = manner.shape(
+            answer.unwrap_or_else(|| ServerAnswer::failure(ResponseCode::ServFail)),
+            &name,
+            &self.world,
+            &self.view,
+        );
         match (answer.delivery, transport) {
             (Delivery::Silent, _) | (Delivery::SilentOverUdp, Transport::Udp) => return None,
             (Delivery::TruncatedOverUdp, Transport::Udp) => return reply.truncate().to_vec().ok(),
@@ -124,18 +121,4 @@ impl Responder {
             None => Ok(ServerAnswer { standing: ServerRole::Referral, ..ServerAnswer::failure(ResponseCode::Refused) }),
         }
     }
-}
-
-/// The answer's header, question and OPT record, as the request wants them.
-pub(in crate::lab) fn skeleton(request: &Message) -> Message {
-    let mut reply = Message::response(request.metadata.id, request.metadata.op_code);
-    reply.metadata = Metadata::response_from_request(&request.metadata);
-    reply.metadata.recursion_available = true;
-    reply.add_queries(request.queries.iter().cloned());
-    if let Some(asked) = &request.edns {
-        let mut edns = Edns::new();
-        edns.set_max_payload(OUR_PAYLOAD).set_version(0).set_dnssec_ok(asked.flags().dnssec_ok);
-        reply.set_edns(edns);
-    }
-    reply
 }

@@ -10,7 +10,8 @@
 use super::answer::OUR_PAYLOAD;
 use super::boxes::{Beyond, UDP_PAYLOAD_LIMIT};
 use super::manner::Manner;
-use super::responder::{Responder, View};
+use super::responder::Responder;
+use super::view::View;
 use super::world::World;
 use crate::lab::{bad, locked};
 use hickory_proto::op::{Edns, Message, Query};

@@ -2,7 +2,7 @@
 //! secure what shall be secure, and everything else as the fault says.
 
 use super::plan::{KeyAlgorithm, Signing};
-use super::signer::SignatureFault;
+use super::rrset::SignatureFault;
 use super::world::{AnchorForm, World};
 use super::zone::{AnswerFault, dname};
 use crate::clock::Clock;

@@ -4,7 +4,7 @@
 use super::plan::{
     Denial, DsOf, DsSpec, EXCESSIVE_ITERATIONS, KeyAlgorithm, KeyFlags, KeySpec, OptOut, Role, Signing, SigningPlan,
 };
-use super::signer::SignatureFault;
+use super::rrset::SignatureFault;
 use super::world::World;
 use super::zone::{AnswerFault, dname};
 use crate::clock::Clock;

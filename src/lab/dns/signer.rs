@@ -2,10 +2,10 @@
 //!
 //! The bytes to be signed are built here, and only the bare signature comes from hickory's
 //! primitives: a validator that shares hickory's canonical form would not see an error in it.
-//! Every fault of a signature that a test may ask for is made here, in [`SignatureFault`].
+//! Every fault of a signature that a test may ask for ([`SignatureFault`]) is made here.
 
 use super::keys::ZoneKey;
-use super::zone::RrSet;
+use super::rrset::{RrSet, SignatureFault};
 use crate::clock::Timestamp;
 use crate::lab::bad;
 use hickory_proto::dnssec::Algorithm;
@@ -26,31 +26,6 @@ const OUTSIDE: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Bad signatures before the good one in a flood (CVE-2023-50387 used hundreds).
 const FLOOD: u8 = 40;
-
-/// What is wrong with a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignatureFault {
-    /// The window ended three days ago.
-    Expired,
-    /// The window begins in three days.
-    NotYetValid,
-    /// One bit is flipped.
-    Bogus,
-    /// There is none.
-    Missing,
-    /// Sound in itself, in the name of the zone above.
-    WrongSigner,
-    /// Sound in itself, with one label less: as if a wildcard had been expanded.
-    TooFewLabels,
-    /// Sound in itself, with more labels than the owner has.
-    TooManyLabels,
-    /// The tag is that of no key.
-    WrongTag,
-    /// The algorithm is another one than the key's.
-    WrongAlgorithm,
-    /// The good one comes last, behind many bad ones of the same key.
-    Flooded,
-}
 
 impl ZoneKey {
     /// The RRSIGs over `set` as they are at `now`: one, unless the fault says otherwise.

@@ -4,7 +4,7 @@
 //! It judges with the relay's own validator, by what the world says: a resolver with a clean path
 //! of its own.
 
-use super::responder::skeleton;
+use super::message::skeleton;
 use super::world::{AnchorForm, World};
 use crate::resolve::Security;
 use crate::resolve::dnssec::{Anchors, Step, Validation, Zones};

@@ -7,8 +7,8 @@
 
 use super::answer::{Next, Step};
 use super::plan::{KeyAlgorithm, Role, SigningPlan};
-use super::signer::SignatureFault;
-use super::zone::{AnswerFault, RrSet, TTL_S, Zone};
+use super::rrset::{RrSet, SignatureFault};
+use super::zone::{AnswerFault, TTL_S, Zone};
 use crate::clock::{Clock, Timestamp};
 use crate::lab::{bad, locked};
 use hickory_proto::dnssec::DigestType;

@@ -5,10 +5,9 @@
 //! stored: it is the order itself. A zone may change while it is served; the signatures are made
 //! when a question comes and always fit what is there. Proofs of absence are in `denial`.
 
-use super::denial::Chain;
 use super::keys::{self, ZoneKey};
 use super::plan::{Denial, Role, SigningPlan};
-use super::signer::SignatureFault;
+use super::rrset::{RrSet, SignatureFault};
 use crate::clock::Timestamp;
 use crate::lab::bad;
 use hickory_proto::dnssec::Nsec3HashAlgorithm;
@@ -72,26 +71,6 @@ impl AnswerFault {
     }
 }
 
-/// Records of one name and type.
-#[derive(Clone, Debug)]
-pub struct RrSet {
-    /// The name they belong to, in lower case.
-    pub owner: Name,
-    /// Their type.
-    pub rtype: RecordType,
-    /// Their TTL, in seconds.
-    pub ttl_s: u32,
-    /// Their data.
-    pub data: Vec<RData>,
-}
-
-impl RrSet {
-    /// The records, without signatures.
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        self.data.iter().map(|data| Record::from_rdata(self.owner.clone(), self.ttl_s, data.clone()))
-    }
-}
-
 /// What a zone has for a name and a type. Records whose owner is not the name asked are those of
 /// the wildcard that stands for it.
 #[derive(Debug)]
@@ -110,6 +89,9 @@ pub enum ZoneData {
     /// The name does not exist. With it comes its closest encloser (RFC 4592 §3.3.1).
     NoName(Name),
 }
+
+/// The hashes of all names in the NSEC3 chain, and the types that each has.
+pub type Chain = BTreeMap<Vec<u8>, Vec<RecordType>>;
 
 /// A zone.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! The content of a message on its way into an MX host of the lab: by DATA up to the lone dot
 //! (RFC 5321 §4.5.2), or by BDAT in chunks (RFC 3030 §2).
 
-use super::wire::Wire;
-use crate::lab::mx::session::IDLE;
+use super::wire::{IDLE, Wire};
 use std::io;
 use tokio::time::timeout;
 

@@ -1,7 +1,8 @@
 //! The lab's MX host and client against each other (RFC 5321, RFC 3207).
 
 use super::client::{Pipelining, SmtpClient};
-use crate::lab::mx::host::{Behaviour, Mailboxes, MxHost, Phase, StartTls, Trouble, reply};
+use crate::lab::mx::behaviour::{Behaviour, Mailboxes, Phase, StartTls, Trouble, reply};
+use crate::lab::mx::host::MxHost;
 use crate::lab::tls::ca::Identity;
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -5,9 +5,9 @@
 //! and ends TLS where it can. What it cannot read it carries on as it is.
 
 use super::client::anything;
+use super::shared::Shared;
 use super::wire::Wire;
 use crate::lab::bad;
-use crate::lab::mx::host::{MxHost, Shared};
 use crate::lab::mx::session;
 use crate::lab::tls::ca::Authority;
 use crate::net::Stream;
@@ -41,7 +41,17 @@ pub enum MailPath {
     /// Ends TLS with a certificate of its own authority, whatever the host, and reads along.
     Intercept(Arc<Authority>),
     /// Answers itself and in its own name for every host; the servers are never reached.
-    Proxy(Arc<MxHost>),
+    Proxy(Proxy),
+}
+
+/// A host that answers for every other one; [`super::host::MxHost::as_proxy`] makes it.
+#[derive(Clone, Debug)]
+pub struct Proxy(Arc<Shared>);
+
+impl Proxy {
+    pub(in crate::lab) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
 }
 
 /// Carries one connection to a host through the box.
@@ -50,7 +60,7 @@ where
     S: Stream + 'static,
 {
     let inspection = match path {
-        MailPath::Proxy(proxy) => return Box::pin(proxy.serve_here(client)).await,
+        MailPath::Proxy(Proxy(own)) => return session::run(client, own.next_number(), &own).await,
         MailPath::StripStartTls => Inspection::Strip,
         MailPath::Mask => Inspection::Mask,
         MailPath::Intercept(authority) => Inspection::Intercept(authority),

@@ -3,10 +3,11 @@
 //! Commands are obeyed strictly in their order. Every reply passes through the host's troubles,
 //! so that each of them can happen at its phase. A lone dot ends the content only between CRLFs.
 
-use super::wire::Wire;
+use super::behaviour::{Behaviour, Dialect, Mailboxes, Phase, Received, Seen, StartTls, TlsFacts, Trouble};
+use super::shared::Shared;
+use super::wire::{IDLE, Wire};
 use crate::lab::locked;
 use crate::lab::mx::content::{Content, chunk_size};
-use crate::lab::mx::host::{Behaviour, Dialect, Mailboxes, Phase, Received, Seen, Shared, StartTls, TlsFacts, Trouble};
 use crate::lab::mx::params::{Channel, has, refuse_mail, refuse_rcpt};
 use crate::lab::mx::tls::{self, Shaken};
 use crate::net::Stream;
@@ -16,9 +17,6 @@ use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a session waits for the client: shorter than RFC 5321 §4.5.3.2 asks, since a test
-/// that is this slow has failed.
-pub(in crate::lab) const IDLE: Duration = Duration::from_secs(60);
 /// How long a hanging host hangs; any client of a test has given up by then.
 const HANG: Duration = Duration::from_secs(600);
 /// Recipients of one message (RFC 5321 §4.5.3.1.8 wants at least 100).

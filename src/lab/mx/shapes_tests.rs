@@ -2,7 +2,7 @@
 //! them (RFC 3207, RFC 8446, RFC 8689).
 
 use super::client::{SmtpClient, anything};
-use crate::lab::mx::host::{Phase, SessionOrigin, StartTls, TlsFacts, Trouble};
+use crate::lab::mx::behaviour::{Phase, SessionOrigin, StartTls, TlsFacts, Trouble};
 use crate::lab::tls::shape::{TlsShape, Versions};
 use crate::lab::{Certificate, HostSpec, Lab, MxHost};
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};

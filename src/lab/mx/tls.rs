@@ -1,9 +1,9 @@
 //! The TLS side of an MX host of the lab: what happens behind the 220 to STARTTLS
 //! (RFC 3207 §4, RFC 8446 §6).
 
+use super::behaviour::{SessionOrigin, StartTls, TlsFacts};
 use super::wire::Wire;
 use crate::lab::bad;
-use crate::lab::mx::host::{SessionOrigin, StartTls, TlsFacts};
 use crate::net::Stream;
 use rustls::server::ServerConnection;
 use rustls::{AlertDescription, HandshakeKind, ServerConfig};

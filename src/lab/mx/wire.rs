@@ -4,10 +4,14 @@
 
 use crate::net::Stream;
 use std::io;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// The longest piece of a line that is read at once, in octets.
 pub(in crate::lab) const LINE_LIMIT: usize = 4096;
+/// How long a session waits for the client: shorter than RFC 5321 §4.5.3.2 asks, since a test
+/// that is this slow has failed.
+pub(in crate::lab) const IDLE: Duration = Duration::from_secs(60);
 
 /// A connection, in clear or not.
 pub(in crate::lab) struct Wire {

@@ -6,12 +6,12 @@
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::envelope::QueueId;
-use crate::lab::dns::signer::SignatureFault;
+use crate::lab::dns::rrset::SignatureFault;
 use crate::lab::dns::world::AnchorForm;
 use crate::lab::dns::zone::AnswerFault;
-use crate::lab::domain::Tlsa;
+use crate::lab::mx::behaviour::Received;
 use crate::lab::mx::client::SmtpClient;
-use crate::lab::mx::host::Received;
+use crate::lab::tls::certificate::Tlsa;
 use crate::lab::{Lab, bad};
 use crate::observe::RecipientNews;
 use crate::outcome::{Class, DeliveryOutcome, TlsVerdict};

@@ -14,11 +14,12 @@ use crate::config::Config;
 use crate::lab::dns::authority::Authorities;
 use crate::lab::dns::boxes::{Helpless, PathFault, Transport};
 use crate::lab::dns::fronts::{Front, FrontKind};
+use crate::lab::dns::rrset::SignatureFault;
 use crate::lab::dns::server::{DnsServer, Validating};
-use crate::lab::dns::signer::SignatureFault;
 use crate::lab::dns::world::AnchorForm;
-use crate::lab::domain::{self, DomainSpec};
-use crate::lab::mx::host::Behaviour;
+use crate::lab::domain::DomainSpec;
+use crate::lab::mx::behaviour::Behaviour;
+use crate::lab::tls::certificate;
 use crate::lab::{AnswerFault, Authority, Block, Certificate, Identity, Lab, MailPath, MxHost, bad};
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::rdata::{A, TXT};
@@ -62,7 +63,7 @@ pub struct Stage {
     pub elsewhere: DnsServer,
     /// Its encrypted front.
     pub dot: Front,
-    proxy: Arc<MxHost>,
+    proxy: MxHost,
     /// The time in the lab; the relay's may be another.
     clock: Clock,
 }
@@ -89,7 +90,7 @@ impl Stage {
             resolver.set_validating(Validating::Yes);
         }
         let dot = Front::start(FrontKind::Tls, &elsewhere, lab.authority()).await?;
-        let proxy = MxHost::start("gateway.firewall.test", Ipv4Addr::LOCALHOST, 0, Behaviour::default()).await?.into();
+        let proxy = MxHost::start("gateway.firewall.test", Ipv4Addr::LOCALHOST, 0, Behaviour::default()).await?;
         Ok(Self { situation, lab, authorities, elsewhere, dot, proxy, clock })
     }
 
@@ -139,7 +140,7 @@ impl Stage {
             Situation::TlsIntercepted => {
                 self.lab.set_mail_path(MailPath::Intercept(Authority::new("Firewall Inspection CA")?.into()));
             }
-            Situation::ProxyForEveryone => self.lab.set_mail_path(MailPath::Proxy(Arc::clone(&self.proxy))),
+            Situation::ProxyForEveryone => self.lab.set_mail_path(self.proxy.as_proxy()),
             Situation::Port25Refused => self.lab.block_mail(Block::Refused).await?,
             Situation::Port25Silent => self.lab.block_mail(Block::Silent).await?,
             // The relay goes by the machine's clock, which is then behind the world's.
@@ -302,7 +303,7 @@ pub fn canary_zone(domain: DomainSpec) -> DomainSpec {
     let Ok(zone) = domain.name.parse() else { return domain };
     let tlsa = canary::COUNTS.into_iter().flat_map(|count| {
         let record = |(matching, data)| TlsaRecord { usage: 3, selector: 1, matching, data };
-        canary::tlsa_data(count).into_iter().map(move |data| (count, domain::rdata(&record(data))))
+        canary::tlsa_data(count).into_iter().map(move |data| (count, certificate::rdata(&record(data))))
     });
     let domain =
         tlsa.fold(domain.null_mx(), |domain, (count, record)| domain.record(&canary::tlsa_owner(&zone, count), record));

@@ -4,12 +4,13 @@
 //! Everything may change while the lab runs, as it does with real domains: the TXT record, the
 //! policy, the certificate, and whether anyone answers.
 
-use crate::lab::domain::{Certificate, DomainSpec, Presence};
-use crate::lab::sockets::Sockets;
+use crate::lab::domain::DomainSpec;
+use crate::lab::sockets::{Presence, Sockets, free_block};
 use crate::lab::sts::host::PolicyHost;
 use crate::lab::sts::spec::{StsSpec, host_of, txt, txt_owner};
 use crate::lab::tls::ca::Authority;
-use crate::lab::{HOST_LIMIT, Lab, PORT_ATTEMPTS, bad, free_block, locked};
+use crate::lab::tls::certificate::Certificate;
+use crate::lab::{HOST_LIMIT, Lab, PORT_ATTEMPTS, bad, locked};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
 use rustls::ServerConfig;

@@ -5,7 +5,8 @@
 //! week. A test overrides only what it is about.
 
 use crate::lab::bad;
-use crate::lab::domain::{Certificate, Presence};
+use crate::lab::sockets::Presence;
+use crate::lab::tls::certificate::Certificate;
 use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::TXT;
 use std::io;

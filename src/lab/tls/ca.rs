@@ -5,14 +5,12 @@
 //! constructor: self-signed, issued by a CA, expired, for another name. Keys are fresh each time.
 
 use crate::lab::bad;
-use crate::lab::tls::shape::TlsShape;
 use crate::resolve::TlsaRecord;
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
@@ -138,15 +136,6 @@ impl Identity {
     #[must_use]
     pub fn without_issuers(&self) -> Self {
         Self { chain: self.chain.iter().take(1).cloned().collect(), key: self.key.clone_key() }
-    }
-
-    /// The settings of a TLS server that shows this chain to everyone: TLS 1.2 and 1.3, no client
-    /// certificate. Others are made by [`TlsShape`].
-    ///
-    /// # Errors
-    /// When rustls refuses the chain.
-    pub fn server_config(&self) -> io::Result<Arc<ServerConfig>> {
-        TlsShape::default().server_config("", self)
     }
 
     /// Chain and key as rustls wants them.

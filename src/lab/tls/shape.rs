@@ -116,6 +116,17 @@ impl TlsShape {
     }
 }
 
+impl Identity {
+    /// The settings of a TLS server that shows this chain to everyone: TLS 1.2 and 1.3, no client
+    /// certificate. Others are made by [`TlsShape`].
+    ///
+    /// # Errors
+    /// When rustls refuses the chain.
+    pub fn server_config(&self) -> io::Result<Arc<ServerConfig>> {
+        TlsShape::default().server_config("", self)
+    }
+}
+
 /// The new settings of a server that knows the sessions of its old ones.
 pub(in crate::lab) fn resuming(new: &ServerConfig, old: &ServerConfig) -> Arc<ServerConfig> {
     let mut config = new.clone();

@@ -7,7 +7,7 @@
 use super::load::Said;
 use super::mail::{Fate, Mail};
 use dane_relay::lab::MxHost;
-use dane_relay::lab::mx::host::Received;
+use dane_relay::lab::mx::behaviour::Received;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The copies of one message, by the life of the relay that delivered them.

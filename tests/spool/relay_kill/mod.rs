@@ -14,7 +14,7 @@ mod load;
 mod mail;
 mod relay;
 
-use dane_relay::lab::mx::host::{Behaviour, Mailboxes};
+use dane_relay::lab::mx::behaviour::{Behaviour, Mailboxes};
 use dane_relay::lab::{Lab, MxHost};
 use ledger::{Arrived, Lives};
 use load::Load;

@@ -1,14 +1,6 @@
 //! The faults that must be told apart, each through real sockets with a box on the path: what
 //! becomes of mail in every [`Situation`] of the lab, and that a check foretells it.
 
-#![cfg(feature = "lab")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "what fails in a test is the test's result"
-)]
-
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::lab::mx::client::SmtpClient;

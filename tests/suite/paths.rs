@@ -4,15 +4,6 @@
 //! The box that started it all is here: it discards every answer with more than four TLSA
 //! records, over UDP and TCP.
 
-#![cfg(feature = "lab")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "what fails in a test is the test's result; anchor files are written for the relay to read"
-)]
-
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::{Config, DnsMode, RootsSource, TrustAnchorSource};
 use dane_relay::lab::dns::fronts::FrontKind;

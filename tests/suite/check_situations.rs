@@ -1,9 +1,6 @@
 //! Every fault that must be told apart, found by `relay check`: the side and the word, the same
 //! cause that delivery meets, and no message begun.
 
-#![cfg(feature = "lab")]
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "what fails in a test is the test's result")]
-
 use dane_relay::check::evidence::Evidence;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, analyse};
 use dane_relay::clock::Clock;

@@ -2,10 +2,8 @@
 //! one fact changed. A contradicted hypothesis is out, a missing control counts as nothing, and the
 //! recipient is not accused while anybody has the records.
 //!
-//! The files of `testdata/check` are what `tests/check_situations.rs` keeps when
+//! The files of `testdata/check` are what `tests/suite/check_situations.rs` keeps when
 //! `RELAY_KEEP_EVIDENCE` names a folder.
-
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "what fails in a test is the test's result")]
 
 use dane_relay::check::Verdict;
 use dane_relay::check::analyse::{Certainty, Diagnosis, analyse};

@@ -6,25 +6,15 @@
 #![expect(clippy::indexing_slicing, reason = "what fails in a test is the test's result")]
 #![expect(clippy::disallowed_methods, reason = "the seeds are files")]
 
-#[path = "corpora/command.rs"]
 mod command;
-#[path = "corpora/content.rs"]
 mod content;
-#[path = "corpora/dane.rs"]
 mod dane;
-#[path = "corpora/data.rs"]
 mod data;
-#[path = "corpora/dnssec.rs"]
 mod dnssec;
-#[path = "corpora/reply.rs"]
 mod reply;
-#[path = "corpora/report.rs"]
 mod report;
-#[path = "corpora/segment.rs"]
 mod segment;
-#[path = "corpora/sts_policy.rs"]
 mod sts_policy;
-#[path = "corpora/sts_record.rs"]
 mod sts_record;
 
 use std::collections::BTreeMap;
