@@ -374,7 +374,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Config { action: ConfigAction::Example } => say(config::REFERENCE),
         Command::Completions { shell } => say(&cli::manual::completions(Cli::command(), shell)),
         Command::Manual { directory } => match cli::manual::write_pages(Cli::command(), &directory) {
-            Ok(pages) => say(&pages.iter().map(|page| format!("{}\n", page.display())).collect::<String>()),
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(EXIT_IO, &format!("{}: {error}", directory.display())),
         },
     }
