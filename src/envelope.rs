@@ -228,6 +228,27 @@ impl Envelope {
     }
 }
 
+/// Envelopes for the unit tests of all modules; what a test is about it sets itself.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// From a client. The sender may stand in brackets; an empty one is the null reverse-path.
+    pub(crate) fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
+        let address = [192, 0, 2, 10].into();
+        let client = ClientInfo { address, helo: "ex.corp.example".into(), protocol: "ESMTP".into() };
+        let sender = sender.trim_matches(['<', '>']);
+        let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Mailbox(sender.parse().unwrap()) };
+        let recipients = recipients.iter().map(|recipient| recipient.parse().unwrap()).collect();
+        Envelope::new(sender, recipients, Timestamp(0), Origin::Client(client))
+    }
+
+    /// Of a report to these.
+    pub(crate) fn report(recipients: &[&str]) -> Envelope {
+        Envelope { origin: Origin::Report { about: QueueId(1) }, ..envelope("", recipients) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,18 +256,16 @@ mod tests {
     #[test]
     fn what_an_older_relay_stored_is_still_read() {
         let stored = r#"{"reverse_path":{"Mailbox":"a@b.example"},"recipients":["c@d.example"],"body":"EightBitMime",
-            "accepted_at":1795261468000,"origin":{"Client":{"address":"192.0.2.1","helo":"ex","protocol":"ESMTP"}}}"#;
+            "accepted_at":1795261468000,"origin":{"Client":{"address":"192.0.2.10","helo":"ex.corp.example","protocol":"ESMTP"}}}"#;
         let envelope: Envelope = serde_json::from_str(stored).unwrap();
-        let client = ClientInfo { address: "192.0.2.1".parse().unwrap(), helo: "ex".into(), protocol: "ESMTP".into() };
-        let sender = ReversePath::Mailbox("a@b.example".parse().unwrap());
-        let recipients = vec!["c@d.example".parse().unwrap()];
-        let expected = Envelope::new(sender, recipients, Timestamp(1_795_261_468_000), Origin::Client(client));
-        assert_eq!(envelope, Envelope { body: BodyType::EightBitMime, ..expected });
+        let expected = testing::envelope("a@b.example", &["c@d.example"]);
+        let (body, accepted_at) = (BodyType::EightBitMime, Timestamp(1_795_261_468_000));
+        assert_eq!(envelope, Envelope { body, accepted_at, ..expected });
     }
 
     #[test]
     fn rfc3461_5_2_what_the_sender_asks_survives_the_spool() {
-        let envelope = Envelope::new(ReversePath::Null, vec![], Timestamp(0), Origin::Report { about: QueueId(1) });
+        let envelope = testing::report(&[]);
         let notify = RecipientDsn { notify: Some("NEVER".parse().unwrap()), original: None };
         let original = RecipientDsn { notify: None, original: Some("rfc822;A+2Bb@d.example".parse().unwrap()) };
         let asked = [
@@ -268,9 +287,7 @@ mod tests {
     #[test]
     fn rfc6531_3_2_utf_8_is_needed_when_declared_or_when_an_address_has_it() {
         let needs = |recipient: &str, charset| {
-            let recipients = vec!["a@b.example".parse().unwrap(), recipient.parse().unwrap()];
-            let origin = Origin::Report { about: QueueId(1) };
-            Envelope { charset, ..Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin) }.needs_smtp_utf8()
+            Envelope { charset, ..testing::report(&["a@b.example", recipient]) }.needs_smtp_utf8()
         };
         assert!(!needs("c@d.example", Charset::Ascii));
         assert!(needs("c@d.example", Charset::Utf8));
@@ -288,7 +305,7 @@ mod tests {
         assert_eq!(wants(Some("NEVER")), [false, false, false]);
         assert_eq!(wants(Some("SUCCESS")), [true, false, false]);
         assert_eq!(wants(Some("FAILURE,SUCCESS")), [true, true, false]);
-        let envelope = Envelope::new(ReversePath::Null, vec![], Timestamp(0), Origin::Report { about: QueueId(1) });
+        let envelope = testing::report(&[]);
         assert_eq!(envelope.dsn_for(7), &RecipientDsn::NOTHING);
     }
 

@@ -15,7 +15,7 @@
 //!
 //! # Layers
 //!
-//! A module names only modules of a lower layer; `tests/tidy.rs` watches it. Stages use the types
+//! A module names only modules of a lower layer; `tests/tidy/` watches it. Stages use the types
 //! of the stages to their left and call none of them.
 //!
 //! | layer | modules |
@@ -131,6 +131,7 @@ pub mod command;
 pub mod config;
 pub mod deliver;
 pub mod envelope;
+mod flight;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod net;

@@ -59,15 +59,15 @@ fn in_words(error: &rustls::Error) -> String {
 }
 
 /// Key and certificate with the files they come from.
-pub struct Certificate {
+pub struct KeyPairInUse {
     files: Files,
     provider: Arc<CryptoProvider>,
     in_use: RwLock<Arc<CertifiedKey>>,
     /// The files as they were read last, good or bad.
-    read: Mutex<Texts>,
+    read: Mutex<PemTexts>,
 }
 
-/// What [`Certificate::reload`] did.
+/// What [`KeyPairInUse::reload`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// The files are what they were.
@@ -87,12 +87,12 @@ pub struct Files {
 
 /// What the files held.
 #[derive(PartialEq, Eq)]
-struct Texts {
+struct PemTexts {
     certificate: Vec<u8>,
     private_key: Vec<u8>,
 }
 
-impl Certificate {
+impl KeyPairInUse {
     /// Reads the pair for the first time.
     ///
     /// # Errors
@@ -133,25 +133,25 @@ impl Certificate {
     }
 }
 
-impl ResolvesServerCert for Certificate {
+impl ResolvesServerCert for KeyPairInUse {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.pair())
     }
 }
 
 /// The key stays out of every log.
-impl fmt::Debug for Certificate {
+impl fmt::Debug for KeyPairInUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
 impl Files {
-    fn read(&self) -> Result<Texts, TlsError> {
-        Ok(Texts { certificate: read(&self.certificate)?, private_key: read(&self.private_key)? })
+    fn read(&self) -> Result<PemTexts, TlsError> {
+        Ok(PemTexts { certificate: read(&self.certificate)?, private_key: read(&self.private_key)? })
     }
 
-    fn pair(&self, texts: &Texts, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    fn pair(&self, texts: &PemTexts, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
         let pem = |path: &Path, what| {
             let path = path.to_owned();
             move |source| TlsError::Pem { path, what, source }
@@ -182,20 +182,20 @@ mod tests {
         (key.serialize_pem(), params.self_signed(&key).unwrap().pem())
     }
 
-    struct Desk {
+    struct OnDisk {
         files: Files,
         _folder: tempfile::TempDir,
     }
 
-    impl Desk {
+    impl OnDisk {
         fn new(key: &str, certificate: &str) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let path = |name: &str| folder.path().join(name);
             let files = Files { certificate: path("relay.pem"), private_key: path("relay.key") };
-            let desk = Self { files, _folder: folder };
-            desk.write_key(key);
-            desk.write_certificate(certificate);
-            desk
+            let disk = Self { files, _folder: folder };
+            disk.write_key(key);
+            disk.write_certificate(certificate);
+            disk
         }
 
         fn write_key(&self, text: &str) {
@@ -206,9 +206,9 @@ mod tests {
             std::fs::write(&self.files.certificate, text).unwrap();
         }
 
-        fn load(&self) -> Certificate {
+        fn load(&self) -> KeyPairInUse {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            Certificate::load(self.files.clone(), provider).unwrap()
+            KeyPairInUse::load(self.files.clone(), provider).unwrap()
         }
     }
 
@@ -219,32 +219,32 @@ mod tests {
     #[test]
     fn a_new_pair_is_used_once_both_files_are_there() {
         let ((key, certificate), (new_key, new_certificate)) = (pair(2030), pair(2040));
-        let desk = Desk::new(&key, &certificate);
-        let in_use = desk.load();
+        let disk = OnDisk::new(&key, &certificate);
+        let in_use = disk.load();
         assert_eq!((in_use.expires_at(), in_use.reload().unwrap()), (FIRST, Reload::Unchanged));
-        desk.write_certificate(&new_certificate);
+        disk.write_certificate(&new_certificate);
         assert!(matches!(in_use.reload(), Err(TlsError::Unusable { .. })), "the key is still the old one");
         assert_eq!(in_use.reload().unwrap(), Reload::Unchanged, "told once");
         assert_eq!(in_use.expires_at(), FIRST);
-        desk.write_key(&new_key);
+        disk.write_key(&new_key);
         assert_eq!((in_use.reload().unwrap(), in_use.expires_at()), (Reload::Replaced, SECOND));
     }
 
     #[test]
     fn a_broken_or_missing_file_leaves_the_old_pair_in_use() {
         let (key, certificate) = pair(2030);
-        let desk = Desk::new(&key, &certificate);
-        let in_use = desk.load();
-        desk.write_certificate("nothing");
+        let disk = OnDisk::new(&key, &certificate);
+        let in_use = disk.load();
+        disk.write_certificate("nothing");
         assert!(matches!(in_use.reload(), Err(TlsError::Pem { .. })));
-        desk.write_certificate(&certificate);
-        desk.write_key("nothing");
+        disk.write_certificate(&certificate);
+        disk.write_key("nothing");
         assert!(matches!(in_use.reload(), Err(TlsError::Pem { .. })));
-        std::fs::remove_file(&desk.files.certificate).unwrap();
+        std::fs::remove_file(&disk.files.certificate).unwrap();
         assert!(matches!(in_use.reload(), Err(TlsError::Io { .. })));
         assert_eq!(in_use.expires_at(), FIRST);
-        desk.write_key(&key);
-        desk.write_certificate(&certificate);
+        disk.write_key(&key);
+        disk.write_certificate(&certificate);
         assert_eq!(in_use.reload().unwrap(), Reload::Replaced);
         assert!(!format!("{in_use:?}").contains("PRIVATE"));
     }

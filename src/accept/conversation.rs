@@ -50,7 +50,7 @@ pub enum Action {
 
 /// How the input is read.
 #[derive(Debug)]
-enum Mode {
+enum InputMode {
     Commands,
     Data,
     /// So many octets of the chunk are still to come.
@@ -65,7 +65,7 @@ enum Mode {
 #[derive(Debug)]
 pub struct Conversation {
     session: Session,
-    mode: Mode,
+    mode: InputMode,
     lines: LineReader,
     intake: Intake,
     /// Whether the end of the content was met; its last piece may still have to be written.
@@ -84,7 +84,7 @@ impl Conversation {
         let intake = Intake::new(rules.content_limits());
         Self {
             session: Session::new(rules, client, standing),
-            mode: Mode::Commands,
+            mode: InputMode::Commands,
             lines: LineReader::default(),
             intake,
             content_ended: false,
@@ -131,10 +131,10 @@ impl Conversation {
                 return action;
             }
             let progress = match self.mode {
-                Mode::Commands => self.read_command(),
-                Mode::Data => self.read_data(),
-                Mode::Chunk(left) => self.read_chunk(left),
-                Mode::Discard { left } => self.discard(left),
+                InputMode::Commands => self.read_command(),
+                InputMode::Data => self.read_data(),
+                InputMode::Chunk(left) => self.read_chunk(left),
+                InputMode::Discard { left } => self.discard(left),
             };
             if let Some(action) = progress {
                 return action;
@@ -173,7 +173,7 @@ impl Conversation {
     pub fn secured(&mut self) {
         self.input.clear();
         self.lines = LineReader::default();
-        self.mode = Mode::Commands;
+        self.mode = InputMode::Commands;
         self.session.secured();
     }
 
@@ -198,7 +198,7 @@ impl Conversation {
                 None
             }
             Step::Discard { octets } => {
-                self.mode = Mode::Discard { left: octets };
+                self.mode = InputMode::Discard { left: octets };
                 None
             }
             Step::Store(envelope) => Some(Action::Store(envelope)),
@@ -227,8 +227,8 @@ impl Conversation {
         }
         self.content_ended = false;
         self.mode = match framing {
-            Framing::Data => Mode::Data,
-            Framing::Chunk(chunk) => Mode::Chunk(chunk),
+            Framing::Data => InputMode::Data,
+            Framing::Chunk(chunk) => InputMode::Chunk(chunk),
         };
     }
 
@@ -263,7 +263,7 @@ impl Conversation {
         if self.content_ended && chunk.last {
             self.intake.chunks_ended();
         }
-        self.mode = Mode::Chunk(Chunk { octets, ..chunk });
+        self.mode = InputMode::Chunk(Chunk { octets, ..chunk });
         self.after_content()
     }
 
@@ -279,7 +279,7 @@ impl Conversation {
         if !self.content_ended {
             return Some(Action::Read);
         }
-        self.mode = Mode::Commands;
+        self.mode = InputMode::Commands;
         let content = verdict.map(|()| self.intake.content());
         self.on(Event::ContentEnded(content));
         None
@@ -289,11 +289,11 @@ impl Conversation {
         let used = self.at_most(left);
         self.input.advance(used);
         let left = left.saturating_sub(used as u64);
-        self.mode = Mode::Discard { left };
+        self.mode = InputMode::Discard { left };
         if left > 0 {
             return Some(Action::Read);
         }
-        self.mode = Mode::Commands;
+        self.mode = InputMode::Commands;
         self.on(Event::Discarded);
         None
     }

@@ -13,7 +13,7 @@
 use super::ClientAccess;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
-use super::rules::{ClientInTrace, Literals, Loopback, Offer, Rules, TlsOffer};
+use super::rules::{ClientInTrace, LiteralLoopback, Literals, Offer, Rules, TlsOffer};
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, QueueId, TlsRequest};
 use std::fmt::Write;
@@ -42,7 +42,7 @@ impl Script {
             sender_domains: Vec::new(),
             client_in_trace: ClientInTrace::Shown,
             literals: Literals::All,
-            loopback: Loopback::Refused,
+            loopback: LiteralLoopback::Refused,
             tls: TlsOffer::Available,
             dsn: Offer::No,
             smtp_utf8: Offer::No,
@@ -109,7 +109,7 @@ fn unescape(text: &str) -> Vec<u8> {
 }
 
 /// A conversation with a world that answers as the script says.
-struct Stage {
+struct DialogueStage {
     conversation: Conversation,
     admit: Result<(), SpoolFault>,
     store: Result<(), SpoolFault>,
@@ -122,7 +122,7 @@ struct Stage {
     queued: String,
 }
 
-impl Stage {
+impl DialogueStage {
     fn new(script: &Script) -> Self {
         let client = "192.0.2.1".parse().unwrap();
         let conversation = Conversation::new(Arc::new(script.rules.clone()), client, script.standing);
@@ -232,7 +232,7 @@ fn scripts() -> Vec<(PathBuf, Script)> {
 }
 
 fn play(script: &Script, cut: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> (String, String) {
-    let mut stage = Stage::new(script);
+    let mut stage = DialogueStage::new(script);
     for (i, act) in script.acts.iter().enumerate() {
         if i > 0 {
             stage.handshake();
@@ -248,7 +248,7 @@ fn play(script: &Script, cut: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> (String, String
 #[test]
 fn every_dialogue_gives_its_replies_command_by_command() {
     for (path, script) in scripts() {
-        let mut stage = Stage::new(&script);
+        let mut stage = DialogueStage::new(&script);
         for (i, act) in script.acts.iter().enumerate() {
             if i > 0 {
                 stage.handshake();
@@ -331,7 +331,7 @@ fn random_commands_and_octets_never_panic_and_never_hang() {
     for seed in 0..400 {
         let mut dice = Dice(seed);
         let script = Script::parse("set dsn offered\nset smtp_utf8 offered");
-        let (mut whole, mut cut) = (Stage::new(&script), Stage::new(&script));
+        let (mut whole, mut cut) = (DialogueStage::new(&script), DialogueStage::new(&script));
         let mut said = b"EHLO a\r\n".to_vec();
         for _ in 0..dice.roll(200) {
             match dice.roll(12) {

@@ -6,7 +6,7 @@
 //! remains after a grace of half a minute.
 #![expect(clippy::disallowed_methods, reason = "this is the driver: it listens")]
 
-use super::certificate::{Certificate, Reload};
+use super::certificate::{KeyPairInUse, Reload};
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
 use super::rules::{Rules, TlsOffer};
@@ -55,7 +55,7 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Told what happens.
-pub type Observer = Arc<dyn Fn(AcceptEvent) + Send + Sync>;
+pub type AcceptObserver = Arc<dyn Fn(AcceptEvent) + Send + Sync>;
 
 /// What all sessions share.
 pub struct Acceptor {
@@ -63,9 +63,9 @@ pub struct Acceptor {
     spool: Arc<dyn Spool>,
     clock: Clock,
     tls: Option<TlsAcceptor>,
-    certificate: Option<Arc<Certificate>>,
+    certificate: Option<Arc<KeyPairInUse>>,
     certificate_check: Duration,
-    observe: Observer,
+    observe: AcceptObserver,
     rules: Arc<Rules>,
     places: Arc<Semaphore>,
     denied_places: Arc<Semaphore>,
@@ -80,7 +80,7 @@ impl Acceptor {
         spool: Arc<dyn Spool>,
         clock: Clock,
         tls: Option<ListenerTls>,
-        observe: Observer,
+        observe: AcceptObserver,
     ) -> Self {
         let listen = &config.listen;
         let offer = if tls.is_some() { TlsOffer::Available } else { TlsOffer::Unavailable };
@@ -106,14 +106,14 @@ impl Acceptor {
     }
 
     /// A connection with its place, or why there is none.
-    fn place(self: &Arc<Self>, peer: SocketAddr, stop: &Stop) -> Result<Connection, RefusalReason> {
+    fn place(self: &Arc<Self>, peer: SocketAddr, stop: &Stop) -> Result<ClientConnection, RefusalReason> {
         let standing = standing(&self.config.listen.clients, peer.ip());
         let (places, reason) = match standing {
             ClientAccess::Permitted => (&self.places, RefusalReason::TooManySessions),
             ClientAccess::Denied => (&self.denied_places, RefusalReason::TooManyDenied),
         };
         let place = Arc::clone(places).try_acquire_owned().map_err(|_| reason)?;
-        Ok(Connection { acceptor: Arc::clone(self), peer, standing, stop: stop.clone(), _place: place })
+        Ok(ClientConnection { acceptor: Arc::clone(self), peer, standing, stop: stop.clone(), _place: place })
     }
 
     /// Sends a client away for whom there is no place.
@@ -209,7 +209,7 @@ where
 }
 
 /// Exchanges the certificate when its files change (looked at now and then, and at SIGHUP).
-async fn watch_certificate(acceptor: Arc<Acceptor>, certificate: Arc<Certificate>, stop: CancellationToken) {
+async fn watch_certificate(acceptor: Arc<Acceptor>, certificate: Arc<KeyPairInUse>, stop: CancellationToken) {
     let tell = |event| (acceptor.observe)(event);
     tell(AcceptEvent::CertificateInUse { expires_at: certificate.expires_at() });
     // Without the signal, which the system may refuse, the clock alone does it.
@@ -267,7 +267,7 @@ async fn listen(acceptor: Arc<Acceptor>, listener: TcpListener, tasks: TaskTrack
 }
 
 /// One client's connection.
-struct Connection {
+struct ClientConnection {
     acceptor: Arc<Acceptor>,
     peer: SocketAddr,
     standing: ClientAccess,
@@ -282,7 +282,7 @@ enum Left {
     Closed(CloseReason),
 }
 
-impl Connection {
+impl ClientConnection {
     async fn run<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 /// Long enough for a busy machine; no test waits for it unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Relay {
+struct TestRelay {
     address: SocketAddr,
     spool: Arc<TestSpool>,
     events: Arc<Mutex<Vec<AcceptEvent>>>,
@@ -30,7 +30,7 @@ struct Relay {
     directory: tempfile::TempDir,
 }
 
-impl Relay {
+impl TestRelay {
     async fn start(change: impl FnOnce(&mut Config)) -> Self {
         Self::start_with_grace(PATIENCE, change).await
     }
@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
 #[tokio::test]
 async fn rfc2920_a_whole_pipelined_session_in_one_write_is_served_in_order() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     let envelope = "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n";
@@ -167,7 +167,7 @@ async fn rfc2920_a_whole_pipelined_session_in_one_write_is_served_in_order() {
 
 #[tokio::test]
 async fn large_content_streams_through_unchanged() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     let line = [b"x".repeat(5000), b"\r\n".to_vec()].concat();
@@ -190,7 +190,7 @@ async fn large_content_streams_through_unchanged() {
 type TlsClient = Client<tokio_rustls::client::TlsStream<TcpStream>>;
 
 /// The handshake, which only the certificate that is in the file can pass.
-async fn start_tls(relay: &Relay, mut client: Client<TcpStream>) -> TlsClient {
+async fn start_tls(relay: &TestRelay, mut client: Client<TcpStream>) -> TlsClient {
     assert_eq!(client.reply().await, "220 2.0.0 ready to start TLS\r\n");
     let pem = std::fs::read(relay.directory.path().join("tls/self-signed.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
@@ -205,7 +205,7 @@ async fn start_tls(relay: &Relay, mut client: Client<TcpStream>) -> TlsClient {
 
 #[tokio::test]
 async fn rfc3207_4_2_commands_sent_ahead_of_the_handshake_are_never_run() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     client.send("STARTTLS\r\nEHLO evil\r\nMAIL FROM:<evil@x.example>\r\n").await;
@@ -225,7 +225,7 @@ async fn rfc3207_4_2_commands_sent_ahead_of_the_handshake_are_never_run() {
 
 #[tokio::test]
 async fn a_renewed_certificate_is_used_from_the_next_handshake_on_and_open_sessions_stay() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let secure = async || {
         let mut client = relay.connect().await;
         client.hello().await;
@@ -258,7 +258,7 @@ async fn a_renewed_certificate_is_used_from_the_next_handshake_on_and_open_sessi
 
 #[tokio::test]
 async fn a_failed_handshake_is_told_and_closes() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     client.expect("STARTTLS", "220").await;
@@ -271,7 +271,7 @@ async fn a_failed_handshake_is_told_and_closes() {
 
 #[tokio::test]
 async fn rfc3461_3_what_a_client_asks_of_notifications_is_offered_and_kept() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     assert!(client.say("EHLO client.example").await.contains("250-DSN\r\n"));
@@ -288,7 +288,7 @@ async fn rfc3461_3_what_a_client_asks_of_notifications_is_offered_and_kept() {
 
 #[tokio::test]
 async fn rfc6531_4_3_addresses_in_utf_8_are_offered_kept_and_named_in_the_trace() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     assert!(client.say("EHLO client.example").await.contains("250-SMTPUTF8\r\n"));
@@ -306,7 +306,7 @@ async fn rfc6531_4_3_addresses_in_utf_8_are_offered_kept_and_named_in_the_trace(
 
 #[tokio::test]
 async fn rfc5321_4_1_1_4_a_client_that_leaves_before_the_dot_leaves_nothing() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     for content in ["", "half a mess", "whole lines\r\n", "almost\r\n.", "almost\r\n.\r"] {
         let mut client = relay.connect().await;
         client.hello().await;
@@ -321,7 +321,7 @@ async fn rfc5321_4_1_1_4_a_client_that_leaves_before_the_dot_leaves_nothing() {
 
 #[tokio::test]
 async fn rfc5321_7_9_a_client_from_elsewhere_may_not_relay() {
-    let relay = Relay::start(|config| config.listen.clients = vec!["127.0.0.1/32".parse().unwrap()]).await;
+    let relay = TestRelay::start(|config| config.listen.clients = vec!["127.0.0.1/32".parse().unwrap()]).await;
     let mut client = relay.connect_from("127.0.0.2").await;
     client.hello().await;
     client.expect("MAIL FROM:<a@b.example>", "550 5.7.1").await;
@@ -335,7 +335,7 @@ async fn rfc5321_7_9_a_client_from_elsewhere_may_not_relay() {
 
 #[tokio::test]
 async fn rfc5321_4_5_3_2_7_a_silent_client_is_told_and_closed() {
-    let relay = Relay::start(|config| config.listen.idle_timeout = Duration::from_millis(50)).await;
+    let relay = TestRelay::start(|config| config.listen.idle_timeout = Duration::from_millis(50)).await;
     let mut client = relay.connect().await;
     assert!(client.reply().await.starts_with("220"));
     assert_eq!(client.reply().await, "421 4.4.2 idle for too long, closing\r\n");
@@ -345,7 +345,7 @@ async fn rfc5321_4_5_3_2_7_a_silent_client_is_told_and_closed() {
 
 #[tokio::test]
 async fn one_session_too_many_is_sent_away_and_strangers_take_no_places() {
-    let relay = Relay::start(|config| {
+    let relay = TestRelay::start(|config| {
         config.listen.clients = vec!["127.0.0.1/32".parse().unwrap()];
         config.listen.max_sessions = 1;
     })
@@ -366,7 +366,7 @@ async fn one_session_too_many_is_sent_away_and_strangers_take_no_places() {
 
 #[tokio::test]
 async fn rfc1870_6_a_full_disk_is_a_452_and_goes_away_by_itself() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     relay.spool.full.store(true, Ordering::SeqCst);
@@ -389,7 +389,7 @@ async fn rfc1870_6_a_full_disk_is_a_452_and_goes_away_by_itself() {
 
 #[tokio::test]
 async fn a_stop_lets_messages_finish_and_sends_idle_clients_away_at_once() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut idle = relay.connect().await;
     idle.hello().await;
     let mut waiting = relay.connect().await;
@@ -426,7 +426,7 @@ async fn a_stop_lets_messages_finish_and_sends_idle_clients_away_at_once() {
 
 #[tokio::test]
 async fn a_message_that_does_not_finish_after_a_stop_is_cut_and_not_queued() {
-    let relay = Relay::start_with_grace(Duration::from_millis(50), |_| {}).await;
+    let relay = TestRelay::start_with_grace(Duration::from_millis(50), |_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     client.begin().await;
@@ -450,7 +450,7 @@ async fn a_port_in_use_is_an_error_of_the_start() {
 /// Exchange keeps twenty connections to a smart host and sends twenty messages over each.
 #[tokio::test]
 async fn twenty_connections_carry_more_than_twenty_messages_each() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let wire = "MAIL FROM:<a@b.example> SIZE=3\r\nRCPT TO:<c@d.example>\r\nBDAT 3 LAST\r\nx\r\n";
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -475,7 +475,7 @@ async fn twenty_connections_carry_more_than_twenty_messages_each() {
 
 #[tokio::test]
 async fn rfc1870_4_the_largest_message_of_exchange_fits_in_one_chunk() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     let content = [b"x".repeat(1022), b"\r\n".to_vec()].concat().repeat(36_700_160 / 1024);
@@ -490,7 +490,7 @@ async fn rfc1870_4_the_largest_message_of_exchange_fits_in_one_chunk() {
 
 #[tokio::test]
 async fn rfc5321_4_5_3_1_8_a_thousand_recipients_are_one_message() {
-    let relay = Relay::start(|_| {}).await;
+    let relay = TestRelay::start(|_| {}).await;
     let mut client = relay.connect().await;
     client.hello().await;
     let recipients: String = (0..1001).map(|n| format!("RCPT TO:<r{n}@d.example>\r\n")).collect();

@@ -34,7 +34,7 @@ pub enum ContentFault {
 
 /// What content turned out to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Content {
+pub struct ContentTraits {
     /// What its header asks of TLS.
     pub tls: TlsRequest,
     /// Whether it needs `BODY=8BITMIME`.
@@ -43,7 +43,7 @@ pub struct Content {
 
 /// How much a message may have.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct MessageLimits {
     /// Octets of content.
     pub octets: u64,
     /// Received fields; more is a mail loop (RFC 5321 §6.3 asks for at least 100).
@@ -53,7 +53,7 @@ pub struct Limits {
 /// Follows one message from the wire towards the spool.
 #[derive(Debug)]
 pub struct Intake {
-    limits: Limits,
+    limits: MessageLimits,
     size: u64,
     data: DataDecoder,
     line_ends: LineEndCheck,
@@ -68,7 +68,7 @@ pub struct Intake {
 impl Intake {
     /// For one message.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: MessageLimits) -> Self {
         Self {
             limits,
             size: 0,
@@ -127,10 +127,10 @@ impl Intake {
 
     /// What the content is, as far as it has come.
     #[must_use]
-    pub fn content(&self) -> Content {
+    pub fn content(&self) -> ContentTraits {
         let mut tls_required = self.tls_required.clone();
         self.header.clone().end(|read| tls_required.line(read));
-        Content { tls: tls_required.request(), body: self.body }
+        ContentTraits { tls: tls_required.request(), body: self.body }
     }
 
     fn fail(&mut self, fault: ContentFault) {
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn count(pieces: &[&[u8]]) -> u32 {
-        let mut intake = Intake::new(Limits { octets: 1000, received: 100 });
+        let mut intake = Intake::new(MessageLimits { octets: 1000, received: 100 });
         pieces.iter().for_each(|piece| intake.chunk(piece, &mut Vec::new()));
         intake.hops
     }
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn rfc8689_3_the_last_line_counts_without_its_end() {
-        let mut intake = Intake::new(Limits { octets: 1000, received: 100 });
+        let mut intake = Intake::new(MessageLimits { octets: 1000, received: 100 });
         intake.chunk(b"TLS-Required: No", &mut Vec::new());
         assert_eq!(intake.content().tls, TlsRequest::Optional);
         intake.chunk(b"t\r\n\r\n", &mut Vec::new());
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn rfc6152_3_one_octet_anywhere_makes_content_8_bit() {
-        let limits = Limits { octets: 100, received: 100 };
+        let limits = MessageLimits { octets: 100, received: 100 };
         for (chunks, body) in [
             ([b"a: b\r\n\r\n", b"gr\xc3\xbc\xc3\x9f\r\n", b"hello\r\n\r\n"], BodyType::EightBitMime),
             ([b"a: b\r\n\r\n", b"hello\r\n\x7f", b"hello\r\n\r\n"], BodyType::SevenBit),
@@ -213,12 +213,12 @@ mod tests {
         {
             let mut intake = Intake::new(limits);
             chunks.iter().for_each(|chunk| intake.chunk(chunk, &mut Vec::new()));
-            assert_eq!(intake.content(), Content { tls: TlsRequest::ByPolicy, body });
+            assert_eq!(intake.content(), ContentTraits { tls: TlsRequest::ByPolicy, body });
         }
     }
 
     fn verdict(limit: u64, wire: &str) -> (Result<(), ContentFault>, Vec<u8>) {
-        let (mut intake, mut piece) = (Intake::new(Limits { octets: limit, received: 100 }), Vec::new());
+        let (mut intake, mut piece) = (Intake::new(MessageLimits { octets: limit, received: 100 }), Vec::new());
         let (_, ended) = intake.data(wire.as_bytes(), &mut piece);
         assert!(ended);
         (intake.verdict(), piece)
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn rfc3030_2_a_cr_at_the_end_of_the_last_chunk_is_bare() {
-        let (mut intake, mut piece) = (Intake::new(Limits { octets: 100, received: 100 }), Vec::new());
+        let (mut intake, mut piece) = (Intake::new(MessageLimits { octets: 100, received: 100 }), Vec::new());
         intake.chunk(b"a\r", &mut piece);
         assert_eq!(intake.verdict(), Ok(()), "an LF may follow in the next chunk");
         intake.chunks_ended();

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 /// What the line tells.
 #[derive(Clone, Copy, Debug)]
-pub struct Trace<'a> {
+pub struct TraceLine<'a> {
     /// What the client called itself.
     pub helo: &'a str,
     /// Its address.
@@ -32,7 +32,7 @@ pub struct Trace<'a> {
 
 /// The field with its CRLF, folded so that usual lines stay below 78 octets (RFC 5322 §2.1.1).
 #[must_use]
-pub fn received(trace: &Trace<'_>) -> String {
+pub fn received(trace: &TraceLine<'_>) -> String {
     let from = match trace.client_in_trace {
         ClientInTrace::Shown => format!("from {} ({})", clean(trace.helo), Host::Literal(trace.client.to_canonical())),
         // The grammar wants a name; nobody can have this one.
@@ -61,7 +61,7 @@ mod tests {
         let client = client.parse().unwrap();
         let at = Timestamp(1_795_261_468_000);
         let (client_in_trace, id) = (ClientInTrace::Shown, QueueId(32));
-        received(&Trace { helo, client, client_in_trace, by: &by, protocol: "ESMTPS", id, only_recipient, at })
+        received(&TraceLine { helo, client, client_in_trace, by: &by, protocol: "ESMTPS", id, only_recipient, at })
     }
 
     #[test]
@@ -70,7 +70,7 @@ mod tests {
         let (client_in_trace, only_recipient, id) = (ClientInTrace::Hidden, None, QueueId(1));
         let helo = "ex01.internal.corp.example";
         let line =
-            received(&Trace { helo, client, client_in_trace, by: &by, protocol: "ESMTP", id, only_recipient, at });
+            received(&TraceLine { helo, client, client_in_trace, by: &by, protocol: "ESMTP", id, only_recipient, at });
         assert!(line.starts_with("Received: from hidden.invalid\r\n\tby relay.example.org with ESMTP id "), "{line}");
         assert!(!line.contains("internal") && !line.contains("10.1.2.3"));
     }

@@ -5,7 +5,7 @@
 //! say what to do. The greeting and the answers to EHLO and HELO carry no enhanced code
 //! (RFC 2034 §4).
 
-use super::intake::{ContentFault, Limits, SpoolFault};
+use super::intake::{ContentFault, MessageLimits, SpoolFault};
 use super::rules::{NoWay, Offer, Rules};
 use crate::envelope::QueueId;
 use crate::smtp::address::{AddressError, Domain, Host};
@@ -202,7 +202,7 @@ pub fn spool(fault: SpoolFault) -> Reply {
 /// Content is refused. 5.6.11 is the code Exchange itself uses for bare line feeds, and so the
 /// one its administrators look for.
 #[must_use]
-pub fn content(fault: ContentFault, limits: Limits) -> Reply {
+pub fn content(fault: ContentFault, limits: MessageLimits) -> Reply {
     match fault {
         ContentFault::BareLineEnd => Reply::new(550, 6, 11, "bare CR or LF in the message, lines must end in CRLF"),
         ContentFault::TooLarge => too_large(limits.octets),

@@ -3,7 +3,7 @@
 //! What is known to fail without a question to the DNS is refused at once: the client can then
 //! tell its user better than a report of ours could.
 
-use super::intake::Limits;
+use super::intake::MessageLimits;
 use crate::config::{Config, DomainPattern};
 use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ pub struct Rules {
     /// Which recipients at address literals are taken.
     pub literals: Literals,
     /// Whether a recipient may be at an address of this host.
-    pub loopback: Loopback,
+    pub loopback: LiteralLoopback,
     /// Whether we have a certificate to offer STARTTLS with.
     pub tls: TlsOffer,
     /// Whether DSN stands in the answer to EHLO (RFC 3461 §3).
@@ -57,7 +57,7 @@ pub enum TlsOffer {
 
 /// What `[delivery] allow_loopback` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loopback {
+pub enum LiteralLoopback {
     /// Mail may go to addresses of this host.
     Allowed,
     /// It may not.
@@ -105,7 +105,7 @@ impl Rules {
             client_in_trace: if listen.hide_client { ClientInTrace::Hidden } else { ClientInTrace::Shown },
             max_recipients: listen.max_recipients,
             literals: Literals::new(config),
-            loopback: if config.delivery.allow_loopback { Loopback::Allowed } else { Loopback::Refused },
+            loopback: if config.delivery.allow_loopback { LiteralLoopback::Allowed } else { LiteralLoopback::Refused },
             tls,
             dsn: Offer::Yes,
             smtp_utf8: Offer::Yes,
@@ -114,8 +114,8 @@ impl Rules {
 
     /// What the content has to keep.
     #[must_use]
-    pub fn content_limits(&self) -> Limits {
-        Limits { octets: self.max_message_bytes, received: self.max_received }
+    pub fn content_limits(&self) -> MessageLimits {
+        MessageLimits { octets: self.max_message_bytes, received: self.max_received }
     }
 
     /// Whether a sender may be one of ours. A client gone wild could otherwise make us send
@@ -145,7 +145,7 @@ impl Rules {
         if !self.literals.open(host) {
             return Err(NoWay::Literal);
         }
-        if !is_some_host || (inward && self.loopback == Loopback::Refused) { Err(NoWay::Inward) } else { Ok(()) }
+        if !is_some_host || (inward && self.loopback == LiteralLoopback::Refused) { Err(NoWay::Inward) } else { Ok(()) }
     }
 }
 

@@ -13,8 +13,8 @@
 //! A session never goes back, except to AwaitMail: after RSET, EHLO, HELO, STARTTLS, or when a
 //! message has ended. Events come in, one [`Step`] goes out; no octet is read or written here.
 
-use super::intake::{Content, ContentFault, Limits};
-use super::received::{Trace, received};
+use super::intake::{ContentFault, ContentTraits, MessageLimits};
+use super::received::{TraceLine, received};
 use super::replies::{self, TlsState};
 use super::rules::{Offer, Rules, TlsOffer};
 use super::step::{Event, Framing, Step};
@@ -63,7 +63,7 @@ enum HelloVerb {
 
 /// Whether the session is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Channel {
+enum Encryption {
     Clear,
     Tls,
 }
@@ -74,7 +74,7 @@ pub struct Session {
     rules: Arc<Rules>,
     client: IpAddr,
     standing: ClientAccess,
-    channel: Channel,
+    channel: Encryption,
     hello: Option<Hello>,
     /// What the last MAIL declared: the words of the protocol say it.
     charset: Charset,
@@ -86,7 +86,7 @@ impl Session {
     /// A session that was greeted.
     #[must_use]
     pub fn new(rules: Arc<Rules>, client: IpAddr, standing: ClientAccess) -> Self {
-        let (channel, hello, charset) = (Channel::Clear, None, Charset::Ascii);
+        let (channel, hello, charset) = (Encryption::Clear, None, Charset::Ascii);
         Self { rules, client, standing, channel, hello, charset, bad_commands: 0, state: State::AwaitMail }
     }
 
@@ -100,7 +100,7 @@ impl Session {
 
     /// Says that the handshake is done: everything said in clear is forgotten (RFC 3207 §4.2).
     pub fn secured(&mut self) {
-        self.channel = Channel::Tls;
+        self.channel = Encryption::Tls;
         self.hello = None;
         self.state = State::AwaitMail;
     }
@@ -121,7 +121,7 @@ impl Session {
 
     /// What the content has to keep.
     #[must_use]
-    pub fn content_limits(&self) -> Limits {
+    pub fn content_limits(&self) -> MessageLimits {
         self.rules.content_limits()
     }
 
@@ -130,11 +130,11 @@ impl Session {
     #[must_use]
     pub fn protocol(&self) -> &'static str {
         match (self.hello.as_ref().map(|h| h.verb), self.channel, self.charset) {
-            (_, Channel::Tls, Charset::Utf8) => "UTF8SMTPS",
-            (_, Channel::Clear, Charset::Utf8) => "UTF8SMTP",
-            (Some(HelloVerb::Ehlo), Channel::Tls, Charset::Ascii) => "ESMTPS",
-            (Some(HelloVerb::Ehlo), Channel::Clear, Charset::Ascii) => "ESMTP",
-            (Some(HelloVerb::Helo) | None, Channel::Clear | Channel::Tls, Charset::Ascii) => "SMTP",
+            (_, Encryption::Tls, Charset::Utf8) => "UTF8SMTPS",
+            (_, Encryption::Clear, Charset::Utf8) => "UTF8SMTP",
+            (Some(HelloVerb::Ehlo), Encryption::Tls, Charset::Ascii) => "ESMTPS",
+            (Some(HelloVerb::Ehlo), Encryption::Clear, Charset::Ascii) => "ESMTP",
+            (Some(HelloVerb::Helo) | None, Encryption::Clear | Encryption::Tls, Charset::Ascii) => "SMTP",
         }
     }
 
@@ -197,9 +197,9 @@ impl Session {
 
     fn tls_state(&self) -> TlsState {
         match (self.rules.tls, self.channel) {
-            (_, Channel::Tls) => TlsState::On,
-            (TlsOffer::Available, Channel::Clear) => TlsState::Offered,
-            (TlsOffer::Unavailable, Channel::Clear) => TlsState::Unavailable,
+            (_, Encryption::Tls) => TlsState::On,
+            (TlsOffer::Available, Encryption::Clear) => TlsState::Offered,
+            (TlsOffer::Unavailable, Encryption::Clear) => TlsState::Unavailable,
         }
     }
 
@@ -352,7 +352,7 @@ impl Session {
             [only] => Some(only),
             _ => None,
         };
-        let trace = received(&Trace {
+        let trace = received(&TraceLine {
             helo: self.hello.as_ref().map(|h| h.name.as_str()).unwrap_or_default(),
             client: self.client,
             client_in_trace: self.rules.client_in_trace,
@@ -373,7 +373,7 @@ impl Session {
         &self,
         mut mail: Transaction,
         framing: Framing,
-        verdict: Result<Content, ContentFault>,
+        verdict: Result<ContentTraits, ContentFault>,
     ) -> (State, Step) {
         let refusal = |fault| Step::Refuse(RefusedAt::Content, replies::content(fault, self.rules.content_limits()));
         match (framing, verdict) {

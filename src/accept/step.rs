@@ -1,7 +1,7 @@
 //! What goes into a session and what comes out of it: the language between
 //! [`Session`](super::session::Session) and [`Conversation`](super::conversation::Conversation).
 
-use super::intake::{Content, ContentFault, SpoolFault};
+use super::intake::{ContentFault, ContentTraits, SpoolFault};
 use super::{CloseReason, RefusedAt};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -25,7 +25,7 @@ pub enum Event {
     },
     /// The end of DATA or of a chunk was met after [`Step::Receive`]; with what the content
     /// is, as far as it has come.
-    ContentEnded(Result<Content, ContentFault>),
+    ContentEnded(Result<ContentTraits, ContentFault>),
     /// The octets of [`Step::Discard`] are gone.
     Discarded,
     /// The answer to [`Step::Store`].

@@ -19,10 +19,10 @@ pub(super) struct TestSpool {
 }
 
 #[derive(Default)]
-struct Memory(Vec<u8>);
+struct MemorySpool(Vec<u8>);
 
 #[async_trait]
-impl BodyWriter for Memory {
+impl BodyWriter for MemorySpool {
     async fn write(&mut self, piece: &[u8]) -> Result<(), SpoolError> {
         self.0.extend_from_slice(piece);
         Ok(())
@@ -45,14 +45,14 @@ impl Spool for TestSpool {
 
     fn begin(&self, _now: Timestamp) -> Draft {
         let id = QueueId(self.next.fetch_add(1, Ordering::SeqCst));
-        Draft { id, body: Box::new(Memory::default()) }
+        Draft { id, body: Box::new(MemorySpool::default()) }
     }
 
     async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(SpoolError::Stopped);
         }
-        let memory = draft.body.into_any().downcast::<Memory>().unwrap();
+        let memory = draft.body.into_any().downcast::<MemorySpool>().unwrap();
         self.messages.lock().unwrap().push((envelope, memory.0));
         Ok(draft.id)
     }

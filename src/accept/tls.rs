@@ -4,7 +4,7 @@
 //! start and kept in `<spool>/tls/`, so that a client may pin it. TLS 1.2 and 1.3, nothing older.
 
 pub use super::certificate::TlsError;
-use super::certificate::{Certificate, Files};
+use super::certificate::{Files, KeyPairInUse};
 use crate::config::Config;
 use crate::smtp::address::Domain;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
@@ -25,7 +25,7 @@ pub struct ListenerTls {
     /// What handshakes are made with.
     pub server: Arc<ServerConfig>,
     /// The certificate among it, to be read again when its files change.
-    pub certificate: Arc<Certificate>,
+    pub certificate: Arc<KeyPairInUse>,
 }
 
 /// The TLS side of the listener, from files or self-signed.
@@ -45,7 +45,7 @@ pub fn server_config(config: &Config) -> Result<ListenerTls, TlsError> {
     };
     let path = files.certificate.clone();
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let certificate = Arc::new(Certificate::load(files, Arc::clone(&provider))?);
+    let certificate = Arc::new(KeyPairInUse::load(files, Arc::clone(&provider))?);
     let server = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|source| TlsError::Unusable { path, source })?

@@ -1,6 +1,6 @@
 //! A mail transaction: what MAIL and RCPT gather until the content has come (RFC 5321 §3.3).
 
-use super::intake::Content;
+use super::intake::ContentTraits;
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, ClientInfo, DsnRequest, Envelope, Origin, RecipientDsn, TlsRequest};
 use crate::smtp::address::{Mailbox, ReversePath};
@@ -65,7 +65,7 @@ impl Transaction {
     /// The content came. What its header asks of TLS does not count beside REQUIRETLS (RFC 8689
     /// §4.1). Nor does `BODY=8BITMIME` where no octet is in need of it: Exchange may say so of any
     /// message, and a host without 8BITMIME can have this one (RFC 6152 §3).
-    pub fn received(&mut self, content: Content) {
+    pub fn received(&mut self, content: ContentTraits) {
         match self.tls {
             TlsRequest::ByPolicy | TlsRequest::Optional => self.tls = content.tls,
             TlsRequest::Required => {}

@@ -3,11 +3,11 @@
 
 use super::CauseRow;
 use crate::clock::Timestamp;
-use crate::config::Notify;
+use crate::config::NotifyConfig;
 use crate::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use crate::observe::Observer;
 use crate::outcome::{Cause, Class, DeliveryOutcome, every};
-use crate::report::due::{Moment, Rules, due};
+use crate::report::due::{Moment, ReportRules, due};
 use crate::report::{Original, ReportContext, Texts, compose};
 use crate::smtp::address::Mailbox;
 use crate::spool::{Pending, RecipientState, SpoolEntry, SpoolStats};
@@ -20,9 +20,9 @@ const LATE: Timestamp = Timestamp(100 * 3_600_000);
 
 /// Takes the log of this thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Log {
+impl Write for CapturedLog {
     fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(octets);
         Ok(octets.len())
@@ -35,7 +35,7 @@ impl Write for Log {
 
 /// What the log and the metrics say of a recipient that this stops.
 fn watched(cause: &Cause) -> (serde_json::Value, String) {
-    let log = Log::default();
+    let log = CapturedLog::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
     let observer = Observer::new().unwrap();
@@ -59,14 +59,14 @@ fn reported(cause: &Cause) -> String {
         Class::Permanent => RecipientState::Done { outcome: DeliveryOutcome::Failed { cause: cause.clone() } },
     };
     let entry = SpoolEntry::new(ID, envelope, 0);
-    let rules = Rules { notify: &Notify::default(), postmaster: None };
-    let tellings = due(&entry, &[(0, state)], &rules, &Moment::at_rest(LATE));
-    assert_eq!(tellings.reports.len(), 1, "{cause:?}");
+    let rules = ReportRules { notify: &NotifyConfig::default(), postmaster: None };
+    let notifications = due(&entry, &[(0, state)], &rules, &Moment::at_rest(LATE));
+    assert_eq!(notifications.reports.len(), 1, "{cause:?}");
     let hostname = "relay.corp.example".parse().unwrap();
-    let desk = ReportContext { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
+    let context = ReportContext { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
     let original =
         Original { entry: &entry, content: b"", until: LATE, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
-    let report = compose(&desk, &original, &tellings.reports[0], LATE);
+    let report = compose(&context, &original, &notifications.reports[0], LATE);
     filled(std::str::from_utf8(&report.content).unwrap())
 }
 

@@ -24,7 +24,7 @@ pub struct Evidence {
     /// When the check began.
     pub at: Timestamp,
     /// What delivery would do.
-    pub delivery: Delivery,
+    pub delivery: DeliveryForecast,
     /// Whether a resolver's AD bit is trusted (`mode = "trust-ad"`).
     pub trust_ad: bool,
     /// The look-ups of delivery that some or all paths failed for.
@@ -57,7 +57,7 @@ pub struct Evidence {
 
 /// What delivery would do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Delivery {
+pub struct DeliveryForecast {
     /// Whether a server would be given the message.
     pub delivers: bool,
     /// Why a server, or every server, is not.
@@ -129,7 +129,7 @@ pub enum Whom {
 /// What a question is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", content = "expected", rename_all = "kebab-case")]
-pub enum Role {
+pub enum ProbeRole {
     /// The root's keys: always there, always signed.
     Root,
     /// The host's address, or another type at the same place: harmless.
@@ -159,7 +159,7 @@ pub struct DnsProbe {
     pub server: String,
     /// What for.
     #[serde(flatten)]
-    pub role: Role,
+    pub role: ProbeRole,
     /// What was seen.
     #[serde(flatten)]
     pub seen: Seen,

@@ -18,7 +18,7 @@ pub(super) fn read(store: &dyn SmallStore) -> Vec<KnownCount> {
 }
 
 /// Adds what is new to what is kept. A disk that fails costs a control and nothing else.
-pub(super) fn add(store: &dyn SmallStore, new: Vec<KnownCount>) {
+pub(crate) fn add(store: &dyn SmallStore, new: Vec<KnownCount>) {
     if new.is_empty() {
         return;
     }

@@ -13,8 +13,8 @@ pub mod compare;
 mod controls;
 mod details;
 pub mod evidence;
-mod history;
-mod met;
+pub(crate) mod history;
+mod observation;
 mod opinions;
 pub mod probes;
 mod queue;
@@ -33,22 +33,24 @@ use crate::config::{Config, DnsMode, PrivateZone};
 use crate::deliver::Planned;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, PathFailure, Question};
-use crate::pipeline::outbound::{FactsWanted, Outbound, RouteFacts, SetupError};
+use crate::pipeline::outbound::{LastTry, Outbound, PolicyDoubt, RouteFacts, SetupError, Tried};
 use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host};
 use crate::smtp::special_use::SpecialUse;
 use crate::state_dir;
-use evidence::{Delivery, DnsProbe, Evidence, Queue, SecondOpinion, ServerSeen, TlsaCount, Troubled};
+use evidence::{DeliveryForecast, DnsProbe, Evidence, Queue, SecondOpinion, ServerSeen, TlsaCount, Troubled};
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
-use met::{Observation, Probed, comes_after_all, conclude, subject, troubled};
+use observation::{Observation, ProbedServer, comes_after_all, conclude, subject, troubled};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// How much is looked into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Depth {
+enum CheckDepth {
     /// What delivery would do.
     Delivery,
     /// And why, by probes of its own.
@@ -58,7 +60,7 @@ enum Depth {
 /// Checks domains.
 pub struct Checker {
     out: Outbound,
-    depth: Depth,
+    depth: CheckDepth,
 }
 
 /// Mail servers are waited for no longer than this for anything; delivery is more patient
@@ -88,25 +90,25 @@ impl Checker {
         config.dns.timeout = config.dns.timeout.min(DNS_PATIENCE);
         config.dns.deadline = config.dns.deadline.min(LOOK_UP_PATIENCE);
         let out = Outbound::for_command(config, clock)?;
-        Ok(Self { out, depth: Depth::Diagnosis })
+        Ok(Self { out, depth: CheckDepth::Diagnosis })
     }
 
     /// A checker over what a running relay delivers with: it finds out what delivery would do,
     /// and asks nothing that delivery does not.
     #[must_use]
     pub const fn over(out: Outbound) -> Self {
-        Self { out, depth: Depth::Delivery }
+        Self { out, depth: CheckDepth::Delivery }
     }
 
     /// Checks one domain.
     pub async fn check(&self, domain: &Domain) -> CheckReport {
-        let (at, started) = (self.out.clock.now(), Instant::now());
+        let at = self.out.clock.now();
+        let started = Instant::now();
         let config = &self.out.config;
         let route = route::route(&Host::Domain(domain.clone()), &config.destination, config.delivery.port);
-        let seed = u64::try_from(at.0).unwrap_or(0);
         // What nothing waits for goes along, so that silence is waited for once.
-        let (looked, aside) = tokio::join!(Box::pin(self.look(&route, (at, seed))), Box::pin(self.look_aside(domain)));
-        let Looked { met, troubled, subject, dns, opinions, servers } = looked;
+        let (looked, aside) = tokio::join!(Box::pin(self.look(&route, at)), Box::pin(self.look_aside(domain)));
+        let Observed { met, troubled, subject, dns, opinions, servers } = looked;
         let evidence = Evidence {
             version: evidence::VERSION,
             domain: domain.to_string(),
@@ -127,8 +129,9 @@ impl Checker {
     }
 
     /// What delivery meets and, where that is trouble, what stands behind it.
-    async fn look(&self, route: &Route, (at, seed): (Timestamp, u64)) -> Looked {
-        let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, FactsWanted::Everything).await;
+    async fn look(&self, route: &Route, at: Timestamp) -> Observed {
+        let seed = u64::try_from(at.0).unwrap_or(0);
+        let known = self.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
         let troubled = troubled(&known);
         let subject = subject(&troubled).filter(|question| self.is_public(&question.name));
         let ((met, controls), dns, opinions) = tokio::join!(
@@ -138,16 +141,16 @@ impl Checker {
         );
         let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
             // The resolver was only slow, and delivery is more patient: now it has the answer.
-            let known = self.out.find_out(route, TlsRequest::ByPolicy, seed, FactsWanted::Everything).await;
+            let known = self.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
             Box::pin(self.meet(route, known)).await
         } else {
             met
         };
         let servers = match self.depth {
-            Depth::Diagnosis => Box::pin(controls::look_closer(&self.out, met.servers(at), controls)).await,
-            Depth::Delivery => met.servers(at),
+            CheckDepth::Diagnosis => Box::pin(controls::look_closer(&self.out, met.servers(at), controls)).await,
+            CheckDepth::Delivery => met.servers(at),
         };
-        Looked { met, troubled, subject, dns, opinions, servers }
+        Observed { met, troubled, subject, dns, opinions, servers }
     }
 
     /// Where the servers are slow to answer, the controls are asked meanwhile, in case they will
@@ -158,7 +161,7 @@ impl Checker {
         known: Result<RouteFacts, Cause>,
     ) -> (Observation, Option<Vec<ServerSeen>>) {
         let mut meeting = std::pin::pin!(self.meet(route, known));
-        if self.depth == Depth::Delivery {
+        if self.depth == CheckDepth::Delivery {
             return (meeting.await, None);
         }
         if let Ok(met) = timeout(ALONE, &mut meeting).await {
@@ -189,18 +192,17 @@ impl Checker {
             Ok(known) => known,
             Err(cause) => return Observation { known: None, probed: Vec::new(), stopped: Some(cause) },
         };
-        let probed = match self.probe_all(route, &known).await {
-            Ok(probed) => probed,
-            Err(cause) => return Observation { known: Some(known), probed: Vec::new(), stopped: Some(cause) },
-        };
-        // As delivery does before a policy makes mail fail.
-        if probed.iter().filter_map(Probed::failure).any(crate::policy::decide::sts_may_have_changed)
-            && let Some(anew) = self.out.known_anew(route, &known).await
-            && let Ok(again) = self.probe_all(route, &anew).await
-        {
-            return Observation { known: Some(anew), probed: again, stopped: None };
+        let tried = self.out.try_and_look_again(route, known, Ok(Vec::new()), |known, _those_before| async move {
+            let verdicts = self.out.decide(&known);
+            let plan = self.out.plan(&route.hop, &known, verdicts);
+            self.probe_all(plan).await
+        });
+        let LastTry { facts, outcomes } = tried.await;
+        let known = Some(Arc::unwrap_or_clone(facts));
+        match outcomes {
+            Ok(probed) => Observation { known, probed, stopped: None },
+            Err(cause) => Observation { known, probed: Vec::new(), stopped: Some(cause) },
         }
-        Observation { known: Some(known), probed, stopped: None }
     }
 
     /// Private names are nothing to ask the servers of the world about.
@@ -209,7 +211,7 @@ impl Checker {
     }
 
     async fn probe_dns(&self, subject: Option<&Question>) -> Vec<DnsProbe> {
-        let (Some(subject), Depth::Diagnosis) = (subject, self.depth) else { return Vec::new() };
+        let (Some(subject), CheckDepth::Diagnosis) = (subject, self.depth) else { return Vec::new() };
         let config = &self.out.config;
         let (references, canary) = (config.check.references.as_slice(), config.check.canary.as_ref());
         let known = history::read(state_dir::open(&config.spool).as_ref());
@@ -222,17 +224,17 @@ impl Checker {
     async fn second_opinions(&self, troubled: &[Troubled]) -> Vec<SecondOpinion> {
         let bogus = |failed: &PathFailure| failed.detail.starts_with("bogus");
         let unproven = troubled.iter().find(|t| t.answered_by.is_none() && t.failed.iter().any(bogus));
-        let (Some(unproven), Depth::Diagnosis) = (unproven, self.depth) else { return Vec::new() };
+        let (Some(unproven), CheckDepth::Diagnosis) = (unproven, self.depth) else { return Vec::new() };
         opinions::ask(&self.out.config, &unproven.question, &self.out.clock).await
     }
 
     /// What has no bearing on delivery.
     async fn look_aside(&self, domain: &Domain) -> Aside {
-        if self.depth == Depth::Delivery {
+        if self.depth == CheckDepth::Delivery {
             return Aside { queue: None, sts_announced: None, tlsrpt: None };
         }
         let owner = format!("_smtp._tls.{domain}");
-        // A look-up that is shared may begin anew when whoever began it leaves; nothing waits twice.
+        // A look-up that is shared may begin again when whoever began it leaves; nothing waits twice.
         let most = self.out.config.dns.deadline;
         let (queue, announced, tlsrpt) = tokio::join!(
             queue::waiting(&self.out.config.spool, domain),
@@ -243,20 +245,24 @@ impl Checker {
         Aside { queue, sts_announced, tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| text_record(&answer)) }
     }
 
-    async fn probe_all(&self, route: &Route, known: &RouteFacts) -> Result<Vec<Probed>, Cause> {
-        let steps = self.out.plan(&route.hop, known)?;
-        Ok(futures_util::future::join_all(steps.into_iter().map(|step| self.probe(step))).await)
+    async fn probe_all(&self, plan: Result<Vec<Planned>, Cause>) -> Tried<Result<Vec<ProbedServer>, Cause>> {
+        let steps = match plan {
+            Ok(steps) => steps,
+            Err(cause) => return Tried { policy: PolicyDoubt::over([&cause]), outcomes: Err(cause) },
+        };
+        let probed = join_all(steps.into_iter().map(|step| self.probe(step))).await;
+        Tried { policy: PolicyDoubt::over(probed.iter().filter_map(ProbedServer::failure)), outcomes: Ok(probed) }
     }
 
-    async fn probe(&self, step: Planned) -> Probed {
+    async fn probe(&self, step: Planned) -> ProbedServer {
         let probe = match &step {
             Planned::Try(target) => Some(self.out.mailer.probe(target).await),
             Planned::Skip { .. } => None,
         };
-        Probed { step, probe }
+        ProbedServer { step, probe }
     }
 
-    fn delivery(&self, domain: &Domain, met: &Observation) -> Delivery {
+    fn delivery(&self, domain: &Domain, met: &Observation) -> DeliveryForecast {
         let tlsa = met.known.iter().flat_map(|known| &known.resolution.hosts).filter_map(|host| match &host.tlsa {
             TlsaLookup::Present { base_domain, records } => {
                 let name = format!("_{}._tcp.{base_domain}", self.out.config.delivery.port);
@@ -266,8 +272,8 @@ impl Checker {
         });
         let tlsa = tlsa.collect();
         match (&met.known, &met.stopped) {
-            (Some(known), None) => Delivery { tlsa, ..conclude(domain, known, &met.probed) },
-            (_, stopped) => Delivery {
+            (Some(known), None) => DeliveryForecast { tlsa, ..conclude(domain, known, &met.probed) },
+            (_, stopped) => DeliveryForecast {
                 delivers: false,
                 sentence: stopped.as_ref().map(Cause::sentence).unwrap_or_default(),
                 cause: stopped.clone(),
@@ -316,7 +322,7 @@ impl Checker {
 }
 
 /// What delivery meets, and what was looked at to explain it.
-struct Looked {
+struct Observed {
     met: Observation,
     troubled: Vec<Troubled>,
     subject: Option<Question>,

@@ -6,7 +6,7 @@
 
 use super::canary;
 use super::evidence::ORDINARY_PAYLOAD as ORDINARY;
-use super::evidence::{DnsProbe, Role, Whom};
+use super::evidence::{DnsProbe, ProbeRole, Whom};
 use crate::clock::Clock;
 use crate::config::{Config, Upstream};
 use crate::outcome::Question;
@@ -50,12 +50,12 @@ pub struct Plan<'a> {
 struct Put<'a> {
     whom: Whom,
     server: &'a Server,
-    role: Role,
+    role: ProbeRole,
     ask: Ask,
 }
 
 /// The servers by what they are to us.
-struct Servers {
+struct ProbedDnsServers {
     all: Vec<(Whom, Server)>,
 }
 
@@ -65,11 +65,11 @@ struct Servers {
 /// When a server cannot be used.
 pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
     let Some(subject) = ProbeTarget::of(plan.subject) else { return Ok(Vec::new()) };
-    let mut servers = Servers::configured(plan)?;
+    let mut servers = ProbedDnsServers::configured(plan)?;
     // The walk to the zone's own servers may take longer than the first questions to the others.
     let walk = async {
         let found = probe::authorities(plan.config, &subject.harmless.0, AUTHORITIES_LIMIT).await;
-        let authorities = Servers::of(Whom::Authority, found);
+        let authorities = ProbedDnsServers::of(Whom::Authority, found);
         let seen = authorities.put(authorities.harmless(&subject), clock).await;
         (authorities, seen)
     };
@@ -119,7 +119,7 @@ fn absolute(name: &str) -> Option<Name> {
     Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).ok()
 }
 
-impl Servers {
+impl ProbedDnsServers {
     fn of(whom: Whom, servers: Vec<Server>) -> Self {
         Self { all: servers.into_iter().map(|server| (whom, server)).collect() }
     }
@@ -179,18 +179,18 @@ impl Servers {
                 ask: Ask { name: name.clone(), record_type, transport, edns: Some(ORDINARY) },
             };
             let (name, record_type) = &subject.harmless;
-            questions.push(put(Role::Harmless, name, *record_type, server.transport()));
+            questions.push(put(ProbeRole::Harmless, name, *record_type, server.transport()));
             if server.is_encrypted() {
                 continue;
             }
             questions.extend(
-                subject.without.iter().map(|n| put(Role::TlsaWithout, n, RecordType::TLSA, server.transport())),
+                subject.without.iter().map(|n| put(ProbeRole::TlsaWithout, n, RecordType::TLSA, server.transport())),
             );
             if self.is_first(server) {
-                questions.push(put(Role::Root, &Name::root(), RecordType::DNSKEY, server.transport()));
-                questions.push(put(Role::Root, &Name::root(), RecordType::DNSKEY, Transport::Tcp));
+                questions.push(put(ProbeRole::Root, &Name::root(), RecordType::DNSKEY, server.transport()));
+                questions.push(put(ProbeRole::Root, &Name::root(), RecordType::DNSKEY, Transport::Tcp));
                 // What vanishes with EDNS may pass without.
-                let mut plain = put(Role::Harmless, name, *record_type, server.transport());
+                let mut plain = put(ProbeRole::Harmless, name, *record_type, server.transport());
                 plain.ask.edns = None;
                 questions.push(plain);
             }
@@ -204,12 +204,13 @@ impl Servers {
             let ask = Ask { name: absolute(&owner)?, record_type, transport, edns: Some(ORDINARY) };
             Some(Put { whom: *whom, server, role, ask })
         };
-        let control = |count, over| put(Role::Control(count), canary::tlsa_owner(zone, count), RecordType::TLSA, over);
+        let control =
+            |count, over| put(ProbeRole::Control(count), canary::tlsa_owner(zone, count), RecordType::TLSA, over);
         let mut questions: Vec<_> =
             canary::COUNTS.into_iter().map(|count| control(count, server.transport())).collect();
         let addresses = canary::addresses_owner(zone);
-        questions.push(put(Role::Addresses(canary::ADDRESSES), addresses, RecordType::A, server.transport()));
-        questions.push(put(Role::Large, canary::large_owner(zone), RecordType::TXT, server.transport()));
+        questions.push(put(ProbeRole::Addresses(canary::ADDRESSES), addresses, RecordType::A, server.transport()));
+        questions.push(put(ProbeRole::Large, canary::large_owner(zone), RecordType::TXT, server.transport()));
         // The step that the known boxes stumble on, over TCP as well.
         questions.extend([4, 5].map(|count| control(count, Transport::Tcp)));
         questions.into_iter().flatten().collect()
@@ -225,7 +226,7 @@ impl Servers {
         let put = |known: &KnownCount, transport| {
             let name = absolute(&known.name)?;
             let ask = Ask { name, record_type: RecordType::TLSA, transport, edns: Some(ORDINARY) };
-            Some(Put { whom: *whom, server, role: Role::Known(known.records), ask })
+            Some(Put { whom: *whom, server, role: ProbeRole::Known(known.records), ask })
         };
         let over = [server.transport(), Transport::Tcp];
         known.into_iter().flat_map(|known| over.map(|transport| put(known, transport))).flatten().collect()
@@ -237,7 +238,7 @@ impl Servers {
             let put = |transport, edns| Put {
                 whom: *whom,
                 server,
-                role: Role::Subject,
+                role: ProbeRole::Subject,
                 ask: Ask { name: subject.name.clone(), record_type: subject.record_type, transport, edns },
             };
             questions.push(put(server.transport(), Some(ORDINARY)));
@@ -261,7 +262,7 @@ impl Servers {
             // Without EDNS too: whoever drops EDNS is no outage.
             for edns in [Some(ORDINARY), None].into_iter().take(if self.is_first(server) { 2 } else { 1 }) {
                 let ask = Ask { name: name.clone(), record_type: *record_type, transport: server.transport(), edns };
-                questions.push(Put { whom: *whom, server, role: Role::Again, ask });
+                questions.push(Put { whom: *whom, server, role: ProbeRole::Again, ask });
             }
         }
         questions

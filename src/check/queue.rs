@@ -5,7 +5,7 @@
 use super::evidence::Queue;
 use crate::config::SpoolConfig;
 use crate::smtp::address::Domain;
-use crate::spool::ledger::{Listed, Message};
+use crate::spool::ledger::{LedgerMessage, Listed};
 use crate::spool::open_ledger;
 use std::collections::BTreeMap;
 
@@ -37,7 +37,11 @@ pub(super) async fn domains(spool: &SpoolConfig, most: usize) -> Vec<Domain> {
 }
 
 /// Goes through what waits.
-async fn read<T: Send>(spool: &SpoolConfig, mut found: T, mut each: impl FnMut(&mut T, &Message) + Send) -> Option<T> {
+async fn read<T: Send>(
+    spool: &SpoolConfig,
+    mut found: T,
+    mut each: impl FnMut(&mut T, &LedgerMessage) + Send,
+) -> Option<T> {
     let mut listing = open_ledger(spool).await.ok()?.waiting().await.ok()?;
     for _ in 0..MESSAGES_LIMIT {
         match listing.next().await.ok()? {

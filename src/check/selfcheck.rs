@@ -1,5 +1,5 @@
 //! `relay check --self`: whether this host itself is fit to send mail securely, so that the alarm
-//! comes before the first user's call. `relay serve` does the same at its start and every hour.
+//! comes before the first user's call. `relay serve` does the same (`service/selfcheck.rs`).
 //!
 //! Nobody is asked whom the configuration does not name: the egress address is looked at without
 //! a packet, its name is looked up by the configured DNS, and port 25 is tried only with controls.
@@ -8,18 +8,15 @@
 use super::certificate;
 use super::controls;
 use super::evidence::CertificateEnd;
-use super::history;
 use super::verdict::Verdict;
 use crate::clock::Timestamp;
 use crate::config::{Config, TrustAnchorSource};
-use crate::observe::Observer;
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::Security;
 use crate::resolve::dnssec::{Anchors, Outcome};
 use crate::resolve::driver::Failure;
 use crate::resolve::paths::standing::PathStanding;
 use crate::resolve::probe::{self, Ask, Transport};
-use crate::state_dir;
 use futures_util::future::join_all;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -28,14 +25,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
-/// How soon after the start of a relay its host is looked at: mail that has waited goes first.
-const FIRST_AFTER: Duration = Duration::from_secs(10);
-/// How often it is looked at from then on.
-const EVERY: Duration = Duration::from_secs(3600);
 /// Days before the end of the listener's certificate from which on it is worth a warning.
 const EXPIRES_SOON_DAYS: i64 = 14;
 /// Signatures of the root last three weeks; when they end sooner than this, or have begun less
@@ -77,19 +67,6 @@ pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
     all.extend(root);
     all.extend([clock, named, port25, spool(&out.config), listener(&out.config, out.clock.now())]);
     all
-}
-
-/// Looks at this host until `stop`, so that the alarm comes before the first user's call.
-pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
-    let mut wait = FIRST_AFTER;
-    while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-        let Some(seen) = stop.run_until_cancelled(Box::pin(look(&out))).await else { return };
-        for one in &seen {
-            observer.self_check(one.check, one.number(), &one.detail);
-        }
-        history::add(state_dir::open(&out.config.spool).as_ref(), out.dns.tlsa_counts());
-        wait = EVERY;
-    }
 }
 
 /// The lines for people.

@@ -1,6 +1,6 @@
 //! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
 
-use super::met::Probed;
+use super::observation::ProbedServer;
 use super::report::{AddressReport, CauseRow, HostReport, StsReport, TlsaReport};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
@@ -17,7 +17,7 @@ use crate::smtp::address::Domain;
 use std::net::IpAddr;
 
 /// One host.
-pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], now: Timestamp) -> HostReport {
+pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[ProbedServer], now: Timestamp) -> HostReport {
     let mut policy = "none";
     let mut because = None;
     let mut references: &[Domain] = &[];
@@ -35,7 +35,7 @@ pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], 
         }
         addresses.push(address_report(target, probe));
     }
-    let (tlsa_base_domain, tlsa) = tlsa_report(&host.tlsa, (certificates, references), now);
+    let (tlsa_base_domain, tlsa) = tlsa_report(&host.tlsa, certificates, references, now);
     let skipped = probed.iter().find_map(|probed| match &probed.step {
         Planned::Skip { host: name, cause } if *name == host.name => Some(CauseRow::from(cause)),
         Planned::Skip { .. } | Planned::Try(_) => None,
@@ -65,7 +65,8 @@ pub(super) fn host_report(host: &MxHost, known: &RouteFacts, probed: &[Probed], 
 
 fn tlsa_report(
     tlsa: &TlsaLookup,
-    (certificates, references): (&[Vec<u8>], &[Domain]),
+    certificates: &[Vec<u8>],
+    references: &[Domain],
     now: Timestamp,
 ) -> (Option<String>, Vec<TlsaReport>) {
     let TlsaLookup::Present { base_domain, records } = tlsa else { return (None, Vec::new()) };
@@ -125,7 +126,7 @@ pub(super) fn private(domain: &Domain, hop: &NextHop, zones: &[PrivateZone]) -> 
 }
 
 /// What is odd and stops no mail.
-pub(super) fn notes(known: &RouteFacts, probed: &[Probed], ways: &WaysOut) -> Vec<String> {
+pub(super) fn notes(known: &RouteFacts, probed: &[ProbedServer], ways: &WaysOut) -> Vec<String> {
     left_out(known, ways).into_iter().chain(unlisted(known, probed)).collect()
 }
 
@@ -145,7 +146,7 @@ fn left_out(known: &RouteFacts, ways: &WaysOut) -> Vec<String> {
     hosts.filter_map(of_host).collect()
 }
 
-fn unlisted(known: &RouteFacts, probed: &[Probed]) -> Vec<String> {
+fn unlisted(known: &RouteFacts, probed: &[ProbedServer]) -> Vec<String> {
     let StsState::Policy(policy) = &known.sts else { return Vec::new() };
     let unlisted = known.resolution.hosts.iter().filter(|host| {
         let by_dane = |(_, probe): (&Target, &Probe)| {

@@ -1,6 +1,10 @@
-//! What the command line alone needs: exit codes, the terminal, the orders of an operator.
+//! What the command line alone needs: arguments, exit codes, the terminal, the orders of an operator.
 
+pub(crate) mod arguments;
+pub(crate) mod check;
 pub(crate) mod log;
+pub(crate) mod lookup;
 pub(crate) mod manual;
 pub(crate) mod operator;
+pub(crate) mod serve;
 pub(crate) mod terminal;

@@ -8,23 +8,21 @@
 use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
 use dane_relay::clock::Clock;
-use dane_relay::command::queue::{self, Filter, Form};
+use dane_relay::command::audit;
+use dane_relay::command::queue::{self, Filter, OutputForm};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
-use dane_relay::policy::exceptions::Exception;
-use dane_relay::service::audit;
-use dane_relay::service::control::{self, AskError, ControlReply, Request, Running};
+use dane_relay::service::control::{self, AskError, ControlReply, Request};
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
 use dane_relay::spool::open_ledger;
-use dane_relay::text::{counted, harmless, paragraph};
+use dane_relay::text::{counted, harmless};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// For the help of these commands.
 pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 nothing fits, nothing is known, or something is in \
@@ -36,9 +34,6 @@ const EXIT_UNAVAILABLE: u8 = 69;
 
 /// The spool belongs to another user (EX_NOPERM).
 const EXIT_DENIED: u8 = 77;
-
-/// Where the words of `relay status` begin.
-const COLUMN: usize = 15;
 
 /// How a command finds the spool and prints.
 #[derive(Args)]
@@ -57,8 +52,8 @@ impl SpoolOptions {
         load(self.config.as_deref()).map_err(|message| complain(EXIT_CONFIG, &message))
     }
 
-    const fn form(&self) -> Form {
-        if self.json { Form::Json } else { Form::Text }
+    const fn form(&self) -> OutputForm {
+        if self.json { OutputForm::Json } else { OutputForm::Text }
     }
 }
 
@@ -66,9 +61,9 @@ impl SpoolOptions {
 #[derive(Subcommand)]
 pub(crate) enum QueueAction {
     /// What waits, by recipient domain.
-    Summary(Listing),
+    Summary(ListArguments),
     /// The messages that wait, oldest first.
-    List(Listing),
+    List(ListArguments),
     /// Everything known about a message: `relay why` by another name.
     Show {
         /// The message.
@@ -77,17 +72,17 @@ pub(crate) enum QueueAction {
         place: SpoolOptions,
     },
     /// Try again now, also where the relay is backing off from the next hop.
-    Retry(Ordering),
+    Retry(OrderArguments),
     /// Take messages out of their schedule, also over a restart.
-    Hold(Ordering),
+    Hold(OrderArguments),
     /// Put messages that are held back into their schedule.
-    Release(Ordering),
+    Release(OrderArguments),
     /// Return messages to their senders with a report.
-    Bounce(Ordering),
+    Bounce(OrderArguments),
     /// Remove messages; nobody is told. Asks before.
     Delete {
         #[command(flatten)]
-        ordering: Ordering,
+        ordering: OrderArguments,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
@@ -96,7 +91,7 @@ pub(crate) enum QueueAction {
 
 /// A question about what waits.
 #[derive(Args)]
-pub(crate) struct Listing {
+pub(crate) struct ListArguments {
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
@@ -105,7 +100,7 @@ pub(crate) struct Listing {
 
 /// An order about what waits.
 #[derive(Args)]
-pub(crate) struct Ordering {
+pub(crate) struct OrderArguments {
     #[command(flatten)]
     filter: Filter,
     /// All that waits, where no condition is given.
@@ -117,17 +112,17 @@ pub(crate) struct Ordering {
 
 pub(crate) async fn queue(action: QueueAction) -> ExitCode {
     match action {
-        QueueAction::Summary(Listing { filter, place }) => {
+        QueueAction::Summary(ListArguments { filter, place }) => {
             with_ledger(&place, async |ledger| {
-                let (text, unreadable) = queue::summary(ledger, &filter, (place.form(), Clock::system().now())).await?;
+                let (text, unreadable) = queue::summary(ledger, &filter, place.form(), Clock::system().now()).await?;
                 say(&text);
                 Ok(all_of_it(unreadable))
             })
             .await
         }
-        QueueAction::List(Listing { filter, place }) => {
+        QueueAction::List(ListArguments { filter, place }) => {
             with_ledger(&place, async |ledger| {
-                queue::list(ledger, &filter, (place.form(), Clock::system().now()), print).await.map(all_of_it)
+                queue::list(ledger, &filter, place.form(), Clock::system().now(), print).await.map(all_of_it)
             })
             .await
         }
@@ -150,7 +145,7 @@ fn all_of_it(unreadable: u64) -> ExitCode {
     complain(EXIT_IO, &format!("{missing} not shown: their rows cannot be read; `relay audit` names them"))
 }
 
-async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
+async fn delete_when_confirmed(ordering: OrderArguments) -> ExitCode {
     if ordering.names_nothing() {
         return complain(EXIT_USAGE, NAME_SOMETHING);
     }
@@ -159,8 +154,8 @@ async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
     }
     let mut summary = None;
     let read = with_ledger(&ordering.place, async |ledger| {
-        let asked = (Form::Text, Clock::system().now());
-        summary = Some(queue::summary(ledger, &ordering.filter, asked).await?.0);
+        let asked = queue::summary(ledger, &ordering.filter, OutputForm::Text, Clock::system().now());
+        summary = Some(asked.await?.0);
         Ok(ExitCode::SUCCESS)
     });
     let code = read.await;
@@ -171,42 +166,42 @@ async fn delete_when_confirmed(ordering: Ordering) -> ExitCode {
             ExitCode::from(1)
         }
         Some(text) => match confirmed(&text) {
-            Answered::Yes => order(Act::Delete, ordering).await,
-            Answered::No => complain(1, "nothing was deleted"),
+            Confirmation::Yes => order(Act::Delete, ordering).await,
+            Confirmation::No => complain(1, "nothing was deleted"),
         },
     }
 }
 
-enum Answered {
+enum Confirmation {
     Yes,
     No,
 }
 
 /// Shows what is about to go, and asks.
-fn confirmed(summary: &str) -> Answered {
+fn confirmed(summary: &str) -> Confirmation {
     let question = "What is above will be gone, and nobody is told. Type \"delete\" to go on: ";
     let asked = write!(std::io::stderr(), "{summary}\n{question}").and_then(|()| std::io::stderr().flush());
     let mut line = String::new();
     match asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)) {
-        Ok(_) if line.trim() == "delete" => Answered::Yes,
-        Ok(_) | Err(_) => Answered::No,
+        Ok(_) if line.trim() == "delete" => Confirmation::Yes,
+        Ok(_) | Err(_) => Confirmation::No,
     }
 }
 
 /// What is said to an order that names nothing.
 const NAME_SOMETHING: &str = "say which messages (--id, --domain, --cause, --older, --sender), or --all";
 
-impl Ordering {
+impl OrderArguments {
     const fn names_nothing(&self) -> bool {
         self.filter.is_everything() && !self.all
     }
 }
 
-async fn order(act: Act, ordering: Ordering) -> ExitCode {
+async fn order(act: Act, ordering: OrderArguments) -> ExitCode {
     if ordering.names_nothing() {
         return complain(EXIT_USAGE, NAME_SOMETHING);
     }
-    let Ordering { filter, place, .. } = ordering;
+    let OrderArguments { filter, place, .. } = ordering;
     let config = match place.config() {
         Ok(config) => config,
         Err(code) => return code,
@@ -226,7 +221,7 @@ async fn order(act: Act, ordering: Ordering) -> ExitCode {
 }
 
 /// Gives the exit code that stands if this is the last line.
-fn tell(act: Act, answer: &ControlReply, form: Form) -> ExitCode {
+fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
     let text = match answer {
         ControlReply::Acted { id, recipients } => {
             format!("{id}: {} ({})\n", act.done(), counted(*recipients as u64, "recipient"))
@@ -246,7 +241,7 @@ fn tell(act: Act, answer: &ControlReply, form: Form) -> ExitCode {
         ControlReply::Failed { error } => return complain(EXIT_IO, error),
         ControlReply::Status(_) => String::new(),
     };
-    if form == Form::Text {
+    if form == OutputForm::Text {
         say(&text);
     }
     match answer {
@@ -264,8 +259,8 @@ pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
         let why = why::look_up(ledger, subject).await?;
         match place.form() {
-            Form::Text => say(&why.text()),
-            Form::Json => say(&format!("{:#}\n", why.json())),
+            OutputForm::Text => say(&why.text()),
+            OutputForm::Json => say(&format!("{:#}\n", why.json())),
         };
         Ok(ExitCode::from(why.exit_code()))
     });
@@ -276,8 +271,8 @@ pub(crate) async fn audit(depth: Depth, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
         let found = audit::audit(ledger, depth).await?;
         match place.form() {
-            Form::Text => say(&audit::text(&found)),
-            Form::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+            OutputForm::Text => say(&audit::text(&found)),
+            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
         };
         Ok(ExitCode::from(audit::exit_code(&found)))
     });
@@ -293,44 +288,12 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
     let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
     match (asked, running) {
         (Ok(()), Some(ControlReply::Status(running))) => match place.form() {
-            Form::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
-            Form::Text => say(&status_text(&running)),
+            OutputForm::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
+            OutputForm::Text => say(&running.text(Clock::system().now())),
         },
         (Err(error), _) => cannot_ask(&error),
         (Ok(()), _) => complain(EXIT_IO, "the relay gave no answer"),
     }
-}
-
-fn status_text(running: &Running) -> String {
-    let now = Clock::system().now();
-    let age = |since| humantime::format_duration(Duration::from_secs(now.since(since).as_secs()));
-    let smtp = running.smtp.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let oldest = running.oldest.map_or_else(String::new, |at| format!(", the oldest for {}", age(at)));
-    let mut text = String::new();
-    let mut line = |label: &str, words: &str| text.push_str(&paragraph(label, words, COLUMN));
-    line("relay", &format!("version {}, process {}", running.version, running.pid));
-    line("runs since", &format!("{} ({})", running.since.to_second(), age(running.since)));
-    line("takes mail", &running.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
-    line("metrics", &format!("http://{}/metrics", running.admin));
-    line("queue", &format!("{}{oldest}", counted(running.queued_messages, "message")));
-    let backing_off = match running.next_hops_out_of_reach {
-        0 => "no next hop".to_owned(),
-        some => format!("{}, tried again later", counted(some as u64, "next hop")),
-    };
-    line("backing off", &backing_off);
-    let damaged = counted(running.damaged_records, "damaged record");
-    line("spool", &format!("{}, {damaged}", counted(running.spool_bytes, "octet")));
-    line("exceptions", if running.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });
-    for Exception { domains, kind, reason, until } in &running.exceptions.in_force {
-        line("", &format!("{kind} for {domains} until {until}: {reason}"));
-    }
-    for Exception { domains, kind, until, .. } in &running.exceptions.over {
-        line("", &format!("over: {kind} for {domains} until {until}; remove it from the configuration"));
-    }
-    for zone in &running.private_zones {
-        line("private zone", &format!("{zone}: nothing is validated in it"));
-    }
-    text
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.

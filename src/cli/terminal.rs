@@ -2,7 +2,7 @@
 
 use dane_relay::config::Config;
 use dane_relay::text::harmless;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -47,4 +47,26 @@ pub(crate) fn say(text: &str) -> ExitCode {
 pub(crate) fn complain(code: u8, message: &str) -> ExitCode {
     let _nowhere_to_say_it = writeln!(std::io::stderr(), "relay: {}", harmless(message));
     ExitCode::from(code)
+}
+
+/// A line on the terminal while something takes time; gone when it is dropped.
+pub(crate) struct ProgressLine(bool);
+
+impl ProgressLine {
+    pub(crate) fn begin(what: &str) -> Self {
+        let mut terminal = std::io::stderr();
+        let shown = terminal.is_terminal();
+        if shown {
+            let _nowhere_to_say_it = write!(terminal, "relay: {what} …");
+        }
+        Self(shown)
+    }
+}
+
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        if self.0 {
+            let _nowhere_to_say_it = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use std::str::FromStr;
 /// Whether the answer may be used, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum DnsStatus {
     /// Signed, with an unbroken chain of trust.
     Secure,
     /// Provably not signed.
@@ -28,7 +28,7 @@ pub enum Status {
     Error,
 }
 
-impl Status {
+impl DnsStatus {
     /// The exit code.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
@@ -51,7 +51,7 @@ impl Status {
 
 /// How much is shown to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
+pub enum DnsDetail {
     /// The answer.
     Answer,
     /// And the chain of trust, zone by zone.
@@ -69,7 +69,7 @@ pub struct DnsReport {
     #[serde(rename = "type")]
     pub record_type: String,
     /// Whether the answer may be used.
-    pub status: Status,
+    pub status: DnsStatus,
     /// `NOERROR` or `NXDOMAIN`; none without an answer.
     pub rcode: Option<&'static str>,
     /// The data of the records, as zone files write it.
@@ -161,7 +161,7 @@ fn report(name: &Name, record_type: RecordType, lookup: &Lookup) -> DnsReport {
         version: 1,
         name: name.to_ascii(),
         record_type: type_name(record_type),
-        status: Status::Error,
+        status: DnsStatus::Error,
         rcode: None,
         records: Vec::new(),
         aliases: Vec::new(),
@@ -174,7 +174,7 @@ fn report(name: &Name, record_type: RecordType, lookup: &Lookup) -> DnsReport {
     match &lookup.result {
         Ok(validated) => report.fill(validated),
         Err(Failure::Bogus(detail)) => {
-            report.status = Status::Bogus;
+            report.status = DnsStatus::Bogus;
             report.reason = Some(detail.clone());
         }
         Err(Failure::Unavailable) => {
@@ -202,10 +202,10 @@ impl DnsReport {
     fn fill(&mut self, validated: &Validated) {
         use crate::resolve::Security;
         self.status = match validated.security {
-            Security::Secure => Status::Secure,
-            Security::Insecure => Status::Insecure,
-            Security::Bogus => Status::Bogus,
-            Security::Indeterminate => Status::Error,
+            Security::Secure => DnsStatus::Secure,
+            Security::Insecure => DnsStatus::Insecure,
+            Security::Bogus => DnsStatus::Bogus,
+            Security::Indeterminate => DnsStatus::Error,
         };
         self.reason = validated.reason.as_ref().map(ToString::to_string);
         self.valid_until = Some(validated.valid_until.rfc3339());
@@ -241,7 +241,7 @@ impl DnsReport {
 
     /// The report for people.
     #[must_use]
-    pub fn text(&self, detail: Detail) -> String {
+    pub fn text(&self, detail: DnsDetail) -> String {
         let mut out = format!("{}  {} {}", self.status.word().to_uppercase(), self.name, self.record_type);
         if let Some(rcode) = self.rcode {
             out += &format!("  {rcode}");
@@ -262,7 +262,7 @@ impl DnsReport {
         for failure in &self.failed {
             out += &format!("  failed  {failure}\n");
         }
-        if detail == Detail::Chain {
+        if detail == DnsDetail::Chain {
             for link in &self.chain {
                 out += &format!("  chain   {} {}: {}\n", link.zone, link.security, link.detail);
             }

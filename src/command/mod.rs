@@ -1,6 +1,8 @@
 //! One question of an operator each: the answer as data first, and the text of it beside.
 
+pub mod audit;
 pub mod dns;
 pub mod policy;
 pub mod queue;
+pub mod status;
 pub mod why;

@@ -43,7 +43,7 @@ pub enum PolicySetupError {
 /// What it came to, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum PolicyStatus {
     /// A policy is in force, to enforce or to test.
     Policy,
     /// None is in force.
@@ -54,7 +54,7 @@ pub enum Status {
     Unknown,
 }
 
-impl Status {
+impl PolicyStatus {
     /// The exit code.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
@@ -84,7 +84,7 @@ pub struct PolicyReport {
     /// The domain.
     pub domain: String,
     /// What it came to.
-    pub status: Status,
+    pub status: PolicyStatus,
     /// The TXT record as it is now; only when it was asked for.
     pub record: Option<RecordReport>,
     /// The policy that is kept.
@@ -146,11 +146,11 @@ pub async fn show(config: &Config, clock: Clock, domain: &Domain) -> Result<Poli
     let mut report = PolicyReport::new(domain, kept_status(&kept, now));
     match (&kept, &announced) {
         (Held::Lost(lost), _) if !lost.is_over(now) => report.failure = Some(FailureReport::lost(lost)),
-        (_, Err(absent)) if report.status == Status::None => report.status = absent_status(absent),
+        (_, Err(absent)) if report.status == PolicyStatus::None => report.status = absent_status(absent),
         (_, Ok(_) | Err(_)) => {}
     }
     if !config.mta_sts.enabled {
-        report.status = Status::None;
+        report.status = PolicyStatus::None;
         report.failure = Some(FailureReport::plain(FetchFailure::SwitchedOff.to_string()));
     }
     report.policy = kept_report(&kept, now);
@@ -176,13 +176,13 @@ pub async fn refresh(config: &Config, clock: Clock, domain: &Domain) -> Result<P
     let client = client(config, clock.clone(), listener).await?;
     let fetched = client.refresh(domain).await;
     let now = clock.now();
-    let mut report = PolicyReport::new(domain, Status::None);
+    let mut report = PolicyReport::new(domain, PolicyStatus::None);
     match fetched {
         Ok(policy) => {
             report.status = mode_status(policy.terms.mode);
             report.policy = Some(KeptReport::new(&policy, now));
             if let Some(fault) = store_fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                report.status = Status::Fault;
+                report.status = PolicyStatus::Fault;
                 report.failure = Some(FailureReport::plain(fault));
             }
         }
@@ -205,11 +205,11 @@ async fn client(config: &Config, clock: Clock, listener: StsListener) -> Result<
     Ok(StsClient::new(config, Arc::new(dns), Arc::new(Tcp), clock, listener)?)
 }
 
-fn kept_status(kept: &Held, now: Timestamp) -> Status {
+fn kept_status(kept: &Held, now: Timestamp) -> PolicyStatus {
     match kept {
         Held::Policy(policy) if !policy.has_expired(now) => mode_status(policy.terms.mode),
-        Held::Lost(lost) if !lost.is_over(now) => Status::Fault,
-        Held::Policy(_) | Held::Lost(_) | Held::Nothing => Status::None,
+        Held::Lost(lost) if !lost.is_over(now) => PolicyStatus::Fault,
+        Held::Policy(_) | Held::Lost(_) | Held::Nothing => PolicyStatus::None,
     }
 }
 
@@ -220,35 +220,35 @@ fn kept_report(kept: &Held, now: Timestamp) -> Option<KeptReport> {
     }
 }
 
-const fn mode_status(mode: Mode) -> Status {
+const fn mode_status(mode: Mode) -> PolicyStatus {
     match mode {
-        Mode::Enforce | Mode::Testing => Status::Policy,
-        Mode::None => Status::None,
+        Mode::Enforce | Mode::Testing => PolicyStatus::Policy,
+        Mode::None => PolicyStatus::None,
     }
 }
 
-fn absent_status(absent: &StsAbsent) -> Status {
+fn absent_status(absent: &StsAbsent) -> PolicyStatus {
     match absent {
-        StsAbsent::UnusableRecord(_) | StsAbsent::FetchFailed(_) | StsAbsent::Lost { .. } => Status::Fault,
+        StsAbsent::UnusableRecord(_) | StsAbsent::FetchFailed(_) | StsAbsent::Lost { .. } => PolicyStatus::Fault,
         StsAbsent::Unknown(cause) => dns_status(cause),
         StsAbsent::NoRecord
         | StsAbsent::ModeNone
         | StsAbsent::AddressLiteral
         | StsAbsent::NotNeeded
-        | StsAbsent::SwitchedOff => Status::None,
+        | StsAbsent::SwitchedOff => PolicyStatus::None,
     }
 }
 
 /// A zone that is signed wrongly is a fault; silence is not knowing.
-fn dns_status(cause: &Cause) -> Status {
-    if matches!(cause, Cause::DnsBogus { .. }) { Status::Fault } else { Status::Unknown }
+fn dns_status(cause: &Cause) -> PolicyStatus {
+    if matches!(cause, Cause::DnsBogus { .. }) { PolicyStatus::Fault } else { PolicyStatus::Unknown }
 }
 
-fn failure_status(failure: &FetchFailure) -> Status {
+fn failure_status(failure: &FetchFailure) -> PolicyStatus {
     match failure {
-        FetchFailure::NotAnnounced(RecordError::None) | FetchFailure::SwitchedOff => Status::None,
+        FetchFailure::NotAnnounced(RecordError::None) | FetchFailure::SwitchedOff => PolicyStatus::None,
         FetchFailure::Dns(cause) => dns_status(cause),
-        FetchFailure::NoRoots { .. } | FetchFailure::Internal { .. } => Status::Unknown,
+        FetchFailure::NoRoots { .. } | FetchFailure::Internal { .. } => PolicyStatus::Unknown,
         FetchFailure::NotAnnounced(_)
         | FetchFailure::NoAddress { .. }
         | FetchFailure::Loopback { .. }
@@ -260,7 +260,7 @@ fn failure_status(failure: &FetchFailure) -> Status {
         | FetchFailure::MediaType { .. }
         | FetchFailure::TooLarge
         | FetchFailure::TimedOut
-        | FetchFailure::Invalid(_) => Status::Fault,
+        | FetchFailure::Invalid(_) => PolicyStatus::Fault,
     }
 }
 
@@ -318,7 +318,7 @@ impl KeptReport {
 }
 
 impl PolicyReport {
-    fn new(domain: &Domain, status: Status) -> Self {
+    fn new(domain: &Domain, status: PolicyStatus) -> Self {
         Self { version: 1, domain: domain.to_string(), status, record: None, policy: None, failure: None }
     }
 

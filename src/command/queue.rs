@@ -9,7 +9,7 @@ use crate::envelope::QueueId;
 use crate::outcome::NAMES;
 use crate::smtp::address::{Host, Mailbox, ReversePath};
 use crate::spool::event::Act;
-use crate::spool::ledger::{Ledger, LedgerError, Listed, Message, MessageState, Recipient};
+use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, LedgerRecipient, Listed, MessageState};
 use crate::spool::{Hold, RecipientState};
 use crate::text::{counted, paragraph};
 use clap::Args;
@@ -89,7 +89,7 @@ impl Filter {
 
     /// The recipients of a message that wait, for an attempt or for the report about their end, and fit.
     #[must_use]
-    pub fn fitting(&self, message: &Message, now: Timestamp) -> Vec<usize> {
+    pub fn fitting(&self, message: &LedgerMessage, now: Timestamp) -> Vec<usize> {
         let fits = (self.id.is_empty() || self.id.contains(&message.id))
             && self.older.is_none_or(|older| now.since(message.envelope.accepted_at) >= older)
             && self.sender.as_ref().is_none_or(|sender| is_sender(sender, &message.envelope.reverse_path));
@@ -100,7 +100,7 @@ impl Filter {
         recipients.filter(|(_, (known, mailbox))| self.fits(known.as_ref(), mailbox)).map(|(index, _)| index).collect()
     }
 
-    fn fits(&self, known: Option<&Recipient>, mailbox: &Mailbox) -> bool {
+    fn fits(&self, known: Option<&LedgerRecipient>, mailbox: &Mailbox) -> bool {
         let Some(open) = known.filter(|recipient| recipient.state.is_open()) else { return false };
         let cause = cause_word(open);
         self.domain.as_ref().is_none_or(|domain| domain.eq_ignore_ascii_case(&name_of(mailbox.host())))
@@ -115,7 +115,7 @@ impl Filter {
     /// When the database cannot be read.
     pub async fn select(&self, ledger: &dyn Ledger, act: Act, now: Timestamp) -> Result<Vec<Selected>, LedgerError> {
         let mut selected = Vec::new();
-        let each = |message: Message, mut recipients: Vec<usize>| {
+        let each = |message: LedgerMessage, mut recipients: Vec<usize>| {
             recipients.retain(|index| {
                 let known = message.recipients.get(*index).and_then(Option::as_ref);
                 known.is_some_and(|known| known.state.pending().is_some())
@@ -140,9 +140,9 @@ impl Filter {
         &self,
         ledger: &dyn Ledger,
         now: Timestamp,
-        mut each: impl FnMut(Message, Vec<usize>) -> ControlFlow<()> + Send,
+        mut each: impl FnMut(LedgerMessage, Vec<usize>) -> ControlFlow<()> + Send,
     ) -> Result<u64, LedgerError> {
-        let mut look = |message: Message| match self.fitting(&message, now) {
+        let mut look = |message: LedgerMessage| match self.fitting(&message, now) {
             none if none.is_empty() => ControlFlow::Continue(()),
             recipients => each(message, recipients),
         };
@@ -171,7 +171,7 @@ impl Filter {
 }
 
 /// What stopped a recipient, in the word of its cause.
-fn cause_word(recipient: &Recipient) -> &'static str {
+fn cause_word(recipient: &LedgerRecipient) -> &'static str {
     let cause = match &recipient.state {
         RecipientState::Queued(pending) => pending.last.as_ref(),
         RecipientState::Owed(owed) if owed.cause().is_none() => return DELIVERED,
@@ -218,7 +218,7 @@ fn name_of(host: &Host) -> String {
 
 /// How something is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum OutputForm {
     /// For people.
     Text,
     /// For programs.
@@ -227,7 +227,7 @@ pub enum Form {
 
 /// A message in a list.
 #[derive(Debug, Serialize)]
-struct Line {
+struct QueueLine {
     id: QueueId,
     accepted: String,
     age_s: u64,
@@ -236,12 +236,12 @@ struct Line {
     sender: String,
     size: u64,
     message_id: Option<String>,
-    recipients: Vec<Waiting>,
+    recipients: Vec<WaitingRecipient>,
 }
 
 /// A recipient in a list.
 #[derive(Debug, Serialize)]
-struct Waiting {
+struct WaitingRecipient {
     address: String,
     tries: u32,
     cause: Option<&'static str>,
@@ -251,7 +251,7 @@ struct Waiting {
     report_due: Option<String>,
 }
 
-impl Waiting {
+impl WaitingRecipient {
     fn text(&self) -> String {
         if let Some(report) = &self.report_due {
             let end = self.cause.map_or_else(|| "delivered".to_owned(), |cause| format!("failed: {cause}"));
@@ -266,8 +266,8 @@ impl Waiting {
     }
 }
 
-impl Line {
-    fn new(message: &Message, recipients: &[usize], now: Timestamp) -> Self {
+impl QueueLine {
+    fn new(message: &LedgerMessage, recipients: &[usize], now: Timestamp) -> Self {
         let waiting = |&index: &usize| {
             let known = message.recipients.get(index)?.as_ref()?;
             let (tries, last, report_due) = match &known.state {
@@ -276,7 +276,7 @@ impl Line {
                 RecipientState::Done { .. } | RecipientState::Removed => return None,
             };
             let (cause, detail) = (last.map(|cause| cause.row().word), last.map(|cause| cause.sentence()));
-            Some(Waiting { address: known.address.clone(), tries, cause, detail, report_due })
+            Some(WaitingRecipient { address: known.address.clone(), tries, cause, detail, report_due })
         };
         Self {
             id: message.id,
@@ -326,20 +326,21 @@ impl Line {
 pub async fn list(
     ledger: &dyn Ledger,
     filter: &Filter,
-    (form, now): (Form, Timestamp),
+    form: OutputForm,
+    now: Timestamp,
     mut print: impl FnMut(&str) -> ControlFlow<()> + Send,
 ) -> Result<u64, LedgerError> {
     let mut found = false;
-    let each = |message: Message, recipients: Vec<usize>| {
+    let each = |message: LedgerMessage, recipients: Vec<usize>| {
         found = true;
-        let line = Line::new(&message, &recipients, now);
+        let line = QueueLine::new(&message, &recipients, now);
         print(&match form {
-            Form::Text => line.text(message.due_at, now),
-            Form::Json => serde_json::to_string(&line).unwrap_or_default() + "\n",
+            OutputForm::Text => line.text(message.due_at, now),
+            OutputForm::Json => serde_json::to_string(&line).unwrap_or_default() + "\n",
         })
     };
     let unreadable = filter.for_each(ledger, now, each).await?;
-    if !found && form == Form::Text {
+    if !found && form == OutputForm::Text {
         let _enough = print(if filter.is_everything() { "No message waits.\n" } else { NOTHING_FITS });
     }
     Ok(unreadable)
@@ -347,7 +348,7 @@ pub async fn list(
 
 /// What waits for one recipient domain.
 #[derive(Debug, Default, Serialize)]
-struct Domain {
+struct DomainSummary {
     domain: String,
     messages: u64,
     recipients: u64,
@@ -364,26 +365,27 @@ struct Domain {
 pub async fn summary(
     ledger: &dyn Ledger,
     filter: &Filter,
-    (form, now): (Form, Timestamp),
+    form: OutputForm,
+    now: Timestamp,
 ) -> Result<(String, u64), LedgerError> {
-    let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
+    let mut domains: BTreeMap<String, DomainSummary> = BTreeMap::new();
     let mut messages = 0_u64;
-    let each = |message: Message, recipients: Vec<usize>| {
+    let each = |message: LedgerMessage, recipients: Vec<usize>| {
         messages += 1;
         count(&mut domains, &message, &recipients, now);
         ControlFlow::Continue(())
     };
     let unreadable = filter.for_each(ledger, now, each).await?;
-    let mut domains: Vec<Domain> = domains.into_values().collect();
+    let mut domains: Vec<DomainSummary> = domains.into_values().collect();
     domains.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
     let text = match form {
-        Form::Json => domains.iter().map(|d| serde_json::to_string(d).unwrap_or_default() + "\n").collect(),
-        Form::Text => summary_text(&domains, messages),
+        OutputForm::Json => domains.iter().map(|d| serde_json::to_string(d).unwrap_or_default() + "\n").collect(),
+        OutputForm::Text => summary_text(&domains, messages),
     };
     Ok((text, unreadable))
 }
 
-fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: &[usize], now: Timestamp) {
+fn count(domains: &mut BTreeMap<String, DomainSummary>, message: &LedgerMessage, recipients: &[usize], now: Timestamp) {
     let mut seen = Vec::new();
     for &index in recipients {
         let Some(mailbox) = message.envelope.recipients.get(index) else { continue };
@@ -402,7 +404,7 @@ fn count(domains: &mut BTreeMap<String, Domain>, message: &Message, recipients: 
     }
 }
 
-fn summary_text(domains: &[Domain], messages: u64) -> String {
+fn summary_text(domains: &[DomainSummary], messages: u64) -> String {
     if messages == 0 {
         return NOTHING_FITS.to_owned();
     }
@@ -427,8 +429,9 @@ fn summary_text(domains: &[Domain], messages: u64) -> String {
     if domains.len() > MOST_DOMAINS {
         let _ = writeln!(text, "\nand {} more", counted((domains.len() - MOST_DOMAINS) as u64, "domain"));
     }
-    let puzzling =
-        |domain: &&Domain| domain.causes.keys().any(|word| *word != NOT_TRIED) && !domain.domain.starts_with('[');
+    let puzzling = |domain: &&DomainSummary| {
+        domain.causes.keys().any(|word| *word != NOT_TRIED) && !domain.domain.starts_with('[')
+    };
     if let Some(domain) = domains.iter().find(puzzling) {
         let _ = writeln!(text, "\nWho has to act: relay check {}", domain.domain);
     }
@@ -441,12 +444,12 @@ mod tests {
     use crate::envelope::{Envelope, Origin};
     use crate::outcome::Cause;
     use crate::spool::Pending;
-    use crate::spool::ledger::Recipient;
+    use crate::spool::ledger::LedgerRecipient;
     use crate::spool::owed::Owed;
 
     const NOW: Timestamp = Timestamp(10_000_000);
 
-    fn message() -> Message {
+    fn message() -> LedgerMessage {
         let addresses = ["a@One.example", "b@two.example", "c@[192.0.2.1]", "d@one.example"];
         let recipients = addresses.iter().map(|a| a.parse().unwrap()).collect();
         let sender = ReversePath::Mailbox("alice@office.example".parse().unwrap());
@@ -455,7 +458,7 @@ mod tests {
         let waits = RecipientState::Queued(Pending { last, tries: 2, ..Pending::NEW });
         let states = [waits, RecipientState::NEW, RecipientState::NEW, RecipientState::Removed];
         let known = states.into_iter().zip(addresses);
-        Message {
+        LedgerMessage {
             id: QueueId(7),
             message_id: None,
             envelope,
@@ -464,7 +467,9 @@ mod tests {
             due_at: NOW,
             finished_at: None,
             attempts: 2,
-            recipients: known.map(|(state, a)| Some(Recipient { address: a.to_owned(), state, told: None })).collect(),
+            recipients: known
+                .map(|(state, a)| Some(LedgerRecipient { address: a.to_owned(), state, told: None }))
+                .collect(),
         }
     }
 
@@ -495,7 +500,7 @@ mod tests {
         let filter = Filter { cause: Some("null-mx".to_owned()), ..Filter::default() };
         let fitting = filter.fitting(&message, NOW);
         assert_eq!(fitting, [0]);
-        let text = Line::new(&message, &fitting, NOW).text(Timestamp(NOW.0 + 60_000), NOW);
+        let text = QueueLine::new(&message, &fitting, NOW).text(Timestamp(NOW.0 + 60_000), NOW);
         let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("next report 1970-01-01 02:47:40Z"), "{text}");
         assert!(text.contains("a@One.example failed: null-mx; the report goes out at 1970-01-01 02:47:40Z"), "{text}");
@@ -528,7 +533,7 @@ mod tests {
             let last = Some(cause.clone());
             message.recipients[0].as_mut().unwrap().state =
                 RecipientState::Queued(Pending { last, tries: 2, ..Pending::NEW });
-            let line = Line::new(&message, &[0], NOW);
+            let line = QueueLine::new(&message, &[0], NOW);
             assert!(line.text(NOW, NOW).contains(&format!("a@One.example tried 2 times: {word}\n")), "{word}");
             let told = &serde_json::to_value(&line).unwrap()["recipients"][0];
             assert_eq!((&told["cause"], &told["detail"]), (&word.into(), &cause.sentence().into()));

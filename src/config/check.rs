@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// `[check]`: nobody is asked unless named here or on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Check {
+pub struct CheckConfig {
     /// The zone with names of known numbers of records (`relay canary zonefile`).
     pub canary: Option<Domain>,
     /// Resolvers to compare with, best encrypted ones.

@@ -15,10 +15,10 @@ mod roots;
 mod show;
 mod upstream;
 
-pub use check::Check;
+pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, NextHopAddress, TlsLevel, Weakening, closest};
 pub use mta_sts::MtaSts;
-pub use notify::Notify;
+pub use notify::NotifyConfig;
 pub use private_zone::PrivateZone;
 pub use roots::RootsError;
 pub use show::{REFERENCE, shown};
@@ -76,21 +76,21 @@ pub struct Config {
     /// `[spool]`
     pub spool: SpoolConfig,
     /// `[dns]`
-    pub dns: Dns,
+    pub dns: DnsConfig,
     /// `[delivery]`
-    pub delivery: Delivery,
+    pub delivery: DeliveryConfig,
     /// `[tls]`
-    pub tls: Tls,
+    pub tls: TlsConfig,
     /// `[mta_sts]`
     pub mta_sts: MtaSts,
     /// `[retry]`
     pub retry: Retry,
     /// `[notify]`
-    pub notify: Notify,
+    pub notify: NotifyConfig,
     /// `[admin]`
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// `[check]`
-    pub check: Check,
+    pub check: CheckConfig,
     /// `[[destination]]`
     pub destination: Vec<Destination>,
 }
@@ -102,14 +102,14 @@ impl Default for Config {
             postmaster: None,
             listen: Listen::default(),
             spool: SpoolConfig::default(),
-            dns: Dns::default(),
-            delivery: Delivery::default(),
-            tls: Tls::default(),
+            dns: DnsConfig::default(),
+            delivery: DeliveryConfig::default(),
+            tls: TlsConfig::default(),
             mta_sts: MtaSts::default(),
             retry: Retry::default(),
-            notify: Notify::default(),
-            admin: Admin::default(),
-            check: Check::default(),
+            notify: NotifyConfig::default(),
+            admin: AdminConfig::default(),
+            check: CheckConfig::default(),
             destination: Vec::new(),
         }
     }
@@ -209,7 +209,7 @@ impl Default for SpoolConfig {
 /// `[dns]`: whom we ask and what we trust. The words for resolvers are in `upstream.rs`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Dns {
+pub struct DnsConfig {
     /// How answers come to be trusted.
     pub mode: DnsMode,
     /// The ways to the DNS, tried in order.
@@ -236,7 +236,7 @@ pub struct Dns {
     pub deadline: Duration,
 }
 
-impl Default for Dns {
+impl Default for DnsConfig {
     fn default() -> Self {
         Self {
             mode: DnsMode::Validate,
@@ -253,7 +253,7 @@ impl Default for Dns {
     }
 }
 
-impl Dns {
+impl DnsConfig {
     fn check(&self) -> Result<(), String> {
         if self.upstreams.is_empty() {
             return Err("[dns] upstreams: the number of upstreams must be at least 1".into());
@@ -302,7 +302,7 @@ impl From<String> for TrustAnchorSource {
 /// whose certificates count.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Tls {
+pub struct TlsConfig {
     /// Who vouches for the certificates of `tls://` and `https://` upstreams, of the hosts that
     /// publish MTA-STS policies, and of the MX hosts under such a policy.
     pub roots: RootsSource,
@@ -316,7 +316,7 @@ pub struct Tls {
     pub tls_required_no: bool,
 }
 
-impl Default for Tls {
+impl Default for TlsConfig {
     fn default() -> Self {
         Self {
             roots: RootsSource::System,
@@ -347,7 +347,7 @@ impl From<String> for RootsSource {
 /// `[delivery]`: how mail goes out.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Delivery {
+pub struct DeliveryConfig {
     /// The port of MX hosts; their TLSA records are looked up for this port.
     pub port: u16,
     /// Whether MX records may lead to loopback and to our own addresses.
@@ -367,7 +367,7 @@ pub struct Delivery {
     pub connect_timeout: Duration,
 }
 
-impl Default for Delivery {
+impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
             port: 25,
@@ -409,13 +409,13 @@ impl Default for Retry {
 /// `[admin]`: the port for Prometheus and health checks.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Admin {
+pub struct AdminConfig {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     #[serde(deserialize_with = "network::socket")]
     pub listen: SocketAddr,
 }
 
-impl Default for Admin {
+impl Default for AdminConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9925)) }
     }

@@ -12,7 +12,7 @@ const RETURN_LIMIT: u64 = 10 * 1024 * 1024;
 /// `[notify]`: delays, size and texts of reports.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Notify {
+pub struct NotifyConfig {
     /// How old a message must be for the ordinary warning that it waits.
     #[serde(deserialize_with = "duration")]
     pub delay_after: Duration,
@@ -25,7 +25,7 @@ pub struct Notify {
     pub templates: Option<PathBuf>,
 }
 
-impl Default for Notify {
+impl Default for NotifyConfig {
     fn default() -> Self {
         Self {
             delay_after: Duration::from_secs(4 * 3600),
@@ -36,7 +36,7 @@ impl Default for Notify {
     }
 }
 
-impl Notify {
+impl NotifyConfig {
     pub(super) fn check(&self) -> Result<(), String> {
         if self.return_full_below > RETURN_LIMIT {
             return Err(format!("[notify] return_full_below must not be above {RETURN_LIMIT}"));

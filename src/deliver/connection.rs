@@ -18,7 +18,7 @@ pub(super) const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 4096;
 
 /// An open connection.
-pub(super) struct Connection {
+pub(super) struct SmtpConnection {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
     parser: ReplyParser,
@@ -26,7 +26,7 @@ pub(super) struct Connection {
     pub(super) hurry: Option<Duration>,
 }
 
-impl Connection {
+impl SmtpConnection {
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
         Self { stream, buffer: Vec::new(), parser: ReplyParser::default(), hurry: None }
     }
@@ -85,9 +85,9 @@ mod tests {
     use super::*;
     use tokio::io::{DuplexStream, duplex};
 
-    fn pair() -> (Connection, DuplexStream) {
+    fn pair() -> (SmtpConnection, DuplexStream) {
         let (ours, theirs) = duplex(1024 * 1024);
-        (Connection::new(Box::new(ours)), theirs)
+        (SmtpConnection::new(Box::new(ours)), theirs)
     }
 
     /// What we make of these bytes and the end behind them.

@@ -3,8 +3,8 @@
 //! Content streams from the spool to the socket; a damaged copy is noticed before the final dot,
 //! and then the dot is never sent.
 
-use super::connection::{Connection, GOODBYE_LIMIT};
-use super::families::{Silence, WaysOut};
+use super::connection::{GOODBYE_LIMIT, SmtpConnection};
+use super::families::{SilentFamily, WaysOut};
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
@@ -59,7 +59,7 @@ pub struct Mailer {
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
-    silence: Silence,
+    silence: SilentFamily,
     network: Arc<dyn Network>,
     clock: Clock,
 }
@@ -82,17 +82,17 @@ pub struct Probe {
 }
 
 /// How far one conversation came.
-struct Conversation {
+struct MailConversation {
     session: Session,
     /// Still open, for the next message or for QUIT.
-    connection: Option<Connection>,
+    connection: Option<SmtpConnection>,
     history: History,
     certificates: Vec<Vec<u8>>,
     /// What the watched policy disliked inside TLS, or the handshake that failed.
     watched_failure: Option<Cause>,
 }
 
-impl Conversation {
+impl MailConversation {
     /// The judgement of the watched policy, once the way the connection is protected is settled.
     fn watch_report(&self, target: &Target) -> Option<WatchReport> {
         let watched = target.watched.as_ref()?;
@@ -128,7 +128,7 @@ impl Mailer {
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { provider, roots },
             parking: Parking::new(&config.delivery),
-            silence: Silence::default(),
+            silence: SilentFamily::default(),
             network,
             clock,
         }
@@ -175,8 +175,8 @@ impl Mailer {
         self.parking.close().await;
     }
 
-    fn keep_or_leave(&self, identity: &Identity, talk: Conversation) {
-        let Conversation { session, connection, history, watched_failure, .. } = talk;
+    fn keep_or_leave(&self, identity: &Identity, talk: MailConversation) {
+        let MailConversation { session, connection, history, watched_failure, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
                 self.parking.park(identity, Idle { connection, learned, history, watched_failure });
@@ -191,7 +191,7 @@ impl Mailer {
         let started = Instant::now();
         let talk = self.converse(target, None, None).await;
         let watched = talk.watch_report(target);
-        let Conversation { session, connection, certificates, .. } = talk;
+        let MailConversation { session, connection, certificates, .. } = talk;
         let took = started.elapsed();
         if let Some(connection) = connection {
             connection.goodbye().await;
@@ -209,11 +209,17 @@ impl Mailer {
     /// The message on a connection that carried one before. When the server has left it in the
     /// meantime, the message goes on a fresh one at once, and nothing of that counts: not a word
     /// of the message was answered.
-    async fn converse_on(&self, idle: Idle, target: &Target, message: Message, body: &dyn OpenBody) -> Conversation {
+    async fn converse_on(
+        &self,
+        idle: Idle,
+        target: &Target,
+        message: Message,
+        body: &dyn OpenBody,
+    ) -> MailConversation {
         let Idle { mut connection, learned, history, watched_failure } = idle;
         let job = self.job(target, starttls_use(&target.policy), Some(message.clone()));
         connection.hurry = Some(PARKED_REPLY_LIMIT);
-        let talk = Conversation {
+        let talk = MailConversation {
             session: Session::ready(job, learned),
             connection: None,
             history: History { messages: history.messages.saturating_add(1), ..history },
@@ -233,7 +239,12 @@ impl Mailer {
     /// Opportunistic TLS that fails in the handshake is tried again in clear text, on a fresh
     /// connection, unless the operator wants none of it: nothing was promised for this host
     /// (RFC 7435 §3).
-    async fn converse(&self, target: &Target, message: Option<Message>, body: Option<&dyn OpenBody>) -> Conversation {
+    async fn converse(
+        &self,
+        target: &Target,
+        message: Option<Message>,
+        body: Option<&dyn OpenBody>,
+    ) -> MailConversation {
         let starttls = starttls_use(&target.policy);
         let first = self.one_connection(target, starttls, message.clone(), body).await;
         if first.session.failure().is_some_and(spoilt_handshake)
@@ -242,7 +253,7 @@ impl Mailer {
         {
             let watched_failure = first.session.failure().cloned();
             let second = self.one_connection(target, StartTlsUse::NotAgain, message, body).await;
-            return Conversation { watched_failure, ..second };
+            return MailConversation { watched_failure, ..second };
         }
         first
     }
@@ -253,8 +264,8 @@ impl Mailer {
         starttls: StartTlsUse,
         message: Option<Message>,
         body: Option<&dyn OpenBody>,
-    ) -> Conversation {
-        let mut talk = Conversation {
+    ) -> MailConversation {
+        let mut talk = MailConversation {
             session: Session::new(self.job(target, starttls, message)),
             connection: None,
             history: History { opened: self.parking.now(), messages: 1 },
@@ -273,11 +284,11 @@ impl Mailer {
     /// Lets the session speak on an open connection until it has nothing more to say.
     async fn talk(
         &self,
-        mut talk: Conversation,
-        mut connection: Connection,
+        mut talk: MailConversation,
+        mut connection: SmtpConnection,
         target: &Target,
         body: Option<&dyn OpenBody>,
-    ) -> Conversation {
+    ) -> MailConversation {
         let end = Instant::now() + self.reply_timeout.saturating_mul(REPLIES_IN_ALL);
         let mut step = talk.session.on(Event::Connected);
         loop {
@@ -316,7 +327,7 @@ impl Mailer {
         }
     }
 
-    async fn connect(&self, target: &Target) -> Result<Connection, TransportFault> {
+    async fn connect(&self, target: &Target) -> Result<SmtpConnection, TransportFault> {
         match timeout(self.connect_timeout, self.network.connect(target.peer.address)).await {
             Err(_elapsed) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
@@ -325,19 +336,19 @@ impl Mailer {
             Ok(Err(error)) => Err(TransportFault::Lost(error.to_string())),
             Ok(Ok(stream)) => {
                 self.silence.broken(target.peer.address.ip());
-                Ok(Connection::new(stream))
+                Ok(SmtpConnection::new(stream))
             }
         }
     }
 
-    async fn send(&self, connection: &mut Connection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
+    async fn send(&self, connection: &mut SmtpConnection, bytes: &[u8], phase: Phase, end: Instant) -> Event {
         match self.within(phase, connection.write(bytes)).await {
             Ok(()) => self.reply(connection, phase, end).await,
             Err(fault) => self.last_words(connection, fault).await,
         }
     }
 
-    async fn reply(&self, connection: &mut Connection, phase: Phase, end: Instant) -> Event {
+    async fn reply(&self, connection: &mut SmtpConnection, phase: Phase, end: Instant) -> Event {
         let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
         let limit = self.limit(phase).min(hurry).min(until(end, phase));
         match timeout(limit, connection.read_reply()).await {
@@ -347,7 +358,7 @@ impl Mailer {
         }
     }
 
-    async fn send_body(&self, connection: &mut Connection, body: Option<&dyn OpenBody>) -> Event {
+    async fn send_body(&self, connection: &mut SmtpConnection, body: Option<&dyn OpenBody>) -> Event {
         let Some(body) = body else { return Event::Broken(TransportFault::ContentDamaged) };
         let mut reader = match body.open().await {
             Ok(reader) => reader,
@@ -376,7 +387,7 @@ impl Mailer {
         }
     }
 
-    async fn content(&self, connection: &mut Connection, wire: &[u8]) -> Result<(), TransportFault> {
+    async fn content(&self, connection: &mut SmtpConnection, wire: &[u8]) -> Result<(), TransportFault> {
         if wire.is_empty() {
             return Ok(());
         }
@@ -384,7 +395,7 @@ impl Mailer {
     }
 
     /// A server that closes while we write has often said why; that reply is the better cause.
-    async fn last_words(&self, connection: &mut Connection, fault: TransportFault) -> Event {
+    async fn last_words(&self, connection: &mut SmtpConnection, fault: TransportFault) -> Event {
         match timeout(GOODBYE_LIMIT, connection.read_reply()).await {
             Ok(Ok(reply)) => Event::Reply(reply),
             Ok(Err(_)) | Err(_) => Event::Broken(fault),
@@ -393,10 +404,10 @@ impl Mailer {
 
     async fn start_tls(
         &self,
-        connection: Connection,
+        connection: SmtpConnection,
         target: &Target,
-        talk: &mut Conversation,
-    ) -> Result<(Connection, TlsVerdict), TransportFault> {
+        talk: &mut MailConversation,
+    ) -> Result<(SmtpConnection, TlsVerdict), TransportFault> {
         let peer = || target.peer.clone();
         let tls = Tls::new(&self.trust, target, self.clock.now())
             .map_err(|detail| TransportFault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
@@ -412,7 +423,7 @@ impl Mailer {
             Ok(Err(error)) => Err(TransportFault::Handshake(tls.cause(&error, peer()))),
             Ok(Ok(stream)) => {
                 let verdict = tls.verdict(stream.get_ref().1.protocol_version());
-                Ok((Connection::new(Box::new(stream)), verdict))
+                Ok((SmtpConnection::new(Box::new(stream)), verdict))
             }
         }
     }

@@ -48,10 +48,10 @@ impl Network for Slow {
     }
 }
 
-struct Hello;
+struct EhloAnswer;
 
 #[async_trait]
-impl OpenBody for Hello {
+impl OpenBody for EhloAnswer {
     async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError> {
         Ok(Box::new(Once(Some("Subject: Hello\r\n\r\nHello\r\n".into()))))
     }
@@ -77,7 +77,7 @@ async fn offered(network: Slow, recipients: usize) -> (Vec<&'static str>, Durati
     let to = (0..recipients).map(|n| format!("u{n}@slow.test").parse().unwrap()).collect();
     let envelope = Envelope::new(sender, to, Timestamp(0), Origin::Report { about: QueueId(1) });
     let indices: Vec<usize> = (0..recipients).collect();
-    let report = mailer.attempt(&target, Message::of(&envelope, 24, &indices), &Hello).await;
+    let report = mailer.attempt(&target, Message::of(&envelope, 24, &indices), &EhloAnswer).await;
     let word = |outcome: &DeliveryOutcome| match outcome {
         DeliveryOutcome::Delivered { .. } => "delivered",
         DeliveryOutcome::Failed { cause } => cause.row().word,

@@ -18,14 +18,14 @@ const BEHIND_FOR: Duration = Duration::from_secs(600);
 
 /// The kind of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum AddressFamily {
     /// IPv6.
     V6,
     /// IPv4, also where it is written as IPv6.
     V4,
 }
 
-impl Family {
+impl AddressFamily {
     fn of(address: IpAddr) -> Self {
         if address.to_canonical().is_ipv4() { Self::V4 } else { Self::V6 }
     }
@@ -44,17 +44,17 @@ pub struct WaysOut {
     /// Addresses that this host knows no way to.
     pub without_route: BTreeSet<IpAddr>,
     /// The family that stayed silent lately.
-    pub silent: Option<Family>,
+    pub silent: Option<AddressFamily>,
 }
 
 impl WaysOut {
     /// The addresses of one host in the order in which they are tried.
     #[must_use]
     pub fn in_turn(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        let first = self.silent.map_or(Family::V6, Family::other);
+        let first = self.silent.map_or(AddressFamily::V6, AddressFamily::other);
         let (mut leading, mut following) = (Vec::new(), Vec::new());
         for address in addresses.iter().filter(|address| !self.leaves_out(**address, addresses)) {
-            if Family::of(*address) == first { leading.push(*address) } else { following.push(*address) }
+            if AddressFamily::of(*address) == first { leading.push(*address) } else { following.push(*address) }
         }
         let (mut leading, mut following) = (leading.into_iter(), following.into_iter());
         let turns = std::iter::from_fn(|| Some([leading.next(), following.next()])).take(addresses.len());
@@ -71,25 +71,25 @@ impl WaysOut {
 
 /// Remembers which family stayed silent.
 #[derive(Debug, Default)]
-pub struct Silence {
-    last: Mutex<Option<(Family, Timestamp)>>,
+pub struct SilentFamily {
+    last: Mutex<Option<(AddressFamily, Timestamp)>>,
 }
 
-impl Silence {
+impl SilentFamily {
     /// Nothing came back from an address.
     pub fn met(&self, address: IpAddr, now: Timestamp) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Family::of(address), now));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((AddressFamily::of(address), now));
     }
 
     /// An address has answered, so its family works.
     pub fn broken(&self, address: IpAddr) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = last.filter(|(family, _)| *family != Family::of(address));
+        *last = last.filter(|(family, _)| *family != AddressFamily::of(address));
     }
 
     /// The family that goes behind.
     #[must_use]
-    pub fn family(&self, now: Timestamp) -> Option<Family> {
+    pub fn family(&self, now: Timestamp) -> Option<AddressFamily> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.filter(|(_, at)| now.since(*at) < BEHIND_FOR).map(|(family, _)| family)
     }
@@ -127,14 +127,14 @@ mod tests {
     #[test]
     fn a_silent_family_goes_behind_until_it_answers_or_for_a_while() {
         let (v6, v4) = ("2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap());
-        let silence = Silence::default();
+        let silence = SilentFamily::default();
         silence.met(v6, Timestamp(0));
-        assert_eq!(silence.family(Timestamp(1000)), Some(Family::V6));
+        assert_eq!(silence.family(Timestamp(1000)), Some(AddressFamily::V6));
         let ways = WaysOut { silent: silence.family(Timestamp(1000)), ..WaysOut::default() };
         assert_eq!(ways.in_turn(&[v6, v4]), [v4, v6]);
         assert_eq!(silence.family(Timestamp(0).plus(BEHIND_FOR)), None);
         silence.broken(v4);
-        assert_eq!(silence.family(Timestamp(1000)), Some(Family::V6));
+        assert_eq!(silence.family(Timestamp(1000)), Some(AddressFamily::V6));
         silence.broken(v6);
         assert_eq!(silence.family(Timestamp(1000)), None);
     }

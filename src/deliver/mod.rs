@@ -16,7 +16,7 @@ pub mod session;
 pub mod tls;
 
 use crate::outcome::{Cause, DeliveryOutcome, Peer, Phase, TlsVerdict};
-use crate::policy::{Decision, TlsPolicy, Verdict, Watched, WhyOpportunistic};
+use crate::policy::{Decision, HostVerdict, TlsPolicy, Watched, WhyOpportunistic};
 use crate::resolve::{HostAddresses, MxHost, Resolution};
 use crate::smtp::address::Domain;
 use families::WaysOut;
@@ -73,7 +73,7 @@ pub enum Loopback {
 /// [`Cause::MailLoop`] when we are the best host ourselves (RFC 5321 §5.1).
 pub fn plan(
     resolution: &Resolution,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<HostVerdict>,
     own_name: &Domain,
     loopback: Loopback,
     ways: &WaysOut,
@@ -86,8 +86,8 @@ pub fn plan(
         }
         match (&host.addresses, verdict) {
             (HostAddresses::Unavailable(cause), _) => steps.push(skip(host, cause.clone())),
-            (HostAddresses::Known(_), Verdict::Skip(cause)) => steps.push(skip(host, cause)),
-            (HostAddresses::Known(addresses), Verdict::Use(decision)) => {
+            (HostAddresses::Known(_), HostVerdict::Skip(cause)) => steps.push(skip(host, cause)),
+            (HostAddresses::Known(addresses), HostVerdict::Use(decision)) => {
                 let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &decision, loopback);
                 steps.extend(ways.in_turn(addresses).iter().take(ADDRESSES_PER_HOST).map(step));
             }
@@ -137,7 +137,7 @@ pub fn time_limit(phase: Phase, connect: Duration, reply: Duration) -> Duration 
 /// What one connection to one server came to: the line in the log, the count in the metrics.
 #[derive(Clone, Debug)]
 pub struct AttemptReport {
-    /// With whom.
+    /// The server.
     pub peer: Peer,
     /// The policy it was held to.
     pub policy: TlsPolicy,

@@ -4,10 +4,10 @@
 //! Which one fits is decided in `pool.rs`; here are the lock, the clock that runs while they
 //! wait, and the last words. Nothing runs while nothing is parked.
 
-use super::connection::{Connection, GOODBYE_LIMIT};
+use super::connection::{GOODBYE_LIMIT, SmtpConnection};
 use super::pool::{History, Identity, Pool};
 use super::session::Learned;
-use crate::config::Delivery;
+use crate::config::DeliveryConfig;
 use crate::outcome::Cause;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 /// A connection between two messages, with what is known of it.
 pub(super) struct Idle {
-    pub(super) connection: Connection,
+    pub(super) connection: SmtpConnection,
     pub(super) learned: Learned,
     pub(super) history: History,
     /// What the watched policy disliked in the handshake.
@@ -45,7 +45,7 @@ enum Watch {
 
 impl Parking {
     /// A place with the limits of the configuration; with none where connections are not reused.
-    pub(super) fn new(delivery: &Delivery) -> Self {
+    pub(super) fn new(delivery: &DeliveryConfig) -> Self {
         let all = if delivery.reuse_connections { delivery.max_concurrent } else { 0 };
         let pool = Pool::new(delivery.max_per_next_hop, all);
         let lot = Arc::new(Mutex::new(Lot { pool, watch: Watch::Asleep }));
@@ -88,7 +88,7 @@ impl Parking {
     }
 
     /// Says QUIT on the side: the outcome is known, and the farewell must not hold it up.
-    pub(super) fn let_go(&self, connection: Connection) {
+    pub(super) fn let_go(&self, connection: SmtpConnection) {
         self.farewells.spawn(connection.goodbye());
     }
 

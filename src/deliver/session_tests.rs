@@ -285,7 +285,7 @@ fn rfc5321_4_1_1_4_only_an_accepted_message_leaves_a_connection_for_another() {
 }
 
 #[test]
-fn rfc3207_4_after_a_fall_back_to_clear_text_the_next_message_tries_tls_anew() {
+fn rfc3207_4_after_a_fall_back_to_clear_text_the_next_message_tries_tls_again() {
     let plain = ["220 mx", "250 mx"];
     let offering = ["220 mx", "250-mx|250 STARTTLS"];
     let refusing = ["220 mx", "250-mx|250 STARTTLS", "454 4.7.0 not now"];

@@ -15,7 +15,7 @@ use super::Target;
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Peer, TlsVerdict};
 use crate::policy::x509::webpki::WebPki;
-use crate::policy::{DanePolicy, Proof, Refusal, TlsPolicy};
+use crate::policy::{CertificateRefusal, DanePolicy, Proof, TlsPolicy};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -32,7 +32,7 @@ pub struct Tls {
     pub config: Arc<ClientConfig>,
     /// SNI.
     pub server_name: ServerName<'static>,
-    check: Arc<Check>,
+    check: Arc<ServerVerifier>,
 }
 
 impl fmt::Debug for Tls {
@@ -51,7 +51,7 @@ pub struct Trust {
 }
 
 #[derive(Debug)]
-struct Check {
+struct ServerVerifier {
     trust: Trust,
     policy: TlsPolicy,
     watched: Option<TlsPolicy>,
@@ -65,7 +65,7 @@ struct Check {
 /// Why a watched policy would have refused.
 #[derive(Debug)]
 enum WatchedFailure {
-    Certificate(Refusal),
+    Certificate(CertificateRefusal),
     Signature(String),
 }
 
@@ -81,7 +81,7 @@ impl Tls {
         let name = server_name(&target.policy)
             .or_else(|| watched.as_ref().and_then(server_name))
             .unwrap_or_else(|| target.peer.host.clone());
-        let check = Arc::new(Check {
+        let check = Arc::new(ServerVerifier {
             trust: trust.clone(),
             policy: target.policy.clone(),
             watched,
@@ -133,7 +133,9 @@ impl Tls {
     pub fn cause(&self, error: &std::io::Error, peer: Peer) -> Cause {
         let rustls_error = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
         let refusal = match rustls_error {
-            Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.0.downcast_ref::<Refusal>(),
+            Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
+                other.0.downcast_ref::<CertificateRefusal>()
+            }
             Some(_) | None => None,
         };
         match refusal {
@@ -164,7 +166,7 @@ fn server_name(policy: &TlsPolicy) -> Option<String> {
     }
 }
 
-impl ServerCertVerifier for Check {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -196,7 +198,7 @@ impl ServerCertVerifier for Check {
     ) -> Result<HandshakeSignatureValid, Error> {
         let by_library =
             || verify_tls12_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms);
-        self.verify_signature(&Signed { message, cert, dss }, &by_library)
+        self.verify_signature(&HandshakeSignature { message, cert, dss }, &by_library)
     }
 
     fn verify_tls13_signature(
@@ -207,7 +209,7 @@ impl ServerCertVerifier for Check {
     ) -> Result<HandshakeSignatureValid, Error> {
         let by_library =
             || verify_tls13_signature(message, cert, dss, &self.trust.provider.signature_verification_algorithms);
-        self.verify_signature(&Signed { message, cert, dss }, &by_library)
+        self.verify_signature(&HandshakeSignature { message, cert, dss }, &by_library)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -216,7 +218,7 @@ impl ServerCertVerifier for Check {
 }
 
 /// What the server signed to prove that it holds its key.
-struct Signed<'a> {
+struct HandshakeSignature<'a> {
     message: &'a [u8],
     cert: &'a CertificateDer<'a>,
     dss: &'a DigitallySignedStruct,
@@ -225,10 +227,10 @@ struct Signed<'a> {
 /// The check that the TLS library itself would make.
 type ByLibrary<'a> = dyn Fn() -> Result<HandshakeSignatureValid, Error> + 'a;
 
-impl Check {
+impl ServerVerifier {
     fn verify_signature(
         &self,
-        signed: &Signed<'_>,
+        signed: &HandshakeSignature<'_>,
         by_library: &ByLibrary<'_>,
     ) -> Result<HandshakeSignatureValid, Error> {
         let watched = self.watched.as_ref().map(|policy| verify_under(policy, signed, by_library));
@@ -244,7 +246,7 @@ impl Check {
 /// that can be read; the TLS library reads fewer.
 fn verify_under(
     policy: &TlsPolicy,
-    signed: &Signed<'_>,
+    signed: &HandshakeSignature<'_>,
     by_library: &ByLibrary<'_>,
 ) -> Result<HandshakeSignatureValid, Error> {
     match policy {
@@ -257,7 +259,10 @@ fn verify_under(
     }
 }
 
-fn signature_under_dane(policy: &DanePolicy, signed: &Signed<'_>) -> Result<HandshakeSignatureValid, Error> {
+fn signature_under_dane(
+    policy: &DanePolicy,
+    signed: &HandshakeSignature<'_>,
+) -> Result<HandshakeSignatureValid, Error> {
     let dss = signed.dss;
     policy
         .check_signature(signed.message, signed.cert, dss.scheme, dss.signature())

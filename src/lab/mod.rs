@@ -8,7 +8,7 @@
 //! A zone can be signed, deny and be vouched for in any way ([`SigningPlan`]). It is asked without
 //! sockets ([`World::message`], [`World::message_at`]), through a resolver ([`dns`]), through its
 //! encrypted fronts ([`dns::fronts`]), or from the root down ([`dns::authority`]). Whoever forges takes
-//! truthful messages apart and mends them with [`World::signed`] and [`World::proof`].
+//! truthful messages apart and repairs them with [`World::signed`] and [`World::proof`].
 //!
 //! A simulation starts it without any sockets ([`LabBuilder::without_sockets`]), finds the hosts
 //! by their addresses ([`Lab::host_at`]) and gives them streams of its own.
@@ -98,7 +98,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const HOST_LIMIT: usize = 250;
 /// The port of MX hosts where nobody listens: that of SMTP.
 const SMTP_PORT: u16 = 25;
-/// How often a port is chosen anew when it is free on one address and taken on another.
+/// How often a port is chosen again when it is free on one address and taken on another.
 const PORT_ATTEMPTS: usize = 16;
 
 /// Any error as an [`io::Error`]: the lab has only callers who stop on it.

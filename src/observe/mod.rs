@@ -23,7 +23,7 @@ use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
 use crate::spool::Recovery;
 use crate::spool::SpoolStats;
-use crate::spool::audit::Finding;
+use crate::spool::audit::AuditFinding;
 use crate::spool::event::Act;
 use crate::state_dir::KeepFault;
 use attempt::AttemptMetrics;
@@ -354,7 +354,7 @@ impl Observer {
     }
 
     /// An audit of the store has ended.
-    pub fn audited(&self, findings: &[Finding], counted: u64) {
+    pub fn audited(&self, findings: &[AuditFinding], counted: u64) {
         self.store.audited(findings, counted);
     }
 

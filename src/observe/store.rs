@@ -3,7 +3,7 @@
 use super::{Register, clamp};
 use crate::clock::Timestamp;
 use crate::spool::SpoolStats;
-use crate::spool::audit::Finding;
+use crate::spool::audit::AuditFinding;
 use prometheus::{Error, IntGauge};
 
 /// Messages that one audit names in the log; `relay audit` names all.
@@ -39,11 +39,11 @@ impl StoreMetrics {
     }
 
     /// `counted` may be more than what the findings name.
-    pub(super) fn audited(&self, findings: &[Finding], counted: u64) {
+    pub(super) fn audited(&self, findings: &[AuditFinding], counted: u64) {
         let named = findings.iter().map(|finding| finding.recipients).sum::<u64>();
         self.unaccounted.set(clamp(named.max(counted)));
         for finding in findings.iter().take(FINDINGS_LOGGED) {
-            let Finding { id, fault, recipients, .. } = finding;
+            let AuditFinding { id, fault, recipients, .. } = finding;
             tracing::error!(%id, recipients, fault = fault.words(), "unaccounted; run `relay audit`");
         }
     }

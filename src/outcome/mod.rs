@@ -250,21 +250,21 @@ pub enum Cause {
     },
     /// No connection could be opened.
     ConnectFailed {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// What the system said.
         detail: String,
     },
     /// The other side was silent for too long.
     TimedOut {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// When.
         phase: Phase,
     },
     /// The connection broke.
     ConnectionLost {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// When.
         phase: Phase,
@@ -273,7 +273,7 @@ pub enum Cause {
     },
     /// What the other side said is not SMTP.
     ProtocolError {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// When.
         phase: Phase,
@@ -282,7 +282,7 @@ pub enum Cause {
     },
     /// The other side said no.
     Rejected {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// To what.
         phase: Phase,
@@ -291,7 +291,7 @@ pub enum Cause {
     },
     /// TLS is demanded and the server does not offer it.
     StarttlsNotOffered {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Who demands it.
         #[serde(default)]
@@ -299,7 +299,7 @@ pub enum Cause {
     },
     /// TLS is demanded and the server refused STARTTLS.
     StarttlsRefused {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Its words.
         reply: Reply,
@@ -309,14 +309,14 @@ pub enum Cause {
     },
     /// The TLS handshake failed.
     TlsHandshake {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// What the TLS library said.
         detail: String,
     },
     /// The server's certificate does not satisfy its TLSA records.
     DaneMismatch {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Why not.
         failure: DaneFailure,
@@ -329,7 +329,7 @@ pub enum Cause {
     },
     /// The server's certificate is not good by the public PKI, and has to be (RFC 8461 §4.2).
     CertificateRejected {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Why not.
         failure: CertificateFailure,
@@ -380,7 +380,7 @@ pub enum Cause {
     },
     /// The message is above the size the server takes.
     MessageTooLarge {
-        /// With whom.
+        /// The server.
         peer: Peer,
         /// Its limit in octets.
         limit: u64,
@@ -389,13 +389,13 @@ pub enum Cause {
     },
     /// 8-bit content for a server without 8BITMIME.
     EightBitNotOffered {
-        /// With whom.
+        /// The server.
         peer: Peer,
     },
     /// Addresses or header outside ASCII for a server without SMTPUTF8 (RFC 6531 §3.2).
     #[serde(rename = "smtputf8-not-offered")]
     SmtpUtf8NotOffered {
-        /// With whom.
+        /// The server.
         peer: Peer,
     },
     /// The content in our spool does not match its checksum.

@@ -172,7 +172,7 @@ pub enum RequireTlsFailure {
     HostNotProven,
     /// The server does not offer REQUIRETLS inside TLS.
     NotOffered {
-        /// With whom.
+        /// The server.
         peer: Peer,
     },
     /// TLS or the certificate was not as it must be.

@@ -1,4 +1,4 @@
-//! Next hops that are out of reach: the relay backs off from them (RFC 5321 §4.5.4.1).
+//! Next hops that the relay is backing off from, because they could not be reached (RFC 5321 §4.5.4.1).
 //!
 //! Pure; the pipeline holds one behind a lock. After a few failures in a row nobody dials the
 //! next hop until a wait is over, which grows with every further failure; then one message tries
@@ -89,7 +89,7 @@ impl Backoff {
         self.hops.remove(hop);
     }
 
-    /// The next hop was out of reach.
+    /// The next hop could not be reached.
     pub(super) fn failed(&mut self, hop: &NextHop, cause: Cause, retry: &Retry, now: Timestamp) {
         if self.hops.len() >= MOST_HOPS && !self.hops.contains_key(hop) {
             // What is over for long is of no more use to anybody.
@@ -122,8 +122,8 @@ impl Backoff {
     }
 }
 
-/// Whether a cause says that a server was out of reach: nothing came back from it.
-pub(super) const fn is_out_of_reach(cause: &Cause) -> bool {
+/// Whether a cause says that a server could not be reached: nothing came back from it.
+pub(super) const fn is_unreachable(cause: &Cause) -> bool {
     matches!(
         cause,
         Cause::ConnectFailed { .. }

@@ -44,8 +44,8 @@ impl Journal {
         self.push(Event::NotTried { next_hop, recipients, cause: cause.clone() });
     }
 
-    pub(super) fn into_events(self) -> Vec<Event> {
-        self.events.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn push(&self, event: Event) {

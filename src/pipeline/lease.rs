@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_out_of_reach_ends_the_work_with_the_lease_and_not_before() {
+    async fn an_unreachable_store_ends_the_work_with_the_lease_and_not_before() {
         let (_, lost) = kept(|n| if n < 3 { Ok(()) } else { Err(unreachable()) }).await;
         let (_, after) = lost.unwrap();
         assert_eq!(after, LEASE * 2, "a lease after the last renewal");

@@ -87,7 +87,7 @@ impl HopLimits {
     fn join_line(&self, hop: &NextHop) -> Result<(OwnedSemaphorePermit, Arc<Semaphore>), Duration> {
         let length = self.most.saturating_mul(LINE_PER_CONNECTION + 1);
         let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);
-        // A next hop that nobody is at or waits for is at rest and can be made anew.
+        // A next hop that nobody is at or waits for is at rest and can be made again.
         hops.retain(|_, hop| hop.line.available_permits() < length);
         let hop = hops.entry(hop.clone()).or_insert_with(|| Hop {
             places: Arc::new(Semaphore::new(self.most)),

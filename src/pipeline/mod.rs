@@ -1,12 +1,16 @@
 //! The story of a message: claim, route, resolve, decide, plan, deliver, conclude, report, record.
 //!
-//! The only module that calls stages; `outbound.rs` holds what delivery and `relay check` do
-//! alike. Nothing is forgotten before [`Spool::settle`] has made it durable; a crash at any point
-//! leads to another attempt, never to silence.
+//! The only module that calls stages. [`Pipeline::carry`] tells the story; `claim.rs` says what begins,
+//! `admission.rs` (with `backoff.rs` and `limits.rs`) when, `attempt.rs` goes from server to server,
+//! `conclude.rs` says what that means, `reports.rs` who is told, and `settle.rs` records it. `outbound.rs`
+//! holds what delivery and `relay check` do alike. Nothing is forgotten before [`Spool::settle`] has made
+//! it durable; a crash at any point leads to another attempt, never to silence.
 
+mod admission;
+mod attempt;
 mod backoff;
-mod carry;
-mod hop;
+mod claim;
+mod conclude;
 mod journal;
 mod lease;
 mod limits;
@@ -14,32 +18,24 @@ pub mod operate;
 pub mod outbound;
 mod postmaster;
 mod reports;
+mod settle;
+
+pub use claim::run;
 
 use crate::observe::Observer;
 use crate::report::Texts;
-use crate::spool::Spool;
+use crate::route;
+use crate::spool::{Claim, Spool};
+use attempt::{DeliveryAttempt, Outcomes};
 use backoff::Backoff;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
+use futures_util::future::join_all;
 use limits::HopLimits;
 use outbound::Outbound;
+use settle::UnderWay;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// How long deliveries that are under way may go on after the stop.
-const STOP_GRACE: Duration = Duration::from_secs(30);
-/// The pause after the spool failed to give work, in case it recovers.
-const SPOOL_PAUSE: Duration = Duration::from_secs(1);
-
-/// Messages taken from the spool at once. They are small while they wait for a connection, and
-/// those for one next hop wait in a line of bounded length, so that it takes many dead next hops to
-/// fill this.
-const MOST_CARRIED: usize = 10_000;
-/// Messages claimed in one go, so that reading them does not hold up the writing of outcomes.
-const MOST_CLAIMED: usize = 500;
-/// The longest sleep: the clock may be set, and then what is due is to be asked anew.
+/// The longest sleep: the clock may be set, and then what is due is to be asked again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// Carries messages from the spool to their outcomes.
@@ -57,69 +53,6 @@ pub struct Pipeline {
     postmaster: postmaster::Postmaster,
 }
 
-/// Takes due messages from the spool until `stop`, then lets what is under way end.
-pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(MOST_CARRIED));
-    let tasks = TaskTracker::new();
-    // The clock may have been set back while the relay was down.
-    let span = pipeline.span();
-    if let Err(error) = pipeline.spool.bring_forward(*span.start(), *span.end()).await {
-        pipeline.observer.spool_failed("bring forward", &error);
-    }
-    while !stop.is_cancelled() {
-        let now = pipeline.out.clock.now();
-        let claims = match pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED)).await {
-            Ok(claims) => claims,
-            Err(error) => {
-                pipeline.observer.spool_failed("claim", &error);
-                tokio::time::sleep(SPOOL_PAUSE).await;
-                continue;
-            }
-        };
-        if claims.is_empty() {
-            wait_for_work(&pipeline, &slots, &stop).await;
-            continue;
-        }
-        for claim in claims {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            let pipeline = Arc::clone(&pipeline);
-            tasks.spawn(async move {
-                pipeline.carry(claim).await;
-                drop(slot);
-            });
-        }
-    }
-    tasks.close();
-    // What does not end in time is cut off; its recipients are still in the spool.
-    let _ended_or_not = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
-    pipeline.out.mailer.close().await;
-}
-
-async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &CancellationToken) {
-    if slots.available_permits() == 0 {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            _free = slots.acquire() => {}
-        }
-        return;
-    }
-    let changed = pipeline.spool.changed();
-    let until_due = match pipeline.spool.next_due().await {
-        Ok(due) => due.map_or(LONGEST_SLEEP, |due| due.since(pipeline.out.clock.now()).min(LONGEST_SLEEP)),
-        Err(error) => {
-            pipeline.observer.spool_failed("next due", &error);
-            SPOOL_PAUSE
-        }
-    };
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        () = changed => {}
-        () = tokio::time::sleep(until_due) => {}
-    }
-}
-
 impl Pipeline {
     /// Everything needed to carry messages.
     #[must_use]
@@ -134,6 +67,42 @@ impl Pipeline {
             backoff: Mutex::default(),
             postmaster: postmaster::Postmaster::default(),
         }
+    }
+
+    /// The story of a message that [`crate::accept`] has put into the spool, from its claim to the record
+    /// of what became of it. Every route goes its own way.
+    async fn carry(&self, claim: Claim) {
+        let entry = &claim.entry.clone();
+        let config = &self.out.config;
+        let routes = route::group(self.due(entry), &config.destination, config.delivery.port);
+        let message = &UnderWay::new(claim, &routes);
+        if routes.is_empty() {
+            return self.end(message).await;
+        }
+        let ways = routes.iter().map(|(route, recipients)| async move {
+            let work = || async move {
+                let attempt = &DeliveryAttempt::begin(entry, route, recipients, self.out.clock.now());
+                let resolution = match self.out.resolve(&route.hop, attempt.seed()).await {
+                    Ok(resolution) => resolution,
+                    Err(cause) => return self.conclude(attempt, self.none_tried(attempt, recipients, &cause)),
+                };
+                let facts = self.out.ask_policies(route, entry.envelope.tls, resolution).await;
+                let tried = self.out.try_and_look_again(route, facts, Outcomes::new(), |facts, outcomes| async move {
+                    let verdicts = self.out.decide(&facts);
+                    let plan = self.out.plan(&route.hop, &facts, verdicts);
+                    self.deliver(attempt, &facts, plan, outcomes).await
+                });
+                self.conclude(attempt, tried.await.outcomes)
+            };
+            let (progress, _until_recorded) = self.admitted(entry, route, recipients, work).await;
+            if let Some(mut held) = message.ended(recipients, &progress).await
+                && let Some(settlement) = self.with_reports(&mut held, progress).await
+            {
+                // Durable, with the reports, before anything is forgotten.
+                self.settle(&mut held, settlement).await;
+            }
+        });
+        self.while_claimed(message, join_all(ways)).await;
     }
 
     /// Next hops that nobody dials now.

@@ -1,7 +1,7 @@
 //! What the operator does with a message: under a claim as any delivery, and recorded as any.
 
 use super::Pipeline;
-use super::carry::Progress;
+use super::conclude::Progress;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, DeliveryOutcome};
@@ -66,7 +66,7 @@ impl Pipeline {
             Act::Release => Hold::Scheduled,
             Act::Retry | Act::Bounce | Act::Delete => hold,
         };
-        let told = super::carry::told_by(&settlement);
+        let told = super::settle::told_by(&settlement);
         self.spool.settle(claim, Settlement { hold, ..settlement }).await?;
         self.observe_told(id, &told);
         Ok(Acted::Done)
@@ -102,7 +102,7 @@ impl Pipeline {
         let progress = Progress { conclusion, events: vec![done], again: None };
         let (mut settlement, next_report) = self.settlement(entry, progress, &BTreeSet::new()).await;
         let now = matches!(order.act, Act::Retry | Act::Release).then_some(now);
-        let next = now.or_else(|| super::carry::next_due(entry, &settlement.recipients, &self.span(), None));
+        let next = now.or_else(|| super::settle::next_due(entry, &settlement.recipients, &self.span(), None));
         settlement.next_due = next.into_iter().chain(next_report).min();
         settlement
     }

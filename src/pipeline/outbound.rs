@@ -8,7 +8,8 @@ use crate::deliver::{Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
-use crate::policy::decide::{Facts, decide, sts_matters};
+use crate::policy::HostVerdict;
+use crate::policy::decide::{Facts, decide, sts_matters, sts_may_have_changed};
 use crate::policy::exceptions::store;
 use crate::policy::exceptions::{Exceptions, ExceptionsStatus, LocalRule};
 use crate::policy::sts::driver::StsClient;
@@ -87,13 +88,39 @@ pub struct RouteFacts {
     pub request: TlsRequest,
 }
 
-/// Whether MTA-STS is asked though its answer makes no difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FactsWanted {
-    /// Only what decides: a message does not wait for more.
-    WhatDecides,
-    /// All there is to show.
-    Everything,
+/// Whether the MTA-STS policy by which servers were judged may be another one by now. The server that
+/// raises the doubt need not be the one whose word the recipients have in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyDoubt {
+    /// No server was left out or failed over it.
+    None,
+    /// One was.
+    MayHaveChanged,
+}
+
+impl PolicyDoubt {
+    /// After failures with these causes.
+    pub fn over<'a>(causes: impl IntoIterator<Item = &'a Cause>) -> Self {
+        if causes.into_iter().any(sts_may_have_changed) { Self::MayHaveChanged } else { Self::None }
+    }
+}
+
+/// What came of trying the servers of a plan.
+#[derive(Debug)]
+pub struct Tried<T> {
+    /// What became of whom.
+    pub outcomes: T,
+    /// Whether it is worth a look at the policy.
+    pub policy: PolicyDoubt,
+}
+
+/// What came of all tries.
+#[derive(Debug)]
+pub struct LastTry<T> {
+    /// What was known at the last one.
+    pub facts: Arc<RouteFacts>,
+    /// What became of whom.
+    pub outcomes: T,
 }
 
 impl Outbound {
@@ -122,47 +149,63 @@ impl Outbound {
         Ok(Self::new(config, OutboundPaths::over_tcp(dns, clock), sts_event::nobody())?)
     }
 
-    /// Asks the DNS and MTA-STS about a route, for a message whose sender asks this of TLS. `seed`
+    /// The mail servers of a next hop (RFC 5321 §5.1), with what secures them (RFC 7672 §2). `seed`
     /// shuffles hosts of equal preference.
     ///
     /// # Errors
     /// The cause that stops all its recipients.
-    pub async fn find_out(
-        &self,
-        route: &Route,
-        request: TlsRequest,
-        seed: u64,
-        thoroughness: FactsWanted,
-    ) -> Result<RouteFacts, Cause> {
-        let (resolution, sts) = match (policy_domain(&route.hop), thoroughness) {
-            (None, _) => (self.resolve(&route.hop, seed).await?, StsState::Absent(StsAbsent::AddressLiteral)),
-            (Some(domain), FactsWanted::Everything) => {
-                let policy = async { Ok(self.sts.policy_for(domain).await) };
-                tokio::try_join!(self.resolve(&route.hop, seed), policy)?
-            }
-            (Some(_), FactsWanted::WhatDecides) => {
-                (self.resolve(&route.hop, seed).await?, StsState::Absent(StsAbsent::NotNeeded))
-            }
-        };
-        let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
-        let waives = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
-        let request = if waives { TlsRequest::ByPolicy } else { request };
-        let known = RouteFacts { resolution, sts, rule, request };
-        // What the plan is made from says itself whether there is more to ask for.
-        match (policy_domain(&route.hop), thoroughness) {
-            (Some(domain), FactsWanted::WhatDecides) if sts_matters(&self.facts(&known)) => {
-                Ok(RouteFacts { sts: self.sts.policy_for(domain).await, ..known })
-            }
-            (Some(_) | None, _) => Ok(known),
+    pub async fn resolve(&self, hop: &NextHop, seed: u64) -> Result<Resolution, Cause> {
+        match hop {
+            NextHop::Domain(domain) => mail::resolve_domain(&self.dns, domain, self.config.delivery.port, seed).await,
+            NextHop::Host { name, port } => own_hop::resolve_next_hop(&self.dns, name, *port).await,
+            NextHop::Address { address, port, .. } => Ok(mail::literal(*address, *port)),
         }
     }
 
-    fn facts<'a>(&self, known: &'a RouteFacts) -> Facts<'a> {
+    /// Adds what the operator, the sender of a message and MTA-STS say (RFC 8461 §3). A message waits
+    /// for the policy only where it matters.
+    pub async fn ask_policies(&self, route: &Route, request: TlsRequest, resolution: Resolution) -> RouteFacts {
+        let Some(domain) = policy_domain(&route.hop) else {
+            return self.facts(route, request, resolution, StsState::Absent(StsAbsent::AddressLiteral));
+        };
+        let facts = self.facts(route, request, resolution, StsState::Absent(StsAbsent::NotNeeded));
+        // What the plan is made from says itself whether there is more to ask for.
+        if sts_matters(&self.deciding(&facts)) {
+            RouteFacts { sts: self.sts.policy_for(domain).await, ..facts }
+        } else {
+            facts
+        }
+    }
+
+    /// All there is to show of a route: MTA-STS is asked at once, and though its answer may make no
+    /// difference.
+    ///
+    /// # Errors
+    /// As [`Outbound::resolve`].
+    pub async fn find_out_all(&self, route: &Route, request: TlsRequest, seed: u64) -> Result<RouteFacts, Cause> {
+        let policy = async {
+            match policy_domain(&route.hop) {
+                Some(domain) => Ok(self.sts.policy_for(domain).await),
+                None => Ok(StsState::Absent(StsAbsent::AddressLiteral)),
+            }
+        };
+        let (resolution, sts) = tokio::try_join!(self.resolve(&route.hop, seed), policy)?;
+        Ok(self.facts(route, request, resolution, sts))
+    }
+
+    fn facts(&self, route: &Route, request: TlsRequest, resolution: Resolution, sts: StsState) -> RouteFacts {
+        let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
+        let waives = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
+        let request = if waives { TlsRequest::ByPolicy } else { request };
+        RouteFacts { resolution, sts, rule, request }
+    }
+
+    fn deciding<'a>(&self, facts: &'a RouteFacts) -> Facts<'a> {
         Facts {
-            resolution: &known.resolution,
-            sts: &known.sts,
-            rule: &known.rule,
-            request: known.request,
+            resolution: &facts.resolution,
+            sts: &facts.sts,
+            rule: &facts.rule,
+            request: facts.request,
             dane_behind_insecure_mx: self.config.tls.dane_behind_insecure_mx,
         }
     }
@@ -173,40 +216,62 @@ impl Outbound {
         self.exceptions.standing(self.clock.now(), &self.config.destination)
     }
 
-    async fn resolve(&self, hop: &NextHop, seed: u64) -> Result<Resolution, Cause> {
-        match hop {
-            NextHop::Domain(domain) => mail::resolve_domain(&self.dns, domain, self.config.delivery.port, seed).await,
-            NextHop::Host { name, port } => own_hop::resolve_next_hop(&self.dns, name, *port).await,
-            NextHop::Address { address, port, .. } => Ok(mail::literal(*address, *port)),
+    /// Tries the servers of a route by what is known of it, and once more where the policy of MTA-STS
+    /// turns out to have changed: that must not make mail fail (RFC 8461 §5.1). `try_servers` gets
+    /// what has come of it so far, and gives what has then.
+    pub async fn try_and_look_again<T, F>(
+        &self,
+        route: &Route,
+        facts: RouteFacts,
+        so_far: T,
+        mut try_servers: impl FnMut(Arc<RouteFacts>, T) -> F,
+    ) -> LastTry<T>
+    where
+        F: Future<Output = Tried<T>>,
+    {
+        let facts = Arc::new(facts);
+        let Tried { outcomes, policy } = try_servers(Arc::clone(&facts), so_far).await;
+        if policy == PolicyDoubt::MayHaveChanged
+            && let Some(changed) = self.look_again(route, &facts).await
+        {
+            let changed = Arc::new(changed);
+            let outcomes = try_servers(Arc::clone(&changed), outcomes).await.outcomes;
+            return LastTry { facts: changed, outcomes };
         }
+        LastTry { facts, outcomes }
     }
 
-    /// Looks at the MTA-STS policy anew, past everything that is kept: what is known if that
-    /// changes something (RFC 8461 §5.1).
-    pub async fn known_anew(&self, route: &Route, known: &RouteFacts) -> Option<RouteFacts> {
+    /// Looks at the MTA-STS policy again, past everything that is kept: what is known if that changes
+    /// something.
+    async fn look_again(&self, route: &Route, facts: &RouteFacts) -> Option<RouteFacts> {
         let sts = self.sts.recheck(policy_domain(&route.hop)?).await;
-        let is_the_same = match (&known.sts, &sts) {
+        let is_the_same = match (&facts.sts, &sts) {
             (StsState::Absent(_), StsState::Absent(_)) => true,
             (StsState::Policy(old), StsState::Policy(new)) => old.terms == new.terms,
             (StsState::Absent(_), StsState::Policy(_)) | (StsState::Policy(_), StsState::Absent(_)) => false,
         };
-        (!is_the_same).then(|| RouteFacts { sts, ..known.clone() })
+        (!is_the_same).then(|| RouteFacts { sts, ..facts.clone() })
+    }
+
+    /// What security each host gets, in the order of the hosts.
+    #[must_use]
+    pub fn decide(&self, facts: &RouteFacts) -> Vec<HostVerdict> {
+        let deciding = self.deciding(facts);
+        facts.resolution.hosts.iter().map(|host| decide(&deciding, host)).collect()
     }
 
     /// The servers to try, in order.
     ///
     /// # Errors
     /// As [`plan`].
-    pub fn plan(&self, hop: &NextHop, known: &RouteFacts) -> Result<Vec<Planned>, Cause> {
-        let facts = self.facts(known);
-        let verdicts = known.resolution.hosts.iter().map(|host| decide(&facts, host)).collect();
+    pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<HostVerdict>) -> Result<Vec<Planned>, Cause> {
         let chosen = match hop {
             NextHop::Domain(_) | NextHop::Address { chosen_by: ChosenBy::Recipient, .. } => ChosenBy::Recipient,
             NextHop::Host { .. } | NextHop::Address { chosen_by: ChosenBy::Operator, .. } => ChosenBy::Operator,
         };
         let allowed = self.config.delivery.allow_loopback || chosen == ChosenBy::Operator;
         let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
-        plan(&known.resolution, verdicts, &self.config.hostname, loopback, &self.mailer.ways_out(&known.resolution))
+        plan(&facts.resolution, verdicts, &self.config.hostname, loopback, &self.mailer.ways_out(&facts.resolution))
     }
 }
 

@@ -9,10 +9,11 @@
 
 use super::Pipeline;
 use super::lease;
+use super::reports::JustTried;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::report::gather::{and_digest, digest_opens};
-use crate::report::{self, Lost, due};
+use crate::report::{self, LostReport, due};
 use crate::smtp::address::Mailbox;
 use crate::spool::event::Silence;
 use crate::spool::owed::Rounds;
@@ -31,10 +32,10 @@ const MOST_AT_ONCE: usize = 2000;
 
 /// What is collected.
 #[derive(Default)]
-pub(super) struct Postmaster(Mutex<Desk>);
+pub(super) struct Postmaster(Mutex<Gathered>);
 
 #[derive(Default)]
-struct Desk {
+struct Gathered {
     /// Mails made.
     rounds: Rounds,
     /// For the next one.
@@ -46,31 +47,35 @@ struct Desk {
 impl Postmaster {
     /// When the postmaster may be told next.
     pub(super) fn opens(&self, now: Timestamp) -> Timestamp {
-        digest_opens(self.desk().rounds, now)
+        digest_opens(self.gathered().rounds, now)
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies of the claims on what is collected, which stays so.
     fn collected(&self) -> Vec<Claim> {
         let copy = |claim: &Claim| Claim { entry: claim.entry.clone(), generation: claim.generation };
-        self.desk().lost.iter().map(copy).collect()
+        self.gathered().lost.iter().map(copy).collect()
     }
 
     /// Puts a lost report with the others.
     fn collect(&self, claim: Claim, now: Timestamp) -> Collected<'_> {
-        let mut desk = self.desk();
-        let opens = digest_opens(desk.rounds, now);
+        let mut gathered = self.gathered();
+        let opens = digest_opens(gathered.rounds, now);
         if opens > now {
             return Collected::TooSoon(claim, opens);
         }
-        if desk.lost.len() >= MOST_AT_ONCE {
+        if gathered.lost.len() >= MOST_AT_ONCE {
             return Collected::TooSoon(claim, now.plus(GATHER));
         }
-        desk.lost.push(claim);
-        if std::mem::replace(&mut desk.open, true) { Collected::WithOthers } else { Collected::First(Writer(self)) }
+        gathered.lost.push(claim);
+        if std::mem::replace(&mut gathered.open, true) {
+            Collected::WithOthers
+        } else {
+            Collected::First(DigestWriter(self))
+        }
     }
 }
 
@@ -81,24 +86,24 @@ enum Collected<'a> {
     /// Somebody writes the mail soon.
     WithOthers,
     /// Whoever has this writes it.
-    First(Writer<'a>),
+    First(DigestWriter<'a>),
 }
 
 /// Who writes the next mail. It does not stay open when the writer is cut off.
-struct Writer<'a>(&'a Postmaster);
+struct DigestWriter<'a>(&'a Postmaster);
 
-impl Writer<'_> {
+impl DigestWriter<'_> {
     /// All that was collected.
     fn take(self, now: Timestamp) -> Vec<Claim> {
-        let mut desk = self.0.desk();
-        desk.rounds = and_digest(desk.rounds, now);
-        std::mem::take(&mut desk.lost)
+        let mut gathered = self.0.gathered();
+        gathered.rounds = and_digest(gathered.rounds, now);
+        std::mem::take(&mut gathered.lost)
     }
 }
 
-impl Drop for Writer<'_> {
+impl Drop for DigestWriter<'_> {
     fn drop(&mut self) {
-        self.0.desk().open = false;
+        self.0.gathered().open = false;
     }
 }
 
@@ -132,11 +137,11 @@ impl Pipeline {
         while Instant::now() < end {
             sleep_until(end.min(Instant::now() + pause)).await;
             let gone = self.renew_all(&self.postmaster.collected()).await;
-            self.postmaster.desk().lost.retain(|claim| !gone.contains(&claim.entry.id));
+            self.postmaster.gathered().lost.retain(|claim| !gone.contains(&claim.entry.id));
         }
     }
 
-    /// Gives the messages whose claims are lost; a store out of reach loses none before its time.
+    /// Gives the messages whose claims are lost; a store that cannot be reached loses none before its time.
     async fn renew_all(&self, claims: &[Claim]) -> BTreeSet<QueueId> {
         let renewed = join_all(claims.iter().map(|claim| self.spool.renew(claim))).await;
         let gone = claims.iter().zip(renewed).filter_map(|(claim, renewed)| match renewed {
@@ -153,10 +158,10 @@ impl Pipeline {
         let now = self.out.clock.now();
         let (reader, reports) = self.digest(&lost, now).await;
         // The configuration may have changed since they were lost.
-        let telling =
+        let notification =
             if reports.is_empty() { Notification::Nobody(Silence::NullReversePath) } else { Notification::ByReport(0) };
         let mut settlements = lost.into_iter().map(|claim| {
-            let settlement = done(&claim.entry, telling, now);
+            let settlement = done(&claim.entry, notification, now);
             (claim, settlement)
         });
         let Some((first, settlement)) = settlements.next() else { return };
@@ -175,16 +180,16 @@ impl Pipeline {
         let Some((entry, first)) = told else { return (None, Vec::new()) };
         let to = first.to.clone();
         if entries.len() == 1 {
-            return (Some(to), self.compose(entry, &[first], (&BTreeSet::new(), 0), now).await);
+            return (Some(to), self.compose(entry, &[first], &JustTried::default(), now).await);
         }
-        let named: Vec<Lost<'_>> = entries.into_iter().map(Lost).collect();
-        let report = report::digest(&self.desk(), &to, &named, now);
+        let named: Vec<LostReport<'_>> = entries.into_iter().map(LostReport).collect();
+        let report = report::digest(&self.report_context(), &to, &named, now);
         (Some(to), vec![report])
     }
 }
 
 /// All that was owed is told.
-fn done(entry: &SpoolEntry, telling: Notification, now: Timestamp) -> Settlement {
+fn done(entry: &SpoolEntry, notification: Notification, now: Timestamp) -> Settlement {
     let owed = entry.recipients.iter().enumerate().filter(|(_, state)| state.owed().is_some());
     let recipients: Vec<_> = owed
         .map(|(index, state)| {
@@ -193,6 +198,6 @@ fn done(entry: &SpoolEntry, telling: Notification, now: Timestamp) -> Settlement
             (index, state)
         })
         .collect();
-    let told = recipients.iter().map(|(index, _)| (*index, telling)).collect();
+    let told = recipients.iter().map(|(index, _)| (*index, notification)).collect();
     Settlement { recipients, told, at: Some(now), ..Settlement::default() }
 }

@@ -5,12 +5,12 @@
 //! that nothing is told twice.
 
 use super::Pipeline;
+use super::conclude::Progress;
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
-use crate::report::due::{self, Moment, Notifications, Rules};
+use crate::report::due::{self, Moment, Notifications, ReportRules};
 use crate::report::{self, Due, Kind, Original, ReportContext};
 use crate::smtp::address::ReversePath;
-use crate::spool::conclude::Conclusion;
 use crate::spool::event::{Event, Silence};
 use crate::spool::owed::Reported;
 use crate::spool::{Notification, RecipientState, Report, SpoolEntry, SpoolError, schedule};
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 /// What a settlement has to say beside the states.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct DueReports {
     pub(super) reports: Vec<Report>,
     /// Who is told of which recipient.
     pub(super) told: Vec<(usize, Notification)>,
@@ -28,65 +28,78 @@ pub(super) struct Told {
     pub(super) next: Option<Timestamp>,
 }
 
+/// What has come with the attempts that a report follows on.
+#[derive(Default)]
+pub(super) struct JustTried {
+    /// The recipients whose attempts have just ended.
+    changed: BTreeSet<usize>,
+    /// How many tries that makes.
+    tries_now: u32,
+}
+
 impl Pipeline {
     /// The reports that are due when attempts have been concluded at `now`, and of whom they tell;
-    /// `events` are those of the attempts, `under_way` the recipients of attempts that go on.
+    /// `under_way` are the recipients of attempts that go on.
     /// The states come to say what was told and what is still owed, and the next attempts come no later
     /// than the next notice.
     pub(super) async fn reports(
         &self,
         entry: &SpoolEntry,
-        conclusion: &mut Conclusion,
-        (events, under_way): (&[Event], &BTreeSet<usize>),
+        progress: &mut Progress,
+        under_way: &BTreeSet<usize>,
         now: Timestamp,
-    ) -> Told {
+    ) -> DueReports {
         let config = &self.out.config;
+        let Progress { conclusion, events, .. } = progress;
         let moment = Moment { now, under_way, digest: self.postmaster.opens(now) };
-        let tellings = due::due(entry, &conclusion.recipients, &self.rules(), &moment);
-        let changed: BTreeSet<usize> = conclusion.recipients.iter().map(|(index, _)| *index).collect();
+        let notifications = due::due(entry, &conclusion.recipients, &self.rules(), &moment);
+        let changed = conclusion.recipients.iter().map(|(index, _)| *index).collect();
         let tries_now = u32::from(events.iter().any(is_try));
-        let reported = due::mark(entry, &mut conclusion.recipients, &tellings, (&config.notify, tries_now), now);
+        let tried = JustTried { changed, tries_now };
+        let reported = due::mark(entry, &mut conclusion.recipients, &notifications, (&config.notify, tries_now), now);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
         for (_, state) in &mut conclusion.recipients {
             if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice) {
                 pending.due = pending.due.map(|due| due.min(notice));
             }
         }
-        if !tellings.untold.is_empty() {
-            self.observer.report_suppressed(entry.id, tellings.untold.len());
+        if !notifications.untold.is_empty() {
+            self.observer.report_suppressed(entry.id, notifications.untold.len());
         }
         if matches!(entry.envelope.origin, Origin::Report { .. }) && !conclusion.failures.is_empty() {
-            let reader = config.postmaster.as_ref().filter(|_| !tellings.owed.is_empty());
+            let reader = config.postmaster.as_ref().filter(|_| !notifications.owed.is_empty());
             self.observer.report_lost(entry.id, reader);
         }
-        let mut told = Told { told: told(entry, &tellings), next: tellings.next, ..Told::default() };
-        if !tellings.reports.is_empty() {
+        let mut told =
+            DueReports { told: told(entry, &notifications), next: notifications.next, ..DueReports::default() };
+        if !notifications.reports.is_empty() {
             told.reported = Some(reported);
-            told.reports = self.compose(entry, &tellings.reports, (&changed, tries_now), now).await;
+            told.reports = self.compose(entry, &notifications.reports, &tried, now).await;
         }
         told
     }
 
-    /// Writes reports; `changed` are the recipients whose attempts have just ended.
+    /// Writes reports.
     pub(super) async fn compose(
         &self,
         entry: &SpoolEntry,
         reports: &[Due],
-        (changed, tries_now): (&BTreeSet<usize>, u32),
+        tried: &JustTried,
         now: Timestamp,
     ) -> Vec<Report> {
         let content = self.beginning(entry, reports).await;
         let until = schedule::expires_at(&self.out.config.retry, entry.envelope.accepted_at);
         let history = if report::history_wanted(reports) { self.history(entry.id).await } else { Vec::new() };
         let all = reports.iter().flat_map(|due| due.recipients.iter().map(|(index, _)| *index));
-        let earlier: BTreeSet<usize> = all.filter(|index| !changed.contains(index)).collect();
+        let earlier: BTreeSet<usize> = all.filter(|index| !tried.changed.contains(index)).collect();
+        let tries_now = tried.tries_now;
         let original = Original { entry, content: &content, until, history: &history, tries_now, earlier: &earlier };
-        reports.iter().map(|due| report::compose(&self.desk(), &original, due, now)).collect()
+        reports.iter().map(|due| report::compose(&self.report_context(), &original, due, now)).collect()
     }
 
-    pub(super) fn rules(&self) -> Rules<'_> {
+    pub(super) fn rules(&self) -> ReportRules<'_> {
         let config = &self.out.config;
-        Rules { notify: &config.notify, postmaster: config.postmaster.as_ref() }
+        ReportRules { notify: &config.notify, postmaster: config.postmaster.as_ref() }
     }
 
     /// When a notice is due about recipients that wait: now, later, or not at all.
@@ -96,11 +109,11 @@ impl Pipeline {
 
     /// Whether a report about a message is due or waits for more to tell.
     pub(super) fn has_to_tell(&self, entry: &SpoolEntry, now: Timestamp) -> bool {
-        let tellings = due::due(entry, &[], &self.rules(), &Moment::at_rest(now));
-        tellings.next.is_some() || !tellings.reports.is_empty()
+        let notifications = due::due(entry, &[], &self.rules(), &Moment::at_rest(now));
+        notifications.next.is_some() || !notifications.reports.is_empty()
     }
 
-    pub(super) fn desk(&self) -> ReportContext<'_> {
+    pub(super) fn report_context(&self) -> ReportContext<'_> {
         let config = &self.out.config;
         let return_full_below = config.notify.return_full_below;
         ReportContext { hostname: &config.hostname, texts: &self.texts, return_full_below }
@@ -143,7 +156,7 @@ impl Pipeline {
     pub async fn tell_of_damage(&self, records: u64) -> Result<(), SpoolError> {
         let Some(postmaster) = &self.out.config.postmaster else { return Ok(()) };
         let now = self.out.clock.now();
-        let notice = report::damage_notice(&self.desk(), postmaster, records, now);
+        let notice = report::damage_notice(&self.report_context(), postmaster, records, now);
         let mut draft = self.spool.begin(now);
         draft.body.write(&notice.content).await?;
         self.spool.enqueue(draft, notice.envelope).await.map(|_id| ())
@@ -155,19 +168,19 @@ fn is_try(event: &Event) -> bool {
 }
 
 /// Who is told of which recipient.
-fn told(entry: &SpoolEntry, tellings: &Notifications) -> Vec<(usize, Notification)> {
+fn told(entry: &SpoolEntry, notifications: &Notifications) -> Vec<(usize, Notification)> {
     let mut told = Vec::new();
-    for (place, report) in tellings.reports.iter().enumerate() {
-        let telling = match report.kind {
+    for (place, report) in notifications.reports.iter().enumerate() {
+        let notification = match report.kind {
             Kind::Failed | Kind::ReportLost => Notification::ByReport(place),
             Kind::HeldBack | Kind::Delayed | Kind::Relayed => Notification::Notice(place),
         };
-        told.extend(report.recipients.iter().map(|(index, _)| (*index, telling)));
+        told.extend(report.recipients.iter().map(|(index, _)| (*index, notification)));
     }
     let because = match entry.envelope.reverse_path {
         ReversePath::Null => Silence::NullReversePath,
         ReversePath::Mailbox(_) => Silence::NotAsked,
     };
-    told.extend(tellings.untold.iter().map(|index| (*index, Notification::Nobody(because))));
+    told.extend(notifications.untold.iter().map(|index| (*index, Notification::Nobody(because))));
     told
 }

@@ -8,7 +8,7 @@
 use crate::clock::Timestamp;
 use crate::outcome::DaneFailure;
 use crate::policy::x509::certificate::{Certificate, PublicKey, is_one_element, public_key_info};
-use crate::policy::x509::path::{self, BareKey, Candidate, Pool, Source};
+use crate::policy::x509::path::{self, BareKey, Candidate, CandidatePool, CertificateSource};
 use crate::resolve::TlsaRecord;
 use crate::smtp::address::Domain;
 use aws_lc_rs::digest;
@@ -155,7 +155,7 @@ fn fitting<'r>(records: &'r [TlsaRecord], usage: u8, der: &[u8]) -> Option<&'r T
 
 /// Everything a path may be built from: what the server presented, then what the DNS holds in
 /// full and the server left out (RFC 7671 §5.2.2, §5.2.3).
-pub(super) fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Result<Pool<'c>, DaneFailure> {
+pub(super) fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Result<CandidatePool<'c>, DaneFailure> {
     let mut candidates: Vec<Candidate<'c>> = Vec::new();
     for &der in chain {
         if candidates.len() == CERTIFICATES_LIMIT {
@@ -167,7 +167,7 @@ pub(super) fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Resul
         match Certificate::read(der) {
             Ok(certificate) => {
                 let anchor = fitting(records, DANE_TA, der);
-                candidates.push(Candidate { certificate, anchor, source: Source::Server });
+                candidates.push(Candidate { certificate, anchor, source: CertificateSource::Server });
             }
             Err(detail) if candidates.is_empty() => return Err(unreadable(detail)),
             // A stranger in the chain; if it was needed, no path will be found.
@@ -180,7 +180,7 @@ pub(super) fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Resul
     for record in records.iter().filter(full(SELECT_CERTIFICATE)).take(FULL_ANCHORS_LIMIT) {
         let is_known = candidates.iter().any(|known| known.certificate.der == record.data);
         if let (false, Ok(certificate)) = (is_known, Certificate::read(&record.data)) {
-            candidates.push(Candidate { certificate, anchor: Some(record), source: Source::Dns });
+            candidates.push(Candidate { certificate, anchor: Some(record), source: CertificateSource::Dns });
         }
     }
     let mut keys = Vec::new();
@@ -193,7 +193,7 @@ pub(super) fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Resul
             keys.push(BareKey { key, record });
         }
     }
-    Ok(Pool { candidates, keys })
+    Ok(CandidatePool { candidates, keys })
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@
 //!
 //! - An enforced policy holds beside it. A TLSA match could be argued to prove more about a *listed*
 //!   host than a public authority does; but RFC 8461 §4.2 asks for a certificate that is valid by
-//!   PKIX, and §2 only forbids that a good policy mends a failed DANE. Both must hold: that a domain
+//!   PKIX, and §2 only forbids that a good policy makes up for a failed DANE. Both must hold: that a domain
 //!   is not less safe for its policy is certain then, however its host is run.
 //! - `tls = "mta-sts"` wants a policy, `tls = "dane-only"` signed MX records, REQUIRETLS one of both;
 //!   `tls = "encrypt"` demands no proof, and what is published is demanded beside it.
@@ -46,7 +46,7 @@
 
 use super::sts::policy::Mode;
 use super::sts::{StsAbsent, StsPolicy, StsState};
-use super::{DanePolicy, Decision, TlsPolicy, Verdict, Watched, WhyOpportunistic, dane};
+use super::{DanePolicy, Decision, HostVerdict, TlsPolicy, Watched, WhyOpportunistic, dane};
 use crate::config::TlsLevel;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, DaneScope, DemandedBy, MissingPolicy, RequireTlsFailure};
@@ -76,7 +76,7 @@ pub struct Facts<'a> {
 
 /// Decides about one host of the resolution.
 #[must_use]
-pub fn decide(facts: &Facts<'_>, host: &MxHost) -> Verdict {
+pub fn decide(facts: &Facts<'_>, host: &MxHost) -> HostVerdict {
     let Ok(verdict) = Judge { facts, host, sts: &|| Ok::<_, Infallible>(facts.sts) }.verdict();
     verdict
 }
@@ -111,15 +111,15 @@ pub fn failed_under_require_tls(cause: Cause) -> Cause {
     Cause::RequireTlsUnmet { host, failure: RequireTlsFailure::Tls { cause: Box::new(cause) } }
 }
 
-fn watched(because: WhyOpportunistic, demand: Result<TlsPolicy, Cause>) -> Verdict {
+fn watched(because: WhyOpportunistic, demand: Result<TlsPolicy, Cause>) -> HostVerdict {
     let watched = Some(Watched { because, demand });
-    Verdict::Use(Decision { policy: opportunistic(because), watched, require_tls: false })
+    HostVerdict::Use(Decision { policy: opportunistic(because), watched, require_tls: false })
 }
 
-fn enforced(strict: Result<TlsPolicy, Cause>) -> Verdict {
+fn enforced(strict: Result<TlsPolicy, Cause>) -> HostVerdict {
     match strict {
-        Ok(policy) => Verdict::Use(Decision { policy, watched: None, require_tls: false }),
-        Err(cause) => Verdict::Skip(cause),
+        Ok(policy) => HostVerdict::Use(Decision { policy, watched: None, require_tls: false }),
+        Err(cause) => HostVerdict::Skip(cause),
     }
 }
 
@@ -152,11 +152,11 @@ struct Judge<'f, Unknown> {
 }
 
 impl<'f, Unknown> Judge<'f, Unknown> {
-    fn verdict(&self) -> Result<Verdict, Unknown> {
+    fn verdict(&self) -> Result<HostVerdict, Unknown> {
         let rule = self.facts.rule;
         if self.facts.request == TlsRequest::Required {
             let decision = |policy| Decision { policy, watched: None, require_tls: true };
-            return Ok(self.require_tls()?.map_or_else(Verdict::Skip, |policy| Verdict::Use(decision(policy))));
+            return Ok(self.require_tls()?.map_or_else(HostVerdict::Skip, |policy| HostVerdict::Use(decision(policy))));
         }
         let operators = match self.level() {
             Some(TlsLevel::Off) if !rule.report_only => Ok(TlsPolicy::Off),

@@ -54,7 +54,7 @@ fn report_only(rule: LocalRule) -> LocalRule {
 }
 
 /// All facts, with the defaults that say nothing.
-struct Case {
+struct DecisionCase {
     tlsa: TlsaLookup,
     mx: Security,
     sts: StsState,
@@ -63,8 +63,8 @@ struct Case {
     dane_behind_insecure_mx: bool,
 }
 
-fn case(tlsa: TlsaLookup) -> Case {
-    Case {
+fn case(tlsa: TlsaLookup) -> DecisionCase {
+    DecisionCase {
         tlsa,
         mx: Security::Secure,
         sts: no_sts(),
@@ -74,13 +74,13 @@ fn case(tlsa: TlsaLookup) -> Case {
     }
 }
 
-impl Case {
-    fn verdict(self) -> Verdict {
+impl DecisionCase {
+    fn verdict(self) -> HostVerdict {
         self.judged(HOST).0
     }
 
     /// The verdict, and whether MTA-STS is asked for it.
-    fn judged(self, host: &str) -> (Verdict, bool) {
+    fn judged(self, host: &str) -> (HostVerdict, bool) {
         let host = MxHost {
             name: host.into(),
             preference: 10,
@@ -114,11 +114,11 @@ impl Case {
 
     fn words_for(self, host: &str) -> String {
         match self.judged(host).0 {
-            Verdict::Skip(cause) => format!("skip {}", cause.row().word),
-            Verdict::Use(Decision { policy, watched: None, require_tls }) => {
+            HostVerdict::Skip(cause) => format!("skip {}", cause.row().word),
+            HostVerdict::Use(Decision { policy, watched: None, require_tls }) => {
                 format!("{}{}", policy.word(), if require_tls { "+requiretls" } else { "" })
             }
-            Verdict::Use(Decision { policy, watched: Some(watched), .. }) => {
+            HostVerdict::Use(Decision { policy, watched: Some(watched), .. }) => {
                 let demand = watched.demand.map_or_else(|cause| cause.row().word, |policy| policy.word());
                 format!("{}/{} {demand}", policy.word(), watched.because.word())
             }
@@ -137,7 +137,7 @@ fn rfc7672_2_2_what_the_tlsa_records_demand() {
 
 #[test]
 fn rfc8461_5_an_enforced_policy_demands_a_listed_host_and_its_certificate() {
-    let with = |mode, listed| Case { sts: sts(mode, listed), ..case(absent()) }.words();
+    let with = |mode, listed| DecisionCase { sts: sts(mode, listed), ..case(absent()) }.words();
     assert_eq!(with("enforce", HOST), "webpki");
     assert_eq!(with("enforce", "*.x.example"), "webpki");
     assert_eq!(with("enforce", "other.example"), "skip sts-mx-not-listed");
@@ -148,21 +148,24 @@ fn rfc8461_5_an_enforced_policy_demands_a_listed_host_and_its_certificate() {
 #[test]
 fn rfc8461_2_dane_comes_first_and_no_policy_stands_in_for_one_that_failed() {
     for mode in ["enforce", "testing"] {
-        let with = |tlsa, listed| Case { sts: sts(mode, listed), ..case(tlsa) }.words();
+        let with = |tlsa, listed| DecisionCase { sts: sts(mode, listed), ..case(tlsa) }.words();
         assert_eq!(with(present(&[3]), HOST), "dane", "{mode}");
         assert_eq!(with(present(&[3]), "other.example"), "dane", "{mode}: the policy does not list it, DANE wins");
         assert_eq!(with(unavailable(), HOST), "skip dns-unavailable", "{mode}");
     }
     // Unusable records demand TLS; an enforced policy adds the authentication they cannot give.
-    assert_eq!(Case { sts: sts("enforce", HOST), ..case(present(&[0])) }.words(), "webpki");
-    assert_eq!(Case { sts: sts("enforce", "o.example"), ..case(present(&[0])) }.words(), "skip sts-mx-not-listed");
-    assert_eq!(Case { sts: sts("testing", HOST), ..case(present(&[0])) }.words(), "encrypt");
+    assert_eq!(DecisionCase { sts: sts("enforce", HOST), ..case(present(&[0])) }.words(), "webpki");
+    assert_eq!(
+        DecisionCase { sts: sts("enforce", "o.example"), ..case(present(&[0])) }.words(),
+        "skip sts-mx-not-listed"
+    );
+    assert_eq!(DecisionCase { sts: sts("testing", HOST), ..case(present(&[0])) }.words(), "encrypt");
 }
 
 #[test]
 fn rfc7672_2_2_1_an_unsigned_mx_record_lets_dane_prove_the_host_and_not_the_domain() {
-    let with = |tlsa, setting| Case { mx: Security::Insecure, dane_behind_insecure_mx: setting, ..case(tlsa) };
-    let Verdict::Use(Decision { policy: TlsPolicy::Dane(policy), .. }) = with(present(&[3]), true).verdict() else {
+    let with = |tlsa, setting| DecisionCase { mx: Security::Insecure, dane_behind_insecure_mx: setting, ..case(tlsa) };
+    let HostVerdict::Use(Decision { policy: TlsPolicy::Dane(policy), .. }) = with(present(&[3]), true).verdict() else {
         panic!("dane is due");
     };
     assert_eq!(policy.scope, DaneScope::Host);
@@ -173,8 +176,8 @@ fn rfc7672_2_2_1_an_unsigned_mx_record_lets_dane_prove_the_host_and_not_the_doma
 }
 
 /// An unsigned domain whose MX host is signed.
-fn unsigned(tlsa: TlsaLookup, sts: StsState) -> Case {
-    Case { mx: Security::Insecure, sts, ..case(tlsa) }
+fn unsigned(tlsa: TlsaLookup, sts: StsState) -> DecisionCase {
+    DecisionCase { mx: Security::Insecure, sts, ..case(tlsa) }
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn rfc8461_4_dane_behind_an_unsigned_mx_adds_to_an_enforced_policy_and_never_rep
 
 #[test]
 fn rfc8461_4_no_level_of_the_operator_takes_the_host_for_the_domain() {
-    let with = |rule, tlsa, sts| Case { rule: level(rule), ..unsigned(tlsa, sts) }.words();
+    let with = |rule, tlsa, sts| DecisionCase { rule: level(rule), ..unsigned(tlsa, sts) }.words();
     let enforced = |listed| sts("enforce", listed);
     for rule in [TlsLevel::Encrypt, TlsLevel::MtaSts] {
         assert_eq!(with(rule, present(&[3]), enforced(HOST)), "webpki-and-dane", "{rule:?}");
@@ -216,7 +219,7 @@ fn rfc8461_4_no_level_of_the_operator_takes_the_host_for_the_domain() {
 
 #[test]
 fn rfc7672_2_2_1_dane_that_is_left_out_leaves_the_policy_in_force() {
-    let with = |rule, tlsa, sts| Case { rule, dane_behind_insecure_mx: false, ..unsigned(tlsa, sts) }.words();
+    let with = |rule, tlsa, sts| DecisionCase { rule, dane_behind_insecure_mx: false, ..unsigned(tlsa, sts) }.words();
     for rule in [LocalRule::default(), level(TlsLevel::Encrypt), level(TlsLevel::MtaSts)] {
         for tlsa in [present(&[3]), present(&[0]), unavailable(), absent()] {
             assert_eq!(with(rule.clone(), tlsa.clone(), sts("enforce", HOST)), "webpki", "{rule:?}");
@@ -230,7 +233,7 @@ fn rfc7672_2_2_1_dane_that_is_left_out_leaves_the_policy_in_force() {
 #[test]
 fn what_both_demand_is_forgiven_and_watched_as_one() {
     let enforced = || sts("enforce", HOST);
-    let with = |rule, request, sts| Case { rule, request, ..unsigned(present(&[3]), sts) }.words();
+    let with = |rule, request, sts| DecisionCase { rule, request, ..unsigned(present(&[3]), sts) }.words();
     let (by_policy, optional) = (TlsRequest::ByPolicy, TlsRequest::Optional);
     let reporting = report_only(LocalRule::default());
     assert_eq!(with(reporting, by_policy, enforced()), "opportunistic/report-only webpki-and-dane");
@@ -245,7 +248,7 @@ fn a_host_whose_name_is_no_domain_satisfies_no_policy() {
     for tlsa in [absent(), present(&[3])] {
         for mx in [Security::Secure, Security::Insecure] {
             let odd = |request, sts| {
-                let case = Case { request, mx, sts, ..case(tlsa.clone()) };
+                let case = DecisionCase { request, mx, sts, ..case(tlsa.clone()) };
                 case.words_for("-mx.x.example")
             };
             let is_dane = mx == Security::Secure && tlsa != absent();
@@ -259,24 +262,28 @@ fn a_host_whose_name_is_no_domain_satisfies_no_policy() {
 
 #[test]
 fn rfc7672_6_mandatory_dane_waits_where_there_is_none() {
-    let with = |tlsa| Case { rule: level(TlsLevel::DaneOnly), sts: sts("enforce", HOST), ..case(tlsa) };
+    let with = |tlsa| DecisionCase { rule: level(TlsLevel::DaneOnly), sts: sts("enforce", HOST), ..case(tlsa) };
     assert_eq!(with(present(&[3])).words(), "dane");
     assert_eq!(with(absent()).words(), "skip dane-required");
     assert_eq!(with(present(&[0])).words(), "skip dane-required");
     assert_eq!(with(unavailable()).words(), "skip dns-unavailable", "the true reason");
-    assert_eq!(Case { mx: Security::Insecure, ..with(present(&[3])) }.words(), "skip dane-required", "no secure MX");
+    assert_eq!(
+        DecisionCase { mx: Security::Insecure, ..with(present(&[3])) }.words(),
+        "skip dane-required",
+        "no secure MX"
+    );
 }
 
 #[test]
 fn levels_that_demand_never_take_away_what_the_domain_publishes() {
     for demand in [TlsLevel::Encrypt, TlsLevel::MtaSts, TlsLevel::DaneOnly] {
-        assert_eq!(Case { rule: level(demand), ..case(present(&[3])) }.words(), "dane", "{demand:?}");
+        assert_eq!(DecisionCase { rule: level(demand), ..case(present(&[3])) }.words(), "dane", "{demand:?}");
     }
-    let encrypt = |tlsa, sts| Case { rule: level(TlsLevel::Encrypt), sts, ..case(tlsa) }.words();
+    let encrypt = |tlsa, sts| DecisionCase { rule: level(TlsLevel::Encrypt), sts, ..case(tlsa) }.words();
     assert_eq!(encrypt(absent(), no_sts()), "encrypt");
     assert_eq!(encrypt(absent(), sts("enforce", HOST)), "webpki");
     assert_eq!(encrypt(unavailable(), no_sts()), "skip dns-unavailable");
-    let mta_sts = |sts| Case { rule: level(TlsLevel::MtaSts), sts, ..case(absent()) }.words();
+    let mta_sts = |sts| DecisionCase { rule: level(TlsLevel::MtaSts), sts, ..case(absent()) }.words();
     assert_eq!(mta_sts(no_sts()), "skip sts-required");
     assert_eq!(mta_sts(sts("testing", HOST)), "webpki", "taken at its word");
     assert_eq!(mta_sts(sts("testing", "other.example")), "skip sts-mx-not-listed");
@@ -284,7 +291,8 @@ fn levels_that_demand_never_take_away_what_the_domain_publishes() {
 
 #[test]
 fn weakenings_forgive_what_the_domain_publishes() {
-    let with = |rule: TlsLevel, tlsa| Case { rule: level(rule), sts: sts("enforce", HOST), ..case(tlsa) }.words();
+    let with =
+        |rule: TlsLevel, tlsa| DecisionCase { rule: level(rule), sts: sts("enforce", HOST), ..case(tlsa) }.words();
     for tlsa in [present(&[3]), absent(), unavailable()] {
         assert_eq!(with(TlsLevel::Opportunistic, tlsa.clone()), "opportunistic");
         assert_eq!(with(TlsLevel::Off, tlsa), "off");
@@ -295,7 +303,7 @@ fn weakenings_forgive_what_the_domain_publishes() {
 
 #[test]
 fn report_only_delivers_and_remembers_what_would_have_failed() {
-    let with = |rule, tlsa, sts| Case { rule: report_only(rule), sts, ..case(tlsa) }.words();
+    let with = |rule, tlsa, sts| DecisionCase { rule: report_only(rule), sts, ..case(tlsa) }.words();
     let plain = LocalRule::default;
     assert_eq!(with(plain(), present(&[3]), no_sts()), "opportunistic/report-only dane");
     assert_eq!(with(plain(), unavailable(), no_sts()), "opportunistic/report-only dns-unavailable");
@@ -306,7 +314,7 @@ fn report_only_delivers_and_remembers_what_would_have_failed() {
 
 #[test]
 fn rfc8689_4_2_1_requiretls_wants_a_proven_host_and_its_certificate() {
-    let with = |tlsa, mx, sts| Case { request: TlsRequest::Required, mx, sts, ..case(tlsa) }.words();
+    let with = |tlsa, mx, sts| DecisionCase { request: TlsRequest::Required, mx, sts, ..case(tlsa) }.words();
     assert_eq!(with(present(&[3]), Security::Secure, no_sts()), "dane+requiretls");
     assert_eq!(with(absent(), Security::Secure, no_sts()), "webpki+requiretls");
     assert_eq!(with(present(&[0]), Security::Secure, no_sts()), "webpki+requiretls", "unusable records prove nothing");
@@ -323,7 +331,7 @@ fn rfc8689_4_2_1_requiretls_wants_a_proven_host_and_its_certificate() {
 #[test]
 fn rfc8689_4_2_1_a_policy_that_could_not_be_found_out_gives_no_message_back() {
     let with = |absent| {
-        let case = Case { request: TlsRequest::Required, ..unsigned(present(&[3]), StsState::Absent(absent)) };
+        let case = DecisionCase { request: TlsRequest::Required, ..unsigned(present(&[3]), StsState::Absent(absent)) };
         case.words()
     };
     let TlsaLookup::Unavailable(cause) = unavailable() else { panic!("made above") };
@@ -339,7 +347,7 @@ fn rfc8689_4_2_1_a_policy_that_could_not_be_found_out_gives_no_message_back() {
 #[test]
 fn rfc8689_4_2_1_a_level_of_the_operator_gives_no_message_back_that_requiretls_alone_would_not() {
     let with = |rule: TlsLevel, mx, sts| {
-        let case = Case { request: TlsRequest::Required, rule: level(rule), mx, sts, ..case(absent()) };
+        let case = DecisionCase { request: TlsRequest::Required, rule: level(rule), mx, sts, ..case(absent()) };
         case.words()
     };
     assert_eq!(with(TlsLevel::DaneOnly, Security::Secure, no_sts()), "skip dane-required");
@@ -365,15 +373,15 @@ fn rfc8689_4_1_nothing_forgives_a_message_with_requiretls() {
     ];
     for rule in weakenings {
         let request = TlsRequest::Required;
-        assert_eq!(Case { request, rule: rule.clone(), ..case(present(&[3])) }.words(), "dane+requiretls");
-        let by_policy = Case { request, rule, ..unsigned(absent(), sts("enforce", HOST)) };
+        assert_eq!(DecisionCase { request, rule: rule.clone(), ..case(present(&[3])) }.words(), "dane+requiretls");
+        let by_policy = DecisionCase { request, rule, ..unsigned(absent(), sts("enforce", HOST)) };
         assert_eq!(by_policy.words(), "webpki+requiretls", "the policy counts, too");
     }
 }
 
 #[test]
 fn rfc8689_4_2_2_tls_required_no_waives_what_the_recipients_side_demands() {
-    let with = |tlsa, sts| Case { request: TlsRequest::Optional, sts, ..case(tlsa) }.words();
+    let with = |tlsa, sts| DecisionCase { request: TlsRequest::Optional, sts, ..case(tlsa) }.words();
     assert_eq!(with(present(&[3]), no_sts()), "opportunistic/tls-required-no dane");
     assert_eq!(with(present(&[0]), no_sts()), "opportunistic/tls-required-no encrypt");
     assert_eq!(with(unavailable(), no_sts()), "opportunistic/tls-required-no dns-unavailable");
@@ -383,7 +391,7 @@ fn rfc8689_4_2_2_tls_required_no_waives_what_the_recipients_side_demands() {
 
 #[test]
 fn rfc8689_4_2_2_tls_required_no_waives_nothing_that_our_operator_demands() {
-    let with = |rule, tlsa| Case { request: TlsRequest::Optional, rule, ..case(tlsa) }.words();
+    let with = |rule, tlsa| DecisionCase { request: TlsRequest::Optional, rule, ..case(tlsa) }.words();
     assert_eq!(with(level(TlsLevel::Encrypt), absent()), "encrypt");
     assert_eq!(with(level(TlsLevel::DaneOnly), present(&[3])), "dane");
     assert_eq!(with(level(TlsLevel::MtaSts), absent()), "skip sts-required");
@@ -397,7 +405,7 @@ fn forgives(rule: &LocalRule, request: TlsRequest) -> bool {
 }
 
 /// What must never be decided, whatever the facts.
-fn hold_against_the_promises(case: Case) {
+fn hold_against_the_promises(case: DecisionCase) {
     let said = format!("{:?} {:?} {:?} {:?} {:?}", case.request, case.rule, case.sts, case.tlsa, case.mx);
     let (rule, request, is_signed) = (case.rule.clone(), case.request, case.mx == Security::Secure);
     let counts = is_signed || case.dane_behind_insecure_mx;
@@ -407,7 +415,7 @@ fn hold_against_the_promises(case: Case) {
         StsState::Policy(_) | StsState::Absent(_) => None,
     };
     let by_sts = enforced.is_some() && rule.level != Some(TlsLevel::Dane);
-    let Verdict::Use(Decision { policy, require_tls, .. }) = case.verdict() else { return };
+    let HostVerdict::Use(Decision { policy, require_tls, .. }) = case.verdict() else { return };
     let may_be_clear = policy.demanded_by().is_none();
     let proves_domain = match &policy {
         TlsPolicy::Dane(dane) => dane.scope == DaneScope::Domain,
@@ -431,7 +439,7 @@ fn hold_against_the_promises(case: Case) {
 }
 
 /// What is not asked for makes no difference, whatever it would have been.
-fn hold_against_every_answer(case: &dyn Fn(StsState) -> Case) {
+fn hold_against_every_answer(case: &dyn Fn(StsState) -> DecisionCase) {
     let (verdict, is_asked) = case(StsState::Absent(StsAbsent::NotNeeded)).judged(HOST);
     if !is_asked {
         for answer in answers() {
@@ -466,7 +474,7 @@ fn rfc7672_9_1_no_combination_of_facts_falls_back_by_accident() {
             for (mx, setting) in [(Security::Secure, true), (Security::Insecure, true), (Security::Insecure, false)] {
                 for tlsa in &tlsa {
                     let rule = &rule;
-                    let case = |sts| Case {
+                    let case = |sts| DecisionCase {
                         tlsa: tlsa.clone(),
                         sts,
                         rule: rule.clone(),
@@ -484,19 +492,19 @@ fn rfc7672_9_1_no_combination_of_facts_falls_back_by_accident() {
 
 #[test]
 fn mta_sts_is_asked_where_the_verdict_depends_on_it_and_nowhere_else() {
-    let is_asked = |case: Case| case.judged(HOST).1;
+    let is_asked = |case: DecisionCase| case.judged(HOST).1;
     for (signed, answers) in [(true, [false, false, true, true]), (false, [true; 4])] {
         let mx = if signed { Security::Secure } else { Security::Insecure };
         let tlsa = [present(&[3]), unavailable(), present(&[0]), absent()];
-        let asked = tlsa.clone().map(|tlsa| is_asked(Case { mx, ..case(tlsa) }));
+        let asked = tlsa.clone().map(|tlsa| is_asked(DecisionCase { mx, ..case(tlsa) }));
         assert_eq!(asked, answers, "signed: {signed}");
-        let left_out = tlsa.map(|tlsa| is_asked(Case { mx, dane_behind_insecure_mx: false, ..case(tlsa) }));
+        let left_out = tlsa.map(|tlsa| is_asked(DecisionCase { mx, dane_behind_insecure_mx: false, ..case(tlsa) }));
         assert_eq!(left_out, answers, "signed: {signed}");
     }
     for rule in [TlsLevel::Dane, TlsLevel::Opportunistic, TlsLevel::Off, TlsLevel::DaneOnly] {
-        assert!(!is_asked(Case { rule: level(rule), ..unsigned(present(&[3]), no_sts()) }), "{rule:?}");
+        assert!(!is_asked(DecisionCase { rule: level(rule), ..unsigned(present(&[3]), no_sts()) }), "{rule:?}");
     }
-    assert!(is_asked(Case {
+    assert!(is_asked(DecisionCase {
         rule: level(TlsLevel::Opportunistic),
         request: TlsRequest::Required,
         ..unsigned(present(&[3]), no_sts())
@@ -507,7 +515,7 @@ fn mta_sts_is_asked_where_the_verdict_depends_on_it_and_nowhere_else() {
 fn rfc8461_4_2_a_failure_repeats_the_beginning_of_a_long_policy() {
     let listed = |patterns: usize| {
         let sts = sts("enforce", &vec!["a.example"; patterns].join("\nmx: "));
-        let Verdict::Skip(cause) = Case { sts, ..case(absent()) }.verdict() else { panic!() };
+        let HostVerdict::Skip(cause) = DecisionCase { sts, ..case(absent()) }.verdict() else { panic!() };
         let Cause::StsMxNotListed { listed, .. } = cause else { panic!() };
         (listed.len(), listed.last().cloned().unwrap())
     };
@@ -526,9 +534,11 @@ fn rfc8461_5_1_a_policy_that_nobody_can_look_into_stops_mail_wherever_it_would_c
         let question = Question { name: "_mta-sts.x.example".into(), record_type: "TXT".into() };
         StsState::Absent(StsAbsent::Unknown(Cause::DnsUnavailable { question, tried: Vec::new() }))
     };
-    let words = |sts: StsState, change: &dyn Fn(Case) -> Case| change(Case { sts, ..case(absent()) }).words();
-    let as_is: &dyn Fn(Case) -> Case = &|case| case;
-    let unsigned: &dyn Fn(Case) -> Case = &|case| Case { mx: Security::Insecure, ..case };
+    let words = |sts: StsState, change: &dyn Fn(DecisionCase) -> DecisionCase| {
+        change(DecisionCase { sts, ..case(absent()) }).words()
+    };
+    let as_is: &dyn Fn(DecisionCase) -> DecisionCase = &|case| case;
+    let unsigned: &dyn Fn(DecisionCase) -> DecisionCase = &|case| DecisionCase { mx: Security::Insecure, ..case };
     assert_eq!(
         (words(lost(), as_is), words(lost(), unsigned)),
         ("skip sts-policy-lost".into(), "skip sts-policy-lost".into())
@@ -544,9 +554,9 @@ fn rfc8461_5_1_a_policy_that_nobody_can_look_into_stops_mail_wherever_it_would_c
         (TlsLevel::Opportunistic, "opportunistic"),
         (TlsLevel::Off, "off"),
     ] {
-        assert_eq!(words(lost(), &|case| Case { rule: level(wanted), ..case }), expected, "{wanted:?}");
+        assert_eq!(words(lost(), &|case| DecisionCase { rule: level(wanted), ..case }), expected, "{wanted:?}");
     }
-    let waived = words(lost(), &|case| Case { request: TlsRequest::Optional, ..case });
+    let waived = words(lost(), &|case| DecisionCase { request: TlsRequest::Optional, ..case });
     assert_eq!(waived, "opportunistic/tls-required-no sts-policy-lost");
-    assert_eq!(words(lost(), &|case| Case { tlsa: present(&[3]), ..case }), "dane", "DANE of the domain wins");
+    assert_eq!(words(lost(), &|case| DecisionCase { tlsa: present(&[3]), ..case }), "dane", "DANE of the domain wins");
 }

@@ -118,7 +118,7 @@ pub enum Proof {
 /// A certificate that a policy refuses; what the TLS verifier says no with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{failure}")]
-pub struct Refusal {
+pub struct CertificateRefusal {
     /// Why not.
     pub failure: RefusedBecause,
     /// SHA-256 of the server's certificate, hexadecimal.
@@ -197,8 +197,8 @@ impl TlsPolicy {
     /// Checks the presented chain, leaf first.
     ///
     /// # Errors
-    /// [`Refusal`] when the policy demands more than the chain proves.
-    pub fn check_chain(&self, chain: &[&[u8]], roots: &WebPki, now: Timestamp) -> Result<Proof, Refusal> {
+    /// [`CertificateRefusal`] when the policy demands more than the chain proves.
+    pub fn check_chain(&self, chain: &[&[u8]], roots: &WebPki, now: Timestamp) -> Result<Proof, CertificateRefusal> {
         let proof = match self {
             Self::Off | Self::Opportunistic { .. } | Self::Encrypt { .. } => Ok(Proof::Nothing),
             Self::Dane(policy) => policy.matching(chain, now).map(|record| Proof::Dane(record, policy.scope)),
@@ -209,12 +209,12 @@ impl TlsPolicy {
             }),
         };
         let leaf = chain.first().copied().unwrap_or_default();
-        proof.map_err(|failure| Refusal { failure, certificate_sha256: x509::certificate::sha256_hex(leaf) })
+        proof.map_err(|failure| CertificateRefusal { failure, certificate_sha256: x509::certificate::sha256_hex(leaf) })
     }
 
     /// The cause that a refusal under this policy is.
     #[must_use]
-    pub fn cause(&self, refusal: &Refusal, peer: Peer) -> Cause {
+    pub fn cause(&self, refusal: &CertificateRefusal, peer: Peer) -> Cause {
         let certificate_sha256 = refusal.certificate_sha256.clone();
         match (&refusal.failure, self) {
             (RefusedBecause::Dane(failure), Self::Dane(policy) | Self::WebPkiAndDane { dane: policy, .. }) => {
@@ -259,7 +259,7 @@ pub struct Watched {
 
 /// The decision about one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HostVerdict {
     /// Speak to it like this.
     Use(Decision),
     /// Leave it alone: we could not find out how to speak to it safely (RFC 7672 §2.1.2), or we

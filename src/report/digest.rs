@@ -21,9 +21,9 @@ const COLUMN: usize = 12;
 
 /// A report that could not be delivered.
 #[derive(Clone, Copy, Debug)]
-pub struct Lost<'a>(pub &'a SpoolEntry);
+pub struct LostReport<'a>(pub &'a SpoolEntry);
 
-impl<'a> Lost<'a> {
+impl<'a> LostReport<'a> {
     /// Whom it did not reach, and why.
     fn failures(self) -> impl Iterator<Item = (&'a Mailbox, &'a Cause)> {
         let Self(entry) = self;
@@ -35,9 +35,9 @@ impl<'a> Lost<'a> {
 
 /// Tells the postmaster of these reports.
 #[must_use]
-pub fn digest(desk: &ReportContext<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Timestamp) -> spool::Report {
+pub fn digest(context: &ReportContext<'_>, to: &Mailbox, lost: &[LostReport<'_>], now: Timestamp) -> spool::Report {
     let count = lost.len().to_string();
-    let texts = desk.texts;
+    let texts = context.texts;
     let mut text = utf8_paragraph(&texts.say("digest.text", &[("count", &count)]), 0);
     for lost in lost.iter().take(MOST_NAMED) {
         text.push_str("\r\n");
@@ -48,9 +48,9 @@ pub fn digest(desk: &ReportContext<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Ti
         text.push_str(&utf8_paragraph(&texts.say("digest.more", &[("count", &more.to_string())]), 0));
     }
     let (_, encoding, text) = text_part(text);
-    let first = lost.first().map_or(QueueId(0), |Lost(entry)| entry.id);
-    let mut message = addressed(desk.hostname, to, &texts.say("digest.subject", &[("count", &count)]));
-    message.push_str(&dated(&format!("{first}.{}.digest@{}", now.0, desk.hostname), now));
+    let first = lost.first().map_or(QueueId(0), |LostReport(entry)| entry.id);
+    let mut message = addressed(context.hostname, to, &texts.say("digest.subject", &[("count", &count)]));
+    message.push_str(&dated(&format!("{first}.{}.digest@{}", now.0, context.hostname), now));
     // RFC 3834 §5: nobody's request, so nobody's answer.
     message.push_str(&field("Auto-Submitted", "auto-generated"));
     message.push_str(&field("MIME-Version", "1.0"));
@@ -63,8 +63,8 @@ pub fn digest(desk: &ReportContext<'_>, to: &Mailbox, lost: &[Lost<'_>], now: Ti
 }
 
 /// In the words of the log, so that they are found there.
-fn named(lost: Lost<'_>) -> String {
-    let Lost(entry) = lost;
+fn named(lost: LostReport<'_>) -> String {
+    let LostReport(entry) = lost;
     let mut text = String::new();
     for (recipient, cause) in lost.failures() {
         text.push_str(&line(recipient.as_str(), 0));

@@ -7,7 +7,7 @@
 
 use super::{Due, Fate, Kind, gather, tries};
 use crate::clock::Timestamp;
-use crate::config::Notify;
+use crate::config::NotifyConfig;
 use crate::envelope::{Envelope, Origin};
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::smtp::address::{Mailbox, ReversePath};
@@ -18,9 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
+pub struct ReportRules<'a> {
     /// When to tell of delays.
-    pub notify: &'a Notify,
+    pub notify: &'a NotifyConfig,
     /// Who is told of reports that fail.
     pub postmaster: Option<&'a Mailbox>,
 }
@@ -65,7 +65,7 @@ pub struct Notifications {
 pub fn due(
     entry: &SpoolEntry,
     changes: &[(usize, RecipientState)],
-    rules: &Rules<'_>,
+    rules: &ReportRules<'_>,
     moment: &Moment<'_>,
 ) -> Notifications {
     let states = after(entry, changes);
@@ -78,7 +78,7 @@ pub fn due(
         }
     }
     let ByKind { failed, delayed, held_back, relayed, untold } = found;
-    let mut tellings = Notifications { untold, ..Notifications::default() };
+    let mut notifications = Notifications { untold, ..Notifications::default() };
     let is_over = states.values().all(|state| state.pending().is_none());
     match &entry.envelope.reverse_path {
         ReversePath::Mailbox(sender) => {
@@ -91,9 +91,9 @@ pub fn due(
             for (kind, recipients) in kinds.into_iter().filter(|(_, recipients)| !recipients.is_empty()) {
                 let opens = if is_over { moment.now } else { opens(entry, kind, rules.notify, moment) };
                 if opens <= moment.now {
-                    tellings.reports.push(Due { to: sender.clone(), kind, recipients });
+                    notifications.reports.push(Due { to: sender.clone(), kind, recipients });
                 } else {
-                    tellings.owe(kind, recipients.iter().map(|(index, _)| *index), &changed, opens);
+                    notifications.owe(kind, recipients.iter().map(|(index, _)| *index), &changed, opens);
                 }
             }
         }
@@ -102,17 +102,17 @@ pub fn due(
                 let known = |index: &usize| entry.recipients.get(*index).and_then(RecipientState::owed);
                 let opens = failed.iter().filter_map(|(index, _)| known(index)).map(|owed| owed.due).min();
                 let indices = failed.iter().map(|(index, _)| *index);
-                tellings.owe(Kind::ReportLost, indices, &changed, opens.unwrap_or(moment.digest));
+                notifications.owe(Kind::ReportLost, indices, &changed, opens.unwrap_or(moment.digest));
             }
-            None => tellings.untold.extend(failed.into_iter().map(|(index, _)| index)),
+            None => notifications.untold.extend(failed.into_iter().map(|(index, _)| index)),
         },
     }
-    tellings
+    notifications
 }
 
 /// What the postmaster is told of this message, where it is a report that was lost.
 #[must_use]
-pub fn lost(entry: &SpoolEntry, rules: &Rules<'_>) -> Option<Due> {
+pub fn lost(entry: &SpoolEntry, rules: &ReportRules<'_>) -> Option<Due> {
     let to = reader_of_lost_reports(&entry.envelope, rules)?.clone();
     let fate = |(index, state): (usize, &RecipientState)| Some((index, Fate::Stopped(state.owed()?.cause()?.clone())));
     let recipients: Vec<_> = entry.recipients.iter().enumerate().filter_map(fate).collect();
@@ -149,7 +149,7 @@ fn after<'a>(entry: &'a SpoolEntry, changes: &'a [(usize, RecipientState)]) -> B
 }
 
 /// When news of this kind may be told, for a message of which some recipients have no end.
-fn opens(entry: &SpoolEntry, kind: Kind, notify: &Notify, moment: &Moment<'_>) -> Timestamp {
+fn opens(entry: &SpoolEntry, kind: Kind, notify: &NotifyConfig, moment: &Moment<'_>) -> Timestamp {
     let now = moment.now;
     if let Some(opens) = gather::opens(&entry.reported, kind, now) {
         return opens;
@@ -175,15 +175,15 @@ fn opens(entry: &SpoolEntry, kind: Kind, notify: &Notify, moment: &Moment<'_>) -
 pub fn mark(
     entry: &SpoolEntry,
     changes: &mut Vec<(usize, RecipientState)>,
-    tellings: &Notifications,
-    (notify, tries_now): (&Notify, u32),
+    notifications: &Notifications,
+    (notify, tries_now): (&NotifyConfig, u32),
     now: Timestamp,
 ) -> Reported {
     // Where both notices are due at once, one says it all.
     let delay_is_due = now.since(entry.envelope.accepted_at) >= notify.delay_after;
     let mut states: BTreeMap<usize, RecipientState> = std::mem::take(changes).into_iter().collect();
     let mut reported = entry.reported;
-    for report in &tellings.reports {
+    for report in &notifications.reports {
         reported = gather::and_one(reported, report.kind, now);
         for (index, _) in &report.recipients {
             let Some(before) = entry.recipients.get(*index) else { continue };
@@ -201,7 +201,7 @@ pub fn mark(
             }
         }
     }
-    for (index, due) in &tellings.owed {
+    for (index, due) in &notifications.owed {
         if let Some(state) = states.get_mut(index) {
             owe(state, entry.recipients.get(*index).and_then(RecipientState::pending), (tries_now, now), *due);
         }
@@ -234,7 +234,12 @@ fn owe(state: &mut RecipientState, before: Option<&Pending>, (tries_now, now): (
 
 /// When something is to be told of recipients that wait: now, later, or not at all.
 #[must_use]
-pub fn notice_for(entry: &SpoolEntry, recipients: &[usize], notify: &Notify, now: Timestamp) -> Option<Timestamp> {
+pub fn notice_for(
+    entry: &SpoolEntry,
+    recipients: &[usize],
+    notify: &NotifyConfig,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let states = recipients.iter().filter_map(|&index| Some((index, entry.recipients.get(index)?)));
     let due_now = states.clone().filter_map(|state| notice(entry, state, notify, now));
     let due_now = due_now.map(|kind| opens(entry, kind, notify, &Moment::at_rest(now)).max(now)).min();
@@ -248,7 +253,7 @@ pub fn notice_for(entry: &SpoolEntry, recipients: &[usize], notify: &Notify, now
 pub fn next_notice(
     entry: &SpoolEntry,
     changes: &[(usize, RecipientState)],
-    notify: &Notify,
+    notify: &NotifyConfig,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let accepted_at = entry.envelope.accepted_at;
@@ -308,7 +313,7 @@ impl ByKind {
 fn notice(
     entry: &SpoolEntry,
     (index, state): (usize, &RecipientState),
-    notify: &Notify,
+    notify: &NotifyConfig,
     now: Timestamp,
 ) -> Option<Kind> {
     let cause = waits_for(state).filter(|_| may_tell_of_delay(&entry.envelope, index))?;
@@ -332,7 +337,7 @@ fn may_tell_of_delay(envelope: &Envelope, index: usize) -> bool {
 }
 
 /// The postmaster, where a report of ours failed that was not for the postmaster.
-fn reader_of_lost_reports<'a>(envelope: &Envelope, rules: &Rules<'a>) -> Option<&'a Mailbox> {
+fn reader_of_lost_reports<'a>(envelope: &Envelope, rules: &ReportRules<'a>) -> Option<&'a Mailbox> {
     match envelope.origin {
         Origin::Report { .. } => rules.postmaster.filter(|postmaster| !envelope.recipients.contains(postmaster)),
         Origin::Client(_) => None,

@@ -1,21 +1,16 @@
 //! The decision who is told, rule by rule (RFC 3461 §4.1, §5.2; RFC 5321 §4.5.5, §6.1).
 
 use super::*;
-use crate::envelope::{ClientInfo, QueueId, RecipientDsn};
+use crate::envelope::{QueueId, RecipientDsn, testing};
 use crate::outcome::every::{self, peer, reply};
 use crate::outcome::{DaneFailure, TlsVerdict};
 
 const HOUR: i64 = 3_600_000;
 
 fn entry(reverse_path: &str, notify: &[Option<&str>]) -> SpoolEntry {
-    let origin = Origin::Client(ClientInfo {
-        address: "192.0.2.10".parse().unwrap(),
-        helo: "ex.corp.example".into(),
-        protocol: "ESMTP".into(),
-    });
-    let recipients = (0..notify.len()).map(|n| format!("r{n}@x.example").parse().unwrap()).collect();
-    let sender = crate::smtp::address::parse_reverse_path(reverse_path).unwrap();
-    let mut envelope = Envelope::new(sender, recipients, Timestamp(0), origin);
+    let recipients: Vec<String> = (0..notify.len()).map(|n| format!("r{n}@x.example")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let mut envelope = testing::envelope(reverse_path, &recipients);
     let dsn = |notify: &Option<&str>| RecipientDsn { notify: notify.map(|n| n.parse().unwrap()), original: None };
     envelope.dsn.recipients = notify.iter().map(dsn).collect();
     SpoolEntry::new(QueueId(7), envelope, 100)
@@ -50,18 +45,18 @@ fn waits(cause: Cause) -> RecipientState {
 /// What is told, in short: `kind: indexes`.
 fn told(entry: &SpoolEntry, states: &[RecipientState], now: i64) -> (Vec<String>, Vec<usize>) {
     let changes: Vec<_> = states.iter().cloned().enumerate().collect();
-    let (notify, postmaster) = (Notify::default(), "postmaster@corp.example".parse().unwrap());
-    let tellings = due(
+    let (notify, postmaster) = (NotifyConfig::default(), "postmaster@corp.example".parse().unwrap());
+    let notifications = due(
         entry,
         &changes,
-        &Rules { notify: &notify, postmaster: Some(&postmaster) },
+        &ReportRules { notify: &notify, postmaster: Some(&postmaster) },
         &Moment::at_rest(Timestamp(now)),
     );
     let short = |due: &Due| {
         let indexes: Vec<_> = due.recipients.iter().map(|(index, _)| index.to_string()).collect();
         format!("{} {}: {}", due.to, due.kind.word(), indexes.join(" "))
     };
-    (tellings.reports.iter().map(short).collect(), tellings.untold)
+    (notifications.reports.iter().map(short).collect(), notifications.untold)
 }
 
 #[test]
@@ -110,7 +105,7 @@ fn rfc5321_4_5_5_nobody_is_told_of_mail_from_the_null_reverse_path() {
     let states = [failed(), waits(unsafe_now()), waits(busy()), delivered()];
     assert_eq!(told(&entry, &states, 100 * HOUR), (vec![], vec![0]));
     let changes: Vec<_> = states.into_iter().enumerate().collect();
-    assert_eq!(next_notice(&entry, &changes, &Notify::default(), Timestamp(1)), None);
+    assert_eq!(next_notice(&entry, &changes, &NotifyConfig::default(), Timestamp(1)), None);
 }
 
 #[test]
@@ -119,16 +114,16 @@ fn rfc5321_6_1_a_lost_report_is_told_to_the_postmaster_and_a_lost_notice_to_nobo
     let mut envelope = (*lost.envelope).clone();
     envelope.origin = Origin::Report { about: QueueId(1) };
     lost.envelope = envelope.clone().into();
-    let (notify, postmaster) = (Notify::default(), "postmaster@corp.example".parse().unwrap());
-    let rules = Rules { notify: &notify, postmaster: Some(&postmaster) };
+    let (notify, postmaster) = (NotifyConfig::default(), "postmaster@corp.example".parse().unwrap());
+    let rules = ReportRules { notify: &notify, postmaster: Some(&postmaster) };
     let mut changes = vec![(0, failed())];
     let moment = Moment { digest: Timestamp(9), ..Moment::at_rest(Timestamp(1)) };
-    let tellings = due(&lost, &changes, &rules, &moment);
+    let notifications = due(&lost, &changes, &rules, &moment);
     assert_eq!(
-        (tellings.reports.len(), &tellings.owed[..], tellings.next),
+        (notifications.reports.len(), &notifications.owed[..], notifications.next),
         (0, &[(0, Timestamp(9))][..], moment.digest.into())
     );
-    let _reported = mark(&lost, &mut changes, &tellings, (&notify, 1), Timestamp(1));
+    let _reported = mark(&lost, &mut changes, &notifications, (&notify, 1), Timestamp(1));
     let owed = SpoolEntry { recipients: vec![changes.remove(0).1], ..lost.clone() };
     let told_later = super::lost(&owed, &rules).unwrap();
     assert_eq!((told_later.to, told_later.kind), (postmaster.clone(), Kind::ReportLost));
@@ -141,15 +136,16 @@ fn rfc5321_6_1_a_lost_report_is_told_to_the_postmaster_and_a_lost_notice_to_nobo
 #[test]
 fn rfc3461_5_2_5_each_notice_comes_when_it_is_due_and_once() {
     let entry = entry("<ann@corp.example>", &[None]);
-    let notify = Notify::default();
+    let notify = NotifyConfig::default();
     let mut state = waits(unsafe_now());
     let mut seen = Vec::new();
     for minute in (0..600).step_by(7) {
         let now = Timestamp(minute * 60_000);
         let mut changes = vec![(0, state.clone())];
-        let tellings = due(&entry, &changes, &Rules { notify: &notify, postmaster: None }, &Moment::at_rest(now));
-        let _reported = mark(&entry, &mut changes, &tellings, (&notify, 1), now);
-        seen.extend(tellings.reports.iter().map(|due| (minute, due.kind)));
+        let notifications =
+            due(&entry, &changes, &ReportRules { notify: &notify, postmaster: None }, &Moment::at_rest(now));
+        let _reported = mark(&entry, &mut changes, &notifications, (&notify, 1), now);
+        seen.extend(notifications.reports.iter().map(|due| (minute, due.kind)));
         state = changes.remove(0).1;
     }
     assert_eq!(seen, [(63, Kind::HeldBack), (245, Kind::Delayed)]);
@@ -158,13 +154,13 @@ fn rfc3461_5_2_5_each_notice_comes_when_it_is_due_and_once() {
 #[test]
 fn where_both_notices_are_due_at_once_one_says_it_all() {
     let entry = entry("<ann@corp.example>", &[None]);
-    let notify = Notify::default();
+    let notify = NotifyConfig::default();
     let mut changes = vec![(0, waits(unsafe_now()))];
     for (now, expected) in [(5 * HOUR, vec![Kind::HeldBack]), (6 * HOUR, vec![]), (50 * HOUR, vec![])] {
-        let rules = Rules { notify: &notify, postmaster: None };
-        let tellings = due(&entry, &changes, &rules, &Moment::at_rest(Timestamp(now)));
-        assert_eq!(tellings.reports.iter().map(|due| due.kind).collect::<Vec<_>>(), expected);
-        let _reported = mark(&entry, &mut changes, &tellings, (&notify, 1), Timestamp(now));
+        let rules = ReportRules { notify: &notify, postmaster: None };
+        let notifications = due(&entry, &changes, &rules, &Moment::at_rest(Timestamp(now)));
+        assert_eq!(notifications.reports.iter().map(|due| due.kind).collect::<Vec<_>>(), expected);
+        let _reported = mark(&entry, &mut changes, &notifications, (&notify, 1), Timestamp(now));
     }
 }
 
@@ -173,7 +169,7 @@ fn the_next_attempt_comes_no_later_than_the_next_notice() {
     let entry = entry("<ann@corp.example>", &[None, Some("FAILURE")]);
     let next = |states: [RecipientState; 2], now: i64| {
         let changes: Vec<_> = states.into_iter().enumerate().collect();
-        next_notice(&entry, &changes, &Notify::default(), Timestamp(now)).map(|moment| moment.0)
+        next_notice(&entry, &changes, &NotifyConfig::default(), Timestamp(now)).map(|moment| moment.0)
     };
     assert_eq!(next([waits(unsafe_now()), failed()], 1), Some(HOUR));
     assert_eq!(next([waits(busy()), failed()], 1), Some(4 * HOUR));
@@ -189,8 +185,8 @@ fn the_next_attempt_comes_no_later_than_the_next_notice() {
 /// others are under way.
 fn told_over_time(kind: &RecipientState, notify: Option<&str>, minutes: &[i64]) -> Vec<String> {
     let mut entry = entry("<ann@corp.example>", &vec![notify; minutes.len()]);
-    let rules_notify = Notify::default();
-    let rules = Rules { notify: &rules_notify, postmaster: None };
+    let rules_notify = NotifyConfig::default();
+    let rules = ReportRules { notify: &rules_notify, postmaster: None };
     let mut under_way: BTreeSet<usize> = (0..minutes.len()).collect();
     let mut told = Vec::new();
     let mut moments: BTreeSet<i64> = minutes.iter().map(|minute| minute * 60).collect();
@@ -200,14 +196,14 @@ fn told_over_time(kind: &RecipientState, notify: Option<&str>, minutes: &[i64]) 
         under_way.retain(|index| !ended.contains(index));
         let mut changes: Vec<_> = ended.into_iter().map(|index| (index, kind.clone())).collect();
         let moment = Moment { under_way: &under_way, ..Moment::at_rest(now) };
-        let tellings = due(&entry, &changes, &rules, &moment);
-        entry.reported = mark(&entry, &mut changes, &tellings, (&rules_notify, 1), now);
+        let notifications = due(&entry, &changes, &rules, &moment);
+        entry.reported = mark(&entry, &mut changes, &notifications, (&rules_notify, 1), now);
         for (index, state) in changes {
             entry.recipients[index] = state;
         }
         let short = |due: &Due| format!("{second} {} {}", due.kind.word(), due.recipients.len());
-        told.extend(tellings.reports.iter().map(short));
-        moments.extend(tellings.next.map(|next| next.0 / 1000));
+        told.extend(notifications.reports.iter().map(short));
+        moments.extend(notifications.next.map(|next| next.0 / 1000));
     }
     let is_told = |state: &RecipientState| matches!(state, RecipientState::Done { .. });
     assert!(entry.recipients.iter().all(is_told), "everyone is told of in the end");
@@ -228,14 +224,14 @@ fn one_message_brings_few_reports_however_many_hosts_refuse_it_one_after_the_oth
 fn what_is_under_way_is_not_told_of_as_waiting() {
     let mut entry = entry("<ann@corp.example>", &[None, None, None]);
     entry.recipients = vec![waits(busy()); 3];
-    let notify = Notify::default();
-    let rules = Rules { notify: &notify, postmaster: None };
+    let notify = NotifyConfig::default();
+    let rules = ReportRules { notify: &notify, postmaster: None };
     let under_way = [1].into();
     let told = |now: i64| {
         let moment = Moment { under_way: &under_way, ..Moment::at_rest(Timestamp(now)) };
-        let tellings = due(&entry, &[(0, waits(busy()))], &rules, &moment);
+        let notifications = due(&entry, &[(0, waits(busy()))], &rules, &moment);
         let indexes = |due: &Due| due.recipients.iter().map(|(index, _)| *index).collect::<Vec<_>>();
-        (tellings.reports.iter().map(indexes).collect::<Vec<_>>(), tellings.next)
+        (notifications.reports.iter().map(indexes).collect::<Vec<_>>(), notifications.next)
     };
     assert_eq!(told(4 * HOUR), (vec![], Some(Timestamp(4 * HOUR + 2000))), "others may come to wait, too");
     assert_eq!(told(4 * HOUR + 2000), (vec![vec![0, 2]], None));

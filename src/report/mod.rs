@@ -24,7 +24,7 @@ mod texts;
 mod tries;
 mod words;
 
-pub use digest::{Lost, digest};
+pub use digest::{LostReport, digest};
 pub use returned::{HEADER_LIMIT, content_wanted};
 pub use texts::{Texts, TextsError};
 pub use tries::history_wanted;
@@ -83,7 +83,7 @@ pub enum Fate {
     Stopped(Cause),
     /// A host took it.
     Relayed {
-        /// Which.
+        /// The next hop that took the message.
         peer: Peer,
         /// Its reply.
         reply: Reply,
@@ -95,7 +95,7 @@ pub enum Fate {
 pub struct Due {
     /// Who is told.
     pub to: Mailbox,
-    /// What.
+    /// What the report says.
     pub kind: Kind,
     /// About whom, by index in the envelope.
     pub recipients: Vec<(usize, Fate)>,
@@ -131,25 +131,25 @@ pub struct Original<'a> {
 
 /// Writes a report.
 #[must_use]
-pub fn compose(desk: &ReportContext<'_>, original: &Original<'_>, due: &Due, now: Timestamp) -> spool::Report {
-    let content = Bytes::from(ndr::message(&ReportDraft { desk, original, due, now }));
+pub fn compose(context: &ReportContext<'_>, original: &Original<'_>, due: &Due, now: Timestamp) -> spool::Report {
+    let content = Bytes::from(ndr::message(&ReportDraft { context, original, due, now }));
     let origin = Origin::Report { about: original.entry.id };
     let envelope = Envelope::new(ReversePath::Null, vec![due.to.clone()], now, origin);
-    let envelope = match Form::of(due) {
-        Form::SevenBit => envelope,
+    let envelope = match ReportForm::of(due) {
+        ReportForm::SevenBit => envelope,
         // Whoever has such an address reads UTF-8, and nobody else could deliver to it
         // (RFC 6533 §1).
-        Form::Utf8 => Envelope { body: BodyType::EightBitMime, charset: Charset::Utf8, ..envelope },
+        ReportForm::Utf8 => Envelope { body: BodyType::EightBitMime, charset: Charset::Utf8, ..envelope },
     };
     spool::Report { envelope, content }
 }
 
 /// A plain notice to the postmaster that damaged records were found in the spool.
 #[must_use]
-pub fn damage_notice(desk: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> spool::Report {
+pub fn damage_notice(context: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> spool::Report {
     // It is about no message; the number is never given to one.
     let origin = Origin::Report { about: QueueId(0) };
-    let content = Bytes::from(ndr::damage_message(desk, to, records, now));
+    let content = Bytes::from(ndr::damage_message(context, to, records, now));
     spool::Report { envelope: Envelope::new(ReversePath::Null, vec![to.clone()], now, origin), content }
 }
 
@@ -165,7 +165,7 @@ pub fn notable_domain(recipient: &Mailbox) -> Option<&Domain> {
 
 /// All that a report is made of.
 struct ReportDraft<'a> {
-    desk: &'a ReportContext<'a>,
+    context: &'a ReportContext<'a>,
     original: &'a Original<'a>,
     due: &'a Due,
     now: Timestamp,
@@ -187,14 +187,14 @@ impl<'a> ReportDraft<'a> {
 
 /// What the way to the reader can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum ReportForm {
     /// ASCII alone: any way.
     SevenBit,
     /// SMTPUTF8, without which the reader cannot be reached (RFC 6533 §4).
     Utf8,
 }
 
-impl Form {
+impl ReportForm {
     fn of(due: &Due) -> Self {
         if due.to.is_ascii() { Self::SevenBit } else { Self::Utf8 }
     }

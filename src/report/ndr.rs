@@ -7,7 +7,7 @@
 
 use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field, utf8_paragraph};
 use super::returned::{self, header_block, raw_value, sane_message_id};
-use super::{Form, ReportContext, ReportDraft, status, words};
+use super::{ReportContext, ReportDraft, ReportForm, status, words};
 use crate::clock::Timestamp;
 use crate::envelope::TlsRequest;
 use crate::smtp::address::{Domain, Mailbox};
@@ -17,21 +17,21 @@ use mail_parser::{HeaderName, Message, MessageParser};
 const SUBJECT_LIMIT: usize = 200;
 
 /// One part: its type, its encoding, its octets.
-pub(super) type Part<'a> = (&'a str, &'a str, Vec<u8>);
+pub(super) type MimePart<'a> = (&'a str, &'a str, Vec<u8>);
 
 /// The whole report.
-pub(super) fn message(letter: &ReportDraft<'_>) -> Vec<u8> {
-    let returned = returned::part(letter);
-    let form = Form::of(letter.due);
-    let status = status::part(letter).into_bytes();
+pub(super) fn message(draft: &ReportDraft<'_>) -> Vec<u8> {
+    let returned = returned::part(draft);
+    let form = ReportForm::of(draft.due);
+    let status = status::part(draft).into_bytes();
     let status_encoding = if status.is_ascii() { "7bit" } else { "8bit" };
     let parts = [
-        text_part(words::part(letter, returned.note)),
+        text_part(words::part(draft, returned.note)),
         (form.status_type(), status_encoding, status),
         (returned.content_type, returned.encoding, returned.octets),
     ];
-    let boundary = boundary(letter, &parts);
-    let mut message = message_header(letter, &boundary).into_bytes();
+    let boundary = boundary(draft, &parts);
+    let mut message = message_header(draft, &boundary).into_bytes();
     message.extend_from_slice(b"\r\nThis is a report about a message, in the form of RFC 3464.\r\n");
     for (content_type, encoding, content) in &parts {
         message.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
@@ -47,11 +47,11 @@ pub(super) fn message(letter: &ReportDraft<'_>) -> Vec<u8> {
 }
 
 /// The notice that records of the spool were damaged: plain text, there is no message to show.
-pub(super) fn damage_message(desk: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> Vec<u8> {
+pub(super) fn damage_message(context: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> Vec<u8> {
     let count = records.to_string();
-    let (_, encoding, text) = text_part(utf8_paragraph(&desk.texts.say("damage.text", &[("count", &count)]), 0));
-    let mut message = addressed(desk.hostname, to, &desk.texts.say("damage.subject", &[]));
-    message.push_str(&dated(&format!("{}.damage@{}", now.0, desk.hostname), now));
+    let (_, encoding, text) = text_part(utf8_paragraph(&context.texts.say("damage.text", &[("count", &count)]), 0));
+    let mut message = addressed(context.hostname, to, &context.texts.say("damage.subject", &[]));
+    message.push_str(&dated(&format!("{}.damage@{}", now.0, context.hostname), now));
     // RFC 3834 §5: nobody's request, so nobody's answer.
     message.push_str(&field("Auto-Submitted", "auto-generated"));
     message.push_str(&field("MIME-Version", "1.0"));
@@ -62,7 +62,7 @@ pub(super) fn damage_message(desk: &ReportContext<'_>, to: &Mailbox, records: u6
 }
 
 /// Text for people: as it is, or in quoted-printable where it is not ASCII.
-pub(super) fn text_part(text: String) -> Part<'static> {
+pub(super) fn text_part(text: String) -> MimePart<'static> {
     if is_clean(text.as_bytes()) {
         ("text/plain; charset=us-ascii", "7bit", text.into_bytes())
     } else {
@@ -72,8 +72,8 @@ pub(super) fn text_part(text: String) -> Part<'static> {
 
 /// RFC 2046 §5.1.1. `=_` cannot occur in quoted-printable, and the number is raised until the
 /// boundary is in no other part either, whatever the original holds.
-fn boundary(letter: &ReportDraft<'_>, parts: &[Part<'_>]) -> String {
-    let named = |number: usize| format!("=_{}.{}.{number}", letter.original.entry.id, letter.now.0);
+fn boundary(draft: &ReportDraft<'_>, parts: &[MimePart<'_>]) -> String {
+    let named = |number: usize| format!("=_{}.{}.{number}", draft.original.entry.id, draft.now.0);
     let is_free = |boundary: &String| {
         let pattern = boundary.as_bytes();
         parts.iter().all(|(_, _, content)| content.windows(pattern.len()).all(|window| window != pattern))
@@ -83,11 +83,11 @@ fn boundary(letter: &ReportDraft<'_>, parts: &[Part<'_>]) -> String {
     (0..=most).map(named).find(is_free).unwrap_or_else(|| named(most + 1))
 }
 
-fn message_header(letter: &ReportDraft<'_>, boundary: &str) -> String {
-    let ReportDraft { desk, original, due, now } = letter;
-    let (id, hostname) = (original.entry.id, desk.hostname);
+fn message_header(draft: &ReportDraft<'_>, boundary: &str) -> String {
+    let ReportDraft { context, original, due, now } = draft;
+    let (id, hostname) = (original.entry.id, context.hostname);
     let parsed = MessageParser::default().parse_headers(header_block(original.content).0);
-    let mut header = addressed(hostname, &due.to, &subject(letter, parsed.as_ref()));
+    let mut header = addressed(hostname, &due.to, &subject(draft, parsed.as_ref()));
     // Two routes may end in the same millisecond; nobody is told twice of one recipient and kind.
     let first = due.recipients.first().map_or(0, |(index, _)| *index);
     header.push_str(&dated(&format!("{id}.{}.{}.{first}@{hostname}", now.0, due.kind.word()), *now));
@@ -115,12 +115,12 @@ pub(super) fn dated(id: &str, now: Timestamp) -> String {
 }
 
 /// The words of the report around the subject of the original. Clean ASCII is repeated as it is,
-/// its encoded words included; anything else is read as UTF-8 and encoded anew.
-fn subject(letter: &ReportDraft<'_>, original: Option<&Message<'_>>) -> String {
-    let (texts, slot) = (letter.desk.texts, format!("{}.subject", letter.due.kind.word()));
+/// its encoded words included; anything else is read as UTF-8 and encoded again.
+fn subject(draft: &ReportDraft<'_>, original: Option<&Message<'_>>) -> String {
+    let (texts, slot) = (draft.context.texts, format!("{}.subject", draft.due.kind.word()));
     let around = |subject: &str| texts.say(&slot, &[("subject", subject)]);
     // RFC 8689 §5: the subject of a message with REQUIRETLS is its own affair.
-    let shown = original.filter(|_| letter.original.entry.envelope.tls != TlsRequest::Required);
+    let shown = original.filter(|_| draft.original.entry.envelope.tls != TlsRequest::Required);
     let raw = shown.and_then(|message| raw_value(message, &HeaderName::Subject)).unwrap_or_default();
     let text = String::from_utf8_lossy(&raw).trim().replace('\t', " ");
     if text.is_empty() {

@@ -7,7 +7,7 @@
 //! and a report must arrive on every way: then the header comes back, wrapped in quoted-printable.
 
 use super::form::{field, is_clean, quoted_printable};
-use super::{Due, Form, Kind, ReportDraft};
+use super::{Due, Kind, ReportDraft, ReportForm};
 use crate::envelope::{Charset, TlsRequest};
 use crate::smtp::dsn::Ret;
 use crate::smtp::header;
@@ -64,21 +64,21 @@ const fn was_returned(entry: &SpoolEntry) -> bool {
 }
 
 /// The part for this report.
-pub(super) fn part(letter: &ReportDraft<'_>) -> Returned {
-    let (entry, content) = (letter.original.entry, letter.original.content);
+pub(super) fn part(draft: &ReportDraft<'_>) -> Returned {
+    let (entry, content) = (draft.original.entry, draft.original.content);
     if entry.envelope.tls == TlsRequest::Required {
         let octets = redacted(content);
         return Returned { content_type: "text/rfc822-headers", encoding: "7bit", octets, note: Some(Note::Redacted) };
     }
     let is_whole = content.len() as u64 == entry.size;
-    let may = may_return_whole(entry, letter.due.kind, letter.desk.return_full_below);
+    let may = may_return_whole(entry, draft.due.kind, draft.context.return_full_below);
     if may && is_whole && content.ends_with(b"\r\n") && is_clean(content) {
         return Returned { content_type: "message/rfc822", encoding: "7bit", octets: content.to_vec(), note: None };
     }
     let (header, header_note) = header_block(content);
-    let is_new = !was_returned(entry) || entry.size >= letter.desk.return_full_below;
+    let is_new = !was_returned(entry) || entry.size >= draft.context.return_full_below;
     let why_not_whole = if is_new { Note::HeaderOnly } else { Note::ReturnedBefore };
-    let note = header_note.or_else(|| wants_whole(entry, letter.due.kind).then_some(why_not_whole));
+    let note = header_note.or_else(|| wants_whole(entry, draft.due.kind).then_some(why_not_whole));
     let content_type = match (entry.envelope.charset, header.is_ascii()) {
         (Charset::Utf8, false) => "message/global-headers",
         (Charset::Utf8, true) | (Charset::Ascii, _) => "text/rfc822-headers",
@@ -134,7 +134,7 @@ pub(super) fn raw_value(message: &Message<'_>, name: &HeaderName<'_>) -> Option<
     Some(raw.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect())
 }
 
-impl Form {
+impl ReportForm {
     /// The type of the second part (RFC 6533 §4).
     pub(super) const fn status_type(self) -> &'static str {
         match self {

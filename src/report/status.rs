@@ -6,7 +6,7 @@
 //! last reply it met.
 
 use super::form::{field, utf8_field};
-use super::{Fate, Form, Kind, ReportDraft, tries};
+use super::{Fate, Kind, ReportDraft, ReportForm, tries};
 use crate::clock::Timestamp;
 use crate::envelope::{ClientInfo, Origin, RecipientDsn};
 use crate::outcome::{Cause, Peer, RequireTlsFailure};
@@ -24,45 +24,46 @@ const SUCCESS: EnhancedStatusCode = EnhancedStatusCode::new(2, 0, 0);
 const MOST_IN_FULL: usize = 200;
 
 /// The whole part, without its MIME header.
-pub(super) fn part(letter: &ReportDraft<'_>) -> String {
-    let envelope = &letter.original.entry.envelope;
-    let groups = letter.recipients().enumerate().map(|(place, (index, recipient, fate))| {
-        let group = Group { letter, index, recipient, dsn: envelope.dsn_for(index), form: Form::of(letter.due) };
+pub(super) fn part(draft: &ReportDraft<'_>) -> String {
+    let envelope = &draft.original.entry.envelope;
+    let groups = draft.recipients().enumerate().map(|(place, (index, recipient, fate))| {
+        let group =
+            StatusGroup { draft, index, recipient, dsn: envelope.dsn_for(index), form: ReportForm::of(draft.due) };
         if place < MOST_IN_FULL { group.fields(fate) } else { group.who_and_what(fate) }
     });
-    std::iter::once(message_group(letter)).chain(groups).collect::<Vec<_>>().join("\r\n")
+    std::iter::once(message_group(draft)).chain(groups).collect::<Vec<_>>().join("\r\n")
 }
 
 /// RFC 3464 §2.2.
-fn message_group(letter: &ReportDraft<'_>) -> String {
-    let envelope = &letter.original.entry.envelope;
+fn message_group(draft: &ReportDraft<'_>) -> String {
+    let envelope = &draft.original.entry.envelope;
     let mut group = String::new();
     if let Some(id) = &envelope.dsn.envelope_id {
         group.push_str(&field("Original-Envelope-Id", &id.decoded()));
     }
-    group.push_str(&field("Reporting-MTA", &format!("dns; {}", letter.desk.hostname)));
+    group.push_str(&field("Reporting-MTA", &format!("dns; {}", draft.context.hostname)));
     match &envelope.origin {
         Origin::Client(client) => group.push_str(&field("Received-From-MTA", &mta_of_client(client))),
         Origin::Report { .. } => {}
     }
     group.push_str(&field("Arrival-Date", &envelope.accepted_at.rfc5322()));
-    group.push_str(&field("X-Relay-Queue-Id", &letter.original.entry.id.to_string()));
+    group.push_str(&field("X-Relay-Queue-Id", &draft.original.entry.id.to_string()));
     group
 }
 
 /// One recipient on the way into its group.
-struct Group<'a> {
-    letter: &'a ReportDraft<'a>,
+struct StatusGroup<'a> {
+    draft: &'a ReportDraft<'a>,
     index: usize,
     recipient: &'a Mailbox,
     dsn: &'a RecipientDsn,
-    form: Form,
+    form: ReportForm,
 }
 
-impl Group<'_> {
+impl StatusGroup<'_> {
     /// RFC 3464 §2.3.
     fn fields(&self, fate: &Fate) -> String {
-        let kind = self.letter.due.kind;
+        let kind = self.draft.due.kind;
         let mut group = self.who_and_what(fate);
         if let Some((peer, reply)) = remote_reply(fate) {
             group.push_str(&field("Remote-MTA", &mta(&peer.host)));
@@ -72,7 +73,7 @@ impl Group<'_> {
         group.push_str(&last_attempt.unwrap_or_default());
         if kind.waits() {
             // RFC 3464 §2.3.9: only for those who wait.
-            group.push_str(&field("Will-Retry-Until", &self.letter.original.until.rfc5322()));
+            group.push_str(&field("Will-Retry-Until", &self.draft.original.until.rfc5322()));
         }
         match fate {
             Fate::Stopped(cause) => group.push_str(&field("X-Relay-Cause", cause.root().row().word)),
@@ -86,7 +87,7 @@ impl Group<'_> {
         let original = self.dsn.original.as_ref().map(|original| self.original_address(original));
         let mut group = original.map(|address| utf8_field("Original-Recipient", &address)).unwrap_or_default();
         group.push_str(&utf8_field("Final-Recipient", &self.final_address()));
-        group.push_str(&field("Action", action(self.letter.due.kind)));
+        group.push_str(&field("Action", action(self.draft.due.kind)));
         let status = match fate {
             Fate::Stopped(cause) => cause.row().status,
             Fate::Relayed { reply, .. } => reply.enhanced.filter(|code| code.class == 2).unwrap_or(SUCCESS),
@@ -99,20 +100,20 @@ impl Group<'_> {
     /// §2.3.7). Most reports are written with the attempt they tell of. Not so where the time was
     /// up, or a notice due, while the relay was backing off, or where the operator ended it.
     fn last_attempt(&self, fate: &Fate) -> Option<Timestamp> {
-        let (letter, original) = (self.letter, self.letter.original);
+        let (draft, original) = (self.draft, self.draft.original);
         let owed = original.entry.recipients.get(self.index).and_then(RecipientState::owed);
         if let Some(at) = owed.and_then(|owed| owed.tried_at) {
             return Some(at);
         }
         let was_tried_now = match fate {
-            _ if letter.is_earlier(self.index) => false,
+            _ if draft.is_earlier(self.index) => false,
             Fate::Stopped(Cause::BouncedByOperator { .. }) => false,
             Fate::Stopped(Cause::Expired { .. }) => original.tries_now > 0,
-            Fate::Stopped(_) => original.tries_now > 0 || !letter.due.kind.waits(),
+            Fate::Stopped(_) => original.tries_now > 0 || !draft.due.kind.waits(),
             Fate::Relayed { .. } => true,
         };
         if was_tried_now {
-            return Some(letter.now);
+            return Some(draft.now);
         }
         tries::of(original.history, &[self.index]).last().map(|tries| *tries.when.end())
     }
@@ -142,10 +143,10 @@ const fn action(kind: Kind) -> &'static str {
 }
 
 /// An address outside ASCII; where only ASCII may stand, as utf-8-addr-xtext (RFC 6533 §3).
-fn in_form(address: &str, form: Form) -> String {
+fn in_form(address: &str, form: ReportForm) -> String {
     match form {
-        Form::Utf8 => address.to_owned(),
-        Form::SevenBit => address.chars().fold(String::new(), |mut text, character| {
+        ReportForm::Utf8 => address.to_owned(),
+        ReportForm::SevenBit => address.chars().fold(String::new(), |mut text, character| {
             if character.is_ascii_graphic() && !"+=\\".contains(character) {
                 text.push(character);
             } else {

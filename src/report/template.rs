@@ -16,14 +16,14 @@ pub(super) enum TemplateError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+enum TemplatePiece {
     Text(String),
     Name(String),
 }
 
 /// A text that has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Template(Vec<Piece>);
+pub(super) struct Template(Vec<TemplatePiece>);
 
 impl Template {
     /// Reads a text that may use these names.
@@ -47,21 +47,21 @@ impl Template {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(" ") };
                 return Err(TemplateError::Unknown(name.to_owned(), known));
             }
-            pieces.push(Piece::Text(std::mem::take(&mut literal)));
-            pieces.push(Piece::Name(name.to_owned()));
+            pieces.push(TemplatePiece::Text(std::mem::take(&mut literal)));
+            pieces.push(TemplatePiece::Name(name.to_owned()));
             rest = after;
         }
         literal.push_str(rest);
-        pieces.push(Piece::Text(literal));
+        pieces.push(TemplatePiece::Text(literal));
         Ok(Self(pieces))
     }
 
     /// The text with its values. A name without a value leaves nothing.
     pub(super) fn fill(&self, values: &[(&str, &str)]) -> String {
         let value = |name: &str| values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| *value);
-        let piece = |piece: &Piece| match piece {
-            Piece::Text(text) => text.clone(),
-            Piece::Name(name) => value(name).to_owned(),
+        let piece = |piece: &TemplatePiece| match piece {
+            TemplatePiece::Text(text) => text.clone(),
+            TemplatePiece::Name(name) => value(name).to_owned(),
         };
         self.0.iter().map(piece).collect()
     }

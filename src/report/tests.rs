@@ -1,14 +1,14 @@
 //! Reports as their readers see them (RFC 3464, RFC 6522): parsed by an ordinary mail library,
 //! and whole ones compared with those in `testdata/dsn`.
 //!
-//! `UPDATE_DSN=1 cargo test` writes them anew; look at the difference before it is committed.
+//! `UPDATE_DSN=1 cargo test` writes them again; look at the difference before it is committed.
 
 #![expect(clippy::disallowed_methods, reason = "the expected mails are files")]
 
-use super::due::{Moment, Rules, due, lost, mark};
+use super::due::{Moment, ReportRules, due, lost, mark};
 use super::*;
-use crate::config::Notify;
-use crate::envelope::{ClientInfo, DsnRequest, RecipientDsn, TlsRequest};
+use crate::config::NotifyConfig;
+use crate::envelope::{DsnRequest, RecipientDsn, TlsRequest, testing};
 use crate::outcome::every::{self, peer, reply};
 use crate::outcome::{DaneFailure, DeliveryOutcome, PathFailure, Phase, Question};
 use crate::smtp::dsn::Ret;
@@ -46,11 +46,7 @@ fn expired(last: Cause) -> Cause {
 }
 
 fn envelope(reverse_path: &str, recipients: &[&str]) -> Envelope {
-    let client =
-        ClientInfo { address: "192.0.2.10".parse().unwrap(), helo: "ex.corp.example".into(), protocol: "ESMTP".into() };
-    let sender = crate::smtp::address::parse_reverse_path(reverse_path).unwrap();
-    let recipients = recipients.iter().map(|recipient| recipient.parse().unwrap()).collect();
-    Envelope::new(sender, recipients, ARRIVED, Origin::Client(client))
+    Envelope { accepted_at: ARRIVED, ..testing::envelope(reverse_path, recipients) }
 }
 
 fn failed(cause: &Cause) -> RecipientState {
@@ -58,7 +54,7 @@ fn failed(cause: &Cause) -> RecipientState {
 }
 
 /// A message and what an attempt brought for its recipients.
-struct Case {
+struct ReportCase {
     envelope: Envelope,
     states: Vec<RecipientState>,
     content: Vec<u8>,
@@ -70,7 +66,7 @@ struct Case {
     before: Option<Vec<RecipientState>>,
 }
 
-impl Case {
+impl ReportCase {
     fn new(failures: &[(&str, &Cause)], content: &[u8]) -> Self {
         let recipients: Vec<_> = failures.iter().map(|(recipient, _)| *recipient).collect();
         let states = failures.iter().map(|(_, cause)| failed(cause)).collect();
@@ -97,24 +93,24 @@ impl Case {
         if let Some(before) = &self.before {
             entry.recipients.clone_from(before);
         }
-        let notify = Notify::default();
+        let notify = NotifyConfig::default();
         let mut changes: Vec<_> = self.states.iter().cloned().enumerate().collect();
         let postmaster = "postmaster@corp.example".parse().unwrap();
-        let rules = Rules { notify: &notify, postmaster: Some(&postmaster) };
-        let mut tellings = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
+        let rules = ReportRules { notify: &notify, postmaster: Some(&postmaster) };
+        let mut notifications = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
         if entry.envelope.reverse_path == ReversePath::Null {
-            let _reported = mark(&entry, &mut changes, &tellings, (&notify, self.tries_now), NOW);
+            let _reported = mark(&entry, &mut changes, &notifications, (&notify, self.tries_now), NOW);
             entry.recipients = changes.into_iter().map(|(_, state)| state).collect();
-            tellings.reports.extend(lost(&entry, &rules));
+            notifications.reports.extend(lost(&entry, &rules));
         }
         let hostname = "relay.corp.example".parse().unwrap();
-        let desk = ReportContext { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
-        let wanted = content_wanted(&entry, &tellings.reports, desk.return_full_below).min(self.content.len());
+        let context = ReportContext { hostname: &hostname, texts: &self.texts, return_full_below: 1000 };
+        let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
         let (content, history) = (&self.content[..wanted], &self.history);
         let original =
             Original { entry: &entry, content, until, history, tries_now: self.tries_now, earlier: &BTreeSet::new() };
-        tellings.reports.iter().map(|due| (due.kind, compose(&desk, &original, due, NOW))).collect()
+        notifications.reports.iter().map(|due| (due.kind, compose(&context, &original, due, NOW))).collect()
     }
 
     /// The only report, as text.
@@ -134,9 +130,9 @@ impl Case {
 fn rfc5322_3_6_4_reports_of_one_moment_about_different_recipients_have_different_message_ids() {
     let cause = dane_mismatch();
     let (one, other) = (("a@one.example", &cause), ("b@other.example", &cause));
-    let both = Case::new(&[one, other], HEADER);
+    let both = ReportCase::new(&[one, other], HEADER);
     let message_id = |states: [RecipientState; 2]| {
-        let report = Case { states: states.to_vec(), ..Case::new(&[one, other], HEADER) }.report();
+        let report = ReportCase { states: states.to_vec(), ..ReportCase::new(&[one, other], HEADER) }.report();
         report.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_owned()
     };
     let [first, second] = both.states.try_into().unwrap();
@@ -144,7 +140,7 @@ fn rfc5322_3_6_4_reports_of_one_moment_about_different_recipients_have_different
 }
 
 fn report(failures: &[(&str, &Cause)], content: &[u8]) -> String {
-    Case::new(failures, content).report()
+    ReportCase::new(failures, content).report()
 }
 
 /// RFC 5321 §2.3.8, RFC 5322 §2.1.1: no bare CR or LF, short lines, 7-bit, printable.
@@ -187,7 +183,7 @@ fn check_golden(name: &str, report: &str) {
 }
 
 /// A report of each kind, compared with what is kept, so that a change of words is looked at.
-fn check_kind(name: &str, case: &Case, expected: &[&str]) -> String {
+fn check_kind(name: &str, case: &ReportCase, expected: &[&str]) -> String {
     let report = case.report();
     let text = parts(&report).swap_remove(0).1.replace("\r\n", " ");
     for expected in expected {
@@ -197,12 +193,12 @@ fn check_kind(name: &str, case: &Case, expected: &[&str]) -> String {
     report
 }
 
-fn waiting(recipients: &[&str], cause: &Cause) -> Case {
+fn waiting(recipients: &[&str], cause: &Cause) -> ReportCase {
     let failures: Vec<_> = recipients.iter().map(|recipient| (*recipient, cause)).collect();
     let told = spool::Told::NOTHING;
     let states =
         vec![RecipientState::Queued(Pending { last: Some(cause.clone()), told, ..Pending::NEW }); recipients.len()];
-    Case { states, ..Case::new(&failures, HEADER) }
+    ReportCase { states, ..ReportCase::new(&failures, HEADER) }
 }
 
 fn dsn(notify: Option<&str>, original: Option<&str>) -> RecipientDsn {
@@ -231,7 +227,7 @@ fn mail_held_back_for_safety_is_said_to_be_neither_lost_nor_the_senders_fault() 
 
 #[test]
 fn rfc3461_5_2_2_success_is_reported_as_relayed() {
-    let mut case = Case::new(&[("bob@partner.example", &Cause::ContentDamaged)], HEADER);
+    let mut case = ReportCase::new(&[("bob@partner.example", &Cause::ContentDamaged)], HEADER);
     let tls = crate::outcome::TlsVerdict::ClearText;
     let outcome = DeliveryOutcome::Delivered {
         peer: peer(),
@@ -251,7 +247,7 @@ fn rfc3461_5_2_2_success_is_reported_as_relayed() {
 #[test]
 fn rfc3464_2_2_1_what_the_sender_named_comes_back_decoded() {
     let no = rejected(&[b"550 5.1.1 no such user"]);
-    let mut case = Case::new(&[("bob@partner.example", &no), ("eve@partner.example", &no)], HEADER);
+    let mut case = ReportCase::new(&[("bob@partner.example", &no), ("eve@partner.example", &no)], HEADER);
     let envelope_id = Some("QQ+20314+2B".parse().unwrap());
     let recipients = vec![dsn(None, Some("rfc822;Bob+2Bold@partner.example")), dsn(None, Some("x400;/G+3DEve/"))];
     case.envelope.dsn = DsnRequest { envelope_id, recipients, ..DsnRequest::default() };
@@ -268,7 +264,7 @@ fn rfc3464_2_2_1_what_the_sender_named_comes_back_decoded() {
 fn rfc3461_4_3_ret_decides_what_comes_back_of_a_failed_message() {
     let no = rejected(&[b"550 5.1.1 no such user"]);
     let third = |ret, content: &[u8], size: Option<u64>| {
-        let mut case = Case { size, ..Case::new(&[("bob@partner.example", &no)], content) };
+        let mut case = ReportCase { size, ..ReportCase::new(&[("bob@partner.example", &no)], content) };
         case.envelope.dsn.ret = ret;
         let report = case.report();
         let noted = report.replace("\r\n", " ").contains("cannot be attached whole");
@@ -301,7 +297,7 @@ fn rfc3461_4_3_ret_decides_what_comes_back_of_a_failed_message() {
 
 #[test]
 fn rfc8689_5_a_report_about_a_message_with_requiretls_shows_only_its_id_and_date() {
-    let mut case = Case::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no such user"]))], HEADER);
+    let mut case = ReportCase::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no such user"]))], HEADER);
     case.envelope.tls = TlsRequest::Required;
     case.envelope.dsn.ret = Some(Ret::Full);
     let report = check_kind("redacted.eml", &case, &["nothing of your message but its id and date"]);
@@ -315,7 +311,7 @@ fn rfc8689_5_a_report_about_a_message_with_requiretls_shows_only_its_id_and_date
 fn rfc6533_3_addresses_outside_ascii_stay_readable_on_every_way() {
     let no = rejected(&[b"550 5.1.1 no such user"]);
     let header = "From: Ann <ann@corp.example>\r\nSubject: Grüße\r\n\r\n";
-    let mut case = Case::new(&[("jürgen+x@bücher.example", &no)], header.as_bytes());
+    let mut case = ReportCase::new(&[("jürgen+x@bücher.example", &no)], header.as_bytes());
     case.envelope.charset = Charset::Utf8;
     case.envelope.dsn.recipients = vec![dsn(None, Some("utf-8;j\\x{FC}rgen@bücher.example"))];
     let seven_bit = case.report();
@@ -337,8 +333,8 @@ fn rfc6533_3_addresses_outside_ascii_stay_readable_on_every_way() {
 
 #[test]
 fn rfc5321_6_1_the_postmaster_reads_of_a_report_that_was_lost_and_what_it_said() {
-    let first = Case::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no such user"]))], HEADER).report();
-    let mut case = Case::new(&[("ann@corp.example", &rejected(&[b"550 5.1.1 ann has left"]))], first.as_bytes());
+    let first = ReportCase::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no such user"]))], HEADER).report();
+    let mut case = ReportCase::new(&[("ann@corp.example", &rejected(&[b"550 5.1.1 ann has left"]))], first.as_bytes());
     case.envelope.reverse_path = ReversePath::Null;
     case.envelope.origin = Origin::Report { about: ID };
     let expected =
@@ -359,7 +355,7 @@ fn rfc5890_2_3_2_1_readers_see_names_as_they_know_them_and_administrators_what_i
     let dutch = Texts::parse(include_str!("../../deploy/templates/nl/reports.toml"), Path::new("nl")).unwrap();
     for (texts, spoke) in [(Texts::english(), "The mail server"), (dutch, "De mailserver")] {
         let addresses = ["bob@xn--mller-kva.example", "eve@XN--mller-kva.example"];
-        let mut case = Case::new(&addresses.map(|address| (address, &cause)), HEADER);
+        let mut case = ReportCase::new(&addresses.map(|address| (address, &cause)), HEADER);
         case.texts = texts;
         let report = case.report();
         let text = parts(&report)[0].1.replace("\r\n", " ");
@@ -378,7 +374,7 @@ fn the_operators_texts_are_used_and_may_be_outside_ascii() {
     let own = dutch
         .replace("Niet bezorgd: {subject}", "Niét bezorgd: {subject}")
         .replace("Uw bericht is niet", "Uw berícht is niet");
-    let mut case = Case::new(&[("bob@partner.example", &expired(dane_mismatch()))], HEADER);
+    let mut case = ReportCase::new(&[("bob@partner.example", &expired(dane_mismatch()))], HEADER);
     case.texts = Texts::parse(dutch, Path::new("nl")).unwrap();
     let expected = ["Uw bericht is niet bezorgd bij bob@partner.example.", "We hebben het 4 dagen", "moeten iets doen"];
     check_kind("dutch.eml", &case, &expected);
@@ -388,7 +384,7 @@ fn the_operators_texts_are_used_and_may_be_outside_ascii() {
     assert_eq!(message.subject(), Some("Niét bezorgd: Offer 2026"));
     assert!(parts(&report)[0].1.starts_with("Uw berícht is niet bezorgd bij"));
     let encoded = b"Subject: =?UTF-8?Q?Gr=C3=BC=C3=9Fe?=\r\n\r\n";
-    let report = Case { content: encoded.to_vec(), ..case }.report();
+    let report = ReportCase { content: encoded.to_vec(), ..case }.report();
     let message = MessageParser::default().parse(report.as_bytes()).unwrap();
     assert_eq!(message.subject(), Some("Niét bezorgd: Grüße"));
 }
@@ -396,8 +392,8 @@ fn the_operators_texts_are_used_and_may_be_outside_ascii() {
 #[test]
 fn damage_is_told_in_plain_words() {
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let desk = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
-    let notice = damage_notice(&desk, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let notice = damage_notice(&context, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
     assert_is_deliverable_anywhere(&notice.content);
     let text = String::from_utf8(notice.content.to_vec()).unwrap();
     let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
@@ -485,7 +481,8 @@ fn rfc3464_2_3_7_the_date_of_the_last_attempt_is_that_of_an_attempt() {
     let date = |state: RecipientState, tries_now: u32, history: &[(Timestamp, Event)]| {
         let two = [("bob@partner.example", &dane_mismatch()), ("eve@other.example", &dane_mismatch())];
         let states = vec![state, RecipientState::NEW];
-        let report = Case { states, tries_now, history: history.to_vec(), ..Case::new(&two, HEADER) }.report();
+        let report =
+            ReportCase { states, tries_now, history: history.to_vec(), ..ReportCase::new(&two, HEADER) }.report();
         let status = status_of(&report);
         status.lines().find_map(|line| line.strip_prefix("Last-Attempt-Date: ")).map(str::to_owned)
     };

@@ -29,20 +29,20 @@ const MOST_LISTED: usize = 200;
 const MOST_CHECKS: usize = 10;
 
 /// The whole part, without its MIME header.
-pub(super) fn part(letter: &ReportDraft<'_>, note: Option<Note>) -> String {
-    let groups = grouped(letter);
+pub(super) fn part(draft: &ReportDraft<'_>, note: Option<Note>) -> String {
+    let groups = grouped(draft);
     let (full, brief) = groups.split_at(groups.len().min(MOST_GROUPS));
     let mut text = String::new();
     for group in full {
-        text.push_str(&for_the_reader(letter, group));
+        text.push_str(&for_the_reader(draft, group));
     }
-    text.push_str(&in_brief(letter, brief));
-    text.push_str(&for_administrators(letter));
+    text.push_str(&in_brief(draft, brief));
+    text.push_str(&for_administrators(draft));
     for group in full {
-        text.push_str(&evidence_for(letter, group));
+        text.push_str(&evidence_for(draft, group));
     }
-    if letter.due.kind == Kind::ReportLost {
-        text.push_str(&what_the_report_said(letter));
+    if draft.due.kind == Kind::ReportLost {
+        text.push_str(&what_the_report_said(draft));
     }
     if let Some(note) = note {
         let slot = match note {
@@ -52,18 +52,18 @@ pub(super) fn part(letter: &ReportDraft<'_>, note: Option<Note>) -> String {
             Note::Redacted => "notes.redacted",
         };
         text.push_str("\r\n");
-        text.push_str(&utf8_paragraph(&letter.desk.texts.say(slot, &[]), 0));
+        text.push_str(&utf8_paragraph(&draft.context.texts.say(slot, &[]), 0));
     }
     text
 }
 
 /// Each recipient in a line, with the cause in the words of the log, so that a report about a thousand
 /// hosts can be read and carried.
-fn in_brief(letter: &ReportDraft<'_>, groups: &[Group<'_>]) -> String {
+fn in_brief(draft: &ReportDraft<'_>, groups: &[CauseGroup<'_>]) -> String {
     if groups.is_empty() {
         return String::new();
     }
-    let told = |group: &Group<'_>| match group.fate {
+    let told = |group: &CauseGroup<'_>| match group.fate {
         Fate::Stopped(cause) => format!("{}, status {}", cause.root().row().word, cause.row().status),
         Fate::Relayed { peer, .. } => peer.to_string(),
     };
@@ -73,49 +73,49 @@ fn in_brief(letter: &ReportDraft<'_>, groups: &[Group<'_>]) -> String {
         group.recipients.iter().map(one).collect::<Vec<_>>()
     });
     let lines: Vec<String> = lines.collect();
-    let said = letter.desk.texts.say("notes.further", &[("count", &lines.len().to_string())]);
-    format!("{}\r\n{}\r\n", utf8_paragraph(&said, 0), listed(letter, lines))
+    let said = draft.context.texts.say("notes.further", &[("count", &lines.len().to_string())]);
+    format!("{}\r\n{}\r\n", utf8_paragraph(&said, 0), listed(draft, lines))
 }
 
 /// A list of bounded length that says what it leaves out.
-fn listed(letter: &ReportDraft<'_>, lines: Vec<String>) -> String {
+fn listed(draft: &ReportDraft<'_>, lines: Vec<String>) -> String {
     let mut text: String = lines.iter().take(MOST_LISTED).map(|shown| line(shown, 4)).collect();
     if let Some(more @ 1..) = lines.len().checked_sub(MOST_LISTED) {
-        let said = letter.desk.texts.say("notes.more", &[("count", &more.to_string())]);
+        let said = draft.context.texts.say("notes.more", &[("count", &more.to_string())]);
         text.push_str(&utf8_paragraph(&said, 4));
     }
     text
 }
 
 /// Recipients of whom the same is to be said.
-struct Group<'a> {
+struct CauseGroup<'a> {
     fate: &'a Fate,
     indices: Vec<usize>,
     recipients: Vec<&'a Mailbox>,
 }
 
 /// In the order in which the fates first appear.
-fn grouped<'a>(letter: &ReportDraft<'a>) -> Vec<Group<'a>> {
-    letter.recipients().fold(Vec::new(), |mut groups: Vec<Group<'a>>, (index, recipient, fate)| {
+fn grouped<'a>(draft: &ReportDraft<'a>) -> Vec<CauseGroup<'a>> {
+    draft.recipients().fold(Vec::new(), |mut groups: Vec<CauseGroup<'a>>, (index, recipient, fate)| {
         match groups.iter_mut().find(|group| group.fate == fate) {
             Some(group) => {
                 group.indices.push(index);
                 group.recipients.push(recipient);
             }
-            None => groups.push(Group { fate, indices: vec![index], recipients: vec![recipient] }),
+            None => groups.push(CauseGroup { fate, indices: vec![index], recipients: vec![recipient] }),
         }
         groups
     })
 }
 
-fn for_the_reader(letter: &ReportDraft<'_>, group: &Group<'_>) -> String {
+fn for_the_reader(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
     let server = match group.fate {
         Fate::Relayed { peer, .. } => readable::names(&peer.to_string()),
         Fate::Stopped(_) => String::new(),
     };
     let say = |key: &str, more: (&str, &str)| {
-        let slot = format!("{}.{key}", letter.due.kind.word());
-        letter.desk.texts.say(&slot, &[("server", &server), more])
+        let slot = format!("{}.{key}", draft.due.kind.word());
+        draft.context.texts.say(&slot, &[("server", &server), more])
     };
     let mut text = match group.recipients.as_slice() {
         [only] => {
@@ -125,20 +125,20 @@ fn for_the_reader(letter: &ReportDraft<'_>, group: &Group<'_>) -> String {
         several => {
             let mut text = utf8_paragraph(&say("several", ("count", &several.len().to_string())), 0);
             text.push_str("\r\n");
-            text.push_str(&listed(letter, several.iter().map(|recipient| readable::mailbox(recipient)).collect()));
+            text.push_str(&listed(draft, several.iter().map(|recipient| readable::mailbox(recipient)).collect()));
             text
         }
     };
     text.push_str("\r\n");
-    let until = short_date(letter.original.until);
+    let until = short_date(draft.original.until);
     let closing = say("closing", ("until", &until));
     match group.fate {
         Fate::Stopped(cause) => {
             let said = remote_reply(group.fate).map(|(_, reply)| reply.to_string());
-            let sentence = readable::sentence(&letter.desk.texts.sentence(cause), said.as_deref());
+            let sentence = readable::sentence(&draft.context.texts.sentence(cause), said.as_deref());
             text.push_str(&utf8_paragraph(&sentence, 0));
             text.push_str("\r\n");
-            text.push_str(&utf8_paragraph(&format!("{} {closing}", what_to_do(letter, cause)), 0));
+            text.push_str(&utf8_paragraph(&format!("{} {closing}", what_to_do(draft, cause)), 0));
         }
         Fate::Relayed { .. } => text.push_str(&utf8_paragraph(&closing, 0)),
     }
@@ -147,15 +147,15 @@ fn for_the_reader(letter: &ReportDraft<'_>, group: &Group<'_>) -> String {
 }
 
 /// Who must act, and what the reader can do.
-fn what_to_do(letter: &ReportDraft<'_>, cause: &Cause) -> String {
-    let texts = letter.desk.texts;
+fn what_to_do(draft: &ReportDraft<'_>, cause: &Cause) -> String {
+    let texts = draft.context.texts;
     let side = cause.row().side;
-    let first = if letter.due.kind == Kind::Failed && may_be_a_wrong_address(cause) {
+    let first = if draft.due.kind == Kind::Failed && may_be_a_wrong_address(cause) {
         texts.say("next.address", &[])
     } else {
         String::new()
     };
-    let next = match (letter.due.kind, side) {
+    let next = match (draft.due.kind, side) {
         (Kind::ReportLost, _) => String::new(),
         (Kind::Delayed | Kind::HeldBack, _) => texts.say("next.waiting", &[]),
         (Kind::Failed | Kind::Relayed, Side::Sender) => texts.advice(cause),
@@ -166,7 +166,7 @@ fn what_to_do(letter: &ReportDraft<'_>, cause: &Cause) -> String {
 }
 
 /// Whether the other side says, or leaves open, that the address is wrong: the one fault that its
-/// administrators cannot mend, and the most frequent one (RFC 3463 §3.2, RFC 5321 §4.2.3).
+/// administrators cannot fix, and the most frequent one (RFC 3463 §3.2, RFC 5321 §4.2.3).
 fn may_be_a_wrong_address(cause: &Cause) -> bool {
     let Cause::Rejected { phase: Phase::RcptTo, reply, .. } = cause.root() else { return false };
     match reply.enhanced {
@@ -183,12 +183,12 @@ fn short_date(moment: Timestamp) -> String {
 }
 
 /// Of the recipient that was tried most. What the operator does is no attempt.
-fn attempts(letter: &ReportDraft<'_>) -> u32 {
-    let Original { entry, tries_now, .. } = *letter.original;
+fn attempts(draft: &ReportDraft<'_>) -> u32 {
+    let Original { entry, tries_now, .. } = *draft.original;
     let tries = |(index, _, fate): (usize, _, &Fate)| match (entry.recipients.get(index), fate) {
         (Some(RecipientState::Owed(owed)), _) => owed.tries,
-        (Some(RecipientState::Queued(pending)), Fate::Stopped(_)) if letter.due.kind.waits() => {
-            pending.tries.saturating_add(if letter.is_earlier(index) { 0 } else { tries_now })
+        (Some(RecipientState::Queued(pending)), Fate::Stopped(_)) if draft.due.kind.waits() => {
+            pending.tries.saturating_add(if draft.is_earlier(index) { 0 } else { tries_now })
         }
         (state, fate) => {
             let before = state.and_then(RecipientState::pending).map_or(0, |pending| pending.tries);
@@ -199,25 +199,25 @@ fn attempts(letter: &ReportDraft<'_>) -> u32 {
             before.saturating_add(tries::ended_now(cause, tries_now))
         }
     };
-    letter.recipients().map(tries).max().unwrap_or(0)
+    draft.recipients().map(tries).max().unwrap_or(0)
 }
 
-fn for_administrators(letter: &ReportDraft<'_>) -> String {
-    let entry = letter.original.entry;
-    let heading = letter.desk.texts.say("notes.administrators", &[]);
+fn for_administrators(draft: &ReportDraft<'_>) -> String {
+    let entry = draft.original.entry;
+    let heading = draft.context.texts.say("notes.administrators", &[]);
     let mut text = format!("{heading}\r\n{}\r\n\r\n", "-".repeat(heading.chars().count()));
-    text.push_str(&utf8_item("Relay:", letter.desk.hostname.as_str(), COLUMN));
+    text.push_str(&utf8_item("Relay:", draft.context.hostname.as_str(), COLUMN));
     text.push_str(&utf8_item("Queue id:", &entry.id.to_string(), COLUMN));
     text.push_str(&utf8_item("Received:", &entry.envelope.accepted_at.rfc5322(), COLUMN));
-    text.push_str(&utf8_item("Reported:", &letter.now.rfc5322(), COLUMN));
-    text.push_str(&utf8_item("Attempts:", &attempts(letter).to_string(), COLUMN));
-    if letter.due.kind.waits() {
-        text.push_str(&utf8_item("Tried until:", &letter.original.until.rfc5322(), COLUMN));
+    text.push_str(&utf8_item("Reported:", &draft.now.rfc5322(), COLUMN));
+    text.push_str(&utf8_item("Attempts:", &attempts(draft).to_string(), COLUMN));
+    if draft.due.kind.waits() {
+        text.push_str(&utf8_item("Tried until:", &draft.original.until.rfc5322(), COLUMN));
     }
     text
 }
 
-fn evidence_for(letter: &ReportDraft<'_>, group: &Group<'_>) -> String {
+fn evidence_for(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
     let mut text = "\r\n".to_owned();
     text.extend(group.recipients.iter().take(MOST_LISTED).map(|recipient| line(recipient.as_str(), 0)));
     if let Some(more @ 1..) = group.recipients.len().checked_sub(MOST_LISTED) {
@@ -233,7 +233,7 @@ fn evidence_for(letter: &ReportDraft<'_>, group: &Group<'_>) -> String {
     if matches!(group.fate, Fate::Relayed { .. }) {
         return text;
     }
-    for tries in tries::of(letter.original.history, &group.indices) {
+    for tries in tries::of(draft.original.history, &group.indices) {
         let (first, last) = (short_date(*tries.when.start()), short_date(*tries.when.end()));
         let when = if tries.count == 1 { first } else { format!("{} times from {first} to {last}", tries.count) };
         text.push_str(&utf8_item("  Earlier try:", &format!("{when}: {}", tries.what), COLUMN));
@@ -244,7 +244,7 @@ fn evidence_for(letter: &ReportDraft<'_>, group: &Group<'_>) -> String {
     for domain in domains.into_iter().take(MOST_CHECKS) {
         text.push_str(&utf8_item("  Run:", &format!("relay check {domain}"), COLUMN));
     }
-    text.push_str(&utf8_item("  Run:", &format!("relay why {}", letter.original.entry.id), COLUMN));
+    text.push_str(&utf8_item("  Run:", &format!("relay why {}", draft.original.entry.id), COLUMN));
     text
 }
 
@@ -269,10 +269,10 @@ fn evidence(cause: &Cause) -> Vec<(&'static str, String)> {
 }
 
 /// The words of the report that was lost, without its parts: reports do not nest.
-fn what_the_report_said(letter: &ReportDraft<'_>) -> String {
-    let heading = letter.desk.texts.say("notes.what_it_said", &[]);
+fn what_the_report_said(draft: &ReportDraft<'_>) -> String {
+    let heading = draft.context.texts.say("notes.what_it_said", &[]);
     let mut text = format!("\r\n{heading}\r\n{}\r\n\r\n", "-".repeat(heading.chars().count()));
-    let parsed = MessageParser::default().parse(letter.original.content);
+    let parsed = MessageParser::default().parse(draft.original.content);
     let said = parsed.as_ref().and_then(|message| message.body_text(0)).unwrap_or_default();
     text.extend(said.lines().take(REPEATED_LINES).map(|said| line(said.trim_end(), 0)));
     text

@@ -12,7 +12,6 @@ use super::cache::{Cache, Cached, Room};
 use super::dnssec::{Anchors, Outcome, Reason, Step, Validated, Validation, Zones};
 use super::error::DnsSetupError;
 use super::event::{DnsEvent, Listener, Probed};
-use super::flight::Flights;
 pub use super::lookup::{Failure, Lookup};
 use super::own::{self, Own, Realm, Way};
 use super::paths::channel::Flags;
@@ -23,6 +22,7 @@ use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert, trust_ad};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, TrustAnchorSource};
+use crate::flight::Flights;
 use crate::outcome::{Cause, PathFailure, Question};
 use async_trait::async_trait;
 use hickory_proto::op::{Message, ResponseCode};
@@ -138,7 +138,7 @@ impl Dns {
         let lookup = match freshness {
             Freshness::Kept => self.find_by(way, &wire_name, wire_type).await,
             // Not shared with a look-up under way: that one may have begun before the change.
-            Freshness::Asked => self.look_up_and_keep((way, wire_name.to_lowercase(), wire_type)).await,
+            Freshness::Asked => Box::pin(self.look_up_and_keep((way, wire_name.to_lowercase(), wire_type))).await,
         };
         let path = lookup.path.as_ref().map(ToString::to_string);
         let trace = Trace { question: question.clone(), path, failed: lookup.failed.clone() };
@@ -168,6 +168,11 @@ impl Dns {
         if let Some(known) = self.cached(&key) {
             return known;
         }
+        // On the heap: an answer that is kept must not cost the moving of all that a look-up needs.
+        Box::pin(self.find_out(key)).await
+    }
+
+    async fn find_out(&self, key: Key) -> Arc<Lookup> {
         let look_up = || async {
             // Whoever was asked a moment ago may have just kept it.
             match self.cached(&key) {

@@ -11,7 +11,6 @@ pub mod dnssec;
 pub mod driver;
 pub mod error;
 pub mod event;
-mod flight;
 pub mod lookup;
 pub mod mail;
 mod own;

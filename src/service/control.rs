@@ -8,12 +8,12 @@
 
 use crate::clock::{Clock, Timestamp};
 use crate::command::queue::{Filter, MOST_SELECTED, Selected};
+use crate::command::status::Running;
 use crate::config::Config;
 use crate::envelope::QueueId;
 use crate::observe::Observer;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
-use crate::policy::exceptions::ExceptionsStatus;
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
 use crate::spool::open_ledger;
@@ -54,9 +54,9 @@ pub enum Request {
     Status,
     /// Do something with what waits.
     Act {
-        /// What.
+        /// What is done.
         act: Act,
-        /// With which messages and recipients.
+        /// The messages and recipients that it is done with.
         filter: Filter,
     },
 }
@@ -98,39 +98,6 @@ pub enum ControlReply {
         /// Why not.
         error: String,
     },
-}
-
-/// A relay that runs.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Running {
-    /// Its version.
-    pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// When it started.
-    pub since: Timestamp,
-    /// Where clients hand mail in.
-    pub smtp: Vec<SocketAddr>,
-    /// Where it is watched.
-    pub admin: SocketAddr,
-    /// Why no mail is taken at the moment.
-    pub refuses: Option<String>,
-    /// Messages that wait.
-    pub queued_messages: u64,
-    /// When the oldest of them came.
-    pub oldest: Option<Timestamp>,
-    /// Octets in segments and content files.
-    pub spool_bytes: u64,
-    /// Damaged records met since the start.
-    pub damaged_records: u64,
-    /// Next hops that the relay is backing off from.
-    pub next_hops_out_of_reach: usize,
-    /// How the operator's weakenings stand.
-    #[serde(default)]
-    pub exceptions: ExceptionsStatus,
-    /// Zones in which nothing is validated, and who is asked there.
-    #[serde(default)]
-    pub private_zones: Vec<String>,
 }
 
 /// Why a relay cannot be asked.
@@ -282,7 +249,7 @@ impl Control {
             oldest: stats.oldest,
             spool_bytes: stats.bytes,
             damaged_records: stats.damaged_records,
-            next_hops_out_of_reach: self.pipeline.backing_off(),
+            next_hops_backing_off: self.pipeline.backing_off(),
             exceptions: self.pipeline.out.exceptions_now(),
             private_zones: self.config.dns.private_zones.iter().map(ToString::to_string).collect(),
         }

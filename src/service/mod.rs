@@ -5,4 +5,5 @@ pub mod audit;
 pub mod control;
 pub mod exceptions;
 pub mod notify;
+pub mod selfcheck;
 pub mod start;

@@ -6,7 +6,6 @@
 
 use crate::accept::driver::{self as listener, Acceptor};
 use crate::accept::tls::{self as listener_tls, TlsError};
-use crate::check::selfcheck;
 use crate::clock::Clock;
 use crate::config::{Config, DnsMode, RootsError};
 use crate::observe::Observer;
@@ -19,10 +18,10 @@ use crate::report::{Texts, TextsError};
 use crate::resolve::driver::Dns;
 use crate::resolve::error::DnsSetupError;
 use crate::resolve::own_hop;
-use crate::service::admin::{self, Admin};
-use crate::service::audit;
+use crate::service::admin::{self, AdminPort};
 use crate::service::control::{self, Control};
 use crate::service::exceptions;
+use crate::service::{audit, selfcheck};
 use crate::spool::{self, Opened, Recovery, Spool, SpoolError};
 use std::io;
 use std::net::SocketAddr;
@@ -292,7 +291,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
         admin: admin_address,
     });
     let (told, stored) = (Arc::clone(&observer), Arc::clone(&spool));
-    let admin = Admin { observer: told, spool: stored, clock, stop: stop.clone() };
+    let admin = AdminPort { observer: told, spool: stored, clock, stop: stop.clone() };
     tokio::spawn(admin::run(admin, admin_listener));
     tokio::spawn(control::run(orders, control, stop.clone()));
     tokio::spawn(audit::watch(config.spool.clone(), Arc::clone(&observer), stop.clone()));
@@ -342,7 +341,7 @@ async fn name_bad_upstreams(dns: Arc<Dns>, mode: DnsMode, stop: CancellationToke
     }
 }
 
-/// The next hops that the operator names may be out of reach as well, and nobody waits for them
+/// The next hops that the operator names may be unreachable as well, and nobody waits for them
 /// either.
 async fn doubt_own_names(dns: Arc<Dns>, config: Arc<Config>, observer: Arc<Observer>, stop: CancellationToken) {
     if let Some(doubts) = stop.run_until_cancelled(own_hop::doubts(&dns, &config)).await {

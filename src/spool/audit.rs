@@ -113,8 +113,8 @@ impl AuditFault {
 
 /// A message whose recipients are not all accounted for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// Which.
+pub struct AuditFinding {
+    /// The message.
     pub id: QueueId,
     /// What is wrong.
     pub fault: AuditFault,
@@ -130,5 +130,5 @@ pub struct Audit {
     /// The sum.
     pub sum: Sum,
     /// The worst of it, by message; at most a thousand.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<AuditFinding>,
 }

@@ -30,7 +30,7 @@ pub fn conclude(
     retry: &Retry,
     now: Timestamp,
 ) -> Conclusion {
-    let time = Time { entry, retry, now };
+    let time = MessageTime { entry, retry, now };
     let mut conclusion = Conclusion::default();
     for (index, outcome) in outcomes {
         match outcome {
@@ -46,7 +46,7 @@ pub fn conclude(
     conclusion
 }
 
-/// Concludes that no attempt is made before `until`, because the next hop was out of reach for
+/// Concludes that no attempt is made before `until`, because the next hop could not be reached for
 /// others. That is no try of this message's recipients; their time runs on.
 #[must_use]
 pub fn wait(
@@ -55,7 +55,7 @@ pub fn wait(
     (cause, until): (&Cause, Timestamp),
     (retry, now): (&Retry, Timestamp),
 ) -> Conclusion {
-    let time = Time { entry, retry, now };
+    let time = MessageTime { entry, retry, now };
     let mut conclusion = Conclusion::default();
     for &index in recipients {
         let (last, due) = (Some(cause.clone()), Some(until));
@@ -65,7 +65,7 @@ pub fn wait(
 }
 
 impl Conclusion {
-    fn wait_or_expire(&mut self, index: usize, time: Time<'_>, mut next: Pending) {
+    fn wait_or_expire(&mut self, index: usize, time: MessageTime<'_>, mut next: Pending) {
         let expires_at = time.expires_at();
         if time.is_up(index) {
             let waited_s = time.waited(next.tries).as_secs();
@@ -89,13 +89,13 @@ impl Conclusion {
 }
 
 #[derive(Clone, Copy)]
-struct Time<'a> {
+struct MessageTime<'a> {
     entry: &'a SpoolEntry,
     retry: &'a Retry,
     now: Timestamp,
 }
 
-impl Time<'_> {
+impl MessageTime<'_> {
     fn pending(&self, index: usize) -> Pending {
         self.entry.recipients.get(index).and_then(RecipientState::pending).cloned().unwrap_or_default()
     }
@@ -138,17 +138,13 @@ impl Time<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::{Envelope, Origin, QueueId};
+    use crate::envelope::{Envelope, QueueId, testing};
     use crate::outcome::Peer;
-    use crate::smtp::address::ReversePath;
     use crate::spool::Told;
     use std::sync::Arc;
 
     fn entry() -> SpoolEntry {
-        let recipients = ["a@x.example", "b@x.example"].map(|t| t.parse().unwrap()).into();
-        let origin = Origin::Report { about: QueueId(1) };
-        let envelope = Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin);
-        SpoolEntry::new(QueueId(2), envelope, 0)
+        SpoolEntry::new(QueueId(2), testing::report(&["a@x.example", "b@x.example"]), 0)
     }
 
     fn cause() -> Cause {

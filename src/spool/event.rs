@@ -34,18 +34,18 @@ pub enum Event {
     },
     /// Recipients wait for their next attempt.
     Waits {
-        /// Which.
+        /// By index in the envelope.
         recipients: Vec<usize>,
         /// Until when.
         due: Timestamp,
-        /// Why, where no attempt of this message says it: the next hop was out of reach for
+        /// Why, where no attempt of this message says it: the next hop could not be reached for
         /// others, and the relay is backing off.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         backing_off: Option<Cause>,
     },
     /// Recipients have their end.
     Ended {
-        /// Which.
+        /// By index in the envelope.
         recipients: Vec<usize>,
         /// Why they failed; without it they were delivered.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,16 +65,16 @@ pub enum Event {
     },
     /// Nobody is told of recipients that failed.
     NotTold {
-        /// Which.
+        /// By index in the envelope.
         recipients: Vec<usize>,
         /// By which rule.
         because: Silence,
     },
     /// The operator did something.
     Operator {
-        /// What.
+        /// What the operator did.
         act: Act,
-        /// With which recipients.
+        /// By index in the envelope.
         recipients: Vec<usize>,
         /// The user id of whoever asked, where it is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub struct Answered {
 /// Recipients that fared alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// Which.
+    /// By index in the envelope.
     pub recipients: Vec<usize>,
     /// How.
     pub outcome: DeliveryOutcome,

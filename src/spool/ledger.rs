@@ -44,7 +44,7 @@ pub trait Ledger: Send + Sync {
     ///
     /// # Errors
     /// When the ledger cannot be read, or [`LedgerError::Row`] when this message cannot.
-    async fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError>;
+    async fn message(&self, id: QueueId) -> Result<Option<LedgerMessage>, LedgerError>;
 
     /// What happened to a message, oldest first.
     ///
@@ -85,7 +85,7 @@ pub trait Listing: Send {
 #[derive(Debug)]
 pub enum Listed {
     /// A message.
-    Message(Box<Message>),
+    Message(Box<LedgerMessage>),
     /// One that cannot be read; it hides no other.
     Unreadable,
 }
@@ -102,7 +102,7 @@ pub trait AuditRun: Send {
 
 /// A message as the ledger has it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Message {
+pub struct LedgerMessage {
     /// Its name in the queue.
     pub id: QueueId,
     /// The Message-ID of its header, without brackets.
@@ -120,7 +120,7 @@ pub struct Message {
     /// Attempts made.
     pub attempts: u32,
     /// By the index in the envelope; one that is missing in the database is `None`.
-    pub recipients: Vec<Option<Recipient>>,
+    pub recipients: Vec<Option<LedgerRecipient>>,
 }
 
 /// How a message stands.
@@ -137,7 +137,7 @@ pub enum MessageState {
 
 /// A recipient as the ledger has it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Recipient {
+pub struct LedgerRecipient {
     /// The address.
     pub address: String,
     /// How it stands.
@@ -161,7 +161,7 @@ pub enum ToldBy {
 #[derive(Debug)]
 pub struct Matches {
     /// At most as many as were asked for.
-    pub messages: Vec<Message>,
+    pub messages: Vec<LedgerMessage>,
     /// Whether there are more.
     pub more: More,
     /// Messages that may be meant, and whose row cannot be read.
@@ -177,7 +177,7 @@ pub enum More {
     Yes,
 }
 
-impl Message {
+impl LedgerMessage {
     /// Whether it has this Message-ID, sender or recipient.
     pub(in crate::spool) fn is_named(&self, name: &str) -> bool {
         let is = |text: &str| text.eq_ignore_ascii_case(name);
@@ -188,12 +188,12 @@ impl Message {
     }
 
     /// The recipients that wait, with their addresses.
-    pub fn waiting(&self) -> impl Iterator<Item = &Recipient> {
+    pub fn waiting(&self) -> impl Iterator<Item = &LedgerRecipient> {
         self.recipients.iter().flatten().filter(|recipient| recipient.state.pending().is_some())
     }
 
     /// The recipients that wait for an attempt or for the report about their end.
-    pub fn open(&self) -> impl Iterator<Item = &Recipient> {
+    pub fn open(&self) -> impl Iterator<Item = &LedgerRecipient> {
         self.recipients.iter().flatten().filter(|recipient| recipient.state.is_open())
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct Mark(pub(crate) [u8; 8]);
 
 /// The content of a record about to be written.
 #[derive(Clone, Debug)]
-pub(crate) enum Content {
+pub(crate) enum RecordContent {
     /// In the record itself.
     Inline {
         /// All of it.
@@ -73,7 +73,7 @@ pub(crate) enum Content {
     },
 }
 
-impl Content {
+impl RecordContent {
     /// Its size in octets, wherever it is.
     pub(crate) fn size(&self) -> u64 {
         match self {
@@ -89,7 +89,7 @@ pub(crate) struct NewRecord {
     id: QueueId,
     envelope: Bytes,
     envelope_crc: u32,
-    content: Content,
+    content: RecordContent,
     kind: RecordKind,
 }
 
@@ -100,10 +100,15 @@ pub(crate) struct TooLarge;
 
 impl NewRecord {
     /// Puts a record together.
-    pub(crate) fn new(id: QueueId, envelope: Bytes, content: Content, kind: RecordKind) -> Result<Self, TooLarge> {
+    pub(crate) fn new(
+        id: QueueId,
+        envelope: Bytes,
+        content: RecordContent,
+        kind: RecordKind,
+    ) -> Result<Self, TooLarge> {
         let inline_size = match &content {
-            Content::Inline { bytes, .. } => bytes.len() as u64,
-            Content::External { .. } => 0,
+            RecordContent::Inline { bytes, .. } => bytes.len() as u64,
+            RecordContent::External { .. } => 0,
         };
         if envelope.len() > MAX_ENVELOPE_SIZE || inline_size > MAX_INLINE_SIZE {
             return Err(TooLarge);
@@ -112,7 +117,7 @@ impl NewRecord {
     }
 
     /// Its content, or where that is.
-    pub(crate) const fn content(&self) -> &Content {
+    pub(crate) const fn content(&self) -> &RecordContent {
         &self.content
     }
 
@@ -120,8 +125,8 @@ impl NewRecord {
     pub(crate) fn encode(&self, mark: Mark, out: &mut Vec<u8>) -> u64 {
         let start = out.len();
         let (external, content_crc) = match &self.content {
-            Content::Inline { crc, .. } => (0, *crc),
-            Content::External { crc, .. } => (FLAG_EXTERNAL, *crc),
+            RecordContent::Inline { crc, .. } => (0, *crc),
+            RecordContent::External { crc, .. } => (FLAG_EXTERNAL, *crc),
         };
         let (kind, flags) = match self.kind {
             RecordKind::OnItsOwn => (KIND_MESSAGE, external),
@@ -142,8 +147,8 @@ impl NewRecord {
         out.extend_from_slice(&crc.to_le_bytes());
         out.extend_from_slice(&self.envelope);
         match &self.content {
-            Content::Inline { bytes, .. } => out.extend_from_slice(bytes),
-            Content::External { .. } => {}
+            RecordContent::Inline { bytes, .. } => out.extend_from_slice(bytes),
+            RecordContent::External { .. } => {}
         }
         (out.len() - start) as u64
     }
@@ -182,7 +187,7 @@ pub(crate) struct FoundRecord<'a> {
 
 /// A part of a segment, as the scanner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part<'a> {
+pub(crate) enum RecordPart<'a> {
     /// A whole record.
     Record(FoundRecord<'a>),
     /// Octets that are no record, up to where the next record seems to begin.
@@ -246,9 +251,9 @@ pub(crate) struct Scan<'a> {
 }
 
 impl<'a> Iterator for Scan<'a> {
-    type Item = Part<'a>;
+    type Item = RecordPart<'a>;
 
-    fn next(&mut self) -> Option<Part<'a>> {
+    fn next(&mut self) -> Option<RecordPart<'a>> {
         let from = self.at;
         if from >= self.segment.len() {
             return None;
@@ -256,16 +261,16 @@ impl<'a> Iterator for Scan<'a> {
         let fault = match read_at(self.segment, from, self.mark) {
             Ok(found) => {
                 self.at = from + found.length;
-                return Some(Part::Record(found));
+                return Some(RecordPart::Record(found));
             }
             Err(fault) => fault,
         };
         let next = self.find_mark(from + 1);
         self.at = next.unwrap_or(self.segment.len());
         Some(match (next, fault) {
-            (None, RecordFault::Unfinished) => Part::TornTail { from },
+            (None, RecordFault::Unfinished) => RecordPart::TornTail { from },
             (Some(_), RecordFault::Unfinished | RecordFault::Damaged) | (None, RecordFault::Damaged) => {
-                Part::Damaged { from, to: self.at }
+                RecordPart::Damaged { from, to: self.at }
             }
         })
     }
@@ -342,13 +347,13 @@ mod tests {
 
     /// Five records; the third has its content elsewhere, the last has none.
     fn records() -> Vec<NewRecord> {
-        let inline = |text: &'static str| Content::Inline {
+        let inline = |text: &'static str| RecordContent::Inline {
             bytes: Bytes::from_static(text.as_bytes()),
             crc: crc32fast::hash(text.as_bytes()),
         };
         let contents =
-            [inline("one\r\n"), inline("two"), Content::External { size: 9, crc: 5 }, inline("four"), inline("")];
-        let make = |(i, content): (usize, Content)| {
+            [inline("one\r\n"), inline("two"), RecordContent::External { size: 9, crc: 5 }, inline("four"), inline("")];
+        let make = |(i, content): (usize, RecordContent)| {
             NewRecord::new(QueueId(i as u64), Bytes::from(format!("{{\"n\":{i}}}")), content, kind(i)).unwrap()
         };
         contents.into_iter().enumerate().map(make).collect()
@@ -366,17 +371,18 @@ mod tests {
 
     fn found(bytes: &[u8]) -> Vec<FoundRecord<'_>> {
         let only_records = |part| match part {
-            Part::Record(found) => Some(found),
-            Part::Damaged { .. } | Part::TornTail { .. } => None,
+            RecordPart::Record(found) => Some(found),
+            RecordPart::Damaged { .. } | RecordPart::TornTail { .. } => None,
         };
         scan(bytes, 0, MARK).filter_map(only_records).collect()
     }
 
     fn same(found: &FoundRecord<'_>, written: &NewRecord) -> bool {
         let content = match (&found.content, &written.content) {
-            (Stored::Inline(a), Content::Inline { bytes, .. }) => a == bytes,
-            (Stored::External { size, crc }, Content::External { size: s, crc: c }) => size == s && crc == c,
-            (Stored::Inline(_), Content::External { .. }) | (Stored::External { .. }, Content::Inline { .. }) => false,
+            (Stored::Inline(a), RecordContent::Inline { bytes, .. }) => a == bytes,
+            (Stored::External { size, crc }, RecordContent::External { size: s, crc: c }) => size == s && crc == c,
+            (Stored::Inline(_), RecordContent::External { .. })
+            | (Stored::External { .. }, RecordContent::Inline { .. }) => false,
         };
         found.id == written.id && found.envelope == written.envelope && found.kind == written.kind && content
     }
@@ -399,7 +405,7 @@ mod tests {
             let whole = ends.iter().filter(|&&end| end <= cut).count();
             let parts: Vec<_> = scan(&bytes[..cut], 0, MARK).collect();
             assert_eq!(found(&bytes[..cut]).len(), whole, "cut at {cut}");
-            assert!(!parts.iter().any(|p| matches!(p, Part::Damaged { .. })), "cut at {cut}");
+            assert!(!parts.iter().any(|p| matches!(p, RecordPart::Damaged { .. })), "cut at {cut}");
         }
     }
 
@@ -416,7 +422,7 @@ mod tests {
                 let found = found(&damaged);
                 assert_eq!(found.len(), expected.len(), "flip at {at}");
                 assert!(found.iter().zip(expected).all(|(f, r)| same(f, r)), "flip at {at}");
-                let lost = scan(&damaged, 0, MARK).filter(|p| !matches!(p, Part::Record(_))).count();
+                let lost = scan(&damaged, 0, MARK).filter(|p| !matches!(p, RecordPart::Record(_))).count();
                 assert_eq!(lost, 1, "flip at {at}");
             }
         }
@@ -427,8 +433,8 @@ mod tests {
         let (mut bytes, ends) = segment(&records());
         bytes[ends[0]..ends[1]].fill(0);
         bytes.extend([0; 100]);
-        let lost: Vec<_> = scan(&bytes, 0, MARK).filter(|p| !matches!(p, Part::Record(_))).collect();
-        assert_eq!(lost, [Part::Damaged { from: ends[0], to: ends[1] }, Part::TornTail { from: ends[4] }]);
+        let lost: Vec<_> = scan(&bytes, 0, MARK).filter(|p| !matches!(p, RecordPart::Record(_))).collect();
+        assert_eq!(lost, [RecordPart::Damaged { from: ends[0], to: ends[1] }, RecordPart::TornTail { from: ends[4] }]);
     }
 
     #[test]
@@ -436,7 +442,7 @@ mod tests {
         let mut forged = Vec::new();
         records()[0].encode(Mark(*b"guessed!"), &mut forged);
         let crc = crc32fast::hash(&forged);
-        let content = Content::Inline { bytes: Bytes::from(forged), crc };
+        let content = RecordContent::Inline { bytes: Bytes::from(forged), crc };
         let carrier = NewRecord::new(QueueId(9), Bytes::from_static(b"{}"), content, RecordKind::OnItsOwn).unwrap();
         let (mut bytes, _) = segment(&[carrier]);
         bytes[0] ^= 1;
@@ -446,7 +452,7 @@ mod tests {
     #[test]
     fn sizes_at_the_limit_fit_and_one_more_does_not() {
         let envelope = |size: usize| Bytes::from(vec![b' '; size]);
-        let external = Content::External { size: u64::MAX, crc: 0 };
+        let external = RecordContent::External { size: u64::MAX, crc: 0 };
         let record = |size| NewRecord::new(QueueId(1), envelope(size), external.clone(), RecordKind::OnItsOwn);
         assert!(record(MAX_ENVELOPE_SIZE).is_ok());
         assert_eq!(record(MAX_ENVELOPE_SIZE + 1).err(), Some(TooLarge));

@@ -3,7 +3,7 @@
 //! Input: content. A field that weakens the message's protection, or ends a loop, must not depend
 //! on how the content is cut, nor be one that another program does not see.
 
-use dane_relay::accept::intake::{ContentFault, Intake, Limits};
+use dane_relay::accept::intake::{ContentFault, Intake, MessageLimits};
 use dane_relay::envelope::TlsRequest;
 use mail_parser::MessageParser;
 
@@ -26,7 +26,7 @@ pub(crate) fn check(input: &[u8]) -> Result<TlsRequest, ContentFault> {
 }
 
 fn read(input: &[u8], piece: usize) -> Result<TlsRequest, ContentFault> {
-    let (mut intake, mut kept) = (Intake::new(Limits { octets: 1_000_000, received: RECEIVED }), Vec::new());
+    let (mut intake, mut kept) = (Intake::new(MessageLimits { octets: 1_000_000, received: RECEIVED }), Vec::new());
     input.chunks(piece.min(input.len().max(1))).for_each(|piece| intake.chunk(piece, &mut kept));
     intake.chunks_ended();
     intake.verdict()?;

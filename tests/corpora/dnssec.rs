@@ -16,17 +16,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Gives the verdict and why, or `None` for octets that are no message.
 pub(crate) fn check(input: &[u8]) -> Option<String> {
-    let said = judge(input, NOW)?;
-    assert_eq!(judge(input, NOW).as_ref(), Some(&said));
+    let said = validate(input, NOW)?;
+    assert_eq!(validate(input, NOW).as_ref(), Some(&said));
     // However wrong the clock is, nothing panics, runs on, or becomes true.
     for time in [i64::MIN, 0, i64::MAX] {
-        judge(input, Timestamp(time)).unwrap();
+        validate(input, Timestamp(time)).unwrap();
     }
     Some(said)
 }
 
 /// Nobody but the root's owner can make a message that is secure, or is proven to be insecure.
-fn judge(input: &[u8], now: Timestamp) -> Option<String> {
+fn validate(input: &[u8], now: Timestamp) -> Option<String> {
     let Validated { security, reason, outcome, valid_until, .. } = validate_bytes(input, now)?.unwrap();
     let reason = reason.unwrap();
     assert!(matches!(security, Security::Bogus | Security::Indeterminate), "{security:?} {reason}");

@@ -5,10 +5,10 @@
 //! in a line or more; an empty line; the content of the message.
 
 use dane_relay::clock::Timestamp;
-use dane_relay::config::Notify;
+use dane_relay::config::NotifyConfig;
 use dane_relay::envelope::{Charset, ClientInfo, DsnRequest, Envelope, Origin, QueueId, RecipientDsn, TlsRequest};
 use dane_relay::outcome::{Cause, DeliveryOutcome, Peer, Phase};
-use dane_relay::report::due::{Moment, Rules, due};
+use dane_relay::report::due::{Moment, ReportRules, due};
 use dane_relay::report::{Due, Original, ReportContext, Texts, compose, content_wanted};
 use dane_relay::smtp::address::ForwardPath;
 use dane_relay::smtp::command::{self, Command, Mail, Rcpt};
@@ -43,16 +43,16 @@ pub(crate) fn check(input: &[u8]) -> (usize, usize) {
     let entry = SpoolEntry::new(ID, envelope, content.len() as u64);
     let changes: Vec<_> = replies.iter().map(refused).enumerate().collect();
     let postmaster = "postmaster@corp.example".parse().unwrap();
-    let rules = Rules { notify: &Notify::default(), postmaster: Some(&postmaster) };
-    let tellings = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
+    let rules = ReportRules { notify: &NotifyConfig::default(), postmaster: Some(&postmaster) };
+    let notifications = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let desk = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
-    let wanted = content_wanted(&entry, &tellings.reports, desk.return_full_below).min(content.len());
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
+    let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(content.len());
     let content = content.get(..wanted).unwrap_or_default();
     let original =
         Original { entry: &entry, content, until: NOW, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
-    let named = tellings.reports.iter().map(|due| {
-        let report = compose(&desk, &original, due, NOW);
+    let named = notifications.reports.iter().map(|due| {
+        let report = compose(&context, &original, due, NOW);
         any_mail_system_takes(&report);
         says_who(&report, due, &entry.envelope);
         due.recipients.len()

@@ -13,7 +13,7 @@ pub(crate) fn check(input: &[u8]) -> Result<String, PolicyError> {
         means_what_it_says(pattern);
     }
     let patterns: Vec<String> = terms.mx.iter().map(ToString::to_string).collect();
-    assert_eq!(read(written(&terms, &patterns).as_bytes()), Ok(terms.clone()), "written anew it says the same");
+    assert_eq!(read(written(&terms, &patterns).as_bytes()), Ok(terms.clone()), "written again it says the same");
     Ok(format!("{} {} {}", terms.mode.word(), patterns.join(" "), terms.max_age.as_secs()))
 }
 

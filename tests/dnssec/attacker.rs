@@ -3,7 +3,7 @@
 //! that the zones ever send, and no key.
 
 use super::forging::bank;
-use super::{Judge, name, of_type, tlsa};
+use super::{Resolver, name, of_type, tlsa};
 use dane_relay::lab::dns::world::World;
 use dane_relay::resolve::dnssec::Validated;
 use hickory_proto::dnssec::rdata::{DNSSECRData, RRSIG};
@@ -68,6 +68,13 @@ pub(crate) fn seen(world: &World, questions: &[(String, RecordType)]) -> Vec<Mes
     messages
 }
 
+/// A question.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) rtype: RecordType,
+}
+
 impl Attacker {
     pub(crate) fn new(messages: &[Message], seed: u64) -> Self {
         let mut chance = Chance(seed);
@@ -88,11 +95,12 @@ impl Attacker {
         }
     }
 
-    /// Changes one message on its way; `None` when it got too long to be one.
-    pub(crate) fn touch(&self, question: (&str, RecordType), asked: &str, rtype: RecordType, message: &mut Message) {
+    /// Changes one message on its way, unless it gets too long to be one.
+    pub(crate) fn touch(&self, question: Asked<'_>, asked: Asked<'_>, message: &mut Message) {
+        let (name, rtype) = (asked.name, asked.rtype);
         let hits = match self.aim {
             Aim::Types(types) => types.contains(&rtype),
-            Aim::Answer => question == (asked, rtype),
+            Aim::Answer => question == asked,
             Aim::All => true,
         };
         let chance = &mut *self.chance.borrow_mut();
@@ -101,8 +109,8 @@ impl Attacker {
         }
         let honest = message.clone();
         for _ in 0..=chance.below(3) {
-            let did = self.act(chance, asked, rtype, message);
-            self.log.borrow_mut().push(format!("{asked} {rtype}: {did}"));
+            let did = self.act(chance, name, rtype, message);
+            self.log.borrow_mut().push(format!("{name} {rtype}: {did}"));
         }
         if message.to_vec().is_ok_and(|octets| octets.len() <= MESSAGE_OCTETS) {
             return;
@@ -323,6 +331,12 @@ pub(crate) fn older_keys(world: &World, zone: &str, kept: &[u16]) -> Vec<Record>
 }
 
 /// One question under attack.
-pub(crate) fn attacked(judge: &mut Judge<'_>, attacker: &Attacker, question: &str, rtype: RecordType) -> Validated {
-    judge.verdict_by(question, rtype, |asked, of, message| attacker.touch((question, rtype), asked, of, message))
+pub(crate) fn attacked(
+    resolver: &mut Resolver<'_>,
+    attacker: &Attacker,
+    question: &str,
+    rtype: RecordType,
+) -> Validated {
+    let whole = Asked { name: question, rtype };
+    resolver.verdict_by(question, rtype, |name, rtype, message| attacker.touch(whole, Asked { name, rtype }, message))
 }

@@ -1,6 +1,6 @@
 //! Each fault of a zone by itself: what validation says, and which section it names.
 
-use super::{Judge, a_record, new_world, tlsa, verdict, word};
+use super::{Resolver, a_record, new_world, tlsa, verdict, word};
 use dane_relay::lab::dns::plan::{
     Denial, DsOf, DsSpec, KeyAlgorithm, KeyFlags, KeySpec, OptOut, Role, Signing, SigningPlan,
 };
@@ -154,7 +154,7 @@ fn rfc2308_5_a_denial_without_soa_holds_and_one_with_an_unsigned_soa_does_not() 
     world.fault(TLSA, RecordType::A, AnswerFault::OmitSoa).unwrap();
     assert_eq!(word(&verdict(&world, TLSA, RecordType::A)), "secure nodata");
     world.fault(TLSA, RecordType::A, None).unwrap();
-    let unsigned = Judge::new(&world).verdict_by(TLSA, RecordType::A, |_, rtype, message| {
+    let unsigned = Resolver::new(&world).verdict_by(TLSA, RecordType::A, |_, rtype, message| {
         if rtype == RecordType::A {
             let apex = super::name(ZONE);
             message.authorities.retain(|r| r.name != apex || r.record_type() != RecordType::RRSIG);
@@ -168,7 +168,7 @@ fn rfc5155_8_2_records_of_two_chains_prove_nothing_together() {
     let other = Denial::Nsec3 { salt: vec![1], iterations: 0, opt_out: OptOut::No };
     let world = world(p256().nsec3(2));
     let twin = self::world(p256().denial(other));
-    let mixed = Judge::new(&world).verdict_by("x.mail.fault.test", RecordType::TLSA, |asked, rtype, message| {
+    let mixed = Resolver::new(&world).verdict_by("x.mail.fault.test", RecordType::TLSA, |asked, rtype, message| {
         if rtype == RecordType::TLSA {
             let foreign = twin.message(asked, rtype).unwrap().authorities;
             message.authorities.truncate(4);

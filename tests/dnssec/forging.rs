@@ -3,7 +3,7 @@
 //! Each scene says what is asked, which messages are touched and how. The attacker has all that
 //! the zones ever publish, owns a signed zone and an unsigned one, and has no key of others.
 
-use super::{Judge, a_record, name, new_world, of_type, tlsa};
+use super::{Resolver, a_record, name, new_world, of_type, tlsa};
 use dane_relay::lab::SignatureFault;
 use dane_relay::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
 use dane_relay::lab::dns::rrset::RrSet;
@@ -501,14 +501,14 @@ pub(crate) fn play(scenes: &[Scene]) {
         let truth = super::verdict(&world, scene.question, scene.rtype);
         assert_eq!(truth.security, Security::Secure, "{}: the truth: {:?}", scene.title, truth.reason);
         let warm = {
-            let mut judge = Judge::new(&world);
-            judge.verdict(scene.question, scene.rtype);
-            judge.verdict("bank.test", RecordType::SOA);
-            judge
+            let mut resolver = Resolver::new(&world);
+            resolver.verdict(scene.question, scene.rtype);
+            resolver.verdict("bank.test", RecordType::SOA);
+            resolver
         };
-        for (known, mut judge) in [("nothing", Judge::new(&world)), ("all", warm)] {
+        for (known, mut resolver) in [("nothing", Resolver::new(&world)), ("all", warm)] {
             let touched = std::cell::Cell::new(false);
-            let verdict = judge.verdict_by(scene.question, scene.rtype, |asked, rtype, message| {
+            let verdict = resolver.verdict_by(scene.question, scene.rtype, |asked, rtype, message| {
                 let here = scene.touches.iter().filter(|(at, of, _)| *at == asked && *of == rtype);
                 here.for_each(|(_, _, touch)| {
                     touch(&world, message);

@@ -1,7 +1,7 @@
 //! Hostile zones and bytes: bounded work, no panic, and never a verdict that helps the attacker.
 
 use super::attacker::broken;
-use super::{Judge, NOW, a_record, anchors, expect, name, new_world, tlsa, verdict};
+use super::{NOW, Resolver, a_record, anchors, expect, name, new_world, tlsa, verdict};
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::dns::plan::{KeyAlgorithm, SigningPlan};
 use dane_relay::lab::{AnswerFault, SignatureFault};
@@ -53,7 +53,7 @@ fn rfc4035_5_3_3_work_that_is_spent_is_neither_insecure_nor_absent() {
         ];
         for at in flooded {
             let asks_for = if at.1 == RecordType::MX { at.1 } else { RecordType::TLSA };
-            let found = Judge::new(&world).verdict_by(at.0, asks_for, |asked, rtype, message| {
+            let found = Resolver::new(&world).verdict_by(at.0, asks_for, |asked, rtype, message| {
                 let sections = [&mut message.answers, &mut message.authorities];
                 for section in sections.into_iter().filter(|_| (asked, rtype) == at) {
                     let flood: Vec<_> = section.iter().filter_map(|r| broken(r, 200)).flatten().collect();
@@ -74,7 +74,7 @@ fn rfc1034_3_6_2_alias_loops_end_as_not_found_out() {
     world.add_cname("b.loop.test", "a.loop.test").unwrap();
     let ring = world.message("c.loop.test", RecordType::A).unwrap();
     assert!(ring.answers.is_empty());
-    let looped = Judge::new(&world).verdict_by("a.loop.test", RecordType::A, |_, rtype, message| {
+    let looped = Resolver::new(&world).verdict_by("a.loop.test", RecordType::A, |_, rtype, message| {
         if rtype == RecordType::A {
             *message = world.message("a.loop.test", RecordType::CNAME).unwrap();
             message.answers.extend(world.message("b.loop.test", RecordType::CNAME).unwrap().answers);
@@ -89,14 +89,14 @@ fn a_chain_of_trust_takes_a_bounded_number_of_questions() {
     let deep = format!("{}deep.test", "a.".repeat(100));
     world.add_zone("deep.test", p256()).unwrap();
     world.add(&deep, a_record()).unwrap();
-    let mut judge = Judge::new(&world);
-    let stripped = judge.verdict_by(&deep, RecordType::A, |asked, _, message| {
+    let mut resolver = Resolver::new(&world);
+    let stripped = resolver.verdict_by(&deep, RecordType::A, |asked, _, message| {
         if asked == deep {
             message.answers.truncate(1);
         }
     });
     assert_eq!(stripped.security, Security::Indeterminate);
-    assert!(judge.asked.len() <= 48, "{}", judge.asked.len());
+    assert!(resolver.asked.len() <= 48, "{}", resolver.asked.len());
 }
 
 #[test]
@@ -129,21 +129,21 @@ fn rfc4035_5_3_3_no_verdict_outlives_ttl_or_signature() {
     let world = new_world();
     world.add_zone("life.test", p256()).unwrap();
     world.add("life.test", tlsa(1)).unwrap();
-    let inflated = Judge::new(&world).verdict_by("life.test", RecordType::TLSA, |_, _, message| {
+    let inflated = Resolver::new(&world).verdict_by("life.test", RecordType::TLSA, |_, _, message| {
         for record in message.answers.iter_mut().chain(&mut message.authorities) {
             record.ttl = 604_800;
         }
     });
     // The lab signs with a TTL of 60 seconds, and denials with 10.
     assert_eq!(inflated.valid_until, NOW.plus(Duration::from_secs(60)));
-    let denied = Judge::new(&world).verdict_by("life.test", RecordType::A, |_, _, message| {
+    let denied = Resolver::new(&world).verdict_by("life.test", RecordType::A, |_, _, message| {
         for record in message.answers.iter_mut().chain(&mut message.authorities) {
             record.ttl = 604_800;
         }
     });
     expect(&denied, "secure nodata");
     assert_eq!(denied.valid_until, NOW.plus(Duration::from_secs(10)));
-    let bogus = Judge::new(&world).verdict_by("life.test", RecordType::TLSA, |_, _, m| m.answers.truncate(1));
+    let bogus = Resolver::new(&world).verdict_by("life.test", RecordType::TLSA, |_, _, m| m.answers.truncate(1));
     assert_eq!((bogus.security, bogus.valid_until), (Security::Bogus, NOW));
 }
 
@@ -151,25 +151,25 @@ fn rfc4035_5_3_3_no_verdict_outlives_ttl_or_signature() {
 fn rfc4035_5_3_3_keys_are_fetched_again_when_their_ttl_is_over() {
     let world = new_world();
     world.add_zone("life.test", p256()).unwrap();
-    let mut judge = Judge::new(&world);
-    expect(&judge.verdict("life.test", RecordType::SOA), "secure found 1");
-    let asked = judge.asked.len();
-    judge.now = NOW.plus(Duration::from_secs(59));
-    expect(&judge.verdict("life.test", RecordType::SOA), "secure found 1");
-    assert_eq!(judge.asked.len(), asked);
-    judge.now = NOW.plus(Duration::from_secs(61));
-    expect(&judge.verdict("life.test", RecordType::SOA), "secure found 1");
-    assert_eq!(judge.asked.len(), 2 * asked);
+    let mut resolver = Resolver::new(&world);
+    expect(&resolver.verdict("life.test", RecordType::SOA), "secure found 1");
+    let asked = resolver.asked.len();
+    resolver.now = NOW.plus(Duration::from_secs(59));
+    expect(&resolver.verdict("life.test", RecordType::SOA), "secure found 1");
+    assert_eq!(resolver.asked.len(), asked);
+    resolver.now = NOW.plus(Duration::from_secs(61));
+    expect(&resolver.verdict("life.test", RecordType::SOA), "secure found 1");
+    assert_eq!(resolver.asked.len(), 2 * asked);
 }
 
 #[test]
 fn a_zone_without_cache_is_validated_all_the_same() {
     let world = new_world();
     world.add_zone("small.test", p256()).unwrap();
-    let mut judge = Judge::new(&world);
-    judge.zones = Zones::new(0);
-    expect(&judge.verdict("small.test", RecordType::SOA), "secure found 1");
-    assert!(judge.zones.is_empty());
+    let mut resolver = Resolver::new(&world);
+    resolver.zones = Zones::new(0);
+    expect(&resolver.verdict("small.test", RecordType::SOA), "secure found 1");
+    assert!(resolver.zones.is_empty());
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn an_alias_whose_target_cannot_be_fetched_is_indeterminate() {
     world.add_cname("a.far.test", "b.far.test").unwrap();
     world.add("b.far.test", a_record()).unwrap();
     world.fault("b.far.test", RecordType::A, AnswerFault::ServFail).unwrap();
-    let cut = Judge::new(&world).verdict_by("a.far.test", RecordType::A, |asked, rtype, message| {
+    let cut = Resolver::new(&world).verdict_by("a.far.test", RecordType::A, |asked, rtype, message| {
         if asked == "a.far.test" && rtype == RecordType::A {
             *message = world.message("a.far.test", RecordType::CNAME).unwrap();
         }
@@ -222,7 +222,7 @@ fn rfc1035_4_1_bytes_of_any_kind_end_in_a_verdict() {
 fn rfc2308_2_2_a_referral_in_an_unsigned_zone_denies_nothing() {
     let world = new_world();
     world.add_zone("plain.test", SigningPlan::unsigned()).unwrap();
-    let referred = Judge::new(&world).verdict_by("mail.plain.test", RecordType::MX, |_, rtype, message| {
+    let referred = Resolver::new(&world).verdict_by("mail.plain.test", RecordType::MX, |_, rtype, message| {
         if rtype == RecordType::MX {
             let ns = world.message("plain.test", RecordType::NS).unwrap().answers;
             *message = Message::new(0, MessageType::Response, OpCode::Query);
@@ -238,9 +238,9 @@ fn rfc4035_5_3_1_what_the_parent_signed_before_it_delegated_is_not_the_childs() 
     let world = new_world();
     world.add_zone("child.test", p256()).unwrap();
     world.add("mail.child.test", tlsa(1)).unwrap();
-    let mut judge = Judge::new(&world);
-    expect(&judge.verdict("child.test", RecordType::SOA), "secure found 1");
-    let stale = judge.verdict_by("mail.child.test", RecordType::TLSA, |_, rtype, message| {
+    let mut resolver = Resolver::new(&world);
+    expect(&resolver.verdict("child.test", RecordType::SOA), "secure found 1");
+    let stale = resolver.verdict_by("mail.child.test", RecordType::TLSA, |_, rtype, message| {
         if rtype == RecordType::TLSA {
             let set = dane_relay::lab::dns::rrset::RrSet {
                 owner: name("mail.child.test"),

@@ -7,6 +7,7 @@ mod attacker;
 mod faults;
 mod forging;
 mod forging_denials;
+mod forging_insecure;
 mod hostile;
 mod on_the_path;
 mod second_opinion;
@@ -47,14 +48,14 @@ pub(crate) fn anchors(world: &World) -> Anchors {
 }
 
 /// A validator behind a path that may change what passes.
-pub(crate) struct Judge<'a> {
+pub(crate) struct Resolver<'a> {
     pub(crate) world: &'a World,
     pub(crate) now: Timestamp,
     pub(crate) zones: Zones,
     pub(crate) asked: Vec<(Name, RecordType)>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Resolver<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
         Self { world, now: NOW, zones: Zones::new(1000), asked: Vec::new() }
     }
@@ -94,7 +95,7 @@ impl<'a> Judge<'a> {
 }
 
 pub(crate) fn verdict(world: &World, question: &str, rtype: RecordType) -> Validated {
-    Judge::new(world).verdict(question, rtype)
+    Resolver::new(world).verdict(question, rtype)
 }
 
 /// `secure found 2`, `insecure nodata`, `bogus` …

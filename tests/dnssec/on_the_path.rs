@@ -4,9 +4,9 @@
 //!
 //! `DNSSEC_ATTACKS` before the command asks for more attacks than usual.
 
-use super::attacker::{Attacker, Chance, attacked, older_keys, seen};
+use super::attacker::{Asked, Attacker, Chance, attacked, older_keys, seen};
 use super::shapes::{furnish, questions};
-use super::{Judge, NOW, expect, name, new_world, tlsa, verdict, word};
+use super::{NOW, Resolver, expect, name, new_world, tlsa, verdict, word};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, TrustAnchorSource};
 use dane_relay::lab::dns::plan::{
@@ -149,12 +149,12 @@ fn rfc4035_5_nothing_done_on_the_path_makes_signed_data_insecure_or_absent() {
             let attacker = Attacker::new(&messages, seed * 1_000_003 + attack);
             let mut chance = Chance(attack ^ seed << 32);
             let (target, other) = (chance.below(questions.len()), chance.below(questions.len()));
-            let mut judge = Judge::new(&world);
+            let mut resolver = Resolver::new(&world);
             if chance.below(2) == 0 {
-                judge.verdict(&questions[other].0, questions[other].1);
+                resolver.verdict(&questions[other].0, questions[other].1);
             }
-            let known = judge.zones.len();
-            let found = attacked(&mut judge, &attacker, &questions[target].0, questions[target].1);
+            let known = resolver.zones.len();
+            let found = attacked(&mut resolver, &attacker, &questions[target].0, questions[target].1);
             let failed = matches!(found.security, Security::Bogus | Security::Indeterminate);
             if failed {
                 stopped += 1
@@ -163,13 +163,13 @@ fn rfc4035_5_nothing_done_on_the_path_makes_signed_data_insecure_or_absent() {
             }
             let mut faults = Vec::new();
             faults.extend(holds(&truths[target], &found).err());
-            if failed && judge.zones.len() != known {
+            if failed && resolver.zones.len() != known {
                 faults.push("a failure left something behind".into());
             }
             // The same zones, another path: it says the truth, whatever was said before.
             for honest in [target, other] {
                 let (question, rtype) = &questions[honest];
-                let again = judge.verdict(question, *rtype);
+                let again = resolver.verdict(question, *rtype);
                 if said(&again) != said(&truths[honest]) {
                     let why = again.reason.as_ref().map(ToString::to_string).unwrap_or_default();
                     let was = said(&truths[honest]);
@@ -188,20 +188,21 @@ fn rfc4035_5_nothing_done_on_the_path_makes_signed_data_insecure_or_absent() {
 }
 
 /// One path of a look-up; the attacker sits on it, or nobody.
-struct Way {
+struct AttackedPath {
     world: Arc<World>,
     attacker: Option<Mutex<Attacker>>,
     question: (String, RecordType),
 }
 
 #[async_trait::async_trait]
-impl Source for Way {
+impl Source for AttackedPath {
     async fn fetch(&self, name: &Name, rtype: RecordType) -> Result<Message, FetchError> {
         let text = name.to_ascii();
         let mut message = self.world.message(&text, rtype).unwrap();
         if let Some(attacker) = &self.attacker {
-            let question = (self.question.0.as_str(), self.question.1);
-            attacker.lock().unwrap().touch(question, text.trim_end_matches('.'), rtype, &mut message);
+            let question = Asked { name: &self.question.0, rtype: self.question.1 };
+            let asked = Asked { name: text.trim_end_matches('.'), rtype };
+            attacker.lock().unwrap().touch(question, asked, &mut message);
         }
         Ok(Message::from_vec(&message.to_vec().unwrap()).unwrap())
     }
@@ -226,12 +227,12 @@ async fn rfc7672_2_1_one_honest_path_is_enough() {
                 continue;
             }
             let attacker = Attacker::new(&messages, seed * 1_000_003 + attack);
-            let way = |attacker: Option<Attacker>| -> Arc<dyn Source> {
+            let source = |attacker: Option<Attacker>| -> Arc<dyn Source> {
                 let question = (question.clone(), rtype);
-                Arc::new(Way { world: Arc::clone(&world), attacker: attacker.map(Mutex::new), question })
+                Arc::new(AttackedPath { world: Arc::clone(&world), attacker: attacker.map(Mutex::new), question })
             };
             let path = |name: &str| PathName { upstream: name.into(), transport: Transport::Udp };
-            let sources = vec![(path("attacked"), way(Some(attacker))), (path("honest"), way(None))];
+            let sources = vec![(path("attacked"), source(Some(attacker))), (path("honest"), source(None))];
             let mut config = Config::default();
             config.dns.trust_anchors = TrustAnchorSource::File(file.path().to_owned());
             let dns = Dns::over(&config, sources, Clock::manual(NOW), event::nobody()).unwrap();
@@ -259,8 +260,8 @@ fn rfc4035_5_2_a_useless_ds_record_in_front_of_the_good_one_changes_nothing() {
         let good = DsSpec::new(DsOf::Key(0), DigestType::SHA256);
         world.add_zone("bank.test", SigningPlan::signed(KeyAlgorithm::EcdsaP256).ds([useless, good])).unwrap();
         world.add("bank.test", tlsa(1)).unwrap();
-        let mut judge = Judge::new(&world);
-        let forged = judge.verdict_by("bank.test", RecordType::TLSA, |_, rtype, message| {
+        let mut resolver = Resolver::new(&world);
+        let forged = resolver.verdict_by("bank.test", RecordType::TLSA, |_, rtype, message| {
             if rtype == RecordType::DS
                 && let Some(first) = message.answers.iter().find(|r| r.record_type() == RecordType::DS).cloned()
             {
@@ -268,7 +269,7 @@ fn rfc4035_5_2_a_useless_ds_record_in_front_of_the_good_one_changes_nothing() {
             }
         });
         expect(&forged, "secure found 1");
-        expect(&judge.verdict("bank.test", RecordType::TLSA), "secure found 1");
+        expect(&resolver.verdict("bank.test", RecordType::TLSA), "secure found 1");
     }
 }
 
@@ -284,16 +285,16 @@ fn rfc4035_5_3_1_what_one_path_was_shown_of_the_keys_makes_nothing_bogus_on_anot
         let RData::DNSSEC(DNSSECRData::DNSKEY(key)) = &r.data else { return None };
         key.secure_entry_point().then(|| key.calculate_key_tag().ok())?
     });
-    let mut judge = Judge::new(&world);
+    let mut resolver = Resolver::new(&world);
     // The key set of last week, signed by the key-signing key: a truth, but an older one.
-    let replayed = judge.verdict_by("bank.test", RecordType::DNSKEY, |asked, rtype, message| {
+    let replayed = resolver.verdict_by("bank.test", RecordType::DNSKEY, |asked, rtype, message| {
         if asked == "bank.test" && rtype == RecordType::DNSKEY {
             message.answers = older_keys(&world, "bank.test", &[entry.unwrap()]);
         }
     });
     expect(&replayed, "secure found 1");
-    expect(&judge.verdict("bank.test", RecordType::TLSA), "secure found 1");
-    assert_eq!(word(&judge.verdict("bank.test", RecordType::DNSKEY)), "secure found 2");
+    expect(&resolver.verdict("bank.test", RecordType::TLSA), "secure found 1");
+    assert_eq!(word(&resolver.verdict("bank.test", RecordType::DNSKEY)), "secure found 2");
 }
 
 /// One signed record of a zone with many iterations proves nothing about a name that is there.
@@ -308,8 +309,8 @@ fn rfc9276_3_2_many_iterations_make_no_signed_name_insecure() {
     for (question, rtype) in [("_25._tcp.mail.bank.test", RecordType::TLSA), ("sub.bank.test", RecordType::DS)] {
         for code in [proof.metadata.response_code, ResponseCode::NoError] {
             let asked = if rtype == RecordType::DS { "sub.bank.test" } else { question };
-            let mut judge = Judge::new(&world);
-            let fooled = judge.verdict_by(asked, RecordType::TLSA, |at, of, message| {
+            let mut resolver = Resolver::new(&world);
+            let fooled = resolver.verdict_by(asked, RecordType::TLSA, |at, of, message| {
                 if (at, of) == (question, rtype) {
                     message.answers.clear();
                     message.authorities = proof.authorities.clone();
@@ -318,7 +319,7 @@ fn rfc9276_3_2_many_iterations_make_no_signed_name_insecure() {
             });
             assert_eq!(word(&fooled), "bogus", "{question} {rtype}");
             // Nor is a name in the zone unsigned because the zone's proof about its DS is costly.
-            let stripped = judge.verdict_by("_25._tcp.mail.bank.test", RecordType::TLSA, |_, of, message| {
+            let stripped = resolver.verdict_by("_25._tcp.mail.bank.test", RecordType::TLSA, |_, of, message| {
                 if of == RecordType::TLSA {
                     message.answers.retain(|r| r.record_type() != RecordType::RRSIG);
                 }
@@ -338,13 +339,13 @@ fn rfc4035_5_3_3_the_ttl_of_a_proof_is_the_signed_one() {
         message.answers.iter_mut().chain(&mut message.authorities).for_each(|r| r.ttl = 604_800);
     };
     for question in ["bank.test", "plain.test"] {
-        let mut judge = Judge::new(&world);
-        let first = judge.verdict_by(question, RecordType::SOA, raise);
+        let mut resolver = Resolver::new(&world);
+        let first = resolver.verdict_by(question, RecordType::SOA, raise);
         assert!(first.valid_until <= NOW.plus(MINUTE), "{question}: {first:?}");
-        let asked = std::mem::take(&mut judge.asked);
-        judge.now = NOW.plus(MINUTE);
-        judge.verdict(question, RecordType::SOA);
-        assert_eq!(judge.asked, asked, "{question}");
+        let asked = std::mem::take(&mut resolver.asked);
+        resolver.now = NOW.plus(MINUTE);
+        resolver.verdict(question, RecordType::SOA);
+        assert_eq!(resolver.asked, asked, "{question}");
     }
 }
 

@@ -5,7 +5,7 @@
 //! difference is a fault, and so is a line of the table that explains nothing any more. Both get
 //! their answers from the lab's zones in memory.
 
-use super::{Judge, name};
+use super::{Resolver, name};
 use bytes::Bytes;
 use dane_relay::clock::Clock;
 use dane_relay::lab::dns::random::RandomWorld;
@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::future::{Future, ready};
 use std::pin::Pin;
 
-/// Worlds to judge: enough for each shape of zone to meet each shape of question.
+/// Worlds to validate: enough for each shape of zone to meet each shape of question.
 const SEEDS: u64 = 40;
 /// Signatures that fit no key which their validator tries for one set: its greatest. The usual
 /// one is too few for a key set in which tags collide.
@@ -78,7 +78,7 @@ const DIFFERENCES: [Difference; 4] = [
             case.rtype == RecordType::CNAME && dname
         },
     },
-    // Aliases in a ring: the lab gives up, and there is no answer to judge. Ours is right, bogus is
+    // Aliases in a ring: the lab gives up, and there is no answer to validate. Ours is right, bogus is
     // said of data (RFC 4035 §4.3); they do not look at the code.
     Difference {
         ours: &[Security::Indeterminate],
@@ -95,11 +95,11 @@ fn rfc4035_5_another_validator_comes_to_the_same_verdicts() {
         // They read the machine's clock, so the signatures are dated by it.
         let RandomWorld { world, questions } = RandomWorld::new(seed, Clock::system()).unwrap();
         let second = second(&world);
-        let mut judge = Judge::new(&world);
-        judge.now = world.now();
+        let mut resolver = Resolver::new(&world);
+        resolver.now = world.now();
         for (question, rtype) in questions {
             let message = world.message(&question, rtype).unwrap();
-            let ours = judge.verdict(&question, rtype);
+            let ours = resolver.verdict(&question, rtype);
             let mut given = given(&message);
             let (theirs, why) = runtime.block_on(second.validate_msg::<_, Vec<u8>>(&mut given)).unwrap();
             let same = [

@@ -1,6 +1,6 @@
 //! Truthful answers of every shape get the verdict they deserve.
 
-use super::{Judge, a_record, expect, name, new_world, of_type, tlsa, verdict};
+use super::{Resolver, a_record, expect, name, new_world, of_type, tlsa, verdict};
 use dane_relay::lab::dns::plan::{
     DsOf, DsSpec, EXCESSIVE_ITERATIONS, KeyAlgorithm, KeySpec, Role, Signing, SigningPlan,
 };
@@ -157,6 +157,24 @@ fn rfc5155_9_2_opt_out_leaves_open_what_does_not_exist_and_nothing_else() {
     hold(&world(p256().opt_out()), &table, "shape.test");
 }
 
+/// RFC 5155 §7.1: with opt-out a name that only unsigned delegations lie below need not be in the chain, and a
+/// server that knows of it has nothing to say but the closest encloser and the range (NSD does so).
+#[test]
+fn rfc5155_9_2_a_range_with_opt_out_leaves_open_what_is_there_whatever_the_wildcard_has() {
+    let world = world(p256().opt_out());
+    let mut proofs = Vec::new();
+    for nth in 0..8 {
+        let lone = format!("lone{nth}.shape.test");
+        world.add_zone(&format!("unsigned.{lone}"), Signing::Unsigned).unwrap();
+        expect(&verdict(&world, &lone, RecordType::A), "insecure nodata");
+        expect(&verdict(&world, &lone, RecordType::DS), "insecure nodata");
+        proofs.push(world.message(&lone, RecordType::A).unwrap().authorities);
+    }
+    let about_the_wildcard = world.proof("shape.test", "*.shape.test").unwrap();
+    let silent = |proof: &&Vec<Record>| !proof.iter().any(|record| about_the_wildcard.contains(record));
+    assert!(proofs.iter().filter(silent).count() > 0, "in some of them nothing is said of the wildcard");
+}
+
 #[test]
 fn rfc9276_3_2_denials_with_too_many_iterations_are_insecure() {
     let world = world(p256().nsec3(EXCESSIVE_ITERATIONS));
@@ -252,7 +270,7 @@ fn rfc7672_2_1_3_an_alias_chain_is_as_secure_as_its_weakest_link() {
 #[test]
 fn rfc4034_6_2_names_are_compared_and_signed_without_case() {
     let world = world(p256());
-    let mixed = Judge::new(&world).verdict_by("_25._TCP.MaIl.shape.TEST", RecordType::TLSA, |_, _, message| {
+    let mixed = Resolver::new(&world).verdict_by("_25._TCP.MaIl.shape.TEST", RecordType::TLSA, |_, _, message| {
         for record in message.answers.iter_mut().chain(&mut message.authorities) {
             record.name = name(&record.name.to_ascii().to_uppercase());
         }
@@ -263,27 +281,27 @@ fn rfc4034_6_2_names_are_compared_and_signed_without_case() {
 #[test]
 fn a_server_that_does_not_follow_aliases_is_asked_for_the_rest() {
     let world = world(p256());
-    let mut judge = Judge::new(&world);
-    let cut = judge.verdict_by("c0.shape.test", RecordType::A, |asked, rtype, message| {
+    let mut resolver = Resolver::new(&world);
+    let cut = resolver.verdict_by("c0.shape.test", RecordType::A, |asked, rtype, message| {
         if rtype == RecordType::A {
             message.answers.retain(|r| r.name == name(asked));
         }
     });
     expect(&cut, "secure found 1");
-    assert!(judge.asked.contains(&(name("mail.shape.test"), RecordType::A)));
+    assert!(resolver.asked.contains(&(name("mail.shape.test"), RecordType::A)));
 }
 
 #[test]
 fn rfc4035_4_7_zones_are_walked_once() {
     let world = world(p256());
-    let mut judge = Judge::new(&world);
-    expect(&judge.verdict("_25._tcp.mail.shape.test", RecordType::TLSA), "secure found 1");
+    let mut resolver = Resolver::new(&world);
+    expect(&resolver.verdict("_25._tcp.mail.shape.test", RecordType::TLSA), "secure found 1");
     let expected = [("", "DNSKEY"), ("test", "DS"), ("test", "DNSKEY"), ("shape.test", "DS"), ("shape.test", "DNSKEY")];
-    let asked: Vec<_> = judge.asked.iter().map(|(n, t)| (n.to_ascii(), t.to_string())).collect();
+    let asked: Vec<_> = resolver.asked.iter().map(|(n, t)| (n.to_ascii(), t.to_string())).collect();
     assert_eq!(asked, expected.map(|(n, t)| (format!("{n}."), t.to_owned())));
-    expect(&judge.verdict("shape.test", RecordType::MX), "secure found 1");
-    expect(&judge.verdict("nowhere.shape.test", RecordType::MX), "secure nxdomain");
-    assert_eq!(judge.asked.len(), expected.len());
+    expect(&resolver.verdict("shape.test", RecordType::MX), "secure found 1");
+    expect(&resolver.verdict("nowhere.shape.test", RecordType::MX), "secure nxdomain");
+    assert_eq!(resolver.asked.len(), expected.len());
 }
 
 /// Roll-overs of all kinds: what counts is the work, and what fits no key costs none.
@@ -322,7 +340,7 @@ fn rfc6781_4_1_many_keys_and_signatures_are_sound() {
 #[test]
 fn rfc6781_4_1_signatures_of_keys_that_are_gone_cost_nothing() {
     let world = world(p256());
-    let found = Judge::new(&world).verdict_by("mail.shape.test", RecordType::A, |_, _, message| {
+    let found = Resolver::new(&world).verdict_by("mail.shape.test", RecordType::A, |_, _, message| {
         for section in [&mut message.answers, &mut message.authorities] {
             let old: Vec<Record> = section.iter().flat_map(of_other_keys).collect();
             section.splice(0..0, old);
@@ -379,7 +397,7 @@ fn rfc4034_2_1_2_an_odd_record_in_a_set_is_skipped() {
         data: vec![odd(RecordType::NSEC3, &[1, 0x82, 0, 0, 0, 1, 9, 0, 1, 0x40])],
     };
     let strange = world.signed("shape.test", &set, None).unwrap();
-    let denied = Judge::new(&world).verdict_by("absent.shape.test", RecordType::A, |_, rtype, message| {
+    let denied = Resolver::new(&world).verdict_by("absent.shape.test", RecordType::A, |_, rtype, message| {
         if rtype == RecordType::A {
             message.authorities.splice(0..0, strange.clone());
         }

@@ -123,6 +123,11 @@ impl Daemon {
         Self { name: name.to_owned(), child, log: log.to_owned() }
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until something answers on a TCP port.
     pub(crate) fn wait_until_it_listens(&mut self, address: SocketAddr) {
         self.wait_until(&format!("listening on {address}"), || TcpStream::connect(address).ok());

@@ -1,4 +1,4 @@
-//! The relay among foreign programs: NSD, Unbound, Postfix, Exim, nginx, swaks, smtp-source,
+//! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, nginx, swaks, smtp-source,
 //! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai. Nothing here
 //! is our own imitation of them.
 //!
@@ -15,6 +15,7 @@
     reason = "test helpers fail by panicking, and a failed test shows the logs of its daemons"
 )]
 
+mod authoritative;
 mod certificate;
 mod client;
 mod daemon;
@@ -22,6 +23,7 @@ mod delivery;
 mod exim;
 mod failure;
 mod load;
+mod namespace;
 mod odd_tls;
 mod oracle;
 mod policies;

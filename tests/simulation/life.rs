@@ -1,11 +1,11 @@
 //! One life of the relay in a world: from the opening of its spool to a crash, a stop, or an
 //! empty queue. On one thread, in the runtime's own time, which jumps to whatever comes next.
 
-use crate::camera::{Camera, Crash, Done};
-use crate::desk::{Desk, TURN};
-use crate::judge::Answer;
-use crate::nature::FORGIVEN_UNTIL_END;
-use crate::world::{HOUR, Letter, What, World};
+use crate::behaviour::FORGIVEN_UNTIL_END;
+use crate::crash_snapshot::{Crash, CrashSnapshot, Done};
+use crate::invariants::SubmissionResult;
+use crate::manual_spool::{ManualSpool, TURN};
+use crate::world::{HOUR, Submission, What, World};
 use dane_relay::accept::driver::{self as listener, Acceptor};
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::lab::mx::client::SmtpClient;
@@ -21,7 +21,7 @@ use dane_relay::service::start::{self, Service};
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::Act;
-use dane_relay::spool::ledger::{Listed, Message, MessageState};
+use dane_relay::spool::ledger::{LedgerMessage, Listed, MessageState};
 use dane_relay::spool::{Hold, Spool};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -59,18 +59,18 @@ struct Life<'a> {
     since: Timestamp,
     /// When the clock was last set, by itself.
     set_at: Timestamp,
-    camera: Arc<Camera>,
-    desk: Arc<Desk>,
-    hands: ManualWriters,
+    snapshot: Arc<CrashSnapshot>,
+    spool: Arc<ManualSpool>,
+    writers: ManualWriters,
     acceptor: Arc<Acceptor>,
     pipeline: Arc<Pipeline>,
     /// Until it runs.
-    works: Option<Service>,
+    service: Option<Service>,
     stop: CancellationToken,
     /// Clients and operators at work.
-    people: TaskTracker,
-    /// Letters that the relay refused for now.
-    again: Arc<Mutex<Vec<Letter>>>,
+    clients: TaskTracker,
+    /// Submissions that the relay refused for now.
+    again: Arc<Mutex<Vec<Submission>>>,
 }
 
 impl World {
@@ -102,68 +102,68 @@ impl World {
         let mut builder = Builder::new_current_thread();
         // One helper for what blocks, so that the order is always the same.
         let runtime = builder.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
-        let notary = Arc::clone(&self.judge.notary);
-        let camera = Arc::new(Camera::new(&self.config.spool.path, &self.next_spool(), crash, notary));
+        let pruning_log = Arc::clone(&self.invariants.pruning_log);
+        let snapshot = Arc::new(CrashSnapshot::new(&self.config.spool.path, &self.next_spool(), crash, pruning_log));
         let end = runtime.block_on(async {
-            self.streets.begin_life(self.truth);
-            let Some(mut life) = Life::begin(self, Arc::clone(&camera)) else { return End::Crashed };
+            self.network.begin_life(self.truth);
+            let Some(mut life) = Life::begin(self, Arc::clone(&snapshot)) else { return End::Crashed };
             let end = life.last().await;
             let now = life.clock.now();
             if end != End::Crashed {
-                life.hands.finish();
+                life.writers.finish();
             }
             self.now = now;
-            self.truth = self.streets.truth();
-            if camera.taken() { End::Crashed } else { end }
+            self.truth = self.network.truth();
+            if snapshot.taken() { End::Crashed } else { end }
         });
-        (end, camera.steps())
+        (end, snapshot.steps())
     }
 }
 
 impl<'a> Life<'a> {
     /// Opens the spool and puts the relay together; none when the crash comes meanwhile.
-    fn begin(world: &'a mut World, camera: Arc<Camera>) -> Option<Self> {
-        let opened = EmbeddedSpool::open_by_hand(&world.config.spool, world.now, Arc::clone(&camera) as _);
-        if camera.taken() {
+    fn begin(world: &'a mut World, snapshot: Arc<CrashSnapshot>) -> Option<Self> {
+        let opened = EmbeddedSpool::open_by_hand(&world.config.spool, world.now, Arc::clone(&snapshot) as _);
+        if snapshot.taken() {
             return None;
         }
-        let (spool, hands) = opened.unwrap();
+        let (spool, writers) = opened.unwrap();
         world.note_unrecorded();
         let clock = Clock::with_runtime(world.now);
-        world.judge.notary().begin_life(&world.config.spool.path, &clock);
-        let desk = Arc::new(Desk::new(spool));
-        let works = works(world, clock.clone(), Arc::clone(&desk) as _);
+        world.invariants.pruning_log().begin_life(&world.config.spool.path, &clock);
+        let spool = Arc::new(ManualSpool::new(spool));
+        let service = service(world, clock.clone(), Arc::clone(&spool) as _);
         Some(Self {
             since: world.truth,
             set_at: world.now,
             world,
             clock,
-            camera,
-            desk,
-            hands,
-            acceptor: Arc::clone(&works.acceptor),
-            pipeline: Arc::clone(&works.pipeline),
-            works: Some(works),
+            snapshot,
+            spool,
+            writers,
+            acceptor: Arc::clone(&service.acceptor),
+            pipeline: Arc::clone(&service.pipeline),
+            service: Some(service),
             stop: CancellationToken::new(),
-            people: TaskTracker::new(),
+            clients: TaskTracker::new(),
             again: Arc::default(),
         })
     }
 
     /// Everything between the opening and the end.
     async fn last(&mut self) -> End {
-        let Some(works) = self.works.take() else { return End::Empty };
+        let Some(service) = self.service.take() else { return End::Empty };
         let stopped = self.stop.clone();
         let accepting = async move { stopped.cancelled().await };
-        works.watch(&self.stop);
-        let mut running = tokio::spawn(works.run(accepting, std::future::pending(), self.stop.clone()));
+        service.watch(&self.stop);
+        let mut running = tokio::spawn(service.run(accepting, std::future::pending(), self.stop.clone()));
         let mut ends = None;
         let (limit, mut look) = (self.truth().plus(24 * HOUR * MOST_DAYS), self.truth());
         loop {
             let next = self.world.to_come.front().map_or(look, |(at, _)| *at.min(&look));
             tokio::select! {
                 biased;
-                () = self.desk.work() => sleep(TURN).await,
+                () = self.spool.work() => sleep(TURN).await,
                 () = sleep(next.since(self.truth())), if ends.is_none() => {
                     ends = self.go_on();
                     look = self.truth().plus(LOOK);
@@ -173,7 +173,7 @@ impl<'a> Life<'a> {
                     return if is_down { End::Crashed } else { ends.unwrap_or(End::Empty) };
                 }
             }
-            if self.camera.taken() || self.turn().is_break() {
+            if self.snapshot.taken() || self.turn().is_break() {
                 return End::Crashed;
             }
             assert!(self.truth() < limit, "{}: something waits for ever", self.world.name());
@@ -182,7 +182,7 @@ impl<'a> Life<'a> {
 
     /// The time that nobody sets: by it the world goes.
     fn truth(&self) -> Timestamp {
-        self.world.streets.truth()
+        self.world.network.truth()
     }
 
     fn age(&self) -> Duration {
@@ -191,8 +191,8 @@ impl<'a> Life<'a> {
 
     /// The writers do all that waits.
     fn turn(&mut self) -> ControlFlow<()> {
-        while self.hands.turn() {
-            if self.camera.taken() {
+        while self.writers.turn() {
+            if self.snapshot.taken() {
                 return ControlFlow::Break(());
             }
         }
@@ -201,12 +201,12 @@ impl<'a> Life<'a> {
 
     /// What is due happens; and the life ends when nothing more can.
     fn go_on(&mut self) -> Option<End> {
-        self.world.judge.notary().look_at_segments(&self.world.config.spool.path);
+        self.world.invariants.pruning_log().look_at_segments(&self.world.config.spool.path);
         self.look_at_exceptions();
         self.world.count();
         let back = std::mem::take(&mut *self.again.lock().unwrap());
-        for letter in back {
-            self.world.to_come.push_front((self.truth().plus(HOUR / 4), What::Send(letter)));
+        for submission in back {
+            self.world.to_come.push_front((self.truth().plus(HOUR / 4), What::Send(submission)));
         }
         while let Some((at, _)) = self.world.to_come.front()
             && *at <= self.truth()
@@ -216,7 +216,7 @@ impl<'a> Life<'a> {
                 return self.end(end);
             }
         }
-        let nothing_waits = self.desk.stats().queued_messages == 0 && self.people.is_empty();
+        let nothing_waits = self.spool.stats().queued_messages == 0 && self.clients.is_empty();
         let is_over = nothing_waits && self.world.to_come.is_empty() && self.again.lock().unwrap().is_empty();
         if is_over { self.end(End::Empty) } else { None }
     }
@@ -230,8 +230,8 @@ impl<'a> Life<'a> {
         self.world.end_forgiveness(now);
         let (name, standing) = (self.world.name(), self.pipeline.out.exceptions_now());
         let in_force = |domain: &String| standing.in_force.iter().any(|one| one.domains == **domain);
-        let for_ever: Vec<&String> = self.world.judge.passing.keys().filter(|domain| in_force(domain)).collect();
-        assert!(for_ever.is_empty() || self.world.judge.set_backs > 0, "{name}: {for_ever:?} forgiven for ever");
+        let for_ever: Vec<&String> = self.world.invariants.passing.keys().filter(|domain| in_force(domain)).collect();
+        assert!(for_ever.is_empty() || self.world.invariants.set_backs > 0, "{name}: {for_ever:?} forgiven for ever");
         let day_is_just_over = now >= FORGIVEN_UNTIL_END && now.since(FORGIVEN_UNTIL_END) < TOLD;
         if self.age() >= TOLD && now.since(self.set_at) >= TOLD && !day_is_just_over {
             self.look_at_metrics(&name, &standing);
@@ -240,7 +240,7 @@ impl<'a> Life<'a> {
 
     /// The watchers tell of what they see.
     fn look_at_metrics(&self, name: &str, standing: &Exceptions) {
-        let metrics = self.pipeline.observer.render(&self.desk.stats(), self.clock.now());
+        let metrics = self.pipeline.observer.render(&self.spool.stats(), self.clock.now());
         for (metric, exceptions) in
             [("relay_exceptions", &standing.in_force), ("relay_exceptions_over", &standing.over)]
         {
@@ -256,16 +256,16 @@ impl<'a> Life<'a> {
     }
 
     fn happen(&mut self, what: What) -> Option<End> {
-        self.world.judge.notary().note_time();
+        self.world.invariants.pruning_log().note_time();
         match what {
-            What::Send(letter) => self.send(letter),
+            What::Send(submission) => self.send(submission),
             What::Heal => {
-                self.world.ways.lock().unwrap().change();
+                self.world.paths.lock().unwrap().change();
                 let sts = &self.pipeline.out.sts;
                 self.world.heal(|domain| sts.cached(&domain.parse().unwrap()).is_some());
             }
             What::Break if self.age() >= WATCHED => {
-                self.world.ways.lock().unwrap().change();
+                self.world.paths.lock().unwrap().change();
                 self.world.break_again();
             }
             // What the last life did not get to, this one does first.
@@ -273,12 +273,12 @@ impl<'a> Life<'a> {
             What::Operate(act, number) => self.operate(act, number),
             What::ReleaseAll => self.release_all(),
             What::SetOn(by) => {
-                self.world.judge.set_on = true;
+                self.world.invariants.set_on = true;
                 self.clock.advance(by);
                 self.set_at = self.clock.now();
             }
             What::SetBack(by) => {
-                self.world.judge.set_backs += 1;
+                self.world.invariants.set_backs += 1;
                 self.clock.set_back(by);
                 self.set_at = self.clock.now();
             }
@@ -287,23 +287,24 @@ impl<'a> Life<'a> {
         None
     }
 
-    fn send(&mut self, letter: Letter) {
-        let answers = Arc::clone(&self.world.judge.answers);
-        answers.lock().unwrap().insert(letter.number, (letter.clone(), Answer::Nothing));
+    fn send(&mut self, submission: Submission) {
+        let answers = Arc::clone(&self.world.invariants.answers);
+        answers.lock().unwrap().insert(submission.number, (submission.clone(), SubmissionResult::Nothing));
         let (ours, theirs) = duplex(64 * 1024);
         let peer = ([127, 0, 0, 1], 40_000).into();
         tokio::spawn(listener::session(Arc::clone(&self.acceptor), theirs, peer, self.stop.clone()));
         let again = Arc::clone(&self.again);
-        self.people.spawn(async move {
-            let mail = format!("MAIL FROM:<{}>{}", letter.from, letter.ret);
-            let rcpt: Vec<String> = letter.to.iter().map(|to| format!("RCPT TO:<{to}>{}", letter.notify)).collect();
+        self.clients.spawn(async move {
+            let mail = format!("MAIL FROM:<{}>{}", submission.from, submission.ret);
+            let rcpt: Vec<String> =
+                submission.to.iter().map(|to| format!("RCPT TO:<{to}>{}", submission.notify)).collect();
             let mut client = SmtpClient::over(ours).await?;
             client.ehlo("exchange.office.test").await?;
-            let handed = client.transact(&mail, &rcpt, &letter.content()).await?;
+            let handed = client.transact(&mail, &rcpt, &submission.content()).await?;
             if handed.accepted() {
-                answers.lock().unwrap().insert(letter.number, (letter, Answer::Accepted));
+                answers.lock().unwrap().insert(submission.number, (submission, SubmissionResult::Accepted));
             } else {
-                again.lock().unwrap().push(letter);
+                again.lock().unwrap().push(submission);
             }
             std::io::Result::Ok(())
         });
@@ -311,9 +312,9 @@ impl<'a> Life<'a> {
 
     fn operate(&mut self, act: Act, number: usize) {
         if matches!(act, Act::Bounce | Act::Delete) {
-            self.world.judge.ended_by_operator.insert(number);
+            self.world.invariants.ended_by_operator.insert(number);
         }
-        self.world.judge.held |= act == Act::Hold;
+        self.world.invariants.held |= act == Act::Hold;
         let message_id = format!("n{number}@office.test");
         let ledger = StateReader::open(&self.world.config.spool.path).unwrap();
         for message in ledger.find(&message_id, 1).unwrap().messages {
@@ -335,27 +336,27 @@ impl<'a> Life<'a> {
         };
         ledger.for_each_waiting(look).unwrap();
         held.into_iter().for_each(|message| self.order(Act::Release, message));
-        if self.desk.stats().queued_messages > 0 {
+        if self.spool.stats().queued_messages > 0 {
             self.world.to_come.push_back((self.truth().plus(12 * HOUR), What::ReleaseAll));
         }
     }
 
-    fn order(&self, act: Act, message: Message) {
+    fn order(&self, act: Act, message: LedgerMessage) {
         let hold = if message.standing == MessageState::Held { Hold::Held } else { Hold::Scheduled };
         let pipeline = Arc::clone(&self.pipeline);
         let all: Vec<usize> = (0..message.recipients.len()).collect();
-        self.people.spawn(async move { pipeline.operate(Order { act, uid: None }, message.id, &all, hold).await });
+        self.clients.spawn(async move { pipeline.operate(Order { act, uid: None }, message.id, &all, hold).await });
     }
 }
 
-/// The relay, put together as in service, with the world's own ways.
-fn works(world: &World, clock: Clock, spool: Arc<dyn Spool>) -> Service {
+/// The relay, put together as in service, with the world's own paths.
+fn service(world: &World, clock: Clock, spool: Arc<dyn Spool>) -> Service {
     let config = Arc::new(world.config.clone());
     let observer = Arc::new(Observer::new().unwrap());
     let told = Arc::clone(&observer);
     let told = Arc::new(move |event: &DnsEvent<'_>| told.dns(event));
     let dns = Arc::new(Dns::over(&config, world.dns_paths(&clock), clock.clone(), told).unwrap());
-    let ways = OutboundPaths { dns, network: Arc::clone(&world.streets) as _, clock };
-    let out = start::outbound(config, ways, &observer).unwrap();
+    let paths = OutboundPaths { dns, network: Arc::clone(&world.network) as _, clock };
+    let out = start::outbound(config, paths, &observer).unwrap();
     Service::new(out, spool, observer, load_texts(None).unwrap()).unwrap()
 }

@@ -8,7 +8,7 @@
 //! turned by hand, so that all runs on one thread in the runtime's own time, and days pass in
 //! moments.
 //!
-//! Policies change and their hosts go away, exceptions come to their end, ways to the DNS are silent,
+//! Policies change and their hosts go away, exceptions come to their end, paths to the DNS are silent,
 //! filter or lie; and long worlds outlive the history of their spool.
 //!
 //! After each world every recipient is accounted for, by the audit and by what came to the mail
@@ -22,20 +22,24 @@
     clippy::disallowed_methods,
     reason = "what fails in a test is the test's result"
 )]
-mod camera;
-mod desk;
-mod dice;
-mod judge;
+mod behaviour;
+mod crash_snapshot;
+mod dns_paths;
+mod invariants;
 mod life;
-mod nature;
-mod notary;
-mod paths;
-mod scenes;
-mod streets;
+mod manual_spool;
+mod network;
+mod oracle;
+mod pruning_log;
+#[path = "../support/random.rs"]
+mod random;
+mod report_volume;
 mod world;
+#[path = "../support/wrapped_spool.rs"]
+mod wrapped_spool;
 
-use camera::{BLOWS, Blow, Crash};
-use dice::Dice;
+use crash_snapshot::{CRASH_KINDS, Crash, CrashKind};
+use random::SeededRandom;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -78,7 +82,7 @@ fn rfc5321_6_1_what_is_over_is_forgotten_in_its_time_and_nothing_else_is() {
     let done = Mutex::new(BTreeSet::new());
     side_by_side(usize::try_from(wanted("SIMULATION_LONG_WORLDS", LONG_WORLDS)).unwrap(), |seed| {
         for world in twice(seed as u64, Size::Long) {
-            done.lock().unwrap().extend(world.judge.notary().steps().clone());
+            done.lock().unwrap().extend(world.invariants.pruning_log().steps().clone());
         }
     });
     let done = done.into_inner().unwrap();
@@ -89,13 +93,14 @@ fn rfc5321_6_1_what_is_over_is_forgotten_in_its_time_and_nothing_else_is() {
 
 /// A world without crashes, and the same again with some.
 fn twice(seed: u64, size: Size) -> [World; 2] {
-    let mut dice = Dice::new(seed);
+    let mut random = SeededRandom::new(seed);
     let steps = if size == Size::Long { 150 } else { 60 };
-    let crashes: Vec<Crash> = (0..4).map(|_| Crash { step: 1 + dice.size(steps), blow: *dice.pick(&BLOWS) }).collect();
+    let crashes: Vec<Crash> =
+        (0..4).map(|_| Crash { step: 1 + random.size(steps), kind: *random.pick(&CRASH_KINDS) }).collect();
     [&[][..], &crashes].map(|crashes| {
         let mut world = World::new(seed, size);
         world.run(crashes);
-        world.judge();
+        world.check_invariants();
         world
     })
 }
@@ -107,17 +112,17 @@ fn rfc5321_6_1_a_crash_at_any_durable_step_costs_nobody_anything_but_a_duplicate
         let crashes: Vec<Crash> = all.iter().enumerate().flat_map(|(nth, done)| done.crashes(nth + 1)).collect();
         side_by_side(crashes.len(), |nth| {
             // And one more while the spool is opened again.
-            let again = Crash { step: 1 + nth % OPENING, blow: BLOWS[nth / OPENING % 2] };
+            let again = Crash { step: 1 + nth % OPENING, kind: CRASH_KINDS[nth / OPENING % 2] };
             let mut world = World::new(seed, Size::Small);
             world.run(&[crashes[nth], again]);
-            world.judge();
+            world.check_invariants();
         });
     }
 }
 
 #[test]
 fn the_same_seed_makes_the_same_world() {
-    let crashes = [Crash { step: 40, blow: Blow::Kill }];
+    let crashes = [Crash { step: 40, kind: CrashKind::Kill }];
     let run = |seed| World::new(seed, Size::Usual).run(&crashes);
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));

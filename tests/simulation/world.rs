@@ -1,14 +1,16 @@
-//! A world made from a seed: domains and how they are, letters and when they are handed in, and
+//! A world made from a seed: domains and how they are, submissions and when they are handed in, and
 //! what happens meanwhile. It outlives the relay, which has several lives in it.
 
-use crate::camera::Crash;
-use crate::dice::Dice;
-use crate::judge::Judge;
-use crate::nature::Nature::{Dead, DeadAtFirst, Fine, Greylisting, Mismatched, NeverReady, Refusing, Silent};
-use crate::nature::{CHANGING, NATURES, Nature};
-use crate::notary::Notary;
-use crate::paths::{TRAP, Ways};
-use crate::streets::Streets;
+use crate::behaviour::DomainBehaviour::{
+    Dead, DeadAtFirst, Fine, Greylisting, Mismatched, NeverReady, Refusing, Silent,
+};
+use crate::behaviour::{BEHAVIOURS, CHANGING, DomainBehaviour};
+use crate::crash_snapshot::Crash;
+use crate::dns_paths::{DnsPaths, TRAP};
+use crate::invariants::Invariants;
+use crate::network::SimulatedNetwork;
+use crate::pruning_log::PruningLog;
+use crate::random::SeededRandom;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::dns::boxes::PathFault;
@@ -33,7 +35,7 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(4 * 3600);
 
 /// A message that is handed in.
 #[derive(Clone, Debug)]
-pub(crate) struct Letter {
+pub(crate) struct Submission {
     pub(crate) number: usize,
     /// When it is handed in first.
     pub(crate) at: Timestamp,
@@ -47,7 +49,7 @@ pub(crate) struct Letter {
     pub(crate) padding: usize,
 }
 
-impl Letter {
+impl Submission {
     pub(crate) fn message_id(&self) -> String {
         format!("n{}@office.test", self.number)
     }
@@ -62,13 +64,13 @@ impl Letter {
 /// Something that happens.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    /// Somebody hands a letter in.
-    Send(Letter),
+    /// Somebody hands a submission in.
+    Send(Submission),
     /// What was only at first is over, and what fits no longer begins.
     Heal,
     /// What has healed under an exception is as it was, and the exception is over.
     Break,
-    /// The operator does something to a letter.
+    /// The operator does something to a submission.
     Operate(Act, usize),
     /// The operator releases what is held.
     ReleaseAll,
@@ -94,11 +96,11 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// The crashes that it has had.
     pub(crate) crashes: Vec<Crash>,
-    pub(crate) natures: BTreeMap<String, Nature>,
+    pub(crate) behaviours: BTreeMap<String, DomainBehaviour>,
     pub(crate) lab: Arc<Lab>,
-    pub(crate) streets: Arc<Streets>,
+    pub(crate) network: Arc<SimulatedNetwork>,
     /// To the DNS.
-    pub(crate) ways: Arc<Mutex<Ways>>,
+    pub(crate) paths: Arc<Mutex<DnsPaths>>,
     /// The time by which zones are signed.
     pub(crate) signing: Clock,
     pub(crate) config: Config,
@@ -107,7 +109,7 @@ pub(crate) struct World {
     /// By one that nobody sets.
     pub(crate) truth: Timestamp,
     pub(crate) to_come: VecDeque<(Timestamp, What)>,
-    pub(crate) judge: Judge,
+    pub(crate) invariants: Invariants,
     pub(crate) size: Size,
     lives: usize,
     folder: TempDir,
@@ -115,49 +117,50 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, size: Size) -> Self {
-        let mut dice = Dice::new(seed);
-        let natures = natures(&mut dice, size);
-        let to_come = happenings(&mut dice, &natures, size);
-        Self::made_of((seed, size), natures, to_come)
+        let mut random = SeededRandom::new(seed);
+        let behaviours = behaviours(&mut random, size);
+        let to_come = happenings(&mut random, &behaviours, size);
+        Self::made_of(seed, size, behaviours, to_come)
     }
 
     /// A world with these domains, in which this happens.
     pub(crate) fn made_of(
-        (seed, size): (u64, Size),
-        natures: BTreeMap<String, Nature>,
+        seed: u64,
+        size: Size,
+        behaviours: BTreeMap<String, DomainBehaviour>,
         to_come: VecDeque<(Timestamp, What)>,
     ) -> Self {
         let signing = Clock::manual(BEGIN);
         let builder =
             Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d).domain(TRAP, |d| d);
         let builder =
-            natures.iter().fold(builder, |lab, (name, nature)| lab.domain(name, |d| nature.describe(name, d)));
+            behaviours.iter().fold(builder, |lab, (name, behaviour)| lab.domain(name, |d| behaviour.describe(name, d)));
         let lab = Arc::new(builder.start().now_or_never().unwrap().unwrap());
-        let streets = Arc::new(Streets::new(Arc::clone(&lab)));
-        for (name, nature) in &natures {
-            match nature {
-                Dead | DeadAtFirst => streets.block(name, Some(Block::Refused)),
-                Silent => streets.block(name, Some(Block::Silent)),
+        let network = Arc::new(SimulatedNetwork::new(Arc::clone(&lab)));
+        for (name, behaviour) in &behaviours {
+            match behaviour {
+                Dead | DeadAtFirst => network.block(name, Some(Block::Refused)),
+                Silent => network.block(name, Some(Block::Silent)),
                 _ => {}
             }
         }
         lab.dns().set_path([PathFault::DropTlsaOver(4)]);
         let folder = folder();
-        let config = config(&lab, folder.path(), size, &natures);
-        let judge = Judge::new(Notary::new(config.spool.keep_history, BEGIN));
+        let config = config(&lab, folder.path(), size, &behaviours);
+        let invariants = Invariants::new(PruningLog::new(config.spool.keep_history, BEGIN));
         let mut world = Self {
             seed,
             crashes: Vec::new(),
-            natures,
+            behaviours,
             lab,
-            streets,
-            ways: Arc::new(Mutex::new(Ways::new(seed, size))),
+            network,
+            paths: Arc::new(Mutex::new(DnsPaths::new(seed, size))),
             signing,
             config,
             now: BEGIN,
             truth: BEGIN,
             to_come,
-            judge,
+            invariants,
             size,
             lives: 0,
             folder,
@@ -170,7 +173,7 @@ impl World {
         self.folder.path().join(format!("spool-{life}"))
     }
 
-    /// Where the picture of a crash goes.
+    /// Where the snapshot of a crash goes.
     pub(crate) fn next_spool(&self) -> PathBuf {
         self.spool_of(self.lives + 1)
     }
@@ -189,67 +192,71 @@ fn folder() -> TempDir {
 }
 
 /// Some domains that every world has, and others by chance.
-fn natures(dice: &mut Dice, size: Size) -> BTreeMap<String, Nature> {
+fn behaviours(random: &mut SeededRandom, size: Size) -> BTreeMap<String, DomainBehaviour> {
     let (certain, changing, others) = match size {
         Size::Usual => (&[Fine, NeverReady][..], 0, 6),
         Size::Small => (&[Fine, Refusing, Greylisting, Mismatched][..], 0, 1),
         Size::Long => (&[Fine, NeverReady, Refusing][..], 3, 1),
     };
     let certain = certain.iter().copied();
-    let mut natures: Vec<Nature> = certain.collect();
-    natures.extend((0..changing).map(|_| *dice.pick(&CHANGING)));
-    natures.extend((0..others).map(|_| *dice.pick(&NATURES)));
-    natures.into_iter().enumerate().map(|(n, nature)| (format!("d{n}.test"), nature)).collect()
+    let mut behaviours: Vec<DomainBehaviour> = certain.collect();
+    behaviours.extend((0..changing).map(|_| *random.pick(&CHANGING)));
+    behaviours.extend((0..others).map(|_| *random.pick(&BEHAVIOURS)));
+    behaviours.into_iter().enumerate().map(|(n, behaviour)| (format!("d{n}.test"), behaviour)).collect()
 }
 
-fn happenings(dice: &mut Dice, natures: &BTreeMap<String, Nature>, size: Size) -> VecDeque<(Timestamp, What)> {
-    let domains: Vec<&String> = natures.keys().collect();
+fn happenings(
+    random: &mut SeededRandom,
+    behaviours: &BTreeMap<String, DomainBehaviour>,
+    size: Size,
+) -> VecDeque<(Timestamp, What)> {
+    let domains: Vec<&String> = behaviours.keys().collect();
     let mut all = Vec::new();
     // Whoever looks every minute does so at another time.
     let at = |minutes: u64| BEGIN.plus(Duration::from_secs(60 * minutes + 17));
-    let letters = match size {
-        Size::Usual => 4 + dice.size(3),
+    let submissions = match size {
+        Size::Usual => 4 + random.size(3),
         Size::Small => 3,
         Size::Long => 8,
     };
-    // Minutes in which letters are handed in, and those in which the relay is started again.
+    // Minutes in which submissions are handed in, and those in which the relay is started again.
     let (days, restarts) = match size {
         Size::Usual | Size::Small => (30, 1),
         Size::Long => (1800, 4),
     };
-    let heal = 60 + dice.roll(300);
-    for number in 0..letters {
-        let to = (0..=dice.roll(4)).map(|n| format!("r{n}@{}", dice.pick(&domains))).collect();
-        let from = if dice.one_in(6) { "" } else { SENDER };
-        let notify = *dice.pick(&["", "", "", NEVER, ALWAYS]);
-        let padding = if dice.one_in(4) { 300_000 } else { 0 };
+    let heal = 60 + random.below(300);
+    for number in 0..submissions {
+        let to = (0..=random.below(4)).map(|n| format!("r{n}@{}", random.pick(&domains))).collect();
+        let from = if random.one_in(6) { "" } else { SENDER };
+        let notify = *random.pick(&["", "", "", NEVER, ALWAYS]);
+        let padding = if random.one_in(4) { 300_000 } else { 0 };
         let minutes = if number % 2 == 0 { 60 } else { days };
-        let at = at(dice.roll(minutes.min(days)));
-        all.push((at, What::Send(Letter { number, at, from, ret: "", to, notify, padding })));
+        let at = at(random.below(minutes.min(days)));
+        all.push((at, What::Send(Submission { number, at, from, ret: "", to, notify, padding })));
     }
     // Where something changes later, mail goes before that and after.
-    let changing = natures.iter().filter(|(_, nature)| CHANGING.contains(nature));
+    let changing = behaviours.iter().filter(|(_, behaviour)| CHANGING.contains(behaviour));
     let to: Vec<String> = changing.map(|(domain, _)| format!("r9@{domain}")).collect();
-    for (number, minute) in [(letters, 20), (letters + 1, heal + 60 * 25 / 2)] {
+    for (number, minute) in [(submissions, 20), (submissions + 1, heal + 60 * 25 / 2)] {
         if size == Size::Long {
-            let letter =
-                Letter { number, at: at(minute), from: SENDER, ret: "", to: to.clone(), notify: "", padding: 0 };
-            all.push((letter.at, What::Send(letter)));
+            let submission =
+                Submission { number, at: at(minute), from: SENDER, ret: "", to: to.clone(), notify: "", padding: 0 };
+            all.push((submission.at, What::Send(submission)));
         }
     }
     all.extend([(at(heal), What::Heal), (at(heal + 120), What::Break)]);
     for _ in 0..restarts {
-        all.push((at(dice.roll(570 + days)), What::Restart));
+        all.push((at(random.below(570 + days)), What::Restart));
     }
-    for _ in 0..dice.roll(3) {
-        let act = *dice.pick(&[Act::Hold, Act::Retry, Act::Bounce, Act::Delete]);
-        let letter = dice.size(letters);
-        all.push((at(5 + dice.roll(270 + days)), What::Operate(act, letter)));
+    for _ in 0..random.below(3) {
+        let act = *random.pick(&[Act::Hold, Act::Retry, Act::Bounce, Act::Delete]);
+        let submission = random.size(submissions);
+        all.push((at(5 + random.below(270 + days)), What::Operate(act, submission)));
     }
-    for _ in 0..dice.roll(3) {
-        let by = Duration::from_secs(dice.roll(50_000));
-        let what = if dice.one_in(2) { What::SetOn(by) } else { What::SetBack(by) };
-        all.push((at(dice.roll(700)), what));
+    for _ in 0..random.below(3) {
+        let by = Duration::from_secs(random.below(50_000));
+        let what = if random.one_in(2) { What::SetOn(by) } else { What::SetBack(by) };
+        all.push((at(random.below(700)), what));
     }
     all.push((at(770 + days), What::ReleaseAll));
     all.sort_by_key(|(at, _)| *at);
@@ -258,7 +265,7 @@ fn happenings(dice: &mut Dice, natures: &BTreeMap<String, Nature>, size: Size) -
 
 /// The schedule of a relay that nobody has configured, but for the age at which mail is returned
 /// and that at which it is forgotten.
-fn config(lab: &Lab, folder: &Path, size: Size, natures: &BTreeMap<String, Nature>) -> Config {
+fn config(lab: &Lab, folder: &Path, size: Size, behaviours: &BTreeMap<String, DomainBehaviour>) -> Config {
     let anchors = folder.join("root.key");
     std::fs::write(&anchors, lab.world().trust_anchor(AnchorForm::DnsKey).unwrap()).unwrap();
     let roots = folder.join("roots.pem");
@@ -267,7 +274,7 @@ fn config(lab: &Lab, folder: &Path, size: Size, natures: &BTreeMap<String, Natur
         Size::Usual => "30d",
         Size::Small | Size::Long => "2h",
     };
-    let exceptions: String = natures.iter().filter_map(|(name, nature)| nature.exception(name)).collect();
+    let exceptions: String = behaviours.iter().filter_map(|(name, behaviour)| behaviour.exception(name)).collect();
     let text = format!(
         "hostname = \"relay.office.test\"\npostmaster = \"postmaster@office.test\"\n\
          [spool]\nkeep_history = {keep:?}\nmin_free_bytes = 0\nmin_free_inodes = 0\n\

@@ -2,24 +2,19 @@
 #![expect(clippy::disallowed_methods, reason = "the tests look into the spool directory and damage it")]
 #![expect(clippy::unwrap_used, reason = "what fails in a test is the test's result")]
 
-use bytes::Bytes;
+use crate::sample::{NOW, config, delivered, envelope, failed, report};
 use dane_relay::clock::Timestamp;
-use dane_relay::config::SpoolConfig;
-use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
-use dane_relay::outcome::{Cause, DeliveryOutcome};
-use dane_relay::smtp::address::ReversePath;
+use dane_relay::envelope::QueueId;
 use dane_relay::spool::audit::{Audit, AuditFault, Depth};
 use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::embedded::audit::Auditor;
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::event::Silence;
 use dane_relay::spool::ledger::{LedgerError, Listed, More};
-use dane_relay::spool::{Claim, Notification, RecipientState, Report, Settlement, Spool};
+use dane_relay::spool::{Claim, Notification, RecipientState, Settlement, Spool};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use tempfile::TempDir;
-
-const NOW: Timestamp = Timestamp(1_795_261_468_000);
 
 struct World {
     folder: TempDir,
@@ -29,7 +24,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let spool = EmbeddedSpool::open(&config(&folder), NOW).unwrap();
+        let spool = EmbeddedSpool::open(&config(folder.path()), NOW).unwrap();
         Self { folder, spool }
     }
 
@@ -82,35 +77,6 @@ impl World {
         let s = audit.sum;
         assert_eq!(s.accepted, s.delivered + s.told + s.suppressed + s.removed + s.queued + s.unaccounted, "{s:?}");
     }
-}
-
-fn config(folder: &TempDir) -> SpoolConfig {
-    let path = folder.path().join("spool");
-    SpoolConfig { path, min_free_bytes: 0, min_free_inodes: 0, ..SpoolConfig::default() }
-}
-
-fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
-    let sender = sender.parse().map_or(ReversePath::Null, ReversePath::Mailbox);
-    let recipients = recipients.iter().map(|r| r.parse().unwrap()).collect();
-    let client = ClientInfo { address: [192, 0, 2, 1].into(), helo: "ex.example".into(), protocol: "ESMTP".into() };
-    Envelope::new(sender, recipients, NOW, Origin::Client(client))
-}
-
-fn report(about: QueueId) -> Report {
-    let origin = Origin::Report { about };
-    let envelope = Envelope { origin, ..envelope("", &["alice@office.example"]) };
-    Report { envelope, content: Bytes::from_static(b"Subject: Undeliverable\r\n\r\n") }
-}
-
-fn failed() -> RecipientState {
-    let cause = Cause::DomainNotFound { domain: "gone.example".parse().unwrap() };
-    RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } }
-}
-
-fn delivered() -> RecipientState {
-    let json = r#"{"state":"delivered","peer":{"host":"mx.example","address":"192.0.2.1:25"},
-        "tls":{"tls":"clear-text"},"reply":{"code":250,"enhanced":null,"lines":["ok"]}}"#;
-    RecipientState::Done { outcome: serde_json::from_str(json).unwrap() }
 }
 
 #[tokio::test]

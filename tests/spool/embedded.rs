@@ -3,34 +3,25 @@
 #![expect(clippy::disallowed_methods, reason = "the tests look into the spool directory and damage it")]
 #![expect(clippy::unwrap_used, reason = "what fails in a test is the test's result")]
 
+use crate::sample::{self, NOW, body, content, ended, failed};
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{
     BodyType, Charset, ClientInfo, DsnRequest, Envelope, Origin, QueueId, RecipientDsn, TlsRequest,
 };
-use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::smtp::dsn::Ret;
 use dane_relay::spool::embedded::EmbeddedSpool;
-use dane_relay::spool::event::Event;
 use dane_relay::spool::owed::Reported;
 use dane_relay::spool::{Claim, Pending, RecipientState, Report, Settlement, Spool, SpoolError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const NOW: Timestamp = Timestamp(1_795_261_468_000);
-
 fn config(folder: &Path) -> SpoolConfig {
     let keep_history = Duration::from_secs(86_400);
-    SpoolConfig {
-        path: folder.join("spool"),
-        min_free_bytes: 0,
-        min_free_inodes: 0,
-        keep_history,
-        max_history_bytes: u64::MAX,
-    }
+    SpoolConfig { keep_history, max_history_bytes: u64::MAX, ..sample::config(folder) }
 }
 
 fn open(folder: &TempDir) -> EmbeddedSpool {
@@ -64,47 +55,18 @@ fn report(about: QueueId) -> Report {
     Report { envelope, content: Bytes::from_static(b"Subject: Undeliverable\r\n\r\nIt could not be delivered.\r\n") }
 }
 
-fn failed() -> RecipientState {
-    let cause = Cause::DomainNotFound { domain: "gone.example".parse().unwrap() };
-    RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } }
-}
-
-fn ended(recipient: usize) -> Event {
-    Event::Ended { recipients: vec![recipient], cause: None }
-}
-
 async fn store(spool: &EmbeddedSpool, content: &[u8]) -> QueueId {
     store_for(spool, content, &["a@one.example"]).await
 }
 
 async fn store_for(spool: &EmbeddedSpool, content: &[u8], recipients: &[&str]) -> QueueId {
-    let mut draft = spool.begin(NOW);
-    for piece in content.chunks(10_000) {
-        draft.body.write(piece).await.unwrap();
-    }
-    assert_eq!(draft.body.size(), content.len() as u64);
-    spool.enqueue(draft, envelope(recipients)).await.unwrap()
+    sample::store(spool, envelope(recipients), content).await
 }
 
 async fn claim_one(spool: &EmbeddedSpool, now: Timestamp) -> Claim {
     let mut claims = spool.claim_due(now, 1).await.unwrap();
     assert_eq!(claims.len(), 1, "a message is due");
     claims.remove(0)
-}
-
-async fn body(spool: &EmbeddedSpool, id: QueueId) -> Result<Vec<u8>, SpoolError> {
-    let mut reader = spool.open_body(id).await?;
-    let mut all = Vec::new();
-    while let Some(piece) = reader.next().await? {
-        assert!(!piece.is_empty() && piece.len() <= 65_536);
-        all.extend_from_slice(&piece);
-    }
-    Ok(all)
-}
-
-/// Content that differs everywhere, so that a mix-up shows.
-fn content(seed: usize, size: usize) -> Vec<u8> {
-    (0..size).map(|i| u8::try_from((i * 31 + i / 251 + seed) % 251).unwrap()).collect()
 }
 
 fn state_files(folder: &TempDir) -> Vec<PathBuf> {
@@ -448,7 +410,7 @@ async fn more_messages_than_memory_keeps_are_read_from_the_database() {
     assert_eq!(claims.len(), 2500);
     let mut contents = std::collections::BTreeSet::new();
     for claim in claims {
-        contents.insert(body(&spool, claim.entry.id).await.unwrap());
+        contents.insert(body(&*spool, claim.entry.id).await.unwrap());
         spool.release(claim).await.unwrap();
     }
     assert_eq!(contents.len(), 2500);

@@ -3,6 +3,7 @@
 //! A new engine implements [`Engine`] and is named once more in `main.rs`: then every promise is
 //! held against it.
 
+use crate::sample::config;
 use async_trait::async_trait;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
@@ -35,8 +36,7 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     fn config(&self) -> SpoolConfig {
-        let path = self.folder.path().join("spool");
-        SpoolConfig { path, min_free_bytes: 0, min_free_inodes: 0, ..SpoolConfig::default() }
+        config(self.folder.path())
     }
 }
 

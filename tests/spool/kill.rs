@@ -6,6 +6,7 @@
 //! settled does not come back, a failed message and its report are never both there or both gone.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a test is the test's result")]
 
+use crate::sample::NOW;
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
@@ -25,7 +26,6 @@ const FOLDER: &str = "SPOOL_CRASH_TEST_FOLDER";
 const ROUNDS: u64 = 16;
 const PRODUCERS: u64 = 16;
 const CONSUMERS: u64 = 6;
-const NOW: Timestamp = Timestamp(1_795_261_468_000);
 const FAR: Timestamp = Timestamp(NOW.0 + 1_000_000_000);
 
 fn config(folder: &Path) -> SpoolConfig {
@@ -98,8 +98,8 @@ async fn produce(spool: Arc<EmbeddedSpool>, producer: u64) {
         let mut draft = spool.begin(NOW);
         let seed = draft.id.0;
         // Every fortieth message has a file of its own.
-        let dice = usize::try_from(seed.wrapping_mul(31).wrapping_add(producer) % 7000).unwrap();
-        let size = if dice % 40 == 0 { 300_000 } else { 500 + dice };
+        let random = usize::try_from(seed.wrapping_mul(31).wrapping_add(producer) % 7000).unwrap();
+        let size = if random % 40 == 0 { 300_000 } else { 500 + random };
         for piece in content(seed, size).chunks(50_000) {
             draft.body.write(piece).await.unwrap();
         }
@@ -170,9 +170,9 @@ impl Plan {
 
 // ---- the parent ----
 
-/// What the child said about a message.
+/// How far a message has come, by what the child said.
 #[derive(Clone, Copy, Debug, Default)]
-struct Said {
+struct Progress {
     accepted: bool,
     begun: Option<Plan>,
     settled: bool,
@@ -180,7 +180,7 @@ struct Said {
 
 #[derive(Default)]
 struct Ledger {
-    messages: BTreeMap<u64, Said>,
+    messages: BTreeMap<u64, Progress>,
     /// By the message they tell of: the report itself.
     reports_of: BTreeMap<u64, u64>,
     accepted: u64,

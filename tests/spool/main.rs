@@ -16,6 +16,9 @@ mod embedded;
 mod engine;
 mod kill;
 mod promises;
+#[path = "../support/random.rs"]
+#[allow(dead_code, reason = "each program uses its part")]
+mod random;
 mod reading;
 #[cfg(feature = "lab")]
 mod relay_kill;

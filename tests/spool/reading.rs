@@ -6,7 +6,7 @@ use crate::sample::{NOW, become_so, claim, delivered, ended, envelope, failed, f
 use dane_relay::envelope::QueueId;
 use dane_relay::spool::audit::{Audit, Depth};
 use dane_relay::spool::event::Silence;
-use dane_relay::spool::ledger::{Ledger, Listed, Message, MessageState, More, ToldBy};
+use dane_relay::spool::ledger::{Ledger, LedgerMessage, Listed, MessageState, More, ToldBy};
 use dane_relay::spool::{Hold, Notification, Opened, RecipientState, Settlement, Spool};
 use std::ops::ControlFlow;
 
@@ -33,7 +33,7 @@ async fn caught_up(spool: &dyn Spool, id: QueueId) {
     spool.history(id).await.unwrap();
 }
 
-async fn waiting(ledger: &dyn Ledger) -> Vec<Message> {
+async fn waiting(ledger: &dyn Ledger) -> Vec<LedgerMessage> {
     let (mut listing, mut found) = (ledger.waiting().await.unwrap(), Vec::new());
     while let Some(listed) = listing.next().await.unwrap() {
         let Listed::Message(message) = listed else { panic!("a message cannot be read") };
@@ -125,7 +125,7 @@ pub(crate) async fn what_waits_is_listed_oldest_first_and_what_is_finished_is_no
     let ledger = engine.ledger().await;
     let listed = waiting(ledger.as_ref()).await;
     assert_eq!(listed.iter().map(|message| message.id).collect::<Vec<_>>(), stored);
-    let is_held = |message: &&Message| message.standing == MessageState::Held;
+    let is_held = |message: &&LedgerMessage| message.standing == MessageState::Held;
     assert_eq!(listed.iter().filter(is_held).map(|message| message.id).collect::<Vec<_>>(), [held]);
     assert_eq!(ledger.message(finished).await.unwrap().unwrap().standing, MessageState::Finished);
     // Whoever has seen enough goes away.

@@ -2,14 +2,21 @@
 
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
+use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::smtp::address::ReversePath;
 use dane_relay::spool::event::Event;
 use dane_relay::spool::{Claim, Notification, Pending, RecipientState, Report, Settlement, Spool, SpoolError};
+use std::path::Path;
 
 pub(crate) const NOW: Timestamp = Timestamp(1_795_261_468_000);
 pub(crate) const LATER: Timestamp = Timestamp(NOW.0 + 3_600_000);
+
+/// An engine with all the room there is, in this folder.
+pub(crate) fn config(folder: &Path) -> SpoolConfig {
+    SpoolConfig { path: folder.join("spool"), min_free_bytes: 0, min_free_inodes: 0, ..SpoolConfig::default() }
+}
 
 /// From a client; without a sender from the null reverse-path.
 pub(crate) fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
@@ -78,7 +85,7 @@ pub(crate) async fn claim(spool: &dyn Spool, id: QueueId) -> Claim {
     spool.claim_one(id, NOW).await.unwrap().unwrap()
 }
 
-/// The same claim in the hands of somebody else.
+/// The same claim, held by somebody else.
 pub(crate) fn copy_of(claim: &Claim) -> Claim {
     Claim { entry: claim.entry.clone(), generation: claim.generation }
 }

@@ -8,7 +8,7 @@
 use dane_relay::check::Verdict;
 use dane_relay::check::analyse::{Certainty, Diagnosis, analyse};
 use dane_relay::check::compare::compare;
-use dane_relay::check::evidence::{CertificateEnd, DnsProbe, Evidence, Role, Whom};
+use dane_relay::check::evidence::{CertificateEnd, DnsProbe, Evidence, ProbeRole, Whom};
 use dane_relay::clock::Timestamp;
 use dane_relay::outcome::Side;
 use dane_relay::resolve::probe::{Reply, Transport};
@@ -59,7 +59,7 @@ fn probes<'a>(
 }
 
 const fn is_control(probe: &DnsProbe) -> bool {
-    matches!(probe.role, Role::Control(_) | Role::Addresses(_) | Role::Large)
+    matches!(probe.role, ProbeRole::Control(_) | ProbeRole::Addresses(_) | ProbeRole::Large)
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn an_answer_with_as_many_records_contradicts_a_count_filter() {
 #[test]
 fn a_tlsa_answer_contradicts_a_type_filter() {
     let found = changed("type-filter", |e| {
-        for probe in probes(e, |probe| probe.role == Role::TlsaWithout) {
+        for probe in probes(e, |probe| probe.role == ProbeRole::TlsaWithout) {
             probe.seen.reply = Reply::NoData;
         }
     });
@@ -120,7 +120,7 @@ fn a_tlsa_answer_contradicts_a_type_filter() {
 #[test]
 fn a_larger_answer_contradicts_a_size_filter() {
     let found = changed("size-filter", |e| {
-        for probe in probes(e, |probe| probe.role == Role::Root && probe.seen.transport == Transport::Udp) {
+        for probe in probes(e, |probe| probe.role == ProbeRole::Root && probe.seen.transport == Transport::Udp) {
             probe.seen.octets = 1139;
         }
     });
@@ -130,7 +130,7 @@ fn a_larger_answer_contradicts_a_size_filter() {
 #[test]
 fn a_harmless_question_that_fails_at_the_end_is_an_outage_and_no_filter() {
     let found = changed("count-filter", |e| {
-        for probe in probes(e, |probe| probe.role == Role::Again) {
+        for probe in probes(e, |probe| probe.role == ProbeRole::Again) {
             probe.seen.reply = Reply::Silence;
         }
     });
@@ -152,7 +152,7 @@ fn silence_everywhere_is_an_outage_and_no_filter() {
 #[test]
 fn the_recipient_is_not_accused_while_an_encrypted_way_has_the_records() {
     let found = changed("recipient-serv-fail", |e| {
-        for probe in probes(e, |probe| probe.whom == Whom::Reference && probe.role == Role::Subject) {
+        for probe in probes(e, |probe| probe.whom == Whom::Reference && probe.role == ProbeRole::Subject) {
             probe.seen.reply = Reply::Records;
             probe.seen.records = 1;
         }

@@ -2,7 +2,7 @@
 //! or breaks a server, and holds the diagnosis to it.
 
 use crate::relay::{config, until};
-use dane_relay::check::evidence::{Evidence, Role};
+use dane_relay::check::evidence::{Evidence, ProbeRole};
 use dane_relay::check::{CheckReport, Checker, Verdict, analyse};
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
@@ -304,10 +304,13 @@ async fn evidence_from_a_file_leads_to_the_same_diagnosis() {
 async fn harmless_questions_come_first_and_one_of_them_again_at_the_end() {
     let scene = Scene::new().await.boxes(&[BOX]).canary();
     let report = scene.check("rollover.test").await;
-    let roles: Vec<Role> = report.evidence.dns.iter().map(|probe| probe.role).collect();
-    let first = |role: Role| roles.iter().position(|r| *r == role).unwrap();
-    assert!(first(Role::Harmless) < first(Role::Control(5)) && first(Role::Control(5)) < first(Role::Subject));
-    assert_eq!(roles.last(), Some(&Role::Again));
+    let roles: Vec<ProbeRole> = report.evidence.dns.iter().map(|probe| probe.role).collect();
+    let first = |role: ProbeRole| roles.iter().position(|r| *r == role).unwrap();
+    assert!(
+        first(ProbeRole::Harmless) < first(ProbeRole::Control(5))
+            && first(ProbeRole::Control(5)) < first(ProbeRole::Subject)
+    );
+    assert_eq!(roles.last(), Some(&ProbeRole::Again));
 }
 
 // Silence.

@@ -2,7 +2,7 @@
 //! that has lost it ends and records nothing (RFC 5321 §6.1).
 
 use crate::relay::{SENDER, config, lab, until};
-use async_trait::async_trait;
+use crate::wrapped_spool::{Around, Call, WrappedSpool};
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
 use dane_relay::lab::{Lab, Phase, Trouble};
@@ -13,11 +13,8 @@ use dane_relay::report::driver::load_texts;
 use dane_relay::resolve::driver::Dns;
 use dane_relay::service::start::{self, Service};
 use dane_relay::smtp::address::ReversePath;
-use dane_relay::spool::event::Event;
 use dane_relay::spool::owed::Owed;
-use dane_relay::spool::{
-    self, BodyReader, Claim, Draft, Lease, RecipientState, Settlement, Spool, SpoolError, SpoolStats,
-};
+use dane_relay::spool::{self, Lease, RecipientState, Settlement, Spool, SpoolError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,107 +33,32 @@ enum Holding {
     Lost,
 }
 
-/// A spool whose claims end by time, as one that several nodes share.
-struct Shared {
-    inner: Arc<dyn Spool>,
+/// What makes a spool one whose claims end by time, as one that several nodes share.
+#[derive(Default)]
+struct Sharing {
     renewed: AtomicUsize,
     /// Another node has taken the message.
     lost: AtomicBool,
     settled: AtomicUsize,
 }
 
-#[async_trait]
-impl Spool for Shared {
-    fn lease(&self) -> Lease {
+impl Around for Sharing {
+    type During = ();
+
+    fn call(&self, call: Call) {
+        self.settled.fetch_add(usize::from(call == Call::Settle), Ordering::SeqCst);
+    }
+
+    fn lease(&self, _inner: Lease) -> Lease {
         Lease::For(LEASE)
     }
 
-    async fn renew(&self, claim: &Claim) -> Result<(), SpoolError> {
+    fn renew(&self) -> Result<(), SpoolError> {
         if self.lost.load(Ordering::SeqCst) {
             return Err(SpoolError::Fenced);
         }
         self.renewed.fetch_add(1, Ordering::SeqCst);
-        self.inner.renew(claim).await
-    }
-
-    async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError> {
-        self.settled.fetch_add(1, Ordering::SeqCst);
-        self.inner.settle(claim, settlement).await
-    }
-
-    async fn settle_part(&self, claim: &mut Claim, settlement: Settlement) -> Result<(), SpoolError> {
-        self.settled.fetch_add(1, Ordering::SeqCst);
-        self.inner.settle_part(claim, settlement).await
-    }
-
-    async fn settle_together(
-        &self,
-        claim: Claim,
-        settlement: Settlement,
-        others: Vec<(Claim, Settlement)>,
-    ) -> Result<(), SpoolError> {
-        self.settled.fetch_add(1, Ordering::SeqCst);
-        self.inner.settle_together(claim, settlement, others).await
-    }
-
-    fn admit(&self, size: u64) -> Result<(), SpoolError> {
-        self.inner.admit(size)
-    }
-
-    fn begin(&self, now: Timestamp) -> Draft {
-        self.inner.begin(now)
-    }
-
-    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
-        self.inner.enqueue(draft, envelope).await
-    }
-
-    async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError> {
-        self.inner.claim_due(now, most).await
-    }
-
-    async fn claim_one(&self, id: QueueId, now: Timestamp) -> Result<Option<Claim>, SpoolError> {
-        self.inner.claim_one(id, now).await
-    }
-
-    async fn bring_forward(&self, now: Timestamp, horizon: Timestamp) -> Result<(), SpoolError> {
-        self.inner.bring_forward(now, horizon).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError> {
-        self.inner.next_due().await
-    }
-
-    async fn changed(&self) {
-        self.inner.changed().await;
-    }
-
-    async fn open_body(&self, id: QueueId) -> Result<Box<dyn BodyReader>, SpoolError> {
-        self.inner.open_body(id).await
-    }
-
-    async fn release(&self, claim: Claim) -> Result<(), SpoolError> {
-        self.inner.release(claim).await
-    }
-
-    async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError> {
-        self.inner.postpone(claim, until).await
-    }
-
-    fn stats(&self) -> SpoolStats {
-        self.inner.stats()
-    }
-
-    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
-        self.inner.history(id).await
-    }
-
-    async fn failed(&self) -> String {
-        self.inner.failed().await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
+        Ok(())
     }
 }
 
@@ -157,7 +79,7 @@ fn lost_report(now: Timestamp) -> (Envelope, RecipientState) {
 
 /// A relay whose spool is shared, and one message in it.
 struct World {
-    spool: Arc<Shared>,
+    spool: Arc<WrappedSpool<Sharing>>,
     observer: Arc<Observer>,
     stop: CancellationToken,
     _lab: Lab,
@@ -171,17 +93,13 @@ impl World {
         let (lab, folder) = (lab.start().await.unwrap(), tempfile::tempdir().unwrap());
         let (config, clock) = (Arc::new(config(&lab, folder.path())), Clock::system());
         let inner = spool::open(&config.spool, clock.now()).await.unwrap().spool;
-        let spool = Arc::new(Shared {
-            inner,
-            renewed: AtomicUsize::new(0),
-            lost: AtomicBool::new(holding == Holding::Lost),
-            settled: AtomicUsize::new(0),
-        });
+        let around = Sharing { lost: AtomicBool::new(holding == Holding::Lost), ..Sharing::default() };
+        let spool = Arc::new(WrappedSpool { inner, around });
         let observer = Arc::new(Observer::new().unwrap());
         let dns = Arc::new(Dns::new(&config, clock.clone(), Arc::new(|_event| {})).unwrap());
         let out = start::outbound(config, OutboundPaths::over_tcp(dns, clock.clone()), &observer).unwrap();
         let texts = load_texts(None).unwrap();
-        let works = Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap();
+        let service = Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap();
         let id = spool.enqueue(spool.begin(clock.now()), envelope).await.unwrap();
         if let Some(state) = tried {
             let claim = spool.claim_one(id, clock.now()).await.unwrap().unwrap();
@@ -190,7 +108,7 @@ impl World {
         }
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        tokio::spawn(works.run(async move { stopped.cancelled().await }, std::future::pending(), stop.clone()));
+        tokio::spawn(service.run(async move { stopped.cancelled().await }, std::future::pending(), stop.clone()));
         Self { spool, observer, stop, _lab: lab, _folder: folder }
     }
 
@@ -203,13 +121,13 @@ impl World {
 #[tokio::test]
 async fn rfc5321_6_1_a_delivery_holds_its_claim_and_one_that_lost_it_records_nothing() {
     let world = World::new(for_a_silent_server(Clock::system().now()), None, Holding::Ours).await;
-    let renewed = || async { (world.spool.renewed.load(Ordering::SeqCst) > 6).then_some(()) };
+    let renewed = || async { (world.spool.around.renewed.load(Ordering::SeqCst) > 6).then_some(()) };
     until(renewed, "renewals of more than one lease").await;
     assert!(!world.failures(), "it goes on for as long as it takes");
-    world.spool.lost.store(true, Ordering::SeqCst);
+    world.spool.around.lost.store(true, Ordering::SeqCst);
     until(|| async { world.failures().then_some(()) }, "the end of the delivery").await;
     world.stop.cancel();
-    assert_eq!(world.spool.settled.load(Ordering::SeqCst), 0, "what it brought is another worker's to record");
+    assert_eq!(world.spool.around.settled.load(Ordering::SeqCst), 0, "what it brought is another worker's to record");
     assert_eq!(world.spool.stats().queued_messages, 1);
 }
 
@@ -217,8 +135,9 @@ async fn rfc5321_6_1_a_delivery_holds_its_claim_and_one_that_lost_it_records_not
 async fn rfc5321_6_1_a_lost_report_is_held_while_it_is_gathered_with_others() {
     let (envelope, owed) = lost_report(Clock::system().now());
     let world = World::new(envelope, Some(owed), Holding::Ours).await;
-    until(|| async { (world.spool.settled.load(Ordering::SeqCst) > 0).then_some(()) }, "what becomes of it").await;
-    assert!(world.spool.renewed.load(Ordering::SeqCst) > 1, "while others were waited for, and at the end");
+    until(|| async { (world.spool.around.settled.load(Ordering::SeqCst) > 0).then_some(()) }, "what becomes of it")
+        .await;
+    assert!(world.spool.around.renewed.load(Ordering::SeqCst) > 1, "while others were waited for, and at the end");
     assert!(!world.failures());
     world.stop.cancel();
 }
@@ -229,6 +148,6 @@ async fn rfc5321_6_1_a_lost_report_that_another_worker_has_is_left_to_it() {
     let world = World::new(envelope, Some(owed), Holding::Lost).await;
     until(|| async { world.failures().then_some(()) }, "the loss of the claim").await;
     world.stop.cancel();
-    assert_eq!(world.spool.settled.load(Ordering::SeqCst), 0);
+    assert_eq!(world.spool.around.settled.load(Ordering::SeqCst), 0);
     assert_eq!(world.spool.stats().queued_messages, 1);
 }

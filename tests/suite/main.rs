@@ -23,11 +23,7 @@ mod check_situations;
 mod command;
 mod dane;
 mod deliver;
-#[path = "../simulation/desk.rs"]
-mod desk;
 mod destination;
-#[path = "../simulation/dice.rs"]
-mod dice;
 mod exchange;
 mod grid;
 mod ipv6;
@@ -35,12 +31,13 @@ mod leases;
 mod next_hops;
 mod notify;
 mod operator;
-mod oracle;
 mod paths;
 mod peers;
 mod policies;
 mod process;
 mod queue;
+#[path = "../support/random.rs"]
+mod random;
 mod relay;
 mod report;
 mod require_tls;
@@ -53,3 +50,5 @@ mod situations;
 mod sts;
 mod wire;
 mod worlds;
+#[path = "../support/wrapped_spool.rs"]
+mod wrapped_spool;

@@ -233,7 +233,7 @@ async fn damage_in_the_spool_is_told_to_the_postmaster() {
     hand_in(relay.smtp, SENDER, &["bob@busy.test"], content("bob@busy.test").as_bytes()).await;
     relay.terminate();
     assert_eq!(relay.ended().await, 0);
-    // Without the state the segments are read anew, and one octet of the content has changed.
+    // Without the state the segments are read again, and one octet of the content has changed.
     let spool = kept.folder.path().join("spool");
     for name in ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"] {
         let _may_not_exist = std::fs::remove_file(spool.join(name));

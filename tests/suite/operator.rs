@@ -1,7 +1,7 @@
 //! The operator's hand on the queue, the story of a message, and the audit: the commands as they
 //! are typed, beside a relay that serves and without one.
 
-use crate::process::{Said, Serving, run, run_with};
+use crate::process::{ProgramOutput, Serving, run, run_with};
 use crate::relay::{PATIENCE, SENDER, configuration_file, content, hand_in, lab, metrics, says, until};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::dns::server::PathFault;
@@ -42,7 +42,7 @@ impl Desk {
         Serving::start(&self.config).await
     }
 
-    async fn run(&self, arguments: &[&str]) -> Said {
+    async fn run(&self, arguments: &[&str]) -> ProgramOutput {
         run([arguments, &["--config", self.config.to_str().unwrap()]].concat()).await
     }
 

@@ -1,7 +1,7 @@
 //! `relay policy`: from the signed record in the DNS over the policy host to the store, and what
 //! is said of it (RFC 8461).
 
-use crate::process::{Said, run};
+use crate::process::{ProgramOutput, run};
 use crate::relay::{configuration, lab};
 use dane_relay::lab::{AnswerFault, Lab};
 use hickory_proto::rr::rdata::{A, TXT};
@@ -69,7 +69,7 @@ impl Desk {
         Self { _lab: lab, folder, config, body, _host: AbortOnDropHandle::new(host) }
     }
 
-    async fn policy(&self, action: &str, domain: &str, more: &[&str]) -> Said {
+    async fn policy(&self, action: &str, domain: &str, more: &[&str]) -> ProgramOutput {
         run([&["policy", action, domain, "--config", self.config.to_str().unwrap()], more].concat()).await
     }
 }
@@ -90,7 +90,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, body: Arc<Mutex<&'static
     }
 }
 
-fn said(said: &Said, code: i32, parts: &[&str]) {
+fn said(said: &ProgramOutput, code: i32, parts: &[&str]) {
     assert_eq!((said.code, said.stderr.as_str()), (code, ""), "{said:?}");
     for part in parts {
         assert!(said.stdout.contains(part), "no {part} in:\n{}", said.stdout);

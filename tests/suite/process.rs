@@ -13,14 +13,14 @@ use tokio::sync::watch;
 
 /// What a program said and how it ended.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct ProgramOutput {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 /// Runs the program to its end.
-pub(crate) async fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Said {
+pub(crate) async fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> ProgramOutput {
     run_with(&[], arguments).await
 }
 
@@ -28,13 +28,13 @@ pub(crate) async fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>)
 pub(crate) async fn run_with<A: AsRef<OsStr>>(
     variables: &[(&str, &OsStr)],
     arguments: impl IntoIterator<Item = A>,
-) -> Said {
+) -> ProgramOutput {
     let mut command = program();
     command.args(arguments).envs(variables.iter().copied());
     let ended = tokio::task::spawn_blocking(move || command.output());
     let Output { status, stdout, stderr } = within(ended, "the end of the program").await.unwrap().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+    ProgramOutput { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
 }
 
 fn program() -> Command {

@@ -129,8 +129,8 @@ async fn each_outcome_moves_its_counters_and_no_others() {
     world.delivers("bob@dane.test").await;
     until_queued(&world, 0.0).await;
     let delivered = world.metrics().await;
-    let ways = "relay_delivery_attempts_total{policy=\"dane\",tls=\"dane\"}";
-    expect(&start, &delivered, &[(ways, 1.0), ("relay_recipients_delivered_total{tls=\"dane\"}", 1.0)]);
+    let by_dane = "relay_delivery_attempts_total{policy=\"dane\",tls=\"dane\"}";
+    expect(&start, &delivered, &[(by_dane, 1.0), ("relay_recipients_delivered_total{tls=\"dane\"}", 1.0)]);
 
     let id = world.mail(&["bob@mismatch.test"]).await;
     world.deferred(id, "bob@mismatch.test", 1).await;
@@ -148,7 +148,7 @@ async fn each_outcome_moves_its_counters_and_no_others() {
     let gone = "relay_recipients_failed_total{cause=\"null-mx\",side=\"sender\"}";
     // The report is a message of its own, and is delivered as one.
     let report =
-        [("relay_reports_queued_total", 1.0), (ways, 1.0), ("relay_recipients_delivered_total{tls=\"dane\"}", 1.0)];
+        [("relay_reports_queued_total", 1.0), (by_dane, 1.0), ("relay_recipients_delivered_total{tls=\"dane\"}", 1.0)];
     expect(&deferred, &failed, &[&[(skipped, 1.0), (gone, 1.0)], report.as_slice()].concat());
 }
 

@@ -197,7 +197,7 @@ async fn rfc5321_3_2_helo_follows_a_permanent_refusal_of_ehlo_and_no_other() {
 
 #[test]
 fn rfc5321_4_5_3_2_every_step_has_the_time_that_the_standard_asks_for() {
-    let delivery = dane_relay::config::Delivery::default();
+    let delivery = dane_relay::config::DeliveryConfig::default();
     let minutes = |phase| dane_relay::deliver::time_limit(phase, delivery.connect_timeout, delivery.reply_timeout);
     for (phase, least) in [
         (Phase::Greeting, 5),

@@ -3,6 +3,7 @@
 //! each world the audit holds, everyone who failed was told of once, and nobody got a message
 //! twice (RFC 5321 §4.5.4.1, §6.1).
 
+use crate::random::SeededRandom;
 use crate::relay::{SENDER, config, hand_in, lab, says, until};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
@@ -20,7 +21,7 @@ const MESSAGES: u64 = 12;
 
 /// What a domain is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Nature {
+enum DomainBehaviour {
     Fine,
     Greylisting,
     /// Its DNS is silent until the middle of the world.
@@ -33,12 +34,12 @@ enum Nature {
     WithoutTls,
 }
 
-use Nature::{Dead, Fine, Forged, Greylisting, Mismatched, NeverReady, Refusing, SilentAtFirst, WithoutTls};
+use DomainBehaviour::{Dead, Fine, Forged, Greylisting, Mismatched, NeverReady, Refusing, SilentAtFirst, WithoutTls};
 
-const NATURES: [Nature; 9] =
+const BEHAVIOURS: [DomainBehaviour; 9] =
     [Fine, Greylisting, SilentAtFirst, Dead, Refusing, NeverReady, Mismatched, Forged, WithoutTls];
 
-impl Nature {
+impl DomainBehaviour {
     fn delivers(self) -> bool {
         matches!(self, Fine | Greylisting | SilentAtFirst)
     }
@@ -59,24 +60,12 @@ impl Nature {
     }
 }
 
-/// Numbers that follow from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(sides).unwrap()).unwrap()
-    }
-}
-
 struct World {
     seed: u64,
-    dice: Dice,
+    random: SeededRandom,
     lab: Lab,
     config: Config,
-    natures: BTreeMap<String, Nature>,
+    behaviours: BTreeMap<String, DomainBehaviour>,
     /// The recipients of each message, by its number.
     sent: Vec<Vec<String>>,
     _folder: tempfile::TempDir,
@@ -84,18 +73,18 @@ struct World {
 
 impl World {
     async fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let mut natures = BTreeMap::from([("d0.test".to_owned(), Fine), ("d1.test".to_owned(), SilentAtFirst)]);
-        natures.extend((2..7).map(|n| (format!("d{n}.test"), NATURES[dice.roll(NATURES.len())])));
+        let mut random = SeededRandom::new(seed);
+        let mut behaviours = BTreeMap::from([("d0.test".to_owned(), Fine), ("d1.test".to_owned(), SilentAtFirst)]);
+        behaviours.extend((2..7).map(|n| (format!("d{n}.test"), *random.pick(&BEHAVIOURS))));
         let described =
-            natures.iter().fold(lab(), |lab, (name, nature)| lab.domain(name, |d| nature.describe(name, d)));
+            behaviours.iter().fold(lab(), |lab, (name, behaviour)| lab.domain(name, |d| behaviour.describe(name, d)));
         let (lab, folder) = (described.start().await.unwrap(), tempfile::tempdir().unwrap());
         let mut config = config(&lab, folder.path());
         config.retry.first = Duration::from_millis(100);
         config.retry.longest = Duration::from_millis(300);
         config.retry.expire_after = Duration::from_secs(6);
-        config.delivery.reuse_connections = dice.roll(2) == 0;
-        Self { seed, dice, lab, config, natures, sent: Vec::new(), _folder: folder }
+        config.delivery.reuse_connections = random.one_in(2);
+        Self { seed, random, lab, config, behaviours, sent: Vec::new(), _folder: folder }
     }
 
     async fn relay(&self) -> Relay {
@@ -104,8 +93,8 @@ impl World {
 
     async fn send_some(&mut self, relay: &Relay) {
         for _ in 0..MESSAGES / 3 {
-            let domains: Vec<String> = self.natures.keys().cloned().collect();
-            let some = (0..=self.dice.roll(3)).map(|n| format!("r{n}@{}", domains[self.dice.roll(domains.len())]));
+            let domains: Vec<String> = self.behaviours.keys().cloned().collect();
+            let some = (0..=self.random.below(3)).map(|n| format!("r{n}@{}", self.random.pick(&domains)));
             let to: Vec<String> = some.collect();
             let number = self.sent.len();
             let content = format!("From: <{SENDER}>\r\nMessage-ID: <n{number}@office.test>\r\n\r\nx\r\n");
@@ -121,7 +110,7 @@ impl World {
             let relay = self.relay().await;
             self.send_some(&relay).await;
             if life == 1 {
-                for (name, _) in self.natures.iter().filter(|(_, nature)| **nature == SilentAtFirst) {
+                for (name, _) in self.behaviours.iter().filter(|(_, behaviour)| **behaviour == SilentAtFirst) {
                     self.lab.world().fault(name, RecordType::MX, None).unwrap();
                 }
             }
@@ -137,7 +126,7 @@ impl World {
     /// How often each message came to each recipient.
     fn arrived(&self) -> BTreeMap<(usize, String), usize> {
         let mut arrived = BTreeMap::new();
-        for name in self.natures.keys() {
+        for name in self.behaviours.keys() {
             // A host that is gone has nothing to show.
             for message in self.lab.mx(name).map(|mx| mx.messages()).unwrap_or_default() {
                 let number = number_in(&String::from_utf8_lossy(&message.content));
@@ -172,12 +161,12 @@ impl World {
         for (number, recipients) in self.sent.iter().enumerate() {
             for to in recipients {
                 let (_, domain) = to.split_once('@').unwrap();
-                let ends = if self.natures[domain].delivers() { &mut good } else { &mut bad };
+                let ends = if self.behaviours[domain].delivers() { &mut good } else { &mut bad };
                 ends.insert((number, to.clone()), 1);
             }
         }
-        assert_eq!(self.arrived(), good, "world {seed}: {:?}", self.natures);
-        assert_eq!(self.told(), bad, "world {seed}: {:?}", self.natures);
+        assert_eq!(self.arrived(), good, "world {seed}: {:?}", self.behaviours);
+        assert_eq!(self.told(), bad, "world {seed}: {:?}", self.behaviours);
     }
 }
 

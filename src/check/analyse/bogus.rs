@@ -1,17 +1,17 @@
 //! Answers that do not prove themselves: the zone's fault, or our clock's (pure)
 //! (RFC 4035 §5.3.1).
 
-use super::{Certainty, Finding};
-use crate::check::evidence::{Evidence, LookupVerdict, Role, Whom};
+use super::{Certainty, CheckFinding};
+use crate::check::evidence::{Evidence, LookupVerdict, ProbeRole, Whom};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Side};
 
 /// Whether our clock stands outside the time in which the root's own signatures hold. The root is
 /// never late; so the clock is wrong.
-pub(super) fn clock(evidence: &Evidence) -> Option<Finding> {
-    let mut roots = evidence.dns.iter().filter(|probe| probe.role == Role::Root);
+pub(super) fn clock(evidence: &Evidence) -> Option<CheckFinding> {
+    let mut roots = evidence.dns.iter().filter(|probe| probe.role == ProbeRole::Root);
     let outside = |probe: &&crate::check::evidence::DnsProbe| {
-        probe.seen.signatures.is_some_and(|window| !holds(window, probe.seen.at))
+        probe.seen.signatures.is_some_and(|(from, until)| !holds(from, until, probe.seen.at))
     };
     let probe = roots.find(outside)?;
     let (from, until) = probe.seen.signatures?;
@@ -22,19 +22,19 @@ pub(super) fn clock(evidence: &Evidence) -> Option<Finding> {
         moment(from),
         moment(until)
     );
-    let mut finding = Finding::new("local-clock-wrong", Side::Here, Certainty::Proven, sentence);
+    let mut finding = CheckFinding::new("local-clock-wrong", Side::Here, Certainty::Proven, sentence);
     finding.proof = vec![format!("the root's keys, by {}: not valid by this clock", probe.server)];
     Some(finding.bridged("set the clock, and keep it set by NTP; waiting mail goes out by itself".into()))
 }
 
 /// RFC 4034 §3.1.5; years beyond 2106 are not looked at here.
-fn holds((from, until): (u32, u32), at: Timestamp) -> bool {
+fn holds(from: u32, until: u32, at: Timestamp) -> bool {
     let now = at.unix_seconds();
     i64::from(from) <= now && now <= i64::from(until)
 }
 
 /// An answer that does not prove itself on our way, and does on another: somebody changes it.
-pub(super) fn changed_here(evidence: &Evidence) -> Option<Finding> {
+pub(super) fn changed_here(evidence: &Evidence) -> Option<CheckFinding> {
     let Some(Cause::DnsBogus { question, detail }) = &evidence.delivery.cause else { return None };
     let other = evidence.opinions.iter().find(|opinion| opinion.said == LookupVerdict::Valid)?;
     let sentence = format!(
@@ -42,7 +42,7 @@ pub(super) fn changed_here(evidence: &Evidence) -> Option<Finding> {
          or a box before it, changes it.",
         other.by
     );
-    let mut finding = Finding::new("resolver-side", Side::Resolver, Certainty::Proven, sentence);
+    let mut finding = CheckFinding::new("resolver-side", Side::Resolver, Certainty::Proven, sentence);
     finding.proof = vec![format!("validator: {detail}"), format!("the same question by {}: valid", other.by)];
     Some(finding.bridged(format!("add \"{}\" to upstreams in [dns]: what proves itself may come by any way", other.by)))
 }
@@ -54,8 +54,8 @@ pub(super) fn certainty(evidence: &Evidence) -> Certainty {
     let expired = evidence
         .dns
         .iter()
-        .filter(|probe| probe.whom == Whom::Authority && probe.role == Role::Subject)
-        .any(|probe| probe.seen.signatures.is_some_and(|window| !holds(window, probe.seen.at)));
+        .filter(|probe| probe.whom == Whom::Authority && probe.role == ProbeRole::Subject)
+        .any(|probe| probe.seen.signatures.is_some_and(|(from, until)| !holds(from, until, probe.seen.at)));
     let agreed = evidence.opinions.iter().any(|opinion| opinion.said == LookupVerdict::Bogus);
     if by_authority || expired || agreed { Certainty::Proven } else { Certainty::Likely }
 }

@@ -5,13 +5,13 @@
 //! answer that should have vanished contradicts it; that a control is missing says nothing.
 
 use super::Certainty;
-use super::line::{Line, tlsa_count};
-use crate::check::evidence::{DnsProbe, Role};
+use super::line::{ServerProbes, tlsa_count};
+use crate::check::evidence::{DnsProbe, ProbeRole};
 use crate::resolve::probe::{Reply, Seen, Transport};
 
 /// What the subject's answer is like, where somebody had it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Truth {
+pub(super) struct SubjectAnswer {
     /// Records of the type asked for.
     pub(super) records: Option<usize>,
     /// Octets of the answer.
@@ -20,7 +20,7 @@ pub(super) struct Truth {
 
 /// What kind of filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FilterKind {
     /// By the number of records.
     Count {
         /// The most TLSA records that passed.
@@ -41,7 +41,7 @@ pub(super) enum Kind {
     },
 }
 
-impl Kind {
+impl FilterKind {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Count { .. } => "local-dns-count-filter",
@@ -52,16 +52,20 @@ impl Kind {
 }
 
 /// The filters that fit, the best supported first, each with how sure it is if it is the only one.
-pub(super) fn fitting(line: &Line<'_>, truth: Truth) -> Vec<(Kind, Certainty)> {
+pub(super) fn fitting(line: &ServerProbes<'_>, truth: SubjectAnswer) -> Vec<(FilterKind, Certainty)> {
     let lost: Vec<Transport> = [Transport::Udp, Transport::Tcp]
         .into_iter()
         .filter(|transport| line.subject(*transport).is_some_and(lacking))
         .collect();
-    let probes: Vec<&DnsProbe> =
-        line.probes.iter().copied().filter(|p| lost.contains(&p.seen.transport) && p.role != Role::Again).collect();
-    let is_tlsa = line.with_role(Role::Subject).any(|probe| probe.seen.question.record_type == "TLSA");
+    let probes: Vec<&DnsProbe> = line
+        .probes
+        .iter()
+        .copied()
+        .filter(|p| lost.contains(&p.seen.transport) && p.role != ProbeRole::Again)
+        .collect();
+    let is_tlsa = line.with_role(ProbeRole::Subject).any(|probe| probe.seen.question.record_type == "TLSA");
     // Of equals the first: cut to 512 octets the answer passes, which speaks for the size.
-    let mut fitting: Vec<(Kind, Certainty)> = size(line, &probes, &lost, truth).into_iter().collect();
+    let mut fitting: Vec<(FilterKind, Certainty)> = size(line, &probes, &lost, truth).into_iter().collect();
     if is_tlsa {
         fitting.extend(count(&probes, truth));
         fitting.extend(by_type(&probes));
@@ -75,65 +79,71 @@ const fn lacking(seen: &Seen) -> bool {
     !seen.answered()
 }
 
-fn count(probes: &[&DnsProbe], truth: Truth) -> Option<(Kind, Certainty)> {
+fn count(probes: &[&DnsProbe], truth: SubjectAnswer) -> Option<(FilterKind, Certainty)> {
     let counted = |probe: &&DnsProbe| Some((tlsa_count(probe, truth.records)?, probe.seen.clone()));
     let counted: Vec<_> = probes.iter().filter_map(counted).collect();
     let complete = |seen: &Seen| seen.answered() && seen.reply != Reply::Truncated;
     let passed = counted.iter().filter(|(_, seen)| complete(seen)).map(|(n, _)| *n).max();
     let gone = counted.iter().filter(|(_, seen)| lacking(seen)).map(|(n, _)| *n).min();
     // What has no records cannot vanish for having too many.
-    let one_large_vanishes = probes.iter().any(|probe| probe.role == Role::Large && lacking(&probe.seen));
+    let one_large_vanishes = probes.iter().any(|probe| probe.role == ProbeRole::Large && lacking(&probe.seen));
     let contradicted = one_large_vanishes || gone == Some(0) || matches!((passed, gone), (Some(p), Some(g)) if p >= g);
     if contradicted {
         return None;
     }
-    let addresses = |probe: &&&DnsProbe| matches!(probe.role, Role::Addresses(_));
+    let addresses = |probe: &&&DnsProbe| matches!(probe.role, ProbeRole::Addresses(_));
     let every_type = probes.iter().filter(addresses).any(|probe| lacking(&probe.seen));
     let certainty = match (passed, gone) {
         (Some(passed), Some(gone)) if passed > 0 && passed + 1 == gone => Certainty::Proven,
         (Some(_), Some(_)) => Certainty::Likely,
         (Some(_) | None, _) => Certainty::Inconclusive,
     };
-    Some((Kind::Count { passed, vanished: gone, every_type }, certainty))
+    Some((FilterKind::Count { passed, vanished: gone, every_type }, certainty))
 }
 
-fn by_type(probes: &[&DnsProbe]) -> Option<(Kind, Certainty)> {
+fn by_type(probes: &[&DnsProbe]) -> Option<(FilterKind, Certainty)> {
     let tlsa: Vec<_> = probes.iter().filter(|probe| probe.seen.question.record_type == "TLSA").collect();
     if !tlsa.iter().all(|probe| lacking(&probe.seen)) {
         return None;
     }
     // A question whose answer is nearly empty vanishes as well: that leaves nothing but the type.
-    let empty = tlsa.iter().any(|probe| probe.role == Role::TlsaWithout || probe.role == Role::Control(1));
-    Some((Kind::Type, if empty { Certainty::Proven } else { Certainty::Inconclusive }))
+    let empty = tlsa.iter().any(|probe| probe.role == ProbeRole::TlsaWithout || probe.role == ProbeRole::Control(1));
+    Some((FilterKind::Type, if empty { Certainty::Proven } else { Certainty::Inconclusive }))
 }
 
-fn size(line: &Line<'_>, probes: &[&DnsProbe], lost: &[Transport], truth: Truth) -> Option<(Kind, Certainty)> {
+fn size(
+    line: &ServerProbes<'_>,
+    probes: &[&DnsProbe],
+    lost: &[Transport],
+    truth: SubjectAnswer,
+) -> Option<(FilterKind, Certainty)> {
     let is_ordinary = |probe: &&&DnsProbe| probe.seen.transport != Transport::Udp || probe.seen.edns.is_some();
     let passed = probes.iter().filter(is_ordinary).filter(|p| p.seen.answered()).map(|p| p.seen.octets).max()?;
-    let small_ones_vanish = probes
-        .iter()
-        .any(|probe| lacking(&probe.seen) && matches!(probe.role, Role::TlsaWithout | Role::Root | Role::Harmless));
+    let small_ones_vanish = probes.iter().any(|probe| {
+        lacking(&probe.seen) && matches!(probe.role, ProbeRole::TlsaWithout | ProbeRole::Root | ProbeRole::Harmless)
+    });
     if small_ones_vanish || larger_passes(probes) || truth.octets.is_some_and(|octets| passed >= octets) {
         return None;
     }
     // Cut to 512 octets it passes, whole it vanishes, and TCP has it.
     let cut = |probe: &DnsProbe| probe.seen.edns == Some(512) && probe.seen.reply == Reply::Truncated;
-    let cut_passes = line.with_role(Role::Subject).any(cut);
+    let cut_passes = line.with_role(ProbeRole::Subject).any(cut);
     let tcp_has_it = !lost.contains(&Transport::Tcp) && line.subject(Transport::Tcp).is_some_and(|s| s.answered());
-    let one_large_vanishes = probes.iter().any(|p| p.role == Role::Large && lacking(&p.seen));
+    let one_large_vanishes = probes.iter().any(|p| p.role == ProbeRole::Large && lacking(&p.seen));
     let certainty = match (one_large_vanishes, cut_passes && tcp_has_it) {
         (true, _) => Certainty::Proven,
         (false, true) => Certainty::Likely,
         (false, false) => Certainty::Inconclusive,
     };
-    Some((Kind::Size { passed, vanished: truth.octets }, certainty))
+    Some((FilterKind::Size { passed, vanished: truth.octets }, certainty))
 }
 
 /// The large record of a canary zone is larger than any of its sets, and its five TLSA records
 /// are smaller than its four: when the larger passes and the smaller vanishes, it is not the size.
 fn larger_passes(probes: &[&DnsProbe]) -> bool {
-    let any = |role: Role, is: fn(&Seen) -> bool| probes.iter().any(|probe| probe.role == role && is(&probe.seen));
+    let any = |role: ProbeRole, is: fn(&Seen) -> bool| probes.iter().any(|probe| probe.role == role && is(&probe.seen));
     let passes = |seen: &Seen| seen.reply == Reply::Records;
-    let control_vanishes = probes.iter().any(|p| matches!(p.role, Role::Control(_)) && lacking(&p.seen));
-    any(Role::Large, passes) && control_vanishes || any(Role::Control(4), passes) && any(Role::Control(5), lacking)
+    let control_vanishes = probes.iter().any(|p| matches!(p.role, ProbeRole::Control(_)) && lacking(&p.seen));
+    any(ProbeRole::Large, passes) && control_vanishes
+        || any(ProbeRole::Control(4), passes) && any(ProbeRole::Control(5), lacking)
 }

@@ -1,22 +1,22 @@
 //! One way to the DNS, as its probes show it (pure).
 
-use crate::check::evidence::{DnsProbe, Evidence, ORDINARY_PAYLOAD, Role, Whom};
+use crate::check::evidence::{DnsProbe, Evidence, ORDINARY_PAYLOAD, ProbeRole, Whom};
 use crate::resolve::probe::{Reply, Seen, Transport};
 
 /// All probes of one server, in their order.
-pub(super) struct Line<'a> {
+pub(super) struct ServerProbes<'a> {
     pub(super) server: &'a str,
     pub(super) whom: Whom,
     pub(super) probes: Vec<&'a DnsProbe>,
 }
 
 /// The servers that were probed, in the order they were first asked.
-pub(super) fn lines(evidence: &Evidence) -> Vec<Line<'_>> {
-    let mut lines: Vec<Line<'_>> = Vec::new();
+pub(super) fn lines(evidence: &Evidence) -> Vec<ServerProbes<'_>> {
+    let mut lines: Vec<ServerProbes<'_>> = Vec::new();
     for probe in &evidence.dns {
         match lines.iter_mut().find(|line| line.server == probe.server && line.whom == probe.whom) {
             Some(line) => line.probes.push(probe),
-            None => lines.push(Line { server: &probe.server, whom: probe.whom, probes: vec![probe] }),
+            None => lines.push(ServerProbes { server: &probe.server, whom: probe.whom, probes: vec![probe] }),
         }
     }
     lines
@@ -34,18 +34,18 @@ pub(super) fn tlsa_count(probe: &DnsProbe, truth: Option<usize>) -> Option<usize
         return None;
     }
     match probe.role {
-        Role::TlsaWithout => Some(0),
-        Role::Control(records) => Some(records),
+        ProbeRole::TlsaWithout => Some(0),
+        ProbeRole::Control(records) => Some(records),
         // They may have become others since; what came counts.
-        Role::Known(_) if matches!(probe.seen.reply, Reply::Records) => Some(probe.seen.records),
-        Role::Known(_) if probe.seen.answered() => None,
-        Role::Known(records) => Some(records),
-        Role::Subject => truth,
-        Role::Root | Role::Harmless | Role::Addresses(_) | Role::Large | Role::Again => None,
+        ProbeRole::Known(_) if matches!(probe.seen.reply, Reply::Records) => Some(probe.seen.records),
+        ProbeRole::Known(_) if probe.seen.answered() => None,
+        ProbeRole::Known(records) => Some(records),
+        ProbeRole::Subject => truth,
+        ProbeRole::Root | ProbeRole::Harmless | ProbeRole::Addresses(_) | ProbeRole::Large | ProbeRole::Again => None,
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> ServerProbes<'a> {
     pub(super) fn is_clear(&self) -> bool {
         self.probes.iter().any(|probe| probe.seen.transport != Transport::Encrypted)
     }
@@ -54,7 +54,7 @@ impl<'a> Line<'a> {
         self.probes.iter().copied().filter(move |probe| probe.seen.transport == transport)
     }
 
-    pub(super) fn with_role(&self, role: Role) -> impl Iterator<Item = &'a DnsProbe> + '_ {
+    pub(super) fn with_role(&self, role: ProbeRole) -> impl Iterator<Item = &'a DnsProbe> + '_ {
         self.probes.iter().copied().filter(move |probe| probe.role == role)
     }
 
@@ -64,19 +64,20 @@ impl<'a> Line<'a> {
             probe.seen.transport == transport
                 && (transport != Transport::Udp || probe.seen.edns == Some(ORDINARY_PAYLOAD))
         };
-        self.with_role(Role::Subject).find(ordinary).map(|probe| &probe.seen)
+        self.with_role(ProbeRole::Subject).find(ordinary).map(|probe| &probe.seen)
     }
 
     /// Whether anything harmless was answered.
     pub(super) fn alive(&self) -> bool {
-        let harmless = |probe: &&&DnsProbe| matches!(probe.role, Role::Root | Role::Harmless | Role::TlsaWithout);
+        let harmless =
+            |probe: &&&DnsProbe| matches!(probe.role, ProbeRole::Root | ProbeRole::Harmless | ProbeRole::TlsaWithout);
         self.probes.iter().filter(harmless).any(|probe| probe.seen.answered())
     }
 
     /// Whether harmless questions were answered at first and not at the end: an outage in the
     /// middle of the check, after which silence means nothing.
     pub(super) fn went_away(&self) -> bool {
-        let mut again = self.with_role(Role::Again).peekable();
+        let mut again = self.with_role(ProbeRole::Again).peekable();
         self.alive() && again.peek().is_some() && again.all(|probe| vanished(&probe.seen))
     }
 
@@ -88,6 +89,6 @@ impl<'a> Line<'a> {
 
     /// The subject's records as this line brings them.
     pub(super) fn subject_records(&self) -> Option<&'a Seen> {
-        self.with_role(Role::Subject).map(|probe| &probe.seen).find(|seen| seen.reply == Reply::Records)
+        self.with_role(ProbeRole::Subject).map(|probe| &probe.seen).find(|seen| seen.reply == Reply::Records)
     }
 }

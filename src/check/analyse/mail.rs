@@ -4,7 +4,7 @@
 //! What a box does, it does to everybody: so servers elsewhere that look the same are the proof,
 //! and servers elsewhere that are well clear the way. A masked greeting shows by itself.
 
-use super::{Certainty, Finding};
+use super::{Certainty, CheckFinding};
 use crate::check::evidence::{CertificateEnd, Evidence, ServerSeen};
 use crate::outcome::{Cause, Side};
 
@@ -18,8 +18,8 @@ const DAY_MS: i64 = 86_400_000;
 const MASK: [&str; 2] = ["****", "XXXX"];
 
 /// The reason behind what the connections met.
-pub(super) fn find(evidence: &Evidence) -> Option<Finding> {
-    let seen = Seen {
+pub(super) fn find(evidence: &Evidence) -> Option<CheckFinding> {
+    let seen = MailServersSeen {
         ours: evidence.servers.iter().filter(|server| !server.control).collect(),
         controls: evidence.servers.iter().filter(|server| server.control).collect(),
         delivers: evidence.delivery.delivers,
@@ -32,7 +32,7 @@ pub(super) fn find(evidence: &Evidence) -> Option<Finding> {
         .or_else(|| expiring(evidence, &seen))
 }
 
-struct Seen<'a> {
+struct MailServersSeen<'a> {
     ours: Vec<&'a ServerSeen>,
     controls: Vec<&'a ServerSeen>,
     delivers: bool,
@@ -57,7 +57,7 @@ fn offers_starttls(server: &ServerSeen) -> bool {
     server.ehlo.iter().any(|line| line.trim().eq_ignore_ascii_case("STARTTLS"))
 }
 
-fn proof(seen: &Seen<'_>, what: impl Fn(&ServerSeen) -> String) -> Vec<String> {
+fn proof(seen: &MailServersSeen<'_>, what: impl Fn(&ServerSeen) -> String) -> Vec<String> {
     let line = |server: &&ServerSeen| {
         let role = if server.control { " (control)" } else { "" };
         format!("{} {}{role}: {}", server.host, server.address, what(server))
@@ -65,7 +65,7 @@ fn proof(seen: &Seen<'_>, what: impl Fn(&ServerSeen) -> String) -> Vec<String> {
     seen.ours.iter().chain(&seen.controls).map(line).take(PROOF_LINES).collect()
 }
 
-fn blocked(seen: &Seen<'_>) -> Option<Finding> {
+fn blocked(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
     if seen.delivers || seen.ours.is_empty() || !seen.ours.iter().all(|server| unreached(server)) {
         return None;
     }
@@ -77,7 +77,7 @@ fn blocked(seen: &Seen<'_>) -> Option<Finding> {
     let sentence = "No mail server answers on the SMTP port, those of others neither: the port is blocked between \
                     this host and the internet."
         .to_owned();
-    let mut finding = Finding::new("local-port25-blocked", Side::Path, Certainty::Proven, sentence);
+    let mut finding = CheckFinding::new("local-port25-blocked", Side::Path, Certainty::Proven, sentence);
     finding.proof = proof(seen, |server| server.cause.as_ref().map_or("reached", |cause| cause.row().word).to_owned());
     Some(finding.bridged("let the firewall pass TCP from this host to port 25 of any address".into()))
 }
@@ -87,13 +87,13 @@ fn is_masked(server: &ServerSeen) -> bool {
     server.greeting.as_deref().is_some_and(masked) || server.ehlo.iter().any(|line| masked(line))
 }
 
-fn masked(seen: &Seen<'_>) -> Option<Finding> {
+fn masked(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
     let server = seen.ours.iter().find(|server| server.cause.is_some() && is_masked(server))?;
     let sentence = format!(
         "A box on the way rewrites SMTP: the words of {} come masked, and STARTTLS does not get through.",
         server.host
     );
-    let mut finding = Finding::new("local-smtp-rewritten", Side::Path, Certainty::Proven, sentence);
+    let mut finding = CheckFinding::new("local-smtp-rewritten", Side::Path, Certainty::Proven, sentence);
     finding.proof = [server.greeting.clone().map(|greeting| format!("greeting: {greeting}"))]
         .into_iter()
         .flatten()
@@ -108,7 +108,7 @@ const INSPECTION_OFF: &str =
     "switch SMTP inspection (\"fixup\", \"ESMTP inspect\", mail proxy) off for this host; mail goes out then";
 
 /// One and the same server answers under different names.
-fn proxied(seen: &Seen<'_>) -> Option<Finding> {
+fn proxied(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
     let server = seen.ours.iter().find(|server| server.cause.is_some() && server.greeting.is_some())?;
     let same = |control: &&&ServerSeen| {
         control.greeting == server.greeting && control.host != server.host && control.address != server.address
@@ -118,13 +118,13 @@ fn proxied(seen: &Seen<'_>) -> Option<Finding> {
         "A proxy on the way answers for every mail server: {} and {} greet with the same words.",
         server.host, control.host
     );
-    let mut finding = Finding::new("local-smtp-rewritten", Side::Path, Certainty::Proven, sentence);
+    let mut finding = CheckFinding::new("local-smtp-rewritten", Side::Path, Certainty::Proven, sentence);
     finding.proof = proof(seen, |server| server.greeting.clone().unwrap_or_else(|| "no greeting".to_owned()));
     Some(finding.bridged(INSPECTION_OFF.to_owned()))
 }
 
 /// A domain with TLSA records offers STARTTLS; that it is missing everywhere is a box.
-fn stripped(seen: &Seen<'_>) -> Option<Finding> {
+fn stripped(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
     let server = seen.ours.iter().find(|server| no_starttls(server))?;
     if seen.controls.iter().any(|control| offers_starttls(control) || control.tls) {
         return None;
@@ -143,7 +143,7 @@ fn stripped(seen: &Seen<'_>) -> Option<Finding> {
         "The domain publishes TLSA records, and its server does not offer STARTTLS: a box on the way takes it out, or \
          the server has lost it. A control (--control HOST) tells."
     };
-    let mut finding = Finding::new("local-smtp-rewritten", Side::Path, certainty, sentence.to_owned());
+    let mut finding = CheckFinding::new("local-smtp-rewritten", Side::Path, certainty, sentence.to_owned());
     finding.also = also;
     finding.proof =
         proof(
@@ -156,7 +156,7 @@ fn stripped(seen: &Seen<'_>) -> Option<Finding> {
 }
 
 /// The same issuer at servers that have nothing to do with each other, where ours does not fit.
-fn intercepted(seen: &Seen<'_>) -> Option<Finding> {
+fn intercepted(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
     let refused = |server: &&&ServerSeen| {
         matches!(
             server.cause,
@@ -177,7 +177,7 @@ fn intercepted(seen: &Seen<'_>) -> Option<Finding> {
     );
     let self_made = is_one_box(server, control);
     let certainty = if self_made { Certainty::Proven } else { Certainty::Likely };
-    let mut finding = Finding::new("local-tls-intercepted", Side::Path, certainty, sentence);
+    let mut finding = CheckFinding::new("local-tls-intercepted", Side::Path, certainty, sentence);
     if !self_made {
         finding.also = vec!["tlsa-invalid"];
     }
@@ -199,7 +199,7 @@ fn is_one_box(ours: &ServerSeen, control: &ServerSeen) -> bool {
 }
 
 /// Good today, and not for long.
-fn expiring(evidence: &Evidence, seen: &Seen<'_>) -> Option<Finding> {
+fn expiring(evidence: &Evidence, seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
     if evidence.delivery.cause.is_some() {
         return None;
     }
@@ -212,7 +212,7 @@ fn expiring(evidence: &Evidence, seen: &Seen<'_>) -> Option<Finding> {
     let days = days_left(evidence, server);
     let sentence =
         format!("The certificate of {} {} ends in {days} days, and mail to it with it.", server.host, server.address);
-    let mut finding = Finding::new("certificate-expires-soon", Side::Recipient, Certainty::Proven, sentence);
+    let mut finding = CheckFinding::new("certificate-expires-soon", Side::Recipient, Certainty::Proven, sentence);
     finding.proof = proof(seen, |server| {
         server.certificate.as_ref().map_or_else(String::new, |c| format!("ends {}", c.not_after.rfc3339()))
     });

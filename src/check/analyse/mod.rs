@@ -74,7 +74,7 @@ pub struct Diagnosis {
 
 /// A reason found behind what delivery met.
 #[derive(Clone, Debug, PartialEq)]
-struct Finding {
+struct CheckFinding {
     word: &'static str,
     side: Side,
     certainty: Certainty,
@@ -85,7 +85,7 @@ struct Finding {
     bridge: Option<String>,
 }
 
-impl Finding {
+impl CheckFinding {
     fn new(word: &'static str, side: Side, certainty: Certainty, sentence: String) -> Self {
         Self { word, side, certainty, also: Vec::new(), sentence, proof: vec![], hand_over: vec![], bridge: None }
     }
@@ -152,7 +152,7 @@ fn base(evidence: &Evidence) -> Diagnosis {
     }
 }
 
-fn with(base: Diagnosis, finding: Finding) -> Diagnosis {
+fn with(base: Diagnosis, finding: CheckFinding) -> Diagnosis {
     let level = match (base.level, finding.certainty) {
         (Verdict::Ok, _) => Verdict::Warning,
         (Verdict::Inconclusive, Certainty::Likely | Certainty::Proven) => Verdict::Fault,

@@ -1,7 +1,7 @@
 //! The smallest proof, and what to hand to another team (pure).
 
-use super::line::{Line, tlsa_count, vanished};
-use crate::check::evidence::{DnsProbe, Evidence, Role, Whom};
+use super::line::{ServerProbes, tlsa_count, vanished};
+use crate::check::evidence::{DnsProbe, Evidence, ProbeRole, Whom};
 use crate::outcome::{Cause, Peer};
 use crate::resolve::probe::{Reply, Seen, Transport};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub(super) fn of_cause(cause: &Cause) -> Vec<String> {
 }
 
 /// TLSA records by transport, from none to the most, as one line saw them.
-pub(super) fn counts(line: &Line<'_>, truth: Option<usize>) -> Vec<String> {
+pub(super) fn counts(line: &ServerProbes<'_>, truth: Option<usize>) -> Vec<String> {
     let mut rows: BTreeMap<usize, [Option<&'static str>; 2]> = BTreeMap::new();
     for probe in &line.probes {
         let column = match probe.seen.transport {
@@ -50,8 +50,8 @@ pub(super) fn word(seen: &Seen) -> &'static str {
 }
 
 /// Every way the subject was asked on a line.
-pub(super) fn ways(line: &Line<'_>) -> Vec<String> {
-    line.with_role(Role::Subject).map(way).take(LINES_LIMIT).collect()
+pub(super) fn ways(line: &ServerProbes<'_>) -> Vec<String> {
+    line.with_role(ProbeRole::Subject).map(way).take(LINES_LIMIT).collect()
 }
 
 fn way(probe: &DnsProbe) -> String {
@@ -81,7 +81,7 @@ pub(in crate::check) fn said(seen: &Seen) -> String {
 /// Who has the records, one line each.
 pub(super) fn elsewhere(evidence: &Evidence) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    let subject = evidence.dns.iter().filter(|probe| probe.role == Role::Subject);
+    let subject = evidence.dns.iter().filter(|probe| probe.role == ProbeRole::Subject);
     for probe in subject.filter(|probe| probe.seen.reply == Reply::Records) {
         let by = match (probe.seen.transport, probe.whom) {
             (Transport::Encrypted, _) => "encrypted",
@@ -98,12 +98,12 @@ pub(super) fn elsewhere(evidence: &Evidence) -> Vec<String> {
 }
 
 /// The questions that vanished, as a firewall's log has them.
-pub(super) fn packets(line: &Line<'_>) -> Vec<String> {
+pub(super) fn packets(line: &ServerProbes<'_>) -> Vec<String> {
     let mut told: Vec<Transport> = Vec::new();
     let mut lines = Vec::new();
     let of_interest = |probe: &&&DnsProbe| {
         !probe.seen.answered()
-            && matches!(probe.role, Role::Subject | Role::Control(_) | Role::Known(_))
+            && matches!(probe.role, ProbeRole::Subject | ProbeRole::Control(_) | ProbeRole::Known(_))
             && probe.seen.destination.is_some()
     };
     let mut probes: Vec<_> = line.probes.iter().filter(of_interest).collect();

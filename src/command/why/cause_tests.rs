@@ -6,7 +6,7 @@ use crate::envelope::Envelope;
 use crate::outcome::every;
 use crate::spool::Pending;
 use crate::spool::event::Group;
-use crate::spool::ledger::Recipient;
+use crate::spool::ledger::LedgerRecipient;
 
 fn story(cause: &Cause) -> Story {
     let (at, address) = (Timestamp(0), "bob@partner.example");
@@ -28,7 +28,7 @@ fn story(cause: &Cause) -> Story {
     let ended = Event::Ended { recipients: vec![0], cause: Some(cause.clone()) };
     let happening = |event| Happening { at, time: at.rfc3339(), event };
     Story {
-        message: Message {
+        message: LedgerMessage {
             id: QueueId(7),
             message_id: None,
             envelope,
@@ -37,7 +37,7 @@ fn story(cause: &Cause) -> Story {
             due_at: at,
             finished_at: None,
             attempts: 1,
-            recipients: vec![Some(Recipient { address: address.to_owned(), state, told: None })],
+            recipients: vec![Some(LedgerRecipient { address: address.to_owned(), state, told: None })],
         },
         history: [attempt, not_tried, ended].map(happening).into(),
     }
@@ -56,7 +56,8 @@ fn every_cause_has_its_words_in_the_story_of_a_message() {
         assert!(text.contains(&said), "no {said:?} in {text}");
         assert!(text.contains(&format!("({}), tried 1 time", row.word)) || text.contains(&format!("({})", row.word)));
 
-        let json = Why { subject: "7".into(), stories: vec![story], more: false, unreadable: Vec::new() }.json();
+        let json =
+            Explanation { subject: "7".into(), stories: vec![story], more: false, unreadable: Vec::new() }.json();
         let story = &json["stories"][0];
         let history = &story["history"];
         let places = [
@@ -77,7 +78,7 @@ fn every_cause_has_its_words_in_the_story_of_a_message() {
 fn what_lies_behind_an_expiry_has_its_words_as_well() {
     let last = || every::dane(crate::outcome::DaneFailure::NoMatch);
     let expired = Cause::Expired { waited_s: 345_600, last: Some(Box::new(last())) };
-    let why = Why { subject: "7".into(), stories: vec![story(&expired)], more: false, unreadable: Vec::new() };
+    let why = Explanation { subject: "7".into(), stories: vec![story(&expired)], more: false, unreadable: Vec::new() };
     let told = &why.json()["stories"][0]["history"][2]["cause"];
     assert_eq!((&told["cause"], &told["last"]["cause"]), (&json!("expired"), &json!("tlsa-invalid")));
     assert_eq!(told["last"]["sentence"], json!(last().sentence()));

@@ -11,7 +11,7 @@ use crate::outcome::{Cause, DeliveryOutcome, TlsVerdict};
 use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
 use crate::spool::event::{Answered, Attempt, Event};
-use crate::spool::ledger::{Ledger, LedgerError, Matches, Message, MessageState, More, ToldBy};
+use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, Matches, MessageState, More, ToldBy};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ const COLUMN: usize = 26;
 
 /// What is known about a subject.
 #[derive(Debug, Serialize)]
-pub struct Why {
+pub struct Explanation {
     /// What was asked for.
     pub subject: String,
     /// The newest message first.
@@ -50,7 +50,7 @@ pub struct Why {
 #[derive(Debug, Serialize)]
 pub struct Story {
     /// The message as it is now.
-    pub message: Message,
+    pub message: LedgerMessage,
     /// Oldest first.
     pub history: Vec<Happening>,
 }
@@ -62,7 +62,7 @@ pub struct Happening {
     pub at: Timestamp,
     /// The same for people (RFC 3339).
     pub time: String,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -71,7 +71,7 @@ pub struct Happening {
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Why, LedgerError> {
+pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Explanation, LedgerError> {
     let by_id = match subject.parse::<QueueId>() {
         Ok(id) => ledger.message(id).await?,
         Err(_not_an_id) => None,
@@ -85,16 +85,16 @@ pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Why, LedgerEr
         stories.push(story(ledger, message).await?);
     }
     let (more, unreadable) = (found.more == More::Yes, found.unreadable);
-    Ok(Why { subject: subject.to_owned(), stories, more, unreadable })
+    Ok(Explanation { subject: subject.to_owned(), stories, more, unreadable })
 }
 
-async fn story(ledger: &dyn Ledger, message: Message) -> Result<Story, LedgerError> {
+async fn story(ledger: &dyn Ledger, message: LedgerMessage) -> Result<Story, LedgerError> {
     let happening = |(at, event): (Timestamp, Event)| Happening { at, time: at.rfc3339(), event };
     let history = ledger.history(message.id).await?.into_iter().map(happening).collect();
     Ok(Story { message, history })
 }
 
-impl Why {
+impl Explanation {
     /// The exit code.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -141,7 +141,7 @@ impl Story {
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
-        let Message { id, envelope, size, message_id, .. } = &self.message;
+        let LedgerMessage { id, envelope, size, message_id, .. } = &self.message;
         let mut text = format!("{id}  {}\n", standing(&self.message));
         let mut head = |label: &str, words: &str| text.push_str(&paragraph(&format!("  {label}"), words, HEAD));
         head("From", &envelope.reverse_path.to_string());
@@ -285,7 +285,7 @@ fn by_way(dns: &[Answered]) -> Vec<((&str, String), String)> {
     ways
 }
 
-fn standing(message: &Message) -> String {
+fn standing(message: &LedgerMessage) -> String {
     match (message.standing, message.finished_at) {
         (MessageState::Held, _) => "held by the operator".to_owned(),
         (MessageState::Finished, Some(at)) => format!("finished {}", at.to_second()),

@@ -62,7 +62,7 @@ impl Session {
 
     /// What a further session on the same connection may begin with: only after a clean end, the
     /// reply that accepts the message (RFC 5321 §4.1.1.4). A connection that fell back to clear
-    /// text has none: the next message tries TLS anew.
+    /// text has none: the next message tries TLS again.
     #[must_use]
     pub fn learned(&self) -> Option<Learned> {
         self.accepted_reply.as_ref()?;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// The most servers: one address each, from `127.1.x.1` on.
 pub const SERVER_LIMIT: usize = 250;
-/// How often a port is chosen anew when it is free on one address and taken on another.
+/// How often a port is chosen again when it is free on one address and taken on another.
 const PORT_ATTEMPTS: usize = 16;
 
 /// The running servers; they stop when this is dropped.

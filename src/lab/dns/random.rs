@@ -53,7 +53,7 @@ impl RandomWorld {
             for _ in 0..NAMES {
                 let owner = owner(&mut chance, origin);
                 let target = chance.pick(&origins).cloned().unwrap_or_default();
-                fill(&world, &mut chance, (&owner, &target))?;
+                fill(&world, &mut chance, &owner, &target)?;
                 owners.insert(owner);
             }
         }
@@ -102,7 +102,7 @@ fn owner(chance: &mut Chance, origin: &str) -> String {
 }
 
 /// A name is an alias and nothing else, or has records (RFC 1034 §3.6.2).
-fn fill(world: &World, chance: &mut Chance, (owner, target): (&str, &str)) -> io::Result<()> {
+fn fill(world: &World, chance: &mut Chance, owner: &str, target: &str) -> io::Result<()> {
     let found = world.answer(&name(owner)?, RecordType::ANY)?;
     let alias = found.answers.iter().any(|r| matches!(r.record_type(), RecordType::CNAME | RecordType::DNAME));
     let exists = found.code == hickory_proto::op::ResponseCode::NoError;

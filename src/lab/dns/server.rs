@@ -37,7 +37,7 @@ pub(in crate::lab) const TCP_CONNECTION_LIMIT: usize = 64;
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// The port of a server without sockets: that of DNS.
 const NAMED_PORT: u16 = 53;
-/// How often a port is chosen anew when it is free for UDP but not for TCP.
+/// How often a port is chosen again when it is free for UDP but not for TCP.
 const BIND_ATTEMPTS: usize = 16;
 
 /// A running server; it stops when it is dropped.

@@ -27,7 +27,7 @@ pub enum Validating {
 
 /// The reply as a validating resolver gives it.
 pub(in crate::lab) fn vouch(world: &World, request: &Message, mut reply: Message) -> Message {
-    match judge(world, &reply) {
+    match security(world, &reply) {
         // RFC 6840 §5.7: AD in the question, or DO, asks for it.
         Some(Security::Secure) => {
             let wants_dnssec = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
@@ -44,7 +44,7 @@ pub(in crate::lab) fn vouch(world: &World, request: &Message, mut reply: Message
 }
 
 /// None when the message cannot be judged at all.
-fn judge(world: &World, reply: &Message) -> Option<Security> {
+fn security(world: &World, reply: &Message) -> Option<Security> {
     let query = reply.queries.first()?;
     let anchors = Anchors::parse(&world.trust_anchor(AnchorForm::Ds).ok()?).ok()?;
     let zones = Zones::new(ZONES_KEPT);

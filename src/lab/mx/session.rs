@@ -119,7 +119,7 @@ impl Session<'_> {
             if let TroubleTaken::Replied = met {
                 continue;
             }
-            if let Some(end) = self.obey(phase, (&verb, rest), wire).await? {
+            if let Some(end) = self.obey(&verb, rest, wire).await? {
                 return Ok(end);
             }
             if let TroubleTaken::LastWords = met {
@@ -128,12 +128,12 @@ impl Session<'_> {
         }
     }
 
-    async fn obey(&mut self, phase: Option<Phase>, command: (&str, &str), wire: &mut Wire) -> io::Result<Option<End>> {
-        if command.0 == "BDAT" && has(&self.offered, "CHUNKING") {
-            self.chunk(command.1, wire).await?;
+    async fn obey(&mut self, verb: &str, rest: &str, wire: &mut Wire) -> io::Result<Option<End>> {
+        if verb == "BDAT" && has(&self.offered, "CHUNKING") {
+            self.chunk(rest, wire).await?;
             return Ok(None);
         }
-        match phase {
+        match phase_of(verb) {
             Some(Phase::StartTls) => {
                 let reply = self.starttls_reply();
                 if reply.code != 220 {
@@ -149,7 +149,7 @@ impl Session<'_> {
                 return Ok(Some(End::Closed));
             }
             Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
-                let reply = self.simple(command.0, command.1);
+                let reply = self.simple(verb, rest);
                 wire.write(&reply.to_wire()).await?;
             }
         }

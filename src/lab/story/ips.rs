@@ -200,7 +200,7 @@ impl StorySetting {
 
     async fn bridge(&self, out: &mut impl Write) -> io::Result<CameOut> {
         let (clear, encrypted) = (self.stage.lab.dns().upstream(), self.stage.encrypted_upstream());
-        writeln!(out, "4. The bridge, until the IPS is mended: one line in relay.toml, and a restart\n")?;
+        writeln!(out, "4. The bridge, until the IPS is fixed: one line in relay.toml, and a restart\n")?;
         writeln!(out, "   [dns]\n   upstreams = [\"{clear}\",\n                \"{encrypted}\"]\n")?;
         let before = self.stage.lab.dns().dropped();
         let relay = self.start_relay(&[clear.clone(), encrypted]).await?;

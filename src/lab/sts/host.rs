@@ -17,7 +17,7 @@ use crate::lab::{bad, locked};
 use crate::net::Stream;
 use rustls::ServerConfig;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl PolicyHost {
     /// When the address is taken.
     pub async fn start(
         name: &str,
-        address: (Ipv4Addr, u16),
+        address: SocketAddr,
         config: Arc<ServerConfig>,
         answer: PolicyAnswer,
     ) -> io::Result<Self> {

@@ -111,7 +111,7 @@ async fn start_on_one_port(prepared: &[Prepared<'_>]) -> io::Result<(u16, BTreeM
     let (mut port, mut hosts) = (0, BTreeMap::new());
     for one in prepared {
         let (config, answer) = (Arc::clone(&one.config), one.spec.whole_answer());
-        let host = PolicyHost::start(&one.spec.host(), (one.address, port), config, answer).await?;
+        let host = PolicyHost::start(&one.spec.host(), (one.address, port).into(), config, answer).await?;
         port = host.address().port();
         if one.spec.presence == Presence::Down {
             host.switch_off().await;

@@ -225,7 +225,7 @@ impl StsSpec {
         self
     }
 
-    /// What a policy consists of; what was raw begins anew.
+    /// What a policy consists of; what was raw begins again.
     fn made(&self) -> (&'static str, Vec<String>, u64) {
         match &self.text {
             Text::Made { mode, mx, max_age_s } => (mode, mx.clone(), *max_age_s),

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_stays_so_after_a_restart_until_the_operator_means_it_anew() {
+    fn what_is_over_stays_so_after_a_restart_until_the_operator_means_it_again() {
         let lines = |until: &str| format!("tls = \"off\"\nreason = \"broken STARTTLS\"\nuntil = {until}");
         let before = destinations(&lines("2027-01-31"));
         let exceptions = Exceptions::default();

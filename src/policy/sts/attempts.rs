@@ -22,16 +22,16 @@ const LET_GO: usize = DOMAINS_KEPT / 16;
 
 /// How a fetch ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Attempt {
+pub(super) enum FetchEnd {
     Fetched,
     Failed(FetchFailure),
 }
 
 /// Why a fetch is not repeated now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tried {
+pub(super) struct LastFetch {
     /// How the one before ended.
-    pub(super) attempt: Attempt,
+    pub(super) attempt: FetchEnd,
     /// Whether the domain has used its budget up.
     pub(super) spent: bool,
 }
@@ -39,7 +39,7 @@ pub(super) struct Tried {
 /// What was done for a domain in the last five minutes.
 #[derive(Default)]
 struct Lately {
-    fetches: Vec<(Timestamp, Option<PolicyId>, Attempt)>,
+    fetches: Vec<(Timestamp, Option<PolicyId>, FetchEnd)>,
     questions: Vec<Timestamp>,
 }
 
@@ -64,19 +64,19 @@ pub(super) struct Attempts {
 
 impl Attempts {
     /// How the last attempt ended, while it is too soon for another.
-    pub(super) fn lately(&mut self, domain: &Domain, id: Option<&PolicyId>, now: Timestamp) -> Option<Tried> {
+    pub(super) fn lately(&mut self, domain: &Domain, id: Option<&PolicyId>, now: Timestamp) -> Option<LastFetch> {
         let lately = self.by_domain.get_mut(domain)?;
         lately.forget(now);
         let spent = lately.fetches.len() >= FETCHES;
         let same = lately.fetches.iter().rev().find(|(_, tried, _)| tried.as_ref() == id);
         let other = || {
-            let fetched = lately.fetches.iter().find(|(_, _, attempt)| *attempt == Attempt::Fetched);
+            let fetched = lately.fetches.iter().find(|(_, _, attempt)| *attempt == FetchEnd::Fetched);
             fetched.or_else(|| lately.fetches.last()).filter(|_| spent)
         };
-        same.or_else(other).map(|(_, _, attempt)| Tried { attempt: attempt.clone(), spent })
+        same.or_else(other).map(|(_, _, attempt)| LastFetch { attempt: attempt.clone(), spent })
     }
 
-    pub(super) fn note(&mut self, domain: &Domain, id: Option<PolicyId>, attempt: Attempt, now: Timestamp) {
+    pub(super) fn note(&mut self, domain: &Domain, id: Option<PolicyId>, attempt: FetchEnd, now: Timestamp) {
         let lately = self.of(domain, now);
         lately.fetches.push((now, id, attempt));
         // Whoever fetches without asking first (an operator) is counted as well.
@@ -134,16 +134,16 @@ mod tests {
         Some(id.to_owned().try_into().unwrap())
     }
 
-    const fn failed() -> Attempt {
-        Attempt::Failed(FetchFailure::TimedOut)
+    const fn failed() -> FetchEnd {
+        FetchEnd::Failed(FetchFailure::TimedOut)
     }
 
-    fn once(attempt: Attempt) -> Option<Tried> {
-        Some(Tried { attempt, spent: false })
+    fn once(attempt: FetchEnd) -> Option<LastFetch> {
+        Some(LastFetch { attempt, spent: false })
     }
 
-    fn too_often(attempt: Attempt) -> Option<Tried> {
-        Some(Tried { attempt, spent: true })
+    fn too_often(attempt: FetchEnd) -> Option<LastFetch> {
+        Some(LastFetch { attempt, spent: true })
     }
 
     #[test]
@@ -178,10 +178,10 @@ mod tests {
     fn a_policy_that_was_fetched_for_another_id_is_not_forgotten_when_the_budget_is_spent() {
         let mut attempts = Attempts::default();
         let a = domain("a.test");
-        for (number, attempt) in [("1", failed()), ("2", Attempt::Fetched), ("3", failed())] {
+        for (number, attempt) in [("1", failed()), ("2", FetchEnd::Fetched), ("3", failed())] {
             attempts.note(&a, id(number), attempt, at(0));
         }
-        assert_eq!(attempts.lately(&a, id("4").as_ref(), at(1)), too_often(Attempt::Fetched));
+        assert_eq!(attempts.lately(&a, id("4").as_ref(), at(1)), too_often(FetchEnd::Fetched));
     }
 
     #[test]

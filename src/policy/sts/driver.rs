@@ -2,20 +2,20 @@
 //!
 //! The front page of the folder says what waits for what.
 
-use super::attempts::{Attempt, Attempts, BACK_OFF, Tried};
+use super::attempts::{Attempts, BACK_OFF, FetchEnd, LastFetch};
 use super::event::{StsEvent, StsListener};
 use super::failure::FetchFailure;
 use super::fetch::Fetcher;
-use super::flight::{Fetch, Fetched, Flights};
 use super::lost::{Lost, LostBecause};
 use super::memory::Held;
 use super::policy::Mode;
 use super::record::{self, PolicyId, RecordError};
 use super::room::LIMITS;
-use super::store::{Looked, Store, StoreFault};
+use super::store::{LookedUp, Store, StoreFault};
 use super::{RefreshFailure, StsAbsent, StsPolicy, StsState};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, RootsError};
+use crate::flight::Flights;
 use crate::net::Network;
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
@@ -32,18 +32,22 @@ const REFRESHES_AT_ONCE: usize = 4;
 /// How long a policy stays on the disk when it has expired: the clock may be wrong for a while.
 const OVER_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
+/// What a fetch comes to.
+type Fetched = Result<Arc<StsPolicy>, FetchFailure>;
+
 /// What is known and found out about the MTA-STS policies of domains.
 pub struct StsClient {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
-struct Inner {
+struct ClientInner {
     enabled: bool,
     dns: Arc<dyn Ask>,
     fetcher: Fetcher,
     store: Store,
     attempts: Mutex<Attempts>,
-    flights: Flights,
+    /// A domain has one fetch at a time, whatever id its record shows to those who want its policy.
+    flights: Flights<Domain, Fetched>,
     /// Held while the store reads a policy and replaces it.
     keeping: tokio::sync::Mutex<()>,
     clock: Clock,
@@ -63,7 +67,7 @@ impl StsClient {
         listener: StsListener,
     ) -> Result<Self, RootsError> {
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ClientInner {
                 enabled: config.mta_sts.enabled,
                 dns,
                 fetcher: Fetcher::new(config, network, &clock)?,
@@ -216,18 +220,18 @@ impl StsClient {
     /// Waits for the policy with this id, unless it was tried lately.
     async fn newest(&self, domain: &Domain, id: Option<PolicyId>, held: Held) -> StsState {
         match (self.inner.lately(domain, id.as_ref()), &held) {
-            (Some(Tried { attempt: Attempt::Failed(failure), .. }), _) => self.without(held, failure).await,
+            (Some(LastFetch { attempt: FetchEnd::Failed(failure), .. }), _) => self.without(held, failure).await,
             // Somebody else's record differs from the one the policy was fetched for.
-            (Some(Tried { attempt: Attempt::Fetched, .. }), Held::Policy(policy)) => {
+            (Some(LastFetch { attempt: FetchEnd::Fetched, .. }), Held::Policy(policy)) => {
                 self.inner.used(Arc::clone(policy)).await
             }
-            (Some(Tried { attempt: Attempt::Fetched, spent: true }), Held::Lost(lost)) => lost_state(lost, None),
-            (Some(Tried { attempt: Attempt::Fetched, spent: true }), Held::Nothing) => {
+            (Some(LastFetch { attempt: FetchEnd::Fetched, spent: true }), Held::Lost(lost)) => lost_state(lost, None),
+            (Some(LastFetch { attempt: FetchEnd::Fetched, spent: true }), Held::Nothing) => {
                 let until = Some(self.inner.clock.now().plus(BACK_OFF));
                 let lost = Lost { domain: domain.clone(), until, because: LostBecause::NotKept };
                 lost_state(&Arc::new(lost), None)
             }
-            (Some(Tried { attempt: Attempt::Fetched, spent: false }) | None, _) => {
+            (Some(LastFetch { attempt: FetchEnd::Fetched, spent: false }) | None, _) => {
                 match self.inner.start(domain, id).await {
                     Ok(policy) => policy.in_force(),
                     Err(failure) => self.without(held, failure).await,
@@ -270,7 +274,7 @@ enum Fresh {
     Over,
 }
 
-impl Inner {
+impl ClientInner {
     fn tell(&self, event: &StsEvent<'_>) {
         (self.listener)(event);
     }
@@ -279,13 +283,13 @@ impl Inner {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lately(&self, domain: &Domain, id: Option<&PolicyId>) -> Option<Tried> {
+    fn lately(&self, domain: &Domain, id: Option<&PolicyId>) -> Option<LastFetch> {
         self.attempts().lately(domain, id, self.clock.now())
     }
 
     /// What is held and not over.
     fn held(&self, domain: &Domain) -> Held {
-        let Looked { held, news } = self.store.get(domain);
+        let LookedUp { held, news } = self.store.get(domain);
         if let Some(fault) = &news {
             self.tell(&StsEvent::StoreFailed { fault });
         }
@@ -323,11 +327,12 @@ impl Inner {
         policy.in_force()
     }
 
-    /// Starts a fetch, or joins the one under way.
-    fn start(self: &Arc<Self>, domain: &Domain, id: Option<PolicyId>) -> Fetch {
-        let inner = Arc::clone(self);
-        let for_fetch = domain.clone();
-        self.flights.join(domain, || async move { inner.fetch_and_keep(for_fetch, id).await })
+    /// Starts a fetch, or joins the one under way. It goes on when nobody waits for it (any more).
+    fn start(self: &Arc<Self>, domain: &Domain, id: Option<PolicyId>) -> impl Future<Output = Fetched> + use<> {
+        let (inner, for_fetch) = (Arc::clone(self), domain.clone());
+        let fetch = self.flights.once(domain.clone(), move || inner.fetch_and_keep(for_fetch, id));
+        let running = tokio::spawn(fetch);
+        async move { running.await.unwrap_or_else(|panicked| Err(FetchFailure::Internal { detail: panicked.to_string() })) }
     }
 
     async fn fetch_and_keep(self: Arc<Self>, domain: Domain, id: Option<PolicyId>) -> Fetched {
@@ -336,7 +341,7 @@ impl Inner {
         let policy = fetched
             .and_then(|text| StsPolicy::read(domain.clone(), id.clone(), text, began).map_err(FetchFailure::Invalid))
             .map(Arc::new);
-        let attempt = policy.as_ref().map_or_else(|failure| Attempt::Failed(failure.clone()), |_| Attempt::Fetched);
+        let attempt = policy.as_ref().map_or_else(|failure| FetchEnd::Failed(failure.clone()), |_| FetchEnd::Fetched);
         let now = self.clock.now();
         self.attempts().note(&domain, id, attempt, now);
         match &policy {

@@ -7,7 +7,7 @@ use super::failure::FetchFailure;
 use super::memory::Held;
 use super::policy::Mode;
 use super::record::RecordError;
-use super::testing::{POLICY, Reply, World, domain, failed, ok, reply};
+use super::testing::{HttpReply, POLICY, StsWorld, domain, failed, ok, reply};
 use super::{StsAbsent, StsState};
 use crate::net::Tcp;
 use crate::resolve::answer::{Freshness, RecordType};
@@ -40,7 +40,7 @@ fn is(id: &str) -> Result<String, StsAbsent> {
 
 const UNAVAILABLE: FetchFailure = FetchFailure::Status { status: 503 };
 
-fn down() -> Reply {
+fn down() -> HttpReply {
     reply("503 Service Unavailable", "", "")
 }
 
@@ -56,7 +56,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn rfc8461_3_a_policy_is_fetched_once_for_its_id() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     for _message in 0..3 {
         assert_eq!(state(&client).await, is("1"));
@@ -68,7 +68,7 @@ async fn rfc8461_3_a_policy_is_fetched_once_for_its_id() {
 
 #[tokio::test]
 async fn rfc8461_3_1_without_a_usable_record_nothing_is_fetched() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     world.zone.withdraw("a.test");
     assert_eq!(state(&client).await, Err(StsAbsent::NoRecord));
@@ -83,7 +83,7 @@ async fn rfc8461_3_1_without_a_usable_record_nothing_is_fetched() {
 
 #[tokio::test]
 async fn rfc8461_3_1_a_record_that_breaks_the_rules_leaves_the_kept_policy_in_force() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     world.zone.announce("a.test", "v=STSv1; id=;");
@@ -92,7 +92,7 @@ async fn rfc8461_3_1_a_record_that_breaks_the_rules_leaves_the_kept_policy_in_fo
 
 #[tokio::test]
 async fn rfc8461_3_3_without_a_fetchable_policy_mail_goes_as_without_and_five_minutes_pass() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     world.host.say(down());
     for _message in 0..3 {
@@ -111,7 +111,7 @@ async fn rfc8461_3_3_without_a_fetchable_policy_mail_goes_as_without_and_five_mi
 
 #[tokio::test]
 async fn rfc8461_3_3_another_id_is_tried_at_once() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     world.host.say(down());
     assert!(state(&client).await.is_err());
@@ -122,7 +122,7 @@ async fn rfc8461_3_3_another_id_is_tried_at_once() {
 
 #[tokio::test]
 async fn rfc8461_5_1_an_unexpired_policy_outlasts_record_host_and_restart() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     assert_eq!(state(&world.client()).await, is("1"));
     world.host.say(down());
     for gone in [None, Some(failed("_mta-sts.a.test", None)), Some(failed("_mta-sts.a.test", Some("no signature")))] {
@@ -142,7 +142,7 @@ async fn rfc8461_5_1_an_unexpired_policy_outlasts_record_host_and_restart() {
 
 #[tokio::test]
 async fn rfc8461_3_3_a_policy_is_refreshed_daily_without_mail() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     world.zone.withdraw("a.test");
@@ -159,7 +159,7 @@ async fn rfc8461_3_3_a_policy_is_refreshed_daily_without_mail() {
 
 #[tokio::test]
 async fn rfc8461_3_3_a_refresh_that_fails_is_told_kept_and_tried_hourly() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     world.events();
@@ -182,7 +182,7 @@ async fn rfc8461_3_3_a_refresh_that_fails_is_told_kept_and_tried_hourly() {
 
 #[tokio::test]
 async fn an_expired_policy_is_forgotten_on_disk_as_well() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     world.clock.advance(14 * DAY - Duration::from_millis(1));
@@ -195,7 +195,7 @@ async fn an_expired_policy_is_forgotten_on_disk_as_well() {
 
 #[tokio::test]
 async fn rfc8461_5_1_a_clock_that_is_wrong_for_a_while_costs_no_policy() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     assert_eq!(state(&world.client()).await, is("1"));
     world.zone.withdraw("a.test");
     world.host.say(down());
@@ -215,7 +215,7 @@ async fn rfc8461_5_1_a_clock_that_is_wrong_for_a_while_costs_no_policy() {
 
 #[tokio::test]
 async fn keeping_fresh_begins_at_the_start_and_ends_with_the_stop() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     assert_eq!(state(&world.client()).await, is("1"));
     world.clock.advance(2 * DAY);
     let stop = CancellationToken::new();
@@ -227,7 +227,7 @@ async fn keeping_fresh_begins_at_the_start_and_ends_with_the_stop() {
 
 #[tokio::test]
 async fn rfc8461_3_1_a_new_id_is_fetched_beside_the_delivery() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     world.zone.announce("a.test", "v=STSv1; id=2;");
@@ -240,7 +240,7 @@ async fn rfc8461_3_1_a_new_id_is_fetched_beside_the_delivery() {
 
 #[tokio::test]
 async fn rfc8461_5_1_a_new_id_that_cannot_be_fetched_leaves_the_old_policy() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     world.zone.announce("a.test", "v=STSv1; id=2;");
@@ -253,8 +253,8 @@ async fn rfc8461_5_1_a_new_id_that_cannot_be_fetched_leaves_the_old_policy() {
 }
 
 #[tokio::test]
-async fn rfc8461_5_1_before_mail_is_given_up_the_record_is_asked_for_anew() {
-    let world = World::new().await;
+async fn rfc8461_5_1_before_mail_is_given_up_the_record_is_asked_for_again() {
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     assert_eq!(recheck(&client).await, is("1"));
@@ -268,7 +268,7 @@ async fn rfc8461_5_1_before_mail_is_given_up_the_record_is_asked_for_anew() {
 
 #[tokio::test]
 async fn rfc8461_3_3_an_id_that_changes_with_every_question_makes_no_fetch_for_each_message() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     for fetchable in [true, false] {
         let before = world.host.gets();
@@ -290,7 +290,7 @@ async fn rfc8461_3_3_an_id_that_changes_with_every_question_makes_no_fetch_for_e
 
 #[tokio::test]
 async fn rfc8461_3_3_records_that_differ_from_server_to_server_do_not_fetch_for_ever() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     for round in 0..10 {
         world.zone.announce("a.test", &format!("v=STSv1; id={};", round % 2 + 1));
@@ -301,7 +301,7 @@ async fn rfc8461_3_3_records_that_differ_from_server_to_server_do_not_fetch_for_
 
 #[tokio::test]
 async fn rfc8461_3_4_a_domain_has_its_own_policy_and_not_its_parents() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     let before = world.zone.asked().len();
@@ -312,7 +312,7 @@ async fn rfc8461_3_4_a_domain_has_its_own_policy_and_not_its_parents() {
 
 #[tokio::test]
 async fn rfc8461_8_3_mode_none_ends_a_policy_and_the_next_one_is_waited_for() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
     world.zone.announce("a.test", "v=STSv1; id=2;");
@@ -327,9 +327,9 @@ async fn rfc8461_8_3_mode_none_ends_a_policy_and_the_next_one_is_waited_for() {
 
 #[tokio::test]
 async fn rfc8461_5_1_a_policy_host_that_hangs_delays_nobody_else() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = Arc::new(world.client());
-    world.host.say(Reply::Silence);
+    world.host.say(HttpReply::Silence);
     let waiting: Vec<_> = (0..10)
         .map(|_| {
             let client = Arc::clone(&client);
@@ -349,7 +349,7 @@ async fn rfc8461_5_1_a_policy_host_that_hangs_delays_nobody_else() {
 
 #[tokio::test]
 async fn a_policy_of_no_life_serves_the_mail_that_fetched_it() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     world.host.say(ok(&POLICY.replace("604800", "0")));
     let client = world.client();
     for _message in 0..3 {
@@ -364,7 +364,7 @@ async fn a_policy_of_no_life_serves_the_mail_that_fetched_it() {
 
 #[tokio::test]
 async fn the_operator_fetches_when_he_wants_and_the_running_relay_notices() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let (running, operator) = (world.client(), world.client());
     assert_eq!(state(&running).await, is("1"));
     world.host.say(ok(&POLICY.replace("enforce", "testing")));
@@ -380,7 +380,7 @@ async fn the_operator_fetches_when_he_wants_and_the_running_relay_notices() {
 }
 
 /// Spoils the kept policy of a.test.
-fn flip_a_bit(world: &World) {
+fn flip_a_bit(world: &StsWorld) {
     let file = world.config.spool.path.join("mta-sts/a.test");
     let mut octets = std::fs::read(&file).unwrap();
     *octets.last_mut().unwrap() ^= 1;
@@ -393,7 +393,7 @@ fn is_lost(state: &Result<String, StsAbsent>) -> bool {
 
 #[tokio::test]
 async fn rfc8461_5_1_a_damaged_policy_is_fetched_again_with_or_without_its_record() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     for announced in [true, false] {
         world.zone.announce("a.test", "v=STSv1; id=1;");
         assert_eq!(state(&world.client()).await, is("1"));
@@ -413,7 +413,7 @@ async fn rfc8461_5_1_a_damaged_policy_is_fetched_again_with_or_without_its_recor
 
 #[tokio::test]
 async fn rfc8461_5_1_a_damaged_policy_is_no_reason_to_go_without_when_record_and_host_are_hidden() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     assert_eq!(state(&world.client()).await, is("1"));
     flip_a_bit(&world);
     world.zone.withdraw("a.test");
@@ -435,7 +435,7 @@ async fn rfc8461_5_1_a_damaged_policy_is_no_reason_to_go_without_when_record_and
 
 #[tokio::test]
 async fn rfc8461_3_2_nothing_is_left_of_a_damaged_policy_after_a_year() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     assert_eq!(state(&world.client()).await, is("1"));
     flip_a_bit(&world);
     let file = std::fs::File::open(world.config.spool.path.join("mta-sts/a.test")).unwrap();
@@ -454,7 +454,7 @@ async fn rfc8461_3_2_nothing_is_left_of_a_damaged_policy_after_a_year() {
 
 #[tokio::test]
 async fn rfc8461_8_3_mode_none_ends_a_damaged_policy() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     assert_eq!(state(&world.client()).await, is("1"));
     flip_a_bit(&world);
     world.host.say(ok("version: STSv1\nmode: none\nmax_age: 86400\n"));
@@ -466,7 +466,7 @@ async fn rfc8461_8_3_mode_none_ends_a_damaged_policy() {
 
 #[tokio::test]
 async fn rfc8461_10_3_a_policy_kept_under_another_name_is_refused() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     assert_eq!(state(&world.client()).await, is("1"));
     let folder = world.config.spool.path.join("mta-sts");
     std::fs::copy(folder.join("a.test"), folder.join("b.test")).unwrap();
@@ -476,7 +476,7 @@ async fn rfc8461_10_3_a_policy_kept_under_another_name_is_refused() {
 
 #[tokio::test]
 async fn a_domain_that_gets_mail_again_after_a_day_is_established() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     let established = || match world.client().kept(&domain("a.test")) {
         Held::Policy(policy) => policy.standing.established.is_some(),
@@ -495,7 +495,7 @@ async fn a_domain_that_gets_mail_again_after_a_day_is_established() {
 
 #[tokio::test]
 async fn rfc8461_5_1_what_was_fetched_and_found_no_place_is_still_no_reason_to_go_without() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let client = world.client();
     let spool = &world.config.spool.path;
     for number in 1..=3 {
@@ -509,7 +509,7 @@ async fn rfc8461_5_1_what_was_fetched_and_found_no_place_is_still_no_reason_to_g
 
 #[tokio::test]
 async fn where_the_disk_refuses_a_policy_holds_in_memory() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     std::fs::remove_dir(&world.config.spool.path).unwrap();
     let client = world.client();
     assert_eq!(state(&client).await, is("1"));
@@ -521,7 +521,7 @@ async fn where_the_disk_refuses_a_policy_holds_in_memory() {
 
 #[tokio::test]
 async fn switched_off_nothing_is_asked() {
-    let mut world = World::new().await;
+    let mut world = StsWorld::new().await;
     world.config.mta_sts.enabled = false;
     world.config.tls.roots = crate::config::RootsSource::File("/nowhere".into());
     let client = world.client();
@@ -533,7 +533,7 @@ async fn switched_off_nothing_is_asked() {
 
 #[tokio::test]
 async fn authorities_that_cannot_be_read_stop_the_start() {
-    let mut world = World::new().await;
+    let mut world = StsWorld::new().await;
     world.config.tls.roots = crate::config::RootsSource::File(world.folder.path().join("none.pem"));
     let zone = Arc::clone(&world.zone) as Arc<dyn crate::resolve::answer::Ask>;
     let refused = StsClient::new(&world.config, zone, Arc::new(Tcp), world.clock.clone(), super::event::nobody());

@@ -16,7 +16,7 @@ pub enum StsEvent<'a> {
     },
     /// A policy could not be fetched.
     FetchFailed {
-        /// Whose.
+        /// The domain of the policy.
         domain: &'a Domain,
         /// Why.
         failure: &'a FetchFailure,

@@ -115,7 +115,7 @@ fn not_needed() -> RootsError {
     RootsError { source_name: "system".into(), message: "not read, as MTA-STS is switched off".into() }
 }
 
-/// TLS 1.2 and 1.3 (RFC 8461 §7.2, RFC 8996), names by DNS-ID alone, every certificate checked anew.
+/// TLS 1.2 and 1.3 (RFC 8461 §7.2, RFC 8996), names by DNS-ID alone, every certificate checked each time.
 fn tls(roots: &RootsSource, clock: &Clock) -> Result<Arc<ClientConfig>, RootsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(Now(clock.clone())))

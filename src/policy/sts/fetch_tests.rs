@@ -1,7 +1,7 @@
 //! What a policy host may and may not do (RFC 8461 §3.2, §3.3), over real sockets and real TLS.
 
 use super::failure::FetchFailure;
-use super::testing::{POLICY, Reply, World, domain, failed, found, ok, reply};
+use super::testing::{HttpReply, POLICY, StsWorld, domain, failed, found, ok, reply};
 use crate::policy::testing::{Made, NOW, leaf_params, root, self_signed};
 use crate::resolve::answer::{Answer, Data, RecordType};
 use crate::smtp::address::Domain;
@@ -9,7 +9,7 @@ use rcgen::{CertificateParams, DnType};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-async fn refresh(world: &World) -> Result<String, FetchFailure> {
+async fn refresh(world: &StsWorld) -> Result<String, FetchFailure> {
     world.client().refresh(&domain("a.test")).await.map(|policy| policy.text.clone())
 }
 
@@ -21,7 +21,7 @@ fn when(seconds: i64) -> time::OffsetDateTime {
 async fn certificate(identity: impl FnOnce(&Made) -> Made) -> Result<String, FetchFailure> {
     let ca = root("public authority");
     let identity = identity(&ca);
-    refresh(&World::with(&ca, &identity).await).await
+    refresh(&StsWorld::with(&ca, &identity).await).await
 }
 
 fn common_name_only(params: &mut CertificateParams) {
@@ -58,7 +58,7 @@ async fn rfc8461_3_3_any_other_certificate_is_not() {
 
 #[tokio::test]
 async fn rfc8461_3_3_the_request_is_a_get_of_the_well_known_path_with_sni() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     refresh(&world).await.unwrap();
     let (name, head) = world.host.requests().remove(0);
     assert_eq!(name.as_deref(), Some("mta-sts.a.test"));
@@ -69,7 +69,7 @@ async fn rfc8461_3_3_the_request_is_a_get_of_the_well_known_path_with_sni() {
 
 #[tokio::test]
 async fn rfc8461_3_3_only_status_200_counts_and_redirects_are_not_followed() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let to = format!("Content-Type: text/plain\r\nLocation: https://mta-sts.a.test:{}/good\r\n", world.host.port);
     for (line, status) in [
         ("301 Moved Permanently", 301),
@@ -87,13 +87,13 @@ async fn rfc8461_3_3_only_status_200_counts_and_redirects_are_not_followed() {
         assert_eq!(refresh(&world).await, Err(FetchFailure::Status { status }));
         assert_eq!(world.host.gets(), before + 1, "{line} was followed");
     }
-    world.host.say(Reply::Octets(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()));
+    world.host.say(HttpReply::Octets(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()));
     assert_eq!(refresh(&world).await, Err(FetchFailure::Status { status: 204 }));
 }
 
 #[tokio::test]
 async fn rfc8461_3_2_the_media_type_is_text_plain() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     for field in ["text/plain", "Text/Plain; charset=utf-8", "text/plain;charset=us-ascii", "text/plain ; x=y"] {
         world.host.say(reply("200 OK", &format!("Content-Type: {field}\r\n"), POLICY));
         assert_eq!(refresh(&world).await, Ok(POLICY.to_owned()), "{field}");
@@ -108,21 +108,21 @@ async fn rfc8461_3_2_the_media_type_is_text_plain() {
 
 #[tokio::test]
 async fn rfc8461_3_2_a_policy_has_64_kilobytes_at_most() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let fill = |length: usize| format!("{POLICY}a: {}\n", "x".repeat(length - POLICY.len() - 4));
     world.host.say(ok(&fill(65_536)));
     assert_eq!(refresh(&world).await.map(|text| text.len()), Ok(65_536));
     world.host.say(ok(&fill(65_537)));
     assert_eq!(refresh(&world).await, Err(FetchFailure::TooLarge));
-    world.host.say(Reply::Endless);
+    world.host.say(HttpReply::Endless);
     assert_eq!(refresh(&world).await, Err(FetchFailure::TooLarge));
 }
 
 #[tokio::test]
 async fn rfc8461_3_3_a_slow_policy_host_is_given_up_at_the_deadline() {
-    let mut world = World::new().await;
+    let mut world = StsWorld::new().await;
     world.config.mta_sts.fetch_timeout = Duration::from_millis(200);
-    for slow in [Reply::Silence, Reply::Drip] {
+    for slow in [HttpReply::Silence, HttpReply::Drip] {
         world.host.say(slow);
         let failure = refresh(&world).await.unwrap_err();
         assert_eq!((&failure, failure.result_type()), (&FetchFailure::TimedOut, "sts-policy-fetch-error"));
@@ -131,22 +131,22 @@ async fn rfc8461_3_3_a_slow_policy_host_is_given_up_at_the_deadline() {
 
 #[tokio::test]
 async fn rfc8461_3_3_what_is_no_http_or_breaks_off_is_no_policy() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let short = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1000\r\n\r\n";
     let header = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(300_000));
     for octets in ["", "220 smtp.a.test ESMTP\r\n", "HTTP/1.1 200 OK\r\n", &format!("{short}{POLICY}"), &header] {
-        world.host.say(Reply::Octets(octets.as_bytes().to_vec()));
+        world.host.say(HttpReply::Octets(octets.as_bytes().to_vec()));
         let came = refresh(&world).await;
         assert!(matches!(came, Err(FetchFailure::Http { .. })), "{came:?}");
     }
     let chunked = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
-    world.host.say(Reply::Octets(format!("{chunked}{:x}\r\n{POLICY}\r\n0\r\n\r\n", POLICY.len()).into_bytes()));
+    world.host.say(HttpReply::Octets(format!("{chunked}{:x}\r\n{POLICY}\r\n0\r\n\r\n", POLICY.len()).into_bytes()));
     assert_eq!(refresh(&world).await, Ok(POLICY.to_owned()));
 }
 
 #[tokio::test]
 async fn rfc8461_3_2_a_page_that_is_no_policy_is_policy_invalid() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     world.host.say(ok("<html>It works!</html>\n"));
     let failure = refresh(&world).await.unwrap_err();
     assert_eq!(failure.result_type(), "sts-policy-invalid");
@@ -155,7 +155,7 @@ async fn rfc8461_3_2_a_page_that_is_no_policy_is_policy_invalid() {
 
 #[tokio::test]
 async fn rfc8461_3_3_nothing_is_cached_as_http_would() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     world.host.say(reply(
         "200 OK",
         "Content-Type: text/plain\r\nCache-Control: max-age=600\r\nETag: \"1\"\r\n",
@@ -171,7 +171,7 @@ async fn rfc8461_3_3_nothing_is_cached_as_http_would() {
 
 #[tokio::test]
 async fn a_policy_host_on_this_machine_is_not_connected_to() {
-    let mut world = World::new().await;
+    let mut world = StsWorld::new().await;
     world.config.delivery.allow_loopback = false;
     for text in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"] {
         let address: IpAddr = text.parse().unwrap();
@@ -185,7 +185,7 @@ async fn a_policy_host_on_this_machine_is_not_connected_to() {
 
 #[tokio::test]
 async fn rfc4035_5_a_family_that_is_bogus_or_missing_costs_that_family_alone() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let set = |record_type, answer| world.zone.set("mta-sts.a.test", record_type, answer);
     for bogus in [None, Some("no signature")] {
         set(RecordType::Aaaa, failed("mta-sts.a.test", bogus));
@@ -205,7 +205,7 @@ async fn rfc4035_5_a_family_that_is_bogus_or_missing_costs_that_family_alone() {
 
 #[tokio::test]
 async fn rfc8461_3_3_the_next_address_is_tried_and_four_at_most() {
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     let addresses = |dead: u8| (0..=dead).map(move |n| [127, 0, 0, if n == dead { 1 } else { 9 - n }].into());
     let set =
         |dead| world.zone.set("mta-sts.a.test", RecordType::A, found(addresses(dead).map(Data::Address).collect()));
@@ -220,13 +220,13 @@ async fn rfc8461_3_3_the_next_address_is_tried_and_four_at_most() {
 #[tokio::test]
 async fn rfc8461_3_3_a_policy_comes_over_ipv6_and_over_ipv4_where_ipv6_leads_nowhere() {
     // Some containers have no IPv6 at all; the second half holds there, too.
-    if let Ok(world) = World::at(Ipv6Addr::LOCALHOST.into()).await {
+    if let Ok(world) = StsWorld::at(Ipv6Addr::LOCALHOST.into()).await {
         assert_eq!(refresh(&world).await, Ok(POLICY.to_owned()));
         world.zone.address("mta-sts.a.test", [127, 0, 0, 9].into());
         assert_eq!(refresh(&world).await, Ok(POLICY.to_owned()));
         assert_eq!(world.host.gets(), 2);
     }
-    let world = World::new().await;
+    let world = StsWorld::new().await;
     world.zone.address("mta-sts.a.test", Ipv6Addr::LOCALHOST.into());
     assert_eq!(refresh(&world).await, Ok(POLICY.to_owned()));
 }
@@ -243,7 +243,7 @@ async fn rfc8461_8_2_behind_an_alias_the_certificate_is_still_for_the_policy_hos
     for (names, good) in [(&["mta-sts.a.test"], true), (&["sts.provider.test"], false)] {
         let ca = root("public authority");
         let identity = ca.leaf(names);
-        let world = World::with(&ca, &identity).await;
+        let world = StsWorld::with(&ca, &identity).await;
         let record = vec![Data::Txt(b"v=STSv1; id=7;".to_vec())];
         world.zone.set("_mta-sts.a.test", RecordType::Txt, at_provider(record));
         let address = vec![Data::Address([127, 0, 0, 1].into())];

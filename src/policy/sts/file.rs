@@ -20,7 +20,7 @@ const OLDEST_VERSION: u32 = 1;
 
 /// A file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum FileContent {
     /// A policy.
     Policy(StsPolicy),
     /// An enforced policy holds until then; its text was let go.
@@ -89,7 +89,7 @@ pub(super) fn encode_end(domain: &Domain, ends: Timestamp, standing: Tenure) -> 
 
 /// # Errors
 /// What is wrong with it.
-pub(super) fn decode(domain: &Domain, octets: &[u8]) -> Result<Content, String> {
+pub(super) fn decode(domain: &Domain, octets: &[u8]) -> Result<FileContent, String> {
     let AnyFile { version } = kept::unseal(octets)?;
     if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(format!("its version is {version}"));
@@ -103,10 +103,10 @@ pub(super) fn decode(domain: &Domain, octets: &[u8]) -> Result<Content, String> 
             let standing = Tenure { since: file.since.unwrap_or(part.fetched_at), established: file.established };
             let policy = StsPolicy::read(file.domain, part.id, part.text.into_bytes(), part.fetched_at);
             let policy = policy.map_err(|error| error.to_string())?;
-            Ok(Content::Policy(StsPolicy { refresh_failure: part.refresh_failure, standing, ..policy }))
+            Ok(FileContent::Policy(StsPolicy { refresh_failure: part.refresh_failure, standing, ..policy }))
         }
         (None, Some(ends)) => {
-            Ok(Content::End(ends, Tenure { since: file.since.unwrap_or(ends), established: file.established }))
+            Ok(FileContent::End(ends, Tenure { since: file.since.unwrap_or(ends), established: file.established }))
         }
         (None, None) => Err("it has neither a policy nor an end".to_owned()),
     }
@@ -138,7 +138,7 @@ mod tests {
         let long = StsPolicy::read(long.domain, None, long.text.into_bytes(), Timestamp(1000)).unwrap();
         for policy in [policy(), long] {
             let good = encode(&policy).unwrap();
-            assert_eq!(decode(&policy.domain, &good), Ok(Content::Policy(policy.clone())));
+            assert_eq!(decode(&policy.domain, &good), Ok(FileContent::Policy(policy.clone())));
             for at in 0..good.len() {
                 let mut bad = good.clone();
                 bad[at] ^= 0x20;
@@ -152,7 +152,7 @@ mod tests {
     fn ends_are_read_as_they_were_written() {
         let standing = Tenure { since: Timestamp(1), established: None };
         let end = encode_end(&domain("a.test"), Timestamp(77), standing).unwrap();
-        assert_eq!(decode(&domain("a.test"), &end), Ok(Content::End(Timestamp(77), standing)));
+        assert_eq!(decode(&domain("a.test"), &end), Ok(FileContent::End(Timestamp(77), standing)));
         assert!(decode(&domain("b.test"), &end).is_err());
     }
 
@@ -162,7 +162,7 @@ mod tests {
             "version": 1, "domain": "a.test", "id": "7", "fetched_at": 1000, "refresh_failure": null, "text": TEXT,
         });
         let read = decode(&domain("a.test"), &kept::seal(&first).unwrap()).unwrap();
-        let Content::Policy(read) = read else { panic!("{read:?}") };
+        let FileContent::Policy(read) = read else { panic!("{read:?}") };
         assert_eq!((read.text.as_str(), read.standing.since, read.standing.established), (TEXT, Timestamp(1000), None));
         for (newer, complaint) in [
             (serde_json::json!({ "version": 3, "domain": "a.test", "policy": "of another form" }), "its version is 3"),

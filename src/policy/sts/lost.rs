@@ -1,4 +1,4 @@
-//! A policy that is in force and whose text is not at hand: damaged, out of reach, let go of for
+//! A policy that is in force and whose text is not at hand: damaged, unreadable, let go of for
 //! want of room, or never kept (RFC 8461 §5.1: it holds until it expires, whatever happens to us).
 //!
 //! The third answer beside "this policy" and "none": mail waits until the policy is fetched again
@@ -13,7 +13,7 @@ use std::fmt;
 /// The policy of a domain that we cannot look into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// Whose.
+    /// The domain of the policy.
     pub domain: Domain,
     /// Until when it may hold; open where that cannot be told either.
     pub until: Option<Timestamp>,

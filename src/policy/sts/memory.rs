@@ -35,7 +35,7 @@ pub enum Held {
 
 /// Tells whether a file is still the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileStamp {
     pub(super) inode: u64,
     pub(super) modified: (i64, i64),
     pub(super) length: u64,
@@ -47,7 +47,7 @@ pub(super) struct Remembered {
     pub(super) held: Held,
     pub(super) standing: Option<Tenure>,
     /// The file it is from; none when it could not be written.
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<FileStamp>,
 }
 
 impl Remembered {
@@ -70,13 +70,13 @@ impl Remembered {
 
 /// The domains that are remembered.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(super) struct PolicyMemory {
     known: BTreeMap<Domain, Remembered>,
     octets: usize,
     unwritten: usize,
 }
 
-impl Memory {
+impl PolicyMemory {
     pub(super) fn get(&self, domain: &Domain) -> Option<&Remembered> {
         self.known.get(domain)
     }
@@ -150,31 +150,37 @@ mod tests {
     use crate::clock::Timestamp;
 
     #[derive(PartialEq)]
-    enum Class {
+    enum DomainClass {
         Established,
         Newcomer,
     }
 
-    fn known(name: &str, octets: usize, since: i64, class: Class, stamp: Option<Stamp>) -> (Domain, Remembered) {
+    fn known(
+        name: &str,
+        octets: usize,
+        since: i64,
+        class: DomainClass,
+        stamp: Option<FileStamp>,
+    ) -> (Domain, Remembered) {
         let domain: Domain = name.parse().unwrap();
         let text = format!("version: STSv1\nmode: enforce\nmx: *.a.test\nmax_age: 86400\na: {}\n", "x".repeat(octets));
         let policy = StsPolicy::read(domain.clone(), None, text.into_bytes(), Timestamp(0)).unwrap();
-        let established = (class == Class::Established).then_some(Timestamp(since));
+        let established = (class == DomainClass::Established).then_some(Timestamp(since));
         let standing = Some(Tenure { since: Timestamp(since), established });
         (domain, Remembered { held: Held::Policy(Arc::new(policy)), standing, stamp })
     }
 
-    fn insert(memory: &mut Memory, (domain, known): (Domain, Remembered)) -> bool {
+    fn insert(memory: &mut PolicyMemory, (domain, known): (Domain, Remembered)) -> bool {
         memory.insert(domain, known)
     }
 
     #[test]
     fn rfc8461_10_2_what_the_disk_refused_is_bounded_and_newcomers_displace_no_established_domain() {
-        let mut memory = Memory::default();
-        assert!(insert(&mut memory, known("old.test", 300, 0, Class::Established, None)));
-        assert!(insert(&mut memory, known("small.test", 300, 1, Class::Newcomer, None)));
+        let mut memory = PolicyMemory::default();
+        assert!(insert(&mut memory, known("old.test", 300, 0, DomainClass::Established, None)));
+        assert!(insert(&mut memory, known("small.test", 300, 1, DomainClass::Newcomer, None)));
         let came = (0..700)
-            .filter(|n| insert(&mut memory, known(&format!("d{n}.test"), 60_000, 2 + n, Class::Newcomer, None)));
+            .filter(|n| insert(&mut memory, known(&format!("d{n}.test"), 60_000, 2 + n, DomainClass::Newcomer, None)));
         assert!((50..700).contains(&came.count()));
         assert!(memory.octets <= UNWRITTEN_LIMIT && memory.octets == memory.unwritten);
         for domain in ["old.test", "small.test"] {
@@ -184,12 +190,12 @@ mod tests {
 
     #[test]
     fn what_is_on_disk_is_forgotten_when_there_is_too_much_of_it() {
-        let mut memory = Memory::default();
-        let stamp = Some(Stamp { inode: 1, modified: (0, 0), length: 1 });
-        insert(&mut memory, known("small.test", 300, 1, Class::Newcomer, stamp));
-        insert(&mut memory, known("unwritten.test", 300, 1, Class::Newcomer, None));
+        let mut memory = PolicyMemory::default();
+        let stamp = Some(FileStamp { inode: 1, modified: (0, 0), length: 1 });
+        insert(&mut memory, known("small.test", 300, 1, DomainClass::Newcomer, stamp));
+        insert(&mut memory, known("unwritten.test", 300, 1, DomainClass::Newcomer, None));
         for n in 0..700 {
-            assert!(insert(&mut memory, known(&format!("d{n}.test"), 60_000, n, Class::Newcomer, stamp)));
+            assert!(insert(&mut memory, known(&format!("d{n}.test"), 60_000, n, DomainClass::Newcomer, stamp)));
             assert!(memory.octets <= OCTETS_LIMIT);
         }
         for domain in ["small.test", "unwritten.test"] {

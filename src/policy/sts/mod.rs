@@ -9,7 +9,7 @@
 //! beside the delivery. Where none is known, deliveries to this domain wait for one shared fetch,
 //! up to its deadline, and then go on without a policy (RFC 8461 §3.3). Nobody waits for a fetch
 //! for another domain, and a fetch that failed is not tried again for five minutes. Before mail
-//! is given up, [`driver::StsClient::recheck`] looks at the record anew and does wait (RFC 8461 §5.1).
+//! is given up, [`driver::StsClient::recheck`] looks at the record again and does wait (RFC 8461 §5.1).
 //!
 //! A policy stays in force until it expires: neither a record that is gone, nor a DNS or a policy
 //! host that fails, ends it earlier (RFC 8461 §5.1, §10.2). A policy with mode none does
@@ -31,7 +31,6 @@ mod fetch;
 #[cfg(test)]
 mod fetch_tests;
 mod file;
-mod flight;
 pub mod lost;
 pub mod memory;
 pub mod policy;
@@ -91,7 +90,7 @@ pub enum StsAbsent {
     SwitchedOff,
     /// A policy is or may be in force, and we cannot look into it.
     Lost {
-        /// It.
+        /// The policy.
         lost: Arc<Lost>,
         /// Why it could not be fetched again, when that was tried.
         fetch: Option<FetchFailure>,

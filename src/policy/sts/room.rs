@@ -60,7 +60,7 @@ impl Size {
 
 /// The bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct StoreLimits {
     /// For established policies.
     pub established: Size,
     /// The longest file of one of them, in octets.
@@ -72,7 +72,7 @@ pub struct Limits {
 }
 
 /// Together some ten times what a busy relay meets; ordinary policies have 300 octets.
-pub const LIMITS: Limits = Limits {
+pub const LIMITS: StoreLimits = StoreLimits {
     established: Size { entries: 15_000, bytes: 48 * 1_048_576 },
     established_each: 16_384,
     newcomers: Size { entries: 5000, bytes: 16 * 1_048_576 },
@@ -81,7 +81,7 @@ pub const LIMITS: Limits = Limits {
 
 /// What a file is, for the question who goes first: in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     /// Its time is over; it stays for a while in case that the clock is wrong.
     Expired,
     /// A policy that stops no mail: mode none or testing.
@@ -94,10 +94,10 @@ pub(super) enum Kind {
 
 /// A file of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct StoredFile {
     pub(super) domain: Domain,
     pub(super) octets: u64,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
     /// When the domain came.
     pub(super) since: Timestamp,
     /// When it became established, if it did.
@@ -118,21 +118,21 @@ pub(super) struct Choice {
 }
 
 /// Chooses.
-pub(super) fn choose(mut entries: Vec<Entry>, limits: &Limits) -> Choice {
+pub(super) fn choose(mut entries: Vec<StoredFile>, limits: &StoreLimits) -> Choice {
     let mut choice = Choice::default();
     let mut established = Size::default();
     // First come, first served; who did not become established comes behind them.
     entries.sort_by_key(|entry| (entry.established.is_none(), entry.established));
     entries.retain(|entry| {
         let may =
-            entry.established.is_some() && entry.kind == Kind::Enforced && entry.octets <= limits.established_each;
+            entry.established.is_some() && entry.kind == FileKind::Enforced && entry.octets <= limits.established_each;
         let stays = may && limits.established.holds(established.with(entry.octets));
         if stays {
             established = established.with(entry.octets);
         }
         !stays
     });
-    let (mut ends, newcomers): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.kind == Kind::End);
+    let (mut ends, newcomers): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.kind == FileKind::End);
     choice.left = let_newcomers_go(newcomers, limits, &mut choice, &mut ends);
     if ends.len() > limits.ends {
         ends.sort_by_key(|entry| entry.since);
@@ -145,7 +145,12 @@ pub(super) fn choose(mut entries: Vec<Entry>, limits: &Limits) -> Choice {
 
 /// Those go first that are nobody's loss, then the largest, then the newest: a flood of newcomers
 /// drowns itself.
-fn let_newcomers_go(mut newcomers: Vec<Entry>, limits: &Limits, choice: &mut Choice, ends: &mut Vec<Entry>) -> Size {
+fn let_newcomers_go(
+    mut newcomers: Vec<StoredFile>,
+    limits: &StoreLimits,
+    choice: &mut Choice,
+    ends: &mut Vec<StoredFile>,
+) -> Size {
     let mut size = newcomers.iter().fold(Size::default(), |size, entry| size.with(entry.octets));
     if limits.newcomers.holds(size) {
         return limits.newcomers.left(size);
@@ -157,8 +162,8 @@ fn let_newcomers_go(mut newcomers: Vec<Entry>, limits: &Limits, choice: &mut Cho
         }
         size = size.without(entry.octets);
         match entry.kind {
-            Kind::Expired | Kind::Harmless => choice.to_remove.push(entry.domain),
-            Kind::Enforced | Kind::End => {
+            FileKind::Expired | FileKind::Harmless => choice.to_remove.push(entry.domain),
+            FileKind::Enforced | FileKind::End => {
                 choice.to_end.push(entry.domain.clone());
                 ends.push(entry);
             }
@@ -171,19 +176,19 @@ fn let_newcomers_go(mut newcomers: Vec<Entry>, limits: &Limits, choice: &mut Cho
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: StoreLimits = StoreLimits {
         established: Size { entries: 3, bytes: 10_000 },
         established_each: 4000,
         newcomers: Size { entries: 4, bytes: 100_000 },
         ends: 3,
     };
 
-    fn entry(domain: &str, kind: Kind, octets: u64, since: i64) -> Entry {
-        Entry { domain: domain.parse().unwrap(), octets, kind, since: Timestamp(since), established: None }
+    fn entry(domain: &str, kind: FileKind, octets: u64, since: i64) -> StoredFile {
+        StoredFile { domain: domain.parse().unwrap(), octets, kind, since: Timestamp(since), established: None }
     }
 
-    fn established(domain: &str, octets: u64, at: i64) -> Entry {
-        Entry { established: Some(Timestamp(at)), ..entry(domain, Kind::Enforced, octets, 0) }
+    fn established(domain: &str, octets: u64, at: i64) -> StoredFile {
+        StoredFile { established: Some(Timestamp(at)), ..entry(domain, FileKind::Enforced, octets, 0) }
     }
 
     fn names(domains: &[Domain]) -> Vec<&str> {
@@ -193,7 +198,7 @@ mod tests {
     #[test]
     fn rfc8461_10_2_newcomers_take_nothing_from_the_established_whatever_they_bring() {
         let mut entries = vec![established("old.test", 300, 1)];
-        entries.extend((0..700).map(|n| entry(&format!("d{n}.evil.test"), Kind::Enforced, 65_536, n)));
+        entries.extend((0..700).map(|n| entry(&format!("d{n}.evil.test"), FileKind::Enforced, 65_536, n)));
         let choice = choose(entries, &LIMITS);
         let gone = [&choice.to_end[..], &choice.to_remove, &choice.to_lose].concat();
         assert!(!names(&gone).contains(&"old.test"));
@@ -204,16 +209,16 @@ mod tests {
     #[test]
     fn rfc8461_10_2_of_newcomers_the_useless_go_first_then_the_largest_then_the_newest() {
         let entries = vec![
-            entry("first.test", Kind::Enforced, 300, 1),
-            entry("none.test", Kind::Harmless, 300, 0),
-            entry("later.test", Kind::Enforced, 310, 5),
-            entry("over.test", Kind::Expired, 300, 0),
-            entry("large.test", Kind::Enforced, 60_000, 0),
-            entry("latest.test", Kind::Enforced, 290, 6),
+            entry("first.test", FileKind::Enforced, 300, 1),
+            entry("none.test", FileKind::Harmless, 300, 0),
+            entry("later.test", FileKind::Enforced, 310, 5),
+            entry("over.test", FileKind::Expired, 300, 0),
+            entry("large.test", FileKind::Enforced, 60_000, 0),
+            entry("latest.test", FileKind::Enforced, 290, 6),
         ];
-        let choice = choose(entries.clone(), &Limits { newcomers: Size { entries: 4, bytes: 1 << 20 }, ..LIMITS });
+        let choice = choose(entries.clone(), &StoreLimits { newcomers: Size { entries: 4, bytes: 1 << 20 }, ..LIMITS });
         assert_eq!((names(&choice.to_remove), names(&choice.to_end)), (vec!["over.test", "none.test"], vec![]));
-        let choice = choose(entries, &Limits { newcomers: Size { entries: 2, bytes: 1 << 20 }, ..LIMITS });
+        let choice = choose(entries, &StoreLimits { newcomers: Size { entries: 2, bytes: 1 << 20 }, ..LIMITS });
         assert_eq!(names(&choice.to_end), ["large.test", "latest.test"]);
         assert!(choice.to_lose.is_empty());
     }
@@ -227,35 +232,35 @@ mod tests {
             established("second.test", 3000, 20),
             established("fourth.test", 3000, 40),
         ];
-        let limits = Limits { newcomers: Size::default(), ends: 10, ..LIMITS };
+        let limits = StoreLimits { newcomers: Size::default(), ends: 10, ..LIMITS };
         assert_eq!(names(&choose(entries, &limits).to_end), ["fat.test", "fourth.test"]);
     }
 
     #[test]
     fn an_established_domain_that_enforces_nothing_any_more_has_no_place_of_its_own() {
-        let entries = vec![Entry { kind: Kind::Harmless, ..established("a.test", 300, 1) }];
-        let limits = Limits { newcomers: Size::default(), ..LIMITS };
+        let entries = vec![StoredFile { kind: FileKind::Harmless, ..established("a.test", 300, 1) }];
+        let limits = StoreLimits { newcomers: Size::default(), ..LIMITS };
         assert_eq!(names(&choose(entries, &limits).to_remove), ["a.test"]);
     }
 
     #[test]
     fn when_even_ends_have_no_room_the_newest_are_lost() {
-        let entries = (0..4).map(|n| entry(&format!("d{n}.test"), Kind::End, 200, n)).collect();
+        let entries = (0..4).map(|n| entry(&format!("d{n}.test"), FileKind::End, 200, n)).collect();
         let choice = choose(entries, &LIMITS);
         assert_eq!((names(&choice.to_lose), choice.to_end.len()), (vec!["d3.test"], 0));
         let entries = vec![
-            entry("a.test", Kind::End, 200, 0),
-            entry("b.test", Kind::End, 200, 1),
-            entry("c.test", Kind::End, 200, 2),
-            entry("new.test", Kind::Enforced, 300, 9),
+            entry("a.test", FileKind::End, 200, 0),
+            entry("b.test", FileKind::End, 200, 1),
+            entry("c.test", FileKind::End, 200, 2),
+            entry("new.test", FileKind::Enforced, 300, 9),
         ];
-        let choice = choose(entries, &Limits { newcomers: Size::default(), ..LIMITS });
+        let choice = choose(entries, &StoreLimits { newcomers: Size::default(), ..LIMITS });
         assert_eq!((names(&choice.to_lose), choice.to_end.len()), (vec!["new.test"], 0));
     }
 
     #[test]
     fn a_store_within_its_limits_loses_nothing() {
-        let entries = vec![entry("a.test", Kind::Expired, 300, 0), entry("b.test", Kind::Enforced, 300, 0)];
+        let entries = vec![entry("a.test", FileKind::Expired, 300, 0), entry("b.test", FileKind::Enforced, 300, 0)];
         let left = Size { entries: 2, bytes: 100_000 - 600 };
         assert_eq!(choose(entries, &LIMITS), Choice { left, ..Choice::default() });
     }

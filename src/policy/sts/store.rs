@@ -8,16 +8,16 @@
 //!   that this outlasts restarts, for as long as the policy in it can have held, counted from the
 //!   time of the file; where the folder cannot be read, that goes for every domain.
 //! - Who must go when there are too many is chosen in `room.rs`.
-//! - Files are looked at anew whenever they have changed, so another process may read and replace
+//! - Files are looked at again whenever they have changed, so another process may read and replace
 //!   them while the relay runs; nobody replaces a policy by an older one.
 //! - Where the disk refuses, a policy lives in memory (`memory.rs`), and the file before it stays.
 #![expect(clippy::disallowed_methods, reason = "this is where policies meet the disk")]
 
-use super::file::{self, Content};
+use super::file::{self, FileContent};
 use super::lost::{Lost, LostBecause};
-use super::memory::{Held, Memory, Remembered, Stamp};
+use super::memory::{FileStamp, Held, PolicyMemory, Remembered};
 use super::policy::Mode;
-use super::room::{self, Choice, Entry, Kind, Limits, Size};
+use super::room::{self, Choice, FileKind, Size, StoreLimits, StoredFile};
 use super::{RefreshFailure, StsPolicy, Tenure};
 use crate::clock::Timestamp;
 use crate::smtp::address::Domain;
@@ -43,7 +43,7 @@ pub enum StoreFault {
     /// A policy that was kept cannot be looked into.
     #[error("the kept MTA-STS policy of {domain} is lost: {detail}; mail to it waits until it is fetched again")]
     Lost {
-        /// Whose.
+        /// The domain of the policy.
         domain: Domain,
         /// What is wrong.
         detail: String,
@@ -78,14 +78,14 @@ pub enum StoreFault {
 
 /// What is held for a domain, and what was wrong where that is met for the first time.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Looked {
-    /// It.
+pub struct LookedUp {
+    /// The policy, or what is known of it.
     pub held: Held,
     /// To be told.
     pub news: Option<StoreFault>,
 }
 
-impl From<Held> for Looked {
+impl From<Held> for LookedUp {
     fn from(held: Held) -> Self {
         Self { held, news: None }
     }
@@ -94,8 +94,8 @@ impl From<Held> for Looked {
 /// The policies that are kept.
 pub struct Store {
     folder: PathBuf,
-    limits: Limits,
-    memory: Mutex<Memory>,
+    limits: StoreLimits,
+    memory: Mutex<PolicyMemory>,
     /// What newcomers may bring before everybody is looked at; nothing when nobody was yet.
     left: Mutex<Option<Size>>,
     /// What the disk said last when it did not say whether there is a file.
@@ -103,7 +103,7 @@ pub struct Store {
     written: AtomicU64,
 }
 
-impl From<&fs::Metadata> for Stamp {
+impl From<&fs::Metadata> for FileStamp {
     fn from(of: &fs::Metadata) -> Self {
         Self { inode: of.ino(), modified: (of.mtime(), of.mtime_nsec()), length: of.len() }
     }
@@ -112,7 +112,7 @@ impl From<&fs::Metadata> for Stamp {
 impl Store {
     /// The store of a spool. Nothing is read or made yet.
     #[must_use]
-    pub fn new(spool: &Path, limits: Limits) -> Self {
+    pub fn new(spool: &Path, limits: StoreLimits) -> Self {
         Self {
             folder: spool.join(FOLDER),
             limits,
@@ -123,7 +123,7 @@ impl Store {
         }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, PolicyMemory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,7 +134,7 @@ impl Store {
 
     /// What is held for a domain, expired or not.
     #[must_use]
-    pub fn get(&self, domain: &Domain) -> Looked {
+    pub fn get(&self, domain: &Domain) -> LookedUp {
         let path = self.path(domain);
         let mut memory = self.memory();
         let metadata = match fs::metadata(&path) {
@@ -149,7 +149,7 @@ impl Store {
             Err(error) => return self.no_answer(&memory, domain, &error),
         };
         self.disk_speaks(None);
-        let stamp = Stamp::from(&metadata);
+        let stamp = FileStamp::from(&metadata);
         let known = memory.get(domain).cloned();
         if let Some(known) = known.as_ref().filter(|known| known.stamp == Some(stamp)) {
             return known.held.clone().into();
@@ -161,26 +161,26 @@ impl Store {
             }
             // What is remembered of a file is better than what has become of it.
             memory.insert(domain.clone(), Remembered { stamp: Some(stamp), ..known.clone() });
-            return Looked { held: known.held, news };
+            return LookedUp { held: known.held, news };
         }
         let held = read.held.clone();
         memory.insert(domain.clone(), read);
-        Looked { held, news }
+        LookedUp { held, news }
     }
 
     /// Nothing where the file is gone by now.
     fn load(&self, domain: &Domain, path: &Path, metadata: &fs::Metadata) -> Option<(Remembered, Option<StoreFault>)> {
-        let stamp = Some(Stamp::from(metadata));
+        let stamp = Some(FileStamp::from(metadata));
         let shown = path.display().to_string();
         let because = match read(path, metadata.len()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => LostBecause::Unreadable { path: shown, detail: error.to_string() },
             Ok(read) => match read.and_then(|octets| file::decode(domain, &octets)) {
-                Ok(Content::Policy(policy)) => {
+                Ok(FileContent::Policy(policy)) => {
                     let standing = Some(policy.standing);
                     return Some((Remembered { held: Held::Policy(Arc::new(policy)), standing, stamp }, None));
                 }
-                Ok(Content::End(until, standing)) => {
+                Ok(FileContent::End(until, standing)) => {
                     let lost = Lost { domain: domain.clone(), until: Some(until), because: LostBecause::LetGo };
                     return Some((
                         Remembered { held: Held::Lost(Arc::new(lost)), standing: Some(standing), stamp },
@@ -197,7 +197,7 @@ impl Store {
     }
 
     /// The disk does not even say whether there is a file.
-    fn no_answer(&self, memory: &Memory, domain: &Domain, error: &io::Error) -> Looked {
+    fn no_answer(&self, memory: &PolicyMemory, domain: &Domain, error: &io::Error) -> LookedUp {
         let path = self.path(domain).display().to_string();
         let detail = error.to_string();
         let is_new = self.disk_speaks(Some(&detail));
@@ -205,7 +205,7 @@ impl Store {
             is_new.then(|| StoreFault::Unreadable { path: self.folder.display().to_string(), detail: detail.clone() });
         let lost = Lost { domain: domain.clone(), until: None, because: LostBecause::Unreadable { path, detail } };
         let held = memory.get(domain).map_or_else(|| Held::Lost(Arc::new(lost)), |known| known.held.clone());
-        Looked { held, news }
+        LookedUp { held, news }
     }
 
     /// Notes what the disk says, and whether that is new.
@@ -285,12 +285,12 @@ impl Store {
 
     /// Written aside and renamed, so that nobody ever reads half of it. Nothing when what is there
     /// by now is younger.
-    fn write(&self, domain: &Domain, content: &[u8], younger: &Younger<'_>) -> Result<Option<Stamp>, StoreFault> {
+    fn write(&self, domain: &Domain, content: &[u8], younger: &Younger<'_>) -> Result<Option<FileStamp>, StoreFault> {
         let path = self.path(domain);
         let written = make_folder(&self.folder).and_then(|()| {
             kept::replace_unless(&path, &self.aside(), (content, Durable::Now), || self.is_there(domain, younger))
         });
-        written.map(|metadata| metadata.as_ref().map(Stamp::from)).map_err(|error| disk(&path, &error))
+        written.map(|metadata| metadata.as_ref().map(FileStamp::from)).map_err(|error| disk(&path, &error))
     }
 
     fn is_there(&self, domain: &Domain, younger: &Younger<'_>) -> bool {
@@ -321,21 +321,21 @@ impl Store {
         if to_lose.is_empty() { Ok(()) } else { Err(StoreFault::Full { domains: to_lose.len() }) }
     }
 
-    fn entries(&self, now: Timestamp) -> Result<Vec<Entry>, StoreFault> {
+    fn entries(&self, now: Timestamp) -> Result<Vec<StoredFile>, StoreFault> {
         let entry = |(domain, octets): (Domain, u64)| {
             let held = self.get(&domain).held;
             let standing = self.memory().get(&domain).and_then(|known| known.standing);
             let kind = match held {
-                Held::Policy(policy) if policy.has_expired(now) => Kind::Expired,
-                Held::Policy(policy) if policy.terms.mode == Mode::Enforce => Kind::Enforced,
-                Held::Policy(_) => Kind::Harmless,
+                Held::Policy(policy) if policy.has_expired(now) => FileKind::Expired,
+                Held::Policy(policy) if policy.terms.mode == Mode::Enforce => FileKind::Enforced,
+                Held::Policy(_) => FileKind::Harmless,
                 Held::Lost(lost) if lost.because != LostBecause::LetGo => return None,
-                Held::Lost(lost) if lost.is_over(now) => Kind::Expired,
-                Held::Lost(_) => Kind::End,
+                Held::Lost(lost) if lost.is_over(now) => FileKind::Expired,
+                Held::Lost(_) => FileKind::End,
                 Held::Nothing => return None,
             };
             let (since, established) = standing.map_or((now, None), |standing| (standing.since, standing.established));
-            Some(Entry { domain, octets, kind, since, established })
+            Some(StoredFile { domain, octets, kind, since, established })
         };
         Ok(self.files()?.into_iter().filter_map(entry).collect())
     }
@@ -372,7 +372,7 @@ impl Store {
         domains.sort_unstable();
         domains.dedup();
         let look = |domain: Domain| {
-            let Looked { held, news } = self.get(&domain);
+            let LookedUp { held, news } = self.get(&domain);
             faults.extend(news);
             (domain, held)
         };

@@ -35,7 +35,7 @@ fn fat_policy(name: &str, seed: u64) -> Arc<StsPolicy> {
     read_policy(name, text)
 }
 
-fn store(spool: &Path, limits: Limits) -> Store {
+fn store(spool: &Path, limits: StoreLimits) -> Store {
     Store::new(spool, limits)
 }
 
@@ -79,7 +79,7 @@ fn rfc8461_10_2_strangers_with_the_largest_policies_evict_nobody_else() {
             kept.establish(&domain(name), NOW.plus(days * DAY)).unwrap();
         }
     }
-    let limits = Limits { newcomers: Size { entries: 5000, bytes: 1_048_576 }, ..LIMITS };
+    let limits = StoreLimits { newcomers: Size { entries: 5000, bytes: 1_048_576 }, ..LIMITS };
     let flooded = store(folder.path(), limits);
     for n in 0..100 {
         flooded.put(&fat_policy(&format!("d{n}.evil.test"), n), NOW.plus(DAY)).unwrap();
@@ -98,7 +98,7 @@ fn rfc8461_10_2_strangers_with_the_largest_policies_evict_nobody_else() {
 #[test]
 fn rfc8461_5_1_who_is_let_go_leaves_the_end_of_the_policy_and_comes_back_by_a_fetch() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { newcomers: Size { entries: 1, bytes: u64::MAX }, ..LIMITS };
+    let limits = StoreLimits { newcomers: Size { entries: 1, bytes: u64::MAX }, ..LIMITS };
     let kept = store(folder.path(), limits);
     kept.put(&policy("first.test", "enforce", 1000), NOW).unwrap();
     kept.put(&policy("none.test", "none", 1000), NOW).unwrap();
@@ -125,7 +125,7 @@ fn rfc8461_5_1_who_is_let_go_leaves_the_end_of_the_policy_and_comes_back_by_a_fe
 #[test]
 fn rfc8461_10_2_who_finds_no_room_at_all_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { newcomers: Size { entries: 1, bytes: u64::MAX }, ends: 2, ..LIMITS };
+    let limits = StoreLimits { newcomers: Size { entries: 1, bytes: u64::MAX }, ends: 2, ..LIMITS };
     let kept = store(folder.path(), limits);
     let put = |n: u64| {
         let standing = Tenure { since: NOW.plus(Duration::from_secs(n)), established: None };
@@ -195,7 +195,7 @@ fn rfc8461_5_1_where_the_whole_folder_cannot_be_read_nobody_is_taken_for_having_
     assert!(matches!(first.news, Some(StoreFault::Unreadable { .. })), "{first:?}");
     assert_eq!(lost(&first.held).until, None);
     let second = running.get(&domain("b.test"));
-    assert!(matches!(second, Looked { held: Held::Lost(_), news: None }), "told once: {second:?}");
+    assert!(matches!(second, LookedUp { held: Held::Lost(_), news: None }), "told once: {second:?}");
     assert!(matches!(running.all().1[..], [StoreFault::Unreadable { .. }]));
     // What is fetched meanwhile counts, though it cannot be kept.
     assert!(matches!(running.put(&policy("a.test", "enforce", 10), NOW), Err(StoreFault::Disk { .. })));
@@ -226,9 +226,9 @@ fn what_is_remembered_outlasts_a_file_that_has_become_unreadable() {
     running.put(&policy("a.test", "enforce", 1000), NOW).unwrap();
     fs::write(file(folder.path(), "a.test"), "").unwrap();
     let first = running.get(&domain("a.test"));
-    assert!(matches!(first, Looked { held: Held::Policy(_), news: Some(StoreFault::Lost { .. }) }), "{first:?}");
+    assert!(matches!(first, LookedUp { held: Held::Policy(_), news: Some(StoreFault::Lost { .. }) }), "{first:?}");
     let second = running.get(&domain("a.test"));
-    assert!(matches!(second, Looked { held: Held::Policy(_), news: None }), "{second:?}");
+    assert!(matches!(second, LookedUp { held: Held::Policy(_), news: None }), "{second:?}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn domain(name: &str) -> Domain {
 
 /// An answer of the policy host.
 #[derive(Clone)]
-pub(super) enum Reply {
+pub(super) enum HttpReply {
     /// These octets, then the end.
     Octets(Vec<u8>),
     /// One octet after the other, never ending.
@@ -47,31 +47,31 @@ pub(super) enum Reply {
 }
 
 /// 200 with a policy.
-pub(super) fn ok(policy: &str) -> Reply {
+pub(super) fn ok(policy: &str) -> HttpReply {
     reply("200 OK", "Content-Type: text/plain\r\n", policy)
 }
 
-pub(super) fn reply(status: &str, fields: &str, body: &str) -> Reply {
+pub(super) fn reply(status: &str, fields: &str, body: &str) -> HttpReply {
     let head = format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-    Reply::Octets([head.as_bytes(), body.as_bytes()].concat())
+    HttpReply::Octets([head.as_bytes(), body.as_bytes()].concat())
 }
 
 /// A policy host; it ends when it is dropped.
-pub(super) struct Host {
+pub(super) struct StsHost {
     pub(super) port: u16,
     shared: Arc<HostState>,
     _serving: AbortOnDropHandle<()>,
 }
 
 struct HostState {
-    reply: Mutex<Reply>,
+    reply: Mutex<HttpReply>,
     /// SNI and head of every request.
     requests: Mutex<Vec<(Option<String>, String)>>,
 }
 
-impl Host {
+impl StsHost {
     /// On any port of this address.
-    pub(super) async fn start(address: IpAddr, identity: &Made, reply: Reply) -> std::io::Result<Self> {
+    pub(super) async fn start(address: IpAddr, identity: &Made, reply: HttpReply) -> std::io::Result<Self> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.serialize_der()));
         let tls = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -86,7 +86,7 @@ impl Host {
         Ok(Self { port, shared, _serving: AbortOnDropHandle::new(serving) })
     }
 
-    pub(super) fn say(&self, reply: Reply) {
+    pub(super) fn say(&self, reply: HttpReply) {
         *self.shared.reply.lock().unwrap() = reply;
     }
 
@@ -118,11 +118,11 @@ async fn serve(tcp: TcpStream, tls: TlsAcceptor, shared: Arc<HostState>) -> std:
     shared.requests.lock().unwrap().push((name, String::from_utf8(head).unwrap()));
     let reply = shared.reply.lock().unwrap().clone();
     match reply {
-        Reply::Octets(octets) => {
+        HttpReply::Octets(octets) => {
             stream.write_all(&octets).await?;
             stream.shutdown().await
         }
-        Reply::Drip => {
+        HttpReply::Drip => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 60000\r\n\r\n").await?;
             loop {
                 stream.write_all(b"a").await?;
@@ -130,7 +130,7 @@ async fn serve(tcp: TcpStream, tls: TlsAcceptor, shared: Arc<HostState>) -> std:
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
-        Reply::Endless => {
+        HttpReply::Endless => {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
                 .await?;
@@ -138,18 +138,18 @@ async fn serve(tcp: TcpStream, tls: TlsAcceptor, shared: Arc<HostState>) -> std:
                 stream.write_all(b"8\r\na: bcde\n\r\n").await?;
             }
         }
-        Reply::Silence => std::future::pending().await,
+        HttpReply::Silence => std::future::pending().await,
     }
 }
 
 /// The DNS by hand, and what was asked.
 #[derive(Default)]
-pub(super) struct Zone {
+pub(super) struct StsZone {
     answers: Mutex<BTreeMap<(String, &'static str), Answer>>,
     asked: Mutex<Vec<(String, Freshness)>>,
 }
 
-impl Zone {
+impl StsZone {
     pub(super) fn set(&self, name: &str, record_type: RecordType, answer: Answer) {
         self.answers.lock().unwrap().insert((name.to_owned(), record_type.word()), answer);
     }
@@ -186,7 +186,7 @@ pub(super) fn failed(name: &str, bogus: Option<&str>) -> Answer {
 }
 
 #[async_trait]
-impl Ask for Zone {
+impl Ask for StsZone {
     async fn ask(&self, name: &str, record_type: RecordType, freshness: Freshness) -> Answer {
         self.asked.lock().unwrap().push((format!("{name} {}", record_type.word()), freshness));
         let answer = self.answers.lock().unwrap().get(&(name.to_owned(), record_type.word())).cloned();
@@ -195,16 +195,16 @@ impl Ask for Zone {
 }
 
 /// A domain `a.test` that announces a policy with the id 1 and serves it, and whoever asks.
-pub(super) struct World {
-    pub(super) zone: Arc<Zone>,
-    pub(super) host: Host,
+pub(super) struct StsWorld {
+    pub(super) zone: Arc<StsZone>,
+    pub(super) host: StsHost,
     pub(super) clock: Clock,
     pub(super) config: Config,
     pub(super) folder: TempDir,
     pub(super) events: Arc<Mutex<Vec<String>>>,
 }
 
-impl World {
+impl StsWorld {
     pub(super) async fn new() -> Self {
         Self::at([127, 0, 0, 1].into()).await.unwrap()
     }
@@ -213,16 +213,16 @@ impl World {
     pub(super) async fn at(address: IpAddr) -> std::io::Result<Self> {
         let ca = root("public authority");
         let identity = ca.leaf(&["mta-sts.a.test", "mta-sts.b.test"]);
-        Ok(Self::of(Host::start(address, &identity, ok(POLICY)).await?, &ca, address))
+        Ok(Self::of(StsHost::start(address, &identity, ok(POLICY)).await?, &ca, address))
     }
 
     /// With another certificate of the policy host.
     pub(super) async fn with(ca: &Made, identity: &Made) -> Self {
         let address = [127, 0, 0, 1].into();
-        Self::of(Host::start(address, identity, ok(POLICY)).await.unwrap(), ca, address)
+        Self::of(StsHost::start(address, identity, ok(POLICY)).await.unwrap(), ca, address)
     }
 
-    fn of(host: Host, ca: &Made, address: IpAddr) -> Self {
+    fn of(host: StsHost, ca: &Made, address: IpAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let roots = folder.path().join("roots.pem");
         std::fs::write(&roots, pem(&ca.der)).unwrap();
@@ -232,7 +232,7 @@ impl World {
         config.tls.roots = RootsSource::File(roots);
         config.mta_sts.port = host.port;
         config.delivery.allow_loopback = true;
-        let zone = Arc::new(Zone::default());
+        let zone = Arc::new(StsZone::default());
         zone.announce("a.test", "v=STSv1; id=1;");
         zone.address("mta-sts.a.test", address);
         let clock = Clock::manual(NOW);

@@ -6,7 +6,7 @@
 //! is all DANE-EE needs (RFC 7672 §3.1.1). [`Certificate::read`] reads everything and is for
 //! certificates that must be valid.
 
-use super::names;
+use super::distinguished::comparable;
 use aws_lc_rs::digest;
 use std::fmt::Write as _;
 use x509_parser::asn1_rs::{Any, FromDer as _};
@@ -149,8 +149,8 @@ impl<'a> Certificate<'a> {
         }
         let spki = public_key_info(der).ok_or("no public key")?;
         let key = PublicKey::read(spki).ok_or("the public key is malformed")?;
-        let issuer = names::comparable(&x509.tbs_certificate.issuer);
-        let subject = names::comparable(&x509.tbs_certificate.subject);
+        let issuer = comparable(&x509.tbs_certificate.issuer);
+        let subject = comparable(&x509.tbs_certificate.subject);
         Ok(Self { der, spki, key, signature_algorithm, signed, issuer, subject, x509 })
     }
 

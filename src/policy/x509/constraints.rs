@@ -5,7 +5,7 @@
 //! does a minimum or maximum, which RFC 5280 forbids and nobody has implemented.
 
 use super::certificate::{Certificate, element};
-use super::names;
+use super::{distinguished, names};
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
 
@@ -189,7 +189,7 @@ fn address_covers(base: &[u8], name: &[u8]) -> Option<bool> {
 
 /// The base's parts are the first parts of the name.
 fn directory_covers(base: &X509Name<'_>, name: &X509Name<'_>) -> bool {
-    let parts = |name: &X509Name<'_>| name.iter_rdn().map(names::relative).collect::<Vec<_>>();
+    let parts = |name: &X509Name<'_>| name.iter_rdn().map(distinguished::relative).collect::<Vec<_>>();
     parts(name).starts_with(&parts(base))
 }
 

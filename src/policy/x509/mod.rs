@@ -3,6 +3,7 @@
 
 pub mod certificate;
 pub(crate) mod constraints;
+mod distinguished;
 pub(crate) mod names;
 pub mod path;
 pub(crate) mod rules;

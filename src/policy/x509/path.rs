@@ -9,8 +9,8 @@
 
 use super::certificate::{Certificate, PublicKey};
 use super::names;
-use super::rules::{End, broken_rule, outside_validity};
-use super::signature::{Signed, signed_by};
+use super::rules::{Anchoring, broken_rule, outside_validity};
+use super::signature::{SignatureVerdict, signed_by};
 use crate::clock::Timestamp;
 use crate::outcome::DaneFailure;
 use crate::resolve::TlsaRecord;
@@ -31,7 +31,7 @@ pub const PATHS_LIMIT: u32 = 16;
 
 /// Where a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Source {
+pub(in crate::policy) enum CertificateSource {
     /// The server presented it.
     Server,
     /// It stands in full in a TLSA record.
@@ -44,7 +44,7 @@ pub(in crate::policy) struct Candidate<'c> {
     pub(in crate::policy) certificate: Certificate<'c>,
     /// The record that makes it a trust anchor.
     pub(in crate::policy) anchor: Option<&'c TlsaRecord>,
-    pub(in crate::policy) source: Source,
+    pub(in crate::policy) source: CertificateSource,
 }
 
 /// A trust anchor that is a key in the DNS and stands in no certificate at hand.
@@ -56,20 +56,20 @@ pub(in crate::policy) struct BareKey<'c> {
 
 /// What the path is searched among.
 #[derive(Debug)]
-pub(in crate::policy) struct Pool<'c> {
+pub(in crate::policy) struct CandidatePool<'c> {
     pub(in crate::policy) candidates: Vec<Candidate<'c>>,
     pub(in crate::policy) keys: Vec<BareKey<'c>>,
 }
 
 /// A path that holds: the record of its anchor, and how many certificates stand below that.
-pub(in crate::policy) type Path<'c> = (&'c TlsaRecord, usize);
+pub(in crate::policy) type ValidPath<'c> = (&'c TlsaRecord, usize);
 
 /// Finds a valid path, or the failure that tells most.
 pub(in crate::policy) fn verify<'c>(
-    pool: &Pool<'c>,
+    pool: &CandidatePool<'c>,
     references: &[Domain],
     now: Timestamp,
-) -> Result<Path<'c>, DaneFailure> {
+) -> Result<ValidPath<'c>, DaneFailure> {
     let mut search = Search::new(pool, references, now);
     match search.climb(&mut vec![0]) {
         Some(found) => Ok(found),
@@ -78,7 +78,7 @@ pub(in crate::policy) fn verify<'c>(
 }
 
 struct Search<'s, 'c> {
-    pool: &'s Pool<'c>,
+    pool: &'s CandidatePool<'c>,
     references: &'s [Domain],
     now: i64,
     checks_left: u32,
@@ -92,7 +92,7 @@ struct Search<'s, 'c> {
 }
 
 impl<'s, 'c> Search<'s, 'c> {
-    fn new(pool: &'s Pool<'c>, references: &'s [Domain], now: Timestamp) -> Self {
+    fn new(pool: &'s CandidatePool<'c>, references: &'s [Domain], now: Timestamp) -> Self {
         Self {
             pool,
             references,
@@ -107,7 +107,7 @@ impl<'s, 'c> Search<'s, 'c> {
     }
 
     /// Goes up from the last certificate of `path` until an anchor is reached that holds.
-    fn climb(&mut self, path: &mut Vec<usize>) -> Option<Path<'c>> {
+    fn climb(&mut self, path: &mut Vec<usize>) -> Option<ValidPath<'c>> {
         let pool = self.pool;
         let top = *path.last()?;
         let candidate = pool.candidates.get(top)?;
@@ -120,11 +120,11 @@ impl<'s, 'c> Search<'s, 'c> {
         if let Some(record) = candidate.anchor
             && (path.len() > 1 || (candidate.certificate.is_self_issued() && self.is_signed(top, top)))
         {
-            return self.judge(path, record, End::Certificate);
+            return self.judge(path, record, Anchoring::Certificate);
         }
         for (i, bare) in pool.keys.iter().enumerate() {
             if self.is_signed(top, pool.candidates.len() + i)
-                && let Some(found) = self.judge(path, bare.record, End::Key)
+                && let Some(found) = self.judge(path, bare.record, Anchoring::Key)
             {
                 return Some(found);
             }
@@ -175,15 +175,15 @@ impl<'s, 'c> Search<'s, 'c> {
         };
         self.checks_left = checks_left;
         let signed = signed_by(subject_certificate, key);
-        if signed == Signed::Unsupported {
+        if signed == SignatureVerdict::Unsupported {
             self.obstacle = Some("a signature uses an algorithm that is weak or unknown");
         }
-        self.known.insert((subject, issuer), signed == Signed::Yes);
-        signed == Signed::Yes
+        self.known.insert((subject, issuer), signed == SignatureVerdict::Yes);
+        signed == SignatureVerdict::Yes
     }
 
     /// Holds a complete path against the rules.
-    fn judge(&mut self, path: &[usize], record: &'c TlsaRecord, end: End) -> Option<Path<'c>> {
+    fn judge(&mut self, path: &[usize], record: &'c TlsaRecord, end: Anchoring) -> Option<ValidPath<'c>> {
         self.paths_left = self.paths_left.checked_sub(1)?;
         let certificates: Vec<&Certificate<'c>> =
             path.iter().filter_map(|&i| self.pool.candidates.get(i)).map(|candidate| &candidate.certificate).collect();
@@ -194,7 +194,7 @@ impl<'s, 'c> Search<'s, 'c> {
                 None => {
                     let leaf = certificates.first()?;
                     if names::fits(leaf, self.references) {
-                        let depth = if end == End::Key { path.len() } else { path.len() - 1 };
+                        let depth = if end == Anchoring::Key { path.len() } else { path.len() - 1 };
                         return Some((record, depth));
                     }
                     DaneFailure::NameMismatch { presented: names::shown(leaf) }
@@ -208,7 +208,7 @@ impl<'s, 'c> Search<'s, 'c> {
     }
 
     fn most_telling(self) -> DaneFailure {
-        let met_anchor = |c: &Candidate<'_>| c.anchor.is_some() && c.source == Source::Server;
+        let met_anchor = |c: &Candidate<'_>| c.anchor.is_some() && c.source == CertificateSource::Server;
         match self.failure {
             Some(failure) => failure,
             None if self.pool.candidates.iter().any(met_anchor) => DaneFailure::Chain {

@@ -16,7 +16,7 @@ use crate::outcome::DaneFailure;
 
 /// How a path ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum End {
+pub(in crate::policy) enum Anchoring {
     /// Its last certificate is the anchor.
     Certificate,
     /// A key above its last certificate is.
@@ -24,7 +24,7 @@ pub(in crate::policy) enum End {
 }
 
 /// The first rule that a path breaks, in words; dates and host names are not looked at here.
-pub(in crate::policy) fn broken_rule(path: &[&Certificate<'_>], end: End) -> Option<String> {
+pub(in crate::policy) fn broken_rule(path: &[&Certificate<'_>], end: Anchoring) -> Option<String> {
     let mut issuers_below = 0;
     for (depth, certificate) in path.iter().enumerate() {
         if let Some(detail) = certificate.broken_extension() {
@@ -39,7 +39,7 @@ pub(in crate::policy) fn broken_rule(path: &[&Certificate<'_>], end: End) -> Opt
             }
             continue;
         }
-        let is_anchor = end == End::Certificate && depth + 1 == path.len();
+        let is_anchor = end == Anchoring::Certificate && depth + 1 == path.len();
         if !(may_issue(certificate) || is_anchor && may_anchor(certificate)) {
             return Some("an issuer in the chain is not a certification authority".to_owned());
         }
@@ -58,9 +58,9 @@ pub(in crate::policy) fn broken_rule(path: &[&Certificate<'_>], end: End) -> Opt
 }
 
 /// RFC 5280 §4.1.2.5: valid from notBefore through notAfter, both included.
-pub(in crate::policy) fn outside_validity(path: &[&Certificate<'_>], end: End, now: i64) -> Option<DaneFailure> {
+pub(in crate::policy) fn outside_validity(path: &[&Certificate<'_>], end: Anchoring, now: i64) -> Option<DaneFailure> {
     let dated = match path.split_last() {
-        Some((anchor, below)) if end == End::Certificate && !anchor.is_self_issued() => below,
+        Some((anchor, below)) if end == Anchoring::Certificate && !anchor.is_self_issued() => below,
         Some(_) | None => path,
     };
     dated.iter().find_map(|certificate| {

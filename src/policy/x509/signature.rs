@@ -127,7 +127,7 @@ fn fits_pss_key(algorithm: &dyn SignatureVerificationAlgorithm, key: PublicKey<'
 
 /// Whether a key signed a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Signed {
+pub(in crate::policy) enum SignatureVerdict {
     /// It did.
     Yes,
     /// It did not.
@@ -137,17 +137,17 @@ pub(in crate::policy) enum Signed {
 }
 
 /// Whether `issuer` signed `certificate`: at most one signature check.
-pub(in crate::policy) fn signed_by(certificate: &Certificate<'_>, issuer: PublicKey<'_>) -> Signed {
+pub(in crate::policy) fn signed_by(certificate: &Certificate<'_>, issuer: PublicKey<'_>) -> SignatureVerdict {
     let algorithm = algorithms().all.iter().find(|algorithm| {
         *algorithm.signature_alg_id() == *certificate.signature_algorithm
             && (fits(**algorithm, issuer) || fits_pss_key(**algorithm, issuer))
     });
     let Some(algorithm) = algorithm.filter(|_| SmallRsa::read(issuer.bits).is_none()) else {
-        return Signed::Unsupported;
+        return SignatureVerdict::Unsupported;
     };
     match algorithm.verify_signature(issuer.bits, certificate.signed, certificate.signature()) {
-        Ok(()) => Signed::Yes,
-        Err(_) => Signed::No,
+        Ok(()) => SignatureVerdict::Yes,
+        Err(_) => SignatureVerdict::No,
     }
 }
 

@@ -1,12 +1,12 @@
 //! Reports stay mails, however many they are about (RFC 3464 §2.3, RFC 3461 §4.3).
 
 use super::*;
-use crate::report::{Lost, digest};
+use crate::report::{LostReport, digest};
 use crate::smtp::reply::REPLY_TEXT_LIMIT;
 use crate::spool::owed::{Owed, Rounds};
 
 /// So many recipients, each refused by its own host in many words.
-fn crowd(count: usize) -> Case {
+fn crowd(count: usize) -> ReportCase {
     let words = format!("550 5.1.1 {}", "no such user here, and none of that name was ever known; ".repeat(17));
     assert!(words.len() < REPLY_TEXT_LIMIT);
     let refused = |n: usize| Cause::Rejected {
@@ -15,7 +15,7 @@ fn crowd(count: usize) -> Case {
         reply: reply(&[words.as_bytes()]),
     };
     let failures: Vec<_> = (0..count).map(|n| (format!("r{n:03}@domain-{n:03}.example"), refused(n))).collect();
-    Case::new(&failures.iter().map(|(to, cause)| (to.as_str(), cause)).collect::<Vec<_>>(), HEADER)
+    ReportCase::new(&failures.iter().map(|(to, cause)| (to.as_str(), cause)).collect::<Vec<_>>(), HEADER)
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn rfc3464_2_3_a_report_about_a_thousand_hosts_names_each_recipient_and_says_wha
     }
     let same = rejected(&[b"550 5.7.1 your domain is on a list"]);
     let to: Vec<String> = (0..1000).map(|n| format!("r{n}@domain-{n}.example")).collect();
-    let alike = Case::new(&to.iter().map(|to| (to.as_str(), &same)).collect::<Vec<_>>(), HEADER).report();
+    let alike = ReportCase::new(&to.iter().map(|to| (to.as_str(), &same)).collect::<Vec<_>>(), HEADER).report();
     assert!(alike.len() < 250_000, "{} octets", alike.len());
     assert!(filled(&parts(&alike)[0].1).contains("And 800 more recipients."));
 }
@@ -54,7 +54,7 @@ fn rfc3464_2_3_a_report_about_many_is_read_as_one_about_few() {
 
 #[test]
 fn rfc3461_4_3_a_message_comes_back_whole_with_its_first_report_only() {
-    let mut case = Case::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no"]))], HEADER);
+    let mut case = ReportCase::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no"]))], HEADER);
     case.envelope.dsn.ret = Some(Ret::Full);
     assert_eq!(parts(&case.report())[2].0, "message/rfc822");
     case.reported.failed = Rounds { made: 1, last: NOW };
@@ -65,7 +65,7 @@ fn rfc3461_4_3_a_message_comes_back_whole_with_its_first_report_only() {
 
 #[test]
 fn rfc3464_2_3_7_what_is_told_later_says_when_it_was_tried() {
-    let mut case = Case::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no"]))], HEADER);
+    let mut case = ReportCase::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no"]))], HEADER);
     let outcome = DeliveryOutcome::Failed { cause: rejected(&[b"550 5.1.1 no"]) };
     let tried = Timestamp(NOW.0 - 600_000);
     case.states = vec![RecipientState::Owed(Owed { outcome, tries: 3, tried_at: Some(tried), due: NOW })];
@@ -80,16 +80,16 @@ fn rfc5321_6_1_a_mail_about_many_lost_reports_names_a_hundred_and_counts_the_oth
     let outcome = DeliveryOutcome::Failed { cause: rejected(&[b"550 5.1.1 no such user"]) };
     let owed = RecipientState::Owed(Owed { outcome, tries: 1, tried_at: Some(NOW), due: NOW });
     let entry = |n: u64| {
-        let origin = Origin::Report { about: QueueId(n) };
-        let to = vec![format!("false{n}@partner.example").parse().unwrap()];
-        let entry = SpoolEntry::new(QueueId(ID.0 + n), Envelope::new(ReversePath::Null, to, NOW, origin), 9);
+        let (origin, to) = (Origin::Report { about: QueueId(n) }, format!("false{n}@partner.example"));
+        let envelope = Envelope { origin, accepted_at: NOW, ..testing::report(&[&to]) };
+        let entry = SpoolEntry::new(QueueId(ID.0 + n), envelope, 9);
         SpoolEntry { recipients: vec![owed.clone()], ..entry }
     };
     let entries: Vec<SpoolEntry> = (0..150).map(entry).collect();
-    let lost: Vec<Lost<'_>> = entries.iter().map(Lost).collect();
+    let lost: Vec<LostReport<'_>> = entries.iter().map(LostReport).collect();
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let desk = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
-    let report = digest(&desk, &"postmaster@corp.example".parse().unwrap(), &lost, NOW);
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let report = digest(&context, &"postmaster@corp.example".parse().unwrap(), &lost, NOW);
     assert_is_deliverable_anywhere(&report.content);
     let text = String::from_utf8(report.content.to_vec()).unwrap();
     assert!(text.contains("Subject: 150 reports could not be delivered\r\n") && text.len() < 60_000, "{text}");

@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, HashSet};
 /// 64 KiB could hold five thousand.
 pub(super) const RECORDS_LIMIT: usize = 600;
 
+/// Records of a set that are compared with each other.
+const COMPARED_AT_MOST: usize = 8;
+
 /// Records of one name and type in one section, with the signatures over them. Each once: a
 /// signature stays good when a record is repeated, so repeating must change nothing else either.
 #[derive(Clone, Debug)]
@@ -74,8 +77,23 @@ pub(super) fn sets_of_type(section: &[Record], rtype: RecordType) -> Vec<RrSet<'
 
 /// Records without those whose data came before. Honest sets are small, hostile ones may not be.
 fn each_once<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<&'a Record> {
+    let mut once: Vec<&Record> = Vec::new();
     let mut seen = HashSet::new();
-    records.filter(|record| seen.insert(&record.data)).collect()
+    for record in records {
+        // Up to here it is quicker to compare than to hash.
+        let is_new = if once.len() < COMPARED_AT_MOST {
+            once.iter().all(|other| other.data != record.data)
+        } else {
+            if seen.is_empty() {
+                seen.extend(once.iter().map(|other| &other.data));
+            }
+            seen.insert(&record.data)
+        };
+        if is_new {
+            once.push(record);
+        }
+    }
+    once
 }
 
 /// Labels of a name without the root, a leading `*` included.

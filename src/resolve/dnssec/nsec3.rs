@@ -6,7 +6,9 @@
 //! any name of such a zone unsigned. What would cost more than a look-up may is not found out. An
 //! opt-out range leaves room for an unsigned delegation, so what it denies is not proven absent;
 //! what exists with signed data has a record of its own and is never in such a range
-//! (RFC 5155 §7.1).
+//! (RFC 5155 §7.1). So the closest encloser and such a range are all it takes to leave open what is
+//! there, and all that some servers have to say of a name that only unsigned delegations lie below.
+//! Whoever uses the pair on the path gains nothing: it also proves that an unsigned zone may be there.
 
 use super::message::depth;
 use super::question::{Denial, Denied, ITERATIONS_LIMIT, Question, Why, denies_at, star};
@@ -119,6 +121,8 @@ impl<'a, 'r> Chain<'a, 'r> {
         let hash = self.hash(&star, budget)?;
         let denied = match self.at(&hash) {
             Some(wildcard) => denies_at(wildcard.data.type_set(), question, &star).filter(Denied::is_no_data),
+            // What a wildcard has makes no difference then: nothing signed is at the name, and all else is open.
+            None if range.data.opt_out() => Some(Denied::OptOut),
             None => self.range_of(&hash).map(|_| Denied::NoName),
         };
         // RFC 5155 §9.2: with opt-out the closest encloser proof is not a whole one.

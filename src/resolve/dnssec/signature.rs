@@ -6,7 +6,8 @@
 //!
 //! What is counted is cryptographic work, paid from the [`Budget`], and neither signatures nor
 //! keys: a signature of a key that is gone costs nothing, and zones in the middle of a roll-over
-//! have many. Many keys with one tag, the KeyTrap attack (CVE-2023-50387), cost a check each.
+//! have many. Many keys with one tag, the KeyTrap attack (CVE-2023-50387), cost a check each, and of
+//! checks that fail there are fewer.
 
 use super::Reason;
 use super::message::{RrSet, depth};
@@ -169,6 +170,7 @@ fn made_by_zone(signature: &RRSIG, set: &RrSet<'_>, zone: &ZoneKeys, budget: &mu
         if key.public_key().verify(bytes, signature.sig()).is_ok() {
             return Ok(true);
         }
+        budget.failed(key.public_key())?;
     }
     Ok(false)
 }

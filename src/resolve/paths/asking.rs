@@ -16,16 +16,16 @@
 use super::FetchError;
 use super::exchange::{self, Failure, Means, Question};
 use super::referral::{Delegated, ReferralReading, read};
-use super::servers::{Fails, Turn};
-use super::walk::{Walk, Zone};
+use super::servers::{Fails, Servers, Turn};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hickory_proto::op::Message;
+use hickory_proto::rr::{Name, RecordType};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -42,6 +42,36 @@ const SERVERS_ASKED: usize = 16;
 const ASKED_AGAIN: usize = 4;
 /// How long a name server's address may take to find before the next server is asked as well.
 const FIND_PATIENCE: Duration = Duration::from_millis(400);
+
+/// The servers of a zone.
+#[derive(Clone, Debug)]
+pub(super) struct Zone {
+    pub(super) name: Name,
+    pub(super) servers: Vec<SocketAddr>,
+    /// Names of servers whose addresses are not known.
+    pub(super) unfound: Vec<Name>,
+    pub(super) delegated: Delegated,
+    /// The end of the delegation.
+    pub(super) until: Instant,
+}
+
+/// Whoever knows the servers of all zones, and finds those that came without an address.
+pub(super) trait ServerFinder: Sync {
+    /// What is known of servers.
+    fn known_servers(&self) -> MutexGuard<'_, Servers>;
+
+    /// The types of addresses to look up, in this order.
+    fn types_to_find(&self) -> [RecordType; 2];
+
+    /// The addresses of a server of a zone, which has its name elsewhere.
+    fn find<'a>(
+        &'a self,
+        zone: &'a Zone,
+        server: Question,
+        nesting: usize,
+        budget: &'a Budget<'a>,
+    ) -> BoxFuture<'a, Vec<SocketAddr>>;
+}
 
 /// What one answer may still cost, and whose answers it shall do without.
 pub(super) struct Budget<'a> {
@@ -83,7 +113,7 @@ enum Came {
 
 /// One question to one zone.
 pub(super) struct Asking<'a> {
-    walk: &'a Walk,
+    finder: &'a dyn ServerFinder,
     zone: &'a Zone,
     question: &'a Question,
     nesting: usize,
@@ -100,7 +130,7 @@ pub(super) struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     pub(super) fn new(
-        walk: &'a Walk,
+        finder: &'a dyn ServerFinder,
         zone: &'a Zone,
         question: &'a Question,
         nesting: usize,
@@ -108,16 +138,16 @@ impl<'a> Asking<'a> {
     ) -> Self {
         let others: Vec<SocketAddr> = zone.servers.iter().filter(|s| !budget.beside.contains(s)).copied().collect();
         let servers = if others.is_empty() { &zone.servers } else { &others };
-        let turns = walk.known_servers().in_order(&zone.name, servers, Instant::now());
+        let turns = finder.known_servers().in_order(&zone.name, servers, Instant::now());
         let again = turns.good.iter().chain(&turns.failed).copied().take(ASKED_AGAIN).collect();
-        let types = if zone.unfound.is_empty() { Vec::new() } else { walk.types_to_find().to_vec() };
+        let types = if zone.unfound.is_empty() { Vec::new() } else { finder.types_to_find().to_vec() };
         let finds = types.into_iter().flat_map(|rtype| {
             zone.unfound.iter().map(move |name| Try::Find(Question { name: name.clone(), record_type: rtype }))
         });
         let (good, failed) = (turns.good.into_iter().map(Try::Ask), turns.failed.into_iter().map(Try::Ask));
         let next = good.take(SERVERS_ASKED).chain(finds).chain(failed.take(SERVERS_ASKED)).collect();
         let (waiting, heard) = (BTreeMap::new(), BTreeSet::new());
-        Self { walk, zone, question, nesting, budget, next, again, waiting, heard, poor: None, last: None }
+        Self { finder, zone, question, nesting, budget, next, again, waiting, heard, poor: None, last: None }
     }
 
     /// The first answer of worth, or the way down.
@@ -176,8 +206,8 @@ impl<'a> Asking<'a> {
                 Some((turn.patience, Box::pin(talk)))
             }
             Try::Find(server) => {
-                let (walk, zone, nesting, budget) = (self.walk, self.zone, self.nesting, self.budget);
-                let find = async move { Came::Addresses(walk.find(zone, server, nesting, budget).await) };
+                let (finder, zone, nesting, budget) = (self.finder, self.zone, self.nesting, self.budget);
+                let find = async move { Came::Addresses(finder.find(zone, server, nesting, budget).await) };
                 Some((FIND_PATIENCE, Box::pin(find)))
             }
         }
@@ -232,7 +262,7 @@ impl<'a> Asking<'a> {
         self.heard.insert(turn.server);
         match read(message, &self.zone.name, self.zone.delegated, self.question) {
             said @ (ReferralReading::Answer(_) | ReferralReading::Down(_)) => {
-                self.walk.known_servers().answered(&self.zone.name, &turn, took, Instant::now());
+                self.finder.known_servers().answered(&self.zone.name, &turn, took, Instant::now());
                 self.answered_by(turn.server);
                 return Some(said);
             }
@@ -261,7 +291,7 @@ impl<'a> Asking<'a> {
     /// Addresses of servers that had none are asked next, and kept with the zone.
     fn add(&mut self, found: Vec<SocketAddr>) {
         let new: Vec<SocketAddr> = found.into_iter().filter(|server| !self.zone.servers.contains(server)).collect();
-        let turns = self.walk.known_servers().in_order(&self.zone.name, &new, Instant::now());
+        let turns = self.finder.known_servers().in_order(&self.zone.name, &new, Instant::now());
         for turn in turns.good.into_iter().chain(turns.failed).rev() {
             self.next.push_front(Try::Ask(turn));
             self.again.push_back(turn);
@@ -278,14 +308,14 @@ impl<'a> Asking<'a> {
             }
             Failure::There(fault) => {
                 let fails = if fault == FetchError::TimedOut { Fails::Silent } else { Fails::Useless };
-                self.walk.known_servers().failed(&self.zone.name, turn.server, fails, Instant::now());
+                self.finder.known_servers().failed(&self.zone.name, turn.server, fails, Instant::now());
                 self.last = Some(fault);
             }
         }
     }
 
     fn note_useless(&self, server: SocketAddr) {
-        self.walk.known_servers().failed(&self.zone.name, server, Fails::Useless, Instant::now());
+        self.finder.known_servers().failed(&self.zone.name, server, Fails::Useless, Instant::now());
     }
 
     /// Those that had their time and are not waited for any more.
@@ -294,7 +324,7 @@ impl<'a> Asking<'a> {
         for ((server, _), (since, patience)) in &self.waiting {
             // Who has answered in another way is there.
             if !self.heard.contains(server) && now.saturating_duration_since(*since) >= *patience {
-                self.walk.known_servers().failed(&self.zone.name, *server, Fails::Silent, now);
+                self.finder.known_servers().failed(&self.zone.name, *server, Fails::Silent, now);
             }
         }
     }

@@ -6,7 +6,7 @@ use super::channel::Channel;
 use super::system::{self, ResolvConf};
 use super::walk::Walk;
 use super::{Carrier, Path, PathName, Transport};
-use crate::config::{Config, Dns as DnsConfig, DnsMode, RootsError, Upstream};
+use crate::config::{Config, DnsConfig, DnsMode, RootsError, Upstream};
 use crate::resolve::error::DnsSetupError;
 use hickory_proto::rr::Name;
 use hickory_resolver::config::{ConnectionConfig, ResolverOpts};

@@ -6,7 +6,7 @@
 //! raw message goes to our validator.
 
 use super::FetchError;
-use super::asking::{Asking, Budget};
+use super::asking::{Asking, Budget, ServerFinder, Zone};
 use super::exchange::Question;
 use super::referral::{self, Delegated, Referral, ReferralReading};
 use super::servers::Servers;
@@ -29,17 +29,6 @@ const NESTING_LIMIT: usize = 4;
 const DELEGATIONS_LIMIT: usize = 10_000;
 /// The longest that a delegation is kept, whatever it says.
 const DELEGATION_LIFE_S: u32 = 86_400;
-
-/// The servers of a zone.
-#[derive(Clone, Debug)]
-pub(super) struct Zone {
-    pub(super) name: Name,
-    pub(super) servers: Vec<SocketAddr>,
-    /// Names of servers whose addresses are not known.
-    pub(super) unfound: Vec<Name>,
-    pub(super) delegated: Delegated,
-    until: Instant,
-}
 
 /// The walker, with the delegations and servers it knows.
 pub(in crate::resolve) struct Walk {
@@ -138,35 +127,6 @@ impl Walk {
         reachable
     }
 
-    /// The addresses of a server that came without, which has its name elsewhere. They are kept with the zone.
-    pub(super) fn find<'a>(
-        &'a self,
-        zone: &'a Zone,
-        server: Question,
-        nesting: usize,
-        budget: &'a Budget<'a>,
-    ) -> BoxFuture<'a, Vec<SocketAddr>> {
-        Box::pin(async move {
-            let Some(nesting) = nesting.checked_sub(1) else { return Vec::new() };
-            let Ok(message) = self.walk(&server, nesting, budget).await else { return Vec::new() };
-            let of_server = message.answers.iter().filter(|record| record.name == server.name);
-            let found = self.reachable(of_server.filter_map(referral::address).take(referral::ADDRESSES_LIMIT));
-            self.add(&zone.name, &server.name, &found);
-            found
-        })
-    }
-
-    /// A and AAAA, the family first that this host has a way for.
-    pub(super) fn types_to_find(&self) -> [RecordType; 2] {
-        let mut four = self.hints.iter().filter(|hint| hint.is_ipv4());
-        let no_way = four.clone().next().is_some() && !four.any(|hint| Tcp.has_way_to(hint.ip()));
-        if no_way { [RecordType::AAAA, RecordType::A] } else { [RecordType::A, RecordType::AAAA] }
-    }
-
-    pub(super) fn known_servers(&self) -> MutexGuard<'_, Servers> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn zones(&self) -> MutexGuard<'_, BTreeMap<Name, Zone>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,5 +170,36 @@ impl Walk {
             known.pop_first();
         }
         known.insert(zone.name.clone(), zone);
+    }
+}
+
+impl ServerFinder for Walk {
+    /// What is found is kept with the zone.
+    fn find<'a>(
+        &'a self,
+        zone: &'a Zone,
+        server: Question,
+        nesting: usize,
+        budget: &'a Budget<'a>,
+    ) -> BoxFuture<'a, Vec<SocketAddr>> {
+        Box::pin(async move {
+            let Some(nesting) = nesting.checked_sub(1) else { return Vec::new() };
+            let Ok(message) = self.walk(&server, nesting, budget).await else { return Vec::new() };
+            let of_server = message.answers.iter().filter(|record| record.name == server.name);
+            let found = self.reachable(of_server.filter_map(referral::address).take(referral::ADDRESSES_LIMIT));
+            self.add(&zone.name, &server.name, &found);
+            found
+        })
+    }
+
+    /// A and AAAA, the family first that this host has a way for.
+    fn types_to_find(&self) -> [RecordType; 2] {
+        let mut four = self.hints.iter().filter(|hint| hint.is_ipv4());
+        let no_way = four.clone().next().is_some() && !four.any(|hint| Tcp.has_way_to(hint.ip()));
+        if no_way { [RecordType::AAAA, RecordType::A] } else { [RecordType::A, RecordType::AAAA] }
+    }
+
+    fn known_servers(&self) -> MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

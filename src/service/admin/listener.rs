@@ -37,14 +37,14 @@ impl Bounded {
 }
 
 impl Listener for Bounded {
-    type Io = Connection;
+    type Io = AdminConnection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (AdminConnection, SocketAddr) {
         loop {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { std::future::pending().await };
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (Connection::new(stream, self.patience, place), peer),
+                Ok((stream, peer)) => return (AdminConnection::new(stream, self.patience, place), peer),
                 Err(_none_left) => sleep(ACCEPT_PAUSE).await,
             }
         }
@@ -56,7 +56,7 @@ impl Listener for Bounded {
 }
 
 /// A connection that ends when nothing has been answered on it for a while.
-pub(in crate::service::admin) struct Connection {
+pub(in crate::service::admin) struct AdminConnection {
     stream: TcpStream,
     patience: Duration,
     end: Pin<Box<Sleep>>,
@@ -64,7 +64,7 @@ pub(in crate::service::admin) struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl AdminConnection {
     fn new(stream: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Self {
         Self { stream, patience, end: Box::pin(sleep(patience)), _place: place }
     }
@@ -85,7 +85,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for AdminConnection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.in_time(cx)?;
@@ -93,7 +93,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for AdminConnection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.in_time(cx)?;

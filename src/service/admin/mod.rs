@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What the admin port shows.
 #[derive(Clone)]
-pub struct Admin {
+pub struct AdminPort {
     /// The metrics.
     pub observer: Arc<Observer>,
     /// The queue behind the gauges.
@@ -45,7 +45,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn run(admin: Admin, listener: TcpListener) -> io::Result<()> {
+pub async fn run(admin: AdminPort, listener: TcpListener) -> io::Result<()> {
     let stop = admin.stop.clone();
     let router = Router::new()
         .route("/metrics", get(metrics))
@@ -55,13 +55,13 @@ pub async fn run(admin: Admin, listener: TcpListener) -> io::Result<()> {
     axum::serve(Bounded::new(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
     let text = admin.observer.render(&admin.spool.stats(), admin.clock.now());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 /// Ready means: a message handed in now would be taken.
-async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+async fn ready(State(admin): State<AdminPort>) -> impl IntoResponse {
     match (admin.stop.is_cancelled(), admin.spool.admit(0)) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
         (false, Ok(())) => (StatusCode::OK, "ready\n".to_owned()),

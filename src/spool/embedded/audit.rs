@@ -19,10 +19,10 @@ use crate::envelope::{Envelope, QueueId};
 use crate::outcome::DeliveryOutcome;
 use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
-use crate::spool::audit::{Audit, AuditFault, Depth, Finding, Sum};
+use crate::spool::audit::{Audit, AuditFault, AuditFinding, Depth, Sum};
 use crate::spool::event::Silence;
-use crate::spool::ledger::{LedgerError, Message, MessageState, Recipient, ToldBy};
-use crate::spool::record::{self, Mark, Part, Stored};
+use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, MessageState, ToldBy};
+use crate::spool::record::{self, Mark, RecordPart, Stored};
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,12 +44,12 @@ const PIECE: usize = 256 * 1024;
 pub struct Auditor {
     ledger: StateReader,
     depth: Depth,
-    next: Next,
+    next: NextStep,
     sum: Sum,
-    findings: BTreeMap<QueueId, Finding>,
+    findings: BTreeMap<QueueId, AuditFinding>,
 }
 
-enum Next {
+enum NextStep {
     Messages { after: i64 },
     Orphans,
     Segments(Vec<(u32, Mark, PathBuf)>),
@@ -65,7 +65,7 @@ impl Auditor {
     /// As [`StateReader::open`].
     pub fn open(spool: &Path, depth: Depth) -> Result<Self, LedgerError> {
         let ledger = StateReader::open(spool)?;
-        let next = Next::Messages { after: -1 };
+        let next = NextStep::Messages { after: -1 };
         Ok(Self { ledger, depth, next, sum: Sum::default(), findings: BTreeMap::new() })
     }
 
@@ -86,30 +86,30 @@ impl Auditor {
     /// # Errors
     /// When the database cannot be read.
     pub fn step(&mut self) -> Result<ControlFlow<Audit>, LedgerError> {
-        match std::mem::replace(&mut self.next, Next::Orphans) {
-            Next::Messages { after } => {
+        match std::mem::replace(&mut self.next, NextStep::Orphans) {
+            NextStep::Messages { after } => {
                 let last = self.in_one_view(|auditor| auditor.messages(after))?;
-                self.next = last.map_or(Next::Orphans, |after| Next::Messages { after });
+                self.next = last.map_or(NextStep::Orphans, |after| NextStep::Messages { after });
             }
-            Next::Orphans => {
+            NextStep::Orphans => {
                 self.in_one_view(Self::orphans)?;
                 let segments = match self.depth {
                     Depth::Rows => Vec::new(),
                     Depth::Everything => list_segments(&self.ledger.paths.segments()).unwrap_or_default(),
                 };
-                self.next = Next::Segments(segments);
+                self.next = NextStep::Segments(segments);
             }
-            Next::Segments(mut left) => {
+            NextStep::Segments(mut left) => {
                 let Some((number, mark, path)) = left.pop() else { return Ok(ControlFlow::Break(self.audit())) };
                 self.segment(number, mark, &path)?;
-                self.next = Next::Segments(left);
+                self.next = NextStep::Segments(left);
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn audit(&mut self) -> Audit {
-        let findings: Vec<Finding> = std::mem::take(&mut self.findings).into_values().collect();
+        let findings: Vec<AuditFinding> = std::mem::take(&mut self.findings).into_values().collect();
         let unaccounted = findings.iter().map(|finding| finding.recipients).sum();
         Audit { sum: Sum { unaccounted, ..self.sum }, findings: findings.into_iter().take(MOST_LISTED).collect() }
     }
@@ -190,7 +190,11 @@ impl Auditor {
     }
 
     /// Counts a recipient where it belongs, or says why it belongs nowhere.
-    fn recipient(&mut self, message: &Message, recipient: &Recipient) -> Result<Option<AuditFault>, LedgerError> {
+    fn recipient(
+        &mut self,
+        message: &LedgerMessage,
+        recipient: &LedgerRecipient,
+    ) -> Result<Option<AuditFault>, LedgerError> {
         let column = match &recipient.state {
             RecipientState::Queued(_) | RecipientState::Owed(_) if message.standing == MessageState::Finished => {
                 return Ok(Some(AuditFault::FinishedAndWaiting));
@@ -227,7 +231,12 @@ impl Auditor {
     }
 
     /// Whether what waits could be delivered.
-    fn content_fault(&self, message: &Message, place: &RecordPlace, segments: &SegmentFiles) -> Option<AuditFault> {
+    fn content_fault(
+        &self,
+        message: &LedgerMessage,
+        place: &RecordPlace,
+        segments: &SegmentFiles,
+    ) -> Option<AuditFault> {
         let fault = match segments.get(&place.segment) {
             None => Some(AuditFault::ContentMissing),
             Some((mark, path)) => self.record_fault(message, place, *mark, path),
@@ -251,7 +260,13 @@ impl Auditor {
         }
     }
 
-    fn record_fault(&self, message: &Message, place: &RecordPlace, mark: Mark, path: &Path) -> Option<AuditFault> {
+    fn record_fault(
+        &self,
+        message: &LedgerMessage,
+        place: &RecordPlace,
+        mark: Mark,
+        path: &Path,
+    ) -> Option<AuditFault> {
         let Ok(file) = File::open(path) else { return Some(AuditFault::ContentMissing) };
         let own = self.ledger.paths.content(message.id);
         if file.metadata().map_or(0, |found| found.len()) < place.offset.saturating_add(place.length)
@@ -300,7 +315,7 @@ impl Auditor {
         // Dead segments are removed at any time.
         let Ok(octets) = std::fs::read(path) else { return Ok(()) };
         for part in record::scan(&octets, 0, mark) {
-            let Part::Record(found) = part else { continue };
+            let RecordPart::Record(found) = part else { continue };
             let end = i64::try_from(found.offset + found.length).unwrap_or(i64::MAX);
             let on_its_way = (i64::from(number), end) > applied;
             if on_its_way || found.kind == record::RecordKind::WithSettlement {
@@ -333,7 +348,7 @@ impl Auditor {
     }
 
     fn find(&mut self, id: QueueId, fault: AuditFault, recipients: u64, addresses: Vec<String>) {
-        let fresh = Finding { id, fault, recipients: 0, addresses: Vec::new() };
+        let fresh = AuditFinding { id, fault, recipients: 0, addresses: Vec::new() };
         let finding = self.findings.entry(id).or_insert(fresh);
         finding.recipients += recipients;
         finding.addresses.extend(addresses);

@@ -7,11 +7,11 @@
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
 use super::paths::{TemporaryFile, create_new, full_or_io, io, missing_or_io, sync_folder};
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::steps::{Step, Workers};
 use crate::envelope::QueueId;
 use crate::spool::message_id::message_id;
-use crate::spool::record::Content;
+use crate::spool::record::RecordContent;
 use crate::spool::{BodyReader, BodyWriter, SpoolError};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,7 +30,7 @@ const PIECE_SIZE: usize = 64 * 1024;
 
 /// Content being received.
 pub(super) struct ContentWriter {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     id: QueueId,
     memory: Vec<u8>,
     crc: crc32fast::Hasher,
@@ -52,7 +52,7 @@ enum Spill {
 
 /// Content that is complete, and durable if it has a file of its own.
 pub(super) struct Finished {
-    pub(super) content: Content,
+    pub(super) content: RecordContent,
     /// The file, removed again unless the record becomes durable.
     pub(super) file: Option<TemporaryFile>,
     /// Of its header.
@@ -60,7 +60,7 @@ pub(super) struct Finished {
 }
 
 impl ContentWriter {
-    pub(super) fn new(shared: Arc<Shared>, id: QueueId) -> Self {
+    pub(super) fn new(shared: Arc<SharedState>, id: QueueId) -> Self {
         let crc = crc32fast::Hasher::new();
         Self { shared, id, memory: Vec::new(), crc, size: 0, spill: Spill::None, message_id: None }
     }
@@ -78,7 +78,7 @@ impl ContentWriter {
     pub(super) async fn finish(mut self) -> Result<Finished, SpoolError> {
         if matches!(self.spill, Spill::None) {
             let message_id = message_id(&self.memory);
-            let content = Content::Inline { bytes: Bytes::from(self.memory), crc: self.crc.finalize() };
+            let content = RecordContent::Inline { bytes: Bytes::from(self.memory), crc: self.crc.finalize() };
             return Ok(Finished { content, file: None, message_id });
         }
         self.spill_memory().await?;
@@ -92,7 +92,7 @@ impl ContentWriter {
             Ok(guard)
         })
         .await?;
-        let content = Content::External { size: self.size, crc: self.crc.finalize() };
+        let content = RecordContent::External { size: self.size, crc: self.crc.finalize() };
         Ok(Finished { content, file: Some(guard), message_id: self.message_id })
     }
 
@@ -174,7 +174,7 @@ impl BodyReader for InlineReader {
 
 /// Gives out the content of a file, verified while it streams.
 pub(super) struct FileReader {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     /// `None` once it ended, well or badly.
     file: Option<File>,
     crc: crc32fast::Hasher,
@@ -184,7 +184,7 @@ pub(super) struct FileReader {
 
 impl FileReader {
     /// Opens the file of a message whose record gives size and checksum.
-    pub(super) fn open(shared: Arc<Shared>, path: PathBuf, size: u64, crc: u32) -> Result<Self, SpoolError> {
+    pub(super) fn open(shared: Arc<SharedState>, path: PathBuf, size: u64, crc: u32) -> Result<Self, SpoolError> {
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let file = match opened.map_err(|e| missing_or_io("opening message content", e)) {
             Ok((found, file)) if found == size => file,

@@ -10,7 +10,7 @@
 //! Envelope and content stay as they are, checksums included.
 
 use super::jobs::{LogJob, Moved, Moving, RecordPlace};
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::state::State;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -49,7 +49,7 @@ impl Forwarding {
     }
 
     /// Sends the next batch to the log writer, if there is one. True when it did.
-    pub(super) fn begin(&mut self, shared: &Shared, state: &State) -> rusqlite::Result<bool> {
+    pub(super) fn begin(&mut self, shared: &SharedState, state: &State) -> rusqlite::Result<bool> {
         let now = shared.latest_time();
         if self.under_way || shared.is_stopped() || shared.is_closing() {
             return Ok(false);
@@ -82,7 +82,7 @@ impl Forwarding {
     }
 
     /// Reads what is alive at the beginning of a segment.
-    fn batch(&mut self, shared: &Shared, state: &State, segment: u32) -> rusqlite::Result<Vec<Moving>> {
+    fn batch(&mut self, shared: &SharedState, state: &State, segment: u32) -> rusqlite::Result<Vec<Moving>> {
         let mut batch = Vec::new();
         let mut octets = 0;
         for (id, from) in state.living(segment, BATCH_RECORDS)? {
@@ -101,7 +101,7 @@ impl Forwarding {
     }
 }
 
-fn copy(shared: &Shared, id: QueueId, from: RecordPlace) -> Result<NewRecord, SpoolError> {
+fn copy(shared: &SharedState, id: QueueId, from: RecordPlace) -> Result<NewRecord, SpoolError> {
     let stored = shared.read_record(id, from)?;
     NewRecord::new(id, stored.envelope, stored.content, RecordKind::Forwarded).map_err(|_| SpoolError::Damaged)
 }
@@ -128,9 +128,9 @@ mod tests {
 
     /// A disk that may be full.
     #[derive(Default)]
-    struct Disk(AtomicBool);
+    struct FullDisk(AtomicBool);
 
-    impl CrashObserver for Disk {
+    impl CrashObserver for FullDisk {
         fn at(&self, _: Step) {}
 
         fn has_room(&self, _: u64) -> bool {
@@ -138,19 +138,19 @@ mod tests {
         }
     }
 
-    struct World {
+    struct ForwardWorld {
         folder: TempDir,
-        disk: Arc<Disk>,
+        disk: Arc<FullDisk>,
         spool: EmbeddedSpool,
         hands: ManualWriters,
         waiting: Vec<QueueId>,
     }
 
-    impl World {
+    impl ForwardWorld {
         /// A closed segment with so many small messages that wait, and much that is finished.
         fn with_waiting(messages: usize) -> Self {
             let folder = TempDir::new().unwrap();
-            let disk = Arc::new(Disk::default());
+            let disk = Arc::new(FullDisk::default());
             let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
             let large: Vec<_> = (0..6).map(|_| store(&spool, &mut hands, &[b'x'; 200_000])).collect();
             let waiting = (0..messages).map(|n| store(&spool, &mut hands, format!("no. {n}").as_bytes())).collect();
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_segment_sparse_for_long_enough_is_copied_batch_by_batch_and_goes() {
-        let mut world = World::with_waiting(usize::try_from(BATCH_RECORDS).unwrap() + 5);
+        let mut world = ForwardWorld::with_waiting(usize::try_from(BATCH_RECORDS).unwrap() + 5);
         let before = world.spool.stats().bytes;
         world.settle_down(NOW);
         world.settle_down(NOW.plus(PATIENCE / 2));
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_reader_who_knows_the_old_place_finds_the_record_at_the_new_one() {
-        let mut world = World::with_waiting(1);
+        let mut world = ForwardWorld::with_waiting(1);
         world.settle_down(NOW);
         drop(world.spool.begin(LATER));
         let mut opening = pin!(world.spool.open_body(world.waiting[0]));
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_record_that_cannot_be_read_keeps_its_segment_and_no_other_record() {
-        let mut world = World::with_waiting(3);
+        let mut world = ForwardWorld::with_waiting(3);
         let segments = world.folder.path().join("spool/segments");
         let old = std::fs::read_dir(segments).unwrap().map(|item| item.unwrap().path()).min().unwrap();
         let mut octets = std::fs::read(&old).unwrap();
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn on_a_full_disk_nothing_is_copied_until_there_is_room() {
-        let mut world = World::with_waiting(3);
+        let mut world = ForwardWorld::with_waiting(3);
         world.settle_down(NOW);
         world.disk.0.store(true, Ordering::SeqCst);
         world.settle_down(LATER);

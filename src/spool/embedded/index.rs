@@ -17,7 +17,7 @@ const MOST_KEPT_ENTRIES: usize = 2000;
 
 /// Who holds a message, and what to put back when the lease ends.
 #[derive(Debug)]
-struct Lease {
+struct ClaimLease {
     generation: u64,
     /// When it was due; never when it is held.
     due: Option<Timestamp>,
@@ -52,7 +52,7 @@ pub(super) struct Index {
     unclaimed: BTreeMap<QueueId, Option<Timestamp>>,
     ages: BTreeSet<(Timestamp, QueueId)>,
     kept: BTreeMap<QueueId, Waiting>,
-    leases: BTreeMap<QueueId, Lease>,
+    leases: BTreeMap<QueueId, ClaimLease>,
     /// By segment; one without any can go.
     living: BTreeMap<u32, Living>,
     generation: u64,
@@ -119,7 +119,7 @@ impl Index {
         self.generation += 1;
         let waiting = self.kept.remove(&id);
         let entry = waiting.as_ref().map(|w| w.entry.clone());
-        self.leases.insert(id, Lease { generation: self.generation, due, claimed_at: now, waiting });
+        self.leases.insert(id, ClaimLease { generation: self.generation, due, claimed_at: now, waiting });
         Some(Taken { id, generation: self.generation, entry })
     }
 
@@ -258,12 +258,10 @@ impl Index {
 mod tests {
     use super::super::jobs::ContentPlace;
     use super::*;
-    use crate::envelope::{Envelope, Origin};
-    use crate::smtp::address::ReversePath;
+    use crate::envelope::{Envelope, testing};
 
     fn waiting(id: u64) -> Waiting {
-        let origin = Origin::Report { about: QueueId(0) };
-        let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(100), origin);
+        let envelope = Envelope { accepted_at: Timestamp(100), ..testing::report(&[]) };
         let place = RecordPlace { segment: 1, offset: 0, length: 9, content: ContentPlace::Inline };
         Waiting { entry: SpoolEntry::new(QueueId(id), envelope, 1), place }
     }

@@ -177,7 +177,7 @@ pub(super) struct Settling {
 pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 /// What happened to a message: when, and what.
-pub(super) type History = Vec<(Timestamp, Event)>;
+pub(super) type EventRows = Vec<(Timestamp, Event)>;
 
 /// What the state writer is asked for.
 pub(super) enum StateJob {
@@ -190,7 +190,7 @@ pub(super) enum StateJob {
     /// Where a record is.
     Place(QueueId, ReplyTo<Option<RecordPlace>>),
     /// What happened to a message.
-    History(QueueId, ReplyTo<History>),
+    History(QueueId, ReplyTo<EventRows>),
     /// Copies of records are durable, or there was no room for any.
     Forward(Vec<Moved>),
     /// A segment was closed: look whether old ones can go.

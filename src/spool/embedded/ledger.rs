@@ -8,7 +8,7 @@ use crate::envelope::QueueId;
 use crate::spool::EngineError;
 use crate::spool::audit::{Audit, Depth};
 use crate::spool::event::Event;
-use crate::spool::ledger::{AuditRun, Ledger, LedgerError, Listed, Listing, Matches, Message};
+use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches};
 use async_trait::async_trait;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl EmbeddedLedger {
 
 #[async_trait]
 impl Ledger for EmbeddedLedger {
-    async fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError> {
+    async fn message(&self, id: QueueId) -> Result<Option<LedgerMessage>, LedgerError> {
         self.ask(move |reader| reader.message(id)).await
     }
 

@@ -12,10 +12,10 @@
 use super::jobs::{Accepting, ContentPlace, LogJob, Moved, Moving, NewMessage, RecordPlace, Settling, StateJob};
 use super::paths::{create_new, full_or_io, segment_name, sync_folder};
 use super::segments::Segment;
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::steps::Step;
 use crate::spool::SpoolError;
-use crate::spool::record::{Content, Mark, NewRecord};
+use crate::spool::record::{Mark, NewRecord, RecordContent};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::Error;
@@ -36,7 +36,7 @@ const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The segment being written.
 pub(super) struct Log {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     state: Sender<StateJob>,
     number: u32,
     mark: Mark,
@@ -49,7 +49,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Starts a new segment after `last`; an old one may end in a torn record.
-    pub(super) fn start(shared: Arc<Shared>, state: Sender<StateJob>, last: u32) -> Result<Self, SpoolError> {
+    pub(super) fn start(shared: Arc<SharedState>, state: Sender<StateJob>, last: u32) -> Result<Self, SpoolError> {
         let (number, mark, file) = new_segment(&shared, last)?;
         Ok(Self { shared, state, number, mark, file, end: 0, buffer: Vec::new(), postponed: Vec::new() })
     }
@@ -65,8 +65,8 @@ impl Log {
             let (batch, next) = self.collect(first, jobs);
             self.store(batch);
             match next {
-                Next::More => {}
-                Next::Close => break,
+                AfterJob::More => {}
+                AfterJob::Close => break,
             }
         }
         // What waits for space may have got it from the reserve.
@@ -93,7 +93,11 @@ impl Log {
     }
 
     /// Encodes a job, if one came, and all that wait with it.
-    fn collect(&mut self, first: Result<LogJob, RecvTimeoutError>, jobs: &Receiver<LogJob>) -> (Vec<Encoded>, Next) {
+    fn collect(
+        &mut self,
+        first: Result<LogJob, RecvTimeoutError>,
+        jobs: &Receiver<LogJob>,
+    ) -> (Vec<Encoded>, AfterJob) {
         self.buffer.clear();
         let mut batch = Vec::new();
         let mut next = first;
@@ -108,11 +112,11 @@ impl Log {
                 }
                 Ok(LogJob::Settle(settling, reports)) => batch.push(self.encode_settlement(settling, reports)),
                 Ok(LogJob::Forward(moving)) => batch.push(self.encode_copies(moving)),
-                Ok(LogJob::Close) | Err(RecvTimeoutError::Disconnected) => return (batch, Next::Close),
-                Err(RecvTimeoutError::Timeout) => return (batch, Next::More),
+                Ok(LogJob::Close) | Err(RecvTimeoutError::Disconnected) => return (batch, AfterJob::Close),
+                Err(RecvTimeoutError::Timeout) => return (batch, AfterJob::More),
             }
             if self.buffer.len() >= BATCH_SIZE {
-                return (batch, Next::More);
+                return (batch, AfterJob::More);
             }
             next = take_one(jobs);
         }
@@ -224,7 +228,7 @@ impl Log {
         match encoded {
             Encoded::Accept(accepting, place) => {
                 let Accepting { message, file, permit, answer } = *accepting;
-                if let (Some(file), Content::External { size, .. }) = (file, message.record.content()) {
+                if let (Some(file), RecordContent::External { size, .. }) = (file, message.record.content()) {
                     file.keep();
                     self.shared.add_bytes(*size);
                 }
@@ -268,7 +272,7 @@ impl Log {
 }
 
 /// Whether more may come.
-enum Next {
+enum AfterJob {
     More,
     Close,
 }
@@ -288,7 +292,7 @@ fn take_one(jobs: &Receiver<LogJob>) -> Result<LogJob, RecvTimeoutError> {
     })
 }
 
-fn new_segment(shared: &Shared, last: u32) -> Result<(u32, Mark, File), SpoolError> {
+fn new_segment(shared: &SharedState, last: u32) -> Result<(u32, Mark, File), SpoolError> {
     let number = last.saturating_add(1);
     let mark = random_mark();
     let path = shared.paths.segments().join(segment_name(number, mark));
@@ -316,10 +320,9 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::config::SpoolConfig;
-    use crate::envelope::{Envelope, Origin, QueueId};
-    use crate::smtp::address::ReversePath;
+    use crate::envelope::{QueueId, testing};
     use crate::spool::SpoolEntry;
-    use crate::spool::embedded::paths::Paths;
+    use crate::spool::embedded::paths::SpoolPaths;
     use crate::spool::embedded::reserve::Reserve;
     use crate::spool::embedded::segments::Segments;
     use crate::spool::embedded::settle::encode_envelope;
@@ -331,10 +334,10 @@ mod tests {
     use std::sync::mpsc::channel;
     use tokio::sync::oneshot;
 
-    fn shared(folder: &std::path::Path) -> Arc<Shared> {
-        let paths = Paths::create(folder, Steps::unwitnessed()).unwrap();
+    fn shared(folder: &std::path::Path) -> Arc<SharedState> {
+        let paths = SpoolPaths::create(folder, Steps::unobserved()).unwrap();
         let lock = paths.lock().unwrap();
-        Arc::new(Shared::new(Start {
+        Arc::new(SharedState::new(Start {
             reserve: Reserve::new(paths.clone(), &SpoolConfig::default()),
             paths,
             space: Space::new(&SpoolConfig::default()),
@@ -350,10 +353,9 @@ mod tests {
     }
 
     fn accept(id: u64) -> (LogJob, oneshot::Receiver<Result<(), SpoolError>>) {
-        let origin = Origin::Report { about: QueueId(0) };
-        let envelope = Envelope::new(ReversePath::Null, Vec::new(), Timestamp(0), origin);
+        let envelope = testing::report(&[]);
         let json = encode_envelope(&envelope).unwrap();
-        let content = Content::Inline { bytes: Bytes::new(), crc: 0 };
+        let content = RecordContent::Inline { bytes: Bytes::new(), crc: 0 };
         let record = NewRecord::new(QueueId(id), json.clone(), content, RecordKind::OnItsOwn).unwrap();
         let entry = SpoolEntry::new(QueueId(id), envelope, 0);
         let (content, due, message_id) = (ContentPlace::Inline, Timestamp(0), None);

@@ -5,7 +5,7 @@
 
 use super::jobs::{LogJob, StateJob};
 use super::log::Log;
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::steps::{CrashObserver, Step, Steps};
 use super::writer::Writer;
 use super::{EmbeddedSpool, SpoolError};
@@ -26,7 +26,7 @@ pub(super) struct Writers {
 /// nothing more is written, and the directory is free. Drop it before the tasks that use the
 /// spool: what they remove when they end, a process that is killed does not.
 pub struct ManualWriters {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     /// Until the end.
     writers: Option<Writers>,
 }
@@ -41,9 +41,9 @@ impl EmbeddedSpool {
     pub fn open_by_hand(
         config: &SpoolConfig,
         now: Timestamp,
-        witness: Arc<dyn CrashObserver>,
+        observer: Arc<dyn CrashObserver>,
     ) -> Result<(Self, ManualWriters), SpoolError> {
-        let (spool, writers) = Self::prepare(config, now, Steps::by_hand(witness))?;
+        let (spool, writers) = Self::prepare(config, now, Steps::by_hand(observer))?;
         let hands = ManualWriters { shared: Arc::clone(&spool.shared), writers: Some(writers) };
         Ok((spool, hands))
     }
@@ -86,8 +86,7 @@ impl Drop for ManualWriters {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::envelope::{Envelope, Origin, QueueId};
-    use crate::smtp::address::ReversePath;
+    use crate::envelope::{Envelope, QueueId, testing};
     use crate::spool::embedded::Work;
     use crate::spool::{Claim, RecipientState, Settlement, Spool};
     use std::future::Future;
@@ -113,8 +112,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::spool::embedded) fn envelope() -> Envelope {
-        let recipients = vec!["a@one.example".parse().unwrap()];
-        Envelope::new(ReversePath::Null, recipients, NOW, Origin::Report { about: QueueId(0) })
+        Envelope { accepted_at: NOW, ..testing::report(&["a@one.example"]) }
     }
 
     /// Whether it is ready without anybody else's work.

@@ -38,7 +38,7 @@ use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
-use crate::spool::record::{Content, NewRecord, RecordKind};
+use crate::spool::record::{NewRecord, RecordContent, RecordKind};
 use async_trait::async_trait;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
 use index::Taken;
@@ -46,8 +46,8 @@ use jobs::{Accepting, ContentPlace, LogJob, NewMessage, RecordPlace, ReplyTo, St
 use log::Log;
 use manual::Writers;
 use segments::StoredRecord;
-use settle::{Extent, Prepared, encode_envelope, invalid};
-use shared::{Shared, Start};
+use settle::{Extent, PreparedSettlement, encode_envelope, invalid};
+use shared::{SharedState, Start};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,7 +62,7 @@ const MICROSECONDS: u64 = 1000;
 /// The engine. Dropping it closes it, which blocks until what was taken is written;
 /// [`Spool::close`] does the same without blocking.
 pub struct EmbeddedSpool {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     log: Sender<LogJob>,
     state: Sender<StateJob>,
     /// None while the writers are worked by hand, and after the end.
@@ -84,7 +84,7 @@ impl EmbeddedSpool {
     /// [`SpoolError::InUse`] when another process has it, [`SpoolError::Unusable`] when it cannot be written,
     /// [`SpoolError::Io`] and [`SpoolError::Engine`] when the disk fails.
     pub fn open(config: &SpoolConfig, now: Timestamp) -> Result<Self, SpoolError> {
-        let (spool, writers) = Self::prepare(config, now, Steps::unwitnessed())?;
+        let (spool, writers) = Self::prepare(config, now, Steps::unobserved())?;
         let Writers { log, log_jobs, state, state_jobs } = writers;
         let threads = Threads {
             log: spawn("spool-log", &spool.shared, move || log.run(&log_jobs))?,
@@ -96,14 +96,14 @@ impl EmbeddedSpool {
 
     /// All but somebody who does the writers' work.
     fn prepare(config: &SpoolConfig, now: Timestamp, steps: Steps) -> Result<(Self, Writers), SpoolError> {
-        let paths = paths::Paths::create(&config.path, steps)?;
+        let paths = paths::SpoolPaths::create(&config.path, steps)?;
         let lock = paths.lock()?;
         let (space, reserve) = (space::Space::new(config), reserve::Reserve::new(paths.clone(), config));
         reserve.give_free_if_full(&space);
         let recovered = recovery::recover(&paths)?;
         reserve.restore(&space, now);
         let recovery = recovered.summary;
-        let shared = Arc::new(Shared::new(Start {
+        let shared = Arc::new(SharedState::new(Start {
             paths,
             space,
             reserve,
@@ -192,12 +192,12 @@ impl EmbeddedSpool {
     /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
     async fn record(&self, claim: Claim, settlement: Settlement, extent: Extent) -> Result<Claim, SpoolError> {
         self.running()?;
-        let prepared = Prepared::new(&self.shared, (claim, settlement), extent)?;
+        let prepared = PreparedSettlement::new(&self.shared, (claim, settlement), extent)?;
         self.hand_over(prepared).await
     }
 
-    async fn hand_over(&self, prepared: Prepared) -> Result<Claim, SpoolError> {
-        let Prepared { settling, reports, claim, answered } = prepared;
+    async fn hand_over(&self, prepared: PreparedSettlement) -> Result<Claim, SpoolError> {
+        let PreparedSettlement { settling, reports, claim, answered } = prepared;
         if reports.is_empty() {
             self.state.send(StateJob::Settle(settling)).map_err(|_| SpoolError::Stopped)?;
         } else {
@@ -232,7 +232,7 @@ impl Drop for EmbeddedSpool {
 /// Starts a writer; should it ever panic, the spool stops as if the disk had failed.
 fn spawn(
     name: &'static str,
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedState>,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle<()>, SpoolError> {
     let guard = StopOnPanic(Arc::clone(shared));
@@ -243,7 +243,7 @@ fn spawn(
     thread.map_err(paths::io("starting a thread of the spool"))
 }
 
-struct StopOnPanic(Arc<Shared>);
+struct StopOnPanic(Arc<SharedState>);
 
 impl Drop for StopOnPanic {
     fn drop(&mut self) {
@@ -274,8 +274,8 @@ impl Spool for EmbeddedSpool {
         self.shared.space.admit(body.in_memory())?;
         let Finished { content, file, message_id } = body.finish().await?;
         let place = match &content {
-            Content::Inline { .. } => ContentPlace::Inline,
-            Content::External { .. } => ContentPlace::OwnFile,
+            RecordContent::Inline { .. } => ContentPlace::Inline,
+            RecordContent::External { .. } => ContentPlace::OwnFile,
         };
         let json = encode_envelope(&envelope)?;
         let size = content.size();
@@ -332,8 +332,8 @@ impl Spool for EmbeddedSpool {
         let content = self.read_record(id).await?.content;
         let shared = Arc::clone(&self.shared);
         match content {
-            Content::Inline { bytes, .. } => Ok(Box::new(InlineReader { rest: bytes })),
-            Content::External { size, crc } => {
+            RecordContent::Inline { bytes, .. } => Ok(Box::new(InlineReader { rest: bytes })),
+            RecordContent::External { size, crc } => {
                 let open = move || {
                     let path = shared.paths.content(id);
                     FileReader::open(shared, path, size, crc)
@@ -360,10 +360,10 @@ impl Spool for EmbeddedSpool {
         others: Vec<(Claim, Settlement)>,
     ) -> Result<(), SpoolError> {
         self.running()?;
-        let mut prepared = Prepared::new(&self.shared, (claim, settlement), Extent::Whole)?;
+        let mut prepared = PreparedSettlement::new(&self.shared, (claim, settlement), Extent::Whole)?;
         let mut others = others.into_iter();
         for other in others.by_ref() {
-            match Prepared::beside(&self.shared, other, Extent::Whole, &prepared.reports) {
+            match PreparedSettlement::beside(&self.shared, other, Extent::Whole, &prepared.reports) {
                 Ok(other) => prepared.settling.others.push(*other.settling),
                 Err(error) => {
                     self.shared.give_up(*prepared.settling, SpoolError::Stopped);
@@ -422,7 +422,7 @@ impl Spool for EmbeddedSpool {
 
 /// Messages taken and not yet handed out. If the caller goes away meanwhile, they are due again.
 struct Claiming<'a> {
-    shared: &'a Shared,
+    shared: &'a SharedState,
     taken: Vec<Taken>,
 }
 

@@ -46,12 +46,12 @@ pub(super) fn full_or_io(action: &'static str, source: std::io::Error) -> SpoolE
 
 /// The places inside one spool directory.
 #[derive(Clone, Debug)]
-pub(super) struct Paths {
+pub(super) struct SpoolPaths {
     root: PathBuf,
     steps: Steps,
 }
 
-impl Paths {
+impl SpoolPaths {
     /// Makes the folders that are missing, durably.
     pub(super) fn create(root: &Path, steps: Steps) -> Result<Self, SpoolError> {
         let paths = Self { root: root.to_owned(), steps };
@@ -72,7 +72,7 @@ impl Paths {
 
     /// Those of a directory that is there.
     pub(super) fn of(root: &Path) -> Self {
-        Self { root: root.to_owned(), steps: Steps::unwitnessed() }
+        Self { root: root.to_owned(), steps: Steps::unobserved() }
     }
 
     /// Something has changed here.
@@ -277,9 +277,9 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    fn create(root: &Path, mode: u32) -> Result<Paths, SpoolError> {
+    fn create(root: &Path, mode: u32) -> Result<SpoolPaths, SpoolError> {
         std::fs::set_permissions(root, std::fs::Permissions::from_mode(mode)).unwrap();
-        Paths::create(root, Steps::unwitnessed())
+        SpoolPaths::create(root, Steps::unobserved())
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! Read-only: SQLite's WAL lets readers in while the writer writes, so nobody has to be asked and
 //! nobody is held up. Every answer is bounded by its caller.
 
-use super::paths::Paths;
+use super::paths::SpoolPaths;
 use super::schema::{SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, telling_of};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::event::Event;
-use crate::spool::ledger::{LedgerError, Listed, Matches, Message, More, Recipient};
+use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +20,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// The state database, open for reading; every question blocks.
 pub struct StateReader {
     pub(super) connection: Connection,
-    pub(super) paths: Paths,
+    pub(super) paths: SpoolPaths,
 }
 
 impl StateReader {
@@ -29,7 +29,7 @@ impl StateReader {
     /// # Errors
     /// When there is none or it cannot be read.
     pub fn open(spool: &Path) -> Result<Self, LedgerError> {
-        let paths = Paths::of(spool);
+        let paths = SpoolPaths::of(spool);
         let path = paths.state();
         match path.try_exists() {
             Ok(true) => {}
@@ -53,7 +53,7 @@ impl StateReader {
     ///
     /// # Errors
     /// When the database cannot be read, or this row of it.
-    pub fn message(&self, id: QueueId) -> Result<Option<Message>, LedgerError> {
+    pub fn message(&self, id: QueueId) -> Result<Option<LedgerMessage>, LedgerError> {
         let mut select =
             self.connection.prepare_cached(concat!("SELECT ", message_columns!(), " FROM messages WHERE id = ?1"))?;
         match select.query_row([id.0.cast_signed()], message_of).optional() {
@@ -144,7 +144,7 @@ impl StateReader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn with_recipients(&self, mut message: Message) -> Result<Message, LedgerError> {
+    pub(super) fn with_recipients(&self, mut message: LedgerMessage) -> Result<LedgerMessage, LedgerError> {
         let mut select = self
             .connection
             .prepare_cached("SELECT recipient, address, state, told FROM recipients WHERE message = ?1")?;
@@ -153,7 +153,7 @@ impl StateReader {
             let place = usize::try_from(row.get::<_, i64>(0)?).ok().and_then(|i| message.recipients.get_mut(i));
             let (Some(place), Ok(state)) = (place, serde_json::from_str(&row.get::<_, String>(2)?)) else { continue };
             let told = row.get::<_, Option<i64>>(3)?.and_then(telling_of);
-            *place = Some(Recipient { address: row.get(1)?, state, told });
+            *place = Some(LedgerRecipient { address: row.get(1)?, state, told });
         }
         Ok(message)
     }

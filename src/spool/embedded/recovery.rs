@@ -15,14 +15,14 @@
 
 use super::index::Index;
 use super::jobs::{ContentPlace, LogMark, MessageRow, RecordPlace, Waiting};
-use super::paths::{Paths, create_new, io, list_segments, segment_name, sync_folder};
+use super::paths::{SpoolPaths, create_new, io, list_segments, segment_name, sync_folder};
 use super::schema::{REPORT_IDS, is_damaged_database};
 use super::segments::{Segment, Segments};
 use super::state::{Completeness, State};
 use super::steps::{Step, Work};
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
-use crate::spool::record::{self, FoundRecord, Part, RecordKind, Stored};
+use crate::spool::record::{self, FoundRecord, RecordKind, RecordPart, Stored};
 use crate::spool::{Recovery, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ pub(super) struct Recovered {
 }
 
 /// Recovers; when the state database turns out to be damaged, once more without it.
-pub(super) fn recover(paths: &Paths) -> Result<Recovered, SpoolError> {
+pub(super) fn recover(paths: &SpoolPaths) -> Result<Recovered, SpoolError> {
     match Opening::new(paths)?.run(paths) {
         Err(error) if is_damaged_database(&error) => {}
         other => return other,
@@ -60,7 +60,7 @@ struct Opening {
 }
 
 impl Opening {
-    fn new(paths: &Paths) -> Result<Self, SpoolError> {
+    fn new(paths: &SpoolPaths) -> Result<Self, SpoolError> {
         let mut files = BTreeMap::new();
         for (number, mark, path) in list_segments(&paths.segments()).map_err(io("listing the segments"))? {
             let bytes = std::fs::metadata(&path).map_err(io("looking at a segment"))?.len();
@@ -69,7 +69,7 @@ impl Opening {
         Ok(Self { files, last_time_id: 0, summary: Recovery::default() })
     }
 
-    fn run(mut self, paths: &Paths) -> Result<Recovered, SpoolError> {
+    fn run(mut self, paths: &SpoolPaths) -> Result<Recovered, SpoolError> {
         let state = open_state(paths)?;
         let completeness = state.completeness()?;
         let start = state.mark()?;
@@ -101,20 +101,20 @@ impl Opening {
     }
 
     /// Applies one segment in one transaction. Gives the mark after it.
-    fn catch_up(&mut self, paths: &Paths, state: &State, piece: Piece<'_>) -> Result<LogMark, SpoolError> {
+    fn catch_up(&mut self, paths: &SpoolPaths, state: &State, piece: Piece<'_>) -> Result<LogMark, SpoolError> {
         let octets = std::fs::read(&piece.segment.path).map_err(io("reading a segment"))?;
         let from = usize::try_from(piece.from).unwrap_or(usize::MAX);
         let mark = LogMark { segment: piece.number, offset: piece.from.max(octets.len() as u64) };
         state.begin()?;
         for part in record::scan(&octets, from, piece.segment.mark) {
             match part {
-                Part::Record(found) => {
+                RecordPart::Record(found) => {
                     if self.apply(paths, state, &found, piece)? == Applied::Damaged {
                         self.set_aside(paths, piece, &octets, found.offset..found.offset + found.length);
                     }
                 }
-                Part::Damaged { from, to } => self.set_aside(paths, piece, &octets, from..to),
-                Part::TornTail { .. } => self.summary.torn_tails += 1,
+                RecordPart::Damaged { from, to } => self.set_aside(paths, piece, &octets, from..to),
+                RecordPart::TornTail { .. } => self.summary.torn_tails += 1,
             }
         }
         state.set_mark(mark)?;
@@ -124,7 +124,7 @@ impl Opening {
 
     fn apply(
         &mut self,
-        paths: &Paths,
+        paths: &SpoolPaths,
         state: &State,
         found: &FoundRecord<'_>,
         piece: Piece<'_>,
@@ -173,13 +173,13 @@ impl Opening {
         Ok(Applied::Done)
     }
 
-    fn set_aside(&mut self, paths: &Paths, piece: Piece<'_>, octets: &[u8], range: std::ops::Range<usize>) {
+    fn set_aside(&mut self, paths: &SpoolPaths, piece: Piece<'_>, octets: &[u8], range: std::ops::Range<usize>) {
         self.summary.damaged_records += 1;
         let name = format!("{}-{}", segment_name(piece.number, piece.segment.mark), range.start);
         paths.put_aside(&name, octets.get(range).unwrap_or_default());
     }
 
-    fn remove_dead(&mut self, paths: &Paths, state: &State, index: &Index) -> Result<(), SpoolError> {
+    fn remove_dead(&mut self, paths: &SpoolPaths, state: &State, index: &Index) -> Result<(), SpoolError> {
         let dead: Vec<u32> = self.files.keys().copied().filter(|number| index.is_dead(*number)).collect();
         if dead.is_empty() {
             return Ok(());
@@ -197,7 +197,7 @@ impl Opening {
     }
 
     /// Gives the octets of the content files that stay.
-    fn remove_orphans(&mut self, paths: &Paths, state: &State) -> Result<u64, SpoolError> {
+    fn remove_orphans(&mut self, paths: &SpoolPaths, state: &State) -> Result<u64, SpoolError> {
         let mut bytes = 0;
         for item in std::fs::read_dir(paths.contents()).map_err(io("listing the content files"))? {
             let item = item.map_err(io("listing the content files"))?;
@@ -239,7 +239,7 @@ enum Applied {
     Damaged,
 }
 
-fn open_state(paths: &Paths) -> Result<State, SpoolError> {
+fn open_state(paths: &SpoolPaths) -> Result<State, SpoolError> {
     if !paths.state().exists() {
         // A log of the database without the database belongs to something that is gone.
         for rest in ["-wal", "-shm"] {
@@ -268,14 +268,14 @@ fn open_state(paths: &Paths) -> Result<State, SpoolError> {
 }
 
 /// Removes what may be left of a database that is not there any more.
-fn remove_rest(paths: &Paths, file: &Path) {
+fn remove_rest(paths: &SpoolPaths, file: &Path) {
     if std::fs::remove_file(file).is_ok() {
         paths.at(Step::StateRestRemoved);
     }
 }
 
 /// Renames the database and its log to the first free `state.sqlite.damaged-<n>`.
-fn move_state_aside(paths: &Paths) -> std::io::Result<PathBuf> {
+fn move_state_aside(paths: &SpoolPaths) -> std::io::Result<PathBuf> {
     let state = paths.state();
     let free = (1_u32..).map(|n| beside(&state, &format!(".damaged-{n}"))).find(|path| !path.exists());
     let target = free.unwrap_or_else(|| beside(&state, ".damaged"));

@@ -8,7 +8,7 @@
 //!
 //! All of it is best effort: without a reserve a full disk only means waiting.
 
-use super::paths::Paths;
+use super::paths::SpoolPaths;
 use super::space::Space;
 use super::steps::Step;
 use crate::clock::Timestamp;
@@ -29,7 +29,7 @@ const TRY_EVERY: Duration = Duration::from_secs(60);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Reserve {
-    paths: Paths,
+    paths: SpoolPaths,
     octets: u64,
     is_there: AtomicBool,
     tried_at: AtomicI64,
@@ -37,7 +37,7 @@ pub(super) struct Reserve {
 
 impl Reserve {
     /// Sees what there is. No floor means no reserve.
-    pub(super) fn new(paths: Paths, config: &SpoolConfig) -> Self {
+    pub(super) fn new(paths: SpoolPaths, config: &SpoolConfig) -> Self {
         let octets = MOST.min(config.min_free_bytes / PART_OF_FLOOR);
         let is_there = AtomicBool::new(paths.reserved() > 0);
         Self { paths, octets, is_there, tried_at: AtomicI64::new(i64::MIN) }
@@ -84,7 +84,6 @@ mod tests {
     use super::*;
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::outcome::{Cause, DeliveryOutcome};
-    use crate::smtp::address::ReversePath;
     use crate::spool::embedded::manual::tests::{NOW, by_turning, claim, config, envelope, poll, store};
     use crate::spool::embedded::{CrashObserver, EmbeddedSpool, ManualWriters};
     use crate::spool::{Notification, RecipientState, Report, Settlement, Spool, SpoolError};
@@ -98,9 +97,9 @@ mod tests {
     const PLENTY: u64 = 1 << 40;
 
     /// A disk with so much room.
-    struct Disk(AtomicU64);
+    struct MeteredDisk(AtomicU64);
 
-    impl CrashObserver for Disk {
+    impl CrashObserver for MeteredDisk {
         fn at(&self, step: Step) {
             if step == Step::ReserveGivenFree {
                 self.0.fetch_add(FLOOR / PART_OF_FLOOR, Ordering::SeqCst);
@@ -112,17 +111,17 @@ mod tests {
         }
     }
 
-    struct World {
+    struct ReserveWorld {
         folder: TempDir,
-        disk: Arc<Disk>,
+        disk: Arc<MeteredDisk>,
         spool: EmbeddedSpool,
         hands: ManualWriters,
     }
 
-    impl World {
+    impl ReserveWorld {
         fn new(floor: u64) -> Self {
             let folder = TempDir::new().unwrap();
-            let disk = Arc::new(Disk(AtomicU64::new(PLENTY)));
+            let disk = Arc::new(MeteredDisk(AtomicU64::new(PLENTY)));
             let config = SpoolConfig { min_free_bytes: floor, ..config(&folder) };
             let (spool, hands) = EmbeddedSpool::open_by_hand(&config, NOW, disk.clone()).unwrap();
             Self { folder, disk, spool, hands }
@@ -150,14 +149,13 @@ mod tests {
     }
 
     fn report(about: QueueId) -> Report {
-        let recipients = vec!["a@one.example".parse().unwrap()];
-        let envelope = Envelope::new(ReversePath::Null, recipients, NOW, Origin::Report { about });
+        let envelope = Envelope { origin: Origin::Report { about }, ..envelope() };
         Report { envelope, content: "Subject: Undeliverable\r\n\r\n".into() }
     }
 
     #[test]
     fn rfc5321_6_1_on_a_full_disk_a_failure_and_its_report_are_recorded_out_of_the_reserve() {
-        let mut world = World::new(FLOOR);
+        let mut world = ReserveWorld::new(FLOOR);
         assert_eq!(world.reserved(), FLOOR / PART_OF_FLOOR);
         let id = store(&world.spool, &mut world.hands, b"one");
         world.room(0);
@@ -182,13 +180,13 @@ mod tests {
 
     #[test]
     fn an_outcome_alone_is_recorded_out_of_the_reserve_also_while_closing() {
-        let mut world = World::new(FLOOR);
+        let mut world = ReserveWorld::new(FLOOR);
         store(&world.spool, &mut world.hands, b"one");
         store(&world.spool, &mut world.hands, b"two");
         world.room(0);
         world.fail(Vec::new()).unwrap();
         assert_eq!(world.reserved(), 0);
-        let mut world = World::new(FLOOR);
+        let mut world = ReserveWorld::new(FLOOR);
         let id = store(&world.spool, &mut world.hands, b"one");
         let held = claim(&world.spool, &mut world.hands).unwrap();
         world.room(0);
@@ -202,7 +200,7 @@ mod tests {
 
     #[test]
     fn without_a_floor_there_is_no_reserve_and_a_settlement_waits_for_room() {
-        let mut world = World::new(0);
+        let mut world = ReserveWorld::new(0);
         assert!(!world.folder.path().join("spool/reserve").exists());
         let id = store(&world.spool, &mut world.hands, b"one");
         let held = claim(&world.spool, &mut world.hands).unwrap();

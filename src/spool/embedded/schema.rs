@@ -5,7 +5,7 @@ use super::jobs::{ContentPlace, RecordPlace};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Silence;
-use crate::spool::ledger::{LedgerError, Message, MessageState, ToldBy};
+use crate::spool::ledger::{LedgerError, LedgerMessage, MessageState, ToldBy};
 use crate::spool::schedule::mix;
 use crate::spool::{EngineError, RecipientState, SpoolError};
 use rusqlite::{ErrorCode, Row};
@@ -87,7 +87,7 @@ pub(super) fn is_of_the_row(error: &rusqlite::Error) -> bool {
 }
 
 /// A row of [`message_columns`].
-pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
+pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<LedgerMessage> {
     let envelope: String = row.get(2)?;
     let envelope: Envelope = serde_json::from_str(&envelope)
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(e)))?;
@@ -97,7 +97,7 @@ pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
         (None, true) => MessageState::Held,
         (None, false) => MessageState::Queued,
     };
-    Ok(Message {
+    Ok(LedgerMessage {
         id: QueueId(row.get::<_, i64>(0)?.cast_unsigned()),
         message_id: row.get(1)?,
         recipients: vec![None; envelope.recipients.len()],

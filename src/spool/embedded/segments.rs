@@ -5,10 +5,10 @@
 #![expect(clippy::disallowed_methods, reason = "this file is one of the engine's doors to the disk")]
 
 use super::jobs::RecordPlace;
-use super::paths::{Paths, missing_or_io, segment_name};
+use super::paths::{SpoolPaths, missing_or_io, segment_name};
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
-use crate::spool::record::{self, Content, HEADER_SIZE, MAX_ENVELOPE_SIZE, MAX_INLINE_SIZE, Mark, Stored};
+use crate::spool::record::{self, HEADER_SIZE, MAX_ENVELOPE_SIZE, MAX_INLINE_SIZE, Mark, RecordContent, Stored};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,11 +28,11 @@ pub(super) struct Segment {
 /// All segment files.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
-    inner: Mutex<Inner>,
+    inner: Mutex<SegmentState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct SegmentState {
     files: BTreeMap<u32, Segment>,
     /// The one being written.
     active: u32,
@@ -42,12 +42,12 @@ struct Inner {
 pub(super) struct StoredRecord {
     /// JSON.
     pub(super) envelope: Bytes,
-    pub(super) content: Content,
+    pub(super) content: RecordContent,
 }
 
 impl Segments {
     pub(super) fn new(files: BTreeMap<u32, Segment>) -> Self {
-        Self { inner: Mutex::new(Inner { files, active: 0 }) }
+        Self { inner: Mutex::new(SegmentState { files, active: 0 }) }
     }
 
     /// A new segment is written to from now on.
@@ -86,7 +86,7 @@ impl Segments {
     }
 
     /// Reads the record of a message; blocks.
-    pub(super) fn read(&self, paths: &Paths, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
+    pub(super) fn read(&self, paths: &SpoolPaths, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
         let segment = self.lock().files.get(&place.segment).cloned().ok_or(SpoolError::Damaged)?;
         let most = MAX_INLINE_SIZE + (HEADER_SIZE + MAX_ENVELOPE_SIZE) as u64;
         let length = usize::try_from(place.length.min(most)).unwrap_or(HEADER_SIZE);
@@ -102,9 +102,9 @@ impl Segments {
             Some(found) => {
                 let content = match found.content {
                     Stored::Inline(content) => {
-                        Content::Inline { bytes: octets.slice_ref(content), crc: crc32fast::hash(content) }
+                        RecordContent::Inline { bytes: octets.slice_ref(content), crc: crc32fast::hash(content) }
                     }
-                    Stored::External { size, crc } => Content::External { size, crc },
+                    Stored::External { size, crc } => RecordContent::External { size, crc },
                 };
                 Ok(StoredRecord { envelope: octets.slice_ref(found.envelope), content })
             }
@@ -116,7 +116,7 @@ impl Segments {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, SegmentState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,13 +10,13 @@
 
 use super::jobs::{ContentPlace, Ending, NewMessage, Settling};
 use super::schema::{REPORT_IDS, json, silence_number};
-use super::shared::Shared;
+use super::shared::SharedState;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::event::{Event, grouped};
 use crate::spool::message_id::message_id;
 use crate::spool::owed::Reported;
-use crate::spool::record::{Content, NewRecord, RecordKind};
+use crate::spool::record::{NewRecord, RecordContent, RecordKind};
 use crate::spool::schedule::mix;
 use crate::spool::{Claim, Notification, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
 use bytes::Bytes;
@@ -32,7 +32,7 @@ pub(super) enum Extent {
 }
 
 /// A settlement ready to be handed to the writers.
-pub(super) struct Prepared {
+pub(super) struct PreparedSettlement {
     pub(super) settling: Box<Settling>,
     pub(super) reports: Vec<NewMessage>,
     /// The claim as it is once this is recorded.
@@ -40,10 +40,10 @@ pub(super) struct Prepared {
     pub(super) answered: oneshot::Receiver<Result<(), SpoolError>>,
 }
 
-impl Prepared {
+impl PreparedSettlement {
     /// Takes the lease over and works out what changes. When that fails the claim is given back.
     pub(super) fn new(
-        shared: &Shared,
+        shared: &SharedState,
         (claim, settlement): (Claim, Settlement),
         extent: Extent,
     ) -> Result<Self, SpoolError> {
@@ -52,7 +52,7 @@ impl Prepared {
 
     /// Of another message, of which these reports tell.
     pub(super) fn beside(
-        shared: &Shared,
+        shared: &SharedState,
         (claim, settlement): (Claim, Settlement),
         extent: Extent,
         shared_reports: &[NewMessage],
@@ -91,8 +91,8 @@ impl Prepared {
         if extent == Extent::Whole {
             entry.attempts = attempt;
         }
-        let (told, telling) = tell(&settlement.told, if reports.is_empty() { shared_reports } else { &reports });
-        let events = settlement.events.iter().chain(&telling).map(Event::to_json).collect();
+        let (told, notification) = tell(&settlement.told, if reports.is_empty() { shared_reports } else { &reports });
+        let events = settlement.events.iter().chain(&notification).map(Event::to_json).collect();
         let (answer, answered) = oneshot::channel();
         let claim = Claim { entry: entry.clone(), generation };
         let settling = Settling {
@@ -180,7 +180,7 @@ fn new_report(about: &SpoolEntry, outcome: u64, place: u64, report: Report) -> R
     let json = encode_envelope(&envelope)?;
     let size = content.len() as u64;
     let message_id = message_id(&content);
-    let content = Content::Inline { crc: crc32fast::hash(&content), bytes: content };
+    let content = RecordContent::Inline { crc: crc32fast::hash(&content), bytes: content };
     let record =
         NewRecord::new(id, json.clone(), content, RecordKind::WithSettlement).map_err(|e| invalid(e.into()))?;
     let due = envelope.accepted_at;

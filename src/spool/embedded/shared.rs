@@ -3,7 +3,7 @@
 
 use super::index::Index;
 use super::jobs::{ContentPlace, RecordPlace, Settling};
-use super::paths::Paths;
+use super::paths::SpoolPaths;
 use super::reserve::Reserve;
 use super::segments::{Segment, Segments, StoredRecord};
 use super::space::Space;
@@ -31,8 +31,8 @@ const CLOCK_SLACK: Duration = Duration::from_secs(60);
 const SPARSE: u64 = 4;
 
 /// See the module.
-pub(super) struct Shared {
-    pub(super) paths: Paths,
+pub(super) struct SharedState {
+    pub(super) paths: SpoolPaths,
     pub(super) space: Space,
     pub(super) reserve: Reserve,
     pub(super) keep_history: Duration,
@@ -54,9 +54,9 @@ pub(super) struct Shared {
     lock: Mutex<Option<File>>,
 }
 
-/// What [`Shared`] starts from.
+/// What [`SharedState`] starts from.
 pub(super) struct Start {
-    pub(super) paths: Paths,
+    pub(super) paths: SpoolPaths,
     pub(super) space: Space,
     pub(super) reserve: Reserve,
     pub(super) keep_history: Duration,
@@ -69,7 +69,7 @@ pub(super) struct Start {
     pub(super) lock: File,
 }
 
-impl Shared {
+impl SharedState {
     pub(super) fn new(start: Start) -> Self {
         Self {
             paths: start.paths,

@@ -6,7 +6,7 @@
 //! them.
 
 use super::jobs::{ContentPlace, Ending, LogMark, MessageRow, Moved, RecordPlace, Settling, Waiting, WaitingRow};
-use super::paths::Paths;
+use super::paths::SpoolPaths;
 use super::schema::{
     REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, number, octets, place_columns, place_of,
     unsigned,
@@ -68,7 +68,7 @@ fn full() -> rusqlite::Error {
 
 impl State {
     /// Opens the database, and makes it when there is none.
-    pub(super) fn open(paths: &Paths) -> rusqlite::Result<Self> {
+    pub(super) fn open(paths: &SpoolPaths) -> rusqlite::Result<Self> {
         // Where it cannot be made, SQLite says why in its own words.
         let _made = paths.make_state();
         let connection = Connection::open(paths.state())?;
@@ -94,7 +94,7 @@ impl State {
     }
 
     /// Brings an older schema to this version. One that is not known stays as it is.
-    fn upgrade(&self, paths: &Paths) -> rusqlite::Result<()> {
+    fn upgrade(&self, paths: &SpoolPaths) -> rusqlite::Result<()> {
         let version = self.get("schema_version")?.and_then(|version| usize::try_from(version).ok()).unwrap_or(0);
         let steps = version.checked_sub(1).and_then(|known| UPGRADES.get(known..)).unwrap_or_default();
         if steps.is_empty() {
@@ -134,8 +134,8 @@ impl State {
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
-    /// Commits before the witness.
-    pub(super) fn commit(&self, paths: &Paths, work: Work) -> rusqlite::Result<()> {
+    /// Commits, and tells the observer before and after.
+    pub(super) fn commit(&self, paths: &SpoolPaths, work: Work) -> rusqlite::Result<()> {
         paths.at(Step::Committing(work));
         paths.steps().room(LEAST_COMMIT).map_err(|_| full())?;
         self.connection.execute_batch("COMMIT")?;

@@ -1,9 +1,9 @@
 //! The moments at which a crash leaves something else on the disk than a moment before.
 //!
 //! RFC 5321 §6.1 wants nothing lost by a crash, at whatever moment it comes. The engine tells a
-//! [`CrashObserver`] of each such moment, right after the change and in the thread that made it. A
-//! witness that copies the directory has what a crash at this moment would leave, and can open
-//! the copy. In service the witness is nobody.
+//! [`CrashObserver`] of each such moment, right after the change and in the thread that made it. An
+//! observer that copies the directory has what a crash at this moment would leave, and can open
+//! the copy. In service the observer is nobody.
 //!
 //! Guarantee: between two calls the directory changes in one way only, that which the second call
 //! names; what SQLite does within one commit or checkpoint is its own.
@@ -107,7 +107,7 @@ pub trait CrashObserver: Send + Sync {
     /// directory may be copied meanwhile; the spool itself must not be asked for anything.
     fn at(&self, step: Step);
 
-    /// Whether the disk takes so many octets more, about. A witness that says no makes the disk
+    /// Whether the disk takes so many octets more, about. An observer that says no makes the disk
     /// full: what was to be written is not, and nothing is changed.
     fn has_room(&self, octets: u64) -> bool {
         let _ = octets;
@@ -124,32 +124,32 @@ pub(super) enum Workers {
     ByHand,
 }
 
-/// The seam between the engine and its witness.
+/// The seam between the engine and its observer.
 #[derive(Clone)]
 pub(super) struct Steps {
-    witness: Arc<dyn CrashObserver>,
+    observer: Arc<dyn CrashObserver>,
     workers: Workers,
     over: Arc<AtomicBool>,
 }
 
 impl Steps {
     /// As in service: nobody looks on.
-    pub(super) fn unwitnessed() -> Self {
-        Self { witness: Arc::new(Nobody), workers: Workers::Threads, over: Arc::default() }
+    pub(super) fn unobserved() -> Self {
+        Self { observer: Arc::new(Nobody), workers: Workers::Threads, over: Arc::default() }
     }
 
-    /// By hand, before a witness.
-    pub(super) fn by_hand(witness: Arc<dyn CrashObserver>) -> Self {
-        Self { witness, workers: Workers::ByHand, over: Arc::default() }
+    /// By hand, under an observer.
+    pub(super) fn by_hand(observer: Arc<dyn CrashObserver>) -> Self {
+        Self { observer, workers: Workers::ByHand, over: Arc::default() }
     }
 
     pub(super) fn at(&self, step: Step) {
-        self.witness.at(step);
+        self.observer.at(step);
     }
 
-    /// The error of a full disk, when the witness makes it one.
+    /// The error of a full disk, when the observer makes it one.
     pub(super) fn room(&self, octets: u64) -> std::io::Result<()> {
-        if self.witness.has_room(octets) { Ok(()) } else { Err(std::io::ErrorKind::StorageFull.into()) }
+        if self.observer.has_room(octets) { Ok(()) } else { Err(std::io::ErrorKind::StorageFull.into()) }
     }
 
     pub(super) const fn workers(&self) -> Workers {

@@ -11,7 +11,7 @@ use super::forward::Forwarding;
 use super::jobs::{Ending, LogJob, LogMark, MessageRow, Moved, RecordPlace, Settling, StateJob, Waiting};
 use super::paths;
 use super::schema::is_damage;
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::state::{State, Sync};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
@@ -37,7 +37,7 @@ const PRUNE_BATCH: u32 = 200;
 
 /// The thread's own things.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     state: State,
     mark: LogMark,
     pruned_at: Timestamp,
@@ -62,7 +62,7 @@ enum Write {
 }
 
 impl Writer {
-    pub(super) const fn new(shared: Arc<Shared>, state: State, mark: LogMark, log: Sender<LogJob>) -> Self {
+    pub(super) const fn new(shared: Arc<SharedState>, state: State, mark: LogMark, log: Sender<LogJob>) -> Self {
         let forwarding = Forwarding::new(log);
         Self { shared, state, mark, pruned_at: Timestamp(0), forwarding, later: None }
     }

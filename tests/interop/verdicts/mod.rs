@@ -1,10 +1,10 @@
 //! Our verdicts beside Unbound's, on zones of every shape that foreign programs signed and NSD
 //! serves (RFC 4035 §5, RFC 5155 §8).
 
+mod paths;
 mod questions;
 mod servers;
-mod signer;
-mod ways;
+pub(crate) mod signer;
 mod zones;
 
 use crate::world::open_temp_dir;
@@ -16,14 +16,14 @@ use zones::shapes;
 
 /// What somebody makes of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Said {
+struct LookupResult {
     /// Outcome and security, in the words of [`questions`].
     verdict: String,
     /// Records of the type that was asked for, at the end of the aliases.
     records: usize,
 }
 
-/// The table, Unbound and the relay agree, question by question, in every way the relay has of
+/// The table, Unbound and the relay agree, question by question, in every path the relay has of
 /// asking, knowing nothing yet or all that came before. The differences that are meant are in
 /// [`DIFFERENCES`], and each of them is seen.
 #[test]
@@ -31,19 +31,19 @@ fn rfc4035_our_verdicts_are_unbounds_verdicts() {
     let dir = open_temp_dir();
     let servers = Servers::start(dir.path(), &shapes());
     let (questions, mut wrong) = (questions(), String::new());
-    let of_unbound: Vec<Said> =
+    let of_unbound: Vec<LookupResult> =
         questions.iter().map(|q| unbound_says(servers.validating, &q.name, &q.record_type)).collect();
     compare_with_the_table(&questions, &of_unbound, &mut wrong);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for (way, config) in ways::ways(&servers) {
-        let warm = ways::cold(&config);
+    for (path, config) in paths::paths(&servers) {
+        let warm = paths::cold(&config);
         for (Question { name, record_type, right }, unbound) in questions.iter().zip(&of_unbound) {
-            for (state, dns) in [("cold", &ways::cold(&config)), ("warm", &warm)] {
-                let (ours, detail) = runtime.block_on(ways::ask(dns, name, record_type));
+            for (state, dns) in [("cold", &paths::cold(&config)), ("warm", &warm)] {
+                let (ours, detail) = runtime.block_on(paths::ask(dns, name, record_type));
                 let records = if right.starts_with("found") { unbound.records } else { 0 };
-                if ours != (Said { verdict: right.clone(), records }) {
-                    wrong += &format!("{name} {record_type}: {right} is right, {way}, {state}: {ours:?} {detail}\n");
+                if ours != (LookupResult { verdict: right.clone(), records }) {
+                    wrong += &format!("{name} {record_type}: {right} is right, {path}, {state}: {ours:?} {detail}\n");
                 }
             }
         }
@@ -52,7 +52,7 @@ fn rfc4035_our_verdicts_are_unbounds_verdicts() {
 }
 
 /// Where Unbound differs from the table and should not, and the other way round.
-fn compare_with_the_table(questions: &[Question], of_unbound: &[Said], wrong: &mut String) {
+fn compare_with_the_table(questions: &[Question], of_unbound: &[LookupResult], wrong: &mut String) {
     let mut seen = BTreeSet::new();
     for (Question { name, record_type, right }, unbound) in questions.iter().zip(of_unbound) {
         match difference(name) {
@@ -72,17 +72,17 @@ fn compare_with_the_table(questions: &[Question], of_unbound: &[Said], wrong: &m
 
 /// What Unbound makes of a question. A bogus answer is SERVFAIL, unless checking is disabled
 /// (RFC 4035 §5.5, §3.2.2).
-fn unbound_says(unbound: SocketAddr, name: &str, record_type: &str) -> Said {
+fn unbound_says(unbound: SocketAddr, name: &str, record_type: &str) -> LookupResult {
     let said = read_dig(&dig(unbound, name, record_type, &[]), record_type);
     let unchecked = || read_dig(&dig(unbound, name, record_type, &["+cd"]), record_type);
     if said.verdict == "failed" && unchecked().verdict != "failed" {
-        return Said { verdict: "bogus".to_owned(), ..said };
+        return LookupResult { verdict: "bogus".to_owned(), ..said };
     }
     said
 }
 
 /// `dig`'s output in our words.
-fn read_dig(text: &str, record_type: &str) -> Said {
+fn read_dig(text: &str, record_type: &str) -> LookupResult {
     let flags = text.lines().find_map(|line| line.strip_prefix(";; flags:")).unwrap_or_default();
     let is_authentic = flags.split(';').next().unwrap_or_default().split(' ').any(|flag| flag == "ad");
     let security = if is_authentic { "secure" } else { "insecure" };
@@ -99,7 +99,7 @@ fn read_dig(text: &str, record_type: &str) -> Said {
     } else {
         format!("nodata {security}")
     };
-    Said { verdict, records }
+    LookupResult { verdict, records }
 }
 
 /// The command and its exit codes, now and when the signatures are over or have not begun
@@ -118,10 +118,10 @@ fn rfc4035_5_3_1_relay_dns_lives_by_the_system_clock() {
         (Some("-400 days"), "_25._tcp.five.nsec3.test", "TLSA", "bogus", 2),
     ];
     for (shift, name, record_type, status, code) in cases {
-        let (json, exit) = ways::relay_dns(&servers, shift, name, record_type);
+        let (json, exit) = paths::relay_dns(&servers, shift, name, record_type);
         assert_eq!((json["status"].as_str(), exit), (Some(status), code), "{shift:?} {name} {record_type}: {json}");
     }
-    let (json, _) = ways::relay_dns(&servers, None, "_25._tcp.five.nsec3.test", "TLSA");
+    let (json, _) = paths::relay_dns(&servers, None, "_25._tcp.five.nsec3.test", "TLSA");
     assert_eq!(json["records"].as_array().map(Vec::len), Some(5), "{json}");
     assert_eq!(json["path"], format!("udp://{}", servers.forwarding), "{json}");
 }

@@ -2,8 +2,9 @@
 //! (RFC 4035 §5, RFC 5155 §8, RFC 6672 §5.3, RFC 6840 §5, RFC 7672 §2.1).
 
 /// Asked in every full zone `{z}`. The verdict in a zone with opt-out stands last where it is
-/// another: there a denial leaves room for an unsigned delegation (RFC 5155 §9.2). Below `lone`, an empty
-/// name of which BIND's chain with opt-out says nothing, NSD 4.6 proves nothing: bogus to everybody.
+/// another: there a denial leaves room for an unsigned delegation (RFC 5155 §9.2). Of `lone`, an empty name
+/// that BIND's chain with opt-out leaves out, NSD 4.6 sends the closest encloser and the range; of delegations
+/// below it, it proves nothing: bogus to everybody.
 const IN_FULL_ZONES: &str = "
 {z}                      SOA     found secure
 {z}                      NS      found secure
@@ -176,6 +177,7 @@ unsigned.lone.optldns.test.  DS      nodata secure
 lone.nsec.test.              A       nodata secure
 lone.nsec3.test.             A       nodata secure
 lone.it5.test.               A       nodata secure
+lone.optout.test.            A       nodata insecure
 host.unsigned.lone.optldns.test.           MX    found insecure
 _25._tcp.host.unsigned.lone.optldns.test.  TLSA  found insecure
 none.unsigned.lone.optldns.test.           A     nxdomain insecure

@@ -4,7 +4,7 @@
 //! numbers at the moment of each kill divide them. (A connection that a dead relay had opened and
 //! no sink had greeted yet counts for the next life, and carries nothing.)
 
-use super::load::Said;
+use super::load::Submitted;
 use super::mail::{Fate, Mail};
 use dane_relay::lab::MxHost;
 use dane_relay::lab::mx::behaviour::Received;
@@ -15,18 +15,30 @@ type Copies = BTreeMap<u64, Vec<usize>>;
 
 /// The numbers of connections at each kill.
 #[derive(Default)]
-pub(crate) struct Lives {
+struct Lives {
     ends: Vec<usize>,
 }
 
 impl Lives {
-    /// A life has ended; `sink` has had so many connections.
-    pub(crate) fn end(&mut self, sink: &MxHost) {
-        self.ends.push(sink.connections());
-    }
-
     fn of(&self, connection: usize) -> usize {
         self.ends.partition_point(|&end| end < connection)
+    }
+}
+
+/// A mail host through all lives.
+pub(crate) struct Watched {
+    pub(crate) host: MxHost,
+    lives: Lives,
+}
+
+impl Watched {
+    pub(crate) fn new(host: MxHost) -> Self {
+        Self { host, lives: Lives::default() }
+    }
+
+    /// A life has ended.
+    pub(crate) fn mark(&mut self) {
+        self.lives.ends.push(self.host.connections());
     }
 }
 
@@ -40,21 +52,21 @@ pub(crate) struct Arrived {
 
 impl Arrived {
     /// Reads both sinks. Panics at anything damaged, and at anything nobody sent.
-    pub(crate) fn collect(said: &Said, sink: (&MxHost, &Lives), back: (&MxHost, &Lives)) -> Self {
+    pub(crate) fn collect(said: &Submitted, sink: &Watched, back: &Watched) -> Self {
         let mut mail = Copies::new();
-        for received in sink.0.messages() {
+        for received in sink.host.messages() {
             let id = whole_mail(&received);
             assert!(said.sent.contains(&id), "message {id} was never sent");
-            mail.entry(id).or_default().push(sink.1.of(received.connection));
+            mail.entry(id).or_default().push(sink.lives.of(received.connection));
         }
         let mut reports = Copies::new();
         let mut contents: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-        for received in back.0.messages() {
+        for received in back.host.messages() {
             let id = whole_report(&received);
             assert!(said.sent.contains(&id), "a report about message {id}, which was never sent");
-            reports.entry(id).or_default().push(back.1.of(received.connection));
+            reports.entry(id).or_default().push(back.lives.of(received.connection));
             // A message that failed is reported once. If its settlement is lost in a kill, so is
-            // the report that was stored with it, and the next attempt makes both anew. What may
+            // the report that was stored with it, and the next attempt makes both again. What may
             // come twice is the delivery of that one report, as with any message.
             let first = contents.entry(id).or_insert_with(|| received.content.clone());
             assert!(*first == received.content, "two different reports about message {id}");

@@ -24,7 +24,7 @@ const TRAIN: usize = 4;
 
 /// What the clients did.
 #[derive(Default)]
-pub(crate) struct Said {
+pub(crate) struct Submitted {
     /// Every message of which an octet may have left.
     pub(crate) sent: BTreeSet<u64>,
     /// Those whose 250 was read.
@@ -33,7 +33,7 @@ pub(crate) struct Said {
 
 /// What the sessions share.
 struct Shared {
-    said: Mutex<Said>,
+    said: Mutex<Submitted>,
     next: AtomicU64,
     /// Messages that may still be begun.
     allowance: Semaphore,
@@ -74,7 +74,7 @@ impl Load {
     }
 
     /// Ends the sessions once no relay runs any more: they read what it still said.
-    pub(crate) async fn finish(mut self) -> Said {
+    pub(crate) async fn finish(mut self) -> Submitted {
         self.shared.over.cancel();
         while let Some(ended) = self.sessions.join_next().await {
             ended.unwrap();

@@ -59,9 +59,9 @@ impl Mail {
 
     /// One in a dozen is large.
     pub(crate) fn of_any_size(id: u64) -> Self {
-        let dice = mix(id ^ 0xA11);
-        if dice.is_multiple_of(12) {
-            Self::new(id, LARGE + usize::try_from(dice % 200_000).unwrap())
+        let random = mix(id ^ 0xA11);
+        if random.is_multiple_of(12) {
+            Self::new(id, LARGE + usize::try_from(random % 200_000).unwrap())
         } else {
             Self::small(id)
         }
@@ -97,12 +97,12 @@ fn body(id: u64, size: usize) -> Vec<u8> {
     let mut line = 0;
     while body.len() < size {
         line += 1;
-        let dice = mix(id.wrapping_mul(1_000_003).wrapping_add(line));
-        let text = match dice % 9 {
+        let random = mix(id.wrapping_mul(1_000_003).wrapping_add(line));
+        let text = match random % 9 {
             0 => ".".to_owned(),
-            1 => format!("..{dice:x}"),
+            1 => format!("..{random:x}"),
             2 => String::new(),
-            _ => format!("{dice:016x} message {id} line {line} {:016x}", mix(dice)),
+            _ => format!("{random:016x} message {id} line {line} {:016x}", mix(random)),
         };
         body.extend_from_slice(text.as_bytes());
         body.extend_from_slice(b"\r\n");

@@ -16,7 +16,7 @@ mod relay;
 
 use dane_relay::lab::mx::behaviour::{Behaviour, Mailboxes};
 use dane_relay::lab::{Lab, MxHost};
-use ledger::{Arrived, Lives};
+use ledger::{Arrived, Watched};
 use load::Load;
 use mail::mix;
 use relay::{Home, MOST_IN_DELIVERY, Relay, metric, wait_for_empty_queue};
@@ -43,10 +43,8 @@ const SEED: u64 = 20_261_121;
 /// The sinks, and the relay's home between them.
 struct World {
     home: Home,
-    sink: MxHost,
-    back: MxHost,
-    sink_lives: Lives,
-    back_lives: Lives,
+    sink: Watched,
+    back: Watched,
     _refusing: MxHost,
     _folder: TempDir,
     _lab: Lab,
@@ -64,14 +62,14 @@ impl World {
             [(mail::SINK, sink.address()), (mail::SENDERS, back.address()), (mail::REFUSING, refusing.address())];
         let lab = Lab::builder().start().await.unwrap();
         let home = Home::new(folder.path(), &lab, &destinations);
-        let (sink_lives, back_lives) = Default::default();
-        Self { home, sink, back, sink_lives, back_lives, _refusing: refusing, _folder: folder, _lab: lab }
+        let (sink, back) = (Watched::new(sink), Watched::new(back));
+        Self { home, sink, back, _refusing: refusing, _folder: folder, _lab: lab }
     }
 
     /// A life of the relay has ended.
     fn mark(&mut self) {
-        self.sink_lives.end(&self.sink);
-        self.back_lives.end(&self.back);
+        self.sink.mark();
+        self.back.mark();
     }
 
     /// The last life: everything goes out, and nothing has gone wrong on the way.
@@ -80,24 +78,25 @@ impl World {
         let admin = relay.serves().await.admin;
         wait_for_empty_queue(admin).await;
         assert_eq!(metric(admin, "relay_spool_damaged_records").await, 0);
-        assert_ended_well(relay.terminate().await);
+        ends_well(&mut relay).await;
     }
 }
 
 /// A relay that complains has met something that a kill must not lead to.
-fn assert_ended_well((status, complaints): (std::process::ExitStatus, Vec<String>)) {
+async fn ends_well(relay: &mut Relay) {
+    let (status, complaints) = relay.terminate().await;
     assert_eq!((status.code(), complaints), (Some(0), Vec::<String>::new()));
 }
 
 /// Lets the relay live for a while that depends on the round: a quarter of all lives end in the
 /// start or shortly after it, the first on an empty spool; the others under load.
 async fn live(relay: &mut Relay, round: u64) {
-    let dice = mix(SEED ^ round);
+    let random = mix(SEED ^ round);
     if round.is_multiple_of(4) {
-        sleep(Duration::from_millis(dice % 60)).await;
+        sleep(Duration::from_millis(random % 60)).await;
     } else {
         relay.serves().await;
-        sleep(Duration::from_millis(10 + dice % 400)).await;
+        sleep(Duration::from_millis(10 + random % 400)).await;
     }
 }
 
@@ -125,7 +124,7 @@ async fn rfc5321_6_1_kills_of_the_relay_lose_and_damage_nothing_that_was_acknowl
     let said = load.finish().await;
     world.empty_the_queue().await;
 
-    let arrived = Arrived::collect(&said, (&world.sink, &world.sink_lives), (&world.back, &world.back_lives));
+    let arrived = Arrived::collect(&said, &world.sink, &world.back);
     let (lost, (mail_again, reports_again)) = (arrived.lost(&said.acknowledged), arrived.duplicates());
     say(&format!(
         "{kills} kills, {in_start} of them in the start: {} sent, {} acknowledged, {} delivered and \
@@ -150,13 +149,13 @@ async fn rfc5321_4_2_5_stops_of_the_relay_lose_nothing_and_repeat_nothing() {
         let mut relay = world.home.start();
         relay.serves().await;
         sleep(Duration::from_millis(mix(SEED ^ round) % 500)).await;
-        assert_ended_well(relay.terminate().await);
+        ends_well(&mut relay).await;
         world.mark();
     }
     let said = load.finish().await;
     world.empty_the_queue().await;
 
-    let arrived = Arrived::collect(&said, (&world.sink, &world.sink_lives), (&world.back, &world.back_lives));
+    let arrived = Arrived::collect(&said, &world.sink, &world.back);
     let (lost, (mail_again, reports_again)) = (arrived.lost(&said.acknowledged), arrived.duplicates());
     say(&format!(
         "{STOPS} stops: {} sent, {} acknowledged, {} delivered, {} NDRs, {} duplicates; {} lost",

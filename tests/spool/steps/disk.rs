@@ -5,6 +5,7 @@
 //! any sector may be old, new or garbage, and any name there or not. Octets that were not written
 //! to stay as they were, which SQLite relies on too (its "powersafe overwrite").
 
+use crate::random::SeededRandom;
 use dane_relay::spool::embedded::Step;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub(crate) enum Crash {
     Kill,
     /// The power went, and nothing is there that is not sure.
     PowerLost,
-    /// The power went, and of what is not sure dice decide.
+    /// The power went, and of what is not sure chance decides.
     PowerTorn(u64),
 }
 
@@ -74,22 +75,22 @@ impl Disk {
                 let sure = |path: &PathBuf| (path.clone(), self.sure_octets.get(path).cloned().unwrap_or_default());
                 self.sure_names.iter().map(sure).collect()
             }
-            Crash::PowerTorn(seed) => self.torn(&mut Dice(seed)),
+            Crash::PowerTorn(seed) => self.torn(&mut SeededRandom::new(seed)),
         }
     }
 
-    fn torn(&self, dice: &mut Dice) -> Files {
+    fn torn(&self, random: &mut SeededRandom) -> Files {
         let mut files = Files::new();
         // A file is renamed or not: names of the state database come all old or all new.
-        let old_names = dice.below(2) == 0;
+        let old_names = random.one_in(2);
         for path in self.sure_names.iter().chain(self.now.keys()).collect::<BTreeSet<_>>() {
             let (old, new) = (self.sure_names.contains(path), self.now.contains_key(path));
             let in_root = path.parent() == Some(Path::new(""));
-            let is_there = if in_root { if old_names { old } else { new } } else { old && new || dice.below(2) == 0 };
+            let is_there = if in_root { if old_names { old } else { new } } else { old && new || random.one_in(2) };
             if is_there {
                 let old = self.sure_octets.get(path).cloned().unwrap_or_default();
                 let new = self.now.get(path).unwrap_or(&old);
-                files.insert(path.clone(), mix(&old, new, dice));
+                files.insert(path.clone(), mix(&old, new, random));
             }
         }
         files
@@ -113,12 +114,12 @@ fn is_state_log(path: &Path) -> bool {
 }
 
 /// Any mixture of two versions of a file.
-fn mix(old: &Arc<[u8]>, new: &Arc<[u8]>, dice: &mut Dice) -> Arc<[u8]> {
+fn mix(old: &Arc<[u8]>, new: &Arc<[u8]>, random: &mut SeededRandom) -> Arc<[u8]> {
     if old == new {
         return Arc::clone(new);
     }
     let (shorter, longer) = (old.len().min(new.len()), old.len().max(new.len()));
-    let length = shorter + dice.below(longer - shorter + 1);
+    let length = shorter + random.size(longer - shorter + 1);
     let sector = |of: &[u8], start: usize, end: usize| {
         let mut octets = of.get(start..end.min(of.len())).unwrap_or_default().to_vec();
         octets.resize(end - start, 0);
@@ -128,10 +129,14 @@ fn mix(old: &Arc<[u8]>, new: &Arc<[u8]>, dice: &mut Dice) -> Arc<[u8]> {
     for start in (0..length).step_by(SECTOR) {
         let end = (start + SECTOR).min(length);
         let (old, new) = (sector(old, start, end), sector(new, start, end));
-        match dice.below(4) {
+        match random.below(4) {
             0 => mixed.extend(old),
             // Octets that were not written to stay, also in a sector that was.
-            1 => mixed.extend(old.iter().zip(&new).map(|(old, new)| if old == new { *old } else { dice.octet() })),
+            1 => mixed.extend(
+                old.iter()
+                    .zip(&new)
+                    .map(|(old, new)| if old == new { *old } else { random.below(256).try_into().unwrap() }),
+            ),
             _ => mixed.extend(new),
         }
     }
@@ -162,18 +167,5 @@ pub(crate) fn write(root: &Path, files: &Files) {
     }
     for (path, octets) in files {
         std::fs::write(root.join(path), octets).unwrap();
-    }
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn octet(&mut self) -> u8 {
-        u8::try_from(self.below(256)).unwrap()
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % limit as u64).unwrap()
     }
 }

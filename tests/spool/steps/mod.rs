@@ -54,7 +54,7 @@ const STORY_STEPS: [&str; 18] = [
 
 /// What a crash leaves, and what was known when it came.
 #[derive(Clone)]
-struct Picture {
+struct Snapshot {
     at: String,
     crash: Crash,
     step: Step,
@@ -64,16 +64,16 @@ struct Picture {
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Takes pictures.
+/// Takes snapshots.
 struct Watch {
     name: String,
     disk: Mutex<Disk>,
     knowledge: Arc<Mutex<Knowledge>>,
     /// What waits for the spool; an answer that comes too early is heard at the next step.
     tasks: Mutex<Vec<Task>>,
-    pictures: Mutex<Vec<Picture>>,
+    snapshots: Mutex<Vec<Snapshot>>,
     steps: AtomicUsize,
-    /// Of the knowledge in the last picture.
+    /// Of the knowledge in the last snapshot.
     version: AtomicU32,
 }
 
@@ -84,7 +84,7 @@ impl Watch {
             disk: Mutex::new(Disk::new(root)),
             knowledge: Arc::new(Mutex::new(knowledge)),
             tasks: Mutex::default(),
-            pictures: Mutex::default(),
+            snapshots: Mutex::default(),
             steps: AtomicUsize::new(0),
             version: AtomicU32::new(0),
         })
@@ -98,13 +98,13 @@ impl Watch {
         tasks.is_empty()
     }
 
-    /// Takes pictures of every crash that may come now.
+    /// Takes snapshots of every crash that may come now.
     fn take(&self, moment: &str, step: Step, disk: &Disk, knowledge: &Arc<Knowledge>) {
-        let picture = |crash| {
+        let snapshot = |crash| {
             let at = format!("{}{moment}, {crash:?}", self.name);
-            Picture { at, crash, step, files: disk.after(crash), knowledge: Arc::clone(knowledge) }
+            Snapshot { at, crash, step, files: disk.after(crash), knowledge: Arc::clone(knowledge) }
         };
-        self.pictures.lock().unwrap().extend(CRASHES.map(picture));
+        self.snapshots.lock().unwrap().extend(CRASHES.map(snapshot));
     }
 }
 
@@ -123,77 +123,77 @@ impl CrashObserver for Watch {
     }
 }
 
-/// Opens every picture, several at a time.
-fn check_all(pictures: &[Picture], memory: Memory) {
+/// Opens every snapshot, several at a time.
+fn check_all(snapshots: &[Snapshot], memory: Memory) {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     let check = || {
-        while let Some(picture) = pictures.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let fault = picture.knowledge.check(&picture.files, memory).err();
-            failures.lock().unwrap().extend(fault.map(|fault| format!("{}: {fault}", picture.at)));
+        while let Some(snapshot) = snapshots.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let fault = snapshot.knowledge.check(&snapshot.files, memory).err();
+            failures.lock().unwrap().extend(fault.map(|fault| format!("{}: {fault}", snapshot.at)));
         }
     };
     std::thread::scope(|scope| (0..WORKERS).for_each(|_| drop(scope.spawn(check))));
     let failures = failures.into_inner().unwrap();
     let first: Vec<&String> = failures.iter().take(5).collect();
-    assert!(failures.is_empty(), "{} of {} crashes:\n{first:#?}", failures.len(), pictures.len());
+    assert!(failures.is_empty(), "{} of {} crashes:\n{first:#?}", failures.len(), snapshots.len());
 }
 
-/// The pictures of opening a copy.
-fn pictures_of_recovery(picture: &Picture) -> Vec<Picture> {
+/// The snapshots of opening a copy.
+fn snapshots_of_recovery(snapshot: &Snapshot) -> Vec<Snapshot> {
     let folder = tempfile::TempDir::new().unwrap();
     let root = folder.path().join("spool");
-    disk::write(&root, &picture.files);
-    let knowledge = Knowledge::clone(&picture.knowledge);
+    disk::write(&root, &snapshot.files);
+    let knowledge = Knowledge::clone(&snapshot.knowledge);
     let now = knowledge.now;
-    let watch = Watch::new(format!("{}; then ", picture.at), &root, knowledge);
-    let (_spool, hands) = EmbeddedSpool::open_by_hand(&model::config(&root), now, watch.clone()).unwrap();
-    drop(hands);
-    std::mem::take(&mut watch.pictures.lock().unwrap())
+    let watch = Watch::new(format!("{}; then ", snapshot.at), &root, knowledge);
+    let (_spool, writers) = EmbeddedSpool::open_by_hand(&model::config(&root), now, watch.clone()).unwrap();
+    drop(writers);
+    std::mem::take(&mut watch.snapshots.lock().unwrap())
 }
 
 /// Those that differ in what is on the disk or in what was said.
-fn distinct(pictures: Vec<Picture>, seen: &mut BTreeSet<(Vec<(PathBuf, u32)>, u32)>) -> Vec<Picture> {
-    let print = |picture: &Picture| {
-        let files = picture.files.iter().map(|(path, octets)| (path.clone(), crc32fast::hash(octets))).collect();
-        (files, picture.knowledge.version)
+fn distinct(snapshots: Vec<Snapshot>, seen: &mut BTreeSet<(Vec<(PathBuf, u32)>, u32)>) -> Vec<Snapshot> {
+    let print = |snapshot: &Snapshot| {
+        let files = snapshot.files.iter().map(|(path, octets)| (path.clone(), crc32fast::hash(octets))).collect();
+        (files, snapshot.knowledge.version)
     };
-    pictures.into_iter().filter(|picture| seen.insert(print(picture))).collect()
+    snapshots.into_iter().filter(|snapshot| seen.insert(print(snapshot))).collect()
 }
 
 #[test]
 fn rfc5321_6_1_a_crash_at_any_step_loses_nothing_and_brings_nothing_back() {
-    let pictures = Story::tell();
-    let steps: BTreeSet<String> = pictures.iter().map(|picture| format!("{:?}", picture.step)).collect();
+    let snapshots = Story::tell();
+    let steps: BTreeSet<String> = snapshots.iter().map(|snapshot| format!("{:?}", snapshot.step)).collect();
     for step in STORY_STEPS {
         assert!(steps.contains(step), "the story has no {step}: {steps:?}");
     }
-    check_all(&distinct(pictures, &mut BTreeSet::new()), Memory::Kept);
+    check_all(&distinct(snapshots, &mut BTreeSet::new()), Memory::Kept);
 }
 
 #[test]
 fn rfc5321_6_1_a_crash_of_the_recovery_is_recovered_from() {
     let mut seen = BTreeSet::new();
-    let pictures = distinct(Story::tell(), &mut seen);
-    let plain = |picture: &&Picture| !matches!(picture.crash, Crash::PowerTorn(2..));
-    let again = pictures.iter().filter(plain).flat_map(pictures_of_recovery);
-    let again = distinct(again.filter(|picture| plain(&picture)).collect(), &mut seen);
+    let snapshots = distinct(Story::tell(), &mut seen);
+    let plain = |snapshot: &&Snapshot| !matches!(snapshot.crash, Crash::PowerTorn(2..));
+    let again = snapshots.iter().filter(plain).flat_map(snapshots_of_recovery);
+    let again = distinct(again.filter(|snapshot| plain(&snapshot)).collect(), &mut seen);
     assert!(again.len() > 100, "only {} crashes differ from those of the story", again.len());
     check_all(&again, Memory::Kept);
 }
 
 #[test]
 fn rfc5321_6_1_a_crash_while_the_database_is_rebuilt_loses_nothing() {
-    let pictures = Story::tell();
+    let snapshots = Story::tell();
     let mut seen = BTreeSet::new();
-    let last = pictures.iter().filter(|picture| picture.crash == Crash::Kill);
-    let damaged = last.step_by(13).map(|picture| {
-        let mut files = picture.files.clone();
+    let last = snapshots.iter().filter(|snapshot| snapshot.crash == Crash::Kill);
+    let damaged = last.step_by(13).map(|snapshot| {
+        let mut files = snapshot.files.clone();
         files.insert("state.sqlite".into(), vec![b'?'; 20_000].into());
-        Picture { at: format!("{}, database damaged", picture.at), files, ..picture.clone() }
+        Snapshot { at: format!("{}, database damaged", snapshot.at), files, ..snapshot.clone() }
     });
-    let again: Vec<Picture> = damaged.flat_map(|picture| pictures_of_recovery(&picture)).collect();
-    assert!(again.iter().any(|picture| picture.step == Step::StateMovedAside));
+    let again: Vec<Snapshot> = damaged.flat_map(|snapshot| snapshots_of_recovery(&snapshot)).collect();
+    assert!(again.iter().any(|snapshot| snapshot.step == Step::StateMovedAside));
     let again = distinct(again, &mut seen);
     check_all(&again, Memory::Lost);
 }

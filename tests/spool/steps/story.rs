@@ -1,12 +1,12 @@
 //! The story: everything that can happen to messages, told to a spool worked by hand.
 
 use super::model::{KEEP_HISTORY, Knowledge, Stage, config};
-use super::{Picture, Task, Watch};
+use super::{Snapshot, Task, Watch};
+use crate::sample;
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
-use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
-use dane_relay::outcome::{Cause, DeliveryOutcome};
-use dane_relay::smtp::address::ReversePath;
+use dane_relay::envelope::{Envelope, Origin, QueueId};
+use dane_relay::outcome::Cause;
 use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::{Event, Silence};
 use dane_relay::spool::ledger::MessageState;
@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const START: Timestamp = Timestamp(1_795_261_468_000);
+const START: Timestamp = sample::NOW;
 const HOUR: Duration = Duration::from_secs(3600);
 /// More than a record holds.
 const LARGE: usize = 300_000;
@@ -42,20 +42,20 @@ pub(crate) struct Story {
     root: PathBuf,
     watch: Arc<Watch>,
     spool: Arc<EmbeddedSpool>,
-    hands: ManualWriters,
+    writers: ManualWriters,
     _folder: Arc<TempDir>,
 }
 
 impl Story {
-    /// Gives the pictures of all its moments.
-    pub(crate) fn tell() -> Vec<Picture> {
+    /// Gives the snapshots of all its moments.
+    pub(crate) fn tell() -> Vec<Snapshot> {
         let folder = Arc::new(TempDir::new().unwrap());
         let root = folder.path().join("spool");
         let watch = Watch::new(String::new(), &root, Knowledge::at(START));
-        let (spool, hands) = EmbeddedSpool::open_by_hand(&config(&root), START, watch.clone()).unwrap();
-        let story = Self { root, watch: watch.clone(), spool: Arc::new(spool), hands, _folder: folder };
+        let (spool, writers) = EmbeddedSpool::open_by_hand(&config(&root), START, watch.clone()).unwrap();
+        let story = Self { root, watch: watch.clone(), spool: Arc::new(spool), writers, _folder: folder };
         story.first_day().second_day().third_day().last_day();
-        std::mem::take(&mut watch.pictures.lock().unwrap())
+        std::mem::take(&mut watch.snapshots.lock().unwrap())
     }
 
     /// Mail comes in, small and large, alone and together; some has its end, some waits.
@@ -91,7 +91,7 @@ impl Story {
         story.store(&[(700, 1)]);
         story.pass(HOUR);
         drop(story.spool.begin(story.now()));
-        assert!(story.hands.turn(), "a bite is copied");
+        assert!(story.writers.turn(), "a batch is copied");
         let ends = ends(&first, End::Delivered);
         let ending = story.settling(first, &ends);
         story.run(vec![ending]);
@@ -124,8 +124,8 @@ impl Story {
         self.pass(HOUR);
         self.end(more[0], &[(0, End::Failed)]);
         self.store(&[(50, 1)]);
-        assert!(!self.hands.turn(), "all is done");
-        self.hands.finish();
+        assert!(!self.writers.turn(), "all is done");
+        self.writers.finish();
     }
 
     fn knowledge(&self) -> std::sync::MutexGuard<'_, Knowledge> {
@@ -142,25 +142,25 @@ impl Story {
     }
 
     fn reopen(self, ending: Ending) -> Self {
-        let Self { root, watch, spool, hands, _folder } = self;
+        let Self { root, watch, spool, writers, _folder } = self;
         match ending {
-            Ending::Finished => hands.finish(),
-            Ending::Killed => drop(hands),
+            Ending::Finished => writers.finish(),
+            Ending::Killed => drop(writers),
         }
         watch.tasks.lock().unwrap().clear();
         drop(spool);
         let now = watch.knowledge.lock().unwrap().now;
-        let (spool, hands) = EmbeddedSpool::open_by_hand(&config(&root), now, watch.clone()).unwrap();
-        Self { root, watch, spool: Arc::new(spool), hands, _folder }
+        let (spool, writers) = EmbeddedSpool::open_by_hand(&config(&root), now, watch.clone()).unwrap();
+        Self { root, watch, spool: Arc::new(spool), writers, _folder }
     }
 
     /// Lets tasks run to their end, and the writers after them.
     fn run(&mut self, tasks: Vec<Task>) {
         *self.watch.tasks.lock().unwrap() = tasks;
         while !self.watch.poll() {
-            assert!(self.hands.turn(), "a task waits, and there is nothing to do");
+            assert!(self.writers.turn(), "a task waits, and there is nothing to do");
         }
-        while self.hands.turn() {}
+        while self.writers.turn() {}
     }
 
     /// Waits for what changes nothing.
@@ -170,7 +170,7 @@ impl Story {
             if let Poll::Ready(answer) = asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 return answer;
             }
-            assert!(self.hands.turn());
+            assert!(self.writers.turn());
         }
     }
 
@@ -361,11 +361,9 @@ fn after(claim: &Claim, settlement: &Settlement, before: &Stage) -> Stage {
 
 fn state(end: End) -> RecipientState {
     let cause = Cause::DomainNotFound { domain: "gone.example".parse().unwrap() };
-    let delivered = r#"{"state":"delivered","peer":{"host":"mx.example","address":"192.0.2.1:25"},
-        "tls":{"tls":"clear-text"},"reply":{"code":250,"enhanced":null,"lines":["ok"]}}"#;
     match end {
-        End::Delivered => RecipientState::Done { outcome: serde_json::from_str(delivered).unwrap() },
-        End::Failed | End::FailedInSilence => RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } },
+        End::Delivered => sample::delivered(),
+        End::Failed | End::FailedInSilence => sample::failed(),
         End::Removed => RecipientState::Removed,
         End::Deferred => RecipientState::Queued(Pending { last: Some(cause), tries: 1, ..Pending::NEW }),
         End::Held => RecipientState::Queued(Pending { tries: 2, ..Pending::NEW }),
@@ -373,15 +371,13 @@ fn state(end: End) -> RecipientState {
 }
 
 fn envelope(recipients: usize, now: Timestamp) -> Envelope {
-    let sender = ReversePath::Mailbox("alice@office.example".parse().unwrap());
-    let recipients = (0..recipients).map(|n| format!("r{n}@one.example").parse().unwrap()).collect();
-    let client = ClientInfo { address: [192, 0, 2, 1].into(), helo: "ex.example".into(), protocol: "ESMTP".into() };
-    Envelope::new(sender, recipients, now, Origin::Client(client))
+    let recipients: Vec<String> = (0..recipients).map(|n| format!("r{n}@one.example")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    Envelope { accepted_at: now, ..sample::envelope("alice@office.example", &recipients) }
 }
 
 fn report(about: QueueId, now: Timestamp) -> Report {
-    let recipients = vec!["alice@office.example".parse().unwrap()];
-    let envelope = Envelope::new(ReversePath::Null, recipients, now, Origin::Report { about });
+    let envelope = Envelope { accepted_at: now, ..sample::report(about).envelope };
     Report { envelope, content: report_content(about) }
 }
 

@@ -4,7 +4,7 @@
 use super::facts::{
     Asks, Cell, Certificate, Domain, Host, Level, Listed, Mail, Mode, Rule, Signed, StartTls, Sts, Tlsa,
 };
-use crate::dice::Dice;
+use crate::random::SeededRandom;
 
 /// What such a combination is about.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +43,9 @@ impl Corner {
     ];
 
     /// The cell moved into this corner: one domain, one host, one mail.
-    pub(crate) fn of(self, dice: &mut Dice, cell: &Cell) -> Cell {
+    pub(crate) fn of(self, random: &mut SeededRandom, cell: &Cell) -> Cell {
         let mail = Mail { domain: 0, asks: self.asks() };
-        let (host, domain) = (self.host(dice, cell.hosts[0]), self.domain(dice, cell.domains[0].mx));
+        let (host, domain) = (self.host(random, cell.hosts[0]), self.domain(random, cell.domains[0].mx));
         Cell { hosts: vec![host], domains: vec![domain], first: vec![mail], later: Vec::new() }
     }
 
@@ -63,27 +63,27 @@ impl Corner {
         }
     }
 
-    fn host(self, dice: &mut Dice, host: Host) -> Host {
+    fn host(self, random: &mut SeededRandom, host: Host) -> Host {
         let signed = Host { addresses: Signed::Yes, starttls: StartTls::Offered, ..host };
-        let matched = Host { tlsa: *dice.pick(&[Tlsa::Ee, Tlsa::EeAmongWrong]), ..signed };
+        let matched = Host { tlsa: *random.pick(&[Tlsa::Ee, Tlsa::EeAmongWrong]), ..signed };
         match self {
             Self::HostDaneUnderMtaSts | Self::HostDaneUnderDaneOnly | Self::HostDaneAlone => matched,
             Self::HostDaneBesidePolicy => Host {
-                certificate: *dice.pick(&[Certificate::Public, Certificate::Public, Certificate::SelfSigned]),
+                certificate: *random.pick(&[Certificate::Public, Certificate::Public, Certificate::SelfSigned]),
                 ..matched
             },
             Self::DomainDaneBesidePolicy => Host {
-                tlsa: *dice.pick(&[Tlsa::Ee, Tlsa::EeWrong, Tlsa::TaWrong, Tlsa::Lost, Tlsa::Denied]),
+                tlsa: *random.pick(&[Tlsa::Ee, Tlsa::EeWrong, Tlsa::TaWrong, Tlsa::Lost, Tlsa::Denied]),
                 certificate: Certificate::Public,
                 ..signed
             },
             Self::UnusableRecords => {
-                let starttls = *dice.pick(&[StartTls::NotOffered, StartTls::HeloOnly, StartTls::Refused454]);
+                let starttls = *random.pick(&[StartTls::NotOffered, StartTls::HeloOnly, StartTls::Refused454]);
                 Host { tlsa: Tlsa::Unusable, starttls, ..signed }
             }
             Self::NameOfDomain => Host { tlsa: Tlsa::Ta, certificate: Certificate::PublicForDomain, ..signed },
             Self::WeakenedUnderRequireTls => Host {
-                tlsa: *dice.pick(&[Tlsa::None, Tlsa::Ee]),
+                tlsa: *random.pick(&[Tlsa::None, Tlsa::Ee]),
                 certificate: Certificate::Public,
                 offers_requiretls: true,
                 listed: Listed::ByName,
@@ -91,14 +91,14 @@ impl Corner {
             },
             Self::BrokenHandshake => Host {
                 tlsa: Tlsa::None,
-                starttls: *dice.pick(&[StartTls::Alert, StartTls::Tls10, StartTls::Cut, StartTls::Garbage]),
+                starttls: *random.pick(&[StartTls::Alert, StartTls::Tls10, StartTls::Cut, StartTls::Garbage]),
                 ..signed
             },
         }
     }
 
     /// `mx`: as chance has made it.
-    fn domain(self, dice: &mut Dice, mx: Signed) -> Domain {
+    fn domain(self, random: &mut SeededRandom, mx: Signed) -> Domain {
         let enforced = Sts::Published(Mode::Enforce);
         let with = |level| Rule { level: Some(level), report_only: false };
         let unsigned = Domain { mx: Signed::No, ..Domain::PLAIN };
@@ -106,11 +106,11 @@ impl Corner {
         match self {
             Self::HostDaneBesidePolicy => Domain { sts: enforced, ..unsigned },
             Self::HostDaneUnderMtaSts => {
-                let sts = *dice.pick(&[Sts::Never, enforced, Sts::Published(Mode::Testing)]);
+                let sts = *random.pick(&[Sts::Never, enforced, Sts::Published(Mode::Testing)]);
                 Domain { sts, rule: with(Level::MtaSts), ..unsigned }
             }
             Self::HostDaneUnderDaneOnly => {
-                Domain { sts: *dice.pick(&[Sts::Never, enforced]), rule: with(Level::DaneOnly), ..unsigned }
+                Domain { sts: *random.pick(&[Sts::Never, enforced]), rule: with(Level::DaneOnly), ..unsigned }
             }
             Self::HostDaneAlone => unsigned,
             Self::DomainDaneBesidePolicy => Domain { mx: Signed::Yes, sts: enforced, ..Domain::PLAIN },
@@ -122,7 +122,7 @@ impl Corner {
                     with(Level::Off),
                     Rule { level: None, report_only: true },
                 ];
-                Domain { sts: enforced, rule: *dice.pick(&rules), ..unsigned }
+                Domain { sts: enforced, rule: *random.pick(&rules), ..unsigned }
             }
         }
     }

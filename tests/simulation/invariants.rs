@@ -1,10 +1,10 @@
 //! What must be true after a world (RFC 5321 §6.1): the sum holds, everyone who failed was told
 //! of once, and nobody got a message twice unless a crash came between the dot and the record.
 
-use crate::nature::Nature;
-use crate::notary::Notary;
-use crate::paths::TRAP;
-use crate::world::{ALWAYS, HOUR, LONGEST_WAIT, Letter, NEVER, SENDER, Size, World};
+use crate::behaviour::DomainBehaviour;
+use crate::dns_paths::TRAP;
+use crate::pruning_log::PruningLog;
+use crate::world::{ALWAYS, HOUR, LONGEST_WAIT, NEVER, SENDER, Size, Submission, World};
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::outcome::DeliveryOutcome;
@@ -12,7 +12,7 @@ use dane_relay::spool::RecipientState;
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::audit::Auditor;
 use dane_relay::spool::embedded::reader::StateReader;
-use dane_relay::spool::ledger::Message;
+use dane_relay::spool::ledger::LedgerMessage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const MOMENT: Duration = Duration::from_secs(600);
 /// A message and one of its recipients.
 type Copy = (String, String);
 
-/// Reports by letter and recipient.
+/// Reports by submission and recipient.
 type Told = BTreeMap<(usize, String), BTreeSet<String>>;
 
 /// What came to the mail hosts.
@@ -34,13 +34,13 @@ struct Evidence {
     relayed: Told,
 }
 
-/// What the judge knows from before the end.
-pub(crate) struct Judge {
+/// What the invariants need to know from before the end.
+pub(crate) struct Invariants {
     /// Keeps what the history of the spool forgets.
-    pub(crate) notary: Arc<Mutex<Notary>>,
-    /// Letters that were handed in, by their number, and what the client heard.
-    pub(crate) answers: Arc<Mutex<BTreeMap<usize, (Letter, Answer)>>>,
-    /// Letters that the operator ended.
+    pub(crate) pruning_log: Arc<Mutex<PruningLog>>,
+    /// Submissions that were handed in, by their number, and what the client heard.
+    pub(crate) answers: Arc<Mutex<BTreeMap<usize, (Submission, SubmissionResult)>>>,
+    /// Submissions that the operator ended.
     pub(crate) ended_by_operator: BTreeSet<usize>,
     /// Whether the operator held any.
     pub(crate) held: bool,
@@ -76,16 +76,16 @@ impl Passing {
 
 /// What the client heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum SubmissionResult {
     Accepted,
     /// The crash came first.
     Nothing,
 }
 
-impl Judge {
-    pub(crate) fn new(notary: Notary) -> Self {
+impl Invariants {
+    pub(crate) fn new(pruning_log: PruningLog) -> Self {
         Self {
-            notary: Arc::new(Mutex::new(notary)),
+            pruning_log: Arc::new(Mutex::new(pruning_log)),
             answers: Arc::default(),
             ended_by_operator: BTreeSet::new(),
             held: false,
@@ -96,8 +96,8 @@ impl Judge {
         }
     }
 
-    pub(crate) fn notary(&self) -> MutexGuard<'_, Notary> {
-        self.notary.lock().unwrap()
+    pub(crate) fn pruning_log(&self) -> MutexGuard<'_, PruningLog> {
+        self.pruning_log.lock().unwrap()
     }
 }
 
@@ -110,7 +110,7 @@ impl World {
                 .message(&ledger, &copy.0)
                 .is_some_and(|message| message.waiting().any(|recipient| recipient.address == copy.1));
             if waits {
-                self.judge.unrecorded.insert(copy, times);
+                self.invariants.unrecorded.insert(copy, times);
             }
         }
     }
@@ -127,16 +127,16 @@ impl World {
         arrived
     }
 
-    fn message(&self, ledger: &StateReader, message_id: &str) -> Option<Message> {
+    fn message(&self, ledger: &StateReader, message_id: &str) -> Option<LedgerMessage> {
         let mut found = ledger.find(message_id, 10).unwrap().messages;
         found.retain(|message| message.message_id.as_deref() == Some(message_id));
-        found.extend(self.judge.notary().pruned(message_id).cloned());
+        found.extend(self.invariants.pruning_log().pruned(message_id).cloned());
         assert!(found.len() <= 1, "{}: {message_id} is there twice", self.name());
         found.pop()
     }
 
     /// The end of the world.
-    pub(crate) fn judge(&self) {
+    pub(crate) fn check_invariants(&self) {
         let name = self.name();
         let path = &self.config.spool.path;
         let audit = Auditor::open(path, Depth::Everything).unwrap().finish().unwrap();
@@ -150,19 +150,19 @@ impl World {
             delayed: self.told("delayed"),
             relayed: self.told("relayed"),
         };
-        self.judge_copies(&evidence.arrived);
-        self.judge_passing(&evidence.arrived);
-        self.judge_lies();
-        self.judge_patience();
-        self.judge_rest();
+        self.check_duplicates(&evidence.arrived);
+        self.check_policies(&evidence.arrived);
+        self.check_forgeries();
+        self.check_schedule();
+        self.check_leftovers();
         let ledger = StateReader::open(path).unwrap();
-        for (letter, answer) in self.judge.answers.lock().unwrap().values() {
-            match (self.message(&ledger, &letter.message_id()), answer) {
-                (Some(message), _) => self.judge_letter(letter, &message, &evidence),
-                (None, Answer::Accepted) => panic!("{name}: letter {} is lost", letter.number),
-                (None, Answer::Nothing) => {
-                    let known = evidence.arrived.keys().any(|(id, _)| *id == letter.message_id());
-                    assert!(!known, "{name}: letter {} was delivered and forgotten", letter.number);
+        for (submission, answer) in self.invariants.answers.lock().unwrap().values() {
+            match (self.message(&ledger, &submission.message_id()), answer) {
+                (Some(message), _) => self.check_message(submission, &message, &evidence),
+                (None, SubmissionResult::Accepted) => panic!("{name}: submission {} is lost", submission.number),
+                (None, SubmissionResult::Nothing) => {
+                    let known = evidence.arrived.keys().any(|(id, _)| *id == submission.message_id());
+                    assert!(!known, "{name}: submission {} was delivered and forgotten", submission.number);
                 }
             }
         }
@@ -170,9 +170,9 @@ impl World {
 
     /// Nobody got anything twice, but for crashes between the dot and the record, and servers
     /// that took it and did not say so.
-    fn judge_copies(&self, arrived: &BTreeMap<Copy, usize>) {
+    fn check_duplicates(&self, arrived: &BTreeMap<Copy, usize>) {
         for ((id, to), times) in arrived {
-            let unrecorded = self.judge.unrecorded.get(&(id.clone(), to.clone())).copied().unwrap_or(0);
+            let unrecorded = self.invariants.unrecorded.get(&(id.clone(), to.clone())).copied().unwrap_or(0);
             let loses_replies = self.loses_replies(to);
             assert!(
                 *times <= 1 + unrecorded || loses_replies,
@@ -184,22 +184,22 @@ impl World {
 
     /// Where mail has not passed for a moment, all has come that will.
     pub(crate) fn count(&mut self) {
-        let now = self.streets.truth();
+        let now = self.network.truth();
         let is_new = |passing: &Passing| passing.all.is_none() && passing.until.plus(passing.and_for) <= now;
-        if !self.judge.passing.values().any(is_new) {
+        if !self.invariants.passing.values().any(is_new) {
             return;
         }
         let arrived = self.arrived();
-        for (domain, passing) in self.judge.passing.iter_mut().filter(|(_, passing)| is_new(passing)) {
+        for (domain, passing) in self.invariants.passing.iter_mut().filter(|(_, passing)| is_new(passing)) {
             let to_it = arrived.iter().filter(|((_, to), _)| to.ends_with(&format!("@{domain}")));
             passing.all = Some(to_it.map(|(copy, times)| (copy.clone(), *times)).collect());
         }
     }
 
     /// Nothing has passed since.
-    fn judge_passing(&self, arrived: &BTreeMap<Copy, usize>) {
+    fn check_policies(&self, arrived: &BTreeMap<Copy, usize>) {
         let nothing = BTreeMap::new();
-        for (domain, passing) in self.judge.passing.iter().filter(|_| self.judge.set_backs == 0) {
+        for (domain, passing) in self.invariants.passing.iter().filter(|_| self.invariants.set_backs == 0) {
             let all = passing.all.as_ref().unwrap_or(&nothing);
             let late = arrived.iter().filter(|((_, to), _)| to.ends_with(&format!("@{domain}")));
             let late: Vec<_> = late.filter(|(copy, times)| all.get(copy) != Some(times)).collect();
@@ -208,82 +208,85 @@ impl World {
         }
     }
 
-    /// Whether a letter had all the time to pass.
-    fn must_pass(&self, letter: &Letter, to: &str) -> bool {
-        let undisturbed = self.is_never_lost() && !self.judge.set_on && !self.judge.held && self.judge.set_backs == 0;
-        let passing = self.judge.passing.get(to.split_once('@').unwrap().1);
-        undisturbed && passing.is_some_and(|passing| letter.at.plus(LONGEST_WAIT * 3 / 2) < passing.until)
+    /// Whether a submission had all the time to pass.
+    fn must_pass(&self, submission: &Submission, to: &str) -> bool {
+        let undisturbed =
+            self.is_never_lost() && !self.invariants.set_on && !self.invariants.held && self.invariants.set_backs == 0;
+        let passing = self.invariants.passing.get(to.split_once('@').unwrap().1);
+        undisturbed && passing.is_some_and(|passing| submission.at.plus(LONGEST_WAIT * 3 / 2) < passing.until)
     }
 
     /// Whether the DNS can be asked at any time.
     fn is_never_lost(&self) -> bool {
-        self.ways.lock().unwrap().always_lead_somewhere()
+        self.paths.lock().unwrap().always_lead_somewhere()
     }
 
-    /// Who lies about the way to a host that is signed leads nobody to another one (RFC 7672 §2.2).
-    fn judge_lies(&self) {
+    /// Who lies about a host that is signed leads nobody to another one (RFC 7672 §2.2).
+    fn check_forgeries(&self) {
         let trap = self.lab.mx(TRAP).unwrap();
         assert_eq!(trap.connections(), 0, "{}: somebody was led astray", self.name());
     }
 
-    /// Where any way to the DNS is honest mail takes it, and at once: what needs nothing but the DNS
+    /// Where any path to the DNS is honest mail takes it, and at once: what needs nothing but the DNS
     /// is late only when a clock is set or the operator holds it.
-    fn judge_delay(&self, whole: &str, to: &str, delayed: usize) {
-        let undisturbed = self.is_never_lost() && !self.judge.set_on && !self.judge.held;
-        let is_easy = matches!(self.nature(to), Nature::Fine | Nature::ByPolicy);
+    fn check_delay(&self, whole: &str, to: &str, delayed: usize) {
+        let undisturbed = self.is_never_lost() && !self.invariants.set_on && !self.invariants.held;
+        let is_easy = matches!(self.behaviour(to), DomainBehaviour::Fine | DomainBehaviour::ByPolicy);
         assert!(delayed == 0 || !undisturbed || !is_easy, "{whole}: late for no reason");
     }
 
     /// Nobody waits longer than the schedule says (RFC 5321 §4.5.4.1). Where the clock is set back in
     /// the middle of a wait, another one may begin.
-    fn judge_patience(&self) {
-        let waits = |nature: &Nature| matches!(nature, Nature::NeverReady | Nature::Dead | Nature::WithoutTls);
-        let most = (LONGEST_WAIT * 5 / 4) * (1 + self.judge.set_backs) + HOUR;
+    fn check_schedule(&self) {
+        let waits = |behaviour: &DomainBehaviour| {
+            matches!(behaviour, DomainBehaviour::NeverReady | DomainBehaviour::Dead | DomainBehaviour::WithoutTls)
+        };
+        let most = (LONGEST_WAIT * 5 / 4) * (1 + self.invariants.set_backs) + HOUR;
         // Where mail comes all the time, there are times when none waits.
         let all_wait_together = self.size != Size::Long;
-        for (domain, _) in self.natures.iter().filter(|(_, nature)| waits(nature) && all_wait_together) {
-            let silence = self.streets.longest_silence(domain);
-            assert!(silence <= most || self.judge.held, "{}: {domain} was left alone for {silence:?}", self.name());
+        for (domain, _) in self.behaviours.iter().filter(|(_, behaviour)| waits(behaviour) && all_wait_together) {
+            let silence = self.network.longest_silence(domain);
+            assert!(silence <= most || self.invariants.held, "{}: {domain} was not tried for {silence:?}", self.name());
         }
     }
 
     /// Of what is over nothing stays but its history, for its days.
-    fn judge_rest(&self) {
-        let mut notary = self.judge.notary();
-        notary.look_at_rest(&self.config.spool.path);
-        assert_eq!(notary.faults, [""; 0], "{}", self.name());
+    fn check_leftovers(&self) {
+        let mut pruning_log = self.invariants.pruning_log();
+        pruning_log.look_at_rest(&self.config.spool.path);
+        assert_eq!(pruning_log.faults, [""; 0], "{}", self.name());
     }
 
-    fn judge_letter(&self, letter: &Letter, message: &Message, evidence: &Evidence) {
+    fn check_message(&self, submission: &Submission, message: &LedgerMessage, evidence: &Evidence) {
         for recipient in &message.recipients {
             let recipient = recipient.as_ref().unwrap();
             let to = &recipient.address;
-            let whole = format!("{}: letter {} to {to}", self.name(), letter.number);
-            let copies = evidence.arrived.get(&(letter.message_id(), to.clone())).copied().unwrap_or(0);
-            let count = |told: &Told| told.get(&(letter.number, to.clone())).map_or(0, BTreeSet::len);
+            let whole = format!("{}: submission {} to {to}", self.name(), submission.number);
+            let copies = evidence.arrived.get(&(submission.message_id(), to.clone())).copied().unwrap_or(0);
+            let count = |told: &Told| told.get(&(submission.number, to.clone())).map_or(0, BTreeSet::len);
             let (failed, delayed, relayed) =
                 (count(&evidence.failed), count(&evidence.delayed), count(&evidence.relayed));
-            let ended = self.judge.ended_by_operator.contains(&letter.number);
-            let wants_failure = letter.from == SENDER && letter.notify != NEVER;
-            let wants_success = letter.from == SENDER && letter.notify == ALWAYS;
+            let ended = self.invariants.ended_by_operator.contains(&submission.number);
+            let wants_failure = submission.from == SENDER && submission.notify != NEVER;
+            let wants_success = submission.from == SENDER && submission.notify == ALWAYS;
             assert!(delayed <= self.most_notices(to) * usize::from(wants_failure), "{whole}: {delayed} notices");
-            self.judge_delay(&whole, to, delayed);
+            self.check_delay(&whole, to, delayed);
             match &recipient.state {
                 RecipientState::Queued(_) | RecipientState::Owed(_) => panic!("{whole}: waits for ever"),
                 RecipientState::Removed => assert!(ended && failed + relayed == 0, "{whole}"),
                 RecipientState::Done { outcome: DeliveryOutcome::Delivered { .. } } => {
-                    assert!(self.nature(to).delivers() != Some(false), "{whole}: delivered against the rules");
+                    assert!(self.behaviour(to).delivers() != Some(false), "{whole}: delivered against the rules");
                     assert!(copies >= 1 && failed == 0, "{whole}: {copies} copies, {failed} reports");
                     assert_eq!(relayed, usize::from(wants_success), "{whole}: reports of success");
                 }
                 RecipientState::Done { outcome: DeliveryOutcome::Failed { cause } } => {
                     // A clock that is set on brings the end of a message before its time.
-                    let is_easy = self.nature(to) == Nature::Fine && self.is_never_lost();
-                    let too_early = self.judge.set_on && !is_easy;
+                    let is_easy = self.behaviour(to) == DomainBehaviour::Fine && self.is_never_lost();
+                    let too_early = self.invariants.set_on && !is_easy;
                     // What a crash kept from being recorded may be forbidden by the next attempt.
-                    let copy = (letter.message_id(), to.clone());
-                    let unrecorded = self.judge.unrecorded.get(&copy).copied().unwrap_or(0);
-                    let must = self.nature(to).delivers() == Some(true) || self.must_pass(letter, to);
+                    let copy = (submission.message_id(), to.clone());
+                    let unrecorded = self.invariants.unrecorded.get(&copy).copied().unwrap_or(0);
+                    let must = self.behaviour(to).delivers() == Some(true) || self.must_pass(submission, to);
                     assert!(ended || too_early || !must, "{whole}: {cause:?}");
                     assert_eq!((failed, relayed), (usize::from(wants_failure), 0), "{whole}: reports");
                     assert!(
@@ -295,7 +298,7 @@ impl World {
         }
     }
 
-    /// The reports about each recipient of each letter, by their Message-ID.
+    /// The reports about each recipient of each submission, by their Message-ID.
     fn told(&self, action: &str) -> Told {
         let mut told = Told::new();
         for received in self.lab.mx("office.test").unwrap().messages() {
@@ -314,13 +317,13 @@ impl World {
 
     /// The ordinary warning; and the early notice, where DNS, TLS or a policy stops the mail.
     fn most_notices(&self, address: &str) -> usize {
-        match self.nature(address) {
-            Nature::Greylisting
-            | Nature::NeverReady
-            | Nature::Dead
-            | Nature::Silent
-            | Nature::DeadAtFirst
-            | Nature::LosesRepliesAtFirst
+        match self.behaviour(address) {
+            DomainBehaviour::Greylisting
+            | DomainBehaviour::NeverReady
+            | DomainBehaviour::Dead
+            | DomainBehaviour::Silent
+            | DomainBehaviour::DeadAtFirst
+            | DomainBehaviour::LosesRepliesAtFirst
                 if self.is_never_lost() =>
             {
                 1
@@ -329,13 +332,13 @@ impl World {
         }
     }
 
-    fn nature(&self, address: &str) -> Nature {
-        self.natures[address.split_once('@').unwrap().1]
+    fn behaviour(&self, address: &str) -> DomainBehaviour {
+        self.behaviours[address.split_once('@').unwrap().1]
     }
 
     fn loses_replies(&self, address: &str) -> bool {
         let (_, domain) = address.split_once('@').unwrap();
-        self.natures.get(domain) == Some(&Nature::LosesRepliesAtFirst)
+        self.behaviours.get(domain) == Some(&DomainBehaviour::LosesRepliesAtFirst)
     }
 
     pub(crate) fn name(&self) -> String {
@@ -350,7 +353,7 @@ pub(crate) fn message_id(received: &Received) -> String {
     rest.split_once('>').unwrap().0.to_owned()
 }
 
-/// The letter that a report is about: the last Message-ID in it is that of the original.
+/// The submission that a report is about: the last Message-ID in it is that of the original.
 fn number_in(report: &str) -> Option<usize> {
     let (_, rest) = report.rsplit_once("Message-ID: <n")?;
     rest.split_once('@')?.0.parse().ok()

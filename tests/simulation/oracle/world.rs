@@ -4,12 +4,12 @@
 use super::facts::{
     Batch, Cell, Certificate, Domain, Host, Kept, Level, Listed, Mode, Reach, Rule, Signed, StartTls, Sts, Tlsa,
 };
+use crate::network::pipe_to;
 use async_trait::async_trait;
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::dns::world::AnchorForm;
 use dane_relay::lab::mx::behaviour::reply;
-use dane_relay::lab::simulated::HostAt;
 use dane_relay::lab::tls::shape::Versions;
 use dane_relay::lab::{self, AnswerFault, DomainSpec, HostSpec, Lab, LabBuilder, Signing, StsSpec, TlsShape};
 use dane_relay::net::{Network, Stream};
@@ -23,14 +23,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
-use tokio::io::duplex;
 
 /// When all begins.
 pub(super) const BEGIN: Timestamp = Timestamp(1_795_261_468_000);
 /// How long a policy holds whose time shall be over for the later mails, in seconds.
 const SHORT_LIFE_S: u64 = 3600;
-/// Octets under way in one direction.
-const PIPE: usize = 64 * 1024;
 
 pub(super) fn domain_name(cell: usize, domain: usize) -> String {
     format!("c{cell}d{domain}.test")
@@ -310,20 +307,6 @@ pub(super) struct Pipes(pub(super) Arc<Lab>);
 #[async_trait]
 impl Network for Pipes {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        if let Some(HostAt::Policy(host)) = self.0.host_at(address)
-            && !host.is_on()
-        {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        let (ours, theirs) = duplex(PIPE);
-        let lab = Arc::clone(&self.0);
-        tokio::spawn(async move {
-            match lab.host_at(address) {
-                Some(HostAt::Mx(host)) => host.serve_stream(theirs).await,
-                Some(HostAt::Policy(host)) => host.serve_stream(theirs).await,
-                None => Ok(()),
-            }
-        });
-        Ok(Box::new(ours))
+        pipe_to(&self.0, address)
     }
 }

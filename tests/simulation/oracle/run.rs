@@ -7,7 +7,7 @@
 use super::facts::{Asks, Batch, Between, Cell, Mail, Sts};
 use super::table::{End, How, When, Why, Whys, end};
 use super::world::{BEGIN, Names, Pipes, change, config, domain_name, host_name, lab, spoil};
-use crate::desk::{Desk, TURN};
+use crate::manual_spool::{ManualSpool, TURN};
 use dane_relay::accept::driver::{self as listener, Acceptor};
 use dane_relay::check::{CheckReport, Checker, Verdict};
 use dane_relay::clock::{Clock, Timestamp};
@@ -92,7 +92,7 @@ impl CrashObserver for Nobody {
 /// The relay from one start to its end.
 struct Life {
     clock: Clock,
-    desk: Arc<Desk>,
+    spool: Arc<ManualSpool>,
     writers: ManualWriters,
     acceptor: Arc<Acceptor>,
     pipeline: Arc<Pipeline>,
@@ -104,26 +104,26 @@ struct Life {
 impl Life {
     fn begin(lab: &Arc<Lab>, config: &Config, now: Timestamp) -> Self {
         let (spool, writers) = EmbeddedSpool::open_by_hand(&config.spool, now, Arc::new(Nobody)).unwrap();
-        let (clock, desk) = (Clock::with_runtime(now), Arc::new(Desk::new(spool)));
+        let (clock, spool) = (Clock::with_runtime(now), Arc::new(ManualSpool::new(spool)));
         let observer = Arc::new(Observer::new().unwrap());
         let out = outbound(lab, config, &clock, &observer);
-        let works =
-            Service::new(out, Arc::clone(&desk) as _, Arc::clone(&observer), load_texts(None).unwrap()).unwrap();
-        let Service { acceptor, pipeline } = works;
+        let service =
+            Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), load_texts(None).unwrap()).unwrap();
+        let Service { acceptor, pipeline } = service;
         let (stop, news) = (CancellationToken::new(), observer.subscribe());
         let running = tokio::spawn(pipeline::run(Arc::clone(&pipeline), stop.clone()));
-        Self { clock, desk, writers, acceptor, pipeline, news, stop, running }
+        Self { clock, spool, writers, acceptor, pipeline, news, stop, running }
     }
 
     /// Something that needs the writers of the spool.
     async fn along<T>(&mut self, something: impl Future<Output = T>) -> T {
-        along(&self.desk, &mut self.writers, something).await
+        along(&self.spool, &mut self.writers, something).await
     }
 
     async fn end(self) -> Timestamp {
-        let Self { clock, desk, mut writers, running, stop, .. } = self;
+        let Self { clock, spool, mut writers, running, stop, .. } = self;
         stop.cancel();
-        along(&desk, &mut writers, running).await.unwrap();
+        along(&spool, &mut writers, running).await.unwrap();
         writers.finish();
         clock.now()
     }
@@ -157,12 +157,12 @@ impl Life {
     }
 }
 
-async fn along<T>(desk: &Desk, writers: &mut ManualWriters, something: impl Future<Output = T>) -> T {
+async fn along<T>(spool: &ManualSpool, writers: &mut ManualWriters, something: impl Future<Output = T>) -> T {
     let mut something = std::pin::pin!(something);
     loop {
         tokio::select! {
             biased;
-            () = desk.work() => {
+            () = spool.work() => {
                 sleep(TURN).await;
                 while writers.turn() {}
             }
@@ -190,8 +190,8 @@ fn outbound(lab: &Arc<Lab>, config: &Config, clock: &Clock, observer: &Arc<Obser
     let name = PathName { upstream: "udp://127.0.0.1:53".into(), transport: Transport::Udp };
     let paths = vec![(name, Arc::new(Names(Arc::clone(lab))) as _)];
     let dns = Arc::new(Dns::over(&config, paths, clock.clone(), dns_event::nobody()).unwrap());
-    let ways = OutboundPaths { dns, network: Arc::new(Pipes(Arc::clone(lab))), clock: clock.clone() };
-    start::outbound(config, ways, observer).unwrap()
+    let paths = OutboundPaths { dns, network: Arc::new(Pipes(Arc::clone(lab))), clock: clock.clone() };
+    start::outbound(config, paths, observer).unwrap()
 }
 
 /// Lives a batch through.

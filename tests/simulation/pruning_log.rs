@@ -8,7 +8,7 @@ use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::audit::Auditor;
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::embedded::{Step, Work};
-use dane_relay::spool::ledger::{Message, MessageState, Recipient, ToldBy};
+use dane_relay::spool::ledger::{LedgerMessage, LedgerRecipient, MessageState, ToldBy};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,22 +24,22 @@ const SLACK: Duration = Duration::from_secs(6 * 3600);
 const SPARSE: u64 = 4;
 
 /// See the module. It outlives the relay.
-pub(crate) struct Notary {
+pub(crate) struct PruningLog {
     keep: Duration,
     /// That of the relay.
     clock: Clock,
     /// The latest time that the relay has had.
     latest: Timestamp,
     /// What there was before the pruning that is under way.
-    before: BTreeMap<QueueId, Message>,
-    pruned: BTreeMap<QueueId, Message>,
+    before: BTreeMap<QueueId, LedgerMessage>,
+    pruned: BTreeMap<QueueId, LedgerMessage>,
     sparse_since: BTreeMap<u32, Timestamp>,
     steps: BTreeSet<String>,
     /// What is wrong.
     pub(crate) faults: Vec<String>,
 }
 
-impl Notary {
+impl PruningLog {
     pub(crate) fn new(keep: Duration, begin: Timestamp) -> Self {
         Self {
             keep,
@@ -97,7 +97,7 @@ impl Notary {
     }
 
     /// A message that is not in the ledger any more.
-    pub(crate) fn pruned(&self, message_id: &str) -> impl Iterator<Item = &Message> {
+    pub(crate) fn pruned(&self, message_id: &str) -> impl Iterator<Item = &LedgerMessage> {
         self.pruned.values().filter(move |message| message.message_id.as_deref() == Some(message_id))
     }
 
@@ -146,14 +146,14 @@ impl Notary {
 }
 
 /// The report about a recipient.
-fn told_by(recipient: &Recipient) -> Option<QueueId> {
+fn told_by(recipient: &LedgerRecipient) -> Option<QueueId> {
     match recipient.told {
         Some(ToldBy::Report(report)) => Some(report),
         Some(ToldBy::Nobody(_)) | None => None,
     }
 }
 
-fn messages(spool: &Path) -> BTreeMap<QueueId, Message> {
+fn messages(spool: &Path) -> BTreeMap<QueueId, LedgerMessage> {
     let ledger = StateReader::open(spool).unwrap();
     let all: Vec<i64> = column(spool, "SELECT id, 0 FROM messages").into_iter().map(|(id, _)| id).collect();
     let message = |id: i64| Some((QueueId(id.cast_unsigned()), ledger.message(QueueId(id.cast_unsigned())).unwrap()?));

@@ -1,8 +1,8 @@
-//! Counts the durable steps of a life, and takes a picture of the spool's folder at the step where
-//! the machine goes down. The next relay wakes up in the picture.
+//! Counts the durable steps of a life, and takes a snapshot of the spool's folder at the step where
+//! the machine goes down. The next relay starts with the snapshot.
 
-use crate::dice::Dice;
-use crate::notary::Notary;
+use crate::pruning_log::PruningLog;
+use crate::random::SeededRandom;
 use dane_relay::spool::embedded::{CrashObserver, Step};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 /// How the machine goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Blow {
+pub(crate) enum CrashKind {
     /// The process is killed: what it wrote is there.
     Kill,
     /// The power goes: what was written since the last sync is there in part, or not at all.
@@ -20,13 +20,13 @@ pub(crate) enum Blow {
 }
 
 /// Both.
-pub(crate) const BLOWS: [Blow; 2] = [Blow::Kill, Blow::PowerCut];
+pub(crate) const CRASH_KINDS: [CrashKind; 2] = [CrashKind::Kill, CrashKind::PowerCut];
 
 /// At which step the machine goes down, counted from 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crash {
     pub(crate) step: usize,
-    pub(crate) blow: Blow,
+    pub(crate) kind: CrashKind,
 }
 
 /// A step that was done.
@@ -40,44 +40,44 @@ pub(crate) struct Done {
 impl Done {
     /// The crashes that can come at this step, which is the `nth`.
     pub(crate) fn crashes(self, nth: usize) -> impl Iterator<Item = Crash> {
-        let cut = self.loose.then_some(Blow::PowerCut);
-        [Some(Blow::Kill), cut].into_iter().flatten().map(move |blow| Crash { step: nth, blow })
+        let cut = self.loose.then_some(CrashKind::PowerCut);
+        [Some(CrashKind::Kill), cut].into_iter().flatten().map(move |kind| Crash { step: nth, kind })
     }
 }
 
 /// See the module.
-pub(crate) struct Camera {
+pub(crate) struct CrashSnapshot {
     from: PathBuf,
     to: PathBuf,
     crash: Option<Crash>,
-    notary: Arc<Mutex<Notary>>,
-    film: Mutex<Film>,
+    pruning_log: Arc<Mutex<PruningLog>>,
+    recording: Mutex<Recording>,
 }
 
 #[derive(Default)]
-struct Film {
+struct Recording {
     steps: Vec<Done>,
     taken: bool,
     /// What a power cut leaves of each file, in octets; of others it leaves all.
     durable: BTreeMap<PathBuf, u64>,
 }
 
-impl Camera {
-    pub(crate) fn new(from: &Path, to: &Path, crash: Option<Crash>, notary: Arc<Mutex<Notary>>) -> Self {
-        Self { from: from.to_owned(), to: to.to_owned(), crash, notary, film: Mutex::default() }
+impl CrashSnapshot {
+    pub(crate) fn new(from: &Path, to: &Path, crash: Option<Crash>, pruning_log: Arc<Mutex<PruningLog>>) -> Self {
+        Self { from: from.to_owned(), to: to.to_owned(), crash, pruning_log, recording: Mutex::default() }
     }
 
     /// Whether the machine is down.
     pub(crate) fn taken(&self) -> bool {
-        self.film.lock().unwrap().taken
+        self.recording.lock().unwrap().taken
     }
 
     pub(crate) fn steps(&self) -> Vec<Done> {
-        self.film.lock().unwrap().steps.clone()
+        self.recording.lock().unwrap().steps.clone()
     }
 
     /// Notes what is durable from now on.
-    fn note(&self, film: &mut Film, step: Step) {
+    fn note(&self, recording: &mut Recording, step: Step) {
         let now_durable = match step {
             Step::SegmentMade | Step::BatchSynced => newest(&self.from.join("segments")),
             Step::StateOpened | Step::Checkpointed => Some(self.from.join("state.sqlite-wal")),
@@ -87,54 +87,54 @@ impl Camera {
         if let Some(path) = now_durable
             && let Ok(metadata) = fs::metadata(&path)
         {
-            film.durable.insert(path, metadata.len());
+            recording.durable.insert(path, metadata.len());
         }
     }
 
     /// Whether a power cut would leave something else than a kill.
-    fn is_loose(&self, film: &Film, step: Step) -> bool {
+    fn is_loose(&self, recording: &Recording, step: Step) -> bool {
         let longer = |(path, durable): (&PathBuf, &u64)| fs::metadata(path).is_ok_and(|found| found.len() > *durable);
-        unnamed(&self.from, step).is_some() || film.durable.iter().any(longer)
+        unnamed(&self.from, step).is_some() || recording.durable.iter().any(longer)
     }
 
-    /// The picture as the power cut leaves it.
-    fn cut(&self, film: &Film, step: Step) {
-        let mut dice = Dice::new(film.steps.len() as u64);
-        for (path, durable) in &film.durable {
+    /// The snapshot as the power cut leaves it.
+    fn cut(&self, recording: &Recording, step: Step) {
+        let mut random = SeededRandom::new(recording.steps.len() as u64);
+        for (path, durable) in &recording.durable {
             let copy = self.to.join(path.strip_prefix(&self.from).unwrap());
             let Ok(file) = OpenOptions::new().write(true).open(copy) else { continue };
             let written = file.metadata().unwrap().len();
             if written > *durable {
-                file.set_len(durable + dice.roll(written - durable)).unwrap();
+                file.set_len(durable + random.below(written - durable)).unwrap();
             }
         }
         // A file whose name is not durable may be gone, or what is in it.
         match unnamed(&self.to, step) {
-            Some(path) if dice.one_in(2) => fs::remove_file(path).unwrap(),
+            Some(path) if random.one_in(2) => fs::remove_file(path).unwrap(),
             Some(path) if step == Step::ContentWritten => {
-                OpenOptions::new().write(true).open(path).unwrap().set_len(dice.roll(1000)).unwrap();
+                OpenOptions::new().write(true).open(path).unwrap().set_len(random.below(1000)).unwrap();
             }
             Some(_) | None => {}
         }
     }
 }
 
-impl CrashObserver for Camera {
+impl CrashObserver for CrashSnapshot {
     fn at(&self, step: Step) {
-        let mut film = self.film.lock().unwrap();
-        if film.taken {
+        let mut recording = self.recording.lock().unwrap();
+        if recording.taken {
             return;
         }
-        self.notary.lock().unwrap().at(step, &self.from);
-        self.note(&mut film, step);
-        let done = Done { step, loose: self.is_loose(&film, step) };
-        film.steps.push(done);
-        let Some(crash) = self.crash.filter(|crash| crash.step == film.steps.len()) else { return };
-        film.taken = true;
+        self.pruning_log.lock().unwrap().at(step, &self.from);
+        self.note(&mut recording, step);
+        let done = Done { step, loose: self.is_loose(&recording, step) };
+        recording.steps.push(done);
+        let Some(crash) = self.crash.filter(|crash| crash.step == recording.steps.len()) else { return };
+        recording.taken = true;
         copy(&self.from, &self.to);
-        match crash.blow {
-            Blow::Kill => {}
-            Blow::PowerCut => self.cut(&film, step),
+        match crash.kind {
+            CrashKind::Kill => {}
+            CrashKind::PowerCut => self.cut(&recording, step),
         }
     }
 }

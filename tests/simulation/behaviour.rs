@@ -1,6 +1,6 @@
 //! What domains are like, and how that changes in the middle of a world.
 
-use crate::judge::Passing;
+use crate::invariants::Passing;
 use crate::world::World;
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::mx::behaviour::reply;
@@ -18,7 +18,7 @@ pub(crate) const FORGIVEN_UNTIL_END: Timestamp = Timestamp(1_795_305_600_000);
 
 /// What a domain is like. What heals does so some hours into the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nature {
+pub(crate) enum DomainBehaviour {
     Fine,
     ByPolicy,
     Greylisting,
@@ -52,17 +52,17 @@ pub(crate) enum Nature {
     ForgivenAtFirst,
 }
 
-use Nature::{
+use DomainBehaviour::{
     ByPolicy, Dead, DeadAtFirst, EnforcedLater, FilteredAtFirst, Fine, Forged, Forgiven, ForgivenAtFirst, Greylisting,
     LosesRepliesAtFirst, Mismatched, MismatchedAtFirst, NeverReady, NoPolicyLater, NullMx, PolicyBroken,
     PolicyHostGoneLater, Refusing, Silent, SilentDnsAtFirst, TestingLater, WithoutTls,
 };
 
 /// Those that watchers deal with.
-pub(crate) const CHANGING: [Nature; 6] =
+pub(crate) const CHANGING: [DomainBehaviour; 6] =
     [TestingLater, NoPolicyLater, EnforcedLater, PolicyHostGoneLater, Forgiven, ForgivenAtFirst];
 
-pub(crate) const NATURES: [Nature; 23] = [
+pub(crate) const BEHAVIOURS: [DomainBehaviour; 23] = [
     Fine,
     ByPolicy,
     Greylisting,
@@ -88,7 +88,7 @@ pub(crate) const NATURES: [Nature; 23] = [
     ForgivenAtFirst,
 ];
 
-impl Nature {
+impl DomainBehaviour {
     /// Whether mail arrives in the end; none where that depends on when it is sent.
     pub(crate) fn delivers(self) -> Option<bool> {
         match self {
@@ -142,10 +142,10 @@ impl World {
     /// whether the relay has its policy.
     pub(crate) fn heal(&mut self, keeps_policy: impl Fn(&str) -> bool) {
         self.lab.dns().set_path([]);
-        for (name, nature) in &self.natures {
+        for (name, behaviour) in &self.behaviours {
             let host = format!("mx.{name}");
-            match nature {
-                DeadAtFirst => self.streets.block(name, None),
+            match behaviour {
+                DeadAtFirst => self.network.block(name, None),
                 SilentDnsAtFirst => self.lab.world().fault(name, RecordType::MX, None).unwrap(),
                 MismatchedAtFirst | ForgivenAtFirst => self.lab.set_tlsa(&host, &[Tlsa::Fits(3, 1, 1)]).unwrap(),
                 LosesRepliesAtFirst => self.lab.mx(name).unwrap().trouble(Phase::EndOfData, None),
@@ -154,8 +154,8 @@ impl World {
                 EnforcedLater => {
                     self.lab.set_mta_sts(name, |policy| policy.id("2").enforce()).unwrap();
                     // A message does not wait for the refresh of a policy that lets it through.
-                    let passing = Passing::until(self.streets.truth()).and_for(Duration::from_secs(REFRESHED_S));
-                    self.judge.passing.insert(name.clone(), passing);
+                    let passing = Passing::until(self.network.truth()).and_for(Duration::from_secs(REFRESHED_S));
+                    self.invariants.passing.insert(name.clone(), passing);
                 }
                 PolicyHostGoneLater => {
                     self.lab.policy_host(name).unwrap().switch_off().now_or_never().unwrap();
@@ -166,7 +166,7 @@ impl World {
                     self.lab.set_certificate(&host, &Certificate::SelfSigned).unwrap();
                     // Whoever does not know the policy cannot learn of it any more (RFC 8461 §3.3).
                     if keeps_policy(name) {
-                        self.judge.passing.insert(name.clone(), Passing::until(self.streets.truth()));
+                        self.invariants.passing.insert(name.clone(), Passing::until(self.network.truth()));
                     }
                 }
                 _ => {}
@@ -176,9 +176,9 @@ impl World {
 
     /// Where it matched the exception is over, so that nothing passes when it does not match again.
     pub(crate) fn break_again(&mut self) {
-        for (name, _) in self.natures.iter().filter(|(_, nature)| **nature == ForgivenAtFirst) {
+        for (name, _) in self.behaviours.iter().filter(|(_, behaviour)| **behaviour == ForgivenAtFirst) {
             self.lab.set_tlsa(&format!("mx.{name}"), &[Tlsa::Misfits(3, 1, 1, 0)]).unwrap();
-            self.judge.passing.insert(name.clone(), Passing::until(self.streets.truth()));
+            self.invariants.passing.insert(name.clone(), Passing::until(self.network.truth()));
         }
     }
 
@@ -187,9 +187,9 @@ impl World {
         if now < FORGIVEN_UNTIL_END {
             return;
         }
-        for (name, _) in self.natures.iter().filter(|(_, nature)| **nature == Forgiven) {
-            let until = self.streets.truth().min(FORGIVEN_UNTIL_END);
-            self.judge.passing.entry(name.clone()).or_insert_with(|| Passing::until(until));
+        for (name, _) in self.behaviours.iter().filter(|(_, behaviour)| **behaviour == Forgiven) {
+            let until = self.network.truth().min(FORGIVEN_UNTIL_END);
+            self.invariants.passing.entry(name.clone()).or_insert_with(|| Passing::until(until));
         }
     }
 }

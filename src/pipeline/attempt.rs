@@ -3,16 +3,15 @@
 
 use super::Pipeline;
 use super::journal::Journal;
-use super::outbound::{FactsWanted, RouteFacts};
+use super::outbound::{PolicyDoubt, RouteFacts, Tried};
 use crate::clock::Timestamp;
 use crate::deliver::driver::OpenBody;
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
-use crate::policy::decide::{failed_under_require_tls, sts_may_have_changed};
+use crate::policy::decide::failed_under_require_tls;
 use crate::route::Route;
-use crate::spool::event::Event;
 use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,115 +23,112 @@ const RECIPIENTS_PER_TRANSACTION: usize = 100;
 
 /// After this no further server is tried in one attempt, and no further transaction begun: a
 /// domain whose dozen servers all draw things out must not hold one of the places of all domains
-/// for hours. The next attempt shuffles them anew (RFC 5321 §5.1).
+/// for hours. The next attempt shuffles them again (RFC 5321 §5.1).
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What became of recipients, by index in the envelope.
-type Outcomes = BTreeMap<usize, DeliveryOutcome>;
-
-/// What came of all servers of a plan.
-#[derive(Default)]
-struct Tried {
-    outcomes: Outcomes,
-    /// Whether a server was left out or failed over a policy that may have changed since. It need not
-    /// be the one whose word the recipients have in the end.
-    policy_may_have_changed: bool,
-}
+pub(super) type Outcomes = BTreeMap<usize, DeliveryOutcome>;
 
 /// One message on one route.
-struct DeliveryAttempt<'a> {
-    entry: &'a SpoolEntry,
-    route: &'a Route,
+pub(super) struct DeliveryAttempt<'a> {
+    pub(super) entry: &'a SpoolEntry,
+    pub(super) route: &'a Route,
+    /// By index in the envelope.
+    pub(super) recipients: &'a [usize],
+    pub(super) journal: Journal,
     next_hop: String,
-    journal: Journal,
     began: Timestamp,
 }
 
+impl<'a> DeliveryAttempt<'a> {
+    pub(super) fn begin(entry: &'a SpoolEntry, route: &'a Route, recipients: &'a [usize], now: Timestamp) -> Self {
+        let (journal, next_hop) = (Journal::default(), route.hop.to_string());
+        Self { entry, route, recipients, journal, next_hop, began: now }
+    }
+
+    /// Every attempt shuffles the servers again, and a log line is enough to tell how.
+    pub(super) fn seed(&self) -> u64 {
+        self.entry.id.0.wrapping_add(u64::from(self.entry.attempts))
+    }
+}
+
 impl Pipeline {
-    /// Delivers to the recipients that share a route, and tells how.
-    pub(super) async fn deliver(&self, entry: &SpoolEntry, route: &Route, indices: &[usize]) -> (Outcomes, Vec<Event>) {
-        let (next_hop, began) = (route.hop.to_string(), self.out.clock.now());
-        let errand = DeliveryAttempt { entry, route, next_hop, journal: Journal::default(), began };
-        let outcomes = self.run_errand(&errand, indices).await;
-        (outcomes, errand.journal.into_events())
-    }
-
-    async fn run_errand(&self, errand: &DeliveryAttempt<'_>, indices: &[usize]) -> Outcomes {
-        let DeliveryAttempt { entry, route, .. } = *errand;
-        // Every attempt shuffles anew, and a log line is enough to tell how.
-        let seed = entry.id.0.wrapping_add(u64::from(entry.attempts));
-        let known = match self.out.find_out(route, entry.envelope.tls, seed, FactsWanted::WhatDecides).await {
-            Ok(known) => known,
-            Err(cause) => return self.all_failed(errand, indices, cause),
-        };
-        let Tried { outcomes: mut results, policy_may_have_changed } = self.try_servers(errand, &known, indices).await;
-        let again = pending(indices, &results);
-        // A policy that has changed must not make mail fail (RFC 8461 §5.1).
-        if policy_may_have_changed
-            && !again.is_empty()
-            && let Some(known) = self.out.known_anew(route, &known).await
-        {
-            results.extend(self.try_servers(errand, &known, &again).await.outcomes);
-        }
-        results
-    }
-
-    fn all_failed(&self, errand: &DeliveryAttempt<'_>, indices: &[usize], cause: Cause) -> Outcomes {
-        self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
-        errand.journal.not_tried(&errand.next_hop, indices, &cause);
-        indices.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
-    }
-
-    async fn try_servers(&self, errand: &DeliveryAttempt<'_>, known: &RouteFacts, indices: &[usize]) -> Tried {
-        let steps = match self.out.plan(&errand.route.hop, known) {
-            Ok(steps) => steps,
+    /// Delivers to those who have no final outcome so far, over the servers of a plan.
+    pub(super) async fn deliver(
+        &self,
+        attempt: &DeliveryAttempt<'_>,
+        facts: &RouteFacts,
+        plan: Result<Vec<Planned>, Cause>,
+        mut so_far: Outcomes,
+    ) -> Tried<Outcomes> {
+        let open = pending(attempt.recipients, &so_far);
+        let Tried { outcomes, policy } = match plan {
+            Ok(steps) => self.try_servers(attempt, facts, steps, &open).await,
             Err(cause) => {
-                let policy_may_have_changed = sts_may_have_changed(&cause);
-                return Tried { outcomes: self.all_failed(errand, indices, cause), policy_may_have_changed };
+                Tried { outcomes: self.none_tried(attempt, &open, &cause), policy: PolicyDoubt::over([&cause]) }
             }
         };
-        let Tried { outcomes: mut results, mut policy_may_have_changed } = Tried::default();
+        so_far.extend(outcomes);
+        let is_all_done = pending(attempt.recipients, &so_far).is_empty();
+        Tried { outcomes: so_far, policy: if is_all_done { PolicyDoubt::None } else { policy } }
+    }
+
+    /// One cause stops all.
+    pub(super) fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
+        self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, cause);
+        attempt.journal.not_tried(&attempt.next_hop, recipients, cause);
+        recipients.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
+    }
+
+    async fn try_servers(
+        &self,
+        attempt: &DeliveryAttempt<'_>,
+        facts: &RouteFacts,
+        steps: Vec<Planned>,
+        recipients: &[usize],
+    ) -> Tried<Outcomes> {
+        let (mut results, mut policy) = (Outcomes::new(), PolicyDoubt::None);
         for step in steps {
-            let pending = pending(indices, &results);
+            let pending = pending(recipients, &results);
             // Whoever is left has an outcome: that of the servers before.
-            if pending.is_empty() || (!results.is_empty() && self.is_late(errand)) {
+            if pending.is_empty() || (!results.is_empty() && self.is_late(attempt)) {
                 break;
             }
             match step {
                 Planned::Try(target) => {
-                    for (index, outcome) in self.try_server(errand, known, &target, &pending).await {
-                        policy_may_have_changed |= cause_of(&outcome).is_some_and(sts_may_have_changed);
+                    for (index, outcome) in self.try_server(attempt, facts, &target, &pending).await {
+                        policy = policy.max(PolicyDoubt::over(cause_of(&outcome)));
                         record(&mut results, index, outcome);
                     }
                 }
                 Planned::Skip { cause, .. } => {
-                    let cause = self.under_request(errand, cause);
-                    policy_may_have_changed |= sts_may_have_changed(&cause);
-                    self.observer.no_attempt(errand.entry.id, &errand.next_hop, &cause);
-                    errand.journal.not_tried(&errand.next_hop, &pending, &cause);
+                    let cause = self.under_request(attempt, cause);
+                    policy = policy.max(PolicyDoubt::over([&cause]));
+                    self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, &cause);
+                    attempt.journal.not_tried(&attempt.next_hop, &pending, &cause);
                     pending.into_iter().for_each(|index| record_unasked(&mut results, index, &cause));
                 }
             }
         }
-        Tried { outcomes: results, policy_may_have_changed }
+        Tried { outcomes: results, policy }
     }
 
     /// Offers the message to one server, in transactions of a size that it takes. What a
     /// transaction leaves over goes into the next one, on the same connection where that is kept.
     async fn try_server(
         &self,
-        errand: &DeliveryAttempt<'_>,
-        known: &RouteFacts,
+        attempt: &DeliveryAttempt<'_>,
+        facts: &RouteFacts,
         target: &Target,
         pending: &[usize],
     ) -> Vec<(usize, DeliveryOutcome)> {
-        let entry = errand.entry;
+        let entry = attempt.entry;
         let body = SpooledBody { spool: Arc::clone(&self.spool), id: entry.id };
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
         while !waiting.is_empty() {
             // A server may take one recipient at a time, and its time for each.
-            if !outcomes.is_empty() && self.is_late(errand) {
+            if !outcomes.is_empty() && self.is_late(attempt) {
                 let cause = Cause::TimedOut { peer: target.peer.clone(), phase: Phase::MailFrom };
                 let late = |index| (index, DeliveryOutcome::Failed { cause: cause.clone() });
                 outcomes.extend(waiting.drain(..).map(late));
@@ -143,11 +139,11 @@ impl Pipeline {
             let mut report = self.out.mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
                 if let DeliveryOutcome::Failed { cause } = outcome {
-                    *cause = self.under_request(errand, cause.clone());
+                    *cause = self.under_request(attempt, cause.clone());
                 }
             }
-            self.observer.attempt(entry.id, &errand.next_hop, &report, known.rule.exception.as_ref());
-            errand.journal.attempt(&errand.next_hop, &report, known);
+            self.observer.attempt(entry.id, &attempt.next_hop, &report, facts.rule.exception.as_ref());
+            attempt.journal.attempt(&attempt.next_hop, &report, facts);
             outcomes.extend(report.outcomes);
             // Each transaction settles at least one recipient, so this comes to an end.
             report.left.into_iter().rev().for_each(|index| waiting.push_front(index));
@@ -156,13 +152,13 @@ impl Pipeline {
     }
 
     /// Whether nothing further is to be begun. A clock that was set back makes nothing late.
-    fn is_late(&self, errand: &DeliveryAttempt<'_>) -> bool {
-        self.out.clock.now().since(errand.began) >= ATTEMPT_LIMIT
+    fn is_late(&self, attempt: &DeliveryAttempt<'_>) -> bool {
+        self.out.clock.now().since(attempt.began) >= ATTEMPT_LIMIT
     }
 
     /// What a failure means for a message whose sender asked for REQUIRETLS.
-    fn under_request(&self, errand: &DeliveryAttempt<'_>, cause: Cause) -> Cause {
-        match errand.entry.envelope.tls {
+    fn under_request(&self, attempt: &DeliveryAttempt<'_>, cause: Cause) -> Cause {
+        match attempt.entry.envelope.tls {
             TlsRequest::Required => failed_under_require_tls(cause),
             TlsRequest::ByPolicy | TlsRequest::Optional => cause,
         }

@@ -1,4 +1,4 @@
-//! The way out of the relay, without sockets: to the lab's mail and policy hosts by pipes.
+//! The network under the relay, without sockets: to the lab's mail and policy hosts by pipes.
 
 use async_trait::async_trait;
 use dane_relay::clock::{Clock, Timestamp};
@@ -15,26 +15,26 @@ use tokio::io::duplex;
 /// Octets under way in one direction.
 const PIPE: usize = 64 * 1024;
 
-/// The streets of a world; they outlive the relay.
-pub(crate) struct Streets {
+/// The network of a world; it outlives the relay.
+pub(crate) struct SimulatedNetwork {
     lab: Arc<Lab>,
     /// What keeps the relay from mail hosts.
     blocks: Mutex<BTreeMap<SocketAddr, Block>>,
-    /// When the relay knocked, by a clock that nobody sets.
-    knocks: Mutex<BTreeMap<SocketAddr, Vec<Timestamp>>>,
+    /// When the relay connected, by a clock that nobody sets.
+    attempts: Mutex<BTreeMap<SocketAddr, Vec<Timestamp>>>,
     truth: Mutex<Clock>,
-    /// How long the way to a mail host takes.
-    long: Mutex<BTreeMap<SocketAddr, Duration>>,
+    /// How long it takes to connect to a mail host.
+    delays: Mutex<BTreeMap<SocketAddr, Duration>>,
 }
 
-impl Streets {
+impl SimulatedNetwork {
     pub(crate) fn new(lab: Arc<Lab>) -> Self {
         Self {
             lab,
             blocks: Mutex::default(),
-            knocks: Mutex::default(),
+            attempts: Mutex::default(),
             truth: Mutex::default(),
-            long: Mutex::default(),
+            delays: Mutex::default(),
         }
     }
 
@@ -48,17 +48,17 @@ impl Streets {
         self.truth.lock().unwrap().now()
     }
 
-    /// The longest time in which the relay did not knock at the first host of a domain, between the
+    /// The longest time in which the relay did not connect to the first host of a domain, between the
     /// first time and the last.
     pub(crate) fn longest_silence(&self, domain: &str) -> Duration {
-        let knocks = self.knocks.lock().unwrap();
-        let at_host = knocks.get(&self.lab.mx(domain).unwrap().address()).map(Vec::as_slice).unwrap_or_default();
+        let attempts = self.attempts.lock().unwrap();
+        let at_host = attempts.get(&self.lab.mx(domain).unwrap().address()).map(Vec::as_slice).unwrap_or_default();
         at_host.windows(2).map(|two| two[1].since(two[0])).max().unwrap_or_default()
     }
 
-    /// Makes the way to the first host of a domain long.
-    pub(crate) fn lengthen(&self, domain: &str, way: Duration) {
-        self.long.lock().unwrap().insert(self.lab.mx(domain).unwrap().address(), way);
+    /// Makes connections to the first host of a domain slow.
+    pub(crate) fn delay(&self, domain: &str, way: Duration) {
+        self.delays.lock().unwrap().insert(self.lab.mx(domain).unwrap().address(), way);
     }
 
     /// Blocks the first host of a domain, or lets the relay through again.
@@ -73,32 +73,37 @@ impl Streets {
 }
 
 #[async_trait]
-impl Network for Streets {
+impl Network for SimulatedNetwork {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
         let now = self.truth();
-        self.knocks.lock().unwrap().entry(address).or_default().push(now);
-        let way = self.long.lock().unwrap().get(&address).copied().unwrap_or_default();
-        tokio::time::sleep(way).await;
+        self.attempts.lock().unwrap().entry(address).or_default().push(now);
+        let delay = self.delays.lock().unwrap().get(&address).copied().unwrap_or_default();
+        tokio::time::sleep(delay).await;
         let block = self.blocks.lock().unwrap().get(&address).copied();
         match block {
             None => {}
             Some(Block::Refused) => return Err(io::ErrorKind::ConnectionRefused.into()),
             Some(Block::Silent) => std::future::pending().await,
         }
-        if let Some(HostAt::Policy(host)) = self.lab.host_at(address)
-            && !host.is_on()
-        {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        }
-        let (ours, theirs) = duplex(PIPE);
-        let lab = Arc::clone(&self.lab);
-        tokio::spawn(async move {
-            match lab.host_at(address) {
-                Some(HostAt::Mx(host)) => host.serve_stream(theirs).await,
-                Some(HostAt::Policy(host)) => host.serve_stream(theirs).await,
-                None => Ok(()),
-            }
-        });
-        Ok(Box::new(ours))
+        pipe_to(&self.lab, address)
     }
+}
+
+/// A pipe to a host of the lab.
+pub(crate) fn pipe_to(lab: &Arc<Lab>, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+    if let Some(HostAt::Policy(host)) = lab.host_at(address)
+        && !host.is_on()
+    {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    let (ours, theirs) = duplex(PIPE);
+    let lab = Arc::clone(lab);
+    tokio::spawn(async move {
+        match lab.host_at(address) {
+            Some(HostAt::Mx(host)) => host.serve_stream(theirs).await,
+            Some(HostAt::Policy(host)) => host.serve_stream(theirs).await,
+            None => Ok(()),
+        }
+    });
+    Ok(Box::new(ours))
 }

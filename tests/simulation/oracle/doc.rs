@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 const HEAD: &str = "\
 # What decides about TLS, cell by cell
 
-Made by the oracle of the tests (`tests/suite/oracle/table.rs`), which is written from RFC 7672 (DANE), RFC 8461
+Made by the oracle of the tests (`tests/simulation/oracle/table.rs`), which is written from RFC 7672 (DANE), RFC 8461
 (MTA-STS) and RFC 8689 (REQUIRETLS) apart from the relay's own code. The tests send mail through the whole relay in
 thousands of random combinations of all this and find no cell that differs; `relay check` foretells each.
-`TLS_MATRIX_WRITE=1 cargo test --test suite oracle::doc` writes this file anew.
+`TLS_MATRIX_WRITE=1 cargo test --test simulation oracle::doc` writes this file again.
 
 \"Waits\" means that the mail stays in the queue and is tried again, \"returns\" that the sender has it back with
 5.7.30. Each MX host is judged by itself, and the first by preference that may have the mail gets it.
@@ -195,5 +195,5 @@ fn the_table_for_people_is_what_the_oracle_says() {
         std::fs::write(path, &made).unwrap();
     }
     let there = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(there == made, "write it anew: TLS_MATRIX_WRITE=1 cargo test --test suite oracle::doc");
+    assert!(there == made, "write it again: TLS_MATRIX_WRITE=1 cargo test --test simulation oracle::doc");
 }

@@ -9,7 +9,7 @@
 //! cells are [`Corner`]s: random in all but what the rule needs.
 
 use super::corners::Corner;
-use crate::dice::Dice;
+use crate::random::SeededRandom;
 
 /// Whether an answer of the DNS is signed, or cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +251,7 @@ impl Domain {
 
 impl Batch {
     pub(crate) fn random(seed: u64, cells: usize) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut random = SeededRandom::new(seed);
         // Neighbouring seeds have each of them both ways, and many seeds all of their combinations.
         let settings = Settings {
             clear_text_fallback: !seed.is_multiple_of(3),
@@ -259,14 +259,14 @@ impl Batch {
             tls_required_no: seed % 5 != 2,
             mta_sts: seed % 7 != 3,
         };
-        let between = if dice.one_in(2) { Between::Restart } else { Between::Nothing };
+        let between = if random.one_in(2) { Between::Restart } else { Between::Nothing };
         // Whoever waits for a silent host lets the connections of all others grow old.
-        let patient = dice.one_in(4);
+        let patient = random.one_in(4);
         let corners = Corner::ALL.iter().map(Some).flat_map(|corner| [None, corner]).cycle();
         let with = |corner: Option<&Corner>| {
-            let cell = cell(&mut dice, between, patient);
+            let cell = cell(&mut random, between, patient);
             match corner {
-                Some(corner) => corner.of(&mut dice, &cell),
+                Some(corner) => corner.of(&mut random, &cell),
                 None => cell,
             }
         };
@@ -281,17 +281,17 @@ impl Batch {
 }
 
 #[expect(clippy::fn_params_excessive_bools, reason = "one wish, handed through")]
-fn cell(dice: &mut Dice, between: Between, patient: bool) -> Cell {
-    let hosts: Vec<Host> = (0..if dice.one_in(3) { 2 } else { 1 }).map(|_| host(dice, patient)).collect();
-    let mut domains = vec![domain(dice, between)];
+fn cell(random: &mut SeededRandom, between: Between, patient: bool) -> Cell {
+    let hosts: Vec<Host> = (0..if random.one_in(3) { 2 } else { 1 }).map(|_| host(random, patient)).collect();
+    let mut domains = vec![domain(random, between)];
     // A policy that is replaced depends on who has asked for it before.
     let is_alone = matches!(domains[0].sts, Sts::Replaced(..));
-    if !is_alone && dice.one_in(3) {
-        let neighbour = domain(dice, between);
+    if !is_alone && random.one_in(3) {
+        let neighbour = domain(random, between);
         domains.push(if matches!(neighbour.sts, Sts::Replaced(..)) { Domain::PLAIN } else { neighbour });
     }
     let mut mails = |most: usize| -> Vec<Mail> {
-        (0..most).map(|_| Mail { domain: dice.size(domains.len()), asks: asks(dice) }).collect()
+        (0..most).map(|_| Mail { domain: random.size(domains.len()), asks: asks(random) }).collect()
     };
     let (first, later) = if is_alone { (Vec::new(), mails(1)) } else { (mails(1), mails(2)) };
     Cell { hosts, domains, first, later }
@@ -299,12 +299,12 @@ fn cell(dice: &mut Dice, between: Between, patient: bool) -> Cell {
 
 #[expect(clippy::fn_params_excessive_bools, reason = "one wish, handed through")]
 #[expect(clippy::too_many_lines, reason = "a list of all that a host can be")]
-fn host(dice: &mut Dice, patient: bool) -> Host {
+fn host(random: &mut SeededRandom, patient: bool) -> Host {
     use StartTls::{
         Alert, ClientCertificate12, ClientCertificate13, Cut, Garbage, HeloOnly, NotOffered, Offered, Only12,
         Refused454, Silent, Tls10,
     };
-    let tlsa = *dice.pick(&[
+    let tlsa = *random.pick(&[
         Tlsa::None,
         Tlsa::None,
         Tlsa::Ee,
@@ -318,7 +318,7 @@ fn host(dice: &mut Dice, patient: bool) -> Host {
         Tlsa::Lost,
         Tlsa::Denied,
     ]);
-    let certificate = *dice.pick(&[
+    let certificate = *random.pick(&[
         Certificate::Public,
         Certificate::Public,
         Certificate::Public,
@@ -342,14 +342,14 @@ fn host(dice: &mut Dice, patient: bool) -> Host {
         ClientCertificate12,
         ClientCertificate13,
     ];
-    let starttls = match dice.roll(10) {
+    let starttls = match random.below(10) {
         0..6 => Offered,
         6 => Only12,
-        7 if patient && dice.one_in(4) => Silent,
-        _ => *dice.pick(&spoilt),
+        7 if patient && random.one_in(4) => Silent,
+        _ => *random.pick(&spoilt),
     };
     Host {
-        addresses: *dice.pick(&[
+        addresses: *random.pick(&[
             Signed::Yes,
             Signed::Yes,
             Signed::Yes,
@@ -361,45 +361,45 @@ fn host(dice: &mut Dice, patient: bool) -> Host {
         tlsa,
         certificate,
         starttls,
-        offers_requiretls: !dice.one_in(4),
-        listed: *dice.pick(&[Listed::ByName, Listed::ByName, Listed::ByWildcard, Listed::No]),
+        offers_requiretls: !random.one_in(4),
+        listed: *random.pick(&[Listed::ByName, Listed::ByName, Listed::ByWildcard, Listed::No]),
     }
 }
 
-fn domain(dice: &mut Dice, between: Between) -> Domain {
-    let mx = match dice.roll(16) {
+fn domain(random: &mut SeededRandom, between: Between) -> Domain {
+    let mx = match random.below(16) {
         0..6 => Signed::Yes,
         15 => Signed::Lost,
         _ => Signed::No,
     };
-    Domain { mx, sts: sts(dice, between), rule: rule(dice) }
+    Domain { mx, sts: sts(random, between), rule: rule(random) }
 }
 
-fn mode(dice: &mut Dice) -> Mode {
-    *dice.pick(&[Mode::Enforce, Mode::Enforce, Mode::Enforce, Mode::Testing, Mode::None])
+fn mode(random: &mut SeededRandom) -> Mode {
+    *random.pick(&[Mode::Enforce, Mode::Enforce, Mode::Enforce, Mode::Testing, Mode::None])
 }
 
-fn sts(dice: &mut Dice, between: Between) -> Sts {
+fn sts(random: &mut SeededRandom, between: Between) -> Sts {
     let kept: &[Kept] = match between {
         Between::Nothing => &[Kept::Whole, Kept::Whole, Kept::Expired],
         Between::Restart => &[Kept::Whole, Kept::Whole, Kept::Expired, Kept::Unreadable, Kept::Unreadable],
     };
-    match dice.roll(16) {
+    match random.below(16) {
         0..4 => Sts::Never,
         4 => Sts::BadRecord,
         5 => Sts::TxtLost,
         6 => Sts::HostDown,
-        7 => Sts::Replaced(mode(dice), mode(dice)),
-        8..11 => Sts::Published(mode(dice)),
+        7 => Sts::Replaced(mode(random), mode(random)),
+        8..11 => Sts::Published(mode(random)),
         _ => {
-            let reach = *dice.pick(&[Reach::Live, Reach::TxtGone, Reach::TxtLost, Reach::HostDown, Reach::Gone]);
-            Sts::Kept(mode(dice), *dice.pick(kept), reach)
+            let reach = *random.pick(&[Reach::Live, Reach::TxtGone, Reach::TxtLost, Reach::HostDown, Reach::Gone]);
+            Sts::Kept(mode(random), *random.pick(kept), reach)
         }
     }
 }
 
-fn rule(dice: &mut Dice) -> Rule {
-    let level = match dice.roll(12) {
+fn rule(random: &mut SeededRandom) -> Rule {
+    let level = match random.below(12) {
         0 => Some(Level::Opportunistic),
         1 => Some(Level::Encrypt),
         2 => Some(Level::Dane),
@@ -410,9 +410,9 @@ fn rule(dice: &mut Dice) -> Rule {
     };
     // Who wants nothing has nothing to report.
     let may_report = !matches!(level, Some(Level::Opportunistic | Level::Off));
-    Rule { level, report_only: may_report && dice.one_in(8) }
+    Rule { level, report_only: may_report && random.one_in(8) }
 }
 
-fn asks(dice: &mut Dice) -> Asks {
-    *dice.pick(&[Asks::Nothing, Asks::Nothing, Asks::RequireTls, Asks::Waives])
+fn asks(random: &mut SeededRandom) -> Asks {
+    *random.pick(&[Asks::Nothing, Asks::Nothing, Asks::RequireTls, Asks::Waives])
 }

@@ -1,7 +1,7 @@
-//! The ways to the lab's DNS, without a network: some are honest, others silent, filtered, or lie;
-//! and that changes in the middle of a world. What one honest way brings must do.
+//! The paths to the lab's DNS, without a network: some are honest, others silent, filtered, or lie;
+//! and that changes in the middle of a world. What one honest path brings must do.
 
-use crate::dice::Dice;
+use crate::random::SeededRandom;
 use crate::world::{Size, World};
 use async_trait::async_trait;
 use dane_relay::clock::Clock;
@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex};
 /// The domain to whose host all lies lead.
 pub(crate) const TRAP: &str = "trap.test";
 
-/// What a way does to answers.
+/// What a path does to answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum PathBehaviour {
     Honest,
     Silent,
     ServFail,
@@ -34,39 +34,39 @@ pub(crate) enum Way {
     Lies,
 }
 
-const WAYS: [Way; 8] = [
-    Way::Honest,
-    Way::Silent,
-    Way::ServFail,
-    Way::TlsaDropped,
-    Way::TlsaDenied,
-    Way::DsDenied,
-    Way::Stripped,
-    Way::Lies,
+const PATH_BEHAVIOURS: [PathBehaviour; 8] = [
+    PathBehaviour::Honest,
+    PathBehaviour::Silent,
+    PathBehaviour::ServFail,
+    PathBehaviour::TlsaDropped,
+    PathBehaviour::TlsaDenied,
+    PathBehaviour::DsDenied,
+    PathBehaviour::Stripped,
+    PathBehaviour::Lies,
 ];
 
 /// Parts of a world: until what is only at first heals, until some of it breaks again, and the rest.
 const PARTS: usize = 3;
 
-/// What all ways are like, now and later.
-pub(crate) struct Ways {
-    parts: [Vec<Way>; PARTS],
+/// What all paths are like, now and later.
+pub(crate) struct DnsPaths {
+    parts: [Vec<PathBehaviour>; PARTS],
     part: usize,
 }
 
-impl Ways {
-    /// In later parts at least one way is honest, and most often in the first.
+impl DnsPaths {
+    /// In later parts at least one path is honest, and most often in the first.
     pub(crate) fn new(seed: u64, size: Size) -> Self {
         // Of its own, so that the rest of the world does not depend on it.
-        let mut dice = Dice::new(seed.wrapping_add(1_000_003));
-        let count = if size == Size::Small { 1 } else { 1 + dice.size(3) };
+        let mut random = SeededRandom::new(seed.wrapping_add(1_000_003));
+        let count = if size == Size::Small { 1 } else { 1 + random.size(3) };
         let parts = [0, 1, 2].map(|part| {
-            let mut ways: Vec<Way> = (0..count).map(|_| *dice.pick(&WAYS)).collect();
-            let (honest, none) = (dice.size(count), dice.one_in(6));
+            let mut paths: Vec<PathBehaviour> = (0..count).map(|_| *random.pick(&PATH_BEHAVIOURS)).collect();
+            let (honest, none) = (random.size(count), random.one_in(6));
             if part > 0 || !none || size == Size::Small {
-                ways[honest] = Way::Honest;
+                paths[honest] = PathBehaviour::Honest;
             }
-            ways
+            paths
         });
         Self { parts, part: 0 }
     }
@@ -76,25 +76,25 @@ impl Ways {
         self.part = (self.part + 1).min(PARTS - 1);
     }
 
-    /// Whether at every moment some way is honest.
+    /// Whether at every moment some path is honest.
     pub(crate) fn always_lead_somewhere(&self) -> bool {
-        self.parts.iter().all(|ways| ways.contains(&Way::Honest))
+        self.parts.iter().all(|paths| paths.contains(&PathBehaviour::Honest))
     }
 
-    fn now(&self, nth: usize) -> Way {
+    fn now(&self, nth: usize) -> PathBehaviour {
         self.parts[self.part][nth]
     }
 }
 
 impl World {
-    /// The ways to the DNS, for a relay with this clock.
+    /// The paths to the DNS, for a relay with this clock.
     pub(crate) fn dns_paths(&self, asking: &Clock) -> Vec<(PathName, Arc<dyn Source>)> {
-        let count = self.ways.lock().unwrap().parts[0].len();
+        let count = self.paths.lock().unwrap().parts[0].len();
         let path = |nth: usize| {
             let upstream = format!("udp://192.0.2.{}:53", 53 + nth);
             let names = Names {
                 nth,
-                ways: Arc::clone(&self.ways),
+                paths: Arc::clone(&self.paths),
                 lab: Arc::clone(&self.lab),
                 signing: self.signing.clone(),
                 asking: asking.clone(),
@@ -105,10 +105,10 @@ impl World {
     }
 }
 
-/// One way to the lab's DNS.
+/// One path to the lab's DNS.
 struct Names {
     nth: usize,
-    ways: Arc<Mutex<Ways>>,
+    paths: Arc<Mutex<DnsPaths>>,
     lab: Arc<Lab>,
     /// The time by which the zones are signed, which keeps up with that of whoever asks.
     signing: Clock,
@@ -121,9 +121,9 @@ impl Source for Names {
         let (signing, asking) = (self.signing.now(), self.asking.now());
         self.signing.advance(asking.since(signing));
         self.signing.set_back(signing.since(asking));
-        let way = self.ways.lock().unwrap().now(self.nth);
+        let behaviour = self.paths.lock().unwrap().now(self.nth);
         match self.lab.dns().fetch(name, record_type) {
-            Ok(Some(message)) => match behind(way, message, record_type, || self.trap()) {
+            Ok(Some(message)) => match behind(behaviour, message, record_type, || self.trap()) {
                 Some(message) => Ok(message),
                 None => std::future::pending().await,
             },
@@ -144,23 +144,28 @@ impl Names {
 }
 
 /// What comes through; none when nothing does.
-fn behind(way: Way, mut message: Message, asked: RecordType, trap: impl Fn() -> Ipv4Addr) -> Option<Message> {
-    let denied = match way {
-        Way::TlsaDenied => asked == RecordType::TLSA,
-        Way::DsDenied => asked == RecordType::DS,
+fn behind(
+    behaviour: PathBehaviour,
+    mut message: Message,
+    asked: RecordType,
+    trap: impl Fn() -> Ipv4Addr,
+) -> Option<Message> {
+    let denied = match behaviour {
+        PathBehaviour::TlsaDenied => asked == RecordType::TLSA,
+        PathBehaviour::DsDenied => asked == RecordType::DS,
         _ => false,
     };
-    match way {
-        Way::Silent => return None,
-        Way::TlsaDropped if asked == RecordType::TLSA => return None,
-        Way::ServFail => message.metadata.response_code = ResponseCode::ServFail,
-        Way::Stripped => return Some(message.maybe_strip_dnssec_records(false)),
-        Way::Lies if message.answers.iter().any(|record| record.record_type() == RecordType::RRSIG) => {
+    match behaviour {
+        PathBehaviour::Silent => return None,
+        PathBehaviour::TlsaDropped if asked == RecordType::TLSA => return None,
+        PathBehaviour::ServFail => message.metadata.response_code = ResponseCode::ServFail,
+        PathBehaviour::Stripped => return Some(message.maybe_strip_dnssec_records(false)),
+        PathBehaviour::Lies if message.answers.iter().any(|record| record.record_type() == RecordType::RRSIG) => {
             message.answers.iter_mut().for_each(|record| *record = lie(record, trap()));
         }
         _ => {}
     }
-    if way == Way::ServFail || denied {
+    if behaviour == PathBehaviour::ServFail || denied {
         message.answers.clear();
         message.authorities.clear();
     }

@@ -1,6 +1,6 @@
 //! The relay's verdicts: by its library in every way it has of asking, and by `relay dns`.
 
-use super::Said;
+use super::LookupResult;
 use super::servers::Servers;
 use crate::daemon::{both, run};
 use dane_relay::clock::Clock;
@@ -16,8 +16,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-/// The ways to ask, with their names in failure messages.
-pub(crate) fn ways(servers: &Servers) -> [(&'static str, Config); 3] {
+/// The paths to ask by, with their names in failure messages.
+pub(crate) fn paths(servers: &Servers) -> [(&'static str, Config); 3] {
     let config = |upstream| by_one_way(upstream, &servers.anchor, servers.root);
     [
         ("through a forwarder", config(Upstream::Udp(servers.forwarding))),
@@ -41,7 +41,7 @@ pub(crate) fn cold(config: &Config) -> Dns {
 }
 
 /// Our verdict, and what else the look-up says.
-pub(crate) async fn ask(dns: &Dns, name: &str, record_type: &str) -> (Said, String) {
+pub(crate) async fn ask(dns: &Dns, name: &str, record_type: &str) -> (LookupResult, String) {
     // Types that the command knows by their numbers alone.
     let record_type = match record_type {
         "RP" => "TYPE17",
@@ -49,7 +49,7 @@ pub(crate) async fn ask(dns: &Dns, name: &str, record_type: &str) -> (Said, Stri
         known => known,
     };
     let lookup = dns.find(&wire_name(name), parse_type(record_type).unwrap()).await;
-    (Said { verdict: verdict(&lookup), records: records(&lookup) }, detail(&lookup))
+    (LookupResult { verdict: verdict(&lookup), records: records(&lookup) }, detail(&lookup))
 }
 
 /// A name as zone files write it (RFC 1035 §5.1), with octets that the command does not take.

@@ -6,14 +6,22 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "the sources are files")]
 
+mod imports;
+mod names;
+mod shape;
+mod source;
+
+use imports::{circles, paths};
+use source::{root, sources, without_comments_and_tests};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A module names only modules with a smaller number. Equal numbers do not know each other.
 const LAYERS: &[(&str, u8)] = &[
     ("smtp", 0),
     ("clock", 0),
+    ("flight", 0),
     ("net", 0),
     ("text", 0),
     ("envelope", 1),
@@ -51,19 +59,11 @@ const SQLITE_IS_IN: &str = "spool/embedded/";
 const EMPTY_NAMES: [&str; 9] = ["Place", "Said", "Known", "Found", "Kept", "Met", "Standing", "Fault", "Answer"];
 const HOME_OF_ANSWER: &str = "resolve/answer.rs";
 
-/// Files that still import each other. A group leaves this list with its last circle, and no file
-/// joins one.
-const CIRCLES: &[&[&str]] =
-    &[&["policy/x509/certificate", "policy/x509/names"], &["resolve/paths/asking", "resolve/paths/walk"]];
-
-/// The most lines of one file, its tests included.
-const LINES_LIMIT: usize = 600;
-
 #[test]
 fn a_module_names_only_lower_layers() {
     let mut faults = Vec::new();
     for source in sources() {
-        faults.extend(layer_faults(&source.name(), &source.text));
+        faults.extend(layer_faults(&source.name, &source.text));
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
@@ -94,14 +94,9 @@ fn the_layer_watch_sees_what_it_is_for() {
 
 #[test]
 fn files_do_not_import_each_other_in_circles() {
-    let files: Vec<(String, String)> = sources().into_iter().map(|source| (source.name(), source.text)).collect();
+    let files: Vec<(String, String)> = sources().into_iter().map(|source| (source.name, source.text)).collect();
     let found = circles(&files);
-    let is_within =
-        |group: &BTreeSet<String>, allowed: &[&str]| group.iter().all(|file| allowed.contains(&file.as_str()));
-    let new: Vec<_> = found.iter().filter(|group| !CIRCLES.iter().any(|allowed| is_within(group, allowed))).collect();
-    assert!(new.is_empty(), "these import each other: {new:#?}");
-    let open: Vec<_> = CIRCLES.iter().filter(|allowed| !found.iter().any(|group| is_within(group, allowed))).collect();
-    assert!(open.is_empty(), "these do so no more: take them from the list: {open:?}");
+    assert!(found.is_empty(), "these import each other: {found:#?}");
 }
 
 #[test]
@@ -128,7 +123,7 @@ fn the_watch_for_circles_sees_what_it_is_for() {
 
 #[test]
 fn one_file_names_an_engine_of_the_spool_and_none_outside_of_it_sqlite() {
-    let faults: Vec<_> = sources().iter().flat_map(|source| engine_faults(&source.name(), &source.text)).collect();
+    let faults: Vec<_> = sources().iter().flat_map(|source| engine_faults(&source.name, &source.text)).collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     for (name, text) in [
         ("service/start.rs", "use crate::spool::embedded::EmbeddedSpool;"),
@@ -168,14 +163,14 @@ fn a_type_is_named_for_what_it_holds() {
     assert_eq!(faults("resolve/probe.rs", "type Answer = u8;"), ["Answer"]);
     assert_eq!(faults(HOME_OF_ANSWER, "pub enum Answer {}"), Vec::<String>::new());
     for source in sources() {
-        assert_eq!(faults(&source.name(), &source.text), Vec::<String>::new(), "{}", source.name());
+        assert_eq!(faults(&source.name, &source.text), Vec::<String>::new(), "{}", source.name);
     }
 }
 
 #[test]
 fn every_file_says_first_what_it_is_for() {
     let silent: Vec<_> = sources().into_iter().filter(|source| !source.text.starts_with("//! ")).collect();
-    let silent: Vec<_> = silent.iter().map(Source::name).collect();
+    let silent: Vec<_> = silent.iter().map(|source| source.name.as_str()).collect();
     assert!(silent.is_empty(), "without a //! header: {}", silent.join(", "));
 }
 
@@ -185,9 +180,9 @@ fn the_rfc_table_is_whole_and_all_of_it_is_used() {
     let listed: BTreeSet<String> =
         front_page.lines().filter_map(|line| line.strip_prefix("//! | ")).flat_map(rfcs).collect();
     let mut cited: BTreeMap<String, String> = BTreeMap::new();
-    for source in sources().into_iter().filter(|source| source.name() != "lib.rs") {
+    for source in sources().into_iter().filter(|source| source.name != "lib.rs") {
         for rfc in rfcs(&source.text) {
-            cited.entry(rfc).or_insert_with(|| source.name());
+            cited.entry(rfc).or_insert_with(|| source.name.clone());
         }
     }
     let missing: Vec<_> = cited.iter().filter(|(rfc, _)| !listed.contains(*rfc)).collect();
@@ -212,49 +207,6 @@ fn alerts_ask_for_metrics_that_there_are() {
         let literal = format!("\"{name}\"");
         assert!(sources.iter().any(|source| source.text.contains(&literal)), "no metric {name}");
     }
-}
-
-#[test]
-fn files_stay_readable() {
-    let lines = |source: &Source| source.text.lines().count();
-    let long: Vec<_> = sources().into_iter().filter(|source| lines(source) > LINES_LIMIT).collect();
-    let faults: Vec<_> = long.iter().map(|source| format!("{} has {} lines", source.name(), lines(source))).collect();
-    assert!(faults.is_empty(), "{LINES_LIMIT} are allowed\n{}", faults.join("\n"));
-}
-
-struct Source {
-    path: PathBuf,
-    text: String,
-}
-
-impl Source {
-    /// The path below `src`, with `/` between its parts.
-    fn name(&self) -> String {
-        let below = self.path.strip_prefix(root()).unwrap();
-        below.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
-    }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-/// Every Rust file below `src`, in the order of the names.
-fn sources() -> Vec<Source> {
-    let mut found = Vec::new();
-    let mut folders = vec![root()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(Source { text: fs::read_to_string(&path).unwrap(), path });
-            }
-        }
-    }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    found
 }
 
 /// `RFC 5321` and the like.
@@ -305,27 +257,6 @@ fn is_type(path: &[String]) -> bool {
     path.len() == 1 || (path.iter().any(is_capital) && !path.iter().any(|part| part == "driver"))
 }
 
-/// A module of tests begins behind its `#[cfg(test)]` and further attributes, and ends with a line
-/// that is only a brace; what follows is code again.
-fn without_comments_and_tests(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut code = Vec::new();
-    let mut at = 0;
-    while let Some(line) = lines.get(at) {
-        if *line == "#[cfg(test)]" {
-            let item = lines[at..].iter().position(|line| !line.starts_with("#["));
-            let opens = item.is_some_and(|item| lines[at + item].contains("mod ") && lines[at + item].ends_with('{'));
-            if opens {
-                at += lines[at..].iter().position(|line| *line == "}").unwrap_or(lines.len());
-            }
-        } else if !line.trim_start().starts_with("//") {
-            code.push(*line);
-        }
-        at += 1;
-    }
-    code.join("\n")
-}
-
 /// What a file names of engines and their stores, and may not.
 fn engine_faults(name: &str, text: &str) -> Vec<String> {
     if name.starts_with(SQLITE_IS_IN) {
@@ -343,117 +274,4 @@ fn engine_faults(name: &str, text: &str) -> Vec<String> {
         faults.push(format!("{name}: SQLite is known in {SQLITE_IS_IN} alone"));
     }
     faults
-}
-
-/// Groups of files each of which leads to every other by what they import. That a file names one
-/// above it in the tree, as a child names its parent, counts for nothing.
-fn circles(files: &[(String, String)]) -> Vec<BTreeSet<String>> {
-    let modules: BTreeMap<Vec<String>, &str> =
-        files.iter().map(|(name, text)| (module_path(name), text.as_str())).collect();
-    let imports: BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> =
-        modules.iter().map(|(own, text)| (own, imported(own, text, &modules))).collect();
-    let reached: BTreeMap<&Vec<String>, BTreeSet<&Vec<String>>> =
-        imports.keys().map(|own| (*own, all_reached(own, &imports))).collect();
-    let mut groups = BTreeSet::new();
-    for (own, reach) in reached.iter().filter(|(own, reach)| reach.contains(*own)) {
-        let back = reach.iter().filter(|other| reached[**other].contains(own));
-        groups.insert(back.map(|path| path.join("/")).collect::<BTreeSet<_>>());
-    }
-    groups.into_iter().collect()
-}
-
-fn all_reached<'a>(
-    from: &Vec<String>,
-    imports: &'a BTreeMap<&Vec<String>, BTreeSet<Vec<String>>>,
-) -> BTreeSet<&'a Vec<String>> {
-    let mut reached = BTreeSet::new();
-    let mut to_do: Vec<&Vec<String>> = imports[from].iter().collect();
-    while let Some(next) = to_do.pop() {
-        if reached.insert(next) {
-            to_do.extend(&imports[next]);
-        }
-    }
-    reached
-}
-
-/// `spool/mod.rs` is `spool`, `spool/event.rs` is `spool`, `event`.
-fn module_path(name: &str) -> Vec<String> {
-    let path = name.trim_end_matches(".rs").trim_end_matches("/mod");
-    path.split('/').map(str::to_owned).collect()
-}
-
-/// The files whose contents a file names, those above it aside.
-fn imported(own: &[String], text: &str, modules: &BTreeMap<Vec<String>, &str>) -> BTreeSet<Vec<String>> {
-    let code = without_comments_and_tests(text);
-    let mut named = Vec::new();
-    for (at, _) in code.match_indices("::") {
-        let first: String = code[..at].chars().rev().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        let first: String = first.chars().rev().collect();
-        let before = code[..at - first.len()].chars().next_back();
-        if first.is_empty() || before.is_some_and(|c| c == ':' || c == '$') {
-            continue;
-        }
-        let mut rest = &code[at + 2..];
-        let mut base = match first.as_str() {
-            "crate" | "dane_relay" => Vec::new(),
-            "self" => own.to_vec(),
-            "super" => own[..own.len() - 1].to_vec(),
-            // A module of this one, or a name from elsewhere.
-            child => [own, &[child.to_owned()]].concat(),
-        };
-        while let Some(further) = rest.strip_prefix("super::") {
-            base.pop();
-            rest = further;
-        }
-        expand(&mut rest.chars().peekable(), &base, &mut named);
-    }
-    let file_of =
-        |path: Vec<String>| (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|p| modules.contains_key(p));
-    named.into_iter().filter_map(file_of).filter(|other| !own.starts_with(other)).collect()
-}
-
-/// Every path from the root of the crate, braces expanded: `crate::{a::B, c}` ⇒ `a::B`, `c`.
-fn paths(code: &str) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
-    for start in ["crate::", "dane_relay::"] {
-        for (at, _) in code.match_indices(start) {
-            // `$crate::`, `my_crate::` are other things.
-            let before = code[..at].chars().next_back();
-            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '$') {
-                expand(&mut code[at + start.len()..].chars().peekable(), &[], &mut found);
-            }
-        }
-    }
-    found
-}
-
-fn expand(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, before: &[String], found: &mut Vec<Vec<String>>) {
-    let mut path = before.to_vec();
-    loop {
-        while rest.next_if(|c| c.is_whitespace()).is_some() {}
-        if rest.next_if_eq(&'{').is_some() {
-            while rest.peek().is_some_and(|c| *c != '}') {
-                expand(rest, &path, found);
-                // `as Name` and the comma.
-                while rest.next_if(|c| *c != ',' && *c != '}').is_some() {}
-                rest.next_if_eq(&',');
-                while rest.next_if(|c| c.is_whitespace()).is_some() {}
-            }
-            rest.next();
-            return;
-        }
-        let mut part = String::new();
-        while let Some(c) = rest.next_if(|c| c.is_alphanumeric() || *c == '_' || *c == '*') {
-            part.push(c);
-        }
-        if part == "self" {
-            found.push(path);
-            return;
-        }
-        path.push(part);
-        if rest.next_if_eq(&':').is_none() || rest.next_if_eq(&':').is_none() {
-            found.push(path);
-            return;
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //! (pure).
 
 use super::certificate;
-use super::evidence::{CertificateEnd, Delivery, DnsProbe, Role, ServerSeen, Troubled, Whom};
+use super::evidence::{CertificateEnd, DeliveryForecast, DnsProbe, ProbeRole, ServerSeen, Troubled, Whom};
 use crate::clock::Timestamp;
 use crate::deliver::driver::Probe;
 use crate::deliver::{Planned, Target};
@@ -13,12 +13,12 @@ use crate::resolve::probe::Reply;
 use crate::resolve::{HostsFrom, MxHost, Resolution};
 use crate::smtp::address::Domain;
 
-pub(super) struct Probed {
+pub(super) struct ProbedServer {
     pub(super) step: Planned,
     pub(super) probe: Option<Probe>,
 }
 
-impl Probed {
+impl ProbedServer {
     pub(super) fn failure(&self) -> Option<&Cause> {
         match (&self.step, &self.probe) {
             (Planned::Skip { cause, .. }, _) => Some(cause),
@@ -43,7 +43,7 @@ impl Probed {
 /// What the servers did with us.
 pub(super) struct Observation {
     pub(super) known: Option<RouteFacts>,
-    pub(super) probed: Vec<Probed>,
+    pub(super) probed: Vec<ProbedServer>,
     /// The cause that stops all mail before any server is asked.
     pub(super) stopped: Option<Cause>,
 }
@@ -54,11 +54,11 @@ impl Observation {
         let unavailable = |cause: &Cause| {
             matches!(cause, Cause::DnsUnavailable { .. } | Cause::NextHopUnknown { question: Some(_), .. })
         };
-        self.stopped.iter().chain(self.probed.iter().filter_map(Probed::failure)).any(unavailable)
+        self.stopped.iter().chain(self.probed.iter().filter_map(ProbedServer::failure)).any(unavailable)
     }
 
     pub(super) fn servers(&self, at: Timestamp) -> Vec<ServerSeen> {
-        let seen = |probed: &Probed| match (&probed.step, &probed.probe) {
+        let seen = |probed: &ProbedServer| match (&probed.step, &probed.probe) {
             (Planned::Try(target), Some(probe)) => Some(server_seen(target, probe, at)),
             (Planned::Try(_) | Planned::Skip { .. }, _) => None,
         };
@@ -89,7 +89,7 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
 
 /// The answer that was missing, whole and signed, from a resolver that delivery asks.
 pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
-    let is_ours = probe.whom == Whom::Upstream && probe.role == Role::Subject;
+    let is_ours = probe.whom == Whom::Upstream && probe.role == ProbeRole::Subject;
     is_ours && probe.seen.reply == Reply::Records && probe.seen.signed
 }
 
@@ -137,10 +137,10 @@ pub(super) fn subject(troubled: &[Troubled]) -> Option<Question> {
     troubled.first().map(|troubled| troubled.question.clone())
 }
 
-pub(super) fn conclude(domain: &Domain, known: &RouteFacts, probed: &[Probed]) -> Delivery {
-    let bad = probed.iter().find_map(Probed::failure);
+pub(super) fn conclude(domain: &Domain, known: &RouteFacts, probed: &[ProbedServer]) -> DeliveryForecast {
+    let bad = probed.iter().find_map(ProbedServer::failure);
     let good = probed.iter().filter(|probed| probed.failure().is_none()).find_map(|probed| probed.probe.as_ref());
-    let watched = probed.iter().find_map(Probed::watched_failure);
+    let watched = probed.iter().find_map(ProbedServer::watched_failure);
     let delivered = |probe: &Probe| format!("Mail for {domain} is delivered {}", how(probe, known));
     let exception = known.rule.exception.as_ref();
     let sentence = match (good, bad, watched, exception) {
@@ -158,7 +158,7 @@ pub(super) fn conclude(domain: &Domain, known: &RouteFacts, probed: &[Probed]) -
         (None, Some(cause), _, _) => format!("Mail for {domain} is not delivered now. {}", cause.sentence()),
         (None, None, _, _) => format!("The domain {domain} has no mail server to try."),
     };
-    Delivery {
+    DeliveryForecast {
         delivers: good.is_some(),
         cause: bad.cloned(),
         watched: watched.filter(|_| bad.is_none()).cloned(),

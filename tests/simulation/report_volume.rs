@@ -1,11 +1,11 @@
 //! What one client can do with one message, or with many from nobody: how many reports it brings, and
 //! how large they are (RFC 3461 §5.2, RFC 5321 §6.1). Crashes among them lose none and double none.
 
-use crate::camera::{BLOWS, Crash};
-use crate::judge::{Answer, message_id};
-use crate::nature::Nature::{self, Fine, Greylisting, NullMx, Refusing};
+use crate::behaviour::DomainBehaviour::{self, Fine, Greylisting, NullMx, Refusing};
+use crate::crash_snapshot::{CRASH_KINDS, Crash};
+use crate::invariants::{SubmissionResult, message_id};
 use crate::side_by_side;
-use crate::world::{ALWAYS, BEGIN, Letter, SENDER, Size, What, World};
+use crate::world::{ALWAYS, BEGIN, SENDER, Size, Submission, What, World};
 use dane_relay::lab::mx::behaviour::Received;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,28 +13,28 @@ use std::time::Duration;
 /// Of a host that has not got it: its first host refuses this sender, too.
 const FALSE_SENDER: &str = "mallory@d0.test";
 const POSTMASTER: &str = "postmaster@office.test";
-/// How long the way to each host takes, where only one is taken at a time.
-const WAY: Duration = Duration::from_secs(25);
+/// How long it takes to connect to each host, where only one is taken at a time.
+const CONNECT_DELAY: Duration = Duration::from_secs(25);
 
-fn domains(natures: &[Nature]) -> BTreeMap<String, Nature> {
-    natures.iter().enumerate().map(|(n, nature)| (format!("d{n}.test"), *nature)).collect()
+fn domains(behaviours: &[DomainBehaviour]) -> BTreeMap<String, DomainBehaviour> {
+    behaviours.iter().enumerate().map(|(n, behaviour)| (format!("d{n}.test"), *behaviour)).collect()
 }
 
-fn letter(number: usize, from: &'static str, to: &BTreeMap<String, Nature>) -> Letter {
+fn submission(number: usize, from: &'static str, to: &BTreeMap<String, DomainBehaviour>) -> Submission {
     let to = to.keys().map(|domain| format!("r{number}@{domain}")).collect();
-    Letter { number, at: BEGIN, from, ret: "", to, notify: "", padding: 0 }
+    Submission { number, at: BEGIN, from, ret: "", to, notify: "", padding: 0 }
 }
 
-/// These letters, one after the other, to hosts that are reached one after the other.
-fn world(natures: BTreeMap<String, Nature>, letters: Vec<Letter>, pause: Duration) -> World {
-    let sent = (0_u32..).zip(letters).map(|(nth, letter)| {
+/// These submissions, one after the other, to hosts that are reached one after the other.
+fn world(behaviours: BTreeMap<String, DomainBehaviour>, submissions: Vec<Submission>, pause: Duration) -> World {
+    let sent = (0_u32..).zip(submissions).map(|(nth, submission)| {
         let at = BEGIN.plus(pause * nth);
-        (at, What::Send(Letter { at, ..letter }))
+        (at, What::Send(Submission { at, ..submission }))
     });
-    let size = if natures.len() > 20 { Size::Usual } else { Size::Small };
-    let mut world = World::made_of((0, size), natures, sent.collect());
-    for (domain, _) in world.natures.iter().filter(|(name, nature)| *name != "d0.test" && **nature != NullMx) {
-        world.streets.lengthen(domain, WAY);
+    let size = if behaviours.len() > 20 { Size::Usual } else { Size::Small };
+    let mut world = World::made_of(0, size, behaviours, sent.collect());
+    for (domain, _) in world.behaviours.iter().filter(|(name, behaviour)| *name != "d0.test" && **behaviour != NullMx) {
+        world.network.delay(domain, CONNECT_DELAY);
     }
     world.config.delivery.max_concurrent = 1;
     world
@@ -65,11 +65,11 @@ fn octets(mail: &[Received]) -> usize {
 
 #[test]
 fn one_message_to_200_hosts_that_refuse_one_after_the_other_brings_few_reports_and_comes_back_once() {
-    let natures = domains(&[Refusing; 200]);
-    let sent = Letter { ret: " RET=FULL", padding: 94_000, ..letter(0, SENDER, &natures) };
-    let mut world = world(natures, vec![sent], WAY);
+    let behaviours = domains(&[Refusing; 200]);
+    let sent = Submission { ret: " RET=FULL", padding: 94_000, ..submission(0, SENDER, &behaviours) };
+    let mut world = world(behaviours, vec![sent], CONNECT_DELAY);
     world.run(&[]);
-    world.judge();
+    world.check_invariants();
     let reports = world.mail_to(SENDER);
     assert!(reports.len() <= 6, "{} reports", reports.len());
     assert!(octets(&reports) < 400_000, "{} octets", octets(&reports));
@@ -84,21 +84,25 @@ fn contains(mail: &Received, text: &str) -> bool {
 
 #[test]
 fn rfc3461_5_2_2_success_at_many_hosts_is_told_in_few_reports() {
-    let natures = domains(&[Fine; 100]);
-    let mut world = world(natures.clone(), vec![Letter { notify: ALWAYS, ..letter(0, SENDER, &natures) }], WAY);
+    let behaviours = domains(&[Fine; 100]);
+    let mut world = world(
+        behaviours.clone(),
+        vec![Submission { notify: ALWAYS, ..submission(0, SENDER, &behaviours) }],
+        CONNECT_DELAY,
+    );
     world.run(&[]);
-    world.judge();
+    world.check_invariants();
     let reports = world.mail_to(SENDER).len();
     assert!(reports <= 5, "{reports} reports");
 }
 
 #[test]
 fn rfc5321_6_1_of_many_lost_reports_the_postmaster_reads_in_few_mails_of_each_once() {
-    let natures = domains(&[Refusing]);
-    let letters = (0..200).map(|number| letter(number, FALSE_SENDER, &natures)).collect();
-    let mut world = world(natures, letters, Duration::from_millis(200));
+    let behaviours = domains(&[Refusing]);
+    let submissions = (0..200).map(|number| submission(number, FALSE_SENDER, &behaviours)).collect();
+    let mut world = world(behaviours, submissions, Duration::from_millis(200));
     world.run(&[]);
-    world.judge();
+    world.check_invariants();
     let (lost, mails) = (world.lost(), world.mail_to(POSTMASTER).len());
     assert!(mails <= 3, "{mails} mails in the first hour");
     // One mail names a hundred, and counts the others; the sum of the audit has all of them.
@@ -109,23 +113,23 @@ fn rfc5321_6_1_of_many_lost_reports_the_postmaster_reads_in_few_mails_of_each_on
 #[test]
 fn rfc5321_6_1_a_crash_at_any_durable_step_costs_no_report_that_is_still_to_be_written() {
     let crowd = || {
-        let natures = domains(&[Refusing, Refusing, Fine, NullMx, Greylisting, Refusing]);
+        let behaviours = domains(&[Refusing, Refusing, Fine, NullMx, Greylisting, Refusing]);
         let few = domains(&[Refusing]);
-        let mut letters: Vec<Letter> = (1..3).map(|number| letter(number, FALSE_SENDER, &few)).collect();
-        letters.insert(0, Letter { notify: ALWAYS, ..letter(0, SENDER, &natures) });
-        world(natures, letters, WAY * 3)
+        let mut submissions: Vec<Submission> = (1..3).map(|number| submission(number, FALSE_SENDER, &few)).collect();
+        submissions.insert(0, Submission { notify: ALWAYS, ..submission(0, SENDER, &behaviours) });
+        world(behaviours, submissions, CONNECT_DELAY * 3)
     };
     let all = crowd().run(&[]);
     let crashes: Vec<Crash> = all.iter().enumerate().flat_map(|(nth, done)| done.crashes(nth + 1)).collect();
     side_by_side(crashes.len(), |nth| {
-        let again = Crash { step: 1 + nth % 40, blow: BLOWS[nth % BLOWS.len()] };
+        let again = Crash { step: 1 + nth % 40, kind: CRASH_KINDS[nth % CRASH_KINDS.len()] };
         let mut world = crowd();
         world.run(&[crashes[nth], again]);
-        world.judge();
+        world.check_invariants();
         let lost = world.lost();
-        let answers = world.judge.answers.lock().unwrap();
-        let from_nobody = answers.values().filter(|(letter, _)| letter.from == FALSE_SENDER);
-        let accepted = from_nobody.filter(|(_, answer)| *answer == Answer::Accepted).count();
+        let answers = world.invariants.answers.lock().unwrap();
+        let from_nobody = answers.values().filter(|(submission, _)| submission.from == FALSE_SENDER);
+        let accepted = from_nobody.filter(|(_, answer)| *answer == SubmissionResult::Accepted).count();
         assert!((accepted..=2).contains(&lost.len()), "{}: {accepted} accepted, {lost:?}", world.name());
         assert_eq!(lost.iter().collect::<BTreeSet<_>>().len(), lost.len(), "{}: {lost:?}", world.name());
     });

@@ -1,0 +1,300 @@
+//! The arguments of the `relay` command, and what they make of the configuration.
+
+use super::operator::{EXIT_CODES, QueueAction, SpoolOptions};
+use super::terminal::load;
+use clap::{Args, Parser, Subcommand};
+use dane_relay::check::Color;
+use dane_relay::command::dns;
+use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
+use dane_relay::smtp::address::Domain;
+use hickory_proto::rr::{Name, RecordType};
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+/// Outbound SMTP relay that enforces DANE and accounts for every recipient.
+#[derive(Parser)]
+#[command(name = "relay", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: CliCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CliCommand {
+    /// Run the relay until SIGTERM or SIGINT.
+    Serve {
+        /// Configuration file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists;
+        /// otherwise a listener on loopback and ./relay-spool.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Show a signed mini-internet on loopback and mail going through it.
+    #[cfg(feature = "lab")]
+    Lab {
+        /// Tell another story: an IPS that drops DNS answers, found by `relay check`.
+        #[arg(long)]
+        story: bool,
+        /// Keep the lab running after the story, to try `relay check` on it; Ctrl-C ends it.
+        #[arg(long, conflicts_with = "story")]
+        stay: bool,
+    },
+    /// Find out what mail to a domain would meet now, and whose fault it is, without sending any.
+    #[command(
+        alias = "dane-check",
+        after_help = "Exit codes: 0 ok, 1 warning, 2 fault, 3 could not find out, 64 usage, 78 configuration."
+    )]
+    Check(CheckArguments),
+    /// Print what to publish so that `relay check` can tell a filter from a fault.
+    Canary {
+        #[command(subcommand)]
+        action: CanaryAction,
+    },
+    /// Ask the DNS one question and say whether the answer proves itself.
+    Dns {
+        /// The name, such as _25._tcp.mx.example.org.
+        #[arg(value_parser = dns::parse_name)]
+        name: Name,
+        /// The record type, such as MX, TLSA or TYPE65280.
+        #[arg(value_name = "TYPE", value_parser = dns::parse_type)]
+        record_type: RecordType,
+        /// Show the chain of trust, zone by zone.
+        #[arg(short, long)]
+        verbose: bool,
+        #[command(flatten)]
+        output: Output,
+        #[command(flatten)]
+        over: Overrides,
+    },
+    /// See what is known of the MTA-STS policy of a domain, or fetch it.
+    Policy {
+        #[command(subcommand)]
+        action: PolicyAction,
+    },
+    /// See what waits, and decide about it.
+    #[command(after_help = EXIT_CODES)]
+    Queue {
+        #[command(subcommand)]
+        action: QueueAction,
+    },
+    /// Tell what happened to a message, attempt by attempt.
+    #[command(after_help = EXIT_CODES)]
+    Why {
+        /// A queue id, a Message-ID, or the address of a sender or recipient.
+        subject: String,
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// Prove that every accepted recipient is accounted for.
+    #[command(after_help = EXIT_CODES)]
+    Audit {
+        /// Look at the state database alone; without this, all that waits is read and verified, too.
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// Say whether the relay runs, and how it is.
+    #[command(after_help = EXIT_CODES)]
+    Status {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Print the completions for a shell.
+    #[command(after_help = "For bash: relay completions bash > /etc/bash_completion.d/relay")]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, for a package.
+    #[command(hide = true)]
+    Manual {
+        /// The directory; it is made if it is not there.
+        directory: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CanaryAction {
+    /// Print the zone file, for a signed zone of yours.
+    Zonefile {
+        /// The zone, such as canary.example.org.
+        #[arg(value_parser = domain)]
+        zone: Domain,
+    },
+}
+
+/// What to check, whom to compare with, and how it is shown.
+#[derive(Args)]
+pub(crate) struct CheckArguments {
+    /// The recipient domain.
+    #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself"])]
+    pub(crate) domain: Option<Domain>,
+    /// Check every domain that mail waits for now: one line each.
+    #[arg(long, conflicts_with = "domain")]
+    pub(crate) all_queued: bool,
+    /// Check this host itself: resolver, validation, clock, egress, port 25, spool, certificate.
+    #[arg(long = "self", conflicts_with_all = ["domain", "all_queued"])]
+    pub(crate) myself: bool,
+    /// Show every record and every probe.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Colours: auto, always or never.
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    pub(crate) color: When,
+    #[command(flatten)]
+    pub(crate) compared: Compared,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) over: Overrides,
+}
+
+/// Whom and what to compare with.
+#[derive(Args)]
+pub(crate) struct Compared {
+    /// Compare with this resolver: tls://IP#NAME, https://IP/PATH#NAME, udp://IP. May be given
+    /// several times.
+    #[arg(long, value_name = "UPSTREAM")]
+    pub(crate) reference: Vec<Upstream>,
+    /// A zone with names of known numbers of records; see `relay canary zonefile`.
+    #[arg(long, value_name = "ZONE", value_parser = domain)]
+    pub(crate) canary: Option<Domain>,
+    /// A mail host of somebody else, to see whether port 25 is open and TLS untouched. May be
+    /// given several times.
+    #[arg(long, value_name = "HOST", value_parser = domain)]
+    pub(crate) control: Vec<Domain>,
+    /// Keep all that was seen in a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// Compare with what was seen elsewhere and kept by --save.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compare: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+impl When {
+    /// `NO_COLOR` counts when nothing is said.
+    pub(crate) fn color(self) -> Color {
+        let wanted = match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+            }
+        };
+        if wanted { Color::Shown } else { Color::Plain }
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PolicyAction {
+    /// Show the policy that is kept, and the TXT record as it is now.
+    Show(OfDomain),
+    /// Fetch the policy now and keep it; a relay that runs goes by it at once.
+    Refresh(OfDomain),
+}
+
+/// A domain, and how to find out about it.
+#[derive(Args)]
+pub(crate) struct OfDomain {
+    /// The recipient domain.
+    #[arg(value_parser = domain)]
+    pub(crate) domain: Domain,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) over: Overrides,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Say whether a configuration file can be used.
+    Check {
+        /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print every key with the value that counts: of the file, or the default.
+    Show {
+        /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print a configuration with every key, its meaning and its default.
+    Example,
+}
+
+/// How a result is printed.
+#[derive(Args)]
+pub(crate) struct Output {
+    /// JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What overrides the configuration file, or stands in for it.
+#[derive(Args)]
+pub(crate) struct Overrides {
+    /// Configuration file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Ask this way: system, udp://IP:PORT, tcp://IP:PORT, tls://IP:PORT#NAME,
+    /// https://IP:PORT/PATH#NAME, authoritative. May be given several times.
+    #[arg(long, value_name = "UPSTREAM")]
+    pub(crate) upstream: Vec<Upstream>,
+    /// Trust anchors: builtin, or a file with DNSKEY or DS lines.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust_anchors: Option<String>,
+    /// Certificate authorities: system, or a PEM file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) roots: Option<String>,
+    /// Port of the mail servers.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+}
+
+impl Overrides {
+    pub(crate) fn config(self) -> Result<Config, String> {
+        let mut config = load(self.config.as_deref())?;
+        if !self.upstream.is_empty() {
+            config.dns.upstreams = self.upstream;
+        }
+        if let Some(anchors) = self.trust_anchors {
+            config.dns.trust_anchors = TrustAnchorSource::from(anchors);
+        }
+        if let Some(roots) = self.roots {
+            config.tls.roots = RootsSource::from(roots);
+        }
+        if let Some(port) = self.port {
+            config.delivery.port = port;
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+pub(crate) fn domain(text: &str) -> Result<Domain, String> {
+    text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
+}
+
+impl Compared {
+    /// What is said here comes on top of the file's.
+    pub(crate) fn on_top_of(&mut self, mut config: Config) -> Config {
+        config.check.references.append(&mut self.reference);
+        config.check.controls.append(&mut self.control);
+        config.check.canary = self.canary.take().or(config.check.canary);
+        config
+    }
+}

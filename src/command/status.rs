@@ -1,0 +1,80 @@
+//! `relay status`: whether the relay runs, and how it is.
+
+use crate::clock::Timestamp;
+use crate::policy::exceptions::{Exception, ExceptionsStatus};
+use crate::text::{counted, paragraph};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where the words begin.
+const COLUMN: usize = 15;
+
+/// A relay that runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Running {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it started.
+    pub since: Timestamp,
+    /// Where clients hand mail in.
+    pub smtp: Vec<SocketAddr>,
+    /// Where it is watched.
+    pub admin: SocketAddr,
+    /// Why no mail is taken at the moment.
+    pub refuses: Option<String>,
+    /// Messages that wait.
+    pub queued_messages: u64,
+    /// When the oldest of them came.
+    pub oldest: Option<Timestamp>,
+    /// Octets in segments and content files.
+    pub spool_bytes: u64,
+    /// Damaged records met since the start.
+    pub damaged_records: u64,
+    /// Next hops that the relay is backing off from.
+    #[serde(alias = "next_hops_out_of_reach")]
+    pub next_hops_backing_off: usize,
+    /// How the operator's weakenings stand.
+    #[serde(default)]
+    pub exceptions: ExceptionsStatus,
+    /// Zones in which nothing is validated, and who is asked there.
+    #[serde(default)]
+    pub private_zones: Vec<String>,
+}
+
+impl Running {
+    /// For people.
+    #[must_use]
+    pub fn text(&self, now: Timestamp) -> String {
+        let age = |since| humantime::format_duration(Duration::from_secs(now.since(since).as_secs()));
+        let smtp = self.smtp.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let oldest = self.oldest.map_or_else(String::new, |at| format!(", the oldest for {}", age(at)));
+        let mut text = String::new();
+        let mut line = |label: &str, words: &str| text.push_str(&paragraph(label, words, COLUMN));
+        line("relay", &format!("version {}, process {}", self.version, self.pid));
+        line("runs since", &format!("{} ({})", self.since.to_second(), age(self.since)));
+        line("takes mail", &self.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
+        line("metrics", &format!("http://{}/metrics", self.admin));
+        line("queue", &format!("{}{oldest}", counted(self.queued_messages, "message")));
+        let backing_off = match self.next_hops_backing_off {
+            0 => "no next hop".to_owned(),
+            some => format!("{}, tried again later", counted(some as u64, "next hop")),
+        };
+        line("backing off", &backing_off);
+        let damaged = counted(self.damaged_records, "damaged record");
+        line("spool", &format!("{}, {damaged}", counted(self.spool_bytes, "octet")));
+        line("exceptions", if self.exceptions.in_force.is_empty() { "none in force" } else { "in force:" });
+        for Exception { domains, kind, reason, until } in &self.exceptions.in_force {
+            line("", &format!("{kind} for {domains} until {until}: {reason}"));
+        }
+        for Exception { domains, kind, until, .. } in &self.exceptions.over {
+            line("", &format!("over: {kind} for {domains} until {until}; remove it from the configuration"));
+        }
+        for zone in &self.private_zones {
+            line("private zone", &format!("{zone}: nothing is validated in it"));
+        }
+        text
+    }
+}

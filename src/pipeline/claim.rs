@@ -1,0 +1,167 @@
+//! Which messages are taken from the spool, and which of their recipients are due.
+
+use super::LONGEST_SLEEP;
+use super::Pipeline;
+use super::postmaster::is_lost_report;
+use crate::clock::Timestamp;
+use crate::smtp::address::Mailbox;
+use crate::spool::{Claim, SpoolEntry, schedule};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long deliveries that are under way may go on after the stop.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+/// The pause after the spool failed to give work, in case it recovers.
+const SPOOL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Messages taken from the spool at once. They are small while they wait for a connection, and
+/// those for one next hop wait in a line of bounded length, so that it takes many dead next hops to
+/// fill this.
+const MOST_CARRIED: usize = 10_000;
+/// Messages claimed in one go, so that reading them does not hold up the writing of outcomes.
+const MOST_CLAIMED: usize = 500;
+/// Takes due messages from the spool until `stop`, then lets what is under way end.
+pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(MOST_CARRIED));
+    let tasks = TaskTracker::new();
+    // The clock may have been set back while the relay was down.
+    let span = pipeline.span();
+    if let Err(error) = pipeline.spool.bring_forward(*span.start(), *span.end()).await {
+        pipeline.observer.spool_failed("bring forward", &error);
+    }
+    while !stop.is_cancelled() {
+        let now = pipeline.out.clock.now();
+        let claims = match pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED)).await {
+            Ok(claims) => claims,
+            Err(error) => {
+                pipeline.observer.spool_failed("claim", &error);
+                tokio::time::sleep(SPOOL_PAUSE).await;
+                continue;
+            }
+        };
+        if claims.is_empty() {
+            wait_for_work(&pipeline, &slots, &stop).await;
+            continue;
+        }
+        for claim in claims {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let pipeline = Arc::clone(&pipeline);
+            tasks.spawn(async move {
+                pipeline.take_up(claim).await;
+                drop(slot);
+            });
+        }
+    }
+    tasks.close();
+    // What does not end in time is cut off; its recipients are still in the spool.
+    let _ended_or_not = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
+    pipeline.out.mailer.close().await;
+}
+
+async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &CancellationToken) {
+    if slots.available_permits() == 0 {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            _free = slots.acquire() => {}
+        }
+        return;
+    }
+    let changed = pipeline.spool.changed();
+    let until_due = match pipeline.spool.next_due().await {
+        Ok(due) => due.map_or(LONGEST_SLEEP, |due| due.since(pipeline.out.clock.now()).min(LONGEST_SLEEP)),
+        Err(error) => {
+            pipeline.observer.spool_failed("next due", &error);
+            SPOOL_PAUSE
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = changed => {}
+        () = tokio::time::sleep(until_due) => {}
+    }
+}
+
+impl Pipeline {
+    async fn take_up(&self, claim: Claim) {
+        if is_lost_report(&claim.entry) { self.tell_postmaster(claim).await } else { self.carry(claim).await }
+    }
+
+    /// The recipients whose time has come, by index in the envelope.
+    pub(super) fn due<'a>(&self, entry: &'a SpoolEntry) -> impl Iterator<Item = (usize, &'a Mailbox)> {
+        let why =
+            if self.has_to_tell(entry, *self.span().start()) { DueFor::MayBeForReport } else { DueFor::ForAttempt };
+        let due = due_recipients(entry, self.span(), why);
+        due.into_iter().filter_map(|index| Some((index, entry.envelope.recipients.get(index)?)))
+    }
+
+    pub(super) fn span(&self) -> Span {
+        let now = self.out.clock.now();
+        now..=schedule::horizon(&self.out.config.retry, now)
+    }
+}
+
+/// From now to the latest moment for which anything is planned. A recipient whose time lies beyond
+/// it is due: the clock was set back, and its wait must not become longer for that.
+pub(super) type Span = RangeInclusive<Timestamp>;
+
+/// Why somebody may have found a message due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DueFor {
+    /// For an attempt, and nothing else.
+    ForAttempt,
+    /// There is a report to write, too.
+    MayBeForReport,
+}
+
+/// The recipients whose time has come; where the message was found due for an attempt, at least those
+/// that are due first.
+fn due_recipients(entry: &SpoolEntry, span: Span, found: DueFor) -> Vec<usize> {
+    let waiting = entry.recipients.iter().enumerate();
+    let waiting: Vec<(usize, Option<Timestamp>)> = waiting
+        .filter_map(|(index, state)| Some((index, state.pending()?.due.filter(|due| due <= span.end()))))
+        .collect();
+    let first = waiting.iter().map(|(_, due)| *due).min().flatten().filter(|_| found == DueFor::ForAttempt);
+    let now = *span.start();
+    let by = first.map_or(now, |first| first.max(now));
+    waiting.into_iter().filter(|(_, due)| due.is_none_or(|due| due <= by)).map(|(index, _)| index).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Envelope, Origin, QueueId};
+    use crate::smtp::address::ReversePath;
+    use crate::spool::{Pending, RecipientState};
+
+    fn entry(dues: &[Option<i64>]) -> SpoolEntry {
+        let recipients = vec!["a@x.example".parse().unwrap(); dues.len()];
+        let origin = Origin::Report { about: QueueId(1) };
+        let mut entry =
+            SpoolEntry::new(QueueId(2), Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin), 0);
+        for (state, due) in entry.recipients.iter_mut().zip(dues) {
+            *state = RecipientState::Queued(Pending { due: due.map(Timestamp), ..Pending::default() });
+        }
+        entry
+    }
+
+    #[test]
+    fn each_recipient_comes_in_its_time_and_a_claimed_message_has_one_that_does() {
+        let due =
+            |dues: &[Option<i64>]| due_recipients(&entry(dues), Timestamp(10)..=Timestamp(100), DueFor::ForAttempt);
+        assert_eq!(due(&[None, Some(10), Some(11)]), [0, 1]);
+        assert_eq!(due(&[Some(20), Some(30), Some(20)]), [0, 2], "after the clock was set back");
+        assert_eq!(due(&[Some(5), Some(101), Some(100)]), [0, 1], "so that it is further away than any plan");
+        let mut done = entry(&[None]);
+        done.recipients[0] = RecipientState::Removed;
+        assert!(due_recipients(&done, Timestamp(10)..=Timestamp(100), DueFor::ForAttempt).is_empty());
+        let early =
+            due_recipients(&entry(&[Some(20), Some(10)]), Timestamp(10)..=Timestamp(100), DueFor::MayBeForReport);
+        assert_eq!(early, [1], "a report that is due makes no attempt early");
+    }
+}

@@ -1,0 +1,138 @@
+//! A spool around another one, for tests that watch what is asked of it or change what it says.
+
+use async_trait::async_trait;
+use dane_relay::clock::Timestamp;
+use dane_relay::envelope::{Envelope, QueueId};
+use dane_relay::spool::event::Event;
+use dane_relay::spool::{BodyReader, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
+use std::sync::Arc;
+
+/// What is asked of the writers of a spool, which one waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Enqueue,
+    Claim,
+    OpenBody,
+    Settle,
+    History,
+}
+
+/// What happens besides.
+pub(crate) trait Around: Send + Sync {
+    /// Dropped when the call is over.
+    type During: Send;
+
+    fn call(&self, call: Call) -> Self::During;
+
+    fn lease(&self, inner: Lease) -> Lease {
+        inner
+    }
+
+    /// Before the spool inside is asked to renew a claim.
+    fn renew(&self) -> Result<(), SpoolError> {
+        Ok(())
+    }
+}
+
+/// See the module.
+pub(crate) struct WrappedSpool<A> {
+    pub(crate) inner: Arc<dyn Spool>,
+    pub(crate) around: A,
+}
+
+#[async_trait]
+impl<A: Around> Spool for WrappedSpool<A> {
+    fn admit(&self, size: u64) -> Result<(), SpoolError> {
+        self.inner.admit(size)
+    }
+
+    fn begin(&self, now: Timestamp) -> Draft {
+        self.inner.begin(now)
+    }
+
+    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
+        let _during = self.around.call(Call::Enqueue);
+        self.inner.enqueue(draft, envelope).await
+    }
+
+    async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError> {
+        let _during = self.around.call(Call::Claim);
+        self.inner.claim_due(now, most).await
+    }
+
+    async fn claim_one(&self, id: QueueId, now: Timestamp) -> Result<Option<Claim>, SpoolError> {
+        let _during = self.around.call(Call::Claim);
+        self.inner.claim_one(id, now).await
+    }
+
+    fn lease(&self) -> Lease {
+        self.around.lease(self.inner.lease())
+    }
+
+    async fn renew(&self, claim: &Claim) -> Result<(), SpoolError> {
+        self.around.renew()?;
+        self.inner.renew(claim).await
+    }
+
+    async fn bring_forward(&self, now: Timestamp, horizon: Timestamp) -> Result<(), SpoolError> {
+        self.inner.bring_forward(now, horizon).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, SpoolError> {
+        self.inner.next_due().await
+    }
+
+    async fn changed(&self) {
+        self.inner.changed().await;
+    }
+
+    async fn open_body(&self, id: QueueId) -> Result<Box<dyn BodyReader>, SpoolError> {
+        let _during = self.around.call(Call::OpenBody);
+        self.inner.open_body(id).await
+    }
+
+    async fn settle_part(&self, claim: &mut Claim, settlement: Settlement) -> Result<(), SpoolError> {
+        let _during = self.around.call(Call::Settle);
+        self.inner.settle_part(claim, settlement).await
+    }
+
+    async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), SpoolError> {
+        let _during = self.around.call(Call::Settle);
+        self.inner.settle(claim, settlement).await
+    }
+
+    async fn settle_together(
+        &self,
+        claim: Claim,
+        settlement: Settlement,
+        others: Vec<(Claim, Settlement)>,
+    ) -> Result<(), SpoolError> {
+        let _during = self.around.call(Call::Settle);
+        self.inner.settle_together(claim, settlement, others).await
+    }
+
+    async fn release(&self, claim: Claim) -> Result<(), SpoolError> {
+        self.inner.release(claim).await
+    }
+
+    async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError> {
+        self.inner.postpone(claim, until).await
+    }
+
+    fn stats(&self) -> SpoolStats {
+        self.inner.stats()
+    }
+
+    async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
+        let _during = self.around.call(Call::History);
+        self.inner.history(id).await
+    }
+
+    async fn failed(&self) -> String {
+        self.inner.failed().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
