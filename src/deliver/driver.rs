@@ -280,7 +280,7 @@ impl Mailer {
         let history = History { messages: history.messages.saturating_add(1), ..history };
         let beginning = MailConversation::beginning(Session::ready(job, learned), history);
         let talk = MailConversation { watched_failure, group, ..beginning };
-        let talk = self.talk(talk, connection, target, Some(body)).await;
+        let talk = Box::pin(self.talk(talk, connection, target, Some(body))).await;
         let again = talk.session.to_ask_again();
         if again.is_empty() {
             return talk;
@@ -352,7 +352,8 @@ impl Mailer {
         let history = History { opened: self.parking.now(), messages: 1 };
         let mut talk = MailConversation { hello, ..MailConversation::beginning(session, history) };
         match self.connect(target).await {
-            Ok(connection) => self.talk(talk, connection, target, body).await,
+            // In a box, so that those who wait for a connection are small.
+            Ok(connection) => Box::pin(self.talk(talk, connection, target, body)).await,
             Err(fault) => {
                 let _finish = talk.session.on(Event::Broken(fault));
                 talk
