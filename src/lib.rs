@@ -87,6 +87,7 @@
 //! | RFC 5702 | RSA with SHA-2 in DNSSEC |
 //! | RFC 5802 | SCRAM |
 //! | RFC 5890 | U-labels and A-labels |
+//! | RFC 6052 | IPv4 addresses within IPv6 ones |
 //! | RFC 6066 | SNI |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
@@ -103,6 +104,7 @@
 //! | RFC 6762 | `.local` |
 //! | RFC 6781 | how zones are signed |
 //! | RFC 6840 | DNSSEC, clarified |
+//! | RFC 6890 | special addresses |
 //! | RFC 6891 | EDNS |
 //! | RFC 6895 | numbers of record types |
 //! | RFC 7435 | opportunistic security |

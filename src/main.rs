@@ -2,11 +2,11 @@
 
 mod cli;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction};
 use cli::lookup::DnsOutput;
 use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, say, usual_file};
-use cli::{check, lookup, operator, serve};
+use cli::{check, lookup, manual, operator, serve};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
 use dane_relay::command::dns::DnsDetail;
@@ -72,6 +72,11 @@ async fn run(command: CliCommand) -> ExitCode {
             }
         }
         CliCommand::Config { action: ConfigAction::Example } => say(config::REFERENCE),
+        CliCommand::Completions { shell } => say(&manual::completions(Cli::command(), shell)),
+        CliCommand::Manual { directory } => match manual::write_pages(Cli::command(), &directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(EXIT_IO, &format!("{}: {error}", directory.display())),
+        },
     }
 }
 

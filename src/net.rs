@@ -46,6 +46,60 @@ pub trait Network: Send + Sync {
     fn has_way_to(&self, _address: IpAddr) -> bool {
         true
     }
+
+    /// Whether an address is one of this machine's own. Nothing is sent.
+    fn is_own(&self, _address: IpAddr) -> bool {
+        false
+    }
+}
+
+/// Where an address leads, by the registry of special addresses (RFC 6890).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To some host of the internet.
+    Public,
+    /// To this machine: loopback, or no address at all.
+    ThisHost,
+    /// Into a private network, or one behind a provider's address translation.
+    Private,
+    /// To the neighbours on a link, and to the metadata of clouds.
+    Link,
+    /// To no single host: multicast, broadcast, reserved.
+    Nowhere,
+}
+
+/// The address by which some clouds give their metadata over IPv6; it lies in a private range.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+impl Reach {
+    /// Where an address leads. One of IPv4 is the same in the spellings of IPv6, that of NAT64 among them
+    /// (RFC 6052 §2.1).
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::of_v4(address),
+            IpAddr::V6(address) => match address.segments() {
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                    Self::of_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+                }
+                _ if address.is_loopback() || address.is_unspecified() => Self::ThisHost,
+                _ if address.is_unicast_link_local() || address == METADATA_V6 => Self::Link,
+                _ if address.is_unique_local() => Self::Private,
+                _ if address.is_multicast() => Self::Nowhere,
+                _ => Self::Public,
+            },
+        }
+    }
+
+    const fn of_v4(address: Ipv4Addr) -> Self {
+        match address.octets() {
+            [0 | 127, ..] => Self::ThisHost,
+            [169, 254, ..] => Self::Link,
+            [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] => Self::Private,
+            [224..=255, ..] => Self::Nowhere,
+            _ => Self::Public,
+        }
+    }
 }
 
 /// The system does not give us the address that we are to send from.
@@ -88,11 +142,25 @@ impl Network for Tcp {
     /// A datagram socket that is connected has looked for the way and sent nothing. A failure that
     /// is not about the way says nothing about it.
     fn has_way_to(&self, address: IpAddr) -> bool {
-        let own: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let connected = UdpSocket::bind((own, 0)).and_then(|socket| socket.connect((address, ANY_PORT)));
-        let Err(error) = connected else { return true };
+        let Err(error) = way_to(address) else { return true };
         !Errno::from_io_error(&error).is_some_and(|errno| NO_WAY.contains(&errno))
     }
+
+    /// A packet from this machine to itself has the same address at both ends, and no other has. The
+    /// system is asked each time, so that addresses which come and go are followed.
+    fn is_own(&self, address: IpAddr) -> bool {
+        let plain = address.to_canonical();
+        let from = way_to(plain).and_then(|socket| socket.local_addr());
+        from.is_ok_and(|from| from.ip().to_canonical() == plain)
+    }
+}
+
+/// A socket that has looked for the way to an address.
+fn way_to(address: IpAddr) -> io::Result<UdpSocket> {
+    let own: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((own, 0))?;
+    socket.connect((address, ANY_PORT))?;
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -130,6 +198,30 @@ mod tests {
         drop(listener);
         let error = Tcp.connect_from(Some([127, 0, 0, 9].into()), address).await.err().unwrap();
         assert_eq!(SourceUnavailable::behind(&error), None, "{error}");
+    }
+
+    #[test]
+    fn rfc6890_2_2_special_addresses_are_known_in_every_spelling() {
+        for (reach, addresses) in [
+            (Reach::ThisHost, &["127.0.0.1", "127.9.9.9", "0.0.0.0", "0.1.2.3", "::1", "::", "::ffff:127.0.0.1"][..]),
+            (Reach::Link, &["169.254.169.254", "fe80::1", "fd00:ec2::254", "64:ff9b::a9fe:a9fe"]),
+            (Reach::Private, &["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "fd12::1"]),
+            (Reach::Private, &["::ffff:10.0.0.1", "64:ff9b::10.0.0.1"]),
+            (Reach::Nowhere, &["224.0.0.1", "255.255.255.255", "240.0.0.1", "ff02::1"]),
+            (Reach::Public, &["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "64:ff9b::198.51.100.1"]),
+        ] {
+            for address in addresses {
+                assert_eq!(Reach::of(address.parse().unwrap()), reach, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn rfc5321_5_1_own_addresses_are_known_without_a_list() {
+        assert!(Tcp.is_own([127, 0, 0, 1].into()));
+        assert!(Tcp.is_own("::ffff:127.0.0.1".parse().unwrap()));
+        assert!(!Tcp.is_own([192, 0, 2, 1].into()));
+        assert!(!Tcp.is_own("2001:db8::1".parse().unwrap()));
     }
 
     #[test]

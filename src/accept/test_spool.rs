@@ -114,6 +114,10 @@ impl Spool for TestSpool {
         Ok(())
     }
 
+    async fn hasten(&self, _messages: &[(QueueId, Timestamp)], _now: Timestamp) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
     fn stats(&self) -> SpoolStats {
         SpoolStats::default()
     }

@@ -104,6 +104,19 @@ pub(crate) enum CliCommand {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Print the completions for a shell.
+    #[command(after_help = "For bash: relay completions bash > /etc/bash_completion.d/relay")]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, for a package.
+    #[command(hide = true)]
+    Manual {
+        /// The directory; it is made if it is not there.
+        directory: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]

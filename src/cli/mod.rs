@@ -2,7 +2,9 @@
 
 pub(crate) mod arguments;
 pub(crate) mod check;
+pub(crate) mod log;
 pub(crate) mod lookup;
+pub(crate) mod manual;
 pub(crate) mod operator;
 pub(crate) mod serve;
 pub(crate) mod terminal;

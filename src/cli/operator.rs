@@ -116,6 +116,9 @@ pub(crate) async fn queue(action: QueueAction) -> ExitCode {
             with_ledger(&place, async |ledger| {
                 let (text, unreadable) = queue::summary(ledger, &filter, place.form(), Clock::system().now()).await?;
                 say(&text);
+                if place.form() == OutputForm::Text && filter.is_everything() {
+                    say(&waiting_hosts(&place).await);
+                }
                 Ok(all_of_it(unreadable))
             })
             .await
@@ -294,6 +297,20 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
         (Err(error), _) => cannot_ask(&error),
         (Ok(()), _) => complain(EXIT_IO, "the relay gave no answer"),
     }
+}
+
+/// Which hosts the mail waits for, as far as a running relay knows.
+async fn waiting_hosts(place: &SpoolOptions) -> String {
+    let Ok(config) = place.config() else { return String::new() };
+    let mut text = String::new();
+    let each = |answer| {
+        if let ControlReply::Status(running) = answer {
+            text = running.hosts_text();
+        }
+    };
+    // Without a relay that runs nothing is known of them.
+    let _nothing_known = control::ask(&config.spool.path, &Request::Status, each).await;
+    text
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.

@@ -1,7 +1,9 @@
 //! `relay serve`, and whether its configuration can be used.
 
+use super::log;
 use super::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say};
 use dane_relay::clock::Clock;
+use dane_relay::service::notify;
 use dane_relay::service::start::{self, Remedy, StartError};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +14,9 @@ pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
         Ok(config) => config,
         Err(message) => return complain(EXIT_CONFIG, &message),
     };
-    log_to_stderr();
+    if let Err(message) = log::begin() {
+        return complain(EXIT_CONFIG, &message);
+    }
     let doubts = config.doubts(Clock::system().now());
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
@@ -23,16 +27,19 @@ pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
         Err(error) => return complain(exit_code_of(&error), &error.to_string()),
     };
     tracing::info!(smtp = ?relay.smtp, admin = %relay.admin, "relay serves");
+    notify::ready(&format!("takes mail at {:?}, metrics at {}", relay.smtp, relay.admin));
     for doubt in doubts {
         tracing::warn!("{doubt}");
     }
     let stop = relay.stopper();
+    tokio::spawn(notify::keep_alive(stop.clone()));
     tokio::spawn(async move {
         tokio::select! {
             _signal = terminate.recv() => {}
             _signal = interrupt.recv() => {}
         }
         tracing::info!("relay stops");
+        notify::stopping();
         stop.cancel();
     });
     match relay.ended().await {
@@ -45,20 +52,6 @@ fn exit_code_of(error: &StartError) -> u8 {
     match error.remedy() {
         Remedy::Configuration => EXIT_CONFIG,
         Remedy::Time => EXIT_SYSTEM,
-    }
-}
-
-/// `RUST_LOG` chooses the level (default info); JSON lines with `RELAY_LOG=json`.
-fn log_to_stderr() {
-    let level = std::env::var("RUST_LOG").ok().and_then(|l| l.parse().ok()).unwrap_or(tracing::Level::INFO);
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_max_level(level);
-    // A journal that restarts closes our log. The library would complain about that on the same
-    // closed stream, and panic in whoever logs: a session after its message is stored, a delivery.
-    let subscriber = subscriber.log_internal_errors(false);
-    if std::env::var("RELAY_LOG").is_ok_and(|format| format == "json") {
-        subscriber.json().flatten_event(true).init();
-    } else {
-        subscriber.with_ansi(false).init();
     }
 }
 

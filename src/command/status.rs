@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::deliver::egress::store::CertificateEndsAt;
+use crate::deliver::hosts::view::HostsView;
 use crate::policy::exceptions::{Exception, ExceptionsStatus};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ pub struct Running {
     /// Next hops that the relay is backing off from.
     #[serde(alias = "next_hops_out_of_reach")]
     pub next_hops_backing_off: usize,
+    /// How receiving hosts stand.
+    #[serde(default)]
+    pub hosts: HostsView,
     /// How the operator's weakenings stand.
     #[serde(default)]
     pub exceptions: ExceptionsStatus,
@@ -67,6 +71,18 @@ impl Running {
             some => format!("{}, tried again later", counted(some as u64, "next hop")),
         };
         line("backing off", &backing_off);
+        let HostsView { answering, new, in_line, outside, .. } = &self.hosts;
+        let at_work = format!(
+            "{} of {} attempts at hosts that answer, {} of {} at hosts that have not yet; {} waiting",
+            answering.used,
+            answering.most,
+            new.used,
+            new.most,
+            counted((in_line + outside) as u64, "message"),
+        );
+        line("at work", &at_work);
+        text.push_str(&self.hosts_text());
+        let mut line = |label: &str, words: &str| text.push_str(&paragraph(label, words, COLUMN));
         let damaged = counted(self.damaged_records, "damaged record");
         line("spool", &format!("{}, {damaged}", counted(self.spool_bytes, "octet")));
         for CertificateEndsAt { domains, at } in &self.client_certificates {
@@ -82,6 +98,19 @@ impl Running {
         }
         for zone in &self.private_zones {
             line("private zone", &format!("{zone}: nothing is validated in it"));
+        }
+        text
+    }
+
+    /// The hosts that mail waits for, and why.
+    #[must_use]
+    pub fn hosts_text(&self) -> String {
+        let mut text = String::new();
+        for (nth, host) in self.hosts.hosts.iter().enumerate() {
+            text.push_str(&paragraph(if nth == 0 { "hosts" } else { "" }, &host.sentence(), COLUMN));
+        }
+        if self.hosts.further > 0 {
+            text.push_str(&paragraph("", &format!("and {} more", counted(self.hosts.further as u64, "host")), COLUMN));
         }
         text
     }

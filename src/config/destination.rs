@@ -9,6 +9,7 @@
 use super::egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
 use super::next_hop::NextHops;
 use super::sender::SenderPattern;
+use super::sending::{Rate, at_least_one};
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Host, ReversePath};
 use ipnet::{IpNet, Ipv4Net};
@@ -25,6 +26,15 @@ pub struct Destination {
     /// The recipient domains: `example.org`, `*.example.org` for all below it, `*` for all others;
     /// and address literals: `[192.0.2.1]`, `[192.0.2.0/24]`, `[IPv6:2001:db8::1]`.
     pub domains: Vec<DomainPattern>,
+    /// The most connections for one next hop at once, instead of `[delivery] max_per_next_hop`.
+    #[serde(default)]
+    pub max_connections: Option<usize>,
+    /// The most messages of one connection.
+    #[serde(default)]
+    pub max_messages_per_connection: Option<u32>,
+    /// The most messages to one next hop in a time.
+    #[serde(default)]
+    pub rate: Option<Rate>,
     /// Whose mail it is about: `user@example.org`, `@example.org`, `<>`; everybody's where none is named.
     #[serde(default)]
     pub senders: Vec<SenderPattern>,
@@ -137,9 +147,16 @@ impl Destination {
             return Err("[[destination]] domains must name at least one domain".into());
         }
         let leaves_otherwise = self.client_certificate.is_some() || self.source.is_some() || self.family.is_some();
-        if self.next_hop.is_none() && self.tls.is_none() && !self.report_only && !leaves_otherwise {
-            return at("give next_hop, tls, source or report_only; as it stands it changes nothing");
+        let limits = (self.max_connections, self.max_messages_per_connection, self.rate);
+        let changes_way = self.next_hop.is_some() || leaves_otherwise || limits != (None, None, None);
+        if !changes_way && self.tls.is_none() && !self.report_only {
+            return at("give next_hop, tls, source, report_only or a limit; as it stands it changes nothing");
         }
+        at_least_one(
+            &format!("[[destination]] {}", named.join(", ")),
+            self.max_connections,
+            self.max_messages_per_connection,
+        )?;
         let weakens = self.report_only || self.tls.is_some_and(TlsLevel::weakens);
         let reason = self.reason.as_deref().map_or("", str::trim);
         match (weakens, reason.is_empty(), self.until) {

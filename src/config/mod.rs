@@ -15,6 +15,7 @@ mod notify;
 mod private_zone;
 mod roots;
 mod sender;
+mod sending;
 mod show;
 mod together;
 mod upstream;
@@ -28,6 +29,7 @@ pub use notify::NotifyConfig;
 pub use private_zone::PrivateZone;
 pub use roots::RootsError;
 pub use sender::SenderPattern;
+pub use sending::{HostRule, Rate, closest_rule};
 pub use show::{REFERENCE, shown};
 pub use upstream::Upstream;
 
@@ -100,6 +102,8 @@ pub struct Config {
     pub check: CheckConfig,
     /// `[[destination]]`
     pub destination: Vec<Destination>,
+    /// `[[host]]`
+    pub host: Vec<HostRule>,
 }
 
 impl Default for Config {
@@ -118,6 +122,7 @@ impl Default for Config {
             admin: AdminConfig::default(),
             check: CheckConfig::default(),
             destination: Vec::new(),
+            host: Vec::new(),
         }
     }
 }
@@ -359,10 +364,20 @@ pub struct DeliveryConfig {
     pub port: u16,
     /// Whether MX records may lead to loopback and to our own addresses.
     pub allow_loopback: bool,
+    /// Private networks that MX records may lead into.
+    #[serde(deserialize_with = "network::networks")]
+    pub allow_private: Vec<IpNet>,
     /// The most connections to mail servers at once.
     pub max_concurrent: usize,
-    /// The most connections to one next hop at once.
+    /// The most connections for one next hop at once.
     pub max_per_next_hop: usize,
+    /// The most connections to one receiving host, by name and by address, whatever the domains;
+    /// how many of them are used is learnt.
+    pub max_connections: usize,
+    /// The most messages of one connection. Many servers set such a limit and answer 421 beyond it.
+    pub max_messages_per_connection: u32,
+    /// The most messages to one receiving host in a time.
+    pub rate: Option<Rate>,
     /// Whether a connection carries further messages that are held to the same TLS policy.
     pub reuse_connections: bool,
     /// How long a server may take to answer a command (RFC 5321 §4.5.3.2: five minutes); the
@@ -379,8 +394,12 @@ impl Default for DeliveryConfig {
         Self {
             port: 25,
             allow_loopback: false,
+            allow_private: Vec::new(),
             max_concurrent: 500,
             max_per_next_hop: 40,
+            max_connections: 40,
+            max_messages_per_connection: 100,
+            rate: None,
             reuse_connections: true,
             reply_timeout: Duration::from_secs(300),
             connect_timeout: Duration::from_secs(30),
@@ -462,6 +481,9 @@ impl Config {
         at_least_one(self.listen.max_recipients, "[listen] max_recipients")?;
         at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
         at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
+        let DeliveryConfig { max_connections, max_messages_per_connection, .. } = self.delivery;
+        sending::at_least_one("[delivery]", Some(max_connections), Some(max_messages_per_connection))?;
+        self.host.iter().try_for_each(HostRule::check)?;
         self.dns.check()?;
         self.mta_sts.check()?;
         self.notify.check()?;
@@ -550,7 +572,7 @@ mod tests {
         let debug = format!("{defaults:?}");
         let keys: Vec<&str> = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':')).collect();
         assert!(keys.len() > 25, "{keys:?}");
-        let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until";
+        let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until hosts";
         for key in keys.into_iter().chain(more.split(' ')) {
             assert!(text.contains(key), "{key} is not explained");
         }

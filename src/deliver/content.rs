@@ -8,6 +8,7 @@
 use super::body::OpenBody;
 use super::connection::{GOODBYE_LIMIT, SmtpConnection};
 use super::eight_bit::Converted;
+use super::hosts::driver::HostSeat;
 use super::session::{Event, Session, TransportFault};
 use super::time_limit;
 use crate::outcome::Phase;
@@ -16,6 +17,7 @@ use crate::smtp::reply::{Reply, Severity};
 use crate::spool::SpoolError;
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -56,13 +58,18 @@ fn pace(session: &Session) -> Pace {
 }
 
 /// How long things may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(super) struct Patience {
     /// Until a connection is open.
     pub(super) connect: Duration,
     /// Until a reply is there.
     pub(super) reply: Duration,
+    /// The place at the server, which others may want.
+    pub(super) seat: Option<Arc<HostSeat>>,
 }
+
+/// Nothing came back in time.
+pub(super) struct Silent;
 
 impl Patience {
     /// Says something and waits for the reply.
@@ -83,10 +90,32 @@ impl Patience {
     pub(super) async fn answer(&self, connection: &mut SmtpConnection, phase: Phase, end: Instant) -> Event {
         let hurry = connection.hurry.take().unwrap_or(Duration::MAX);
         let limit = self.limit(phase).min(hurry).min(until(end, phase));
-        match timeout(limit, connection.read_reply()).await {
-            Err(_elapsed) => Event::Broken(TransportFault::TimedOut),
-            Ok(Ok(reply)) => Event::Reply(reply),
+        let read = if phase == Phase::EndOfData {
+            // Who stops listening here delivers twice.
+            timeout(limit, connection.read_reply()).await.map_err(|_elapsed| Silent)
+        } else {
+            self.listen(limit, connection.read_reply()).await
+        };
+        match read {
+            Err(Silent) => Event::Broken(TransportFault::TimedOut),
+            Ok(Ok(reply)) => {
+                if let (Some(seat), Phase::Greeting, Severity::Completed) = (&self.seat, phase, reply.severity()) {
+                    seat.greeted();
+                }
+                Event::Reply(reply)
+            }
             Ok(Err(fault)) => Event::Broken(fault),
+        }
+    }
+
+    /// Waits for the server; less patiently while others want the place.
+    pub(super) async fn listen<T>(&self, limit: Duration, answer: impl Future<Output = T>) -> Result<T, Silent> {
+        let Some(seat) = &self.seat else { return timeout(limit, answer).await.map_err(|_elapsed| Silent) };
+        let listening = seat.listening();
+        tokio::select! {
+            biased;
+            answer = timeout(limit, answer) => answer.map_err(|_elapsed| Silent),
+            () = listening.cut() => Err(Silent),
         }
     }
 

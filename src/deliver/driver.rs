@@ -5,6 +5,7 @@ use super::content::{Form, Patience};
 use super::crowd::Crowds;
 use super::families::{SilentFamily, WaysOut};
 use super::hello::{HelloSize, LARGE_PATIENCE, LargeHello, Providers, SmallFirst};
+use super::hosts::driver::HostSeat;
 use super::message::Message;
 use super::parking::{Idle, Parking};
 use super::pool::{History, Identity};
@@ -44,15 +45,17 @@ const REPLIES_IN_ALL: u32 = 6;
 const NONCE_OCTETS: usize = 24;
 
 /// Speaks to mail servers.
+#[derive(Clone)]
 pub struct Mailer {
     hostname: Domain,
     patience: Patience,
     clear_text_fallback: bool,
     trust: Trust,
     parking: Parking,
-    silence: SilentFamily,
-    crowds: Crowds,
-    small_first: SmallFirst,
+    silence: Arc<SilentFamily>,
+    crowds: Arc<Crowds>,
+    small_first: Arc<SmallFirst>,
+    most_messages: u32,
     network: Arc<dyn Network>,
     clock: Clock,
 }
@@ -149,16 +152,28 @@ impl Mailer {
     pub fn new(config: &Config, roots: WebPki, network: Arc<dyn Network>, clock: Clock) -> Self {
         Self {
             hostname: config.hostname.clone(),
-            patience: Patience { connect: config.delivery.connect_timeout, reply: config.delivery.reply_timeout },
+            patience: Patience {
+                connect: config.delivery.connect_timeout,
+                reply: config.delivery.reply_timeout,
+                seat: None,
+            },
             clear_text_fallback: config.tls.clear_text_fallback,
             trust: Trust { providers: Providers::new(), roots },
             parking: Parking::new(&config.delivery),
-            silence: SilentFamily::default(),
-            crowds: Crowds::default(),
-            small_first: SmallFirst::default(),
+            silence: Arc::default(),
+            crowds: Arc::default(),
+            small_first: Arc::default(),
+            most_messages: config.delivery.max_messages_per_connection,
             network,
             clock,
         }
+    }
+
+    /// The same, speaking from a place at a server, with at most so many messages on a connection.
+    #[must_use]
+    pub fn seated(&self, seat: &Arc<HostSeat>, most_messages: u32) -> Self {
+        let patience = Patience { seat: Some(Arc::clone(seat)), ..self.patience.clone() };
+        Self { patience, most_messages, ..self.clone() }
     }
 
     /// Offers the message to one server, on a parked connection of the same security identity
@@ -169,7 +184,11 @@ impl Mailer {
         let identity = Identity::of(target);
         let parked = self.parking.take(&identity);
         let talk = match parked {
-            Some(idle) => self.converse_on(idle, target, message, body).await,
+            Some(idle) => {
+                // It was greeted on when it was opened.
+                self.patience.seat.iter().for_each(|seat| seat.greeted());
+                self.converse_on(idle, target, message, body).await
+            }
             None => self.converse(target, Some(message), Some(body)).await,
         };
         let report = AttemptReport {
@@ -187,7 +206,7 @@ impl Mailer {
         report
     }
 
-    /// What is known of the ways to the hosts of a next hop; only about hosts with a choice.
+    /// What is known of the ways to the hosts of a next hop; of routes only about hosts with a choice.
     #[must_use]
     pub fn ways_out(&self, resolution: &Resolution) -> WaysOut {
         let choices = resolution.hosts.iter().filter_map(|host| match &host.addresses {
@@ -195,7 +214,12 @@ impl Mailer {
             HostAddresses::Known(_) | HostAddresses::Unavailable(_) => None,
         });
         let without_route = choices.flatten().copied().filter(|address| !self.network.has_way_to(*address)).collect();
-        WaysOut { without_route, silent: self.silence.family(self.clock.now()), choice: None }
+        let addresses = resolution.hosts.iter().filter_map(|host| match &host.addresses {
+            HostAddresses::Known(addresses) => Some(addresses),
+            HostAddresses::Unavailable(_) => None,
+        });
+        let own = addresses.flatten().copied().filter(|address| self.network.is_own(*address)).collect();
+        WaysOut { without_route, silent: self.silence.family(self.clock.now()), choice: None, own }
     }
 
     /// Says QUIT on all parked connections, and parks none from now on. Takes seconds at most.
@@ -207,7 +231,11 @@ impl Mailer {
         let MailConversation { session, connection, history, watched_failure, group, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
-                self.parking.park(identity, Idle { connection, learned, history, watched_failure, group });
+                self.parking.park(
+                    identity,
+                    Idle { connection, learned, history, watched_failure, group },
+                    self.most_messages,
+                );
             }
             (Some(connection), None) => self.parking.let_go(connection),
             (None, _) => {}
@@ -252,7 +280,7 @@ impl Mailer {
         let history = History { messages: history.messages.saturating_add(1), ..history };
         let beginning = MailConversation::beginning(Session::ready(job, learned), history);
         let talk = MailConversation { watched_failure, group, ..beginning };
-        let talk = self.talk(talk, connection, target, Some(body)).await;
+        let talk = Box::pin(self.talk(talk, connection, target, Some(body))).await;
         let again = talk.session.to_ask_again();
         if again.is_empty() {
             return talk;
@@ -324,7 +352,8 @@ impl Mailer {
         let history = History { opened: self.parking.now(), messages: 1 };
         let mut talk = MailConversation { hello, ..MailConversation::beginning(session, history) };
         match self.connect(target).await {
-            Ok(connection) => self.talk(talk, connection, target, body).await,
+            // In a box, so that those who wait for a connection are small.
+            Ok(connection) => Box::pin(self.talk(talk, connection, target, body)).await,
             Err(fault) => {
                 let _finish = talk.session.on(Event::Broken(fault));
                 talk
@@ -403,9 +432,13 @@ impl Mailer {
     }
 
     async fn connect(&self, target: &Target) -> Result<SmtpConnection, TransportFault> {
-        let source = target.egress.source.towards(target.peer.address.ip());
-        match timeout(self.patience.connect, self.network.connect_from(source, target.peer.address)).await {
-            Err(_elapsed) => {
+        let address = target.peer.address;
+        let source = target.egress.source.towards(address.ip());
+        if let Some(seat) = &self.patience.seat {
+            self.parking.make_room(seat.spare(), address).await;
+        }
+        match self.patience.listen(self.patience.connect, self.network.connect_from(source, address)).await {
+            Err(_silent) => {
                 self.silence.met(target.peer.address.ip(), self.clock.now());
                 Err(TransportFault::TimedOut)
             }

@@ -86,7 +86,8 @@ async fn offered(network: Slow, recipients: usize) -> (Vec<&'static str>, Durati
     let to = (0..recipients).map(|n| format!("u{n}@slow.test").parse().unwrap()).collect();
     let envelope = Envelope::new(sender, to, Timestamp(0), Origin::Report { about: QueueId(1) });
     let indices: Vec<usize> = (0..recipients).collect();
-    let report = mailer.attempt(&target, Message::of(&envelope, 24, &indices), &EhloAnswer).await;
+    let message = Message::of(&envelope, 24, &indices);
+    let report = Box::pin(mailer.attempt(&target, message, &EhloAnswer)).await;
     let word = |outcome: &DeliveryOutcome| match outcome {
         DeliveryOutcome::Delivered { .. } => "delivered",
         DeliveryOutcome::Failed { cause } => cause.row().word,

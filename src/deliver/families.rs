@@ -48,6 +48,8 @@ pub struct WaysOut {
     pub silent: Option<AddressFamily>,
     /// What the operator wants.
     pub choice: Option<FamilyChoice>,
+    /// Addresses of this host itself.
+    pub own: BTreeSet<IpAddr>,
 }
 
 impl WaysOut {

@@ -19,18 +19,21 @@ pub mod egress;
 pub mod eight_bit;
 pub mod families;
 pub mod hello;
+pub mod hosts;
 pub mod message;
 mod parking;
 pub mod pool;
 pub mod session;
 pub mod tls;
 
+use crate::net::Reach;
 use crate::outcome::{Cause, DeliveryOutcome, EgressFailure, Peer, Phase, TlsVerdict};
 use crate::policy::{Decision, HostVerdict, TlsPolicy, Watched, WhyOpportunistic};
 use crate::resolve::{HostAddresses, MxHost, Resolution};
 use crate::smtp::address::Domain;
 use egress::Egress;
 use families::WaysOut;
+use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +43,9 @@ const ADDRESSES_PER_HOST: usize = 4;
 /// Addresses tried in one attempt over all hosts; the rest has its turn at the next attempt
 /// only if these become unusable. Bounds the time one dead domain can take.
 const ADDRESSES_PER_ATTEMPT: usize = 12;
+/// Hosts and addresses of which an attempt says why they are left out. They take no time, and hide
+/// none that can be tried.
+const SKIPPED_PER_ATTEMPT: usize = 50;
 
 /// One server to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,18 +87,49 @@ impl Planned {
     }
 }
 
-/// Whether mail may go to loopback addresses.
+/// Whether mail may go to this host itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loopback {
-    /// The operator allows it, or named the address.
+    /// The operator allows it.
     Allowed,
     /// A foreign MX record must not lead back into this host.
     Refused,
 }
 
+/// Where names and addresses may lead (RFC 5321 §7.8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressPolicy {
+    /// Anywhere: the operator named the next hop.
+    Anywhere,
+    /// Out of this host and its networks: whoever writes MX records is a stranger.
+    Outward {
+        /// To this host itself.
+        this_host: Loopback,
+        /// Private networks that the operator opens.
+        private: Vec<IpNet>,
+    },
+}
+
+impl AddressPolicy {
+    fn allows(&self, address: IpAddr) -> bool {
+        let Self::Outward { this_host, private } = self else { return true };
+        match Reach::of(address) {
+            Reach::Public => true,
+            Reach::ThisHost => *this_host == Loopback::Allowed,
+            Reach::Private => private.iter().any(|network| network.contains(&address.to_canonical())),
+            Reach::Link | Reach::Nowhere => false,
+        }
+    }
+
+    /// Whether a host at an address of our own is ourselves, so that mail to it would come back.
+    const fn knows_loops(&self) -> bool {
+        matches!(self, Self::Outward { this_host: Loopback::Refused, .. })
+    }
+}
+
 /// Puts the attempts for one next hop in order. `verdicts` stand beside `resolution.hosts`;
-/// `own_name` is ours: a host of that name and all worse ones are no way forward. `ways` says
-/// which addresses of a host come first.
+/// `own_name` is ours: a host of that name, or at an address of ours, and all that are no better are no
+/// way forward. `ways` says which addresses are ours, and which of a host come first.
 ///
 /// # Errors
 /// [`Cause::MailLoop`] when we are the best host ourselves (RFC 5321 §5.1).
@@ -100,10 +137,16 @@ pub fn plan(
     resolution: &Resolution,
     verdicts: Vec<HostVerdict>,
     own_name: &Domain,
-    loopback: Loopback,
+    allowed: &AddressPolicy,
     ways: &WaysOut,
 ) -> Result<Vec<Planned>, Cause> {
-    let own_preference = resolution.hosts.iter().find(|h| h.name == own_name.as_str()).map(|h| h.preference);
+    let is_own = |address: &IpAddr| Reach::of(*address) != Reach::ThisHost && ways.own.contains(address);
+    let is_us = |host: &&MxHost| match &host.addresses {
+        _ if host.name == own_name.as_str() => true,
+        HostAddresses::Known(addresses) => allowed.knows_loops() && addresses.iter().any(is_own),
+        HostAddresses::Unavailable(_) => false,
+    };
+    let own_preference = resolution.hosts.iter().filter(is_us).map(|host| host.preference).min();
     let mut steps = Vec::new();
     for (host, verdict) in resolution.hosts.iter().zip(verdicts) {
         if own_preference.is_some_and(|own| host.preference >= own) {
@@ -113,7 +156,7 @@ pub fn plan(
             (HostAddresses::Unavailable(cause), _) => steps.push(skip(host, cause.clone())),
             (HostAddresses::Known(_), HostVerdict::Skip(cause)) => steps.push(skip(host, cause)),
             (HostAddresses::Known(addresses), HostVerdict::Use(decision)) => {
-                let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &decision, loopback);
+                let step = |address: &IpAddr| planned(&host.name, *address, resolution.port, &decision, allowed);
                 steps.extend(ways.refused(addresses).map(|choice| {
                     let failure = EgressFailure::NoAddressOfFamily { family: choice.to_string() };
                     skip(host, Cause::EgressFailed { host: host.name.clone(), failure })
@@ -123,11 +166,19 @@ pub fn plan(
         }
     }
     if steps.is_empty() && own_preference.is_some() {
-        // Our name is a host's name here, so the next hop is a domain and not an address.
+        // An address that is ours and nobody's domain is told by our name.
         let domain = resolution.next_hop.parse().unwrap_or_else(|_| own_name.clone());
         return Err(Cause::MailLoop { domain });
     }
-    steps.truncate(ADDRESSES_PER_ATTEMPT);
+    let (mut tried, mut skipped) = (0, 0);
+    steps.retain(|step| {
+        let (count, most) = match step {
+            Planned::Try(_) => (&mut tried, ADDRESSES_PER_ATTEMPT),
+            Planned::Skip { .. } => (&mut skipped, SKIPPED_PER_ATTEMPT),
+        };
+        *count += 1;
+        *count <= most
+    });
     Ok(steps)
 }
 
@@ -135,11 +186,8 @@ fn skip(host: &MxHost, cause: Cause) -> Planned {
     Planned::Skip { host: host.name.clone(), cause }
 }
 
-fn planned(host: &str, address: IpAddr, port: u16, decision: &Decision, loopback: Loopback) -> Planned {
-    // `::ffff:127.0.0.1` is loopback in another spelling.
-    let plain = address.to_canonical();
-    let inward = plain.is_loopback() || plain.is_unspecified();
-    if inward && loopback == Loopback::Refused {
+fn planned(host: &str, address: IpAddr, port: u16, decision: &Decision, allowed: &AddressPolicy) -> Planned {
+    if !allowed.allows(address) {
         let cause = Cause::AddressForbidden { host: host.to_owned(), address };
         return Planned::Skip { host: host.to_owned(), cause };
     }
@@ -262,7 +310,11 @@ mod tests {
         }
     }
 
-    fn plan_of(hosts: Vec<MxHost>, loopback: Loopback) -> Result<Vec<String>, Cause> {
+    fn plan_of(hosts: Vec<MxHost>, this_host: Loopback) -> Result<Vec<String>, Cause> {
+        plan_with(hosts, &AddressPolicy::Outward { this_host, private: Vec::new() }, &WaysOut::default())
+    }
+
+    fn plan_with(hosts: Vec<MxHost>, allowed: &AddressPolicy, ways: &WaysOut) -> Result<Vec<String>, Cause> {
         let resolution = resolution(hosts);
         let facts = Facts {
             resolution: &resolution,
@@ -273,7 +325,7 @@ mod tests {
         };
         let verdicts = resolution.hosts.iter().map(|h| decide(&facts, h)).collect();
         let own = "relay.example.net".parse().unwrap();
-        let steps = plan(&resolution, verdicts, &own, loopback, &WaysOut::default())?;
+        let steps = plan(&resolution, verdicts, &own, allowed, ways)?;
         Ok(steps
             .into_iter()
             .map(|step| match step {
@@ -307,6 +359,44 @@ mod tests {
         assert_eq!(plan_of(hosts(), Loopback::Allowed).unwrap(), ["127.0.0.1", "192.0.2.1"]);
         let spellings = vec![host("a.example", 10, &["::ffff:127.0.0.1", "::1", "::ffff:0.0.0.0", "::"])];
         assert_eq!(plan_of(spellings, Loopback::Refused).unwrap(), ["address-forbidden"; 4]);
+    }
+
+    #[test]
+    fn rfc5321_5_1_a_host_at_an_address_of_ours_is_a_loop_at_the_first_look() {
+        let ways = WaysOut { own: ["198.51.100.7".parse().unwrap()].into(), ..WaysOut::default() };
+        let closed = AddressPolicy::Outward { this_host: Loopback::Refused, private: Vec::new() };
+        let open = AddressPolicy::Outward { this_host: Loopback::Allowed, private: Vec::new() };
+        let us = || host("mx.other.example", 10, &["192.0.2.9", "198.51.100.7"]);
+        let looping = Cause::MailLoop { domain: "example.org".parse().unwrap() };
+        let worse = || host("b.example", 20, &["192.0.2.1"]);
+        assert_eq!(plan_with(vec![us(), worse()], &closed, &ways).unwrap_err(), looping, "nor does a worse one help");
+        let better = || host("a.example", 5, &["192.0.2.2"]);
+        assert_eq!(plan_with(vec![better(), us()], &closed, &ways).unwrap(), ["192.0.2.2"]);
+        assert_eq!(plan_with(vec![us()], &open, &ways).unwrap(), ["192.0.2.9", "198.51.100.7"]);
+        assert_eq!(plan_with(vec![us()], &AddressPolicy::Anywhere, &ways).unwrap(), ["192.0.2.9", "198.51.100.7"]);
+    }
+
+    #[test]
+    fn rfc5321_7_8_foreign_records_lead_into_no_network_of_ours_unless_it_is_opened() {
+        let addresses = ["10.1.2.3", "169.254.169.254", "fd00:ec2::254", "224.0.0.1", "192.168.0.1", "100.64.0.1"];
+        let at = |address: &&str| host("a.example", 10, &[address]);
+        let closed = AddressPolicy::Outward { this_host: Loopback::Allowed, private: Vec::new() };
+        let networks = ["10.0.0.0/8", "169.254.0.0/16", "fd00::/8"].map(|network| network.parse().unwrap());
+        let opened = AddressPolicy::Outward { this_host: Loopback::Refused, private: networks.into() };
+        for (n, address) in addresses.iter().enumerate() {
+            let plan = |allowed| plan_with(vec![at(address)], allowed, &WaysOut::default()).unwrap();
+            assert_eq!(plan(&closed), ["address-forbidden"]);
+            assert_eq!(plan(&opened) == ["address-forbidden"], n != 0, "{address}: metadata is never opened");
+            assert_eq!(plan(&AddressPolicy::Anywhere), [*address], "the operator's next hop is his");
+        }
+    }
+
+    #[test]
+    fn rfc5321_5_1_hosts_that_are_left_out_hide_none_that_can_be_tried() {
+        let mut hosts: Vec<MxHost> = (0..60).map(|n| host(&format!("a{n}.example"), 10, &["10.0.0.1"])).collect();
+        hosts.push(host("b.example", 20, &["192.0.2.1"]));
+        let steps = plan_of(hosts, Loopback::Refused).unwrap();
+        assert_eq!((steps.len(), steps.last().map(String::as_str)), (SKIPPED_PER_ATTEMPT + 1, Some("192.0.2.1")));
     }
 
     #[test]

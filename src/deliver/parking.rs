@@ -9,6 +9,7 @@ use super::pool::{History, Identity, Pool};
 use super::session::Learned;
 use crate::config::DeliveryConfig;
 use crate::outcome::Cause;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -69,10 +70,20 @@ impl Parking {
         }
     }
 
-    /// Parks a connection, or lets it go when it is not quiet, used up, or one too many.
-    pub(super) fn park(&self, identity: &Identity, mut idle: Idle) {
+    /// Lets connections go that wait for a message to an address, until no more than `most` do: another
+    /// one is to be opened there. That they are closed is waited for, as the server counts them.
+    pub(super) async fn make_room(&self, most: usize, address: SocketAddr) {
+        loop {
+            let Some(surplus) = self.lot().pool.above(most, address) else { return };
+            surplus.connection.goodbye().await;
+        }
+    }
+
+    /// Parks a connection, or lets it go when it is not quiet, has carried `most` messages, or is one too
+    /// many.
+    pub(super) fn park(&self, identity: &Identity, mut idle: Idle, most: u32) {
         let now = self.now();
-        if !idle.connection.is_quiet() || !may_carry_more(&idle, now) {
+        if !idle.connection.is_quiet() || !may_carry_more(&idle, most, now) {
             return self.let_go(idle.connection);
         }
         let history = idle.history;
@@ -129,7 +140,7 @@ impl Parking {
 }
 
 /// A server that counts the domains of a connection (RFC 9422 §4.3) hears one message on each.
-fn may_carry_more(idle: &Idle, now: Duration) -> bool {
+fn may_carry_more(idle: &Idle, most: u32, now: Duration) -> bool {
     let limits = idle.learned.offered.limits;
-    limits.rcpt_domain.is_none() && idle.history.has_room(limits.mail, now)
+    limits.rcpt_domain.is_none() && idle.history.has_room(most, limits.mail, now)
 }

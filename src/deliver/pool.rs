@@ -15,6 +15,7 @@ use crate::outcome::Peer;
 use crate::policy::{DanePolicy, TlsPolicy, Watched};
 use crate::resolve::TlsaRecord;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +27,6 @@ pub const IDLE_LIMIT: Duration = Duration::from_secs(5);
 /// message and are part of the identity, so a change of them is obeyed at once; a certificate is
 /// looked at only in the handshake, and this bounds for how long that counts.
 pub const LIFE_LIMIT: Duration = Duration::from_secs(300);
-/// Messages of one connection. Many servers set such a limit and answer 421 beyond it; this is
-/// what the more patient ones grant.
-pub const MESSAGES_LIMIT: u32 = 100;
 /// Connections parked at once, to all servers together: sockets and memory for nothing yet.
 pub const PARKED_LIMIT: usize = 200;
 
@@ -98,11 +96,11 @@ pub struct History {
 }
 
 impl History {
-    /// Whether it may carry one more, for a server that says how many MAIL commands it takes
-    /// (RFC 9422 §4).
+    /// Whether it may carry one more of at most so many, for a server that says how many MAIL commands
+    /// it takes (RFC 9422 §4).
     #[must_use]
-    pub fn has_room(&self, mail_max: Option<u32>, now: Duration) -> bool {
-        let most = mail_max.map_or(MESSAGES_LIMIT, |max| max.min(MESSAGES_LIMIT));
+    pub fn has_room(&self, most: u32, mail_max: Option<u32>, now: Duration) -> bool {
+        let most = mail_max.map_or(most, |max| max.min(most));
         self.messages < most && now.saturating_sub(self.opened) < LIFE_LIMIT
     }
 }
@@ -150,6 +148,13 @@ impl<C> Pool<C> {
             (self.parked.len() > self.all).then_some(0)
         };
         surplus.and_then(|place| self.parked.remove(place)).map(|parked| parked.connection)
+    }
+
+    /// The one that waits longest for a message to that address, where more than `most` wait there.
+    pub fn above(&mut self, most: usize, address: SocketAddr) -> Option<C> {
+        let mut there = self.parked.iter().enumerate().filter(|(_, parked)| parked.identity.peer.address == address);
+        let first = there.next().map(|(place, _)| place).filter(|_| there.count() >= most);
+        first.and_then(|place| self.parked.remove(place)).map(|parked| parked.connection)
     }
 
     /// Takes out those whose time is over.
@@ -333,8 +338,8 @@ mod tests {
     #[test]
     fn an_old_connection_takes_no_further_message() {
         let history = History { opened: second(0), messages: 1 };
-        assert!(history.has_room(None, LIFE_LIMIT - second(1)));
-        assert!(!history.has_room(None, LIFE_LIMIT));
+        assert!(history.has_room(100, None, LIFE_LIMIT - second(1)));
+        assert!(!history.has_room(100, None, LIFE_LIMIT));
         let mut pool = Pool::new(1, 1);
         let late = LIFE_LIMIT - second(1);
         pool.park(&Identity::of(&target(opportunistic())), 7, history, late);
@@ -344,10 +349,10 @@ mod tests {
     #[test]
     fn rfc9422_4_1_no_more_messages_than_we_or_the_server_allow() {
         let after = |messages| History { opened: second(0), messages };
-        assert!(after(MESSAGES_LIMIT - 1).has_room(None, second(1)));
-        assert!(!after(MESSAGES_LIMIT).has_room(None, second(1)));
-        assert!(!after(MESSAGES_LIMIT).has_room(Some(1_000_000), second(1)));
-        assert!(after(1).has_room(Some(2), second(1)) && !after(2).has_room(Some(2), second(1)));
+        assert!(after(99).has_room(100, None, second(1)));
+        assert!(!after(100).has_room(100, None, second(1)));
+        assert!(!after(100).has_room(100, Some(1_000_000), second(1)));
+        assert!(after(1).has_room(100, Some(2), second(1)) && !after(2).has_room(100, Some(2), second(1)));
     }
 
     #[test]
@@ -363,6 +368,16 @@ mod tests {
         let displaced =
             (0..=u32::try_from(PARKED_LIMIT).unwrap()).filter_map(|n| park(&mut large, &opportunistic(), n));
         assert_eq!(displaced.collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn a_connection_of_another_identity_makes_room_at_a_host_that_takes_no_more() {
+        let address = "192.0.2.1:25".parse().unwrap();
+        let mut pool = pool(3, &opportunistic());
+        assert_eq!(pool.above(3, address), None);
+        assert_eq!(pool.above(2, address), Some(0));
+        assert_eq!(pool.above(0, "192.0.2.2:25".parse().unwrap()), None);
+        assert_eq!((pool.above(0, address), pool.above(0, address), pool.above(0, address)), (Some(1), Some(2), None));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod attempt;
 mod dns;
 mod egress;
+mod hosts;
 mod policy;
 mod reports;
 mod selfcheck;
@@ -17,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::AttemptReport;
 use crate::deliver::egress::store::{CertificateEndsAt, Reread};
+use crate::deliver::hosts::view::HostsView;
 use crate::envelope::QueueId;
 use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
 use crate::policy::exceptions::{Exception, ExceptionsStatus};
@@ -30,6 +32,7 @@ use crate::spool::event::Act;
 use crate::state_dir::KeepFault;
 use attempt::AttemptMetrics;
 use dns::DnsMetrics;
+use hosts::HostMetrics;
 use policy::PolicyMetrics;
 use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -78,6 +81,7 @@ pub struct Observer {
     reports: ReportMetrics,
     spool_failures: IntCounter,
     store: StoreMetrics,
+    hosts: HostMetrics,
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
@@ -173,6 +177,7 @@ impl Observer {
             reports: ReportMetrics::new(&r)?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
             store: StoreMetrics::new(&r)?,
+            hosts: HostMetrics::new(&r)?,
             dns: DnsMetrics::new(&r)?,
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
@@ -186,6 +191,11 @@ impl Observer {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<RecipientNews> {
         self.news.subscribe()
+    }
+
+    /// How receiving hosts stand at the moment.
+    pub fn hosts(&self, view: &HostsView) {
+        self.hosts.set(view);
     }
 
     /// The metrics in the text format of Prometheus.

@@ -4,6 +4,7 @@
 //! these words are in the table of `outcome/mod.rs` (RFC 3463, RFC 8460 §4.3).
 
 use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, Side, UNITS, span};
+use crate::net::Reach;
 
 impl Cause {
     /// What happened, in words for whoever wrote the message.
@@ -171,11 +172,20 @@ impl Cause {
                  if not, something on the path changes DNS answers. Check the clock too."
             }
             Self::MailLoop { .. } => {
-                "Correct the MX records, or add a [[destination]] with a next_hop for this domain."
+                "Correct the MX records, or add a [[destination]] with a next_hop for this domain. If they lead to \
+                 another mail server of this host on purpose, set [delivery] allow_loopback."
             }
-            Self::AddressForbidden { .. } => {
-                "If this is intended, set [delivery] allow_loopback or a [[destination]] with a next_hop."
-            }
+            Self::AddressForbidden { address, .. } => match Reach::of(*address) {
+                Reach::ThisHost => {
+                    "If this is intended, set [delivery] allow_loopback or a [[destination]] with a next_hop."
+                }
+                Reach::Private | Reach::Public => {
+                    "If this is intended, name the network in [delivery] allow_private, or a [[destination]] with a next_hop."
+                }
+                Reach::Link | Reach::Nowhere => {
+                    "Correct the MX records, or add a [[destination]] with a next_hop for this domain."
+                }
+            },
             Self::NoRoute { .. } => {
                 "Look at the addresses and routes of this host (ip address, ip route): no packet left it."
             }

@@ -1,14 +1,14 @@
 //! Whether an attempt may begin: the relay may be backing off from the next hop, and there are only so
 //! many places at each (RFC 5321 §4.5.4.1).
 
-use super::Pipeline;
 use super::backoff::Leave;
 use super::conclude::{Progress, conclusion_events};
-use super::limits::{Entry, Unrecorded};
+use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
+use crate::deliver::hosts::Away;
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
-use crate::route::{NextHop, Route};
+use crate::route::Route;
 use crate::spool::conclude::wait;
 use crate::spool::schedule::{self, mix};
 use crate::spool::{RecipientState, SpoolEntry};
@@ -28,46 +28,63 @@ impl Pipeline {
         route: &Route,
         recipients: &[usize],
         work: impl FnOnce() -> F,
-    ) -> (Progress, Option<Unrecorded>)
+    ) -> (Progress, Unrecorded)
     where
         F: Future<Output = Progress>,
     {
-        let ended = AssertUnwindSafe(self.work_in_turn(entry, &route.hop, recipients, work)).catch_unwind().await;
+        let ended = AssertUnwindSafe(self.work_in_turn(entry, route, recipients, work)).catch_unwind().await;
         ended.unwrap_or_else(|_panic| {
             // A bug of ours must not cost the message: it waits like any other.
             self.observer.spool_failed("attempt", &"a bug in the relay; the message waits");
-            (self.broken(entry, route, recipients), None)
+            (self.broken(entry, route, recipients), Unrecorded::new())
         })
     }
 
     async fn work_in_turn<F>(
         &self,
         entry: &SpoolEntry,
-        hop: &NextHop,
+        route: &Route,
         recipients: &[usize],
         work: impl FnOnce() -> F,
-    ) -> (Progress, Option<Unrecorded>)
+    ) -> (Progress, Unrecorded)
     where
         F: Future<Output = Progress>,
     {
+        let (hop, none) = (&route.hop, Unrecorded::new());
         let looked = self.backoff().look(hop, self.out.clock.now());
         if let Leave::Wait { until, cause } = looked {
-            return (self.wait_for_hop(entry, recipients, &cause, until), None);
+            return (self.wait_for_hop(entry, recipients, &cause, until), none);
         }
-        let place = match self.hops.enter(hop).await {
-            Entry::Place(place) => place,
-            Entry::Busy(pause) => {
-                let again = Some(self.out.clock.now().plus(pause));
-                return (Progress { again, ..Progress::default() }, None);
-            }
+        let rule = route.rule.and_then(|index| self.out.config.destination.get(index));
+        let most = rule.and_then(|rule| rule.max_connections).unwrap_or(self.out.config.delivery.max_per_next_hop);
+        let place = match self.hosts.enter_hop(hop, most, rule.and_then(|rule| rule.rate)).await {
+            Ok(place) => place,
+            Err(away) => return (self.sent_away(entry, recipients, away), none),
         };
         let leave = self.backoff().ask(hop, self.out.clock.now());
         if let Leave::Wait { until, cause } = leave {
-            return (self.wait_for_hop(entry, recipients, &cause, until), None);
+            return (self.wait_for_hop(entry, recipients, &cause, until), none);
         }
         // In a box, so that those who wait for a place are small.
-        let progress = Box::pin(work()).await;
-        (progress, Some(place.leave()))
+        let mut progress = Box::pin(work()).await;
+        if let Some(away) = progress.away.take() {
+            // Nobody was asked, so this says nothing of the next hop.
+            self.backoff().not_tried(hop);
+            progress = self.sent_away(entry, recipients, away);
+        }
+        drop(place);
+        let seats = std::mem::take(&mut progress.seats);
+        (progress, seats)
+    }
+
+    /// No server was asked: there is no place, or the relay backs off from all of them.
+    fn sent_away(&self, entry: &SpoolEntry, recipients: &[usize], away: Away) -> Progress {
+        match away {
+            Away::Full { gate, until } => {
+                Progress { again: Some(until), outside_of: Some(gate), ..Progress::default() }
+            }
+            Away::BackingOff { until, cause } => self.wait_for_hop(entry, recipients, &cause, until),
+        }
     }
 
     /// The relay is backing off from the next hop. The first time that is recorded with its cause; after that
@@ -88,7 +105,7 @@ impl Pipeline {
         // Nobody was asked, so nothing is told of those who go on waiting.
         self.observe_states_at_end(entry, &conclusion);
         let events = conclusion_events(&conclusion, Some(cause));
-        Progress { conclusion, events, again: None }
+        Progress { conclusion, events, ..Progress::default() }
     }
 }
 

@@ -1,14 +1,17 @@
 //! From one route to an outcome for each of its recipients: server by server, in the order of the
 //! plan (RFC 5321 §5.1).
 
-use super::Pipeline;
 use super::eight_bit::SecondRound;
 use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
+use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
-use crate::deliver::driver::OpenBody;
+use crate::deliver::driver::{Mailer, OpenBody};
 use crate::deliver::egress::refused_by_own_hop;
 use crate::deliver::eight_bit::Conversion;
+use crate::deliver::hosts::driver::HostSeat;
+use crate::deliver::hosts::feedback::feedback;
+use crate::deliver::hosts::{Away, Eagerness, Leaving};
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
@@ -19,7 +22,7 @@ use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Recipients offered in one transaction; RFC 5321 §4.5.3.1.8 makes every server take 100.
@@ -29,6 +32,9 @@ const RECIPIENTS_PER_TRANSACTION: usize = 100;
 /// domain whose dozen servers all draw things out must not hold one of the places of all domains
 /// for hours. The next attempt shuffles them again (RFC 5321 §5.1).
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3600);
+
+/// How often one attempt is turned away by a server that has no room for one more of us.
+const TURNED_AWAY_LIMIT: u32 = 5;
 
 /// What became of recipients, by index in the envelope.
 pub(super) type Outcomes = BTreeMap<usize, DeliveryOutcome>;
@@ -52,9 +58,47 @@ pub(super) struct DeliveryAttempt<'a> {
     wants_seven_bits: AtomicBool,
     /// How 8-bit content is converted, once all servers were asked.
     conversion: OnceLock<Arc<Conversion>>,
+    stay: Mutex<(Unrecorded, Option<Away>)>,
+}
+
+/// What is offered to one server.
+struct ServerOffer<'a> {
+    target: &'a Target,
+    recipients: &'a [usize],
+    eagerness: Eagerness,
 }
 
 impl DeliveryAttempt<'_> {
+    /// The places that are still held, and why no server was asked.
+    pub(super) fn stay(&self) -> (Unrecorded, Option<Away>) {
+        std::mem::take(&mut *self.stay.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The place of the server before is free for others; what it took is bounded by the new one.
+    fn holds(&self, seat: Arc<HostSeat>) {
+        self.stay.lock().unwrap_or_else(PoisonError::into_inner).0 = vec![seat];
+    }
+
+    /// Of several waits the shortest counts. Gives why the server is left alone, where another one may
+    /// be tried instead.
+    fn is_sent_away(&self, away: Away) -> Option<Cause> {
+        let cause = match &away {
+            Away::Full { .. } => None,
+            Away::BackingOff { cause, .. } => Some(Cause::clone(cause)),
+        };
+        let mut stay = self.stay.lock().unwrap_or_else(PoisonError::into_inner);
+        if stay.1.as_ref().is_none_or(|other| until(&away) < until(other)) {
+            stay.1 = Some(away);
+        }
+        cause
+    }
+
+    /// Whether recipients have an outcome from elsewhere: another next hop, or a round before the content
+    /// was converted. Then this one is not left for want of a place.
+    fn has_outcomes(&self) -> bool {
+        !self.outcomes.is_empty() || self.conversion.get().is_some()
+    }
+
     /// Every attempt shuffles the servers again, and a log line is enough to tell how.
     pub(super) fn seed(&self) -> u64 {
         seed(self.entry)
@@ -87,6 +131,7 @@ impl Pipeline {
             began,
             wants_seven_bits: AtomicBool::new(false),
             conversion: OnceLock::new(),
+            stay: Mutex::default(),
         }
     }
 
@@ -175,7 +220,7 @@ impl Pipeline {
         steps: Vec<Planned>,
         recipients: &[usize],
     ) -> Tried<Outcomes> {
-        let (mut results, mut policy) = (Outcomes::new(), PolicyDoubt::None);
+        let (mut results, mut policy, mut avoided) = (Outcomes::new(), PolicyDoubt::None, Vec::new());
         for step in steps {
             let pending = pending(recipients, &results);
             // Whoever is left has an outcome: that of the servers before.
@@ -184,9 +229,15 @@ impl Pipeline {
             }
             match step {
                 Planned::Try(target) => {
-                    for (index, outcome) in self.try_server(attempt, facts, &target, &pending).await {
-                        policy = policy.max(PolicyDoubt::over(cause_of(&outcome)));
-                        record(&mut results, index, outcome);
+                    let may_come_again = results.is_empty() && !attempt.has_outcomes();
+                    let eagerness = if may_come_again { Eagerness::MayComeAgain } else { Eagerness::MustGoOn };
+                    let offer = ServerOffer { target: &target, recipients: &pending, eagerness };
+                    match self.try_at_its_place(attempt, facts, &offer).await {
+                        Ok(outcomes) => policy = policy.max(record_all(&mut results, outcomes)),
+                        Err(away) => match attempt.is_sent_away(away) {
+                            Some(cause) => avoided.push(cause),
+                            None => break,
+                        },
                     }
                 }
                 Planned::Skip { cause, .. } => {
@@ -198,7 +249,40 @@ impl Pipeline {
                 }
             }
         }
+        if !results.is_empty() || attempt.has_outcomes() {
+            // A server that was left alone may still be the one.
+            for (cause, index) in avoided.iter().flat_map(|cause| recipients.iter().map(move |index| (cause, *index))) {
+                record_unasked(&mut results, index, cause);
+            }
+        }
         Tried { outcomes: results, policy }
+    }
+
+    /// Offers the message to one server from a place there. Where the server has no room for one more of
+    /// us, the message waits for the place of one of ours.
+    async fn try_at_its_place(
+        &self,
+        attempt: &DeliveryAttempt<'_>,
+        facts: &RouteFacts,
+        offer: &ServerOffer<'_>,
+    ) -> Result<Vec<(usize, DeliveryOutcome)>, Away> {
+        let rule = attempt.route.rule.and_then(|index| self.out.config.destination.get(index));
+        let mut again = 0;
+        loop {
+            let seat = Arc::new(self.hosts.enter(&attempt.route.hop, &offer.target.peer, offer.eagerness).await?);
+            let most = rule.and_then(|rule| rule.max_messages_per_connection).unwrap_or_else(|| seat.messages());
+            let mailer = self.out.mailer.seated(&seat, most);
+            // In a box, so that those who wait for a place are small.
+            let outcomes = Box::pin(self.try_server(attempt, facts, offer, &mailer)).await;
+            again += 1;
+            match seat.leave(&feedback(outcomes.iter().map(|(_, outcome)| outcome))) {
+                Leaving::OneTooMany if again < TURNED_AWAY_LIMIT => {}
+                Leaving::OneTooMany | Leaving::Done => {
+                    attempt.holds(seat);
+                    return Ok(outcomes);
+                }
+            }
+        }
     }
 
     /// Offers the message to one server, in transactions of a size that it takes. What a
@@ -207,10 +291,10 @@ impl Pipeline {
         &self,
         attempt: &DeliveryAttempt<'_>,
         facts: &RouteFacts,
-        target: &Target,
-        pending: &[usize],
+        offer: &ServerOffer<'_>,
+        mailer: &Mailer,
     ) -> Vec<(usize, DeliveryOutcome)> {
-        let entry = attempt.entry;
+        let (entry, target, pending) = (attempt.entry, offer.target, offer.recipients);
         let body = self.body_of(entry);
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
@@ -225,7 +309,7 @@ impl Pipeline {
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
             let conversion = attempt.conversion.get().cloned();
             let message = Message { conversion, ..Message::of(&entry.envelope, entry.size, &some) };
-            let mut report = self.out.mailer.attempt(target, message, &body).await;
+            let mut report = mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
                 if let DeliveryOutcome::Failed { cause } = outcome {
                     let wants_seven_bits = matches!(cause, Cause::EightBitNotOffered { .. });
@@ -261,6 +345,13 @@ impl Pipeline {
     }
 }
 
+/// When what sends a message away is over.
+const fn until(away: &Away) -> Timestamp {
+    match away {
+        Away::Full { until, .. } | Away::BackingOff { until, .. } => *until,
+    }
+}
+
 fn pending(indices: &[usize], results: &Outcomes) -> Vec<usize> {
     indices.iter().copied().filter(|index| results.get(index).is_none_or(may_try_elsewhere)).collect()
 }
@@ -270,6 +361,15 @@ const fn cause_of(outcome: &DeliveryOutcome) -> Option<&Cause> {
         DeliveryOutcome::Delivered { .. } => None,
         DeliveryOutcome::Failed { cause } => Some(cause),
     }
+}
+
+fn record_all(results: &mut Outcomes, outcomes: Vec<(usize, DeliveryOutcome)>) -> PolicyDoubt {
+    let mut doubt = PolicyDoubt::None;
+    for (index, outcome) in outcomes {
+        doubt = doubt.max(PolicyDoubt::over(cause_of(&outcome)));
+        record(results, index, outcome);
+    }
+    doubt
 }
 
 /// The word of a later server counts more, except where it only says that this server is not the

@@ -111,6 +111,13 @@ impl Backoff {
         trouble.cause = cause;
     }
 
+    /// Whoever had leave to dial did not.
+    pub(super) fn not_tried(&mut self, hop: &NextHop) {
+        if let Some(trouble) = self.hops.get_mut(hop) {
+            trouble.probing_since = None;
+        }
+    }
+
     /// The operator wants a next hop dialled now.
     pub(super) fn forget(&mut self, hop: &NextHop) {
         self.hops.remove(hop);

@@ -19,12 +19,14 @@ const STOP_GRACE: Duration = Duration::from_secs(30);
 /// The pause after the spool failed to give work, in case it recovers.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages taken from the spool at once. They are small while they wait for a connection, and
-/// those for one next hop wait in a line of bounded length, so that it takes many dead next hops to
-/// fill this.
+/// Messages taken from the spool at once. They are small while they wait for a connection, and those
+/// for one next hop or host wait in short lines: what does not fit goes back into the spool, and is
+/// called when there is room.
 const MOST_CARRIED: usize = 10_000;
 /// Messages claimed in one go, so that reading them does not hold up the writing of outcomes.
 const MOST_CLAIMED: usize = 500;
+/// Messages called in one go.
+const MOST_CALLED: usize = 500;
 /// Takes due messages from the spool until `stop`, then lets what is under way end.
 pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(MOST_CARRIED));
@@ -34,6 +36,7 @@ pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     if let Err(error) = pipeline.spool.bring_forward(*span.start(), *span.end()).await {
         pipeline.observer.spool_failed("bring forward", &error);
     }
+    let calling = tokio::spawn(call(Arc::clone(&pipeline), stop.clone()));
     while !stop.is_cancelled() {
         let now = pipeline.out.clock.now();
         let claims = match pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED)).await {
@@ -58,9 +61,22 @@ pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
         }
     }
     tasks.close();
+    calling.abort();
     // What does not end in time is cut off; its recipients are still in the spool.
     let _ended_or_not = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
     pipeline.out.mailer.close().await;
+}
+
+/// Makes due what is called to a place.
+async fn call(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    let mut calls = pipeline.calls.lock().await;
+    let mut called = Vec::new();
+    while !stop.is_cancelled() && calls.recv_many(&mut called, MOST_CALLED).await > 0 {
+        if let Err(error) = pipeline.spool.hasten(&called, pipeline.out.clock.now()).await {
+            pipeline.observer.spool_failed("hasten", &error);
+        }
+        called.clear();
+    }
 }
 
 async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &CancellationToken) {
@@ -90,6 +106,7 @@ async fn wait_for_work(pipeline: &Pipeline, slots: &Semaphore, stop: &Cancellati
 
 impl Pipeline {
     async fn take_up(&self, claim: Claim) {
+        self.hosts.is_claimed(claim.entry.id);
         if is_lost_report(&claim.entry) { self.tell_postmaster(claim).await } else { self.carry(claim).await }
     }
 

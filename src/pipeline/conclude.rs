@@ -1,9 +1,10 @@
 //! What the outcomes of an attempt mean: for the recipients, for the history, and for the next hop.
 
-use super::Pipeline;
 use super::attempt::{DeliveryAttempt, Outcomes};
 use super::backoff::is_unreachable;
+use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
+use crate::deliver::hosts::{Away, Gate};
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::route::Route;
 use crate::spool::conclude::{Conclusion, conclude};
@@ -17,6 +18,12 @@ pub(super) struct Progress {
     pub(super) events: Vec<Event>,
     /// When to come again, where nothing is recorded.
     pub(super) again: Option<Timestamp>,
+    /// Where there was no place, so that it is called when there is one.
+    pub(super) outside_of: Option<Gate>,
+    /// Why nobody was asked.
+    pub(super) away: Option<Away>,
+    /// Places that are held until this is recorded.
+    pub(super) seats: Unrecorded,
 }
 
 impl Progress {
@@ -28,6 +35,10 @@ impl Progress {
 impl Pipeline {
     pub(super) fn conclude(&self, attempt: &mut DeliveryAttempt<'_>) -> Progress {
         let outcomes = std::mem::take(&mut attempt.outcomes);
+        let (seats, away) = attempt.stay();
+        if outcomes.is_empty() && away.is_some() {
+            return Progress { away, ..Progress::default() };
+        }
         let (hop, retry, now) = (&attempt.route.hop, &self.out.config.retry, self.out.clock.now());
         match unreachable(&outcomes) {
             Some(cause) => self.backoff().failed(hop, cause.clone(), retry, now),
@@ -37,7 +48,7 @@ impl Pipeline {
         self.observe_states(attempt.entry, &conclusion);
         let mut events = attempt.journal.take_events();
         events.extend(conclusion_events(&conclusion, None));
-        Progress { conclusion, events, again: None }
+        Progress { conclusion, events, seats, ..Progress::default() }
     }
 
     /// An attempt in which the relay itself failed.
@@ -51,7 +62,8 @@ impl Pipeline {
         };
         let recipients = recipients.iter().filter_map(waits).collect();
         let conclusion = Conclusion { recipients, ..Conclusion::default() };
-        Progress { conclusion, events: vec![Event::Broken { next_hop: route.hop.to_string() }], again: None }
+        let events = vec![Event::Broken { next_hop: route.hop.to_string() }];
+        Progress { conclusion, events, ..Progress::default() }
     }
 
     /// Of recipients that have an end; who waits has waited before.

@@ -1,8 +1,8 @@
 //! The story of a message: claim, route, resolve, decide, plan, deliver, conclude, report, record.
 //!
 //! The only module that calls stages. [`Pipeline::carry`] tells the story; `claim.rs` says what begins,
-//! `admission.rs` (with `backoff.rs` and `limits.rs`) when, `attempt.rs` goes from server to server,
-//! `eight_bit.rs` converts what servers want converted, `conclude.rs` says what that means, `reports.rs` who is told, and `settle.rs` records it. `outbound.rs`
+//! `admission.rs` (with `backoff.rs`) when, `attempt.rs` goes from server to server, `eight_bit.rs` converts
+//! what servers want converted, `conclude.rs` says what that means, `reports.rs` who is told, and `settle.rs` records it. `outbound.rs`
 //! holds what delivery and `relay check` do alike. Nothing is forgotten before [`Spool::settle`] has made
 //! it durable; a crash at any point leads to another attempt, never to silence.
 
@@ -15,7 +15,6 @@ mod eight_bit;
 mod failover;
 mod journal;
 mod lease;
-mod limits;
 pub mod operate;
 pub mod outbound;
 mod postmaster;
@@ -24,6 +23,9 @@ mod settle;
 
 pub use claim::run;
 
+use crate::deliver::hosts::HostBounds;
+use crate::deliver::hosts::driver::{Call, HostLimits, HostSeat};
+use crate::deliver::hosts::view::HostsView;
 use crate::observe::Observer;
 use crate::report::Texts;
 use crate::route::{self, Route};
@@ -31,14 +33,21 @@ use crate::spool::{Claim, Spool};
 use attempt::{DeliveryAttempt, Outcomes};
 use backoff::Backoff;
 use futures_util::future::join_all;
-use limits::HopLimits;
 use outbound::Outbound;
 use settle::UnderWay;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// The longest sleep: the clock may be set, and then what is due is to be asked again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Places among all that are held until what was delivered is recorded: that bounds what a crash can
+/// deliver twice.
+type Unrecorded = Vec<Arc<HostSeat>>;
+
+/// Messages that are called, for the one that runs the pipeline.
+type Calls = tokio::sync::Mutex<mpsc::UnboundedReceiver<Call>>;
 
 /// Carries messages from the spool to their outcomes.
 pub struct Pipeline {
@@ -50,7 +59,9 @@ pub struct Pipeline {
     pub observer: Arc<Observer>,
     /// The words of reports.
     pub texts: Texts,
-    hops: HopLimits,
+    hosts: HostLimits,
+    /// Messages that wait for a place and are called to it.
+    calls: Calls,
     backoff: Mutex<Backoff>,
     failover: Mutex<failover::Failover>,
     postmaster: postmaster::Postmaster,
@@ -60,13 +71,14 @@ impl Pipeline {
     /// Everything needed to carry messages.
     #[must_use]
     pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Self {
-        let hops = HopLimits::new(out.config.delivery.max_per_next_hop, out.config.delivery.max_concurrent);
+        let (hosts, calls) = HostLimits::new(HostBounds::of(&out.config), out.clock.clone());
         Self {
             out,
             spool,
             observer,
             texts,
-            hops,
+            hosts,
+            calls: tokio::sync::Mutex::new(calls),
             backoff: Mutex::default(),
             failover: Mutex::default(),
             postmaster: postmaster::Postmaster::default(),
@@ -123,6 +135,12 @@ impl Pipeline {
     #[must_use]
     pub fn backing_off(&self) -> usize {
         self.backoff().count(self.out.clock.now())
+    }
+
+    /// How receiving hosts stand: who is at work, who waits, what was learnt.
+    #[must_use]
+    pub fn hosts(&self) -> HostsView {
+        self.hosts.view()
     }
 
     fn backoff(&self) -> MutexGuard<'_, Backoff> {

@@ -49,6 +49,7 @@ impl Pipeline {
             return Ok(Acted::Held);
         }
         let Some(claim) = self.spool.claim_one(id, now).await? else { return Ok(Acted::Busy) };
+        self.hosts.is_claimed(id);
         let whole = match order.act {
             Act::Hold | Act::Release => true,
             Act::Retry | Act::Bounce | Act::Delete => false,
@@ -99,7 +100,7 @@ impl Pipeline {
             }
         };
         self.observe_states_at_end(entry, &conclusion);
-        let progress = Progress { conclusion, events: vec![done], again: None };
+        let progress = Progress { conclusion, events: vec![done], ..Progress::default() };
         let (mut settlement, next_report) = self.settlement(entry, progress, &BTreeSet::new()).await;
         let now = matches!(order.act, Act::Retry | Act::Release).then_some(now);
         let next = now.or_else(|| super::settle::next_due(entry, &settlement.recipients, &self.span(), None));
@@ -112,7 +113,9 @@ impl Pipeline {
         let named = recipients.iter().filter_map(|&i| Some((i, claim.entry.envelope.recipients.get(i)?)));
         let config = &self.out.config;
         let routes = route::group(named, &claim.entry.envelope.reverse_path, &config.destination, config.delivery.port);
-        let mut backoff = self.backoff();
-        routes.keys().for_each(|route| backoff.forget(&route.hop));
+        for route in routes.keys() {
+            self.backoff().forget(&route.hop);
+            self.hosts.forgive(&route.hop);
+        }
     }
 }

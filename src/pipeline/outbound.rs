@@ -2,12 +2,12 @@
 //! Delivery and `relay check` both go through here, so that their verdicts cannot differ.
 
 use crate::clock::Clock;
-use crate::config::{Config, RootsError, RootsSource};
+use crate::config::{Config, DomainPattern, PrivateZone, RootsError, RootsSource};
 use crate::deliver::driver::Mailer;
 use crate::deliver::egress::Egress;
 use crate::deliver::egress::store::{EgressError, EgressStore};
 use crate::deliver::families::WaysOut;
-use crate::deliver::{Loopback, Planned, plan};
+use crate::deliver::{AddressPolicy, Loopback, Planned, plan};
 use crate::envelope::TlsRequest;
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
@@ -24,9 +24,11 @@ use crate::resolve::driver::Dns;
 use crate::resolve::error::DnsSetupError;
 use crate::resolve::{Resolution, event as dns_event, mail, own_hop};
 use crate::route::{ChosenBy, NextHop, Route};
-use crate::smtp::address::Domain;
+use crate::smtp::address::{Domain, Host};
 use crate::state_dir;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustls::RootCertStore;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Why nothing can be found out: one line, with the key to change.
@@ -291,9 +293,8 @@ impl Outbound {
     /// # Errors
     /// As [`plan`].
     pub fn plan(&self, hop: &NextHop, facts: &RouteFacts, verdicts: Vec<HostVerdict>) -> Result<Vec<Planned>, Cause> {
-        let allowed = self.config.delivery.allow_loopback || hop.chosen_by() == ChosenBy::Operator;
-        let loopback = if allowed { Loopback::Allowed } else { Loopback::Refused };
-        let steps = plan(&facts.resolution, verdicts, &self.config.hostname, loopback, &self.ways_out(facts))?;
+        let (allowed, ways) = (self.address_policy(hop), self.ways_out(facts));
+        let steps = plan(&facts.resolution, verdicts, &self.config.hostname, &allowed, &ways)?;
         Ok(steps.into_iter().map(|step| step.leaving_by(&facts.egress)).collect())
     }
 
@@ -301,6 +302,33 @@ impl Outbound {
     #[must_use]
     pub fn ways_out(&self, facts: &RouteFacts) -> WaysOut {
         WaysOut { choice: facts.egress.family, ..self.mailer.ways_out(&facts.resolution) }
+    }
+
+    /// Where a next hop may lead: whatever the operator names, by itself or as a zone of his own, leads
+    /// where he likes.
+    fn address_policy(&self, hop: &NextHop) -> AddressPolicy {
+        let delivery = &self.config.delivery;
+        let this_host = if delivery.allow_loopback { Loopback::Allowed } else { Loopback::Refused };
+        let private = match hop {
+            NextHop::Host { .. } | NextHop::OneOf(_) | NextHop::Address { chosen_by: ChosenBy::Operator, .. } => {
+                return AddressPolicy::Anywhere;
+            }
+            NextHop::Domain(domain)
+                if PrivateZone::around(domain.as_str(), &self.config.dns.private_zones).is_some() =>
+            {
+                vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
+            }
+            NextHop::Address { address, .. } if self.names_literal(*address) => vec![IpNet::from(*address)],
+            NextHop::Domain(_) | NextHop::Address { .. } => delivery.allow_private.clone(),
+        };
+        AddressPolicy::Outward { this_host, private }
+    }
+
+    /// Whether a destination names an address literal, or its network, as such.
+    fn names_literal(&self, address: IpAddr) -> bool {
+        let host = Host::Literal(address);
+        let mut patterns = self.config.destination.iter().flat_map(|destination| &destination.domains);
+        patterns.any(|pattern| matches!(pattern, DomainPattern::Literals(_)) && pattern.fit(&host).is_some())
     }
 }
 

@@ -11,6 +11,7 @@ use super::conclude::Progress;
 use super::lease;
 use super::reports::DueReports;
 use crate::clock::Timestamp;
+use crate::deliver::hosts::Gate;
 use crate::envelope::QueueId;
 use crate::route::Route;
 use crate::spool::{Claim, RecipientState, Settlement, Spool, SpoolEntry, SpoolError};
@@ -26,6 +27,8 @@ pub(super) struct HeldClaim {
     under_way: BTreeSet<usize>,
     /// When a route that did not begin wants another chance.
     again: Option<Timestamp>,
+    /// Where it found no place.
+    outside_of: Option<Gate>,
     /// When the next report is due.
     next_report: Option<Timestamp>,
 }
@@ -40,7 +43,14 @@ pub(super) struct UnderWay {
 impl UnderWay {
     pub(super) fn new(claim: Claim, routes: &BTreeMap<Route, Vec<usize>>) -> Self {
         let under_way = routes.values().flatten().copied().collect();
-        let held = HeldClaim { claim: Some(claim), running: routes.len(), under_way, again: None, next_report: None };
+        let held = HeldClaim {
+            claim: Some(claim),
+            running: routes.len(),
+            under_way,
+            again: None,
+            outside_of: None,
+            next_report: None,
+        };
         Self { held: Mutex::new(held), news: Notify::new() }
     }
 
@@ -51,6 +61,7 @@ impl UnderWay {
         held.running = held.running.saturating_sub(1);
         held.under_way.retain(|index| !recipients.contains(index));
         held.again = held.again.into_iter().chain(progress.again).min();
+        held.outside_of = held.outside_of.take().or_else(|| progress.outside_of.clone());
         // Whoever waits for the news waits for the lock, too, and so for the record.
         self.news.notify_one();
         (held.running == 0 || !progress.is_empty()).then_some(held)
@@ -126,14 +137,20 @@ impl Pipeline {
     /// Makes it durable; with the last route the message leaves the hands of the pipeline.
     pub(super) async fn settle(&self, held: &mut HeldClaim, settlement: Settlement) {
         let Some(mut claim) = held.claim.take() else { return };
+        let id = claim.entry.id;
+        // Called from there once it is in the spool again, or not at all while others are under way.
+        let outside_of = held.outside_of.take_if(|_| held.running == 0).zip(settlement.next_due);
         if says_nothing(&settlement) {
             match settlement.next_due {
                 _ if held.running > 0 => return held.claim = Some(claim),
-                Some(next_due) => return self.postpone(claim, next_due).await,
+                Some(next_due) => {
+                    self.postpone(claim, next_due).await;
+                    return self.wait_outside(id, outside_of);
+                }
                 None => {}
             }
         }
-        let (id, told) = (claim.entry.id, told_by(&settlement));
+        let told = told_by(&settlement);
         let settled = if held.running > 0 {
             let settled = self.spool.settle_part(&mut claim, settlement).await;
             settled.map(|()| held.claim = Some(claim))
@@ -141,8 +158,17 @@ impl Pipeline {
             self.spool.settle(claim, settlement).await
         };
         match settled {
-            Ok(()) => self.observe_told(id, &told),
+            Ok(()) => {
+                self.observe_told(id, &told);
+                self.wait_outside(id, outside_of);
+            }
             Err(error) => self.observer.spool_failed("settle", &error),
+        }
+    }
+
+    fn wait_outside(&self, id: QueueId, outside_of: Option<(Gate, Timestamp)>) {
+        if let Some((gate, until)) = outside_of {
+            self.hosts.put_outside(id, gate, until);
         }
     }
 

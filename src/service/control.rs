@@ -250,6 +250,7 @@ impl Control {
             spool_bytes: stats.bytes,
             damaged_records: stats.damaged_records,
             next_hops_backing_off: self.pipeline.backing_off(),
+            hosts: self.pipeline.hosts(),
             exceptions: self.pipeline.out.exceptions_now(),
             private_zones: self.config.dns.private_zones.iter().map(ToString::to_string).collect(),
             client_certificates: self.pipeline.out.egress.certificates(),

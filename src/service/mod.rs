@@ -5,5 +5,6 @@ pub mod audit;
 pub mod control;
 pub mod egress;
 pub mod exceptions;
+pub mod notify;
 pub mod selfcheck;
 pub mod start;

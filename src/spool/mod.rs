@@ -472,6 +472,13 @@ pub trait Spool: Send + Sync {
     /// When the state cannot be changed; then the claim ends with its lease.
     async fn postpone(&self, claim: Claim, until: Timestamp) -> Result<(), SpoolError>;
 
+    /// Makes messages due at `now` that nobody has, that are not held, and that are due at the moment
+    /// beside each of them or before. Others stay as they are. A hint: what is not hastened comes by itself.
+    ///
+    /// # Errors
+    /// When the state cannot be changed.
+    async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError>;
+
     /// How full it is, by what is known here.
     fn stats(&self) -> SpoolStats;
 

@@ -119,6 +119,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
         self.inner.postpone(claim, until).await
     }
 
+    async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
+        self.inner.hasten(messages, now).await
+    }
+
     fn stats(&self) -> SpoolStats {
         self.inner.stats()
     }

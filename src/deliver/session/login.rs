@@ -114,7 +114,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Event, Job, StartTlsUse};
+    use super::super::{Event, Job, StartTlsUse, Transfer};
     use super::*;
     use crate::outcome::{DemandedBy, Peer, Phase};
     use crate::smtp::reply::ReplyParser;
@@ -125,6 +125,8 @@ mod tests {
             peer: Peer { host: "smart.test".into(), address: "192.0.2.1:587".parse().unwrap() },
             starttls: StartTlsUse::Required(DemandedBy::Operator),
             require_tls: false,
+            most_recipients: None,
+            transfer: Transfer::Data,
             message: None,
             login: Some(LoginJob { login: Login::new("relay", "hunter2"), nonce: "n".into() }),
         };

@@ -1,5 +1,6 @@
 //! What becomes of kept policies: on a good disk, a bad one, and when strangers come (RFC 8461
 //! §5.1, §10.2).
+#![expect(clippy::disallowed_methods, reason = "these tests do to files what disks and strangers do")]
 
 use super::*;
 use crate::policy::sts::record::PolicyId;

@@ -7,6 +7,7 @@ mod listener;
 
 use crate::clock::Clock;
 use crate::observe::Observer;
+use crate::pipeline::Pipeline;
 use crate::spool::Spool;
 use axum::Router;
 use axum::extract::State;
@@ -27,6 +28,8 @@ pub struct AdminPort {
     pub observer: Arc<Observer>,
     /// The queue behind the gauges.
     pub spool: Arc<dyn Spool>,
+    /// How it stands with receiving hosts.
+    pub pipeline: Arc<Pipeline>,
     /// For ages.
     pub clock: Clock,
     /// Set when the relay stops.
@@ -56,6 +59,7 @@ pub async fn run(admin: AdminPort, listener: TcpListener) -> io::Result<()> {
 }
 
 async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
+    admin.observer.hosts(&admin.pipeline.hosts());
     let text = admin.observer.render(&admin.spool.stats(), admin.clock.now());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -142,6 +142,19 @@ impl Index {
         }
     }
 
+    /// Makes due at `now` what is due at the moment beside it or before.
+    pub(super) fn hasten(&mut self, messages: &[(QueueId, Timestamp)], now: Timestamp) {
+        for (id, until) in messages {
+            if let Some(Some(due)) =
+                self.unclaimed.get_mut(id).filter(|due| due.is_some_and(|due| due > now && due <= *until))
+            {
+                self.due.remove(&(*due, *id));
+                *due = now;
+                self.due.insert((now, *id));
+            }
+        }
+    }
+
     /// A message has changed while its lease goes on.
     pub(super) fn update(&mut self, entry: &SpoolEntry) {
         if let Some(waiting) = self.leases.get_mut(&entry.id).and_then(|lease| lease.waiting.as_mut()) {
@@ -295,6 +308,18 @@ mod tests {
         index.bring_forward(Timestamp(990), Timestamp(998));
         assert_eq!(ids(&index.claim(Timestamp(990), 9)), [0, 1]);
         assert_eq!(ids(&index.claim(Timestamp(998), 9)), [3, 2]);
+    }
+
+    #[test]
+    fn a_message_is_hastened_that_waits_until_then_and_no_other() {
+        let mut index = index(4);
+        let held = index.claim_one(QueueId(0), Timestamp(0)).unwrap();
+        index.wait_again(held.id, None);
+        let _claimed = index.claim_one(QueueId(1), Timestamp(0));
+        let all = [(QueueId(0), 2000), (QueueId(1), 2000), (QueueId(2), 998), (QueueId(3), 996), (QueueId(9), 2000)];
+        index.hasten(&all.map(|(id, until)| (id, Timestamp(until))), Timestamp(500));
+        assert_eq!(ids(&index.claim(Timestamp(500), 9)), [2]);
+        assert_eq!(index.next_due(), Some(Timestamp(997)), "it is not due when it was thought to be");
     }
 
     #[test]

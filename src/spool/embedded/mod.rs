@@ -10,6 +10,7 @@
 //! is delivered twice. After a failure of the disk nothing more is taken ([`Spool::failed`]).
 
 pub mod audit;
+mod claiming;
 mod content;
 mod forward;
 mod index;
@@ -40,6 +41,7 @@ use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
 use crate::spool::record::{NewRecord, RecordContent, RecordKind};
 use async_trait::async_trait;
+use claiming::Claiming;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
 use index::Taken;
 use jobs::{Accepting, ContentPlace, LogJob, NewMessage, RecordPlace, ReplyTo, StateJob};
@@ -389,6 +391,12 @@ impl Spool for EmbeddedSpool {
         Ok(())
     }
 
+    async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
+        self.shared.index().hasten(messages, now);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
     fn stats(&self) -> SpoolStats {
         let index = self.shared.index();
         SpoolStats {
@@ -417,34 +425,5 @@ impl Spool for EmbeddedSpool {
         }
         // It fails only if the thread panicked or the runtime is ending; the drop closes then.
         let _ = tokio::task::spawn_blocking(self.closer()).await;
-    }
-}
-
-/// Messages taken and not yet handed out. If the caller goes away meanwhile, they are due again.
-struct Claiming<'a> {
-    shared: &'a SharedState,
-    taken: Vec<Taken>,
-}
-
-impl Claiming<'_> {
-    fn fill(&mut self, entry: SpoolEntry) {
-        if let Some(taken) = self.taken.iter_mut().find(|taken| taken.id == entry.id) {
-            taken.entry = Some(entry);
-        }
-    }
-
-    /// What could not be read at all stays taken until a restart: it would only come round again
-    /// at once.
-    fn claims(mut self) -> Vec<Claim> {
-        let claim = |taken: Taken| taken.entry.map(|entry| Claim { entry, generation: taken.generation });
-        std::mem::take(&mut self.taken).into_iter().filter_map(claim).collect()
-    }
-}
-
-impl Drop for Claiming<'_> {
-    fn drop(&mut self) {
-        for taken in &self.taken {
-            self.shared.index().release(taken.id, taken.generation);
-        }
     }
 }

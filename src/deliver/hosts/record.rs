@@ -1,0 +1,243 @@
+//! What is remembered of one receiving host or next hop (pure): what it takes, whether it answers,
+//! and when it may be sent the next message.
+
+use super::feedback::Feedback;
+use super::window::Window;
+use crate::clock::Timestamp;
+use crate::config::{Rate, Retry};
+use crate::outcome::Cause;
+use std::time::Duration;
+
+/// Refused connections in a row after which the relay backs off: one may be chance.
+const REFUSALS: u32 = 3;
+/// The first wait for a host that turned us away: it answers, so it may have room soon.
+const TURNED_AWAY_FIRST: Duration = Duration::from_secs(30);
+/// What timers may be late.
+const LATENESS: Duration = Duration::from_millis(100);
+/// Beyond this many doublings every wait is at its longest; it keeps the shift in range.
+const MOST_DOUBLINGS: u32 = 16;
+
+/// The relay backs off from a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    pub(super) cause: Cause,
+    pub(super) since: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+/// How a host stands towards us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acquaintance {
+    /// It has never been met.
+    New,
+    /// It answers.
+    Answers,
+    /// It did not, when it was last tried.
+    Failed,
+}
+
+/// An attempt at a host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    pub(super) began: Timestamp,
+    /// Other connections of ours that were past the greeting when it ended.
+    pub(super) served: usize,
+}
+
+/// What is remembered of one host.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) window: Window,
+    pub(super) acquaintance: Acquaintance,
+    rest: Option<Rest>,
+    failures: u32,
+    /// When the next message may go, where a rate holds.
+    next_at: Timestamp,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            window: Window::default(),
+            acquaintance: Acquaintance::New,
+            rest: None,
+            failures: 0,
+            next_at: Timestamp(i64::MIN),
+        }
+    }
+}
+
+impl Record {
+    /// Why nobody may try now. A clock that was set back makes no wait longer.
+    pub(super) fn rest(&self, now: Timestamp) -> Option<&Rest> {
+        self.rest.as_ref().filter(|rest| rest.since <= now && now < rest.until)
+    }
+
+    /// It has answered.
+    pub(super) fn answered(&mut self) {
+        self.acquaintance = Acquaintance::Answers;
+        self.rest = None;
+        self.failures = 0;
+    }
+
+    /// The operator wants it tried now.
+    pub(super) fn forgive(&mut self) {
+        if self.acquaintance == Acquaintance::Failed {
+            self.acquaintance = Acquaintance::New;
+        }
+        self.rest = None;
+        self.failures = 0;
+    }
+
+    /// An attempt that failed before anything was said.
+    pub(super) fn failed(&mut self, feedback: &Feedback, trial: Trial, retry: &Retry, now: Timestamp) {
+        let Trial { began, served } = trial;
+        let (cause, needed, first) = match feedback {
+            Feedback::TurnedAway(cause) => (cause, 1, retry.first.min(TURNED_AWAY_FIRST)),
+            Feedback::Silent(cause) => (cause, 1, retry.first),
+            Feedback::Refused(cause) => (cause, REFUSALS, retry.first),
+            Feedback::Took | Feedback::Answered | Feedback::WantsLess | Feedback::Unknown => return,
+        };
+        if served > 0 {
+            // It is there for others of ours: one too many.
+            if matches!(feedback, Feedback::TurnedAway(_)) {
+                self.window.refused_one_more(served, now);
+            } else {
+                self.window.troubled(began, now);
+            }
+            return;
+        }
+        // A connection that was begun before the relay backed off says nothing new.
+        if self.rest(now).is_some_and(|rest| began <= rest.since) {
+            return;
+        }
+        self.window.troubled(began, now);
+        self.acquaintance = Acquaintance::Failed;
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= needed {
+            let doublings = (self.failures - needed).min(MOST_DOUBLINGS);
+            let wait = first.saturating_mul(1 << doublings).min(retry.longest);
+            self.rest = Some(Rest { cause: cause.clone(), since: now, until: now.plus(wait) });
+        }
+    }
+
+    /// When the next message may go under a rate; at once where that is not later than `now`.
+    pub(super) fn paced(&self, rate: Option<Rate>, now: Timestamp) -> Option<Timestamp> {
+        let rate = rate?;
+        // A clock that was set back makes no wait longer than the rate does.
+        let at = self.next_at.min(now.plus(rate.interval()));
+        (at > now).then_some(at)
+    }
+
+    /// A message goes now.
+    pub(super) fn goes(&mut self, rate: Option<Rate>, now: Timestamp) {
+        if let Some(rate) = rate {
+            // Who comes a little late, because timers do, does not slow the others down.
+            let on_time = now >= self.next_at && now.since(self.next_at) < LATENESS;
+            self.next_at = if on_time { self.next_at } else { now }.plus(rate.interval());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Peer, Phase};
+
+    fn retry() -> Retry {
+        let (first, longest) = (Duration::from_secs(100), Duration::from_secs(350));
+        Retry { first, longest, expire_after: Duration::from_secs(86_400) }
+    }
+
+    fn trial(began: Timestamp, served: usize) -> Trial {
+        Trial { began, served }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp(second * 1000)
+    }
+
+    fn silent() -> Feedback {
+        let peer = Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() };
+        Feedback::Silent(Cause::TimedOut { peer, phase: Phase::Greeting })
+    }
+
+    fn refused() -> Feedback {
+        let peer = Peer { host: "mx".into(), address: "192.0.2.1:25".parse().unwrap() };
+        Feedback::Refused(Cause::ConnectFailed { peer, detail: "refused".into() })
+    }
+
+    fn until(record: &Record, now: i64) -> Option<i64> {
+        record.rest(at(now)).map(|rest| rest.until.0 / 1000)
+    }
+
+    #[test]
+    fn a_silent_host_is_known_after_the_first_silence_and_the_wait_grows() {
+        let mut record = Record::default();
+        let mut now = 0;
+        for wait in [100, 200, 350, 350] {
+            record.failed(&silent(), trial(at(now), 0), &retry(), at(now));
+            assert_eq!(until(&record, now), Some(now + wait));
+            now += wait;
+            assert_eq!(until(&record, now), None, "one tries");
+        }
+        record.answered();
+        record.failed(&silent(), trial(at(now), 0), &retry(), at(now));
+        assert_eq!(until(&record, now), Some(now + 100), "it had answered");
+    }
+
+    #[test]
+    fn one_refusal_may_be_chance_and_three_are_none() {
+        let mut record = Record::default();
+        for now in 0..2 {
+            record.failed(&refused(), trial(at(now), 0), &retry(), at(now));
+            assert_eq!(until(&record, now), None);
+        }
+        record.failed(&refused(), trial(at(2), 0), &retry(), at(2));
+        assert_eq!(until(&record, 2), Some(102));
+    }
+
+    #[test]
+    fn connections_that_were_begun_before_say_nothing_new() {
+        let mut record = Record::default();
+        record.failed(&silent(), trial(at(0), 0), &retry(), at(30));
+        for _ in 0..40 {
+            record.failed(&silent(), trial(at(0), 0), &retry(), at(31));
+        }
+        assert_eq!(until(&record, 31), Some(130));
+    }
+
+    #[test]
+    fn a_host_that_serves_others_of_ours_is_not_left_for_one_that_it_did_not() {
+        let mut record = Record::default();
+        record.answered();
+        record.failed(&silent(), trial(at(0), 3), &retry(), at(30));
+        assert_eq!((until(&record, 30), record.window.limit(40, at(30))), (None, 2));
+        assert_eq!(record.acquaintance, Acquaintance::Answers);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_wait_longer() {
+        let mut record = Record::default();
+        record.failed(&silent(), trial(at(1000), 0), &retry(), at(1000));
+        assert_eq!(until(&record, 10), None);
+        let rate = Some(Rate::try_from("1/m".to_owned()).unwrap());
+        record.goes(rate, at(1000));
+        assert_eq!(record.paced(rate, at(1010)), Some(at(1060)));
+        assert_eq!(record.paced(rate, at(10)), Some(at(70)));
+    }
+
+    #[test]
+    fn a_rate_spreads_messages_evenly() {
+        let (mut record, rate) = (Record::default(), Some(Rate::try_from("60/m".to_owned()).unwrap()));
+        let mut gone = 0;
+        for ms in (0..10_000).step_by(100) {
+            if record.paced(rate, Timestamp(ms)).is_none() {
+                record.goes(rate, Timestamp(ms));
+                gone += 1;
+            }
+        }
+        assert_eq!(gone, 10);
+        assert_eq!(record.paced(None, at(0)), None);
+    }
+}
