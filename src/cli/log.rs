@@ -18,7 +18,7 @@ const JOURNAL: &str = "JOURNAL_STREAM";
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum LogForm {
     Text,
     Json,
 }
@@ -27,7 +27,7 @@ enum Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LogSettings {
     level: LevelFilter,
-    form: Form,
+    form: LogForm,
 }
 
 /// Begins to log on standard error.
@@ -42,10 +42,10 @@ pub(crate) fn begin() -> Result<(), String> {
     // closed stream, and panic in whoever logs: a session after its message is stored, a delivery.
     let subscriber = subscriber.log_internal_errors(false);
     match form {
-        Form::Json => {
+        LogForm::Json => {
             subscriber.json().flatten_event(true).map_event_format(|format| Prioritised { prefix, format }).init();
         }
-        Form::Text => subscriber.with_ansi(false).map_event_format(|format| Prioritised { prefix, format }).init(),
+        LogForm::Text => subscriber.with_ansi(false).map_event_format(|format| Prioritised { prefix, format }).init(),
     }
     Ok(())
 }
@@ -62,8 +62,8 @@ fn settings(level: Option<&str>, form: Option<&str>) -> Result<LogSettings, Stri
             .map_err(|_| format!("{LEVEL}: \"{level}\" is no level; write error, warn, info, debug, trace or off"))?,
     };
     let form = match form {
-        None | Some("text") => Form::Text,
-        Some("json") => Form::Json,
+        None | Some("text") => LogForm::Text,
+        Some("json") => LogForm::Json,
         Some(other) => return Err(format!("{FORM}: \"{other}\" is no form of a log; write text or json")),
     };
     Ok(LogSettings { level, form })
@@ -132,10 +132,10 @@ mod tests {
             let error = settings(level, form).unwrap_err();
             assert!(error.starts_with(named), "{error}");
         }
-        assert_eq!(settings(None, None), Ok(LogSettings { level: LevelFilter::INFO, form: Form::Text }));
+        assert_eq!(settings(None, None), Ok(LogSettings { level: LevelFilter::INFO, form: LogForm::Text }));
         assert_eq!(
             settings(Some("DEBUG"), Some("json")),
-            Ok(LogSettings { level: LevelFilter::DEBUG, form: Form::Json })
+            Ok(LogSettings { level: LevelFilter::DEBUG, form: LogForm::Json })
         );
     }
 

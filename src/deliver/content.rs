@@ -46,7 +46,7 @@ impl Pace {
 
 /// How content is put on the wire.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Form {
+pub(super) enum ContentForm {
     /// After DATA, dot-stuffed.
     Lines,
     /// By BDAT.
@@ -125,14 +125,14 @@ impl Patience {
         connection: &mut SmtpConnection,
         session: &Session,
         body: Option<&dyn OpenBody>,
-        form: Form,
+        form: ContentForm,
     ) -> Event {
         let Some(body) = body else { return Event::Broken(TransportFault::ContentDamaged) };
         let converted = session.conversion().map(|conversion| Converted { body, conversion });
         let body = converted.as_ref().map_or(body, |converted| converted as &dyn OpenBody);
         match form {
-            Form::Lines => self.send_lines(connection, body).await,
-            Form::Chunks => self.send_chunks(connection, body, pace(session)).await,
+            ContentForm::Lines => self.send_lines(connection, body).await,
+            ContentForm::Chunks => self.send_chunks(connection, body, pace(session)).await,
         }
     }
 

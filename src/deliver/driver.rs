@@ -1,7 +1,7 @@
 //! Opens connections and lets a session speak: the network, the handshake, the time limits.
 
 use super::connection::SmtpConnection;
-use super::content::{Form, Patience};
+use super::content::{ContentForm, Patience};
 use super::crowd::Crowds;
 use super::families::{SilentFamily, WaysOut};
 use super::hello::{HelloSize, LARGE_PATIENCE, LargeHello, Providers, SmallFirst};
@@ -377,9 +377,11 @@ impl Mailer {
                 Step::Send(bytes, phase) => self.patience.send(&mut connection, &bytes, phase, end).await,
                 Step::SendSecret(line) => self.patience.send(&mut connection, line.wire(), Phase::Auth, end).await,
                 Step::Await(phase) => self.patience.answer(&mut connection, phase, end).await,
-                Step::SendBody => self.patience.send_content(&mut connection, &talk.session, body, Form::Lines).await,
+                Step::SendBody => {
+                    self.patience.send_content(&mut connection, &talk.session, body, ContentForm::Lines).await
+                }
                 Step::SendChunks => {
-                    self.patience.send_content(&mut connection, &talk.session, body, Form::Chunks).await
+                    self.patience.send_content(&mut connection, &talk.session, body, ContentForm::Chunks).await
                 }
                 Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {

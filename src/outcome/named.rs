@@ -28,6 +28,7 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("dnssec-invalid", &["question", "detail"]),
     ("mail-loop", &["domain"]),
     ("address-forbidden", &["server", "address"]),
+    ("no-route", &["server", "detail"]),
     ("connect-failed", &["server", "detail"]),
     ("timed-out", &["server"]),
     ("connection-lost", &["server", "detail"]),

@@ -34,7 +34,7 @@ pub struct KeepFault {
 
 /// How a value stands that is kept: where anything here is different, so may the value be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct KeptStamp {
     /// Which of the values that were kept under the name it is.
     pub revision: u64,
     /// When it was kept: seconds since 1970, and nanoseconds.
@@ -43,7 +43,7 @@ pub struct Stamp {
     pub length: u64,
 }
 
-impl Stamp {
+impl KeptStamp {
     /// When the value was kept.
     #[must_use]
     pub const fn kept_at(&self) -> Timestamp {
@@ -51,7 +51,7 @@ impl Stamp {
     }
 }
 
-impl From<&fs::Metadata> for Stamp {
+impl From<&fs::Metadata> for KeptStamp {
     fn from(of: &fs::Metadata) -> Self {
         Self { revision: of.ino(), modified: (of.mtime(), of.mtime_nsec()), length: of.len() }
     }
@@ -72,7 +72,7 @@ pub trait SmallStore: Send + Sync {
     ///
     /// # Errors
     /// [`KeepFault`]; then nothing is known.
-    fn stamp(&self, name: &str) -> Result<Option<Stamp>, KeepFault>;
+    fn stamp(&self, name: &str) -> Result<Option<KeptStamp>, KeepFault>;
 
     /// Keeps a value in place of what was kept under the name, unless `stays` says at the last moment
     /// that this is to stay; then there is no stamp.
@@ -85,7 +85,7 @@ pub trait SmallStore: Send + Sync {
         value: &[u8],
         durable: Durable,
         stays: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Stamp>, KeepFault>;
+    ) -> Result<Option<KeptStamp>, KeepFault>;
 
     /// Keeps a value in place of what was kept under the name. Durable when it returns.
     ///
@@ -217,9 +217,9 @@ impl SmallStore for StateDir {
         found(fs::read(self.folder.join(name))).map_err(self.failed(name))
     }
 
-    fn stamp(&self, name: &str) -> Result<Option<Stamp>, KeepFault> {
+    fn stamp(&self, name: &str) -> Result<Option<KeptStamp>, KeepFault> {
         let metadata = found(fs::metadata(self.folder.join(name))).map_err(self.failed(name))?;
-        Ok(metadata.as_ref().map(Stamp::from))
+        Ok(metadata.as_ref().map(KeptStamp::from))
     }
 
     fn replace_unless(
@@ -228,11 +228,11 @@ impl SmallStore for StateDir {
         value: &[u8],
         durable: Durable,
         stays: &mut dyn FnMut() -> bool,
-    ) -> Result<Option<Stamp>, KeepFault> {
-        let aside = sealed::Aside { path: self.aside(name), durable };
+    ) -> Result<Option<KeptStamp>, KeepFault> {
+        let aside = sealed::WrittenAside { path: self.aside(name), durable };
         let written =
             self.make_folder().and_then(|()| sealed::replace_unless(&self.folder.join(name), &aside, value, stays));
-        Ok(written.map_err(self.failed(name))?.as_ref().map(Stamp::from))
+        Ok(written.map_err(self.failed(name))?.as_ref().map(KeptStamp::from))
     }
 
     fn remove(&self, name: &str) -> Result<(), KeepFault> {

@@ -68,7 +68,7 @@ pub enum Durable {
 }
 
 /// Where a value is written first: in the same folder, and nobody else's.
-pub(crate) struct Aside {
+pub(crate) struct WrittenAside {
     /// The file.
     pub(crate) path: PathBuf,
     /// Whether it must be durable under its name.
@@ -81,7 +81,7 @@ pub(crate) struct Aside {
 /// What the disk says; then the file is as it was.
 pub(crate) fn replace_unless(
     path: &Path,
-    Aside { path: aside, durable }: &Aside,
+    WrittenAside { path: aside, durable }: &WrittenAside,
     content: &[u8],
     stays: &mut dyn FnMut() -> bool,
 ) -> io::Result<Option<fs::Metadata>> {

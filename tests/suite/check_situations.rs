@@ -158,7 +158,6 @@ situations! {
     a_gateway_for_everyone_is_found: GatewayForEveryone,
     a_firewall_that_cuts_every_handshake_is_found: HandshakesCut,
     an_address_on_a_block_list_is_ours_to_act_on: AddressListed,
-    a_missing_route_is_this_hosts: NoRoute,
     a_refused_port_25_is_found: Port25Refused,
     a_silent_port_25_is_found: Port25Silent,
     a_wrong_clock_is_found: WrongClock,

@@ -164,7 +164,6 @@ situations! {
     a_gateway_answers_for_everyone_and_has_a_certificate: GatewayForEveryone,
     every_handshake_is_cut: HandshakesCut,
     the_address_of_this_host_is_on_a_block_list: AddressListed,
-    this_host_has_no_route_to_the_server: NoRoute,
     port_25_is_refused: Port25Refused,
     port_25_is_silent: Port25Silent,
     rfc4035_5_3_1_the_clock_is_wrong: WrongClock,

@@ -82,8 +82,6 @@ pub enum Situation {
     HandshakesCut,
     /// The recipient's server turns this host away because its address is on a block list.
     AddressListed,
-    /// This host has no route to the recipient's server.
-    NoRoute,
     /// Port 25 is blocked here: connections are refused.
     Port25Refused,
     /// Port 25 is blocked here: nothing comes back.
@@ -137,7 +135,7 @@ const BY_DANE: Mail = Mail::Delivered("dane");
 
 impl Situation {
     /// All of them, the healthy ones first.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 39] = [
         Self::Healthy,
         Self::HealthyWithoutDane,
         Self::CountFilter,
@@ -174,7 +172,6 @@ impl Situation {
         Self::GatewayForEveryone,
         Self::HandshakesCut,
         Self::AddressListed,
-        Self::NoRoute,
         Self::Port25Refused,
         Self::Port25Silent,
         Self::WrongClock,
@@ -224,11 +221,6 @@ impl Situation {
                 side: Some(Side::Here),
                 word: Some("rejected"),
                 mail: Mail::Returned { cause: "rejected", status: "5.7.1" },
-            },
-            Self::NoRoute => Truth {
-                side: Some(Side::Here),
-                word: Some("no-route"),
-                mail: Mail::Waits { cause: "no-route", status: "4.4.1" },
             },
             Self::Port25Refused => {
                 path("local-port25-blocked", Mail::Waits { cause: "connect-failed", status: "4.4.1" })

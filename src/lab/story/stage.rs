@@ -158,7 +158,6 @@ impl Stage {
             | Situation::GatewayForEveryone
             | Situation::HandshakesCut
             | Situation::AddressListed
-            | Situation::NoRoute
             | Situation::Port25Refused
             | Situation::Port25Silent => self.strike_mail().await?,
             // The relay goes by the machine's clock, which is then behind the world's.
@@ -179,9 +178,6 @@ impl Stage {
             Situation::HandshakesCut => self.lab.set_mail_path(MailPath::CutHandshake),
             Situation::AddressListed => {
                 self.lab.mx(HOST)?.trouble(Phase::Connect, Trouble::Reply(reply(LISTED)?));
-            }
-            Situation::NoRoute => {
-                self.lab.world().replace(HOST, RecordType::A, vec![RData::A(A(Ipv4Addr::BROADCAST))])?;
             }
             Situation::ProxyForEveryone | Situation::GatewayForEveryone => {
                 self.lab.set_mail_path(self.proxy.as_proxy())
@@ -354,7 +350,6 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
         | Situation::GatewayForEveryone
         | Situation::HandshakesCut
         | Situation::AddressListed
-        | Situation::NoRoute
         | Situation::CertificateRolled
         | Situation::StartTlsStripped
         | Situation::BannerMasked

@@ -7,7 +7,7 @@
 use super::lost::Lost;
 use super::{StsPolicy, Tenure};
 use crate::smtp::address::Domain;
-use crate::state_dir::Stamp;
+use crate::state_dir::KeptStamp;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(super) struct Remembered {
     pub(super) held: Held,
     pub(super) standing: Option<Tenure>,
     /// The file it is from; none when it could not be written.
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<KeptStamp>,
 }
 
 impl Remembered {
@@ -148,7 +148,13 @@ mod tests {
         Newcomer,
     }
 
-    fn known(name: &str, octets: usize, since: i64, class: DomainClass, stamp: Option<Stamp>) -> (Domain, Remembered) {
+    fn known(
+        name: &str,
+        octets: usize,
+        since: i64,
+        class: DomainClass,
+        stamp: Option<KeptStamp>,
+    ) -> (Domain, Remembered) {
         let domain: Domain = name.parse().unwrap();
         let text = format!("version: STSv1\nmode: enforce\nmx: *.a.test\nmax_age: 86400\na: {}\n", "x".repeat(octets));
         let policy = StsPolicy::read(domain.clone(), None, text.into_bytes(), Timestamp(0)).unwrap();
@@ -178,7 +184,7 @@ mod tests {
     #[test]
     fn what_is_on_disk_is_forgotten_when_there_is_too_much_of_it() {
         let mut memory = PolicyMemory::default();
-        let stamp = Some(Stamp { revision: 1, modified: (0, 0), length: 1 });
+        let stamp = Some(KeptStamp { revision: 1, modified: (0, 0), length: 1 });
         insert(&mut memory, known("small.test", 300, 1, DomainClass::Newcomer, stamp));
         insert(&mut memory, known("unwritten.test", 300, 1, DomainClass::Newcomer, None));
         for n in 0..700 {

@@ -21,7 +21,7 @@ use super::{RefreshFailure, StsPolicy, Tenure};
 use crate::clock::Timestamp;
 use crate::smtp::address::Domain;
 use crate::state_dir::sealed::UNPACKED_LIMIT;
-use crate::state_dir::{Durable, KeepFault, SmallStore, Stamp};
+use crate::state_dir::{Durable, KeepFault, KeptStamp, SmallStore};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -141,7 +141,7 @@ impl Store {
     }
 
     /// Nothing where the file is gone by now.
-    fn load(&self, domain: &Domain, stamp: Stamp) -> Option<(Remembered, Option<StoreFault>)> {
+    fn load(&self, domain: &Domain, stamp: KeptStamp) -> Option<(Remembered, Option<StoreFault>)> {
         let damaged = |detail| LostBecause::Damaged { path: self.values.place(domain.as_str()), detail };
         let because = match self.values.read(domain.as_str(), FILE_LIMIT) {
             _ if stamp.length > FILE_LIMIT => damaged("it is too long".to_owned()),
@@ -254,7 +254,7 @@ impl Store {
         domain: &Domain,
         content: io::Result<Vec<u8>>,
         younger: &Younger<'_>,
-    ) -> Result<Option<Stamp>, StoreFault> {
+    ) -> Result<Option<KeptStamp>, StoreFault> {
         let content = content.map_err(|error| self.cannot_be(domain, &error))?;
         let mut stays = || self.is_there(domain, younger);
         self.values.replace_unless(domain.as_str(), &content, Durable::Now, &mut stays).map_err(disk)
