@@ -1,6 +1,6 @@
 //! The story of a message: claim, route, resolve, decide, plan, deliver, conclude, report, record.
 //!
-//! The only module that calls stages. [`Pipeline::carry`] tells the story; `claim.rs` says what begins,
+//! The only module that calls stages. `Pipeline::carry` tells the story; `claim.rs` says what begins,
 //! `admission.rs` (with `backoff.rs`) when, `attempt.rs` goes from server to server, `eight_bit.rs` converts
 //! what servers want converted, `conclude.rs` says what that means, `reports.rs` who is told, and `settle.rs` records it. `outbound.rs`
 //! holds what delivery and `relay check` do alike. Nothing is forgotten before [`Spool::settle`] has made

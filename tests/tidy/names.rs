@@ -17,7 +17,6 @@ const SEVERAL_MEANINGS: &[&str] = &[
     "Denial",
     "Denied",
     "Door",
-    "Entry",
     "Evidence",
     "Failure",
     "Front",
