@@ -2,9 +2,10 @@
 //!
 //! The only module that calls stages. `Pipeline::carry` tells the story; `claim.rs` says what begins,
 //! `admission.rs` (with `backoff.rs`) when, `attempt.rs` goes from server to server, `eight_bit.rs` converts
-//! what servers want converted, `conclude.rs` says what that means, `reports.rs` who is told, and `settle.rs` records it. `outbound.rs`
-//! holds what delivery and `relay check` do alike. Nothing is forgotten before [`Spool::settle`] has made
-//! it durable; a crash at any point leads to another attempt, never to silence.
+//! what servers want converted, `conclude.rs` says what that means, `reports.rs` who is told, and
+//! `settle.rs` records it. `outbound.rs` holds what delivery and `relay check` do alike. Nothing is forgotten
+//! before [`Spool::settle`] has made it durable; a crash at any point leads to another attempt, never to
+//! silence.
 
 mod admission;
 mod attempt;

@@ -3,8 +3,9 @@
 //! A hypothesis that the evidence contradicts is out; a control that is missing counts as nothing.
 //! A side is proven to be at fault when the others are sound by a way that has no part in what is
 //! suspected: an encrypted path, a canary in another zone, a control host elsewhere (`witness.rs`).
-//! Otherwise it is likely, the other causes that fit are said, and the one command that decides. What delivery would do is not judged again here: its cause
-//! stands (RFC 7672 §2.1), and only the reason behind it is looked for.
+//! Otherwise it is likely, the other causes that fit are said, and the one command that decides. What
+//! delivery would do is not judged again here: its cause stands (RFC 7672 §2.1), and only the reason behind
+//! it is looked for.
 
 mod bogus;
 mod case;
