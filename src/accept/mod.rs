@@ -21,19 +21,19 @@
 //!
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 
-pub mod certificate;
-pub mod conversation;
+mod certificate;
+mod conversation;
 pub mod driver;
-pub mod header_charset;
+mod header_charset;
 pub mod intake;
-pub mod received;
-pub mod replies;
-pub mod rules;
-pub mod session;
-pub mod step;
-pub mod tls;
-pub mod tls_required;
-pub mod transaction;
+mod received;
+mod replies;
+mod rules;
+mod session;
+mod step;
+pub(crate) mod tls;
+mod tls_required;
+mod transaction;
 
 #[cfg(test)]
 mod dialogue_tests;

@@ -17,7 +17,7 @@ pub(crate) mod history;
 mod listed;
 mod observation;
 mod opinions;
-pub mod probes;
+mod probes;
 mod queue;
 mod report;
 pub mod selfcheck;

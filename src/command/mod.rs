@@ -4,5 +4,5 @@ pub mod audit;
 pub mod dns;
 pub mod policy;
 pub mod queue;
-pub mod status;
+pub(crate) mod status;
 pub mod why;

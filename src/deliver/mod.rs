@@ -9,22 +9,22 @@
 //! `connection.rs`, `content.rs` and `parking.rs`)
 //! the connections.
 
-pub mod auth;
+mod auth;
 mod body;
 mod connection;
 mod content;
 mod crowd;
 pub mod driver;
-pub mod egress;
-pub mod eight_bit;
-pub mod families;
-pub mod hello;
-pub mod hosts;
+pub(crate) mod egress;
+pub(crate) mod eight_bit;
+pub(crate) mod families;
+pub(crate) mod hello;
+pub(crate) mod hosts;
 pub mod message;
 mod parking;
-pub mod pool;
-pub mod session;
-pub mod tls;
+mod pool;
+mod session;
+mod tls;
 
 use crate::net::Reach;
 use crate::outcome::{Cause, DeliveryOutcome, EgressFailure, Peer, Phase, TlsVerdict};

@@ -50,7 +50,7 @@
 //! ```
 
 pub mod dns;
-pub mod domain;
+mod domain;
 #[cfg(test)]
 mod lab_tests;
 pub mod mx;

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod conformance;
 pub mod dane;
-pub mod decide;
+pub(crate) mod decide;
 pub mod exceptions;
 pub mod sts;
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod digest;
 pub mod driver;
 pub mod due;
 mod form;
-pub mod gather;
+pub(crate) mod gather;
 mod ndr;
 mod readable;
 mod returned;

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod audit;
-pub mod conclude;
+pub(crate) mod conclude;
 pub mod embedded;
 mod engine;
 pub mod event;
@@ -39,7 +39,7 @@ pub mod ledger;
 mod message_id;
 pub mod owed;
 mod record;
-pub mod schedule;
+pub(crate) mod schedule;
 
 pub use engine::{Opened, open, open_ledger};
 

@@ -4,7 +4,7 @@
 //! All of this is part of what a connection was opened under: one is never used again for mail that
 //! leaves in another way (`pool.rs`).
 
-pub mod store;
+pub(crate) mod store;
 
 use crate::config::{FamilyChoice, SourceAddresses, TlsMode};
 use crate::outcome::{Cause, DemandedBy, EgressFailure, Phase};

@@ -6,12 +6,12 @@
 //! `passing.rs` says who may pass, `gates.rs` lets messages in, in their order, `view.rs` shows how it stands; all pure. `driver.rs`
 //! holds the lock, the waiting and the clock.
 
-pub mod driver;
-pub mod feedback;
+pub(crate) mod driver;
+pub(crate) mod feedback;
 mod gates;
 mod passing;
 mod record;
-pub mod view;
+pub(crate) mod view;
 mod window;
 
 use crate::clock::Timestamp;

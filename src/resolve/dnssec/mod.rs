@@ -27,7 +27,7 @@
 //!   cache has counted it down, and never longer.
 
 mod alias;
-pub mod anchors;
+mod anchors;
 mod delegation;
 mod denial;
 mod digest;
@@ -43,7 +43,7 @@ mod readable;
 mod serial;
 mod signature;
 mod work;
-pub mod zones;
+mod zones;
 
 pub use anchors::{AnchorError, Anchors};
 pub(in crate::resolve) use readable::{decode, make_readable};

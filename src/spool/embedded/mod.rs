@@ -15,7 +15,7 @@ mod content;
 mod forward;
 mod index;
 mod jobs;
-pub mod ledger;
+pub(crate) mod ledger;
 mod log;
 mod manual;
 mod paths;
