@@ -6,7 +6,7 @@
 
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, ExceptionInForce, PathFailure, Question};
-use crate::resolve::probe::Seen;
+use crate::resolve::probe::ProbeResult;
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form. 2: evidence and diagnosis.
@@ -162,7 +162,7 @@ pub struct DnsProbe {
     pub role: ProbeRole,
     /// What was seen.
     #[serde(flatten)]
-    pub seen: Seen,
+    pub seen: ProbeResult,
 }
 
 /// One address of a mail server.

@@ -79,10 +79,10 @@ impl Mechanism {
 /// One login under way.
 pub struct LoginExchange {
     login: Login,
-    stage: Stage,
+    stage: LoginStage,
 }
 
-enum Stage {
+enum LoginStage {
     /// Nothing more to say.
     Said,
     /// LOGIN, before the name.
@@ -106,14 +106,14 @@ impl LoginExchange {
         let (stage, line) = match mechanism {
             Mechanism::Plain => {
                 let all = format!("\0{user}\0{}", login.password());
-                (Stage::Said, format!("AUTH PLAIN {}", BASE64.encode(all.as_bytes())))
+                (LoginStage::Said, format!("AUTH PLAIN {}", BASE64.encode(all.as_bytes())))
             }
-            Mechanism::Login => (Stage::Name, "AUTH LOGIN".to_owned()),
+            Mechanism::Login => (LoginStage::Name, "AUTH LOGIN".to_owned()),
             Mechanism::ScramSha256 => {
                 // RFC 5802 §5.1: comma and equals sign have another meaning there.
                 let first = format!("n={},r={nonce}", user.replace('=', "=3D").replace(',', "=2C"));
                 let line = format!("AUTH SCRAM-SHA-256 {}", BASE64.encode(format!("{NO_BINDING}{first}").as_bytes()));
-                (Stage::Salt { first, nonce: nonce.to_owned() }, line)
+                (LoginStage::Salt { first, nonce: nonce.to_owned() }, line)
             }
         };
         (Self { login: login.clone(), stage }, SecretLine::new(&line))
@@ -125,20 +125,20 @@ impl LoginExchange {
     /// What is wrong with the text; then `*` ends the exchange.
     pub fn answer(&mut self, challenge: &str) -> Result<SecretLine, Unsound> {
         let encoded = |text: &str| SecretLine::new(&BASE64.encode(text.as_bytes()));
-        match std::mem::replace(&mut self.stage, Stage::Said) {
-            Stage::Said => Err("the server asks for more than there is to say"),
-            Stage::Name => {
-                self.stage = Stage::Password;
+        match std::mem::replace(&mut self.stage, LoginStage::Said) {
+            LoginStage::Said => Err("the server asks for more than there is to say"),
+            LoginStage::Name => {
+                self.stage = LoginStage::Password;
                 Ok(encoded(&self.login.user))
             }
-            Stage::Password => Ok(encoded(self.login.password())),
-            Stage::Salt { first, nonce } => {
+            LoginStage::Password => Ok(encoded(self.login.password())),
+            LoginStage::Salt { first, nonce } => {
                 let text = decoded(challenge)?;
                 let (answer, proof) = self.prove(&first, &nonce, &text)?;
-                self.stage = Stage::Proof(proof);
+                self.stage = LoginStage::Proof(proof);
                 Ok(encoded(&answer))
             }
-            Stage::Proof(expected) => {
+            LoginStage::Proof(expected) => {
                 let text = decoded(challenge)?;
                 let proof = text.strip_prefix("v=").and_then(|proof| BASE64.decode(proof.as_bytes()).ok());
                 let is_right =
@@ -158,8 +158,8 @@ impl LoginExchange {
     /// What is missing.
     pub const fn ended(&self) -> Result<(), Unsound> {
         match self.stage {
-            Stage::Said => Ok(()),
-            Stage::Name | Stage::Password | Stage::Salt { .. } | Stage::Proof(_) => {
+            LoginStage::Said => Ok(()),
+            LoginStage::Name | LoginStage::Password | LoginStage::Salt { .. } | LoginStage::Proof(_) => {
                 Err("the server has ended the exchange before its time")
             }
         }

@@ -8,7 +8,7 @@ use super::hello::{HelloSize, LARGE_PATIENCE, LargeHello, Providers, SmallFirst}
 use super::hosts::driver::HostSeat;
 use super::message::Message;
 use super::parking::{Idle, Parking};
-use super::pool::{History, Identity};
+use super::pool::{History, ReuseKey};
 use super::session::{Event, Job, LoginJob, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
 use super::tls::{Tls, Trust};
 use super::{AttemptReport, Target, WatchReport};
@@ -181,7 +181,7 @@ impl Mailer {
     /// for a further transaction.
     pub async fn attempt(&self, target: &Target, message: Message, body: &dyn OpenBody) -> AttemptReport {
         let started = Instant::now();
-        let identity = Identity::of(target);
+        let identity = ReuseKey::of(target);
         let parked = self.parking.take(&identity);
         let talk = match parked {
             Some(idle) => {
@@ -227,7 +227,7 @@ impl Mailer {
         self.parking.close().await;
     }
 
-    fn keep_or_leave(&self, identity: &Identity, talk: MailConversation) {
+    fn keep_or_leave(&self, identity: &ReuseKey, talk: MailConversation) {
         let MailConversation { session, connection, history, watched_failure, group, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {

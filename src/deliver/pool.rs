@@ -32,7 +32,7 @@ pub const PARKED_LIMIT: usize = 200;
 
 /// What a connection was held to: two messages may share one exactly when this is equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct ReuseKey {
     peer: Peer,
     policy: TlsPolicy,
     watched: Option<Watched>,
@@ -41,7 +41,7 @@ pub struct Identity {
     egress: Arc<Egress>,
 }
 
-impl Identity {
+impl ReuseKey {
     /// The identity of connections to that target.
     #[must_use]
     pub fn of(target: &Target) -> Self {
@@ -109,7 +109,7 @@ impl History {
 #[derive(Debug)]
 struct Parked<C> {
     connection: C,
-    identity: Identity,
+    identity: ReuseKey,
     expires: Duration,
 }
 
@@ -130,14 +130,14 @@ impl<C> Pool<C> {
     }
 
     /// A connection for that identity: the one parked last, so that those not needed grow old.
-    pub fn take(&mut self, identity: &Identity, now: Duration) -> Option<C> {
+    pub fn take(&mut self, identity: &ReuseKey, now: Duration) -> Option<C> {
         let place = self.parked.iter().rposition(|parked| parked.identity == *identity && now < parked.expires)?;
         self.parked.remove(place).map(|parked| parked.connection)
     }
 
     /// Parks a connection. Gives back what has no place: the one of its identity that has waited
     /// longest, or of all.
-    pub fn park(&mut self, identity: &Identity, connection: C, history: History, now: Duration) -> Option<C> {
+    pub fn park(&mut self, identity: &ReuseKey, connection: C, history: History, now: Duration) -> Option<C> {
         let expires = (now + IDLE_LIMIT).min(history.opened + LIFE_LIMIT);
         self.parked.push_back(Parked { connection, identity: identity.clone(), expires });
         let mut alike = self.parked.iter().enumerate().filter(|(_, parked)| parked.identity == *identity);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn share(a: &Target, b: &Target) -> bool {
-        Identity::of(a) == Identity::of(b)
+        ReuseKey::of(a) == ReuseKey::of(b)
     }
 
     /// A pool with `n` connections of that policy, parked in their order at second 0.
@@ -226,11 +226,11 @@ mod tests {
 
     fn park(pool: &mut Pool<u32>, policy: &TlsPolicy, connection: u32) -> Option<u32> {
         let history = History { opened: second(0), messages: 1 };
-        pool.park(&Identity::of(&target(policy.clone())), connection, history, second(0))
+        pool.park(&ReuseKey::of(&target(policy.clone())), connection, history, second(0))
     }
 
     fn take(pool: &mut Pool<u32>, policy: &TlsPolicy, now: u64) -> Option<u32> {
-        pool.take(&Identity::of(&target(policy.clone())), second(now))
+        pool.take(&ReuseKey::of(&target(policy.clone())), second(now))
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
         assert!(!history.has_room(100, None, LIFE_LIMIT));
         let mut pool = Pool::new(1, 1);
         let late = LIFE_LIMIT - second(1);
-        pool.park(&Identity::of(&target(opportunistic())), 7, history, late);
+        pool.park(&ReuseKey::of(&target(opportunistic())), 7, history, late);
         assert_eq!(pool.next_expiry(), Some(LIFE_LIMIT), "it waits no longer than it may live");
     }
 

@@ -12,7 +12,7 @@ use super::cache::{Cache, Cached, Room};
 use super::dnssec::{Anchors, Outcome, Reason, Step, Validated, Validation, Zones};
 use super::error::DnsSetupError;
 use super::event::{DnsEvent, Listener, Probed};
-pub use super::lookup::{Failure, Lookup};
+pub use super::lookup::{Lookup, LookupFailure};
 use super::own::{self, Own, Realm, Way};
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
@@ -48,7 +48,7 @@ const STEPS_LIMIT: usize = 200;
 /// How often other authoritative servers are asked when an answer of theirs is bogus.
 const OTHER_SERVERS_LIMIT: usize = 2;
 
-type Key = (Way, Name, WireType);
+type LookupKey = (Way, Name, WireType);
 
 /// The ways to the DNS that the operator configured.
 pub struct Dns {
@@ -60,8 +60,8 @@ pub struct Dns {
     timeout: Duration,
     anchors: Anchors,
     zones: Zones,
-    cache: Mutex<Cache<Key, Arc<Lookup>>>,
-    flights: Flights<Key, Arc<Lookup>>,
+    cache: Mutex<Cache<LookupKey, Arc<Lookup>>>,
+    flights: Flights<LookupKey, Arc<Lookup>>,
     counts: Mutex<TlsaCounts>,
     clock: Clock,
     listener: Listener,
@@ -144,8 +144,8 @@ impl Dns {
         let trace = Trace { question: question.clone(), path, failed: lookup.failed.clone() };
         let answer = match &lookup.result {
             Ok(validated) => convert::answer(validated, &question),
-            Err(Failure::Bogus(detail)) => Answer::Failed(Cause::DnsBogus { question, detail: detail.clone() }),
-            Err(Failure::Unavailable) => {
+            Err(LookupFailure::Bogus(detail)) => Answer::Failed(Cause::DnsBogus { question, detail: detail.clone() }),
+            Err(LookupFailure::Unavailable) => {
                 Answer::Failed(Cause::DnsUnavailable { question, tried: lookup.failed.clone() })
             }
         };
@@ -172,7 +172,7 @@ impl Dns {
         Box::pin(self.find_out(key)).await
     }
 
-    async fn find_out(&self, key: Key) -> Arc<Lookup> {
+    async fn find_out(&self, key: LookupKey) -> Arc<Lookup> {
         let look_up = || async {
             // Whoever was asked a moment ago may have just kept it.
             match self.cached(&key) {
@@ -183,12 +183,12 @@ impl Dns {
         self.flights.once(key.clone(), look_up).await
     }
 
-    fn cached(&self, key: &Key) -> Option<Arc<Lookup>> {
+    fn cached(&self, key: &LookupKey) -> Option<Arc<Lookup>> {
         let now = self.clock.now();
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key, now)
     }
 
-    async fn look_up_and_keep(&self, key: Key) -> Arc<Lookup> {
+    async fn look_up_and_keep(&self, key: LookupKey) -> Arc<Lookup> {
         let lookup = Arc::new(self.look_up(&key).await);
         self.tell(&key, &lookup);
         // Whom the system asks may be dead for long while others answer; not every message waits for it.
@@ -206,13 +206,13 @@ impl Dns {
         lookup
     }
 
-    fn keep(&self, key: Key, lookup: Lookup, until: Timestamp) {
+    fn keep(&self, key: LookupKey, lookup: Lookup, until: Timestamp) {
         let octets = octets_of(&lookup);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.put(key, Cached { value: Arc::new(lookup), octets, until }, self.clock.now());
     }
 
-    fn tell(&self, key: &Key, lookup: &Lookup) {
+    fn tell(&self, key: &LookupKey, lookup: &Lookup) {
         let question = Question { name: without_dot(&key.1), record_type: key.2.to_string() };
         match (&lookup.result, &lookup.path) {
             (Ok(validated), path) => {
@@ -235,7 +235,7 @@ impl Dns {
     }
 
     /// Asks those who can know.
-    async fn look_up(&self, (way, name, record_type): &Key) -> Lookup {
+    async fn look_up(&self, (way, name, record_type): &LookupKey) -> Lookup {
         let end = Instant::now() + self.deadline;
         match self.own.realm(*way, &name.to_ascii()) {
             Realm::Public => {
@@ -497,14 +497,14 @@ fn failed(paths: &[Arc<Path>], faults: &[(&Path, FetchError)]) -> Lookup {
     if !paths.is_empty() && reasons.len() == paths.len() {
         // Most of the time all paths bring the same wrong answer.
         reasons.dedup();
-        return Lookup { result: Err(Failure::Bogus(reasons.join("; "))), path: None, failed };
+        return Lookup { result: Err(LookupFailure::Bogus(reasons.join("; "))), path: None, failed };
     }
     let asked = |path: &Path| faults.iter().any(|(asked, _)| asked.name == path.name);
     failed.extend(paths.iter().filter(|path| !asked(path.as_ref())).map(|path| PathFailure {
         upstream: path.name.to_string(),
         detail: "not asked: the time for the look-up was over".to_owned(),
     }));
-    Lookup { result: Err(Failure::Unavailable), path: None, failed }
+    Lookup { result: Err(LookupFailure::Unavailable), path: None, failed }
 }
 
 fn has_signatures(message: &Message) -> bool {

@@ -4,7 +4,7 @@ use crate::invariants::Passing;
 use crate::world::World;
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::mx::behaviour::reply;
-use dane_relay::lab::{AnswerFault, Certificate, DomainSpec, Phase, SignatureFault, StartTls, Tlsa, Trouble};
+use dane_relay::lab::{AnswerFault, Certificate, DomainSpec, SignatureFault, StartTls, Tlsa, Trouble, TroubleAt};
 use futures_util::FutureExt as _;
 use hickory_proto::rr::RecordType;
 use std::time::Duration;
@@ -125,14 +125,16 @@ impl DomainBehaviour {
             Refusing => domain.host(|h| h.known(&["nobody"])),
             FilteredAtFirst => domain.host(|h| h.and_misfits(5)),
             NullMx => domain.null_mx(),
-            NeverReady => domain.host(|h| h.trouble(Phase::Rcpt, Trouble::Reply(reply("451 4.3.0 later").unwrap()))),
+            NeverReady => {
+                domain.host(|h| h.trouble(TroubleAt::Rcpt, Trouble::Reply(reply("451 4.3.0 later").unwrap())))
+            }
             Mismatched | MismatchedAtFirst | Forgiven | ForgivenAtFirst => {
                 domain.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)]))
             }
             Forged => domain.fault(&host, RecordType::TLSA, AnswerFault::Signature(SignatureFault::Bogus)),
             WithoutTls => domain.host(|h| h.starttls(StartTls::NotOffered)),
             SilentDnsAtFirst => domain.fault(name, RecordType::MX, AnswerFault::ServFail),
-            LosesRepliesAtFirst => domain.host(|h| h.trouble(Phase::EndOfData, Trouble::KeepThenDrop)),
+            LosesRepliesAtFirst => domain.host(|h| h.trouble(TroubleAt::EndOfData, Trouble::KeepThenDrop)),
         }
     }
 }
@@ -148,7 +150,7 @@ impl World {
                 DeadAtFirst => self.network.block(name, None),
                 SilentDnsAtFirst => self.lab.world().fault(name, RecordType::MX, None).unwrap(),
                 MismatchedAtFirst | ForgivenAtFirst => self.lab.set_tlsa(&host, &[Tlsa::Fits(3, 1, 1)]).unwrap(),
-                LosesRepliesAtFirst => self.lab.mx(name).unwrap().trouble(Phase::EndOfData, None),
+                LosesRepliesAtFirst => self.lab.mx(name).unwrap().trouble(TroubleAt::EndOfData, None),
                 TestingLater => self.lab.set_mta_sts(name, |policy| policy.id("2").testing()).unwrap(),
                 NoPolicyLater => self.lab.set_mta_sts(name, |policy| policy.id("2").none()).unwrap(),
                 EnforcedLater => {

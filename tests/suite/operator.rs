@@ -5,7 +5,7 @@ use crate::process::{ProgramOutput, Serving, run, run_with};
 use crate::relay::{PATIENCE, SENDER, configuration_file, content, hand_in, lab, metrics, says, until};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::dns::server::PathFault;
-use dane_relay::lab::{Lab, LabBuilder, Phase};
+use dane_relay::lab::{Lab, LabBuilder, TroubleAt};
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ impl Desk {
         let lab = lab()
             .domain("good.test", |d| d)
             .domain("null.test", |d| d.null_mx())
-            .domain("busy.test", |d| d.host(|h| h.trouble(Phase::Mail, busy)));
+            .domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, busy)));
         Self::new(lab).await
     }
 
@@ -195,7 +195,7 @@ async fn what_is_held_waits_over_a_restart_and_goes_when_it_is_released() {
     let (held, other) = (desk.waits(&relay, "bob@busy.test").await, desk.waits(&relay, "carol@busy.test").await);
     let said = desk.run(&["queue", "hold", "--id", &held.to_string()]).await;
     assert_eq!(said.code, 0, "{said:?}");
-    busy.trouble(Phase::Mail, None);
+    busy.trouble(TroubleAt::Mail, None);
     relay.terminate();
     assert_eq!(relay.ended().await, 0);
     let relay = desk.serve().await;
@@ -256,7 +256,7 @@ async fn the_operator_returns_and_removes_messages_and_both_are_recorded() {
 async fn a_hold_concerns_the_whole_message_whichever_recipient_led_to_it() {
     let lab = ["busy.test", "late.test"]
         .into_iter()
-        .fold(lab(), |lab, name| lab.domain(name, |d| d.host(|h| h.trouble(Phase::Mail, says("451 4.3.0 later")))));
+        .fold(lab(), |lab, name| lab.domain(name, |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.0 later")))));
     let desk = Desk::new(lab).await;
     let relay = desk.serve().await;
     let to = ["bob@busy.test", "carol@late.test"];

@@ -44,7 +44,7 @@ const SENDER: &str = "alice@office.test";
 pub async fn tell(out: &mut impl Write) -> io::Result<bool> {
     let desk = StorySetting::new().await?;
     desk.introduce(out)?;
-    let mut steps = Steps::default();
+    let mut steps = StepResults::default();
     let relay = desk.start_relay(&[desk.stage.lab.dns().upstream()]).await?;
     let mut news = relay.observer.subscribe();
     let smtp = *relay.smtp.first().ok_or_else(|| bad("the relay listens nowhere"))?;
@@ -73,7 +73,7 @@ pub async fn tell(out: &mut impl Write) -> io::Result<bool> {
 
 /// How the steps came out.
 #[derive(Default)]
-struct Steps {
+struct StepResults {
     told: usize,
     good: usize,
 }
@@ -91,7 +91,7 @@ impl From<bool> for CameOut {
     }
 }
 
-impl Steps {
+impl StepResults {
     fn end(&mut self, out: &mut impl Write, came_out: CameOut) -> io::Result<()> {
         self.told += 1;
         self.good += usize::from(came_out == CameOut::AsItShould);

@@ -1,6 +1,6 @@
 //! The stories the lab tells, and the stage they play on.
 
-mod demonstration;
+pub mod demonstration;
 pub mod ips;
 pub mod situation;
 pub mod stage;

@@ -8,7 +8,7 @@
 //! Ed448 and Brainpool curves, which the cryptographic library does not know, and signatures
 //! with SHA-1, which a TLS 1.2 client must not accept (RFC 9155 §5).
 
-use super::certificate::{Certificate, PublicKey, public_key_info};
+use super::certificate::{ParsedCertificate, PublicKey, public_key_info};
 use super::small_rsa::{Hash, Padding, SmallRsa};
 use rustls::SignatureScheme;
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
@@ -137,7 +137,7 @@ pub(in crate::policy) enum SignatureVerdict {
 }
 
 /// Whether `issuer` signed `certificate`: at most one signature check.
-pub(in crate::policy) fn signed_by(certificate: &Certificate<'_>, issuer: PublicKey<'_>) -> SignatureVerdict {
+pub(in crate::policy) fn signed_by(certificate: &ParsedCertificate<'_>, issuer: PublicKey<'_>) -> SignatureVerdict {
     let algorithm = algorithms().all.iter().find(|algorithm| {
         *algorithm.signature_alg_id() == *certificate.signature_algorithm
             && (fits(**algorithm, issuer) || fits_pss_key(**algorithm, issuer))

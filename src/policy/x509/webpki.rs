@@ -5,7 +5,7 @@
 //! the Common Name never counts here, unlike under DANE-TA. A wildcard is the whole left-most
 //! label. Revocation is not asked for, which RFC 8461 §4.2 allows.
 
-use super::certificate::Certificate;
+use super::certificate::ParsedCertificate;
 use super::names;
 use crate::clock::Timestamp;
 use crate::outcome::CertificateFailure;
@@ -66,7 +66,7 @@ fn not_trusted(detail: impl Into<String>) -> CertificateFailure {
 
 /// The DNS names of a certificate, bounded and printable.
 fn presented(leaf: &[u8]) -> Vec<String> {
-    Certificate::read(leaf).map(|leaf| names::shown_dns_ids(&leaf)).unwrap_or_default()
+    ParsedCertificate::read(leaf).map(|leaf| names::shown_dns_ids(&leaf)).unwrap_or_default()
 }
 
 fn failure(error: &Error, leaf: &[u8]) -> CertificateFailure {

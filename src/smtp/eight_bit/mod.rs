@@ -18,7 +18,7 @@ use encode::Encoder;
 use part::{Encoding, PartHeader, PartKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use walk::{MimePiece, Walk};
+use walk::{MimePiece, MimeWalk};
 
 /// Why content cannot be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub struct ConversionPlan {
 /// The first reading.
 #[derive(Debug, Default)]
 pub struct Survey {
-    walk: Walk,
+    walk: MimeWalk,
     findings: Findings,
 }
 
@@ -232,7 +232,7 @@ impl Utf8Check {
 /// The second reading.
 #[derive(Debug)]
 pub struct Converter {
-    walk: Walk,
+    walk: MimeWalk,
     writer: ConversionWriter,
 }
 
@@ -252,7 +252,7 @@ impl Converter {
     pub fn new(plan: &ConversionPlan, note: String) -> Self {
         let (plan, encoder) = (plan.changes.clone().into_iter(), Encoder::None);
         Self {
-            walk: Walk::default(),
+            walk: MimeWalk::default(),
             writer: ConversionWriter { plan, note: Some(note), parts: 0, encoder, wire: Vec::new() },
         }
     }
