@@ -16,9 +16,18 @@ const FORGIVEN_UNTIL: &str = "2026-11-21";
 /// Its end.
 pub(crate) const FORGIVEN_UNTIL_END: Timestamp = Timestamp(1_795_305_600_000);
 
-/// What a domain is like. What heals does so some hours into the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DomainBehaviour {
+/// The enum, and the list of all there is in it.
+macro_rules! behaviours {
+    ($($(#[$what:meta])* $name:ident,)*) => {
+        /// What a domain is like. What heals does so some hours into the world.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum DomainBehaviour { $($(#[$what])* $name,)* }
+
+        pub(crate) const BEHAVIOURS: &[DomainBehaviour] = &[$(DomainBehaviour::$name,)*];
+    };
+}
+
+behaviours! {
     Fine,
     ByPolicy,
     Greylisting,
@@ -61,32 +70,6 @@ use DomainBehaviour::{
 /// Those that watchers deal with.
 pub(crate) const CHANGING: [DomainBehaviour; 6] =
     [TestingLater, NoPolicyLater, EnforcedLater, PolicyHostGoneLater, Forgiven, ForgivenAtFirst];
-
-pub(crate) const BEHAVIOURS: [DomainBehaviour; 23] = [
-    Fine,
-    ByPolicy,
-    Greylisting,
-    Dead,
-    Silent,
-    Refusing,
-    NullMx,
-    NeverReady,
-    Mismatched,
-    Forged,
-    WithoutTls,
-    PolicyBroken,
-    DeadAtFirst,
-    SilentDnsAtFirst,
-    MismatchedAtFirst,
-    FilteredAtFirst,
-    LosesRepliesAtFirst,
-    TestingLater,
-    NoPolicyLater,
-    EnforcedLater,
-    PolicyHostGoneLater,
-    Forgiven,
-    ForgivenAtFirst,
-];
 
 impl DomainBehaviour {
     /// Whether mail arrives in the end; none where that depends on when it is sent.
