@@ -37,7 +37,7 @@ async fn rfc7672_3_1_1_domains_of_one_host_under_the_same_records_share_its_conn
 }
 
 #[tokio::test]
-async fn rfc7672_3_2_2_a_name_proven_for_one_domain_is_proven_anew_for_another() {
+async fn rfc7672_3_2_2_a_name_proven_for_one_domain_is_proven_again_for_another() {
     // The certificate names a.test alone, and a trust anchor vouches for it.
     let named = lab()
         .domain("a.test", |d| {

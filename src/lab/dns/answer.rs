@@ -58,7 +58,7 @@ pub struct ServerAnswer {
     pub additionals: Vec<Record>,
     /// How it is sent.
     pub delivery: Delivery,
-    /// Who speaks.
+    /// In which role the server answers.
     pub standing: ServerRole,
 }
 

@@ -55,7 +55,7 @@ pub enum Reproach {
     NotImp,
     /// That it does not know this version of EDNS.
     BadVers,
-    /// Nothing.
+    /// No answer comes.
     Silence,
 }
 
@@ -67,7 +67,7 @@ impl Reproach {
 
 /// What a server does with a question before it looks for an answer.
 pub(in crate::lab) enum First {
-    /// It looks.
+    /// It looks for the answer in its zones.
     Look,
     /// It answers this, or nothing.
     Say(Option<Vec<u8>>),

@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Where a policy lies (RFC 8461 §3.3).
-pub const PATH: &str = "/.well-known/mta-sts.txt";
+pub(crate) const PATH: &str = "/.well-known/mta-sts.txt";
 /// Connections at once: more than any relay opens to one host.
 const CONNECTION_LIMIT: usize = 128;
 /// Requests remembered; later ones are answered and not remembered.

@@ -3,7 +3,7 @@
 //!
 //! hickory decodes what a socket gives and leaves no room between. In a stream in clear each message
 //! comes after its length (RFC 1035 §4.2.2). What is encrypted is left alone: there the messages are
-//! out of reach.
+//! not seen.
 
 use crate::resolve::dnssec::make_readable;
 use std::io;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 const READ_AHEAD: usize = 64;
 
 /// The state database of a spool directory, read only.
-pub struct EmbeddedLedger {
+pub(crate) struct EmbeddedLedger {
     spool: PathBuf,
     reader: Arc<Mutex<StateReader>>,
 }
@@ -30,7 +30,7 @@ impl EmbeddedLedger {
     ///
     /// # Errors
     /// When there is none or it cannot be read.
-    pub async fn open(spool: &Path) -> Result<Self, LedgerError> {
+    pub(crate) async fn open(spool: &Path) -> Result<Self, LedgerError> {
         let spool = spool.to_owned();
         let reader = open(spool.clone()).await?;
         Ok(Self { spool, reader: Arc::new(Mutex::new(reader)) })

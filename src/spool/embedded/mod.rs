@@ -194,7 +194,7 @@ impl EmbeddedSpool {
     /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
     async fn record(&self, claim: Claim, settlement: Settlement, extent: Extent) -> Result<Claim, SpoolError> {
         self.running()?;
-        let prepared = PreparedSettlement::new(&self.shared, (claim, settlement), extent)?;
+        let prepared = PreparedSettlement::new(&self.shared, claim, settlement, extent)?;
         self.hand_over(prepared).await
     }
 
@@ -362,10 +362,10 @@ impl Spool for EmbeddedSpool {
         others: Vec<(Claim, Settlement)>,
     ) -> Result<(), SpoolError> {
         self.running()?;
-        let mut prepared = PreparedSettlement::new(&self.shared, (claim, settlement), Extent::Whole)?;
+        let mut prepared = PreparedSettlement::new(&self.shared, claim, settlement, Extent::Whole)?;
         let mut others = others.into_iter();
-        for other in others.by_ref() {
-            match PreparedSettlement::beside(&self.shared, other, Extent::Whole, &prepared.reports) {
+        for (claim, settlement) in others.by_ref() {
+            match PreparedSettlement::beside(&self.shared, claim, settlement, Extent::Whole, &prepared.reports) {
                 Ok(other) => prepared.settling.others.push(*other.settling),
                 Err(error) => {
                     self.shared.give_up(*prepared.settling, SpoolError::Stopped);
