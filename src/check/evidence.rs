@@ -78,7 +78,7 @@ pub struct DeliveryForecast {
 pub struct TlsaCount {
     /// The owner.
     pub name: String,
-    /// How many.
+    /// The number of records in its TLSA RRset.
     pub records: usize,
 }
 
@@ -153,11 +153,11 @@ pub enum ProbeRole {
 /// One question to the DNS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DnsProbe {
-    /// Whom.
+    /// Whose server was asked.
     pub whom: Whom,
     /// The server in the words of the configuration.
     pub server: String,
-    /// What for.
+    /// What the question is to show.
     #[serde(flatten)]
     pub role: ProbeRole,
     /// What was seen.
@@ -174,7 +174,7 @@ pub struct ServerSeen {
     pub address: String,
     /// Whether it is one of the domain's, or a control elsewhere (`--control`).
     pub control: bool,
-    /// When.
+    /// When the connection was tried.
     pub at: Timestamp,
     /// The lines of the greeting and of the reply to EHLO before TLS, where they were looked at.
     #[serde(default)]

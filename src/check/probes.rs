@@ -33,7 +33,7 @@ const LEAST_PAYLOAD: u16 = 512;
 
 /// What the questions are about.
 #[derive(Clone, Debug)]
-pub struct Plan<'a> {
+pub(super) struct Plan<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// Whom to compare with.
@@ -63,7 +63,7 @@ struct ProbedDnsServers {
 ///
 /// # Errors
 /// When a server cannot be used.
-pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
+pub(super) async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
     let Some(subject) = ProbeTarget::of(plan.subject) else { return Ok(Vec::new()) };
     let mut servers = ProbedDnsServers::configured(plan)?;
     // The walk to the zone's own servers may take longer than the first questions to the others.

@@ -42,7 +42,7 @@ const DAY_MS: i64 = 86_400_000;
 pub struct SelfCheck {
     /// What: a word from a closed set, for metrics.
     pub check: &'static str,
-    /// How it stands.
+    /// Whether it is as it must be.
     pub status: Verdict,
     /// What was seen, in words.
     pub detail: String,

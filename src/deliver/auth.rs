@@ -21,7 +21,7 @@ const NO_BINDING: &str = "n,,";
 
 /// A line that must not be seen.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretLine(Vec<u8>);
+pub(super) struct SecretLine(Vec<u8>);
 
 impl SecretLine {
     fn new(line: &str) -> Self {
@@ -30,7 +30,7 @@ impl SecretLine {
 
     /// As it goes over the wire.
     #[must_use]
-    pub fn wire(&self) -> &[u8] {
+    pub(super) fn wire(&self) -> &[u8] {
         &self.0
     }
 }
@@ -44,7 +44,7 @@ impl fmt::Debug for SecretLine {
 
 /// How one logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
+pub(super) enum Mechanism {
     /// RFC 7677.
     ScramSha256,
     /// RFC 4616.
@@ -65,7 +65,7 @@ impl Mechanism {
     /// Those that both sides know, the strongest first. SCRAM wants its texts prepared (RFC 4013), which
     /// changes nothing in printable ASCII; others go by PLAIN, which takes them as they are.
     #[must_use]
-    pub fn usable(offered: &[String], login: &Login) -> Vec<Self> {
+    pub(super) fn usable(offered: &[String], login: &Login) -> Vec<Self> {
         let is_prepared = |text: &str| text.bytes().all(|octet| (b' '..=b'~').contains(&octet));
         let can_scram = is_prepared(&login.user) && is_prepared(login.password());
         let knows = |mechanism: &Self| offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism.word()));
@@ -77,7 +77,7 @@ impl Mechanism {
 }
 
 /// One login under way.
-pub struct LoginExchange {
+pub(super) struct LoginExchange {
     login: Login,
     stage: LoginStage,
 }
@@ -96,12 +96,12 @@ enum LoginStage {
 }
 
 /// What ends a login from our side.
-pub type Unsound = &'static str;
+pub(super) type Unsound = &'static str;
 
 impl LoginExchange {
     /// The exchange and its first line. `nonce` is random, and printable without a comma.
     #[must_use]
-    pub fn begin(mechanism: Mechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
+    pub(super) fn begin(mechanism: Mechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
         let user = &login.user;
         let (stage, line) = match mechanism {
             Mechanism::Plain => {
@@ -123,7 +123,7 @@ impl LoginExchange {
     ///
     /// # Errors
     /// What is wrong with the text; then `*` ends the exchange.
-    pub fn answer(&mut self, challenge: &str) -> Result<SecretLine, Unsound> {
+    pub(super) fn answer(&mut self, challenge: &str) -> Result<SecretLine, Unsound> {
         let encoded = |text: &str| SecretLine::new(&BASE64.encode(text.as_bytes()));
         match std::mem::replace(&mut self.stage, LoginStage::Said) {
             LoginStage::Said => Err("the server asks for more than there is to say"),
@@ -156,7 +156,7 @@ impl LoginExchange {
     ///
     /// # Errors
     /// What is missing.
-    pub const fn ended(&self) -> Result<(), Unsound> {
+    pub(super) const fn ended(&self) -> Result<(), Unsound> {
         match self.stage {
             LoginStage::Said => Ok(()),
             LoginStage::Name | LoginStage::Password | LoginStage::Salt { .. } | LoginStage::Proof(_) => {

@@ -47,13 +47,13 @@ struct HopTrouble {
 /// Whether a next hop may be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// Yes.
+    /// The next hop may be dialled.
     Go,
     /// Not before this moment.
     Wait {
         /// When to ask again.
         until: Timestamp,
-        /// Why.
+        /// The cause of the last failure there.
         cause: Cause,
     },
 }

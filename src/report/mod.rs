@@ -106,7 +106,7 @@ pub struct Due {
 pub struct ReportContext<'a> {
     /// The name of the relay.
     pub hostname: &'a Domain,
-    /// Its words.
+    /// The texts of the reports.
     pub texts: &'a Texts,
     /// Messages smaller than this come back whole where the sender wants it, in octets.
     pub return_full_below: u64,

@@ -51,7 +51,7 @@ pub(super) enum Realm {
         /// Why nothing is proven.
         reason: Reason,
     },
-    /// Nobody.
+    /// No server: the name is in no DNS.
     NoDns(Reason),
 }
 

@@ -77,7 +77,7 @@ pub struct ProbeResult {
     pub at: Timestamp,
     /// What was asked.
     pub question: Question,
-    /// How.
+    /// How the question travels.
     pub transport: ProbeTransport,
     /// The UDP payload that was offered; none without EDNS.
     pub edns: Option<u16>,
@@ -85,7 +85,7 @@ pub struct ProbeResult {
     pub source: Option<SocketAddr>,
     /// Whom it went to.
     pub destination: Option<SocketAddr>,
-    /// What came.
+    /// What came back.
     #[serde(flatten)]
     pub reply: ProbeReply,
     /// Records of the type asked for.
@@ -109,7 +109,7 @@ pub struct ProbeQuestion {
     pub name: Name,
     /// The type.
     pub record_type: RecordType,
-    /// How.
+    /// How the question travels.
     pub transport: ProbeTransport,
     /// The UDP payload to offer; none for no EDNS, and then no DNSSEC records come either.
     pub edns: Option<u16>,

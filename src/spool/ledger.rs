@@ -111,7 +111,7 @@ pub struct LedgerMessage {
     pub envelope: Envelope,
     /// Octets of content.
     pub size: u64,
-    /// How it stands.
+    /// Whether a recipient waits, and whether the operator holds it.
     pub standing: MessageState,
     /// When it is due.
     pub due_at: Timestamp,
@@ -140,7 +140,7 @@ pub enum MessageState {
 pub struct LedgerRecipient {
     /// The address.
     pub address: String,
-    /// How it stands.
+    /// Whether the recipient waits or has ended, and how.
     #[serde(flatten)]
     pub state: RecipientState,
     /// Who was told, when it failed.

@@ -186,7 +186,7 @@ pub struct Tenure {
 /// A refresh that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshFailure {
-    /// When.
+    /// When it was tried.
     pub at: Timestamp,
     /// The result type of RFC 8460 §4.3.2.2.
     pub result_type: String,

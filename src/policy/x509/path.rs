@@ -19,17 +19,17 @@ use std::collections::BTreeMap;
 
 /// The most certificates in a path; public chains have three or four, private ones rarely six, and
 /// OpenSSL, which other senders use, goes up to a hundred.
-pub const PATH_LIMIT: usize = 100;
+pub(crate) const PATH_LIMIT: usize = 100;
 /// The most signature checks for one connection: some tens of milliseconds of work at the worst.
 /// Sixty strangers with the name of an issuer, at two steps of the way, are within it.
-pub const SIGNATURE_CHECKS_LIMIT: u32 = 192;
+pub(crate) const SIGNATURE_CHECKS_LIMIT: u32 = 192;
 /// The most certificates visited while looking for a path. Cross-signed certificates make
 /// exponentially many paths; real servers need fewer steps than they send certificates.
-pub const STEPS_LIMIT: u32 = 1024;
+pub(crate) const STEPS_LIMIT: u32 = 1024;
 
 /// The most complete paths held against the rules. Real servers have one or two; a bound keeps
 /// thousands of names and constraints from being compared along hundreds of ways.
-pub const PATHS_LIMIT: u32 = 16;
+pub(crate) const PATHS_LIMIT: u32 = 16;
 
 /// Where a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

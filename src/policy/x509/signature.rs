@@ -128,9 +128,9 @@ fn fits_pss_key(algorithm: &dyn SignatureVerificationAlgorithm, key: PublicKey<'
 /// Whether a key signed a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::policy) enum SignatureVerdict {
-    /// It did.
+    /// The signature is by this key.
     Yes,
-    /// It did not.
+    /// The signature is not by this key.
     No,
     /// The algorithm is weak or unknown: SHA-1, RSA below 2048 bits, DSA and the like.
     Unsupported,
