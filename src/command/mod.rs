@@ -4,5 +4,7 @@ pub mod audit;
 pub mod dns;
 pub mod policy;
 pub mod queue;
+pub mod reconcile;
 pub(crate) mod status;
+pub mod tracking;
 pub mod why;

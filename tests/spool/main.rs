@@ -67,6 +67,7 @@ macro_rules! every_promise {
                 the_story_of_a_message_is_told_as_it_was
                 a_message_is_found_by_every_name_it_has
                 what_waits_is_listed_oldest_first_and_what_is_finished_is_not
+                what_clients_handed_in_is_listed_by_its_time
                 an_open_listing_or_audit_holds_up_nobody
             }
         }

@@ -50,6 +50,7 @@ mod serve;
 mod situations;
 mod smart_host;
 mod sts;
+mod tracking;
 mod wire;
 mod worlds;
 #[path = "../support/wrapped_spool.rs"]

@@ -58,9 +58,6 @@ use steps::{Steps, Workers};
 use tokio::sync::oneshot;
 use writer::Writer;
 
-/// Milliseconds to microseconds.
-const MICROSECONDS: u64 = 1000;
-
 /// The engine. Dropping it closes it, which blocks until what was taken is written;
 /// [`Spool::close`] does the same without blocking.
 pub struct EmbeddedSpool {
@@ -139,7 +136,7 @@ impl EmbeddedSpool {
 
     /// Strictly increasing, also across restarts; microseconds unless the clock is behind.
     fn next_id(&self, now: Timestamp) -> QueueId {
-        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(MICROSECONDS).min(schema::REPORT_IDS - 1);
+        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(schema::MICROSECONDS).min(schema::REPORT_IDS - 1);
         let next = |last: u64| time.max(last.saturating_add(1));
         let before = self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         QueueId(next(before.unwrap_or_else(|last| last)))
