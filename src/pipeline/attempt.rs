@@ -276,8 +276,8 @@ impl Pipeline {
             let outcomes = Box::pin(self.try_server(attempt, facts, offer, &mailer)).await;
             again += 1;
             match seat.leave(&feedback(outcomes.iter().map(|(_, outcome)| outcome))) {
-                Leaving::OneTooMany if again < TURNED_AWAY_LIMIT => {}
-                Leaving::OneTooMany | Leaving::Done => {
+                Leaving::OneTooMany | Leaving::TooSoon if again < TURNED_AWAY_LIMIT => {}
+                Leaving::OneTooMany | Leaving::TooSoon | Leaving::Done => {
                     attempt.holds(seat);
                     return Ok(outcomes);
                 }
