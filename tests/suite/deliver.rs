@@ -67,7 +67,7 @@ async fn rfc5321_4_5_4_1_a_connection_lost_at_any_step_keeps_the_mail() {
 async fn rfc5321_4_5_3_2_a_host_that_falls_silent_at_any_step_keeps_the_mail() {
     let at = |phase| match phase {
         Phase::Connect => At::Greeting,
-        Phase::Ehlo | Phase::StartTls | Phase::Quit => At::Ehlo,
+        Phase::Ehlo | Phase::EhloInTls | Phase::StartTls | Phase::Quit => At::Ehlo,
         Phase::Mail => At::MailFrom,
         Phase::Rcpt => At::RcptTo,
         Phase::Data => At::Data,

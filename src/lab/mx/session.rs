@@ -111,7 +111,7 @@ impl Session<'_> {
             self.shared.saw(Seen { connection: self.number, secured: self.tls.is_some(), line: text.clone() });
             let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
             let verb = verb.to_ascii_uppercase();
-            let phase = phase_of(&verb);
+            let phase = phase_of(&verb).map(|phase| self.in_tls(phase));
             let met = match phase {
                 Some(phase) => self.meet(phase, wire).await?,
                 None => TroubleTaken::Nothing,
@@ -126,6 +126,11 @@ impl Session<'_> {
                 return Err(dropped());
             }
         }
+    }
+
+    fn in_tls(&self, phase: Phase) -> Phase {
+        let goes_wrong_there = self.tls.is_some() && self.behaviour().troubles.contains_key(&Phase::EhloInTls);
+        if phase == Phase::Ehlo && goes_wrong_there { Phase::EhloInTls } else { phase }
     }
 
     async fn obey(&mut self, verb: &str, rest: &str, wire: &mut Wire) -> io::Result<Option<End>> {
@@ -148,7 +153,8 @@ impl Session<'_> {
                 wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
                 return Ok(Some(End::Closed));
             }
-            Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
+            Some(Phase::Connect | Phase::Ehlo | Phase::EhloInTls | Phase::Mail | Phase::Rcpt | Phase::EndOfData)
+            | None => {
                 let reply = self.simple(verb, rest);
                 wire.write(&reply.to_wire()).await?;
             }
