@@ -7,6 +7,7 @@
 
 use super::audit::{Audit, Depth};
 use super::event::{Event, Silence};
+use super::incident::Incident;
 use super::{EngineError, RecipientState};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -63,6 +64,12 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// When the ledger cannot be read.
     async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError>;
+
+    /// The incidents that are kept, the newest first; at most `most`.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError>;
 
     /// Begins an audit: whether every accepted recipient is accounted for.
     ///

@@ -60,6 +60,8 @@ macro_rules! every_promise {
                 a_clock_set_back_makes_nothing_wait_longer
                 a_change_is_seen_also_when_it_came_before_the_wait
                 history_tells_in_order_what_happened_and_who_was_told
+                an_incident_is_there_after_a_crash_as_it_was_last
+                the_newest_incidents_are_kept_and_the_oldest_go
                 many_at_once_lose_and_repeat_nothing
             }
             reading {

@@ -8,6 +8,7 @@ use crate::envelope::QueueId;
 use crate::spool::EngineError;
 use crate::spool::audit::{Audit, Depth};
 use crate::spool::event::Event;
+use crate::spool::incident::Incident;
 use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches};
 use async_trait::async_trait;
 use std::ops::ControlFlow;
@@ -72,6 +73,10 @@ impl Ledger for EmbeddedLedger {
             }
         });
         Ok(Box::new(Lines(lines)))
+    }
+
+    async fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError> {
+        self.ask(move |reader| reader.incidents(most)).await
     }
 
     async fn audit(&self, depth: Depth) -> Result<Box<dyn AuditRun>, LedgerError> {

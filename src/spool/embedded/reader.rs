@@ -8,6 +8,7 @@ use super::schema::{SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns,
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::event::Event;
+use crate::spool::incident::Incident;
 use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::ops::ControlFlow;
@@ -74,6 +75,17 @@ impl StateReader {
             Ok((Timestamp(row.get(0)?), Event::from_json(&row.get::<_, String>(1)?)))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The newest incidents. One that cannot be understood is left out: it hides no other.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError> {
+        let mut select = self.connection.prepare_cached("SELECT incident FROM incidents ORDER BY id DESC LIMIT ?1")?;
+        let rows = select.query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
+        let rows: Vec<String> = rows.collect::<Result<_, _>>()?;
+        Ok(rows.iter().filter_map(|row| serde_json::from_str(row).ok()).collect())
     }
 
     /// Messages with this Message-ID, sender or recipient.
