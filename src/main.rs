@@ -59,6 +59,7 @@ async fn run(command: CliCommand) -> ExitCode {
         }
         CliCommand::Queue { action } => operator::queue(action).await,
         CliCommand::Why { subject, place } => operator::why(&subject, &place).await,
+        CliCommand::Incidents { place } => operator::incidents(&place).await,
         CliCommand::Audit { quick: true, place } => operator::audit(Depth::Rows, &place).await,
         CliCommand::Audit { quick: false, place } => operator::audit(Depth::Everything, &place).await,
         CliCommand::Status { place } => operator::status(&place).await,

@@ -84,6 +84,12 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         place: SpoolOptions,
     },
+    /// Show faults that many domains have in common: whose they are, since when, and what to do.
+    #[command(after_help = EXIT_CODES)]
+    Incidents {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
     /// Prove that every accepted recipient is accounted for.
     #[command(after_help = EXIT_CODES)]
     Audit {

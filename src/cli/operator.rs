@@ -9,6 +9,7 @@ use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say
 use clap::{Args, Subcommand};
 use dane_relay::clock::Clock;
 use dane_relay::command::audit;
+use dane_relay::command::incidents;
 use dane_relay::command::queue::{self, Filter, OutputForm};
 use dane_relay::command::why;
 use dane_relay::config::Config;
@@ -266,6 +267,18 @@ pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
             OutputForm::Json => say(&format!("{:#}\n", why.json())),
         };
         Ok(ExitCode::from(why.exit_code()))
+    });
+    answer.await
+}
+
+pub(crate) async fn incidents(place: &SpoolOptions) -> ExitCode {
+    let answer = with_ledger(place, async |ledger| {
+        let found = incidents::incidents(ledger).await?;
+        match place.form() {
+            OutputForm::Text => say(&harmless(&incidents::text(&found))),
+            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+        };
+        Ok(ExitCode::SUCCESS)
     });
     answer.await
 }

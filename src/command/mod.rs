@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod dns;
+pub mod incidents;
 pub mod policy;
 pub mod queue;
 pub mod status;

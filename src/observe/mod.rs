@@ -8,6 +8,7 @@ mod attempt;
 mod dns;
 mod egress;
 mod hosts;
+mod incidents;
 mod policy;
 mod reports;
 mod selfcheck;
@@ -29,16 +30,21 @@ use crate::spool::Recovery;
 use crate::spool::SpoolStats;
 use crate::spool::audit::AuditFinding;
 use crate::spool::event::Act;
+use crate::spool::incident::Incident;
 use crate::state_dir::KeepFault;
+pub use incidents::CheckSeen;
+
 use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use hosts::HostMetrics;
+use incidents::IncidentMetrics;
 use policy::PolicyMetrics;
 use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 use reports::ReportMetrics;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use store::StoreMetrics;
 use tokio::sync::broadcast;
@@ -85,6 +91,7 @@ pub struct Observer {
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
+    incidents: IncidentMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -181,6 +188,7 @@ impl Observer {
             dns: DnsMetrics::new(&r)?,
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
+            incidents: IncidentMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -320,6 +328,28 @@ impl Observer {
     /// What the relay found about its own host; `status` as the exit codes of `relay check`.
     pub fn self_check(&self, check: &'static str, status: u8, detail: &str) {
         self.selfcheck.told(check, status, detail);
+        self.incidents.checked(check, status, detail);
+    }
+
+    /// What the checks of this host came to, each the last time.
+    #[must_use]
+    pub fn checks(&self) -> BTreeMap<&'static str, CheckSeen> {
+        self.incidents.checks()
+    }
+
+    /// An incident has opened.
+    pub fn incident_opened(&self, incident: &Incident) {
+        self.incidents.opened(incident);
+    }
+
+    /// An incident has ended.
+    pub fn incident_closed(&self, incident: &Incident) {
+        self.incidents.closed(incident);
+    }
+
+    /// The incidents that go on.
+    pub fn incidents_open<'a>(&self, open: impl Iterator<Item = &'a Incident>) {
+        self.incidents.set_open(open);
     }
 
     /// When the client certificates of destinations end.

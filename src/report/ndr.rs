@@ -46,21 +46,6 @@ pub(super) fn message(draft: &ReportDraft<'_>) -> Vec<u8> {
     message
 }
 
-/// The notice that records of the spool were damaged: plain text, there is no message to show.
-pub(super) fn damage_message(context: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> Vec<u8> {
-    let count = records.to_string();
-    let (_, encoding, text) = text_part(utf8_paragraph(&context.texts.say("damage.text", &[("count", &count)]), 0));
-    let mut message = addressed(context.hostname, to, &context.texts.say("damage.subject", &[]));
-    message.push_str(&dated(&format!("{}.damage@{}", now.0, context.hostname), now));
-    // RFC 3834 §5: nobody's request, so nobody's answer.
-    message.push_str(&field("Auto-Submitted", "auto-generated"));
-    message.push_str(&field("MIME-Version", "1.0"));
-    message.push_str(&field("Content-Type", "text/plain; charset=utf-8"));
-    message.push_str(&field("Content-Transfer-Encoding", encoding));
-    message.push_str("\r\n");
-    [message.into_bytes(), text].concat()
-}
-
 /// Text for people: as it is, or in quoted-printable where it is not ASCII.
 pub(super) fn text_part(text: String) -> MimePart<'static> {
     if is_clean(text.as_bytes()) {

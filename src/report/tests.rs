@@ -108,8 +108,15 @@ impl ReportCase {
         let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
         let (content, history) = (&self.content[..wanted], &self.history);
-        let original =
-            Original { entry: &entry, content, until, history, tries_now: self.tries_now, earlier: &BTreeSet::new() };
+        let original = Original {
+            entry: &entry,
+            content,
+            until,
+            history,
+            tries_now: self.tries_now,
+            earlier: &BTreeSet::new(),
+            incidents: &[],
+        };
         notifications.reports.iter().map(|due| (due.kind, compose(&context, &original, due, NOW))).collect()
     }
 

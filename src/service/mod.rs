@@ -5,6 +5,7 @@ pub mod audit;
 pub mod control;
 pub mod egress;
 pub mod exceptions;
+pub mod incidents;
 pub mod notify;
 pub mod selfcheck;
 pub mod start;

@@ -14,7 +14,9 @@ use dane_relay::spool::event::{Event, Silence};
 use dane_relay::spool::incident::{FailureKind, Incident, IncidentEnd, IncidentId, OpenedBy};
 use dane_relay::spool::ledger::MessageState;
 use dane_relay::spool::owed::{Owed, Reported, Rounds};
-use dane_relay::spool::{Claim, Hold, Lease, MOST_INCIDENTS, Notification, Opened, RecipientState, Settlement, Spool, SpoolError};
+use dane_relay::spool::{
+    Claim, Hold, Lease, MOST_INCIDENTS, Notification, Opened, RecipientState, Settlement, Spool, SpoolError,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,7 +5,9 @@
 //! segments: the mark in `meta` says up to where their records are here. Lost, it is rebuilt from
 //! them.
 
-use super::jobs::{ContentPlace, Ending, IncidentRow, LogMark, MessageRow, Moved, RecordPlace, Settling, Waiting, WaitingRow};
+use super::jobs::{
+    ContentPlace, Ending, IncidentRow, LogMark, MessageRow, Moved, RecordPlace, Settling, Waiting, WaitingRow,
+};
 use super::paths::SpoolPaths;
 use super::schema::{
     REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, number, octets, place_columns, place_of,
