@@ -58,7 +58,10 @@ async fn run(command: CliCommand) -> ExitCode {
                 .await
         }
         CliCommand::Queue { action } => operator::queue(action).await,
-        CliCommand::Why { subject, place } => operator::why(&subject, &place).await,
+        CliCommand::Why { what_if: Some(supposition), of_domain: Some(domain), place, .. } => {
+            operator::what_if(supposition, &domain, &place).await
+        }
+        CliCommand::Why { subject, place, .. } => operator::why(&subject.unwrap_or_default(), &place).await,
         CliCommand::Incidents { place } => operator::incidents(&place).await,
         CliCommand::Audit { quick: true, place } => operator::audit(Depth::Rows, &place).await,
         CliCommand::Audit { quick: false, place } => operator::audit(Depth::Everything, &place).await,

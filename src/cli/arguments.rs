@@ -5,6 +5,7 @@ use super::terminal::load;
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Color;
 use dane_relay::command::dns;
+use dane_relay::command::what_if::Supposition;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
 use dane_relay::smtp::address::{Domain, ReversePath, parse_reverse_path};
 use hickory_proto::rr::{Name, RecordType};
@@ -80,7 +81,14 @@ pub(crate) enum CliCommand {
     #[command(after_help = EXIT_CODES)]
     Why {
         /// A queue id, a Message-ID, or the address of a sender or recipient.
-        subject: String,
+        #[arg(required_unless_present = "what_if")]
+        subject: Option<String>,
+        /// Name the past deliveries that would have waited under this level of TLS: tls=dane-only.
+        #[arg(long, value_name = "tls=LEVEL", requires = "of_domain", conflicts_with = "subject")]
+        what_if: Option<Supposition>,
+        /// The domain that they went to.
+        #[arg(long = "domain", id = "of_domain", value_name = "DOMAIN", value_parser = domain, requires = "what_if")]
+        of_domain: Option<Domain>,
         #[command(flatten)]
         place: SpoolOptions,
     },
@@ -139,7 +147,7 @@ pub(crate) enum CanaryAction {
 #[derive(Args)]
 pub(crate) struct CheckArguments {
     /// The recipient domain.
-    #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself"])]
+    #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself", "verify"])]
     pub(crate) domain: Option<Domain>,
     /// Check as for mail of this sender, an address or <>; otherwise only destinations for everybody count.
     #[arg(long, value_name = "ADDRESS", value_parser = sender)]
@@ -150,6 +158,14 @@ pub(crate) struct CheckArguments {
     /// Check this host itself: resolver, validation, clock, egress, port 25, spool, certificate.
     #[arg(long = "self", conflicts_with_all = ["domain", "all_queued"])]
     pub(crate) myself: bool,
+    /// Write the evidence to hand over: DNSSEC chains, certificates, what servers said, every probe with time
+    /// and ports.
+    #[arg(long, value_name = "FILE", requires = "domain")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Verify such a file, without the network: no octet changed, every chain of trust and every certificate
+    /// holds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "all_queued", "myself", "from"])]
+    pub(crate) verify: Option<PathBuf>,
     /// Show every record and every probe.
     #[arg(short, long)]
     pub(crate) verbose: bool,

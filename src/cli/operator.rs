@@ -11,10 +11,12 @@ use dane_relay::clock::Clock;
 use dane_relay::command::audit;
 use dane_relay::command::incidents;
 use dane_relay::command::queue::{self, Filter, OutputForm};
+use dane_relay::command::what_if::{self, Supposition};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
 use dane_relay::service::control::{self, AskError, ControlReply, Request};
+use dane_relay::smtp::address::Domain;
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
@@ -267,6 +269,18 @@ pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
             OutputForm::Json => say(&format!("{:#}\n", why.json())),
         };
         Ok(ExitCode::from(why.exit_code()))
+    });
+    answer.await
+}
+
+pub(crate) async fn what_if(supposition: Supposition, domain: &Domain, place: &SpoolOptions) -> ExitCode {
+    let answer = with_ledger(place, async |ledger| {
+        let found = what_if::what_if(ledger, supposition, domain).await?;
+        match place.form() {
+            OutputForm::Text => say(&harmless(&found.text())),
+            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+        };
+        Ok(ExitCode::from(found.exit_code()))
     });
     answer.await
 }

@@ -5,9 +5,9 @@
 //! reverse-path, so nobody would learn that it did not. The one exception is a reader whose
 //! address is outside ASCII (RFC 6533 §4): such a path takes UTF-8.
 
-use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field, utf8_paragraph};
+use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field};
 use super::returned::{self, header_block, raw_value, sane_message_id};
-use super::{ReportContext, ReportDraft, ReportForm, status, words};
+use super::{ReportDraft, ReportForm, status, words};
 use crate::clock::Timestamp;
 use crate::envelope::TlsRequest;
 use crate::smtp::address::{Domain, Mailbox};

@@ -58,12 +58,12 @@ pub struct Dns {
     mode: DnsMode,
     deadline: Duration,
     timeout: Duration,
-    anchors: Anchors,
+    pub(super) anchors: Anchors,
     zones: Zones,
     cache: Mutex<Cache<Key, Arc<Lookup>>>,
     flights: Flights<Key, Arc<Lookup>>,
     counts: Mutex<TlsaCounts>,
-    clock: Clock,
+    pub(super) clock: Clock,
     listener: Listener,
 }
 
@@ -93,7 +93,7 @@ impl Dns {
 
     fn with_paths(config: &Config, paths: Paths, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
         Ok(Self {
-            anchors: anchors(&config.dns.trust_anchors)?,
+            anchors: trusted(&config.dns.trust_anchors)?,
             paths,
             own: Own::default(),
             mode: config.dns.mode,
@@ -230,7 +230,7 @@ impl Dns {
         }
     }
 
-    fn paths_now(&self) -> List {
+    pub(super) fn paths_now(&self) -> List {
         self.paths.now(|event| (self.listener)(event))
     }
 
@@ -530,7 +530,11 @@ fn without_dot(name: &Name) -> String {
     if text == "." { text } else { text.trim_end_matches('.').to_owned() }
 }
 
-fn anchors(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
+/// The trust anchors that the configuration names.
+///
+/// # Errors
+/// When the file cannot be used.
+pub fn trusted(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
     let TrustAnchorSource::File(path) = source else {
         return Ok(Anchors::builtin());
     };

@@ -17,6 +17,7 @@ mod own;
 pub mod own_hop;
 pub mod paths;
 pub mod probe;
+pub mod proof;
 pub mod tlsa_counts;
 mod trust_ad;
 

@@ -148,3 +148,17 @@ pub(crate) async fn an_open_listing_or_audit_holds_up_nobody<E: Engine>(engine: 
     spool.settle(claim(spool.as_ref(), id).await, failed_and_told(id)).await.unwrap();
     assert!(ledger.message(id).await.unwrap().is_some(), "and it is seen at once by who asks for it");
 }
+
+pub(crate) async fn past_deliveries_to_a_domain_are_found_by_it_alone<E: Engine>(engine: E) {
+    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
+    let ids = of_every_kind(spool.as_ref()).await;
+    let ledger = engine.ledger().await;
+    let found = async |domain: &str, most| ledger.delivered(&domain.parse().unwrap(), most).await.unwrap();
+    let all = found("x.example", 10).await;
+    assert_eq!(all.iter().map(|one| (one.id, one.recipient.as_str())).collect::<Vec<_>>(), [(ids[0], "a@x.example")]);
+    assert_eq!(found("X.Example", 10).await, all);
+    for other in ["example", "y.example", "sub.x.example"] {
+        assert_eq!(found(other, 10).await, [], "{other}");
+    }
+    assert_eq!(found("x.example", 0).await, []);
+}

@@ -130,7 +130,6 @@ async fn a_box_before_twelve_domains_is_one_incident_with_one_mail_and_ends_by_i
     let mails = inbox.messages().iter().map(text_of).filter(told).count();
     assert_eq!(mails, 1, "the postmaster has one mail");
 
-    world.stop().await;
     let ledger = open_ledger(&spool).await.unwrap();
     for id in ids {
         let why = why::look_up(ledger.as_ref(), &id.to_string()).await.unwrap();
@@ -138,6 +137,7 @@ async fn a_box_before_twelve_domains_is_one_incident_with_one_mail_and_ends_by_i
         let text = why.text();
         assert!(text.contains(&format!("{}: local-dns-count-filter, side: path", opened.id)), "{text}");
     }
+    world.stop().await;
 }
 
 fn lab_is_clean(world: &World) {

@@ -17,6 +17,7 @@
 mod accept;
 mod authoritative;
 mod check;
+mod check_bundle;
 mod check_evidence;
 mod check_paths;
 mod check_situations;

@@ -25,7 +25,7 @@ use crate::envelope::QueueId;
 use crate::report;
 use crate::smtp::address::Host;
 use crate::spool::incident::Incident;
-use crate::spool::{Spool, SpoolEntry, SpoolError};
+use crate::spool::{SpoolEntry, SpoolError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Messages made due in one go, so that others get at the spool meanwhile.

@@ -30,6 +30,8 @@ const PROBED_AT_ONCE: usize = 3;
 /// From one such try to the next: soon at first, later at leisure.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBE_EVERY_LATER: Duration = Duration::from_secs(45);
+/// It doubles with each time that an incident came back.
+const MOST_DOUBLINGS: u32 = 8;
 const LATER: Duration = Duration::from_secs(3600);
 /// An incident of the same kind and cause so soon after its end is the same one.
 const SAME_AGAIN: Duration = Duration::from_secs(1800);
@@ -301,8 +303,7 @@ impl Tracker {
         let failing = &self.failing;
         let due = self.open.iter_mut().filter(|(_, open)| open.next_probe <= now);
         let order = |(kind, open): (&FailureKind, &mut OpenIncident)| {
-            let late = now.since(open.incident.since) > LATER;
-            open.next_probe = now.plus(if late { PROBE_EVERY_LATER } else { PROBE_EVERY });
+            open.next_probe = now.plus(pause(&open.incident, now));
             let domains = open.next_domains(failing.get(kind));
             (!domains.is_empty()).then(|| ProbeOrder { kind: kind.clone(), domains })
         };
@@ -352,6 +353,14 @@ impl Tracker {
         self.ended.truncate(MOST_ENDED);
         self.changes.push(IncidentChange::Closed(incident, waited));
     }
+}
+
+/// Until the next try. One that ended by such a try and came back is tried ever more seldom: what mail
+/// meets there may lie beyond what is tried.
+fn pause(incident: &Incident, now: Timestamp) -> Duration {
+    let late = now.since(incident.since) > LATER;
+    let pause = if late { PROBE_EVERY_LATER } else { PROBE_EVERY };
+    pause.saturating_mul(1 << incident.reopened.min(MOST_DOUBLINGS)).min(LATER)
 }
 
 /// What an incident opens with.
@@ -405,7 +414,7 @@ impl OpenIncident {
     fn again(incident: Incident, now: Timestamp) -> Self {
         Self {
             affected: incident.domains.iter().cloned().collect(),
-            next_probe: now.plus(PROBE_EVERY),
+            next_probe: now.plus(pause(&incident, now)),
             probed_last: String::new(),
             messages_before: incident.messages,
             last_told: (incident.domain_count, incident.messages, now),

@@ -203,6 +203,8 @@ fn one_that_comes_back_soon_is_the_same_one() {
     story.arrives(0..6).changes();
     let again = story.later(Duration::from_secs(600)).fails(0..6).opened();
     assert_eq!((again.id, again.reopened, again.since, again.until), (first.id, 1, first.since, None));
+    story.later(Duration::from_secs(16));
+    assert_eq!(story.tracker.to_probe(story.now), [], "it is tried at leisure");
     story.arrives(0..6).changes();
     let other = story.later(Duration::from_secs(7200)).fails(0..6).opened();
     assert!(other.id > first.id && other.reopened == 0);

@@ -7,9 +7,12 @@ use super::paths::SpoolPaths;
 use super::schema::{SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, telling_of};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
+use crate::outcome::DeliveryOutcome;
+use crate::smtp::address::Domain;
+use crate::spool::RecipientState;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
-use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More};
+use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More, PastDelivery};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -86,6 +89,32 @@ impl StateReader {
         let rows = select.query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
         let rows: Vec<String> = rows.collect::<Result<_, _>>()?;
         Ok(rows.iter().filter_map(|row| serde_json::from_str(row).ok()).collect())
+    }
+
+    /// Deliveries to recipients of a domain, the newest messages first. Goes through the recipients until it
+    /// has as many as were asked for.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT r.message, r.address, r.state, m.accepted_at FROM recipients r JOIN messages m ON m.id = r.message \
+             WHERE r.address LIKE '%@' || replace(?1, '_', '\\_') ESCAPE '\\' ORDER BY r.message DESC",
+        )?;
+        let mut rows = select.query([domain.as_str()])?;
+        let mut found = Vec::new();
+        while found.len() < most
+            && let Some(row) = rows.next()?
+        {
+            let Ok(state) = serde_json::from_str(&row.get::<_, String>(2)?) else { continue };
+            let RecipientState::Done { outcome: DeliveryOutcome::Delivered { peer, tls, .. } } = state else {
+                continue;
+            };
+            let id = QueueId(row.get::<_, i64>(0)?.cast_unsigned());
+            let (recipient, accepted_at) = (row.get(1)?, Timestamp(row.get(3)?));
+            found.push(PastDelivery { id, recipient, accepted_at, peer, tls });
+        }
+        Ok(found)
     }
 
     /// Messages with this Message-ID, sender or recipient.
