@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 /// ledger has kept counts as another one beyond that.
 const MOST_CAUSES: usize = 64;
 
-pub(super) struct IncidentMetrics {
+pub(crate) struct IncidentMetrics {
     open: IntGaugeVec,
     total: IntCounterVec,
     causes: Mutex<BTreeSet<String>>,
@@ -20,11 +20,11 @@ pub(super) struct IncidentMetrics {
 
 /// What a check of this host came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckSeen {
+pub(crate) struct CheckSeen {
     /// In the numbers of `relay check`.
-    pub status: u8,
+    pub(crate) status: u8,
     /// In words.
-    pub detail: String,
+    pub(crate) detail: String,
 }
 
 impl IncidentMetrics {
@@ -42,14 +42,14 @@ impl IncidentMetrics {
     }
 
     /// Sets how many are open.
-    pub(super) fn set_open<'a>(&self, open: impl Iterator<Item = &'a Incident>) {
+    pub(crate) fn set_open<'a>(&self, open: impl Iterator<Item = &'a Incident>) {
         self.open.reset();
         for incident in open {
             self.open.with_label_values(&[self.label(&incident.cause).as_str(), incident.side.word()]).inc();
         }
     }
 
-    pub(super) fn opened(&self, incident: &Incident) {
+    pub(crate) fn opened(&self, incident: &Incident) {
         let Incident { id, cause, side, certainty, since, domain_count, messages, reopened, .. } = incident;
         self.total.with_label_values(&[self.label(cause).as_str(), side.word()]).inc();
         tracing::error!(
@@ -66,7 +66,7 @@ impl IncidentMetrics {
         );
     }
 
-    pub(super) fn closed(&self, incident: &Incident) {
+    pub(crate) fn closed(&self, incident: &Incident) {
         let Incident { id, cause, side, since, domain_count, messages, ended, .. } = incident;
         let (side, ended) = (side.word(), ended.map(crate::spool::incident::IncidentEnd::words));
         tracing::warn!(incident = %id, cause, side, %since, domains = domain_count, messages, ended, "incident closed");
@@ -77,7 +77,7 @@ impl IncidentMetrics {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).insert(check, seen);
     }
 
-    pub(super) fn checks(&self) -> BTreeMap<&'static str, CheckSeen> {
+    pub(crate) fn checks(&self) -> BTreeMap<&'static str, CheckSeen> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -30,10 +30,7 @@ use crate::spool::Recovery;
 use crate::spool::SpoolStats;
 use crate::spool::audit::AuditFinding;
 use crate::spool::event::Act;
-use crate::spool::incident::Incident;
 use crate::state_dir::KeepFault;
-pub use incidents::CheckSeen;
-
 use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use hosts::HostMetrics;
@@ -44,7 +41,6 @@ use prometheus::{
     TextEncoder,
 };
 use reports::ReportMetrics;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use store::StoreMetrics;
 use tokio::sync::broadcast;
@@ -91,7 +87,8 @@ pub struct Observer {
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
-    incidents: IncidentMetrics,
+    /// Incidents.
+    pub(crate) incidents: IncidentMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -329,27 +326,6 @@ impl Observer {
     pub fn self_check(&self, check: &'static str, status: u8, detail: &str) {
         self.selfcheck.told(check, status, detail);
         self.incidents.checked(check, status, detail);
-    }
-
-    /// What the checks of this host came to, each the last time.
-    #[must_use]
-    pub fn checks(&self) -> BTreeMap<&'static str, CheckSeen> {
-        self.incidents.checks()
-    }
-
-    /// An incident has opened.
-    pub fn incident_opened(&self, incident: &Incident) {
-        self.incidents.opened(incident);
-    }
-
-    /// An incident has ended.
-    pub fn incident_closed(&self, incident: &Incident) {
-        self.incidents.closed(incident);
-    }
-
-    /// The incidents that go on.
-    pub fn incidents_open<'a>(&self, open: impl Iterator<Item = &'a Incident>) {
-        self.incidents.set_open(open);
     }
 
     /// When the client certificates of destinations end.

@@ -35,7 +35,7 @@ pub async fn watch(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     take_up(&pipeline).await;
     while stop.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
         let now = pipeline.out.clock.now();
-        for (check, seen) in pipeline.observer.checks() {
+        for (check, seen) in pipeline.observer.incidents.checks() {
             pipeline.incidents.tracker().checked(check, seen.status, &seen.detail, now);
         }
         let suspicion = pipeline.incidents.tracker().suspicion(now);
@@ -72,7 +72,7 @@ async fn take_up(pipeline: &Pipeline) {
 
 fn set_open(pipeline: &Pipeline) {
     let tracker = pipeline.incidents.tracker();
-    pipeline.observer.incidents_open(tracker.open_incidents());
+    pipeline.observer.incidents.set_open(tracker.open_incidents());
 }
 
 /// One diagnosis of one domain, as an administrator would begin.
@@ -136,13 +136,13 @@ async fn still_fails(checker: &Checker, domain: &str, kind: &FailureKind) -> boo
 async fn tell(pipeline: &Pipeline, change: IncidentChange) {
     match change {
         IncidentChange::Opened(incident) => {
-            pipeline.observer.incident_opened(&incident);
+            pipeline.observer.incidents.opened(&incident);
             keep(pipeline, &incident).await;
             tell_postmaster(pipeline, &incident).await;
         }
         IncidentChange::Updated(incident) => keep(pipeline, &incident).await,
         IncidentChange::Closed(incident, waiting) => {
-            pipeline.observer.incident_closed(&incident);
+            pipeline.observer.incidents.closed(&incident);
             keep(pipeline, &incident).await;
             // What waited for that is tried now.
             pipeline.after_incident(&waiting).await;

@@ -1,7 +1,7 @@
 //! Incidents: many domains that fail in the same way at once are one fault of one side.
 //!
 //! `tracker.rs` decides, from what attempts brought and from what was found out about one of the
-//! domains (`judge.rs`); `failing.rs` is what it remembers of domains. This page is where the pipeline
+//! domains (`judge.rs`); `failing.rs` is what it remembers of domains, `ongoing.rs` an incident that is open. This page is where the pipeline
 //! tells it of attempts and asks it what is open. Whoever looks at domains, keeps the ledger and tells
 //! the postmaster is `service/incidents.rs`.
 //!
@@ -11,6 +11,7 @@
 
 mod failing;
 mod judge;
+mod ongoing;
 mod tracker;
 #[cfg(test)]
 mod tracker_tests;

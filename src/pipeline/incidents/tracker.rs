@@ -8,10 +8,11 @@
 
 use super::failing::Failing;
 use super::judge::{Extent, Judgement, judge};
+use super::ongoing::{Judged, OpenIncident, Opening, fresh, pause, reopened};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::{Certainty, DeliveryOutcome, Side};
-use crate::spool::incident::{FailureKind, Incident, IncidentEnd, IncidentId, MOST_NAMED, OpenedBy, bounded};
+use crate::spool::incident::{FailureKind, Incident, IncidentEnd, IncidentId, OpenedBy, bounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -25,26 +26,14 @@ const SUSPICIOUS_IF_ALL: usize = 3;
 const MOST_TRIED: usize = 20_000;
 /// How long a suspicion that came to nothing is not raised again, unless twice as many fail.
 const DISMISSED: Duration = Duration::from_secs(600);
-/// Domains of one incident that are tried again at once.
-const PROBED_AT_ONCE: usize = 3;
-/// From one such try to the next: soon at first, later at leisure.
-const PROBE_EVERY: Duration = Duration::from_secs(15);
-const PROBE_EVERY_LATER: Duration = Duration::from_secs(45);
-/// It doubles with each time that an incident came back.
-const MOST_DOUBLINGS: u32 = 8;
-const LATER: Duration = Duration::from_secs(3600);
 /// An incident of the same kind and cause so soon after its end is the same one.
 const SAME_AGAIN: Duration = Duration::from_secs(1800);
 /// Ended incidents of which that is remembered.
 const MOST_ENDED: usize = 16;
 /// Nothing has failed for so long: more than two of the longest pauses between attempts.
 const QUIET: Duration = Duration::from_secs(9000);
-/// How often it is told that more domains or messages are affected.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 /// How often room is made where there is none.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Affected domains that are told apart.
-const MOST_AFFECTED: usize = 10_000;
 /// Checks of this host, with the word for the fault and its side.
 const CHECKS: &[(&str, &str, Side)] = &[
     ("canary", "inconclusive", Side::Path),
@@ -118,28 +107,6 @@ pub struct Tracker {
 struct Dismissal {
     at: Timestamp,
     failing: usize,
-}
-
-#[derive(Debug)]
-struct OpenIncident {
-    incident: Incident,
-    affected: BTreeSet<String>,
-    next_probe: Timestamp,
-    /// The domain after which the next try goes on.
-    probed_last: String,
-    /// Messages counted before a restart.
-    messages_before: u64,
-    judged: Judged,
-    /// The numbers of domains and messages as they were last told, and when.
-    last_told: (u64, u64, Timestamp),
-}
-
-/// Whether domains that fail were looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Judged {
-    Yes,
-    /// A check of this host opened it.
-    NotYet,
 }
 
 impl Tracker {
@@ -327,7 +294,8 @@ impl Tracker {
         };
         let quiet: Vec<FailureKind> = self.open.iter().filter_map(is_quiet).collect();
         quiet.iter().for_each(|kind| self.close(kind, IncidentEnd::Quiet, now));
-        self.changes.extend(self.open.values_mut().filter_map(|open| open.news(now)));
+        let news = self.open.values_mut().filter_map(|open| open.news(now));
+        self.changes.extend(news.map(IncidentChange::Updated));
         self.failing.retain(|kind, failing| self.open.contains_key(kind) || !failing.is_stale(now));
         self.dismissed.retain(|_, dismissal| now.since(dismissal.at) <= DISMISSED);
         std::mem::take(&mut self.changes)
@@ -355,48 +323,6 @@ impl Tracker {
     }
 }
 
-/// Until the next try. One that ended by such a try and came back is tried ever more seldom: what mail
-/// meets there may lie beyond what is tried.
-fn pause(incident: &Incident, now: Timestamp) -> Duration {
-    let late = now.since(incident.since) > LATER;
-    let pause = if late { PROBE_EVERY_LATER } else { PROBE_EVERY };
-    pause.saturating_mul(1 << incident.reopened.min(MOST_DOUBLINGS)).min(LATER)
-}
-
-/// What an incident opens with.
-struct Opening {
-    found: Judgement,
-    since: Timestamp,
-    opened_by: OpenedBy,
-}
-
-fn fresh(id: IncidentId, kind: &FailureKind, opening: Opening) -> Incident {
-    let Opening { found, since, opened_by } = opening;
-    Incident {
-        id,
-        kind: kind.clone(),
-        cause: found.cause,
-        side: found.side,
-        certainty: found.certainty,
-        since,
-        until: None,
-        ended: None,
-        opened_by,
-        domains: Vec::new(),
-        domain_count: 0,
-        messages: 0,
-        sentence: String::new(),
-        evidence: Vec::new(),
-        what_to_do: Vec::new(),
-        reopened: 0,
-        told: None,
-    }
-}
-
-fn reopened(ended: Incident) -> Incident {
-    Incident { until: None, ended: None, reopened: ended.reopened.saturating_add(1), ..ended }
-}
-
 impl Extent {
     const fn is_suspicious(self) -> bool {
         self.failing >= SUSPICIOUS || (self.failing >= SUSPICIOUS_IF_ALL && self.failing == self.tried)
@@ -406,57 +332,5 @@ impl Extent {
 impl Dismissal {
     fn holds(&self, extent: Extent, now: Timestamp) -> bool {
         now.since(self.at) <= DISMISSED && extent.failing < self.failing.saturating_mul(2)
-    }
-}
-
-impl OpenIncident {
-    /// As it is after a restart, or at its opening.
-    fn again(incident: Incident, now: Timestamp) -> Self {
-        Self {
-            affected: incident.domains.iter().cloned().collect(),
-            next_probe: now.plus(pause(&incident, now)),
-            probed_last: String::new(),
-            messages_before: incident.messages,
-            last_told: (incident.domain_count, incident.messages, now),
-            judged: if incident.opened_by == OpenedBy::Domains { Judged::Yes } else { Judged::NotYet },
-            incident,
-        }
-    }
-
-    fn affects(&mut self, domain: &str, failing: &Failing) {
-        if self.affected.len() < MOST_AFFECTED && self.affected.insert(domain.to_owned()) {
-            self.incident.domain_count = self.incident.domain_count.saturating_add(1);
-            if self.incident.domains.len() < MOST_NAMED {
-                self.incident.domains.push(domain.to_owned());
-            }
-        }
-        // After a restart those of before are met again.
-        self.incident.messages = self.messages_before.max(failing.message_count());
-    }
-
-    /// More domains or messages than were told of, now and then.
-    fn news(&mut self, now: Timestamp) -> Option<IncidentChange> {
-        let (domains, messages, at) = self.last_told;
-        let Incident { domain_count, messages: count, .. } = self.incident;
-        if (domains, messages) == (domain_count, count) || now.since(at) < TELL_EVERY {
-            return None;
-        }
-        self.last_told = (domain_count, count, now);
-        Some(IncidentChange::Updated(self.incident.clone()))
-    }
-
-    /// A few of the domains that fail, each in its turn; those known before a restart at first.
-    fn next_domains(&mut self, failing: Option<&Failing>) -> Vec<String> {
-        let mut all: Vec<&str> = failing.map(|failing| failing.domains().collect()).unwrap_or_default();
-        if all.is_empty() {
-            all = self.affected.iter().map(String::as_str).collect();
-        }
-        let after = all.partition_point(|domain| *domain <= self.probed_last.as_str());
-        all.rotate_left(after);
-        let next: Vec<String> = all.into_iter().take(PROBED_AT_ONCE).map(str::to_owned).collect();
-        if let Some(last) = next.last() {
-            self.probed_last.clone_from(last);
-        }
-        next
     }
 }
