@@ -18,6 +18,7 @@ pub(crate) mod history;
 mod listed;
 mod observation;
 mod opinions;
+pub mod posture;
 pub mod probes;
 mod queue;
 mod report;

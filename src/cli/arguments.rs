@@ -98,6 +98,11 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         place: SpoolOptions,
     },
+    /// See what will go wrong with the domains that mail goes to.
+    Watch {
+        #[command(subcommand)]
+        action: WatchAction,
+    },
     /// Prove that every accepted recipient is accounted for.
     #[command(after_help = EXIT_CODES)]
     Audit {
@@ -130,6 +135,26 @@ pub(crate) enum CliCommand {
     Manual {
         /// The directory; it is made if it is not there.
         directory: PathBuf,
+    },
+}
+
+/// `relay watch …`
+#[derive(Subcommand)]
+pub(crate) enum WatchAction {
+    /// The domains that are watched, those with findings first.
+    #[command(after_help = EXIT_CODES)]
+    List {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// What was found of one, and a text for whoever runs it.
+    #[command(after_help = EXIT_CODES)]
+    Show {
+        /// The domain.
+        #[arg(value_parser = domain)]
+        domain: Domain,
+        #[command(flatten)]
+        place: SpoolOptions,
     },
 }
 

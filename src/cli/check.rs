@@ -7,7 +7,6 @@ use dane_relay::check::compare::compare;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, selfcheck};
 use dane_relay::clock::Clock;
 use dane_relay::resolve::driver::trusted;
-use dane_relay::text::harmless;
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::io::AsyncReadExt as _;
@@ -83,7 +82,7 @@ async fn verify_bundle(path: &Path, over: Overrides) -> ExitCode {
         Err(error) => return complain(EXIT_IO, &format!("{}: {error}", path.display())),
     };
     match bundle::verify(&octets, &anchors, Clock::system().now()) {
-        Ok(verified) => say(&harmless(&verified.text())),
+        Ok(verified) => say(&verified.text()),
         Err(error) => complain(Verdict::Fault.exit_code(), &format!("REFUSED  {}: {error}", path.display())),
     }
 }

@@ -6,5 +6,6 @@ pub mod incidents;
 pub mod policy;
 pub mod queue;
 pub mod status;
+pub mod watch;
 pub mod what_if;
 pub mod why;

@@ -13,6 +13,7 @@ mod policy;
 mod reports;
 mod selfcheck;
 mod store;
+mod watch;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
@@ -89,6 +90,8 @@ pub struct Observer {
     egress: egress::EgressMetrics,
     /// Incidents.
     pub(crate) incidents: IncidentMetrics,
+    /// The watch of other domains.
+    pub(crate) watch: watch::WatchMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -186,6 +189,7 @@ impl Observer {
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
             incidents: IncidentMetrics::new(&r)?,
+            watch: watch::WatchMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,

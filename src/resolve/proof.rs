@@ -9,7 +9,8 @@ use super::driver::Dns;
 use super::paths::channel::Flags;
 use super::paths::{Path, in_order};
 use crate::clock::Timestamp;
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -18,6 +19,9 @@ pub const MOST_MESSAGES: usize = 100;
 
 /// Zones that one proof passes.
 const MOST_ZONES: usize = 200;
+
+/// Labels of a zone that is neither the root nor a top-level one.
+const ZONE_OF_SOMEBODY: u8 = 2;
 
 /// How long one path may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -137,6 +141,49 @@ impl DnsProof {
             }
         }
     }
+}
+
+/// When a signature of a proof begins and ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureEnd {
+    /// Whose records it signs.
+    pub name: String,
+    /// Which of them.
+    pub record_type: String,
+    /// When it begins.
+    pub begins: Timestamp,
+    /// When it ends.
+    pub ends: Timestamp,
+}
+
+impl DnsProof {
+    /// The signatures of zones below the top-level ones: of the domain, and of who serves it.
+    #[must_use]
+    pub fn signatures(&self) -> Vec<SignatureEnd> {
+        let messages = self.messages.iter().filter_map(|message| message.message().ok());
+        let signatures = messages.flat_map(|message| {
+            let records = message.answers.iter().chain(&message.authorities);
+            records.filter_map(|record| signature_end(record, self.at)).collect::<Vec<_>>()
+        });
+        signatures.collect()
+    }
+}
+
+/// RFC 4034 §3.1.5: the times of a signature count modulo 2^32, so they are those nearest to now.
+fn signature_end(record: &Record, now: Timestamp) -> Option<SignatureEnd> {
+    let RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) = &record.data else { return None };
+    let input = rrsig.input();
+    if input.signer_name.num_labels() < ZONE_OF_SOMEBODY {
+        return None;
+    }
+    let seconds = now.unix_seconds();
+    let near = |time: u32| {
+        let ahead = time.wrapping_sub(u32::try_from(seconds.rem_euclid(1 << 32)).unwrap_or(0)).cast_signed();
+        Timestamp(seconds.saturating_add(i64::from(ahead)).saturating_mul(1000))
+    };
+    let (begins, ends) = (near(input.sig_inception.get()), near(input.sig_expiration.get()));
+    let (name, record_type) = (record.name.to_ascii(), input.type_covered.to_string());
+    Some(SignatureEnd { name, record_type, begins, ends })
 }
 
 impl ProofMessage {

@@ -9,3 +9,4 @@ pub mod incidents;
 pub mod notify;
 pub mod selfcheck;
 pub mod start;
+pub mod watch;

@@ -79,6 +79,13 @@ pub trait Ledger: Send + Sync {
     /// When the ledger cannot be read.
     async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError>;
 
+    /// The domains that mail was accepted for, those with most recipients first; at most `most`. Goes
+    /// through all recipients that the ledger has.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError>;
+
     /// Begins an audit: whether every accepted recipient is accounted for.
     ///
     /// # Errors

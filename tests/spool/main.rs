@@ -68,6 +68,7 @@ macro_rules! every_promise {
                 rfc5321_6_1_every_recipient_is_accounted_for_also_after_a_crash
                 the_story_of_a_message_is_told_as_it_was
                 a_message_is_found_by_every_name_it_has
+                the_domains_that_mail_goes_to_are_counted
                 past_deliveries_to_a_domain_are_found_by_it_alone
                 what_waits_is_listed_oldest_first_and_what_is_finished_is_not
                 an_open_listing_or_audit_holds_up_nobody

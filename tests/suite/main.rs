@@ -52,6 +52,7 @@ mod serve;
 mod situations;
 mod smart_host;
 mod sts;
+mod watch;
 mod wire;
 mod worlds;
 #[path = "../support/wrapped_spool.rs"]

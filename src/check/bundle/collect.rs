@@ -6,7 +6,7 @@ use super::{BUNDLE_VERSION, Bundle, BundledAnswer, BundledMessage, BundledServer
 use crate::check::report::{CheckReport, HostReport, ShownChain};
 use crate::check::{Checker, Color, smtp};
 use crate::resolve::dnssec::{Anchors, Validated};
-use crate::resolve::proof::DnsProof;
+use crate::resolve::proof::{DnsProof, SignatureEnd};
 use data_encoding::BASE64;
 use futures_util::stream::{self, StreamExt as _};
 use hickory_proto::rr::{Name, RecordType};
@@ -52,6 +52,17 @@ impl Checker {
             servers.push(BundledServer { tlsa, dane, ..server });
         }
         Bundle { servers, ..bundle }
+    }
+
+    /// When the signatures end that mail to the domain rests on.
+    pub async fn signatures(&self, report: &CheckReport) -> Vec<SignatureEnd> {
+        let questions = stream::iter(self.questions(report));
+        let asked = questions.map(|(name, record_type)| async move { self.out.dns.prove(&name, record_type).await });
+        let proofs: Vec<_> = asked.buffered(SIDE_BY_SIDE).filter_map(async |proof| proof).collect().await;
+        let mut ends: Vec<SignatureEnd> = proofs.iter().flat_map(DnsProof::signatures).collect();
+        ends.sort_by(|a, b| (a.ends, &a.name, &a.record_type).cmp(&(b.ends, &b.name, &b.record_type)));
+        ends.dedup();
+        ends
     }
 
     /// The trust anchors in use.

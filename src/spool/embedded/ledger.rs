@@ -85,6 +85,10 @@ impl Ledger for EmbeddedLedger {
         self.ask(move |reader| reader.delivered(&domain, most)).await
     }
 
+    async fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError> {
+        self.ask(move |reader| reader.destinations(most)).await
+    }
+
     async fn audit(&self, depth: Depth) -> Result<Box<dyn AuditRun>, LedgerError> {
         let spool = self.spool.clone();
         let auditor = blocking(move || Auditor::open(&spool, depth)).await?;

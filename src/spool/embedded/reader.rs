@@ -4,7 +4,7 @@
 //! nobody is held up. Every answer is bounded by its caller.
 
 use super::paths::SpoolPaths;
-use super::schema::{SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, telling_of};
+use super::schema::{REPORT_IDS, SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, telling_of};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::DeliveryOutcome;
@@ -14,12 +14,16 @@ use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More, PastDelivery};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
 /// How long a reader waits for a lock, which only recovery takes.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Domains that are counted; further ones are not.
+const MOST_DESTINATIONS: usize = 100_000;
 
 /// The state database, open for reading; every question blocks.
 pub struct StateReader {
@@ -115,6 +119,28 @@ impl StateReader {
             found.push(PastDelivery { id, recipient, accepted_at, peer, tls });
         }
         Ok(found)
+    }
+
+    /// The domains that mail was accepted for, those with most recipients first. Reports of ours do not count.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError> {
+        let mut select = self.connection.prepare_cached("SELECT address FROM recipients WHERE message < ?1")?;
+        let mut rows = select.query([REPORT_IDS.cast_signed()])?;
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let address: String = row.get(0)?;
+            let Some((_, domain)) = address.rsplit_once('@') else { continue };
+            if let Some(count) = counts.get_mut(domain) {
+                *count += 1;
+            } else if counts.len() < MOST_DESTINATIONS {
+                counts.insert(domain.to_ascii_lowercase(), 1);
+            }
+        }
+        let mut counted: Vec<(u64, String)> = counts.into_iter().map(|(domain, count)| (count, domain)).collect();
+        counted.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        Ok(counted.iter().filter_map(|(_, domain)| domain.parse().ok()).take(most).collect())
     }
 
     /// Messages with this Message-ID, sender or recipient.
