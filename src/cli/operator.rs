@@ -7,11 +7,11 @@
 
 use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
+use dane_relay::check::posture::view as watch;
 use dane_relay::clock::Clock;
 use dane_relay::command::audit;
 use dane_relay::command::incidents;
 use dane_relay::command::queue::{self, Filter, OutputForm};
-use dane_relay::command::watch;
 use dane_relay::command::what_if::{self, Supposition};
 use dane_relay::command::why;
 use dane_relay::config::Config;

@@ -6,6 +6,5 @@ pub mod incidents;
 pub mod policy;
 pub mod queue;
 pub mod status;
-pub mod watch;
 pub mod what_if;
 pub mod why;

@@ -4,9 +4,10 @@
 use crate::relay::{World, config, heard, lab, until};
 use dane_relay::check::Checker;
 use dane_relay::check::posture::store::WatchedDomain;
+use dane_relay::check::posture::view as watch;
 use dane_relay::check::posture::{self, PostureKind};
 use dane_relay::clock::{Clock, Timestamp};
-use dane_relay::command::{watch, what_if};
+use dane_relay::command::what_if;
 use dane_relay::config::Config;
 use dane_relay::lab::{Certificate, LabBuilder};
 use dane_relay::spool::open_ledger;

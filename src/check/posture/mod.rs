@@ -11,6 +11,7 @@
 
 mod letter;
 pub mod store;
+pub mod view;
 
 pub use letter::letter;
 

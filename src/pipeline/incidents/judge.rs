@@ -76,7 +76,7 @@ fn side_of(word: &str) -> Side {
 
 /// How many fail, of how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(super) struct FailureExtent {
     /// Domains that have begun to fail.
     pub(super) failing: usize,
     /// Domains that mail was tried to meanwhile.
@@ -86,7 +86,7 @@ pub(super) struct Extent {
 }
 
 /// What the incident is put down to; `None` where it is none.
-pub(super) fn judge(found: Judgement, extent: Extent) -> Option<Judgement> {
+pub(super) fn judge(found: Judgement, extent: FailureExtent) -> Option<Judgement> {
     if found.names_ours() {
         return Some(found);
     }
@@ -116,8 +116,8 @@ mod tests {
         Judgement { cause: cause.into(), side, certainty, ..Judgement::by_cause(&every::dane(DaneFailure::NoMatch)) }
     }
 
-    const FEW: Extent = Extent { failing: 5, tried: 100, servers: 5 };
-    const MOST: Extent = Extent { failing: 5, tried: 6, servers: 5 };
+    const FEW: FailureExtent = FailureExtent { failing: 5, tried: 100, servers: 5 };
+    const MOST: FailureExtent = FailureExtent { failing: 5, tried: 6, servers: 5 };
 
     #[test]
     fn a_named_fault_of_ours_needs_no_share_and_another_does() {
@@ -138,7 +138,7 @@ mod tests {
         let judged = judge(blamed.clone(), MOST).unwrap();
         assert_eq!((judged.cause.as_str(), judged.side), ("local-tls-intercepted", Side::Path));
         assert_eq!((judged.certainty, judged.also), (Certainty::Likely, vec!["tlsa-invalid".to_owned()]));
-        let of_one_provider = judge(blamed, Extent { servers: 1, ..MOST }).unwrap();
+        let of_one_provider = judge(blamed, FailureExtent { servers: 1, ..MOST }).unwrap();
         assert_eq!(of_one_provider.side, Side::Recipient);
     }
 

@@ -52,14 +52,14 @@ pub(super) fn pause(incident: &Incident, now: Timestamp) -> Duration {
 }
 
 /// What an incident opens with.
-pub(super) struct Opening {
+pub(super) struct IncidentOpening {
     pub(super) found: Judgement,
     pub(super) since: Timestamp,
     pub(super) opened_by: OpenedBy,
 }
 
-pub(super) fn fresh(id: IncidentId, kind: &FailureKind, opening: Opening) -> Incident {
-    let Opening { found, since, opened_by } = opening;
+pub(super) fn fresh(id: IncidentId, kind: &FailureKind, opening: IncidentOpening) -> Incident {
+    let IncidentOpening { found, since, opened_by } = opening;
     Incident {
         id,
         kind: kind.clone(),

@@ -7,8 +7,8 @@
 //! remembered is bounded; what counts over a restart is in the ledger.
 
 use super::failing::Failing;
-use super::judge::{Extent, Judgement, judge};
-use super::ongoing::{Judged, OpenIncident, Opening, fresh, pause, reopened};
+use super::judge::{FailureExtent, Judgement, judge};
+use super::ongoing::{IncidentOpening, Judged, OpenIncident, fresh, pause, reopened};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::{Certainty, DeliveryOutcome, Side};
@@ -181,11 +181,11 @@ impl Tracker {
         Some(found)
     }
 
-    fn extent(&self, kind: &FailureKind, now: Timestamp) -> Extent {
+    fn extent(&self, kind: &FailureKind, now: Timestamp) -> FailureExtent {
         let tried = self.tried.values().filter(|at| now.since(**at) <= WINDOW).count();
-        let none = Extent { failing: 0, tried, servers: 0 };
+        let none = FailureExtent { failing: 0, tried, servers: 0 };
         let extent =
-            |known: &Failing| Extent { failing: known.news(WINDOW, now).len(), tried, servers: known.servers() };
+            |known: &Failing| FailureExtent { failing: known.news(WINDOW, now).len(), tried, servers: known.servers() };
         self.failing.get(kind).map_or(none, extent)
     }
 
@@ -201,7 +201,7 @@ impl Tracker {
                 self.dismissed.insert(kind.clone(), Dismissal { at: now, failing: extent.failing });
             }
             Some(found) if self.open.contains_key(kind) => self.learn(kind, found),
-            Some(found) => self.open(kind, Opening { found, since, opened_by: OpenedBy::Domains }, now),
+            Some(found) => self.open(kind, IncidentOpening { found, since, opened_by: OpenedBy::Domains }, now),
         }
     }
 
@@ -215,15 +215,15 @@ impl Tracker {
         self.changes.push(IncidentChange::Updated(open.incident.clone()));
     }
 
-    fn open(&mut self, kind: &FailureKind, opening: Opening, now: Timestamp) {
-        let Opening { found, since, opened_by } = opening;
+    fn open(&mut self, kind: &FailureKind, opening: IncidentOpening, now: Timestamp) {
+        let IncidentOpening { found, since, opened_by } = opening;
         let is_same = |old: &Incident| {
             old.kind == *kind && old.cause == found.cause && old.until.is_some_and(|end| now.since(end) <= SAME_AGAIN)
         };
         let judged = if opened_by == OpenedBy::Domains { Judged::Yes } else { Judged::NotYet };
         let mut incident = match self.ended.iter().position(is_same) {
             Some(place) => reopened(self.ended.remove(place)),
-            None => fresh(self.next_id(now), kind, Opening { since, opened_by, found: found.clone() }),
+            None => fresh(self.next_id(now), kind, IncidentOpening { since, opened_by, found: found.clone() }),
         };
         found.tell(&mut incident);
         let mut open = OpenIncident { judged, ..OpenIncident::again(incident, now) };
@@ -258,7 +258,7 @@ impl Tracker {
                     evidence: bounded([format!("{check}: {detail}")]),
                     what_to_do: vec!["run: relay check --self".to_owned()],
                 };
-                self.open(&kind, Opening { found, since: now, opened_by }, now);
+                self.open(&kind, IncidentOpening { found, since: now, opened_by }, now);
             }
             (0..=NO_FAULT, Some(true)) => self.close(&kind, IncidentEnd::CheckPassed, now),
             _ => {}
@@ -323,14 +323,14 @@ impl Tracker {
     }
 }
 
-impl Extent {
+impl FailureExtent {
     const fn is_suspicious(self) -> bool {
         self.failing >= SUSPICIOUS || (self.failing >= SUSPICIOUS_IF_ALL && self.failing == self.tried)
     }
 }
 
 impl Dismissal {
-    fn holds(&self, extent: Extent, now: Timestamp) -> bool {
+    fn holds(&self, extent: FailureExtent, now: Timestamp) -> bool {
         now.since(self.at) <= DISMISSED && extent.failing < self.failing.saturating_mul(2)
     }
 }

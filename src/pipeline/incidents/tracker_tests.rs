@@ -10,13 +10,13 @@ use std::time::Duration;
 
 const MINUTE: i64 = 60_000;
 
-struct Story {
+struct Course {
     tracker: Tracker,
     now: Timestamp,
     messages: u64,
 }
 
-impl Story {
+impl Course {
     fn new() -> Self {
         Self { tracker: Tracker::default(), now: Timestamp(1_000 * MINUTE), messages: 0 }
     }
@@ -104,159 +104,159 @@ fn kind() -> FailureKind {
 
 #[test]
 fn domains_that_begin_to_fail_alike_are_one_incident_of_the_side_that_was_found() {
-    let mut story = Story::new();
-    let first = story.now;
-    story.arrives(100..200).fails(0..4).later(Duration::from_secs(60));
-    assert_eq!(story.tracker.suspicion(story.now), None, "four may be chance");
-    let incident = story.fails(4..12).opened();
+    let mut course = Course::new();
+    let first = course.now;
+    course.arrives(100..200).fails(0..4).later(Duration::from_secs(60));
+    assert_eq!(course.tracker.suspicion(course.now), None, "four may be chance");
+    let incident = course.fails(4..12).opened();
     assert_eq!((incident.cause.as_str(), incident.side), ("local-dns-count-filter", Side::Path));
     assert_eq!((incident.since, incident.until, incident.domain_count, incident.messages), (first, None, 12, 12));
-    assert!(incident.covers(&vanished(77), story.now) && !incident.covers(&every::cause()[0], story.now));
-    story.fails(12..20);
-    assert_eq!(story.tracker.suspicion(story.now), None, "it is known");
-    assert_eq!(story.changes(), [], "not for each message");
-    story.later(Duration::from_secs(10));
-    let changes = story.changes();
+    assert!(incident.covers(&vanished(77), course.now) && !incident.covers(&every::cause()[0], course.now));
+    course.fails(12..20);
+    assert_eq!(course.tracker.suspicion(course.now), None, "it is known");
+    assert_eq!(course.changes(), [], "not for each message");
+    course.later(Duration::from_secs(10));
+    let changes = course.changes();
     let [IncidentChange::Updated(incident)] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!((incident.domain_count, incident.messages), (20, 20));
 }
 
 #[test]
 fn a_few_domains_are_suspicious_where_there_are_no_others() {
-    let mut story = Story::new();
-    story.fails(0..3).opened();
-    let mut story = Story::new();
-    story.arrives(10..11).fails(0..3);
-    assert_eq!(story.tracker.suspicion(story.now), None);
+    let mut course = Course::new();
+    course.fails(0..3).opened();
+    let mut course = Course::new();
+    course.arrives(10..11).fails(0..3);
+    assert_eq!(course.tracker.suspicion(course.now), None);
 }
 
 #[test]
 fn domains_that_are_broken_for_days_and_messages_that_are_refused_are_no_incident() {
-    let mut story = Story::new();
+    let mut course = Course::new();
     for nth in 0..10 {
-        story.later(Duration::from_secs(700)).fails(nth..nth + 1);
+        course.later(Duration::from_secs(700)).fails(nth..nth + 1);
     }
-    story.fails(0..10);
-    assert_eq!(story.tracker.suspicion(story.now), None, "each broke in its own time");
+    course.fails(0..10);
+    assert_eq!(course.tracker.suspicion(course.now), None, "each broke in its own time");
     for nth in 20..40 {
         let cause = Cause::NullMx { domain: name(nth).parse().unwrap() };
-        story.tried(&name(nth), &failed(&cause));
+        course.tried(&name(nth), &failed(&cause));
     }
-    assert_eq!(story.tracker.suspicion(story.now), None);
+    assert_eq!(course.tracker.suspicion(course.now), None);
 }
 
 #[test]
 fn what_names_no_fault_of_ours_needs_most_of_the_domains_and_is_not_looked_at_again_at_once() {
-    let mut story = Story::new();
-    story.arrives(100..200).fails(0..6);
-    assert_eq!(story.judged(None), [], "six of a hundred");
-    story.fails(6..8);
-    assert_eq!(story.tracker.suspicion(story.now), None);
-    story.fails(8..13);
-    assert!(story.tracker.suspicion(story.now).is_some(), "twice as many");
-    let mut story = Story::new();
-    let changes = story.arrives(100..103).fails(0..6).judged(None);
+    let mut course = Course::new();
+    course.arrives(100..200).fails(0..6);
+    assert_eq!(course.judged(None), [], "six of a hundred");
+    course.fails(6..8);
+    assert_eq!(course.tracker.suspicion(course.now), None);
+    course.fails(8..13);
+    assert!(course.tracker.suspicion(course.now).is_some(), "twice as many");
+    let mut course = Course::new();
+    let changes = course.arrives(100..103).fails(0..6).judged(None);
     let [IncidentChange::Opened(incident)] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!((incident.cause.as_str(), incident.certainty), ("dns-unavailable", Certainty::Inconclusive));
 }
 
 #[test]
 fn it_ends_when_affected_domains_work_again_and_what_waited_is_handed_over() {
-    let mut story = Story::new();
-    story.fails(0..12).opened();
-    assert_eq!(story.tracker.to_probe(story.now), []);
-    story.later(Duration::from_secs(15));
-    let order = story.tracker.to_probe(story.now).remove(0);
+    let mut course = Course::new();
+    course.fails(0..12).opened();
+    assert_eq!(course.tracker.to_probe(course.now), []);
+    course.later(Duration::from_secs(15));
+    let order = course.tracker.to_probe(course.now).remove(0);
     assert_eq!((order.kind.clone(), order.domains.len()), (kind(), 3));
-    story.tracker.probed(&order, &order.domains[..1], story.now);
-    assert_eq!((story.changes(), story.tracker.to_probe(story.now)), (vec![], vec![]));
-    story.later(Duration::from_secs(15));
-    let next = story.tracker.to_probe(story.now).remove(0);
+    course.tracker.probed(&order, &order.domains[..1], course.now);
+    assert_eq!((course.changes(), course.tracker.to_probe(course.now)), (vec![], vec![]));
+    course.later(Duration::from_secs(15));
+    let next = course.tracker.to_probe(course.now).remove(0);
     assert!(next.domains.iter().all(|domain| !order.domains.contains(domain)), "each in its turn");
-    story.tracker.probed(&next, &[], story.now);
-    assert_eq!(story.closed(), (IncidentEnd::Recovered, 12));
-    assert_eq!(story.tracker.open_incidents().count(), 0);
+    course.tracker.probed(&next, &[], course.now);
+    assert_eq!(course.closed(), (IncidentEnd::Recovered, 12));
+    assert_eq!(course.tracker.open_incidents().count(), 0);
 }
 
 #[test]
 fn it_ends_when_mail_to_every_affected_domain_went_out() {
-    let mut story = Story::new();
-    story.fails(0..6).opened();
-    story.arrives(0..5);
-    assert_eq!(story.changes(), []);
-    story.arrives(5..6);
-    assert_eq!(story.closed(), (IncidentEnd::Delivered, 6));
+    let mut course = Course::new();
+    course.fails(0..6).opened();
+    course.arrives(0..5);
+    assert_eq!(course.changes(), []);
+    course.arrives(5..6);
+    assert_eq!(course.closed(), (IncidentEnd::Delivered, 6));
 }
 
 #[test]
 fn it_ends_after_a_long_quiet() {
-    let mut story = Story::new();
-    story.fails(0..6).opened();
-    story.later(Duration::from_secs(3 * 3600));
-    assert_eq!(story.closed().0, IncidentEnd::Quiet);
+    let mut course = Course::new();
+    course.fails(0..6).opened();
+    course.later(Duration::from_secs(3 * 3600));
+    assert_eq!(course.closed().0, IncidentEnd::Quiet);
 }
 
 #[test]
 fn one_that_comes_back_soon_is_the_same_one() {
-    let mut story = Story::new();
-    let first = story.fails(0..6).opened();
-    story.arrives(0..6).changes();
-    let again = story.later(Duration::from_secs(600)).fails(0..6).opened();
+    let mut course = Course::new();
+    let first = course.fails(0..6).opened();
+    course.arrives(0..6).changes();
+    let again = course.later(Duration::from_secs(600)).fails(0..6).opened();
     assert_eq!((again.id, again.reopened, again.since, again.until), (first.id, 1, first.since, None));
-    story.later(Duration::from_secs(16));
-    assert_eq!(story.tracker.to_probe(story.now), [], "it is tried at leisure");
-    story.arrives(0..6).changes();
-    let other = story.later(Duration::from_secs(7200)).fails(0..6).opened();
+    course.later(Duration::from_secs(16));
+    assert_eq!(course.tracker.to_probe(course.now), [], "it is tried at leisure");
+    course.arrives(0..6).changes();
+    let other = course.later(Duration::from_secs(7200)).fails(0..6).opened();
     assert!(other.id > first.id && other.reopened == 0);
 }
 
 #[test]
 fn a_check_that_fails_opens_one_that_ends_when_it_passes() {
-    let mut story = Story::new();
-    story.tracker.checked("spool", 2, "full", story.now);
-    story.tracker.checked("validation", 1, "not by one of two", story.now);
-    assert_eq!(story.changes(), []);
-    story.tracker.checked("validation", 2, "no answer", story.now);
-    let changes = story.changes();
+    let mut course = Course::new();
+    course.tracker.checked("spool", 2, "full", course.now);
+    course.tracker.checked("validation", 1, "not by one of two", course.now);
+    assert_eq!(course.changes(), []);
+    course.tracker.checked("validation", 2, "no answer", course.now);
+    let changes = course.changes();
     let [IncidentChange::Opened(incident)] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!((incident.side, &incident.opened_by), (Side::Resolver, &OpenedBy::Check("validation".into())));
-    story.tracker.checked("validation", 2, "no answer", story.now);
-    assert_eq!(story.changes(), [], "it is known");
+    course.tracker.checked("validation", 2, "no answer", course.now);
+    assert_eq!(course.changes(), [], "it is known");
     // Domains that fail say more of it, and their recovery does not end it.
-    let changes = story.fails(0..6).judged(Some(filter()));
+    let changes = course.fails(0..6).judged(Some(filter()));
     let [IncidentChange::Updated(better)] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!((better.id, better.cause.as_str()), (incident.id, "local-dns-count-filter"));
-    story.arrives(0..6);
-    assert_eq!(story.changes(), []);
-    story.tracker.checked("validation", 0, "well", story.now);
-    assert_eq!(story.closed().0, IncidentEnd::CheckPassed);
+    course.arrives(0..6);
+    assert_eq!(course.changes(), []);
+    course.tracker.checked("validation", 0, "well", course.now);
+    assert_eq!(course.closed().0, IncidentEnd::CheckPassed);
 }
 
 #[test]
 fn what_was_open_at_the_stop_is_open_after_the_start_and_tried_again() {
-    let mut story = Story::new();
-    let before = story.fails(0..6).opened();
-    let mut story = Story { tracker: Tracker::default(), ..story };
-    story.tracker.restore(vec![before.clone()], story.now);
-    assert_eq!(story.tracker.open_incidents().cloned().collect::<Vec<_>>(), [before.clone()]);
-    story.fails(0..7);
-    assert_eq!(story.tracker.suspicion(story.now), None, "it is known");
-    story.later(Duration::from_secs(15));
-    let order = story.tracker.to_probe(story.now).remove(0);
+    let mut course = Course::new();
+    let before = course.fails(0..6).opened();
+    let mut course = Course { tracker: Tracker::default(), ..course };
+    course.tracker.restore(vec![before.clone()], course.now);
+    assert_eq!(course.tracker.open_incidents().cloned().collect::<Vec<_>>(), [before.clone()]);
+    course.fails(0..7);
+    assert_eq!(course.tracker.suspicion(course.now), None, "it is known");
+    course.later(Duration::from_secs(15));
+    let order = course.tracker.to_probe(course.now).remove(0);
     assert_eq!(order.domains, before.domains[..3]);
-    let changes = story.changes();
+    let changes = course.changes();
     let [IncidentChange::Updated(incident)] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!((incident.domain_count, incident.messages), (7, 7), "nobody is counted twice");
 }
 
 #[test]
 fn memory_is_bounded_whatever_fails() {
-    let mut story = Story::new();
-    story.fails(0..6).opened();
-    story.fails(0..30_000).later(Duration::from_secs(10));
-    let changes = story.changes();
+    let mut course = Course::new();
+    course.fails(0..6).opened();
+    course.fails(0..30_000).later(Duration::from_secs(10));
+    let changes = course.changes();
     let [IncidentChange::Updated(incident)] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!((incident.domains.len(), incident.domain_count, incident.messages), (MOST_NAMED, 10_000, 30_006));
-    story.later(Duration::from_secs(15));
-    assert_eq!(story.tracker.to_probe(story.now)[0].domains.len(), 3);
+    course.later(Duration::from_secs(15));
+    assert_eq!(course.tracker.to_probe(course.now)[0].domains.len(), 3);
 }

@@ -1,8 +1,8 @@
 //! `relay watch list|show`: what will go wrong with the domains that mail goes to, as a relay that runs has
 //! found it, and a text for whoever runs them. The JSON form is stable.
 
-use crate::check::posture::letter;
-use crate::check::posture::store::{self, WatchedDomain};
+use super::letter::letter;
+use super::store::{self, WatchedDomain};
 use crate::config::Config;
 use crate::smtp::address::Domain;
 use crate::state_dir;
