@@ -6,7 +6,7 @@
 //! incident is open three domains every fifteen seconds, later every three quarters of a minute.
 
 use crate::check::analyse::Diagnosis;
-use crate::check::{CheckReport, Checker};
+use crate::check::{CheckReport, Checker, selfcheck};
 use crate::outcome::Side;
 use crate::pipeline::Pipeline;
 use crate::pipeline::incidents::{IncidentChange, Judgement, ProbeOrder, Suspicion};
@@ -38,6 +38,9 @@ pub async fn watch(pipeline: Arc<Pipeline>, stop: CancellationToken) {
         for (check, seen) in pipeline.observer.incidents.checks() {
             pipeline.incidents.tracker().checked(check, seen.status, &seen.detail, now);
         }
+        if pipeline.incidents.tracker().wants_check(now) {
+            aside(&stop, look_at_host(Arc::clone(&pipeline)));
+        }
         let suspicion = pipeline.incidents.tracker().suspicion(now);
         if let Some(suspicion) = suspicion {
             aside(&stop, look_at(Arc::clone(&pipeline), suspicion));
@@ -68,11 +71,24 @@ async fn take_up(pipeline: &Pipeline) {
         Err(error) => pipeline.observer.spool_failed("read the incidents", &error),
     }
     set_open(pipeline);
+    // A crash may have come between the record and the mail.
+    let open: Vec<Incident> = pipeline.incidents.tracker().open_incidents().cloned().collect();
+    for incident in &open {
+        tell_postmaster(pipeline, incident).await;
+    }
 }
 
 fn set_open(pipeline: &Pipeline) {
     let tracker = pipeline.incidents.tracker();
     pipeline.observer.incidents.set_open(tracker.open_incidents());
+}
+
+/// Whether the check that opened an incident passes again.
+async fn look_at_host(pipeline: Arc<Pipeline>) {
+    let Ok(seen) = timeout(DIAGNOSIS_LIMIT, Box::pin(selfcheck::look(&pipeline.out))).await else { return };
+    for one in seen {
+        pipeline.observer.self_check(one.check, one.number(), &one.detail);
+    }
 }
 
 /// One diagnosis of one domain, as an administrator would begin.

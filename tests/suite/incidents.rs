@@ -12,7 +12,7 @@ use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::lab::story::stage::canary_zone;
 use dane_relay::outcome::{Certainty, Side};
 use dane_relay::service::start::Relay;
-use dane_relay::spool::incident::{Incident, IncidentEnd};
+use dane_relay::spool::incident::{Incident, IncidentEnd, OpenedBy};
 use dane_relay::spool::open_ledger;
 use std::future::Future;
 use std::time::Duration;
@@ -173,4 +173,23 @@ async fn an_incident_survives_a_restart_and_closes_after_it() {
     assert_eq!((closed.id, closed.since), (opened.id, opened.since));
     relay.stop();
     timeout(PATIENCE, relay.ended()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_check_of_this_host_that_fails_opens_one_without_any_mail_and_it_ends_when_it_passes() {
+    let lab = lab().start().await.unwrap();
+    lab.dns().set_path([PathFault::ServFail]);
+    let mut spool = None;
+    let world = World::beside(lab, |_lab, config| spool = Some(config.spool.clone())).await;
+    let spool = spool.unwrap();
+    let opened = within_a_minute(|| async { known(&spool).await.pop() }, "an incident").await;
+    assert_eq!((opened.opened_by, opened.side), (OpenedBy::Check("validation".into()), Side::Resolver));
+    lab_is_clean(&world);
+    let closed = within_a_minute(
+        || async { known(&spool).await.into_iter().find(|incident| !incident.is_open()) },
+        "the end of the incident",
+    )
+    .await;
+    assert_eq!((closed.id, closed.ended), (opened.id, Some(IncidentEnd::CheckPassed)));
+    world.stop().await;
 }

@@ -15,6 +15,9 @@ const PROBE_EVERY_LATER: Duration = Duration::from_secs(45);
 /// It doubles with each time that an incident came back.
 const MOST_DOUBLINGS: u32 = 8;
 const LATER: Duration = Duration::from_secs(3600);
+/// How often a check that opened one is made again: others may be asked by it.
+const CHECK_EVERY: Duration = Duration::from_secs(45);
+const CHECK_EVERY_LATER: Duration = Duration::from_secs(300);
 /// How often it is told that more domains or messages are affected.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Affected domains that are told apart.
@@ -26,6 +29,8 @@ pub(super) struct OpenIncident {
     pub(super) incident: Incident,
     pub(super) affected: BTreeSet<String>,
     pub(super) next_probe: Timestamp,
+    /// When the check that opened it is to be made again.
+    next_check: Timestamp,
     /// The domain after which the next try goes on.
     pub(super) probed_last: String,
     /// Messages counted before a restart.
@@ -91,6 +96,7 @@ impl OpenIncident {
         Self {
             affected: incident.domains.iter().cloned().collect(),
             next_probe: now.plus(pause(&incident, now)),
+            next_check: now.plus(CHECK_EVERY),
             probed_last: String::new(),
             messages_before: incident.messages,
             last_told: (incident.domain_count, incident.messages, now),
@@ -119,6 +125,16 @@ impl OpenIncident {
         }
         self.last_told = (domain_count, count, now);
         Some(self.incident.clone())
+    }
+
+    /// Whether the check that opened it is to be made again now.
+    pub(super) fn wants_check(&mut self, now: Timestamp) -> bool {
+        if self.incident.opened_by == OpenedBy::Domains || self.next_check > now {
+            return false;
+        }
+        let late = now.since(self.incident.since) > LATER;
+        self.next_check = now.plus(if late { CHECK_EVERY_LATER } else { CHECK_EVERY });
+        true
     }
 
     /// A few of the domains that fail, each in its turn; those known before a restart at first.

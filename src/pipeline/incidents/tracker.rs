@@ -265,6 +265,12 @@ impl Tracker {
         }
     }
 
+    /// Whether this host is to be looked at again now: a check of it has opened an incident.
+    pub fn wants_check(&mut self, now: Timestamp) -> bool {
+        // Each has its time, so each is asked.
+        self.open.values_mut().filter_map(|open| open.wants_check(now).then_some(())).count() > 0
+    }
+
     /// The domains that are to be tried again now, of every open incident whose time has come.
     pub fn to_probe(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
         let failing = &self.failing;

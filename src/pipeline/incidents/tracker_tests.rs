@@ -228,6 +228,9 @@ fn a_check_that_fails_opens_one_that_ends_when_it_passes() {
     assert_eq!((better.id, better.cause.as_str()), (incident.id, "local-dns-count-filter"));
     course.arrives(0..6);
     assert_eq!(course.changes(), []);
+    assert!(!course.tracker.wants_check(course.now));
+    course.later(Duration::from_secs(45));
+    assert!(course.tracker.wants_check(course.now) && !course.tracker.wants_check(course.now));
     course.tracker.checked("validation", 0, "well", course.now);
     assert_eq!(course.closed().0, IncidentEnd::CheckPassed);
 }
