@@ -93,23 +93,25 @@ async fn look_at_host(pipeline: Arc<Pipeline>) {
 
 /// One diagnosis of one domain, as an administrator would begin.
 async fn look_at(pipeline: Arc<Pipeline>, suspicion: Suspicion) {
-    let Suspicion { kind, domain } = suspicion;
-    let found = Box::pin(diagnosed(&pipeline, &domain)).await;
-    pipeline.incidents.tracker().judged(&kind, found, pipeline.out.clock.now());
+    let report = Box::pin(diagnosed(&pipeline, &suspicion.domain)).await;
+    let (now, mut tracker) = (pipeline.out.clock.now(), pipeline.incidents.tracker());
+    match report {
+        Some(report) if report.evidence.delivery.cause.is_none() => tracker.is_well(&suspicion),
+        Some(report) => tracker.judged(&suspicion.kind, Some(judgement(&report)), now),
+        None => tracker.judged(&suspicion.kind, None, now),
+    }
 }
 
-async fn diagnosed(pipeline: &Pipeline, domain: &str) -> Option<Judgement> {
+async fn diagnosed(pipeline: &Pipeline, domain: &str) -> Option<CheckReport> {
     let domain: Domain = domain.parse().ok()?;
     let checker = Checker::new((*pipeline.out.config).clone(), pipeline.out.clock.clone()).ok()?;
-    let report = timeout(DIAGNOSIS_LIMIT, Box::pin(checker.check(&domain))).await.ok()?;
-    judgement(&report)
+    timeout(DIAGNOSIS_LIMIT, Box::pin(checker.check(&domain))).await.ok()
 }
 
-/// What a diagnosis says of an incident; nothing where the domain is in good order meanwhile.
-fn judgement(report: &CheckReport) -> Option<Judgement> {
+/// What a diagnosis says of an incident.
+fn judgement(report: &CheckReport) -> Judgement {
     let Diagnosis { side, certainty, word, also, decide, sentence, proof, hand_over, bridge, advice, do_not, .. } =
         &report.diagnosis;
-    report.fault.as_ref()?;
     let to_do = [
         bridge.as_ref().map(|bridge| format!("meanwhile: {bridge}")),
         advice.clone(),
@@ -117,7 +119,7 @@ fn judgement(report: &CheckReport) -> Option<Judgement> {
         do_not.as_ref().map(|do_not| format!("do not: {do_not}")),
     ];
     let of = format!("seen with {}", report.domain);
-    Some(Judgement {
+    Judgement {
         cause: word.clone(),
         also: also.clone(),
         side: side.unwrap_or(Side::Path),
@@ -125,7 +127,7 @@ fn judgement(report: &CheckReport) -> Option<Judgement> {
         sentence: sentence.clone(),
         evidence: bounded([of].into_iter().chain(proof.iter().cloned()).chain(hand_over.iter().cloned())),
         what_to_do: to_do.into_iter().flatten().collect(),
-    })
+    }
 }
 
 /// Whether some affected domains still fail, by what delivery itself would do.

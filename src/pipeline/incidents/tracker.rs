@@ -205,6 +205,14 @@ impl Tracker {
         }
     }
 
+    /// The domain of a suspicion is in good order meanwhile: it does not count any more.
+    pub fn is_well(&mut self, suspicion: &Suspicion) {
+        self.looking.remove(&suspicion.kind);
+        if let Some(failing) = self.failing.get_mut(&suspicion.kind) {
+            failing.recovered(&suspicion.domain);
+        }
+    }
+
     /// What a check of this host opened has a better explanation.
     fn learn(&mut self, kind: &FailureKind, found: Judgement) {
         let Some(open) = self.open.get_mut(kind) else { return };

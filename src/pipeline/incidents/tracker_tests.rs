@@ -161,6 +161,17 @@ fn what_names_no_fault_of_ours_needs_most_of_the_domains_and_is_not_looked_at_ag
 }
 
 #[test]
+fn a_domain_that_is_well_when_it_is_looked_at_does_not_count() {
+    let mut course = Course::new();
+    course.arrives(100..200).fails(0..5);
+    let suspicion = course.tracker.suspicion(course.now).unwrap();
+    course.tracker.is_well(&suspicion);
+    assert_eq!(course.tracker.suspicion(course.now), None, "four are left");
+    course.fails(5..6);
+    assert!(course.tracker.suspicion(course.now).is_some());
+}
+
+#[test]
 fn it_ends_when_affected_domains_work_again_and_what_waited_is_handed_over() {
     let mut course = Course::new();
     course.fails(0..12).opened();
