@@ -3,7 +3,7 @@
 mod cli;
 
 use clap::{CommandFactory as _, Parser as _};
-use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction};
+use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction, WatchAction};
 use cli::lookup::DnsOutput;
 use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, say, usual_file};
 use cli::{check, lookup, manual, operator, serve};
@@ -57,7 +57,13 @@ async fn run(command: CliCommand) -> ExitCode {
                 .await
         }
         CliCommand::Queue { action } => operator::queue(action).await,
-        CliCommand::Why { subject, place } => operator::why(&subject, &place).await,
+        CliCommand::Why { what_if: Some(supposition), of_domain: Some(domain), place, .. } => {
+            operator::what_if(supposition, &domain, &place).await
+        }
+        CliCommand::Why { subject, place, .. } => operator::why(&subject.unwrap_or_default(), &place).await,
+        CliCommand::Watch { action: WatchAction::List { place } } => operator::watch_list(&place),
+        CliCommand::Watch { action: WatchAction::Show { domain, place } } => operator::watch_show(&domain, &place),
+        CliCommand::Incidents { place } => operator::incidents(&place).await,
         CliCommand::Audit(options) => operator::audit(options).await,
         CliCommand::Status { place } => operator::status(&place).await,
         CliCommand::Config { action: ConfigAction::Check { config } } => {

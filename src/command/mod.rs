@@ -2,9 +2,11 @@
 
 pub mod audit;
 pub mod dns;
+pub mod incidents;
 pub mod policy;
 pub mod queue;
 pub mod reconcile;
 pub(crate) mod status;
 pub mod tracking;
+pub mod what_if;
 pub mod why;

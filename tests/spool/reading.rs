@@ -170,3 +170,30 @@ pub(crate) async fn what_clients_handed_in_is_listed_by_its_time<E: Engine>(engi
     assert_eq!(accepted(LATER, NOW).await, []);
     assert_eq!(ledger.complete_since().await.unwrap(), None, "nothing was removed yet");
 }
+
+pub(crate) async fn past_deliveries_to_a_domain_are_found_by_it_alone<E: Engine>(engine: E) {
+    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
+    let ids = of_every_kind(spool.as_ref()).await;
+    let ledger = engine.ledger().await;
+    let found = async |domain: &str, most| ledger.delivered(&domain.parse().unwrap(), most).await.unwrap();
+    let all = found("x.example", 10).await;
+    assert_eq!(all.iter().map(|one| (one.id, one.recipient.as_str())).collect::<Vec<_>>(), [(ids[0], "a@x.example")]);
+    assert_eq!(found("X.Example", 10).await, all);
+    for other in ["example", "y.example", "sub.x.example"] {
+        assert_eq!(found(other, 10).await, [], "{other}");
+    }
+    assert_eq!(found("x.example", 0).await, []);
+}
+
+pub(crate) async fn the_domains_that_mail_goes_to_are_counted<E: Engine>(engine: E) {
+    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
+    of_every_kind(spool.as_ref()).await;
+    let other = store(spool.as_ref(), envelope("alice@office.example", &["g@Y.example", "h@[192.0.2.1]"]), b"").await;
+    caught_up(spool.as_ref(), other).await;
+    let ledger = engine.ledger().await;
+    let domains =
+        async |most| ledger.destinations(most).await.unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let all = domains(10).await;
+    assert_eq!(all, ["x.example", "y.example"], "the reports of the relay do not count, nor do literals");
+    assert_eq!(domains(1).await, ["x.example".to_owned()]);
+}

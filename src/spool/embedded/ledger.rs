@@ -5,10 +5,12 @@ use super::audit::Auditor;
 use super::reader::StateReader;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
+use crate::smtp::address::Domain;
 use crate::spool::EngineError;
 use crate::spool::audit::{Audit, Depth};
 use crate::spool::event::Event;
-use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches};
+use crate::spool::incident::Incident;
+use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery};
 use async_trait::async_trait;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -89,6 +91,19 @@ impl Ledger for EmbeddedLedger {
 
     async fn complete_since(&self) -> Result<Option<Timestamp>, LedgerError> {
         self.ask(StateReader::complete_since).await
+    }
+
+    async fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError> {
+        self.ask(move |reader| reader.incidents(most)).await
+    }
+
+    async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {
+        let domain = domain.clone();
+        self.ask(move |reader| reader.delivered(&domain, most)).await
+    }
+
+    async fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError> {
+        self.ask(move |reader| reader.destinations(most)).await
     }
 
     async fn audit(&self, depth: Depth) -> Result<Box<dyn AuditRun>, LedgerError> {

@@ -39,12 +39,13 @@ use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
+use crate::spool::incident::Incident;
 use crate::spool::record::{NewRecord, RecordContent, RecordKind};
 use async_trait::async_trait;
 use claiming::Claiming;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
 use index::Taken;
-use jobs::{Accepting, ContentPlace, LogJob, NewMessage, RecordPlace, ReplyTo, StateJob};
+use jobs::{Accepting, ContentPlace, IncidentRow, LogJob, NewMessage, RecordPlace, ReplyTo, StateJob};
 use log::Log;
 use manual::Writers;
 use segments::StoredRecord;
@@ -406,6 +407,13 @@ impl Spool for EmbeddedSpool {
 
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
         self.ask(|answer| StateJob::History(id, answer)).await
+    }
+
+    async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
+        self.running()?;
+        let id = incident.id.0;
+        let incident = serde_json::to_string(incident).map_err(|e| invalid(e.into()))?;
+        self.ask(|answer| StateJob::Incident(IncidentRow { id, incident, answer })).await
     }
 
     async fn failed(&self) -> String {
