@@ -4,5 +4,7 @@ pub mod audit;
 pub mod dns;
 pub mod policy;
 pub mod queue;
+pub mod send_test;
+pub mod setup;
 pub mod status;
 pub mod why;
