@@ -45,10 +45,10 @@ pub fn text(answers: &SetupAnswers, egress: &[IpAddr], spf: &[SpfToPublish]) -> 
         };
     }
     if spf.is_empty() {
-        for domain in &answers.sender_domains {
-            let owner = domain.fqdn();
-            text += &format!("{owner:36} TXT   \"v=spf1 ip4:{UNKNOWN} …\"  ; in the record that is there\n");
-        }
+        let own: Vec<String> = egress.iter().map(ToString::to_string).collect();
+        let own = if own.is_empty() { UNKNOWN.to_owned() } else { own.join(", ") };
+        let domains = answers.sender_domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        text += &format!("; (not looked at: the TXT record of {domains} must allow {own})\n");
     }
     text += "; DKIM: keep the signature of whatever signs today. DMARC: no change.\n";
     text
