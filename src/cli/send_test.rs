@@ -4,7 +4,7 @@ use super::operator::{SpoolOptions, ask_status, with_ledger};
 use super::terminal::{EXIT_CONFIG, EXIT_USAGE, ProgressLine, complain, say};
 use super::values::mailbox;
 use clap::Args;
-use dane_relay::clock::Clock;
+use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::command::queue::OutputForm;
 use dane_relay::command::send_test::{HandedIn, TestMail, hand_in, usual_sender};
 use dane_relay::command::why;
@@ -79,29 +79,32 @@ pub(crate) async fn send_test(arguments: SendTestArguments) -> ExitCode {
 /// Waits for the end, and tells the story.
 async fn follow(ledger: &dyn Ledger, id: QueueId, wait: Duration, form: OutputForm) -> Result<ExitCode, LedgerError> {
     let progress = ProgressLine::begin(&format!("accepted as {id}; waiting for its end"));
-    let ended = tokio::time::timeout(wait, end(ledger, id)).await;
+    let until = Clock::system().now().plus(wait);
+    let ended = tokio::time::timeout(wait, end(ledger, id, until)).await;
     drop(progress);
     let story = why::look_up(ledger, &id.to_string()).await?;
     match form {
         OutputForm::Text => say(&story.text()),
         OutputForm::Json => say(&format!("{:#}\n", story.json())),
     };
-    match ended {
-        Ok(code) => code.map(ExitCode::from),
-        Err(_elapsed) if form == OutputForm::Text => Ok(complain(
+    match ended.unwrap_or(Ok(EXIT_WAITS))? {
+        EXIT_WAITS if form == OutputForm::Text => Ok(complain(
             EXIT_WAITS,
             &format!("it still waits, and is tried again; `relay why {id}` tells how it goes on"),
         )),
-        Err(_elapsed) => Ok(ExitCode::from(EXIT_WAITS)),
+        code => Ok(ExitCode::from(code)),
     }
 }
 
-/// The exit code for the end of the one recipient.
-async fn end(ledger: &dyn Ledger, id: QueueId) -> Result<u8, LedgerError> {
+/// The exit code for the end of the one recipient, or for its next attempt when that comes too late.
+async fn end(ledger: &dyn Ledger, id: QueueId, until: Timestamp) -> Result<u8, LedgerError> {
     loop {
         let message = ledger.message(id).await?;
         let outcome = message.as_ref().and_then(|message| match &message.recipients.first()?.as_ref()?.state {
-            RecipientState::Queued(_) => None,
+            RecipientState::Queued(pending) => {
+                let is_late = pending.tries > 0 && pending.due.is_some_and(|due| due > until);
+                is_late.then_some(EXIT_WAITS)
+            }
             RecipientState::Owed(owed) => Some(code_of(&owed.outcome)),
             RecipientState::Done { outcome } => Some(code_of(outcome)),
             RecipientState::Removed => Some(EXIT_REFUSED),
