@@ -38,10 +38,6 @@ const STDOUT: &str = "-";
 pub(crate) struct SetupArguments {
     #[command(flatten)]
     given: GivenAnswers,
-    /// The address that mail leaves from as others see it, where a router changes it. May be given twice,
-    /// for IPv4 and IPv6.
-    #[arg(long, value_name = "ADDRESS")]
-    egress: Vec<IpAddr>,
     /// Where the configuration is written; - prints it and nothing else.
     #[arg(long, value_name = "FILE", default_value = "/etc/relay/relay.toml")]
     output: PathBuf,
@@ -90,6 +86,10 @@ pub(crate) struct GivenAnswers {
     /// A file of trust anchors; without it the built-in ones.
     #[arg(long, value_name = "FILE")]
     trust_anchors: Option<PathBuf>,
+    /// The address that mail leaves from as others see it, where a router changes it. May be given twice,
+    /// for IPv4 and IPv6.
+    #[arg(long, value_name = "ADDRESS")]
+    egress: Vec<IpAddr>,
     /// A mail host of somebody else, to see whether port 25 is open. May be given several times.
     #[arg(long, value_name = "HOST", value_parser = domain)]
     control: Vec<Domain>,
@@ -99,7 +99,7 @@ pub(crate) struct GivenAnswers {
 }
 
 pub(crate) async fn setup(arguments: SetupArguments) -> ExitCode {
-    let SetupArguments { given, egress, output, force, offline, yes } = arguments;
+    let SetupArguments { given, output, force, offline, yes } = arguments;
     let to_stdout = output.as_os_str() == STDOUT;
     let existing = if force { Existing::Replace } else { Existing::Keep };
     if !to_stdout && let Err(error) = disk::may_write(&output, existing) {
@@ -123,7 +123,7 @@ pub(crate) async fn setup(arguments: SetupArguments) -> ExitCode {
     if to_stdout {
         return say(&text);
     }
-    let looked = match look(config, &egress, offline.then_some(Offline)).await {
+    let looked = match look(config, &answers.egress, offline.then_some(Offline)).await {
         Ok(looked) => looked,
         Err(code) => return code,
     };

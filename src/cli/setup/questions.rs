@@ -61,6 +61,7 @@ pub(super) fn complete(given: GivenAnswers) -> Result<SetupAnswers, AnswerError>
         spool: given.spool,
         upstreams: given.upstream,
         trust_anchors: given.trust_anchors,
+        egress: given.egress,
         controls: given.control,
         pilot,
     })
@@ -106,6 +107,11 @@ impl<R: BufRead, W: Write> Terminal<R, W> {
         if given.listen.is_empty() {
             let socket = |text: &str| text.parse().map_err(|_| "write IP:PORT, such as 0.0.0.0:25".to_owned());
             given.listen = vec![self.one("Where Exchange hands mail in", &everywhere().to_string(), socket)?];
+        }
+        if given.egress.is_empty() {
+            let question = "The address that mail leaves from, as others see it (Enter: that of this machine)";
+            let address = |text: &str| text.parse().map_err(|_| format!("\"{text}\" is no address"));
+            given.egress = self.several(question, Few::OrNone, address)?;
         }
         if given.control.is_empty() {
             let question = "A mail server of somebody else, to see whether port 25 is open (Enter: do not try)";
@@ -168,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_typed_counts_and_enter_takes_the_usual() {
-        let text = "relay.example.org\n192.0.2.10, 192.0.2.11\nexample.org example.net\n\n\n\npilot.example\n";
+        let text = "relay.example.org\n192.0.2.10, 192.0.2.11\nexample.org example.net\n\n\n\n\npilot.example\n";
         let (answers, asked) = typed(text, GivenAnswers::default());
         let answers = answers.unwrap();
         assert_eq!(answers.exchange.len(), 2);
@@ -182,7 +188,7 @@ mod tests {
     #[test]
     fn an_answer_that_makes_no_sense_is_asked_for_again() {
         let given = GivenAnswers { hostname: Some("relay.example.org".parse().unwrap()), ..GivenAnswers::default() };
-        let text = "exchange.example.org\n\n192.0.2.10\nexample.org\n\n\n\n\n";
+        let text = "exchange.example.org\n\n192.0.2.10\nexample.org\n\n\n\n\n\n";
         let (answers, asked) = typed(text, given);
         assert_eq!(answers.unwrap().exchange, [network("192.0.2.10").unwrap()]);
         assert!(asked.contains("is no address") && asked.contains("at least one"), "{asked}");

@@ -32,6 +32,8 @@ pub struct SetupAnswers {
     pub upstreams: Vec<Upstream>,
     /// A file of trust anchors in place of the built-in ones.
     pub trust_anchors: Option<PathBuf>,
+    /// The addresses that mail leaves from as others see them; none where this host is to find out.
+    pub egress: Vec<IpAddr>,
     /// Mail hosts of others, to see whether port 25 is open.
     pub controls: Vec<Domain>,
     /// The recipient domain with which the change begins.
@@ -70,6 +72,7 @@ pub(super) mod tests {
             spool: "/var/lib/relay".into(),
             upstreams: Vec::new(),
             trust_anchors: None,
+            egress: Vec::new(),
             controls: Vec::new(),
             pilot: "partner.example".parse().unwrap(),
         }
