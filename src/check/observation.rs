@@ -3,6 +3,7 @@
 
 use super::certificate;
 use super::evidence::{CertificateEnd, DeliveryForecast, DnsProbe, ProbeRole, ServerSeen, Troubled, Whom};
+use super::report::ShownChain;
 use crate::clock::Timestamp;
 use crate::deliver::driver::Probe;
 use crate::deliver::{Planned, Target};
@@ -24,6 +25,18 @@ impl ProbedServer {
             (Planned::Skip { cause, .. }, _) => Some(cause),
             (Planned::Try(_), Some(probe)) => probe.failure.as_ref(),
             (Planned::Try(_), None) => None,
+        }
+    }
+
+    /// What it showed of certificates; nothing where it was not spoken to.
+    pub(super) fn chain(&self) -> Option<ShownChain> {
+        match (&self.step, &self.probe) {
+            (Planned::Try(target), Some(probe)) => Some(ShownChain {
+                host: target.peer.host.clone(),
+                address: target.peer.address.to_string(),
+                certificates: probe.certificates.clone(),
+            }),
+            (Planned::Try(_) | Planned::Skip { .. }, _) => None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! Logging in at a server: PLAIN, LOGIN and SCRAM-SHA-256, without sockets (RFC 4954, RFC 4616,
-//! RFC 5802, RFC 7677).
+//! RFC 5802, RFC 7677, RFC 4013).
 //!
 //! The strongest way that both sides know is taken; SCRAM never says the password. Its cryptography is
 //! that of the TLS library, only the messages are made here. Whoever calls has seen to it that the server
@@ -9,8 +9,10 @@ use super::egress::Login;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use aws_lc_rs::{constant_time, hmac, pbkdf2};
 use data_encoding::BASE64;
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
+use stringprep::saslprep;
 
 /// Fewer rounds than RFC 7677 §4 asks for would give the password away too cheaply.
 const LEAST_ROUNDS: u32 = 4096;
@@ -62,12 +64,11 @@ impl Mechanism {
         }
     }
 
-    /// Those that both sides know, the strongest first. SCRAM wants its texts prepared (RFC 4013), which
-    /// changes nothing in printable ASCII; others go by PLAIN, which takes them as they are.
+    /// Those that both sides know, the strongest first. SCRAM wants its texts prepared (RFC 5802 §5.1);
+    /// where that cannot be, they go by PLAIN, which takes them as they are.
     #[must_use]
     pub(super) fn usable(offered: &[String], login: &Login) -> Vec<Self> {
-        let is_prepared = |text: &str| text.bytes().all(|octet| (b' '..=b'~').contains(&octet));
-        let can_scram = is_prepared(&login.user) && is_prepared(login.password());
+        let can_scram = prepared(&login.user).is_ok() && prepared(login.password()).is_ok();
         let knows = |mechanism: &Self| offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism.word()));
         [Self::ScramSha256, Self::Plain, Self::Login]
             .into_iter()
@@ -110,6 +111,7 @@ impl LoginExchange {
             }
             Mechanism::Login => (LoginStage::Name, "AUTH LOGIN".to_owned()),
             Mechanism::ScramSha256 => {
+                let user = prepared(user).unwrap_or(user.into());
                 // RFC 5802 §5.1: comma and equals sign have another meaning there.
                 let first = format!("n={},r={nonce}", user.replace('=', "=3D").replace(',', "=2C"));
                 let line = format!("AUTH SCRAM-SHA-256 {}", BASE64.encode(format!("{NO_BINDING}{first}").as_bytes()));
@@ -176,8 +178,9 @@ impl LoginExchange {
             salt.and_then(|salt| BASE64.decode(salt.as_bytes()).ok()).ok_or("the server's salt cannot be read")?;
         let rounds = rounds.and_then(|rounds| rounds.parse().ok()).filter(|n| (LEAST_ROUNDS..=MOST_ROUNDS).contains(n));
         let rounds = rounds.and_then(NonZeroU32::new).ok_or("the server's number of rounds is out of range")?;
+        let password = prepared(self.login.password())?;
         let mut salted = [0; SHA256_OUTPUT_LEN];
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, self.login.password().as_bytes(), &mut salted);
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, password.as_bytes(), &mut salted);
         let unproven = format!("c={},r={all_nonce}", BASE64.encode(NO_BINDING.as_bytes()));
         let signed = format!("{first},{server_first},{unproven}");
         let client_key = mac(&salted, b"Client Key");
@@ -194,6 +197,11 @@ impl fmt::Debug for LoginExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoginExchange").field("login", &self.login).finish_non_exhaustive()
     }
+}
+
+/// As both sides must have it, however it was typed (RFC 4013).
+fn prepared(text: &str) -> Result<Cow<'_, str>, Unsound> {
+    saslprep(text).map_err(|_forbidden| "the name or the password holds characters that no login may have")
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
@@ -262,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn rfc4013_name_and_password_are_proven_in_one_form_however_they_were_typed() {
+        let last = |user: &str, password: &str| {
+            let (mut exchange, first) =
+                LoginExchange::begin(Mechanism::ScramSha256, &Login::new(user, password), NONCE);
+            (said(&first), said(&exchange.answer(&encoded(SERVER_FIRST)).unwrap()))
+        };
+        let composed = last("J\u{fc}rgen", "gew\u{fc}rz IX");
+        assert_eq!(last("Ju\u{308}rgen", "gewu\u{308}r\u{ad}z\u{a0}\u{2168}"), composed);
+        assert_eq!(composed.0, format!("AUTH SCRAM-SHA-256 {}", encoded(&format!("n,,n=J\u{fc}rgen,r={NONCE}"))));
+        assert_ne!(last("J\u{fc}rgen", "gewurz IX").1, composed.1);
+    }
+
+    #[test]
     fn rfc4616_2_and_login_say_name_and_password_as_they_are() {
         let login = Login::new("tim", "tanstaaftanstaaf");
         let (exchange, line) = LoginExchange::begin(Mechanism::Plain, &login, "");
@@ -283,11 +304,8 @@ mod tests {
             Mechanism::usable(&offered, &Login::new("u", password)).into_iter().map(Mechanism::word).collect::<Vec<_>>()
         };
         assert_eq!(usable("LOGIN plain GSSAPI scram-sha-256", "x"), ["SCRAM-SHA-256", "PLAIN", "LOGIN"]);
-        assert_eq!(
-            usable("LOGIN SCRAM-SHA-256", "gew\u{fc}rz"),
-            ["LOGIN"],
-            "what would have to be prepared goes as it is"
-        );
+        assert_eq!(usable("LOGIN SCRAM-SHA-256", "gew\u{fc}rz"), ["SCRAM-SHA-256", "LOGIN"]);
+        assert_eq!(usable("LOGIN SCRAM-SHA-256", "\u{7}"), ["LOGIN"], "what cannot be prepared goes as it is");
         assert!(usable("GSSAPI SCRAM-SHA-256-PLUS XOAUTH2", "x").is_empty());
         let (_, line) = LoginExchange::begin(Mechanism::ScramSha256, &Login::new("a=b,c", "x"), "n");
         assert_eq!(said(&line), format!("AUTH SCRAM-SHA-256 {}", encoded("n,,n=a=3Db=2Cc,r=n")));

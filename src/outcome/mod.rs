@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 mod cause_tests;
+mod certainty;
 mod conversation;
 mod egress;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod named;
 mod tls;
 mod words;
 
+pub use certainty::Certainty;
 pub use egress::EgressFailure;
 pub use named::{NAMES, Named, UNITS, Unit, span};
 pub use tls::{
@@ -77,6 +79,15 @@ impl Side {
             Self::Path => "path",
             Self::Recipient => "recipient",
             Self::Sender => "sender",
+        }
+    }
+
+    /// Whether those who run this relay have to look at it first, and no recipient.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        match self {
+            Self::Here | Self::Resolver | Self::Path => true,
+            Self::Recipient | Self::Sender => false,
         }
     }
 

@@ -123,6 +123,11 @@ impl Backoff {
         self.hops.remove(hop);
     }
 
+    /// What stopped them all is gone.
+    pub(super) fn forget_all(&mut self) {
+        self.hops.clear();
+    }
+
     /// Next hops that nobody dials now.
     pub(super) fn count(&self, now: Timestamp) -> usize {
         self.hops.values().filter(|trouble| trouble.failures >= FAILURES && now < trouble.until).count()

@@ -98,7 +98,9 @@ impl Pipeline {
         let all = reports.iter().flat_map(|due| due.recipients.iter().map(|(index, _)| *index));
         let earlier: BTreeSet<usize> = all.filter(|index| !tried.changed.contains(index)).collect();
         let tries_now = tried.tries_now;
-        let original = Original { entry, content: &content, until, history: &history, tries_now, earlier: &earlier };
+        let incidents = &self.incidents.ours();
+        let (content, history, earlier) = (&content, &history, &earlier);
+        let original = Original { entry, content, until, history, tries_now, earlier, incidents };
         reports.iter().map(|due| report::compose(&self.report_context(), &original, due, now)).collect()
     }
 

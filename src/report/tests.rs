@@ -18,6 +18,7 @@ use mail_parser::{MessageParser, MimeHeaders as _};
 use std::path::Path;
 
 mod bounds;
+mod incidents;
 
 const ARRIVED: Timestamp = Timestamp(1_794_915_868_000);
 const NOW: Timestamp = Timestamp(1_795_261_468_000);
@@ -64,6 +65,7 @@ struct ReportCase {
     tries_now: u32,
     reported: Reported,
     before: Option<Vec<RecipientState>>,
+    incidents: Vec<Incident>,
 }
 
 impl ReportCase {
@@ -82,6 +84,7 @@ impl ReportCase {
             tries_now: 1,
             reported: Reported::NOTHING,
             before: None,
+            incidents: Vec::new(),
         }
     }
 
@@ -113,8 +116,15 @@ impl ReportCase {
         let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
         let (content, history) = (&self.content[..wanted], &self.history);
-        let original =
-            Original { entry: &entry, content, until, history, tries_now: self.tries_now, earlier: &BTreeSet::new() };
+        let original = Original {
+            entry: &entry,
+            content,
+            until,
+            history,
+            tries_now: self.tries_now,
+            earlier: &BTreeSet::new(),
+            incidents: &self.incidents,
+        };
         notifications.reports.iter().map(|due| (due.kind, compose(&context, &original, due, NOW))).collect()
     }
 

@@ -18,7 +18,7 @@ use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
 use super::paths::standing::PathStanding;
 use super::paths::{FetchError, Path, PathName, Source, in_order};
-use super::proof::{ProofRules, has_signatures, vouches};
+use super::judging::{ProofRules, has_signatures, vouches};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert};
 use crate::clock::{Clock, Timestamp};
@@ -64,12 +64,12 @@ pub struct Dns {
     mode: DnsMode,
     deadline: Duration,
     timeout: Duration,
-    anchors: Anchors,
+    pub(super) anchors: Anchors,
     zones: Zones,
     cache: Mutex<Cache<LookupKey, Arc<Lookup>>>,
     flights: Flights<LookupKey, Arc<Lookup>>,
     counts: Mutex<TlsaCounts>,
-    clock: Clock,
+    pub(super) clock: Clock,
     listener: Listener,
 }
 
@@ -99,7 +99,7 @@ impl Dns {
 
     fn with_paths(config: &Config, paths: Paths, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
         Ok(Self {
-            anchors: anchors(&config.dns.trust_anchors)?,
+            anchors: trusted(&config.dns.trust_anchors)?,
             paths,
             own: Own::default(),
             mode: config.dns.mode,
@@ -237,7 +237,7 @@ impl Dns {
         }
     }
 
-    fn paths_now(&self) -> List {
+    pub(super) fn paths_now(&self) -> List {
         self.paths.now(|event| (self.listener)(event))
     }
 
@@ -414,7 +414,11 @@ fn without_dot(name: &Name) -> String {
     if text == "." { text } else { text.trim_end_matches('.').to_owned() }
 }
 
-fn anchors(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
+/// The trust anchors that the configuration names.
+///
+/// # Errors
+/// When the file cannot be used.
+pub fn trusted(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
     let TrustAnchorSource::File(path) = source else {
         return Ok(Anchors::builtin());
     };

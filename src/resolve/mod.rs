@@ -18,7 +18,8 @@ mod own;
 pub(crate) mod own_hop;
 pub mod paths;
 pub mod probe;
-mod proof;
+mod judging;
+pub(crate) mod proof;
 pub mod tlsa_counts;
 mod trust_ad;
 

@@ -5,6 +5,8 @@ mod audit;
 pub mod control;
 mod egress;
 pub mod exceptions;
+pub mod incidents;
 pub mod notify;
 mod selfcheck;
 pub mod start;
+pub mod watch;

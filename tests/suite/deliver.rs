@@ -67,7 +67,7 @@ async fn rfc5321_4_5_4_1_a_connection_lost_at_any_step_keeps_the_mail() {
 async fn rfc5321_4_5_3_2_a_host_that_falls_silent_at_any_step_keeps_the_mail() {
     let at = |phase| match phase {
         TroubleAt::Connect => At::Greeting,
-        TroubleAt::Ehlo | TroubleAt::StartTls | TroubleAt::Quit => At::Ehlo,
+        TroubleAt::Ehlo | TroubleAt::EhloInTls | TroubleAt::StartTls | TroubleAt::Quit => At::Ehlo,
         TroubleAt::Mail => At::MailFrom,
         TroubleAt::Rcpt => At::RcptTo,
         TroubleAt::Data => At::Data,

@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// A lab, and a configuration whose retries come by themselves only after an hour.
-struct QueueScene {
-    lab: Lab,
-    folder: TempDir,
-    config: PathBuf,
+pub(crate) struct QueueScene {
+    pub(crate) lab: Lab,
+    pub(crate) folder: TempDir,
+    pub(crate) config: PathBuf,
 }
 
 impl QueueScene {
-    async fn new(lab: LabBuilder) -> Self {
+    pub(crate) async fn new(lab: LabBuilder) -> Self {
         let lab = lab.start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = configuration_file(&lab, folder.path());
@@ -38,11 +38,11 @@ impl QueueScene {
         Self::new(lab).await
     }
 
-    async fn serve(&self) -> Serving {
+    pub(crate) async fn serve(&self) -> Serving {
         Serving::start(&self.config).await
     }
 
-    async fn run(&self, arguments: &[&str]) -> ProgramOutput {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> ProgramOutput {
         run([arguments, &["--config", self.config.to_str().unwrap()]].concat()).await
     }
 

@@ -1,7 +1,7 @@
 //! Mail servers of all kinds at the other end of STARTTLS, and people on the path to them
 //! (RFC 3207 §4.2, RFC 7672 §8.1, RFC 9325 §3).
 
-use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use crate::relay::{World, expect, heard, lab, saw_no_mail, says};
 use dane_relay::check::Checker;
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
@@ -10,7 +10,7 @@ use dane_relay::lab::{
     Certificate, HostSpec, Lab, LabBuilder, RunningMxHost, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, TroubleAt,
     Versions,
 };
-use dane_relay::outcome::{Cause, Phase as At};
+use dane_relay::outcome::{Cause, DeliveryOutcome, Phase as At};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +145,23 @@ async fn rfc7435_silence_in_the_handshake_does_not_stop_mail_that_nobody_protect
     let id = world.mail(&["bob@plain.test"]).await;
     assert_eq!(world.delivered(id, "bob@plain.test").await.tls, "clear-text");
     assert_eq!(world.mx("plain.test").connections(), 3, "in the same attempt: a large hello, a small one, none");
+}
+
+#[tokio::test]
+async fn rfc7435_a_refusal_or_silence_at_ehlo_inside_tls_is_spoilt_tls() {
+    for trouble in [says("451 4.3.0 not now"), says("550 5.7.1 not you"), Trouble::Hang, Trouble::Drop] {
+        let spoilt = |h: HostSpec| h.trouble(Phase::EhloInTls, trouble.clone());
+        let world = World::with(dane(plain(lab(), "plain.test", spoilt), "dane.test", spoilt), |_, config| {
+            config.delivery.reply_timeout = Duration::from_secs(1);
+        });
+        let world = world.await;
+        assert_eq!(world.delivers("bob@plain.test").await.tls, "clear-text", "{trouble:?}");
+        // What it says inside TLS that is proven is a verdict.
+        let id = world.mail(&["bob@dane.test"]).await;
+        let told = world.news(id, "bob@dane.test", |news| !news.is_empty()).await;
+        assert!(matches!(told[0], DeliveryOutcome::Failed { .. }), "{told:?}");
+        saw_no_mail(world.mx("dane.test"));
+    }
 }
 
 #[tokio::test]

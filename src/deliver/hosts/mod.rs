@@ -31,8 +31,10 @@ pub(crate) enum Gate {
     Address(SocketAddr),
     /// All hosts of a `[[host]]`, by its place in the configuration.
     Group(usize),
-    /// The share of all places for hosts that have not answered.
+    /// The share of all places for hosts that nobody knows yet.
     New,
+    /// The share for hosts that did not answer, or not at once, when they were last tried.
+    Slow,
     /// The share for hosts that answer.
     Answering,
 }
@@ -99,6 +101,9 @@ pub enum Leaving {
     /// The server turned it away while it served others of ours: there was one too many of us, and the
     /// message waits for its place again.
     OneTooMany,
+    /// It was left before it had the time that it may need, because others waited for a first look at their
+    /// hosts. The message waits for a place with more time.
+    TooSoon,
 }
 
 /// The limits of the configuration.

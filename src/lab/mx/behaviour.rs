@@ -77,6 +77,8 @@ pub enum TroubleAt {
     Connect,
     /// At EHLO or HELO.
     Ehlo,
+    /// At EHLO inside TLS; where nothing goes wrong there, what does at EHLO holds.
+    EhloInTls,
     /// At STARTTLS.
     StartTls,
     /// At MAIL.

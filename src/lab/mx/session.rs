@@ -111,7 +111,7 @@ impl Session<'_> {
             self.shared.saw(SeenCommand { connection: self.number, secured: self.tls.is_some(), line: text.clone() });
             let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
             let verb = verb.to_ascii_uppercase();
-            let phase = phase_of(&verb);
+            let phase = phase_of(&verb).map(|phase| self.in_tls(phase));
             let met = match phase {
                 Some(phase) => self.meet(phase, wire).await?,
                 None => TroubleTaken::Nothing,
@@ -126,6 +126,11 @@ impl Session<'_> {
                 return Err(dropped());
             }
         }
+    }
+
+    fn in_tls(&self, phase: Phase) -> Phase {
+        let goes_wrong_there = self.tls.is_some() && self.behaviour().troubles.contains_key(&Phase::EhloInTls);
+        if phase == Phase::Ehlo && goes_wrong_there { Phase::EhloInTls } else { phase }
     }
 
     async fn obey(&mut self, verb: &str, rest: &str, wire: &mut Wire) -> io::Result<Option<End>> {
@@ -148,7 +153,7 @@ impl Session<'_> {
                 wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
                 return Ok(Some(End::Closed));
             }
-            Some(TroubleAt::Connect | TroubleAt::Ehlo | TroubleAt::Mail | TroubleAt::Rcpt | TroubleAt::EndOfData)
+            Some(TroubleAt::Connect | TroubleAt::Ehlo | TroubleAt::EhloInTls | TroubleAt::Mail | TroubleAt::Rcpt | TroubleAt::EndOfData)
             | None => {
                 let reply = self.simple(verb, rest);
                 wire.write(&reply.to_wire()).await?;
