@@ -1,6 +1,7 @@
 //! What the command line alone needs: arguments, exit codes, the terminal, the orders of an operator.
 
 pub(crate) mod arguments;
+pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod log;
 pub(crate) mod lookup;

@@ -14,7 +14,7 @@ mod claim;
 mod conclude;
 mod eight_bit;
 mod failover;
-pub mod incidents;
+pub(crate) mod incidents;
 mod journal;
 mod lease;
 pub mod operate;

@@ -117,7 +117,7 @@ pub struct BundledServer {
     pub host: String,
     /// Address and port.
     pub address: String,
-    /// When.
+    /// When it was asked.
     pub at: Timestamp,
     /// Its greeting.
     pub greeting: Option<String>,

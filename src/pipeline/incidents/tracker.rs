@@ -72,7 +72,7 @@ pub struct Suspicion {
 pub struct ProbeOrder {
     /// In what way they fail.
     pub kind: FailureKind,
-    /// Which.
+    /// The domains to try.
     pub domains: Vec<String>,
 }
 
