@@ -14,7 +14,6 @@ use dane_relay::command::policy;
 use dane_relay::config;
 #[cfg(feature = "lab")]
 use dane_relay::lab;
-use dane_relay::spool::audit::Depth;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -65,8 +64,7 @@ async fn run(command: CliCommand) -> ExitCode {
         CliCommand::Watch { action: WatchAction::List { place } } => operator::watch_list(&place),
         CliCommand::Watch { action: WatchAction::Show { domain, place } } => operator::watch_show(&domain, &place),
         CliCommand::Incidents { place } => operator::incidents(&place).await,
-        CliCommand::Audit { quick: true, place } => operator::audit(Depth::Rows, &place).await,
-        CliCommand::Audit { quick: false, place } => operator::audit(Depth::Everything, &place).await,
+        CliCommand::Audit(options) => operator::audit(options).await,
         CliCommand::Status { place } => operator::status(&place).await,
         CliCommand::Config { action: ConfigAction::Check { config } } => {
             serve::check_config(config.or_else(usual_file)).await

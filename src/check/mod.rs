@@ -19,7 +19,7 @@ mod listed;
 mod observation;
 mod opinions;
 pub mod posture;
-pub mod probes;
+mod probes;
 mod queue;
 mod report;
 pub mod selfcheck;

@@ -10,7 +10,7 @@ use crate::deliver::{Planned, Target};
 use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
 use crate::resolve::answer::Trace;
-use crate::resolve::probe::Reply;
+use crate::resolve::probe::ProbeReply;
 use crate::resolve::{HostsFrom, MxHost, Resolution};
 use crate::smtp::address::Domain;
 
@@ -103,7 +103,7 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
 /// The answer that was missing, whole and signed, from a resolver that delivery asks.
 pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
     let is_ours = probe.whom == Whom::Upstream && probe.role == ProbeRole::Subject;
-    is_ours && probe.seen.reply == Reply::Records && probe.seen.signed
+    is_ours && probe.seen.reply == ProbeReply::Records && probe.seen.signed
 }
 
 /// The look-ups that some path failed for, those without any answer first.

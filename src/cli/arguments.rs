@@ -1,6 +1,6 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
-use super::operator::{EXIT_CODES, QueueAction, SpoolOptions};
+use super::operator::{AuditOptions, EXIT_CODES, QueueAction, SpoolOptions};
 use super::terminal::load;
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Color;
@@ -105,13 +105,9 @@ pub(crate) enum CliCommand {
     },
     /// Prove that every accepted recipient is accounted for.
     #[command(after_help = EXIT_CODES)]
-    Audit {
-        /// Look at the state database alone; without this, all that waits is read and verified, too.
-        #[arg(long)]
-        quick: bool,
-        #[command(flatten)]
-        place: SpoolOptions,
-    },
+    ///
+    /// With Exchange's message tracking log: prove that everything that Exchange handed over came in.
+    Audit(AuditOptions),
     /// Say whether the relay runs, and how it is.
     #[command(after_help = EXIT_CODES)]
     Status {

@@ -12,7 +12,7 @@ mod digest;
 pub mod driver;
 pub mod due;
 mod form;
-pub mod gather;
+pub(crate) mod gather;
 mod ndr;
 mod notice;
 mod readable;
@@ -108,7 +108,7 @@ pub struct Due {
 pub struct ReportContext<'a> {
     /// The name of the relay.
     pub hostname: &'a Domain,
-    /// Its words.
+    /// The texts of the reports.
     pub texts: &'a Texts,
     /// Messages smaller than this come back whole where the sender wants it, in octets.
     pub return_full_below: u64,

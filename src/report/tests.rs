@@ -5,7 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the expected mails are files")]
 
-use super::due::{Moment, ReportRules, due, lost, mark};
+use super::due::{EndedTries, Moment, ReportRules, due, lost, mark};
 use super::*;
 use crate::config::NotifyConfig;
 use crate::envelope::{DsnRequest, RecipientDsn, TlsRequest, testing};
@@ -102,7 +102,12 @@ impl ReportCase {
         let rules = ReportRules { notify: &notify, postmaster: Some(&postmaster) };
         let mut notifications = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
         if entry.envelope.reverse_path == ReversePath::Null {
-            let _reported = mark(&entry, &mut changes, &notifications, (&notify, self.tries_now), NOW);
+            let _reported = mark(
+                &entry,
+                &mut changes,
+                &notifications,
+                &EndedTries { notify: &notify, tries: self.tries_now, now: NOW },
+            );
             entry.recipients = changes.into_iter().map(|(_, state)| state).collect();
             notifications.reports.extend(lost(&entry, &rules));
         }

@@ -86,6 +86,19 @@ pub trait Ledger: Send + Sync {
     /// When the ledger cannot be read.
     async fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError>;
 
+    /// What clients handed in from the one moment to the other, both included, oldest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn accepted(&self, from: Timestamp, to: Timestamp) -> Result<Box<dyn Listing>, LedgerError>;
+
+    /// Whatever was accepted after this is known here; of what is older, some was removed with the
+    /// history. `None` while nothing was.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn complete_since(&self) -> Result<Option<Timestamp>, LedgerError>;
+
     /// Begins an audit: whether every accepted recipient is accounted for.
     ///
     /// # Errors
@@ -133,7 +146,7 @@ pub struct LedgerMessage {
     pub envelope: Envelope,
     /// Octets of content.
     pub size: u64,
-    /// How it stands.
+    /// Whether a recipient waits, and whether the operator holds it.
     pub standing: MessageState,
     /// When it is due.
     pub due_at: Timestamp,
@@ -162,7 +175,7 @@ pub enum MessageState {
 pub struct LedgerRecipient {
     /// The address.
     pub address: String,
-    /// How it stands.
+    /// Whether the recipient waits or has ended, and how.
     #[serde(flatten)]
     pub state: RecipientState,
     /// Who was told, when it failed.

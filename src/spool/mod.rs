@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod audit;
-pub mod conclude;
+pub(crate) mod conclude;
 pub mod embedded;
 mod engine;
 pub mod event;
@@ -41,7 +41,7 @@ pub mod ledger;
 mod message_id;
 pub mod owed;
 mod record;
-pub mod schedule;
+pub(crate) mod schedule;
 
 pub use engine::{Opened, open, open_ledger};
 

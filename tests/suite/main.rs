@@ -52,6 +52,7 @@ mod serve;
 mod situations;
 mod smart_host;
 mod sts;
+mod tracking;
 mod watch;
 mod wire;
 mod worlds;

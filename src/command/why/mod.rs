@@ -62,7 +62,7 @@ pub struct Story {
 /// Something that happened.
 #[derive(Debug, Serialize)]
 pub struct Happening {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
     /// The same for people (RFC 3339).
     pub time: String,

@@ -15,7 +15,7 @@ mod content;
 mod forward;
 mod index;
 mod jobs;
-pub mod ledger;
+pub(crate) mod ledger;
 mod log;
 mod manual;
 mod paths;
@@ -58,9 +58,6 @@ use std::thread::JoinHandle;
 use steps::{Steps, Workers};
 use tokio::sync::oneshot;
 use writer::Writer;
-
-/// Milliseconds to microseconds.
-const MICROSECONDS: u64 = 1000;
 
 /// The engine. Dropping it closes it, which blocks until what was taken is written;
 /// [`Spool::close`] does the same without blocking.
@@ -140,7 +137,7 @@ impl EmbeddedSpool {
 
     /// Strictly increasing, also across restarts; microseconds unless the clock is behind.
     fn next_id(&self, now: Timestamp) -> QueueId {
-        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(MICROSECONDS).min(schema::REPORT_IDS - 1);
+        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(schema::MICROSECONDS).min(schema::REPORT_IDS - 1);
         let next = |last: u64| time.max(last.saturating_add(1));
         let before = self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         QueueId(next(before.unwrap_or_else(|last| last)))
@@ -195,7 +192,7 @@ impl EmbeddedSpool {
     /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
     async fn record(&self, claim: Claim, settlement: Settlement, extent: Extent) -> Result<Claim, SpoolError> {
         self.running()?;
-        let prepared = PreparedSettlement::new(&self.shared, (claim, settlement), extent)?;
+        let prepared = PreparedSettlement::new(&self.shared, claim, settlement, extent)?;
         self.hand_over(prepared).await
     }
 
@@ -363,10 +360,10 @@ impl Spool for EmbeddedSpool {
         others: Vec<(Claim, Settlement)>,
     ) -> Result<(), SpoolError> {
         self.running()?;
-        let mut prepared = PreparedSettlement::new(&self.shared, (claim, settlement), Extent::Whole)?;
+        let mut prepared = PreparedSettlement::new(&self.shared, claim, settlement, Extent::Whole)?;
         let mut others = others.into_iter();
-        for other in others.by_ref() {
-            match PreparedSettlement::beside(&self.shared, other, Extent::Whole, &prepared.reports) {
+        for (claim, settlement) in others.by_ref() {
+            match PreparedSettlement::beside(&self.shared, claim, settlement, Extent::Whole, &prepared.reports) {
                 Ok(other) => prepared.settling.others.push(*other.settling),
                 Err(error) => {
                     self.shared.give_up(*prepared.settling, SpoolError::Stopped);

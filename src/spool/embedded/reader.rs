@@ -4,7 +4,10 @@
 //! nobody is held up. Every answer is bounded by its caller.
 
 use super::paths::SpoolPaths;
-use super::schema::{REPORT_IDS, SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, telling_of};
+use super::schema::{
+    MICROSECONDS, REPORT_IDS, SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, octets,
+    telling_of,
+};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::DeliveryOutcome;
@@ -13,7 +16,7 @@ use crate::spool::RecipientState;
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More, PastDelivery};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Rows, params};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -24,6 +27,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Domains that are counted; further ones are not.
 const MOST_DESTINATIONS: usize = 100_000;
+
+/// From the begin of a message's content to its acknowledgement, at the most: a day, in milliseconds.
+const LONGEST_ARRIVAL_MS: i64 = 86_400_000;
 
 /// The state database, open for reading; every question blocks.
 pub struct StateReader {
@@ -177,13 +183,47 @@ impl StateReader {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn for_each_waiting(&self, mut each: impl FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError> {
+    pub fn for_each_waiting(&self, each: impl FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError> {
         let mut select = self.connection.prepare_cached(concat!(
             "SELECT ",
             message_columns!(),
             " FROM messages WHERE finished_at IS NULL ORDER BY accepted_at, id",
         ))?;
-        let mut rows = select.query([])?;
+        self.for_each(select.query([])?, each)
+    }
+
+    /// Calls `each` with every message that a client handed in from the one moment to the other,
+    /// oldest first, until it says that it is enough.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn for_each_accepted(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        each: impl FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        // The id of a client's message is the time at which its content began to come in, or later
+        // where the clock was set back: the primary key spares the years before.
+        let mut select = self.connection.prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE id >= ?1 AND id < ?2 AND accepted_at BETWEEN ?3 AND ?4 ORDER BY accepted_at, id",
+        ))?;
+        let first_id = from.0.saturating_sub(LONGEST_ARRIVAL_MS).saturating_mul(MICROSECONDS.cast_signed());
+        self.for_each(select.query(params![first_id, octets(REPORT_IDS), from.0, to.0])?, each)
+    }
+
+    /// See [`crate::spool::ledger::Ledger::complete_since`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn complete_since(&self) -> Result<Option<Timestamp>, LedgerError> {
+        let mut select = self.connection.prepare_cached("SELECT value FROM meta WHERE name = 'pruned_accepted_at'")?;
+        Ok(select.query_row([], |row| row.get(0).map(Timestamp)).optional()?)
+    }
+
+    fn for_each(&self, mut rows: Rows<'_>, mut each: impl FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError> {
         while let Some(row) = rows.next()? {
             let listed = match message_of(row) {
                 Ok(message) => Listed::Message(Box::new(self.with_recipients(message)?)),

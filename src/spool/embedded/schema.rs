@@ -38,6 +38,9 @@ pub(super) const MESSAGE_COLUMNS: usize = 8;
 /// Ids above this are those of reports; below are microseconds since the epoch, for 146,000 years.
 pub(super) const REPORT_IDS: u64 = 1 << 62;
 
+/// Of an id, in a millisecond.
+pub(super) const MICROSECONDS: u64 = 1000;
+
 impl From<rusqlite::Error> for EngineError {
     fn from(error: rusqlite::Error) -> Self {
         Self { store: "state database", source: Box::new(error) }
