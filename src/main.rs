@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction, WatchAction};
 use cli::lookup::DnsOutput;
 use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, say, usual_file};
-use cli::{check, lookup, manual, operator, serve};
+use cli::{check, lookup, manual, operator, send_test, serve, setup};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
 use dane_relay::command::dns::DnsDetail;
@@ -34,6 +34,8 @@ fn main() -> ExitCode {
 async fn run(command: CliCommand) -> ExitCode {
     match command {
         CliCommand::Serve { config } => serve::serve(config).await,
+        CliCommand::Setup(arguments) => Box::pin(setup::setup(*arguments)).await,
+        CliCommand::SendTest(arguments) => Box::pin(send_test::send_test(arguments)).await,
         #[cfg(feature = "lab")]
         CliCommand::Lab { story: true, .. } => told(lab::story::ips::tell(&mut std::io::stdout()).await),
         #[cfg(feature = "lab")]

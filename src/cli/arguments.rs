@@ -1,13 +1,16 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
 use super::operator::{AuditOptions, EXIT_CODES, QueueAction, SpoolOptions};
+use super::send_test::{SEND_TEST_EXIT_CODES, SendTestArguments};
+use super::setup::{SETUP_HELP, SetupArguments};
 use super::terminal::load;
+use super::values::{domain, sender};
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Color;
 use dane_relay::command::dns;
 use dane_relay::command::what_if::Supposition;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
-use dane_relay::smtp::address::{Domain, ReversePath, parse_reverse_path};
+use dane_relay::smtp::address::{Domain, ReversePath};
 use hickory_proto::rr::{Name, RecordType};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -29,6 +32,12 @@ pub(crate) enum CliCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Write the configuration of a relay in front of Exchange, and say what is left to do.
+    #[command(after_help = SETUP_HELP)]
+    Setup(Box<SetupArguments>),
+    /// Send one message through the relay that runs, and tell what becomes of it.
+    #[command(after_help = SEND_TEST_EXIT_CODES)]
+    SendTest(SendTestArguments),
     /// Show a signed mini-internet on loopback and mail going through it.
     #[cfg(feature = "lab")]
     Lab {
@@ -329,15 +338,6 @@ impl Overrides {
         config.check()?;
         Ok(config)
     }
-}
-
-pub(crate) fn domain(text: &str) -> Result<Domain, String> {
-    text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
-}
-
-fn sender(text: &str) -> Result<ReversePath, String> {
-    let path = if text.starts_with('<') { text.to_owned() } else { format!("<{text}>") };
-    parse_reverse_path(&path).map_err(|e| format!("{e}; write an address such as alice@example.org, or <>"))
 }
 
 impl Compared {

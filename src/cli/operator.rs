@@ -13,6 +13,7 @@ use dane_relay::command::audit;
 use dane_relay::command::incidents;
 use dane_relay::command::queue::{self, Filter, OutputForm};
 use dane_relay::command::reconcile::reconcile;
+use dane_relay::command::status::Running;
 use dane_relay::command::tracking::{TrackingError, TrackingLog};
 use dane_relay::command::what_if::{self, Supposition};
 use dane_relay::command::why;
@@ -55,11 +56,11 @@ pub(crate) struct SpoolOptions {
 }
 
 impl SpoolOptions {
-    fn config(&self) -> Result<Config, ExitCode> {
+    pub(crate) fn config(&self) -> Result<Config, ExitCode> {
         load(self.config.as_deref()).map_err(|message| complain(EXIT_CONFIG, &message))
     }
 
-    const fn form(&self) -> OutputForm {
+    pub(crate) const fn form(&self) -> OutputForm {
         if self.json { OutputForm::Json } else { OutputForm::Text }
     }
 }
@@ -391,15 +392,23 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let mut running = None;
-    let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
-    match (asked, running) {
-        (Ok(()), Some(ControlReply::Status(running))) => match place.form() {
+    match ask_status(&config).await {
+        Err(code) => code,
+        Ok(running) => match place.form() {
             OutputForm::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
             OutputForm::Text => say(&running.text(Clock::system().now())),
         },
-        (Err(error), _) => cannot_ask(&error),
-        (Ok(()), _) => complain(EXIT_IO, "the relay gave no answer"),
+    }
+}
+
+/// How the relay that runs is, or the exit code after a complaint.
+pub(crate) async fn ask_status(config: &Config) -> Result<Box<Running>, ExitCode> {
+    let mut running = None;
+    let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
+    match (asked, running) {
+        (Ok(()), Some(ControlReply::Status(running))) => Ok(running),
+        (Err(error), _) => Err(cannot_ask(&error)),
+        (Ok(()), _) => Err(complain(EXIT_IO, "the relay gave no answer")),
     }
 }
 
@@ -418,7 +427,7 @@ async fn waiting_hosts(place: &SpoolOptions) -> String {
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.
-async fn with_ledger(
+pub(crate) async fn with_ledger(
     place: &SpoolOptions,
     question: impl AsyncFnOnce(&dyn Ledger) -> Result<ExitCode, LedgerError>,
 ) -> ExitCode {

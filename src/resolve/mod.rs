@@ -7,19 +7,19 @@
 
 pub mod answer;
 mod cache;
-pub mod chain;
 mod convert;
 pub mod dnssec;
 pub mod driver;
 pub mod error;
 pub mod event;
+mod judging;
 mod lookup;
 pub mod mail;
 mod own;
 pub(crate) mod own_hop;
 pub mod paths;
 pub mod probe;
-mod proof;
+pub(crate) mod proof;
 pub mod tlsa_counts;
 mod trust_ad;
 

@@ -67,6 +67,19 @@ pub trait Ledger: Send + Sync {
     /// When the ledger cannot be read.
     async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError>;
 
+    /// What clients handed in from the one moment to the other, both included, oldest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn accepted(&self, from: Timestamp, to: Timestamp) -> Result<Box<dyn Listing>, LedgerError>;
+
+    /// Whatever was accepted after this is known here; of what is older, some was removed with the
+    /// history. `None` while nothing was.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn complete_since(&self) -> Result<Option<Timestamp>, LedgerError>;
+
     /// The incidents that are kept, the newest first; at most `most`.
     ///
     /// # Errors
@@ -85,19 +98,6 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// When the ledger cannot be read.
     async fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError>;
-
-    /// What clients handed in from the one moment to the other, both included, oldest first.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    async fn accepted(&self, from: Timestamp, to: Timestamp) -> Result<Box<dyn Listing>, LedgerError>;
-
-    /// Whatever was accepted after this is known here; of what is older, some was removed with the
-    /// history. `None` while nothing was.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    async fn complete_since(&self) -> Result<Option<Timestamp>, LedgerError>;
 
     /// Begins an audit: whether every accepted recipient is accounted for.
     ///

@@ -150,6 +150,27 @@ pub(crate) async fn an_open_listing_or_audit_holds_up_nobody<E: Engine>(engine: 
     assert!(ledger.message(id).await.unwrap().is_some(), "and it is seen at once by who asks for it");
 }
 
+pub(crate) async fn what_clients_handed_in_is_listed_by_its_time<E: Engine>(engine: E) {
+    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
+    let [several, silent, large] = of_every_kind(spool.as_ref()).await;
+    let later = Envelope { accepted_at: LATER, ..envelope("bob@office.example", &["g@x.example"]) };
+    let later = store(spool.as_ref(), later, b"x").await;
+    caught_up(spool.as_ref(), later).await;
+    let ledger = engine.ledger().await;
+    let accepted = async |from, to| {
+        let (mut listing, mut found) = (ledger.accepted(from, to).await.unwrap(), Vec::new());
+        while let Some(Listed::Message(message)) = listing.next().await.unwrap() {
+            found.push(message.id);
+        }
+        found
+    };
+    assert_eq!(accepted(NOW, NOW).await, [several, silent, large], "finished or not, and no report");
+    assert_eq!(accepted(NOW, LATER).await, [several, silent, large, later]);
+    assert_eq!(accepted(NOW.plus(Duration::from_millis(1)), LATER.plus(Duration::from_secs(1))).await, [later]);
+    assert_eq!(accepted(LATER, NOW).await, []);
+    assert_eq!(ledger.complete_since().await.unwrap(), None, "nothing was removed yet");
+}
+
 pub(crate) async fn past_deliveries_to_a_domain_are_found_by_it_alone<E: Engine>(engine: E) {
     let Opened { spool, .. } = engine.open(NOW).await.unwrap();
     let ids = of_every_kind(spool.as_ref()).await;
@@ -175,25 +196,4 @@ pub(crate) async fn the_domains_that_mail_goes_to_are_counted<E: Engine>(engine:
     let all = domains(10).await;
     assert_eq!(all, ["x.example", "y.example"], "the reports of the relay do not count, nor do literals");
     assert_eq!(domains(1).await, ["x.example".to_owned()]);
-}
-
-pub(crate) async fn what_clients_handed_in_is_listed_by_its_time<E: Engine>(engine: E) {
-    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
-    let [several, silent, large] = of_every_kind(spool.as_ref()).await;
-    let later = Envelope { accepted_at: LATER, ..envelope("bob@office.example", &["g@x.example"]) };
-    let later = store(spool.as_ref(), later, b"x").await;
-    caught_up(spool.as_ref(), later).await;
-    let ledger = engine.ledger().await;
-    let accepted = async |from, to| {
-        let (mut listing, mut found) = (ledger.accepted(from, to).await.unwrap(), Vec::new());
-        while let Some(Listed::Message(message)) = listing.next().await.unwrap() {
-            found.push(message.id);
-        }
-        found
-    };
-    assert_eq!(accepted(NOW, NOW).await, [several, silent, large], "finished or not, and no report");
-    assert_eq!(accepted(NOW, LATER).await, [several, silent, large, later]);
-    assert_eq!(accepted(NOW.plus(Duration::from_millis(1)), LATER.plus(Duration::from_secs(1))).await, [later]);
-    assert_eq!(accepted(LATER, NOW).await, []);
-    assert_eq!(ledger.complete_since().await.unwrap(), None, "nothing was removed yet");
 }

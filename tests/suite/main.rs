@@ -49,6 +49,7 @@ mod reuse;
 mod scripted;
 mod selfcheck;
 mod serve;
+mod setup;
 mod situations;
 mod smart_host;
 mod sts;

@@ -10,7 +10,6 @@ use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::command::what_if;
 use dane_relay::config::Config;
 use dane_relay::lab::{Certificate, LabBuilder};
-use dane_relay::resolve::chain::SignatureEnd;
 use dane_relay::spool::open_ledger;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ async fn found(lab: LabBuilder, domain: &str, at: impl FnOnce(Timestamp) -> Time
     let clock = Clock::system();
     let checker = Checker::new(config(&lab, folder.path()), clock.clone()).unwrap();
     let report = checker.check(&domain.parse().unwrap()).await;
-    let signatures: Vec<SignatureEnd> = checker.signatures(&report).await;
+    let signatures = checker.signatures(&report).await;
     assert!(!signatures.is_empty(), "the lab signs its zones");
     assert_eq!(heard(lab.mx(domain).unwrap(), "MAIL"), 0, "no mail is sent");
     posture::watched(&report, &signatures, at(clock.now()))

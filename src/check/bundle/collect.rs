@@ -5,8 +5,8 @@ use super::verify::{judged, shown};
 use super::{BUNDLE_VERSION, Bundle, BundledAnswer, BundledMessage, BundledServer, FORMAT};
 use crate::check::report::{CheckReport, HostReport, ShownChain};
 use crate::check::{Checker, Color, smtp};
-use crate::resolve::chain::{DnsProof, SignatureEnd};
 use crate::resolve::dnssec::{Anchors, Validated};
+use crate::resolve::proof::{DnsProof, SignatureEnd};
 use data_encoding::BASE64;
 use futures_util::stream::{self, StreamExt as _};
 use hickory_proto::rr::{Name, RecordType};
@@ -126,7 +126,7 @@ impl Checker {
 }
 
 fn bundled(name: &Name, record_type: RecordType, proof: DnsProof, validated: &Validated) -> BundledAnswer {
-    let message = |message: crate::resolve::chain::ProofMessage| BundledMessage {
+    let message = |message: crate::resolve::proof::ProofMessage| BundledMessage {
         name: message.name.to_ascii(),
         record_type: message.record_type.to_string(),
         at: message.at,

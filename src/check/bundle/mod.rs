@@ -15,7 +15,7 @@ pub use verify::{Verified, verify};
 
 use super::evidence::Evidence;
 use crate::clock::Timestamp;
-use crate::resolve::chain::{DnsProof, ProofMessage};
+use crate::resolve::proof::{DnsProof, ProofMessage};
 use data_encoding::{BASE64, HEXLOWER};
 use hickory_proto::rr::{Name, RecordType};
 use serde::{Deserialize, Serialize};

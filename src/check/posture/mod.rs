@@ -18,7 +18,7 @@ pub use letter::letter;
 use super::evidence::CertificateEnd;
 use super::report::{CheckReport, HostReport};
 use crate::clock::Timestamp;
-use crate::resolve::chain::SignatureEnd;
+use crate::resolve::proof::SignatureEnd;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use store::WatchedDomain;

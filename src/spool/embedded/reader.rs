@@ -25,11 +25,11 @@ use std::time::Duration;
 /// How long a reader waits for a lock, which only recovery takes.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Domains that are counted; further ones are not.
-const MOST_DESTINATIONS: usize = 100_000;
-
 /// From the begin of a message's content to its acknowledgement, at the most: a day, in milliseconds.
 const LONGEST_ARRIVAL_MS: i64 = 86_400_000;
+
+/// Domains that are counted; further ones are not.
+const MOST_DESTINATIONS: usize = 100_000;
 
 /// The state database, open for reading; every question blocks.
 pub struct StateReader {
