@@ -7,20 +7,16 @@
 
 use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
-use dane_relay::check::posture::view as watch;
 use dane_relay::clock::Clock;
 use dane_relay::command::audit;
-use dane_relay::command::incidents;
 use dane_relay::command::queue::{self, Filter, OutputForm};
 use dane_relay::command::reconcile::reconcile;
 use dane_relay::command::status::Running;
 use dane_relay::command::tracking::{TrackingError, TrackingLog};
-use dane_relay::command::what_if::{self, Supposition};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
 use dane_relay::service::control::{self, AskError, ControlReply, Request};
-use dane_relay::smtp::address::Domain;
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
@@ -297,56 +293,6 @@ pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
     answer.await
 }
 
-pub(crate) fn watch_list(place: &SpoolOptions) -> ExitCode {
-    let config = match place.config() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let all = watch::list(&config);
-    say(&match place.form() {
-        OutputForm::Text => watch::list_text(&all, &config),
-        OutputForm::Json => serde_json::to_string_pretty(&all).unwrap_or_default() + "\n",
-    })
-}
-
-pub(crate) fn watch_show(domain: &Domain, place: &SpoolOptions) -> ExitCode {
-    let config = match place.config() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let Some(known) = watch::show(&config, domain) else {
-        return complain(1, &format!("{domain} is not watched; `relay watch list` says which domains are"));
-    };
-    say(&match place.form() {
-        OutputForm::Text => watch::show_text(&known),
-        OutputForm::Json => serde_json::to_string_pretty(&known).unwrap_or_default() + "\n",
-    })
-}
-
-pub(crate) async fn what_if(supposition: Supposition, domain: &Domain, place: &SpoolOptions) -> ExitCode {
-    let answer = with_ledger(place, async |ledger| {
-        let found = what_if::what_if(ledger, supposition, domain).await?;
-        match place.form() {
-            OutputForm::Text => say(&found.text()),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
-        };
-        Ok(ExitCode::from(found.exit_code()))
-    });
-    answer.await
-}
-
-pub(crate) async fn incidents(place: &SpoolOptions) -> ExitCode {
-    let answer = with_ledger(place, async |ledger| {
-        let found = incidents::incidents(ledger).await?;
-        match place.form() {
-            OutputForm::Text => say(&incidents::text(&found)),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
-        };
-        Ok(ExitCode::SUCCESS)
-    });
-    answer.await
-}
-
 pub(crate) async fn audit(options: AuditOptions) -> ExitCode {
     let AuditOptions { quick, exchange_tracking, connector, place } = options;
     if !exchange_tracking.is_empty() {
@@ -427,7 +373,7 @@ async fn waiting_hosts(place: &SpoolOptions) -> String {
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.
-pub(crate) async fn with_ledger(
+pub(crate) pub(super) async fn with_ledger(
     place: &SpoolOptions,
     question: impl AsyncFnOnce(&dyn Ledger) -> Result<ExitCode, LedgerError>,
 ) -> ExitCode {
