@@ -373,7 +373,7 @@ async fn waiting_hosts(place: &SpoolOptions) -> String {
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.
-pub(crate) pub(super) async fn with_ledger(
+pub(crate) async fn with_ledger(
     place: &SpoolOptions,
     question: impl AsyncFnOnce(&dyn Ledger) -> Result<ExitCode, LedgerError>,
 ) -> ExitCode {
