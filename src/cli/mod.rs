@@ -11,4 +11,5 @@ pub(crate) mod send_test;
 pub(crate) mod serve;
 pub(crate) mod setup;
 pub(crate) mod terminal;
+pub(crate) mod trouble;
 pub(crate) mod values;

@@ -1,4 +1,4 @@
-//! The operator's commands on the queue and its ledger: `relay queue`, `why`, `audit`, `status`.
+//! The operator's commands on the queue and its ledger: `relay queue`, `why`, `status`.
 //!
 //! Reading needs no relay that runs; orders do. Exit codes: 0 done, 1 nothing fits or something
 //! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does
@@ -7,17 +7,13 @@
 
 use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
-use dane_relay::check::posture::view as watch;
 use dane_relay::clock::Clock;
-use dane_relay::command::incidents;
 use dane_relay::command::queue::{self, Filter, OutputForm};
 use dane_relay::command::status::Running;
-use dane_relay::command::what_if::{self, Supposition};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
 use dane_relay::service::control::{self, AskError, ControlReply, Request};
-use dane_relay::smtp::address::Domain;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
 use dane_relay::spool::open_ledger;
@@ -269,56 +265,6 @@ pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
             OutputForm::Json => say(&format!("{:#}\n", why.json())),
         };
         Ok(ExitCode::from(why.exit_code()))
-    });
-    answer.await
-}
-
-pub(crate) fn watch_list(place: &SpoolOptions) -> ExitCode {
-    let config = match place.config() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let all = watch::list(&config);
-    say(&match place.form() {
-        OutputForm::Text => watch::list_text(&all, &config),
-        OutputForm::Json => serde_json::to_string_pretty(&all).unwrap_or_default() + "\n",
-    })
-}
-
-pub(crate) fn watch_show(domain: &Domain, place: &SpoolOptions) -> ExitCode {
-    let config = match place.config() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let Some(known) = watch::show(&config, domain) else {
-        return complain(1, &format!("{domain} is not watched; `relay watch list` says which domains are"));
-    };
-    say(&match place.form() {
-        OutputForm::Text => watch::show_text(&known),
-        OutputForm::Json => serde_json::to_string_pretty(&known).unwrap_or_default() + "\n",
-    })
-}
-
-pub(crate) async fn what_if(supposition: Supposition, domain: &Domain, place: &SpoolOptions) -> ExitCode {
-    let answer = with_ledger(place, async |ledger| {
-        let found = what_if::what_if(ledger, supposition, domain).await?;
-        match place.form() {
-            OutputForm::Text => say(&found.text()),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
-        };
-        Ok(ExitCode::from(found.exit_code()))
-    });
-    answer.await
-}
-
-pub(crate) async fn incidents(place: &SpoolOptions) -> ExitCode {
-    let answer = with_ledger(place, async |ledger| {
-        let found = incidents::incidents(ledger).await?;
-        match place.form() {
-            OutputForm::Text => say(&incidents::text(&found)),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
-        };
-        Ok(ExitCode::SUCCESS)
     });
     answer.await
 }

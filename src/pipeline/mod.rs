@@ -63,7 +63,7 @@ pub struct Pipeline {
     /// The words of reports.
     pub texts: Texts,
     /// What many domains have in common.
-    pub incidents: Incidents,
+    pub(crate) incidents: Incidents,
     hosts: HostLimits,
     /// Messages that wait for a place and are called to it.
     calls: Calls,

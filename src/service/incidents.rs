@@ -31,7 +31,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(20);
 const KNOWN_AT_START: usize = 50;
 
 /// Looks after incidents until the stop.
-pub async fn watch(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+pub(crate) async fn watch(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     take_up(&pipeline).await;
     while stop.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
         let now = pipeline.out.clock.now();

@@ -19,7 +19,7 @@ const DOMAIN_LIMIT: Duration = Duration::from_secs(120);
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Watches until the stop.
-pub async fn watch(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+pub(crate) async fn watch(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     let config = &pipeline.out.config.watch;
     if config.domains == 0 {
         return;
