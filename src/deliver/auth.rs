@@ -111,7 +111,7 @@ impl LoginExchange {
             }
             Mechanism::Login => (Stage::Name, "AUTH LOGIN".to_owned()),
             Mechanism::ScramSha256 => {
-                let user = prepared(user).unwrap_or(user.into());
+                let user = prepared(user).unwrap_or(Cow::Borrowed(user.as_str()));
                 // RFC 5802 §5.1: comma and equals sign have another meaning there.
                 let first = format!("n={},r={nonce}", user.replace('=', "=3D").replace(',', "=2C"));
                 let line = format!("AUTH SCRAM-SHA-256 {}", BASE64.encode(format!("{NO_BINDING}{first}").as_bytes()));

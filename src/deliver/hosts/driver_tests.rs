@@ -124,7 +124,9 @@ impl HostWorld {
             Manner::Silent | Manner::GreetsAfter(_) => {
                 let (greets, silence) = match manner {
                     Manner::GreetsAfter(silence) => (true, silence),
-                    _ => (false, 300 * SECOND),
+                    Manner::Takes(_) | Manner::TakesAtMost(..) | Manner::TurnsAllAway | Manner::Silent => {
+                        (false, 300 * SECOND)
+                    }
                 };
                 let was_cut = tokio::select! {
                     () = sleep(silence) => false,
