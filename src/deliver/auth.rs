@@ -23,7 +23,7 @@ const NO_BINDING: &str = "n,,";
 
 /// A line that must not be seen.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretLine(Vec<u8>);
+pub(super) struct SecretLine(Vec<u8>);
 
 impl SecretLine {
     fn new(line: &str) -> Self {
@@ -32,7 +32,7 @@ impl SecretLine {
 
     /// As it goes over the wire.
     #[must_use]
-    pub fn wire(&self) -> &[u8] {
+    pub(super) fn wire(&self) -> &[u8] {
         &self.0
     }
 }
@@ -46,7 +46,7 @@ impl fmt::Debug for SecretLine {
 
 /// How one logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
+pub(super) enum Mechanism {
     /// RFC 7677.
     ScramSha256,
     /// RFC 4616.
@@ -67,7 +67,7 @@ impl Mechanism {
     /// Those that both sides know, the strongest first. SCRAM wants its texts prepared (RFC 5802 §5.1);
     /// where that cannot be, they go by PLAIN, which takes them as they are.
     #[must_use]
-    pub fn usable(offered: &[String], login: &Login) -> Vec<Self> {
+    pub(super) fn usable(offered: &[String], login: &Login) -> Vec<Self> {
         let can_scram = prepared(&login.user).is_ok() && prepared(login.password()).is_ok();
         let knows = |mechanism: &Self| offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism.word()));
         [Self::ScramSha256, Self::Plain, Self::Login]
@@ -78,12 +78,12 @@ impl Mechanism {
 }
 
 /// One login under way.
-pub struct LoginExchange {
+pub(super) struct LoginExchange {
     login: Login,
-    stage: Stage,
+    stage: LoginStage,
 }
 
-enum Stage {
+enum LoginStage {
     /// Nothing more to say.
     Said,
     /// LOGIN, before the name.
@@ -97,25 +97,25 @@ enum Stage {
 }
 
 /// What ends a login from our side.
-pub type Unsound = &'static str;
+pub(super) type Unsound = &'static str;
 
 impl LoginExchange {
     /// The exchange and its first line. `nonce` is random, and printable without a comma.
     #[must_use]
-    pub fn begin(mechanism: Mechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
+    pub(super) fn begin(mechanism: Mechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
         let user = &login.user;
         let (stage, line) = match mechanism {
             Mechanism::Plain => {
                 let all = format!("\0{user}\0{}", login.password());
-                (Stage::Said, format!("AUTH PLAIN {}", BASE64.encode(all.as_bytes())))
+                (LoginStage::Said, format!("AUTH PLAIN {}", BASE64.encode(all.as_bytes())))
             }
-            Mechanism::Login => (Stage::Name, "AUTH LOGIN".to_owned()),
+            Mechanism::Login => (LoginStage::Name, "AUTH LOGIN".to_owned()),
             Mechanism::ScramSha256 => {
                 let user = prepared(user).unwrap_or(Cow::Borrowed(user.as_str()));
                 // RFC 5802 §5.1: comma and equals sign have another meaning there.
                 let first = format!("n={},r={nonce}", user.replace('=', "=3D").replace(',', "=2C"));
                 let line = format!("AUTH SCRAM-SHA-256 {}", BASE64.encode(format!("{NO_BINDING}{first}").as_bytes()));
-                (Stage::Salt { first, nonce: nonce.to_owned() }, line)
+                (LoginStage::Salt { first, nonce: nonce.to_owned() }, line)
             }
         };
         (Self { login: login.clone(), stage }, SecretLine::new(&line))
@@ -125,22 +125,22 @@ impl LoginExchange {
     ///
     /// # Errors
     /// What is wrong with the text; then `*` ends the exchange.
-    pub fn answer(&mut self, challenge: &str) -> Result<SecretLine, Unsound> {
+    pub(super) fn answer(&mut self, challenge: &str) -> Result<SecretLine, Unsound> {
         let encoded = |text: &str| SecretLine::new(&BASE64.encode(text.as_bytes()));
-        match std::mem::replace(&mut self.stage, Stage::Said) {
-            Stage::Said => Err("the server asks for more than there is to say"),
-            Stage::Name => {
-                self.stage = Stage::Password;
+        match std::mem::replace(&mut self.stage, LoginStage::Said) {
+            LoginStage::Said => Err("the server asks for more than there is to say"),
+            LoginStage::Name => {
+                self.stage = LoginStage::Password;
                 Ok(encoded(&self.login.user))
             }
-            Stage::Password => Ok(encoded(self.login.password())),
-            Stage::Salt { first, nonce } => {
+            LoginStage::Password => Ok(encoded(self.login.password())),
+            LoginStage::Salt { first, nonce } => {
                 let text = decoded(challenge)?;
                 let (answer, proof) = self.prove(&first, &nonce, &text)?;
-                self.stage = Stage::Proof(proof);
+                self.stage = LoginStage::Proof(proof);
                 Ok(encoded(&answer))
             }
-            Stage::Proof(expected) => {
+            LoginStage::Proof(expected) => {
                 let text = decoded(challenge)?;
                 let proof = text.strip_prefix("v=").and_then(|proof| BASE64.decode(proof.as_bytes()).ok());
                 let is_right =
@@ -158,10 +158,10 @@ impl LoginExchange {
     ///
     /// # Errors
     /// What is missing.
-    pub const fn ended(&self) -> Result<(), Unsound> {
+    pub(super) const fn ended(&self) -> Result<(), Unsound> {
         match self.stage {
-            Stage::Said => Ok(()),
-            Stage::Name | Stage::Password | Stage::Salt { .. } | Stage::Proof(_) => {
+            LoginStage::Said => Ok(()),
+            LoginStage::Name | LoginStage::Password | LoginStage::Salt { .. } | LoginStage::Proof(_) => {
                 Err("the server has ended the exchange before its time")
             }
         }

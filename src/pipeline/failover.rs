@@ -6,7 +6,7 @@
 //! alone. Bounded by the configuration: only next hops of lists come here.
 
 use crate::clock::Timestamp;
-use crate::outcome::{Cause, DeliveryOutcome, Phase};
+use crate::outcome::DeliveryOutcome;
 use crate::route::NextHop;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,59 +63,15 @@ impl Failover {
     }
 }
 
-/// Whether nobody came as far as the message: no word of it says anything about a recipient.
+/// Whether an outcome says nothing about a recipient.
 fn is_of_the_host(outcome: &DeliveryOutcome) -> bool {
-    let DeliveryOutcome::Failed { cause } = outcome else { return false };
-    match cause {
-        Cause::TimedOut { phase, .. }
-        | Cause::ConnectionLost { phase, .. }
-        | Cause::ProtocolError { phase, .. }
-        | Cause::Rejected { phase, .. } => matches!(
-            phase,
-            Phase::Connect
-                | Phase::Greeting
-                | Phase::Ehlo
-                | Phase::StartTls
-                | Phase::Handshake
-                | Phase::EhloInTls
-                | Phase::Auth
-        ),
-        Cause::NoRoute { .. }
-        | Cause::ConnectFailed { .. }
-        | Cause::NextHopUnknown { .. }
-        | Cause::NoMailHost { .. }
-        | Cause::DnsUnavailable { .. }
-        | Cause::DnsBogus { .. }
-        | Cause::AddressForbidden { .. }
-        | Cause::StarttlsNotOffered { .. }
-        | Cause::StarttlsRefused { .. }
-        | Cause::TlsHandshake { .. }
-        | Cause::DaneMismatch { .. }
-        | Cause::CertificateRejected { .. }
-        | Cause::StsMxNotListed { .. }
-        | Cause::DaneRequired { .. }
-        | Cause::StsRequired { .. }
-        | Cause::StsPolicyLost { .. }
-        | Cause::EgressFailed { .. } => true,
-        Cause::DomainNotFound { .. }
-        | Cause::NullMx { .. }
-        | Cause::SpecialUseDomain { .. }
-        | Cause::MailLoop { .. }
-        | Cause::PerhapsTaken { .. }
-        | Cause::RequireTlsUnmet { .. }
-        | Cause::MessageTooLarge { .. }
-        | Cause::EightBitNotOffered { .. }
-        | Cause::SmtpUtf8NotOffered { .. }
-        | Cause::ContentDamaged
-        | Cause::BouncedByOperator { .. }
-        | Cause::Expired { .. } => false,
-    }
+    matches!(outcome, DeliveryOutcome::Failed { cause } if cause.is_of_the_host())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Peer;
+    use crate::outcome::{Cause, Peer, Phase};
     use crate::smtp::reply::Reply;
 
     const START: Timestamp = Timestamp(1_000_000);

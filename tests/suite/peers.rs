@@ -7,7 +7,8 @@ use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::lab::mx::behaviour::TlsFacts;
 use dane_relay::lab::{
-    Certificate, HostSpec, Lab, LabBuilder, MxHost, Phase, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, Versions,
+    Certificate, HostSpec, Lab, LabBuilder, RunningMxHost, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, TroubleAt,
+    Versions,
 };
 use dane_relay::outcome::{Cause, DeliveryOutcome, Phase as At};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ fn plain(lab: LabBuilder, domain: &str, change: impl FnOnce(HostSpec) -> HostSpe
 }
 
 /// What the host says of the TLS session of its last message.
-fn last_session(host: &MxHost) -> TlsFacts {
+fn last_session(host: &RunningMxHost) -> TlsFacts {
     host.messages().pop().unwrap().tls.unwrap()
 }
 
@@ -75,7 +76,7 @@ async fn rfc9325_3_4_no_resumed_session_hides_another_certificate() {
 
 #[tokio::test]
 async fn rfc9325_3_5_a_cut_inside_tls_after_the_dot_is_no_success_and_one_after_the_reply_is() {
-    let at_the_dot = |trouble| move |h: HostSpec| h.trouble(Phase::EndOfData, trouble);
+    let at_the_dot = |trouble| move |h: HostSpec| h.trouble(TroubleAt::EndOfData, trouble);
     let lab = dane(lab(), "cut.test", at_the_dot(Trouble::Drop));
     let world = World::start(dane(lab, "told.test", at_the_dot(Trouble::ReplyThenDrop))).await;
     let id = world.mail(&["bob@cut.test"]).await;

@@ -43,13 +43,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who stands in a line, in the order of coming.
 pub(super) type Ticket = u64;
-/// Who is in.
+/// The number of a seat that is taken.
 pub(super) type SeatId = u64;
 
 /// What comes of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Come in.
+    /// There is a seat, and this is its number.
     Admitted(SeatId),
     /// Wait; where a rate holds, until about then.
     InLine(Ticket, Option<Timestamp>),

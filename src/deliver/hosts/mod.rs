@@ -6,12 +6,12 @@
 //! `passing.rs` says who may pass, `gates.rs` lets messages in, in their order, `view.rs` shows how it stands; all pure. `driver.rs`
 //! holds the lock, the waiting and the clock.
 
-pub mod driver;
-pub mod feedback;
+pub(crate) mod driver;
+pub(crate) mod feedback;
 mod gates;
 mod passing;
 mod record;
-pub mod view;
+pub(crate) mod view;
 mod window;
 
 use crate::clock::Timestamp;
@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 
 /// What can be full.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Gate {
+pub(crate) enum Gate {
     /// The next hop of recipients.
     Hop(NextHop),
     /// The name of a receiving host.
@@ -41,10 +41,10 @@ pub enum Gate {
 
 /// Where a message wants to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Goal {
+pub(crate) enum Goal {
     /// To a next hop, of which nothing else is known yet.
     Hop {
-        /// Which one.
+        /// The next hop.
         hop: NextHop,
         /// The most connections for it.
         most: usize,
@@ -66,7 +66,7 @@ pub enum Goal {
 
 /// Why a message is sent away, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Away {
+pub(crate) enum Away {
     /// The line is full. Where the message is then [put outside](driver::HostLimits::put_outside) it is
     /// called before, when the line moves.
     Full {
@@ -79,14 +79,14 @@ pub enum Away {
     BackingOff {
         /// When it is tried again.
         until: Timestamp,
-        /// Why.
+        /// What went wrong at the server last.
         cause: Box<Cause>,
     },
 }
 
 /// Whether who asks may be sent away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eagerness {
+pub(crate) enum Eagerness {
     /// A long line sends it back into the spool.
     MayComeAgain,
     /// It has begun already, and waits however long the line is.
@@ -108,7 +108,7 @@ pub enum Leaving {
 
 /// The limits of the configuration.
 #[derive(Clone, Debug)]
-pub struct HostBounds {
+pub(crate) struct HostBounds {
     all: usize,
     per_host: usize,
     rate: Option<Rate>,
@@ -120,7 +120,7 @@ pub struct HostBounds {
 impl HostBounds {
     /// Those of the operator.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         Self {
             all: config.delivery.max_concurrent,
             per_host: config.delivery.max_connections,

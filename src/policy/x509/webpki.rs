@@ -8,7 +8,7 @@
 //! The library follows at most six certificates between the server's own and a root, and that cannot be set.
 //! Public authorities stay below it; a longer chain is refused with that reason.
 
-use super::certificate::Certificate;
+use super::certificate::ParsedCertificate;
 use super::names;
 use crate::clock::Timestamp;
 use crate::outcome::CertificateFailure;
@@ -69,7 +69,7 @@ fn not_trusted(detail: impl Into<String>) -> CertificateFailure {
 
 /// The DNS names of a certificate, bounded and printable.
 fn presented(leaf: &[u8]) -> Vec<String> {
-    Certificate::read(leaf).map(|leaf| names::shown_dns_ids(&leaf)).unwrap_or_default()
+    ParsedCertificate::read(leaf).map(|leaf| names::shown_dns_ids(&leaf)).unwrap_or_default()
 }
 
 fn failure(error: &Error, leaf: &[u8]) -> CertificateFailure {
