@@ -153,7 +153,14 @@ impl Session<'_> {
                 wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
                 return Ok(Some(End::Closed));
             }
-            Some(TroubleAt::Connect | TroubleAt::Ehlo | TroubleAt::EhloInTls | TroubleAt::Mail | TroubleAt::Rcpt | TroubleAt::EndOfData)
+            Some(
+                TroubleAt::Connect
+                | TroubleAt::Ehlo
+                | TroubleAt::EhloInTls
+                | TroubleAt::Mail
+                | TroubleAt::Rcpt
+                | TroubleAt::EndOfData,
+            )
             | None => {
                 let reply = self.simple(verb, rest);
                 wire.write(&reply.to_wire()).await?;
