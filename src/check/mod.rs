@@ -5,6 +5,7 @@
 //! codes: 0 ok, 1 warning, 2 fault, 3 inconclusive.
 
 pub mod analyse;
+pub mod bundle;
 pub mod canary;
 #[cfg(test)]
 mod cause_tests;
@@ -19,7 +20,8 @@ mod listed;
 mod observation;
 mod opinions;
 mod port_holder;
-pub mod probes;
+pub(crate) mod posture;
+mod probes;
 mod queue;
 mod report;
 pub mod selfcheck;
@@ -338,6 +340,7 @@ impl Checker {
                 .collect(),
             hosts,
             dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),
+            chains: met.probed.iter().filter_map(ProbedServer::chain).collect(),
             diagnosis,
             evidence,
         }

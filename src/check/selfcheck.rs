@@ -15,9 +15,9 @@ use crate::deliver::egress::store::CertificateEndsAt;
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::Security;
 use crate::resolve::dnssec::{Anchors, Outcome};
-use crate::resolve::driver::Failure;
+use crate::resolve::driver::LookupFailure;
 use crate::resolve::paths::standing::PathStanding;
-use crate::resolve::probe::{self, Ask, Transport};
+use crate::resolve::probe::{self, ProbeQuestion, ProbeTransport};
 use futures_util::future::join_all;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -42,7 +42,7 @@ const DAY_MS: i64 = 86_400_000;
 pub struct SelfCheck {
     /// What: a word from a closed set, for metrics.
     pub check: &'static str,
-    /// How it stands.
+    /// Whether it is as it must be.
     pub status: Verdict,
     /// What was seen, in words.
     pub detail: String,
@@ -131,10 +131,10 @@ async fn root_keys(out: &Outbound) -> Vec<SelfCheck> {
             let detail = format!("the root's keys come {}, and they are always signed", validated.security.word());
             vec![SelfCheck::new("validation", Verdict::Fault, detail)]
         }
-        Err(Failure::Bogus(reason)) => {
+        Err(LookupFailure::Bogus(reason)) => {
             vec![SelfCheck::new("validation", Verdict::Fault, format!("the root's keys do not validate: {reason}"))]
         }
-        Err(Failure::Unavailable) => {
+        Err(LookupFailure::Unavailable) => {
             let detail = format!("no answer for the root's keys: {}", failed(&lookup.failed));
             vec![SelfCheck::new("validation", Verdict::Fault, detail)]
         }
@@ -174,12 +174,12 @@ async fn clock(out: &Outbound) -> SelfCheck {
             format!("{NOT_LOOKED_AT}: there is no resolver to ask for the root's keys"),
         );
     };
-    let ask = Ask {
+    let ask = ProbeQuestion {
         name: Name::root(),
         record_type: RecordType::DNSKEY,
         transport: match server.transport() {
-            Transport::Udp => Transport::Udp,
-            Transport::Tcp | Transport::Encrypted => Transport::Tcp,
+            ProbeTransport::Udp => ProbeTransport::Udp,
+            ProbeTransport::Tcp | ProbeTransport::Encrypted => ProbeTransport::Tcp,
         },
         edns: Some(super::evidence::ORDINARY_PAYLOAD),
     };
@@ -250,7 +250,7 @@ pub(super) async fn records(out: &Outbound, name: &Name, kind: RecordType) -> Ve
             Outcome::Found { records, .. } => records.iter().map(|record| record.data.clone()).collect(),
             Outcome::NoData { .. } | Outcome::NxDomain { .. } | Outcome::ErrorCode(_) => Vec::new(),
         },
-        Err(Failure::Bogus(_) | Failure::Unavailable) => Vec::new(),
+        Err(LookupFailure::Bogus(_) | LookupFailure::Unavailable) => Vec::new(),
     }
 }
 

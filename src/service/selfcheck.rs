@@ -13,7 +13,7 @@ const FIRST_AFTER: Duration = Duration::from_secs(10);
 /// How often it is looked at from then on.
 const EVERY: Duration = Duration::from_secs(3600);
 /// Looks at this host until `stop`, so that the alarm comes before the first user's call.
-pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
+pub(super) async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
     let mut wait = FIRST_AFTER;
     while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
         let Some(seen) = stop.run_until_cancelled(Box::pin(selfcheck::look(&out))).await else { return };

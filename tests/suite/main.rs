@@ -17,6 +17,7 @@
 mod accept;
 mod authoritative;
 mod check;
+mod check_bundle;
 mod check_evidence;
 mod check_paths;
 mod check_situations;
@@ -26,6 +27,7 @@ mod deliver;
 mod destination;
 mod exchange;
 mod grid;
+mod incidents;
 mod ipv6;
 mod leases;
 mod next_hop_lists;
@@ -51,6 +53,8 @@ mod setup;
 mod situations;
 mod smart_host;
 mod sts;
+mod tracking;
+mod watch;
 mod wire;
 mod worlds;
 #[path = "../support/wrapped_spool.rs"]

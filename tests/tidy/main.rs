@@ -11,6 +11,8 @@ mod imports;
 mod names;
 mod shape;
 mod source;
+mod visibility;
+mod words;
 
 use imports::{circles, paths};
 use source::{root, sources, without_comments_and_tests};
