@@ -66,10 +66,13 @@ impl Evaluation<'_> {
         }
         match further {
             None => SpfResult::Neutral,
-            Some(to) => match self.other(&to).await {
-                SpfResult::NoRecord => SpfResult::Invalid(format!("redirect={to}, where there is no record")),
-                result => result,
-            },
+            Some(to) => {
+                let result = self.other(&to).await;
+                if result == SpfResult::NoRecord {
+                    return SpfResult::Invalid(format!("redirect={to}, where there is no record"));
+                }
+                result
+            }
         }
     }
 

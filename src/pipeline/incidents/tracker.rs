@@ -234,7 +234,8 @@ impl Tracker {
             None => fresh(self.next_id(now), kind, IncidentOpening { since, opened_by, found: found.clone() }),
         };
         found.tell(&mut incident);
-        let mut open = OpenIncident { judged, ..OpenIncident::again(incident, now) };
+        let mut open = OpenIncident::again(incident, now);
+        open.judged = judged;
         if let Some(failing) = self.failing.get(kind) {
             let domains: Vec<&str> = failing.news(WINDOW, now);
             domains.into_iter().for_each(|domain| open.affects(domain, failing));
