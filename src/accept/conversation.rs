@@ -117,6 +117,12 @@ impl Conversation {
         self.session.inside_message()
     }
 
+    /// Whether the next thing to come is a message.
+    #[must_use]
+    pub fn between_messages(&self) -> bool {
+        self.session.between_messages()
+    }
+
     /// The protocol word of the session.
     #[must_use]
     pub fn protocol(&self) -> &'static str {
@@ -185,6 +191,11 @@ impl Conversation {
     /// The relay stops.
     pub fn stop(&mut self) {
         self.on(Event::Stop);
+    }
+
+    /// Other rules hold for sessions from now on.
+    pub fn configured_anew(&mut self) {
+        self.on(Event::ConfiguredAnew);
     }
 
     fn on(&mut self, event: Event) {

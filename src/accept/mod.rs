@@ -26,6 +26,7 @@ pub mod conversation;
 pub mod driver;
 pub mod header_charset;
 pub mod intake;
+pub mod ports;
 pub mod received;
 pub mod replies;
 pub mod rules;
@@ -44,7 +45,7 @@ mod session_tests;
 #[cfg(test)]
 mod test_spool;
 
-pub use driver::{Acceptor, bind, run};
+pub use driver::Acceptor;
 
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -178,6 +179,8 @@ pub enum CloseReason {
     TimedOut,
     /// The relay stops.
     Stopped,
+    /// Other rules hold now, so the client is to come again.
+    ConfiguredAnew,
     /// Too many bad commands.
     TooManyBadCommands,
     /// BDAT with an unreadable size: where the next command begins is unknown.

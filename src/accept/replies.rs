@@ -225,6 +225,12 @@ pub fn stopping() -> Reply {
     Reply::new(421, 3, 2, "the relay is stopping, try again later")
 }
 
+/// Other rules hold for sessions from now on.
+#[must_use]
+pub fn configured_anew() -> Reply {
+    Reply::new(421, 3, 2, "the relay has a new configuration, connect again")
+}
+
 /// A fault in this program.
 #[must_use]
 pub fn internal_fault() -> Reply {

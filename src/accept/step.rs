@@ -34,6 +34,8 @@ pub enum Event {
     TimedOut,
     /// The relay stops.
     Stop,
+    /// Other rules hold from now on.
+    ConfiguredAnew,
 }
 
 /// What is to be done.

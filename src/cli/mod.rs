@@ -6,5 +6,6 @@ pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod manual;
 pub(crate) mod operator;
+pub(crate) mod reload;
 pub(crate) mod serve;
 pub(crate) mod terminal;

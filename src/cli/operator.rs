@@ -5,7 +5,7 @@
 //! not answer, 74 the ledger or a part of it cannot be read, 77 the spool belongs to another user,
 //! 78 configuration.
 
-use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
+use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say, usual_file};
 use clap::{Args, Subcommand};
 use dane_relay::clock::Clock;
 use dane_relay::command::audit;
@@ -52,7 +52,12 @@ impl SpoolOptions {
         load(self.config.as_deref()).map_err(|message| complain(EXIT_CONFIG, &message))
     }
 
-    const fn form(&self) -> OutputForm {
+    /// The file that counts, if there is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(usual_file)
+    }
+
+    pub(crate) const fn form(&self) -> OutputForm {
         if self.json { OutputForm::Json } else { OutputForm::Text }
     }
 }
@@ -242,18 +247,23 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
             format!("{} {}{left}{more}\n", counted(*acted as u64, "message"), act.done())
         }
         ControlReply::Failed { error } => return complain(EXIT_IO, error),
-        ControlReply::Status(_) => String::new(),
+        ControlReply::Refused { why } => return complain(EXIT_CONFIG, why),
+        ControlReply::Status(_) | ControlReply::Reloaded { .. } | ControlReply::Settings { .. } => String::new(),
     };
     if form == OutputForm::Text {
         say(&text);
     }
     match answer {
         ControlReply::Done { acted: 0, .. } | ControlReply::Done { left_alone: 1.., .. } => ExitCode::from(1),
-        ControlReply::Done { .. } | ControlReply::Status(_) => ExitCode::SUCCESS,
+        ControlReply::Done { .. }
+        | ControlReply::Status(_)
+        | ControlReply::Reloaded { .. }
+        | ControlReply::Settings { .. } => ExitCode::SUCCESS,
         // An answer that ends without its last line was cut off.
         ControlReply::Acted { .. }
         | ControlReply::Busy { .. }
         | ControlReply::Held { .. }
+        | ControlReply::Refused { .. }
         | ControlReply::Failed { .. } => ExitCode::from(EXIT_IO),
     }
 }
@@ -332,7 +342,7 @@ async fn with_ledger(
     })
 }
 
-fn cannot_ask(error: &AskError) -> ExitCode {
+pub(crate) fn cannot_ask(error: &AskError) -> ExitCode {
     let code = match error {
         AskError::NotRunning(_) | AskError::Silent(_) => EXIT_UNAVAILABLE,
         AskError::Denied(_) => EXIT_DENIED,

@@ -5,6 +5,7 @@
 //! The log has one line for each delivery attempt, with its TLS verdict, and never content.
 
 mod attempt;
+mod config;
 mod dns;
 mod egress;
 mod hosts;
@@ -16,6 +17,7 @@ mod store;
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
+use crate::config::settings::KeyChange;
 use crate::deliver::AttemptReport;
 use crate::deliver::egress::store::{CertificateEndsAt, Reread};
 use crate::deliver::hosts::view::HostsView;
@@ -85,6 +87,7 @@ pub struct Observer {
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
+    config: config::ConfigMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -181,6 +184,7 @@ impl Observer {
             dns: DnsMetrics::new(&r)?,
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
+            config: config::ConfigMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -285,6 +289,21 @@ impl Observer {
     /// What is probably not meant like this.
     pub fn doubt(&self, doubt: &str) {
         tracing::warn!("{doubt}");
+    }
+
+    /// A configuration is in force from now on, with these changes.
+    pub fn configured(&self, changes: &[KeyChange], now: Timestamp) {
+        self.config.taken_over(changes, now);
+    }
+
+    /// A configuration cannot be used; the one before stays in force.
+    pub fn configuration_refused(&self, why: &str) {
+        self.config.refused(why);
+    }
+
+    /// Other paths to the DNS are asked from now on: nothing is known of them yet.
+    pub fn dns_paths_are_others(&self) {
+        self.dns.forget_paths();
     }
 
     /// Something happened in the DNS stage.

@@ -3,8 +3,12 @@
 pub mod admin;
 pub mod audit;
 pub mod control;
-pub mod egress;
+mod dns;
+pub mod error;
 pub mod exceptions;
+mod files;
+pub mod generation;
 pub mod notify;
-pub mod selfcheck;
+pub mod reload;
+mod selfcheck;
 pub mod start;

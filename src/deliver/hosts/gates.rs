@@ -127,11 +127,33 @@ pub(super) struct Gates {
 
 impl Gates {
     pub(super) fn new(limits: HostBounds) -> Self {
-        let new = if limits.all == 1 { 0 } else { (limits.all / NEW_SHARE_DIVISOR).max(1) };
         let share = |ceiling| GateState { ceiling, ..GateState::default() };
-        let states = [(Gate::New, share(new)), (Gate::Answering, share(limits.all - new))].into();
+        let states = shares(&limits).map(|(gate, ceiling)| (gate, share(ceiling))).into();
         let (seats, waiting, outside) = Default::default();
         Self { limits, states, seats, waiting, outside, next: 0, sweep_at: 0 }
+    }
+
+    /// Other limits from now on. Nobody who is in has to leave; whoever may come in by them does.
+    pub(super) fn set_limits(&mut self, limits: HostBounds, now: Timestamp, news: &mut News) {
+        let groups = self.states.keys().filter_map(|gate| match gate {
+            Gate::Group(group) => Some((gate.clone(), limits.together(*group))),
+            Gate::Hop(_) | Gate::Name(_) | Gate::Address(_) | Gate::New | Gate::Answering => None,
+        });
+        let ceilings: Vec<(Gate, usize)> = groups.chain(shares(&limits)).collect();
+        self.limits = limits;
+        let limits = &self.limits;
+        let is_over = |gate: &Gate| matches!(gate, Gate::Group(group) if limits.rule(Some(*group)).is_none());
+        self.states.retain(|gate, state| !is_over(gate) || !state.is_idle());
+        for (gate, ceiling) in ceilings {
+            if let Some(state) = self.states.get_mut(&gate) {
+                state.ceiling = ceiling;
+            }
+        }
+        let goals: Vec<Goal> = self.waiting.values().map(|waiting| waiting.goal.clone()).collect();
+        goals.iter().for_each(|goal| self.prepare(goal));
+        let has_any = |state: &GateState| !state.line.is_empty() || !state.outside.is_empty();
+        let waited_at = self.states.iter().filter(|(_, state)| has_any(state)).map(|(gate, _)| gate.clone()).collect();
+        self.move_up(waited_at, now, news);
     }
 
     /// Asks for a place.
@@ -376,6 +398,12 @@ impl Gates {
             }
         }
     }
+}
+
+/// How all places are shared.
+fn shares(limits: &HostBounds) -> [(Gate, usize); 2] {
+    let new = if limits.all == 1 { 0 } else { (limits.all / NEW_SHARE_DIVISOR).max(1) };
+    [(Gate::New, new), (Gate::Answering, limits.all - new)]
 }
 
 /// As in a line: of those for hosts that have not answered the last and the first in turn.
