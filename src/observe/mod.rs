@@ -10,6 +10,7 @@ mod dns;
 mod egress;
 mod hosts;
 mod policy;
+mod process;
 mod reports;
 mod selfcheck;
 mod store;
@@ -37,8 +38,8 @@ use dns::DnsMetrics;
 use hosts::HostMetrics;
 use policy::PolicyMetrics;
 use prometheus::{
-    Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Counter, Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use reports::ReportMetrics;
 use std::time::Duration;
@@ -88,6 +89,7 @@ pub struct Observer {
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
     config: config::ConfigMetrics,
+    process: process::ProcessMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -95,6 +97,12 @@ struct Register<'a>(&'a Registry);
 impl Register<'_> {
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
         let metric = IntCounter::new(name, help)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn seconds_counter(&self, name: &str, help: &str) -> Result<Counter, Error> {
+        let metric = Counter::new(name, help)?;
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
@@ -185,6 +193,7 @@ impl Observer {
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
             config: config::ConfigMetrics::new(&r)?,
+            process: process::ProcessMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -206,6 +215,7 @@ impl Observer {
     #[must_use]
     pub fn render(&self, stats: &SpoolStats, now: Timestamp) -> String {
         self.store.set(stats, now);
+        self.process.set(now);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be encoded");
