@@ -390,9 +390,9 @@ async fn floors_of_the_spool_are_those_of_now_and_its_place_waits_for_a_restart(
     std::fs::write(&moved, text.replace(&format!("path = {here:?}"), &format!("path = {elsewhere:?}"))).unwrap();
     // The running relay is asked at the spool of the usual file, when none runs on the one that is named.
     let usual = world.file();
-    let diff =
-        crate::process::run_with(&[("RELAY_CONFIG", usual.as_os_str())], ["config", "diff", moved.to_str().unwrap()]);
-    let ProgramOutput { code, stdout, stderr } = diff.await;
+    let variables = [("RELAY_CONFIG", usual.as_os_str())];
+    let diff = crate::process::run_with(&variables, ["config", "diff", moved.to_str().unwrap()]).await;
+    let ProgramOutput { code, stdout, stderr } = diff;
     assert_eq!(code, 1, "{stderr}");
     let line = format!("[spool] path: {here:?} -> {elsewhere:?} (needs a restart: the mail that waits is there)\n");
     assert_eq!(stdout, line);
