@@ -364,7 +364,7 @@ impl ClientConnection {
             biased;
             () = self.stop.cut.cancelled() => conversation.stop(),
             () = self.stop.begun.cancelled(), if !inside_message => conversation.stop(),
-            () = self.acceptor.succeeded.cancelled(), if between_messages => conversation.configured_anew(),
+            () = self.acceptor.succeeded.cancelled(), if between_messages => conversation.reconfigured(),
             read = timeout(idle_timeout, stream.read_buf(input)) => match read {
                 Ok(Ok(0) | Err(_)) => return false,
                 Ok(Ok(_)) => {}

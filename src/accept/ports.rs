@@ -22,12 +22,12 @@ use tokio_util::task::TaskTracker;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The acceptor by the configuration that counts now: the latest one serves whoever comes next.
-pub type Acceptors = watch::Receiver<Arc<Acceptor>>;
+pub(crate) type Acceptors = watch::Receiver<Arc<Acceptor>>;
 
 /// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
-pub struct PortError {
+pub(crate) struct PortError {
     /// Which one.
     pub address: SocketAddr,
     /// What the system said.
@@ -35,7 +35,7 @@ pub struct PortError {
 }
 
 /// See the module.
-pub struct Ports {
+pub(crate) struct Ports {
     acceptors: Acceptors,
     open: Mutex<Vec<OpenPort>>,
     tasks: TaskTracker,
@@ -51,7 +51,7 @@ struct OpenPort {
 }
 
 /// Ports that are open already and may be served from.
-pub struct PreparedPorts {
+pub(crate) struct PreparedPorts {
     named: Vec<SocketAddr>,
     fresh: Vec<(SocketAddr, TcpListener)>,
 }
@@ -59,13 +59,13 @@ pub struct PreparedPorts {
 impl Ports {
     /// None is open yet.
     #[must_use]
-    pub fn new(acceptors: Acceptors, stop: CancellationToken) -> Self {
+    pub(crate) fn new(acceptors: Acceptors, stop: CancellationToken) -> Self {
         Self { acceptors, open: Mutex::default(), tasks: TaskTracker::new(), stop: Stop::new(stop), grace: GRACE }
     }
 
     /// Another time than the usual half minute for messages on their way in after a stop.
     #[must_use]
-    pub fn with_grace(self, grace: Duration) -> Self {
+    pub(crate) fn with_grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
     }
 
@@ -73,7 +73,7 @@ impl Ports {
     ///
     /// # Errors
     /// The first that cannot be had; then all is as it was.
-    pub async fn prepare(&self, addresses: &[SocketAddr]) -> Result<PreparedPorts, PortError> {
+    pub(crate) async fn prepare(&self, addresses: &[SocketAddr]) -> Result<PreparedPorts, PortError> {
         let mut open: Vec<SocketAddr> = self.open().iter().map(|port| port.named).collect();
         let mut fresh = Vec::new();
         for &address in addresses {
@@ -86,7 +86,7 @@ impl Ports {
     }
 
     /// Serves whoever comes by these ports, and closes all others.
-    pub fn open_and_close(&self, prepared: PreparedPorts) {
+    pub(crate) fn open_and_close(&self, prepared: PreparedPorts) {
         let PreparedPorts { named, fresh } = prepared;
         let mut open = self.open();
         let mut fresh: Vec<OpenPort> = fresh.into_iter().map(|(named, listener)| self.serve(named, listener)).collect();
@@ -103,7 +103,7 @@ impl Ports {
 
     /// An open port that overlaps with an address, so that both cannot be open at once.
     #[must_use]
-    pub fn overlapping(&self, address: SocketAddr) -> Option<SocketAddr> {
+    pub(crate) fn overlapping(&self, address: SocketAddr) -> Option<SocketAddr> {
         let is_in_the_way = |port: &&OpenPort| {
             let any = port.bound.ip().is_unspecified() || address.ip().is_unspecified();
             port.named != address && port.bound.port() == address.port() && any
@@ -113,12 +113,12 @@ impl Ports {
 
     /// The addresses that are open, in the order of the configuration.
     #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.open().iter().map(|port| port.bound).collect()
     }
 
     /// Waits for the stop, and then until every session has ended.
-    pub async fn all_end(&self) {
+    pub(crate) async fn all_end(&self) {
         let all_end = async {
             self.stop.begun.cancelled().await;
             self.tasks.close();
@@ -148,7 +148,7 @@ impl Ports {
 ///
 /// # Errors
 /// The first that cannot be had.
-pub async fn open(addresses: &[SocketAddr]) -> Result<PreparedPorts, PortError> {
+pub(crate) async fn open(addresses: &[SocketAddr]) -> Result<PreparedPorts, PortError> {
     let mut fresh = Vec::with_capacity(addresses.len());
     for &address in addresses {
         fresh.push((address, bind(address).await?));

@@ -3,13 +3,14 @@
 
 use super::certificate;
 use super::evidence::{CertificateEnd, DeliveryForecast, DnsProbe, ProbeRole, ServerSeen, Troubled, Whom};
+use super::report::ShownChain;
 use crate::clock::Timestamp;
 use crate::deliver::driver::Probe;
 use crate::deliver::{Planned, Target};
 use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
 use crate::resolve::answer::Trace;
-use crate::resolve::probe::Reply;
+use crate::resolve::probe::ProbeReply;
 use crate::resolve::{HostsFrom, MxHost, Resolution};
 use crate::smtp::address::Domain;
 
@@ -24,6 +25,18 @@ impl ProbedServer {
             (Planned::Skip { cause, .. }, _) => Some(cause),
             (Planned::Try(_), Some(probe)) => probe.failure.as_ref(),
             (Planned::Try(_), None) => None,
+        }
+    }
+
+    /// What it showed of certificates; nothing where it was not spoken to.
+    pub(super) fn chain(&self) -> Option<ShownChain> {
+        match (&self.step, &self.probe) {
+            (Planned::Try(target), Some(probe)) => Some(ShownChain {
+                host: target.peer.host.clone(),
+                address: target.peer.address.to_string(),
+                certificates: probe.certificates.clone(),
+            }),
+            (Planned::Try(_) | Planned::Skip { .. }, _) => None,
         }
     }
 
@@ -90,7 +103,7 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
 /// The answer that was missing, whole and signed, from a resolver that delivery asks.
 pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
     let is_ours = probe.whom == Whom::Upstream && probe.role == ProbeRole::Subject;
-    is_ours && probe.seen.reply == Reply::Records && probe.seen.signed
+    is_ours && probe.seen.reply == ProbeReply::Records && probe.seen.signed
 }
 
 /// The look-ups that some path failed for, those without any answer first.

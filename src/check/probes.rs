@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Upstream};
 use crate::outcome::Question;
 use crate::resolve::error::DnsSetupError;
-use crate::resolve::probe::{self, Ask, Server, Transport};
+use crate::resolve::probe::{self, ProbeQuestion, ProbeTransport, Server};
 use crate::resolve::tlsa_counts::KnownCount;
 use crate::smtp::address::Domain;
 use futures_util::future::join_all;
@@ -33,7 +33,7 @@ const LEAST_PAYLOAD: u16 = 512;
 
 /// What the questions are about.
 #[derive(Clone, Debug)]
-pub struct Plan<'a> {
+pub(super) struct Plan<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// Whom to compare with.
@@ -51,7 +51,7 @@ struct Put<'a> {
     whom: Whom,
     server: &'a Server,
     role: ProbeRole,
-    ask: Ask,
+    ask: ProbeQuestion,
 }
 
 /// The servers by what they are to us.
@@ -63,7 +63,7 @@ struct ProbedDnsServers {
 ///
 /// # Errors
 /// When a server cannot be used.
-pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
+pub(super) async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
     let Some(subject) = ProbeTarget::of(plan.subject) else { return Ok(Vec::new()) };
     let mut servers = ProbedDnsServers::configured(plan)?;
     // The walk to the zone's own servers may take longer than the first questions to the others.
@@ -176,7 +176,7 @@ impl ProbedDnsServers {
                 whom: *whom,
                 server,
                 role,
-                ask: Ask { name: name.clone(), record_type, transport, edns: Some(ORDINARY) },
+                ask: ProbeQuestion { name: name.clone(), record_type, transport, edns: Some(ORDINARY) },
             };
             let (name, record_type) = &subject.harmless;
             questions.push(put(ProbeRole::Harmless, name, *record_type, server.transport()));
@@ -188,7 +188,7 @@ impl ProbedDnsServers {
             );
             if self.is_first(server) {
                 questions.push(put(ProbeRole::Root, &Name::root(), RecordType::DNSKEY, server.transport()));
-                questions.push(put(ProbeRole::Root, &Name::root(), RecordType::DNSKEY, Transport::Tcp));
+                questions.push(put(ProbeRole::Root, &Name::root(), RecordType::DNSKEY, ProbeTransport::Tcp));
                 // What vanishes with EDNS may pass without.
                 let mut plain = put(ProbeRole::Harmless, name, *record_type, server.transport());
                 plain.ask.edns = None;
@@ -201,7 +201,7 @@ impl ProbedDnsServers {
     fn controls(&self, zone: &Domain) -> Vec<Put<'_>> {
         let Some((whom, server)) = self.first() else { return Vec::new() };
         let put = |role, owner: String, record_type, transport| {
-            let ask = Ask { name: absolute(&owner)?, record_type, transport, edns: Some(ORDINARY) };
+            let ask = ProbeQuestion { name: absolute(&owner)?, record_type, transport, edns: Some(ORDINARY) };
             Some(Put { whom: *whom, server, role, ask })
         };
         let control =
@@ -212,7 +212,7 @@ impl ProbedDnsServers {
         questions.push(put(ProbeRole::Addresses(canary::ADDRESSES), addresses, RecordType::A, server.transport()));
         questions.push(put(ProbeRole::Large, canary::large_owner(zone), RecordType::TXT, server.transport()));
         // The step that the known boxes stumble on, over TCP as well.
-        questions.extend([4, 5].map(|count| control(count, Transport::Tcp)));
+        questions.extend([4, 5].map(|count| control(count, ProbeTransport::Tcp)));
         questions.into_iter().flatten().collect()
     }
 
@@ -225,10 +225,10 @@ impl ProbedDnsServers {
         known.sort_by_key(|known| known.records);
         let put = |known: &KnownCount, transport| {
             let name = absolute(&known.name)?;
-            let ask = Ask { name, record_type: RecordType::TLSA, transport, edns: Some(ORDINARY) };
+            let ask = ProbeQuestion { name, record_type: RecordType::TLSA, transport, edns: Some(ORDINARY) };
             Some(Put { whom: *whom, server, role: ProbeRole::Known(known.records), ask })
         };
-        let over = [server.transport(), Transport::Tcp];
+        let over = [server.transport(), ProbeTransport::Tcp];
         known.into_iter().flat_map(|known| over.map(|transport| put(known, transport))).flatten().collect()
     }
 
@@ -239,16 +239,16 @@ impl ProbedDnsServers {
                 whom: *whom,
                 server,
                 role: ProbeRole::Subject,
-                ask: Ask { name: subject.name.clone(), record_type: subject.record_type, transport, edns },
+                ask: ProbeQuestion { name: subject.name.clone(), record_type: subject.record_type, transport, edns },
             };
             questions.push(put(server.transport(), Some(ORDINARY)));
-            if server.is_encrypted() || server.transport() == Transport::Tcp {
+            if server.is_encrypted() || server.transport() == ProbeTransport::Tcp {
                 continue;
             }
-            questions.push(put(Transport::Tcp, Some(ORDINARY)));
+            questions.push(put(ProbeTransport::Tcp, Some(ORDINARY)));
             if self.is_first(server) {
-                questions.push(put(Transport::Udp, Some(LEAST_PAYLOAD)));
-                questions.push(put(Transport::Udp, None));
+                questions.push(put(ProbeTransport::Udp, Some(LEAST_PAYLOAD)));
+                questions.push(put(ProbeTransport::Udp, None));
             }
         }
         questions
@@ -267,7 +267,12 @@ impl ProbedDnsServers {
             };
             // Without EDNS too: whoever drops EDNS is no outage.
             for edns in [Some(ORDINARY), None].into_iter().take(if self.is_first(server) { 2 } else { 1 }) {
-                let ask = Ask { name: name.clone(), record_type: *record_type, transport: server.transport(), edns };
+                let ask = ProbeQuestion {
+                    name: name.clone(),
+                    record_type: *record_type,
+                    transport: server.transport(),
+                    edns,
+                };
                 questions.push(Put { whom: *whom, server, role: ProbeRole::Again, ask });
             }
         }

@@ -15,9 +15,9 @@ use crate::deliver::egress::store::CertificateEndsAt;
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::Security;
 use crate::resolve::dnssec::{Anchors, Outcome};
-use crate::resolve::driver::Failure;
+use crate::resolve::driver::LookupFailure;
 use crate::resolve::paths::standing::PathStanding;
-use crate::resolve::probe::{self, Ask, Transport};
+use crate::resolve::probe::{self, ProbeQuestion, ProbeTransport};
 use futures_util::future::join_all;
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -33,7 +33,7 @@ const EXPIRES_SOON_DAYS: i64 = 14;
 /// than this ago, the clock is not to be trusted much longer. In seconds.
 const CLOCK_MARGIN_S: i64 = 3600;
 /// How the detail of a check begins that could not be made.
-const NOT_LOOKED_AT: &str = "not looked at";
+pub(super) const NOT_LOOKED_AT: &str = "not looked at";
 /// Milliseconds of a day.
 const DAY_MS: i64 = 86_400_000;
 
@@ -42,14 +42,14 @@ const DAY_MS: i64 = 86_400_000;
 pub struct SelfCheck {
     /// What: a word from a closed set, for metrics.
     pub check: &'static str,
-    /// How it stands.
+    /// Whether it is as it must be.
     pub status: Verdict,
     /// What was seen, in words.
     pub detail: String,
 }
 
 impl SelfCheck {
-    fn new(check: &'static str, status: Verdict, detail: impl Into<String>) -> Self {
+    pub(super) fn new(check: &'static str, status: Verdict, detail: impl Into<String>) -> Self {
         Self { check, status, detail: detail.into() }
     }
 
@@ -62,8 +62,13 @@ impl SelfCheck {
 
 /// Looks at everything; the worst status counts.
 pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
+    look_leaving_from(out, &egress(&out.config)).await
+}
+
+/// The same, with the addresses that mail leaves from as others see them.
+pub(super) async fn look_leaving_from(out: &Outbound, egress: &[IpAddr]) -> Vec<SelfCheck> {
     let (root, clock, port25) = tokio::join!(root_keys(out), clock(out), port_25(out));
-    let named = reverse_dns(out, &egress(&out.config)).await;
+    let named = reverse_dns(out, egress).await;
     let mut all = vec![resolver(out)];
     all.extend(root);
     all.extend([clock, named, port25, spool(&out.config), listener(&out.config, out.clock.now())]);
@@ -126,10 +131,10 @@ async fn root_keys(out: &Outbound) -> Vec<SelfCheck> {
             let detail = format!("the root's keys come {}, and they are always signed", validated.security.word());
             vec![SelfCheck::new("validation", Verdict::Fault, detail)]
         }
-        Err(Failure::Bogus(reason)) => {
+        Err(LookupFailure::Bogus(reason)) => {
             vec![SelfCheck::new("validation", Verdict::Fault, format!("the root's keys do not validate: {reason}"))]
         }
-        Err(Failure::Unavailable) => {
+        Err(LookupFailure::Unavailable) => {
             let detail = format!("no answer for the root's keys: {}", failed(&lookup.failed));
             vec![SelfCheck::new("validation", Verdict::Fault, detail)]
         }
@@ -169,12 +174,12 @@ async fn clock(out: &Outbound) -> SelfCheck {
             format!("{NOT_LOOKED_AT}: there is no resolver to ask for the root's keys"),
         );
     };
-    let ask = Ask {
+    let ask = ProbeQuestion {
         name: Name::root(),
         record_type: RecordType::DNSKEY,
         transport: match server.transport() {
-            Transport::Udp => Transport::Udp,
-            Transport::Tcp | Transport::Encrypted => Transport::Tcp,
+            ProbeTransport::Udp => ProbeTransport::Udp,
+            ProbeTransport::Tcp | ProbeTransport::Encrypted => ProbeTransport::Tcp,
         },
         edns: Some(super::evidence::ORDINARY_PAYLOAD),
     };
@@ -195,7 +200,7 @@ async fn clock(out: &Outbound) -> SelfCheck {
 
 /// The addresses that packets to the world leave from, one of each family that has a way there, by
 /// the routing table: a datagram socket that is connected sends nothing.
-fn egress(config: &Config) -> Vec<IpAddr> {
+pub(super) fn egress(config: &Config) -> Vec<IpAddr> {
     let hint = |is: fn(&SocketAddr) -> bool| config.dns.root_hints.iter().copied().find(is);
     [hint(SocketAddr::is_ipv4), hint(SocketAddr::is_ipv6)].into_iter().flatten().filter_map(towards).collect()
 }
@@ -239,18 +244,18 @@ async fn named_address(out: &Outbound, address: IpAddr) -> (Verdict, String) {
     (status, format!("{address} is {name}, {how} back"))
 }
 
-async fn records(out: &Outbound, name: &Name, kind: RecordType) -> Vec<RData> {
+pub(super) async fn records(out: &Outbound, name: &Name, kind: RecordType) -> Vec<RData> {
     match &out.dns.find(name, kind).await.result {
         Ok(validated) => match &validated.outcome {
             Outcome::Found { records, .. } => records.iter().map(|record| record.data.clone()).collect(),
             Outcome::NoData { .. } | Outcome::NxDomain { .. } | Outcome::ErrorCode(_) => Vec::new(),
         },
-        Err(Failure::Bogus(_) | Failure::Unavailable) => Vec::new(),
+        Err(LookupFailure::Bogus(_) | LookupFailure::Unavailable) => Vec::new(),
     }
 }
 
 /// Addresses that nobody on the internet sees.
-fn is_inward(address: IpAddr) -> bool {
+pub(super) fn is_inward(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),

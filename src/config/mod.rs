@@ -21,6 +21,7 @@ mod show;
 mod source;
 mod together;
 mod upstream;
+mod watch;
 
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
@@ -36,6 +37,7 @@ pub use settings::LoadedConfig;
 pub use show::{REFERENCE, shown};
 pub use source::{ConfigSource, spool_of};
 pub use upstream::Upstream;
+pub use watch::WatchConfig;
 
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Mailbox};
@@ -104,6 +106,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[check]`
     pub check: CheckConfig,
+    /// `[watch]`
+    pub watch: WatchConfig,
     /// `[[destination]]`
     pub destination: Vec<Destination>,
     /// `[[host]]`
@@ -125,6 +129,7 @@ impl Default for Config {
             notify: NotifyConfig::default(),
             admin: AdminConfig::default(),
             check: CheckConfig::default(),
+            watch: WatchConfig::default(),
             destination: Vec::new(),
             host: Vec::new(),
         }
@@ -499,6 +504,7 @@ impl Config {
         self.dns.check()?;
         self.mta_sts.check()?;
         self.notify.check()?;
+        self.watch.check()?;
         together::check(&self.destination)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());

@@ -9,11 +9,13 @@ mod config;
 mod dns;
 mod egress;
 mod hosts;
+mod incidents;
 mod policy;
 mod process;
 mod reports;
 mod selfcheck;
 mod store;
+mod watch;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
@@ -36,6 +38,7 @@ use crate::state_dir::KeepFault;
 use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use hosts::HostMetrics;
+use incidents::IncidentMetrics;
 use policy::PolicyMetrics;
 use prometheus::{
     Counter, Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -90,6 +93,10 @@ pub struct Observer {
     egress: egress::EgressMetrics,
     config: config::ConfigMetrics,
     process: process::ProcessMetrics,
+    /// Incidents.
+    pub(crate) incidents: IncidentMetrics,
+    /// The watch of other domains.
+    pub(crate) watch: watch::WatchMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -194,6 +201,8 @@ impl Observer {
             egress: egress::EgressMetrics::new(&r)?,
             config: config::ConfigMetrics::new(&r)?,
             process: process::ProcessMetrics::new(&r)?,
+            incidents: IncidentMetrics::new(&r)?,
+            watch: watch::WatchMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -349,6 +358,7 @@ impl Observer {
     /// What the relay found about its own host; `status` as the exit codes of `relay check`.
     pub fn self_check(&self, check: &'static str, status: u8, detail: &str) {
         self.selfcheck.told(check, status, detail);
+        self.incidents.checked(check, status, detail);
     }
 
     /// When the client certificates of destinations end.

@@ -42,7 +42,7 @@ pub struct Service {
 }
 
 /// What another configuration brings.
-pub struct NextGeneration {
+pub(super) struct NextGeneration {
     /// The ways out.
     pub out: Outbound,
     /// The TLS side of the listener.
@@ -79,7 +79,7 @@ impl Service {
 
     /// The latest of those that take mail in.
     #[must_use]
-    pub fn acceptors(&self) -> Acceptors {
+    pub(super) fn acceptors(&self) -> Acceptors {
         self.acceptors.subscribe()
     }
 
@@ -90,7 +90,7 @@ impl Service {
     }
 
     /// Another configuration counts from now on.
-    pub fn succeed(&self, next: NextGeneration) {
+    pub(super) fn succeed(&self, next: NextGeneration) {
         let NextGeneration { out, tls, texts } = next;
         let (before, config) = (self.pipeline(), Arc::clone(&out.config));
         let pipeline = Arc::new(before.succeeded_by(out, texts));

@@ -1,14 +1,16 @@
 //! What runs beside the pipeline while the relay is up, and the start that puts all of it together.
 
-pub mod admin;
-pub mod audit;
+mod admin;
+mod audit;
 pub mod control;
 mod dns;
-pub mod error;
+mod error;
 pub mod exceptions;
 mod files;
-pub mod generation;
+mod generation;
+pub mod incidents;
 pub mod notify;
-pub mod reload;
+mod reload;
 mod selfcheck;
 pub mod start;
+pub mod watch;

@@ -17,6 +17,7 @@
 mod accept;
 mod authoritative;
 mod check;
+mod check_bundle;
 mod check_evidence;
 mod check_paths;
 mod check_situations;
@@ -26,6 +27,7 @@ mod deliver;
 mod destination;
 mod exchange;
 mod grid;
+mod incidents;
 mod ipv6;
 mod leases;
 mod next_hop_lists;
@@ -50,9 +52,12 @@ mod reuse;
 mod scripted;
 mod selfcheck;
 mod serve;
+mod setup;
 mod situations;
 mod smart_host;
 mod sts;
+mod tracking;
+mod watch;
 mod wire;
 mod worlds;
 #[path = "../support/wrapped_spool.rs"]

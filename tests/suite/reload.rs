@@ -475,3 +475,15 @@ async fn limits_for_receiving_hosts_are_those_of_now() {
     world.reload().await;
     world.arrives("dane.test", 2).await;
 }
+
+#[tokio::test]
+async fn other_domains_are_watched_as_the_configuration_says_now() {
+    let unwatched = |text: String| text + "[watch]\ndomains = 0\n";
+    let world = Configured::with(lab().domain("dane.test", |d| d), unwatched).await;
+    world.mail("bob@dane.test").await;
+    world.arrives("dane.test", 1).await;
+    assert_eq!(world.metric("relay_watched_domains").await, 0.0);
+    world.write(|text| text.replace("domains = 0", "domains = 5"));
+    world.reload().await;
+    until(async || (world.metric("relay_watched_domains").await > 0.0).then_some(()), "a domain to be watched").await;
+}

@@ -79,6 +79,7 @@ const KINDS: &[(&str, &[&str])] = &[
         &["[notify] delay_after", "[notify] policy_failure_after", "[notify] return_full_below", "[notify] templates"],
     ),
     ("the_admin_port_moves", &["[admin] listen"]),
+    ("other_domains_are_watched_as_the_configuration_says_now", &["[watch] domains", "[watch] every"]),
     // Commands read them themselves; the relay uses them for its self-check, by what it has taken over.
     (
         "a_reload_that_says_nothing_about_sessions_dismisses_nobody",

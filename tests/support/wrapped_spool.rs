@@ -5,6 +5,7 @@ use dane_relay::clock::Timestamp;
 use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
+use dane_relay::spool::incident::Incident;
 use dane_relay::spool::{BodyReader, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
 use std::sync::Arc;
 
@@ -126,6 +127,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
 
     async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
         self.inner.hasten(messages, now).await
+    }
+
+    async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
+        self.inner.record_incident(incident).await
     }
 
     fn stats(&self) -> SpoolStats {

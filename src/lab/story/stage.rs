@@ -12,15 +12,15 @@ use crate::check::canary;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::lab::dns::authority::Authorities;
-use crate::lab::dns::boxes::{Helpless, PathFault, Transport};
+use crate::lab::dns::boxes::{Helpless, LabTransport, PathFault};
 use crate::lab::dns::fronts::{Front, FrontKind};
 use crate::lab::dns::rrset::SignatureFault;
 use crate::lab::dns::server::{DnsServer, Validating};
 use crate::lab::dns::world::AnchorForm;
 use crate::lab::domain::DomainSpec;
-use crate::lab::mx::behaviour::{Behaviour, Phase, StartTls, Trouble, reply};
+use crate::lab::mx::behaviour::{Behaviour, StartTls, Trouble, TroubleAt, reply};
 use crate::lab::tls::certificate;
-use crate::lab::{AnswerFault, Authority, Block, Certificate, Identity, Lab, MailPath, MxHost, bad};
+use crate::lab::{AnswerFault, Authority, Block, Certificate, Identity, Lab, MailPath, RunningMxHost, bad};
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};
@@ -67,7 +67,7 @@ pub struct Stage {
     pub elsewhere: DnsServer,
     /// Its encrypted front.
     pub dot: Front,
-    proxy: MxHost,
+    proxy: RunningMxHost,
     /// The time in the lab; the relay's may be another.
     clock: Clock,
 }
@@ -94,7 +94,7 @@ impl Stage {
             resolver.set_validating(Validating::Yes);
         }
         let dot = Front::start(FrontKind::Tls, &elsewhere, lab.authority()).await?;
-        let proxy = MxHost::start(GATEWAY, Ipv4Addr::LOCALHOST, 0, gateway(situation)?).await?;
+        let proxy = RunningMxHost::start(GATEWAY, Ipv4Addr::LOCALHOST, 0, gateway(situation)?).await?;
         Ok(Self { situation, lab, authorities, elsewhere, dot, proxy, clock })
     }
 
@@ -177,7 +177,7 @@ impl Stage {
             }
             Situation::HandshakesCut => self.lab.set_mail_path(MailPath::CutHandshake),
             Situation::AddressListed => {
-                self.lab.mx(HOST)?.trouble(Phase::Connect, Trouble::Reply(reply(LISTED)?));
+                self.lab.mx(HOST)?.trouble(TroubleAt::Connect, Trouble::Reply(reply(LISTED)?));
             }
             Situation::ProxyForEveryone | Situation::GatewayForEveryone => {
                 self.lab.set_mail_path(self.proxy.as_proxy())
@@ -197,7 +197,7 @@ impl Stage {
 
     /// The proxy of [`Situation::ProxyForEveryone`]: what it was told was told to the wrong one.
     #[must_use]
-    pub fn proxy(&self) -> &MxHost {
+    pub fn proxy(&self) -> &RunningMxHost {
         &self.proxy
     }
 
@@ -282,7 +282,7 @@ listen = "127.0.0.1:0"
 
     fn box_on_udp(&self, fault: PathFault) {
         let resolver = std::iter::once(self.lab.dns());
-        resolver.chain(self.far_servers()).for_each(|server| server.set_path_on(Transport::Udp, [fault]));
+        resolver.chain(self.far_servers()).for_each(|server| server.set_path_on(LabTransport::Udp, [fault]));
     }
 
     fn far_servers(&self) -> impl Iterator<Item = &DnsServer> {

@@ -23,14 +23,14 @@ use tokio_util::sync::CancellationToken;
 
 /// What the admin port shows.
 #[derive(Clone)]
-pub struct AdminPort {
+pub(super) struct AdminPort {
     /// The metrics.
     pub observer: Arc<Observer>,
     /// The queue behind the gauges.
     pub spool: Arc<dyn Spool>,
     /// How it stands with receiving hosts.
     pub pipelines: Pipelines,
-    /// For ages.
+    /// By which the ages of what it shows are reckoned.
     pub clock: Clock,
     /// Set when the relay stops.
     pub stop: CancellationToken,
@@ -98,7 +98,7 @@ impl AdminPorts {
 ///
 /// # Errors
 /// What the system says.
-pub async fn open(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) async fn open(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
