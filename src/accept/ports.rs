@@ -64,6 +64,7 @@ impl Ports {
     }
 
     /// Another time than the usual half minute for messages on their way in after a stop.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn with_grace(self, grace: Duration) -> Self {
         Self { grace, ..self }

@@ -227,7 +227,7 @@ pub(super) fn stopping() -> Reply {
 
 /// Other rules hold for sessions from now on.
 #[must_use]
-pub fn reconfigured() -> Reply {
+pub(super) fn reconfigured() -> Reply {
     Reply::new(421, 3, 2, "the relay has a new configuration, connect again")
 }
 

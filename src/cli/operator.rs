@@ -5,7 +5,7 @@
 //! not answer, 74 the ledger or a part of it cannot be read, 77 the spool belongs to another user,
 //! 78 configuration.
 
-use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say, usual_file};
+use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
 use dane_relay::check::posture::view as watch;
 use dane_relay::clock::Clock;
@@ -49,7 +49,7 @@ pub(crate) struct SpoolOptions {
     /// Configuration file, which names the spool; without it $RELAY_CONFIG, or
     /// /etc/relay/relay.toml where that exists.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -58,11 +58,6 @@ pub(crate) struct SpoolOptions {
 impl SpoolOptions {
     pub(crate) fn config(&self) -> Result<Config, ExitCode> {
         load(self.config.as_deref()).map_err(|message| complain(EXIT_CONFIG, &message))
-    }
-
-    /// The file that counts, if there is one.
-    pub(crate) fn file(&self) -> Option<PathBuf> {
-        self.config.clone().or_else(usual_file)
     }
 
     pub(crate) const fn form(&self) -> OutputForm {

@@ -23,7 +23,7 @@ pub(crate) const DIFF_CODES: &str = "Exit codes: 0 no difference, 1 differences,
 
 /// `relay reload`
 pub(crate) async fn reload(place: &SpoolOptions) -> ExitCode {
-    let path = place.file();
+    let path = place.config.clone().or_else(usual_file);
     let mut answered = None;
     let asked = control::ask(&spool_of(path.as_deref()), &Request::Reload, |answer| answered = Some(answer)).await;
     match (asked, answered) {

@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::config::settings::{KeyChange, TakesEffect};
 use prometheus::{Error, IntGauge};
 
-pub(super) struct ConfigMetrics {
+pub(crate) struct ConfigMetrics {
     failed: IntGauge,
     loaded_at: IntGauge,
     wait_for_restart: IntGauge,
@@ -29,7 +29,8 @@ impl ConfigMetrics {
         })
     }
 
-    pub(super) fn taken_over(&self, changes: &[KeyChange], now: Timestamp) {
+    /// A configuration is in force from now on, with these changes.
+    pub(crate) fn taken_over(&self, changes: &[KeyChange], now: Timestamp) {
         self.failed.set(0);
         self.loaded_at.set(now.unix_seconds());
         let (at_restart, now): (Vec<_>, Vec<_>) =
@@ -43,7 +44,8 @@ impl ConfigMetrics {
         }
     }
 
-    pub(super) fn refused(&self, why: &str) {
+    /// A configuration cannot be used; the one before stays in force.
+    pub(crate) fn refused(&self, why: &str) {
         self.failed.set(1);
         tracing::error!(why, "the configuration is refused; the one before stays in force");
     }

@@ -20,7 +20,6 @@ mod watch;
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
-use crate::config::settings::KeyChange;
 use crate::deliver::AttemptReport;
 use crate::deliver::egress::store::{CertificateEndsAt, Reread};
 use crate::deliver::hosts::view::HostsView;
@@ -41,8 +40,8 @@ use hosts::HostMetrics;
 use incidents::IncidentMetrics;
 use policy::PolicyMetrics;
 use prometheus::{
-    Counter, Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use reports::ReportMetrics;
 use std::time::Duration;
@@ -91,7 +90,8 @@ pub struct Observer {
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
-    config: config::ConfigMetrics,
+    /// The configuration.
+    pub(crate) config: config::ConfigMetrics,
     process: process::ProcessMetrics,
     /// Incidents.
     pub(crate) incidents: IncidentMetrics,
@@ -104,12 +104,6 @@ struct Register<'a>(&'a Registry);
 impl Register<'_> {
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
         let metric = IntCounter::new(name, help)?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn seconds_counter(&self, name: &str, help: &str) -> Result<Counter, Error> {
-        let metric = Counter::new(name, help)?;
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
@@ -308,16 +302,6 @@ impl Observer {
     /// What is probably not meant like this.
     pub fn doubt(&self, doubt: &str) {
         tracing::warn!("{doubt}");
-    }
-
-    /// A configuration is in force from now on, with these changes.
-    pub fn configured(&self, changes: &[KeyChange], now: Timestamp) {
-        self.config.taken_over(changes, now);
-    }
-
-    /// A configuration cannot be used; the one before stays in force.
-    pub fn configuration_refused(&self, why: &str) {
-        self.config.refused(why);
     }
 
     /// Other paths to the DNS are asked from now on: nothing is known of them yet.

@@ -19,8 +19,10 @@ pub(super) struct ProcessMetrics {
 
 impl ProcessMetrics {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
+        let cpu_seconds = Counter::new("process_cpu_seconds_total", "Processor time spent, in seconds.")?;
+        r.0.register(Box::new(cpu_seconds.clone()))?;
         Ok(Self {
-            cpu_seconds: r.seconds_counter("process_cpu_seconds_total", "Processor time spent, in seconds.")?,
+            cpu_seconds,
             open_fds: r.gauge("process_open_fds", "File descriptors that are open.")?,
             max_fds: r.gauge("process_max_fds", "The most file descriptors that may be open.")?,
             virtual_memory: r.gauge("process_virtual_memory_bytes", "Virtual memory, in octets.")?,

@@ -78,7 +78,7 @@ pub enum ControlReply {
     },
     /// To [`Request::Reload`]: it cannot be used, and the one before stays in force; the last line.
     Refused {
-        /// Why not.
+        /// The reason, with the key to change.
         why: String,
     },
     /// To [`Request::Settings`]; the last line.
@@ -140,7 +140,7 @@ pub enum AskError {
 }
 
 /// What the socket serves.
-pub struct Control {
+pub(super) struct Control {
     /// The spool of the relay, which no reload changes.
     pub spool: SpoolConfig,
     /// Who takes over another configuration, and knows the one in force.
@@ -173,7 +173,7 @@ pub fn bind(spool: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves until the relay stops; then removes the socket.
-pub async fn run(control: Arc<Control>, listener: UnixListener, stop: CancellationToken) {
+pub(super) async fn run(control: Arc<Control>, listener: UnixListener, stop: CancellationToken) {
     let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
     let serving = async {
         loop {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
 /// The ways to the DNS, and whether they are those that count.
-pub struct DnsSide {
+pub(super) struct DnsSide {
     /// The ways.
     pub dns: Arc<Dns>,
     speaks: Arc<AtomicBool>,
@@ -23,13 +23,13 @@ pub struct DnsSide {
 
 impl DnsSide {
     /// They count from now on.
-    pub fn speaks(&self) {
+    pub(super) fn speaks(&self) {
         self.speaks.store(true, Ordering::SeqCst);
     }
 
     /// Others count from now on. Look-ups that are under way end by these, and nobody hears any more how
     /// the paths are.
-    pub fn is_over(&self) {
+    pub(super) fn is_over(&self) {
         self.speaks.store(false, Ordering::SeqCst);
     }
 }

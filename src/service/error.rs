@@ -26,7 +26,7 @@ pub enum StartError {
     Spool {
         /// The directory.
         path: String,
-        /// Why not.
+        /// What the spool reports.
         source: SpoolError,
     },
     /// The certificate of the listener cannot be used.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Why the configuration before stays in force: one line, with the key to change.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub(super) enum ReloadError {
     /// The file cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -49,7 +49,7 @@ pub enum ReloadError {
 }
 
 /// What a reload changes, and what is known of the last one.
-pub struct Reloading {
+pub(super) struct Reloading {
     source: ConfigSource,
     service: Arc<Service>,
     ports: Arc<Ports>,
@@ -60,7 +60,7 @@ pub struct Reloading {
 }
 
 /// The relay as it runs, for [`Reloading::new`].
-pub struct Reloadable {
+pub(super) struct Reloadable {
     /// Where the configuration is read from.
     pub source: ConfigSource,
     /// What is in force.
@@ -96,52 +96,52 @@ struct Prepared {
 impl Reloading {
     /// Nothing is reloaded yet.
     #[must_use]
-    pub fn new(relay: Reloadable, stop: CancellationToken) -> Self {
+    pub(super) fn new(relay: Reloadable, stop: CancellationToken) -> Self {
         let Reloadable { source, loaded, service, ports, admin, dns } = relay;
         let since = service.pipeline().out.clock.now();
-        service.pipeline().observer.configured(&[], since);
+        service.pipeline().observer.config.taken_over(&[], since);
         let state = InForce { loaded, dns, since, refused: None, at_restart: Vec::new() };
         Self { source, service, ports, admin, stop, state: Mutex::new(state) }
     }
 
     /// What is reconfigured.
     #[must_use]
-    pub fn service(&self) -> &Arc<Service> {
+    pub(super) fn service(&self) -> &Arc<Service> {
         &self.service
     }
 
     /// Where clients hand mail in now.
     #[must_use]
-    pub fn smtp(&self) -> Vec<SocketAddr> {
+    pub(super) fn smtp(&self) -> Vec<SocketAddr> {
         self.ports.addresses()
     }
 
     /// Where the relay is watched now.
     #[must_use]
-    pub fn admin(&self) -> SocketAddr {
+    pub(super) fn admin(&self) -> SocketAddr {
         self.admin.address().unwrap_or_else(|| self.service.pipeline().out.config.admin.listen)
     }
 
     /// What `systemctl status` shows.
     #[must_use]
-    pub fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         format!("takes mail at {:?}, metrics at {}", self.smtp(), self.admin())
     }
 
     /// The keys with the values that count.
-    pub async fn settings(&self) -> Settings {
+    pub(super) async fn settings(&self) -> Settings {
         self.state.lock().await.loaded.settings.clone()
     }
 
     /// How it stands with the configuration.
-    pub async fn status(&self) -> ConfigStatus {
+    pub(super) async fn status(&self) -> ConfigStatus {
         let InForce { since, refused, at_restart, .. } = &*self.state.lock().await;
         let at_restart = at_restart.iter().map(KeyChange::line).collect();
         ConfigStatus { since: *since, refused: refused.clone(), at_restart }
     }
 
     /// Reloads at each SIGHUP, until the stop.
-    pub async fn at_signals(self: Arc<Self>, hangup: Option<Signal>) {
+    pub(super) async fn at_signals(self: Arc<Self>, hangup: Option<Signal>) {
         // Without the signal, which the system may refuse, there is the control socket.
         let Some(mut hangup) = hangup else { return };
         while self.stop.run_until_cancelled(hangup.recv()).await.flatten().is_some() {
@@ -153,7 +153,7 @@ impl Reloading {
     ///
     /// # Errors
     /// Why it is refused; then everything is as before.
-    pub async fn reload(&self) -> Result<Vec<KeyChange>, ReloadError> {
+    pub(super) async fn reload(&self) -> Result<Vec<KeyChange>, ReloadError> {
         let mut state = self.state.lock().await;
         notify::reloading();
         let pipeline = self.service.pipeline();
@@ -162,12 +162,12 @@ impl Reloading {
             Ok((prepared, changes)) => {
                 self.take_over(&mut state, prepared, now);
                 state.at_restart = at_restart(&changes);
-                observer.configured(&changes, now);
+                observer.config.taken_over(&changes, now);
                 tracing::info!(smtp = ?self.smtp(), admin = %self.admin(), "configuration taken over");
                 Ok(changes)
             }
             Err(refused) => {
-                observer.configuration_refused(&refused.to_string());
+                observer.config.refused(&refused.to_string());
                 state.refused = Some((now, refused.to_string()));
                 Err(refused)
             }

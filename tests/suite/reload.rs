@@ -482,8 +482,8 @@ async fn other_domains_are_watched_as_the_configuration_says_now() {
     let world = Configured::with(lab().domain("dane.test", |d| d), unwatched).await;
     world.mail("bob@dane.test").await;
     world.arrives("dane.test", 1).await;
-    assert_eq!(world.metric("relay_watched_domains").await, 0.0);
-    world.write(|text| text.replace("domains = 0", "domains = 5"));
+    assert_eq!(world.metric("relay_watch_domains").await, 0.0);
+    world.write(|text| text.replace("domains = 0", "domains = 1000\nevery = \"1h\""));
     world.reload().await;
-    until(async || (world.metric("relay_watched_domains").await > 0.0).then_some(()), "a domain to be watched").await;
+    until(async || (world.metric("relay_watch_domains").await > 0.0).then_some(()), "a domain to be watched").await;
 }

@@ -24,10 +24,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The part of all places that is for hosts that nobody knows yet, and that for those that did not answer.
-const NEW_SHARE_DIVISOR: usize = 8;
-/// With fewer places than this these two are one: there is little to share.
-const FEW_PLACES: usize = 8;
 /// Messages known to wait outside. More come again by themselves.
 const MOST_OUTSIDE: usize = 200_000;
 /// When a message outside comes by itself, should nobody call it.
@@ -104,8 +100,8 @@ impl GateState {
 }
 
 #[derive(Debug)]
-struct StandingInLine {
-    goal: Goal,
+pub(super) struct StandingInLine {
+    pub(super) goal: Goal,
     in_line_of: Gate,
 }
 
@@ -138,7 +134,7 @@ pub(super) struct Gates {
     pub(super) limits: HostBounds,
     pub(super) states: BTreeMap<Gate, GateState>,
     pub(super) seats: BTreeMap<SeatId, SeatState>,
-    waiting: BTreeMap<Ticket, StandingInLine>,
+    pub(super) waiting: BTreeMap<Ticket, StandingInLine>,
     /// Where each message outside is called from, and when it is due without that.
     outside: BTreeMap<QueueId, (Gate, Ticket, Timestamp)>,
     pub(super) next: u64,
@@ -148,32 +144,9 @@ pub(super) struct Gates {
 impl Gates {
     pub(super) fn new(limits: HostBounds) -> Self {
         let share = |ceiling| GateState { ceiling, ..GateState::default() };
-        let states = shares(&limits).map(|(gate, ceiling)| (gate, share(ceiling))).into();
+        let states = limits.shares().map(|(gate, ceiling)| (gate, share(ceiling))).into();
         let (seats, waiting, outside) = Default::default();
         Self { limits, states, seats, waiting, outside, next: 0, sweep_at: 0 }
-    }
-
-    /// Other limits from now on. Nobody who is in has to leave; whoever may come in by them does.
-    pub(super) fn set_limits(&mut self, limits: HostBounds, now: Timestamp, news: &mut News) {
-        let groups = self.states.keys().filter_map(|gate| match gate {
-            Gate::Group(group) => Some((gate.clone(), limits.together(*group))),
-            Gate::Hop(_) | Gate::Name(_) | Gate::Address(_) | Gate::New | Gate::Slow | Gate::Answering => None,
-        });
-        let ceilings: Vec<(Gate, usize)> = groups.chain(shares(&limits)).collect();
-        self.limits = limits;
-        let limits = &self.limits;
-        let is_over = |gate: &Gate| matches!(gate, Gate::Group(group) if limits.rule(Some(*group)).is_none());
-        self.states.retain(|gate, state| !is_over(gate) || !state.is_idle());
-        for (gate, ceiling) in ceilings {
-            if let Some(state) = self.states.get_mut(&gate) {
-                state.ceiling = ceiling;
-            }
-        }
-        let goals: Vec<Goal> = self.waiting.values().map(|waiting| waiting.goal.clone()).collect();
-        goals.iter().for_each(|goal| self.prepare(goal));
-        let has_any = |state: &GateState| !state.line.is_empty() || !state.outside.is_empty();
-        let waited_at = self.states.iter().filter(|(_, state)| has_any(state)).map(|(gate, _)| gate.clone()).collect();
-        self.move_up(waited_at, now, news);
     }
 
     /// Asks for a place.
@@ -382,7 +355,7 @@ impl Gates {
     }
 
     /// Lets in whom these gates let in, and tells those whose host is left alone.
-    fn move_up(&mut self, gates: Vec<Gate>, now: Timestamp, news: &mut News) {
+    pub(super) fn move_up(&mut self, gates: Vec<Gate>, now: Timestamp, news: &mut News) {
         for gate in gates {
             while let Some(ticket) = self.next_in_line(&gate) {
                 let Some(waiting) = self.waiting.get(&ticket) else { break };
@@ -436,17 +409,6 @@ impl Gates {
             }
         }
     }
-}
-
-/// How all places are shared.
-fn shares(limits: &HostBounds) -> [(Gate, usize); 3] {
-    let part = limits.all / NEW_SHARE_DIVISOR;
-    let (new, slow) = match limits.all {
-        1 => (0, 0),
-        2..FEW_PLACES => (1, 0),
-        _ => (part, part),
-    };
-    [(Gate::New, new), (Gate::Slow, slow), (Gate::Answering, limits.all - new - slow)]
 }
 
 /// As in a line: of those for hosts that have not answered the last and the first in turn.

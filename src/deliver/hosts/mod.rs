@@ -9,6 +9,7 @@
 pub(crate) mod driver;
 pub(crate) mod feedback;
 mod gates;
+mod limits;
 mod passing;
 mod record;
 pub(crate) mod view;
@@ -19,6 +20,11 @@ use crate::config::{Config, HostRule, Rate, Retry, closest_rule};
 use crate::outcome::{Cause, Peer};
 use crate::route::NextHop;
 use std::net::SocketAddr;
+
+/// The part of all places that is for hosts that nobody knows yet, and that for those that did not answer.
+const NEW_SHARE_DIVISOR: usize = 8;
+/// With fewer places than this these two are one: there is little to share.
+const FEW_PLACES: usize = 8;
 
 /// What can be full.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,6 +145,17 @@ impl HostBounds {
             next_group: config.host.len(),
             retry: config.retry.clone(),
         }
+    }
+
+    /// How all places are shared.
+    fn shares(&self) -> [(Gate, usize); 3] {
+        let part = self.all / NEW_SHARE_DIVISOR;
+        let (new, slow) = match self.all {
+            1 => (0, 0),
+            2..FEW_PLACES => (1, 0),
+            _ => (part, part),
+        };
+        [(Gate::New, new), (Gate::Slow, slow), (Gate::Answering, self.all - new - slow)]
     }
 
     /// Those of another configuration, in which rules for the same hosts go on as they were.

@@ -37,7 +37,7 @@ pub(super) struct AdminPort {
 }
 
 /// The port where it is open, which another configuration may change.
-pub struct AdminPorts {
+pub(super) struct AdminPorts {
     shows: AdminPort,
     open: Mutex<Option<OpenAdminPort>>,
 }
@@ -53,7 +53,7 @@ struct OpenAdminPort {
 impl AdminPorts {
     /// None is open yet.
     #[must_use]
-    pub fn new(shows: AdminPort) -> Self {
+    pub(super) fn new(shows: AdminPort) -> Self {
         Self { shows, open: Mutex::default() }
     }
 
@@ -61,7 +61,7 @@ impl AdminPorts {
     ///
     /// # Errors
     /// What the system says.
-    pub async fn prepare(&self, address: SocketAddr) -> io::Result<Option<TcpListener>> {
+    pub(super) async fn prepare(&self, address: SocketAddr) -> io::Result<Option<TcpListener>> {
         if self.open().is_some_and(|open| open.named == address) {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl AdminPorts {
     }
 
     /// Serves at a port that was prepared for this address, and closes the one before.
-    pub fn open_and_close(&self, named: SocketAddr, prepared: Option<TcpListener>) {
+    pub(super) fn open_and_close(&self, named: SocketAddr, prepared: Option<TcpListener>) {
         let Some(listener) = prepared else { return };
         let (bound, close) = (listener.local_addr().unwrap_or(named), self.shows.stop.child_token());
         tokio::spawn(run(self.shows.clone(), listener, close.clone()));
@@ -81,7 +81,7 @@ impl AdminPorts {
 
     /// Where it is open.
     #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub(super) fn address(&self) -> Option<SocketAddr> {
         self.open().map(|open| open.bound)
     }
 
