@@ -4,7 +4,7 @@ use super::record::{Mechanism, NamedHosts, Term, is_record, terms};
 use super::{SpfResult, SpfSeen};
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::dnssec::Outcome;
-use crate::resolve::driver::Failure;
+use crate::resolve::driver::LookupFailure;
 use crate::smtp::address::Domain;
 use hickory_proto::rr::{Name, RData, RecordType};
 use std::net::IpAddr;
@@ -66,10 +66,13 @@ impl Evaluation<'_> {
         }
         match further {
             None => SpfResult::Neutral,
-            Some(to) => match self.other(&to).await {
-                SpfResult::NoRecord => SpfResult::Invalid(format!("redirect={to}, where there is no record")),
-                result => result,
-            },
+            Some(to) => {
+                let result = self.other(&to).await;
+                if result == SpfResult::NoRecord {
+                    return SpfResult::Invalid(format!("redirect={to}, where there is no record"));
+                }
+                result
+            }
         }
     }
 
@@ -143,8 +146,8 @@ impl Evaluation<'_> {
                 Outcome::NoData { .. } | Outcome::NxDomain { .. } => Ok(Vec::new()),
                 Outcome::ErrorCode(code) => Err(SpfResult::Unavailable(format!("{name} {kind}: {code}"))),
             },
-            Err(Failure::Bogus(reason)) => Err(SpfResult::Unavailable(format!("{name} {kind}: {reason}"))),
-            Err(Failure::Unavailable) => Err(SpfResult::Unavailable(format!("{name} {kind}: no usable answer"))),
+            Err(LookupFailure::Bogus(reason)) => Err(SpfResult::Unavailable(format!("{name} {kind}: {reason}"))),
+            Err(LookupFailure::Unavailable) => Err(SpfResult::Unavailable(format!("{name} {kind}: no usable answer"))),
         }
     }
 }

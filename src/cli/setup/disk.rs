@@ -43,7 +43,7 @@ pub(super) enum WriteError {
     /// It is there.
     #[error("{0} is there already and is left alone: --force replaces it, --output FILE writes another one")]
     Exists(String),
-    /// The disk.
+    /// The disk failed.
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },
 }
