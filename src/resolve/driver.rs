@@ -122,7 +122,7 @@ impl Dns {
     pub fn is_alike(&self, before: &Config, now: &Config) -> Result<bool, DnsSetupError> {
         let is_encrypted = |upstream: &Upstream| matches!(upstream, Upstream::Tls { .. } | Upstream::Https { .. });
         let same_paths = before.dns == now.dns && !now.dns.upstreams.iter().any(is_encrypted);
-        Ok(same_paths && anchors(&now.dns.trust_anchors)? == self.anchors && self.own.searches_alike(now))
+        Ok(same_paths && trusted(&now.dns.trust_anchors)? == self.anchors && self.own.searches_alike(now))
     }
 
     /// One validated look-up in the nouns of mail, with the trace of how it went.
