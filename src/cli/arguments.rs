@@ -1,6 +1,7 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
-use super::operator::{AuditOptions, EXIT_CODES, QueueAction, SpoolOptions};
+use super::audit::AuditOptions;
+use super::operator::{EXIT_CODES, QueueAction, SpoolOptions};
 use super::reload::{DIFF_CODES, RELOAD_CODES};
 use super::send_test::{SEND_TEST_EXIT_CODES, SendTestArguments};
 use super::setup::{SETUP_HELP, SetupArguments};

@@ -14,7 +14,7 @@ mod claim;
 mod conclude;
 mod eight_bit;
 mod failover;
-pub mod incidents;
+pub(crate) mod incidents;
 mod journal;
 mod lease;
 pub mod operate;
@@ -63,7 +63,7 @@ pub struct Pipeline {
     /// The words of reports.
     pub texts: Texts,
     /// What many domains have in common.
-    pub incidents: Arc<Incidents>,
+    pub(crate) incidents: Arc<Incidents>,
     hosts: HostLimits,
     /// Messages that wait for a place and are called to it.
     calls: Calls,

@@ -31,7 +31,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(20);
 const KNOWN_AT_START: usize = 50;
 
 /// Looks after incidents until the stop.
-pub async fn watch(pipelines: Pipelines, stop: CancellationToken) {
+pub(crate) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
     let latest = || Arc::clone(&pipelines.borrow());
     take_up(&latest()).await;
     while stop.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {

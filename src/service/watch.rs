@@ -19,7 +19,7 @@ const DOMAIN_LIMIT: Duration = Duration::from_secs(120);
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Watches until the stop.
-pub async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
+pub(crate) async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
     loop {
         let pipeline = Arc::clone(&pipelines.borrow_and_update());
         let reloaded = async {
