@@ -7,6 +7,7 @@ pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod manual;
 pub(crate) mod operator;
+pub(crate) mod reload;
 pub(crate) mod send_test;
 pub(crate) mod serve;
 pub(crate) mod setup;

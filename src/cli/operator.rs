@@ -40,7 +40,7 @@ pub(crate) struct SpoolOptions {
     /// Configuration file, which names the spool; without it $RELAY_CONFIG, or
     /// /etc/relay/relay.toml where that exists.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -241,18 +241,23 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
             format!("{} {}{left}{more}\n", counted(*acted as u64, "message"), act.done())
         }
         ControlReply::Failed { error } => return complain(EXIT_IO, error),
-        ControlReply::Status(_) => String::new(),
+        ControlReply::Refused { why } => return complain(EXIT_CONFIG, why),
+        ControlReply::Status(_) | ControlReply::Reloaded { .. } | ControlReply::Settings { .. } => String::new(),
     };
     if form == OutputForm::Text {
         say(&text);
     }
     match answer {
         ControlReply::Done { acted: 0, .. } | ControlReply::Done { left_alone: 1.., .. } => ExitCode::from(1),
-        ControlReply::Done { .. } | ControlReply::Status(_) => ExitCode::SUCCESS,
+        ControlReply::Done { .. }
+        | ControlReply::Status(_)
+        | ControlReply::Reloaded { .. }
+        | ControlReply::Settings { .. } => ExitCode::SUCCESS,
         // An answer that ends without its last line was cut off.
         ControlReply::Acted { .. }
         | ControlReply::Busy { .. }
         | ControlReply::Held { .. }
+        | ControlReply::Refused { .. }
         | ControlReply::Failed { .. } => ExitCode::from(EXIT_IO),
     }
 }
@@ -327,7 +332,7 @@ pub(crate) async fn with_ledger(
     })
 }
 
-fn cannot_ask(error: &AskError) -> ExitCode {
+pub(crate) fn cannot_ask(error: &AskError) -> ExitCode {
     let code = match error {
         AskError::NotRunning(_) | AskError::Silent(_) => EXIT_UNAVAILABLE,
         AskError::Denied(_) => EXIT_DENIED,

@@ -93,6 +93,12 @@ impl DnsMetrics {
         }
     }
 
+    /// Other paths are asked from now on.
+    pub(super) fn forget_paths(&self) {
+        self.path_healthy.reset();
+        self.strips.reset();
+    }
+
     fn system_changed(&self, added: &[PathName], gone: &[PathName]) {
         for path in added {
             self.path_healthy.with_label_values(&labels(path)).set(1);

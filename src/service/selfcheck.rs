@@ -1,8 +1,7 @@
 //! A running relay looks at its own host, as `relay check --self` does.
 
 use crate::check::{history, selfcheck};
-use crate::observe::Observer;
-use crate::pipeline::outbound::Outbound;
+use crate::pipeline::Pipelines;
 use crate::state_dir;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +11,28 @@ use tokio_util::sync::CancellationToken;
 const FIRST_AFTER: Duration = Duration::from_secs(10);
 /// How often it is looked at from then on.
 const EVERY: Duration = Duration::from_secs(3600);
-/// Looks at this host until `stop`, so that the alarm comes before the first user's call.
-pub(super) async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
+/// Looks at this host until `stop`, so that the alarm comes before the first user's call: soon after the
+/// start and after each reload, and every hour.
+pub(in crate::service) async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
     let mut wait = FIRST_AFTER;
-    while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-        let Some(seen) = stop.run_until_cancelled(Box::pin(selfcheck::look(&out))).await else { return };
+    loop {
+        let reloaded = async {
+            if pipelines.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = reloaded => {
+                wait = FIRST_AFTER;
+                continue;
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+        let pipeline = Arc::clone(&pipelines.borrow());
+        let (out, observer) = (&pipeline.out, &pipeline.observer);
+        let Some(seen) = stop.run_until_cancelled(Box::pin(selfcheck::look(out))).await else { return };
         for one in &seen {
             observer.self_check(one.check, one.number(), &one.detail);
         }
