@@ -17,6 +17,7 @@ use crate::smtp::address::Domain;
 use futures_util::future::join_all;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Controls that are asked: two already show whether the world looks the same.
 const CONTROLS_LIMIT: usize = 2;
@@ -101,7 +102,7 @@ async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) 
 }
 
 async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &Clock) -> ServerSeen {
-    let (at, hostname) = (clock.now(), out.config.hostname.as_str());
+    let (at, hostname, started) = (clock.now(), out.config.hostname.as_str(), Instant::now());
     let (said, (cause, certificate)) =
         tokio::join!(smtp::look(&*out.network, address, hostname), probe(&out.mailer, host, address));
     ServerSeen {
@@ -114,6 +115,7 @@ async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &
         tls: cause.is_none() && certificate.is_some(),
         cause,
         certificate: certificate.and_then(|der| certificate::seen(&der, CertificateEnd::Ignored)),
+        took_ms: super::milliseconds(started.elapsed()),
     }
 }
 

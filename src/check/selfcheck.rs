@@ -19,7 +19,6 @@ use crate::resolve::driver::Failure;
 use crate::resolve::paths::standing::PathStanding;
 use crate::resolve::probe::{self, Ask, Transport};
 use futures_util::future::join_all;
-use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -136,15 +135,20 @@ async fn root_keys(out: &Outbound) -> Vec<SelfCheck> {
     }
 }
 
-fn anchors(config: &Config, keys: &[Record]) -> SelfCheck {
-    let ours = match &config.dns.trust_anchors {
+/// The tags of the keys that are trusted as the root's; none when their file cannot be read.
+pub(super) fn trusted_tags(config: &Config) -> Option<Vec<u16>> {
+    let anchors = match &config.dns.trust_anchors {
         TrustAnchorSource::Builtin => Some(Anchors::builtin()),
         TrustAnchorSource::File(path) => std::fs::read_to_string(path).ok().and_then(|text| Anchors::parse(&text).ok()),
     };
-    let Some(ours) = ours.map(|anchors| anchors.key_tags()) else {
+    anchors.map(|anchors| anchors.key_tags())
+}
+
+fn anchors(config: &Config, keys: &[Record]) -> SelfCheck {
+    let Some(ours) = trusted_tags(config) else {
         return SelfCheck::new("trust-anchor", Verdict::Fault, "the file of trust anchors cannot be read any more");
     };
-    let tags: Vec<u16> = keys.iter().filter_map(key_signing_tag).collect();
+    let tags: Vec<u16> = keys.iter().filter_map(probe::key_signing_tag).collect();
     let unknown: Vec<String> = tags.iter().filter(|tag| !ours.contains(tag)).map(ToString::to_string).collect();
     if unknown.is_empty() {
         let known = tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -152,11 +156,6 @@ fn anchors(config: &Config, keys: &[Record]) -> SelfCheck {
     }
     let detail = format!("the root has a key that we do not know: {}; renew [dns] trust_anchors", unknown.join(", "));
     SelfCheck::new("trust-anchor", Verdict::Warning, detail)
-}
-
-fn key_signing_tag(record: &Record) -> Option<u16> {
-    let RData::DNSSEC(DNSSECRData::DNSKEY(key)) = &record.data else { return None };
-    if key.secure_entry_point() && !key.revoke() { DNSKEY::calculate_key_tag(key).ok() } else { None }
 }
 
 /// Our clock against the time in which the root's signatures hold (RFC 4034 §3.1.5).
@@ -177,6 +176,7 @@ async fn clock(out: &Outbound) -> SelfCheck {
             Transport::Tcp | Transport::Encrypted => Transport::Tcp,
         },
         edns: Some(super::evidence::ORDINARY_PAYLOAD),
+        within: out.config.dns.timeout.max(probe::BRIEF),
     };
     let seen = server.ask(&ask, &out.clock).await;
     let Some((from, until)) = seen.signatures else {

@@ -144,6 +144,9 @@ pub(crate) struct CheckArguments {
     /// Check this host itself: resolver, validation, clock, egress, port 25, spool, certificate.
     #[arg(long = "self", conflicts_with_all = ["domain", "all_queued"])]
     pub(crate) myself: bool,
+    /// Wait for everything as long as delivery does: minutes for a mail server that is slow.
+    #[arg(long)]
+    pub(crate) patient: bool,
     /// Show every record and every probe.
     #[arg(short, long)]
     pub(crate) verbose: bool,

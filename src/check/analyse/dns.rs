@@ -29,11 +29,13 @@ pub(super) fn find(evidence: &Evidence) -> Option<CheckFinding> {
     found.into_iter().rev().max_by_key(|finding| finding.certainty)
 }
 
-/// The TLSA records that exist, by whoever has them.
+/// The TLSA records that exist, by whoever has them, here or elsewhere.
 fn truth(evidence: &Evidence, lines: &[ServerProbes<'_>]) -> SubjectAnswer {
     let best = lines.iter().filter_map(ServerProbes::subject_records).max_by_key(|seen| seen.records);
     let is_subject = |name: &str| evidence.subject.as_ref().is_some_and(|subject| subject.name == name);
-    let delivered = evidence.delivery.tlsa.iter().find(|tlsa| is_subject(&tlsa.name)).map(|tlsa| tlsa.records);
+    let outside = witness::outside(evidence).into_iter().flat_map(|there| &there.tlsa);
+    let delivered = evidence.delivery.tlsa.iter().chain(outside).find(|tlsa| is_subject(&tlsa.name));
+    let delivered = delivered.map(|tlsa| tlsa.records);
     SubjectAnswer { records: best.map(|seen| seen.records).or(delivered), octets: best.map(|seen| seen.octets) }
 }
 
