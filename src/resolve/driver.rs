@@ -14,6 +14,7 @@ use super::error::DnsSetupError;
 use super::event::{DnsEvent, Listener, Probed};
 pub use super::lookup::{Failure, Lookup};
 use super::own::{self, Own, Realm, Way};
+use super::paths::carried::TypeCarried;
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
 use super::paths::standing::PathStanding;
@@ -285,9 +286,20 @@ impl Dns {
             };
             let record_type = convert::bounded(record_type);
             (self.listener)(&DnsEvent::Asked { path: &path.name, record_type, result });
+            if unproven.is_none() {
+                let came = attempt.as_ref().ok().map(|validated| record_count(&validated.outcome));
+                self.note_carried(path, name, record_type, came);
+            }
             match attempt {
                 Ok(validated) => {
                     self.note_health(path, &faults);
+                    let asked =
+                        |other: &Path| other.name == path.name || faults.iter().any(|(f, _)| f.name == other.name);
+                    // What they lost before says nothing any more; what they would do now nobody has seen.
+                    for other in all.iter().filter(|other| !asked(other)) {
+                        other.forget(name, record_type);
+                        self.tell_news(other, self.clock.now());
+                    }
                     let failed = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
                     return Lookup { result: Ok(validated), path: Some(path.name.clone()), failed };
                 }
@@ -303,10 +315,41 @@ impl Dns {
         let now = self.clock.now();
         let notes = std::iter::once((good, Ok(()))).chain(faults.iter().map(|(path, _)| (*path, Err(()))));
         for (path, note) in notes {
-            if let Some(standing) = path.note(note, now) {
-                (self.listener)(&DnsEvent::PathChanged { path: &path.name, standing });
-            }
+            path.note(note, now);
+            self.tell_news(path, now);
         }
+    }
+
+    /// What a path has carried counts whether or not another one had the answer.
+    fn note_carried(&self, path: &Path, name: &Name, record_type: &'static str, came: Option<usize>) {
+        let now = self.clock.now();
+        if let Some(carried) = path.carried(name, record_type, came, now) {
+            (self.listener)(&DnsEvent::PathCarried { path: &path.name, carried });
+        }
+        self.tell_news(path, now);
+    }
+
+    fn tell_news(&self, path: &Path, now: Timestamp) {
+        if let Some(standing) = path.news(now) {
+            (self.listener)(&DnsEvent::PathChanged { path: &path.name, standing });
+        }
+    }
+
+    /// Tells how the paths stand now: penalties fade and what was lost grows old without a look-up.
+    pub fn tell_standings(&self) {
+        let now = self.clock.now();
+        for path in self.paths_now().iter() {
+            for carried in path.lately(now) {
+                (self.listener)(&DnsEvent::PathCarried { path: &path.name, carried });
+            }
+            self.tell_news(path, now);
+        }
+    }
+
+    /// What every path has carried lately, by type.
+    pub fn lately(&self) -> Vec<(PathName, Vec<TypeCarried>)> {
+        let now = self.clock.now();
+        self.paths_now().iter().map(|path| (path.name.clone(), path.lately(now))).collect()
     }
 
     async fn attempt(

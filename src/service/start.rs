@@ -295,7 +295,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     });
     let (told, stored) = (Arc::clone(&observer), Arc::clone(&spool));
     let pipeline = Arc::clone(&works.pipeline);
-    let admin = AdminPort { observer: told, spool: stored, pipeline, clock, stop: stop.clone() };
+    let admin = AdminPort { observer: told, spool: stored, dns: Arc::clone(&dns), pipeline, clock, stop: stop.clone() };
     tokio::spawn(admin::run(admin, admin_listener));
     tokio::spawn(control::run(orders, control, stop.clone()));
     tokio::spawn(audit::watch(config.spool.clone(), Arc::clone(&observer), stop.clone()));

@@ -26,6 +26,7 @@ mod deliver;
 mod destination;
 mod exchange;
 mod grid;
+mod health;
 mod ipv6;
 mod leases;
 mod next_hop_lists;
