@@ -78,7 +78,7 @@ mod tests {
         };
         let all = futures_util::future::join_all((0..50).map(|_| ask())).await;
         assert_eq!(all, vec![0; 50]);
-        assert_eq!(ask().await, 1, "later it is asked anew");
+        assert_eq!(ask().await, 1, "later it is asked again");
         assert!(flights.cells().is_empty());
     }
 

@@ -107,6 +107,7 @@
 //! | RFC 6890 | special addresses |
 //! | RFC 6891 | EDNS |
 //! | RFC 6895 | numbers of record types |
+//! | RFC 7208 | SPF |
 //! | RFC 7435 | opportunistic security |
 //! | RFC 7505 | null MX |
 //! | RFC 7646 | negative trust anchors |
@@ -154,9 +155,9 @@ pub mod pipeline;
 pub mod policy;
 pub mod report;
 pub mod resolve;
-pub mod route;
+mod route;
 pub mod service;
 pub mod smtp;
 pub mod spool;
-pub mod state_dir;
+mod state_dir;
 pub mod text;

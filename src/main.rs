@@ -3,10 +3,10 @@
 mod cli;
 
 use clap::{CommandFactory as _, Parser as _};
-use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction};
+use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction, WatchAction};
 use cli::lookup::DnsOutput;
 use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, say, usual_file};
-use cli::{check, lookup, manual, operator, serve};
+use cli::{check, lookup, manual, operator, send_test, serve, setup};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
 use dane_relay::command::dns::DnsDetail;
@@ -14,7 +14,6 @@ use dane_relay::command::policy;
 use dane_relay::config;
 #[cfg(feature = "lab")]
 use dane_relay::lab;
-use dane_relay::spool::audit::Depth;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -35,6 +34,8 @@ fn main() -> ExitCode {
 async fn run(command: CliCommand) -> ExitCode {
     match command {
         CliCommand::Serve { config } => serve::serve(config).await,
+        CliCommand::Setup(arguments) => Box::pin(setup::setup(*arguments)).await,
+        CliCommand::SendTest(arguments) => Box::pin(send_test::send_test(arguments)).await,
         #[cfg(feature = "lab")]
         CliCommand::Lab { story: true, .. } => told(lab::story::ips::tell(&mut std::io::stdout()).await),
         #[cfg(feature = "lab")]
@@ -58,9 +59,14 @@ async fn run(command: CliCommand) -> ExitCode {
                 .await
         }
         CliCommand::Queue { action } => operator::queue(action).await,
-        CliCommand::Why { subject, place } => operator::why(&subject, &place).await,
-        CliCommand::Audit { quick: true, place } => operator::audit(Depth::Rows, &place).await,
-        CliCommand::Audit { quick: false, place } => operator::audit(Depth::Everything, &place).await,
+        CliCommand::Why { what_if: Some(supposition), of_domain: Some(domain), place, .. } => {
+            operator::what_if(supposition, &domain, &place).await
+        }
+        CliCommand::Why { subject, place, .. } => operator::why(&subject.unwrap_or_default(), &place).await,
+        CliCommand::Watch { action: WatchAction::List { place } } => operator::watch_list(&place),
+        CliCommand::Watch { action: WatchAction::Show { domain, place } } => operator::watch_show(&domain, &place),
+        CliCommand::Incidents { place } => operator::incidents(&place).await,
+        CliCommand::Audit(options) => operator::audit(options).await,
         CliCommand::Status { place } => operator::status(&place).await,
         CliCommand::Config { action: ConfigAction::Check { config } } => {
             serve::check_config(config.or_else(usual_file)).await

@@ -6,7 +6,7 @@
 
 mod list;
 
-pub use list::NextHopList;
+pub(crate) use list::NextHopList;
 
 use crate::config::{Destination, ListedNextHop, NextHopAddress, NextHops, TlsMode, closest};
 use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
@@ -99,7 +99,12 @@ impl Route {
 
 /// The route of mail of a sender to one recipient host; of any sender where none is given.
 #[must_use]
-pub fn route(host: &Host, sender: Option<&ReversePath>, destinations: &[Destination], default_port: u16) -> Route {
+pub(crate) fn route(
+    host: &Host,
+    sender: Option<&ReversePath>,
+    destinations: &[Destination],
+    default_port: u16,
+) -> Route {
     let rule = closest(host, sender, destinations);
     let destination = rule.and_then(|index| destinations.get(index));
     let next_hop = destination.and_then(|d| d.next_hop.as_ref());
@@ -132,7 +137,7 @@ pub(crate) fn named(hops: &NextHops, default_port: u16) -> NextHop {
 
 /// Groups recipients of a sender (given by index) that share a route, in a stable order.
 #[must_use]
-pub fn group<'a>(
+pub(crate) fn group<'a>(
     recipients: impl Iterator<Item = (usize, &'a Mailbox)>,
     sender: &ReversePath,
     destinations: &[Destination],

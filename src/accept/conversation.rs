@@ -26,7 +26,7 @@ const PIECE_SIZE: usize = 32 * 1024;
 
 /// What the driver has to do before the conversation can go on.
 #[derive(Debug)]
-pub enum Action {
+pub(super) enum Action {
     /// Send the output, then read more input.
     Read,
     /// Ask the spool; answer with [`Conversation::admitted`].
@@ -63,7 +63,7 @@ enum InputMode {
 
 /// One client's session with its buffers.
 #[derive(Debug)]
-pub struct Conversation {
+pub(super) struct Conversation {
     session: Session,
     mode: InputMode,
     lines: LineReader,
@@ -79,7 +79,7 @@ pub struct Conversation {
 impl Conversation {
     /// A new session; the greeting is in the output.
     #[must_use]
-    pub fn new(rules: Arc<Rules>, client: IpAddr, standing: ClientAccess) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, client: IpAddr, standing: ClientAccess) -> Self {
         let output = replies::greeting(&rules.hostname).to_wire();
         let intake = Intake::new(rules.content_limits());
         Self {
@@ -96,36 +96,35 @@ impl Conversation {
     }
 
     /// Where input is appended.
-    pub fn input(&mut self) -> &mut BytesMut {
+    pub(super) fn input(&mut self) -> &mut BytesMut {
         &mut self.input
     }
 
     /// Replies to be sent; the driver clears them.
-    pub fn output(&mut self) -> &mut Vec<u8> {
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
     }
 
     /// Content to be written.
     #[must_use]
-    pub fn piece(&self) -> &[u8] {
+    pub(super) fn piece(&self) -> &[u8] {
         &self.piece
     }
 
     /// Whether a message is on its way in.
     #[must_use]
-    pub fn inside_message(&self) -> bool {
+    pub(super) fn inside_message(&self) -> bool {
         self.session.inside_message()
     }
 
     /// The protocol word of the session.
     #[must_use]
-    pub fn protocol(&self) -> &'static str {
+    pub(super) fn protocol(&self) -> &'static str {
         self.session.protocol()
     }
 
     /// Goes on until the world is needed.
-    #[expect(clippy::should_implement_trait, reason = "it never ends, and each answer needs a reaction")]
-    pub fn next(&mut self) -> Action {
+    pub(super) fn next(&mut self) -> Action {
         loop {
             if let Some(action) = self.pending.take() {
                 return action;
@@ -143,18 +142,18 @@ impl Conversation {
     }
 
     /// The spool's answer to [`Action::Admit`].
-    pub fn admitted(&mut self, answer: Result<(), SpoolFault>) {
+    pub(super) fn admitted(&mut self, answer: Result<(), SpoolFault>) {
         self.on(Event::Admitted(answer));
     }
 
     /// The draft of [`Action::Open`].
-    pub fn opened(&mut self, id: QueueId, now: Timestamp) {
+    pub(super) fn opened(&mut self, id: QueueId, now: Timestamp) {
         self.intake = Intake::new(self.session.content_limits());
         self.on(Event::Opened { id, now });
     }
 
     /// Whether the piece of [`Action::Write`] was taken.
-    pub fn written(&mut self, answer: Result<(), SpoolFault>) {
+    pub(super) fn written(&mut self, answer: Result<(), SpoolFault>) {
         self.piece.clear();
         if let Err(fault) = answer {
             self.intake.spool_failed(fault);
@@ -162,7 +161,7 @@ impl Conversation {
     }
 
     /// Whether the message of [`Action::Store`] is durable.
-    pub fn stored(&mut self, answer: Result<QueueId, SpoolFault>) {
+    pub(super) fn stored(&mut self, answer: Result<QueueId, SpoolFault>) {
         // An idle session keeps no room for content: clients hold many of them open.
         self.piece = Vec::new();
         self.on(Event::Stored(answer));
@@ -170,7 +169,7 @@ impl Conversation {
 
     /// The handshake is done. What was in the input came in clear and is forgotten
     /// (RFC 3207 §4.2, CVE-2011-0411).
-    pub fn secured(&mut self) {
+    pub(super) fn secured(&mut self) {
         self.input.clear();
         self.lines = LineReader::default();
         self.mode = InputMode::Commands;
@@ -178,12 +177,12 @@ impl Conversation {
     }
 
     /// The client is silent.
-    pub fn timed_out(&mut self) {
+    pub(super) fn timed_out(&mut self) {
         self.on(Event::TimedOut);
     }
 
     /// The relay stops.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.on(Event::Stop);
     }
 

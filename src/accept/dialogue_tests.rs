@@ -304,10 +304,10 @@ fn rfc2034_4_every_reply_has_a_fitting_enhanced_code_and_rfc5321_4_5_3_1_5_lengt
 }
 
 /// A small generator (SplitMix64), so that a failure names a seed that repeats it.
-struct Dice(u64);
+struct SeededRandom(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+impl SeededRandom {
+    fn below(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -329,21 +329,21 @@ fn random_commands_and_octets_never_panic_and_never_hang() {
     ];
     let mut queued = 0;
     for seed in 0..400 {
-        let mut dice = Dice(seed);
+        let mut random = SeededRandom(seed);
         let script = Script::parse("set dsn offered\nset smtp_utf8 offered");
         let (mut whole, mut cut) = (DialogueStage::new(&script), DialogueStage::new(&script));
         let mut said = b"EHLO a\r\n".to_vec();
-        for _ in 0..dice.roll(200) {
-            match dice.roll(12) {
-                0 => said.push(u8::try_from(dice.roll(256)).unwrap()),
+        for _ in 0..random.below(200) {
+            match random.below(12) {
+                0 => said.push(u8::try_from(random.below(256)).unwrap()),
                 1 => said.extend_from_slice(b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n"),
-                _ => said.extend_from_slice(words[dice.roll(words.len())]),
+                _ => said.extend_from_slice(words[random.below(words.len())]),
             }
         }
         whole.feed(&said);
         let mut rest = said.as_slice();
         while !rest.is_empty() {
-            let (piece, after) = rest.split_at(1 + dice.roll(rest.len().min(40)));
+            let (piece, after) = rest.split_at(1 + random.below(rest.len().min(40)));
             cut.feed(piece);
             rest = after;
         }

@@ -13,7 +13,7 @@ const BOUNDARIES_LIMIT: usize = 100;
 
 /// Looks for octets outside ASCII in the header of the message and of its parts.
 #[derive(Clone, Debug)]
-pub struct HeaderCharset {
+pub(super) struct HeaderCharset {
     section: HeaderOrBody,
     line: Vec<u8>,
     line_is_ascii: bool,
@@ -37,7 +37,7 @@ impl Default for HeaderCharset {
 
 impl HeaderCharset {
     /// Takes the next piece of content.
-    pub fn feed(&mut self, piece: &[u8]) {
+    pub(super) fn feed(&mut self, piece: &[u8]) {
         // Without a part to come there is nothing more to find.
         let is_known =
             self.charset == Charset::Utf8 || (self.section == HeaderOrBody::Body && self.boundaries.is_empty());
@@ -53,7 +53,7 @@ impl HeaderCharset {
 
     /// What has been found so far.
     #[must_use]
-    pub fn charset(&self) -> Charset {
+    pub(super) fn charset(&self) -> Charset {
         let in_last_line = self.section == HeaderOrBody::Header && !self.line_is_ascii;
         if in_last_line { Charset::Utf8 } else { self.charset }
     }

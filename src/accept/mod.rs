@@ -21,19 +21,19 @@
 //!
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 
-pub mod certificate;
-pub mod conversation;
+mod certificate;
+mod conversation;
 pub mod driver;
-pub mod header_charset;
+mod header_charset;
 pub mod intake;
-pub mod received;
-pub mod replies;
-pub mod rules;
-pub mod session;
-pub mod step;
-pub mod tls;
-pub mod tls_required;
-pub mod transaction;
+mod received;
+mod replies;
+mod rules;
+mod session;
+mod step;
+pub(crate) mod tls;
+mod tls_required;
+mod transaction;
 
 #[cfg(test)]
 mod dialogue_tests;
@@ -79,21 +79,21 @@ pub fn standing(clients: &[IpNet], address: IpAddr) -> ClientAccess {
 pub enum AcceptEvent {
     /// A client was greeted.
     SessionOpened {
-        /// Who it is.
+        /// The address and port of the client.
         peer: SocketAddr,
         /// Whether it may relay.
         standing: ClientAccess,
     },
     /// A connection was answered with 421 instead of a greeting.
     SessionRefused {
-        /// Who it was.
+        /// The address and port of the client.
         peer: SocketAddr,
-        /// Why.
+        /// What stood in the way of a session.
         reason: RefusalReason,
     },
     /// A session ended.
     SessionClosed {
-        /// Who it was.
+        /// The address and port of the client.
         peer: SocketAddr,
         /// How it ended.
         reason: CloseReason,
@@ -110,14 +110,14 @@ pub enum AcceptEvent {
     /// MAIL, RCPT, DATA or the content was answered with 4yz or 5yz by a rule of ours. Errors of
     /// syntax and order are not told.
     MessageRefused {
-        /// Who tried.
+        /// The address and port of the client.
         peer: SocketAddr,
         /// What was answered.
         refusal: Refusal,
     },
     /// The spool failed; the client got 451 4.3.0.
     SpoolFailed {
-        /// Who got it.
+        /// The address and port of the client.
         peer: SocketAddr,
         /// What failed, for the operator.
         error: String,
@@ -134,7 +134,7 @@ pub enum AcceptEvent {
     },
     /// A handshake after STARTTLS failed; the connection was closed.
     TlsFailed {
-        /// Who tried.
+        /// The address and port of the client.
         peer: SocketAddr,
         /// What went wrong.
         error: String,

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 /// What the line tells.
 #[derive(Clone, Copy, Debug)]
-pub struct TraceLine<'a> {
+pub(super) struct TraceLine<'a> {
     /// What the client called itself.
     pub helo: &'a str,
     /// Its address.
@@ -32,7 +32,7 @@ pub struct TraceLine<'a> {
 
 /// The field with its CRLF, folded so that usual lines stay below 78 octets (RFC 5322 §2.1.1).
 #[must_use]
-pub fn received(trace: &TraceLine<'_>) -> String {
+pub(super) fn received(trace: &TraceLine<'_>) -> String {
     let from = match trace.client_in_trace {
         ClientInTrace::Shown => format!("from {} ({})", clean(trace.helo), Host::Literal(trace.client.to_canonical())),
         // The grammar wants a name; nobody can have this one.

@@ -16,20 +16,20 @@ use std::net::IpAddr;
 
 /// 220, the first line of a session.
 #[must_use]
-pub fn greeting(hostname: &Domain) -> Reply {
+pub(super) fn greeting(hostname: &Domain) -> Reply {
     Reply::plain(220, format!("{hostname} ESMTP"))
 }
 
 /// 421 instead of a greeting.
 #[must_use]
-pub fn too_many_sessions() -> Reply {
+pub(super) fn too_many_sessions() -> Reply {
     Reply::new(421, 3, 2, "too many sessions, try again later")
 }
 
 /// The answer to EHLO: our name and what we offer. REQUIRETLS stands where STARTTLS stood before
 /// (RFC 8689 §2): a message can require TLS only when it came over TLS itself.
 #[must_use]
-pub fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
+pub(super) fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
     let mut reply = Reply::plain(250, rules.hostname.to_string());
     let size = format!("SIZE {}", rules.max_message_bytes);
     let keywords = ["PIPELINING", &size, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"];
@@ -50,7 +50,7 @@ pub fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
 
 /// How a session stands with TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsState {
+pub(super) enum TlsState {
     /// In clear, and we have no certificate to change that.
     Unavailable,
     /// In clear, and STARTTLS is offered.
@@ -61,117 +61,117 @@ pub enum TlsState {
 
 /// The answer to HELO.
 #[must_use]
-pub fn helo(rules: &Rules) -> Reply {
+pub(super) fn helo(rules: &Rules) -> Reply {
     Reply::plain(250, rules.hostname.to_string())
 }
 
 /// 220, the go-ahead for the handshake.
 #[must_use]
-pub fn start_tls() -> Reply {
+pub(super) fn start_tls() -> Reply {
     Reply::new(220, 0, 0, "ready to start TLS")
 }
 
 /// MAIL is good.
 #[must_use]
-pub fn sender_ok() -> Reply {
+pub(super) fn sender_ok() -> Reply {
     Reply::new(250, 1, 0, "Ok")
 }
 
 /// RCPT is good.
 #[must_use]
-pub fn recipient_ok() -> Reply {
+pub(super) fn recipient_ok() -> Reply {
     Reply::new(250, 1, 5, "Ok")
 }
 
 /// RSET and NOOP are done.
 #[must_use]
-pub fn ok() -> Reply {
+pub(super) fn ok() -> Reply {
     Reply::new(250, 0, 0, "Ok")
 }
 
 /// Content may come.
 #[must_use]
-pub fn send_data() -> Reply {
+pub(super) fn send_data() -> Reply {
     Reply::plain(354, "end data with <CR><LF>.<CR><LF>")
 }
 
 /// A chunk is in, more must follow.
 #[must_use]
-pub fn chunk_ok(octets: u64) -> Reply {
+pub(super) fn chunk_ok(octets: u64) -> Reply {
     Reply::new(250, 0, 0, format!("{octets} octets received"))
 }
 
 /// The message is durable.
 #[must_use]
-pub fn queued(id: QueueId) -> Reply {
+pub(super) fn queued(id: QueueId) -> Reply {
     Reply::new(250, 0, 0, format!("Ok: queued as {id}"))
 }
 
 /// The answer to VRFY (RFC 5321 §3.5.3): we would have to ask the next hop.
 #[must_use]
-pub fn cannot_verify() -> Reply {
+pub(super) fn cannot_verify() -> Reply {
     Reply::new(252, 0, 0, "cannot verify, send some mail and see")
 }
 
 /// The answer to HELP.
 #[must_use]
-pub fn help() -> Reply {
+pub(super) fn help() -> Reply {
     Reply::new(214, 0, 0, "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY STARTTLS QUIT")
 }
 
 /// The answer to QUIT.
 #[must_use]
-pub fn bye() -> Reply {
+pub(super) fn bye() -> Reply {
     Reply::new(221, 0, 0, "bye")
 }
 
 /// The client may not hand mail in.
 #[must_use]
-pub fn relaying_denied(client: IpAddr) -> Reply {
+pub(super) fn relaying_denied(client: IpAddr) -> Reply {
     Reply::new(550, 7, 1, format!("relaying denied: {client} is not a permitted client"))
 }
 
 /// The sender is of none of the domains in `[listen] sender_domains`.
 #[must_use]
-pub fn foreign_sender() -> Reply {
+pub(super) fn foreign_sender() -> Reply {
     Reply::new(550, 7, 1, "this relay takes no mail from that sender domain")
 }
 
 /// A command at the wrong time.
 #[must_use]
-pub fn bad_sequence(text: &'static str) -> Reply {
+pub(super) fn bad_sequence(text: &'static str) -> Reply {
     Reply::new(503, 5, 1, text)
 }
 
 /// DATA while no RCPT was good (RFC 5321 §3.3).
 #[must_use]
-pub fn no_recipients() -> Reply {
+pub(super) fn no_recipients() -> Reply {
     Reply::new(554, 5, 1, "no valid recipients")
 }
 
 /// STARTTLS without a certificate of ours.
 #[must_use]
-pub fn tls_unavailable() -> Reply {
+pub(super) fn tls_unavailable() -> Reply {
     Reply::new(502, 5, 1, "STARTTLS is not offered")
 }
 
 /// REQUIRETLS in clear, where STARTTLS would help (RFC 8689 §2; the code is that of RFC 3207 §4).
 #[must_use]
-pub fn require_tls_in_clear() -> Reply {
+pub(super) fn require_tls_in_clear() -> Reply {
     Reply::new(530, 7, 0, "REQUIRETLS needs TLS here, send STARTTLS first")
 }
 
 /// More recipients than one message may have; the client sends the rest in another one
 /// (RFC 5321 §4.5.3.1.10).
 #[must_use]
-pub fn too_many_recipients() -> Reply {
+pub(super) fn too_many_recipients() -> Reply {
     Reply::new(452, 5, 3, "too many recipients, send the rest in another message")
 }
 
 /// An address literal to which nothing is sent. For this host itself the code is that of the report
 /// it would become; else that of a bad destination system (RFC 3463 §3.2).
 #[must_use]
-pub fn no_way_to(host: &Host, why: NoWay) -> Reply {
+pub(super) fn no_way_to(host: &Host, why: NoWay) -> Reply {
     match why {
         NoWay::Inward => Reply::new(550, 4, 4, format!("no mail is sent to {host} from here")),
         NoWay::Literal => Reply::new(550, 1, 2, format!("address literals are not accepted: {host}")),
@@ -180,19 +180,19 @@ pub fn no_way_to(host: &Host, why: NoWay) -> Reply {
 
 /// `<postmaster>` with nobody behind it.
 #[must_use]
-pub fn no_postmaster() -> Reply {
+pub(super) fn no_postmaster() -> Reply {
     Reply::new(550, 1, 1, "no postmaster address is configured on this relay")
 }
 
 /// The declared or real size is above the limit.
 #[must_use]
-pub fn too_large(limit: u64) -> Reply {
+pub(super) fn too_large(limit: u64) -> Reply {
     Reply::new(552, 3, 4, format!("the message is larger than {limit} octets"))
 }
 
 /// The spool takes nothing.
 #[must_use]
-pub fn spool(fault: SpoolFault) -> Reply {
+pub(super) fn spool(fault: SpoolFault) -> Reply {
     match fault {
         SpoolFault::Full => Reply::new(452, 3, 1, "the relay is short of disk space, try again later"),
         SpoolFault::Failed => Reply::new(451, 3, 0, "the relay could not store the message, try again later"),
@@ -202,7 +202,7 @@ pub fn spool(fault: SpoolFault) -> Reply {
 /// Content is refused. 5.6.11 is the code Exchange itself uses for bare line feeds, and so the
 /// one its administrators look for.
 #[must_use]
-pub fn content(fault: ContentFault, limits: MessageLimits) -> Reply {
+pub(super) fn content(fault: ContentFault, limits: MessageLimits) -> Reply {
     match fault {
         ContentFault::BareLineEnd => Reply::new(550, 6, 11, "bare CR or LF in the message, lines must end in CRLF"),
         ContentFault::TooLarge => too_large(limits.octets),
@@ -215,31 +215,31 @@ pub fn content(fault: ContentFault, limits: MessageLimits) -> Reply {
 
 /// Silence for too long.
 #[must_use]
-pub fn timed_out() -> Reply {
+pub(super) fn timed_out() -> Reply {
     Reply::new(421, 4, 2, "idle for too long, closing")
 }
 
 /// The relay stops.
 #[must_use]
-pub fn stopping() -> Reply {
+pub(super) fn stopping() -> Reply {
     Reply::new(421, 3, 2, "the relay is stopping, try again later")
 }
 
 /// A fault in this program.
 #[must_use]
-pub fn internal_fault() -> Reply {
+pub(super) fn internal_fault() -> Reply {
     Reply::new(421, 3, 0, "internal fault, closing")
 }
 
 /// Too many bad commands.
 #[must_use]
-pub fn too_many_bad_commands() -> Reply {
+pub(super) fn too_many_bad_commands() -> Reply {
     Reply::new(421, 7, 0, "too many bad commands, closing")
 }
 
 /// A line that is no command (RFC 5321 §4.2.4).
 #[must_use]
-pub fn bad_command(error: CommandError) -> Reply {
+pub(super) fn bad_command(error: CommandError) -> Reply {
     match error {
         CommandError::Line(LineError::TooLong) => Reply::new(500, 5, 2, "the command line is too long"),
         CommandError::Line(LineError::BareLineEnd) => Reply::new(500, 5, 2, "bare CR or LF, lines must end in CRLF"),

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 /// What the operator chose, as far as sessions have to know.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub(super) struct Rules {
     /// Our name.
     pub hostname: Domain,
     /// Who gets mail for `<postmaster>`.
@@ -39,34 +39,34 @@ pub struct Rules {
 
 /// Whether an extension is offered. The parameters of one that is not are unknown ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// It is.
+pub(super) enum Offer {
+    /// The extension is offered.
     Yes,
-    /// It is not.
+    /// The extension is not offered.
     No,
 }
 
 /// Whether the listener has a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsOffer {
+pub(super) enum TlsOffer {
     /// STARTTLS can be offered.
     Available,
-    /// It cannot.
+    /// There is no certificate, so STARTTLS is not offered.
     Unavailable,
 }
 
 /// What `[delivery] allow_loopback` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LiteralLoopback {
+pub(super) enum LiteralLoopback {
     /// Mail may go to addresses of this host.
     Allowed,
-    /// It may not.
+    /// Literals that lead to this host are refused.
     Refused,
 }
 
 /// Which recipients at address literals are taken (RFC 5321 §4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Literals {
+pub(super) enum Literals {
     /// All: `[listen] address_literals`.
     All,
     /// Those that a destination names; one for `*` names none.
@@ -75,7 +75,7 @@ pub enum Literals {
 
 /// Why no mail goes to a recipient's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoWay {
+pub(super) enum NoWay {
     /// It is an address literal, and the operator has not opened those.
     Literal,
     /// It is this host itself, or no host.
@@ -84,7 +84,7 @@ pub enum NoWay {
 
 /// What `[listen] hide_client` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientInTrace {
+pub(super) enum ClientInTrace {
     /// Its name and its address stand in our Received line.
     Shown,
     /// Neither does (RFC 5321 §7.6).
@@ -94,7 +94,7 @@ pub enum ClientInTrace {
 impl Rules {
     /// From the configuration.
     #[must_use]
-    pub fn new(config: &Config, tls: TlsOffer) -> Self {
+    pub(super) fn new(config: &Config, tls: TlsOffer) -> Self {
         let listen = &config.listen;
         Self {
             hostname: config.hostname.clone(),
@@ -114,14 +114,14 @@ impl Rules {
 
     /// What the content has to keep.
     #[must_use]
-    pub fn content_limits(&self) -> MessageLimits {
+    pub(super) fn content_limits(&self) -> MessageLimits {
         MessageLimits { octets: self.max_message_bytes, received: self.max_received }
     }
 
     /// Whether a sender may be one of ours. A client gone wild could otherwise make us send
     /// reports to strangers. Reports themselves have no sender and always may.
     #[must_use]
-    pub fn may_come_from(&self, sender: &ReversePath) -> bool {
+    pub(super) fn may_come_from(&self, sender: &ReversePath) -> bool {
         match sender {
             ReversePath::Null => true,
             ReversePath::Mailbox(mailbox) => match mailbox.host() {
@@ -137,7 +137,7 @@ impl Rules {
     ///
     /// # Errors
     /// Why not.
-    pub fn may_go_to(&self, host: &Host) -> Result<(), NoWay> {
+    pub(super) fn may_go_to(&self, host: &Host) -> Result<(), NoWay> {
         let Host::Literal(address) = host else { return Ok(()) };
         let plain = address.to_canonical();
         let is_some_host = !plain.is_multicast() && plain != IpAddr::V4(std::net::Ipv4Addr::BROADCAST);

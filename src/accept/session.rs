@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 /// So many bad commands since the last good message end the session (RFC 5321 §7.8). A client
 /// that is merely wrong about an address never gets there; one that talks another protocol does.
-pub const BAD_COMMAND_LIMIT: u32 = 20;
+pub(super) const BAD_COMMAND_LIMIT: u32 = 20;
 
 /// What the session waits for. Each state holds what that moment knows.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ enum Encryption {
 
 /// One session; see the graph above.
 #[derive(Debug)]
-pub struct Session {
+pub(super) struct Session {
     rules: Arc<Rules>,
     client: IpAddr,
     standing: ClientAccess,
@@ -85,13 +85,13 @@ pub struct Session {
 impl Session {
     /// A session that was greeted.
     #[must_use]
-    pub fn new(rules: Arc<Rules>, client: IpAddr, standing: ClientAccess) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, client: IpAddr, standing: ClientAccess) -> Self {
         let (channel, hello, charset) = (Encryption::Clear, None, Charset::Ascii);
         Self { rules, client, standing, channel, hello, charset, bad_commands: 0, state: State::AwaitMail }
     }
 
     /// Goes from state to state.
-    pub fn on(&mut self, event: Event) -> Step {
+    pub(super) fn on(&mut self, event: Event) -> Step {
         let state = std::mem::replace(&mut self.state, State::Ended);
         let (state, step) = self.transition(state, event);
         self.state = state;
@@ -99,7 +99,7 @@ impl Session {
     }
 
     /// Says that the handshake is done: everything said in clear is forgotten (RFC 3207 §4.2).
-    pub fn secured(&mut self) {
+    pub(super) fn secured(&mut self) {
         self.channel = Encryption::Tls;
         self.hello = None;
         self.state = State::AwaitMail;
@@ -107,7 +107,7 @@ impl Session {
 
     /// Whether a message is on its way in. A stop then waits for its end.
     #[must_use]
-    pub fn inside_message(&self) -> bool {
+    pub(super) fn inside_message(&self) -> bool {
         match self.state {
             State::Opening(..) | State::Receiving(..) | State::AwaitChunk(_) | State::Storing => true,
             State::AwaitMail
@@ -121,14 +121,14 @@ impl Session {
 
     /// What the content has to keep.
     #[must_use]
-    pub fn content_limits(&self) -> MessageLimits {
+    pub(super) fn content_limits(&self) -> MessageLimits {
         self.rules.content_limits()
     }
 
     /// The word of the Received line (RFC 3848 §2, RFC 6531 §4.3). There is no word for HELO
     /// within TLS.
     #[must_use]
-    pub fn protocol(&self) -> &'static str {
+    pub(super) fn protocol(&self) -> &'static str {
         match (self.hello.as_ref().map(|h| h.verb), self.channel, self.charset) {
             (_, Encryption::Tls, Charset::Utf8) => "UTF8SMTPS",
             (_, Encryption::Clear, Charset::Utf8) => "UTF8SMTP",
@@ -150,7 +150,7 @@ impl Session {
             (Event::Admitted(Err(fault)), State::Admitting(_)) => {
                 (State::AwaitMail, Step::Refuse(RefusedAt::Mail, replies::spool(fault)))
             }
-            (Event::Opened { id, now }, State::Opening(mail, framing)) => self.opened(mail, framing, (id, now)),
+            (Event::Opened { id, now }, State::Opening(mail, framing)) => self.opened(mail, framing, id, now),
             (Event::ContentEnded(verdict), State::Receiving(mail, framing)) => {
                 self.content_ended(mail, framing, verdict)
             }
@@ -345,8 +345,7 @@ impl Session {
         }
     }
 
-    fn opened(&self, mut mail: Transaction, framing: Framing, draft: (QueueId, Timestamp)) -> (State, Step) {
-        let (id, at) = draft;
+    fn opened(&self, mut mail: Transaction, framing: Framing, id: QueueId, at: Timestamp) -> (State, Step) {
         mail.open(at);
         let only_recipient = match mail.recipients() {
             [only] => Some(only),

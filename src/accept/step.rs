@@ -11,7 +11,7 @@ use crate::smtp::reply::Reply;
 
 /// What happened.
 #[derive(Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// A command line came.
     Command(Result<Command, CommandError>),
     /// The answer to [`Step::Admit`].
@@ -38,7 +38,7 @@ pub enum Event {
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Step {
+pub(super) enum Step {
     /// Answer, then wait for the next command.
     Send(Reply),
     /// As [`Step::Send`], and tell the observer.
@@ -61,7 +61,7 @@ pub enum Step {
     },
     /// Drop that many octets of input.
     Discard {
-        /// How many.
+        /// The octets to drop.
         octets: u64,
     },
     /// Make the draft durable.
@@ -74,7 +74,7 @@ pub enum Step {
 
 /// How content is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub(super) enum Framing {
     /// Up to `CRLF . CRLF`.
     Data,
     /// So many octets.

@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
+use crate::spool::incident::Incident;
 use crate::spool::{BodyReader, BodyWriter, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
 use async_trait::async_trait;
 use std::any::Any;
@@ -115,6 +116,10 @@ impl Spool for TestSpool {
     }
 
     async fn hasten(&self, _messages: &[(QueueId, Timestamp)], _now: Timestamp) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
+    async fn record_incident(&self, _incident: &Incident) -> Result<(), SpoolError> {
         Ok(())
     }
 

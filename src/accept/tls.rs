@@ -3,7 +3,7 @@
 //! From the files of `[listen] certificate` and `private_key`, or self-signed: made at the first
 //! start and kept in `<spool>/tls/`, so that a client may pin it. TLS 1.2 and 1.3, nothing older.
 
-pub use super::certificate::TlsError;
+pub(crate) use super::certificate::TlsError;
 use super::certificate::{Files, KeyPairInUse};
 use crate::config::Config;
 use crate::smtp::address::Domain;
@@ -33,7 +33,7 @@ pub struct ListenerTls {
 /// # Errors
 /// [`TlsError`]; the relay should not start with a certificate that the operator chose and that
 /// cannot be used.
-pub fn server_config(config: &Config) -> Result<ListenerTls, TlsError> {
+pub(crate) fn server_config(config: &Config) -> Result<ListenerTls, TlsError> {
     let files = match (&config.listen.certificate, &config.listen.private_key) {
         (Some(certificate), Some(private_key)) => {
             Files { certificate: certificate.clone(), private_key: private_key.clone() }

@@ -15,7 +15,7 @@ const VALUE_LIMIT: usize = 2 * LINE_LIMIT;
 
 /// Looks for the field among the lines of the header.
 #[derive(Clone, Debug, Default)]
-pub struct TlsRequired {
+pub(super) struct TlsRequired {
     place: LastLine,
     /// How many fields of this name there were.
     fields: u32,
@@ -38,7 +38,7 @@ enum LastLine {
 
 impl TlsRequired {
     /// Takes the next line of the header.
-    pub fn line(&mut self, read: Read<'_>) {
+    pub(super) fn line(&mut self, read: Read<'_>) {
         match (read.line, self.place) {
             (Line::Field { name, value }, _) => self.begin(name, value),
             (Line::Folded(more), LastLine::Ours) => self.collect(more),
@@ -56,7 +56,7 @@ impl TlsRequired {
 
     /// What the header asks, as far as it has come.
     #[must_use]
-    pub fn request(&self) -> TlsRequest {
+    pub(super) fn request(&self) -> TlsRequest {
         let is_clear = self.fields == 1 && !self.has_odd_line;
         if is_clear && self.value.as_deref().is_some_and(is_no) { TlsRequest::Optional } else { TlsRequest::ByPolicy }
     }

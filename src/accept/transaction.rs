@@ -9,7 +9,7 @@ use crate::smtp::parameter::{BodyParameter, RcptParameters};
 
 /// Begins with MAIL and ends as an [`Envelope`], or nowhere.
 #[derive(Debug)]
-pub struct Transaction {
+pub(super) struct Transaction {
     reverse_path: ReversePath,
     recipients: Vec<Mailbox>,
     body: BodyType,
@@ -22,7 +22,7 @@ pub struct Transaction {
 impl Transaction {
     /// After a good MAIL; the session has decided what its REQUIRETLS counts for.
     #[must_use]
-    pub fn new(mail: Mail, tls: TlsRequest) -> Self {
+    pub(super) fn new(mail: Mail, tls: TlsRequest) -> Self {
         let asked = mail.parameters;
         let body = match asked.body {
             Some(BodyParameter::EightBitMime) => BodyType::EightBitMime,
@@ -36,7 +36,7 @@ impl Transaction {
 
     /// A good RCPT. What is asked about a recipient stands at its index, so those before it who
     /// asked for nothing get their place now; with nothing asked at all, nothing is kept.
-    pub fn add(&mut self, recipient: Mailbox, asked: RcptParameters) {
+    pub(super) fn add(&mut self, recipient: Mailbox, asked: RcptParameters) {
         let asked = RecipientDsn { notify: asked.notify, original: asked.original_recipient };
         if asked != RecipientDsn::NOTHING {
             self.dsn.recipients.resize(self.recipients.len(), RecipientDsn::NOTHING);
@@ -47,25 +47,25 @@ impl Transaction {
 
     /// The recipients so far.
     #[must_use]
-    pub fn recipients(&self) -> &[Mailbox] {
+    pub(super) fn recipients(&self) -> &[Mailbox] {
         &self.recipients
     }
 
     /// What addresses may hold.
     #[must_use]
-    pub fn charset(&self) -> Charset {
+    pub(super) fn charset(&self) -> Charset {
         self.charset
     }
 
     /// The content begins to arrive.
-    pub fn open(&mut self, at: Timestamp) {
+    pub(super) fn open(&mut self, at: Timestamp) {
         self.opened_at = at;
     }
 
     /// The content came. What its header asks of TLS does not count beside REQUIRETLS (RFC 8689
     /// §4.1). Nor does `BODY=8BITMIME` where no octet is in need of it: Exchange may say so of any
     /// message, and a host without 8BITMIME can have this one (RFC 6152 §3).
-    pub fn received(&mut self, content: ContentTraits) {
+    pub(super) fn received(&mut self, content: ContentTraits) {
         match self.tls {
             TlsRequest::ByPolicy | TlsRequest::Optional => self.tls = content.tls,
             TlsRequest::Required => {}
@@ -83,7 +83,7 @@ impl Transaction {
 
     /// The content is complete.
     #[must_use]
-    pub fn into_envelope(self, client: ClientInfo) -> Envelope {
+    pub(super) fn into_envelope(self, client: ClientInfo) -> Envelope {
         let Self { reverse_path, recipients, body, charset, tls, dsn, opened_at: accepted_at } = self;
         let origin = Origin::Client(client);
         Envelope { reverse_path, recipients, body, charset, tls, dsn, accepted_at, origin }

@@ -64,8 +64,15 @@ fn reported(cause: &Cause) -> String {
     assert_eq!(notifications.reports.len(), 1, "{cause:?}");
     let hostname = "relay.corp.example".parse().unwrap();
     let context = ReportContext { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
-    let original =
-        Original { entry: &entry, content: b"", until: LATE, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
+    let original = Original {
+        entry: &entry,
+        content: b"",
+        until: LATE,
+        history: &[],
+        tries_now: 1,
+        earlier: &BTreeSet::new(),
+        incidents: &[],
+    };
     let report = compose(&context, &original, &notifications.reports[0], LATE);
     filled(std::str::from_utf8(&report.content).unwrap())
 }

@@ -6,7 +6,7 @@ use super::evidence::DnsProbe;
 use super::report::{CauseRow, CheckReport, HostReport, StsReport};
 use crate::outcome::{DaneScope, TlsVerdict};
 use crate::resolve::HostsFrom;
-use crate::resolve::probe::Transport;
+use crate::resolve::probe::ProbeTransport;
 use crate::text::paragraph;
 use std::collections::BTreeSet;
 
@@ -71,10 +71,10 @@ impl CheckReport {
 fn probe_text(probe: &DnsProbe) -> String {
     let seen = &probe.seen;
     let over = match (seen.transport, seen.edns) {
-        (Transport::Udp, Some(payload)) => format!("UDP/{payload}"),
-        (Transport::Udp, None) => "UDP, no EDNS".to_owned(),
-        (Transport::Tcp, _) => "TCP".to_owned(),
-        (Transport::Encrypted, _) => "encrypted".to_owned(),
+        (ProbeTransport::Udp, Some(payload)) => format!("UDP/{payload}"),
+        (ProbeTransport::Udp, None) => "UDP, no EDNS".to_owned(),
+        (ProbeTransport::Tcp, _) => "TCP".to_owned(),
+        (ProbeTransport::Encrypted, _) => "encrypted".to_owned(),
     };
     let line = format!("{} at {} over {over}: {} ({} ms)", seen.question, probe.server, said(seen), seen.took_ms);
     paragraph("probe:", &line, LABEL_WIDTH)

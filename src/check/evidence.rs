@@ -6,7 +6,7 @@
 
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, ExceptionInForce, PathFailure, Question};
-use crate::resolve::probe::Seen;
+use crate::resolve::probe::ProbeResult;
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form. 2: evidence and diagnosis.
@@ -147,7 +147,7 @@ pub struct DeliveryForecast {
 pub struct TlsaCount {
     /// The owner.
     pub name: String,
-    /// How many.
+    /// The number of records in its TLSA RRset.
     pub records: usize,
 }
 
@@ -222,16 +222,16 @@ pub enum ProbeRole {
 /// One question to the DNS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DnsProbe {
-    /// Whom.
+    /// Whose server was asked.
     pub whom: Whom,
     /// The server in the words of the configuration.
     pub server: String,
-    /// What for.
+    /// What the question is to show.
     #[serde(flatten)]
     pub role: ProbeRole,
     /// What was seen.
     #[serde(flatten)]
-    pub seen: Seen,
+    pub seen: ProbeResult,
 }
 
 /// One address of a mail server.
@@ -243,7 +243,7 @@ pub struct ServerSeen {
     pub address: String,
     /// Whether it is one of the domain's, or a control elsewhere (`--control`).
     pub control: bool,
-    /// When.
+    /// When the connection was tried.
     pub at: Timestamp,
     /// The lines of the greeting and of the reply to EHLO before TLS, where they were looked at.
     #[serde(default)]

@@ -5,6 +5,7 @@
 //! codes: 0 ok, 1 warning, 2 fault, 3 inconclusive.
 
 pub mod analyse;
+pub mod bundle;
 pub mod canary;
 #[cfg(test)]
 mod cause_tests;
@@ -13,15 +14,19 @@ pub mod compare;
 mod controls;
 mod details;
 pub mod evidence;
+pub mod first_start;
 pub(crate) mod history;
 mod listed;
 mod observation;
 mod opinions;
-pub mod probes;
+mod port_holder;
+pub(crate) mod posture;
+mod probes;
 mod queue;
 mod report;
 pub mod selfcheck;
 mod smtp;
+pub mod spf;
 mod text;
 mod verdict;
 mod view;
@@ -49,6 +54,7 @@ use evidence::{
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use observation::{Observation, ProbedServer, comes_after_all, conclude, subject, troubled};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -253,6 +259,12 @@ impl Checker {
         selfcheck::look(&self.out).await
     }
 
+    /// Looks at what a first start meets; `egress` are the addresses that mail leaves from as others see
+    /// them, none where this host is to find out.
+    pub async fn look_before_first_start(&self, egress: &[IpAddr]) -> first_start::FirstLook {
+        first_start::look(&self.out, egress).await
+    }
+
     /// The domains that mail waits for, most messages first.
     pub async fn queued(&self) -> Vec<Domain> {
         queue::domains(&self.out.config.spool, QUEUED_LIMIT).await
@@ -393,6 +405,7 @@ impl Checker {
                 .collect(),
             hosts,
             dns: known.map(|known| known.resolution.traces.clone()).unwrap_or_default(),
+            chains: met.probed.iter().filter_map(ProbedServer::chain).collect(),
             diagnosis,
             evidence,
         }

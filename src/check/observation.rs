@@ -5,13 +5,14 @@ use super::certificate;
 use super::evidence::{
     CertificateEnd, DeliveryForecast, DnsProbe, ProbeRole, ServerSeen, ShortPatience, Troubled, Whom,
 };
+use super::report::ShownChain;
 use crate::clock::Timestamp;
 use crate::deliver::driver::{Mailer, Probe};
 use crate::deliver::{Planned, Target};
 use crate::outcome::{Cause, DaneScope, PathFailure, Phase, Question, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
 use crate::resolve::answer::Trace;
-use crate::resolve::probe::Reply;
+use crate::resolve::probe::ProbeReply;
 use crate::resolve::{HostsFrom, MxHost, Resolution};
 use crate::smtp::address::Domain;
 
@@ -26,6 +27,18 @@ impl ProbedServer {
             (Planned::Skip { cause, .. }, _) => Some(cause),
             (Planned::Try(_), Some(probe)) => probe.failure.as_ref(),
             (Planned::Try(_), None) => None,
+        }
+    }
+
+    /// What it showed of certificates; nothing where it was not spoken to.
+    pub(super) fn chain(&self) -> Option<ShownChain> {
+        match (&self.step, &self.probe) {
+            (Planned::Try(target), Some(probe)) => Some(ShownChain {
+                host: target.peer.host.clone(),
+                address: target.peer.address.to_string(),
+                certificates: probe.certificates.clone(),
+            }),
+            (Planned::Try(_) | Planned::Skip { .. }, _) => None,
         }
     }
 
@@ -106,7 +119,9 @@ impl ServerSeen {
 /// than a check waits at first.
 pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
     let is_ours = probe.whom == Whom::Upstream && probe.role == ProbeRole::Subject && probe.seen.edns.is_some();
-    is_ours && matches!(probe.seen.reply, Reply::Records | Reply::NoData | Reply::NxDomain) && probe.seen.signed
+    is_ours
+        && matches!(probe.seen.reply, ProbeReply::Records | ProbeReply::NoData | ProbeReply::NxDomain)
+        && probe.seen.signed
 }
 
 /// Whether it was only our patience that ended, where delivery has more (RFC 5321 §4.5.3.2).

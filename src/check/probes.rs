@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Upstream};
 use crate::outcome::Question;
 use crate::resolve::error::DnsSetupError;
-use crate::resolve::probe::{self, Ask, BRIEF, Server, Transport};
+use crate::resolve::probe::{self, BRIEF, ProbeQuestion, ProbeTransport, Server};
 use crate::resolve::tlsa_counts::KnownCount;
 use crate::smtp::address::Domain;
 use futures_util::future::join_all;
@@ -34,7 +34,7 @@ const LEAST_PAYLOAD: u16 = 512;
 
 /// What the questions are about.
 #[derive(Clone, Debug)]
-pub struct Plan<'a> {
+pub(super) struct Plan<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// Whom to compare with.
@@ -52,7 +52,7 @@ struct Put<'a> {
     whom: Whom,
     server: &'a Server,
     role: ProbeRole,
-    ask: Ask,
+    ask: ProbeQuestion,
 }
 
 /// The servers by what they are to us.
@@ -68,7 +68,7 @@ struct ProbedDnsServers {
 ///
 /// # Errors
 /// When a server cannot be used.
-pub async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
+pub(super) async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsProbe>, DnsSetupError> {
     let Some(subject) = ProbeTarget::of(plan.subject) else { return Ok(Vec::new()) };
     let mut servers = ProbedDnsServers::configured(plan)?;
     // The walk to the zone's own servers may take longer than the first questions to the others.
@@ -189,7 +189,13 @@ impl ProbedDnsServers {
                 whom: *whom,
                 server,
                 role,
-                ask: Ask { name: name.clone(), record_type, transport, edns: Some(ORDINARY), within: self.patience },
+                ask: ProbeQuestion {
+                    name: name.clone(),
+                    record_type,
+                    transport,
+                    edns: Some(ORDINARY),
+                    within: self.patience,
+                },
             };
             let (name, record_type) = &subject.harmless;
             questions.push(put(ProbeRole::Harmless, name, *record_type, server.transport()));
@@ -201,7 +207,7 @@ impl ProbedDnsServers {
             );
             if self.is_first(server) {
                 questions.push(put(ProbeRole::Root, &Name::root(), RecordType::DNSKEY, server.transport()));
-                questions.push(put(ProbeRole::Root, &Name::root(), RecordType::DNSKEY, Transport::Tcp));
+                questions.push(put(ProbeRole::Root, &Name::root(), RecordType::DNSKEY, ProbeTransport::Tcp));
                 // What vanishes with EDNS may pass without.
                 let mut plain = put(ProbeRole::Harmless, name, *record_type, server.transport());
                 plain.ask.edns = None;
@@ -215,7 +221,7 @@ impl ProbedDnsServers {
         let Some((whom, server)) = self.first() else { return Vec::new() };
         let put = |role, owner: String, record_type, transport| {
             let (name, within) = (absolute(&owner)?, self.of_controls);
-            let ask = Ask { name, record_type, transport, edns: Some(ORDINARY), within };
+            let ask = ProbeQuestion { name, record_type, transport, edns: Some(ORDINARY), within };
             Some(Put { whom: *whom, server, role, ask })
         };
         let control =
@@ -226,7 +232,7 @@ impl ProbedDnsServers {
         questions.push(put(ProbeRole::Addresses(canary::ADDRESSES), addresses, RecordType::A, server.transport()));
         questions.push(put(ProbeRole::Large, canary::large_owner(zone), RecordType::TXT, server.transport()));
         // The step that the known boxes stumble on, over TCP as well.
-        questions.extend([4, 5].map(|count| control(count, Transport::Tcp)));
+        questions.extend([4, 5].map(|count| control(count, ProbeTransport::Tcp)));
         questions.into_iter().flatten().collect()
     }
 
@@ -240,10 +246,10 @@ impl ProbedDnsServers {
         let put = |known: &KnownCount, transport| {
             let name = absolute(&known.name)?;
             let within = self.of_controls;
-            let ask = Ask { name, record_type: RecordType::TLSA, transport, edns: Some(ORDINARY), within };
+            let ask = ProbeQuestion { name, record_type: RecordType::TLSA, transport, edns: Some(ORDINARY), within };
             Some(Put { whom: *whom, server, role: ProbeRole::Known(known.records), ask })
         };
-        let over = [server.transport(), Transport::Tcp];
+        let over = [server.transport(), ProbeTransport::Tcp];
         known.into_iter().flat_map(|known| over.map(|transport| put(known, transport))).flatten().collect()
     }
 
@@ -254,7 +260,7 @@ impl ProbedDnsServers {
                 whom: *whom,
                 server,
                 role: ProbeRole::Subject,
-                ask: Ask {
+                ask: ProbeQuestion {
                     name: subject.name.clone(),
                     record_type: subject.record_type,
                     transport,
@@ -263,13 +269,13 @@ impl ProbedDnsServers {
                 },
             };
             questions.push(put(server.transport(), Some(ORDINARY)));
-            if server.is_encrypted() || server.transport() == Transport::Tcp {
+            if server.is_encrypted() || server.transport() == ProbeTransport::Tcp {
                 continue;
             }
-            questions.push(put(Transport::Tcp, Some(ORDINARY)));
+            questions.push(put(ProbeTransport::Tcp, Some(ORDINARY)));
             if self.is_first(server) {
-                questions.push(put(Transport::Udp, Some(LEAST_PAYLOAD)));
-                questions.push(put(Transport::Udp, None));
+                questions.push(put(ProbeTransport::Udp, Some(LEAST_PAYLOAD)));
+                questions.push(put(ProbeTransport::Udp, None));
             }
         }
         questions
@@ -292,7 +298,7 @@ impl ProbedDnsServers {
             // Without EDNS too: whoever drops EDNS is no outage.
             for edns in [Some(ORDINARY), None].into_iter().take(if self.is_first(server) { 2 } else { 1 }) {
                 let (name, transport, within) = (name.clone(), server.transport(), self.patience);
-                let ask = Ask { name, record_type: *record_type, transport, edns, within };
+                let ask = ProbeQuestion { name, record_type: *record_type, transport, edns, within };
                 questions.push(Put { whom: *whom, server, role: ProbeRole::Again, ask });
             }
         }

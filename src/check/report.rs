@@ -45,6 +45,20 @@ pub struct CheckReport {
     pub diagnosis: Diagnosis,
     /// All that was seen.
     pub evidence: Evidence,
+    /// The certificates that servers showed, for a bundle.
+    #[serde(skip)]
+    pub chains: Vec<ShownChain>,
+}
+
+/// The certificates that one address showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownChain {
+    /// The host.
+    pub host: String,
+    /// Address and port.
+    pub address: String,
+    /// Its own first, in DER.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// A cause in the words of the table.

@@ -18,7 +18,7 @@ pub enum Detail {
 /// Whether the terminal shows colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Color {
-    /// It does.
+    /// Colours are shown.
     Shown,
     /// It does not, or nobody wants them.
     Plain,

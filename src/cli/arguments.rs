@@ -1,12 +1,16 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
-use super::operator::{EXIT_CODES, QueueAction, SpoolOptions};
+use super::operator::{AuditOptions, EXIT_CODES, QueueAction, SpoolOptions};
+use super::send_test::{SEND_TEST_EXIT_CODES, SendTestArguments};
+use super::setup::{SETUP_HELP, SetupArguments};
 use super::terminal::load;
+use super::values::{domain, sender};
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Color;
 use dane_relay::command::dns;
+use dane_relay::command::what_if::Supposition;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
-use dane_relay::smtp::address::{Domain, ReversePath, parse_reverse_path};
+use dane_relay::smtp::address::{Domain, ReversePath};
 use hickory_proto::rr::{Name, RecordType};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -28,6 +32,12 @@ pub(crate) enum CliCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Write the configuration of a relay in front of Exchange, and say what is left to do.
+    #[command(after_help = SETUP_HELP)]
+    Setup(Box<SetupArguments>),
+    /// Send one message through the relay that runs, and tell what becomes of it.
+    #[command(after_help = SEND_TEST_EXIT_CODES)]
+    SendTest(SendTestArguments),
     /// Show a signed mini-internet on loopback and mail going through it.
     #[cfg(feature = "lab")]
     Lab {
@@ -80,19 +90,33 @@ pub(crate) enum CliCommand {
     #[command(after_help = EXIT_CODES)]
     Why {
         /// A queue id, a Message-ID, or the address of a sender or recipient.
-        subject: String,
+        #[arg(required_unless_present = "what_if")]
+        subject: Option<String>,
+        /// Name the past deliveries that would have waited under this level of TLS: tls=dane-only.
+        #[arg(long, value_name = "tls=LEVEL", requires = "of_domain", conflicts_with = "subject")]
+        what_if: Option<Supposition>,
+        /// The domain that they went to.
+        #[arg(long = "domain", id = "of_domain", value_name = "DOMAIN", value_parser = domain, requires = "what_if")]
+        of_domain: Option<Domain>,
         #[command(flatten)]
         place: SpoolOptions,
+    },
+    /// Show faults that many domains have in common: whose they are, since when, and what to do.
+    #[command(after_help = EXIT_CODES)]
+    Incidents {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// See what will go wrong with the domains that mail goes to.
+    Watch {
+        #[command(subcommand)]
+        action: WatchAction,
     },
     /// Prove that every accepted recipient is accounted for.
     #[command(after_help = EXIT_CODES)]
-    Audit {
-        /// Look at the state database alone; without this, all that waits is read and verified, too.
-        #[arg(long)]
-        quick: bool,
-        #[command(flatten)]
-        place: SpoolOptions,
-    },
+    ///
+    /// With Exchange's message tracking log: prove that everything that Exchange handed over came in.
+    Audit(AuditOptions),
     /// Say whether the relay runs, and how it is.
     #[command(after_help = EXIT_CODES)]
     Status {
@@ -119,6 +143,26 @@ pub(crate) enum CliCommand {
     },
 }
 
+/// `relay watch …`
+#[derive(Subcommand)]
+pub(crate) enum WatchAction {
+    /// The domains that are watched, those with findings first.
+    #[command(after_help = EXIT_CODES)]
+    List {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// What was found of one, and a text for whoever runs it.
+    #[command(after_help = EXIT_CODES)]
+    Show {
+        /// The domain.
+        #[arg(value_parser = domain)]
+        domain: Domain,
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+}
+
 #[derive(Subcommand)]
 pub(crate) enum CanaryAction {
     /// Print the zone file, for a signed zone of yours.
@@ -133,7 +177,7 @@ pub(crate) enum CanaryAction {
 #[derive(Args)]
 pub(crate) struct CheckArguments {
     /// The recipient domain.
-    #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself"])]
+    #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself", "verify"])]
     pub(crate) domain: Option<Domain>,
     /// Check as for mail of this sender, an address or <>; otherwise only destinations for everybody count.
     #[arg(long, value_name = "ADDRESS", value_parser = sender)]
@@ -147,6 +191,14 @@ pub(crate) struct CheckArguments {
     /// Wait for everything as long as delivery does: minutes for a mail server that is slow.
     #[arg(long)]
     pub(crate) patient: bool,
+    /// Write the evidence to hand over: DNSSEC chains, certificates, what servers said, every probe with time
+    /// and ports.
+    #[arg(long, value_name = "FILE", requires = "domain")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Verify such a file, without the network: no octet changed, every chain of trust and every certificate
+    /// holds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "all_queued", "myself", "from"])]
+    pub(crate) verify: Option<PathBuf>,
     /// Show every record and every probe.
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -289,15 +341,6 @@ impl Overrides {
         config.check()?;
         Ok(config)
     }
-}
-
-pub(crate) fn domain(text: &str) -> Result<Domain, String> {
-    text.parse().map_err(|e| format!("{e}; write a domain such as example.org"))
-}
-
-fn sender(text: &str) -> Result<ReversePath, String> {
-    let path = if text.starts_with('<') { text.to_owned() } else { format!("<{text}>") };
-    parse_reverse_path(&path).map_err(|e| format!("{e}; write an address such as alice@example.org, or <>"))
 }
 
 impl Compared {

@@ -1,18 +1,26 @@
 //! `relay check`: one domain, all that mail waits for, or this host itself.
 
-use super::arguments::{CheckArguments, Compared, Output};
+use super::arguments::{CheckArguments, Compared, Output, Overrides};
 use super::terminal::{EXIT_CONFIG, EXIT_IO, ProgressLine, complain, say};
+use dane_relay::check::bundle;
 use dane_relay::check::compare::compare;
 use dane_relay::check::evidence::Evidence;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, selfcheck};
 use dane_relay::clock::Clock;
+use dane_relay::resolve::driver::trusted;
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 
 pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
-    let CheckArguments { domain, from, myself, patient, verbose, color, mut compared, output, over, .. } = arguments;
+    let patient = arguments.patient;
+    let CheckArguments { domain, from, myself, verbose, color, mut compared, output, over, bundle, verify, .. } =
+        arguments;
+    if let Some(path) = verify {
+        return verify_bundle(&path, over).await;
+    }
     let config = over.config().map(|config| compared.on_top_of(config));
     let waits = config.as_ref().map_or(Duration::ZERO, |config| config.delivery.reply_timeout);
     let make = if patient { Checker::patient } else { Checker::new };
@@ -46,6 +54,11 @@ pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
         Ok(text) => say(&text),
         Err(error) => return complain(EXIT_IO, &error.to_string()),
     };
+    if let Some(path) = &bundle
+        && let Err(message) = write_bundle(&checker, &report, path).await
+    {
+        return complain(EXIT_IO, &message);
+    }
     match kept(&report, &compared, theirs.as_ref()).await {
         Ok(text) if !output.json => say(&text),
         Ok(_) => ExitCode::SUCCESS,
@@ -72,6 +85,40 @@ async fn outside(compared: &Compared) -> Result<Option<Evidence>, String> {
 
 fn failed(path: &Path, error: &dyn Display) -> String {
     format!("{}: {error}", path.display())
+}
+
+async fn write_bundle(checker: &Checker, report: &CheckReport, path: &Path) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let progress = ProgressLine::begin("collecting the evidence");
+    let bundle = Box::pin(checker.bundle(report)).await;
+    drop(progress);
+    let file = bundle.to_file().map_err(|error| failed(&error))?;
+    tokio::fs::write(path, file).await.map_err(|error| failed(&error))
+}
+
+/// Needs the trust anchors alone, and no network.
+async fn verify_bundle(path: &Path, over: Overrides) -> ExitCode {
+    let anchors =
+        match over.config().and_then(|config| trusted(&config.dns.trust_anchors).map_err(|error| error.to_string())) {
+            Ok(anchors) => anchors,
+            Err(message) => return complain(EXIT_CONFIG, &message),
+        };
+    let octets = match read_bundle(path).await {
+        Ok(octets) => octets,
+        Err(error) => return complain(EXIT_IO, &format!("{}: {error}", path.display())),
+    };
+    match bundle::verify(&octets, &anchors, Clock::system().now()) {
+        Ok(verified) => say(&verified.text()),
+        Err(error) => complain(Verdict::Fault.exit_code(), &format!("REFUSED  {}: {error}", path.display())),
+    }
+}
+
+/// No more than a bundle can have.
+async fn read_bundle(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    let most = u64::try_from(bundle::MOST_OCTETS).unwrap_or(u64::MAX).saturating_add(1);
+    tokio::fs::File::open(path).await?.take(most).read_to_end(&mut octets).await?;
+    Ok(octets)
 }
 
 async fn check_self(checker: &Checker, output: &Output) -> ExitCode {

@@ -6,5 +6,8 @@ pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod manual;
 pub(crate) mod operator;
+pub(crate) mod send_test;
 pub(crate) mod serve;
+pub(crate) mod setup;
 pub(crate) mod terminal;
+pub(crate) mod values;

@@ -7,19 +7,27 @@
 
 use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
+use dane_relay::check::posture::view as watch;
 use dane_relay::clock::Clock;
 use dane_relay::command::audit;
+use dane_relay::command::incidents;
 use dane_relay::command::queue::{self, Filter, OutputForm};
+use dane_relay::command::reconcile::reconcile;
+use dane_relay::command::status::Running;
+use dane_relay::command::tracking::{TrackingError, TrackingLog};
+use dane_relay::command::what_if::{self, Supposition};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
 use dane_relay::service::control::{self, AskError, ControlReply, Request};
+use dane_relay::smtp::address::Domain;
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
 use dane_relay::spool::open_ledger;
 use dane_relay::text::{counted, harmless};
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,13 +56,32 @@ pub(crate) struct SpoolOptions {
 }
 
 impl SpoolOptions {
-    fn config(&self) -> Result<Config, ExitCode> {
+    pub(crate) fn config(&self) -> Result<Config, ExitCode> {
         load(self.config.as_deref()).map_err(|message| complain(EXIT_CONFIG, &message))
     }
 
-    const fn form(&self) -> OutputForm {
+    pub(crate) const fn form(&self) -> OutputForm {
         if self.json { OutputForm::Json } else { OutputForm::Text }
     }
+}
+
+/// `relay audit`
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct AuditOptions {
+    /// Look at the state database alone; without this, all that waits is read and verified, too.
+    #[arg(long)]
+    quick: bool,
+    /// Compare with these files of Exchange's message tracking log instead (MSGTRK*.LOG): which
+    /// messages did Exchange hand over that the relay does not know, and the reverse.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "quick")]
+    exchange_tracking: Vec<PathBuf>,
+    /// The Send connector that leads to this relay, where Exchange has several; may be given again.
+    /// Without it all count but Exchange's own between its servers.
+    #[arg(long, value_name = "NAME", requires = "exchange_tracking")]
+    connector: Vec<String>,
+    #[command(flatten)]
+    place: SpoolOptions,
 }
 
 /// `relay queue …`
@@ -270,8 +297,63 @@ pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
     answer.await
 }
 
-pub(crate) async fn audit(depth: Depth, place: &SpoolOptions) -> ExitCode {
+pub(crate) fn watch_list(place: &SpoolOptions) -> ExitCode {
+    let config = match place.config() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let all = watch::list(&config);
+    say(&match place.form() {
+        OutputForm::Text => watch::list_text(&all, &config),
+        OutputForm::Json => serde_json::to_string_pretty(&all).unwrap_or_default() + "\n",
+    })
+}
+
+pub(crate) fn watch_show(domain: &Domain, place: &SpoolOptions) -> ExitCode {
+    let config = match place.config() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let Some(known) = watch::show(&config, domain) else {
+        return complain(1, &format!("{domain} is not watched; `relay watch list` says which domains are"));
+    };
+    say(&match place.form() {
+        OutputForm::Text => watch::show_text(&known),
+        OutputForm::Json => serde_json::to_string_pretty(&known).unwrap_or_default() + "\n",
+    })
+}
+
+pub(crate) async fn what_if(supposition: Supposition, domain: &Domain, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
+        let found = what_if::what_if(ledger, supposition, domain).await?;
+        match place.form() {
+            OutputForm::Text => say(&found.text()),
+            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+        };
+        Ok(ExitCode::from(found.exit_code()))
+    });
+    answer.await
+}
+
+pub(crate) async fn incidents(place: &SpoolOptions) -> ExitCode {
+    let answer = with_ledger(place, async |ledger| {
+        let found = incidents::incidents(ledger).await?;
+        match place.form() {
+            OutputForm::Text => say(&incidents::text(&found)),
+            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+        };
+        Ok(ExitCode::SUCCESS)
+    });
+    answer.await
+}
+
+pub(crate) async fn audit(options: AuditOptions) -> ExitCode {
+    let AuditOptions { quick, exchange_tracking, connector, place } = options;
+    if !exchange_tracking.is_empty() {
+        return reconcile_with(&exchange_tracking, &connector, &place).await;
+    }
+    let depth = if quick { Depth::Rows } else { Depth::Everything };
+    let answer = with_ledger(&place, async |ledger| {
         let found = audit::audit(ledger, depth).await?;
         match place.form() {
             OutputForm::Text => say(&audit::text(&found)),
@@ -282,20 +364,51 @@ pub(crate) async fn audit(depth: Depth, place: &SpoolOptions) -> ExitCode {
     answer.await
 }
 
+#[expect(clippy::disallowed_methods, reason = "a command reads the files that it was given")]
+async fn reconcile_with(files: &[PathBuf], connectors: &[String], place: &SpoolOptions) -> ExitCode {
+    let mut log = TrackingLog::default();
+    for file in files {
+        let name = file.display().to_string();
+        let read = File::open(file)
+            .map_err(TrackingError::from)
+            .and_then(|opened| log.read(&name, BufReader::new(opened), connectors));
+        if let Err(error) = read {
+            return complain(EXIT_IO, &format!("{name}: {error}"));
+        }
+    }
+    let answer = with_ledger(place, async |ledger| {
+        let found = reconcile(ledger, log).await?;
+        match place.form() {
+            OutputForm::Text => say(&found.text()),
+            OutputForm::Json => say(&format!("{:#}\n", found.json())),
+        };
+        Ok(ExitCode::from(found.exit_code()))
+    });
+    answer.await
+}
+
 pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
     let config = match place.config() {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let mut running = None;
-    let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
-    match (asked, running) {
-        (Ok(()), Some(ControlReply::Status(running))) => match place.form() {
+    match ask_status(&config).await {
+        Err(code) => code,
+        Ok(running) => match place.form() {
             OutputForm::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
             OutputForm::Text => say(&running.text(Clock::system().now())),
         },
-        (Err(error), _) => cannot_ask(&error),
-        (Ok(()), _) => complain(EXIT_IO, "the relay gave no answer"),
+    }
+}
+
+/// How the relay that runs is, or the exit code after a complaint.
+pub(crate) async fn ask_status(config: &Config) -> Result<Box<Running>, ExitCode> {
+    let mut running = None;
+    let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
+    match (asked, running) {
+        (Ok(()), Some(ControlReply::Status(running))) => Ok(running),
+        (Err(error), _) => Err(cannot_ask(&error)),
+        (Ok(()), _) => Err(complain(EXIT_IO, "the relay gave no answer")),
     }
 }
 
@@ -314,7 +427,7 @@ async fn waiting_hosts(place: &SpoolOptions) -> String {
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.
-async fn with_ledger(
+pub(crate) async fn with_ledger(
     place: &SpoolOptions,
     question: impl AsyncFnOnce(&dyn Ledger) -> Result<ExitCode, LedgerError>,
 ) -> ExitCode {

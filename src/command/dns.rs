@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::outcome::PathFailure;
 use crate::resolve::dnssec::{Outcome, Validated, ZoneLink};
-use crate::resolve::driver::{Dns, Failure, Lookup};
+use crate::resolve::driver::{Dns, Lookup, LookupFailure};
 use crate::resolve::error::DnsSetupError;
 use crate::resolve::event;
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -173,11 +173,11 @@ fn report(name: &Name, record_type: RecordType, lookup: &Lookup) -> DnsReport {
     };
     match &lookup.result {
         Ok(validated) => report.fill(validated),
-        Err(Failure::Bogus(detail)) => {
+        Err(LookupFailure::Bogus(detail)) => {
             report.status = DnsStatus::Bogus;
             report.reason = Some(detail.clone());
         }
-        Err(Failure::Unavailable) => {
+        Err(LookupFailure::Unavailable) => {
             let said = lookup.failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             report.reason = Some(said);
         }

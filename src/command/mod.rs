@@ -2,7 +2,13 @@
 
 pub mod audit;
 pub mod dns;
+pub mod incidents;
 pub mod policy;
 pub mod queue;
+pub mod reconcile;
+pub mod send_test;
+pub mod setup;
 pub mod status;
+pub mod tracking;
+pub mod what_if;
 pub mod why;

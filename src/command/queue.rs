@@ -72,7 +72,7 @@ pub struct Selected {
     pub id: QueueId,
     /// By index in the envelope.
     pub recipients: Vec<usize>,
-    /// How it stands.
+    /// Whether the operator holds it.
     pub hold: Hold,
 }
 

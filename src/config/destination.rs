@@ -117,7 +117,7 @@ impl TlsLevel {
 pub struct Weakening<'a> {
     /// What it does: `report-only`, or the word of its level.
     pub kind: &'static str,
-    /// Why.
+    /// Why the operator needs it, in their words.
     pub reason: &'a str,
     /// Its last day.
     pub until: LastDay,

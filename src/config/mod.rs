@@ -19,6 +19,7 @@ mod sending;
 mod show;
 mod together;
 mod upstream;
+mod watch;
 
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
@@ -32,6 +33,7 @@ pub use sender::SenderPattern;
 pub use sending::{HostRule, Rate, closest_rule};
 pub use show::{REFERENCE, shown};
 pub use upstream::Upstream;
+pub use watch::WatchConfig;
 
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Mailbox};
@@ -100,6 +102,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[check]`
     pub check: CheckConfig,
+    /// `[watch]`
+    pub watch: WatchConfig,
     /// `[[destination]]`
     pub destination: Vec<Destination>,
     /// `[[host]]`
@@ -121,6 +125,7 @@ impl Default for Config {
             notify: NotifyConfig::default(),
             admin: AdminConfig::default(),
             check: CheckConfig::default(),
+            watch: WatchConfig::default(),
             destination: Vec::new(),
             host: Vec::new(),
         }
@@ -487,6 +492,7 @@ impl Config {
         self.dns.check()?;
         self.mta_sts.check()?;
         self.notify.check()?;
+        self.watch.check()?;
         together::check(&self.destination)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
             return Err("[listen] certificate and private_key go together: give both or neither".into());

@@ -1,5 +1,5 @@
 //! Logging in at a server: PLAIN, LOGIN and SCRAM-SHA-256, without sockets (RFC 4954, RFC 4616,
-//! RFC 5802, RFC 7677).
+//! RFC 5802, RFC 7677, RFC 4013).
 //!
 //! The strongest way that both sides know is taken; SCRAM never says the password. Its cryptography is
 //! that of the TLS library, only the messages are made here. Whoever calls has seen to it that the server
@@ -9,8 +9,10 @@ use super::egress::Login;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use aws_lc_rs::{constant_time, hmac, pbkdf2};
 use data_encoding::BASE64;
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
+use stringprep::saslprep;
 
 /// Fewer rounds than RFC 7677 §4 asks for would give the password away too cheaply.
 const LEAST_ROUNDS: u32 = 4096;
@@ -21,7 +23,7 @@ const NO_BINDING: &str = "n,,";
 
 /// A line that must not be seen.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretLine(Vec<u8>);
+pub(super) struct SecretLine(Vec<u8>);
 
 impl SecretLine {
     fn new(line: &str) -> Self {
@@ -30,7 +32,7 @@ impl SecretLine {
 
     /// As it goes over the wire.
     #[must_use]
-    pub fn wire(&self) -> &[u8] {
+    pub(super) fn wire(&self) -> &[u8] {
         &self.0
     }
 }
@@ -44,7 +46,7 @@ impl fmt::Debug for SecretLine {
 
 /// How one logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
+pub(super) enum Mechanism {
     /// RFC 7677.
     ScramSha256,
     /// RFC 4616.
@@ -62,12 +64,11 @@ impl Mechanism {
         }
     }
 
-    /// Those that both sides know, the strongest first. SCRAM wants its texts prepared (RFC 4013), which
-    /// changes nothing in printable ASCII; others go by PLAIN, which takes them as they are.
+    /// Those that both sides know, the strongest first. SCRAM wants its texts prepared (RFC 5802 §5.1);
+    /// where that cannot be, they go by PLAIN, which takes them as they are.
     #[must_use]
-    pub fn usable(offered: &[String], login: &Login) -> Vec<Self> {
-        let is_prepared = |text: &str| text.bytes().all(|octet| (b' '..=b'~').contains(&octet));
-        let can_scram = is_prepared(&login.user) && is_prepared(login.password());
+    pub(super) fn usable(offered: &[String], login: &Login) -> Vec<Self> {
+        let can_scram = prepared(&login.user).is_ok() && prepared(login.password()).is_ok();
         let knows = |mechanism: &Self| offered.iter().any(|word| word.eq_ignore_ascii_case(mechanism.word()));
         [Self::ScramSha256, Self::Plain, Self::Login]
             .into_iter()
@@ -77,12 +78,12 @@ impl Mechanism {
 }
 
 /// One login under way.
-pub struct LoginExchange {
+pub(super) struct LoginExchange {
     login: Login,
-    stage: Stage,
+    stage: LoginStage,
 }
 
-enum Stage {
+enum LoginStage {
     /// Nothing more to say.
     Said,
     /// LOGIN, before the name.
@@ -96,24 +97,25 @@ enum Stage {
 }
 
 /// What ends a login from our side.
-pub type Unsound = &'static str;
+pub(super) type Unsound = &'static str;
 
 impl LoginExchange {
     /// The exchange and its first line. `nonce` is random, and printable without a comma.
     #[must_use]
-    pub fn begin(mechanism: Mechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
+    pub(super) fn begin(mechanism: Mechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
         let user = &login.user;
         let (stage, line) = match mechanism {
             Mechanism::Plain => {
                 let all = format!("\0{user}\0{}", login.password());
-                (Stage::Said, format!("AUTH PLAIN {}", BASE64.encode(all.as_bytes())))
+                (LoginStage::Said, format!("AUTH PLAIN {}", BASE64.encode(all.as_bytes())))
             }
-            Mechanism::Login => (Stage::Name, "AUTH LOGIN".to_owned()),
+            Mechanism::Login => (LoginStage::Name, "AUTH LOGIN".to_owned()),
             Mechanism::ScramSha256 => {
+                let user = prepared(user).unwrap_or(user.into());
                 // RFC 5802 §5.1: comma and equals sign have another meaning there.
                 let first = format!("n={},r={nonce}", user.replace('=', "=3D").replace(',', "=2C"));
                 let line = format!("AUTH SCRAM-SHA-256 {}", BASE64.encode(format!("{NO_BINDING}{first}").as_bytes()));
-                (Stage::Salt { first, nonce: nonce.to_owned() }, line)
+                (LoginStage::Salt { first, nonce: nonce.to_owned() }, line)
             }
         };
         (Self { login: login.clone(), stage }, SecretLine::new(&line))
@@ -123,22 +125,22 @@ impl LoginExchange {
     ///
     /// # Errors
     /// What is wrong with the text; then `*` ends the exchange.
-    pub fn answer(&mut self, challenge: &str) -> Result<SecretLine, Unsound> {
+    pub(super) fn answer(&mut self, challenge: &str) -> Result<SecretLine, Unsound> {
         let encoded = |text: &str| SecretLine::new(&BASE64.encode(text.as_bytes()));
-        match std::mem::replace(&mut self.stage, Stage::Said) {
-            Stage::Said => Err("the server asks for more than there is to say"),
-            Stage::Name => {
-                self.stage = Stage::Password;
+        match std::mem::replace(&mut self.stage, LoginStage::Said) {
+            LoginStage::Said => Err("the server asks for more than there is to say"),
+            LoginStage::Name => {
+                self.stage = LoginStage::Password;
                 Ok(encoded(&self.login.user))
             }
-            Stage::Password => Ok(encoded(self.login.password())),
-            Stage::Salt { first, nonce } => {
+            LoginStage::Password => Ok(encoded(self.login.password())),
+            LoginStage::Salt { first, nonce } => {
                 let text = decoded(challenge)?;
                 let (answer, proof) = self.prove(&first, &nonce, &text)?;
-                self.stage = Stage::Proof(proof);
+                self.stage = LoginStage::Proof(proof);
                 Ok(encoded(&answer))
             }
-            Stage::Proof(expected) => {
+            LoginStage::Proof(expected) => {
                 let text = decoded(challenge)?;
                 let proof = text.strip_prefix("v=").and_then(|proof| BASE64.decode(proof.as_bytes()).ok());
                 let is_right =
@@ -156,10 +158,10 @@ impl LoginExchange {
     ///
     /// # Errors
     /// What is missing.
-    pub const fn ended(&self) -> Result<(), Unsound> {
+    pub(super) const fn ended(&self) -> Result<(), Unsound> {
         match self.stage {
-            Stage::Said => Ok(()),
-            Stage::Name | Stage::Password | Stage::Salt { .. } | Stage::Proof(_) => {
+            LoginStage::Said => Ok(()),
+            LoginStage::Name | LoginStage::Password | LoginStage::Salt { .. } | LoginStage::Proof(_) => {
                 Err("the server has ended the exchange before its time")
             }
         }
@@ -176,8 +178,9 @@ impl LoginExchange {
             salt.and_then(|salt| BASE64.decode(salt.as_bytes()).ok()).ok_or("the server's salt cannot be read")?;
         let rounds = rounds.and_then(|rounds| rounds.parse().ok()).filter(|n| (LEAST_ROUNDS..=MOST_ROUNDS).contains(n));
         let rounds = rounds.and_then(NonZeroU32::new).ok_or("the server's number of rounds is out of range")?;
+        let password = prepared(self.login.password())?;
         let mut salted = [0; SHA256_OUTPUT_LEN];
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, self.login.password().as_bytes(), &mut salted);
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, password.as_bytes(), &mut salted);
         let unproven = format!("c={},r={all_nonce}", BASE64.encode(NO_BINDING.as_bytes()));
         let signed = format!("{first},{server_first},{unproven}");
         let client_key = mac(&salted, b"Client Key");
@@ -194,6 +197,11 @@ impl fmt::Debug for LoginExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoginExchange").field("login", &self.login).finish_non_exhaustive()
     }
+}
+
+/// As both sides must have it, however it was typed (RFC 4013).
+fn prepared(text: &str) -> Result<Cow<'_, str>, Unsound> {
+    saslprep(text).map_err(|_forbidden| "the name or the password holds characters that no login may have")
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
@@ -262,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn rfc4013_name_and_password_are_proven_in_one_form_however_they_were_typed() {
+        let last = |user: &str, password: &str| {
+            let (mut exchange, first) =
+                LoginExchange::begin(Mechanism::ScramSha256, &Login::new(user, password), NONCE);
+            (said(&first), said(&exchange.answer(&encoded(SERVER_FIRST)).unwrap()))
+        };
+        let composed = last("J\u{fc}rgen", "gew\u{fc}rz IX");
+        assert_eq!(last("Ju\u{308}rgen", "gewu\u{308}r\u{ad}z\u{a0}\u{2168}"), composed);
+        assert_eq!(composed.0, format!("AUTH SCRAM-SHA-256 {}", encoded(&format!("n,,n=J\u{fc}rgen,r={NONCE}"))));
+        assert_ne!(last("J\u{fc}rgen", "gewurz IX").1, composed.1);
+    }
+
+    #[test]
     fn rfc4616_2_and_login_say_name_and_password_as_they_are() {
         let login = Login::new("tim", "tanstaaftanstaaf");
         let (exchange, line) = LoginExchange::begin(Mechanism::Plain, &login, "");
@@ -283,11 +304,8 @@ mod tests {
             Mechanism::usable(&offered, &Login::new("u", password)).into_iter().map(Mechanism::word).collect::<Vec<_>>()
         };
         assert_eq!(usable("LOGIN plain GSSAPI scram-sha-256", "x"), ["SCRAM-SHA-256", "PLAIN", "LOGIN"]);
-        assert_eq!(
-            usable("LOGIN SCRAM-SHA-256", "gew\u{fc}rz"),
-            ["LOGIN"],
-            "what would have to be prepared goes as it is"
-        );
+        assert_eq!(usable("LOGIN SCRAM-SHA-256", "gew\u{fc}rz"), ["SCRAM-SHA-256", "LOGIN"]);
+        assert_eq!(usable("LOGIN SCRAM-SHA-256", "\u{7}"), ["LOGIN"], "what cannot be prepared goes as it is");
         assert!(usable("GSSAPI SCRAM-SHA-256-PLUS XOAUTH2", "x").is_empty());
         let (_, line) = LoginExchange::begin(Mechanism::ScramSha256, &Login::new("a=b,c", "x"), "n");
         assert_eq!(said(&line), format!("AUTH SCRAM-SHA-256 {}", encoded("n,,n=a=3Db=2Cc,r=n")));

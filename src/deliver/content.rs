@@ -29,7 +29,7 @@ const UNANSWERED_LIMIT: usize = 8;
 /// How many chunks a server takes before it has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
-    /// One.
+    /// The next chunk waits for the answer to the last.
     OneByOne,
     /// Some (RFC 2920).
     Pipelined,

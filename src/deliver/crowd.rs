@@ -54,8 +54,13 @@ fn keep<T>(all: &Mutex<BTreeMap<String, HostMemory<T>>>, host: &str, value: T, n
     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
     if all.len() >= MOST_HOSTS && !all.contains_key(host) {
         all.retain(|_, kept| kept.until > now);
-        if all.len() >= MOST_HOSTS {
-            return;
+        // The host that was met longest ago makes room: it is learnt again at the cost of one attempt, while
+        // a thousand names of strangers must not keep anything from being learnt for a day.
+        let oldest = all.iter().min_by_key(|(_, kept)| kept.until).map(|(name, _)| name.clone());
+        if all.len() >= MOST_HOSTS
+            && let Some(oldest) = oldest
+        {
+            all.remove(&oldest);
         }
     }
     all.insert(host.to_owned(), HostMemory { value, until: now.plus(KEPT_FOR) });
@@ -81,13 +86,21 @@ mod tests {
     }
 
     #[test]
-    fn no_more_hosts_than_the_limit_are_kept_and_old_ones_make_room() {
+    fn the_names_of_strangers_fill_no_memory_and_keep_nothing_from_being_learnt() {
         let crowds = Crowds::default();
-        let host = |n: usize| format!("mx{n}.example");
-        (0..MOST_HOSTS + 5).for_each(|n| crowds.bore(&host(n), 1, Timestamp(0)));
-        assert_eq!(crowds.most(&host(MOST_HOSTS), Timestamp(1)), None);
-        crowds.bore(&host(MOST_HOSTS), 1, Timestamp(86_400_000));
-        assert_eq!(crowds.most(&host(MOST_HOSTS), Timestamp(86_400_001)), Some(1));
-        assert_eq!(crowds.recipients.lock().unwrap().len(), 1);
+        let stranger = |n: i64| format!("mx{n}.example");
+        let many = i64::try_from(MOST_HOSTS).unwrap();
+        (0..many).for_each(|n| crowds.bore(&stranger(n), 1, Timestamp(n)));
+        let now = Timestamp(many);
+        crowds.bore("mx.partner.example", 20, now);
+        crowds.knows_no_chunks("mx.partner.example", now);
+        assert_eq!(crowds.most("mx.partner.example", now), Some(20));
+        assert_eq!(crowds.transfer("mx.partner.example", now), Transfer::Data);
+        assert_eq!((crowds.most(&stranger(0), now), crowds.most(&stranger(1), now)), (None, Some(1)));
+        assert_eq!(crowds.recipients.lock().unwrap().len(), MOST_HOSTS);
+        let a_day_later = Timestamp(2 * 86_400_000);
+        crowds.bore("mx.partner.example", 5, a_day_later);
+        (0..2).for_each(|n| crowds.bore(&stranger(n), 1, a_day_later));
+        assert_eq!(crowds.recipients.lock().unwrap().len(), 3, "those of yesterday made room");
     }
 }

@@ -2,31 +2,31 @@
 
 use super::connection::SmtpConnection;
 use super::content::{ContentForm, Patience};
+use super::conversation::{Before, MailConversation};
 use super::crowd::Crowds;
 use super::families::{SilentFamily, WaysOut};
-use super::hello::{HelloSize, LARGE_PATIENCE, LargeHello, Providers, SmallFirst};
+use super::handshake::{TlsStart, tls_failure};
+use super::hello::{HelloSize, LargeHello, Providers, SmallFirst};
 use super::hosts::driver::HostSeat;
 use super::message::Message;
 use super::parking::{Idle, Parking};
-use super::pool::{History, Identity};
+use super::pool::{History, ReuseKey};
 use super::session::{Event, Job, LoginJob, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
-use super::tls::{Tls, Trust};
+use super::tls::Trust;
 use super::{AttemptReport, Target, WatchReport};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, TlsMode};
 use crate::net::{Network, SourceUnavailable};
-use crate::outcome::{Cause, DeliveryOutcome, DemandedBy, EgressFailure, Phase, TlsVerdict};
+use crate::outcome::{Cause, EgressFailure, Phase, TlsVerdict};
 use crate::policy::TlsPolicy;
 use crate::policy::x509::webpki::WebPki;
 use crate::resolve::{HostAddresses, Resolution};
 use crate::smtp::address::{Domain, ReversePath};
 use crate::smtp::reply::Capabilities;
 use data_encoding::BASE64URL_NOPAD;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::Instant;
 
 pub use super::body::OpenBody;
 
@@ -81,70 +81,6 @@ pub struct Probe {
     pub took: Duration,
 }
 
-/// How far one conversation came.
-struct MailConversation {
-    session: Session,
-    /// Still open, for the next message or for QUIT.
-    connection: Option<SmtpConnection>,
-    history: History,
-    certificates: Vec<Vec<u8>>,
-    /// What the watched policy disliked inside TLS, or the handshake that failed.
-    watched_failure: Option<Cause>,
-    /// The key exchange of TLS.
-    group: Option<&'static str>,
-    hello: HelloSize,
-    /// Whether the ClientHello met silence or the end of the connection, and not a word of TLS.
-    unheard: bool,
-    large_hello: LargeHello,
-    /// What came of it before, on a connection that carried other messages.
-    before: Before,
-}
-
-/// What a conversation on a reused connection has settled, before the rest went on a fresh one.
-#[derive(Default)]
-struct Before {
-    outcomes: Vec<(usize, DeliveryOutcome)>,
-    left: Vec<usize>,
-}
-
-impl MailConversation {
-    fn beginning(session: Session, history: History) -> Self {
-        Self {
-            session,
-            connection: None,
-            history,
-            certificates: Vec::new(),
-            watched_failure: None,
-            before: Before::default(),
-            group: None,
-            hello: HelloSize::Large,
-            unheard: false,
-            large_hello: LargeHello::Fine,
-        }
-    }
-
-    /// The judgement of the watched policy, once the way the connection is protected is settled.
-    fn watch_report(&self, target: &Target) -> Option<WatchReport> {
-        let watched = target.watched.as_ref()?;
-        let because = watched.because;
-        let failure = match (&watched.demand, self.session.tls()?) {
-            (Err(cause), _) => Some(cause.clone()),
-            (Ok(policy), TlsVerdict::ClearText) => Some(self.watched_failure.clone().unwrap_or_else(|| {
-                let demanded_by = policy.demanded_by().unwrap_or(DemandedBy::Operator);
-                Cause::StarttlsNotOffered { peer: target.peer.clone(), demanded_by }
-            })),
-            (
-                Ok(_),
-                TlsVerdict::Unauthenticated { .. }
-                | TlsVerdict::Dane { .. }
-                | TlsVerdict::WebPki { .. }
-                | TlsVerdict::WebPkiAndDane { .. },
-            ) => self.watched_failure.clone(),
-        };
-        Some(WatchReport { because, failure })
-    }
-}
-
 impl Mailer {
     /// A mailer that introduces itself by our host name. `roots` vouch for certificates where
     /// DANE does not.
@@ -181,7 +117,7 @@ impl Mailer {
     /// for a further transaction.
     pub async fn attempt(&self, target: &Target, message: Message, body: &dyn OpenBody) -> AttemptReport {
         let started = Instant::now();
-        let identity = Identity::of(target);
+        let identity = ReuseKey::of(target);
         let parked = self.parking.take(&identity);
         let talk = match parked {
             Some(idle) => {
@@ -227,7 +163,7 @@ impl Mailer {
         self.parking.close().await;
     }
 
-    fn keep_or_leave(&self, identity: &Identity, talk: MailConversation) {
+    fn keep_or_leave(&self, identity: &ReuseKey, talk: MailConversation) {
         let MailConversation { session, connection, history, watched_failure, group, .. } = talk;
         match (connection, session.learned()) {
             (Some(connection), Some(learned)) => {
@@ -390,7 +326,7 @@ impl Mailer {
                 Step::SendChunks => {
                     self.patience.send_content(&mut connection, &talk.session, body, ContentForm::Chunks).await
                 }
-                Step::StartTls => match self.start_tls(connection, target, &mut talk).await {
+                Step::StartTls => match self.tls_start().secure(connection, target, &mut talk).await {
                     Ok((secured, verdict)) => {
                         connection = secured;
                         Event::Secured(verdict)
@@ -469,54 +405,9 @@ impl Mailer {
         }
     }
 
-    async fn start_tls(
-        &self,
-        connection: SmtpConnection,
-        target: &Target,
-        talk: &mut MailConversation,
-    ) -> Result<(SmtpConnection, TlsVerdict), TransportFault> {
-        let peer = || target.peer.clone();
-        let tls = Tls::new(&self.trust, target, talk.hello, self.clock.now())
-            .map_err(|detail| TransportFault::Handshake(Cause::TlsHandshake { peer: peer(), detail }))?;
-        // What came in clear text behind the reply to STARTTLS dies with the old buffer
-        // (RFC 3207 §4.2).
-        let handshake =
-            TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), connection.into_stream());
-        let patience = match talk.hello {
-            HelloSize::Large => LARGE_PATIENCE,
-            HelloSize::Small => Duration::MAX,
-        };
-        let shaken = timeout(self.patience.limit(Phase::Handshake).min(patience), handshake).await;
-        talk.certificates.extend(tls.presented());
-        talk.watched_failure = tls.watched_failure(peer());
-        match shaken {
-            Err(_elapsed) => {
-                talk.unheard = talk.certificates.is_empty();
-                Err(TransportFault::TimedOut)
-            }
-            Ok(Err(error)) => {
-                talk.unheard = talk.certificates.is_empty() && is_cut_off(&error);
-                Err(TransportFault::Handshake(tls.cause(&error, peer())))
-            }
-            Ok(Ok(stream)) => {
-                let connection = stream.get_ref().1;
-                let verdict = tls.verdict(connection.protocol_version());
-                talk.group = connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
-                Ok((SmtpConnection::new(Box::new(stream)), verdict))
-            }
-        }
+    fn tls_start(&self) -> TlsStart<'_> {
+        TlsStart { trust: &self.trust, limit: self.patience.limit(Phase::Handshake), now: self.clock.now() }
     }
-}
-
-/// Whether a handshake ended without a word of TLS: the connection was closed or reset.
-fn is_cut_off(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-    )
 }
 
 /// The same on another connection, where a login is another one.
@@ -530,22 +421,6 @@ fn nonce() -> String {
     let mut octets = [0; NONCE_OCTETS];
     let _the_system_has_random_octets = aws_lc_rs::rand::fill(&mut octets);
     BASE64URL_NOPAD.encode(&octets)
-}
-
-/// In TLS 1.3 a server that insists on a client certificate, or dislikes something else, says so
-/// only at the first read after the handshake: that is still a failure of TLS.
-fn tls_failure(event: Event, session: &Session, target: &Target) -> Event {
-    match event {
-        Event::Broken(TransportFault::Lost(detail)) if session.is_first_read_in_tls() => {
-            Event::Broken(TransportFault::Handshake(Cause::TlsHandshake { peer: target.peer.clone(), detail }))
-        }
-        other @ (Event::Broken(_)
-        | Event::Reply(_)
-        | Event::Connected
-        | Event::Secured(_)
-        | Event::BodySent
-        | Event::ChunksSent(_)) => other,
-    }
 }
 
 #[cfg(test)]

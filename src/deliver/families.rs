@@ -96,25 +96,25 @@ impl WaysOut {
 
 /// Remembers which family stayed silent.
 #[derive(Debug, Default)]
-pub struct SilentFamily {
+pub(crate) struct SilentFamily {
     last: Mutex<Option<(AddressFamily, Timestamp)>>,
 }
 
 impl SilentFamily {
     /// Nothing came back from an address.
-    pub fn met(&self, address: IpAddr, now: Timestamp) {
+    pub(crate) fn met(&self, address: IpAddr, now: Timestamp) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((AddressFamily::of(address), now));
     }
 
     /// An address has answered, so its family works.
-    pub fn broken(&self, address: IpAddr) {
+    pub(crate) fn broken(&self, address: IpAddr) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = last.filter(|(family, _)| *family != AddressFamily::of(address));
     }
 
     /// The family that goes behind.
     #[must_use]
-    pub fn family(&self, now: Timestamp) -> Option<AddressFamily> {
+    pub(crate) fn family(&self, now: Timestamp) -> Option<AddressFamily> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.filter(|(_, at)| now.since(*at) < BEHIND_FOR).map(|(family, _)| family)
     }

@@ -25,7 +25,7 @@ pub(super) const LARGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How large a ClientHello is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HelloSize {
+pub(crate) enum HelloSize {
     /// With a post-quantum share: above one TCP segment.
     Large,
     /// Without: in one segment.
@@ -44,7 +44,7 @@ pub enum LargeHello {
 
 /// The cryptography of both.
 #[derive(Clone, Debug)]
-pub struct Providers {
+pub(crate) struct Providers {
     large: Arc<CryptoProvider>,
     small: Arc<CryptoProvider>,
 }
@@ -52,7 +52,7 @@ pub struct Providers {
 impl Providers {
     /// With all cipher suites of the library.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let usual: [&'static dyn SupportedKxGroup; 3] = [kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
         let provider = |groups| Arc::new(CryptoProvider { kx_groups: groups, ..default_provider() });
         let with_post_quantum = std::iter::once(kx_group::X25519MLKEM768).chain(usual).collect();
@@ -61,7 +61,7 @@ impl Providers {
 
     /// That of one of them.
     #[must_use]
-    pub const fn of(&self, hello: HelloSize) -> &Arc<CryptoProvider> {
+    pub(crate) const fn of(&self, hello: HelloSize) -> &Arc<CryptoProvider> {
         match hello {
             HelloSize::Large => &self.large,
             HelloSize::Small => &self.small,
@@ -77,14 +77,14 @@ impl Default for Providers {
 
 /// The hosts that get the small one first.
 #[derive(Debug, Default)]
-pub struct SmallFirst {
+pub(crate) struct SmallFirst {
     since: Mutex<BTreeMap<IpAddr, Timestamp>>,
 }
 
 impl SmallFirst {
     /// Which one a host gets first.
     #[must_use]
-    pub fn hello(&self, address: IpAddr, now: Timestamp) -> HelloSize {
+    pub(crate) fn hello(&self, address: IpAddr, now: Timestamp) -> HelloSize {
         let since = self.since.lock().unwrap_or_else(PoisonError::into_inner).get(&address).copied();
         // A clock that was set back forgets.
         match since.filter(|since| now >= *since && now.since(*since) < REMEMBERED_FOR) {
@@ -94,7 +94,7 @@ impl SmallFirst {
     }
 
     /// A host answered the small one and not the large one.
-    pub fn lost_large(&self, address: IpAddr, now: Timestamp) {
+    pub(crate) fn lost_large(&self, address: IpAddr, now: Timestamp) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if since.len() >= MOST_HOSTS && !since.contains_key(&address) {
             let oldest = since.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address);

@@ -5,26 +5,27 @@
 //! content at one that takes only seven bits, `session.rs` the conversation with it, `tls.rs`
 //! the certificate verifier, `pool.rs` the choice among connections that are open already,
 //! `families.rs` the order of IPv6 and IPv4, `crowd.rs` how many recipients a host bears, `egress/` who we
-//! are there and where we come from, `auth.rs` the login, `hello.rs` the key exchange, `driver.rs` (with
-//! `connection.rs`, `content.rs` and `parking.rs`)
-//! the connections.
+//! are there and where we come from, `auth.rs` the login, `hello.rs` the key exchange, `handshake.rs` the way
+//! into TLS, `driver.rs` (with `connection.rs`, `conversation.rs`, `content.rs` and `parking.rs`) the connections.
 
-pub mod auth;
+mod auth;
 mod body;
 mod connection;
 mod content;
+mod conversation;
 mod crowd;
 pub mod driver;
-pub mod egress;
-pub mod eight_bit;
-pub mod families;
-pub mod hello;
-pub mod hosts;
+pub(crate) mod egress;
+pub(crate) mod eight_bit;
+pub(crate) mod families;
+mod handshake;
+pub(crate) mod hello;
+pub(crate) mod hosts;
 pub mod message;
 mod parking;
-pub mod pool;
-pub mod session;
-pub mod tls;
+mod pool;
+mod session;
+mod tls;
 
 use crate::net::Reach;
 use crate::outcome::{Cause, DeliveryOutcome, EgressFailure, Peer, Phase, TlsVerdict};
@@ -71,7 +72,7 @@ pub enum Planned {
     Skip {
         /// Its name.
         host: String,
-        /// Why not.
+        /// Why it cannot be used.
         cause: Cause,
     },
 }

@@ -5,7 +5,7 @@
 //! wait, and the last words. Nothing runs while nothing is parked.
 
 use super::connection::{GOODBYE_LIMIT, SmtpConnection};
-use super::pool::{History, Identity, Pool};
+use super::pool::{History, Pool, ReuseKey};
 use super::session::Learned;
 use crate::config::DeliveryConfig;
 use crate::outcome::Cause;
@@ -61,7 +61,7 @@ impl Parking {
     }
 
     /// A connection of that identity which still stands. Those that do not are forgotten.
-    pub(super) fn take(&self, identity: &Identity) -> Option<Idle> {
+    pub(super) fn take(&self, identity: &ReuseKey) -> Option<Idle> {
         loop {
             let mut idle = self.lot().pool.take(identity, self.now())?;
             if idle.connection.is_quiet() {
@@ -81,7 +81,7 @@ impl Parking {
 
     /// Parks a connection, or lets it go when it is not quiet, has carried `most` messages, or is one too
     /// many.
-    pub(super) fn park(&self, identity: &Identity, mut idle: Idle, most: u32) {
+    pub(super) fn park(&self, identity: &ReuseKey, mut idle: Idle, most: u32) {
         let now = self.now();
         if !idle.connection.is_quiet() || !may_carry_more(&idle, most, now) {
             return self.let_go(idle.connection);

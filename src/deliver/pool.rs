@@ -22,17 +22,17 @@ use std::time::Duration;
 /// How long a connection waits for its next message. Long enough for the next one in a queue,
 /// short enough not to hold a place at a server for nothing; servers close idle ones themselves
 /// after minutes.
-pub const IDLE_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(5);
 /// How old a connection may become. TLSA records and MTA-STS policies are looked up for every
 /// message and are part of the identity, so a change of them is obeyed at once; a certificate is
 /// looked at only in the handshake, and this bounds for how long that counts.
-pub const LIFE_LIMIT: Duration = Duration::from_secs(300);
+pub(super) const LIFE_LIMIT: Duration = Duration::from_secs(300);
 /// Connections parked at once, to all servers together: sockets and memory for nothing yet.
-pub const PARKED_LIMIT: usize = 200;
+pub(super) const PARKED_LIMIT: usize = 200;
 
 /// What a connection was held to: two messages may share one exactly when this is equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(super) struct ReuseKey {
     peer: Peer,
     policy: TlsPolicy,
     watched: Option<Watched>,
@@ -41,10 +41,10 @@ pub struct Identity {
     egress: Arc<Egress>,
 }
 
-impl Identity {
+impl ReuseKey {
     /// The identity of connections to that target.
     #[must_use]
-    pub fn of(target: &Target) -> Self {
+    pub(super) fn of(target: &Target) -> Self {
         let watched = target.watched.as_ref().map(|watched| Watched {
             because: watched.because,
             demand: watched.demand.as_ref().map(proven).map_err(Clone::clone),
@@ -88,7 +88,7 @@ fn proven_by_dane(dane: &DanePolicy) -> DanePolicy {
 
 /// What a connection has behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct History {
+pub(super) struct History {
     /// When it was opened.
     pub opened: Duration,
     /// The messages that were offered on it.
@@ -99,7 +99,7 @@ impl History {
     /// Whether it may carry one more of at most so many, for a server that says how many MAIL commands
     /// it takes (RFC 9422 §4).
     #[must_use]
-    pub fn has_room(&self, most: u32, mail_max: Option<u32>, now: Duration) -> bool {
+    pub(super) fn has_room(&self, most: u32, mail_max: Option<u32>, now: Duration) -> bool {
         let most = mail_max.map_or(most, |max| max.min(most));
         self.messages < most && now.saturating_sub(self.opened) < LIFE_LIMIT
     }
@@ -109,13 +109,13 @@ impl History {
 #[derive(Debug)]
 struct Parked<C> {
     connection: C,
-    identity: Identity,
+    identity: ReuseKey,
     expires: Duration,
 }
 
 /// The parked connections, the longest waiting first.
 #[derive(Debug)]
-pub struct Pool<C> {
+pub(super) struct Pool<C> {
     parked: VecDeque<Parked<C>>,
     per_identity: usize,
     all: usize,
@@ -125,19 +125,19 @@ impl<C> Pool<C> {
     /// An empty pool for at most so many connections of one identity, and so many in all; never
     /// more than [`PARKED_LIMIT`].
     #[must_use]
-    pub fn new(per_identity: usize, all: usize) -> Self {
+    pub(super) fn new(per_identity: usize, all: usize) -> Self {
         Self { parked: VecDeque::new(), per_identity, all: all.min(PARKED_LIMIT) }
     }
 
     /// A connection for that identity: the one parked last, so that those not needed grow old.
-    pub fn take(&mut self, identity: &Identity, now: Duration) -> Option<C> {
+    pub(super) fn take(&mut self, identity: &ReuseKey, now: Duration) -> Option<C> {
         let place = self.parked.iter().rposition(|parked| parked.identity == *identity && now < parked.expires)?;
         self.parked.remove(place).map(|parked| parked.connection)
     }
 
     /// Parks a connection. Gives back what has no place: the one of its identity that has waited
     /// longest, or of all.
-    pub fn park(&mut self, identity: &Identity, connection: C, history: History, now: Duration) -> Option<C> {
+    pub(super) fn park(&mut self, identity: &ReuseKey, connection: C, history: History, now: Duration) -> Option<C> {
         let expires = (now + IDLE_LIMIT).min(history.opened + LIFE_LIMIT);
         self.parked.push_back(Parked { connection, identity: identity.clone(), expires });
         let mut alike = self.parked.iter().enumerate().filter(|(_, parked)| parked.identity == *identity);
@@ -151,14 +151,14 @@ impl<C> Pool<C> {
     }
 
     /// The one that waits longest for a message to that address, where more than `most` wait there.
-    pub fn above(&mut self, most: usize, address: SocketAddr) -> Option<C> {
+    pub(super) fn above(&mut self, most: usize, address: SocketAddr) -> Option<C> {
         let mut there = self.parked.iter().enumerate().filter(|(_, parked)| parked.identity.peer.address == address);
         let first = there.next().map(|(place, _)| place).filter(|_| there.count() >= most);
         first.and_then(|place| self.parked.remove(place)).map(|parked| parked.connection)
     }
 
     /// Takes out those whose time is over.
-    pub fn expired(&mut self, now: Duration) -> Vec<C> {
+    pub(super) fn expired(&mut self, now: Duration) -> Vec<C> {
         let (gone, kept) = self.parked.drain(..).partition::<VecDeque<_>, _>(|parked| parked.expires <= now);
         self.parked = kept;
         gone.into_iter().map(|parked| parked.connection).collect()
@@ -166,12 +166,12 @@ impl<C> Pool<C> {
 
     /// When the next one's time is over.
     #[must_use]
-    pub fn next_expiry(&self) -> Option<Duration> {
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
         self.parked.iter().map(|parked| parked.expires).min()
     }
 
     /// Takes out all, and has no place for any other.
-    pub fn close(&mut self) -> Vec<C> {
+    pub(super) fn close(&mut self) -> Vec<C> {
         self.per_identity = 0;
         self.all = 0;
         self.parked.drain(..).map(|parked| parked.connection).collect()
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn share(a: &Target, b: &Target) -> bool {
-        Identity::of(a) == Identity::of(b)
+        ReuseKey::of(a) == ReuseKey::of(b)
     }
 
     /// A pool with `n` connections of that policy, parked in their order at second 0.
@@ -226,11 +226,11 @@ mod tests {
 
     fn park(pool: &mut Pool<u32>, policy: &TlsPolicy, connection: u32) -> Option<u32> {
         let history = History { opened: second(0), messages: 1 };
-        pool.park(&Identity::of(&target(policy.clone())), connection, history, second(0))
+        pool.park(&ReuseKey::of(&target(policy.clone())), connection, history, second(0))
     }
 
     fn take(pool: &mut Pool<u32>, policy: &TlsPolicy, now: u64) -> Option<u32> {
-        pool.take(&Identity::of(&target(policy.clone())), second(now))
+        pool.take(&ReuseKey::of(&target(policy.clone())), second(now))
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
         assert!(!history.has_room(100, None, LIFE_LIMIT));
         let mut pool = Pool::new(1, 1);
         let late = LIFE_LIMIT - second(1);
-        pool.park(&Identity::of(&target(opportunistic())), 7, history, late);
+        pool.park(&ReuseKey::of(&target(opportunistic())), 7, history, late);
         assert_eq!(pool.next_expiry(), Some(LIFE_LIMIT), "it waits no longer than it may live");
     }
 

@@ -28,11 +28,11 @@ use crate::outcome::{Cause, DemandedBy, Phase, RequireTlsFailure, TlsVerdict};
 use crate::smtp::reply::{Capabilities, Limits, Reply, Severity};
 use std::sync::Arc;
 
-pub use event::{Event, Step, TransportFault};
-pub use job::{Job, StartTlsUse, Transfer};
-pub use login::LoginJob;
-pub use result::Learned;
-pub use step_down::spoilt;
+pub(super) use event::{Event, Step, TransportFault};
+pub(super) use job::{Job, StartTlsUse, Transfer};
+pub(super) use login::LoginJob;
+pub(super) use result::Learned;
+pub(super) use step_down::spoilt;
 
 /// The server closes the connection (RFC 5321 §3.8).
 const CLOSING: u16 = 421;
@@ -63,7 +63,7 @@ enum State {
 /// What a connection was used for before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionUse {
-    /// Nothing.
+    /// It is new.
     Fresh,
     /// It has brought a message.
     Again,
@@ -71,7 +71,7 @@ enum ConnectionUse {
 
 /// One conversation.
 #[derive(Debug)]
-pub struct Session {
+pub(super) struct Session {
     job: Job,
     state: State,
     offered: Capabilities,
@@ -95,7 +95,7 @@ pub struct Session {
 impl Session {
     /// A session before the connection is open.
     #[must_use]
-    pub fn new(job: Job) -> Self {
+    pub(super) fn new(job: Job) -> Self {
         let recipients = job.message.as_ref().map_or(0, |m| m.recipients.len());
         Self {
             job,
@@ -115,7 +115,7 @@ impl Session {
 
     /// A session on a connection on which another one, held to the same, has brought a message.
     #[must_use]
-    pub fn ready(job: Job, learned: Learned) -> Self {
+    pub(super) fn ready(job: Job, learned: Learned) -> Self {
         let Learned { offered, tls } = learned;
         let use_of_connection = ConnectionUse::Again;
         // The connection was opened under the same login.
@@ -125,30 +125,30 @@ impl Session {
 
     /// A session in clear text on a fresh connection, after TLS has failed like this.
     #[must_use]
-    pub fn stepping_down(job: Job, tls_failure: Cause) -> Self {
+    pub(super) fn stepping_down(job: Job, tls_failure: Cause) -> Self {
         Self { tls_failure: Some(tls_failure), ..Self::new(Job { starttls: StartTlsUse::NotAgain, ..job }) }
     }
 
     /// How the connection is protected; `None` before that is settled.
     #[must_use]
-    pub fn tls(&self) -> Option<&TlsVerdict> {
+    pub(super) fn tls(&self) -> Option<&TlsVerdict> {
         self.tls.as_ref()
     }
 
     /// What the server offered last.
     #[must_use]
-    pub fn offered(&self) -> &Capabilities {
+    pub(super) fn offered(&self) -> &Capabilities {
         &self.offered
     }
 
     /// What went wrong for the session as a whole, if anything did.
     #[must_use]
-    pub fn failure(&self) -> Option<&Cause> {
+    pub(super) fn failure(&self) -> Option<&Cause> {
         self.ended.as_ref()
     }
 
     /// Takes one event and says what to do next.
-    pub fn on(&mut self, event: Event) -> Step {
+    pub(super) fn on(&mut self, event: Event) -> Step {
         match event {
             Event::Broken(fault) => self.broken(fault),
             Event::Connected if self.state == State::Ready => self.before_mail(),
@@ -218,7 +218,7 @@ impl Session {
 
     /// How the content has to be converted for this server.
     #[must_use]
-    pub fn conversion(&self) -> Option<Arc<Conversion>> {
+    pub(super) fn conversion(&self) -> Option<Arc<Conversion>> {
         self.job.message.as_ref()?.conversion_for(&self.offered).cloned()
     }
 

@@ -10,7 +10,7 @@ use crate::smtp::reply::{Reply, ReplyError, ReplyParser};
 fn message(recipients: &[&str]) -> Message {
     Message {
         reverse_path: ReversePath::Mailbox("sender@example.org".parse().unwrap()),
-        recipients: recipients.iter().enumerate().map(recipient).collect(),
+        recipients: recipients.iter().enumerate().map(|(place, address)| recipient(place, address)).collect(),
         size: 1234,
         body: BodyType::SevenBit,
         conversion: None,
@@ -21,7 +21,7 @@ fn message(recipients: &[&str]) -> Message {
     }
 }
 
-fn recipient((place, address): (usize, &&str)) -> Recipient {
+fn recipient(place: usize, address: &str) -> Recipient {
     Recipient { index: place + 7, address: address.parse().unwrap(), dsn: RecipientDsn::NOTHING }
 }
 

@@ -16,7 +16,7 @@ use crate::policy::x509::webpki::WebPki;
 use crate::policy::{CertificateRefusal, DanePolicy, Proof, TlsPolicy};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::{
@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 /// A TLS client set up for one connection.
-pub struct Tls {
+pub(super) struct Tls {
     /// The configuration with its verifier.
     pub config: Arc<ClientConfig>,
     /// SNI.
@@ -42,7 +42,7 @@ impl fmt::Debug for Tls {
 
 /// What every connection shares: cryptography and trusted roots.
 #[derive(Clone, Debug)]
-pub struct Trust {
+pub(super) struct Trust {
     /// The cryptography.
     pub providers: Providers,
     /// Who vouches for certificates where DANE does not.
@@ -75,7 +75,7 @@ impl Tls {
     ///
     /// # Errors
     /// A sentence when the TLS library refuses its own defaults.
-    pub fn new(trust: &Trust, target: &Target, hello: HelloSize, now: Timestamp) -> Result<Self, String> {
+    pub(super) fn new(trust: &Trust, target: &Target, hello: HelloSize, now: Timestamp) -> Result<Self, String> {
         let watched = target.watched.as_ref().and_then(|watched| watched.demand.clone().ok());
         let name = server_name(&target.policy)
             .or_else(|| watched.as_ref().and_then(server_name))
@@ -108,13 +108,13 @@ impl Tls {
 
     /// The certificates the server presented, leaf first, in DER; none before the handshake.
     #[must_use]
-    pub fn presented(&self) -> Vec<Vec<u8>> {
+    pub(super) fn presented(&self) -> Vec<Vec<u8>> {
         self.check.presented.get().cloned().unwrap_or_default()
     }
 
     /// What the finished handshake proved.
     #[must_use]
-    pub fn verdict(&self, version: Option<ProtocolVersion>) -> TlsVerdict {
+    pub(super) fn verdict(&self, version: Option<ProtocolVersion>) -> TlsVerdict {
         let version = match version {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
@@ -134,7 +134,7 @@ impl Tls {
 
     /// The cause behind a failed handshake.
     #[must_use]
-    pub fn cause(&self, error: &std::io::Error, peer: Peer) -> Cause {
+    pub(super) fn cause(&self, error: &std::io::Error, peer: Peer) -> Cause {
         let rustls_error = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
         let refusal = match rustls_error {
             Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
@@ -150,7 +150,7 @@ impl Tls {
 
     /// Why the watched policy would have refused the server; `None` when it would not have.
     #[must_use]
-    pub fn watched_failure(&self, peer: Peer) -> Option<Cause> {
+    pub(super) fn watched_failure(&self, peer: Peer) -> Option<Cause> {
         let policy = self.check.watched.as_ref()?;
         match self.check.watched_failure.get()? {
             WatchedFailure::Certificate(refusal) => Some(policy.cause(refusal, peer)),
@@ -200,14 +200,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let by_library = || {
-            verify_tls12_signature(
-                message,
-                cert,
-                dss,
-                &self.trust.providers.of(HelloSize::Small).signature_verification_algorithms,
-            )
-        };
+        let by_library = || verify_tls12_signature(message, cert, dss, self.algorithms());
         self.verify_signature(&HandshakeSignature { message, cert, dss }, &by_library)
     }
 
@@ -217,14 +210,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let by_library = || {
-            verify_tls13_signature(
-                message,
-                cert,
-                dss,
-                &self.trust.providers.of(HelloSize::Small).signature_verification_algorithms,
-            )
-        };
+        let by_library = || verify_tls13_signature(message, cert, dss, self.algorithms());
         self.verify_signature(&HandshakeSignature { message, cert, dss }, &by_library)
     }
 
@@ -244,6 +230,10 @@ struct HandshakeSignature<'a> {
 type ByLibrary<'a> = dyn Fn() -> Result<HandshakeSignatureValid, Error> + 'a;
 
 impl ServerVerifier {
+    fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.trust.providers.of(HelloSize::Small).signature_verification_algorithms
+    }
+
     fn verify_signature(
         &self,
         signed: &HandshakeSignature<'_>,

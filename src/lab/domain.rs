@@ -7,7 +7,7 @@
 
 use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
 use crate::lab::dns::zone::AnswerFault;
-use crate::lab::mx::behaviour::{Behaviour, Dialect, Mailboxes, Phase, StartTls, Trouble};
+use crate::lab::mx::behaviour::{Behaviour, Dialect, Mailboxes, StartTls, Trouble, TroubleAt};
 use crate::lab::sockets::Presence;
 use crate::lab::sts::spec::StsSpec;
 use crate::lab::tls::certificate::{Certificate, Tlsa};
@@ -130,7 +130,7 @@ impl HostSpec {
 
     /// Something goes wrong at a phase.
     #[must_use]
-    pub fn trouble(mut self, phase: Phase, trouble: Trouble) -> Self {
+    pub fn trouble(mut self, phase: TroubleAt, trouble: Trouble) -> Self {
         self.behaviour.troubles.insert(phase, trouble);
         self
     }

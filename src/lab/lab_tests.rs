@@ -1,6 +1,6 @@
 //! The lab as a whole: what the builder describes is what the DNS says and the hosts do.
 
-use super::{AnswerFault, Certificate, Lab, Phase, SignatureFault, StartTls, Tlsa};
+use super::{AnswerFault, Certificate, Lab, SignatureFault, StartTls, Tlsa, TroubleAt};
 use crate::lab::mx::behaviour::{Trouble, reply};
 use crate::lab::mx::client::SmtpClient;
 use hickory_proto::op::ResponseCode;
@@ -75,7 +75,9 @@ async fn faults_are_where_the_description_puts_them() {
         .domain("fail.test", |d| d.fault("mx.fail.test", RecordType::TLSA, AnswerFault::ServFail))
         .domain("expired.test", |d| d.zone_fault(AnswerFault::Signature(SignatureFault::Missing)))
         .domain("cut.test", |d| d.host(|h| h.starttls(StartTls::NotOffered)))
-        .domain("full.test", |d| d.host(|h| h.trouble(Phase::Mail, Trouble::Reply(reply("452 4.3.1 full").unwrap()))))
+        .domain("full.test", |d| {
+            d.host(|h| h.trouble(TroubleAt::Mail, Trouble::Reply(reply("452 4.3.1 full").unwrap())))
+        })
         .start()
         .await
         .unwrap();

@@ -50,7 +50,7 @@
 //! ```
 
 pub mod dns;
-pub mod domain;
+mod domain;
 #[cfg(test)]
 mod lab_tests;
 pub mod mx;
@@ -64,13 +64,13 @@ pub mod tls;
 pub use crate::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
 pub use crate::lab::dns::rrset::SignatureFault;
 pub use crate::lab::dns::zone::AnswerFault;
-pub use crate::lab::mx::behaviour::{Dialect, Phase, SessionOrigin, StartTls, Trouble};
-pub use crate::lab::mx::host::{Block, MxHost};
+pub use crate::lab::mx::behaviour::{Dialect, SessionOrigin, StartTls, Trouble, TroubleAt};
+pub use crate::lab::mx::host::{Block, RunningMxHost};
 pub use crate::lab::mx::mail_path::MailPath;
 pub use crate::lab::story::situation::Situation;
 pub use crate::lab::story::stage::Stage;
 pub use crate::lab::sts::host::{PolicyHost, PolicyRequest};
-pub use crate::lab::sts::spec::{Manner, PolicyAnswer, StsSpec};
+pub use crate::lab::sts::spec::{PolicyAnswer, PolicyHostManner, StsSpec};
 pub use crate::lab::tls::ca::{Authority, Identity};
 pub use crate::lab::tls::certificate::{Certificate, Tlsa};
 pub use crate::lab::tls::shape::{TlsShape, Versions};
@@ -195,7 +195,7 @@ pub struct Lab {
     dns: DnsServer,
     authority: Arc<Authority>,
     port: u16,
-    hosts: BTreeMap<String, MxHost>,
+    hosts: BTreeMap<String, RunningMxHost>,
     first_hosts: BTreeMap<String, String>,
     identities: Mutex<BTreeMap<String, Shown>>,
     policies: Policies,
@@ -282,13 +282,13 @@ impl Lab {
     ///
     /// # Errors
     /// When there is no such host, or it is down.
-    pub fn mx(&self, name: &str) -> io::Result<&MxHost> {
+    pub fn mx(&self, name: &str) -> io::Result<&RunningMxHost> {
         let host = self.hosts.get(name).or_else(|| self.hosts.get(self.first_hosts.get(name)?));
         host.ok_or_else(|| bad(format!("the lab has no host {name}")))
     }
 
     /// All hosts that are up, by name.
-    pub fn hosts(&self) -> impl Iterator<Item = &MxHost> {
+    pub fn hosts(&self) -> impl Iterator<Item = &RunningMxHost> {
         self.hosts.values()
     }
 

@@ -5,7 +5,7 @@
 //! host that is down means; what is said on a connection is the same as by a socket.
 
 use super::{Lab, LabBuilder};
-use crate::lab::mx::host::MxHost;
+use crate::lab::mx::host::RunningMxHost;
 use crate::lab::sockets::Sockets;
 use crate::lab::sts::host::PolicyHost;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug)]
 pub enum HostAt<'a> {
     /// Takes mail.
-    Mx(&'a MxHost),
+    Mx(&'a RunningMxHost),
     /// Has a policy.
     Policy(&'a PolicyHost),
 }

@@ -5,7 +5,7 @@ use super::domain::{DomainSpec, Exchange, Family, HostSpec};
 use super::{HOST_LIMIT, PORT_ATTEMPTS, SMTP_PORT, bad};
 use crate::lab::dns::world::{World, name};
 use crate::lab::mx::behaviour::{Behaviour, StartTls};
-use crate::lab::mx::host::MxHost;
+use crate::lab::mx::host::RunningMxHost;
 use crate::lab::sockets::Presence;
 use crate::lab::tls::ca::{Authority, Identity};
 use crate::lab::tls::shape::TlsShape;
@@ -31,7 +31,7 @@ pub(super) enum AddressRank {
 }
 
 /// A host with what must be known before it starts.
-pub(super) struct Prepared<'a> {
+pub(super) struct PreparedHost<'a> {
     /// What the lab calls it.
     pub(super) key: String,
     pub(super) place: AddressRank,
@@ -40,7 +40,7 @@ pub(super) struct Prepared<'a> {
     pub(super) address: IpAddr,
 }
 
-impl Prepared<'_> {
+impl PreparedHost<'_> {
     pub(super) fn shown(&self) -> Shown {
         Shown { identity: Arc::clone(&self.identity), shape: self.spec.tls_shape }
     }
@@ -59,7 +59,7 @@ pub(super) fn prepare<'a>(
     domains: &'a [DomainSpec],
     authority: &Authority,
     block: u8,
-) -> io::Result<Vec<Prepared<'a>>> {
+) -> io::Result<Vec<PreparedHost<'a>>> {
     let addresses = domains.iter().flat_map(|spec| &spec.hosts).flat_map(|spec| {
         let first = (spec.name.clone(), AddressRank::First, (spec.family, &spec.certificate));
         let more = spec.at_more_addresses.iter().zip(2..);
@@ -77,7 +77,7 @@ pub(super) fn prepare<'a>(
             Family::V6 => Ipv6Addr::LOCALHOST.into(),
         };
         let identity = certificate.identity(&spec.name, authority)?;
-        Ok(Prepared { key, place, spec, identity, address })
+        Ok(PreparedHost { key, place, spec, identity, address })
     });
     let prepared = prepared.collect::<io::Result<Vec<_>>>()?;
     match prepared.iter().filter(|host| host.address.is_ipv6()).count() {
@@ -87,7 +87,7 @@ pub(super) fn prepare<'a>(
 }
 
 /// All hosts listen on one port, as the real ones do; the first chooses it.
-pub(super) async fn start_hosts(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, MxHost>)> {
+pub(super) async fn start_hosts(hosts: &[PreparedHost<'_>]) -> io::Result<(u16, BTreeMap<String, RunningMxHost>)> {
     let mut last = bad("no port");
     for _ in 0..PORT_ATTEMPTS {
         match start_on_one_port(hosts).await {
@@ -98,21 +98,21 @@ pub(super) async fn start_hosts(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTre
     Err(last)
 }
 
-async fn start_on_one_port(hosts: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, MxHost>)> {
+async fn start_on_one_port(hosts: &[PreparedHost<'_>]) -> io::Result<(u16, BTreeMap<String, RunningMxHost>)> {
     let (mut port, mut running) = (0, BTreeMap::new());
     for host in hosts.iter().filter(|host| host.spec.presence == Presence::Up) {
-        let started = MxHost::start(&host.spec.name, host.address, port, host.behaviour()?).await?;
+        let started = RunningMxHost::start(&host.spec.name, host.address, port, host.behaviour()?).await?;
         port = started.address().port();
         running.insert(host.key.clone(), started);
     }
     Ok((if port == 0 { SMTP_PORT } else { port }, running))
 }
 
-pub(super) fn hosts_without_sockets(hosts: &[Prepared<'_>]) -> io::Result<BTreeMap<String, MxHost>> {
+pub(super) fn hosts_without_sockets(hosts: &[PreparedHost<'_>]) -> io::Result<BTreeMap<String, RunningMxHost>> {
     let up = hosts.iter().filter(|host| host.spec.presence == Presence::Up);
     let made = up.map(|host| {
         let address = SocketAddr::from((host.address, SMTP_PORT));
-        Ok((host.key.clone(), MxHost::without_socket(&host.spec.name, address, host.behaviour()?)))
+        Ok((host.key.clone(), RunningMxHost::without_socket(&host.spec.name, address, host.behaviour()?)))
     });
     made.collect()
 }

@@ -8,10 +8,12 @@ mod attempt;
 mod dns;
 mod egress;
 mod hosts;
+mod incidents;
 mod policy;
 mod reports;
 mod selfcheck;
 mod store;
+mod watch;
 
 use crate::accept::{AcceptEvent, Accepted};
 use crate::clock::Timestamp;
@@ -33,6 +35,7 @@ use crate::state_dir::KeepFault;
 use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use hosts::HostMetrics;
+use incidents::IncidentMetrics;
 use policy::PolicyMetrics;
 use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -85,6 +88,10 @@ pub struct Observer {
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
+    /// Incidents.
+    pub(crate) incidents: IncidentMetrics,
+    /// The watch of other domains.
+    pub(crate) watch: watch::WatchMetrics,
 }
 
 struct Register<'a>(&'a Registry);
@@ -181,6 +188,8 @@ impl Observer {
             dns: DnsMetrics::new(&r)?,
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
+            incidents: IncidentMetrics::new(&r)?,
+            watch: watch::WatchMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
             registry,
@@ -320,6 +329,7 @@ impl Observer {
     /// What the relay found about its own host; `status` as the exit codes of `relay check`.
     pub fn self_check(&self, check: &'static str, status: u8, detail: &str) {
         self.selfcheck.told(check, status, detail);
+        self.incidents.checked(check, status, detail);
     }
 
     /// When the client certificates of destinations end.

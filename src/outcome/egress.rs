@@ -21,28 +21,28 @@ pub enum EgressFailure {
     },
     /// The server offers no way to log in that we know.
     LoginNotOffered {
-        /// With whom.
+        /// The server that login was tried at.
         peer: Peer,
         /// What it offers.
         offered: Vec<String>,
     },
     /// The server refused the login.
     LoginRefused {
-        /// With whom.
+        /// The server that login was tried at.
         peer: Peer,
         /// Its words, without those that repeat the login.
         reply: Reply,
     },
     /// The server wants a login, and the configuration names none that it has taken.
     LoginWanted {
-        /// With whom.
+        /// The server that login was tried at.
         peer: Peer,
-        /// Its words.
+        /// The reply of the server.
         reply: Reply,
     },
     /// The server's part of the login is not as it must be.
     LoginUnsound {
-        /// With whom.
+        /// The server that login was tried at.
         peer: Peer,
         /// What is wrong with it.
         detail: String,

@@ -9,6 +9,8 @@
 
 #[cfg(test)]
 mod cause_tests;
+mod certainty;
+mod conversation;
 mod egress;
 #[cfg(test)]
 pub(crate) mod every;
@@ -16,6 +18,7 @@ mod named;
 mod tls;
 mod words;
 
+pub use certainty::Certainty;
 pub use egress::EgressFailure;
 pub use named::{NAMES, Named, UNITS, Unit, span};
 pub use tls::{
@@ -76,6 +79,15 @@ impl Side {
             Self::Path => "path",
             Self::Recipient => "recipient",
             Self::Sender => "sender",
+        }
+    }
+
+    /// Whether those who run this relay have to look at it first, and no recipient.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        match self {
+            Self::Here | Self::Resolver | Self::Path => true,
+            Self::Recipient | Self::Sender => false,
         }
     }
 
@@ -221,7 +233,7 @@ pub enum Cause {
     NextHopUnknown {
         /// The host.
         name: Domain,
-        /// Why not.
+        /// Why its address could not be found.
         detail: String,
         /// The question to the public DNS that decides and had no usable answer, where one does.
         question: Option<Question>,
@@ -256,7 +268,7 @@ pub enum Cause {
     },
     /// This host has no route to the server: no packet left it.
     NoRoute {
-        /// To whom.
+        /// The server that was tried.
         peer: Peer,
         /// What the system said.
         detail: String,
@@ -272,14 +284,14 @@ pub enum Cause {
     TimedOut {
         /// The server.
         peer: Peer,
-        /// When.
+        /// The step of the conversation in which it happened.
         phase: Phase,
     },
     /// The connection broke.
     ConnectionLost {
         /// The server.
         peer: Peer,
-        /// When.
+        /// The step of the conversation in which it happened.
         phase: Phase,
         /// What the system said.
         detail: String,
@@ -288,7 +300,7 @@ pub enum Cause {
     ProtocolError {
         /// The server.
         peer: Peer,
-        /// When.
+        /// The step of the conversation in which it happened.
         phase: Phase,
         /// What was wrong.
         detail: String,
@@ -296,7 +308,7 @@ pub enum Cause {
     /// The whole message went out with its end, and what came back is no reply, or nothing: the
     /// other side may have it (RFC 5321 §6.1).
     PerhapsTaken {
-        /// With whom.
+        /// The server that was tried.
         peer: Peer,
         /// What happened instead of a reply.
         detail: String,
@@ -305,9 +317,9 @@ pub enum Cause {
     Rejected {
         /// The server.
         peer: Peer,
-        /// To what.
+        /// The step of the conversation in which it happened.
         phase: Phase,
-        /// Its words.
+        /// The reply of the server.
         reply: Reply,
     },
     /// TLS is demanded and the server does not offer it.
@@ -322,7 +334,7 @@ pub enum Cause {
     StarttlsRefused {
         /// The server.
         peer: Peer,
-        /// Its words.
+        /// The reply of the server.
         reply: Reply,
         /// Who demands it.
         #[serde(default)]
@@ -339,7 +351,7 @@ pub enum Cause {
     DaneMismatch {
         /// The server.
         peer: Peer,
-        /// Why not.
+        /// In what the certificate differs from the records.
         failure: DaneFailure,
         /// The TLSA base domain.
         base_domain: String,
@@ -352,7 +364,7 @@ pub enum Cause {
     CertificateRejected {
         /// The server.
         peer: Peer,
-        /// Why not.
+        /// What is wrong with the certificate.
         failure: CertificateFailure,
         /// Who demands it.
         demanded_by: DemandedBy,
@@ -403,7 +415,7 @@ pub enum Cause {
     EgressFailed {
         /// The mail server.
         host: String,
-        /// Why not.
+        /// What the way out lacks.
         failure: EgressFailure,
     },
     /// The message is above the size the server takes.
@@ -648,7 +660,7 @@ pub enum DeliveryOutcome {
     },
     /// It did not; the class of the cause says whether trying again can help.
     Failed {
-        /// Why.
+        /// The reason for which it was not delivered.
         cause: Cause,
     },
 }

@@ -23,7 +23,7 @@ pub enum DaneFailure {
     },
     /// A trust anchor fits, but the chain to it breaks a rule of RFC 5280.
     Chain {
-        /// Which rule.
+        /// The rule that is broken.
         detail: String,
     },
     /// The server's certificate cannot be read.
@@ -180,7 +180,7 @@ pub enum RequireTlsFailure {
     },
     /// TLS or the certificate was not as it must be.
     Tls {
-        /// Why not.
+        /// What was wrong with TLS or the certificate.
         cause: Box<Cause>,
     },
 }

@@ -9,7 +9,7 @@ use crate::deliver::hosts::Away;
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
 use crate::route::Route;
-use crate::spool::conclude::wait;
+use crate::spool::conclude::{MessageTime, wait};
 use crate::spool::schedule::{self, mix};
 use crate::spool::{RecipientState, SpoolEntry};
 use futures_util::FutureExt;
@@ -101,7 +101,7 @@ impl Pipeline {
             let again = next_notice.map_or(until, |notice| until.min(notice));
             return Progress { again: Some(again), ..Progress::default() };
         }
-        let conclusion = wait(entry, recipients, (cause, until), (&self.out.config.retry, now));
+        let conclusion = wait(MessageTime { entry, retry: &self.out.config.retry, now }, recipients, cause, until);
         // Nobody was asked, so nothing is told of those who go on waiting.
         self.observe_states_at_end(entry, &conclusion);
         let events = conclusion_events(&conclusion, Some(cause));

@@ -2,6 +2,7 @@
 //! plan (RFC 5321 §5.1).
 
 use super::eight_bit::SecondRound;
+use super::failover::HopStanding;
 use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
 use super::{Pipeline, Unrecorded};
@@ -117,7 +118,17 @@ impl Pipeline {
         recipients: &'a [usize],
     ) -> DeliveryAttempt<'a> {
         let began = self.out.clock.now();
-        let to_come = route.in_turn(seed(entry), |hop| self.failover().has_failed(hop, began)).into();
+        let mut tries_for_all = false;
+        let to_come = route.in_turn(seed(entry), |hop| {
+            let standing = self.failover().standing(hop, began);
+            tries_for_all |= standing == HopStanding::TriedForAll;
+            standing == HopStanding::AskedLast
+        });
+        if tries_for_all {
+            // The relay may back off from its servers for longer than the list does.
+            self.hosts.forgive(&route.hop);
+        }
+        let to_come = to_come.into();
         let (journal, outcomes) = (Journal::default(), Outcomes::new());
         DeliveryAttempt {
             entry,
@@ -276,8 +287,8 @@ impl Pipeline {
             let outcomes = Box::pin(self.try_server(attempt, facts, offer, &mailer)).await;
             again += 1;
             match seat.leave(&feedback(outcomes.iter().map(|(_, outcome)| outcome))) {
-                Leaving::OneTooMany if again < TURNED_AWAY_LIMIT => {}
-                Leaving::OneTooMany | Leaving::Done => {
+                Leaving::OneTooMany | Leaving::TooSoon if again < TURNED_AWAY_LIMIT => {}
+                Leaving::OneTooMany | Leaving::TooSoon | Leaving::Done => {
                     attempt.holds(seat);
                     return Ok(outcomes);
                 }

@@ -31,11 +31,11 @@ const MOST_DOUBLINGS: u32 = 16;
 /// What is remembered of next hops that failed.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    hops: BTreeMap<NextHop, Trouble>,
+    hops: BTreeMap<NextHop, HopTrouble>,
 }
 
 #[derive(Debug)]
-struct Trouble {
+struct HopTrouble {
     failures: u32,
     /// The last real one.
     cause: Cause,
@@ -47,13 +47,13 @@ struct Trouble {
 /// Whether a next hop may be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// Yes.
+    /// The next hop may be dialled.
     Go,
     /// Not before this moment.
     Wait {
         /// When to ask again.
         until: Timestamp,
-        /// Why.
+        /// The cause of the last failure there.
         cause: Cause,
     },
 }
@@ -98,7 +98,7 @@ impl Backoff {
                 return;
             }
         }
-        let fresh = Trouble { failures: 0, cause: cause.clone(), since: now, until: now, probing_since: None };
+        let fresh = HopTrouble { failures: 0, cause: cause.clone(), since: now, until: now, probing_since: None };
         let trouble = self.hops.entry(hop.clone()).or_insert(fresh);
         // Connections that were opened before the wait began say nothing new.
         if trouble.failures < FAILURES || now >= trouble.until || trouble.probing_since.is_some() {
@@ -121,6 +121,11 @@ impl Backoff {
     /// The operator wants a next hop dialled now.
     pub(super) fn forget(&mut self, hop: &NextHop) {
         self.hops.remove(hop);
+    }
+
+    /// What stopped them all is gone.
+    pub(super) fn forget_all(&mut self) {
+        self.hops.clear();
     }
 
     /// Next hops that nobody dials now.

@@ -168,13 +168,14 @@ pub(super) fn planned(pending: &Pending, span: &Span) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::envelope::{Envelope, Origin, QueueId};
     use crate::smtp::address::ReversePath;
     use crate::spool::RecipientState;
 
-    fn entry(dues: &[Option<i64>]) -> SpoolEntry {
+    /// A message with a recipient for each of these times.
+    pub(in crate::pipeline) fn entry(dues: &[Option<i64>]) -> SpoolEntry {
         let recipients = vec!["a@x.example".parse().unwrap(); dues.len()];
         let origin = Origin::Report { about: QueueId(1) };
         let mut entry =

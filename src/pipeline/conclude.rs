@@ -39,6 +39,7 @@ impl Pipeline {
         if outcomes.is_empty() && away.is_some() {
             return Progress { away, ..Progress::default() };
         }
+        self.note_outcomes(attempt.entry, &outcomes);
         let (hop, retry, now) = (&attempt.route.hop, &self.out.config.retry, self.out.clock.now());
         match unreachable(&outcomes) {
             Some(cause) => self.backoff().failed(hop, cause.clone(), retry, now),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) enum SecondRound {
     /// Offer the message again, converted.
     With(Arc<Conversion>),
-    /// Nothing.
+    /// There is no second round.
     None,
 }
 

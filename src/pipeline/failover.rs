@@ -6,7 +6,7 @@
 //! alone. Bounded by the configuration: only next hops of lists come here.
 
 use crate::clock::Timestamp;
-use crate::outcome::{Cause, DeliveryOutcome, Phase};
+use crate::outcome::DeliveryOutcome;
 use crate::route::NextHop;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,19 +21,30 @@ pub(super) struct Failover {
     failed: BTreeMap<NextHop, Timestamp>,
 }
 
+/// How a next hop of a list stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HopStanding {
+    /// Nothing is known against it.
+    Well,
+    /// It has just failed, and is better asked last.
+    AskedLast,
+    /// Its while is over. Whoever hears this tries it for all, whatever else is remembered of its servers.
+    TriedForAll,
+}
+
 impl Failover {
-    /// Whether a next hop is better asked last. After its while whoever asks first tries it for all.
-    pub(super) fn has_failed(&mut self, hop: &NextHop, now: Timestamp) -> bool {
-        let Some(until) = self.failed.get_mut(hop) else { return false };
+    /// How a next hop stands.
+    pub(super) fn standing(&mut self, hop: &NextHop, now: Timestamp) -> HopStanding {
+        let Some(until) = self.failed.get_mut(hop) else { return HopStanding::Well };
         // A clock that was set back must not make the while longer.
-        let is_over = now >= *until || until.since(now) > ASKED_LAST_FOR;
-        if is_over {
-            *until = now.plus(ASKED_LAST_FOR);
+        if now < *until && until.since(now) <= ASKED_LAST_FOR {
+            return HopStanding::AskedLast;
         }
-        !is_over
+        *until = now.plus(ASKED_LAST_FOR);
+        HopStanding::TriedForAll
     }
 
-    /// Takes in what an attempt at one next hop came to.
+    /// Takes in what an attempt at one next hop came to; nothing, where none of its servers was asked.
     pub(super) fn tried<'a>(
         &mut self,
         hop: &NextHop,
@@ -41,7 +52,10 @@ impl Failover {
         now: Timestamp,
     ) {
         let mut outcomes = outcomes.peekable();
-        if outcomes.peek().is_some() && outcomes.all(is_of_the_host) {
+        if outcomes.peek().is_none() {
+            return;
+        }
+        if outcomes.all(is_of_the_host) {
             self.failed.insert(hop.clone(), now.plus(ASKED_LAST_FOR));
         } else {
             self.failed.remove(hop);
@@ -49,59 +63,15 @@ impl Failover {
     }
 }
 
-/// Whether nobody came as far as the message: no word of it says anything about a recipient.
+/// Whether an outcome says nothing about a recipient.
 fn is_of_the_host(outcome: &DeliveryOutcome) -> bool {
-    let DeliveryOutcome::Failed { cause } = outcome else { return false };
-    match cause {
-        Cause::TimedOut { phase, .. }
-        | Cause::ConnectionLost { phase, .. }
-        | Cause::ProtocolError { phase, .. }
-        | Cause::Rejected { phase, .. } => matches!(
-            phase,
-            Phase::Connect
-                | Phase::Greeting
-                | Phase::Ehlo
-                | Phase::StartTls
-                | Phase::Handshake
-                | Phase::EhloInTls
-                | Phase::Auth
-        ),
-        Cause::NoRoute { .. }
-        | Cause::ConnectFailed { .. }
-        | Cause::NextHopUnknown { .. }
-        | Cause::NoMailHost { .. }
-        | Cause::DnsUnavailable { .. }
-        | Cause::DnsBogus { .. }
-        | Cause::AddressForbidden { .. }
-        | Cause::StarttlsNotOffered { .. }
-        | Cause::StarttlsRefused { .. }
-        | Cause::TlsHandshake { .. }
-        | Cause::DaneMismatch { .. }
-        | Cause::CertificateRejected { .. }
-        | Cause::StsMxNotListed { .. }
-        | Cause::DaneRequired { .. }
-        | Cause::StsRequired { .. }
-        | Cause::StsPolicyLost { .. }
-        | Cause::EgressFailed { .. } => true,
-        Cause::DomainNotFound { .. }
-        | Cause::NullMx { .. }
-        | Cause::SpecialUseDomain { .. }
-        | Cause::MailLoop { .. }
-        | Cause::PerhapsTaken { .. }
-        | Cause::RequireTlsUnmet { .. }
-        | Cause::MessageTooLarge { .. }
-        | Cause::EightBitNotOffered { .. }
-        | Cause::SmtpUtf8NotOffered { .. }
-        | Cause::ContentDamaged
-        | Cause::BouncedByOperator { .. }
-        | Cause::Expired { .. } => false,
-    }
+    matches!(outcome, DeliveryOutcome::Failed { cause } if cause.is_of_the_host())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Peer;
+    use crate::outcome::{Cause, Peer, Phase};
     use crate::smtp::reply::Reply;
 
     const START: Timestamp = Timestamp(1_000_000);
@@ -125,24 +95,26 @@ mod tests {
     #[test]
     fn a_host_that_failed_is_asked_last_until_one_message_has_found_it_well() {
         let mut failover = Failover::default();
-        assert!(!failover.has_failed(&hop(), START));
+        assert_eq!(failover.standing(&hop(), START), HopStanding::Well);
         failover.tried(&hop(), [refused()].iter(), START);
-        assert!(failover.has_failed(&hop(), after(19)));
-        assert!(!failover.has_failed(&hop(), after(20)), "one tries it");
-        assert!(failover.has_failed(&hop(), after(21)), "and the others do not wait for that");
+        assert_eq!(failover.standing(&hop(), after(19)), HopStanding::AskedLast);
+        failover.tried(&hop(), [].iter(), after(19));
+        assert_eq!(failover.standing(&hop(), after(19)), HopStanding::AskedLast, "nobody was asked");
+        assert_eq!(failover.standing(&hop(), after(20)), HopStanding::TriedForAll, "one tries it");
+        assert_eq!(failover.standing(&hop(), after(21)), HopStanding::AskedLast, "and the others do not wait for that");
         failover.tried(&hop(), [refused()].iter(), after(30));
-        assert!(failover.has_failed(&hop(), after(49)));
-        assert!(!failover.has_failed(&hop(), after(50)));
+        assert_eq!(failover.standing(&hop(), after(49)), HopStanding::AskedLast);
+        assert_eq!(failover.standing(&hop(), after(50)), HopStanding::TriedForAll);
         let reply = Reply::plain(550, "no such user");
         let answered = DeliveryOutcome::Failed { cause: Cause::Rejected { peer: peer(), phase: Phase::RcptTo, reply } };
         failover.tried(&hop(), [answered, refused()].iter(), after(51));
-        assert!(!failover.has_failed(&hop(), after(52)), "it speaks");
+        assert_eq!(failover.standing(&hop(), after(52)), HopStanding::Well, "it speaks");
     }
 
     #[test]
     fn a_clock_that_was_set_back_keeps_nobody_from_a_host() {
         let mut failover = Failover::default();
         failover.tried(&hop(), [refused()].iter(), after(1000));
-        assert!(!failover.has_failed(&hop(), START));
+        assert_eq!(failover.standing(&hop(), START), HopStanding::TriedForAll);
     }
 }

@@ -14,6 +14,7 @@ mod claim;
 mod conclude;
 mod eight_bit;
 mod failover;
+pub mod incidents;
 mod journal;
 mod lease;
 pub mod operate;
@@ -34,6 +35,7 @@ use crate::spool::{Claim, Spool};
 use attempt::{DeliveryAttempt, Outcomes};
 use backoff::Backoff;
 use futures_util::future::join_all;
+use incidents::Incidents;
 use outbound::Outbound;
 use settle::UnderWay;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,6 +62,8 @@ pub struct Pipeline {
     pub observer: Arc<Observer>,
     /// The words of reports.
     pub texts: Texts,
+    /// What many domains have in common.
+    pub incidents: Incidents,
     hosts: HostLimits,
     /// Messages that wait for a place and are called to it.
     calls: Calls,
@@ -78,6 +82,7 @@ impl Pipeline {
             spool,
             observer,
             texts,
+            incidents: Incidents::default(),
             hosts,
             calls: tokio::sync::Mutex::new(calls),
             backoff: Mutex::default(),

@@ -57,7 +57,8 @@ impl Pipeline {
         let changed = conclusion.recipients.iter().map(|(index, _)| *index).collect();
         let tries_now = u32::from(events.iter().any(is_try));
         let tried = JustTried { changed, tries_now };
-        let reported = due::mark(entry, &mut conclusion.recipients, &notifications, (&config.notify, tries_now), now);
+        let ended = due::EndedTries { notify: &config.notify, tries: tries_now, now };
+        let reported = due::mark(entry, &mut conclusion.recipients, &notifications, &ended);
         let next_notice = due::next_notice(entry, &conclusion.recipients, &config.notify, now);
         for (_, state) in &mut conclusion.recipients {
             if let (RecipientState::Queued(pending), Some(notice)) = (state, next_notice)
@@ -97,7 +98,9 @@ impl Pipeline {
         let all = reports.iter().flat_map(|due| due.recipients.iter().map(|(index, _)| *index));
         let earlier: BTreeSet<usize> = all.filter(|index| !tried.changed.contains(index)).collect();
         let tries_now = tried.tries_now;
-        let original = Original { entry, content: &content, until, history: &history, tries_now, earlier: &earlier };
+        let incidents = &self.incidents.ours();
+        let (content, history, earlier) = (&content, &history, &earlier);
+        let original = Original { entry, content, until, history, tries_now, earlier, incidents };
         reports.iter().map(|due| report::compose(&self.report_context(), &original, due, now)).collect()
     }
 

@@ -230,20 +230,8 @@ pub(super) fn told_by(settlement: &Settlement) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::{Envelope, Origin, QueueId};
-    use crate::smtp::address::ReversePath;
+    use crate::pipeline::claim::tests::entry;
     use crate::spool::Pending;
-
-    fn entry(dues: &[Option<i64>]) -> SpoolEntry {
-        let recipients = vec!["a@x.example".parse().unwrap(); dues.len()];
-        let origin = Origin::Report { about: QueueId(1) };
-        let mut entry =
-            SpoolEntry::new(QueueId(2), Envelope::new(ReversePath::Null, recipients, Timestamp(0), origin), 0);
-        for (state, due) in entry.recipients.iter_mut().zip(dues) {
-            *state = RecipientState::Queued(Pending { due: due.map(Timestamp), ..Pending::default() });
-        }
-        entry
-    }
 
     #[test]
     fn a_route_that_could_not_begin_does_not_bring_the_others_back_early() {

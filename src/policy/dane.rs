@@ -7,7 +7,7 @@
 
 use crate::clock::Timestamp;
 use crate::outcome::DaneFailure;
-use crate::policy::x509::certificate::{Certificate, PublicKey, is_one_element, public_key_info};
+use crate::policy::x509::certificate::{ParsedCertificate, PublicKey, is_one_element, public_key_info};
 use crate::policy::x509::path::{self, BareKey, Candidate, CandidatePool, CertificateSource};
 use crate::resolve::TlsaRecord;
 use crate::smtp::address::Domain;
@@ -176,7 +176,7 @@ pub(super) fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Resul
         if candidates.iter().any(|known| known.certificate.der == der) {
             continue;
         }
-        match Certificate::read(der) {
+        match ParsedCertificate::read(der) {
             Ok(certificate) => {
                 let anchor = fitting(records, DANE_TA, der);
                 candidates.push(Candidate { certificate, anchor, source: CertificateSource::Server });
@@ -191,7 +191,7 @@ pub(super) fn gather<'c>(chain: &[&'c [u8]], records: &'c [TlsaRecord]) -> Resul
     };
     for record in records.iter().filter(full(SELECT_CERTIFICATE)).take(FULL_ANCHORS_LIMIT) {
         let is_known = candidates.iter().any(|known| known.certificate.der == record.data);
-        if let (false, Ok(certificate)) = (is_known, Certificate::read(&record.data)) {
+        if let (false, Ok(certificate)) = (is_known, ParsedCertificate::read(&record.data)) {
             candidates.push(Candidate { certificate, anchor: Some(record), source: CertificateSource::Dns });
         }
     }

@@ -60,7 +60,7 @@ const LISTED_SHOWN: usize = 16;
 
 /// All that a decision depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     /// What the DNS says about the next hop.
     pub resolution: &'a Resolution,
     /// What MTA-STS says about it.
@@ -76,7 +76,7 @@ pub struct Facts<'a> {
 
 /// Decides about one host of the resolution.
 #[must_use]
-pub fn decide(facts: &Facts<'_>, host: &MxHost) -> HostVerdict {
+pub(crate) fn decide(facts: &Facts<'_>, host: &MxHost) -> HostVerdict {
     let Ok(verdict) = Judge { facts, host, sts: &|| Ok::<_, Infallible>(facts.sts) }.verdict();
     verdict
 }
@@ -84,7 +84,7 @@ pub fn decide(facts: &Facts<'_>, host: &MxHost) -> HostVerdict {
 /// Whether the verdict on some host depends on what MTA-STS says, which is not looked at here.
 /// Where it does not, nobody has to wait for a policy host.
 #[must_use]
-pub fn sts_matters(facts: &Facts<'_>) -> bool {
+pub(crate) fn sts_matters(facts: &Facts<'_>) -> bool {
     let undecided = |host| Judge { facts, host, sts: &|| Err(NotKnown) }.verdict().is_err();
     facts.resolution.hosts.iter().any(undecided)
 }
@@ -93,7 +93,7 @@ pub fn sts_matters(facts: &Facts<'_>) -> bool {
 /// policy may change it (RFC 8461 §5.1). A host that nothing names may be named by a policy that is
 /// new.
 #[must_use]
-pub fn sts_may_have_changed(cause: &Cause) -> bool {
+pub(crate) fn sts_may_have_changed(cause: &Cause) -> bool {
     let is_unnamed = matches!(cause, Cause::RequireTlsUnmet { failure: RequireTlsFailure::HostNotProven, .. });
     is_unnamed || cause.unprotected().is_some_and(|unprotected| unprotected.demanded_by == Some(DemandedBy::MtaSts))
 }
@@ -102,7 +102,7 @@ pub fn sts_may_have_changed(cause: &Cause) -> bool {
 /// waiting in a weaker form is no way out (RFC 8689 §4.2.1). Other failures stay what they are, and
 /// so do demands of the operator, who asks for more than REQUIRETLS does.
 #[must_use]
-pub fn failed_under_require_tls(cause: Cause) -> Cause {
+pub(crate) fn failed_under_require_tls(cause: Cause) -> Cause {
     if matches!(cause, Cause::RequireTlsUnmet { .. }) {
         return cause;
     }

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod conformance;
 pub mod dane;
-pub mod decide;
+pub(crate) mod decide;
 pub mod exceptions;
 pub mod sts;
 #[cfg(test)]
@@ -111,7 +111,7 @@ pub enum Proof {
     Dane(TlsaRecord, DaneScope),
     /// The public PKI says that it is this host's.
     WebPki(Domain),
-    /// Both say so.
+    /// The public PKI vouches for the name, and a TLSA record fits.
     WebPkiAndDane(Domain, TlsaRecord),
 }
 
@@ -119,7 +119,7 @@ pub enum Proof {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{failure}")]
 pub struct CertificateRefusal {
-    /// Why not.
+    /// What it is refused for.
     pub failure: RefusedBecause,
     /// SHA-256 of the server's certificate, hexadecimal.
     pub certificate_sha256: String,

@@ -36,7 +36,7 @@ pub struct Moment<'a> {
     pub digest: Timestamp,
 }
 
-/// Nobody.
+/// No recipient is under way.
 static NOBODY: BTreeSet<usize> = BTreeSet::new();
 
 impl Moment<'static> {
@@ -73,7 +73,7 @@ pub fn due(
     let mut found = ByKind::default();
     for (&index, &state) in states.iter().filter(|(index, _)| !moment.under_way.contains(*index)) {
         if changed.contains(&index) || state.is_open() {
-            let notice = notice(entry, (index, state), rules.notify, moment.now);
+            let notice = notice(entry, index, state, rules.notify, moment.now);
             found.note(&entry.envelope, index, state, notice);
         }
     }
@@ -169,16 +169,27 @@ fn opens(entry: &SpoolEntry, kind: Kind, notify: &NotifyConfig, moment: &Moment<
     }
 }
 
+/// What ended when a message was last worked on.
+#[derive(Clone, Copy, Debug)]
+pub struct EndedTries<'a> {
+    /// When notices are due.
+    pub notify: &'a NotifyConfig,
+    /// How many tries ended.
+    pub tries: u32,
+    /// When they ended.
+    pub now: Timestamp,
+}
+
 /// Puts what is told into the states, so that nothing is told twice and what is told later is not
-/// forgotten. `tries_now` are the tries that ended with this. Gives how often the sender has been told.
+/// forgotten. Gives how often the sender has been told.
 #[must_use]
 pub fn mark(
     entry: &SpoolEntry,
     changes: &mut Vec<(usize, RecipientState)>,
     notifications: &Notifications,
-    (notify, tries_now): (&NotifyConfig, u32),
-    now: Timestamp,
+    ended: &EndedTries<'_>,
 ) -> Reported {
+    let EndedTries { notify, now, .. } = *ended;
     // Where both notices are due at once, one says it all.
     let delay_is_due = now.since(entry.envelope.accepted_at) >= notify.delay_after;
     let mut states: BTreeMap<usize, RecipientState> = std::mem::take(changes).into_iter().collect();
@@ -203,7 +214,7 @@ pub fn mark(
     }
     for (index, due) in &notifications.owed {
         if let Some(state) = states.get_mut(index) {
-            owe(state, entry.recipients.get(*index).and_then(RecipientState::pending), (tries_now, now), *due);
+            owe(state, entry.recipients.get(*index).and_then(RecipientState::pending), ended, *due);
         }
     }
     changes.extend(states);
@@ -219,15 +230,15 @@ pub fn settle(state: &mut RecipientState) {
 }
 
 /// The report comes later.
-fn owe(state: &mut RecipientState, before: Option<&Pending>, (tries_now, now): (u32, Timestamp), due: Timestamp) {
+fn owe(state: &mut RecipientState, before: Option<&Pending>, ended: &EndedTries<'_>, due: Timestamp) {
     let RecipientState::Done { outcome } = state else { return };
     let (tries, tried_at) = {
         let cause = match outcome {
             DeliveryOutcome::Failed { cause } => Some(&*cause),
             DeliveryOutcome::Delivered { .. } => None,
         };
-        let now_tried = tries::ended_now(cause, tries_now);
-        (before.map_or(0, |pending| pending.tries).saturating_add(now_tried), (now_tried > 0).then_some(now))
+        let now_tried = tries::ended_now(cause, ended.tries);
+        (before.map_or(0, |pending| pending.tries).saturating_add(now_tried), (now_tried > 0).then_some(ended.now))
     };
     *state = RecipientState::Owed(Owed { outcome: outcome.clone(), tries, tried_at, due });
 }
@@ -241,7 +252,7 @@ pub fn notice_for(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let states = recipients.iter().filter_map(|&index| Some((index, entry.recipients.get(index)?)));
-    let due_now = states.clone().filter_map(|state| notice(entry, state, notify, now));
+    let due_now = states.clone().filter_map(|(index, state)| notice(entry, index, state, notify, now));
     let due_now = due_now.map(|kind| opens(entry, kind, notify, &Moment::at_rest(now)).max(now)).min();
     let states: Vec<_> = states.map(|(index, state)| (index, state.clone())).collect();
     due_now.into_iter().chain(next_notice(entry, &states, notify, now)).min()
@@ -312,7 +323,8 @@ impl ByKind {
 /// The notice that is due for a recipient that waits.
 fn notice(
     entry: &SpoolEntry,
-    (index, state): (usize, &RecipientState),
+    index: usize,
+    state: &RecipientState,
     notify: &NotifyConfig,
     now: Timestamp,
 ) -> Option<Kind> {

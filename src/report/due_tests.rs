@@ -123,7 +123,8 @@ fn rfc5321_6_1_a_lost_report_is_told_to_the_postmaster_and_a_lost_notice_to_nobo
         (notifications.reports.len(), &notifications.owed[..], notifications.next),
         (0, &[(0, Timestamp(9))][..], moment.digest.into())
     );
-    let _reported = mark(&lost, &mut changes, &notifications, (&notify, 1), Timestamp(1));
+    let _reported =
+        mark(&lost, &mut changes, &notifications, &EndedTries { notify: &notify, tries: 1, now: Timestamp(1) });
     let owed = SpoolEntry { recipients: vec![changes.remove(0).1], ..lost.clone() };
     let told_later = super::lost(&owed, &rules).unwrap();
     assert_eq!((told_later.to, told_later.kind), (postmaster.clone(), Kind::ReportLost));
@@ -144,7 +145,7 @@ fn rfc3461_5_2_5_each_notice_comes_when_it_is_due_and_once() {
         let mut changes = vec![(0, state.clone())];
         let notifications =
             due(&entry, &changes, &ReportRules { notify: &notify, postmaster: None }, &Moment::at_rest(now));
-        let _reported = mark(&entry, &mut changes, &notifications, (&notify, 1), now);
+        let _reported = mark(&entry, &mut changes, &notifications, &EndedTries { notify: &notify, tries: 1, now });
         seen.extend(notifications.reports.iter().map(|due| (minute, due.kind)));
         state = changes.remove(0).1;
     }
@@ -160,7 +161,8 @@ fn where_both_notices_are_due_at_once_one_says_it_all() {
         let rules = ReportRules { notify: &notify, postmaster: None };
         let notifications = due(&entry, &changes, &rules, &Moment::at_rest(Timestamp(now)));
         assert_eq!(notifications.reports.iter().map(|due| due.kind).collect::<Vec<_>>(), expected);
-        let _reported = mark(&entry, &mut changes, &notifications, (&notify, 1), Timestamp(now));
+        let _reported =
+            mark(&entry, &mut changes, &notifications, &EndedTries { notify: &notify, tries: 1, now: Timestamp(now) });
     }
 }
 
@@ -197,7 +199,8 @@ fn told_over_time(kind: &RecipientState, notify: Option<&str>, minutes: &[i64]) 
         let mut changes: Vec<_> = ended.into_iter().map(|index| (index, kind.clone())).collect();
         let moment = Moment { under_way: &under_way, ..Moment::at_rest(now) };
         let notifications = due(&entry, &changes, &rules, &moment);
-        entry.reported = mark(&entry, &mut changes, &notifications, (&rules_notify, 1), now);
+        entry.reported =
+            mark(&entry, &mut changes, &notifications, &EndedTries { notify: &rules_notify, tries: 1, now });
         for (index, state) in changes {
             entry.recipients[index] = state;
         }

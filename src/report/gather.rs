@@ -46,13 +46,13 @@ pub(super) const fn and_one(reported: Reported, kind: Kind, now: Timestamp) -> R
 
 /// When the postmaster may be told next of reports that were lost.
 #[must_use]
-pub fn digest_opens(rounds: Rounds, now: Timestamp) -> Timestamp {
+pub(crate) fn digest_opens(rounds: Rounds, now: Timestamp) -> Timestamp {
     next(rounds, &DIGEST_WAITS, now).unwrap_or(now)
 }
 
 /// The mails to the postmaster with one more. After an hour in which none was due it begins again.
 #[must_use]
-pub fn and_digest(rounds: Rounds, now: Timestamp) -> Rounds {
+pub(crate) fn and_digest(rounds: Rounds, now: Timestamp) -> Rounds {
     let quiet = now.since(digest_opens(rounds, now)) >= HOUR;
     if quiet { Rounds::NONE.and_one(now) } else { rounds.and_one(now) }
 }

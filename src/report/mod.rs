@@ -12,8 +12,9 @@ mod digest;
 pub mod driver;
 pub mod due;
 mod form;
-pub mod gather;
+pub(crate) mod gather;
 mod ndr;
+mod notice;
 mod readable;
 mod returned;
 mod status;
@@ -35,6 +36,7 @@ use crate::outcome::{Cause, Peer};
 use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
 use crate::smtp::reply::Reply;
 use crate::spool::event::Event;
+use crate::spool::incident::Incident;
 use crate::spool::{self, SpoolEntry};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -106,7 +108,7 @@ pub struct Due {
 pub struct ReportContext<'a> {
     /// The name of the relay.
     pub hostname: &'a Domain,
-    /// Its words.
+    /// The texts of the reports.
     pub texts: &'a Texts,
     /// Messages smaller than this come back whole where the sender wants it, in octets.
     pub return_full_below: u64,
@@ -127,6 +129,8 @@ pub struct Original<'a> {
     pub tries_now: u32,
     /// The recipients of whom what is told was known before: none of these tries was theirs.
     pub earlier: &'a BTreeSet<usize>,
+    /// What goes on on our side.
+    pub incidents: &'a [Incident],
 }
 
 /// Writes a report.
@@ -149,7 +153,21 @@ pub fn compose(context: &ReportContext<'_>, original: &Original<'_>, due: &Due, 
 pub fn damage_notice(context: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> spool::Report {
     // It is about no message; the number is never given to one.
     let origin = Origin::Report { about: QueueId(0) };
-    let content = Bytes::from(ndr::damage_message(context, to, records, now));
+    let content = Bytes::from(notice::damage_message(context, to, records, now));
+    spool::Report { envelope: Envelope::new(ReversePath::Null, vec![to.clone()], now, origin), content }
+}
+
+/// A notice to the postmaster that many domains fail alike, and whose fault that is.
+#[must_use]
+pub fn incident_notice(
+    context: &ReportContext<'_>,
+    to: &Mailbox,
+    incident: &Incident,
+    now: Timestamp,
+) -> spool::Report {
+    // It is about no message.
+    let origin = Origin::Report { about: QueueId(0) };
+    let content = Bytes::from(notice::incident_message(context, to, incident, now));
     spool::Report { envelope: Envelope::new(ReversePath::Null, vec![to.clone()], now, origin), content }
 }
 
@@ -176,6 +194,11 @@ impl<'a> ReportDraft<'a> {
     fn is_earlier(&self, index: usize) -> bool {
         let is_owed = self.original.entry.recipients.get(index).is_some_and(|state| state.owed().is_some());
         is_owed || self.original.earlier.contains(&index)
+    }
+
+    /// The incident on our side that a failure belongs to.
+    fn incident(&self, cause: &Cause) -> Option<&'a Incident> {
+        Incident::behind(self.original.incidents, cause, self.now)
     }
 
     /// The recipients it is about, with their index.

@@ -5,9 +5,9 @@
 //! reverse-path, so nobody would learn that it did not. The one exception is a reader whose
 //! address is outside ASCII (RFC 6533 §4): such a path takes UTF-8.
 
-use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field, utf8_paragraph};
+use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field};
 use super::returned::{self, header_block, raw_value, sane_message_id};
-use super::{ReportContext, ReportDraft, ReportForm, status, words};
+use super::{ReportDraft, ReportForm, status, words};
 use crate::clock::Timestamp;
 use crate::envelope::TlsRequest;
 use crate::smtp::address::{Domain, Mailbox};
@@ -44,21 +44,6 @@ pub(super) fn message(draft: &ReportDraft<'_>) -> Vec<u8> {
     }
     message.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
     message
-}
-
-/// The notice that records of the spool were damaged: plain text, there is no message to show.
-pub(super) fn damage_message(context: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> Vec<u8> {
-    let count = records.to_string();
-    let (_, encoding, text) = text_part(utf8_paragraph(&context.texts.say("damage.text", &[("count", &count)]), 0));
-    let mut message = addressed(context.hostname, to, &context.texts.say("damage.subject", &[]));
-    message.push_str(&dated(&format!("{}.damage@{}", now.0, context.hostname), now));
-    // RFC 3834 §5: nobody's request, so nobody's answer.
-    message.push_str(&field("Auto-Submitted", "auto-generated"));
-    message.push_str(&field("MIME-Version", "1.0"));
-    message.push_str(&field("Content-Type", "text/plain; charset=utf-8"));
-    message.push_str(&field("Content-Transfer-Encoding", encoding));
-    message.push_str("\r\n");
-    [message.into_bytes(), text].concat()
 }
 
 /// Text for people: as it is, or in quoted-printable where it is not ASCII.

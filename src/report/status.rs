@@ -9,7 +9,7 @@ use super::form::{field, utf8_field};
 use super::{Fate, Kind, ReportDraft, ReportForm, tries};
 use crate::clock::Timestamp;
 use crate::envelope::{ClientInfo, Origin, RecipientDsn};
-use crate::outcome::{Cause, EgressFailure, Peer, RequireTlsFailure};
+use crate::outcome::{Cause, Peer};
 use crate::smtp::address::{Domain, Host, Mailbox};
 use crate::smtp::dsn::{OriginalRecipient, to_code_points};
 use crate::smtp::reply::{EnhancedStatusCode, Reply};
@@ -156,51 +156,8 @@ fn in_form(address: &str, form: ReportForm) -> String {
 /// The reply behind a fate and who gave it.
 pub(super) fn remote_reply(fate: &Fate) -> Option<(&Peer, &Reply)> {
     match fate {
-        Fate::Stopped(cause) => reply_behind(cause.root()),
+        Fate::Stopped(cause) => cause.root().reply(),
         Fate::Relayed { peer, reply } => Some((peer, reply)),
-    }
-}
-
-fn reply_behind(cause: &Cause) -> Option<(&Peer, &Reply)> {
-    match cause {
-        Cause::RequireTlsUnmet { failure: RequireTlsFailure::Tls { cause }, .. } => reply_behind(cause),
-        Cause::Rejected { peer, reply, .. }
-        | Cause::StarttlsRefused { peer, reply, .. }
-        | Cause::EgressFailed {
-            failure: EgressFailure::LoginRefused { peer, reply } | EgressFailure::LoginWanted { peer, reply },
-            ..
-        } => Some((peer, reply)),
-        Cause::DomainNotFound { .. }
-        | Cause::NullMx { .. }
-        | Cause::NoMailHost { .. }
-        | Cause::SpecialUseDomain { .. }
-        | Cause::NextHopUnknown { .. }
-        | Cause::DnsUnavailable { .. }
-        | Cause::DnsBogus { .. }
-        | Cause::MailLoop { .. }
-        | Cause::AddressForbidden { .. }
-        | Cause::NoRoute { .. }
-        | Cause::ConnectFailed { .. }
-        | Cause::TimedOut { .. }
-        | Cause::ConnectionLost { .. }
-        | Cause::ProtocolError { .. }
-        | Cause::PerhapsTaken { .. }
-        | Cause::StarttlsNotOffered { .. }
-        | Cause::TlsHandshake { .. }
-        | Cause::DaneMismatch { .. }
-        | Cause::CertificateRejected { .. }
-        | Cause::StsMxNotListed { .. }
-        | Cause::DaneRequired { .. }
-        | Cause::StsRequired { .. }
-        | Cause::StsPolicyLost { .. }
-        | Cause::EgressFailed { .. }
-        | Cause::RequireTlsUnmet { .. }
-        | Cause::MessageTooLarge { .. }
-        | Cause::EightBitNotOffered { .. }
-        | Cause::SmtpUtf8NotOffered { .. }
-        | Cause::ContentDamaged
-        | Cause::BouncedByOperator { .. }
-        | Cause::Expired { .. } => None,
     }
 }
 

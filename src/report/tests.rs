@@ -5,7 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the expected mails are files")]
 
-use super::due::{Moment, ReportRules, due, lost, mark};
+use super::due::{EndedTries, Moment, ReportRules, due, lost, mark};
 use super::*;
 use crate::config::NotifyConfig;
 use crate::envelope::{DsnRequest, RecipientDsn, TlsRequest, testing};
@@ -18,6 +18,7 @@ use mail_parser::{MessageParser, MimeHeaders as _};
 use std::path::Path;
 
 mod bounds;
+mod incidents;
 
 const ARRIVED: Timestamp = Timestamp(1_794_915_868_000);
 const NOW: Timestamp = Timestamp(1_795_261_468_000);
@@ -64,6 +65,7 @@ struct ReportCase {
     tries_now: u32,
     reported: Reported,
     before: Option<Vec<RecipientState>>,
+    incidents: Vec<Incident>,
 }
 
 impl ReportCase {
@@ -82,6 +84,7 @@ impl ReportCase {
             tries_now: 1,
             reported: Reported::NOTHING,
             before: None,
+            incidents: Vec::new(),
         }
     }
 
@@ -99,7 +102,12 @@ impl ReportCase {
         let rules = ReportRules { notify: &notify, postmaster: Some(&postmaster) };
         let mut notifications = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
         if entry.envelope.reverse_path == ReversePath::Null {
-            let _reported = mark(&entry, &mut changes, &notifications, (&notify, self.tries_now), NOW);
+            let _reported = mark(
+                &entry,
+                &mut changes,
+                &notifications,
+                &EndedTries { notify: &notify, tries: self.tries_now, now: NOW },
+            );
             entry.recipients = changes.into_iter().map(|(_, state)| state).collect();
             notifications.reports.extend(lost(&entry, &rules));
         }
@@ -108,8 +116,15 @@ impl ReportCase {
         let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(self.content.len());
         let until = Timestamp(NOW.0 + 3_600_000);
         let (content, history) = (&self.content[..wanted], &self.history);
-        let original =
-            Original { entry: &entry, content, until, history, tries_now: self.tries_now, earlier: &BTreeSet::new() };
+        let original = Original {
+            entry: &entry,
+            content,
+            until,
+            history,
+            tries_now: self.tries_now,
+            earlier: &BTreeSet::new(),
+            incidents: &self.incidents,
+        };
         notifications.reports.iter().map(|due| (due.kind, compose(&context, &original, due, NOW))).collect()
     }
 

@@ -43,6 +43,9 @@ const SLOTS: &[(&str, &[&str], &[&str])] = &[
     ("digest", &["subject", "text", "more"], &["count"]),
     ("damage", &["subject"], &[]),
     ("damage", &["text"], &["count"]),
+    ("incident", &["reader"], &["since"]),
+    ("incident", &["subject"], &["cause"]),
+    ("incident", &["text"], &["domains", "messages", "since"]),
     ("next", &["recipient", "address", "help_desk", "waiting"], &[]),
     (
         "notes",

@@ -18,7 +18,7 @@ const MOST_LINES: usize = 10;
 pub(super) struct Tries {
     /// The first and the last of them.
     pub(super) when: RangeInclusive<Timestamp>,
-    /// How many.
+    /// The number of tries.
     pub(super) count: usize,
     /// The word of the cause and, where there was one, the server.
     pub(super) what: String,

@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::outcome::{Cause, Phase, Side, UNITS, span};
 use crate::smtp::address::Mailbox;
 use crate::spool::RecipientState;
+use crate::spool::incident::Incident;
 use mail_parser::MessageParser;
 
 /// Where the evidence begins in its line.
@@ -135,7 +136,10 @@ fn for_the_reader(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
     match group.fate {
         Fate::Stopped(cause) => {
             let said = remote_reply(group.fate).map(|(_, reply)| reply.to_string());
-            let sentence = readable::sentence(&draft.context.texts.sentence(cause), said.as_deref());
+            let sentence = match draft.incident(cause) {
+                Some(incident) => draft.context.texts.say("incident.reader", &[("since", &short_date(incident.since))]),
+                None => readable::sentence(&draft.context.texts.sentence(cause), said.as_deref()),
+            };
             text.push_str(&utf8_paragraph(&sentence, 0));
             text.push_str("\r\n");
             text.push_str(&utf8_paragraph(&format!("{} {closing}", what_to_do(draft, cause)), 0));
@@ -149,7 +153,8 @@ fn for_the_reader(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
 /// Who must act, and what the reader can do.
 fn what_to_do(draft: &ReportDraft<'_>, cause: &Cause) -> String {
     let texts = draft.context.texts;
-    let side = cause.row().side;
+    // Whatever part of our side it is, the reader's administrators are to act, and nobody else.
+    let side = if draft.incident(cause).is_some() { Side::Here } else { cause.row().side };
     let first = if draft.due.kind == Kind::Failed && may_be_a_wrong_address(cause) {
         texts.say("next.address", &[])
     } else {
@@ -224,7 +229,7 @@ fn evidence_for(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
         text.push_str(&utf8_paragraph(&format!("and {more} more"), 0));
     }
     let lines = match group.fate {
-        Fate::Stopped(cause) => evidence(cause),
+        Fate::Stopped(cause) => draft.incident(cause).map(incident_line).into_iter().chain(evidence(cause)).collect(),
         Fate::Relayed { peer, reply } => vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())],
     };
     for (label, value) in lines {
@@ -246,6 +251,11 @@ fn evidence_for(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
     }
     text.push_str(&utf8_item("  Run:", &format!("relay why {}", draft.original.entry.id), COLUMN));
     text
+}
+
+fn incident_line(incident: &Incident) -> (&'static str, String) {
+    let Incident { id, cause, side, certainty, .. } = incident;
+    ("Incident", format!("{id}: {cause}, side {}, {}", side.word(), certainty.word()))
 }
 
 /// Everything known about a cause that its sentence may leave out.

@@ -6,6 +6,7 @@ use super::{Security, TlsaRecord};
 use crate::outcome::{Cause, Question};
 use crate::smtp::address::Domain;
 use hickory_proto::rr::{Name, RData, RecordType as WireType};
+use std::fmt::Write as _;
 
 /// Reads a validated answer to `question`, which the look-up has checked to be secure or insecure.
 pub(super) fn answer(validated: &Validated, question: &Question) -> Answer {
@@ -51,18 +52,45 @@ fn first_alias(aliases: &[Alias]) -> Option<Security> {
     aliases.first().map(|alias| alias.security)
 }
 
-/// A name as it is asked for. Labels that are no host names, with a hyphen at an edge, are labels all
-/// the same; `None` when it does not fit into the DNS.
+/// A name as it is asked for. Labels that are no host names, with a hyphen at an edge or with odd octets, are
+/// labels all the same; `None` when it does not fit into the DNS.
 pub(super) fn wire_name(name: &str) -> Option<Name> {
-    let labels = || name.split('.').map(str::as_bytes);
+    let labels = || name.split('.').map(octets_of);
+    if name.contains('\\') {
+        return Name::from_labels(labels()).ok();
+    }
     Name::from_ascii(format!("{name}.")).or_else(|_| Name::from_labels(labels())).ok()
 }
 
 fn domain_of(name: &Name) -> Option<Domain> {
-    // By its labels: as text it may have escapes, and a dot within a label would look like two.
-    let label = |label: &[u8]| std::str::from_utf8(label).ok().filter(|text| !text.contains('.')).map(str::to_owned);
-    let labels: Option<Vec<String>> = name.iter().map(label).collect();
-    Domain::published(&labels?.join(".")).ok()
+    let labels: Vec<String> = name.iter().map(text_of).collect();
+    Domain::published(&labels.join(".")).ok()
+}
+
+/// A label as text: an octet that no host name has, a dot among them, is a backslash and three decimal digits
+/// (RFC 1035 §5.1).
+fn text_of(label: &[u8]) -> String {
+    let mut text = String::with_capacity(label.len());
+    for &octet in label {
+        if octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_') {
+            text.push(octet.into());
+        } else {
+            let _never_fails = write!(text, "\\{octet:03}");
+        }
+    }
+    text
+}
+
+/// The octets of such a text.
+fn octets_of(text: &str) -> Vec<u8> {
+    let mut pieces = text.split('\\');
+    let mut octets = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(3).unwrap_or((piece, ""));
+        octets.extend(digits.parse::<u8>().ok());
+        octets.extend_from_slice(rest.as_bytes());
+    }
+    octets
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of all record types")]
@@ -96,6 +124,30 @@ mod tests {
             let Some(Data::Mx(10, Some(read))) = data_of(&RData::MX(MX::new(10, exchange))) else { panic!("{name}") };
             assert_eq!(read.as_str(), name);
         }
+    }
+
+    #[test]
+    fn rfc2181_11_a_name_with_odd_octets_is_asked_for_as_it_stands() {
+        let odd: [(&[u8], &str); 8] = [
+            (b"mx/1", "mx\\0471"),
+            (b"*", "\\042"),
+            (b"m x", "m\\032x"),
+            (b"a@b", "a\\064b"),
+            (b"m\\x", "m\\092x"),
+            (b"a.b", "a\\046b"),
+            ("m\u{fc}".as_bytes(), "m\\195\\188"),
+            (&[0; 63], &"\\000".repeat(63)),
+        ];
+        for (label, text) in odd {
+            let exchange = Name::from_labels([label, b"Example", b"org"]).unwrap();
+            let Some(Data::Mx(_, Some(read))) = data_of(&RData::MX(MX::new(10, exchange.clone()))) else {
+                panic!("{text}")
+            };
+            assert_eq!(read.as_str(), format!("{text}.example.org"));
+            assert_eq!(wire_name(read.as_str()).unwrap(), exchange, "{text}");
+        }
+        assert!(wire_name(&format!("{}.example.org", "\\000".repeat(64))).is_none());
+        assert!(wire_name("a\\").is_some() && wire_name("\\999\\\u{fc}.\\1").is_none(), "junk does no harm");
     }
 
     #[test]

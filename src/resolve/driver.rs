@@ -9,24 +9,24 @@
 
 use super::answer::{Answer, Ask, Freshness, RecordType, Trace};
 use super::cache::{Cache, Cached, Room};
-use super::dnssec::{Anchors, Outcome, Reason, Step, Validated, Validation, Zones};
+use super::dnssec::{Anchors, Outcome, Reason, Validated, Zones};
 use super::error::DnsSetupError;
 use super::event::{DnsEvent, Listener, Probed};
-pub use super::lookup::{Failure, Lookup};
+use super::judging::{ProofRules, has_signatures, vouches};
+pub use super::lookup::{Lookup, LookupFailure};
 use super::own::{self, Own, Realm, Way};
 use super::paths::carried::TypeCarried;
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
 use super::paths::standing::PathStanding;
-use super::paths::{FetchError, Heard, Path, PathName, Source, in_order};
+use super::paths::{FetchError, Path, PathName, Source, in_order};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
-use super::{Security, convert, trust_ad};
+use super::{Security, convert};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, TrustAnchorSource};
 use crate::flight::Flights;
 use crate::outcome::{Cause, PathFailure, Question};
 use async_trait::async_trait;
-use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType as WireType};
 use hickory_proto::serialize::binary::BinEncodable as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,13 +43,19 @@ const ANSWER_OCTETS: usize = 1024;
 const FAILURE_KEPT: Duration = Duration::from_secs(30);
 /// Zones whose keys or whose lack of them are remembered.
 const ZONES_KEPT: usize = 50_000;
-/// Questions that one validation may ask on its path. The validator has its own limits; this is
-/// the fuse behind them.
-const STEPS_LIMIT: usize = 200;
-/// How often other authoritative servers are asked when an answer of theirs is bogus.
-const OTHER_SERVERS_LIMIT: usize = 2;
 
-type Key = (Way, Name, WireType);
+type LookupKey = (Way, Name, WireType);
+
+/// One question to all paths.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    name: &'a Name,
+    record_type: WireType,
+    /// Why no answer to it can be proven, where none can.
+    unproven: Option<&'a Reason>,
+    /// When there is no more time for it.
+    end: Instant,
+}
 
 /// The ways to the DNS that the operator configured.
 pub struct Dns {
@@ -59,12 +65,12 @@ pub struct Dns {
     mode: DnsMode,
     deadline: Duration,
     timeout: Duration,
-    anchors: Anchors,
+    pub(super) anchors: Anchors,
     zones: Zones,
-    cache: Mutex<Cache<Key, Arc<Lookup>>>,
-    flights: Flights<Key, Arc<Lookup>>,
+    cache: Mutex<Cache<LookupKey, Arc<Lookup>>>,
+    flights: Flights<LookupKey, Arc<Lookup>>,
     counts: Mutex<TlsaCounts>,
-    clock: Clock,
+    pub(super) clock: Clock,
     listener: Listener,
 }
 
@@ -94,7 +100,7 @@ impl Dns {
 
     fn with_paths(config: &Config, paths: Paths, clock: Clock, listener: Listener) -> Result<Self, DnsSetupError> {
         Ok(Self {
-            anchors: anchors(&config.dns.trust_anchors)?,
+            anchors: trusted(&config.dns.trust_anchors)?,
             paths,
             own: Own::default(),
             mode: config.dns.mode,
@@ -116,18 +122,19 @@ impl Dns {
 
     /// As [`Dns::lookup`], by this way.
     pub(super) async fn lookup_by(&self, way: Way, name: &str, record_type: RecordType) -> (Answer, Trace) {
-        self.lookup_with(way, (name, record_type), Freshness::Kept).await
+        self.lookup_with(way, name, record_type, Freshness::Kept).await
     }
 
     /// As [`Dns::lookup`], past the answers that are kept here; what comes replaces them.
     pub async fn lookup_fresh(&self, name: &str, record_type: RecordType) -> (Answer, Trace) {
-        self.lookup_with(Way::Configured, (name, record_type), Freshness::Asked).await
+        self.lookup_with(Way::Configured, name, record_type, Freshness::Asked).await
     }
 
     async fn lookup_with(
         &self,
         way: Way,
-        (name, record_type): (&str, RecordType),
+        name: &str,
+        record_type: RecordType,
         freshness: Freshness,
     ) -> (Answer, Trace) {
         let question = Question { name: name.to_owned(), record_type: record_type.word().to_owned() };
@@ -145,8 +152,8 @@ impl Dns {
         let trace = Trace { question: question.clone(), path, failed: lookup.failed.clone() };
         let answer = match &lookup.result {
             Ok(validated) => convert::answer(validated, &question),
-            Err(Failure::Bogus(detail)) => Answer::Failed(Cause::DnsBogus { question, detail: detail.clone() }),
-            Err(Failure::Unavailable) => {
+            Err(LookupFailure::Bogus(detail)) => Answer::Failed(Cause::DnsBogus { question, detail: detail.clone() }),
+            Err(LookupFailure::Unavailable) => {
                 Answer::Failed(Cause::DnsUnavailable { question, tried: lookup.failed.clone() })
             }
         };
@@ -173,7 +180,7 @@ impl Dns {
         Box::pin(self.find_out(key)).await
     }
 
-    async fn find_out(&self, key: Key) -> Arc<Lookup> {
+    async fn find_out(&self, key: LookupKey) -> Arc<Lookup> {
         let look_up = || async {
             // Whoever was asked a moment ago may have just kept it.
             match self.cached(&key) {
@@ -184,12 +191,12 @@ impl Dns {
         self.flights.once(key.clone(), look_up).await
     }
 
-    fn cached(&self, key: &Key) -> Option<Arc<Lookup>> {
+    fn cached(&self, key: &LookupKey) -> Option<Arc<Lookup>> {
         let now = self.clock.now();
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key, now)
     }
 
-    async fn look_up_and_keep(&self, key: Key) -> Arc<Lookup> {
+    async fn look_up_and_keep(&self, key: LookupKey) -> Arc<Lookup> {
         let lookup = Arc::new(self.look_up(&key).await);
         self.tell(&key, &lookup);
         // Whom the system asks may be dead for long while others answer; not every message waits for it.
@@ -207,13 +214,13 @@ impl Dns {
         lookup
     }
 
-    fn keep(&self, key: Key, lookup: Lookup, until: Timestamp) {
+    fn keep(&self, key: LookupKey, lookup: Lookup, until: Timestamp) {
         let octets = octets_of(&lookup);
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.put(key, Cached { value: Arc::new(lookup), octets, until }, self.clock.now());
     }
 
-    fn tell(&self, key: &Key, lookup: &Lookup) {
+    fn tell(&self, key: &LookupKey, lookup: &Lookup) {
         let question = Question { name: without_dot(&key.1), record_type: key.2.to_string() };
         match (&lookup.result, &lookup.path) {
             (Ok(validated), path) => {
@@ -231,20 +238,21 @@ impl Dns {
         }
     }
 
-    fn paths_now(&self) -> List {
+    pub(super) fn paths_now(&self) -> List {
         self.paths.now(|event| (self.listener)(event))
     }
 
     /// Asks those who can know.
-    async fn look_up(&self, (way, name, record_type): &Key) -> Lookup {
+    async fn look_up(&self, (way, name, record_type): &LookupKey) -> Lookup {
         let end = Instant::now() + self.deadline;
+        let wanted = Wanted { name, record_type: *record_type, unproven: None, end };
         match self.own.realm(*way, &name.to_ascii()) {
             Realm::Public => {
-                let found = self.look_up_over(&self.paths_now(), (name, *record_type), None, end).await;
-                self.followed_inside(found, *record_type, end).await
+                let found = self.look_up_over(&self.paths_now(), wanted).await;
+                self.followed_inside(found, wanted).await
             }
             Realm::Private { paths, reason } => {
-                self.look_up_over(&paths, (name, *record_type), Some(&reason), end).await
+                self.look_up_over(&paths, Wanted { unproven: Some(&reason), ..wanted }).await
             }
             Realm::NoDns(reason) => {
                 Lookup { result: Ok(own::no_dns(reason, self.clock.now())), path: None, failed: Vec::new() }
@@ -253,42 +261,36 @@ impl Dns {
     }
 
     /// An alias may lead from a name of the world to a private one.
-    async fn followed_inside(&self, found: Lookup, record_type: WireType, end: Instant) -> Lookup {
+    async fn followed_inside(&self, found: Lookup, wanted: Wanted<'_>) -> Lookup {
         let Some(to) = self.own.led_to(&found).cloned() else { return found };
         let Realm::Private { paths, reason } = self.own.realm(Way::Configured, &to.to_ascii()) else { return found };
-        let rest = self.look_up_over(&paths, (&to, record_type), Some(&reason), end).await;
+        let rest = self.look_up_over(&paths, Wanted { name: &to, unproven: Some(&reason), ..wanted }).await;
         own::joined(found, &to, rest)
     }
 
-    /// Asks path after path. What cannot be proven has a reason for that.
-    async fn look_up_over(
-        &self,
-        all: &[Arc<Path>],
-        (name, record_type): (&Name, WireType),
-        unproven: Option<&Reason>,
-        end: Instant,
-    ) -> Lookup {
+    /// Asks path after path.
+    async fn look_up_over(&self, all: &[Arc<Path>], wanted: Wanted<'_>) -> Lookup {
         let paths = in_order(all, self.clock.now());
         let mut faults: Vec<(&Path, FetchError)> = Vec::new();
         for (nth, path) in paths.iter().enumerate() {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = wanted.end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             // A fair share of what is left, so that a slow path leaves time for the others.
             let waiting = u32::try_from(paths.len() - nth).unwrap_or(1);
             let share = (left / waiting).max(self.timeout).min(left);
-            let attempt = timeout(share, self.attempt(path, (name, record_type), unproven)).await;
+            let attempt = timeout(share, self.attempt(path, &wanted)).await;
             let attempt = attempt.unwrap_or(Err(FetchError::TimedOut));
             let result = match &attempt {
                 Ok(validated) => validated.security.word(),
                 Err(fault) => fault.word(),
             };
-            let record_type = convert::bounded(record_type);
+            let record_type = convert::bounded(wanted.record_type);
             (self.listener)(&DnsEvent::Asked { path: &path.name, record_type, result });
-            if unproven.is_none() {
+            if wanted.unproven.is_none() {
                 let came = attempt.as_ref().ok().map(|validated| record_count(&validated.outcome));
-                self.note_carried(path, name, record_type, came);
+                self.note_carried(path, wanted.name, record_type, came);
             }
             match attempt {
                 Ok(validated) => {
@@ -297,7 +299,7 @@ impl Dns {
                         |other: &Path| other.name == path.name || faults.iter().any(|(f, _)| f.name == other.name);
                     // What they lost before says nothing any more; what they would do now nobody has seen.
                     for other in all.iter().filter(|other| !asked(other)) {
-                        other.forget(name, record_type);
+                        other.forget(wanted.name, record_type);
                         self.tell_news(other, self.clock.now());
                     }
                     let failed = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
@@ -352,110 +354,18 @@ impl Dns {
         self.paths_now().iter().map(|path| (path.name.clone(), path.lately(now))).collect()
     }
 
-    async fn attempt(
-        &self,
-        path: &Path,
-        (name, record_type): (&Name, WireType),
-        unproven: Option<&Reason>,
-    ) -> Result<Validated, FetchError> {
-        if let Some(reason) = unproven {
-            return own::ask(path, name, record_type, reason, self.clock.now()).await;
+    async fn attempt(&self, path: &Path, wanted: &Wanted<'_>) -> Result<Validated, FetchError> {
+        if let Some(reason) = wanted.unproven {
+            return own::ask(path, wanted.name, wanted.record_type, reason, self.clock.now()).await;
         }
-        match self.mode {
-            DnsMode::Validate => self.validate(path, name, record_type).await,
-            DnsMode::TrustAd => self.trust(path, name, record_type).await,
-        }
-    }
-
-    /// Judges what a path brings; what is bogus from some servers of a zone may be sound from others.
-    async fn validate(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, FetchError> {
-        let mut heard = Heard::default();
-        let mut verdict = self.validate_by(path, name, record_type, &mut heard).await;
-        for _again in 0..OTHER_SERVERS_LIMIT {
-            if !matches!(verdict, Err(FetchError::Bogus(_))) || !heard.avoid_those() {
-                break;
-            }
-            verdict = match self.validate_by(path, name, record_type, &mut heard).await {
-                Err(FetchError::TimedOut | FetchError::Broken(_) | FetchError::Code(_) | FetchError::Incomplete(_)) => {
-                    verdict
-                }
-                of_others => of_others,
-            };
-        }
-        verdict
-    }
-
-    /// Fetches the answer and, over the same path, all that proves it.
-    async fn validate_by(
-        &self,
-        path: &Path,
-        name: &Name,
-        record_type: WireType,
-        heard: &mut Heard,
-    ) -> Result<Validated, FetchError> {
-        let first = path.fetch_beside(name, record_type, Flags::Validate, heard).await?;
-        let mut signatures = has_signatures(&first);
-        let (mut missed, mut asked_again) = (None, false);
-        let mut validation = Validation::begin(name, record_type, first, self.clock.now()).up_to(&self.own.private);
-        for _step in 0..STEPS_LIMIT {
-            match validation.step(&self.anchors, &self.zones) {
-                Step::Done(validated) => {
-                    let judged = judge(validated, missed);
-                    return match judged {
-                        Err(FetchError::Bogus(reason)) if !signatures => {
-                            Err(self.bogus_or_stripped(path, reason).await)
-                        }
-                        Ok(_) | Err(_) => judged,
-                    };
-                }
-                Step::Ask(name, record_type) => {
-                    let mut reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
-                    // A resolver that gives up once may have met one bad server of a zone above;
-                    // one second question is cheaper than all of this over another path.
-                    let gave_up = reply.as_ref().is_err_and(|fault| *fault == FetchError::Code(ResponseCode::ServFail));
-                    if gave_up && !std::mem::replace(&mut asked_again, true) {
-                        reply = path.fetch_beside(&name, record_type, Flags::Validate, heard).await;
-                    }
-                    signatures |= reply.as_ref().is_ok_and(has_signatures);
-                    validation.feed(reply.map_err(|fault| {
-                        let said = fault.to_string();
-                        missed.get_or_insert((name, record_type, fault));
-                        said
-                    }));
-                }
-            }
-        }
-        Err(FetchError::Incomplete("the validation asked too many questions".into()))
-    }
-
-    /// An answer that should be signed and comes without any signature: is it the zone, or does
-    /// this path pass none on? The root is always signed, so it tells.
-    async fn bogus_or_stripped(&self, path: &Path, reason: String) -> FetchError {
-        match path.fetch(&Name::root(), WireType::SOA, Flags::Validate).await {
-            Ok(root) if !has_signatures(&root) => FetchError::Stripped,
-            Ok(_) | Err(_) => FetchError::Bogus(reason),
-        }
-    }
-
-    async fn trust(&self, path: &Path, name: &Name, record_type: WireType) -> Result<Validated, FetchError> {
-        let now = self.clock.now();
-        let message = path.fetch(name, record_type, Flags::TrustAd).await?;
-        let mut validated = trust_ad::read(name, record_type, &message, now)?;
-        if validated.security == Security::Secure {
-            return Ok(validated);
-        }
-        // Without AD this says "not signed". That counts only while the resolver still validates.
-        vouches(path).await?;
-        if let Outcome::Found { aliases, .. } = &mut validated.outcome {
-            // AD speaks for the whole chain; the first link is asked for alone (RFC 7672 §2.2.2).
-            if let Some(first) = aliases.first_mut() {
-                let link = path.fetch(name, WireType::CNAME, Flags::TrustAd).await?;
-                if link.metadata.authentic_data {
-                    first.security = Security::Secure;
-                }
-            }
-        }
-        Ok(validated)
+        let proof = ProofRules {
+            mode: self.mode,
+            anchors: &self.anchors,
+            zones: &self.zones,
+            private: &self.own.private,
+            clock: &self.clock,
+        };
+        proof.ask(path, wanted.name, wanted.record_type).await
     }
 
     /// Tries every path once with a question about the root, which is always signed. In
@@ -501,36 +411,14 @@ impl Dns {
 #[async_trait]
 impl Ask for Dns {
     async fn ask(&self, name: &str, record_type: RecordType, freshness: Freshness) -> Answer {
-        self.lookup_with(Way::Configured, (name, record_type), freshness).await.0
+        self.lookup_with(Way::Configured, name, record_type, freshness).await.0
     }
-}
-
-/// Whether a resolver says that it validates: the root is signed, so its SOA comes with AD.
-async fn vouches(path: &Path) -> Result<(), FetchError> {
-    let root = path.fetch(&Name::root(), WireType::SOA, Flags::TrustAd).await?;
-    if root.metadata.authentic_data { Ok(()) } else { Err(FetchError::NotValidating) }
 }
 
 fn not_validating(path: &PathName) -> DnsSetupError {
     let message = "the resolver does not validate (a question for the root's SOA must be answered with the AD bit); \
                    let it validate, or set mode = \"validate\"";
     DnsSetupError::Upstream { upstream: path.to_string(), message: message.to_owned() }
-}
-
-/// A verdict that is none is the path's failure.
-fn judge(validated: Validated, missed: Option<(Name, WireType, FetchError)>) -> Result<Validated, FetchError> {
-    let reason = |validated: &Validated| validated.reason.as_ref().map(ToString::to_string).unwrap_or_default();
-    match validated.security {
-        Security::Secure | Security::Insecure => match validated.outcome {
-            Outcome::ErrorCode(code) => Err(FetchError::Code(code)),
-            Outcome::Found { .. } | Outcome::NoData { .. } | Outcome::NxDomain { .. } => Ok(validated),
-        },
-        Security::Bogus => Err(FetchError::Bogus(reason(&validated))),
-        Security::Indeterminate => Err(FetchError::Incomplete(match missed {
-            Some((name, record_type, fault)) => format!("{name} {record_type}: {fault}"),
-            None => reason(&validated),
-        })),
-    }
 }
 
 /// Bogus only when every path says so: one that is silent proves nothing about the zone.
@@ -540,18 +428,14 @@ fn failed(paths: &[Arc<Path>], faults: &[(&Path, FetchError)]) -> Lookup {
     if !paths.is_empty() && reasons.len() == paths.len() {
         // Most of the time all paths bring the same wrong answer.
         reasons.dedup();
-        return Lookup { result: Err(Failure::Bogus(reasons.join("; "))), path: None, failed };
+        return Lookup { result: Err(LookupFailure::Bogus(reasons.join("; "))), path: None, failed };
     }
     let asked = |path: &Path| faults.iter().any(|(asked, _)| asked.name == path.name);
     failed.extend(paths.iter().filter(|path| !asked(path.as_ref())).map(|path| PathFailure {
         upstream: path.name.to_string(),
         detail: "not asked: the time for the look-up was over".to_owned(),
     }));
-    Lookup { result: Err(Failure::Unavailable), path: None, failed }
-}
-
-fn has_signatures(message: &Message) -> bool {
-    message.all_sections().any(|record| record.record_type() == WireType::RRSIG)
+    Lookup { result: Err(LookupFailure::Unavailable), path: None, failed }
 }
 
 /// The memory an answer takes, about: each record, and beside it what it holds.
@@ -573,7 +457,11 @@ fn without_dot(name: &Name) -> String {
     if text == "." { text } else { text.trim_end_matches('.').to_owned() }
 }
 
-fn anchors(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
+/// The trust anchors that the configuration names.
+///
+/// # Errors
+/// When the file cannot be used.
+pub fn trusted(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
     let TrustAnchorSource::File(path) = source else {
         return Ok(Anchors::builtin());
     };
@@ -587,7 +475,7 @@ mod tests {
     use super::*;
     use crate::resolve::answer::Data;
     use crate::resolve::paths::Transport;
-    use hickory_proto::op::{OpCode, Query};
+    use hickory_proto::op::{Message, OpCode, Query};
     use hickory_proto::rr::rdata::TXT;
     use hickory_proto::rr::{RData, Record};
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -11,18 +11,18 @@ use std::sync::Arc;
 pub enum DnsEvent<'a> {
     /// One path was asked; the result is `secure`, `insecure`, or the word of a fault.
     Asked {
-        /// Whom.
+        /// The path to the DNS.
         path: &'a PathName,
         /// For what: the name of a type, or `other`.
         record_type: &'static str,
-        /// What came.
+        /// The word of the verdict or the fault.
         result: &'static str,
     },
     /// A path is put back, or asked in its turn again.
     PathChanged {
-        /// Which.
+        /// The path to the DNS.
         path: &'a PathName,
-        /// How it stands.
+        /// Its standing from now on.
         standing: PathStanding,
     },
     /// What a path has carried of one type lately.
@@ -38,7 +38,7 @@ pub enum DnsEvent<'a> {
         question: &'a Question,
         /// Who answered.
         path: &'a PathName,
-        /// Who did not.
+        /// The paths that had no answer, and why.
         failed: &'a [PathFailure],
     },
     /// No path gave a usable answer.
@@ -51,7 +51,7 @@ pub enum DnsEvent<'a> {
     /// A validated answer to a question for TLSA records; 0 when they are proven absent or the
     /// zone is not signed.
     TlsaRecords {
-        /// How many.
+        /// The number of records, 0 where there are none.
         count: usize,
     },
     /// `/etc/resolv.conf` names other servers than before.
@@ -68,7 +68,7 @@ pub enum DnsEvent<'a> {
     },
     /// What a path was found to do with DNSSEC at the start.
     Probed {
-        /// Which.
+        /// The path to the DNS.
         path: &'a PathName,
         /// How it was found.
         found: &'a Probed,

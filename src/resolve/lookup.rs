@@ -9,7 +9,7 @@ use crate::outcome::PathFailure;
 pub struct Lookup {
     /// The answer, secure or insecure; or what every path said. From the cache it comes without
     /// its chain of trust.
-    pub result: Result<Validated, Failure>,
+    pub result: Result<Validated, LookupFailure>,
     /// The path that answered.
     pub path: Option<PathName>,
     /// The paths that were asked before it and did not.
@@ -18,7 +18,7 @@ pub struct Lookup {
 
 /// No path gave a usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum LookupFailure {
     /// Every path that was configured says that the answer is bogus.
     Bogus(String),
     /// We could not find out.

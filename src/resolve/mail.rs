@@ -111,7 +111,12 @@ pub async fn resolve_named_host(dns: &Dns, name: &Domain, port: u16) -> Result<R
     if host.addresses == HostAddresses::Known(Vec::new()) {
         return Err(Cause::NoMailHost { domain: name.clone() });
     }
-    Ok(Resolution {
+    Ok(of_named_host(name, port, host, dns.traces()))
+}
+
+/// A next hop that is this one host, because the operator says so.
+pub(super) fn of_named_host(name: &Domain, port: u16, host: MxHost, traces: Vec<Trace>) -> Resolution {
+    Resolution {
         next_hop: name.to_string(),
         port,
         hosts_from: HostsFrom::Configuration,
@@ -119,8 +124,8 @@ pub async fn resolve_named_host(dns: &Dns, name: &Domain, port: u16) -> Result<R
         mx_security: Security::Secure,
         references: vec![name.clone()],
         hosts: vec![host],
-        traces: dns.traces(),
-    })
+        traces,
+    }
 }
 
 /// A next hop that is an address: nothing to look up, and DANE cannot apply (RFC 7672 §2.2).

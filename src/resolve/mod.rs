@@ -1,7 +1,8 @@
 //! From a next-hop domain to MX hosts, their addresses and their TLSA records, each with what
 //! DNSSEC says about it (RFC 5321 §5.1, RFC 7672 §2).
 //!
-//! This page holds the nouns and the pure rules; `driver.rs` asks the questions.
+//! This page holds the nouns and the pure rules; `driver.rs` asks the questions, and
+//! `proof.rs` says which answers are believed.
 //! "Could not find out" is never "there is none": see [`TlsaLookup`].
 
 pub mod answer;
@@ -11,12 +12,14 @@ pub mod dnssec;
 pub mod driver;
 pub mod error;
 pub mod event;
-pub mod lookup;
+mod judging;
+mod lookup;
 pub mod mail;
 mod own;
-pub mod own_hop;
+pub(crate) mod own_hop;
 pub mod paths;
 pub mod probe;
+pub(crate) mod proof;
 pub mod tlsa_counts;
 mod trust_ad;
 

@@ -51,7 +51,7 @@ pub(super) enum Realm {
         /// Why nothing is proven.
         reason: Reason,
     },
-    /// Nobody.
+    /// No server: the name is in no DNS.
     NoDns(Reason),
 }
 
@@ -63,12 +63,12 @@ pub(super) struct Own {
     system: Option<Paths>,
     /// The domains that the system tries behind a name of one label.
     pub(super) search: Vec<Name>,
-    zones: Vec<Zone>,
+    zones: Vec<ZonePaths>,
     /// The names of the private zones: what is validated ends there.
     pub(super) private: Vec<Name>,
 }
 
-struct Zone {
+struct ZonePaths {
     name: String,
     /// None: those of the system.
     paths: Option<List>,
@@ -80,7 +80,7 @@ impl Own {
         let zones = config.dns.private_zones.iter().map(|private| {
             let label = format!("private {}", private.zone);
             let paths = setup.to_servers(&label, &private.servers);
-            Zone { name: private.zone.to_string(), paths: (!paths.is_empty()).then(|| paths.into()) }
+            ZonePaths { name: private.zone.to_string(), paths: (!paths.is_empty()).then(|| paths.into()) }
         });
         let named = |private: &PrivateZone| Name::from_ascii(format!("{}.", private.zone)).ok();
         Ok(Self {
@@ -120,7 +120,7 @@ impl Own {
     }
 
     /// The closest private zone that a name is in.
-    fn zone_around(&self, name: &str) -> Option<&Zone> {
+    fn zone_around(&self, name: &str) -> Option<&ZonePaths> {
         let around = self.zones.iter().filter(|zone| is_at_or_below(name, &zone.name));
         around.max_by_key(|zone| zone.name.len())
     }

@@ -19,9 +19,9 @@
 
 use super::answer::{Answer, RecordType};
 use super::driver::Dns;
-use super::mail::{Asker, combine, resolve_host, tlsa};
+use super::mail::{Asker, combine, of_named_host, resolve_host, tlsa};
 use super::own::Way;
-use super::{AbsentBecause, HostAddresses, HostsFrom, MxHost, Resolution, Security, TlsaLookup};
+use super::{AbsentBecause, HostAddresses, MxHost, Resolution, Security, TlsaLookup};
 use crate::config::{Config, Destination, NextHopAddress, NextHops};
 use crate::outcome::{Cause, PathFailure};
 use crate::smtp::address::Domain;
@@ -42,19 +42,10 @@ const NEXT_HOPS_LIMIT: usize = 200;
 ///
 /// # Errors
 /// [`Cause::NextHopUnknown`] when nobody knows where it is.
-pub async fn resolve_next_hop(dns: &Dns, name: &Domain, port: u16) -> Result<Resolution, Cause> {
+pub(crate) async fn resolve_next_hop(dns: &Dns, name: &Domain, port: u16) -> Result<Resolution, Cause> {
     let asker = Asker::new(dns);
     let host = choose(name, Box::pin(views(&asker, name, port)).await)?;
-    Ok(Resolution {
-        next_hop: name.to_string(),
-        port,
-        hosts_from: HostsFrom::Configuration,
-        // The operator's word needs no signature.
-        mx_security: Security::Secure,
-        references: vec![name.clone()],
-        hosts: vec![host],
-        traces: asker.traces(),
-    })
+    Ok(of_named_host(name, port, host, asker.traces()))
 }
 
 /// What each of those who may know a name says.
@@ -246,7 +237,7 @@ fn unknown(name: &Domain, views: &Views) -> Cause {
 
 /// What is probably wrong with the names that the operator gave, each in a line with the key to
 /// change. All are asked at once, and for a bounded time.
-pub async fn doubts(dns: &Dns, config: &Config) -> Vec<String> {
+pub(crate) async fn doubts(dns: &Dns, config: &Config) -> Vec<String> {
     let next_hops = named(&config.destination, config.delivery.port).into_iter().take(NEXT_HOPS_LIMIT);
     let next_hops = join_all(next_hops.map(async |((name, port), domains)| {
         let said = timeout(PATIENCE, Box::pin(doubt(dns, &name, port))).await;

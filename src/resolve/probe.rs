@@ -2,7 +2,7 @@
 //! check` asks them, delivery never does.
 //!
 //! Each states its transport and its EDNS payload (RFC 6891 §6.2.3), is sent again once over UDP,
-//! and comes to a [`Seen`] whatever happens. Nothing is validated here and nothing kept: that an
+//! and comes to a [`ProbeResult`] whatever happens. Nothing is validated here and nothing kept: that an
 //! answer came is the fact, and how many records it had.
 
 #![expect(clippy::disallowed_methods, reason = "this driver asks servers past the paths of delivery")]
@@ -39,7 +39,7 @@ const DATAGRAM_BYTES: usize = 65_535;
 /// How a question travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Transport {
+pub enum ProbeTransport {
     /// Datagrams.
     Udp,
     /// A connection in clear.
@@ -51,7 +51,7 @@ pub enum Transport {
 /// What came of a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", content = "detail", rename_all = "kebab-case")]
-pub enum Reply {
+pub enum ProbeReply {
     /// Records of the type.
     Records,
     /// The name has none.
@@ -72,22 +72,22 @@ pub enum Reply {
 
 /// One question and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct ProbeResult {
     /// When it was sent.
     pub at: Timestamp,
     /// What was asked.
     pub question: Question,
-    /// How.
-    pub transport: Transport,
+    /// How the question travels.
+    pub transport: ProbeTransport,
     /// The UDP payload that was offered; none without EDNS.
     pub edns: Option<u16>,
     /// The address and port it came from, where that is known.
     pub source: Option<SocketAddr>,
     /// Whom it went to.
     pub destination: Option<SocketAddr>,
-    /// What came.
+    /// What came back.
     #[serde(flatten)]
-    pub reply: Reply,
+    pub reply: ProbeReply,
     /// Records of the type asked for.
     pub records: usize,
     /// The whole answer, in octets.
@@ -107,13 +107,13 @@ pub struct Seen {
 
 /// What to ask.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct ProbeQuestion {
     /// The name.
     pub name: Name,
     /// The type.
     pub record_type: RecordType,
-    /// How.
-    pub transport: Transport,
+    /// How the question travels.
+    pub transport: ProbeTransport,
     /// The UDP payload to offer; none for no EDNS, and then no DNSSEC records come either.
     pub edns: Option<u16>,
     /// How long the answer is waited for.
@@ -124,11 +124,11 @@ pub struct Ask {
 pub struct Server {
     /// It in the words of the configuration: `udp://192.0.2.1:53`.
     pub name: String,
-    way: Way,
+    way: ProbeWay,
     flags: Flags,
 }
 
-enum Way {
+enum ProbeWay {
     Clear(SocketAddr),
     Encrypted(Arc<Path>, SocketAddr),
 }
@@ -137,33 +137,33 @@ impl Server {
     /// Whether the questions travel encrypted.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        matches!(self.way, Way::Encrypted(..))
+        matches!(self.way, ProbeWay::Encrypted(..))
     }
 
     /// How it is asked ordinarily.
     #[must_use]
-    pub fn transport(&self) -> Transport {
+    pub fn transport(&self) -> ProbeTransport {
         match self.way {
-            Way::Clear(_) if self.name.starts_with("tcp://") => Transport::Tcp,
-            Way::Clear(_) => Transport::Udp,
-            Way::Encrypted(..) => Transport::Encrypted,
+            ProbeWay::Clear(_) if self.name.starts_with("tcp://") => ProbeTransport::Tcp,
+            ProbeWay::Clear(_) => ProbeTransport::Udp,
+            ProbeWay::Encrypted(..) => ProbeTransport::Encrypted,
         }
     }
 
     /// Asks one question.
-    pub async fn ask(&self, ask: &Ask, clock: &Clock) -> Seen {
+    pub async fn ask(&self, ask: &ProbeQuestion, clock: &Clock) -> ProbeResult {
         let started = Instant::now();
-        let mut seen = Seen::of(ask, clock.now());
+        let mut seen = ProbeResult::of(ask, clock.now());
         let request = request(ask, self.flags);
         let came = match &self.way {
-            Way::Clear(server) => {
+            ProbeWay::Clear(server) => {
                 seen.destination = Some(*server);
                 clear(*server, ask, &request, &mut seen.source).await
             }
-            Way::Encrypted(path, server) => {
-                (seen.destination, seen.transport) = (Some(*server), Transport::Encrypted);
+            ProbeWay::Encrypted(path, server) => {
+                (seen.destination, seen.transport) = (Some(*server), ProbeTransport::Encrypted);
                 let fetched = timeout(ask.within, path.fetch(&ask.name, ask.record_type, self.flags)).await;
-                fetched.unwrap_or(Err(FetchError::TimedOut)).map_err(Reply::from)
+                fetched.unwrap_or(Err(FetchError::TimedOut)).map_err(ProbeReply::from)
             }
         };
         match came {
@@ -186,7 +186,7 @@ pub fn servers(config: &Config, upstreams: &[Upstream]) -> Result<Vec<Server>, D
     };
     let mut servers = Vec::new();
     for upstream in upstreams {
-        let clear = |name: String, server| Server { name, way: Way::Clear(server), flags };
+        let clear = |name: String, server| Server { name, way: ProbeWay::Clear(server), flags };
         match upstream {
             Upstream::System => {
                 let system = setup::system_servers(&config.dns)?;
@@ -197,7 +197,7 @@ pub fn servers(config: &Config, upstreams: &[Upstream]) -> Result<Vec<Server>, D
                 let mut alone = config.clone();
                 alone.dns.upstreams = vec![upstream.clone()];
                 for path in setup::Setup::new(&alone)?.paths()? {
-                    let way = Way::Encrypted(path, *server);
+                    let way = ProbeWay::Encrypted(path, *server);
                     servers.push(Server { name: upstream.to_string(), way, flags });
                 }
             }
@@ -218,13 +218,13 @@ pub async fn authorities(config: &Config, name: &Name, most: usize) -> Vec<Serve
     }
     let named = |server: &SocketAddr| Server {
         name: format!("server {server} of {}", zone.to_ascii().trim_end_matches('.')),
-        way: Way::Clear(*server),
+        way: ProbeWay::Clear(*server),
         flags: Flags::Authority,
     };
     servers.iter().take(most).map(named).collect()
 }
 
-fn request(ask: &Ask, flags: Flags) -> Message {
+fn request(ask: &ProbeQuestion, flags: Flags) -> Message {
     let mut message = Message::query();
     message.add_query(Query::query(ask.name.clone(), ask.record_type));
     message.metadata.recursion_desired = flags != Flags::Authority;
@@ -240,25 +240,25 @@ fn request(ask: &Ask, flags: Flags) -> Message {
 
 async fn clear(
     server: SocketAddr,
-    ask: &Ask,
+    ask: &ProbeQuestion,
     request: &Message,
     source: &mut Option<SocketAddr>,
-) -> Result<Message, Reply> {
-    let octets = request.to_vec().map_err(|error| Reply::Nonsense(error.to_string()))?;
+) -> Result<Message, ProbeReply> {
+    let octets = request.to_vec().map_err(|error| ProbeReply::Nonsense(error.to_string()))?;
     let talk = async {
         match ask.transport {
-            Transport::Udp => datagram(server, request, &octets, source).await,
-            Transport::Tcp | Transport::Encrypted => stream(server, request, &octets, source).await,
+            ProbeTransport::Udp => datagram(server, request, &octets, source).await,
+            ProbeTransport::Tcp | ProbeTransport::Encrypted => stream(server, request, &octets, source).await,
         }
     };
     match timeout(ask.within, talk).await {
-        Err(_elapsed) => Err(Reply::Silence),
-        Ok(Err(error)) => Err(Reply::NoConnection(error.to_string())),
+        Err(_elapsed) => Err(ProbeReply::Silence),
+        Ok(Err(error)) => Err(ProbeReply::NoConnection(error.to_string())),
         Ok(Ok(answer)) => answer,
     }
 }
 
-type ProbeAnswer = Result<Message, Reply>;
+type ProbeAnswer = Result<Message, ProbeReply>;
 
 async fn datagram(
     server: SocketAddr,
@@ -308,8 +308,8 @@ async fn stream(
     stream.read_exact(&mut came).await?;
     match decode(&came) {
         Ok(message) if answers(&message, request) => Ok(Ok(message)),
-        Ok(_) => Ok(Err(Reply::Nonsense("an answer to another question".into()))),
-        Err(error) => Ok(Err(Reply::Nonsense(error.to_string()))),
+        Ok(_) => Ok(Err(ProbeReply::Nonsense("an answer to another question".into()))),
+        Err(error) => Ok(Err(ProbeReply::Nonsense(error.to_string()))),
     }
 }
 
@@ -320,8 +320,8 @@ fn answers(message: &Message, request: &Message) -> bool {
         && message.queries == request.queries
 }
 
-impl Seen {
-    fn of(ask: &Ask, at: Timestamp) -> Self {
+impl ProbeResult {
+    fn of(ask: &ProbeQuestion, at: Timestamp) -> Self {
         let name = ask.name.to_ascii();
         let name = if name == "." { name } else { name.trim_end_matches('.').to_owned() };
         Self {
@@ -331,7 +331,7 @@ impl Seen {
             edns: ask.edns,
             source: None,
             destination: None,
-            reply: Reply::Silence,
+            reply: ProbeReply::Silence,
             records: 0,
             octets: 0,
             signed: false,
@@ -355,24 +355,24 @@ impl Seen {
             && message.authorities.iter().any(|record| record.record_type() == RecordType::NS);
         let code = message.metadata.response_code;
         self.reply = if message.metadata.truncation {
-            Reply::Truncated
+            ProbeReply::Truncated
         } else if code == ResponseCode::NXDomain {
-            Reply::NxDomain
+            ProbeReply::NxDomain
         } else if code != ResponseCode::NoError {
-            Reply::ErrorCode(code_word(code))
+            ProbeReply::ErrorCode(code_word(code))
         } else if self.records > 0 {
-            Reply::Records
+            ProbeReply::Records
         } else if referral {
-            Reply::Nonsense("a referral instead of an answer".into())
+            ProbeReply::Nonsense("a referral instead of an answer".into())
         } else {
-            Reply::NoData
+            ProbeReply::NoData
         };
     }
 
     /// Whether an answer came that answers.
     #[must_use]
     pub const fn answered(&self) -> bool {
-        matches!(self.reply, Reply::Records | Reply::NoData | Reply::NxDomain | Reply::Truncated)
+        matches!(self.reply, ProbeReply::Records | ProbeReply::NoData | ProbeReply::NxDomain | ProbeReply::Truncated)
     }
 }
 
@@ -401,7 +401,7 @@ fn code_word(code: ResponseCode) -> String {
     }
 }
 
-impl From<FetchError> for Reply {
+impl From<FetchError> for ProbeReply {
     fn from(fault: FetchError) -> Self {
         match fault {
             FetchError::TimedOut => Self::Silence,

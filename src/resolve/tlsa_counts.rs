@@ -13,7 +13,7 @@ const COUNTS_LIMIT: usize = 32;
 /// A name that had so many TLSA records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownCount {
-    /// How many.
+    /// The number of its TLSA records.
     pub records: usize,
     /// The owner of the records.
     pub name: String,

@@ -23,7 +23,7 @@ const ROWS_BEFORE_EVERYTHING: u32 = 60;
 const REST: u32 = 9;
 
 /// Audits the spool of a running relay until it stops, and tells the observer.
-pub async fn watch(spool: SpoolConfig, observer: Arc<Observer>, stop: CancellationToken) {
+pub(super) async fn watch(spool: SpoolConfig, observer: Arc<Observer>, stop: CancellationToken) {
     let _stopped = stop.run_until_cancelled(keep_auditing(spool, observer)).await;
 }
 

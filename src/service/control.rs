@@ -95,7 +95,7 @@ pub enum ControlReply {
     },
     /// It cannot be done; the last line.
     Failed {
-        /// Why not.
+        /// The reason, in words for the operator.
         error: String,
     },
 }

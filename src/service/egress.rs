@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 const READ_EVERY: Duration = Duration::from_secs(60);
 
 /// Reads until `stop`, and tells what has changed and when certificates end.
-pub async fn watch(store: Arc<EgressStore>, observer: Arc<Observer>, stop: CancellationToken) {
+pub(super) async fn watch(store: Arc<EgressStore>, observer: Arc<Observer>, stop: CancellationToken) {
     observer.client_certificates(&store.certificates());
     // Without the signal, which the system may refuse, the clock alone does it.
     let mut hangup = signal(SignalKind::hangup()).ok();

@@ -23,7 +23,7 @@ use crate::service::admin::{self, AdminPort};
 use crate::service::control::{self, Control};
 use crate::service::egress;
 use crate::service::exceptions;
-use crate::service::{audit, selfcheck};
+use crate::service::{audit, incidents, selfcheck, watch};
 use crate::spool::{self, Opened, Recovery, Spool, SpoolError};
 use std::io;
 use std::net::SocketAddr;
@@ -49,7 +49,7 @@ pub enum StartError {
     Spool {
         /// The directory.
         path: String,
-        /// Why not.
+        /// What the spool reports.
         source: SpoolError,
     },
     /// The certificate of the listener cannot be used.
@@ -298,6 +298,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
     let admin = AdminPort { observer: told, spool: stored, dns: Arc::clone(&dns), pipeline, clock, stop: stop.clone() };
     tokio::spawn(admin::run(admin, admin_listener));
     tokio::spawn(control::run(orders, control, stop.clone()));
+    tokio::spawn(watch::watch(Arc::clone(&works.pipeline), stop.clone()));
+    tokio::spawn(incidents::watch(Arc::clone(&works.pipeline), stop.clone()));
     tokio::spawn(audit::watch(config.spool.clone(), Arc::clone(&observer), stop.clone()));
     config.dns.private_zones.iter().for_each(|zone| observer.private_zone(zone));
     EgressStore::doubts(&config).iter().for_each(|doubt| observer.doubt(doubt));

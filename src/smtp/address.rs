@@ -25,6 +25,8 @@ pub const DOMAIN_LIMIT: usize = 253;
 /// The longest domain with U-labels, in octets of UTF-8. Its A-labels must fit [`DOMAIN_LIMIT`],
 /// each with at least one octet for a character that UTF-8 writes with four at the most.
 const U_LABELS_LIMIT: usize = 4 * DOMAIN_LIMIT;
+/// The longest name of the DNS with every octet escaped, in octets of text.
+const ESCAPED_LIMIT: usize = 4 * 255;
 /// Why an address was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
@@ -55,14 +57,21 @@ impl Domain {
         &self.0
     }
 
-    /// A name as a record of the DNS holds it. Whoever publishes one has it, and it is looked up as
-    /// it stands: labels with a hyphen at an edge are no host names (RFC 5321 §4.1.2), and there are
-    /// mail servers that are called so.
+    /// A name as a record of the DNS holds it, odd octets as in a master file: `\\032` (RFC 1035 §5.1).
+    /// Whoever publishes one has it, and it is looked up as it stands (RFC 2181 §11): labels with a hyphen at
+    /// an edge are no host names (RFC 5321 §4.1.2), and there are mail servers that are called so.
     ///
     /// # Errors
-    /// As for any domain, but for the hyphens.
+    /// For what no record can hold in this form.
     pub fn published(text: &str) -> Result<Self, AddressError> {
-        parse_domain(text, |_label| true)
+        let is_escape = |octet: u8| octet == b'\\';
+        let is_label =
+            |label: &str| !label.is_empty() && label.bytes().all(|octet| is_named_so(octet) || is_escape(octet));
+        // Escapes are longer than what they stand for; what is too long is found when it is asked for.
+        if text.len() > ESCAPED_LIMIT || !text.split('.').all(is_label) {
+            return Err(AddressError::Syntax);
+        }
+        Ok(Self(text.to_ascii_lowercase()))
     }
 
     /// The name with the final dot that the DNS uses, so that no search list applies.
@@ -82,25 +91,28 @@ impl FromStr for Domain {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        parse_domain(text, |label| !label.starts_with('-') && !label.ends_with('-'))
+        parse_domain(text)
     }
 }
 
-fn parse_domain(text: &str, may_be_a_label: fn(&str) -> bool) -> Result<Domain, AddressError> {
+fn parse_domain(text: &str) -> Result<Domain, AddressError> {
     let name = a_labels(text)?;
     let name = name.strip_suffix('.').unwrap_or(&name);
     if name.len() > DOMAIN_LIMIT || name.split('.').any(|label| label.len() > 63) {
         return Err(AddressError::DomainTooLong);
     }
-    // Underscores are no host names, yet MX targets and test domains with them exist.
     let is_label = |label: &str| {
-        let is_named_so = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        !label.is_empty() && is_named_so && may_be_a_label(label)
+        !label.is_empty() && label.bytes().all(is_named_so) && !label.starts_with('-') && !label.ends_with('-')
     };
     if !name.split('.').all(is_label) {
         return Err(AddressError::Syntax);
     }
     Ok(Domain(name.to_ascii_lowercase()))
+}
+
+/// Underscores are no host names, yet MX targets and test domains with them exist.
+const fn is_named_so(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_')
 }
 
 /// U-labels as A-labels (RFC 5890 §2.3.2.1, by UTS 46). A name in ASCII stays as it is: what it

@@ -21,11 +21,11 @@
 //! ```
 
 /// So much of a line is looked at, in octets: what RFC 5322 §2.1.1 allows, with its CRLF.
-pub const LINE_LIMIT: usize = 1000;
+pub(crate) const LINE_LIMIT: usize = 1000;
 
 /// A line of a header, without its line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// The first line of a field.
     Field {
         /// Its name as it is written.
@@ -40,7 +40,7 @@ pub enum Line<'a> {
 }
 
 /// The lines of the header that stands at the beginning of `content`.
-pub fn lines(content: &[u8]) -> impl Iterator<Item = Line<'_>> {
+pub(crate) fn lines(content: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let whole = content.split_inclusive(|&octet| octet == b'\n').map(without_line_end);
     whole.take_while(|line| !line.is_empty()).scan(Above::default(), |above, line| Some(above.next(line)))
 }
@@ -48,7 +48,7 @@ pub fn lines(content: &[u8]) -> impl Iterator<Item = Line<'_>> {
 /// How many octets of `content` are header, its last line end included; `None` when the content
 /// has no empty line.
 #[must_use]
-pub fn length(content: &[u8]) -> Option<usize> {
+pub(crate) fn length(content: &[u8]) -> Option<usize> {
     let mut length = 0_usize;
     for line in content.split_inclusive(|&octet| octet == b'\n') {
         if line.ends_with(b"\n") && without_line_end(line).is_empty() {
@@ -62,7 +62,7 @@ pub fn length(content: &[u8]) -> Option<usize> {
 /// Reads the lines of a header that comes in pieces, however it is cut. Of a longer line it keeps
 /// the first [`LINE_LIMIT`] octets.
 #[derive(Clone, Debug, Default)]
-pub struct Scanner {
+pub(crate) struct Scanner {
     line: Vec<u8>,
     is_cut: bool,
     above: Above,
@@ -71,7 +71,7 @@ pub struct Scanner {
 
 /// A line, and whether octets at its end are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read<'a> {
+pub(crate) struct Read<'a> {
     /// The line.
     pub line: Line<'a>,
     /// Whether it was longer than what is kept.
@@ -80,7 +80,7 @@ pub struct Read<'a> {
 
 impl Scanner {
     /// Takes the next piece of content; `see` is shown every line that is whole now.
-    pub fn feed(&mut self, piece: &[u8], mut see: impl FnMut(Read<'_>)) {
+    pub(crate) fn feed(&mut self, piece: &[u8], mut see: impl FnMut(Read<'_>)) {
         for part in piece.split_inclusive(|&octet| octet == b'\n') {
             if self.has_ended {
                 return;
@@ -95,7 +95,7 @@ impl Scanner {
     }
 
     /// Says that no more content comes: a last line without a line end counts.
-    pub fn end(&mut self, mut see: impl FnMut(Read<'_>)) {
+    pub(crate) fn end(&mut self, mut see: impl FnMut(Read<'_>)) {
         if !self.has_ended && !self.line.is_empty() {
             self.line_ends(&mut see);
         }

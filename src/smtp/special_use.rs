@@ -8,7 +8,7 @@ use super::address::Domain;
 
 /// What a special name is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpecialUse {
+pub(crate) enum SpecialUse {
     /// This host: `localhost` (RFC 6761 §6.3).
     ThisHost,
     /// Private networks, whose own resolvers may know it: `local` (RFC 6762 §3; many internal
@@ -32,20 +32,20 @@ impl SpecialUse {
     /// What a name is for, if it is special. It may be written with or without the dot at the end,
     /// in any case, and have labels that no host has.
     #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
+    pub(crate) fn of(name: &str) -> Option<Self> {
         SUFFIXES.iter().find(|(suffix, _)| is_at_or_below(name, suffix)).map(|(_, meaning)| *meaning)
     }
 
     /// As [`SpecialUse::of`].
     #[must_use]
-    pub fn of_domain(domain: &Domain) -> Option<Self> {
+    pub(crate) fn of_domain(domain: &Domain) -> Option<Self> {
         Self::of(domain.as_str())
     }
 }
 
 /// Whether a name is a zone's own or one below it, by whole labels.
 #[must_use]
-pub fn is_at_or_below(name: &str, zone: &str) -> bool {
+pub(crate) fn is_at_or_below(name: &str, zone: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let Some(at) = name.len().checked_sub(zone.len()) else { return false };
     let ends = name.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(zone));

@@ -62,7 +62,7 @@ pub enum AuditFault {
 }
 
 impl AuditFault {
-    /// In words.
+    /// The fault in words for the operator.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {

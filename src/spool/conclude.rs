@@ -14,7 +14,7 @@ const EARLY_TRIES: u32 = 2;
 
 /// The states after an attempt, and what follows from them.
 #[derive(Debug, Default)]
-pub struct Conclusion {
+pub(crate) struct Conclusion {
     /// New states by recipient index.
     pub recipients: Vec<(usize, RecipientState)>,
     /// The recipients that failed for good in this attempt, for the NDR.
@@ -24,7 +24,7 @@ pub struct Conclusion {
 /// Concludes an attempt at `now`. A transient failure after the message's time is up becomes
 /// [`Cause::Expired`] and keeps the real cause.
 #[must_use]
-pub fn conclude(
+pub(crate) fn conclude(
     entry: &SpoolEntry,
     outcomes: impl IntoIterator<Item = (usize, DeliveryOutcome)>,
     retry: &Retry,
@@ -59,13 +59,7 @@ pub fn conclude(
 /// Concludes that no attempt is made before `until`, because the next hop could not be reached for
 /// others. That is no try of this message's recipients; their time runs on.
 #[must_use]
-pub fn wait(
-    entry: &SpoolEntry,
-    recipients: &[usize],
-    (cause, until): (&Cause, Timestamp),
-    (retry, now): (&Retry, Timestamp),
-) -> Conclusion {
-    let time = MessageTime { entry, retry, now };
+pub(crate) fn wait(time: MessageTime<'_>, recipients: &[usize], cause: &Cause, until: Timestamp) -> Conclusion {
     let mut conclusion = Conclusion::default();
     for &index in recipients {
         let (last, due) = (Some(cause.clone()), Some(until));
@@ -101,11 +95,12 @@ impl Conclusion {
     }
 }
 
+/// A message at a moment, under the operator's rules of how long and how often it is tried.
 #[derive(Clone, Copy)]
-struct MessageTime<'a> {
-    entry: &'a SpoolEntry,
-    retry: &'a Retry,
-    now: Timestamp,
+pub(crate) struct MessageTime<'a> {
+    pub(crate) entry: &'a SpoolEntry,
+    pub(crate) retry: &'a Retry,
+    pub(crate) now: Timestamp,
 }
 
 impl MessageTime<'_> {
@@ -280,15 +275,18 @@ mod tests {
         let mut entry = entry();
         let cause = cause();
         let until = Timestamp(50_000);
-        let waiting = wait(&entry, &[0], (&cause, until), (&retry(), Timestamp(1000)));
+        let retry = retry();
+        let waiting = wait(MessageTime { entry: &entry, retry: &retry, now: Timestamp(1000) }, &[0], &cause, until);
         assert_eq!(
             waiting.recipients[0].1.pending(),
             Some(&Pending { last: Some(cause.clone()), due: Some(until), ..Pending::NEW })
         );
-        let waiting = wait(&entry, &[0], (&cause, Timestamp(90_000)), (&retry(), Timestamp(1000)));
+        let waiting =
+            wait(MessageTime { entry: &entry, retry: &retry, now: Timestamp(1000) }, &[0], &cause, Timestamp(90_000));
         entry.recipients[0] = waiting.recipients[0].1.clone();
         assert_eq!(entry.recipients[0].pending().unwrap().due, Some(Timestamp(60_000)), "no longer than its time");
-        let ended = wait(&entry, &[0], (&cause, Timestamp(90_000)), (&retry(), Timestamp(60_000)));
+        let ended =
+            wait(MessageTime { entry: &entry, retry: &retry, now: Timestamp(60_000) }, &[0], &cause, Timestamp(90_000));
         assert!(matches!(&ended.failures[0].1, Cause::Expired { last: Some(_), .. }));
     }
 }

@@ -29,14 +29,14 @@ pub enum Event {
         /// Whom it would have been for; an older relay named nobody and meant any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         recipients: Vec<usize>,
-        /// Why.
+        /// Why no connection was made.
         cause: Cause,
     },
     /// Recipients wait for their next attempt.
     Waits {
         /// By index in the envelope.
         recipients: Vec<usize>,
-        /// Until when.
+        /// When they are tried again.
         due: Timestamp,
         /// Why, where no attempt of this message says it: the next hop could not be reached for
         /// others, and the relay is backing off.
@@ -53,7 +53,7 @@ pub enum Event {
     },
     /// A report about recipients is in the queue.
     Told {
-        /// About which.
+        /// The recipients that the report is about.
         recipients: Vec<usize>,
         /// Its own name in the queue.
         report: QueueId,
@@ -67,7 +67,7 @@ pub enum Event {
     NotTold {
         /// By index in the envelope.
         recipients: Vec<usize>,
-        /// By which rule.
+        /// The rule by which no report is written.
         because: Silence,
     },
     /// The operator did something.
@@ -135,7 +135,7 @@ pub struct Answered {
 pub struct Group {
     /// By index in the envelope.
     pub recipients: Vec<usize>,
-    /// How.
+    /// Their outcome.
     pub outcome: DeliveryOutcome,
 }
 

@@ -7,9 +7,12 @@
 
 use super::audit::{Audit, Depth};
 use super::event::{Event, Silence};
+use super::incident::Incident;
 use super::{EngineError, RecipientState};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
+use crate::outcome::{Peer, TlsVerdict};
+use crate::smtp::address::Domain;
 use async_trait::async_trait;
 use serde::Serialize;
 use std::ops::ControlFlow;
@@ -64,6 +67,38 @@ pub trait Ledger: Send + Sync {
     /// When the ledger cannot be read.
     async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError>;
 
+    /// What clients handed in from the one moment to the other, both included, oldest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn accepted(&self, from: Timestamp, to: Timestamp) -> Result<Box<dyn Listing>, LedgerError>;
+
+    /// Whatever was accepted after this is known here; of what is older, some was removed with the
+    /// history. `None` while nothing was.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn complete_since(&self) -> Result<Option<Timestamp>, LedgerError>;
+
+    /// The incidents that are kept, the newest first; at most `most`.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError>;
+
+    /// Deliveries to recipients of a domain, the newest messages first; at most `most`.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError>;
+
+    /// The domains that mail was accepted for, those with most recipients first; at most `most`. Goes
+    /// through all recipients that the ledger has.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError>;
+
     /// Begins an audit: whether every accepted recipient is accounted for.
     ///
     /// # Errors
@@ -111,7 +146,7 @@ pub struct LedgerMessage {
     pub envelope: Envelope,
     /// Octets of content.
     pub size: u64,
-    /// How it stands.
+    /// Whether a recipient waits, and whether the operator holds it.
     pub standing: MessageState,
     /// When it is due.
     pub due_at: Timestamp,
@@ -140,11 +175,26 @@ pub enum MessageState {
 pub struct LedgerRecipient {
     /// The address.
     pub address: String,
-    /// How it stands.
+    /// Whether the recipient waits or has ended, and how.
     #[serde(flatten)]
     pub state: RecipientState,
     /// Who was told, when it failed.
     pub told: Option<ToldBy>,
+}
+
+/// A recipient whose message was taken by a mail server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PastDelivery {
+    /// The message.
+    pub id: QueueId,
+    /// The recipient.
+    pub recipient: String,
+    /// When the message came in.
+    pub accepted_at: Timestamp,
+    /// Who took it.
+    pub peer: Peer,
+    /// How the connection was protected.
+    pub tls: TlsVerdict,
 }
 
 /// Who was told of a recipient.

@@ -24,6 +24,7 @@ use crate::outcome::{Cause, DeliveryOutcome};
 use async_trait::async_trait;
 use bytes::Bytes;
 use event::{Event, Silence};
+use incident::Incident;
 use owed::{Owed, Reported};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -31,17 +32,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod audit;
-pub mod conclude;
+pub(crate) mod conclude;
 pub mod embedded;
 mod engine;
 pub mod event;
+pub mod incident;
 pub mod ledger;
 mod message_id;
 pub mod owed;
 mod record;
-pub mod schedule;
+pub(crate) mod schedule;
 
 pub use engine::{Opened, open, open_ledger};
+
+/// Incidents that are kept; the oldest go.
+pub const MOST_INCIDENTS: usize = 1000;
 
 /// Why the spool could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -478,6 +483,13 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// When the state cannot be changed.
     async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError>;
+
+    /// Keeps an incident: a new one, or what has become of one. `Ok` means durable. The newest are kept, at
+    /// most [`MOST_INCIDENTS`]; they are no part of what is rebuilt from accepted messages.
+    ///
+    /// # Errors
+    /// When it cannot be recorded.
+    async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError>;
 
     /// How full it is, by what is known here.
     fn stats(&self) -> SpoolStats;

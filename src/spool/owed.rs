@@ -56,7 +56,7 @@ impl Rounds {
     /// None yet.
     pub const NONE: Self = Self { made: 0, last: Timestamp(0) };
 
-    /// With one more.
+    /// Counts one more report.
     #[must_use]
     pub const fn and_one(self, now: Timestamp) -> Self {
         Self { made: self.made.saturating_add(1), last: now }

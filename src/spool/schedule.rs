@@ -24,7 +24,7 @@ const JITTER_DIVISOR: u64 = 10;
 /// The wait starts at `retry.first`, doubles with every attempt up to `retry.longest`, and is
 /// spread by ±10 % so that messages that failed together do not come back together.
 #[must_use]
-pub fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -> Timestamp {
+pub(crate) fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -> Timestamp {
     let doublings = attempts.saturating_sub(1).min(MOST_DOUBLINGS);
     let first_ms = milliseconds(retry.first);
     let wait_ms = first_ms.saturating_mul(1 << doublings).min(milliseconds(retry.longest));
@@ -34,7 +34,7 @@ pub fn next_attempt(retry: &Retry, id: QueueId, attempts: u32, now: Timestamp) -
 /// When a message is due again after an attempt that may have delivered it, the `unclear`-th of that
 /// kind (from 1); not at all after the last.
 #[must_use]
-pub fn after_perhaps_taken(id: QueueId, unclear: u32, now: Timestamp) -> Option<Timestamp> {
+pub(crate) fn after_perhaps_taken(id: QueueId, unclear: u32, now: Timestamp) -> Option<Timestamp> {
     let nth = usize::try_from(unclear.checked_sub(1)?).ok()?;
     let wait = WAITS_AFTER_PERHAPS_TAKEN.get(nth)?;
     Some(now.plus(spread(milliseconds(*wait), id, unclear)))
@@ -43,8 +43,8 @@ pub fn after_perhaps_taken(id: QueueId, unclear: u32, now: Timestamp) -> Option<
 /// A wait with its jitter.
 fn spread(wait_ms: u64, id: QueueId, nth: u32) -> Duration {
     let spread_ms = wait_ms / JITTER_DIVISOR;
-    let dice = mix(id.0 ^ mix(u64::from(nth)));
-    let jitter_ms = dice % spread_ms.saturating_mul(2).saturating_add(1);
+    let random = mix(id.0 ^ mix(u64::from(nth)));
+    let jitter_ms = random % spread_ms.saturating_mul(2).saturating_add(1);
     Duration::from_millis(wait_ms.saturating_sub(spread_ms).saturating_add(jitter_ms))
 }
 
@@ -52,13 +52,13 @@ fn spread(wait_ms: u64, id: QueueId, nth: u32) -> Duration {
 /// leaves room for its jitter, and for the spread of those who wait for the same next hop. What
 /// lies beyond was planned before the clock was set back, and its time has come.
 #[must_use]
-pub fn horizon(retry: &Retry, now: Timestamp) -> Timestamp {
+pub(crate) fn horizon(retry: &Retry, now: Timestamp) -> Timestamp {
     now.plus(retry.longest.saturating_add(retry.longest / 4))
 }
 
 /// The same for a recipient that waits after an attempt that may have delivered.
 #[must_use]
-pub fn horizon_after_perhaps_taken(now: Timestamp) -> Timestamp {
+pub(crate) fn horizon_after_perhaps_taken(now: Timestamp) -> Timestamp {
     let longest = WAITS_AFTER_PERHAPS_TAKEN.iter().max().copied().unwrap_or_default();
     now.plus(longest.saturating_add(longest / 4))
 }
@@ -66,14 +66,14 @@ pub fn horizon_after_perhaps_taken(now: Timestamp) -> Timestamp {
 /// When a message that still waits is returned to its sender (RFC 5321 §4.5.4.1: the give-up
 /// time, generally at least four to five days).
 #[must_use]
-pub fn expires_at(retry: &Retry, accepted_at: Timestamp) -> Timestamp {
+pub(crate) fn expires_at(retry: &Retry, accepted_at: Timestamp) -> Timestamp {
     accepted_at.plus(retry.expire_after)
 }
 
 /// How long a message has waited after so many tries that failed, by the schedule alone: its age
 /// where the clock cannot tell it.
 #[must_use]
-pub fn nominal_age(retry: &Retry, tries: u32) -> Duration {
+pub(crate) fn nominal_age(retry: &Retry, tries: u32) -> Duration {
     let mut wait = retry.first;
     let mut age = Duration::ZERO;
     for tried in 0..tries {

@@ -13,7 +13,7 @@ pub(crate) mod sealed;
 
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
-pub use sealed::Durable;
+pub(crate) use sealed::Durable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -34,7 +34,7 @@ pub struct KeepFault {
 
 /// How a value stands that is kept: where anything here is different, so may the value be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptStamp {
+pub(crate) struct KeptStamp {
     /// Which of the values that were kept under the name it is.
     pub revision: u64,
     /// When it was kept: seconds since 1970, and nanoseconds.
@@ -46,7 +46,7 @@ pub struct KeptStamp {
 impl KeptStamp {
     /// When the value was kept.
     #[must_use]
-    pub const fn kept_at(&self) -> Timestamp {
+    pub(crate) const fn kept_at(&self) -> Timestamp {
         Timestamp(self.modified.0.saturating_mul(1000))
     }
 }
@@ -58,7 +58,7 @@ impl From<&fs::Metadata> for KeptStamp {
 }
 
 /// Keeps small values under names. A name is one that a file can have, and begins with no dot.
-pub trait SmallStore: Send + Sync {
+pub(crate) trait SmallStore: Send + Sync {
     /// Where a name is kept, for people.
     fn place(&self, name: &str) -> String;
 
@@ -110,19 +110,19 @@ pub trait SmallStore: Send + Sync {
 
 /// The store that goes with a spool.
 #[must_use]
-pub fn open(config: &SpoolConfig) -> Box<dyn SmallStore> {
+pub(crate) fn open(config: &SpoolConfig) -> Box<dyn SmallStore> {
     Box::new(StateDir::new(&config.path))
 }
 
 /// A store of its own for many values of one kind, beside the spool.
 #[must_use]
-pub fn open_collection(config: &SpoolConfig, kind: &str) -> Box<dyn SmallStore> {
+pub(crate) fn open_collection(config: &SpoolConfig, kind: &str) -> Box<dyn SmallStore> {
     Box::new(StateDir::collection(&config.path.join(kind)))
 }
 
 /// What is wrong with what a store keeps under a name.
 #[must_use]
-pub fn fault(store: &dyn SmallStore, name: &str, detail: impl Into<String>) -> KeepFault {
+pub(crate) fn fault(store: &dyn SmallStore, name: &str, detail: impl Into<String>) -> KeepFault {
     KeepFault { path: store.place(name), detail: detail.into() }
 }
 
@@ -130,7 +130,11 @@ pub fn fault(store: &dyn SmallStore, name: &str, detail: impl Into<String>) -> K
 ///
 /// # Errors
 /// [`KeepFault`]; then nothing is known.
-pub fn load<T: DeserializeOwned>(store: &dyn SmallStore, name: &str, limit: u64) -> Result<Option<T>, KeepFault> {
+pub(crate) fn load<T: DeserializeOwned>(
+    store: &dyn SmallStore,
+    name: &str,
+    limit: u64,
+) -> Result<Option<T>, KeepFault> {
     let Some(octets) = store.read(name, limit)? else { return Ok(None) };
     sealed::unseal(&octets).map(Some).map_err(|detail| fault(store, name, detail))
 }
@@ -139,14 +143,14 @@ pub fn load<T: DeserializeOwned>(store: &dyn SmallStore, name: &str, limit: u64)
 ///
 /// # Errors
 /// [`KeepFault`]; then what was kept before is kept still.
-pub fn keep(store: &dyn SmallStore, name: &str, value: &impl Serialize) -> Result<(), KeepFault> {
+pub(crate) fn keep(store: &dyn SmallStore, name: &str, value: &impl Serialize) -> Result<(), KeepFault> {
     let octets = sealed::seal(value).map_err(|error| fault(store, name, error.to_string()))?;
     store.replace(name, &octets)
 }
 
 /// A file for each name in one directory.
 #[derive(Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     folder: PathBuf,
     shared: Sharing,
     written: AtomicU64,
@@ -165,14 +169,14 @@ enum Sharing {
 impl StateDir {
     /// The states in a directory, which is not made here.
     #[must_use]
-    pub fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), shared: Sharing::Spool, written: AtomicU64::default() }
     }
 
     /// Many states in a directory of their own. The one above it is not made here: an operator, who may be
     /// another user, must not be the first to make it.
     #[must_use]
-    pub fn collection(folder: &Path) -> Self {
+    pub(crate) fn collection(folder: &Path) -> Self {
         Self { shared: Sharing::Nothing, ..Self::new(folder) }
     }
 

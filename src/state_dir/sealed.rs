@@ -60,8 +60,8 @@ fn sum(body: &[u8]) -> String {
 
 /// Whether a file must be durable when the call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durable {
-    /// It must.
+pub(crate) enum Durable {
+    /// It is on the disk when the call returns.
     Now,
     /// It may be empty or the one before after a crash.
     Later,

@@ -49,8 +49,15 @@ pub(crate) fn check(input: &[u8]) -> (usize, usize) {
     let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
     let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(content.len());
     let content = content.get(..wanted).unwrap_or_default();
-    let original =
-        Original { entry: &entry, content, until: NOW, history: &[], tries_now: 1, earlier: &BTreeSet::new() };
+    let original = Original {
+        entry: &entry,
+        content,
+        until: NOW,
+        history: &[],
+        tries_now: 1,
+        earlier: &BTreeSet::new(),
+        incidents: &[],
+    };
     let named = notifications.reports.iter().map(|due| {
         let report = compose(&context, &original, due, NOW);
         any_mail_system_takes(&report);

@@ -326,7 +326,7 @@ pub(crate) fn older_keys(world: &World, zone: &str, kept: &[u16]) -> Vec<Record>
         kept.contains(&key.calculate_key_tag().unwrap())
     };
     let data = keys.into_iter().filter(is_kept).map(|r| r.data).collect();
-    let set = dane_relay::lab::dns::rrset::RrSet { owner: name(zone), rtype: RecordType::DNSKEY, ttl_s: 60, data };
+    let set = dane_relay::lab::dns::rrset::ZoneRrSet { owner: name(zone), rtype: RecordType::DNSKEY, ttl_s: 60, data };
     world.signed(zone, &set, None).unwrap()
 }
 

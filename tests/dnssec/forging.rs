@@ -6,7 +6,7 @@
 use super::{Resolver, a_record, name, new_world, of_type, tlsa};
 use dane_relay::lab::SignatureFault;
 use dane_relay::lab::dns::plan::{KeyAlgorithm, Signing, SigningPlan};
-use dane_relay::lab::dns::rrset::RrSet;
+use dane_relay::lab::dns::rrset::ZoneRrSet;
 use dane_relay::lab::dns::world::World;
 use dane_relay::lab::dns::zone::dname;
 use dane_relay::resolve::Security;
@@ -136,7 +136,7 @@ fn each_signature(message: &mut Message, change: impl Fn(&mut hickory_proto::dns
 }
 
 fn signed_by(world: &World, zone: &str, owner: &str, data: RData) -> Vec<Record> {
-    let set = RrSet { owner: name(owner), rtype: data.record_type(), ttl_s: 60, data: vec![data] };
+    let set = ZoneRrSet { owner: name(owner), rtype: data.record_type(), ttl_s: 60, data: vec![data] };
     world.signed(zone, &set, None).unwrap()
 }
 

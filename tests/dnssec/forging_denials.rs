@@ -3,7 +3,7 @@
 
 use super::forging::{Scene, TLSA, bank, denial, empty, nsec, play, rename, soa, strip};
 use super::name;
-use dane_relay::lab::dns::rrset::RrSet;
+use dane_relay::lab::dns::rrset::ZoneRrSet;
 use dane_relay::lab::dns::world::World;
 use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC3};
 use hickory_proto::op::{Message, ResponseCode};
@@ -73,7 +73,7 @@ enum Flags {
 
 pub(crate) fn forged_nsec(zone: &str, owner: &str, world: &World) -> Vec<Record> {
     let data = vec![nsec(&format!("zzz.{owner}"), &[RecordType::A])];
-    world.signed(zone, &RrSet { owner: name(owner), rtype: RecordType::NSEC, ttl_s: 60, data }, None).unwrap()
+    world.signed(zone, &ZoneRrSet { owner: name(owner), rtype: RecordType::NSEC, ttl_s: 60, data }, None).unwrap()
 }
 
 pub(crate) const T: RecordType = RecordType::TLSA;

@@ -242,7 +242,7 @@ fn rfc4035_5_3_1_what_the_parent_signed_before_it_delegated_is_not_the_childs() 
     expect(&resolver.verdict("child.test", RecordType::SOA), "secure found 1");
     let stale = resolver.verdict_by("mail.child.test", RecordType::TLSA, |_, rtype, message| {
         if rtype == RecordType::TLSA {
-            let set = dane_relay::lab::dns::rrset::RrSet {
+            let set = dane_relay::lab::dns::rrset::ZoneRrSet {
                 owner: name("mail.child.test"),
                 rtype,
                 ttl_s: 60,

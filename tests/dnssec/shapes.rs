@@ -4,7 +4,7 @@ use super::{Resolver, a_record, expect, name, new_world, of_type, tlsa, verdict}
 use dane_relay::lab::dns::plan::{
     DsOf, DsSpec, EXCESSIVE_ITERATIONS, KeyAlgorithm, KeySpec, Role, Signing, SigningPlan,
 };
-use dane_relay::lab::dns::rrset::RrSet as LabSet;
+use dane_relay::lab::dns::rrset::ZoneRrSet as LabSet;
 use dane_relay::lab::dns::world::World;
 use dane_relay::lab::dns::zone::dname;
 use dane_relay::resolve::Security;

@@ -1,6 +1,7 @@
 //! Mail programs that hand mail in: swaks, smtp-source. And one that takes it: smtp-sink.
 
 use crate::daemon::{Daemon, both, free_address, run, run_ok};
+use crate::namespace::Namespace;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,10 +24,18 @@ pub(crate) struct Swaks<'a> {
 impl Swaks<'_> {
     /// Hands the message in; the dialogue when swaks is content, else a panic with it.
     pub(crate) fn hand_in(&self, dir: &Path) -> String {
+        self.hand_in_by(Command::new("swaks"), dir)
+    }
+
+    /// The same from within another network.
+    pub(crate) fn hand_in_from(&self, host: &Namespace, dir: &Path) -> String {
+        self.hand_in_by(host.within("swaks", &[]), dir)
+    }
+
+    fn hand_in_by(&self, mut swaks: Command, dir: &Path) -> String {
         let first = self.to.split(',').next().unwrap();
         let data = dir.join(format!("swaks-{first}.eml"));
         std::fs::write(&data, stuffed(self.content)).unwrap();
-        let mut swaks = Command::new("swaks");
         swaks.args(["--server", &self.server.ip().to_string(), "--port", &self.server.port().to_string()]);
         swaks.args(["--helo", "client.test", "--from", self.from, "--to", self.to]).args(self.options);
         swaks.arg("--no-data-fixup").arg("--data").arg(format!("@{}", data.display()));

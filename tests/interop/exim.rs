@@ -12,6 +12,7 @@ use std::process::Command;
 /// address; by that Exim chooses name, certificate and whether there is STARTTLS at all. With a
 /// configuration of its own it cannot become root again, so it delivers as the user it runs as.
 const SAME_FOR_ALL: &str = "\
+auth_advertise_hosts = ${if def:tls_in_cipher {*}}
 primary_hostname = exim.test
 spool_directory = DIR/spool
 log_file_path = DIR/log/%slog
@@ -26,6 +27,7 @@ keep_environment =
 deliver_drop_privilege
 begin acl
 to_us:
+  require condition = ${if or{{!bool{MUST_LOG_IN}}{def:authenticated_id}}}
   accept domains = +local_domains
   deny
 begin routers
@@ -42,6 +44,27 @@ folder:
   return_path_add
 ";
 
+/// How clients log in, inside TLS alone.
+const LOGINS: [(&str, &str); 2] = [
+    (
+        "PLAIN",
+        "server_prompts = :\n server_condition = ${if and{{eq{$auth2}{USER}}{eq{$auth3}{SECRET}}}}\n server_set_id = $auth2",
+    ),
+    (
+        "LOGIN",
+        "server_prompts = Username:: : Password::\n server_condition = ${if and{{eq{$auth1}{USER}}{eq{$auth2}{SECRET}}}}\n \
+         server_set_id = $auth1",
+    ),
+];
+
+/// Who may hand mail in for the domains of an Exim.
+pub(crate) enum EximClients<'a> {
+    /// Everybody.
+    Anybody,
+    /// Whoever logs in by this mechanism, `PLAIN` or `LOGIN`, with this name and password.
+    WithLogin(&'a str, &'a str, &'a str),
+}
+
 /// A running Exim.
 pub(crate) struct Exim {
     dir: PathBuf,
@@ -51,6 +74,11 @@ pub(crate) struct Exim {
 impl Exim {
     /// Starts it; needs root, as it takes on other users.
     pub(crate) fn start(dir: &Path, hosts: &[MxHost]) -> Self {
+        Self::start_for(dir, hosts, &EximClients::Anybody)
+    }
+
+    /// Starts it as MX host or smart host.
+    pub(crate) fn start_for(dir: &Path, hosts: &[MxHost], clients: &EximClients<'_>) -> Self {
         let dir = dir.join("exim");
         for folder in ["spool", "log", "mail", "tls"] {
             std::fs::create_dir_all(dir.join(folder)).unwrap();
@@ -67,7 +95,7 @@ impl Exim {
         let program = which("exim4");
         let names = hosts.iter().map(|host| format!("{}: {}\n", host.address.ip(), host.name));
         std::fs::write(dir.join("names"), names.collect::<String>()).unwrap();
-        std::fs::write(dir.join("exim.conf"), configuration(&dir, &program, hosts)).unwrap();
+        std::fs::write(dir.join("exim.conf"), configuration(&dir, &program, hosts) + &rules_for(clients)).unwrap();
         let mut command = Command::new(&program);
         command.arg("-C").arg(dir.join("exim.conf")).args(["-bdf"]);
         let mut daemon = Daemon::start("exim", &command, &dir.join("exim.out"));
@@ -104,5 +132,17 @@ fn configuration(dir: &Path, program: &Path, hosts: &[MxHost]) -> String {
         hosts.iter().map(|host| format!("[{}]:{}", host.address.ip(), host.address.port())).collect();
     writeln!(text, "domainlist local_domains = {}", domains.join(" : ")).unwrap();
     writeln!(text, "local_interfaces = <; {}", listen.join(" ; ")).unwrap();
-    text + SAME_FOR_ALL
+    text
+}
+
+fn rules_for(clients: &EximClients<'_>) -> String {
+    match clients {
+        EximClients::Anybody => SAME_FOR_ALL.replace("MUST_LOG_IN", "false"),
+        EximClients::WithLogin(mechanism, user, password) => {
+            let (name, how) = LOGINS.iter().find(|(name, _)| name == mechanism).unwrap();
+            let how = how.replace("USER", user).replace("SECRET", password);
+            let login = format!("begin authenticators\n{name}:\n driver = plaintext\n public_name = {name}\n {how}\n");
+            SAME_FOR_ALL.replace("MUST_LOG_IN", "true") + &login
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, Dovecot, nginx, swaks, smtp-source,
+//! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, OpenSMTPD, Dovecot, nginx, swaks, smtp-source,
 //! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai. Nothing here
 //! is our own imitation of them.
 //!
@@ -18,13 +18,16 @@
 mod authoritative;
 mod certificate;
 mod client;
+mod content;
 mod daemon;
 mod delivery;
 mod exim;
 mod failure;
 mod load;
+mod loops;
 mod namespace;
 mod odd_tls;
+mod opensmtpd;
 mod oracle;
 mod policies;
 mod postfix;

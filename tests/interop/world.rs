@@ -6,6 +6,7 @@ use crate::postfix::{MxHost, Postfix};
 use crate::relay::Relay;
 use crate::resolver::Resolver;
 use crate::zone::{Authority, ZoneText};
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -94,13 +95,18 @@ impl World {
 
     /// Starts a relay that resolves and delivers in this world; `sections` go below.
     pub(crate) fn start_relay(&self, sections: &str) -> Relay {
+        self.start_relay_in(&[], sections)
+    }
+
+    /// The same, in this environment.
+    pub(crate) fn start_relay_in(&self, environment: &[(&str, &OsStr)], sections: &str) -> Relay {
         let Self { resolver, authority, mx_port, .. } = self;
         let (server, anchor) = (resolver.address, authority.anchor.display());
         let text = format!(
             "[dns]\nupstreams = [\"udp://{server}\"]\ntrust_anchors = \"{anchor}\"\n\
              [delivery]\nport = {mx_port}\nallow_loopback = true\n{sections}"
         );
-        Relay::start(self.dir(), &text)
+        Relay::start_in(environment, self.dir(), &text)
     }
 }
 

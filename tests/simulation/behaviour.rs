@@ -4,7 +4,7 @@ use crate::invariants::Passing;
 use crate::world::World;
 use dane_relay::clock::Timestamp;
 use dane_relay::lab::mx::behaviour::reply;
-use dane_relay::lab::{AnswerFault, Certificate, DomainSpec, Phase, SignatureFault, StartTls, Tlsa, Trouble};
+use dane_relay::lab::{AnswerFault, Certificate, DomainSpec, SignatureFault, StartTls, Tlsa, Trouble, TroubleAt};
 use futures_util::FutureExt as _;
 use hickory_proto::rr::RecordType;
 use std::time::Duration;
@@ -16,9 +16,18 @@ const FORGIVEN_UNTIL: &str = "2026-11-21";
 /// Its end.
 pub(crate) const FORGIVEN_UNTIL_END: Timestamp = Timestamp(1_795_305_600_000);
 
-/// What a domain is like. What heals does so some hours into the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DomainBehaviour {
+/// The enum, and the list of all there is in it.
+macro_rules! behaviours {
+    ($($(#[$what:meta])* $name:ident,)*) => {
+        /// What a domain is like. What heals does so some hours into the world.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum DomainBehaviour { $($(#[$what])* $name,)* }
+
+        pub(crate) const BEHAVIOURS: &[DomainBehaviour] = &[$(DomainBehaviour::$name,)*];
+    };
+}
+
+behaviours! {
     Fine,
     ByPolicy,
     Greylisting,
@@ -62,32 +71,6 @@ use DomainBehaviour::{
 pub(crate) const CHANGING: [DomainBehaviour; 6] =
     [TestingLater, NoPolicyLater, EnforcedLater, PolicyHostGoneLater, Forgiven, ForgivenAtFirst];
 
-pub(crate) const BEHAVIOURS: [DomainBehaviour; 23] = [
-    Fine,
-    ByPolicy,
-    Greylisting,
-    Dead,
-    Silent,
-    Refusing,
-    NullMx,
-    NeverReady,
-    Mismatched,
-    Forged,
-    WithoutTls,
-    PolicyBroken,
-    DeadAtFirst,
-    SilentDnsAtFirst,
-    MismatchedAtFirst,
-    FilteredAtFirst,
-    LosesRepliesAtFirst,
-    TestingLater,
-    NoPolicyLater,
-    EnforcedLater,
-    PolicyHostGoneLater,
-    Forgiven,
-    ForgivenAtFirst,
-];
-
 impl DomainBehaviour {
     /// Whether mail arrives in the end; none where that depends on when it is sent.
     pub(crate) fn delivers(self) -> Option<bool> {
@@ -125,14 +108,16 @@ impl DomainBehaviour {
             Refusing => domain.host(|h| h.known(&["nobody"])),
             FilteredAtFirst => domain.host(|h| h.and_misfits(5)),
             NullMx => domain.null_mx(),
-            NeverReady => domain.host(|h| h.trouble(Phase::Rcpt, Trouble::Reply(reply("451 4.3.0 later").unwrap()))),
+            NeverReady => {
+                domain.host(|h| h.trouble(TroubleAt::Rcpt, Trouble::Reply(reply("451 4.3.0 later").unwrap())))
+            }
             Mismatched | MismatchedAtFirst | Forgiven | ForgivenAtFirst => {
                 domain.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)]))
             }
             Forged => domain.fault(&host, RecordType::TLSA, AnswerFault::Signature(SignatureFault::Bogus)),
             WithoutTls => domain.host(|h| h.starttls(StartTls::NotOffered)),
             SilentDnsAtFirst => domain.fault(name, RecordType::MX, AnswerFault::ServFail),
-            LosesRepliesAtFirst => domain.host(|h| h.trouble(Phase::EndOfData, Trouble::KeepThenDrop)),
+            LosesRepliesAtFirst => domain.host(|h| h.trouble(TroubleAt::EndOfData, Trouble::KeepThenDrop)),
         }
     }
 }
@@ -148,7 +133,7 @@ impl World {
                 DeadAtFirst => self.network.block(name, None),
                 SilentDnsAtFirst => self.lab.world().fault(name, RecordType::MX, None).unwrap(),
                 MismatchedAtFirst | ForgivenAtFirst => self.lab.set_tlsa(&host, &[Tlsa::Fits(3, 1, 1)]).unwrap(),
-                LosesRepliesAtFirst => self.lab.mx(name).unwrap().trouble(Phase::EndOfData, None),
+                LosesRepliesAtFirst => self.lab.mx(name).unwrap().trouble(TroubleAt::EndOfData, None),
                 TestingLater => self.lab.set_mta_sts(name, |policy| policy.id("2").testing()).unwrap(),
                 NoPolicyLater => self.lab.set_mta_sts(name, |policy| policy.id("2").none()).unwrap(),
                 EnforcedLater => {

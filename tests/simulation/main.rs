@@ -25,6 +25,7 @@
 mod behaviour;
 mod crash_snapshot;
 mod dns_paths;
+mod failover;
 mod invariants;
 mod life;
 mod manual_spool;

@@ -201,7 +201,7 @@ fn behaviours(random: &mut SeededRandom, size: Size) -> BTreeMap<String, DomainB
     let certain = certain.iter().copied();
     let mut behaviours: Vec<DomainBehaviour> = certain.collect();
     behaviours.extend((0..changing).map(|_| *random.pick(&CHANGING)));
-    behaviours.extend((0..others).map(|_| *random.pick(&BEHAVIOURS)));
+    behaviours.extend((0..others).map(|_| *random.pick(BEHAVIOURS)));
     behaviours.into_iter().enumerate().map(|(n, behaviour)| (format!("d{n}.test"), behaviour)).collect()
 }
 

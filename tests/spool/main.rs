@@ -60,13 +60,18 @@ macro_rules! every_promise {
                 a_clock_set_back_makes_nothing_wait_longer
                 a_change_is_seen_also_when_it_came_before_the_wait
                 history_tells_in_order_what_happened_and_who_was_told
+                an_incident_is_there_after_a_crash_as_it_was_last
+                the_newest_incidents_are_kept_and_the_oldest_go
                 many_at_once_lose_and_repeat_nothing
             }
             reading {
                 rfc5321_6_1_every_recipient_is_accounted_for_also_after_a_crash
                 the_story_of_a_message_is_told_as_it_was
                 a_message_is_found_by_every_name_it_has
+                the_domains_that_mail_goes_to_are_counted
+                past_deliveries_to_a_domain_are_found_by_it_alone
                 what_waits_is_listed_oldest_first_and_what_is_finished_is_not
+                what_clients_handed_in_is_listed_by_its_time
                 an_open_listing_or_audit_holds_up_nobody
             }
         }

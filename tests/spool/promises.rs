@@ -8,11 +8,15 @@ use crate::sample::{
 };
 use dane_relay::clock::Timestamp;
 use dane_relay::envelope::{Origin, QueueId};
+use dane_relay::outcome::{Cause, Certainty, Question, Side};
 use dane_relay::spool::audit::{Audit, Depth};
 use dane_relay::spool::event::{Event, Silence};
+use dane_relay::spool::incident::{FailureKind, Incident, IncidentEnd, IncidentId, OpenedBy};
 use dane_relay::spool::ledger::MessageState;
 use dane_relay::spool::owed::{Owed, Reported, Rounds};
-use dane_relay::spool::{Claim, Hold, Lease, Notification, Opened, RecipientState, Settlement, Spool, SpoolError};
+use dane_relay::spool::{
+    Claim, Hold, Lease, MOST_INCIDENTS, Notification, Opened, RecipientState, Settlement, Spool, SpoolError,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -393,4 +397,56 @@ async fn consume(spool: &dyn Spool, most: usize) -> Vec<Vec<u8>> {
         }
     }
     seen
+}
+
+fn incident(id: u64) -> Incident {
+    let cause = Cause::DnsUnavailable {
+        question: Question { name: "_25._tcp.mx.one.example".into(), record_type: "TLSA".into() },
+        tried: Vec::new(),
+    };
+    Incident {
+        id: IncidentId(id),
+        kind: FailureKind::of(&cause).unwrap(),
+        cause: "local-dns-count-filter".into(),
+        side: Side::Path,
+        certainty: Certainty::Likely,
+        since: NOW,
+        until: None,
+        ended: None,
+        opened_by: OpenedBy::Domains,
+        domains: vec!["one.example".into()],
+        domain_count: 1,
+        messages: 1,
+        sentence: "Answers vanish.".into(),
+        evidence: vec!["four records pass, five do not".into()],
+        what_to_do: vec!["relay check one.example".into()],
+        reopened: 0,
+        told: None,
+    }
+}
+
+pub(crate) async fn an_incident_is_there_after_a_crash_as_it_was_last<E: Engine>(mut engine: E) {
+    let opened = engine.open(NOW).await.unwrap();
+    let (first, second) = (incident(5), incident(9));
+    for one in [&first, &second] {
+        opened.spool.record_incident(one).await.unwrap();
+    }
+    let ended = Incident { until: Some(LATER), ended: Some(IncidentEnd::Recovered), messages: 12, ..first };
+    opened.spool.record_incident(&ended).await.unwrap();
+    let opened = crash(&mut engine, opened, LATER).await;
+    assert_eq!(engine.ledger().await.incidents(9).await.unwrap(), [second.clone(), ended], "the newest first");
+    assert_eq!(engine.ledger().await.incidents(1).await.unwrap(), [second]);
+    opened.spool.close().await;
+    opened.spool.record_incident(&incident(10)).await.unwrap_err();
+}
+
+pub(crate) async fn the_newest_incidents_are_kept_and_the_oldest_go<E: Engine>(engine: E) {
+    let spool = engine.open(NOW).await.unwrap().spool;
+    let most = u64::try_from(MOST_INCIDENTS).unwrap();
+    // Side by side: each waits for its own commit.
+    let all: Vec<Incident> = (1..=most + 2).map(incident).collect();
+    futures_util::future::try_join_all(all.iter().map(|one| spool.record_incident(one))).await.unwrap();
+    let kept = engine.ledger().await.incidents(usize::MAX).await.unwrap();
+    assert_eq!(kept.len(), MOST_INCIDENTS);
+    assert_eq!(kept.iter().map(|one| one.id.0).min(), Some(3));
 }

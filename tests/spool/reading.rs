@@ -2,13 +2,14 @@
 //! must hold (RFC 5321 §6.1: nothing is lost in silence).
 
 use crate::engine::Engine;
-use crate::sample::{NOW, become_so, claim, delivered, ended, envelope, failed, failed_and_told, report, store};
-use dane_relay::envelope::QueueId;
+use crate::sample::{LATER, NOW, become_so, claim, delivered, ended, envelope, failed, failed_and_told, report, store};
+use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::audit::{Audit, Depth};
 use dane_relay::spool::event::Silence;
 use dane_relay::spool::ledger::{Ledger, LedgerMessage, Listed, MessageState, More, ToldBy};
 use dane_relay::spool::{Hold, Notification, Opened, RecipientState, Settlement, Spool};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// Messages of every kind: one with four recipients that are delivered, failed and told of, removed
 /// and waiting; one that failed in silence; one large that waits.
@@ -147,4 +148,52 @@ pub(crate) async fn an_open_listing_or_audit_holds_up_nobody<E: Engine>(engine: 
     let id = store(spool.as_ref(), envelope("bob@office.example", &["g@x.example"]), b"x").await;
     spool.settle(claim(spool.as_ref(), id).await, failed_and_told(id)).await.unwrap();
     assert!(ledger.message(id).await.unwrap().is_some(), "and it is seen at once by who asks for it");
+}
+
+pub(crate) async fn what_clients_handed_in_is_listed_by_its_time<E: Engine>(engine: E) {
+    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
+    let [several, silent, large] = of_every_kind(spool.as_ref()).await;
+    let later = Envelope { accepted_at: LATER, ..envelope("bob@office.example", &["g@x.example"]) };
+    let later = store(spool.as_ref(), later, b"x").await;
+    caught_up(spool.as_ref(), later).await;
+    let ledger = engine.ledger().await;
+    let accepted = async |from, to| {
+        let (mut listing, mut found) = (ledger.accepted(from, to).await.unwrap(), Vec::new());
+        while let Some(Listed::Message(message)) = listing.next().await.unwrap() {
+            found.push(message.id);
+        }
+        found
+    };
+    assert_eq!(accepted(NOW, NOW).await, [several, silent, large], "finished or not, and no report");
+    assert_eq!(accepted(NOW, LATER).await, [several, silent, large, later]);
+    assert_eq!(accepted(NOW.plus(Duration::from_millis(1)), LATER.plus(Duration::from_secs(1))).await, [later]);
+    assert_eq!(accepted(LATER, NOW).await, []);
+    assert_eq!(ledger.complete_since().await.unwrap(), None, "nothing was removed yet");
+}
+
+pub(crate) async fn past_deliveries_to_a_domain_are_found_by_it_alone<E: Engine>(engine: E) {
+    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
+    let ids = of_every_kind(spool.as_ref()).await;
+    let ledger = engine.ledger().await;
+    let found = async |domain: &str, most| ledger.delivered(&domain.parse().unwrap(), most).await.unwrap();
+    let all = found("x.example", 10).await;
+    assert_eq!(all.iter().map(|one| (one.id, one.recipient.as_str())).collect::<Vec<_>>(), [(ids[0], "a@x.example")]);
+    assert_eq!(found("X.Example", 10).await, all);
+    for other in ["example", "y.example", "sub.x.example"] {
+        assert_eq!(found(other, 10).await, [], "{other}");
+    }
+    assert_eq!(found("x.example", 0).await, []);
+}
+
+pub(crate) async fn the_domains_that_mail_goes_to_are_counted<E: Engine>(engine: E) {
+    let Opened { spool, .. } = engine.open(NOW).await.unwrap();
+    of_every_kind(spool.as_ref()).await;
+    let other = store(spool.as_ref(), envelope("alice@office.example", &["g@Y.example", "h@[192.0.2.1]"]), b"").await;
+    caught_up(spool.as_ref(), other).await;
+    let ledger = engine.ledger().await;
+    let domains =
+        async |most| ledger.destinations(most).await.unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let all = domains(10).await;
+    assert_eq!(all, ["x.example", "y.example"], "the reports of the relay do not count, nor do literals");
+    assert_eq!(domains(1).await, ["x.example".to_owned()]);
 }

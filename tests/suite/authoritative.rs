@@ -5,7 +5,7 @@
 use crate::relay::{config, lab};
 use dane_relay::clock::Clock;
 use dane_relay::lab::dns::authority::Authorities;
-use dane_relay::lab::dns::manner::{Manner, Reproach};
+use dane_relay::lab::dns::manner::{Reproach, ServerManner};
 use dane_relay::lab::dns::server::{DnsServer, PathFault};
 use dane_relay::lab::{Lab, LabBuilder};
 use dane_relay::outcome::Cause;
@@ -106,7 +106,7 @@ async fn where_everything_works_a_look_up_costs_no_question_more_than_it_must() 
 async fn rfc1034_4_3_1_answers_without_aa_are_answers() {
     let world = walked(lab()).await;
     for zone in [".", "test", SIGNED, PLAIN] {
-        world.server(zone).set_manner(Manner::WithoutAa);
+        world.server(zone).set_manner(ServerManner::WithoutAa);
     }
     world.all_of(SIGNED, Security::Secure).await;
     world.all_of(PLAIN, Security::Insecure).await;
@@ -116,7 +116,7 @@ async fn rfc1034_4_3_1_answers_without_aa_are_answers() {
 async fn rfc6891_6_2_2_who_does_not_know_edns_is_asked_without_it() {
     for reproach in Reproach::ALL {
         let world = walked(lab()).await;
-        world.server(PLAIN).set_manner(Manner::KnowsNoEdns(reproach));
+        world.server(PLAIN).set_manner(ServerManner::KnowsNoEdns(reproach));
         assert_eq!(world.host_of(PLAIN).await, Ok((1, Security::Insecure)), "{reproach:?}");
         let before = asked(world.server(PLAIN));
         assert_eq!(world.ask(PLAIN, RecordType::Mx).await, Ok((1, Security::Insecure)), "{reproach:?}");
@@ -128,7 +128,7 @@ async fn rfc6891_6_2_2_who_does_not_know_edns_is_asked_without_it() {
 async fn rfc6891_6_2_2_a_signed_zone_whose_server_does_not_know_edns_cannot_be_validated() {
     for reproach in Reproach::ALL {
         let mut world = walked(lab()).await;
-        world.server(SIGNED).set_manner(Manner::KnowsNoEdns(reproach));
+        world.server(SIGNED).set_manner(ServerManner::KnowsNoEdns(reproach));
         let why = world.host_of(SIGNED).await.unwrap_err();
         let said = if reproach == Reproach::Silence { "no answer from the servers" } else { "does not know EDNS" };
         assert!(why.contains(said), "{reproach:?}: {why}");
@@ -145,8 +145,8 @@ async fn rfc6891_6_2_2_a_signed_zone_whose_server_does_not_know_edns_cannot_be_v
 #[tokio::test]
 async fn rfc6891_7_who_ignores_edns_serves_an_unsigned_zone_and_of_a_signed_one_the_others_are_asked() {
     let mut world = walked(lab()).await;
-    world.server(PLAIN).set_manner(Manner::IgnoresEdns);
-    world.server(SIGNED).set_manner(Manner::IgnoresEdns);
+    world.server(PLAIN).set_manner(ServerManner::IgnoresEdns);
+    world.server(SIGNED).set_manner(ServerManner::IgnoresEdns);
     let _another = world.more(SIGNED, 1).await;
     world.all_of(PLAIN, Security::Insecure).await;
     world.all_of(SIGNED, Security::Secure).await;
@@ -197,11 +197,11 @@ async fn rfc1034_5_3_3_a_server_without_glue_is_looked_up_when_the_one_with_glue
 #[tokio::test]
 async fn rfc2308_2_2_a_denial_with_ns_and_without_soa_is_one_and_being_sent_back_is_none() {
     let world = walked(lab()).await;
-    world.server(PLAIN).set_manner(Manner::DeniesWithServers);
-    world.server(SIGNED).set_manner(Manner::DeniesWithServers);
+    world.server(PLAIN).set_manner(ServerManner::DeniesWithServers);
+    world.server(SIGNED).set_manner(ServerManner::DeniesWithServers);
     world.all_of(PLAIN, Security::Insecure).await;
     world.all_of(SIGNED, Security::Secure).await;
-    for manner in [Manner::SendsBack, Manner::SendsUp, Manner::Refuses] {
+    for manner in [ServerManner::SendsBack, ServerManner::SendsUp, ServerManner::Refuses] {
         world.server(PLAIN).set_manner(manner);
         let why = world.ask("elsewhere.plain.test", RecordType::Mx).await.unwrap_err();
         assert!(why.contains("does not serve plain.test.") || why.contains("REFUSED"), "{manner:?}: {why}");
@@ -212,7 +212,7 @@ async fn rfc2308_2_2_a_denial_with_ns_and_without_soa_is_one_and_being_sent_back
 async fn rfc4035_3_1_4_a_question_for_ds_may_be_answered_by_the_referral() {
     let world = walked(lab()).await;
     for zone in [".", "test"] {
-        world.server(zone).set_manner(Manner::RefersForDs);
+        world.server(zone).set_manner(ServerManner::RefersForDs);
     }
     world.all_of(SIGNED, Security::Secure).await;
     world.all_of(PLAIN, Security::Insecure).await;
@@ -223,9 +223,9 @@ async fn rfc8906_lame_and_refusing_servers_are_passed_over() {
     for zone in [SIGNED, PLAIN] {
         let mut world = walked(lab()).await;
         let more = world.more(zone, 3).await;
-        world.server(zone).set_manner(Manner::Refuses);
-        more[0].set_manner(Manner::SendsUp);
-        more[1].set_manner(Manner::SendsBack);
+        world.server(zone).set_manner(ServerManner::Refuses);
+        more[0].set_manner(ServerManner::SendsUp);
+        more[1].set_manner(ServerManner::SendsBack);
         world.all_of(zone, if zone == SIGNED { Security::Secure } else { Security::Insecure }).await;
         let refused = asked(world.server(zone));
         assert!(world.ask(zone, RecordType::Mx).await.is_ok());
@@ -237,7 +237,7 @@ async fn rfc8906_lame_and_refusing_servers_are_passed_over() {
 async fn rfc7766_servers_over_tcp_alone_are_found() {
     let world = walked(lab()).await;
     for zone in ["test", SIGNED, PLAIN] {
-        world.server(zone).set_manner(Manner::TcpAlone);
+        world.server(zone).set_manner(ServerManner::TcpAlone);
     }
     for (zone, security) in [(SIGNED, Security::Secure), (PLAIN, Security::Insecure)] {
         world.all_of(zone, security).await;

@@ -5,7 +5,7 @@ use crate::relay::{World, heard, lab, says, until};
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
-use dane_relay::lab::{AnswerFault, Certificate, LabBuilder, Phase, SignatureFault, StartTls, Tlsa};
+use dane_relay::lab::{AnswerFault, Certificate, LabBuilder, SignatureFault, StartTls, Tlsa, TroubleAt};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::resolve::{Security, TlsaRecord};
 use hickory_proto::rr::RecordType;
@@ -50,7 +50,7 @@ fn situations() -> LabBuilder {
         .domain("expired.test", |d| d.host(|h| h.certificate(Certificate::IssuedExpired).tlsa([Tlsa::Fits(2, 0, 1)])))
         .domain("notls.test", |d| d.host(|h| h.starttls(StartTls::NotOffered)))
         .domain("down.test", |d| d.host(|h| h.down()))
-        .domain("closed.test", |d| d.host(|h| h.trouble(Phase::Connect, says("554 5.7.1 not from you"))))
+        .domain("closed.test", |d| d.host(|h| h.trouble(TroubleAt::Connect, says("554 5.7.1 not from you"))))
         .domain("null.test", |d| d.null_mx())
         .domain("forged.test", |d| {
             d.fault("mx.forged.test", RecordType::TLSA, AnswerFault::Signature(SignatureFault::Bogus))

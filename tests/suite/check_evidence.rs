@@ -11,7 +11,7 @@ use dane_relay::check::compare::compare;
 use dane_relay::check::evidence::{CertificateEnd, DnsProbe, Evidence, ProbeRole, Whom};
 use dane_relay::clock::Timestamp;
 use dane_relay::outcome::Side;
-use dane_relay::resolve::probe::{Reply, Transport};
+use dane_relay::resolve::probe::{ProbeReply, ProbeTransport};
 use std::path::{Path, PathBuf};
 
 /// What each file must lead to.
@@ -100,7 +100,7 @@ fn without_controls_and_references_nothing_is_claimed() {
 fn an_answer_with_as_many_records_contradicts_a_count_filter() {
     let found = changed("count-filter", |e| {
         for probe in probes(e, is_control) {
-            probe.seen.reply = Reply::Records;
+            probe.seen.reply = ProbeReply::Records;
             probe.seen.octets = 900;
         }
     });
@@ -111,7 +111,7 @@ fn an_answer_with_as_many_records_contradicts_a_count_filter() {
 fn a_tlsa_answer_contradicts_a_type_filter() {
     let found = changed("type-filter", |e| {
         for probe in probes(e, |probe| probe.role == ProbeRole::TlsaWithout) {
-            probe.seen.reply = Reply::NoData;
+            probe.seen.reply = ProbeReply::NoData;
         }
     });
     assert_ne!(found.word, "local-dns-type-filter", "{found:#?}");
@@ -120,7 +120,7 @@ fn a_tlsa_answer_contradicts_a_type_filter() {
 #[test]
 fn a_larger_answer_contradicts_a_size_filter() {
     let found = changed("size-filter", |e| {
-        for probe in probes(e, |probe| probe.role == ProbeRole::Root && probe.seen.transport == Transport::Udp) {
+        for probe in probes(e, |probe| probe.role == ProbeRole::Root && probe.seen.transport == ProbeTransport::Udp) {
             probe.seen.octets = 1139;
         }
     });
@@ -131,7 +131,7 @@ fn a_larger_answer_contradicts_a_size_filter() {
 fn a_harmless_question_that_fails_at_the_end_is_an_outage_and_no_filter() {
     let found = changed("count-filter", |e| {
         for probe in probes(e, |probe| probe.role == ProbeRole::Again) {
-            probe.seen.reply = Reply::Silence;
+            probe.seen.reply = ProbeReply::Silence;
         }
     });
     assert_eq!(found.word, "inconclusive", "{found:#?}");
@@ -142,7 +142,7 @@ fn a_harmless_question_that_fails_at_the_end_is_an_outage_and_no_filter() {
 fn silence_everywhere_is_an_outage_and_no_filter() {
     let found = changed("count-filter", |e| {
         for probe in &mut e.dns {
-            probe.seen.reply = Reply::Silence;
+            probe.seen.reply = ProbeReply::Silence;
         }
     });
     assert_eq!(found.word, "resolver-side", "{found:#?}");
@@ -153,7 +153,7 @@ fn silence_everywhere_is_an_outage_and_no_filter() {
 fn the_recipient_is_not_accused_while_an_encrypted_way_has_the_records() {
     let found = changed("recipient-serv-fail", |e| {
         for probe in probes(e, |probe| probe.whom == Whom::Reference && probe.role == ProbeRole::Subject) {
-            probe.seen.reply = Reply::Records;
+            probe.seen.reply = ProbeReply::Records;
             probe.seen.records = 1;
         }
     });

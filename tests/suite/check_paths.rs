@@ -8,7 +8,7 @@ use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::dns::authority::Authorities;
 use dane_relay::lab::dns::fronts::{Front, FrontKind};
-use dane_relay::lab::dns::server::{PathFault, Transport};
+use dane_relay::lab::dns::server::{LabTransport, PathFault};
 use dane_relay::lab::story::stage::canary_zone;
 use dane_relay::lab::{AnswerFault, Lab, LabBuilder};
 use dane_relay::resolve::tlsa_counts::KnownCount;
@@ -172,7 +172,7 @@ async fn without_canary_and_reference_the_box_everywhere_is_not_blamed_on_the_re
 #[tokio::test]
 async fn the_box_on_udp_alone_is_a_warning_because_tcp_brings_the_answer() {
     let scene = Scene::new().await.canary();
-    scene.lab.dns().set_path_on(Transport::Udp, [BOX]);
+    scene.lab.dns().set_path_on(LabTransport::Udp, [BOX]);
     let report = scene.says(Verdict::Warning, "path", "proven", "local-dns-count-filter").await;
     assert!(report.text().contains("Mail for rollover.test is delivered"), "{}", report.text());
 }
@@ -202,7 +202,7 @@ async fn a_box_that_drops_edns_is_told_by_the_questions_without() {
 async fn a_box_that_drops_large_datagrams_is_a_filter_by_size() {
     let lab = Lab::builder().domain("rollover.test", |d| d.host(|h| h.and_misfits(15))).domain(CANARY, canary_zone);
     let scene = Scene::of(lab).await.canary();
-    scene.lab.dns().set_path_on(Transport::Udp, [PathFault::DropOver(600)]);
+    scene.lab.dns().set_path_on(LabTransport::Udp, [PathFault::DropOver(600)]);
     scene.says(Verdict::Warning, "path", "proven", "local-dns-size-filter").await;
 }
 

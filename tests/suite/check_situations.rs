@@ -5,8 +5,8 @@ use dane_relay::check::evidence::Evidence;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, analyse};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
-use dane_relay::lab::mx::host::MxHost;
-use dane_relay::lab::story::situation::Mail;
+use dane_relay::lab::mx::host::RunningMxHost;
+use dane_relay::lab::story::situation::MessageFate;
 use dane_relay::lab::story::stage::{CANARY, DOMAIN};
 use dane_relay::lab::{Situation, Stage};
 use dane_relay::outcome::Side;
@@ -87,7 +87,7 @@ fn shape(report: &CheckReport) {
 }
 
 fn nobody_was_sent_mail(stage: &Stage) {
-    let hosts: Vec<&MxHost> = stage.lab.hosts().chain([stage.proxy()]).collect();
+    let hosts: Vec<&RunningMxHost> = stage.lab.hosts().chain([stage.proxy()]).collect();
     for host in hosts {
         for verb in ["MAIL", "RCPT", "DATA", "BDAT"] {
             let begun = host.seen().iter().any(|seen| format!("{seen:?}").contains(&format!("\"{verb} ")));
@@ -117,8 +117,10 @@ async fn is_diagnosed(situation: Situation) {
         assert_eq!(found.word, word, "{situation:?}\n{all}");
     }
     match truth.mail {
-        Mail::Delivered(_) => assert!(matches!(report.verdict, Verdict::Ok | Verdict::Warning), "{situation:?}\n{all}"),
-        Mail::Waits { cause, .. } | Mail::Returned { cause, .. } => {
+        MessageFate::Delivered(_) => {
+            assert!(matches!(report.verdict, Verdict::Ok | Verdict::Warning), "{situation:?}\n{all}")
+        }
+        MessageFate::Waits { cause, .. } | MessageFate::Returned { cause, .. } => {
             assert_eq!(report.verdict, Verdict::Fault, "{situation:?}\n{all}");
             assert_eq!(report.fault.as_ref().map(|fault| fault.cause), Some(cause), "{situation:?}\n{all}");
         }

@@ -260,7 +260,7 @@ async fn rfc7672_2_2_3_a_next_hop_of_the_operator_is_held_to_the_records_of_its_
 }
 
 #[tokio::test]
-async fn rfc7672_3_every_connection_is_checked_anew_and_a_repaired_host_gets_the_mail() {
+async fn rfc7672_3_every_connection_is_checked_again_and_a_repaired_host_gets_the_mail() {
     let right = Arc::new(Identity::self_signed(&["mx.dane.test"]).unwrap());
     let given = Certificate::Given(Arc::clone(&right));
     let world = World::start(with_host(lab(), "dane.test", |h| h.certificate(given.clone()))).await;

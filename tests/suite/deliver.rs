@@ -3,19 +3,19 @@
 
 use crate::relay::{PATIENCE, SENDER, World, below_received, content, expect, heard, lab, queue_id, says, until};
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{LabBuilder, Phase, Trouble};
+use dane_relay::lab::{LabBuilder, Trouble, TroubleAt};
 use dane_relay::outcome::{Cause, Phase as At};
 use futures_util::future::join_all;
 use std::time::Duration;
 
 /// The steps of a conversation at which a host can say no.
-const PHASES: [(Phase, &str); 6] = [
-    (Phase::Connect, "connect.test"),
-    (Phase::Ehlo, "ehlo.test"),
-    (Phase::Mail, "mail.test"),
-    (Phase::Rcpt, "rcpt.test"),
-    (Phase::Data, "data.test"),
-    (Phase::EndOfData, "dot.test"),
+const PHASES: [(TroubleAt, &str); 6] = [
+    (TroubleAt::Connect, "connect.test"),
+    (TroubleAt::Ehlo, "ehlo.test"),
+    (TroubleAt::Mail, "mail.test"),
+    (TroubleAt::Rcpt, "rcpt.test"),
+    (TroubleAt::Data, "data.test"),
+    (TroubleAt::EndOfData, "dot.test"),
 ];
 
 fn with_trouble(trouble: &Trouble) -> LabBuilder {
@@ -25,13 +25,13 @@ fn with_trouble(trouble: &Trouble) -> LabBuilder {
 }
 
 /// The mail waits with a cause that `is_right`, and is delivered once the trouble is over.
-async fn waits_and_arrives(trouble: Trouble, is_right: impl Fn(Phase, &Cause) -> bool) {
+async fn waits_and_arrives(trouble: Trouble, is_right: impl Fn(TroubleAt, &Cause) -> bool) {
     let world = World::with(with_trouble(&trouble), |_, config| {
         config.delivery.reply_timeout = Duration::from_secs(1);
     });
     let world = world.await;
     let (world, is_right) = (&world, &is_right);
-    let one = |(phase, domain): (Phase, &'static str)| async move {
+    let one = |(phase, domain): (TroubleAt, &'static str)| async move {
         let to = format!("bob@{domain}");
         let id = world.mail(&[&to]).await;
         let cause = world.deferred(id, &to, 1).await;
@@ -59,23 +59,23 @@ async fn rfc5321_4_2_1_a_4yz_reply_at_any_step_keeps_the_mail() {
 
 #[tokio::test]
 async fn rfc5321_4_5_4_1_a_connection_lost_at_any_step_keeps_the_mail() {
-    let word = |phase| if phase == Phase::EndOfData { "perhaps-taken" } else { "connection-lost" };
+    let word = |phase| if phase == TroubleAt::EndOfData { "perhaps-taken" } else { "connection-lost" };
     waits_and_arrives(Trouble::Drop, |phase, cause| cause.row().word == word(phase)).await;
 }
 
 #[tokio::test]
 async fn rfc5321_4_5_3_2_a_host_that_falls_silent_at_any_step_keeps_the_mail() {
     let at = |phase| match phase {
-        Phase::Connect => At::Greeting,
-        Phase::Ehlo | Phase::StartTls | Phase::Quit => At::Ehlo,
-        Phase::Mail => At::MailFrom,
-        Phase::Rcpt => At::RcptTo,
-        Phase::Data => At::Data,
-        Phase::EndOfData => At::EndOfData,
+        TroubleAt::Connect => At::Greeting,
+        TroubleAt::Ehlo | TroubleAt::EhloInTls | TroubleAt::StartTls | TroubleAt::Quit => At::Ehlo,
+        TroubleAt::Mail => At::MailFrom,
+        TroubleAt::Rcpt => At::RcptTo,
+        TroubleAt::Data => At::Data,
+        TroubleAt::EndOfData => At::EndOfData,
     };
     let is_right = |phase, cause: &Cause| {
         let is_silence = matches!(cause, Cause::TimedOut { phase: when, .. } if *when == at(phase));
-        is_silence || (phase == Phase::EndOfData && matches!(cause, Cause::PerhapsTaken { .. }))
+        is_silence || (phase == TroubleAt::EndOfData && matches!(cause, Cause::PerhapsTaken { .. }))
     };
     waits_and_arrives(Trouble::Hang, is_right).await;
 }
@@ -84,7 +84,7 @@ async fn rfc5321_4_5_3_2_a_host_that_falls_silent_at_any_step_keeps_the_mail() {
 async fn rfc5321_4_2_1_a_5yz_reply_at_any_step_fails_the_recipient() {
     let world = World::start(with_trouble(&says("554 5.7.1 not from you"))).await;
     for (phase, domain) in PHASES {
-        if phase == Phase::Ehlo {
+        if phase == TroubleAt::Ehlo {
             // Without EHLO there is no STARTTLS, and that is for the host's administrator to mend.
             expect(&world.defers(&format!("bob@{domain}")).await, "starttls-not-supported", "4.7.321");
         } else {
@@ -137,9 +137,9 @@ async fn rfc5321_4_5_4_1_recipients_of_one_domain_share_a_transaction_up_to_its_
 async fn rfc5321_6_1_a_reply_lost_after_the_dot_makes_no_copies_while_other_mail_is_tried_again() {
     let lab = lab()
         .domain("lossy.test", |d| {
-            d.host(|h| h.trouble(Phase::EndOfData, Trouble::KeepThenDrop)).add_host("mx2.lossy.test", 20, |h| h)
+            d.host(|h| h.trouble(TroubleAt::EndOfData, Trouble::KeepThenDrop)).add_host("mx2.lossy.test", 20, |h| h)
         })
-        .domain("busy.test", |d| d.host(|h| h.trouble(Phase::Mail, says("451 4.3.0 later"))));
+        .domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.0 later"))));
     let world = World::start(lab).await;
     let id = world.mail(&["bob@lossy.test"]).await;
     let cause = world.deferred(id, "bob@lossy.test", 1).await;
@@ -269,7 +269,7 @@ async fn rfc5321_3_7_one_message_goes_once_to_each_domain() {
 #[tokio::test]
 async fn rfc5321_4_5_4_1_a_host_that_hangs_does_not_hold_up_other_mail() {
     let stalled = |lab: LabBuilder, n: usize| {
-        lab.domain(&format!("stalled{n}.test"), |d| d.host(|h| h.trouble(Phase::Mail, Trouble::Hang)))
+        lab.domain(&format!("stalled{n}.test"), |d| d.host(|h| h.trouble(TroubleAt::Mail, Trouble::Hang)))
     };
     let world = World::start((0..3).fold(lab().domain("good.test", |d| d), stalled)).await;
     let mut waiting = Vec::new();

@@ -10,7 +10,7 @@ use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Certificate, HostSpec, LabBuilder, Phase, StartTls, Tlsa};
+use dane_relay::lab::{Certificate, HostSpec, LabBuilder, StartTls, Tlsa, TroubleAt};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::pipeline::outbound::Outbound;
 use dane_relay::service::exceptions;
@@ -252,7 +252,7 @@ async fn clear_text_after_a_refused_starttls_is_a_setting() {
 async fn rfc3207_4_what_a_host_says_for_want_of_the_tls_that_it_refused_is_no_verdict() {
     let host = |h: HostSpec| {
         h.starttls(StartTls::Refused(Reply::new(454, 7, 0, "TLS not available now")))
-            .trouble(Phase::Mail, says("530 5.7.0 Must issue a STARTTLS command first"))
+            .trouble(TroubleAt::Mail, says("530 5.7.0 Must issue a STARTTLS command first"))
     };
     let world = World::start(lab().domain("strict.test", |d| d.plain().host(host))).await;
     let cause = world.defers("bob@strict.test").await;

@@ -5,7 +5,7 @@ use crate::relay::{SENDER, config, lab, until};
 use crate::wrapped_spool::{Around, Call, WrappedSpool};
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::envelope::{ClientInfo, Envelope, Origin, QueueId};
-use dane_relay::lab::{Lab, Phase, Trouble};
+use dane_relay::lab::{Lab, Trouble, TroubleAt};
 use dane_relay::observe::Observer;
 use dane_relay::outcome::{Cause, DeliveryOutcome};
 use dane_relay::pipeline::outbound::OutboundPaths;
@@ -89,7 +89,7 @@ struct World {
 impl World {
     /// The message and, where it was tried before, what became of its recipient.
     async fn new(envelope: Envelope, tried: Option<RecipientState>, holding: Holding) -> Self {
-        let lab = lab().domain("silent.test", |d| d.host(|h| h.trouble(Phase::Mail, Trouble::Hang)));
+        let lab = lab().domain("silent.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, Trouble::Hang)));
         let (lab, folder) = (lab.start().await.unwrap(), tempfile::tempdir().unwrap());
         let (config, clock) = (Arc::new(config(&lab, folder.path())), Clock::system());
         let inner = spool::open(&config.spool, clock.now()).await.unwrap().spool;

@@ -17,6 +17,7 @@
 mod accept;
 mod authoritative;
 mod check;
+mod check_bundle;
 mod check_evidence;
 mod check_paths;
 mod check_situations;
@@ -27,6 +28,7 @@ mod destination;
 mod exchange;
 mod grid;
 mod health;
+mod incidents;
 mod ipv6;
 mod leases;
 mod next_hop_lists;
@@ -48,9 +50,12 @@ mod reuse;
 mod scripted;
 mod selfcheck;
 mod serve;
+mod setup;
 mod situations;
 mod smart_host;
 mod sts;
+mod tracking;
+mod watch;
 mod wire;
 mod worlds;
 #[path = "../support/wrapped_spool.rs"]

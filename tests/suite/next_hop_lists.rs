@@ -5,7 +5,7 @@ use crate::relay::{World, expect, heard, lab, saw_no_mail, says};
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
-use dane_relay::lab::{Block, Lab, LabBuilder, Phase, StartTls, Tlsa};
+use dane_relay::lab::{Block, Lab, LabBuilder, StartTls, Tlsa, TroubleAt};
 use std::path::Path;
 
 /// `exch1.test` and `exch2.test`, in front of which mail for `office2.test` arrives.
@@ -92,7 +92,7 @@ async fn rfc7672_6_the_second_next_hop_is_held_to_what_the_first_is() {
 #[tokio::test]
 async fn a_refusal_of_the_recipient_is_final_and_asked_of_nobody_else() {
     let (world, _) = world(two(), in_order).await;
-    world.mx("exch1.test").trouble(Phase::Rcpt, says("550 5.1.1 no such user"));
+    world.mx("exch1.test").trouble(TroubleAt::Rcpt, says("550 5.1.1 no such user"));
     expect(&world.fails("eve@inside.example").await, "rejected", "5.1.1");
     assert_eq!(world.mx("exch2.test").connections(), 0);
 }

@@ -6,7 +6,7 @@ use crate::relay::{PATIENCE, SENDER, World, configuration, content, hand_in, hea
 use crate::report::{Report, until_settled};
 use dane_relay::config::Config;
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{AnswerFault, Lab, LabBuilder, Phase, Tlsa};
+use dane_relay::lab::{AnswerFault, Lab, LabBuilder, Tlsa, TroubleAt};
 use hickory_proto::rr::RecordType;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 /// What stops mail now: a busy host, a certificate that does not fit, a DNS that does not answer.
 fn stuck() -> LabBuilder {
     lab()
-        .domain("busy.test", |d| d.host(|h| h.trouble(Phase::Rcpt, says("451 4.3.0 later"))))
+        .domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Rcpt, says("451 4.3.0 later"))))
         .domain("bad.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
         .domain("mute.test", |d| d.fault("mx.mute.test", RecordType::TLSA, AnswerFault::ServFail))
         .domain("null.test", |d| d.null_mx())
@@ -55,7 +55,7 @@ async fn rfc3461_5_2_5_a_message_that_waits_is_told_of_once() {
     assert!(report.groups[1].contains_key("Will-Retry-Until"));
     assert!(report.text.contains("It is not lost, and you need not send it again."), "{}", report.text);
     world.deferred(id, "bob@busy.test", 6).await;
-    world.mx("busy.test").trouble(Phase::Rcpt, None);
+    world.mx("busy.test").trouble(TroubleAt::Rcpt, None);
     world.delivered(id, "bob@busy.test").await;
     until_settled(&world).await;
     assert_eq!(world.mx("office.test").messages().len(), 1);
@@ -210,7 +210,7 @@ impl Kept {
         Self { lab, folder, config }
     }
 
-    fn office(&self) -> &dane_relay::lab::MxHost {
+    fn office(&self) -> &dane_relay::lab::RunningMxHost {
         self.lab.mx("office.test").unwrap()
     }
 }

@@ -1,15 +1,16 @@
 //! Mail servers of all kinds at the other end of STARTTLS, and people on the path to them
 //! (RFC 3207 §4.2, RFC 7672 §8.1, RFC 9325 §3).
 
-use crate::relay::{World, expect, heard, lab, saw_no_mail};
+use crate::relay::{World, expect, heard, lab, saw_no_mail, says};
 use dane_relay::check::Checker;
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::lab::mx::behaviour::TlsFacts;
 use dane_relay::lab::{
-    Certificate, HostSpec, Lab, LabBuilder, MxHost, Phase, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, Versions,
+    Certificate, HostSpec, Lab, LabBuilder, RunningMxHost, SessionOrigin, StartTls, TlsShape, Tlsa, Trouble, TroubleAt,
+    Versions,
 };
-use dane_relay::outcome::{Cause, Phase as At};
+use dane_relay::outcome::{Cause, DeliveryOutcome, Phase as At};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn plain(lab: LabBuilder, domain: &str, change: impl FnOnce(HostSpec) -> HostSpe
 }
 
 /// What the host says of the TLS session of its last message.
-fn last_session(host: &MxHost) -> TlsFacts {
+fn last_session(host: &RunningMxHost) -> TlsFacts {
     host.messages().pop().unwrap().tls.unwrap()
 }
 
@@ -75,7 +76,7 @@ async fn rfc9325_3_4_no_resumed_session_hides_another_certificate() {
 
 #[tokio::test]
 async fn rfc9325_3_5_a_cut_inside_tls_after_the_dot_is_no_success_and_one_after_the_reply_is() {
-    let at_the_dot = |trouble| move |h: HostSpec| h.trouble(Phase::EndOfData, trouble);
+    let at_the_dot = |trouble| move |h: HostSpec| h.trouble(TroubleAt::EndOfData, trouble);
     let lab = dane(lab(), "cut.test", at_the_dot(Trouble::Drop));
     let world = World::start(dane(lab, "told.test", at_the_dot(Trouble::ReplyThenDrop))).await;
     let id = world.mail(&["bob@cut.test"]).await;
@@ -144,6 +145,23 @@ async fn rfc7435_silence_in_the_handshake_does_not_stop_mail_that_nobody_protect
     let id = world.mail(&["bob@plain.test"]).await;
     assert_eq!(world.delivered(id, "bob@plain.test").await.tls, "clear-text");
     assert_eq!(world.mx("plain.test").connections(), 3, "in the same attempt: a large hello, a small one, none");
+}
+
+#[tokio::test]
+async fn rfc7435_a_refusal_or_silence_at_ehlo_inside_tls_is_spoilt_tls() {
+    for trouble in [says("451 4.3.0 not now"), says("550 5.7.1 not you"), Trouble::Hang, Trouble::Drop] {
+        let spoilt = |h: HostSpec| h.trouble(Phase::EhloInTls, trouble.clone());
+        let world = World::with(dane(plain(lab(), "plain.test", spoilt), "dane.test", spoilt), |_, config| {
+            config.delivery.reply_timeout = Duration::from_secs(1);
+        });
+        let world = world.await;
+        assert_eq!(world.delivers("bob@plain.test").await.tls, "clear-text", "{trouble:?}");
+        // What it says inside TLS that is proven is a verdict.
+        let id = world.mail(&["bob@dane.test"]).await;
+        let told = world.news(id, "bob@dane.test", |news| !news.is_empty()).await;
+        assert!(matches!(told[0], DeliveryOutcome::Failed { .. }), "{told:?}");
+        saw_no_mail(world.mx("dane.test"));
+    }
 }
 
 #[tokio::test]

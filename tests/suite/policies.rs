@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 const POLICY: &str = "version: STSv1\r\nmode: enforce\r\nmx: mx.good.test\r\nmx: *.good.test\r\nmax_age: 604800\r\n";
 
 /// A lab with a policy host, and a folder with a configuration for it.
-struct Desk {
+struct PolicyScene {
     _lab: Lab,
     folder: TempDir,
     config: PathBuf,
@@ -37,7 +37,7 @@ fn here() -> RData {
     RData::A(A(Ipv4Addr::LOCALHOST))
 }
 
-impl Desk {
+impl PolicyScene {
     async fn new() -> Self {
         let lab = lab()
             .domain("good.test", |d| {
@@ -101,62 +101,62 @@ fn said(said: &ProgramOutput, code: i32, parts: &[&str]) {
 
 #[tokio::test]
 async fn rfc8461_3_a_policy_is_fetched_kept_and_shown() {
-    let desk = Desk::new().await;
-    let before = desk.policy("show", "good.test", &[]).await;
+    let scene = PolicyScene::new().await;
+    let before = scene.policy("show", "good.test", &[]).await;
     said(&before, 1, &["NONE  good.test\n", "nothing is kept", "announces the id 20261121\n"]);
     let mode =
         ["POLICY  good.test\n", "mode     enforce\n", "mx       mx.good.test *.good.test\n", "id       20261121\n"];
-    said(&desk.policy("refresh", "good.test", &[]).await, 0, &mode);
-    said(&desk.policy("show", "good.test", &[]).await, 0, &mode);
-    let shown = desk.policy("show", "good.test", &["--json"]).await;
+    said(&scene.policy("refresh", "good.test", &[]).await, 0, &mode);
+    said(&scene.policy("show", "good.test", &[]).await, 0, &mode);
+    let shown = scene.policy("show", "good.test", &["--json"]).await;
     let json: Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!((json["status"].as_str(), json["policy"]["text"].as_str()), (Some("policy"), Some(POLICY)));
     assert_eq!(json["policy"]["max_age_s"], 604_800);
-    assert!(desk.folder.path().join("spool/mta-sts/good.test").exists());
+    assert!(scene.folder.path().join("spool/mta-sts/good.test").exists());
 }
 
 #[tokio::test]
 async fn rfc8461_5_1_a_refresh_that_fails_is_named_and_the_kept_policy_shown() {
-    let desk = Desk::new().await;
-    said(&desk.policy("refresh", "good.test", &[]).await, 0, &[]);
-    *desk.body.lock().unwrap() = "version: STSv1\nmode: enforce\nmax_age: 1\n";
+    let scene = PolicyScene::new().await;
+    said(&scene.policy("refresh", "good.test", &[]).await, 0, &[]);
+    *scene.body.lock().unwrap() = "version: STSv1\nmode: enforce\nmax_age: 1\n";
     let parts = ["FAULT  good.test\n", "sts-policy-invalid", "it names no mx", "mode     enforce\n"];
-    said(&desk.policy("refresh", "good.test", &[]).await, 2, &parts);
-    said(&desk.policy("show", "good.test", &[]).await, 0, &["refresh  failed at ", "sts-policy-invalid"]);
+    said(&scene.policy("refresh", "good.test", &[]).await, 2, &parts);
+    said(&scene.policy("show", "good.test", &[]).await, 0, &["refresh  failed at ", "sts-policy-invalid"]);
 }
 
 #[tokio::test]
 async fn rfc8461_5_1_a_damaged_policy_is_shown_as_a_fault_and_a_refresh_repairs_it() {
-    let desk = Desk::new().await;
-    said(&desk.policy("refresh", "good.test", &[]).await, 0, &[]);
-    let file = desk.folder.path().join("spool/mta-sts/good.test");
+    let scene = PolicyScene::new().await;
+    said(&scene.policy("refresh", "good.test", &[]).await, 0, &[]);
+    let file = scene.folder.path().join("spool/mta-sts/good.test");
     std::fs::write(&file, "").unwrap();
     let parts = ["FAULT  good.test\n", "cannot be looked into", "it is too short", "announces the id 20261121\n"];
     for _again in 0..2 {
-        said(&desk.policy("show", "good.test", &[]).await, 2, &parts);
+        said(&scene.policy("show", "good.test", &[]).await, 2, &parts);
     }
-    said(&desk.policy("refresh", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
-    said(&desk.policy("show", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
+    said(&scene.policy("refresh", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
+    said(&scene.policy("show", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
 }
 
 #[tokio::test]
 async fn a_domain_may_be_written_in_any_case_and_with_its_dot() {
-    let desk = Desk::new().await;
-    said(&desk.policy("refresh", "GOOD.test.", &[]).await, 0, &["POLICY  good.test\n"]);
-    said(&desk.policy("show", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
+    let scene = PolicyScene::new().await;
+    said(&scene.policy("refresh", "GOOD.test.", &[]).await, 0, &["POLICY  good.test\n"]);
+    said(&scene.policy("show", "good.test", &[]).await, 0, &["POLICY  good.test\n"]);
 }
 
 #[tokio::test]
 async fn rfc8461_8_2_record_and_policy_host_may_be_a_providers() {
-    let desk = Desk::new().await;
-    said(&desk.policy("refresh", "hosted.test", &[]).await, 0, &["POLICY  hosted.test\n", "20261121"]);
+    let scene = PolicyScene::new().await;
+    said(&scene.policy("refresh", "hosted.test", &[]).await, 0, &["POLICY  hosted.test\n", "20261121"]);
 }
 
 #[tokio::test]
 async fn a_policy_that_cannot_be_kept_is_a_fault() {
-    let desk = Desk::new().await;
-    std::fs::remove_dir(desk.folder.path().join("spool")).unwrap();
-    let came = desk.policy("refresh", "good.test", &["--json"]).await;
+    let scene = PolicyScene::new().await;
+    std::fs::remove_dir(scene.folder.path().join("spool")).unwrap();
+    let came = scene.policy("refresh", "good.test", &["--json"]).await;
     let json: Value = serde_json::from_str(&came.stdout).unwrap();
     assert_eq!((came.code, json["policy"]["mode"].as_str()), (2, Some("enforce")), "{came:?}");
     assert!(json["failure"]["sentence"].as_str().unwrap().contains("cannot be kept"), "{came:?}");
@@ -164,25 +164,25 @@ async fn a_policy_that_cannot_be_kept_is_a_fault() {
 
 #[tokio::test]
 async fn switched_off_no_policy_is_in_force() {
-    let desk = Desk::new().await;
-    said(&desk.policy("refresh", "good.test", &[]).await, 0, &[]);
-    let text = std::fs::read_to_string(&desk.config).unwrap().replace("[mta_sts]\n", "[mta_sts]\nenabled = false\n");
-    std::fs::write(&desk.config, text).unwrap();
+    let scene = PolicyScene::new().await;
+    said(&scene.policy("refresh", "good.test", &[]).await, 0, &[]);
+    let text = std::fs::read_to_string(&scene.config).unwrap().replace("[mta_sts]\n", "[mta_sts]\nenabled = false\n");
+    std::fs::write(&scene.config, text).unwrap();
     for action in ["show", "refresh"] {
-        said(&desk.policy(action, "good.test", &[]).await, 1, &["NONE  good.test\n", "switched off here"]);
+        said(&scene.policy(action, "good.test", &[]).await, 1, &["NONE  good.test\n", "switched off here"]);
     }
 }
 
 #[tokio::test]
 async fn exit_codes_tell_none_fault_and_unknown_apart() {
-    let desk = Desk::new().await;
+    let scene = PolicyScene::new().await;
     for action in ["show", "refresh"] {
-        said(&desk.policy(action, "plain.test", &[]).await, 1, &["NONE  plain.test\n", "nothing is kept"]);
-        said(&desk.policy(action, "wrong.test", &[]).await, 2, &["FAULT  wrong.test\n", "1 to 32 letters"]);
-        said(&desk.policy(action, "silent.test", &[]).await, 3, &["UNKNOWN  silent.test\n"]);
-        assert_eq!(desk.policy(action, "no domain", &[]).await.code, 64);
+        said(&scene.policy(action, "plain.test", &[]).await, 1, &["NONE  plain.test\n", "nothing is kept"]);
+        said(&scene.policy(action, "wrong.test", &[]).await, 2, &["FAULT  wrong.test\n", "1 to 32 letters"]);
+        said(&scene.policy(action, "silent.test", &[]).await, 3, &["UNKNOWN  silent.test\n"]);
+        assert_eq!(scene.policy(action, "no domain", &[]).await.code, 64);
     }
-    said(&desk.policy("refresh", "unnamed.test", &[]).await, 2, &["sts-webpki-invalid", "not good"]);
+    said(&scene.policy("refresh", "unnamed.test", &[]).await, 2, &["sts-webpki-invalid", "not good"]);
     assert_eq!(run(["policy"]).await.code, 64);
     assert_eq!(run(["policy", "forget", "good.test"]).await.code, 64);
 }

@@ -3,7 +3,7 @@
 
 use crate::process::Serving;
 use crate::relay::{PATIENCE, SENDER, World, configuration_file, content, hand_in, lab, metrics, until};
-use dane_relay::lab::{DomainSpec, Phase, Trouble};
+use dane_relay::lab::{DomainSpec, Trouble, TroubleAt};
 use dane_relay::spool::event::Event;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ async fn rfc5321_6_1_a_hanging_next_hop_holds_up_neither_record_nor_report_of_th
     let lab = lab()
         .domain("good.test", |d| d)
         .domain("null.test", |d| d.null_mx())
-        .domain("hang.test", |d| d.host(|h| h.trouble(Phase::Connect, Trouble::Hang)));
+        .domain("hang.test", |d| d.host(|h| h.trouble(TroubleAt::Connect, Trouble::Hang)));
     let lab = lab.start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = configuration_file(&lab, folder.path());
@@ -33,7 +33,7 @@ async fn rfc5321_6_1_a_hanging_next_hop_holds_up_neither_record_nor_report_of_th
     // SIGKILL.
     drop(relay);
 
-    hang.trouble(Phase::Connect, None);
+    hang.trouble(TroubleAt::Connect, None);
     let relay = Serving::start(&config).await;
     let messages = hang.wait_for_messages(1, PATIENCE).await.unwrap();
     assert_eq!(messages[0].rcpt_to, ["bob@hang.test"]);
@@ -44,8 +44,9 @@ async fn rfc5321_6_1_a_hanging_next_hop_holds_up_neither_record_nor_report_of_th
 
 #[tokio::test]
 async fn rfc5321_4_5_4_1_many_messages_for_a_host_that_hangs_do_not_hold_up_others() {
-    let lab =
-        lab().domain("good.test", |d| d).domain("hang.test", |d| d.host(|h| h.trouble(Phase::Connect, Trouble::Hang)));
+    let lab = lab()
+        .domain("good.test", |d| d)
+        .domain("hang.test", |d| d.host(|h| h.trouble(TroubleAt::Connect, Trouble::Hang)));
     let world = World::with(lab, |_, config| {
         config.delivery.reply_timeout = Duration::from_secs(300);
         config.delivery.max_per_next_hop = 1;
@@ -64,19 +65,20 @@ async fn rfc5321_4_5_4_1_many_messages_for_a_host_that_hangs_do_not_hold_up_othe
 
 #[tokio::test]
 async fn rfc5321_4_5_4_1_a_host_that_is_back_is_dialled_for_each_message_again() {
-    let dead = |d: DomainSpec| d.host(|h| h.trouble(Phase::Connect, Trouble::Drop));
+    let dead = |d: DomainSpec| d.host(|h| h.trouble(TroubleAt::Connect, Trouble::Drop));
     let world = World::start(lab().domain("dead.test", dead)).await;
     let id = world.mail(&["bob@dead.test"]).await;
     world.deferred(id, "bob@dead.test", 3).await;
-    world.mx("dead.test").trouble(Phase::Connect, None);
+    world.mx("dead.test").trouble(TroubleAt::Connect, None);
     world.delivered(id, "bob@dead.test").await;
     assert_eq!(world.delivers("carol@dead.test").await.tls, "dane");
 }
 
 #[tokio::test]
 async fn rfc5321_4_5_4_1_a_dead_host_is_not_dialled_for_each_message() {
-    let lab =
-        lab().domain("good.test", |d| d).domain("dead.test", |d| d.host(|h| h.trouble(Phase::Connect, Trouble::Drop)));
+    let lab = lab()
+        .domain("good.test", |d| d)
+        .domain("dead.test", |d| d.host(|h| h.trouble(TroubleAt::Connect, Trouble::Drop)));
     let world = World::with(lab, |_, config| {
         config.retry.first = Duration::from_secs(3600);
         config.retry.longest = config.retry.first;
@@ -105,7 +107,7 @@ async fn rfc5321_4_5_4_1_a_dead_host_is_not_dialled_for_each_message() {
 
 #[tokio::test]
 async fn rfc3461_5_2_5_a_notice_comes_also_while_the_next_hop_is_left_in_peace() {
-    let dead = |d: DomainSpec| d.host(|h| h.trouble(Phase::Connect, Trouble::Drop));
+    let dead = |d: DomainSpec| d.host(|h| h.trouble(TroubleAt::Connect, Trouble::Drop));
     let world = World::with(lab().domain("dead.test", dead), |_, config| {
         config.retry.first = Duration::from_secs(3600);
         config.retry.longest = config.retry.first;
@@ -122,7 +124,7 @@ async fn rfc3461_5_2_5_a_notice_comes_also_while_the_next_hop_is_left_in_peace()
 
 #[tokio::test]
 async fn rfc5321_4_5_4_1_time_is_up_also_while_the_next_hop_is_left_in_peace() {
-    let dead = |d: DomainSpec| d.host(|h| h.trouble(Phase::Connect, Trouble::Drop));
+    let dead = |d: DomainSpec| d.host(|h| h.trouble(TroubleAt::Connect, Trouble::Drop));
     let world = World::with(lab().domain("dead.test", dead), |_, config| {
         config.retry.first = Duration::from_secs(3600);
         config.retry.longest = config.retry.first;

@@ -8,7 +8,7 @@ use dane_relay::envelope::QueueId;
 use dane_relay::lab::dns::world::AnchorForm;
 use dane_relay::lab::mx::behaviour::{Received, reply};
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Lab, LabBuilder, MxHost, Trouble};
+use dane_relay::lab::{Lab, LabBuilder, RunningMxHost, Trouble};
 use dane_relay::observe::RecipientNews;
 use dane_relay::outcome::{Cause, Class, DeliveryOutcome};
 use dane_relay::service::start::{self, Relay};
@@ -150,7 +150,7 @@ impl World {
     }
 
     /// A host by its name or its domain's.
-    pub(crate) fn mx(&self, name: &str) -> &MxHost {
+    pub(crate) fn mx(&self, name: &str) -> &RunningMxHost {
         self.lab.mx(name).unwrap()
     }
 
@@ -290,7 +290,7 @@ pub(crate) fn below_received(message: &Received) -> &[u8] {
 }
 
 /// How often a host heard a command, in upper case.
-pub(crate) fn heard(host: &MxHost, verb: &str) -> usize {
+pub(crate) fn heard(host: &RunningMxHost, verb: &str) -> usize {
     host.seen().iter().filter(|seen| seen.line.to_ascii_uppercase().starts_with(verb)).count()
 }
 
@@ -316,7 +316,7 @@ pub(crate) fn expect(cause: &Cause, word: &str, status: &str) {
 }
 
 /// A host that was tried saw no envelope, neither in clear text nor through TLS.
-pub(crate) fn saw_no_mail(host: &MxHost) {
+pub(crate) fn saw_no_mail(host: &RunningMxHost) {
     assert!(host.connections() > 0, "{} was not even tried", host.name());
     assert_eq!((heard(host, "MAIL"), heard(host, "RCPT"), host.messages().len()), (0, 0, 0), "{:?}", host.seen());
 }

@@ -5,7 +5,7 @@
 
 use crate::relay::{SENDER, World, content, expect, heard, lab, says, until};
 use dane_relay::lab::mx::behaviour::Received;
-use dane_relay::lab::{LabBuilder, Phase, Tlsa};
+use dane_relay::lab::{LabBuilder, Tlsa, TroubleAt};
 use mail_parser::{MessageParser, MimeHeaders as _};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -131,7 +131,7 @@ async fn rfc5321_4_5_5_nobody_is_told_of_mail_from_the_null_reverse_path() {
 #[tokio::test]
 async fn rfc3461_6_1_a_report_that_fails_makes_no_further_report() {
     let world = World::start(failing()).await;
-    world.mx("office.test").trouble(Phase::Rcpt, says("550 5.1.1 alice has left"));
+    world.mx("office.test").trouble(TroubleAt::Rcpt, says("550 5.1.1 alice has left"));
     world.fails("x@null.test").await;
     let suppressed = || async { (world.metrics().await["relay_recipients_suppressed_total"] == 1.0).then_some(()) };
     until(suppressed, "the end of the report").await;
@@ -144,10 +144,10 @@ async fn rfc3461_6_1_a_report_that_fails_makes_no_further_report() {
 #[tokio::test]
 async fn a_report_waits_for_the_mail_host_of_the_sender() {
     let world = World::start(failing()).await;
-    world.mx("office.test").trouble(Phase::Mail, says("451 4.3.0 later"));
+    world.mx("office.test").trouble(TroubleAt::Mail, says("451 4.3.0 later"));
     world.fails("x@null.test").await;
     until(|| async { (heard(world.mx("office.test"), "MAIL") >= 2).then_some(()) }, "two attempts").await;
-    world.mx("office.test").trouble(Phase::Mail, None);
+    world.mx("office.test").trouble(TroubleAt::Mail, None);
     let report = Report::read(&world.reports(1).await[0]);
     assert_eq!(report.recipients(), [["rfc822; x@null.test", "failed", "5.1.10"]]);
     until_settled(&world).await;
@@ -157,7 +157,7 @@ async fn a_report_waits_for_the_mail_host_of_the_sender() {
 async fn rfc3464_2_3_6_at_the_end_of_waiting_the_report_says_what_was_waited_for() {
     let lab = lab()
         .domain("bad.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
-        .domain("full.test", |d| d.host(|h| h.trouble(Phase::Rcpt, says("452 4.2.2 the mailbox is full"))));
+        .domain("full.test", |d| d.host(|h| h.trouble(TroubleAt::Rcpt, says("452 4.2.2 the mailbox is full"))));
     let world = World::with(lab, |_, config| config.retry.expire_after = Duration::from_secs(1)).await;
     expect(world.fails("bob@full.test").await.root(), "rejected-for-now", "4.2.2");
     let full = Report::read(&world.reports(1).await[0]);

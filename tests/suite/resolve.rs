@@ -8,7 +8,7 @@ use dane_relay::clock::Clock;
 use dane_relay::config::Upstream;
 use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{AnswerFault, Lab, LabBuilder, Phase, SignatureFault, Signing, Tlsa};
+use dane_relay::lab::{AnswerFault, Lab, LabBuilder, SignatureFault, Signing, Tlsa, TroubleAt};
 use dane_relay::outcome::Cause;
 use dane_relay::resolve::HostAddresses;
 use dane_relay::resolve::driver::Dns;
@@ -33,13 +33,13 @@ async fn rfc5321_5_1_hosts_are_tried_in_their_order_until_one_takes_the_mail() {
     let lab = lab()
         .domain("down.test", |d| d.host(|h| h.down()).add_host("mx2.down.test", 20, |h| h))
         .domain("busy.test", |d| {
-            d.host(|h| h.trouble(Phase::Connect, says("421 4.3.2 busy"))).add_host("mx2.busy.test", 20, |h| h)
+            d.host(|h| h.trouble(TroubleAt::Connect, says("421 4.3.2 busy"))).add_host("mx2.busy.test", 20, |h| h)
         })
         .domain("closed.test", |d| {
-            d.host(|h| h.trouble(Phase::Connect, says("554 5.7.1 go away"))).add_host("mx2.closed.test", 20, |h| h)
+            d.host(|h| h.trouble(TroubleAt::Connect, says("554 5.7.1 go away"))).add_host("mx2.closed.test", 20, |h| h)
         })
         .domain("later.test", |d| {
-            d.host(|h| h.trouble(Phase::Rcpt, says("451 4.2.0 later"))).add_host("mx2.later.test", 20, |h| h)
+            d.host(|h| h.trouble(TroubleAt::Rcpt, says("451 4.2.0 later"))).add_host("mx2.later.test", 20, |h| h)
         })
         .domain("best.test", |d| d.add_host("mx0.best.test", 5, |h| h).add_host("mx2.best.test", 20, |h| h));
     let world = World::start(lab).await;
@@ -309,7 +309,7 @@ async fn rfc5321_5_1_our_own_name_and_all_worse_hosts_are_no_way_forward() {
     let cause = world.fails("bob@loop.test").await;
     expect(&cause, "mail-loop", "5.4.6");
     assert!(cause.sentence().contains("loop.test"), "{}", cause.sentence());
-    world.mx("mx.backup.test").trouble(Phase::Connect, says("421 4.3.2 busy"));
+    world.mx("mx.backup.test").trouble(TroubleAt::Connect, says("421 4.3.2 busy"));
     world.defers("bob@backup.test").await;
     for host in ["worse.backup.test", "mx.loop.test", "worse.loop.test"] {
         assert_eq!(world.mx(host).connections(), 0, "{host}");

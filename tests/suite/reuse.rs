@@ -3,7 +3,7 @@
 
 use crate::relay::{World, expect, heard, lab, until, within};
 use crate::scripted::{Answer, Scripted, Turn, delivers, envelope, mailer, offer, target, words};
-use dane_relay::lab::{Certificate, DomainSpec, LabBuilder, Phase, Tlsa, Trouble};
+use dane_relay::lab::{Certificate, DomainSpec, LabBuilder, Tlsa, Trouble, TroubleAt};
 use dane_relay::outcome::DeliveryOutcome;
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ async fn rfc7672_3_1_1_domains_of_one_host_under_the_same_records_share_its_conn
 }
 
 #[tokio::test]
-async fn rfc7672_3_2_2_a_name_proven_for_one_domain_is_proven_anew_for_another() {
+async fn rfc7672_3_2_2_a_name_proven_for_one_domain_is_proven_again_for_another() {
     // The certificate names a.test alone, and a trust anchor vouches for it.
     let named = lab()
         .domain("a.test", |d| {
@@ -99,16 +99,17 @@ async fn rfc5321_4_5_4_1_a_queue_for_one_host_needs_few_connections() {
 #[tokio::test]
 async fn rfc3207_4_a_connection_that_fell_back_to_clear_text_is_not_reused() {
     let refusing = crate::relay::says("454 4.7.0 no TLS now");
-    let world = reusing(lab().domain("plain.test", |d| d.plain().host(|h| h.trouble(Phase::StartTls, refusing)))).await;
+    let world =
+        reusing(lab().domain("plain.test", |d| d.plain().host(|h| h.trouble(TroubleAt::StartTls, refusing)))).await;
     assert_eq!(world.delivers("bob@plain.test").await.tls, "clear-text");
-    world.mx("plain.test").trouble(Phase::StartTls, None);
+    world.mx("plain.test").trouble(TroubleAt::StartTls, None);
     assert_eq!(world.delivers("carol@plain.test").await.tls, "unauthenticated");
     assert_eq!(connections_of(&world, "plain.test"), [1, 2]);
 }
 
 #[tokio::test]
 async fn rfc8446_6_1_a_connection_that_the_server_has_closed_is_noticed_before_it_is_used() {
-    let closing = lab().domain("dane.test", |d| d.host(|h| h.trouble(Phase::EndOfData, Trouble::ReplyThenDrop)));
+    let closing = lab().domain("dane.test", |d| d.host(|h| h.trouble(TroubleAt::EndOfData, Trouble::ReplyThenDrop)));
     let world = reusing(closing).await;
     for user in ["bob", "carol"] {
         let to = format!("{user}@dane.test");

@@ -6,7 +6,7 @@ use crate::relay::{
     PATIENCE, SENDER, World, configuration_file, content, get, hand_in, heard, lab, metrics, says, until,
 };
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Phase, Tlsa};
+use dane_relay::lab::{Tlsa, TroubleAt};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -60,7 +60,7 @@ async fn until_empty(relay: &Serving) {
 async fn rfc5321_6_1_a_restart_goes_on_with_what_waited_and_forgets_no_recipient() {
     let lab = lab().domain("busy.test", |d| d).domain("dane.test", |d| d).start().await.unwrap();
     let (busy, dane) = (lab.mx("busy.test").unwrap(), lab.mx("dane.test").unwrap());
-    busy.trouble(Phase::Mail, says("451 4.3.0 later"));
+    busy.trouble(TroubleAt::Mail, says("451 4.3.0 later"));
     let folder = tempfile::tempdir().unwrap();
     let config = configuration_file(&lab, folder.path());
     let relay = Serving::start(&config).await;
@@ -70,7 +70,7 @@ async fn rfc5321_6_1_a_restart_goes_on_with_what_waited_and_forgets_no_recipient
     until(|| async { (heard(busy, "MAIL") >= 2).then_some(()) }, "two attempts").await;
     relay.terminate();
     assert_eq!(relay.ended().await, 0);
-    busy.trouble(Phase::Mail, None);
+    busy.trouble(TroubleAt::Mail, None);
     let relay = Serving::start(&config).await;
     let messages = busy.wait_for_messages(1, PATIENCE).await.unwrap();
     assert_eq!(messages[0].rcpt_to, ["bob@busy.test", "carol@busy.test"]);

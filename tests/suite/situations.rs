@@ -5,9 +5,9 @@ use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::story::ips;
-use dane_relay::lab::story::situation::Mail;
+use dane_relay::lab::story::situation::MessageFate;
 use dane_relay::lab::story::stage::{DOMAIN, HOST};
-use dane_relay::lab::{MxHost, Situation, Stage};
+use dane_relay::lab::{RunningMxHost, Situation, Stage};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::service::start;
 use std::time::Duration;
@@ -40,11 +40,11 @@ async fn mail_meets_the_truth(situation: Situation) {
     let outcome = first_attempt(&stage).await;
     let inbox = stage.lab.hosts().filter(|host| host.name() == HOST).map(|host| host.messages().len()).sum::<usize>();
     match (situation.truth().mail, outcome) {
-        (Mail::Delivered(expected), DeliveryOutcome::Delivered { tls, .. }) => {
+        (MessageFate::Delivered(expected), DeliveryOutcome::Delivered { tls, .. }) => {
             assert_eq!((tls.word(), inbox), (expected, 1), "{situation:?}");
         }
         (
-            Mail::Waits { cause: word, status } | Mail::Returned { cause: word, status },
+            MessageFate::Waits { cause: word, status } | MessageFate::Returned { cause: word, status },
             DeliveryOutcome::Failed { cause },
         ) => {
             let row = cause.row();
@@ -70,9 +70,9 @@ async fn check_foretells_the_truth(situation: Situation) {
     let report = checker.check(&DOMAIN.parse().unwrap()).await;
     let cause = report.fault.as_ref().map(|fault| (fault.cause, fault.status.as_str()));
     match (situation.truth().mail, report.verdict) {
-        (Mail::Delivered(_), Verdict::Ok | Verdict::Warning) => {}
+        (MessageFate::Delivered(_), Verdict::Ok | Verdict::Warning) => {}
         (
-            Mail::Waits { cause: word, status } | Mail::Returned { cause: word, status },
+            MessageFate::Waits { cause: word, status } | MessageFate::Returned { cause: word, status },
             Verdict::Fault | Verdict::Inconclusive,
         ) => {
             assert_eq!(cause, Some((word, status)), "{situation:?}\n{}", report.text());
@@ -91,18 +91,18 @@ async fn check_foretells_the_truth(situation: Situation) {
     }
 }
 
-fn hosts(stage: &Stage) -> impl Iterator<Item = &MxHost> {
+fn hosts(stage: &Stage) -> impl Iterator<Item = &RunningMxHost> {
     stage.lab.hosts().chain([stage.proxy()])
 }
 
-fn heard(host: &MxHost, verb: &str) -> usize {
+fn heard(host: &RunningMxHost, verb: &str) -> usize {
     host.seen().iter().filter(|seen| seen.line.to_ascii_uppercase().starts_with(verb)).count()
 }
 
 /// RFC 5321 §4.1.1.10; a connection whose handshake failed is beyond words. Hosts may hear of it
 /// a moment later than the check ends.
 async fn they_hear_the_farewell(stage: &Stage) {
-    let connections = || stage.lab.hosts().map(MxHost::connections).sum::<usize>();
+    let connections = || stage.lab.hosts().map(RunningMxHost::connections).sum::<usize>();
     let ended = || hosts(stage).map(|host| heard(host, "QUIT") + host.handshakes_failed()).sum::<usize>();
     let all = async {
         while ended() < connections() {

@@ -6,7 +6,7 @@ use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
 use dane_relay::lab::dns::server::PathFault;
-use dane_relay::lab::sts::spec::Manner;
+use dane_relay::lab::sts::spec::PolicyHostManner;
 use dane_relay::lab::{AnswerFault, Certificate, DomainSpec, HostSpec, LabBuilder, StartTls, Tlsa};
 use hickory_proto::rr::RecordType;
 use std::path::Path;
@@ -318,7 +318,7 @@ async fn rfc8461_3_3_a_policy_host_that_is_down_stops_nobody_who_never_had_a_pol
 #[tokio::test]
 async fn rfc8461_5_1_a_policy_host_that_hangs_delays_no_other_domain() {
     let lab = lab()
-        .domain("hangs.test", |d| d.plain().mta_sts(|p| p.answer(|a| a.manner(Manner::Hang))))
+        .domain("hangs.test", |d| d.plain().mta_sts(|p| p.answer(|a| a.manner(PolicyHostManner::Hang))))
         .domain("other.test", |d| d.plain().host(issued).mta_sts(|p| p));
     let world = World::with(lab, |_, config| config.mta_sts.fetch_timeout = Duration::from_secs(3600)).await;
     world.mail(&["bob@hangs.test"]).await;

@@ -7,16 +7,16 @@ use dane_relay::deliver::AttemptReport;
 use dane_relay::deliver::driver::Mailer;
 use dane_relay::envelope::{Charset, DsnRequest, Envelope, RecipientDsn};
 use dane_relay::lab::mx::behaviour::{Behaviour, Mailboxes};
-use dane_relay::lab::mx::host::MxHost;
+use dane_relay::lab::mx::host::RunningMxHost;
 use dane_relay::outcome::{Class, DeliveryOutcome, Phase};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// A host of the lab that offers these keywords and refuses what needs any other.
-async fn host(keywords: &[&str]) -> MxHost {
+async fn host(keywords: &[&str]) -> RunningMxHost {
     let keywords = keywords.iter().map(|&keyword| keyword.to_owned()).collect();
     let behaviour = Behaviour { keywords, ..Behaviour::default() };
-    MxHost::start("scripted.test", Ipv4Addr::LOCALHOST, 0, behaviour).await.unwrap()
+    RunningMxHost::start("scripted.test", Ipv4Addr::LOCALHOST, 0, behaviour).await.unwrap()
 }
 
 /// A server that answers to one verb like this.

@@ -7,7 +7,7 @@ use crate::random::SeededRandom;
 use crate::relay::{SENDER, config, hand_in, lab, says, until};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
-use dane_relay::lab::{AnswerFault, DomainSpec, Lab, Phase, SignatureFault, StartTls, Tlsa};
+use dane_relay::lab::{AnswerFault, DomainSpec, Lab, SignatureFault, StartTls, Tlsa, TroubleAt};
 use dane_relay::service::start::{self, Relay};
 use dane_relay::spool::audit::Depth;
 use dane_relay::spool::embedded::audit::Auditor;
@@ -52,7 +52,7 @@ impl DomainBehaviour {
             SilentAtFirst => domain.fault(name, RecordType::MX, AnswerFault::ServFail),
             Dead => domain.host(|h| h.down()),
             Refusing => domain.host(|h| h.known(&["nobody"])),
-            NeverReady => domain.host(|h| h.trouble(Phase::Rcpt, says("451 4.3.0 later"))),
+            NeverReady => domain.host(|h| h.trouble(TroubleAt::Rcpt, says("451 4.3.0 later"))),
             Mismatched => domain.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])),
             Forged => domain.fault(&host, RecordType::TLSA, AnswerFault::Signature(SignatureFault::Bogus)),
             WithoutTls => domain.host(|h| h.starttls(StartTls::NotOffered)),

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use dane_relay::clock::Timestamp;
 use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
+use dane_relay::spool::incident::Incident;
 use dane_relay::spool::{BodyReader, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
 use std::sync::Arc;
 
@@ -121,6 +122,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
 
     async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
         self.inner.hasten(messages, now).await
+    }
+
+    async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
+        self.inner.record_incident(incident).await
     }
 
     fn stats(&self) -> SpoolStats {

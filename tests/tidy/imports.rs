@@ -72,8 +72,14 @@ fn imported(own: &[String], text: &str, modules: &BTreeMap<Vec<String>, &str>) -
 
 /// Every path from the root of the crate, braces expanded: `crate::{a::B, c}` ⇒ `a::B`, `c`.
 pub(crate) fn paths(code: &str) -> Vec<Vec<String>> {
+    expanded(code, &["crate::", "dane_relay::"])
+}
+
+/// Every path behind one of these beginnings; comments do not count.
+pub(crate) fn expanded(text: &str, beginnings: &[&str]) -> Vec<Vec<String>> {
+    let code = without_comments_and_tests(text);
     let mut found = Vec::new();
-    for start in ["crate::", "dane_relay::"] {
+    for start in beginnings {
         for (at, _) in code.match_indices(start) {
             // `$crate::`, `my_crate::` are other things.
             let before = code[..at].chars().next_back();

@@ -6,10 +6,13 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "the sources are files")]
 
+mod guides;
 mod imports;
 mod names;
 mod shape;
 mod source;
+mod visibility;
+mod words;
 
 use imports::{circles, paths};
 use source::{root, sources, without_comments_and_tests};

@@ -9,7 +9,7 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
-fn package() -> &'static Path {
+pub(crate) fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -25,6 +25,11 @@ pub(crate) fn sources() -> Vec<Source> {
 /// Every Rust file of the tests and measurements.
 pub(crate) fn test_sources() -> Vec<Source> {
     ["benches", "tests"].iter().flat_map(|folder| below(&package().join(folder), package())).collect()
+}
+
+/// Every Rust file of the fuzzing package.
+pub(crate) fn fuzz_sources() -> Vec<Source> {
+    below(&package().join("fuzz/fuzz_targets"), package())
 }
 
 fn below(folder: &Path, base: &Path) -> Vec<Source> {

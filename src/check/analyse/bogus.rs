@@ -5,7 +5,7 @@ use super::{Certainty, CheckFinding, proof, witness};
 use crate::check::evidence::{DnsProbe, Evidence, LookupVerdict, ProbeRole, Whom};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Question, Side};
-use crate::resolve::probe::{Reply, Transport};
+use crate::resolve::probe::{ProbeReply, ProbeTransport};
 
 /// The zone's own servers, in the words of the configuration.
 const AUTHORITATIVE: &str = "authoritative";
@@ -55,7 +55,7 @@ pub(super) fn anchors(evidence: &Evidence) -> Option<CheckFinding> {
         tags(&evidence.anchors)
     );
     // Who is asked encrypted is nobody that a box could play.
-    let elsewhere = all.iter().any(|probe| probe.seen.transport == Transport::Encrypted);
+    let elsewhere = all.iter().any(|probe| probe.seen.transport == ProbeTransport::Encrypted);
     let certainty = if elsewhere { Certainty::Proven } else { Certainty::Likely };
     let mut finding = CheckFinding::new("local-trust-anchor", Side::Here, certainty, sentence);
     if !elsewhere {
@@ -144,13 +144,13 @@ fn changed(evidence: &Evidence, question: &Question, by: &str) -> CheckFinding {
 /// Sets come with fewer records than they have: those of the canary zone, or the one in question
 /// by every way in clear, while it is whole where nobody can read it.
 fn cut(evidence: &Evidence) -> Option<CheckFinding> {
-    let control = evidence.dns.iter().find(|probe| probe.seen.reply == Reply::Records && witness::is_false(probe));
+    let control = evidence.dns.iter().find(|probe| probe.seen.reply == ProbeReply::Records && witness::is_false(probe));
     let by = |is: fn(&DnsProbe) -> bool| {
         let subject = evidence.dns.iter().filter(move |probe| probe.role == ProbeRole::Subject && is(probe));
-        subject.filter(|probe| probe.seen.reply == Reply::Records).map(|probe| probe.seen.records)
+        subject.filter(|probe| probe.seen.reply == ProbeReply::Records).map(|probe| probe.seen.records)
     };
-    let whole = by(|probe| probe.seen.transport == Transport::Encrypted).max();
-    let left = by(|probe| probe.whom == Whom::Authority && probe.seen.transport != Transport::Encrypted).max();
+    let whole = by(|probe| probe.seen.transport == ProbeTransport::Encrypted).max();
+    let left = by(|probe| probe.whom == Whom::Authority && probe.seen.transport != ProbeTransport::Encrypted).max();
     let (all, left) = match (control, whole, left) {
         (Some(probe), _, _) => (witness::expected(probe)?, probe.seen.records),
         (None, Some(all), Some(left)) if left < all => (all, left),
@@ -177,7 +177,7 @@ pub(super) fn disguise(evidence: &Evidence) -> &'static str {
     let subject = evidence.dns.iter().filter(|probe| probe.role == ProbeRole::Subject);
     let mut tlsa = subject.filter(|probe| probe.seen.question.record_type == "TLSA").peekable();
     match tlsa.peek().map(|probe| &probe.seen.reply) {
-        Some(Reply::NoData | Reply::NxDomain) => "local-dns-type-filter",
+        Some(ProbeReply::NoData | ProbeReply::NxDomain) => "local-dns-type-filter",
         Some(_) => "local-dns-count-filter",
         None => "resolver-side",
     }

@@ -5,7 +5,7 @@ use super::line::{ServerProbes, vanished};
 use super::{Certainty, CheckFinding, proof};
 use crate::check::evidence::{Evidence, Whom};
 use crate::outcome::Side;
-use crate::resolve::probe::{Reply, Seen, Transport};
+use crate::resolve::probe::{ProbeReply, ProbeResult, ProbeTransport};
 
 /// One question without a usable answer, and all that is known of the ways to it.
 pub(super) struct DnsCase<'a> {
@@ -20,10 +20,9 @@ impl DnsCase<'_> {
         let name = self.subject_name();
         let of_tlsa = line.probes.iter().filter(|probe| probe.seen.question.record_type == "TLSA");
         let says = of_tlsa.map(|probe| &probe.seen).find_map(error_code);
-        let authority_says_so = self
-            .lines
-            .iter()
-            .any(|other| other.whom == Whom::Authority && other.subject(Transport::Udp).and_then(error_code).is_some());
+        let authority_says_so = self.lines.iter().any(|other| {
+            other.whom == Whom::Authority && other.subject(ProbeTransport::Udp).and_then(error_code).is_some()
+        });
         let place = match says {
             Some(code) if authority_says_so => {
                 format!("{code} comes in their place, in the name of the zone's own servers as well.")
@@ -43,8 +42,12 @@ impl DnsCase<'_> {
 
     /// Where on the way it must be.
     pub(super) fn place(&self, line: &ServerProbes<'_>) -> String {
-        let authorities: Vec<_> =
-            self.lines.iter().filter(|l| l.whom == Whom::Authority).filter_map(|l| l.subject(Transport::Udp)).collect();
+        let authorities: Vec<_> = self
+            .lines
+            .iter()
+            .filter(|l| l.whom == Whom::Authority)
+            .filter_map(|l| l.subject(ProbeTransport::Udp))
+            .collect();
         if line.whom == Whom::Authority || authorities.iter().any(|seen| vanished(seen)) {
             "The recipient's own servers are cut off in the same way, so it sits where traffic leaves this network."
                 .to_owned()
@@ -99,8 +102,8 @@ pub(super) fn is_encrypted(upstream: &str) -> bool {
 }
 
 /// What a server says in place of an answer.
-pub(super) fn error_code(seen: &Seen) -> Option<&str> {
-    if let Reply::ErrorCode(code) = &seen.reply { Some(code) } else { None }
+pub(super) fn error_code(seen: &ProbeResult) -> Option<&str> {
+    if let ProbeReply::ErrorCode(code) = &seen.reply { Some(code) } else { None }
 }
 
 fn what(kind: FilterKind, name: &str) -> String {

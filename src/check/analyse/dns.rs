@@ -7,7 +7,7 @@ use super::line::{ServerProbes, lines, vanished};
 use super::{Certainty, CheckFinding, proof, witness};
 use crate::check::evidence::{Evidence, ProbeRole, Whom};
 use crate::outcome::Side;
-use crate::resolve::probe::{Reply, Transport};
+use crate::resolve::probe::{ProbeReply, ProbeTransport};
 
 /// The reason behind what the look-ups met; none when they met nothing.
 pub(super) fn find(evidence: &Evidence) -> Option<CheckFinding> {
@@ -77,7 +77,7 @@ impl DnsCase<'_> {
             format!("The resolver {} has no usable answer to anything, while other ways to the DNS work.", line.server);
         // One that says it has failed may sit behind what cuts everybody off; the zone's own servers
         // show that nothing does. One that is silent may be cut off itself.
-        let says_so = line.probes.iter().any(|probe| matches!(probe.seen.reply, Reply::ErrorCode(_)));
+        let says_so = line.probes.iter().any(|probe| matches!(probe.seen.reply, ProbeReply::ErrorCode(_)));
         let way_is_free = self.lines.iter().any(|other| other.whom == Whom::Authority && other.alive());
         let certainty = if says_so && way_is_free { Certainty::Proven } else { Certainty::Likely };
         let mut finding = CheckFinding::new("resolver-side", Side::Resolver, certainty, sentence);
@@ -97,8 +97,8 @@ impl DnsCase<'_> {
     /// No signatures, not even for the root.
     fn strips(&self, line: &ServerProbes<'_>) -> Option<CheckFinding> {
         let root = line.with_role(ProbeRole::Root).find(|probe| probe.seen.answered())?;
-        let without_keys = matches!(root.seen.reply, Reply::NoData | Reply::NxDomain);
-        let unsigned = root.seen.reply == Reply::Records && !root.seen.signed;
+        let without_keys = matches!(root.seen.reply, ProbeReply::NoData | ProbeReply::NxDomain);
+        let unsigned = root.seen.reply == ProbeReply::Records && !root.seen.signed;
         if root.seen.edns.is_none() || !(without_keys || unsigned) {
             return None;
         }
@@ -137,16 +137,15 @@ impl DnsCase<'_> {
 
     /// The question that matters, where everything else about the line is right.
     fn subject(&self, line: &ServerProbes<'_>) -> Option<CheckFinding> {
-        let replies: Vec<&Reply> = [Transport::Udp, Transport::Tcp, Transport::Encrypted]
+        let replies: Vec<&ProbeReply> = [ProbeTransport::Udp, ProbeTransport::Tcp, ProbeTransport::Encrypted]
             .into_iter()
             .filter_map(|transport| line.subject(transport))
             .map(|seen| &seen.reply)
             .collect();
-        let denied = replies.iter().any(|reply| matches!(reply, Reply::NoData | Reply::NxDomain));
-        let canary_denied = line
-            .probes
-            .iter()
-            .any(|probe| matches!(probe.seen.reply, Reply::NoData | Reply::NxDomain) && witness::is_false(probe));
+        let denied = replies.iter().any(|reply| matches!(reply, ProbeReply::NoData | ProbeReply::NxDomain));
+        let canary_denied = line.probes.iter().any(|probe| {
+            matches!(probe.seen.reply, ProbeReply::NoData | ProbeReply::NxDomain) && witness::is_false(probe)
+        });
         if denied && (canary_denied || self.truth.records.is_some_and(|records| records > 0)) {
             let who = if canary_denied { "says so of the canary zone, too" } else { "other ways have them, signed" };
             return Some(self.forged(line, who));
@@ -154,7 +153,7 @@ impl DnsCase<'_> {
         if !line.subject_fails() {
             return None;
         }
-        if replies.iter().any(|reply| matches!(reply, Reply::ErrorCode(_) | Reply::Nonsense(_))) {
+        if replies.iter().any(|reply| matches!(reply, ProbeReply::ErrorCode(_) | ProbeReply::Nonsense(_))) {
             return Some(self.refused(line));
         }
         Some(self.vanished(line))
@@ -168,7 +167,9 @@ impl DnsCase<'_> {
             self.subject_name()
         );
         let authorities_too = self.lines.iter().filter(|other| other.whom == Whom::Authority).any(|other| {
-            other.subject(Transport::Udp).is_some_and(|seen| matches!(seen.reply, Reply::NoData | Reply::NxDomain))
+            other
+                .subject(ProbeTransport::Udp)
+                .is_some_and(|seen| matches!(seen.reply, ProbeReply::NoData | ProbeReply::NxDomain))
         });
         let mut finding = if authorities_too {
             CheckFinding::new("local-dns-type-filter", Side::Path, Certainty::Proven, sentence)
@@ -220,8 +221,8 @@ impl DnsCase<'_> {
 
     /// Over every transport that fails on a line the zone's own servers have it, in clear.
     fn authority_answers_what_fails(&self, line: &ServerProbes<'_>) -> bool {
-        let fails = |over: &Transport| line.subject(*over).is_some_and(|seen| !seen.answered());
-        let lost: Vec<_> = [Transport::Udp, Transport::Tcp].into_iter().filter(fails).collect();
+        let fails = |over: &ProbeTransport| line.subject(*over).is_some_and(|seen| !seen.answered());
+        let lost: Vec<_> = [ProbeTransport::Udp, ProbeTransport::Tcp].into_iter().filter(fails).collect();
         line.whom == Whom::Upstream
             && !lost.is_empty()
             && lost.into_iter().all(|over| witness::authority_has_it(self.lines, over))
@@ -267,7 +268,7 @@ fn went_away(line: &ServerProbes<'_>) -> CheckFinding {
 }
 
 fn edns(line: &ServerProbes<'_>) -> Option<CheckFinding> {
-    let over_udp = || line.over(Transport::Udp);
+    let over_udp = || line.over(ProbeTransport::Udp);
     let with: Vec<_> = over_udp().filter(|probe| probe.seen.edns.is_some()).collect();
     let passes_without = over_udp().any(|probe| probe.seen.edns.is_none() && probe.seen.answered());
     if with.is_empty() || !with.iter().all(|probe| vanished(&probe.seen)) || !passes_without {
@@ -283,14 +284,14 @@ fn edns(line: &ServerProbes<'_>) -> Option<CheckFinding> {
 }
 
 fn tcp53(line: &ServerProbes<'_>) -> Option<CheckFinding> {
-    let tcp: Vec<_> = line.over(Transport::Tcp).collect();
+    let tcp: Vec<_> = line.over(ProbeTransport::Tcp).collect();
     let harmless_fails =
         tcp.iter().any(|p| matches!(p.role, ProbeRole::Root | ProbeRole::Harmless) && vanished(&p.seen));
     if !harmless_fails || !tcp.iter().all(|probe| vanished(&probe.seen)) {
         return None;
     }
     // A question that vanishes over UDP too has another cause, or one more.
-    if !line.subject(Transport::Udp)?.answered() {
+    if !line.subject(ProbeTransport::Udp)?.answered() {
         return None;
     }
     let sentence = format!(

@@ -8,7 +8,7 @@ use super::Certainty;
 use super::line::{ServerProbes, tlsa_count};
 use crate::check::canary;
 use crate::check::evidence::{DnsProbe, ProbeRole};
-use crate::resolve::probe::{Reply, Seen, Transport};
+use crate::resolve::probe::{ProbeReply, ProbeResult, ProbeTransport};
 
 /// What the subject's answer is like, where somebody had it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl FilterKind {
 
 /// The filters that fit, the best supported first, each with how sure it is if it is the only one.
 pub(super) fn fitting(line: &ServerProbes<'_>, truth: SubjectAnswer) -> Vec<(FilterKind, Certainty)> {
-    let lost: Vec<Transport> = [Transport::Udp, Transport::Tcp]
+    let lost: Vec<ProbeTransport> = [ProbeTransport::Udp, ProbeTransport::Tcp]
         .into_iter()
         .filter(|transport| line.subject(*transport).is_some_and(lacking))
         .collect();
@@ -76,14 +76,14 @@ pub(super) fn fitting(line: &ServerProbes<'_>, truth: SubjectAnswer) -> Vec<(Fil
 }
 
 /// No usable answer: silence, or the word of a resolver that it got none itself.
-const fn lacking(seen: &Seen) -> bool {
+const fn lacking(seen: &ProbeResult) -> bool {
     !seen.answered()
 }
 
 fn count(probes: &[&DnsProbe], truth: SubjectAnswer) -> Option<(FilterKind, Certainty)> {
     let counted = |probe: &&DnsProbe| Some((tlsa_count(probe, truth.records)?, probe.seen.clone()));
     let counted: Vec<_> = probes.iter().filter_map(counted).collect();
-    let complete = |seen: &Seen| seen.answered() && seen.reply != Reply::Truncated;
+    let complete = |seen: &ProbeResult| seen.answered() && seen.reply != ProbeReply::Truncated;
     let passed = counted.iter().filter(|(_, seen)| complete(seen)).map(|(n, _)| *n).max();
     let gone = counted.iter().filter(|(_, seen)| lacking(seen)).map(|(n, _)| *n).min();
     // What has no records cannot vanish for having too many.
@@ -123,24 +123,25 @@ fn by_type(probes: &[&DnsProbe], truth: SubjectAnswer) -> Option<(FilterKind, Ce
 fn size(
     line: &ServerProbes<'_>,
     probes: &[&DnsProbe],
-    lost: &[Transport],
+    lost: &[ProbeTransport],
     truth: SubjectAnswer,
 ) -> Option<(FilterKind, Certainty)> {
-    let is_ordinary = |probe: &&&DnsProbe| probe.seen.transport != Transport::Udp || probe.seen.edns.is_some();
+    let is_ordinary = |probe: &&&DnsProbe| probe.seen.transport != ProbeTransport::Udp || probe.seen.edns.is_some();
     let passed = probes.iter().filter(is_ordinary).filter(|p| p.seen.answered()).map(|p| p.seen.octets).max()?;
     let small_ones_vanish = probes.iter().any(|probe| {
         lacking(&probe.seen) && matches!(probe.role, ProbeRole::TlsaWithout | ProbeRole::Root | ProbeRole::Harmless)
     });
     // Unknown is only what is larger than anything that a canary has.
-    let large_passes = probes.iter().any(|p| p.role == ProbeRole::Large && p.seen.reply == Reply::Records);
+    let large_passes = probes.iter().any(|p| p.role == ProbeRole::Large && p.seen.reply == ProbeReply::Records);
     let exonerated = truth.octets.is_none() && large_passes;
     if small_ones_vanish || exonerated || larger_passes(probes) || truth.octets.is_some_and(|octets| passed >= octets) {
         return None;
     }
     // Cut to 512 octets it passes, whole it vanishes, and TCP has it.
-    let cut = |probe: &DnsProbe| probe.seen.edns == Some(512) && probe.seen.reply == Reply::Truncated;
+    let cut = |probe: &DnsProbe| probe.seen.edns == Some(512) && probe.seen.reply == ProbeReply::Truncated;
     let cut_passes = line.with_role(ProbeRole::Subject).any(cut);
-    let tcp_has_it = !lost.contains(&Transport::Tcp) && line.subject(Transport::Tcp).is_some_and(|s| s.answered());
+    let tcp_has_it =
+        !lost.contains(&ProbeTransport::Tcp) && line.subject(ProbeTransport::Tcp).is_some_and(|s| s.answered());
     let one_large_vanishes = probes.iter().any(|p| p.role == ProbeRole::Large && lacking(&p.seen));
     let certainty = match (one_large_vanishes, cut_passes && tcp_has_it) {
         (true, _) => Certainty::Proven,
@@ -153,8 +154,10 @@ fn size(
 /// The large record of a canary zone is larger than any of its sets, and its five TLSA records
 /// are smaller than its four: when the larger passes and the smaller vanishes, it is not the size.
 fn larger_passes(probes: &[&DnsProbe]) -> bool {
-    let any = |role: ProbeRole, is: fn(&Seen) -> bool| probes.iter().any(|probe| probe.role == role && is(&probe.seen));
-    let passes = |seen: &Seen| seen.reply == Reply::Records;
+    let any = |role: ProbeRole, is: fn(&ProbeResult) -> bool| {
+        probes.iter().any(|probe| probe.role == role && is(&probe.seen))
+    };
+    let passes = |seen: &ProbeResult| seen.reply == ProbeReply::Records;
     let control_vanishes = probes.iter().any(|p| matches!(p.role, ProbeRole::Control(_)) && lacking(&p.seen));
     any(ProbeRole::Large, passes) && control_vanishes
         || any(ProbeRole::Control(4), passes) && any(ProbeRole::Control(5), lacking)

@@ -1,7 +1,7 @@
 //! One way to the DNS, as its probes show it (pure).
 
 use crate::check::evidence::{DnsProbe, Evidence, ORDINARY_PAYLOAD, ProbeRole, Whom};
-use crate::resolve::probe::{Reply, Seen, Transport};
+use crate::resolve::probe::{ProbeReply, ProbeResult, ProbeTransport};
 
 /// All probes of one server, in their order.
 pub(super) struct ServerProbes<'a> {
@@ -23,8 +23,8 @@ pub(super) fn lines(evidence: &Evidence) -> Vec<ServerProbes<'_>> {
 }
 
 /// Whether a probe vanished on the way: neither an answer nor a server's word that it failed.
-pub(super) const fn vanished(seen: &Seen) -> bool {
-    matches!(seen.reply, Reply::Silence | Reply::NoConnection(_))
+pub(super) const fn vanished(seen: &ProbeResult) -> bool {
+    matches!(seen.reply, ProbeReply::Silence | ProbeReply::NoConnection(_))
 }
 
 /// How many TLSA records the answer to this question has; none when it is no TLSA question, or
@@ -37,7 +37,7 @@ pub(super) fn tlsa_count(probe: &DnsProbe, truth: Option<usize>) -> Option<usize
         ProbeRole::TlsaWithout => Some(0),
         ProbeRole::Control(records) => Some(records),
         // They may have become others since; what came counts.
-        ProbeRole::Known(_) if matches!(probe.seen.reply, Reply::Records) => Some(probe.seen.records),
+        ProbeRole::Known(_) if matches!(probe.seen.reply, ProbeReply::Records) => Some(probe.seen.records),
         ProbeRole::Known(_) if probe.seen.answered() => None,
         ProbeRole::Known(records) => Some(records),
         ProbeRole::Subject => truth,
@@ -47,10 +47,10 @@ pub(super) fn tlsa_count(probe: &DnsProbe, truth: Option<usize>) -> Option<usize
 
 impl<'a> ServerProbes<'a> {
     pub(super) fn is_clear(&self) -> bool {
-        self.probes.iter().any(|probe| probe.seen.transport != Transport::Encrypted)
+        self.probes.iter().any(|probe| probe.seen.transport != ProbeTransport::Encrypted)
     }
 
-    pub(super) fn over(&self, transport: Transport) -> impl Iterator<Item = &'a DnsProbe> + '_ {
+    pub(super) fn over(&self, transport: ProbeTransport) -> impl Iterator<Item = &'a DnsProbe> + '_ {
         self.probes.iter().copied().filter(move |probe| probe.seen.transport == transport)
     }
 
@@ -59,10 +59,10 @@ impl<'a> ServerProbes<'a> {
     }
 
     /// The subject as it is asked ordinarily over a transport.
-    pub(super) fn subject(&self, transport: Transport) -> Option<&'a Seen> {
+    pub(super) fn subject(&self, transport: ProbeTransport) -> Option<&'a ProbeResult> {
         let ordinary = |probe: &&DnsProbe| {
             probe.seen.transport == transport
-                && (transport != Transport::Udp || probe.seen.edns == Some(ORDINARY_PAYLOAD))
+                && (transport != ProbeTransport::Udp || probe.seen.edns == Some(ORDINARY_PAYLOAD))
         };
         self.with_role(ProbeRole::Subject).find(ordinary).map(|probe| &probe.seen)
     }
@@ -84,11 +84,11 @@ impl<'a> ServerProbes<'a> {
     /// Whether the subject has no usable answer here, over UDP, TCP or both.
     pub(super) fn subject_fails(&self) -> bool {
         let fails = |transport| self.subject(transport).is_some_and(|seen| !seen.answered());
-        fails(Transport::Udp) || fails(Transport::Tcp) || fails(Transport::Encrypted)
+        fails(ProbeTransport::Udp) || fails(ProbeTransport::Tcp) || fails(ProbeTransport::Encrypted)
     }
 
     /// The subject's records as this line brings them.
-    pub(super) fn subject_records(&self) -> Option<&'a Seen> {
-        self.with_role(ProbeRole::Subject).map(|probe| &probe.seen).find(|seen| seen.reply == Reply::Records)
+    pub(super) fn subject_records(&self) -> Option<&'a ProbeResult> {
+        self.with_role(ProbeRole::Subject).map(|probe| &probe.seen).find(|seen| seen.reply == ProbeReply::Records)
     }
 }

@@ -18,6 +18,7 @@ mod slow;
 mod unanswered;
 mod witness;
 
+pub use crate::outcome::Certainty;
 pub(super) use proof::said;
 
 use super::evidence::{DnsProbe, Evidence, ProbeRole};
@@ -25,30 +26,6 @@ use super::observation::is_impatience;
 use super::verdict::Verdict;
 use crate::outcome::{Cause, Side};
 use serde::{Deserialize, Serialize};
-
-/// How sure a diagnosis is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Certainty {
-    /// It cannot be told.
-    Inconclusive,
-    /// It fits, and a control that would settle it is missing.
-    Likely,
-    /// Nothing else fits, and controls show it.
-    Proven,
-}
-
-impl Certainty {
-    /// The word for it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Inconclusive => "inconclusive",
-            Self::Likely => "likely",
-            Self::Proven => "proven",
-        }
-    }
-}
 
 /// What is wrong, and whose fault it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,20 +129,17 @@ fn base(evidence: &Evidence) -> Diagnosis {
         (None, None) => "no-mail-host",
     };
     let side = row.map(|row| row.side).or_else(|| delivery.exception.as_ref().map(|_| Side::Here));
+    let (certainty, also) = match cause {
+        Some(cause) if is_unseen(evidence) => (Certainty::Inconclusive, Some(cause.row().word)),
+        Some(cause) => certainty(cause, evidence),
+        None => (Certainty::Proven, None),
+    };
     Diagnosis {
         level,
         side,
-        certainty: match cause {
-            Some(_) if is_unseen(evidence) => Certainty::Inconclusive,
-            Some(cause) => certainty(cause, evidence),
-            None => Certainty::Proven,
-        },
+        certainty,
         word: word.to_owned(),
-        also: match cause {
-            Some(cause) if is_unseen(evidence) => vec![cause.row().word.to_owned()],
-            Some(cause) => also(cause, evidence),
-            None => Vec::new(),
-        },
+        also: also.map(str::to_owned).filter(|_| certainty != Certainty::Proven).into_iter().collect(),
         decide: None,
         sentence: delivery.sentence.clone(),
         mail: mail_sentence(evidence, level),
@@ -236,27 +210,31 @@ const fn is_not_knowing(cause: &Cause) -> bool {
         || matches!(cause, Cause::StsPolicyLost { lost, .. } if lost.until.is_none())
 }
 
-/// What was read from the peer itself is proven; that nobody answered says little about why.
-fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
+/// How sure a cause is, and the word of what fits as well. What was read from the peer itself is proven;
+/// that nobody answered says little about why.
+fn certainty(cause: &Cause, evidence: &Evidence) -> (Certainty, Option<&'static str>) {
+    use Certainty::{Inconclusive, Likely, Proven};
     match cause {
-        Cause::DnsUnavailable { .. } => Certainty::Inconclusive,
-        Cause::StsPolicyLost { lost, .. } if lost.until.is_none() => Certainty::Inconclusive,
+        Cause::DnsUnavailable { .. } => (Inconclusive, Some("recipient-dns")),
+        Cause::StsPolicyLost { lost, .. } if lost.until.is_none() => (Inconclusive, Some("inconclusive")),
         // That it is ours is sure; what stands behind it is not.
-        Cause::NextHopUnknown { question: Some(_), .. } => Certainty::Likely,
-        Cause::DnsBogus { .. } => bogus::certainty(evidence),
-        Cause::ConnectFailed { .. }
-        | Cause::TimedOut { .. }
-        | Cause::ConnectionLost { .. }
-        | Cause::ProtocolError { .. }
-        | Cause::PerhapsTaken { .. }
-        | Cause::TlsHandshake { .. } => Certainty::Likely,
+        Cause::NextHopUnknown { question: Some(_), .. } => (Likely, Some("resolver-side")),
+        Cause::DnsBogus { .. } => (bogus::certainty(evidence), Some(bogus::disguise(evidence))),
+        Cause::ConnectFailed { .. } | Cause::TimedOut { .. } | Cause::ConnectionLost { .. } => {
+            (Likely, Some("local-port25-blocked"))
+        }
+        Cause::TlsHandshake { .. } => (Likely, Some("local-tls-blocked")),
+        Cause::ProtocolError { .. } => (Likely, Some("local-smtp-rewritten")),
+        // Met by mail and not by a check.
+        Cause::PerhapsTaken { .. } => (Likely, None),
         // Somebody on the way may have answered, or shown a certificate, in place of the server.
-        Cause::Rejected { .. } if cause.row().side == Side::Here => Certainty::Likely,
-        Cause::Rejected { .. }
-        | Cause::StarttlsNotOffered { .. }
-        | Cause::StarttlsRefused { .. }
-        | Cause::DaneMismatch { .. }
-        | Cause::CertificateRejected { .. } => witness::of_mail_path(evidence),
+        Cause::Rejected { .. } if cause.row().side == Side::Here => (Likely, Some("local-smtp-rewritten")),
+        Cause::Rejected { .. } | Cause::StarttlsNotOffered { .. } | Cause::StarttlsRefused { .. } => {
+            (witness::of_mail_path(evidence), Some("local-smtp-rewritten"))
+        }
+        Cause::DaneMismatch { .. } | Cause::CertificateRejected { .. } => {
+            (witness::of_mail_path(evidence), Some("local-tls-intercepted"))
+        }
         Cause::DomainNotFound { .. }
         | Cause::NullMx { .. }
         | Cause::NoMailHost { .. }
@@ -276,49 +254,8 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> Certainty {
         | Cause::SmtpUtf8NotOffered { .. }
         | Cause::ContentDamaged
         | Cause::BouncedByOperator { .. }
-        | Cause::Expired { .. } => Certainty::Proven,
+        | Cause::Expired { .. } => (Proven, None),
     }
-}
-
-/// What fits as well, where the cause is not proven to be what it looks like.
-fn also(cause: &Cause, evidence: &Evidence) -> Vec<String> {
-    if certainty(cause, evidence) == Certainty::Proven {
-        return Vec::new();
-    }
-    let word = match cause {
-        Cause::DnsBogus { .. } => bogus::disguise(evidence),
-        Cause::NextHopUnknown { .. } => "resolver-side",
-        Cause::DnsUnavailable { .. } => "recipient-dns",
-        Cause::StsPolicyLost { .. } => "inconclusive",
-        Cause::ConnectFailed { .. } | Cause::TimedOut { .. } | Cause::ConnectionLost { .. } => "local-port25-blocked",
-        Cause::TlsHandshake { .. } => "local-tls-blocked",
-        Cause::DaneMismatch { .. } | Cause::CertificateRejected { .. } => "local-tls-intercepted",
-        Cause::Rejected { .. }
-        | Cause::ProtocolError { .. }
-        | Cause::StarttlsNotOffered { .. }
-        | Cause::StarttlsRefused { .. } => "local-smtp-rewritten",
-        // These are proven, or met by mail and not by a check.
-        Cause::PerhapsTaken { .. }
-        | Cause::EgressFailed { .. }
-        | Cause::DomainNotFound { .. }
-        | Cause::NullMx { .. }
-        | Cause::NoMailHost { .. }
-        | Cause::SpecialUseDomain { .. }
-        | Cause::MailLoop { .. }
-        | Cause::AddressForbidden { .. }
-        | Cause::NoRoute { .. }
-        | Cause::StsMxNotListed { .. }
-        | Cause::DaneRequired { .. }
-        | Cause::StsRequired { .. }
-        | Cause::RequireTlsUnmet { .. }
-        | Cause::MessageTooLarge { .. }
-        | Cause::EightBitNotOffered { .. }
-        | Cause::SmtpUtf8NotOffered { .. }
-        | Cause::ContentDamaged
-        | Cause::BouncedByOperator { .. }
-        | Cause::Expired { .. } => return Vec::new(),
-    };
-    vec![word.to_owned()]
 }
 
 /// How many wait, since when, and that nothing is lost.

@@ -3,7 +3,7 @@
 use super::line::{ServerProbes, tlsa_count, vanished};
 use crate::check::evidence::{DnsProbe, Evidence, ProbeRole, Whom};
 use crate::outcome::{Cause, Peer};
-use crate::resolve::probe::{Reply, Seen, Transport};
+use crate::resolve::probe::{ProbeReply, ProbeResult, ProbeTransport};
 use std::collections::BTreeMap;
 
 /// Lines of a proof: what a reader takes in at a glance.
@@ -21,9 +21,9 @@ pub(super) fn counts(line: &ServerProbes<'_>, truth: Option<usize>) -> Vec<Strin
     let mut rows: BTreeMap<usize, [Option<&'static str>; 2]> = BTreeMap::new();
     for probe in &line.probes {
         let column = match probe.seen.transport {
-            Transport::Udp if probe.seen.edns.is_some_and(|payload| payload > 512) => 0,
-            Transport::Tcp => 1,
-            Transport::Udp | Transport::Encrypted => continue,
+            ProbeTransport::Udp if probe.seen.edns.is_some_and(|payload| payload > 512) => 0,
+            ProbeTransport::Tcp => 1,
+            ProbeTransport::Udp | ProbeTransport::Encrypted => continue,
         };
         let Some(count) = tlsa_count(probe, truth) else { continue };
         if let Some(cell) = rows.entry(count).or_default().get_mut(column) {
@@ -38,14 +38,14 @@ pub(super) fn counts(line: &ServerProbes<'_>, truth: Option<usize>) -> Vec<Strin
 }
 
 /// What became of a question, in a word.
-pub(super) fn word(seen: &Seen) -> &'static str {
+pub(super) fn word(seen: &ProbeResult) -> &'static str {
     match &seen.reply {
-        Reply::Records | Reply::NoData | Reply::NxDomain => "answered",
-        Reply::Truncated => "truncated",
-        Reply::Silence => "vanished",
-        Reply::NoConnection(_) => "no connect",
-        Reply::ErrorCode(_) => "error",
-        Reply::Nonsense(_) => "nonsense",
+        ProbeReply::Records | ProbeReply::NoData | ProbeReply::NxDomain => "answered",
+        ProbeReply::Truncated => "truncated",
+        ProbeReply::Silence => "vanished",
+        ProbeReply::NoConnection(_) => "no connect",
+        ProbeReply::ErrorCode(_) => "error",
+        ProbeReply::Nonsense(_) => "nonsense",
     }
 }
 
@@ -57,24 +57,24 @@ pub(super) fn ways(line: &ServerProbes<'_>) -> Vec<String> {
 fn way(probe: &DnsProbe) -> String {
     let seen = &probe.seen;
     let how = match (seen.transport, seen.edns) {
-        (Transport::Udp, Some(payload)) => format!("UDP, {payload} octets"),
-        (Transport::Udp, None) => "UDP without EDNS".to_owned(),
-        (Transport::Tcp, _) => "TCP".to_owned(),
-        (Transport::Encrypted, _) => "encrypted".to_owned(),
+        (ProbeTransport::Udp, Some(payload)) => format!("UDP, {payload} octets"),
+        (ProbeTransport::Udp, None) => "UDP without EDNS".to_owned(),
+        (ProbeTransport::Tcp, _) => "TCP".to_owned(),
+        (ProbeTransport::Encrypted, _) => "encrypted".to_owned(),
     };
     format!("{how:22}{}", said(seen))
 }
 
 /// What was said, with its detail.
-pub(in crate::check) fn said(seen: &Seen) -> String {
+pub(in crate::check) fn said(seen: &ProbeResult) -> String {
     match &seen.reply {
-        Reply::Records => format!("{} records, {} octets", seen.records, seen.octets),
-        Reply::NoData => "no such record".to_owned(),
-        Reply::NxDomain => "no such name".to_owned(),
-        Reply::Truncated => "answered, truncated".to_owned(),
-        Reply::Silence => format!("no answer in {} ms", seen.took_ms),
-        Reply::NoConnection(detail) | Reply::Nonsense(detail) => detail.clone(),
-        Reply::ErrorCode(code) => code.clone(),
+        ProbeReply::Records => format!("{} records, {} octets", seen.records, seen.octets),
+        ProbeReply::NoData => "no such record".to_owned(),
+        ProbeReply::NxDomain => "no such name".to_owned(),
+        ProbeReply::Truncated => "answered, truncated".to_owned(),
+        ProbeReply::Silence => format!("no answer in {} ms", seen.took_ms),
+        ProbeReply::NoConnection(detail) | ProbeReply::Nonsense(detail) => detail.clone(),
+        ProbeReply::ErrorCode(code) => code.clone(),
     }
 }
 
@@ -82,11 +82,11 @@ pub(in crate::check) fn said(seen: &Seen) -> String {
 pub(super) fn elsewhere(evidence: &Evidence) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let subject = evidence.dns.iter().filter(|probe| probe.role == ProbeRole::Subject);
-    for probe in subject.filter(|probe| probe.seen.reply == Reply::Records) {
+    for probe in subject.filter(|probe| probe.seen.reply == ProbeReply::Records) {
         let by = match (probe.seen.transport, probe.whom) {
-            (Transport::Encrypted, _) => "encrypted",
+            (ProbeTransport::Encrypted, _) => "encrypted",
             (_, Whom::Authority) => "authoritative",
-            (Transport::Udp | Transport::Tcp, Whom::Upstream | Whom::Reference) => "in clear",
+            (ProbeTransport::Udp | ProbeTransport::Tcp, Whom::Upstream | Whom::Reference) => "in clear",
         };
         let line = format!("{} records by {} ({by})", probe.seen.records, probe.server);
         if !found.contains(&line) {
@@ -99,7 +99,7 @@ pub(super) fn elsewhere(evidence: &Evidence) -> Vec<String> {
 
 /// The questions that vanished, as a firewall's log has them.
 pub(super) fn packets(line: &ServerProbes<'_>) -> Vec<String> {
-    let mut told: Vec<Transport> = Vec::new();
+    let mut told: Vec<ProbeTransport> = Vec::new();
     let mut lines = Vec::new();
     let of_interest = |probe: &&&DnsProbe| {
         !probe.seen.answered()
@@ -120,13 +120,13 @@ pub(super) fn packets(line: &ServerProbes<'_>) -> Vec<String> {
     lines
 }
 
-fn packet(seen: &Seen) -> String {
+fn packet(seen: &ProbeResult) -> String {
     let source = seen.source.map_or_else(|| "this host".to_owned(), |source| source.to_string());
     let destination = seen.destination.map(|to| to.to_string()).unwrap_or_default();
     let protocol = match seen.transport {
-        Transport::Udp => "UDP",
-        Transport::Tcp => "TCP",
-        Transport::Encrypted => "TLS",
+        ProbeTransport::Udp => "UDP",
+        ProbeTransport::Tcp => "TCP",
+        ProbeTransport::Encrypted => "TLS",
     };
     format!("{} {protocol} {source} -> {destination}, {}: {}", seconds(&seen.at.rfc3339()), seen.question, said(seen))
 }

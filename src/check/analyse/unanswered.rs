@@ -7,7 +7,7 @@ use super::line::ServerProbes;
 use super::{Certainty, CheckFinding, proof, witness};
 use crate::check::evidence::Whom;
 use crate::outcome::Side;
-use crate::resolve::probe::Transport;
+use crate::resolve::probe::ProbeTransport;
 
 impl DnsCase<'_> {
     /// No usable answer on any way that was asked.
@@ -25,7 +25,7 @@ impl DnsCase<'_> {
             finding.proof = proof::ways(line);
             return finding;
         };
-        let over = [Transport::Udp, Transport::Tcp].into_iter();
+        let over = [ProbeTransport::Udp, ProbeTransport::Tcp].into_iter();
         let says = over.filter_map(|transport| authority.subject(transport)).find_map(error_code);
         // Two witnesses that have no part in the way to the zone's servers: who is asked encrypted or
         // elsewhere, and a canary in another zone.

@@ -6,7 +6,7 @@ use super::{Certainty, Diagnosis};
 use crate::check::canary::COUNTS;
 use crate::check::evidence::{DnsProbe, Evidence, OutsideCheck, ProbeRole, ServerSeen, Whom};
 use crate::outcome::Side;
-use crate::resolve::probe::{Reply, Seen, Transport};
+use crate::resolve::probe::{ProbeReply, ProbeResult, ProbeTransport};
 
 /// How long what was seen elsewhere says anything about now, in milliseconds: a day.
 const OUTSIDE_COUNTS_MS: i64 = 86_400_000;
@@ -48,8 +48,9 @@ pub(super) const fn expected(probe: &DnsProbe) -> Option<usize> {
 
 /// Whether a name whose number of records is known came with fewer, or was denied.
 pub(super) fn is_false(probe: &DnsProbe) -> bool {
-    let denied = matches!(probe.seen.reply, Reply::NoData | Reply::NxDomain);
-    let came = if denied { Some(0) } else { Some(probe.seen.records).filter(|_| probe.seen.reply == Reply::Records) };
+    let denied = matches!(probe.seen.reply, ProbeReply::NoData | ProbeReply::NxDomain);
+    let came =
+        if denied { Some(0) } else { Some(probe.seen.records).filter(|_| probe.seen.reply == ProbeReply::Records) };
     expected(probe).zip(came).is_some_and(|(expected, came)| came < expected)
 }
 
@@ -81,17 +82,17 @@ pub(super) fn fails_elsewhere(evidence: &Evidence, lines: &[ServerProbes<'_>]) -
 }
 
 fn fails_encrypted(lines: &[ServerProbes<'_>]) -> bool {
-    let fails = |seen: Option<&Seen>| seen.is_some_and(|seen| !seen.answered());
+    let fails = |seen: Option<&ProbeResult>| seen.is_some_and(|seen| !seen.answered());
     // Another zone counts as well: this one may be dead as a whole.
     let again = |line: &ServerProbes<'_>| line.with_role(ProbeRole::Again).any(|probe| probe.seen.answered());
     let is_there = |line: &&ServerProbes<'_>| !line.is_clear() && (line.alive() || again(line));
-    lines.iter().filter(is_there).any(|line| fails(line.subject(Transport::Encrypted)))
+    lines.iter().filter(is_there).any(|line| fails(line.subject(ProbeTransport::Encrypted)))
 }
 
 /// Whether the zone's own servers gave a usable answer in clear, over this transport.
-pub(super) fn authority_has_it(lines: &[ServerProbes<'_>], over: Transport) -> bool {
+pub(super) fn authority_has_it(lines: &[ServerProbes<'_>], over: ProbeTransport) -> bool {
     let has = |line: &ServerProbes<'_>| {
-        line.whom == Whom::Authority && line.subject(over).is_some_and(|seen| seen.reply == Reply::Records)
+        line.whom == Whom::Authority && line.subject(over).is_some_and(|seen| seen.reply == ProbeReply::Records)
     };
     lines.iter().any(has)
 }

@@ -10,7 +10,7 @@ mod disk;
 mod dns;
 mod ends;
 mod hops;
-mod spf;
+pub(super) mod names;
 
 use super::controls;
 use super::verdict::Verdict;
@@ -19,8 +19,8 @@ use crate::config::{Config, TrustAnchorSource};
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::Security;
 use crate::resolve::dnssec::{Anchors, Outcome};
-use crate::resolve::driver::Failure;
-use crate::resolve::probe::{self, Ask, Transport};
+use crate::resolve::driver::LookupFailure;
+use crate::resolve::probe::{self, ProbeQuestion, ProbeTransport};
 use futures_util::future::join_all;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use serde::Serialize;
@@ -37,7 +37,7 @@ const NOT_LOOKED_AT: u8 = 4;
 pub struct SelfCheck {
     /// What: a word from a closed set, for metrics.
     pub check: &'static str,
-    /// How it stands.
+    /// Whether it is as it must be.
     pub status: Verdict,
     /// Whether it was looked at; if not, the detail says why, and the status means nothing.
     pub looked_at: bool,
@@ -46,11 +46,11 @@ pub struct SelfCheck {
 }
 
 impl SelfCheck {
-    fn new(check: &'static str, status: Verdict, detail: impl Into<String>) -> Self {
+    pub(super) fn new(check: &'static str, status: Verdict, detail: impl Into<String>) -> Self {
         Self { check, status, looked_at: true, detail: detail.into() }
     }
 
-    fn not_looked_at(check: &'static str, why: &str) -> Self {
+    pub(super) fn not_looked_at(check: &'static str, why: &str) -> Self {
         Self { check, status: Verdict::Ok, looked_at: false, detail: format!("not looked at: {why}") }
     }
 
@@ -63,8 +63,16 @@ impl SelfCheck {
 
 /// Looks at everything; the worst status counts.
 pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
-    let (now, egress) = (out.clock.now(), egress(&out.config));
-    let (root, clock, port25, canary, history, hops, policy_host, spf) = tokio::join!(
+    let egress = egress(&out.config);
+    let (mut all, names) = tokio::join!(Box::pin(look_leaving_from(out, &egress)), Box::pin(names::look(out, &egress)));
+    all.extend(names);
+    all
+}
+
+/// The same, with the addresses that mail leaves from as others see them.
+pub(super) async fn look_leaving_from(out: &Outbound, egress: &[IpAddr]) -> Vec<SelfCheck> {
+    let now = out.clock.now();
+    let (root, clock, port25, canary, history, hops, policy_host) = tokio::join!(
         Box::pin(root_keys(out)),
         Box::pin(clock(out)),
         Box::pin(port_25(out)),
@@ -72,14 +80,13 @@ pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
         Box::pin(dns::own_history(out)),
         Box::pin(hops::next_hops(out)),
         Box::pin(hops::policy_host(out)),
-        Box::pin(spf::look(out, &egress)),
     );
-    let named = reverse_dns(out, &egress).await;
+    let named = reverse_dns(out, egress).await;
     // After all the questions: what they came to counts.
     let mut all = vec![dns::resolver(out), canary, history];
     all.extend(root);
     let spool = disk::look(&out.config.spool, now);
-    all.extend([clock, named, spf, port25, hops, policy_host, spool, ends::listener(&out.config, now)]);
+    all.extend([clock, named, port25, hops, policy_host, spool, ends::listener(&out.config, now)]);
     all.extend(ends::client_certificates(&out.egress.certificates(), now));
     all.extend(ends::exceptions(out, now));
     all
@@ -126,10 +133,10 @@ async fn root_keys(out: &Outbound) -> Vec<SelfCheck> {
             let detail = format!("the root's keys come {}, and they are always signed", validated.security.word());
             vec![SelfCheck::new("validation", Verdict::Fault, detail)]
         }
-        Err(Failure::Bogus(reason)) => {
+        Err(LookupFailure::Bogus(reason)) => {
             vec![SelfCheck::new("validation", Verdict::Fault, format!("the root's keys do not validate: {reason}"))]
         }
-        Err(Failure::Unavailable) => {
+        Err(LookupFailure::Unavailable) => {
             let detail = format!("no answer for the root's keys: {}", failed(&lookup.failed));
             vec![SelfCheck::new("validation", Verdict::Fault, detail)]
         }
@@ -165,12 +172,12 @@ async fn clock(out: &Outbound) -> SelfCheck {
     let Some(server) = servers.first() else {
         return SelfCheck::not_looked_at("clock", "there is no resolver to ask for the root's keys");
     };
-    let ask = Ask {
+    let ask = ProbeQuestion {
         name: Name::root(),
         record_type: RecordType::DNSKEY,
         transport: match server.transport() {
-            Transport::Udp => Transport::Udp,
-            Transport::Tcp | Transport::Encrypted => Transport::Tcp,
+            ProbeTransport::Udp => ProbeTransport::Udp,
+            ProbeTransport::Tcp | ProbeTransport::Encrypted => ProbeTransport::Tcp,
         },
         edns: Some(super::evidence::ORDINARY_PAYLOAD),
         within: out.config.dns.timeout.max(probe::BRIEF),
@@ -192,7 +199,7 @@ async fn clock(out: &Outbound) -> SelfCheck {
 
 /// The addresses that packets to the world leave from, one of each family that has a way there, by
 /// the routing table: a datagram socket that is connected sends nothing.
-fn egress(config: &Config) -> Vec<IpAddr> {
+pub(super) fn egress(config: &Config) -> Vec<IpAddr> {
     let hint = |is: fn(&SocketAddr) -> bool| config.dns.root_hints.iter().copied().find(is);
     [hint(SocketAddr::is_ipv4), hint(SocketAddr::is_ipv6)].into_iter().flatten().filter_map(towards).collect()
 }
@@ -236,18 +243,18 @@ async fn named_address(out: &Outbound, address: IpAddr) -> (Verdict, String) {
     (status, format!("{address} is {name}, {how} back"))
 }
 
-async fn records(out: &Outbound, name: &Name, kind: RecordType) -> Vec<RData> {
+pub(super) async fn records(out: &Outbound, name: &Name, kind: RecordType) -> Vec<RData> {
     match &out.dns.find(name, kind).await.result {
         Ok(validated) => match &validated.outcome {
             Outcome::Found { records, .. } => records.iter().map(|record| record.data.clone()).collect(),
             Outcome::NoData { .. } | Outcome::NxDomain { .. } | Outcome::ErrorCode(_) => Vec::new(),
         },
-        Err(Failure::Bogus(_) | Failure::Unavailable) => Vec::new(),
+        Err(LookupFailure::Bogus(_) | LookupFailure::Unavailable) => Vec::new(),
     }
 }
 
 /// Addresses that nobody on the internet sees.
-fn is_inward(address: IpAddr) -> bool {
+pub(super) fn is_inward(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),

@@ -41,6 +41,7 @@ fn story(cause: &Cause) -> Story {
             recipients: vec![Some(LedgerRecipient { address: address.to_owned(), state, told: None })],
         },
         history: [attempt, not_tried, ended].map(happening).into(),
+        incidents: Vec::new(),
     }
 }
 

@@ -6,11 +6,13 @@
 //! Exit codes: 0 when something was found, 1 when not. The JSON form is stable.
 
 use crate::clock::Timestamp;
+use crate::command::incidents;
 use crate::envelope::{Origin, QueueId};
 use crate::outcome::{Cause, DeliveryOutcome, TlsVerdict};
 use crate::smtp::address::ReversePath;
 use crate::spool::RecipientState;
 use crate::spool::event::{Answered, Attempt, Event};
+use crate::spool::incident::Incident;
 use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, Matches, MessageState, More, ToldBy};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize as _, Serialize};
@@ -53,12 +55,14 @@ pub struct Story {
     pub message: LedgerMessage,
     /// Oldest first.
     pub history: Vec<Happening>,
+    /// The incidents that it met: it failed as many others did.
+    pub incidents: Vec<Incident>,
 }
 
 /// Something that happened.
 #[derive(Debug, Serialize)]
 pub struct Happening {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
     /// The same for people (RFC 3339).
     pub time: String,
@@ -80,18 +84,20 @@ pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Explanation, 
         Some(message) => Matches { messages: vec![message], more: More::No, unreadable: Vec::new() },
         None => ledger.find(subject, MOST_MESSAGES).await?,
     };
+    let incidents = incidents::incidents(ledger).await?;
     let mut stories = Vec::new();
     for message in found.messages {
-        stories.push(story(ledger, message).await?);
+        stories.push(story(ledger, message, &incidents).await?);
     }
     let (more, unreadable) = (found.more == More::Yes, found.unreadable);
     Ok(Explanation { subject: subject.to_owned(), stories, more, unreadable })
 }
 
-async fn story(ledger: &dyn Ledger, message: LedgerMessage) -> Result<Story, LedgerError> {
+async fn story(ledger: &dyn Ledger, message: LedgerMessage, all: &[Incident]) -> Result<Story, LedgerError> {
     let happening = |(at, event): (Timestamp, Event)| Happening { at, time: at.rfc3339(), event };
-    let history = ledger.history(message.id).await?.into_iter().map(happening).collect();
-    Ok(Story { message, history })
+    let history = ledger.history(message.id).await?;
+    let incidents = incidents::met(all, history.iter().map(|(at, event)| (*at, event)));
+    Ok(Story { message, history: history.into_iter().map(happening).collect(), incidents })
 }
 
 impl Explanation {
@@ -157,6 +163,12 @@ impl Story {
         }
         for index in 0..self.message.recipients.len() {
             head(if index == 0 { "To" } else { "" }, &self.recipient(index));
+        }
+        for incident in &self.incidents {
+            let (id, cause, side) = (incident.id, &incident.cause, incident.side.word());
+            let sure = incident.certainty.word();
+            let met = format!("{id}: {cause}, side: {side}, {sure}. Many domains failed alike; see `relay incidents`.");
+            text.push_str(&paragraph("  Incident", &met, HEAD));
         }
         text.push('\n');
         text.push_str(&line(envelope.accepted_at, "accepted"));

@@ -4,7 +4,7 @@
 //! All of this is part of what a connection was opened under: one is never used again for mail that
 //! leaves in another way (`pool.rs`).
 
-pub mod store;
+pub(crate) mod store;
 
 use crate::config::{FamilyChoice, SourceAddresses, TlsMode};
 use crate::outcome::{Cause, DemandedBy, EgressFailure, Phase};
@@ -55,7 +55,7 @@ const WANTS_LOGIN: [u16; 3] = [530, 535, 538];
 /// A refusal by a next hop that the operator named: that it wants a login is ours to satisfy, and no
 /// recipient's fault.
 #[must_use]
-pub fn refused_by_own_hop(cause: Cause) -> Cause {
+pub(crate) fn refused_by_own_hop(cause: Cause) -> Cause {
     if let Cause::Rejected { peer, phase: Phase::MailFrom | Phase::RcptTo, reply } = &cause
         && WANTS_LOGIN.contains(&reply.code)
     {

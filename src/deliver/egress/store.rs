@@ -26,7 +26,7 @@ const OF_THE_SERVICE: &str = "/run/credentials/relay.service";
 #[derive(Debug, thiserror::Error)]
 #[error("[[destination]] {domains}: {key}: {fault}")]
 pub struct EgressError {
-    /// Whose.
+    /// The domains of the `[[destination]]` it belongs to.
     domains: String,
     /// The key to look at.
     key: &'static str,

@@ -28,11 +28,11 @@ const TICK: Duration = Duration::from_millis(1);
 const NOBODY_WAITS: i64 = i64::MIN;
 
 /// A message outside is called: it is in the spool, due then or before.
-pub type Call = (QueueId, Timestamp);
+pub(crate) type Call = (QueueId, Timestamp);
 
 /// The gates of all receiving hosts. All copies are one.
 #[derive(Clone)]
-pub struct HostLimits {
+pub(crate) struct HostLimits {
     shared: Arc<Shared>,
 }
 
@@ -78,7 +78,7 @@ struct InLine<'a> {
 impl HostLimits {
     /// Gates with these limits, and the messages that will be called.
     #[must_use]
-    pub fn new(limits: HostBounds, clock: Clock) -> (Self, mpsc::UnboundedReceiver<Call>) {
+    pub(crate) fn new(limits: HostBounds, clock: Clock) -> (Self, mpsc::UnboundedReceiver<Call>) {
         let (calls, called) = mpsc::unbounded_channel();
         let state = State { gates: Gates::new(limits.clone()), waiting: BTreeMap::new(), signals: BTreeMap::new() };
         (Self { shared: Arc::new(Shared { state: Mutex::new(state), clock, calls, limits }) }, called)
@@ -88,7 +88,7 @@ impl HostLimits {
     ///
     /// # Errors
     /// What to do instead.
-    pub async fn enter_hop(&self, hop: &NextHop, most: usize, rate: Option<Rate>) -> Result<HostSeat, Away> {
+    pub(crate) async fn enter_hop(&self, hop: &NextHop, most: usize, rate: Option<Rate>) -> Result<HostSeat, Away> {
         self.wait(Goal::Hop { hop: hop.clone(), most, rate }, Eagerness::MayComeAgain).await
     }
 
@@ -96,7 +96,7 @@ impl HostLimits {
     ///
     /// # Errors
     /// What to do instead.
-    pub async fn enter(&self, hop: &NextHop, peer: &Peer, eagerness: Eagerness) -> Result<HostSeat, Away> {
+    pub(crate) async fn enter(&self, hop: &NextHop, peer: &Peer, eagerness: Eagerness) -> Result<HostSeat, Away> {
         let (limits, address) = (&self.shared.limits, peer.address);
         let group = closest_rule(&peer.host, address.ip(), &limits.rules);
         let goal = Goal::Server { hop: hop.clone(), name: peer.host.clone(), address, group };
@@ -154,25 +154,25 @@ impl HostLimits {
 
     /// A message that was sent away from a gate is in the spool, due `until` then: it is called before,
     /// when the line moves.
-    pub fn put_outside(&self, id: QueueId, gate: Gate, until: Timestamp) {
+    pub(crate) fn put_outside(&self, id: QueueId, gate: Gate, until: Timestamp) {
         let mut state = self.shared.state();
         let news = state.gates.put_outside(id, gate, until, self.shared.clock.now());
         Shared::tell(&self.shared, state, news);
     }
 
     /// Somebody has the message, so it is not to be called.
-    pub fn is_claimed(&self, id: QueueId) {
+    pub(crate) fn is_claimed(&self, id: QueueId) {
         self.shared.state().gates.is_claimed(id);
     }
 
     /// The operator wants a next hop tried now, whatever its servers were like.
-    pub fn forgive(&self, hop: &NextHop) {
+    pub(crate) fn forgive(&self, hop: &NextHop) {
         self.shared.state().gates.forgive(hop);
     }
 
     /// How all hosts stand.
     #[must_use]
-    pub fn view(&self) -> HostsView {
+    pub(crate) fn view(&self) -> HostsView {
         self.shared.state().gates.view(self.shared.clock.now())
     }
 }

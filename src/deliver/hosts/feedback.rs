@@ -28,7 +28,7 @@ pub enum Feedback {
 
 /// The feedback of one attempt; of its outcomes the one counts that says most.
 #[must_use]
-pub fn feedback<'a>(outcomes: impl Iterator<Item = &'a DeliveryOutcome>) -> Feedback {
+pub(crate) fn feedback<'a>(outcomes: impl Iterator<Item = &'a DeliveryOutcome>) -> Feedback {
     let weight = |feedback: &Feedback| match feedback {
         Feedback::Unknown => 0,
         Feedback::Answered => 1,

@@ -1,9 +1,11 @@
 //! Who may go where now, and who waits for what (pure; RFC 5321 §4.5.4.1).
 //!
 //! A message passes the gate of its next hop, and then, for each server that it is offered to,
-//! those of the address, of the host's name, of the operator's `[[host]]`, and of one of two shares:
-//! hosts that answer, and hosts that have not answered. A share is never lent, so that the silent
-//! cannot take the places of the others. Whoever cannot pass stands in the line of the gate that
+//! those of the address, of the host's name, of the operator's `[[host]]`, and of one of three shares:
+//! hosts that answer, hosts that nobody knows yet, and hosts that did not answer when they were last tried.
+//! A share is never lent, so that the silent cannot take the places of the others, nor keep a host that is
+//! new from a first look: while others wait for theirs, whoever does not answer at once goes over to the
+//! third share, where it has more time. Whoever cannot pass stands in the line of the gate that
 //! stops it; where that is long enough the message goes back into the spool, and its number is kept
 //! *outside*, to be called when the line moves. So a free place and a message that is due meet at
 //! once, and memory holds few messages for any one host.
@@ -22,28 +24,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The part of all places that is for hosts that have not answered.
-const NEW_SHARE_DIVISOR: usize = 4;
+/// The part of all places that is for hosts that nobody knows yet, and that for those that did not answer.
+const NEW_SHARE_DIVISOR: usize = 8;
+/// With fewer places than this these two are one: there is little to share.
+const FEW_PLACES: usize = 8;
 /// Messages known to wait outside. More come again by themselves.
 const MOST_OUTSIDE: usize = 200_000;
 /// When a message outside comes by itself, should nobody call it.
 const UNCALLED: Duration = Duration::from_secs(120);
 /// Messages called at once: some are stopped elsewhere.
 const CALLED_AT_ONCE: usize = 2;
-/// For how long a server that has never answered may keep us waiting while others want its place.
-const PATIENCE_WITH_NEW: Duration = Duration::from_secs(10);
+/// For how long a server that nobody knows may keep us waiting at the first look while others want its place.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// The same for one that did not answer at the first look, or when it was last tried.
+const PATIENCE_WITH_SLOW: Duration = Duration::from_secs(10);
 /// The same for one that has.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who stands in a line, in the order of coming.
 pub(super) type Ticket = u64;
-/// Who is in.
+/// The number of a seat that is taken.
 pub(super) type SeatId = u64;
 
 /// What comes of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Come in.
+    /// There is a seat, and this is its number.
     Admitted(SeatId),
     /// Wait; where a rate holds, until about then.
     InLine(Ticket, Option<Timestamp>),
@@ -75,6 +81,20 @@ pub(super) struct GateState {
     /// Of a next hop: where its mail went.
     pub(super) addresses: BTreeSet<SocketAddr>,
     pub(super) used: u64,
+}
+
+impl Gate {
+    /// Whether hosts wait there of which one does not know whether they answer.
+    pub(super) const fn is_for_strangers(&self) -> bool {
+        matches!(self, Self::New | Self::Slow)
+    }
+}
+
+impl HostBounds {
+    /// Whether there are places enough for a share of first looks.
+    pub(super) const fn has_first_looks(&self) -> bool {
+        self.all >= FEW_PLACES
+    }
 }
 
 impl GateState {
@@ -127,9 +147,15 @@ pub(super) struct Gates {
 
 impl Gates {
     pub(super) fn new(limits: HostBounds) -> Self {
-        let new = if limits.all == 1 { 0 } else { (limits.all / NEW_SHARE_DIVISOR).max(1) };
+        let part = limits.all / NEW_SHARE_DIVISOR;
+        let (new, slow) = match limits.all {
+            1 => (0, 0),
+            2..FEW_PLACES => (1, 0),
+            _ => (part, part),
+        };
         let share = |ceiling| GateState { ceiling, ..GateState::default() };
-        let states = [(Gate::New, share(new)), (Gate::Answering, share(limits.all - new))].into();
+        let answering = limits.all - new - slow;
+        let states = [(Gate::New, share(new)), (Gate::Slow, share(slow)), (Gate::Answering, share(answering))].into();
         let (seats, waiting, outside) = Default::default();
         Self { limits, states, seats, waiting, outside, next: 0, sweep_at: 0 }
     }
@@ -186,8 +212,8 @@ impl Gates {
             return;
         }
         let mut freed: Vec<Gate> = seat.gates.iter().filter(|gate| matches!(gate, Gate::Address(_))).cloned().collect();
-        let is_new = seat.share == Some(Gate::New);
-        if is_new {
+        let left = seat.share.take_if(|share| matches!(share, Gate::New | Gate::Slow));
+        if left.is_some() {
             seat.share = Some(Gate::Answering);
         }
         for gate in &freed {
@@ -195,10 +221,10 @@ impl Gates {
                 state.record.answered();
             }
         }
-        if is_new {
-            self.count(&Gate::New, |in_use| in_use.saturating_sub(1));
+        if let Some(left) = left {
+            self.count(&left, |in_use| in_use.saturating_sub(1));
             self.count(&Gate::Answering, |in_use| in_use + 1);
-            freed.push(Gate::New);
+            freed.push(left);
         }
         self.move_up(freed, now, news);
     }
@@ -207,6 +233,11 @@ impl Gates {
     pub(super) fn left(&mut self, id: SeatId, feedback: &Feedback, now: Timestamp, news: &mut News) -> Leaving {
         let Some(seat) = self.seats.get_mut(&id) else { return Leaving::Done };
         let (gates, began) = (std::mem::take(&mut seat.gates), seat.began);
+        let had_a_look = seat.cut.is_some() && seat.share == Some(Gate::New) && self.limits.has_first_looks();
+        if had_a_look && matches!(feedback, Feedback::Silent(_)) {
+            self.leave_too_soon(gates, now, news);
+            return Leaving::TooSoon;
+        }
         let is_turned_away = matches!(feedback, Feedback::TurnedAway(_));
         let is_crowd = |gate: &Gate| matches!(gate, Gate::Address(_)) && self.served(gate) > 0;
         let leaving = if is_turned_away && gates.iter().any(is_crowd) { Leaving::OneTooMany } else { Leaving::Done };
@@ -216,6 +247,17 @@ impl Gates {
         }
         self.move_up(gates, now, news);
         leaving
+    }
+
+    /// Nothing is known of the server but that it did not answer at once.
+    fn leave_too_soon(&mut self, gates: Vec<Gate>, now: Timestamp, news: &mut News) {
+        for gate in &gates {
+            self.count(gate, |in_use| in_use.saturating_sub(1));
+            if let (Gate::Address(_), Some(state)) = (gate, self.states.get_mut(gate)) {
+                state.record.is_slow();
+            }
+        }
+        self.move_up(gates, now, news);
     }
 
     /// What came of it is recorded.
@@ -279,7 +321,8 @@ impl Gates {
     ) -> Option<SeatId> {
         let share = &self.waiting.get(&ticket)?.in_line_of;
         let patience = match share {
-            Gate::New => PATIENCE_WITH_NEW,
+            Gate::New if self.limits.has_first_looks() => FIRST_LOOK,
+            Gate::New | Gate::Slow => PATIENCE_WITH_SLOW,
             Gate::Answering => PATIENCE,
             Gate::Hop(_) | Gate::Name(_) | Gate::Address(_) | Gate::Group(_) => return None,
         };
@@ -354,7 +397,8 @@ impl Gates {
     /// host which is new does not wait behind thousands that are silent.
     fn next_in_line(&self, gate: &Gate) -> Option<Ticket> {
         let line = &self.states.get(gate)?.line;
-        if *gate == Gate::New && self.next.is_multiple_of(2) { line.last().copied() } else { line.first().copied() }
+        let is_lasts_turn = gate.is_for_strangers() && self.next.is_multiple_of(2);
+        if is_lasts_turn { line.last().copied() } else { line.first().copied() }
     }
 
     /// Calls messages from outside into the line.
@@ -380,7 +424,8 @@ impl Gates {
 
 /// As in a line: of those for hosts that have not answered the last and the first in turn.
 fn next_outside(gate: &Gate, turn: usize, outside: &mut BTreeMap<Ticket, QueueId>) -> Option<QueueId> {
-    let next = if *gate == Gate::New && turn.is_multiple_of(2) { outside.pop_last() } else { outside.pop_first() };
+    let is_lasts_turn = gate.is_for_strangers() && turn.is_multiple_of(2);
+    let next = if is_lasts_turn { outside.pop_last() } else { outside.pop_first() };
     next.map(|(_, id)| id)
 }
 

@@ -142,7 +142,7 @@ fn places_of_hosts_that_answer_are_never_taken_by_those_that_do_not() {
     met(&mut gates, &shared(0), at(0));
     let silent: Vec<Asked> = (1..3001).map(|n| gates.ask(to(n), Eagerness::MayComeAgain, at(1))).collect();
     let at_work = silent.iter().filter(|asked| matches!(asked, Asked::Admitted(_))).count();
-    assert_eq!(at_work, 125, "a quarter of all places");
+    assert_eq!(at_work, 62, "an eighth of all places");
     for _ in 0..5 {
         enter(&mut gates, shared(0), at(2));
     }
@@ -178,15 +178,57 @@ fn a_new_host_does_not_wait_behind_all_the_silent_ones() {
 
 #[test]
 fn who_is_kept_waiting_for_long_gives_way_when_others_wait_for_the_share() {
-    let mut gates = gates("[delivery]\nmax_concurrent = 8\n");
-    let old = enter(&mut gates, to(1), at(0));
-    let young = enter(&mut gates, to(2), at(5));
+    let mut gates = gates("[delivery]\nmax_concurrent = 7\n");
+    let mut since = BTreeMap::from([(enter(&mut gates, to(1), at(0)), at(0))]);
+    let old = *since.keys().next().unwrap();
     let waiting = wait(&mut gates, to(3), at(6));
-    let since = |seat| [(old, at(0)), (young, at(5))].into_iter().find(|(id, _)| *id == seat).map(|(_, at)| at);
-    assert_eq!(gates.cut(waiting, since, at(9)), None, "it may be slow");
-    assert_eq!(gates.cut(waiting, since, at(10)), Some(old));
-    assert_eq!(gates.cut(waiting, since, at(11)), None, "once");
+    assert_eq!(gates.cut(waiting, |seat| since.get(&seat).copied(), at(9)), None, "it may be slow");
+    assert_eq!(gates.cut(waiting, |seat| since.get(&seat).copied(), at(10)), Some(old));
+    assert_eq!(gates.cut(waiting, |seat| since.get(&seat).copied(), at(11)), None, "once");
+    since.clear();
     assert_eq!(gates.cut(waiting, |_| None, at(100)), None, "who speaks is not cut off");
+    assert_eq!(gates.left(old, &silence(), at(10), &mut News::default()), Leaving::Done);
+    assert!(is_away(&gates.ask(to(1), Eagerness::MustGoOn, at(11))), "it had its time");
+}
+
+#[test]
+fn a_first_look_is_short_while_others_wait_for_theirs_and_says_nothing_against_a_slow_host() {
+    let mut gates = gates("[delivery]\nmax_concurrent = 16\n");
+    let since = |seats: &[(SeatId, i64)]| {
+        let seats: BTreeMap<SeatId, i64> = seats.iter().copied().collect();
+        move |seat| seats.get(&seat).map(|second| at(*second))
+    };
+    let (slow, other) = (enter(&mut gates, to(1), at(0)), enter(&mut gates, to(2), at(1)));
+    let waiting = wait(&mut gates, to(3), at(1));
+    assert_eq!(gates.cut(waiting, since(&[(slow, 0), (other, 1)]), at(1)), None);
+    assert_eq!(gates.cut(waiting, since(&[(slow, 0), (other, 1)]), at(2)), Some(slow));
+    let mut news = News::default();
+    assert_eq!(gates.left(slow, &silence(), at(2), &mut news), Leaving::TooSoon);
+    gates.recorded(slow, at(2), &mut news);
+    assert_eq!(admitted(&news), [waiting]);
+    // It comes again where there is more time, while all places of first looks are taken.
+    let again = enter(&mut gates, to(1), at(3));
+    wait(&mut gates, to(4), at(3));
+    gates.greeted(again, at(9), &mut News::default());
+    enter(&mut gates, to(1), at(9));
+}
+
+#[test]
+fn a_host_that_is_silent_for_as_long_as_a_slow_one_may_be_is_left_alone() {
+    let mut gates = gates("[delivery]\nmax_concurrent = 8\n");
+    let mut seat = enter(&mut gates, to(1), at(0));
+    let waiting = wait(&mut gates, to(2), at(0));
+    assert_eq!(gates.cut(waiting, |id| (id == seat).then_some(at(0)), at(2)), Some(seat));
+    leave(&mut gates, seat, &silence(), at(2));
+    seat = enter(&mut gates, to(1), at(3));
+    let mut news = News::default();
+    let second = gates.seats.keys().copied().find(|id| *id != seat).unwrap();
+    leave(&mut gates, second, &silence(), at(5));
+    let behind = wait(&mut gates, to(2), at(400));
+    assert_eq!(gates.cut(behind, |id| (id == seat).then_some(at(3)), at(12)), None);
+    assert_eq!(gates.cut(behind, |id| (id == seat).then_some(at(3)), at(13)), Some(seat));
+    assert_eq!(gates.left(seat, &silence(), at(13), &mut news), Leaving::Done);
+    assert!(is_away(&gates.ask(to(1), Eagerness::MustGoOn, at(14))));
 }
 
 #[test]
@@ -355,7 +397,7 @@ fn what_is_in_force_and_what_was_learnt_is_shown() {
         wait(&mut gates, shared(n), at(0));
     }
     let view = gates.view(at(0));
-    assert_eq!((view.new.used, view.new.most, view.answering.most, view.in_line), (2, 125, 375, 2));
+    assert_eq!((view.new.used, view.new.most, view.answering.most, view.in_line), (2, 124, 376, 2));
     let sentence = view.hosts[0].sentence();
     assert_eq!(
         sentence,

@@ -6,12 +6,12 @@
 //! `passing.rs` says who may pass, `gates.rs` lets messages in, in their order, `view.rs` shows how it stands; all pure. `driver.rs`
 //! holds the lock, the waiting and the clock.
 
-pub mod driver;
-pub mod feedback;
+pub(crate) mod driver;
+pub(crate) mod feedback;
 mod gates;
 mod passing;
 mod record;
-pub mod view;
+pub(crate) mod view;
 mod window;
 
 use crate::clock::Timestamp;
@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 
 /// What can be full.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Gate {
+pub(crate) enum Gate {
     /// The next hop of recipients.
     Hop(NextHop),
     /// The name of a receiving host.
@@ -31,18 +31,20 @@ pub enum Gate {
     Address(SocketAddr),
     /// All hosts of a `[[host]]`, by its place in the configuration.
     Group(usize),
-    /// The share of all places for hosts that have not answered.
+    /// The share of all places for hosts that nobody knows yet.
     New,
+    /// The share for hosts that did not answer, or not at once, when they were last tried.
+    Slow,
     /// The share for hosts that answer.
     Answering,
 }
 
 /// Where a message wants to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Goal {
+pub(crate) enum Goal {
     /// To a next hop, of which nothing else is known yet.
     Hop {
-        /// Which one.
+        /// The next hop.
         hop: NextHop,
         /// The most connections for it.
         most: usize,
@@ -64,7 +66,7 @@ pub enum Goal {
 
 /// Why a message is sent away, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Away {
+pub(crate) enum Away {
     /// The line is full. Where the message is then [put outside](driver::HostLimits::put_outside) it is
     /// called before, when the line moves.
     Full {
@@ -77,14 +79,14 @@ pub enum Away {
     BackingOff {
         /// When it is tried again.
         until: Timestamp,
-        /// Why.
+        /// What went wrong at the server last.
         cause: Box<Cause>,
     },
 }
 
 /// Whether who asks may be sent away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eagerness {
+pub(crate) enum Eagerness {
     /// A long line sends it back into the spool.
     MayComeAgain,
     /// It has begun already, and waits however long the line is.
@@ -99,11 +101,14 @@ pub enum Leaving {
     /// The server turned it away while it served others of ours: there was one too many of us, and the
     /// message waits for its place again.
     OneTooMany,
+    /// It was left before it had the time that it may need, because others waited for a first look at their
+    /// hosts. The message waits for a place with more time.
+    TooSoon,
 }
 
 /// The limits of the configuration.
 #[derive(Clone, Debug)]
-pub struct HostBounds {
+pub(crate) struct HostBounds {
     all: usize,
     per_host: usize,
     rate: Option<Rate>,
@@ -115,7 +120,7 @@ pub struct HostBounds {
 impl HostBounds {
     /// Those of the operator.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         Self {
             all: config.delivery.max_concurrent,
             per_host: config.delivery.max_connections,

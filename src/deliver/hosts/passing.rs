@@ -80,9 +80,14 @@ impl Gates {
     }
 
     pub(super) fn share(&self, address: SocketAddr) -> Gate {
-        let answers = self.states.get(&Gate::Address(address)).map(|state| state.record.acquaintance);
-        // With a single place there is nothing to share.
-        if answers == Some(Acquaintance::Answers) || self.limits.all == 1 { Gate::Answering } else { Gate::New }
+        let known = self.states.get(&Gate::Address(address)).map(|state| state.record.acquaintance);
+        match known {
+            // With a single place there is nothing to share.
+            _ if self.limits.all == 1 => Gate::Answering,
+            Some(Acquaintance::Answers) => Gate::Answering,
+            Some(Acquaintance::Failed) if self.limits.has_first_looks() => Gate::Slow,
+            Some(Acquaintance::Failed | Acquaintance::New) | None => Gate::New,
+        }
     }
 
     /// The most that may be in now.
@@ -95,7 +100,7 @@ impl Gates {
             (Gate::Address(_), Acquaintance::Answers) | (Gate::Name(_), _) => {
                 state.record.window.limit(state.ceiling, now)
             }
-            (Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Answering, _) => state.ceiling,
+            (Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Slow | Gate::Answering, _) => state.ceiling,
         }
     }
 
@@ -104,7 +109,7 @@ impl Gates {
     }
 
     pub(super) fn longest_line(&self, gate: &Gate, now: Timestamp) -> usize {
-        let most = if *gate == Gate::New { LONGEST_LINE_OF_NEW } else { LONGEST_LINE };
+        let most = if gate.is_for_strangers() { LONGEST_LINE_OF_NEW } else { LONGEST_LINE };
         self.limit(gate, now).saturating_mul(LINE_PER_PLACE).min(most)
     }
 
@@ -123,7 +128,7 @@ impl Gates {
             (Gate::Address(_), _) => record.failed(feedback, Trial { began, served }, &retry, now),
             // Another address of the host may be well.
             (Gate::Name(_), Feedback::TurnedAway(_)) if served > 0 => record.window.refused_one_more(served, now),
-            (Gate::Name(_) | Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Answering, _) => {}
+            (Gate::Name(_) | Gate::Hop(_) | Gate::Group(_) | Gate::New | Gate::Slow | Gate::Answering, _) => {}
         }
     }
 
@@ -137,7 +142,7 @@ impl Gates {
         if self.states.len() < self.sweep_at.max(MOST_GATES) {
             return;
         }
-        let is_lasting = |gate: &Gate| matches!(gate, Gate::New | Gate::Answering | Gate::Group(_));
+        let is_lasting = |gate: &Gate| matches!(gate, Gate::New | Gate::Slow | Gate::Answering | Gate::Group(_));
         let idle = self.states.iter().filter(|(gate, state)| state.is_idle() && !is_lasting(gate));
         let mut used: Vec<u64> = idle.map(|(_, state)| state.used).collect();
         used.sort_unstable();

@@ -80,6 +80,13 @@ impl Record {
         self.failures = 0;
     }
 
+    /// It did not answer at once, and had no time for more.
+    pub(super) fn is_slow(&mut self) {
+        if self.acquaintance == Acquaintance::New {
+            self.acquaintance = Acquaintance::Failed;
+        }
+    }
+
     /// The operator wants it tried now.
     pub(super) fn forgive(&mut self) {
         if self.acquaintance == Acquaintance::Failed {

@@ -75,7 +75,9 @@ impl Gates {
         let share = |gate: &Gate| {
             self.states.get(gate).map_or_else(Share::default, |state| Share { used: state.in_use, most: state.ceiling })
         };
-        let mut view = HostsView { answering: share(&Gate::Answering), new: share(&Gate::New), ..HostsView::default() };
+        let (new, slow) = (share(&Gate::New), share(&Gate::Slow));
+        let new = Share { used: new.used + slow.used, most: new.most + slow.most };
+        let mut view = HostsView { answering: share(&Gate::Answering), new, ..HostsView::default() };
         let mut hosts = Vec::new();
         for (gate, state) in &self.states {
             view.in_line += state.line.len();
@@ -84,7 +86,7 @@ impl Gates {
             view.backing_off += usize::from(is_backing_off);
             let waits = !state.line.is_empty() || !state.outside.is_empty();
             view.held_back += usize::from(waits && !is_backing_off && self.limit(gate, now) < state.ceiling);
-            if (waits || is_backing_off) && !matches!(gate, Gate::New | Gate::Answering) {
+            if (waits || is_backing_off) && !matches!(gate, Gate::New | Gate::Slow | Gate::Answering) {
                 hosts.push((Reverse(state.line.len() + state.outside.len()), gate));
             }
         }
@@ -126,7 +128,8 @@ impl Gates {
                 let patterns = self.limits.rules.get(*index).map(|rule| rule.hosts.iter().map(ToString::to_string));
                 patterns.map_or_else(String::new, |patterns| patterns.collect::<Vec<_>>().join(", "))
             }
-            Gate::New => "hosts that have not answered".to_owned(),
+            Gate::New => "hosts that nobody knows yet".to_owned(),
+            Gate::Slow => "hosts that have not answered".to_owned(),
             Gate::Answering => "hosts that answer".to_owned(),
         }
     }

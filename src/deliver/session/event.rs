@@ -6,7 +6,7 @@ use crate::smtp::reply::{Reply, ReplyError};
 
 /// What happens to a session.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// The TCP connection is open.
     Connected,
     /// A whole reply came.
@@ -24,7 +24,7 @@ pub enum Event {
 
 /// What can break a session from outside.
 #[derive(Debug)]
-pub enum TransportFault {
+pub(crate) enum TransportFault {
     /// The other side took too long.
     TimedOut,
     /// The connection ended or failed.
@@ -54,7 +54,7 @@ impl TransportFault {
 
 /// What the driver is to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Send this, then wait for one reply.
     Send(Vec<u8>, Phase),
     /// Send this, which nobody may see, then wait for one reply.

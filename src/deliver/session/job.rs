@@ -6,7 +6,7 @@ use crate::outcome::{DemandedBy, Peer};
 
 /// What one session is to do.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub(crate) struct Job {
     /// The name we say in EHLO.
     pub hostname: String,
     /// With whom we speak.
@@ -27,7 +27,7 @@ pub struct Job {
 
 /// How a session treats STARTTLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartTlsUse {
+pub(crate) enum StartTlsUse {
     /// Without TLS nothing is said, because of somebody's demand.
     Required(DemandedBy),
     /// TLS when it is offered; when that goes wrong, none.
@@ -44,7 +44,7 @@ pub enum StartTlsUse {
 
 /// How the content goes to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transfer {
+pub(crate) enum Transfer {
     /// In chunks where they are offered (RFC 3030), else by DATA.
     ChunksWhereOffered,
     /// By DATA: this server offers chunks and does not know them.

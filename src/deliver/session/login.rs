@@ -14,7 +14,7 @@ const ANOTHER_MECHANISM: [u16; 2] = [504, 534];
 
 /// Who we are, and what makes each login another one.
 #[derive(Clone, Debug)]
-pub struct LoginJob {
+pub(crate) struct LoginJob {
     /// The name and its password.
     pub login: Login,
     /// Random, and printable without a comma.

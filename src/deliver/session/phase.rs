@@ -6,7 +6,7 @@ use crate::outcome::{Cause, DemandedBy, Phase};
 impl Session {
     /// Whether the next reply is the first one inside TLS.
     #[must_use]
-    pub fn is_first_read_in_tls(&self) -> bool {
+    pub(crate) fn is_first_read_in_tls(&self) -> bool {
         match self.job.starttls {
             StartTlsUse::FromTheStart => self.state == State::Greeting,
             StartTlsUse::Required(_)
@@ -19,7 +19,7 @@ impl Session {
 
     /// The phase the session is in, for faults.
     #[must_use]
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self.state {
             State::Start => Phase::Connect,
             State::Greeting => Phase::Greeting,

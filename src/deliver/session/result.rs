@@ -10,7 +10,7 @@ use crate::smtp::reply::{Capabilities, Reply};
 
 /// What a session knows of its connection, for the next one.
 #[derive(Clone, Debug)]
-pub struct Learned {
+pub(crate) struct Learned {
     /// What the server offered last.
     pub offered: Capabilities,
     /// How the connection is protected.
@@ -20,7 +20,7 @@ pub struct Learned {
 impl Session {
     /// The result of every recipient of the job but those [`left`](Self::left).
     #[must_use]
-    pub fn outcomes(&self) -> Vec<(usize, DeliveryOutcome)> {
+    pub(crate) fn outcomes(&self) -> Vec<(usize, DeliveryOutcome)> {
         let settled = self.recipients().filter(|(place, _)| !self.is_left(*place));
         settled.map(|(place, recipient)| (recipient.index, self.outcome(place, recipient))).collect()
     }
@@ -29,7 +29,7 @@ impl Session {
     /// the server (RFC 9422 §4), and those that it refused for their number (RFC 5321
     /// §4.5.3.1.10). Whenever there are any, others have a result, so that an end is near.
     #[must_use]
-    pub fn left(&self) -> Vec<usize> {
+    pub(crate) fn left(&self) -> Vec<usize> {
         self.recipients().filter(|(place, _)| self.is_left(*place)).map(|(_, recipient)| recipient.index).collect()
     }
 
@@ -64,7 +64,7 @@ impl Session {
     /// reply that accepts the message (RFC 5321 §4.1.1.4). A connection that fell back to clear
     /// text has none: the next message tries TLS again.
     #[must_use]
-    pub fn learned(&self) -> Option<Learned> {
+    pub(crate) fn learned(&self) -> Option<Learned> {
         self.accepted_reply.as_ref()?;
         let tls = self.tls.clone()?;
         let fell_back = match self.job.starttls {
@@ -80,7 +80,7 @@ impl Session {
     /// connection ("too many in this session"), and so may its end. What the server says of an
     /// address or a mailbox (RFC 3463 §3.2, §3.3) it would say again.
     #[must_use]
-    pub fn to_ask_again(&self) -> Vec<usize> {
+    pub(crate) fn to_ask_again(&self) -> Vec<usize> {
         if self.use_of_connection == ConnectionUse::Fresh {
             return Vec::new();
         }
@@ -110,7 +110,7 @@ impl Session {
     /// How many recipients the server took before it closed the connection over one more
     /// (RFC 5321 §3.8): as many it may have at a time.
     #[must_use]
-    pub fn bore(&self) -> Option<u32> {
+    pub(crate) fn bore(&self) -> Option<u32> {
         let is_farewell = |cause: &Option<Cause>| cause.as_ref().is_some_and(is_closing);
         let first = self.refused.iter().position(is_farewell).filter(|_| self.accepted_reply.is_none())?;
         u32::try_from(first).ok().filter(|count| *count > 0)
@@ -119,7 +119,7 @@ impl Session {
     /// Whether the server offered chunks and does not know them after all, as behind a box that lets
     /// the keyword pass and not the command: the message is for it by DATA.
     #[must_use]
-    pub fn knows_no_chunks(&self) -> bool {
+    pub(crate) fn knows_no_chunks(&self) -> bool {
         let unknown = |cause: &Cause| {
             matches!(
                 cause,

@@ -31,7 +31,7 @@ fn names(text: &str, word: &str) -> bool {
 /// may do better. A server, or a box before it, that falls silent at STARTTLS or at our ClientHello,
 /// or that has no word for us inside TLS, spoils TLS as one that says no does.
 #[must_use]
-pub const fn spoilt(cause: &Cause) -> bool {
+pub(crate) const fn spoilt(cause: &Cause) -> bool {
     matches!(
         cause,
         Cause::TlsHandshake { .. }

@@ -4,9 +4,9 @@
 //! Every link of an alias chain comes with its signature, every wildcard and every denial with its
 //! proof. The faults of a zone strike here and nowhere else, so what is not at fault is truthful.
 
-use super::denial::Denied;
+use super::denial::Absence;
 use super::plan::Denial;
-use super::rrset::RrSet;
+use super::rrset::ZoneRrSet;
 use super::zone::{AnswerFault, TTL_S, Zone, ZoneData};
 use crate::clock::Timestamp;
 use crate::lab::bad;
@@ -58,7 +58,7 @@ pub struct ServerAnswer {
     pub additionals: Vec<Record>,
     /// How it is sent.
     pub delivery: Delivery,
-    /// Who speaks.
+    /// In which role the server answers.
     pub standing: ServerRole,
 }
 
@@ -137,12 +137,12 @@ impl Step<'_> {
 
     /// RFC 4035 §3.1.4: the name servers of a zone below, with its DS records or the proof that
     /// there are none. The name servers are not signed here: they are the child's.
-    pub(in crate::lab) fn refer(&self, cut: &RrSet, answer: &mut ServerAnswer) -> io::Result<()> {
+    pub(in crate::lab) fn refer(&self, cut: &ZoneRrSet, answer: &mut ServerAnswer) -> io::Result<()> {
         answer.standing = ServerRole::Referral;
         answer.authorities.extend(cut.records());
         match self.zone.get(&cut.owner, RecordType::DS) {
             Some(ds) => self.push(&ds, &mut answer.authorities),
-            None => self.prove(Denied::NoData(&cut.owner), answer),
+            None => self.prove(Absence::NoData(&cut.owner), answer),
         }
     }
 
@@ -164,19 +164,19 @@ impl Step<'_> {
                 answer.answers.push(Record::from_rdata(at.clone(), TTL_S, cname));
                 return Ok(if rtype == RecordType::CNAME { Next::Done } else { Next::Follow(target) });
             }
-            ZoneData::NoData => self.deny(Denied::NoData(at), answer)?,
-            ZoneData::NoWildcardData(encloser) => self.deny(Denied::NoWildcardData(at, &encloser), answer)?,
+            ZoneData::NoData => self.deny(Absence::NoData(at), answer)?,
+            ZoneData::NoWildcardData(encloser) => self.deny(Absence::NoWildcardData(at, &encloser), answer)?,
             ZoneData::NoName(encloser) => {
                 // RFC 9824 §3.4: a compact denial speaks of a name that exists and has nothing.
                 let compact = self.zone.denial == Denial::Compact && !self.zone.keys().is_empty();
                 answer.code = if compact { ResponseCode::NoError } else { ResponseCode::NXDomain };
-                self.deny(Denied::NoName(at, &encloser), answer)?;
+                self.deny(Absence::NoName(at, &encloser), answer)?;
             }
         }
         Ok(Next::Done)
     }
 
-    fn push(&self, set: &RrSet, section: &mut Vec<Record>) -> io::Result<()> {
+    fn push(&self, set: &ZoneRrSet, section: &mut Vec<Record>) -> io::Result<()> {
         section.extend(set.records());
         section.extend(self.zone.sign(set, self.now, self.fault.and_then(AnswerFault::of_signature))?);
         Ok(())
@@ -184,11 +184,11 @@ impl Step<'_> {
 
     /// Records under the name asked. Those of a wildcard keep its signature, and the proof comes
     /// with them that the name itself does not exist (RFC 4035 §3.1.3.3).
-    fn show(&self, at: &Name, set: &RrSet, answer: &mut ServerAnswer) -> io::Result<()> {
+    fn show(&self, at: &Name, set: &ZoneRrSet, answer: &mut ServerAnswer) -> io::Result<()> {
         if set.owner == *at {
             return self.push(set, &mut answer.answers);
         }
-        let shown = RrSet { owner: at.clone(), ..set.clone() };
+        let shown = ZoneRrSet { owner: at.clone(), ..set.clone() };
         if self.zone.denial == Denial::Compact {
             return self.push(&shown, &mut answer.answers);
         }
@@ -197,11 +197,11 @@ impl Step<'_> {
             signature.name = at.clone();
             answer.answers.push(signature);
         }
-        self.prove(Denied::Expanded(at, &set.owner.base_name()), answer)
+        self.prove(Absence::Expanded(at, &set.owner.base_name()), answer)
     }
 
     /// RFC 2308 §3 and RFC 4035 §3.1.3: the SOA, and the proofs.
-    fn deny(&self, denied: Denied<'_>, answer: &mut ServerAnswer) -> io::Result<()> {
+    fn deny(&self, denied: Absence<'_>, answer: &mut ServerAnswer) -> io::Result<()> {
         self.start_of_authority(answer)?;
         self.prove(denied, answer)
     }
@@ -213,7 +213,7 @@ impl Step<'_> {
         }
     }
 
-    fn prove(&self, denied: Denied<'_>, answer: &mut ServerAnswer) -> io::Result<()> {
+    fn prove(&self, denied: Absence<'_>, answer: &mut ServerAnswer) -> io::Result<()> {
         for (place, proof) in self.zone.proofs(denied)?.iter().enumerate() {
             if self.fault != Some(AnswerFault::OmitProof(place)) {
                 self.push(proof, &mut answer.authorities)?;

@@ -17,7 +17,7 @@ pub(in crate::lab) const UDP_PAYLOAD_LIMIT: u16 = 4096;
 
 /// The transport of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Transport {
+pub enum LabTransport {
     /// Datagrams.
     Udp,
     /// A connection in clear.
@@ -59,31 +59,31 @@ pub enum PathFault {
 
 /// All boxes on the way to one server, by transport.
 #[derive(Debug, Default)]
-pub(in crate::lab) struct Boxes(BTreeMap<Transport, Vec<PathFault>>);
+pub(in crate::lab) struct Boxes(BTreeMap<LabTransport, Vec<PathFault>>);
 
 impl Boxes {
     /// Replaces the boxes on the transports that can be read on the way.
     pub(in crate::lab) fn on_clear(&mut self, faults: Vec<PathFault>) {
-        self.on(Transport::Udp, faults.clone());
-        self.on(Transport::Tcp, faults);
+        self.on(LabTransport::Udp, faults.clone());
+        self.on(LabTransport::Tcp, faults);
     }
 
     /// Replaces the boxes on one transport.
-    pub(in crate::lab) fn on(&mut self, transport: Transport, faults: Vec<PathFault>) {
+    pub(in crate::lab) fn on(&mut self, transport: LabTransport, faults: Vec<PathFault>) {
         self.0.insert(transport, faults);
     }
 
     /// Whether a new connection is closed at once.
-    pub(in crate::lab) fn closes(&self, transport: Transport) -> bool {
+    pub(in crate::lab) fn closes(&self, transport: LabTransport) -> bool {
         self.of(transport).contains(&PathFault::BlockTcp)
     }
 
-    fn of(&self, transport: Transport) -> &[PathFault] {
+    fn of(&self, transport: LabTransport) -> &[PathFault] {
         self.0.get(&transport).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// What is left of a reply behind the boxes; none when one of them drops it.
-    pub(in crate::lab) fn pass(&self, transport: Transport, request: &Message, reply: Message) -> Option<Vec<u8>> {
+    pub(in crate::lab) fn pass(&self, transport: LabTransport, request: &Message, reply: Message) -> Option<Vec<u8>> {
         let path = self.of(transport);
         let strip = path.contains(&PathFault::StripDnssec);
         let wants_dnssec = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
@@ -105,7 +105,7 @@ impl Boxes {
         };
         let tlsa = count(&|rtype| rtype == RecordType::TLSA);
         let records = count(&|rtype| rtype != RecordType::RRSIG);
-        if transport == Transport::Udp && wire.len() > room {
+        if transport == LabTransport::Udp && wire.len() > room {
             wire = reply.truncate().to_vec().ok()?;
         }
         let dropped = path.iter().any(|fault| match fault {
@@ -194,9 +194,9 @@ impl Beyond {
             let wire = self.boxes.pass(transport, &own, reply.clone())?;
             Message::from_vec(&wire).ok().filter(|message| !message.metadata.truncation)
         };
-        let tcp = || if self.boxes.closes(Transport::Tcp) { None } else { by(Transport::Tcp) };
+        let tcp = || if self.boxes.closes(LabTransport::Tcp) { None } else { by(LabTransport::Tcp) };
         let mut answer = skeleton(request);
-        let Some(heard) = by(Transport::Udp).or_else(tcp) else {
+        let Some(heard) = by(LabTransport::Udp).or_else(tcp) else {
             answer.metadata.response_code = ResponseCode::ServFail;
             return Err(Some(answer).filter(|_| self.helpless == Helpless::ServFail));
         };

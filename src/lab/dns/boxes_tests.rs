@@ -7,7 +7,7 @@ use crate::lab::dns::server::{DnsServer, Validating};
 use crate::lab::mx::behaviour::Behaviour;
 use crate::lab::mx::client::SmtpClient;
 use crate::lab::mx::host::Block;
-use crate::lab::{AnswerFault, Authority, Lab, MailPath, MxHost};
+use crate::lab::{AnswerFault, Authority, Lab, MailPath, RunningMxHost};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -117,7 +117,7 @@ async fn boxes_count_any_records_and_forge_denials() {
     assert_eq!(lab.dns().dropped(), 1);
 }
 
-fn mx(lab: &Lab) -> &MxHost {
+fn mx(lab: &Lab) -> &RunningMxHost {
     lab.mx(DOMAIN).unwrap()
 }
 
@@ -180,7 +180,7 @@ async fn an_intercepting_box_shows_its_own_certificate_and_reads_along() {
 #[tokio::test]
 async fn a_proxy_answers_in_its_own_name_and_the_host_hears_nothing() {
     let lab = lab().await;
-    let proxy = MxHost::start("proxy.test", Ipv4Addr::LOCALHOST, 0, Behaviour::default()).await.unwrap();
+    let proxy = RunningMxHost::start("proxy.test", Ipv4Addr::LOCALHOST, 0, Behaviour::default()).await.unwrap();
     lab.set_mail_path(proxy.as_proxy());
     let mut client = SmtpClient::ready(mx(&lab).address()).await.unwrap();
     assert!(client.greeting().text().starts_with("proxy.test"));

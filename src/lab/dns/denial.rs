@@ -5,8 +5,8 @@
 //! order of the RFC; whoever sends them has them signed, and may leave one out.
 
 use super::plan::{Denial, OptOut};
-use super::rrset::RrSet;
-use super::zone::{Chain, NEGATIVE_TTL_S, Zone};
+use super::rrset::ZoneRrSet;
+use super::zone::{NEGATIVE_TTL_S, Nsec3Hashes, Zone};
 use crate::lab::bad;
 use data_encoding::BASE32_DNSSEC;
 use hickory_proto::dnssec::Nsec3HashAlgorithm;
@@ -20,7 +20,7 @@ const NXNAME: RecordType = RecordType::Unknown(128);
 
 /// What is denied.
 #[derive(Clone, Copy, Debug)]
-pub enum Denied<'a> {
+pub enum Absence<'a> {
     /// The name exists and has no records of the type.
     NoData(&'a Name),
     /// The name does not exist, but the wildcard below its closest encloser answers for it.
@@ -36,7 +36,7 @@ impl Zone {
     ///
     /// # Errors
     /// When a name cannot be encoded.
-    pub fn proofs(&self, denied: Denied<'_>) -> io::Result<Vec<RrSet>> {
+    pub fn proofs(&self, denied: Absence<'_>) -> io::Result<Vec<ZoneRrSet>> {
         if self.keys().is_empty() {
             return Ok(Vec::new());
         }
@@ -55,7 +55,7 @@ impl Zone {
     ///
     /// # Errors
     /// When the name cannot be encoded.
-    pub fn proof_for(&self, name: &Name) -> io::Result<RrSet> {
+    pub fn proof_for(&self, name: &Name) -> io::Result<ZoneRrSet> {
         match &self.denial {
             Denial::Nsec => self.nsec(name),
             Denial::Nsec3 { .. } => self.nsec3(name),
@@ -67,7 +67,7 @@ impl Zone {
     ///
     /// # Errors
     /// When a name cannot be encoded.
-    pub fn all_proofs(&self) -> io::Result<Vec<RrSet>> {
+    pub fn all_proofs(&self) -> io::Result<Vec<ZoneRrSet>> {
         match &self.denial {
             Denial::Nsec if !self.keys().is_empty() => self.records.keys().map(|name| self.nsec(name)).collect(),
             Denial::Nsec3 { .. } if !self.keys().is_empty() => {
@@ -77,18 +77,18 @@ impl Zone {
         }
     }
 
-    fn nsec_proofs(&self, denied: Denied<'_>) -> io::Result<Vec<RrSet>> {
+    fn nsec_proofs(&self, denied: Absence<'_>) -> io::Result<Vec<ZoneRrSet>> {
         match denied {
-            Denied::NoData(name) | Denied::Expanded(name, _) => Ok(vec![self.nsec(name)?]),
+            Absence::NoData(name) | Absence::Expanded(name, _) => Ok(vec![self.nsec(name)?]),
             // RFC 4035 §3.1.3.2 and §3.1.3.4: the name does not exist, and the wildcard either
             // does not exist or has no such type.
-            Denied::NoWildcardData(name, encloser) | Denied::NoName(name, encloser) => {
+            Absence::NoWildcardData(name, encloser) | Absence::NoName(name, encloser) => {
                 Ok(vec![self.nsec(name)?, self.nsec(&star(encloser)?)?])
             }
         }
     }
 
-    fn nsec(&self, name: &Name) -> io::Result<RrSet> {
+    fn nsec(&self, name: &Name) -> io::Result<ZoneRrSet> {
         let found = self.records.range(..=name.clone()).next_back();
         let (owner, types) = found.ok_or_else(|| bad("the name is not in the zone"))?;
         let next = self.after(owner).unwrap_or(&self.origin).clone();
@@ -96,17 +96,17 @@ impl Zone {
     }
 
     /// RFC 9824 §3: the name itself, next to the first name that can follow it.
-    fn compact_proofs(&self, denied: Denied<'_>) -> io::Result<Vec<RrSet>> {
+    fn compact_proofs(&self, denied: Absence<'_>) -> io::Result<Vec<ZoneRrSet>> {
         match denied {
-            Denied::NoData(name) => Ok(vec![self.compact(name, self.types(name))?]),
-            Denied::NoWildcardData(name, encloser) => Ok(vec![self.compact(name, self.types(&star(encloser)?))?]),
-            Denied::NoName(name, _) => Ok(vec![self.compact(name, vec![NXNAME])?]),
+            Absence::NoData(name) => Ok(vec![self.compact(name, self.types(name))?]),
+            Absence::NoWildcardData(name, encloser) => Ok(vec![self.compact(name, self.types(&star(encloser)?))?]),
+            Absence::NoName(name, _) => Ok(vec![self.compact(name, vec![NXNAME])?]),
             // The answer is signed for the name asked, as if it existed.
-            Denied::Expanded(..) => Ok(Vec::new()),
+            Absence::Expanded(..) => Ok(Vec::new()),
         }
     }
 
-    fn compact(&self, name: &Name, types: Vec<RecordType>) -> io::Result<RrSet> {
+    fn compact(&self, name: &Name, types: Vec<RecordType>) -> io::Result<ZoneRrSet> {
         let next = name.prepend_label([0_u8].as_slice()).map_err(bad)?;
         Ok(proof(name.clone(), DNSSECRData::NSEC(NSEC::new_cover_self(next, types))))
     }
@@ -117,16 +117,16 @@ impl Zone {
 
     /// RFC 5155 §7.2: the closest encloser exists, the next closer name does not, and the wildcard
     /// below the closest encloser is as it is.
-    fn nsec3_proofs(&self, denied: Denied<'_>) -> io::Result<Vec<RrSet>> {
+    fn nsec3_proofs(&self, denied: Absence<'_>) -> io::Result<Vec<ZoneRrSet>> {
         Ok(match denied {
-            Denied::NoData(name) if self.in_chain(name)? => vec![self.nsec3(name)?],
+            Absence::NoData(name) if self.in_chain(name)? => vec![self.nsec3(name)?],
             // §7.2.4: an unsigned delegation that was left out. The flag says that it may be there.
-            Denied::NoData(name) => {
+            Absence::NoData(name) => {
                 let encloser = self.provable(name)?;
                 vec![self.nsec3(&encloser)?, self.nsec3(&next_closer(name, &encloser))?]
             }
-            Denied::Expanded(name, encloser) => vec![self.nsec3(&next_closer(name, encloser))?],
-            Denied::NoWildcardData(name, encloser) | Denied::NoName(name, encloser) => {
+            Absence::Expanded(name, encloser) => vec![self.nsec3(&next_closer(name, encloser))?],
+            Absence::NoWildcardData(name, encloser) | Absence::NoName(name, encloser) => {
                 let encloser = self.provable(encloser)?;
                 let next = next_closer(name, &encloser);
                 vec![self.nsec3(&encloser)?, self.nsec3(&next)?, self.nsec3(&star(&encloser)?)?]
@@ -147,11 +147,11 @@ impl Zone {
         Ok(at)
     }
 
-    fn nsec3(&self, name: &Name) -> io::Result<RrSet> {
+    fn nsec3(&self, name: &Name) -> io::Result<ZoneRrSet> {
         self.nsec3_at(&self.hash(name)?)
     }
 
-    fn nsec3_at(&self, hash: &[u8]) -> io::Result<RrSet> {
+    fn nsec3_at(&self, hash: &[u8]) -> io::Result<ZoneRrSet> {
         let Denial::Nsec3 { salt, iterations, opt_out } = &self.denial else {
             return Err(bad("the zone has no NSEC3 chain"));
         };
@@ -175,7 +175,7 @@ impl Zone {
         Ok(Nsec3HashAlgorithm::SHA1.hash(salt, name, *iterations).map_err(bad)?.as_ref().to_vec())
     }
 
-    fn chain(&self) -> io::Result<&Chain> {
+    fn chain(&self) -> io::Result<&Nsec3Hashes> {
         if self.chain.get().is_none() {
             let _race = self.chain.set(self.build_chain()?);
         }
@@ -184,9 +184,9 @@ impl Zone {
 
     /// RFC 5155 §7.1: every name with records and every empty non-terminal above one; with
     /// opt-out the unsigned delegations are left out, and what exists only because of them.
-    fn build_chain(&self) -> io::Result<Chain> {
+    fn build_chain(&self) -> io::Result<Nsec3Hashes> {
         let skips = matches!(self.denial, Denial::Nsec3 { opt_out: OptOut::Yes, .. });
-        let mut chain = Chain::new();
+        let mut chain = Nsec3Hashes::new();
         for (owner, types) in &self.records {
             let delegation = *owner != self.origin && types.contains_key(&RecordType::NS);
             let unsigned = delegation && !types.contains_key(&RecordType::DS);
@@ -205,9 +205,9 @@ impl Zone {
     }
 }
 
-fn proof(owner: Name, data: DNSSECRData) -> RrSet {
+fn proof(owner: Name, data: DNSSECRData) -> ZoneRrSet {
     let data = RData::DNSSEC(data);
-    RrSet { owner, rtype: data.record_type(), ttl_s: NEGATIVE_TTL_S, data: vec![data] }
+    ZoneRrSet { owner, rtype: data.record_type(), ttl_s: NEGATIVE_TTL_S, data: vec![data] }
 }
 
 fn star(encloser: &Name) -> io::Result<Name> {

@@ -5,7 +5,7 @@
 //! one otherwise than it was signed. Faults of signatures are in the file, all others are not.
 
 use super::plan::Denial;
-use super::rrset::RrSet;
+use super::rrset::ZoneRrSet;
 use super::signer::canonical;
 use super::world::World;
 use super::zone::{AnswerFault, Zone};
@@ -46,7 +46,7 @@ impl World {
     }
 }
 
-fn signatures(zone: &Zone, set: &RrSet, now: Timestamp) -> io::Result<Vec<Record>> {
+fn signatures(zone: &Zone, set: &ZoneRrSet, now: Timestamp) -> io::Result<Vec<Record>> {
     let fault = zone.fault(&set.owner, set.rtype).and_then(AnswerFault::of_signature);
     zone.sign(set, now, fault)
 }

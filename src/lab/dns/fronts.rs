@@ -5,7 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this file is a driver of the lab: it listens on loopback")]
 
-use super::boxes::Transport;
+use super::boxes::LabTransport;
 use super::responder::Responder;
 use crate::lab::bad;
 use crate::lab::dns::server::{DnsServer, TCP_CONNECTION_LIMIT, converse};
@@ -46,10 +46,10 @@ pub enum FrontKind {
 }
 
 impl FrontKind {
-    fn transport(self) -> Transport {
+    fn transport(self) -> LabTransport {
         match self {
-            Self::Tls => Transport::Tls,
-            Self::Https => Transport::Https,
+            Self::Tls => LabTransport::Tls,
+            Self::Https => LabTransport::Https,
         }
     }
 
@@ -127,7 +127,7 @@ async fn connection(
     }
     let stream = timeout(PATIENCE, acceptor.accept(stream)).await??;
     match kind {
-        FrontKind::Tls => converse(stream, &responder, Transport::Tls).await,
+        FrontKind::Tls => converse(stream, &responder, LabTransport::Tls).await,
         FrontKind::Https => requests(stream, responder).await,
     }
 }
@@ -159,7 +159,7 @@ async fn exchange(
         return Ok(());
     }
     let question = body(request.into_body()).await?;
-    let Some(answer) = responder.respond(&question, Transport::Https) else {
+    let Some(answer) = responder.respond(&question, LabTransport::Https) else {
         // Silence means that the request stays open, as with a box that drops the answer.
         std::future::pending::<()>().await;
         return Ok(());

@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "the test connects to the lab's fronts on loopback")]
 
 use super::fronts::{Front, FrontKind, PATH, SERVER_NAME};
-use crate::lab::dns::server::{PathFault, Transport};
+use crate::lab::dns::server::{LabTransport, PathFault};
 use crate::lab::{Lab, Signing, SigningPlan};
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{RData, RecordType};
@@ -134,10 +134,10 @@ async fn rfc7858_boxes_in_clear_do_not_see_what_is_encrypted() {
     let answer = ask_framed(tls(&lab, &front, b"dot").await.unwrap(), "dane.test", RecordType::MX).await;
     assert_eq!(answer.unwrap().answers.len(), 2);
     assert_eq!(lab.dns().asked("dane.test", RecordType::MX), 1);
-    lab.dns().set_path_on(Transport::Tls, [PathFault::DropType(RecordType::MX)]);
+    lab.dns().set_path_on(LabTransport::Tls, [PathFault::DropType(RecordType::MX)]);
     let silent = ask_framed(tls(&lab, &front, b"dot").await.unwrap(), "dane.test", RecordType::MX).await;
     assert!(silent.is_none());
-    lab.dns().set_path_on(Transport::Tls, [PathFault::BlockTcp]);
+    lab.dns().set_path_on(LabTransport::Tls, [PathFault::BlockTcp]);
     assert!(tls(&lab, &front, b"dot").await.is_err());
     // On UDP nothing has changed by that.
     assert_eq!(ask(lab.dns().address(), "dane.test", RecordType::SOA).await.answers.len(), 2);

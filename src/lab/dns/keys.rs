@@ -126,7 +126,7 @@ impl std::fmt::Debug for ZoneKey {
 ///
 /// # Errors
 /// When the machine has no randomness, or a tag shall be that of a key not there.
-pub fn generate_all(origin: &Name, specs: &[KeySpec]) -> io::Result<Vec<ZoneKey>> {
+pub(super) fn generate_all(origin: &Name, specs: &[KeySpec]) -> io::Result<Vec<ZoneKey>> {
     let mut keys: Vec<ZoneKey> = Vec::with_capacity(specs.len());
     for spec in specs {
         let tag = match spec.tag_of {
@@ -142,7 +142,7 @@ pub fn generate_all(origin: &Name, specs: &[KeySpec]) -> io::Result<Vec<ZoneKey>
 ///
 /// # Errors
 /// When the plan has no such key.
-pub fn ds(origin: &Name, keys: &[ZoneKey], spec: DsSpec) -> io::Result<DS> {
+pub(super) fn ds(origin: &Name, keys: &[ZoneKey], spec: DsSpec) -> io::Result<DS> {
     let key = |place: usize| keys.get(place).ok_or_else(|| bad("a DS record for a key not in the plan"));
     match spec.of {
         DsOf::Key(place) => key(place)?.ds(spec.digest),

@@ -1,9 +1,9 @@
 //! The odd ways in which the name servers of the world answer, and every resolver has learned to
-//! live with (RFC 8906, RFC 6891 §7). A [`Manner`] is a server's own, and a
+//! live with (RFC 8906, RFC 6891 §7). A [`ServerManner`] is a server's own, and a
 //! [`super::boxes::PathFault`] somebody else's on the way to it.
 
 use super::answer::{OUR_PAYLOAD, ServerAnswer, ServerRole};
-use super::boxes::Transport;
+use super::boxes::LabTransport;
 use super::message::skeleton;
 use super::view::View;
 use super::world::World;
@@ -18,7 +18,7 @@ const TTL_S: u32 = 300;
 
 /// How a name server answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manner {
+pub enum ServerManner {
     /// As it should.
     #[default]
     Proper,
@@ -55,7 +55,7 @@ pub enum Reproach {
     NotImp,
     /// That it does not know this version of EDNS.
     BadVers,
-    /// Nothing.
+    /// No answer comes.
     Silence,
 }
 
@@ -67,17 +67,17 @@ impl Reproach {
 
 /// What a server does with a question before it looks for an answer.
 pub(in crate::lab) enum First {
-    /// It looks.
+    /// It looks for the answer in its zones.
     Look,
     /// It answers this, or nothing.
     Say(Option<Vec<u8>>),
 }
 
-impl Manner {
-    pub(in crate::lab) fn first(self, request: &Message, transport: Transport, world: &World, view: &View) -> First {
+impl ServerManner {
+    pub(in crate::lab) fn first(self, request: &Message, transport: LabTransport, world: &World, view: &View) -> First {
         match self {
             Self::KnowsNoEdns(reproach) if request.edns.is_some() => First::Say(reproach.words(request)),
-            Self::TcpAlone if transport == Transport::Udp => First::Say(None),
+            Self::TcpAlone if transport == LabTransport::Udp => First::Say(None),
             Self::Refuses => First::Say(with_code(request, ResponseCode::Refused).to_vec().ok()),
             Self::SendsUp => First::Say(sends(request, &Name::root(), &[root_server()])),
             Self::SendsBack => {

@@ -1,17 +1,17 @@
 //! The lab's DNS: zones that are really signed, in any shape; the servers and resolvers that answer
 //! for them; and the boxes on the way that spoil what they say.
 
-pub mod answer;
+mod answer;
 pub mod authority;
 pub mod boxes;
 #[cfg(test)]
 mod boxes_tests;
-pub mod denial;
-pub mod export;
+mod denial;
+mod export;
 pub mod fronts;
 #[cfg(test)]
 mod fronts_tests;
-pub mod keys;
+mod keys;
 pub mod manner;
 mod message;
 pub mod plan;
@@ -23,7 +23,7 @@ pub mod server;
 mod server_tests;
 #[cfg(test)]
 mod shapes_tests;
-pub mod signer;
+mod signer;
 mod validating;
 pub(in crate::lab) mod view;
 pub mod world;

@@ -4,8 +4,8 @@
 //! It keeps to the client's payload size and truncates what does not fit. It counts the questions,
 //! so that a test can say which were never asked. Sockets are elsewhere.
 
-use super::boxes::{Beyond, Boxes, Transport};
-use super::manner::{First, Manner};
+use super::boxes::{Beyond, Boxes, LabTransport};
+use super::manner::{First, ServerManner};
 use super::message::skeleton;
 use super::validating::{self, Validating};
 use super::view::View;
@@ -29,7 +29,7 @@ pub(in crate::lab) struct Responder {
     /// What stands between a resolver and the servers it asks.
     pub(in crate::lab) beyond: Mutex<Option<Beyond>>,
     pub(in crate::lab) validating: Mutex<Validating>,
-    pub(in crate::lab) manner: Mutex<Manner>,
+    pub(in crate::lab) manner: Mutex<ServerManner>,
     /// How long every answer takes.
     pub(in crate::lab) delay: Mutex<Duration>,
     /// How often a box has let nothing through.
@@ -52,7 +52,7 @@ impl Responder {
     }
 
     /// The bytes of the answer; none when there shall be silence or the question is no question.
-    pub(in crate::lab) fn respond(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub(in crate::lab) fn respond(&self, question: &[u8], transport: LabTransport) -> Option<Vec<u8>> {
         let request = Message::from_vec(question).ok()?;
         if request.metadata.message_type != MessageType::Query {
             return None;
@@ -68,7 +68,7 @@ impl Responder {
         if let First::Say(said) = manner.first(&request, transport, &self.world, &self.view) {
             return said;
         }
-        if manner == Manner::IgnoresEdns {
+        if manner == ServerManner::IgnoresEdns {
             reply.edns = None;
         }
         let answer = if request.metadata.op_code == OpCode::Query { self.answer(&name, rtype).ok() } else { None };
@@ -79,12 +79,12 @@ impl Responder {
             &self.view,
         );
         match (answer.delivery, transport) {
-            (Delivery::Silent, _) | (Delivery::SilentOverUdp, Transport::Udp) => return None,
-            (Delivery::TruncatedOverUdp, Transport::Udp) => return reply.truncate().to_vec().ok(),
+            (Delivery::Silent, _) | (Delivery::SilentOverUdp, LabTransport::Udp) => return None,
+            (Delivery::TruncatedOverUdp, LabTransport::Udp) => return reply.truncate().to_vec().ok(),
             (Delivery::Normal, _)
             | (
                 Delivery::SilentOverUdp | Delivery::TruncatedOverUdp,
-                Transport::Tcp | Transport::Tls | Transport::Https,
+                LabTransport::Tcp | LabTransport::Tls | LabTransport::Https,
             ) => {}
         }
         answer.fill(&mut reply);
@@ -103,7 +103,7 @@ impl Responder {
             Validating::Yes => reply = validating::vouch(&self.world, &request, reply),
         }
         let mut seen = request;
-        if manner == Manner::IgnoresEdns {
+        if manner == ServerManner::IgnoresEdns {
             seen.edns = None;
         }
         let passed = locked(&self.boxes).pass(transport, &seen, reply);
@@ -118,7 +118,7 @@ impl Responder {
         let above = |zone: &&Name| zone.zone_of(name) && !(rtype == RecordType::DS && *zone == name);
         let nearest = |deep: &dyn Fn(&&Name) -> bool| zones.iter().filter(|z| deep(z)).max_by_key(|z| z.iter().len());
         match nearest(&above).or_else(|| nearest(&|zone| zone.zone_of(name))) {
-            Some(zone) if rtype == RecordType::DS && *locked(&self.manner) == Manner::RefersForDs => {
+            Some(zone) if rtype == RecordType::DS && *locked(&self.manner) == ServerManner::RefersForDs => {
                 self.world.answer_at(zone, name, RecordType::A)
             }
             Some(zone) => self.world.answer_at(zone, name, rtype),

@@ -5,7 +5,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// Records of one name and type.
 #[derive(Clone, Debug)]
-pub struct RrSet {
+pub struct ZoneRrSet {
     /// The name they belong to, in lower case.
     pub owner: Name,
     /// Their type.
@@ -16,7 +16,7 @@ pub struct RrSet {
     pub data: Vec<RData>,
 }
 
-impl RrSet {
+impl ZoneRrSet {
     /// The records, without signatures.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         self.data.iter().map(|data| Record::from_rdata(self.owner.clone(), self.ttl_s, data.clone()))

@@ -9,7 +9,7 @@
 
 use super::answer::OUR_PAYLOAD;
 use super::boxes::{Beyond, UDP_PAYLOAD_LIMIT};
-use super::manner::Manner;
+use super::manner::ServerManner;
 use super::responder::Responder;
 use super::view::View;
 use super::world::World;
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use super::boxes::{Helpless, PathFault, Transport};
+pub use super::boxes::{Helpless, LabTransport, PathFault};
 pub use super::validating::Validating;
 
 /// TCP connections served at once; a test needs a handful.
@@ -92,9 +92,9 @@ impl DnsServer {
             let answer = self.shared.respond(&question, transport);
             answer.map(|answer| Message::from_vec(&answer).map_err(bad)).transpose()
         };
-        match over(Transport::Udp)? {
-            Some(answer) if answer.metadata.truncation && !locked(&self.shared.boxes).closes(Transport::Tcp) => {
-                over(Transport::Tcp)
+        match over(LabTransport::Udp)? {
+            Some(answer) if answer.metadata.truncation && !locked(&self.shared.boxes).closes(LabTransport::Tcp) => {
+                over(LabTransport::Tcp)
             }
             answer => Ok(answer),
         }
@@ -148,7 +148,7 @@ impl DnsServer {
     }
 
     /// Replaces the boxes on one transport to this server.
-    pub fn set_path_on(&self, transport: Transport, faults: impl IntoIterator<Item = PathFault>) {
+    pub fn set_path_on(&self, transport: LabTransport, faults: impl IntoIterator<Item = PathFault>) {
         locked(&self.shared.boxes).on(transport, faults.into_iter().collect());
     }
 
@@ -164,7 +164,7 @@ impl DnsServer {
     }
 
     /// Gives the server a manner of its own.
-    pub fn set_manner(&self, manner: Manner) {
+    pub fn set_manner(&self, manner: ServerManner) {
         *locked(&self.shared.manner) = manner;
     }
 
@@ -199,7 +199,7 @@ async fn serve_udp(socket: UdpSocket, shared: Arc<Responder>) {
         while late.try_join_next().is_some() {}
         // An error here is an ICMP message about an earlier answer; the socket is still good.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
-        let answer = shared.respond(buffer.get(..length).unwrap_or_default(), Transport::Udp);
+        let answer = shared.respond(buffer.get(..length).unwrap_or_default(), LabTransport::Udp);
         let Some(answer) = answer else { continue };
         let delay = *locked(&shared.delay);
         if delay.is_zero() {
@@ -223,14 +223,14 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Responder>) {
         while connections.try_join_next().is_some() {}
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            let _closed = converse(stream, &shared, Transport::Tcp).await;
+            let _closed = converse(stream, &shared, LabTransport::Tcp).await;
             drop(slot);
         });
     }
 }
 
 /// RFC 7766 §6.2.1: several questions may use one connection.
-pub(in crate::lab) async fn converse<S>(mut stream: S, shared: &Responder, transport: Transport) -> io::Result<()>
+pub(in crate::lab) async fn converse<S>(mut stream: S, shared: &Responder, transport: LabTransport) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

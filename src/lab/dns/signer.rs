@@ -5,7 +5,7 @@
 //! Every fault of a signature that a test may ask for ([`SignatureFault`]) is made here.
 
 use super::keys::ZoneKey;
-use super::rrset::{RrSet, SignatureFault};
+use super::rrset::{SignatureFault, ZoneRrSet};
 use crate::clock::Timestamp;
 use crate::lab::bad;
 use hickory_proto::dnssec::Algorithm;
@@ -32,7 +32,7 @@ impl ZoneKey {
     ///
     /// # Errors
     /// When a record cannot be encoded.
-    pub fn sign(&self, set: &RrSet, now: Timestamp, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
+    pub fn sign(&self, set: &ZoneRrSet, now: Timestamp, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
         if fault == Some(SignatureFault::Missing) {
             return Ok(Vec::new());
         }
@@ -63,7 +63,7 @@ impl ZoneKey {
         })
     }
 
-    fn input(&self, set: &RrSet, now: Timestamp, fault: Option<SignatureFault>) -> SigInput {
+    fn input(&self, set: &ZoneRrSet, now: Timestamp, fault: Option<SignatureFault>) -> SigInput {
         let (inception, expiration) = window(now, fault);
         let mut input = SigInput {
             type_covered: set.rtype,
@@ -127,7 +127,7 @@ fn serial(moment: Timestamp) -> SerialNumber {
 
 /// RFC 4034 §3.1.8.1: the RRSIG without its signature, then every record in canonical form,
 /// sorted by its RDATA as bytes (§6.3).
-fn signed_data(set: &RrSet, input: &SigInput) -> io::Result<Vec<u8>> {
+fn signed_data(set: &ZoneRrSet, input: &SigInput) -> io::Result<Vec<u8>> {
     let mut message = canonical(input)?;
     // §5.3.2 of RFC 4035: with fewer labels than the owner has, a wildcard is what was signed.
     let expanded = input.num_labels < set.owner.num_labels();

@@ -7,7 +7,7 @@
 
 use super::answer::{Next, Step};
 use super::plan::{KeyAlgorithm, Role, SigningPlan};
-use super::rrset::{RrSet, SignatureFault};
+use super::rrset::{SignatureFault, ZoneRrSet};
 use super::zone::{AnswerFault, TTL_S, Zone};
 use crate::clock::{Clock, Timestamp};
 use crate::lab::{bad, locked};
@@ -256,7 +256,7 @@ impl World {
     ///
     /// # Errors
     /// When there is no such zone, or a record cannot be encoded.
-    pub fn signed(&self, origin: &str, set: &RrSet, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
+    pub fn signed(&self, origin: &str, set: &ZoneRrSet, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
         let zones = locked(&self.zones);
         let zone = zones.get(&name(origin)?).ok_or_else(|| bad("no such zone"))?;
         Ok(set.records().chain(zone.sign(set, self.clock.now(), fault)?).collect())
@@ -333,7 +333,7 @@ fn nearest(zones: &BTreeMap<Name, Zone>, mut name: Name) -> Option<&Zone> {
 
 /// The addresses of the name servers of a cut that lie below it (RFC 1034 §4.2.1); without them
 /// nobody could reach it.
-pub(in crate::lab) fn glue(zones: &BTreeMap<Name, Zone>, cut: &RrSet) -> Vec<Record> {
+pub(in crate::lab) fn glue(zones: &BTreeMap<Name, Zone>, cut: &ZoneRrSet) -> Vec<Record> {
     let servers = cut.data.iter().filter_map(|data| if let RData::NS(server) = data { Some(&server.0) } else { None });
     let below = servers.filter(|server| cut.owner.zone_of(server));
     let of_type = |server: &Name, rtype| nearest(zones, server.clone()).and_then(|zone| zone.get(server, rtype));

@@ -7,7 +7,7 @@
 
 use super::keys::{self, ZoneKey};
 use super::plan::{Denial, Role, SigningPlan};
-use super::rrset::{RrSet, SignatureFault};
+use super::rrset::{SignatureFault, ZoneRrSet};
 use crate::clock::Timestamp;
 use crate::lab::bad;
 use hickory_proto::dnssec::Nsec3HashAlgorithm;
@@ -76,12 +76,12 @@ impl AnswerFault {
 #[derive(Debug)]
 pub enum ZoneData {
     /// The records.
-    Records(RrSet),
+    Records(ZoneRrSet),
     /// The name is an alias.
-    Cname(RrSet, Name),
+    Cname(ZoneRrSet, Name),
     /// A name above is an alias for a whole tree (RFC 6672); the new name comes last, and none
     /// when it would be too long.
-    Dname(RrSet, Option<Name>),
+    Dname(ZoneRrSet, Option<Name>),
     /// The name exists, perhaps only because names below it do; it has no such records.
     NoData,
     /// The wildcard below this closest encloser stands for the name and has no such records.
@@ -91,7 +91,7 @@ pub enum ZoneData {
 }
 
 /// The hashes of all names in the NSEC3 chain, and the types that each has.
-pub type Chain = BTreeMap<Vec<u8>, Vec<RecordType>>;
+pub type Nsec3Hashes = BTreeMap<Vec<u8>, Vec<RecordType>>;
 
 /// A zone.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub struct Zone {
     pub(in crate::lab) denial: Denial,
     pub(in crate::lab) records: BTreeMap<Name, BTreeMap<RecordType, Vec<RData>>>,
     /// The NSEC3 chain, once it was needed; a change throws it away.
-    pub(in crate::lab) chain: OnceLock<Chain>,
+    pub(in crate::lab) chain: OnceLock<Nsec3Hashes>,
     keys: Vec<ZoneKey>,
     ds: Vec<RData>,
     faults: BTreeMap<(Name, RecordType), AnswerFault>,
@@ -163,7 +163,7 @@ impl Zone {
     ///
     /// # Errors
     /// When a record cannot be encoded.
-    pub fn sign(&self, set: &RrSet, now: Timestamp, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
+    pub fn sign(&self, set: &ZoneRrSet, now: Timestamp, fault: Option<SignatureFault>) -> io::Result<Vec<Record>> {
         let apex = set.rtype == RecordType::DNSKEY && set.owner == self.origin;
         let signs = |role: Role| match role {
             Role::Combined => true,
@@ -246,7 +246,7 @@ impl Zone {
     /// authoritative for the question. A DS question at the cut is for the parent
     /// (RFC 4035 §3.1.4.1).
     #[must_use]
-    pub fn cut_above(&self, name: &Name, rtype: RecordType) -> Option<RrSet> {
+    pub fn cut_above(&self, name: &Name, rtype: RecordType) -> Option<ZoneRrSet> {
         let deepest = name.iter().len();
         (self.origin.iter().len() + 1..=deepest).find_map(|labels| {
             let cut = name.trim_to(labels);
@@ -258,7 +258,7 @@ impl Zone {
 
     /// The records of a name and type, without any rule of look-ups.
     #[must_use]
-    pub fn get(&self, owner: &Name, rtype: RecordType) -> Option<RrSet> {
+    pub fn get(&self, owner: &Name, rtype: RecordType) -> Option<ZoneRrSet> {
         let data = self.records.get(owner)?.get(&rtype)?;
         Some(self.set(owner, rtype, data))
     }
@@ -277,15 +277,15 @@ impl Zone {
     }
 
     /// All records, set by set, in canonical order.
-    pub fn sets(&self) -> impl Iterator<Item = RrSet> + '_ {
+    pub fn sets(&self) -> impl Iterator<Item = ZoneRrSet> + '_ {
         let node = |(owner, types): (&'_ Name, &'_ BTreeMap<RecordType, Vec<RData>>)| {
             types.iter().map(|(rtype, data)| self.set(owner, *rtype, data)).collect::<Vec<_>>()
         };
         self.records.iter().flat_map(node)
     }
 
-    fn set(&self, owner: &Name, rtype: RecordType, data: &[RData]) -> RrSet {
-        RrSet { owner: owner.clone(), rtype, ttl_s: TTL_S, data: data.to_vec() }
+    fn set(&self, owner: &Name, rtype: RecordType, data: &[RData]) -> ZoneRrSet {
+        ZoneRrSet { owner: owner.clone(), rtype, ttl_s: TTL_S, data: data.to_vec() }
     }
 
     /// In canonical order the names below a name follow it at once.
@@ -327,9 +327,9 @@ impl Zone {
 
     /// The SOA, which every denial carries (RFC 2308 §3).
     #[must_use]
-    pub fn soa(&self) -> Option<RrSet> {
+    pub fn soa(&self) -> Option<ZoneRrSet> {
         let data = self.records.get(&self.origin)?.get(&RecordType::SOA)?;
-        Some(RrSet { ttl_s: NEGATIVE_TTL_S, ..self.set(&self.origin, RecordType::SOA, data) })
+        Some(ZoneRrSet { ttl_s: NEGATIVE_TTL_S, ..self.set(&self.origin, RecordType::SOA, data) })
     }
 }
 

@@ -73,11 +73,13 @@ pub enum Mailboxes {
 
 /// Where in a session trouble begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum TroubleAt {
     /// In place of the greeting.
     Connect,
     /// At EHLO or HELO.
     Ehlo,
+    /// At EHLO inside TLS; where nothing goes wrong there, what does at EHLO holds.
+    EhloInTls,
     /// At STARTTLS.
     StartTls,
     /// At MAIL.
@@ -119,9 +121,9 @@ pub struct Behaviour {
     /// Whether a sender and recipient that come the first time get 451 4.7.1.
     pub greylist: bool,
     /// What goes wrong, and when.
-    pub troubles: BTreeMap<Phase, Trouble>,
+    pub troubles: BTreeMap<TroubleAt, Trouble>,
     /// How long the reply of a phase takes.
-    pub delays: BTreeMap<Phase, Duration>,
+    pub delays: BTreeMap<TroubleAt, Duration>,
     /// The keywords of the reply to EHLO. STARTTLS comes by itself.
     pub keywords: Vec<String>,
     /// More of them before TLS.
@@ -198,7 +200,7 @@ pub struct Received {
 
 /// A command as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenCommand {
     /// Which connection, counted from 1.
     pub connection: usize,
     /// Whether it came through TLS.

@@ -7,9 +7,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "this file is the driver of the lab's MX hosts: it listens on loopback")]
 
-use super::behaviour::{Behaviour, Phase, Received, Seen, Trouble};
+use super::behaviour::{Behaviour, Received, SeenCommand, Trouble, TroubleAt};
 use super::mail_path::{self, MailPath, Proxy};
-use super::shared::Shared;
+use super::shared::MxHostState;
 use super::silent_port::SilentPort;
 use crate::lab::locked;
 use crate::lab::mx::session;
@@ -39,14 +39,14 @@ pub enum Block {
 
 /// What a new connection meets: the box on the path, and then a session.
 #[derive(Debug)]
-struct Front {
+struct ConnectionHandler {
     path: Mutex<Option<MailPath>>,
-    shared: Arc<Shared>,
+    shared: Arc<MxHostState>,
 }
 
-impl Front {
+impl ConnectionHandler {
     fn new(name: &str, behaviour: Behaviour) -> Self {
-        Self { path: Mutex::default(), shared: Arc::new(Shared::new(name, behaviour)) }
+        Self { path: Mutex::default(), shared: Arc::new(MxHostState::new(name, behaviour)) }
     }
 
     async fn connection(&self, stream: impl Stream + 'static, number: usize) -> io::Result<()> {
@@ -60,7 +60,7 @@ impl Front {
 
 /// What is at a host's address.
 #[derive(Debug)]
-enum Door {
+enum AddressState {
     /// With the listener, where there is one.
     Open(Option<AbortOnDropHandle<()>>),
     Closed,
@@ -71,14 +71,14 @@ enum Door {
 
 /// A running MX host; it stops when it is dropped.
 #[derive(Debug)]
-pub struct MxHost {
+pub struct RunningMxHost {
     address: SocketAddr,
-    front: Arc<Front>,
+    front: Arc<ConnectionHandler>,
     sockets: Sockets,
-    door: Mutex<Door>,
+    door: Mutex<AddressState>,
 }
 
-impl MxHost {
+impl RunningMxHost {
     /// Starts a host that greets as `name`. Port 0 lets the system choose.
     ///
     /// # Errors
@@ -86,16 +86,16 @@ impl MxHost {
     pub async fn start(name: &str, address: impl Into<IpAddr>, port: u16, behaviour: Behaviour) -> io::Result<Self> {
         let listener = TcpListener::bind((address.into(), port)).await?;
         let address = listener.local_addr()?;
-        let front = Arc::new(Front::new(name, behaviour));
+        let front = Arc::new(ConnectionHandler::new(name, behaviour));
         let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&front))));
-        Ok(Self { address, front, sockets: Sockets::Bound, door: Mutex::new(Door::Open(Some(task))) })
+        Ok(Self { address, front, sockets: Sockets::Bound, door: Mutex::new(AddressState::Open(Some(task))) })
     }
 
-    /// A host that nobody reaches but by [`MxHost::serve_stream`]. Its address is only a name.
+    /// A host that nobody reaches but by [`RunningMxHost::serve_stream`]. Its address is only a name.
     #[must_use]
     pub fn without_socket(name: &str, address: SocketAddr, behaviour: Behaviour) -> Self {
-        let front = Arc::new(Front::new(name, behaviour));
-        Self { address, front, sockets: Sockets::None, door: Mutex::new(Door::Open(None)) }
+        let front = Arc::new(ConnectionHandler::new(name, behaviour));
+        Self { address, front, sockets: Sockets::None, door: Mutex::new(AddressState::Open(None)) }
     }
 
     /// The host name.
@@ -120,8 +120,8 @@ impl MxHost {
     /// # Errors
     /// When no socket can be had.
     pub async fn block(&self, block: Block) -> io::Result<()> {
-        let door = std::mem::replace(&mut *locked(&self.door), Door::Closed);
-        if let Door::Open(Some(task)) = door {
+        let door = std::mem::replace(&mut *locked(&self.door), AddressState::Closed);
+        if let AddressState::Open(Some(task)) = door {
             task.abort();
             let _cancelled = task.await;
         }
@@ -132,7 +132,7 @@ impl MxHost {
                     Sockets::Bound => Some(SilentPort::start(self.address).await?),
                     Sockets::None => None,
                 };
-                *locked(&self.door) = Door::Silent { _port: port };
+                *locked(&self.door) = AddressState::Silent { _port: port };
             }
         }
         Ok(())
@@ -142,9 +142,9 @@ impl MxHost {
     #[must_use]
     pub fn blocked(&self) -> Option<Block> {
         match &*locked(&self.door) {
-            Door::Open(_) => None,
-            Door::Closed => Some(Block::Refused),
-            Door::Silent { .. } => Some(Block::Silent),
+            AddressState::Open(_) => None,
+            AddressState::Closed => Some(Block::Refused),
+            AddressState::Silent { .. } => Some(Block::Silent),
         }
     }
 
@@ -169,7 +169,7 @@ impl MxHost {
     }
 
     /// Sets the trouble of one phase, or heals it with none.
-    pub fn trouble(&self, phase: Phase, trouble: impl Into<Option<Trouble>>) {
+    pub fn trouble(&self, phase: TroubleAt, trouble: impl Into<Option<Trouble>>) {
         let trouble = trouble.into();
         self.behave(|behaviour| {
             match trouble {
@@ -180,7 +180,7 @@ impl MxHost {
     }
 
     /// Lets the reply of a phase take so long.
-    pub fn delay(&self, phase: Phase, delay: Duration) {
+    pub fn delay(&self, phase: TroubleAt, delay: Duration) {
         self.behave(|behaviour| {
             behaviour.delays.insert(phase, delay);
         });
@@ -223,12 +223,12 @@ impl MxHost {
 
     /// The commands of all sessions in the order they came.
     #[must_use]
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<SeenCommand> {
         self.front.shared.seen()
     }
 }
 
-async fn serve(listener: TcpListener, front: Arc<Front>) {
+async fn serve(listener: TcpListener, front: Arc<ConnectionHandler>) {
     let slots = Arc::new(Semaphore::new(SESSION_LIMIT));
     let mut sessions = JoinSet::new();
     loop {

@@ -1,8 +1,8 @@
 //! The lab's MX host and client against each other (RFC 5321, RFC 3207).
 
 use super::client::{Pipelining, SmtpClient};
-use crate::lab::mx::behaviour::{Behaviour, Mailboxes, Phase, StartTls, Trouble, reply};
-use crate::lab::mx::host::MxHost;
+use crate::lab::mx::behaviour::{Behaviour, Mailboxes, StartTls, Trouble, TroubleAt, reply};
+use crate::lab::mx::host::RunningMxHost;
 use crate::lab::tls::ca::Identity;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use std::time::Duration;
 const FROM: &str = "alice@client.test";
 const TO: &str = "bob@dane.test";
 
-async fn host(behaviour: Behaviour) -> MxHost {
-    MxHost::start("mx.dane.test", Ipv4Addr::LOCALHOST, 0, behaviour).await.unwrap()
+async fn host(behaviour: Behaviour) -> RunningMxHost {
+    RunningMxHost::start("mx.dane.test", Ipv4Addr::LOCALHOST, 0, behaviour).await.unwrap()
 }
 
 fn with_tls(names: &[&str]) -> Behaviour {
@@ -111,7 +111,7 @@ async fn refusals_come_at_their_phase_and_heal() {
     let host = host(Behaviour::default()).await;
     let mut client = SmtpClient::ready(host.address()).await.unwrap();
     client.set_pipelining(Pipelining::Off);
-    for phase in [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::EndOfData] {
+    for phase in [TroubleAt::Mail, TroubleAt::Rcpt, TroubleAt::Data, TroubleAt::EndOfData] {
         let refusal = reply("452 4.3.1 full").unwrap();
         host.trouble(phase, Trouble::Reply(refusal.clone()));
         let handed = client.send(FROM, &[TO], b"x\r\n").await.unwrap();
@@ -129,7 +129,7 @@ async fn refusals_come_at_their_phase_and_heal() {
 async fn rfc5321_4_5_4_1_a_lost_reply_after_the_dot_leaves_the_fate_open() {
     for (trouble, kept) in [(Trouble::Drop, 0), (Trouble::KeepThenDrop, 1)] {
         let host = host(Behaviour::default()).await;
-        host.trouble(Phase::EndOfData, trouble);
+        host.trouble(TroubleAt::EndOfData, trouble);
         let mut client = SmtpClient::ready(host.address()).await.unwrap();
         assert!(client.send(FROM, &[TO], b"x\r\n").await.is_err());
         assert_eq!(host.messages().len(), kept);
@@ -139,10 +139,10 @@ async fn rfc5321_4_5_4_1_a_lost_reply_after_the_dot_leaves_the_fate_open() {
 #[tokio::test]
 async fn a_hanging_host_says_nothing() {
     let host = host(Behaviour::default()).await;
-    host.trouble(Phase::Connect, Trouble::Hang);
+    host.trouble(TroubleAt::Connect, Trouble::Hang);
     let greeting = tokio::time::timeout(Duration::from_millis(100), SmtpClient::connect(host.address())).await;
     assert!(greeting.is_err());
-    host.trouble(Phase::Connect, Trouble::Reply(reply("554 5.7.1 go away").unwrap()));
+    host.trouble(TroubleAt::Connect, Trouble::Reply(reply("554 5.7.1 go away").unwrap()));
     assert_eq!(SmtpClient::connect(host.address()).await.unwrap().greeting().code, 554);
 }
 

@@ -5,7 +5,7 @@
 //! and ends TLS where it can. What it cannot read it carries on as it is.
 
 use super::client::anything;
-use super::shared::Shared;
+use super::shared::MxHostState;
 use super::wire::Wire;
 use crate::lab::bad;
 use crate::lab::mx::session;
@@ -46,18 +46,18 @@ pub enum MailPath {
     Proxy(Proxy),
 }
 
-/// A host that answers for every other one; [`super::host::MxHost::as_proxy`] makes it.
+/// A host that answers for every other one; [`super::host::RunningMxHost::as_proxy`] makes it.
 #[derive(Clone, Debug)]
-pub struct Proxy(Arc<Shared>);
+pub struct Proxy(Arc<MxHostState>);
 
 impl Proxy {
-    pub(in crate::lab) fn new(shared: Arc<Shared>) -> Self {
+    pub(in crate::lab) fn new(shared: Arc<MxHostState>) -> Self {
         Self(shared)
     }
 }
 
 /// Carries one connection to a host through the box.
-pub(in crate::lab) async fn carry<S>(path: MailPath, client: S, number: usize, shared: &Shared) -> io::Result<()>
+pub(in crate::lab) async fn carry<S>(path: MailPath, client: S, number: usize, shared: &MxHostState) -> io::Result<()>
 where
     S: Stream + 'static,
 {
@@ -77,7 +77,7 @@ where
         commands: Vec::new(),
         replies: Vec::new(),
         parser: ReplyParser::default(),
-        stage: Stage::Banner,
+        stage: ConversationStage::Banner,
     };
     // Each ends soon after the other has closed its side.
     let (session, passed) = tokio::join!(session::run(far, number, shared), passage.run());
@@ -93,7 +93,7 @@ enum Inspection {
 
 /// How far the conversation has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ConversationStage {
     Banner,
     Clear,
     /// The client wants TLS, and the next reply decides.
@@ -115,7 +115,7 @@ struct Passage<'a> {
     commands: Vec<u8>,
     replies: Vec<u8>,
     parser: ReplyParser,
-    stage: Stage,
+    stage: ConversationStage,
 }
 
 impl Passage<'_> {
@@ -151,7 +151,7 @@ impl Passage<'_> {
             match (&self.inspection, asks) {
                 (Inspection::Strip | Inspection::Mask, true) => self.server.write(b"XXXXXXXX\r\n").await?,
                 (Inspection::Intercept(_) | Inspection::CutHandshake, true) => {
-                    self.stage = Stage::Asked;
+                    self.stage = ConversationStage::Asked;
                     self.server.write(&line).await?;
                 }
                 (_, false) => self.server.write(&line).await?,
@@ -164,10 +164,10 @@ impl Passage<'_> {
         while let Some(line) = take_line(&mut self.replies) {
             let Some(reply) = self.parser.line(&line).map_err(bad)? else { continue };
             let before = self.stage;
-            self.stage = Stage::Clear;
+            self.stage = ConversationStage::Clear;
             let shown = self.inspection.shown(before, reply);
             self.client.write(&shown.to_wire()).await?;
-            if before == Stage::Asked && shown.code == 220 {
+            if before == ConversationStage::Asked && shown.code == 220 {
                 return Ok(Then::Tls);
             }
         }
@@ -192,11 +192,11 @@ impl Passage<'_> {
 
 impl Inspection {
     /// What the client sees of a reply.
-    fn shown(&self, stage: Stage, mut reply: Reply) -> Reply {
+    fn shown(&self, stage: ConversationStage, mut reply: Reply) -> Reply {
         match self {
             Self::Intercept(_) | Self::CutHandshake => {}
             Self::Strip => reply.lines.retain(|line| line != "STARTTLS"),
-            Self::Mask if stage == Stage::Banner => {
+            Self::Mask if stage == ConversationStage::Banner => {
                 reply.lines.iter_mut().for_each(|line| *line = "*".repeat(line.len()));
             }
             Self::Mask => {
@@ -225,15 +225,16 @@ mod tests {
 
     #[test]
     fn rfc3207_6_a_stripped_reply_is_whole_without_the_keyword() {
-        let shown = Inspection::Strip.shown(Stage::Clear, reply(&["mx.test", "SIZE 1", "STARTTLS"]));
+        let shown = Inspection::Strip.shown(ConversationStage::Clear, reply(&["mx.test", "SIZE 1", "STARTTLS"]));
         assert_eq!(shown.to_wire(), b"250-mx.test\r\n250 SIZE 1\r\n");
     }
 
     #[test]
     fn a_mask_leaves_the_length_of_the_banner_and_hides_keywords() {
-        let banner = Inspection::Mask.shown(Stage::Banner, Reply::plain(220, "mx.test ESMTP"));
+        let banner = Inspection::Mask.shown(ConversationStage::Banner, Reply::plain(220, "mx.test ESMTP"));
         assert_eq!(banner.to_wire(), b"220 *************\r\n");
-        let ehlo = Inspection::Mask.shown(Stage::Clear, reply(&["mx.test", "CHUNKING", "SIZE 1", "STARTTLS"]));
+        let ehlo =
+            Inspection::Mask.shown(ConversationStage::Clear, reply(&["mx.test", "CHUNKING", "SIZE 1", "STARTTLS"]));
         assert_eq!(ehlo.lines, ["mx.test", "XXXXXXXA", "SIZE 1", "XXXXXXXB"]);
     }
 

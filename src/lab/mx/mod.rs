@@ -6,7 +6,7 @@ mod content;
 pub mod host;
 #[cfg(test)]
 mod host_tests;
-pub mod mail_path;
+pub(crate) mod mail_path;
 mod params;
 mod session;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use crate::smtp::reply::Reply;
 
 /// What is wrong with the parameters of MAIL, behind this offer.
-pub(in crate::lab) fn refuse_mail(params: &str, offered: &[String], secured: Channel) -> Option<Reply> {
+pub(in crate::lab) fn refuse_mail(params: &str, offered: &[String], secured: CommandChannel) -> Option<Reply> {
     params.split_ascii_whitespace().find_map(|param| refuse_mail_param(param, offered, secured))
 }
 
@@ -24,12 +24,12 @@ pub(in crate::lab) fn refuse_rcpt(params: &str, offered: &[String]) -> Option<Re
 
 /// Whether a command came through TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::lab) enum Channel {
+pub(in crate::lab) enum CommandChannel {
     Clear,
     Tls,
 }
 
-fn refuse_mail_param(param: &str, offered: &[String], secured: Channel) -> Option<Reply> {
+fn refuse_mail_param(param: &str, offered: &[String], secured: CommandChannel) -> Option<Reply> {
     let (name, value) = split(param);
     let needs = |keyword: &str| if has(offered, keyword) { None } else { Some(not_offered(param)) };
     match (name.as_str(), value) {
@@ -44,7 +44,7 @@ fn refuse_mail_param(param: &str, offered: &[String], secured: Channel) -> Optio
         ("AUTH", Some(_)) => needs("AUTH"),
         ("SMTPUTF8", None) => needs("SMTPUTF8"),
         // RFC 8689 §4.1: never in clear, whatever was offered.
-        ("REQUIRETLS", None) if secured == Channel::Clear && has(offered, "REQUIRETLS") => {
+        ("REQUIRETLS", None) if secured == CommandChannel::Clear && has(offered, "REQUIRETLS") => {
             Some(Reply::new(530, 7, 10, "REQUIRETLS needs TLS"))
         }
         ("REQUIRETLS", None) => needs("REQUIRETLS"),
@@ -87,7 +87,7 @@ mod tests {
 
     fn code(params: &str, offered: &[&str]) -> Option<u16> {
         let offered: Vec<String> = offered.iter().map(|&keyword| keyword.to_owned()).collect();
-        refuse_mail(params, &offered, Channel::Tls).map(|reply| reply.code)
+        refuse_mail(params, &offered, CommandChannel::Tls).map(|reply| reply.code)
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn rfc8689_4_1_requiretls_in_clear_is_refused() {
         let offered = ["REQUIRETLS".to_owned()];
-        assert_eq!(refuse_mail("REQUIRETLS", &offered, Channel::Clear).unwrap().code, 530);
-        assert_eq!(refuse_mail("REQUIRETLS", &offered, Channel::Tls), None);
+        assert_eq!(refuse_mail("REQUIRETLS", &offered, CommandChannel::Clear).unwrap().code, 530);
+        assert_eq!(refuse_mail("REQUIRETLS", &offered, CommandChannel::Tls), None);
     }
 }

@@ -3,12 +3,12 @@
 //! Commands are obeyed strictly in their order. Every reply passes through the host's troubles,
 //! so that each of them can happen at its phase. A lone dot ends the content only between CRLFs.
 
-use super::behaviour::{Behaviour, Dialect, Mailboxes, Phase, Received, Seen, StartTls, TlsFacts, Trouble};
-use super::shared::Shared;
+use super::behaviour::{Behaviour, Dialect, Mailboxes, Received, SeenCommand, StartTls, TlsFacts, Trouble, TroubleAt};
+use super::shared::MxHostState;
 use super::wire::{IDLE, Wire};
 use crate::lab::locked;
 use crate::lab::mx::content::{Content, chunk_size};
-use crate::lab::mx::params::{Channel, has, refuse_mail, refuse_rcpt};
+use crate::lab::mx::params::{CommandChannel, has, refuse_mail, refuse_rcpt};
 use crate::lab::mx::tls::{self, Shaken};
 use crate::net::Stream;
 use crate::smtp::address::{parse_forward_path, parse_reverse_path};
@@ -24,7 +24,7 @@ const RCPT_LIMIT: usize = 1000;
 
 /// A transaction between MAIL and the dot.
 #[derive(Default)]
-struct Transaction {
+struct ReceivedTransaction {
     mail: Option<(String, String)>,
     rcpt: Vec<(String, String)>,
     /// What came by BDAT so far.
@@ -32,13 +32,13 @@ struct Transaction {
 }
 
 struct Session<'a> {
-    shared: &'a Shared,
+    shared: &'a MxHostState,
     number: usize,
     helo: String,
     /// The keywords of the last reply to EHLO.
     offered: Vec<String>,
     tls: Option<TlsFacts>,
-    transaction: Transaction,
+    transaction: ReceivedTransaction,
 }
 
 /// Why the reading of commands ended.
@@ -57,11 +57,11 @@ enum TroubleTaken {
 }
 
 /// Serves one connection to its end.
-pub(in crate::lab) async fn run(stream: impl Stream + 'static, number: usize, shared: &Shared) -> io::Result<()> {
+pub(in crate::lab) async fn run(stream: impl Stream + 'static, number: usize, shared: &MxHostState) -> io::Result<()> {
     let mut wire = Wire::new(stream);
-    let transaction = Transaction::default();
+    let transaction = ReceivedTransaction::default();
     let mut session = Session { shared, number, helo: String::new(), offered: Vec::new(), tls: None, transaction };
-    let met = session.meet(Phase::Connect, &mut wire).await?;
+    let met = session.meet(TroubleAt::Connect, &mut wire).await?;
     if let TroubleTaken::Replied = met {
         return wire.close().await;
     }
@@ -83,7 +83,7 @@ impl Session<'_> {
     }
 
     /// Lets the trouble of a phase happen. A refusal counts as the reply to the command.
-    async fn meet(&self, phase: Phase, wire: &mut Wire) -> io::Result<TroubleTaken> {
+    async fn meet(&self, phase: TroubleAt, wire: &mut Wire) -> io::Result<TroubleTaken> {
         if let Some(delay) = self.behaviour().delays.get(&phase) {
             tokio::time::sleep(*delay).await;
         }
@@ -99,7 +99,7 @@ impl Session<'_> {
                 Err(dropped())
             }
             Some(Trouble::ReplyThenDrop) => Ok(TroubleTaken::LastWords),
-            Some(Trouble::KeepThenDrop) if phase == Phase::EndOfData => Ok(TroubleTaken::Kept),
+            Some(Trouble::KeepThenDrop) if phase == TroubleAt::EndOfData => Ok(TroubleTaken::Kept),
             Some(Trouble::Drop | Trouble::KeepThenDrop) => Err(dropped()),
         }
     }
@@ -111,10 +111,10 @@ impl Session<'_> {
                 return Ok(End::Closed);
             }
             let text = command_text(line.trim_ascii_end());
-            self.shared.saw(Seen { connection: self.number, secured: self.tls.is_some(), line: text.clone() });
+            self.shared.saw(SeenCommand { connection: self.number, secured: self.tls.is_some(), line: text.clone() });
             let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
             let verb = verb.to_ascii_uppercase();
-            let phase = phase_of(&verb);
+            let phase = phase_of(&verb).map(|phase| self.in_tls(phase));
             let met = match phase {
                 Some(phase) => self.meet(phase, wire).await?,
                 None => TroubleTaken::Nothing,
@@ -131,13 +131,18 @@ impl Session<'_> {
         }
     }
 
+    fn in_tls(&self, phase: Phase) -> Phase {
+        let goes_wrong_there = self.tls.is_some() && self.behaviour().troubles.contains_key(&Phase::EhloInTls);
+        if phase == Phase::Ehlo && goes_wrong_there { Phase::EhloInTls } else { phase }
+    }
+
     async fn obey(&mut self, verb: &str, rest: &str, wire: &mut Wire) -> io::Result<Option<End>> {
         if verb == "BDAT" && has(&self.offered, "CHUNKING") {
             self.chunk(rest, wire).await?;
             return Ok(None);
         }
         match phase_of(verb) {
-            Some(Phase::StartTls) => {
+            Some(TroubleAt::StartTls) => {
                 let reply = self.starttls_reply();
                 if reply.code != 220 {
                     wire.write(&reply.to_wire()).await?;
@@ -146,12 +151,20 @@ impl Session<'_> {
                 wire.write(&[reply.to_wire().as_slice(), &self.behaviour().behind_220].concat()).await?;
                 return Ok(Some(End::StartTls));
             }
-            Some(Phase::Data) => self.data(wire).await?,
-            Some(Phase::Quit) => {
+            Some(TroubleAt::Data) => self.data(wire).await?,
+            Some(TroubleAt::Quit) => {
                 wire.write(&Reply::new(221, 0, 0, "bye").to_wire()).await?;
                 return Ok(Some(End::Closed));
             }
-            Some(Phase::Connect | Phase::Ehlo | Phase::Mail | Phase::Rcpt | Phase::EndOfData) | None => {
+            Some(
+                TroubleAt::Connect
+                | TroubleAt::Ehlo
+                | TroubleAt::EhloInTls
+                | TroubleAt::Mail
+                | TroubleAt::Rcpt
+                | TroubleAt::EndOfData,
+            )
+            | None => {
                 let reply = self.simple(verb, rest);
                 wire.write(&reply.to_wire()).await?;
             }
@@ -166,7 +179,7 @@ impl Session<'_> {
             "MAIL" => self.mail(rest),
             "RCPT" => self.rcpt(rest),
             "RSET" => {
-                self.transaction = Transaction::default();
+                self.transaction = ReceivedTransaction::default();
                 Reply::new(250, 0, 0, "forgotten")
             }
             "NOOP" => Reply::new(250, 0, 0, "nothing done"),
@@ -176,7 +189,7 @@ impl Session<'_> {
 
     fn hello(&mut self, verb: &str, name: &str) -> Reply {
         name.clone_into(&mut self.helo);
-        self.transaction = Transaction::default();
+        self.transaction = ReceivedTransaction::default();
         self.offered = if verb == "EHLO" { self.keywords() } else { Vec::new() };
         let mut reply = Reply::plain(250, self.shared.name.clone());
         reply.lines.extend(self.offered.clone());
@@ -212,7 +225,7 @@ impl Session<'_> {
         match argument(rest, "FROM:") {
             Some((path, params)) if !path.is_ascii() && !gives_utf8(&params) => utf8_not_given(),
             Some((path, params)) if parse_reverse_path(&format!("<{path}>")).is_ok() => {
-                let channel = if self.tls.is_some() { Channel::Tls } else { Channel::Clear };
+                let channel = if self.tls.is_some() { CommandChannel::Tls } else { CommandChannel::Clear };
                 if let Some(refusal) = refuse_mail(&params, &self.offered, channel) {
                     return refusal;
                 }
@@ -279,9 +292,9 @@ impl Session<'_> {
             return self.finish(content, wire).await;
         }
         self.transaction.chunks = Some(content);
-        match self.meet(Phase::Data, wire).await? {
+        match self.meet(TroubleAt::Data, wire).await? {
             TroubleTaken::Replied => {
-                self.transaction = Transaction::default();
+                self.transaction = ReceivedTransaction::default();
                 Ok(())
             }
             met @ (TroubleTaken::Nothing | TroubleTaken::Kept | TroubleTaken::LastWords) => {
@@ -293,7 +306,7 @@ impl Session<'_> {
 
     async fn finish(&mut self, content: Content, wire: &mut Wire) -> io::Result<()> {
         let transaction = std::mem::take(&mut self.transaction);
-        let met = self.meet(Phase::EndOfData, wire).await?;
+        let met = self.meet(TroubleAt::EndOfData, wire).await?;
         if let TroubleTaken::Replied = met {
             return Ok(());
         }
@@ -353,7 +366,7 @@ impl Session<'_> {
         // RFC 3207 §4.2: everything said in clear is forgotten.
         self.helo.clear();
         self.offered.clear();
-        self.transaction = Transaction::default();
+        self.transaction = ReceivedTransaction::default();
         Ok(wire)
     }
 }
@@ -378,14 +391,14 @@ fn utf8_not_given() -> Reply {
     Reply::new(553, 6, 7, "an address outside ASCII needs SMTPUTF8")
 }
 
-fn phase_of(verb: &str) -> Option<Phase> {
+fn phase_of(verb: &str) -> Option<TroubleAt> {
     Some(match verb {
-        "EHLO" | "HELO" => Phase::Ehlo,
-        "STARTTLS" => Phase::StartTls,
-        "MAIL" => Phase::Mail,
-        "RCPT" => Phase::Rcpt,
-        "DATA" => Phase::Data,
-        "QUIT" => Phase::Quit,
+        "EHLO" | "HELO" => TroubleAt::Ehlo,
+        "STARTTLS" => TroubleAt::StartTls,
+        "MAIL" => TroubleAt::Mail,
+        "RCPT" => TroubleAt::Rcpt,
+        "DATA" => TroubleAt::Data,
+        "QUIT" => TroubleAt::Quit,
         _ => return None,
     })
 }

@@ -2,9 +2,9 @@
 //! them (RFC 3207, RFC 8446, RFC 8689).
 
 use super::client::{SmtpClient, anything};
-use crate::lab::mx::behaviour::{Phase, SessionOrigin, StartTls, TlsFacts, Trouble};
+use crate::lab::mx::behaviour::{SessionOrigin, StartTls, TlsFacts, Trouble, TroubleAt};
 use crate::lab::tls::shape::{TlsShape, Versions};
-use crate::lab::{Certificate, HostSpec, Lab, MxHost};
+use crate::lab::{Certificate, HostSpec, Lab, RunningMxHost};
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::{AlertDescription, Error};
 use std::io;
@@ -21,7 +21,7 @@ async fn lab(change: impl FnOnce(HostSpec) -> HostSpec) -> Lab {
     Lab::builder().domain("a.test", |d| d.host(change)).start().await.unwrap()
 }
 
-fn mx(lab: &Lab) -> &MxHost {
+fn mx(lab: &Lab) -> &RunningMxHost {
     lab.mx("a.test").unwrap()
 }
 
@@ -156,14 +156,14 @@ async fn rfc5321_3_2_an_old_host_knows_helo_alone() {
 
 #[tokio::test]
 async fn rfc8446_6_1_a_reply_may_be_the_last_word_without_close_notify() {
-    let lab = lab(|h| h.trouble(Phase::EndOfData, Trouble::ReplyThenDrop)).await;
+    let lab = lab(|h| h.trouble(TroubleAt::EndOfData, Trouble::ReplyThenDrop)).await;
     let mut client = client(&lab).await.starttls(HOST).await.unwrap();
     assert!(client.send(FROM, &[TO], b"x\r\n").await.unwrap().accepted());
     // The TLS library tells an end that was announced from one that was not.
     let cut = client.reply().await.unwrap_err().to_string();
     assert!(cut.contains("close_notify"), "{cut}");
     assert_eq!(mx(&lab).messages().len(), 1);
-    mx(&lab).trouble(Phase::Connect, Trouble::ReplyThenDrop);
+    mx(&lab).trouble(TroubleAt::Connect, Trouble::ReplyThenDrop);
     let mut greeted = SmtpClient::connect(mx(&lab).address()).await.unwrap();
     assert_eq!(greeted.greeting().code, 220);
     assert!(greeted.ehlo("client.test").await.is_err());

@@ -1,7 +1,7 @@
 //! What the sessions of one MX host of the lab share: how it behaves now, what it took, what it heard
 //! (RFC 5321 §4.2.5).
 
-use super::behaviour::{Behaviour, Received, Seen};
+use super::behaviour::{Behaviour, Received, SeenCommand};
 use crate::lab::locked;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ pub(in crate::lab) const INBOX_LIMIT: usize = 100_000;
 
 /// What the sessions of a host share.
 #[derive(Debug)]
-pub(in crate::lab) struct Shared {
+pub(in crate::lab) struct MxHostState {
     pub(in crate::lab) name: String,
     pub(in crate::lab) behaviour: Mutex<Behaviour>,
     pub(in crate::lab) greylisted: Mutex<BTreeSet<(String, String)>>,
@@ -23,10 +23,10 @@ pub(in crate::lab) struct Shared {
     handshakes_failed: AtomicUsize,
     inbox: Mutex<Vec<Received>>,
     arrivals: watch::Sender<usize>,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<SeenCommand>>,
 }
 
-impl Shared {
+impl MxHostState {
     pub(in crate::lab) fn new(name: &str, behaviour: Behaviour) -> Self {
         Self {
             name: name.to_owned(),
@@ -45,7 +45,7 @@ impl Shared {
         self.connections.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    pub(in crate::lab) fn saw(&self, seen: Seen) {
+    pub(in crate::lab) fn saw(&self, seen: SeenCommand) {
         let mut all = locked(&self.seen);
         if all.len() < SEEN_LIMIT {
             all.push(seen);
@@ -78,7 +78,7 @@ impl Shared {
         self.arrivals.subscribe()
     }
 
-    pub(in crate::lab) fn seen(&self) -> Vec<Seen> {
+    pub(in crate::lab) fn seen(&self) -> Vec<SeenCommand> {
         locked(&self.seen).clone()
     }
 

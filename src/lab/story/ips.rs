@@ -42,10 +42,10 @@ const SENDER: &str = "alice@office.test";
 /// # Errors
 /// When the lab or the relay cannot start, or `out` cannot be written.
 pub async fn tell(out: &mut impl Write) -> io::Result<bool> {
-    let desk = StorySetting::new().await?;
-    desk.introduce(out)?;
-    let mut steps = Steps::default();
-    let relay = desk.start_relay(&[desk.stage.lab.dns().upstream()]).await?;
+    let setting = StorySetting::new().await?;
+    setting.introduce(out)?;
+    let mut steps = StepResults::default();
+    let relay = setting.start_relay(&[setting.stage.lab.dns().upstream()]).await?;
     let mut news = relay.observer.subscribe();
     let smtp = *relay.smtp.first().ok_or_else(|| bad("the relay listens nowhere"))?;
     let mut client = SmtpClient::ready(smtp).await?;
@@ -57,15 +57,15 @@ pub async fn tell(out: &mut impl Write) -> io::Result<bool> {
         }
     }
     client.quit().await?;
-    let came_out = desk.mail_waits(out, &mut news).await?;
+    let came_out = setting.mail_waits(out, &mut news).await?;
     steps.end(out, came_out)?;
-    let came_out = desk.sender_is_told(out).await?;
+    let came_out = setting.sender_is_told(out).await?;
     steps.end(out, came_out)?;
-    let came_out = desk.check_finds_the_box(out).await?;
+    let came_out = setting.check_finds_the_box(out).await?;
     steps.end(out, came_out)?;
     relay.stop();
     relay.ended().await.map_err(bad)?;
-    let came_out = desk.bridge(out).await?;
+    let came_out = setting.bridge(out).await?;
     steps.end(out, came_out)?;
     writeln!(out, "{} of {} steps came out as they should.", steps.good, steps.told)?;
     Ok(steps.good == steps.told)
@@ -73,7 +73,7 @@ pub async fn tell(out: &mut impl Write) -> io::Result<bool> {
 
 /// How the steps came out.
 #[derive(Default)]
-struct Steps {
+struct StepResults {
     told: usize,
     good: usize,
 }
@@ -91,7 +91,7 @@ impl From<bool> for CameOut {
     }
 }
 
-impl Steps {
+impl StepResults {
     fn end(&mut self, out: &mut impl Write, came_out: CameOut) -> io::Result<()> {
         self.told += 1;
         self.good += usize::from(came_out == CameOut::AsItShould);

@@ -113,7 +113,7 @@ pub enum Situation {
 
 /// What becomes of a message that is queued for the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mail {
+pub enum MessageFate {
     /// It is delivered; the word for its protection.
     Delivered(&'static str),
     /// It waits.
@@ -140,19 +140,19 @@ pub struct Truth {
     /// The word for the fault, where it is settled.
     pub word: Option<&'static str>,
     /// What becomes of mail.
-    pub mail: Mail,
+    pub mail: MessageFate,
 }
 
 /// The DNS gave no usable answer (RFC 7672 §2.1.2: then mail waits).
-const NO_ANSWER: Mail = Mail::Waits { cause: "dns-unavailable", status: "4.4.3" };
+const NO_ANSWER: MessageFate = MessageFate::Waits { cause: "dns-unavailable", status: "4.4.3" };
 /// All answers fail validation.
-const BOGUS: Mail = Mail::Waits { cause: "dnssec-invalid", status: "4.7.324" };
+const BOGUS: MessageFate = MessageFate::Waits { cause: "dnssec-invalid", status: "4.7.324" };
 /// No certificate fits.
-const MISFIT: Mail = Mail::Waits { cause: "tlsa-invalid", status: "4.7.323" };
+const MISFIT: MessageFate = MessageFate::Waits { cause: "tlsa-invalid", status: "4.7.323" };
 /// TLSA records demand TLS, and there is none.
-const NO_TLS: Mail = Mail::Waits { cause: "starttls-not-supported", status: "4.7.321" };
+const NO_TLS: MessageFate = MessageFate::Waits { cause: "starttls-not-supported", status: "4.7.321" };
 /// Delivered by DANE.
-const BY_DANE: Mail = Mail::Delivered("dane");
+const BY_DANE: MessageFate = MessageFate::Delivered("dane");
 
 impl Situation {
     /// All of them, the healthy ones first.
@@ -213,7 +213,9 @@ impl Situation {
     pub const fn truth(self) -> Truth {
         match self {
             Self::Healthy | Self::GreetsLate | Self::RepliesLate => Truth { side: None, word: None, mail: BY_DANE },
-            Self::HealthyWithoutDane => Truth { side: None, word: None, mail: Mail::Delivered("unauthenticated") },
+            Self::HealthyWithoutDane => {
+                Truth { side: None, word: None, mail: MessageFate::Delivered("unauthenticated") }
+            }
             Self::CountFilter
             | Self::CountFilterBeyondSilence
             | Self::CountFilterBeyondServFail
@@ -237,14 +239,15 @@ impl Situation {
                 recipient("recipient-dns", NO_ANSWER)
             }
             Self::CertificateRolled | Self::PublicCertificateRolled => recipient("tlsa-invalid", MISFIT),
-            Self::IntermediateMissing => {
-                recipient("certificate-not-trusted", Mail::Waits { cause: "certificate-not-trusted", status: "4.7.5" })
-            }
-            Self::PolicyWithMark => recipient("sts-policy-invalid", Mail::Delivered("unauthenticated")),
+            Self::IntermediateMissing => recipient(
+                "certificate-not-trusted",
+                MessageFate::Waits { cause: "certificate-not-trusted", status: "4.7.5" },
+            ),
+            Self::PolicyWithMark => recipient("sts-policy-invalid", MessageFate::Delivered("unauthenticated")),
             Self::ResolverSlow => Truth { word: Some("slow"), mail: BY_DANE, ..resolver("slow") },
             Self::OneOldCertificate => recipient("tlsa-invalid", BY_DANE),
             Self::PolicyMissesHost => {
-                recipient("sts-mx-not-listed", Mail::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
+                recipient("sts-mx-not-listed", MessageFate::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
             }
             Self::StartTlsStripped | Self::BannerMasked | Self::ProxyForEveryone => {
                 path("local-smtp-rewritten", NO_TLS)
@@ -252,24 +255,26 @@ impl Situation {
             Self::GatewayForEveryone => path("local-smtp-rewritten", MISFIT),
             Self::TlsIntercepted | Self::InterceptedByTrusted => path("local-tls-intercepted", MISFIT),
             Self::HandshakesCut => {
-                path("local-tls-blocked", Mail::Waits { cause: "tls-handshake-failed", status: "4.7.321" })
+                path("local-tls-blocked", MessageFate::Waits { cause: "tls-handshake-failed", status: "4.7.321" })
             }
             Self::AddressListed => Truth {
                 side: Some(Side::Here),
                 word: Some("rejected"),
-                mail: Mail::Returned { cause: "rejected", status: "5.7.1" },
+                mail: MessageFate::Returned { cause: "rejected", status: "5.7.1" },
             },
             Self::Port25Refused => {
-                path("local-port25-blocked", Mail::Waits { cause: "connect-failed", status: "4.4.1" })
+                path("local-port25-blocked", MessageFate::Waits { cause: "connect-failed", status: "4.4.1" })
             }
-            Self::Port25Silent => path("local-port25-blocked", Mail::Waits { cause: "timed-out", status: "4.4.2" }),
+            Self::Port25Silent => {
+                path("local-port25-blocked", MessageFate::Waits { cause: "timed-out", status: "4.4.2" })
+            }
             Self::WrongAnchors => Truth { side: Some(Side::Here), word: Some("local-trust-anchor"), mail: BOGUS },
             Self::WrongClock => Truth { side: Some(Side::Here), word: Some("local-clock-wrong"), mail: BOGUS },
         }
     }
 }
 
-const fn path(word: &'static str, mail: Mail) -> Truth {
+const fn path(word: &'static str, mail: MessageFate) -> Truth {
     Truth { side: Some(Side::Path), word: Some(word), mail }
 }
 
@@ -277,6 +282,6 @@ const fn resolver(word: &'static str) -> Truth {
     Truth { side: Some(Side::Resolver), word: Some(word), mail: NO_ANSWER }
 }
 
-const fn recipient(word: &'static str, mail: Mail) -> Truth {
+const fn recipient(word: &'static str, mail: MessageFate) -> Truth {
     Truth { side: Some(Side::Recipient), word: Some(word), mail }
 }

@@ -12,15 +12,15 @@ use crate::check::canary;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::lab::dns::authority::Authorities;
-use crate::lab::dns::boxes::{Helpless, PathFault, Transport};
+use crate::lab::dns::boxes::{Helpless, LabTransport, PathFault};
 use crate::lab::dns::fronts::{Front, FrontKind};
 use crate::lab::dns::rrset::SignatureFault;
 use crate::lab::dns::server::{DnsServer, Validating};
 use crate::lab::dns::world::AnchorForm;
 use crate::lab::domain::DomainSpec;
-use crate::lab::mx::behaviour::{Behaviour, Phase, StartTls, Trouble, reply};
+use crate::lab::mx::behaviour::{Behaviour, StartTls, Trouble, TroubleAt, reply};
 use crate::lab::tls::certificate;
-use crate::lab::{AnswerFault, Authority, Block, Certificate, Identity, Lab, MailPath, MxHost, bad};
+use crate::lab::{AnswerFault, Authority, Block, Certificate, Identity, Lab, MailPath, RunningMxHost, bad};
 use crate::resolve::TlsaRecord;
 use hickory_proto::rr::rdata::{A, TXT};
 use hickory_proto::rr::{RData, RecordType};
@@ -73,7 +73,7 @@ pub struct Stage {
     pub elsewhere: DnsServer,
     /// Its encrypted front.
     pub dot: Front,
-    proxy: MxHost,
+    proxy: RunningMxHost,
     /// The time in the lab; the relay's may be another.
     clock: Clock,
 }
@@ -100,7 +100,7 @@ impl Stage {
             resolver.set_validating(Validating::Yes);
         }
         let dot = Front::start(FrontKind::Tls, &elsewhere, lab.authority()).await?;
-        let proxy = MxHost::start(GATEWAY, Ipv4Addr::LOCALHOST, 0, gateway(situation)?).await?;
+        let proxy = RunningMxHost::start(GATEWAY, Ipv4Addr::LOCALHOST, 0, gateway(situation)?).await?;
         Ok(Self { situation, lab, authorities, elsewhere, dot, proxy, clock })
     }
 
@@ -147,7 +147,7 @@ impl Stage {
             Situation::TlsaForged => self.box_before_resolver(PathFault::ForgeNoData(RecordType::TLSA)),
             Situation::CountFilterOverUdpBeyondServFail => {
                 self.lab.dns().set_path_beyond(Helpless::ServFail, [over_tlsa]);
-                self.far_servers().for_each(|server| server.set_path_on(Transport::Udp, [over_tlsa]));
+                self.far_servers().for_each(|server| server.set_path_on(LabTransport::Udp, [over_tlsa]));
             }
             Situation::TlsaForgedBeyondServFail => {
                 self.box_behind_resolver(Helpless::ServFail, PathFault::ForgeNoData(RecordType::TLSA));
@@ -200,14 +200,16 @@ impl Stage {
             Situation::InterceptedByTrusted => {
                 self.lab.set_mail_path(MailPath::Intercept(Arc::clone(self.lab.authority())));
             }
-            Situation::GreetsLate => self.lab.mx(HOST)?.delay(Phase::Connect, EARLY_TALKER_WAIT),
+            Situation::GreetsLate => self.lab.mx(HOST)?.delay(TroubleAt::Connect, EARLY_TALKER_WAIT),
             Situation::RepliesLate => {
                 let host = self.lab.mx(HOST)?;
-                [Phase::Connect, Phase::Ehlo, Phase::StartTls].into_iter().for_each(|at| host.delay(at, LATE_REPLY));
+                [TroubleAt::Connect, TroubleAt::Ehlo, TroubleAt::StartTls]
+                    .into_iter()
+                    .for_each(|at| host.delay(at, LATE_REPLY));
             }
             Situation::HandshakesCut => self.lab.set_mail_path(MailPath::CutHandshake),
             Situation::AddressListed => {
-                self.lab.mx(HOST)?.trouble(Phase::Connect, Trouble::Reply(reply(LISTED)?));
+                self.lab.mx(HOST)?.trouble(TroubleAt::Connect, Trouble::Reply(reply(LISTED)?));
             }
             Situation::ProxyForEveryone | Situation::GatewayForEveryone => {
                 self.lab.set_mail_path(self.proxy.as_proxy())
@@ -227,7 +229,7 @@ impl Stage {
 
     /// The proxy of [`Situation::ProxyForEveryone`]: what it was told was told to the wrong one.
     #[must_use]
-    pub fn proxy(&self) -> &MxHost {
+    pub fn proxy(&self) -> &RunningMxHost {
         &self.proxy
     }
 
@@ -318,7 +320,7 @@ listen = "127.0.0.1:0"
 
     fn box_on_udp(&self, fault: PathFault) {
         let resolver = std::iter::once(self.lab.dns());
-        resolver.chain(self.far_servers()).for_each(|server| server.set_path_on(Transport::Udp, [fault]));
+        resolver.chain(self.far_servers()).for_each(|server| server.set_path_on(LabTransport::Udp, [fault]));
     }
 
     fn far_servers(&self) -> impl Iterator<Item = &DnsServer> {

@@ -12,7 +12,7 @@
 
 use crate::lab::mx::wire::Wire;
 use crate::lab::sockets::Sockets;
-use crate::lab::sts::spec::{Manner, PolicyAnswer};
+use crate::lab::sts::spec::{PolicyAnswer, PolicyHostManner};
 use crate::lab::{bad, locked};
 use crate::net::Stream;
 use rustls::ServerConfig;
@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Where a policy lies (RFC 8461 §3.3).
-pub const PATH: &str = "/.well-known/mta-sts.txt";
+pub(crate) const PATH: &str = "/.well-known/mta-sts.txt";
 /// Connections at once: more than any relay opens to one host.
 const CONNECTION_LIMIT: usize = 128;
 /// Requests remembered; later ones are answered and not remembered.
@@ -63,14 +63,14 @@ impl PolicyRequest {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PolicyHostState {
     answer: Mutex<PolicyAnswer>,
     config: Mutex<Arc<ServerConfig>>,
     connections: AtomicUsize,
     requests: watch::Sender<Vec<PolicyRequest>>,
 }
 
-impl Shared {
+impl PolicyHostState {
     fn new(config: Arc<ServerConfig>, answer: PolicyAnswer) -> Self {
         Self {
             answer: Mutex::new(answer),
@@ -83,7 +83,7 @@ impl Shared {
 
 /// Whether anyone answers.
 #[derive(Debug)]
-enum Door {
+enum ListenerState {
     /// With the listener, where there is one.
     Open(Option<AbortOnDropHandle<()>>),
     Closed,
@@ -94,9 +94,9 @@ enum Door {
 pub struct PolicyHost {
     name: String,
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<PolicyHostState>,
     sockets: Sockets,
-    door: Mutex<Door>,
+    door: Mutex<ListenerState>,
 }
 
 impl PolicyHost {
@@ -111,18 +111,18 @@ impl PolicyHost {
         answer: PolicyAnswer,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let shared = Arc::new(Shared::new(config, answer));
+        let shared = Arc::new(PolicyHostState::new(config, answer));
         let address = listener.local_addr()?;
         let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&shared))));
-        let door = Mutex::new(Door::Open(Some(task)));
+        let door = Mutex::new(ListenerState::Open(Some(task)));
         Ok(Self { name: name.to_owned(), address, shared, sockets: Sockets::Bound, door })
     }
 
     /// A host that nobody reaches but by [`PolicyHost::serve_stream`]. Its address is only a name.
     #[must_use]
     pub fn without_socket(name: &str, address: SocketAddr, config: Arc<ServerConfig>, answer: PolicyAnswer) -> Self {
-        let shared = Arc::new(Shared::new(config, answer));
-        let door = Mutex::new(Door::Open(None));
+        let shared = Arc::new(PolicyHostState::new(config, answer));
+        let door = Mutex::new(ListenerState::Open(None));
         Self { name: name.to_owned(), address, shared, sockets: Sockets::None, door }
     }
 
@@ -151,8 +151,8 @@ impl PolicyHost {
     /// Stops listening: connections are refused from now on, and those that are open end, but not
     /// those by other streams.
     pub async fn switch_off(&self) {
-        let door = std::mem::replace(&mut *locked(&self.door), Door::Closed);
-        if let Door::Open(Some(task)) = door {
+        let door = std::mem::replace(&mut *locked(&self.door), ListenerState::Closed);
+        if let ListenerState::Open(Some(task)) = door {
             task.abort();
             let _cancelled = task.await;
         }
@@ -161,7 +161,7 @@ impl PolicyHost {
     /// Whether it is switched on, for whoever brings clients by other streams.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        matches!(&*locked(&self.door), Door::Open(_))
+        matches!(&*locked(&self.door), ListenerState::Open(_))
     }
 
     /// Serves one connection to its end, past the socket and whether the host is switched on.
@@ -186,7 +186,7 @@ impl PolicyHost {
                 Some(AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&self.shared)))))
             }
         };
-        *locked(&self.door) = Door::Open(task);
+        *locked(&self.door) = ListenerState::Open(task);
         Ok(())
     }
 
@@ -218,7 +218,7 @@ impl PolicyHost {
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, shared: Arc<PolicyHostState>) {
     let slots = Arc::new(Semaphore::new(CONNECTION_LIMIT));
     let mut connections = JoinSet::new();
     loop {
@@ -234,18 +234,18 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: impl Stream + 'static, shared: &Shared) -> io::Result<()> {
+async fn connection(stream: impl Stream + 'static, shared: &PolicyHostState) -> io::Result<()> {
     let manner = locked(&shared.answer).manner.clone();
     match manner {
-        Manner::HangInHandshake => sleep(HANG).await,
-        Manner::NoHandshake => return Ok(()),
-        Manner::Whole
-        | Manner::Chunked
-        | Manner::Endless
-        | Manner::Drip(_)
-        | Manner::CutAfter(_)
-        | Manner::TruncatedAfter(_)
-        | Manner::Hang => {}
+        PolicyHostManner::HangInHandshake => sleep(HANG).await,
+        PolicyHostManner::NoHandshake => return Ok(()),
+        PolicyHostManner::Whole
+        | PolicyHostManner::Chunked
+        | PolicyHostManner::Endless
+        | PolicyHostManner::Drip(_)
+        | PolicyHostManner::CutAfter(_)
+        | PolicyHostManner::TruncatedAfter(_)
+        | PolicyHostManner::Hang => {}
     }
     let acceptor = TlsAcceptor::from(Arc::clone(&*locked(&shared.config)));
     let stream = timeout(PATIENCE, acceptor.accept(stream)).await??;
@@ -254,7 +254,8 @@ async fn connection(stream: impl Stream + 'static, shared: &Shared) -> io::Resul
     let request = timeout(PATIENCE, read_request(&mut wire, sni)).await??;
     let mut answer = locked(&shared.answer).clone();
     if request.method != "GET" || request.path != PATH {
-        answer = PolicyAnswer { status: 404, body: b"not here\r\n".to_vec(), manner: Manner::Whole, ..answer };
+        answer =
+            PolicyAnswer { status: 404, body: b"not here\r\n".to_vec(), manner: PolicyHostManner::Whole, ..answer };
     }
     shared.requests.send_modify(|all| {
         if all.len() < REQUEST_LIMIT {
@@ -296,9 +297,9 @@ async fn respond(wire: &mut Wire, answer: &PolicyAnswer) -> io::Result<()> {
     let (body, with_length) = (&answer.body, head(&format!("Content-Length: {}\r\n", answer.body.len())));
     let chunked = head("Transfer-Encoding: chunked\r\n");
     match &answer.manner {
-        Manner::Whole => wire.write(&[with_length.as_bytes(), body].concat()).await?,
-        Manner::Chunked => wire.write(&[chunked.as_bytes(), &chunk(body), b"0\r\n\r\n"].concat()).await?,
-        Manner::Endless => {
+        PolicyHostManner::Whole => wire.write(&[with_length.as_bytes(), body].concat()).await?,
+        PolicyHostManner::Chunked => wire.write(&[chunked.as_bytes(), &chunk(body), b"0\r\n\r\n"].concat()).await?,
+        PolicyHostManner::Endless => {
             wire.write(chunked.as_bytes()).await?;
             let piece = if body.is_empty() { chunk(b"\r\n") } else { chunk(body) };
             // Ends with an error when the client leaves.
@@ -306,21 +307,21 @@ async fn respond(wire: &mut Wire, answer: &PolicyAnswer) -> io::Result<()> {
                 wire.write(&piece).await?;
             }
         }
-        Manner::Drip(pause) => {
+        PolicyHostManner::Drip(pause) => {
             wire.write(with_length.as_bytes()).await?;
             for octet in body {
                 sleep(*pause).await;
                 wire.write(&[*octet]).await?;
             }
         }
-        Manner::CutAfter(octets) => {
+        PolicyHostManner::CutAfter(octets) => {
             wire.write(&[with_length.as_bytes(), body.get(..*octets).unwrap_or(body)].concat()).await?;
         }
-        Manner::TruncatedAfter(octets) => {
+        PolicyHostManner::TruncatedAfter(octets) => {
             // Dropped and not closed: TLS says no farewell.
             return wire.write(&[head("").as_bytes(), body.get(..*octets).unwrap_or(body)].concat()).await;
         }
-        Manner::Hang | Manner::HangInHandshake | Manner::NoHandshake => sleep(HANG).await,
+        PolicyHostManner::Hang | PolicyHostManner::HangInHandshake | PolicyHostManner::NoHandshake => sleep(HANG).await,
     }
     wire.close().await
 }

@@ -5,7 +5,7 @@
 
 use crate::lab::mx::client::SmtpClient;
 use crate::lab::sts::host::PATH;
-use crate::lab::{Certificate, Lab, LabBuilder, Manner, Signing};
+use crate::lab::{Certificate, Lab, LabBuilder, PolicyHostManner, Signing};
 use hickory_proto::rr::{RData, RecordType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -115,21 +115,21 @@ async fn rfc8461_3_3_only_the_right_certificate_convinces() {
 #[tokio::test]
 async fn policy_hosts_answer_as_they_are_told() {
     let lab = sts("sts.test").domain("down.test", |d| d.mta_sts(|p| p.down())).start().await.unwrap();
-    let tell = |manner: Manner| lab.policy_host("sts.test").unwrap().behave(|answer| answer.manner = manner);
+    let tell = |manner: PolicyHostManner| lab.policy_host("sts.test").unwrap().behave(|answer| answer.manner = manner);
     let whole = body(&ask(&lab, "sts.test", PATH).await.unwrap()).to_owned();
-    tell(Manner::Chunked);
+    tell(PolicyHostManner::Chunked);
     let chunked = ask(&lab, "sts.test", PATH).await.unwrap();
     assert_eq!(body(&chunked), format!("{:x}\r\n{whole}\r\n0\r\n\r\n", whole.len()));
-    tell(Manner::Drip(Duration::from_millis(1)));
+    tell(PolicyHostManner::Drip(Duration::from_millis(1)));
     assert_eq!(body(&ask(&lab, "sts.test", PATH).await.unwrap()), whole);
-    tell(Manner::CutAfter(10));
+    tell(PolicyHostManner::CutAfter(10));
     let cut = ask(&lab, "sts.test", PATH).await.unwrap();
     assert!(cut.contains(&format!("\r\nContent-Length: {}\r\n", whole.len())) && body(&cut) == &whole[..10], "{cut}");
-    tell(Manner::TruncatedAfter(10));
+    tell(PolicyHostManner::TruncatedAfter(10));
     assert_eq!(ask(&lab, "sts.test", PATH).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    tell(Manner::NoHandshake);
+    tell(PolicyHostManner::NoHandshake);
     assert!(ask(&lab, "sts.test", PATH).await.is_err());
-    for manner in [Manner::Endless, Manner::Hang, Manner::HangInHandshake] {
+    for manner in [PolicyHostManner::Endless, PolicyHostManner::Hang, PolicyHostManner::HangInHandshake] {
         tell(manner);
         assert!(timeout(Duration::from_millis(100), ask(&lab, "sts.test", PATH)).await.is_err());
     }

@@ -1,6 +1,6 @@
 //! The lab's hosts that publish MTA-STS policies.
 
-pub mod host;
+pub(crate) mod host;
 #[cfg(test)]
 pub(in crate::lab) mod host_tests;
 pub(in crate::lab) mod policies;

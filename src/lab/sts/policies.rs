@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 const HTTPS_PORT: u16 = 443;
 
 /// A domain's MTA-STS with what must be known before its host starts.
-struct Prepared<'a> {
+struct PreparedSts<'a> {
     domain: &'a str,
     spec: &'a StsSpec,
     config: Arc<ServerConfig>,
@@ -55,7 +55,7 @@ impl Policies {
         let mut prepared = Vec::new();
         for ((domain, spec), nth) in described.into_iter().zip(1..) {
             let config = spec.certificate.identity(&spec.host(), authority)?.server_config()?;
-            prepared.push(Prepared { domain, spec, config, address: Ipv4Addr::new(127, 2, block, nth) });
+            prepared.push(PreparedSts { domain, spec, config, address: Ipv4Addr::new(127, 2, block, nth) });
         }
         let mut records = Vec::new();
         for one in &prepared {
@@ -81,7 +81,7 @@ impl Policies {
     }
 }
 
-async fn hosts_without_sockets(prepared: &[Prepared<'_>]) -> BTreeMap<String, PolicyHost> {
+async fn hosts_without_sockets(prepared: &[PreparedSts<'_>]) -> BTreeMap<String, PolicyHost> {
     let mut hosts = BTreeMap::new();
     for one in prepared {
         let (config, answer) = (Arc::clone(&one.config), one.spec.whole_answer());
@@ -96,7 +96,7 @@ async fn hosts_without_sockets(prepared: &[Prepared<'_>]) -> BTreeMap<String, Po
 }
 
 /// All hosts listen on one port, as the real ones do; the first chooses it.
-async fn start_hosts(prepared: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, PolicyHost>)> {
+async fn start_hosts(prepared: &[PreparedSts<'_>]) -> io::Result<(u16, BTreeMap<String, PolicyHost>)> {
     let mut last = bad("no port");
     for _ in 0..PORT_ATTEMPTS {
         match start_on_one_port(prepared).await {
@@ -107,7 +107,7 @@ async fn start_hosts(prepared: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<Str
     Err(last)
 }
 
-async fn start_on_one_port(prepared: &[Prepared<'_>]) -> io::Result<(u16, BTreeMap<String, PolicyHost>)> {
+async fn start_on_one_port(prepared: &[PreparedSts<'_>]) -> io::Result<(u16, BTreeMap<String, PolicyHost>)> {
     let (mut port, mut hosts) = (0, BTreeMap::new());
     for one in prepared {
         let (config, answer) = (Arc::clone(&one.config), one.spec.whole_answer());

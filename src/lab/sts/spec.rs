@@ -19,7 +19,7 @@ const TXT_PIECE_LIMIT: usize = 255;
 
 /// How a policy host brings its answer about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum PolicyHostManner {
     /// All at once, with its length.
     Whole,
     /// All at once, in chunks and without a length.
@@ -51,7 +51,7 @@ pub struct PolicyAnswer {
     /// The policy, or whatever is there instead.
     pub body: Vec<u8>,
     /// How it goes out.
-    pub manner: Manner,
+    pub manner: PolicyHostManner,
     /// How long the host thinks before it answers.
     pub delay: Duration,
 }
@@ -59,7 +59,7 @@ pub struct PolicyAnswer {
 impl PolicyAnswer {
     fn ok() -> Self {
         let headers = vec![("Content-Type".to_owned(), "text/plain".to_owned())];
-        Self { status: 200, headers, body: Vec::new(), manner: Manner::Whole, delay: Duration::ZERO }
+        Self { status: 200, headers, body: Vec::new(), manner: PolicyHostManner::Whole, delay: Duration::ZERO }
     }
 
     /// Another status code.
@@ -91,7 +91,7 @@ impl PolicyAnswer {
 
     /// Another manner.
     #[must_use]
-    pub fn manner(mut self, manner: Manner) -> Self {
+    pub fn manner(mut self, manner: PolicyHostManner) -> Self {
         self.manner = manner;
         self
     }

@@ -50,7 +50,7 @@ pub enum ClientCertificate {
 /// Who gets to see the right chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RightChain {
-    /// Everyone.
+    /// Every client gets it.
     #[default]
     Always,
     /// Those who ask for the host's name by SNI. All others see a chain for another name.

@@ -4,7 +4,7 @@
 //! without it ([`Exceptions`]). Then the route stays and the weakening is gone, also over a restart
 //! (`store.rs`).
 
-pub mod store;
+pub(crate) mod store;
 
 use crate::clock::Timestamp;
 use crate::config::{Destination, TlsLevel, Weakening};

@@ -32,7 +32,7 @@ struct KeptOne {
 ///
 /// # Errors
 /// [`KeepFault`]; then nothing is known.
-pub fn load(store: &dyn SmallStore) -> Result<Ended, KeepFault> {
+pub(crate) fn load(store: &dyn SmallStore) -> Result<Ended, KeepFault> {
     let Some(kept) = state_dir::load::<EndedFile>(store, NAME, LIMIT)? else { return Ok(Ended::new()) };
     if kept.version != VERSION {
         return Err(state_dir::fault(store, NAME, format!("its version is {}", kept.version)));
@@ -44,7 +44,7 @@ pub fn load(store: &dyn SmallStore) -> Result<Ended, KeepFault> {
 ///
 /// # Errors
 /// [`KeepFault`]; then it is known until the relay stops.
-pub fn keep(store: &dyn SmallStore, ended: &Ended) -> Result<(), KeepFault> {
+pub(crate) fn keep(store: &dyn SmallStore, ended: &Ended) -> Result<(), KeepFault> {
     let ended = ended.iter().map(|(exception, at)| KeptOne { exception: exception.clone(), at: *at }).collect();
     state_dir::keep(store, NAME, &EndedFile { version: VERSION, ended })
 }

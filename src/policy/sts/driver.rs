@@ -385,7 +385,7 @@ impl ClientInner {
 }
 
 /// Refreshes policies before they expire, until the stop (RFC 8461 §3.3, §10.2).
-pub async fn keep_fresh(client: Arc<StsClient>, stop: CancellationToken) {
+pub(crate) async fn keep_fresh(client: Arc<StsClient>, stop: CancellationToken) {
     if !client.inner.enabled {
         return;
     }

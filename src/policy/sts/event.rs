@@ -18,23 +18,23 @@ pub enum StsEvent<'a> {
     FetchFailed {
         /// The domain of the policy.
         domain: &'a Domain,
-        /// Why.
+        /// How fetching it failed.
         failure: &'a FetchFailure,
         /// What stays in force. Worth a warning unless its mode is none.
         kept: &'a Held,
     },
     /// A policy could not be kept or read. The fault says what follows.
     StoreFailed {
-        /// Which and why.
+        /// The file, and what is wrong with it.
         fault: &'a StoreFault,
     },
 }
 
 /// Where the facts go.
-pub type StsListener = Arc<dyn Fn(&StsEvent<'_>) + Send + Sync>;
+pub(crate) type StsListener = Arc<dyn Fn(&StsEvent<'_>) + Send + Sync>;
 
 /// For tools that only want answers.
 #[must_use]
-pub fn nobody() -> StsListener {
+pub(crate) fn nobody() -> StsListener {
     Arc::new(|_event| {})
 }

@@ -31,13 +31,13 @@ pub enum FetchFailure {
     /// There is nobody to trust.
     #[error("no certificate authorities are known here: {detail}")]
     NoRoots {
-        /// Why not.
+        /// What the TLS library or the system reports.
         detail: String,
     },
     /// No connection.
     #[error("no connection to the policy host at {address}: {detail}")]
     Connect {
-        /// Where.
+        /// The address and port of the policy host.
         address: SocketAddr,
         /// What the system said.
         detail: String,
@@ -45,7 +45,7 @@ pub enum FetchFailure {
     /// The certificate is not trusted, not valid now, or not for the policy host.
     #[error("the certificate of the policy host at {address} is not good: {detail}")]
     Certificate {
-        /// Where.
+        /// The address and port of the policy host.
         address: SocketAddr,
         /// What is wrong.
         detail: String,
@@ -53,9 +53,9 @@ pub enum FetchFailure {
     /// TLS failed for another reason.
     #[error("TLS with the policy host at {address} failed: {detail}")]
     Tls {
-        /// Where.
+        /// The address and port of the policy host.
         address: SocketAddr,
-        /// How.
+        /// What the TLS library or the system reports.
         detail: String,
     },
     /// What came is no HTTP, or broke off.

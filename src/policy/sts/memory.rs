@@ -148,32 +148,25 @@ mod tests {
         Newcomer,
     }
 
-    fn known(
-        name: &str,
-        octets: usize,
-        since: i64,
-        class: DomainClass,
-        stamp: Option<KeptStamp>,
-    ) -> (Domain, Remembered) {
-        let domain: Domain = name.parse().unwrap();
-        let text = format!("version: STSv1\nmode: enforce\nmx: *.a.test\nmax_age: 86400\na: {}\n", "x".repeat(octets));
-        let policy = StsPolicy::read(domain.clone(), None, text.into_bytes(), Timestamp(0)).unwrap();
-        let established = (class == DomainClass::Established).then_some(Timestamp(since));
-        let standing = Some(Tenure { since: Timestamp(since), established });
-        (domain, Remembered { held: Held::Policy(Arc::new(policy)), standing, stamp })
+    fn insert(memory: &mut PolicyMemory, name: &str, known: Remembered) -> bool {
+        memory.insert(name.parse().unwrap(), known)
     }
 
-    fn insert(memory: &mut PolicyMemory, (domain, known): (Domain, Remembered)) -> bool {
-        memory.insert(domain, known)
+    fn known(octets: usize, since: i64, class: DomainClass, stamp: Option<KeptStamp>) -> Remembered {
+        let text = format!("version: STSv1\nmode: enforce\nmx: *.a.test\nmax_age: 86400\na: {}\n", "x".repeat(octets));
+        let policy = StsPolicy::read("a.test".parse().unwrap(), None, text.into_bytes(), Timestamp(0)).unwrap();
+        let established = (class == DomainClass::Established).then_some(Timestamp(since));
+        let standing = Some(Tenure { since: Timestamp(since), established });
+        Remembered { held: Held::Policy(Arc::new(policy)), standing, stamp }
     }
 
     #[test]
     fn rfc8461_10_2_what_the_disk_refused_is_bounded_and_newcomers_displace_no_established_domain() {
         let mut memory = PolicyMemory::default();
-        assert!(insert(&mut memory, known("old.test", 300, 0, DomainClass::Established, None)));
-        assert!(insert(&mut memory, known("small.test", 300, 1, DomainClass::Newcomer, None)));
+        assert!(insert(&mut memory, "old.test", known(300, 0, DomainClass::Established, None)));
+        assert!(insert(&mut memory, "small.test", known(300, 1, DomainClass::Newcomer, None)));
         let came = (0..700)
-            .filter(|n| insert(&mut memory, known(&format!("d{n}.test"), 60_000, 2 + n, DomainClass::Newcomer, None)));
+            .filter(|n| insert(&mut memory, &format!("d{n}.test"), known(60_000, 2 + n, DomainClass::Newcomer, None)));
         assert!((50..700).contains(&came.count()));
         assert!(memory.octets <= UNWRITTEN_LIMIT && memory.octets == memory.unwritten);
         for domain in ["old.test", "small.test"] {
@@ -185,10 +178,10 @@ mod tests {
     fn what_is_on_disk_is_forgotten_when_there_is_too_much_of_it() {
         let mut memory = PolicyMemory::default();
         let stamp = Some(KeptStamp { revision: 1, modified: (0, 0), length: 1 });
-        insert(&mut memory, known("small.test", 300, 1, DomainClass::Newcomer, stamp));
-        insert(&mut memory, known("unwritten.test", 300, 1, DomainClass::Newcomer, None));
+        insert(&mut memory, "small.test", known(300, 1, DomainClass::Newcomer, stamp));
+        insert(&mut memory, "unwritten.test", known(300, 1, DomainClass::Newcomer, None));
         for n in 0..700 {
-            assert!(insert(&mut memory, known(&format!("d{n}.test"), 60_000, n, DomainClass::Newcomer, stamp)));
+            assert!(insert(&mut memory, &format!("d{n}.test"), known(60_000, n, DomainClass::Newcomer, stamp)));
             assert!(memory.octets <= OCTETS_LIMIT);
         }
         for domain in ["small.test", "unwritten.test"] {

@@ -22,21 +22,21 @@
 //! ([`StsAbsent::stops`]).
 
 mod attempts;
-pub mod driver;
+pub(crate) mod driver;
 #[cfg(test)]
 mod driver_tests;
-pub mod event;
-pub mod failure;
+pub(crate) mod event;
+pub(crate) mod failure;
 mod fetch;
 #[cfg(test)]
 mod fetch_tests;
 mod file;
-pub mod lost;
-pub mod memory;
+pub(crate) mod lost;
+pub(crate) mod memory;
 pub mod policy;
 pub mod record;
-pub mod room;
-pub mod store;
+mod room;
+pub(crate) mod store;
 #[cfg(test)]
 mod testing;
 
@@ -186,7 +186,7 @@ pub struct Tenure {
 /// A refresh that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshFailure {
-    /// When.
+    /// When it was tried.
     pub at: Timestamp,
     /// The result type of RFC 8460 §4.3.2.2.
     pub result_type: String,

@@ -23,7 +23,7 @@ const BLOCK: u64 = 4096;
 
 /// How much is kept, or may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
+pub(crate) struct Size {
     /// Files.
     pub entries: usize,
     /// Octets of all of them.
@@ -60,7 +60,7 @@ impl Size {
 
 /// The bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreLimits {
+pub(crate) struct StoreLimits {
     /// For established policies.
     pub established: Size,
     /// The longest file of one of them, in octets.
@@ -72,7 +72,7 @@ pub struct StoreLimits {
 }
 
 /// Together some ten times what a busy relay meets; ordinary policies have 300 octets.
-pub const LIMITS: StoreLimits = StoreLimits {
+pub(super) const LIMITS: StoreLimits = StoreLimits {
     established: Size { entries: 15_000, bytes: 48 * 1_048_576 },
     established_each: 16_384,
     newcomers: Size { entries: 5000, bytes: 16 * 1_048_576 },
@@ -104,7 +104,7 @@ pub(super) struct StoredFile {
     pub(super) established: Option<Timestamp>,
 }
 
-/// Who must go.
+/// The policies that are removed so that the rest has room.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Choice {
     /// These leave their end behind.
@@ -117,7 +117,7 @@ pub(super) struct Choice {
     pub(super) left: Size,
 }
 
-/// Chooses.
+/// Chooses which policies are removed, the least useful first.
 pub(super) fn choose(mut entries: Vec<StoredFile>, limits: &StoreLimits) -> Choice {
     let mut choice = Choice::default();
     let mut established = Size::default();

@@ -26,7 +26,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The collection of policies beside the spool.
-pub const COLLECTION: &str = "mta-sts";
+pub(crate) const COLLECTION: &str = "mta-sts";
 /// The longest file, in octets.
 const FILE_LIMIT: u64 = UNPACKED_LIMIT as u64;
 
@@ -71,7 +71,7 @@ pub enum StoreFault {
 
 /// What is held for a domain, and what was wrong where that is met for the first time.
 #[derive(Debug, PartialEq, Eq)]
-pub struct LookedUp {
+pub(crate) struct LookedUp {
     /// The policy, or what is known of it.
     pub held: Held,
     /// To be told.
@@ -85,7 +85,7 @@ impl From<Held> for LookedUp {
 }
 
 /// The policies that are kept.
-pub struct Store {
+pub(crate) struct Store {
     /// No domain has a slash, begins with a dot, or is longer than a name may be.
     values: Box<dyn SmallStore>,
     limits: StoreLimits,
@@ -99,7 +99,7 @@ pub struct Store {
 impl Store {
     /// The policies that `values` keeps. Nothing is read or made yet.
     #[must_use]
-    pub fn new(values: Box<dyn SmallStore>, limits: StoreLimits) -> Self {
+    pub(crate) fn new(values: Box<dyn SmallStore>, limits: StoreLimits) -> Self {
         Self { values, limits, memory: Mutex::default(), left: Mutex::default(), disk_says: Mutex::default() }
     }
 
@@ -109,7 +109,7 @@ impl Store {
 
     /// What is held for a domain, expired or not.
     #[must_use]
-    pub fn get(&self, domain: &Domain) -> LookedUp {
+    pub(crate) fn get(&self, domain: &Domain) -> LookedUp {
         let mut memory = self.memory();
         let stamp = match self.values.stamp(domain.as_str()) {
             Ok(stamp) => stamp,
@@ -190,7 +190,7 @@ impl Store {
     /// # Errors
     /// [`StoreFault::Disk`]: then it is known until the relay stops, as far as there is room;
     /// [`StoreFault::Full`]: others were let go.
-    pub fn put(&self, policy: &Arc<StsPolicy>, now: Timestamp) -> Result<(), StoreFault> {
+    pub(crate) fn put(&self, policy: &Arc<StsPolicy>, now: Timestamp) -> Result<(), StoreFault> {
         let before = self.standing(&policy.domain);
         self.write_policy(
             Arc::new(StsPolicy { standing: before.unwrap_or(policy.standing), ..(**policy).clone() }),
@@ -202,7 +202,12 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::put`].
-    pub fn note_failure(&self, domain: &Domain, failure: RefreshFailure, now: Timestamp) -> Result<(), StoreFault> {
+    pub(crate) fn note_failure(
+        &self,
+        domain: &Domain,
+        failure: RefreshFailure,
+        now: Timestamp,
+    ) -> Result<(), StoreFault> {
         self.amend(domain, |policy| policy.refresh_failure = Some(failure), now)
     }
 
@@ -210,7 +215,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::put`].
-    pub fn establish(&self, domain: &Domain, now: Timestamp) -> Result<(), StoreFault> {
+    pub(crate) fn establish(&self, domain: &Domain, now: Timestamp) -> Result<(), StoreFault> {
         self.amend(domain, |policy| policy.standing.established = Some(now), now)
     }
 
@@ -218,7 +223,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::put`].
-    pub fn correct_clock(&self, domain: &Domain, now: Timestamp) -> Result<(), StoreFault> {
+    pub(crate) fn correct_clock(&self, domain: &Domain, now: Timestamp) -> Result<(), StoreFault> {
         self.amend(domain, |policy| policy.fetched_at = policy.fetched_at.min(now), now)
     }
 
@@ -319,7 +324,7 @@ impl Store {
     }
 
     /// Forgets a policy.
-    pub fn remove(&self, domain: &Domain) {
+    pub(crate) fn remove(&self, domain: &Domain) {
         self.memory().remove(domain);
         // Gone already, or it is found expired again.
         let _gone = self.values.remove(domain.as_str());
@@ -327,7 +332,7 @@ impl Store {
 
     /// All that is held, in the order of the domains, and what is wrong with it.
     #[must_use]
-    pub fn all(&self) -> (Vec<(Domain, Held)>, Vec<StoreFault>) {
+    pub(crate) fn all(&self) -> (Vec<(Domain, Held)>, Vec<StoreFault>) {
         let (files, mut faults) = match self.files() {
             Ok(files) => (files, Vec::new()),
             Err(fault) => (Vec::new(), vec![fault]),

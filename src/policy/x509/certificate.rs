@@ -3,7 +3,7 @@
 //!
 //! Two depths of reading. [`public_key_info`] walks the outer structure only and so finds the
 //! key of certificates whose dates, serial numbers or extensions no strict parser accepts; that
-//! is all DANE-EE needs (RFC 7672 §3.1.1). [`Certificate::read`] reads everything and is for
+//! is all DANE-EE needs (RFC 7672 §3.1.1). [`ParsedCertificate::read`] reads everything and is for
 //! certificates that must be valid.
 
 use super::distinguished::comparable;
@@ -107,9 +107,9 @@ pub(in crate::policy) fn element(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
 }
 
 /// A certificate that could be read in full. Its extensions may still break rules:
-/// see [`Certificate::broken_extension`].
+/// see [`ParsedCertificate::broken_extension`].
 #[derive(Debug)]
-pub struct Certificate<'a> {
+pub struct ParsedCertificate<'a> {
     /// The DER bytes.
     pub der: &'a [u8],
     /// SubjectPublicKeyInfo, as DER.
@@ -127,7 +127,7 @@ pub struct Certificate<'a> {
     x509: X509Certificate<'a>,
 }
 
-impl<'a> Certificate<'a> {
+impl<'a> ParsedCertificate<'a> {
     /// Reads a certificate.
     ///
     /// # Errors
@@ -283,19 +283,19 @@ mod tests {
     fn rfc5280_4_1_cut_or_changed_certificates_never_panic() {
         let made = self_signed(leaf_params(&["mx.example.org"]));
         for end in 0..made.der.len() {
-            assert!(Certificate::read(&made.der[..end]).is_err());
+            assert!(ParsedCertificate::read(&made.der[..end]).is_err());
             let _any = public_key_info(&made.der[..end]);
         }
         for place in 0..made.der.len() {
             let mut changed = made.der.clone();
             changed[place] ^= 0x55;
             let _any = public_key_info(&changed).and_then(PublicKey::read);
-            if let Ok(read) = Certificate::read(&changed) {
+            if let Ok(read) = ParsedCertificate::read(&changed) {
                 let _any = read.broken_extension();
             }
         }
         let longer = [made.der.as_slice(), b"\0"].concat();
-        assert!(Certificate::read(&longer).is_err());
+        assert!(ParsedCertificate::read(&longer).is_err());
     }
 
     #[test]

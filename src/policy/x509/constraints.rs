@@ -4,7 +4,7 @@
 //! any certificate that has a name of that kind: what cannot be checked is not let through. So
 //! does a minimum or maximum, which RFC 5280 forbids and nobody has implemented.
 
-use super::certificate::{Certificate, element};
+use super::certificate::{ParsedCertificate, element};
 use super::{distinguished, names};
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 use x509_parser::x509::X509Name;
@@ -32,8 +32,8 @@ struct Subtree<'c> {
 
 /// The first name of `certificate` that the constraints of `ca` do not let through, in words.
 pub(in crate::policy) fn violation(
-    ca: &Certificate<'_>,
-    certificate: &Certificate<'_>,
+    ca: &ParsedCertificate<'_>,
+    certificate: &ParsedCertificate<'_>,
     place: CertificateRole,
 ) -> Option<String> {
     let constraints = ca.name_constraints()?;
@@ -105,7 +105,7 @@ fn refusal(name: &GeneralName<'_>, permitted: &[Subtree<'_>], excluded: &[Subtre
 }
 
 /// Every name of a certificate as a GeneralName, and the hosts it is for.
-fn names_of<'n>(certificate: &'n Certificate<'_>, hosts: &'n [String]) -> Vec<GeneralName<'n>> {
+fn names_of<'n>(certificate: &'n ParsedCertificate<'_>, hosts: &'n [String]) -> Vec<GeneralName<'n>> {
     let subject = certificate.subject_name();
     let mut all: Vec<GeneralName<'n>> = certificate.alternative_names().to_vec();
     all.extend(hosts.iter().map(|host| GeneralName::DNSName(host)));

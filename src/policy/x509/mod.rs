@@ -5,7 +5,7 @@ pub mod certificate;
 pub(crate) mod constraints;
 mod distinguished;
 pub(crate) mod names;
-pub mod path;
+pub(crate) mod path;
 pub(crate) mod rules;
 pub mod signature;
 pub(crate) mod small_rsa;

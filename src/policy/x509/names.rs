@@ -1,6 +1,6 @@
 //! Which host a certificate is for (RFC 7672 §3.2.3, RFC 6125 §6.4).
 
-use super::certificate::Certificate;
+use super::certificate::ParsedCertificate;
 use super::distinguished::text;
 use crate::smtp::address::Domain;
 use crate::smtp::reply::printable;
@@ -15,7 +15,7 @@ const NAME_SHOWN_LIMIT: usize = 253;
 
 /// The names that count: the DNS-IDs when there is any, and only otherwise the Common Names
 /// (RFC 7672 §3.2.3).
-pub(in crate::policy) fn presented(certificate: &Certificate<'_>) -> Vec<String> {
+pub(in crate::policy) fn presented(certificate: &ParsedCertificate<'_>) -> Vec<String> {
     if certificate.alternative_names().iter().any(is_dns_id) {
         return dns_ids(certificate);
     }
@@ -23,12 +23,12 @@ pub(in crate::policy) fn presented(certificate: &Certificate<'_>) -> Vec<String>
 }
 
 /// The same names, bounded and printable, for a failure.
-pub(in crate::policy) fn shown(certificate: &Certificate<'_>) -> Vec<String> {
+pub(in crate::policy) fn shown(certificate: &ParsedCertificate<'_>) -> Vec<String> {
     bounded(presented(certificate))
 }
 
 /// The DNS-IDs alone, bounded and printable, for a failure where the Common Name never counts.
-pub(in crate::policy) fn shown_dns_ids(certificate: &Certificate<'_>) -> Vec<String> {
+pub(in crate::policy) fn shown_dns_ids(certificate: &ParsedCertificate<'_>) -> Vec<String> {
     bounded(dns_ids(certificate))
 }
 
@@ -36,7 +36,7 @@ fn bounded(names: Vec<String>) -> Vec<String> {
     names.into_iter().take(NAMES_SHOWN).map(|name| printable(name.as_bytes(), NAME_SHOWN_LIMIT)).collect()
 }
 
-fn dns_ids(certificate: &Certificate<'_>) -> Vec<String> {
+fn dns_ids(certificate: &ParsedCertificate<'_>) -> Vec<String> {
     certificate.alternative_names().iter().filter_map(dns_id).map(str::to_owned).collect()
 }
 
@@ -51,7 +51,7 @@ pub(in crate::policy) fn dns_id<'n>(name: &'n GeneralName<'_>) -> Option<&'n str
 }
 
 /// Whether the certificate is for one of the reference identifiers.
-pub(in crate::policy) fn fits(certificate: &Certificate<'_>, references: &[Domain]) -> bool {
+pub(in crate::policy) fn fits(certificate: &ParsedCertificate<'_>, references: &[Domain]) -> bool {
     presented(certificate).iter().any(|name| references.iter().any(|reference| matches(name, reference)))
 }
 

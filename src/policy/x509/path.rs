@@ -7,7 +7,7 @@
 //!
 //! A self-signed server certificate may be its own anchor (depth 0); it need not be a CA.
 
-use super::certificate::{Certificate, PublicKey};
+use super::certificate::{ParsedCertificate, PublicKey};
 use super::names;
 use super::rules::{Anchoring, broken_rule, outside_validity};
 use super::signature::{SignatureVerdict, signed_by};
@@ -19,17 +19,17 @@ use std::collections::BTreeMap;
 
 /// The most certificates in a path; public chains have three or four, private ones rarely six, and
 /// OpenSSL, which other senders use, goes up to a hundred.
-pub const PATH_LIMIT: usize = 100;
+pub(crate) const PATH_LIMIT: usize = 100;
 /// The most signature checks for one connection: some tens of milliseconds of work at the worst.
 /// Sixty strangers with the name of an issuer, at two steps of the way, are within it.
-pub const SIGNATURE_CHECKS_LIMIT: u32 = 192;
+pub(crate) const SIGNATURE_CHECKS_LIMIT: u32 = 192;
 /// The most certificates visited while looking for a path. Cross-signed certificates make
 /// exponentially many paths; real servers need fewer steps than they send certificates.
-pub const STEPS_LIMIT: u32 = 1024;
+pub(crate) const STEPS_LIMIT: u32 = 1024;
 
 /// The most complete paths held against the rules. Real servers have one or two; a bound keeps
 /// thousands of names and constraints from being compared along hundreds of ways.
-pub const PATHS_LIMIT: u32 = 16;
+pub(crate) const PATHS_LIMIT: u32 = 16;
 
 /// Where a certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(in crate::policy) enum CertificateSource {
 /// A certificate that may stand in the path. The first of them is the server's own.
 #[derive(Debug)]
 pub(in crate::policy) struct Candidate<'c> {
-    pub(in crate::policy) certificate: Certificate<'c>,
+    pub(in crate::policy) certificate: ParsedCertificate<'c>,
     /// The record that makes it a trust anchor.
     pub(in crate::policy) anchor: Option<&'c TlsaRecord>,
     pub(in crate::policy) source: CertificateSource,
@@ -151,7 +151,7 @@ impl<'s, 'c> Search<'s, 'c> {
 
     /// Candidates with the issuer's name: anchors first, since the way ends there; then those with
     /// fitting key identifiers; those that lead to themselves last.
-    fn issuers_of(&self, certificate: &Certificate<'c>) -> Vec<usize> {
+    fn issuers_of(&self, certificate: &ParsedCertificate<'c>) -> Vec<usize> {
         let named = self.pool.candidates.iter().enumerate();
         let mut named: Vec<_> =
             named.filter(|(_, candidate)| candidate.certificate.subject == certificate.issuer).collect();
@@ -191,7 +191,7 @@ impl<'s, 'c> Search<'s, 'c> {
     /// Holds a complete path against the rules.
     fn judge(&mut self, path: &[usize], record: &'c TlsaRecord, end: Anchoring) -> Option<ValidPath<'c>> {
         self.paths_left = self.paths_left.checked_sub(1)?;
-        let certificates: Vec<&Certificate<'c>> =
+        let certificates: Vec<&ParsedCertificate<'c>> =
             path.iter().filter_map(|&i| self.pool.candidates.get(i)).map(|candidate| &candidate.certificate).collect();
         let failure = match broken_rule(&certificates, end) {
             Some(detail) => DaneFailure::Chain { detail },

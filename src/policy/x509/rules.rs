@@ -10,7 +10,7 @@
 //!
 //! Policies are not evaluated and revocation is not asked for.
 
-use super::certificate::Certificate;
+use super::certificate::ParsedCertificate;
 use super::constraints::{self, CertificateRole};
 use crate::outcome::DaneFailure;
 
@@ -24,7 +24,7 @@ pub(in crate::policy) enum Anchoring {
 }
 
 /// The first rule that a path breaks, in words; dates and host names are not looked at here.
-pub(in crate::policy) fn broken_rule(path: &[&Certificate<'_>], end: Anchoring) -> Option<String> {
+pub(in crate::policy) fn broken_rule(path: &[&ParsedCertificate<'_>], end: Anchoring) -> Option<String> {
     let mut issuers_below = 0;
     for (depth, certificate) in path.iter().enumerate() {
         if let Some(detail) = certificate.broken_extension() {
@@ -58,7 +58,11 @@ pub(in crate::policy) fn broken_rule(path: &[&Certificate<'_>], end: Anchoring) 
 }
 
 /// RFC 5280 §4.1.2.5: valid from notBefore through notAfter, both included.
-pub(in crate::policy) fn outside_validity(path: &[&Certificate<'_>], end: Anchoring, now: i64) -> Option<DaneFailure> {
+pub(in crate::policy) fn outside_validity(
+    path: &[&ParsedCertificate<'_>],
+    end: Anchoring,
+    now: i64,
+) -> Option<DaneFailure> {
     let dated = match path.split_last() {
         Some((anchor, below)) if end == Anchoring::Certificate && !anchor.is_self_issued() => below,
         Some(_) | None => path,
@@ -73,26 +77,26 @@ pub(in crate::policy) fn outside_validity(path: &[&Certificate<'_>], end: Anchor
     })
 }
 
-fn may_serve_tls(leaf: &Certificate<'_>) -> bool {
+fn may_serve_tls(leaf: &ParsedCertificate<'_>) -> bool {
     leaf.key_usage().is_none_or(|usage| usage.digital_signature() || usage.key_encipherment() || usage.key_agreement())
 }
 
 /// RFC 5280 §4.2.1.3, §4.2.1.9.
-fn may_issue(issuer: &Certificate<'_>) -> bool {
+fn may_issue(issuer: &ParsedCertificate<'_>) -> bool {
     issuer.key_usage().is_none_or(|usage| usage.key_cert_sign())
         && issuer.basic_constraints().is_some_and(|constraints| constraints.ca)
 }
 
 /// An anchor that does not say whether it is a CA: a self-signed certificate from before version
 /// 3, which had no way to say it, or one whose key usage says as much.
-fn may_anchor(certificate: &Certificate<'_>) -> bool {
+fn may_anchor(certificate: &ParsedCertificate<'_>) -> bool {
     let is_old_root = certificate.is_self_issued() && certificate.has_no_extensions_by_version();
     let signs_certificates = certificate.key_usage().is_some_and(|usage| usage.key_cert_sign());
     is_old_root || signs_certificates && certificate.basic_constraints().is_none()
 }
 
 /// The constraints of an issuer hold for everything below it except self-issued issuers.
-fn forbidden_name(issuer: &Certificate<'_>, below: &[&Certificate<'_>]) -> Option<String> {
+fn forbidden_name(issuer: &ParsedCertificate<'_>, below: &[&ParsedCertificate<'_>]) -> Option<String> {
     below.iter().enumerate().find_map(|(depth, certificate)| {
         let place = if depth == 0 { CertificateRole::Leaf } else { CertificateRole::Issuer };
         if place == CertificateRole::Issuer && certificate.is_self_issued() {

@@ -8,7 +8,7 @@
 //! Ed448 and Brainpool curves, which the cryptographic library does not know, and signatures
 //! with SHA-1, which a TLS 1.2 client must not accept (RFC 9155 §5).
 
-use super::certificate::{Certificate, PublicKey, public_key_info};
+use super::certificate::{ParsedCertificate, PublicKey, public_key_info};
 use super::small_rsa::{Hash, Padding, SmallRsa};
 use rustls::SignatureScheme;
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
@@ -128,16 +128,16 @@ fn fits_pss_key(algorithm: &dyn SignatureVerificationAlgorithm, key: PublicKey<'
 /// Whether a key signed a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::policy) enum SignatureVerdict {
-    /// It did.
+    /// The signature is by this key.
     Yes,
-    /// It did not.
+    /// The signature is not by this key.
     No,
     /// The algorithm is weak or unknown: SHA-1, RSA below 2048 bits, DSA and the like.
     Unsupported,
 }
 
 /// Whether `issuer` signed `certificate`: at most one signature check.
-pub(in crate::policy) fn signed_by(certificate: &Certificate<'_>, issuer: PublicKey<'_>) -> SignatureVerdict {
+pub(in crate::policy) fn signed_by(certificate: &ParsedCertificate<'_>, issuer: PublicKey<'_>) -> SignatureVerdict {
     let algorithm = algorithms().all.iter().find(|algorithm| {
         *algorithm.signature_alg_id() == *certificate.signature_algorithm
             && (fits(**algorithm, issuer) || fits_pss_key(**algorithm, issuer))

@@ -4,8 +4,11 @@
 //! A chain to a root that the operator trusts, valid now, and the host in the subjectAltName:
 //! the Common Name never counts here, unlike under DANE-TA. A wildcard is the whole left-most
 //! label. Revocation is not asked for, which RFC 8461 §4.2 allows.
+//!
+//! The library follows at most six certificates between the server's own and a root, and that cannot be set.
+//! Public authorities stay below it; a longer chain is refused with that reason.
 
-use super::certificate::Certificate;
+use super::certificate::ParsedCertificate;
 use super::names;
 use crate::clock::Timestamp;
 use crate::outcome::CertificateFailure;
@@ -86,7 +89,7 @@ fn not_trusted(detail: impl Into<String>) -> CertificateFailure {
 
 /// The DNS names of a certificate, bounded and printable.
 fn presented(leaf: &[u8]) -> Vec<String> {
-    Certificate::read(leaf).map(|leaf| names::shown_dns_ids(&leaf)).unwrap_or_default()
+    ParsedCertificate::read(leaf).map(|leaf| names::shown_dns_ids(&leaf)).unwrap_or_default()
 }
 
 fn failure(error: &Error, leaf: &[u8]) -> CertificateFailure {
@@ -112,8 +115,12 @@ fn failure(error: &Error, leaf: &[u8]) -> CertificateFailure {
 
 /// The reasons that have no name in the TLS library; its word for them is all there is.
 fn in_a_sentence(reason: String) -> String {
-    // What most self-signed certificates of mail servers come to.
-    if reason == "CaUsedAsEndEntity" { "it is that of an authority, often self-signed".to_owned() } else { reason }
+    match reason.as_str() {
+        // What most self-signed certificates of mail servers come to.
+        "CaUsedAsEndEntity" => "it is that of an authority, often self-signed".to_owned(),
+        "MaximumPathDepthExceeded" => "more than six certificates stand between it and a root".to_owned(),
+        _ => reason,
+    }
 }
 
 /// The common reasons in words an operator knows; the rest as the library says them.
@@ -231,6 +238,23 @@ mod tests {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         });
         assert!(is_not_trusted(&check(&root, &[&client])));
+    }
+
+    #[test]
+    fn a_chain_of_six_intermediates_is_good_and_a_longer_one_is_refused_with_that_reason() {
+        let root = root("Root");
+        let chain = |intermediates: usize| {
+            let mut above = vec![root.ca("Middle 0")];
+            for n in 1..intermediates {
+                above.push(above[n - 1].ca(&format!("Middle {n}")));
+            }
+            above.push(above[intermediates - 1].leaf(&[HOST]));
+            let chain: Vec<&Made> = above.iter().rev().collect();
+            check(&root, &chain)
+        };
+        assert_eq!(chain(6), Ok(()));
+        let sentence = chain(7).unwrap_err().to_string();
+        assert!(sentence.ends_with("more than six certificates stand between it and a root"), "{sentence}");
     }
 
     #[test]

@@ -9,12 +9,12 @@
 //! once: no number of them is enough, no order of them matters (see the rule in `mod.rs`).
 
 use super::anchors::Anchors;
-use super::denial::Evidence;
+use super::denial::DenialRecords;
 use super::digest::{algorithm, digests_of, is_known_digest};
 use super::message::{RrSet, depth, is_too_large};
-use super::question::{Denied, Question, Why};
+use super::question::{DenialQuestion, Denied, Why};
 use super::signature::{Signed, VerifyError, ZoneKeys, is_supported, is_supported_key, verify};
-use super::work::Budget;
+use super::work::WorkBudget;
 use super::zones::{Cut, CutVerdict, Zones};
 use super::{Halt, Reason, alias};
 use crate::clock::Timestamp;
@@ -43,7 +43,7 @@ pub(super) struct Memory {
     delegations: BTreeMap<Name, Delegation>,
     /// Whether what others have proven counts, too.
     shares: bool,
-    pub(super) budget: Budget,
+    pub(super) budget: WorkBudget,
 }
 
 /// What is known of a name, and whether this validation has seen the proof itself.
@@ -60,7 +60,7 @@ impl Memory {
             cuts: BTreeMap::new(),
             delegations: BTreeMap::new(),
             shares: true,
-            budget: Budget::new(),
+            budget: WorkBudget::new(),
         }
     }
 
@@ -104,14 +104,14 @@ struct Candidates {
 }
 
 /// The walk, with all that it may use.
-pub(super) struct Walk<'a> {
+pub(super) struct DelegationWalk<'a> {
     pub(super) anchors: &'a Anchors,
     pub(super) zones: &'a Zones,
     pub(super) memory: &'a mut Memory,
     pub(super) now: Timestamp,
 }
 
-impl Walk<'_> {
+impl DelegationWalk<'_> {
     /// The place of the records of a name: for DS it is the zone above (RFC 4035 §3.1.4.1).
     pub(super) fn place_of(&mut self, name: &Name, rtype: RecordType) -> Result<ZoneStatus, Halt> {
         if rtype == RecordType::DS { self.place(&name.base_name()) } else { self.place(name) }
@@ -213,14 +213,14 @@ impl Walk<'_> {
             let signed = self.exactly(&dname, parent)?;
             return Ok(self.verdict(Cut::Nothing, signed));
         }
-        let question = Question { name: at, rtype: RecordType::DS, zone: &parent.zone };
+        let question = DenialQuestion { name: at, rtype: RecordType::DS, zone: &parent.zone };
         if let Some(cname) = RrSet::find(&reply.answers, at, RecordType::CNAME) {
             let signed = self.check(&cname, parent)?;
             if signed.labels == at.num_labels() {
                 // Where a CNAME is there is no NS (RFC 1034 §3.6.2).
                 return Ok(self.verdict(Cut::Inside, signed));
             }
-            let evidence = Evidence::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
+            let evidence = DenialRecords::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
             let encloser = at.trim_to(usize::from(signed.labels));
             let open = evidence.wildcard(&question, &encloser, &mut self.memory.budget).map_err(Halt::from)?;
             let cut = match open {
@@ -230,7 +230,7 @@ impl Walk<'_> {
             };
             return Ok(CutVerdict { cut, until: evidence.until.min(signed.until) });
         }
-        let evidence = Evidence::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
+        let evidence = DenialRecords::read(&reply.authorities, parent, self.now, &mut self.memory.budget);
         // That a proof is costly makes a denial insecure and no zone unsigned: what it says of
         // cuts is proven (see nsec3.rs).
         let cut = match evidence.deny(&question, &mut self.memory.budget).map_err(Halt::from)?.what {

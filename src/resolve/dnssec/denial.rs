@@ -10,16 +10,16 @@
 use super::message::{RrSet, sets_of_type};
 use super::nsec::Nsec;
 use super::nsec3::Nsec3;
-use super::question::{Denial, Question, Why};
+use super::question::{DenialQuestion, ProvenDenial, Why};
 use super::signature::{Signed, VerifyError, ZoneKeys, verify};
-use super::work::{Budget, Spent};
+use super::work::{Spent, WorkBudget};
 use super::{Reason, nsec, nsec3};
 use crate::clock::Timestamp;
 use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// The authenticated records of a denial.
-pub(super) struct Evidence<'a> {
+pub(super) struct DenialRecords<'a> {
     nsec: Vec<Nsec<'a>>,
     nsec3: Vec<Nsec3<'a>>,
     /// Why others were not taken.
@@ -28,9 +28,9 @@ pub(super) struct Evidence<'a> {
     pub(super) until: Timestamp,
 }
 
-impl<'a> Evidence<'a> {
+impl<'a> DenialRecords<'a> {
     /// Reads the authority section, and believes what `zone` signed.
-    pub(super) fn read(authorities: &'a [Record], zone: &ZoneKeys, now: Timestamp, budget: &mut Budget) -> Self {
+    pub(super) fn read(authorities: &'a [Record], zone: &ZoneKeys, now: Timestamp, budget: &mut WorkBudget) -> Self {
         let mut evidence = Self { nsec: Vec::new(), nsec3: Vec::new(), fault: None, until: Timestamp(i64::MAX) };
         for rtype in [RecordType::NSEC, RecordType::NSEC3] {
             for set in sets_of_type(authorities, rtype) {
@@ -77,9 +77,13 @@ impl<'a> Evidence<'a> {
     ///
     /// # Errors
     /// [`VerifyError`] when it proves nothing.
-    pub(super) fn deny(&self, question: &Question<'_>, budget: &mut Budget) -> Result<Denial, VerifyError> {
+    pub(super) fn deny(
+        &self,
+        question: &DenialQuestion<'_>,
+        budget: &mut WorkBudget,
+    ) -> Result<ProvenDenial, VerifyError> {
         if let Some(what) = nsec::deny(&self.nsec, question) {
-            return Ok(Denial { what, open: None });
+            return Ok(ProvenDenial { what, open: None });
         }
         let denied =
             nsec3::deny(&self.nsec3, question, budget).map_err(|Spent| VerifyError::Spent(question.name.clone()))?;
@@ -93,9 +97,9 @@ impl<'a> Evidence<'a> {
     /// [`VerifyError`] when it does not prove it.
     pub(super) fn wildcard(
         &self,
-        question: &Question<'_>,
+        question: &DenialQuestion<'_>,
         encloser: &Name,
-        budget: &mut Budget,
+        budget: &mut WorkBudget,
     ) -> Result<Option<Why>, VerifyError> {
         if nsec::allows_wildcard(&self.nsec, question, encloser) {
             return Ok(None);
@@ -105,7 +109,7 @@ impl<'a> Evidence<'a> {
         allowed.ok_or_else(|| self.unproven(question))
     }
 
-    fn unproven(&self, question: &Question<'_>) -> VerifyError {
+    fn unproven(&self, question: &DenialQuestion<'_>) -> VerifyError {
         if let Some(fault) = &self.fault {
             return fault.clone();
         }

@@ -5,10 +5,10 @@
 //! When it leads nowhere, the walk goes down to the name itself, and what is not proven in a
 //! signed zone is bogus.
 
-use super::delegation::{Walk, ZoneStatus};
-use super::denial::Evidence;
+use super::delegation::{DelegationWalk, ZoneStatus};
+use super::denial::DenialRecords;
 use super::message::{RrSet, depth, has};
-use super::question::{Denied, Question, Why};
+use super::question::{DenialQuestion, Denied, Why};
 use super::serial::after_s;
 use super::signature::{Signed, VerifyError, ZoneKeys, verify};
 use super::{Halt, Reason, alias};
@@ -64,7 +64,7 @@ pub(super) struct Query<'a> {
 ///
 /// # Errors
 /// [`Halt`]: a message is needed first, or the verdict is bogus or indeterminate.
-pub(super) fn judge(subject: &mut Query<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
+pub(super) fn judge(subject: &mut Query<'_>, walk: &mut DelegationWalk<'_>) -> Result<Link, Halt> {
     let message = subject.message;
     if let Some(set) = RrSet::find(&message.answers, subject.name, subject.rtype) {
         let standing = authenticate(subject, &set, walk)?;
@@ -97,7 +97,7 @@ pub(super) fn speaks_of(message: &Message, name: &Name, rtype: RecordType) -> bo
         || message.authorities.iter().any(denial)
 }
 
-fn redirect(subject: &mut Query<'_>, dname: &RrSet<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
+fn redirect(subject: &mut Query<'_>, dname: &RrSet<'_>, walk: &mut DelegationWalk<'_>) -> Result<Link, Halt> {
     let standing = authenticate(subject, dname, walk)?;
     let made = match alias::dname_target(dname, subject.name) {
         Ok(made) => made,
@@ -116,7 +116,7 @@ fn redirect(subject: &mut Query<'_>, dname: &RrSet<'_>, walk: &mut Walk<'_>) -> 
 }
 
 /// Positive records: signed by their zone, or provably in none that signs.
-fn authenticate(subject: &mut Query<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>) -> Result<LinkVerdict, Halt> {
+fn authenticate(subject: &mut Query<'_>, set: &RrSet<'_>, walk: &mut DelegationWalk<'_>) -> Result<LinkVerdict, Halt> {
     let unsigned_until = after_s(walk.now, set.ttl_s);
     if subject.misled.is_none()
         && let Some(signer) = set.claimed_signer()
@@ -147,7 +147,13 @@ fn authenticate(subject: &mut Query<'_>, set: &RrSet<'_>, walk: &mut Walk<'_>) -
 }
 
 /// Whether the signer is a zone, and the zone of the records as far as we know.
-fn is_of(keys: &ZoneKeys, signer: &Name, owner: &Name, rtype: RecordType, walk: &mut Walk<'_>) -> Result<bool, Halt> {
+fn is_of(
+    keys: &ZoneKeys,
+    signer: &Name,
+    owner: &Name,
+    rtype: RecordType,
+    walk: &mut DelegationWalk<'_>,
+) -> Result<bool, Halt> {
     Ok(keys.zone == *signer && !walk.is_cut_between(signer, owner, rtype)?)
 }
 
@@ -157,15 +163,15 @@ fn expanded(
     set: &RrSet<'_>,
     signed: Signed,
     keys: &ZoneKeys,
-    walk: &mut Walk<'_>,
+    walk: &mut DelegationWalk<'_>,
 ) -> Result<LinkVerdict, Halt> {
     let until = signed.until.min(keys.signed_until);
     if signed.labels == set.owner.num_labels() {
         return Ok(LinkVerdict { security: Security::Secure, reason: None, until });
     }
     let budget = &mut walk.memory.budget;
-    let evidence = Evidence::read(&subject.message.authorities, keys, walk.now, budget);
-    let question = Question { name: set.owner, rtype: set.rtype, zone: &keys.zone };
+    let evidence = DenialRecords::read(&subject.message.authorities, keys, walk.now, budget);
+    let question = DenialQuestion { name: set.owner, rtype: set.rtype, zone: &keys.zone };
     let encloser = set.owner.trim_to(usize::from(signed.labels));
     let open = evidence.wildcard(&question, &encloser, budget)?;
     let until = until.min(evidence.until);
@@ -177,7 +183,7 @@ fn expanded(
 
 /// Nothing in the answer: the authority section must prove it, unless the name is provably in no
 /// zone that signs.
-fn deny(subject: &mut Query<'_>, walk: &mut Walk<'_>) -> Result<Link, Halt> {
+fn deny(subject: &mut Query<'_>, walk: &mut DelegationWalk<'_>) -> Result<Link, Halt> {
     if subject.misled.is_none()
         && let Some(signer) = claimed_zone(subject)
     {
@@ -221,11 +227,11 @@ fn claimed_zone(subject: &Query<'_>) -> Option<Name> {
     here.filter_map(signer).filter(possible).max_by_key(depth)
 }
 
-fn proven(subject: &Query<'_>, keys: &ZoneKeys, walk: &mut Walk<'_>) -> Result<Link, Halt> {
+fn proven(subject: &Query<'_>, keys: &ZoneKeys, walk: &mut DelegationWalk<'_>) -> Result<Link, Halt> {
     let budget = &mut walk.memory.budget;
     let authorities = &subject.message.authorities;
-    let evidence = Evidence::read(authorities, keys, walk.now, budget);
-    let question = Question { name: subject.name, rtype: subject.rtype, zone: &keys.zone };
+    let evidence = DenialRecords::read(authorities, keys, walk.now, budget);
+    let question = DenialQuestion { name: subject.name, rtype: subject.rtype, zone: &keys.zone };
     let denied = evidence.deny(&question, budget)?;
     let mut until = evidence.until.min(keys.signed_until);
     // The SOA is no part of the proof, but says how long the denial may be kept (RFC 2308 §5).
@@ -247,7 +253,7 @@ fn unsigned_denial(
     subject: &Query<'_>,
     proven_until: Timestamp,
     reason: &Reason,
-    walk: &Walk<'_>,
+    walk: &DelegationWalk<'_>,
 ) -> Result<Link, Halt> {
     let authorities = &subject.message.authorities;
     let soa = authorities.iter().find(|r| r.record_type() == RecordType::SOA && r.name.zone_of(subject.name));

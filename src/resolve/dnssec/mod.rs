@@ -27,7 +27,7 @@
 //!   cache has counted it down, and never longer.
 
 mod alias;
-pub mod anchors;
+mod anchors;
 mod delegation;
 mod denial;
 mod digest;
@@ -43,7 +43,7 @@ mod readable;
 mod serial;
 mod signature;
 mod work;
-pub mod zones;
+mod zones;
 
 pub use anchors::{AnchorError, Anchors};
 pub(in crate::resolve) use readable::{decode, make_readable};
@@ -52,7 +52,7 @@ pub use zones::Zones;
 use crate::clock::Timestamp;
 use crate::resolve::Security;
 use crate::resolve::answer::weakest;
-use delegation::{Memory, Walk};
+use delegation::{DelegationWalk, Memory};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType};
 use link::{NameData, Query};
@@ -257,7 +257,7 @@ impl Validation {
             if let Err(verdict) = self.readable() {
                 return Step::Done(verdict);
             }
-            let mut walk = Walk { anchors, zones, memory: &mut self.memory, now: self.now };
+            let mut walk = DelegationWalk { anchors, zones, memory: &mut self.memory, now: self.now };
             let mut subject =
                 Query { name: &self.at, rtype: self.rtype, message: &self.message, misled: &mut self.misled };
             match link::judge(&mut subject, &mut walk) {

@@ -4,7 +4,7 @@
 //! side of a zone cut says nothing about the child, and one at a DNAME nothing about names below.
 
 use super::message::{depth, is_below};
-use super::question::{Denied, Question, denies_at, star};
+use super::question::{DenialQuestion, Denied, denies_at, star};
 use hickory_proto::dnssec::rdata::NSEC;
 use hickory_proto::rr::Name;
 
@@ -16,7 +16,7 @@ pub(super) struct Nsec<'a> {
 }
 
 /// What the records prove about the question, if anything.
-pub(super) fn deny(records: &[Nsec<'_>], question: &Question<'_>) -> Option<Denied> {
+pub(super) fn deny(records: &[Nsec<'_>], question: &DenialQuestion<'_>) -> Option<Denied> {
     if let Some(here) = records.iter().find(|r| *r.owner == *question.name) {
         return denies_at(here.data.type_set(), question, question.name);
     }
@@ -25,7 +25,7 @@ pub(super) fn deny(records: &[Nsec<'_>], question: &Question<'_>) -> Option<Deni
 }
 
 /// What they prove about a name that is in the gap of one of them.
-fn covered(covering: &Nsec<'_>, records: &[Nsec<'_>], question: &Question<'_>) -> Option<Denied> {
+fn covered(covering: &Nsec<'_>, records: &[Nsec<'_>], question: &DenialQuestion<'_>) -> Option<Denied> {
     if is_below(covering.data.next_domain_name(), question.name) {
         // An empty non-terminal: it exists because names below it do (RFC 4592 §2.2.2).
         return Some(Denied::NoData);
@@ -40,7 +40,7 @@ fn covered(covering: &Nsec<'_>, records: &[Nsec<'_>], question: &Question<'_>) -
 
 /// Whether the name itself does not exist and `encloser` is its closest encloser, so that the
 /// wildcard there may stand for it (RFC 4035 §5.3.4).
-pub(super) fn allows_wildcard(records: &[Nsec<'_>], question: &Question<'_>, encloser: &Name) -> bool {
+pub(super) fn allows_wildcard(records: &[Nsec<'_>], question: &DenialQuestion<'_>, encloser: &Name) -> bool {
     records.iter().any(|r| {
         r.covers(question.name, question.zone)
             && !is_below(r.data.next_domain_name(), question.name)

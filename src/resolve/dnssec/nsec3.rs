@@ -11,8 +11,8 @@
 //! Whoever uses the pair on the path gains nothing: it also proves that an unsigned zone may be there.
 
 use super::message::depth;
-use super::question::{Denial, Denied, ITERATIONS_LIMIT, Question, Why, denies_at, star};
-use super::work::{Budget, Spent};
+use super::question::{DenialQuestion, Denied, ITERATIONS_LIMIT, ProvenDenial, Why, denies_at, star};
+use super::work::{Spent, WorkBudget};
 use data_encoding::BASE32_DNSSEC;
 use hickory_proto::dnssec::rdata::NSEC3;
 use hickory_proto::rr::Name;
@@ -49,7 +49,7 @@ impl<'a> Nsec3<'a> {
 }
 
 /// The records of one chain: same salt, same iterations (RFC 5155 §8.2).
-struct Chain<'a, 'r> {
+struct Nsec3Chain<'a, 'r> {
     records: Vec<&'r Nsec3<'a>>,
     first: &'r Nsec3<'a>,
 }
@@ -60,12 +60,12 @@ struct Chain<'a, 'r> {
 /// [`Spent`] when the hashes would cost more than a look-up may.
 pub(super) fn deny(
     records: &[Nsec3<'_>],
-    question: &Question<'_>,
-    budget: &mut Budget,
-) -> Result<Option<Denial>, Spent> {
+    question: &DenialQuestion<'_>,
+    budget: &mut WorkBudget,
+) -> Result<Option<ProvenDenial>, Spent> {
     for chain in chains(records) {
         if let Some(what) = chain.deny(question, budget)? {
-            return Ok(Some(Denial { what, open: chain.too_costly() }));
+            return Ok(Some(ProvenDenial { what, open: chain.too_costly() }));
         }
     }
     Ok(None)
@@ -78,9 +78,9 @@ pub(super) fn deny(
 /// [`Spent`] when the hashes would cost more than a look-up may.
 pub(super) fn allows_wildcard(
     records: &[Nsec3<'_>],
-    question: &Question<'_>,
+    question: &DenialQuestion<'_>,
     encloser: &Name,
-    budget: &mut Budget,
+    budget: &mut WorkBudget,
 ) -> Result<Option<Option<Why>>, Spent> {
     let next_closer = question.name.trim_to(depth(encloser) + 1);
     for chain in chains(records) {
@@ -94,20 +94,20 @@ pub(super) fn allows_wildcard(
 
 /// A zone that changes its salt has two chains for a while, and a proof is of one of them: the
 /// one with the fewest iterations is tried first.
-fn chains<'a, 'r>(records: &'r [Nsec3<'a>]) -> impl Iterator<Item = Chain<'a, 'r>> {
+fn chains<'a, 'r>(records: &'r [Nsec3<'a>]) -> impl Iterator<Item = Nsec3Chain<'a, 'r>> {
     let mut chains: BTreeMap<(u16, &[u8]), Vec<&'r Nsec3<'a>>> = BTreeMap::new();
     for record in records {
         chains.entry((record.data.iterations(), record.data.salt())).or_default().push(record);
     }
-    chains.into_values().filter_map(|records| Some(Chain { first: *records.first()?, records }))
+    chains.into_values().filter_map(|records| Some(Nsec3Chain { first: *records.first()?, records }))
 }
 
-impl<'a, 'r> Chain<'a, 'r> {
+impl<'a, 'r> Nsec3Chain<'a, 'r> {
     fn too_costly(&self) -> Option<Why> {
         (self.first.data.iterations() > ITERATIONS_LIMIT).then_some(Why::Iterations)
     }
 
-    fn deny(&self, question: &Question<'_>, budget: &mut Budget) -> Result<Option<Denied>, Spent> {
+    fn deny(&self, question: &DenialQuestion<'_>, budget: &mut WorkBudget) -> Result<Option<Denied>, Spent> {
         let hash = self.hash(question.name, budget)?;
         if let Some(here) = self.at(&hash) {
             return Ok(denies_at(here.data.type_set(), question, question.name));
@@ -129,7 +129,7 @@ impl<'a, 'r> Chain<'a, 'r> {
         Ok(denied.map(|denied| if range.data.opt_out() { Denied::OptOut } else { denied }))
     }
 
-    fn hash(&self, name: &Name, budget: &mut Budget) -> Result<Vec<u8>, Spent> {
+    fn hash(&self, name: &Name, budget: &mut WorkBudget) -> Result<Vec<u8>, Spent> {
         let (salt, iterations) = (self.first.data.salt(), self.first.data.iterations());
         budget.hash(iterations, salt)?;
         let hashed = self.first.data.hash_algorithm().hash(salt, &name.to_lowercase(), iterations);
@@ -148,9 +148,9 @@ impl<'a, 'r> Chain<'a, 'r> {
     /// the next closer name would be. `hash` is the hash of the name asked.
     fn closest_encloser(
         &self,
-        question: &Question<'_>,
+        question: &DenialQuestion<'_>,
         hash: Vec<u8>,
-        budget: &mut Budget,
+        budget: &mut WorkBudget,
     ) -> Result<Option<(Name, &'r Nsec3<'a>)>, Spent> {
         let mut next_closer = hash;
         let mut labels = depth(question.name);

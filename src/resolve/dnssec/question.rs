@@ -12,13 +12,13 @@ pub(super) const ITERATIONS_LIMIT: u16 = 150;
 
 /// What is to be denied, and by which zone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Question<'a> {
+pub(super) struct DenialQuestion<'a> {
     pub(super) name: &'a Name,
     pub(super) rtype: RecordType,
     pub(super) zone: &'a Name,
 }
 
-impl Question<'_> {
+impl DenialQuestion<'_> {
     pub(super) fn is_ds(&self) -> bool {
         self.rtype == RecordType::DS
     }
@@ -26,7 +26,7 @@ impl Question<'_> {
 
 /// What is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Denial {
+pub(super) struct ProvenDenial {
     pub(super) what: Denied,
     /// Why it does not count as secure all the same.
     pub(super) open: Option<Why>,
@@ -76,7 +76,7 @@ impl Why {
 
 /// What the types listed at a name say about the question. `at` is the name asked, or the
 /// wildcard that stands for it.
-pub(super) fn denies_at(types: &RecordTypeSet, question: &Question<'_>, at: &Name) -> Option<Denied> {
+pub(super) fn denies_at(types: &RecordTypeSet, question: &DenialQuestion<'_>, at: &Name) -> Option<Denied> {
     let (cut, apex) = (types.contains(RecordType::NS), types.contains(RecordType::SOA));
     // RFC 6840 §4.3: where there is a CNAME the answer would have been the CNAME.
     if types.contains(question.rtype) || types.contains(RecordType::CNAME) {

@@ -4,7 +4,7 @@
 //! signature counts when its signer is the zone we ask about, its labels fit, our clock lies in
 //! its window, and a key of the zone made it. One good signature is enough.
 //!
-//! What is counted is cryptographic work, paid from the [`Budget`], and neither signatures nor
+//! What is counted is cryptographic work, paid from the [`WorkBudget`], and neither signatures nor
 //! keys: a signature of a key that is gone costs nothing, and zones in the middle of a roll-over
 //! have many. Many keys with one tag, the KeyTrap attack (CVE-2023-50387), cost a check each, and of
 //! checks that fail there are fewer.
@@ -12,7 +12,7 @@
 use super::Reason;
 use super::message::{RrSet, depth};
 use super::serial::{Time, after_s};
-use super::work::{Budget, Spent};
+use super::work::{Spent, WorkBudget};
 use crate::clock::Timestamp;
 use hickory_proto::dnssec::rdata::{DNSKEY, RRSIG};
 use hickory_proto::dnssec::{Algorithm, PublicKey as _, PublicKeyBuf};
@@ -95,7 +95,7 @@ pub(super) fn verify(
     set: &RrSet<'_>,
     zone: &ZoneKeys,
     now: Timestamp,
-    budget: &mut Budget,
+    budget: &mut WorkBudget,
 ) -> Result<Signed, VerifyError> {
     let mut why = ("RFC 4035 §2.2", format!("the {} records are not signed by the zone {}", set.rtype, zone.zone));
     for signature in set.signatures.iter().filter(|s| s.input().signer_name == zone.zone) {
@@ -159,7 +159,7 @@ impl Labels for hickory_proto::dnssec::rdata::SigInput {
     }
 }
 
-fn made_by_zone(signature: &RRSIG, set: &RrSet<'_>, zone: &ZoneKeys, budget: &mut Budget) -> Result<bool, Spent> {
+fn made_by_zone(signature: &RRSIG, set: &RrSet<'_>, zone: &ZoneKeys, budget: &mut WorkBudget) -> Result<bool, Spent> {
     let input = signature.input();
     let fits = |key: &&(u16, DNSKEY)| key.0 == input.key_tag && key.1.public_key().algorithm() == input.algorithm;
     let mut bytes = None;

@@ -1,7 +1,7 @@
 //! The work one look-up may cost (RFC 4035 §5.3.3 leaves the bound to us; RFC 9276 §3.2).
 //!
 //! A hostile zone can publish keys with colliding tags, heaps of signatures and costly hashes.
-//! Everything expensive is paid from one [`Budget`] per look-up; when it is spent, the verdict is
+//! Everything expensive is paid from one [`WorkBudget`] per look-up; when it is spent, the verdict is
 //! "could not find out", never "insecure".
 
 use hickory_proto::dnssec::{Algorithm, PublicKey as _, PublicKeyBuf};
@@ -24,7 +24,7 @@ const BLOCK_BYTES: usize = 64;
 
 /// What is left of the work allowed for one look-up.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct WorkBudget {
     signatures_us: u32,
     failures_us: u32,
     hash_blocks: u32,
@@ -35,7 +35,7 @@ pub(super) struct Budget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spent;
 
-impl Budget {
+impl WorkBudget {
     pub(super) fn new() -> Self {
         Self { signatures_us: SIGNATURES_US, failures_us: FAILURES_US, hash_blocks: HASH_BLOCKS, asks: ASKS }
     }

@@ -172,6 +172,6 @@ mod tests {
         // Each is as much as four ordinary ones, and the young and the old ones are half of them each.
         assert!((10..=25).contains(&zones.len()), "{}", zones.len());
         (0..10).for_each(|_again| zones.insert(name(999), known(999)));
-        assert!(zones.get(&name(990), Timestamp(1)).is_some(), "what is known anew takes no more room");
+        assert!(zones.get(&name(990), Timestamp(1)).is_some(), "what is learned again takes no more room");
     }
 }

@@ -14,7 +14,7 @@
 //! is bounded by its [`Budget`], which all look-ups share that it leads to.
 
 use super::FetchError;
-use super::exchange::{self, Failure, Means, Question};
+use super::exchange::{self, Failure, Means, WireQuestion};
 use super::referral::{Delegated, ReferralReading, read};
 use super::servers::{Fails, Servers, Turn};
 use futures_util::StreamExt as _;
@@ -45,7 +45,7 @@ const FIND_PATIENCE: Duration = Duration::from_millis(400);
 
 /// The servers of a zone.
 #[derive(Clone, Debug)]
-pub(super) struct Zone {
+pub(super) struct ZoneServers {
     pub(super) name: Name,
     pub(super) servers: Vec<SocketAddr>,
     /// Names of servers whose addresses are not known.
@@ -66,8 +66,8 @@ pub(super) trait ServerFinder: Sync {
     /// The addresses of a server of a zone, which has its name elsewhere.
     fn find<'a>(
         &'a self,
-        zone: &'a Zone,
-        server: Question,
+        zone: &'a ZoneServers,
+        server: WireQuestion,
         nesting: usize,
         budget: &'a Budget<'a>,
     ) -> BoxFuture<'a, Vec<SocketAddr>>;
@@ -102,7 +102,7 @@ impl<'a> Budget<'a> {
 enum Try {
     Ask(Turn),
     /// Look up the address of a name server.
-    Find(Question),
+    Find(WireQuestion),
 }
 
 /// What came of it.
@@ -114,8 +114,8 @@ enum Came {
 /// One question to one zone.
 pub(super) struct Asking<'a> {
     finder: &'a dyn ServerFinder,
-    zone: &'a Zone,
-    question: &'a Question,
+    zone: &'a ZoneServers,
+    question: &'a WireQuestion,
     nesting: usize,
     budget: &'a Budget<'a>,
     next: VecDeque<Try>,
@@ -131,8 +131,8 @@ pub(super) struct Asking<'a> {
 impl<'a> Asking<'a> {
     pub(super) fn new(
         finder: &'a dyn ServerFinder,
-        zone: &'a Zone,
-        question: &'a Question,
+        zone: &'a ZoneServers,
+        question: &'a WireQuestion,
         nesting: usize,
         budget: &'a Budget<'a>,
     ) -> Self {
@@ -142,7 +142,7 @@ impl<'a> Asking<'a> {
         let again = turns.good.iter().chain(&turns.failed).copied().take(ASKED_AGAIN).collect();
         let types = if zone.unfound.is_empty() { Vec::new() } else { finder.types_to_find().to_vec() };
         let finds = types.into_iter().flat_map(|rtype| {
-            zone.unfound.iter().map(move |name| Try::Find(Question { name: name.clone(), record_type: rtype }))
+            zone.unfound.iter().map(move |name| Try::Find(WireQuestion { name: name.clone(), record_type: rtype }))
         });
         let (good, failed) = (turns.good.into_iter().map(Try::Ask), turns.failed.into_iter().map(Try::Ask));
         let next = good.take(SERVERS_ASKED).chain(finds).chain(failed.take(SERVERS_ASKED)).collect();
@@ -342,7 +342,7 @@ impl<'a> Asking<'a> {
             self.answered_by(server);
             return Ok(ReferralReading::Answer(message));
         }
-        let Question { name, record_type } = self.question;
+        let WireQuestion { name, record_type } = self.question;
         Err(match self.last {
             Some(fault) if fault != FetchError::TimedOut => fault,
             Some(_) | None => {

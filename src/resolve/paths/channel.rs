@@ -7,7 +7,7 @@
 
 use super::FetchError;
 use super::scoped::Scoped;
-use super::tolerant::Wire;
+use super::tolerant::WirePrivacy;
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use hickory_resolver::config::{ConnectionConfig, ProtocolConfig};
@@ -51,7 +51,7 @@ impl Channel {
     pub(super) fn new(server: SocketAddr, mut connection: ConnectionConfig, context: &Arc<PoolContext>) -> Self {
         connection.port = server.port();
         let is_clear = matches!(connection.protocol, ProtocolConfig::Udp | ProtocolConfig::Tcp);
-        let wire = if is_clear { Wire::Clear } else { Wire::Encrypted };
+        let wire = if is_clear { WirePrivacy::Clear } else { WirePrivacy::Encrypted };
         let (context, provider) = (Arc::clone(context), Scoped::to(server, wire));
         Self { server, connection, context, provider, live: Mutex::default(), tcp: None }
     }

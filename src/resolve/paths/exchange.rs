@@ -29,7 +29,7 @@ const HEADER_BYTES: usize = 12;
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub(super) struct Question {
+pub(super) struct WireQuestion {
     pub(super) name: Name,
     pub(super) record_type: RecordType,
 }
@@ -55,7 +55,7 @@ pub(super) enum Failure {
 }
 
 /// Asks, and brings whatever message answers.
-pub(super) async fn ask(server: SocketAddr, question: &Question, means: Means) -> Result<Message, Failure> {
+pub(super) async fn ask(server: SocketAddr, question: &WireQuestion, means: Means) -> Result<Message, Failure> {
     let request = request(question, means);
     if means == Means::Stream {
         return over(stream(server, &request)).await;
@@ -74,7 +74,7 @@ async fn over(talk: impl Future<Output = Result<Message, Failure>>) -> Result<Me
     timeout(ANSWER_WITHIN, talk).await.unwrap_or(Err(Failure::There(FetchError::TimedOut)))
 }
 
-fn request(question: &Question, means: Means) -> Message {
+fn request(question: &WireQuestion, means: Means) -> Message {
     let mut message = Message::query();
     message.add_query(Query::query(question.name.clone(), question.record_type));
     message.metadata.recursion_desired = false;
@@ -169,7 +169,10 @@ mod tests {
     use super::*;
 
     fn asked() -> Message {
-        request(&Question { name: Name::from_ascii("a.test.").unwrap(), record_type: RecordType::MX }, Means::Datagram)
+        request(
+            &WireQuestion { name: Name::from_ascii("a.test.").unwrap(), record_type: RecordType::MX },
+            Means::Datagram,
+        )
     }
 
     fn header(request: &Message, flags: u8, code: u8) -> Vec<u8> {
@@ -215,7 +218,7 @@ mod tests {
 
     #[test]
     fn rfc6891_6_2_2_what_is_asked_without_edns_says_nothing_of_it() {
-        let question = Question { name: Name::root(), record_type: RecordType::NS };
+        let question = WireQuestion { name: Name::root(), record_type: RecordType::NS };
         let edns = |means| request(&question, means).edns.map(|edns| (edns.max_payload(), edns.flags().dnssec_ok));
         let with = Some((1232, true));
         assert_eq!([Means::Datagram, Means::Stream, Means::Plain].map(edns), [with, with, None]);

@@ -157,7 +157,7 @@ pub trait Source: Send + Sync {
 
 /// Who is behind a path.
 pub(super) enum Carrier {
-    /// A seam.
+    /// Whatever a simulation or a test brings.
     Source(Arc<dyn Source>),
     /// One resolver.
     Server(Arc<Channel>),

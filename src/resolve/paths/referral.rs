@@ -7,7 +7,7 @@
 //! answer is refused for its form; one that another server may well better is [`ReferralReading::Poor`]. Only
 //! what sends back or away is no answer: it must never be taken for "there is none".
 
-use super::exchange::Question;
+use super::exchange::WireQuestion;
 use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -70,7 +70,12 @@ pub(super) enum ReferralReading {
 }
 
 /// Reads the message of a server of `zone` to a question.
-pub(super) fn read(mut message: Message, zone: &Name, delegated: Delegated, question: &Question) -> ReferralReading {
+pub(super) fn read(
+    mut message: Message,
+    zone: &Name,
+    delegated: Delegated,
+    question: &WireQuestion,
+) -> ReferralReading {
     let code = message.metadata.response_code;
     if code == ResponseCode::FormErr || code == ResponseCode::NotImp || u16::from(code) == BADVERS {
         return ReferralReading::NotUnderstood(code);
@@ -123,7 +128,7 @@ fn graded(mut message: Message, delegated: Delegated) -> ReferralReading {
 
 /// What a server says of the end of an alias outside of its zone is not its to say.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of all record types")]
-fn leave_out_what_lies_elsewhere(message: &mut Message, zone: &Name, question: &Question) {
+fn leave_out_what_lies_elsewhere(message: &mut Message, zone: &Name, question: &WireQuestion) {
     let mut at = question.name.clone();
     for _hop in 0..ALIASES_LIMIT {
         let alias = message.answers.iter().find_map(|record| match &record.data {
@@ -141,7 +146,7 @@ fn leave_out_what_lies_elsewhere(message: &mut Message, zone: &Name, question: &
 
 /// A question for DS that is answered by the referral to the zone in question: with its DS records, or with the
 /// proof that it has none (RFC 4035 §3.1.4). Makes of it the answer it should have been.
-fn refers_with_proof(message: &mut Message, question: &Question) -> bool {
+fn refers_with_proof(message: &mut Message, question: &WireQuestion) -> bool {
     let at_cut = |r: &Record| r.name == question.name;
     if !message.authorities.iter().any(|r| r.record_type() == RecordType::NS && at_cut(r)) {
         return false;
@@ -158,7 +163,7 @@ fn signs_ds(record: &Record) -> bool {
     matches!(&record.data, RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) if rrsig.input().type_covered == RecordType::DS)
 }
 
-fn referral(message: &Message, zone: &Name, question: &Question) -> Option<Referral> {
+fn referral(message: &Message, zone: &Name, question: &WireQuestion) -> Option<Referral> {
     // A DS record belongs to the parent (RFC 4035 §3.1.4.1): nobody is sent below for it.
     let name = &question.name;
     let lowest =
@@ -227,8 +232,8 @@ mod tests {
         message
     }
 
-    fn question(record_type: RecordType) -> Question {
-        Question { name: name("www.a.test."), record_type }
+    fn question(record_type: RecordType) -> WireQuestion {
+        WireQuestion { name: name("www.a.test."), record_type }
     }
 
     fn said(message: Message, record_type: RecordType) -> ReferralReading {

@@ -2,7 +2,7 @@
 //! knows servers by their address alone, and without its link nobody reaches `fe80::1`. What comes out
 //! of them in clear is made readable (`tolerant.rs`).
 
-use super::tolerant::{Stream, Wire};
+use super::tolerant::{MessageStream, WirePrivacy};
 use crate::resolve::dnssec::make_readable;
 use hickory_resolver::net::runtime::iocompat::AsyncIoTokioAsStd;
 use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider, TokioTime};
@@ -13,18 +13,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 type Inner = TokioRuntimeProvider;
-type Opened<T> = Pin<Box<dyn Send + Future<Output = io::Result<T>>>>;
+type Connecting<T> = Pin<Box<dyn Send + Future<Output = io::Result<T>>>>;
 
 /// Opens sockets to one server.
 #[derive(Clone)]
 pub(super) struct Scoped {
     inner: Inner,
     server: SocketAddr,
-    wire: Wire,
+    wire: WirePrivacy,
 }
 
 impl Scoped {
-    pub(super) fn to(server: SocketAddr, wire: Wire) -> Self {
+    pub(super) fn to(server: SocketAddr, wire: WirePrivacy) -> Self {
         Self { inner: Inner::default(), server, wire }
     }
 }
@@ -39,7 +39,7 @@ impl RuntimeProvider for Scoped {
     type Handle = <Inner as RuntimeProvider>::Handle;
     type Timer = TokioTime;
     type Udp = ScopedUdp;
-    type Tcp = AsyncIoTokioAsStd<Stream>;
+    type Tcp = AsyncIoTokioAsStd<MessageStream>;
 
     fn create_handle(&self) -> Self::Handle {
         self.inner.create_handle()
@@ -50,12 +50,12 @@ impl RuntimeProvider for Scoped {
         _without_scope: SocketAddr,
         bind_addr: Option<SocketAddr>,
         timeout: Option<Duration>,
-    ) -> Opened<Self::Tcp> {
+    ) -> Connecting<Self::Tcp> {
         let (connected, wire) = (self.inner.connect_tcp(self.server, bind_addr, timeout), self.wire);
-        Box::pin(async move { Ok(AsyncIoTokioAsStd(Stream::new(connected.await?.0, wire))) })
+        Box::pin(async move { Ok(AsyncIoTokioAsStd(MessageStream::new(connected.await?.0, wire))) })
     }
 
-    fn bind_udp(&self, local_addr: SocketAddr, _without_scope: SocketAddr) -> Opened<Self::Udp> {
+    fn bind_udp(&self, local_addr: SocketAddr, _without_scope: SocketAddr) -> Connecting<Self::Udp> {
         let server = self.server;
         let bound = self.inner.bind_udp(local_addr, server);
         Box::pin(async move { Ok(ScopedUdp { inner: bound.await?, server }) })
@@ -88,7 +88,7 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap();
         let elsewhere: SocketAddr = ([127, 0, 0, 1], 1).into();
-        let scoped = Scoped::to(address, Wire::Clear);
+        let scoped = Scoped::to(address, WirePrivacy::Clear);
         let socket = scoped.bind_udp(([127, 0, 0, 1], 0).into(), elsewhere).await.unwrap();
         socket.send_to(b"question", elsewhere).await.unwrap();
         let mut buffer = [0; 16];

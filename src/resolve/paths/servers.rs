@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 const PATIENCE_BETWEEN: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1000)];
 
 /// One server of one zone.
-type Key = (Name, SocketAddr);
+type ServerKey = (Name, SocketAddr);
 
 /// What is known about a server.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ struct ServerHistory {
 /// All that is known.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
-    known: BTreeMap<Key, ServerHistory>,
+    known: BTreeMap<ServerKey, ServerHistory>,
     /// Failures in a row of IPv4 and of IPv6.
     failures: [u32; 2],
 }

@@ -1,6 +1,6 @@
 //! From the configuration to paths: reads `/etc/resolv.conf` and has the certificate authorities
 //! read at the start. Nothing is asked yet. When the servers of the system are others later on, their
-//! paths are made anew and all others stay as they are, with what is known about them.
+//! paths are made new and all others stay as they are, with what is known about them.
 
 use super::channel::Channel;
 use super::system::{self, ResolvConf};

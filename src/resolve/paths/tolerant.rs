@@ -3,7 +3,7 @@
 //!
 //! hickory decodes what a socket gives and leaves no room between. In a stream in clear each message
 //! comes after its length (RFC 1035 §4.2.2). What is encrypted is left alone: there the messages are
-//! out of reach.
+//! not seen.
 
 use crate::resolve::dnssec::make_readable;
 use std::io;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 /// Whether messages go over the wire as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(super) enum WirePrivacy {
     /// They do.
     Clear,
     /// Something encrypts them.
@@ -22,17 +22,17 @@ pub(super) enum Wire {
 }
 
 /// A stream of messages.
-pub(super) struct Stream {
+pub(super) struct MessageStream {
     inner: TcpStream,
-    wire: Wire,
+    wire: WirePrivacy,
     /// The beginning of a message that is not whole yet, its length in front; at most 64 KiB.
     coming: Vec<u8>,
     /// What is left to hand out of messages that are.
     ready: Vec<u8>,
 }
 
-impl Stream {
-    pub(super) fn new(inner: TcpStream, wire: Wire) -> Self {
+impl MessageStream {
+    pub(super) fn new(inner: TcpStream, wire: WirePrivacy) -> Self {
         Self { inner, wire, coming: Vec::new(), ready: Vec::new() }
     }
 
@@ -50,9 +50,9 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for MessageStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.wire == Wire::Encrypted {
+        if self.wire == WirePrivacy::Encrypted {
             return Pin::new(&mut self.inner).poll_read(cx, buffer);
         }
         while self.ready.is_empty() {
@@ -72,7 +72,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for MessageStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, octets)
     }
@@ -103,7 +103,7 @@ mod tests {
         framed
     }
 
-    async fn received(wire: Wire, pieces: &[&[u8]]) -> Vec<u8> {
+    async fn received(wire: WirePrivacy, pieces: &[&[u8]]) -> Vec<u8> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
@@ -114,7 +114,7 @@ mod tests {
             }
         };
         let mut came = Vec::new();
-        let mut stream = Stream::new(client, wire);
+        let mut stream = MessageStream::new(client, wire);
         let (_sent, read) = tokio::join!(sending, stream.read_to_end(&mut came));
         read.unwrap();
         came
@@ -130,8 +130,12 @@ mod tests {
         let (sent, expected) = ([odd.clone(), sound.clone()].concat(), [aside, sound].concat());
         for at in 0..sent.len() {
             let (front, back) = sent.split_at(at);
-            assert_eq!(received(Wire::Clear, &[front, back]).await, expected, "cut at {at}");
+            assert_eq!(received(WirePrivacy::Clear, &[front, back]).await, expected, "cut at {at}");
         }
-        assert_eq!(received(Wire::Encrypted, &[&sent]).await, sent, "octets that are no messages stay as they are");
+        assert_eq!(
+            received(WirePrivacy::Encrypted, &[&sent]).await,
+            sent,
+            "octets that are no messages stay as they are"
+        );
     }
 }

@@ -6,8 +6,8 @@
 //! raw message goes to our validator.
 
 use super::FetchError;
-use super::asking::{Asking, Budget, ServerFinder, Zone};
-use super::exchange::Question;
+use super::asking::{Asking, Budget, ServerFinder, ZoneServers};
+use super::exchange::WireQuestion;
 use super::referral::{self, Delegated, Referral, ReferralReading};
 use super::servers::Servers;
 use crate::net::{Network as _, Tcp};
@@ -33,7 +33,7 @@ const DELEGATION_LIFE_S: u32 = 86_400;
 /// The walker, with the delegations and servers it knows.
 pub(in crate::resolve) struct Walk {
     hints: Vec<SocketAddr>,
-    known: Mutex<BTreeMap<Name, Zone>>,
+    known: Mutex<BTreeMap<Name, ZoneServers>>,
     servers: Mutex<Servers>,
 }
 
@@ -52,7 +52,7 @@ impl Walk {
         beside: &[SocketAddr],
     ) -> (Result<Message, FetchError>, Vec<SocketAddr>) {
         let budget = Budget::new(beside);
-        let question = Question { name: name.clone(), record_type };
+        let question = WireQuestion { name: name.clone(), record_type };
         let fetched = self.walk(&question, NESTING_LIMIT, &budget).await;
         (fetched, budget.answered_by())
     }
@@ -63,10 +63,10 @@ impl Walk {
         (zone.name, zone.servers)
     }
 
-    async fn walk(&self, question: &Question, nesting: usize, budget: &Budget<'_>) -> Result<Message, FetchError> {
+    async fn walk(&self, question: &WireQuestion, nesting: usize, budget: &Budget<'_>) -> Result<Message, FetchError> {
         let mut zone = self.nearest(&question.name, question.record_type);
         // What was kept and has failed; its servers may have been replaced.
-        let mut failed: Option<(Zone, FetchError)> = None;
+        let mut failed: Option<(ZoneServers, FetchError)> = None;
         let mut is_kept = true;
         for _step in 0..REFERRALS_LIMIT {
             match Asking::new(self, &zone, question, nesting, budget).ask().await {
@@ -95,7 +95,7 @@ impl Walk {
         Err(FetchError::Broken("too many referrals".into()))
     }
 
-    fn descend(&self, referral: Referral) -> Result<Zone, FetchError> {
+    fn descend(&self, referral: Referral) -> Result<ZoneServers, FetchError> {
         let (with_glue, without): (Vec<_>, Vec<_>) = referral.servers.into_iter().partition(|s| !s.glue.is_empty());
         let servers = self.reachable(with_glue.into_iter().flat_map(|server| server.glue));
         // Below the zone only its own servers could tell the address.
@@ -106,7 +106,7 @@ impl Walk {
         }
         let life = Duration::from_secs(u64::from(referral.ttl_s.min(DELEGATION_LIFE_S)));
         let (name, delegated) = (referral.zone, referral.delegated);
-        let zone = Zone { name, servers, unfound, delegated, until: Instant::now() + life };
+        let zone = ZoneServers { name, servers, unfound, delegated, until: Instant::now() + life };
         self.remember(zone.clone());
         Ok(zone)
     }
@@ -127,12 +127,12 @@ impl Walk {
         reachable
     }
 
-    fn zones(&self) -> MutexGuard<'_, BTreeMap<Name, Zone>> {
+    fn zones(&self) -> MutexGuard<'_, BTreeMap<Name, ZoneServers>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lowest known zone above a name; for DS records above its parent.
-    fn nearest(&self, name: &Name, record_type: RecordType) -> Zone {
+    fn nearest(&self, name: &Name, record_type: RecordType) -> ZoneServers {
         let known = self.zones();
         let now = Instant::now();
         let mut at = if record_type == RecordType::DS { name.base_name() } else { name.clone() };
@@ -144,7 +144,7 @@ impl Walk {
         }
         // The root's servers are signed for; that they know EDNS is known.
         let (servers, delegated) = (self.hints.clone(), Delegated::Signed);
-        Zone { name: Name::root(), servers, unfound: Vec::new(), delegated, until: now }
+        ZoneServers { name: Name::root(), servers, unfound: Vec::new(), delegated, until: now }
     }
 
     fn add(&self, zone: &Name, server: &Name, found: &[SocketAddr]) {
@@ -159,7 +159,7 @@ impl Walk {
         self.zones().remove(zone);
     }
 
-    fn remember(&self, zone: Zone) {
+    fn remember(&self, zone: ZoneServers) {
         let mut known = self.zones();
         if known.len() >= DELEGATIONS_LIMIT {
             let now = Instant::now();
@@ -177,8 +177,8 @@ impl ServerFinder for Walk {
     /// What is found is kept with the zone.
     fn find<'a>(
         &'a self,
-        zone: &'a Zone,
-        server: Question,
+        zone: &'a ZoneServers,
+        server: WireQuestion,
         nesting: usize,
         budget: &'a Budget<'a>,
     ) -> BoxFuture<'a, Vec<SocketAddr>> {

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What the admin port shows.
 #[derive(Clone)]
-pub struct AdminPort {
+pub(super) struct AdminPort {
     /// The metrics.
     pub observer: Arc<Observer>,
     /// The queue behind the gauges.
@@ -34,7 +34,7 @@ pub struct AdminPort {
     pub dns: Arc<Dns>,
     /// How it stands with receiving hosts.
     pub pipeline: Arc<Pipeline>,
-    /// For ages.
+    /// By which the ages of what it shows are reckoned.
     pub clock: Clock,
     /// Set when the relay stops.
     pub stop: CancellationToken,
@@ -44,7 +44,7 @@ pub struct AdminPort {
 ///
 /// # Errors
 /// What the system says.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
@@ -52,7 +52,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn run(admin: AdminPort, listener: TcpListener) -> io::Result<()> {
+pub(super) async fn run(admin: AdminPort, listener: TcpListener) -> io::Result<()> {
     let stop = admin.stop.clone();
     let router = Router::new()
         .route("/metrics", get(metrics))

@@ -18,7 +18,7 @@ use encode::Encoder;
 use part::{Encoding, PartHeader, PartKind};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use walk::{MimePiece, Walk};
+use walk::{MimePiece, MimeWalk};
 
 /// Why content cannot be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl fmt::Display for Unconvertible {
 /// What happens to a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Change {
-    /// Nothing.
+    /// It stays as it is.
     #[default]
     None,
     /// It is said to be 8-bit; what is in it is 7-bit after all, or will be.
@@ -72,14 +72,14 @@ enum TextCharset {
 
 /// What happens to the parts of one message, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConversionPlan {
+pub(crate) struct ConversionPlan {
     changes: Vec<Change>,
 }
 
 /// The first reading.
 #[derive(Debug, Default)]
-pub struct Survey {
-    walk: Walk,
+pub(crate) struct Survey {
+    walk: MimeWalk,
     findings: Findings,
 }
 
@@ -102,7 +102,7 @@ struct Current {
 
 impl Survey {
     /// Takes the next piece of content.
-    pub fn feed(&mut self, piece: &[u8]) {
+    pub(crate) fn feed(&mut self, piece: &[u8]) {
         let findings = &mut self.findings;
         self.walk.feed(piece, &mut |piece| findings.see(&piece));
     }
@@ -111,7 +111,7 @@ impl Survey {
     ///
     /// # Errors
     /// Why nothing can be.
-    pub fn finish(mut self) -> Result<ConversionPlan, Unconvertible> {
+    pub(crate) fn finish(mut self) -> Result<ConversionPlan, Unconvertible> {
         let findings = &mut self.findings;
         let is_sound = self.walk.finish(&mut |piece| findings.see(&piece));
         self.findings.part_ends();
@@ -231,8 +231,8 @@ impl Utf8Check {
 
 /// The second reading.
 #[derive(Debug)]
-pub struct Converter {
-    walk: Walk,
+pub(crate) struct Converter {
+    walk: MimeWalk,
     writer: ConversionWriter,
 }
 
@@ -249,16 +249,16 @@ struct ConversionWriter {
 impl Converter {
     /// Changes what the plan says; `note` is a header field that says who did so.
     #[must_use]
-    pub fn new(plan: &ConversionPlan, note: String) -> Self {
+    pub(crate) fn new(plan: &ConversionPlan, note: String) -> Self {
         let (plan, encoder) = (plan.changes.clone().into_iter(), Encoder::None);
         Self {
-            walk: Walk::default(),
+            walk: MimeWalk::default(),
             writer: ConversionWriter { plan, note: Some(note), parts: 0, encoder, wire: Vec::new() },
         }
     }
 
     /// Takes the next piece of content; gives what it has become.
-    pub fn feed(&mut self, piece: &[u8]) -> Vec<u8> {
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Vec<u8> {
         let writer = &mut self.writer;
         self.walk.feed(piece, &mut |piece| writer.write(&piece));
         std::mem::take(&mut self.writer.wire)
@@ -266,7 +266,7 @@ impl Converter {
 
     /// The rest, after the last piece.
     #[must_use]
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         let writer = &mut self.writer;
         let _the_survey_has_judged = self.walk.finish(&mut |piece| writer.write(&piece));
         self.writer.part_ends();

@@ -56,7 +56,7 @@ struct Container {
 
 /// Where a reading stands.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct MimeWalk {
     section: MimeSection,
     line: Vec<u8>,
     /// Whether `line` goes on a line that was looked at before.
@@ -69,7 +69,7 @@ pub(super) struct Walk {
     is_too_much: bool,
 }
 
-impl Walk {
+impl MimeWalk {
     /// Takes the next octets; `see` is shown what is known of them.
     pub(super) fn feed(&mut self, octets: &[u8], see: &mut dyn FnMut(MimePiece<'_>)) {
         for part in octets.split_inclusive(|&octet| octet == b'\n') {

@@ -142,7 +142,7 @@ mod tests {
         folder: TempDir,
         disk: Arc<FullDisk>,
         spool: EmbeddedSpool,
-        hands: ManualWriters,
+        writers: ManualWriters,
         waiting: Vec<QueueId>,
     }
 
@@ -151,22 +151,22 @@ mod tests {
         fn with_waiting(messages: usize) -> Self {
             let folder = TempDir::new().unwrap();
             let disk = Arc::new(FullDisk::default());
-            let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
-            let large: Vec<_> = (0..6).map(|_| store(&spool, &mut hands, &[b'x'; 200_000])).collect();
-            let waiting = (0..messages).map(|n| store(&spool, &mut hands, format!("no. {n}").as_bytes())).collect();
+            let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
+            let large: Vec<_> = (0..6).map(|_| store(&spool, &mut writers, &[b'x'; 200_000])).collect();
+            let waiting = (0..messages).map(|n| store(&spool, &mut writers, format!("no. {n}").as_bytes())).collect();
             for id in large {
-                end(&spool, &mut hands, id);
+                end(&spool, &mut writers, id);
             }
-            hands.finish();
+            writers.finish();
             drop(spool);
-            let (spool, hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
-            Self { folder, disk, spool, hands, waiting }
+            let (spool, writers) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
+            Self { folder, disk, spool, writers, waiting }
         }
 
         /// The writers do all there is to do at a time.
         fn settle_down(&mut self, now: Timestamp) {
             drop(self.spool.begin(now));
-            while self.hands.turn() {}
+            while self.writers.turn() {}
         }
 
         fn segments(&self) -> usize {
@@ -174,16 +174,16 @@ mod tests {
         }
 
         fn read(&mut self, id: QueueId) -> Result<Vec<u8>, SpoolError> {
-            by_turning(&mut self.hands, async {
+            by_turning(&mut self.writers, async {
                 Ok(self.spool.open_body(id).await?.next().await?.map(Vec::from).unwrap_or_default())
             })
         }
     }
 
-    fn end(spool: &EmbeddedSpool, hands: &mut ManualWriters, id: QueueId) {
-        let claim = by_turning(hands, spool.claim_one(id, NOW)).unwrap().unwrap();
+    fn end(spool: &EmbeddedSpool, writers: &mut ManualWriters, id: QueueId) {
+        let claim = by_turning(writers, spool.claim_one(id, NOW)).unwrap().unwrap();
         let settlement = Settlement { recipients: vec![(0, RecipientState::Removed)], ..Settlement::default() };
-        by_turning(hands, spool.settle(claim, settlement)).unwrap();
+        by_turning(writers, spool.settle(claim, settlement)).unwrap();
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         assert!(world.spool.stats().bytes < before / 4);
         for (n, id) in world.waiting.clone().into_iter().enumerate() {
             assert_eq!(world.read(id).unwrap(), format!("no. {n}").as_bytes());
-            end(&world.spool, &mut world.hands, id);
+            end(&world.spool, &mut world.writers, id);
         }
         assert_eq!((world.spool.stats().damaged_records, world.spool.stats().queued_messages), (0, 0));
     }
@@ -210,10 +210,10 @@ mod tests {
         drop(world.spool.begin(LATER));
         let mut opening = pin!(world.spool.open_body(world.waiting[0]));
         assert!(poll(opening.as_mut()).is_pending());
-        while world.hands.turn() {}
+        while world.writers.turn() {}
         assert_eq!(std::fs::read_dir(world.folder.path().join("spool/segments")).unwrap().count(), 1);
         assert!(poll(opening.as_mut()).is_pending(), "it asks again");
-        world.hands.turn();
+        world.writers.turn();
         assert!(matches!(poll(opening), Poll::Ready(Ok(_))));
         assert_eq!(world.spool.stats().damaged_records, 0);
     }
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(read, [true, false, true]);
         let [stays, moved] = [1, 2].map(|segment| world.spool.shared.index().living_octets(segment));
         assert_eq!(stays * 2, moved, "records of the same length");
-        end(&world.spool, &mut world.hands, world.waiting[1]);
+        end(&world.spool, &mut world.writers, world.waiting[1]);
         assert_eq!(world.segments(), 1);
     }
 

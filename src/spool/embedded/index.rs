@@ -28,7 +28,7 @@ struct ClaimLease {
 /// A message taken by [`Index::claim`].
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// Which one.
+    /// Its queue id.
     pub(super) id: QueueId,
     /// The fencing number of the lease.
     pub(super) generation: u64,

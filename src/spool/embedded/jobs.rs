@@ -173,6 +173,14 @@ pub(super) struct Settling {
     pub(super) answer: oneshot::Sender<Result<(), SpoolError>>,
 }
 
+/// An incident as it is kept.
+pub(super) struct IncidentRow {
+    pub(super) id: u64,
+    /// As JSON.
+    pub(super) incident: String,
+    pub(super) answer: ReplyTo<()>,
+}
+
 /// An answer to come.
 pub(super) type ReplyTo<T> = oneshot::Sender<Result<T, SpoolError>>;
 
@@ -185,6 +193,8 @@ pub(super) enum StateJob {
     Insert(Box<MessageRow>, OwnedSemaphorePermit),
     /// Outcomes, with reports that are durable already.
     Settle(Box<Settling>),
+    /// An incident.
+    Incident(IncidentRow),
     /// Messages that memory does not have.
     Load(Vec<QueueId>, ReplyTo<Vec<Waiting>>),
     /// Where a record is.

@@ -5,10 +5,12 @@ use super::audit::Auditor;
 use super::reader::StateReader;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
+use crate::smtp::address::Domain;
 use crate::spool::EngineError;
 use crate::spool::audit::{Audit, Depth};
 use crate::spool::event::Event;
-use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches};
+use crate::spool::incident::Incident;
+use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery};
 use async_trait::async_trait;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ use tokio::sync::mpsc;
 const READ_AHEAD: usize = 64;
 
 /// The state database of a spool directory, read only.
-pub struct EmbeddedLedger {
+pub(crate) struct EmbeddedLedger {
     spool: PathBuf,
     reader: Arc<Mutex<StateReader>>,
 }
@@ -30,7 +32,7 @@ impl EmbeddedLedger {
     ///
     /// # Errors
     /// When there is none or it cannot be read.
-    pub async fn open(spool: &Path) -> Result<Self, LedgerError> {
+    pub(crate) async fn open(spool: &Path) -> Result<Self, LedgerError> {
         let spool = spool.to_owned();
         let reader = open(spool.clone()).await?;
         Ok(Self { spool, reader: Arc::new(Mutex::new(reader)) })
@@ -42,6 +44,25 @@ impl EmbeddedLedger {
     ) -> Result<T, LedgerError> {
         let reader = Arc::clone(&self.reader);
         blocking(move || question(&reader.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+
+    /// With a connection of its own: it is one view of the database, however long it is looked at.
+    async fn list(
+        &self,
+        walk: impl FnOnce(&StateReader, &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError>
+        + Send
+        + 'static,
+    ) -> Result<Box<dyn Listing>, LedgerError> {
+        let reader = open(self.spool.clone()).await?;
+        let (sender, lines) = mpsc::channel(READ_AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let gone = |_nobody_listens| ControlFlow::Break(());
+            let mut each = |line| sender.blocking_send(Ok(line)).map_or_else(gone, ControlFlow::Continue);
+            if let Err(error) = walk(&reader, &mut each) {
+                let _nobody_listens = sender.blocking_send(Err(error));
+            }
+        });
+        Ok(Box::new(Lines(lines)))
     }
 }
 
@@ -60,18 +81,29 @@ impl Ledger for EmbeddedLedger {
         self.ask(move |reader| reader.find(&name, most)).await
     }
 
-    /// With a connection of its own: it is one view of the database, however long it is looked at.
     async fn waiting(&self) -> Result<Box<dyn Listing>, LedgerError> {
-        let reader = open(self.spool.clone()).await?;
-        let (sender, lines) = mpsc::channel(READ_AHEAD);
-        tokio::task::spawn_blocking(move || {
-            let gone = |_nobody_listens| ControlFlow::Break(());
-            let each = |line| sender.blocking_send(Ok(line)).map_or_else(gone, ControlFlow::Continue);
-            if let Err(error) = reader.for_each_waiting(each) {
-                let _nobody_listens = sender.blocking_send(Err(error));
-            }
-        });
-        Ok(Box::new(Lines(lines)))
+        self.list(|reader, each| reader.for_each_waiting(each)).await
+    }
+
+    async fn accepted(&self, from: Timestamp, to: Timestamp) -> Result<Box<dyn Listing>, LedgerError> {
+        self.list(move |reader, each| reader.for_each_accepted(from, to, each)).await
+    }
+
+    async fn complete_since(&self) -> Result<Option<Timestamp>, LedgerError> {
+        self.ask(StateReader::complete_since).await
+    }
+
+    async fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError> {
+        self.ask(move |reader| reader.incidents(most)).await
+    }
+
+    async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {
+        let domain = domain.clone();
+        self.ask(move |reader| reader.delivered(&domain, most)).await
+    }
+
+    async fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError> {
+        self.ask(move |reader| reader.destinations(most)).await
     }
 
     async fn audit(&self, depth: Depth) -> Result<Box<dyn AuditRun>, LedgerError> {

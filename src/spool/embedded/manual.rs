@@ -44,8 +44,8 @@ impl EmbeddedSpool {
         observer: Arc<dyn CrashObserver>,
     ) -> Result<(Self, ManualWriters), SpoolError> {
         let (spool, writers) = Self::prepare(config, now, Steps::by_hand(observer))?;
-        let hands = ManualWriters { shared: Arc::clone(&spool.shared), writers: Some(writers) };
-        Ok((spool, hands))
+        let writers = ManualWriters { shared: Arc::clone(&spool.shared), writers: Some(writers) };
+        Ok((spool, writers))
     }
 }
 
@@ -121,47 +121,47 @@ pub(super) mod tests {
     }
 
     /// Polls and turns until it is ready.
-    pub(in crate::spool::embedded) fn by_turning<T>(hands: &mut ManualWriters, future: impl Future<Output = T>) -> T {
+    pub(in crate::spool::embedded) fn by_turning<T>(writers: &mut ManualWriters, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 return output;
             }
-            assert!(hands.turn(), "it waits, and there is nothing to do");
+            assert!(writers.turn(), "it waits, and there is nothing to do");
         }
     }
 
     pub(in crate::spool::embedded) fn store(
         spool: &EmbeddedSpool,
-        hands: &mut ManualWriters,
+        writers: &mut ManualWriters,
         content: &[u8],
     ) -> QueueId {
-        by_turning(hands, async {
+        by_turning(writers, async {
             let mut draft = spool.begin(NOW);
             draft.body.write(content).await.unwrap();
             spool.enqueue(draft, envelope()).await.unwrap()
         })
     }
 
-    pub(in crate::spool::embedded) fn claim(spool: &EmbeddedSpool, hands: &mut ManualWriters) -> Option<Claim> {
-        by_turning(hands, spool.claim_due(NOW, 1)).unwrap().pop()
+    pub(in crate::spool::embedded) fn claim(spool: &EmbeddedSpool, writers: &mut ManualWriters) -> Option<Claim> {
+        by_turning(writers, spool.claim_due(NOW, 1)).unwrap().pop()
     }
 
     #[test]
     fn rfc5321_4_2_5_nothing_is_acknowledged_before_somebody_turns_and_syncs() {
         let folder = tempfile::TempDir::new().unwrap();
         let notes = Arc::new(Notes::default());
-        let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, notes.clone()).unwrap();
-        assert!(!hands.turn(), "nothing waits");
+        let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, notes.clone()).unwrap();
+        assert!(!writers.turn(), "nothing waits");
         notes.0.lock().unwrap().clear();
         let mut storing = pin!(spool.enqueue(spool.begin(NOW), envelope()));
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..3 {
             assert!(storing.as_mut().poll(&mut context).is_pending());
         }
-        assert!(hands.turn());
+        assert!(writers.turn());
         assert!(matches!(storing.as_mut().poll(&mut context), Poll::Ready(Ok(_))));
-        assert!(!hands.turn());
+        assert!(!writers.turn());
         let new_message =
             [Step::BatchWritten, Step::BatchSynced, Step::Committing(Work::Messages), Step::Committed(Work::Messages)];
         assert_eq!(*notes.0.lock().unwrap(), new_message);
@@ -170,14 +170,14 @@ pub(super) mod tests {
     #[test]
     fn finished_by_hand_it_is_as_if_closed_and_the_directory_is_free() {
         let folder = tempfile::TempDir::new().unwrap();
-        let (spool, mut hands) =
+        let (spool, mut writers) =
             EmbeddedSpool::open_by_hand(&config(&folder), NOW, Arc::new(Notes::default())).unwrap();
-        let id = store(&spool, &mut hands, b"one");
-        let held = claim(&spool, &mut hands).unwrap();
+        let id = store(&spool, &mut writers, b"one");
+        let held = claim(&spool, &mut writers).unwrap();
         let mut settling = pin!(spool.settle(held, Settlement::default()));
         assert!(settling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert!(matches!(poll(spool.close()), Poll::Ready(())), "it must not hang");
-        hands.finish();
+        writers.finish();
         assert!(matches!(poll(settling), Poll::Ready(Ok(()))));
         assert!(matches!(poll(spool.enqueue(spool.begin(NOW), envelope())), Poll::Ready(Err(_))));
         let spool = EmbeddedSpool::open(&config(&folder), NOW).unwrap();
@@ -189,14 +189,14 @@ pub(super) mod tests {
     fn rfc5321_6_1_hands_that_let_go_change_nothing_more() {
         let folder = tempfile::TempDir::new().unwrap();
         let notes = Arc::new(Notes::default());
-        let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, notes.clone()).unwrap();
-        let id = store(&spool, &mut hands, b"one");
+        let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, notes.clone()).unwrap();
+        let id = store(&spool, &mut writers, b"one");
         let mut draft = spool.begin(NOW);
         assert!(matches!(poll(draft.body.write(&[b'x'; 300_000])), Poll::Ready(Ok(()))));
         let wal = folder.path().join("spool/state.sqlite-wal");
         assert!(wal.exists());
         let before = notes.0.lock().unwrap().len();
-        drop(hands);
+        drop(writers);
         assert!(matches!(poll(draft.body.write(&[b'x'; 300_000])), Poll::Ready(Err(SpoolError::Stopped))));
         drop(draft);
         assert!(wal.exists(), "a process that is killed does not tidy up");
@@ -213,16 +213,16 @@ pub(super) mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let config = SpoolConfig { keep_history: Duration::from_secs(60), ..config(&folder) };
         let later = NOW.plus(Duration::from_secs(3600));
-        let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config, later, Arc::new(Notes::default())).unwrap();
-        let first = by_turning(&mut hands, spool.enqueue(spool.begin(later), envelope())).unwrap();
-        let claim = by_turning(&mut hands, spool.claim_one(first, later)).unwrap().unwrap();
+        let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config, later, Arc::new(Notes::default())).unwrap();
+        let first = by_turning(&mut writers, spool.enqueue(spool.begin(later), envelope())).unwrap();
+        let claim = by_turning(&mut writers, spool.claim_one(first, later)).unwrap().unwrap();
         let removed = Settlement { recipients: vec![(0, RecipientState::Removed)], ..Settlement::default() };
-        by_turning(&mut hands, spool.settle(claim, removed)).unwrap();
-        by_turning(&mut hands, spool.claim_due(later.plus(Duration::from_secs(180)), 1)).unwrap();
-        assert!(by_turning(&mut hands, spool.history(first)).unwrap().is_empty(), "it was not pruned");
-        hands.finish();
-        let (spool, mut hands) = EmbeddedSpool::open_by_hand(&config, NOW, Arc::new(Notes::default())).unwrap();
+        by_turning(&mut writers, spool.settle(claim, removed)).unwrap();
+        by_turning(&mut writers, spool.claim_due(later.plus(Duration::from_secs(180)), 1)).unwrap();
+        assert!(by_turning(&mut writers, spool.history(first)).unwrap().is_empty(), "it was not pruned");
+        writers.finish();
+        let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config, NOW, Arc::new(Notes::default())).unwrap();
         // A segment may hold the first one still: by the same id it would stand for the second.
-        assert!(store(&spool, &mut hands, b"two") > first);
+        assert!(store(&spool, &mut writers, b"two") > first);
     }
 }

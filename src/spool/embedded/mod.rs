@@ -15,7 +15,7 @@ mod content;
 mod forward;
 mod index;
 mod jobs;
-pub mod ledger;
+pub(crate) mod ledger;
 mod log;
 mod manual;
 mod paths;
@@ -39,12 +39,13 @@ use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
+use crate::spool::incident::Incident;
 use crate::spool::record::{NewRecord, RecordContent, RecordKind};
 use async_trait::async_trait;
 use claiming::Claiming;
 use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
 use index::Taken;
-use jobs::{Accepting, ContentPlace, LogJob, NewMessage, RecordPlace, ReplyTo, StateJob};
+use jobs::{Accepting, ContentPlace, IncidentRow, LogJob, NewMessage, RecordPlace, ReplyTo, StateJob};
 use log::Log;
 use manual::Writers;
 use segments::StoredRecord;
@@ -57,9 +58,6 @@ use std::thread::JoinHandle;
 use steps::{Steps, Workers};
 use tokio::sync::oneshot;
 use writer::Writer;
-
-/// Milliseconds to microseconds.
-const MICROSECONDS: u64 = 1000;
 
 /// The engine. Dropping it closes it, which blocks until what was taken is written;
 /// [`Spool::close`] does the same without blocking.
@@ -139,7 +137,7 @@ impl EmbeddedSpool {
 
     /// Strictly increasing, also across restarts; microseconds unless the clock is behind.
     fn next_id(&self, now: Timestamp) -> QueueId {
-        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(MICROSECONDS).min(schema::REPORT_IDS - 1);
+        let time = u64::try_from(now.0).unwrap_or(0).saturating_mul(schema::MICROSECONDS).min(schema::REPORT_IDS - 1);
         let next = |last: u64| time.max(last.saturating_add(1));
         let before = self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         QueueId(next(before.unwrap_or_else(|last| last)))
@@ -194,7 +192,7 @@ impl EmbeddedSpool {
     /// Gives the claim as it is afterwards; after [`Extent::Whole`] it is of no use.
     async fn record(&self, claim: Claim, settlement: Settlement, extent: Extent) -> Result<Claim, SpoolError> {
         self.running()?;
-        let prepared = PreparedSettlement::new(&self.shared, (claim, settlement), extent)?;
+        let prepared = PreparedSettlement::new(&self.shared, claim, settlement, extent)?;
         self.hand_over(prepared).await
     }
 
@@ -362,10 +360,10 @@ impl Spool for EmbeddedSpool {
         others: Vec<(Claim, Settlement)>,
     ) -> Result<(), SpoolError> {
         self.running()?;
-        let mut prepared = PreparedSettlement::new(&self.shared, (claim, settlement), Extent::Whole)?;
+        let mut prepared = PreparedSettlement::new(&self.shared, claim, settlement, Extent::Whole)?;
         let mut others = others.into_iter();
-        for other in others.by_ref() {
-            match PreparedSettlement::beside(&self.shared, other, Extent::Whole, &prepared.reports) {
+        for (claim, settlement) in others.by_ref() {
+            match PreparedSettlement::beside(&self.shared, claim, settlement, Extent::Whole, &prepared.reports) {
                 Ok(other) => prepared.settling.others.push(*other.settling),
                 Err(error) => {
                     self.shared.give_up(*prepared.settling, SpoolError::Stopped);
@@ -409,6 +407,13 @@ impl Spool for EmbeddedSpool {
 
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, SpoolError> {
         self.ask(|answer| StateJob::History(id, answer)).await
+    }
+
+    async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
+        self.running()?;
+        let id = incident.id.0;
+        let incident = serde_json::to_string(incident).map_err(|e| invalid(e.into()))?;
+        self.ask(|answer| StateJob::Incident(IncidentRow { id, incident, answer })).await
     }
 
     async fn failed(&self) -> String {

@@ -4,18 +4,32 @@
 //! nobody is held up. Every answer is bounded by its caller.
 
 use super::paths::SpoolPaths;
-use super::schema::{SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, telling_of};
+use super::schema::{
+    MICROSECONDS, REPORT_IDS, SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, octets,
+    telling_of,
+};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
+use crate::outcome::DeliveryOutcome;
+use crate::smtp::address::Domain;
+use crate::spool::RecipientState;
 use crate::spool::event::Event;
-use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use crate::spool::incident::Incident;
+use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, Listed, Matches, More, PastDelivery};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Rows, params};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
 /// How long a reader waits for a lock, which only recovery takes.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// From the begin of a message's content to its acknowledgement, at the most: a day, in milliseconds.
+const LONGEST_ARRIVAL_MS: i64 = 86_400_000;
+
+/// Domains that are counted; further ones are not.
+const MOST_DESTINATIONS: usize = 100_000;
 
 /// The state database, open for reading; every question blocks.
 pub struct StateReader {
@@ -76,6 +90,65 @@ impl StateReader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The newest incidents. One that cannot be understood is left out: it hides no other.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError> {
+        let mut select = self.connection.prepare_cached("SELECT incident FROM incidents ORDER BY id DESC LIMIT ?1")?;
+        let rows = select.query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get::<_, String>(0))?;
+        let rows: Vec<String> = rows.collect::<Result<_, _>>()?;
+        Ok(rows.iter().filter_map(|row| serde_json::from_str(row).ok()).collect())
+    }
+
+    /// Deliveries to recipients of a domain, the newest messages first. Goes through the recipients until it
+    /// has as many as were asked for.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT r.message, r.address, r.state, m.accepted_at FROM recipients r JOIN messages m ON m.id = r.message \
+             WHERE r.address LIKE '%@' || replace(?1, '_', '\\_') ESCAPE '\\' ORDER BY r.message DESC",
+        )?;
+        let mut rows = select.query([domain.as_str()])?;
+        let mut found = Vec::new();
+        while found.len() < most
+            && let Some(row) = rows.next()?
+        {
+            let Ok(state) = serde_json::from_str(&row.get::<_, String>(2)?) else { continue };
+            let RecipientState::Done { outcome: DeliveryOutcome::Delivered { peer, tls, .. } } = state else {
+                continue;
+            };
+            let id = QueueId(row.get::<_, i64>(0)?.cast_unsigned());
+            let (recipient, accepted_at) = (row.get(1)?, Timestamp(row.get(3)?));
+            found.push(PastDelivery { id, recipient, accepted_at, peer, tls });
+        }
+        Ok(found)
+    }
+
+    /// The domains that mail was accepted for, those with most recipients first. Reports of ours do not count.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn destinations(&self, most: usize) -> Result<Vec<Domain>, LedgerError> {
+        let mut select = self.connection.prepare_cached("SELECT address FROM recipients WHERE message < ?1")?;
+        let mut rows = select.query([REPORT_IDS.cast_signed()])?;
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let address: String = row.get(0)?;
+            let Some((_, domain)) = address.rsplit_once('@') else { continue };
+            if let Some(count) = counts.get_mut(domain) {
+                *count += 1;
+            } else if counts.len() < MOST_DESTINATIONS {
+                counts.insert(domain.to_ascii_lowercase(), 1);
+            }
+        }
+        let mut counted: Vec<(u64, String)> = counts.into_iter().map(|(domain, count)| (count, domain)).collect();
+        counted.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        Ok(counted.iter().filter_map(|(_, domain)| domain.parse().ok()).take(most).collect())
+    }
+
     /// Messages with this Message-ID, sender or recipient.
     ///
     /// # Errors
@@ -110,13 +183,47 @@ impl StateReader {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn for_each_waiting(&self, mut each: impl FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError> {
+    pub fn for_each_waiting(&self, each: impl FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError> {
         let mut select = self.connection.prepare_cached(concat!(
             "SELECT ",
             message_columns!(),
             " FROM messages WHERE finished_at IS NULL ORDER BY accepted_at, id",
         ))?;
-        let mut rows = select.query([])?;
+        self.for_each(select.query([])?, each)
+    }
+
+    /// Calls `each` with every message that a client handed in from the one moment to the other,
+    /// oldest first, until it says that it is enough.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn for_each_accepted(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        each: impl FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        // The id of a client's message is the time at which its content began to come in, or later
+        // where the clock was set back: the primary key spares the years before.
+        let mut select = self.connection.prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE id >= ?1 AND id < ?2 AND accepted_at BETWEEN ?3 AND ?4 ORDER BY accepted_at, id",
+        ))?;
+        let first_id = from.0.saturating_sub(LONGEST_ARRIVAL_MS).saturating_mul(MICROSECONDS.cast_signed());
+        self.for_each(select.query(params![first_id, octets(REPORT_IDS), from.0, to.0])?, each)
+    }
+
+    /// See [`crate::spool::ledger::Ledger::complete_since`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn complete_since(&self) -> Result<Option<Timestamp>, LedgerError> {
+        let mut select = self.connection.prepare_cached("SELECT value FROM meta WHERE name = 'pruned_accepted_at'")?;
+        Ok(select.query_row([], |row| row.get(0).map(Timestamp)).optional()?)
+    }
+
+    fn for_each(&self, mut rows: Rows<'_>, mut each: impl FnMut(Listed) -> ControlFlow<()>) -> Result<(), LedgerError> {
         while let Some(row) = rows.next()? {
             let listed = match message_of(row) {
                 Ok(message) => Listed::Message(Box::new(self.with_recipients(message)?)),

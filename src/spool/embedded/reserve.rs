@@ -115,7 +115,7 @@ mod tests {
         folder: TempDir,
         disk: Arc<MeteredDisk>,
         spool: EmbeddedSpool,
-        hands: ManualWriters,
+        writers: ManualWriters,
     }
 
     impl ReserveWorld {
@@ -123,8 +123,8 @@ mod tests {
             let folder = TempDir::new().unwrap();
             let disk = Arc::new(MeteredDisk(AtomicU64::new(PLENTY)));
             let config = SpoolConfig { min_free_bytes: floor, ..config(&folder) };
-            let (spool, hands) = EmbeddedSpool::open_by_hand(&config, NOW, disk.clone()).unwrap();
-            Self { folder, disk, spool, hands }
+            let (spool, writers) = EmbeddedSpool::open_by_hand(&config, NOW, disk.clone()).unwrap();
+            Self { folder, disk, spool, writers }
         }
 
         fn room(&self, octets: u64) {
@@ -136,10 +136,10 @@ mod tests {
         }
 
         fn fail(&mut self, reports: Vec<Report>) -> Result<(), SpoolError> {
-            let held = claim(&self.spool, &mut self.hands).unwrap();
+            let held = claim(&self.spool, &mut self.writers).unwrap();
             let told = reports.iter().map(|_| (0, Notification::ByReport(0))).collect();
             let settlement = Settlement { recipients: vec![(0, failed())], reports, told, ..Settlement::default() };
-            by_turning(&mut self.hands, self.spool.settle(held, settlement))
+            by_turning(&mut self.writers, self.spool.settle(held, settlement))
         }
     }
 
@@ -157,23 +157,23 @@ mod tests {
     fn rfc5321_6_1_on_a_full_disk_a_failure_and_its_report_are_recorded_out_of_the_reserve() {
         let mut world = ReserveWorld::new(FLOOR);
         assert_eq!(world.reserved(), FLOOR / PART_OF_FLOOR);
-        let id = store(&world.spool, &mut world.hands, b"one");
+        let id = store(&world.spool, &mut world.writers, b"one");
         world.room(0);
-        let refused = by_turning(&mut world.hands, world.spool.enqueue(world.spool.begin(NOW), envelope()));
+        let refused = by_turning(&mut world.writers, world.spool.enqueue(world.spool.begin(NOW), envelope()));
         assert!(matches!(refused, Err(SpoolError::Full)));
         assert!(world.reserved() > 0, "it is not for new mail");
         world.fail(vec![report(id)]).unwrap();
         assert_eq!(world.reserved(), 0);
-        let told = claim(&world.spool, &mut world.hands).unwrap();
+        let told = claim(&world.spool, &mut world.writers).unwrap();
         assert!(matches!(told.entry.envelope.origin, Origin::Report { about } if about == id));
         // It is made again once there is room, and not before a minute has passed.
         world.room(PLENTY);
-        world.hands.turn();
+        world.writers.turn();
         assert_eq!(world.reserved(), 0);
         drop(world.spool.begin(NOW.plus(TRY_EVERY)));
-        world.hands.turn();
+        world.writers.turn();
         assert_eq!(world.reserved(), FLOOR / PART_OF_FLOOR);
-        world.hands.finish();
+        world.writers.finish();
         let spool = EmbeddedSpool::open(&config(&world.folder), NOW).unwrap();
         assert_eq!((spool.stats().queued_messages, spool.recovery().caught_up), (1, 0));
     }
@@ -181,20 +181,20 @@ mod tests {
     #[test]
     fn an_outcome_alone_is_recorded_out_of_the_reserve_also_while_closing() {
         let mut world = ReserveWorld::new(FLOOR);
-        store(&world.spool, &mut world.hands, b"one");
-        store(&world.spool, &mut world.hands, b"two");
+        store(&world.spool, &mut world.writers, b"one");
+        store(&world.spool, &mut world.writers, b"two");
         world.room(0);
         world.fail(Vec::new()).unwrap();
         assert_eq!(world.reserved(), 0);
         let mut world = ReserveWorld::new(FLOOR);
-        let id = store(&world.spool, &mut world.hands, b"one");
-        let held = claim(&world.spool, &mut world.hands).unwrap();
+        let id = store(&world.spool, &mut world.writers, b"one");
+        let held = claim(&world.spool, &mut world.writers).unwrap();
         world.room(0);
         let settlement =
             Settlement { recipients: vec![(0, failed())], reports: vec![report(id)], ..Settlement::default() };
         let mut settling = pin!(world.spool.settle(held, settlement));
         assert!(poll(settling.as_mut()).is_pending());
-        world.hands.finish();
+        world.writers.finish();
         assert!(matches!(poll(settling), std::task::Poll::Ready(Ok(()))));
     }
 
@@ -202,18 +202,18 @@ mod tests {
     fn without_a_floor_there_is_no_reserve_and_a_settlement_waits_for_room() {
         let mut world = ReserveWorld::new(0);
         assert!(!world.folder.path().join("spool/reserve").exists());
-        let id = store(&world.spool, &mut world.hands, b"one");
-        let held = claim(&world.spool, &mut world.hands).unwrap();
+        let id = store(&world.spool, &mut world.writers, b"one");
+        let held = claim(&world.spool, &mut world.writers).unwrap();
         world.room(0);
         let settlement =
             Settlement { recipients: vec![(0, failed())], reports: vec![report(id)], ..Settlement::default() };
         let mut settling = pin!(world.spool.settle(held, settlement));
         assert!(poll(settling.as_mut()).is_pending());
-        assert!(world.hands.turn(), "it came");
-        assert!(!world.hands.turn(), "and cannot be done");
+        assert!(world.writers.turn(), "it came");
+        assert!(!world.writers.turn(), "and cannot be done");
         assert!(poll(settling.as_mut()).is_pending());
         world.room(PLENTY);
-        while world.hands.turn() {}
+        while world.writers.turn() {}
         assert!(matches!(poll(settling), std::task::Poll::Ready(Ok(()))));
     }
 }

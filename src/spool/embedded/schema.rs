@@ -12,8 +12,9 @@ use rusqlite::{ErrorCode, Row};
 
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
 /// From each version to the next.
-pub(super) const UPGRADES: &[&str] = &[include_str!("schema_1_to_2.sql"), include_str!("schema_2_to_3.sql")];
-pub(super) const SCHEMA_VERSION: i64 = 3;
+pub(super) const UPGRADES: &[&str] =
+    &[include_str!("schema_1_to_2.sql"), include_str!("schema_2_to_3.sql"), include_str!("schema_3_to_4.sql")];
+pub(super) const SCHEMA_VERSION: i64 = 4;
 
 /// The columns of a message, in the order in which [`message_of`] reads them.
 macro_rules! message_columns {
@@ -36,6 +37,9 @@ pub(super) const MESSAGE_COLUMNS: usize = 8;
 
 /// Ids above this are those of reports; below are microseconds since the epoch, for 146,000 years.
 pub(super) const REPORT_IDS: u64 = 1 << 62;
+
+/// Of an id, in a millisecond.
+pub(super) const MICROSECONDS: u64 = 1000;
 
 impl From<rusqlite::Error> for EngineError {
     fn from(error: rusqlite::Error) -> Self {

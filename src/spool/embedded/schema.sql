@@ -55,6 +55,11 @@ CREATE TABLE history (
   PRIMARY KEY (message, number)
 ) WITHOUT ROWID;
 
+CREATE TABLE incidents (
+  id       INTEGER PRIMARY KEY,           -- the millisecond of the opening
+  incident TEXT NOT NULL                  -- JSON
+);
+
 -- For people: the queue id as logs and Received lines have it (Crockford's base 32), times as text.
 CREATE VIEW queue AS
 WITH RECURSIVE spelled (id, rest, place, text) AS (

@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 pub(super) enum Extent {
     /// No: more is to come.
     Part,
-    /// Yes.
+    /// The claim ends with it.
     Whole,
 }
 
@@ -44,16 +44,18 @@ impl PreparedSettlement {
     /// Takes the lease over and works out what changes. When that fails the claim is given back.
     pub(super) fn new(
         shared: &SharedState,
-        (claim, settlement): (Claim, Settlement),
+        claim: Claim,
+        settlement: Settlement,
         extent: Extent,
     ) -> Result<Self, SpoolError> {
-        Self::beside(shared, (claim, settlement), extent, &[])
+        Self::beside(shared, claim, settlement, extent, &[])
     }
 
     /// Of another message, of which these reports tell.
     pub(super) fn beside(
         shared: &SharedState,
-        (claim, settlement): (Claim, Settlement),
+        claim: Claim,
+        settlement: Settlement,
         extent: Extent,
         shared_reports: &[NewMessage],
     ) -> Result<Self, SpoolError> {

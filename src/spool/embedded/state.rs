@@ -5,7 +5,9 @@
 //! segments: the mark in `meta` says up to where their records are here. Lost, it is rebuilt from
 //! them.
 
-use super::jobs::{ContentPlace, Ending, LogMark, MessageRow, Moved, RecordPlace, Settling, Waiting, WaitingRow};
+use super::jobs::{
+    ContentPlace, Ending, IncidentRow, LogMark, MessageRow, Moved, RecordPlace, Settling, Waiting, WaitingRow,
+};
 use super::paths::SpoolPaths;
 use super::schema::{
     REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, number, octets, place_columns, place_of,
@@ -16,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::spool::event::Event;
-use crate::spool::{Hold, RecipientState, SpoolEntry};
+use crate::spool::{Hold, MOST_INCIDENTS, RecipientState, SpoolEntry};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -329,6 +331,19 @@ impl State {
                 )?
                 .execute(params![id, FIRST_EVENTS, LAST_EVENTS])?;
         }
+        Ok(())
+    }
+
+    /// Keeps an incident, and lets the oldest go that are too many.
+    pub(super) fn keep_incident(&self, row: &IncidentRow) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO incidents (id, incident) VALUES (?1, ?2)")?
+            .execute(params![octets(row.id), row.incident])?;
+        self.connection
+            .prepare_cached(
+                "DELETE FROM incidents WHERE id NOT IN (SELECT id FROM incidents ORDER BY id DESC LIMIT ?1)",
+            )?
+            .execute([i64::try_from(MOST_INCIDENTS).unwrap_or(i64::MAX)])?;
         Ok(())
     }
 

@@ -79,7 +79,7 @@ pub enum Work {
     Complete,
     /// Rows of new messages, which the segments hold too.
     Messages,
-    /// Outcomes with the reports they cause, and perhaps rows of new messages.
+    /// Outcomes with the reports they cause, incidents, and perhaps rows of new messages.
     Outcomes,
     /// New places of records that were copied forward.
     Forwarding,

@@ -8,7 +8,7 @@
 //! again: a settlement given up would deliver its message twice. Any other failure stops the spool.
 
 use super::forward::Forwarding;
-use super::jobs::{Ending, LogJob, LogMark, MessageRow, Moved, RecordPlace, Settling, StateJob, Waiting};
+use super::jobs::{Ending, IncidentRow, LogJob, LogMark, MessageRow, Moved, RecordPlace, Settling, StateJob, Waiting};
 use super::paths;
 use super::schema::is_damage;
 use super::shared::SharedState;
@@ -59,6 +59,7 @@ enum Write {
     Insert(Box<MessageRow>, OwnedSemaphorePermit),
     Settle(Box<Settling>),
     Forward(Vec<Moved>),
+    Incident(IncidentRow),
 }
 
 impl Writer {
@@ -153,6 +154,9 @@ impl Writer {
                 Write::Insert(_, permit) => drop(permit),
                 Write::Settle(settling) => self.settled(*settling, &known.next().unwrap_or_default()),
                 Write::Forward(moved) => self.forwarded(&moved, &known.next().unwrap_or_default()),
+                Write::Incident(row) => {
+                    let _nobody_waits = row.answer.send(Ok(()));
+                }
             }
         }
         self.shared.changed.notify_one();
@@ -166,6 +170,9 @@ impl Writer {
             match write {
                 Write::Insert(..) | Write::Forward(_) => {}
                 Write::Settle(settling) => self.shared.give_up(*settling, error()),
+                Write::Incident(row) => {
+                    let _nobody_waits = row.answer.send(Err(error()));
+                }
             }
         }
     }
@@ -189,7 +196,7 @@ impl Writer {
     fn try_transaction(&self, writes: &[Write]) -> rusqlite::Result<(Vec<Vec<usize>>, LogMark)> {
         let mut known = Vec::new();
         let mut mark = self.mark;
-        let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_)));
+        let outcomes = writes.iter().any(|write| matches!(write, Write::Settle(_) | Write::Incident(_)));
         let forwards = writes.iter().any(|write| matches!(write, Write::Forward(_)));
         let work = match (outcomes, forwards) {
             (true, _) => Work::Outcomes,
@@ -209,6 +216,7 @@ impl Writer {
                     known.push(self.state.forward(moved)?);
                     mark = moved.last().map_or(mark, |last| LogMark::after(last.to));
                 }
+                Write::Incident(row) => self.state.keep_incident(row)?,
             }
         }
         if mark != self.mark {
@@ -302,7 +310,11 @@ impl Writer {
                 let _ = answer.send(self.state.history(id).map_err(SpoolError::from));
             }
             StateJob::Sweep => self.sweep(),
-            StateJob::Insert(..) | StateJob::Settle(..) | StateJob::Forward(_) | StateJob::Close => {}
+            StateJob::Insert(..)
+            | StateJob::Settle(..)
+            | StateJob::Forward(_)
+            | StateJob::Incident(_)
+            | StateJob::Close => {}
         }
     }
 
@@ -396,6 +408,7 @@ fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
             StateJob::Insert(row, permit) => batch.writes.push(Write::Insert(row, permit)),
             StateJob::Settle(settling) => batch.writes.push(Write::Settle(settling)),
             StateJob::Forward(moved) => batch.writes.push(Write::Forward(moved)),
+            StateJob::Incident(row) => batch.writes.push(Write::Incident(row)),
             StateJob::Close => {
                 batch.closing = true;
                 break;

@@ -8,7 +8,7 @@ use dane_relay::command::dns::{parse_name, parse_type};
 use dane_relay::config::{Config, TrustAnchorSource, Upstream};
 use dane_relay::resolve::Security;
 use dane_relay::resolve::dnssec::{Outcome, Validated};
-use dane_relay::resolve::driver::{Dns, Failure, Lookup};
+use dane_relay::resolve::driver::{Dns, Lookup, LookupFailure};
 use dane_relay::resolve::event;
 use hickory_proto::rr::Name;
 use serde_json::Value;
@@ -83,8 +83,8 @@ fn records(lookup: &Lookup) -> usize {
 
 fn verdict(lookup: &Lookup) -> String {
     match &lookup.result {
-        Err(Failure::Bogus(_)) => "bogus".to_owned(),
-        Err(Failure::Unavailable) => "failed".to_owned(),
+        Err(LookupFailure::Bogus(_)) => "bogus".to_owned(),
+        Err(LookupFailure::Unavailable) => "failed".to_owned(),
         Ok(validated) => match validated.security {
             Security::Bogus => "bogus".to_owned(),
             Security::Indeterminate => "failed".to_owned(),
@@ -106,8 +106,8 @@ const fn outcome(validated: &Validated) -> &'static str {
 
 fn detail(lookup: &Lookup) -> String {
     let reason = match &lookup.result {
-        Err(Failure::Bogus(reason)) => reason.clone(),
-        Err(Failure::Unavailable) => String::new(),
+        Err(LookupFailure::Bogus(reason)) => reason.clone(),
+        Err(LookupFailure::Unavailable) => String::new(),
         Ok(validated) => validated.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     lookup.failed.iter().fold(reason, |text, failure| format!("{text}; {failure}"))

@@ -6,7 +6,7 @@
 
 use super::load::Submitted;
 use super::mail::{Fate, Mail};
-use dane_relay::lab::MxHost;
+use dane_relay::lab::RunningMxHost;
 use dane_relay::lab::mx::behaviour::Received;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,12 +27,12 @@ impl Lives {
 
 /// A mail host through all lives.
 pub(crate) struct Watched {
-    pub(crate) host: MxHost,
+    pub(crate) host: RunningMxHost,
     lives: Lives,
 }
 
 impl Watched {
-    pub(crate) fn new(host: MxHost) -> Self {
+    pub(crate) fn new(host: RunningMxHost) -> Self {
         Self { host, lives: Lives::default() }
     }
 

@@ -15,7 +15,7 @@ mod mail;
 mod relay;
 
 use dane_relay::lab::mx::behaviour::{Behaviour, Mailboxes};
-use dane_relay::lab::{Lab, MxHost};
+use dane_relay::lab::{Lab, RunningMxHost};
 use ledger::{Arrived, Watched};
 use load::Load;
 use mail::mix;
@@ -45,7 +45,7 @@ struct World {
     home: Home,
     sink: Watched,
     back: Watched,
-    _refusing: MxHost,
+    _refusing: RunningMxHost,
     _folder: TempDir,
     _lab: Lab,
 }
@@ -53,7 +53,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let nobody = Behaviour { known: Mailboxes::Only(BTreeSet::new()), ..Behaviour::default() };
-        let start = |name, behaviour| MxHost::start(name, Ipv4Addr::LOCALHOST, 0, behaviour);
+        let start = |name, behaviour| RunningMxHost::start(name, Ipv4Addr::LOCALHOST, 0, behaviour);
         let sink = start("mx.sink.test", Behaviour::default()).await.unwrap();
         let back = start("mx.back.test", Behaviour::default()).await.unwrap();
         let refusing = start("mx.refused.test", nobody).await.unwrap();

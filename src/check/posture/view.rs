@@ -1,0 +1,58 @@
+//! `relay watch list|show`: what will go wrong with the domains that mail goes to, as a relay that runs has
+//! found it, and a text for whoever runs them. The JSON form is stable.
+
+use super::letter::letter;
+use super::store::{self, WatchedDomain};
+use crate::config::Config;
+use crate::smtp::address::Domain;
+use crate::state_dir;
+use crate::text::paragraph;
+
+/// Where the words begin in their line.
+const COLUMN: usize = 26;
+
+/// The domains that are watched, those with findings first.
+#[must_use]
+pub fn list(config: &Config) -> Vec<WatchedDomain> {
+    let mut all = store::read(state_dir::open(&config.spool).as_ref());
+    all.sort_by(|a, b| (a.findings.is_empty(), &a.domain).cmp(&(b.findings.is_empty(), &b.domain)));
+    all
+}
+
+/// One of them.
+#[must_use]
+pub fn show(config: &Config, domain: &Domain) -> Option<WatchedDomain> {
+    list(config).into_iter().find(|known| known.domain == domain.as_str())
+}
+
+/// The list for people.
+#[must_use]
+pub fn list_text(all: &[WatchedDomain], config: &Config) -> String {
+    if all.is_empty() && config.watch.domains == 0 {
+        return "No domain is watched: [watch] domains in the configuration says how many are to be.\n".to_owned();
+    }
+    if all.is_empty() {
+        return "No domain has been looked at yet: a relay that runs does it, one after the other.\n".to_owned();
+    }
+    let mut text = String::new();
+    for known in all {
+        let kinds: Vec<&str> = known.findings.iter().map(|finding| finding.kind.word()).collect();
+        let said = if kinds.is_empty() { "nothing to say".to_owned() } else { kinds.join(", ") };
+        let said = format!("{}; {said}; {}", known.verdict, known.at.to_second());
+        text.push_str(&paragraph(&known.domain, &said, COLUMN));
+    }
+    text
+}
+
+/// One domain for people, with the text that can be sent.
+#[must_use]
+pub fn show_text(known: &WatchedDomain) -> String {
+    let mut text = format!("{}  {}, looked at {}\n", known.domain, known.verdict, known.at.to_second());
+    if known.findings.is_empty() {
+        return text + "Nothing was found that will stop mail.\n";
+    }
+    for finding in &known.findings {
+        text.push_str(&paragraph(&format!("  {}", finding.kind.word()), &finding.detail, COLUMN));
+    }
+    text + "\nA text for the contact, which the relay never sends by itself:\n\n" + &letter(known)
+}
