@@ -16,6 +16,7 @@ pub(super) fn seen(der: &[u8], end: CertificateEnd) -> Option<CertificateSeen> {
         not_after: Timestamp(certificate.validity().not_after.timestamp().saturating_mul(1000)),
         sha256: sha256_hex(der),
         end,
+        sent: 1,
         public: false,
     })
 }

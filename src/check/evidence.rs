@@ -5,7 +5,7 @@
 //! diagnosis can be repeated from a file, elsewhere and later.
 
 use crate::clock::Timestamp;
-use crate::outcome::{Cause, ExceptionInForce, PathFailure, Question};
+use crate::outcome::{Cause, ExceptionInForce, PathFailure, Phase, Question};
 use crate::resolve::probe::ProbeResult;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,14 @@ pub struct ShortPatience {
     pub check_ms: u64,
     /// By delivery, in milliseconds.
     pub delivery_ms: u64,
+}
+
+impl ShortPatience {
+    /// Whether what failed is only this patience: delivery has more (RFC 5321 §4.5.3.2).
+    #[must_use]
+    pub fn ended_with(self, cause: &Cause) -> bool {
+        matches!(cause, Cause::TimedOut { phase, .. } if *phase != Phase::Connect)
+    }
 }
 
 /// A policy (MTA-STS) that is announced and cannot be used (RFC 8461 §3.3).
@@ -276,6 +284,9 @@ pub struct CertificateSeen {
     pub sha256: String,
     /// What its end means.
     pub end: CertificateEnd,
+    /// How many certificates the server sent, this one included.
+    #[serde(default)]
+    pub sent: usize,
     /// Whether it leads to a root that is trusted here, is about the host, and bears the receipts of
     /// public logs (RFC 6962 §3.3), which an authority of a firewall has none of.
     #[serde(default)]

@@ -9,7 +9,7 @@ use super::report::ShownChain;
 use crate::clock::Timestamp;
 use crate::deliver::driver::{Mailer, Probe};
 use crate::deliver::{Planned, Target};
-use crate::outcome::{Cause, DaneScope, PathFailure, Phase, Question, TlsVerdict};
+use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
 use crate::resolve::answer::Trace;
 use crate::resolve::probe::ProbeReply;
@@ -76,7 +76,7 @@ impl Observation {
         let seen = |probed: &ProbedServer| match (&probed.step, &probed.probe) {
             (Planned::Try(target), Some(probe)) => {
                 let public = certificate::is_public(mailer, &target.peer.host, &probe.certificates, at);
-                Some(server_seen(target, probe, at).with_public_certificate(public))
+                Some(server_seen(target, probe, at).with_chain(probe.certificates.len(), public))
             }
             (Planned::Try(_) | Planned::Skip { .. }, _) => None,
         };
@@ -107,9 +107,9 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
 }
 
 impl ServerSeen {
-    fn with_public_certificate(mut self, public: bool) -> Self {
+    fn with_chain(mut self, sent: usize, public: bool) -> Self {
         if let Some(certificate) = &mut self.certificate {
-            certificate.public = public;
+            (certificate.sent, certificate.public) = (sent, public);
         }
         self
     }
@@ -124,9 +124,9 @@ pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
         && probe.seen.signed
 }
 
-/// Whether it was only our patience that ended, where delivery has more (RFC 5321 §4.5.3.2).
-pub(super) fn is_impatience(cause: &Cause, short: Option<ShortPatience>) -> bool {
-    short.is_some() && matches!(cause, Cause::TimedOut { phase, .. } if *phase != Phase::Connect)
+/// Whether it was only our patience that ended.
+fn is_impatience(cause: &Cause, short: Option<ShortPatience>) -> bool {
+    short.is_some_and(|short| short.ended_with(cause))
 }
 
 /// What was waited for in vain, and how long delivery would wait.

@@ -22,7 +22,6 @@ pub use crate::outcome::Certainty;
 pub(super) use proof::said;
 
 use super::evidence::{DnsProbe, Evidence, ProbeRole};
-use super::observation::is_impatience;
 use super::verdict::Verdict;
 use crate::outcome::{Cause, Side};
 use serde::{Deserialize, Serialize};
@@ -153,45 +152,15 @@ fn base(evidence: &Evidence) -> Diagnosis {
 
 /// Whether what stands in the way of mail is only that a server was not waited for as long as delivery waits.
 fn is_unseen(evidence: &Evidence) -> bool {
+    let Some(short) = evidence.patience else { return false };
     let cause = evidence.delivery.cause.as_ref();
     let of_servers =
         evidence.servers.iter().filter(|server| !server.control).filter_map(|server| server.cause.as_ref());
-    let mut unseen = of_servers.filter(|cause| is_impatience(cause, evidence.patience));
-    match evidence.delivery.delivers {
-        true => cause.is_some_and(|cause| is_impatience(cause, evidence.patience)),
-        false => cause.is_some() && unseen.next().is_some(),
+    let mut unseen = of_servers.filter(|cause| short.ended_with(cause));
+    if evidence.delivery.delivers {
+        return cause.is_some_and(|cause| short.ended_with(cause));
     }
-}
-
-fn with(base: Diagnosis, finding: CheckFinding, evidence: &Evidence) -> Diagnosis {
-    let level = match (base.level, finding.certainty) {
-        (Verdict::Ok, _) => Verdict::Warning,
-        // Whatever explains it: delivery waits longer, and may succeed.
-        (Verdict::Inconclusive, _) if is_unseen(evidence) => Verdict::Inconclusive,
-        (Verdict::Inconclusive, Certainty::Likely | Certainty::Proven) => Verdict::Fault,
-        (level, _) => level,
-    };
-    let do_not = (level != Verdict::Warning
-        || finding.word.starts_with("local-")
-        || finding.word.starts_with("resolver"))
-    .then(|| "do not switch DANE off for the domain: it works, and the answers are what is missing".to_owned())
-    .filter(|_| has_dane(evidence))
-    .filter(|_| finding.word.contains("dns") || finding.word.starts_with("resolver") || finding.word.contains("tcp53"));
-    Diagnosis {
-        level,
-        side: Some(finding.side),
-        certainty: finding.certainty,
-        word: finding.word.to_owned(),
-        also: finding.also.into_iter().map(str::to_owned).collect(),
-        decide: None,
-        sentence: finding.sentence,
-        proof: if finding.proof.is_empty() { base.proof } else { finding.proof },
-        hand_over: if finding.hand_over.is_empty() { base.hand_over } else { finding.hand_over },
-        advice: if finding.bridge.is_some() { None } else { base.advice },
-        bridge: finding.bridge,
-        do_not,
-        mail: base.mail,
-    }
+    cause.is_some() && unseen.next().is_some()
 }
 
 /// Whether anybody has seen TLSA records of the domain; about what nobody has seen there is no advice.
