@@ -75,10 +75,10 @@ impl DnsCase<'_> {
     fn dead(&self, line: &ServerProbes<'_>) -> CheckFinding {
         let sentence =
             format!("The resolver {} has no usable answer to anything, while other ways to the DNS work.", line.server);
-        // One that says it has failed may sit behind what cuts everybody off; the zone's own servers
-        // show that nothing does. One that is silent may be cut off itself.
+        // One that says it has failed may sit behind what cuts everybody off; the zone's own servers, asked
+        // the same over the same transport, show that nothing does. One that is silent may be cut off itself.
         let says_so = line.probes.iter().any(|probe| matches!(probe.seen.reply, ProbeReply::ErrorCode(_)));
-        let way_is_free = self.lines.iter().any(|other| other.whom == Whom::Authority && other.alive());
+        let way_is_free = self.authority_answers_what_fails(line);
         let certainty = if says_so && way_is_free { Certainty::Proven } else { Certainty::Likely };
         let mut finding = CheckFinding::new("resolver-side", Side::Resolver, certainty, sentence);
         if certainty != Certainty::Proven {
