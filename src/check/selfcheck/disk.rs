@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(48 * 3600);
 
 /// What was free at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Room {
+struct DiskRoom {
     at: Timestamp,
     octets: u64,
     inodes: u64,
@@ -40,7 +40,7 @@ pub(super) fn look(config: &SpoolConfig, now: Timestamp) -> SelfCheck {
         Ok(found) => found,
         Err(error) => return SelfCheck::new(CHECK, Verdict::Fault, format!("{}: {error}", path.display())),
     };
-    let room = Room { at: now, octets: found.f_bavail.saturating_mul(found.f_frsize), inodes: found.f_favail };
+    let room = DiskRoom { at: now, octets: found.f_bavail.saturating_mul(found.f_frsize), inodes: found.f_favail };
     // A file system that makes its inodes as it goes says 0 of 0.
     let has_inodes = found.f_files > 0;
     let enough = room.octets >= config.min_free_bytes && (!has_inodes || room.inodes >= config.min_free_inodes);
@@ -58,9 +58,9 @@ pub(super) fn look(config: &SpoolConfig, now: Timestamp) -> SelfCheck {
 }
 
 /// Keeps a look; gives the oldest of those that are kept. A disk that fails costs the trend and nothing else.
-fn noted(store: &dyn SmallStore, room: Room) -> Option<Room> {
+fn noted(store: &dyn SmallStore, room: DiskRoom) -> Option<DiskRoom> {
     let kept = store.read(NAME, LIMIT).ok().flatten().unwrap_or_default();
-    let mut looks: Vec<Room> = serde_json::from_slice(&kept).unwrap_or_default();
+    let mut looks: Vec<DiskRoom> = serde_json::from_slice(&kept).unwrap_or_default();
     looks.retain(|look| look.at < room.at);
     let oldest = looks.first().copied();
     looks.push(room);
@@ -73,7 +73,7 @@ fn noted(store: &dyn SmallStore, room: Room) -> Option<Room> {
 }
 
 /// In how many hours nothing is free, if that is soon.
-fn full_in(before: Room, now: Room, has_inodes: bool) -> Option<u64> {
+fn full_in(before: DiskRoom, now: DiskRoom, has_inodes: bool) -> Option<u64> {
     let passed = now.at.since(before.at);
     if passed < TREND_OVER {
         return None;
@@ -91,8 +91,8 @@ fn full_in(before: Room, now: Room, has_inodes: bool) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn room(hour: i64, octets: u64, inodes: u64) -> Room {
-        Room { at: Timestamp(hour * 3_600_000), octets, inodes }
+    fn room(hour: i64, octets: u64, inodes: u64) -> DiskRoom {
+        DiskRoom { at: Timestamp(hour * 3_600_000), octets, inodes }
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct TypeCarried {
 }
 
 #[derive(Debug)]
-struct Look {
+struct NameLook {
     at: Timestamp,
     name: u64,
     record_type: &'static str,
@@ -58,7 +58,7 @@ fn mark(name: &Name) -> u64 {
 
 /// The last names that were asked for on a path.
 #[derive(Debug, Default)]
-pub(super) struct Carried(VecDeque<Look>);
+pub(super) struct Carried(VecDeque<NameLook>);
 
 impl Carried {
     /// Forgets what became of a question.
@@ -74,7 +74,7 @@ impl Carried {
         if self.0.len() >= NAMES_LIMIT {
             self.0.pop_front();
         }
-        self.0.push_back(Look { at, name, record_type, came });
+        self.0.push_back(NameLook { at, name, record_type, came });
     }
 
     /// What came and what did not, by type.
