@@ -127,7 +127,8 @@ async fn ready(State(admin): State<AdminPort>) -> impl IntoResponse {
     match (admin.stop.is_cancelled(), admin.spool.admit(0)) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
         (false, Ok(())) => {
-            let doubts: String = doubts(&admin.pipelines.borrow().out.dns).into_iter().map(|doubt| doubt + "\n").collect();
+            let doubts: String =
+                doubts(&admin.pipelines.borrow().out.dns).into_iter().map(|doubt| doubt + "\n").collect();
             (StatusCode::OK, format!("ready\n{doubts}"))
         }
         (false, Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
