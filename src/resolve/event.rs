@@ -27,9 +27,9 @@ pub enum DnsEvent<'a> {
     },
     /// What a path has carried of one type lately.
     PathCarried {
-        /// Which.
+        /// The path to the DNS.
         path: &'a PathName,
-        /// What.
+        /// The type, and how its questions fared.
         carried: TypeCarried,
     },
     /// A look-up has an answer, and some paths did not.

@@ -5,7 +5,7 @@
 //! without a usable answer is only that path's failure (RFC 7672 §2.1).
 
 mod asking;
-pub mod carried;
+pub(crate) mod carried;
 pub(super) mod channel;
 mod exchange;
 pub(super) mod health;
