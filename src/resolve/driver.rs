@@ -69,7 +69,7 @@ pub struct Dns {
     flights: Flights<LookupKey, Arc<Lookup>>,
     counts: Mutex<TlsaCounts>,
     pub(super) clock: Clock,
-    listener: Listener,
+    pub(super) listener: Listener,
 }
 
 impl Dns {

@@ -163,6 +163,37 @@ fn is_unseen(evidence: &Evidence) -> bool {
     cause.is_some() && unseen.next().is_some()
 }
 
+fn with(base: Diagnosis, finding: CheckFinding, evidence: &Evidence) -> Diagnosis {
+    let level = match (base.level, finding.certainty) {
+        (Verdict::Ok, _) => Verdict::Warning,
+        // Whatever explains it: delivery waits longer, and may succeed.
+        (Verdict::Inconclusive, _) if is_unseen(evidence) => Verdict::Inconclusive,
+        (Verdict::Inconclusive, Certainty::Likely | Certainty::Proven) => Verdict::Fault,
+        (level, _) => level,
+    };
+    let do_not = (level != Verdict::Warning
+        || finding.word.starts_with("local-")
+        || finding.word.starts_with("resolver"))
+    .then(|| "do not switch DANE off for the domain: it works, and the answers are what is missing".to_owned())
+    .filter(|_| has_dane(evidence))
+    .filter(|_| finding.word.contains("dns") || finding.word.starts_with("resolver") || finding.word.contains("tcp53"));
+    Diagnosis {
+        level,
+        side: Some(finding.side),
+        certainty: finding.certainty,
+        word: finding.word.to_owned(),
+        also: finding.also.into_iter().map(str::to_owned).collect(),
+        decide: None,
+        sentence: finding.sentence,
+        proof: if finding.proof.is_empty() { base.proof } else { finding.proof },
+        hand_over: if finding.hand_over.is_empty() { base.hand_over } else { finding.hand_over },
+        advice: if finding.bridge.is_some() { None } else { base.advice },
+        bridge: finding.bridge,
+        do_not,
+        mail: base.mail,
+    }
+}
+
 /// Whether anybody has seen TLSA records of the domain; about what nobody has seen there is no advice.
 fn has_dane(evidence: &Evidence) -> bool {
     let is_of_domain =

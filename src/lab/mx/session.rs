@@ -131,9 +131,9 @@ impl Session<'_> {
         }
     }
 
-    fn in_tls(&self, phase: Phase) -> Phase {
-        let goes_wrong_there = self.tls.is_some() && self.behaviour().troubles.contains_key(&Phase::EhloInTls);
-        if phase == Phase::Ehlo && goes_wrong_there { Phase::EhloInTls } else { phase }
+    fn in_tls(&self, phase: TroubleAt) -> TroubleAt {
+        let goes_wrong_there = self.tls.is_some() && self.behaviour().troubles.contains_key(&TroubleAt::EhloInTls);
+        if phase == TroubleAt::Ehlo && goes_wrong_there { TroubleAt::EhloInTls } else { phase }
     }
 
     async fn obey(&mut self, verb: &str, rest: &str, wire: &mut Wire) -> io::Result<Option<End>> {
