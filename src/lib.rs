@@ -4,7 +4,7 @@
 //!
 //! 1. A permitted client hands it in, and [`accept`] collects envelope and content.
 //! 2. [`spool`] makes both durable; only then does the client hear 250.
-//! 3. [`route`] divides its recipients by next hop.
+//! 3. `route` divides its recipients by next hop.
 //! 4. [`resolve`] asks the DNS for MX hosts, addresses and TLSA records, and keeps with each
 //!    answer what DNSSEC says about it.
 //! 5. [`policy`] decides for each MX host what a connection must look like, and later whether
@@ -22,8 +22,8 @@
 //! |---|---|
 //! | the binary | `main` with `cli`, and `lab`, which nobody else names |
 //! | the story | [`observe`] → [`pipeline`] → [`check`], [`command`] → [`service`] |
-//! | the stages | [`spool`] → [`accept`] → [`route`] → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
-//! | small states over a restart | [`state_dir`] |
+//! | the stages | [`spool`] → [`accept`] → `route` → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
+//! | small states over a restart | `state_dir` |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
 //! | the language of the standards, time, connections, lines of text | [`smtp`], [`clock`], [`net`], [`text`] |

@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction, WatchAction};
 use cli::lookup::DnsOutput;
 use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, say, usual_file};
-use cli::{check, lookup, manual, operator, send_test, serve, setup};
+use cli::{audit, check, lookup, manual, operator, reload, send_test, serve, setup, trouble};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
 use dane_relay::command::dns::DnsDetail;
@@ -60,13 +60,13 @@ async fn run(command: CliCommand) -> ExitCode {
         }
         CliCommand::Queue { action } => operator::queue(action).await,
         CliCommand::Why { what_if: Some(supposition), of_domain: Some(domain), place, .. } => {
-            operator::what_if(supposition, &domain, &place).await
+            trouble::what_if(supposition, &domain, &place).await
         }
         CliCommand::Why { subject, place, .. } => operator::why(&subject.unwrap_or_default(), &place).await,
-        CliCommand::Watch { action: WatchAction::List { place } } => operator::watch_list(&place),
-        CliCommand::Watch { action: WatchAction::Show { domain, place } } => operator::watch_show(&domain, &place),
-        CliCommand::Incidents { place } => operator::incidents(&place).await,
-        CliCommand::Audit(options) => operator::audit(options).await,
+        CliCommand::Watch { action: WatchAction::List { place } } => trouble::watch_list(&place),
+        CliCommand::Watch { action: WatchAction::Show { domain, place } } => trouble::watch_show(&domain, &place),
+        CliCommand::Incidents { place } => trouble::incidents(&place).await,
+        CliCommand::Audit(options) => audit::audit(options).await,
         CliCommand::Status { place } => operator::status(&place).await,
         CliCommand::Config { action: ConfigAction::Check { config } } => {
             serve::check_config(config.or_else(usual_file)).await
@@ -77,6 +77,8 @@ async fn run(command: CliCommand) -> ExitCode {
                 Err(error) => complain(EXIT_CONFIG, &error.to_string()),
             }
         }
+        CliCommand::Reload { place } => reload::reload(&place).await,
+        CliCommand::Config { action: ConfigAction::Diff { file, output } } => reload::diff(file, output.form()).await,
         CliCommand::Config { action: ConfigAction::Example } => say(config::REFERENCE),
         CliCommand::Completions { shell } => say(&manual::completions(Cli::command(), shell)),
         CliCommand::Manual { directory } => match manual::write_pages(Cli::command(), &directory) {

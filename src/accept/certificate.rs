@@ -86,7 +86,7 @@ pub struct Files {
 }
 
 /// What the files held.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct PemTexts {
     certificate: Vec<u8>,
     private_key: Vec<u8>,
@@ -118,6 +118,13 @@ impl KeyPairInUse {
         *read = texts;
         *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair?);
         Ok(Reload::Replaced)
+    }
+
+    /// Changes to a pair that was read from the same files meanwhile.
+    pub fn take_over(&self, other: &Self) {
+        let texts = other.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = texts;
+        *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = other.pair();
     }
 
     /// When the certificate in use expires; `None` when it cannot be parsed.

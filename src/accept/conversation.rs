@@ -117,6 +117,12 @@ impl Conversation {
         self.session.inside_message()
     }
 
+    /// Whether the next thing to come is a message.
+    #[must_use]
+    pub fn between_messages(&self) -> bool {
+        self.session.between_messages()
+    }
+
     /// The protocol word of the session.
     #[must_use]
     pub(super) fn protocol(&self) -> &'static str {
@@ -184,6 +190,11 @@ impl Conversation {
     /// The relay stops.
     pub(super) fn stop(&mut self) {
         self.on(Event::Stop);
+    }
+
+    /// Other rules hold for sessions from now on.
+    pub fn reconfigured(&mut self) {
+        self.on(Event::Reconfigured);
     }
 
     fn on(&mut self, event: Event) {

@@ -1,4 +1,4 @@
-//! Listener, sockets, TLS, timeouts, limits: the part of the stage that touches the world
+//! Sockets, TLS, timeouts, limits: the part of the stage that touches the world
 //! (RFC 5321 §3.8, §4.5.3.2.7; RFC 3207 §4).
 //!
 //! It does what the [`Conversation`] wishes and brings back what came of it. A stop lets a
@@ -20,15 +20,12 @@ use futures_util::FutureExt as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Octets asked of the socket at once: a usual message in one call.
 const READ_SIZE: usize = 32 * 1024;
@@ -38,7 +35,7 @@ const OUTPUT_LIMIT: usize = 16 * 1024;
 /// How long a handshake may take. Far above any honest one.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a message on its way in may go on after a stop.
-const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 /// How long sessions may take to end once they are cut; after it they are dropped.
 const CUT_WAIT: Duration = Duration::from_secs(10);
 /// How long, and how many octets, a client that was told goodbye may still send. Closing with
@@ -48,11 +45,6 @@ const LINGER_OCTETS: usize = 256 * 1024;
 /// The most sessions of clients that may not relay: they must not take the places of those that
 /// may.
 const DENIED_SESSIONS: usize = 20;
-/// How often the files of the certificate are looked at: whoever renews one waits a minute, or
-/// sends SIGHUP.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
-/// The wait after the system could not give us a connection (too many open files).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Told what happens.
 pub type AcceptObserver = Arc<dyn Fn(AcceptEvent) + Send + Sync>;
@@ -64,12 +56,13 @@ pub struct Acceptor {
     clock: Clock,
     tls: Option<TlsAcceptor>,
     certificate: Option<Arc<KeyPairInUse>>,
-    certificate_check: Duration,
     observe: AcceptObserver,
     rules: Arc<Rules>,
-    places: Arc<Semaphore>,
-    denied_places: Arc<Semaphore>,
+    places: Places,
+    denied_places: Places,
     grace: Duration,
+    /// Another one has taken its place.
+    succeeded: CancellationToken,
 }
 
 impl Acceptor {
@@ -82,21 +75,39 @@ impl Acceptor {
         tls: Option<ListenerTls>,
         observe: AcceptObserver,
     ) -> Self {
-        let listen = &config.listen;
-        let offer = if tls.is_some() { TlsOffer::Available } else { TlsOffer::Unavailable };
-        let rules = Arc::new(Rules::new(&config, offer));
-        let places = Arc::new(Semaphore::new(listen.max_sessions.min(Semaphore::MAX_PERMITS)));
-        let denied_places = Arc::new(Semaphore::new(DENIED_SESSIONS));
+        let rules = Arc::new(Rules::new(&config, offer(tls.as_ref())));
         let certificate = tls.as_ref().map(|tls| Arc::clone(&tls.certificate));
         let tls = tls.map(|tls| TlsAcceptor::from(tls.server));
-        let (grace, certificate_check) = (GRACE, CERTIFICATE_CHECK);
-        Self { config, spool, clock, tls, certificate, certificate_check, observe, rules, places, denied_places, grace }
+        let (places, denied_places) = (Places::default(), Places::default());
+        let (grace, succeeded) = (GRACE, CancellationToken::new());
+        Self { config, spool, clock, tls, certificate, observe, rules, places, denied_places, grace, succeeded }
     }
 
-    /// Another time than the usual minute between two looks at the files of the certificate.
+    /// The one by another configuration, which may be the same: sessions have no reason to end where nothing
+    /// is different for them. Otherwise those of this one end between two messages.
     #[must_use]
-    pub fn with_certificate_check(self, certificate_check: Duration) -> Self {
-        Self { certificate_check, ..self }
+    pub fn succeeded_by(self: &Arc<Self>, config: Arc<Config>, tls: ListenerTls) -> Arc<Self> {
+        let is_alike = self.tls.is_some()
+            && *self.rules == Rules::new(&config, offer(Some(&tls)))
+            && self.config.listen.is_alike_for_sessions(&config.listen);
+        match (&self.certificate, is_alike) {
+            (Some(certificate), true) => {
+                certificate.take_over(&tls.certificate);
+                Arc::clone(self)
+            }
+            (Some(_) | None, _) => {
+                let (spool, observe) = (Arc::clone(&self.spool), Arc::clone(&self.observe));
+                // Sessions of both are counted together.
+                let (places, denied_places) = (self.places.clone(), self.denied_places.clone());
+                let new = Self::new(config, spool, self.clock.clone(), Some(tls), observe);
+                Arc::new(Self { places, denied_places, grace: self.grace, ..new })
+            }
+        }
+    }
+
+    /// Lets the sessions end that have begun with this one, each between two messages.
+    pub fn let_go(&self) {
+        self.succeeded.cancel();
     }
 
     /// Another time than the usual half minute for messages on their way in after a stop.
@@ -106,18 +117,40 @@ impl Acceptor {
     }
 
     /// A connection with its place, or why there is none.
-    fn place(self: &Arc<Self>, peer: SocketAddr, stop: &Stop) -> Result<ClientConnection, RefusalReason> {
+    pub(super) fn place(self: &Arc<Self>, peer: SocketAddr, stop: &Stop) -> Result<ClientConnection, RefusalReason> {
         let standing = standing(&self.config.listen.clients, peer.ip());
-        let (places, reason) = match standing {
-            ClientAccess::Permitted => (&self.places, RefusalReason::TooManySessions),
-            ClientAccess::Denied => (&self.denied_places, RefusalReason::TooManyDenied),
+        let (places, most, reason) = match standing {
+            ClientAccess::Permitted => (&self.places, self.config.listen.max_sessions, RefusalReason::TooManySessions),
+            ClientAccess::Denied => (&self.denied_places, DENIED_SESSIONS, RefusalReason::TooManyDenied),
         };
-        let place = Arc::clone(places).try_acquire_owned().map_err(|_| reason)?;
+        let place = places.take(most).ok_or(reason)?;
         Ok(ClientConnection { acceptor: Arc::clone(self), peer, standing, stop: stop.clone(), _place: place })
     }
 
+    /// Says until when the certificate of the listener is good.
+    pub fn tell_certificate(&self) {
+        if let Some(certificate) = &self.certificate {
+            self.tell(AcceptEvent::CertificateInUse { expires_at: certificate.expires_at() });
+        }
+    }
+
+    /// Exchanges the certificate when its files have changed; sessions keep the one they have.
+    pub async fn reread_certificate(&self) {
+        let Some(certificate) = self.certificate.clone() else { return };
+        match tokio::task::spawn_blocking(move || certificate.reload()).await {
+            Ok(Ok(Reload::Unchanged)) => {}
+            Ok(Ok(Reload::Replaced)) => self.tell_certificate(),
+            Ok(Err(error)) => self.tell(AcceptEvent::CertificateRefused { error: error.to_string() }),
+            Err(panicked) => self.tell(AcceptEvent::CertificateRefused { error: panicked.to_string() }),
+        }
+    }
+
+    pub(super) fn tell(&self, event: AcceptEvent) {
+        (self.observe)(event);
+    }
+
     /// Sends a client away for whom there is no place.
-    fn refuse<S>(&self, mut stream: S, peer: SocketAddr, reason: RefusalReason)
+    pub(super) fn refuse<S>(&self, mut stream: S, peer: SocketAddr, reason: RefusalReason)
     where
         S: AsyncWrite + Unpin,
     {
@@ -128,23 +161,37 @@ impl Acceptor {
     }
 }
 
-/// Opens the listening sockets, so that a port in use is an error of the start.
-///
-/// # Errors
-/// The address that could not be had, and what the system said.
-pub async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for &address in addresses {
-        listeners.push(TcpListener::bind(address).await.map_err(|error| (address, error))?);
+fn offer(tls: Option<&ListenerTls>) -> TlsOffer {
+    tls.map_or(TlsOffer::Unavailable, |_| TlsOffer::Available)
+}
+
+/// How many sessions there are.
+#[derive(Clone, Default)]
+struct Places(Arc<AtomicUsize>);
+
+/// One of them; given back when it is dropped.
+struct TakenPlace(Places);
+
+impl Places {
+    /// None where that many are taken.
+    fn take(&self, most: usize) -> Option<TakenPlace> {
+        let one_more = |taken| (taken < most).then_some(taken + 1);
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        Some(TakenPlace(self.clone()))
     }
-    Ok(listeners)
+}
+
+impl Drop for TakenPlace {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// How far a stop has gone.
 #[derive(Clone, Default)]
-struct Stop {
+pub(super) struct Stop {
     /// No new session, no new message.
-    begun: CancellationToken,
+    pub(super) begun: CancellationToken,
     /// Not even the rest of a message.
     cut: CancellationToken,
     /// Sessions that do not end are dropped.
@@ -152,41 +199,18 @@ struct Stop {
 }
 
 impl Stop {
-    fn new(begun: CancellationToken) -> Self {
+    pub(super) fn new(begun: CancellationToken) -> Self {
         Self { begun, ..Self::default() }
     }
 
     /// Waits for the stop, and then presses whoever has not ended harder and harder. Never ends.
-    async fn press(&self, grace: Duration) {
+    pub(super) async fn press(&self, grace: Duration) {
         self.begun.cancelled().await;
         sleep(grace).await;
         self.cut.cancel();
         sleep(CUT_WAIT).await;
         self.dropped.cancel();
         std::future::pending().await
-    }
-}
-
-/// Serves until `stop`, then until every session has ended.
-pub async fn run(acceptor: Arc<Acceptor>, listeners: Vec<TcpListener>, stop: CancellationToken) {
-    let stop = Stop::new(stop);
-    let tasks = TaskTracker::new();
-    if let Some(certificate) = &acceptor.certificate {
-        let watching = watch_certificate(Arc::clone(&acceptor), Arc::clone(certificate), stop.begun.clone());
-        tasks.spawn(watching);
-    }
-    for listener in listeners {
-        tasks.spawn(listen(Arc::clone(&acceptor), listener, tasks.clone(), stop.clone()));
-    }
-    let all_end = async {
-        stop.begun.cancelled().await;
-        tasks.close();
-        tasks.wait().await;
-    };
-    tokio::select! {
-        biased;
-        () = all_end => {}
-        () = stop.press(acceptor.grace) => {}
     }
 }
 
@@ -208,72 +232,14 @@ where
     }
 }
 
-/// Exchanges the certificate when its files change (looked at now and then, and at SIGHUP).
-async fn watch_certificate(acceptor: Arc<Acceptor>, certificate: Arc<KeyPairInUse>, stop: CancellationToken) {
-    let tell = |event| (acceptor.observe)(event);
-    tell(AcceptEvent::CertificateInUse { expires_at: certificate.expires_at() });
-    // Without the signal, which the system may refuse, the clock alone does it.
-    let mut hangup = signal(SignalKind::hangup()).ok();
-    loop {
-        let hung_up = async {
-            match &mut hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = sleep(acceptor.certificate_check) => {}
-            _signal = hung_up => {}
-        }
-        let reading = Arc::clone(&certificate);
-        match tokio::task::spawn_blocking(move || reading.reload()).await {
-            Ok(Ok(Reload::Unchanged)) => {}
-            Ok(Ok(Reload::Replaced)) => {
-                tell(AcceptEvent::CertificateInUse { expires_at: certificate.expires_at() });
-            }
-            Ok(Err(error)) => tell(AcceptEvent::CertificateRefused { error: error.to_string() }),
-            Err(panicked) => tell(AcceptEvent::CertificateRefused { error: panicked.to_string() }),
-        }
-    }
-}
-
-async fn listen(acceptor: Arc<Acceptor>, listener: TcpListener, tasks: TaskTracker, stop: Stop) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.begun.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                let (listener, error) = (listener.local_addr().ok(), error.to_string());
-                (acceptor.observe)(AcceptEvent::ListenerFailed { listener, error });
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        match acceptor.place(peer, &stop) {
-            Ok(connection) => {
-                // Replies are written in whole groups; waiting for more to send would only delay them.
-                let _ = socket.set_nodelay(true);
-                tasks.spawn(connection.run(socket));
-            }
-            Err(reason) => acceptor.refuse(socket, peer, reason),
-        }
-    }
-}
-
 /// One client's connection.
-struct ClientConnection {
+pub(super) struct ClientConnection {
     acceptor: Arc<Acceptor>,
     peer: SocketAddr,
     standing: ClientAccess,
     stop: Stop,
     /// Given back at the end.
-    _place: OwnedSemaphorePermit,
+    _place: TakenPlace,
 }
 
 /// Why a stream is left.
@@ -283,7 +249,7 @@ enum Left {
 }
 
 impl ClientConnection {
-    async fn run<S>(self, stream: S)
+    pub(super) async fn run<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -390,7 +356,7 @@ impl ClientConnection {
     where
         S: AsyncRead + Unpin + Send,
     {
-        let inside_message = conversation.inside_message();
+        let (inside_message, between_messages) = (conversation.inside_message(), conversation.between_messages());
         let idle_timeout = self.acceptor.config.listen.idle_timeout;
         let input = conversation.input();
         input.reserve(READ_SIZE);
@@ -398,6 +364,7 @@ impl ClientConnection {
             biased;
             () = self.stop.cut.cancelled() => conversation.stop(),
             () = self.stop.begun.cancelled(), if !inside_message => conversation.stop(),
+            () = self.acceptor.succeeded.cancelled(), if between_messages => conversation.reconfigured(),
             read = timeout(idle_timeout, stream.read_buf(input)) => match read {
                 Ok(Ok(0) | Err(_)) => return false,
                 Ok(Ok(_)) => {}

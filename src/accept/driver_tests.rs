@@ -2,7 +2,8 @@
 #![expect(clippy::disallowed_methods, reason = "the tests are the clients")]
 
 use super::test_spool::TestSpool;
-use super::{AcceptEvent, Acceptor, ClientAccess, CloseReason, RefusalReason, RefusedAt, bind, run, tls};
+use super::{AcceptEvent, Acceptor, ClientAccess, CloseReason, RefusalReason, RefusedAt, tls};
+use crate::accept::ports::{self, Ports};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::smtp::address::ReversePath;
@@ -14,7 +15,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -48,11 +50,25 @@ impl TestRelay {
         let clock = Clock::manual(Timestamp(1_795_261_468_000));
         let acceptor =
             Acceptor::new(Arc::new(config), Arc::clone(&spool) as _, clock, Some(tls), observe).with_grace(grace);
-        let acceptor = acceptor.with_certificate_check(Duration::from_millis(50));
-        let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
-        let address = listeners[0].local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(run(Arc::new(acceptor), listeners, stop.clone()));
+        let (stop, acceptor) = (CancellationToken::new(), Arc::new(acceptor));
+        acceptor.tell_certificate();
+        let (acceptors, latest) = watch::channel(Arc::clone(&acceptor));
+        let ports = Ports::new(latest, stop.clone()).with_grace(grace);
+        ports.open_and_close(ports.prepare(&["127.0.0.1:0".parse().unwrap()]).await.unwrap());
+        let address = ports.addresses()[0];
+        let running = tokio::spawn(async move {
+            let rereading = async {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    acceptor.reread_certificate().await;
+                }
+            };
+            tokio::select! {
+                () = ports.all_end() => {}
+                () = rereading => {}
+            }
+            drop(acceptors);
+        });
         Self { address, spool, events, stop, running, directory }
     }
 
@@ -441,9 +457,9 @@ async fn a_message_that_does_not_finish_after_a_stop_is_cut_and_not_queued() {
 
 #[tokio::test]
 async fn a_port_in_use_is_an_error_of_the_start() {
-    let first = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
-    let address = first[0].local_addr().unwrap();
-    let (failed, _) = bind(&[address]).await.unwrap_err();
+    let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = first.local_addr().unwrap();
+    let failed = ports::open(&[address]).await.err().unwrap().address;
     assert_eq!(failed, address);
 }
 

@@ -26,6 +26,7 @@ mod conversation;
 pub mod driver;
 mod header_charset;
 pub mod intake;
+pub(crate) mod ports;
 mod received;
 mod replies;
 mod rules;
@@ -44,7 +45,7 @@ mod session_tests;
 #[cfg(test)]
 mod test_spool;
 
-pub use driver::{Acceptor, bind, run};
+pub use driver::Acceptor;
 
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -178,6 +179,8 @@ pub enum CloseReason {
     TimedOut,
     /// The relay stops.
     Stopped,
+    /// Other rules hold now, so the client is to come again.
+    Reconfigured,
     /// Too many bad commands.
     TooManyBadCommands,
     /// BDAT with an unreadable size: where the next command begins is unknown.

@@ -225,6 +225,12 @@ pub(super) fn stopping() -> Reply {
     Reply::new(421, 3, 2, "the relay is stopping, try again later")
 }
 
+/// Other rules hold for sessions from now on.
+#[must_use]
+pub(super) fn reconfigured() -> Reply {
+    Reply::new(421, 3, 2, "the relay has a new configuration, connect again")
+}
+
 /// A fault in this program.
 #[must_use]
 pub(super) fn internal_fault() -> Reply {

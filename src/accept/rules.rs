@@ -9,7 +9,7 @@ use crate::smtp::address::{Domain, Host, Mailbox, ReversePath};
 use std::net::IpAddr;
 
 /// What the operator chose, as far as sessions have to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
     /// Our name.
     pub hostname: Domain,

@@ -119,6 +119,12 @@ impl Session {
         }
     }
 
+    /// Whether the next thing to come is a message.
+    #[must_use]
+    pub const fn between_messages(&self) -> bool {
+        matches!(self.state, State::AwaitMail)
+    }
+
     /// What the content has to keep.
     #[must_use]
     pub(super) fn content_limits(&self) -> MessageLimits {
@@ -142,6 +148,7 @@ impl Session {
         match (event, state) {
             (Event::TimedOut, _) => (State::Ended, Step::Close(replies::timed_out(), CloseReason::TimedOut)),
             (Event::Stop, _) => (State::Ended, Step::Close(replies::stopping(), CloseReason::Stopped)),
+            (Event::Reconfigured, _) => (State::Ended, Step::Close(replies::reconfigured(), CloseReason::Reconfigured)),
             (Event::Command(Ok(command)), state) => self.command(state, command),
             (Event::Command(Err(error)), state) => self.bad_command(state, error),
             (Event::Admitted(Ok(())), State::Admitting(mail)) => {

@@ -34,6 +34,8 @@ pub(super) enum Event {
     TimedOut,
     /// The relay stops.
     Stop,
+    /// Other rules hold from now on.
+    Reconfigured,
 }
 
 /// What is to be done.

@@ -1,6 +1,7 @@
 //! A spool in memory for the tests of the listener: takes messages, gives none.
 
 use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
@@ -40,6 +41,8 @@ impl BodyWriter for MemorySpool {
 
 #[async_trait]
 impl Spool for TestSpool {
+    fn set_limits(&self, _limits: &SpoolConfig) {}
+
     fn admit(&self, _size: u64) -> Result<(), SpoolError> {
         if self.full.load(Ordering::SeqCst) { Err(SpoolError::Full) } else { Ok(()) }
     }

@@ -20,7 +20,7 @@ mod listed;
 mod observation;
 mod opinions;
 mod port_holder;
-pub(crate) mod posture;
+pub mod posture;
 mod probes;
 mod queue;
 mod report;

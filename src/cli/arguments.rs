@@ -1,6 +1,8 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
-use super::operator::{AuditOptions, EXIT_CODES, QueueAction, SpoolOptions};
+use super::audit::AuditOptions;
+use super::operator::{EXIT_CODES, QueueAction, SpoolOptions};
+use super::reload::{DIFF_CODES, RELOAD_CODES};
 use super::send_test::{SEND_TEST_EXIT_CODES, SendTestArguments};
 use super::setup::{SETUP_HELP, SetupArguments};
 use super::terminal::load;
@@ -8,6 +10,7 @@ use super::values::{domain, sender};
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Color;
 use dane_relay::command::dns;
+use dane_relay::command::queue::OutputForm;
 use dane_relay::command::what_if::Supposition;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
 use dane_relay::smtp::address::{Domain, ReversePath};
@@ -120,6 +123,12 @@ pub(crate) enum CliCommand {
     /// Say whether the relay runs, and how it is.
     #[command(after_help = EXIT_CODES)]
     Status {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// Let the running relay take over its configuration file; what is under way goes on.
+    #[command(after_help = RELOAD_CODES)]
+    Reload {
         #[command(flatten)]
         place: SpoolOptions,
     },
@@ -290,6 +299,14 @@ pub(crate) enum ConfigAction {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Show what a reload would change: between what the running relay uses and the file.
+    #[command(after_help = DIFF_CODES)]
+    Diff {
+        /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print a configuration with every key, its meaning and its default.
     Example,
 }
@@ -300,6 +317,12 @@ pub(crate) struct Output {
     /// JSON instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Output {
+    pub(crate) const fn form(&self) -> OutputForm {
+        if self.json { OutputForm::Json } else { OutputForm::Text }
+    }
 }
 
 /// What overrides the configuration file, or stands in for it.

@@ -1,13 +1,16 @@
 //! What the command line alone needs: arguments, exit codes, the terminal, the orders of an operator.
 
 pub(crate) mod arguments;
+pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod log;
 pub(crate) mod lookup;
 pub(crate) mod manual;
 pub(crate) mod operator;
+pub(crate) mod reload;
 pub(crate) mod send_test;
 pub(crate) mod serve;
 pub(crate) mod setup;
 pub(crate) mod terminal;
+pub(crate) mod trouble;
 pub(crate) mod values;

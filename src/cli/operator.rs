@@ -1,4 +1,4 @@
-//! The operator's commands on the queue and its ledger: `relay queue`, `why`, `audit`, `status`.
+//! The operator's commands on the queue and its ledger: `relay queue`, `why`, `status`.
 //!
 //! Reading needs no relay that runs; orders do. Exit codes: 0 done, 1 nothing fits or something
 //! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does
@@ -7,27 +7,18 @@
 
 use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
 use clap::{Args, Subcommand};
-use dane_relay::check::posture::view as watch;
 use dane_relay::clock::Clock;
-use dane_relay::command::audit;
-use dane_relay::command::incidents;
 use dane_relay::command::queue::{self, Filter, OutputForm};
-use dane_relay::command::reconcile::reconcile;
 use dane_relay::command::status::Running;
-use dane_relay::command::tracking::{TrackingError, TrackingLog};
-use dane_relay::command::what_if::{self, Supposition};
 use dane_relay::command::why;
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
 use dane_relay::service::control::{self, AskError, ControlReply, Request};
-use dane_relay::smtp::address::Domain;
-use dane_relay::spool::audit::Depth;
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
 use dane_relay::spool::open_ledger;
 use dane_relay::text::{counted, harmless};
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,7 +40,7 @@ pub(crate) struct SpoolOptions {
     /// Configuration file, which names the spool; without it $RELAY_CONFIG, or
     /// /etc/relay/relay.toml where that exists.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -63,25 +54,6 @@ impl SpoolOptions {
     pub(crate) const fn form(&self) -> OutputForm {
         if self.json { OutputForm::Json } else { OutputForm::Text }
     }
-}
-
-/// `relay audit`
-#[derive(Args)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct AuditOptions {
-    /// Look at the state database alone; without this, all that waits is read and verified, too.
-    #[arg(long)]
-    quick: bool,
-    /// Compare with these files of Exchange's message tracking log instead (MSGTRK*.LOG): which
-    /// messages did Exchange hand over that the relay does not know, and the reverse.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "quick")]
-    exchange_tracking: Vec<PathBuf>,
-    /// The Send connector that leads to this relay, where Exchange has several; may be given again.
-    /// Without it all count but Exchange's own between its servers.
-    #[arg(long, value_name = "NAME", requires = "exchange_tracking")]
-    connector: Vec<String>,
-    #[command(flatten)]
-    place: SpoolOptions,
 }
 
 /// `relay queue …`
@@ -269,18 +241,23 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
             format!("{} {}{left}{more}\n", counted(*acted as u64, "message"), act.done())
         }
         ControlReply::Failed { error } => return complain(EXIT_IO, error),
-        ControlReply::Status(_) => String::new(),
+        ControlReply::Refused { why } => return complain(EXIT_CONFIG, why),
+        ControlReply::Status(_) | ControlReply::Reloaded { .. } | ControlReply::Settings { .. } => String::new(),
     };
     if form == OutputForm::Text {
         say(&text);
     }
     match answer {
         ControlReply::Done { acted: 0, .. } | ControlReply::Done { left_alone: 1.., .. } => ExitCode::from(1),
-        ControlReply::Done { .. } | ControlReply::Status(_) => ExitCode::SUCCESS,
+        ControlReply::Done { .. }
+        | ControlReply::Status(_)
+        | ControlReply::Reloaded { .. }
+        | ControlReply::Settings { .. } => ExitCode::SUCCESS,
         // An answer that ends without its last line was cut off.
         ControlReply::Acted { .. }
         | ControlReply::Busy { .. }
         | ControlReply::Held { .. }
+        | ControlReply::Refused { .. }
         | ControlReply::Failed { .. } => ExitCode::from(EXIT_IO),
     }
 }
@@ -293,96 +270,6 @@ pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
             OutputForm::Json => say(&format!("{:#}\n", why.json())),
         };
         Ok(ExitCode::from(why.exit_code()))
-    });
-    answer.await
-}
-
-pub(crate) fn watch_list(place: &SpoolOptions) -> ExitCode {
-    let config = match place.config() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let all = watch::list(&config);
-    say(&match place.form() {
-        OutputForm::Text => watch::list_text(&all, &config),
-        OutputForm::Json => serde_json::to_string_pretty(&all).unwrap_or_default() + "\n",
-    })
-}
-
-pub(crate) fn watch_show(domain: &Domain, place: &SpoolOptions) -> ExitCode {
-    let config = match place.config() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let Some(known) = watch::show(&config, domain) else {
-        return complain(1, &format!("{domain} is not watched; `relay watch list` says which domains are"));
-    };
-    say(&match place.form() {
-        OutputForm::Text => watch::show_text(&known),
-        OutputForm::Json => serde_json::to_string_pretty(&known).unwrap_or_default() + "\n",
-    })
-}
-
-pub(crate) async fn what_if(supposition: Supposition, domain: &Domain, place: &SpoolOptions) -> ExitCode {
-    let answer = with_ledger(place, async |ledger| {
-        let found = what_if::what_if(ledger, supposition, domain).await?;
-        match place.form() {
-            OutputForm::Text => say(&found.text()),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
-        };
-        Ok(ExitCode::from(found.exit_code()))
-    });
-    answer.await
-}
-
-pub(crate) async fn incidents(place: &SpoolOptions) -> ExitCode {
-    let answer = with_ledger(place, async |ledger| {
-        let found = incidents::incidents(ledger).await?;
-        match place.form() {
-            OutputForm::Text => say(&incidents::text(&found)),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
-        };
-        Ok(ExitCode::SUCCESS)
-    });
-    answer.await
-}
-
-pub(crate) async fn audit(options: AuditOptions) -> ExitCode {
-    let AuditOptions { quick, exchange_tracking, connector, place } = options;
-    if !exchange_tracking.is_empty() {
-        return reconcile_with(&exchange_tracking, &connector, &place).await;
-    }
-    let depth = if quick { Depth::Rows } else { Depth::Everything };
-    let answer = with_ledger(&place, async |ledger| {
-        let found = audit::audit(ledger, depth).await?;
-        match place.form() {
-            OutputForm::Text => say(&audit::text(&found)),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
-        };
-        Ok(ExitCode::from(audit::exit_code(&found)))
-    });
-    answer.await
-}
-
-#[expect(clippy::disallowed_methods, reason = "a command reads the files that it was given")]
-async fn reconcile_with(files: &[PathBuf], connectors: &[String], place: &SpoolOptions) -> ExitCode {
-    let mut log = TrackingLog::default();
-    for file in files {
-        let name = file.display().to_string();
-        let read = File::open(file)
-            .map_err(TrackingError::from)
-            .and_then(|opened| log.read(&name, BufReader::new(opened), connectors));
-        if let Err(error) = read {
-            return complain(EXIT_IO, &format!("{name}: {error}"));
-        }
-    }
-    let answer = with_ledger(place, async |ledger| {
-        let found = reconcile(ledger, log).await?;
-        match place.form() {
-            OutputForm::Text => say(&found.text()),
-            OutputForm::Json => say(&format!("{:#}\n", found.json())),
-        };
-        Ok(ExitCode::from(found.exit_code()))
     });
     answer.await
 }
@@ -445,7 +332,7 @@ pub(crate) async fn with_ledger(
     })
 }
 
-fn cannot_ask(error: &AskError) -> ExitCode {
+pub(crate) fn cannot_ask(error: &AskError) -> ExitCode {
     let code = match error {
         AskError::NotRunning(_) | AskError::Silent(_) => EXIT_UNAVAILABLE,
         AskError::Denied(_) => EXIT_DENIED,

@@ -1,8 +1,9 @@
 //! `relay serve`, and whether its configuration can be used.
 
 use super::log;
-use super::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say};
+use super::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say, usual_file};
 use dane_relay::clock::Clock;
+use dane_relay::config::ConfigSource;
 use dane_relay::service::notify;
 use dane_relay::service::start::{self, Remedy, StartError};
 use std::path::PathBuf;
@@ -10,19 +11,20 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
-    let config = match load(path.as_deref()) {
-        Ok(config) => config,
-        Err(message) => return complain(EXIT_CONFIG, &message),
+    let source = path.or_else(usual_file).map_or(ConfigSource::Default, ConfigSource::File);
+    let loaded = match source.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
     };
     if let Err(message) = log::begin() {
         return complain(EXIT_CONFIG, &message);
     }
-    let doubts = config.doubts(Clock::system().now());
+    let doubts = loaded.config.doubts(Clock::system().now());
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return complain(EXIT_IO, &format!("cannot start: {error}")),
     };
-    let relay = match start::start(config, Clock::system()).await {
+    let relay = match start::start_from(source, loaded, Clock::system()).await {
         Ok(relay) => relay,
         Err(error) => return complain(exit_code_of(&error), &error.to_string()),
     };

@@ -12,6 +12,17 @@ use std::time::Duration;
 /// Where the words begin.
 const COLUMN: usize = 15;
 
+/// How it stands with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// Since when it is in force.
+    pub since: Timestamp,
+    /// When the file was refused after that, and why.
+    pub refused: Option<(Timestamp, String)>,
+    /// What comes into force with the next start, a line for each key.
+    pub at_restart: Vec<String>,
+}
+
 /// A relay that runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Running {
@@ -25,6 +36,9 @@ pub struct Running {
     pub smtp: Vec<SocketAddr>,
     /// Where it is watched.
     pub admin: SocketAddr,
+    /// The configuration in force.
+    #[serde(default)]
+    pub config: Option<ConfigStatus>,
     /// Why no mail is taken at the moment.
     pub refuses: Option<String>,
     /// Messages that wait.
@@ -63,6 +77,7 @@ impl Running {
         let mut line = |label: &str, words: &str| text.push_str(&paragraph(label, words, COLUMN));
         line("relay", &format!("version {}, process {}", self.version, self.pid));
         line("runs since", &format!("{} ({})", self.since.to_second(), age(self.since)));
+        self.config_lines(&mut line);
         line("takes mail", &self.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
         line("metrics", &format!("http://{}/metrics", self.admin));
         line("queue", &format!("{}{oldest}", counted(self.queued_messages, "message")));
@@ -100,6 +115,15 @@ impl Running {
             line("private zone", &format!("{zone}: nothing is validated in it"));
         }
         text
+    }
+
+    fn config_lines(&self, line: &mut impl FnMut(&str, &str)) {
+        let Some(ConfigStatus { since, refused, at_restart }) = &self.config else { return };
+        line("configuration", &format!("in force since {}", since.to_second()));
+        if let Some((at, why)) = refused {
+            line("", &format!("refused at {}: {why}", at.to_second()));
+        }
+        at_restart.iter().for_each(|change| line("", change));
     }
 
     /// The hosts that mail waits for, and why.

@@ -16,7 +16,9 @@ mod private_zone;
 mod roots;
 mod sender;
 mod sending;
+pub mod settings;
 mod show;
+mod source;
 mod together;
 mod upstream;
 mod watch;
@@ -31,7 +33,9 @@ pub use private_zone::PrivateZone;
 pub use roots::RootsError;
 pub use sender::SenderPattern;
 pub use sending::{HostRule, Rate, closest_rule};
+pub use settings::LoadedConfig;
 pub use show::{REFERENCE, shown};
+pub use source::{ConfigSource, spool_of};
 pub use upstream::Upstream;
 pub use watch::WatchConfig;
 
@@ -75,7 +79,7 @@ pub enum ConfigError {
 }
 
 /// The whole configuration.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The name we greet, say EHLO and sign reports with.
@@ -133,7 +137,7 @@ impl Default for Config {
 }
 
 /// `[listen]`: who may hand mail in, and how much.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
     /// Addresses to listen on.
@@ -186,6 +190,14 @@ impl Default for Listen {
     }
 }
 
+impl Listen {
+    /// Whether sessions under both are alike, wherever they come in.
+    #[must_use]
+    pub fn is_alike_for_sessions(&self, other: &Self) -> bool {
+        self == &Self { smtp: self.smtp.clone(), ..other.clone() }
+    }
+}
+
 fn loopback_v4() -> IpNet {
     IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::LOCALHOST, 8).trunc())
 }
@@ -195,7 +207,7 @@ fn loopback_v6() -> IpNet {
 }
 
 /// `[spool]`: where accepted mail lives.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolConfig {
     /// The directory; made when it does not exist.
@@ -224,7 +236,7 @@ impl Default for SpoolConfig {
 }
 
 /// `[dns]`: whom we ask and what we trust. The words for resolvers are in `upstream.rs`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DnsConfig {
     /// How answers come to be trusted.
@@ -317,7 +329,7 @@ impl From<String> for TrustAnchorSource {
 
 /// `[tls]`: how connections to mail servers are protected where nothing stronger applies, and
 /// whose certificates count.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// Who vouches for the certificates of `tls://` and `https://` upstreams, of the hosts that
@@ -362,7 +374,7 @@ impl From<String> for RootsSource {
 }
 
 /// `[delivery]`: how mail goes out.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryConfig {
     /// The port of MX hosts; their TLSA records are looked up for this port.
@@ -413,7 +425,7 @@ impl Default for DeliveryConfig {
 }
 
 /// `[retry]`: when a message is tried again, and when it is given up.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// The wait after the first failed attempt; it doubles with each further one.
@@ -438,7 +450,7 @@ impl Default for Retry {
 }
 
 /// `[admin]`: the port for Prometheus and health checks.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminConfig {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.

@@ -10,7 +10,7 @@ use std::time::Duration;
 const RETURN_LIMIT: u64 = 10 * 1024 * 1024;
 
 /// `[notify]`: delays, size and texts of reports.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NotifyConfig {
     /// How old a message must be for the ordinary warning that it waits.

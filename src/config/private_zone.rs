@@ -31,13 +31,13 @@ struct WithServers {
 
 impl<'de> Deserialize<'de> for PrivateZone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Written)
+        deserializer.deserialize_any(ZoneVisitor)
     }
 }
 
-struct Written;
+struct ZoneVisitor;
 
-impl<'de> Visitor<'de> for Written {
+impl<'de> Visitor<'de> for ZoneVisitor {
     type Value = PrivateZone;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

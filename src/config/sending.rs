@@ -64,7 +64,7 @@ impl TryFrom<String> for Rate {
 }
 
 /// `[[host]]`: what holds for certain receiving hosts, counted together.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostRule {
     /// The names of MX hosts, `*.mail.protection.outlook.com`, or their addresses, `[192.0.2.0/24]`.

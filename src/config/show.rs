@@ -3,6 +3,7 @@
 //! The reference file holds every key with its default, which a test holds against the code; what
 //! the operator wrote is laid over it.
 
+use super::settings::{LoadedConfig, Settings};
 use super::{Config, ConfigError, read, system_hostname};
 use std::path::Path;
 use toml::{Table, Value};
@@ -15,20 +16,36 @@ pub const REFERENCE: &str = include_str!("../../deploy/relay.toml");
 /// # Errors
 /// As [`Config::load`].
 pub fn shown(path: Option<&Path>) -> Result<String, ConfigError> {
-    let text = match path {
-        Some(path) => read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
-        None => String::new(),
-    };
+    let text = text(path)?;
     effective(&text, path.unwrap_or_else(|| Path::new("default")))
+}
+
+fn text(path: Option<&Path>) -> Result<String, ConfigError> {
+    match path {
+        Some(path) => read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source }),
+        None => Ok(String::new()),
+    }
+}
+
+/// The configuration of a file, or the default one.
+pub(super) fn loaded(path: Option<&Path>) -> Result<LoadedConfig, ConfigError> {
+    let text = text(path)?;
+    let config = Config::parse(&text, path.unwrap_or_else(|| Path::new("default")))?;
+    Ok(LoadedConfig { config, settings: Settings::of(&every_key(&text)) })
 }
 
 fn effective(text: &str, path: &Path) -> Result<String, ConfigError> {
     Config::parse(text, path)?;
+    Ok(every_key(text).to_string())
+}
+
+/// What a good file says, laid over the defaults.
+pub(super) fn every_key(text: &str) -> Table {
     let mut all: Table = REFERENCE.parse().unwrap_or_default();
     all.remove("postmaster");
     all.insert("hostname".to_owned(), Value::String(system_hostname().to_string()));
     lay_over(&mut all, text.parse().unwrap_or_default());
-    Ok(all.to_string())
+    all
 }
 
 fn lay_over(below: &mut Table, above: Table) {

@@ -46,7 +46,7 @@ impl fmt::Debug for SecretLine {
 
 /// How one logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mechanism {
+pub(super) enum LoginMechanism {
     /// RFC 7677.
     ScramSha256,
     /// RFC 4616.
@@ -55,7 +55,7 @@ pub(super) enum Mechanism {
     Login,
 }
 
-impl Mechanism {
+impl LoginMechanism {
     const fn word(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",
@@ -102,16 +102,16 @@ pub(super) type Unsound = &'static str;
 impl LoginExchange {
     /// The exchange and its first line. `nonce` is random, and printable without a comma.
     #[must_use]
-    pub(super) fn begin(mechanism: Mechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
+    pub(super) fn begin(mechanism: LoginMechanism, login: &Login, nonce: &str) -> (Self, SecretLine) {
         let user = &login.user;
         let (stage, line) = match mechanism {
-            Mechanism::Plain => {
+            LoginMechanism::Plain => {
                 let all = format!("\0{user}\0{}", login.password());
                 (LoginStage::Said, format!("AUTH PLAIN {}", BASE64.encode(all.as_bytes())))
             }
-            Mechanism::Login => (LoginStage::Name, "AUTH LOGIN".to_owned()),
-            Mechanism::ScramSha256 => {
-                let user = prepared(user).unwrap_or(user.into());
+            LoginMechanism::Login => (LoginStage::Name, "AUTH LOGIN".to_owned()),
+            LoginMechanism::ScramSha256 => {
+                let user = prepared(user).unwrap_or_else(|_| user.into());
                 // RFC 5802 §5.1: comma and equals sign have another meaning there.
                 let first = format!("n={},r={nonce}", user.replace('=', "=3D").replace(',', "=2C"));
                 let line = format!("AUTH SCRAM-SHA-256 {}", BASE64.encode(format!("{NO_BINDING}{first}").as_bytes()));
@@ -230,7 +230,7 @@ mod tests {
     const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     fn example() -> LoginExchange {
-        let (exchange, line) = LoginExchange::begin(Mechanism::ScramSha256, &Login::new("user", "pencil"), NONCE);
+        let (exchange, line) = LoginExchange::begin(LoginMechanism::ScramSha256, &Login::new("user", "pencil"), NONCE);
         assert_eq!(said(&line), format!("AUTH SCRAM-SHA-256 {}", encoded("n,,n=user,r=rOprNGfwEbeRWgbNEkqO")));
         exchange
     }
@@ -273,7 +273,7 @@ mod tests {
     fn rfc4013_name_and_password_are_proven_in_one_form_however_they_were_typed() {
         let last = |user: &str, password: &str| {
             let (mut exchange, first) =
-                LoginExchange::begin(Mechanism::ScramSha256, &Login::new(user, password), NONCE);
+                LoginExchange::begin(LoginMechanism::ScramSha256, &Login::new(user, password), NONCE);
             (said(&first), said(&exchange.answer(&encoded(SERVER_FIRST)).unwrap()))
         };
         let composed = last("J\u{fc}rgen", "gew\u{fc}rz IX");
@@ -285,10 +285,10 @@ mod tests {
     #[test]
     fn rfc4616_2_and_login_say_name_and_password_as_they_are() {
         let login = Login::new("tim", "tanstaaftanstaaf");
-        let (exchange, line) = LoginExchange::begin(Mechanism::Plain, &login, "");
+        let (exchange, line) = LoginExchange::begin(LoginMechanism::Plain, &login, "");
         assert_eq!(said(&line), "AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm");
         assert_eq!(exchange.ended(), Ok(()));
-        let (mut exchange, line) = LoginExchange::begin(Mechanism::Login, &login, "");
+        let (mut exchange, line) = LoginExchange::begin(LoginMechanism::Login, &login, "");
         assert_eq!(said(&line), "AUTH LOGIN");
         assert!(exchange.ended().is_err());
         assert_eq!(said(&exchange.answer("VXNlcm5hbWU6").unwrap()), encoded("tim"));
@@ -301,13 +301,16 @@ mod tests {
     fn the_strongest_way_that_both_know_comes_first() {
         let usable = |offered: &str, password: &str| {
             let offered: Vec<String> = offered.split(' ').map(str::to_owned).collect();
-            Mechanism::usable(&offered, &Login::new("u", password)).into_iter().map(Mechanism::word).collect::<Vec<_>>()
+            LoginMechanism::usable(&offered, &Login::new("u", password))
+                .into_iter()
+                .map(LoginMechanism::word)
+                .collect::<Vec<_>>()
         };
         assert_eq!(usable("LOGIN plain GSSAPI scram-sha-256", "x"), ["SCRAM-SHA-256", "PLAIN", "LOGIN"]);
         assert_eq!(usable("LOGIN SCRAM-SHA-256", "gew\u{fc}rz"), ["SCRAM-SHA-256", "LOGIN"]);
         assert_eq!(usable("LOGIN SCRAM-SHA-256", "\u{7}"), ["LOGIN"], "what cannot be prepared goes as it is");
         assert!(usable("GSSAPI SCRAM-SHA-256-PLUS XOAUTH2", "x").is_empty());
-        let (_, line) = LoginExchange::begin(Mechanism::ScramSha256, &Login::new("a=b,c", "x"), "n");
+        let (_, line) = LoginExchange::begin(LoginMechanism::ScramSha256, &Login::new("a=b,c", "x"), "n");
         assert_eq!(said(&line), format!("AUTH SCRAM-SHA-256 {}", encoded("n,,n=a=3Db=2Cc,r=n")));
     }
 }

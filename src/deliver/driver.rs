@@ -105,6 +105,13 @@ impl Mailer {
         }
     }
 
+    /// One by another configuration, with what was learnt of servers and none of the connections.
+    #[must_use]
+    pub fn succeeded_by(&self, config: &Config, roots: WebPki) -> Self {
+        let Self { silence, crowds, small_first, network, clock, .. } = self.clone();
+        Self { silence, crowds, small_first, ..Self::new(config, roots, network, clock) }
+    }
+
     /// The same, speaking from a place at a server, with at most so many messages on a connection.
     #[must_use]
     pub fn seated(&self, seat: &Arc<HostSeat>, most_messages: u32) -> Self {

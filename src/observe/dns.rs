@@ -112,6 +112,14 @@ impl DnsMetrics {
         }
     }
 
+    /// Other paths are asked from now on.
+    pub(super) fn forget_paths(&self) {
+        self.path_healthy.reset();
+        self.strips.reset();
+        self.tlsa_most.reset();
+        self.lately.reset();
+    }
+
     fn carried(&self, path: &PathName, carried: &TypeCarried) {
         let [upstream, transport] = labels(path);
         for (result, names) in [("came", carried.came), ("lost", carried.lost)] {

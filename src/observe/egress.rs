@@ -22,6 +22,7 @@ impl EgressMetrics {
 
     /// As many as the configuration has.
     pub(super) fn certificates(&self, all: &[CertificateEndsAt]) {
+        self.certificate_expiry.reset();
         for CertificateEndsAt { domains, at } in all {
             let seconds = at.map_or(0, Timestamp::unix_seconds);
             self.certificate_expiry.with_label_values(&[domains]).set(seconds);

@@ -23,7 +23,7 @@ pub(crate) struct IncidentMetrics {
 pub(crate) struct CheckSeen {
     /// In the numbers of `relay check`.
     pub(crate) status: u8,
-    /// In words.
+    /// What it found, in a sentence.
     pub(crate) detail: String,
 }
 

@@ -5,11 +5,13 @@
 //! The log has one line for each delivery attempt, with its TLS verdict, and never content.
 
 mod attempt;
+mod config;
 mod dns;
 mod egress;
 mod hosts;
 mod incidents;
 mod policy;
+mod process;
 mod reports;
 mod selfcheck;
 mod store;
@@ -88,6 +90,9 @@ pub struct Observer {
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
+    /// The configuration.
+    pub(crate) config: config::ConfigMetrics,
+    process: process::ProcessMetrics,
     /// Incidents.
     pub(crate) incidents: IncidentMetrics,
     /// The watch of other domains.
@@ -188,6 +193,8 @@ impl Observer {
             dns: DnsMetrics::new(&r)?,
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
+            config: config::ConfigMetrics::new(&r)?,
+            process: process::ProcessMetrics::new(&r)?,
             incidents: IncidentMetrics::new(&r)?,
             watch: watch::WatchMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
@@ -211,6 +218,7 @@ impl Observer {
     #[must_use]
     pub fn render(&self, stats: &SpoolStats, now: Timestamp) -> String {
         self.store.set(stats, now);
+        self.process.set(now);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be encoded");
@@ -294,6 +302,11 @@ impl Observer {
     /// What is probably not meant like this.
     pub fn doubt(&self, doubt: &str) {
         tracing::warn!("{doubt}");
+    }
+
+    /// Other paths to the DNS are asked from now on: nothing is known of them yet.
+    pub fn dns_paths_are_others(&self) {
+        self.dns.forget_paths();
     }
 
     /// Something happened in the DNS stage.

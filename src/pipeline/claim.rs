@@ -10,7 +10,7 @@ use crate::spool::{Claim, Pending, SpoolEntry, schedule};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,8 +27,14 @@ const MOST_CARRIED: usize = 10_000;
 const MOST_CLAIMED: usize = 500;
 /// Messages called in one go.
 const MOST_CALLED: usize = 500;
+
+/// The pipeline by the configuration that counts now: the latest one carries what is claimed next.
+pub type Pipelines = watch::Receiver<Arc<Pipeline>>;
+
 /// Takes due messages from the spool until `stop`, then lets what is under way end.
-pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+pub async fn run(pipelines: Pipelines, stop: CancellationToken) {
+    let latest = || Arc::clone(&pipelines.borrow());
+    let pipeline = latest();
     let slots = Arc::new(Semaphore::new(MOST_CARRIED));
     let tasks = TaskTracker::new();
     // The clock may have been set back while the relay was down.
@@ -53,7 +59,7 @@ pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
         }
         for claim in claims {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-            let pipeline = Arc::clone(&pipeline);
+            let pipeline = latest();
             tasks.spawn(async move {
                 pipeline.take_up(claim).await;
                 drop(slot);
@@ -64,7 +70,7 @@ pub async fn run(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     calling.abort();
     // What does not end in time is cut off; its recipients are still in the spool.
     let _ended_or_not = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
-    pipeline.out.mailer.close().await;
+    latest().out.mailer.close().await;
 }
 
 /// Makes due what is called to a place.

@@ -14,7 +14,7 @@ mod claim;
 mod conclude;
 mod eight_bit;
 mod failover;
-pub mod incidents;
+pub(crate) mod incidents;
 mod journal;
 mod lease;
 pub mod operate;
@@ -23,7 +23,7 @@ mod postmaster;
 mod reports;
 mod settle;
 
-pub use claim::run;
+pub use claim::{Pipelines, run};
 
 use crate::deliver::hosts::HostBounds;
 use crate::deliver::hosts::driver::{Call, HostLimits, HostSeat};
@@ -50,7 +50,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 type Unrecorded = Vec<Arc<HostSeat>>;
 
 /// Messages that are called, for the one that runs the pipeline.
-type Calls = tokio::sync::Mutex<mpsc::UnboundedReceiver<Call>>;
+type Calls = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Call>>>;
 
 /// Carries messages from the spool to their outcomes.
 pub struct Pipeline {
@@ -63,13 +63,13 @@ pub struct Pipeline {
     /// The words of reports.
     pub texts: Texts,
     /// What many domains have in common.
-    pub incidents: Incidents,
+    pub(crate) incidents: Arc<Incidents>,
     hosts: HostLimits,
     /// Messages that wait for a place and are called to it.
     calls: Calls,
-    backoff: Mutex<Backoff>,
-    failover: Mutex<failover::Failover>,
-    postmaster: postmaster::Postmaster,
+    backoff: Arc<Mutex<Backoff>>,
+    failover: Arc<Mutex<failover::Failover>>,
+    postmaster: Arc<postmaster::Postmaster>,
 }
 
 impl Pipeline {
@@ -82,13 +82,37 @@ impl Pipeline {
             spool,
             observer,
             texts,
-            incidents: Incidents::default(),
+            incidents: Arc::default(),
             hosts,
-            calls: tokio::sync::Mutex::new(calls),
-            backoff: Mutex::default(),
-            failover: Mutex::default(),
-            postmaster: postmaster::Postmaster::default(),
+            calls: Arc::new(tokio::sync::Mutex::new(calls)),
+            backoff: Arc::default(),
+            failover: Arc::default(),
+            postmaster: Arc::default(),
         }
+    }
+
+    /// One by another configuration, with the same spool and all that was learnt of next hops and hosts.
+    /// What this one has begun it ends by its own.
+    #[must_use]
+    pub fn succeeded_by(&self, out: Outbound, texts: Texts) -> Self {
+        Self {
+            out,
+            texts,
+            spool: Arc::clone(&self.spool),
+            observer: Arc::clone(&self.observer),
+            incidents: Arc::clone(&self.incidents),
+            hosts: self.hosts.clone(),
+            calls: Arc::clone(&self.calls),
+            backoff: Arc::clone(&self.backoff),
+            failover: Arc::clone(&self.failover),
+            postmaster: Arc::clone(&self.postmaster),
+        }
+    }
+
+    /// Its configuration counts from now on, also where one configuration counts for all.
+    pub fn takes_over(&self) {
+        self.hosts.set_limits(&self.out.config);
+        self.spool.set_limits(&self.out.config.spool);
     }
 
     /// The story of a message that [`crate::accept`] has put into the spool, from its claim to the record

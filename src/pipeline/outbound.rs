@@ -160,6 +160,37 @@ impl Outbound {
         Ok(Self { config, dns, sts, mailer, network, egress, exceptions, clock })
     }
 
+    /// Puts together what delivers by another configuration. What was learnt of the ways out, and which
+    /// weakenings are over, goes on; kept policies do where the same ways lead to them. All files that the
+    /// configuration names are read.
+    ///
+    /// # Errors
+    /// As [`Outbound::new`].
+    pub fn succeeded_by(&self, config: Arc<Config>, dns: Arc<Dns>, told: StsListener) -> Result<Self, OutboundError> {
+        let mailer = Arc::new(self.mailer.succeeded_by(&config, roots(&config)?));
+        let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
+        let asks_alike = Arc::ptr_eq(&dns, &self.dns)
+            && config.mta_sts == self.config.mta_sts
+            && config.tls.roots == self.config.tls.roots;
+        let sts = if asks_alike {
+            Arc::clone(&self.sts)
+        } else {
+            let ask = Arc::clone(&dns) as Arc<dyn Ask>;
+            Arc::new(StsClient::new(&config, ask, Arc::clone(&self.network), self.clock.clone(), told)?)
+        };
+        let exceptions = Arc::new(Exceptions::resumed(self.exceptions.ended(), &config.destination));
+        Ok(Self {
+            config,
+            dns,
+            sts,
+            mailer,
+            egress,
+            exceptions,
+            network: Arc::clone(&self.network),
+            clock: self.clock.clone(),
+        })
+    }
+
     /// Puts together what a command needs that ends soon and tells only its own result.
     ///
     /// # Errors

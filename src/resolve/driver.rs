@@ -21,7 +21,7 @@ use super::paths::{FetchError, Path, PathName, Source, in_order};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, DnsMode, TrustAnchorSource};
+use crate::config::{Config, DnsMode, TrustAnchorSource, Upstream};
 use crate::flight::Flights;
 use crate::outcome::{Cause, PathFailure, Question};
 use async_trait::async_trait;
@@ -111,6 +111,17 @@ impl Dns {
             clock,
             listener,
         })
+    }
+
+    /// Whether what was made by one configuration is what another one would make; the files that it names
+    /// are read. Certificate authorities are not compared: an encrypted path is always made again.
+    ///
+    /// # Errors
+    /// As [`Dns::new`].
+    pub fn is_alike(&self, before: &Config, now: &Config) -> Result<bool, DnsSetupError> {
+        let is_encrypted = |upstream: &Upstream| matches!(upstream, Upstream::Tls { .. } | Upstream::Https { .. });
+        let same_paths = before.dns == now.dns && !now.dns.upstreams.iter().any(is_encrypted);
+        Ok(same_paths && trusted(&now.dns.trust_anchors)? == self.anchors && self.own.searches_alike(now))
     }
 
     /// One validated look-up in the nouns of mail, with the trace of how it went.

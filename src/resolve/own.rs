@@ -92,6 +92,11 @@ impl Own {
         })
     }
 
+    /// Whether the system tries the same domains behind a name of one label.
+    pub(super) fn searches_alike(&self, config: &Config) -> bool {
+        self.search == setup::search_list(&config.dns)
+    }
+
     pub(super) fn realm(&self, way: Way, name: &str) -> Realm {
         let reason = |rfc, sentence: &str| {
             let name = Name::from_ascii(name).unwrap_or_else(|_| Name::root());

@@ -6,20 +6,20 @@
 //! recorded with what was done.
 #![expect(clippy::disallowed_methods, reason = "this driver owns the control socket and replaces a stale one")]
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::command::queue::{Filter, MOST_SELECTED, Selected};
 use crate::command::status::Running;
-use crate::config::Config;
+use crate::config::SpoolConfig;
+use crate::config::settings::{KeyChange, Settings};
 use crate::envelope::QueueId;
-use crate::observe::Observer;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
+use crate::service::reload::Reloading;
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
 use crate::spool::open_ledger;
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +52,10 @@ const MOST_CLIENTS: usize = 8;
 pub enum Request {
     /// How the relay is.
     Status,
+    /// Take over the configuration as it is in its file now.
+    Reload,
+    /// Which configuration is in force.
+    Settings,
     /// Do something with what waits.
     Act {
         /// What is done.
@@ -67,6 +71,21 @@ pub enum Request {
 pub enum ControlReply {
     /// To [`Request::Status`]; the last line.
     Status(Box<Running>),
+    /// To [`Request::Reload`]: it is in force; the last line.
+    Reloaded {
+        /// What is different.
+        changes: Vec<KeyChange>,
+    },
+    /// To [`Request::Reload`]: it cannot be used, and the one before stays in force; the last line.
+    Refused {
+        /// The reason, with the key to change.
+        why: String,
+    },
+    /// To [`Request::Settings`]; the last line.
+    Settings {
+        /// Every key with the value that counts.
+        settings: Settings,
+    },
     /// It is done with this message, and recorded.
     Acted {
         /// The message.
@@ -121,20 +140,12 @@ pub enum AskError {
 }
 
 /// What the socket serves.
-pub struct Control {
-    /// The operator's choices.
-    pub config: Arc<Config>,
-    /// Who carries orders out.
-    pub pipeline: Arc<Pipeline>,
-    /// Metrics and log.
-    pub observer: Arc<Observer>,
-    /// The time.
-    pub clock: Clock,
-    /// Where clients hand mail in.
-    pub smtp: Vec<SocketAddr>,
-    /// Where it is watched.
-    pub admin: SocketAddr,
-    /// When it started.
+pub(super) struct Control {
+    /// The spool of the relay, which no reload changes.
+    pub spool: SpoolConfig,
+    /// Who takes over another configuration, and knows the one in force.
+    pub reloading: Arc<Reloading>,
+    /// When the relay started.
     pub since: Timestamp,
 }
 
@@ -162,7 +173,7 @@ pub fn bind(spool: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves until the relay stops; then removes the socket.
-pub async fn run(control: Arc<Control>, listener: UnixListener, stop: CancellationToken) {
+pub(super) async fn run(control: Arc<Control>, listener: UnixListener, stop: CancellationToken) {
     let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
     let serving = async {
         loop {
@@ -177,17 +188,21 @@ pub async fn run(control: Arc<Control>, listener: UnixListener, stop: Cancellati
                     });
                 }
                 Err(error) => {
-                    control.observer.spool_failed("accept on the control socket", &error);
+                    control.pipeline().observer.spool_failed("accept on the control socket", &error);
                     tokio::time::sleep(PATIENCE).await;
                 }
             }
         }
     };
     let _stopped = stop.run_until_cancelled(serving).await;
-    let _gone = std::fs::remove_file(path(&control.config.spool.path));
+    let _gone = std::fs::remove_file(path(&control.spool.path));
 }
 
 impl Control {
+    fn pipeline(&self) -> Arc<Pipeline> {
+        self.reloading.service().pipeline()
+    }
+
     async fn serve(&self, stream: UnixStream) -> io::Result<()> {
         let uid = stream.peer_cred().ok().map(|peer| peer.uid());
         let mut stream = BufReader::new(stream);
@@ -196,7 +211,18 @@ impl Control {
         let stream = stream.get_mut();
         match serde_json::from_str(&line) {
             Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
-            Ok(Request::Status) => say(stream, &ControlReply::Status(Box::new(self.running()))).await,
+            Ok(Request::Status) => say(stream, &ControlReply::Status(Box::new(self.running().await))).await,
+            Ok(Request::Settings) => {
+                let settings = self.reloading.settings().await;
+                say(stream, &ControlReply::Settings { settings }).await
+            }
+            Ok(Request::Reload) => {
+                let answer = match Box::pin(self.reloading.reload()).await {
+                    Ok(changes) => ControlReply::Reloaded { changes },
+                    Err(refused) => ControlReply::Refused { why: refused.to_string() },
+                };
+                say(stream, &answer).await
+            }
             Ok(Request::Act { act, filter }) => {
                 let selected = match self.select(&filter, act).await {
                     Ok(selected) => selected,
@@ -211,10 +237,10 @@ impl Control {
         let more = selected.len() >= MOST_SELECTED;
         let (mut acted, mut left_alone) = (0, 0);
         for Selected { id, recipients, hold } in selected {
-            match self.pipeline.operate(order, id, &recipients, hold).await {
+            match self.pipeline().operate(order, id, &recipients, hold).await {
                 Ok(Acted::Done) => {
                     acted += 1;
-                    self.observer.operated(id, order.act, recipients.len());
+                    self.pipeline().observer.operated(id, order.act, recipients.len());
                     say(stream, &ControlReply::Acted { id, recipients: recipients.len() }).await?;
                 }
                 Ok(Acted::Busy) => {
@@ -232,28 +258,30 @@ impl Control {
     }
 
     async fn select(&self, filter: &Filter, act: Act) -> Result<Vec<Selected>, LedgerError> {
-        let ledger = open_ledger(&self.config.spool).await?;
-        filter.select(ledger.as_ref(), act, self.clock.now()).await
+        let ledger = open_ledger(&self.spool).await?;
+        filter.select(ledger.as_ref(), act, self.pipeline().out.clock.now()).await
     }
 
-    fn running(&self) -> Running {
-        let stats = self.pipeline.spool.stats();
+    async fn running(&self) -> Running {
+        let (pipeline, config) = (self.pipeline(), self.reloading.status().await);
+        let stats = pipeline.spool.stats();
         Running {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             since: self.since,
-            smtp: self.smtp.clone(),
-            admin: self.admin,
-            refuses: self.pipeline.spool.admit(0).err().map(|error| error.to_string()),
+            smtp: self.reloading.smtp(),
+            admin: self.reloading.admin(),
+            config: Some(config),
+            refuses: pipeline.spool.admit(0).err().map(|error| error.to_string()),
             queued_messages: stats.queued_messages,
             oldest: stats.oldest,
             spool_bytes: stats.bytes,
             damaged_records: stats.damaged_records,
-            next_hops_backing_off: self.pipeline.backing_off(),
-            hosts: self.pipeline.hosts(),
-            exceptions: self.pipeline.out.exceptions_now(),
-            private_zones: self.config.dns.private_zones.iter().map(ToString::to_string).collect(),
-            client_certificates: self.pipeline.out.egress.certificates(),
+            next_hops_backing_off: pipeline.backing_off(),
+            hosts: pipeline.hosts(),
+            exceptions: pipeline.out.exceptions_now(),
+            private_zones: pipeline.out.config.dns.private_zones.iter().map(ToString::to_string).collect(),
+            client_certificates: pipeline.out.egress.certificates(),
         }
     }
 }

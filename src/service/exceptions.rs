@@ -9,6 +9,7 @@
 use crate::check::Checker;
 use crate::config::{Config, Destination, DomainPattern};
 use crate::observe::Observer;
+use crate::pipeline::Pipelines;
 use crate::pipeline::outbound::Outbound;
 use crate::policy::exceptions::Exception;
 use crate::policy::exceptions::store;
@@ -25,23 +26,37 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const LOOKS_PER_TRIAL: usize = 60;
 
 /// Shows which weakenings are in force, and ends those that nothing needs any more, until `stop`.
-pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
-    if let Err(fault) = store::load(state_dir::open(&out.config.spool).as_ref()) {
-        observer.exceptions_unkept(&fault);
+pub async fn watch(pipelines: Pipelines, stop: CancellationToken) {
+    let _stopped = stop.run_until_cancelled(look_after(pipelines)).await;
+}
+
+async fn look_after(mut pipelines: Pipelines) {
+    let pipeline = Arc::clone(&pipelines.borrow());
+    if let Err(fault) = store::load(state_dir::open(&pipeline.out.config.spool).as_ref()) {
+        pipeline.observer.exceptions_unkept(&fault);
     }
     let mut before = BTreeSet::new();
     for look in 0_usize.. {
-        tell_changes(&out, &observer, &mut before);
-        if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
-            return;
+        let again = tokio::time::sleep(LOOK_EVERY);
+        tokio::pin!(again);
+        loop {
+            let pipeline = Arc::clone(&pipelines.borrow_and_update());
+            tell_changes(&pipeline.out, &pipeline.observer, &mut before);
+            tokio::select! {
+                biased;
+                () = &mut again => break,
+                reloaded = pipelines.changed() => if reloaded.is_err() {
+                    again.await;
+                    break;
+                }
+            }
         }
         if look % LOOKS_PER_TRIAL != 0 {
             continue;
         }
-        match stop.run_until_cancelled(Box::pin(end_needless(&out))).await {
-            None => return,
-            Some(Err(fault)) => observer.exceptions_unkept(&fault),
-            Some(Ok(())) => {}
+        let pipeline = Arc::clone(&pipelines.borrow());
+        if let Err(fault) = Box::pin(end_needless(&pipeline.out)).await {
+            pipeline.observer.exceptions_unkept(&fault);
         }
     }
 }

@@ -8,8 +8,8 @@
 use crate::check::analyse::Diagnosis;
 use crate::check::{CheckReport, Checker, selfcheck};
 use crate::outcome::Side;
-use crate::pipeline::Pipeline;
 use crate::pipeline::incidents::{IncidentChange, Judgement, ProbeOrder, Suspicion};
+use crate::pipeline::{Pipeline, Pipelines};
 use crate::smtp::address::Domain;
 use crate::spool::incident::{FailureKind, Incident, bounded};
 use crate::spool::open_ledger;
@@ -31,9 +31,11 @@ const PROBE_LIMIT: Duration = Duration::from_secs(20);
 const KNOWN_AT_START: usize = 50;
 
 /// Looks after incidents until the stop.
-pub async fn watch(pipeline: Arc<Pipeline>, stop: CancellationToken) {
-    take_up(&pipeline).await;
+pub(crate) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
+    let latest = || Arc::clone(&pipelines.borrow());
+    take_up(&latest()).await;
     while stop.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
+        let pipeline = latest();
         let now = pipeline.out.clock.now();
         for (check, seen) in pipeline.observer.incidents.checks() {
             pipeline.incidents.tracker().checked(check, seen.status, &seen.detail, now);

@@ -3,10 +3,14 @@
 mod admin;
 mod audit;
 pub mod control;
-mod egress;
+mod dns;
+mod error;
 pub mod exceptions;
-pub mod incidents;
+mod files;
+mod generation;
+mod incidents;
 pub mod notify;
+mod reload;
 mod selfcheck;
 pub mod start;
-pub mod watch;
+mod watch;

@@ -1,8 +1,7 @@
 //! A running relay looks at its own host, as `relay check --self` does.
 
 use crate::check::{history, selfcheck};
-use crate::observe::Observer;
-use crate::pipeline::outbound::Outbound;
+use crate::pipeline::Pipelines;
 use crate::state_dir;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +14,38 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// How often it is told how the ways to the DNS stand: what was lost grows old without a look-up.
 const STANDINGS_EVERY: Duration = Duration::from_secs(60);
 
-/// Looks at this host until `stop`, so that the alarm comes before the first user's call.
-pub async fn watch(out: Outbound, observer: Arc<Observer>, stop: CancellationToken) {
-    tokio::join!(watch_standings(&out, &stop), watch_host(&out, &observer, &stop));
+/// Looks at this host until `stop`, so that the alarm comes before the first user's call: soon after the
+/// start and after each reload, and every hour.
+pub(in crate::service) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
+    tokio::join!(watch_standings(pipelines.clone(), &stop), watch_host(pipelines, &stop));
 }
 
-async fn watch_standings(out: &Outbound, stop: &CancellationToken) {
+async fn watch_standings(pipelines: Pipelines, stop: &CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(STANDINGS_EVERY)).await.is_some() {
-        out.dns.tell_standings();
+        let pipeline = Arc::clone(&pipelines.borrow());
+        pipeline.out.dns.tell_standings();
     }
 }
 
-async fn watch_host(out: &Outbound, observer: &Observer, stop: &CancellationToken) {
+async fn watch_host(mut pipelines: Pipelines, stop: &CancellationToken) {
     let mut wait = FIRST_AFTER;
-    while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+    loop {
+        let reloaded = async {
+            if pipelines.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = reloaded => {
+                wait = FIRST_AFTER;
+                continue;
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+        let pipeline = Arc::clone(&pipelines.borrow());
+        let (out, observer) = (&pipeline.out, &pipeline.observer);
         let Some(seen) = stop.run_until_cancelled(Box::pin(selfcheck::look(out))).await else { return };
         for one in &seen {
             observer.self_check(one.check, one.number(), &one.detail);

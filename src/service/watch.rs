@@ -4,7 +4,7 @@
 use crate::check::Checker;
 use crate::check::posture::store::{self, WatchedDomain};
 use crate::check::posture::{self, PostureKind};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Pipelines};
 use crate::smtp::address::Domain;
 use crate::spool::open_ledger;
 use crate::state_dir::{self, SmallStore};
@@ -19,18 +19,36 @@ const DOMAIN_LIMIT: Duration = Duration::from_secs(120);
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Watches until the stop.
-pub async fn watch(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+pub(crate) async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
+    loop {
+        let pipeline = Arc::clone(&pipelines.borrow_and_update());
+        let reloaded = async {
+            if pipelines.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = reloaded => {}
+            () = watch_by(&pipeline) => {}
+        }
+    }
+}
+
+/// Watches by one configuration; never ends.
+async fn watch_by(pipeline: &Pipeline) {
     let config = &pipeline.out.config.watch;
     if config.domains == 0 {
-        return;
+        tell(pipeline, &[]);
+        return std::future::pending().await;
     }
-    tell(&pipeline, &store::read(keeper(&pipeline).as_ref()));
+    tell(pipeline, &store::read(keeper(pipeline).as_ref()));
     let most = u32::try_from(config.domains).unwrap_or(u32::MAX).max(1);
     let pause = (config.every / most).max(LEAST_PAUSE);
-    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        if stop.run_until_cancelled(Box::pin(next(&pipeline))).await.is_none() {
-            return;
-        }
+    loop {
+        tokio::time::sleep(pause).await;
+        Box::pin(next(pipeline)).await;
     }
 }
 

@@ -19,6 +19,7 @@
 //! nothing is stored yet; [`Spool::stats`], which is asked for when the store is in trouble.
 
 use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::outcome::{Cause, DeliveryOutcome};
 use async_trait::async_trait;
@@ -379,6 +380,10 @@ pub struct Recovery {
 /// The spool, whatever keeps it.
 #[async_trait]
 pub trait Spool: Send + Sync {
+    /// Other limits from now on: floors of free space, and how much history is kept. Where the spool is
+    /// does not change.
+    fn set_limits(&self, limits: &SpoolConfig);
+
     /// Whether a message of about `size` octets may come in, by what is known here.
     ///
     /// # Errors

@@ -53,6 +53,23 @@ fn the_alerts_fire_in_the_story_and_end_with_it() {
     run_ok(Command::new("promtool").args(["test", "rules"]).arg(deploy.join("alerts_test.yml")));
 }
 
+/// Grafana puts values in the place of its variables; the rest is for Prometheus to understand.
+#[test]
+fn prometheus_understands_each_query_of_the_dashboard() {
+    let text = include_str!("../../deploy/grafana-dashboard.json");
+    let queries = text.lines().filter_map(|line| line.trim().strip_prefix("\"expr\": "));
+    let rule = |(number, query): (usize, &str)| {
+        let query = query.trim_end_matches(',').replace("$__rate_interval", "5m").replace("$instance", ".*");
+        format!("  - record: query:{number}\n    expr: {query}\n")
+    };
+    let rules: Vec<String> = queries.enumerate().map(rule).collect();
+    assert!(rules.len() > 50, "{}", rules.len());
+    let dir = open_temp_dir();
+    let file = dir.path().join("rules.yml");
+    std::fs::write(&file, format!("groups:\n- name: dashboard\n  rules:\n{}", rules.concat())).unwrap();
+    run_ok(Command::new("promtool").args(["check", "rules"]).arg(file));
+}
+
 #[test]
 fn rfc5321_4_2_5_what_was_acknowledged_survives_kill_9() {
     let dir = open_temp_dir();

@@ -65,7 +65,7 @@ struct Life<'a> {
     acceptor: Arc<Acceptor>,
     pipeline: Arc<Pipeline>,
     /// Until it runs.
-    service: Option<Service>,
+    service: Option<Arc<Service>>,
     stop: CancellationToken,
     /// Clients and operators at work.
     clients: TaskTracker,
@@ -141,9 +141,9 @@ impl<'a> Life<'a> {
             snapshot,
             spool,
             writers,
-            acceptor: Arc::clone(&service.acceptor),
-            pipeline: Arc::clone(&service.pipeline),
-            service: Some(service),
+            acceptor: service.acceptor(),
+            pipeline: service.pipeline(),
+            service: Some(Arc::new(service)),
             stop: CancellationToken::new(),
             clients: TaskTracker::new(),
             again: Arc::default(),

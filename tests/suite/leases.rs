@@ -99,7 +99,7 @@ impl World {
         let dns = Arc::new(Dns::new(&config, clock.clone(), Arc::new(|_event| {})).unwrap());
         let out = start::outbound(config, OutboundPaths::over_tcp(dns, clock.clone()), &observer).unwrap();
         let texts = load_texts(None).unwrap();
-        let service = Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap();
+        let service = Arc::new(Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap());
         let id = spool.enqueue(spool.begin(clock.now()), envelope).await.unwrap();
         if let Some(state) = tried {
             let claim = spool.claim_one(id, clock.now()).await.unwrap().unwrap();

@@ -44,6 +44,9 @@ mod queue;
 #[path = "../support/random.rs"]
 mod random;
 mod relay;
+mod reload;
+mod reload_keys;
+mod reload_load;
 mod report;
 mod require_tls;
 mod resolve;

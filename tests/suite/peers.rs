@@ -150,7 +150,7 @@ async fn rfc7435_silence_in_the_handshake_does_not_stop_mail_that_nobody_protect
 #[tokio::test]
 async fn rfc7435_a_refusal_or_silence_at_ehlo_inside_tls_is_spoilt_tls() {
     for trouble in [says("451 4.3.0 not now"), says("550 5.7.1 not you"), Trouble::Hang, Trouble::Drop] {
-        let spoilt = |h: HostSpec| h.trouble(Phase::EhloInTls, trouble.clone());
+        let spoilt = |h: HostSpec| h.trouble(TroubleAt::EhloInTls, trouble.clone());
         let world = World::with(dane(plain(lab(), "plain.test", spoilt), "dane.test", spoilt), |_, config| {
             config.delivery.reply_timeout = Duration::from_secs(1);
         });

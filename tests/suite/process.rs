@@ -61,16 +61,22 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts it and waits until it serves.
     pub(crate) async fn start(config: &Path) -> Self {
-        Self::start_with(config, Log::Read).await
+        Self::start_with(&[], config, Log::Read).await
     }
 
     /// The same; whoever reads its log is gone as soon as it serves.
     pub(crate) async fn start_unheard(config: &Path) -> Self {
-        Self::start_with(config, Log::Closed).await
+        Self::start_with(&[], config, Log::Closed).await
     }
 
-    async fn start_with(config: &Path, after_start: Log) -> Self {
+    /// Starts it in this environment.
+    pub(crate) async fn start_in(variables: &[(&str, &OsStr)], config: &Path) -> Self {
+        Self::start_with(variables, config, Log::Read).await
+    }
+
+    async fn start_with(variables: &[(&str, &OsStr)], config: &Path, after_start: Log) -> Self {
         let mut command = program();
+        command.envs(variables.iter().copied());
         let mut child = command.args(["serve", "--config"]).arg(config).stderr(Stdio::piped()).spawn().unwrap();
         let log = child.stderr.take().unwrap();
         let (sender, mut addresses) = watch::channel(None);

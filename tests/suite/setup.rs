@@ -4,7 +4,7 @@
 use crate::process::{ProgramOutput, Serving, run};
 use crate::relay::{configuration_file, lab, says};
 use dane_relay::lab::dns::world::AnchorForm;
-use dane_relay::lab::{Lab, LabBuilder, Phase};
+use dane_relay::lab::{Lab, LabBuilder, TroubleAt};
 use hickory_proto::rr::rdata::{A, PTR, TXT};
 use hickory_proto::rr::{Name, RData};
 use serde_json::Value;
@@ -174,7 +174,7 @@ async fn in_front_of(change: impl FnOnce(String) -> String) -> (Lab, TempDir, Pa
     let lab = lab()
         .domain("good.test", |d| d)
         .domain("null.test", |d| d.null_mx())
-        .domain("busy.test", |d| d.host(|h| h.trouble(Phase::Mail, says("451 4.3.0 later"))));
+        .domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.0 later"))));
     let (lab, folder) = (lab.start().await.unwrap(), tempfile::tempdir().unwrap());
     let config = configuration_file(&lab, folder.path());
     std::fs::write(&config, change(std::fs::read_to_string(&config).unwrap())).unwrap();

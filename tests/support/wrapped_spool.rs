@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use dane_relay::clock::Timestamp;
+use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
@@ -43,6 +44,10 @@ pub(crate) struct WrappedSpool<A> {
 
 #[async_trait]
 impl<A: Around> Spool for WrappedSpool<A> {
+    fn set_limits(&self, limits: &SpoolConfig) {
+        self.inner.set_limits(limits);
+    }
+
     fn admit(&self, size: u64) -> Result<(), SpoolError> {
         self.inner.admit(size)
     }

@@ -12,6 +12,7 @@ mod names;
 mod shape;
 mod source;
 mod visibility;
+mod watching;
 mod words;
 
 use imports::{circles, paths};
@@ -193,23 +194,6 @@ fn the_rfc_table_is_whole_and_all_of_it_is_used() {
     let idle: Vec<_> = listed.iter().filter(|rfc| !cited.contains_key(*rfc)).collect();
     assert!(idle.is_empty(), "in the table of src/lib.rs but cited nowhere: {idle:?}");
     assert!(!listed.is_empty(), "src/lib.rs has no rows like `//! | RFC 5321 | … |`");
-}
-
-#[test]
-fn alerts_ask_for_metrics_that_there_are() {
-    let sources = sources();
-    let alerts = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/alerts.yml")).unwrap();
-    let asked: Vec<&str> = alerts
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .flat_map(|line| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
-        .filter(|word| word.starts_with("relay_"))
-        .collect();
-    assert!(asked.len() > 10, "{asked:?}");
-    for name in asked {
-        let literal = format!("\"{name}\"");
-        assert!(sources.iter().any(|source| source.text.contains(&literal)), "no metric {name}");
-    }
 }
 
 /// `RFC 5321` and the like.

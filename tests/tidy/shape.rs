@@ -43,9 +43,11 @@ const DOERS: [&str; 3] = ["disk.rs", "driver.rs", "store.rs"];
 /// Others that touch the world, and why they have another name. A folder stands for all its files.
 const TOUCH_THE_WORLD: &[(&str, &str)] = &[
     ("accept/certificate.rs", "reads the files of the configuration"),
+    ("accept/ports.rs", "opens and closes the ports"),
     ("accept/tls.rs", "keeps the certificate that it made"),
     ("check/mod.rs", "measures how long it took"),
     ("check/selfcheck/", "is about this host: its disk, its sockets, its clock"),
+    ("cli/audit.rs", "reads the tracking logs that it is given"),
     ("cli/check.rs", "writes what it saw to a file, and reads what was seen elsewhere"),
     ("cli/log.rs", "asks whether standard error is the journal"),
     ("cli/manual.rs", "writes the manual pages"),

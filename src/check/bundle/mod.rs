@@ -117,7 +117,7 @@ pub struct BundledServer {
     pub host: String,
     /// Address and port.
     pub address: String,
-    /// When.
+    /// When it was spoken to.
     pub at: Timestamp,
     /// Its greeting.
     pub greeting: Option<String>,

@@ -78,7 +78,7 @@ impl PostureKind {
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostureFinding {
-    /// What.
+    /// The kind of trouble.
     pub kind: PostureKind,
     /// In words, with the host and the time.
     pub detail: String,

@@ -1,6 +1,6 @@
 //! Evaluates a record by the DNS that delivers mail (RFC 7208 §4).
 
-use super::record::{Mechanism, NamedHosts, Term, is_record, terms};
+use super::record::{NamedHosts, SpfMechanism, Term, is_record, terms};
 use super::{SpfResult, SpfSeen};
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::dnssec::Outcome;
@@ -66,10 +66,13 @@ impl Evaluation<'_> {
         }
         match further {
             None => SpfResult::Neutral,
-            Some(to) => match self.other(&to).await {
-                SpfResult::NoRecord => SpfResult::Invalid(format!("redirect={to}, where there is no record")),
-                result => result,
-            },
+            Some(to) => {
+                let result = self.other(&to).await;
+                if result == SpfResult::NoRecord {
+                    return SpfResult::Invalid(format!("redirect={to}, where there is no record"));
+                }
+                result
+            }
         }
     }
 
@@ -84,22 +87,22 @@ impl Evaluation<'_> {
         }
     }
 
-    async fn fits(&mut self, domain: &str, mechanism: &Mechanism) -> Result<bool, SpfResult> {
+    async fn fits(&mut self, domain: &str, mechanism: &SpfMechanism) -> Result<bool, SpfResult> {
         match mechanism {
-            Mechanism::All => Ok(true),
-            Mechanism::Network(network) => Ok(network.contains(&self.address)),
-            Mechanism::Unknown(text) => Err(SpfResult::Depends(text.clone())),
-            Mechanism::Include(other) => match self.other(other).await {
+            SpfMechanism::All => Ok(true),
+            SpfMechanism::Network(network) => Ok(network.contains(&self.address)),
+            SpfMechanism::Unknown(text) => Err(SpfResult::Depends(text.clone())),
+            SpfMechanism::Include(other) => match self.other(other).await {
                 SpfResult::Pass => Ok(true),
                 SpfResult::Fail | SpfResult::SoftFail | SpfResult::Neutral => Ok(false),
                 SpfResult::NoRecord => Err(SpfResult::Invalid(format!("include:{other}, where there is no record"))),
                 stopped @ (SpfResult::Invalid(_) | SpfResult::Unavailable(_) | SpfResult::Depends(_)) => Err(stopped),
             },
-            Mechanism::A(hosts) => {
+            SpfMechanism::A(hosts) => {
                 self.pay()?;
                 self.host_fits(hosts.name.as_deref().unwrap_or(domain), hosts).await
             }
-            Mechanism::Mx(hosts) => {
+            SpfMechanism::Mx(hosts) => {
                 self.pay()?;
                 self.servers_fit(hosts.name.as_deref().unwrap_or(domain), hosts).await
             }

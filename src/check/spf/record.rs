@@ -10,7 +10,7 @@ const VERSION: &str = "v=spf1";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Term {
     /// Who is meant, and what is said of them.
-    Directive { result: SpfResult, mechanism: Mechanism },
+    Directive { result: SpfResult, mechanism: SpfMechanism },
     /// Go on with the record of another domain where nothing fits (RFC 7208 §6.1).
     Redirect(String),
     /// A modifier without bearing on the result, such as `exp`.
@@ -19,7 +19,7 @@ pub(super) enum Term {
 
 /// Who is meant (RFC 7208 §5).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Mechanism {
+pub(super) enum SpfMechanism {
     /// Everybody.
     All,
     /// Whoever passes the record of this domain.
@@ -66,7 +66,7 @@ fn term(text: &str) -> Result<Term, String> {
         let redirects = name.eq_ignore_ascii_case("redirect");
         return Ok(match redirects {
             true if value.contains('%') => {
-                Term::Directive { result: SpfResult::Neutral, mechanism: Mechanism::Unknown(text.to_owned()) }
+                Term::Directive { result: SpfResult::Neutral, mechanism: SpfMechanism::Unknown(text.to_owned()) }
             }
             true => Term::Redirect(value.to_owned()),
             false => Term::Other,
@@ -87,21 +87,21 @@ fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.".contains(c)
 }
 
-fn mechanism(text: &str) -> Option<Mechanism> {
+fn mechanism(text: &str) -> Option<SpfMechanism> {
     if text.contains('%') {
-        return Some(Mechanism::Unknown(text.to_owned()));
+        return Some(SpfMechanism::Unknown(text.to_owned()));
     }
     let end = text.find([':', '/']).unwrap_or(text.len());
     let (name, rest) = text.split_at_checked(end)?;
     let value = rest.strip_prefix(':');
     match name.to_ascii_lowercase().as_str() {
-        "all" if rest.is_empty() => Some(Mechanism::All),
-        "include" => value.filter(|value| !value.is_empty()).map(|value| Mechanism::Include(value.to_owned())),
-        "a" => hosts(rest).map(Mechanism::A),
-        "mx" => hosts(rest).map(Mechanism::Mx),
-        "ip4" => network(value?).filter(|network| network.addr().is_ipv4()).map(Mechanism::Network),
-        "ip6" => network(value?).filter(|network| network.addr().is_ipv6()).map(Mechanism::Network),
-        "exists" | "ptr" => Some(Mechanism::Unknown(text.to_owned())),
+        "all" if rest.is_empty() => Some(SpfMechanism::All),
+        "include" => value.filter(|value| !value.is_empty()).map(|value| SpfMechanism::Include(value.to_owned())),
+        "a" => hosts(rest).map(SpfMechanism::A),
+        "mx" => hosts(rest).map(SpfMechanism::Mx),
+        "ip4" => network(value?).filter(|network| network.addr().is_ipv4()).map(SpfMechanism::Network),
+        "ip6" => network(value?).filter(|network| network.addr().is_ipv6()).map(SpfMechanism::Network),
+        "exists" | "ptr" => Some(SpfMechanism::Unknown(text.to_owned())),
         _ => None,
     }
 }
@@ -153,7 +153,7 @@ pub fn suggestion(record: Option<&str>, addresses: &[IpAddr]) -> String {
 mod tests {
     use super::*;
 
-    fn directive(result: SpfResult, mechanism: Mechanism) -> Term {
+    fn directive(result: SpfResult, mechanism: SpfMechanism) -> Term {
         Term::Directive { result, mechanism }
     }
 
@@ -163,16 +163,16 @@ mod tests {
         let found =
             terms("v=spf1 mx a:mail.example.org/24//64 ip4:192.0.2.0/24  IP6:2001:db8::1 include:a.example ~all");
         let expected = [
-            directive(SpfResult::Pass, Mechanism::Mx(named(None, 32, 128))),
-            directive(SpfResult::Pass, Mechanism::A(named(Some("mail.example.org"), 24, 64))),
-            directive(SpfResult::Pass, Mechanism::Network("192.0.2.0/24".parse().unwrap())),
-            directive(SpfResult::Pass, Mechanism::Network("2001:db8::1/128".parse().unwrap())),
-            directive(SpfResult::Pass, Mechanism::Include("a.example".to_owned())),
-            directive(SpfResult::SoftFail, Mechanism::All),
+            directive(SpfResult::Pass, SpfMechanism::Mx(named(None, 32, 128))),
+            directive(SpfResult::Pass, SpfMechanism::A(named(Some("mail.example.org"), 24, 64))),
+            directive(SpfResult::Pass, SpfMechanism::Network("192.0.2.0/24".parse().unwrap())),
+            directive(SpfResult::Pass, SpfMechanism::Network("2001:db8::1/128".parse().unwrap())),
+            directive(SpfResult::Pass, SpfMechanism::Include("a.example".to_owned())),
+            directive(SpfResult::SoftFail, SpfMechanism::All),
         ];
         assert_eq!(found.unwrap(), expected);
         let rest = terms("v=spf1 ?exists:%{i}.x.example redirect=b.example exp=why.example").unwrap();
-        let depends = Mechanism::Unknown("exists:%{i}.x.example".to_owned());
+        let depends = SpfMechanism::Unknown("exists:%{i}.x.example".to_owned());
         assert_eq!(rest, [directive(SpfResult::Neutral, depends), Term::Redirect("b.example".to_owned()), Term::Other]);
     }
 

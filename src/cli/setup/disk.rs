@@ -24,12 +24,12 @@ pub(super) enum Existing {
 
 /// What was done.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenFile {
     path: PathBuf,
     old: Option<PathBuf>,
 }
 
-impl Written {
+impl WrittenFile {
     /// For people.
     pub(super) fn sentence(&self) -> String {
         let old = self.old.as_ref().map_or_else(String::new, |old| format!(" (what was there: {})", old.display()));
@@ -43,7 +43,7 @@ pub(super) enum WriteError {
     /// It is there.
     #[error("{0} is there already and is left alone: --force replaces it, --output FILE writes another one")]
     Exists(String),
-    /// The disk.
+    /// The disk failed.
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },
 }
@@ -73,13 +73,13 @@ fn is_example(text: &str) -> bool {
 }
 
 /// Writes it beside, and puts it in its place when it is on the disk.
-pub(super) fn write(path: &Path, text: &str, existing: Existing) -> Result<Written, WriteError> {
+pub(super) fn write(path: &Path, text: &str, existing: Existing) -> Result<WrittenFile, WriteError> {
     may_write(path, existing)?;
     let written = replace(path, text);
     written.map_err(|source| WriteError::Io { path: path.display().to_string(), source })
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<Written> {
+fn replace(path: &Path, text: &str) -> io::Result<WrittenFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(folder)?;
     let new = beside(path, "new");
@@ -90,7 +90,7 @@ fn replace(path: &Path, text: &str) -> io::Result<Written> {
     }
     let old = result?;
     File::open(folder)?.sync_all()?;
-    Ok(Written { path: path.to_owned(), old })
+    Ok(WrittenFile { path: path.to_owned(), old })
 }
 
 fn put(new: &Path, path: &Path, text: &str) -> io::Result<Option<PathBuf>> {

@@ -16,7 +16,7 @@ use dane_relay::command::setup::{SetupAnswers, exchange, file, records};
 use dane_relay::config::{Config, Upstream};
 use dane_relay::service::start;
 use dane_relay::smtp::address::{Domain, Mailbox};
-use disk::{Existing, Written};
+use disk::{Existing, WrittenFile};
 use ipnet::IpNet;
 use questions::AnswerError;
 use std::io::{self, IsTerminal as _};
@@ -149,7 +149,7 @@ async fn look(config: Config, egress: &[IpAddr], offline: Option<Offline>) -> Re
     Ok(looked)
 }
 
-fn told(answers: &SetupAnswers, looked: &FirstLook, written: &Written) -> String {
+fn told(answers: &SetupAnswers, looked: &FirstLook, written: &WrittenFile) -> String {
     let mut text = String::new();
     if !looked.checks.is_empty() {
         text += &heading("What was found");

@@ -5,7 +5,7 @@ use super::gates::{Asked, Gates, News, SeatId, Ticket};
 use super::view::HostsView;
 use super::{Away, Eagerness, Gate, Goal, HostBounds, Leaving};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Rate, closest_rule};
+use crate::config::{Config, Rate};
 use crate::envelope::QueueId;
 use crate::outcome::Peer;
 use crate::route::NextHop;
@@ -40,7 +40,6 @@ struct Shared {
     state: Mutex<State>,
     clock: Clock,
     calls: mpsc::UnboundedSender<Call>,
-    limits: HostBounds,
 }
 
 struct State {
@@ -80,8 +79,16 @@ impl HostLimits {
     #[must_use]
     pub(crate) fn new(limits: HostBounds, clock: Clock) -> (Self, mpsc::UnboundedReceiver<Call>) {
         let (calls, called) = mpsc::unbounded_channel();
-        let state = State { gates: Gates::new(limits.clone()), waiting: BTreeMap::new(), signals: BTreeMap::new() };
-        (Self { shared: Arc::new(Shared { state: Mutex::new(state), clock, calls, limits }) }, called)
+        let state = State { gates: Gates::new(limits), waiting: BTreeMap::new(), signals: BTreeMap::new() };
+        (Self { shared: Arc::new(Shared { state: Mutex::new(state), clock, calls }) }, called)
+    }
+
+    /// The limits of another configuration from now on. Whoever is at work goes on.
+    pub(crate) fn set_limits(&self, config: &Config) {
+        let (mut state, mut news) = (self.shared.state(), News::default());
+        let limits = state.gates.limits.succeeded_by(config);
+        state.gates.set_limits(limits, self.shared.clock.now(), &mut news);
+        Shared::tell(&self.shared, state, news);
     }
 
     /// Waits for a place for a message to a next hop, unless the line is long.
@@ -97,11 +104,10 @@ impl HostLimits {
     /// # Errors
     /// What to do instead.
     pub(crate) async fn enter(&self, hop: &NextHop, peer: &Peer, eagerness: Eagerness) -> Result<HostSeat, Away> {
-        let (limits, address) = (&self.shared.limits, peer.address);
-        let group = closest_rule(&peer.host, address.ip(), &limits.rules);
+        let (group, address) = (self.shared.state().gates.limits.group_of(peer), peer.address);
         let goal = Goal::Server { hop: hop.clone(), name: peer.host.clone(), address, group };
         let mut seat = self.wait(goal, eagerness).await?;
-        (seat.address, seat.messages) = (Some(address), limits.messages(group));
+        (seat.address, seat.messages) = (Some(address), self.shared.state().gates.limits.messages(group));
         Ok(seat)
     }
 
@@ -212,7 +218,8 @@ impl HostSeat {
     fn new(shared: &Arc<Shared>, state: &mut State, id: SeatId) -> Self {
         let signals = Arc::new(Signals { kept_since: AtomicI64::new(NOBODY_WAITS), cut: Notify::new() });
         state.signals.insert(id, Arc::clone(&signals));
-        Self { shared: Arc::clone(shared), id, signals, address: None, messages: shared.limits.messages }
+        let messages = state.gates.limits.messages;
+        Self { shared: Arc::clone(shared), id, signals, address: None, messages }
     }
 
     /// The server has greeted us.

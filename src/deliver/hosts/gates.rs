@@ -24,10 +24,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The part of all places that is for hosts that nobody knows yet, and that for those that did not answer.
-const NEW_SHARE_DIVISOR: usize = 8;
-/// With fewer places than this these two are one: there is little to share.
-const FEW_PLACES: usize = 8;
 /// Messages known to wait outside. More come again by themselves.
 const MOST_OUTSIDE: usize = 200_000;
 /// When a message outside comes by itself, should nobody call it.
@@ -104,8 +100,8 @@ impl GateState {
 }
 
 #[derive(Debug)]
-struct StandingInLine {
-    goal: Goal,
+pub(super) struct StandingInLine {
+    pub(super) goal: Goal,
     in_line_of: Gate,
 }
 
@@ -138,7 +134,7 @@ pub(super) struct Gates {
     pub(super) limits: HostBounds,
     pub(super) states: BTreeMap<Gate, GateState>,
     pub(super) seats: BTreeMap<SeatId, SeatState>,
-    waiting: BTreeMap<Ticket, StandingInLine>,
+    pub(super) waiting: BTreeMap<Ticket, StandingInLine>,
     /// Where each message outside is called from, and when it is due without that.
     outside: BTreeMap<QueueId, (Gate, Ticket, Timestamp)>,
     pub(super) next: u64,
@@ -147,15 +143,8 @@ pub(super) struct Gates {
 
 impl Gates {
     pub(super) fn new(limits: HostBounds) -> Self {
-        let part = limits.all / NEW_SHARE_DIVISOR;
-        let (new, slow) = match limits.all {
-            1 => (0, 0),
-            2..FEW_PLACES => (1, 0),
-            _ => (part, part),
-        };
         let share = |ceiling| GateState { ceiling, ..GateState::default() };
-        let answering = limits.all - new - slow;
-        let states = [(Gate::New, share(new)), (Gate::Slow, share(slow)), (Gate::Answering, share(answering))].into();
+        let states = limits.shares().map(|(gate, ceiling)| (gate, share(ceiling))).into();
         let (seats, waiting, outside) = Default::default();
         Self { limits, states, seats, waiting, outside, next: 0, sweep_at: 0 }
     }
@@ -267,6 +256,18 @@ impl Gates {
             self.count(&share, |in_use| in_use.saturating_sub(1));
             self.move_up(vec![share], now, news);
         }
+        self.call_where_there_is_room(now, news);
+    }
+
+    /// A message that was called from a share may have gone another way, because its host turned out to
+    /// answer: then nobody of that share calls the next. So whoever is done does.
+    fn call_where_there_is_room(&mut self, now: Timestamp, news: &mut News) {
+        for share in [Gate::New, Gate::Slow, Gate::Answering] {
+            let has_room = |state: &GateState| !state.outside.is_empty() && state.in_use < state.ceiling;
+            if self.states.get(&share).is_some_and(has_room) {
+                self.call(&share, now, news);
+            }
+        }
     }
 
     /// A message that was sent away is in the spool, due `until` then.
@@ -366,7 +367,7 @@ impl Gates {
     }
 
     /// Lets in whom these gates let in, and tells those whose host is left alone.
-    fn move_up(&mut self, gates: Vec<Gate>, now: Timestamp, news: &mut News) {
+    pub(super) fn move_up(&mut self, gates: Vec<Gate>, now: Timestamp, news: &mut News) {
         for gate in gates {
             while let Some(ticket) = self.next_in_line(&gate) {
                 let Some(waiting) = self.waiting.get(&ticket) else { break };

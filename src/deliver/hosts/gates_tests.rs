@@ -292,6 +292,44 @@ fn a_rule_counts_all_hosts_of_a_provider_together() {
 }
 
 #[test]
+fn other_limits_let_in_at_once_whom_they_let_in_and_send_nobody_out() {
+    let rule = |hosts: &str, most: usize| format!("[[host]]\nhosts = [\"{hosts}\"]\nmax_connections = {most}\n");
+    let at_provider = |group: usize| {
+        move |n: usize| Goal::Server {
+            hop: hop(n),
+            name: format!("mx{n}.provider.example"),
+            address: address(n),
+            group: Some(group),
+        }
+    };
+    let mut gates = gates(&rule("*.provider.example", 1));
+    let change = |gates: &mut Gates, text: &str| {
+        let config = Config::parse(text, Path::new("relay.toml")).unwrap();
+        let (limits, mut news) = (gates.limits.succeeded_by(&config), News::default());
+        gates.set_limits(limits, at(1), &mut news);
+        admitted(&news)
+    };
+    let group = gates.limits.group_of(&peer("mx1.provider.example")).unwrap();
+    let seat = enter(&mut gates, at_provider(group)(1), at(0));
+    let waiting: Vec<Ticket> = (2..5).map(|n| wait(&mut gates, at_provider(group)(n), at(0))).collect();
+    // Another rule in front of it, and more connections.
+    let two = rule("other.example", 9) + &rule("*.provider.example", 2);
+    assert_eq!(change(&mut gates, &two), waiting[..1]);
+    assert_eq!(gates.limits.group_of(&peer("mx1.provider.example")), Some(group), "it is the same rule");
+    assert_ne!(gates.limits.group_of(&peer("other.example")), Some(group));
+    assert!(change(&mut gates, &rule("*.provider.example", 1)).is_empty());
+    assert!(admitted(&leave(&mut gates, seat, &Feedback::Took, at(1))).is_empty(), "one is in, and one may be");
+    assert_eq!(change(&mut gates, ""), waiting[1..], "without the rule nothing stops them");
+    assert_eq!(gates.limits.rule(Some(group)), None);
+    assert_ne!(change(&mut gates, &rule("*.provider.example", 1)), waiting);
+    assert_ne!(gates.limits.group_of(&peer("mx1.provider.example")), Some(group), "it is another one");
+}
+
+fn peer(host: &str) -> Peer {
+    Peer { host: host.to_owned(), address: address(1) }
+}
+
+#[test]
 fn a_rate_holds_for_a_host_and_the_line_keeps_its_order() {
     let mut gates = gates("[delivery]\nrate = \"60/m\"\n");
     met(&mut gates, &shared(0), at(0));

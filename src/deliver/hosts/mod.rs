@@ -9,16 +9,22 @@
 pub(crate) mod driver;
 pub(crate) mod feedback;
 mod gates;
+mod limits;
 mod passing;
 mod record;
 pub(crate) mod view;
 mod window;
 
 use crate::clock::Timestamp;
-use crate::config::{Config, HostRule, Rate, Retry};
-use crate::outcome::Cause;
+use crate::config::{Config, HostRule, Rate, Retry, closest_rule};
+use crate::outcome::{Cause, Peer};
 use crate::route::NextHop;
 use std::net::SocketAddr;
+
+/// The part of all places that is for hosts that nobody knows yet, and that for those that did not answer.
+const NEW_SHARE_DIVISOR: usize = 8;
+/// With fewer places than this these two are one: there is little to share.
+const FEW_PLACES: usize = 8;
 
 /// What can be full.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +35,8 @@ pub(crate) enum Gate {
     Name(String),
     /// Its address.
     Address(SocketAddr),
-    /// All hosts of a `[[host]]`, by its place in the configuration.
-    Group(usize),
+    /// All hosts of a `[[host]]`.
+    Group(GroupId),
     /// The share of all places for hosts that nobody knows yet.
     New,
     /// The share for hosts that did not answer, or not at once, when they were last tried.
@@ -60,9 +66,13 @@ pub(crate) enum Goal {
         /// Its address.
         address: SocketAddr,
         /// The `[[host]]` that holds for it.
-        group: Option<usize>,
+        group: Option<GroupId>,
     },
 }
+
+/// A `[[host]]`: the same one as long as it names the same hosts, whatever else changes in the
+/// configuration.
+pub(crate) type GroupId = usize;
 
 /// Why a message is sent away, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +124,10 @@ pub(crate) struct HostBounds {
     rate: Option<Rate>,
     messages: u32,
     rules: Vec<HostRule>,
+    /// Those of the rules, in their order.
+    groups: Vec<GroupId>,
+    /// The first that no rule has had.
+    next_group: GroupId,
     retry: Retry,
 }
 
@@ -127,35 +141,67 @@ impl HostBounds {
             rate: config.delivery.rate,
             messages: config.delivery.max_messages_per_connection,
             rules: config.host.clone(),
+            groups: (0..config.host.len()).collect(),
+            next_group: config.host.len(),
             retry: config.retry.clone(),
         }
     }
 
-    fn rule(&self, group: Option<usize>) -> Option<&HostRule> {
-        group.and_then(|index| self.rules.get(index))
+    /// How all places are shared.
+    fn shares(&self) -> [(Gate, usize); 3] {
+        let part = self.all / NEW_SHARE_DIVISOR;
+        let (new, slow) = match self.all {
+            1 => (0, 0),
+            2..FEW_PLACES => (1, 0),
+            _ => (part, part),
+        };
+        [(Gate::New, new), (Gate::Slow, slow), (Gate::Answering, self.all - new - slow)]
+    }
+
+    /// Those of another configuration, in which rules for the same hosts go on as they were.
+    fn succeeded_by(&self, config: &Config) -> Self {
+        let mut next = Self { next_group: self.next_group, groups: Vec::new(), ..Self::of(config) };
+        for rule in &config.host {
+            let before = self.rules.iter().zip(&self.groups).filter(|(_, group)| !next.groups.contains(group));
+            let same = before.into_iter().find(|(before, _)| before.hosts == rule.hosts).map(|(_, group)| *group);
+            next.groups.push(same.unwrap_or(next.next_group));
+            next.next_group += usize::from(same.is_none());
+        }
+        next
+    }
+
+    /// The `[[host]]` that holds for a host.
+    fn group_of(&self, peer: &Peer) -> Option<GroupId> {
+        closest_rule(&peer.host, peer.address.ip(), &self.rules).and_then(|index| self.groups.get(index).copied())
+    }
+
+    /// None where the configuration has it no more.
+    fn rule(&self, group: Option<GroupId>) -> Option<&HostRule> {
+        let index = self.groups.iter().position(|one| Some(*one) == group)?;
+        self.rules.get(index)
     }
 
     /// The most connections to one host.
-    fn connections(&self, group: Option<usize>) -> usize {
+    fn connections(&self, group: Option<GroupId>) -> usize {
         self.rule(group).and_then(|rule| rule.max_connections).unwrap_or(self.per_host)
     }
 
     /// The most connections to all hosts of a rule.
-    fn together(&self, index: usize) -> usize {
-        self.rule(Some(index)).and_then(|rule| rule.max_connections).unwrap_or(usize::MAX)
+    fn together(&self, group: GroupId) -> usize {
+        self.rule(Some(group)).and_then(|rule| rule.max_connections).unwrap_or(usize::MAX)
     }
 
     /// The rate that holds for a host, and what it is counted by.
-    fn rate(&self, name: &str, group: Option<usize>) -> (Gate, Option<Rate>) {
+    fn rate(&self, name: &str, group: Option<GroupId>) -> (Gate, Option<Rate>) {
         let of_rule = group.zip(self.rule(group).and_then(|rule| rule.rate));
         match of_rule {
-            Some((index, rate)) => (Gate::Group(index), Some(rate)),
+            Some((group, rate)) => (Gate::Group(group), Some(rate)),
             None => (Gate::Name(name.to_owned()), self.rate),
         }
     }
 
     /// The most messages of one connection.
-    fn messages(&self, group: Option<usize>) -> u32 {
+    fn messages(&self, group: Option<GroupId>) -> u32 {
         self.rule(group).and_then(|rule| rule.max_messages_per_connection).unwrap_or(self.messages)
     }
 }

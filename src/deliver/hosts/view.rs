@@ -124,8 +124,8 @@ impl Gates {
             Gate::Hop(hop) => format!("mail for {hop}"),
             Gate::Name(name) => name.clone(),
             Gate::Address(address) => format!("{} [{}]:{}", state.name, address.ip(), address.port()),
-            Gate::Group(index) => {
-                let patterns = self.limits.rules.get(*index).map(|rule| rule.hosts.iter().map(ToString::to_string));
+            Gate::Group(group) => {
+                let patterns = self.limits.rule(Some(*group)).map(|rule| rule.hosts.iter().map(ToString::to_string));
                 patterns.map_or_else(String::new, |patterns| patterns.collect::<Vec<_>>().join(", "))
             }
             Gate::New => "hosts that nobody knows yet".to_owned(),

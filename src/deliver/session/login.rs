@@ -2,7 +2,7 @@
 //! right one; whatever goes wrong with it is ours to set right, and no recipient's fault.
 
 use super::{Session, State, Step};
-use crate::deliver::auth::{LoginExchange, Mechanism};
+use crate::deliver::auth::{LoginExchange, LoginMechanism};
 use crate::deliver::egress::Login;
 use crate::outcome::{Cause, EgressFailure, TlsVerdict};
 use crate::smtp::reply::{Reply, Severity};
@@ -27,7 +27,7 @@ pub(super) enum LoginState {
     #[default]
     Before,
     /// With those that are left to try, the strongest first.
-    Trying(LoginExchange, Vec<Mechanism>),
+    Trying(LoginExchange, Vec<LoginMechanism>),
     Done,
 }
 
@@ -42,11 +42,11 @@ impl Session {
                 return Some(self.fail_login(EgressFailure::LoginUnprotected { cause: None }));
             }
         }
-        let usable = Mechanism::usable(&self.offered.auth, &job.login);
+        let usable = LoginMechanism::usable(&self.offered.auth, &job.login);
         Some(self.try_next(usable))
     }
 
-    fn try_next(&mut self, mut usable: Vec<Mechanism>) -> Step {
+    fn try_next(&mut self, mut usable: Vec<LoginMechanism>) -> Step {
         let Some(job) = self.job.login.as_ref() else { return self.before_mail() };
         if usable.is_empty() {
             let (peer, offered) = (self.job.peer.clone(), self.offered.auth.clone());

@@ -15,27 +15,27 @@ const UNRELATED: usize = 3;
 
 /// What was found out about one of the domains that fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub(crate) struct Judgement {
     /// The word for the fault.
-    pub cause: String,
+    pub(crate) cause: String,
     /// Other words that fit as well.
-    pub also: Vec<String>,
+    pub(crate) also: Vec<String>,
     /// Who has to act.
-    pub side: Side,
+    pub(crate) side: Side,
     /// How sure that is.
-    pub certainty: Certainty,
+    pub(crate) certainty: Certainty,
     /// What is wrong, in a sentence or two.
-    pub sentence: String,
+    pub(crate) sentence: String,
     /// What was seen, line by line.
-    pub evidence: Vec<String>,
+    pub(crate) evidence: Vec<String>,
     /// What to do, line by line.
-    pub what_to_do: Vec<String>,
+    pub(crate) what_to_do: Vec<String>,
 }
 
 impl Judgement {
     /// What the failures alone say, where nothing more could be found out.
     #[must_use]
-    pub fn by_cause(cause: &Cause) -> Self {
+    pub(crate) fn by_cause(cause: &Cause) -> Self {
         let row = cause.root().row();
         let evidence = cause.root().evidence().into_iter().map(|(label, value)| format!("{label}: {value}"));
         Self {

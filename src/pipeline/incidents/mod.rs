@@ -16,8 +16,8 @@ mod tracker;
 #[cfg(test)]
 mod tracker_tests;
 
-pub use judge::Judgement;
-pub use tracker::{DomainOutcome, IncidentChange, ProbeOrder, Suspicion, Tracker};
+pub(crate) use judge::Judgement;
+pub(crate) use tracker::{DomainOutcome, IncidentChange, ProbeOrder, Suspicion, Tracker};
 
 use super::Pipeline;
 use super::attempt::Outcomes;
@@ -34,17 +34,17 @@ const MOST_HASTENED: usize = 500;
 
 /// The tracker behind its lock.
 #[derive(Debug, Default)]
-pub struct Incidents(Mutex<Tracker>);
+pub(crate) struct Incidents(Mutex<Tracker>);
 
 impl Incidents {
     /// The tracker, for a moment.
-    pub fn tracker(&self) -> MutexGuard<'_, Tracker> {
+    pub(crate) fn tracker(&self) -> MutexGuard<'_, Tracker> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The open incidents in which those who run this relay have to act.
     #[must_use]
-    pub fn ours(&self) -> Vec<Incident> {
+    pub(crate) fn ours(&self) -> Vec<Incident> {
         self.tracker().open_incidents().filter(|incident| incident.side.is_ours()).cloned().collect()
     }
 }
@@ -69,7 +69,7 @@ impl Pipeline {
     }
 
     /// An incident is over: what waited for its end is tried at once, whatever its next hops were like.
-    pub async fn after_incident(&self, waiting: &[QueueId]) {
+    pub(crate) async fn after_incident(&self, waiting: &[QueueId]) {
         self.backoff().forget_all();
         let whenever = |id: &QueueId| (*id, Timestamp(i64::MAX));
         for batch in waiting.chunks(MOST_HASTENED) {
@@ -84,7 +84,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the notice cannot be stored.
-    pub async fn tell_of_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
+    pub(crate) async fn tell_of_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
         let Some(postmaster) = &self.out.config.postmaster else { return Ok(()) };
         let now = self.out.clock.now();
         let notice = report::incident_notice(&self.report_context(), postmaster, incident, now);

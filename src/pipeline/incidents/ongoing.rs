@@ -30,7 +30,7 @@ pub(super) struct OpenIncident {
     pub(super) affected: BTreeSet<String>,
     pub(super) next_probe: Timestamp,
     /// When the check that opened it is to be made again.
-    next_check: Timestamp,
+    pub(super) next_check: Timestamp,
     /// The domain after which the next try goes on.
     pub(super) probed_last: String,
     /// Messages counted before a restart.

@@ -49,7 +49,7 @@ const NO_FAULT: u8 = 1;
 
 /// What has become of an incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IncidentChange {
+pub(crate) enum IncidentChange {
     /// It has opened, or is open again.
     Opened(Incident),
     /// More is known of it.
@@ -60,36 +60,36 @@ pub enum IncidentChange {
 
 /// Many domains fail alike: one of them is to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspicion {
+pub(crate) struct Suspicion {
     /// In what way.
-    pub kind: FailureKind,
+    pub(crate) kind: FailureKind,
     /// One of the domains.
-    pub domain: String,
+    pub(crate) domain: String,
 }
 
 /// Domains of an open incident that are to be tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeOrder {
+pub(crate) struct ProbeOrder {
     /// In what way they fail.
-    pub kind: FailureKind,
-    /// Which.
-    pub domains: Vec<String>,
+    pub(crate) kind: FailureKind,
+    /// The domains.
+    pub(crate) domains: Vec<String>,
 }
 
 /// What became of mail to a domain in one attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct DomainOutcome<'a> {
+pub(crate) struct DomainOutcome<'a> {
     /// The domain of the recipient.
-    pub domain: &'a str,
+    pub(crate) domain: &'a str,
     /// The message.
-    pub message: QueueId,
+    pub(crate) message: QueueId,
     /// How it ended.
-    pub outcome: &'a DeliveryOutcome,
+    pub(crate) outcome: &'a DeliveryOutcome,
 }
 
 /// What is known of failures and incidents.
 #[derive(Debug, Default)]
-pub struct Tracker {
+pub(crate) struct Tracker {
     failing: BTreeMap<FailureKind, Failing>,
     tried: BTreeMap<String, Timestamp>,
     /// When room was made there last.
@@ -111,7 +111,7 @@ struct Dismissal {
 
 impl Tracker {
     /// Takes up incidents that were open when the relay stopped.
-    pub fn restore(&mut self, known: Vec<Incident>, now: Timestamp) {
+    pub(crate) fn restore(&mut self, known: Vec<Incident>, now: Timestamp) {
         for incident in known {
             self.last_id = self.last_id.max(incident.id.0);
             if incident.is_open() {
@@ -123,7 +123,7 @@ impl Tracker {
     }
 
     /// Mail was tried.
-    pub fn note(&mut self, seen: &DomainOutcome<'_>, now: Timestamp) {
+    pub(crate) fn note(&mut self, seen: &DomainOutcome<'_>, now: Timestamp) {
         self.tried(seen.domain, now);
         match seen.outcome {
             DeliveryOutcome::Delivered { .. } => self.recovered(seen.domain, now),
@@ -165,7 +165,7 @@ impl Tracker {
     }
 
     /// The next suspicion; whoever takes it says what was found out ([`Tracker::judged`]).
-    pub fn suspicion(&mut self, now: Timestamp) -> Option<Suspicion> {
+    pub(crate) fn suspicion(&mut self, now: Timestamp) -> Option<Suspicion> {
         let kinds: Vec<FailureKind> = self.failing.keys().cloned().collect();
         let found = kinds.into_iter().find_map(|kind| {
             let extent = self.extent(&kind, now);
@@ -190,7 +190,7 @@ impl Tracker {
     }
 
     /// What was found out about the domain of a suspicion; `None` where that could not be done.
-    pub fn judged(&mut self, kind: &FailureKind, found: Option<Judgement>, now: Timestamp) {
+    pub(crate) fn judged(&mut self, kind: &FailureKind, found: Option<Judgement>, now: Timestamp) {
         self.looking.remove(kind);
         let extent = self.extent(kind, now);
         let Some(failing) = self.failing.get(kind) else { return };
@@ -206,7 +206,7 @@ impl Tracker {
     }
 
     /// The domain of a suspicion is in good order meanwhile: it does not count any more.
-    pub fn is_well(&mut self, suspicion: &Suspicion) {
+    pub(crate) fn is_well(&mut self, suspicion: &Suspicion) {
         self.looking.remove(&suspicion.kind);
         if let Some(failing) = self.failing.get_mut(&suspicion.kind) {
             failing.recovered(&suspicion.domain);
@@ -234,7 +234,8 @@ impl Tracker {
             None => fresh(self.next_id(now), kind, IncidentOpening { since, opened_by, found: found.clone() }),
         };
         found.tell(&mut incident);
-        let mut open = OpenIncident { judged, ..OpenIncident::again(incident, now) };
+        let mut open = OpenIncident::again(incident, now);
+        open.judged = judged;
         if let Some(failing) = self.failing.get(kind) {
             let domains: Vec<&str> = failing.news(WINDOW, now);
             domains.into_iter().for_each(|domain| open.affects(domain, failing));
@@ -250,7 +251,7 @@ impl Tracker {
     }
 
     /// A check of this host has said how it stands, in the numbers of `relay check`.
-    pub fn checked(&mut self, check: &str, status: u8, detail: &str, now: Timestamp) {
+    pub(crate) fn checked(&mut self, check: &str, status: u8, detail: &str, now: Timestamp) {
         let Some(kind) = FailureKind::of_check(check) else { return };
         let opened_by = OpenedBy::Check(check.to_owned());
         let open = self.open.get(&kind).map(|open| open.incident.opened_by == opened_by);
@@ -274,13 +275,13 @@ impl Tracker {
     }
 
     /// Whether this host is to be looked at again now: a check of it has opened an incident.
-    pub fn wants_check(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn wants_check(&mut self, now: Timestamp) -> bool {
         // Each has its time, so each is asked.
         self.open.values_mut().filter_map(|open| open.wants_check(now).then_some(())).count() > 0
     }
 
     /// The domains that are to be tried again now, of every open incident whose time has come.
-    pub fn to_probe(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
+    pub(crate) fn to_probe(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
         let failing = &self.failing;
         let due = self.open.iter_mut().filter(|(_, open)| open.next_probe <= now);
         let order = |(kind, open): (&FailureKind, &mut OpenIncident)| {
@@ -292,7 +293,7 @@ impl Tracker {
     }
 
     /// What came of such a try: which of the domains still fail in the same way.
-    pub fn probed(&mut self, order: &ProbeOrder, still_failing: &[String], now: Timestamp) {
+    pub(crate) fn probed(&mut self, order: &ProbeOrder, still_failing: &[String], now: Timestamp) {
         let is_of_domains = self.open.get(&order.kind).is_some_and(|open| open.incident.opened_by == OpenedBy::Domains);
         if is_of_domains && still_failing.is_empty() {
             self.close(&order.kind, IncidentEnd::Recovered, now);
@@ -300,7 +301,7 @@ impl Tracker {
     }
 
     /// What has become of incidents since this was last asked.
-    pub fn take_changes(&mut self, now: Timestamp) -> Vec<IncidentChange> {
+    pub(crate) fn take_changes(&mut self, now: Timestamp) -> Vec<IncidentChange> {
         let is_quiet = |(kind, open): (&FailureKind, &OpenIncident)| {
             let last = self.failing.get(kind).map_or(open.incident.since, |failing| failing.last);
             let by_domains = open.incident.opened_by == OpenedBy::Domains;
@@ -316,14 +317,14 @@ impl Tracker {
     }
 
     /// The postmaster knows of it.
-    pub fn told(&mut self, id: IncidentId, now: Timestamp) -> Option<Incident> {
+    pub(crate) fn told(&mut self, id: IncidentId, now: Timestamp) -> Option<Incident> {
         let open = self.open.values_mut().find(|open| open.incident.id == id)?;
         open.incident.told = Some(now);
         Some(open.incident.clone())
     }
 
     /// The incidents that are open.
-    pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
+    pub(crate) fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
         self.open.values().map(|open| &open.incident)
     }
 

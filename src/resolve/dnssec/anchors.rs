@@ -15,7 +15,7 @@ use hickory_proto::serialize::txt::trust_anchor;
 const KEY_SIGNING: u16 = 257;
 
 /// Keys or digests of keys of the root zone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchors {
     keys: Vec<DNSKEY>,
     digests: Vec<DS>,

@@ -7,7 +7,7 @@ mod listener;
 
 use crate::clock::Clock;
 use crate::observe::Observer;
-use crate::pipeline::Pipeline;
+use crate::pipeline::Pipelines;
 use crate::resolve::driver::Dns;
 use crate::resolve::paths::standing::PathStanding;
 use crate::spool::Spool;
@@ -19,7 +19,7 @@ use axum::routing::get;
 use listener::Bounded;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,40 +30,93 @@ pub(super) struct AdminPort {
     pub observer: Arc<Observer>,
     /// The queue behind the gauges.
     pub spool: Arc<dyn Spool>,
-    /// The ways to the DNS, for how they stand.
-    pub dns: Arc<Dns>,
     /// How it stands with receiving hosts.
-    pub pipeline: Arc<Pipeline>,
+    pub pipelines: Pipelines,
     /// By which the ages of what it shows are reckoned.
     pub clock: Clock,
     /// Set when the relay stops.
     pub stop: CancellationToken,
 }
 
-/// Binds the port, so that a port in use is an error before anything is started.
+/// The port where it is open, which another configuration may change.
+pub(super) struct AdminPorts {
+    shows: AdminPort,
+    open: Mutex<Option<OpenAdminPort>>,
+}
+
+#[derive(Clone)]
+struct OpenAdminPort {
+    /// As the configuration says it; the port may be 0 there.
+    named: SocketAddr,
+    bound: SocketAddr,
+    close: CancellationToken,
+}
+
+impl AdminPorts {
+    /// None is open yet.
+    #[must_use]
+    pub(super) fn new(shows: AdminPort) -> Self {
+        Self { shows, open: Mutex::default() }
+    }
+
+    /// Opens the port unless it is open, so that a port in use is an error before anything is changed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) async fn prepare(&self, address: SocketAddr) -> io::Result<Option<TcpListener>> {
+        if self.open().is_some_and(|open| open.named == address) {
+            return Ok(None);
+        }
+        open(address).await.map(Some)
+    }
+
+    /// Serves at a port that was prepared for this address, and closes the one before.
+    pub(super) fn open_and_close(&self, named: SocketAddr, prepared: Option<TcpListener>) {
+        let Some(listener) = prepared else { return };
+        let (bound, close) = (listener.local_addr().unwrap_or(named), self.shows.stop.child_token());
+        tokio::spawn(run(self.shows.clone(), listener, close.clone()));
+        let before = self.locked().replace(OpenAdminPort { named, bound, close });
+        if let Some(before) = before {
+            before.close.cancel();
+        }
+    }
+
+    /// Where it is open.
+    #[must_use]
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.open().map(|open| open.bound)
+    }
+
+    fn open(&self) -> Option<OpenAdminPort> {
+        self.locked().clone()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<OpenAdminPort>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens the port; nobody is served yet.
 ///
 /// # Errors
 /// What the system says.
-pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) async fn open(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves until the relay stops.
-///
-/// # Errors
-/// When the listener fails.
-pub(super) async fn run(admin: AdminPort, listener: TcpListener) -> io::Result<()> {
-    let stop = admin.stop.clone();
+/// Serves until the relay stops or the port is closed.
+async fn run(admin: AdminPort, listener: TcpListener, close: CancellationToken) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(admin);
-    axum::serve(Bounded::new(listener), router).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(Bounded::new(listener), router).with_graceful_shutdown(close.cancelled_owned()).await
 }
 
 async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
-    admin.observer.hosts(&admin.pipeline.hosts());
+    let pipeline = Arc::clone(&admin.pipelines.borrow());
+    admin.observer.hosts(&pipeline.hosts());
     let text = admin.observer.render(&admin.spool.stats(), admin.clock.now());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
@@ -74,7 +127,7 @@ async fn ready(State(admin): State<AdminPort>) -> impl IntoResponse {
     match (admin.stop.is_cancelled(), admin.spool.admit(0)) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
         (false, Ok(())) => {
-            let doubts: String = doubts(&admin.dns).into_iter().map(|doubt| doubt + "\n").collect();
+            let doubts: String = doubts(&admin.pipelines.borrow().out.dns).into_iter().map(|doubt| doubt + "\n").collect();
             (StatusCode::OK, format!("ready\n{doubts}"))
         }
         (false, Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),

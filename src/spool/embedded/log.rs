@@ -326,7 +326,7 @@ mod tests {
     use crate::spool::embedded::reserve::Reserve;
     use crate::spool::embedded::segments::Segments;
     use crate::spool::embedded::settle::encode_envelope;
-    use crate::spool::embedded::shared::Start;
+    use crate::spool::embedded::shared::{HistoryLimits, Start};
     use crate::spool::embedded::space::Space;
     use crate::spool::embedded::steps::Steps;
     use crate::spool::record::RecordKind;
@@ -341,8 +341,7 @@ mod tests {
             reserve: Reserve::new(paths.clone(), &SpoolConfig::default()),
             paths,
             space: Space::new(&SpoolConfig::default()),
-            keep_history: Duration::ZERO,
-            history_limit_bytes: u64::MAX,
+            history: HistoryLimits::new(&SpoolConfig::default()),
             segments: Segments::default(),
             index: crate::spool::embedded::index::Index::default(),
             bytes: 0,

@@ -50,7 +50,7 @@ use log::Log;
 use manual::Writers;
 use segments::StoredRecord;
 use settle::{Extent, PreparedSettlement, encode_envelope, invalid};
-use shared::{SharedState, Start};
+use shared::{HistoryLimits, SharedState, Start};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,8 +107,7 @@ impl EmbeddedSpool {
             paths,
             space,
             reserve,
-            keep_history: config.keep_history,
-            history_limit_bytes: config.max_history_bytes,
+            history: HistoryLimits::new(config),
             segments: recovered.segments,
             index: recovered.index,
             bytes: recovered.bytes,
@@ -255,6 +254,10 @@ impl Drop for StopOnPanic {
 
 #[async_trait]
 impl Spool for EmbeddedSpool {
+    fn set_limits(&self, limits: &SpoolConfig) {
+        self.shared.set_limits(limits);
+    }
+
     fn admit(&self, size: u64) -> Result<(), SpoolError> {
         self.running()?;
         self.shared.space.admit(size)

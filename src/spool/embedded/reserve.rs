@@ -13,7 +13,7 @@ use super::space::Space;
 use super::steps::Step;
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The most it is: what the log of the state database grows to before it is written again. With
@@ -30,7 +30,7 @@ const TRY_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Reserve {
     paths: SpoolPaths,
-    octets: u64,
+    octets: AtomicU64,
     is_there: AtomicBool,
     tried_at: AtomicI64,
 }
@@ -38,9 +38,14 @@ pub(super) struct Reserve {
 impl Reserve {
     /// Sees what there is. No floor means no reserve.
     pub(super) fn new(paths: SpoolPaths, config: &SpoolConfig) -> Self {
-        let octets = MOST.min(config.min_free_bytes / PART_OF_FLOOR);
+        let octets = AtomicU64::new(size(config));
         let is_there = AtomicBool::new(paths.reserved() > 0);
         Self { paths, octets, is_there, tried_at: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Another floor from now on; what is there keeps its size until it is given free.
+    pub(super) fn set_floor(&self, config: &SpoolConfig) {
+        self.octets.store(size(config), Ordering::SeqCst);
     }
 
     /// The disk is full: gives it free. False when there was nothing to give.
@@ -54,14 +59,15 @@ impl Reserve {
 
     /// Gives it free if there is less room than it has itself: opening needs a little.
     pub(super) fn give_free_if_full(&self, space: &Space) {
-        if !space.has(self.octets) {
+        if !space.has(self.octets.load(Ordering::SeqCst)) {
             self.give_free();
         }
     }
 
     /// Makes it, when it is not there and there is room above the floor.
     pub(super) fn restore(&self, space: &Space, now: Timestamp) {
-        if self.octets == 0 || self.is_there.load(Ordering::SeqCst) {
+        let octets = self.octets.load(Ordering::SeqCst);
+        if octets == 0 || self.is_there.load(Ordering::SeqCst) {
             return;
         }
         let last = Timestamp(self.tried_at.load(Ordering::SeqCst));
@@ -69,14 +75,18 @@ impl Reserve {
             return;
         }
         self.tried_at.store(now.0, Ordering::SeqCst);
-        if !space.has_above_floor(self.octets) {
+        if !space.has_above_floor(octets) {
             return;
         }
-        if self.paths.steps().room(self.octets).is_ok() && self.paths.make_reserve(self.octets).is_ok() {
+        if self.paths.steps().room(octets).is_ok() && self.paths.make_reserve(octets).is_ok() {
             self.is_there.store(true, Ordering::SeqCst);
             self.paths.at(Step::ReserveMade);
         }
     }
+}
+
+fn size(config: &SpoolConfig) -> u64 {
+    MOST.min(config.min_free_bytes / PART_OF_FLOOR)
 }
 
 #[cfg(test)]
@@ -89,7 +99,6 @@ mod tests {
     use crate::spool::{Notification, RecipientState, Report, Settlement, Spool, SpoolError};
     use std::pin::pin;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicU64;
     use tempfile::TempDir;
 
     /// Small, so that any disk has room above it.

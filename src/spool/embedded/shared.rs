@@ -9,6 +9,7 @@ use super::segments::{Segment, Segments, StoredRecord};
 use super::space::Space;
 use super::steps::Step;
 use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
 use std::collections::BTreeSet;
@@ -35,8 +36,7 @@ pub(super) struct SharedState {
     pub(super) paths: SpoolPaths,
     pub(super) space: Space,
     pub(super) reserve: Reserve,
-    pub(super) keep_history: Duration,
-    pub(super) history_limit_bytes: u64,
+    history: HistoryLimits,
     /// The set of due messages may have changed.
     pub(super) changed: Notify,
     /// Places between log and state database.
@@ -54,13 +54,34 @@ pub(super) struct SharedState {
     lock: Mutex<Option<File>>,
 }
 
+/// How much history is kept.
+#[derive(Debug)]
+pub(super) struct HistoryLimits {
+    /// Milliseconds.
+    keep_ms: AtomicI64,
+    most_bytes: AtomicU64,
+}
+
+impl HistoryLimits {
+    pub(super) fn new(config: &SpoolConfig) -> Self {
+        let limits = Self { keep_ms: AtomicI64::new(0), most_bytes: AtomicU64::new(0) };
+        limits.set(config);
+        limits
+    }
+
+    fn set(&self, config: &SpoolConfig) {
+        let keep = i64::try_from(config.keep_history.as_millis()).unwrap_or(i64::MAX);
+        self.keep_ms.store(keep, Ordering::Relaxed);
+        self.most_bytes.store(config.max_history_bytes, Ordering::Relaxed);
+    }
+}
+
 /// What [`SharedState`] starts from.
 pub(super) struct Start {
     pub(super) paths: SpoolPaths,
     pub(super) space: Space,
     pub(super) reserve: Reserve,
-    pub(super) keep_history: Duration,
-    pub(super) history_limit_bytes: u64,
+    pub(super) history: HistoryLimits,
     pub(super) segments: Segments,
     pub(super) index: Index,
     pub(super) bytes: u64,
@@ -75,8 +96,7 @@ impl SharedState {
             paths: start.paths,
             space: start.space,
             reserve: start.reserve,
-            keep_history: start.keep_history,
-            history_limit_bytes: start.history_limit_bytes,
+            history: start.history,
             changed: Notify::new(),
             backlog: Arc::new(Semaphore::new(MOST_BACKLOG)),
             segments: start.segments,
@@ -88,6 +108,19 @@ impl SharedState {
             closing: AtomicBool::new(false),
             lock: Mutex::new(Some(start.lock)),
         }
+    }
+
+    /// Other limits from now on; the directory stays.
+    pub(super) fn set_limits(&self, config: &SpoolConfig) {
+        self.space.set_floor(config);
+        self.reserve.set_floor(config);
+        self.history.set(config);
+    }
+
+    /// What finished before then may be forgotten, and how large the state database may become.
+    pub(super) fn history_until(&self, now: Timestamp) -> (Timestamp, u64) {
+        let keep = self.history.keep_ms.load(Ordering::Relaxed);
+        (Timestamp(now.0.saturating_sub(keep)), self.history.most_bytes.load(Ordering::Relaxed))
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {

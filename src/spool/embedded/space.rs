@@ -41,14 +41,22 @@ struct Look {
 #[derive(Debug)]
 pub(super) struct Space {
     path: PathBuf,
-    floor: Free,
+    floor: Mutex<Free>,
     look: Mutex<Look>,
 }
 
 impl Space {
     pub(super) fn new(config: &SpoolConfig) -> Self {
-        let floor = Free { bytes: config.min_free_bytes, inodes: config.min_free_inodes };
-        Self { path: config.path.clone(), floor, look: Mutex::default() }
+        Self { path: config.path.clone(), floor: Mutex::new(floor(config)), look: Mutex::default() }
+    }
+
+    /// Another floor from now on.
+    pub(super) fn set_floor(&self, config: &SpoolConfig) {
+        *self.floor.lock().unwrap_or_else(PoisonError::into_inner) = floor(config);
+    }
+
+    fn floor(&self) -> Free {
+        *self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether so many octets are free. A disk that does not say has none.
@@ -58,7 +66,8 @@ impl Space {
 
     /// Whether so many octets are free above the floor and what is needed to take mail again.
     pub(super) fn has_above_floor(&self, octets: u64) -> bool {
-        let needed = self.floor.bytes.saturating_add(self.floor.bytes / 10).saturating_add(octets);
+        let floor = self.floor().bytes;
+        let needed = floor.saturating_add(floor / 10).saturating_add(octets);
         self.has(needed)
     }
 
@@ -75,15 +84,20 @@ impl Space {
             }
         };
         let left = Free { bytes: free.bytes.saturating_sub(look.admitted), ..free };
-        look.level = judge(look.level, self.floor, left);
+        let floor = self.floor();
+        look.level = judge(look.level, floor, left);
         // One message too large for what is left says nothing about smaller ones.
         let with_it = left.bytes.checked_sub(size).map(|bytes| Free { bytes, ..left });
-        if with_it.is_none_or(|with_it| judge(look.level, self.floor, with_it) == Level::Low) {
+        if with_it.is_none_or(|with_it| judge(look.level, floor, with_it) == Level::Low) {
             return Err(SpoolError::Full);
         }
         look.admitted = look.admitted.saturating_add(size);
         Ok(())
     }
+}
+
+fn floor(config: &SpoolConfig) -> Free {
+    Free { bytes: config.min_free_bytes, inodes: config.min_free_inodes }
 }
 
 fn judge(before: Level, floor: Free, left: Free) -> Level {

@@ -372,10 +372,10 @@ impl Writer {
         if now.since(self.pruned_at).max(self.pruned_at.since(now)) < PRUNE_EVERY || self.shared.is_stopped() {
             return;
         }
-        let keep = i64::try_from(self.shared.keep_history.as_millis()).unwrap_or(i64::MAX);
+        let (over, most_bytes) = self.shared.history_until(now);
         let pruned = self.state.begin().and_then(|()| {
-            let too_large = self.state.used_bytes()? > self.shared.history_limit_bytes;
-            let before = if too_large { Timestamp(i64::MAX) } else { Timestamp(now.0.saturating_sub(keep)) };
+            let too_large = self.state.used_bytes()? > most_bytes;
+            let before = if too_large { Timestamp(i64::MAX) } else { over };
             let pruned = self.state.prune(before, PRUNE_BATCH)?;
             if pruned > 0 {
                 self.state.commit(&self.shared.paths, Work::Pruning)?;

@@ -109,9 +109,9 @@ impl Life {
         let out = outbound(lab, config, &clock, &observer);
         let service =
             Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), load_texts(None).unwrap()).unwrap();
-        let Service { acceptor, pipeline } = service;
+        let (acceptor, pipeline) = (service.acceptor(), service.pipeline());
         let (stop, news) = (CancellationToken::new(), observer.subscribe());
-        let running = tokio::spawn(pipeline::run(Arc::clone(&pipeline), stop.clone()));
+        let running = tokio::spawn(pipeline::run(service.pipelines(), stop.clone()));
         Self { clock, spool, writers, acceptor, pipeline, news, stop, running }
     }
 

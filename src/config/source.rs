@@ -1,0 +1,39 @@
+//! Where a configuration comes from, so that it can be read again.
+
+use super::settings::{LoadedConfig, Settings};
+use super::{Config, ConfigError, SpoolConfig, read, show};
+use std::path::{Path, PathBuf};
+
+/// Where a relay has its configuration from.
+#[derive(Clone, Debug)]
+pub enum ConfigSource {
+    /// From a file.
+    File(PathBuf),
+    /// There is no file.
+    Default,
+    /// From whoever started it, who alone can change it.
+    Given(Box<Config>),
+}
+
+/// The spool that a file names, also where the file cannot be used for more; without a file the default one.
+#[must_use]
+pub fn spool_of(path: Option<&Path>) -> PathBuf {
+    let text = path.and_then(|path| read(path).ok()).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let named = table.get("spool").and_then(|spool| spool.get("path")?.as_str());
+    named.map_or_else(|| SpoolConfig::default().path, PathBuf::from)
+}
+
+impl ConfigSource {
+    /// Reads it. The files that it names are not looked at.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self) -> Result<LoadedConfig, ConfigError> {
+        match self {
+            Self::File(path) => show::loaded(Some(path)),
+            Self::Default => show::loaded(None),
+            Self::Given(config) => Ok(LoadedConfig { config: Config::clone(config), settings: Settings::default() }),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The relay by the configuration that counts now, and how another one takes its place.
+//!
+//! What takes mail in and what carries it out are each made for one configuration and never changed; another
+//! configuration brings others, who share the spool, the places and all that was learnt. Whoever begins
+//! something takes the latest ones, and ends it with them.
+
+use crate::accept::driver::Acceptor;
+use crate::accept::ports::Acceptors;
+use crate::accept::tls::{self as listener_tls, ListenerTls, TlsError};
+use crate::config::Config;
+use crate::observe::Observer;
+use crate::pipeline::outbound::{Outbound, OutboundError, OutboundPaths};
+use crate::pipeline::{self, Pipeline, Pipelines};
+use crate::policy::sts::driver as sts;
+use crate::policy::sts::event::{StsEvent, StsListener};
+use crate::report::Texts;
+use crate::service::error::RunError;
+use crate::service::{exceptions, files, selfcheck};
+use crate::spool::{Recovery, Spool};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What sends mail out by these ways and tells the observer of policies.
+///
+/// # Errors
+/// When a file that the configuration names cannot be used: trusted roots, a password, a certificate.
+pub fn outbound(config: Arc<Config>, ways: OutboundPaths, observer: &Arc<Observer>) -> Result<Outbound, OutboundError> {
+    Outbound::new(config, ways, of_policies(observer))
+}
+
+/// Tells the observer what happens with policies.
+pub(in crate::service) fn of_policies(observer: &Arc<Observer>) -> StsListener {
+    let observer = Arc::clone(observer);
+    Arc::new(move |event: &StsEvent<'_>| observer.sts(event))
+}
+
+/// The relay without its ports: what takes mail in, and what carries it out.
+pub struct Service {
+    acceptors: watch::Sender<Arc<Acceptor>>,
+    pipelines: watch::Sender<Arc<Pipeline>>,
+}
+
+/// What another configuration brings.
+pub(super) struct NextGeneration {
+    /// The ways out.
+    pub out: Outbound,
+    /// The TLS side of the listener.
+    pub tls: ListenerTls,
+    /// The words of reports.
+    pub texts: Texts,
+}
+
+impl Service {
+    /// Puts the relay together around a spool. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When the certificate of the listener cannot be used.
+    pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Result<Self, TlsError> {
+        let tls = listener_tls::server_config(&out.config)?;
+        let (config, clock, told) = (Arc::clone(&out.config), out.clock.clone(), Arc::clone(&observer));
+        let told = Arc::new(move |event| told.accept(&event));
+        let acceptor = Arc::new(Acceptor::new(config, Arc::clone(&spool), clock, Some(tls), told));
+        let pipeline = Arc::new(Pipeline::new(out, spool, observer, texts));
+        Ok(Self { acceptors: watch::Sender::new(acceptor), pipelines: watch::Sender::new(pipeline) })
+    }
+
+    /// Takes mail in.
+    #[must_use]
+    pub fn acceptor(&self) -> Arc<Acceptor> {
+        Arc::clone(&self.acceptors.borrow())
+    }
+
+    /// Carries it out; it has the spool, the observer and the ways out.
+    #[must_use]
+    pub fn pipeline(&self) -> Arc<Pipeline> {
+        Arc::clone(&self.pipelines.borrow())
+    }
+
+    /// The latest of those that take mail in.
+    #[must_use]
+    pub(super) fn acceptors(&self) -> Acceptors {
+        self.acceptors.subscribe()
+    }
+
+    /// The latest of those that carry it out.
+    #[must_use]
+    pub fn pipelines(&self) -> Pipelines {
+        self.pipelines.subscribe()
+    }
+
+    /// Another configuration counts from now on.
+    pub(super) fn succeed(&self, next: NextGeneration) {
+        let NextGeneration { out, tls, texts } = next;
+        let (before, config) = (self.pipeline(), Arc::clone(&out.config));
+        let pipeline = Arc::new(before.succeeded_by(out, texts));
+        pipeline.takes_over();
+        self.pipelines.send_replace(pipeline);
+        let (acceptor_before, acceptor) = (self.acceptor(), self.acceptor().succeeded_by(config, tls));
+        self.acceptors.send_replace(Arc::clone(&acceptor));
+        if !Arc::ptr_eq(&acceptor_before, &acceptor) {
+            acceptor_before.let_go();
+        }
+        // Connections that wait for a message were opened by what counted before.
+        tokio::spawn(async move { before.out.mailer.close().await });
+    }
+
+    /// Tells the postmaster of damage that the opening of the spool found.
+    pub async fn tell_of_damage(&self, recovery: &Recovery) {
+        let pipeline = self.pipeline();
+        if recovery.damaged_records > 0
+            && let Err(error) = pipeline.tell_of_damage(recovery.damaged_records).await
+        {
+            pipeline.observer.spool_failed("tell the postmaster of damage", &error);
+        }
+    }
+
+    /// Starts what looks after kept policies, our own records, files and exceptions, until the stop.
+    pub fn watch(&self, stop: &CancellationToken) {
+        tokio::spawn(keep_policies_fresh(self.pipelines(), stop.clone()));
+        tokio::spawn(selfcheck::watch(self.pipelines(), stop.clone()));
+        tokio::spawn(files::watch(self.acceptors(), self.pipelines(), stop.clone()));
+        tokio::spawn(exceptions::watch(self.pipelines(), stop.clone()));
+    }
+
+    /// Runs until the stop, or until the spool has `failed`; then sessions and deliveries end first
+    /// and the spool last. `accepting` are the sessions: it ends after the stop with the last of
+    /// them.
+    ///
+    /// # Errors
+    /// When the spool failed.
+    pub async fn run<A, F>(self: Arc<Self>, accepting: A, failed: F, stop: CancellationToken) -> Result<(), RunError>
+    where
+        A: Future<Output = ()> + Send + 'static,
+        F: Future<Output = String> + Send,
+    {
+        let spool = Arc::clone(&self.pipeline().spool);
+        let accepting = tokio::spawn(accepting);
+        let delivering = tokio::spawn(pipeline::run(self.pipelines(), stop.clone()));
+        let failure = tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            detail = failed => Some(detail),
+        };
+        stop.cancel();
+        let _both_ended = tokio::join!(accepting, delivering);
+        spool.close().await;
+        match failure {
+            None => Ok(()),
+            Some(detail) => Err(RunError::Spool(detail)),
+        }
+    }
+}
+
+/// Refreshes the kept policies by whatever fetches them now.
+async fn keep_policies_fresh(mut pipelines: Pipelines, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let (client, until) = (Arc::clone(&pipelines.borrow_and_update().out.sts), stop.child_token());
+        let same = Arc::clone(&client);
+        let other_comes = async {
+            let is_other = |pipeline: &Arc<Pipeline>| !Arc::ptr_eq(&pipeline.out.sts, &same);
+            if pipelines.wait_for(is_other).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            until.cancel();
+        };
+        tokio::select! {
+            biased;
+            () = sts::keep_fresh(client, until.clone()) => {}
+            () = other_comes => {}
+        }
+    }
+}
