@@ -114,10 +114,8 @@ impl Texts {
 
     /// Who must act.
     pub(super) fn who_must_act(&self, cause: &Cause) -> String {
-        let who = match cause.root() {
-            Cause::DnsUnavailable { .. } => "unclear",
-            other => other.row().side.word(),
-        };
+        let root = cause.root();
+        let who = if matches!(root, Cause::DnsUnavailable { .. }) { "unclear" } else { root.row().side.word() };
         self.translated(&format!("who.{who}"), &[]).unwrap_or_else(|| cause.who_must_act().to_owned())
     }
 
