@@ -119,6 +119,11 @@ impl Texts {
         self.translated(&format!("who.{who}"), &[]).unwrap_or_else(|| cause.who_must_act().to_owned())
     }
 
+    /// That those of a side must act, whatever the cause alone would say.
+    pub(super) fn side_must_act(&self, side: Side) -> String {
+        self.translated(&format!("who.{}", side.word()), &[]).unwrap_or_else(|| side.who_must_act().to_owned())
+    }
+
     /// What happened.
     pub(super) fn sentence(&self, cause: &Cause) -> String {
         let Some(template) = self.table.get(&format!("causes.{}", cause.row().word)) else {
