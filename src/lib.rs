@@ -108,6 +108,7 @@
 //! | RFC 6891 | EDNS |
 //! | RFC 6895 | numbers of record types |
 //! | RFC 7208 | SPF |
+//! | RFC 6962 | logs of certificates |
 //! | RFC 7435 | opportunistic security |
 //! | RFC 7505 | null MX |
 //! | RFC 7646 | negative trust anchors |

@@ -123,7 +123,7 @@ pub(crate) fn route(
 }
 
 /// What the operator names.
-fn named(hops: &NextHops, default_port: u16) -> NextHop {
+pub(crate) fn named(hops: &NextHops, default_port: u16) -> NextHop {
     let one = |listed: &ListedNextHop| match &listed.address {
         NextHopAddress::Host { name, port } => NextHop::Host { name: name.clone(), port: port.unwrap_or(default_port) },
         NextHopAddress::Address { ip, port } => {

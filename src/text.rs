@@ -20,6 +20,13 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     text.char_indices().map(|(at, c)| if commands((at, c)) { '?' } else { c }).collect()
 }
 
+/// What a library says, without the web address at which it explains itself to programmers.
+#[must_use]
+pub fn without_web_address(said: &str) -> String {
+    let words = said.split(' ').filter(|word| !word.contains("://"));
+    words.collect::<Vec<_>>().join(" ").trim_end_matches([':', ';', ',', ' ']).to_owned()
+}
+
 /// Columns of a terminal.
 pub const TERMINAL_WIDTH: usize = 80;
 
@@ -64,6 +71,13 @@ mod tests {
         assert_eq!(harmless(hostile), "?]0;title??[2Jgone??31m?\t?");
         let ours = "\u{1b}[1;31mfault\u{1b}[0m\nJürgen\n";
         assert!(matches!(harmless(ours), Cow::Borrowed(text) if text == ours));
+    }
+
+    #[test]
+    fn what_a_library_says_comes_without_its_web_address() {
+        let said = "peer closed connection without sending TLS close_notify: https://docs.example/how_to#eof";
+        assert_eq!(without_web_address(said), "peer closed connection without sending TLS close_notify");
+        assert_eq!(without_web_address("connection refused"), "connection refused");
     }
 
     #[test]

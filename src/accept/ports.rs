@@ -28,7 +28,7 @@ pub(crate) type Acceptors = watch::Receiver<Arc<Acceptor>>;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub(crate) struct PortError {
-    /// Which one.
+    /// Its address and port.
     pub address: SocketAddr,
     /// What the system said.
     pub source: io::Error,
@@ -139,7 +139,7 @@ impl Ports {
     fn serve(&self, named: SocketAddr, listener: TcpListener) -> OpenPort {
         let (bound, close) = (listener.local_addr().unwrap_or(named), CancellationToken::new());
         let (acceptors, tasks) = (self.acceptors.clone(), self.tasks.clone());
-        let port = Listening { acceptors, tasks, stop: self.stop.clone(), close: close.clone() };
+        let port = PortListener { acceptors, tasks, stop: self.stop.clone(), close: close.clone() };
         self.tasks.spawn(port.listen(listener));
         OpenPort { named, bound, close }
     }
@@ -162,14 +162,14 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, PortError> {
 }
 
 /// One open port.
-struct Listening {
+struct PortListener {
     acceptors: Acceptors,
     tasks: TaskTracker,
     stop: Stop,
     close: CancellationToken,
 }
 
-impl Listening {
+impl PortListener {
     async fn listen(self, listener: TcpListener) {
         loop {
             let accepted = tokio::select! {

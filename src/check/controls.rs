@@ -7,7 +7,7 @@ use super::smtp;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::deliver::Target;
-use crate::deliver::driver::Mailer;
+use crate::deliver::driver::{Mailer, Probe};
 use crate::outcome::{Cause, Peer};
 use crate::pipeline::outbound::Outbound;
 use crate::policy::{TlsPolicy, WhyOpportunistic};
@@ -102,8 +102,8 @@ async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) 
 
 async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &Clock) -> ServerSeen {
     let (at, hostname) = (clock.now(), out.config.hostname.as_str());
-    let (said, (cause, certificate)) =
-        tokio::join!(smtp::look(&*out.network, address, hostname), probe(&out.mailer, host, address));
+    let (said, probe) = tokio::join!(smtp::look(&*out.network, address, hostname), probe(&out.mailer, host, address));
+    let (cause, certificate) = (probe.failure, probe.certificates.first());
     ServerSeen {
         host: host.to_string(),
         address: address.to_string(),
@@ -113,12 +113,13 @@ async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &
         ehlo: said.ehlo,
         tls: cause.is_none() && certificate.is_some(),
         cause,
-        certificate: certificate.and_then(|der| certificate::seen(&der, CertificateEnd::Ignored)),
+        certificate: certificate.and_then(|der| certificate::seen(der, CertificateEnd::Ignored)),
+        took_ms: super::milliseconds(probe.took),
     }
 }
 
 /// Whatever its certificate, it is only looked at.
-async fn probe(mailer: &Mailer, host: &Domain, address: SocketAddr) -> (Option<Cause>, Option<Vec<u8>>) {
+async fn probe(mailer: &Mailer, host: &Domain, address: SocketAddr) -> Probe {
     let target = Target {
         peer: Peer { host: host.to_string(), address },
         policy: TlsPolicy::Opportunistic { because: WhyOpportunistic::ReportOnly },
@@ -126,6 +127,5 @@ async fn probe(mailer: &Mailer, host: &Domain, address: SocketAddr) -> (Option<C
         require_tls: false,
         egress: Arc::default(),
     };
-    let probe = mailer.probe(&target).await;
-    (probe.failure, probe.certificates.into_iter().next())
+    mailer.probe(&target).await
 }

@@ -2,12 +2,12 @@
 //! longer: one record is one line, there to be compared).
 
 use super::analyse::said;
-use super::evidence::DnsProbe;
+use super::evidence::{CertificateEnd, DnsProbe, ServerSeen};
 use super::report::{CauseRow, CheckReport, HostReport, StsReport};
 use crate::outcome::{DaneScope, TlsVerdict};
 use crate::resolve::HostsFrom;
 use crate::resolve::probe::ProbeTransport;
-use crate::text::paragraph;
+use crate::text::{counted, paragraph};
 use std::collections::BTreeSet;
 
 impl CheckReport {
@@ -34,6 +34,9 @@ impl CheckReport {
         if let Some(sts) = &self.mta_sts {
             sts.text(&mut out);
         }
+        if let Some(record) = &self.evidence.tlsrpt {
+            out += &paragraph("tlsrpt:", record, LABEL_WIDTH);
+        }
         if let Some(level) = self.level {
             out += &paragraph("rule:", &format!("a [[destination]] sets tls = \"{level}\""), LABEL_WIDTH);
         }
@@ -43,6 +46,9 @@ impl CheckReport {
         self.paths_text(&mut out);
         for host in &self.hosts {
             host.text(&mut out, self.fault.as_ref());
+        }
+        for server in self.evidence.servers.iter().filter(|server| !server.control) {
+            out += &certificate_text(server);
         }
         for probe in &self.evidence.dns {
             out += &probe_text(probe);
@@ -65,6 +71,24 @@ impl CheckReport {
             }
         }
     }
+}
+
+/// What a server showed: whose it is, who issued it, how long it holds, and how much of a chain came with it.
+fn certificate_text(server: &ServerSeen) -> String {
+    let Some(certificate) = &server.certificate else { return String::new() };
+    let counts = match certificate.end {
+        CertificateEnd::Counts => "",
+        CertificateEnd::Ignored => ", which nobody asks for here",
+    };
+    let line = format!(
+        "{} shows {}, issued by {}, until {}{counts}; {} sent",
+        server.address,
+        certificate.subject,
+        certificate.issuer,
+        certificate.not_after,
+        counted(u64::try_from(certificate.sent).unwrap_or(u64::MAX), "certificate"),
+    );
+    paragraph("cert:", &line, LABEL_WIDTH)
 }
 
 /// One question of the diagnosis and its answer.

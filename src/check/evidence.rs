@@ -5,7 +5,7 @@
 //! diagnosis can be repeated from a file, elsewhere and later.
 
 use crate::clock::Timestamp;
-use crate::outcome::{Cause, ExceptionInForce, PathFailure, Question};
+use crate::outcome::{Cause, ExceptionInForce, PathFailure, Phase, Question};
 use crate::resolve::probe::ProbeResult;
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +51,85 @@ pub struct Evidence {
     /// The DNS record that asks for TLS reports, as it is (RFC 8460 §3).
     #[serde(default)]
     pub tlsrpt: Option<String>,
+    /// What a check elsewhere has seen of the same domain (`--compare`).
+    #[serde(default)]
+    pub outside: Option<OutsideCheck>,
+    /// The ways to the DNS that delivery asks, in the words of the configuration.
+    #[serde(default)]
+    pub upstreams: Vec<String>,
+    /// The tags of the keys that are trusted as the root's.
+    #[serde(default)]
+    pub anchors: Vec<u16>,
+    /// How long was waited where delivery waits longer.
+    #[serde(default)]
+    pub patience: Option<ShortPatience>,
+    /// Whether the DNS was asked once more, with the patience of delivery, because it was slow.
+    #[serde(default)]
+    pub looked_again: bool,
+    /// Why a policy that the domain announces (MTA-STS) is not in force.
+    #[serde(default)]
+    pub sts_unusable: Option<UnusableSts>,
     /// How long the check took, in milliseconds.
     pub took_ms: u64,
+}
+
+/// What a check elsewhere has seen: by a way that this host's has no part in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutsideCheck {
+    /// When that was.
+    pub at: Timestamp,
+    /// Whether delivery from there would succeed.
+    pub delivers: bool,
+    /// Why a server, or every server, is not used from there.
+    pub cause: Option<Cause>,
+    /// TLSA records that were got and validated there.
+    pub tlsa: Vec<TlsaCount>,
+    /// The questions that had no answer there.
+    pub unanswered: Vec<Question>,
+    /// The mail servers of the domain as they were seen from there.
+    pub servers: Vec<ServerSeen>,
+}
+
+impl OutsideCheck {
+    /// What of a check elsewhere counts here: nothing when it is about another domain.
+    #[must_use]
+    pub fn of(theirs: &Evidence, domain: &str) -> Option<Self> {
+        let nobody_answered = |troubled: &&Troubled| troubled.answered_by.is_none();
+        (theirs.domain == domain).then(|| Self {
+            at: theirs.at,
+            delivers: theirs.delivery.delivers,
+            cause: theirs.delivery.cause.clone(),
+            tlsa: theirs.delivery.tlsa.clone(),
+            unanswered: theirs.troubled.iter().filter(nobody_answered).map(|t| t.question.clone()).collect(),
+            servers: theirs.servers.iter().filter(|server| !server.control).cloned().collect(),
+        })
+    }
+}
+
+/// How long a reply of a mail server was waited for, where delivery waits longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortPatience {
+    /// By this check, in milliseconds.
+    pub check_ms: u64,
+    /// By delivery, in milliseconds.
+    pub delivery_ms: u64,
+}
+
+impl ShortPatience {
+    /// Whether what failed is only this patience: delivery has more (RFC 5321 §4.5.3.2).
+    #[must_use]
+    pub fn ended_with(self, cause: &Cause) -> bool {
+        matches!(cause, Cause::TimedOut { phase, .. } if *phase != Phase::Connect)
+    }
+}
+
+/// A policy (MTA-STS) that is announced and cannot be used (RFC 8461 §3.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnusableSts {
+    /// The result type of RFC 8460 §4.3.2.2.
+    pub result_type: String,
+    /// What is wrong, in a sentence.
+    pub reason: String,
 }
 
 /// What delivery would do.
@@ -189,6 +266,9 @@ pub struct ServerSeen {
     /// The certificate of the server, where one was shown.
     #[serde(default)]
     pub certificate: Option<CertificateSeen>,
+    /// How long all of it took, in milliseconds.
+    #[serde(default)]
+    pub took_ms: u64,
 }
 
 /// A server's certificate.
@@ -204,6 +284,13 @@ pub struct CertificateSeen {
     pub sha256: String,
     /// What its end means.
     pub end: CertificateEnd,
+    /// How many certificates the server sent, this one included.
+    #[serde(default)]
+    pub sent: usize,
+    /// Whether it leads to a root that is trusted here, is about the host, and bears the receipts of
+    /// public logs (RFC 6962 §3.3), which an authority of a firewall has none of.
+    #[serde(default)]
+    pub public: bool,
 }
 
 /// What it means that a certificate ends.

@@ -49,6 +49,7 @@ impl Observed {
         self.dns.extend(other.dns);
         self.opinions.extend(other.opinions);
         self.servers.extend(other.servers);
+        self.looked_again |= other.looked_again;
         self
     }
 }

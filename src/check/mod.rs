@@ -40,13 +40,17 @@ use crate::deliver::Planned;
 use crate::envelope::TlsRequest;
 use crate::outcome::{Cause, PathFailure, Question};
 use crate::pipeline::outbound::{LastTry, Outbound, PolicyDoubt, RouteFacts, SetupError, Tried};
+use crate::policy::sts::StsState;
 use crate::resolve::TlsaLookup;
 use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host, ReversePath};
 use crate::smtp::special_use::SpecialUse;
 use crate::state_dir;
-use evidence::{DeliveryForecast, DnsProbe, Evidence, Queue, SecondOpinion, ServerSeen, TlsaCount, Troubled};
+use evidence::{
+    DeliveryForecast, DnsProbe, Evidence, OutsideCheck, Queue, SecondOpinion, ServerSeen, ShortPatience, TlsaCount,
+    Troubled,
+};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use observation::{Observation, ProbedServer, comes_after_all, conclude, subject, troubled};
@@ -68,13 +72,19 @@ enum CheckDepth {
 pub struct Checker {
     out: Outbound,
     depth: CheckDepth,
+    /// The configuration with the patience of delivery, where the check is in more of a hurry.
+    patient: Option<Config>,
+    /// What a check elsewhere has seen.
+    outside: Option<Evidence>,
 }
 
-/// Mail servers are waited for no longer than this for anything; delivery is more patient
-/// (RFC 5321 §4.5.3.2), an administrator is not.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// One reply of a mail server is waited for no longer than this; delivery is more patient (RFC 5321
+/// §4.5.3.2). Servers that wait for who speaks too early greet after some six seconds.
+const REPLY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a policy host may take for the policy.
+const POLICY_PATIENCE: Duration = Duration::from_secs(15);
 /// How long one server may take for one question, and a look-up over all paths: enough to go
-/// through three silent ones, and to leave time for the probes within ten seconds.
+/// through three silent ones. What comes later is asked for again, with the patience of delivery.
 const DNS_PATIENCE: Duration = Duration::from_millis(1500);
 const LOOK_UP_PATIENCE: Duration = Duration::from_millis(5000);
 /// How long the mail servers are asked alone: one that answers needs less.
@@ -90,21 +100,36 @@ impl Checker {
     ///
     /// # Errors
     /// When the DNS side or the trusted roots cannot be set up.
-    pub fn new(mut config: Config, clock: Clock) -> Result<Self, SetupError> {
-        config.delivery.connect_timeout = config.delivery.connect_timeout.min(PATIENCE);
-        config.delivery.reply_timeout = config.delivery.reply_timeout.min(PATIENCE);
-        config.mta_sts.fetch_timeout = config.mta_sts.fetch_timeout.min(PATIENCE);
+    pub fn new(config: Config, clock: Clock) -> Result<Self, SetupError> {
+        let patient = config.clone();
+        let mut config = config;
+        config.delivery.reply_timeout = config.delivery.reply_timeout.min(REPLY_PATIENCE);
+        config.mta_sts.fetch_timeout = config.mta_sts.fetch_timeout.min(POLICY_PATIENCE);
         config.dns.timeout = config.dns.timeout.min(DNS_PATIENCE);
         config.dns.deadline = config.dns.deadline.min(LOOK_UP_PATIENCE);
+        Ok(Self { patient: Some(patient), ..Self::patient(config, clock)? })
+    }
+
+    /// A checker that waits for everything as long as delivery does.
+    ///
+    /// # Errors
+    /// When the DNS side or the trusted roots cannot be set up.
+    pub fn patient(config: Config, clock: Clock) -> Result<Self, SetupError> {
         let out = Outbound::for_command(config, clock)?;
-        Ok(Self { out, depth: CheckDepth::Diagnosis })
+        Ok(Self { out, depth: CheckDepth::Diagnosis, patient: None, outside: None })
+    }
+
+    /// The same, with what a check elsewhere has seen for a witness.
+    #[must_use]
+    pub fn beside(self, theirs: Evidence) -> Self {
+        Self { outside: Some(theirs), ..self }
     }
 
     /// A checker over what a running relay delivers with: it finds out what delivery would do,
     /// and asks nothing that delivery does not.
     #[must_use]
     pub const fn over(out: Outbound) -> Self {
-        Self { out, depth: CheckDepth::Delivery }
+        Self { out, depth: CheckDepth::Delivery, patient: None, outside: None }
     }
 
     /// Checks one domain.
@@ -120,12 +145,23 @@ impl Checker {
         let route = route::route(&Host::Domain(domain.clone()), sender, &config.destination, config.delivery.port);
         // What nothing waits for goes along, so that silence is waited for once.
         let (looked, aside) = tokio::join!(Box::pin(self.look_at_all(&route, at)), Box::pin(self.look_aside(domain)));
-        let Observed { met, troubled, subject, dns, opinions, servers } = looked;
+        let Observed { met, troubled, subject, dns, opinions, servers, looked_again } = looked;
+        let outside = self.outside.as_ref().and_then(|theirs| OutsideCheck::of(theirs, domain.as_str()));
         let evidence = Evidence {
             version: evidence::VERSION,
             domain: domain.to_string(),
             at,
             delivery: self.delivery(domain, &met),
+            outside,
+            upstreams: config.dns.upstreams.iter().map(ToString::to_string).collect(),
+            anchors: selfcheck::trusted_tags(config).unwrap_or_default(),
+            patience: self.short_patience(),
+            looked_again,
+            sts_unusable: met
+                .known
+                .as_ref()
+                .and_then(|known| view::sts_unusable(&known.sts))
+                .or_else(|| aside.sts.as_ref().and_then(view::sts_unusable)),
             trust_ad: config.dns.mode == DnsMode::TrustAd,
             troubled,
             subject,
@@ -162,18 +198,42 @@ impl Checker {
             Box::pin(self.probe_dns(subject.as_ref())),
             Box::pin(self.second_opinions(&troubled)),
         );
-        let met = if met.lacks_answers() && dns.iter().any(comes_after_all) {
-            // The resolver was only slow, and delivery is more patient: now it has the answer.
-            let known = self.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
-            Box::pin(self.meet(route, known)).await
+        let again = if met.lacks_answers() && dns.iter().any(comes_after_all) {
+            // The resolver was only slow, and delivery is more patient.
+            Box::pin(self.look_patiently(route, seed)).await
         } else {
-            met
+            None
         };
+        let looked_again = again.is_some();
+        let (met, troubled) = again.unwrap_or((met, troubled));
         let servers = match self.depth {
-            CheckDepth::Diagnosis => Box::pin(controls::look_closer(&self.out, met.servers(at), controls)).await,
-            CheckDepth::Delivery => met.servers(at),
+            CheckDepth::Diagnosis => {
+                let servers = met.servers(&self.out.mailer, at);
+                Box::pin(controls::look_closer(&self.out, servers, controls)).await
+            }
+            CheckDepth::Delivery => met.servers(&self.out.mailer, at),
         };
-        Observed { met, troubled, subject, dns, opinions, servers }
+        Observed { met, troubled, subject, dns, opinions, servers, looked_again }
+    }
+
+    /// The same with all the time that delivery gives the DNS.
+    async fn look_patiently(&self, route: &Route, seed: u64) -> Option<(Observation, Vec<Troubled>)> {
+        let mut config = Config::clone(&self.out.config);
+        if let Some(patient) = &self.patient {
+            config.dns = patient.dns.clone();
+        }
+        let out = Outbound::for_command(config, self.out.clock.clone()).ok()?;
+        let patient = Self { out, depth: self.depth, patient: None, outside: None };
+        let known = patient.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
+        let troubled = troubled(&known);
+        Some((Box::pin(patient.meet(route, known)).await, troubled))
+    }
+
+    /// How long a reply is waited for, where delivery waits longer.
+    fn short_patience(&self) -> Option<ShortPatience> {
+        let (check, delivery) = (self.out.config.delivery.reply_timeout, self.patient.as_ref()?.delivery.reply_timeout);
+        let patience = ShortPatience { check_ms: milliseconds(check), delivery_ms: milliseconds(delivery) };
+        (check < delivery).then_some(patience)
     }
 
     /// Where the servers are slow to answer, the controls are asked meanwhile, in case they will
@@ -241,7 +301,8 @@ impl Checker {
 
     async fn probe_dns(&self, subject: Option<&Question>) -> Vec<DnsProbe> {
         let (Some(subject), CheckDepth::Diagnosis) = (subject, self.depth) else { return Vec::new() };
-        let config = &self.out.config;
+        // A single question has as long as delivery gives it.
+        let config = self.patient.as_ref().unwrap_or(&self.out.config);
         let (references, canary) = (config.check.references.as_slice(), config.check.canary.as_ref());
         let known = history::read(state_dir::open(&config.spool).as_ref());
         let plan = probes::Plan { config, references, canary, known: &known, subject };
@@ -260,7 +321,7 @@ impl Checker {
     /// What has no bearing on delivery.
     async fn look_aside(&self, domain: &Domain) -> Aside {
         if self.depth == CheckDepth::Delivery {
-            return Aside { queue: None, sts_announced: None, tlsrpt: None };
+            return Aside { queue: None, sts_announced: None, sts: None, tlsrpt: None };
         }
         let owner = format!("_smtp._tls.{domain}");
         // A look-up that is shared may begin again when whoever began it leaves; nothing waits twice.
@@ -271,7 +332,9 @@ impl Checker {
             timeout(most, self.out.dns.lookup(&owner, RecordType::Txt))
         );
         let sts_announced = announced.ok().and_then(Result::ok).map(|id| id.to_string());
-        Aside { queue, sts_announced, tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| text_record(&answer)) }
+        // Where DANE decides nobody asks for the policy; that it is broken is worth knowing all the same.
+        let sts = if sts_announced.is_some() { Some(self.out.sts.policy_for(domain).await) } else { None };
+        Aside { queue, sts_announced, sts, tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| text_record(&answer)) }
     }
 
     async fn probe_all(&self, plan: Result<Vec<Planned>, Cause>) -> Tried<Result<Vec<ProbedServer>, Cause>> {
@@ -301,7 +364,9 @@ impl Checker {
         });
         let tlsa = tlsa.collect();
         match (&met.known, &met.stopped) {
-            (Some(known), None) => DeliveryForecast { tlsa, ..conclude(domain, known, &met.probed) },
+            (Some(known), None) => {
+                DeliveryForecast { tlsa, ..conclude(domain, known, &met.probed, self.short_patience()) }
+            }
             (_, stopped) => DeliveryForecast {
                 delivers: false,
                 sentence: stopped.as_ref().map(Cause::sentence).unwrap_or_default(),
@@ -355,12 +420,16 @@ struct Observed {
     dns: Vec<DnsProbe>,
     opinions: Vec<SecondOpinion>,
     servers: Vec<ServerSeen>,
+    /// Whether the DNS was asked once more, with the patience of delivery.
+    looked_again: bool,
 }
 
 /// What has no bearing on delivery.
 struct Aside {
     queue: Option<Queue>,
     sts_announced: Option<String>,
+    /// What the domain's policy would say, where it is announced.
+    sts: Option<StsState>,
     tlsrpt: Option<String>,
 }
 

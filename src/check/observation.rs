@@ -2,10 +2,12 @@
 //! (pure).
 
 use super::certificate;
-use super::evidence::{CertificateEnd, DeliveryForecast, DnsProbe, ProbeRole, ServerSeen, Troubled, Whom};
+use super::evidence::{
+    CertificateEnd, DeliveryForecast, DnsProbe, ProbeRole, ServerSeen, ShortPatience, Troubled, Whom,
+};
 use super::report::ShownChain;
 use crate::clock::Timestamp;
-use crate::deliver::driver::Probe;
+use crate::deliver::driver::{Mailer, Probe};
 use crate::deliver::{Planned, Target};
 use crate::outcome::{Cause, DaneScope, PathFailure, Question, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
@@ -70,9 +72,12 @@ impl Observation {
         self.stopped.iter().chain(self.probed.iter().filter_map(ProbedServer::failure)).any(unavailable)
     }
 
-    pub(super) fn servers(&self, at: Timestamp) -> Vec<ServerSeen> {
+    pub(super) fn servers(&self, mailer: &Mailer, at: Timestamp) -> Vec<ServerSeen> {
         let seen = |probed: &ProbedServer| match (&probed.step, &probed.probe) {
-            (Planned::Try(target), Some(probe)) => Some(server_seen(target, probe, at)),
+            (Planned::Try(target), Some(probe)) => {
+                let public = certificate::is_public(mailer, &target.peer.host, &probe.certificates, at);
+                Some(server_seen(target, probe, at).with_chain(probe.certificates.len(), public))
+            }
             (Planned::Try(_) | Planned::Skip { .. }, _) => None,
         };
         self.probed.iter().filter_map(seen).collect()
@@ -97,13 +102,44 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
         cause: probe.failure.clone(),
         tls: probe.tls.as_ref().is_some_and(|tls| tls.version().is_some()),
         certificate: probe.certificates.first().and_then(|der| certificate::seen(der, end)),
+        took_ms: super::milliseconds(probe.took),
     }
 }
 
-/// The answer that was missing, whole and signed, from a resolver that delivery asks.
+impl ServerSeen {
+    fn with_chain(mut self, sent: usize, public: bool) -> Self {
+        if let Some(certificate) = &mut self.certificate {
+            (certificate.sent, certificate.public) = (sent, public);
+        }
+        self
+    }
+}
+
+/// The answer that was missing, whole, from a resolver that delivery asks: it comes, and it takes longer
+/// than a check waits at first.
 pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
-    let is_ours = probe.whom == Whom::Upstream && probe.role == ProbeRole::Subject;
-    is_ours && probe.seen.reply == ProbeReply::Records && probe.seen.signed
+    let is_ours = probe.whom == Whom::Upstream && probe.role == ProbeRole::Subject && probe.seen.edns.is_some();
+    is_ours
+        && matches!(probe.seen.reply, ProbeReply::Records | ProbeReply::NoData | ProbeReply::NxDomain)
+        && probe.seen.signed
+}
+
+/// Whether it was only our patience that ended.
+fn is_impatience(cause: &Cause, short: Option<ShortPatience>) -> bool {
+    short.is_some_and(|short| short.ended_with(cause))
+}
+
+/// What was waited for in vain, and how long delivery would wait.
+fn slow(cause: &Cause, short: ShortPatience) -> String {
+    let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
+    let (waited, delivery) = (seconds(short.check_ms), seconds(short.delivery_ms));
+    match cause {
+        Cause::TimedOut { peer, phase } => format!(
+            "The mail server {peer} is slow: nothing came in {waited} while we were {}; delivery waits up to {delivery}.",
+            phase.phrase()
+        ),
+        other => other.sentence(),
+    }
 }
 
 /// The look-ups that some path failed for, those without any answer first.
@@ -150,15 +186,29 @@ pub(super) fn subject(troubled: &[Troubled]) -> Option<Question> {
     troubled.first().map(|troubled| troubled.question.clone())
 }
 
-pub(super) fn conclude(domain: &Domain, known: &RouteFacts, probed: &[ProbedServer]) -> DeliveryForecast {
-    let bad = probed.iter().find_map(ProbedServer::failure);
+pub(super) fn conclude(
+    domain: &Domain,
+    known: &RouteFacts,
+    probed: &[ProbedServer],
+    short: Option<ShortPatience>,
+) -> DeliveryForecast {
+    let failures = || probed.iter().filter_map(ProbedServer::failure);
+    // What was seen to its end says more than what was not waited for.
+    let bad = failures().find(|cause| !is_impatience(cause, short)).or_else(|| failures().next());
+    let unseen = short.filter(|_| failures().any(|cause| is_impatience(cause, short)));
+    let told = |cause: &Cause| match unseen {
+        Some(short) => slow(cause, short),
+        None => cause.sentence(),
+    };
     let good = probed.iter().filter(|probed| probed.failure().is_none()).find_map(|probed| probed.probe.as_ref());
     let watched = probed.iter().find_map(ProbedServer::watched_failure);
     let delivered = |probe: &Probe| format!("Mail for {domain} is delivered {}", how(probe, known));
     let exception = known.rule.exception.as_ref();
     let sentence = match (good, bad, watched, exception) {
         (Some(probe), Some(cause), _, _) => {
-            format!("{}, but not by every server: {}", delivered(probe), cause.sentence())
+            let (good, all) = (addresses(probed, |probed| probed.failure().is_none()), addresses(probed, |_| true));
+            let count = if all > 1 { format!(" ({good} of {all} addresses are good)") } else { String::new() };
+            format!("{}, but not by every server{count}: {}", delivered(probe), told(cause))
         }
         (Some(probe), None, Some(cause), _) => {
             let how = delivered(probe);
@@ -168,6 +218,9 @@ pub(super) fn conclude(domain: &Domain, known: &RouteFacts, probed: &[ProbedServ
             format!("{}, under an exception of the configuration: {exception}.", delivered(probe))
         }
         (Some(probe), None, None, None) => format!("{}.", delivered(probe)),
+        (None, Some(_), _, _) if let Some(slow_one) = unseen_one(probed, short) => {
+            format!("Whether mail for {domain} is delivered was not seen to its end. {}", told(slow_one))
+        }
         (None, Some(cause), _, _) => format!("Mail for {domain} is not delivered now. {}", cause.sentence()),
         (None, None, _, _) => format!("The domain {domain} has no mail server to try."),
     };
@@ -179,6 +232,15 @@ pub(super) fn conclude(domain: &Domain, known: &RouteFacts, probed: &[ProbedServ
         sentence,
         tlsa: Vec::new(),
     }
+}
+
+/// A server that may yet take mail: it was not waited for to the end.
+fn unseen_one(probed: &[ProbedServer], short: Option<ShortPatience>) -> Option<&Cause> {
+    probed.iter().filter_map(ProbedServer::failure).find(|cause| is_impatience(cause, short))
+}
+
+fn addresses(probed: &[ProbedServer], is: impl Fn(&ProbedServer) -> bool) -> usize {
+    probed.iter().filter(|probed| probed.probe.is_some() && is(probed)).count()
 }
 
 /// How the connection is protected; nothing is claimed for the domain where its MX records are

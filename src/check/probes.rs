@@ -11,12 +11,13 @@ use crate::clock::Clock;
 use crate::config::{Config, Upstream};
 use crate::outcome::Question;
 use crate::resolve::error::DnsSetupError;
-use crate::resolve::probe::{self, ProbeQuestion, ProbeTransport, Server};
+use crate::resolve::probe::{self, BRIEF, ProbeQuestion, ProbeTransport, Server};
 use crate::resolve::tlsa_counts::KnownCount;
 use crate::smtp::address::Domain;
 use futures_util::future::join_all;
 use hickory_proto::rr::{Name, RecordType};
 use std::str::FromStr as _;
+use std::time::Duration;
 
 /// Resolvers of the configuration that are probed; a further one is asked by delivery alone.
 const UPSTREAMS_LIMIT: usize = 3;
@@ -57,6 +58,10 @@ struct Put<'a> {
 /// The servers by what they are to us.
 struct ProbedDnsServers {
     all: Vec<(Whom, Server)>,
+    /// How long delivery waits for one answer.
+    patience: Duration,
+    /// How long controls are waited for: what is slow for everything has lost nothing.
+    of_controls: Duration,
 }
 
 /// Asks all of it.
@@ -69,7 +74,7 @@ pub(super) async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsPro
     // The walk to the zone's own servers may take longer than the first questions to the others.
     let walk = async {
         let found = probe::authorities(plan.config, &subject.harmless.0, AUTHORITIES_LIMIT).await;
-        let authorities = ProbedDnsServers::of(Whom::Authority, found);
+        let authorities = ProbedDnsServers::of(Whom::Authority, found, plan.config);
         let seen = authorities.put(authorities.harmless(&subject), clock).await;
         (authorities, seen)
     };
@@ -77,6 +82,7 @@ pub(super) async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsPro
         tokio::join!(servers.put(servers.harmless(&subject), clock), Box::pin(walk));
     seen.extend(seen_there);
     let silent = servers.first_is_silent(&seen);
+    servers.of_controls = servers.patience.min(BRIEF.max(slowest(&seen) * 2));
     servers.join(authorities);
     if !seen.iter().any(|probe: &DnsProbe| probe.seen.answered()) {
         return Ok(seen);
@@ -89,6 +95,12 @@ pub(super) async fn collect(plan: &Plan<'_>, clock: &Clock) -> Result<Vec<DnsPro
         seen.extend(servers.put(questions, clock).await);
     }
     Ok(seen)
+}
+
+/// The longest that an answer took.
+fn slowest(seen: &[DnsProbe]) -> Duration {
+    let took = seen.iter().filter(|probe| probe.seen.answered()).map(|probe| probe.seen.took_ms);
+    Duration::from_millis(took.max().unwrap_or(0))
 }
 
 /// The question that matters, and what is harmless beside it.
@@ -120,8 +132,9 @@ fn absolute(name: &str) -> Option<Name> {
 }
 
 impl ProbedDnsServers {
-    fn of(whom: Whom, servers: Vec<Server>) -> Self {
-        Self { all: servers.into_iter().map(|server| (whom, server)).collect() }
+    fn of(whom: Whom, servers: Vec<Server>, config: &Config) -> Self {
+        let all = servers.into_iter().map(|server| (whom, server)).collect();
+        Self { all, patience: config.dns.timeout.max(BRIEF), of_controls: BRIEF }
     }
 
     fn configured(plan: &Plan<'_>) -> Result<Self, DnsSetupError> {
@@ -129,8 +142,8 @@ impl ProbedDnsServers {
         upstreams.truncate(UPSTREAMS_LIMIT);
         let mut references = probe::servers(plan.config, plan.references)?;
         references.truncate(REFERENCES_LIMIT);
-        let mut all = Self::of(Whom::Upstream, upstreams);
-        all.join(Self::of(Whom::Reference, references));
+        let mut all = Self::of(Whom::Upstream, upstreams, plan.config);
+        all.join(Self::of(Whom::Reference, references, plan.config));
         Ok(all)
     }
 
@@ -176,7 +189,13 @@ impl ProbedDnsServers {
                 whom: *whom,
                 server,
                 role,
-                ask: ProbeQuestion { name: name.clone(), record_type, transport, edns: Some(ORDINARY) },
+                ask: ProbeQuestion {
+                    name: name.clone(),
+                    record_type,
+                    transport,
+                    edns: Some(ORDINARY),
+                    within: self.patience,
+                },
             };
             let (name, record_type) = &subject.harmless;
             questions.push(put(ProbeRole::Harmless, name, *record_type, server.transport()));
@@ -201,7 +220,8 @@ impl ProbedDnsServers {
     fn controls(&self, zone: &Domain) -> Vec<Put<'_>> {
         let Some((whom, server)) = self.first() else { return Vec::new() };
         let put = |role, owner: String, record_type, transport| {
-            let ask = ProbeQuestion { name: absolute(&owner)?, record_type, transport, edns: Some(ORDINARY) };
+            let (name, within) = (absolute(&owner)?, self.of_controls);
+            let ask = ProbeQuestion { name, record_type, transport, edns: Some(ORDINARY), within };
             Some(Put { whom: *whom, server, role, ask })
         };
         let control =
@@ -225,7 +245,8 @@ impl ProbedDnsServers {
         known.sort_by_key(|known| known.records);
         let put = |known: &KnownCount, transport| {
             let name = absolute(&known.name)?;
-            let ask = ProbeQuestion { name, record_type: RecordType::TLSA, transport, edns: Some(ORDINARY) };
+            let within = self.of_controls;
+            let ask = ProbeQuestion { name, record_type: RecordType::TLSA, transport, edns: Some(ORDINARY), within };
             Some(Put { whom: *whom, server, role: ProbeRole::Known(known.records), ask })
         };
         let over = [server.transport(), ProbeTransport::Tcp];
@@ -239,7 +260,13 @@ impl ProbedDnsServers {
                 whom: *whom,
                 server,
                 role: ProbeRole::Subject,
-                ask: ProbeQuestion { name: subject.name.clone(), record_type: subject.record_type, transport, edns },
+                ask: ProbeQuestion {
+                    name: subject.name.clone(),
+                    record_type: subject.record_type,
+                    transport,
+                    edns,
+                    within: self.patience,
+                },
             };
             questions.push(put(server.transport(), Some(ORDINARY)));
             if server.is_encrypted() || server.transport() == ProbeTransport::Tcp {
@@ -258,21 +285,20 @@ impl ProbedDnsServers {
     /// that may be dead. Its own servers know no other.
     fn again(&self, subject: &ProbeTarget) -> Vec<Put<'_>> {
         let outside = (Name::root(), RecordType::SOA);
+        // Encrypted, the root's keys are beyond the reach of whoever plays a root of its own.
+        let keys = (Name::root(), RecordType::DNSKEY);
         let mut questions = Vec::new();
         for (whom, server) in &self.all {
             let (name, record_type) = match whom {
                 Whom::Authority => &subject.harmless,
                 Whom::Reference if !server.is_encrypted() => continue,
+                Whom::Upstream | Whom::Reference if server.is_encrypted() => &keys,
                 Whom::Upstream | Whom::Reference => &outside,
             };
             // Without EDNS too: whoever drops EDNS is no outage.
             for edns in [Some(ORDINARY), None].into_iter().take(if self.is_first(server) { 2 } else { 1 }) {
-                let ask = ProbeQuestion {
-                    name: name.clone(),
-                    record_type: *record_type,
-                    transport: server.transport(),
-                    edns,
-                };
+                let (name, transport, within) = (name.clone(), server.transport(), self.patience);
+                let ask = ProbeQuestion { name, record_type: *record_type, transport, edns, within };
                 questions.push(Put { whom: *whom, server, role: ProbeRole::Again, ask });
             }
         }

@@ -61,6 +61,15 @@ pub struct ShownChain {
     pub certificates: Vec<Vec<u8>>,
 }
 
+impl CheckReport {
+    /// Whether every server takes mail, under every policy, enforced or watched, and without an exception.
+    #[must_use]
+    pub const fn is_delivered_everywhere(&self) -> bool {
+        let delivery = &self.evidence.delivery;
+        delivery.delivers && delivery.cause.is_none() && delivery.watched.is_none() && delivery.exception.is_none()
+    }
+}
+
 /// A cause in the words of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct CauseRow {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
-/// How long all of it may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long all of it may take: some servers greet after six seconds.
+const PATIENCE: Duration = Duration::from_secs(9);
 /// Octets that are read of one reply; what is longer says nothing more.
 const REPLY_OCTETS: u64 = 8192;
 /// Lines of one reply.

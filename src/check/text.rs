@@ -50,6 +50,12 @@ impl CheckReport {
         if self.verdict != Verdict::Ok || self.evidence.queue.is_some_and(|queue| queue.messages > 0) {
             out += &paragraph("mail:", &found.mail, LABEL_WIDTH);
         }
+        if let Some(fault) = self.fault.as_ref().filter(|fault| fault.cause != found.word) {
+            let result_type = fault.result_type.filter(|word| *word != fault.cause);
+            let reported = result_type.map_or_else(String::new, |word| format!("; in TLS reports: {word}"));
+            let line = format!("{} {} in log, metrics and relay why{reported}", fault.cause, fault.status);
+            out += &paragraph("log:", &line, LABEL_WIDTH);
+        }
         for (nth, line) in found.proof.iter().take(PROOF_LINES).enumerate() {
             out += &lines(if nth == 0 { "proof:" } else { "" }, line);
         }

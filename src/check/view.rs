@@ -1,5 +1,6 @@
 //! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
 
+use super::evidence::UnusableSts;
 use super::observation::ProbedServer;
 use super::report::{AddressReport, CauseRow, HostReport, StsReport, TlsaReport};
 use crate::clock::Timestamp;
@@ -8,9 +9,9 @@ use crate::deliver::driver::Probe;
 use crate::deliver::families::WaysOut;
 use crate::deliver::hello::LargeHello;
 use crate::deliver::{Planned, Target};
-use crate::outcome::{DaneScope, TlsVerdict};
+use crate::outcome::{DaneScope, StsFault, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
-use crate::policy::sts::StsState;
+use crate::policy::sts::{StsAbsent, StsState};
 use crate::policy::{TlsPolicy, dane};
 use crate::resolve::{HostAddresses, MxHost, TlsaLookup, TlsaRecord};
 use crate::route::NextHop;
@@ -89,6 +90,36 @@ fn address_report(target: &Target, probe: &Probe) -> AddressReport {
         fault: probe.failure.as_ref().map(CauseRow::from),
         watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(CauseRow::from),
         took_ms: super::milliseconds(probe.took),
+    }
+}
+
+/// Why a policy that is announced is not in force, or will not be for long (RFC 8461 §3.3, §5.1).
+pub(super) fn sts_unusable(sts: &StsState) -> Option<UnusableSts> {
+    match sts {
+        StsState::Absent(StsAbsent::FetchFailed(failure)) => {
+            Some(UnusableSts { result_type: failure.result_type().to_owned(), reason: failure.to_string() })
+        }
+        StsState::Absent(StsAbsent::UnusableRecord(error)) => {
+            Some(UnusableSts { result_type: StsFault::Invalid.result_type().to_owned(), reason: error.to_string() })
+        }
+        StsState::Absent(
+            StsAbsent::NoRecord
+            | StsAbsent::Unknown(_)
+            | StsAbsent::ModeNone
+            | StsAbsent::AddressLiteral
+            | StsAbsent::NotNeeded
+            | StsAbsent::SwitchedOff
+            | StsAbsent::Lost { .. },
+        ) => None,
+        StsState::Policy(policy) => policy.refresh_failure.as_ref().map(|failure| UnusableSts {
+            result_type: failure.result_type.clone(),
+            reason: format!(
+                "{} (the policy of {} holds until {})",
+                failure.sentence,
+                policy.fetched_at.rfc3339(),
+                policy.expires_at().rfc3339()
+            ),
+        }),
     }
 }
 

@@ -197,6 +197,9 @@ pub(crate) struct CheckArguments {
     /// Check this host itself: resolver, validation, clock, egress, port 25, spool, certificate.
     #[arg(long = "self", conflicts_with_all = ["domain", "all_queued"])]
     pub(crate) myself: bool,
+    /// Wait for everything as long as delivery does: minutes for a mail server that is slow.
+    #[arg(long)]
+    pub(crate) patient: bool,
     /// Write the evidence to hand over: DNSSEC chains, certificates, what servers said, every probe with time
     /// and ports.
     #[arg(long, value_name = "FILE", requires = "domain")]

@@ -4,29 +4,48 @@ use super::arguments::{CheckArguments, Compared, Output, Overrides};
 use super::terminal::{EXIT_CONFIG, EXIT_IO, ProgressLine, complain, say};
 use dane_relay::check::bundle;
 use dane_relay::check::compare::compare;
+use dane_relay::check::evidence::Evidence;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, selfcheck};
 use dane_relay::clock::Clock;
 use dane_relay::resolve::driver::trusted;
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
 pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
+    let patient = arguments.patient;
     let CheckArguments { domain, from, myself, verbose, color, mut compared, output, over, bundle, verify, .. } =
         arguments;
     if let Some(path) = verify {
         return verify_bundle(&path, over).await;
     }
     let config = over.config().map(|config| compared.on_top_of(config));
-    let checker = match config.and_then(|c| Checker::new(c, Clock::system()).map_err(|e| e.to_string())) {
+    let waits = config.as_ref().map_or(Duration::ZERO, |config| config.delivery.reply_timeout);
+    let make = if patient { Checker::patient } else { Checker::new };
+    let checker = match config.and_then(|c| make(c, Clock::system()).map_err(|e| e.to_string())) {
         Ok(checker) => checker,
         Err(message) => return complain(EXIT_CONFIG, &message),
+    };
+    let theirs = match outside(&compared).await {
+        Ok(theirs) => theirs,
+        Err(message) => return complain(EXIT_IO, &message),
+    };
+    let checker = match theirs.clone() {
+        Some(theirs) => checker.beside(theirs),
+        None => checker,
     };
     if myself {
         return check_self(&checker, &output).await;
     }
     let Some(domain) = domain else { return check_queued(&checker, &output, color.color()).await };
-    let progress = ProgressLine::begin(&format!("asking the DNS and the mail servers about {domain}"));
+    let asking = format!("asking the DNS and the mail servers about {domain}");
+    let progress = ProgressLine::begin(&if patient {
+        format!("{asking}, up to {} s for a reply", waits.as_secs())
+    } else {
+        asking
+    });
     let report = checker.check_from(from.as_ref(), &domain).await;
     drop(progress);
     let detail = if verbose { Detail::Everything } else { Detail::Verdict };
@@ -40,7 +59,7 @@ pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
     {
         return complain(EXIT_IO, &message);
     }
-    match kept(&report, &compared).await {
+    match kept(&report, &compared, theirs.as_ref()).await {
         Ok(text) if !output.json => say(&text),
         Ok(_) => ExitCode::SUCCESS,
         Err(message) => return complain(EXIT_IO, &message),
@@ -49,16 +68,23 @@ pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
 }
 
 /// Writes what was seen, and compares it with what was seen elsewhere.
-async fn kept(report: &CheckReport, compared: &Compared) -> Result<String, String> {
-    let failed = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+async fn kept(report: &CheckReport, compared: &Compared, theirs: Option<&Evidence>) -> Result<String, String> {
     if let Some(path) = &compared.save {
         let json = serde_json::to_string_pretty(&report.evidence).map_err(|e| failed(path, &e))?;
         tokio::fs::write(path, json + "\n").await.map_err(|e| failed(path, &e))?;
     }
-    let Some(path) = &compared.compare else { return Ok(String::new()) };
+    Ok(theirs.map(|theirs| compare(&report.evidence, theirs)).unwrap_or_default())
+}
+
+/// What was seen elsewhere: a witness whose way is not ours.
+async fn outside(compared: &Compared) -> Result<Option<Evidence>, String> {
+    let Some(path) = &compared.compare else { return Ok(None) };
     let text = tokio::fs::read_to_string(path).await.map_err(|e| failed(path, &e))?;
-    let theirs = serde_json::from_str(&text).map_err(|e| failed(path, &format!("no file of --save: {e}")))?;
-    Ok(compare(&report.evidence, &theirs))
+    serde_json::from_str(&text).map(Some).map_err(|e| failed(path, &format!("no file of --save: {e}")))
+}
+
+fn failed(path: &Path, error: &dyn Display) -> String {
+    format!("{}: {error}", path.display())
 }
 
 async fn write_bundle(checker: &Checker, report: &CheckReport, path: &Path) -> Result<(), String> {

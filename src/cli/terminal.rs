@@ -5,6 +5,8 @@ use dane_relay::text::harmless;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The command line is wrong (EX_USAGE of sysexits.h).
 pub(crate) const EXIT_USAGE: u8 = 64;
@@ -49,23 +51,31 @@ pub(crate) fn complain(code: u8, message: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// A line on the terminal while something takes time; gone when it is dropped.
-pub(crate) struct ProgressLine(bool);
+/// A line on the terminal while something takes time, with the seconds that have passed; gone when it is
+/// dropped.
+pub(crate) struct ProgressLine(Option<AbortOnDropHandle<()>>);
 
 impl ProgressLine {
     pub(crate) fn begin(what: &str) -> Self {
-        let mut terminal = std::io::stderr();
-        let shown = terminal.is_terminal();
-        if shown {
-            let _nowhere_to_say_it = write!(terminal, "relay: {what} …");
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
         }
-        Self(shown)
+        let what = what.to_owned();
+        Self(Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut every_second = tokio::time::interval(Duration::from_secs(1));
+            for seconds in 0_u64.. {
+                every_second.tick().await;
+                let passed = if seconds == 0 { String::new() } else { format!(" ({seconds} s)") };
+                let _nowhere_to_say_it = write!(std::io::stderr(), "\r\x1b[Krelay: {what} …{passed}");
+            }
+        }))))
     }
 }
 
 impl Drop for ProgressLine {
     fn drop(&mut self) {
-        if self.0 {
+        if let Some(line) = self.0.take() {
+            line.abort();
             let _nowhere_to_say_it = write!(std::io::stderr(), "\r\x1b[K");
         }
     }

@@ -6,6 +6,7 @@
 use super::session::TransportFault;
 use crate::net::Stream;
 use crate::smtp::reply::{REPLY_LIMIT, Reply, ReplyError, ReplyParser};
+use crate::text::without_web_address;
 use futures_util::FutureExt;
 use std::io;
 use std::time::Duration;
@@ -54,7 +55,11 @@ impl SmtpConnection {
                 return Err(TransportFault::NotSmtp(ReplyError::TooLong));
             }
             let mut piece = [0_u8; READ_BYTES];
-            let count = self.stream.read(&mut piece).await.map_err(|e| TransportFault::Lost(e.to_string()))?;
+            let count = self
+                .stream
+                .read(&mut piece)
+                .await
+                .map_err(|e| TransportFault::Lost(without_web_address(&e.to_string())))?;
             if count == 0 {
                 return Err(closed());
             }
@@ -70,7 +75,7 @@ impl SmtpConnection {
             match self.stream.read(&mut piece).now_or_never()? {
                 Ok(0) => return Some(Err(closed())),
                 Ok(count) => self.buffer.extend_from_slice(piece.get(..count).unwrap_or_default()),
-                Err(error) => return Some(Err(TransportFault::Lost(error.to_string()))),
+                Err(error) => return Some(Err(TransportFault::Lost(without_web_address(&error.to_string())))),
             }
         }
         let whole = timeout(GOODBYE_LIMIT, self.read_reply()).await;

@@ -15,6 +15,7 @@ use crate::outcome::Phase;
 use crate::smtp::data::DotStuffer;
 use crate::smtp::reply::{Reply, Severity};
 use crate::spool::SpoolError;
+use crate::text::without_web_address;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -242,7 +243,7 @@ impl Patience {
     async fn within(&self, phase: Phase, action: impl Future<Output = io::Result<()>>) -> Result<(), TransportFault> {
         match timeout(self.limit(phase), action).await {
             Err(_elapsed) => Err(TransportFault::TimedOut),
-            Ok(done) => done.map_err(|e| TransportFault::Lost(e.to_string())),
+            Ok(done) => done.map_err(|e| TransportFault::Lost(without_web_address(&e.to_string()))),
         }
     }
 

@@ -14,7 +14,7 @@ use super::pool::{History, ReuseKey};
 use super::session::{Event, Job, LoginJob, Session, StartTlsUse, Step, Transfer, TransportFault, spoilt};
 use super::tls::Trust;
 use super::{AttemptReport, Target, WatchReport};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, TlsMode};
 use crate::net::{Network, SourceUnavailable};
 use crate::outcome::{Cause, EgressFailure, Phase, TlsVerdict};
@@ -183,6 +183,13 @@ impl Mailer {
             (Some(connection), None) => self.parking.let_go(connection),
             (None, _) => {}
         }
+    }
+
+    /// Whether the roots that are trusted here vouch for a chain, DER, leaf first, of this host at that time.
+    #[must_use]
+    pub fn trusts(&self, chain: &[Vec<u8>], host: &Domain, at: Timestamp) -> bool {
+        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        self.trust.roots.check(&chain, host, at).is_ok()
     }
 
     /// The same conversation, stopped before MAIL FROM.

@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::outcome::{Cause, Peer, TlsVerdict};
 use crate::policy::x509::webpki::WebPki;
 use crate::policy::{CertificateRefusal, DanePolicy, Proof, TlsPolicy};
+use crate::text::without_web_address;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -144,7 +145,7 @@ impl Tls {
         };
         match refusal {
             Some(refusal) => self.check.policy.cause(refusal, peer),
-            None => Cause::TlsHandshake { peer, detail: error.to_string() },
+            None => Cause::TlsHandshake { peer, detail: without_web_address(&error.to_string()) },
         }
     }
 

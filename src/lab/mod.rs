@@ -147,7 +147,7 @@ impl LabBuilder {
     /// # Errors
     /// When a name is no domain name, a domain comes twice, or no sockets can be had.
     pub async fn start(self) -> io::Result<Lab> {
-        let authority = Authority::new("Lab Root CA")?;
+        let authority = Arc::new(Authority::new("Lab Root CA")?);
         let hosts = prepare(&self.domains, &authority, free_block(self.sockets)?)?;
         let (port, running) = match self.sockets {
             Sockets::Bound => start_hosts(&hosts).await?,
@@ -193,7 +193,7 @@ impl LabBuilder {
 pub struct Lab {
     world: Arc<World>,
     dns: DnsServer,
-    authority: Authority,
+    authority: Arc<Authority>,
     port: u16,
     hosts: BTreeMap<String, RunningMxHost>,
     first_hosts: BTreeMap<String, String>,
@@ -268,7 +268,7 @@ impl Lab {
 
     /// The authority behind [`Certificate::Issued`].
     #[must_use]
-    pub fn authority(&self) -> &Authority {
+    pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
     }
 

@@ -8,6 +8,7 @@ use super::Register;
 use crate::outcome::{PathFailure, Question};
 use crate::resolve::event::{DnsEvent, Probed};
 use crate::resolve::paths::PathName;
+use crate::resolve::paths::carried::TypeCarried;
 use crate::resolve::paths::standing::PathStanding;
 use prometheus::{Error, IntCounter, IntCounterVec, IntGaugeVec};
 
@@ -19,6 +20,8 @@ pub(super) struct DnsMetrics {
     tlsa_failures: IntCounter,
     failures: IntCounterVec,
     path_healthy: IntGaugeVec,
+    lately: IntGaugeVec,
+    tlsa_most: IntGaugeVec,
     strips: IntGaugeVec,
 }
 
@@ -45,7 +48,19 @@ impl DnsMetrics {
             )?,
             path_healthy: r.gauges(
                 "relay_dns_path_healthy",
-                "1 when the path is asked in its turn, 0 when it failed lately where another path had the answer.",
+                "1 when the path has carried what it was asked for lately; 0 when it failed where another path had the \
+                 answer, or lost the answers for several names that nobody had, or was silent or stripping at the start. \
+                 Absent until it was asked.",
+                path,
+            )?,
+            lately: r.gauges(
+                "relay_dns_path_names_lately",
+                "Names looked up on the path in the last quarter of an hour, by record type, and whether an answer came.",
+                &["upstream", "transport", "type", "result"],
+            )?,
+            tlsa_most: r.gauges(
+                "relay_dns_path_tlsa_records_lately",
+                "The most TLSA records that an answer on the path had in the last quarter of an hour.",
                 path,
             )?,
             strips: r.gauges(
@@ -65,12 +80,16 @@ impl DnsMetrics {
             DnsEvent::PathChanged { path, standing } => {
                 self.path_healthy.with_label_values(&labels(path)).set(i64::from(*standing == PathStanding::Good));
                 match standing {
-                    PathStanding::Good => tracing::info!(%path, "DNS path is asked in its turn again"),
+                    PathStanding::Good => tracing::info!(%path, "DNS path carries what it is asked for"),
+                    PathStanding::Loses => {
+                        tracing::warn!(%path, "DNS path has lost the answers for several names lately, and no other had them");
+                    }
                     PathStanding::PutBack => {
                         tracing::warn!(%path, "DNS path failed where another one had the answer; it is asked last for now");
                     }
                 }
             }
+            DnsEvent::PathCarried { path, carried } => self.carried(path, carried),
             DnsEvent::AnsweredDespite { question, path, failed } => {
                 tracing::warn!(%question, %path, failed = said(failed), "DNS answer found on another path");
             }
@@ -97,15 +116,30 @@ impl DnsMetrics {
     pub(super) fn forget_paths(&self) {
         self.path_healthy.reset();
         self.strips.reset();
+        self.tlsa_most.reset();
+        self.lately.reset();
+    }
+
+    fn carried(&self, path: &PathName, carried: &TypeCarried) {
+        let [upstream, transport] = labels(path);
+        for (result, names) in [("came", carried.came), ("lost", carried.lost)] {
+            let labels = [upstream, transport, carried.record_type, result];
+            self.lately.with_label_values(&labels).set(i64::try_from(names).unwrap_or(i64::MAX));
+        }
+        if carried.record_type == "TLSA" && carried.came > 0 {
+            let most = i64::try_from(carried.most).unwrap_or(i64::MAX);
+            self.tlsa_most.with_label_values(&labels(path)).set(most);
+        }
     }
 
     fn system_changed(&self, added: &[PathName], gone: &[PathName]) {
-        for path in added {
-            self.path_healthy.with_label_values(&labels(path)).set(1);
-        }
         for path in gone {
-            for gauge in [&self.path_healthy, &self.strips] {
+            for gauge in [&self.path_healthy, &self.strips, &self.tlsa_most] {
                 let _never_set = gauge.remove_label_values(&labels(path));
+            }
+            let [upstream, transport] = labels(path);
+            for (record_type, result) in TYPES.iter().chain(&["other"]).flat_map(|t| [(*t, "came"), (*t, "lost")]) {
+                let _never_set = self.lately.remove_label_values(&[upstream, transport, record_type, result]);
             }
         }
         let names = |paths: &[PathName]| paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -113,7 +147,8 @@ impl DnsMetrics {
     }
 
     fn probed(&self, path: &PathName, found: &Probed) {
-        self.path_healthy.with_label_values(&labels(path)).set(1);
+        let passes = *found == Probed::PassesDnssec;
+        self.path_healthy.with_label_values(&labels(path)).set(i64::from(passes));
         match found {
             Probed::PassesDnssec => self.strips.with_label_values(&labels(path)).set(0),
             Probed::StripsDnssec => {
@@ -137,9 +172,11 @@ fn said(failed: &[PathFailure]) -> String {
     failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// The types that have a word of their own.
+const TYPES: &[&str] = &["A", "AAAA", "MX", "TLSA", "TXT"];
+
 /// A closed set, whatever was asked.
 fn label(question: &Question) -> &'static str {
-    const TYPES: &[&str] = &["A", "AAAA", "MX", "TLSA", "TXT"];
     TYPES.iter().find(|known| **known == question.record_type).copied().unwrap_or("other")
 }
 

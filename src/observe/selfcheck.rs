@@ -10,7 +10,8 @@ pub(super) struct SelfCheckMetrics {
 
 impl SelfCheckMetrics {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
-        let help = "What the relay found about its own host: 0 ok, 1 warning, 2 fault, 3 not found out.";
+        let help =
+            "What the relay found about its own host: 0 ok, 1 warning, 2 fault, 3 not found out, 4 not looked at.";
         Ok(Self { status: r.gauges("relay_selfcheck_status", help, &["check"])? })
     }
 
@@ -21,6 +22,8 @@ impl SelfCheckMetrics {
         gauge.set(i64::from(status));
         match status {
             0 if before == 0 => tracing::debug!(check, detail, "self-check"),
+            4 => tracing::debug!(check, detail, "self-check did not look"),
+            0 if before == 4 => tracing::info!(check, detail, "self-check is well"),
             0 => tracing::info!(check, detail, "self-check is well again"),
             1 | 3 => tracing::warn!(check, detail, "self-check warns"),
             _ => tracing::error!(check, detail, "self-check failed"),

@@ -6,7 +6,7 @@
 //! translated here by the word of the cause (RFC 3463, RFC 8460 §4.3 where those words come from).
 
 use super::template::Template;
-use crate::outcome::{Cause, NAMES, Named, Side, UNITS, span};
+use crate::outcome::{Cause, NAMES, Named, UNITS, span};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -53,7 +53,7 @@ const SLOTS: &[(&str, &[&str], &[&str])] = &[
         &[],
     ),
     ("notes", &["further", "more"], &["count"]),
-    ("who", &["here", "resolver", "path", "recipient", "sender"], &[]),
+    ("who", &["here", "resolver", "path", "recipient", "sender", "unclear"], &[]),
     ("units", &["day", "days", "hour", "hours", "minute", "minutes", "second", "seconds"], &[]),
 ];
 
@@ -113,9 +113,12 @@ impl Texts {
     }
 
     /// Who must act.
-    pub(super) fn who_must_act(&self, side: Side) -> String {
-        let slot = format!("who.{}", side.word());
-        self.translated(&slot, &[]).unwrap_or_else(|| side.who_must_act().to_owned())
+    pub(super) fn who_must_act(&self, cause: &Cause) -> String {
+        let who = match cause.root() {
+            Cause::DnsUnavailable { .. } => "unclear",
+            other => other.row().side.word(),
+        };
+        self.translated(&format!("who.{who}"), &[]).unwrap_or_else(|| cause.who_must_act().to_owned())
     }
 
     /// What happened.
@@ -259,7 +262,9 @@ mod tests {
         assert!(sentence.starts_with("We hebben het 4 dagen zonder succes geprobeerd"), "{sentence}");
         assert!(sentence.contains("Het certificaat van de mailserver mx1.partner.example"), "{sentence}");
         assert!(!DUTCH.lines().any(|line| !line.starts_with('#') && line.contains("{detail}")), "details are English");
-        assert!(english.who_must_act(Side::Sender) != dutch.who_must_act(Side::Sender));
+        for cause in every::cause() {
+            assert!(english.who_must_act(&cause) != dutch.who_must_act(&cause), "{cause:?}");
+        }
     }
 
     #[test]

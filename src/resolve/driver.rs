@@ -17,7 +17,6 @@ pub use super::lookup::{Lookup, LookupFailure};
 use super::own::{self, Own, Realm, Way};
 use super::paths::channel::Flags;
 use super::paths::present::{List, Paths};
-use super::paths::standing::PathStanding;
 use super::paths::{FetchError, Path, PathName, Source, in_order};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert};
@@ -70,7 +69,7 @@ pub struct Dns {
     flights: Flights<LookupKey, Arc<Lookup>>,
     counts: Mutex<TlsaCounts>,
     pub(super) clock: Clock,
-    listener: Listener,
+    pub(super) listener: Listener,
 }
 
 impl Dns {
@@ -298,9 +297,20 @@ impl Dns {
             };
             let record_type = convert::bounded(wanted.record_type);
             (self.listener)(&DnsEvent::Asked { path: &path.name, record_type, result });
+            if wanted.unproven.is_none() {
+                let came = attempt.as_ref().ok().map(|validated| record_count(&validated.outcome));
+                self.note_carried(path, wanted.name, record_type, came);
+            }
             match attempt {
                 Ok(validated) => {
                     self.note_health(path, &faults);
+                    let asked =
+                        |other: &Path| other.name == path.name || faults.iter().any(|(f, _)| f.name == other.name);
+                    // What they lost before says nothing any more; what they would do now nobody has seen.
+                    for other in all.iter().filter(|other| !asked(other)) {
+                        other.forget(wanted.name, record_type);
+                        self.tell_news(other, self.clock.now());
+                    }
                     let failed = faults.iter().map(|(path, fault)| path.failure(fault)).collect();
                     return Lookup { result: Ok(validated), path: Some(path.name.clone()), failed };
                 }
@@ -308,18 +318,6 @@ impl Dns {
             }
         }
         failed(all, &faults)
-    }
-
-    /// A failure counts against a path only when another one had the answer: what nobody knows
-    /// is the zone's own fault.
-    fn note_health(&self, good: &Path, faults: &[(&Path, FetchError)]) {
-        let now = self.clock.now();
-        let notes = std::iter::once((good, Ok(()))).chain(faults.iter().map(|(path, _)| (*path, Err(()))));
-        for (path, note) in notes {
-            if let Some(standing) = path.note(note, now) {
-                (self.listener)(&DnsEvent::PathChanged { path: &path.name, standing });
-            }
-        }
     }
 
     async fn attempt(&self, path: &Path, wanted: &Wanted<'_>) -> Result<Validated, FetchError> {
@@ -365,14 +363,6 @@ impl Dns {
     /// Names that have had TLSA records, one for each number of them.
     pub fn tlsa_counts(&self) -> Vec<KnownCount> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).all()
-    }
-
-    /// The present standing of every path.
-    pub fn standings(&self) -> impl Iterator<Item = (PathName, PathStanding)> {
-        let now: Timestamp = self.clock.now();
-        let paths = self.paths_now();
-        let standings: Vec<_> = paths.iter().map(|path| (path.name.clone(), path.standing(now))).collect();
-        standings.into_iter()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the DNS stage tells about itself: facts for log and metrics, which `observe.rs` names.
 
 use super::paths::PathName;
+use super::paths::carried::TypeCarried;
 use super::paths::standing::PathStanding;
 use crate::outcome::{PathFailure, Question};
 use std::sync::Arc;
@@ -23,6 +24,13 @@ pub enum DnsEvent<'a> {
         path: &'a PathName,
         /// Its standing from now on.
         standing: PathStanding,
+    },
+    /// What a path has carried of one type lately.
+    PathCarried {
+        /// The path to the DNS.
+        path: &'a PathName,
+        /// The type, and how its questions fared.
+        carried: TypeCarried,
     },
     /// A look-up has an answer, and some paths did not.
     AnsweredDespite {

@@ -7,6 +7,7 @@
 
 pub mod answer;
 mod cache;
+mod condition;
 mod convert;
 pub mod dnssec;
 pub mod driver;

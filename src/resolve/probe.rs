@@ -15,9 +15,9 @@ use super::paths::{FetchError, Path, setup};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, Upstream};
 use crate::outcome::Question;
-use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::op::{Edns, Message, MessageType, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,8 +27,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout};
 
-/// How long an answer is waited for: slower ones help nobody who waits for a verdict.
-const PATIENCE: Duration = Duration::from_millis(1300);
+/// How long an answer is waited for where nothing depends on slower ones.
+pub const BRIEF: Duration = Duration::from_millis(1300);
 /// When a UDP question without an answer is sent again: one lost packet is no filter.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long the way from the root to a zone's servers may take to find.
@@ -96,6 +96,9 @@ pub struct ProbeResult {
     pub signed: bool,
     /// Whether the AD bit is set.
     pub authentic: bool,
+    /// The tags of the keys that sign the keys of a zone (RFC 4034 §2.1.1), in an answer that has keys.
+    #[serde(default)]
+    pub key_tags: Vec<u16>,
     /// When the first of its signatures begins to hold and the first ends, in seconds since 1970.
     pub signatures: Option<(u32, u32)>,
     /// How long it took, in milliseconds.
@@ -113,6 +116,8 @@ pub struct ProbeQuestion {
     pub transport: ProbeTransport,
     /// The UDP payload to offer; none for no EDNS, and then no DNSSEC records come either.
     pub edns: Option<u16>,
+    /// How long the answer is waited for.
+    pub within: Duration,
 }
 
 /// One server that can be asked.
@@ -153,11 +158,11 @@ impl Server {
         let came = match &self.way {
             ProbeWay::Clear(server) => {
                 seen.destination = Some(*server);
-                clear(*server, ask.transport, &request, &mut seen.source).await
+                clear(*server, ask, &request, &mut seen.source).await
             }
             ProbeWay::Encrypted(path, server) => {
                 (seen.destination, seen.transport) = (Some(*server), ProbeTransport::Encrypted);
-                let fetched = timeout(PATIENCE, path.fetch(&ask.name, ask.record_type, self.flags)).await;
+                let fetched = timeout(ask.within, path.fetch(&ask.name, ask.record_type, self.flags)).await;
                 fetched.unwrap_or(Err(FetchError::TimedOut)).map_err(ProbeReply::from)
             }
         };
@@ -235,18 +240,18 @@ fn request(ask: &ProbeQuestion, flags: Flags) -> Message {
 
 async fn clear(
     server: SocketAddr,
-    transport: ProbeTransport,
+    ask: &ProbeQuestion,
     request: &Message,
     source: &mut Option<SocketAddr>,
 ) -> Result<Message, ProbeReply> {
     let octets = request.to_vec().map_err(|error| ProbeReply::Nonsense(error.to_string()))?;
     let talk = async {
-        match transport {
+        match ask.transport {
             ProbeTransport::Udp => datagram(server, request, &octets, source).await,
             ProbeTransport::Tcp | ProbeTransport::Encrypted => stream(server, request, &octets, source).await,
         }
     };
-    match timeout(PATIENCE, talk).await {
+    match timeout(ask.within, talk).await {
         Err(_elapsed) => Err(ProbeReply::Silence),
         Ok(Err(error)) => Err(ProbeReply::NoConnection(error.to_string())),
         Ok(Ok(answer)) => answer,
@@ -331,6 +336,7 @@ impl ProbeResult {
             octets: 0,
             signed: false,
             authentic: false,
+            key_tags: Vec::new(),
             signatures: None,
             took_ms: 0,
         }
@@ -343,6 +349,7 @@ impl ProbeResult {
         self.signed = !windows.is_empty();
         self.signatures = windows.into_iter().reduce(|a, b| (a.0.max(b.0), a.1.min(b.1)));
         self.authentic = message.metadata.authentic_data;
+        self.key_tags = message.answers.iter().filter_map(key_signing_tag).collect();
         let referral = !message.metadata.authoritative
             && message.answers.is_empty()
             && message.authorities.iter().any(|record| record.record_type() == RecordType::NS);
@@ -367,6 +374,12 @@ impl ProbeResult {
     pub const fn answered(&self) -> bool {
         matches!(self.reply, ProbeReply::Records | ProbeReply::NoData | ProbeReply::NxDomain | ProbeReply::Truncated)
     }
+}
+
+/// The tag of a key that signs the keys of its zone, and is not revoked (RFC 4034 §2.1.1, RFC 5011 §2.1).
+pub(crate) fn key_signing_tag(record: &Record) -> Option<u16> {
+    let RData::DNSSEC(DNSSECRData::DNSKEY(key)) = &record.data else { return None };
+    if key.secure_entry_point() && !key.revoke() { DNSKEY::calculate_key_tag(key).ok() } else { None }
 }
 
 fn window(data: &RData) -> Option<(u32, u32)> {

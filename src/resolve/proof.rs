@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// Messages of one proof: a chain through every label, with room for aliases.
-pub const MOST_MESSAGES: usize = 100;
+const MOST_MESSAGES: usize = 100;
 
 /// Zones that one proof passes.
 const MOST_ZONES: usize = 200;

@@ -1,11 +1,12 @@
 //! Weakenings by the operator end by themselves: on their day, and as soon as the domains they
 //! were made for are found in good order without them.
 //!
-//! What "in good order" means is what `relay check` means by OK: every server of every domain the
-//! destination names, under the policies that would hold without the weakening. A destination
+//! "In good order" is what delivery would do: every server of every domain the destination names takes mail,
+//! under the policies that would hold without the weakening. That an answer is slow, or a certificate ends
+//! soon, is worth a warning of `relay check` and keeps no weakening alive. A destination
 //! that names domains by a pattern, or address literals, or certain senders, ends on its day only.
 
-use crate::check::{Checker, Verdict};
+use crate::check::Checker;
 use crate::config::{Config, Destination, DomainPattern};
 use crate::observe::Observer;
 use crate::pipeline::Pipelines;
@@ -88,7 +89,7 @@ pub async fn end_needless(out: &Outbound) -> Result<(), KeepFault> {
         let (Some(domains), Some(checker)) = (exact_domains(destination), strict(out, index)) else { continue };
         let mut all_clean = true;
         for domain in &domains {
-            all_clean &= checker.check(domain).await.verdict == Verdict::Ok;
+            all_clean &= checker.check(domain).await.is_delivered_everywhere();
         }
         has_ended |= all_clean && out.exceptions.end(destination, now);
     }

@@ -47,7 +47,7 @@ pub(crate) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
         if let Some(suspicion) = suspicion {
             aside(&stop, look_at(Arc::clone(&pipeline), suspicion));
         }
-        let orders = pipeline.incidents.tracker().to_probe(now);
+        let orders = pipeline.incidents.tracker().take_probes(now);
         for order in orders {
             aside(&stop, try_again(Arc::clone(&pipeline), order));
         }

@@ -11,9 +11,23 @@ use tokio_util::sync::CancellationToken;
 const FIRST_AFTER: Duration = Duration::from_secs(10);
 /// How often it is looked at from then on.
 const EVERY: Duration = Duration::from_secs(3600);
+/// How often it is told how the ways to the DNS stand: what was lost grows old without a look-up.
+const STANDINGS_EVERY: Duration = Duration::from_secs(60);
+
 /// Looks at this host until `stop`, so that the alarm comes before the first user's call: soon after the
 /// start and after each reload, and every hour.
-pub(in crate::service) async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
+pub(in crate::service) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
+    tokio::join!(watch_standings(pipelines.clone(), &stop), watch_host(pipelines, &stop));
+}
+
+async fn watch_standings(pipelines: Pipelines, stop: &CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(STANDINGS_EVERY)).await.is_some() {
+        let pipeline = Arc::clone(&pipelines.borrow());
+        pipeline.out.dns.tell_standings();
+    }
+}
+
+async fn watch_host(mut pipelines: Pipelines, stop: &CancellationToken) {
     let mut wait = FIRST_AFTER;
     loop {
         let reloaded = async {

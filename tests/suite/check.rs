@@ -201,3 +201,50 @@ async fn mail_that_waits_is_counted_and_its_domains_are_checked_one_by_one() {
     let reports = checker.check_all(&queued).await;
     assert_eq!(reports.iter().map(|report| report.verdict).collect::<Vec<_>>(), [Verdict::Fault; 2]);
 }
+
+#[tokio::test]
+async fn what_the_check_does_not_wait_for_is_no_fault_and_keeps_no_exception_alive() {
+    use dane_relay::lab::TroubleAt;
+    let lab = lab().domain("late.test", |d| d).domain("mute.test", |d| d);
+    let mut shared: Option<Config> = None;
+    let world = World::with(lab, |_, config| shared = Some(config.clone())).await;
+    let config = shared.unwrap();
+    let checker = Checker::new(config.clone(), Clock::system()).unwrap();
+    // Longer than the check waits, and not longer than delivery does.
+    world.mx("late.test").delay(TroubleAt::Connect, Duration::from_secs(11));
+    let report = check(&checker, "late.test").await;
+    let text = report.text();
+    assert_eq!((report.verdict, report.diagnosis.word.as_str()), (Verdict::Inconclusive, "slow"), "{text}");
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("nothing came in 10.0 s") && flat.contains("delivery waits up to 20.0 s"), "{text}");
+    assert!(flat.contains("relay check late.test --patient") && !flat.contains("not delivered now"), "{text}");
+    let patient = Checker::patient(config, Clock::system()).unwrap();
+    let report = check(&patient, "late.test").await;
+    assert_eq!(report.verdict, Verdict::Ok, "{}", report.text());
+    assert!(report.is_delivered_everywhere());
+    let delivered = world.delivers("bob@late.test").await;
+    assert_eq!(delivered.tls, "dane", "and that is what delivery does");
+}
+
+#[tokio::test]
+async fn rfc8460_3_the_details_have_the_record_for_reports_and_the_chain() {
+    let report_to = "v=TLSRPTv1; rua=mailto:tls@dane.test";
+    let lab = lab().domain("dane.test", |d| {
+        let text = hickory_proto::rr::rdata::TXT::new(vec![report_to.to_owned()]);
+        d.record("_smtp._tls.dane.test", hickory_proto::rr::RData::TXT(text))
+    });
+    let (_world, checker) = world(lab).await;
+    let all = check(&checker, "dane.test").await.shown(Detail::Everything, Color::Plain);
+    let flat = all.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains(&format!("tlsrpt: {report_to}")), "{all}");
+    assert!(flat.contains("issued by CN=") && flat.contains("1 certificate sent"), "{all}");
+}
+
+#[tokio::test]
+async fn one_of_two_addresses_is_counted() {
+    let lab = lab().domain("half.test", |d| d.host(|h| h.and_at_another_address(Certificate::SelfSigned)));
+    let (_world, checker) = world(lab).await;
+    let report = check(&checker, "half.test").await;
+    assert_eq!(report.verdict, Verdict::Warning, "{}", report.text());
+    assert!(report.evidence.delivery.sentence.contains("(1 of 2 addresses are good)"), "{}", report.text());
+}

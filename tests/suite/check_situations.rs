@@ -9,6 +9,7 @@ use dane_relay::lab::mx::host::RunningMxHost;
 use dane_relay::lab::story::situation::MessageFate;
 use dane_relay::lab::story::stage::{CANARY, DOMAIN};
 use dane_relay::lab::{Situation, Stage};
+use dane_relay::outcome::Side;
 use futures_util::stream::{self, StreamExt as _};
 use std::path::Path;
 
@@ -24,6 +25,8 @@ enum Help {
     Canary,
     /// An encrypted reference and a control.
     Elsewhere,
+    /// A check made elsewhere, and kept in a file.
+    Outside,
     /// Nobody.
     None,
 }
@@ -40,11 +43,30 @@ async fn configured(stage: &Stage, folder: &Path, help: Help) -> Config {
     config
 }
 
+/// What somebody sees whose way is another one: what is wrong on this side is not there.
+async fn seen_elsewhere(stage: &Stage) -> Evidence {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = stage.config(folder.path()).await.unwrap();
+    config.dns.upstreams = vec![stage.encrypted_upstream().parse().unwrap()];
+    let report = Checker::new(config, Clock::system()).unwrap().check(&DOMAIN.parse().unwrap()).await;
+    // It comes from a file.
+    serde_json::from_str(&serde_json::to_string(&report.evidence).unwrap()).unwrap()
+}
+
 async fn checked(situation: Situation, help: Help) -> (CheckReport, Stage) {
-    let stage = Stage::set(situation).await.unwrap();
+    let stage = Stage::calm(situation).await.unwrap();
+    let is_here = matches!(situation.truth().side, Some(Side::Path | Side::Here | Side::Resolver));
+    let before = if help == Help::Outside && is_here { Some(seen_elsewhere(&stage).await) } else { None };
+    stage.strike().await.unwrap();
+    let theirs = if help == Help::Outside && !is_here { Some(seen_elsewhere(&stage).await) } else { before };
     let folder = tempfile::tempdir().unwrap();
     let config = configured(&stage, folder.path(), help).await;
-    let report = Checker::new(config, Clock::system()).unwrap().check(&DOMAIN.parse().unwrap()).await;
+    let checker = Checker::new(config, Clock::system()).unwrap();
+    let checker = match theirs {
+        Some(theirs) => checker.beside(theirs),
+        None => checker,
+    };
+    let report = checker.check(&DOMAIN.parse().unwrap()).await;
     shape(&report);
     nobody_was_sent_mail(&stage);
     (report, stage)
@@ -108,9 +130,13 @@ async fn is_diagnosed(situation: Situation) {
     assert_eq!(is_good, truth.side.is_none(), "{situation:?}\n{all}");
 }
 
-/// What a server says of this host's address is its word alone.
+/// What a server says of this host's address is its word alone, and who is slow may have been kept waiting.
 const fn certainty(situation: Situation) -> analyse::Certainty {
-    if matches!(situation, Situation::AddressListed) { analyse::Certainty::Likely } else { analyse::Certainty::Proven }
+    if matches!(situation, Situation::AddressListed | Situation::ResolverSlow) {
+        analyse::Certainty::Likely
+    } else {
+        analyse::Certainty::Proven
+    }
 }
 
 macro_rules! situations {
@@ -163,6 +189,16 @@ situations! {
     a_refused_port_25_is_found: Port25Refused,
     a_silent_port_25_is_found: Port25Silent,
     a_wrong_clock_is_found: WrongClock,
+    a_count_filter_over_udp_alone_behind_a_resolver_that_fails_is_found: CountFilterOverUdpBeyondServFail,
+    forged_denials_behind_a_resolver_that_fails_are_found: TlsaForgedBeyondServFail,
+    wrong_trust_anchors_are_ours: WrongAnchors,
+    a_public_certificate_without_its_record_is_the_recipients: PublicCertificateRolled,
+    tls_intercepted_by_an_authority_that_is_trusted_here_is_found: InterceptedByTrusted,
+    a_missing_intermediate_certificate_is_the_recipients: IntermediateMissing,
+    a_policy_with_a_byte_order_mark_is_a_warning: PolicyWithMark,
+    a_server_that_greets_after_six_seconds_is_ok: GreetsLate,
+    a_server_whose_every_reply_is_late_is_ok: RepliesLate,
+    a_slow_resolver_is_a_warning: ResolverSlow,
 }
 
 #[test]
@@ -185,7 +221,10 @@ async fn nobody_is_accused_wrongly(help: Help) {
         std::fs::write(Path::new(&folder).join(format!("table-{help:?}.txt")), rows.join("\n") + "\n").unwrap();
     }
     let is_false = |(situation, report): &(Situation, CheckReport)| {
-        report.diagnosis.certainty == analyse::Certainty::Proven && report.diagnosis.side != situation.truth().side
+        let (found, truth) = (&report.diagnosis, situation.truth());
+        let is_another = found.side != truth.side || truth.word.is_some_and(|word| found.word != word);
+        found.certainty == analyse::Certainty::Proven && truth.side.is_some() && is_another
+            || truth.side.is_none() && report.verdict != Verdict::Ok
     };
     let accused: Vec<_> = checked.iter().filter(|check| is_false(check)).map(|(s, r)| row(*s, r)).collect();
     assert!(accused.is_empty(), "{help:?}: proven, and false:\n{}", accused.join("\n"));
@@ -217,4 +256,43 @@ async fn with_a_canary_zone_alone_nobody_is_accused_wrongly() {
 #[tokio::test]
 async fn with_a_reference_and_a_control_alone_nobody_is_accused_wrongly() {
     nobody_is_accused_wrongly(Help::Elsewhere).await;
+}
+
+#[tokio::test]
+async fn with_a_check_from_elsewhere_alone_nobody_is_accused_wrongly() {
+    nobody_is_accused_wrongly(Help::Outside).await;
+}
+
+/// Word, side and certainty of one check.
+async fn found(situation: Situation, help: Help) -> (String, Option<Side>, analyse::Certainty) {
+    let (report, _stage) = Box::pin(checked(situation, help)).await;
+    (report.diagnosis.word, report.diagnosis.side, report.diagnosis.certainty)
+}
+
+#[tokio::test]
+async fn a_check_from_elsewhere_is_a_witness() {
+    let proven = |word: &str, side| (word.to_owned(), Some(side), analyse::Certainty::Proven);
+    let likely = |word: &str, side| (word.to_owned(), Some(side), analyse::Certainty::Likely);
+    // The same certificate, and the same answer that does not prove itself, are met there, too.
+    let rolled = Box::pin(found(Situation::CertificateRolled, Help::Outside)).await;
+    assert_eq!(rolled, proven("tlsa-invalid", Side::Recipient));
+    let bogus = Box::pin(found(Situation::ZoneBogus, Help::Outside)).await;
+    assert_eq!(bogus, proven("dnssec-invalid", Side::Recipient));
+    // There it works: the recipient is not accused, though nobody else is asked.
+    let filtered = Box::pin(found(Situation::CountFilter, Help::Outside)).await;
+    assert_eq!((filtered.0.as_str(), filtered.1), ("local-dns-count-filter", Some(Side::Path)));
+    let intercepted = Box::pin(found(Situation::TlsIntercepted, Help::Outside)).await;
+    assert_eq!(intercepted, likely("local-tls-intercepted", Side::Path));
+    let cut = Box::pin(found(Situation::HandshakesCut, Help::Outside)).await;
+    assert_eq!(cut, likely("local-tls-blocked", Side::Path));
+}
+
+#[tokio::test]
+async fn a_public_certificate_clears_the_way_and_one_that_is_only_trusted_here_does_not() {
+    let public = Box::pin(found(Situation::PublicCertificateRolled, Help::None)).await;
+    assert_eq!(public, ("tlsa-invalid".to_owned(), Some(Side::Recipient), analyse::Certainty::Proven));
+    for situation in [Situation::CertificateRolled, Situation::InterceptedByTrusted] {
+        let (.., certainty) = Box::pin(found(situation, Help::None)).await;
+        assert_eq!(certainty, analyse::Certainty::Likely, "{situation:?}");
+    }
 }

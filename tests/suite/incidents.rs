@@ -61,13 +61,22 @@ fn text_of(message: &Received) -> String {
     String::from_utf8_lossy(&message.content).replace("\r\n", "\n")
 }
 
+/// Every message tells of the incident that it met.
+async fn why_names_it(spool: &SpoolConfig, ids: &[QueueId], opened: &Incident) {
+    let ledger = open_ledger(spool).await.unwrap();
+    for id in ids {
+        let why = why::look_up(ledger.as_ref(), &id.to_string()).await.unwrap();
+        assert_eq!(why.stories[0].incidents.iter().map(|met| met.id).collect::<Vec<_>>(), [opened.id]);
+        let text = why.text();
+        assert!(text.contains(&format!("{}: local-dns-count-filter, side: path", opened.id)), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_box_before_twelve_domains_is_one_incident_with_one_mail_and_ends_by_itself() {
     let lab = partners(12).start().await.unwrap();
     let servers = lab.authorities().await.unwrap();
-    for server in [lab.dns()] {
-        server.set_path([BOX]);
-    }
+    lab.dns().set_path([BOX]);
     let mut spool = None;
     let world = World::beside(lab, |_lab, config| {
         config.dns.root_hints = vec![servers.root()];
@@ -130,13 +139,7 @@ async fn a_box_before_twelve_domains_is_one_incident_with_one_mail_and_ends_by_i
     let mails = inbox.messages().iter().map(text_of).filter(told).count();
     assert_eq!(mails, 1, "the postmaster has one mail");
 
-    let ledger = open_ledger(&spool).await.unwrap();
-    for id in ids {
-        let why = why::look_up(ledger.as_ref(), &id.to_string()).await.unwrap();
-        assert_eq!(why.stories[0].incidents.iter().map(|met| met.id).collect::<Vec<_>>(), [opened.id]);
-        let text = why.text();
-        assert!(text.contains(&format!("{}: local-dns-count-filter, side: path", opened.id)), "{text}");
-    }
+    why_names_it(&spool, &ids, &opened).await;
     world.stop().await;
 }
 

@@ -342,7 +342,9 @@ async fn a_broken_path_is_put_back_and_asked_again_when_its_penalty_has_faded() 
     clock.advance(Duration::from_secs(60));
     assert_eq!(path_of("again.test").await.path, Some(lab.dns().upstream()), "and it is healed");
     let (good, put_back) = (PathStanding::Good, PathStanding::PutBack);
-    assert_eq!(*told.lock().unwrap(), [("udp", put_back), ("tcp", put_back), ("udp", good)]);
+    // What is told of every path when it is first asked is not the point here.
+    let told: Vec<_> = told.lock().unwrap().iter().copied().skip_while(|(_, standing)| *standing == good).collect();
+    assert_eq!(told, [("udp", put_back), ("tcp", put_back), ("udp", good)]);
 }
 
 #[tokio::test]

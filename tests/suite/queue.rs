@@ -50,8 +50,8 @@ async fn rfc5321_4_5_4_1_many_messages_for_a_host_that_hangs_do_not_hold_up_othe
     let world = World::with(lab, |_, config| {
         config.delivery.reply_timeout = Duration::from_secs(300);
         config.delivery.max_per_next_hop = 1;
-        // Two of them are for hosts that have not answered yet.
-        config.delivery.max_concurrent = 8;
+        // Two of them are for hosts that nobody knows yet.
+        config.delivery.max_concurrent = 16;
     });
     let world = world.await;
     for _ in 0..30 {

@@ -242,6 +242,11 @@ impl World {
         metrics(self.relay.admin).await
     }
 
+    /// What the admin port says under a path.
+    pub(crate) async fn admin(&self, path: &str) -> String {
+        get(self.relay.admin, path).await.1
+    }
+
     /// Ends the relay in good order.
     pub(crate) async fn stop(self) {
         self.relay.stop();

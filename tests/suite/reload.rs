@@ -4,7 +4,7 @@
 use crate::process::{ProgramOutput, Serving, run};
 use crate::relay::{PATIENCE, SENDER, configuration, content, get, hand_in, heard, lab, metrics, says, until};
 use dane_relay::lab::mx::client::SmtpClient;
-use dane_relay::lab::{Lab, LabBuilder, Phase, StartTls};
+use dane_relay::lab::{Lab, LabBuilder, StartTls, TroubleAt};
 use rcgen::{CertificateParams, KeyPair};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -343,7 +343,7 @@ async fn mta_sts_is_asked_from_the_next_message_on() {
 async fn what_senders_are_told_and_when_is_what_the_configuration_says_now() {
     let lab = lab()
         .domain("null.test", |d| d.null_mx())
-        .domain("busy.test", |d| d.host(|h| h.trouble(Phase::Mail, says("451 4.3.0 later"))));
+        .domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.0 later"))));
     let world = Configured::new(lab).await;
     world.mail("bob@null.test").await;
     let english = world.arrives("office.test", 1).await;
@@ -365,7 +365,7 @@ async fn what_senders_are_told_and_when_is_what_the_configuration_says_now() {
 
 #[tokio::test]
 async fn the_schedule_of_retries_is_that_of_now() {
-    let lab = lab().domain("busy.test", |d| d.host(|h| h.trouble(Phase::Mail, says("451 4.3.0 later"))));
+    let lab = lab().domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.0 later"))));
     let world = Configured::new(lab).await;
     world.mail("bob@busy.test").await;
     until(async || (heard(world.lab.mx("busy.test").unwrap(), "MAIL") > 1).then_some(()), "an attempt").await;

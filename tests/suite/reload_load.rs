@@ -3,7 +3,7 @@
 use crate::process::Serving;
 use crate::relay::{SENDER, configuration, lab, says, until, within};
 use crate::reload::Configured;
-use dane_relay::lab::Phase;
+use dane_relay::lab::TroubleAt;
 use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::service::control::{self, Request};
 use std::collections::BTreeSet;
@@ -64,7 +64,7 @@ async fn keep_sending(smtp: SocketAddr, client: usize, enough: Arc<AtomicBool>, 
 async fn fifty_reloads_under_load_lose_nothing_and_deliver_nothing_twice() {
     let lab = lab()
         .domain("dane.test", |d| d)
-        .domain("busy.test", |d| d.host(|h| h.trouble(Phase::Mail, says("451 4.3.0 later"))));
+        .domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.0 later"))));
     let world = Configured::new(lab).await;
     let good = std::fs::read_to_string(world.file()).unwrap();
     let (enough, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -89,7 +89,7 @@ async fn fifty_reloads_under_load_lose_nothing_and_deliver_nothing_twice() {
     for client in clients {
         within(client, "the clients to end").await.unwrap();
     }
-    world.lab.mx("busy.test").unwrap().trouble(Phase::Mail, None);
+    world.lab.mx("busy.test").unwrap().trouble(TroubleAt::Mail, None);
     let empty = || async { (world.metric("relay_queue_messages").await == 0.0).then_some(()) };
     until(empty, "an empty queue").await;
     let arrived = |domain: &str| world.lab.mx(domain).unwrap().messages();

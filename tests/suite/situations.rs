@@ -167,6 +167,17 @@ situations! {
     port_25_is_refused: Port25Refused,
     port_25_is_silent: Port25Silent,
     rfc4035_5_3_1_the_clock_is_wrong: WrongClock,
+    more_than_four_tlsa_records_are_dropped_over_udp_behind_a_resolver_that_says_servfail:
+        CountFilterOverUdpBeyondServFail,
+    tlsa_records_are_forged_away_behind_a_resolver_that_says_servfail: TlsaForgedBeyondServFail,
+    rfc4035_4_3_the_trust_anchors_are_those_of_another_root: WrongAnchors,
+    rfc7671_8_1_a_public_certificate_was_rolled_without_tlsa: PublicCertificateRolled,
+    tls_is_intercepted_by_an_authority_that_is_trusted: InterceptedByTrusted,
+    rfc8461_4_2_the_intermediate_certificate_is_missing: IntermediateMissing,
+    rfc8461_3_2_the_policy_begins_with_a_byte_order_mark: PolicyWithMark,
+    rfc5321_4_5_3_2_1_the_server_greets_late: GreetsLate,
+    rfc5321_4_5_3_2_every_reply_is_late: RepliesLate,
+    every_answer_of_the_resolver_is_late: ResolverSlow,
 }
 
 #[test]

@@ -46,7 +46,7 @@ const TOUCH_THE_WORLD: &[(&str, &str)] = &[
     ("accept/ports.rs", "opens and closes the ports"),
     ("accept/tls.rs", "keeps the certificate that it made"),
     ("check/mod.rs", "measures how long it took"),
-    ("check/selfcheck.rs", "is about this host: its disk, its sockets, its clock"),
+    ("check/selfcheck/", "is about this host: its disk, its sockets, its clock"),
     ("cli/audit.rs", "reads the tracking logs that it is given"),
     ("cli/check.rs", "writes what it saw to a file, and reads what was seen elsewhere"),
     ("cli/log.rs", "asks whether standard error is the journal"),

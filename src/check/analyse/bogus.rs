@@ -2,7 +2,7 @@
 //! (RFC 4035 §5.3.1).
 
 use super::{Certainty, CheckFinding, proof, witness};
-use crate::check::evidence::{DnsProbe, Evidence, LookupVerdict, ProbeRole, SecondOpinion, Whom};
+use crate::check::evidence::{DnsProbe, Evidence, LookupVerdict, ProbeRole, Whom};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Question, Side};
 use crate::resolve::probe::{ProbeReply, ProbeTransport};
@@ -36,6 +36,38 @@ fn holds(from: u32, until: u32, at: Timestamp) -> bool {
     i64::from(from) <= now && now <= i64::from(until)
 }
 
+/// Whether the root signs with keys of which none is among those that are trusted here. Nobody but the root
+/// has its keys: so either ours are not the root's, or whoever answers plays a root of its own.
+pub(super) fn anchors(evidence: &Evidence) -> Option<CheckFinding> {
+    let failed = || evidence.troubled.iter().flat_map(|troubled| &troubled.failed);
+    let is_bogus = failed().any(|failure| failure.detail.contains("bogus"));
+    let foreign = |probe: &&DnsProbe| {
+        !probe.seen.key_tags.is_empty() && !probe.seen.key_tags.iter().any(|tag| evidence.anchors.contains(tag))
+    };
+    let all: Vec<&DnsProbe> = evidence.dns.iter().filter(|probe| !probe.seen.key_tags.is_empty()).collect();
+    if !is_bogus || evidence.anchors.is_empty() || all.is_empty() || !all.iter().all(|probe| foreign(probe)) {
+        return None;
+    }
+    let tags = |tags: &[u16]| tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let root = all.first().map(|probe| tags(&probe.seen.key_tags)).unwrap_or_default();
+    let sentence = format!(
+        "The trust anchors of this host are not the keys of the root: it trusts {}, and the root signs with {root}.",
+        tags(&evidence.anchors)
+    );
+    // Who is asked encrypted is nobody that a box could play.
+    let elsewhere = all.iter().any(|probe| probe.seen.transport == ProbeTransport::Encrypted);
+    let certainty = if elsewhere { Certainty::Proven } else { Certainty::Likely };
+    let mut finding = CheckFinding::new("local-trust-anchor", Side::Here, certainty, sentence);
+    if !elsewhere {
+        finding.also = vec!["resolver-side"];
+    }
+    finding.proof =
+        all.iter().map(|p| format!("the root's keys by {}: {}", p.server, tags(&p.seen.key_tags))).collect();
+    finding.proof.dedup();
+    finding.proof.extend(failed().take(1).map(|failure| format!("validator: {}", failure.detail)));
+    Some(finding.bridged("renew the file that trust_anchors in [dns] names, or set it to \"builtin\"".into()))
+}
+
 /// An answer that does not prove itself on our way, and does on another or is not the zone's:
 /// somebody changes it.
 pub(super) fn changed_here(evidence: &Evidence) -> Option<CheckFinding> {
@@ -43,7 +75,9 @@ pub(super) fn changed_here(evidence: &Evidence) -> Option<CheckFinding> {
     let mut finding = if let Some(cut) = cut(evidence) {
         cut
     } else if let Some(sound) = evidence.opinions.iter().find(|opinion| opinion.said == LookupVerdict::Valid) {
-        changed(evidence, question, sound)
+        changed(evidence, question, &sound.by)
+    } else if is_valid_outside(evidence, question) {
+        changed(evidence, question, OUTSIDE)
     } else if breaks_above(evidence, detail) {
         let sentence = format!(
             "The chain of trust of {question} breaks above the recipient's zone: that is none of the recipient's doing."
@@ -58,9 +92,25 @@ pub(super) fn changed_here(evidence: &Evidence) -> Option<CheckFinding> {
     Some(finding)
 }
 
+/// A check elsewhere, in words.
+const OUTSIDE: &str = "the check elsewhere";
+
+/// Whether a check elsewhere had a valid answer: mail went on from there, or it has these TLSA records.
+fn is_valid_outside(evidence: &Evidence, question: &Question) -> bool {
+    let Some(there) = witness::outside(evidence) else { return false };
+    let has_it = there.tlsa.iter().any(|tlsa| tlsa.name == question.name && question.record_type == "TLSA");
+    has_it || there.delivers && there.cause.is_none()
+}
+
+/// Whether a check elsewhere met the same answer that does not prove itself.
+fn is_bogus_outside(evidence: &Evidence) -> bool {
+    let Some(Cause::DnsBogus { question, .. }) = &evidence.delivery.cause else { return false };
+    let there = witness::outside(evidence).and_then(|there| there.cause.as_ref());
+    matches!(there, Some(Cause::DnsBogus { question: asked, .. }) if asked == question)
+}
+
 /// The same question has a valid answer by another way.
-fn changed(evidence: &Evidence, question: &Question, sound: &SecondOpinion) -> CheckFinding {
-    let by = &sound.by;
+fn changed(evidence: &Evidence, question: &Question, by: &str) -> CheckFinding {
     let authority = evidence.opinions.iter().find(|opinion| opinion.by == AUTHORITATIVE).map(|opinion| opinion.said);
     let who =
         format!("The answer to {question} does not prove itself the way it comes to this host, and by {by} it does");
@@ -85,6 +135,9 @@ fn changed(evidence: &Evidence, question: &Question, sound: &SecondOpinion) -> C
         }
     };
     finding.proof = vec![format!("the same question by {by}: valid")];
+    if by == OUTSIDE || evidence.upstreams.iter().any(|upstream| upstream == by) {
+        return finding;
+    }
     finding.bridged(format!("add \"{by}\" to upstreams in [dns]: what proves itself may come by any way"))
 }
 
@@ -110,6 +163,9 @@ fn cut(evidence: &Evidence) -> Option<CheckFinding> {
     finding.proof = proof::elsewhere(evidence);
     if let Some(probe) = control {
         finding.proof.push(format!("{}: {left} of {all} records by {}", probe.seen.question, probe.server));
+    }
+    if evidence.upstreams.iter().any(|upstream| super::case::is_encrypted(upstream)) {
+        return Some(finding);
     }
     Some(finding.bridged(
         "add a resolver over TLS to upstreams in [dns], as \"tls://IP#NAME\": what is encrypted no box can cut".into(),
@@ -156,9 +212,9 @@ pub(super) fn certainty(evidence: &Evidence) -> Certainty {
     let agree = |is: fn(&str) -> bool| {
         evidence.opinions.iter().any(|opinion| opinion.said == LookupVerdict::Bogus && is(&opinion.by))
     };
-    let encrypted = agree(|by| by.starts_with("tls://") || by.starts_with("https://"));
+    let encrypted = agree(super::case::is_encrypted);
     let in_clear = by_authority || agree(|by| by == AUTHORITATIVE);
-    if expired || encrypted || in_clear && witness::canary_clears(evidence) {
+    if expired || encrypted || is_bogus_outside(evidence) || in_clear && witness::canary_clears(evidence) {
         Certainty::Proven
     } else {
         Certainty::Likely

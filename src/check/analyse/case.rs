@@ -70,9 +70,15 @@ impl DnsCase<'_> {
         if finding.bridge.is_some() || finding.side == Side::Recipient {
             return finding;
         }
-        let works = |line: &&ServerProbes<'_>| line.subject_records().is_some();
+        let works = |line: &&ServerProbes<'_>| line.subject_records().is_some() && line.whom != Whom::Upstream;
         let encrypted = self.lines.iter().filter(works).find(|line| !line.is_clear());
         let authority = self.lines.iter().filter(works).any(|line| line.whom == Whom::Authority);
+        // What is configured already is no way round.
+        let is_configured = |is: fn(&str) -> bool| self.evidence.upstreams.iter().any(|upstream| is(upstream));
+        let authority = authority && !is_configured(|upstream| upstream == "authoritative");
+        if encrypted.is_none() && !authority && is_configured(is_encrypted) {
+            return finding;
+        }
         let bridge = match (encrypted, authority) {
             (Some(line), _) => {
                 format!("upstreams = [\"{}\", …] in [dns]: encrypted, and it has the answer", line.server)
@@ -88,6 +94,11 @@ impl DnsCase<'_> {
         };
         finding.bridged(bridge)
     }
+}
+
+/// Whether nobody on the way reads what is asked of an upstream.
+pub(super) fn is_encrypted(upstream: &str) -> bool {
+    upstream.starts_with("tls://") || upstream.starts_with("https://")
 }
 
 /// What a server says in place of an answer.

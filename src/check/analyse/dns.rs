@@ -29,11 +29,13 @@ pub(super) fn find(evidence: &Evidence) -> Option<CheckFinding> {
     found.into_iter().rev().max_by_key(|finding| finding.certainty)
 }
 
-/// The TLSA records that exist, by whoever has them.
+/// The TLSA records that exist, by whoever has them, here or elsewhere.
 fn truth(evidence: &Evidence, lines: &[ServerProbes<'_>]) -> SubjectAnswer {
     let best = lines.iter().filter_map(ServerProbes::subject_records).max_by_key(|seen| seen.records);
     let is_subject = |name: &str| evidence.subject.as_ref().is_some_and(|subject| subject.name == name);
-    let delivered = evidence.delivery.tlsa.iter().find(|tlsa| is_subject(&tlsa.name)).map(|tlsa| tlsa.records);
+    let outside = witness::outside(evidence).into_iter().flat_map(|there| &there.tlsa);
+    let delivered = evidence.delivery.tlsa.iter().chain(outside).find(|tlsa| is_subject(&tlsa.name));
+    let delivered = delivered.map(|tlsa| tlsa.records);
     SubjectAnswer { records: best.map(|seen| seen.records).or(delivered), octets: best.map(|seen| seen.octets) }
 }
 
@@ -73,10 +75,10 @@ impl DnsCase<'_> {
     fn dead(&self, line: &ServerProbes<'_>) -> CheckFinding {
         let sentence =
             format!("The resolver {} has no usable answer to anything, while other ways to the DNS work.", line.server);
-        // One that says it has failed may sit behind what cuts everybody off; the zone's own servers
-        // show that nothing does. One that is silent may be cut off itself.
+        // One that says it has failed may sit behind what cuts everybody off; the zone's own servers, asked
+        // the same over the same transport, show that nothing does. One that is silent may be cut off itself.
         let says_so = line.probes.iter().any(|probe| matches!(probe.seen.reply, ProbeReply::ErrorCode(_)));
-        let way_is_free = self.lines.iter().any(|other| other.whom == Whom::Authority && other.alive());
+        let way_is_free = self.authority_answers_what_fails(line);
         let certainty = if says_so && way_is_free { Certainty::Proven } else { Certainty::Likely };
         let mut finding = CheckFinding::new("resolver-side", Side::Resolver, certainty, sentence);
         if certainty != Certainty::Proven {

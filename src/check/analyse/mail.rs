@@ -4,7 +4,7 @@
 //! What a box does, it does to everybody: so servers elsewhere that look the same are the proof,
 //! and servers elsewhere that are well clear the way. A masked greeting shows by itself.
 
-use super::{Certainty, CheckFinding};
+use super::{Certainty, CheckFinding, witness};
 use crate::check::evidence::{CertificateEnd, Evidence, ServerSeen};
 use crate::outcome::{Cause, Phase, Side};
 
@@ -30,6 +30,7 @@ pub(super) fn find(evidence: &Evidence) -> Option<CheckFinding> {
         .or_else(|| proxied(&seen))
         .or_else(|| stripped(&seen))
         .or_else(|| intercepted(&seen))
+        .or_else(|| elsewhere_well(evidence, &seen))
         .or_else(|| expiring(evidence, &seen))
 }
 
@@ -224,6 +225,39 @@ fn intercepted(seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
         server.certificate.as_ref().map_or_else(|| "no certificate".to_owned(), |c| format!("issuer {}", c.issuer))
     });
     Some(finding.bridged("exempt this host from TLS inspection on port 25; mail goes out then".into()))
+}
+
+/// The same address is in good order as somebody elsewhere sees it, at the same day. A server may treat
+/// its clients differently, and an address may stand for several: so it is no proof.
+fn elsewhere_well(evidence: &Evidence, seen: &MailServersSeen<'_>) -> Option<CheckFinding> {
+    let somebody_is_well = seen.ours.iter().chain(&seen.controls).any(|server| server.cause.is_none() && server.tls);
+    if somebody_is_well {
+        return None;
+    }
+    let pairs = seen.ours.iter().filter_map(|server| Some((server, witness::from_outside(evidence, server)?)));
+    let (server, there) = pairs.into_iter().find(|(_, there)| there.cause.is_none())?;
+    let another = sha256(server).is_some() && sha256(server) != sha256(there);
+    let (word, what, fits) = match &server.cause {
+        Some(Cause::DaneMismatch { .. } | Cause::CertificateRejected { .. }) if another => {
+            ("local-tls-intercepted", "shows another certificate there, one that is good", "tlsa-invalid")
+        }
+        Some(Cause::StarttlsNotOffered { .. } | Cause::StarttlsRefused { .. }) if there.tls => {
+            ("local-smtp-rewritten", "offers STARTTLS there", "starttls-not-supported")
+        }
+        Some(Cause::TlsHandshake { .. }) if there.tls => ("local-tls-blocked", "has TLS there", "tls-handshake-failed"),
+        Some(cause) if unreached(server) => ("local-port25-blocked", "answers there", cause.row().word),
+        Some(_) | None => return None,
+    };
+    let sentence = format!(
+        "{} {} {what}, as the check elsewhere has seen it: a box between this host and the internet, or a server that \
+         treats this host differently.",
+        server.host, server.address
+    );
+    let mut finding = CheckFinding::new(word, Side::Path, Certainty::Likely, sentence);
+    finding.also = vec![fits];
+    let word = |server: &ServerSeen| server.cause.as_ref().map_or("good", |cause| cause.row().word);
+    finding.proof = vec![format!("{} here: {}", server.address, word(server)), format!("there: {}", word(there))];
+    Some(finding)
 }
 
 fn sha256(server: &ServerSeen) -> Option<&String> {

@@ -14,13 +14,14 @@ mod filter;
 mod line;
 mod mail;
 mod proof;
+mod slow;
 mod unanswered;
 mod witness;
 
 pub use crate::outcome::Certainty;
 pub(super) use proof::said;
 
-use super::evidence::Evidence;
+use super::evidence::{DnsProbe, Evidence, ProbeRole};
 use super::verdict::Verdict;
 use crate::outcome::{Cause, Side};
 use serde::{Deserialize, Serialize};
@@ -86,12 +87,15 @@ impl CheckFinding {
 pub fn analyse(evidence: &Evidence) -> Diagnosis {
     let base = base(evidence);
     let found = bogus::clock(evidence)
+        .or_else(|| bogus::anchors(evidence))
         .or_else(|| dns::find(evidence))
         .or_else(|| bogus::changed_here(evidence))
-        .or_else(|| mail::find(evidence));
+        .or_else(|| mail::find(evidence))
+        .or_else(|| slow::unusable_policy(evidence))
+        .or_else(|| slow::dns(evidence));
     let found = match found.filter(|finding| !(is_ours(evidence) && finding.side == Side::Recipient)) {
         None => base,
-        Some(finding) => with(base, finding),
+        Some(finding) => with(base, finding, evidence),
     };
     let decide = witness::decide(evidence, &found);
     Diagnosis { decide, ..found }
@@ -110,20 +114,25 @@ fn base(evidence: &Evidence) -> Diagnosis {
     let level = match (delivery.delivers, cause, &delivery.exception) {
         (true, None, None) => Verdict::Ok,
         (true, _, _) => Verdict::Warning,
-        (false, Some(cause), _) if is_not_knowing(cause) => Verdict::Inconclusive,
+        (false, Some(cause), _) if is_not_knowing(cause) || is_unseen(evidence) => Verdict::Inconclusive,
         (false, _, _) => Verdict::Fault,
     };
     let row = cause.map(Cause::row);
     let word = match (row, &delivery.exception) {
-        // Recipients know the words of RFC 8460 §4.3.
-        (Some(row), _) if row.side == Side::Recipient => row.result_type.unwrap_or(row.word),
+        // Nothing failed; it was not waited for.
+        (Some(_), _) if is_unseen(evidence) => slow::WORD,
+        // That of the log, of the metrics and of `relay why`.
         (Some(row), _) => row.word,
         (None, Some(_)) => "exception-in-force",
         (None, None) if level == Verdict::Ok => "ok",
         (None, None) => "no-mail-host",
     };
     let side = row.map(|row| row.side).or_else(|| delivery.exception.as_ref().map(|_| Side::Here));
-    let (certainty, also) = cause.map_or((Certainty::Proven, None), |cause| certainty(cause, evidence));
+    let (certainty, also) = match cause {
+        Some(cause) if is_unseen(evidence) => (Certainty::Inconclusive, Some(cause.row().word)),
+        Some(cause) => certainty(cause, evidence),
+        None => (Certainty::Proven, None),
+    };
     Diagnosis {
         level,
         side,
@@ -136,14 +145,29 @@ fn base(evidence: &Evidence) -> Diagnosis {
         proof: cause.map(proof::of_cause).unwrap_or_default(),
         hand_over: cause.filter(|_| level != Verdict::Ok).map(|c| proof::peer(c, evidence)).unwrap_or_default(),
         bridge: None,
-        advice: cause.map(|cause| cause.advice().to_owned()),
+        advice: cause.filter(|_| !is_unseen(evidence)).map(|cause| cause.advice().to_owned()),
         do_not: None,
     }
 }
 
-fn with(base: Diagnosis, finding: CheckFinding) -> Diagnosis {
+/// Whether what stands in the way of mail is only that a server was not waited for as long as delivery waits.
+fn is_unseen(evidence: &Evidence) -> bool {
+    let Some(short) = evidence.patience else { return false };
+    let cause = evidence.delivery.cause.as_ref();
+    let of_servers =
+        evidence.servers.iter().filter(|server| !server.control).filter_map(|server| server.cause.as_ref());
+    let mut unseen = of_servers.filter(|cause| short.ended_with(cause));
+    if evidence.delivery.delivers {
+        return cause.is_some_and(|cause| short.ended_with(cause));
+    }
+    cause.is_some() && unseen.next().is_some()
+}
+
+fn with(base: Diagnosis, finding: CheckFinding, evidence: &Evidence) -> Diagnosis {
     let level = match (base.level, finding.certainty) {
         (Verdict::Ok, _) => Verdict::Warning,
+        // Whatever explains it: delivery waits longer, and may succeed.
+        (Verdict::Inconclusive, _) if is_unseen(evidence) => Verdict::Inconclusive,
         (Verdict::Inconclusive, Certainty::Likely | Certainty::Proven) => Verdict::Fault,
         (level, _) => level,
     };
@@ -151,6 +175,7 @@ fn with(base: Diagnosis, finding: CheckFinding) -> Diagnosis {
         || finding.word.starts_with("local-")
         || finding.word.starts_with("resolver"))
     .then(|| "do not switch DANE off for the domain: it works, and the answers are what is missing".to_owned())
+    .filter(|_| has_dane(evidence))
     .filter(|_| finding.word.contains("dns") || finding.word.starts_with("resolver") || finding.word.contains("tcp53"));
     Diagnosis {
         level,
@@ -167,6 +192,15 @@ fn with(base: Diagnosis, finding: CheckFinding) -> Diagnosis {
         do_not,
         mail: base.mail,
     }
+}
+
+/// Whether anybody has seen TLSA records of the domain; about what nobody has seen there is no advice.
+fn has_dane(evidence: &Evidence) -> bool {
+    let is_of_domain =
+        |probe: &&DnsProbe| probe.role == ProbeRole::Subject && probe.seen.question.record_type == "TLSA";
+    let outside = witness::outside(evidence).is_some_and(|there| !there.tlsa.is_empty());
+    let seen = evidence.dns.iter().filter(is_of_domain).any(|probe| probe.seen.records > 0);
+    seen || outside || !evidence.delivery.tlsa.is_empty()
 }
 
 /// Whether we could not find out. A spool that this user may not read tells nothing about what the

@@ -27,13 +27,14 @@ impl DnsCase<'_> {
         };
         let over = [ProbeTransport::Udp, ProbeTransport::Tcp].into_iter();
         let says = over.filter_map(|transport| authority.subject(transport)).find_map(error_code);
-        // Two witnesses that have no part in the way to the zone's servers: who is asked encrypted,
-        // and a canary in another zone.
-        let certainty = match (witness::fails_encrypted(self.lines), witness::canary_clears(self.evidence), says) {
-            (true, true, _) | (false, true, Some(_)) => Certainty::Proven,
-            (true, false, _) | (false, true, None) | (false, false, Some(_)) => Certainty::Likely,
-            (false, false, None) => Certainty::Inconclusive,
-        };
+        // Two witnesses that have no part in the way to the zone's servers: who is asked encrypted or
+        // elsewhere, and a canary in another zone.
+        let certainty =
+            match (witness::fails_elsewhere(self.evidence, self.lines), witness::canary_clears(self.evidence), says) {
+                (true, true, _) | (false, true, Some(_)) => Certainty::Proven,
+                (true, false, _) | (false, true, None) | (false, false, Some(_)) => Certainty::Likely,
+                (false, false, None) => Certainty::Inconclusive,
+            };
         let (word, side) = match certainty {
             Certainty::Inconclusive => ("inconclusive", Side::Path),
             Certainty::Likely | Certainty::Proven => ("recipient-dns", Side::Recipient),
@@ -75,10 +76,11 @@ impl DnsCase<'_> {
     /// them; a resolver that goes on answering about other zones has no part in it.
     fn dead_zone(&self, line: &ServerProbes<'_>) -> CheckFinding {
         let name = self.subject_name();
-        let certainty = match (witness::fails_encrypted(self.lines), witness::canary_clears(self.evidence)) {
-            (true, true) => Certainty::Proven,
-            (true, false) | (false, true) | (false, false) => Certainty::Likely,
-        };
+        let certainty =
+            match (witness::fails_elsewhere(self.evidence, self.lines), witness::canary_clears(self.evidence)) {
+                (true, true) => Certainty::Proven,
+                (true, false) | (false, true) | (false, false) => Certainty::Likely,
+            };
         let sentence = format!(
             "None of the recipient's name servers answers anything, {name} as little as harmless questions, and other \
              zones are answered: the recipient's DNS is down, or cannot be reached from here."

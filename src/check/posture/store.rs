@@ -27,7 +27,7 @@ pub struct WatchedDomain {
 
 /// All that is known; nothing where nothing is kept, or nothing that is understood.
 #[must_use]
-pub fn read(store: &dyn SmallStore) -> Vec<WatchedDomain> {
+pub(crate) fn read(store: &dyn SmallStore) -> Vec<WatchedDomain> {
     let kept = store.read(NAME, LIMIT).ok().flatten().unwrap_or_default();
     serde_json::from_slice(&kept).unwrap_or_default()
 }
@@ -36,7 +36,7 @@ pub fn read(store: &dyn SmallStore) -> Vec<WatchedDomain> {
 ///
 /// # Errors
 /// When the disk fails.
-pub fn keep(store: &dyn SmallStore, all: &[WatchedDomain]) -> Result<(), KeepFault> {
+pub(crate) fn keep(store: &dyn SmallStore, all: &[WatchedDomain]) -> Result<(), KeepFault> {
     let json = serde_json::to_string_pretty(all).unwrap_or_default() + "\n";
     store.replace(NAME, json.as_bytes()).map(|_kept| ())
 }

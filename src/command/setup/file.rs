@@ -31,7 +31,7 @@ fn head(answers: &SetupAnswers) -> String {
     format!(
         "# Configuration of relay, written by `relay setup`. What is not here has its default:\n\
          # `relay config example` explains every key, `relay config show` prints what counts.\n\
-         # After a change: relay config check && systemctl restart relay\n\n\
+         # After a change: systemctl reload relay. `relay config diff` shows before what would change.\n\n\
          # The name that other servers see: its address is the one that mail leaves from, and that address has\n\
          # this name (PTR).\n\
          hostname = {}\n\n\

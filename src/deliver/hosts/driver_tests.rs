@@ -124,7 +124,9 @@ impl HostWorld {
             Manner::Silent | Manner::GreetsAfter(_) => {
                 let (greets, silence) = match manner {
                     Manner::GreetsAfter(silence) => (true, silence),
-                    _ => (false, 300 * SECOND),
+                    Manner::Takes(_) | Manner::TakesAtMost(..) | Manner::TurnsAllAway | Manner::Silent => {
+                        (false, 300 * SECOND)
+                    }
                 };
                 let was_cut = tokio::select! {
                     () = sleep(silence) => false,
@@ -294,4 +296,18 @@ async fn a_place_that_is_free_and_a_message_that_is_due_meet_at_once() {
         *last < 5 * SECOND,
         "{last:?}: a hundred rounds of forty take three seconds, and some at first are smaller"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_outside_for_hosts_that_have_turned_out_to_answer() {
+    let world = HostWorld::new("[delivery]\nmax_concurrent = 24\n");
+    let messages = (0..400).map(|id| {
+        let to =
+            (hop(&format!("d{}.example", id % 3)), peer(&format!("mx{}.example", id % 3), [192, 0, 2, octet(id % 3)]));
+        let manner = Manner::Takes(Duration::from_millis(20));
+        tokio::spawn(Arc::clone(&world).carry(id, to.0, to.1, manner))
+    });
+    let taken: Vec<Duration> = join_all(messages).await.into_iter().map(Result::unwrap).collect();
+    let last = taken.iter().max().unwrap();
+    assert!(*last < 10 * SECOND, "{last:?}");
 }

@@ -89,7 +89,7 @@ impl Gate {
 impl HostBounds {
     /// Whether there are places enough for a share of first looks.
     pub(super) const fn has_first_looks(&self) -> bool {
-        self.all >= FEW_PLACES
+        self.all >= super::FEW_PLACES
     }
 }
 
@@ -255,6 +255,18 @@ impl Gates {
         if let Some(SeatState { share: Some(share), .. }) = self.seats.remove(&id) {
             self.count(&share, |in_use| in_use.saturating_sub(1));
             self.move_up(vec![share], now, news);
+        }
+        self.call_where_there_is_room(now, news);
+    }
+
+    /// A message that was called from a share may have gone another way, because its host turned out to
+    /// answer: then nobody of that share calls the next. So whoever is done does.
+    fn call_where_there_is_room(&mut self, now: Timestamp, news: &mut News) {
+        for share in [Gate::New, Gate::Slow, Gate::Answering] {
+            let has_room = |state: &GateState| !state.outside.is_empty() && state.in_use < state.ceiling;
+            if self.states.get(&share).is_some_and(has_room) {
+                self.call(&share, now, news);
+            }
         }
     }
 

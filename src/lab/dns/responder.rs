@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// One server without its sockets.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(in crate::lab) struct Responder {
     pub(in crate::lab) beyond: Mutex<Option<Beyond>>,
     pub(in crate::lab) validating: Mutex<Validating>,
     pub(in crate::lab) manner: Mutex<ServerManner>,
+    /// How long every answer takes.
+    pub(in crate::lab) delay: Mutex<Duration>,
     /// How often a box has let nothing through.
     pub(in crate::lab) dropped: AtomicUsize,
 }
@@ -43,6 +46,7 @@ impl Responder {
             beyond: Mutex::default(),
             validating: Mutex::default(),
             manner: Mutex::default(),
+            delay: Mutex::default(),
             dropped: AtomicUsize::new(0),
         }
     }

@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use super::boxes::{Helpless, LabTransport, PathFault};
@@ -168,6 +168,11 @@ impl DnsServer {
         *locked(&self.shared.manner) = manner;
     }
 
+    /// Lets every answer over its own sockets take so long.
+    pub fn set_delay(&self, delay: Duration) {
+        *locked(&self.shared.delay) = delay;
+    }
+
     /// The server without its sockets, for more of them.
     pub(in crate::lab) fn responder(&self) -> Arc<Responder> {
         Arc::clone(&self.shared)
@@ -188,14 +193,24 @@ async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
 }
 
 async fn serve_udp(socket: UdpSocket, shared: Arc<Responder>) {
+    let (socket, mut late) = (Arc::new(socket), JoinSet::new());
     let mut buffer = vec![0; usize::from(UDP_PAYLOAD_LIMIT)];
     loop {
+        while late.try_join_next().is_some() {}
         // An error here is an ICMP message about an earlier answer; the socket is still good.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
         let answer = shared.respond(buffer.get(..length).unwrap_or_default(), LabTransport::Udp);
-        if let Some(answer) = answer {
+        let Some(answer) = answer else { continue };
+        let delay = *locked(&shared.delay);
+        if delay.is_zero() {
             let _gone = socket.send_to(&answer, client).await;
+            continue;
         }
+        let socket = Arc::clone(&socket);
+        late.spawn(async move {
+            sleep(delay).await;
+            let _gone = socket.send_to(&answer, client).await;
+        });
     }
 }
 
@@ -228,6 +243,8 @@ where
         let mut question = vec![0; usize::from(length)];
         timeout(TCP_IDLE, stream.read_exact(&mut question)).await??;
         if let Some(answer) = shared.respond(&question, transport) {
+            let delay = *locked(&shared.delay);
+            sleep(delay).await;
             let mut framed = u16::try_from(answer.len()).map_err(bad)?.to_be_bytes().to_vec();
             framed.extend_from_slice(&answer);
             stream.write_all(&framed).await?;

@@ -6,6 +6,7 @@ use rustls::{AlertDescription, ServerConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the host does about TLS.
 #[derive(Clone, Debug)]
@@ -121,6 +122,8 @@ pub struct Behaviour {
     pub greylist: bool,
     /// What goes wrong, and when.
     pub troubles: BTreeMap<TroubleAt, Trouble>,
+    /// How long the reply of a phase takes.
+    pub delays: BTreeMap<TroubleAt, Duration>,
     /// The keywords of the reply to EHLO. STARTTLS comes by itself.
     pub keywords: Vec<String>,
     /// More of them before TLS.
@@ -142,6 +145,7 @@ impl Default for Behaviour {
             known: Mailboxes::Everyone,
             greylist: false,
             troubles: BTreeMap::new(),
+            delays: BTreeMap::new(),
             keywords: keywords.map(String::from).into(),
             keywords_in_clear: Vec::new(),
             keywords_in_tls: Vec::new(),

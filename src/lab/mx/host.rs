@@ -179,6 +179,13 @@ impl RunningMxHost {
         });
     }
 
+    /// Lets the reply of a phase take so long.
+    pub fn delay(&self, phase: TroubleAt, delay: Duration) {
+        self.behave(|behaviour| {
+            behaviour.delays.insert(phase, delay);
+        });
+    }
+
     /// The messages accepted so far.
     #[must_use]
     pub fn messages(&self) -> Vec<Received> {

@@ -84,6 +84,9 @@ impl Session<'_> {
 
     /// Lets the trouble of a phase happen. A refusal counts as the reply to the command.
     async fn meet(&self, phase: TroubleAt, wire: &mut Wire) -> io::Result<TroubleTaken> {
+        if let Some(delay) = self.behaviour().delays.get(&phase) {
+            tokio::time::sleep(*delay).await;
+        }
         match self.behaviour().troubles.get(&phase) {
             None => Ok(TroubleTaken::Nothing),
             Some(Trouble::Reply(reply)) => {

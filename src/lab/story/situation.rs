@@ -88,6 +88,27 @@ pub enum Situation {
     Port25Silent,
     /// The clock of this host is thirty days behind.
     WrongClock,
+    /// As [`Situation::CountFilterOverUdp`]; the box is behind the resolver, which answers SERVFAIL.
+    CountFilterOverUdpBeyondServFail,
+    /// As [`Situation::TlsaForged`]; the box is behind the resolver, which answers SERVFAIL.
+    TlsaForgedBeyondServFail,
+    /// The trust anchors of this host are those of another root.
+    WrongAnchors,
+    /// As [`Situation::CertificateRolled`]; the new certificate is one of a public authority.
+    PublicCertificateRolled,
+    /// As [`Situation::TlsIntercepted`]; this host trusts the authority of the box.
+    InterceptedByTrusted,
+    /// The recipient's policy demands a public certificate, and its server shows one without the
+    /// intermediate certificate.
+    IntermediateMissing,
+    /// The recipient's policy begins with a byte order mark.
+    PolicyWithMark,
+    /// The recipient's server greets after six seconds, as servers do that wait for who speaks too early.
+    GreetsLate,
+    /// Every reply of the recipient's server takes long.
+    RepliesLate,
+    /// Every answer of the resolver takes long.
+    ResolverSlow,
 }
 
 /// What becomes of a message that is queued for the domain.
@@ -135,7 +156,7 @@ const BY_DANE: MessageFate = MessageFate::Delivered("dane");
 
 impl Situation {
     /// All of them, the healthy ones first.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 49] = [
         Self::Healthy,
         Self::HealthyWithoutDane,
         Self::CountFilter,
@@ -175,19 +196,30 @@ impl Situation {
         Self::Port25Refused,
         Self::Port25Silent,
         Self::WrongClock,
+        Self::CountFilterOverUdpBeyondServFail,
+        Self::TlsaForgedBeyondServFail,
+        Self::WrongAnchors,
+        Self::PublicCertificateRolled,
+        Self::InterceptedByTrusted,
+        Self::IntermediateMissing,
+        Self::PolicyWithMark,
+        Self::GreetsLate,
+        Self::RepliesLate,
+        Self::ResolverSlow,
     ];
 
     /// The truth about it.
     #[must_use]
     pub const fn truth(self) -> Truth {
         match self {
-            Self::Healthy => Truth { side: None, word: None, mail: BY_DANE },
+            Self::Healthy | Self::GreetsLate | Self::RepliesLate => Truth { side: None, word: None, mail: BY_DANE },
             Self::HealthyWithoutDane => {
                 Truth { side: None, word: None, mail: MessageFate::Delivered("unauthenticated") }
             }
             Self::CountFilter
             | Self::CountFilterBeyondSilence
             | Self::CountFilterBeyondServFail
+            | Self::CountFilterOverUdpBeyondServFail
             | Self::RefusedOverCount
             | Self::AnyCountFilter => path("local-dns-count-filter", NO_ANSWER),
             Self::CutToFour => path("local-dns-count-filter", BOGUS),
@@ -197,7 +229,7 @@ impl Situation {
             Self::EdnsFilter => path("local-dns-edns-filter", NO_ANSWER),
             Self::EdnsFilterOverUdp => path("local-dns-edns-filter", BY_DANE),
             Self::Tcp53Blocked => path("local-tcp53-blocked", NO_ANSWER),
-            Self::TlsaForged => Truth { word: None, ..path("", BOGUS) },
+            Self::TlsaForged | Self::TlsaForgedBeyondServFail => Truth { word: None, ..path("", BOGUS) },
             Self::ResolverStrips => resolver("resolver-strips-dnssec"),
             Self::ResolverNotValidating => resolver("resolver-not-validating"),
             Self::ResolverWithoutKeys => Truth { mail: BOGUS, ..resolver("resolver-strips-dnssec") },
@@ -206,16 +238,22 @@ impl Situation {
             Self::RecipientServFail | Self::RecipientDropsTlsa | Self::RecipientSilent | Self::NameServersDead => {
                 recipient("recipient-dns", NO_ANSWER)
             }
-            Self::CertificateRolled => recipient("tlsa-invalid", MISFIT),
+            Self::CertificateRolled | Self::PublicCertificateRolled => recipient("tlsa-invalid", MISFIT),
+            Self::IntermediateMissing => recipient(
+                "certificate-not-trusted",
+                MessageFate::Waits { cause: "certificate-not-trusted", status: "4.7.5" },
+            ),
+            Self::PolicyWithMark => recipient("sts-policy-invalid", MessageFate::Delivered("unauthenticated")),
+            Self::ResolverSlow => Truth { word: Some("slow"), mail: BY_DANE, ..resolver("slow") },
             Self::OneOldCertificate => recipient("tlsa-invalid", BY_DANE),
             Self::PolicyMissesHost => {
-                recipient("validation-failure", MessageFate::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
+                recipient("sts-mx-not-listed", MessageFate::Waits { cause: "sts-mx-not-listed", status: "4.4.8" })
             }
             Self::StartTlsStripped | Self::BannerMasked | Self::ProxyForEveryone => {
                 path("local-smtp-rewritten", NO_TLS)
             }
             Self::GatewayForEveryone => path("local-smtp-rewritten", MISFIT),
-            Self::TlsIntercepted => path("local-tls-intercepted", MISFIT),
+            Self::TlsIntercepted | Self::InterceptedByTrusted => path("local-tls-intercepted", MISFIT),
             Self::HandshakesCut => {
                 path("local-tls-blocked", MessageFate::Waits { cause: "tls-handshake-failed", status: "4.7.321" })
             }
@@ -230,6 +268,7 @@ impl Situation {
             Self::Port25Silent => {
                 path("local-port25-blocked", MessageFate::Waits { cause: "timed-out", status: "4.4.2" })
             }
+            Self::WrongAnchors => Truth { side: Some(Side::Here), word: Some("local-trust-anchor"), mail: BOGUS },
             Self::WrongClock => Truth { side: Some(Side::Here), word: Some("local-clock-wrong"), mail: BOGUS },
         }
     }

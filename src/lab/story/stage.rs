@@ -52,6 +52,12 @@ const ABOVE_ONE_DATAGRAM: usize = 41;
 const GATEWAY: &str = "gateway.firewall.test";
 /// What a server says to a host that it finds on a block list.
 const LISTED: &str = "554 5.7.1 Service unavailable; client host [192.0.2.7] is listed at blocklist.test";
+/// How long servers wait for who speaks too early (Postfix's postscreen).
+const EARLY_TALKER_WAIT: Duration = Duration::from_secs(6);
+/// How long a reply takes that is late.
+const LATE_REPLY: Duration = Duration::from_millis(4500);
+/// How long an answer takes of a resolver that is slow.
+const SLOW_ANSWER: Duration = Duration::from_millis(1100);
 /// How far the clock is off in [`Situation::WrongClock`]: more than signatures last.
 const CLOCK_OFF: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -79,7 +85,7 @@ impl Stage {
     /// When no sockets can be had.
     pub async fn calm(situation: Situation) -> io::Result<Self> {
         let clock = Clock::manual(Clock::system().now());
-        let identity = Arc::new(Identity::self_signed(&[HOST])?);
+        let identity = Arc::new(identity(situation)?);
         let lab = Lab::builder()
             .clock(clock.clone())
             .domain(OFFICE, |d| d)
@@ -118,7 +124,11 @@ impl Stage {
             Situation::Healthy
             | Situation::HealthyWithoutDane
             | Situation::OneOldCertificate
-            | Situation::PolicyMissesHost => {}
+            | Situation::PolicyMissesHost
+            | Situation::IntermediateMissing
+            | Situation::PolicyWithMark
+            // The configuration has them from the beginning.
+            | Situation::WrongAnchors => {}
             Situation::CountFilter => self.box_before_resolver(over_tlsa),
             Situation::CountFilterOverUdp => self.box_on_udp(over_tlsa),
             Situation::CountFilterBeyondSilence => self.box_behind_resolver(Helpless::Silent, over_tlsa),
@@ -135,6 +145,14 @@ impl Stage {
             Situation::EdnsFilterOverUdp => self.box_on_udp(PathFault::DropEdns),
             Situation::Tcp53Blocked => self.box_before_resolver(PathFault::BlockTcp),
             Situation::TlsaForged => self.box_before_resolver(PathFault::ForgeNoData(RecordType::TLSA)),
+            Situation::CountFilterOverUdpBeyondServFail => {
+                self.lab.dns().set_path_beyond(Helpless::ServFail, [over_tlsa]);
+                self.far_servers().for_each(|server| server.set_path_on(LabTransport::Udp, [over_tlsa]));
+            }
+            Situation::TlsaForgedBeyondServFail => {
+                self.box_behind_resolver(Helpless::ServFail, PathFault::ForgeNoData(RecordType::TLSA));
+            }
+            Situation::ResolverSlow => self.lab.dns().set_delay(SLOW_ANSWER),
             Situation::ResolverStrips => self.lab.dns().set_path([PathFault::StripDnssec]),
             Situation::ResolverNotValidating => self.lab.dns().set_validating(Validating::No),
             Situation::ResolverFails => self.lab.dns().set_path([PathFault::ServFail]),
@@ -150,14 +168,18 @@ impl Stage {
             }
             Situation::RecipientSilent => self.silence_tlsa(&self.lab.tlsa_owner(HOST))?,
             Situation::NameServersDead => self.lab.world().zone_fault(DOMAIN, AnswerFault::Silent)?,
+            Situation::PublicCertificateRolled => self.lab.set_certificate(HOST, &Certificate::IssuedPublicly)?,
             Situation::CertificateRolled => self.lab.set_certificate(HOST, &Certificate::SelfSigned)?,
             Situation::StartTlsStripped
             | Situation::BannerMasked
             | Situation::TlsIntercepted
+            | Situation::InterceptedByTrusted
             | Situation::ProxyForEveryone
             | Situation::GatewayForEveryone
             | Situation::HandshakesCut
             | Situation::AddressListed
+            | Situation::GreetsLate
+            | Situation::RepliesLate
             | Situation::Port25Refused
             | Situation::Port25Silent => self.strike_mail().await?,
             // The relay goes by the machine's clock, which is then behind the world's.
@@ -174,6 +196,16 @@ impl Stage {
             Situation::BannerMasked => self.lab.set_mail_path(MailPath::Mask),
             Situation::TlsIntercepted => {
                 self.lab.set_mail_path(MailPath::Intercept(Authority::new("Firewall Inspection CA")?.into()));
+            }
+            Situation::InterceptedByTrusted => {
+                self.lab.set_mail_path(MailPath::Intercept(Arc::clone(self.lab.authority())));
+            }
+            Situation::GreetsLate => self.lab.mx(HOST)?.delay(TroubleAt::Connect, EARLY_TALKER_WAIT),
+            Situation::RepliesLate => {
+                let host = self.lab.mx(HOST)?;
+                [TroubleAt::Connect, TroubleAt::Ehlo, TroubleAt::StartTls]
+                    .into_iter()
+                    .for_each(|at| host.delay(at, LATE_REPLY));
             }
             Situation::HandshakesCut => self.lab.set_mail_path(MailPath::CutHandshake),
             Situation::AddressListed => {
@@ -216,6 +248,12 @@ impl Stage {
         let (anchors, roots) = (folder.join("root.key"), folder.join("roots.pem"));
         tokio::fs::write(&anchors, self.lab.world().trust_anchor(AnchorForm::DnsKey)?).await?;
         tokio::fs::write(&roots, self.lab.roots_pem()).await?;
+        if self.situation == Situation::WrongAnchors {
+            let another = Lab::builder().start().await?;
+            tokio::fs::write(&anchors, another.world().trust_anchor(AnchorForm::DnsKey)?).await?;
+        }
+        // Slow is what is slower than a check waits at first, and not slower than delivery waits.
+        let timeout = if self.situation == Situation::ResolverSlow { "3s" } else { "600ms" };
         let mode = if self.situation == Situation::ResolverNotValidating { "trust-ad" } else { "validate" };
         Ok(format!(
             r#"hostname = "relay.{OFFICE}"
@@ -230,7 +268,7 @@ mode = "{mode}"
 upstreams = {upstreams:?}
 trust_anchors = {anchors:?}
 root_hints = ["{root}"]
-timeout = "600ms"
+timeout = "{timeout}"
 [tls]
 roots = {roots:?}
 [mta_sts]
@@ -308,6 +346,14 @@ fn gateway(situation: Situation) -> io::Result<Behaviour> {
     Ok(Behaviour { starttls, ..Behaviour::default() })
 }
 
+/// The certificate of the recipient, where the situation is about it.
+fn identity(situation: Situation) -> io::Result<Identity> {
+    if situation == Situation::IntermediateMissing {
+        return Ok(Authority::new("Issuing CA")?.issue(&[HOST])?.without_issuers());
+    }
+    Identity::self_signed(&[HOST])
+}
+
 /// The domain as the situation wants it before the trouble.
 fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>) -> DomainSpec {
     let records = |domain: DomainSpec, count: usize| domain.host(|host| host.and_misfits(count - 1));
@@ -318,6 +364,7 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
         | Situation::CountFilterOverUdp
         | Situation::CountFilterBeyondSilence
         | Situation::CountFilterBeyondServFail
+        | Situation::CountFilterOverUdpBeyondServFail
         | Situation::RefusedOverCount
         | Situation::CutToFour
         | Situation::RecipientSilent
@@ -332,7 +379,21 @@ fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>)
             .plain()
             .host(|host| host.certificate(Certificate::Issued))
             .mta_sts(|policy| policy.enforce().mx(&["mx-old.partner.test"])),
+        Situation::IntermediateMissing => {
+            domain.plain().host(|host| host.certificate(is())).mta_sts(|policy| policy.enforce())
+        }
+        Situation::PolicyWithMark => domain.plain().mta_sts(|policy| {
+            let text = format!("\u{feff}version: STSv1\nmode: enforce\nmx: {HOST}\nmax_age: 86400\n");
+            policy.raw(text)
+        }),
         Situation::Healthy
+        | Situation::TlsaForgedBeyondServFail
+        | Situation::WrongAnchors
+        | Situation::PublicCertificateRolled
+        | Situation::InterceptedByTrusted
+        | Situation::GreetsLate
+        | Situation::RepliesLate
+        | Situation::ResolverSlow
         | Situation::TypeFilter
         | Situation::EdnsFilter
         | Situation::EdnsFilterOverUdp

@@ -8,8 +8,8 @@ use crate::lab::bad;
 use crate::resolve::TlsaRecord;
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -17,6 +17,19 @@ use rustls::sign::CertifiedKey;
 use std::io;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// The extension with the receipts of logs (RFC 6962 §3.3).
+const RECEIPTS: &[u64] = &[1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
+
+/// A list of one receipt, in an octet string: version, log, time, no extensions, a signature that nobody has
+/// made (RFC 6962 §3.2).
+fn receipts() -> Vec<u8> {
+    let signature = [4, 3, 0, 4, 1, 2, 3, 4];
+    let receipt = [&[0][..], &[7; 32], &[0; 8], &[0; 2], &signature].concat();
+    let framed = |octets: &[u8]| [&u16::try_from(octets.len()).unwrap_or(0).to_be_bytes(), octets].concat();
+    let list = framed(&framed(&receipt));
+    [&[4, u8::try_from(list.len()).unwrap_or(0)], list.as_slice()].concat()
+}
 
 /// Whether a certificate's time has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +92,17 @@ impl Authority {
     pub fn issue_common_name(&self, name: &str) -> io::Result<Identity> {
         let mut params = leaf(&[name], Validity::Good)?;
         params.subject_alt_names.clear();
+        self.issue_leaf(params)
+    }
+
+    /// As [`Authority::issue`], with what an authority of the world puts in: receipts of public logs
+    /// (RFC 6962 §3.3). No log has ever seen it.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_publicly(&self, names: &[&str]) -> io::Result<Identity> {
+        let mut params = leaf(names, Validity::Good)?;
+        params.custom_extensions = vec![CustomExtension::from_oid_content(RECEIPTS, receipts())];
         self.issue_leaf(params)
     }
 

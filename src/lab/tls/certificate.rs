@@ -46,6 +46,8 @@ pub enum Certificate {
     SelfSignedFor(String),
     /// Issued by the lab's authority for the host's name.
     Issued,
+    /// Issued by the lab's authority for the host's name, with receipts of public logs.
+    IssuedPublicly,
     /// Issued by the lab's authority for the host's name, expired.
     IssuedExpired,
     /// Issued by the lab's authority for another name.
@@ -64,6 +66,7 @@ impl Certificate {
             Self::SelfSignedExpired => Identity::self_signed_expired(&[host])?.into(),
             Self::SelfSignedFor(name) => Identity::self_signed(&[name])?.into(),
             Self::Issued => authority.issue(&[host])?.into(),
+            Self::IssuedPublicly => authority.issue_publicly(&[host])?.into(),
             Self::IssuedExpired => authority.issue_expired(&[host])?.into(),
             Self::IssuedFor(name) => authority.issue(&[name])?.into(),
             Self::IssuedCommonName => authority.issue_common_name(host)?.into(),

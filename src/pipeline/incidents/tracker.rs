@@ -2,7 +2,7 @@
 //!
 //! Distinct domains that begin to fail in the same way within a window are suspicious; what stands
 //! behind it is found out elsewhere, once, and said here ([`Tracker::judged`]). An open incident is
-//! tried again for some of its domains ([`Tracker::to_probe`]); it ends when they work, when mail to
+//! tried again for some of its domains ([`Tracker::take_probes`]); it ends when they work, when mail to
 //! all of them went out, when the check that failed passes, or after a long quiet. Everything that is
 //! remembered is bounded; what counts over a restart is in the ledger.
 
@@ -234,7 +234,8 @@ impl Tracker {
             None => fresh(self.next_id(now), kind, IncidentOpening { since, opened_by, found: found.clone() }),
         };
         found.tell(&mut incident);
-        let mut open = OpenIncident { judged, ..OpenIncident::again(incident, now) };
+        let mut open = OpenIncident::again(incident, now);
+        open.judged = judged;
         if let Some(failing) = self.failing.get(kind) {
             let domains: Vec<&str> = failing.news(WINDOW, now);
             domains.into_iter().for_each(|domain| open.affects(domain, failing));
@@ -280,7 +281,7 @@ impl Tracker {
     }
 
     /// The domains that are to be tried again now, of every open incident whose time has come.
-    pub(crate) fn to_probe(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
+    pub(crate) fn take_probes(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
         let failing = &self.failing;
         let due = self.open.iter_mut().filter(|(_, open)| open.next_probe <= now);
         let order = |(kind, open): (&FailureKind, &mut OpenIncident)| {

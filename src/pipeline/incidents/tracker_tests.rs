@@ -175,14 +175,14 @@ fn a_domain_that_is_well_when_it_is_looked_at_does_not_count() {
 fn it_ends_when_affected_domains_work_again_and_what_waited_is_handed_over() {
     let mut course = Course::new();
     course.fails(0..12).opened();
-    assert_eq!(course.tracker.to_probe(course.now), []);
+    assert_eq!(course.tracker.take_probes(course.now), []);
     course.later(Duration::from_secs(15));
-    let order = course.tracker.to_probe(course.now).remove(0);
+    let order = course.tracker.take_probes(course.now).remove(0);
     assert_eq!((order.kind.clone(), order.domains.len()), (kind(), 3));
     course.tracker.probed(&order, &order.domains[..1], course.now);
-    assert_eq!((course.changes(), course.tracker.to_probe(course.now)), (vec![], vec![]));
+    assert_eq!((course.changes(), course.tracker.take_probes(course.now)), (vec![], vec![]));
     course.later(Duration::from_secs(15));
-    let next = course.tracker.to_probe(course.now).remove(0);
+    let next = course.tracker.take_probes(course.now).remove(0);
     assert!(next.domains.iter().all(|domain| !order.domains.contains(domain)), "each in its turn");
     course.tracker.probed(&next, &[], course.now);
     assert_eq!(course.closed(), (IncidentEnd::Recovered, 12));
@@ -215,7 +215,7 @@ fn one_that_comes_back_soon_is_the_same_one() {
     let again = course.later(Duration::from_secs(600)).fails(0..6).opened();
     assert_eq!((again.id, again.reopened, again.since, again.until), (first.id, 1, first.since, None));
     course.later(Duration::from_secs(16));
-    assert_eq!(course.tracker.to_probe(course.now), [], "it is tried at leisure");
+    assert_eq!(course.tracker.take_probes(course.now), [], "it is tried at leisure");
     course.arrives(0..6).changes();
     let other = course.later(Duration::from_secs(7200)).fails(0..6).opened();
     assert!(other.id > first.id && other.reopened == 0);
@@ -252,11 +252,11 @@ fn what_was_open_at_the_stop_is_open_after_the_start_and_tried_again() {
     let before = course.fails(0..6).opened();
     let mut course = Course { tracker: Tracker::default(), ..course };
     course.tracker.restore(vec![before.clone()], course.now);
-    assert_eq!(course.tracker.open_incidents().cloned().collect::<Vec<_>>(), [before.clone()]);
+    assert_eq!(course.tracker.open_incidents().cloned().collect::<Vec<_>>(), std::slice::from_ref(&before));
     course.fails(0..7);
     assert_eq!(course.tracker.suspicion(course.now), None, "it is known");
     course.later(Duration::from_secs(15));
-    let order = course.tracker.to_probe(course.now).remove(0);
+    let order = course.tracker.take_probes(course.now).remove(0);
     assert_eq!(order.domains, before.domains[..3]);
     let changes = course.changes();
     let [IncidentChange::Updated(incident)] = changes.as_slice() else { panic!("{changes:?}") };
@@ -272,5 +272,5 @@ fn memory_is_bounded_whatever_fails() {
     let [IncidentChange::Updated(incident)] = changes.as_slice() else { panic!("{changes:?}") };
     assert_eq!((incident.domains.len(), incident.domain_count, incident.messages), (MOST_NAMED, 10_000, 30_006));
     course.later(Duration::from_secs(15));
-    assert_eq!(course.tracker.to_probe(course.now)[0].domains.len(), 3);
+    assert_eq!(course.tracker.take_probes(course.now)[0].domains.len(), 3);
 }

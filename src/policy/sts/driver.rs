@@ -156,6 +156,12 @@ impl StsClient {
         }
     }
 
+    /// A domain that is known to have a policy.
+    #[must_use]
+    pub fn one_known(&self) -> Option<Domain> {
+        self.inner.store.one_kept()
+    }
+
     /// What is kept, expired or not.
     #[must_use]
     pub fn kept(&self, domain: &Domain) -> Held {

@@ -12,6 +12,7 @@ use crate::net::{Network, Stream};
 use crate::resolve::answer::{Answer, Ask, Data, Freshness, RecordType};
 use crate::smtp::address::Domain;
 use crate::smtp::reply::printable;
+use crate::text::without_web_address;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
@@ -185,7 +186,7 @@ fn handshake_failure(address: SocketAddr, error: &io::Error) -> FetchFailure {
         Some(rustls::Error::NoCertificatesPresented) => {
             FetchFailure::Certificate { address, detail: "there is none".to_owned() }
         }
-        _ => FetchFailure::Tls { address, detail: error.to_string() },
+        _ => FetchFailure::Tls { address, detail: without_web_address(&error.to_string()) },
     }
 }
 
@@ -237,8 +238,8 @@ async fn body(mut body: Incoming) -> Result<Vec<u8>, FetchFailure> {
 
 /// What went wrong, with what lies below it.
 fn said(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
+    without_web_address(&match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
+    })
 }

@@ -109,6 +109,9 @@ pub enum PolicyError {
     /// It is not UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
+    /// It begins with a byte order mark, which the grammar has no place for (RFC 8461 §3.2).
+    #[error("it begins with a byte order mark (U+FEFF), as some editors write it")]
+    ByteOrderMark,
     /// A line is no `key: value`.
     #[error("line {0} is not of the form key: value")]
     Line(usize),
@@ -141,6 +144,9 @@ pub fn read(text: &[u8]) -> Result<Terms, PolicyError> {
         return Err(PolicyError::TooLong);
     }
     let text = std::str::from_utf8(text).map_err(|_| PolicyError::NotUtf8)?;
+    if text.starts_with('\u{feff}') {
+        return Err(PolicyError::ByteOrderMark);
+    }
     let (mut version, mut mode, mut max_age, mut mx) = (None, None, None, Vec::new());
     for (nth, line) in text.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);

@@ -349,6 +349,12 @@ impl Store {
         (domains.into_iter().map(look).collect(), faults)
     }
 
+    /// A domain of which something is kept on disk.
+    #[must_use]
+    pub fn one_kept(&self) -> Option<Domain> {
+        self.files().ok()?.into_iter().map(|(domain, _octets)| domain).next()
+    }
+
     fn files(&self) -> Result<Vec<(Domain, u64)>, StoreFault> {
         let names = self.values.names().map_err(unreadable)?;
         Ok(names.into_iter().filter_map(|(name, octets)| Some((name.parse().ok()?, octets))).collect())

@@ -24,6 +24,9 @@ use std::sync::Arc;
 /// The library bounds its own search.
 pub const INTERMEDIATES_LIMIT: usize = 256;
 
+/// So much of an issuer's name is shown, in characters.
+const ISSUER_SHOWN: usize = 120;
+
 /// A set of trusted roots, ready to check certificates against.
 #[derive(Clone, Debug)]
 pub struct WebPki {
@@ -59,8 +62,25 @@ impl WebPki {
         verifier
             .verify_server_cert(&CertificateDer::from(leaf), &above, &ServerName::DnsName(name), &[], now)
             .map(|_assertion| ())
-            .map_err(|error| failure(&error, leaf))
+            .map_err(|error| match (&error, above.is_empty()) {
+                (Error::InvalidCertificate(CertificateError::UnknownIssuer), true) => no_issuer(leaf),
+                _ => failure(&error, leaf),
+            })
     }
+}
+
+/// A certificate that came alone and leads to no root: the most common mistake in setting a server up.
+fn no_issuer(leaf: &[u8]) -> CertificateFailure {
+    let unknown = "no chain leads to a trusted root";
+    let Ok((_rest, certificate)) = x509_parser::parse_x509_certificate(leaf) else { return not_trusted(unknown) };
+    if certificate.subject() == certificate.issuer() {
+        return not_trusted(unknown);
+    }
+    let issuer =
+        crate::text::harmless(&certificate.issuer().to_string()).chars().take(ISSUER_SHOWN).collect::<String>();
+    not_trusted(format!(
+        "{unknown}: the server sends no intermediate certificate with its own, whose issuer is \"{issuer}\""
+    ))
 }
 
 fn not_trusted(detail: impl Into<String>) -> CertificateFailure {

@@ -47,7 +47,7 @@ fn no_report_and_no_notice_blames_a_recipient_while_an_incident_of_ours_goes_on(
             let alone =
                 ReportCase { states: vec![state], ..ReportCase::new(&[("bob@partner.example", &cause)], HEADER) };
             let before = text(&alone);
-            let blamed = Texts::english().who_must_act(Side::Recipient);
+            let blamed = Texts::english().who_must_act(&dane_mismatch());
             let during = text(&ReportCase { incidents: vec![incident(&cause)], ..alone });
             let reader = during.split("For administrators").next().unwrap().replace('\n', " ");
             assert!(reader.contains("The fault is on our side, not with the recipient"), "{during}");

@@ -5,6 +5,7 @@
 //! without a usable answer is only that path's failure (RFC 7672 §2.1).
 
 mod asking;
+pub(crate) mod carried;
 pub(super) mod channel;
 mod exchange;
 pub(super) mod health;
@@ -21,6 +22,7 @@ pub(super) mod walk;
 use crate::clock::Timestamp;
 use crate::outcome::PathFailure;
 use async_trait::async_trait;
+use carried::{Carried, TypeCarried};
 use channel::{Channel, Flags};
 use health::Health;
 use hickory_proto::op::{Message, ResponseCode};
@@ -184,13 +186,15 @@ pub(super) struct Path {
     pub(super) name: PathName,
     carrier: Carrier,
     health: Mutex<Health>,
-    /// The standing that was told last: a penalty fades without anybody noticing.
-    told: Mutex<PathStanding>,
+    /// What it has carried lately.
+    carried: Mutex<Carried>,
+    /// The standing that was told last, once one was: a penalty fades without anybody noticing.
+    told: Mutex<Option<PathStanding>>,
 }
 
 impl Path {
     pub(super) fn new(name: PathName, carrier: Carrier) -> Self {
-        Self { name, carrier, health: Mutex::default(), told: Mutex::new(PathStanding::Good) }
+        Self { name, carrier, health: Mutex::default(), carried: Mutex::default(), told: Mutex::default() }
     }
 
     /// Asks one question; what comes back is a message that answers it, with records or without.
@@ -226,23 +230,60 @@ impl Path {
         PathFailure { upstream: self.name.to_string(), detail: fault.to_string() }
     }
 
-    /// Notes how the path did; tells the standing when it is another than was told before.
-    pub(super) fn note(&self, success: Result<(), ()>, now: Timestamp) -> Option<PathStanding> {
-        let standing = {
-            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-            match success {
-                Ok(()) => health.succeeded(now),
-                Err(()) => health.failed(now),
-            }
-            health.standing(now)
-        };
+    /// Notes how the path did against others.
+    pub(super) fn note(&self, success: Result<(), ()>, now: Timestamp) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match success {
+            Ok(()) => health.succeeded(now),
+            Err(()) => health.failed(now),
+        }
+    }
+
+    /// Notes what became of one question; tells what the path has carried of that type lately.
+    pub(super) fn carried(
+        &self,
+        name: &Name,
+        record_type: &'static str,
+        came: Option<usize>,
+        now: Timestamp,
+    ) -> Option<TypeCarried> {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        carried.note(name, record_type, came, now);
+        carried.by_type(now).into_iter().find(|seen| seen.record_type == record_type)
+    }
+
+    /// Forgets what became of a question here: another path has the answer now, and this one was not asked.
+    pub(super) fn forget(&self, name: &Name, record_type: &'static str) {
+        self.carried.lock().unwrap_or_else(PoisonError::into_inner).forget(name, record_type);
+    }
+
+    /// What it has carried lately, by type.
+    pub(super) fn lately(&self, now: Timestamp) -> Vec<TypeCarried> {
+        self.carried.lock().unwrap_or_else(PoisonError::into_inner).by_type(now)
+    }
+
+    /// The standing, when it is another than was told before.
+    pub(super) fn news(&self, now: Timestamp) -> Option<PathStanding> {
+        let standing = self.standing(now);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = *told != standing;
-        *told = standing;
-        changed.then_some(standing)
+        // Of a path that nobody has asked there is nothing to tell.
+        let is_unknown = told.is_none() && standing == PathStanding::Good && self.lately(now).is_empty();
+        if is_unknown || *told == Some(standing) {
+            return None;
+        }
+        *told = Some(standing);
+        Some(standing)
     }
 
     pub(super) fn standing(&self, now: Timestamp) -> PathStanding {
+        match self.turn(now) {
+            PathStanding::Good if self.lately(now).iter().any(|seen| seen.loses) => PathStanding::Loses,
+            turn => turn,
+        }
+    }
+
+    /// When it is asked: what nobody else has either is no reason to ask it last.
+    fn turn(&self, now: Timestamp) -> PathStanding {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).standing(now)
     }
 }
@@ -259,6 +300,6 @@ fn usable(message: Message) -> Result<Message, FetchError> {
 /// The order in which paths are asked: as configured, those that failed lately at the end.
 pub(super) fn in_order(paths: &[Arc<Path>], now: Timestamp) -> Vec<&Path> {
     let all = paths.iter().map(AsRef::as_ref);
-    let (good, put_back): (Vec<&Path>, Vec<&Path>) = all.partition(|path| path.standing(now) == PathStanding::Good);
+    let (good, put_back): (Vec<&Path>, Vec<&Path>) = all.partition(|path| path.turn(now) == PathStanding::Good);
     good.into_iter().chain(put_back).collect()
 }

@@ -8,6 +8,8 @@ mod listener;
 use crate::clock::Clock;
 use crate::observe::Observer;
 use crate::pipeline::Pipelines;
+use crate::resolve::driver::Dns;
+use crate::resolve::paths::standing::PathStanding;
 use crate::spool::Spool;
 use axum::Router;
 use axum::extract::State;
@@ -119,11 +121,22 @@ async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// Ready means: a message handed in now would be taken.
+/// Ready means: a message handed in now would be taken. What keeps it from going out stands in further
+/// lines: no reason to hand it in elsewhere, and one to look.
 async fn ready(State(admin): State<AdminPort>) -> impl IntoResponse {
     match (admin.stop.is_cancelled(), admin.spool.admit(0)) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-        (false, Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
+        (false, Ok(())) => {
+            let doubts: String =
+                doubts(&admin.pipelines.borrow().out.dns).into_iter().map(|doubt| doubt + "\n").collect();
+            (StatusCode::OK, format!("ready\n{doubts}"))
+        }
         (false, Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
+}
+
+/// Paths to the DNS that have not carried lately what they were asked for, each in a line.
+fn doubts(dns: &Dns) -> Vec<String> {
+    let troubled = dns.standings().filter(|(_, standing)| *standing != PathStanding::Good);
+    troubled.map(|(path, standing)| format!("degraded: DNS by {path}: {}", standing.phrase())).collect()
 }

@@ -1,41 +1,36 @@
 //! `relay check --self`: whether this host itself is fit to send mail securely, so that the alarm
 //! comes before the first user's call. `relay serve` does the same (`service/selfcheck.rs`).
 //!
-//! Nobody is asked whom the configuration does not name: the egress address is looked at without
-//! a packet, its name is looked up by the configured DNS, and port 25 is tried only with controls.
-#![expect(clippy::disallowed_methods, reason = "the listener's certificate is read from its file")]
+//! Nobody is asked whom the configuration does not name or mail has not gone to: the egress address is looked
+//! at without a packet, its name and SPF are looked up by the configured DNS, port 25 is tried only with
+//! controls and named next hops, port 443 with the policy host of a domain that mail went to.
+#![expect(clippy::disallowed_methods, reason = "the trust anchors are read from their file")]
 
-use super::certificate;
+mod disk;
+mod dns;
+mod ends;
+mod hops;
+pub(super) mod names;
+
 use super::controls;
-use super::evidence::CertificateEnd;
 use super::verdict::Verdict;
 use crate::clock::Timestamp;
 use crate::config::{Config, TrustAnchorSource};
-use crate::deliver::egress::store::CertificateEndsAt;
 use crate::pipeline::outbound::Outbound;
 use crate::resolve::Security;
 use crate::resolve::dnssec::{Anchors, Outcome};
 use crate::resolve::driver::LookupFailure;
-use crate::resolve::paths::standing::PathStanding;
 use crate::resolve::probe::{self, ProbeQuestion, ProbeTransport};
 use futures_util::future::join_all;
-use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::Path;
 
-/// Days before the end of the listener's certificate from which on it is worth a warning.
-const EXPIRES_SOON_DAYS: i64 = 14;
 /// Signatures of the root last three weeks; when they end sooner than this, or have begun less
 /// than this ago, the clock is not to be trusted much longer. In seconds.
 const CLOCK_MARGIN_S: i64 = 3600;
-/// How the detail of a check begins that could not be made.
-pub(super) const NOT_LOOKED_AT: &str = "not looked at";
-/// Milliseconds of a day.
-const DAY_MS: i64 = 86_400_000;
+/// The number of what nobody has looked at: neither well nor ill.
+const NOT_LOOKED_AT: u8 = 4;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,35 +39,56 @@ pub struct SelfCheck {
     pub check: &'static str,
     /// Whether it is as it must be.
     pub status: Verdict,
+    /// Whether it was looked at; if not, the detail says why, and the status means nothing.
+    pub looked_at: bool,
     /// What was seen, in words.
     pub detail: String,
 }
 
 impl SelfCheck {
     pub(super) fn new(check: &'static str, status: Verdict, detail: impl Into<String>) -> Self {
-        Self { check, status, detail: detail.into() }
+        Self { check, status, looked_at: true, detail: detail.into() }
     }
 
-    /// The number for the metric: that of Nagios.
+    pub(super) fn not_looked_at(check: &'static str, why: &str) -> Self {
+        Self { check, status: Verdict::Ok, looked_at: false, detail: format!("not looked at: {why}") }
+    }
+
+    /// The number for the metric: that of Nagios, and 4 for what was not looked at.
     #[must_use]
     pub const fn number(&self) -> u8 {
-        self.status.exit_code()
+        if self.looked_at { self.status.exit_code() } else { NOT_LOOKED_AT }
     }
 }
 
 /// Looks at everything; the worst status counts.
 pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
-    look_leaving_from(out, &egress(&out.config)).await
+    let egress = egress(&out.config);
+    let (mut all, names) = tokio::join!(Box::pin(look_leaving_from(out, &egress)), Box::pin(names::look(out, &egress)));
+    all.extend(names);
+    all
 }
 
 /// The same, with the addresses that mail leaves from as others see them.
 pub(super) async fn look_leaving_from(out: &Outbound, egress: &[IpAddr]) -> Vec<SelfCheck> {
-    let (root, clock, port25) = tokio::join!(root_keys(out), clock(out), port_25(out));
+    let now = out.clock.now();
+    let (root, clock, port25, canary, history, hops, policy_host) = tokio::join!(
+        Box::pin(root_keys(out)),
+        Box::pin(clock(out)),
+        Box::pin(port_25(out)),
+        Box::pin(dns::canary(out)),
+        Box::pin(dns::own_history(out)),
+        Box::pin(hops::next_hops(out)),
+        Box::pin(hops::policy_host(out)),
+    );
     let named = reverse_dns(out, egress).await;
-    let mut all = vec![resolver(out)];
+    // After all the questions: what they came to counts.
+    let mut all = vec![dns::resolver(out), canary, history];
     all.extend(root);
-    all.extend([clock, named, port25, spool(&out.config), listener(&out.config, out.clock.now())]);
-    all.extend(client_certificates(&out.egress.certificates(), out.clock.now()));
+    let spool = disk::look(&out.config.spool, now);
+    all.extend([clock, named, port25, hops, policy_host, spool, ends::listener(&out.config, now)]);
+    all.extend(ends::client_certificates(&out.egress.certificates(), now));
+    all.extend(ends::exceptions(out, now));
     all
 }
 
@@ -83,7 +99,7 @@ pub fn text(all: &[SelfCheck]) -> String {
     let mut out = format!("{}  this host\n", worst.word());
     for one in all {
         // What was not looked at is not in good order for that.
-        let word = if one.detail.starts_with(NOT_LOOKED_AT) { "-" } else { one.status.word() };
+        let word = if one.looked_at { one.status.word() } else { "-" };
         let label = format!("{word:13}{:13}", one.check);
         out += &crate::text::paragraph(&label, &one.detail, label.len());
     }
@@ -94,20 +110,6 @@ pub fn text(all: &[SelfCheck]) -> String {
 #[must_use]
 pub fn worst(all: &[SelfCheck]) -> Verdict {
     all.iter().map(|one| one.status).max_by_key(|status| status.weight()).unwrap_or(Verdict::Ok)
-}
-
-/// Whether every path is in good standing after what has been asked.
-fn resolver(out: &Outbound) -> SelfCheck {
-    let bad: Vec<String> = out
-        .dns
-        .standings()
-        .filter(|(_, standing)| *standing == PathStanding::PutBack)
-        .map(|(path, _)| path.to_string())
-        .collect();
-    if bad.is_empty() {
-        return SelfCheck::new("resolver", Verdict::Ok, "no path to the DNS has failed lately");
-    }
-    SelfCheck::new("resolver", Verdict::Warning, format!("failed lately: {}", bad.join(", ")))
 }
 
 /// The root's keys by delivery's own look-up: whether answers come, whether they validate, and
@@ -141,15 +143,20 @@ async fn root_keys(out: &Outbound) -> Vec<SelfCheck> {
     }
 }
 
-fn anchors(config: &Config, keys: &[Record]) -> SelfCheck {
-    let ours = match &config.dns.trust_anchors {
+/// The tags of the keys that are trusted as the root's; none when their file cannot be read.
+pub(super) fn trusted_tags(config: &Config) -> Option<Vec<u16>> {
+    let anchors = match &config.dns.trust_anchors {
         TrustAnchorSource::Builtin => Some(Anchors::builtin()),
         TrustAnchorSource::File(path) => std::fs::read_to_string(path).ok().and_then(|text| Anchors::parse(&text).ok()),
     };
-    let Some(ours) = ours.map(|anchors| anchors.key_tags()) else {
+    anchors.map(|anchors| anchors.key_tags())
+}
+
+fn anchors(config: &Config, keys: &[Record]) -> SelfCheck {
+    let Some(ours) = trusted_tags(config) else {
         return SelfCheck::new("trust-anchor", Verdict::Fault, "the file of trust anchors cannot be read any more");
     };
-    let tags: Vec<u16> = keys.iter().filter_map(key_signing_tag).collect();
+    let tags: Vec<u16> = keys.iter().filter_map(probe::key_signing_tag).collect();
     let unknown: Vec<String> = tags.iter().filter(|tag| !ours.contains(tag)).map(ToString::to_string).collect();
     if unknown.is_empty() {
         let known = tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -159,20 +166,11 @@ fn anchors(config: &Config, keys: &[Record]) -> SelfCheck {
     SelfCheck::new("trust-anchor", Verdict::Warning, detail)
 }
 
-fn key_signing_tag(record: &Record) -> Option<u16> {
-    let RData::DNSSEC(DNSSECRData::DNSKEY(key)) = &record.data else { return None };
-    if key.secure_entry_point() && !key.revoke() { DNSKEY::calculate_key_tag(key).ok() } else { None }
-}
-
 /// Our clock against the time in which the root's signatures hold (RFC 4034 §3.1.5).
 async fn clock(out: &Outbound) -> SelfCheck {
     let servers = probe::servers(&out.config, &out.config.dns.upstreams).unwrap_or_default();
     let Some(server) = servers.first() else {
-        return SelfCheck::new(
-            "clock",
-            Verdict::Ok,
-            format!("{NOT_LOOKED_AT}: there is no resolver to ask for the root's keys"),
-        );
+        return SelfCheck::not_looked_at("clock", "there is no resolver to ask for the root's keys");
     };
     let ask = ProbeQuestion {
         name: Name::root(),
@@ -182,6 +180,7 @@ async fn clock(out: &Outbound) -> SelfCheck {
             ProbeTransport::Tcp | ProbeTransport::Encrypted => ProbeTransport::Tcp,
         },
         edns: Some(super::evidence::ORDINARY_PAYLOAD),
+        within: out.config.dns.timeout.max(probe::BRIEF),
     };
     let seen = server.ask(&ask, &out.clock).await;
     let Some((from, until)) = seen.signatures else {
@@ -264,7 +263,7 @@ pub(super) fn is_inward(address: IpAddr) -> bool {
 
 async fn port_25(out: &Outbound) -> SelfCheck {
     if out.config.check.controls.is_empty() {
-        return SelfCheck::new("port-25", Verdict::Ok, format!("{NOT_LOOKED_AT}: [check] controls names no host"));
+        return SelfCheck::not_looked_at("port-25", "[check] controls names no host");
     }
     let seen = controls::all(out).await;
     let reached = seen.iter().find(|server| server.cause.is_none());
@@ -280,82 +279,13 @@ async fn port_25(out: &Outbound) -> SelfCheck {
     }
 }
 
-fn spool(config: &Config) -> SelfCheck {
-    let path = &config.spool.path;
-    if !path.exists() {
-        let detail = format!("{} is not there yet; it is made at the first start", path.display());
-        return SelfCheck::new("spool", Verdict::Ok, detail);
-    }
-    match rustix::fs::statvfs(path) {
-        Err(error) => SelfCheck::new("spool", Verdict::Fault, format!("{}: {error}", path.display())),
-        Ok(found) => {
-            let free = found.f_bavail.saturating_mul(found.f_frsize);
-            let enough = free >= config.spool.min_free_bytes;
-            let status = if enough { Verdict::Ok } else { Verdict::Fault };
-            SelfCheck::new("spool", status, format!("{}: {} MiB free", path.display(), free / 1_048_576))
-        }
-    }
-}
-
-fn listener(config: &Config, now: Timestamp) -> SelfCheck {
-    const CHECK: &str = "certificate";
-    let Some(path) = &config.listen.certificate else {
-        return SelfCheck::new(CHECK, Verdict::Ok, "self-signed, made by the relay");
-    };
-    let Some(seen) = first_certificate(path) else {
-        return SelfCheck::new(CHECK, Verdict::Fault, format!("{} holds no certificate", path.display()));
-    };
-    let (days, status) = left(seen.not_after, now);
-    SelfCheck::new(CHECK, status, format!("{} ends in {days} days ({})", seen.subject, seen.not_after))
-}
-
-/// The days that are left to a certificate, and what to think of them.
-fn left(not_after: Timestamp, now: Timestamp) -> (i64, Verdict) {
-    let days = (not_after.0 - now.0).div_euclid(DAY_MS);
-    let status = match days {
-        ..0 => Verdict::Fault,
-        0..EXPIRES_SOON_DAYS => Verdict::Warning,
-        EXPIRES_SOON_DAYS.. => Verdict::Ok,
-    };
-    (days, status)
-}
-
-/// The certificates that destinations show; the one that ends first counts.
-fn client_certificates(all: &[CertificateEndsAt], now: Timestamp) -> Option<SelfCheck> {
-    const CHECK: &str = "client-cert";
-    let first = all.iter().min_by_key(|one| one.at)?;
-    let Some(at) = first.at else {
-        return Some(SelfCheck::new(CHECK, Verdict::Warning, format!("that of {} cannot be read", first.domains)));
-    };
-    let (days, status) = left(at, now);
-    Some(SelfCheck::new(CHECK, status, format!("that of {} ends in {days} days ({at})", first.domains)))
-}
-
-fn first_certificate(path: &Path) -> Option<super::evidence::CertificateSeen> {
-    let der = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
-    certificate::seen(&der, CertificateEnd::Counts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_client_certificate_that_ends_soon_is_warned_of() {
-        let at =
-            |days: i64| CertificateEndsAt { domains: format!("d{days}.example"), at: Some(Timestamp(days * DAY_MS)) };
-        let status = |all: &[CertificateEndsAt]| client_certificates(all, Timestamp(0)).map(|one| one.status);
-        assert_eq!(status(&[]), None);
-        assert_eq!(status(&[at(40), at(20)]), Some(Verdict::Ok));
-        assert_eq!(status(&[at(40), at(13)]), Some(Verdict::Warning));
-        assert_eq!(status(&[at(40), at(-1)]), Some(Verdict::Fault));
-        let detail = client_certificates(&[at(40), at(13)], Timestamp(0)).unwrap().detail;
-        assert!(detail.contains("d13.example ends in 13 days"), "{detail}");
-    }
-
-    #[test]
     fn what_was_not_looked_at_is_not_called_ok() {
-        let skipped = SelfCheck::new("port-25", Verdict::Ok, format!("{NOT_LOOKED_AT}: nobody is named"));
+        let skipped = SelfCheck::not_looked_at("port-25", "nobody is named");
         let good = SelfCheck::new("spool", Verdict::Ok, "7 MiB free");
         let text = text(&[skipped, good]);
         let words: Vec<_> = text.lines().map(|line| line.split_whitespace().next().unwrap_or_default()).collect();
