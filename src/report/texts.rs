@@ -6,7 +6,7 @@
 //! translated here by the word of the cause (RFC 3463, RFC 8460 §4.3 where those words come from).
 
 use super::template::Template;
-use crate::outcome::{Cause, NAMES, Named, UNITS, span};
+use crate::outcome::{Cause, NAMES, Named, Side, UNITS, span};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
