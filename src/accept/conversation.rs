@@ -119,7 +119,7 @@ impl Conversation {
 
     /// Whether the next thing to come is a message.
     #[must_use]
-    pub fn between_messages(&self) -> bool {
+    pub(super) fn between_messages(&self) -> bool {
         self.session.between_messages()
     }
 
@@ -193,7 +193,7 @@ impl Conversation {
     }
 
     /// Other rules hold for sessions from now on.
-    pub fn reconfigured(&mut self) {
+    pub(super) fn reconfigured(&mut self) {
         self.on(Event::Reconfigured);
     }
 

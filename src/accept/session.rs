@@ -121,7 +121,7 @@ impl Session {
 
     /// Whether the next thing to come is a message.
     #[must_use]
-    pub const fn between_messages(&self) -> bool {
+    pub(super) const fn between_messages(&self) -> bool {
         matches!(self.state, State::AwaitMail)
     }
 

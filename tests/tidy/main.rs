@@ -19,7 +19,6 @@ use imports::{circles, paths};
 use source::{root, sources, without_comments_and_tests};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 
 /// A module names only modules with a smaller number. Equal numbers do not know each other.
 const LAYERS: &[(&str, u8)] = &[
