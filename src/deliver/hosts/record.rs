@@ -51,7 +51,7 @@ pub(super) struct Record {
     pub(super) acquaintance: Acquaintance,
     rest: Option<Rest>,
     failures: u32,
-    /// When the next message may go, where a rate holds.
+    /// When the last message went, where a rate holds: at its time, or later.
     went_at: Timestamp,
 }
 
