@@ -15,7 +15,7 @@
 
 use super::feedback::Feedback;
 use super::record::Record;
-use super::{Away, Eagerness, FEW_PLACES, Gate, Goal, HostBounds, Leaving};
+use super::{Away, Eagerness, Gate, Goal, HostBounds, Leaving};
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
