@@ -19,9 +19,17 @@ pub enum ConfigSource {
 #[must_use]
 pub fn spool_of(path: Option<&Path>) -> PathBuf {
     let text = path.and_then(|path| read(path).ok()).unwrap_or_default();
-    let table: toml::Table = text.parse().unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_else(|_broken| spool_lines(&text).parse().unwrap_or_default());
     let named = table.get("spool").and_then(|spool| spool.get("path")?.as_str());
     named.map_or_else(|| SpoolConfig::default().path, PathBuf::from)
+}
+
+/// What a file that is no TOML says of the spool's place: it is to be told to the relay there, too.
+fn spool_lines(text: &str) -> String {
+    let lines = text.lines().map(str::trim).skip_while(|line| *line != "[spool]").skip(1);
+    let inside = lines.take_while(|line| !line.starts_with('['));
+    let path = inside.filter(|line| line.split('=').next().is_some_and(|key| key.trim() == "path")).last();
+    format!("[spool]\n{}", path.unwrap_or_default())
 }
 
 impl ConfigSource {

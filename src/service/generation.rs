@@ -93,14 +93,15 @@ impl Service {
     pub(super) fn succeed(&self, next: NextGeneration) {
         let NextGeneration { out, tls, texts } = next;
         let (before, config) = (self.pipeline(), Arc::clone(&out.config));
-        let pipeline = Arc::new(before.succeeded_by(out, texts));
-        pipeline.takes_over();
-        self.pipelines.send_replace(pipeline);
         let (acceptor_before, acceptor) = (self.acceptor(), self.acceptor().succeeded_by(config, tls));
         self.acceptors.send_replace(Arc::clone(&acceptor));
         if !Arc::ptr_eq(&acceptor_before, &acceptor) {
             acceptor_before.let_go();
         }
+        // Last, for whoever looks after the relay waits for these.
+        let pipeline = Arc::new(before.succeeded_by(out, texts));
+        pipeline.takes_over();
+        self.pipelines.send_replace(pipeline);
         // Connections that wait for a message were opened by what counted before.
         tokio::spawn(async move { before.out.mailer.close().await });
     }

@@ -51,8 +51,8 @@ pub(super) struct Record {
     pub(super) acquaintance: Acquaintance,
     rest: Option<Rest>,
     failures: u32,
-    /// When the next message may go, where a rate holds.
-    next_at: Timestamp,
+    /// When the last message went, where a rate holds: at its time, or later.
+    went_at: Timestamp,
 }
 
 impl Default for Record {
@@ -62,7 +62,7 @@ impl Default for Record {
             acquaintance: Acquaintance::New,
             rest: None,
             failures: 0,
-            next_at: Timestamp(i64::MIN),
+            went_at: Timestamp(i64::MIN),
         }
     }
 }
@@ -132,17 +132,23 @@ impl Record {
     pub(super) fn paced(&self, rate: Option<Rate>, now: Timestamp) -> Option<Timestamp> {
         let rate = rate?;
         // A clock that was set back makes no wait longer than the rate does.
-        let at = self.next_at.min(now.plus(rate.interval()));
+        let at = self.next_at(rate).min(now.plus(rate.interval()));
         (at > now).then_some(at)
     }
 
     /// A message goes now.
     pub(super) fn goes(&mut self, rate: Option<Rate>, now: Timestamp) {
         if let Some(rate) = rate {
+            let next_at = self.next_at(rate);
             // Who comes a little late, because timers do, does not slow the others down.
-            let on_time = now >= self.next_at && now.since(self.next_at) < LATENESS;
-            self.next_at = if on_time { self.next_at } else { now }.plus(rate.interval());
+            let on_time = now >= next_at && now.since(next_at) < LATENESS;
+            self.went_at = if on_time { next_at } else { now };
         }
+    }
+
+    /// By the rate of now, which may be another one than that of the last message.
+    fn next_at(&self, rate: Rate) -> Timestamp {
+        self.went_at.plus(rate.interval())
     }
 }
 
