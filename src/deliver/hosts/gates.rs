@@ -89,7 +89,7 @@ impl Gate {
 impl HostBounds {
     /// Whether there are places enough for a share of first looks.
     pub(super) const fn has_first_looks(&self) -> bool {
-        self.all >= FEW_PLACES
+        self.all >= super::FEW_PLACES
     }
 }
 
