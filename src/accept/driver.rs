@@ -4,7 +4,6 @@
 //! It does what the [`Conversation`] wishes and brings back what came of it. A stop lets a
 //! message that is on its way in finish, closes everything else with 421 at once, and cuts what
 //! remains after a grace of half a minute.
-#![expect(clippy::disallowed_methods, reason = "this is the driver: it listens")]
 
 use super::certificate::{KeyPairInUse, Reload};
 use super::conversation::{Action, Conversation};

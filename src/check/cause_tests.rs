@@ -103,7 +103,7 @@ fn every_cause_has_the_same_words_in_every_output() {
         let result_type = root.result_type.map(|result_type| format!("RFC 8460 result: {result_type}"));
         let machine = [format!("Status: {status} "), format!("X-Relay-Cause: {} ", root.word)];
         let sentence = filled(&cause.sentence());
-        let said = [sentence, row.side.who_must_act().to_owned(), evidence, filled(cause.root().advice())];
+        let said = [sentence, cause.who_must_act().to_owned(), evidence, filled(cause.root().advice())];
         for expected in said.into_iter().chain(machine).chain(result_type) {
             assert!(report.contains(&expected), "no {expected:?} in {report}");
         }

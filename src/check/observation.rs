@@ -75,8 +75,12 @@ impl Observation {
     pub(super) fn servers(&self, mailer: &Mailer, at: Timestamp) -> Vec<ServerSeen> {
         let seen = |probed: &ProbedServer| match (&probed.step, &probed.probe) {
             (Planned::Try(target), Some(probe)) => {
-                let public = certificate::is_public(mailer, &target.peer.host, &probe.certificates, at);
-                Some(server_seen(target, probe, at).with_chain(probe.certificates.len(), public))
+                let mut seen = server_seen(target, probe, at);
+                if let Some(certificate) = &mut seen.certificate {
+                    certificate.sent = probe.certificates.len();
+                    certificate.public = certificate::is_public(mailer, &target.peer.host, &probe.certificates, at);
+                }
+                Some(seen)
             }
             (Planned::Try(_) | Planned::Skip { .. }, _) => None,
         };
@@ -106,15 +110,6 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
     }
 }
 
-impl ServerSeen {
-    fn with_chain(mut self, sent: usize, public: bool) -> Self {
-        if let Some(certificate) = &mut self.certificate {
-            (certificate.sent, certificate.public) = (sent, public);
-        }
-        self
-    }
-}
-
 /// The answer that was missing, whole, from a resolver that delivery asks: it comes, and it takes longer
 /// than a check waits at first.
 pub(super) fn comes_after_all(probe: &DnsProbe) -> bool {
@@ -133,13 +128,11 @@ fn is_impatience(cause: &Cause, short: Option<ShortPatience>) -> bool {
 fn slow(cause: &Cause, short: ShortPatience) -> String {
     let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
     let (waited, delivery) = (seconds(short.check_ms), seconds(short.delivery_ms));
-    match cause {
-        Cause::TimedOut { peer, phase } => format!(
-            "The mail server {peer} is slow: nothing came in {waited} while we were {}; delivery waits up to {delivery}.",
-            phase.phrase()
-        ),
-        other => other.sentence(),
-    }
+    let Cause::TimedOut { peer, phase } = cause else { return cause.sentence() };
+    format!(
+        "The mail server {peer} is slow: nothing came in {waited} while we were {}; delivery waits up to {delivery}.",
+        phase.phrase()
+    )
 }
 
 /// The look-ups that some path failed for, those without any answer first.

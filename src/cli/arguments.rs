@@ -184,6 +184,7 @@ pub(crate) enum CanaryAction {
 
 /// What to check, whom to compare with, and how it is shown.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct CheckArguments {
     /// The recipient domain.
     #[arg(value_parser = domain, required_unless_present_any = ["all_queued", "myself", "verify"])]

@@ -88,7 +88,7 @@ fn failed(path: &Path, error: &dyn Display) -> String {
 }
 
 async fn write_bundle(checker: &Checker, report: &CheckReport, path: &Path) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let failed = |error: &dyn Display| format!("{}: {error}", path.display());
     let progress = ProgressLine::begin("collecting the evidence");
     let bundle = Box::pin(checker.bundle(report)).await;
     drop(progress);

@@ -75,9 +75,8 @@ pub(crate) async fn diff(file: Option<PathBuf>, form: OutputForm) -> ExitCode {
 /// about to name another spool.
 async fn in_force(path: Option<&Path>) -> Result<Option<Settings>, AskError> {
     match ask(path).await {
-        Err(AskError::NotRunning(spool)) => ask(usual_file().as_deref()).await.map_err(|error| match error {
-            AskError::NotRunning(_) => AskError::NotRunning(spool),
-            other => other,
+        Err(AskError::NotRunning(spool)) => ask(usual_file().as_deref()).await.map_err(|error| {
+            if matches!(error, AskError::NotRunning(_)) { AskError::NotRunning(spool) } else { error }
         }),
         answered => answered,
     }

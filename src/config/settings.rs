@@ -96,7 +96,12 @@ impl Settings {
                         put(&mut all, &format!("[[{key}]] {name}: "), one);
                     }
                 }
-                single => drop(all.insert(key.clone(), shown(key, single))),
+                Value::String(_)
+                | Value::Integer(_)
+                | Value::Float(_)
+                | Value::Boolean(_)
+                | Value::Datetime(_)
+                | Value::Array(_) => drop(all.insert(key.clone(), shown(key, value))),
             }
         }
         Self(all)
@@ -148,15 +153,16 @@ fn hidden(key: &str, value: Value) -> Value {
             Value::Table(table.into_iter().map(|(key, value)| (key.clone(), hidden(&key, value))).collect())
         }
         Value::Array(many) => Value::Array(many.into_iter().map(|one| hidden(key, one)).collect()),
-        single => single,
+        Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => value,
     }
 }
 
 /// What each of many is about; where that does not tell them apart, which one it is, too.
 fn names(many: &[Value]) -> Vec<String> {
-    let words = |value: &Value| match value {
-        Value::Array(words) => words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
-        single => single.as_str().unwrap_or_default().to_owned(),
+    let words = |value: &Value| {
+        let several =
+            value.as_array().map(|words| words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+        several.unwrap_or_else(|| value.as_str().unwrap_or_default().to_owned())
     };
     let mut met: BTreeMap<String, usize> = BTreeMap::new();
     let name = |one: &Value| {

@@ -564,14 +564,13 @@ impl Cause {
     /// from that alone whose part of it has: a dead zone and a dead resolver look the same (RFC 8906 §2).
     #[must_use]
     pub fn who_must_act(&self) -> &'static str {
-        match self.root() {
-            Self::DnsUnavailable { .. } => {
-                "It is not known yet whose fault this is: the DNS of the recipient's domain does not answer, or the way \
+        let root = self.root();
+        if matches!(root, Self::DnsUnavailable { .. }) {
+            return "It is not known yet whose fault this is: the DNS of the recipient's domain does not answer, or the way \
                  to it from the sending mail system (yours) is disturbed. The administrators of the sending mail system \
-                 can find out."
-            }
-            other => other.row().side.who_must_act(),
+                 can find out.";
         }
+        root.row().side.who_must_act()
     }
 
     /// The cause that stopped the mail: for one that expired, or that the operator returned, the

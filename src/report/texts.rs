@@ -6,7 +6,7 @@
 //! translated here by the word of the cause (RFC 3463, RFC 8460 §4.3 where those words come from).
 
 use super::template::Template;
-use crate::outcome::{Cause, NAMES, Named, UNITS, span};
+use crate::outcome::{Cause, NAMES, Named, Side, UNITS, span};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -114,11 +114,14 @@ impl Texts {
 
     /// Who must act.
     pub(super) fn who_must_act(&self, cause: &Cause) -> String {
-        let who = match cause.root() {
-            Cause::DnsUnavailable { .. } => "unclear",
-            other => other.row().side.word(),
-        };
+        let root = cause.root();
+        let who = if matches!(root, Cause::DnsUnavailable { .. }) { "unclear" } else { root.row().side.word() };
         self.translated(&format!("who.{who}"), &[]).unwrap_or_else(|| cause.who_must_act().to_owned())
+    }
+
+    /// That those of a side must act, whatever the cause alone would say.
+    pub(super) fn side_must_act(&self, side: Side) -> String {
+        self.translated(&format!("who.{}", side.word()), &[]).unwrap_or_else(|| side.who_must_act().to_owned())
     }
 
     /// What happened.

@@ -167,7 +167,8 @@ fn what_to_do(draft: &ReportDraft<'_>, cause: &Cause) -> String {
         (Kind::Failed | Kind::Relayed, Side::Recipient) => texts.say("next.recipient", &[]),
         (Kind::Failed | Kind::Relayed, Side::Here | Side::Resolver | Side::Path) => texts.say("next.help_desk", &[]),
     };
-    format!("{first} {} {next}", texts.who_must_act(cause)).trim().to_owned()
+    let who = if draft.incident(cause).is_some() { texts.side_must_act(side) } else { texts.who_must_act(cause) };
+    format!("{first} {who} {next}").trim().to_owned()
 }
 
 /// Whether the other side says, or leaves open, that the address is wrong: the one fault that its

@@ -76,10 +76,12 @@ async fn validates(side: &DnsSide, config: &Config) -> Result<(), StartError> {
 fn made(config: &Config, clock: &Clock, observer: &Arc<Observer>) -> Result<DnsSide, StartError> {
     let (observer, speaks) = (Arc::clone(observer), Arc::new(AtomicBool::new(false)));
     let is_heard = Arc::clone(&speaks);
-    let listener = move |event: &DnsEvent<'_>| match event {
-        DnsEvent::PathChanged { .. } | DnsEvent::Probed { .. } | DnsEvent::SystemChanged { .. }
-            if !is_heard.load(Ordering::SeqCst) => {}
-        event => observer.dns(event),
+    let listener = move |event: &DnsEvent<'_>| {
+        let is_of_paths =
+            matches!(event, DnsEvent::PathChanged { .. } | DnsEvent::Probed { .. } | DnsEvent::SystemChanged { .. });
+        if !is_of_paths || is_heard.load(Ordering::SeqCst) {
+            observer.dns(event);
+        }
     };
     Ok(DnsSide { dns: Arc::new(Dns::new(config, clock.clone(), Arc::new(listener))?), speaks })
 }

@@ -45,7 +45,7 @@ pub(super) fn anchors(evidence: &Evidence) -> Option<CheckFinding> {
         !probe.seen.key_tags.is_empty() && !probe.seen.key_tags.iter().any(|tag| evidence.anchors.contains(tag))
     };
     let all: Vec<&DnsProbe> = evidence.dns.iter().filter(|probe| !probe.seen.key_tags.is_empty()).collect();
-    if !is_bogus || evidence.anchors.is_empty() || all.is_empty() || !all.iter().all(|probe| foreign(probe)) {
+    if !is_bogus || evidence.anchors.is_empty() || all.is_empty() || !all.iter().all(foreign) {
         return None;
     }
     let tags = |tags: &[u16]| tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

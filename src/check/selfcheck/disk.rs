@@ -1,5 +1,4 @@
 //! The disk under the spool: what is free now, and when it will not be if it goes on like this.
-#![expect(clippy::disallowed_methods, reason = "the room under the spool is asked of the system")]
 
 use super::SelfCheck;
 use crate::check::verdict::Verdict;
@@ -47,7 +46,7 @@ pub(super) fn look(config: &SpoolConfig, now: Timestamp) -> SelfCheck {
     let inodes = if has_inodes { format!(" and {} inodes", room.inodes) } else { String::new() };
     let state = format!("{}: {} MiB free{inodes}", path.display(), room.octets / 1_048_576);
     let before = noted(state_dir::open(config).as_ref(), room);
-    let full = before.and_then(|before| full_in(before, room, has_inodes));
+    let full = before.and_then(|before| full_in(before, room));
     match (enough, full) {
         (false, _) => SelfCheck::new(CHECK, Verdict::Fault, state),
         (true, Some(hours)) => {
@@ -72,8 +71,8 @@ fn noted(store: &dyn SmallStore, room: DiskRoom) -> Option<DiskRoom> {
     oldest
 }
 
-/// In how many hours nothing is free, if that is soon.
-fn full_in(before: DiskRoom, now: DiskRoom, has_inodes: bool) -> Option<u64> {
+/// In how many hours nothing is free, if that is soon. A file system without inodes has none at any time.
+fn full_in(before: DiskRoom, now: DiskRoom) -> Option<u64> {
     let passed = now.at.since(before.at);
     if passed < TREND_OVER {
         return None;
@@ -83,7 +82,7 @@ fn full_in(before: DiskRoom, now: DiskRoom, has_inodes: bool) -> Option<u64> {
         let seconds = u128::from(passed.as_secs()) * u128::from(now) / u128::from(used);
         u64::try_from(seconds).ok().filter(|seconds| *seconds < SOON.as_secs())
     };
-    let inodes = left(before.inodes, now.inodes).filter(|_| has_inodes);
+    let inodes = left(before.inodes, now.inodes);
     left(before.octets, now.octets).into_iter().chain(inodes).min().map(|seconds| seconds / 3600)
 }
 
@@ -97,12 +96,12 @@ mod tests {
 
     #[test]
     fn a_disk_that_fills_is_said_before_it_is_full() {
-        assert_eq!(full_in(room(0, 1000, 90), room(10, 900, 90), true), None, "in ninety hours");
-        assert_eq!(full_in(room(0, 1000, 90), room(10, 500, 90), true), Some(10));
-        assert_eq!(full_in(room(0, 1000, 90), room(10, 1000, 30), true), Some(5), "inodes run out as well");
-        assert_eq!(full_in(room(0, 1000, 90), room(10, 1000, 30), false), None);
-        assert_eq!(full_in(room(0, 1000, 90), room(1, 10, 90), true), None, "an hour is no trend");
-        assert_eq!(full_in(room(0, 500, 90), room(10, 1000, 90), true), None, "it empties");
+        assert_eq!(full_in(room(0, 1000, 90), room(10, 900, 90)), None, "in ninety hours");
+        assert_eq!(full_in(room(0, 1000, 90), room(10, 500, 90)), Some(10));
+        assert_eq!(full_in(room(0, 1000, 90), room(10, 1000, 30)), Some(5), "inodes run out as well");
+        assert_eq!(full_in(room(0, 1000, 0), room(10, 1000, 0)), None, "it has no inodes");
+        assert_eq!(full_in(room(0, 1000, 90), room(1, 10, 90)), None, "an hour is no trend");
+        assert_eq!(full_in(room(0, 500, 90), room(10, 1000, 90)), None, "it empties");
     }
 
     #[test]

@@ -1,5 +1,4 @@
 //! What ends by itself: the certificates that this relay shows, and weakenings by the operator.
-#![expect(clippy::disallowed_methods, reason = "a listener's certificate is read from its file")]
 
 use super::SelfCheck;
 use crate::check::certificate;

@@ -28,7 +28,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Signatures of the root last three weeks; when they end sooner than this, or have begun less
 /// than this ago, the clock is not to be trusted much longer. In seconds.
-const CLOCK_MARGIN_S: i64 = 3600;
+const CLOCK_MARGIN_S: i64 = 3000;
 /// The number of what nobody has looked at: neither well nor ill.
 const NOT_LOOKED_AT: u8 = 4;
 

@@ -118,6 +118,7 @@ impl Stage {
     ///
     /// # Errors
     /// When a box or a block needs a socket that cannot be had.
+    #[expect(clippy::too_many_lines, reason = "a line or two for each situation")]
     pub async fn strike(&self) -> io::Result<()> {
         let over_tlsa = PathFault::DropTlsaOver(PASSES);
         match self.situation {
@@ -355,6 +356,7 @@ fn identity(situation: Situation) -> io::Result<Identity> {
 }
 
 /// The domain as the situation wants it before the trouble.
+#[expect(clippy::too_many_lines, reason = "a line or two for each situation")]
 fn recipient(situation: Situation, domain: DomainSpec, identity: &Arc<Identity>) -> DomainSpec {
     let records = |domain: DomainSpec, count: usize| domain.host(|host| host.and_misfits(count - 1));
     let is = || Certificate::Given(Arc::clone(identity));

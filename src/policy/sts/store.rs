@@ -351,7 +351,7 @@ impl Store {
 
     /// A domain of which something is kept on disk.
     #[must_use]
-    pub fn one_kept(&self) -> Option<Domain> {
+    pub(super) fn one_kept(&self) -> Option<Domain> {
         self.files().ok()?.into_iter().map(|(domain, _octets)| domain).next()
     }
 

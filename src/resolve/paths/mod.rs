@@ -276,10 +276,9 @@ impl Path {
     }
 
     pub(super) fn standing(&self, now: Timestamp) -> PathStanding {
-        match self.turn(now) {
-            PathStanding::Good if self.lately(now).iter().any(|seen| seen.loses) => PathStanding::Loses,
-            turn => turn,
-        }
+        let turn = self.turn(now);
+        let loses = || self.lately(now).iter().any(|seen| seen.loses);
+        if turn == PathStanding::Good && loses() { PathStanding::Loses } else { turn }
     }
 
     /// When it is asked: what nobody else has either is no reason to ask it last.
