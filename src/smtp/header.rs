@@ -10,15 +10,6 @@
 //! - A line that begins with a blank goes on with the field above it (§2.2.3).
 //! - Anything else is no line of a header. Some programs see the body begin there, others read on:
 //!   it is shown as [`Line::Odd`], and whoever acts on a field decides what that means for him.
-//!
-//! ```
-//! use dane_relay::smtp::header::{Line, lines};
-//!
-//! let mut lines = lines(b"Subject : Hello\r\n again\r\n\r\nTo: the body\r\n");
-//! assert_eq!(lines.next(), Some(Line::Field { name: b"Subject", value: b" Hello" }));
-//! assert_eq!(lines.next(), Some(Line::Folded(b" again")));
-//! assert_eq!(lines.next(), None);
-//! ```
 
 /// So much of a line is looked at, in octets: what RFC 5322 §2.1.1 allows, with its CRLF.
 pub(crate) const LINE_LIMIT: usize = 1000;
@@ -160,6 +151,14 @@ const fn is_blank(octet: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rfc5322_2_1_a_header_is_read_line_by_line_up_to_the_first_empty_one() {
+        let mut lines = lines(b"Subject : Hello\r\n again\r\n\r\nTo: the body\r\n");
+        assert_eq!(lines.next(), Some(Line::Field { name: b"Subject", value: b" Hello" }));
+        assert_eq!(lines.next(), Some(Line::Folded(b" again")));
+        assert_eq!(lines.next(), None);
+    }
 
     fn word(line: Line<'_>) -> String {
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
