@@ -37,7 +37,7 @@ pub(crate) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
         let pipeline = latest();
         let now = pipeline.out.clock.now();
-        for (check, seen) in pipeline.observer.incidents.checks() {
+        for (check, seen) in pipeline.observer.incidents.take_checks() {
             pipeline.incidents.tracker().checked(check, seen.status, &seen.detail, now);
         }
         if pipeline.incidents.tracker().wants_check(now) {

@@ -130,7 +130,9 @@ async fn a_box_before_twelve_domains_is_one_incident_with_one_mail_and_ends_by_i
         "the end of the incident",
     )
     .await;
-    assert_eq!((closed.id, closed.ended), (opened.id, Some(IncidentEnd::Recovered)), "{closed:#?}");
+    // The canary may have been looked at before the domains had failed: then it is what has to pass.
+    let by_itself = [Some(IncidentEnd::Recovered), Some(IncidentEnd::CheckPassed)].contains(&closed.ended);
+    assert!(closed.id == opened.id && by_itself, "{closed:#?}");
     for (nth, id) in ids.iter().enumerate() {
         let to = if nth < 12 { format!("bob@{}", partner(nth)) } else { to.to_owned() };
         assert_eq!(world.delivered(*id, &to).await.tls, "dane");

@@ -16,7 +16,7 @@ const PROBE_EVERY_LATER: Duration = Duration::from_secs(45);
 const MOST_DOUBLINGS: u32 = 8;
 const LATER: Duration = Duration::from_secs(3600);
 /// How often a check that opened one is made again: others may be asked by it.
-const CHECK_EVERY: Duration = Duration::from_secs(45);
+const CHECK_EVERY: Duration = Duration::from_secs(30);
 const CHECK_EVERY_LATER: Duration = Duration::from_secs(300);
 /// How often it is told that more domains or messages are affected.
 const TELL_EVERY: Duration = Duration::from_secs(10);
