@@ -1,7 +1,7 @@
 //! Sockets, TLS, timeouts, limits: the part of the stage that touches the world
 //! (RFC 5321 §3.8, §4.5.3.2.7; RFC 3207 §4).
 //!
-//! It does what the [`Conversation`] wishes and brings back what came of it. A stop lets a
+//! It does what the `Conversation` wishes and brings back what came of it. A stop lets a
 //! message that is on its way in finish, closes everything else with 421 at once, and cuts what
 //! remains after a grace of half a minute.
 
@@ -65,7 +65,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Without `tls`, STARTTLS is not offered; see [`super::tls::server_config`].
+    /// Without `tls`, STARTTLS is not offered; see `super::tls::server_config`.
     #[must_use]
     pub fn new(
         config: Arc<Config>,

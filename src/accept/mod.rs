@@ -17,7 +17,7 @@
 //! logs or counts, and no event holds content.
 //!
 //! Who may relay is this stage's one decision: [`standing`]. What else holds for those who may is
-//! in [`rules`].
+//! in `rules`.
 //!
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 

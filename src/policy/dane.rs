@@ -3,7 +3,7 @@
 //!
 //! One usable record that fits is enough. DANE-EE(3) compares bytes and nothing else: no names,
 //! no dates, no chain. DANE-TA(2) wants a valid path to the anchor and one of the reference
-//! identifiers in the server's certificate; see [`super::x509::path`].
+//! identifiers in the server's certificate; see `super::x509::path`.
 
 use crate::clock::Timestamp;
 use crate::outcome::DaneFailure;
@@ -15,7 +15,7 @@ use aws_lc_rs::digest;
 
 /// The most certificates of a server that are looked at, its own included, duplicates and
 /// unreadable ones not counted. Real chains have up to five; what fits into the TLS handshake is
-/// below this, so that the work is what bounds the search ([`path::SIGNATURE_CHECKS_LIMIT`]).
+/// below this, so that the work is what bounds the search (`path::SIGNATURE_CHECKS_LIMIT`).
 pub const CERTIFICATES_LIMIT: usize = 256;
 /// The most certificates, and the most keys, taken in full from TLSA records. A domain that
 /// publishes full anchors has one or two.
@@ -87,7 +87,7 @@ fn is_what_it_selects(record: &TlsaRecord) -> bool {
 ///
 /// The whole question is in the arguments: nothing is read, asked or remembered, the same
 /// arguments give the same answer, and hostile ones cost a bounded number of signature checks
-/// ([`path::SIGNATURE_CHECKS_LIMIT`]).
+/// (`path::SIGNATURE_CHECKS_LIMIT`).
 ///
 /// ```
 /// use dane_relay::clock::Timestamp;

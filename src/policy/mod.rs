@@ -1,7 +1,7 @@
 //! What a connection to an MX host must look like, decided from what the DNS, the domain's
 //! MTA-STS policy, the operator and the sender say (RFC 7672 §2.2, §3; RFC 8461; RFC 8689).
 //!
-//! [`decide::decide`] is the decision. The files below answer the parts of that question; all but
+//! `decide::decide` is the decision. The files below answer the parts of that question; all but
 //! the fetching of MTA-STS policies are pure. What a server
 //! presents never makes them panic, and no amount of it costs more than their named bounds.
 

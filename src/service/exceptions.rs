@@ -78,7 +78,7 @@ fn tell_changes(out: &Outbound, observer: &Observer, before: &mut BTreeSet<Excep
 /// its domains come out clean. That outlives the relay.
 ///
 /// # Errors
-/// [`KeepFault`]; then what has ended has ended until the relay stops.
+/// `KeepFault`; then what has ended has ended until the relay stops.
 pub async fn end_needless(out: &Outbound) -> Result<(), KeepFault> {
     let now = out.clock.now();
     let mut has_ended = false;

@@ -1,6 +1,6 @@
 //! SMTP commands as a server reads them (RFC 5321 §4.1, RFC 3030, RFC 3207).
 //!
-//! One line in, a [`Command`] or a typed [`CommandError`] out. Verbs and parameters are read in
+//! One line in, a [`Command`] or a typed `CommandError` out. Verbs and parameters are read in
 //! any case (RFC 5321 §2.4), addresses are kept verbatim. Every value is checked here, so that
 //! no control character gets further, and from outside ASCII nothing but UTF-8 in addresses. In
 //! MAIL and VRFY that takes the word SMTPUTF8 beside it (RFC 6531 §3.4); for RCPT the session
@@ -86,7 +86,7 @@ pub struct Chunk {
 /// Parses one line without its CRLF.
 ///
 /// # Errors
-/// [`CommandError`], one value for each kind of answer.
+/// `CommandError`, one value for each kind of answer.
 pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
     let line = line.trim_ascii_end();
     let verb_end = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());

@@ -49,11 +49,12 @@ impl SimulatedNetwork {
     }
 
     /// The longest time in which the relay did not connect to the first host of a domain, between the
-    /// first time and the last.
-    pub(crate) fn longest_silence(&self, domain: &str) -> Duration {
+    /// first time and the last of those up to a moment.
+    pub(crate) fn longest_silence(&self, domain: &str, until: Timestamp) -> Duration {
         let attempts = self.attempts.lock().unwrap();
         let at_host = attempts.get(&self.lab.mx(domain).unwrap().address()).map(Vec::as_slice).unwrap_or_default();
-        at_host.windows(2).map(|two| two[1].since(two[0])).max().unwrap_or_default()
+        let meant = at_host.iter().take_while(|at| **at <= until).count();
+        at_host[..meant].windows(2).map(|two| two[1].since(two[0])).max().unwrap_or_default()
     }
 
     /// Makes connections to the first host of a domain slow.

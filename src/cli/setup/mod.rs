@@ -79,7 +79,7 @@ pub(crate) struct GivenAnswers {
     /// Where accepted mail lives.
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/relay")]
     spool: PathBuf,
-    /// A way to the DNS, as in [dns] upstreams; without it "system", "authoritative". May be given several
+    /// A way to the DNS, as in `[dns]` upstreams; without it "system", "authoritative". May be given several
     /// times.
     #[arg(long, value_name = "UPSTREAM")]
     upstream: Vec<Upstream>,

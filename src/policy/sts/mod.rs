@@ -9,7 +9,7 @@
 //! beside the delivery. Where none is known, deliveries to this domain wait for one shared fetch,
 //! up to its deadline, and then go on without a policy (RFC 8461 §3.3). Nobody waits for a fetch
 //! for another domain, and a fetch that failed is not tried again for five minutes. Before mail
-//! is given up, [`driver::StsClient::recheck`] looks at the record again and does wait (RFC 8461 §5.1).
+//! is given up, `driver::StsClient::recheck` looks at the record again and does wait (RFC 8461 §5.1).
 //!
 //! A policy stays in force until it expires: neither a record that is gone, nor a DNS or a policy
 //! host that fails, ends it earlier (RFC 8461 §5.1, §10.2). A policy with mode none does
