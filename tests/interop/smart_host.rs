@@ -213,7 +213,7 @@ fn a_renewed_client_certificate_is_shown_after_sighup_and_status_tells_its_end()
         cat new.pem ca.pem > relay.test.pem";
     run_ok(Command::new("sh").current_dir(&own).args(["-c", script]));
     relay.hang_up();
-    relay.wait_for_log(&["client certificate renewed"], PATIENCE);
+    relay.wait_for_log(&["configuration taken over"], PATIENCE);
     let received = shown("carol@far.test");
     assert!(received.contains("Client CN \"renewed\""), "{received}");
     let metric = "relay_client_certificate_expiry_timestamp_seconds{destination=\"*\"} ";
