@@ -29,9 +29,23 @@ fn text(path: Option<&Path>) -> Result<String, ConfigError> {
 
 /// The configuration of a file, or the default one.
 pub(super) fn loaded(path: Option<&Path>) -> Result<LoadedConfig, ConfigError> {
-    let text = text(path)?;
-    let config = Config::parse(&text, path.unwrap_or_else(|| Path::new("default")))?;
-    Ok(LoadedConfig { config, settings: Settings::of(&every_key(&text)) })
+    parsed(&text(path)?, path.unwrap_or_else(|| Path::new("default")))
+}
+
+/// The same of a file that is in use already. One without a letter is one that somebody is writing at this
+/// moment, and no wish for the defaults.
+pub(super) fn loaded_again(path: &Path) -> Result<LoadedConfig, ConfigError> {
+    let text = text(Some(path))?;
+    if text.trim().is_empty() {
+        let message = "the file is empty: is it being written? Reload again when it is whole".to_owned();
+        return Err(ConfigError::Contradiction { path: path.to_owned(), message });
+    }
+    parsed(&text, path)
+}
+
+fn parsed(text: &str, path: &Path) -> Result<LoadedConfig, ConfigError> {
+    let config = Config::parse(text, path)?;
+    Ok(LoadedConfig { config, settings: Settings::of(&every_key(text)) })
 }
 
 fn effective(text: &str, path: &Path) -> Result<String, ConfigError> {

@@ -44,4 +44,15 @@ impl ConfigSource {
             Self::Given(config) => Ok(LoadedConfig { config: Config::clone(config), settings: Settings::default() }),
         }
     }
+
+    /// Reads it again, for a relay that runs.
+    ///
+    /// # Errors
+    /// As [`Config::load`], and when the file is empty.
+    pub(crate) fn load_again(&self) -> Result<LoadedConfig, ConfigError> {
+        match self {
+            Self::File(path) => show::loaded_again(path),
+            Self::Default | Self::Given(_) => self.load(),
+        }
+    }
 }

@@ -178,7 +178,7 @@ impl Reloading {
 
     async fn prepare(&self, state: &InForce) -> Result<(Prepared, Vec<KeyChange>), ReloadError> {
         let (source, before) = (self.source.clone(), state.loaded.clone());
-        let loaded = blocking(move || source.load()).await??;
+        let loaded = blocking(move || source.load_again()).await??;
         let changes = before.settings.changes_to(&loaded.settings);
         let mut loaded = loaded;
         loaded.keep_until_restart(&before);

@@ -8,6 +8,7 @@ use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::service::control::{self, Request};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -60,6 +61,13 @@ async fn keep_sending(smtp: SocketAddr, client: usize, enough: Arc<AtomicBool>, 
     }
 }
 
+/// In one step: a relay that reads it at this moment finds the one or the other.
+fn replace(file: &Path, text: &str) {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, text).unwrap();
+    std::fs::rename(beside, file).unwrap();
+}
+
 #[tokio::test]
 async fn fifty_reloads_under_load_lose_nothing_and_deliver_nothing_twice() {
     let lab = lab()
@@ -78,14 +86,14 @@ async fn fifty_reloads_under_load_lose_nothing_and_deliver_nothing_twice() {
         let dns = if round % 3 == 0 { format!("deadline = \"{}s\"\n", 20 + round) } else { String::new() };
         let text = good.replace("[listen]\n", &other).replace("[dns]\n", &format!("[dns]\n{dns}"));
         let text = text.replace("reuse_connections = false", &format!("reuse_connections = {}", round % 2 == 0));
-        std::fs::write(world.file(), if round % 10 == 9 { "[broken" } else { text.as_str() }).unwrap();
+        replace(&world.file(), if round % 10 == 9 { "[broken" } else { text.as_str() });
         if round % 2 == 0 {
             control::ask(&spool, &Request::Reload, |_answer| {}).await.unwrap();
         } else {
             world.relay.hang_up();
         }
     }
-    std::fs::write(world.file(), &good).unwrap();
+    replace(&world.file(), &good);
     enough.store(true, Ordering::SeqCst);
     for client in clients {
         within(client, "the clients to end").await.unwrap();
