@@ -4,6 +4,7 @@ use super::log;
 use super::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say, usual_file};
 use dane_relay::clock::Clock;
 use dane_relay::config::ConfigSource;
+use dane_relay::observe::spans::SpanExport;
 use dane_relay::service::notify;
 use dane_relay::service::start::{self, Remedy, StartError};
 use std::path::PathBuf;
@@ -19,6 +20,10 @@ pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
     if let Err(message) = log::begin() {
         return complain(EXIT_CONFIG, &message);
     }
+    let spans = match SpanExport::begin(loaded.config.hostname.as_str()) {
+        Ok(spans) => spans,
+        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
+    };
     let doubts = loaded.config.doubts(Clock::system().now());
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
@@ -44,7 +49,11 @@ pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
         notify::stopping();
         stop.cancel();
     });
-    match relay.ended().await {
+    let ended = relay.ended().await;
+    if let Some(spans) = spans {
+        spans.end().await;
+    }
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(EXIT_IO, &error.to_string()),
     }

@@ -14,6 +14,7 @@ mod policy;
 mod process;
 mod reports;
 mod selfcheck;
+pub mod spans;
 mod store;
 mod watch;
 

@@ -16,6 +16,7 @@ use crate::deliver::hosts::{Away, Eagerness, Leaving};
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
 use crate::envelope::{QueueId, TlsRequest};
+use crate::observe::spans::WorkSpan;
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
 use crate::route::{ChosenBy, Route};
@@ -60,6 +61,7 @@ pub(super) struct DeliveryAttempt<'a> {
     /// How 8-bit content is converted, once all servers were asked.
     conversion: OnceLock<Arc<Conversion>>,
     stay: Mutex<(Unrecorded, Option<Away>)>,
+    span: WorkSpan,
 }
 
 /// What is offered to one server.
@@ -104,6 +106,11 @@ impl DeliveryAttempt<'_> {
     pub(super) fn seed(&self) -> u64 {
         seed(self.entry)
     }
+
+    /// A part of the attempt begins.
+    pub(super) fn part(&self, name: &'static str) -> WorkSpan {
+        self.span.part(name)
+    }
 }
 
 fn seed(entry: &SpoolEntry) -> u64 {
@@ -128,6 +135,8 @@ impl Pipeline {
             // The relay may back off from its servers for longer than the list does.
             self.hosts.forgive(&route.hop);
         }
+        let span = WorkSpan::begin(entry.id, "attempt");
+        span.note("relay.next_hop", || route.hop.to_string());
         let to_come = to_come.into();
         let (journal, outcomes) = (Journal::default(), Outcomes::new());
         DeliveryAttempt {
@@ -143,6 +152,7 @@ impl Pipeline {
             wants_seven_bits: AtomicBool::new(false),
             conversion: OnceLock::new(),
             stay: Mutex::default(),
+            span,
         }
     }
 
@@ -221,6 +231,7 @@ impl Pipeline {
     fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
         self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, cause);
         attempt.journal.not_tried(&attempt.next_hop, recipients, cause);
+        attempt.span.failed(cause.row().word);
         recipients.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
     }
 
@@ -320,6 +331,7 @@ impl Pipeline {
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
             let conversion = attempt.conversion.get().cloned();
             let message = Message { conversion, ..Message::of(&entry.envelope, entry.size, &some) };
+            let span = attempt.part("conversation");
             let mut report = mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
                 if let DeliveryOutcome::Failed { cause } = outcome {
@@ -330,6 +342,7 @@ impl Pipeline {
             }
             self.observer.attempt(entry.id, &attempt.next_hop, &report, facts.rule.exception.as_ref());
             attempt.journal.attempt(&attempt.next_hop, &report, facts);
+            span.note_attempt(&report);
             outcomes.extend(report.outcomes);
             // Each transaction settles at least one recipient, so this comes to an end.
             report.left.into_iter().rev().for_each(|index| waiting.push_front(index));

@@ -29,6 +29,7 @@ use crate::deliver::hosts::HostBounds;
 use crate::deliver::hosts::driver::{Call, HostLimits, HostSeat};
 use crate::deliver::hosts::view::HostsView;
 use crate::observe::Observer;
+use crate::observe::spans::WorkSpan;
 use crate::report::Texts;
 use crate::route::{self, Route};
 use crate::spool::{Claim, Spool};
@@ -70,6 +71,11 @@ pub struct Pipeline {
     backoff: Arc<Mutex<Backoff>>,
     failover: Arc<Mutex<failover::Failover>>,
     postmaster: Arc<postmaster::Postmaster>,
+}
+
+/// Work, and the span that lasts as long.
+async fn within<T>(_span: WorkSpan, work: impl Future<Output = T>) -> T {
+    work.await
 }
 
 impl Pipeline {
@@ -148,11 +154,12 @@ impl Pipeline {
 
     /// The part of the story that belongs to one next hop: of a list each has its turn.
     async fn try_next_hop(&self, attempt: &DeliveryAttempt<'_>, hop: &Route) -> Outcomes {
-        let resolution = match self.out.resolve(&hop.hop, attempt.seed()).await {
+        let resolution = match within(attempt.part("resolve"), self.out.resolve(&hop.hop, attempt.seed())).await {
             Ok(resolution) => resolution,
             Err(cause) => return self.none_found(attempt, &cause),
         };
-        let facts = self.out.ask_policies(hop, attempt.entry.envelope.tls, resolution).await;
+        let policies = self.out.ask_policies(hop, attempt.entry.envelope.tls, resolution);
+        let facts = within(attempt.part("policies"), policies).await;
         let tried = self.out.try_and_look_again(hop, facts, Outcomes::new(), |facts, outcomes| async move {
             let verdicts = self.out.decide(&facts);
             let plan = self.out.plan(&hop.hop, &facts, verdicts);

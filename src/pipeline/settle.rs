@@ -13,6 +13,7 @@ use super::reports::DueReports;
 use crate::clock::Timestamp;
 use crate::deliver::hosts::Gate;
 use crate::envelope::QueueId;
+use crate::observe::spans;
 use crate::route::Route;
 use crate::spool::{Claim, RecipientState, Settlement, Spool, SpoolEntry, SpoolError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,7 +138,8 @@ impl Pipeline {
     /// Makes it durable; with the last route the message leaves the hands of the pipeline.
     pub(super) async fn settle(&self, held: &mut HeldClaim, settlement: Settlement) {
         let Some(mut claim) = held.claim.take() else { return };
-        let id = claim.entry.id;
+        let (id, accepted_at) = (claim.entry.id, claim.entry.envelope.accepted_at);
+        let is_end = held.running == 0 && settlement.next_due.is_none();
         // Called from there once it is in the spool again, or not at all while others are under way.
         let outside_of = held.outside_of.take_if(|_| held.running == 0).zip(settlement.next_due);
         if says_nothing(&settlement) {
@@ -160,6 +162,9 @@ impl Pipeline {
         match settled {
             Ok(()) => {
                 self.observe_told(id, &told);
+                if is_end {
+                    spans::message_ended(id, accepted_at);
+                }
                 self.wait_outside(id, outside_of);
             }
             Err(error) => self.observer.spool_failed("settle", &error),

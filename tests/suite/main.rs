@@ -58,6 +58,8 @@ mod serve;
 mod setup;
 mod situations;
 mod smart_host;
+#[cfg(feature = "otel")]
+mod spans;
 mod sts;
 mod tracking;
 mod watch;
