@@ -5,7 +5,7 @@ use crate::relay::{PATIENCE, SENDER, configuration_file, content, hand_in, lab, 
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
-use dane_relay::lab::{Tlsa, TroubleAt};
+use dane_relay::lab::TroubleAt;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -60,7 +60,7 @@ fn said<'a>(span: &'a Value, key: &str) -> &'a str {
 
 #[tokio::test]
 async fn a_message_is_one_trace_also_over_a_restart() {
-    let lab = lab().domain("dane.test", |d| d.tlsa(Tlsa::Ok).trouble(TroubleAt::Mail, says("451 4.3.2 not now")));
+    let lab = lab().domain("dane.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.2 not now"))));
     let lab = lab.start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = configuration_file(&lab, folder.path());
