@@ -5,15 +5,7 @@ use super::findings::Findings;
 use super::sending::HostRule;
 use super::{Config, DnsConfig, DnsMode, Listen, NextHopAddress, Retry, Upstream, private_zone, together};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-/// The most that `return_full_below` may allow, in octets: a report stands whole in memory and in
-/// one record of the spool.
-const RETURN_LIMIT: u64 = 10 * 1024 * 1024;
-/// The most domains that may be watched.
-const MOST_WATCHED: usize = 1000;
-/// The least time in which all of them are looked at once: nobody is to be pestered.
-const LEAST_EVERY: Duration = Duration::from_secs(3600);
+use std::path::PathBuf;
 
 /// All of them.
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
@@ -21,21 +13,14 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     listen(&config.listen, findings);
     ports(config, findings);
     dns(&config.dns, findings);
-    delivery(config, findings);
     retry(&config.retry, findings);
-    others(config, findings);
+    paths(config, findings);
     for (nth, rule) in config.host.iter().enumerate() {
         host(nth, rule, findings);
     }
     together::check(&config.destination, findings);
     for (nth, destination) in config.destination.iter().enumerate() {
         no_way_back(nth, destination, config, findings);
-    }
-}
-
-fn at_least_one(number: usize, path: &str, findings: &mut Findings<'_>) {
-    if number == 0 {
-        findings.refuse(&[path], "must be at least 1");
     }
 }
 
@@ -59,8 +44,6 @@ fn listen(listen: &Listen, findings: &mut Findings<'_>) {
     if listen.smtp.is_empty() {
         findings.refuse(&["listen.smtp"], "the number of addresses must be at least 1");
     }
-    at_least_one(listen.max_sessions, "listen.max_sessions", findings);
-    at_least_one(listen.max_recipients, "listen.max_recipients", findings);
     let (has, lacks) = match (&listen.certificate, &listen.private_key) {
         (Some(_), None) => ("listen.certificate", "private_key"),
         (None, Some(_)) => ("listen.private_key", "certificate"),
@@ -97,7 +80,7 @@ fn dns(dns: &DnsConfig, findings: &mut Findings<'_>) {
     if dns.upstreams.is_empty() {
         findings.refuse(&["dns.upstreams"], "the number of upstreams must be at least 1");
     }
-    if dns.timeout.is_zero() || dns.deadline < dns.timeout {
+    if dns.deadline < dns.timeout {
         findings.refuse(&["dns.timeout", "dns.deadline"], "must be above zero and not above deadline");
     }
     if dns.root_hints.is_empty() && dns.upstreams.contains(&Upstream::Authoritative) {
@@ -119,38 +102,13 @@ fn dns(dns: &DnsConfig, findings: &mut Findings<'_>) {
     }
 }
 
-fn delivery(config: &Config, findings: &mut Findings<'_>) {
-    let delivery = &config.delivery;
-    at_least_one(delivery.max_concurrent, "delivery.max_concurrent", findings);
-    at_least_one(delivery.max_per_next_hop, "delivery.max_per_next_hop", findings);
-    at_least_one(delivery.max_connections, "delivery.max_connections", findings);
-    if delivery.max_messages_per_connection == 0 {
-        findings.refuse(&["delivery.max_messages_per_connection"], "must be at least 1");
-    }
-}
-
 fn retry(retry: &Retry, findings: &mut Findings<'_>) {
-    if retry.first.is_zero() || retry.longest < retry.first {
+    if retry.longest < retry.first {
         findings.refuse(&["retry.first", "retry.longest"], "must be above zero and not above longest");
     }
     if retry.expire_after < retry.first {
         let message = "is below first, so mail would come back before it is tried again: write for example \"4d\"";
         findings.refuse(&["retry.expire_after", "retry.first"], message);
-    }
-}
-
-fn others(config: &Config, findings: &mut Findings<'_>) {
-    if config.mta_sts.fetch_timeout.is_zero() {
-        findings.refuse(&["mta_sts.fetch_timeout"], "must be above zero");
-    }
-    if config.notify.return_full_below > RETURN_LIMIT {
-        findings.refuse(&["notify.return_full_below"], format!("must not be above {RETURN_LIMIT}"));
-    }
-    if config.watch.domains > MOST_WATCHED {
-        findings.refuse(&["watch.domains"], format!("must not be above {MOST_WATCHED}"));
-    }
-    if config.watch.every < LEAST_EVERY {
-        findings.refuse(&["watch.every"], "must be an hour or more");
     }
 }
 
@@ -163,11 +121,28 @@ fn host(nth: usize, rule: &HostRule, findings: &mut Findings<'_>) {
         let message = "give max_connections, max_messages_per_connection or rate; as it stands it changes nothing";
         findings.refuse(&[&format!("host.{nth}")], message);
     }
-    if rule.max_connections == Some(0) {
-        findings.refuse(&[&at("max_connections")], "must be at least 1");
+}
+
+/// No path is one of Windows, or holds what an escape in TOML has made of one.
+fn paths(config: &Config, findings: &mut Findings<'_>) {
+    let optional = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+    let all = [
+        ("spool.path", config.spool.path.clone()),
+        ("listen.certificate", optional(&config.listen.certificate)),
+        ("listen.private_key", optional(&config.listen.private_key)),
+        ("notify.templates", optional(&config.notify.templates)),
+        ("dns.resolv_conf", config.dns.resolv_conf.clone()),
+        ("dns.hosts", config.dns.hosts.clone()),
+    ];
+    for (key, path) in all {
+        let text = path.to_string_lossy();
+        if text.contains('\\') || text.contains(char::is_control) || text.get(1..3) == Some(":/") {
+            let message = format!("{text:?} is no path of this system: write it as \"/var/lib/relay\"");
+            findings.refuse(&[key], message);
+        }
     }
-    if rule.max_messages_per_connection == Some(0) {
-        findings.refuse(&[&at("max_messages_per_connection")], "must be at least 1");
+    if config.spool.path.as_os_str().is_empty() {
+        findings.refuse(&["spool.path"], "is empty: name a folder, such as \"/var/lib/relay\"");
     }
 }
 

@@ -271,6 +271,13 @@ impl TryFrom<String> for DomainPattern {
                 format!("\"{text}\" is no address literal: write \"[192.0.2.1]\", \"[192.0.2.0/24]\" or \"[IPv6:2001:db8::1]\"")
             });
         }
+        if let Some(domain) = text.strip_prefix('*').or_else(|| text.strip_prefix('.')).filter(|d| !d.starts_with('.'))
+        {
+            return Err(format!("\"{text}\": write \"*.{domain}\" for all below it, and \"{domain}\" for itself"));
+        }
+        if let Some((_, domain)) = text.rsplit_once('@') {
+            return Err(format!("\"{text}\": write the domain alone, \"{domain}\""));
+        }
         let wrong = |e| format!("\"{text}\" is no domain: {e}");
         match text.strip_prefix("*.") {
             Some(parent) => parent.parse().map(Self::Below).map_err(wrong),

@@ -4,6 +4,7 @@
 //! between them, such as `listen.smtp` or `destination.0.next_hop`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
@@ -107,6 +108,42 @@ impl<'t> Document<'t> {
     /// The path of the innermost key or value around an octet.
     pub(super) fn path_at(&self, octet: usize) -> Option<String> {
         within_table(self.root.get_ref(), octet).map(|steps| steps.join("."))
+    }
+
+    /// How many entries a list of tables has.
+    pub(super) fn entries(&self, table: &str) -> usize {
+        self.value(table).and_then(DeValue::as_array).map_or(0, |list| list.len())
+    }
+
+    /// The line of every key and of every `[[table]]`, by its path.
+    pub(super) fn lines(&self) -> BTreeMap<String, usize> {
+        let mut lines = BTreeMap::new();
+        self.add_lines("", self.root.get_ref(), &mut lines);
+        lines
+    }
+
+    fn add_lines(&self, before: &str, table: &DeTable<'_>, lines: &mut BTreeMap<String, usize>) {
+        for (key, value) in table.iter() {
+            let path = format!("{before}{}", key.get_ref());
+            match value.get_ref() {
+                DeValue::Table(inner) => self.add_lines(&format!("{path}."), inner, lines),
+                DeValue::Array(list) => {
+                    for (nth, entry) in list.iter().enumerate().filter(|(_, entry)| entry.get_ref().is_table()) {
+                        let path = format!("{path}.{nth}");
+                        if let DeValue::Table(inner) = entry.get_ref() {
+                            self.add_lines(&format!("{path}."), inner, lines);
+                        }
+                        lines.insert(path, self.line(entry.span().start));
+                    }
+                }
+                DeValue::String(_)
+                | DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_) => {}
+            }
+            lines.insert(path, self.line(key.span().start));
+        }
     }
 
     /// Whether a path names an entry of `[[tables]]` or of a list.

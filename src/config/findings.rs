@@ -115,7 +115,7 @@ fn key_of(path: &str) -> String {
 }
 
 /// A path as people write it: `[listen] smtp`, `[[destination]] login.user`, `hostname`.
-fn shown(path: &str) -> String {
+pub(super) fn shown(path: &str) -> String {
     let mut steps = path.split('.').peekable();
     let first = steps.next().unwrap_or_default();
     let is_many = steps.peek().is_some_and(|step| is_number(step));

@@ -40,6 +40,17 @@ pub(super) fn explain(text: &str, path: &str, error: &toml::de::Error) -> String
     format!("{value}: {plain}")
 }
 
+/// What whoever writes with the habits of another system gets told of a line that cannot be read.
+pub(super) fn habit(line: &str) -> Option<&'static str> {
+    const QUOTES: [char; 8] = ['“', '”', '„', '‟', '‘', '’', '«', '»'];
+    if line.contains(QUOTES) {
+        return Some(
+            "this line has typographic quotation marks, as text processors make them: write plain ones, \"…\"",
+        );
+    }
+    line.contains('\\').then_some("a backslash begins an escape in TOML: paths here are written as \"/var/lib/relay\"")
+}
+
 /// Without the words of serde.
 pub(super) fn plain(message: &str) -> String {
     IN_PLAIN_WORDS.iter().fold(message.to_owned(), |message, (theirs, ours)| message.replace(theirs, ours))
@@ -104,7 +115,7 @@ fn homes_of(key: &str) -> Vec<String> {
 }
 
 /// The keys that may stand below a header, as serde names them; empty where there is no such header.
-fn keys_of(head: &str) -> Vec<String> {
+pub(super) fn keys_of(head: &str) -> Vec<String> {
     const NONE_OF_THEM: &str = "no_such_key";
     let text = format!("{head}\n{NONE_OF_THEM} = 1\n");
     let Err(error) = toml::from_str::<Config>(&text) else { return Vec::new() };

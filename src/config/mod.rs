@@ -4,14 +4,18 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod borders;
 mod check;
 mod checks;
 mod destination;
 mod document;
 mod egress;
+pub mod files;
 mod findings;
 mod invalid;
+mod key_lines;
 mod mta_sts;
+mod named_files;
 mod network;
 mod next_hop;
 mod notify;
@@ -31,6 +35,7 @@ mod watch;
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
+pub use key_lines::KeyLines;
 pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::NotifyConfig;
@@ -436,7 +441,9 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        reading::read(text).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+        reading::read(text, None)
+            .map(|(config, _)| config)
+            .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
     }
 
     /// Whether the values go together.
@@ -471,14 +478,22 @@ impl Config {
         let nobody = self.postmaster.is_none().then(|| {
             "postmaster is not set: nobody is told of lost reports or of a damaged spool, but the log".to_owned()
         });
+        let name = self.hostname.as_str();
+        let short = (!name.contains('.')).then(|| {
+            format!("hostname: this machine is called \"{name}\", without a dot, and other servers refuse such a name: set it")
+        });
+        let zero = [("[admin] listen", self.admin.listen)].into_iter();
+        let zero = self.listen.smtp.iter().map(|address| ("[listen] smtp", *address)).chain(zero);
+        let zero = zero.filter(|(_, address)| address.port() == 0);
+        let zero =
+            zero.map(|(key, _)| format!("{key}: port 0 is another free port at each start: write one from 1 to 65535"));
         let private = private_zone::doubts(&self.dns.private_zones);
-        everybody.chain(ended).chain(never).chain(private).chain(nobody).collect()
+        everybody.chain(ended).chain(never).chain(private).chain(nobody).chain(short).chain(zero).collect()
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the configuration is read once, at the start")]
 fn read(path: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(path)
+    files::read_regular_text(path)
 }
 
 /// This machine's name; `localhost` when it has none that is a domain.
@@ -490,9 +505,7 @@ fn system_hostname() -> Domain {
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|e| {
-        serde::de::Error::custom(format!("\"{text}\" is no duration ({e}); write for example \"4h\" or \"30s\""))
-    })
+    borders::duration(&text).map_err(|why| serde::de::Error::custom(format!("\"{text}\": {why}")))
 }
 
 #[cfg(test)]
@@ -544,7 +557,7 @@ mod tests {
         assert!(error("[dns]\nupstreams = [\"1.2.3.4\"]").contains("udp://IP:PORT"));
         assert!(error("[listen]\ncertificate = \"x.pem\"").contains("both or neither"));
         assert!(error("[listen]\nsmtp = []").contains("at least 1"));
-        assert!(error("[notify]\nreturn_full_below = 10485761").contains("not be above 10485760"));
+        assert!(error("[notify]\nreturn_full_below = 10485761").contains("to 10485760 (octets)"));
         assert!(error("[dns]\nupstreams = []").contains("at least 1"));
         assert!(error("[dns]\ntimeout = \"1m\"").contains("not above deadline"));
         assert!(error("[dns]\nroot_hints = [\"a.example\"]").contains("no address of a server"));

@@ -158,6 +158,20 @@ impl TryFrom<String> for NextHopAddress {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let rest = rest.trim_end_matches('/');
+            return Err(format!(
+                "\"{text}\": leave {scheme}:// out and write \"{rest}\", or with a port \"{rest}:25\""
+            ));
+        }
+        if let Some(host) = text.strip_suffix(':').filter(|host| !host.ends_with(':')) {
+            return Err(format!(
+                "\"{text}\": the port is missing; write \"{host}:25\", or \"{host}\" for the usual one"
+            ));
+        }
+        if text.ends_with(":0") && text.parse::<IpAddr>().is_err() {
+            return Err(format!("\"{text}\": there is no port 0; write a port from 1 to 65535"));
+        }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self::Address { ip: address.ip(), port: Some(address.port()) });
         }

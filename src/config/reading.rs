@@ -1,37 +1,47 @@
 //! From text to a configuration, past every fault: what cannot be read is noted and taken out, and the
 //! rest is read again, until all of it has been seen. Then the values are held against each other.
 
-use super::Config;
-use super::checks;
 use super::document::{Document, SyntaxFault};
 use super::findings::Findings;
-use super::invalid;
 use super::problem::Problem;
+use super::{Config, borders, checks, invalid, together};
+use crate::clock::Timestamp;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// What ends the list where the syntax is wrong.
 const SYNTAX_FIRST: &str = "the values are looked at when the syntax above is right";
 
-/// Reads a configuration.
+/// Reads a configuration, and where its keys stand. What ends too late is refused where it is told how late
+/// it is.
 ///
 /// # Errors
 /// All that is wrong, in the order of the file.
-pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
-    let document = Document::parse(text).map_err(syntax)?;
+pub(super) fn read(text: &str, now: Option<Timestamp>) -> Result<(Config, BTreeMap<String, usize>), Vec<Problem>> {
+    let document = Document::parse(text).map_err(|faults| syntax(text, faults))?;
+    let lines = document.lines();
     let mut findings = Findings::of(document);
     let config = values(text, &mut findings);
+    borders::check(&mut findings);
     if let Some(config) = &config {
         checks::check(config, &mut findings);
+        if let Some(now) = now {
+            together::check_until(&config.destination, now, &mut findings);
+        }
     }
     match (config, findings.into_problems()) {
-        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (Some(config), problems) if problems.is_empty() => Ok((config, lines)),
         (_, problems) => Err(problems),
     }
 }
 
-fn syntax(faults: Vec<SyntaxFault>) -> Vec<Problem> {
+fn syntax(text: &str, faults: Vec<SyntaxFault>) -> Vec<Problem> {
     let told = |fault: SyntaxFault| {
-        let message = format!("this is no TOML: {}", invalid::plain(&fault.message));
+        let line = text.lines().nth(fault.line.saturating_sub(1)).unwrap_or_default();
+        let message = match invalid::habit(line) {
+            Some(advice) => advice.to_owned(),
+            None => format!("this is no TOML: {}", invalid::plain(&fault.message)),
+        };
         Problem { line: Some(fault.line), key: String::new(), message }
     };
     let mut problems: Vec<Problem> = faults.into_iter().map(told).collect();
@@ -52,7 +62,11 @@ fn values(text: &str, findings: &mut Findings<'_>) -> Option<Config> {
             return None;
         };
         if !is_told(&path, &error, findings) {
-            let message = invalid::explain(text, &path, &error);
+            let value = findings.document().and_then(|document| document.value(&path)).map(borders::written);
+            let message = match (borders::of(&path), value) {
+                (Some(border), Some(value)) => border.refusal(&value),
+                (Some(_) | None, _) => invalid::explain(text, &path, &error),
+            };
             findings.note(&path, message);
         }
         findings.take_out(&path);
@@ -90,7 +104,7 @@ mod tests {
             "r:10: [retry] first: ",
             "r:12: [[destination]]: `domains` is missing",
             "r:16: [[destination]] tls: it weakens security, so it needs a reason",
-            "r:17: [[destination]] max_connections: ",
+            "r:17: [[destination]] max_connections: 0: write a number from 1 to 100000 (connections)",
         ];
         let told = told(text);
         assert_eq!(told.len(), begins.len(), "{told:#?}");

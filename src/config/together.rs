@@ -1,10 +1,15 @@
 //! Whether the values of `[[destination]]` go together, within each and among them.
 
-use super::destination::{Destination, TlsLevel};
+use super::destination::{Destination, DomainPattern, TlsLevel};
 use super::egress::{LoginConfig, TlsMode};
 use super::findings::Findings;
 use super::next_hop::{NextHopAddress, NextHops};
+use crate::clock::Timestamp;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A year, and the rest of its last day.
+const LONGEST_EXCEPTION: Duration = Duration::from_secs(367 * 86_400);
 
 /// The keys without one of which a destination changes nothing.
 const THAT_CHANGE: [&str; 10] = [
@@ -25,7 +30,7 @@ pub(super) fn check(destinations: &[Destination], findings: &mut Findings<'_>) {
     for (nth, destination) in destinations.iter().enumerate() {
         let mut entry = Entry { nth, findings };
         says_something(destination, &mut entry);
-        limits(destination, &mut entry);
+        out_of_reach(destination, &mut entry);
         exception(destination, &mut entry);
         tls_mode(destination, &mut entry);
         if let Some(login) = &destination.login {
@@ -41,6 +46,17 @@ pub(super) fn check(destinations: &[Destination], findings: &mut Findings<'_>) {
                 let message = format!("{domain}: named twice for mail{from}; only one can hold, so keep one");
                 Entry { nth, findings }.refuse(&["domains", "senders"], message);
             }
+        }
+    }
+}
+
+/// No weakening is for longer than a year: by then somebody looks at it again.
+pub(super) fn check_until(destinations: &[Destination], now: Timestamp, findings: &mut Findings<'_>) {
+    for (nth, destination) in destinations.iter().enumerate() {
+        let too_late = destination.until.filter(|day| day.end() > now.plus(LONGEST_EXCEPTION));
+        if let Some(day) = too_late {
+            let message = format!("{day} is more than a year away: give an earlier day, and look at it again then");
+            Entry { nth, findings }.refuse(&["until"], message);
         }
     }
 }
@@ -87,15 +103,6 @@ fn says_something(destination: &Destination, entry: &mut Entry<'_, '_>) {
     }
 }
 
-fn limits(destination: &Destination, entry: &mut Entry<'_, '_>) {
-    if destination.max_connections == Some(0) {
-        entry.refuse(&["max_connections"], "must be at least 1");
-    }
-    if destination.max_messages_per_connection == Some(0) {
-        entry.refuse(&["max_messages_per_connection"], "must be at least 1");
-    }
-}
-
 /// A weakening needs a reason and a last day.
 fn exception(destination: &Destination, entry: &mut Entry<'_, '_>) {
     let weakens_by = if destination.report_only { "report_only" } else { "tls" };
@@ -115,6 +122,33 @@ fn exception(destination: &Destination, entry: &mut Entry<'_, '_>) {
             entry.refuse(&["until", "tls", "report_only"], message);
         }
         (true, Some(_)) | (false, None) => {}
+    }
+}
+
+/// For an address there are no TLSA records and no policy (RFC 7672 §2.2, RFC 8461 §3.1): what asks for them
+/// would let the mail wait until it expires.
+fn out_of_reach(destination: &Destination, entry: &mut Entry<'_, '_>) {
+    let Some(level @ (TlsLevel::DaneOnly | TlsLevel::MtaSts)) = destination.tls else { return };
+    let word = level.word();
+    if let Some(hops) = &destination.next_hop {
+        let address = hops.iter().find(|hop| matches!(hop.address, NextHopAddress::Address { .. }));
+        if let Some(hop) = address {
+            let message = format!(
+                "\"{word}\" cannot hold for {}: an address has neither TLSA records nor a policy, so the mail would \
+                 wait until it expires; name the next hop by its host name, or write \"encrypt\"",
+                hop.address
+            );
+            entry.refuse(&["tls", "next_hop"], message);
+        }
+        return;
+    }
+    let literal = destination.domains.iter().find(|pattern| matches!(pattern, DomainPattern::Literals(_)));
+    if let Some(literal) = literal {
+        let message = format!(
+            "\"{word}\" cannot hold for {literal}: an address has neither TLSA records nor a policy, so the mail \
+             would wait until it expires; write \"encrypt\" for it in a [[destination]] of its own"
+        );
+        entry.refuse(&["tls", "domains"], message);
     }
 }
 
