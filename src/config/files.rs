@@ -4,6 +4,7 @@
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{Error, Read, Result};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// The largest configuration, certificate, password or text, in octets.
@@ -38,7 +39,9 @@ pub fn open_regular(path: &Path) -> Result<File> {
     if metadata.is_dir() {
         return Err(Error::other("is a folder, and a file is wanted"));
     }
-    if !metadata.is_file() {
+    // /dev/null is a file without a letter, and no more.
+    let is_null = metadata.file_type().is_char_device() && metadata.rdev() == rustix::fs::makedev(1, 3);
+    if !metadata.is_file() && !is_null {
         return Err(Error::other("is a pipe, a socket or a device, and a file is wanted"));
     }
     if metadata.len() > LARGEST {

@@ -5,7 +5,6 @@ use super::files::open_regular;
 use super::problem::{ConfigError, Problem};
 use super::settings::LoadedConfig;
 use super::{Config, RootsSource, TrustAnchorSource};
-use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -26,11 +25,7 @@ impl LoadedConfig {
     pub fn look_at_files(&self) -> Result<(), ConfigError> {
         let files = named(&self.config).into_iter().filter_map(|NamedFile { key, file }| {
             let error = open_regular(&file).err()?;
-            let message = match error.kind() {
-                ErrorKind::NotFound => format!("{}: there is no such file", file.display()),
-                _ => format!("{}: {error}", file.display()),
-            };
-            Some(self.lines.problem(&key, message))
+            Some(self.lines.problem(&key, format!("{}: cannot be read: {error}", file.display())))
         });
         let mut problems: Vec<Problem> = files.chain(self.spool()).chain(self.tables()).collect();
         problems.sort_by_key(|problem| problem.line);

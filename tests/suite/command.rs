@@ -204,7 +204,7 @@ async fn config_check_refuses_a_certificate_that_the_start_would_refuse() {
     for (certificate, key, complaint) in [
         (&one.0, &one.1, None),
         (&one.0, &other.1, Some("the private key does not belong to this certificate")),
-        (&"/nowhere.pem".to_owned(), &one.1, Some("/nowhere.pem: No such file")),
+        (&"/nowhere.pem".to_owned(), &one.1, Some("/nowhere.pem: cannot be read: No such file")),
     ] {
         let lines = format!("[listen]\ncertificate = \"{certificate}\"\nprivate_key = \"{key}\"");
         setup.write(|text| text.replace("[listen]", &lines));
