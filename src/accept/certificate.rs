@@ -3,9 +3,9 @@
 //! Key and certificate are read again when their files change. A pair that cannot be used, as
 //! while one of two files is being replaced, leaves the old one in use; it is told once and tried
 //! again when a file changes again. Sessions keep what they shook hands with.
-#![expect(clippy::disallowed_methods, reason = "reads the files of key and certificate")]
 
 use crate::clock::Timestamp;
+use crate::config::files::read_regular;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -173,10 +173,11 @@ impl Files {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Io { path: path.to_owned(), source })
+    read_regular(path).map_err(|source| TlsError::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "writes the files that are read")]
 mod tests {
     use super::*;
     use rcgen::{CertificateParams, KeyPair};

@@ -289,6 +289,11 @@ pub(crate) struct OfDomain {
 #[derive(Subcommand)]
 pub(crate) enum ConfigAction {
     /// Say whether a configuration file can be used.
+    ///
+    /// All that is wrong is told at once, each with its line. Looked at: every value, the files that it
+    /// names and what is in them, whether the user of the service can read them (asked as root), the ports
+    /// unless a relay runs on the spool, addresses to send from, next hops in the DNS. Not looked at: what
+    /// is in the spool, whether resolvers validate, whether mail servers answer (`relay check`), firewalls.
     Check {
         /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
         #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! `relay serve`, and whether its configuration can be used.
 
 use super::log;
-use super::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, load, say, usual_file};
+use super::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, say, usual_file};
 use dane_relay::clock::Clock;
 use dane_relay::config::ConfigSource;
 use dane_relay::observe::spans::SpanExport;
@@ -29,9 +29,10 @@ pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return complain(EXIT_IO, &format!("cannot start: {error}")),
     };
+    let lines = loaded.lines.clone();
     let relay = match start::start_from(source, loaded, Clock::system()).await {
         Ok(relay) => relay,
-        Err(error) => return complain(exit_code_of(&error), &error.to_string()),
+        Err(error) => return complain(exit_code_of(&error), &lines.place(&error.to_string())),
     };
     tracing::info!(smtp = ?relay.smtp, admin = %relay.admin, "relay serves");
     notify::ready(&format!("takes mail at {:?}, metrics at {}", relay.smtp, relay.admin));
@@ -66,23 +67,29 @@ fn exit_code_of(error: &StartError) -> u8 {
     }
 }
 
+/// `relay config check`
 pub(crate) async fn check_config(path: Option<PathBuf>) -> ExitCode {
     let Some(path) = path else { return complain(EXIT_USAGE, "which file? Give --config FILE") };
-    let checked = load(Some(&path)).and_then(|config| {
-        start::check(&config).map_err(|e| e.to_string())?;
-        Ok(config)
-    });
-    let checked = match checked {
-        Ok(config) => start::doubts(&config).await.map(|more| (config, more)).map_err(|e| e.to_string()),
-        Err(message) => Err(message),
-    };
-    match checked {
-        Ok((config, more)) => {
-            for doubt in config.doubts(Clock::system().now()).iter().chain(&more) {
+    match looked_at(path.clone()).await {
+        Ok(doubts) => {
+            for doubt in doubts {
                 complain(EXIT_CONFIG, &format!("warning: {doubt}"));
             }
             say(&format!("{}: ok\n", path.display()))
         }
         Err(message) => complain(EXIT_CONFIG, &message),
     }
+}
+
+/// What is probably not meant in a file that can be used; or why it cannot.
+async fn looked_at(path: PathBuf) -> Result<Vec<String>, String> {
+    let loaded = ConfigSource::File(path.clone()).load().map_err(|e| e.to_string())?;
+    loaded.look_at_files().map_err(|e| e.to_string())?;
+    let placed = |error: StartError| loaded.lines.place(&error.to_string());
+    start::check(&loaded.config).map_err(placed)?;
+    let more = start::doubts(&loaded.config).await.map_err(placed)?;
+    let closed = start::closed_ports(&loaded.config).await;
+    let doubts = loaded.config.doubts(Clock::system().now()).into_iter().chain(more).chain(closed);
+    let placed = doubts.map(|doubt| loaded.lines.place(&doubt));
+    Ok(placed.chain(loaded.unreadable_for_service(Some(&path))).collect())
 }

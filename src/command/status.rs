@@ -121,7 +121,7 @@ impl Running {
         let Some(ConfigStatus { since, refused, at_restart }) = &self.config else { return };
         line("configuration", &format!("in force since {}", since.to_second()));
         if let Some((at, why)) = refused {
-            line("", &format!("refused at {}: {why}", at.to_second()));
+            line("", &format!("refused at {}: {}", at.to_second(), why.replace('\n', "; ")));
         }
         at_restart.iter().for_each(|change| line("", change));
     }

@@ -4,15 +4,24 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod borders;
 mod check;
+mod checks;
 mod destination;
+mod document;
 mod egress;
+pub mod files;
+mod findings;
 mod invalid;
+mod key_lines;
 mod mta_sts;
+mod named_files;
 mod network;
 mod next_hop;
 mod notify;
 mod private_zone;
+mod problem;
+mod reading;
 mod roots;
 mod sender;
 mod sending;
@@ -26,10 +35,12 @@ mod watch;
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
+pub use key_lines::KeyLines;
 pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::NotifyConfig;
 pub use private_zone::PrivateZone;
+pub use problem::{ConfigError, Problem};
 pub use roots::RootsError;
 pub use sender::SenderPattern;
 pub use sending::{HostRule, Rate, closest_rule};
@@ -41,42 +52,12 @@ pub use watch::WatchConfig;
 
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Mailbox};
+use findings::Findings;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Why the configuration cannot be used: one line, with the fix.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not valid.
-    #[error("{path}:{line}: {message}")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong and what would be right.
-        message: String,
-    },
-    /// The values do not go together.
-    #[error("{path}: {message}")]
-    Contradiction {
-        /// The file.
-        path: PathBuf,
-        /// Which values and what to change.
-        message: String,
-    },
-}
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -282,25 +263,6 @@ impl Default for DnsConfig {
     }
 }
 
-impl DnsConfig {
-    fn check(&self) -> Result<(), String> {
-        if self.upstreams.is_empty() {
-            return Err("[dns] upstreams: the number of upstreams must be at least 1".into());
-        }
-        if self.timeout.is_zero() || self.deadline < self.timeout {
-            return Err("[dns] timeout must be above zero and not above deadline".into());
-        }
-        if self.root_hints.is_empty() && self.upstreams.contains(&Upstream::Authoritative) {
-            return Err("[dns] root_hints must name a server, or upstreams must leave \"authoritative\" out".into());
-        }
-        private_zone::check(&self.private_zones)?;
-        match self.mode {
-            DnsMode::Validate => Ok(()),
-            DnsMode::TrustAd => self.upstreams.iter().try_for_each(Upstream::may_vouch),
-        }
-    }
-}
-
 /// How DNS answers come to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -468,7 +430,7 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`ConfigError`], one line that names the file, the place and the fix.
+    /// [`ConfigError`]: all that is wrong, each in a line that names the file, the place and the fix.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(&text, path)
@@ -479,40 +441,20 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let (line, message) = invalid::explain(text, &error);
-            ConfigError::Invalid { path: path.to_owned(), line, message }
-        })?;
-        config.check().map_err(|message| ConfigError::Contradiction { path: path.to_owned(), message })?;
-        Ok(config)
+        reading::read(text, None)
+            .map(|(config, _)| config)
+            .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
     }
 
     /// Whether the values go together.
     ///
     /// # Errors
-    /// Which ones do not, and what to change.
+    /// Which ones do not, and what to change, a line for each.
     pub fn check(&self) -> Result<(), String> {
-        let at_least_one = |n: usize, key: &str| if n == 0 { Err(format!("{key} must be at least 1")) } else { Ok(()) };
-        at_least_one(self.listen.smtp.len(), "[listen] smtp: the number of addresses")?;
-        at_least_one(self.listen.max_sessions, "[listen] max_sessions")?;
-        at_least_one(self.listen.max_recipients, "[listen] max_recipients")?;
-        at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
-        at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
-        let DeliveryConfig { max_connections, max_messages_per_connection, .. } = self.delivery;
-        sending::at_least_one("[delivery]", Some(max_connections), Some(max_messages_per_connection))?;
-        self.host.iter().try_for_each(HostRule::check)?;
-        self.dns.check()?;
-        self.mta_sts.check()?;
-        self.notify.check()?;
-        self.watch.check()?;
-        together::check(&self.destination)?;
-        if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
-            return Err("[listen] certificate and private_key go together: give both or neither".into());
-        }
-        if self.retry.first.is_zero() || self.retry.longest < self.retry.first {
-            return Err("[retry] first must be above zero and not above longest".into());
-        }
-        Ok(())
+        let mut findings = Findings::default();
+        checks::check(self, &mut findings);
+        let told: Vec<String> = findings.into_problems().iter().map(ToString::to_string).collect();
+        if told.is_empty() { Ok(()) } else { Err(told.join("\n")) }
     }
 
     /// What can be used and is probably not meant, each in a line.
@@ -536,14 +478,22 @@ impl Config {
         let nobody = self.postmaster.is_none().then(|| {
             "postmaster is not set: nobody is told of lost reports or of a damaged spool, but the log".to_owned()
         });
+        let name = self.hostname.as_str();
+        let short = (!name.contains('.')).then(|| {
+            format!("hostname: this machine is called \"{name}\", without a dot, and other servers refuse such a name: set it")
+        });
+        let zero = [("[admin] listen", self.admin.listen)].into_iter();
+        let zero = self.listen.smtp.iter().map(|address| ("[listen] smtp", *address)).chain(zero);
+        let zero = zero.filter(|(_, address)| address.port() == 0);
+        let zero =
+            zero.map(|(key, _)| format!("{key}: port 0 is another free port at each start: write one from 1 to 65535"));
         let private = private_zone::doubts(&self.dns.private_zones);
-        everybody.chain(ended).chain(never).chain(private).chain(nobody).collect()
+        everybody.chain(ended).chain(never).chain(private).chain(nobody).chain(short).chain(zero).collect()
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the configuration is read once, at the start")]
 fn read(path: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(path)
+    files::read_regular_text(path)
 }
 
 /// This machine's name; `localhost` when it has none that is a domain.
@@ -555,9 +505,7 @@ fn system_hostname() -> Domain {
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|e| {
-        serde::de::Error::custom(format!("\"{text}\" is no duration ({e}); write for example \"4h\" or \"30s\""))
-    })
+    borders::duration(&text).map_err(|why| serde::de::Error::custom(format!("\"{text}\": {why}")))
 }
 
 #[cfg(test)]
@@ -599,7 +547,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_a_suggestion() {
         let message = error("hostname = \"a.example\"\n[listen]\nsmpt = []\n");
-        assert!(message.starts_with("relay.toml:3: unknown field `smpt`"), "{message}");
+        assert!(message.starts_with("relay.toml:3: [listen] smpt: there is no such key"), "{message}");
         assert!(message.ends_with("did you mean `smtp`?"), "{message}");
     }
 
@@ -609,7 +557,7 @@ mod tests {
         assert!(error("[dns]\nupstreams = [\"1.2.3.4\"]").contains("udp://IP:PORT"));
         assert!(error("[listen]\ncertificate = \"x.pem\"").contains("both or neither"));
         assert!(error("[listen]\nsmtp = []").contains("at least 1"));
-        assert!(error("[notify]\nreturn_full_below = 10485761").contains("not be above 10485760"));
+        assert!(error("[notify]\nreturn_full_below = 10485761").contains("to 10485760 (octets)"));
         assert!(error("[dns]\nupstreams = []").contains("at least 1"));
         assert!(error("[dns]\ntimeout = \"1m\"").contains("not above deadline"));
         assert!(error("[dns]\nroot_hints = [\"a.example\"]").contains("no address of a server"));

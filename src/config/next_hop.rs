@@ -158,6 +158,20 @@ impl TryFrom<String> for NextHopAddress {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let rest = rest.trim_end_matches('/');
+            return Err(format!(
+                "\"{text}\": leave {scheme}:// out and write \"{rest}\", or with a port \"{rest}:25\""
+            ));
+        }
+        if let Some(host) = text.strip_suffix(':').filter(|host| !host.ends_with(':')) {
+            return Err(format!(
+                "\"{text}\": the port is missing; write \"{host}:25\", or \"{host}\" for the usual one"
+            ));
+        }
+        if text.ends_with(":0") && text.parse::<IpAddr>().is_err() {
+            return Err(format!("\"{text}\": there is no port 0; write a port from 1 to 65535"));
+        }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self::Address { ip: address.ip(), port: Some(address.port()) });
         }
@@ -226,16 +240,19 @@ mod tests {
     #[test]
     fn a_wrong_list_is_named_with_its_line_and_what_would_be_right() {
         for (value, words) in [
-            ("[]", "relay.toml:3: []: next_hop has from 1 to 16 hosts, not 0"),
+            ("[]", "relay.toml:3: [[destination]] next_hop: []: next_hop has from 1 to 16 hosts, not 0"),
             ("[\"a.example\", \"A.example\"]", "next_hop names a.example twice"),
             ("[\"a.example:x\"]", ": x is no port"),
             ("[{ host = \"a.example\", wieght = 2 }]", "did you mean `weight`?"),
             ("[{ host = \"a.example\", weight = 0 }]", "weight is a number from 1 to 65535"),
-            ("[{ weight = 2 }]", "missing field `host`"),
+            ("[{ weight = 2 }]", "`host` is missing"),
             ("25", "a list of such"),
         ] {
             let error = listed(value).unwrap_err();
-            assert!(error.starts_with("relay.toml:3: ") && error.contains(words), "{value}: {error}");
+            assert!(
+                error.starts_with("relay.toml:3: [[destination]] next_hop") && error.contains(words),
+                "{value}: {error}"
+            );
         }
     }
 }

@@ -1,8 +1,6 @@
 //! The certificate authorities that `[tls] roots` names (RFC 5280 §6.1.1), read from the machine
 //! or from a PEM file by whoever starts something that needs them.
 
-#![expect(clippy::disallowed_methods, reason = "reads the file of certificate authorities, once, at the start")]
-
 use super::RootsSource;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -33,7 +31,7 @@ impl RootsSource {
                 ("system".to_owned(), found)
             }
             Self::File(path) => {
-                let text = std::fs::read(path).map_err(|e| e.to_string());
+                let text = super::files::read_regular(path).map_err(|e| e.to_string());
                 let parsed = text.and_then(|text| {
                     CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())
                 });

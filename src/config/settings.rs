@@ -4,7 +4,7 @@
 //! A key is named as messages name it, `[listen] clients`; one of many by what it is about,
 //! `[[destination]] a.example: tls`. Values that are secrets are not shown.
 
-use super::Config;
+use super::{Config, KeyLines};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
@@ -32,6 +32,8 @@ pub struct LoadedConfig {
     pub config: Config,
     /// The same as text; nothing where it was given by whoever started the relay.
     pub settings: Settings,
+    /// Where its keys stand.
+    pub lines: KeyLines,
 }
 
 impl LoadedConfig {

@@ -4,9 +4,13 @@
 //! the operator wrote is laid over it.
 
 use super::settings::{LoadedConfig, Settings};
-use super::{Config, ConfigError, read, system_hostname};
+use super::{Config, ConfigError, KeyLines, invalid, read, reading, system_hostname};
+use crate::clock::Clock;
 use std::path::Path;
 use toml::{Table, Value};
+
+/// The tables of which there may be many, and none.
+const LISTS: [&str; 2] = ["destination", "host"];
 
 /// Every key with its default and its explanation.
 pub const REFERENCE: &str = include_str!("../../deploy/relay.toml");
@@ -38,19 +42,41 @@ pub(super) fn loaded_again(path: &Path) -> Result<LoadedConfig, ConfigError> {
     let text = text(Some(path))?;
     if text.trim().is_empty() {
         let message = "the file is empty: is it being written? Reload again when it is whole".to_owned();
-        return Err(ConfigError::Contradiction { path: path.to_owned(), message });
+        return Err(ConfigError::whole(path.to_owned(), message));
     }
     parsed(&text, path)
 }
 
 fn parsed(text: &str, path: &Path) -> Result<LoadedConfig, ConfigError> {
-    let config = Config::parse(text, path)?;
-    Ok(LoadedConfig { config, settings: Settings::of(&every_key(text)) })
+    let invalid = |problems| ConfigError::Invalid { path: path.to_owned(), problems };
+    let (config, lines) = reading::read(text, Some(Clock::system().now())).map_err(invalid)?;
+    let lines = KeyLines::new(path.to_owned(), lines);
+    Ok(LoadedConfig { config, settings: Settings::of(&every_key(text)), lines })
 }
 
 fn effective(text: &str, path: &Path) -> Result<String, ConfigError> {
     Config::parse(text, path)?;
-    Ok(every_key(text).to_string())
+    let shown = every_key(text);
+    Ok(with_unset_keys(&shown, &shown.to_string()))
+}
+
+/// Keys without a default that the file does not set stand as comments below their headers.
+fn with_unset_keys(shown: &Table, text: &str) -> String {
+    let unset = |head: &str, table: &Table| {
+        let keys = invalid::keys_of(head).into_iter().filter(|key| !table.contains_key(key));
+        keys.map(|key| format!("# {key} is not set\n")).collect::<String>()
+    };
+    // The tables that may stand many times are no keys.
+    let top = unset("", shown)
+        .lines()
+        .filter(|line| !LISTS.iter().any(|list| line.starts_with(&format!("# {list} "))))
+        .fold(String::new(), |all, line| all + line + "\n");
+    let with = |line: &str| {
+        let name = line.strip_prefix('[').and_then(|line| line.strip_suffix(']'));
+        let below = name.and_then(|name| Some(unset(line, shown.get(name)?.as_table()?))).unwrap_or_default();
+        format!("{line}\n{below}")
+    };
+    text.lines().map(with).fold(top, |all, line| all + &line)
 }
 
 /// What a good file says, laid over the defaults.
@@ -85,13 +111,19 @@ mod tests {
         let shown = effective(text, path).unwrap();
         let again = Config::parse(&shown, path).unwrap();
         assert_eq!(format!("{again:?}"), format!("{:?}", Config::parse(text, path).unwrap()), "{shown}");
+        for key in ["postmaster", "certificate", "private_key", "rate", "templates", "canary"] {
+            assert_eq!(shown.matches(&format!("# {key} is not set\n")).count(), 1, "{key}: {shown}");
+        }
         assert!(shown.contains("first = \"7m\"") && shown.contains("longest = \"1h\""), "{shown}");
     }
 
     #[test]
     fn without_a_file_the_defaults_are_shown() {
-        let shown = shown(None).unwrap();
+        // The name of a machine may have no dot, and a file may not say so.
+        let ours = format!("hostname = \"{}\"", system_hostname());
+        let shown = shown(None).unwrap().replace(&ours, "hostname = \"a.example\"");
         let again = Config::parse(&shown, Path::new("default")).unwrap();
-        assert_eq!(format!("{again:?}"), format!("{:?}", Config::default()));
+        let default = Config { hostname: again.hostname.clone(), ..Config::default() };
+        assert_eq!(format!("{again:?}"), format!("{default:?}"));
     }
 }

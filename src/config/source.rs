@@ -1,7 +1,7 @@
 //! Where a configuration comes from, so that it can be read again.
 
 use super::settings::{LoadedConfig, Settings};
-use super::{Config, ConfigError, SpoolConfig, read, show};
+use super::{Config, ConfigError, KeyLines, SpoolConfig, read, show};
 use std::path::{Path, PathBuf};
 
 /// Where a relay has its configuration from.
@@ -41,7 +41,11 @@ impl ConfigSource {
         match self {
             Self::File(path) => show::loaded(Some(path)),
             Self::Default => show::loaded(None),
-            Self::Given(config) => Ok(LoadedConfig { config: Config::clone(config), settings: Settings::default() }),
+            Self::Given(config) => Ok(LoadedConfig {
+                config: Config::clone(config),
+                settings: Settings::default(),
+                lines: KeyLines::default(),
+            }),
         }
     }
 

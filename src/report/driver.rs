@@ -1,7 +1,7 @@
 //! Reads the operator's texts of reports from disk, once, at the start.
-#![expect(clippy::disallowed_methods, reason = "this file is the stage's door to the disk")]
 
 use super::texts::{Texts, TextsError};
+use crate::config::files::read_regular_text;
 use std::path::Path;
 
 /// The file in the folder of `[notify] templates`.
@@ -14,7 +14,7 @@ pub const FILE_NAME: &str = "reports.toml";
 pub fn load_texts(folder: Option<&Path>) -> Result<Texts, TextsError> {
     let Some(folder) = folder else { return Ok(Texts::english()) };
     let path = folder.join(FILE_NAME);
-    match std::fs::read_to_string(&path) {
+    match read_regular_text(&path) {
         Ok(text) => Texts::parse(&text, &path),
         Err(source) => Err(TextsError::Unreadable { path, source }),
     }

@@ -5,8 +5,6 @@
 //! one is asked; bogus is the verdict only when every path says so (RFC 4035 §4.3, RFC 7672 §2.1).
 //! The same question is asked once at a time, whoever waits for it.
 
-#![expect(clippy::disallowed_methods, reason = "the trust anchor file is read once, at the start")]
-
 use super::answer::{Answer, Ask, Freshness, RecordType, Trace};
 use super::cache::{Cache, Cached, Room};
 use super::dnssec::{Anchors, Outcome, Reason, Validated, Zones};
@@ -21,6 +19,7 @@ use super::paths::{FetchError, Path, PathName, Source, in_order};
 use super::tlsa_counts::{KnownCount, TlsaCounts};
 use super::{Security, convert};
 use crate::clock::{Clock, Timestamp};
+use crate::config::files::read_regular_text;
 use crate::config::{Config, DnsMode, TrustAnchorSource, Upstream};
 use crate::flight::Flights;
 use crate::outcome::{Cause, PathFailure, Question};
@@ -424,7 +423,7 @@ pub fn trusted(source: &TrustAnchorSource) -> Result<Anchors, DnsSetupError> {
         return Ok(Anchors::builtin());
     };
     let error = |message: String| DnsSetupError::TrustAnchors { path: path.display().to_string(), message };
-    let text = std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
+    let text = read_regular_text(path).map_err(|e| error(format!("cannot be read: {e}")))?;
     Anchors::parse(&text).map_err(|e| error(e.to_string()))
 }
 

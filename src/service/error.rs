@@ -2,6 +2,7 @@
 
 use crate::accept::ports::PortError;
 use crate::accept::tls::TlsError;
+use crate::config::ConfigError;
 use crate::pipeline::outbound::OutboundError;
 use crate::report::TextsError;
 use crate::resolve::error::DnsSetupError;
@@ -12,6 +13,9 @@ use std::net::SocketAddr;
 /// Why the relay does not start: one line, with the key to change.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Files that the configuration names cannot be read.
+    #[error(transparent)]
+    Files(#[from] ConfigError),
     /// The DNS side cannot be set up.
     #[error(transparent)]
     Dns(#[from] DnsSetupError),
@@ -88,6 +92,7 @@ impl StartError {
             Self::Spool { source: SpoolError::InUse { .. } | SpoolError::Io { .. }, .. }
             | Self::Dns(DnsSetupError::Upstream { .. }) => Remedy::Time,
             Self::Dns(DnsSetupError::TrustAnchors { .. } | DnsSetupError::Roots(_))
+            | Self::Files(_)
             | Self::Outbound(_)
             | Self::Texts(_)
             | Self::Spool { .. }

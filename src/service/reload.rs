@@ -36,6 +36,9 @@ pub(super) enum ReloadError {
     /// Something that it names cannot be used.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// One of those below, with the place of the key that it names.
+    #[error("{0}")]
+    Placed(String),
     /// The relay itself is in the way.
     #[error(
         "[listen] smtp: {new} overlaps with {old}, where the relay listens now: restart it, or take one address away first"
@@ -182,6 +185,18 @@ impl Reloading {
         let changes = before.settings.changes_to(&loaded.settings);
         let mut loaded = loaded;
         loaded.keep_until_restart(&before);
+        let named = loaded.clone();
+        blocking(move || named.look_at_files()).await??;
+        let lines = loaded.lines.clone();
+        let prepared = Box::pin(self.prepare_by(state, loaded)).await;
+        match prepared {
+            Ok(prepared) => Ok((prepared, changes)),
+            Err(refused) => Err(ReloadError::Placed(lines.place(&refused.to_string()))),
+        }
+    }
+
+    /// All that can fail with a file that is right.
+    async fn prepare_by(&self, state: &InForce, loaded: LoadedConfig) -> Result<Prepared, ReloadError> {
         let config = Arc::new(loaded.config.clone());
         if let Some((new, old)) = config.listen.smtp.iter().find_map(|new| Some((*new, self.ports.overlapping(*new)?)))
         {
@@ -195,7 +210,7 @@ impl Reloading {
         let smtp = self.ports.prepare(&config.listen.smtp).await.map_err(StartError::smtp)?;
         let address = config.admin.listen;
         let admin = self.admin.prepare(address).await.map_err(|source| StartError::admin(address, source))?;
-        Ok((Prepared { loaded, next, dns, smtp, admin }, changes))
+        Ok(Prepared { loaded, next, dns, smtp, admin })
     }
 
     /// From here on nothing can fail.

@@ -4,7 +4,7 @@
 //! refused before the first client is greeted. What has no ports and no spool of its own is
 //! [`Service`]: a simulation wires the relay by it exactly as a start does.
 
-use crate::accept::ports::{self, Ports};
+use crate::accept::ports::{self, PortError, Ports};
 use crate::accept::tls as listener_tls;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigSource, LoadedConfig};
@@ -16,7 +16,7 @@ use crate::report::driver::load_texts;
 use crate::resolve::driver::Dns;
 use crate::resolve::own_hop;
 use crate::service::admin::{self, AdminPort, AdminPorts};
-use crate::service::control::{self, Control};
+use crate::service::control::{self, AskError, Control, Request};
 use crate::service::dns;
 pub use crate::service::error::{Remedy, RunError, StartError};
 pub use crate::service::generation::{Service, outbound};
@@ -25,7 +25,7 @@ use crate::service::{audit, incidents, watch};
 use crate::spool::{self, Opened, Spool};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +96,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
 /// # Errors
 /// As [`start`].
 pub async fn start_from(source: ConfigSource, loaded: LoadedConfig, clock: Clock) -> Result<Relay, StartError> {
+    loaded.look_at_files()?;
     // A reload that is asked for meanwhile comes when all is there.
     let hangup = signal(SignalKind::hangup()).ok();
     let config = Arc::new(loaded.config.clone());
@@ -156,6 +157,26 @@ fn open_control(config: &Config) -> Result<UnixListener, StartError> {
 pub async fn doubts(config: &Config) -> Result<Vec<String>, StartError> {
     let dns = Dns::new(config, Clock::system(), Arc::new(|_event| {}))?;
     Ok(EgressStore::doubts(config).into_iter().chain(own_hop::doubts(&dns, config).await).collect())
+}
+
+/// Ports that cannot be opened now, where no relay runs on the spool that may have them: each in a line.
+pub async fn closed_ports(config: &Config) -> Vec<String> {
+    let runs = control::ask(&config.spool.path, &Request::Settings, |_settings| {}).await;
+    if !matches!(runs, Err(AskError::NotRunning(_))) {
+        return Vec::new();
+    }
+    let smtp = config.listen.smtp.iter().map(|address| ("listen.smtp", *address));
+    let mut told = Vec::new();
+    for (key, address) in smtp.chain([("admin.listen", config.admin.listen)]) {
+        if let Err(source) = TcpListener::bind(address).await {
+            let error = match key {
+                "admin.listen" => StartError::admin(address, source),
+                _ => StartError::smtp(PortError { address, source }),
+            };
+            told.push(error.to_string());
+        }
+    }
+    told
 }
 
 async fn open_spool(config: &Config, clock: &Clock) -> Result<Opened, StartError> {

@@ -153,7 +153,7 @@ async fn a_wrong_key_is_named_with_its_line_and_the_right_one() {
     let line =
         std::fs::read_to_string(&setup.config).unwrap().lines().position(|l| l.starts_with("frist")).unwrap() + 1;
     let place = format!("relay.toml:{line}:");
-    let parts = [place.as_str(), "unknown field `frist`", "did you mean `first`?"];
+    let parts = [place.as_str(), "[retry] frist: there is no such key", "did you mean `first`?"];
     complained(&setup.serve().await, 78, &parts);
     complained(&setup.check(&["ok.test"]).await, 78, &parts);
     complained(&run(["config", "check", "--config", config]).await, 78, &parts);
@@ -204,7 +204,7 @@ async fn config_check_refuses_a_certificate_that_the_start_would_refuse() {
     for (certificate, key, complaint) in [
         (&one.0, &one.1, None),
         (&one.0, &other.1, Some("the private key does not belong to this certificate")),
-        (&"/nowhere.pem".to_owned(), &one.1, Some("/nowhere.pem: No such file")),
+        (&"/nowhere.pem".to_owned(), &one.1, Some("/nowhere.pem: cannot be read: No such file")),
     ] {
         let lines = format!("[listen]\ncertificate = \"{certificate}\"\nprivate_key = \"{key}\"");
         setup.write(|text| text.replace("[listen]", &lines));

@@ -31,6 +31,7 @@ mod health;
 mod incidents;
 mod ipv6;
 mod leases;
+mod mistakes;
 mod next_hop_lists;
 mod next_hops;
 #[cfg(feature = "interop")] // unshare and ip make its network

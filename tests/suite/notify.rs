@@ -279,7 +279,7 @@ async fn the_operators_texts_are_used_and_a_broken_one_is_refused_at_the_start()
     for (text, expected) in [
         (Some("[failed]\none = \"{recipient} {sender}\"\n"), "reports.toml:2: failed.one: {sender} is not known here"),
         (Some("[failed]\n\noen = \"x\"\n"), "reports.toml:3: [failed] oen: there is no such text"),
-        (None, "reports.toml: No such file"),
+        (None, "reports.toml: cannot be read: No such file"),
     ] {
         match text {
             Some(text) => std::fs::write(own.join("reports.toml"), text).unwrap(),

@@ -42,7 +42,6 @@ const DOERS: [&str; 3] = ["disk.rs", "driver.rs", "store.rs"];
 
 /// Others that touch the world, and why they have another name. A folder stands for all its files.
 const TOUCH_THE_WORLD: &[(&str, &str)] = &[
-    ("accept/certificate.rs", "reads the files of the configuration"),
     ("accept/ports.rs", "opens and closes the ports"),
     ("accept/tls.rs", "keeps the certificate that it made"),
     ("check/mod.rs", "measures how long it took"),

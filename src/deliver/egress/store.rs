@@ -1,9 +1,9 @@
 //! The passwords and certificates that destinations name, read from their files, and read again when
 //! these change.
-#![expect(clippy::disallowed_methods, reason = "reads the files of passwords, certificates and keys")]
 
 use super::{ClientIdentity, Egress, Login};
 use crate::clock::Timestamp;
+use crate::config::files::read_regular;
 use crate::config::{self, Config, Destination};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -201,10 +201,11 @@ fn identity(files: &config::ClientCertificateFiles) -> Result<ClientIdentity, Fi
 }
 
 fn octets(path: &Path) -> Result<Vec<u8>, FileFault> {
-    std::fs::read(path).map_err(|source| FileFault::Unreadable { path: path.to_owned(), source })
+    read_regular(path).map_err(|source| FileFault::Unreadable { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "writes the files that are read")]
 mod tests {
     use super::*;
 
