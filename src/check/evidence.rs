@@ -69,6 +69,12 @@ pub struct Evidence {
     /// Why a policy that the domain announces (MTA-STS) is not in force.
     #[serde(default)]
     pub sts_unusable: Option<UnusableSts>,
+    /// How long the policy (MTA-STS) was waited for, where it had not come by then.
+    #[serde(default)]
+    pub sts_slow: Option<ShortPatience>,
+    /// Whether mail depends on a policy (MTA-STS) of which nobody could say what it is.
+    #[serde(default)]
+    pub sts_open: bool,
     /// How long the check took, in milliseconds.
     pub took_ms: u64,
 }
@@ -106,7 +112,7 @@ impl OutsideCheck {
     }
 }
 
-/// How long a reply of a mail server was waited for, where delivery waits longer.
+/// How long something was waited for, where delivery waits longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShortPatience {
     /// By this check, in milliseconds.
@@ -116,11 +122,27 @@ pub struct ShortPatience {
 }
 
 impl ShortPatience {
+    /// `10.0 s`: the time of this check.
+    #[must_use]
+    pub fn waited(self) -> String {
+        seconds(self.check_ms)
+    }
+
+    /// `300.0 s`: the time of delivery.
+    #[must_use]
+    pub fn limit(self) -> String {
+        seconds(self.delivery_ms)
+    }
+
     /// Whether what failed is only this patience: delivery has more (RFC 5321 §4.5.3.2).
     #[must_use]
     pub fn ended_with(self, cause: &Cause) -> bool {
         matches!(cause, Cause::TimedOut { phase, .. } if *phase != Phase::Connect)
     }
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }
 
 /// A policy (MTA-STS) that is announced and cannot be used (RFC 8461 §3.3).

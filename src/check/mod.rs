@@ -104,10 +104,11 @@ impl Checker {
         let patient = config.clone();
         let mut config = config;
         config.delivery.reply_timeout = config.delivery.reply_timeout.min(REPLY_PATIENCE);
-        config.mta_sts.fetch_timeout = config.mta_sts.fetch_timeout.min(POLICY_PATIENCE);
         config.dns.timeout = config.dns.timeout.min(DNS_PATIENCE);
         config.dns.deadline = config.dns.deadline.min(LOOK_UP_PATIENCE);
-        Ok(Self { patient: Some(patient), ..Self::patient(config, clock)? })
+        let hurried = Self::patient(config, clock)?;
+        let out = hurried.out.waiting_for_policies_at_most(POLICY_PATIENCE);
+        Ok(Self { out, patient: Some(patient), depth: hurried.depth, outside: None })
     }
 
     /// A checker that waits for everything as long as delivery does.
@@ -147,6 +148,7 @@ impl Checker {
         let (looked, aside) = tokio::join!(Box::pin(self.look_at_all(&route, at)), Box::pin(self.look_aside(domain)));
         let Observed { met, troubled, subject, dns, opinions, servers, looked_again } = looked;
         let outside = self.outside.as_ref().and_then(|theirs| OutsideCheck::of(theirs, domain.as_str()));
+        let policies = met.known.iter().map(|known| &known.sts).chain(&aside.sts);
         let evidence = Evidence {
             version: evidence::VERSION,
             domain: domain.to_string(),
@@ -157,11 +159,12 @@ impl Checker {
             anchors: selfcheck::trusted_tags(config).unwrap_or_default(),
             patience: self.short_patience(),
             looked_again,
-            sts_unusable: met
+            sts_unusable: policies.clone().find_map(view::sts_unusable),
+            sts_slow: policies.clone().find_map(view::sts_slow),
+            sts_open: met
                 .known
                 .as_ref()
-                .and_then(|known| view::sts_unusable(&known.sts))
-                .or_else(|| aside.sts.as_ref().and_then(view::sts_unusable)),
+                .is_some_and(|known| view::is_open(&known.sts) && self.out.depends_on_policy(known)),
             trust_ad: config.dns.mode == DnsMode::TrustAd,
             troubled,
             subject,
@@ -223,6 +226,7 @@ impl Checker {
             config.dns = patient.dns.clone();
         }
         let out = Outbound::for_command(config, self.out.clock.clone()).ok()?;
+        let out = Outbound { sts: Arc::clone(&self.out.sts), ..out };
         let patient = Self { out, depth: self.depth, patient: None, outside: None };
         let known = patient.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
         let troubled = troubled(&known);

@@ -126,8 +126,7 @@ fn is_impatience(cause: &Cause, short: Option<ShortPatience>) -> bool {
 
 /// What was waited for in vain, and how long delivery would wait.
 fn slow(cause: &Cause, short: ShortPatience) -> String {
-    let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
-    let (waited, delivery) = (seconds(short.check_ms), seconds(short.delivery_ms));
+    let (waited, delivery) = (short.waited(), short.limit());
     let Cause::TimedOut { peer, phase } = cause else { return cause.sentence() };
     format!(
         "The mail server {peer} is slow: nothing came in {waited} while we were {}; delivery waits up to {delivery}.",

@@ -63,10 +63,12 @@ pub struct ShownChain {
 
 impl CheckReport {
     /// Whether every server takes mail, under every policy, enforced or watched, and without an exception.
+    /// Where nobody could say what a policy demands, that is not known.
     #[must_use]
     pub const fn is_delivered_everywhere(&self) -> bool {
         let delivery = &self.evidence.delivery;
-        delivery.delivers && delivery.cause.is_none() && delivery.watched.is_none() && delivery.exception.is_none()
+        let is_delivered = delivery.delivers && delivery.cause.is_none() && delivery.watched.is_none();
+        is_delivered && delivery.exception.is_none() && !self.evidence.sts_open
     }
 }
 

@@ -1,6 +1,6 @@
 //! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
 
-use super::evidence::UnusableSts;
+use super::evidence::{ShortPatience, UnusableSts};
 use super::observation::ProbedServer;
 use super::report::{AddressReport, CauseRow, HostReport, StsReport, TlsaReport};
 use crate::clock::Timestamp;
@@ -11,6 +11,7 @@ use crate::deliver::hello::LargeHello;
 use crate::deliver::{Planned, Target};
 use crate::outcome::{DaneScope, StsFault, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
+use crate::policy::sts::failure::FetchFailure;
 use crate::policy::sts::{StsAbsent, StsState};
 use crate::policy::{TlsPolicy, dane};
 use crate::resolve::{HostAddresses, MxHost, TlsaLookup, TlsaRecord};
@@ -96,6 +97,7 @@ fn address_report(target: &Target, probe: &Probe) -> AddressReport {
 /// Why a policy that is announced is not in force, or will not be for long (RFC 8461 §3.3, §5.1).
 pub(super) fn sts_unusable(sts: &StsState) -> Option<UnusableSts> {
     match sts {
+        StsState::Absent(StsAbsent::FetchFailed(FetchFailure::Slow { .. })) => None,
         StsState::Absent(StsAbsent::FetchFailed(failure)) => {
             Some(UnusableSts { result_type: failure.result_type().to_owned(), reason: failure.to_string() })
         }
@@ -120,6 +122,34 @@ pub(super) fn sts_unusable(sts: &StsState) -> Option<UnusableSts> {
                 policy.expires_at().rfc3339()
             ),
         }),
+    }
+}
+
+/// That a policy was not waited for to the end, and how long delivery would wait.
+pub(super) const fn sts_slow(sts: &StsState) -> Option<ShortPatience> {
+    match sts {
+        StsState::Absent(
+            StsAbsent::FetchFailed(FetchFailure::Slow { waited_ms, limit_ms })
+            | StsAbsent::Lost { fetch: Some(FetchFailure::Slow { waited_ms, limit_ms }), .. },
+        ) => Some(ShortPatience { check_ms: *waited_ms, delivery_ms: *limit_ms }),
+        StsState::Absent(_) | StsState::Policy(_) => None,
+    }
+}
+
+/// Whether nobody could say what the policy of the domain is.
+pub(super) const fn is_open(sts: &StsState) -> bool {
+    match sts {
+        StsState::Absent(StsAbsent::FetchFailed(failure)) => failure.leaves_open(),
+        StsState::Absent(StsAbsent::Unknown(_) | StsAbsent::Lost { .. }) => true,
+        StsState::Absent(
+            StsAbsent::NoRecord
+            | StsAbsent::UnusableRecord(_)
+            | StsAbsent::ModeNone
+            | StsAbsent::AddressLiteral
+            | StsAbsent::NotNeeded
+            | StsAbsent::SwitchedOff,
+        )
+        | StsState::Policy(_) => false,
     }
 }
 

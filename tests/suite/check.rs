@@ -1,10 +1,11 @@
 //! `relay check` tells what delivery would do: both are asked about the same domains in the same
 //! world, and their answers are compared. A check never begins a message.
 
-use crate::relay::{World, heard, lab, says, until};
-use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict};
+use crate::relay::{World, expect, heard, lab, says, until};
+use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, analyse};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
+use dane_relay::lab::sts::spec::PolicyAnswer;
 use dane_relay::lab::{AnswerFault, Certificate, LabBuilder, SignatureFault, StartTls, Tlsa, TroubleAt};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::resolve::{Security, TlsaRecord};
@@ -224,6 +225,26 @@ async fn what_the_check_does_not_wait_for_is_no_fault_and_keeps_no_exception_ali
     assert!(report.is_delivered_everywhere());
     let delivered = world.delivers("bob@late.test").await;
     assert_eq!(delivered.tls, "dane", "and that is what delivery does");
+}
+
+#[tokio::test]
+async fn rfc8461_3_3_a_policy_host_that_is_slower_than_the_check_is_slow_and_no_fault() {
+    let slow = |answer: PolicyAnswer| answer.delay(Duration::from_secs(18));
+    let lab = lab().domain("waits.test", |d| {
+        d.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(|p| p.mx(&["other.test"]).answer(slow))
+    });
+    let (world, checker) = world(lab).await;
+    let report = check(&checker, "waits.test").await;
+    let (text, found) = (report.text(), &report.diagnosis);
+    assert_eq!((report.verdict, found.word.as_str()), (Verdict::Warning, "slow"), "{text}");
+    assert_eq!(found.certainty, analyse::Certainty::Inconclusive, "{text}");
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("no MTA-STS policy came in 15.0 s; delivery waits up to 60.0 s"), "{text}");
+    assert!(flat.contains("relay check waits.test --patient") && !flat.contains("cannot be used"), "{text}");
+    assert!(!report.is_delivered_everywhere(), "nobody has seen the policy");
+    // Delivery waits for it, and it decides.
+    expect(&world.defers("bob@waits.test").await, "sts-mx-not-listed", "4.4.8");
+    assert!(world.mx("waits.test").messages().is_empty());
 }
 
 #[tokio::test]
