@@ -7,6 +7,7 @@
 mod check;
 mod destination;
 mod egress;
+mod incidents;
 mod invalid;
 mod mta_sts;
 mod network;
@@ -26,6 +27,7 @@ mod watch;
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
+pub use incidents::IncidentsConfig;
 pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::NotifyConfig;
@@ -106,6 +108,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[check]`
     pub check: CheckConfig,
+    /// `[incidents]`
+    pub incidents: IncidentsConfig,
     /// `[watch]`
     pub watch: WatchConfig,
     /// `[[destination]]`
@@ -129,6 +133,7 @@ impl Default for Config {
             notify: NotifyConfig::default(),
             admin: AdminConfig::default(),
             check: CheckConfig::default(),
+            incidents: IncidentsConfig::default(),
             watch: WatchConfig::default(),
             destination: Vec::new(),
             host: Vec::new(),
@@ -504,6 +509,8 @@ impl Config {
         self.dns.check()?;
         self.mta_sts.check()?;
         self.notify.check()?;
+        self.check.check()?;
+        self.incidents.check()?;
         self.watch.check()?;
         together::check(&self.destination)?;
         if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
