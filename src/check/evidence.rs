@@ -285,12 +285,26 @@ pub struct ServerSeen {
     pub cause: Option<Cause>,
     /// Whether TLS came about.
     pub tls: bool,
+    /// What TLS was negotiated to, and what the server offers behind it.
+    #[serde(default)]
+    pub negotiated: Option<NegotiatedTls>,
     /// The certificate of the server, where one was shown.
     #[serde(default)]
     pub certificate: Option<CertificateSeen>,
     /// How long all of it took, in milliseconds.
     #[serde(default)]
     pub took_ms: u64,
+}
+
+/// TLS as it came about with a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NegotiatedTls {
+    /// `TLSv1.3`, `TLSv1.2`.
+    pub version: String,
+    /// The group of the key exchange, by its name.
+    pub group: Option<String>,
+    /// The keywords of the reply to EHLO inside it, as far as delivery has a use for them.
+    pub offers: Vec<String>,
 }
 
 /// A server's certificate.

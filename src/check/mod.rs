@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod first_start;
 pub(crate) mod history;
 mod listed;
+mod negotiated;
 mod observation;
 mod opinions;
 mod port_holder;
@@ -31,7 +32,7 @@ mod text;
 mod verdict;
 mod view;
 
-pub use report::{AddressReport, CauseRow, CheckReport, HostReport, StsReport, TlsaReport, Verdict};
+pub use report::{AddressReport, CauseRow, CheckReport, HostReport, StsReport, StsSource, TlsaReport, Verdict};
 pub use text::{Color, Detail};
 
 use crate::clock::{Clock, Timestamp};
@@ -401,7 +402,7 @@ impl Checker {
             next_hop: route.hop.to_string(),
             hosts_from: known.map(|known| known.resolution.hosts_from),
             mx_security: known.map(|known| known.resolution.mx_security),
-            mta_sts: known.map(|known| view::sts_report(&known.sts, evidence.sts_announced.as_ref())),
+            mta_sts: known.map(|known| view::sts_report(&known.sts, evidence.sts_announced.as_ref(), evidence.at)),
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
             notes: view::private(domain, &route.hop, &self.out.config.dns.private_zones)

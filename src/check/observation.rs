@@ -5,6 +5,7 @@ use super::certificate;
 use super::evidence::{
     CertificateEnd, DeliveryForecast, DnsProbe, ProbeRole, ServerSeen, ShortPatience, Troubled, Whom,
 };
+use super::negotiated;
 use super::report::ShownChain;
 use crate::clock::Timestamp;
 use crate::deliver::driver::{Mailer, Probe};
@@ -105,6 +106,7 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
         ehlo: Vec::new(),
         cause: probe.failure.clone(),
         tls: probe.tls.as_ref().is_some_and(|tls| tls.version().is_some()),
+        negotiated: negotiated::of(probe),
         certificate: probe.certificates.first().and_then(|der| certificate::seen(der, end)),
         took_ms: super::milliseconds(probe.took),
     }

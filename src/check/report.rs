@@ -119,12 +119,24 @@ pub struct StsReport {
     pub mx: Vec<String>,
     /// When it was fetched.
     pub fetched: Option<String>,
+    /// Whether that was for this check.
+    pub source: Option<StsSource>,
     /// The id that the DNS announces now; another than the policy's means that a newer one waits.
     pub announced: Option<String>,
     /// When it expires.
     pub expires: Option<String>,
     /// Why its last refresh failed, if it did.
     pub refresh_failure: Option<String>,
+}
+
+/// Where a policy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StsSource {
+    /// Fetched for this check.
+    Live,
+    /// Kept from earlier (RFC 8461 §3.3).
+    Cache,
 }
 
 /// One MX host.

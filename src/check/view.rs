@@ -2,7 +2,7 @@
 
 use super::evidence::{ShortPatience, UnusableSts};
 use super::observation::ProbedServer;
-use super::report::{AddressReport, CauseRow, HostReport, StsReport, TlsaReport};
+use super::report::{AddressReport, CauseRow, HostReport, StsReport, StsSource, TlsaReport};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::driver::Probe;
@@ -153,7 +153,8 @@ pub(super) const fn is_open(sts: &StsState) -> bool {
     }
 }
 
-pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsReport {
+/// `began` is when the check did: a policy that came since is its own.
+pub(super) fn sts_report(sts: &StsState, announced: Option<&String>, began: Timestamp) -> StsReport {
     match sts {
         StsState::Absent(absent) => StsReport {
             mode: "absent",
@@ -161,6 +162,7 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsRepor
             id: None,
             mx: Vec::new(),
             fetched: None,
+            source: None,
             announced: announced.cloned(),
             expires: None,
             refresh_failure: None,
@@ -171,6 +173,7 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsRepor
             id: policy.id.as_ref().map(ToString::to_string),
             mx: policy.terms.mx.iter().map(ToString::to_string).collect(),
             fetched: Some(policy.fetched_at.rfc3339()),
+            source: Some(if policy.fetched_at >= began { StsSource::Live } else { StsSource::Cache }),
             announced: announced.cloned(),
             expires: Some(policy.expires_at().rfc3339()),
             refresh_failure: policy.refresh_failure.as_ref().map(|failure| failure.sentence.clone()),
