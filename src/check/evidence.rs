@@ -7,6 +7,7 @@
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, ExceptionInForce, PathFailure, Phase, Question};
 use crate::resolve::probe::ProbeResult;
+use crate::text::seconds;
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form. 2: evidence and diagnosis.
@@ -139,10 +140,6 @@ impl ShortPatience {
     pub fn ended_with(self, cause: &Cause) -> bool {
         matches!(cause, Cause::TimedOut { phase, .. } if *phase != Phase::Connect)
     }
-}
-
-fn seconds(milliseconds: u64) -> String {
-    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }
 
 /// A policy (MTA-STS) that is announced and cannot be used (RFC 8461 §3.3).

@@ -43,7 +43,7 @@ use crate::outcome::{Cause, PathFailure, Question};
 use crate::pipeline::outbound::{LastTry, Outbound, PolicyDoubt, RouteFacts, SetupError, Tried};
 use crate::policy::sts::StsState;
 use crate::resolve::TlsaLookup;
-use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
+use crate::resolve::answer::{Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host, ReversePath};
 use crate::smtp::special_use::SpecialUse;
@@ -339,7 +339,12 @@ impl Checker {
         let sts_announced = announced.ok().and_then(Result::ok).map(|id| id.to_string());
         // Where DANE decides nobody asks for the policy; that it is broken is worth knowing all the same.
         let sts = if sts_announced.is_some() { Some(self.out.sts.policy_for(domain).await) } else { None };
-        Aside { queue, sts_announced, sts, tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| text_record(&answer)) }
+        Aside {
+            queue,
+            sts_announced,
+            sts,
+            tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| view::tls_report_record(&answer)),
+        }
     }
 
     async fn probe_all(&self, plan: Result<Vec<Planned>, Cause>) -> Tried<Result<Vec<ProbedServer>, Cause>> {
@@ -436,14 +441,6 @@ struct Aside {
     /// What the domain's policy would say, where it is announced.
     sts: Option<StsState>,
     tlsrpt: Option<String>,
-}
-
-fn text_record(answer: &Answer) -> Option<String> {
-    let Answer::Found(found) = answer else { return None };
-    found.data.iter().find_map(|data| match data {
-        Data::Txt(text) => Some(String::from_utf8_lossy(text).into_owned()).filter(|t| t.starts_with("v=TLSRPTv1")),
-        Data::Address(_) | Data::Mx(..) | Data::Tlsa(_) => None,
-    })
 }
 
 fn milliseconds(duration: Duration) -> u64 {

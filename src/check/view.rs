@@ -14,6 +14,7 @@ use crate::pipeline::outbound::RouteFacts;
 use crate::policy::sts::failure::FetchFailure;
 use crate::policy::sts::{StsAbsent, StsState};
 use crate::policy::{TlsPolicy, dane};
+use crate::resolve::answer::{Answer, Data};
 use crate::resolve::{HostAddresses, MxHost, TlsaLookup, TlsaRecord};
 use crate::route::NextHop;
 use crate::smtp::address::Domain;
@@ -179,6 +180,15 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>, began: Time
             refresh_failure: policy.refresh_failure.as_ref().map(|failure| failure.sentence.clone()),
         },
     }
+}
+
+/// The record that asks for TLS reports (RFC 8460 §3).
+pub(super) fn tls_report_record(answer: &Answer) -> Option<String> {
+    let Answer::Found(found) = answer else { return None };
+    found.data.iter().find_map(|data| match data {
+        Data::Txt(text) => Some(String::from_utf8_lossy(text).into_owned()).filter(|t| t.starts_with("v=TLSRPTv1")),
+        Data::Address(_) | Data::Mx(..) | Data::Tlsa(_) => None,
+    })
 }
 
 /// Whether the domain or its next hop is in a private zone.

@@ -23,7 +23,6 @@ async fn found(lab: LabBuilder, domain: &str, at: impl FnOnce(Timestamp) -> Time
     let checker = Checker::new(config(&lab, folder.path()), clock.clone()).unwrap();
     let report = checker.check(&domain.parse().unwrap()).await;
     let signatures = checker.signatures(&report).await;
-    assert!(!signatures.is_empty(), "the lab signs its zones");
     assert_eq!(heard(lab.mx(domain).unwrap(), "MAIL"), 0, "no mail is sent");
     posture::watched(&report, &signatures, at(clock.now()))
 }

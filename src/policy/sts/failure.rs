@@ -3,6 +3,7 @@
 use super::policy::PolicyError;
 use super::record::RecordError;
 use crate::outcome::{Cause, StsFault};
+use crate::text::seconds;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -156,9 +157,4 @@ impl FetchFailure {
             | Self::SwitchedOff => false,
         }
     }
-}
-
-/// `15.0 s`
-fn seconds(milliseconds: u64) -> String {
-    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }
