@@ -55,6 +55,12 @@ pub fn paragraph(label: &str, text: &str, indent: usize) -> String {
     fill(label, text.split(' '), indent, TERMINAL_WIDTH).into_iter().map(|line| line + "\n").collect()
 }
 
+/// A time in seconds with their tenths: `15.0 s`.
+#[must_use]
+pub fn seconds(milliseconds: u64) -> String {
+    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
+}
+
 /// A number with its noun: `1 message`, `2 messages`.
 #[must_use]
 pub fn counted(number: u64, noun: &str) -> String {

@@ -3,6 +3,7 @@
 
 use super::certificate;
 use super::evidence::{CertificateEnd, ServerSeen};
+use super::negotiated;
 use super::smtp;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -103,7 +104,7 @@ async fn control(out: &Outbound, host: &Domain, clock: &Clock, config: &Config) 
 async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &Clock) -> ServerSeen {
     let (at, hostname) = (clock.now(), out.config.hostname.as_str());
     let (said, probe) = tokio::join!(smtp::look(&*out.network, address, hostname), probe(&out.mailer, host, address));
-    let (cause, certificate) = (probe.failure, probe.certificates.first());
+    let (cause, certificate) = (probe.failure.clone(), probe.certificates.first());
     ServerSeen {
         host: host.to_string(),
         address: address.to_string(),
@@ -112,6 +113,7 @@ async fn control_at(out: &Outbound, host: &Domain, address: SocketAddr, clock: &
         greeting: said.greeting,
         ehlo: said.ehlo,
         tls: cause.is_none() && certificate.is_some(),
+        negotiated: negotiated::of(&probe),
         cause,
         certificate: certificate.and_then(|der| certificate::seen(der, CertificateEnd::Ignored)),
         took_ms: super::milliseconds(probe.took),

@@ -3,7 +3,7 @@
 
 use super::analyse::said;
 use super::evidence::{CertificateEnd, DnsProbe, ServerSeen};
-use super::report::{CauseRow, CheckReport, HostReport, StsReport};
+use super::report::{CauseRow, CheckReport, HostReport, StsReport, StsSource};
 use crate::outcome::{DaneScope, TlsVerdict};
 use crate::resolve::HostsFrom;
 use crate::resolve::probe::ProbeTransport;
@@ -126,7 +126,12 @@ impl StsReport {
                 Some(announced) => format!("the DNS announces {announced} now"),
                 None => "the DNS announces none now".to_owned(),
             };
-            *out += &paragraph("", &format!("fetched {fetched}; {now}"), LABEL_WIDTH);
+            let how = match self.source {
+                Some(StsSource::Live) => "fetched just now,",
+                Some(StsSource::Cache) => "kept, fetched",
+                None => "fetched",
+            };
+            *out += &paragraph("", &format!("{how} {fetched}; {now}"), LABEL_WIDTH);
         }
         if let Some(failure) = &self.refresh_failure {
             *out += &paragraph("", &format!("its last refresh failed: {failure}"), LABEL_WIDTH);

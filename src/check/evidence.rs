@@ -7,6 +7,7 @@
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, ExceptionInForce, PathFailure, Phase, Question};
 use crate::resolve::probe::ProbeResult;
+use crate::text::seconds;
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form. 2: evidence and diagnosis.
@@ -69,6 +70,12 @@ pub struct Evidence {
     /// Why a policy that the domain announces (MTA-STS) is not in force.
     #[serde(default)]
     pub sts_unusable: Option<UnusableSts>,
+    /// How long the policy (MTA-STS) was waited for, where it had not come by then.
+    #[serde(default)]
+    pub sts_slow: Option<ShortPatience>,
+    /// Whether mail depends on a policy (MTA-STS) of which nobody could say what it is.
+    #[serde(default)]
+    pub sts_open: bool,
     /// How long the check took, in milliseconds.
     pub took_ms: u64,
 }
@@ -106,7 +113,7 @@ impl OutsideCheck {
     }
 }
 
-/// How long a reply of a mail server was waited for, where delivery waits longer.
+/// How long something was waited for, where delivery waits longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShortPatience {
     /// By this check, in milliseconds.
@@ -116,6 +123,18 @@ pub struct ShortPatience {
 }
 
 impl ShortPatience {
+    /// `10.0 s`: the time of this check.
+    #[must_use]
+    pub fn waited(self) -> String {
+        seconds(self.check_ms)
+    }
+
+    /// `300.0 s`: the time of delivery.
+    #[must_use]
+    pub fn limit(self) -> String {
+        seconds(self.delivery_ms)
+    }
+
     /// Whether what failed is only this patience: delivery has more (RFC 5321 §4.5.3.2).
     #[must_use]
     pub fn ended_with(self, cause: &Cause) -> bool {
@@ -263,12 +282,26 @@ pub struct ServerSeen {
     pub cause: Option<Cause>,
     /// Whether TLS came about.
     pub tls: bool,
+    /// What TLS was negotiated to, and what the server offers behind it.
+    #[serde(default)]
+    pub negotiated: Option<NegotiatedTls>,
     /// The certificate of the server, where one was shown.
     #[serde(default)]
     pub certificate: Option<CertificateSeen>,
     /// How long all of it took, in milliseconds.
     #[serde(default)]
     pub took_ms: u64,
+}
+
+/// TLS as it came about with a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NegotiatedTls {
+    /// `TLSv1.3`, `TLSv1.2`.
+    pub version: String,
+    /// The group of the key exchange, by its name.
+    pub group: Option<String>,
+    /// The keywords of the reply to EHLO inside it, as far as delivery has a use for them.
+    pub offers: Vec<String>,
 }
 
 /// A server's certificate.

@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod first_start;
 pub(crate) mod history;
 mod listed;
+mod negotiated;
 mod observation;
 mod opinions;
 mod port_holder;
@@ -31,7 +32,7 @@ mod text;
 mod verdict;
 mod view;
 
-pub use report::{AddressReport, CauseRow, CheckReport, HostReport, StsReport, TlsaReport, Verdict};
+pub use report::{AddressReport, CauseRow, CheckReport, HostReport, StsReport, StsSource, TlsaReport, Verdict};
 pub use text::{Color, Detail};
 
 use crate::clock::{Clock, Timestamp};
@@ -42,7 +43,7 @@ use crate::outcome::{Cause, PathFailure, Question};
 use crate::pipeline::outbound::{LastTry, Outbound, PolicyDoubt, RouteFacts, SetupError, Tried};
 use crate::policy::sts::StsState;
 use crate::resolve::TlsaLookup;
-use crate::resolve::answer::{Answer, Data, Freshness, RecordType};
+use crate::resolve::answer::{Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host, ReversePath};
 use crate::smtp::special_use::SpecialUse;
@@ -104,10 +105,11 @@ impl Checker {
         let patient = config.clone();
         let mut config = config;
         config.delivery.reply_timeout = config.delivery.reply_timeout.min(REPLY_PATIENCE);
-        config.mta_sts.fetch_timeout = config.mta_sts.fetch_timeout.min(POLICY_PATIENCE);
         config.dns.timeout = config.dns.timeout.min(DNS_PATIENCE);
         config.dns.deadline = config.dns.deadline.min(LOOK_UP_PATIENCE);
-        Ok(Self { patient: Some(patient), ..Self::patient(config, clock)? })
+        let hurried = Self::patient(config, clock)?;
+        let out = hurried.out.waiting_for_policies_at_most(POLICY_PATIENCE);
+        Ok(Self { out, patient: Some(patient), depth: hurried.depth, outside: None })
     }
 
     /// A checker that waits for everything as long as delivery does.
@@ -147,6 +149,7 @@ impl Checker {
         let (looked, aside) = tokio::join!(Box::pin(self.look_at_all(&route, at)), Box::pin(self.look_aside(domain)));
         let Observed { met, troubled, subject, dns, opinions, servers, looked_again } = looked;
         let outside = self.outside.as_ref().and_then(|theirs| OutsideCheck::of(theirs, domain.as_str()));
+        let policies = met.known.iter().map(|known| &known.sts).chain(&aside.sts);
         let evidence = Evidence {
             version: evidence::VERSION,
             domain: domain.to_string(),
@@ -157,11 +160,12 @@ impl Checker {
             anchors: selfcheck::trusted_tags(config).unwrap_or_default(),
             patience: self.short_patience(),
             looked_again,
-            sts_unusable: met
+            sts_unusable: policies.clone().find_map(view::sts_unusable),
+            sts_slow: policies.clone().find_map(view::sts_slow),
+            sts_open: met
                 .known
                 .as_ref()
-                .and_then(|known| view::sts_unusable(&known.sts))
-                .or_else(|| aside.sts.as_ref().and_then(view::sts_unusable)),
+                .is_some_and(|known| view::is_open(&known.sts) && self.out.depends_on_policy(known)),
             trust_ad: config.dns.mode == DnsMode::TrustAd,
             troubled,
             subject,
@@ -223,6 +227,7 @@ impl Checker {
             config.dns = patient.dns.clone();
         }
         let out = Outbound::for_command(config, self.out.clock.clone()).ok()?;
+        let out = Outbound { sts: Arc::clone(&self.out.sts), ..out };
         let patient = Self { out, depth: self.depth, patient: None, outside: None };
         let known = patient.out.find_out_all(route, TlsRequest::ByPolicy, seed).await;
         let troubled = troubled(&known);
@@ -334,7 +339,12 @@ impl Checker {
         let sts_announced = announced.ok().and_then(Result::ok).map(|id| id.to_string());
         // Where DANE decides nobody asks for the policy; that it is broken is worth knowing all the same.
         let sts = if sts_announced.is_some() { Some(self.out.sts.policy_for(domain).await) } else { None };
-        Aside { queue, sts_announced, sts, tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| text_record(&answer)) }
+        Aside {
+            queue,
+            sts_announced,
+            sts,
+            tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| view::tls_report_record(&answer)),
+        }
     }
 
     async fn probe_all(&self, plan: Result<Vec<Planned>, Cause>) -> Tried<Result<Vec<ProbedServer>, Cause>> {
@@ -397,7 +407,7 @@ impl Checker {
             next_hop: route.hop.to_string(),
             hosts_from: known.map(|known| known.resolution.hosts_from),
             mx_security: known.map(|known| known.resolution.mx_security),
-            mta_sts: known.map(|known| view::sts_report(&known.sts, evidence.sts_announced.as_ref())),
+            mta_sts: known.map(|known| view::sts_report(&known.sts, evidence.sts_announced.as_ref(), evidence.at)),
             level: known.and_then(|known| known.rule.level).map(crate::config::TlsLevel::word),
             exception: known.and_then(|known| known.rule.exception.clone()),
             notes: view::private(domain, &route.hop, &self.out.config.dns.private_zones)
@@ -431,14 +441,6 @@ struct Aside {
     /// What the domain's policy would say, where it is announced.
     sts: Option<StsState>,
     tlsrpt: Option<String>,
-}
-
-fn text_record(answer: &Answer) -> Option<String> {
-    let Answer::Found(found) = answer else { return None };
-    found.data.iter().find_map(|data| match data {
-        Data::Txt(text) => Some(String::from_utf8_lossy(text).into_owned()).filter(|t| t.starts_with("v=TLSRPTv1")),
-        Data::Address(_) | Data::Mx(..) | Data::Tlsa(_) => None,
-    })
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -5,6 +5,7 @@ use super::certificate;
 use super::evidence::{
     CertificateEnd, DeliveryForecast, DnsProbe, ProbeRole, ServerSeen, ShortPatience, Troubled, Whom,
 };
+use super::negotiated;
 use super::report::ShownChain;
 use crate::clock::Timestamp;
 use crate::deliver::driver::{Mailer, Probe};
@@ -105,6 +106,7 @@ fn server_seen(target: &Target, probe: &Probe, at: Timestamp) -> ServerSeen {
         ehlo: Vec::new(),
         cause: probe.failure.clone(),
         tls: probe.tls.as_ref().is_some_and(|tls| tls.version().is_some()),
+        negotiated: negotiated::of(probe),
         certificate: probe.certificates.first().and_then(|der| certificate::seen(der, end)),
         took_ms: super::milliseconds(probe.took),
     }
@@ -126,8 +128,7 @@ fn is_impatience(cause: &Cause, short: Option<ShortPatience>) -> bool {
 
 /// What was waited for in vain, and how long delivery would wait.
 fn slow(cause: &Cause, short: ShortPatience) -> String {
-    let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
-    let (waited, delivery) = (seconds(short.check_ms), seconds(short.delivery_ms));
+    let (waited, delivery) = (short.waited(), short.limit());
     let Cause::TimedOut { peer, phase } = cause else { return cause.sentence() };
     format!(
         "The mail server {peer} is slow: nothing came in {waited} while we were {}; delivery waits up to {delivery}.",

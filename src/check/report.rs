@@ -63,10 +63,12 @@ pub struct ShownChain {
 
 impl CheckReport {
     /// Whether every server takes mail, under every policy, enforced or watched, and without an exception.
+    /// Where nobody could say what a policy demands, that is not known.
     #[must_use]
     pub const fn is_delivered_everywhere(&self) -> bool {
         let delivery = &self.evidence.delivery;
-        delivery.delivers && delivery.cause.is_none() && delivery.watched.is_none() && delivery.exception.is_none()
+        let is_delivered = delivery.delivers && delivery.cause.is_none() && delivery.watched.is_none();
+        is_delivered && delivery.exception.is_none() && !self.evidence.sts_open
     }
 }
 
@@ -117,12 +119,24 @@ pub struct StsReport {
     pub mx: Vec<String>,
     /// When it was fetched.
     pub fetched: Option<String>,
+    /// Whether that was for this check.
+    pub source: Option<StsSource>,
     /// The id that the DNS announces now; another than the policy's means that a newer one waits.
     pub announced: Option<String>,
     /// When it expires.
     pub expires: Option<String>,
     /// Why its last refresh failed, if it did.
     pub refresh_failure: Option<String>,
+}
+
+/// Where a policy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StsSource {
+    /// Fetched for this check.
+    Live,
+    /// Kept from earlier (RFC 8461 §3.3).
+    Cache,
 }
 
 /// One MX host.

@@ -1,7 +1,7 @@
 //! The report of `relay check` for people: the verdict first, in 80 columns; at most 30 lines for
 //! a fault and 8 for a domain in good order. The words carry the meaning without any colour.
 
-use super::report::{CheckReport, HostReport, Verdict};
+use super::report::{CauseRow, CheckReport, HostReport, StsSource, Verdict};
 use crate::outcome::{Side, TlsVerdict};
 use crate::resolve::HostsFrom;
 use crate::text::paragraph;
@@ -50,9 +50,9 @@ impl CheckReport {
         if self.verdict != Verdict::Ok || self.evidence.queue.is_some_and(|queue| queue.messages > 0) {
             out += &paragraph("mail:", &found.mail, LABEL_WIDTH);
         }
-        if let Some(fault) = self.fault.as_ref().filter(|fault| fault.cause != found.word) {
-            let result_type = fault.result_type.filter(|word| *word != fault.cause);
-            let reported = result_type.map_or_else(String::new, |word| format!("; in TLS reports: {word}"));
+        let is_told = |fault: &CauseRow| fault.cause == found.word && reported_as(fault).is_none();
+        if let Some(fault) = self.fault.as_ref().filter(|fault| !is_told(fault)) {
+            let reported = reported_as(fault).map_or_else(String::new, |word| format!("; in TLS reports: {word}"));
             let line = format!("{} {} in log, metrics and relay why{reported}", fault.cause, fault.status);
             out += &paragraph("log:", &line, LABEL_WIDTH);
         }
@@ -125,7 +125,12 @@ impl CheckReport {
         };
         let mut route = format!("{} by {source}", self.next_hop);
         if let Some(sts) = self.mta_sts.as_ref().filter(|sts| sts.absent.is_none()) {
-            route += &format!("; MTA-STS {}", sts.mode);
+            let from = match (sts.source, &sts.fetched) {
+                (Some(StsSource::Live), _) => ", fetched just now".to_owned(),
+                (Some(StsSource::Cache), Some(fetched)) => format!(", kept since {fetched}"),
+                (Some(StsSource::Cache) | None, _) => String::new(),
+            };
+            route += &format!("; MTA-STS {}{from}", sts.mode);
         }
         if self.evidence.tlsrpt.is_some() {
             route += "; wants TLS reports";
@@ -146,6 +151,11 @@ impl CheckReport {
         }
         out
     }
+}
+
+/// The result type of TLS reports (RFC 8460 §4.3), where it is another word than that of the log.
+fn reported_as(fault: &CauseRow) -> Option<&'static str> {
+    fault.result_type.filter(|word| *word != fault.cause)
 }
 
 /// A table keeps its columns; what is too wide for one line is broken as text.

@@ -1,8 +1,8 @@
 //! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
 
-use super::evidence::UnusableSts;
+use super::evidence::{ShortPatience, UnusableSts};
 use super::observation::ProbedServer;
-use super::report::{AddressReport, CauseRow, HostReport, StsReport, TlsaReport};
+use super::report::{AddressReport, CauseRow, HostReport, StsReport, StsSource, TlsaReport};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::driver::Probe;
@@ -11,8 +11,10 @@ use crate::deliver::hello::LargeHello;
 use crate::deliver::{Planned, Target};
 use crate::outcome::{DaneScope, StsFault, TlsVerdict};
 use crate::pipeline::outbound::RouteFacts;
+use crate::policy::sts::failure::FetchFailure;
 use crate::policy::sts::{StsAbsent, StsState};
 use crate::policy::{TlsPolicy, dane};
+use crate::resolve::answer::{Answer, Data};
 use crate::resolve::{HostAddresses, MxHost, TlsaLookup, TlsaRecord};
 use crate::route::NextHop;
 use crate::smtp::address::Domain;
@@ -96,6 +98,7 @@ fn address_report(target: &Target, probe: &Probe) -> AddressReport {
 /// Why a policy that is announced is not in force, or will not be for long (RFC 8461 §3.3, §5.1).
 pub(super) fn sts_unusable(sts: &StsState) -> Option<UnusableSts> {
     match sts {
+        StsState::Absent(StsAbsent::FetchFailed(FetchFailure::Slow { .. })) => None,
         StsState::Absent(StsAbsent::FetchFailed(failure)) => {
             Some(UnusableSts { result_type: failure.result_type().to_owned(), reason: failure.to_string() })
         }
@@ -123,7 +126,36 @@ pub(super) fn sts_unusable(sts: &StsState) -> Option<UnusableSts> {
     }
 }
 
-pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsReport {
+/// That a policy was not waited for to the end, and how long delivery would wait.
+pub(super) const fn sts_slow(sts: &StsState) -> Option<ShortPatience> {
+    match sts {
+        StsState::Absent(
+            StsAbsent::FetchFailed(FetchFailure::Slow { waited_ms, limit_ms })
+            | StsAbsent::Lost { fetch: Some(FetchFailure::Slow { waited_ms, limit_ms }), .. },
+        ) => Some(ShortPatience { check_ms: *waited_ms, delivery_ms: *limit_ms }),
+        StsState::Absent(_) | StsState::Policy(_) => None,
+    }
+}
+
+/// Whether nobody could say what the policy of the domain is.
+pub(super) const fn is_open(sts: &StsState) -> bool {
+    match sts {
+        StsState::Absent(StsAbsent::FetchFailed(failure)) => failure.leaves_open(),
+        StsState::Absent(StsAbsent::Unknown(_) | StsAbsent::Lost { .. }) => true,
+        StsState::Absent(
+            StsAbsent::NoRecord
+            | StsAbsent::UnusableRecord(_)
+            | StsAbsent::ModeNone
+            | StsAbsent::AddressLiteral
+            | StsAbsent::NotNeeded
+            | StsAbsent::SwitchedOff,
+        )
+        | StsState::Policy(_) => false,
+    }
+}
+
+/// `began` is when the check did: a policy that came since is its own.
+pub(super) fn sts_report(sts: &StsState, announced: Option<&String>, began: Timestamp) -> StsReport {
     match sts {
         StsState::Absent(absent) => StsReport {
             mode: "absent",
@@ -131,6 +163,7 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsRepor
             id: None,
             mx: Vec::new(),
             fetched: None,
+            source: None,
             announced: announced.cloned(),
             expires: None,
             refresh_failure: None,
@@ -141,11 +174,21 @@ pub(super) fn sts_report(sts: &StsState, announced: Option<&String>) -> StsRepor
             id: policy.id.as_ref().map(ToString::to_string),
             mx: policy.terms.mx.iter().map(ToString::to_string).collect(),
             fetched: Some(policy.fetched_at.rfc3339()),
+            source: Some(if policy.fetched_at >= began { StsSource::Live } else { StsSource::Cache }),
             announced: announced.cloned(),
             expires: Some(policy.expires_at().rfc3339()),
             refresh_failure: policy.refresh_failure.as_ref().map(|failure| failure.sentence.clone()),
         },
     }
+}
+
+/// The record that asks for TLS reports (RFC 8460 §3).
+pub(super) fn tls_report_record(answer: &Answer) -> Option<String> {
+    let Answer::Found(found) = answer else { return None };
+    found.data.iter().find_map(|data| match data {
+        Data::Txt(text) => Some(String::from_utf8_lossy(text).into_owned()).filter(|t| t.starts_with("v=TLSRPTv1")),
+        Data::Address(_) | Data::Mx(..) | Data::Tlsa(_) => None,
+    })
 }
 
 /// Whether the domain or its next hop is in a private zone.

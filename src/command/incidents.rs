@@ -17,6 +17,9 @@ const MOST_ENDED_SHOWN: usize = 10;
 /// Domains that are named to people; the JSON form has more.
 const MOST_DOMAINS_SHOWN: usize = 10;
 
+/// Where a check of the host came before the mail.
+const NO_MAIL: &str = "no mail is known to have met it";
+
 /// Where the words begin in their line.
 const COLUMN: usize = 13;
 
@@ -99,10 +102,11 @@ fn one(incident: &Incident) -> String {
     if incident.reopened > 0 {
         line("", &format!("it came back {} soon after its end", counted(incident.reopened.into(), "time")));
     }
-    let (domains, messages) = (counted(incident.domain_count, "domain"), counted(incident.messages, "message"));
     let named: Vec<&str> = incident.domains.iter().take(MOST_DOMAINS_SHOWN).map(String::as_str).collect();
     let named = if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) };
-    line("affected", &format!("{messages} to {domains}{named}"));
+    let (domains, messages) = (counted(incident.domain_count, "domain"), counted(incident.messages, "message"));
+    let affected = if incident.has_met_mail() { format!("{messages} to {domains}{named}") } else { NO_MAIL.to_owned() };
+    line("affected", &affected);
     if let OpenedBy::Check(check) = &incident.opened_by {
         line("opened by", &format!("the check \"{check}\" of this host"));
     }

@@ -248,7 +248,9 @@ fn failure_status(failure: &FetchFailure) -> PolicyStatus {
     match failure {
         FetchFailure::NotAnnounced(RecordError::None) | FetchFailure::SwitchedOff => PolicyStatus::None,
         FetchFailure::Dns(cause) => dns_status(cause),
-        FetchFailure::NoRoots { .. } | FetchFailure::Internal { .. } => PolicyStatus::Unknown,
+        FetchFailure::NoRoots { .. } | FetchFailure::Internal { .. } | FetchFailure::Slow { .. } => {
+            PolicyStatus::Unknown
+        }
         FetchFailure::NotAnnounced(_)
         | FetchFailure::NoAddress { .. }
         | FetchFailure::Loopback { .. }

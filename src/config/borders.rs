@@ -58,6 +58,10 @@ pub(super) const BORDERS: &[(&str, Border)] = &[
     ("notify.delay_after", Border::Time(1, YEAR)),
     ("notify.policy_failure_after", Border::Time(1, YEAR)),
     ("notify.return_full_below", Border::Count(0, MOST_RETURNED, "octets")),
+    // The servers of the zone are to notice nothing, and an alarm is to come before the first user's call.
+    ("check.canary_every", Border::Time(MINUTE, HOUR)),
+    // Two that break at once are chance; more than 1000 never come together within minutes.
+    ("incidents.domains", Border::Count(3, 1000, "domains")),
     ("watch.domains", Border::Count(0, 1000, "domains")),
     ("watch.every", Border::Time(HOUR, 30 * DAY)),
     ("destination.*.max_connections", Border::Count(1, MOST_CONNECTIONS, "connections")),

@@ -12,6 +12,7 @@ mod document;
 mod egress;
 pub mod files;
 mod findings;
+mod incidents;
 mod invalid;
 mod key_lines;
 mod mta_sts;
@@ -35,6 +36,7 @@ mod watch;
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
+pub use incidents::IncidentsConfig;
 pub use key_lines::KeyLines;
 pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
@@ -87,6 +89,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[check]`
     pub check: CheckConfig,
+    /// `[incidents]`
+    pub incidents: IncidentsConfig,
     /// `[watch]`
     pub watch: WatchConfig,
     /// `[[destination]]`
@@ -110,6 +114,7 @@ impl Default for Config {
             notify: NotifyConfig::default(),
             admin: AdminConfig::default(),
             check: CheckConfig::default(),
+            incidents: IncidentsConfig::default(),
             watch: WatchConfig::default(),
             destination: Vec::new(),
             host: Vec::new(),

@@ -52,6 +52,11 @@ impl IncidentMetrics {
     pub(crate) fn opened(&self, incident: &Incident) {
         let Incident { id, cause, side, certainty, since, domain_count, messages, reopened, .. } = incident;
         self.total.with_label_values(&[self.label(cause).as_str(), side.word()]).inc();
+        let what = if incident.has_met_mail() {
+            "mail to many domains fails in the same way"
+        } else {
+            "a check of this host fails, and no mail is known to have met it"
+        };
         tracing::error!(
             incident = %id,
             cause,
@@ -62,7 +67,7 @@ impl IncidentMetrics {
             messages,
             reopened,
             detail = incident.sentence,
-            "incident opened: many domains fail in the same way; `relay incidents` says what to do"
+            "incident opened: {what}; `relay incidents` says what to do"
         );
     }
 

@@ -397,7 +397,11 @@ impl Observer {
             tracing::error!(damaged_records, "damaged records; their octets are in the spool under damaged/");
         }
         if let Some(moved_to) = &recovery.state_moved_to {
-            tracing::error!(moved_to = %moved_to.display(), "the state database was damaged and has been rebuilt");
+            tracing::error!(
+                moved_to = %moved_to.display(),
+                "the state database was damaged and has been rebuilt from the messages; what it knew beyond them is gone: the \
+                 story of messages that had ended, and incidents. One that goes on opens again by itself"
+            );
         }
     }
 

@@ -15,13 +15,13 @@ impl SelfCheckMetrics {
         Ok(Self { status: r.gauges("relay_selfcheck_status", help, &["check"])? })
     }
 
-    /// Tells a status; what is well and was well before is not worth a line.
+    /// Tells a status; one that was so before is not worth a line.
     pub(super) fn told(&self, check: &'static str, status: u8, detail: &str) {
         let gauge = self.status.with_label_values(&[check]);
         let before = gauge.get();
         gauge.set(i64::from(status));
         match status {
-            0 if before == 0 => tracing::debug!(check, detail, "self-check"),
+            same if before == i64::from(same) => tracing::debug!(check, detail, "self-check"),
             4 => tracing::debug!(check, detail, "self-check did not look"),
             0 if before == 4 => tracing::info!(check, detail, "self-check is well"),
             0 => tracing::info!(check, detail, "self-check is well again"),

@@ -97,4 +97,17 @@ impl Cause {
             | Self::Expired { .. } => false,
         }
     }
+
+    /// Whether a message had begun when it happened: whoever tries a server without one does not meet it.
+    #[must_use]
+    pub fn is_met_by_messages_alone(&self) -> bool {
+        matches!(
+            self.root(),
+            Self::TimedOut { phase, .. }
+            | Self::ConnectionLost { phase, .. }
+            | Self::ProtocolError { phase, .. }
+            | Self::Rejected { phase, .. }
+                if matches!(phase, Phase::MailFrom | Phase::RcptTo | Phase::Data | Phase::Content | Phase::EndOfData)
+        )
+    }
 }

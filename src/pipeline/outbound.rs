@@ -30,6 +30,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustls::RootCertStore;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why nothing can be found out: one line, with the key to change.
 #[derive(Debug, thiserror::Error)]
@@ -245,6 +246,18 @@ impl Outbound {
         };
         let (resolution, sts) = tokio::try_join!(self.resolve(&route.hop, seed), policy)?;
         Ok(self.facts(route, request, resolution, sts))
+    }
+
+    /// The same for somebody who waits for a policy only so long.
+    #[must_use]
+    pub fn waiting_for_policies_at_most(self, patience: Duration) -> Self {
+        Self { sts: Arc::new(self.sts.waiting_at_most(patience)), ..self }
+    }
+
+    /// Whether what becomes of mail depends on the answer of MTA-STS.
+    #[must_use]
+    pub fn depends_on_policy(&self, facts: &RouteFacts) -> bool {
+        sts_matters(&self.deciding(facts))
     }
 
     fn facts(&self, route: &Route, request: TlsRequest, resolution: Resolution, sts: StsState) -> RouteFacts {

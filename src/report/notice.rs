@@ -6,7 +6,7 @@ use super::form::{field, utf8_item, utf8_paragraph};
 use super::ndr::{addressed, dated, text_part};
 use crate::clock::Timestamp;
 use crate::smtp::address::Mailbox;
-use crate::spool::incident::Incident;
+use crate::spool::incident::{Incident, OpenedBy};
 
 /// Where the values begin in their lines.
 const COLUMN: usize = 16;
@@ -32,7 +32,14 @@ pub(super) fn incident_message(
     let say = |key: &str, values: &[(&str, &str)]| context.texts.say(&format!("incident.{key}"), values);
     let (domains, messages) = (incident.domain_count.to_string(), incident.messages.to_string());
     let since = incident.since.to_second();
-    let text = say("text", &[("domains", &domains), ("messages", &messages), ("since", &since)]);
+    let (subject, text) = match &incident.opened_by {
+        OpenedBy::Check(check) if !incident.has_met_mail() => {
+            ("check_subject", say("check", &[("check", check), ("since", &since)]))
+        }
+        OpenedBy::Check(_) | OpenedBy::Domains => {
+            ("subject", say("text", &[("domains", &domains), ("messages", &messages), ("since", &since)]))
+        }
+    };
     let mut text = utf8_paragraph(&text, 0) + "\r\n";
     let mut item = |label: &str, value: &str| text.push_str(&utf8_item(label, value, COLUMN));
     item("Incident:", &incident.id.to_string());
@@ -47,7 +54,7 @@ pub(super) fn incident_message(
         item("Domains:", &named.join(", "));
     }
     item("Run:", "relay incidents");
-    let header = addressed(context.hostname, to, &say("subject", &[("cause", &incident.cause)]))
+    let header = addressed(context.hostname, to, &say(subject, &[("cause", &incident.cause)]))
         + &dated(&format!("{}.{}.incident@{}", now.0, incident.id, context.hostname), now);
     plain(header, text)
 }

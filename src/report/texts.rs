@@ -46,6 +46,8 @@ const SLOTS: &[(&str, &[&str], &[&str])] = &[
     ("incident", &["reader"], &["since"]),
     ("incident", &["subject"], &["cause"]),
     ("incident", &["text"], &["domains", "messages", "since"]),
+    ("incident", &["check_subject"], &["cause"]),
+    ("incident", &["check"], &["check", "since"]),
     ("next", &["recipient", "address", "help_desk", "waiting"], &[]),
     (
         "notes",

@@ -3,7 +3,8 @@
 //!
 //! "In good order" is what delivery would do: every server of every domain the destination names takes mail,
 //! under the policies that would hold without the weakening. That an answer is slow, or a certificate ends
-//! soon, is worth a warning of `relay check` and keeps no weakening alive. A destination
+//! soon, is worth a warning of `relay check` and keeps no weakening alive; where mail depends on a policy that
+//! nobody could get hold of, the weakening stays. A destination
 //! that names domains by a pattern, or address literals, or certain senders, ends on its day only.
 
 use crate::check::Checker;

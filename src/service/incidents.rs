@@ -43,7 +43,8 @@ pub(crate) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
         if pipeline.incidents.tracker().wants_check(now) {
             aside(&stop, look_at_host(Arc::clone(&pipeline)));
         }
-        let suspicion = pipeline.incidents.tracker().suspicion(now);
+        let suspicious = pipeline.out.config.incidents.domains;
+        let suspicion = pipeline.incidents.tracker().suspicion(suspicious, now);
         if let Some(suspicion) = suspicion {
             aside(&stop, look_at(Arc::clone(&pipeline), suspicion));
         }
@@ -98,7 +99,7 @@ async fn look_at(pipeline: Arc<Pipeline>, suspicion: Suspicion) {
     let report = Box::pin(diagnosed(&pipeline, &suspicion.domain)).await;
     let (now, mut tracker) = (pipeline.out.clock.now(), pipeline.incidents.tracker());
     match report {
-        Some(report) if report.evidence.delivery.cause.is_none() => tracker.is_well(&suspicion),
+        Some(report) if report.evidence.delivery.cause.is_none() => tracker.is_well(&suspicion, now),
         Some(report) => tracker.judged(&suspicion.kind, Some(judgement(&report)), now),
         None => tracker.judged(&suspicion.kind, None, now),
     }

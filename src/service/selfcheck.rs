@@ -17,7 +17,42 @@ const STANDINGS_EVERY: Duration = Duration::from_secs(60);
 /// Looks at this host until `stop`, so that the alarm comes before the first user's call: soon after the
 /// start and after each reload, and every hour.
 pub(in crate::service) async fn watch(pipelines: Pipelines, stop: CancellationToken) {
-    tokio::join!(watch_standings(pipelines.clone(), &stop), watch_host(pipelines, &stop));
+    tokio::join!(
+        watch_standings(pipelines.clone(), &stop),
+        watch_canary(pipelines.clone(), &stop),
+        watch_host(pipelines, &stop)
+    );
+}
+
+/// Five questions now and then: a box on the way to the DNS shows before mail meets it.
+async fn watch_canary(mut pipelines: Pipelines, stop: &CancellationToken) {
+    loop {
+        let pipeline = Arc::clone(&pipelines.borrow_and_update());
+        let config = &pipeline.out.config.check;
+        let (is_named, every) = (config.canary.is_some(), config.canary_every);
+        let time_has_come = async {
+            if is_named {
+                tokio::time::sleep(every).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let reloaded = async {
+            if pipelines.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = reloaded => continue,
+            () = time_has_come => {}
+        }
+        let Some(seen) = stop.run_until_cancelled(Box::pin(selfcheck::look_at_canary(&pipeline.out))).await else {
+            return;
+        };
+        pipeline.observer.self_check(seen.check, seen.number(), &seen.detail);
+    }
 }
 
 async fn watch_standings(pipelines: Pipelines, stop: &CancellationToken) {

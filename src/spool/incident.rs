@@ -198,6 +198,9 @@ pub struct Incident {
     /// When the postmaster was told.
     #[serde(default)]
     pub told: Option<Timestamp>,
+    /// Whether only messages meet it, behind MAIL FROM: then trying a server without one says nothing of its end.
+    #[serde(default)]
+    pub met_by_messages_alone: bool,
 }
 
 impl Incident {
@@ -205,6 +208,12 @@ impl Incident {
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.until.is_none()
+    }
+
+    /// Whether mail is known to have met it: a check of this host may have come first.
+    #[must_use]
+    pub const fn has_met_mail(&self) -> bool {
+        self.domain_count > 0 || self.messages > 0
     }
 
     /// Whether a failure at this moment belongs to it.

@@ -422,6 +422,7 @@ fn incident(id: u64) -> Incident {
         what_to_do: vec!["relay check one.example".into()],
         reopened: 0,
         told: None,
+        met_by_messages_alone: false,
     }
 }
 

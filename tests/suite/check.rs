@@ -1,11 +1,12 @@
 //! `relay check` tells what delivery would do: both are asked about the same domains in the same
 //! world, and their answers are compared. A check never begins a message.
 
-use crate::relay::{World, heard, lab, says, until};
-use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict};
+use crate::relay::{World, expect, heard, lab, says, until};
+use dane_relay::check::{CheckReport, Checker, Color, Detail, StsSource, Verdict, analyse};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
-use dane_relay::lab::{AnswerFault, Certificate, LabBuilder, SignatureFault, StartTls, Tlsa, TroubleAt};
+use dane_relay::lab::sts::spec::PolicyAnswer;
+use dane_relay::lab::{AnswerFault, Certificate, HostSpec, LabBuilder, SignatureFault, StartTls, Tlsa, TroubleAt};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::resolve::{Security, TlsaRecord};
 use hickory_proto::rr::RecordType;
@@ -227,6 +228,26 @@ async fn what_the_check_does_not_wait_for_is_no_fault_and_keeps_no_exception_ali
 }
 
 #[tokio::test]
+async fn rfc8461_3_3_a_policy_host_that_is_slower_than_the_check_is_slow_and_no_fault() {
+    let slow = |answer: PolicyAnswer| answer.delay(Duration::from_secs(18));
+    let lab = lab().domain("waits.test", |d| {
+        d.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(|p| p.mx(&["other.test"]).answer(slow))
+    });
+    let (world, checker) = world(lab).await;
+    let report = check(&checker, "waits.test").await;
+    let (text, found) = (report.text(), &report.diagnosis);
+    assert_eq!((report.verdict, found.word.as_str()), (Verdict::Warning, "slow"), "{text}");
+    assert_eq!(found.certainty, analyse::Certainty::Inconclusive, "{text}");
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("no MTA-STS policy came in 15.0 s; delivery waits up to 60.0 s"), "{text}");
+    assert!(flat.contains("relay check waits.test --patient") && !flat.contains("cannot be used"), "{text}");
+    assert!(!report.is_delivered_everywhere(), "nobody has seen the policy");
+    // Delivery waits for it, and it decides.
+    expect(&world.defers("bob@waits.test").await, "sts-mx-not-listed", "4.4.8");
+    assert!(world.mx("waits.test").messages().is_empty());
+}
+
+#[tokio::test]
 async fn rfc8460_3_the_details_have_the_record_for_reports_and_the_chain() {
     let report_to = "v=TLSRPTv1; rua=mailto:tls@dane.test";
     let lab = lab().domain("dane.test", |d| {
@@ -247,4 +268,87 @@ async fn one_of_two_addresses_is_counted() {
     let report = check(&checker, "half.test").await;
     assert_eq!(report.verdict, Verdict::Warning, "{}", report.text());
     assert!(report.evidence.delivery.sentence.contains("(1 of 2 addresses are good)"), "{}", report.text());
+}
+
+/// STANDARDS O-05: what a check prints of each MX host, and where the policy comes from.
+#[tokio::test]
+async fn o05_the_details_and_the_json_have_all_that_decides_about_a_host() {
+    let lab = lab().domain("all.test", |d| {
+        let text = hickory_proto::rr::rdata::TXT::new(vec!["v=TLSRPTv1; rua=mailto:tls@all.test".to_owned()]);
+        let report_to = hickory_proto::rr::RData::TXT(text);
+        let host = |h: HostSpec| h.tlsa([Tlsa::Fits(3, 1, 1), Tlsa::Misfits(3, 1, 1, 0), Tlsa::Misfits(1, 1, 1, 1)]);
+        d.host(host).mta_sts(|p| p).record("_smtp._tls.all.test", report_to)
+    });
+    let (world, checker) = world(lab).await;
+    let report = check(&checker, "all.test").await;
+    let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let all = report.shown(Detail::Everything, Color::Plain);
+    let address = world.mx("all.test").address().to_string();
+    for words in [
+        "host: 10 mx.all.test, addresses secure, policy dane",
+        "3 TLSA records of",
+        "2 usable, 1 matched:",
+        "TLSv1.3, authenticated by DANE",
+        &format!("cert: {address} shows "),
+        "issued by CN=",
+        "until 2099-01-01",
+        "1 certificate sent",
+        "MTA-STS policy, mode enforce, id 1, until",
+        "fetched just now,",
+        "tlsrpt: v=TLSRPTv1; rua=mailto:tls@all.test",
+    ] {
+        assert!(flat(&all).contains(words), "{words:?} is not in\n{all}");
+    }
+    assert!(flat(&report.text()).contains("MTA-STS enforce, fetched just now; wants TLS reports"), "{}", report.text());
+    let json = serde_json::to_value(&report).unwrap();
+    for (path, value) in [
+        ("/verdict", "ok"),
+        ("/hosts/0/name", "mx.all.test"),
+        ("/hosts/0/security", "secure"),
+        ("/hosts/0/policy", "dane"),
+        ("/mta_sts/source", "live"),
+        ("/evidence/tlsrpt", "v=TLSRPTv1; rua=mailto:tls@all.test"),
+        ("/evidence/servers/0/address", &address),
+        ("/evidence/servers/0/negotiated/version", "TLSv1.3"),
+    ] {
+        assert_eq!(json.pointer(path).and_then(serde_json::Value::as_str), Some(value), "{path} in {json:#}");
+    }
+    assert_eq!(json.pointer("/hosts/0/preference"), Some(&10.into()));
+    assert!(json.pointer("/evidence/servers/0/certificate/not_after").is_some_and(serde_json::Value::is_i64));
+    let tlsa = json.pointer("/hosts/0/tlsa").and_then(serde_json::Value::as_array).unwrap();
+    let states = tlsa.iter().map(|one| (one["usable"].as_bool(), one["matched"].as_bool()));
+    let counts = |usable, matched| states.clone().filter(|one| *one == (Some(usable), Some(matched))).count();
+    assert_eq!((counts(true, true), counts(true, false), counts(false, false)), (1, 1, 1));
+    // The next one finds the policy where the first has kept it.
+    let again = check(&checker, "all.test").await;
+    let since = again.mta_sts.as_ref().and_then(|sts| sts.fetched.clone()).unwrap();
+    assert_eq!(again.mta_sts.as_ref().and_then(|sts| sts.source), Some(StsSource::Cache));
+    assert!(flat(&again.text()).contains(&format!("MTA-STS enforce, kept since {since}")), "{}", again.text());
+}
+
+/// STANDARDS O-08: the words of TLS reports (RFC 8460 §4.3), where those of the log are others, too.
+#[tokio::test]
+async fn o08_a_check_says_the_result_type_of_tls_reports() {
+    let lab = lab()
+        .domain("notls.test", |d| d.host(|h| h.starttls(StartTls::NotOffered)))
+        .domain("mismatch.test", |d| d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])))
+        .domain("unlisted.test", |d| {
+            d.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(|p| p.mx(&["other.unlisted.test"]))
+        });
+    let (_world, checker) = world(lab).await;
+    for (domain, cause, result_type) in [
+        ("notls.test", "starttls-not-supported", "starttls-not-supported"),
+        ("mismatch.test", "tlsa-invalid", "tlsa-invalid"),
+        ("unlisted.test", "sts-mx-not-listed", "validation-failure"),
+    ] {
+        let report = check(&checker, domain).await;
+        let (text, fault) = (report.text(), report.fault.as_ref().unwrap());
+        assert_eq!((fault.cause, fault.result_type), (cause, Some(result_type)), "{text}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["fault"]["result_type"], result_type, "{json:#}");
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let is_said =
+            flat.contains(cause) && (cause == result_type || flat.contains(&format!("in TLS reports: {result_type}")));
+        assert!(is_said, "{text}");
+    }
 }

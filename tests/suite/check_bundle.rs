@@ -2,15 +2,17 @@
 //! is refused when one octet is another.
 
 use crate::relay::{config, lab};
-use dane_relay::check::Checker;
 use dane_relay::check::bundle::{Bundle, BundleError, Verified, verify};
+use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::{Clock, Timestamp};
+use dane_relay::config::Config;
 use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::dns::world::AnchorForm;
 use dane_relay::lab::{AnswerFault, Lab, LabBuilder, SignatureFault};
 use dane_relay::resolve::dnssec::Anchors;
 use data_encoding::BASE64;
 use hickory_proto::rr::RecordType;
+use std::path::Path;
 
 struct Made {
     lab: Lab,
@@ -68,6 +70,10 @@ async fn what_a_check_saw_is_proven_elsewhere_without_the_network() {
     }
     assert!(verified.proven.iter().any(|line| line.contains("fits the certificate at depth 0")), "{text}");
     assert!(verified.stated.iter().any(|line| line.contains("said at") && line.contains("220 ")), "{text}");
+    // What was agreed inside TLS is the word of whoever made it, as what was said in clear is.
+    let inside = verified.stated.iter().find(|line| line.contains("negotiated TLSv1.3 with ")).expect(&text);
+    assert!(inside.contains("offers behind it: ") && inside.contains("8BITMIME"), "{text}");
+    assert_eq!(bundle.unproven, Vec::<String>::new());
     assert_eq!(Bundle::from_file(file.as_bytes()).unwrap(), bundle);
 }
 
@@ -167,4 +173,25 @@ async fn the_probes_of_a_fault_are_in_it_with_times_and_ports_and_no_message() {
     let anchors = Anchors::parse(&lab.world().trust_anchor(AnchorForm::Ds).unwrap()).unwrap();
     let verified = verify(bundle.to_file().unwrap().as_bytes(), &anchors, Clock::system().now()).unwrap();
     assert!(verified.stated.iter().any(|line| line.contains(report.verdict.word())), "{}", verified.text());
+}
+
+#[tokio::test]
+async fn rfc7646_what_is_in_a_private_zone_is_said_not_to_be_validated() {
+    let lab = lab().domain("corp.test", |d| d).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&lab, folder.path());
+    let zones = format!("[dns]\nprivate_zones = [{{ zone = \"corp.test\", servers = [\"{}\"] }}]", lab.dns().address());
+    config.dns.private_zones = Config::parse(&zones, Path::new("suite.toml")).unwrap().dns.private_zones;
+    let checker = Checker::new(config, Clock::system()).unwrap();
+    let report = checker.check(&"corp.test".parse().unwrap()).await;
+    assert_eq!(report.verdict, Verdict::Ok, "{}", report.text());
+    let bundle = checker.bundle(&report).await;
+    assert_eq!(bundle.dns, [], "nothing is claimed of it");
+    let anchors = Anchors::parse(&lab.world().trust_anchor(AnchorForm::Ds).unwrap()).unwrap();
+    let verified = verify(bundle.to_file().unwrap().as_bytes(), &anchors, Clock::system().now()).unwrap();
+    for question in ["corp.test. MX", "mx.corp.test. A", "mx.corp.test. TLSA"] {
+        let line = verified.stated.iter().find(|line| line.starts_with("not validated: ") && line.contains(question));
+        assert!(line.is_some_and(|line| line.contains("in a private zone")), "{question}: {}", verified.text());
+    }
+    assert!(verified.proven.is_empty(), "{}", verified.text());
 }

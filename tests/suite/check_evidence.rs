@@ -246,3 +246,36 @@ fn a_comparison_says_on_which_side_the_cause_is() {
     assert!(compare(&inside, &inside).contains("Both meet the same fault"));
     assert!(compare(&outside, &outside).contains("good order"));
 }
+
+#[test]
+fn there_is_no_advice_about_dane_of_a_domain_of_which_nobody_has_seen_any() {
+    let seen = analyse(&evidence("count-filter"));
+    assert!(seen.do_not.as_ref().is_some_and(|words| words.contains("DANE")), "{seen:#?}");
+    let unseen = changed("count-filter", |e| {
+        e.delivery.tlsa.clear();
+        e.outside = None;
+        for probe in probes(e, |probe| probe.role == ProbeRole::Subject) {
+            probe.seen.records = 0;
+        }
+    });
+    assert_eq!(unseen.do_not, None, "{unseen:#?}");
+    let said = [unseen.bridge, unseen.advice].into_iter().flatten().collect::<String>();
+    assert!(!said.contains("DANE"), "{said}");
+}
+
+#[test]
+fn no_bridge_is_advised_that_the_configuration_has_already() {
+    let encrypted = |e: &Evidence| {
+        let mut references = e.dns.iter().filter(|probe| probe.whom == Whom::Reference);
+        references.find(|probe| probe.server.starts_with("tls://")).map(|probe| probe.server.clone()).unwrap()
+    };
+    let reference = encrypted(&evidence("count-filter"));
+    let bridge = |e: Diagnosis| e.bridge.unwrap_or_default();
+    assert!(bridge(analyse(&evidence("count-filter"))).contains(&reference));
+    let with_it = bridge(changed("count-filter", |e| e.upstreams.push(reference.clone())));
+    assert!(!with_it.contains(&reference), "{with_it}");
+    let with_both = bridge(changed("count-filter", |e| {
+        e.upstreams.extend([reference.clone(), "authoritative".to_owned()]);
+    }));
+    assert_eq!(with_both, "", "nothing is left to advise");
+}

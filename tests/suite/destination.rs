@@ -10,6 +10,7 @@ use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, Destination};
 use dane_relay::lab::mx::client::SmtpClient;
+use dane_relay::lab::sts::spec::{PolicyAnswer, PolicyHostManner};
 use dane_relay::lab::{Certificate, HostSpec, LabBuilder, StartTls, Tlsa, TroubleAt};
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::pipeline::outbound::Outbound;
@@ -17,6 +18,7 @@ use dane_relay::service::exceptions;
 use dane_relay::service::start;
 use dane_relay::smtp::reply::Reply;
 use std::path::Path;
+use std::time::Duration;
 
 fn destinations(text: &str) -> Vec<Destination> {
     Config::parse(text, Path::new("suite.toml")).unwrap().destination
@@ -124,6 +126,26 @@ async fn an_exception_ends_when_the_domain_is_found_clean_and_not_before() {
     assert!(broken.exception.is_some(), "{}", broken.text());
     let repaired = checker.check(&"repaired.test".parse().unwrap()).await;
     assert_eq!((repaired.exception, repaired.verdict), (None, Verdict::Ok));
+}
+
+/// Slowness decides nothing about an exception: what comes in the time of delivery counts, and what has
+/// not come by then leaves open what the policy demands.
+#[tokio::test]
+async fn rfc8461_3_3_slowness_neither_ends_an_exception_nor_keeps_it_alive() {
+    let issued = |h: HostSpec| h.certificate(Certificate::Issued);
+    let hangs = |answer: PolicyAnswer| answer.manner(PolicyHostManner::Hang);
+    let lab = lab()
+        .domain("slow.test", |d| d.plain().host(issued).mta_sts(|p| p.answer(|a| a.delay(Duration::from_secs(1)))))
+        .domain("hangs.test", |d| d.plain().host(issued).mta_sts(|p| p.mx(&["another.test"]).answer(hangs)))
+        .domain("dane.test", |d| d.mta_sts(|p| p.answer(hangs)));
+    let rules = ["slow.test", "hangs.test", "dane.test"].map(|domain| weakened(domain, "report_only = true")).concat();
+    let (world, mut config) = world(lab, &rules).await;
+    config.mta_sts.fetch_timeout = Duration::from_secs(3);
+    world.mx("slow.test").delay(TroubleAt::Connect, Duration::from_secs(1));
+    let out = Outbound::for_command(config, Clock::system()).unwrap();
+    exceptions::end_needless(&out).await.unwrap();
+    let over = out.exceptions_now().over.into_iter().map(|exception| exception.domains).collect::<Vec<_>>();
+    assert_eq!(over, ["slow.test", "dane.test"], "and where DANE decides the policy is not waited for");
 }
 
 #[tokio::test]

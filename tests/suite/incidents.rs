@@ -1,15 +1,15 @@
 //! Many domains that fail alike are one incident of one side: it opens and closes by itself, with the
 //! timers of service, and everybody is told once.
 
-use crate::relay::{PATIENCE, SENDER, World, content, hand_in, lab, metrics, within};
+use crate::relay::{PATIENCE, SENDER, World, content, hand_in, heard, lab, metrics, says, within};
 use dane_relay::command::incidents;
 use dane_relay::command::why;
 use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::QueueId;
-use dane_relay::lab::LabBuilder;
 use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::lab::story::stage::canary_zone;
+use dane_relay::lab::{LabBuilder, TroubleAt};
 use dane_relay::outcome::{Certainty, Side};
 use dane_relay::service::start::Relay;
 use dane_relay::spool::incident::{Incident, IncidentEnd, OpenedBy};
@@ -151,6 +151,35 @@ fn lab_is_clean(world: &World) {
 }
 
 #[tokio::test]
+async fn an_incident_that_only_messages_meet_stays_open_until_mail_goes_out() {
+    let listed = "451 4.7.1 Service unavailable; client host [127.0.0.1] blocked using a blocklist";
+    let lab = (0..5)
+        .fold(lab(), |lab, nth| lab.domain(&partner(nth), |d| d.host(|h| h.trouble(TroubleAt::Rcpt, says(listed)))));
+    let mut spool = None;
+    let world = World::with(lab, |_lab, config| spool = Some(config.spool.clone())).await;
+    let spool = spool.unwrap();
+    for nth in 0..5 {
+        let to = format!("bob@{}", partner(nth));
+        hand_in(world.smtp(), SENDER, &[&to], content(&to).as_bytes()).await;
+    }
+    let opened = within_a_minute(|| async { known(&spool).await.pop() }, "an incident").await;
+    assert_eq!((opened.side, opened.met_by_messages_alone), (Side::Here, true), "{opened:#?}");
+    // Up to MAIL FROM all is well, and that for longer than it takes to try it twice.
+    let one_of_them = partner(0);
+    within_a_minute(|| async { (heard(world.mx(&one_of_them), "RCPT") > 60).then_some(()) }, "more attempts").await;
+    let ongoing = known(&spool).await;
+    assert!(ongoing.len() == 1 && ongoing[0].is_open() && ongoing[0].reopened == 0, "{ongoing:#?}");
+    (0..5).for_each(|nth| world.mx(&partner(nth)).trouble(TroubleAt::Rcpt, None));
+    let closed = within_a_minute(
+        || async { known(&spool).await.into_iter().find(|incident| !incident.is_open()) },
+        "the end of the incident",
+    )
+    .await;
+    let by_mail = [Some(IncidentEnd::Recovered), Some(IncidentEnd::Delivered)].contains(&closed.ended);
+    assert!(closed.id == opened.id && by_mail && closed.reopened == 0, "{closed:#?}");
+}
+
+#[tokio::test]
 async fn an_incident_survives_a_restart_and_closes_after_it() {
     let lab = partners(3).start().await.unwrap();
     lab.dns().set_path([BOX]);
@@ -198,4 +227,36 @@ async fn a_check_of_this_host_that_fails_opens_one_without_any_mail_and_it_ends_
     .await;
     assert_eq!((closed.id, closed.ended), (opened.id, Some(IncidentEnd::CheckPassed)));
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_box_that_the_canary_meets_is_an_incident_long_before_the_next_look_at_this_host() {
+    let lab = lab().domain(CANARY, canary_zone).start().await.unwrap();
+    let mut spool = None;
+    let world = World::beside(lab, |_lab, config| {
+        config.dns.timeout = Duration::from_millis(500);
+        config.check.canary = Some(CANARY.parse().unwrap());
+        config.check.canary_every = Duration::from_millis(500);
+        config.postmaster = Some("postmaster@office.test".parse().unwrap());
+        spool = Some(config.spool.clone());
+    })
+    .await;
+    let spool = spool.unwrap();
+    // The look at the host is over, and the next one is an hour away.
+    let looked = || async { world.metrics().await.contains_key("relay_selfcheck_status{check=\"spf\"}").then_some(()) };
+    within_a_minute(looked, "the first look at this host").await;
+    assert_eq!(known(&spool).await, []);
+    world.lab.dns().set_path([BOX]);
+    let opened = within_a_minute(|| async { known(&spool).await.pop() }, "an incident").await;
+    assert_eq!((&opened.opened_by, opened.side), (&OpenedBy::Check("canary".into()), Side::Path), "{opened:#?}");
+    assert!(incidents::text(&[opened]).contains("no mail is known to have met it"));
+    let inbox = world.mx("office.test");
+    let mail = within_a_minute(|| async { inbox.messages().first().map(text_of) }, "the mail to the postmaster").await;
+    assert!(mail.contains("The check \"canary\"") && !mail.contains("0 domains"), "{mail}");
+    lab_is_clean(&world);
+    within_a_minute(
+        || async { known(&spool).await.into_iter().find(|incident| !incident.is_open()) },
+        "the end of the incident",
+    )
+    .await;
 }

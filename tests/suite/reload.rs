@@ -487,3 +487,25 @@ async fn other_domains_are_watched_as_the_configuration_says_now() {
     world.reload().await;
     until(async || (world.metric("relay_watch_domains").await > 0.0).then_some(()), "a domain to be watched").await;
 }
+
+#[tokio::test]
+async fn as_many_domains_are_an_incident_as_the_configuration_says_now() {
+    let lab = (0..4).fold(lab().domain("good.test", |d| d), |lab, nth| {
+        lab.domain(&format!("down{nth}.test"), |d| d.host(|h| h.down()))
+    });
+    let world = Configured::with(lab, |text| text + "[incidents]\ndomains = 1000\n").await;
+    world.mail("bob@good.test").await;
+    world.arrives("good.test", 1).await;
+    for nth in 0..4 {
+        world.mail(&format!("bob@down{nth}.test")).await;
+    }
+    let open = async || {
+        let named = |name: &&String| name.starts_with("relay_incidents_open");
+        metrics(world.relay.admin).await.keys().any(|name| named(&name)).then_some(())
+    };
+    until(async || (world.deferrals("connect-failed").await >= 8.0).then_some(()), "mail to fail").await;
+    assert_eq!(open().await, None);
+    world.write(|text| text.replace("domains = 1000", "domains = 3"));
+    world.reload().await;
+    until(open, "an incident").await;
+}

@@ -80,10 +80,11 @@ const KINDS: &[(&str, &[&str])] = &[
     ),
     ("the_admin_port_moves", &["[admin] listen"]),
     ("other_domains_are_watched_as_the_configuration_says_now", &["[watch] domains", "[watch] every"]),
+    ("as_many_domains_are_an_incident_as_the_configuration_says_now", &["[incidents] domains"]),
     // Commands read them themselves; the relay uses them for its self-check, by what it has taken over.
     (
         "a_reload_that_says_nothing_about_sessions_dismisses_nobody",
-        &["[check] canary", "[check] references", "[check] controls"],
+        &["[check] canary", "[check] canary_every", "[check] references", "[check] controls"],
     ),
     (
         "rules_for_destinations_hold_for_the_next_attempt_of_what_waits",

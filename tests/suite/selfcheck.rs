@@ -1,18 +1,22 @@
 //! `relay check --self`: each of its checks fails by a real fault, and no other with it but those
 //! that must (RFC 4034 §3.1.5, RFC 5011 §2, RFC 1034).
 
-use crate::relay::{config, lab};
-use dane_relay::check::Verdict;
+use crate::relay::{config, lab, says};
 use dane_relay::check::selfcheck::{self, SelfCheck};
+use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::{Clock, Timestamp};
-use dane_relay::config::{Config, TrustAnchorSource, Upstream};
+use dane_relay::config::{Config, Destination, TrustAnchorSource, Upstream};
 use dane_relay::lab::dns::plan::{KeySpec, Role};
 use dane_relay::lab::dns::server::PathFault;
-use dane_relay::lab::{AnswerFault, Block, KeyAlgorithm, Lab, LabBuilder, SignatureFault, SigningPlan};
+use dane_relay::lab::{
+    AnswerFault, Block, HostSpec, KeyAlgorithm, Lab, LabBuilder, SignatureFault, SigningPlan, StartTls, TroubleAt,
+};
 use dane_relay::pipeline::outbound::Outbound;
-use hickory_proto::rr::rdata::{A, AAAA, PTR};
+use dane_relay::policy::sts::StsState;
+use hickory_proto::rr::rdata::{A, AAAA, PTR, TXT};
 use hickory_proto::rr::{Name, RData};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -242,5 +246,95 @@ async fn rfc1034_every_address_that_mail_leaves_from_is_to_have_a_name_that_lead
         let seen = selfcheck::reverse_dns(&out, &addresses).await;
         assert_eq!(seen.status, status, "{seen:?}");
         assert!(seen.detail.contains(words), "{seen:?}");
+    }
+}
+
+/// A destination whose mail goes to the host of another domain of the lab.
+fn to(host: &Host, domain: &str, more: &str) -> Vec<Destination> {
+    let port = host.lab.port();
+    let text = format!("[[destination]]\ndomains = [\"far.example\"]\nnext_hop = \"mx.{domain}:{port}\"\n{more}\n");
+    Config::parse(&text, Path::new("suite.toml")).unwrap().destination
+}
+
+#[tokio::test]
+async fn a_next_hop_that_refuses_or_lacks_the_tls_it_needs_is_a_fault() {
+    let without_tls = |h: HostSpec| h.starttls(StartTls::NotOffered);
+    let lab = lab()
+        .domain("control.test", |d| d)
+        .domain("hop.test", |d| d)
+        .domain("clear.test", |d| d.host(without_tls))
+        .domain("closed.test", |d| d.host(|h| h.trouble(TroubleAt::Connect, says("554 5.7.1 not from you"))))
+        .domain("down.test", |d| d.host(|h| h.down()));
+    let mut host = Host::of(lab).await;
+    for (domain, more, status, words) in [
+        ("hop.test", "tls = \"encrypt\"", Verdict::Ok, "answers with TLSv1.3 and offers "),
+        ("clear.test", "", Verdict::Ok, "answers without TLS and offers "),
+        ("clear.test", "tls = \"encrypt\"", Verdict::Fault, "sends nothing there in clear text"),
+        ("closed.test", "", Verdict::Fault, "554 5.7.1 not from you"),
+        ("down.test", "", Verdict::Fault, "mx.down.test"),
+        ("nowhere.test", "", Verdict::Fault, "mx.nowhere.test"),
+    ] {
+        host.config.destination = to(&host, domain, more);
+        let (found, said) = host.says("next-hops").await;
+        assert!(found == status && said.contains(words), "{domain} {more}: {found:?} {said}");
+    }
+}
+
+#[tokio::test]
+async fn rfc8461_3_3_a_policy_host_whose_port_is_closed_from_here_is_a_warning() {
+    let lab = lab().domain("control.test", |d| d).domain("kept.test", |d| d.plain().mta_sts(|p| p));
+    let host = Host::of(lab).await;
+    let out = Outbound::for_command(host.config.clone(), host.clock.clone()).unwrap();
+    let kept = out.sts.policy_for(&"kept.test".parse().unwrap()).await;
+    assert!(matches!(kept, StsState::Policy(_)), "{kept:?}");
+    let (status, said) = host.says("policy-host").await;
+    assert!(status == Verdict::Ok && said.contains("mta-sts.kept.test"), "{said}");
+    host.lab.policy_host("kept.test").unwrap().switch_off().await;
+    let (status, said) = host.says("policy-host").await;
+    assert!(status == Verdict::Warning && said.contains("mta-sts.kept.test"), "{said}");
+}
+
+#[tokio::test]
+async fn rfc7208_the_relays_own_name_and_the_spf_of_its_domains_are_held_against_where_mail_leaves() {
+    let text = |text: &str| RData::TXT(TXT::new(vec![text.to_owned()]));
+    let lab = Lab::builder()
+        .domain("office.test", |d| {
+            d.null_mx()
+                .record("mail.office.test", RData::A(A("192.0.2.25".parse().unwrap())))
+                .record("office.test", text("v=spf1 ip4:192.0.2.25 -all"))
+        })
+        .domain("silent.test", |d| d.null_mx())
+        .start()
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&lab, folder.path());
+    config.hostname = "mail.office.test".parse().unwrap();
+    for (domain, egress, name, spf, words) in [
+        ("office.test", "192.0.2.25", Verdict::Ok, Verdict::Ok, "lets mail leave from 192.0.2.25"),
+        ("office.test", "192.0.2.26", Verdict::Warning, Verdict::Fault, "forbids mail from 192.0.2.26 (-all)"),
+        ("silent.test", "192.0.2.25", Verdict::Ok, Verdict::Warning, "has no SPF record"),
+    ] {
+        config.listen.sender_domains = vec![domain.parse().unwrap()];
+        let checker = Checker::new(config.clone(), Clock::system()).unwrap();
+        let looked = checker.look_before_first_start(&[egress.parse().unwrap()]).await;
+        let of = |check: &str| looked.checks.iter().find(|one| one.check == check).unwrap().clone();
+        assert_eq!((of("forward-name").status, of("spf").status), (name, spf), "{:#?}", looked.checks);
+        assert!(of("spf").detail.contains(words), "{:?}", of("spf"));
+    }
+}
+
+#[tokio::test]
+async fn an_exception_that_ends_soon_is_a_warning() {
+    let mut host = Host::new().await;
+    host.config.destination = to(&host, "control.test", "tls = \"off\"\nreason = \"old\"\nuntil = 2099-06-30");
+    let end = host.config.destination[0].until.unwrap().end();
+    for (days, status, words) in [
+        (30, Verdict::Ok, "1 in force, none ends within 14 days"),
+        (10, Verdict::Warning, "that of far.example ends in 10 days"),
+    ] {
+        host.clock = Clock::manual(Timestamp(end.0 - days * 86_400_000));
+        let (found, said) = host.says("exceptions").await;
+        assert!(found == status && said.contains(words), "{days}: {said}");
     }
 }

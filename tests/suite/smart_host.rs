@@ -2,11 +2,13 @@
 //! whose mail goes there (RFC 4954, RFC 8314).
 
 use crate::relay::{SENDER, World, expect, lab};
+use dane_relay::check::selfcheck;
 use dane_relay::check::{Checker, Verdict};
 use dane_relay::clock::Clock;
 use dane_relay::config::Config;
 use dane_relay::lab::{Certificate, Lab, LabBuilder, StartTls};
 use dane_relay::outcome::{Cause, Side};
+use dane_relay::pipeline::outbound::Outbound;
 use data_encoding::BASE64;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{WebPkiClientVerifier, danger::ClientCertVerifier};
@@ -292,6 +294,12 @@ async fn rfc8314_3_3_tls_comes_with_the_first_octet_where_the_operator_says_so()
     assert_eq!(beside.world.delivers("eve@far.example").await.tls, "webpki");
     assert_eq!((beside.host.contacts().len(), beside.host.last().messages), (1, 2));
     assert_eq!(beside.check().await.verdict, Verdict::Ok);
+    // The look at the own host begins as delivery does, and logs in nowhere.
+    let out = Outbound::for_command(beside.config.clone(), Clock::system()).unwrap();
+    let seen = selfcheck::look(&out).await;
+    let hops = seen.iter().find(|one| one.check == "next-hops").unwrap();
+    assert!(hops.status == Verdict::Ok && hops.detail.contains("answers with TLSv1.3"), "{hops:?}");
+    assert_eq!(beside.host.last().login, None);
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use dane_relay::check::posture::{self, PostureKind};
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::command::what_if;
 use dane_relay::config::Config;
+use dane_relay::lab::sts::spec::StsSpec;
 use dane_relay::lab::{Certificate, LabBuilder};
+use dane_relay::pipeline::outbound::Outbound;
 use dane_relay::spool::open_ledger;
 use std::time::Duration;
 
@@ -21,7 +23,6 @@ async fn found(lab: LabBuilder, domain: &str, at: impl FnOnce(Timestamp) -> Time
     let checker = Checker::new(config(&lab, folder.path()), clock.clone()).unwrap();
     let report = checker.check(&domain.parse().unwrap()).await;
     let signatures = checker.signatures(&report).await;
-    assert!(!signatures.is_empty(), "the lab signs its zones");
     assert_eq!(heard(lab.mx(domain).unwrap(), "MAIL"), 0, "no mail is sent");
     posture::watched(&report, &signatures, at(clock.now()))
 }
@@ -63,6 +64,58 @@ async fn one_of_several_addresses_with_another_certificate_is_named() {
     let watched = found(lab, "partner.test", |now| now).await;
     assert_eq!(kinds(&watched), [PostureKind::AddressDiffers], "{watched:#?}");
     assert!(watched.findings[0].detail.contains("is good at another address"), "{watched:#?}");
+}
+
+/// The end of the lab's certificates: 2099-01-01.
+const CERTIFICATES_END: Timestamp = Timestamp(4_070_908_800_000);
+
+fn days_before_the_end(days: i64) -> Timestamp {
+    Timestamp(CERTIFICATES_END.0 - days * 86_400_000)
+}
+
+fn with_policy(of: impl FnOnce(StsSpec) -> StsSpec) -> LabBuilder {
+    lab().domain("partner.test", |d| d.plain().host(|h| h.certificate(Certificate::Issued)).mta_sts(of))
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_is_named_two_weeks_before_where_somebody_looks_at_it() {
+    for (days, expected) in [(13, true), (15, false)] {
+        let watched = found(with_policy(|p| p), "partner.test", |_now| days_before_the_end(days)).await;
+        assert_eq!(kinds(&watched).contains(&PostureKind::CertificateEnds), expected, "{days}: {watched:#?}");
+    }
+    // By DANE-EE nobody looks (RFC 7671 §5.1).
+    let watched = found(sound(), "partner.test", |_now| days_before_the_end(13)).await;
+    assert!(!kinds(&watched).contains(&PostureKind::CertificateEnds), "{watched:#?}");
+}
+
+#[tokio::test]
+async fn rfc7671_8_1_records_that_fit_the_present_key_alone_are_named_before_the_next_one() {
+    for (spare, expected) in [(0, true), (1, false)] {
+        let lab = lab().domain("partner.test", |d| d.host(|h| h.and_misfits(spare)));
+        let watched = found(lab, "partner.test", |_now| days_before_the_end(13)).await;
+        assert_eq!(kinds(&watched).contains(&PostureKind::TlsaWithoutNextKey), expected, "{spare}: {watched:#?}");
+    }
+}
+
+#[tokio::test]
+async fn rfc8461_4_1_a_host_that_the_policy_does_not_list_is_named() {
+    let watched = found(with_policy(|p| p.mx(&["old.partner.test"])), "partner.test", |now| now).await;
+    assert_eq!(kinds(&watched), [PostureKind::HostNotInPolicy], "{watched:#?}");
+    assert!(posture::letter(&watched).contains("mx.partner.test"), "{}", posture::letter(&watched));
+}
+
+#[tokio::test]
+async fn rfc8461_3_3_a_policy_that_nobody_can_use_is_named_by_the_watch_of_a_running_relay() {
+    let lab =
+        with_policy(|p| p.raw("\u{feff}version: STSv1\r\nmode: enforce\r\nmx: mx.partner.test\r\nmax_age: 86400\r\n"));
+    let lab = lab.start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // As the watch does it: by what delivery finds out, and nothing besides.
+    let out = Outbound::for_command(config(&lab, folder.path()), Clock::system()).unwrap();
+    let report = Checker::over(out).check(&"partner.test".parse().unwrap()).await;
+    let watched = posture::watched(&report, &[], Clock::system().now());
+    assert_eq!(kinds(&watched), [PostureKind::PolicyUnusable], "{watched:#?}");
+    assert!(!watched.findings[0].detail.contains("http"), "{watched:#?}");
 }
 
 #[tokio::test]

@@ -71,9 +71,10 @@ impl DnsCase<'_> {
             return finding;
         }
         let works = |line: &&ServerProbes<'_>| line.subject_records().is_some() && line.whom != Whom::Upstream;
-        let encrypted = self.lines.iter().filter(works).find(|line| !line.is_clear());
-        let authority = self.lines.iter().filter(works).any(|line| line.whom == Whom::Authority);
         // What is configured already is no way round.
+        let is_new = |line: &&ServerProbes<'_>| self.evidence.upstreams.iter().all(|upstream| *upstream != line.server);
+        let encrypted = self.lines.iter().filter(works).filter(is_new).find(|line| !line.is_clear());
+        let authority = self.lines.iter().filter(works).any(|line| line.whom == Whom::Authority);
         let is_configured = |is: fn(&str) -> bool| self.evidence.upstreams.iter().any(|upstream| is(upstream));
         let authority = authority && !is_configured(|upstream| upstream == "authoritative");
         if encrypted.is_none() && !authority && is_configured(is_encrypted) {

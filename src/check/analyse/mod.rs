@@ -92,6 +92,7 @@ pub fn analyse(evidence: &Evidence) -> Diagnosis {
         .or_else(|| bogus::changed_here(evidence))
         .or_else(|| mail::find(evidence))
         .or_else(|| slow::unusable_policy(evidence))
+        .or_else(|| slow::policy(evidence))
         .or_else(|| slow::dns(evidence));
     let found = match found.filter(|finding| !(is_ours(evidence) && finding.side == Side::Recipient)) {
         None => base,
@@ -152,8 +153,12 @@ fn base(evidence: &Evidence) -> Diagnosis {
 
 /// Whether what stands in the way of mail is only that a server was not waited for as long as delivery waits.
 fn is_unseen(evidence: &Evidence) -> bool {
-    let Some(short) = evidence.patience else { return false };
     let cause = evidence.delivery.cause.as_ref();
+    // The policy that was lost may yet come.
+    if evidence.sts_slow.is_some() && matches!(cause, Some(Cause::StsPolicyLost { .. })) {
+        return true;
+    }
+    let Some(short) = evidence.patience else { return false };
     let of_servers =
         evidence.servers.iter().filter(|server| !server.control).filter_map(|server| server.cause.as_ref());
     let mut unseen = of_servers.filter(|cause| short.ended_with(cause));

@@ -34,6 +34,22 @@ pub(super) fn unusable_policy(evidence: &Evidence) -> Option<CheckFinding> {
     Some(finding)
 }
 
+/// A policy that has not come in the time that a check gives it.
+pub(super) fn policy(evidence: &Evidence) -> Option<CheckFinding> {
+    let slow = evidence.sts_slow.filter(|_| evidence.delivery.delivers && evidence.delivery.cause.is_none())?;
+    let host = format!("mta-sts.{}", evidence.domain);
+    let sentence = format!(
+        "The policy host {host} is slow: no MTA-STS policy came in {}; delivery waits up to {}, and the policy that \
+         comes then decides.",
+        slow.waited(),
+        slow.limit()
+    );
+    let mut finding = CheckFinding::new(WORD, Side::Recipient, Certainty::Inconclusive, sentence);
+    finding.also = vec!["local-tls-blocked"];
+    finding.proof = vec![format!("https://{host}/.well-known/mta-sts.txt: nothing yet after {}", slow.waited())];
+    Some(finding)
+}
+
 /// The DNS had the answers, and not in the time that a check gives it at first.
 pub(super) fn dns(evidence: &Evidence) -> Option<CheckFinding> {
     if !evidence.looked_again || !evidence.delivery.delivers {

@@ -5,6 +5,7 @@ use super::verify::{judged, shown};
 use super::{BUNDLE_VERSION, Bundle, BundledAnswer, BundledMessage, BundledServer, FORMAT};
 use crate::check::report::{CheckReport, HostReport, ShownChain};
 use crate::check::{Checker, Color, smtp};
+use crate::config::PrivateZone;
 use crate::resolve::dnssec::{Anchors, Validated};
 use crate::resolve::proof::{DnsProof, SignatureEnd};
 use data_encoding::BASE64;
@@ -25,8 +26,11 @@ impl Checker {
     /// Collects the evidence behind a report. Sends no mail, and asks for nothing that the check has not
     /// asked for.
     pub async fn bundle(&self, report: &CheckReport) -> Bundle {
-        let questions = self.questions(report);
-        let asked = stream::iter(questions).map(|(name, record_type)| self.answer(name, record_type));
+        // Nothing is validated in a private zone, so there is nothing to hand over.
+        let zone = |name: &Name| PrivateZone::around(&name.to_ascii(), &self.out.config.dns.private_zones);
+        let (inside, questions): (Vec<_>, Vec<_>) =
+            self.questions(report).into_iter().partition(|(name, _)| zone(name).is_some());
+        let asked = stream::iter(questions.clone()).map(|(name, record_type)| self.answer(name, record_type));
         let answers: Vec<_> = asked.buffered(SIDE_BY_SIDE).filter_map(async |answer| answer).collect().await;
         let bundle = Bundle {
             format: FORMAT.to_owned(),
@@ -36,6 +40,13 @@ impl Checker {
             domain: report.domain.to_string(),
             verdict: report.headline(Color::Plain),
             dns: answers.iter().map(|(answer, _)| answer.clone()).collect(),
+            unproven: inside
+                .iter()
+                .map(|(name, record_type)| {
+                    format!("{name} {record_type}: in a private zone, where nothing is validated")
+                })
+                .chain(missing(&questions, &answers))
+                .collect(),
             servers: Vec::new(),
             evidence: report.evidence.clone(),
         };
@@ -123,6 +134,19 @@ impl Checker {
             dane: None,
         }
     }
+}
+
+/// What was asked for and has no chain of trust.
+fn missing<'a>(
+    asked: &'a [(Name, RecordType)],
+    answers: &'a [(BundledAnswer, Validated)],
+) -> impl Iterator<Item = String> + 'a {
+    let is_there = |name: &Name, record_type: RecordType| {
+        let (name, record_type) = (name.to_ascii(), record_type.to_string());
+        answers.iter().any(|(answer, _)| answer.name == name && answer.record_type == record_type)
+    };
+    let missing = asked.iter().filter(move |(name, record_type)| !is_there(name, *record_type));
+    missing.map(|(name, record_type)| format!("{name} {record_type}: no answer with a chain of trust could be had"))
 }
 
 fn bundled(name: &Name, record_type: RecordType, proof: DnsProof, validated: &Validated) -> BundledAnswer {

@@ -65,6 +65,9 @@ pub struct Bundle {
     pub verdict: String,
     /// Answers of the DNS with their chains of trust.
     pub dns: Vec<BundledAnswer>,
+    /// Look-ups of the check that no chain of trust is here for, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproven: Vec<String>,
     /// What mail servers showed.
     pub servers: Vec<BundledServer>,
     /// Every probe with its time and ports, as `--save` keeps it.

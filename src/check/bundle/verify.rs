@@ -3,6 +3,7 @@
 //! come of it.
 
 use super::{Bundle, BundleError, BundledAnswer, BundledServer, decoded, name_of, sha256, type_of};
+use crate::check::evidence::NegotiatedTls;
 use crate::clock::Timestamp;
 use crate::policy::dane;
 use crate::resolve::dnssec::{Anchors, Outcome, Validated};
@@ -205,5 +206,13 @@ fn stated(bundle: &Bundle) -> Vec<String> {
         let greeting = server.greeting.as_deref().unwrap_or_default();
         format!("{} {} said at {}: {greeting}", server.host, server.address, server.at)
     }));
+    let with_tls = bundle.evidence.servers.iter().filter(|server| !server.control);
+    let with_tls = with_tls.filter_map(|server| Some((server, server.negotiated.as_ref()?)));
+    lines.extend(with_tls.map(|(server, NegotiatedTls { version, group, offers })| {
+        let group = group.as_ref().map_or_else(String::new, |group| format!(" with {group}"));
+        let offers = if offers.is_empty() { "nothing more".to_owned() } else { offers.join(", ") };
+        format!("{} {} negotiated {version}{group}, and offers behind it: {offers}", server.host, server.address)
+    }));
+    lines.extend(bundle.unproven.iter().map(|line| format!("not validated: {line}")));
     lines
 }

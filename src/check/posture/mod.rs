@@ -181,10 +181,7 @@ fn without_next_key(report: &CheckReport, host: &HostReport, now: Timestamp) -> 
 }
 
 fn policy(report: &CheckReport) -> Option<PostureFinding> {
-    let sts = report.mta_sts.as_ref()?;
-    let refused = sts.refresh_failure.clone();
-    let unusable = sts.absent.clone().filter(|_| report.evidence.sts_announced.is_some());
-    let why = refused.or(unusable)?;
+    let why = &report.evidence.sts_unusable.as_ref()?.reason;
     Some(finding(
         PostureKind::PolicyUnusable,
         None,

@@ -2,10 +2,13 @@
 //! host of a domain whose policy is known. They are greeted and left; no message is begun.
 
 use super::SelfCheck;
-use crate::check::smtp;
+use crate::check::negotiated::keywords;
 use crate::check::verdict::Verdict;
+use crate::config::Destination;
 use crate::deliver::Target;
-use crate::outcome::{Cause, Peer};
+use crate::deliver::driver::Probe;
+use crate::deliver::egress::Egress;
+use crate::outcome::{Peer, TlsVerdict};
 use crate::pipeline::outbound::Outbound;
 use crate::policy::{TlsPolicy, WhyOpportunistic};
 use crate::resolve::HostAddresses;
@@ -21,30 +24,48 @@ const HOPS_LIMIT: usize = 16;
 /// How long a connection to a policy host may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A next hop that a destination names.
+#[derive(PartialEq, Eq)]
+struct NamedHop {
+    hop: NextHop,
+    /// When TLS begins and where the connection comes from. Nobody logs in for a look.
+    egress: Arc<Egress>,
+    /// Whether the destination sends nothing there without TLS.
+    needs_tls: bool,
+}
+
 /// Every next hop that the configuration names: connect, EHLO, and what it offers.
 pub(super) async fn next_hops(out: &Outbound) -> SelfCheck {
     const CHECK: &str = "next-hops";
-    let config = &out.config;
-    let named = config.destination.iter().filter_map(|destination| destination.next_hop.as_ref());
-    let mut hops: Vec<NextHop> = Vec::new();
-    for hop in named.map(|hops| route::named(hops, config.delivery.port)) {
-        for single in (Route { hop, rule: None }).in_turn(0, |_hop| false) {
-            if !hops.contains(&single.hop) {
-                hops.push(single.hop);
+    let mut hops: Vec<NamedHop> = Vec::new();
+    for (rule, destination) in out.config.destination.iter().enumerate() {
+        for named in named_by(out, rule, destination) {
+            if !hops.contains(&named) {
+                hops.push(named);
             }
         }
     }
     if hops.is_empty() {
         return SelfCheck::not_looked_at(CHECK, "no [[destination]] names a next_hop");
     }
-    let seen = join_all(hops.iter().take(HOPS_LIMIT).map(|hop| greeted(out, hop))).await;
+    let seen = join_all(hops.iter().take(HOPS_LIMIT).map(|named| greeted(out, named))).await;
     let is_bad = seen.iter().any(Result::is_err);
     let details = seen.into_iter().map(|one| one.unwrap_or_else(|bad| bad)).collect::<Vec<_>>().join("; ");
     SelfCheck::new(CHECK, if is_bad { Verdict::Fault } else { Verdict::Ok }, details)
 }
 
+fn named_by(out: &Outbound, rule: usize, destination: &Destination) -> Vec<NamedHop> {
+    let Some(hops) = &destination.next_hop else { return Vec::new() };
+    let needs_tls = destination.login.is_some() || destination.tls.is_some_and(|level| !level.weakens());
+    let egress = Arc::new(Egress { login: None, ..Egress::clone(&out.egress.of(Some(rule))) });
+    let route = Route { hop: route::named(hops, out.config.delivery.port), rule: None };
+    let singles = route.in_turn(0, |_hop| false).into_iter();
+    singles.map(|single| NamedHop { hop: single.hop, egress: Arc::clone(&egress), needs_tls }).collect()
+}
+
 /// What it offers, or what is wrong with it.
-async fn greeted(out: &Outbound, hop: &NextHop) -> Result<String, String> {
+async fn greeted(out: &Outbound, named: &NamedHop) -> Result<String, String> {
+    let hop = &named.hop;
     let resolution = out.resolve(hop, 0).await.map_err(|cause| format!("{hop}: {}", cause.sentence()))?;
     let mut last = format!("{hop}: it has no address");
     for host in &resolution.hosts {
@@ -52,28 +73,31 @@ async fn greeted(out: &Outbound, hop: &NextHop) -> Result<String, String> {
         let Some(address) = addresses.first().map(|address| SocketAddr::new(*address, resolution.port)) else {
             continue;
         };
-        match probe(out, &host.name, address).await {
-            None => {
-                let said = smtp::look(&*out.network, address, out.config.hostname.as_str()).await;
-                let keywords: Vec<&str> =
-                    said.ehlo.iter().skip(1).filter_map(|line| line.split_ascii_whitespace().next()).collect();
-                return Ok(format!("{hop} answers and offers {}", keywords.join(", ")));
+        let seen = probe(out, named, Peer { host: host.name.clone(), address }).await;
+        let version = seen.tls.as_ref().and_then(TlsVerdict::version);
+        match (&seen.failure, version) {
+            (Some(cause), _) => last = format!("{hop}: {}", cause.sentence()),
+            (None, None) if named.needs_tls => {
+                last = format!("{hop} answers without TLS, and its [[destination]] sends nothing there in clear text");
             }
-            Some(cause) => last = format!("{hop}: {}", cause.sentence()),
+            (None, version) => {
+                let tls = version.map_or_else(|| "without TLS".to_owned(), |version| format!("with {version}"));
+                return Ok(format!("{hop} answers {tls} and offers {}", keywords(&seen.offered).join(", ")));
+            }
         }
     }
     Err(last)
 }
 
-async fn probe(out: &Outbound, host: &str, address: SocketAddr) -> Option<Cause> {
+async fn probe(out: &Outbound, named: &NamedHop, peer: Peer) -> Probe {
     let target = Target {
-        peer: Peer { host: host.to_owned(), address },
+        peer,
         policy: TlsPolicy::Opportunistic { because: WhyOpportunistic::ReportOnly },
         watched: None,
         require_tls: false,
-        egress: Arc::default(),
+        egress: Arc::clone(&named.egress),
     };
-    out.mailer.probe(&target).await.failure
+    out.mailer.probe(&target).await
 }
 
 /// Port 443 to the policy host of a domain whose policy is kept: whether policies can be fetched at all.

@@ -33,6 +33,8 @@ pub(super) struct Failing {
     messages: BTreeSet<QueueId>,
     /// Messages beyond those.
     further: u64,
+    /// Whether it was met behind MAIL FROM.
+    pub(super) met_by_messages_alone: bool,
     swept: Timestamp,
 }
 
@@ -47,12 +49,21 @@ struct FailingDomain {
 impl Failing {
     pub(super) fn new(sample: &Cause, now: Timestamp) -> Self {
         let (domains, messages) = (BTreeMap::new(), BTreeSet::new());
-        Self { sample: sample.clone(), last: now, domains, messages, further: 0, swept: now }
+        Self {
+            sample: sample.clone(),
+            last: now,
+            domains,
+            messages,
+            further: 0,
+            met_by_messages_alone: false,
+            swept: now,
+        }
     }
 
     /// Mail to a domain has failed.
     pub(super) fn failed(&mut self, domain: &str, cause: &Cause, now: Timestamp) {
         (self.sample, self.last) = (cause.clone(), now);
+        self.met_by_messages_alone |= cause.is_met_by_messages_alone();
         let server = server_of(cause);
         if let Some(known) = self.domains.get_mut(domain) {
             if now.since(known.last) > FORGET {

@@ -28,6 +28,8 @@ const MOST_AFFECTED: usize = 10_000;
 pub(super) struct OpenIncident {
     pub(super) incident: Incident,
     pub(super) affected: BTreeSet<String>,
+    /// Those of them that mail went out to since it was last met.
+    worked: BTreeSet<String>,
     pub(super) next_probe: Timestamp,
     /// When the check that opened it is to be made again.
     pub(super) next_check: Timestamp,
@@ -83,6 +85,7 @@ pub(super) fn fresh(id: IncidentId, kind: &FailureKind, opening: IncidentOpening
         what_to_do: Vec::new(),
         reopened: 0,
         told: None,
+        met_by_messages_alone: false,
     }
 }
 
@@ -95,6 +98,7 @@ impl OpenIncident {
     pub(super) fn again(incident: Incident, now: Timestamp) -> Self {
         Self {
             affected: incident.domains.iter().cloned().collect(),
+            worked: BTreeSet::new(),
             next_probe: now.plus(pause(&incident, now)),
             next_check: now.plus(CHECK_EVERY),
             probed_last: String::new(),
@@ -112,8 +116,20 @@ impl OpenIncident {
                 self.incident.domains.push(domain.to_owned());
             }
         }
+        self.worked.clear();
+        self.incident.met_by_messages_alone |= failing.met_by_messages_alone;
         // After a restart those of before are met again.
         self.incident.messages = self.messages_before.max(failing.message_count());
+    }
+
+    /// Mail to a domain went out. Whether that is the end of what only messages meet: as many affected domains
+    /// have worked since it was last met as would be tried again.
+    pub(super) fn worked(&mut self, domain: &str) -> bool {
+        if !self.incident.met_by_messages_alone || !self.affected.contains(domain) {
+            return false;
+        }
+        self.worked.insert(domain.to_owned());
+        self.worked.len() >= PROBED_AT_ONCE.min(self.affected.len())
     }
 
     /// More domains or messages than were told of, now and then.

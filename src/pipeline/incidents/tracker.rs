@@ -3,8 +3,9 @@
 //! Distinct domains that begin to fail in the same way within a window are suspicious; what stands
 //! behind it is found out elsewhere, once, and said here ([`Tracker::judged`]). An open incident is
 //! tried again for some of its domains ([`Tracker::take_probes`]); it ends when they work, when mail to
-//! all of them went out, when the check that failed passes, or after a long quiet. Everything that is
-//! remembered is bounded; what counts over a restart is in the ledger.
+//! all of them went out, when the check that failed passes, or after a long quiet. What is met only behind
+//! MAIL FROM no such try can see: there it takes mail that goes out. Everything that is remembered is
+//! bounded; what counts over a restart is in the ledger.
 
 use super::failing::Failing;
 use super::judge::{FailureExtent, Judgement, judge};
@@ -18,8 +19,6 @@ use std::time::Duration;
 
 /// Domains that begin to fail alike within it are looked at together.
 const WINDOW: Duration = Duration::from_secs(600);
-/// So many are suspicious.
-const SUSPICIOUS: usize = 5;
 /// So many are, where mail was tried to no other domain.
 const SUSPICIOUS_IF_ALL: usize = 3;
 /// Domains of which it is remembered that mail was tried to them.
@@ -155,6 +154,10 @@ impl Tracker {
     }
 
     fn recovered(&mut self, domain: &str, now: Timestamp) {
+        let worked = self.open.iter_mut().filter_map(|(kind, open)| open.worked(domain).then(|| kind.clone()));
+        for kind in worked.collect::<Vec<_>>() {
+            self.close(&kind, IncidentEnd::Recovered, now);
+        }
         let had_failed = |failing: &mut Failing| failing.recovered(domain) && failing.is_over();
         let over = self.failing.iter_mut().filter_map(|(kind, failing)| had_failed(failing).then(|| kind.clone()));
         for kind in over.collect::<Vec<_>>() {
@@ -164,14 +167,15 @@ impl Tracker {
         }
     }
 
-    /// The next suspicion; whoever takes it says what was found out ([`Tracker::judged`]).
-    pub(crate) fn suspicion(&mut self, now: Timestamp) -> Option<Suspicion> {
+    /// The next suspicion, where so many domains fail alike; whoever takes it says what was found out
+    /// ([`Tracker::judged`]).
+    pub(crate) fn suspicion(&mut self, suspicious: usize, now: Timestamp) -> Option<Suspicion> {
         let kinds: Vec<FailureKind> = self.failing.keys().cloned().collect();
         let found = kinds.into_iter().find_map(|kind| {
             let extent = self.extent(&kind, now);
             let is_settled = self.open.get(&kind).is_some_and(|open| open.judged == Judged::Yes);
             let was_dismissed = self.dismissed.get(&kind).is_some_and(|dismissal| dismissal.holds(extent, now));
-            if is_settled || was_dismissed || self.looking.contains(&kind) || !extent.is_suspicious() {
+            if is_settled || was_dismissed || self.looking.contains(&kind) || !extent.is_suspicious(suspicious) {
                 return None;
             }
             let domain = self.failing.get(&kind)?.news(WINDOW, now).first()?.to_string();
@@ -205,11 +209,18 @@ impl Tracker {
         }
     }
 
-    /// The domain of a suspicion is in good order meanwhile: it does not count any more.
-    pub(crate) fn is_well(&mut self, suspicion: &Suspicion) {
-        self.looking.remove(&suspicion.kind);
-        if let Some(failing) = self.failing.get_mut(&suspicion.kind) {
+    /// The domain of a suspicion is in good order as far as one can look without a message. It does not count
+    /// any more, unless only messages meet the fault.
+    pub(crate) fn is_well(&mut self, suspicion: &Suspicion, now: Timestamp) {
+        let Some(failing) = self.failing.get_mut(&suspicion.kind) else {
+            self.looking.remove(&suspicion.kind);
+            return;
+        };
+        if failing.met_by_messages_alone {
+            self.judged(&suspicion.kind, None, now);
+        } else {
             failing.recovered(&suspicion.domain);
+            self.looking.remove(&suspicion.kind);
         }
     }
 
@@ -283,7 +294,8 @@ impl Tracker {
     /// The domains that are to be tried again now, of every open incident whose time has come.
     pub(crate) fn take_probes(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
         let failing = &self.failing;
-        let due = self.open.iter_mut().filter(|(_, open)| open.next_probe <= now);
+        let by_trying = |open: &OpenIncident| !open.incident.met_by_messages_alone && open.next_probe <= now;
+        let due = self.open.iter_mut().filter(|(_, open)| by_trying(open));
         let order = |(kind, open): (&FailureKind, &mut OpenIncident)| {
             open.next_probe = now.plus(pause(&open.incident, now));
             let domains = open.next_domains(failing.get(kind));
@@ -294,8 +306,9 @@ impl Tracker {
 
     /// What came of such a try: which of the domains still fail in the same way.
     pub(crate) fn probed(&mut self, order: &ProbeOrder, still_failing: &[String], now: Timestamp) {
-        let is_of_domains = self.open.get(&order.kind).is_some_and(|open| open.incident.opened_by == OpenedBy::Domains);
-        if is_of_domains && still_failing.is_empty() {
+        let shows_the_end =
+            |open: &OpenIncident| open.incident.opened_by == OpenedBy::Domains && !open.incident.met_by_messages_alone;
+        if still_failing.is_empty() && self.open.get(&order.kind).is_some_and(shows_the_end) {
             self.close(&order.kind, IncidentEnd::Recovered, now);
         }
     }
@@ -339,8 +352,8 @@ impl Tracker {
 }
 
 impl FailureExtent {
-    const fn is_suspicious(self) -> bool {
-        self.failing >= SUSPICIOUS || (self.failing >= SUSPICIOUS_IF_ALL && self.failing == self.tried)
+    const fn is_suspicious(self, suspicious: usize) -> bool {
+        self.failing >= suspicious || (self.failing >= SUSPICIOUS_IF_ALL && self.failing == self.tried)
     }
 }
 

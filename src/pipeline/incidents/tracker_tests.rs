@@ -3,12 +3,14 @@
 use super::*;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
-use crate::outcome::{Cause, Certainty, DeliveryOutcome, Question, Side, TlsVerdict, every};
+use crate::outcome::{Cause, Certainty, DeliveryOutcome, Phase, Question, Side, TlsVerdict, every};
 use crate::smtp::reply::Reply;
 use crate::spool::incident::{FailureKind, IncidentEnd, MOST_NAMED, OpenedBy};
 use std::time::Duration;
 
 const MINUTE: i64 = 60_000;
+/// As in service.
+const SUSPICIOUS: usize = 5;
 
 struct Course {
     tracker: Tracker,
@@ -44,8 +46,8 @@ impl Course {
 
     /// A suspicion is looked at, and this is found.
     fn judged(&mut self, found: Option<Judgement>) -> Vec<IncidentChange> {
-        let suspicion = self.tracker.suspicion(self.now).expect("a suspicion");
-        assert_eq!(self.tracker.suspicion(self.now), None, "nobody looks twice");
+        let suspicion = self.tracker.suspicion(SUSPICIOUS, self.now).expect("a suspicion");
+        assert_eq!(self.tracker.suspicion(SUSPICIOUS, self.now), None, "nobody looks twice");
         self.tracker.judged(&suspicion.kind, found, self.now);
         self.tracker.take_changes(self.now)
     }
@@ -107,13 +109,13 @@ fn domains_that_begin_to_fail_alike_are_one_incident_of_the_side_that_was_found(
     let mut course = Course::new();
     let first = course.now;
     course.arrives(100..200).fails(0..4).later(Duration::from_secs(60));
-    assert_eq!(course.tracker.suspicion(course.now), None, "four may be chance");
+    assert_eq!(course.tracker.suspicion(SUSPICIOUS, course.now), None, "four may be chance");
     let incident = course.fails(4..12).opened();
     assert_eq!((incident.cause.as_str(), incident.side), ("local-dns-count-filter", Side::Path));
     assert_eq!((incident.since, incident.until, incident.domain_count, incident.messages), (first, None, 12, 12));
     assert!(incident.covers(&vanished(77), course.now) && !incident.covers(&every::cause()[0], course.now));
     course.fails(12..20);
-    assert_eq!(course.tracker.suspicion(course.now), None, "it is known");
+    assert_eq!(course.tracker.suspicion(SUSPICIOUS, course.now), None, "it is known");
     assert_eq!(course.changes(), [], "not for each message");
     course.later(Duration::from_secs(10));
     let changes = course.changes();
@@ -122,12 +124,20 @@ fn domains_that_begin_to_fail_alike_are_one_incident_of_the_side_that_was_found(
 }
 
 #[test]
+fn how_many_domains_are_suspicious_is_the_operators_choice() {
+    let mut course = Course::new();
+    course.arrives(100..200).fails(0..8);
+    assert_eq!(course.tracker.suspicion(9, course.now), None);
+    assert!(course.tracker.suspicion(8, course.now).is_some());
+}
+
+#[test]
 fn a_few_domains_are_suspicious_where_there_are_no_others() {
     let mut course = Course::new();
     course.fails(0..3).opened();
     let mut course = Course::new();
     course.arrives(10..11).fails(0..3);
-    assert_eq!(course.tracker.suspicion(course.now), None);
+    assert_eq!(course.tracker.suspicion(SUSPICIOUS, course.now), None);
 }
 
 #[test]
@@ -137,12 +147,12 @@ fn domains_that_are_broken_for_days_and_messages_that_are_refused_are_no_inciden
         course.later(Duration::from_secs(700)).fails(nth..nth + 1);
     }
     course.fails(0..10);
-    assert_eq!(course.tracker.suspicion(course.now), None, "each broke in its own time");
+    assert_eq!(course.tracker.suspicion(SUSPICIOUS, course.now), None, "each broke in its own time");
     for nth in 20..40 {
         let cause = Cause::NullMx { domain: name(nth).parse().unwrap() };
         course.tried(&name(nth), &failed(&cause));
     }
-    assert_eq!(course.tracker.suspicion(course.now), None);
+    assert_eq!(course.tracker.suspicion(SUSPICIOUS, course.now), None);
 }
 
 #[test]
@@ -151,9 +161,9 @@ fn what_names_no_fault_of_ours_needs_most_of_the_domains_and_is_not_looked_at_ag
     course.arrives(100..200).fails(0..6);
     assert_eq!(course.judged(None), [], "six of a hundred");
     course.fails(6..8);
-    assert_eq!(course.tracker.suspicion(course.now), None);
+    assert_eq!(course.tracker.suspicion(SUSPICIOUS, course.now), None);
     course.fails(8..13);
-    assert!(course.tracker.suspicion(course.now).is_some(), "twice as many");
+    assert!(course.tracker.suspicion(SUSPICIOUS, course.now).is_some(), "twice as many");
     let mut course = Course::new();
     let changes = course.arrives(100..103).fails(0..6).judged(None);
     let [IncidentChange::Opened(incident)] = changes.as_slice() else { panic!("{changes:?}") };
@@ -164,11 +174,11 @@ fn what_names_no_fault_of_ours_needs_most_of_the_domains_and_is_not_looked_at_ag
 fn a_domain_that_is_well_when_it_is_looked_at_does_not_count() {
     let mut course = Course::new();
     course.arrives(100..200).fails(0..5);
-    let suspicion = course.tracker.suspicion(course.now).unwrap();
-    course.tracker.is_well(&suspicion);
-    assert_eq!(course.tracker.suspicion(course.now), None, "four are left");
+    let suspicion = course.tracker.suspicion(SUSPICIOUS, course.now).unwrap();
+    course.tracker.is_well(&suspicion, course.now);
+    assert_eq!(course.tracker.suspicion(SUSPICIOUS, course.now), None, "four are left");
     course.fails(5..6);
-    assert!(course.tracker.suspicion(course.now).is_some());
+    assert!(course.tracker.suspicion(SUSPICIOUS, course.now).is_some());
 }
 
 #[test]
@@ -187,6 +197,46 @@ fn it_ends_when_affected_domains_work_again_and_what_waited_is_handed_over() {
     course.tracker.probed(&next, &[], course.now);
     assert_eq!(course.closed(), (IncidentEnd::Recovered, 12));
     assert_eq!(course.tracker.open_incidents().count(), 0);
+}
+
+/// "Your address is listed", as it is said to recipients.
+fn listed() -> Cause {
+    let reply = Reply {
+        code: 451,
+        enhanced: None,
+        lines: vec!["Service unavailable; client host [192.0.2.7] blocked using a blocklist".into()],
+    };
+    Cause::Rejected { peer: every::peer(), phase: Phase::RcptTo, reply }
+}
+
+#[test]
+fn what_only_messages_meet_is_not_over_before_mail_goes_out() {
+    let mut course = Course::new();
+    let kind = FailureKind::of(&listed()).expect("it speaks of this host");
+    let fails = |course: &mut Course, domains: std::ops::Range<u32>| {
+        domains.for_each(|nth| course.tried(&name(nth), &failed(&listed())));
+    };
+    fails(&mut course, 0..6);
+    // The domain is well up to MAIL FROM, and that says nothing.
+    let suspicion = course.tracker.suspicion(SUSPICIOUS, course.now).unwrap();
+    course.tracker.is_well(&suspicion, course.now);
+    let changes = course.changes();
+    let [IncidentChange::Opened(opened)] = changes.as_slice() else { panic!("{changes:?}") };
+    assert_eq!((opened.side, opened.domain_count, opened.met_by_messages_alone), (Side::Here, 6, true));
+    course.later(Duration::from_secs(60));
+    assert_eq!(course.tracker.take_probes(course.now), [], "nobody is tried in vain");
+    let order = ProbeOrder { kind, domains: vec![name(0)] };
+    course.tracker.probed(&order, &[], course.now);
+    assert_eq!(course.changes(), [], "nor would it count");
+    // As after a restart.
+    course.tracker = Tracker::default();
+    course.tracker.restore(vec![opened.clone()], course.now);
+    course.arrives(0..2);
+    fails(&mut course, 3..4);
+    course.arrives(0..2);
+    assert_eq!(course.tracker.open_incidents().count(), 1, "it was met in between");
+    course.arrives(2..3);
+    assert_eq!(course.closed().0, IncidentEnd::Recovered);
 }
 
 #[test]
@@ -254,7 +304,7 @@ fn what_was_open_at_the_stop_is_open_after_the_start_and_tried_again() {
     course.tracker.restore(vec![before.clone()], course.now);
     assert_eq!(course.tracker.open_incidents().cloned().collect::<Vec<_>>(), std::slice::from_ref(&before));
     course.fails(0..7);
-    assert_eq!(course.tracker.suspicion(course.now), None, "it is known");
+    assert_eq!(course.tracker.suspicion(SUSPICIOUS, course.now), None, "it is known");
     course.later(Duration::from_secs(15));
     let order = course.tracker.take_probes(course.now).remove(0);
     assert_eq!(order.domains, before.domains[..3]);

@@ -23,6 +23,7 @@ use crate::state_dir;
 use futures_util::StreamExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How often policies that are due for a refresh are looked for.
@@ -39,6 +40,8 @@ type Fetched = Result<Arc<StsPolicy>, FetchFailure>;
 /// What is known and found out about the MTA-STS policies of domains.
 pub struct StsClient {
     inner: Arc<ClientInner>,
+    /// How long a fetch is waited for by whoever is in more of a hurry than delivery.
+    patience: Option<Duration>,
 }
 
 struct ClientInner {
@@ -79,7 +82,15 @@ impl StsClient {
                 clock,
                 listener,
             }),
+            patience: None,
         })
+    }
+
+    /// The same for somebody who waits for a fetch only so long. The fetch itself takes the time that
+    /// delivery gives it, so that nothing is put down as failed that was not waited for.
+    #[must_use]
+    pub fn waiting_at_most(&self, patience: Duration) -> Self {
+        Self { inner: Arc::clone(&self.inner), patience: Some(patience) }
     }
 
     /// What is in force for mail to a next-hop domain: exactly this one, never its parent
@@ -239,12 +250,21 @@ impl StsClient {
                 lost_state(&Arc::new(lost), None)
             }
             (Some(LastFetch { attempt: FetchEnd::Fetched, spent: false }) | None, _) => {
-                match self.inner.start(domain, id).await {
+                match self.fetched(domain, id).await {
                     Ok(policy) => policy.in_force(),
                     Err(failure) => self.without(held, failure).await,
                 }
             }
         }
+    }
+
+    /// The end of a fetch, or of the patience with it.
+    async fn fetched(&self, domain: &Domain, id: Option<PolicyId>) -> Fetched {
+        let (fetch, limit) = (self.inner.start(domain, id), self.inner.fetcher.deadline());
+        let Some(patience) = self.patience.filter(|patience| *patience < limit) else { return fetch.await };
+        let whole = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let slow = FetchFailure::Slow { waited_ms: whole(patience), limit_ms: whole(limit) };
+        timeout(patience, fetch).await.unwrap_or(Err(slow))
     }
 
     /// What is in force when the newest policy could not be had.

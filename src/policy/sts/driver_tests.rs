@@ -326,6 +326,23 @@ async fn rfc8461_8_3_mode_none_ends_a_policy_and_the_next_one_is_waited_for() {
 }
 
 #[tokio::test]
+async fn rfc8461_3_3_who_is_in_a_hurry_goes_without_and_puts_nothing_down_as_failed() {
+    let world = StsWorld::new().await;
+    let client = world.client();
+    assert_eq!(state(&client).await, is("1"));
+    world.host.say(HttpReply::Silence);
+    world.zone.announce("b.test", "v=STSv1; id=b;");
+    world.zone.address("mta-sts.b.test", [127, 0, 0, 1].into());
+    world.zone.announce("a.test", "v=STSv1; id=2;");
+    let hurried = client.waiting_at_most(Duration::from_millis(50));
+    let slow = FetchFailure::Slow { waited_ms: 50, limit_ms: 60_000 };
+    assert_eq!(id(hurried.policy_for(&domain("b.test")).await), Err(StsAbsent::FetchFailed(slow)));
+    assert_eq!(recheck(&hurried).await, is("1"), "the kept one holds");
+    assert_eq!(client.cached(&domain("a.test")).unwrap().refresh_failure, None);
+    assert_eq!(world.events(), ["fetched a.test"]);
+}
+
+#[tokio::test]
 async fn rfc8461_5_1_a_policy_host_that_hangs_delays_nobody_else() {
     let world = StsWorld::new().await;
     let client = Arc::new(world.client());

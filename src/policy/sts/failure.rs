@@ -3,6 +3,7 @@
 use super::policy::PolicyError;
 use super::record::RecordError;
 use crate::outcome::{Cause, StsFault};
+use crate::text::seconds;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -82,6 +83,14 @@ pub enum FetchFailure {
     /// The time was over.
     #[error("the policy host took too long")]
     TimedOut,
+    /// It has not come yet, and whoever asked does not wait to the end; the fetch goes on.
+    #[error("the policy host has not answered in {}; delivery waits up to {}", seconds(*waited_ms), seconds(*limit_ms))]
+    Slow {
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+        /// How long the fetch may take, in milliseconds.
+        limit_ms: u64,
+    },
     /// What came is no policy.
     #[error("the policy is not valid: {0}")]
     Invalid(PolicyError),
@@ -119,8 +128,33 @@ impl FetchFailure {
             | Self::Status { .. }
             | Self::MediaType { .. }
             | Self::TimedOut
+            | Self::Slow { .. }
             | Self::Internal { .. }
             | Self::SwitchedOff => StsFault::FetchError,
+        }
+    }
+
+    /// Whether it stays open what the policy says: nobody has answered for the domain.
+    #[must_use]
+    pub const fn leaves_open(&self) -> bool {
+        match self {
+            Self::Dns(_)
+            | Self::NoRoots { .. }
+            | Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::Http { .. }
+            | Self::TimedOut
+            | Self::Slow { .. }
+            | Self::Internal { .. } => true,
+            Self::NotAnnounced(_)
+            | Self::NoAddress { .. }
+            | Self::Loopback { .. }
+            | Self::Certificate { .. }
+            | Self::Status { .. }
+            | Self::MediaType { .. }
+            | Self::TooLarge
+            | Self::Invalid(_)
+            | Self::SwitchedOff => false,
         }
     }
 }

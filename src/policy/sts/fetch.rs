@@ -78,6 +78,11 @@ impl Fetcher {
         Ok(Self { port: config.mta_sts.port, deadline: config.mta_sts.fetch_timeout, here, tls, network })
     }
 
+    /// How long everything together may take.
+    pub(super) const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Fetches the text of a policy; whether it is one is for others to say.
     pub(super) async fn fetch(&self, dns: &dyn Ask, domain: &Domain) -> Result<Vec<u8>, FetchFailure> {
         let fetch = Box::pin(self.fetch_from_any(dns, format!("mta-sts.{domain}")));

@@ -121,6 +121,7 @@ impl StsAbsent {
             Self::NoRecord => "the domain announces no policy".to_owned(),
             Self::UnusableRecord(error) => error.to_string(),
             Self::Unknown(cause) => format!("the record could not be looked up: {}", cause.sentence()),
+            Self::FetchFailed(failure @ FetchFailure::Slow { .. }) => failure.to_string(),
             Self::FetchFailed(failure) => format!("the policy could not be fetched: {failure}"),
             Self::ModeNone => "the policy of the domain has mode none".to_owned(),
             Self::AddressLiteral => "the next hop is an address, not a name".to_owned(),

@@ -28,6 +28,7 @@ fn incident(cause: &Cause) -> Incident {
         what_to_do: vec!["meanwhile: upstreams = [\"tls://192.0.2.53#dns.example\"]".into()],
         reopened: 0,
         told: None,
+        met_by_messages_alone: false,
     }
 }
 
@@ -92,4 +93,36 @@ fn rfc3834_5_the_postmaster_has_one_plain_mail_with_all_that_is_known() {
     {
         assert!(text.contains(said), "{said} is not in:\n{text}");
     }
+}
+
+#[test]
+fn an_incident_that_a_check_found_counts_no_domains_before_mail_has_met_it() {
+    let hostname = "relay.corp.example".parse().unwrap();
+    let to = "postmaster@corp.example".parse().unwrap();
+    let dutch = Texts::parse(DUTCH, Path::new("nl")).unwrap();
+    let told = |texts: &Texts, incident: &Incident| {
+        let context = ReportContext { hostname: &hostname, texts, return_full_below: 1000 };
+        let notice = incident_notice(&context, &to, incident, NOW);
+        let message = MessageParser::default().parse(&notice.content[..]).unwrap();
+        let text = message.body_text(0).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("{}: {text}", message.subject().unwrap())
+    };
+    let found = Incident {
+        opened_by: OpenedBy::Check("canary".into()),
+        domains: Vec::new(),
+        domain_count: 0,
+        messages: 0,
+        ..incident(&tlsa_unavailable())
+    };
+    let english = told(&Texts::english(), &found);
+    assert!(english.starts_with("A check of the relay's own host fails: local-dns-count-filter"), "{english}");
+    assert!(
+        english.contains("The check \"canary\"") && english.contains("No mail is known to have met it"),
+        "{english}"
+    );
+    assert!(!english.contains("0 domains") && !english.contains("0 messages"), "{english}");
+    let said = told(&dutch, &found);
+    assert!(said.contains("De controle \"canary\"") && !said.contains("0 domeinen"), "{said}");
+    let met = told(&Texts::english(), &Incident { domain_count: 3, messages: 4, ..found });
+    assert!(met.contains("mail to 3 domains fails in the same way (4 messages so far)"), "{met}");
 }
