@@ -58,6 +58,7 @@ mod serve;
 mod setup;
 mod situations;
 mod smart_host;
+mod standards;
 mod sts;
 mod tracking;
 mod watch;
