@@ -43,7 +43,7 @@ async fn run(command: CliCommand) -> ExitCode {
             told(lab::story::demonstration::tell(&mut std::io::stdout(), stay.then(interrupted)).await)
         }
         CliCommand::Check(arguments) => check::check(arguments).await,
-        CliCommand::Canary { action: CanaryAction::Zonefile { zone } } => say(&canary::zone_file(&zone)),
+        CliCommand::Canary { action: CanaryAction::Zonefile { zone, ns } } => say(&canary::zone_file(&zone, &ns)),
         CliCommand::Dns { name, record_type, verbose, output, over } => {
             let detail = if verbose { DnsDetail::Chain } else { DnsDetail::Answer };
             lookup::dns(&name, record_type, &DnsOutput { detail, output }, over).await

@@ -163,7 +163,12 @@ impl DialogueStage {
                     let stored = self.store.map(|()| QueueId(self.next_id - 1));
                     self.conversation.stored(stored);
                 }
-                Action::Tell(refusal) => assert!(refusal.code >= 400 && refusal.enhanced.is_some()),
+                Action::Tell(refusal) => {
+                    let told = (refusal.code, refusal.enhanced.unwrap().to_string());
+                    let is_listed =
+                        super::REFUSALS.iter().any(|&(code, status)| (code, status) == (told.0, told.1.as_str()));
+                    assert!(is_listed, "{told:?}");
+                }
                 Action::StartTls => {
                     self.securing = true;
                     break;

@@ -126,6 +126,20 @@ impl Acceptor {
         Ok(ClientConnection { acceptor: Arc::clone(self), peer, standing, stop: stop.clone(), _place: place })
     }
 
+    /// Why the next client, who may relay, would be sent away: in words, with the key to change.
+    #[must_use]
+    pub(crate) fn sends_away(&self) -> Option<String> {
+        let listen = &self.config.listen;
+        if listen.clients.is_empty() {
+            return Some("nobody may hand mail in: [listen] clients is empty".to_owned());
+        }
+        let is_full = self.places.taken() >= listen.max_sessions;
+        is_full.then(|| {
+            let most = listen.max_sessions;
+            format!("all {most} sessions of [listen] max_sessions are taken, and the next client gets 421")
+        })
+    }
+
     /// Says until when the certificate of the listener is good.
     pub fn tell_certificate(&self) {
         if let Some(certificate) = &self.certificate {
@@ -172,6 +186,10 @@ struct Places(Arc<AtomicUsize>);
 struct TakenPlace(Places);
 
 impl Places {
+    fn taken(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
     /// None where that many are taken.
     fn take(&self, most: usize) -> Option<TakenPlace> {
         let one_more = |taken| (taken < most).then_some(taken + 1);

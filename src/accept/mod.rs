@@ -191,6 +191,21 @@ pub enum CloseReason {
     InternalFault,
 }
 
+/// Every refusal by rule: its reply code and its enhanced code.
+pub const REFUSALS: &[(u16, &str)] = &[
+    (451, "4.3.0"),
+    (452, "4.3.1"),
+    (452, "4.5.3"),
+    (530, "5.7.0"),
+    (550, "5.1.1"),
+    (550, "5.1.2"),
+    (550, "5.4.4"),
+    (550, "5.6.11"),
+    (550, "5.7.1"),
+    (552, "5.3.4"),
+    (554, "5.4.6"),
+];
+
 /// A refusal by rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -48,7 +49,13 @@ struct OpenPort {
     named: SocketAddr,
     bound: SocketAddr,
     close: CancellationToken,
+    /// Why no connection could be taken, at the last one.
+    trouble: Trouble,
+    /// Ends before the stop only by a fault.
+    listening: JoinHandle<()>,
 }
+
+type Trouble = Arc<Mutex<Option<String>>>;
 
 /// Ports that are open already and may be served from.
 pub(crate) struct PreparedPorts {
@@ -132,6 +139,17 @@ impl Ports {
         }
     }
 
+    /// Ports that are open and take no connection now, each with the reason.
+    #[must_use]
+    pub(crate) fn deaf(&self) -> Vec<String> {
+        let why = |port: &OpenPort| {
+            let trouble = port.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if port.listening.is_finished() { Some("nobody listens any more".to_owned()) } else { trouble }
+        };
+        let open = self.open();
+        open.iter().filter_map(|port| Some(format!("{}: {}", port.bound, why(port)?))).collect()
+    }
+
     fn open(&self) -> MutexGuard<'_, Vec<OpenPort>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,9 +157,11 @@ impl Ports {
     fn serve(&self, named: SocketAddr, listener: TcpListener) -> OpenPort {
         let (bound, close) = (listener.local_addr().unwrap_or(named), CancellationToken::new());
         let (acceptors, tasks) = (self.acceptors.clone(), self.tasks.clone());
-        let port = PortListener { acceptors, tasks, stop: self.stop.clone(), close: close.clone() };
-        self.tasks.spawn(port.listen(listener));
-        OpenPort { named, bound, close }
+        let trouble = Trouble::default();
+        let (stop, told) = (self.stop.clone(), Arc::clone(&trouble));
+        let port = PortListener { acceptors, tasks, stop, close: close.clone(), trouble: told };
+        let listening = self.tasks.spawn(port.listen(listener));
+        OpenPort { named, bound, close, trouble, listening }
     }
 }
 
@@ -167,6 +187,7 @@ struct PortListener {
     tasks: TaskTracker,
     stop: Stop,
     close: CancellationToken,
+    trouble: Trouble,
 }
 
 impl PortListener {
@@ -179,6 +200,8 @@ impl PortListener {
                 accepted = listener.accept() => accepted,
             };
             let acceptor = Arc::clone(&self.acceptors.borrow());
+            let trouble = accepted.as_ref().err().map(ToString::to_string);
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
             match accepted {
                 Ok((socket, peer)) => match acceptor.place(peer, &self.stop) {
                     Ok(connection) => {

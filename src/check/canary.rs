@@ -50,14 +50,28 @@ pub fn tlsa_data(count: usize) -> Vec<(u8, Vec<u8>)> {
     (0..count).map(|nth| (matching, vec![u8::try_from(nth + 1).unwrap_or(u8::MAX); octets])).collect()
 }
 
-/// The zone file to publish, to be included in a signed zone.
+/// The records to publish. With name servers it is a zone of its own that loads as it is, and wants signing
+/// and a delegation; without any it is for the file of a signed zone that has its own (RFC 1035 §5.2).
 #[must_use]
-pub fn zone_file(zone: &Domain) -> String {
+pub fn zone_file(zone: &Domain, name_servers: &[Domain]) -> String {
     let mut out = format!(
         "; Canary names of relay: records that mean nothing, in known numbers. Publish them in a signed\n\
-         ; zone, and name the zone with [check] canary = \"{zone}\". Nothing is ever sent to these names.\n\
-         $ORIGIN {zone}.\n$TTL 3600\n"
+         ; zone, and name the zone with [check] canary = \"{zone}\". Nothing is ever sent to these names.\n"
     );
+    match name_servers.first() {
+        None => out.push_str(
+            "; No zone of its own: it has no SOA and no NS records. Include it in the file of a zone that is signed\n\
+             ; (\"$INCLUDE this-file\"), or print a whole zone with --ns NAME, once for each name server.\n",
+        ),
+        Some(_) => out.push_str("; A whole zone: sign it, serve it, and delegate it with a DS record.\n"),
+    }
+    let _infallible = write!(out, "$ORIGIN {zone}.\n$TTL 3600\n");
+    if let Some(first) = name_servers.first() {
+        let _infallible = writeln!(out, "{:14} IN SOA {first}. hostmaster.{zone}. 1 86400 7200 2592000 3600", "@");
+    }
+    for name_server in name_servers {
+        let _infallible = writeln!(out, "{:14} IN NS {name_server}.", "@");
+    }
     for count in COUNTS {
         for (matching, data) in tlsa_data(count) {
             let hex: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
@@ -86,7 +100,8 @@ mod tests {
 
     #[test]
     fn the_zone_file_has_every_set_whole() {
-        let file = zone_file(&"canary.example.org".parse().unwrap());
+        let file = zone_file(&"canary.example.org".parse().unwrap(), &[]);
+        assert!(file.contains("No zone of its own") && !file.contains(" SOA "), "{file}");
         for count in COUNTS {
             let owner = format!("_25._tcp.n{count} ");
             assert_eq!(file.lines().filter(|line| line.starts_with(&owner)).count(), count);

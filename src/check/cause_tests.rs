@@ -93,9 +93,11 @@ fn every_cause_has_the_same_words_in_every_output() {
         assert_eq!(json["result_type"], serde_json::json!(row.result_type), "{json}");
 
         let (log, metrics) = watched(&cause);
-        assert_eq!((&log["cause"], &log["status"]), (&root.word.into(), &status.clone().into()), "{log}");
+        assert_eq!((&log["cause"], &log["status"]), (&row.word.into(), &status.clone().into()), "{log}");
+        let held_by = (root != row).then_some(root.word);
+        assert_eq!(log.get("held_by"), held_by.map(serde_json::Value::from).as_ref(), "{log}");
         assert_eq!(log["detail"], serde_json::json!(cause.sentence()), "{log}");
-        let label = format!("{{cause=\"{}\",side=\"{}\"}} 1\n", root.word, root.side.word());
+        let label = format!("{{cause=\"{}\",side=\"{}\"}} 1\n", row.word, row.side.word());
         assert!(metrics.contains(&label), "no {label} in {metrics}");
 
         let report = reported(&cause);

@@ -390,7 +390,9 @@ impl Checker {
 
     fn report(&self, domain: &Domain, route: &Route, met: &Observation, evidence: Evidence) -> CheckReport {
         let (diagnosis, now) = (analyse::analyse(&evidence), self.out.clock.now());
-        let cause = evidence.delivery.cause.as_ref().or(evidence.delivery.watched.as_ref());
+        let delivery = &evidence.delivery;
+        let fault = delivery.cause.as_ref().map(CauseRow::from);
+        let fault = fault.or_else(|| delivery.watched.as_ref().map(CauseRow::watched));
         let known = met.known.as_ref();
         let hosts = match (known, &met.stopped) {
             (Some(known), None) => {
@@ -403,7 +405,7 @@ impl Checker {
             domain: domain.clone(),
             verdict: diagnosis.level,
             summary: evidence.delivery.sentence.clone(),
-            fault: cause.map(CauseRow::from),
+            fault,
             next_hop: route.hop.to_string(),
             hosts_from: known.map(|known| known.resolution.hosts_from),
             mx_security: known.map(|known| known.resolution.mx_security),

@@ -206,7 +206,7 @@ pub(super) fn conclude(
         }
         (Some(probe), None, Some(cause), _) => {
             let how = delivered(probe);
-            format!("{how}, but only because a policy is not enforced. Otherwise: {}", cause.sentence())
+            format!("{how}, but only because a policy is not enforced: {}", cause.finding())
         }
         (Some(probe), None, None, Some(exception)) => {
             format!("{}, under an exception of the configuration: {exception}.", delivered(probe))

@@ -91,6 +91,14 @@ pub struct CauseRow {
     pub advice: &'static str,
 }
 
+impl CauseRow {
+    /// Of a policy that is not enforced: the mail goes out all the same.
+    #[must_use]
+    pub fn watched(cause: &Cause) -> Self {
+        Self { sentence: cause.finding(), ..Self::from(cause) }
+    }
+}
+
 impl From<&Cause> for CauseRow {
     fn from(cause: &Cause) -> Self {
         let row = cause.row();

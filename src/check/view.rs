@@ -90,7 +90,7 @@ fn address_report(target: &Target, probe: &Probe) -> AddressReport {
         tls: probe.tls.clone(),
         group: probe.group,
         fault: probe.failure.as_ref().map(CauseRow::from),
-        watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(CauseRow::from),
+        watched: probe.watched.as_ref().and_then(|watched| watched.failure.as_ref()).map(CauseRow::watched),
         took_ms: super::milliseconds(probe.took),
     }
 }

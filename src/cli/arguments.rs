@@ -174,11 +174,15 @@ pub(crate) enum WatchAction {
 
 #[derive(Subcommand)]
 pub(crate) enum CanaryAction {
-    /// Print the zone file, for a signed zone of yours.
+    /// Print the records, to be included in the file of a signed zone of yours; with --ns a whole zone.
     Zonefile {
         /// The zone, such as canary.example.org.
         #[arg(value_parser = domain)]
         zone: Domain,
+        /// A name server of the zone: then SOA and NS records are printed, too, and the zone loads as it is. May be
+        /// given several times.
+        #[arg(long, value_name = "NAME", value_parser = domain)]
+        ns: Vec<Domain>,
     },
 }
 

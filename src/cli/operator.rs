@@ -2,7 +2,7 @@
 //!
 //! Reading needs no relay that runs; orders do. Exit codes: 0 done, 1 nothing fits or something
 //! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does
-//! not answer, 74 the ledger or a part of it cannot be read, 77 the spool belongs to another user,
+//! not answer, 74 the history or a part of it cannot be read, 77 the spool belongs to another user,
 //! 78 configuration.
 
 use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 /// For the help of these commands.
 pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 nothing fits, nothing is known, or something is in \
-    delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does not answer, 74 the ledger \
+    delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does not answer, 74 the history \
     cannot be read, 77 the spool belongs to another user, 78 configuration or no spool.";
 
 /// No relay runs (EX_UNAVAILABLE of sysexits.h).

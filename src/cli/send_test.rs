@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// For the help.
 pub(crate) const SEND_TEST_EXIT_CODES: &str = "Exit codes: 0 delivered, 1 it still waits, 2 refused, 64 usage, 69 no \
-    relay runs or it does not answer, 74 the ledger cannot be read, 77 the spool belongs to another user, 78 \
+    relay runs or it does not answer, 74 the history cannot be read, 77 the spool belongs to another user, 78 \
     configuration or no spool.";
 
 /// It still waits.

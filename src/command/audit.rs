@@ -43,7 +43,7 @@ pub fn text(audit: &Audit) -> String {
         ("accepted", sum.accepted, format!("recipients of {}", counted(sum.messages, "message"))),
         ("= delivered", sum.delivered, "taken over by a next hop".to_owned()),
         ("+ told", sum.told, "failed, and a report says so".to_owned()),
-        ("+ suppressed", sum.suppressed, "failed, and a rule says that nobody is told".to_owned()),
+        ("+ nobody told", sum.suppressed, "failed, and a rule says that nobody is told".to_owned()),
         ("+ removed", sum.removed, "by the operator".to_owned()),
         ("+ queued", sum.queued, "waiting".to_owned()),
         ("+ unaccounted", sum.unaccounted, "must be 0".to_owned()),

@@ -167,22 +167,22 @@ impl Reconciliation {
         let not_in_log = self.not_in_log.len() as u64;
         for (label, count, words) in [
             ("Exchange handed over", self.handed_over, span.as_str()),
-            ("= in the ledger", self.in_both, "with every recipient"),
-            ("+ not in the ledger", self.not_in_ledger.len() as u64, "with all or some recipients; must be 0"),
-            ("+ cannot be compared", self.not_comparable, "older than the history that the ledger keeps"),
-            ("Only in the ledger", not_in_log, "taken in that time from the same clients; must be 0"),
+            ("= known here", self.in_both, "with every recipient"),
+            ("+ not known here", self.not_in_ledger.len() as u64, "with all or some recipients; must be 0"),
+            ("+ cannot be compared", self.not_comparable, "older than the history that is kept"),
+            ("Only known here", not_in_log, "taken in that time from the same clients; must be 0"),
         ] {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{label:COLUMN$}{count:>10}  {words}");
         }
-        text.push_str(&listed("Handed over, and not in the ledger", &self.not_in_ledger));
-        text.push_str(&listed("In the ledger, and not in the tracking log", &self.not_in_log));
+        text.push_str(&listed("Handed over, and not known here", &self.not_in_ledger));
+        text.push_str(&listed("Known here, and not in the tracking log", &self.not_in_log));
         if self.more_not_in_log {
             text.push_str("  and more\n");
         }
         if self.unreadable_rows > 0 {
             let rows = counted(self.unreadable_rows, "message");
-            let _ = writeln!(text, "\n{rows} of the ledger cannot be read: `relay audit` names them");
+            let _ = writeln!(text, "\n{rows} of the spool cannot be read: `relay audit` names them");
         }
         if self.unreadable_line_count > 0 {
             let lines = counted(self.unreadable_line_count, "line");

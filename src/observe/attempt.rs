@@ -1,6 +1,7 @@
 //! One line in the log and one count for each attempt at a mail server, with the words of
 //! RFC 8460 §4.3 for what went wrong with TLS.
 
+use super::closed::{self, POLICIES, TLS};
 use super::{Register, evidence, millis};
 use crate::deliver::AttemptReport;
 use crate::envelope::QueueId;
@@ -15,12 +16,15 @@ pub(super) struct AttemptMetrics {
 
 impl AttemptMetrics {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
+        let total = r.counters(
+            "relay_delivery_attempts_total",
+            "Connections to mail servers, by TLS policy and by the protection that was reached; skipped where none was made.",
+            &["policy", "tls"],
+        )?;
+        closed::from_zero(&total, &[POLICIES, TLS]);
+        closed::from_zero(&total, &[&["skipped"], &["none"]]);
         Ok(Self {
-            total: r.counters(
-                "relay_delivery_attempts_total",
-                "Connections to mail servers, by TLS policy and by the protection that was reached.",
-                &["policy", "tls"],
-            )?,
+            total,
             seconds: r.seconds("relay_delivery_attempt_seconds", "How long one attempt at a mail server took.")?,
             reused: r.counter(
                 "relay_connections_reused_total",

@@ -5,6 +5,7 @@
 //! to discard those with more than a few; such a fault shows here as a step in the distribution.
 
 use super::Register;
+use super::closed;
 use crate::outcome::{PathFailure, Question};
 use crate::resolve::event::{DnsEvent, Probed};
 use crate::resolve::paths::PathName;
@@ -28,7 +29,7 @@ pub(super) struct DnsMetrics {
 impl DnsMetrics {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
         let path = &["upstream", "transport"];
-        Ok(Self {
+        let of = Self {
             queries: r.counters(
                 "relay_dns_queries_total",
                 "Attempts of look-ups on one path, by record type and by result.",
@@ -68,7 +69,11 @@ impl DnsMetrics {
                 "1 when the path was found at the start to take DNSSEC signatures away.",
                 path,
             )?,
-        })
+        };
+        closed::from_zero(&of.tlsa_answers, &[BUCKETS]);
+        closed::from_zero(&of.failures, &[TYPES]);
+        closed::from_zero(&of.failures, &[&["other"]]);
+        Ok(of)
     }
 
     pub(super) fn note(&self, event: &DnsEvent<'_>) {
@@ -180,6 +185,9 @@ fn label(question: &Question) -> &'static str {
     TYPES.iter().find(|known| **known == question.record_type).copied().unwrap_or("other")
 }
 
+/// What [`bucket`] gives.
+const BUCKETS: &[&str] = &["0", "1", "2", "3", "4", "5", "6-8", "9+"];
+
 fn bucket(count: usize) -> &'static str {
     match count {
         0 => "0",
@@ -200,7 +208,7 @@ mod tests {
     #[test]
     fn tlsa_answers_fall_into_eight_buckets() {
         let buckets: std::collections::BTreeSet<_> = (0..70).map(bucket).collect();
-        assert_eq!(buckets.len(), 8);
+        assert_eq!(buckets.into_iter().collect::<Vec<_>>(), BUCKETS);
         assert_eq!([bucket(5), bucket(6), bucket(8), bucket(9)], ["5", "6-8", "6-8", "9+"]);
     }
 }

@@ -5,6 +5,7 @@
 //! The log has one line for each delivery attempt, with its TLS verdict, and never content.
 
 mod attempt;
+mod closed;
 mod config;
 mod dns;
 mod egress;
@@ -12,20 +13,23 @@ mod hosts;
 mod incidents;
 mod policy;
 mod process;
+mod recipient;
+#[cfg(test)]
+mod reference;
 mod reports;
 mod selfcheck;
 pub mod spans;
 mod store;
 mod watch;
 
-use crate::accept::{AcceptEvent, Accepted};
+use crate::accept::{AcceptEvent, Accepted, REFUSALS};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::AttemptReport;
 use crate::deliver::egress::store::{CertificateEndsAt, Reread};
 use crate::deliver::hosts::view::HostsView;
 use crate::envelope::QueueId;
-use crate::outcome::{Cause, Class, DeliveryOutcome, ExceptionInForce};
+use crate::outcome::{Cause, DeliveryOutcome, ExceptionInForce};
 use crate::policy::exceptions::{Exception, ExceptionsStatus};
 use crate::policy::sts::event::StsEvent;
 use crate::resolve::event::DnsEvent;
@@ -40,11 +44,14 @@ use dns::DnsMetrics;
 use hosts::HostMetrics;
 use incidents::IncidentMetrics;
 use policy::PolicyMetrics;
+use prometheus::core::{Collector, Desc};
 use prometheus::{
     Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use recipient::RecipientMetrics;
 use reports::ReportMetrics;
+use std::cell::RefCell;
 use std::time::Duration;
 use store::StoreMetrics;
 use tokio::sync::broadcast;
@@ -69,6 +76,7 @@ const NEWS_KEPT: usize = 1024;
 /// The metrics and the log.
 pub struct Observer {
     registry: Registry,
+    catalogue: Vec<MetricText>,
     news: broadcast::Sender<RecipientNews>,
     sessions: IntCounter,
     sessions_open: IntGauge,
@@ -81,9 +89,7 @@ pub struct Observer {
     refusals: IntCounterVec,
     attempts: AttemptMetrics,
     policy: PolicyMetrics,
-    delivered: IntCounterVec,
-    deferred: IntCounterVec,
-    failed: IntCounterVec,
+    recipients: RecipientMetrics,
     reports: ReportMetrics,
     spool_failures: IntCounter,
     store: StoreMetrics,
@@ -100,45 +106,71 @@ pub struct Observer {
     pub(crate) watch: watch::WatchMetrics,
 }
 
-struct Register<'a>(&'a Registry);
+/// A metric as the reference shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricText {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// The labels of its series.
+    pub labels: Vec<String>,
+    /// What it says.
+    pub help: String,
+}
+
+struct Register<'a> {
+    registry: &'a Registry,
+    all: RefCell<Vec<MetricText>>,
+}
 
 impl Register<'_> {
+    fn add(&self, kind: &'static str, metric: Box<dyn Collector>) -> Result<(), Error> {
+        let text = |desc: &Desc| MetricText {
+            name: desc.fq_name.clone(),
+            kind,
+            labels: desc.variable_labels.clone(),
+            help: desc.help.clone(),
+        };
+        self.all.borrow_mut().extend(metric.desc().into_iter().map(text));
+        self.registry.register(metric)
+    }
+
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
         let metric = IntCounter::new(name, help)?;
-        self.0.register(Box::new(metric.clone()))?;
+        self.add("counter", Box::new(metric.clone()))?;
         Ok(metric)
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
         let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(metric.clone()))?;
+        self.add("counter", Box::new(metric.clone()))?;
         Ok(metric)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
         let metric = IntGauge::new(name, help)?;
-        self.0.register(Box::new(metric.clone()))?;
+        self.add("gauge", Box::new(metric.clone()))?;
         Ok(metric)
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
         let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(metric.clone()))?;
+        self.add("gauge", Box::new(metric.clone()))?;
         Ok(metric)
     }
 
     fn seconds(&self, name: &str, help: &str) -> Result<Histogram, Error> {
         let buckets = vec![0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
         let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-        self.0.register(Box::new(metric.clone()))?;
+        self.add("histogram", Box::new(metric.clone()))?;
         Ok(metric)
     }
 
     fn build_info(&self) -> Result<(), Error> {
-        let info =
-            IntGaugeVec::new(Opts::new("relay_build_info", "Version of the running relay; always 1."), &["version"])?;
+        let info = self.gauges("relay_build_info", "Version of the running relay; always 1.", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        self.0.register(Box::new(info))
+        Ok(())
     }
 }
 
@@ -149,7 +181,7 @@ impl Observer {
     /// Only when two metrics share a name, which a test rules out.
     pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
-        let r = Register(&registry);
+        let r = Register { registry: &registry, all: RefCell::default() };
         r.build_info()?;
         Ok(Self {
             sessions: r.counter("relay_smtp_sessions_total", "SMTP sessions opened by clients.")?,
@@ -166,27 +198,9 @@ impl Observer {
             recipients_accepted: r
                 .counter("relay_recipients_accepted_total", "Recipients of acknowledged messages.")?,
             bytes_accepted: r.counter("relay_accepted_bytes_total", "Content of acknowledged messages, in octets.")?,
-            refusals: r.counters(
-                "relay_smtp_refusals_total",
-                "Refusals of MAIL, RCPT or content, by reply code.",
-                &["code"],
-            )?,
+            refusals: refusals(&r)?,
             attempts: AttemptMetrics::new(&r)?,
-            delivered: r.counters(
-                "relay_recipients_delivered_total",
-                "Recipients taken over by a next hop, by protection.",
-                &["tls"],
-            )?,
-            deferred: r.counters(
-                "relay_recipient_deferrals_total",
-                "Attempts after which a recipient waits, by cause.",
-                &["cause", "side"],
-            )?,
-            failed: r.counters(
-                "relay_recipients_failed_total",
-                "Recipients that failed for good, by cause.",
-                &["cause", "side"],
-            )?,
+            recipients: RecipientMetrics::new(&r)?,
             reports: ReportMetrics::new(&r)?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
             store: StoreMetrics::new(&r)?,
@@ -200,8 +214,15 @@ impl Observer {
             watch: watch::WatchMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
+            catalogue: r.all.into_inner(),
             registry,
         })
+    }
+
+    /// Every metric there is, also those that have no series yet.
+    #[must_use]
+    pub fn catalogue(&self) -> &[MetricText] {
+        &self.catalogue
     }
 
     /// What becomes of recipients from now on.
@@ -248,8 +269,9 @@ impl Observer {
             }
             AcceptEvent::MessageAccepted(accepted) => self.accepted(accepted),
             AcceptEvent::MessageRefused { peer, refusal } => {
-                self.refusals.with_label_values(&[refusal.code.to_string().as_str()]).inc();
                 let enhanced = refusal.enhanced.map(|e| e.to_string());
+                let labels = [refusal.code.to_string(), enhanced.clone().unwrap_or_default()];
+                self.refusals.with_label_values(&labels).inc();
                 // All mail of all clients stops here, which is more than somebody's mistake.
                 if enhanced.as_deref() == Some(NO_SPACE) {
                     tracing::warn!(%peer, code = refusal.code, enhanced, "mail is refused for lack of disk space");
@@ -367,26 +389,7 @@ impl Observer {
             let news = RecipientNews { id, recipient: recipient.clone(), outcome: outcome.clone() };
             let _nobody_listens_any_more = self.news.send(news);
         }
-        match outcome {
-            DeliveryOutcome::Delivered { peer, tls, reply, .. } => {
-                self.delivered.with_label_values(&[tls.word()]).inc();
-                tracing::info!(%id, to = %recipient, host = %peer.host, tls = tls.word(), %reply, "delivered");
-            }
-            DeliveryOutcome::Failed { cause } => {
-                let row = cause.root().row();
-                let counter = match cause.class() {
-                    Class::Transient => &self.deferred,
-                    Class::Permanent => &self.failed,
-                };
-                counter.with_label_values(&[row.word, row.side.word()]).inc();
-                let what = match cause.class() {
-                    Class::Transient => "deferred",
-                    Class::Permanent => "failed",
-                };
-                let status = cause.row().status;
-                tracing::info!(%id, to = %recipient, cause = row.word, %status, detail = cause.sentence(), "{what}");
-            }
-        }
+        self.recipients.stands(id, recipient, outcome);
     }
 
     /// The spool is open, with what it found.
@@ -437,6 +440,16 @@ impl Observer {
     }
 }
 
+fn refusals(r: &Register<'_>) -> Result<IntCounterVec, Error> {
+    let help = "Refusals of MAIL, RCPT or content, by reply code and enhanced code: 452 with 4.3.1 is lack of disk space, \
+                452 with 4.5.3 a message with too many recipients.";
+    let counter = r.counters("relay_smtp_refusals_total", help, &["code", "status"])?;
+    for (code, status) in REFUSALS {
+        counter.with_label_values(&[code.to_string().as_str(), status]);
+    }
+    Ok(counter)
+}
+
 /// The evidence of a cause on one line.
 fn evidence(cause: &Cause) -> String {
     let pairs = cause.root().evidence().into_iter().map(|(label, value)| format!("{label}: {value}"));
@@ -460,5 +473,45 @@ mod tests {
         let text = Observer::new().unwrap().render(&SpoolStats::default(), Timestamp(0));
         assert!(text.contains("# HELP relay_queue_messages "));
         assert!(text.contains("relay_build_info{version="));
+    }
+
+    fn series(observer: &Observer) -> Vec<String> {
+        let text = observer.render(&SpoolStats::default(), Timestamp(0));
+        let named = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        named.map(|(name, _)| name.to_owned()).filter(|name| name.contains("_total")).collect()
+    }
+
+    #[test]
+    fn every_counter_by_cause_is_there_before_the_first_event_and_none_comes_later() {
+        let observer = Observer::new().unwrap();
+        let (before, to) = (series(&observer), "bob@x.example".parse().unwrap());
+        for cause in crate::outcome::every::cause() {
+            observer.recipient(QueueId(1), &to, &DeliveryOutcome::Failed { cause });
+        }
+        for &(code, status) in REFUSALS {
+            let digits: Vec<u16> = status.split('.').map(|digit| digit.parse().unwrap()).collect();
+            let enhanced = crate::smtp::reply::EnhancedStatusCode::new(digits[0] as u8, digits[1], digits[2]);
+            let at = crate::accept::RefusedAt::Mail;
+            let refusal = crate::accept::Refusal { at, code, enhanced: Some(enhanced) };
+            observer.accept(&AcceptEvent::MessageRefused { peer: "192.0.2.1:1".parse().unwrap(), refusal });
+        }
+        assert_eq!(series(&observer), before);
+        assert!(before.contains(&"relay_smtp_refusals_total{code=\"452\",status=\"4.3.1\"}".to_owned()), "{before:#?}");
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_counted_as_expired_and_by_the_cause_that_held_it() {
+        let observer = Observer::new().unwrap();
+        let reply = crate::outcome::every::reply(&[b"450 4.2.0 greylisted"]);
+        let held = Cause::Rejected { peer: crate::outcome::every::peer(), phase: crate::outcome::Phase::RcptTo, reply };
+        let cause = Cause::Expired { waited_s: 345_600, last: Some(Box::new(held)) };
+        observer.recipient(QueueId(1), &"bob@x.example".parse().unwrap(), &DeliveryOutcome::Failed { cause });
+        let text = observer.render(&SpoolStats::default(), Timestamp(0));
+        for line in [
+            "relay_recipients_failed_total{cause=\"expired\",side=\"recipient\"} 1\n",
+            "relay_recipients_expired_total{cause=\"rejected-for-now\",side=\"recipient\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
     }
 }

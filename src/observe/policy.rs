@@ -1,10 +1,12 @@
 //! What the policies about TLS tell: MTA-STS policies fetched, weakenings in force, and what is
 //! only watched (RFC 8461 §3.3, §5).
 
+use super::closed::{self, STS_RESULTS, WATCHED_BECAUSE};
 use super::{Register, evidence};
 use crate::deliver::WatchReport;
 use crate::envelope::QueueId;
-use crate::outcome::Peer;
+use crate::outcome::rows::ROWS;
+use crate::outcome::{Class, Peer};
 use crate::policy::exceptions::ExceptionsStatus;
 use crate::policy::sts::event::StsEvent;
 use crate::policy::sts::memory::Held;
@@ -20,7 +22,7 @@ pub(super) struct PolicyMetrics {
 
 impl PolicyMetrics {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
-        Ok(Self {
+        let of = Self {
             watched: r.counters(
                 "relay_policy_watched_total",
                 "Connections under a policy that is evaluated and not enforced, by why it is not, and by what it \
@@ -44,7 +46,13 @@ impl PolicyMetrics {
                  them: policy-lost, store-failed, store-full.",
                 &["result"],
             )?,
-        })
+        };
+        closed::from_zero(&of.sts_fetches, &[STS_RESULTS]);
+        closed::from_zero(&of.watched, &[WATCHED_BECAUSE, &["ok"]]);
+        for row in ROWS.iter().filter(|row| row.class == Class::Transient) {
+            closed::from_zero(&of.watched, &[WATCHED_BECAUSE, &[row.word]]);
+        }
+        Ok(of)
     }
 
     pub(super) fn watched(&self, id: QueueId, peer: &Peer, watched: &WatchReport) {
@@ -58,7 +66,7 @@ impl PolicyMetrics {
                 address = %peer.address,
                 because,
                 cause = result,
-                detail = cause.sentence(),
+                detail = cause.finding(),
                 evidence = evidence(cause),
                 "would have been refused"
             );

@@ -20,7 +20,7 @@ pub(super) struct ProcessMetrics {
 impl ProcessMetrics {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
         let cpu_seconds = Counter::new("process_cpu_seconds_total", "Processor time spent, in seconds.")?;
-        r.0.register(Box::new(cpu_seconds.clone()))?;
+        r.add("counter", Box::new(cpu_seconds.clone()))?;
         Ok(Self {
             cpu_seconds,
             open_fds: r.gauge("process_open_fds", "File descriptors that are open.")?,

@@ -11,6 +11,7 @@ const FINDINGS_LOGGED: usize = 20;
 
 pub(super) struct StoreMetrics {
     queue_messages: IntGauge,
+    queue_held: IntGauge,
     queue_oldest: IntGauge,
     spool_bytes: IntGauge,
     damaged: IntGauge,
@@ -21,18 +22,20 @@ impl StoreMetrics {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
         Ok(Self {
             queue_messages: r.gauge("relay_queue_messages", "Messages that wait for at least one recipient.")?,
-            queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest.")?,
+            queue_held: r.gauge("relay_queue_held_messages", "Messages that the operator holds: they wait and do not expire.")?,
+            queue_oldest: r.gauge("relay_queue_oldest_seconds", "Age of the message that waits longest and is not held.")?,
             spool_bytes: r.gauge("relay_spool_bytes", "Octets in segments and content files.")?,
             damaged: r.gauge("relay_spool_damaged_records", "Damaged records met since the start.")?,
             unaccounted: r.gauge(
                 "relay_recipients_unaccounted",
-                "Accepted recipients that are neither delivered, told of, suppressed, removed nor waiting; must be 0.",
+                "Accepted recipients that are neither delivered nor reported (where a report is due) nor removed nor waiting; must be 0.",
             )?,
         })
     }
 
     pub(super) fn set(&self, stats: &SpoolStats, now: Timestamp) {
         self.queue_messages.set(clamp(stats.queued_messages));
+        self.queue_held.set(clamp(stats.held_messages));
         self.queue_oldest.set(stats.oldest.map_or(0, |oldest| clamp(now.since(oldest).as_secs())));
         self.spool_bytes.set(clamp(stats.bytes));
         self.damaged.set(clamp(stats.damaged_records));

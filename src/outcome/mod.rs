@@ -15,6 +15,7 @@ mod egress;
 #[cfg(test)]
 pub(crate) mod every;
 mod named;
+pub mod rows;
 mod tls;
 mod words;
 

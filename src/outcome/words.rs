@@ -6,7 +6,19 @@
 use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, Side, UNITS, span};
 use crate::net::Reach;
 
+/// What follows from a server that may be the wrong one, where that is enforced.
+const NOT_HANDED_OVER: &str = "It may be the wrong server, so the message was not handed over.";
+/// And where the finding is only watched.
+const HANDED_OVER: &str = "It may be the wrong server; the message is handed over all the same.";
+
 impl Cause {
+    /// What was found, for mail that goes out all the same: the policy is only watched, or the operator or the
+    /// sender does without it.
+    #[must_use]
+    pub fn finding(&self) -> String {
+        self.sentence().replace(NOT_HANDED_OVER, HANDED_OVER)
+    }
+
     /// What happened, in words for whoever wrote the message.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "a table: one row for each cause")]
@@ -66,16 +78,15 @@ impl Cause {
             }
             Self::DaneMismatch { peer, failure, base_domain, .. } => format!(
                 "The certificate of the mail server {peer} does not fit what its domain publishes in signed DNS \
-                 (DANE, TLSA records of {base_domain}): {failure}. It may be the wrong server, so the message was not handed over."
+                 (DANE, TLSA records of {base_domain}): {failure}. {NOT_HANDED_OVER}"
             ),
             Self::CertificateRejected { peer, failure, demanded_by, .. } => format!(
-                "{} a valid certificate, and that of the mail server {peer} is none: {failure}. \
-                 It may be the wrong server, so the message was not handed over.",
+                "{} a valid certificate, and that of the mail server {peer} is none: {failure}. {NOT_HANDED_OVER}",
                 demanded_by.who()
             ),
             Self::StsMxNotListed { domain, host, .. } => format!(
                 "The DNS names {host} as a mail server of {domain}, but the MTA-STS policy of {domain} does not list it. \
-                 It may be the wrong server, so the message was not handed over."
+                 {NOT_HANDED_OVER}"
             ),
             Self::DaneRequired { host, because } => format!(
                 "The configuration of this relay demands DANE here, and there is none for the mail server {host}: {because}."

@@ -104,7 +104,7 @@ impl Backoff {
         if trouble.failures < FAILURES || now >= trouble.until || trouble.probing_since.is_some() {
             trouble.failures = trouble.failures.saturating_add(1);
             let doublings = trouble.failures.saturating_sub(FAILURES).min(MOST_DOUBLINGS);
-            trouble.until = now.plus(retry.first.saturating_mul(1 << doublings).min(retry.longest));
+            trouble.until = now.plus(retry.first.saturating_mul(1 << doublings).min(longest(retry)));
             trouble.since = now;
             trouble.probing_since = None;
         }
@@ -132,6 +132,12 @@ impl Backoff {
     pub(super) fn count(&self, now: Timestamp) -> usize {
         self.hops.values().filter(|trouble| trouble.failures >= FAILURES && now < trouble.until).count()
     }
+}
+
+/// The longest time to back off: those who wait for it come back over a tenth of it, and the last of them
+/// still within the longest wait that the operator wants.
+fn longest(retry: &Retry) -> Duration {
+    retry.longest - retry.longest / 11
 }
 
 /// Whether a cause says that a server could not be reached: nothing came back from it.
@@ -162,7 +168,7 @@ mod tests {
     }
 
     fn retry() -> Retry {
-        let (first, longest) = (Duration::from_secs(100), Duration::from_secs(350));
+        let (first, longest) = (Duration::from_secs(100), Duration::from_secs(385));
         Retry { first, longest, expire_after: Duration::from_secs(86_400) }
     }
 
@@ -185,7 +191,7 @@ mod tests {
         assert_eq!(backoff.ask(&hop("a.example"), at(99)), Leave::Wait { until: at(100), cause: cause("three") });
         assert_eq!(backoff.ask(&hop("b.example"), at(99)), Leave::Go, "others are not held up");
         assert_eq!((backoff.count(at(99)), backoff.count(at(100))), (1, 0));
-        // One tries for all, and the wait grows up to the longest.
+        // One tries for all, and the wait grows until those who come back last do so after the longest, 385 s.
         for (now, wait) in [(100, 200), (300, 350), (650, 350)] {
             assert_eq!(backoff.ask(&hop("a.example"), at(now)), Leave::Go);
             assert_eq!(

@@ -10,6 +10,7 @@ use crate::route::Route;
 use crate::spool::conclude::{Conclusion, conclude};
 use crate::spool::event::{Event, grouped};
 use crate::spool::{Pending, RecipientState, SpoolEntry, schedule};
+use std::sync::atomic::Ordering;
 
 /// What a route brought.
 #[derive(Default)]
@@ -39,6 +40,7 @@ impl Pipeline {
         if outcomes.is_empty() && away.is_some() {
             return Progress { away, ..Progress::default() };
         }
+        self.broken.store(0, Ordering::Relaxed);
         self.note_outcomes(attempt.entry, &outcomes);
         let (hop, retry, now) = (&attempt.route.hop, &self.out.config.retry, self.out.clock.now());
         match unreachable(&outcomes) {
@@ -54,6 +56,7 @@ impl Pipeline {
 
     /// An attempt in which the relay itself failed.
     pub(super) fn broken(&self, entry: &SpoolEntry, route: &Route, recipients: &[usize]) -> Progress {
+        self.broken.fetch_add(1, Ordering::Relaxed);
         let now = self.out.clock.now();
         let waits = |&index: &usize| {
             let pending = entry.recipients.get(index)?.pending()?;

@@ -39,6 +39,7 @@ use futures_util::future::join_all;
 use incidents::Incidents;
 use outbound::Outbound;
 use settle::UnderWay;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -71,6 +72,8 @@ pub struct Pipeline {
     backoff: Arc<Mutex<Backoff>>,
     failover: Arc<Mutex<failover::Failover>>,
     postmaster: Arc<postmaster::Postmaster>,
+    /// Attempts in a row that a fault of the relay itself ended.
+    broken: Arc<AtomicU32>,
 }
 
 /// Work, and the span that lasts as long.
@@ -94,6 +97,7 @@ impl Pipeline {
             backoff: Arc::default(),
             failover: Arc::default(),
             postmaster: Arc::default(),
+            broken: Arc::default(),
         }
     }
 
@@ -112,6 +116,7 @@ impl Pipeline {
             backoff: Arc::clone(&self.backoff),
             failover: Arc::clone(&self.failover),
             postmaster: Arc::clone(&self.postmaster),
+            broken: Arc::clone(&self.broken),
         }
     }
 
@@ -172,6 +177,12 @@ impl Pipeline {
     #[must_use]
     pub fn backing_off(&self) -> usize {
         self.backoff().count(self.out.clock.now())
+    }
+
+    /// Attempts in a row that a fault of the relay itself has ended: 0 once one came to any other end.
+    #[must_use]
+    pub fn broken_in_a_row(&self) -> u32 {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// How receiving hosts stand: who is at work, who waits, what was learnt.

@@ -81,8 +81,9 @@ impl Pipeline {
             recipients.iter().filter_map(change).collect::<Vec<_>>()
         };
         let conclusion = match order.act {
-            Act::Hold | Act::Release => Conclusion::default(),
-            Act::Retry => {
+            Act::Hold => Conclusion::default(),
+            // Released, it has an attempt before its time can be up, however long it was held.
+            Act::Retry | Act::Release => {
                 self.forget_backoff(claim, &recipients);
                 let at_once = |pending: &Pending| RecipientState::Queued(Pending { due: None, ..pending.clone() });
                 Conclusion { recipients: changed(&at_once), ..Conclusion::default() }

@@ -8,7 +8,7 @@
 
 use super::form::{field, is_clean, quoted_printable};
 use super::{Due, Kind, ReportDraft, ReportForm};
-use crate::envelope::{Charset, TlsRequest};
+use crate::envelope::{Charset, Origin, TlsRequest};
 use crate::smtp::dsn::Ret;
 use crate::smtp::header;
 use crate::spool::SpoolEntry;
@@ -17,6 +17,9 @@ use mail_parser::{HeaderName, Message, MessageParser};
 /// The most of the original's header that is read and returned, in octets. Exchange allows
 /// headers of 128 KiB; the beginning with its Received lines is what an administrator needs.
 pub const HEADER_LIMIT: usize = 64 * 1024;
+
+/// More than our own Received line ever has, in octets.
+const MOST_TRACE: u64 = 2048;
 
 /// What the reader should know about the third part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +45,47 @@ pub(super) struct Returned {
 /// How much of the content the reports about a message need, in octets.
 #[must_use]
 pub fn content_wanted(entry: &SpoolEntry, reports: &[Due], return_full_below: u64) -> usize {
-    let whole = reports.iter().any(|due| may_return_whole(entry, due.kind, return_full_below));
+    let is_near = sent_at_least(entry) < return_full_below;
+    let whole = is_near && reports.iter().any(|due| may_return_whole(entry, due.kind));
     let size = usize::try_from(entry.size).unwrap_or(HEADER_LIMIT);
     if whole { size.max(HEADER_LIMIT) } else { HEADER_LIMIT }
 }
 
-fn may_return_whole(entry: &SpoolEntry, kind: Kind, return_full_below: u64) -> bool {
+fn may_return_whole(entry: &SpoolEntry, kind: Kind) -> bool {
     // RFC 8689 §5: a message with REQUIRETLS is treated as with RET=HDRS at most.
-    let is_possible = entry.size < return_full_below && entry.envelope.tls != TlsRequest::Required;
-    wants_whole(entry, kind) && is_possible && !was_returned(entry)
+    wants_whole(entry, kind) && entry.envelope.tls != TlsRequest::Required && !was_returned(entry)
+}
+
+/// The least size, in octets, that a message can have had when its sender handed it in.
+fn sent_at_least(entry: &SpoolEntry) -> u64 {
+    match entry.envelope.origin {
+        Origin::Client(_) => entry.size.saturating_sub(MOST_TRACE),
+        Origin::Report { .. } => entry.size,
+    }
+}
+
+/// Its size when its sender handed it in: without the Received line that we have put on top.
+fn sent_size(entry: &SpoolEntry, content: &[u8]) -> u64 {
+    let trace = match entry.envelope.origin {
+        Origin::Client(_) => trace_length(content),
+        Origin::Report { .. } => 0,
+    };
+    entry.size.saturating_sub(trace)
+}
+
+/// The octets of a Received field at the beginning.
+fn trace_length(content: &[u8]) -> u64 {
+    if !content.starts_with(b"Received: ") {
+        return 0;
+    }
+    let mut length = 0;
+    for line in content.split_inclusive(|octet| *octet == b'\n') {
+        if length > 0 && !line.starts_with(b"\t") && !line.starts_with(b" ") {
+            break;
+        }
+        length += line.len() as u64;
+    }
+    length
 }
 
 /// RFC 3461 §4.3: only for failures.
@@ -71,12 +106,13 @@ pub(super) fn part(draft: &ReportDraft<'_>) -> Returned {
         return Returned { content_type: "text/rfc822-headers", encoding: "7bit", octets, note: Some(Note::Redacted) };
     }
     let is_whole = content.len() as u64 == entry.size;
-    let may = may_return_whole(entry, draft.due.kind, draft.context.return_full_below);
+    let is_small = sent_size(entry, content) < draft.context.return_full_below;
+    let may = is_small && may_return_whole(entry, draft.due.kind);
     if may && is_whole && content.ends_with(b"\r\n") && is_clean(content) {
         return Returned { content_type: "message/rfc822", encoding: "7bit", octets: content.to_vec(), note: None };
     }
     let (header, header_note) = header_block(content);
-    let is_new = !was_returned(entry) || entry.size >= draft.context.return_full_below;
+    let is_new = !was_returned(entry) || !is_small;
     let why_not_whole = if is_new { Note::HeaderOnly } else { Note::ReturnedBefore };
     let note = header_note.or_else(|| wants_whole(entry, draft.due.kind).then_some(why_not_whole));
     let content_type = match (entry.envelope.charset, header.is_ascii()) {

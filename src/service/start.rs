@@ -9,6 +9,7 @@ use crate::accept::tls as listener_tls;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigSource, LoadedConfig};
 use crate::deliver::egress::store::EgressStore;
+use crate::net::{Network, Tcp};
 use crate::observe::Observer;
 use crate::pipeline::outbound::{Outbound, OutboundPaths};
 use crate::policy::sts::event::StsEvent;
@@ -86,9 +87,23 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 /// # Errors
 /// [`StartError`]; then nothing is left running.
 pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
+    start_over(Arc::new(Tcp), config, clock).await
+}
+
+/// As [`start`], with another way to mail servers and policy hosts.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_over(network: Arc<dyn Network>, config: Config, clock: Clock) -> Result<Relay, StartError> {
     let source = ConfigSource::Given(Box::new(config));
     let loaded = source.load().map_err(|bug| StartError::Internal(bug.to_string()))?;
-    start_from(source, loaded, clock).await
+    run_from(source, loaded, WayOut { network, clock }).await
+}
+
+/// What a relay has of the world besides the DNS.
+struct WayOut {
+    network: Arc<dyn Network>,
+    clock: Clock,
 }
 
 /// Starts the relay by what was loaded from a source, which a reload reads again.
@@ -97,13 +112,18 @@ pub async fn start(config: Config, clock: Clock) -> Result<Relay, StartError> {
 /// As [`start`].
 pub async fn start_from(source: ConfigSource, loaded: LoadedConfig, clock: Clock) -> Result<Relay, StartError> {
     loaded.look_at_files()?;
+    run_from(source, loaded, WayOut { network: Arc::new(Tcp), clock }).await
+}
+
+async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Result<Relay, StartError> {
+    let WayOut { network, clock } = out;
     // A reload that is asked for meanwhile comes when all is there.
     let hangup = signal(SignalKind::hangup()).ok();
     let config = Arc::new(loaded.config.clone());
     let texts = load_texts(config.notify.templates.as_deref())?;
     let observer = Arc::new(Observer::new().map_err(|e| StartError::Internal(e.to_string()))?);
     let dns = dns::open(&config, &clock, &observer).await?;
-    let ways = OutboundPaths::over_tcp(Arc::clone(&dns.dns), clock.clone());
+    let ways = OutboundPaths { dns: Arc::clone(&dns.dns), network, clock: clock.clone() };
     let out = outbound(Arc::clone(&config), ways, &observer)?;
     // Before the spool is opened, which takes its time: a port in use is found at once.
     let smtp = ports::open(&config.listen.smtp).await.map_err(StartError::smtp)?;
@@ -116,14 +136,17 @@ pub async fn start_from(source: ConfigSource, loaded: LoadedConfig, clock: Clock
     service.tell_of_damage(&recovery).await;
 
     let stop = CancellationToken::new();
+    let ports = Arc::new(Ports::new(service.acceptors(), stop.clone()));
     let shows = AdminPort {
         observer: Arc::clone(&observer),
         spool: Arc::clone(&spool),
         pipelines: service.pipelines(),
+        acceptors: service.acceptors(),
+        ports: Arc::clone(&ports),
         clock: clock.clone(),
         stop: stop.clone(),
     };
-    let (ports, admin_ports) = (Arc::new(Ports::new(service.acceptors(), stop.clone())), AdminPorts::new(shows));
+    let admin_ports = AdminPorts::new(shows);
     admin_ports.open_and_close(address, Some(admin));
     ports.open_and_close(smtp);
     tokio::spawn(dns::look_around(Arc::clone(&dns.dns), Arc::clone(&config), Arc::clone(&observer), stop.clone()));

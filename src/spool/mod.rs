@@ -347,11 +347,13 @@ pub enum Hold {
 pub struct SpoolStats {
     /// Messages with at least one recipient waiting.
     pub queued_messages: u64,
+    /// Those of them that the operator holds.
+    pub held_messages: u64,
     /// Octets in segments and content files.
     pub bytes: u64,
     /// Damaged records met since the start.
     pub damaged_records: u64,
-    /// When the longest-waiting message came, if any waits.
+    /// When the longest-waiting message came that is not held, if any waits.
     pub oldest: Option<Timestamp>,
 }
 

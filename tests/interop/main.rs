@@ -16,6 +16,7 @@
 )]
 
 mod authoritative;
+mod canary;
 mod certificate;
 mod client;
 mod content;
@@ -23,6 +24,7 @@ mod daemon;
 mod delivery;
 mod exim;
 mod failure;
+mod listener;
 mod load;
 mod loops;
 mod namespace;

@@ -436,6 +436,28 @@ async fn history_is_pruned_after_its_time() {
 }
 
 #[tokio::test]
+async fn an_idle_relay_prunes_all_that_is_over_without_another_job() {
+    let folder = TempDir::new().unwrap();
+    let spool = open(&folder);
+    for _ in 0..450 {
+        store(&spool, b"x").await;
+    }
+    for claim in spool.claim_due(NOW, 1000).await.unwrap() {
+        let events = vec![ended(0)];
+        let settlement = Settlement { recipients: vec![(0, failed())], events, ..Settlement::default() };
+        spool.settle(claim, settlement).await.unwrap();
+    }
+    let database = rusqlite::Connection::open(folder.path().join("spool/state.sqlite")).unwrap();
+    let kept = || database.query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(kept(), 450);
+    // What the service asks every minute, and nothing besides.
+    assert!(spool.claim_due(Timestamp(NOW.0 + 86_400_000 + 61_000), 1).await.unwrap().is_empty());
+    while kept() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn the_database_is_readable_for_an_operator() {
     let folder = TempDir::new().unwrap();
     let spool = open(&folder);

@@ -1,15 +1,19 @@
 //! Health that tells the truth: with a box on the path that drops the answers of rolled-over domains, and with a
 //! DNS that is dead, metrics, `/readyz` and the look at this host say so; and they say when it is over.
 
-use crate::relay::{World, config, lab, until};
+use crate::relay::{World, config, get, lab, until};
 use dane_relay::check::Verdict;
 use dane_relay::check::selfcheck::{self, SelfCheck};
 use dane_relay::clock::Clock;
 use dane_relay::lab::LabBuilder;
 use dane_relay::lab::dns::server::PathFault;
+use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::story::stage::{CANARY, canary_zone};
+use dane_relay::net::{Network, Stream};
 use dane_relay::pipeline::outbound::Outbound;
 use dane_relay::resolve::answer::RecordType;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 const COUNTS: [usize; 3] = [5, 13, 60];
 
@@ -119,4 +123,53 @@ async fn what_nobody_looked_at_has_a_value_of_its_own() {
     for check in ["port-25", "canary", "history", "next-hops", "policy-host"] {
         assert_eq!(status(&seen, check).number(), 4, "{seen:#?}");
     }
+}
+
+async fn unready(world: &World) -> String {
+    let (status, text) = get(world.relay.admin, "/readyz").await;
+    assert_eq!(status, 503, "{text}");
+    text
+}
+
+#[tokio::test]
+async fn a_relay_whose_sessions_are_all_taken_is_not_ready_until_one_ends() {
+    let world = World::with(lab(), |_, config| config.listen.max_sessions = 2).await;
+    let first = SmtpClient::ready(world.smtp()).await.unwrap();
+    assert_eq!(world.admin("/readyz").await, "ready\n");
+    let second = SmtpClient::ready(world.smtp()).await.unwrap();
+    let text = unready(&world).await;
+    assert!(text.starts_with("not ready: all 2 sessions of [listen] max_sessions are taken"), "{text}");
+    assert!(SmtpClient::ready(world.smtp()).await.is_err(), "and so the next client is sent away");
+    second.quit().await.unwrap();
+    until(async || (world.admin("/readyz").await == "ready\n").then_some(()), "a free session").await;
+    first.quit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_relay_to_which_nobody_may_hand_mail_in_is_not_ready() {
+    let world = World::with(lab(), |_, config| config.listen.clients = Vec::new()).await;
+    assert_eq!(unready(&world).await, "not ready: nobody may hand mail in: [listen] clients is empty\n");
+}
+
+/// A fault of our own, in every attempt at a server.
+struct Faulty;
+
+#[async_trait::async_trait]
+impl Network for Faulty {
+    async fn connect(&self, _address: SocketAddr) -> std::io::Result<Box<dyn Stream>> {
+        panic!("a fault that a test makes")
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_breaks_in_every_delivery_is_not_ready_and_loses_nothing() {
+    let lab = lab().domain("dane.test", |d| d).start().await.unwrap();
+    let world = World::over(Arc::new(Faulty), lab, |_, _| {}).await;
+    assert_eq!(world.admin("/readyz").await, "ready\n");
+    world.mail(&["bob@dane.test"]).await;
+    let broken = async || (get(world.relay.admin, "/readyz").await.0 == 503).then_some(());
+    until(broken, "three broken attempts").await;
+    let text = unready(&world).await;
+    assert!(text.starts_with("not ready: a fault of the relay itself ended the last "), "{text}");
+    assert_eq!(world.metrics().await["relay_queue_messages"], 1.0, "the mail waits");
 }

@@ -61,6 +61,7 @@ mod situations;
 mod smart_host;
 #[cfg(feature = "otel")]
 mod spans;
+mod standards;
 mod sts;
 mod tracking;
 mod watch;

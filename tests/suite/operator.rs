@@ -2,13 +2,17 @@
 //! are typed, beside a relay that serves and without one.
 
 use crate::process::{ProgramOutput, Serving, run, run_with};
-use crate::relay::{PATIENCE, SENDER, configuration_file, content, hand_in, lab, metrics, says, until};
+use crate::relay::{PATIENCE, SENDER, World, configuration_file, content, hand_in, heard, lab, metrics, says, until};
+use dane_relay::clock::Clock;
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::dns::server::PathFault;
 use dane_relay::lab::{Lab, LabBuilder, TroubleAt};
+use dane_relay::net::Tcp;
 use hickory_proto::rr::RecordType;
 use serde_json::Value;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A lab, and a configuration whose retries come by themselves only after an hour.
@@ -215,6 +219,43 @@ async fn what_is_held_waits_over_a_restart_and_goes_when_it_is_released() {
     let acts: Vec<_> = story["history"].as_array().unwrap().iter().filter_map(|h| h["act"].as_str()).collect();
     assert_eq!(acts, ["hold", "release"]);
     drop(relay);
+}
+
+#[tokio::test]
+async fn rfc5321_4_5_4_1_what_is_held_does_not_expire_and_is_tried_when_it_is_released() {
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    let busy = lab().domain("busy.test", |d| d.host(|h| h.trouble(TroubleAt::Mail, says("451 4.3.0 later"))));
+    let (clock, lab) = (Clock::manual(Clock::system().now()), busy.start().await.unwrap());
+    let world = World::in_time(clock.clone(), Arc::new(Tcp), lab, |_, config| {
+        config.retry.first = minutes(10);
+        config.retry.longest = minutes(10);
+        config.retry.expire_after = minutes(60);
+        config.notify.delay_after = minutes(600);
+    });
+    let world = world.await;
+    let host = world.lab.mx("busy.test").unwrap();
+    let id = world.mail(&["bob@busy.test"]).await;
+    world.deferred(id, "bob@busy.test", 1).await;
+    clock.advance(minutes(59));
+    // The next attempt is the last one by the schedule.
+    world.deferred(id, "bob@busy.test", 2).await;
+    until(async || (world.metrics().await["relay_attempts_at_work{hosts=\"answering\"}"] == 0.0).then_some(()), "rest")
+        .await;
+    world.order("hold", id).await;
+    clock.advance(minutes(3 * 24 * 60));
+    let metrics = world.metrics().await;
+    let (held, oldest) = (metrics["relay_queue_held_messages"], metrics["relay_queue_oldest_seconds"]);
+    assert_eq!((held, oldest, heard(host, "MAIL")), (1.0, 0.0, 2));
+    world.order("release", id).await;
+    world.deferred(id, "bob@busy.test", 3).await;
+    assert!(world.lab.mx("office.test").unwrap().messages().is_empty(), "it did not go back at once");
+    clock.advance(minutes(10));
+    let report = String::from_utf8_lossy(&world.reports(1).await[0].content).into_owned();
+    assert!(report.contains("Cause: expired, status 5.4.7"), "{report}");
+    assert_eq!(
+        world.metrics().await["relay_recipients_expired_total{cause=\"rejected-for-now\",side=\"recipient\"}"],
+        1.0
+    );
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// What a program said and how it ended.
@@ -56,6 +57,7 @@ pub(crate) struct Serving {
     child: Child,
     pub(crate) smtp: SocketAddr,
     pub(crate) admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Serving {
@@ -80,10 +82,13 @@ impl Serving {
         let mut child = command.args(["serve", "--config"]).arg(config).stderr(Stdio::piped()).spawn().unwrap();
         let log = child.stderr.take().unwrap();
         let (sender, mut addresses) = watch::channel(None);
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&kept);
         std::thread::spawn(move || {
             // Reading goes on to the end: a full pipe would stop the relay.
             let mut lines = BufReader::new(log).lines().map_while(Result::ok);
             while let Some(line) = lines.next() {
+                told.lock().unwrap().push(line.clone());
                 let Some(found) = served(&line) else { continue };
                 if after_start == Log::Closed {
                     drop(lines);
@@ -95,7 +100,12 @@ impl Serving {
         });
         let told = within(addresses.wait_for(Option::is_some), "the relay to serve").await;
         let (smtp, admin) = told.map(|found| found.unwrap()).unwrap_or_else(|_| panic!("the relay ended at once"));
-        Self { child, smtp, admin }
+        Self { child, smtp, admin, log: kept }
+    }
+
+    /// The lines of its log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
     }
 
     /// SIGTERM.
@@ -128,8 +138,12 @@ impl Drop for Serving {
     }
 }
 
-/// `… relay serves smtp=[127.0.0.1:4711] admin=127.0.0.1:4712`
+/// `… relay serves smtp=[127.0.0.1:4711] admin=127.0.0.1:4712`, or the same in JSON.
 fn served(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    if let Ok(said) = serde_json::from_str::<serde_json::Value>(line) {
+        let (smtp, admin) = (said["smtp"].as_str()?, said["admin"].as_str()?);
+        return Some((smtp.trim_matches(['[', ']']).parse().ok()?, admin.parse().ok()?));
+    }
     let (smtp, admin) = line.split_once("relay serves smtp=[")?.1.split_once("] admin=")?;
     Some((smtp.parse().ok()?, admin.trim().parse().ok()?))
 }

@@ -9,13 +9,16 @@ use dane_relay::lab::dns::world::AnchorForm;
 use dane_relay::lab::mx::behaviour::{Received, reply};
 use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::lab::{Lab, LabBuilder, RunningMxHost, Trouble};
+use dane_relay::net::{Network, Tcp};
 use dane_relay::observe::RecipientNews;
 use dane_relay::outcome::{Cause, Class, DeliveryOutcome};
+use dane_relay::service::control::{self, ControlReply};
 use dane_relay::service::start::{self, Relay};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -113,7 +116,7 @@ pub(crate) struct Delivered {
 pub(crate) struct World {
     pub(crate) lab: Lab,
     pub(crate) relay: Relay,
-    _folder: TempDir,
+    folder: TempDir,
     news: watch::Receiver<Vec<RecipientNews>>,
 }
 
@@ -130,10 +133,25 @@ impl World {
 
     /// As [`World::with`], for a lab that runs already.
     pub(crate) async fn beside(lab: Lab, change: impl FnOnce(&Lab, &mut Config)) -> Self {
+        Self::over(Arc::new(Tcp), lab, change).await
+    }
+
+    /// As [`World::beside`], by another way to mail servers than TCP.
+    pub(crate) async fn over(network: Arc<dyn Network>, lab: Lab, change: impl FnOnce(&Lab, &mut Config)) -> Self {
+        Self::in_time(Clock::system(), network, lab, change).await
+    }
+
+    /// As [`World::over`], by a clock of the test's.
+    pub(crate) async fn in_time(
+        clock: Clock,
+        network: Arc<dyn Network>,
+        lab: Lab,
+        change: impl FnOnce(&Lab, &mut Config),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&lab, folder.path());
         change(&lab, &mut config);
-        let relay = start::start(config, Clock::system()).await.unwrap();
+        let relay = start::start_over(network, config, clock).await.unwrap();
         let mut told = relay.observer.subscribe();
         let (sender, news) = watch::channel(Vec::new());
         tokio::spawn(async move {
@@ -141,7 +159,17 @@ impl World {
                 sender.send_modify(|all: &mut Vec<RecipientNews>| all.push(one));
             }
         });
-        Self { lab, relay, _folder: folder, news }
+        Self { lab, relay, folder, news }
+    }
+
+    /// The operator's order about a message.
+    pub(crate) async fn order(&self, act: &str, id: QueueId) {
+        let filter = serde_json::json!({ "id": [id] });
+        let request = serde_json::json!({ "request": "act", "act": act, "filter": filter });
+        let (request, spool) = (serde_json::from_value(request).unwrap(), self.folder.path().join("spool"));
+        let mut answers = Vec::new();
+        control::ask(&spool, &request, |answer| answers.push(answer)).await.unwrap();
+        assert!(matches!(answers.last(), Some(ControlReply::Done { acted: 1, .. })), "{answers:?}");
     }
 
     /// Where clients hand mail in.

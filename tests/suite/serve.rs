@@ -169,7 +169,7 @@ async fn rfc1870_4_a_full_disk_is_told_to_clients_and_to_whoever_watches() {
     let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
     let reply = client.command(&format!("MAIL FROM:<{SENDER}>")).await.unwrap();
     assert_eq!(reply.to_string().split(' ').take(2).collect::<Vec<_>>(), ["452", "4.3.1"], "{reply}");
-    assert_eq!(world.metrics().await["relay_smtp_refusals_total{code=\"452\"}"], 1.0);
+    assert_eq!(world.metrics().await["relay_smtp_refusals_total{code=\"452\",status=\"4.3.1\"}"], 1.0);
 }
 
 #[tokio::test]

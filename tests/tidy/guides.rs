@@ -39,6 +39,19 @@ fn an_alarm_is_as_urgent_in_the_guide_as_in_its_rule() {
     }
 }
 
+/// Exchange warns its senders after four hours and gives up after two days: so long may the relay be away.
+#[test]
+fn e12_the_guides_say_for_how_long_exchange_keeps_what_the_relay_does_not_take() {
+    let flat = |name: &str| read(name).split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    let guide = flat("exchange.md");
+    assert!(guide.contains("senders after four hours and gives up after two days"), "exchange.md");
+    assert!(flat("operations.md").contains("waits in Exchange, for two days at least"), "operations.md");
+    let rules = read("alerts.yml");
+    let down =
+        rules.split("- alert: RelayDown").nth(1).and_then(|rest| rest.split("- alert:").next()).unwrap_or_default();
+    assert!(down.contains("for: 3m") && down.contains("severity: page"), "long before that somebody knows: {down}");
+}
+
 /// The lines of the fenced blocks of a kind: `sh`, `powershell`.
 fn commands(text: &str, kind: &str) -> Vec<String> {
     let mut inside = false;

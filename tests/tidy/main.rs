@@ -6,6 +6,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "the sources are files")]
 
+mod claims;
 mod guides;
 mod imports;
 mod names;

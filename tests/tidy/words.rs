@@ -76,6 +76,17 @@ fn what_people_read_is_in_the_words_of_the_field() {
     assert_eq!(ours("it is asked\n/// Anew, and recommended.").len(), 1);
 }
 
+/// Good names inside the code, and riddles to whoever reads a guide.
+#[test]
+fn the_guides_have_no_words_that_only_the_code_explains() {
+    for name in ["README.md", "deploy/relay.toml", "deploy/check.md", "deploy/operations.md", "deploy/exchange.md"] {
+        let text = fs::read_to_string(package().join(name)).unwrap().to_lowercase();
+        for word in ["ledger", "suppressed", "means it again", "names stand in"] {
+            assert!(!text.contains(word), "{name} says {word:?}");
+        }
+    }
+}
+
 #[test]
 fn a_doc_comment_names_the_thing() {
     let empty = |text: &str| {

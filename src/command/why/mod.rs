@@ -182,7 +182,7 @@ impl Story {
     fn recipient(&self, index: usize) -> String {
         let name = self.names(&[index]);
         let Some(Some(recipient)) = self.message.recipients.get(index) else {
-            return format!("{name}: not in the ledger; run `relay audit`");
+            return format!("{name}: not among the relay's records; run `relay audit`");
         };
         let told = match recipient.told {
             None => String::new(),

@@ -112,7 +112,7 @@ impl IdGenerator for RootIds {
     }
 
     fn new_span_id(&self) -> SpanId {
-        NEXT.take().map_or_else(|| self.random.new_span_id(), |(_, span)| span)
+        NEXT.get().map_or_else(|| self.random.new_span_id(), |(_, span)| span)
     }
 }
 
@@ -172,7 +172,6 @@ pub(super) fn message_ended(id: QueueId, accepted_at: Timestamp) {
         .with_attributes([KeyValue::new("relay.queue_id", id.to_string())]);
     NEXT.set(Some(ids(&recorder.relay, id)));
     drop(recorder.tracer.build_with_context(builder, &Context::new()));
-    // A span that is not sampled asks for no id of its own.
     NEXT.set(None);
 }
 

@@ -4,12 +4,12 @@
 #![expect(clippy::disallowed_methods, reason = "this driver opens the admin port")]
 
 mod listener;
+mod readiness;
 
+use crate::accept::ports::{Acceptors, Ports};
 use crate::clock::Clock;
 use crate::observe::Observer;
 use crate::pipeline::Pipelines;
-use crate::resolve::driver::Dns;
-use crate::resolve::paths::standing::PathStanding;
 use crate::spool::Spool;
 use axum::Router;
 use axum::extract::State;
@@ -32,6 +32,10 @@ pub(super) struct AdminPort {
     pub spool: Arc<dyn Spool>,
     /// How it stands with receiving hosts.
     pub pipelines: Pipelines,
+    /// Who takes mail in.
+    pub acceptors: Acceptors,
+    /// Where it comes in.
+    pub ports: Arc<Ports>,
     /// By which the ages of what it shows are reckoned.
     pub clock: Clock,
     /// Set when the relay stops.
@@ -121,22 +125,8 @@ async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// Ready means: a message handed in now would be taken. What keeps it from going out stands in further
-/// lines: no reason to hand it in elsewhere, and one to look.
 async fn ready(State(admin): State<AdminPort>) -> impl IntoResponse {
-    match (admin.stop.is_cancelled(), admin.spool.admit(0)) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-        (false, Ok(())) => {
-            let doubts: String =
-                doubts(&admin.pipelines.borrow().out.dns).into_iter().map(|doubt| doubt + "\n").collect();
-            (StatusCode::OK, format!("ready\n{doubts}"))
-        }
-        (false, Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
-    }
-}
-
-/// Paths to the DNS that have not carried lately what they were asked for, each in a line.
-fn doubts(dns: &Dns) -> Vec<String> {
-    let troubled = dns.standings().filter(|(_, standing)| *standing != PathStanding::Good);
-    troubled.map(|(path, standing)| format!("degraded: DNS by {path}: {}", standing.phrase())).collect()
+    let readiness = readiness::of(&admin);
+    let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, readiness.text())
 }

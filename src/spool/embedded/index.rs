@@ -50,6 +50,8 @@ pub(super) struct Index {
     due: BTreeSet<(Timestamp, QueueId)>,
     /// When each message of `due` is due; held ones are never.
     unclaimed: BTreeMap<QueueId, Option<Timestamp>>,
+    /// Those of `unclaimed` that the operator holds.
+    held: BTreeSet<QueueId>,
     ages: BTreeSet<(Timestamp, QueueId)>,
     kept: BTreeMap<QueueId, Waiting>,
     leases: BTreeMap<QueueId, ClaimLease>,
@@ -113,6 +115,7 @@ impl Index {
     /// Takes one message, due or not, unless somebody has it or it is not known.
     pub(super) fn claim_one(&mut self, id: QueueId, now: Timestamp) -> Option<Taken> {
         let due = self.unclaimed.remove(&id)?;
+        self.held.remove(&id);
         if let Some(due) = due {
             self.due.remove(&(due, id));
         }
@@ -244,9 +247,14 @@ impl Index {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// When the longest-waiting message came.
+    /// When the longest-waiting message came. What is held waits for the operator, and not for any server.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.ages.first().map(|(accepted_at, _)| *accepted_at)
+        self.ages.iter().find(|(_, id)| !self.held.contains(id)).map(|(accepted_at, _)| *accepted_at)
+    }
+
+    /// Messages that the operator holds.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
     }
 
     /// Messages that are not finished, claimed ones included.
@@ -256,7 +264,10 @@ impl Index {
 
     fn put(&mut self, id: QueueId, due: Option<Timestamp>) {
         self.unclaimed.insert(id, due);
-        self.due.extend(due.map(|due| (due, id)));
+        match due {
+            Some(due) => self.due.insert((due, id)),
+            None => self.held.insert(id),
+        };
     }
 
     fn wait(&mut self, waiting: Waiting, due: Option<Timestamp>) {
@@ -290,6 +301,20 @@ mod tests {
 
     fn ids(taken: &[Taken]) -> Vec<u64> {
         taken.iter().map(|t| t.id.0).collect()
+    }
+
+    #[test]
+    fn what_is_held_counts_apart_and_has_no_age() {
+        let mut index = index(2);
+        assert_eq!((index.oldest(), index.held()), (Some(Timestamp(100)), 0));
+        for id in [0, 1] {
+            let taken = index.claim_one(QueueId(id), Timestamp(0)).unwrap();
+            index.wait_again(taken.id, None);
+        }
+        assert_eq!((index.len(), index.oldest(), index.held()), (2, None, 2));
+        let released = index.claim_one(QueueId(1), Timestamp(0)).unwrap();
+        index.wait_again(released.id, Some(Timestamp(5)));
+        assert_eq!((index.oldest(), index.held()), (Some(Timestamp(100)), 1));
     }
 
     #[test]

@@ -205,6 +205,8 @@ pub(super) enum StateJob {
     Forward(Vec<Moved>),
     /// A segment was closed: look whether old ones can go.
     Sweep,
+    /// Time has gone on and nobody has asked for anything: do what is nobody's work.
+    Tidy,
     /// Nothing comes after this.
     Close,
 }

@@ -297,6 +297,10 @@ impl Spool for EmbeddedSpool {
     async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError> {
         self.running()?;
         self.shared.see_time(now);
+        if self.shared.is_time_to_tidy(now) {
+            // Nobody waits for it; an engine that has ended says so elsewhere.
+            let _ = self.state.send(StateJob::Tidy);
+        }
         let taken = self.shared.index().claim(now, most);
         self.hand_out(taken).await
     }
@@ -402,6 +406,7 @@ impl Spool for EmbeddedSpool {
         let index = self.shared.index();
         SpoolStats {
             queued_messages: index.len() as u64,
+            held_messages: index.held() as u64,
             bytes: self.shared.bytes(),
             damaged_records: self.shared.damaged(),
             oldest: index.oldest(),

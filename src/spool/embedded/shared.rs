@@ -31,6 +31,9 @@ const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// a third at most of what is freed.
 const SPARSE: u64 = 4;
 
+/// How often finished messages are looked at for pruning, by the clock of the caller.
+pub(super) const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
 /// See the module.
 pub(super) struct SharedState {
     pub(super) paths: SpoolPaths,
@@ -47,6 +50,8 @@ pub(super) struct SharedState {
     damaged: AtomicU64,
     /// The time that the last caller named.
     latest: AtomicI64,
+    /// When the state database was asked to tidy.
+    tidied: AtomicI64,
     /// What made the spool stop.
     failure: watch::Sender<Option<String>>,
     closing: AtomicBool,
@@ -104,6 +109,7 @@ impl SharedState {
             bytes: AtomicU64::new(start.bytes),
             damaged: AtomicU64::new(start.damaged),
             latest: AtomicI64::new(start.now.0),
+            tidied: AtomicI64::new(start.now.0),
             failure: watch::Sender::new(None),
             closing: AtomicBool::new(false),
             lock: Mutex::new(Some(start.lock)),
@@ -169,6 +175,16 @@ impl SharedState {
             self.index().set_back(back);
             self.changed.notify_one();
         }
+    }
+
+    /// Whether the time has come to do what is nobody's work, without anybody asking for anything. True once.
+    pub(super) fn is_time_to_tidy(&self, now: Timestamp) -> bool {
+        let last = Timestamp(self.tidied.load(Ordering::Relaxed));
+        let is_time = now.since(last).max(last.since(now)) >= PRUNE_EVERY;
+        if is_time {
+            self.tidied.store(now.0, Ordering::Relaxed);
+        }
+        is_time
     }
 
     pub(super) fn latest_time(&self) -> Timestamp {

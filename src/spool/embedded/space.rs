@@ -6,6 +6,8 @@
 
 use crate::config::SpoolConfig;
 use crate::spool::SpoolError;
+use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -111,6 +113,9 @@ fn judge(before: Level, floor: Free, left: Free) -> Level {
 fn measure(path: &Path) -> Result<Free, SpoolError> {
     let found = rustix::fs::statvfs(path)
         .map_err(|e| SpoolError::Io { action: "asking for the free space of the spool", source: e.into() })?;
+    if found.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(SpoolError::Io { action: "writing to the spool", source: Errno::ROFS.into() });
+    }
     // Some file systems have no fixed number of inodes and say 0 of 0.
     let inodes = if found.f_files == 0 { u64::MAX } else { found.f_favail };
     Ok(Free { bytes: found.f_bavail.saturating_mul(found.f_frsize), inodes })

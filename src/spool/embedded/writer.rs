@@ -11,7 +11,7 @@ use super::forward::Forwarding;
 use super::jobs::{Ending, IncidentRow, LogJob, LogMark, MessageRow, Moved, RecordPlace, Settling, StateJob, Waiting};
 use super::paths;
 use super::schema::is_damage;
-use super::shared::SharedState;
+use super::shared::{PRUNE_EVERY, SharedState};
 use super::state::{State, Sync};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
@@ -29,9 +29,6 @@ const BATCH_JOBS: usize = 1000;
 /// Between two tries while the disk is full or the database locked.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How often finished messages are looked at for pruning, by the clock of the caller.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
-
 /// Messages pruned in one transaction: a few milliseconds of work.
 const PRUNE_BATCH: u32 = 200;
 
@@ -41,6 +38,7 @@ pub(super) struct Writer {
     state: State,
     mark: LogMark,
     pruned_at: Timestamp,
+    more_to_prune: bool,
     forwarding: Forwarding,
     /// What could not be written yet, when it is worked by hand.
     later: Option<Batch>,
@@ -65,13 +63,15 @@ enum Write {
 impl Writer {
     pub(super) const fn new(shared: Arc<SharedState>, state: State, mark: LogMark, log: Sender<LogJob>) -> Self {
         let forwarding = Forwarding::new(log);
-        Self { shared, state, mark, pruned_at: Timestamp(0), forwarding, later: None }
+        Self { shared, state, mark, pruned_at: Timestamp(0), more_to_prune: false, forwarding, later: None }
     }
 
     /// Serves until [`StateJob::Close`].
     pub(super) fn run(mut self, jobs: &Receiver<StateJob>) {
         loop {
-            let first = match jobs.recv_timeout(PRUNE_EVERY) {
+            // Where a batch was not all, the next one waits for nobody.
+            let patience = if self.more_to_prune { Duration::ZERO } else { PRUNE_EVERY };
+            let first = match jobs.recv_timeout(patience) {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => {
                     self.tidy();
@@ -310,6 +310,8 @@ impl Writer {
                 let _ = answer.send(self.state.history(id).map_err(SpoolError::from));
             }
             StateJob::Sweep => self.sweep(),
+            // It follows every batch.
+            StateJob::Tidy => {}
             StateJob::Insert(..)
             | StateJob::Settle(..)
             | StateJob::Forward(_)
@@ -383,7 +385,8 @@ impl Writer {
             Ok(pruned)
         });
         self.state.roll_back();
-        // A full batch means that there is more: the next job takes the next one.
+        // That it failed is no reason to try again at once.
+        self.more_to_prune = pruned.as_ref().is_ok_and(|pruned| *pruned == PRUNE_BATCH as usize);
         if pruned.is_ok_and(|pruned| pruned < PRUNE_BATCH as usize) {
             self.pruned_at = now;
         }
@@ -413,7 +416,11 @@ fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
                 batch.closing = true;
                 break;
             }
-            read @ (StateJob::Load(..) | StateJob::Place(..) | StateJob::History(..) | StateJob::Sweep) => {
+            read @ (StateJob::Load(..)
+            | StateJob::Place(..)
+            | StateJob::History(..)
+            | StateJob::Sweep
+            | StateJob::Tidy) => {
                 batch.reads.push(read);
             }
         }
