@@ -1,18 +1,28 @@
 //! `relay incidents`: faults that many domains have in common, those that go on and those that ended.
 //!
 //! Read from the ledger, with a relay that runs or without one. [`incidents`] is what a page reads, too.
-//! The JSON form is stable: a list of [`Incident`], those that go on first.
+//! For programs it is a list of [`Incident`] under `incidents`, those that go on first.
 
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, DeliveryOutcome};
 use crate::spool::MOST_INCIDENTS;
 use crate::spool::event::Event;
-use crate::spool::incident::{Incident, IncidentEnd, OpenedBy};
+use crate::spool::incident::{Incident, IncidentEnd, IncidentId, OpenedBy};
 use crate::spool::ledger::{Ledger, LedgerError};
+use crate::text::table::{Column, Table, TableView};
 use crate::text::{counted, paragraph};
 
-/// Ended incidents that are shown to people; the JSON form has all.
-const MOST_ENDED_SHOWN: usize = 10;
+/// The columns of the table.
+pub const COLUMNS: &[Column] = &[
+    Column::words("ID"),
+    Column::words("CAUSE").at_least(14),
+    Column::words("SIDE"),
+    Column::words("CERTAINTY").rank(3),
+    Column::words("SINCE"),
+    Column::words("UNTIL").rank(1),
+    Column::numbers("DOMAINS").rank(4),
+    Column::numbers("MESSAGES").rank(2),
+];
 
 /// Domains that are named to people; the JSON form has more.
 const MOST_DOMAINS_SHOWN: usize = 10;
@@ -65,23 +75,66 @@ fn causes(event: &Event) -> Vec<&Cause> {
     }
 }
 
-/// For people.
+/// The incidents for people: a table of all, and more about those that go on.
 #[must_use]
-pub fn text(all: &[Incident]) -> String {
-    let (open, ended): (Vec<&Incident>, Vec<&Incident>) = all.iter().partition(|incident| incident.is_open());
+pub fn text(all: &[Incident], view: &TableView) -> String {
+    let open: Vec<&Incident> = all.iter().filter(|incident| incident.is_open()).collect();
     let mut text = match open.len() {
         0 => "No incident goes on.\n".to_owned(),
         1 => "1 incident goes on.\n".to_owned(),
         more => format!("{more} incidents go on.\n"),
     };
-    for incident in open.iter().chain(ended.iter().take(MOST_ENDED_SHOWN)) {
-        text.push('\n');
-        text.push_str(&one(incident));
+    if all.is_empty() {
+        return text;
     }
-    if let Some(more @ 1..) = ended.len().checked_sub(MOST_ENDED_SHOWN) {
-        text.push_str(&format!("\n{} that ended earlier: --json has all.\n", counted(more as u64, "incident")));
+    let (table, left_out) = table(all, view);
+    text.push_str(&format!("\n{}", table.text(view.width)));
+    if left_out > 0 {
+        text.push_str(&format!("{}; --limit says how many are shown.\n", counted(left_out as u64, "more incident")));
+    }
+    for incident in open {
+        text.push_str(&format!("\n{}", one(incident)));
+    }
+    if all.iter().any(|incident| !incident.is_open()) {
+        text.push_str("\nMore about one: relay incidents ID\n");
     }
     text
+}
+
+/// Those of these names; all where none is given, in the order and number that are wanted.
+#[must_use]
+pub fn chosen(all: Vec<Incident>, names: &[IncidentId], view: &TableView) -> Vec<Incident> {
+    if names.is_empty() {
+        return table(&all, view).0.values().map(|incident| (*incident).clone()).collect();
+    }
+    all.into_iter().filter(|incident| names.contains(&incident.id)).collect()
+}
+
+/// All that is known of each, for people.
+#[must_use]
+pub fn details(chosen: &[Incident]) -> String {
+    chosen.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// The rows, and how many are left out.
+fn table<'a>(all: &'a [Incident], view: &TableView) -> (Table<&'a Incident>, usize) {
+    let mut table = Table::new(COLUMNS);
+    for incident in all {
+        let until = incident.until.map_or_else(|| "goes on".to_owned(), Timestamp::to_second);
+        let row = vec![
+            incident.id.to_string().into(),
+            incident.cause.clone().into(),
+            incident.side.word().into(),
+            incident.certainty.word().into(),
+            incident.since.to_second().into(),
+            until.into(),
+            incident.domain_count.into(),
+            incident.messages.into(),
+        ];
+        table.push(row, incident);
+    }
+    let left_out = table.arrange(view);
+    (table, left_out)
 }
 
 fn one(incident: &Incident) -> String {

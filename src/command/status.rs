@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::deliver::egress::store::CertificateEndsAt;
 use crate::deliver::hosts::view::HostsView;
+use crate::observe::log_level::LogLevel;
 use crate::policy::exceptions::{Exception, ExceptionsStatus};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ pub struct ConfigStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Running {
     /// Its version.
+    #[serde(rename = "relay_version", alias = "version")]
     pub version: String,
     /// Its process.
     pub pid: u32,
@@ -39,6 +41,9 @@ pub struct Running {
     /// The configuration in force.
     #[serde(default)]
     pub config: Option<ConfigStatus>,
+    /// How much is logged, where that can be changed.
+    #[serde(default)]
+    pub log_level: Option<LogLevel>,
     /// Why no mail is taken at the moment.
     pub refuses: Option<String>,
     /// Messages that wait.
@@ -78,6 +83,9 @@ impl Running {
         line("relay", &format!("version {}, process {}", self.version, self.pid));
         line("runs since", &format!("{} ({})", self.since.to_second(), age(self.since)));
         self.config_lines(&mut line);
+        if let Some(LogLevel { level, until: Some(until) }) = &self.log_level {
+            line("log", &format!("at {level} until {}", until.to_second()));
+        }
         line("takes mail", &self.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
         line("metrics", &format!("http://{}/metrics", self.admin));
         line("queue", &format!("{}{oldest}", counted(self.queued_messages, "message")));

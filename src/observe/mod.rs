@@ -10,6 +10,7 @@ mod dns;
 mod egress;
 mod hosts;
 mod incidents;
+pub mod log_level;
 mod policy;
 mod process;
 mod reports;
