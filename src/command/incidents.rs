@@ -175,3 +175,60 @@ pub fn headline(incident: &Incident) -> String {
     let state = if incident.is_open() { "open" } else { "ended" };
     format!("{id}  {state}  {cause}, side: {}, {}", side.word(), certainty.word())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Certainty, Side};
+    use crate::spool::incident::FailureKind;
+    use crate::text::table::{SortBy, Width};
+
+    fn incident(id: u64, until: Option<i64>) -> Incident {
+        Incident {
+            id: IncidentId(id),
+            kind: FailureKind::of_check("canary").unwrap(),
+            cause: "local-dns-count-filter".to_owned(),
+            side: Side::Path,
+            certainty: Certainty::Proven,
+            since: Timestamp(1_795_261_468_123),
+            until: until.map(Timestamp),
+            ended: until.map(|_| IncidentEnd::Recovered),
+            opened_by: OpenedBy::Domains,
+            domains: vec!["partner.example".to_owned(), "a-rather-long-name.of-a-partner.example".to_owned()],
+            domain_count: 12,
+            messages: 340,
+            sentence: "DNS answers with more than 4 TLSA records vanish on their way to this host.".to_owned(),
+            evidence: vec!["4 TLSA records: answered; 5: vanished".to_owned()],
+            what_to_do: vec!["Hand the packets to the firewall team.".to_owned()],
+            reopened: 1,
+            told: None,
+        }
+    }
+
+    #[test]
+    fn the_screens_at_80_and_160_columns() {
+        let all = [incident(1_795_261_468_123, None), incident(1_795_161_468_123, Some(1_795_162_000_000))];
+        let mut screens = String::new();
+        for columns in [80, 160] {
+            let view = TableView { width: Width::Columns(columns), ..TableView::WHOLE };
+            let text = text(&all, &view);
+            assert!(text.lines().all(|line| line.chars().count() <= columns), "{text}");
+            screens += &format!("{columns} columns\n{text}\n");
+        }
+        crate::command::screen_tests::check("incidents", &screens);
+    }
+
+    #[test]
+    fn incidents_are_chosen_by_name_or_in_the_order_that_is_wanted() {
+        let all = || vec![incident(1, None), incident(2, Some(1_795_162_000_000))];
+        let chosen = |names: &[u64], view: &TableView| {
+            let names: Vec<IncidentId> = names.iter().copied().map(IncidentId).collect();
+            chosen(all(), &names, view).iter().map(|incident| incident.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(&[2, 3], &TableView::WHOLE), [2]);
+        assert!(chosen(&[3], &TableView::WHOLE).is_empty());
+        let sort = Some(SortBy::parse("-id", COLUMNS).unwrap());
+        assert_eq!(chosen(&[], &TableView { sort, ..TableView::WHOLE }), [2, 1]);
+        assert_eq!(chosen(&[], &TableView { limit: Some(1), ..TableView::WHOLE }), [1]);
+    }
+}

@@ -10,7 +10,7 @@ pub mod policy_list;
 pub mod queue;
 pub mod reconcile;
 #[cfg(test)]
-pub(crate) mod screens;
+mod screen_tests;
 pub mod send_test;
 pub mod setup;
 pub mod status;

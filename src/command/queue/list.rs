@@ -287,7 +287,7 @@ mod tests {
             all += &format!("{columns} columns, --sort {sort}, --limit 3\n{text}\n");
         }
         let whole = shown(ListView { form: OutputForm::Text, table: TableView::WHOLE });
-        crate::command::screens::check("queue-list", &format!("{all}not a terminal\n{whole}"));
+        crate::command::screen_tests::check("queue-list", &format!("{all}not a terminal\n{whole}"));
     }
 
     #[test]

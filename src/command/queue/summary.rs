@@ -267,7 +267,7 @@ impl QueueSummary {
 mod tests {
     use super::super::testing::{NOW, message, sample};
     use super::*;
-    use crate::command::screens;
+    use crate::command::screen_tests;
     use crate::deliver::hosts::view::{HostView, Share};
 
     #[test]
@@ -325,6 +325,6 @@ mod tests {
                 format!("{columns} columns\n{text}\n")
             })
             .collect();
-        screens::check("queue-summary", &all);
+        screen_tests::check("queue-summary", &all);
     }
 }

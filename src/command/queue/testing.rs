@@ -62,10 +62,7 @@ pub(super) fn sample() -> Vec<LedgerMessage> {
     let bogus = || Cause::DnsUnavailable {
         question: crate::outcome::every::cause()
             .into_iter()
-            .find_map(|cause| match cause {
-                Cause::DnsUnavailable { question, .. } => Some(question),
-                _other => None,
-            })
+            .find_map(|cause| if let Cause::DnsUnavailable { question, .. } = cause { Some(question) } else { None })
             .unwrap(),
         tried: Vec::new(),
     };

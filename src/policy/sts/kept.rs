@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// What is kept for a domain.
 #[derive(Clone, Debug)]
-pub enum KeptState {
+pub(crate) enum KeptState {
     /// A policy, expired or not.
     Policy(Arc<StsPolicy>),
     /// One that cannot be looked into.
@@ -22,7 +22,7 @@ pub enum KeptState {
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn all(spool: &SpoolConfig) -> Result<Vec<KeptState>, StoreFault> {
+pub(crate) fn all(spool: &SpoolConfig) -> Result<Vec<KeptState>, StoreFault> {
     let store = Store::new(state_dir::open_collection(spool, COLLECTION), LIMITS);
     let state = |held: Held| match held {
         Held::Policy(policy) => Some(KeptState::Policy(policy)),
