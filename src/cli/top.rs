@@ -184,7 +184,7 @@ fn headline(running: Option<&Running>, now: Timestamp) -> String {
 mod tests {
     use super::*;
     use dane_relay::command::queue::summary::{AgeBucket, CauseCount, DomainSummary};
-    use dane_relay::deliver::hosts::view::{HostView, HostsView, Share};
+    use serde_json::json;
 
     const NOW: Timestamp = Timestamp(1_795_261_468_000);
 
@@ -207,21 +207,31 @@ mod tests {
     }
 
     fn running() -> Running {
-        let host = |n: usize| HostView {
-            host: format!("mx{n}.of-a-partner.example [192.0.2.{n}]:25"),
-            connections: Share { used: 0, most: 1 },
-            waiting: 3,
-            why: "backing off (The server refused the connection.)".to_owned(),
-            until: Some(NOW),
+        let host = |n: usize| {
+            json!({
+                "host": format!("mx{n}.of-a-partner.example [192.0.2.{n}]:25"),
+                "connections": { "used": 0, "most": 1 },
+                "waiting": 3,
+                "why": "backing off (The server refused the connection.)",
+                "until": NOW.0,
+            })
         };
-        let hosts = HostsView { hosts: (1..20).map(host).collect(), further: 9, ..HostsView::default() };
-        let text = format!(
-            r#"{{"version":"0.1.0","pid":1,"since":{},"smtp":[],"admin":"127.0.0.1:1","refuses":null,"queued_messages":1,
-            "oldest":null,"spool_bytes":5000,"damaged_records":0,"next_hops_backing_off":2,"hosts":{}}}"#,
-            NOW.0 - 90_000,
-            serde_json::to_string(&hosts).unwrap()
-        );
-        serde_json::from_str(&text).unwrap()
+        let hosts: Vec<_> = (1..20).map(host).collect();
+        let told = json!({
+            "relay_version": "0.1.0",
+            "pid": 1,
+            "since": NOW.0 - 90_000,
+            "smtp": [],
+            "admin": "127.0.0.1:1",
+            "refuses": null,
+            "queued_messages": 1,
+            "oldest": null,
+            "spool_bytes": 5_000,
+            "damaged_records": 0,
+            "next_hops_backing_off": 2,
+            "hosts": { "hosts": hosts, "further": 9 },
+        });
+        serde_json::from_value(told).unwrap()
     }
 
     #[test]

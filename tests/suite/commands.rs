@@ -373,4 +373,10 @@ async fn help_is_as_wide_as_the_terminal_and_has_examples_and_codes() {
     for part in ["Examples:\n  relay queue list --domain example.org", "Exit codes: 0 done; 1 no message fits", "78 "] {
         assert!(help.contains(part), "no {part} in {help}");
     }
+    for columns in [60, 90] {
+        let text = columns.to_string();
+        let help = run_with(&[("COLUMNS", OsStr::new(&text))], ["queue", "list", "--help"]).await.stdout;
+        let widest = help.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= columns && widest > columns - 12, "{widest} of {columns}: {help}");
+    }
 }
