@@ -11,12 +11,14 @@ use std::io;
 use std::path::Path;
 
 /// Writes a manual page for the command and for each of its subcommands: `relay.1`, `relay-queue.1`,
-/// `relay-queue-list.1`.
+/// `relay-queue-list.1`; and the reference of all, `commands.md`.
 ///
 /// # Errors
 /// When the directory cannot be written.
+#[expect(clippy::disallowed_methods, reason = "this command writes files")]
 pub(crate) fn write_pages(command: Command, directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
+    std::fs::write(directory.join("commands.md"), reference(&command))?;
     clap_mangen::generate_to(command.disable_help_subcommand(true), directory)
 }
 
@@ -27,6 +29,9 @@ pub(crate) fn completions(mut command: Command, shell: Shell) -> String {
     clap_complete::generate(shell, &mut command, name, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
+
+/// What is no command of its own, and what a package has not.
+const SKIPPED: [&str; 2] = ["help", "lab"];
 
 /// What is the same for all commands.
 const RULES: &str = "\
@@ -84,7 +89,7 @@ pub(crate) fn reference(command: &Command) -> String {
 }
 
 fn add(command: &Command, path: &str, text: &mut String) {
-    for one in command.get_subcommands().filter(|one| one.get_name() != "help" && !one.is_hide_set()) {
+    for one in command.get_subcommands().filter(|one| !SKIPPED.contains(&one.get_name()) && !one.is_hide_set()) {
         let name = if path.is_empty() { one.get_name().to_owned() } else { format!("{path} {}", one.get_name()) };
         if one.has_subcommands() {
             add(one, &name, text);
@@ -128,7 +133,7 @@ fn row(argument: &Arg) -> String {
     let default = if default.is_empty() || !argument.get_action().takes_values() {
         String::new()
     } else {
-        format!(" Without it {}.", default.join(", "))
+        format!(" (default: {})", default.join(", "))
     };
     format!("| {typed} | {}{default} |", in_markdown(&help))
 }
@@ -154,10 +159,7 @@ mod tests {
     fn the_reference_is_that_of_this_program() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/commands.md");
         // The lab is no part of the package.
-        let made = reference(&Cli::command().mut_subcommands(|one| {
-            let is_lab = one.get_name() == "lab";
-            one.hide(is_lab)
-        }));
+        let made = reference(&Cli::command());
         if std::env::var_os("UPDATE_COMMANDS").is_some() {
             std::fs::write(&path, &made).unwrap();
         }

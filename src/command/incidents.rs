@@ -190,7 +190,7 @@ mod tests {
             cause: "local-dns-count-filter".to_owned(),
             side: Side::Path,
             certainty: Certainty::Proven,
-            since: Timestamp(1_795_261_468_123),
+            since: Timestamp(i64::try_from(id).unwrap()),
             until: until.map(Timestamp),
             ended: until.map(|_| IncidentEnd::Recovered),
             opened_by: OpenedBy::Domains,

@@ -65,7 +65,7 @@ pub fn parse(text: &str) -> Result<Targets, String> {
     for part in text.split(',').map(str::trim) {
         let level = |level: &str| level.parse::<LevelFilter>().map_err(|_odd| wrong(part));
         targets = match part.split_once('=') {
-            None if part.parse::<u8>().is_ok() => return Err(wrong(part)),
+            None if part.is_empty() || part.parse::<u8>().is_ok() => return Err(wrong(part)),
             None => targets.with_default(level(part)?),
             Some((module, of_it)) if is_module(module) => targets.with_target(module, level(of_it)?),
             Some(_) => return Err(wrong(part)),
