@@ -82,9 +82,16 @@ fn explain(value: &mut Value) {
     }
 }
 
-/// A name as members have it: `not-tried` becomes `not_tried`.
+/// A name as members have it: `not-tried` becomes `not_tried`, and `NotTried` as well.
 fn member(name: &str) -> String {
-    name.replace('-', "_")
+    let mut made = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && made.ends_with(|last: char| last.is_ascii_lowercase()) {
+            made.push('_');
+        }
+        made.push(if c == '-' { '_' } else { c.to_ascii_lowercase() });
+    }
+    made
 }
 
 /// Makes values in which moments are text. All else is as the library makes it.
@@ -343,6 +350,14 @@ mod tests {
             assert_eq!((&made["last"]["cause"], &made["last"]["side"]), (&json!(row.word), &json!(row.side.word())));
             assert_eq!(made["last"]["sentence"], json!(cause.sentence()));
         }
+    }
+
+    #[test]
+    fn a_member_is_in_snake_case_whatever_its_variant_is_called() {
+        assert_eq!(
+            ["its-time", "ItsTime", "itsTime", "MX", "a_b"].map(member),
+            ["its_time", "its_time", "its_time", "mx", "a_b"]
+        );
     }
 
     #[test]

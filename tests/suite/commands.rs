@@ -106,23 +106,22 @@ async fn every_command_with_json_keeps_to_one_form() {
         vec!["config", "diff"],
         vec!["reload"],
     ];
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
     for arguments in &typed {
         let said = scene.run(&[arguments.as_slice(), &["--json"]].concat()).await;
         let all = objects(&said);
         let may_be_empty = arguments == &["policy", "list"];
         assert!(may_be_empty || !all.is_empty(), "{arguments:?}: {said:?}");
-        let mut found = Vec::new();
         for object in &all {
             assert_eq!(object["version"], 1, "{arguments:?}: {object}");
-            faults(arguments[0], object, &mut found);
+            faults(&arguments.join(" "), object, &mut wrong);
         }
-        assert!(found.is_empty(), "{arguments:?}: {found:#?}");
         let times = said.stdout.matches("T").count();
         assert!(times > 0 || arguments[0] != "why", "a story has times: {said:?}");
         seen.insert(arguments.iter().copied().take(2).collect::<Vec<_>>().join(" "));
         seen.insert(arguments[0].to_owned());
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     for (name, section) in reference() {
         let has_json = section.contains("`--json`");
         assert!(!has_json || seen.contains(&name), "relay {name} --json is not tried here");
@@ -187,7 +186,10 @@ async fn a_table_fits_the_terminal_and_is_whole_where_there_is_none() {
     assert!(lines[0].starts_with("ID ") && lines[4].is_empty(), "{}", many.stdout);
     assert!(many.stdout.contains("Another: relay why ") && many.stdout.matches("Accepted ").count() == 1, "{many:?}");
     let all = scene.run(&["why", SENDER, "--stories", "--limit", "2"]).await;
-    assert!(all.stdout.matches("  Accepted ").count() == 2 && all.stdout.contains("There are older messages"), "{all:?}");
+    assert!(
+        all.stdout.matches("  Accepted ").count() == 2 && all.stdout.contains("There are older messages"),
+        "{all:?}"
+    );
 }
 
 #[tokio::test]
@@ -204,7 +206,10 @@ async fn the_content_of_a_message_is_read_and_its_history_says_by_whom() {
         let said = scene.run(&["queue", "export", &id]).await;
         assert!(said.code == 0 && said.stderr.is_empty() && said.stdout.ends_with(&sent), "{said:?}");
         let header = scene.run(&["queue", "show", &id, "--header"]).await.stdout;
-        assert!(header.starts_with("Received: ") && header.ends_with("\r\n") && !header.contains("\r\n\r\n"), "{header}");
+        assert!(
+            header.starts_with("Received: ") && header.ends_with("\r\n") && !header.contains("\r\n\r\n"),
+            "{header}"
+        );
         let shown = scene.run(&["queue", "show", &id, "--content"]).await.stdout;
         assert_eq!((shown.starts_with(&header), shown), (true, said.stdout));
     }

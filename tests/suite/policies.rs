@@ -117,7 +117,9 @@ async fn rfc8461_3_a_policy_is_fetched_kept_and_shown() {
         run([&["policy", "list", "--config", scene.config.to_str().unwrap()], more].concat()).await
     };
     // Its folder holds policies and nothing else; the ledger is not asked.
-    said(&list(&["--sort", "until"]).await, 0, &["DOMAIN     MODE", "good.test  enforce  in force  20"]);
+    let table = list(&["--sort", "until"]).await;
+    assert!(table.code == 0 && table.stdout.starts_with("DOMAIN     MODE "), "{table:?}");
+    assert!(table.stdout.contains("good.test  enforce  in force  20"), "{table:?}");
     let line: Value = serde_json::from_str(list(&["--json"]).await.stdout.trim()).unwrap();
     let expected = serde_json::json!(["good.test", "in force", "mx.good.test", 1]);
     assert_eq!(serde_json::json!([line["domain"], line["state"], line["mx"][0], line["version"]]), expected);
