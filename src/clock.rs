@@ -4,7 +4,8 @@
 //! drivers and the pipeline. A manual clock drives tests without waiting, and one that goes with
 //! the runtime agrees with all its timers when their time is a simulated one.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,10 +14,49 @@ use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 use tokio::time::Instant;
 
-/// A moment, in milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+/// A moment, in milliseconds since 1970-01-01T00:00:00Z. Stored as that number; commands print it as RFC 3339
+/// (`command/json.rs`), and both are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
+
+/// The name by which who writes JSON for commands knows a moment among other numbers.
+pub(crate) const TIMESTAMP_NAME: &str = "Timestamp";
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(TIMESTAMP_NAME, &self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EitherForm)
+    }
+}
+
+/// Reads a moment as it is stored and as it is printed.
+struct EitherForm;
+
+impl Visitor<'_> for EitherForm {
+    type Value = Timestamp;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("milliseconds since 1970, or a time such as 2026-11-21T11:44:28Z")
+    }
+
+    fn visit_i64<E: Error>(self, ms: i64) -> Result<Timestamp, E> {
+        Ok(Timestamp(ms))
+    }
+
+    fn visit_u64<E: Error>(self, ms: u64) -> Result<Timestamp, E> {
+        i64::try_from(ms).map(Timestamp).map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Timestamp, E> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).map_err(E::custom)?;
+        i64::try_from(at.unix_timestamp_nanos() / 1_000_000).map(Timestamp).map_err(E::custom)
+    }
+}
 
 impl Timestamp {
     /// This moment plus a duration; the far end of time when that would overflow.

@@ -2,11 +2,12 @@
 
 mod cli;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction, WatchAction};
+use cli::exit::Exit;
 use cli::lookup::DnsOutput;
-use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, say, usual_file};
-use cli::{audit, check, lookup, manual, operator, reload, send_test, serve, setup, trouble};
+use cli::terminal::{complain, say, usual_file};
+use cli::{audit, check, guide, lookup, manual, operator, reload, send_test, serve, setup, top, trouble};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
 use dane_relay::command::dns::DnsDetail;
@@ -15,18 +16,20 @@ use dane_relay::config;
 #[cfg(feature = "lab")]
 use dane_relay::lab;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = guide::annotated(Cli::command()).try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _broken_pipe = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(EXIT_IO, &format!("cannot start: {error}")),
+        Err(error) => return complain(Exit::Io, &format!("cannot start: {error}")),
     };
     runtime.block_on(run(cli.command))
 }
@@ -48,6 +51,7 @@ async fn run(command: CliCommand) -> ExitCode {
             let detail = if verbose { DnsDetail::Chain } else { DnsDetail::Answer };
             lookup::dns(&name, record_type, &DnsOutput { detail, output }, over).await
         }
+        CliCommand::Policy { action: PolicyAction::List { table, place } } => lookup::policies(&table, &place),
         CliCommand::Policy { action: PolicyAction::Show(of) } => {
             let config = of.over.config();
             lookup::policy(async |config| policy::show(config, Clock::system(), &of.domain).await, config, of.output)
@@ -62,10 +66,13 @@ async fn run(command: CliCommand) -> ExitCode {
         CliCommand::Why { what_if: Some(supposition), of_domain: Some(domain), place, .. } => {
             trouble::what_if(supposition, &domain, &place).await
         }
-        CliCommand::Why { subject, place, .. } => operator::why(&subject.unwrap_or_default(), &place).await,
-        CliCommand::Watch { action: WatchAction::List { place } } => trouble::watch_list(&place),
+        CliCommand::Why { subject, view, place, .. } => {
+            operator::why(&subject.unwrap_or_default(), &view, &place).await
+        }
+        CliCommand::Top { every, config } => top::top(Duration::from_secs(every), config).await,
+        CliCommand::Watch { action: WatchAction::List { table, place } } => trouble::watch_list(&table, &place),
         CliCommand::Watch { action: WatchAction::Show { domain, place } } => trouble::watch_show(&domain, &place),
-        CliCommand::Incidents { place } => trouble::incidents(&place).await,
+        CliCommand::Incidents { ids, table, place } => trouble::incidents(&ids, &table, &place).await,
         CliCommand::Audit(options) => audit::audit(options).await,
         CliCommand::Status { place } => operator::status(&place).await,
         CliCommand::Config { action: ConfigAction::Check { config } } => {
@@ -74,16 +81,17 @@ async fn run(command: CliCommand) -> ExitCode {
         CliCommand::Config { action: ConfigAction::Show { config } } => {
             match config::shown(config.or_else(usual_file).as_deref()) {
                 Ok(text) => say(&text),
-                Err(error) => complain(EXIT_CONFIG, &error.to_string()),
+                Err(error) => complain(Exit::Config, &error.to_string()),
             }
         }
         CliCommand::Reload { place } => reload::reload(&place).await,
+        CliCommand::LogLevel { level, lasts, place } => reload::log_level(&level, lasts, &place).await,
         CliCommand::Config { action: ConfigAction::Diff { file, output } } => reload::diff(file, output.form()).await,
         CliCommand::Config { action: ConfigAction::Example } => say(config::REFERENCE),
-        CliCommand::Completions { shell } => say(&manual::completions(Cli::command(), shell)),
-        CliCommand::Manual { directory } => match manual::write_pages(Cli::command(), &directory) {
+        CliCommand::Completions { shell } => say(&manual::completions(guide::annotated(Cli::command()), shell)),
+        CliCommand::Manual { directory } => match manual::write_pages(guide::annotated(Cli::command()), &directory) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(EXIT_IO, &format!("{}: {error}", directory.display())),
+            Err(error) => complain(Exit::Io, &format!("{}: {error}", directory.display())),
         },
     }
 }
@@ -92,8 +100,8 @@ async fn run(command: CliCommand) -> ExitCode {
 fn told(story: std::io::Result<bool>) -> ExitCode {
     match story {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => complain(1, "an outcome was not the expected one"),
-        Err(error) => complain(EXIT_IO, &error.to_string()),
+        Ok(false) => complain(Exit::Nothing, "an outcome was not the expected one"),
+        Err(error) => complain(Exit::Io, &error.to_string()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Text for people: words filled into lines of a given width.
 
+pub mod table;
+
 use std::borrow::Cow;
 
 /// What begins a command to a terminal.
@@ -9,15 +11,65 @@ const COLORS: [&str; 4] = ["[0m", "[32m", "[33m", "[1;31m"];
 
 /// Text that a terminal shows and does not obey. Much of what is printed was said by strangers:
 /// servers, the DNS, certificates, a file of evidence that somebody sent. Lines, tabs and our own
-/// colours stay; any other control character becomes `?`.
+/// colours stay; any other control character, and what turns or hides text ([`is_deceptive`]), is
+/// shown as `\u{202e}`.
 #[must_use]
 pub fn harmless(text: &str) -> Cow<'_, str> {
     let is_ours = |at: usize| COLORS.iter().any(|color| text.get(at + 1..).is_some_and(|rest| rest.starts_with(color)));
-    let commands = |(at, c): (usize, char)| c.is_control() && !"\n\t".contains(c) && !(c == ESCAPE && is_ours(at));
-    if !text.char_indices().any(commands) {
+    let acts = |(at, c): (usize, char)| {
+        (c.is_control() && !"\n\t".contains(c) && !(c == ESCAPE && is_ours(at))) || is_deceptive(c)
+    };
+    if !text.char_indices().any(acts) {
         return Cow::Borrowed(text);
     }
-    text.char_indices().map(|(at, c)| if commands((at, c)) { '?' } else { c }).collect()
+    let mut shown = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        if acts((at, c)) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
+}
+
+/// The same for a value that stands in one line among others: lines and tabs are shown, too, and no colour
+/// is ours.
+#[must_use]
+pub fn in_one_line(text: &str) -> Cow<'_, str> {
+    let acts = |c: char| c.is_control() || is_deceptive(c);
+    if !text.chars().any(acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if acts(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    Cow::Owned(shown)
+}
+
+/// The same for JSON, whose own escapes say the same to programs.
+#[must_use]
+pub fn harmless_json(json: &str) -> Cow<'_, str> {
+    let acts = |c: char| (c.is_control() && c != '\n') || is_deceptive(c);
+    if !json.chars().any(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if acts(c) {
+            let mut units = [0; 2];
+            shown.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Characters that no terminal shows and that change how others are shown: they turn the direction of text
+/// (UAX #9), end a line or a paragraph, or have no width.
+#[must_use]
+pub const fn is_deceptive(c: char) -> bool {
+    matches!(c,
+        '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// What a library says, without the web address at which it explains itself to programmers.
@@ -74,9 +126,22 @@ mod tests {
     #[test]
     fn a_terminal_shows_what_strangers_say_and_does_not_obey_it() {
         let hostile = "\u{1b}]0;title\u{7}\u{1b}[2Jgone\r\u{9b}31m\u{7f}\t\0";
-        assert_eq!(harmless(hostile), "?]0;title??[2Jgone??31m?\t?");
+        let shown = "\\u{1b}]0;title\\u{7}\\u{1b}[2Jgone\\u{d}\\u{9b}31m\\u{7f}\t\\u{0}";
+        assert_eq!(harmless(hostile), shown);
         let ours = "\u{1b}[1;31mfault\u{1b}[0m\nJürgen\n";
         assert!(matches!(harmless(ours), Cow::Borrowed(text) if text == ours));
+    }
+
+    #[test]
+    fn what_turns_or_hides_text_is_shown_as_an_escape() {
+        assert_eq!(harmless("moc.knab\u{202e} \u{2028}x\u{feff}"), "moc.knab\\u{202e} \\u{2028}x\\u{feff}");
+        assert_eq!(in_one_line("a\nb\t\u{1b}[32m"), "a\\u{a}b\\u{9}\\u{1b}[32m");
+        assert!(matches!(in_one_line("Jürgen 日本"), Cow::Borrowed(_)));
+        let said = "moc.knab\u{202e}\u{e0001}\u{9b}";
+        let json = serde_json::to_string(&said).unwrap();
+        let shown = harmless_json(&json);
+        assert!(shown.is_ascii(), "{shown}");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), said, "programs read the same");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
 use super::audit::AuditOptions;
-use super::operator::{EXIT_CODES, QueueAction, SpoolOptions};
-use super::reload::{DIFF_CODES, RELOAD_CODES};
-use super::send_test::{SEND_TEST_EXIT_CODES, SendTestArguments};
-use super::setup::{SETUP_HELP, SetupArguments};
+use super::operator::{QueueAction, SpoolOptions};
+use super::send_test::SendTestArguments;
+use super::setup::SetupArguments;
+use super::shown::{TableArguments, WhyView};
 use super::terminal::load;
 use super::values::{domain, sender};
 use clap::{Args, Parser, Subcommand};
@@ -14,9 +14,11 @@ use dane_relay::command::queue::OutputForm;
 use dane_relay::command::what_if::Supposition;
 use dane_relay::config::{Config, RootsSource, TrustAnchorSource, Upstream};
 use dane_relay::smtp::address::{Domain, ReversePath};
+use dane_relay::spool::incident::IncidentId;
 use hickory_proto::rr::{Name, RecordType};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Outbound SMTP relay that enforces DANE and accounts for every recipient.
 #[derive(Parser)]
@@ -36,10 +38,8 @@ pub(crate) enum CliCommand {
         config: Option<PathBuf>,
     },
     /// Write the configuration of a relay in front of Exchange, and say what is left to do.
-    #[command(after_help = SETUP_HELP)]
     Setup(Box<SetupArguments>),
     /// Send one message through the relay that runs, and tell what becomes of it.
-    #[command(after_help = SEND_TEST_EXIT_CODES)]
     SendTest(SendTestArguments),
     /// Show a signed mini-internet on loopback and mail going through it.
     #[cfg(feature = "lab")]
@@ -52,10 +52,7 @@ pub(crate) enum CliCommand {
         stay: bool,
     },
     /// Find out what mail to a domain would meet now, and whose fault it is, without sending any.
-    #[command(
-        alias = "dane-check",
-        after_help = "Exit codes: 0 ok, 1 warning, 2 fault, 3 could not find out, 64 usage, 78 configuration."
-    )]
+    #[command(alias = "dane-check")]
     Check(CheckArguments),
     /// Print what to publish so that `relay check` can tell a filter from a fault.
     Canary {
@@ -84,13 +81,11 @@ pub(crate) enum CliCommand {
         action: PolicyAction,
     },
     /// See what waits, and decide about it.
-    #[command(after_help = EXIT_CODES)]
     Queue {
         #[command(subcommand)]
         action: QueueAction,
     },
     /// Tell what happened to a message, attempt by attempt.
-    #[command(after_help = EXIT_CODES)]
     Why {
         /// A queue id, a Message-ID, or the address of a sender or recipient.
         #[arg(required_unless_present = "what_if")]
@@ -102,11 +97,27 @@ pub(crate) enum CliCommand {
         #[arg(long = "domain", id = "of_domain", value_name = "DOMAIN", value_parser = domain, requires = "what_if")]
         of_domain: Option<Domain>,
         #[command(flatten)]
+        view: WhyView,
+        #[command(flatten)]
         place: SpoolOptions,
     },
+    /// Watch the queue: how much waits, for whom, and which hosts are backed off. Ends with q.
+    Top {
+        /// Seconds between two looks.
+        #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        every: u64,
+        /// Configuration file, which names the spool; without it $RELAY_CONFIG, or
+        /// /etc/relay/relay.toml where that exists.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Show faults that many domains have in common: whose they are, since when, and what to do.
-    #[command(after_help = EXIT_CODES)]
     Incidents {
+        /// More about these alone.
+        #[arg(value_name = "ID")]
+        ids: Vec<IncidentId>,
+        #[command(flatten)]
+        table: TableArguments,
         #[command(flatten)]
         place: SpoolOptions,
     },
@@ -116,19 +127,27 @@ pub(crate) enum CliCommand {
         action: WatchAction,
     },
     /// Prove that every accepted recipient is accounted for.
-    #[command(after_help = EXIT_CODES)]
     ///
     /// With Exchange's message tracking log: prove that everything that Exchange handed over came in.
     Audit(AuditOptions),
     /// Say whether the relay runs, and how it is.
-    #[command(after_help = EXIT_CODES)]
     Status {
         #[command(flatten)]
         place: SpoolOptions,
     },
     /// Let the running relay take over its configuration file; what is under way goes on.
-    #[command(after_help = RELOAD_CODES)]
     Reload {
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// Say more or less in the log of the running relay, without a restart.
+    LogLevel {
+        /// error, warn, info, debug, trace or off; a list of modules with a level each, such as
+        /// info,dane_relay::deliver=debug; or default, which is what it was started with.
+        level: String,
+        /// For this long, such as 10m; without it until it is changed again.
+        #[arg(long = "for", id = "lasts", value_name = "TIME", value_parser = humantime::parse_duration)]
+        lasts: Option<Duration>,
         #[command(flatten)]
         place: SpoolOptions,
     },
@@ -138,7 +157,6 @@ pub(crate) enum CliCommand {
         action: ConfigAction,
     },
     /// Print the completions for a shell.
-    #[command(after_help = "For bash: relay completions bash > /etc/bash_completion.d/relay")]
     Completions {
         /// The shell.
         #[arg(value_enum)]
@@ -156,13 +174,13 @@ pub(crate) enum CliCommand {
 #[derive(Subcommand)]
 pub(crate) enum WatchAction {
     /// The domains that are watched, those with findings first.
-    #[command(after_help = EXIT_CODES)]
     List {
+        #[command(flatten)]
+        table: TableArguments,
         #[command(flatten)]
         place: SpoolOptions,
     },
     /// What was found of one, and a text for whoever runs it.
-    #[command(after_help = EXIT_CODES)]
     Show {
         /// The domain.
         #[arg(value_parser = domain)]
@@ -272,6 +290,13 @@ impl When {
 
 #[derive(Subcommand)]
 pub(crate) enum PolicyAction {
+    /// The policies that are kept, by domain; nobody is asked.
+    List {
+        #[command(flatten)]
+        table: TableArguments,
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
     /// Show the policy that is kept, and the TXT record as it is now.
     Show(OfDomain),
     /// Fetch the policy now and keep it; a relay that runs goes by it at once.
@@ -310,7 +335,6 @@ pub(crate) enum ConfigAction {
         config: Option<PathBuf>,
     },
     /// Show what a reload would change: between what the running relay uses and the file.
-    #[command(after_help = DIFF_CODES)]
     Diff {
         /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
         file: Option<PathBuf>,

@@ -1,9 +1,11 @@
 //! `relay audit`: the ledger against itself, or against Exchange's message tracking log.
 
-use super::operator::{EXIT_CODES, SpoolOptions, with_ledger};
-use crate::cli::terminal::{EXIT_IO, complain, say};
+use super::operator::{SpoolOptions, with_ledger};
+use crate::cli::exit::Exit;
+use crate::cli::terminal::{ProgressLine, complain, say, say_json};
 use clap::Args;
 use dane_relay::command::audit;
+use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
 use dane_relay::command::reconcile::reconcile;
 use dane_relay::command::tracking::{TrackingError, TrackingLog};
@@ -15,7 +17,6 @@ use std::process::ExitCode;
 
 /// `relay audit`
 #[derive(Args)]
-#[command(after_help = EXIT_CODES)]
 pub(crate) struct AuditOptions {
     /// Look at the state database alone; without this, all that waits is read and verified, too.
     #[arg(long)]
@@ -39,10 +40,12 @@ pub(crate) async fn audit(options: AuditOptions) -> ExitCode {
     }
     let depth = if quick { Depth::Rows } else { Depth::Everything };
     let answer = with_ledger(&place, async |ledger| {
+        let progress = ProgressLine::begin("going through every recipient");
         let found = audit::audit(ledger, depth).await?;
+        drop(progress);
         match place.form() {
             OutputForm::Text => say(&audit::text(&found)),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+            OutputForm::Json => say_json(&json::object(&found)),
         };
         Ok(ExitCode::from(audit::exit_code(&found)))
     });
@@ -58,14 +61,16 @@ async fn reconcile_with(files: &[PathBuf], connectors: &[String], place: &SpoolO
             .map_err(TrackingError::from)
             .and_then(|opened| log.read(&name, BufReader::new(opened), connectors));
         if let Err(error) = read {
-            return complain(EXIT_IO, &format!("{name}: {error}"));
+            return complain(Exit::Io, &format!("{name}: {error}"));
         }
     }
     let answer = with_ledger(place, async |ledger| {
+        let progress = ProgressLine::begin("comparing");
         let found = reconcile(ledger, log).await?;
+        drop(progress);
         match place.form() {
             OutputForm::Text => say(&found.text()),
-            OutputForm::Json => say(&format!("{:#}\n", found.json())),
+            OutputForm::Json => say_json(&json::object(&found.json())),
         };
         Ok(ExitCode::from(found.exit_code()))
     });

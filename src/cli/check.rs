@@ -1,12 +1,15 @@
 //! `relay check`: one domain, all that mail waits for, or this host itself.
 
 use super::arguments::{CheckArguments, Compared, Output, Overrides};
-use super::terminal::{EXIT_CONFIG, EXIT_IO, ProgressLine, complain, say};
+use super::exit::Exit;
+use super::terminal::{ProgressLine, complain, say, say_json};
 use dane_relay::check::bundle;
 use dane_relay::check::compare::compare;
 use dane_relay::check::evidence::Evidence;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, selfcheck};
 use dane_relay::clock::Clock;
+use dane_relay::command::json;
+use dane_relay::command::queue::OutputForm;
 use dane_relay::resolve::driver::trusted;
 use std::fmt::Display;
 use std::path::Path;
@@ -26,11 +29,11 @@ pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
     let make = if patient { Checker::patient } else { Checker::new };
     let checker = match config.and_then(|c| make(c, Clock::system()).map_err(|e| e.to_string())) {
         Ok(checker) => checker,
-        Err(message) => return complain(EXIT_CONFIG, &message),
+        Err(message) => return complain(Exit::Config, &message),
     };
     let theirs = match outside(&compared).await {
         Ok(theirs) => theirs,
-        Err(message) => return complain(EXIT_IO, &message),
+        Err(message) => return complain(Exit::Io, &message),
     };
     let checker = match theirs.clone() {
         Some(theirs) => checker.beside(theirs),
@@ -49,20 +52,19 @@ pub(crate) async fn check(arguments: CheckArguments) -> ExitCode {
     let report = checker.check_from(from.as_ref(), &domain).await;
     drop(progress);
     let detail = if verbose { Detail::Everything } else { Detail::Verdict };
-    let json = || serde_json::to_string_pretty(&report).map(|json| json + "\n");
-    match if output.json { json() } else { Ok(report.shown(detail, color.color())) } {
-        Ok(text) => say(&text),
-        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    match output.form() {
+        OutputForm::Json => say_json(&json::object(&report)),
+        OutputForm::Text => say(&report.shown(detail, color.color())),
     };
     if let Some(path) = &bundle
         && let Err(message) = write_bundle(&checker, &report, path).await
     {
-        return complain(EXIT_IO, &message);
+        return complain(Exit::Io, &message);
     }
     match kept(&report, &compared, theirs.as_ref()).await {
         Ok(text) if !output.json => say(&text),
         Ok(_) => ExitCode::SUCCESS,
-        Err(message) => return complain(EXIT_IO, &message),
+        Err(message) => return complain(Exit::Io, &message),
     };
     ExitCode::from(report.verdict.exit_code())
 }
@@ -101,11 +103,11 @@ async fn verify_bundle(path: &Path, over: Overrides) -> ExitCode {
     let anchors =
         match over.config().and_then(|config| trusted(&config.dns.trust_anchors).map_err(|error| error.to_string())) {
             Ok(anchors) => anchors,
-            Err(message) => return complain(EXIT_CONFIG, &message),
+            Err(message) => return complain(Exit::Config, &message),
         };
     let octets = match read_bundle(path).await {
         Ok(octets) => octets,
-        Err(error) => return complain(EXIT_IO, &format!("{}: {error}", path.display())),
+        Err(error) => return complain(Exit::Io, &format!("{}: {error}", path.display())),
     };
     match bundle::verify(&octets, &anchors, Clock::system().now()) {
         Ok(verified) => say(&verified.text()),
@@ -125,10 +127,9 @@ async fn check_self(checker: &Checker, output: &Output) -> ExitCode {
     let progress = ProgressLine::begin("looking at this host");
     let seen = checker.look_at_self().await;
     drop(progress);
-    let json = || serde_json::to_string_pretty(&seen).map(|json| json + "\n");
-    match if output.json { json() } else { Ok(selfcheck::text(&seen)) } {
-        Ok(text) => say(&text),
-        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    match output.form() {
+        OutputForm::Json => say_json(&json::list("checks", &seen)),
+        OutputForm::Text => say(&selfcheck::text(&seen)),
     };
     ExitCode::from(selfcheck::worst(&seen).exit_code())
 }
@@ -138,12 +139,11 @@ async fn check_queued(checker: &Checker, output: &Output, color: Color) -> ExitC
     let progress = ProgressLine::begin(&format!("checking {} domains", domains.len()));
     let reports = checker.check_all(&domains).await;
     drop(progress);
-    let json = || serde_json::to_string_pretty(&reports).map(|json| json + "\n");
     let lines = || reports.iter().map(|report| report.headline(color) + "\n").collect::<String>();
-    let text = if reports.is_empty() { "OK  no mail waits\n".to_owned() } else { lines() };
-    match if output.json { json() } else { Ok(text) } {
-        Ok(text) => say(&text),
-        Err(error) => return complain(EXIT_IO, &error.to_string()),
+    match output.form() {
+        OutputForm::Json => say_json(&reports.iter().map(json::line).collect::<String>()),
+        OutputForm::Text if reports.is_empty() => say("OK  no mail waits\n"),
+        OutputForm::Text => say(&lines()),
     };
     let worst = reports.iter().map(|report| report.verdict).max_by_key(|verdict| verdict.weight());
     ExitCode::from(worst.map_or(0, Verdict::exit_code))

@@ -1,13 +1,17 @@
 //! Where the log goes and how it looks: lines or JSON on standard error, with its priority in front of
 //! each line where that is the journal (sd-daemon(3)).
 
+use dane_relay::observe::log_level;
+use dane_relay::text::{harmless_json, in_one_line};
 use std::fmt;
 use std::os::fd::AsFd;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How much is said: `error`, `warn`, `info`, `debug`, `trace` or `off`.
 const LEVEL: &str = "RUST_LOG";
@@ -37,15 +41,20 @@ struct LogSettings {
 pub(crate) fn begin() -> Result<(), String> {
     let LogSettings { level, form } = settings(variable(LEVEL).as_deref(), variable(FORM).as_deref())?;
     let prefix = if stderr_is_journal() { Prefix::Priority } else { Prefix::Nothing };
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_max_level(level);
     // A journal that restarts closes our log. The library would complain about that on the same
     // closed stream, and panic in whoever logs: a session after its message is stored, a delivery.
-    let subscriber = subscriber.log_internal_errors(false);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).log_internal_errors(false);
+    let filtered = tracing_subscriber::registry().with(log_level::begin(level));
     match form {
         LogForm::Json => {
-            subscriber.json().flatten_event(true).map_event_format(|format| Prioritised { prefix, format }).init();
+            let lines = lines.json().flatten_event(true);
+            filtered.with(lines.map_event_format(|format| Prioritised { prefix, form, format })).init();
         }
-        LogForm::Text => subscriber.with_ansi(false).map_event_format(|format| Prioritised { prefix, format }).init(),
+        LogForm::Text => {
+            let lines = lines.with_ansi(false);
+            filtered.with(lines.map_event_format(|format| Prioritised { prefix, form, format })).init();
+        }
     }
     Ok(())
 }
@@ -87,9 +96,10 @@ enum Prefix {
     Priority,
 }
 
-/// Lines as `format` writes them, behind a prefix.
+/// Lines as `format` writes them, behind a prefix; what strangers said steers no terminal and begins no line.
 struct Prioritised<F> {
     prefix: Prefix,
+    form: LogForm,
     format: F,
 }
 
@@ -104,7 +114,14 @@ where
             Prefix::Nothing => {}
             Prefix::Priority => write!(line, "<{}>", priority(*event.metadata().level()))?,
         }
-        self.format.format_event(context, line, event)
+        let mut written = String::new();
+        self.format.format_event(context, Writer::new(&mut written), event)?;
+        let written = written.trim_end_matches('\n');
+        line.write_str(&match self.form {
+            LogForm::Text => in_one_line(written),
+            LogForm::Json => harmless_json(written),
+        })?;
+        line.write_char('\n')
     }
 }
 

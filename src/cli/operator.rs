@@ -1,38 +1,31 @@
 //! The operator's commands on the queue and its ledger: `relay queue`, `why`, `status`.
 //!
-//! Reading needs no relay that runs; orders do. Exit codes: 0 done, 1 nothing fits or something
-//! is in delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does
-//! not answer, 74 the history or a part of it cannot be read, 77 the spool belongs to another user,
-//! 78 configuration.
+//! Reading needs no relay that runs; orders (`orders.rs`) do.
 
-use crate::cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, load, say};
+use super::content::{self, ContentArguments};
+use super::exit::{Exit, found};
+use super::orders::{OrderArguments, delete, order};
+use super::shown::{TableArguments, WhyView};
+use super::terminal::{ProgressLine, complain, load, print, print_json, say, say_json, width};
 use clap::{Args, Subcommand};
 use dane_relay::clock::Clock;
-use dane_relay::command::queue::{self, Filter, OutputForm};
+use dane_relay::command::content::ContentPart;
+use dane_relay::command::json;
+use dane_relay::command::queue::list::{self, ListSum, ListView};
+use dane_relay::command::queue::summary::summary;
+use dane_relay::command::queue::{Filter, OutputForm};
 use dane_relay::command::status::Running;
-use dane_relay::command::why;
+use dane_relay::command::why::{self, Stories};
 use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
 use dane_relay::service::control::{self, AskError, ControlReply, Request};
 use dane_relay::spool::event::Act;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
 use dane_relay::spool::open_ledger;
-use dane_relay::text::{counted, harmless};
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::ops::ControlFlow;
+use dane_relay::text::counted;
+use dane_relay::text::table::TableView;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// For the help of these commands.
-pub(crate) const EXIT_CODES: &str = "Exit codes: 0 done, 1 nothing fits, nothing is known, or something is in \
-    delivery at the moment, 2 the audit does not hold, 64 usage, 69 no relay runs or it does not answer, 74 the history \
-    cannot be read, 77 the spool belongs to another user, 78 configuration or no spool.";
-
-/// No relay runs (EX_UNAVAILABLE of sysexits.h).
-const EXIT_UNAVAILABLE: u8 = 69;
-
-/// The spool belongs to another user (EX_NOPERM).
-const EXIT_DENIED: u8 = 77;
 
 /// How a command finds the spool and prints.
 #[derive(Args)]
@@ -48,28 +41,53 @@ pub(crate) struct SpoolOptions {
 
 impl SpoolOptions {
     pub(crate) fn config(&self) -> Result<Config, ExitCode> {
-        load(self.config.as_deref()).map_err(|message| complain(EXIT_CONFIG, &message))
+        load(self.config.as_deref()).map_err(|message| complain(Exit::Config, &message))
     }
 
     pub(crate) const fn form(&self) -> OutputForm {
         if self.json { OutputForm::Json } else { OutputForm::Text }
+    }
+
+    /// For text.
+    pub(crate) const fn text_of(config: Option<PathBuf>) -> Self {
+        Self { config, json: false }
     }
 }
 
 /// `relay queue …`
 #[derive(Subcommand)]
 pub(crate) enum QueueAction {
-    /// What waits, by recipient domain.
-    Summary(ListArguments),
-    /// The messages that wait, oldest first.
-    List(ListArguments),
-    /// Everything known about a message: `relay why` by another name.
-    Show {
-        /// The message.
-        id: QueueId,
+    /// What waits: how old it is, for which domains, and which hosts are backed off until when.
+    Summary {
+        #[command(flatten)]
+        filter: Filter,
         #[command(flatten)]
         place: SpoolOptions,
     },
+    /// The messages that wait, oldest first.
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        table: TableArguments,
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// Everything known about a message: `relay why` by another name. Or its content.
+    Show {
+        /// The message.
+        id: QueueId,
+        /// Its content instead, as it came.
+        #[arg(long, conflicts_with_all = ["header", "json"])]
+        content: bool,
+        /// The header of its content instead.
+        #[arg(long, conflicts_with = "json")]
+        header: bool,
+        #[command(flatten)]
+        place: SpoolOptions,
+    },
+    /// Write the content of a message, as it came, to a file or to standard output.
+    Export(ContentArguments),
     /// Try again now, also where the relay is backing off from the next hop.
     Retry(OrderArguments),
     /// Take messages out of their schedule, also over a restart.
@@ -88,186 +106,95 @@ pub(crate) enum QueueAction {
     },
 }
 
-/// A question about what waits.
-#[derive(Args)]
-pub(crate) struct ListArguments {
-    #[command(flatten)]
-    filter: Filter,
-    #[command(flatten)]
-    place: SpoolOptions,
-}
-
-/// An order about what waits.
-#[derive(Args)]
-pub(crate) struct OrderArguments {
-    #[command(flatten)]
-    filter: Filter,
-    /// All that waits, where no condition is given.
-    #[arg(long)]
-    all: bool,
-    #[command(flatten)]
-    place: SpoolOptions,
-}
-
 pub(crate) async fn queue(action: QueueAction) -> ExitCode {
     match action {
-        QueueAction::Summary(ListArguments { filter, place }) => {
-            with_ledger(&place, async |ledger| {
-                let (text, unreadable) = queue::summary(ledger, &filter, place.form(), Clock::system().now()).await?;
-                say(&text);
-                if place.form() == OutputForm::Text && filter.is_everything() {
-                    say(&waiting_hosts(&place).await);
-                }
-                Ok(all_of_it(unreadable))
-            })
-            .await
+        QueueAction::Summary { filter, place } => queue_summary(&filter, &place).await,
+        QueueAction::List { filter, table, place } => queue_list(&filter, &table, &place).await,
+        QueueAction::Show { id, content: false, header: false, place } => why_text(&id.to_string(), None, &place).await,
+        QueueAction::Show { id, header, place, .. } => {
+            let part = if header { ContentPart::Header } else { ContentPart::Whole };
+            content::show(id, part, &place).await
         }
-        QueueAction::List(ListArguments { filter, place }) => {
-            with_ledger(&place, async |ledger| {
-                queue::list(ledger, &filter, place.form(), Clock::system().now(), print).await.map(all_of_it)
-            })
-            .await
-        }
-        QueueAction::Show { id, place } => why(&id.to_string(), &place).await,
+        QueueAction::Export(arguments) => content::export(arguments).await,
         QueueAction::Retry(ordering) => order(Act::Retry, ordering).await,
         QueueAction::Hold(ordering) => order(Act::Hold, ordering).await,
         QueueAction::Release(ordering) => order(Act::Release, ordering).await,
         QueueAction::Bounce(ordering) => order(Act::Bounce, ordering).await,
         QueueAction::Delete { ordering, yes: true } => order(Act::Delete, ordering).await,
-        QueueAction::Delete { ordering, yes: false } => delete_when_confirmed(ordering).await,
+        QueueAction::Delete { ordering, yes: false } => delete(ordering).await,
     }
 }
 
-/// The exit code for an answer from which so many messages are missing.
-fn all_of_it(unreadable: u64) -> ExitCode {
-    if unreadable == 0 {
-        return ExitCode::SUCCESS;
-    }
-    let missing = counted(unreadable, "message");
-    complain(EXIT_IO, &format!("{missing} not shown: their rows cannot be read; `relay audit` names them"))
-}
-
-async fn delete_when_confirmed(ordering: OrderArguments) -> ExitCode {
-    if ordering.names_nothing() {
-        return complain(EXIT_USAGE, NAME_SOMETHING);
-    }
-    if !std::io::stdin().is_terminal() {
-        return complain(EXIT_USAGE, "delete asks on a terminal; without one give --yes");
-    }
-    let mut summary = None;
-    let read = with_ledger(&ordering.place, async |ledger| {
-        let asked = queue::summary(ledger, &ordering.filter, OutputForm::Text, Clock::system().now());
-        summary = Some(asked.await?.0);
-        Ok(ExitCode::SUCCESS)
-    });
-    let code = read.await;
-    match summary {
-        None => code,
-        Some(nothing) if nothing == queue::NOTHING_FITS => {
-            say(&nothing);
-            ExitCode::from(1)
+async fn queue_summary(filter: &Filter, place: &SpoolOptions) -> ExitCode {
+    let answer = with_ledger(place, async |ledger| {
+        let progress = ProgressLine::begin("looking through what waits");
+        let mut sum = summary(ledger, filter, Clock::system().now()).await?;
+        if filter.is_everything() {
+            sum.hosts = ask_quietly(place).await.map(|running| running.hosts);
         }
-        Some(text) => match confirmed(&text) {
-            Confirmation::Yes => order(Act::Delete, ordering).await,
-            Confirmation::No => complain(1, "nothing was deleted"),
-        },
-    }
+        drop(progress);
+        match place.form() {
+            OutputForm::Text => say(&sum.text(width())),
+            OutputForm::Json => say_json(&json::object(&sum)),
+        };
+        let found = usize::try_from(sum.messages).unwrap_or(usize::MAX);
+        Ok(all_of_it(filter, ListSum { found, unreadable: sum.unreadable }))
+    });
+    answer.await
 }
 
-enum Confirmation {
-    Yes,
-    No,
-}
-
-/// Shows what is about to go, and asks.
-fn confirmed(summary: &str) -> Confirmation {
-    let question = "What is above will be gone, and nobody is told. Type \"delete\" to go on: ";
-    let asked = write!(std::io::stderr(), "{summary}\n{question}").and_then(|()| std::io::stderr().flush());
-    let mut line = String::new();
-    match asked.and_then(|()| std::io::stdin().lock().read_line(&mut line)) {
-        Ok(_) if line.trim() == "delete" => Confirmation::Yes,
-        Ok(_) | Err(_) => Confirmation::No,
-    }
-}
-
-/// What is said to an order that names nothing.
-const NAME_SOMETHING: &str = "say which messages (--id, --domain, --cause, --older, --sender), or --all";
-
-impl OrderArguments {
-    const fn names_nothing(&self) -> bool {
-        self.filter.is_everything() && !self.all
-    }
-}
-
-async fn order(act: Act, ordering: OrderArguments) -> ExitCode {
-    if ordering.names_nothing() {
-        return complain(EXIT_USAGE, NAME_SOMETHING);
-    }
-    let OrderArguments { filter, place, .. } = ordering;
-    let config = match place.config() {
-        Ok(config) => config,
+async fn queue_list(filter: &Filter, table: &TableArguments, place: &SpoolOptions) -> ExitCode {
+    let view = match table.view(list::COLUMNS) {
+        Ok(table) => ListView { form: place.form(), table },
         Err(code) => return code,
     };
-    let mut code = ExitCode::from(EXIT_IO);
-    let request = Request::Act { act, filter };
-    let asked = control::ask(&config.spool.path, &request, |answer| {
-        if place.json {
-            say(&(serde_json::to_string(&answer).unwrap_or_default() + "\n"));
-        }
-        code = tell(act, &answer, place.form());
-    });
-    match asked.await {
-        Ok(()) => code,
-        Err(error) => cannot_ask(&error),
-    }
-}
-
-/// Gives the exit code that stands if this is the last line.
-fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
-    let text = match answer {
-        ControlReply::Acted { id, recipients } => {
-            format!("{id}: {} ({})\n", act.done(), counted(*recipients as u64, "recipient"))
-        }
-        ControlReply::Busy { id } => format!("{id}: left alone: in delivery at the moment, or gone\n"),
-        ControlReply::Held { id } => format!("{id}: held; release it first\n"),
-        ControlReply::Done { acted: 0, left_alone: 0, .. } => match act {
-            Act::Hold => "No message that waits fits and is not held already.\n".to_owned(),
-            Act::Release => "No message that is held fits.\n".to_owned(),
-            Act::Retry | Act::Bounce | Act::Delete => queue::NOTHING_FITS.to_owned(),
-        },
-        ControlReply::Done { acted, left_alone, more } => {
-            let left = if *left_alone > 0 { format!(", {left_alone} left alone") } else { String::new() };
-            let more = if *more { "; there may be more, say it again" } else { "" };
-            format!("{} {}{left}{more}\n", counted(*acted as u64, "message"), act.done())
-        }
-        ControlReply::Failed { error } => return complain(EXIT_IO, error),
-        ControlReply::Refused { why } => return complain(EXIT_CONFIG, why),
-        ControlReply::Status(_) | ControlReply::Reloaded { .. } | ControlReply::Settings { .. } => String::new(),
-    };
-    if form == OutputForm::Text {
-        say(&text);
-    }
-    match answer {
-        ControlReply::Done { acted: 0, .. } | ControlReply::Done { left_alone: 1.., .. } => ExitCode::from(1),
-        ControlReply::Done { .. }
-        | ControlReply::Status(_)
-        | ControlReply::Reloaded { .. }
-        | ControlReply::Settings { .. } => ExitCode::SUCCESS,
-        // An answer that ends without its last line was cut off.
-        ControlReply::Acted { .. }
-        | ControlReply::Busy { .. }
-        | ControlReply::Held { .. }
-        | ControlReply::Refused { .. }
-        | ControlReply::Failed { .. } => ExitCode::from(EXIT_IO),
-    }
-}
-
-pub(crate) async fn why(subject: &str, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
-        let why = why::look_up(ledger, subject).await?;
+        let mut progress = Some(ProgressLine::begin("looking through what waits"));
+        let each = |text: &str| {
+            progress.take();
+            match view.form {
+                OutputForm::Text => print(text),
+                OutputForm::Json => print_json(text),
+            }
+        };
+        let sum = list::list(ledger, filter, view, Clock::system().now(), each).await?;
+        Ok(all_of_it(filter, sum))
+    });
+    answer.await
+}
+
+/// The exit code for an answer, from which messages may be missing. An empty queue is an answer; nothing that
+/// fits is none.
+fn all_of_it(filter: &Filter, sum: ListSum) -> ExitCode {
+    match sum.unreadable {
+        0 if filter.is_everything() => Exit::Done.into(),
+        0 => found(sum.found),
+        missing => {
+            let missing = counted(missing, "message");
+            complain(Exit::Io, &format!("{missing} not shown: their rows cannot be read; `relay audit` names them"))
+        }
+    }
+}
+
+pub(crate) async fn why(subject: &str, view: &WhyView, place: &SpoolOptions) -> ExitCode {
+    why_text(subject, Some(view), place).await
+}
+
+async fn why_text(subject: &str, view: Option<&WhyView>, place: &SpoolOptions) -> ExitCode {
+    let (most, stories) = view.map_or((why::USUAL_MESSAGES, Stories::Newest), |view| {
+        (view.limit, if view.stories { Stories::All } else { Stories::Newest })
+    });
+    let table = match view.map(|view| view.table(why::COLUMNS)).transpose() {
+        Ok(table) => table,
+        Err(code) => return code,
+    };
+    let answer = with_ledger(place, async |ledger| {
+        let progress = ProgressLine::begin(&format!("looking for {subject}"));
+        let why = why::look_up(ledger, subject, most).await?;
+        drop(progress);
         match place.form() {
-            OutputForm::Text => say(&why.text()),
-            OutputForm::Json => say(&format!("{:#}\n", why.json())),
+            OutputForm::Text => say(&why.text(&table.unwrap_or(TableView::WHOLE), stories)),
+            OutputForm::Json => say_json(&json::object(&why)),
         };
         Ok(ExitCode::from(why.exit_code()))
     });
@@ -282,7 +209,7 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
     match ask_status(&config).await {
         Err(code) => code,
         Ok(running) => match place.form() {
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&running).unwrap_or_default() + "\n")),
+            OutputForm::Json => say_json(&json::object(&running)),
             OutputForm::Text => say(&running.text(Clock::system().now())),
         },
     }
@@ -295,22 +222,21 @@ pub(crate) async fn ask_status(config: &Config) -> Result<Box<Running>, ExitCode
     match (asked, running) {
         (Ok(()), Some(ControlReply::Status(running))) => Ok(running),
         (Err(error), _) => Err(cannot_ask(&error)),
-        (Ok(()), _) => Err(complain(EXIT_IO, "the relay gave no answer")),
+        (Ok(()), _) => Err(complain(Exit::Io, "the relay gave no answer")),
     }
 }
 
-/// Which hosts the mail waits for, as far as a running relay knows.
-async fn waiting_hosts(place: &SpoolOptions) -> String {
-    let Ok(config) = place.config() else { return String::new() };
-    let mut text = String::new();
+/// How the relay that runs is; nothing, and no word about it, where none does.
+pub(crate) async fn ask_quietly(place: &SpoolOptions) -> Option<Box<Running>> {
+    let config = place.config().ok()?;
+    let mut known = None;
     let each = |answer| {
         if let ControlReply::Status(running) = answer {
-            text = running.hosts_text();
+            known = Some(running);
         }
     };
-    // Without a relay that runs nothing is known of them.
     let _nothing_known = control::ask(&config.spool.path, &Request::Status, each).await;
-    text
+    known
 }
 
 /// Answers a question by the ledger of the spool that the configuration names.
@@ -324,27 +250,19 @@ pub(crate) async fn with_ledger(
     };
     let answer = async { question(open_ledger(&config.spool).await?.as_ref()).await };
     answer.await.unwrap_or_else(|error| match error {
-        LedgerError::NoSpool(_) => complain(EXIT_CONFIG, &error.to_string()),
-        LedgerError::Denied(_) => complain(EXIT_DENIED, &error.to_string()),
+        LedgerError::NoSpool(_) => complain(Exit::Config, &error.to_string()),
+        LedgerError::Denied(_) => complain(Exit::Denied, &error.to_string()),
         LedgerError::OtherVersion(_) | LedgerError::Row(_) | LedgerError::Engine(_) => {
-            complain(EXIT_IO, &error.to_string())
+            complain(Exit::Io, &error.to_string())
         }
     })
 }
 
 pub(crate) fn cannot_ask(error: &AskError) -> ExitCode {
     let code = match error {
-        AskError::NotRunning(_) | AskError::Silent(_) => EXIT_UNAVAILABLE,
-        AskError::Denied(_) => EXIT_DENIED,
-        AskError::Io(_) | AskError::Odd(_) => EXIT_IO,
+        AskError::NotRunning(_) | AskError::Silent(_) => Exit::Unavailable,
+        AskError::Denied(_) => Exit::Denied,
+        AskError::Io(_) | AskError::Odd(_) => Exit::Io,
     };
     complain(code, &error.to_string())
-}
-
-/// Stops when whoever reads has read enough.
-fn print(text: &str) -> ControlFlow<()> {
-    match std::io::stdout().write_all(harmless(text).as_bytes()) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_closed) => ControlFlow::Break(()),
-    }
 }

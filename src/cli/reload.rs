@@ -1,10 +1,10 @@
-//! `relay reload`, and `relay config diff`: what a running relay has of its configuration file.
-//!
-//! Exit codes of `reload`: 0 taken over, 69 no relay runs, 78 refused. Of `config diff`: 0 no difference,
-//! 1 differences, 69 no relay runs, 78 the file cannot be used.
+//! `relay reload`, `relay config diff` and `relay log-level`: what a running relay has of its configuration file,
+//! and how much it logs.
 
+use super::exit::Exit;
 use super::operator::{SpoolOptions, cannot_ask};
-use super::terminal::{EXIT_CONFIG, EXIT_IO, complain, say, usual_file};
+use super::terminal::{complain, say, say_json, usual_file};
+use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
 use dane_relay::config::settings::{KeyChange, Settings};
 use dane_relay::config::{ConfigSource, spool_of};
@@ -12,14 +12,7 @@ use dane_relay::service::control::{self, AskError, ControlReply, Request};
 use dane_relay::text::counted;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// For the help of `reload`.
-pub(crate) const RELOAD_CODES: &str = "Exit codes: 0 taken over, 69 no relay runs or it does not answer, 77 the spool \
-    belongs to another user, 78 refused: the configuration before stays in force.";
-
-/// For the help of `config diff`.
-pub(crate) const DIFF_CODES: &str = "Exit codes: 0 no difference, 1 differences, 69 no relay runs or it does not answer, \
-    77 the spool belongs to another user, 78 the file cannot be used.";
+use std::time::Duration;
 
 /// `relay reload`
 pub(crate) async fn reload(place: &SpoolOptions) -> ExitCode {
@@ -34,15 +27,15 @@ pub(crate) async fn reload(place: &SpoolOptions) -> ExitCode {
             })
         }
         (Ok(()), Some(ControlReply::Refused { why })) => {
-            complain(EXIT_CONFIG, &format!("{why}\nrefused; the configuration before stays in force"))
+            complain(Exit::Config, &format!("{why}\nrefused; the configuration before stays in force"))
         }
         (Err(AskError::NotRunning(spool)), _) => match path.map(|path| ConfigSource::File(path).load()) {
             // A file that names no spool leads to no relay.
-            Some(Err(fault)) => complain(EXIT_CONFIG, &fault.to_string()),
+            Some(Err(fault)) => complain(Exit::Config, &fault.to_string()),
             Some(Ok(_)) | None => cannot_ask(&AskError::NotRunning(spool)),
         },
         (Err(error), _) => cannot_ask(&error),
-        (Ok(()), _) => complain(EXIT_IO, "the relay gave no answer"),
+        (Ok(()), _) => complain(Exit::Io, "the relay gave no answer"),
     }
 }
 
@@ -51,14 +44,14 @@ pub(crate) async fn diff(file: Option<PathBuf>, form: OutputForm) -> ExitCode {
     let path = file.or_else(usual_file);
     let loaded = match path.clone().map_or(ConfigSource::Default, ConfigSource::File).load() {
         Ok(loaded) => loaded,
-        Err(fault) => return complain(EXIT_CONFIG, &fault.to_string()),
+        Err(fault) => return complain(Exit::Config, &fault.to_string()),
     };
     match in_force(path.as_deref()).await {
         Err(error) => cannot_ask(&error),
-        Ok(None) => complain(EXIT_IO, "the relay gave no answer"),
+        Ok(None) => complain(Exit::Io, "the relay gave no answer"),
         Ok(Some(settings)) => {
             let changes = settings.changes_to(&loaded.settings);
-            let code = ExitCode::from(u8::from(!changes.is_empty()));
+            let code = if changes.is_empty() { Exit::Done } else { Exit::Nothing };
             told(
                 &changes,
                 form,
@@ -93,11 +86,39 @@ async fn ask(path: Option<&Path>) -> Result<Option<Settings>, AskError> {
     Ok(in_force)
 }
 
-fn told(changes: &[KeyChange], form: OutputForm, code: ExitCode, text: impl FnOnce(&str) -> String) -> ExitCode {
+fn told(
+    changes: &[KeyChange],
+    form: OutputForm,
+    code: impl Into<ExitCode>,
+    text: impl FnOnce(&str) -> String,
+) -> ExitCode {
     let lines: String = changes.iter().map(|change| change.line() + "\n").collect();
     match form {
-        OutputForm::Json => say(&(serde_json::to_string_pretty(changes).unwrap_or_default() + "\n")),
+        OutputForm::Json => say_json(&json::list("changes", &changes)),
         OutputForm::Text => say(&text(&lines)),
     };
-    code
+    code.into()
+}
+
+/// `relay log-level`
+pub(crate) async fn log_level(level: &str, lasts: Option<Duration>, place: &SpoolOptions) -> ExitCode {
+    let config = match place.config() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let request = Request::LogLevel { level: level.to_owned(), for_s: lasts.map(|lasts| lasts.as_secs()) };
+    let mut answered = None;
+    let asked = control::ask(&config.spool.path, &request, |answer| answered = Some(answer)).await;
+    match (asked, answered) {
+        (Ok(()), Some(ControlReply::LogLevel(now))) => match place.form() {
+            OutputForm::Json => say_json(&json::object(&now)),
+            OutputForm::Text => {
+                let until = now.until.map_or_else(String::new, |until| format!(" until {}", until.to_second()));
+                say(&format!("The log is at {}{until}.\n", now.level))
+            }
+        },
+        (Ok(()), Some(ControlReply::Refused { why })) => complain(Exit::Usage, &why),
+        (Err(error), _) => cannot_ask(&error),
+        (Ok(()), _) => complain(Exit::Io, "the relay gave no answer"),
+    }
 }

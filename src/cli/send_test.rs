@@ -1,31 +1,24 @@
 //! `relay send-test`: one message through the relay that runs, and its story.
 
+use super::exit::Exit;
 use super::operator::{SpoolOptions, ask_status, with_ledger};
-use super::terminal::{EXIT_CONFIG, EXIT_USAGE, ProgressLine, complain, say};
+use super::terminal::{ProgressLine, complain, say, say_json};
 use super::values::mailbox;
 use clap::Args;
 use dane_relay::clock::{Clock, Timestamp};
+use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
 use dane_relay::command::send_test::{HandedIn, TestMail, hand_in, usual_sender};
-use dane_relay::command::why;
+use dane_relay::command::why::{self, Stories};
 use dane_relay::envelope::QueueId;
 use dane_relay::outcome::DeliveryOutcome;
 use dane_relay::pipeline::outbound::Outbound;
 use dane_relay::smtp::address::Mailbox;
 use dane_relay::spool::RecipientState;
 use dane_relay::spool::ledger::{Ledger, LedgerError};
+use dane_relay::text::table::TableView;
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// For the help.
-pub(crate) const SEND_TEST_EXIT_CODES: &str = "Exit codes: 0 delivered, 1 it still waits, 2 refused, 64 usage, 69 no \
-    relay runs or it does not answer, 74 the history cannot be read, 77 the spool belongs to another user, 78 \
-    configuration or no spool.";
-
-/// It still waits.
-const EXIT_WAITS: u8 = 1;
-/// It was refused, here or there.
-const EXIT_REFUSED: u8 = 2;
 
 /// How often the ledger is asked.
 const EVERY: Duration = Duration::from_millis(250);
@@ -53,23 +46,23 @@ pub(crate) async fn send_test(arguments: SendTestArguments) -> ExitCode {
         Err(code) => return code,
     };
     let Some(from) = from.or_else(|| usual_sender(&config)) else {
-        return complain(EXIT_USAGE, "who sends? Give --from ADDRESS");
+        return complain(Exit::Usage, "who sends? Give --from ADDRESS");
     };
     let running = match ask_status(&config).await {
         Ok(running) => running,
         Err(code) => return code,
     };
-    let Some(listener) = running.smtp.first() else { return complain(EXIT_CONFIG, "the relay has no listener") };
+    let Some(listener) = running.smtp.first() else { return complain(Exit::Config, "the relay has no listener") };
     let out = match Outbound::for_command(config, Clock::system()) {
         Ok(out) => out,
-        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
+        Err(error) => return complain(Exit::Config, &error.to_string()),
     };
     let mail = TestMail { from, to, at: Clock::system().now() };
     let progress = ProgressLine::begin(&format!("handing in a message to {} at {listener}", mail.to));
     let handed = Box::pin(hand_in(&out, *listener, &mail)).await;
     drop(progress);
     match handed {
-        HandedIn::Refused(words) => complain(EXIT_REFUSED, &format!("the relay itself refused it: {words}")),
+        HandedIn::Refused(words) => complain(Exit::Fault, &format!("the relay itself refused it: {words}")),
         HandedIn::Accepted(id) => {
             with_ledger(&place, async |ledger| follow(ledger, id, wait, place.form()).await).await
         }
@@ -82,32 +75,32 @@ async fn follow(ledger: &dyn Ledger, id: QueueId, wait: Duration, form: OutputFo
     let until = Clock::system().now().plus(wait);
     let ended = tokio::time::timeout(wait, end(ledger, id, until)).await;
     drop(progress);
-    let story = why::look_up(ledger, &id.to_string()).await?;
+    let story = why::look_up(ledger, &id.to_string(), 1).await?;
     match form {
-        OutputForm::Text => say(&story.text()),
-        OutputForm::Json => say(&format!("{:#}\n", story.json())),
+        OutputForm::Text => say(&story.text(&TableView::WHOLE, Stories::Newest)),
+        OutputForm::Json => say_json(&json::object(&story)),
     };
-    match ended.unwrap_or(Ok(EXIT_WAITS))? {
-        EXIT_WAITS if form == OutputForm::Text => Ok(complain(
-            EXIT_WAITS,
+    match ended.unwrap_or(Ok(Exit::Nothing))? {
+        Exit::Nothing if form == OutputForm::Text => Ok(complain(
+            Exit::Nothing,
             &format!("it still waits, and is tried again; `relay why {id}` tells how it goes on"),
         )),
-        code => Ok(ExitCode::from(code)),
+        code => Ok(code.into()),
     }
 }
 
 /// The exit code for the end of the one recipient, or for its next attempt when that comes too late.
-async fn end(ledger: &dyn Ledger, id: QueueId, until: Timestamp) -> Result<u8, LedgerError> {
+async fn end(ledger: &dyn Ledger, id: QueueId, until: Timestamp) -> Result<Exit, LedgerError> {
     loop {
         let message = ledger.message(id).await?;
         let outcome = message.as_ref().and_then(|message| match &message.recipients.first()?.as_ref()?.state {
             RecipientState::Queued(pending) => {
                 let is_late = pending.tries > 0 && pending.due.is_some_and(|due| due > until);
-                is_late.then_some(EXIT_WAITS)
+                is_late.then_some(Exit::Nothing)
             }
             RecipientState::Owed(owed) => Some(code_of(&owed.outcome)),
             RecipientState::Done { outcome } => Some(code_of(outcome)),
-            RecipientState::Removed => Some(EXIT_REFUSED),
+            RecipientState::Removed => Some(Exit::Fault),
         });
         match outcome {
             Some(code) => return Ok(code),
@@ -116,9 +109,9 @@ async fn end(ledger: &dyn Ledger, id: QueueId, until: Timestamp) -> Result<u8, L
     }
 }
 
-const fn code_of(outcome: &DeliveryOutcome) -> u8 {
+const fn code_of(outcome: &DeliveryOutcome) -> Exit {
     match outcome {
-        DeliveryOutcome::Delivered { .. } => 0,
-        DeliveryOutcome::Failed { .. } => EXIT_REFUSED,
+        DeliveryOutcome::Delivered { .. } => Exit::Done,
+        DeliveryOutcome::Failed { .. } => Exit::Fault,
     }
 }

@@ -1,12 +1,15 @@
 //! `relay serve`, and whether its configuration can be used.
 
+use super::exit::Exit;
 use super::log;
-use super::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_SYSTEM, EXIT_USAGE, complain, say, usual_file};
+use super::terminal::{complain, say, usual_file};
 use dane_relay::clock::Clock;
 use dane_relay::config::ConfigSource;
+use dane_relay::observe::log_level;
 use dane_relay::observe::spans::SpanExport;
 use dane_relay::service::notify;
 use dane_relay::service::start::{self, Remedy, StartError};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,21 +18,24 @@ pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
     let source = path.or_else(usual_file).map_or(ConfigSource::Default, ConfigSource::File);
     let loaded = match source.load() {
         Ok(loaded) => loaded,
-        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
+        Err(error) => return complain(Exit::Config, &error.to_string()),
     };
     if let Err(message) = log::begin() {
-        return complain(EXIT_CONFIG, &message);
+        return complain(Exit::Config, &message);
     }
     let spans = match SpanExport::begin(loaded.config.hostname.as_str()) {
         Ok(spans) => spans,
-        Err(error) => return complain(EXIT_CONFIG, &error.to_string()),
+        Err(error) => return complain(Exit::Config, &error.to_string()),
     };
     let doubts = loaded.config.doubts(Clock::system().now());
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => return complain(EXIT_IO, &format!("cannot start: {error}")),
+        (Err(error), _) | (_, Err(error)) => return complain(Exit::Io, &format!("cannot start: {error}")),
     };
     let lines = loaded.lines.clone();
+    if let Err(error) = told_by_signals() {
+        return complain(Exit::Io, &format!("cannot start: {error}"));
+    }
     let relay = match start::start_from(source, loaded, Clock::system()).await {
         Ok(relay) => relay,
         Err(error) => return complain(exit_code_of(&error), &lines.place(&error.to_string())),
@@ -56,28 +62,44 @@ pub(crate) async fn serve(path: Option<PathBuf>) -> ExitCode {
     }
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(EXIT_IO, &error.to_string()),
+        Err(error) => complain(Exit::Io, &error.to_string()),
     }
 }
 
-fn exit_code_of(error: &StartError) -> u8 {
+/// SIGUSR1 goes to debug and back; SIGUSR2 does nothing. Without somebody who hears them, both would end the
+/// process.
+fn told_by_signals() -> io::Result<()> {
+    let (mut one, mut two) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = one.recv() => log_level::toggle(&Clock::system()),
+                Some(()) = two.recv() => tracing::info!("SIGUSR2 means nothing to the relay; SIGUSR1 changes the log"),
+                else => return,
+            }
+        }
+    });
+    Ok(())
+}
+
+fn exit_code_of(error: &StartError) -> Exit {
     match error.remedy() {
-        Remedy::Configuration => EXIT_CONFIG,
-        Remedy::Time => EXIT_SYSTEM,
+        Remedy::Configuration => Exit::Config,
+        Remedy::Time => Exit::System,
     }
 }
 
 /// `relay config check`
 pub(crate) async fn check_config(path: Option<PathBuf>) -> ExitCode {
-    let Some(path) = path else { return complain(EXIT_USAGE, "which file? Give --config FILE") };
+    let Some(path) = path else { return complain(Exit::Usage, "which file? Give --config FILE") };
     match looked_at(path.clone()).await {
         Ok(doubts) => {
             for doubt in doubts {
-                complain(EXIT_CONFIG, &format!("warning: {doubt}"));
+                complain(Exit::Config, &format!("warning: {doubt}"));
             }
             say(&format!("{}: ok\n", path.display()))
         }
-        Err(message) => complain(EXIT_CONFIG, &message),
+        Err(message) => complain(Exit::Config, &message),
     }
 }
 

@@ -1,22 +1,14 @@
-//! What all commands share: exit codes, and how something is said.
+//! What all commands share: how something is said, and how wide the terminal is.
 
 use dane_relay::config::Config;
-use dane_relay::text::harmless;
+use dane_relay::text::table::Width;
+use dane_relay::text::{harmless, harmless_json};
 use std::io::{IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
-
-/// The command line is wrong (EX_USAGE of sysexits.h).
-pub(crate) const EXIT_USAGE: u8 = 64;
-/// The system does not give what is needed: a port, an address, the spool. It may give it later, so
-/// the service manager may start the relay again (EX_OSERR).
-pub(crate) const EXIT_SYSTEM: u8 = 71;
-/// The disk failed while the relay ran (EX_IOERR).
-pub(crate) const EXIT_IO: u8 = 74;
-/// The configuration, or something it names, cannot be used (EX_CONFIG).
-pub(crate) const EXIT_CONFIG: u8 = 78;
 
 /// Names the configuration file for all commands that are given none.
 const VARIABLE: &str = "RELAY_CONFIG";
@@ -38,22 +30,65 @@ pub(crate) fn usual_file() -> Option<PathBuf> {
     named.or_else(|| Some(PathBuf::from(USUAL_PLACE)).filter(|place| place.exists()))
 }
 
-/// Prints to stdout.
+/// Prints to stdout, for people.
 pub(crate) fn say(text: &str) -> ExitCode {
-    // Whoever closes the pipe early has read enough.
-    let _broken_pipe = std::io::stdout().write_all(harmless(text).as_bytes());
+    let _enough = print(text);
     ExitCode::SUCCESS
 }
 
-/// Says on stderr what is wrong, in one line or several, and gives the exit code.
-pub(crate) fn complain(code: u8, message: &str) -> ExitCode {
-    let lines: String = harmless(message).lines().map(|line| format!("relay: {line}\n")).collect();
-    let _nowhere_to_say_it = std::io::stderr().write_all(lines.as_bytes());
-    ExitCode::from(code)
+/// Prints what `command/json.rs` made to stdout.
+pub(crate) fn say_json(json: &str) -> ExitCode {
+    let _enough = print_json(json);
+    ExitCode::SUCCESS
 }
 
-/// A line on the terminal while something takes time, with the seconds that have passed; gone when it is
-/// dropped.
+/// Prints to stdout; stops when whoever reads has read enough.
+pub(crate) fn print(text: &str) -> ControlFlow<()> {
+    write_out(harmless(text).as_bytes())
+}
+
+/// The same for JSON.
+pub(crate) fn print_json(json: &str) -> ControlFlow<()> {
+    write_out(harmless_json(json).as_bytes())
+}
+
+fn write_out(octets: &[u8]) -> ControlFlow<()> {
+    match std::io::stdout().write_all(octets) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_closed) => ControlFlow::Break(()),
+    }
+}
+
+/// Says on stderr what is wrong, in one line or several, and gives the exit code.
+pub(crate) fn complain(code: impl Into<ExitCode>, message: &str) -> ExitCode {
+    let lines: String = harmless(message).lines().map(|line| format!("relay: {line}\n")).collect();
+    let _nowhere_to_say_it = std::io::stderr().write_all(lines.as_bytes());
+    code.into()
+}
+
+/// How wide a table may be: as $COLUMNS says, or the terminal; whole where there is none.
+pub(crate) fn width() -> Width {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    let seen = || std::io::stdout().is_terminal().then(|| size().map(|size| size.columns)).flatten();
+    said.or_else(seen).map_or(Width::Whole, Width::Columns)
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy)]
+pub(crate) struct TerminalSize {
+    pub(crate) columns: usize,
+    pub(crate) lines: usize,
+}
+
+/// That of standard output, where it is a terminal and says it.
+pub(crate) fn size() -> Option<TerminalSize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    let known = size.ws_col > 0 && size.ws_row > 0;
+    known.then(|| TerminalSize { columns: size.ws_col.into(), lines: size.ws_row.into() })
+}
+
+/// A line on the terminal while something takes longer than a second, with the seconds that have passed; gone
+/// when it is dropped.
 pub(crate) struct ProgressLine(Option<AbortOnDropHandle<()>>);
 
 impl ProgressLine {
@@ -64,10 +99,11 @@ impl ProgressLine {
         let what = what.to_owned();
         Self(Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let mut every_second = tokio::time::interval(Duration::from_secs(1));
-            for seconds in 0_u64.. {
+            // What is over within a second needs no line.
+            every_second.tick().await;
+            for seconds in 1_u64.. {
                 every_second.tick().await;
-                let passed = if seconds == 0 { String::new() } else { format!(" ({seconds} s)") };
-                let _nowhere_to_say_it = write!(std::io::stderr(), "\r\x1b[Krelay: {what} …{passed}");
+                let _nowhere_to_say_it = write!(std::io::stderr(), "\r\x1b[Krelay: {what} … ({seconds} s)");
             }
         }))))
     }

@@ -1,25 +1,29 @@
 //! The operator's commands about trouble that goes on, that will come, and that would have come:
-//! `relay incidents`, `relay watch`, `relay why --what-if`. Exit codes as in `operator.rs`.
+//! `relay incidents`, `relay watch`, `relay why --what-if`.
 
+use super::exit::Exit;
 use super::operator::{SpoolOptions, with_ledger};
-use super::terminal::{complain, say};
+use super::shown::TableArguments;
+use super::terminal::{ProgressLine, complain, say, say_json};
 use dane_relay::check::posture::view as watch;
 use dane_relay::command::incidents;
+use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
 use dane_relay::command::what_if::{self, Supposition};
 use dane_relay::smtp::address::Domain;
+use dane_relay::spool::incident::IncidentId;
 use std::process::ExitCode;
 
-pub(crate) fn watch_list(place: &SpoolOptions) -> ExitCode {
-    let config = match place.config() {
-        Ok(config) => config,
+pub(crate) fn watch_list(table: &TableArguments, place: &SpoolOptions) -> ExitCode {
+    let (config, view) = match place.config().and_then(|config| Ok((config, table.view(watch::COLUMNS)?))) {
+        Ok(both) => both,
         Err(code) => return code,
     };
     let all = watch::list(&config);
-    say(&match place.form() {
-        OutputForm::Text => watch::list_text(&all, &config),
-        OutputForm::Json => serde_json::to_string_pretty(&all).unwrap_or_default() + "\n",
-    })
+    match place.form() {
+        OutputForm::Text => say(&watch::list_text(&all, &config, &view)),
+        OutputForm::Json => say_json(&json::list("domains", &watch::arranged(all, &view))),
+    }
 }
 
 pub(crate) fn watch_show(domain: &Domain, place: &SpoolOptions) -> ExitCode {
@@ -28,34 +32,46 @@ pub(crate) fn watch_show(domain: &Domain, place: &SpoolOptions) -> ExitCode {
         Err(code) => return code,
     };
     let Some(known) = watch::show(&config, domain) else {
-        return complain(1, &format!("{domain} is not watched; `relay watch list` says which domains are"));
+        let message = format!("{domain} is not watched; `relay watch list` says which domains are");
+        return complain(Exit::Nothing, &message);
     };
-    say(&match place.form() {
-        OutputForm::Text => watch::show_text(&known),
-        OutputForm::Json => serde_json::to_string_pretty(&known).unwrap_or_default() + "\n",
-    })
+    match place.form() {
+        OutputForm::Text => say(&watch::show_text(&known)),
+        OutputForm::Json => say_json(&json::object(&known)),
+    }
 }
 
 pub(crate) async fn what_if(supposition: Supposition, domain: &Domain, place: &SpoolOptions) -> ExitCode {
     let answer = with_ledger(place, async |ledger| {
+        let progress = ProgressLine::begin(&format!("looking through past deliveries to {domain}"));
         let found = what_if::what_if(ledger, supposition, domain).await?;
+        drop(progress);
         match place.form() {
             OutputForm::Text => say(&found.text()),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+            OutputForm::Json => say_json(&json::object(&found)),
         };
         Ok(ExitCode::from(found.exit_code()))
     });
     answer.await
 }
 
-pub(crate) async fn incidents(place: &SpoolOptions) -> ExitCode {
+pub(crate) async fn incidents(ids: &[IncidentId], table: &TableArguments, place: &SpoolOptions) -> ExitCode {
+    let view = match table.view(incidents::COLUMNS) {
+        Ok(view) => view,
+        Err(code) => return code,
+    };
     let answer = with_ledger(place, async |ledger| {
-        let found = incidents::incidents(ledger).await?;
+        let all = incidents::incidents(ledger).await?;
+        let chosen = incidents::chosen(all.clone(), ids, &view);
         match place.form() {
-            OutputForm::Text => say(&incidents::text(&found)),
-            OutputForm::Json => say(&(serde_json::to_string_pretty(&found).unwrap_or_default() + "\n")),
+            OutputForm::Json => say_json(&json::list("incidents", &chosen)),
+            OutputForm::Text if ids.is_empty() => say(&incidents::text(&all, &view)),
+            OutputForm::Text => say(&incidents::details(&chosen)),
         };
-        Ok(ExitCode::SUCCESS)
+        if chosen.is_empty() && !ids.is_empty() {
+            return Ok(complain(Exit::Nothing, "there is no such incident; `relay incidents` names all"));
+        }
+        Ok(Exit::Done.into())
     });
     answer.await
 }

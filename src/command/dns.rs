@@ -1,7 +1,7 @@
 //! `relay dns NAME TYPE`: one validated look-up by the code that delivers mail.
 //!
 //! Exit codes: 0 for an answer that is secure or provably not signed, 2 bogus, 3 when we could
-//! not find out. The JSON form is stable.
+//! not find out.
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -61,8 +61,6 @@ pub enum DnsDetail {
 /// What the look-up came to.
 #[derive(Debug, Serialize)]
 pub struct DnsReport {
-    /// Version of this JSON form.
-    pub version: u32,
     /// The name asked for.
     pub name: String,
     /// The type asked for.
@@ -158,7 +156,6 @@ pub async fn look_up(
 
 fn report(name: &Name, record_type: RecordType, lookup: &Lookup) -> DnsReport {
     let mut report = DnsReport {
-        version: 1,
         name: name.to_ascii(),
         record_type: type_name(record_type),
         status: DnsStatus::Error,

@@ -1,11 +1,16 @@
 //! One question of an operator each: the answer as data first, and the text of it beside.
 
 pub mod audit;
+pub mod content;
 pub mod dns;
 pub mod incidents;
+pub mod json;
 pub mod policy;
+pub mod policy_list;
 pub mod queue;
 pub mod reconcile;
+#[cfg(test)]
+mod screen_tests;
 pub mod send_test;
 pub mod setup;
 pub mod status;

@@ -2,7 +2,7 @@
 //! one (RFC 8461).
 //!
 //! Exit codes: 0 when a policy is in force, 1 when there is none, 2 when there should be one and
-//! something is wrong with it, 3 when we could not find out. The JSON form is stable.
+//! something is wrong with it, 3 when we could not find out.
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, DnsMode, RootsError};
@@ -79,8 +79,6 @@ impl PolicyStatus {
 /// What is known of a domain's policy.
 #[derive(Debug, Serialize)]
 pub struct PolicyReport {
-    /// Version of this JSON form.
-    pub version: u32,
     /// The domain.
     pub domain: String,
     /// What it came to.
@@ -321,7 +319,7 @@ impl KeptReport {
 
 impl PolicyReport {
     fn new(domain: &Domain, status: PolicyStatus) -> Self {
-        Self { version: 1, domain: domain.to_string(), status, record: None, policy: None, failure: None }
+        Self { domain: domain.to_string(), status, record: None, policy: None, failure: None }
     }
 
     /// The report for people.

@@ -199,7 +199,6 @@ impl Reconciliation {
     pub fn json(&self) -> Value {
         let differences = |all: &[Difference]| all.iter().map(Difference::json).collect::<Vec<_>>();
         json!({
-            "version": 1,
             "from": self.span.map(|(first, _)| first.rfc3339()),
             "to": self.span.map(|(_, last)| last.rfc3339()),
             "handed_over": self.handed_over,

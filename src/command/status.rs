@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::deliver::egress::store::CertificateEndsAt;
 use crate::deliver::hosts::view::HostsView;
+use crate::observe::log_level::LogLevel;
 use crate::policy::exceptions::{Exception, ExceptionsStatus};
 use crate::text::{counted, paragraph};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ pub struct ConfigStatus {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Running {
     /// Its version.
+    #[serde(rename = "relay_version", alias = "version")]
     pub version: String,
     /// Its process.
     pub pid: u32,
@@ -39,6 +41,9 @@ pub struct Running {
     /// The configuration in force.
     #[serde(default)]
     pub config: Option<ConfigStatus>,
+    /// How much is logged, where that can be changed.
+    #[serde(default)]
+    pub log_level: Option<LogLevel>,
     /// Why no mail is taken at the moment.
     pub refuses: Option<String>,
     /// Messages that wait.
@@ -78,6 +83,9 @@ impl Running {
         line("relay", &format!("version {}, process {}", self.version, self.pid));
         line("runs since", &format!("{} ({})", self.since.to_second(), age(self.since)));
         self.config_lines(&mut line);
+        if let Some(LogLevel { level, until: Some(until) }) = &self.log_level {
+            line("log", &format!("at {level} until {}", until.to_second()));
+        }
         line("takes mail", &self.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
         line("metrics", &format!("http://{}/metrics", self.admin));
         line("queue", &format!("{}{oldest}", counted(self.queued_messages, "message")));
@@ -137,5 +145,51 @@ impl Running {
             text.push_str(&paragraph("", &format!("and {} more", counted(self.hosts.further as u64, "host")), COLUMN));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::hosts::view::{HostView, Share};
+
+    const NOW: Timestamp = Timestamp(1_795_261_468_000);
+
+    #[test]
+    fn the_screen_fits_80_columns_and_so_160() {
+        let before = |seconds: i64| Timestamp(NOW.0 - seconds * 1_000);
+        let host = HostView {
+            host: "mx.busy.example [192.0.2.7]:25".to_owned(),
+            connections: Share { used: 0, most: 1 },
+            waiting: 3,
+            why: "backing off (The server mx.busy.example refused the connection.)".to_owned(),
+            until: Some(Timestamp(NOW.0 + 300_000)),
+        };
+        let running = Running {
+            version: "0.1.0".to_owned(),
+            pid: 4_711,
+            since: before(90_061),
+            smtp: vec!["192.0.2.1:25".parse().unwrap(), "[2001:db8::1]:25".parse().unwrap()],
+            admin: "127.0.0.1:9925".parse().unwrap(),
+            config: Some(ConfigStatus {
+                since: before(90_061),
+                refused: Some((before(60), "relay.toml:7: [listen] smtp: \"x\" is no address".to_owned())),
+                at_restart: vec!["[spool] path: \"/a\" -> \"/b\" (needs a restart)".to_owned()],
+            }),
+            log_level: Some(LogLevel { level: "debug".to_owned(), until: Some(Timestamp(NOW.0 + 600_000)) }),
+            refuses: None,
+            queued_messages: 5_000,
+            oldest: Some(before(7_200)),
+            spool_bytes: 123_456_789,
+            damaged_records: 0,
+            next_hops_backing_off: 1,
+            hosts: HostsView { hosts: vec![host], further: 2, ..HostsView::default() },
+            exceptions: ExceptionsStatus::default(),
+            private_zones: vec!["corp.local (asked at 192.0.2.53)".to_owned()],
+            client_certificates: Vec::new(),
+        };
+        let text = running.text(NOW);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        crate::command::screen_tests::check("status", &text);
     }
 }

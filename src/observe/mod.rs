@@ -11,6 +11,7 @@ mod dns;
 mod egress;
 mod hosts;
 mod incidents;
+pub mod log_level;
 mod policy;
 mod process;
 mod recipient;

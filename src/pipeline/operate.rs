@@ -51,7 +51,7 @@ impl Pipeline {
         let Some(claim) = self.spool.claim_one(id, now).await? else { return Ok(Acted::Busy) };
         self.hosts.is_claimed(id);
         let whole = match order.act {
-            Act::Hold | Act::Release => true,
+            Act::Hold | Act::Release | Act::Read => true,
             Act::Retry | Act::Bounce | Act::Delete => false,
         };
         let meant = |index: &usize| whole || recipients.contains(index);
@@ -65,7 +65,7 @@ impl Pipeline {
         let hold = match order.act {
             Act::Hold => Hold::Held,
             Act::Release => Hold::Scheduled,
-            Act::Retry | Act::Bounce | Act::Delete => hold,
+            Act::Retry | Act::Bounce | Act::Delete | Act::Read => hold,
         };
         let told = super::settle::told_by(&settlement);
         self.spool.settle(claim, Settlement { hold, ..settlement }).await?;
@@ -81,7 +81,7 @@ impl Pipeline {
             recipients.iter().filter_map(change).collect::<Vec<_>>()
         };
         let conclusion = match order.act {
-            Act::Hold => Conclusion::default(),
+            Act::Hold | Act::Read => Conclusion::default(),
             // Released, it has an attempt before its time can be up, however long it was held.
             Act::Retry | Act::Release => {
                 self.forget_backoff(claim, &recipients);

@@ -12,6 +12,7 @@ use crate::command::status::Running;
 use crate::config::SpoolConfig;
 use crate::config::settings::{KeyChange, Settings};
 use crate::envelope::QueueId;
+use crate::observe::log_level::{self, LogLevel};
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
 use crate::service::reload::Reloading;
@@ -56,6 +57,13 @@ pub enum Request {
     Reload,
     /// Which configuration is in force.
     Settings,
+    /// Say more or less in the log.
+    LogLevel {
+        /// A level, a list of modules with a level each, or `default`.
+        level: String,
+        /// For how long, in seconds; until it is changed again without it.
+        for_s: Option<u64>,
+    },
     /// Do something with what waits.
     Act {
         /// What is done.
@@ -76,7 +84,8 @@ pub enum ControlReply {
         /// What is different.
         changes: Vec<KeyChange>,
     },
-    /// To [`Request::Reload`]: it cannot be used, and the one before stays in force; the last line.
+    /// To [`Request::Reload`] and [`Request::LogLevel`]: it cannot be used, and what was before stays in
+    /// force; the last line.
     Refused {
         /// The reason, with the key to change.
         why: String,
@@ -86,6 +95,8 @@ pub enum ControlReply {
         /// Every key with the value that counts.
         settings: Settings,
     },
+    /// To [`Request::LogLevel`]; the last line.
+    LogLevel(LogLevel),
     /// It is done with this message, and recorded.
     Acted {
         /// The message.
@@ -223,6 +234,7 @@ impl Control {
                 };
                 say(stream, &answer).await
             }
+            Ok(Request::LogLevel { level, for_s }) => say(stream, &self.set_log_level(&level, for_s)).await,
             Ok(Request::Act { act, filter }) => {
                 let selected = match self.select(&filter, act).await {
                     Ok(selected) => selected,
@@ -230,6 +242,16 @@ impl Control {
                 };
                 self.act(stream, Order { act, uid }, selected).await
             }
+        }
+    }
+
+    fn set_log_level(&self, level: &str, for_s: Option<u64>) -> ControlReply {
+        match log_level::set(level, for_s.map(Duration::from_secs), &self.pipeline().out.clock) {
+            Ok(in_force) => {
+                tracing::warn!(level = in_force.level, "how much is logged was changed by the operator");
+                ControlReply::LogLevel(in_force)
+            }
+            Err(why) => ControlReply::Refused { why },
         }
     }
 
@@ -272,6 +294,7 @@ impl Control {
             smtp: self.reloading.smtp(),
             admin: self.reloading.admin(),
             config: Some(config),
+            log_level: log_level::in_force(),
             refuses: pipeline.spool.admit(0).err().map(|error| error.to_string()),
             queued_messages: stats.queued_messages,
             oldest: stats.oldest,

@@ -174,6 +174,8 @@ pub enum Act {
     Bounce,
     /// Removed it; nobody is told.
     Delete,
+    /// Read its content.
+    Read,
 }
 
 impl Act {
@@ -186,6 +188,7 @@ impl Act {
             Self::Release => "released",
             Self::Bounce => "returned to the sender",
             Self::Delete => "deleted",
+            Self::Read => "read",
         }
     }
 
@@ -198,6 +201,7 @@ impl Act {
             Self::Release => "release",
             Self::Bounce => "bounce",
             Self::Delete => "delete",
+            Self::Read => "read",
         }
     }
 }

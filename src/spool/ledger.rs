@@ -14,6 +14,7 @@ use crate::envelope::{Envelope, QueueId};
 use crate::outcome::{Peer, TlsVerdict};
 use crate::smtp::address::Domain;
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::Serialize;
 use std::ops::ControlFlow;
 
@@ -54,6 +55,13 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// When the ledger cannot be read.
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, LedgerError>;
+
+    /// The whole content of a message, whose checksum fits; `None` when nothing is known of it, or its content
+    /// is gone with the last of its recipients. It is in memory at once: a message has a largest size.
+    ///
+    /// # Errors
+    /// When the spool cannot be read, or what is found is damaged.
+    async fn content(&self, id: QueueId) -> Result<Option<Bytes>, LedgerError>;
 
     /// Messages with this Message-ID, sender or recipient, the newest first; at most `most`.
     ///

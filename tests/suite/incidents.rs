@@ -14,6 +14,7 @@ use dane_relay::outcome::{Certainty, Side};
 use dane_relay::service::start::Relay;
 use dane_relay::spool::incident::{Incident, IncidentEnd, OpenedBy};
 use dane_relay::spool::open_ledger;
+use dane_relay::text::table::TableView;
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -65,9 +66,9 @@ fn text_of(message: &Received) -> String {
 async fn why_names_it(spool: &SpoolConfig, ids: &[QueueId], opened: &Incident) {
     let ledger = open_ledger(spool).await.unwrap();
     for id in ids {
-        let why = why::look_up(ledger.as_ref(), &id.to_string()).await.unwrap();
+        let why = why::look_up(ledger.as_ref(), &id.to_string(), 1).await.unwrap();
         assert_eq!(why.stories[0].incidents.iter().map(|met| met.id).collect::<Vec<_>>(), [opened.id]);
-        let text = why.text();
+        let text = why.text(&TableView::WHOLE, why::Stories::Newest);
         assert!(text.contains(&format!("{}: local-dns-count-filter, side: path", opened.id)), "{text}");
     }
 }

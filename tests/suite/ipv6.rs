@@ -114,7 +114,7 @@ async fn rfc5321_5_1_when_one_family_refuses_the_other_gets_the_mail_at_once() {
 async fn story(config: &Config, id: QueueId) -> Story {
     let told = || async {
         let ledger = open_ledger(&config.spool).await.unwrap();
-        let story = why::look_up(ledger.as_ref(), &id.to_string()).await.unwrap().stories.pop()?;
+        let story = why::look_up(ledger.as_ref(), &id.to_string(), 1).await.unwrap().stories.pop()?;
         (story.message.standing == MessageState::Finished).then_some(story)
     };
     until(told, "the end of the message").await

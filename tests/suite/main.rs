@@ -22,6 +22,7 @@ mod check_evidence;
 mod check_paths;
 mod check_situations;
 mod command;
+mod commands;
 mod dane;
 mod deliver;
 mod destination;

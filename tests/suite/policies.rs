@@ -113,6 +113,16 @@ async fn rfc8461_3_a_policy_is_fetched_kept_and_shown() {
     assert_eq!((json["status"].as_str(), json["policy"]["text"].as_str()), (Some("policy"), Some(POLICY)));
     assert_eq!(json["policy"]["max_age_s"], 604_800);
     assert!(scene.folder.path().join("spool/mta-sts/good.test").exists());
+    let list = async |more: &[&str]| {
+        run([&["policy", "list", "--config", scene.config.to_str().unwrap()], more].concat()).await
+    };
+    // Its folder holds policies and nothing else; the ledger is not asked.
+    let table = list(&["--sort", "until"]).await;
+    assert!(table.code == 0 && table.stdout.starts_with("DOMAIN     MODE "), "{table:?}");
+    assert!(table.stdout.contains("good.test  enforce  in force  20"), "{table:?}");
+    let line: Value = serde_json::from_str(list(&["--json"]).await.stdout.trim()).unwrap();
+    let expected = serde_json::json!(["good.test", "in force", "mx.good.test", 1]);
+    assert_eq!(serde_json::json!([line["domain"], line["state"], line["mx"][0], line["version"]]), expected);
 }
 
 #[tokio::test]

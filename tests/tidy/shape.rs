@@ -48,6 +48,7 @@ const TOUCH_THE_WORLD: &[(&str, &str)] = &[
     ("check/selfcheck/", "is about this host: its disk, its sockets, its clock"),
     ("cli/audit.rs", "reads the tracking logs that it is given"),
     ("cli/check.rs", "writes what it saw to a file, and reads what was seen elsewhere"),
+    ("cli/content.rs", "writes the content of a message to the file that it is given"),
     ("cli/log.rs", "asks whether standard error is the journal"),
     ("cli/manual.rs", "writes the manual pages"),
     ("clock.rs", "the clock"),

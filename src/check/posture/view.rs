@@ -1,5 +1,5 @@
 //! `relay watch list|show`: what will go wrong with the domains that mail goes to, as a relay that runs has
-//! found it, and a text for whoever runs them. The JSON form is stable.
+//! found it, and a text for whoever runs them.
 
 use super::letter::letter;
 use super::store::{self, WatchedDomain};
@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::smtp::address::Domain;
 use crate::state_dir;
 use crate::text::paragraph;
+use crate::text::table::{Column, Table, TableView};
 
 /// Where the words begin in their line.
 const COLUMN: usize = 26;
@@ -25,23 +26,43 @@ pub fn show(config: &Config, domain: &Domain) -> Option<WatchedDomain> {
     list(config).into_iter().find(|known| known.domain == domain.as_str())
 }
 
+/// The columns of the list.
+pub const COLUMNS: &[Column] = &[
+    Column::words("DOMAIN").at_least(20),
+    Column::words("VERDICT"),
+    Column::words("FINDINGS").at_least(16),
+    Column::words("LOOKED AT").rank(1),
+];
+
+/// The list as it is wanted.
+#[must_use]
+pub fn arranged(all: Vec<WatchedDomain>, view: &TableView) -> Vec<WatchedDomain> {
+    table(&all, view).values().map(|known| (*known).clone()).collect()
+}
+
+fn table<'a>(all: &'a [WatchedDomain], view: &TableView) -> Table<&'a WatchedDomain> {
+    let mut table = Table::new(COLUMNS);
+    for known in all {
+        let kinds: Vec<&str> = known.findings.iter().map(|finding| finding.kind.word()).collect();
+        let said = if kinds.is_empty() { "nothing to say".to_owned() } else { kinds.join(", ") };
+        let row =
+            vec![known.domain.clone().into(), known.verdict.clone().into(), said.into(), known.at.to_second().into()];
+        table.push(row, known);
+    }
+    table.arrange(view);
+    table
+}
+
 /// The list for people.
 #[must_use]
-pub fn list_text(all: &[WatchedDomain], config: &Config) -> String {
+pub fn list_text(all: &[WatchedDomain], config: &Config, view: &TableView) -> String {
     if all.is_empty() && config.watch.domains == 0 {
         return "No domain is watched: [watch] domains in the configuration says how many are to be.\n".to_owned();
     }
     if all.is_empty() {
         return "No domain has been looked at yet: a relay that runs does it, one after the other.\n".to_owned();
     }
-    let mut text = String::new();
-    for known in all {
-        let kinds: Vec<&str> = known.findings.iter().map(|finding| finding.kind.word()).collect();
-        let said = if kinds.is_empty() { "nothing to say".to_owned() } else { kinds.join(", ") };
-        let said = format!("{}; {said}; {}", known.verdict, known.at.to_second());
-        text.push_str(&paragraph(&known.domain, &said, COLUMN));
-    }
-    text
+    table(all, view).text(view.width)
 }
 
 /// One domain for people, with the text that can be sent.

@@ -1,7 +1,7 @@
 //! Writes the configuration: whole or not at all, for root and the group of the service.
 #![expect(clippy::disallowed_methods, reason = "the configuration is written here")]
 
-use crate::cli::terminal::{EXIT_IO, EXIT_USAGE};
+use crate::cli::exit::Exit;
 use dane_relay::config::REFERENCE;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -49,10 +49,10 @@ pub(super) enum WriteError {
 }
 
 impl WriteError {
-    pub(super) const fn exit_code(&self) -> u8 {
+    pub(super) const fn exit_code(&self) -> Exit {
         match self {
-            Self::Exists(_) => EXIT_USAGE,
-            Self::Io { .. } => EXIT_IO,
+            Self::Exists(_) => Exit::Usage,
+            Self::Io { .. } => Exit::Io,
         }
     }
 }
@@ -149,7 +149,7 @@ mod tests {
         let path = folder.path().join("relay.toml");
         fs::write(&path, "hostname = \"mine.example\"\n").unwrap();
         let refused = write(&path, "x", Existing::Keep).unwrap_err();
-        assert_eq!(refused.exit_code(), EXIT_USAGE);
+        assert_eq!(refused.exit_code(), Exit::Usage);
         assert_eq!(fs::read_to_string(&path).unwrap(), "hostname = \"mine.example\"\n");
         let written = write(&path, "new", Existing::Replace).unwrap();
         assert_eq!(fs::read_to_string(written.old.unwrap()).unwrap(), "hostname = \"mine.example\"\n");

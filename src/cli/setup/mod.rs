@@ -3,7 +3,8 @@
 mod disk;
 mod questions;
 
-use super::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, ProgressLine, complain, say};
+use super::exit::Exit;
+use super::terminal::{ProgressLine, complain, say};
 use super::values::{domain, mailbox, network};
 use clap::Args;
 use dane_relay::check::Checker;
@@ -23,12 +24,6 @@ use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// For the help.
-pub(crate) const SETUP_HELP: &str = "On a terminal it asks for what is not given. Without one, --hostname, --exchange \
-    and --sender-domain must be there. What it finds wrong is said, and does not keep it from writing.\n\n\
-    Exit codes: 0 written, 64 usage or the file is there already, 74 the file cannot be written, 78 what was answered \
-    makes no configuration.";
 
 /// Stands for standard output.
 const STDOUT: &str = "-";
@@ -109,16 +104,16 @@ pub(crate) async fn setup(arguments: SetupArguments) -> ExitCode {
     let answered = if asks { questions::on_terminal(given) } else { questions::complete(given) };
     let answers = match answered {
         Ok(answers) => answers,
-        Err(AnswerError::Missing(what)) => return complain(EXIT_USAGE, &what),
-        Err(AnswerError::Ended(error)) => return complain(EXIT_IO, &format!("no answer: {error}")),
+        Err(AnswerError::Missing(what)) => return complain(Exit::Usage, &what),
+        Err(AnswerError::Ended(error)) => return complain(Exit::Io, &format!("no answer: {error}")),
     };
     let text = file::text(&answers);
     let config = match Config::parse(&text, &output).map_err(|e| e.to_string()) {
         Ok(config) => config,
-        Err(message) => return complain(EXIT_CONFIG, &message),
+        Err(message) => return complain(Exit::Config, &message),
     };
     if let Err(error) = start::check(&config) {
-        return complain(EXIT_CONFIG, &error.to_string());
+        return complain(Exit::Config, &error.to_string());
     }
     if to_stdout {
         return say(&text);
@@ -142,7 +137,7 @@ async fn look(config: Config, egress: &[IpAddr], offline: Option<Offline>) -> Re
     if offline.is_some() {
         return Ok(FirstLook { checks: Vec::new(), egress: egress.to_vec(), spf: Vec::new() });
     }
-    let checker = Checker::new(config, Clock::system()).map_err(|error| complain(EXIT_CONFIG, &error.to_string()))?;
+    let checker = Checker::new(config, Clock::system()).map_err(|error| complain(Exit::Config, &error.to_string()))?;
     let progress = ProgressLine::begin("looking at the DNS, at port 25 and at this host");
     let looked = Box::pin(checker.look_before_first_start(egress)).await;
     drop(progress);

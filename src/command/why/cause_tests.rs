@@ -2,11 +2,14 @@
 //! §4.3).
 
 use super::*;
+use crate::command::json;
 use crate::envelope::Envelope;
 use crate::outcome::every;
 use crate::spool::Pending;
 use crate::spool::event::Group;
 use crate::spool::ledger::LedgerRecipient;
+use crate::text::harmless;
+use serde_json::json;
 
 fn story(cause: &Cause) -> Story {
     let (at, address) = (Timestamp(0), "bob@partner.example");
@@ -27,7 +30,7 @@ fn story(cause: &Cause) -> Story {
     }));
     let not_tried = Event::NotTried { next_hop: "partner.example".into(), recipients: vec![0], cause: cause.clone() };
     let ended = Event::Ended { recipients: vec![0], cause: Some(cause.clone()) };
-    let happening = |event| Happening { at, time: at.rfc3339(), event };
+    let happening = |event| Happening { at, event };
     Story {
         message: LedgerMessage {
             id: QueueId(7),
@@ -53,13 +56,13 @@ fn filled(text: &str) -> String {
 fn every_cause_has_its_words_in_the_story_of_a_message() {
     for cause in every::cause() {
         let (row, story) = (cause.row(), story(&cause));
-        let text = filled(&printable(&story.text()));
-        let said = filled(&printable(&format!("{}, status {}: {}", row.word, row.status, cause.sentence())));
+        let text = filled(&harmless(&story.text()));
+        let said = filled(&harmless(&format!("{}, status {}: {}", row.word, row.status, cause.sentence())));
         assert!(text.contains(&said), "no {said:?} in {text}");
         assert!(text.contains(&format!("({}), tried 1 time", row.word)) || text.contains(&format!("({})", row.word)));
 
-        let json =
-            Explanation { subject: "7".into(), stories: vec![story], more: false, unreadable: Vec::new() }.json();
+        let told = Explanation { subject: "7".into(), stories: vec![story], more: false, unreadable: Vec::new() };
+        let json = json::value(&told);
         let story = &json["stories"][0];
         let history = &story["history"];
         let places = [
@@ -81,7 +84,7 @@ fn what_lies_behind_an_expiry_has_its_words_as_well() {
     let last = || every::dane(crate::outcome::DaneFailure::NoMatch);
     let expired = Cause::Expired { waited_s: 345_600, last: Some(Box::new(last())) };
     let why = Explanation { subject: "7".into(), stories: vec![story(&expired)], more: false, unreadable: Vec::new() };
-    let told = &why.json()["stories"][0]["history"][2]["cause"];
+    let told = &json::value(&why)["stories"][0]["history"][2]["cause"];
     assert_eq!((&told["cause"], &told["last"]["cause"]), (&json!("expired"), &json!("tlsa-invalid")));
     assert_eq!(told["last"]["sentence"], json!(last().sentence()));
     assert!(told["last"]["peer"].is_object(), "the evidence stays: {told}");

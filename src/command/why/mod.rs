@@ -2,8 +2,7 @@
 //!
 //! Read from the ledger, with a relay that runs or without one. The words of every failure are
 //! those of its cause; where it comes again and again, its sentence stands in the timeline once.
-//! In JSON every cause has its words beside its evidence, under the names that `relay check` uses.
-//! Exit codes: 0 when something was found, 1 when not. The JSON form is stable.
+//! Exit codes: 0 when something was found, 1 when not.
 
 use crate::clock::Timestamp;
 use crate::command::incidents;
@@ -14,17 +13,27 @@ use crate::spool::RecipientState;
 use crate::spool::event::{Answered, Attempt, Event};
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, Matches, MessageState, More, ToldBy};
+use crate::text::table::{Column, Table, TableView};
 use crate::text::{counted, paragraph};
-use serde::{Deserialize as _, Serialize};
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[cfg(test)]
 mod cause_tests;
 
-/// Messages told of at once; an address may have thousands.
-const MOST_MESSAGES: usize = 20;
+/// Messages told of where nobody says how many; an address may have thousands.
+pub const USUAL_MESSAGES: usize = 20;
+
+/// The columns of the table of messages.
+pub const COLUMNS: &[Column] = &[
+    Column::words("ID"),
+    Column::words("ACCEPTED"),
+    Column::words("STANDING").at_least(8),
+    Column::numbers("TRIES").rank(1),
+    Column::words("TO").at_least(16),
+    Column::words("FROM").at_least(16).rank(2),
+];
 
 /// Recipients named in one line of the timeline; more are counted.
 const MOST_NAMES: usize = 3;
@@ -64,25 +73,23 @@ pub struct Story {
 pub struct Happening {
     /// When it happened.
     pub at: Timestamp,
-    /// The same for people (RFC 3339).
-    pub time: String,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// Looks a subject up in the ledger.
+/// Looks a subject up in the ledger: the newest messages of it, at most `most`.
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Explanation, LedgerError> {
+pub async fn look_up(ledger: &dyn Ledger, subject: &str, most: usize) -> Result<Explanation, LedgerError> {
     let by_id = match subject.parse::<QueueId>() {
         Ok(id) => ledger.message(id).await?,
         Err(_not_an_id) => None,
     };
     let found = match by_id {
         Some(message) => Matches { messages: vec![message], more: More::No, unreadable: Vec::new() },
-        None => ledger.find(subject, MOST_MESSAGES).await?,
+        None => ledger.find(subject, most).await?,
     };
     let incidents = incidents::incidents(ledger).await?;
     let mut stories = Vec::new();
@@ -94,10 +101,19 @@ pub async fn look_up(ledger: &dyn Ledger, subject: &str) -> Result<Explanation, 
 }
 
 async fn story(ledger: &dyn Ledger, message: LedgerMessage, all: &[Incident]) -> Result<Story, LedgerError> {
-    let happening = |(at, event): (Timestamp, Event)| Happening { at, time: at.rfc3339(), event };
+    let happening = |(at, event): (Timestamp, Event)| Happening { at, event };
     let history = ledger.history(message.id).await?;
     let incidents = incidents::met(all, history.iter().map(|(at, event)| (*at, event)));
     Ok(Story { message, history: history.into_iter().map(happening).collect(), incidents })
+}
+
+/// Whose stories are told to people where several messages are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stories {
+    /// Of the newest message.
+    Newest,
+    /// Of each.
+    All,
 }
 
 impl Explanation {
@@ -107,28 +123,53 @@ impl Explanation {
         u8::from(self.stories.is_empty())
     }
 
-    /// For programs.
+    /// For people: the story where there is one message; a table where there are more, and the story of the
+    /// newest, or of each.
     #[must_use]
-    pub fn json(&self) -> Value {
-        let mut value = json!(self);
-        explain(&mut value);
-        value
-    }
-
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
+    pub fn text(&self, view: &TableView, stories: Stories) -> String {
         if self.stories.is_empty() && self.unreadable.is_empty() {
-            return printable(&self.nothing());
+            return self.nothing();
         }
-        let mut text = self.stories.iter().map(Story::text).collect::<Vec<_>>().join("\n");
-        if self.more {
-            text.push_str(&format!("\nThere are older messages; these are the newest {MOST_MESSAGES}.\n"));
+        let mut text = String::new();
+        if self.stories.len() > 1 {
+            text.push_str(&self.table(view).text(view.width));
+            if self.more {
+                text.push_str("There are older messages; --limit says how many are shown.\n");
+            }
+            text.push('\n');
+        }
+        let told = match stories {
+            Stories::Newest => 1,
+            Stories::All => usize::MAX,
+        };
+        text.push_str(&self.stories.iter().take(told).map(Story::text).collect::<Vec<_>>().join("\n"));
+        if let Some(next) = self.stories.get(told) {
+            text.push_str(&format!("\nAnother: relay why {}; --stories tells all\n", next.message.id));
         }
         for id in &self.unreadable {
             text.push_str(&format!("\n{}\n", LedgerError::Row(*id)));
         }
-        printable(&text)
+        text
+    }
+
+    fn table(&self, view: &TableView) -> Table {
+        let mut table = Table::new(COLUMNS);
+        for Story { message, .. } in &self.stories {
+            let to = message.envelope.recipients.first().map_or_else(String::new, ToString::to_string);
+            let more = message.envelope.recipients.len().saturating_sub(1);
+            let to = if more == 0 { to } else { format!("{to} +{more}") };
+            let row = vec![
+                message.id.to_string().into(),
+                message.envelope.accepted_at.to_second().into(),
+                standing(message).into(),
+                u64::from(message.attempts).into(),
+                to.into(),
+                message.envelope.reverse_path.to_string().into(),
+            ];
+            table.push(row, ());
+        }
+        table.arrange(view);
+        table
     }
 
     fn nothing(&self) -> String {
@@ -338,38 +379,4 @@ fn protection(tls: &TlsVerdict, group: Option<&str>) -> String {
 
 fn line(at: Timestamp, words: &str) -> String {
     paragraph(&at.rfc3339().replacen('T', " ", 1), words, COLUMN)
-}
-
-/// Gives every cause the words it has in the log, in the metrics and in reports. The ledger keeps
-/// it under the name of its kind, which may stand for several words.
-fn explain(value: &mut Value) {
-    let cause = match value.get("cause") {
-        Some(Value::String(_kind)) => Cause::deserialize(&*value).ok(),
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) | None => None,
-    };
-    match value {
-        Value::Object(fields) => {
-            fields.values_mut().for_each(explain);
-            if let Some(cause) = cause {
-                let row = cause.row();
-                let (status, side) = (row.status.to_string(), row.side.word());
-                let words = [
-                    ("cause", json!(row.word)),
-                    ("status", json!(status)),
-                    ("result_type", json!(row.result_type)),
-                    ("side", json!(side)),
-                    ("sentence", json!(cause.sentence())),
-                    ("advice", json!(cause.advice())),
-                ];
-                fields.extend(words.map(|(name, word)| (name.to_owned(), word)));
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(explain),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// Remote text must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }

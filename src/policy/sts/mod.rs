@@ -31,6 +31,7 @@ mod fetch;
 #[cfg(test)]
 mod fetch_tests;
 mod file;
+pub(crate) mod kept;
 pub(crate) mod lost;
 pub(crate) mod memory;
 pub mod policy;

@@ -355,6 +355,14 @@ impl Store {
         self.files().ok()?.into_iter().map(|(domain, _octets)| domain).next()
     }
 
+    /// The domains of which something is kept.
+    ///
+    /// # Errors
+    /// [`StoreFault::Unreadable`].
+    pub(super) fn domains(&self) -> Result<Vec<Domain>, StoreFault> {
+        Ok(self.files()?.into_iter().map(|(domain, _octets)| domain).collect())
+    }
+
     fn files(&self) -> Result<Vec<(Domain, u64)>, StoreFault> {
         let names = self.values.names().map_err(unreadable)?;
         Ok(names.into_iter().filter_map(|(name, octets)| Some((name.parse().ok()?, octets))).collect())

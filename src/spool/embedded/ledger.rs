@@ -12,6 +12,7 @@ use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery};
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,6 +75,10 @@ impl Ledger for EmbeddedLedger {
 
     async fn history(&self, id: QueueId) -> Result<Vec<(Timestamp, Event)>, LedgerError> {
         self.ask(move |reader| reader.history(id)).await
+    }
+
+    async fn content(&self, id: QueueId) -> Result<Option<Bytes>, LedgerError> {
+        self.ask(move |reader| reader.content(id)).await
     }
 
     async fn find(&self, name: &str, most: usize) -> Result<Matches, LedgerError> {

@@ -20,6 +20,7 @@ mod log;
 mod manual;
 mod paths;
 pub mod reader;
+mod reading;
 mod recovery;
 mod reserve;
 mod schema;

@@ -1,0 +1,425 @@
+//! What stands below the help of each command: examples that work, and the exit codes that it can end with.
+//!
+//! One table for the help, the manual pages and `deploy/commands.md`. A command without a row here, and an
+//! example that cannot be read, fail the tests.
+
+use super::exit::Exit;
+use clap::Command;
+use std::fmt::Write as _;
+
+/// An example: what is typed, and what it is for.
+pub(crate) type Example = (&'static str, &'static str);
+
+/// What one command says for itself.
+pub(crate) struct Guide {
+    /// Its words without the first: `queue list`.
+    pub(crate) command: &'static str,
+    /// Whole lines, beginning with `relay`.
+    pub(crate) examples: &'static [Example],
+    /// What it ends with besides 0 and 64, and what that says where the general words do not do.
+    pub(crate) exits: &'static [(Exit, &'static str)],
+    /// Further sentences.
+    pub(crate) more: &'static str,
+}
+
+/// Of whatever reads the spool.
+const READS: [(Exit, &str); 3] = [(Exit::Io, "the ledger cannot be read"), (Exit::Denied, ""), (Exit::Config, "")];
+/// Of whatever asks a relay that runs.
+const ASKS: [(Exit, &str); 4] = [(Exit::Unavailable, ""), (Exit::Io, ""), (Exit::Denied, ""), (Exit::Config, "")];
+
+const fn reads(nothing: &'static str) -> [(Exit, &'static str); 4] {
+    [(Exit::Nothing, nothing), READS[0], READS[1], READS[2]]
+}
+
+const fn orders(nothing: &'static str) -> [(Exit, &'static str); 5] {
+    [(Exit::Nothing, nothing), ASKS[0], ASKS[1], ASKS[2], ASKS[3]]
+}
+
+const NOT_ALL: &str = "nothing fits, or a message is in delivery at the moment";
+
+/// Every command that does something.
+pub(crate) const GUIDES: &[Guide] = &[
+    Guide {
+        command: "serve",
+        examples: &[("relay serve --config /etc/relay/relay.toml", "as the service does")],
+        exits: &[(Exit::System, ""), (Exit::Io, "the disk failed while it ran"), (Exit::Config, "")],
+        more: "SIGHUP takes over the configuration, SIGUSR1 logs at debug until the next SIGUSR1, SIGUSR2 does nothing.",
+    },
+    Guide {
+        command: "setup",
+        examples: &[
+            ("relay setup", "asks for all that it needs"),
+            (
+                "relay setup --yes --hostname relay.example.org --exchange 192.0.2.10 --sender-domain example.org",
+                "asks nothing",
+            ),
+        ],
+        exits: &[(Exit::Io, "the file cannot be written"), (Exit::Config, "what was answered makes no configuration")],
+        more: "On a terminal it asks for what is not given. Without one, --hostname, --exchange and --sender-domain \
+               must be there. What it finds wrong is said, and does not keep it from writing. A file that is there \
+               already is a wrong command line (64).",
+    },
+    Guide {
+        command: "send-test",
+        examples: &[("relay send-test --to you@example.net --wait 5m", "waits up to five minutes for its end")],
+        exits: &[
+            (Exit::Nothing, "it still waits"),
+            (Exit::Fault, "it was refused"),
+            ASKS[0],
+            ASKS[1],
+            ASKS[2],
+            ASKS[3],
+        ],
+        more: "",
+    },
+    #[cfg(feature = "lab")]
+    Guide {
+        command: "lab",
+        examples: &[("relay lab", "a minute's tour"), ("relay lab --story", "whose fault it is, shown")],
+        exits: &[(Exit::Nothing, "an outcome was not the expected one"), (Exit::Io, "")],
+        more: "",
+    },
+    Guide {
+        command: "check",
+        examples: &[
+            ("relay check example.org", "what mail to it would meet now"),
+            ("relay check --self", "this host"),
+            ("relay check --all-queued --json", "every domain that mail waits for, a line each"),
+            ("relay check example.org --bundle evidence.json", "evidence to hand over"),
+        ],
+        exits: &[
+            (Exit::Nothing, "a warning"),
+            (Exit::Fault, "a fault"),
+            (Exit::Unknown, ""),
+            (Exit::Io, ""),
+            (Exit::Config, ""),
+        ],
+        more: "",
+    },
+    Guide {
+        command: "canary zonefile",
+        examples: &[("relay canary zonefile canary.example.org", "what to publish")],
+        exits: &[],
+        more: "",
+    },
+    Guide {
+        command: "dns",
+        examples: &[
+            ("relay dns example.org MX", "the answer, and whether it is secure"),
+            ("relay dns -v _25._tcp.mx.example.org TLSA", "with the chain of trust"),
+        ],
+        exits: &[(Exit::Fault, "the answer is bogus"), (Exit::Unknown, ""), (Exit::Config, "")],
+        more: "",
+    },
+    Guide {
+        command: "policy show",
+        examples: &[("relay policy show example.org", "what is kept and what is announced")],
+        exits: &[
+            (Exit::Nothing, "there is no policy"),
+            (Exit::Fault, "there should be one, and something is wrong with it"),
+            (Exit::Unknown, ""),
+            (Exit::Config, ""),
+        ],
+        more: "",
+    },
+    Guide {
+        command: "policy refresh",
+        examples: &[("relay policy refresh example.org", "fetch it now")],
+        exits: &[
+            (Exit::Nothing, "there is no policy"),
+            (Exit::Fault, "there should be one, and something is wrong with it"),
+            (Exit::Unknown, ""),
+            (Exit::Config, ""),
+        ],
+        more: "",
+    },
+    Guide {
+        command: "policy list",
+        examples: &[("relay policy list --sort until", "those that end first")],
+        exits: &[(Exit::Io, "the folder of the policies cannot be read"), (Exit::Config, "")],
+        more: "",
+    },
+    Guide {
+        command: "queue summary",
+        examples: &[
+            ("relay queue summary", "what waits, how old it is, and for which hosts"),
+            ("relay queue summary --cause dns-unavailable", "who waits for the DNS"),
+        ],
+        exits: &reads("no message fits the conditions"),
+        more: "",
+    },
+    Guide {
+        command: "queue list",
+        examples: &[
+            ("relay queue list --domain example.org", "what waits for one domain"),
+            ("relay queue list --sort -size --limit 10", "the ten largest"),
+            ("relay queue list --older 4h --wide", "all columns, uncut"),
+        ],
+        exits: &reads("no message fits the conditions"),
+        more: "",
+    },
+    Guide {
+        command: "queue show",
+        examples: &[
+            ("relay queue show 06DJK8P2Q3R4S", "its story"),
+            ("relay queue show 06DJK8P2Q3R4S --header", "the header of its content"),
+        ],
+        exits: &reads("nothing is known of it, or its content is gone"),
+        more: "Who read the content of a message that waits is recorded in its history, where a relay runs.",
+    },
+    Guide {
+        command: "queue export",
+        examples: &[
+            ("relay queue export 06DJK8P2Q3R4S -o message.eml", "to a file that mail programs open"),
+            ("relay queue export 06DJK8P2Q3R4S", "to standard output"),
+        ],
+        exits: &reads("nothing is known of it, or its content is gone"),
+        more: "Who read the content of a message that waits is recorded in its history, where a relay runs.",
+    },
+    Guide {
+        command: "queue retry",
+        examples: &[
+            ("relay queue retry 06DJK8P2Q3R4S", "one message, now"),
+            ("relay queue retry --domain example.org", "all that waits for a domain"),
+        ],
+        exits: &orders(NOT_ALL),
+        more: "",
+    },
+    Guide {
+        command: "queue hold",
+        examples: &[("relay queue hold --sender you@example.org", "until it is released")],
+        exits: &orders(NOT_ALL),
+        more: "",
+    },
+    Guide {
+        command: "queue release",
+        examples: &[("relay queue release --all", "whatever is held")],
+        exits: &orders(NOT_ALL),
+        more: "",
+    },
+    Guide {
+        command: "queue bounce",
+        examples: &[("relay queue bounce 06DJK8P2Q3R4S", "back to its sender, with a report")],
+        exits: &orders(NOT_ALL),
+        more: "",
+    },
+    Guide {
+        command: "queue delete",
+        examples: &[("relay queue delete 06DJK8P2Q3R4S 06DJK8P2Q3R4T --yes", "two messages, without asking")],
+        exits: &orders(NOT_ALL),
+        more: "",
+    },
+    Guide {
+        command: "top",
+        examples: &[("relay top", "until q is typed")],
+        exits: &READS,
+        more: "It needs a terminal; without one ask `relay queue summary`.",
+    },
+    Guide {
+        command: "why",
+        examples: &[
+            ("relay why 06DJK8P2Q3R4S", "the story of one message"),
+            ("relay why bob@example.org --limit 100", "the newest hundred with this address"),
+            ("relay why --what-if tls=dane-only --domain example.org", "which past deliveries would have waited"),
+        ],
+        exits: &reads("nothing is known of it; with --what-if: something would have waited"),
+        more: "",
+    },
+    Guide {
+        command: "incidents",
+        examples: &[("relay incidents", "those that go on, then those that ended")],
+        exits: &READS,
+        more: "",
+    },
+    Guide {
+        command: "watch list",
+        examples: &[("relay watch list", "those with findings first")],
+        exits: &[(Exit::Config, "")],
+        more: "",
+    },
+    Guide {
+        command: "watch show",
+        examples: &[("relay watch show example.org", "what was found, and a text to send")],
+        exits: &[(Exit::Nothing, "the domain is not watched"), (Exit::Config, "")],
+        more: "",
+    },
+    Guide {
+        command: "audit",
+        examples: &[
+            ("relay audit", "everything"),
+            ("relay audit --exchange-tracking MSGTRK2026112109-1.LOG", "against Exchange's own log"),
+        ],
+        exits: &[(Exit::Fault, "it does not hold, or the two do not agree"), READS[0], READS[1], READS[2]],
+        more: "",
+    },
+    Guide {
+        command: "status",
+        examples: &[("relay status", "whether it runs, and how it is")],
+        exits: &ASKS,
+        more: "",
+    },
+    Guide {
+        command: "reload",
+        examples: &[("relay reload", "take over /etc/relay/relay.toml")],
+        exits: &[ASKS[0], ASKS[1], ASKS[2], (Exit::Config, "refused: the configuration before stays in force")],
+        more: "",
+    },
+    Guide {
+        command: "log-level",
+        examples: &[
+            ("relay log-level debug --for 10m", "more, for ten minutes"),
+            ("relay log-level info,dane_relay::deliver=debug", "more about deliveries alone"),
+            ("relay log-level default", "as it was started"),
+        ],
+        exits: &ASKS,
+        more: "",
+    },
+    Guide {
+        command: "config check",
+        examples: &[("relay config check", "whether it can be used")],
+        exits: &[(Exit::Config, "it cannot be used")],
+        more: "",
+    },
+    Guide {
+        command: "config show",
+        examples: &[("relay config show", "every key with the value that counts")],
+        exits: &[(Exit::Config, "")],
+        more: "",
+    },
+    Guide {
+        command: "config diff",
+        examples: &[("relay config diff", "what a reload would change")],
+        exits: &[(Exit::Nothing, "there are differences"), ASKS[0], ASKS[1], ASKS[2], (Exit::Config, "")],
+        more: "",
+    },
+    Guide {
+        command: "config example",
+        examples: &[("relay config example", "every key, its meaning and its default")],
+        exits: &[],
+        more: "",
+    },
+    Guide {
+        command: "completions",
+        examples: &[("relay completions bash", "to /etc/bash_completion.d/relay")],
+        exits: &[],
+        more: "",
+    },
+    Guide {
+        command: "manual",
+        examples: &[("relay manual /tmp/man", "a page for each command")],
+        exits: &[(Exit::Io, "")],
+        more: "",
+    },
+];
+
+/// The row of a command.
+pub(crate) fn of(command: &str) -> Option<&'static Guide> {
+    GUIDES.iter().find(|guide| guide.command == command)
+}
+
+impl Guide {
+    /// Each code that it can end with, and what that says.
+    pub(crate) fn codes(&self) -> Vec<(Exit, &'static str)> {
+        let own = |exit: Exit| self.exits.iter().find(|(known, _)| *known == exit).map(|(_, words)| *words);
+        let always = |exit: Exit| matches!(exit, Exit::Done | Exit::Usage).then_some("");
+        let told = |exit: Exit| {
+            let words = own(exit).or_else(|| always(exit))?;
+            Some((exit, if words.is_empty() { exit.words() } else { words }))
+        };
+        Exit::ALL.into_iter().filter_map(told).collect()
+    }
+
+    /// What stands below the help.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::from("Examples:\n");
+        for (typed, what) in self.examples {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {typed}\n      {what}");
+        }
+        let codes: Vec<String> = self.codes().iter().map(|(exit, words)| format!("{} {words}", exit.code())).collect();
+        let _ = write!(text, "\nExit codes: {}.", codes.join("; "));
+        if !self.more.is_empty() {
+            let _ = write!(text, "\n\n{}", self.more);
+        }
+        text
+    }
+}
+
+/// Puts below the help of each command what its row says.
+pub(crate) fn annotated(command: Command) -> Command {
+    below(command, "")
+}
+
+fn below(command: Command, path: &str) -> Command {
+    let path = path.to_owned();
+    let command = command.mut_subcommands(|one| {
+        let name = [&path, one.get_name()].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        below(one, &name)
+    });
+    match of(&path) {
+        Some(guide) => command.after_help(guide.text()),
+        None => command,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::arguments::Cli;
+    use clap::{CommandFactory as _, FromArgMatches as _};
+    use std::collections::BTreeSet;
+
+    fn leaves(command: &Command, path: &str, found: &mut BTreeSet<String>) {
+        for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
+            let name = if path.is_empty() { one.get_name().to_owned() } else { format!("{path} {}", one.get_name()) };
+            if one.has_subcommands() {
+                leaves(one, &name, found);
+            } else {
+                found.insert(name);
+            }
+        }
+    }
+
+    #[test]
+    fn each_command_has_examples_and_exit_codes_and_no_other_has() {
+        let mut found = BTreeSet::new();
+        leaves(&Cli::command(), "", &mut found);
+        let told: BTreeSet<String> = GUIDES.iter().map(|guide| guide.command.to_owned()).collect();
+        assert_eq!(told, found);
+        assert_eq!(told.len(), GUIDES.len(), "one row each");
+        assert!(GUIDES.iter().all(|guide| !guide.examples.is_empty()));
+    }
+
+    #[test]
+    fn every_example_can_be_read() {
+        let read = |line: &str| {
+            let matches = annotated(Cli::command()).try_get_matches_from(line.split_ascii_whitespace())?;
+            Cli::from_arg_matches(&matches)
+        };
+        for guide in GUIDES {
+            for (typed, _) in guide.examples {
+                assert!(typed.starts_with(&format!("relay {}", guide.command)), "{typed}");
+                if let Err(error) = read(typed) {
+                    panic!("{typed}: {error}");
+                }
+            }
+        }
+        assert!(read("relay queue list --sort").is_err());
+    }
+
+    #[test]
+    fn the_help_names_the_codes_that_apply_and_no_other() {
+        let help = |name: &str| of(name).unwrap().text();
+        assert!(help("queue list").contains("1 no message fits the conditions; 64 "), "{}", help("queue list"));
+        assert!(!help("queue list").contains("69 ") && help("queue hold").contains("69 no relay runs"));
+        assert!(!help("canary zonefile").contains("78 ") && help("check").contains("3 it could not be found out"));
+    }
+
+    #[test]
+    fn the_codes_are_those_of_sysexits_and_each_is_told_apart() {
+        let codes = Exit::ALL.map(Exit::code);
+        assert_eq!(codes, [0, 1, 2, 3, 64, 69, 71, 74, 77, 78]);
+        let words: BTreeSet<&str> = Exit::ALL.iter().map(|exit| exit.words()).collect();
+        assert_eq!(words.len(), Exit::ALL.len());
+    }
+}
