@@ -139,7 +139,7 @@ impl Ports {
     fn serve(&self, named: SocketAddr, listener: TcpListener) -> OpenPort {
         let (bound, close) = (listener.local_addr().unwrap_or(named), CancellationToken::new());
         let (acceptors, tasks) = (self.acceptors.clone(), self.tasks.clone());
-        let port = PortListener { acceptors, tasks, stop: self.stop.clone(), close: close.clone() };
+        let port = PortListener { named, acceptors, tasks, stop: self.stop.clone(), close: close.clone() };
         self.tasks.spawn(port.listen(listener));
         OpenPort { named, bound, close }
     }
@@ -163,6 +163,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, PortError> {
 
 /// One open port.
 struct PortListener {
+    named: SocketAddr,
     acceptors: Acceptors,
     tasks: TaskTracker,
     stop: Stop,
@@ -180,11 +181,11 @@ impl PortListener {
             };
             let acceptor = Arc::clone(&self.acceptors.borrow());
             match accepted {
-                Ok((socket, peer)) => match acceptor.place(peer, &self.stop) {
-                    Ok(connection) => {
+                Ok((socket, peer)) => match acceptor.arrival(self.named, peer, &self.stop) {
+                    Ok(arrival) => {
                         // Replies are written in whole groups; waiting for more to send would only delay them.
                         let _ = socket.set_nodelay(true);
-                        self.tasks.spawn(connection.run(socket));
+                        self.tasks.spawn(arrival.run(socket));
                     }
                     Err(reason) => acceptor.refuse(socket, peer, reason),
                 },

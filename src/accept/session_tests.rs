@@ -9,7 +9,7 @@ use crate::smtp::command;
 use std::sync::Arc;
 
 fn session() -> Session {
-    let rules = Rules { smtp_utf8: Offer::Yes, ..Rules::new(&Config::default(), TlsOffer::Available) };
+    let rules = Rules { smtp_utf8: Offer::Yes, ..Rules::of_listen(&Config::default(), TlsOffer::Available) };
     Session::new(Arc::new(rules), "192.0.2.1".parse().unwrap(), ClientAccess::Permitted)
 }
 

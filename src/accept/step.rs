@@ -4,16 +4,24 @@
 use super::intake::{ContentFault, ContentTraits, SpoolFault};
 use super::{CloseReason, RefusedAt};
 use crate::clock::Timestamp;
+use crate::config::users::User;
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::command::{Chunk, Command};
 use crate::smtp::error::CommandError;
+use crate::smtp::line::LineError;
 use crate::smtp::reply::Reply;
+use crate::smtp::sasl::{Credentials, Secret};
+use std::sync::Arc;
 
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A command line came.
     Command(Result<Command, CommandError>),
+    /// The line came that [`Step::Challenge`] waits for.
+    Response(Result<Secret, LineError>),
+    /// The answer to [`Step::LogIn`].
+    LoggedIn(LoginOutcome),
     /// The answer to [`Step::Admit`].
     Admitted(Result<(), SpoolFault>),
     /// The answer to [`Step::Open`].
@@ -38,6 +46,17 @@ pub(super) enum Event {
     Reconfigured,
 }
 
+/// Whether a client is the user it says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LoginOutcome {
+    /// This one.
+    Right(Arc<User>),
+    /// Name or password is wrong.
+    Wrong,
+    /// That was not looked at: too many have failed, or too many ask at once.
+    NotNow,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -45,6 +64,10 @@ pub(super) enum Step {
     Send(Reply),
     /// As [`Step::Send`], and tell the observer.
     Refuse(RefusedAt, Reply),
+    /// Answer; the next line is no command, but belongs to AUTH.
+    Challenge(Reply),
+    /// Find out whether that is a user.
+    LogIn(Credentials),
     /// Ask the spool whether a message of that many octets may come.
     Admit {
         /// The declared size; 0 when none was.

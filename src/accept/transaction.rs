@@ -45,6 +45,12 @@ impl Transaction {
         self.recipients.push(recipient);
     }
 
+    /// Whom to tell of failure.
+    #[must_use]
+    pub(super) fn reverse_path(&self) -> &ReversePath {
+        &self.reverse_path
+    }
+
     /// The recipients so far.
     #[must_use]
     pub(super) fn recipients(&self) -> &[Mailbox] {
@@ -107,7 +113,7 @@ mod tests {
             transaction.add("x@d.example".parse().unwrap(), rcpt.parameters);
         }
         let (address, protocol) = ("192.0.2.1".parse().unwrap(), "ESMTP".to_owned());
-        transaction.into_envelope(ClientInfo { address, helo: "ex".into(), protocol })
+        transaction.into_envelope(ClientInfo { address, helo: "ex".into(), protocol, user: None })
     }
 
     #[test]

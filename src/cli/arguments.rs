@@ -6,6 +6,7 @@ use super::reload::{DIFF_CODES, RELOAD_CODES};
 use super::send_test::{SEND_TEST_EXIT_CODES, SendTestArguments};
 use super::setup::{SETUP_HELP, SetupArguments};
 use super::terminal::load;
+use super::user::UserAction;
 use super::values::{domain, sender};
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Color;
@@ -131,6 +132,11 @@ pub(crate) enum CliCommand {
     Reload {
         #[command(flatten)]
         place: SpoolOptions,
+    },
+    /// Who may log in at a listener with `auth`.
+    User {
+        #[command(subcommand)]
+        action: UserAction,
     },
     /// Look at the configuration.
     Config {

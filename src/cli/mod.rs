@@ -13,4 +13,5 @@ pub(crate) mod serve;
 pub(crate) mod setup;
 pub(crate) mod terminal;
 pub(crate) mod trouble;
+pub(crate) mod user;
 pub(crate) mod values;

@@ -8,6 +8,7 @@ mod check;
 mod destination;
 mod egress;
 mod invalid;
+mod listener;
 mod mta_sts;
 mod network;
 mod next_hop;
@@ -21,11 +22,13 @@ mod show;
 mod source;
 mod together;
 mod upstream;
+pub mod users;
 mod watch;
 
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
+pub use listener::{ClientCertificates, ClientTls, Fingerprint, KeyPairFiles, ListenerConfig, MinTls};
 pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::NotifyConfig;
@@ -88,6 +91,8 @@ pub struct Config {
     pub postmaster: Option<Mailbox>,
     /// `[listen]`
     pub listen: Listen,
+    /// `[[listener]]`
+    pub listener: Vec<ListenerConfig>,
     /// `[spool]`
     pub spool: SpoolConfig,
     /// `[dns]`
@@ -120,6 +125,7 @@ impl Default for Config {
             hostname: system_hostname(),
             postmaster: None,
             listen: Listen::default(),
+            listener: Vec::new(),
             spool: SpoolConfig::default(),
             dns: DnsConfig::default(),
             delivery: DeliveryConfig::default(),
@@ -493,7 +499,7 @@ impl Config {
     /// Which ones do not, and what to change.
     pub fn check(&self) -> Result<(), String> {
         let at_least_one = |n: usize, key: &str| if n == 0 { Err(format!("{key} must be at least 1")) } else { Ok(()) };
-        at_least_one(self.listen.smtp.len(), "[listen] smtp: the number of addresses")?;
+        listener::check(self)?;
         at_least_one(self.listen.max_sessions, "[listen] max_sessions")?;
         at_least_one(self.listen.max_recipients, "[listen] max_recipients")?;
         at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
@@ -518,12 +524,7 @@ impl Config {
     /// What can be used and is probably not meant, each in a line.
     #[must_use]
     pub fn doubts(&self, now: Timestamp) -> Vec<String> {
-        let everybody = self.listen.clients.iter().filter(|network| network.prefix_len() == 0);
-        let everybody = everybody.map(|network| {
-            format!(
-                "[listen] clients: {network} lets everybody hand mail in: an open relay, if the port can be reached"
-            )
-        });
+        let everybody = listener::open_to_everybody(self).into_iter();
         let ended = self.destination.iter().filter_map(|destination| {
             let until = destination.until.filter(|day| day.end() <= now)?;
             let domains = destination.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -590,7 +591,9 @@ mod tests {
         let debug = format!("{defaults:?}");
         let keys: Vec<&str> = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':')).collect();
         assert!(keys.len() > 25, "{keys:?}");
-        let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until hosts";
+        let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until hosts \
+                    name addresses min_tls certificates auth client_certificates ca fingerprints senders_of_user \
+                    recipients next_hops dsn requiretls proxy_protocol_from";
         for key in keys.into_iter().chain(more.split(' ')) {
             assert!(text.contains(key), "{key} is not explained");
         }

@@ -8,6 +8,7 @@ mod attempt;
 mod config;
 mod dns;
 mod egress;
+mod front;
 mod hosts;
 mod incidents;
 mod policy;
@@ -92,6 +93,7 @@ pub struct Observer {
     egress: egress::EgressMetrics,
     /// The configuration.
     pub(crate) config: config::ConfigMetrics,
+    front: front::FrontMetrics,
     process: process::ProcessMetrics,
     /// Incidents.
     pub(crate) incidents: IncidentMetrics,
@@ -194,6 +196,7 @@ impl Observer {
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
             config: config::ConfigMetrics::new(&r)?,
+            front: front::FrontMetrics::new(&r)?,
             process: process::ProcessMetrics::new(&r)?,
             incidents: IncidentMetrics::new(&r)?,
             watch: watch::WatchMetrics::new(&r)?,
@@ -267,6 +270,10 @@ impl Observer {
             AcceptEvent::CertificateRefused { error } => {
                 tracing::error!(%error, "the new certificate cannot be used; the old one stays");
             }
+            AcceptEvent::Login { .. }
+            | AcceptEvent::UsersInUse { .. }
+            | AcceptEvent::UsersRefused { .. }
+            | AcceptEvent::ProxyHeaderFailed { .. } => self.front.told(event),
             AcceptEvent::TlsFailed { peer, error } => {
                 self.listener_tls_failures.inc();
                 tracing::warn!(%peer, %error, "TLS with a client failed");
@@ -282,6 +289,7 @@ impl Observer {
             id = %accepted.id,
             client = %accepted.client,
             protocol = accepted.protocol,
+            user = accepted.user,
             from = %accepted.reverse_path,
             recipients = accepted.recipients,
             size = accepted.size,

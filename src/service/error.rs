@@ -1,7 +1,7 @@
 //! Why the relay does not start, or does not take over a configuration, or stopped by itself.
 
 use crate::accept::ports::PortError;
-use crate::accept::tls::TlsError;
+use crate::accept::tls::ListenerError;
 use crate::pipeline::outbound::OutboundError;
 use crate::report::TextsError;
 use crate::resolve::error::DnsSetupError;
@@ -29,9 +29,9 @@ pub enum StartError {
         /// What the spool reports.
         source: SpoolError,
     },
-    /// The certificate of the listener cannot be used.
-    #[error("[listen] certificate: {0}")]
-    Tls(#[from] TlsError),
+    /// A certificate or the users of a listener cannot be used.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
     /// A port cannot be opened.
     #[error("{key}: cannot listen on {address}: {source}{}", bind_advice(source))]
     Bind {
@@ -68,7 +68,7 @@ pub enum Remedy {
 impl StartError {
     /// A port of the listener cannot be opened.
     pub(in crate::service) fn smtp(error: PortError) -> Self {
-        Self::Bind { key: "[listen] smtp", address: error.address, source: error.source }
+        Self::Bind { key: "[listen] smtp, [[listener]] addresses", address: error.address, source: error.source }
     }
 
     /// The port for watching the relay cannot be opened.
@@ -92,7 +92,7 @@ impl StartError {
             | Self::Texts(_)
             | Self::Spool { .. }
             | Self::Bind { .. }
-            | Self::Tls(_)
+            | Self::Listener(_)
             | Self::Control { .. }
             | Self::Internal(_) => Remedy::Configuration,
         }

@@ -6,7 +6,7 @@
 
 use crate::accept::driver::Acceptor;
 use crate::accept::ports::Acceptors;
-use crate::accept::tls::{self as listener_tls, ListenerTls, TlsError};
+use crate::accept::tls::{ListenerError, ListenerFiles, listener_files};
 use crate::config::Config;
 use crate::observe::Observer;
 use crate::pipeline::outbound::{Outbound, OutboundError, OutboundPaths};
@@ -45,8 +45,8 @@ pub struct Service {
 pub(super) struct NextGeneration {
     /// The ways out.
     pub out: Outbound,
-    /// The TLS side of the listener.
-    pub tls: ListenerTls,
+    /// What the files of the listeners held.
+    pub listeners: Vec<ListenerFiles>,
     /// The words of reports.
     pub texts: Texts,
 }
@@ -55,12 +55,17 @@ impl Service {
     /// Puts the relay together around a spool. Nothing runs yet.
     ///
     /// # Errors
-    /// When the certificate of the listener cannot be used.
-    pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Result<Self, TlsError> {
-        let tls = listener_tls::server_config(&out.config)?;
+    /// When a certificate or the users of a listener cannot be used.
+    pub fn new(
+        out: Outbound,
+        spool: Arc<dyn Spool>,
+        observer: Arc<Observer>,
+        texts: Texts,
+    ) -> Result<Self, ListenerError> {
+        let listeners = listener_files(&out.config)?;
         let (config, clock, told) = (Arc::clone(&out.config), out.clock.clone(), Arc::clone(&observer));
         let told = Arc::new(move |event| told.accept(&event));
-        let acceptor = Arc::new(Acceptor::new(config, Arc::clone(&spool), clock, Some(tls), told));
+        let acceptor = Arc::new(Acceptor::new(config, Arc::clone(&spool), clock, listeners, told));
         let pipeline = Arc::new(Pipeline::new(out, spool, observer, texts));
         Ok(Self { acceptors: watch::Sender::new(acceptor), pipelines: watch::Sender::new(pipeline) })
     }
@@ -91,9 +96,9 @@ impl Service {
 
     /// Another configuration counts from now on.
     pub(super) fn succeed(&self, next: NextGeneration) {
-        let NextGeneration { out, tls, texts } = next;
+        let NextGeneration { out, listeners, texts } = next;
         let (before, config) = (self.pipeline(), Arc::clone(&out.config));
-        let (acceptor_before, acceptor) = (self.acceptor(), self.acceptor().succeeded_by(config, tls));
+        let (acceptor_before, acceptor) = (self.acceptor(), self.acceptor().succeeded_by(config, listeners));
         self.acceptors.send_replace(Arc::clone(&acceptor));
         if !Arc::ptr_eq(&acceptor_before, &acceptor) {
             acceptor_before.let_go();

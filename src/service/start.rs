@@ -5,7 +5,7 @@
 //! [`Service`]: a simulation wires the relay by it exactly as a start does.
 
 use crate::accept::ports::{self, Ports};
-use crate::accept::tls as listener_tls;
+use crate::accept::tls::check_files;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigSource, LoadedConfig};
 use crate::deliver::egress::store::EgressStore;
@@ -75,9 +75,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     let (shared, clock) = (Arc::new(config.clone()), Clock::system());
     let dns = Arc::new(Dns::new(config, clock.clone(), Arc::new(|_event| {}))?);
     Outbound::new(shared, OutboundPaths::over_tcp(dns, clock), Arc::new(|_event: &StsEvent<'_>| {}))?;
-    if config.listen.certificate.is_some() {
-        listener_tls::server_config(config)?;
-    }
+    check_files(config)?;
     Ok(())
 }
 
@@ -105,7 +103,7 @@ pub async fn start_from(source: ConfigSource, loaded: LoadedConfig, clock: Clock
     let ways = OutboundPaths::over_tcp(Arc::clone(&dns.dns), clock.clone());
     let out = outbound(Arc::clone(&config), ways, &observer)?;
     // Before the spool is opened, which takes its time: a port in use is found at once.
-    let smtp = ports::open(&config.listen.smtp).await.map_err(StartError::smtp)?;
+    let smtp = ports::open(&config.smtp_addresses()).await.map_err(StartError::smtp)?;
     let address = config.admin.listen;
     let admin = admin::open(address).await.map_err(|source| StartError::admin(address, source))?;
     let Opened { spool, recovery } = open_spool(&config, &clock).await?;

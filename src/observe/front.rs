@@ -1,0 +1,72 @@
+//! Who logs in at the listeners, and who tries to.
+
+use super::Register;
+use crate::accept::{AcceptEvent, LoginResult};
+use prometheus::{Error, IntCounter, IntCounterVec};
+
+pub(super) struct FrontMetrics {
+    logins: IntCounterVec,
+    users_refused: IntCounter,
+    proxy_failures: IntCounter,
+}
+
+impl FrontMetrics {
+    pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
+        let metrics = Self {
+            logins: r.counters(
+                "relay_smtp_logins_total",
+                "Logins of clients (AUTH), by result: right, wrong, locked-out, busy.",
+                &["result"],
+            )?,
+            users_refused: r
+                .counter("relay_smtp_users_refused_total", "Readings of a file of users that could not be used.")?,
+            proxy_failures: r.counter(
+                "relay_smtp_proxy_failures_total",
+                "Connections of a balancer without a header of the PROXY protocol.",
+            )?,
+        };
+        for result in [LoginResult::Right, LoginResult::Wrong, LoginResult::LockedOut, LoginResult::Busy] {
+            metrics.logins.with_label_values(&[word(result)]).inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    /// Events about these things; others are none of this.
+    pub(super) fn told(&self, event: &AcceptEvent) {
+        match event {
+            AcceptEvent::Login { peer, user, result } => {
+                self.logins.with_label_values(&[word(*result)]).inc();
+                let (result, user) = (word(*result), user.as_deref().unwrap_or("(unknown)"));
+                tracing::info!(%peer, user, result, "login");
+            }
+            AcceptEvent::UsersInUse { users } => tracing::info!(users, "another file of users is in use"),
+            AcceptEvent::UsersRefused { error } => {
+                self.users_refused.inc();
+                tracing::error!(%error, "the file of users cannot be used; the users before stay");
+            }
+            AcceptEvent::ProxyHeaderFailed { peer, error } => {
+                self.proxy_failures.inc();
+                tracing::warn!(%peer, %error, "a balancer did not say for whom it connects");
+            }
+            AcceptEvent::SessionOpened { .. }
+            | AcceptEvent::SessionRefused { .. }
+            | AcceptEvent::SessionClosed { .. }
+            | AcceptEvent::ListenerFailed { .. }
+            | AcceptEvent::MessageAccepted(_)
+            | AcceptEvent::MessageRefused { .. }
+            | AcceptEvent::SpoolFailed { .. }
+            | AcceptEvent::CertificateInUse { .. }
+            | AcceptEvent::CertificateRefused { .. }
+            | AcceptEvent::TlsFailed { .. } => {}
+        }
+    }
+}
+
+const fn word(result: LoginResult) -> &'static str {
+    match result {
+        LoginResult::Right => "right",
+        LoginResult::Wrong => "wrong",
+        LoginResult::LockedOut => "locked-out",
+        LoginResult::Busy => "busy",
+    }
+}
