@@ -7,16 +7,18 @@ use super::door::{Door, PlaceHere};
 use super::driver::{Acceptor, Stop};
 use super::intake::SpoolFault;
 use super::logins::LoginEnd;
+use super::meters::{Allowance, Meters};
 use super::places::TakenPlace;
-use super::step::LoginOutcome;
+use super::step::{Admission, AdmitFault, LoginOutcome};
 use super::{AcceptEvent, Accepted, ClientAccess, CloseReason, proxied};
-use crate::config::ClientTls;
+use crate::config::{ClientTls, LimitSubject};
 use crate::envelope::{Envelope, Origin, QueueId};
+use crate::smtp::address::ReversePath;
 use crate::smtp::sasl::Credentials;
 use crate::spool::{Draft, SpoolError};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
@@ -234,9 +236,12 @@ impl ClientConnection {
             let action = conversation.next();
             let wants_output = match action {
                 Action::Read | Action::StartTls | Action::Close(_) => true,
-                Action::LogIn(_) | Action::Admit { .. } | Action::Open | Action::Write | Action::Store(_) | Action::Tell(_) => {
-                    conversation.output().len() > OUTPUT_LIMIT
-                }
+                Action::LogIn(_)
+                | Action::Admit(_)
+                | Action::Open
+                | Action::Write
+                | Action::Store(_)
+                | Action::Tell(_) => conversation.output().len() > OUTPUT_LIMIT,
             };
             if wants_output && !self.send(stream, conversation.output()).await {
                 return Left::Closed(CloseReason::Disconnected);
@@ -254,7 +259,7 @@ impl ClientConnection {
                 Action::StartTls => return Left::StartTls,
                 Action::Close(reason) => return Left::Closed(reason),
                 Action::LogIn(credentials) => conversation.logged_in(self.log_in(credentials).await),
-                Action::Admit { size } => conversation.admitted(self.admit(size)),
+                Action::Admit(admission) => conversation.admitted(self.admitted(&admission)),
                 Action::Open => {
                     let now = self.acceptor.clock.now();
                     let begun = self.acceptor.spool.begin(now);
@@ -316,6 +321,28 @@ impl ClientConnection {
         sent
     }
 
+    /// Whether a message may come that MAIL announces.
+    fn admitted(&self, admission: &Admission) -> Result<Allowance, AdmitFault> {
+        let Admission { size, sender, user } = admission;
+        let subject = LimitSubject { user: user.as_deref(), sender, client: self.peer.ip() };
+        let (rules, now) = (&self.acceptor.config.limit, self.acceptor.clock.now());
+        let allowance = self.meters().allowance(rules, &subject, now).map_err(|_rule| AdmitFault::Limit)?;
+        self.admit(*size).map_err(AdmitFault::Spool)?;
+        Ok(allowance)
+    }
+
+    /// A message is in.
+    fn count(&self, user: Option<&str>, sender: &ReversePath, recipients: usize) {
+        let subject = LimitSubject { user, sender, client: self.peer.ip() };
+        let (rules, now) = (&self.acceptor.config.limit, self.acceptor.clock.now());
+        let news = self.meters().count(rules, &subject, recipients, now);
+        news.into_iter().for_each(|news| self.observe(AcceptEvent::Limit(news)));
+    }
+
+    fn meters(&self) -> MutexGuard<'_, Meters> {
+        self.acceptor.meters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn admit(&self, size: u64) -> Result<(), SpoolFault> {
         self.acceptor.spool.admit(size).map_err(|error| self.fault(&error))
     }
@@ -343,7 +370,16 @@ impl ClientConnection {
             Origin::Report { .. } => None,
         };
         let id = self.acceptor.spool.enqueue(draft, envelope).await.map_err(|error| self.fault(&error))?;
-        self.observe(AcceptEvent::MessageAccepted(Accepted { id, client, protocol, user, reverse_path, recipients, size }));
+        self.count(user.as_deref(), &reverse_path, recipients);
+        self.observe(AcceptEvent::MessageAccepted(Accepted {
+            id,
+            client,
+            protocol,
+            user,
+            reverse_path,
+            recipients,
+            size,
+        }));
         Ok(id)
     }
 

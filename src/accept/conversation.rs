@@ -7,9 +7,10 @@
 //! collected until no complete command is left, so a pipelined group is answered in one write.
 
 use super::intake::{Intake, SpoolFault};
+use super::meters::Allowance;
 use super::rules::Rules;
 use super::session::Session;
-use super::step::{Event, Framing, LoginOutcome, Step};
+use super::step::{Admission, AdmitFault, Event, Framing, LoginOutcome, Step};
 use super::{ClientAccess, CloseReason, Refusal, RefusedAt, replies};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -32,11 +33,8 @@ pub(super) enum Action {
     Read,
     /// Find out whether that is a user; answer with [`Conversation::logged_in`].
     LogIn(Credentials),
-    /// Ask the spool; answer with [`Conversation::admitted`].
-    Admit {
-        /// The declared size; 0 when none was.
-        size: u64,
-    },
+    /// Ask the spool and the limits; answer with [`Conversation::admitted`].
+    Admit(Admission),
     /// Begin a draft; answer with [`Conversation::opened`].
     Open,
     /// Append [`Conversation::piece`] to the draft; answer with [`Conversation::written`].
@@ -159,7 +157,7 @@ impl Conversation {
     }
 
     /// The spool's answer to [`Action::Admit`].
-    pub(super) fn admitted(&mut self, answer: Result<(), SpoolFault>) {
+    pub(super) fn admitted(&mut self, answer: Result<Allowance, AdmitFault>) {
         self.on(Event::Admitted(answer));
     }
 
@@ -222,7 +220,7 @@ impl Conversation {
                 self.send(&reply, None)
             }
             Step::LogIn(credentials) => Some(Action::LogIn(credentials)),
-            Step::Admit { size } => Some(Action::Admit { size }),
+            Step::Admit(admission) => Some(Action::Admit(admission)),
             Step::Open => Some(Action::Open),
             Step::Receive { answer, trace, framing } => {
                 self.receive(answer.as_ref(), trace, framing);

@@ -13,15 +13,16 @@
 use super::ClientAccess;
 use super::conversation::{Action, Conversation};
 use super::intake::SpoolFault;
+use super::meters::Allowance;
 use super::rules::{ClientInTrace, InClear, LiteralLoopback, Literals, Offer, Rules, SendersOfUser, TlsOffer};
-use super::step::LoginOutcome;
+use super::step::{AdmitFault, LoginOutcome};
 use crate::clock::Timestamp;
-use crate::config::users::{Users, hash};
+use crate::config::users::{User, Users, hash};
 use crate::envelope::{BodyType, Charset, QueueId, TlsRequest};
 use crate::smtp::sasl::Credentials;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// A dialogue: what holds, and what is said.
 struct Script {
@@ -123,14 +124,17 @@ fn unescape(text: &str) -> Vec<u8> {
     octets
 }
 
+/// One hash for all dialogues, which are said octet by octet.
+static ALICE: LazyLock<Arc<User>> = LazyLock::new(|| {
+    let text = format!("alice {} alice@example.org", hash("correct horse").unwrap());
+    Arc::clone(Users::parse(&text).unwrap().get("alice").unwrap())
+});
+
 /// `alice` has the password `correct horse`; nobody else is a user.
 fn outcome(credentials: &Credentials) -> LoginOutcome {
     let name = credentials.name.as_str();
     match (name, credentials.password.octets()) {
-        ("alice", b"correct horse") => {
-            let text = format!("alice {} alice@example.org", hash("correct horse").unwrap());
-            LoginOutcome::Right(Arc::clone(Users::parse(&text).unwrap().get(name).unwrap()))
-        }
+        ("alice", b"correct horse") => LoginOutcome::Right(Arc::clone(&ALICE)),
         ("busy", _) => LoginOutcome::NotNow,
         (_, _) => LoginOutcome::Wrong,
     }
@@ -176,7 +180,10 @@ impl DialogueStage {
             match self.conversation.next() {
                 Action::Read => break,
                 Action::LogIn(credentials) => self.conversation.logged_in(outcome(&credentials)),
-                Action::Admit { .. } => self.conversation.admitted(self.admit),
+                Action::Admit(_) => self.conversation.admitted(match self.admit {
+                    Ok(()) => Ok(Allowance::ALL),
+                    Err(fault) => Err(AdmitFault::Spool(fault)),
+                }),
                 Action::Open => {
                     self.draft.clear();
                     let now = Timestamp(1_795_261_468_000);

@@ -8,6 +8,7 @@ use super::certificate::{KeyPairInUse, Reload};
 use super::connection::{Arrival, BalancerConnection, ClientConnection};
 use super::door::Door;
 use super::logins::{Logins, UsersInUse};
+use super::meters::Meters;
 use super::places::Places;
 use super::tls::ListenerFiles;
 use super::{AcceptEvent, ClientAccess, RefusalReason, replies};
@@ -17,7 +18,7 @@ use crate::spool::Spool;
 use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::sleep;
@@ -41,6 +42,7 @@ pub struct Acceptor {
     pub(super) clock: Clock,
     pub(super) observe: AcceptObserver,
     pub(super) logins: Logins,
+    pub(super) meters: Arc<Mutex<Meters>>,
     /// That of `[listen]` is the first.
     doors: Vec<Arc<Door>>,
     /// Which door an address leads to, as the configuration names it.
@@ -72,6 +74,7 @@ impl Acceptor {
             clock,
             observe,
             logins: Logins::default(),
+            meters: Arc::default(),
             places: Places::default(),
             denied_places: Places::default(),
             grace: GRACE,
@@ -86,6 +89,7 @@ impl Acceptor {
         let doors = Door::all(&config, files);
         let is_alike = self.doors.len() == doors.len()
             && self.doors.iter().zip(&doors).all(|(mine, other)| mine.is_alike(other))
+            && self.config.limit == config.limit
             && self.config.listen.is_alike_for_sessions(&config.listen);
         if is_alike {
             for (mine, other) in self.doors.iter().zip(&doors) {
@@ -103,6 +107,7 @@ impl Acceptor {
             clock: self.clock.clone(),
             observe: Arc::clone(&self.observe),
             logins: self.logins.clone(),
+            meters: Arc::clone(&self.meters),
             // Sessions of both are counted together.
             places: self.places.clone(),
             denied_places: self.denied_places.clone(),

@@ -124,11 +124,7 @@ pub(super) struct LoginEnd {
 
 impl Default for Logins {
     fn default() -> Self {
-        Self {
-            guessing: Arc::default(),
-            working: Arc::new(Semaphore::new(AT_ONCE)),
-            waiting: Places::default(),
-        }
+        Self { guessing: Arc::default(), working: Arc::new(Semaphore::new(AT_ONCE)), waiting: Places::default() }
     }
 }
 
@@ -144,12 +140,8 @@ impl Logins {
         let Credentials { name, password } = credentials;
         // What somebody typed as a name may be a password: only names that we know are told.
         let user = users.get(&name).map(|user| user.name.clone());
-        let not_now = |result| LoginEnd {
-            outcome: LoginOutcome::NotNow,
-            result,
-            user: user.clone(),
-            wait: Duration::ZERO,
-        };
+        let not_now =
+            |result| LoginEnd { outcome: LoginOutcome::NotNow, result, user: user.clone(), wait: Duration::ZERO };
         let Some(_place) = self.waiting.take(MOST_WAITING) else { return not_now(LoginResult::Busy) };
         let Attempt::LookedAt { delay_if_wrong } = self.guessing().attempt(client, &name, now) else {
             return not_now(LoginResult::LockedOut);

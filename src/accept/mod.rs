@@ -31,6 +31,7 @@ mod guessing;
 mod header_charset;
 pub mod intake;
 mod logins;
+mod meters;
 mod places;
 pub(crate) mod ports;
 mod proxied;
@@ -54,6 +55,7 @@ mod session_tests;
 mod test_spool;
 
 pub use driver::Acceptor;
+pub use meters::{LimitLevel, LimitNews};
 
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -145,6 +147,8 @@ pub enum AcceptEvent {
         /// What is wrong.
         error: String,
     },
+    /// Somebody comes near a limit, or has reached it.
+    Limit(LimitNews),
     /// A client said that it is a user.
     Login {
         /// The address and port of the client.

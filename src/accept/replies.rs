@@ -7,6 +7,7 @@
 
 use super::intake::{ContentFault, MessageLimits, SpoolFault};
 use super::rules::{NoWay, Offer, Rules};
+use super::step::AdmitFault;
 use crate::envelope::QueueId;
 use crate::smtp::address::{AddressError, Domain, Host};
 use crate::smtp::error::CommandError;
@@ -239,6 +240,21 @@ pub(super) fn auth_busy() -> Reply {
 #[must_use]
 pub(super) fn too_many_failed_logins() -> Reply {
     Reply::new(421, 7, 0, "too many failed logins, closing")
+}
+
+/// A limit of the operator is reached.
+#[must_use]
+pub(super) fn limited() -> Reply {
+    Reply::new(451, 7, 1, "a sending limit of this relay is reached, try again later")
+}
+
+/// A message may not come now.
+#[must_use]
+pub(super) fn not_admitted(fault: AdmitFault) -> Reply {
+    match fault {
+        AdmitFault::Spool(fault) => spool(fault),
+        AdmitFault::Limit => limited(),
+    }
 }
 
 /// The sender is none of the user's own (RFC 6409 §6.1).

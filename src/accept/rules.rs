@@ -284,8 +284,9 @@ mod tests {
     #[test]
     fn rfc5321_4_1_3_literals_are_closed_until_the_operator_opens_or_names_them() {
         let mut config = Config::default();
-        let may =
-            |config: &Config, host: &str| Rules::of_listen(config, TlsOffer::Available).may_go_to(&host.parse().unwrap());
+        let may = |config: &Config, host: &str| {
+            Rules::of_listen(config, TlsOffer::Available).may_go_to(&host.parse().unwrap())
+        };
         let literals = ["[192.0.2.1]", "[IPv6:::ffff:192.0.2.1]", "[198.51.100.7]", "[IPv6:2001:db8::1]"];
         let answers = |config: &Config| literals.map(|host| may(config, host).is_ok());
         assert_eq!(answers(&config), [false; 4]);

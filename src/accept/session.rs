@@ -20,7 +20,7 @@ use super::intake::{ContentFault, ContentTraits, MessageLimits};
 use super::received::{TraceLine, received};
 use super::replies::{self, TlsState};
 use super::rules::{InClear, Offer, Rules, TlsOffer};
-use super::step::{Event, Framing, Step};
+use super::step::{Admission, Event, Framing, Step};
 use super::transaction::Transaction;
 use super::{ClientAccess, CloseReason, RefusedAt};
 use crate::clock::Timestamp;
@@ -184,11 +184,12 @@ impl Session {
             (Event::Response(line), State::Exchanging(exchange)) => self.response(exchange, line),
             (Event::LoggedIn(outcome), State::LoggingIn) => self.login_ended(outcome),
             (Event::Command(Err(error)), state) => self.bad_command(state, error),
-            (Event::Admitted(Ok(())), State::Admitting(mail)) => {
+            (Event::Admitted(Ok(allowance)), State::Admitting(mut mail)) => {
+                mail.allow(allowance);
                 (State::AwaitRcpt(mail), Step::Send(replies::sender_ok()))
             }
             (Event::Admitted(Err(fault)), State::Admitting(_)) => {
-                (State::AwaitMail, Step::Refuse(RefusedAt::Mail, replies::spool(fault)))
+                (State::AwaitMail, Step::Refuse(RefusedAt::Mail, replies::not_admitted(fault)))
             }
             (Event::Opened { id, now }, State::Opening(mail, framing)) => self.opened(mail, framing, id, now),
             (Event::ContentEnded(verdict), State::Receiving(mail, framing)) => {
@@ -322,7 +323,8 @@ impl Session {
         }
         let mail = Transaction::new(mail, tls);
         self.charset = mail.charset();
-        (State::Admitting(mail), Step::Admit { size })
+        let (sender, user) = (mail.reverse_path().clone(), self.user.as_ref().map(|user| user.name.clone()));
+        (State::Admitting(mail), Step::Admit(Admission { size, sender, user }))
     }
 
     /// Who ignores the offer gets the answer that a server without the extension gives.
@@ -354,6 +356,9 @@ impl Session {
         }
         if mail.recipients().len() >= self.rules.max_recipients {
             return (State::AwaitRcpt(mail), Step::Refuse(RefusedAt::Rcpt, replies::too_many_recipients()));
+        }
+        if !mail.may_have_more() {
+            return (State::AwaitRcpt(mail), Step::Refuse(RefusedAt::Rcpt, replies::limited()));
         }
         let recipient = match rcpt.forward_path {
             ForwardPath::Mailbox(mailbox) => Some(mailbox),

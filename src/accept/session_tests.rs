@@ -1,5 +1,6 @@
 //! The session by itself: what a dialogue does not show.
 
+use super::meters::Allowance;
 use super::rules::{NoWay, Offer, Rules, TlsOffer};
 use super::session::Session;
 use super::step::{Event, Step};
@@ -15,8 +16,8 @@ fn session() -> Session {
 
 fn say(session: &mut Session, line: &str) -> String {
     let mut step = session.on(Event::Command(command::parse(line.as_bytes())));
-    if let Step::Admit { .. } = step {
-        step = session.on(Event::Admitted(Ok(())));
+    if let Step::Admit(_) = step {
+        step = session.on(Event::Admitted(Ok(Allowance::ALL)));
     }
     let Step::Send(reply) = step else { panic!("{line}: {step:?}") };
     String::from_utf8(reply.to_wire()).unwrap()

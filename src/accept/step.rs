@@ -2,10 +2,12 @@
 //! [`Session`](super::session::Session) and [`Conversation`](super::conversation::Conversation).
 
 use super::intake::{ContentFault, ContentTraits, SpoolFault};
+use super::meters::Allowance;
 use super::{CloseReason, RefusedAt};
 use crate::clock::Timestamp;
 use crate::config::users::User;
 use crate::envelope::{Envelope, QueueId};
+use crate::smtp::address::ReversePath;
 use crate::smtp::command::{Chunk, Command};
 use crate::smtp::error::CommandError;
 use crate::smtp::line::LineError;
@@ -23,7 +25,7 @@ pub(super) enum Event {
     /// The answer to [`Step::LogIn`].
     LoggedIn(LoginOutcome),
     /// The answer to [`Step::Admit`].
-    Admitted(Result<(), SpoolFault>),
+    Admitted(Result<Allowance, AdmitFault>),
     /// The answer to [`Step::Open`].
     Opened {
         /// The id of the message.
@@ -44,6 +46,26 @@ pub(super) enum Event {
     Stop,
     /// Other rules hold from now on.
     Reconfigured,
+}
+
+/// A message that MAIL announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Admission {
+    /// The declared size; 0 when none was.
+    pub(super) size: u64,
+    /// Whose it is.
+    pub(super) sender: ReversePath,
+    /// The user, after AUTH.
+    pub(super) user: Option<String>,
+}
+
+/// Why it may not come now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AdmitFault {
+    /// The spool does not take it.
+    Spool(SpoolFault),
+    /// A limit of the operator is reached.
+    Limit,
 }
 
 /// Whether a client is the user it says it is.
@@ -68,11 +90,8 @@ pub(super) enum Step {
     Challenge(Reply),
     /// Find out whether that is a user.
     LogIn(Credentials),
-    /// Ask the spool whether a message of that many octets may come.
-    Admit {
-        /// The declared size; 0 when none was.
-        size: u64,
-    },
+    /// Ask the spool, and the limits, whether such a message may come.
+    Admit(Admission),
     /// Begin a draft.
     Open,
     /// Take content.

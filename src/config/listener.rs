@@ -257,10 +257,12 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
 #[must_use]
 pub(super) fn open_to_everybody(config: &Config) -> Vec<String> {
     let listeners = config.listeners();
-    let networks = listeners.iter().flat_map(|listener| listener.clients.iter().map(move |network| (listener, network)));
+    let networks =
+        listeners.iter().flat_map(|listener| listener.clients.iter().map(move |network| (listener, network)));
     let open = networks.filter(|(_, network)| network.prefix_len() == 0);
     open.map(|(listener, network)| {
-        let key = if listener.name.is_empty() { "[listen]".to_owned() } else { format!("[[listener]] {}:", listener.name) };
+        let key =
+            if listener.name.is_empty() { "[listen]".to_owned() } else { format!("[[listener]] {}:", listener.name) };
         format!("{key} clients: {network} lets everybody hand mail in: an open relay, if the port can be reached")
     })
     .collect()
@@ -292,7 +294,10 @@ mod tests {
         assert_eq!((all[1].tls, all[1].max_message_bytes), (ClientTls::Implicit, Some(7)));
         assert!(all[1].clients.is_empty(), "who may is never taken from elsewhere");
         assert_eq!((all[1].certificate.as_deref(), all[2].max_message_bytes), (Some(Path::new("a.pem")), Some(9)));
-        assert_eq!((all[1].sender_domains.as_ref().unwrap().len(), all[2].sender_domains.as_deref()), (1, Some(&[][..])));
+        assert_eq!(
+            (all[1].sender_domains.as_ref().unwrap().len(), all[2].sender_domains.as_deref()),
+            (1, Some(&[][..]))
+        );
     }
 
     #[test]
@@ -307,7 +312,10 @@ mod tests {
             ("clients = [\"::1\"]\ncertificate = \"x\"", "both or neither"),
             ("clients = [\"::1\"]\ntls = \"smtps\"", "unknown variant `smtps`"),
             ("clients = [\"::1\"]\nmin_tls = \"1.1\"", "unknown variant `1.1`"),
-            ("clients = [\"::1\"]\n[[listener]]\nname = \"in\"\naddresses = [\"[::1]:1\"]\nauth = \"u\"", "two have this name"),
+            (
+                "clients = [\"::1\"]\n[[listener]]\nname = \"in\"\naddresses = [\"[::1]:1\"]\nauth = \"u\"",
+                "two have this name",
+            ),
             ("clients = [\"::1\"]\n[listen]\nsmtp = [\"127.0.0.1:587\"]", "named twice"),
         ] {
             let error = with(lines).unwrap_err();

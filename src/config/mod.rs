@@ -8,6 +8,7 @@ mod check;
 mod destination;
 mod egress;
 mod invalid;
+mod limit;
 mod listener;
 mod mta_sts;
 mod network;
@@ -28,6 +29,7 @@ mod watch;
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
+pub use limit::{LimitPer, LimitRule, LimitSubject};
 pub use listener::{ClientCertificates, ClientTls, Fingerprint, KeyPairFiles, ListenerConfig, MinTls};
 pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
@@ -93,6 +95,8 @@ pub struct Config {
     pub listen: Listen,
     /// `[[listener]]`
     pub listener: Vec<ListenerConfig>,
+    /// `[[limit]]`
+    pub limit: Vec<LimitRule>,
     /// `[spool]`
     pub spool: SpoolConfig,
     /// `[dns]`
@@ -126,6 +130,7 @@ impl Default for Config {
             postmaster: None,
             listen: Listen::default(),
             listener: Vec::new(),
+            limit: Vec::new(),
             spool: SpoolConfig::default(),
             dns: DnsConfig::default(),
             delivery: DeliveryConfig::default(),
@@ -500,6 +505,7 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         let at_least_one = |n: usize, key: &str| if n == 0 { Err(format!("{key} must be at least 1")) } else { Ok(()) };
         listener::check(self)?;
+        limit::check(&self.limit)?;
         at_least_one(self.listen.max_sessions, "[listen] max_sessions")?;
         at_least_one(self.listen.max_recipients, "[listen] max_recipients")?;
         at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
@@ -593,7 +599,7 @@ mod tests {
         assert!(keys.len() > 25, "{keys:?}");
         let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until hosts \
                     name addresses min_tls certificates auth client_certificates ca fingerprints senders_of_user \
-                    recipients next_hops dsn requiretls proxy_protocol_from";
+                    recipients next_hops dsn requiretls proxy_protocol_from per users messages warn_at";
         for key in keys.into_iter().chain(more.split(' ')) {
             assert!(text.contains(key), "{key} is not explained");
         }

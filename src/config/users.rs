@@ -144,7 +144,8 @@ fn user_of(line: &str) -> Result<Option<User>, String> {
 /// # Errors
 /// When the name is none, or the file cannot be used.
 pub fn with_user(text: &str, name: &str, hash: &str, senders: &[SenderPattern]) -> Result<String, String> {
-    let is_name = !name.is_empty() && !name.starts_with('#') && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    let is_name =
+        !name.is_empty() && !name.starts_with('#') && !name.contains(|c: char| c.is_whitespace() || c.is_control());
     if !is_name {
         return Err(format!("\"{name}\" is no name of a user: it has no blanks and does not begin with #"));
     }
@@ -157,10 +158,11 @@ pub fn with_user(text: &str, name: &str, hash: &str, senders: &[SenderPattern]) 
 /// The text of a file without that user; none where there is no such user.
 #[must_use]
 pub fn without_user(text: &str, name: &str) -> Option<String> {
-    let is_theirs = |line: &&str| line.split_whitespace().next().is_some_and(|word| word.to_lowercase() == name.to_lowercase());
-    text.lines().any(|line| is_theirs(&line)).then(|| {
-        text.lines().filter(|line| !is_theirs(line)).fold(String::new(), |all, line| all + line + "\n")
-    })
+    let is_theirs =
+        |line: &&str| line.split_whitespace().next().is_some_and(|word| word.to_lowercase() == name.to_lowercase());
+    text.lines()
+        .any(|line| is_theirs(&line))
+        .then(|| text.lines().filter(|line| !is_theirs(line)).fold(String::new(), |all, line| all + line + "\n"))
 }
 
 fn ended(text: &str) -> String {
@@ -176,7 +178,9 @@ fn sound_hash(text: &str) -> Result<(), String> {
     let params = Params::try_from(&hash).map_err(|error| format!("{wrong} ({error})"))?;
     let (memory, rounds, lanes) = MOST_WORK;
     if params.m_cost() > memory || params.t_cost() > rounds || params.p_cost() > lanes {
-        return Err(format!("the hash takes more than m={memory},t={rounds},p={lanes}: every attempt would cost us that"));
+        return Err(format!(
+            "the hash takes more than m={memory},t={rounds},p={lanes}: every attempt would cost us that"
+        ));
     }
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! Who logs in at the listeners, and who tries to.
 
 use super::Register;
-use crate::accept::{AcceptEvent, LoginResult};
+use crate::accept::{AcceptEvent, LimitLevel, LimitNews, LoginResult};
 use prometheus::{Error, IntCounter, IntCounterVec};
 
 pub(super) struct FrontMetrics {
     logins: IntCounterVec,
     users_refused: IntCounter,
     proxy_failures: IntCounter,
+    limits: IntCounterVec,
 }
 
 impl FrontMetrics {
@@ -24,6 +25,11 @@ impl FrontMetrics {
                 "relay_smtp_proxy_failures_total",
                 "Connections of a balancer without a header of the PROXY protocol.",
             )?,
+            limits: r.counters(
+                "relay_limits_met_total",
+                "Users, senders and networks that came near a limit or reached it, by [[limit]] and level.",
+                &["limit", "level"],
+            )?,
         };
         for result in [LoginResult::Right, LoginResult::Wrong, LoginResult::LockedOut, LoginResult::Busy] {
             metrics.logins.with_label_values(&[word(result)]).inc_by(0);
@@ -38,6 +44,14 @@ impl FrontMetrics {
                 self.logins.with_label_values(&[word(*result)]).inc();
                 let (result, user) = (word(*result), user.as_deref().unwrap_or("(unknown)"));
                 tracing::info!(%peer, user, result, "login");
+            }
+            AcceptEvent::Limit(LimitNews { rule, who, limit, level }) => {
+                let word = match level {
+                    LimitLevel::Near => "near",
+                    LimitLevel::Reached => "reached",
+                };
+                self.limits.with_label_values(&[rule.as_str(), word]).inc();
+                tracing::warn!(rule, who, limit, level = word, "a sending limit is met");
             }
             AcceptEvent::UsersInUse { users } => tracing::info!(users, "another file of users is in use"),
             AcceptEvent::UsersRefused { error } => {

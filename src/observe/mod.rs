@@ -270,7 +270,8 @@ impl Observer {
             AcceptEvent::CertificateRefused { error } => {
                 tracing::error!(%error, "the new certificate cannot be used; the old one stays");
             }
-            AcceptEvent::Login { .. }
+            AcceptEvent::Limit(_)
+            | AcceptEvent::Login { .. }
             | AcceptEvent::UsersInUse { .. }
             | AcceptEvent::UsersRefused { .. }
             | AcceptEvent::ProxyHeaderFailed { .. } => self.front.told(event),

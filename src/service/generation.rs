@@ -4,6 +4,7 @@
 //! configuration brings others, who share the spool, the places and all that was learnt. Whoever begins
 //! something takes the latest ones, and ends it with them.
 
+use crate::accept::LimitNews;
 use crate::accept::driver::Acceptor;
 use crate::accept::ports::Acceptors;
 use crate::accept::tls::{ListenerError, ListenerFiles, listener_files};
@@ -15,9 +16,10 @@ use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::{StsEvent, StsListener};
 use crate::report::Texts;
 use crate::service::error::RunError;
-use crate::service::{exceptions, files, selfcheck};
+use crate::service::{exceptions, files, limits, selfcheck};
 use crate::spool::{Recovery, Spool};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +41,8 @@ pub(in crate::service) fn of_policies(observer: &Arc<Observer>) -> StsListener {
 pub struct Service {
     acceptors: watch::Sender<Arc<Acceptor>>,
     pipelines: watch::Sender<Arc<Pipeline>>,
+    /// Limits that were reached, for whoever tells the postmaster.
+    limits: Mutex<Option<Receiver<LimitNews>>>,
 }
 
 /// What another configuration brings.
@@ -64,10 +68,15 @@ impl Service {
     ) -> Result<Self, ListenerError> {
         let listeners = listener_files(&out.config)?;
         let (config, clock, told) = (Arc::clone(&out.config), out.clock.clone(), Arc::clone(&observer));
-        let told = Arc::new(move |event| told.accept(&event));
+        let (teller, limits) = limits::teller();
+        let told = Arc::new(move |event| {
+            teller.told(&event);
+            told.accept(&event);
+        });
         let acceptor = Arc::new(Acceptor::new(config, Arc::clone(&spool), clock, listeners, told));
         let pipeline = Arc::new(Pipeline::new(out, spool, observer, texts));
-        Ok(Self { acceptors: watch::Sender::new(acceptor), pipelines: watch::Sender::new(pipeline) })
+        let (acceptors, pipelines) = (watch::Sender::new(acceptor), watch::Sender::new(pipeline));
+        Ok(Self { acceptors, pipelines, limits: Mutex::new(Some(limits)) })
     }
 
     /// Takes mail in.
@@ -126,6 +135,9 @@ impl Service {
         tokio::spawn(keep_policies_fresh(self.pipelines(), stop.clone()));
         tokio::spawn(selfcheck::watch(self.pipelines(), stop.clone()));
         tokio::spawn(files::watch(self.acceptors(), self.pipelines(), stop.clone()));
+        if let Some(news) = self.limits.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            tokio::spawn(limits::watch(news, self.pipelines(), stop.clone()));
+        }
         tokio::spawn(exceptions::watch(self.pipelines(), stop.clone()));
     }
 

@@ -197,7 +197,10 @@ mod tests {
             envelope_id: Some("QQ+2B1".parse().unwrap()),
             submitter: Some(Submitter),
         };
-        assert_eq!(mail(" size=007 Body=8bitmime RequireTLS RET=hdrs SmtpUtf8 ENVID=QQ+2B1 auth=e+3Dmc2@b.example"), Ok(all.clone()));
+        assert_eq!(
+            mail(" size=007 Body=8bitmime RequireTLS RET=hdrs SmtpUtf8 ENVID=QQ+2B1 auth=e+3Dmc2@b.example"),
+            Ok(all.clone())
+        );
         assert_eq!(mail("\tAUTH=<> SMTPUTF8 EnvId=QQ+2B1  ret=HDRS REQUIRETLS BODY=8BITMIME SIZE=7 "), Ok(all));
         assert_eq!(mail("SIZE=99999999999999999999").map(|p| p.size), Ok(Some(u64::MAX)));
         let both = RcptParameters {

@@ -178,7 +178,9 @@ mod tests {
         assert_eq!(auth("PLAIN", Some("bob\0bob\0secret")), complete("bob", "secret"));
         assert_eq!(auth("PLAIN", None), SaslStep::Challenge(SaslExchange::Plain, ""));
         assert_eq!(SaslExchange::Plain.on(&Secret::new(encoded("\0bob\0s\u{e9}"))), complete("bob", "s\u{e9}"));
-        for refused in ["", "bob", "bob\0secret", "\0bob\0", "\0\0secret", "eve\0bob\0secret", "\0bob\0a\0b", "\0b\x01\0x"] {
+        for refused in
+            ["", "bob", "bob\0secret", "\0bob\0", "\0\0secret", "eve\0bob\0secret", "\0bob\0a\0b", "\0b\x01\0x"]
+        {
             let said = if refused.is_empty() { "=" } else { refused };
             assert_eq!(auth("PLAIN", Some(said)), SaslStep::Fault(SaslFault::Refused), "{refused:?}");
         }

@@ -23,6 +23,7 @@ mod daemon;
 mod delivery;
 mod exim;
 mod failure;
+mod front;
 mod load;
 mod loops;
 mod namespace;

@@ -1,8 +1,8 @@
 //! AUTH within a session (RFC 4954 §4): only within TLS, only once, and not inside a transaction.
 
 use super::{Encryption, Session, State};
-use crate::accept::CloseReason;
 use crate::accept::ClientAccess;
+use crate::accept::CloseReason;
 use crate::accept::replies;
 use crate::accept::rules::Offer;
 use crate::accept::step::{LoginOutcome, Step};
