@@ -34,7 +34,7 @@ pub(crate) async fn reload(place: &SpoolOptions) -> ExitCode {
             })
         }
         (Ok(()), Some(ControlReply::Refused { why })) => {
-            complain(EXIT_CONFIG, &format!("{why}\nrelay: refused; the configuration before stays in force"))
+            complain(EXIT_CONFIG, &format!("{why}\nrefused; the configuration before stays in force"))
         }
         (Err(AskError::NotRunning(spool)), _) => match path.map(|path| ConfigSource::File(path).load()) {
             // A file that names no spool leads to no relay.

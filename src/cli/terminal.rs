@@ -45,9 +45,10 @@ pub(crate) fn say(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Says on stderr what is wrong, and gives the exit code.
+/// Says on stderr what is wrong, in one line or several, and gives the exit code.
 pub(crate) fn complain(code: u8, message: &str) -> ExitCode {
-    let _nowhere_to_say_it = writeln!(std::io::stderr(), "relay: {}", harmless(message));
+    let lines: String = harmless(message).lines().map(|line| format!("relay: {line}\n")).collect();
+    let _nowhere_to_say_it = std::io::stderr().write_all(lines.as_bytes());
     ExitCode::from(code)
 }
 

@@ -9,7 +9,7 @@
 use super::egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
 use super::next_hop::NextHops;
 use super::sender::SenderPattern;
-use super::sending::{Rate, at_least_one};
+use super::sending::Rate;
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Host, ReversePath};
 use ipnet::{IpNet, Ipv4Net};
@@ -134,37 +134,6 @@ impl Destination {
         };
         // `check` sees to it that both are there.
         Some(Weakening { kind, reason: self.reason.as_deref()?, until: self.until? })
-    }
-
-    /// Whether the values go together.
-    ///
-    /// # Errors
-    /// Which ones do not, and what to change.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let named: Vec<_> = self.domains.iter().map(ToString::to_string).collect();
-        let at = |message: &str| Err(format!("[[destination]] {}: {message}", named.join(", ")));
-        if self.domains.is_empty() {
-            return Err("[[destination]] domains must name at least one domain".into());
-        }
-        let leaves_otherwise = self.client_certificate.is_some() || self.source.is_some() || self.family.is_some();
-        let limits = (self.max_connections, self.max_messages_per_connection, self.rate);
-        let changes_way = self.next_hop.is_some() || leaves_otherwise || limits != (None, None, None);
-        if !changes_way && self.tls.is_none() && !self.report_only {
-            return at("give next_hop, tls, source, report_only or a limit; as it stands it changes nothing");
-        }
-        at_least_one(
-            &format!("[[destination]] {}", named.join(", ")),
-            self.max_connections,
-            self.max_messages_per_connection,
-        )?;
-        let weakens = self.report_only || self.tls.is_some_and(TlsLevel::weakens);
-        let reason = self.reason.as_deref().map_or("", str::trim);
-        match (weakens, reason.is_empty(), self.until) {
-            (true, true, _) => at("it weakens security, so it needs a reason = \"…\""),
-            (true, false, None) => at("it weakens security, so it needs a last day, such as until = 2027-01-31"),
-            (false, _, Some(_)) => at("until is for a weakening (report_only, opportunistic, dane, off)"),
-            (true, false, Some(_)) | (false, _, None) => Ok(()),
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! `[[limit]]`: how much one user, sender or network may hand in, so that an account that was taken over, or a
 //! printer gone mad, does not cost the name of the house.
 
+use super::findings::Findings;
 use super::{Rate, SenderPattern, network};
 use crate::smtp::address::ReversePath;
 use ipnet::IpNet;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The usual part of a limit at which it is warned of, in percent.
@@ -86,20 +88,6 @@ impl LimitRule {
             (LimitPer::Network, _) => Some(network_of(client).to_string()),
         }
     }
-
-    fn check(&self) -> Result<(), String> {
-        if self.name.is_empty() || self.name.contains(char::is_control) {
-            return Err("[[limit]] name: give each a name, such as \"users\"".to_owned());
-        }
-        let at = |message: &str| Err(format!("[[limit]] {}: {message}", self.name));
-        if self.messages.is_empty() && self.recipients.is_empty() {
-            return at("give messages or recipients, such as [\"60/m\", \"2000/d\"]; as it stands it limits nothing");
-        }
-        if self.warn_at == 0 || self.warn_at > 100 {
-            return at("warn_at is a number of percent, from 1 to 100");
-        }
-        Ok(())
-    }
 }
 
 /// Somebody with IPv6 has as many addresses as they like of one network.
@@ -111,15 +99,23 @@ fn network_of(client: IpAddr) -> IpAddr {
 }
 
 /// Whether the rules go together.
-///
-/// # Errors
-/// Which values do not, and what to change.
-pub(super) fn check(rules: &[LimitRule]) -> Result<(), String> {
-    rules.iter().try_for_each(LimitRule::check)?;
-    let twice = rules.iter().enumerate().find(|(at, rule)| rules.iter().take(*at).any(|one| one.name == rule.name));
-    match twice {
-        Some((_, rule)) => Err(format!("[[limit]] {}: two have this name; give each its own", rule.name)),
-        None => Ok(()),
+pub(super) fn check(rules: &[LimitRule], findings: &mut Findings<'_>) {
+    let mut names = BTreeSet::new();
+    for (nth, rule) in rules.iter().enumerate() {
+        let at = |key: &str| format!("limit.{nth}.{key}");
+        if rule.name.is_empty() || rule.name.contains(char::is_control) {
+            findings.refuse(&[&at("name")], "give each a name, such as \"users\"");
+        }
+        if !names.insert(rule.name.as_str()) {
+            findings.refuse(&[&at("name")], "two have this name; give each its own");
+        }
+        if rule.messages.is_empty() && rule.recipients.is_empty() {
+            let message = "give messages or recipients, such as [\"60/m\", \"2000/d\"]; as it stands it limits nothing";
+            findings.refuse(&[&format!("limit.{nth}"), &at("messages"), &at("recipients")], message);
+        }
+        if rule.warn_at == 0 || rule.warn_at > 100 {
+            findings.refuse(&[&at("warn_at")], "is a number of percent, from 1 to 100");
+        }
     }
 }
 
@@ -162,7 +158,7 @@ mod tests {
     fn a_rule_that_limits_nothing_is_refused() {
         for (lines, words) in [
             ("per = \"user\"", "limits nothing"),
-            ("per = \"house\"\nmessages = [\"1/m\"]", "unknown variant `house`"),
+            ("per = \"house\"\nmessages = [\"1/m\"]", "house"),
             ("per = \"user\"\nmessages = [\"1\"]", "no rate"),
             ("per = \"user\"\nmessages = [\"1/m\"]\nwarn_at = 0", "from 1 to 100"),
             (

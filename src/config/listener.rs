@@ -1,6 +1,7 @@
 //! `[[listener]]`: further ways in, each with a policy of its own. `[listen]` is the simple form of one, and
 //! gives what all share.
 
+use super::findings::Findings;
 use super::{Config, DomainPattern, Listen, NextHopAddress, network};
 use crate::smtp::address::Domain;
 use data_encoding::HEXLOWER;
@@ -187,34 +188,43 @@ impl ListenerConfig {
         whole
     }
 
-    fn check(&self) -> Result<(), String> {
-        let at = |message: &str| Err(format!("[[listener]] {}: {message}", self.name));
-        if self.name.is_empty() || self.name.contains(char::is_control) {
-            return Err("[[listener]] name: give each a name, such as \"submission\"".to_owned());
-        }
-        if self.addresses.is_empty() {
-            return at("addresses must name at least one");
-        }
-        if self.certificate.is_some() != self.private_key.is_some() {
-            return at("certificate and private_key go together: give both or neither");
-        }
+    /// The keys that contradict each other, the first of which is the one to change, and what to change.
+    fn contradictions(&self) -> Vec<(&'static [&'static str], &'static str)> {
         let by_certificate = self.client_certificates.as_ref();
-        if by_certificate.is_some_and(|of| of.ca.is_none() && of.fingerprints.is_empty()) {
-            return at("client_certificates needs a ca or fingerprints");
-        }
-        if self.tls == ClientTls::Off && (self.auth.is_some() || by_certificate.is_some()) {
-            return at("auth and client_certificates need TLS: take tls = \"off\" away");
-        }
-        if self.clients.is_empty() && self.auth.is_none() && by_certificate.is_none() {
-            return at("nobody may hand mail in: give clients, auth or client_certificates");
-        }
-        if self.senders_of_user && self.auth.is_none() {
-            return at("senders_of_user needs auth: without users no sender is one's own");
-        }
-        if self.max_sessions == Some(0) {
-            return at("max_sessions must be at least 1");
-        }
-        Ok(())
+        let no_name = self.name.is_empty() || self.name.contains(char::is_control);
+        let half_a_pair = self.certificate.is_some() != self.private_key.is_some();
+        let no_proof = self.auth.is_none() && by_certificate.is_none();
+        let all: [(bool, &[&str], &str); 8] = [
+            (no_name, &["name"], "give each a name, such as \"submission\""),
+            (self.addresses.is_empty(), &["addresses"], "must name at least one"),
+            (
+                half_a_pair,
+                &["certificate", "private_key"],
+                "certificate and private_key go together: give both or neither",
+            ),
+            (
+                by_certificate.is_some_and(|of| of.ca.is_none() && of.fingerprints.is_empty()),
+                &["client_certificates"],
+                "needs a ca or fingerprints",
+            ),
+            (
+                self.tls == ClientTls::Off && !no_proof,
+                &["tls", "auth", "client_certificates"],
+                "auth and client_certificates need TLS: take tls = \"off\" away",
+            ),
+            (
+                self.clients.is_empty() && no_proof,
+                &["", "clients", "auth", "client_certificates"],
+                "nobody may hand mail in: give clients, auth or client_certificates",
+            ),
+            (
+                self.senders_of_user && self.auth.is_none(),
+                &["senders_of_user", "auth"],
+                "needs auth: without users no sender is one's own",
+            ),
+            (self.max_sessions == Some(0), &["max_sessions"], "must be at least 1"),
+        ];
+        all.into_iter().filter(|(is_so, ..)| *is_so).map(|(_, keys, message)| (keys, message)).collect()
     }
 }
 
@@ -235,21 +245,18 @@ impl Config {
 }
 
 /// Whether the listeners go together.
-///
-/// # Errors
-/// Which values do not, and what to change.
-pub(super) fn check(config: &Config) -> Result<(), String> {
-    if config.listen.smtp.is_empty() && config.listener.is_empty() {
-        return Err("[listen] smtp: the number of addresses must be at least 1, or there must be a [[listener]]".into());
-    }
-    config.listener.iter().try_for_each(ListenerConfig::check)?;
-    let (mut names, mut met) = (BTreeSet::new(), BTreeSet::new());
-    if let Some(twice) = config.listener.iter().find(|listener| !names.insert(listener.name.as_str())) {
-        return Err(format!("[[listener]] {}: two have this name; give each its own", twice.name));
-    }
-    match config.smtp_addresses().into_iter().find(|address| !met.insert(*address)) {
-        Some(address) => Err(format!("{address} is named twice, in [listen] smtp or [[listener]] addresses: keep one")),
-        None => Ok(()),
+pub(super) fn check(listeners: &[ListenerConfig], findings: &mut Findings<'_>) {
+    let mut names = BTreeSet::new();
+    for (nth, listener) in listeners.iter().enumerate() {
+        for (keys, message) in listener.contradictions() {
+            let path =
+                |key: &&str| if key.is_empty() { format!("listener.{nth}") } else { format!("listener.{nth}.{key}") };
+            let paths: Vec<String> = keys.iter().map(path).collect();
+            findings.refuse(&paths.iter().map(String::as_str).collect::<Vec<_>>(), message);
+        }
+        if !names.insert(listener.name.as_str()) {
+            findings.refuse(&[&format!("listener.{nth}.name")], "two have this name; give each its own");
+        }
     }
 }
 
@@ -310,13 +317,13 @@ mod tests {
             ("clients = [\"::1\"]\nsenders_of_user = true", "needs auth"),
             ("clients = [\"::1\"]\nmax_sessions = 0", "at least 1"),
             ("clients = [\"::1\"]\ncertificate = \"x\"", "both or neither"),
-            ("clients = [\"::1\"]\ntls = \"smtps\"", "unknown variant `smtps`"),
-            ("clients = [\"::1\"]\nmin_tls = \"1.1\"", "unknown variant `1.1`"),
+            ("clients = [\"::1\"]\ntls = \"smtps\"", "smtps"),
+            ("clients = [\"::1\"]\nmin_tls = \"1.1\"", "1.1"),
             (
                 "clients = [\"::1\"]\n[[listener]]\nname = \"in\"\naddresses = [\"[::1]:1\"]\nauth = \"u\"",
                 "two have this name",
             ),
-            ("clients = [\"::1\"]\n[listen]\nsmtp = [\"127.0.0.1:587\"]", "named twice"),
+            ("clients = [\"::1\"]\n[listen]\nsmtp = [\"127.0.0.1:587\"]", "are one port, which opens once"),
         ] {
             let error = with(lines).unwrap_err();
             assert!(error.contains(words), "{lines}: {error}");

@@ -5,8 +5,11 @@
 //! probably meant.
 
 mod check;
+mod checks;
 mod destination;
+mod document;
 mod egress;
+mod findings;
 mod invalid;
 mod limit;
 mod listener;
@@ -15,6 +18,8 @@ mod network;
 mod next_hop;
 mod notify;
 mod private_zone;
+mod problem;
+mod reading;
 mod roots;
 mod sender;
 mod sending;
@@ -35,6 +40,7 @@ pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::NotifyConfig;
 pub use private_zone::PrivateZone;
+pub use problem::{ConfigError, Problem};
 pub use roots::RootsError;
 pub use sender::SenderPattern;
 pub use sending::{HostRule, Rate, closest_rule};
@@ -46,42 +52,12 @@ pub use watch::WatchConfig;
 
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Mailbox};
+use findings::Findings;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Why the configuration cannot be used: one line, with the fix.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not valid.
-    #[error("{path}:{line}: {message}")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong and what would be right.
-        message: String,
-    },
-    /// The values do not go together.
-    #[error("{path}: {message}")]
-    Contradiction {
-        /// The file.
-        path: PathBuf,
-        /// Which values and what to change.
-        message: String,
-    },
-}
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -293,25 +269,6 @@ impl Default for DnsConfig {
     }
 }
 
-impl DnsConfig {
-    fn check(&self) -> Result<(), String> {
-        if self.upstreams.is_empty() {
-            return Err("[dns] upstreams: the number of upstreams must be at least 1".into());
-        }
-        if self.timeout.is_zero() || self.deadline < self.timeout {
-            return Err("[dns] timeout must be above zero and not above deadline".into());
-        }
-        if self.root_hints.is_empty() && self.upstreams.contains(&Upstream::Authoritative) {
-            return Err("[dns] root_hints must name a server, or upstreams must leave \"authoritative\" out".into());
-        }
-        private_zone::check(&self.private_zones)?;
-        match self.mode {
-            DnsMode::Validate => Ok(()),
-            DnsMode::TrustAd => self.upstreams.iter().try_for_each(Upstream::may_vouch),
-        }
-    }
-}
-
 /// How DNS answers come to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -479,7 +436,7 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`ConfigError`], one line that names the file, the place and the fix.
+    /// [`ConfigError`]: all that is wrong, each in a line that names the file, the place and the fix.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(&text, path)
@@ -490,41 +447,18 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let (line, message) = invalid::explain(text, &error);
-            ConfigError::Invalid { path: path.to_owned(), line, message }
-        })?;
-        config.check().map_err(|message| ConfigError::Contradiction { path: path.to_owned(), message })?;
-        Ok(config)
+        reading::read(text).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
     }
 
     /// Whether the values go together.
     ///
     /// # Errors
-    /// Which ones do not, and what to change.
+    /// Which ones do not, and what to change, a line for each.
     pub fn check(&self) -> Result<(), String> {
-        let at_least_one = |n: usize, key: &str| if n == 0 { Err(format!("{key} must be at least 1")) } else { Ok(()) };
-        listener::check(self)?;
-        limit::check(&self.limit)?;
-        at_least_one(self.listen.max_sessions, "[listen] max_sessions")?;
-        at_least_one(self.listen.max_recipients, "[listen] max_recipients")?;
-        at_least_one(self.delivery.max_concurrent, "[delivery] max_concurrent")?;
-        at_least_one(self.delivery.max_per_next_hop, "[delivery] max_per_next_hop")?;
-        let DeliveryConfig { max_connections, max_messages_per_connection, .. } = self.delivery;
-        sending::at_least_one("[delivery]", Some(max_connections), Some(max_messages_per_connection))?;
-        self.host.iter().try_for_each(HostRule::check)?;
-        self.dns.check()?;
-        self.mta_sts.check()?;
-        self.notify.check()?;
-        self.watch.check()?;
-        together::check(&self.destination)?;
-        if self.listen.certificate.is_some() != self.listen.private_key.is_some() {
-            return Err("[listen] certificate and private_key go together: give both or neither".into());
-        }
-        if self.retry.first.is_zero() || self.retry.longest < self.retry.first {
-            return Err("[retry] first must be above zero and not above longest".into());
-        }
-        Ok(())
+        let mut findings = Findings::default();
+        checks::check(self, &mut findings);
+        let told: Vec<String> = findings.into_problems().iter().map(ToString::to_string).collect();
+        if told.is_empty() { Ok(()) } else { Err(told.join("\n")) }
     }
 
     /// What can be used and is probably not meant, each in a line.
@@ -608,7 +542,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_a_suggestion() {
         let message = error("hostname = \"a.example\"\n[listen]\nsmpt = []\n");
-        assert!(message.starts_with("relay.toml:3: unknown field `smpt`"), "{message}");
+        assert!(message.starts_with("relay.toml:3: [listen] smpt: there is no such key"), "{message}");
         assert!(message.ends_with("did you mean `smtp`?"), "{message}");
     }
 

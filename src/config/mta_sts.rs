@@ -23,12 +23,3 @@ impl Default for MtaSts {
         Self { enabled: true, port: 443, fetch_timeout: Duration::from_secs(60) }
     }
 }
-
-impl MtaSts {
-    pub(super) fn check(&self) -> Result<(), String> {
-        if self.fetch_timeout.is_zero() {
-            return Err("[mta_sts] fetch_timeout must be above zero".into());
-        }
-        Ok(())
-    }
-}

@@ -1,28 +1,49 @@
 //! Addresses and networks as the configuration writes them.
 
 use ipnet::IpNet;
-use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::net::{IpAddr, SocketAddr};
 
+/// An address to listen on, so that a wrong one of a list is told by itself.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct ListeningAddress(SocketAddr);
+
+/// A network; an address alone is a network of one.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct WrittenNetwork(IpNet);
+
 /// Addresses to listen on.
 pub(super) fn sockets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?.iter().map(|text| socket_of(text).map_err(D::Error::custom)).collect()
+    Ok(Vec::<ListeningAddress>::deserialize(deserializer)?.into_iter().map(|ListeningAddress(one)| one).collect())
 }
 
 /// An address to listen on.
 pub(super) fn socket<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    socket_of(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-}
-
-fn socket_of(text: &str) -> Result<SocketAddr, String> {
-    let wrong = |_| format!("\"{text}\" is no address to listen on: write \"IP:PORT\", such as \"0.0.0.0:25\"");
-    text.parse().map_err(wrong)
+    ListeningAddress::deserialize(deserializer).map(|ListeningAddress(address)| address)
 }
 
 /// Networks; an address alone is a network of one.
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?.iter().map(|text| network_of(text).map_err(D::Error::custom)).collect()
+    Ok(Vec::<WrittenNetwork>::deserialize(deserializer)?.into_iter().map(|WrittenNetwork(one)| one).collect())
+}
+
+impl TryFrom<String> for ListeningAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = |_| format!("\"{text}\" is no address to listen on: write \"IP:PORT\", such as \"0.0.0.0:25\"");
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
+impl TryFrom<String> for WrittenNetwork {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        network_of(&text).map(Self)
+    }
 }
 
 fn network_of(text: &str) -> Result<IpNet, String> {

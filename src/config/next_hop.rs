@@ -226,16 +226,19 @@ mod tests {
     #[test]
     fn a_wrong_list_is_named_with_its_line_and_what_would_be_right() {
         for (value, words) in [
-            ("[]", "relay.toml:3: []: next_hop has from 1 to 16 hosts, not 0"),
+            ("[]", "relay.toml:3: [[destination]] next_hop: []: next_hop has from 1 to 16 hosts, not 0"),
             ("[\"a.example\", \"A.example\"]", "next_hop names a.example twice"),
             ("[\"a.example:x\"]", ": x is no port"),
             ("[{ host = \"a.example\", wieght = 2 }]", "did you mean `weight`?"),
             ("[{ host = \"a.example\", weight = 0 }]", "weight is a number from 1 to 65535"),
-            ("[{ weight = 2 }]", "missing field `host`"),
+            ("[{ weight = 2 }]", "`host` is missing"),
             ("25", "a list of such"),
         ] {
             let error = listed(value).unwrap_err();
-            assert!(error.starts_with("relay.toml:3: ") && error.contains(words), "{value}: {error}");
+            assert!(
+                error.starts_with("relay.toml:3: [[destination]] next_hop") && error.contains(words),
+                "{value}: {error}"
+            );
         }
     }
 }

@@ -5,10 +5,6 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The most that `return_full_below` may allow, in octets: a report stands whole in memory and in
-/// one record of the spool.
-const RETURN_LIMIT: u64 = 10 * 1024 * 1024;
-
 /// `[notify]`: delays, size and texts of reports.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,14 +29,5 @@ impl Default for NotifyConfig {
             return_full_below: 102_400,
             templates: None,
         }
-    }
-}
-
-impl NotifyConfig {
-    pub(super) fn check(&self) -> Result<(), String> {
-        if self.return_full_below > RETURN_LIMIT {
-            return Err(format!("[notify] return_full_below must not be above {RETURN_LIMIT}"));
-        }
-        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! `[dns] private_zones`: zones with a view of their own inside the operator's network, where the
 //! signatures of the world do not count: negative trust anchors (RFC 7646 §2).
 
+use super::findings::Findings;
 use super::upstream;
 use crate::smtp::address::Domain;
 use crate::smtp::special_use::{SpecialUse, is_at_or_below};
@@ -69,11 +70,10 @@ impl fmt::Display for PrivateZone {
 }
 
 /// Whether no zone is named twice.
-pub(super) fn check(zones: &[PrivateZone]) -> Result<(), String> {
+pub(super) fn check(zones: &[PrivateZone], findings: &mut Findings<'_>) {
     let is_again = |nth: usize, zone: &PrivateZone| zones.iter().take(nth).any(|before| before.zone == zone.zone);
-    match zones.iter().enumerate().find(|(nth, zone)| is_again(*nth, zone)) {
-        Some((_, again)) => Err(format!("[dns] private_zones names {} twice", again.zone)),
-        None => Ok(()),
+    if let Some((_, again)) = zones.iter().enumerate().find(|(nth, zone)| is_again(*nth, zone)) {
+        findings.refuse(&["dns.private_zones"], format!("names {} twice", again.zone));
     }
 }
 
@@ -123,17 +123,17 @@ mod tests {
     #[test]
     fn a_wrong_zone_is_named_with_its_line_and_what_would_be_right() {
         for (value, words) in [
-            ("\"a b\"", "relay.toml:2: \"a b\": write a domain name"),
+            ("\"a b\"", "relay.toml:2: [dns] private_zones: \"a b\": write a domain name"),
             ("7", "{ zone = \"corp.example\", servers = "),
             ("{ zone = \"a.example\", server = [\"192.0.2.53\"] }", "did you mean `servers`?"),
             ("{ zone = \"a.example\", servers = [\"dc1.a.example\"] }", "no address of a server"),
             ("{ zone = \"a.example\", servers = [] }", "a.example: servers must name at least 1"),
-            ("{ zone = \"a.example\" }", "missing field `servers`"),
-            ("\"a.example\", \"A.example.\"", "[dns] private_zones names a.example twice"),
+            ("{ zone = \"a.example\" }", "`servers` is missing"),
+            ("\"a.example\", \"A.example.\"", "[dns] private_zones: names a.example twice"),
         ] {
             let message = zones(value).unwrap_err();
             assert!(message.contains(words), "{words:?} is not in {message:?}");
-            assert!(message.starts_with("relay.toml:2: ") || message.contains("twice"), "{message}");
+            assert!(message.starts_with("relay.toml:2: [dns] private_zones"), "{message}");
         }
     }
 

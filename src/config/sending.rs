@@ -93,36 +93,9 @@ pub struct HostRule {
 }
 
 impl HostRule {
-    /// Whether the values go together.
-    ///
-    /// # Errors
-    /// Which ones do not, and what to change.
-    pub(super) fn check(&self) -> Result<(), String> {
-        if self.hosts.is_empty() {
-            return Err("[[host]] hosts must name at least one host".into());
-        }
-        let named: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
-        let at = format!("[[host]] {}", named.join(", "));
-        if self.max_connections.is_none() && self.max_messages_per_connection.is_none() && self.rate.is_none() {
-            return Err(format!(
-                "{at}: give max_connections, max_messages_per_connection or rate; as it stands it changes nothing"
-            ));
-        }
-        at_least_one(&at, self.max_connections, self.max_messages_per_connection)
-    }
-
     fn fit(&self, name: Option<&Host>, address: &Host) -> Option<usize> {
         let fit = |pattern: &DomainPattern| name.and_then(|name| pattern.fit(name)).max(pattern.fit(address));
         self.hosts.iter().filter_map(fit).max()
-    }
-}
-
-/// Whether limits that are given let anything through.
-pub(super) fn at_least_one(at: &str, connections: Option<usize>, messages: Option<u32>) -> Result<(), String> {
-    match (connections, messages) {
-        (Some(0), _) => Err(format!("{at}: max_connections must be at least 1")),
-        (_, Some(0)) => Err(format!("{at}: max_messages_per_connection must be at least 1")),
-        (_, _) => Ok(()),
     }
 }
 

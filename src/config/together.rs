@@ -1,25 +1,63 @@
 //! Whether the values of `[[destination]]` go together, within each and among them.
 
 use super::destination::{Destination, TlsLevel};
-use super::egress::TlsMode;
+use super::egress::{LoginConfig, TlsMode};
+use super::findings::Findings;
 use super::next_hop::{NextHopAddress, NextHops};
 use std::collections::BTreeSet;
 
+/// The keys without one of which a destination changes nothing.
+const THAT_CHANGE: [&str; 10] = [
+    "client_certificate",
+    "family",
+    "max_connections",
+    "max_messages_per_connection",
+    "next_hop",
+    "rate",
+    "report_only",
+    "report-only",
+    "source",
+    "tls",
+];
+
 /// Whether the values of each go together, and no two destinations mean the same mail.
-///
-/// # Errors
-/// Which ones do not, and what to change.
-pub(super) fn check(destinations: &[Destination]) -> Result<(), String> {
-    for destination in destinations {
-        let named: Vec<_> = destination.domains.iter().map(ToString::to_string).collect();
-        way_out(destination).map_err(|message| format!("[[destination]] {}: {message}", named.join(", ")))?;
-        destination.check()?;
+pub(super) fn check(destinations: &[Destination], findings: &mut Findings<'_>) {
+    for (nth, destination) in destinations.iter().enumerate() {
+        let mut entry = Entry { nth, findings };
+        says_something(destination, &mut entry);
+        limits(destination, &mut entry);
+        exception(destination, &mut entry);
+        tls_mode(destination, &mut entry);
+        if let Some(login) = &destination.login {
+            login_itself(login, &mut entry);
+            login_there(destination, &mut entry);
+        }
     }
     let mut met = BTreeSet::new();
-    let twice = destinations.iter().flat_map(mail_meant).find(|meant| !met.insert(meant.clone()));
-    let Some((domain, sender)) = twice else { return Ok(()) };
-    let from = sender.map(|sender| format!(" from {sender}")).unwrap_or_default();
-    Err(format!("[[destination]] {domain}: named twice for mail{from}; only one can hold, so keep one"))
+    for (nth, destination) in destinations.iter().enumerate() {
+        for (domain, sender) in mail_meant(destination) {
+            let from = sender.as_ref().map(|sender| format!(" from {sender}")).unwrap_or_default();
+            if !met.insert((domain.clone(), sender)) {
+                let message = format!("{domain}: named twice for mail{from}; only one can hold, so keep one");
+                Entry { nth, findings }.refuse(&["domains", "senders"], message);
+            }
+        }
+    }
+}
+
+/// One destination of the file.
+struct Entry<'f, 't> {
+    nth: usize,
+    findings: &'f mut Findings<'t>,
+}
+
+impl Entry<'_, '_> {
+    /// These keys of it do not go together; the first one is to change.
+    fn refuse(&mut self, keys: &[&str], message: impl Into<String>) {
+        let paths: Vec<String> = keys.iter().map(|key| format!("destination.{}.{key}", self.nth)).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        self.findings.refuse(&paths, message);
+    }
 }
 
 /// Each domain with each sender of a destination, as it is shown; without a sender where all are meant.
@@ -34,49 +72,98 @@ fn mail_meant(destination: &Destination) -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-/// Whether the keys about the way out go together.
-///
-/// # Errors
-/// Which ones do not, and what to change.
-fn way_out(destination: &Destination) -> Result<(), String> {
-    let Destination { next_hop, tls, tls_mode, login, report_only, .. } = destination;
-    if *tls_mode == Some(TlsMode::Implicit) {
-        if next_hop.is_none() {
-            return Err("tls_mode = \"implicit\" is for a next_hop: MX hosts speak STARTTLS".to_owned());
-        }
-        if *tls == Some(TlsLevel::Off) {
-            return Err("tls_mode = \"implicit\" and tls = \"off\" contradict each other".to_owned());
-        }
+fn says_something(destination: &Destination, entry: &mut Entry<'_, '_>) {
+    if destination.domains.is_empty() {
+        entry.refuse(&["domains"], "must name at least one domain");
     }
-    let Some(login) = login else { return Ok(()) };
+    let leaves_otherwise =
+        destination.client_certificate.is_some() || destination.source.is_some() || destination.family.is_some();
+    let limits = (destination.max_connections, destination.max_messages_per_connection, destination.rate);
+    let changes_way = destination.next_hop.is_some() || leaves_otherwise || limits != (None, None, None);
+    if !changes_way && destination.tls.is_none() && !destination.report_only {
+        let keys: Vec<&str> = std::iter::once("domains").chain(THAT_CHANGE).collect();
+        let message = "give next_hop, tls, source, report_only or a limit; as it stands it changes nothing";
+        entry.refuse(&keys, message);
+    }
+}
+
+fn limits(destination: &Destination, entry: &mut Entry<'_, '_>) {
+    if destination.max_connections == Some(0) {
+        entry.refuse(&["max_connections"], "must be at least 1");
+    }
+    if destination.max_messages_per_connection == Some(0) {
+        entry.refuse(&["max_messages_per_connection"], "must be at least 1");
+    }
+}
+
+/// A weakening needs a reason and a last day.
+fn exception(destination: &Destination, entry: &mut Entry<'_, '_>) {
+    let weakens_by = if destination.report_only { "report_only" } else { "tls" };
+    let weakens = destination.report_only || destination.tls.is_some_and(TlsLevel::weakens);
+    let reason = destination.reason.as_deref().map_or("", str::trim);
+    let of_it = [weakens_by, "report-only", "report_only", "tls"];
+    let with = |key: &'static str| [of_it.as_slice(), &[key]].concat();
+    if weakens && reason.is_empty() {
+        entry.refuse(&with("reason"), "it weakens security, so it needs a reason = \"…\"");
+    }
+    match (weakens, destination.until) {
+        (true, None) => {
+            entry.refuse(&with("until"), "it weakens security, so it needs a last day, such as until = 2027-01-31");
+        }
+        (false, Some(_)) => {
+            let message = "until is for a weakening (report_only, opportunistic, dane, off)";
+            entry.refuse(&["until", "tls", "report_only"], message);
+        }
+        (true, Some(_)) | (false, None) => {}
+    }
+}
+
+fn tls_mode(destination: &Destination, entry: &mut Entry<'_, '_>) {
+    if destination.tls_mode != Some(TlsMode::Implicit) {
+        return;
+    }
+    if destination.next_hop.is_none() {
+        entry.refuse(&["tls_mode", "next_hop"], "\"implicit\" is for a next_hop: MX hosts speak STARTTLS");
+    }
+    if destination.tls == Some(TlsLevel::Off) {
+        entry.refuse(&["tls_mode", "tls"], "\"implicit\" and tls = \"off\" contradict each other");
+    }
+}
+
+fn login_itself(login: &LoginConfig, entry: &mut Entry<'_, '_>) {
     match (&login.password_file, &login.credential) {
         (Some(_), Some(_)) | (None, None) => {
-            return Err("login needs a password_file or a credential, and not both".to_owned());
+            entry.refuse(&["login"], "login needs a password_file or a credential, and not both");
         }
         (None, Some(name)) if name.is_empty() || name.contains('/') || name.starts_with('.') => {
-            return Err(format!("login: credential \"{name}\" is no name of a credential"));
+            entry.refuse(&["login.credential"], format!("\"{name}\" is no name of a credential"));
         }
         (Some(_), None) | (None, Some(_)) => {}
     }
     if login.user.is_empty() || login.user.contains(char::is_control) {
-        return Err("login: user must not be empty or hold control characters".to_owned());
+        entry.refuse(&["login.user"], "user must not be empty or hold control characters");
     }
+}
+
+/// Whether a password may go where this destination's mail goes.
+fn login_there(destination: &Destination, entry: &mut Entry<'_, '_>) {
     let is_address = |hops: &NextHops| hops.iter().any(|hop| matches!(hop.address, NextHopAddress::Address { .. }));
-    match next_hop {
-        None => return Err("login is for a next_hop: nobody logs in at the MX hosts of others".to_owned()),
+    match &destination.next_hop {
+        None => {
+            let message = "login is for a next_hop: nobody logs in at the MX hosts of others";
+            entry.refuse(&["login", "next_hop"], message);
+        }
         Some(hops) if is_address(hops) => {
-            return Err("login needs next_hop by name: only for a name is there a certificate to prove who gets the \
-                        password"
-                .to_owned());
+            let message = "login needs next_hop by name: only for a name is there a certificate to prove who gets the \
+                           password";
+            entry.refuse(&["login", "next_hop"], message);
         }
         Some(_) => {}
     }
-    if *report_only || tls.is_some_and(TlsLevel::weakens) {
-        return Err(
-            "login needs TLS to a server that is proven to be the right one: take the weakening away".to_owned()
-        );
+    if destination.report_only || destination.tls.is_some_and(TlsLevel::weakens) {
+        let message = "login needs TLS to a server that is proven to be the right one: take the weakening away";
+        entry.refuse(&["login", "tls", "report_only"], message);
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -114,14 +201,20 @@ mod tests {
             (format!("next_hop = \"192.0.2.1\"\n{login}"), "needs next_hop by name"),
             (format!("{smart}{login}{weak}"), "take the weakening away"),
             (format!("{smart}login = {{ user = \"relay\" }}"), "a password_file or a credential"),
-            (format!("{smart}login = {{ user = \"relay\", password = \"x\" }}"), "unknown field `password`"),
+            (
+                format!("{smart}login = {{ user = \"relay\", password = \"x\" }}"),
+                "login.password: there is no such key",
+            ),
             (format!("{smart}login = {{ user = \"relay\", credential = \"../x\" }}"), "no name of a credential"),
             (format!("{smart}login = {{ user = \"\", credential = \"x\" }}"), "user must not be empty"),
             ("tls_mode = \"implicit\"".to_owned(), "MX hosts speak STARTTLS"),
             (format!("{smart}tls_mode = \"smtps\""), "unknown variant `smtps`"),
-            ("family = \"ipv5\"".to_owned(), "relay.toml:3: unknown variant `ipv5`"),
-            ("source = { ipv4 = \"2001:db8::1\" }".to_owned(), "relay.toml:3: \"2001:db8::1\""),
-            ("client_certificate = { chain = \"x\" }".to_owned(), "missing field `key`"),
+            ("family = \"ipv5\"".to_owned(), "relay.toml:3: [[destination]] family: unknown variant `ipv5`"),
+            (
+                "source = { ipv4 = \"2001:db8::1\" }".to_owned(),
+                "relay.toml:3: [[destination]] source.ipv4: \"2001:db8::1\"",
+            ),
+            ("client_certificate = { chain = \"x\" }".to_owned(), "`key` is missing"),
         ] {
             let error = parse(&lines).unwrap_err();
             assert!(error.contains(words), "{lines}: {error}");
@@ -143,6 +236,6 @@ mod tests {
         assert!(two(&from("\"@x.example\""), &from("\"b@x.example\", \"<>\"")).is_ok());
         assert!(two("domains = [\"a.example\"]", &from("\"<>\"")).is_ok());
         let error = two("domains = [\"a.example\"]", &from("\"x\"")).unwrap_err();
-        assert!(error.starts_with("relay.toml:6: \"x\" is no sender"), "{error}");
+        assert!(error.starts_with("relay.toml:6: [[destination]] senders: \"x\" is no sender"), "{error}");
     }
 }

@@ -82,21 +82,14 @@ pub enum Upstream {
 impl Upstream {
     /// Whether its AD bit may be trusted: only when nobody can come between (RFC 7672 §2.1.1).
     /// What `system` leads to is seen when it is read.
-    pub(super) fn may_vouch(&self) -> Result<(), String> {
-        let local = match self {
+    pub(super) fn may_vouch(&self) -> bool {
+        match self {
             Self::System => true,
             Self::Udp(server) | Self::Tcp(server) | Self::Tls { server, .. } | Self::Https { server, .. } => {
                 server.ip().is_loopback()
             }
             Self::Authoritative => false,
-        };
-        if local {
-            return Ok(());
         }
-        Err(format!(
-            "[dns] mode = \"trust-ad\" needs validating resolvers on loopback, and \"{self}\" is none: \
-             take it out of upstreams, or set mode = \"validate\""
-        ))
     }
 }
 
@@ -156,13 +149,21 @@ pub(super) fn root_servers() -> Vec<SocketAddr> {
 
 /// A list of addresses, with ports where they are not 53.
 pub(super) fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    let server = |text: &String| {
-        parse_server(text, PORT).ok_or_else(|| {
-            serde::de::Error::custom(format!("\"{text}\" is no address of a server; write \"IP\" or \"IP:PORT\""))
-        })
-    };
-    texts.iter().map(server).collect()
+    Ok(Vec::<DnsServer>::deserialize(deserializer)?.into_iter().map(|DnsServer(address)| address).collect())
+}
+
+/// One of such a list, so that a wrong one is told by itself.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct DnsServer(SocketAddr);
+
+impl TryFrom<String> for DnsServer {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let address = parse_server(&text, PORT).map(Self);
+        address.ok_or_else(|| format!("\"{text}\" is no address of a server; write \"IP\" or \"IP:PORT\""))
+    }
 }
 
 impl TryFrom<String> for Upstream {

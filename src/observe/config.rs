@@ -47,6 +47,8 @@ impl ConfigMetrics {
     /// A configuration cannot be used; the one before stays in force.
     pub(crate) fn refused(&self, why: &str) {
         self.failed.set(1);
-        tracing::error!(why, "the configuration is refused; the one before stays in force");
+        for why in why.lines() {
+            tracing::error!(why, "the configuration is refused; the one before stays in force");
+        }
     }
 }

@@ -153,7 +153,7 @@ async fn a_wrong_key_is_named_with_its_line_and_the_right_one() {
     let line =
         std::fs::read_to_string(&setup.config).unwrap().lines().position(|l| l.starts_with("frist")).unwrap() + 1;
     let place = format!("relay.toml:{line}:");
-    let parts = [place.as_str(), "unknown field `frist`", "did you mean `first`?"];
+    let parts = [place.as_str(), "[retry] frist: there is no such key", "did you mean `first`?"];
     complained(&setup.serve().await, 78, &parts);
     complained(&setup.check(&["ok.test"]).await, 78, &parts);
     complained(&run(["config", "check", "--config", config]).await, 78, &parts);

@@ -460,9 +460,9 @@ async fn a_file_that_cannot_be_used_is_refused_in_words_and_the_one_before_stays
     assert_eq!((diff.code, diff.stdout.as_str()), (0, "No difference.\n"), "{}", diff.stderr);
     let loaded = world.metric("relay_config_loaded_timestamp_seconds").await;
     for (broken, words) in [
-        (good.replace("[listen]", "[listem]"), "relay.toml:2: unknown field `listem`"),
+        (good.replace("[listen]", "[listem]"), "relay.toml:2: [listem]: there is no such key"),
         (good.replace("hostname = \"", "hostname = "), "relay.toml:1: "),
-        (good.replace("[delivery]", "[delivery]\nmax_concurrent = 0"), "[delivery] max_concurrent must be at least 1"),
+        (good.replace("[delivery]", "[delivery]\nmax_concurrent = 0"), "[delivery] max_concurrent: must be at least 1"),
         (good.replace("[listen]", "[notify]\ntemplates = \"/nowhere\"\n[listen]"), "/nowhere/reports.toml"),
         (good.replace("roots = \"", "roots = \"/nowhere"), "[tls] roots: /nowhere"),
         (

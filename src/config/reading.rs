@@ -1,0 +1,130 @@
+//! From text to a configuration, past every fault: what cannot be read is noted and taken out, and the
+//! rest is read again, until all of it has been seen. Then the values are held against each other.
+
+use super::Config;
+use super::checks;
+use super::document::{Document, SyntaxFault};
+use super::findings::Findings;
+use super::invalid;
+use super::problem::Problem;
+use serde::Deserialize;
+
+/// What ends the list where the syntax is wrong.
+const SYNTAX_FIRST: &str = "the values are looked at when the syntax above is right";
+
+/// Reads a configuration.
+///
+/// # Errors
+/// All that is wrong, in the order of the file.
+pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
+    let document = Document::parse(text).map_err(syntax)?;
+    let mut findings = Findings::of(document);
+    let config = values(text, &mut findings);
+    if let Some(config) = &config {
+        checks::check(config, &mut findings);
+    }
+    match (config, findings.into_problems()) {
+        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (_, problems) => Err(problems),
+    }
+}
+
+fn syntax(faults: Vec<SyntaxFault>) -> Vec<Problem> {
+    let told = |fault: SyntaxFault| {
+        let message = format!("this is no TOML: {}", invalid::plain(&fault.message));
+        Problem { line: Some(fault.line), key: String::new(), message }
+    };
+    let mut problems: Vec<Problem> = faults.into_iter().map(told).collect();
+    problems.push(Problem { line: None, key: String::new(), message: SYNTAX_FIRST.to_owned() });
+    problems
+}
+
+/// The values, those left out that cannot be read; none where that has no end.
+fn values(text: &str, findings: &mut Findings<'_>) -> Option<Config> {
+    while !findings.is_enough() {
+        let root = findings.document()?.root();
+        let error = match Config::deserialize(toml::de::Deserializer::from(root)) {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        let Some(path) = error.span().and_then(|span| findings.document()?.path_at(span.start)) else {
+            findings.note("", error.message().to_owned());
+            return None;
+        };
+        if !is_told(&path, &error, findings) {
+            let message = invalid::explain(text, &path, &error);
+            findings.note(&path, message);
+        }
+        findings.take_out(&path);
+    }
+    None
+}
+
+/// Whether this only follows from what was taken out.
+fn is_told(path: &str, error: &toml::de::Error, findings: &Findings<'_>) -> bool {
+    match invalid::missing(error.message()) {
+        Some(key) => findings.is_faulty(&format!("{path}.{key}")),
+        None => !Document::is_entry(path) && findings.is_faulty(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use std::path::Path;
+
+    fn told(text: &str) -> Vec<String> {
+        Config::parse(text, Path::new("r")).unwrap_err().to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_in_the_order_of_the_file() {
+        let text = "hostname = \"relay\"\n[listen]\nclients = [\n  \"x\",\n  \"10.0.0.0/8\",\n  \"y\",\n]\nsmpt = []\n\
+                    [retry]\nfirst = \"2h\"\n\n[[destination]]\ntls = \"encrypt\"\n[[destination]]\n\
+                    domains = [\"a.example\"]\ntls = \"off\"\nmax_connections = 0\n";
+        let begins = [
+            "r:1: hostname: \"relay\" has no dot",
+            "r:4: [listen] clients: \"x\" is no address",
+            "r:6: [listen] clients: \"y\" is no address",
+            "r:8: [listen] smpt: there is no such key; did you mean `smtp`?",
+            "r:10: [retry] first: ",
+            "r:12: [[destination]]: `domains` is missing",
+            "r:16: [[destination]] tls: it weakens security, so it needs a reason",
+            "r:17: [[destination]] max_connections: ",
+        ];
+        let told = told(text);
+        assert_eq!(told.len(), begins.len(), "{told:#?}");
+        for (line, begin) in told.iter().zip(begins) {
+            assert!(line.starts_with(begin), "{line} does not begin {begin}");
+        }
+    }
+
+    #[test]
+    fn what_follows_from_a_wrong_value_is_not_told() {
+        for text in [
+            "[listen]\nsmtp = [\"x\"]",
+            "[[destination]]\ndomains = [\"a b\"]\ntls = \"encrypt\"",
+            "[[destination]]\ndomains = [\"a.example\"]\ntls = \"encrpyt\"",
+            "[[destination]]\ndomains = [\"a.example\"]\nnext_hop = [\"x:y\"]",
+            "[retry]\nfirst = \"2h\"\nlongest = \"x\"",
+            "[dns]\nupstreams = [\"x\"]\nmode = \"trust-ad\"",
+        ] {
+            assert_eq!(told(text).len(), 1, "{text}: {:#?}", told(text));
+        }
+    }
+
+    #[test]
+    fn the_list_has_an_end() {
+        let many: String = (0..99).map(|n| format!("[[destination]]\nx{n} = 1\n")).collect();
+        let told = told(&many);
+        assert_eq!(told.len(), 51);
+        assert!(told[50].contains("mend these first"), "{}", told[50]);
+    }
+
+    #[test]
+    fn wrong_syntax_ends_the_list_and_says_so() {
+        let told = told("hostname = relay.example.org\n[listen]\nsmtp = [\"x\"]\n");
+        assert!(told[0].starts_with("r:1: this is no TOML: "), "{told:?}");
+        assert!(told.last().unwrap().contains("the values are looked at when"), "{told:?}");
+    }
+}
