@@ -2,15 +2,15 @@
 //!
 //! It does what the `Conversation` wishes and brings back what came of it.
 
+use super::acceptor::{Acceptor, Stop};
 use super::conversation::{Action, Conversation};
 use super::door::{Door, PlaceHere};
-use super::driver::{Acceptor, Stop};
 use super::intake::SpoolFault;
 use super::logins::LoginEnd;
 use super::meters::{Allowance, Meters};
 use super::places::TakenPlace;
 use super::step::{Admission, AdmitFault, LoginOutcome};
-use super::{AcceptEvent, Accepted, ClientAccess, CloseReason, proxied};
+use super::{AcceptEvent, Accepted, ClientAccess, CloseReason, RefusalReason, proxied};
 use crate::config::{ClientTls, LimitSubject};
 use crate::envelope::{Envelope, Origin, QueueId};
 use crate::smtp::address::ReversePath;
@@ -91,7 +91,7 @@ impl BalancerConnection {
                 return;
             }
         };
-        let placed = acceptor.place(&door, client, &stop);
+        let placed = ClientConnection::placed(&acceptor, &door, client, &stop);
         drop(place);
         match placed {
             Ok(connection) => connection.run(stream).await,
@@ -107,8 +107,9 @@ pub(super) struct ClientConnection {
     peer: SocketAddr,
     standing: ClientAccess,
     stop: Stop,
-    /// Given back at the end.
-    _places: Option<(TakenPlace, PlaceHere)>,
+    /// Both are given back at the end.
+    _place: TakenPlace,
+    _here: PlaceHere,
     /// Given back when the client has proven who it is.
     unproven: Mutex<Option<TakenPlace>>,
 }
@@ -120,15 +121,22 @@ enum Left {
 }
 
 impl ClientConnection {
-    pub(super) fn new(acceptor: Arc<Acceptor>, door: Arc<Door>, peer: SocketAddr, stop: Stop) -> Self {
+    /// A client with its place, or why there is none.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn placed(
+        acceptor: &Arc<Acceptor>,
+        door: &Arc<Door>,
+        peer: SocketAddr,
+        stop: &Stop,
+    ) -> Result<Self, RefusalReason> {
         let standing = door.standing(peer.ip());
-        Self { acceptor, door, peer, standing, stop, _places: None, unproven: Mutex::default() }
-    }
-
-    /// With its places.
-    pub(super) fn at(self, place: TakenPlace, mut here: PlaceHere) -> Self {
+        let (places, most, reason) = acceptor.places_for(standing);
+        let (place, mut here) = (places.take(most).ok_or(reason)?, door.place(standing)?);
         let unproven = Mutex::new(here.unproven.take());
-        Self { _places: Some((place, here)), unproven, ..self }
+        let (acceptor, door, stop) = (Arc::clone(acceptor), Arc::clone(door), stop.clone());
+        Ok(Self { acceptor, door, peer, standing, stop, _place: place, _here: here, unproven })
     }
 
     pub(super) async fn run<S>(self, stream: S)

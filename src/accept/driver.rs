@@ -1,270 +1,31 @@
-//! Who serves clients: the doors of one configuration, the places they share, and how a stop goes on
-//! (RFC 5321 §3.8).
-//!
-//! A stop lets a message that is on its way in finish, closes everything else with 421 at once, and cuts what
-//! remains after a grace of half a minute.
+//! Serves clients, however they come (RFC 5321 §3.1).
 
-use super::certificate::{KeyPairInUse, Reload};
+use super::RefusalReason;
+use super::acceptor::Stop;
+pub use super::acceptor::{AcceptObserver, Acceptor};
 use super::connection::{Arrival, BalancerConnection, ClientConnection};
-use super::door::Door;
-use super::logins::{Logins, UsersInUse};
-use super::meters::Meters;
-use super::places::Places;
-use super::tls::ListenerFiles;
-use super::{AcceptEvent, ClientAccess, RefusalReason, replies};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::spool::Spool;
-use futures_util::FutureExt as _;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::sleep;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-/// How long a message on its way in may go on after a stop.
-pub(super) const GRACE: Duration = Duration::from_secs(30);
-/// How long sessions may take to end once they are cut; after it they are dropped.
-const CUT_WAIT: Duration = Duration::from_secs(10);
-/// The most sessions of clients that may not relay: they must not take the places of those that
-/// may.
-const DENIED_SESSIONS: usize = 20;
-
-/// Told what happens.
-pub type AcceptObserver = Arc<dyn Fn(AcceptEvent) + Send + Sync>;
-
-/// What all sessions share.
-pub struct Acceptor {
-    pub(super) config: Arc<Config>,
-    pub(super) spool: Arc<dyn Spool>,
-    pub(super) clock: Clock,
-    pub(super) observe: AcceptObserver,
-    pub(super) logins: Logins,
-    pub(super) meters: Arc<Mutex<Meters>>,
-    /// That of `[listen]` is the first.
-    doors: Vec<Arc<Door>>,
-    /// Which door an address leads to, as the configuration names it.
-    ways: RwLock<BTreeMap<SocketAddr, usize>>,
-    places: Places,
-    denied_places: Places,
-    grace: Duration,
-    /// Another one has taken its place.
-    pub(super) succeeded: CancellationToken,
-}
-
-impl Acceptor {
-    /// With what the files of the listeners held, in the order of [`Config::listeners`]; a listener without
-    /// its TLS side cannot offer STARTTLS. See `super::tls::listener_files`.
-    #[must_use]
-    pub fn new(
-        config: Arc<Config>,
-        spool: Arc<dyn Spool>,
-        clock: Clock,
-        files: Vec<ListenerFiles>,
-        observe: AcceptObserver,
-    ) -> Self {
-        let doors = Door::all(&config, files);
-        Self {
-            ways: RwLock::new(ways(&doors)),
-            doors,
-            config,
-            spool,
-            clock,
-            observe,
-            logins: Logins::default(),
-            meters: Arc::default(),
-            places: Places::default(),
-            denied_places: Places::default(),
-            grace: GRACE,
-            succeeded: CancellationToken::new(),
-        }
+/// Somebody has connected to an address of the configuration.
+///
+/// # Errors
+/// Why there is no place.
+pub(super) fn arrival(
+    acceptor: &Arc<Acceptor>,
+    named: SocketAddr,
+    peer: SocketAddr,
+    stop: &Stop,
+) -> Result<Arrival, RefusalReason> {
+    let door = acceptor.door(Some(named)).ok_or(RefusalReason::TooManySessions)?;
+    if !door.is_balancer(peer.ip()) {
+        return ClientConnection::placed(acceptor, door, peer, stop).map(Arrival::Client);
     }
-
-    /// The one by another configuration, which may be the same: sessions have no reason to end where nothing
-    /// is different for them. Otherwise those of this one end between two messages.
-    #[must_use]
-    pub fn succeeded_by(self: &Arc<Self>, config: Arc<Config>, files: Vec<ListenerFiles>) -> Arc<Self> {
-        let doors = Door::all(&config, files);
-        let is_alike = self.doors.len() == doors.len()
-            && self.doors.iter().zip(&doors).all(|(mine, other)| mine.is_alike(other))
-            && self.config.limit == config.limit
-            && self.config.listen.is_alike_for_sessions(&config.listen);
-        if is_alike {
-            for (mine, other) in self.doors.iter().zip(&doors) {
-                mine.files.take_over(&other.files);
-            }
-            *self.ways.write().unwrap_or_else(PoisonError::into_inner) = ways(&doors);
-            return Arc::clone(self);
-        }
-        let doors: Vec<Arc<Door>> = doors.iter().map(|door| door.after(&self.doors)).collect();
-        Arc::new(Self {
-            ways: RwLock::new(ways(&doors)),
-            doors,
-            config,
-            spool: Arc::clone(&self.spool),
-            clock: self.clock.clone(),
-            observe: Arc::clone(&self.observe),
-            logins: self.logins.clone(),
-            meters: Arc::clone(&self.meters),
-            // Sessions of both are counted together.
-            places: self.places.clone(),
-            denied_places: self.denied_places.clone(),
-            grace: self.grace,
-            succeeded: CancellationToken::new(),
-        })
-    }
-
-    /// Lets the sessions end that have begun with this one, each between two messages.
-    pub fn let_go(&self) {
-        self.succeeded.cancel();
-    }
-
-    /// Another time than the usual half minute for messages on their way in after a stop.
-    #[must_use]
-    pub fn with_grace(self, grace: Duration) -> Self {
-        Self { grace, ..self }
-    }
-
-    /// The door behind an address of the configuration; that of `[listen]` for whoever came by no port.
-    fn door(&self, named: Option<SocketAddr>) -> Option<&Arc<Door>> {
-        let ways = self.ways.read().unwrap_or_else(PoisonError::into_inner);
-        self.doors.get(named.and_then(|named| ways.get(&named)).copied().unwrap_or(0))
-    }
-
-    /// Somebody has connected to an address of the configuration.
-    ///
-    /// # Errors
-    /// Why there is no place.
-    pub(super) fn arrival(
-        self: &Arc<Self>,
-        named: SocketAddr,
-        peer: SocketAddr,
-        stop: &Stop,
-    ) -> Result<Arrival, RefusalReason> {
-        let door = Arc::clone(self.door(Some(named)).ok_or(RefusalReason::TooManySessions)?);
-        if !door.is_balancer(peer.ip()) {
-            return self.place(&door, peer, stop).map(Arrival::Client);
-        }
-        let place = door.announced()?;
-        Ok(Arrival::Balancer(BalancerConnection { acceptor: Arc::clone(self), door, peer, stop: stop.clone(), place }))
-    }
-
-    /// A client with its place, or why there is none.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub(super) fn place(
-        self: &Arc<Self>,
-        door: &Arc<Door>,
-        peer: SocketAddr,
-        stop: &Stop,
-    ) -> Result<ClientConnection, RefusalReason> {
-        let standing = door.standing(peer.ip());
-        let (places, most, reason) = match standing {
-            ClientAccess::Permitted | ClientAccess::MayLogIn | ClientAccess::MayShowCertificate => {
-                (&self.places, self.config.listen.max_sessions, RefusalReason::TooManySessions)
-            }
-            ClientAccess::Denied => (&self.denied_places, DENIED_SESSIONS, RefusalReason::TooManyDenied),
-        };
-        let (place, here) = (places.take(most).ok_or(reason)?, door.place(standing)?);
-        Ok(ClientConnection::new(Arc::clone(self), Arc::clone(door), peer, stop.clone()).at(place, here))
-    }
-
-    /// Says until when the certificates of the listeners are good: the one that ends first counts.
-    pub fn tell_certificate(&self) {
-        let ends = self.certificates().into_iter().map(|certificate| certificate.expires_at());
-        if let Some(expires_at) = ends.min() {
-            self.tell(AcceptEvent::CertificateInUse { expires_at });
-        }
-    }
-
-    /// Exchanges certificates and users when their files have changed; sessions keep what they have.
-    pub async fn reread_files(&self) {
-        for certificate in self.certificates() {
-            match tokio::task::spawn_blocking(move || certificate.reload()).await {
-                Ok(Ok(Reload::Unchanged)) => {}
-                Ok(Ok(Reload::Replaced)) => self.tell_certificate(),
-                Ok(Err(error)) => self.tell(AcceptEvent::CertificateRefused { error: error.to_string() }),
-                Err(panicked) => self.tell(AcceptEvent::CertificateRefused { error: panicked.to_string() }),
-            }
-        }
-        for users in self.users() {
-            match tokio::task::spawn_blocking(move || users.reload()).await {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(users))) => self.tell(AcceptEvent::UsersInUse { users }),
-                Ok(Err(error)) => self.tell(AcceptEvent::UsersRefused { error: error.to_string() }),
-                Err(panicked) => self.tell(AcceptEvent::UsersRefused { error: panicked.to_string() }),
-            }
-        }
-    }
-
-    /// Each once, however many listeners show it.
-    fn certificates(&self) -> Vec<Arc<KeyPairInUse>> {
-        let all = self.doors.iter().filter_map(|door| door.files.tls.as_ref()).flat_map(|tls| &tls.certificates);
-        distinct(all)
-    }
-
-    fn users(&self) -> Vec<Arc<UsersInUse>> {
-        distinct(self.doors.iter().filter_map(|door| door.files.users.as_ref()))
-    }
-
-    pub(super) fn tell(&self, event: AcceptEvent) {
-        (self.observe)(event);
-    }
-
-    /// Sends a client away for whom there is no place.
-    pub(super) fn refuse<S>(&self, mut stream: S, peer: SocketAddr, reason: RefusalReason)
-    where
-        S: AsyncWrite + Unpin,
-    {
-        // A fresh stream has room for one line; a client that cannot take it gets none.
-        let line = replies::too_many_sessions().to_wire();
-        let _taken_or_not = stream.write_all(&line).now_or_never();
-        self.tell(AcceptEvent::SessionRefused { peer, reason });
-    }
-}
-
-fn ways(doors: &[Arc<Door>]) -> BTreeMap<SocketAddr, usize> {
-    let named = doors.iter().enumerate();
-    named.flat_map(|(index, door)| door.listener.addresses.iter().map(move |address| (*address, index))).collect()
-}
-
-fn distinct<'a, T: 'a>(all: impl Iterator<Item = &'a Arc<T>>) -> Vec<Arc<T>> {
-    all.fold(Vec::new(), |mut met: Vec<Arc<T>>, one| {
-        if !met.iter().any(|other| Arc::ptr_eq(other, one)) {
-            met.push(Arc::clone(one));
-        }
-        met
-    })
-}
-
-/// How far a stop has gone.
-#[derive(Clone, Default)]
-pub(super) struct Stop {
-    /// No new session, no new message.
-    pub(super) begun: CancellationToken,
-    /// Not even the rest of a message.
-    pub(super) cut: CancellationToken,
-    /// Sessions that do not end are dropped.
-    pub(super) dropped: CancellationToken,
-}
-
-impl Stop {
-    pub(super) fn new(begun: CancellationToken) -> Self {
-        Self { begun, ..Self::default() }
-    }
-
-    /// Waits for the stop, and then presses whoever has not ended harder and harder. Never ends.
-    pub(super) async fn press(&self, grace: Duration) {
-        self.begun.cancelled().await;
-        sleep(grace).await;
-        self.cut.cancel();
-        sleep(CUT_WAIT).await;
-        self.dropped.cancel();
-        std::future::pending().await
-    }
+    let place = door.announced()?;
+    let (acceptor, door, stop) = (Arc::clone(acceptor), Arc::clone(door), stop.clone());
+    Ok(Arrival::Balancer(BalancerConnection { acceptor, door, peer, stop, place }))
 }
 
 /// Serves one client that came by another way than a listener's, to the end of its session. It
@@ -276,7 +37,7 @@ where
 {
     let stop = Stop::new(stop);
     let placed = match acceptor.door(None) {
-        Some(door) => acceptor.place(door, peer, &stop),
+        Some(door) => ClientConnection::placed(&acceptor, door, peer, &stop),
         None => Err(RefusalReason::TooManySessions),
     };
     match placed {

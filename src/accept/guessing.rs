@@ -41,10 +41,10 @@ struct Failures {
 
 /// What an attempt may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Attempt {
+pub(super) enum GuessAttempt {
     /// It is looked at; a wrong password is answered after this time.
     LookedAt {
-        /// The wait.
+        /// From the wrong password to its answer.
         delay_if_wrong: Duration,
     },
     /// It is not.
@@ -53,19 +53,19 @@ pub(super) enum Attempt {
 
 impl Guessing {
     /// Somebody at `client` says to be `name`.
-    pub(super) fn attempt(&mut self, client: IpAddr, name: &str, now: Timestamp) -> Attempt {
+    pub(super) fn attempt(&mut self, client: IpAddr, name: &str, now: Timestamp) -> GuessAttempt {
         let (client, name) = (network_of(client), name.to_lowercase());
         let so_far = |failures: Option<&Failures>| failures.filter(|f| is_fresh(f.last, now)).map_or(0, |f| f.number);
         let (of_address, of_name) = (so_far(self.addresses.get(&client)), so_far(self.names.get(&name)));
         let is_known = self.known.contains_key(&(client, name.clone()));
         if of_address >= FAILURES_OF_ADDRESS || of_name >= FAILURES_OF_NAME && !is_known {
-            return Attempt::LockedOut;
+            return GuessAttempt::LockedOut;
         }
         make_room(&mut self.addresses, |failures| failures.last);
         make_room(&mut self.names, |failures| failures.last);
         self.addresses.insert(client, Failures { number: of_address + 1, last: now });
         self.names.insert(name, Failures { number: of_name + 1, last: now });
-        Attempt::LookedAt { delay_if_wrong: (DELAY_STEP * (of_address + 1)).min(LONGEST_DELAY) }
+        GuessAttempt::LookedAt { delay_if_wrong: (DELAY_STEP * (of_address + 1)).min(LONGEST_DELAY) }
     }
 
     /// It was the right password.
@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn wrong(guessing: &mut Guessing, from: IpAddr, name: &str, times: u32) -> u32 {
-        let looked_at = (0..times).filter(|_| guessing.attempt(from, name, NOW) != Attempt::LockedOut);
+        let looked_at = (0..times).filter(|_| guessing.attempt(from, name, NOW) != GuessAttempt::LockedOut);
         u32::try_from(looked_at.count()).unwrap()
     }
 
@@ -136,30 +136,30 @@ mod tests {
         let mut guessing = Guessing::default();
         let tried = (0..50).map(|n| wrong(&mut guessing, client(1), &format!("user{n}"), 1)).sum::<u32>();
         assert_eq!(tried, FAILURES_OF_ADDRESS);
-        assert_ne!(guessing.attempt(client(2), "user0", NOW), Attempt::LockedOut);
-        assert_ne!(guessing.attempt(client(1), "user0", LATER), Attempt::LockedOut, "it is forgotten");
+        assert_ne!(guessing.attempt(client(2), "user0", NOW), GuessAttempt::LockedOut);
+        assert_ne!(guessing.attempt(client(1), "user0", LATER), GuessAttempt::LockedOut, "it is forgotten");
         let one_network = ["2001:db8::1", "2001:db8::ffff:2"].map(|a| a.parse::<IpAddr>().unwrap());
         assert_eq!(wrong(&mut guessing, one_network[0], "a", 20), FAILURES_OF_ADDRESS);
-        assert_eq!(guessing.attempt(one_network[1], "b", NOW), Attempt::LockedOut);
-        assert_ne!(guessing.attempt("2001:db8:0:1::1".parse().unwrap(), "b", NOW), Attempt::LockedOut);
+        assert_eq!(guessing.attempt(one_network[1], "b", NOW), GuessAttempt::LockedOut);
+        assert_ne!(guessing.attempt("2001:db8:0:1::1".parse().unwrap(), "b", NOW), GuessAttempt::LockedOut);
     }
 
     #[test]
     fn a_name_under_attack_is_closed_to_strangers_and_stays_open_to_its_user() {
         let mut guessing = Guessing::default();
-        assert_ne!(guessing.attempt(client(250), "Bob", NOW), Attempt::LockedOut);
+        assert_ne!(guessing.attempt(client(250), "Bob", NOW), GuessAttempt::LockedOut);
         guessing.was_right(client(250), "bob", NOW);
         let tried = (1..50).map(|n| wrong(&mut guessing, client(n), "bob", 1)).sum::<u32>();
         assert_eq!(tried, FAILURES_OF_NAME);
-        assert_ne!(guessing.attempt(client(250), "bob", NOW), Attempt::LockedOut);
-        assert_ne!(guessing.attempt(client(1), "alice", NOW), Attempt::LockedOut);
+        assert_ne!(guessing.attempt(client(250), "bob", NOW), GuessAttempt::LockedOut);
+        assert_ne!(guessing.attempt(client(1), "alice", NOW), GuessAttempt::LockedOut);
     }
 
     #[test]
     fn the_right_password_leaves_nothing_behind_and_does_not_clean_what_was() {
         let mut guessing = Guessing::default();
         for _ in 0..100 {
-            assert_ne!(guessing.attempt(client(1), "bob", NOW), Attempt::LockedOut);
+            assert_ne!(guessing.attempt(client(1), "bob", NOW), GuessAttempt::LockedOut);
             guessing.was_right(client(1), "bob", NOW);
         }
         wrong(&mut guessing, client(1), "alice", 9);
@@ -172,8 +172,8 @@ mod tests {
     fn failures_are_answered_later_and_later_and_memory_is_bounded() {
         let mut guessing = Guessing::default();
         let delay = |attempt| match attempt {
-            Attempt::LookedAt { delay_if_wrong } => delay_if_wrong,
-            Attempt::LockedOut => panic!("locked out"),
+            GuessAttempt::LookedAt { delay_if_wrong } => delay_if_wrong,
+            GuessAttempt::LockedOut => panic!("locked out"),
         };
         let delays: Vec<Duration> = (0..10).map(|_| delay(guessing.attempt(client(1), "bob", NOW))).collect();
         assert!(delays.is_sorted() && delays[0] < delays[9] && delays[9] <= LONGEST_DELAY, "{delays:?}");

@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "reads the file of users")]
 
 use super::LoginResult;
-use super::guessing::{Attempt, Guessing};
+use super::guessing::{GuessAttempt, Guessing};
 use super::places::Places;
 use super::step::LoginOutcome;
 use crate::clock::Timestamp;
@@ -143,7 +143,7 @@ impl Logins {
         let not_now =
             |result| LoginEnd { outcome: LoginOutcome::NotNow, result, user: user.clone(), wait: Duration::ZERO };
         let Some(_place) = self.waiting.take(MOST_WAITING) else { return not_now(LoginResult::Busy) };
-        let Attempt::LookedAt { delay_if_wrong } = self.guessing().attempt(client, &name, now) else {
+        let GuessAttempt::LookedAt { delay_if_wrong } = self.guessing().attempt(client, &name, now) else {
             return not_now(LoginResult::LockedOut);
         };
         let Ok(_permit) = self.working.acquire().await else { return not_now(LoginResult::Busy) };

@@ -1,6 +1,6 @@
 //! How much everybody has handed in, held against the limits of the operator.
 //!
-//! A meter runs from the first message on for as long as its limit says, and then begins anew. What was handed
+//! A meter runs from the first message on for as long as its limit says, and then begins again. What was handed
 //! in is counted when it is durable: a client that is refused may come again and again. Nothing is remembered
 //! over a restart.
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_warned_of_once_then_reached_and_begins_anew_after_its_time() {
+    fn a_limit_is_warned_of_once_then_reached_and_begins_again_after_its_time() {
         let rules = rules("[[limit]]\nname = \"users\"\nper = \"user\"\nmessages = [\"10/h\"]\n");
         let mut meters = Meters::default();
         let levels = |news: Vec<LimitNews>| news.into_iter().map(|one| one.level).collect::<Vec<_>>();

@@ -22,6 +22,7 @@
 //!
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 
+mod acceptor;
 mod certificate;
 mod connection;
 mod conversation;

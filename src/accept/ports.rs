@@ -7,7 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "opens the ports")]
 
 use super::AcceptEvent;
-use super::driver::{Acceptor, GRACE, Stop};
+use super::acceptor::{Acceptor, GRACE, Stop};
+use super::driver;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -181,7 +182,7 @@ impl PortListener {
             };
             let acceptor = Arc::clone(&self.acceptors.borrow());
             match accepted {
-                Ok((socket, peer)) => match acceptor.arrival(self.named, peer, &self.stop) {
+                Ok((socket, peer)) => match driver::arrival(&acceptor, self.named, peer, &self.stop) {
                     Ok(arrival) => {
                         // Replies are written in whole groups; waiting for more to send would only delay them.
                         let _ = socket.set_nodelay(true);

@@ -60,7 +60,7 @@ pub struct UsersError {
 /// Whether a password is the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordVerdict {
-    /// It is.
+    /// The hash is that of this password.
     Right,
     /// It is not, or there is no such user.
     Wrong,

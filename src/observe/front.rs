@@ -1,14 +1,17 @@
-//! Who logs in at the listeners, and who tries to.
+//! The listeners: who logs in and who tries to, limits that are met, certificates.
 
 use super::Register;
 use crate::accept::{AcceptEvent, LimitLevel, LimitNews, LoginResult};
-use prometheus::{Error, IntCounter, IntCounterVec};
+use crate::clock::Timestamp;
+use prometheus::{Error, IntCounter, IntCounterVec, IntGauge};
 
 pub(super) struct FrontMetrics {
     logins: IntCounterVec,
     users_refused: IntCounter,
     proxy_failures: IntCounter,
     limits: IntCounterVec,
+    tls_failures: IntCounter,
+    certificate_expiry: IntGauge,
 }
 
 impl FrontMetrics {
@@ -24,6 +27,11 @@ impl FrontMetrics {
             proxy_failures: r.counter(
                 "relay_smtp_proxy_failures_total",
                 "Connections of a balancer without a header of the PROXY protocol.",
+            )?,
+            tls_failures: r.counter("relay_smtp_tls_failures_total", "TLS handshakes with clients that failed.")?,
+            certificate_expiry: r.gauge(
+                "relay_smtp_certificate_expiry_timestamp_seconds",
+                "When the certificate of the listener expires, in seconds since 1970; 0 when unknown.",
             )?,
             limits: r.counters(
                 "relay_limits_met_total",
@@ -62,16 +70,24 @@ impl FrontMetrics {
                 self.proxy_failures.inc();
                 tracing::warn!(%peer, %error, "a balancer did not say for whom it connects");
             }
+            AcceptEvent::CertificateInUse { expires_at } => {
+                self.certificate_expiry.set(expires_at.map_or(0, Timestamp::unix_seconds));
+                tracing::info!(expires_at = expires_at.map(|at| at.to_string()), "certificate in use");
+            }
+            AcceptEvent::CertificateRefused { error } => {
+                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
+            }
+            AcceptEvent::TlsFailed { peer, error } => {
+                self.tls_failures.inc();
+                tracing::warn!(%peer, %error, "TLS with a client failed");
+            }
             AcceptEvent::SessionOpened { .. }
             | AcceptEvent::SessionRefused { .. }
             | AcceptEvent::SessionClosed { .. }
             | AcceptEvent::ListenerFailed { .. }
             | AcceptEvent::MessageAccepted(_)
             | AcceptEvent::MessageRefused { .. }
-            | AcceptEvent::SpoolFailed { .. }
-            | AcceptEvent::CertificateInUse { .. }
-            | AcceptEvent::CertificateRefused { .. }
-            | AcceptEvent::TlsFailed { .. } => {}
+            | AcceptEvent::SpoolFailed { .. } => {}
         }
     }
 }

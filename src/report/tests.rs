@@ -7,7 +7,6 @@
 
 use super::due::{EndedTries, Moment, ReportRules, due, lost, mark};
 use super::*;
-use crate::accept::LimitLevel;
 use crate::config::NotifyConfig;
 use crate::envelope::{DsnRequest, RecipientDsn, TlsRequest, testing};
 use crate::outcome::every::{self, peer, reply};
@@ -415,23 +414,6 @@ fn damage_is_told_in_plain_words() {
     let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
     assert!(body.contains("at its start: 3.") && body.contains("damaged/"), "{text}");
     assert_eq!(notice.envelope.reverse_path, ReversePath::Null);
-}
-
-#[test]
-fn limits_that_were_reached_are_told_with_who_and_how_much() {
-    let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
-    let one = |who: &str| LimitNews {
-        rule: "accounts".to_owned(),
-        who: who.to_owned(),
-        limit: "messages 60/m".to_owned(),
-        level: LimitLevel::Reached,
-    };
-    let to = "postmaster@corp.example".parse().unwrap();
-    let notice = limit_notice(&context, &to, &[one("printer"), one("scanner")], NOW);
-    assert_is_deliverable_anywhere(&notice.content);
-    let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
-    assert!(body.contains("printer (accounts: messages 60/m)") && body.contains("scanner"), "{body}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::accept::ports::PortError;
 use crate::accept::tls::ListenerError;
+use crate::config::Config;
 use crate::pipeline::outbound::OutboundError;
 use crate::report::TextsError;
 use crate::resolve::error::DnsSetupError;
@@ -36,7 +37,7 @@ pub enum StartError {
     #[error("{key}: cannot listen on {address}: {source}{}", bind_advice(source))]
     Bind {
         /// The key that names the address.
-        key: &'static str,
+        key: String,
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -67,13 +68,16 @@ pub enum Remedy {
 
 impl StartError {
     /// A port of the listener cannot be opened.
-    pub(in crate::service) fn smtp(error: PortError) -> Self {
-        Self::Bind { key: "[listen] smtp, [[listener]] addresses", address: error.address, source: error.source }
+    pub(in crate::service) fn smtp(config: &Config, error: PortError) -> Self {
+        let named = config.listener.iter().find(|listener| listener.addresses.contains(&error.address));
+        let key = named.map(|listener| format!("[[listener]] {}: addresses", listener.name));
+        let key = key.unwrap_or_else(|| "[listen] smtp".to_owned());
+        Self::Bind { key, address: error.address, source: error.source }
     }
 
     /// The port for watching the relay cannot be opened.
-    pub(in crate::service) const fn admin(address: SocketAddr, source: io::Error) -> Self {
-        Self::Bind { key: "[admin] listen", address, source }
+    pub(in crate::service) fn admin(address: SocketAddr, source: io::Error) -> Self {
+        Self::Bind { key: "[admin] listen".to_owned(), address, source }
     }
 
     /// Whether starting again can help.

@@ -38,7 +38,7 @@ pub(super) enum ReloadError {
     Start(#[from] StartError),
     /// The relay itself is in the way.
     #[error(
-        "[listen] smtp, [[listener]] addresses: {new} overlaps with {old}, where the relay listens now: restart it, or take one address away first"
+        "[listen] smtp: {new} overlaps with {old}, where the relay listens now: restart it, or take one address away first"
     )]
     Overlap {
         /// What cannot be opened.
@@ -192,7 +192,7 @@ impl Reloading {
         let ways = dns.as_ref().map_or_else(|| Arc::clone(&state.dns.dns), |dns| Arc::clone(&dns.dns));
         let (out, observer, named) = (pipeline.out.clone(), Arc::clone(&pipeline.observer), Arc::clone(&config));
         let next = blocking(move || files(&out, named, ways, &observer)).await??;
-        let smtp = self.ports.prepare(&addresses).await.map_err(StartError::smtp)?;
+        let smtp = self.ports.prepare(&addresses).await.map_err(|error| StartError::smtp(&config, error))?;
         let address = config.admin.listen;
         let admin = self.admin.prepare(address).await.map_err(|source| StartError::admin(address, source))?;
         Ok((Prepared { loaded, next, dns, smtp, admin }, changes))

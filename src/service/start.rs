@@ -103,7 +103,7 @@ pub async fn start_from(source: ConfigSource, loaded: LoadedConfig, clock: Clock
     let ways = OutboundPaths::over_tcp(Arc::clone(&dns.dns), clock.clone());
     let out = outbound(Arc::clone(&config), ways, &observer)?;
     // Before the spool is opened, which takes its time: a port in use is found at once.
-    let smtp = ports::open(&config.smtp_addresses()).await.map_err(StartError::smtp)?;
+    let smtp = ports::open(&config.smtp_addresses()).await.map_err(|error| StartError::smtp(&config, error))?;
     let address = config.admin.listen;
     let admin = admin::open(address).await.map_err(|source| StartError::admin(address, source))?;
     let Opened { spool, recovery } = open_spool(&config, &clock).await?;

@@ -13,6 +13,6 @@ pub(crate) mod header;
 pub mod line;
 pub(crate) mod parameter;
 pub mod reply;
-pub mod sasl;
+pub(crate) mod sasl;
 mod shown;
 pub(crate) mod special_use;

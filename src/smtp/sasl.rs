@@ -45,16 +45,16 @@ pub struct AuthCommand {
 
 /// Who a client says it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The name of the user.
-    pub name: String,
+    pub(crate) name: String,
     /// What proves it.
-    pub password: Secret,
+    pub(crate) password: Secret,
 }
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SaslExchange {
+pub(crate) enum SaslExchange {
     /// PLAIN: all in one.
     Plain,
     /// LOGIN: the name.
@@ -68,7 +68,7 @@ pub enum SaslExchange {
 
 /// How an exchange goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SaslStep {
+pub(crate) enum SaslStep {
     /// 334 with this text, and a line is waited for.
     Challenge(SaslExchange, &'static str),
     /// All is said.
@@ -79,7 +79,7 @@ pub enum SaslStep {
 
 /// Why an exchange is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SaslFault {
+pub(crate) enum SaslFault {
     /// The client has cancelled it.
     Cancelled,
     /// No such mechanism here.
@@ -97,7 +97,7 @@ const LOGIN_PASSWORD: &str = "UGFzc3dvcmQ6";
 impl SaslExchange {
     /// Begins one.
     #[must_use]
-    pub fn begin(command: &AuthCommand) -> SaslStep {
+    pub(crate) fn begin(command: &AuthCommand) -> SaslStep {
         let (exchange, challenge) = match command.mechanism.as_str() {
             "PLAIN" => (Self::Plain, ""),
             "LOGIN" => (Self::LoginName, LOGIN_NAME),
@@ -113,7 +113,7 @@ impl SaslExchange {
 
     /// The client's next line, without its end.
     #[must_use]
-    pub fn on(self, line: &Secret) -> SaslStep {
+    pub(crate) fn on(self, line: &Secret) -> SaslStep {
         if line.octets() == b"*" {
             return SaslStep::Fault(SaslFault::Cancelled);
         }

@@ -51,6 +51,7 @@ const TOUCH_THE_WORLD: &[(&str, &str)] = &[
     ("cli/check.rs", "writes what it saw to a file, and reads what was seen elsewhere"),
     ("cli/log.rs", "asks whether standard error is the journal"),
     ("cli/manual.rs", "writes the manual pages"),
+    ("cli/user.rs", "reads and writes the file of users"),
     ("clock.rs", "the clock"),
     ("config/", "reads the files of the configuration"),
     ("deliver/content.rs", "each step within its time, in virtual time where tests want it"),
