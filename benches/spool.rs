@@ -48,7 +48,8 @@ fn open(folder: &tempfile::TempDir) -> Arc<EmbeddedSpool> {
 }
 
 fn envelope(now: Timestamp) -> Envelope {
-    let client = ClientInfo { address: [192, 0, 2, 1].into(), helo: "bench".into(), protocol: "ESMTP".into() };
+    let client =
+        ClientInfo { address: [192, 0, 2, 1].into(), helo: "bench".into(), protocol: "ESMTP".into(), user: None };
     let recipient = "user@recipient.example".parse().unwrap();
     Envelope::new(ReversePath::Null, vec![recipient], now, Origin::Client(client))
 }

@@ -164,8 +164,11 @@ pub struct ClientInfo {
     /// What it said in EHLO or HELO, bounded and printable.
     pub helo: String,
     /// The Received protocol word: SMTP, ESMTP, ESMTPS (RFC 3848 §2), UTF8SMTP, UTF8SMTPS
-    /// (RFC 6531 §4.3).
+    /// (RFC 6531 §4.3); with an A at the end after AUTH.
     pub protocol: String,
+    /// The user, after AUTH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// Where a message comes from.
@@ -236,7 +239,7 @@ pub(crate) mod testing {
     /// From a client. The sender may stand in brackets; an empty one is the null reverse-path.
     pub(crate) fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
         let address = [192, 0, 2, 10].into();
-        let client = ClientInfo { address, helo: "ex.corp.example".into(), protocol: "ESMTP".into() };
+        let client = ClientInfo { address, helo: "ex.corp.example".into(), protocol: "ESMTP".into(), user: None };
         let sender = sender.trim_matches(['<', '>']);
         let sender = if sender.is_empty() { ReversePath::Null } else { ReversePath::Mailbox(sender.parse().unwrap()) };
         let recipients = recipients.iter().map(|recipient| recipient.parse().unwrap()).collect();

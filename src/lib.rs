@@ -72,6 +72,7 @@
 //! | RFC 4034 | DNSSEC: the records |
 //! | RFC 4035 | DNSSEC |
 //! | RFC 4055 | RSA keys in certificates |
+//! | RFC 4422 | SASL |
 //! | RFC 4509 | SHA-256 in DS records |
 //! | RFC 4592 | wildcards |
 //! | RFC 4616 | AUTH PLAIN |
@@ -92,6 +93,7 @@
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
 //! | RFC 6376 | DKIM |
+//! | RFC 6409 | message submission |
 //! | RFC 6522 | multipart/report |
 //! | RFC 6531 | SMTPUTF8 |
 //! | RFC 6532 | headers in UTF-8 |

@@ -7,7 +7,7 @@ use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction, 
 use cli::exit::Exit;
 use cli::lookup::DnsOutput;
 use cli::terminal::{complain, say, usual_file};
-use cli::{audit, check, guide, lookup, manual, operator, reload, send_test, serve, setup, top, trouble};
+use cli::{audit, check, guide, lookup, manual, operator, reload, send_test, serve, setup, top, trouble, user};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
 use dane_relay::command::dns::DnsDetail;
@@ -84,6 +84,7 @@ async fn run(command: CliCommand) -> ExitCode {
                 Err(error) => complain(Exit::Config, &error.to_string()),
             }
         }
+        CliCommand::User { action } => user::user(action),
         CliCommand::Reload { place } => reload::reload(&place).await,
         CliCommand::LogLevel { level, lasts, place } => reload::log_level(&level, lasts, &place).await,
         CliCommand::Config { action: ConfigAction::Diff { file, output } } => reload::diff(file, output.form()).await,

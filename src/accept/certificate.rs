@@ -6,10 +6,11 @@
 
 use crate::clock::Timestamp;
 use crate::config::files::read_regular;
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::fmt;
 use std::io;
@@ -140,10 +141,23 @@ impl KeyPairInUse {
     }
 }
 
-impl ResolvesServerCert for KeyPairInUse {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.pair())
+/// Several of them: the one with the name that the client asks for (RFC 6066 §3), else the first.
+#[derive(Debug)]
+pub(super) struct CertificatesByName(pub(super) Vec<Arc<KeyPairInUse>>);
+
+impl ResolvesServerCert for CertificatesByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().and_then(|name| ServerName::try_from(name.to_owned()).ok());
+        let has_it = |pair: &Arc<CertifiedKey>| asked.as_ref().is_some_and(|name| is_for(pair, name));
+        let mut pairs = self.0.iter().map(|pair| pair.pair());
+        let usual = pairs.next()?;
+        Some(if has_it(&usual) { usual } else { pairs.find(has_it).unwrap_or(usual) })
     }
+}
+
+fn is_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let parsed = pair.end_entity_cert().and_then(ParsedCertificate::try_from);
+    parsed.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
 }
 
 /// The key stays out of every log.

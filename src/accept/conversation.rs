@@ -7,15 +7,17 @@
 //! collected until no complete command is left, so a pipelined group is answered in one write.
 
 use super::intake::{Intake, SpoolFault};
+use super::meters::Allowance;
 use super::rules::Rules;
 use super::session::Session;
-use super::step::{Event, Framing, Step};
+use super::step::{Admission, AdmitFault, Event, Framing, LoginOutcome, Step};
 use super::{ClientAccess, CloseReason, Refusal, RefusedAt, replies};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::command::{self, Chunk};
 use crate::smtp::line::LineReader;
 use crate::smtp::reply::Reply;
+use crate::smtp::sasl::{Credentials, Secret};
 use bytes::{Buf, BytesMut};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,11 +31,10 @@ const PIECE_SIZE: usize = 32 * 1024;
 pub(super) enum Action {
     /// Send the output, then read more input.
     Read,
-    /// Ask the spool; answer with [`Conversation::admitted`].
-    Admit {
-        /// The declared size; 0 when none was.
-        size: u64,
-    },
+    /// Find out whether that is a user; answer with [`Conversation::logged_in`].
+    LogIn(Credentials),
+    /// Ask the spool and the limits; answer with [`Conversation::admitted`].
+    Admit(Admission),
     /// Begin a draft; answer with [`Conversation::opened`].
     Open,
     /// Append [`Conversation::piece`] to the draft; answer with [`Conversation::written`].
@@ -52,6 +53,8 @@ pub(super) enum Action {
 #[derive(Debug)]
 enum InputMode {
     Commands,
+    /// One line, which is no command.
+    Response,
     Data,
     /// So many octets of the chunk are still to come.
     Chunk(Chunk),
@@ -137,6 +140,7 @@ impl Conversation {
             }
             let progress = match self.mode {
                 InputMode::Commands => self.read_command(),
+                InputMode::Response => self.read_response(),
                 InputMode::Data => self.read_data(),
                 InputMode::Chunk(left) => self.read_chunk(left),
                 InputMode::Discard { left } => self.discard(left),
@@ -147,8 +151,13 @@ impl Conversation {
         }
     }
 
+    /// Whether the client of [`Action::LogIn`] is a user.
+    pub(super) fn logged_in(&mut self, outcome: LoginOutcome) {
+        self.on(Event::LoggedIn(outcome));
+    }
+
     /// The spool's answer to [`Action::Admit`].
-    pub(super) fn admitted(&mut self, answer: Result<(), SpoolFault>) {
+    pub(super) fn admitted(&mut self, answer: Result<Allowance, AdmitFault>) {
         self.on(Event::Admitted(answer));
     }
 
@@ -182,6 +191,11 @@ impl Conversation {
         self.session.secured();
     }
 
+    /// The client's certificate is one that opens the way.
+    pub(super) fn proven(&mut self) {
+        self.session.proven();
+    }
+
     /// The client is silent.
     pub(super) fn timed_out(&mut self) {
         self.on(Event::TimedOut);
@@ -201,7 +215,12 @@ impl Conversation {
         self.pending = match self.session.on(event) {
             Step::Send(reply) => self.send(&reply, None),
             Step::Refuse(at, reply) => self.send(&reply, Some(at)),
-            Step::Admit { size } => Some(Action::Admit { size }),
+            Step::Challenge(reply) => {
+                self.mode = InputMode::Response;
+                self.send(&reply, None)
+            }
+            Step::LogIn(credentials) => Some(Action::LogIn(credentials)),
+            Step::Admit(admission) => Some(Action::Admit(admission)),
             Step::Open => Some(Action::Open),
             Step::Receive { answer, trace, framing } => {
                 self.receive(answer.as_ref(), trace, framing);
@@ -253,6 +272,16 @@ impl Conversation {
                 None
             }
         }
+    }
+
+    fn read_response(&mut self) -> Option<Action> {
+        let found = self.lines.next(&self.input);
+        let line = found.line.map(|line| line.map(Secret::new));
+        self.input.advance(found.consumed);
+        let Some(line) = line else { return Some(Action::Read) };
+        self.mode = InputMode::Commands;
+        self.on(Event::Response(line));
+        None
     }
 
     fn read_data(&mut self) -> Option<Action> {

@@ -42,14 +42,13 @@ impl TestRelay {
         let mut config = Config { hostname: "localhost".parse().unwrap(), ..Config::default() };
         config.spool.path = directory.path().to_owned();
         change(&mut config);
-        let tls = tls::server_config(&config).unwrap();
+        let tls = tls::listener_files(&config).unwrap();
         let spool = Arc::new(TestSpool::default());
         let events = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&events);
         let observe = Arc::new(move |event| seen.lock().unwrap().push(event));
         let clock = Clock::manual(Timestamp(1_795_261_468_000));
-        let acceptor =
-            Acceptor::new(Arc::new(config), Arc::clone(&spool) as _, clock, Some(tls), observe).with_grace(grace);
+        let acceptor = Acceptor::new(Arc::new(config), Arc::clone(&spool) as _, clock, tls, observe).with_grace(grace);
         let (stop, acceptor) = (CancellationToken::new(), Arc::new(acceptor));
         acceptor.tell_certificate();
         let (acceptors, latest) = watch::channel(Arc::clone(&acceptor));
@@ -60,7 +59,7 @@ impl TestRelay {
             let rereading = async {
                 loop {
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    acceptor.reread_certificate().await;
+                    acceptor.reread_files().await;
                 }
             };
             tokio::select! {
@@ -534,7 +533,8 @@ async fn rfc5321_3_8_a_session_by_a_pipe_has_the_rights_places_and_stop_of_one_b
     config.listen.clients = vec!["192.0.2.1/32".parse().unwrap()];
     config.listen.max_sessions = 1;
     let (spool, clock) = (Arc::new(TestSpool::default()), Clock::with_runtime(Timestamp(0)));
-    let acceptor = Arc::new(Acceptor::new(Arc::new(config), Arc::clone(&spool) as _, clock, None, Arc::new(|_| ())));
+    let acceptor =
+        Arc::new(Acceptor::new(Arc::new(config), Arc::clone(&spool) as _, clock, Vec::new(), Arc::new(|_| ())));
     let stop = CancellationToken::new();
     let (mut stranger, _strangers) = by_pipe(&acceptor, "198.51.100.7:25", &stop);
     stranger.hello().await;

@@ -1,5 +1,5 @@
 //! The listener: takes mail from permitted clients and puts it into the spool
-//! (RFC 5321 §3, RFC 1870, RFC 2920, RFC 3030, RFC 3207, RFC 8689).
+//! (RFC 5321 §3, RFC 1870, RFC 2920, RFC 3030, RFC 3207, RFC 4954, RFC 8689).
 //!
 //! ```text
 //!   octets ─▶ conversation ─▶ session ─▶ replies        pure: no socket, disk or clock inside
@@ -16,21 +16,31 @@
 //! Received line on top. What happens is told to an observer as an [`AcceptEvent`]; nothing here
 //! logs or counts, and no event holds content.
 //!
-//! Who may relay is this stage's one decision: [`standing`]. What else holds for those who may is
-//! in `rules`.
+//! There may be several listeners, each with a policy of its own: a `door`. Who may relay is this stage's
+//! one decision: [`standing`] for networks, `logins` for users, `shown` for certificates. What else holds for
+//! those who may is in `rules`.
 //!
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 
+mod acceptor;
 mod certificate;
+mod connection;
 mod conversation;
+mod door;
 pub mod driver;
+mod guessing;
 mod header_charset;
 pub mod intake;
+mod logins;
+mod meters;
+mod places;
 pub(crate) mod ports;
+mod proxied;
 mod received;
 mod replies;
 mod rules;
 mod session;
+mod shown;
 mod step;
 pub(crate) mod tls;
 mod tls_required;
@@ -46,6 +56,7 @@ mod session_tests;
 mod test_spool;
 
 pub use driver::Acceptor;
+pub use meters::{LimitLevel, LimitNews};
 
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -57,8 +68,12 @@ use std::net::{IpAddr, SocketAddr};
 /// Whether a client may hand mail in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAccess {
-    /// Its address is in `[listen] clients`.
+    /// Its address is in `clients` of the listener, or it has proven who it is.
     Permitted,
+    /// It may once it has logged in; until then it gets 530.
+    MayLogIn,
+    /// It may once it has shown a certificate in the handshake.
+    MayShowCertificate,
     /// It gets a greeting, and 550 5.7.1 for every MAIL and RCPT.
     Denied,
 }
@@ -133,13 +148,54 @@ pub enum AcceptEvent {
         /// What is wrong.
         error: String,
     },
-    /// A handshake after STARTTLS failed; the connection was closed.
+    /// Somebody comes near a limit, or has reached it.
+    Limit(LimitNews),
+    /// A client said that it is a user.
+    Login {
+        /// The address and port of the client.
+        peer: SocketAddr,
+        /// The user, where there is one of that name.
+        user: Option<String>,
+        /// Whether it is.
+        result: LoginResult,
+    },
+    /// The file of users was read again, because it changed.
+    UsersInUse {
+        /// How many there are.
+        users: usize,
+    },
+    /// The file of users changed, and cannot be used; the users before stay.
+    UsersRefused {
+        /// What is wrong.
+        error: String,
+    },
+    /// A balancer that must say for whom it connects did not; the connection was closed.
+    ProxyHeaderFailed {
+        /// The balancer.
+        peer: SocketAddr,
+        /// What went wrong.
+        error: String,
+    },
+    /// A handshake failed; the connection was closed.
     TlsFailed {
         /// The address and port of the client.
         peer: SocketAddr,
         /// What went wrong.
         error: String,
     },
+}
+
+/// What became of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginResult {
+    /// Name and password are right.
+    Right,
+    /// They are not.
+    Wrong,
+    /// Too many have failed from that address or for that name; nothing was looked at.
+    LockedOut,
+    /// Too many asked at once; nothing was looked at.
+    Busy,
 }
 
 /// A message we answer for.
@@ -149,8 +205,10 @@ pub struct Accepted {
     pub id: QueueId,
     /// The client.
     pub client: IpAddr,
-    /// The protocol word of the Received line: SMTP, ESMTP, ESMTPS, UTF8SMTP, UTF8SMTPS.
+    /// The protocol word of the Received line: SMTP, ESMTP, ESMTPS, ESMTPSA, UTF8SMTP, UTF8SMTPS, UTF8SMTPSA.
     pub protocol: &'static str,
+    /// The user, after AUTH.
+    pub user: Option<String>,
     /// Whom to tell of failure.
     pub reverse_path: ReversePath,
     /// How many recipients it has.
@@ -164,6 +222,8 @@ pub struct Accepted {
 pub enum RefusalReason {
     /// `[listen] max_sessions` are open.
     TooManySessions,
+    /// `max_sessions` of that listener are open.
+    TooManySessionsHere,
     /// The client may not relay, and as many such clients as we bear are connected.
     TooManyDenied,
 }
@@ -183,6 +243,8 @@ pub enum CloseReason {
     Reconfigured,
     /// Too many bad commands.
     TooManyBadCommands,
+    /// Too many wrong passwords.
+    TooManyFailedLogins,
     /// BDAT with an unreadable size: where the next command begins is unknown.
     LostFraming,
     /// The TLS handshake failed.

@@ -7,7 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "opens the ports")]
 
 use super::AcceptEvent;
-use super::driver::{Acceptor, GRACE, Stop};
+use super::acceptor::{Acceptor, GRACE, Stop};
+use super::driver;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -159,7 +160,7 @@ impl Ports {
         let (acceptors, tasks) = (self.acceptors.clone(), self.tasks.clone());
         let trouble = Trouble::default();
         let (stop, told) = (self.stop.clone(), Arc::clone(&trouble));
-        let port = PortListener { acceptors, tasks, stop, close: close.clone(), trouble: told };
+        let port = PortListener { named, acceptors, tasks, stop, close: close.clone(), trouble: told };
         let listening = self.tasks.spawn(port.listen(listener));
         OpenPort { named, bound, close, trouble, listening }
     }
@@ -183,6 +184,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, PortError> {
 
 /// One open port.
 struct PortListener {
+    named: SocketAddr,
     acceptors: Acceptors,
     tasks: TaskTracker,
     stop: Stop,
@@ -203,11 +205,11 @@ impl PortListener {
             let trouble = accepted.as_ref().err().map(ToString::to_string);
             *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
             match accepted {
-                Ok((socket, peer)) => match acceptor.place(peer, &self.stop) {
-                    Ok(connection) => {
+                Ok((socket, peer)) => match driver::arrival(&acceptor, self.named, peer, &self.stop) {
+                    Ok(arrival) => {
                         // Replies are written in whole groups; waiting for more to send would only delay them.
                         let _ = socket.set_nodelay(true);
-                        self.tasks.spawn(connection.run(socket));
+                        self.tasks.spawn(arrival.run(socket));
                     }
                     Err(reason) => acceptor.refuse(socket, peer, reason),
                 },

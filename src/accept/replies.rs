@@ -1,5 +1,5 @@
 //! Every reply of the listener, with its enhanced code (RFC 2034, RFC 3463, RFC 5321 §4.2,
-//! RFC 8689).
+//! RFC 4954, RFC 8689).
 //!
 //! Exchange shows these texts to administrators and, for 5yz, to senders: short, ASCII, and they
 //! say what to do. The greeting and the answers to EHLO and HELO carry no enhanced code
@@ -7,11 +7,13 @@
 
 use super::intake::{ContentFault, MessageLimits, SpoolFault};
 use super::rules::{NoWay, Offer, Rules};
+use super::step::AdmitFault;
 use crate::envelope::QueueId;
 use crate::smtp::address::{AddressError, Domain, Host};
 use crate::smtp::error::CommandError;
 use crate::smtp::line::LineError;
 use crate::smtp::reply::Reply;
+use crate::smtp::sasl::SaslFault;
 use std::net::IpAddr;
 
 /// 220, the first line of a session.
@@ -29,7 +31,7 @@ pub(super) fn too_many_sessions() -> Reply {
 /// The answer to EHLO: our name and what we offer. REQUIRETLS stands where STARTTLS stood before
 /// (RFC 8689 §2): a message can require TLS only when it came over TLS itself.
 #[must_use]
-pub(super) fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
+pub(super) fn ehlo(rules: &Rules, tls: TlsState, auth: Offer) -> Reply {
     let mut reply = Reply::plain(250, rules.hostname.to_string());
     let size = format!("SIZE {}", rules.max_message_bytes);
     let keywords = ["PIPELINING", &size, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"];
@@ -42,8 +44,12 @@ pub(super) fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
     }
     match tls {
         TlsState::Offered => reply.lines.push("STARTTLS".to_owned()),
-        TlsState::On => reply.lines.push("REQUIRETLS".to_owned()),
-        TlsState::Unavailable => {}
+        TlsState::On if rules.require_tls == Offer::Yes => reply.lines.push("REQUIRETLS".to_owned()),
+        TlsState::On | TlsState::Unavailable | TlsState::Off => {}
+    }
+    // RFC 4954 §4: only what can be used now.
+    if auth == Offer::Yes {
+        reply.lines.push("AUTH PLAIN LOGIN".to_owned());
     }
     reply
 }
@@ -53,6 +59,8 @@ pub(super) fn ehlo(rules: &Rules, tls: TlsState) -> Reply {
 pub(super) enum TlsState {
     /// In clear, and we have no certificate to change that.
     Unavailable,
+    /// In clear, as the operator wants it.
+    Off,
     /// In clear, and STARTTLS is offered.
     Offered,
     /// Encrypted. STARTTLS is not offered again (RFC 3207 §4.2).
@@ -149,10 +157,110 @@ pub(super) fn no_recipients() -> Reply {
     Reply::new(554, 5, 1, "no valid recipients")
 }
 
-/// STARTTLS without a certificate of ours.
+/// STARTTLS where the operator wants none.
+#[must_use]
+pub(super) fn tls_not_offered() -> Reply {
+    Reply::new(502, 5, 1, "STARTTLS is not offered")
+}
+
+/// STARTTLS without a certificate that can be used (RFC 3207 §4).
 #[must_use]
 pub(super) fn tls_unavailable() -> Reply {
-    Reply::new(502, 5, 1, "STARTTLS is not offered")
+    Reply::new(454, 7, 0, "TLS is not available here for now, try again later")
+}
+
+/// Anything but the way into TLS, where mail wants TLS (RFC 3207 §4).
+#[must_use]
+pub(super) fn start_tls_first() -> Reply {
+    Reply::new(530, 7, 0, "must issue a STARTTLS command first")
+}
+
+/// AUTH in clear (RFC 4954 §6): the password would be heard.
+#[must_use]
+pub(super) fn auth_needs_tls() -> Reply {
+    Reply::new(538, 7, 11, "send STARTTLS first: passwords are not taken in clear")
+}
+
+/// MAIL before AUTH, where only users may (RFC 4954 §6).
+#[must_use]
+pub(super) fn auth_first(tls: TlsState) -> Reply {
+    match tls {
+        TlsState::On => Reply::new(530, 7, 0, "authentication required"),
+        TlsState::Offered | TlsState::Unavailable | TlsState::Off => {
+            Reply::new(530, 7, 0, "authentication required, send STARTTLS first")
+        }
+    }
+}
+
+/// 334: a line of the client is waited for (RFC 4954 §4).
+#[must_use]
+pub(super) fn challenge(text: &'static str) -> Reply {
+    Reply::plain(334, text)
+}
+
+/// The exchange of AUTH is over without credentials (RFC 4954 §4).
+#[must_use]
+pub(super) fn auth_fault(fault: SaslFault) -> Reply {
+    match fault {
+        SaslFault::Cancelled => Reply::new(501, 7, 0, "authentication cancelled"),
+        SaslFault::NotBase64 => Reply::new(501, 5, 2, "cannot decode this as base64"),
+        SaslFault::UnknownMechanism => Reply::new(504, 5, 4, "mechanism not known, use PLAIN or LOGIN"),
+        SaslFault::Refused => auth_refused(),
+    }
+}
+
+/// A line of an exchange that is no line (RFC 4954 §6).
+#[must_use]
+pub(super) fn auth_line(error: LineError) -> Reply {
+    match error {
+        LineError::TooLong => Reply::new(500, 5, 6, "the line is too long"),
+        LineError::BareLineEnd => bad_command(CommandError::Line(error)),
+    }
+}
+
+/// The user is known (RFC 4954 §6). The severity of the enhanced code is that of the reply.
+#[must_use]
+pub(super) fn logged_in() -> Reply {
+    Reply::new(235, 7, 0, "authentication succeeded")
+}
+
+/// Name or password is wrong; which one, nobody is told.
+#[must_use]
+pub(super) fn auth_refused() -> Reply {
+    Reply::new(535, 7, 8, "authentication credentials invalid")
+}
+
+/// Not looked at: too many have failed, or too many ask at once.
+#[must_use]
+pub(super) fn auth_busy() -> Reply {
+    Reply::new(454, 7, 0, "authentication is not possible now, try again later")
+}
+
+/// Too many wrong passwords in one session.
+#[must_use]
+pub(super) fn too_many_failed_logins() -> Reply {
+    Reply::new(421, 7, 0, "too many failed logins, closing")
+}
+
+/// A limit of the operator is reached.
+#[must_use]
+pub(super) fn limited() -> Reply {
+    Reply::new(451, 7, 1, "a sending limit of this relay is reached, try again later")
+}
+
+/// A message may not come now.
+#[must_use]
+pub(super) fn not_admitted(fault: AdmitFault) -> Reply {
+    match fault {
+        AdmitFault::Spool(fault) => spool(fault),
+        AdmitFault::Limit => limited(),
+    }
+}
+
+/// The sender is none of the user's own (RFC 6409 §6.1).
+#[must_use]
+pub(super) fn not_the_users_sender() -> Reply {
+    Reply::new(550, 7, 1, "this sender is not one of yours")
 }
 
 /// REQUIRETLS in clear, where STARTTLS would help (RFC 8689 §2; the code is that of RFC 3207 §4).
@@ -174,6 +282,7 @@ pub(super) fn too_many_recipients() -> Reply {
 pub(super) fn no_way_to(host: &Host, why: NoWay) -> Reply {
     match why {
         NoWay::Inward => Reply::new(550, 4, 4, format!("no mail is sent to {host} from here")),
+        NoWay::Elsewhere => Reply::new(550, 7, 1, format!("mail to {host} is not taken here")),
         NoWay::Literal => Reply::new(550, 1, 2, format!("address literals are not accepted: {host}")),
     }
 }

@@ -1,5 +1,5 @@
 //! The server's side of an SMTP session as a state machine (RFC 5321 §3, §4.1.4; RFC 3030 §2;
-//! RFC 3207 §4; RFC 6531; RFC 8689).
+//! RFC 3207 §4; RFC 4954; RFC 6531; RFC 8689).
 //!
 //! ```text
 //!            EHLO/HELO      MAIL            RCPT…        DATA, BDAT
@@ -7,25 +7,30 @@
 //!       ▲                                                   ▲     │ BDAT without LAST     │
 //!       │                                                   └─ AwaitChunk ◀┘              │
 //!       └────────────────────────────── 250 queued, or a refusal ◀────────────────────────┘
+//!   AwaitMail ─ AUTH ─▶ Exchanging ─▶ LoggingIn ─▶ AwaitMail   (`login.rs`)
 //!   Draining: the octets of a refused BDAT are dropped before the answer.
 //!   ChunkFailed: a chunk was refused; BDAT stays refused until RSET or the LAST of the message.
 //! ```
 //! A session never goes back, except to AwaitMail: after RSET, EHLO, HELO, STARTTLS, or when a
 //! message has ended. Events come in, one [`Step`] goes out; no octet is read or written here.
 
+mod login;
+
 use super::intake::{ContentFault, ContentTraits, MessageLimits};
 use super::received::{TraceLine, received};
 use super::replies::{self, TlsState};
-use super::rules::{Offer, Rules, TlsOffer};
-use super::step::{Event, Framing, Step};
+use super::rules::{InClear, Offer, Rules, TlsOffer};
+use super::step::{Admission, Event, Framing, Step};
 use super::transaction::Transaction;
 use super::{ClientAccess, CloseReason, RefusedAt};
 use crate::clock::Timestamp;
+use crate::config::users::User;
 use crate::envelope::{Charset, ClientInfo, Envelope, QueueId, TlsRequest};
 use crate::smtp::address::{AddressError, ForwardPath};
 use crate::smtp::command::{Chunk, Command, Mail, Rcpt};
 use crate::smtp::error::CommandError;
 use crate::smtp::reply::Reply;
+use crate::smtp::sasl::SaslExchange;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -37,6 +42,8 @@ pub(super) const BAD_COMMAND_LIMIT: u32 = 20;
 #[derive(Debug)]
 enum State {
     AwaitMail,
+    Exchanging(SaslExchange),
+    LoggingIn,
     Admitting(Transaction),
     AwaitRcpt(Transaction),
     Opening(Transaction, Framing),
@@ -76,9 +83,12 @@ pub(super) struct Session {
     standing: ClientAccess,
     channel: Encryption,
     hello: Option<Hello>,
+    /// Who has logged in.
+    user: Option<Arc<User>>,
     /// What the last MAIL declared: the words of the protocol say it.
     charset: Charset,
     bad_commands: u32,
+    failed_logins: u32,
     state: State,
 }
 
@@ -86,8 +96,18 @@ impl Session {
     /// A session that was greeted.
     #[must_use]
     pub(super) fn new(rules: Arc<Rules>, client: IpAddr, standing: ClientAccess) -> Self {
-        let (channel, hello, charset) = (Encryption::Clear, None, Charset::Ascii);
-        Self { rules, client, standing, channel, hello, charset, bad_commands: 0, state: State::AwaitMail }
+        Self {
+            rules,
+            client,
+            standing,
+            channel: Encryption::Clear,
+            hello: None,
+            user: None,
+            charset: Charset::Ascii,
+            bad_commands: 0,
+            failed_logins: 0,
+            state: State::AwaitMail,
+        }
     }
 
     /// Goes from state to state.
@@ -102,7 +122,13 @@ impl Session {
     pub(super) fn secured(&mut self) {
         self.channel = Encryption::Tls;
         self.hello = None;
+        self.user = None;
         self.state = State::AwaitMail;
+    }
+
+    /// Says that the client's certificate is one that opens the way.
+    pub(super) fn proven(&mut self) {
+        self.standing = ClientAccess::Permitted;
     }
 
     /// Whether a message is on its way in. A stop then waits for its end.
@@ -111,6 +137,8 @@ impl Session {
         match self.state {
             State::Opening(..) | State::Receiving(..) | State::AwaitChunk(_) | State::Storing => true,
             State::AwaitMail
+            | State::Exchanging(_)
+            | State::LoggingIn
             | State::Admitting(_)
             | State::AwaitRcpt(_)
             | State::Draining { .. }
@@ -132,10 +160,12 @@ impl Session {
     }
 
     /// The word of the Received line (RFC 3848 §2, RFC 6531 §4.3). There is no word for HELO
-    /// within TLS.
+    /// within TLS, and nobody logs in without.
     #[must_use]
     pub(super) fn protocol(&self) -> &'static str {
         match (self.hello.as_ref().map(|h| h.verb), self.channel, self.charset) {
+            (_, Encryption::Tls, Charset::Utf8) if self.user.is_some() => "UTF8SMTPSA",
+            (_, Encryption::Tls, Charset::Ascii) if self.user.is_some() => "ESMTPSA",
             (_, Encryption::Tls, Charset::Utf8) => "UTF8SMTPS",
             (_, Encryption::Clear, Charset::Utf8) => "UTF8SMTP",
             (Some(HelloVerb::Ehlo), Encryption::Tls, Charset::Ascii) => "ESMTPS",
@@ -149,13 +179,17 @@ impl Session {
             (Event::TimedOut, _) => (State::Ended, Step::Close(replies::timed_out(), CloseReason::TimedOut)),
             (Event::Stop, _) => (State::Ended, Step::Close(replies::stopping(), CloseReason::Stopped)),
             (Event::Reconfigured, _) => (State::Ended, Step::Close(replies::reconfigured(), CloseReason::Reconfigured)),
+            (Event::Command(Ok(command)), state) if self.wants_tls_for(&command) => self.in_clear(state, command),
             (Event::Command(Ok(command)), state) => self.command(state, command),
+            (Event::Response(line), State::Exchanging(exchange)) => self.response(exchange, line),
+            (Event::LoggedIn(outcome), State::LoggingIn) => self.login_ended(outcome),
             (Event::Command(Err(error)), state) => self.bad_command(state, error),
-            (Event::Admitted(Ok(())), State::Admitting(mail)) => {
+            (Event::Admitted(Ok(allowance)), State::Admitting(mut mail)) => {
+                mail.allow(allowance);
                 (State::AwaitRcpt(mail), Step::Send(replies::sender_ok()))
             }
             (Event::Admitted(Err(fault)), State::Admitting(_)) => {
-                (State::AwaitMail, Step::Refuse(RefusedAt::Mail, replies::spool(fault)))
+                (State::AwaitMail, Step::Refuse(RefusedAt::Mail, replies::not_admitted(fault)))
             }
             (Event::Opened { id, now }, State::Opening(mail, framing)) => self.opened(mail, framing, id, now),
             (Event::ContentEnded(verdict), State::Receiving(mail, framing)) => {
@@ -188,6 +222,7 @@ impl Session {
             Command::Vrfy => (state, Step::Send(replies::cannot_verify())),
             Command::Help => (state, Step::Send(replies::help())),
             Command::StartTls => self.start_tls(state),
+            Command::Auth(auth) => self.auth(state, &auth),
             Command::Quit => (State::Ended, Step::Close(replies::bye(), CloseReason::Quit)),
         }
     }
@@ -196,7 +231,7 @@ impl Session {
     fn hello(&mut self, name: String, verb: HelloVerb) -> (State, Step) {
         self.hello = Some(Hello { name, verb });
         let reply = match verb {
-            HelloVerb::Ehlo => replies::ehlo(&self.rules, self.tls_state()),
+            HelloVerb::Ehlo => replies::ehlo(&self.rules, self.tls_state(), self.auth_offer()),
             HelloVerb::Helo => replies::helo(&self.rules),
         };
         (State::AwaitMail, Step::Send(reply))
@@ -207,6 +242,25 @@ impl Session {
             (_, Encryption::Tls) => TlsState::On,
             (TlsOffer::Available, Encryption::Clear) => TlsState::Offered,
             (TlsOffer::Unavailable, Encryption::Clear) => TlsState::Unavailable,
+            (TlsOffer::Off, Encryption::Clear) => TlsState::Off,
+        }
+    }
+
+    /// RFC 3207 §4: where mail wants TLS, nothing but EHLO, NOOP, QUIT and STARTTLS is answered otherwise.
+    fn wants_tls_for(&self, command: &Command) -> bool {
+        let leads_there = matches!(command, Command::Ehlo(_) | Command::Noop | Command::Quit | Command::StartTls);
+        self.rules.in_clear == InClear::Nothing && self.channel == Encryption::Clear && !leads_there
+    }
+
+    fn in_clear(&mut self, state: State, command: Command) -> (State, Step) {
+        let answer = replies::start_tls_first();
+        match (self.one_too_many(), command) {
+            (Some(end), _) => end,
+            (None, Command::Bdat(chunk)) => {
+                let back = Box::new(state);
+                (State::Draining { back, answer }, Step::Discard { octets: chunk.octets })
+            }
+            (None, _) => (state, Step::Send(answer)),
         }
     }
 
@@ -216,13 +270,14 @@ impl Session {
             (TlsState::Offered, None) => self.bad(state, replies::bad_sequence("send EHLO first")),
             (TlsState::On, _) => self.bad(state, replies::bad_sequence("TLS is on already")),
             (TlsState::Unavailable, _) => self.bad(state, replies::tls_unavailable()),
+            (TlsState::Off, _) => self.bad(state, replies::tls_not_offered()),
         }
     }
 
     /// A stranger is refused at MAIL, before anything is parsed further or the spool is asked,
     /// and again at each RCPT: both are places where clients look for 550 5.7.1.
     fn mail(&mut self, state: State, mail: Mail) -> (State, Step) {
-        if self.standing == ClientAccess::Denied {
+        if self.standing != ClientAccess::Permitted {
             return self.deny(state, RefusedAt::Mail);
         }
         if self.hello.is_none() {
@@ -231,7 +286,9 @@ impl Session {
         match state {
             State::AwaitMail => {}
             State::ChunkFailed => return self.bad(state, replies::bad_sequence("the last message failed, send RSET")),
-            State::Admitting(_)
+            State::Exchanging(_)
+            | State::LoggingIn
+            | State::Admitting(_)
             | State::AwaitRcpt(_)
             | State::Opening(..)
             | State::Receiving(..)
@@ -243,6 +300,9 @@ impl Session {
         if !self.rules.may_come_from(&mail.reverse_path) {
             return (state, Step::Refuse(RefusedAt::Mail, replies::foreign_sender()));
         }
+        if !self.rules.may_be_written_by(self.user.as_deref(), &mail.reverse_path) {
+            return (state, Step::Refuse(RefusedAt::Mail, replies::not_the_users_sender()));
+        }
         if let Some(error) = self.beyond_the_offer(&mail) {
             return self.bad_command(state, error);
         }
@@ -252,7 +312,9 @@ impl Session {
             (true, TlsState::Offered) => {
                 return (state, Step::Refuse(RefusedAt::Mail, replies::require_tls_in_clear()));
             }
-            (true, TlsState::Unavailable) => return self.bad_command(state, CommandError::UnknownParameter),
+            (true, TlsState::Unavailable | TlsState::Off) => {
+                return self.bad_command(state, CommandError::UnknownParameter);
+            }
         };
         let size = mail.parameters.size.unwrap_or(0);
         if size > self.rules.max_message_bytes {
@@ -261,7 +323,8 @@ impl Session {
         }
         let mail = Transaction::new(mail, tls);
         self.charset = mail.charset();
-        (State::Admitting(mail), Step::Admit { size })
+        let (sender, user) = (mail.reverse_path().clone(), self.user.as_ref().map(|user| user.name.clone()));
+        (State::Admitting(mail), Step::Admit(Admission { size, sender, user }))
     }
 
     /// Who ignores the offer gets the answer that a server without the extension gives.
@@ -270,11 +333,16 @@ impl Session {
             let error = CommandError::ReversePath(AddressError::NonAscii);
             return Some(if mail.reverse_path.is_ascii() { CommandError::UnknownParameter } else { error });
         }
-        (mail.parameters.are_of_dsn() && self.rules.dsn == Offer::No).then_some(CommandError::UnknownParameter)
+        let not_offered = [
+            (mail.parameters.are_of_dsn(), self.rules.dsn),
+            (mail.parameters.require_tls, self.rules.require_tls),
+            (mail.parameters.submitter.is_some(), self.rules.auth),
+        ];
+        not_offered.contains(&(true, Offer::No)).then_some(CommandError::UnknownParameter)
     }
 
     fn rcpt(&mut self, state: State, rcpt: Rcpt) -> (State, Step) {
-        if self.standing == ClientAccess::Denied {
+        if self.standing != ClientAccess::Permitted {
             return self.deny(state, RefusedAt::Rcpt);
         }
         let State::AwaitRcpt(mut mail) = state else {
@@ -289,12 +357,15 @@ impl Session {
         if mail.recipients().len() >= self.rules.max_recipients {
             return (State::AwaitRcpt(mail), Step::Refuse(RefusedAt::Rcpt, replies::too_many_recipients()));
         }
+        if !mail.may_have_more() {
+            return (State::AwaitRcpt(mail), Step::Refuse(RefusedAt::Rcpt, replies::limited()));
+        }
         let recipient = match rcpt.forward_path {
             ForwardPath::Mailbox(mailbox) => Some(mailbox),
             ForwardPath::Postmaster => self.rules.postmaster.clone(),
         };
         let step = match recipient {
-            Some(recipient) => match self.rules.may_go_to(recipient.host()) {
+            Some(recipient) => match self.rules.may_go(mail.reverse_path(), recipient.host()) {
                 Err(why) => Step::Refuse(RefusedAt::Rcpt, replies::no_way_to(recipient.host(), why)),
                 Ok(()) => {
                     mail.add(recipient, rcpt.parameters);
@@ -315,6 +386,8 @@ impl Session {
             // RFC 3030 §2: DATA and BDAT do not mix.
             State::AwaitChunk(_) => self.bad(state, replies::bad_sequence("BDAT was used for this message")),
             State::AwaitMail
+            | State::Exchanging(_)
+            | State::LoggingIn
             | State::Admitting(_)
             | State::Opening(..)
             | State::Receiving(..)
@@ -342,6 +415,8 @@ impl Session {
             }
             State::ChunkFailed => refused(state, "an earlier chunk failed, send RSET"),
             State::AwaitMail
+            | State::Exchanging(_)
+            | State::LoggingIn
             | State::AwaitRcpt(_)
             | State::Admitting(_)
             | State::Opening(..)
@@ -400,11 +475,18 @@ impl Session {
             address: self.client.to_canonical(),
             helo: self.hello.as_ref().map(|h| h.name.clone()).unwrap_or_default(),
             protocol: self.protocol().to_owned(),
+            user: self.user.as_ref().map(|user| user.name.clone()),
         })
     }
 
     fn deny(&mut self, state: State, at: RefusedAt) -> (State, Step) {
-        let reply = replies::relaying_denied(self.client.to_canonical());
+        let reply = match self.standing {
+            ClientAccess::MayLogIn => replies::auth_first(self.tls_state()),
+            ClientAccess::MayShowCertificate if self.channel == Encryption::Clear => replies::start_tls_first(),
+            ClientAccess::MayShowCertificate | ClientAccess::Permitted | ClientAccess::Denied => {
+                replies::relaying_denied(self.client.to_canonical())
+            }
+        };
         self.one_too_many().unwrap_or((state, Step::Refuse(at, reply)))
     }
 
@@ -416,7 +498,9 @@ impl Session {
             CommandError::ChunkArgument { octets } => {
                 let back = match state {
                     State::AwaitMail => State::AwaitMail,
-                    State::AwaitRcpt(_)
+                    State::Exchanging(_)
+                    | State::LoggingIn
+                    | State::AwaitRcpt(_)
                     | State::AwaitChunk(_)
                     | State::ChunkFailed
                     | State::Admitting(_)

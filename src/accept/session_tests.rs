@@ -1,5 +1,6 @@
 //! The session by itself: what a dialogue does not show.
 
+use super::meters::Allowance;
 use super::rules::{NoWay, Offer, Rules, TlsOffer};
 use super::session::Session;
 use super::step::{Event, Step};
@@ -9,14 +10,14 @@ use crate::smtp::command;
 use std::sync::Arc;
 
 fn session() -> Session {
-    let rules = Rules { smtp_utf8: Offer::Yes, ..Rules::new(&Config::default(), TlsOffer::Available) };
+    let rules = Rules { smtp_utf8: Offer::Yes, ..Rules::of_listen(&Config::default(), TlsOffer::Available) };
     Session::new(Arc::new(rules), "192.0.2.1".parse().unwrap(), ClientAccess::Permitted)
 }
 
 fn say(session: &mut Session, line: &str) -> String {
     let mut step = session.on(Event::Command(command::parse(line.as_bytes())));
-    if let Step::Admit { .. } = step {
-        step = session.on(Event::Admitted(Ok(())));
+    if let Step::Admit(_) = step {
+        step = session.on(Event::Admitted(Ok(Allowance::ALL)));
     }
     let Step::Send(reply) = step else { panic!("{line}: {step:?}") };
     String::from_utf8(reply.to_wire()).unwrap()

@@ -2,20 +2,30 @@
 //! [`Session`](super::session::Session) and [`Conversation`](super::conversation::Conversation).
 
 use super::intake::{ContentFault, ContentTraits, SpoolFault};
+use super::meters::Allowance;
 use super::{CloseReason, RefusedAt};
 use crate::clock::Timestamp;
+use crate::config::users::User;
 use crate::envelope::{Envelope, QueueId};
+use crate::smtp::address::ReversePath;
 use crate::smtp::command::{Chunk, Command};
 use crate::smtp::error::CommandError;
+use crate::smtp::line::LineError;
 use crate::smtp::reply::Reply;
+use crate::smtp::sasl::{Credentials, Secret};
+use std::sync::Arc;
 
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A command line came.
     Command(Result<Command, CommandError>),
+    /// The line came that [`Step::Challenge`] waits for.
+    Response(Result<Secret, LineError>),
+    /// The answer to [`Step::LogIn`].
+    LoggedIn(LoginOutcome),
     /// The answer to [`Step::Admit`].
-    Admitted(Result<(), SpoolFault>),
+    Admitted(Result<Allowance, AdmitFault>),
     /// The answer to [`Step::Open`].
     Opened {
         /// The id of the message.
@@ -38,6 +48,37 @@ pub(super) enum Event {
     Reconfigured,
 }
 
+/// A message that MAIL announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Admission {
+    /// The declared size; 0 when none was.
+    pub(super) size: u64,
+    /// Whose it is.
+    pub(super) sender: ReversePath,
+    /// The user, after AUTH.
+    pub(super) user: Option<String>,
+}
+
+/// Why it may not come now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AdmitFault {
+    /// The spool does not take it.
+    Spool(SpoolFault),
+    /// A limit of the operator is reached.
+    Limit,
+}
+
+/// Whether a client is the user it says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LoginOutcome {
+    /// This one.
+    Right(Arc<User>),
+    /// Name or password is wrong.
+    Wrong,
+    /// That was not looked at: too many have failed, or too many ask at once.
+    NotNow,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -45,11 +86,12 @@ pub(super) enum Step {
     Send(Reply),
     /// As [`Step::Send`], and tell the observer.
     Refuse(RefusedAt, Reply),
-    /// Ask the spool whether a message of that many octets may come.
-    Admit {
-        /// The declared size; 0 when none was.
-        size: u64,
-    },
+    /// Answer; the next line is no command, but belongs to AUTH.
+    Challenge(Reply),
+    /// Find out whether that is a user.
+    LogIn(Credentials),
+    /// Ask the spool, and the limits, whether such a message may come.
+    Admit(Admission),
     /// Begin a draft.
     Open,
     /// Take content.

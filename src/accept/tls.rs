@@ -1,16 +1,21 @@
 //! The listener's certificate (RFC 3207 §4, RFC 8996, RFC 9325 §3.1).
 //!
-//! From the files of `[listen] certificate` and `private_key`, or self-signed: made at the first
+//! From the files of `certificate` and `private_key`, or self-signed: made at the first
 //! start and kept in `<spool>/tls/`, so that a client may pin it. TLS 1.2 and 1.3, nothing older.
 
 pub(crate) use super::certificate::TlsError;
-use super::certificate::{Files, KeyPairInUse};
-use crate::config::Config;
+use super::certificate::{CertificatesByName, Files, KeyPairInUse};
+use super::logins::{UsersFileError, UsersInUse};
+use super::shown::ShownCertificates;
+use crate::config::{ClientTls, Config, KeyPairFiles, ListenerConfig, MinTls};
 use crate::smtp::address::Domain;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ResolvesServerCert;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,39 +24,158 @@ use std::sync::Arc;
 /// Private key and certificate in one file: one rename, so they always fit each other.
 const SELF_SIGNED_FILE: &str = "self-signed.pem";
 
-/// The TLS side of the listener.
+/// The TLS side of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
     /// What handshakes are made with.
     pub server: Arc<ServerConfig>,
-    /// The certificate among it, to be read again when its files change.
-    pub certificate: Arc<KeyPairInUse>,
+    /// The certificates among it, the usual one first, to be read again when their files change.
+    pub certificates: Vec<Arc<KeyPairInUse>>,
+    /// Which certificates of clients open the way.
+    pub shown: Option<Arc<ShownCertificates>>,
 }
 
-/// The TLS side of the listener, from files or self-signed.
+/// What the files of a listener held.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerFiles {
+    /// Its TLS side.
+    pub tls: Option<ListenerTls>,
+    /// Its users.
+    pub users: Option<Arc<UsersInUse>>,
+}
+
+impl ListenerFiles {
+    /// Whether sessions under both are alike: certificates and users are exchanged under them.
+    #[must_use]
+    pub(super) fn are_alike(&self, other: &Self) -> bool {
+        let tls_is_alike = match (&self.tls, &other.tls) {
+            (Some(mine), Some(other)) => {
+                mine.certificates.len() == other.certificates.len() && mine.shown == other.shown
+            }
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        tls_is_alike && self.users.is_some() == other.users.is_some()
+    }
+
+    /// Changes to what was read from the same files meanwhile.
+    pub(super) fn take_over(&self, other: &Self) {
+        let certificates = |files: &Self| files.tls.iter().flat_map(|tls| tls.certificates.clone()).collect::<Vec<_>>();
+        for (mine, other) in certificates(self).iter().zip(certificates(other)) {
+            mine.take_over(&other);
+        }
+        if let (Some(mine), Some(other)) = (&self.users, &other.users) {
+            mine.take_over(other);
+        }
+    }
+}
+
+/// Why the files of a listener cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {source}")]
+pub struct ListenerError {
+    key: String,
+    source: ListenerFault,
+}
+
+/// Which of them.
+#[derive(Debug, thiserror::Error)]
+enum ListenerFault {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Users(#[from] UsersFileError),
+}
+
+/// What the files of all listeners hold, in the order of [`Config::listeners`].
 ///
 /// # Errors
-/// [`TlsError`]; the relay should not start with a certificate that the operator chose and that
-/// cannot be used.
-pub(crate) fn server_config(config: &Config) -> Result<ListenerTls, TlsError> {
-    let files = match (&config.listen.certificate, &config.listen.private_key) {
-        (Some(certificate), Some(private_key)) => {
-            Files { certificate: certificate.clone(), private_key: private_key.clone() }
-        }
-        (Some(_), None) | (None, Some(_)) | (None, None) => {
-            let path = self_signed(&config.spool.path.join("tls"), &config.hostname)?;
-            Files { certificate: path.clone(), private_key: path }
-        }
+/// [`ListenerError`]; the relay should not start with files that the operator chose and that cannot be used.
+pub(crate) fn listener_files(config: &Config) -> Result<Vec<ListenerFiles>, ListenerError> {
+    let mut read = CertificatesRead { config, provider: Arc::new(aws_lc_rs::default_provider()), met: BTreeMap::new() };
+    config.listeners().iter().map(|listener| read.files(listener)).collect()
+}
+
+/// Whether all of that can be used, without making what is missing.
+///
+/// # Errors
+/// As [`listener_files`].
+pub(crate) fn check_files(config: &Config) -> Result<(), ListenerError> {
+    let mut read = CertificatesRead { config, provider: Arc::new(aws_lc_rs::default_provider()), met: BTreeMap::new() };
+    let no_certificate = |listener: &ListenerConfig| {
+        let tls = if listener.certificate.is_none() { ClientTls::Off } else { listener.tls };
+        ListenerConfig { tls, ..listener.clone() }
     };
-    let path = files.certificate.clone();
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let certificate = Arc::new(KeyPairInUse::load(files, Arc::clone(&provider))?);
-    let server = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|source| TlsError::Unusable { path, source })?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
-    Ok(ListenerTls { server: Arc::new(server), certificate })
+    config.listeners().iter().map(no_certificate).try_for_each(|listener| read.files(&listener).map(drop))
+}
+
+/// Certificates that were read; listeners that name the same files share them.
+struct CertificatesRead<'a> {
+    config: &'a Config,
+    provider: Arc<CryptoProvider>,
+    met: BTreeMap<(PathBuf, PathBuf), Arc<KeyPairInUse>>,
+}
+
+impl CertificatesRead<'_> {
+    fn files(&mut self, listener: &ListenerConfig) -> Result<ListenerFiles, ListenerError> {
+        let key = |key: &str| match listener.name.as_str() {
+            "" => format!("[listen] {key}"),
+            name => format!("[[listener]] {name}: {key}"),
+        };
+        let tls = match listener.tls {
+            ClientTls::Off => None,
+            ClientTls::Starttls | ClientTls::Required | ClientTls::Implicit => {
+                let tls = self.tls(listener);
+                Some(tls.map_err(|source| ListenerError { key: key("certificate"), source: source.into() })?)
+            }
+        };
+        let users = listener.auth.as_deref().map(UsersInUse::load).transpose();
+        let users = users.map_err(|source| ListenerError { key: key("auth"), source: source.into() })?;
+        Ok(ListenerFiles { tls, users: users.map(Arc::new) })
+    }
+
+    fn tls(&mut self, listener: &ListenerConfig) -> Result<ListenerTls, TlsError> {
+        let usual = match (&listener.certificate, &listener.private_key) {
+            (Some(certificate), Some(private_key)) => {
+                Files { certificate: certificate.clone(), private_key: private_key.clone() }
+            }
+            (Some(_), None) | (None, Some(_)) | (None, None) => {
+                let path = self_signed(&self.config.spool.path.join("tls"), &self.config.hostname)?;
+                Files { certificate: path.clone(), private_key: path }
+            }
+        };
+        let path = usual.certificate.clone();
+        let mut certificates = vec![self.pair(usual)?];
+        for KeyPairFiles { certificate, private_key } in listener.certificates.clone() {
+            certificates.push(self.pair(Files { certificate, private_key })?);
+        }
+        let wanted = listener.client_certificates.as_ref();
+        let shown = wanted.map(|wanted| ShownCertificates::load(wanted, Arc::clone(&self.provider))).transpose()?;
+        let shown = shown.map(Arc::new);
+        let versions: &[&SupportedProtocolVersion] = match listener.min_tls {
+            MinTls::V1_2 => &[&TLS13, &TLS12],
+            MinTls::V1_3 => &[&TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(versions)
+            .map_err(|source| TlsError::Unusable { path, source })?;
+        let builder = match &shown {
+            Some(shown) => builder.with_client_cert_verifier(Arc::clone(shown) as Arc<dyn ClientCertVerifier>),
+            None => builder.with_no_client_auth(),
+        };
+        let by_name: Arc<dyn ResolvesServerCert> = Arc::new(CertificatesByName(certificates.clone()));
+        Ok(ListenerTls { server: Arc::new(builder.with_cert_resolver(by_name)), certificates, shown })
+    }
+
+    fn pair(&mut self, files: Files) -> Result<Arc<KeyPairInUse>, TlsError> {
+        let named = (files.certificate.clone(), files.private_key.clone());
+        if let Some(pair) = self.met.get(&named) {
+            return Ok(Arc::clone(pair));
+        }
+        let pair = Arc::new(KeyPairInUse::load(files, Arc::clone(&self.provider))?);
+        self.met.insert(named, Arc::clone(&pair));
+        Ok(pair)
+    }
 }
 
 /// The self-signed certificate, made when there is none.
@@ -99,11 +223,11 @@ mod tests {
     fn the_self_signed_certificate_is_made_once_and_kept_private() {
         let spool = tempfile::tempdir().unwrap();
         let config = config(spool.path());
-        assert!(server_config(&config).is_ok());
+        assert!(listener_files(&config).is_ok());
         let path = spool.path().join("tls").join(SELF_SIGNED_FILE);
         let first = std::fs::read(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(server_config(&config).is_ok());
+        assert!(listener_files(&config).is_ok());
         assert_eq!(std::fs::read(&path).unwrap(), first);
     }
 
@@ -114,9 +238,10 @@ mod tests {
         let file = spool.path().join("x.pem");
         config.listen.certificate = Some(file.clone());
         config.listen.private_key = Some(file.clone());
-        assert!(matches!(server_config(&config), Err(TlsError::Io { .. })));
+        let error = listener_files(&config).unwrap_err().to_string();
+        assert!(error.starts_with("[listen] certificate: ") && error.contains("x.pem: No such file"), "{error}");
         std::fs::write(&file, "nothing").unwrap();
-        let error = server_config(&config).unwrap_err().to_string();
+        let error = listener_files(&config).unwrap_err().to_string();
         assert!(error.contains("x.pem: no certificate in PEM form"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! A mail transaction: what MAIL and RCPT gather until the content has come (RFC 5321 §3.3).
 
 use super::intake::ContentTraits;
+use super::meters::Allowance;
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, ClientInfo, DsnRequest, Envelope, Origin, RecipientDsn, TlsRequest};
 use crate::smtp::address::{Mailbox, ReversePath};
@@ -17,6 +18,8 @@ pub(super) struct Transaction {
     tls: TlsRequest,
     dsn: DsnRequest,
     opened_at: Timestamp,
+    /// So many recipients does a limit of the operator leave.
+    allowance: Allowance,
 }
 
 impl Transaction {
@@ -31,7 +34,19 @@ impl Transaction {
         let charset = if asked.smtp_utf8 { Charset::Utf8 } else { Charset::Ascii };
         let dsn = DsnRequest { ret: asked.ret, envelope_id: asked.envelope_id, recipients: Vec::new() };
         let (reverse_path, recipients, opened_at) = (mail.reverse_path, Vec::new(), Timestamp(0));
-        Self { reverse_path, recipients, body, charset, tls, dsn, opened_at }
+        let allowance = Allowance::ALL;
+        Self { reverse_path, recipients, body, charset, tls, dsn, opened_at, allowance }
+    }
+
+    /// It may come, with so many recipients.
+    pub(super) fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+    }
+
+    /// Whether a limit of the operator leaves room for another recipient.
+    #[must_use]
+    pub(super) fn may_have_more(&self) -> bool {
+        self.recipients.len() < self.allowance.recipients
     }
 
     /// A good RCPT. What is asked about a recipient stands at its index, so those before it who
@@ -43,6 +58,12 @@ impl Transaction {
             self.dsn.recipients.push(asked);
         }
         self.recipients.push(recipient);
+    }
+
+    /// Whom to tell of failure.
+    #[must_use]
+    pub(super) fn reverse_path(&self) -> &ReversePath {
+        &self.reverse_path
     }
 
     /// The recipients so far.
@@ -84,7 +105,7 @@ impl Transaction {
     /// The content is complete.
     #[must_use]
     pub(super) fn into_envelope(self, client: ClientInfo) -> Envelope {
-        let Self { reverse_path, recipients, body, charset, tls, dsn, opened_at: accepted_at } = self;
+        let Self { reverse_path, recipients, body, charset, tls, dsn, opened_at: accepted_at, allowance: _ } = self;
         let origin = Origin::Client(client);
         Envelope { reverse_path, recipients, body, charset, tls, dsn, accepted_at, origin }
     }
@@ -107,7 +128,7 @@ mod tests {
             transaction.add("x@d.example".parse().unwrap(), rcpt.parameters);
         }
         let (address, protocol) = ("192.0.2.1".parse().unwrap(), "ESMTP".to_owned());
-        transaction.into_envelope(ClientInfo { address, helo: "ex".into(), protocol })
+        transaction.into_envelope(ClientInfo { address, helo: "ex".into(), protocol, user: None })
     }
 
     #[test]

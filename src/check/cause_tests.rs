@@ -51,7 +51,8 @@ fn recipient() -> Mailbox {
 
 /// The report about a recipient that this stops, its lines filled into one.
 fn reported(cause: &Cause) -> String {
-    let client = ClientInfo { address: "192.0.2.10".parse().unwrap(), helo: "ex".into(), protocol: "ESMTP".into() };
+    let client =
+        ClientInfo { address: "192.0.2.10".parse().unwrap(), helo: "ex".into(), protocol: "ESMTP".into(), user: None };
     let sender = crate::smtp::address::parse_reverse_path("<ann@corp.example>").unwrap();
     let envelope = Envelope::new(sender, vec![recipient()], Timestamp(0), Origin::Client(client));
     let state = match cause.class() {

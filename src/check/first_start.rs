@@ -48,7 +48,7 @@ pub(super) async fn look(out: &Outbound, egress: &[IpAddr]) -> FirstLook {
 
 fn listener(out: &Outbound) -> SelfCheck {
     const CHECK: &str = "port-here";
-    match port_holder::driver::in_the_way_of(&out.config.listen.smtp) {
+    match port_holder::driver::in_the_way_of(&out.config.smtp_addresses()) {
         None => SelfCheck::new(CHECK, Verdict::Ok, "the address of [listen] smtp is free"),
         Some(holder) if holder.process.as_ref().is_some_and(|process| process.name == OWN_NAME) => {
             SelfCheck::new(CHECK, Verdict::Ok, format!("a relay listens at {} already", holder.at))

@@ -6,6 +6,7 @@ use super::send_test::SendTestArguments;
 use super::setup::SetupArguments;
 use super::shown::{TableArguments, WhyView};
 use super::terminal::load;
+use super::user::UserAction;
 use super::values::{domain, sender};
 use clap::{Args, Parser, Subcommand};
 use dane_relay::check::Color;
@@ -150,6 +151,11 @@ pub(crate) enum CliCommand {
         lasts: Option<Duration>,
         #[command(flatten)]
         place: SpoolOptions,
+    },
+    /// Who may log in at a listener with `auth`.
+    User {
+        #[command(subcommand)]
+        action: UserAction,
     },
     /// Look at the configuration.
     Config {

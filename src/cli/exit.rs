@@ -23,7 +23,7 @@ pub(crate) enum Exit {
     /// The system does not give what is needed: a port, an address, the spool. It may give it later, so
     /// the service manager may start the relay again (EX_OSERR).
     System = 71,
-    /// the disk or the history cannot be read or written (EX_IOERR).
+    /// The disk or the history cannot be read or written (EX_IOERR).
     Io = 74,
     /// What is asked for belongs to another user (EX_NOPERM).
     Denied = 77,
@@ -61,7 +61,7 @@ impl Exit {
             Self::Usage => "the command line is wrong",
             Self::Unavailable => "no relay runs, or it does not answer",
             Self::System => "the system does not give what is needed: a port, an address, the spool",
-            Self::Io => "a file or the ledger cannot be read or written",
+            Self::Io => "a file or the history cannot be read or written",
             Self::Denied => "it belongs to another user",
             Self::Config => "the configuration cannot be used, or there is no spool",
         }

@@ -19,4 +19,5 @@ pub(crate) mod shown;
 pub(crate) mod terminal;
 pub(crate) mod top;
 pub(crate) mod trouble;
+pub(crate) mod user;
 pub(crate) mod values;

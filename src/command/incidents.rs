@@ -198,6 +198,7 @@ mod tests {
             until: until.map(Timestamp),
             ended: until.map(|_| IncidentEnd::Recovered),
             opened_by: OpenedBy::Domains,
+            met_by_messages_alone: false,
             domains: vec!["partner.example".to_owned(), "a-rather-long-name.of-a-partner.example".to_owned()],
             domain_count: 12,
             messages: 340,

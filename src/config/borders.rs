@@ -66,6 +66,8 @@ pub(super) const BORDERS: &[(&str, Border)] = &[
     ("watch.every", Border::Time(HOUR, 30 * DAY)),
     ("destination.*.max_connections", Border::Count(1, MOST_CONNECTIONS, "connections")),
     ("destination.*.max_messages_per_connection", Border::Count(1, MOST_MESSAGES, "messages")),
+    ("listener.*.max_message_bytes", Border::Count(1024, 1_073_741_824, "octets")),
+    ("listener.*.max_sessions", Border::Count(1, MOST_CONNECTIONS, "sessions")),
     ("host.*.max_connections", Border::Count(1, MOST_CONNECTIONS, "connections")),
     ("host.*.max_messages_per_connection", Border::Count(1, MOST_MESSAGES, "messages")),
 ];
@@ -190,6 +192,9 @@ mod tests {
         for (path, border) in BORDERS {
             let (table, key) = path.rsplit_once('.').unwrap();
             let head = match table.strip_suffix(".*") {
+                Some("listener") => {
+                    "[[listener]]\nname = \"in\"\naddresses = [\"127.0.0.1:1587\"]\nclients = [\"::1\"]\n".to_owned()
+                }
                 Some("host") => "[[host]]\nhosts = [\"a.example\"]\nrate = \"1/s\"\n".to_owned(),
                 Some(_) => "[[destination]]\ndomains = [\"a.example\"]\ntls = \"encrypt\"\n".to_owned(),
                 None => format!("[{table}]\n"),

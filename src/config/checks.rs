@@ -3,14 +3,16 @@
 use super::destination::Destination;
 use super::findings::Findings;
 use super::sending::HostRule;
-use super::{Config, DnsConfig, DnsMode, Listen, NextHopAddress, Retry, Upstream, private_zone, together};
+use super::{Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, limit, listener, private_zone, together};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// All of them.
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     name(config, findings);
-    listen(&config.listen, findings);
+    listen(config, findings);
+    listener::check(&config.listener, findings);
+    limit::check(&config.limit, findings);
     ports(config, findings);
     dns(&config.dns, findings);
     retry(&config.retry, findings);
@@ -40,9 +42,11 @@ fn name(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-fn listen(listen: &Listen, findings: &mut Findings<'_>) {
-    if listen.smtp.is_empty() {
-        findings.refuse(&["listen.smtp"], "the number of addresses must be at least 1");
+fn listen(config: &Config, findings: &mut Findings<'_>) {
+    let listen = &config.listen;
+    if listen.smtp.is_empty() && config.listener.is_empty() {
+        let message = "the number of addresses must be at least 1, or there must be a [[listener]]";
+        findings.refuse(&["listen.smtp"], message);
     }
     let (has, lacks) = match (&listen.certificate, &listen.private_key) {
         (Some(_), None) => ("listen.certificate", "private_key"),
@@ -61,17 +65,22 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 fn ports(config: &Config, findings: &mut Findings<'_>) {
-    for (nth, address) in config.listen.smtp.iter().enumerate() {
-        if let Some(before) = config.listen.smtp.iter().take(nth).find(|before| collide(**before, *address)) {
+    let of_listen = config.listen.smtp.iter().map(|address| ("listen.smtp".to_owned(), *address));
+    let further = config.listener.iter().enumerate().flat_map(|(nth, listener)| {
+        listener.addresses.iter().map(move |address| (format!("listener.{nth}.addresses"), *address))
+    });
+    let all: Vec<(String, SocketAddr)> = of_listen.chain(further).collect();
+    for (nth, (path, address)) in all.iter().enumerate() {
+        if let Some((_, before)) = all.iter().take(nth).find(|(_, before)| collide(*before, *address)) {
             let message = format!("{address} and {before} are one port, which opens once: leave one of them out");
-            findings.refuse(&["listen.smtp"], message);
+            findings.refuse(&[path], message);
         }
         if collide(*address, config.admin.listen) {
             let message = format!(
-                "{} is taken by {address} in [listen] smtp: give another port, such as 127.0.0.1:9925",
+                "{} is taken by {address}, where mail is taken: give another port, such as 127.0.0.1:9925",
                 config.admin.listen
             );
-            findings.refuse(&["admin.listen", "listen.smtp"], message);
+            findings.refuse(&["admin.listen", path], message);
         }
     }
 }
@@ -157,7 +166,7 @@ fn no_way_back(nth: usize, destination: &Destination, config: &Config, findings:
                 *name == config.hostname && port.unwrap_or(config.delivery.port) == listening.port()
             }
         };
-        if let Some(listening) = config.listen.smtp.iter().find(is_ours) {
+        if let Some(listening) = config.smtp_addresses().iter().find(is_ours) {
             let message = format!(
                 "{} is this relay itself, which listens on {listening}: mail would go round in a loop; name the \
                  server that takes the mail",

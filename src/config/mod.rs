@@ -15,6 +15,8 @@ mod findings;
 mod incidents;
 mod invalid;
 mod key_lines;
+mod limit;
+mod listener;
 mod mta_sts;
 mod named_files;
 mod network;
@@ -31,6 +33,7 @@ mod show;
 mod source;
 mod together;
 mod upstream;
+pub mod users;
 mod watch;
 
 pub use check::CheckConfig;
@@ -38,6 +41,8 @@ pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, 
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
 pub use incidents::IncidentsConfig;
 pub use key_lines::KeyLines;
+pub use limit::{LimitPer, LimitRule, LimitSubject};
+pub use listener::{ClientCertificates, ClientTls, Fingerprint, KeyPairFiles, ListenerConfig, MinTls};
 pub use mta_sts::MtaSts;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::NotifyConfig;
@@ -71,6 +76,10 @@ pub struct Config {
     pub postmaster: Option<Mailbox>,
     /// `[listen]`
     pub listen: Listen,
+    /// `[[listener]]`
+    pub listener: Vec<ListenerConfig>,
+    /// `[[limit]]`
+    pub limit: Vec<LimitRule>,
     /// `[spool]`
     pub spool: SpoolConfig,
     /// `[dns]`
@@ -105,6 +114,8 @@ impl Default for Config {
             hostname: system_hostname(),
             postmaster: None,
             listen: Listen::default(),
+            listener: Vec::new(),
+            limit: Vec::new(),
             spool: SpoolConfig::default(),
             dns: DnsConfig::default(),
             delivery: DeliveryConfig::default(),
@@ -465,12 +476,7 @@ impl Config {
     /// What can be used and is probably not meant, each in a line.
     #[must_use]
     pub fn doubts(&self, now: Timestamp) -> Vec<String> {
-        let everybody = self.listen.clients.iter().filter(|network| network.prefix_len() == 0);
-        let everybody = everybody.map(|network| {
-            format!(
-                "[listen] clients: {network} lets everybody hand mail in: an open relay, if the port can be reached"
-            )
-        });
+        let everybody = listener::open_to_everybody(self).into_iter();
         let ended = self.destination.iter().filter_map(|destination| {
             let until = destination.until.filter(|day| day.end() <= now)?;
             let domains = destination.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -543,7 +549,9 @@ mod tests {
         let debug = format!("{defaults:?}");
         let keys: Vec<&str> = debug.split([' ', '{']).filter_map(|word| word.strip_suffix(':')).collect();
         assert!(keys.len() > 25, "{keys:?}");
-        let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until hosts";
+        let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until hosts \
+                    name addresses min_tls certificates auth client_certificates ca fingerprints senders_of_user \
+                    recipients next_hops dsn requiretls proxy_protocol_from per users messages warn_at";
         for key in keys.into_iter().chain(more.split(' ')) {
             assert!(text.contains(key), "{key} is not explained");
         }

@@ -41,6 +41,18 @@ impl RateUnit {
 }
 
 impl Rate {
+    /// So many messages.
+    #[must_use]
+    pub const fn messages(self) -> u32 {
+        self.messages.get()
+    }
+
+    /// In so much time.
+    #[must_use]
+    pub fn time(self) -> Duration {
+        Duration::from_secs(self.unit.row().1)
+    }
+
     /// The time from one message to the next.
     #[must_use]
     pub fn interval(self) -> Duration {

@@ -9,6 +9,7 @@ mod closed;
 mod config;
 mod dns;
 mod egress;
+mod front;
 mod hosts;
 mod incidents;
 pub mod log_level;
@@ -82,8 +83,6 @@ pub struct Observer {
     sessions: IntCounter,
     sessions_open: IntGauge,
     sessions_refused: IntCounter,
-    listener_tls_failures: IntCounter,
-    certificate_expiry: IntGauge,
     messages_accepted: IntCounter,
     recipients_accepted: IntCounter,
     bytes_accepted: IntCounter,
@@ -100,6 +99,7 @@ pub struct Observer {
     egress: egress::EgressMetrics,
     /// The configuration.
     pub(crate) config: config::ConfigMetrics,
+    front: front::FrontMetrics,
     process: process::ProcessMetrics,
     /// Incidents.
     pub(crate) incidents: IncidentMetrics,
@@ -189,12 +189,6 @@ impl Observer {
             sessions_open: r.gauge("relay_smtp_sessions_open", "SMTP sessions of clients that are open now.")?,
             sessions_refused: r
                 .counter("relay_smtp_sessions_refused_total", "Connections answered with 421 at once.")?,
-            listener_tls_failures: r
-                .counter("relay_smtp_tls_failures_total", "TLS handshakes with clients that failed.")?,
-            certificate_expiry: r.gauge(
-                "relay_smtp_certificate_expiry_timestamp_seconds",
-                "When the certificate of the listener expires, in seconds since 1970; 0 when unknown.",
-            )?,
             messages_accepted: r.counter("relay_messages_accepted_total", "Messages acknowledged with 250.")?,
             recipients_accepted: r
                 .counter("relay_recipients_accepted_total", "Recipients of acknowledged messages.")?,
@@ -210,6 +204,7 @@ impl Observer {
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
             config: config::ConfigMetrics::new(&r)?,
+            front: front::FrontMetrics::new(&r)?,
             process: process::ProcessMetrics::new(&r)?,
             incidents: IncidentMetrics::new(&r)?,
             watch: watch::WatchMetrics::new(&r)?,
@@ -284,17 +279,14 @@ impl Observer {
                 self.spool_failures.inc();
                 tracing::error!(%peer, %error, "spool failed; the client was told to try again");
             }
-            AcceptEvent::CertificateInUse { expires_at } => {
-                self.certificate_expiry.set(expires_at.map_or(0, Timestamp::unix_seconds));
-                tracing::info!(expires_at = expires_at.map(|at| at.to_string()), "certificate in use");
-            }
-            AcceptEvent::CertificateRefused { error } => {
-                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
-            }
-            AcceptEvent::TlsFailed { peer, error } => {
-                self.listener_tls_failures.inc();
-                tracing::warn!(%peer, %error, "TLS with a client failed");
-            }
+            AcceptEvent::CertificateInUse { .. }
+            | AcceptEvent::CertificateRefused { .. }
+            | AcceptEvent::TlsFailed { .. }
+            | AcceptEvent::Limit(_)
+            | AcceptEvent::Login { .. }
+            | AcceptEvent::UsersInUse { .. }
+            | AcceptEvent::UsersRefused { .. }
+            | AcceptEvent::ProxyHeaderFailed { .. } => self.front.told(event),
         }
     }
 
@@ -306,6 +298,7 @@ impl Observer {
             id = %accepted.id,
             client = %accepted.client,
             protocol = accepted.protocol,
+            user = accepted.user,
             from = %accepted.reverse_path,
             recipients = accepted.recipients,
             size = accepted.size,

@@ -6,6 +6,7 @@
 
 use super::Pipeline;
 use super::conclude::Progress;
+use crate::accept::LimitNews;
 use crate::clock::Timestamp;
 use crate::envelope::{Origin, QueueId};
 use crate::outcome::Cause;
@@ -164,6 +165,21 @@ impl Pipeline {
         let Some(postmaster) = &self.out.config.postmaster else { return Ok(()) };
         let now = self.out.clock.now();
         let notice = report::damage_notice(&self.report_context(), postmaster, records, now);
+        self.send_notice(notice, now).await
+    }
+
+    /// Tells the postmaster, if there is one, of sending limits that were reached.
+    ///
+    /// # Errors
+    /// When the spool does not take the notice.
+    pub async fn tell_of_limits(&self, news: &[LimitNews]) -> Result<(), SpoolError> {
+        let Some(postmaster) = &self.out.config.postmaster else { return Ok(()) };
+        let now = self.out.clock.now();
+        let notice = report::limit_notice(&self.report_context(), postmaster, news, now);
+        self.send_notice(notice, now).await
+    }
+
+    async fn send_notice(&self, notice: Report, now: Timestamp) -> Result<(), SpoolError> {
         let mut draft = self.spool.begin(now);
         draft.body.write(&notice.content).await?;
         self.spool.enqueue(draft, notice.envelope).await.map(|_id| ())

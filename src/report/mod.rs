@@ -30,6 +30,7 @@ pub use returned::{HEADER_LIMIT, content_wanted};
 pub use texts::{Texts, TextsError};
 pub use tries::history_wanted;
 
+use crate::accept::LimitNews;
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, Envelope, Origin, QueueId};
 use crate::outcome::{Cause, Peer};
@@ -154,6 +155,14 @@ pub fn damage_notice(context: &ReportContext<'_>, to: &Mailbox, records: u64, no
     // It is about no message; the number is never given to one.
     let origin = Origin::Report { about: QueueId(0) };
     let content = Bytes::from(notice::damage_message(context, to, records, now));
+    spool::Report { envelope: Envelope::new(ReversePath::Null, vec![to.clone()], now, origin), content }
+}
+
+/// A plain notice to the postmaster that sending limits were reached.
+#[must_use]
+pub fn limit_notice(context: &ReportContext<'_>, to: &Mailbox, news: &[LimitNews], now: Timestamp) -> spool::Report {
+    let origin = Origin::Report { about: QueueId(0) };
+    let content = Bytes::from(notice::limit_message(context, to, news, now));
     spool::Report { envelope: Envelope::new(ReversePath::Null, vec![to.clone()], now, origin), content }
 }
 

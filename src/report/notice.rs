@@ -1,15 +1,18 @@
-//! Plain notices to the postmaster, about no message: damage in the spool, an incident
+//! Plain notices to the postmaster, about no message: damage in the spool, limits that were reached, an incident
 //! (RFC 5322 §3.6, RFC 3834 §5).
 
 use super::ReportContext;
 use super::form::{field, utf8_item, utf8_paragraph};
 use super::ndr::{addressed, dated, text_part};
+use crate::accept::LimitNews;
 use crate::clock::Timestamp;
 use crate::smtp::address::Mailbox;
 use crate::spool::incident::{Incident, OpenedBy};
 
 /// Where the values begin in their lines.
 const COLUMN: usize = 16;
+/// Limits that are named; the log has more.
+const MOST_LIMITS: usize = 50;
 /// Domains that are named; the ledger has more.
 const MOST_DOMAINS: usize = 20;
 
@@ -19,6 +22,18 @@ pub(super) fn damage_message(context: &ReportContext<'_>, to: &Mailbox, records:
     let text = utf8_paragraph(&context.texts.say("damage.text", &[("count", &count)]), 0);
     let header = addressed(context.hostname, to, &context.texts.say("damage.subject", &[]))
         + &dated(&format!("{}.damage@{}", now.0, context.hostname), now);
+    plain(header, text)
+}
+
+/// The notice that limits were reached: whose, and what to think of it.
+pub(super) fn limit_message(context: &ReportContext<'_>, to: &Mailbox, news: &[LimitNews], now: Timestamp) -> Vec<u8> {
+    let count = news.len().to_string();
+    let mut text = utf8_paragraph(&context.texts.say("limit.text", &[("count", &count)]), 0) + "\r\n";
+    for LimitNews { rule, who, limit, .. } in news.iter().take(MOST_LIMITS) {
+        text.push_str(&utf8_item("Reached:", &format!("{who} ({rule}: {limit})"), COLUMN));
+    }
+    let header = addressed(context.hostname, to, &context.texts.say("limit.subject", &[("count", &count)]))
+        + &dated(&format!("{}.limit@{}", now.0, context.hostname), now);
     plain(header, text)
 }
 

@@ -43,6 +43,7 @@ const SLOTS: &[(&str, &[&str], &[&str])] = &[
     ("digest", &["subject", "text", "more"], &["count"]),
     ("damage", &["subject"], &[]),
     ("damage", &["text"], &["count"]),
+    ("limit", &["subject", "text"], &["count"]),
     ("incident", &["reader"], &["since"]),
     ("incident", &["subject"], &["cause"]),
     ("incident", &["text"], &["domains", "messages", "since"]),

@@ -1,8 +1,8 @@
 //! Why the relay does not start, or does not take over a configuration, or stopped by itself.
 
 use crate::accept::ports::PortError;
-use crate::accept::tls::TlsError;
-use crate::config::ConfigError;
+use crate::accept::tls::ListenerError;
+use crate::config::{Config, ConfigError};
 use crate::pipeline::outbound::OutboundError;
 use crate::report::TextsError;
 use crate::resolve::error::DnsSetupError;
@@ -33,14 +33,14 @@ pub enum StartError {
         /// What the spool reports.
         source: SpoolError,
     },
-    /// The certificate of the listener cannot be used.
-    #[error("[listen] certificate: {0}")]
-    Tls(#[from] TlsError),
+    /// A certificate or the users of a listener cannot be used.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
     /// A port cannot be opened.
     #[error("{key}: cannot listen on {address}: {source}{}", bind_advice(source))]
     Bind {
         /// The key that names the address.
-        key: &'static str,
+        key: String,
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -71,13 +71,16 @@ pub enum Remedy {
 
 impl StartError {
     /// A port of the listener cannot be opened.
-    pub(in crate::service) fn smtp(error: PortError) -> Self {
-        Self::Bind { key: "[listen] smtp", address: error.address, source: error.source }
+    pub(in crate::service) fn smtp(config: &Config, error: PortError) -> Self {
+        let named = config.listener.iter().find(|listener| listener.addresses.contains(&error.address));
+        let key = named.map(|listener| format!("[[listener]] {}: addresses", listener.name));
+        let key = key.unwrap_or_else(|| "[listen] smtp".to_owned());
+        Self::Bind { key, address: error.address, source: error.source }
     }
 
     /// The port for watching the relay cannot be opened.
-    pub(in crate::service) const fn admin(address: SocketAddr, source: io::Error) -> Self {
-        Self::Bind { key: "[admin] listen", address, source }
+    pub(in crate::service) fn admin(address: SocketAddr, source: io::Error) -> Self {
+        Self::Bind { key: "[admin] listen".to_owned(), address, source }
     }
 
     /// Whether starting again can help.
@@ -97,7 +100,7 @@ impl StartError {
             | Self::Texts(_)
             | Self::Spool { .. }
             | Self::Bind { .. }
-            | Self::Tls(_)
+            | Self::Listener(_)
             | Self::Control { .. }
             | Self::Internal(_) => Remedy::Configuration,
         }

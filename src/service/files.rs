@@ -19,7 +19,7 @@ pub(in crate::service) async fn watch(acceptors: Acceptors, mut pipelines: Pipel
             loop {
                 tokio::time::sleep(READ_EVERY).await;
                 let acceptor = Arc::clone(&acceptors.borrow());
-                acceptor.reread_certificate().await;
+                acceptor.reread_files().await;
                 reread_egress(&pipelines).await;
             }
         };

@@ -4,9 +4,10 @@
 //! configuration brings others, who share the spool, the places and all that was learnt. Whoever begins
 //! something takes the latest ones, and ends it with them.
 
+use crate::accept::LimitNews;
 use crate::accept::driver::Acceptor;
 use crate::accept::ports::Acceptors;
-use crate::accept::tls::{self as listener_tls, ListenerTls, TlsError};
+use crate::accept::tls::{ListenerError, ListenerFiles, listener_files};
 use crate::config::Config;
 use crate::observe::Observer;
 use crate::pipeline::outbound::{Outbound, OutboundError, OutboundPaths};
@@ -15,9 +16,10 @@ use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::{StsEvent, StsListener};
 use crate::report::Texts;
 use crate::service::error::RunError;
-use crate::service::{exceptions, files, selfcheck};
+use crate::service::{exceptions, files, limits, selfcheck};
 use crate::spool::{Recovery, Spool};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -39,14 +41,16 @@ pub(in crate::service) fn of_policies(observer: &Arc<Observer>) -> StsListener {
 pub struct Service {
     acceptors: watch::Sender<Arc<Acceptor>>,
     pipelines: watch::Sender<Arc<Pipeline>>,
+    /// Limits that were reached, for whoever tells the postmaster.
+    limits: Mutex<Option<Receiver<LimitNews>>>,
 }
 
 /// What another configuration brings.
 pub(super) struct NextGeneration {
     /// The ways out.
     pub out: Outbound,
-    /// The TLS side of the listener.
-    pub tls: ListenerTls,
+    /// What the files of the listeners held.
+    pub listeners: Vec<ListenerFiles>,
     /// The words of reports.
     pub texts: Texts,
 }
@@ -55,14 +59,24 @@ impl Service {
     /// Puts the relay together around a spool. Nothing runs yet.
     ///
     /// # Errors
-    /// When the certificate of the listener cannot be used.
-    pub fn new(out: Outbound, spool: Arc<dyn Spool>, observer: Arc<Observer>, texts: Texts) -> Result<Self, TlsError> {
-        let tls = listener_tls::server_config(&out.config)?;
+    /// When a certificate or the users of a listener cannot be used.
+    pub fn new(
+        out: Outbound,
+        spool: Arc<dyn Spool>,
+        observer: Arc<Observer>,
+        texts: Texts,
+    ) -> Result<Self, ListenerError> {
+        let listeners = listener_files(&out.config)?;
         let (config, clock, told) = (Arc::clone(&out.config), out.clock.clone(), Arc::clone(&observer));
-        let told = Arc::new(move |event| told.accept(&event));
-        let acceptor = Arc::new(Acceptor::new(config, Arc::clone(&spool), clock, Some(tls), told));
+        let (teller, limits) = limits::teller();
+        let told = Arc::new(move |event| {
+            teller.told(&event);
+            told.accept(&event);
+        });
+        let acceptor = Arc::new(Acceptor::new(config, Arc::clone(&spool), clock, listeners, told));
         let pipeline = Arc::new(Pipeline::new(out, spool, observer, texts));
-        Ok(Self { acceptors: watch::Sender::new(acceptor), pipelines: watch::Sender::new(pipeline) })
+        let (acceptors, pipelines) = (watch::Sender::new(acceptor), watch::Sender::new(pipeline));
+        Ok(Self { acceptors, pipelines, limits: Mutex::new(Some(limits)) })
     }
 
     /// Takes mail in.
@@ -91,9 +105,9 @@ impl Service {
 
     /// Another configuration counts from now on.
     pub(super) fn succeed(&self, next: NextGeneration) {
-        let NextGeneration { out, tls, texts } = next;
+        let NextGeneration { out, listeners, texts } = next;
         let (before, config) = (self.pipeline(), Arc::clone(&out.config));
-        let (acceptor_before, acceptor) = (self.acceptor(), self.acceptor().succeeded_by(config, tls));
+        let (acceptor_before, acceptor) = (self.acceptor(), self.acceptor().succeeded_by(config, listeners));
         self.acceptors.send_replace(Arc::clone(&acceptor));
         if !Arc::ptr_eq(&acceptor_before, &acceptor) {
             acceptor_before.let_go();
@@ -121,6 +135,9 @@ impl Service {
         tokio::spawn(keep_policies_fresh(self.pipelines(), stop.clone()));
         tokio::spawn(selfcheck::watch(self.pipelines(), stop.clone()));
         tokio::spawn(files::watch(self.acceptors(), self.pipelines(), stop.clone()));
+        if let Some(news) = self.limits.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            tokio::spawn(limits::watch(news, self.pipelines(), stop.clone()));
+        }
         tokio::spawn(exceptions::watch(self.pipelines(), stop.clone()));
     }
 

@@ -9,6 +9,7 @@ pub mod exceptions;
 mod files;
 mod generation;
 mod incidents;
+mod limits;
 pub mod notify;
 mod reload;
 mod selfcheck;

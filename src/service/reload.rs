@@ -6,7 +6,7 @@
 //! restart keeps its value until then, and is named.
 
 use crate::accept::ports::{Ports, PreparedPorts};
-use crate::accept::tls as listener_tls;
+use crate::accept::tls::listener_files;
 use crate::clock::Timestamp;
 use crate::command::status::ConfigStatus;
 use crate::config::settings::{KeyChange, Settings, TakesEffect};
@@ -198,8 +198,8 @@ impl Reloading {
     /// All that can fail with a file that is right.
     async fn prepare_by(&self, state: &InForce, loaded: LoadedConfig) -> Result<Prepared, ReloadError> {
         let config = Arc::new(loaded.config.clone());
-        if let Some((new, old)) = config.listen.smtp.iter().find_map(|new| Some((*new, self.ports.overlapping(*new)?)))
-        {
+        let addresses = config.smtp_addresses();
+        if let Some((new, old)) = addresses.iter().find_map(|new| Some((*new, self.ports.overlapping(*new)?))) {
             return Err(ReloadError::Overlap { new, old });
         }
         let pipeline = self.service.pipeline();
@@ -207,7 +207,7 @@ impl Reloading {
         let ways = dns.as_ref().map_or_else(|| Arc::clone(&state.dns.dns), |dns| Arc::clone(&dns.dns));
         let (out, observer, named) = (pipeline.out.clone(), Arc::clone(&pipeline.observer), Arc::clone(&config));
         let next = blocking(move || files(&out, named, ways, &observer)).await??;
-        let smtp = self.ports.prepare(&config.listen.smtp).await.map_err(StartError::smtp)?;
+        let smtp = self.ports.prepare(&addresses).await.map_err(|error| StartError::smtp(&config, error))?;
         let address = config.admin.listen;
         let admin = self.admin.prepare(address).await.map_err(|source| StartError::admin(address, source))?;
         Ok(Prepared { loaded, next, dns, smtp, admin })
@@ -250,9 +250,9 @@ fn files(
     observer: &Arc<Observer>,
 ) -> Result<NextGeneration, StartError> {
     let texts = load_texts(config.notify.templates.as_deref())?;
-    let tls = listener_tls::server_config(&config)?;
+    let listeners = listener_files(&config)?;
     let out = before.succeeded_by(config, dns, of_policies(observer))?;
-    Ok(NextGeneration { out, tls, texts })
+    Ok(NextGeneration { out, listeners, texts })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {

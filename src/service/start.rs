@@ -5,7 +5,7 @@
 //! [`Service`]: a simulation wires the relay by it exactly as a start does.
 
 use crate::accept::ports::{self, PortError, Ports};
-use crate::accept::tls as listener_tls;
+use crate::accept::tls::check_files;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigSource, LoadedConfig};
 use crate::deliver::egress::store::EgressStore;
@@ -76,9 +76,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     let (shared, clock) = (Arc::new(config.clone()), Clock::system());
     let dns = Arc::new(Dns::new(config, clock.clone(), Arc::new(|_event| {}))?);
     Outbound::new(shared, OutboundPaths::over_tcp(dns, clock), Arc::new(|_event: &StsEvent<'_>| {}))?;
-    if config.listen.certificate.is_some() {
-        listener_tls::server_config(config)?;
-    }
+    check_files(config)?;
     Ok(())
 }
 
@@ -126,7 +124,7 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     let ways = OutboundPaths { dns: Arc::clone(&dns.dns), network, clock: clock.clone() };
     let out = outbound(Arc::clone(&config), ways, &observer)?;
     // Before the spool is opened, which takes its time: a port in use is found at once.
-    let smtp = ports::open(&config.listen.smtp).await.map_err(StartError::smtp)?;
+    let smtp = ports::open(&config.smtp_addresses()).await.map_err(|error| StartError::smtp(&config, error))?;
     let address = config.admin.listen;
     let admin = admin::open(address).await.map_err(|source| StartError::admin(address, source))?;
     let Opened { spool, recovery } = open_spool(&config, &clock).await?;
@@ -188,13 +186,13 @@ pub async fn closed_ports(config: &Config) -> Vec<String> {
     if !matches!(runs, Err(AskError::NotRunning(_))) {
         return Vec::new();
     }
-    let smtp = config.listen.smtp.iter().map(|address| ("listen.smtp", *address));
+    let smtp = config.smtp_addresses().into_iter().map(|address| ("listen.smtp", address));
     let mut told = Vec::new();
     for (key, address) in smtp.chain([("admin.listen", config.admin.listen)]) {
         if let Err(source) = TcpListener::bind(address).await {
             let error = match key {
                 "admin.listen" => StartError::admin(address, source),
-                _ => StartError::smtp(PortError { address, source }),
+                _ => StartError::smtp(config, PortError { address, source }),
             };
             told.push(error.to_string());
         }

@@ -1,4 +1,4 @@
-//! SMTP commands as a server reads them (RFC 5321 §4.1, RFC 3030, RFC 3207).
+//! SMTP commands as a server reads them (RFC 5321 §4.1, RFC 3030, RFC 3207, RFC 4954).
 //!
 //! One line in, a [`Command`] or a typed `CommandError` out. Verbs and parameters are read in
 //! any case (RFC 5321 §2.4), addresses are kept verbatim. Every value is checked here, so that
@@ -9,6 +9,7 @@
 use super::address::{AddressError, DOMAIN_LIMIT, ForwardPath, ReversePath, parse_forward_path, parse_reverse_path};
 use super::error::CommandError;
 use super::parameter::{MailParameters, RcptParameters, octets, words};
+use super::sasl::{AuthCommand, Secret};
 
 /// A command with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Command {
     Help,
     /// `STARTTLS` (RFC 3207 §4).
     StartTls,
+    /// `AUTH mechanism [initial response]` (RFC 4954 §4).
+    Auth(AuthCommand),
     /// `QUIT`.
     Quit,
 }
@@ -105,7 +108,10 @@ pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
         b"HELP" => Ok(Command::Help),
         b"STARTTLS" => without_argument(Command::StartTls, arguments),
         b"QUIT" => without_argument(Command::Quit, arguments),
-        b"EXPN" | b"SEND" | b"SOML" | b"SAML" | b"TURN" | b"ETRN" | b"ATRN" | b"AUTH" | b"BURL" => {
+        b"AUTH" => auth(arguments).map(Command::Auth),
+        // XCLIENT and XFORWARD let a client say whom it speaks for: here the PROXY protocol does that, and
+        // only from balancers that are named.
+        b"EXPN" | b"SEND" | b"SOML" | b"SAML" | b"TURN" | b"ETRN" | b"ATRN" | b"BURL" | b"XCLIENT" | b"XFORWARD" => {
             Err(CommandError::NotImplemented)
         }
         _ => Err(CommandError::Unknown),
@@ -176,6 +182,18 @@ fn path_and_parameters<'a>(arguments: &'a [u8], keyword: &[u8]) -> Result<(&'a [
         return Err(CommandError::Argument);
     }
     Ok((path, parameters))
+}
+
+/// RFC 4954 §4: the name of a mechanism has at most 20 characters (RFC 4422 §3.1).
+fn auth(arguments: &[u8]) -> Result<AuthCommand, CommandError> {
+    let mut words = words(arguments);
+    let (mechanism, initial) = (words.next().unwrap_or_default(), words.next());
+    let is_of_names = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if mechanism.is_empty() || mechanism.len() > 20 || !mechanism.iter().all(is_of_names) || words.next().is_some() {
+        return Err(CommandError::Argument);
+    }
+    let mechanism = String::from_utf8_lossy(mechanism).to_ascii_uppercase();
+    Ok(AuthCommand { mechanism, initial: initial.map(Secret::new) })
 }
 
 fn bdat(arguments: &[u8]) -> Result<Chunk, CommandError> {
@@ -254,7 +272,11 @@ mod tests {
             ("FOO", CommandError::Unknown),
             ("EHLO\0 x", CommandError::Unknown),
             ("EXPN list", CommandError::NotImplemented),
-            ("AUTH LOGIN", CommandError::NotImplemented),
+            ("XCLIENT ADDR=192.0.2.1", CommandError::NotImplemented),
+            ("XFORWARD NAME=x", CommandError::NotImplemented),
+            ("AUTH", CommandError::Argument),
+            ("AUTH PLAIN AGEAYg== x", CommandError::Argument),
+            ("AUTH PL/AIN", CommandError::Argument),
             ("EHLO", CommandError::HelloName),
             ("HELO a b", CommandError::HelloName),
             ("EHLO a\u{1}", CommandError::HelloName),

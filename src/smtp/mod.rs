@@ -13,5 +13,6 @@ pub(crate) mod header;
 pub mod line;
 pub(crate) mod parameter;
 pub mod reply;
+pub(crate) mod sasl;
 mod shown;
 pub(crate) mod special_use;

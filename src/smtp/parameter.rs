@@ -1,5 +1,5 @@
-//! The parameters of MAIL and RCPT (RFC 5321 §4.1.1.11; RFC 1870, RFC 3461, RFC 6152, RFC 6531,
-//! RFC 8689).
+//! The parameters of MAIL and RCPT (RFC 5321 §4.1.1.11; RFC 1870, RFC 3461, RFC 4954, RFC 6152,
+//! RFC 6531, RFC 8689).
 //!
 //! Keywords are read in any case, each may be given once, every value is checked here. Whether
 //! its extension is offered, the session knows.
@@ -23,7 +23,13 @@ pub struct MailParameters {
     pub ret: Option<Ret>,
     /// `ENVID=` (RFC 3461 §4.4).
     pub envelope_id: Option<EnvelopeId>,
+    /// `AUTH=`: who is said to have submitted the message (RFC 4954 §5). It is checked and not believed.
+    pub submitter: Option<Submitter>,
 }
+
+/// A value of `AUTH=` that is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitter;
 
 /// The parameters of RCPT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +67,7 @@ impl MailParameters {
                 b"SMTPUTF8" => flag(&mut parameters.smtp_utf8, value)?,
                 b"RET" => once(&mut parameters.ret, parsed(value))?,
                 b"ENVID" => once(&mut parameters.envelope_id, parsed(value))?,
+                b"AUTH" => once(&mut parameters.submitter, value.and_then(submitter))?,
                 _ => return Err(CommandError::UnknownParameter),
             }
         }
@@ -96,6 +103,20 @@ impl RcptParameters {
     pub fn are_of_dsn(&self) -> bool {
         self.notify.is_some() || self.original_recipient.is_some()
     }
+}
+
+/// The longest value of `AUTH=` (RFC 4954 §5).
+const SUBMITTER_LIMIT: usize = 500;
+
+/// `xtext` (RFC 3461 §4): printable, and `+` only before two digits in upper case.
+fn submitter(value: &[u8]) -> Option<Submitter> {
+    let is_hex = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b));
+    let sound = |(at, b): (usize, &u8)| match b {
+        b'+' => is_hex(value.get(at + 1)) && is_hex(value.get(at + 2)),
+        _ => b.is_ascii_graphic(),
+    };
+    let fits = !value.is_empty() && value.len() <= SUBMITTER_LIMIT && value.iter().enumerate().all(sound);
+    fits.then_some(Submitter)
 }
 
 /// Words of a line.
@@ -174,9 +195,13 @@ mod tests {
             smtp_utf8: true,
             ret: Some(Ret::Headers),
             envelope_id: Some("QQ+2B1".parse().unwrap()),
+            submitter: Some(Submitter),
         };
-        assert_eq!(mail(" size=007 Body=8bitmime RequireTLS RET=hdrs SmtpUtf8 ENVID=QQ+2B1"), Ok(all.clone()));
-        assert_eq!(mail("\tSMTPUTF8 EnvId=QQ+2B1  ret=HDRS REQUIRETLS BODY=8BITMIME SIZE=7 "), Ok(all));
+        assert_eq!(
+            mail(" size=007 Body=8bitmime RequireTLS RET=hdrs SmtpUtf8 ENVID=QQ+2B1 auth=e+3Dmc2@b.example"),
+            Ok(all.clone())
+        );
+        assert_eq!(mail("\tAUTH=<> SMTPUTF8 EnvId=QQ+2B1  ret=HDRS REQUIRETLS BODY=8BITMIME SIZE=7 "), Ok(all));
         assert_eq!(mail("SIZE=99999999999999999999").map(|p| p.size), Ok(Some(u64::MAX)));
         let both = RcptParameters {
             notify: Some("SUCCESS,delay".parse().unwrap()),
@@ -210,6 +235,10 @@ mod tests {
             "ENVID=a=b",
             "ENVID=a+0A",
             "ENVID=a ENVID=a",
+            "AUTH=",
+            "AUTH=a+3d",
+            "AUTH=a+4",
+            "AUTH=<> AUTH=<>",
         ] {
             assert_eq!(mail(text), Err(CommandError::ParameterValue), "{text}");
         }
@@ -229,10 +258,10 @@ mod tests {
 
     #[test]
     fn rfc5321_4_1_1_11_each_parameter_belongs_to_its_command() {
-        for text in ["NOTIFY=NEVER", "ORCPT=rfc822;a", "BODY=BINARYMIME", "AUTH=<>", "REQUIRETLSX", "=", "X-Y=1"] {
+        for text in ["NOTIFY=NEVER", "ORCPT=rfc822;a", "BODY=BINARYMIME", "BY=1", "REQUIRETLSX", "=", "X-Y=1"] {
             assert_eq!(mail(text), Err(CommandError::UnknownParameter), "{text}");
         }
-        for text in ["RET=FULL", "ENVID=a", "SIZE=1", "REQUIRETLS", "SMTPUTF8", "\u{e9}=1"] {
+        for text in ["RET=FULL", "ENVID=a", "SIZE=1", "REQUIRETLS", "SMTPUTF8", "AUTH=<>", "\u{e9}=1"] {
             assert_eq!(rcpt(text), Err(CommandError::UnknownParameter), "{text}");
         }
     }

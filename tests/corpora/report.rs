@@ -100,7 +100,8 @@ fn read(input: &[u8]) -> Option<(Envelope, Vec<Reply>, &[u8])> {
         dsn.push(RecipientDsn { notify: parameters.notify, original: parameters.original_recipient });
     }
     replies.truncate(recipients.len());
-    let client = ClientInfo { address: "192.0.2.10".parse().ok()?, helo: "x".into(), protocol: "ESMTP".into() };
+    let client =
+        ClientInfo { address: "192.0.2.10".parse().ok()?, helo: "x".into(), protocol: "ESMTP".into(), user: None };
     let dsn = DsnRequest { ret: parameters.ret, envelope_id: parameters.envelope_id, recipients: dsn };
     let tls = if parameters.require_tls { TlsRequest::Required } else { TlsRequest::ByPolicy };
     let envelope = Envelope::new(reverse_path, recipients, ARRIVED, Origin::Client(client));

@@ -24,6 +24,7 @@ mod daemon;
 mod delivery;
 mod exim;
 mod failure;
+mod front;
 mod listener;
 mod load;
 mod loops;

@@ -35,6 +35,7 @@ fn envelope(recipients: &[&str]) -> Envelope {
         address: [192, 0, 2, 1].into(),
         helo: "exchange.example.org".into(),
         protocol: "ESMTPS".into(),
+        user: None,
     });
     let about_the_first = RecipientDsn {
         notify: Some("SUCCESS,delay".parse().unwrap()),

@@ -46,7 +46,7 @@ fn envelope(seed: u64, size: usize, origin: Origin) -> Envelope {
 
 fn client() -> Origin {
     let address = [192, 0, 2, 1].into();
-    Origin::Client(ClientInfo { address, helo: "exchange".into(), protocol: "ESMTP".into() })
+    Origin::Client(ClientInfo { address, helo: "exchange".into(), protocol: "ESMTP".into(), user: None })
 }
 
 fn expected_content(envelope: &Envelope) -> Vec<u8> {

@@ -22,7 +22,8 @@ pub(crate) fn config(folder: &Path) -> SpoolConfig {
 pub(crate) fn envelope(sender: &str, recipients: &[&str]) -> Envelope {
     let sender = sender.parse().map_or(ReversePath::Null, ReversePath::Mailbox);
     let recipients = recipients.iter().map(|r| r.parse().unwrap()).collect();
-    let client = ClientInfo { address: [192, 0, 2, 1].into(), helo: "ex.example".into(), protocol: "ESMTPS".into() };
+    let client =
+        ClientInfo { address: [192, 0, 2, 1].into(), helo: "ex.example".into(), protocol: "ESMTPS".into(), user: None };
     Envelope::new(sender, recipients, NOW, Origin::Client(client))
 }
 

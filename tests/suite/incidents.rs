@@ -250,7 +250,7 @@ async fn a_box_that_the_canary_meets_is_an_incident_long_before_the_next_look_at
     world.lab.dns().set_path([BOX]);
     let opened = within_a_minute(|| async { known(&spool).await.pop() }, "an incident").await;
     assert_eq!((&opened.opened_by, opened.side), (&OpenedBy::Check("canary".into()), Side::Path), "{opened:#?}");
-    assert!(incidents::text(&[opened]).contains("no mail is known to have met it"));
+    assert!(incidents::text(&[opened], &TableView::WHOLE).contains("no mail is known to have met it"));
     let inbox = world.mx("office.test");
     let mail = within_a_minute(|| async { inbox.messages().first().map(text_of) }, "the mail to the postmaster").await;
     assert!(mail.contains("The check \"canary\"") && !mail.contains("0 domains"), "{mail}");

@@ -64,7 +64,7 @@ impl Around for Sharing {
 
 /// A message of a client for a server that goes silent.
 fn for_a_silent_server(now: Timestamp) -> Envelope {
-    let client = ClientInfo { address: [127, 0, 0, 1].into(), helo: "x".into(), protocol: "ESMTP".into() };
+    let client = ClientInfo { address: [127, 0, 0, 1].into(), helo: "x".into(), protocol: "ESMTP".into(), user: None };
     let (sender, recipients) = (SENDER.parse().unwrap(), vec!["bob@silent.test".parse().unwrap()]);
     Envelope::new(ReversePath::Mailbox(sender), recipients, now, Origin::Client(client))
 }

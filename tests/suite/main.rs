@@ -27,6 +27,7 @@ mod dane;
 mod deliver;
 mod destination;
 mod exchange;
+mod front;
 mod grid;
 mod health;
 mod incidents;

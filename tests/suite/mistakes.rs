@@ -232,7 +232,8 @@ async fn a_pipe_is_waited_for_neither_as_the_file_nor_as_what_it_names() {
     let told = lines(&checked.octets(format!("[notify]\ntemplates = {texts:?}\n").as_bytes()).await);
     assert!(told.len() == 1 && told[0].starts_with("2: [notify] templates: "), "{told:?}");
     for command in ["serve", "check"] {
-        let arguments = [command, "--config", checked.file().to_str().unwrap()].into_iter().map(str::to_owned);
+        let file = checked.file();
+        let arguments = [command, "--config", file.to_str().unwrap()].into_iter().map(str::to_owned);
         let domain = (command == "check").then(|| "a.example".to_owned());
         let said = run_with(&[], arguments.chain(domain)).await;
         assert!(command == "check" || said.code == 78, "{said:?}");

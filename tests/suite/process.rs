@@ -5,7 +5,7 @@
 
 use crate::relay::{until, within};
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -33,6 +33,19 @@ pub(crate) async fn run_with<A: AsRef<OsStr>>(
     let mut command = program();
     command.args(arguments).envs(variables.iter().copied());
     let ended = tokio::task::spawn_blocking(move || command.output());
+    let Output { status, stdout, stderr } = within(ended, "the end of the program").await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    ProgramOutput { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Runs the program to its end, with that on its standard input.
+pub(crate) async fn run_saying<A: AsRef<OsStr>>(text: &str, arguments: impl IntoIterator<Item = A>) -> ProgramOutput {
+    let mut command = program();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Whoever does not read it has ended already.
+    let _broken_pipe = child.stdin.take().unwrap().write_all(text.as_bytes());
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output());
     let Output { status, stdout, stderr } = within(ended, "the end of the program").await.unwrap().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     ProgramOutput { code: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }

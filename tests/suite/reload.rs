@@ -218,6 +218,54 @@ async fn the_admin_port_moves() {
 }
 
 #[tokio::test]
+async fn listeners_come_change_and_go_with_a_reload() {
+    let world = Configured::new(lab()).await;
+    let mut old = SmtpClient::ready(world.relay.smtp).await.unwrap();
+    let address = free_port("127.0.0.2").await;
+    let listener = |lines: &str| format!("[[listener]]\nname = \"in\"\naddresses = [\"{address}\"]\n{lines}\n");
+    let nobody = "clients = [\"192.0.2.1\"]";
+    world.write(|text| text + &listener(nobody));
+    let told = world.reload().await;
+    assert!(told.contains("[[listener]] in: clients: not set -> [\"192.0.2.1\"]"), "{told}");
+    assert!(reply_to(&mut old, "NOOP").await.starts_with("421 4.3.2"), "other rules hold for its next message");
+    let mut client = SmtpClient::ready(address).await.unwrap();
+    assert!(reply_to(&mut client, "MAIL FROM:<>").await.starts_with("550 5.7.1"));
+    let users = world.folder.path().join("users");
+    std::fs::write(&users, "").unwrap();
+    world.write(|text| {
+        text.replace(nobody, &format!("clients = [\"127.0.0.1\"]\nauth = {users:?}\ntls = \"required\"\ndsn = false"))
+    });
+    world.reload().await;
+    let mut client = SmtpClient::ready(address).await.unwrap();
+    assert!(reply_to(&mut client, "MAIL FROM:<>").await.starts_with("530 5.7.0"));
+    let mut client = client.starttls("relay.office.test").await.unwrap();
+    assert!(reply_to(&mut client, "MAIL FROM:<> RET=HDRS").await.starts_with("555"), "DSN is not offered");
+    assert!(reply_to(&mut client, "MAIL FROM:<>").await.starts_with("250"));
+    world.write(|text| text.replace("auth = ", "auth = \"/nowhere\" #"));
+    let why = world.refused().await;
+    assert!(why.contains("[[listener]] in: auth: /nowhere: No such file"), "{why}");
+    world.write(|text| text.split("[[listener]]").next().unwrap().to_owned());
+    world.reload().await;
+    assert!(SmtpClient::connect(address).await.is_err(), "its port is closed");
+}
+
+#[tokio::test]
+async fn limits_of_what_is_handed_in_are_those_of_now() {
+    let world = Configured::new(lab()).await;
+    let limit = "[[limit]]\nname = \"house\"\nper = \"network\"\nmessages = [\"1/d\"]\n";
+    world.mail("first@office.test").await;
+    world.write(|text| text + limit);
+    world.reload().await;
+    world.mail("second@office.test").await;
+    let mut client = SmtpClient::ready(world.relay.smtp).await.unwrap();
+    assert!(reply_to(&mut client, "MAIL FROM:<alice@office.test>").await.starts_with("451 4.7.1"));
+    assert_eq!(world.metric("relay_limits_met_total{level=\"reached\",limit=\"house\"}").await, 1.0);
+    world.write(|text| text.replace(limit, ""));
+    world.reload().await;
+    world.mail("third@office.test").await;
+}
+
+#[tokio::test]
 async fn another_certificate_is_shown_from_the_next_handshake_on() {
     let world = Configured::new(lab()).await;
     let file = world.folder.path().join("own.pem");

@@ -1,6 +1,8 @@
 //! Reports stay mails, however many they are about (RFC 3464 §2.3, RFC 3461 §4.3).
 
 use super::*;
+use crate::accept::{LimitLevel, LimitNews};
+use crate::report::limit_notice;
 use crate::report::{LostReport, digest};
 use crate::smtp::reply::REPLY_TEXT_LIMIT;
 use crate::spool::owed::{Owed, Rounds};
@@ -115,4 +117,21 @@ fn a_header_above_the_limit_is_cut_at_a_line_and_that_is_said() {
         let whole = report(&[("bob@partner.example", &Cause::ContentDamaged)], whole);
         assert!(!whole.replace("\r\n", " ").contains(note));
     }
+}
+
+#[test]
+fn limits_that_were_reached_are_told_with_who_and_how_much() {
+    let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let one = |who: &str| LimitNews {
+        rule: "accounts".to_owned(),
+        who: who.to_owned(),
+        limit: "messages 60/m".to_owned(),
+        level: LimitLevel::Reached,
+    };
+    let to = "postmaster@corp.example".parse().unwrap();
+    let notice = limit_notice(&context, &to, &[one("printer"), one("scanner")], NOW);
+    assert_is_deliverable_anywhere(&notice.content);
+    let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
+    assert!(body.contains("printer (accounts: messages 60/m)") && body.contains("scanner"), "{body}");
 }

@@ -1,0 +1,237 @@
+//! How much everybody has handed in, held against the limits of the operator.
+//!
+//! A meter runs from the first message on for as long as its limit says, and then begins again. What was handed
+//! in is counted when it is durable: a client that is refused may come again and again. Nothing is remembered
+//! over a restart.
+
+use crate::clock::Timestamp;
+use crate::config::{LimitRule, LimitSubject, Rate};
+use std::collections::BTreeMap;
+
+/// The most meters that run at once; the oldest go.
+const MOST_METERS: usize = 50_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Meters(BTreeMap<MeterKey, Meter>);
+
+/// Which limit, and of whom.
+type MeterKey = (String, Unit, String, String);
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unit {
+    Messages,
+    Recipients,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Meter {
+    from: Timestamp,
+    counted: u64,
+    told: Told,
+}
+
+/// What the operator has been told of a meter since it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    Near,
+    Reached,
+}
+
+/// Something to tell the operator, once for each run of a meter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitNews {
+    /// The name of the rule.
+    pub rule: String,
+    /// Who is counted.
+    pub who: String,
+    /// The limit, as it is written, with what it counts.
+    pub limit: String,
+    /// How near it is.
+    pub level: LimitLevel,
+}
+
+/// How near a limit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitLevel {
+    /// `warn_at` of it.
+    Near,
+    /// All of it: what comes further is refused for now.
+    Reached,
+}
+
+/// What somebody may still hand in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allowance {
+    /// So many recipients of one message.
+    pub(super) recipients: usize,
+}
+
+impl Allowance {
+    /// Whoever no limit is about.
+    pub(super) const ALL: Self = Self { recipients: usize::MAX };
+}
+
+impl Meters {
+    /// What may still come of somebody; none where a limit is reached, which is then named.
+    ///
+    /// # Errors
+    /// The name of the rule.
+    pub(super) fn allowance(
+        &self,
+        rules: &[LimitRule],
+        subject: &LimitSubject<'_>,
+        now: Timestamp,
+    ) -> Result<Allowance, String> {
+        let mut allowance = Allowance::ALL;
+        for (rule, key, rate) in limits(rules, subject) {
+            let counted = self.0.get(&key).filter(|meter| runs(meter, rate, now)).map_or(0, |meter| meter.counted);
+            let left = u64::from(rate.messages()).saturating_sub(counted);
+            if left == 0 {
+                return Err(rule.name.clone());
+            }
+            if key.1 == Unit::Recipients {
+                allowance.recipients = allowance.recipients.min(usize::try_from(left).unwrap_or(usize::MAX));
+            }
+        }
+        Ok(allowance)
+    }
+
+    /// A message with so many recipients is in. Gives what the operator should know now.
+    pub(super) fn count(
+        &mut self,
+        rules: &[LimitRule],
+        subject: &LimitSubject<'_>,
+        recipients: usize,
+        now: Timestamp,
+    ) -> Vec<LimitNews> {
+        let mut news = Vec::new();
+        for (rule, key, rate) in limits(rules, subject) {
+            let more = match key.1 {
+                Unit::Messages => 1,
+                Unit::Recipients => u64::try_from(recipients).unwrap_or(u64::MAX),
+            };
+            let fresh = Meter { from: now, counted: 0, told: Told::Nothing };
+            let mut meter = self.0.get(&key).copied().filter(|meter| runs(meter, rate, now)).unwrap_or(fresh);
+            meter.counted = meter.counted.saturating_add(more);
+            let most = u64::from(rate.messages());
+            let stands = match meter.counted {
+                counted if counted >= most => Told::Reached,
+                counted if counted.saturating_mul(100) >= most.saturating_mul(u64::from(rule.warn_at)) => Told::Near,
+                _ => Told::Nothing,
+            };
+            if stands > meter.told {
+                meter.told = stands;
+                news.extend(told(rule, &key, rate, stands));
+            }
+            self.make_room();
+            self.0.insert(key, meter);
+        }
+        news
+    }
+
+    /// Where there is no more room, the oldest quarter goes.
+    fn make_room(&mut self) {
+        if self.0.len() < MOST_METERS {
+            return;
+        }
+        let mut begun: Vec<Timestamp> = self.0.values().map(|meter| meter.from).collect();
+        begun.sort_unstable();
+        if let Some(oldest_to_stay) = begun.get(MOST_METERS / 4).copied() {
+            let mut may_go = MOST_METERS / 4;
+            self.0.retain(|_, meter| {
+                let goes = may_go > 0 && meter.from <= oldest_to_stay;
+                may_go -= usize::from(goes);
+                !goes
+            });
+        }
+    }
+}
+
+fn told(rule: &LimitRule, key: &MeterKey, rate: Rate, stands: Told) -> Option<LimitNews> {
+    let level = match stands {
+        Told::Nothing => return None,
+        Told::Near => LimitLevel::Near,
+        Told::Reached => LimitLevel::Reached,
+    };
+    let what = match key.1 {
+        Unit::Messages => "messages",
+        Unit::Recipients => "recipients",
+    };
+    Some(LimitNews { rule: rule.name.clone(), who: key.3.clone(), limit: format!("{what} {rate}"), level })
+}
+
+fn runs(meter: &Meter, rate: Rate, now: Timestamp) -> bool {
+    let past_ms = now.0.saturating_sub(meter.from.0);
+    u128::try_from(past_ms).is_ok_and(|past_ms| past_ms < rate.time().as_millis())
+}
+
+/// All limits that are about somebody, with the key of their meters.
+fn limits<'a>(
+    rules: &'a [LimitRule],
+    subject: &LimitSubject<'_>,
+) -> impl Iterator<Item = (&'a LimitRule, MeterKey, Rate)> {
+    rules.iter().filter_map(|rule| Some((rule, rule.counted_as(subject)?))).flat_map(|(rule, who)| {
+        let messages = rule.messages.iter().map(|rate| (Unit::Messages, *rate));
+        let recipients = rule.recipients.iter().map(|rate| (Unit::Recipients, *rate));
+        messages
+            .chain(recipients)
+            .map(move |(unit, rate)| (rule, (rule.name.clone(), unit, rate.to_string(), who.clone()), rate))
+            .collect::<Vec<_>>()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::smtp::address::ReversePath;
+    use std::path::Path;
+
+    const NOW: Timestamp = Timestamp(1_795_261_468_000);
+
+    fn rules(text: &str) -> Vec<LimitRule> {
+        Config::parse(text, Path::new("t")).unwrap().limit
+    }
+
+    fn subject(user: &str) -> LimitSubject<'_> {
+        LimitSubject { user: Some(user), sender: &ReversePath::Null, client: "192.0.2.1".parse().unwrap() }
+    }
+
+    #[test]
+    fn a_limit_is_warned_of_once_then_reached_and_begins_again_after_its_time() {
+        let rules = rules("[[limit]]\nname = \"users\"\nper = \"user\"\nmessages = [\"10/h\"]\n");
+        let mut meters = Meters::default();
+        let levels = |news: Vec<LimitNews>| news.into_iter().map(|one| one.level).collect::<Vec<_>>();
+        for n in 1..=10 {
+            assert!(meters.allowance(&rules, &subject("bob"), NOW).is_ok(), "{n}");
+            let expected = match n {
+                8 => vec![LimitLevel::Near],
+                10 => vec![LimitLevel::Reached],
+                _ => vec![],
+            };
+            assert_eq!(levels(meters.count(&rules, &subject("bob"), 1, NOW)), expected, "{n}");
+        }
+        assert_eq!(meters.allowance(&rules, &subject("bob"), NOW), Err("users".to_owned()));
+        assert!(meters.allowance(&rules, &subject("alice"), NOW).is_ok(), "each alone");
+        let later = Timestamp(NOW.0 + 3_600_000);
+        assert!(meters.allowance(&rules, &subject("bob"), later).is_ok());
+        assert_eq!(levels(meters.count(&rules, &subject("bob"), 1, later)), []);
+    }
+
+    #[test]
+    fn recipients_are_counted_and_the_allowance_is_what_is_left() {
+        let text = "[[limit]]\nname = \"a\"\nper = \"network\"\nrecipients = [\"5/m\", \"100/d\"]\n";
+        let rules = rules(text);
+        let mut meters = Meters::default();
+        assert_eq!(meters.allowance(&rules, &subject("x"), NOW), Ok(Allowance { recipients: 5 }));
+        let news = meters.count(&rules, &subject("x"), 4, NOW);
+        assert_eq!(news[0].limit, "recipients 5/m");
+        assert_eq!(meters.allowance(&rules, &subject("y"), NOW), Ok(Allowance { recipients: 1 }), "one network");
+        let later = Timestamp(NOW.0 + 60_000);
+        assert_eq!(meters.allowance(&rules, &subject("x"), later), Ok(Allowance { recipients: 5 }));
+        assert_eq!(meters.allowance(&[], &subject("x"), NOW), Ok(Allowance { recipients: usize::MAX }));
+    }
+}

@@ -1,0 +1,102 @@
+//! The listeners: who logs in and who tries to, limits that are met, certificates.
+
+use super::Register;
+use crate::accept::{AcceptEvent, LimitLevel, LimitNews, LoginResult};
+use crate::clock::Timestamp;
+use prometheus::{Error, IntCounter, IntCounterVec, IntGauge};
+
+pub(super) struct FrontMetrics {
+    logins: IntCounterVec,
+    users_refused: IntCounter,
+    proxy_failures: IntCounter,
+    limits: IntCounterVec,
+    tls_failures: IntCounter,
+    certificate_expiry: IntGauge,
+}
+
+impl FrontMetrics {
+    pub(super) fn new(r: &Register<'_>) -> Result<Self, Error> {
+        let metrics = Self {
+            logins: r.counters(
+                "relay_smtp_logins_total",
+                "Logins of clients (AUTH), by result: right, wrong, locked-out, busy.",
+                &["result"],
+            )?,
+            users_refused: r
+                .counter("relay_smtp_users_refused_total", "Readings of a file of users that could not be used.")?,
+            proxy_failures: r.counter(
+                "relay_smtp_proxy_failures_total",
+                "Connections of a balancer without a header of the PROXY protocol.",
+            )?,
+            tls_failures: r.counter("relay_smtp_tls_failures_total", "TLS handshakes with clients that failed.")?,
+            certificate_expiry: r.gauge(
+                "relay_smtp_certificate_expiry_timestamp_seconds",
+                "When the certificate of the listener expires, in seconds since 1970; 0 when unknown.",
+            )?,
+            limits: r.counters(
+                "relay_limits_met_total",
+                "Users, senders and networks that came near a limit or reached it, by [[limit]] and level.",
+                &["limit", "level"],
+            )?,
+        };
+        for result in [LoginResult::Right, LoginResult::Wrong, LoginResult::LockedOut, LoginResult::Busy] {
+            metrics.logins.with_label_values(&[word(result)]).inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    /// Events about these things; others are none of this.
+    pub(super) fn told(&self, event: &AcceptEvent) {
+        match event {
+            AcceptEvent::Login { peer, user, result } => {
+                self.logins.with_label_values(&[word(*result)]).inc();
+                let (result, user) = (word(*result), user.as_deref().unwrap_or("(unknown)"));
+                tracing::info!(%peer, user, result, "login");
+            }
+            AcceptEvent::Limit(LimitNews { rule, who, limit, level }) => {
+                let word = match level {
+                    LimitLevel::Near => "near",
+                    LimitLevel::Reached => "reached",
+                };
+                self.limits.with_label_values(&[rule.as_str(), word]).inc();
+                tracing::warn!(rule, who, limit, level = word, "a sending limit is met");
+            }
+            AcceptEvent::UsersInUse { users } => tracing::info!(users, "another file of users is in use"),
+            AcceptEvent::UsersRefused { error } => {
+                self.users_refused.inc();
+                tracing::error!(%error, "the file of users cannot be used; the users before stay");
+            }
+            AcceptEvent::ProxyHeaderFailed { peer, error } => {
+                self.proxy_failures.inc();
+                tracing::warn!(%peer, %error, "a balancer did not say for whom it connects");
+            }
+            AcceptEvent::CertificateInUse { expires_at } => {
+                self.certificate_expiry.set(expires_at.map_or(0, Timestamp::unix_seconds));
+                tracing::info!(expires_at = expires_at.map(|at| at.to_string()), "certificate in use");
+            }
+            AcceptEvent::CertificateRefused { error } => {
+                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
+            }
+            AcceptEvent::TlsFailed { peer, error } => {
+                self.tls_failures.inc();
+                tracing::warn!(%peer, %error, "TLS with a client failed");
+            }
+            AcceptEvent::SessionOpened { .. }
+            | AcceptEvent::SessionRefused { .. }
+            | AcceptEvent::SessionClosed { .. }
+            | AcceptEvent::ListenerFailed { .. }
+            | AcceptEvent::MessageAccepted(_)
+            | AcceptEvent::MessageRefused { .. }
+            | AcceptEvent::SpoolFailed { .. } => {}
+        }
+    }
+}
+
+const fn word(result: LoginResult) -> &'static str {
+    match result {
+        LoginResult::Right => "right",
+        LoginResult::Wrong => "wrong",
+        LoginResult::LockedOut => "locked-out",
+        LoginResult::Busy => "busy",
+    }
+}
