@@ -388,18 +388,7 @@ impl Observer {
 
     /// The spool is open, with what it found.
     pub fn spool_opened(&self, recovery: &Recovery) {
-        let Recovery { waiting, caught_up, discarded_reports, damaged_records, torn_tails, .. } = recovery;
-        tracing::info!(waiting, caught_up, discarded_reports, torn_tails, "spool opened");
-        if *damaged_records > 0 {
-            tracing::error!(damaged_records, "damaged records; their octets are in the spool under damaged/");
-        }
-        if let Some(moved_to) = &recovery.state_moved_to {
-            tracing::error!(
-                moved_to = %moved_to.display(),
-                "the state database was damaged and has been rebuilt from the messages; what it knew beyond them is gone: the \
-                 story of messages that had ended, and incidents. One that goes on opens again by itself"
-            );
-        }
+        store::opened(recovery);
     }
 
     /// An audit of the store has ended.

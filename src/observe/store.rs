@@ -2,8 +2,8 @@
 
 use super::{Register, clamp};
 use crate::clock::Timestamp;
-use crate::spool::SpoolStats;
 use crate::spool::audit::AuditFinding;
+use crate::spool::{Recovery, SpoolStats};
 use prometheus::{Error, IntGauge};
 
 /// Messages that one audit names in the log; `relay audit` names all.
@@ -49,5 +49,21 @@ impl StoreMetrics {
             let AuditFinding { id, fault, recipients, .. } = finding;
             tracing::error!(%id, recipients, fault = fault.words(), "unaccounted; run `relay audit`");
         }
+    }
+}
+
+/// The spool is open, with what it found.
+pub(super) fn opened(recovery: &Recovery) {
+    let Recovery { waiting, caught_up, discarded_reports, damaged_records, torn_tails, .. } = recovery;
+    tracing::info!(waiting, caught_up, discarded_reports, torn_tails, "spool opened");
+    if *damaged_records > 0 {
+        tracing::error!(damaged_records, "damaged records; their octets are in the spool under damaged/");
+    }
+    if let Some(moved_to) = &recovery.state_moved_to {
+        tracing::error!(
+            moved_to = %moved_to.display(),
+            "the state database was damaged and has been rebuilt from the messages; what it knew beyond them is gone: the \
+             story of messages that had ended, and incidents. One that goes on opens again by itself"
+        );
     }
 }
