@@ -11,20 +11,6 @@ use std::time::Duration;
 /// A year, and the rest of its last day.
 const LONGEST_EXCEPTION: Duration = Duration::from_secs(367 * 86_400);
 
-/// The keys without one of which a destination changes nothing.
-const THAT_CHANGE: [&str; 10] = [
-    "client_certificate",
-    "family",
-    "max_connections",
-    "max_messages_per_connection",
-    "next_hop",
-    "rate",
-    "report_only",
-    "report-only",
-    "source",
-    "tls",
-];
-
 /// Whether the values of each go together, and no two destinations mean the same mail.
 pub(super) fn check(destinations: &[Destination], findings: &mut Findings<'_>) {
     for (nth, destination) in destinations.iter().enumerate() {
@@ -97,9 +83,8 @@ fn says_something(destination: &Destination, entry: &mut Entry<'_, '_>) {
     let limits = (destination.max_connections, destination.max_messages_per_connection, destination.rate);
     let changes_way = destination.next_hop.is_some() || leaves_otherwise || limits != (None, None, None);
     if !changes_way && destination.tls.is_none() && !destination.report_only {
-        let keys: Vec<&str> = std::iter::once("domains").chain(THAT_CHANGE).collect();
         let message = "give next_hop, tls, source, report_only or a limit; as it stands it changes nothing";
-        entry.refuse(&keys, message);
+        entry.findings.refuse(&[&format!("destination.{}", entry.nth)], message);
     }
 }
 

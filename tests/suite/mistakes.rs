@@ -231,12 +231,22 @@ async fn a_pipe_is_waited_for_neither_as_the_file_nor_as_what_it_names() {
     std::fs::rename(&pipe, texts.join("reports.toml")).unwrap();
     let told = lines(&checked.octets(format!("[notify]\ntemplates = {texts:?}\n").as_bytes()).await);
     assert!(told.len() == 1 && told[0].starts_with("2: [notify] templates: "), "{told:?}");
-    for command in ["serve", "check"] {
-        let file = checked.file();
-        let arguments = [command, "--config", file.to_str().unwrap()].into_iter().map(str::to_owned);
-        let domain = (command == "check").then(|| "a.example".to_owned());
-        let said = run_with(&[], arguments.chain(domain)).await;
-        assert!(command == "check" || said.code == 78, "{said:?}");
+    let said = run(["serve", "--config", checked.file().to_str().unwrap()]).await;
+    assert!(said.code == 78 && said.stderr.contains("is a pipe"), "{said:?}");
+}
+
+#[tokio::test]
+async fn root_is_told_what_the_user_of_the_service_cannot_read() {
+    let checked = Checked::new();
+    let spool = checked.folder.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let text = format!("postmaster = \"p@example.org\"\n[spool]\npath = {spool:?}\n");
+    let said = checked.octets(text.as_bytes()).await;
+    assert!(said.code == 0 && !said.stderr.contains("cannot be read by"), "{said:?}");
+    // Others own what they make themselves.
+    if std::os::unix::fs::chown(&spool, Some(54_321), Some(54_321)).is_ok() {
+        let said = checked.octets(text.as_bytes()).await;
+        assert!(said.code == 0 && said.stderr.contains("relay.toml cannot be read by user 54321"), "{said:?}");
     }
 }
 
