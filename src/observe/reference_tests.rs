@@ -123,7 +123,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries
         .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .filter(|path| !path.ends_with("observe/reference.rs"))
+        .filter(|path| !path.ends_with("observe/reference_tests.rs"))
         .collect();
     files.sort();
     files
