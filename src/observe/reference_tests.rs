@@ -87,7 +87,8 @@ fn line_of(call: &str) -> Option<(&str, String, Vec<String>)> {
     }
     parts.retain(|part| !part.is_empty());
     let message = parts.iter().rfind(|part| part.starts_with('"'))?;
-    let message = message.trim_matches('"').split("\\\n").map(str::trim_start).collect::<Vec<_>>().concat();
+    let message =
+        message.strip_prefix('"')?.strip_suffix('"')?.split("\\\n").map(str::trim_start).collect::<Vec<_>>().concat();
     let name = |part: &&str| {
         let name = part.split('=').next().unwrap_or_default().trim().trim_start_matches(['%', '?']);
         (!part.starts_with('"')).then(|| name.to_owned())

@@ -206,7 +206,7 @@ async fn mail_that_waits_is_counted_and_its_domains_are_checked_one_by_one() {
 async fn a_check_that_finds_nothing_says_what_mail_in_the_queue_was_refused_for() {
     let (world, checker) = world(lab().domain("busy.test", |d| d)).await;
     assert_eq!(check(&checker, "busy.test").await.verdict, Verdict::Ok);
-    world.mx("busy.test").trouble(dane_relay::lab::TroubleAt::Rcpt, says("450 4.2.1 this mailbox is over quota"));
+    world.mx("busy.test").trouble(TroubleAt::Rcpt, says("450 4.2.1 this mailbox is over quota"));
     let id = world.mail(&["bob@busy.test"]).await;
     world.deferred(id, "bob@busy.test", 1).await;
     let told = async || {
