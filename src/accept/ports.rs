@@ -51,12 +51,12 @@ struct OpenPort {
     bound: SocketAddr,
     close: CancellationToken,
     /// Why no connection could be taken, at the last one.
-    trouble: Trouble,
+    trouble: ListenTrouble,
     /// Ends before the stop only by a fault.
     listening: JoinHandle<()>,
 }
 
-type Trouble = Arc<Mutex<Option<String>>>;
+type ListenTrouble = Arc<Mutex<Option<String>>>;
 
 /// Ports that are open already and may be served from.
 pub(crate) struct PreparedPorts {
@@ -158,7 +158,7 @@ impl Ports {
     fn serve(&self, named: SocketAddr, listener: TcpListener) -> OpenPort {
         let (bound, close) = (listener.local_addr().unwrap_or(named), CancellationToken::new());
         let (acceptors, tasks) = (self.acceptors.clone(), self.tasks.clone());
-        let trouble = Trouble::default();
+        let trouble = ListenTrouble::default();
         let (stop, told) = (self.stop.clone(), Arc::clone(&trouble));
         let port = PortListener { named, acceptors, tasks, stop, close: close.clone(), trouble: told };
         let listening = self.tasks.spawn(port.listen(listener));
@@ -189,7 +189,7 @@ struct PortListener {
     tasks: TaskTracker,
     stop: Stop,
     close: CancellationToken,
-    trouble: Trouble,
+    trouble: ListenTrouble,
 }
 
 impl PortListener {

@@ -337,10 +337,14 @@ pub enum CertificateEnd {
 }
 
 /// What waits in the queue for the domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
     /// Messages.
     pub messages: u64,
     /// When the oldest was accepted.
     pub oldest: Option<Timestamp>,
+    /// What the last attempt for one of them met behind the point where a check stops: at MAIL FROM or later. It may
+    /// name a recipient, so it goes into no file.
+    #[serde(skip)]
+    pub refused: Option<Cause>,
 }

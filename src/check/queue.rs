@@ -14,9 +14,15 @@ const MESSAGES_LIMIT: u64 = 100_000;
 
 /// Messages with a recipient of the domain that still waits; none when it cannot be found out.
 pub(super) async fn waiting(spool: &SpoolConfig, domain: &Domain) -> Option<Queue> {
-    read(spool, Queue { messages: 0, oldest: None }, |queue, message| {
-        if message.waiting().any(|recipient| domain_of(&recipient.address).as_ref() == Some(domain)) {
+    read(spool, Queue::default(), |queue, message| {
+        let ours = || message.waiting().filter(|recipient| domain_of(&recipient.address).as_ref() == Some(domain));
+        if ours().next().is_some() {
             queue.messages += 1;
+            let met = ours().filter_map(|recipient| recipient.state.pending()?.last.as_ref());
+            // The newest message has the latest word.
+            if let Some(cause) = met.filter(|cause| !cause.is_of_the_host()).last() {
+                queue.refused = Some(cause.clone());
+            }
             let at = message.envelope.accepted_at;
             queue.oldest = Some(queue.oldest.map_or(at, |oldest| oldest.min(at)));
         }

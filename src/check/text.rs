@@ -47,7 +47,7 @@ impl CheckReport {
         if found.sentence != self.summary && self.verdict == Verdict::Warning {
             out += &paragraph("", &self.summary, 0);
         }
-        if self.verdict != Verdict::Ok || self.evidence.queue.is_some_and(|queue| queue.messages > 0) {
+        if self.verdict != Verdict::Ok || self.evidence.queue.as_ref().is_some_and(|queue| queue.messages > 0) {
             out += &paragraph("mail:", &found.mail, LABEL_WIDTH);
         }
         let is_told = |fault: &CauseRow| fault.cause == found.word && reported_as(fault).is_none();

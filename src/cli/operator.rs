@@ -90,9 +90,9 @@ pub(crate) enum QueueAction {
     Export(ContentArguments),
     /// Try again now, also where the relay is backing off from the next hop.
     Retry(OrderArguments),
-    /// Take messages out of their schedule, also over a restart.
+    /// Take messages out of their schedule, also over a restart. They do not expire while they are held.
     Hold(OrderArguments),
-    /// Put messages that are held back into their schedule.
+    /// Put messages that are held back into their schedule, and try them at once, whatever their age.
     Release(OrderArguments),
     /// Return messages to their senders with a report.
     Bounce(OrderArguments),

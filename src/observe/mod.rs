@@ -17,7 +17,8 @@ mod policy;
 mod process;
 mod recipient;
 #[cfg(test)]
-mod reference;
+mod reference_tests;
+mod register;
 mod reports;
 mod selfcheck;
 pub mod spans;
@@ -46,14 +47,11 @@ use dns::DnsMetrics;
 use hosts::HostMetrics;
 use incidents::IncidentMetrics;
 use policy::PolicyMetrics;
-use prometheus::core::{Collector, Desc};
-use prometheus::{
-    Encoder, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Encoder, Error, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 use recipient::RecipientMetrics;
+pub use register::MetricText;
+use register::Register;
 use reports::ReportMetrics;
-use std::cell::RefCell;
 use std::time::Duration;
 use store::StoreMetrics;
 use tokio::sync::broadcast;
@@ -107,74 +105,6 @@ pub struct Observer {
     pub(crate) watch: watch::WatchMetrics,
 }
 
-/// A metric as the reference shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricText {
-    /// Its name.
-    pub name: String,
-    /// `counter`, `gauge` or `histogram`.
-    pub kind: &'static str,
-    /// The labels of its series.
-    pub labels: Vec<String>,
-    /// What it says.
-    pub help: String,
-}
-
-struct Register<'a> {
-    registry: &'a Registry,
-    all: RefCell<Vec<MetricText>>,
-}
-
-impl Register<'_> {
-    fn add(&self, kind: &'static str, metric: Box<dyn Collector>) -> Result<(), Error> {
-        let text = |desc: &Desc| MetricText {
-            name: desc.fq_name.clone(),
-            kind,
-            labels: desc.variable_labels.clone(),
-            help: desc.help.clone(),
-        };
-        self.all.borrow_mut().extend(metric.desc().into_iter().map(text));
-        self.registry.register(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
-        let metric = IntCounter::new(name, help)?;
-        self.add("counter", Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.add("counter", Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
-        let metric = IntGauge::new(name, help)?;
-        self.add("gauge", Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
-        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        self.add("gauge", Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn seconds(&self, name: &str, help: &str) -> Result<Histogram, Error> {
-        let buckets = vec![0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
-        let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-        self.add("histogram", Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn build_info(&self) -> Result<(), Error> {
-        let info = self.gauges("relay_build_info", "Version of the running relay; always 1.", &["version"])?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(())
-    }
-}
-
 impl Observer {
     /// Registers all metrics.
     ///
@@ -182,7 +112,7 @@ impl Observer {
     /// Only when two metrics share a name, which a test rules out.
     pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
-        let r = Register { registry: &registry, all: RefCell::default() };
+        let r = Register::new(&registry);
         r.build_info()?;
         Ok(Self {
             sessions: r.counter("relay_smtp_sessions_total", "SMTP sessions opened by clients.")?,
@@ -210,7 +140,7 @@ impl Observer {
             watch: watch::WatchMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
-            catalogue: r.all.into_inner(),
+            catalogue: r.catalogue(),
             registry,
         })
     }

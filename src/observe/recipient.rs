@@ -48,19 +48,24 @@ impl RecipientMetrics {
 
     fn failed(&self, id: QueueId, recipient: &Mailbox, cause: &Cause) {
         let row = cause.row();
-        let (counter, what) = match row.class {
-            Class::Transient => (&self.deferred, "deferred"),
-            Class::Permanent => (&self.failed, "failed"),
-        };
-        counter.with_label_values(&[row.word, row.side.word()]).inc();
+        let labels = [row.word, row.side.word()];
         let held_by = held_by(cause);
         if let (Cause::Expired { .. }, Some(held_by)) = (cause, held_by) {
             let row = held_by.row();
             self.expired.with_label_values(&[row.word, row.side.word()]).inc();
         }
-        let (cause_word, held_by) = (row.word, held_by.map(|cause| cause.row().word));
-        let status = row.status;
-        tracing::info!(%id, to = %recipient, cause = cause_word, held_by, %status, detail = cause.sentence(), "{what}");
+        let (word, status, detail) = (row.word, row.status, cause.sentence());
+        let held_by = held_by.map(|cause| cause.row().word);
+        match row.class {
+            Class::Transient => {
+                self.deferred.with_label_values(&labels).inc();
+                tracing::info!(%id, to = %recipient, cause = word, held_by, %status, detail, "deferred");
+            }
+            Class::Permanent => {
+                self.failed.with_label_values(&labels).inc();
+                tracing::info!(%id, to = %recipient, cause = word, held_by, %status, detail, "failed");
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod egress;
 #[cfg(test)]
 pub(crate) mod every;
 mod named;
-pub mod rows;
+pub(crate) mod rows;
 mod tls;
 mod words;
 

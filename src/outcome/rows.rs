@@ -6,13 +6,13 @@ use super::Side::{self, Here, Path, Recipient, Resolver, Sender};
 
 /// What causes of one word have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WordOfCause {
+pub(crate) struct WordOfCause {
     /// The word in log, metrics and JSON.
-    pub word: &'static str,
+    pub(crate) word: &'static str,
     /// Whether trying again can help.
-    pub class: Class,
+    pub(crate) class: Class,
     /// Who may have to act.
-    pub sides: &'static [Side],
+    pub(crate) sides: &'static [Side],
 }
 
 const fn of(word: &'static str, class: Class, sides: &'static [Side]) -> WordOfCause {
@@ -20,7 +20,7 @@ const fn of(word: &'static str, class: Class, sides: &'static [Side]) -> WordOfC
 }
 
 /// All of them, in the order of [`super::named::NAMES`].
-pub const ROWS: &[WordOfCause] = &[
+pub(crate) const ROWS: &[WordOfCause] = &[
     of("domain-not-found", Permanent, &[Sender]),
     of("null-mx", Permanent, &[Sender]),
     of("no-mail-host", Permanent, &[Recipient]),

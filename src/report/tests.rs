@@ -311,19 +311,6 @@ fn rfc3461_4_3_ret_decides_what_comes_back_of_a_failed_message() {
 }
 
 #[test]
-fn rfc3461_4_3_what_counts_is_the_message_as_it_was_handed_in_without_our_received_line() {
-    let no = rejected(&[b"550 5.1.1 no such user"]);
-    let trace = "Received: from ex ([192.0.2.1])\r\n\tby relay.example with ESMTP id 1;\r\n\tTue, 17 Nov 2026\r\n";
-    for (sent, kind) in [(999, "message/rfc822"), (1000, "text/rfc822-headers")] {
-        let head = "Received: from a by b\r\nSubject: x\r\n\r\n";
-        let content = format!("{trace}{head}{}\r\n", "x".repeat(sent - head.len() - 2));
-        let mut case = ReportCase::new(&[("bob@partner.example", &no)], content.as_bytes());
-        case.envelope.dsn.ret = Some(Ret::Full);
-        assert_eq!(parts(&case.report())[2].0, kind, "{sent}");
-    }
-}
-
-#[test]
 fn rfc8689_5_a_report_about_a_message_with_requiretls_shows_only_its_id_and_date() {
     let mut case = ReportCase::new(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no such user"]))], HEADER);
     case.envelope.tls = TlsRequest::Required;

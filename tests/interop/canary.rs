@@ -30,7 +30,7 @@ fn rfc1035_5_1_without_them_it_is_included_in_a_zone_that_has_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let (part, file) = (folder.path().join("canary.part"), folder.path().join("example.zone"));
     let text = printed(&[]);
-    assert!(text.contains("$INCLUDE") && !text.contains(" SOA "), "{text}");
+    assert!(text.contains("$INCLUDE") && !text.contains("IN SOA"), "{text}");
     std::fs::write(&part, text).unwrap();
     let own = "$TTL 3600\n@ IN SOA ns1.example.net. h.example.net. 1 3600 900 604800 300\n@ IN NS ns1.example.net.\n";
     std::fs::write(&file, format!("{own}$INCLUDE {}\n", part.display())).unwrap();

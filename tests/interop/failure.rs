@@ -53,7 +53,8 @@ fn wrong_tlsa_set_defers_and_expires_with_an_ndr() {
     assert!(ndr.text().contains("odd.1@sender.test"), "the original is recognisable: {}", ndr.text());
     for expected in [
         "relay_recipient_deferrals_total{cause=\"tlsa-invalid\",side=\"recipient\"} ",
-        "relay_recipients_failed_total{cause=\"tlsa-invalid\",side=\"recipient\"} 1\n",
+        "relay_recipients_failed_total{cause=\"expired\",side=\"recipient\"} 1\n",
+        "relay_recipients_expired_total{cause=\"tlsa-invalid\",side=\"recipient\"} 1\n",
         "relay_reports_queued_total 1\n",
     ] {
         let metrics = relay.metrics();

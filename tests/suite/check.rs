@@ -204,6 +204,23 @@ async fn mail_that_waits_is_counted_and_its_domains_are_checked_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_check_that_finds_nothing_says_what_mail_in_the_queue_was_refused_for() {
+    let (world, checker) = world(lab().domain("busy.test", |d| d)).await;
+    assert_eq!(check(&checker, "busy.test").await.verdict, Verdict::Ok);
+    world.mx("busy.test").trouble(TroubleAt::Rcpt, says("450 4.2.1 this mailbox is over quota"));
+    let id = world.mail(&["bob@busy.test"]).await;
+    world.deferred(id, "bob@busy.test", 1).await;
+    let told = async || {
+        let report = check(&checker, "busy.test").await;
+        (report.verdict == Verdict::Warning).then_some(report)
+    };
+    let report = until(told, "the cause in the queue").await;
+    let text = report.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("rejected-for-now") && text.contains("450 4.2.1 this mailbox is over quota"), "{text}");
+    assert!(text.contains("mail: 1 message waits") && !text.contains("mail is delivered; "), "{text}");
+}
+
+#[tokio::test]
 async fn what_the_check_does_not_wait_for_is_no_fault_and_keeps_no_exception_alive() {
     use dane_relay::lab::TroubleAt;
     let lab = lab().domain("late.test", |d| d).domain("mute.test", |d| d);

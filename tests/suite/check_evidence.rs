@@ -224,7 +224,7 @@ fn rfc7671_5_1_the_end_of_a_certificate_counts_only_where_somebody_looks_at_it()
 fn waiting_mail_is_counted_and_nothing_is_lost() {
     let found = changed("count-filter", |e| {
         let oldest = Some(Timestamp(1_795_261_468_000));
-        e.queue = Some(dane_relay::check::evidence::Queue { messages: 7, oldest });
+        e.queue = Some(dane_relay::check::evidence::Queue { messages: 7, oldest, refused: None });
     });
     assert_eq!(found.mail, "7 messages wait, the oldest since 2026-11-21T11:44:28Z; nothing is lost");
 }

@@ -112,6 +112,8 @@ async fn report_only_delivers_everything_and_counts_what_would_have_failed() {
     let report = Checker::new(config, Clock::system()).unwrap().check(&"misfit.test".parse().unwrap()).await;
     assert_eq!(report.verdict, Verdict::Warning);
     assert_eq!(report.fault.as_ref().map(|fault| fault.cause), Some("tlsa-invalid"), "{}", report.text());
+    let said = report.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("handed over all the same") && !said.contains("was not handed over"), "{said}");
 }
 
 #[tokio::test]

@@ -231,7 +231,7 @@ async fn rfc5321_4_5_4_1_what_is_held_does_not_expire_and_is_tried_when_it_is_re
         config.retry.first = minutes(10);
         config.retry.longest = minutes(10);
         config.retry.expire_after = minutes(60);
-        config.notify.delay_after = minutes(600);
+        config.notify.delay_after = minutes(100 * 24 * 60);
     });
     let world = world.await;
     let host = world.lab.mx("busy.test").unwrap();

@@ -113,10 +113,12 @@ async fn o02_five_thousand_domains_add_no_series() {
         }
     }
     let now = series(&world).await;
-    // A slow moment may bring the first answer of its kind from a DNS path: those are of closed sets as well.
-    let added: Vec<_> = now.difference(&after_the_first).filter(|name| !name.starts_with("relay_dns_")).collect();
+    // A slow moment may bring the first answer of its kind from a DNS path, and the first look at this host comes by
+    // itself: those are of closed sets as well.
+    let is_of_this_host = |name: &&String| name.starts_with("relay_dns_") || name.starts_with("relay_selfcheck_");
+    let added: Vec<_> = now.difference(&after_the_first).filter(|name| !is_of_this_host(name)).collect();
     assert!(added.is_empty(), "{added:#?}");
-    assert!(now.len() < after_the_first.len() + 20, "{} series", now.len());
+    assert!(now.len() < after_the_first.len() + 40, "{} series", now.len());
     assert!(!now.iter().any(|name| name.contains(".test\"")), "{now:#?}");
 }
 

@@ -369,6 +369,16 @@ const CLAIMS: &[(&str, &str, &str)] = &[
     ),
     (CHECK, "up to the point before MAIL FROM", "a_probe_stops_before_mail"),
     (
+        CHECK,
+        "the check warns with the cause of the last attempt",
+        "a_check_that_finds_nothing_says_what_mail_in_the_queue_was_refused_for",
+    ),
+    (
+        KEYS,
+        "Whether the MTA-STS policies of recipient domains are fetched and kept to",
+        "mta_sts_is_asked_from_the_next_message_on",
+    ),
+    (
         EXCHANGE,
         "senders after four hours and gives up after two days",
         "e01_when_one_of_two_relays_stops_its_clients_go_on_with_the_other",

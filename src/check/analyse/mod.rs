@@ -98,8 +98,31 @@ pub fn analyse(evidence: &Evidence) -> Diagnosis {
         None => base,
         Some(finding) => with(base, finding, evidence),
     };
+    let found = behind_the_check(evidence, found);
     let decide = witness::decide(evidence, &found);
     Diagnosis { decide, ..found }
+}
+
+/// A check stops before MAIL FROM: what mail in the queue meets behind that it cannot see, and "ok" would be wrong.
+fn behind_the_check(evidence: &Evidence, found: Diagnosis) -> Diagnosis {
+    let refused = evidence.queue.as_ref().and_then(|queue| queue.refused.as_ref());
+    let Some(cause) = refused.filter(|_| found.level == Verdict::Ok) else { return found };
+    let row = cause.row();
+    let sentence = format!(
+        "Up to MAIL FROM, where a check stops, all is well. Mail that waits for it came further at its last attempt and \
+         met this: {}",
+        cause.sentence()
+    );
+    Diagnosis {
+        level: Verdict::Warning,
+        side: Some(row.side),
+        certainty: Certainty::Likely,
+        word: row.word.to_owned(),
+        sentence,
+        mail: mail_sentence(evidence, Verdict::Fault),
+        advice: Some(cause.advice().to_owned()),
+        ..found
+    }
 }
 
 /// Whether it is the operator's own next hop that is not found: whatever its zone does, no
@@ -265,7 +288,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> (Certainty, Option<&'static 
 
 /// How many wait, since when, and that nothing is lost.
 fn mail_sentence(evidence: &Evidence, level: Verdict) -> String {
-    let waiting = evidence.queue.filter(|queue| queue.messages > 0).map(|queue| {
+    let waiting = evidence.queue.as_ref().filter(|queue| queue.messages > 0).map(|queue| {
         let since =
             queue.oldest.map(|at| format!(", the oldest since {}", proof::seconds(&at.rfc3339()))).unwrap_or_default();
         let messages =

@@ -87,7 +87,8 @@ fn line_of(call: &str) -> Option<(&str, String, Vec<String>)> {
     }
     parts.retain(|part| !part.is_empty());
     let message = parts.iter().rfind(|part| part.starts_with('"'))?;
-    let message = message.trim_matches('"').split("\\\n").map(str::trim_start).collect::<Vec<_>>().concat();
+    let message =
+        message.strip_prefix('"')?.strip_suffix('"')?.split("\\\n").map(str::trim_start).collect::<Vec<_>>().concat();
     let name = |part: &&str| {
         let name = part.split('=').next().unwrap_or_default().trim().trim_start_matches(['%', '?']);
         (!part.starts_with('"')).then(|| name.to_owned())
@@ -123,7 +124,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries
         .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .filter(|path| !path.ends_with("observe/reference.rs"))
+        .filter(|path| !path.ends_with("observe/reference_tests.rs"))
         .collect();
     files.sort();
     files
