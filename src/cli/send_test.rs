@@ -1,7 +1,7 @@
 //! `relay send-test`: one message through the relay that runs, and its story.
 
 use super::exit::Exit;
-use super::operator::{SpoolOptions, ask_status, with_ledger};
+use super::place::{SpoolOptions, ask_status, with_ledger};
 use super::terminal::{ProgressLine, complain, say, say_json};
 use super::values::mailbox;
 use clap::Args;
