@@ -108,7 +108,12 @@ async fn every_command_with_json_keeps_to_one_form() {
     ];
     let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
     for arguments in &typed {
-        let said = scene.run(&[arguments.as_slice(), &["--json"]].concat()).await;
+        let all = [arguments.as_slice(), &["--json"]].concat();
+        let said = match arguments.as_slice() {
+            // It takes the file by its place.
+            ["config", "diff"] => run([all.as_slice(), &[scene.config.to_str().unwrap()]].concat()).await,
+            _ => scene.run(&all).await,
+        };
         let all = objects(&said);
         let may_be_empty = arguments == &["policy", "list"];
         assert!(may_be_empty || !all.is_empty(), "{arguments:?}: {said:?}");
