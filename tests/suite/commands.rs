@@ -63,6 +63,7 @@ fn objects(said: &ProgramOutput) -> Vec<Value> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "the list of all commands")]
 async fn every_command_with_json_keeps_to_one_form() {
     let scene = QueueScene::busy_and_good().await;
     let relay = scene.serve().await;
