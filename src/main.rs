@@ -15,6 +15,7 @@ use dane_relay::command::policy;
 use dane_relay::config;
 #[cfg(feature = "lab")]
 use dane_relay::lab;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -90,10 +91,14 @@ async fn run(command: CliCommand) -> ExitCode {
         CliCommand::Config { action: ConfigAction::Diff { file, output } } => reload::diff(file, output.form()).await,
         CliCommand::Config { action: ConfigAction::Example } => say(config::REFERENCE),
         CliCommand::Completions { shell } => say(&manual::completions(guide::annotated(Cli::command()), shell)),
-        CliCommand::Manual { directory } => match manual::write_pages(guide::annotated(Cli::command()), &directory) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(Exit::Io, &format!("{}: {error}", directory.display())),
-        },
+        CliCommand::Manual { directory } => write_manual(&directory),
+    }
+}
+
+fn write_manual(directory: &Path) -> ExitCode {
+    match manual::write_pages(guide::annotated(Cli::command()), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(Exit::Io, &format!("{}: {error}", directory.display())),
     }
 }
 

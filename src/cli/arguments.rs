@@ -1,7 +1,8 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
 use super::audit::AuditOptions;
-use super::operator::{QueueAction, SpoolOptions};
+use super::operator::QueueAction;
+use super::place::SpoolOptions;
 use super::send_test::SendTestArguments;
 use super::setup::SetupArguments;
 use super::shown::{TableArguments, WhyView};

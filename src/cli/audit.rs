@@ -1,6 +1,6 @@
 //! `relay audit`: the ledger against itself, or against Exchange's message tracking log.
 
-use super::operator::{SpoolOptions, with_ledger};
+use super::place::{SpoolOptions, with_ledger};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::{ProgressLine, complain, say, say_json};
 use clap::Args;

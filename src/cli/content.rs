@@ -2,7 +2,7 @@
 //! that it was read is recorded in the history of the message, where a relay runs that can do so.
 
 use super::exit::Exit;
-use super::operator::{SpoolOptions, with_ledger};
+use super::place::{SpoolOptions, with_ledger};
 use super::terminal::{ProgressLine, complain, print};
 use clap::Args;
 use dane_relay::command::content::{self, ContentPart};

@@ -2,7 +2,7 @@
 
 use super::arguments::{Output, Overrides};
 use super::exit::Exit;
-use super::operator::SpoolOptions;
+use super::place::SpoolOptions;
 use super::shown::TableArguments;
 use super::terminal::{complain, say, say_json};
 use dane_relay::clock::Clock;

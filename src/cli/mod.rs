@@ -11,6 +11,7 @@ pub(crate) mod lookup;
 pub(crate) mod manual;
 pub(crate) mod operator;
 pub(crate) mod orders;
+pub(crate) mod place;
 pub(crate) mod reload;
 pub(crate) mod send_test;
 pub(crate) mod serve;

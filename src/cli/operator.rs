@@ -5,54 +5,22 @@
 use super::content::{self, ContentArguments};
 use super::exit::{Exit, found};
 use super::orders::{OrderArguments, delete, order};
+use super::place::{SpoolOptions, ask_quietly, ask_status, with_ledger};
 use super::shown::{TableArguments, WhyView};
-use super::terminal::{ProgressLine, complain, load, print, print_json, say, say_json, width};
-use clap::{Args, Subcommand};
+use super::terminal::{ProgressLine, complain, print, print_json, say, say_json, width};
+use clap::Subcommand;
 use dane_relay::clock::Clock;
 use dane_relay::command::content::ContentPart;
 use dane_relay::command::json;
 use dane_relay::command::queue::list::{self, ListSum, ListView};
 use dane_relay::command::queue::summary::summary;
 use dane_relay::command::queue::{Filter, OutputForm};
-use dane_relay::command::status::Running;
 use dane_relay::command::why::{self, Stories};
-use dane_relay::config::Config;
 use dane_relay::envelope::QueueId;
-use dane_relay::service::control::{self, AskError, ControlReply, Request};
 use dane_relay::spool::event::Act;
-use dane_relay::spool::ledger::{Ledger, LedgerError};
-use dane_relay::spool::open_ledger;
 use dane_relay::text::counted;
 use dane_relay::text::table::TableView;
-use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// How a command finds the spool and prints.
-#[derive(Args)]
-pub(crate) struct SpoolOptions {
-    /// Configuration file, which names the spool; without it $RELAY_CONFIG, or
-    /// /etc/relay/relay.toml where that exists.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// JSON instead of text.
-    #[arg(long)]
-    json: bool,
-}
-
-impl SpoolOptions {
-    pub(crate) fn config(&self) -> Result<Config, ExitCode> {
-        load(self.config.as_deref()).map_err(|message| complain(Exit::Config, &message))
-    }
-
-    pub(crate) const fn form(&self) -> OutputForm {
-        if self.json { OutputForm::Json } else { OutputForm::Text }
-    }
-
-    /// For text.
-    pub(crate) const fn text_of(config: Option<PathBuf>) -> Self {
-        Self { config, json: false }
-    }
-}
 
 /// `relay queue …`
 #[derive(Subcommand)]
@@ -213,56 +181,4 @@ pub(crate) async fn status(place: &SpoolOptions) -> ExitCode {
             OutputForm::Text => say(&running.text(Clock::system().now())),
         },
     }
-}
-
-/// How the relay that runs is, or the exit code after a complaint.
-pub(crate) async fn ask_status(config: &Config) -> Result<Box<Running>, ExitCode> {
-    let mut running = None;
-    let asked = control::ask(&config.spool.path, &Request::Status, |answer| running = Some(answer)).await;
-    match (asked, running) {
-        (Ok(()), Some(ControlReply::Status(running))) => Ok(running),
-        (Err(error), _) => Err(cannot_ask(&error)),
-        (Ok(()), _) => Err(complain(Exit::Io, "the relay gave no answer")),
-    }
-}
-
-/// How the relay that runs is; nothing, and no word about it, where none does.
-pub(crate) async fn ask_quietly(place: &SpoolOptions) -> Option<Box<Running>> {
-    let config = place.config().ok()?;
-    let mut known = None;
-    let each = |answer| {
-        if let ControlReply::Status(running) = answer {
-            known = Some(running);
-        }
-    };
-    let _nothing_known = control::ask(&config.spool.path, &Request::Status, each).await;
-    known
-}
-
-/// Answers a question by the ledger of the spool that the configuration names.
-pub(crate) async fn with_ledger(
-    place: &SpoolOptions,
-    question: impl AsyncFnOnce(&dyn Ledger) -> Result<ExitCode, LedgerError>,
-) -> ExitCode {
-    let config = match place.config() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let answer = async { question(open_ledger(&config.spool).await?.as_ref()).await };
-    answer.await.unwrap_or_else(|error| match error {
-        LedgerError::NoSpool(_) => complain(Exit::Config, &error.to_string()),
-        LedgerError::Denied(_) => complain(Exit::Denied, &error.to_string()),
-        LedgerError::OtherVersion(_) | LedgerError::Row(_) | LedgerError::Engine(_) => {
-            complain(Exit::Io, &error.to_string())
-        }
-    })
-}
-
-pub(crate) fn cannot_ask(error: &AskError) -> ExitCode {
-    let code = match error {
-        AskError::NotRunning(_) | AskError::Silent(_) => Exit::Unavailable,
-        AskError::Denied(_) => Exit::Denied,
-        AskError::Io(_) | AskError::Odd(_) => Exit::Io,
-    };
-    complain(code, &error.to_string())
 }

@@ -2,7 +2,7 @@
 //! carries them out.
 
 use super::exit::Exit;
-use super::operator::{SpoolOptions, cannot_ask, with_ledger};
+use super::place::{SpoolOptions, cannot_ask, with_ledger};
 use super::terminal::{complain, say, say_json, width};
 use clap::Args;
 use dane_relay::clock::Clock;

@@ -2,7 +2,7 @@
 //! and how much it logs.
 
 use super::exit::Exit;
-use super::operator::{SpoolOptions, cannot_ask};
+use super::place::{SpoolOptions, cannot_ask};
 use super::terminal::{complain, say, say_json, usual_file};
 use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;

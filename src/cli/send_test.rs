@@ -1,7 +1,7 @@
 //! `relay send-test`: one message through the relay that runs, and its story.
 
 use super::exit::Exit;
-use super::operator::{SpoolOptions, ask_status, with_ledger};
+use super::place::{SpoolOptions, ask_status, with_ledger};
 use super::terminal::{ProgressLine, complain, say, say_json};
 use super::values::mailbox;
 use clap::Args;
@@ -80,13 +80,12 @@ async fn follow(ledger: &dyn Ledger, id: QueueId, wait: Duration, form: OutputFo
         OutputForm::Text => say(&story.text(&TableView::WHOLE, Stories::Newest)),
         OutputForm::Json => say_json(&json::object(&story)),
     };
-    match ended.unwrap_or(Ok(Exit::Nothing))? {
-        Exit::Nothing if form == OutputForm::Text => Ok(complain(
-            Exit::Nothing,
-            &format!("it still waits, and is tried again; `relay why {id}` tells how it goes on"),
-        )),
-        code => Ok(code.into()),
+    let code = ended.unwrap_or(Ok(Exit::Nothing))?;
+    if code == Exit::Nothing && form == OutputForm::Text {
+        let hint = format!("it still waits, and is tried again; `relay why {id}` tells how it goes on");
+        return Ok(complain(code, &hint));
     }
+    Ok(code.into())
 }
 
 /// The exit code for the end of the one recipient, or for its next attempt when that comes too late.

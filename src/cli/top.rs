@@ -4,7 +4,7 @@
 //! screen of the terminal, which is as before when this ends: by `q`, Ctrl-C or SIGTERM.
 
 use super::exit::Exit;
-use super::operator::{SpoolOptions, ask_quietly, with_ledger};
+use super::place::{SpoolOptions, ask_quietly, with_ledger};
 use super::terminal::{TerminalSize, complain, size};
 use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::command::queue::Filter;

@@ -2,7 +2,7 @@
 //! `relay incidents`, `relay watch`, `relay why --what-if`.
 
 use super::exit::Exit;
-use super::operator::{SpoolOptions, with_ledger};
+use super::place::{SpoolOptions, with_ledger};
 use super::shown::TableArguments;
 use super::terminal::{ProgressLine, complain, say, say_json};
 use dane_relay::check::posture::view as watch;

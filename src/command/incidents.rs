@@ -9,7 +9,7 @@ use crate::spool::MOST_INCIDENTS;
 use crate::spool::event::Event;
 use crate::spool::incident::{Incident, IncidentEnd, IncidentId, OpenedBy};
 use crate::spool::ledger::{Ledger, LedgerError};
-use crate::text::table::{Column, Table, TableView};
+use crate::text::table::{Column, TableView, TextTable};
 use crate::text::{counted, paragraph};
 
 /// The columns of the table.
@@ -120,8 +120,8 @@ pub fn details(chosen: &[Incident]) -> String {
 }
 
 /// The rows, and how many are left out.
-fn table<'a>(all: &'a [Incident], view: &TableView) -> (Table<&'a Incident>, usize) {
-    let mut table = Table::new(COLUMNS);
+fn table<'a>(all: &'a [Incident], view: &TableView) -> (TextTable<&'a Incident>, usize) {
+    let mut table = TextTable::new(COLUMNS);
     for incident in all {
         let until = incident.until.map_or_else(|| "goes on".to_owned(), Timestamp::to_second);
         let row = vec![

@@ -85,11 +85,13 @@ fn explain(value: &mut Value) {
 /// A name as members have it: `not-tried` becomes `not_tried`, and `NotTried` as well.
 fn member(name: &str) -> String {
     let mut made = String::new();
+    let mut before = ' ';
     for c in name.chars() {
-        if c.is_ascii_uppercase() && made.ends_with(|last: char| last.is_ascii_lowercase()) {
+        if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
             made.push('_');
         }
         made.push(if c == '-' { '_' } else { c.to_ascii_lowercase() });
+        before = c;
     }
     made
 }
@@ -129,11 +131,11 @@ fn named(variant: Option<&'static str>, value: Value) -> Value {
     }
 }
 
-type Made = Result<Value, serde_json::Error>;
+type JsonResult = Result<Value, serde_json::Error>;
 
 macro_rules! plain {
     ($($method:ident: $type:ty),*) => {
-        $(fn $method(self, value: $type) -> Made {
+        $(fn $method(self, value: $type) -> JsonResult {
             serde_json::to_value(value)
         })*
     };
@@ -156,27 +158,27 @@ impl ser::Serializer for Readable {
         serialize_f64: f64, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8]
     );
 
-    fn serialize_none(self) -> Made {
+    fn serialize_none(self) -> JsonResult {
         Ok(Value::Null)
     }
 
-    fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Made {
+    fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> JsonResult {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Made {
+    fn serialize_unit(self) -> JsonResult {
         Ok(Value::Null)
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Made {
+    fn serialize_unit_struct(self, _name: &'static str) -> JsonResult {
         Ok(Value::Null)
     }
 
-    fn serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> Made {
+    fn serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> JsonResult {
         Ok(Value::from(variant))
     }
 
-    fn serialize_newtype_struct<T: ?Sized + Serialize>(self, name: &'static str, value: &T) -> Made {
+    fn serialize_newtype_struct<T: ?Sized + Serialize>(self, name: &'static str, value: &T) -> JsonResult {
         let made = value.serialize(self)?;
         let moment = if name == TIMESTAMP_NAME { made.as_i64() } else { None };
         Ok(moment.map_or(made, |ms| Value::from(Timestamp(ms).rfc3339())))
@@ -188,7 +190,7 @@ impl ser::Serializer for Readable {
         _index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Made {
+    ) -> JsonResult {
         Ok(named(Some(variant), value.serialize(self)?))
     }
 
@@ -244,7 +246,7 @@ macro_rules! items {
                 Ok(())
             }
 
-            fn end(self) -> Made {
+            fn end(self) -> JsonResult {
                 Ok(named(self.variant, Value::Array(self.items)))
             }
         })*
@@ -271,7 +273,7 @@ macro_rules! members {
                 Ok(())
             }
 
-            fn end(self) -> Made {
+            fn end(self) -> JsonResult {
                 Ok(named(self.variant, Value::Object(self.members)))
             }
         })*
@@ -296,7 +298,7 @@ impl ser::SerializeMap for Members {
         Ok(())
     }
 
-    fn end(self) -> Made {
+    fn end(self) -> JsonResult {
         Ok(Value::Object(self.members))
     }
 }

@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::policy::sts::kept::{self, KeptState};
 use crate::policy::sts::store::StoreFault;
-use crate::text::table::{Column, Table, TableView};
+use crate::text::table::{Column, TableView, TextTable};
 use serde::Serialize;
 
 /// The columns of the table.
@@ -77,8 +77,8 @@ impl KeptPolicy {
 
 /// The rows as they are wanted, and how many are left out.
 #[must_use]
-pub fn table<'a>(all: &'a [KeptPolicy], view: &TableView) -> (Table<&'a KeptPolicy>, usize) {
-    let mut table = Table::new(COLUMNS);
+pub fn table<'a>(all: &'a [KeptPolicy], view: &TableView) -> (TextTable<&'a KeptPolicy>, usize) {
+    let mut table = TextTable::new(COLUMNS);
     let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), Timestamp::to_second);
     for policy in all {
         let row = vec![

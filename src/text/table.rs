@@ -146,7 +146,7 @@ impl TableView {
 
 /// Rows under columns. Each row has a value that goes with it: what programs are told of it.
 #[derive(Debug)]
-pub struct Table<T = ()> {
+pub struct TextTable<T = ()> {
     columns: &'static [Column],
     rows: Vec<(Vec<Cell>, T)>,
 }
@@ -161,7 +161,7 @@ struct ColumnWidth {
     width: usize,
 }
 
-impl<T> Table<T> {
+impl<T> TextTable<T> {
     /// A table without rows.
     #[must_use]
     pub const fn new(columns: &'static [Column]) -> Self {
@@ -357,8 +357,8 @@ mod tests {
         Column::words("FROM").at_least(6).rank(2),
     ];
 
-    fn table() -> Table {
-        let mut table = Table::new(COLUMNS);
+    fn table() -> TextTable {
+        let mut table = TextTable::new(COLUMNS);
         table.push(vec!["1A".into(), 20_u64.into(), "bob@partner.example".into(), "alice@office.example".into()], ());
         table.push(vec!["1B".into(), 3_u64.into(), "日本@b.example".into(), "x".into()], ());
         table
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_cell_stays_in_its_line() {
-        let mut table = Table::new(COLUMNS);
+        let mut table = TextTable::new(COLUMNS);
         table.push(vec!["a\nb\u{202e}".into()], ());
         assert_eq!(table.text(Width::Whole).lines().nth(1).unwrap(), "a\\u{a}b\\u{202e}");
     }

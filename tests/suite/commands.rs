@@ -63,6 +63,7 @@ fn objects(said: &ProgramOutput) -> Vec<Value> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "the list of all commands")]
 async fn every_command_with_json_keeps_to_one_form() {
     let scene = QueueScene::busy_and_good().await;
     let relay = scene.serve().await;
@@ -108,7 +109,12 @@ async fn every_command_with_json_keeps_to_one_form() {
     ];
     let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
     for arguments in &typed {
-        let said = scene.run(&[arguments.as_slice(), &["--json"]].concat()).await;
+        let all = [arguments.as_slice(), &["--json"]].concat();
+        let said = match arguments.as_slice() {
+            // It takes the file by its place.
+            ["config", "diff"] => run([all.as_slice(), &[scene.config.to_str().unwrap()]].concat()).await,
+            _ => scene.run(&all).await,
+        };
         let all = objects(&said);
         let may_be_empty = arguments == &["policy", "list"];
         assert!(may_be_empty || !all.is_empty(), "{arguments:?}: {said:?}");
@@ -116,8 +122,8 @@ async fn every_command_with_json_keeps_to_one_form() {
             assert_eq!(object["version"], 1, "{arguments:?}: {object}");
             faults(&arguments.join(" "), object, &mut wrong);
         }
-        let times = said.stdout.matches("T").count();
-        assert!(times > 0 || arguments[0] != "why", "a story has times: {said:?}");
+        let is_story = arguments == &["why", SENDER];
+        assert!(!is_story || said.stdout.contains("\"accepted_at\": \"20"), "a story has times: {said:?}");
         seen.insert(arguments.iter().copied().take(2).collect::<Vec<_>>().join(" "));
         seen.insert(arguments[0].to_owned());
     }

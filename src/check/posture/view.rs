@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::smtp::address::Domain;
 use crate::state_dir;
 use crate::text::paragraph;
-use crate::text::table::{Column, Table, TableView};
+use crate::text::table::{Column, TableView, TextTable};
 
 /// Where the words begin in their line.
 const COLUMN: usize = 26;
@@ -40,8 +40,8 @@ pub fn arranged(all: Vec<WatchedDomain>, view: &TableView) -> Vec<WatchedDomain>
     table(&all, view).values().map(|known| (*known).clone()).collect()
 }
 
-fn table<'a>(all: &'a [WatchedDomain], view: &TableView) -> Table<&'a WatchedDomain> {
-    let mut table = Table::new(COLUMNS);
+fn table<'a>(all: &'a [WatchedDomain], view: &TableView) -> TextTable<&'a WatchedDomain> {
+    let mut table = TextTable::new(COLUMNS);
     for known in all {
         let kinds: Vec<&str> = known.findings.iter().map(|finding| finding.kind.word()).collect();
         let said = if kinds.is_empty() { "nothing to say".to_owned() } else { kinds.join(", ") };

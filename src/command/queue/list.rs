@@ -7,7 +7,7 @@ use crate::envelope::QueueId;
 use crate::outcome::Cause;
 use crate::spool::RecipientState;
 use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, MessageState};
-use crate::text::table::{Cell, Column, Layout, Table, TableView, octets, span};
+use crate::text::table::{Cell, Column, Layout, TableView, TextTable, octets, span};
 use serde::Serialize;
 use std::ops::ControlFlow;
 
@@ -150,7 +150,7 @@ pub struct ListSum {
 /// Rows on their way to whoever reads. The text for programs goes with each.
 struct Rows<P> {
     view: ListView,
-    table: Table<String>,
+    table: TextTable<String>,
     layout: Option<Layout>,
     found: usize,
     print: P,
@@ -225,7 +225,7 @@ pub async fn list(
     now: Timestamp,
     print: impl FnMut(&str) -> ControlFlow<()> + Send,
 ) -> Result<ListSum, LedgerError> {
-    let mut rows = Rows { view, table: Table::new(COLUMNS), layout: None, found: 0, print };
+    let mut rows = Rows { view, table: TextTable::new(COLUMNS), layout: None, found: 0, print };
     let each =
         |message: LedgerMessage, recipients: Vec<usize>| rows.take(&QueueLine::new(&message, &recipients, now), now);
     let unreadable = filter.for_each(ledger, now, each).await?;
@@ -241,7 +241,7 @@ mod tests {
 
     fn cells(message: &LedgerMessage) -> String {
         let line = QueueLine::new(message, &Filter::default().fitting(message, NOW), NOW);
-        let mut table = Table::new(COLUMNS);
+        let mut table = TextTable::new(COLUMNS);
         table.push(line.row(NOW), ());
         table.text(Width::Whole).lines().nth(1).unwrap().to_owned()
     }
@@ -310,7 +310,7 @@ mod tests {
             text.push_str(piece);
             ControlFlow::Continue(())
         };
-        let mut rows = Rows { view, table: Table::new(COLUMNS), layout: None, found: 0, print };
+        let mut rows = Rows { view, table: TextTable::new(COLUMNS), layout: None, found: 0, print };
         for message in sample() {
             let line = QueueLine::new(&message, &Filter::default().fitting(&message, NOW), NOW);
             if rows.take(&line, NOW).is_break() {

@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::deliver::hosts::view::HostsView;
 use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, MessageState};
 use crate::text::counted;
-use crate::text::table::{Cell, Column, Table, Width, span};
+use crate::text::table::{Cell, Column, TextTable, Width, span};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -210,7 +210,7 @@ impl QueueSummary {
     /// How old it is.
     #[must_use]
     pub fn age_table(&self, width: Width) -> String {
-        let mut table = Table::new(AGE_COLUMNS);
+        let mut table = TextTable::new(AGE_COLUMNS);
         for AgeBucket { under_s, messages, recipients } in &self.ages {
             let age = under_s.map_or_else(|| "older".to_owned(), |under| format!("under {}", span(under)));
             table.push(vec![age.into(), (*messages).into(), (*recipients).into()], ());
@@ -221,7 +221,7 @@ impl QueueSummary {
     /// The first domains.
     #[must_use]
     pub fn domain_table(&self, width: Width, most: usize) -> String {
-        let mut table = Table::new(DOMAIN_COLUMNS);
+        let mut table = TextTable::new(DOMAIN_COLUMNS);
         for domain in self.domains.iter().take(most) {
             let causes: Vec<String> =
                 domain.causes.iter().map(|CauseCount { cause, recipients }| format!("{recipients} {cause}")).collect();
@@ -243,7 +243,7 @@ impl QueueSummary {
     #[must_use]
     pub fn host_table(&self, width: Width) -> String {
         let Some(hosts) = self.hosts.as_ref().filter(|hosts| !hosts.hosts.is_empty()) else { return String::new() };
-        let mut table = Table::new(HOST_COLUMNS);
+        let mut table = TextTable::new(HOST_COLUMNS);
         for host in &hosts.hosts {
             let until = host.until.map_or_else(|| "-".to_owned(), Timestamp::to_second);
             let row = vec![

@@ -13,7 +13,7 @@ use crate::spool::RecipientState;
 use crate::spool::event::{Answered, Attempt, Event};
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{Ledger, LedgerError, LedgerMessage, Matches, MessageState, More, ToldBy};
-use crate::text::table::{Column, Table, TableView};
+use crate::text::table::{Column, TableView, TextTable};
 use crate::text::{counted, paragraph};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -152,8 +152,8 @@ impl Explanation {
         text
     }
 
-    fn table(&self, view: &TableView) -> Table {
-        let mut table = Table::new(COLUMNS);
+    fn table(&self, view: &TableView) -> TextTable {
+        let mut table = TextTable::new(COLUMNS);
         for Story { message, .. } in &self.stories {
             let to = message.envelope.recipients.first().map_or_else(String::new, ToString::to_string);
             let more = message.envelope.recipients.len().saturating_sub(1);
