@@ -29,12 +29,12 @@ enum Unit {
 struct Meter {
     from: Timestamp,
     counted: u64,
-    told: Told,
+    told: MeterTold,
 }
 
 /// What the operator has been told of a meter since it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+enum MeterTold {
     Nothing,
     Near,
     Reached,
@@ -113,14 +113,16 @@ impl Meters {
                 Unit::Messages => 1,
                 Unit::Recipients => u64::try_from(recipients).unwrap_or(u64::MAX),
             };
-            let fresh = Meter { from: now, counted: 0, told: Told::Nothing };
+            let fresh = Meter { from: now, counted: 0, told: MeterTold::Nothing };
             let mut meter = self.0.get(&key).copied().filter(|meter| runs(meter, rate, now)).unwrap_or(fresh);
             meter.counted = meter.counted.saturating_add(more);
             let most = u64::from(rate.messages());
             let stands = match meter.counted {
-                counted if counted >= most => Told::Reached,
-                counted if counted.saturating_mul(100) >= most.saturating_mul(u64::from(rule.warn_at)) => Told::Near,
-                _ => Told::Nothing,
+                counted if counted >= most => MeterTold::Reached,
+                counted if counted.saturating_mul(100) >= most.saturating_mul(u64::from(rule.warn_at)) => {
+                    MeterTold::Near
+                }
+                _ => MeterTold::Nothing,
             };
             if stands > meter.told {
                 meter.told = stands;
@@ -150,11 +152,11 @@ impl Meters {
     }
 }
 
-fn told(rule: &LimitRule, key: &MeterKey, rate: Rate, stands: Told) -> Option<LimitNews> {
+fn told(rule: &LimitRule, key: &MeterKey, rate: Rate, stands: MeterTold) -> Option<LimitNews> {
     let level = match stands {
-        Told::Nothing => return None,
-        Told::Near => LimitLevel::Near,
-        Told::Reached => LimitLevel::Reached,
+        MeterTold::Nothing => return None,
+        MeterTold::Near => LimitLevel::Near,
+        MeterTold::Reached => LimitLevel::Reached,
     };
     let what = match key.1 {
         Unit::Messages => "messages",
