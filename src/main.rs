@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction, WatchAction};
 use cli::lookup::DnsOutput;
 use cli::terminal::{EXIT_CONFIG, EXIT_IO, EXIT_USAGE, complain, say, usual_file};
-use cli::{audit, check, lookup, manual, operator, reload, send_test, serve, setup, trouble, user};
+use cli::{audit, check, lookup, manual, operator, reload, send_test, serve, setup, suspend, trouble, user};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
 use dane_relay::command::dns::DnsDetail;
@@ -77,6 +77,8 @@ async fn run(command: CliCommand) -> ExitCode {
                 Err(error) => complain(EXIT_CONFIG, &error.to_string()),
             }
         }
+        CliCommand::Suspend(arguments) => suspend::suspend(arguments).await,
+        CliCommand::Resume(arguments) => suspend::resume(arguments).await,
         CliCommand::User { action } => user::user(action),
         CliCommand::Reload { place } => reload::reload(&place).await,
         CliCommand::Config { action: ConfigAction::Diff { file, output } } => reload::diff(file, output.form()).await,

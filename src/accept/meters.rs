@@ -5,7 +5,7 @@
 //! over a restart.
 
 use crate::clock::Timestamp;
-use crate::config::{LimitRule, LimitSubject, Rate};
+use crate::config::{DomainPattern, LimitRule, LimitSubject, Rate};
 use std::collections::BTreeMap;
 
 /// The most meters that run at once; the oldest go.
@@ -63,15 +63,17 @@ pub enum LimitLevel {
 }
 
 /// What somebody may still hand in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Allowance {
     /// So many recipients of one message.
     pub(super) recipients: usize,
+    /// Not to these destinations.
+    pub(super) closed: Vec<DomainPattern>,
 }
 
 impl Allowance {
     /// Whoever no limit is about.
-    pub(super) const ALL: Self = Self { recipients: usize::MAX };
+    pub(super) const ALL: Self = Self { recipients: usize::MAX, closed: Vec::new() };
 }
 
 impl Meters {
@@ -228,12 +230,16 @@ mod tests {
         let text = "[[limit]]\nname = \"a\"\nper = \"network\"\nrecipients = [\"5/m\", \"100/d\"]\n";
         let rules = rules(text);
         let mut meters = Meters::default();
-        assert_eq!(meters.allowance(&rules, &subject("x"), NOW), Ok(Allowance { recipients: 5 }));
+        assert_eq!(meters.allowance(&rules, &subject("x"), NOW), Ok(Allowance { recipients: 5, ..Allowance::ALL }));
         let news = meters.count(&rules, &subject("x"), 4, NOW);
         assert_eq!(news[0].limit, "recipients 5/m");
-        assert_eq!(meters.allowance(&rules, &subject("y"), NOW), Ok(Allowance { recipients: 1 }), "one network");
+        assert_eq!(
+            meters.allowance(&rules, &subject("y"), NOW),
+            Ok(Allowance { recipients: 1, ..Allowance::ALL }),
+            "one network"
+        );
         let later = Timestamp(NOW.0 + 60_000);
-        assert_eq!(meters.allowance(&rules, &subject("x"), later), Ok(Allowance { recipients: 5 }));
-        assert_eq!(meters.allowance(&[], &subject("x"), NOW), Ok(Allowance { recipients: usize::MAX }));
+        assert_eq!(meters.allowance(&rules, &subject("x"), later), Ok(Allowance { recipients: 5, ..Allowance::ALL }));
+        assert_eq!(meters.allowance(&[], &subject("x"), NOW), Ok(Allowance::ALL));
     }
 }

@@ -5,6 +5,7 @@ use super::operator::{EXIT_CODES, QueueAction, SpoolOptions};
 use super::reload::{DIFF_CODES, RELOAD_CODES};
 use super::send_test::{SEND_TEST_EXIT_CODES, SendTestArguments};
 use super::setup::{SETUP_HELP, SetupArguments};
+use super::suspend::{ResumeArguments, SuspendArguments};
 use super::terminal::load;
 use super::user::UserAction;
 use super::values::{domain, sender};
@@ -133,6 +134,10 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         place: SpoolOptions,
     },
+    /// Let nothing further in from a sender or user, or to a destination; what is queued stays.
+    Suspend(SuspendArguments),
+    /// Let it in again.
+    Resume(ResumeArguments),
     /// Who may log in at a listener with `auth`.
     User {
         #[command(subcommand)]

@@ -11,6 +11,7 @@ pub(crate) mod reload;
 pub(crate) mod send_test;
 pub(crate) mod serve;
 pub(crate) mod setup;
+pub(crate) mod suspend;
 pub(crate) mod terminal;
 pub(crate) mod trouble;
 pub(crate) mod user;

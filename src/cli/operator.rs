@@ -242,7 +242,10 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
         }
         ControlReply::Failed { error } => return complain(EXIT_IO, error),
         ControlReply::Refused { why } => return complain(EXIT_CONFIG, why),
-        ControlReply::Status(_) | ControlReply::Reloaded { .. } | ControlReply::Settings { .. } => String::new(),
+        ControlReply::Status(_)
+        | ControlReply::Reloaded { .. }
+        | ControlReply::Settings { .. }
+        | ControlReply::Suspended { .. } => String::new(),
     };
     if form == OutputForm::Text {
         say(&text);
@@ -252,7 +255,8 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
         ControlReply::Done { .. }
         | ControlReply::Status(_)
         | ControlReply::Reloaded { .. }
-        | ControlReply::Settings { .. } => ExitCode::SUCCESS,
+        | ControlReply::Settings { .. }
+        | ControlReply::Suspended { .. } => ExitCode::SUCCESS,
         // An answer that ends without its last line was cut off.
         ControlReply::Acted { .. }
         | ControlReply::Busy { .. }

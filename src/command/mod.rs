@@ -9,6 +9,7 @@ pub mod reconcile;
 pub mod send_test;
 pub mod setup;
 pub mod status;
+pub mod suspend;
 pub mod tracking;
 pub mod what_if;
 pub mod why;
