@@ -16,11 +16,11 @@ const MOST_METERS: usize = 50_000;
 pub(super) struct Meters(BTreeMap<MeterKey, Meter>);
 
 /// Which limit, and of whom.
-type MeterKey = (String, Unit, String, String);
+type MeterKey = (String, MeteredUnit, String, String);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
+enum MeteredUnit {
     Messages,
     Recipients,
 }
@@ -94,7 +94,7 @@ impl Meters {
             if left == 0 {
                 return Err(rule.name.clone());
             }
-            if key.1 == Unit::Recipients {
+            if key.1 == MeteredUnit::Recipients {
                 allowance.recipients = allowance.recipients.min(usize::try_from(left).unwrap_or(usize::MAX));
             }
         }
@@ -112,8 +112,8 @@ impl Meters {
         let mut news = Vec::new();
         for (rule, key, rate) in limits(rules, subject) {
             let more = match key.1 {
-                Unit::Messages => 1,
-                Unit::Recipients => u64::try_from(recipients).unwrap_or(u64::MAX),
+                MeteredUnit::Messages => 1,
+                MeteredUnit::Recipients => u64::try_from(recipients).unwrap_or(u64::MAX),
             };
             let fresh = Meter { from: now, counted: 0, told: MeterTold::Nothing };
             let mut meter = self.0.get(&key).copied().filter(|meter| runs(meter, rate, now)).unwrap_or(fresh);
@@ -161,8 +161,8 @@ fn told(rule: &LimitRule, key: &MeterKey, rate: Rate, stands: MeterTold) -> Opti
         MeterTold::Reached => LimitLevel::Reached,
     };
     let what = match key.1 {
-        Unit::Messages => "messages",
-        Unit::Recipients => "recipients",
+        MeteredUnit::Messages => "messages",
+        MeteredUnit::Recipients => "recipients",
     };
     Some(LimitNews { rule: rule.name.clone(), who: key.3.clone(), limit: format!("{what} {rate}"), level })
 }
@@ -178,8 +178,8 @@ fn limits<'a>(
     subject: &LimitSubject<'_>,
 ) -> impl Iterator<Item = (&'a LimitRule, MeterKey, Rate)> {
     rules.iter().filter_map(|rule| Some((rule, rule.counted_as(subject)?))).flat_map(|(rule, who)| {
-        let messages = rule.messages.iter().map(|rate| (Unit::Messages, *rate));
-        let recipients = rule.recipients.iter().map(|rate| (Unit::Recipients, *rate));
+        let messages = rule.messages.iter().map(|rate| (MeteredUnit::Messages, *rate));
+        let recipients = rule.recipients.iter().map(|rate| (MeteredUnit::Recipients, *rate));
         messages
             .chain(recipients)
             .map(move |(unit, rate)| (rule, (rule.name.clone(), unit, rate.to_string(), who.clone()), rate))

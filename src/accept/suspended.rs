@@ -49,7 +49,7 @@ pub struct Suspension {
     pub kind: SuspendedKind,
     /// The name, in lower case.
     pub name: String,
-    /// Why.
+    /// What made the operator do it.
     pub reason: String,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
