@@ -7,7 +7,9 @@ use cli::arguments::{CanaryAction, Cli, CliCommand, ConfigAction, PolicyAction, 
 use cli::exit::Exit;
 use cli::lookup::DnsOutput;
 use cli::terminal::{complain, say, usual_file};
-use cli::{audit, check, guide, lookup, manual, operator, reload, send_test, serve, setup, top, trouble, user};
+use cli::{
+    audit, check, guide, lookup, manual, operator, reload, send_test, serve, setup, suspend, top, trouble, user,
+};
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
 use dane_relay::command::dns::DnsDetail;
@@ -85,6 +87,8 @@ async fn run(command: CliCommand) -> ExitCode {
                 Err(error) => complain(Exit::Config, &error.to_string()),
             }
         }
+        CliCommand::Suspend(arguments) => suspend::suspend(arguments).await,
+        CliCommand::Resume(arguments) => suspend::resume(arguments).await,
         CliCommand::User { action } => user::user(action),
         CliCommand::Reload { place } => reload::reload(&place).await,
         CliCommand::LogLevel { level, lasts, place } => reload::log_level(&level, lasts, &place).await,

@@ -9,6 +9,7 @@ use super::door::Door;
 use super::logins::{Logins, UsersInUse};
 use super::meters::Meters;
 use super::places::Places;
+use super::suspended::Suspensions;
 use super::tls::ListenerFiles;
 use super::{AcceptEvent, ClientAccess, RefusalReason, replies};
 use crate::clock::Clock;
@@ -42,6 +43,7 @@ pub struct Acceptor {
     pub(super) observe: AcceptObserver,
     pub(super) logins: Logins,
     pub(super) meters: Arc<Mutex<Meters>>,
+    pub(super) suspensions: Arc<Suspensions>,
     /// That of `[listen]` is the first.
     doors: Vec<Arc<Door>>,
     /// Which door an address leads to, as the configuration names it.
@@ -74,6 +76,7 @@ impl Acceptor {
             observe,
             logins: Logins::default(),
             meters: Arc::default(),
+            suspensions: Arc::default(),
             places: Places::default(),
             denied_places: Places::default(),
             grace: GRACE,
@@ -107,6 +110,7 @@ impl Acceptor {
             observe: Arc::clone(&self.observe),
             logins: self.logins.clone(),
             meters: Arc::clone(&self.meters),
+            suspensions: Arc::clone(&self.suspensions),
             // Sessions of both are counted together.
             places: self.places.clone(),
             denied_places: self.denied_places.clone(),
@@ -118,6 +122,18 @@ impl Acceptor {
     /// Lets the sessions end that have begun with this one, each between two messages.
     pub fn let_go(&self) {
         self.succeeded.cancel();
+    }
+
+    /// With those whom the operator has suspended.
+    #[must_use]
+    pub fn with_suspensions(self, suspensions: Arc<Suspensions>) -> Self {
+        Self { suspensions, ..self }
+    }
+
+    /// Whom the operator has suspended.
+    #[must_use]
+    pub fn suspensions(&self) -> Arc<Suspensions> {
+        Arc::clone(&self.suspensions)
     }
 
     /// Another time than the usual half minute for messages on their way in after a stop.

@@ -334,8 +334,12 @@ impl ClientConnection {
         let Admission { size, sender, user } = admission;
         let subject = LimitSubject { user: user.as_deref(), sender, client: self.peer.ip() };
         let (rules, now) = (&self.acceptor.config.limit, self.acceptor.clock.now());
-        let allowance = self.meters().allowance(rules, &subject, now).map_err(|_rule| AdmitFault::Limit)?;
+        if !self.acceptor.suspensions.let_in(sender, user.as_deref(), now) {
+            return Err(AdmitFault::Suspended);
+        }
+        let mut allowance = self.meters().allowance(rules, &subject, now).map_err(|_rule| AdmitFault::Limit)?;
         self.admit(*size).map_err(AdmitFault::Spool)?;
+        allowance.closed = self.acceptor.suspensions.destinations(now);
         Ok(allowance)
     }
 

@@ -47,7 +47,7 @@ pub(super) enum GuessAttempt {
         /// From the wrong password to its answer.
         delay_if_wrong: Duration,
     },
-    /// It is not.
+    /// Nothing is looked at: too many have failed.
     LockedOut,
 }
 

@@ -5,7 +5,7 @@
 //! over a restart.
 
 use crate::clock::Timestamp;
-use crate::config::{LimitRule, LimitSubject, Rate};
+use crate::config::{DomainPattern, LimitRule, LimitSubject, Rate};
 use std::collections::BTreeMap;
 
 /// The most meters that run at once; the oldest go.
@@ -16,11 +16,11 @@ const MOST_METERS: usize = 50_000;
 pub(super) struct Meters(BTreeMap<MeterKey, Meter>);
 
 /// Which limit, and of whom.
-type MeterKey = (String, Unit, String, String);
+type MeterKey = (String, MeteredUnit, String, String);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unit {
+enum MeteredUnit {
     Messages,
     Recipients,
 }
@@ -29,12 +29,12 @@ enum Unit {
 struct Meter {
     from: Timestamp,
     counted: u64,
-    told: Told,
+    told: MeterTold,
 }
 
 /// What the operator has been told of a meter since it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+enum MeterTold {
     Nothing,
     Near,
     Reached,
@@ -63,15 +63,17 @@ pub enum LimitLevel {
 }
 
 /// What somebody may still hand in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Allowance {
     /// So many recipients of one message.
     pub(super) recipients: usize,
+    /// Not to these destinations.
+    pub(super) closed: Vec<DomainPattern>,
 }
 
 impl Allowance {
     /// Whoever no limit is about.
-    pub(super) const ALL: Self = Self { recipients: usize::MAX };
+    pub(super) const ALL: Self = Self { recipients: usize::MAX, closed: Vec::new() };
 }
 
 impl Meters {
@@ -92,7 +94,7 @@ impl Meters {
             if left == 0 {
                 return Err(rule.name.clone());
             }
-            if key.1 == Unit::Recipients {
+            if key.1 == MeteredUnit::Recipients {
                 allowance.recipients = allowance.recipients.min(usize::try_from(left).unwrap_or(usize::MAX));
             }
         }
@@ -110,17 +112,19 @@ impl Meters {
         let mut news = Vec::new();
         for (rule, key, rate) in limits(rules, subject) {
             let more = match key.1 {
-                Unit::Messages => 1,
-                Unit::Recipients => u64::try_from(recipients).unwrap_or(u64::MAX),
+                MeteredUnit::Messages => 1,
+                MeteredUnit::Recipients => u64::try_from(recipients).unwrap_or(u64::MAX),
             };
-            let fresh = Meter { from: now, counted: 0, told: Told::Nothing };
+            let fresh = Meter { from: now, counted: 0, told: MeterTold::Nothing };
             let mut meter = self.0.get(&key).copied().filter(|meter| runs(meter, rate, now)).unwrap_or(fresh);
             meter.counted = meter.counted.saturating_add(more);
             let most = u64::from(rate.messages());
             let stands = match meter.counted {
-                counted if counted >= most => Told::Reached,
-                counted if counted.saturating_mul(100) >= most.saturating_mul(u64::from(rule.warn_at)) => Told::Near,
-                _ => Told::Nothing,
+                counted if counted >= most => MeterTold::Reached,
+                counted if counted.saturating_mul(100) >= most.saturating_mul(u64::from(rule.warn_at)) => {
+                    MeterTold::Near
+                }
+                _ => MeterTold::Nothing,
             };
             if stands > meter.told {
                 meter.told = stands;
@@ -150,15 +154,15 @@ impl Meters {
     }
 }
 
-fn told(rule: &LimitRule, key: &MeterKey, rate: Rate, stands: Told) -> Option<LimitNews> {
+fn told(rule: &LimitRule, key: &MeterKey, rate: Rate, stands: MeterTold) -> Option<LimitNews> {
     let level = match stands {
-        Told::Nothing => return None,
-        Told::Near => LimitLevel::Near,
-        Told::Reached => LimitLevel::Reached,
+        MeterTold::Nothing => return None,
+        MeterTold::Near => LimitLevel::Near,
+        MeterTold::Reached => LimitLevel::Reached,
     };
     let what = match key.1 {
-        Unit::Messages => "messages",
-        Unit::Recipients => "recipients",
+        MeteredUnit::Messages => "messages",
+        MeteredUnit::Recipients => "recipients",
     };
     Some(LimitNews { rule: rule.name.clone(), who: key.3.clone(), limit: format!("{what} {rate}"), level })
 }
@@ -174,8 +178,8 @@ fn limits<'a>(
     subject: &LimitSubject<'_>,
 ) -> impl Iterator<Item = (&'a LimitRule, MeterKey, Rate)> {
     rules.iter().filter_map(|rule| Some((rule, rule.counted_as(subject)?))).flat_map(|(rule, who)| {
-        let messages = rule.messages.iter().map(|rate| (Unit::Messages, *rate));
-        let recipients = rule.recipients.iter().map(|rate| (Unit::Recipients, *rate));
+        let messages = rule.messages.iter().map(|rate| (MeteredUnit::Messages, *rate));
+        let recipients = rule.recipients.iter().map(|rate| (MeteredUnit::Recipients, *rate));
         messages
             .chain(recipients)
             .map(move |(unit, rate)| (rule, (rule.name.clone(), unit, rate.to_string(), who.clone()), rate))
@@ -226,12 +230,16 @@ mod tests {
         let text = "[[limit]]\nname = \"a\"\nper = \"network\"\nrecipients = [\"5/m\", \"100/d\"]\n";
         let rules = rules(text);
         let mut meters = Meters::default();
-        assert_eq!(meters.allowance(&rules, &subject("x"), NOW), Ok(Allowance { recipients: 5 }));
+        assert_eq!(meters.allowance(&rules, &subject("x"), NOW), Ok(Allowance { recipients: 5, ..Allowance::ALL }));
         let news = meters.count(&rules, &subject("x"), 4, NOW);
         assert_eq!(news[0].limit, "recipients 5/m");
-        assert_eq!(meters.allowance(&rules, &subject("y"), NOW), Ok(Allowance { recipients: 1 }), "one network");
+        assert_eq!(
+            meters.allowance(&rules, &subject("y"), NOW),
+            Ok(Allowance { recipients: 1, ..Allowance::ALL }),
+            "one network"
+        );
         let later = Timestamp(NOW.0 + 60_000);
-        assert_eq!(meters.allowance(&rules, &subject("x"), later), Ok(Allowance { recipients: 5 }));
-        assert_eq!(meters.allowance(&[], &subject("x"), NOW), Ok(Allowance { recipients: usize::MAX }));
+        assert_eq!(meters.allowance(&rules, &subject("x"), later), Ok(Allowance { recipients: 5, ..Allowance::ALL }));
+        assert_eq!(meters.allowance(&[], &subject("x"), NOW), Ok(Allowance::ALL));
     }
 }

@@ -42,6 +42,7 @@ mod rules;
 mod session;
 mod shown;
 mod step;
+pub(crate) mod suspended;
 pub(crate) mod tls;
 mod tls_required;
 mod transaction;

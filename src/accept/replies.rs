@@ -248,12 +248,19 @@ pub(super) fn limited() -> Reply {
     Reply::new(451, 7, 1, "a sending limit of this relay is reached, try again later")
 }
 
+/// The operator has suspended the sender, the user or the destination.
+#[must_use]
+pub(super) fn suspended() -> Reply {
+    Reply::new(451, 7, 1, "suspended by the administrators of this relay, try again later")
+}
+
 /// A message may not come now.
 #[must_use]
 pub(super) fn not_admitted(fault: AdmitFault) -> Reply {
     match fault {
         AdmitFault::Spool(fault) => spool(fault),
         AdmitFault::Limit => limited(),
+        AdmitFault::Suspended => suspended(),
     }
 }
 

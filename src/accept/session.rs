@@ -365,6 +365,9 @@ impl Session {
             ForwardPath::Postmaster => self.rules.postmaster.clone(),
         };
         let step = match recipient {
+            Some(recipient) if mail.is_closed_for(recipient.host()) => {
+                Step::Refuse(RefusedAt::Rcpt, replies::suspended())
+            }
             Some(recipient) => match self.rules.may_go(mail.reverse_path(), recipient.host()) {
                 Err(why) => Step::Refuse(RefusedAt::Rcpt, replies::no_way_to(recipient.host(), why)),
                 Ok(()) => {

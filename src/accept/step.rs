@@ -66,6 +66,8 @@ pub(super) enum AdmitFault {
     Spool(SpoolFault),
     /// A limit of the operator is reached.
     Limit,
+    /// The operator has suspended the sender or the user.
+    Suspended,
 }
 
 /// Whether a client is the user it says it is.

@@ -4,7 +4,7 @@ use super::intake::ContentTraits;
 use super::meters::Allowance;
 use crate::clock::Timestamp;
 use crate::envelope::{BodyType, Charset, ClientInfo, DsnRequest, Envelope, Origin, RecipientDsn, TlsRequest};
-use crate::smtp::address::{Mailbox, ReversePath};
+use crate::smtp::address::{Host, Mailbox, ReversePath};
 use crate::smtp::command::Mail;
 use crate::smtp::parameter::{BodyParameter, RcptParameters};
 
@@ -47,6 +47,12 @@ impl Transaction {
     #[must_use]
     pub(super) fn may_have_more(&self) -> bool {
         self.recipients.len() < self.allowance.recipients
+    }
+
+    /// Whether the operator has suspended mail to there.
+    #[must_use]
+    pub(super) fn is_closed_for(&self, host: &Host) -> bool {
+        self.allowance.closed.iter().any(|pattern| pattern.fit(host).is_some())
     }
 
     /// A good RCPT. What is asked about a recipient stands at its index, so those before it who

@@ -6,6 +6,7 @@ use super::place::SpoolOptions;
 use super::send_test::SendTestArguments;
 use super::setup::SetupArguments;
 use super::shown::{TableArguments, WhyView};
+use super::suspend::{ResumeArguments, SuspendArguments};
 use super::terminal::load;
 use super::user::UserAction;
 use super::values::{domain, sender};
@@ -153,6 +154,10 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         place: SpoolOptions,
     },
+    /// Let nothing further in from a sender or user, or to a destination; what is queued stays.
+    Suspend(SuspendArguments),
+    /// Let it in again.
+    Resume(ResumeArguments),
     /// Who may log in at a listener with `auth`.
     User {
         #[command(subcommand)]

@@ -23,7 +23,7 @@ pub(crate) struct Guide {
 }
 
 /// Of whatever reads the spool.
-const READS: [(Exit, &str); 3] = [(Exit::Io, "the ledger cannot be read"), (Exit::Denied, ""), (Exit::Config, "")];
+const READS: [(Exit, &str); 3] = [(Exit::Io, "the history cannot be read"), (Exit::Denied, ""), (Exit::Config, "")];
 /// Of whatever asks a relay that runs.
 const ASKS: [(Exit, &str); 4] = [(Exit::Unavailable, ""), (Exit::Io, ""), (Exit::Denied, ""), (Exit::Config, "")];
 
@@ -262,6 +262,49 @@ pub(crate) const GUIDES: &[Guide] = &[
         command: "reload",
         examples: &[("relay reload", "take over /etc/relay/relay.toml")],
         exits: &[ASKS[0], ASKS[1], ASKS[2], (Exit::Config, "refused: the configuration before stays in force")],
+        more: "",
+    },
+    Guide {
+        command: "suspend",
+        examples: &[
+            ("relay suspend", "who is suspended now"),
+            ("relay suspend user printer-3 --for 4h --reason \"sends without end\"", "until it is repaired"),
+            ("relay suspend destination partner.example", "until relay resume is said"),
+        ],
+        exits: &ASKS,
+        more: "",
+    },
+    Guide {
+        command: "resume",
+        examples: &[("relay resume user printer-3", "it may send again")],
+        exits: &orders("that is not suspended"),
+        more: "",
+    },
+    Guide {
+        command: "user add",
+        examples: &[(
+            "relay user add scanner --sender scanner@example.org --file /etc/relay/users",
+            "asks for the password, twice",
+        )],
+        exits: &[],
+        more: "",
+    },
+    Guide {
+        command: "user list",
+        examples: &[("relay user list --file /etc/relay/users", "who may log in")],
+        exits: &[(Exit::Io, "")],
+        more: "",
+    },
+    Guide {
+        command: "user remove",
+        examples: &[("relay user remove scanner --file /etc/relay/users", "that user may no longer log in")],
+        exits: &[],
+        more: "",
+    },
+    Guide {
+        command: "user hash",
+        examples: &[("relay user hash", "for a file that something else writes")],
+        exits: &[],
         more: "",
     },
     Guide {

@@ -17,6 +17,7 @@ pub(crate) mod send_test;
 pub(crate) mod serve;
 pub(crate) mod setup;
 pub(crate) mod shown;
+pub(crate) mod suspend;
 pub(crate) mod terminal;
 pub(crate) mod top;
 pub(crate) mod trouble;

@@ -137,7 +137,8 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
         ControlReply::Status(_)
         | ControlReply::Reloaded { .. }
         | ControlReply::Settings { .. }
-        | ControlReply::LogLevel(_) => String::new(),
+        | ControlReply::LogLevel(_)
+        | ControlReply::Suspended { .. } => String::new(),
     };
     if form == OutputForm::Text {
         say(&text);
@@ -148,7 +149,8 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
         | ControlReply::Status(_)
         | ControlReply::Reloaded { .. }
         | ControlReply::Settings { .. }
-        | ControlReply::LogLevel(_) => ExitCode::SUCCESS,
+        | ControlReply::LogLevel(_)
+        | ControlReply::Suspended { .. } => ExitCode::SUCCESS,
         // An answer that ends without its last line was cut off.
         ControlReply::Acted { .. }
         | ControlReply::Busy { .. }

@@ -14,6 +14,7 @@ mod screen_tests;
 pub mod send_test;
 pub mod setup;
 pub mod status;
+pub mod suspend;
 pub mod tracking;
 pub mod what_if;
 pub mod why;

@@ -6,6 +6,7 @@
 //! recorded with what was done.
 #![expect(clippy::disallowed_methods, reason = "this driver owns the control socket and replaces a stale one")]
 
+use crate::accept::suspended::{SuspendedKind, Suspension};
 use crate::clock::Timestamp;
 use crate::command::queue::{Filter, MOST_SELECTED, Selected};
 use crate::command::status::Running;
@@ -64,6 +65,20 @@ pub enum Request {
         /// For how long, in seconds; until it is changed again without it.
         for_s: Option<u64>,
     },
+    /// Let nothing further in from somebody, or to somewhere.
+    Suspend {
+        /// Whom, why and until when.
+        suspension: Suspension,
+    },
+    /// Let it in again.
+    Resume {
+        /// What kind of name it is.
+        kind: SuspendedKind,
+        /// The name.
+        name: String,
+    },
+    /// Who is suspended.
+    Suspended,
     /// Do something with what waits.
     Act {
         /// What is done.
@@ -97,6 +112,13 @@ pub enum ControlReply {
     },
     /// To [`Request::LogLevel`]; the last line.
     LogLevel(LogLevel),
+    /// To [`Request::Suspend`], [`Request::Resume`] and [`Request::Suspended`]: who is suspended now; the last line.
+    Suspended {
+        /// All of them.
+        suspended: Vec<Suspension>,
+        /// Whether the order changed something.
+        changed: bool,
+    },
     /// It is done with this message, and recorded.
     Acted {
         /// The message.
@@ -235,6 +257,10 @@ impl Control {
                 say(stream, &answer).await
             }
             Ok(Request::LogLevel { level, for_s }) => say(stream, &self.set_log_level(&level, for_s)).await,
+            Ok(request @ (Request::Suspend { .. } | Request::Resume { .. } | Request::Suspended)) => {
+                let answer = self.suspended(request).await;
+                say(stream, &answer).await
+            }
             Ok(Request::Act { act, filter }) => {
                 let selected = match self.select(&filter, act).await {
                     Ok(selected) => selected,
@@ -252,6 +278,28 @@ impl Control {
                 ControlReply::LogLevel(in_force)
             }
             Err(why) => ControlReply::Refused { why },
+        }
+    }
+
+    async fn suspended(&self, request: Request) -> ControlReply {
+        let (suspensions, now) = (self.reloading.service().acceptor().suspensions(), self.pipeline().out.clock.now());
+        let done = tokio::task::spawn_blocking(move || {
+            let changed = match request {
+                Request::Suspend { suspension } => suspensions.suspend(suspension, now).map(|()| true),
+                Request::Resume { kind, name } => suspensions.resume(kind, &name, now),
+                Request::Status
+                | Request::Reload
+                | Request::Settings
+                | Request::Suspended
+                | Request::LogLevel { .. }
+                | Request::Act { .. } => Ok(false),
+            };
+            changed.map(|changed| ControlReply::Suspended { suspended: suspensions.now(now), changed })
+        });
+        match done.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => ControlReply::Failed { error },
+            Err(panicked) => ControlReply::Failed { error: panicked.to_string() },
         }
     }
 

@@ -7,6 +7,7 @@
 use crate::accept::LimitNews;
 use crate::accept::driver::Acceptor;
 use crate::accept::ports::Acceptors;
+use crate::accept::suspended::Suspensions;
 use crate::accept::tls::{ListenerError, ListenerFiles, listener_files};
 use crate::config::Config;
 use crate::observe::Observer;
@@ -18,6 +19,7 @@ use crate::report::Texts;
 use crate::service::error::RunError;
 use crate::service::{exceptions, files, limits, selfcheck};
 use crate::spool::{Recovery, Spool};
+use crate::state_dir;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -73,7 +75,9 @@ impl Service {
             teller.told(&event);
             told.accept(&event);
         });
-        let acceptor = Arc::new(Acceptor::new(config, Arc::clone(&spool), clock, listeners, told));
+        let suspensions = kept_suspensions(&config, &observer);
+        let acceptor = Acceptor::new(config, Arc::clone(&spool), clock, listeners, told);
+        let acceptor = Arc::new(acceptor.with_suspensions(suspensions));
         let pipeline = Arc::new(Pipeline::new(out, spool, observer, texts));
         let (acceptors, pipelines) = (watch::Sender::new(acceptor), watch::Sender::new(pipeline));
         Ok(Self { acceptors, pipelines, limits: Mutex::new(Some(limits)) })
@@ -168,6 +172,15 @@ impl Service {
             Some(detail) => Err(RunError::Spool(detail)),
         }
     }
+}
+
+/// What was suspended before the last stop. Where that cannot be read, mail goes on, and the log says so.
+fn kept_suspensions(config: &Config, observer: &Observer) -> Arc<Suspensions> {
+    let kept = Suspensions::load(state_dir::open(&config.spool));
+    Arc::new(kept.unwrap_or_else(|fault| {
+        observer.spool_failed("read what is suspended", &fault);
+        Suspensions::none(state_dir::open(&config.spool))
+    }))
 }
 
 /// Refreshes the kept policies by whatever fetches them now.

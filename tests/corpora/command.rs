@@ -50,7 +50,7 @@ fn good(line: &[u8]) -> bool {
             assert!(original.is_none_or(|address| !address.contains(char::is_control)));
         }
         Command::Ehlo(name) | Command::Helo(name) => assert!(name.bytes().all(|b| (32..127).contains(&b))),
-        Command::Bdat(_) | Command::Data | Command::Rset => {}
+        Command::Auth(_) | Command::Bdat(_) | Command::Data | Command::Rset => {}
         Command::Noop | Command::Vrfy | Command::Help | Command::StartTls | Command::Quit => {}
     }
     true

@@ -1,4 +1,4 @@
-//! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, OpenSMTPD, Dovecot, nginx, swaks, smtp-source,
+//! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, OpenSMTPD, Dovecot, nginx, HAProxy, swaks, smtp-source,
 //! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai. Nothing here
 //! is our own imitation of them.
 //!

@@ -1,7 +1,8 @@
 //! The front door: several listeners, each with its own policy; users, certificates and balancers; floods.
 
-use crate::process::run_saying;
+use crate::process::{Serving, run_saying};
 use crate::relay::{World, content, lab, metrics};
+use crate::reload::Configured;
 use dane_relay::config::users::hash;
 use dane_relay::config::{Config, ListenerConfig};
 use dane_relay::lab::mx::client::SmtpClient;
@@ -188,6 +189,34 @@ async fn a_flood_of_idle_and_slow_clients_at_one_listener_leaves_room_at_another
     }
     world.mx("office.test").wait_for_messages(20, crate::relay::PATIENCE).await.unwrap();
     drop(dripping.await.unwrap());
+}
+
+#[tokio::test]
+async fn what_the_operator_suspends_comes_no_further_also_over_a_restart_until_it_is_resumed() {
+    let world = Configured::new(lab()).await;
+    let order = async |world: &Configured, words: &[&str]| world.run(words).await;
+    let try_it = async |world: &Configured, from: &str, to: &str| {
+        let mut client = SmtpClient::ready(world.relay.smtp).await.unwrap();
+        let mail = says(&mut client, &format!("MAIL FROM:<{from}>")).await;
+        if mail.starts_with("250") { says(&mut client, &format!("RCPT TO:<{to}>")).await } else { mail }
+    };
+    let (eve, bob, to) = ("eve@office.test", "bob@office.test", "reader@office.test");
+    let told = order(&world, &["suspend", "sender", eve, "--reason", "taken over", "--for", "7d"]).await;
+    assert!(told.code == 0 && told.stdout.starts_with("sender eve@office.test, until "), "{told:?}");
+    assert_eq!(order(&world, &["suspend", "destination", "*.partner.test"]).await.code, 0);
+    assert_eq!(order(&world, &["suspend", "sender", "eve"]).await.code, 64);
+    let Configured { lab, folder, relay } = world;
+    relay.terminate();
+    assert_eq!(relay.ended().await, 0);
+    let relay = Serving::start(&folder.path().join("relay.toml")).await;
+    let world = Configured { lab, folder, relay };
+    assert!(try_it(&world, eve, to).await.starts_with("451 4.7.1 suspended"));
+    assert!(try_it(&world, bob, "x@mail.partner.test").await.starts_with("451 4.7.1 suspended"));
+    assert!(try_it(&world, bob, to).await.starts_with("250"));
+    let told = order(&world, &["resume", "sender", eve]).await;
+    assert!(told.code == 0 && told.stdout.starts_with("destination *.partner.test"), "{told:?}");
+    assert!(try_it(&world, eve, to).await.starts_with("250"));
+    assert_eq!(order(&world, &["resume", "sender", eve]).await.code, 1, "it is not suspended any more");
 }
 
 #[tokio::test]

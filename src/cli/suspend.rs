@@ -1,0 +1,112 @@
+//! `relay suspend` and `relay resume`: mail still to come from somebody, or to somewhere, waits with whoever sends it.
+
+use super::exit::Exit;
+use super::place::{SpoolOptions, cannot_ask};
+use super::terminal::{complain, say, say_json, usual_file};
+use clap::{Args, ValueEnum};
+use dane_relay::clock::{Clock, Timestamp};
+use dane_relay::command::json;
+use dane_relay::command::queue::OutputForm;
+use dane_relay::command::suspend::{SuspendedKind, Suspension};
+use dane_relay::config::spool_of;
+use dane_relay::service::control::{self, ControlReply, Request};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What kind of name is suspended.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum KindWord {
+    /// An address, or @example.org for all of a domain.
+    Sender,
+    /// A user, after AUTH.
+    User,
+    /// A recipient domain, as destinations name them.
+    Destination,
+}
+
+impl KindWord {
+    const fn kind(self) -> SuspendedKind {
+        match self {
+            Self::Sender => SuspendedKind::Sender,
+            Self::User => SuspendedKind::User,
+            Self::Destination => SuspendedKind::Destination,
+        }
+    }
+}
+
+/// `relay suspend …`
+#[derive(Args)]
+pub(crate) struct SuspendArguments {
+    /// Without kind and name: who is suspended now.
+    #[arg(value_enum, requires = "name")]
+    kind: Option<KindWord>,
+    /// The address, user or domain.
+    name: Option<String>,
+    /// Why, for whoever looks.
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// When it ends by itself, from now on: 4h, 7d. Without it when `relay resume` is said.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    lasts: Option<Duration>,
+    #[command(flatten)]
+    place: SpoolOptions,
+}
+
+/// `relay resume …`
+#[derive(Args)]
+pub(crate) struct ResumeArguments {
+    /// What kind of name it is.
+    #[arg(value_enum)]
+    kind: KindWord,
+    /// The address, user or domain.
+    name: String,
+    #[command(flatten)]
+    place: SpoolOptions,
+}
+
+/// `relay suspend`
+pub(crate) async fn suspend(arguments: SuspendArguments) -> ExitCode {
+    let SuspendArguments { kind, name, reason, lasts, place } = arguments;
+    let (Some(kind), Some(name)) = (kind, name) else { return asked(&place, Request::Suspended).await };
+    let until = lasts.map(|lasts| {
+        let lasts_ms = i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX);
+        Timestamp(Clock::system().now().0.saturating_add(lasts_ms))
+    });
+    match Suspension::new(kind.kind(), &name, reason, until) {
+        Ok(suspension) => asked(&place, Request::Suspend { suspension }).await,
+        Err(why) => complain(Exit::Usage, &why),
+    }
+}
+
+/// `relay resume`
+pub(crate) async fn resume(arguments: ResumeArguments) -> ExitCode {
+    let ResumeArguments { kind, name, place } = arguments;
+    asked(&place, Request::Resume { kind: kind.kind(), name }).await
+}
+
+async fn asked(place: &SpoolOptions, request: Request) -> ExitCode {
+    let spool = spool_of(place.config.clone().or_else(usual_file).as_deref());
+    let is_resume = matches!(request, Request::Resume { .. });
+    let mut answered = None;
+    if let Err(error) = control::ask(&spool, &request, |answer| answered = Some(answer)).await {
+        return cannot_ask(&error);
+    }
+    match answered {
+        Some(ControlReply::Suspended { changed: false, .. }) if is_resume => {
+            complain(Exit::Nothing, "that is not suspended: `relay suspend` shows who is")
+        }
+        Some(ControlReply::Suspended { suspended, .. }) if place.form() == OutputForm::Json => {
+            say_json(&json::list("suspended", &suspended))
+        }
+        Some(ControlReply::Suspended { suspended, .. }) if suspended.is_empty() => say("Nobody is suspended.\n"),
+        Some(ControlReply::Suspended { suspended, .. }) => say(&suspended.iter().map(line).collect::<String>()),
+        Some(ControlReply::Failed { error }) => complain(Exit::Io, &error),
+        Some(_) | None => complain(Exit::Io, "the relay gave no answer"),
+    }
+}
+
+fn line(one: &Suspension) -> String {
+    let until = one.until.map(|until| format!(", until {until}")).unwrap_or_default();
+    let reason = if one.reason.is_empty() { String::new() } else { format!(": {}", one.reason) };
+    format!("{} {}{until}{reason}\n", one.kind, one.name)
+}
