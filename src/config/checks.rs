@@ -1,14 +1,14 @@
 //! Whether the values of a configuration go together: each rule says of which keys it is.
 
 use super::destination::Destination;
-use super::findings::Findings;
+use super::findings::ConfigFindings;
 use super::sending::HostRule;
 use super::{Config, DnsConfig, DnsMode, Listen, NextHopAddress, Retry, Upstream, private_zone, together};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// All of them.
-pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
+pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     name(config, findings);
     listen(&config.listen, findings);
     ports(config, findings);
@@ -24,7 +24,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-fn name(config: &Config, findings: &mut Findings<'_>) {
+fn name(config: &Config, findings: &mut ConfigFindings<'_>) {
     let name = config.hostname.as_str();
     // The name of the machine is a matter of a warning: nobody wrote it.
     let is_written = findings.document().is_some_and(|document| document.value("hostname").is_some());
@@ -40,7 +40,7 @@ fn name(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-fn listen(listen: &Listen, findings: &mut Findings<'_>) {
+fn listen(listen: &Listen, findings: &mut ConfigFindings<'_>) {
     if listen.smtp.is_empty() {
         findings.refuse(&["listen.smtp"], "the number of addresses must be at least 1");
     }
@@ -60,7 +60,7 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && same_place
 }
 
-fn ports(config: &Config, findings: &mut Findings<'_>) {
+fn ports(config: &Config, findings: &mut ConfigFindings<'_>) {
     for (nth, address) in config.listen.smtp.iter().enumerate() {
         if let Some(before) = config.listen.smtp.iter().take(nth).find(|before| collide(**before, *address)) {
             let message = format!("{address} and {before} are one port, which opens once: leave one of them out");
@@ -76,7 +76,7 @@ fn ports(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-fn dns(dns: &DnsConfig, findings: &mut Findings<'_>) {
+fn dns(dns: &DnsConfig, findings: &mut ConfigFindings<'_>) {
     if dns.upstreams.is_empty() {
         findings.refuse(&["dns.upstreams"], "the number of upstreams must be at least 1");
     }
@@ -102,7 +102,7 @@ fn dns(dns: &DnsConfig, findings: &mut Findings<'_>) {
     }
 }
 
-fn retry(retry: &Retry, findings: &mut Findings<'_>) {
+fn retry(retry: &Retry, findings: &mut ConfigFindings<'_>) {
     if retry.longest < retry.first {
         findings.refuse(&["retry.first", "retry.longest"], "must be above zero and not above longest");
     }
@@ -112,7 +112,7 @@ fn retry(retry: &Retry, findings: &mut Findings<'_>) {
     }
 }
 
-fn host(nth: usize, rule: &HostRule, findings: &mut Findings<'_>) {
+fn host(nth: usize, rule: &HostRule, findings: &mut ConfigFindings<'_>) {
     let at = |key: &str| format!("host.{nth}.{key}");
     if rule.hosts.is_empty() {
         findings.refuse(&[&at("hosts")], "must name at least one host");
@@ -124,7 +124,7 @@ fn host(nth: usize, rule: &HostRule, findings: &mut Findings<'_>) {
 }
 
 /// No path is one of Windows, or holds what an escape in TOML has made of one.
-fn paths(config: &Config, findings: &mut Findings<'_>) {
+fn paths(config: &Config, findings: &mut ConfigFindings<'_>) {
     let optional = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
     let all = [
         ("spool.path", config.spool.path.clone()),
@@ -147,7 +147,7 @@ fn paths(config: &Config, findings: &mut Findings<'_>) {
 }
 
 /// No next hop may be the relay itself: its mail would come in again until it has too many Received lines.
-fn no_way_back(nth: usize, destination: &Destination, config: &Config, findings: &mut Findings<'_>) {
+fn no_way_back(nth: usize, destination: &Destination, config: &Config, findings: &mut ConfigFindings<'_>) {
     for hop in destination.next_hop.iter().flat_map(|hops| hops.iter()) {
         let is_ours = |listening: &&SocketAddr| match &hop.address {
             NextHopAddress::Address { ip, port } => {

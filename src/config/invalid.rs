@@ -152,7 +152,7 @@ mod tests {
             ("[listen]\nclients = [\"192.0.2.0/33\"]", "\"192.0.2.0/33\" is no address and no network"),
             ("[admin]\nlisten = \"9925\"", "\"9925\" is no address to listen on"),
             ("[destination]\ndomains = [\"a.example\"]", "[[destination]]"),
-            ("[mta_sts]\nport = 70000", "from 0 to 65535"),
+            ("[mta_sts]\nport = 70000", "from 1 to 65535"),
             ("[tls]\nclear_text_fallback = \"no\"", "true or false"),
         ] {
             let message = error(text);
