@@ -170,6 +170,8 @@ fn no_way_back(nth: usize, destination: &Destination, config: &Config, findings:
 
 /// Whether a connection to an address ends at a socket that listens: what listens everywhere has loopback.
 fn leads_to(address: SocketAddr, listening: SocketAddr) -> bool {
-    let everywhere = listening.ip().is_unspecified() && (address.ip().is_loopback() || address.ip().is_unspecified());
+    // What listens everywhere is at the usual address of loopback for certain; others may be those of containers.
+    let this_machine = [IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()].contains(&address.ip());
+    let everywhere = listening.ip().is_unspecified() && (this_machine || address.ip().is_unspecified());
     address.port() == listening.port() && (address.ip() == listening.ip() || everywhere)
 }

@@ -60,6 +60,11 @@ impl<'t> ConfigFindings<'t> {
         self.faulty.insert(key_of(path));
     }
 
+    /// Nothing that follows from the value of this key is told: it may be meant by another that is wrong.
+    pub(super) fn excuse(&mut self, path: &str) {
+        self.faulty.insert(key_of(path));
+    }
+
     /// Takes out what is wrong at a path, so that the rest can be read.
     pub(super) fn take_out(&mut self, path: &str) {
         let Some(document) = &mut self.document else { return };

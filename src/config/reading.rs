@@ -70,6 +70,10 @@ fn values(text: &str, findings: &mut ConfigFindings<'_>) -> Option<Config> {
                 (Some(_) | None, _) => invalid::explain(text, &path, &error),
             };
             findings.note(&path, message);
+            if let Some(meant) = invalid::meant(error.message()) {
+                let table = path.rsplit_once('.').map(|(table, _)| format!("{table}.")).unwrap_or_default();
+                findings.excuse(&format!("{table}{meant}"));
+            }
         }
         findings.take_out(&path);
     }
