@@ -2,7 +2,7 @@
 //! and what lies inside it can be counted, waited for and kept in memory.
 
 use super::document::is_number;
-use super::findings::Findings;
+use super::findings::ConfigFindings;
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -80,7 +80,7 @@ pub(super) fn of(path: &str) -> Option<Border> {
 }
 
 /// Refuses every value of a file that is outside its range.
-pub(super) fn check(findings: &mut Findings<'_>) {
+pub(super) fn check(findings: &mut ConfigFindings<'_>) {
     let Some(document) = findings.document() else { return };
     let places = |key: &str| match key.split_once(".*.") {
         None => vec![key.to_owned()],

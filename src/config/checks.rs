@@ -1,14 +1,14 @@
 //! Whether the values of a configuration go together: each rule says of which keys it is.
 
 use super::destination::Destination;
-use super::findings::Findings;
+use super::findings::ConfigFindings;
 use super::sending::HostRule;
 use super::{Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, limit, listener, private_zone, together};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// All of them.
-pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
+pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     name(config, findings);
     listen(config, findings);
     listener::check(&config.listener, findings);
@@ -26,7 +26,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-fn name(config: &Config, findings: &mut Findings<'_>) {
+fn name(config: &Config, findings: &mut ConfigFindings<'_>) {
     let name = config.hostname.as_str();
     // The name of the machine is a matter of a warning: nobody wrote it.
     let is_written = findings.document().is_some_and(|document| document.value("hostname").is_some());
@@ -42,7 +42,7 @@ fn name(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-fn listen(config: &Config, findings: &mut Findings<'_>) {
+fn listen(config: &Config, findings: &mut ConfigFindings<'_>) {
     let listen = &config.listen;
     if listen.smtp.is_empty() && config.listener.is_empty() {
         let message = "the number of addresses must be at least 1, or there must be a [[listener]]";
@@ -64,7 +64,7 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && same_place
 }
 
-fn ports(config: &Config, findings: &mut Findings<'_>) {
+fn ports(config: &Config, findings: &mut ConfigFindings<'_>) {
     let of_listen = config.listen.smtp.iter().map(|address| ("listen.smtp".to_owned(), *address));
     let further = config.listener.iter().enumerate().flat_map(|(nth, listener)| {
         listener.addresses.iter().map(move |address| (format!("listener.{nth}.addresses"), *address))
@@ -85,7 +85,7 @@ fn ports(config: &Config, findings: &mut Findings<'_>) {
     }
 }
 
-fn dns(dns: &DnsConfig, findings: &mut Findings<'_>) {
+fn dns(dns: &DnsConfig, findings: &mut ConfigFindings<'_>) {
     if dns.upstreams.is_empty() {
         findings.refuse(&["dns.upstreams"], "the number of upstreams must be at least 1");
     }
@@ -111,7 +111,7 @@ fn dns(dns: &DnsConfig, findings: &mut Findings<'_>) {
     }
 }
 
-fn retry(retry: &Retry, findings: &mut Findings<'_>) {
+fn retry(retry: &Retry, findings: &mut ConfigFindings<'_>) {
     if retry.longest < retry.first {
         findings.refuse(&["retry.first", "retry.longest"], "must be above zero and not above longest");
     }
@@ -121,7 +121,7 @@ fn retry(retry: &Retry, findings: &mut Findings<'_>) {
     }
 }
 
-fn host(nth: usize, rule: &HostRule, findings: &mut Findings<'_>) {
+fn host(nth: usize, rule: &HostRule, findings: &mut ConfigFindings<'_>) {
     let at = |key: &str| format!("host.{nth}.{key}");
     if rule.hosts.is_empty() {
         findings.refuse(&[&at("hosts")], "must name at least one host");
@@ -133,7 +133,7 @@ fn host(nth: usize, rule: &HostRule, findings: &mut Findings<'_>) {
 }
 
 /// No path is one of Windows, or holds what an escape in TOML has made of one.
-fn paths(config: &Config, findings: &mut Findings<'_>) {
+fn paths(config: &Config, findings: &mut ConfigFindings<'_>) {
     let optional = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
     let all = [
         ("spool.path", config.spool.path.clone()),
@@ -156,7 +156,7 @@ fn paths(config: &Config, findings: &mut Findings<'_>) {
 }
 
 /// No next hop may be the relay itself: its mail would come in again until it has too many Received lines.
-fn no_way_back(nth: usize, destination: &Destination, config: &Config, findings: &mut Findings<'_>) {
+fn no_way_back(nth: usize, destination: &Destination, config: &Config, findings: &mut ConfigFindings<'_>) {
     for hop in destination.next_hop.iter().flat_map(|hops| hops.iter()) {
         let is_ours = |listening: &&SocketAddr| match &hop.address {
             NextHopAddress::Address { ip, port } => {
@@ -179,6 +179,8 @@ fn no_way_back(nth: usize, destination: &Destination, config: &Config, findings:
 
 /// Whether a connection to an address ends at a socket that listens: what listens everywhere has loopback.
 fn leads_to(address: SocketAddr, listening: SocketAddr) -> bool {
-    let everywhere = listening.ip().is_unspecified() && (address.ip().is_loopback() || address.ip().is_unspecified());
+    // What listens everywhere is at the usual address of loopback for certain; others may be those of containers.
+    let this_machine = [IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()].contains(&address.ip());
+    let everywhere = listening.ip().is_unspecified() && (this_machine || address.ip().is_unspecified());
     address.port() == listening.port() && (address.ip() == listening.ip() || everywhere)
 }

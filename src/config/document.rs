@@ -110,7 +110,16 @@ impl<'t> Document<'t> {
         within_table(self.root.get_ref(), octet).map(|steps| steps.join("."))
     }
 
-    /// How many entries a list of tables has.
+    /// What serde reads, where a list has one entry alone.
+    pub(super) fn with_one_entry(&self, path: &str, nth: usize) -> Spanned<DeTable<'t>> {
+        let mut reduced = self.clone();
+        for other in (0..self.entries(path)).rev().filter(|other| *other != nth) {
+            reduced.take_out(&format!("{path}.{other}"));
+        }
+        reduced.root
+    }
+
+    /// How many entries a list has.
     pub(super) fn entries(&self, table: &str) -> usize {
         self.value(table).and_then(DeValue::as_array).map_or(0, |list| list.len())
     }

@@ -14,7 +14,7 @@ const LARGEST: u64 = 16 * 1024 * 1024;
 ///
 /// # Errors
 /// What the system said; and where it is a folder, a pipe or a device, or larger than 16 MiB.
-pub fn read_regular(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>> {
     let mut octets = Vec::new();
     open_regular(path)?.take(LARGEST).read_to_end(&mut octets)?;
     Ok(octets)
@@ -24,7 +24,7 @@ pub fn read_regular(path: &Path) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_regular`], and where it is not UTF-8.
-pub fn read_regular_text(path: &Path) -> Result<String> {
+pub(crate) fn read_regular_text(path: &Path) -> Result<String> {
     text_of(read_regular(path)?).map_err(Error::other)
 }
 
@@ -32,7 +32,7 @@ pub fn read_regular_text(path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// As [`read_regular`].
-pub fn open_regular(path: &Path) -> Result<File> {
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
     // Without waiting for whoever writes to a pipe.
     let file = File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
     let metadata = file.metadata()?;

@@ -12,7 +12,7 @@ const MOST_PROBLEMS: usize = 50;
 
 /// The faults of a document.
 #[derive(Debug, Default)]
-pub(super) struct Findings<'t> {
+pub(super) struct ConfigFindings<'t> {
     /// None where the values come from no file.
     document: Option<Document<'t>>,
     problems: Vec<Problem>,
@@ -20,7 +20,7 @@ pub(super) struct Findings<'t> {
     faulty: BTreeSet<String>,
 }
 
-impl<'t> Findings<'t> {
+impl<'t> ConfigFindings<'t> {
     /// Nothing is wrong yet.
     pub(super) fn of(document: Document<'t>) -> Self {
         Self { document: Some(document), ..Self::default() }
@@ -57,6 +57,11 @@ impl<'t> Findings<'t> {
             Some(_) | None => shown(path),
         };
         self.problems.push(Problem { line, key, message });
+        self.faulty.insert(key_of(path));
+    }
+
+    /// Nothing that follows from the value of this key is told: it may be meant by another that is wrong.
+    pub(super) fn excuse(&mut self, path: &str) {
         self.faulty.insert(key_of(path));
     }
 
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_key_has_one_fault_and_what_follows_from_it_is_not_told() {
-        let mut findings = Findings::default();
+        let mut findings = ConfigFindings::default();
         findings.note("destination.1.login.user", "is wrong".to_owned());
         findings.refuse(&["destination.1.next_hop", "destination.1.login"], "does not go with login");
         findings.refuse(&["destination.1.login.user.x"], "is in it");
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn entries_behind_one_that_is_gone_keep_their_faults() {
-        let mut findings = Findings::of(Document::parse("[[d]]\n[[d]]\n[[d]]\n").ok().unwrap());
+        let mut findings = ConfigFindings::of(Document::parse("[[d]]\n[[d]]\n[[d]]\n").ok().unwrap());
         for path in ["d.0.a", "d.1.a", "d.2.a"] {
             findings.note(path, String::new());
         }

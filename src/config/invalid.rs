@@ -61,6 +61,13 @@ pub(super) fn missing(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
+/// Of serde's "unknown field `x`, expected one of `y`, `z`" the one that was probably meant.
+pub(super) fn meant(message: &str) -> Option<&str> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    nearest(unknown, quoted).map(|(_, known)| known)
+}
+
 /// Of serde's "unknown field `x`, expected one of `y`, `z`": where x belongs, or what was meant.
 fn no_such_key(path: &str, message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
@@ -152,7 +159,7 @@ mod tests {
             ("[listen]\nclients = [\"192.0.2.0/33\"]", "\"192.0.2.0/33\" is no address and no network"),
             ("[admin]\nlisten = \"9925\"", "\"9925\" is no address to listen on"),
             ("[destination]\ndomains = [\"a.example\"]", "[[destination]]"),
-            ("[mta_sts]\nport = 70000", "from 0 to 65535"),
+            ("[mta_sts]\nport = 70000", "from 1 to 65535"),
             ("[tls]\nclear_text_fallback = \"no\"", "true or false"),
         ] {
             let message = error(text);

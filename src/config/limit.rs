@@ -1,7 +1,7 @@
 //! `[[limit]]`: how much one user, sender or network may hand in, so that an account that was taken over, or a
 //! printer gone mad, does not cost the name of the house.
 
-use super::findings::Findings;
+use super::findings::ConfigFindings;
 use super::{Rate, SenderPattern, network};
 use crate::smtp::address::ReversePath;
 use ipnet::IpNet;
@@ -99,7 +99,7 @@ fn network_of(client: IpAddr) -> IpAddr {
 }
 
 /// Whether the rules go together.
-pub(super) fn check(rules: &[LimitRule], findings: &mut Findings<'_>) {
+pub(super) fn check(rules: &[LimitRule], findings: &mut ConfigFindings<'_>) {
     let mut names = BTreeSet::new();
     for (nth, rule) in rules.iter().enumerate() {
         let at = |key: &str| format!("limit.{nth}.{key}");

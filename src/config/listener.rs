@@ -1,7 +1,7 @@
 //! `[[listener]]`: further ways in, each with a policy of its own. `[listen]` is the simple form of one, and
 //! gives what all share.
 
-use super::findings::Findings;
+use super::findings::ConfigFindings;
 use super::{Config, DomainPattern, Listen, NextHopAddress, network};
 use crate::smtp::address::Domain;
 use data_encoding::HEXLOWER;
@@ -250,7 +250,7 @@ impl Config {
 }
 
 /// Whether the listeners go together.
-pub(super) fn check(listeners: &[ListenerConfig], findings: &mut Findings<'_>) {
+pub(super) fn check(listeners: &[ListenerConfig], findings: &mut ConfigFindings<'_>) {
     let mut names = BTreeSet::new();
     for (nth, listener) in listeners.iter().enumerate() {
         for (keys, message) in listener.contradictions() {

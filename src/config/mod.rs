@@ -10,7 +10,7 @@ mod checks;
 mod destination;
 mod document;
 mod egress;
-pub mod files;
+pub(crate) mod files;
 mod findings;
 mod incidents;
 mod invalid;
@@ -59,7 +59,7 @@ pub use watch::WatchConfig;
 
 use crate::clock::Timestamp;
 use crate::smtp::address::{Domain, Mailbox};
-use findings::Findings;
+use findings::ConfigFindings;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
@@ -467,7 +467,7 @@ impl Config {
     /// # Errors
     /// Which ones do not, and what to change, a line for each.
     pub fn check(&self) -> Result<(), String> {
-        let mut findings = Findings::default();
+        let mut findings = ConfigFindings::default();
         checks::check(self, &mut findings);
         let told: Vec<String> = findings.into_problems().iter().map(ToString::to_string).collect();
         if told.is_empty() { Ok(()) } else { Err(told.join("\n")) }
@@ -579,14 +579,14 @@ mod tests {
 
     #[test]
     fn what_is_probably_not_meant_is_said() {
-        let text = "postmaster = \"pm@office.example\"\n[listen]\nclients = [\"0.0.0.0/0\", \"192.0.2.10\"]\n[notify]\ndelay_after = \"5d\"\n\
+        let text = "hostname = \"a.example\"\npostmaster = \"pm@office.example\"\n[listen]\nclients = [\"0.0.0.0/0\", \"192.0.2.10\"]\n[notify]\ndelay_after = \"5d\"\n\
                     [[destination]]\ndomains = [\"old.example\"]\ntls = \"off\"\nreason = \"x\"\nuntil = 2026-01-31\n";
         let doubts = parse(text).unwrap().doubts(Timestamp(1_795_261_468_000));
         assert_eq!(doubts.len(), 3, "{doubts:?}");
         for (doubt, words) in doubts.iter().zip(["an open relay", "old.example: the exception ended", "delay_after"]) {
             assert!(doubt.contains(words), "{doubt}");
         }
-        let doubts = parse("").unwrap().doubts(Timestamp(0));
+        let doubts = parse("hostname = \"a.example\"").unwrap().doubts(Timestamp(0));
         assert!(doubts.len() == 1 && doubts[0].starts_with("postmaster is not set"), "{doubts:?}");
     }
 

@@ -1,7 +1,7 @@
 //! `[dns] private_zones`: zones with a view of their own inside the operator's network, where the
 //! signatures of the world do not count: negative trust anchors (RFC 7646 §2).
 
-use super::findings::Findings;
+use super::findings::ConfigFindings;
 use super::upstream;
 use crate::smtp::address::Domain;
 use crate::smtp::special_use::{SpecialUse, is_at_or_below};
@@ -70,7 +70,7 @@ impl fmt::Display for PrivateZone {
 }
 
 /// Whether no zone is named twice.
-pub(super) fn check(zones: &[PrivateZone], findings: &mut Findings<'_>) {
+pub(super) fn check(zones: &[PrivateZone], findings: &mut ConfigFindings<'_>) {
     let is_again = |nth: usize, zone: &PrivateZone| zones.iter().take(nth).any(|before| before.zone == zone.zone);
     if let Some((_, again)) = zones.iter().enumerate().find(|(nth, zone)| is_again(*nth, zone)) {
         findings.refuse(&["dns.private_zones"], format!("names {} twice", again.zone));

@@ -2,7 +2,7 @@
 //! rest is read again, until all of it has been seen. Then the values are held against each other.
 
 use super::document::{Document, SyntaxFault};
-use super::findings::Findings;
+use super::findings::ConfigFindings;
 use super::problem::Problem;
 use super::{Config, borders, checks, invalid, together};
 use crate::clock::Timestamp;
@@ -20,7 +20,7 @@ const SYNTAX_FIRST: &str = "the values are looked at when the syntax above is ri
 pub(super) fn read(text: &str, now: Option<Timestamp>) -> Result<(Config, BTreeMap<String, usize>), Vec<Problem>> {
     let document = Document::parse(text).map_err(|faults| syntax(text, faults))?;
     let lines = document.lines();
-    let mut findings = Findings::of(document);
+    let mut findings = ConfigFindings::of(document);
     let config = values(text, &mut findings);
     borders::check(&mut findings);
     if let Some(config) = &config {
@@ -50,17 +50,19 @@ fn syntax(text: &str, faults: Vec<SyntaxFault>) -> Vec<Problem> {
 }
 
 /// The values, those left out that cannot be read; none where that has no end.
-fn values(text: &str, findings: &mut Findings<'_>) -> Option<Config> {
+fn values(text: &str, findings: &mut ConfigFindings<'_>) -> Option<Config> {
     while !findings.is_enough() {
         let root = findings.document()?.root();
         let error = match Config::deserialize(toml::de::Deserializer::from(root)) {
             Ok(config) => return Some(config),
             Err(error) => error,
         };
-        let Some(path) = error.span().and_then(|span| findings.document()?.path_at(span.start)) else {
+        let document = findings.document()?;
+        let Some(path) = error.span().and_then(|span| document.path_at(span.start)) else {
             findings.note("", error.message().to_owned());
             return None;
         };
+        let path = wrong_entry(document, &path, &error).unwrap_or(path);
         if !is_told(&path, &error, findings) {
             let value = findings.document().and_then(|document| document.value(&path)).map(borders::written);
             let message = match (borders::of(&path), value) {
@@ -68,14 +70,27 @@ fn values(text: &str, findings: &mut Findings<'_>) -> Option<Config> {
                 (Some(_) | None, _) => invalid::explain(text, &path, &error),
             };
             findings.note(&path, message);
+            if let Some(meant) = invalid::meant(error.message()) {
+                let table = path.rsplit_once('.').map(|(table, _)| format!("{table}.")).unwrap_or_default();
+                findings.excuse(&format!("{table}{meant}"));
+            }
         }
         findings.take_out(&path);
     }
     None
 }
 
+/// Of a list that cannot be read the first entry that alone is the reason.
+fn wrong_entry(document: &Document<'_>, path: &str, error: &toml::de::Error) -> Option<String> {
+    let is_it = |nth: &usize| {
+        let alone = Config::deserialize(toml::de::Deserializer::from(document.with_one_entry(path, *nth)));
+        alone.is_err_and(|alone| alone.message() == error.message())
+    };
+    (0..document.entries(path)).find(is_it).map(|nth| format!("{path}.{nth}"))
+}
+
 /// Whether this only follows from what was taken out.
-fn is_told(path: &str, error: &toml::de::Error, findings: &Findings<'_>) -> bool {
+fn is_told(path: &str, error: &toml::de::Error, findings: &ConfigFindings<'_>) -> bool {
     match invalid::missing(error.message()) {
         Some(key) => findings.is_faulty(&format!("{path}.{key}")),
         None => !Document::is_entry(path) && findings.is_faulty(path),

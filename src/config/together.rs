@@ -2,7 +2,7 @@
 
 use super::destination::{Destination, DomainPattern, TlsLevel};
 use super::egress::{LoginConfig, TlsMode};
-use super::findings::Findings;
+use super::findings::ConfigFindings;
 use super::next_hop::{NextHopAddress, NextHops};
 use crate::clock::Timestamp;
 use std::collections::BTreeSet;
@@ -12,10 +12,9 @@ use std::time::Duration;
 const LONGEST_EXCEPTION: Duration = Duration::from_secs(367 * 86_400);
 
 /// Whether the values of each go together, and no two destinations mean the same mail.
-pub(super) fn check(destinations: &[Destination], findings: &mut Findings<'_>) {
+pub(super) fn check(destinations: &[Destination], findings: &mut ConfigFindings<'_>) {
     for (nth, destination) in destinations.iter().enumerate() {
-        let mut entry = Entry { nth, findings };
-        says_something(destination, &mut entry);
+        let mut entry = DestinationEntry { nth, findings };
         out_of_reach(destination, &mut entry);
         exception(destination, &mut entry);
         tls_mode(destination, &mut entry);
@@ -23,6 +22,7 @@ pub(super) fn check(destinations: &[Destination], findings: &mut Findings<'_>) {
             login_itself(login, &mut entry);
             login_there(destination, &mut entry);
         }
+        says_something(destination, &mut entry);
     }
     let mut met = BTreeSet::new();
     for (nth, destination) in destinations.iter().enumerate() {
@@ -30,30 +30,30 @@ pub(super) fn check(destinations: &[Destination], findings: &mut Findings<'_>) {
             let from = sender.as_ref().map(|sender| format!(" from {sender}")).unwrap_or_default();
             if !met.insert((domain.clone(), sender)) {
                 let message = format!("{domain}: named twice for mail{from}; only one can hold, so keep one");
-                Entry { nth, findings }.refuse(&["domains", "senders"], message);
+                DestinationEntry { nth, findings }.refuse(&["domains", "senders"], message);
             }
         }
     }
 }
 
 /// No weakening is for longer than a year: by then somebody looks at it again.
-pub(super) fn check_until(destinations: &[Destination], now: Timestamp, findings: &mut Findings<'_>) {
+pub(super) fn check_until(destinations: &[Destination], now: Timestamp, findings: &mut ConfigFindings<'_>) {
     for (nth, destination) in destinations.iter().enumerate() {
         let too_late = destination.until.filter(|day| day.end() > now.plus(LONGEST_EXCEPTION));
         if let Some(day) = too_late {
             let message = format!("{day} is more than a year away: give an earlier day, and look at it again then");
-            Entry { nth, findings }.refuse(&["until"], message);
+            DestinationEntry { nth, findings }.refuse(&["until"], message);
         }
     }
 }
 
 /// One destination of the file.
-struct Entry<'f, 't> {
+struct DestinationEntry<'f, 't> {
     nth: usize,
-    findings: &'f mut Findings<'t>,
+    findings: &'f mut ConfigFindings<'t>,
 }
 
-impl Entry<'_, '_> {
+impl DestinationEntry<'_, '_> {
     /// These keys of it do not go together; the first one is to change.
     fn refuse(&mut self, keys: &[&str], message: impl Into<String>) {
         let paths: Vec<String> = keys.iter().map(|key| format!("destination.{}.{key}", self.nth)).collect();
@@ -74,7 +74,7 @@ fn mail_meant(destination: &Destination) -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-fn says_something(destination: &Destination, entry: &mut Entry<'_, '_>) {
+fn says_something(destination: &Destination, entry: &mut DestinationEntry<'_, '_>) {
     if destination.domains.is_empty() {
         entry.refuse(&["domains"], "must name at least one domain");
     }
@@ -89,7 +89,7 @@ fn says_something(destination: &Destination, entry: &mut Entry<'_, '_>) {
 }
 
 /// A weakening needs a reason and a last day.
-fn exception(destination: &Destination, entry: &mut Entry<'_, '_>) {
+fn exception(destination: &Destination, entry: &mut DestinationEntry<'_, '_>) {
     let weakens_by = if destination.report_only { "report_only" } else { "tls" };
     let weakens = destination.report_only || destination.tls.is_some_and(TlsLevel::weakens);
     let reason = destination.reason.as_deref().map_or("", str::trim);
@@ -112,7 +112,7 @@ fn exception(destination: &Destination, entry: &mut Entry<'_, '_>) {
 
 /// For an address there are no TLSA records and no policy (RFC 7672 §2.2, RFC 8461 §3.1): what asks for them
 /// would let the mail wait until it expires.
-fn out_of_reach(destination: &Destination, entry: &mut Entry<'_, '_>) {
+fn out_of_reach(destination: &Destination, entry: &mut DestinationEntry<'_, '_>) {
     let Some(level @ (TlsLevel::DaneOnly | TlsLevel::MtaSts)) = destination.tls else { return };
     let word = level.word();
     if let Some(hops) = &destination.next_hop {
@@ -137,7 +137,7 @@ fn out_of_reach(destination: &Destination, entry: &mut Entry<'_, '_>) {
     }
 }
 
-fn tls_mode(destination: &Destination, entry: &mut Entry<'_, '_>) {
+fn tls_mode(destination: &Destination, entry: &mut DestinationEntry<'_, '_>) {
     if destination.tls_mode != Some(TlsMode::Implicit) {
         return;
     }
@@ -149,7 +149,7 @@ fn tls_mode(destination: &Destination, entry: &mut Entry<'_, '_>) {
     }
 }
 
-fn login_itself(login: &LoginConfig, entry: &mut Entry<'_, '_>) {
+fn login_itself(login: &LoginConfig, entry: &mut DestinationEntry<'_, '_>) {
     match (&login.password_file, &login.credential) {
         (Some(_), Some(_)) | (None, None) => {
             entry.refuse(&["login"], "login needs a password_file or a credential, and not both");
@@ -165,7 +165,7 @@ fn login_itself(login: &LoginConfig, entry: &mut Entry<'_, '_>) {
 }
 
 /// Whether a password may go where this destination's mail goes.
-fn login_there(destination: &Destination, entry: &mut Entry<'_, '_>) {
+fn login_there(destination: &Destination, entry: &mut DestinationEntry<'_, '_>) {
     let is_address = |hops: &NextHops| hops.iter().any(|hop| matches!(hop.address, NextHopAddress::Address { .. }));
     match &destination.next_hop {
         None => {

@@ -149,15 +149,15 @@ pub(super) fn root_servers() -> Vec<SocketAddr> {
 
 /// A list of addresses, with ports where they are not 53.
 pub(super) fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    Ok(Vec::<DnsServer>::deserialize(deserializer)?.into_iter().map(|DnsServer(address)| address).collect())
+    Ok(Vec::<ListedServer>::deserialize(deserializer)?.into_iter().map(|ListedServer(address)| address).collect())
 }
 
 /// One of such a list, so that a wrong one is told by itself.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct DnsServer(SocketAddr);
+struct ListedServer(SocketAddr);
 
-impl TryFrom<String> for DnsServer {
+impl TryFrom<String> for ListedServer {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {

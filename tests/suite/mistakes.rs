@@ -243,6 +243,7 @@ async fn root_is_told_what_the_user_of_the_service_cannot_read() {
     let text = format!("postmaster = \"p@example.org\"\n[spool]\npath = {spool:?}\n");
     let said = checked.octets(text.as_bytes()).await;
     assert!(said.code == 0 && !said.stderr.contains("cannot be read by"), "{said:?}");
+    std::fs::set_permissions(checked.file(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     // Others own what they make themselves.
     if std::os::unix::fs::chown(&spool, Some(54_321), Some(54_321)).is_ok() {
         let said = checked.octets(text.as_bytes()).await;

@@ -192,10 +192,12 @@ async fn ports_are_opened_and_closed_and_one_that_cannot_be_had_is_a_reason_to_l
     );
     drop(SmtpClient::ready(first).await.unwrap());
     let everywhere = SocketAddr::from(([0, 0, 0, 0], second.port()));
-    world.write(|text| text.replace(&format!("smtp = [\"{in_use}\", "), &format!("smtp = [\"{everywhere}\", ")));
+    world.write(|text| {
+        text.replace(&format!("smtp = [\"{in_use}\", \"{second}\"]"), &format!("smtp = [\"{everywhere}\"]"))
+    });
     let why = world.refused().await;
     assert!(why.contains(&format!("{everywhere} overlaps with {second}, where the relay listens now")), "{why}");
-    world.write(|text| text.replace(&format!("smtp = [\"{everywhere}\", "), "smtp = ["));
+    world.write(|text| text.replace(&format!("smtp = [\"{everywhere}\"]"), &format!("smtp = [\"{second}\"]")));
     world.reload().await;
     until(|| async { SmtpClient::connect(first).await.is_err().then_some(()) }, "the port to be closed").await;
     assert_eq!(kept.command("NOOP").await.unwrap().code, 250, "sessions that came by it go on");
@@ -425,13 +427,13 @@ async fn the_schedule_of_retries_is_that_of_now() {
 #[tokio::test]
 async fn floors_of_the_spool_are_those_of_now_and_its_place_waits_for_a_restart() {
     let world = Configured::new(lab()).await;
-    world.write(|text| text.replace("min_free_bytes = 0", &format!("min_free_bytes = {}", i64::MAX)));
+    world.write(|text| text.replace("min_free_bytes = 0", &format!("min_free_bytes = {}", 1_000_000_000_000_000_u64)));
     world.reload().await;
     let full = || async { (get(world.relay.admin, "/readyz").await.0 == 503).then_some(()) };
     until(full, "the relay to refuse mail").await;
     let elsewhere = world.folder.path().join("elsewhere");
     let here = world.folder.path().join("spool");
-    world.write(|text| text.replace(&format!("min_free_bytes = {}", i64::MAX), "min_free_bytes = 0"));
+    world.write(|text| text.replace(&format!("min_free_bytes = {}", 1_000_000_000_000_000_u64), "min_free_bytes = 0"));
     world.reload().await;
     let moved = world.folder.path().join("moved.toml");
     let text = std::fs::read_to_string(world.file()).unwrap();
