@@ -244,8 +244,8 @@ mod tests {
     #[test]
     fn every_recipient_is_under_exactly_one_rule_where_one_is_for_all() {
         let text = "[[destination]]\ndomains = [\"*\"]\ntls = \"encrypt\"\n\
-                    [[destination]]\ndomains = [\"*.x.example\", \"[192.0.2.0/24]\"]\ntls = \"mta-sts\"\n\
-                    [[destination]]\ndomains = [\"x.example\", \"[192.0.2.1]\", \"[2001:db8::1]\"]\ntls = \"dane-only\"";
+                    [[destination]]\ndomains = [\"*.x.example\", \"[192.0.2.0/24]\"]\ntls = \"encrypt\"\n\
+                    [[destination]]\ndomains = [\"x.example\", \"[192.0.2.1]\", \"[2001:db8::1]\"]\ntls = \"encrypt\"";
         let destinations = Config::parse(text, Path::new("t")).unwrap().destination;
         for (host, rule) in [
             ("y.example", 0),

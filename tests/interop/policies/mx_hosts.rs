@@ -37,9 +37,14 @@ const ENDS: [(&str, End); 10] = [
     ("sts-clear.plain.test", Deferred("starttls-not-supported", "4.7.321")),
 ];
 
-/// A weakening that is in force.
-const WATCHED: &str = "[[destination]]\ndomains = [\"watched.test\"]\ntls = \"dane\"\nreport-only = true\n\
-                       until = 2099-12-31\nreason = \"their new host\"\n";
+/// A weakening that is in force: it has to end within a year.
+fn watched() -> String {
+    let until = time::OffsetDateTime::now_utc().date() + time::Duration::days(300);
+    format!(
+        "[[destination]]\ndomains = [\"watched.test\"]\ntls = \"dane\"\nreport-only = true\nuntil = {until}\n\
+         reason = \"their new host\"\n"
+    )
+}
 
 /// What that leaves among the metrics.
 const METRICS: [&str; 6] = [
@@ -198,7 +203,7 @@ fn requiretls_becomes_an_ndr(relay: &Relay, server: &Server) {
 fn postfix_gets_what_the_policies_allow_and_nothing_else() {
     let ground = ground();
     let server = Server::Postfix(Postfix::start(ground.dir(), &ground.hosts));
-    let relay = ground.start_relay(WATCHED);
+    let relay = ground.start_relay(&watched());
     keeps_to_every_policy(&ground, &relay, &server, "TLS connection established from unknown[127.0.0.1]: TLSv1.3");
     requiretls_becomes_an_ndr(&relay, &server);
     check_foretells_it(&relay);
@@ -209,7 +214,7 @@ fn postfix_gets_what_the_policies_allow_and_nothing_else() {
 fn exim_gets_what_the_policies_allow_and_nothing_else() {
     let ground = ground();
     let server = Server::Exim(Exim::start(ground.dir(), &ground.hosts));
-    let relay = ground.start_relay(WATCHED);
+    let relay = ground.start_relay(&watched());
     keeps_to_every_policy(&ground, &relay, &server, "P=esmtps X=TLS1.3:");
     requiretls_becomes_an_ndr(&relay, &server);
     check_foretells_it(&relay);
