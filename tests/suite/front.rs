@@ -168,7 +168,6 @@ async fn twenty_connections_of_twenty_messages_as_exchange_makes_them_meet_no_li
         }
     });
     futures_util::future::join_all(connections).await;
-    world.mx("office.test").wait_for_messages(400, PATIENCE).await.unwrap();
     let counted = world.metrics().await;
     let all = |name: &str| counted.iter().filter(|(one, _)| one.starts_with(name)).map(|(_, n)| n).sum::<f64>();
     assert_eq!(all("relay_messages_accepted_total"), 400.0);
@@ -249,7 +248,8 @@ async fn the_story_of_a_message_names_the_user_that_handed_it_in() {
     let id = queue_id(&handed.end.unwrap().to_string()).to_string();
     for words in [&["why", &id][..], &["queue", "show", &id]] {
         let told = world.run(words).await;
-        assert!(told.stdout.contains("ESMTPSA by the user alice"), "{words:?}: {told:?}");
+        let flat = told.stdout.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains("ESMTPSA by the user alice"), "{words:?}: {told:?}");
     }
 }
 
