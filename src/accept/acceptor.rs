@@ -4,6 +4,7 @@
 //! A stop lets a message that is on its way in finish, closes everything else with 421 at once, and cuts what
 //! remains after a grace of half a minute.
 
+use super::arrivals::Arrivals;
 use super::certificate::{KeyPairInUse, Reload};
 use super::door::Door;
 use super::logins::{Logins, UsersInUse};
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::spool::Spool;
 use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -50,6 +51,7 @@ pub struct Acceptor {
     ways: RwLock<BTreeMap<SocketAddr, usize>>,
     places: Places,
     denied_places: Places,
+    arrivals: Arc<Mutex<Arrivals>>,
     pub(super) grace: Duration,
     /// Another one has taken its place.
     pub(super) succeeded: CancellationToken,
@@ -79,6 +81,7 @@ impl Acceptor {
             suspensions: Arc::default(),
             places: Places::default(),
             denied_places: Places::default(),
+            arrivals: Arc::default(),
             grace: GRACE,
             succeeded: CancellationToken::new(),
         }
@@ -114,6 +117,7 @@ impl Acceptor {
             // Sessions of both are counted together.
             places: self.places.clone(),
             denied_places: self.denied_places.clone(),
+            arrivals: Arc::clone(&self.arrivals),
             grace: self.grace,
             succeeded: CancellationToken::new(),
         })
@@ -157,6 +161,16 @@ impl Acceptor {
             }
             ClientAccess::Denied => (&self.denied_places, DENIED_SESSIONS, RefusalReason::TooManyDenied),
         }
+    }
+
+    /// Counts a connection that a client begins.
+    ///
+    /// # Errors
+    /// When it has begun too many.
+    pub(super) fn arrives(&self, client: IpAddr) -> Result<(), RefusalReason> {
+        let (most, now) = (self.config.listen.max_new_connections, self.clock.now());
+        let within = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).count(client, most, now);
+        if within { Ok(()) } else { Err(RefusalReason::TooManyNewConnections) }
     }
 
     /// Why the next client, who may relay, would be sent away: in words, with the key to change.
@@ -218,7 +232,7 @@ impl Acceptor {
         S: AsyncWrite + Unpin,
     {
         // A fresh stream has room for one line; a client that cannot take it gets none.
-        let line = replies::too_many_sessions().to_wire();
+        let line = replies::no_session(reason).to_wire();
         let _taken_or_not = stream.write_all(&line).now_or_never();
         self.tell(AcceptEvent::SessionRefused { peer, reason });
     }

@@ -131,6 +131,7 @@ impl ClientConnection {
         peer: SocketAddr,
         stop: &Stop,
     ) -> Result<Self, RefusalReason> {
+        acceptor.arrives(peer.ip())?;
         let standing = door.standing(peer.ip());
         let (places, most, reason) = acceptor.places_for(standing);
         let (place, mut here) = (places.take(most).ok_or(reason)?, door.place(standing)?);

@@ -42,6 +42,7 @@ impl Script {
             postmaster: Some("admin@example.org".parse().unwrap()),
             max_message_bytes: 1000,
             max_recipients: 3,
+            max_commands: 1000,
             max_received: 100,
             sender_domains: Vec::new(),
             client_in_trace: ClientInTrace::Shown,

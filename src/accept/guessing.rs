@@ -4,9 +4,11 @@
 //! takes it back. An address that fails too often gets no answer for a while. A name under attack is closed to
 //! addresses that have never proven to be that user, so that nobody can lock a user out from elsewhere.
 
+use super::remembered::make_room;
 use crate::clock::Timestamp;
+use crate::config::counted_client;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long failures are remembered, from the last one on, in milliseconds.
@@ -54,15 +56,15 @@ pub(super) enum GuessAttempt {
 impl Guessing {
     /// Somebody at `client` says to be `name`.
     pub(super) fn attempt(&mut self, client: IpAddr, name: &str, now: Timestamp) -> GuessAttempt {
-        let (client, name) = (network_of(client), name.to_lowercase());
+        let (client, name) = (counted_client(client), name.to_lowercase());
         let so_far = |failures: Option<&Failures>| failures.filter(|f| is_fresh(f.last, now)).map_or(0, |f| f.number);
         let (of_address, of_name) = (so_far(self.addresses.get(&client)), so_far(self.names.get(&name)));
         let is_known = self.known.contains_key(&(client, name.clone()));
         if of_address >= FAILURES_OF_ADDRESS || of_name >= FAILURES_OF_NAME && !is_known {
             return GuessAttempt::LockedOut;
         }
-        make_room(&mut self.addresses, |failures| failures.last);
-        make_room(&mut self.names, |failures| failures.last);
+        make_room(&mut self.addresses, MOST_REMEMBERED, |failures| failures.last);
+        make_room(&mut self.names, MOST_REMEMBERED, |failures| failures.last);
         self.addresses.insert(client, Failures { number: of_address + 1, last: now });
         self.names.insert(name, Failures { number: of_name + 1, last: now });
         GuessAttempt::LookedAt { delay_if_wrong: (DELAY_STEP * (of_address + 1)).min(LONGEST_DELAY) }
@@ -70,11 +72,11 @@ impl Guessing {
 
     /// It was the right password.
     pub(super) fn was_right(&mut self, client: IpAddr, name: &str, now: Timestamp) {
-        let (client, name) = (network_of(client), name.to_lowercase());
+        let (client, name) = (counted_client(client), name.to_lowercase());
         take_back(self.addresses.get_mut(&client));
         take_back(self.names.get_mut(&name));
         self.known.retain(|_, last| now.0.saturating_sub(last.0) < KNOWN_MS);
-        make_room(&mut self.known, |last| *last);
+        make_room(&mut self.known, MOST_REMEMBERED, |last| *last);
         self.known.insert((client, name), now);
     }
 }
@@ -87,32 +89,6 @@ fn take_back(failures: Option<&mut Failures>) {
 
 const fn is_fresh(last: Timestamp, now: Timestamp) -> bool {
     now.0.saturating_sub(last.0) < MEMORY_MS
-}
-
-/// Somebody with IPv6 has as many addresses as they like of one network.
-fn network_of(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
-/// Where there is no more room, the oldest quarter goes: looking for one alone each time would be work that
-/// strangers give us.
-fn make_room<K: Ord, V>(remembered: &mut BTreeMap<K, V>, last: impl Fn(&V) -> Timestamp) {
-    if remembered.len() < MOST_REMEMBERED {
-        return;
-    }
-    let mut ages: Vec<Timestamp> = remembered.values().map(&last).collect();
-    ages.sort_unstable();
-    if let Some(oldest_to_stay) = ages.get(MOST_REMEMBERED / 4).copied() {
-        let mut may_go = MOST_REMEMBERED / 4;
-        remembered.retain(|_, value| {
-            let goes = may_go > 0 && last(value) <= oldest_to_stay;
-            may_go -= usize::from(goes);
-            !goes
-        });
-    }
 }
 
 #[cfg(test)]

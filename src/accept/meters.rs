@@ -4,6 +4,7 @@
 //! in is counted when it is durable: a client that is refused may come again and again. Nothing is remembered
 //! over a restart.
 
+use super::remembered::make_room;
 use crate::clock::Timestamp;
 use crate::config::{DomainPattern, LimitRule, LimitSubject, Rate};
 use std::collections::BTreeMap;
@@ -130,27 +131,10 @@ impl Meters {
                 meter.told = stands;
                 news.extend(told(rule, &key, rate, stands));
             }
-            self.make_room();
+            make_room(&mut self.0, MOST_METERS, |meter| meter.from);
             self.0.insert(key, meter);
         }
         news
-    }
-
-    /// Where there is no more room, the oldest quarter goes.
-    fn make_room(&mut self) {
-        if self.0.len() < MOST_METERS {
-            return;
-        }
-        let mut begun: Vec<Timestamp> = self.0.values().map(|meter| meter.from).collect();
-        begun.sort_unstable();
-        if let Some(oldest_to_stay) = begun.get(MOST_METERS / 4).copied() {
-            let mut may_go = MOST_METERS / 4;
-            self.0.retain(|_, meter| {
-                let goes = may_go > 0 && meter.from <= oldest_to_stay;
-                may_go -= usize::from(goes);
-                !goes
-            });
-        }
     }
 }
 

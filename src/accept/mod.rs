@@ -23,6 +23,7 @@
 //! [`Spool::enqueue`]: crate::spool::Spool::enqueue
 
 mod acceptor;
+mod arrivals;
 mod certificate;
 mod connection;
 mod conversation;
@@ -37,6 +38,7 @@ mod places;
 pub(crate) mod ports;
 mod proxied;
 mod received;
+mod remembered;
 mod replies;
 mod rules;
 mod session;
@@ -225,6 +227,8 @@ pub enum RefusalReason {
     TooManySessions,
     /// `max_sessions` of that listener are open.
     TooManySessionsHere,
+    /// The client has begun `[listen] max_new_connections` within a minute.
+    TooManyNewConnections,
     /// The client may not relay, and as many such clients as we bear are connected.
     TooManyDenied,
 }
@@ -244,6 +248,8 @@ pub enum CloseReason {
     Reconfigured,
     /// Too many bad commands.
     TooManyBadCommands,
+    /// `[listen] max_commands` of one session.
+    TooManyCommands,
     /// Too many wrong passwords.
     TooManyFailedLogins,
     /// BDAT with an unreadable size: where the next command begins is unknown.

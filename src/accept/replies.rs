@@ -5,6 +5,7 @@
 //! say what to do. The greeting and the answers to EHLO and HELO carry no enhanced code
 //! (RFC 2034 §4).
 
+use super::RefusalReason;
 use super::intake::{ContentFault, MessageLimits, SpoolFault};
 use super::rules::{NoWay, Offer, Rules};
 use super::step::AdmitFault;
@@ -24,8 +25,15 @@ pub(super) fn greeting(hostname: &Domain) -> Reply {
 
 /// 421 instead of a greeting.
 #[must_use]
-pub(super) fn too_many_sessions() -> Reply {
-    Reply::new(421, 3, 2, "too many sessions, try again later")
+pub(super) fn no_session(reason: RefusalReason) -> Reply {
+    match reason {
+        RefusalReason::TooManySessions | RefusalReason::TooManySessionsHere | RefusalReason::TooManyDenied => {
+            Reply::new(421, 3, 2, "too many sessions, try again later")
+        }
+        RefusalReason::TooManyNewConnections => {
+            Reply::new(421, 7, 0, "too many connections from your address, try again in a minute")
+        }
+    }
 }
 
 /// The answer to EHLO: our name and what we offer. REQUIRETLS stands where STARTTLS stood before
@@ -357,6 +365,12 @@ pub(super) fn internal_fault() -> Reply {
 #[must_use]
 pub(super) fn too_many_bad_commands() -> Reply {
     Reply::new(421, 7, 0, "too many bad commands, closing")
+}
+
+/// 421 after `[listen] max_commands`.
+#[must_use]
+pub(super) fn too_many_commands() -> Reply {
+    Reply::new(421, 7, 0, "too many commands in one session, connect again")
 }
 
 /// A line that is no command (RFC 5321 §4.2.4).

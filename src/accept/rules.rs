@@ -26,6 +26,8 @@ pub(super) struct Rules {
     pub client_in_trace: ClientInTrace,
     /// The most recipients of a message.
     pub max_recipients: usize,
+    /// The most commands of a session.
+    pub max_commands: u32,
     /// Which recipients at address literals are taken.
     pub literals: Literals,
     /// Whether a recipient may be at an address of this host.
@@ -146,6 +148,7 @@ impl Rules {
             sender_domains: listener.sender_domains.clone().unwrap_or_default(),
             client_in_trace: if listen.hide_client { ClientInTrace::Hidden } else { ClientInTrace::Shown },
             max_recipients: listen.max_recipients,
+            max_commands: listen.max_commands,
             literals: Literals::new(config),
             loopback: if config.delivery.allow_loopback { LiteralLoopback::Allowed } else { LiteralLoopback::Refused },
             tls,
@@ -339,6 +342,8 @@ mod tests {
         assert!(listen.idle_timeout.as_secs() >= 300, "RFC 5321 §4.5.3.2.7");
         assert!(listen.max_sessions >= 20, "its connections to one smart host");
         assert!(listen.max_received >= 100, "RFC 5321 §6.3");
+        assert!(listen.max_commands >= 20 * (2 + 1000), "20 messages of 1000 recipients over one connection");
+        assert!(listen.max_new_connections >= 60 * 50, "1000 messages a second, 20 over each");
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub(super) struct Session {
     /// What the last MAIL declared: the words of the protocol say it.
     charset: Charset,
     bad_commands: u32,
+    /// All of the session, also before STARTTLS.
+    commands: u32,
     failed_logins: u32,
     state: State,
 }
@@ -105,6 +107,7 @@ impl Session {
             user: None,
             charset: Charset::Ascii,
             bad_commands: 0,
+            commands: 0,
             failed_logins: 0,
             state: State::AwaitMail,
         }
@@ -179,6 +182,9 @@ impl Session {
             (Event::TimedOut, _) => (State::Ended, Step::Close(replies::timed_out(), CloseReason::TimedOut)),
             (Event::Stop, _) => (State::Ended, Step::Close(replies::stopping(), CloseReason::Stopped)),
             (Event::Reconfigured, _) => (State::Ended, Step::Close(replies::reconfigured(), CloseReason::Reconfigured)),
+            (Event::Command(command), state) if self.has_said_enough(&state, command.as_ref()) => {
+                (State::Ended, Step::Close(replies::too_many_commands(), CloseReason::TooManyCommands))
+            }
             (Event::Command(Ok(command)), state) if self.wants_tls_for(&command) => self.in_clear(state, command),
             (Event::Command(Ok(command)), state) => self.command(state, command),
             (Event::Response(line), State::Exchanging(exchange)) => self.response(exchange, line),
@@ -207,6 +213,28 @@ impl Session {
             // nothing, because nothing was acknowledged.
             (_, _) => (State::Ended, Step::Close(replies::internal_fault(), CloseReason::InternalFault)),
         }
+    }
+
+    /// Counts a command; whether it is one too many. A message that has begun may end, so that one with many
+    /// recipients comes in at all.
+    fn has_said_enough(&mut self, state: &State, command: Result<&Command, &CommandError>) -> bool {
+        self.commands = self.commands.saturating_add(1);
+        let for_a_message = match state {
+            State::AwaitMail => 0,
+            State::Exchanging(_)
+            | State::LoggingIn
+            | State::Admitting(_)
+            | State::AwaitRcpt(_)
+            | State::Opening(..)
+            | State::Receiving(..)
+            | State::AwaitChunk(_)
+            | State::Storing
+            | State::Draining { .. }
+            | State::ChunkFailed
+            | State::Ended => u32::try_from(self.rules.max_recipients).unwrap_or(u32::MAX),
+        };
+        let most = self.rules.max_commands.saturating_add(for_a_message);
+        self.commands > most && !matches!(command, Ok(Command::Quit))
     }
 
     fn command(&mut self, state: State, command: Command) -> (State, Step) {

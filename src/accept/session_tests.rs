@@ -4,7 +4,7 @@ use super::meters::Allowance;
 use super::rules::{NoWay, Offer, Rules, TlsOffer};
 use super::session::Session;
 use super::step::{Event, Step};
-use super::{ClientAccess, replies};
+use super::{ClientAccess, RefusalReason, replies};
 use crate::config::Config;
 use crate::smtp::command;
 use std::sync::Arc;
@@ -66,7 +66,9 @@ fn rfc3207_4_2_the_offer_differs_within_tls_by_starttls_and_requiretls_alone() {
 fn what_administrators_read_is_short_plain_and_has_a_code() {
     let address = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap();
     let all = [
-        replies::too_many_sessions(),
+        replies::no_session(RefusalReason::TooManySessions),
+        replies::no_session(RefusalReason::TooManyNewConnections),
+        replies::too_many_commands(),
         replies::start_tls(),
         replies::sender_ok(),
         replies::recipient_ok(),

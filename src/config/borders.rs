@@ -36,6 +36,8 @@ pub(super) const BORDERS: &[(&str, Border)] = &[
     ("listen.max_message_bytes", Border::Count(1024, 1_073_741_824, "octets")),
     ("listen.max_recipients", Border::Count(1, 50_000, "recipients")),
     ("listen.max_sessions", Border::Count(1, MOST_CONNECTIONS, "sessions")),
+    ("listen.max_new_connections", Border::Count(60, 1_000_000, "connections a minute")),
+    ("listen.max_commands", Border::Count(1000, 10_000_000, "commands")),
     ("listen.idle_timeout", Border::Time(SECOND, DAY)),
     ("spool.min_free_bytes", Border::Count(0, MOST_OCTETS, "octets")),
     ("spool.min_free_inodes", Border::Count(0, MOST_OCTETS, "inodes")),

@@ -2,12 +2,13 @@
 //! printer gone mad, does not cost the name of the house.
 
 use super::findings::ConfigFindings;
+use super::network::counted_client;
 use super::{Rate, SenderPattern, network};
 use crate::smtp::address::ReversePath;
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// The usual part of a limit at which it is warned of, in percent.
 const WARN_AT: u8 = 80;
@@ -85,16 +86,8 @@ impl LimitRule {
             (LimitPer::User, _) => user.map(str::to_lowercase),
             (LimitPer::Sender, ReversePath::Mailbox(mailbox)) => Some(mailbox.as_str().to_lowercase()),
             (LimitPer::Sender, ReversePath::Null) => None,
-            (LimitPer::Network, _) => Some(network_of(client).to_string()),
+            (LimitPer::Network, _) => Some(counted_client(client).to_string()),
         }
-    }
-}
-
-/// Somebody with IPv6 has as many addresses as they like of one network.
-fn network_of(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -44,6 +44,7 @@ pub use key_lines::KeyLines;
 pub use limit::{LimitPer, LimitRule, LimitSubject};
 pub use listener::{ClientCertificates, ClientTls, Fingerprint, KeyPairFiles, ListenerConfig, MinTls};
 pub use mta_sts::MtaSts;
+pub use network::counted_client;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
 pub use notify::NotifyConfig;
 pub use private_zone::PrivateZone;
@@ -159,6 +160,10 @@ pub struct Listen {
     pub max_recipients: usize,
     /// The most sessions at once; more get 421.
     pub max_sessions: usize,
+    /// The most connections that one client address, or a /64 of IPv6, begins in a minute; more get 421.
+    pub max_new_connections: u32,
+    /// The most commands of one session; the client is then told 421 between two messages.
+    pub max_commands: u32,
     /// How long a client may be silent (RFC 5321 §4.5.3.2.7 asks for five minutes).
     #[serde(deserialize_with = "duration")]
     pub idle_timeout: Duration,
@@ -180,6 +185,8 @@ impl Default for Listen {
             max_message_bytes: 52_428_800,
             max_recipients: 1000,
             max_sessions: 1000,
+            max_new_connections: 10_000,
+            max_commands: 100_000,
             idle_timeout: Duration::from_secs(300),
             certificate: None,
             private_key: None,

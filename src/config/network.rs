@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// An address to listen on, so that a wrong one of a list is told by itself.
 #[derive(Deserialize)]
@@ -51,6 +51,15 @@ fn network_of(text: &str) -> Result<IpNet, String> {
         format!("\"{text}\" is no address and no network: write \"192.0.2.10\", or \"192.0.2.0/24\" for all of one")
     };
     text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(wrong)
+}
+
+/// Under which address a client is counted: somebody with IPv6 has as many as they like of one /64.
+#[must_use]
+pub fn counted_client(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address @ IpAddr::V4(_) => address,
+    }
 }
 
 #[cfg(test)]

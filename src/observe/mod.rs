@@ -47,7 +47,7 @@ use dns::DnsMetrics;
 use hosts::HostMetrics;
 use incidents::IncidentMetrics;
 use policy::PolicyMetrics;
-use prometheus::{Encoder, Error, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{Encoder, Error, IntCounter, IntCounterVec, Registry, TextEncoder};
 use recipient::RecipientMetrics;
 pub use register::MetricText;
 use register::Register;
@@ -78,9 +78,6 @@ pub struct Observer {
     registry: Registry,
     catalogue: Vec<MetricText>,
     news: broadcast::Sender<RecipientNews>,
-    sessions: IntCounter,
-    sessions_open: IntGauge,
-    sessions_refused: IntCounter,
     messages_accepted: IntCounter,
     recipients_accepted: IntCounter,
     bytes_accepted: IntCounter,
@@ -115,10 +112,6 @@ impl Observer {
         let r = Register::new(&registry);
         r.build_info()?;
         Ok(Self {
-            sessions: r.counter("relay_smtp_sessions_total", "SMTP sessions opened by clients.")?,
-            sessions_open: r.gauge("relay_smtp_sessions_open", "SMTP sessions of clients that are open now.")?,
-            sessions_refused: r
-                .counter("relay_smtp_sessions_refused_total", "Connections answered with 421 at once.")?,
             messages_accepted: r.counter("relay_messages_accepted_total", "Messages acknowledged with 250.")?,
             recipients_accepted: r
                 .counter("relay_recipients_accepted_total", "Recipients of acknowledged messages.")?,
@@ -177,19 +170,6 @@ impl Observer {
     /// Something happened at the listener.
     pub fn accept(&self, event: &AcceptEvent) {
         match event {
-            AcceptEvent::SessionOpened { peer, standing } => {
-                self.sessions.inc();
-                self.sessions_open.inc();
-                tracing::debug!(%peer, ?standing, "session opened");
-            }
-            AcceptEvent::SessionRefused { peer, reason } => {
-                self.sessions_refused.inc();
-                tracing::warn!(%peer, ?reason, "session refused");
-            }
-            AcceptEvent::SessionClosed { peer, reason } => {
-                self.sessions_open.dec();
-                tracing::debug!(%peer, ?reason, "session closed");
-            }
             AcceptEvent::ListenerFailed { listener, error } => {
                 tracing::error!(?listener, %error, "listener cannot take a connection");
             }
@@ -212,6 +192,9 @@ impl Observer {
             AcceptEvent::CertificateInUse { .. }
             | AcceptEvent::CertificateRefused { .. }
             | AcceptEvent::TlsFailed { .. }
+            | AcceptEvent::SessionOpened { .. }
+            | AcceptEvent::SessionRefused { .. }
+            | AcceptEvent::SessionClosed { .. }
             | AcceptEvent::Limit(_)
             | AcceptEvent::Login { .. }
             | AcceptEvent::UsersInUse { .. }

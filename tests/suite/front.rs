@@ -1,8 +1,8 @@
 //! The front door: several listeners, each with its own policy; users, certificates and balancers; floods.
 
 use crate::process::{Serving, run_saying};
-use crate::relay::{World, content, lab, metrics};
-use crate::reload::Configured;
+use crate::relay::{PATIENCE, World, content, lab, metrics, queue_id, until};
+use crate::reload::{Configured, free_port};
 use dane_relay::config::users::hash;
 use dane_relay::config::{Config, ListenerConfig};
 use dane_relay::lab::mx::client::SmtpClient;
@@ -73,7 +73,7 @@ async fn rfc4954_4_a_user_of_the_file_hands_mail_in_within_tls_and_the_message_s
     let to = "reader@office.test";
     let handed = client.send("alice@office.test", &[to], content(to).as_bytes()).await.unwrap();
     assert!(handed.accepted(), "{handed:?}");
-    let arrived = world.mx("office.test").wait_for_messages(1, crate::relay::PATIENCE).await.unwrap();
+    let arrived = world.mx("office.test").wait_for_messages(1, PATIENCE).await.unwrap();
     let arrived = String::from_utf8_lossy(&arrived[0].content).into_owned();
     assert!(arrived.contains("with ESMTPSA id"), "{arrived}");
     let counted = metrics(world.relay.admin).await;
@@ -145,6 +145,114 @@ async fn a_balancer_says_for_whom_it_connects_and_nobody_else_is_believed() {
     assert!(says(&mut client, "XCLIENT ADDR=192.0.2.7").await.starts_with("502 5.5.1"));
 }
 
+/// A client that comes from another address of this host.
+async fn from(ip: &str, address: SocketAddr) -> SmtpClient {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{ip}:0").parse().unwrap()).unwrap();
+    SmtpClient::over(socket.connect(address).await.unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn twenty_connections_of_twenty_messages_as_exchange_makes_them_meet_no_limit() {
+    let world = World::start(lab()).await;
+    let connections = (0..20).map(|n| {
+        let smtp = world.smtp();
+        async move {
+            let mut client = SmtpClient::ready(smtp).await.unwrap().starttls("relay.office.test").await.unwrap();
+            for m in 0..20 {
+                let to = format!("reader{n}.{m}@office.test");
+                let handed = client.send("sender@office.test", &[&to], content(&to).as_bytes()).await.unwrap();
+                assert!(handed.accepted(), "{handed:?}");
+            }
+            assert_eq!(client.quit().await.unwrap().code, 221);
+        }
+    });
+    futures_util::future::join_all(connections).await;
+    let counted = world.metrics().await;
+    let all = |name: &str| counted.iter().filter(|(one, _)| one.starts_with(name)).map(|(_, n)| n).sum::<f64>();
+    assert_eq!(all("relay_messages_accepted_total"), 400.0);
+    assert_eq!(all("relay_smtp_sessions_refused_total") + all("relay_smtp_refusals_total"), 0.0);
+    assert_eq!(counted["relay_smtp_sessions_closed_total{reason=\"quit\"}"], all("relay_smtp_sessions_closed_total"));
+}
+
+#[tokio::test]
+async fn rfc5321_7_8_a_client_that_connects_without_end_is_told_421_and_no_other_one_is() {
+    let world = World::with(lab(), |_lab, config| config.listen.max_new_connections = 3).await;
+    for _ in 0..3 {
+        assert_eq!(SmtpClient::connect(world.smtp()).await.unwrap().greeting().code, 220);
+    }
+    let refused = SmtpClient::connect(world.smtp()).await.unwrap();
+    assert_eq!(
+        refused.greeting().to_string(),
+        "421 4.7.0 too many connections from your address, try again in a minute"
+    );
+    assert_eq!(from("127.0.0.77", world.smtp()).await.greeting().code, 220);
+    assert_eq!(world.metrics().await["relay_smtp_sessions_refused_total{reason=\"new-connections\"}"], 1.0);
+}
+
+#[tokio::test]
+async fn rfc5321_7_8_a_session_without_end_is_closed_between_two_messages_and_never_in_one() {
+    let world = World::with(lab(), |_lab, config| config.listen.max_commands = 5).await;
+    let to = ["a@office.test", "b@office.test", "c@office.test", "d@office.test"];
+    // EHLO and six commands of one message.
+    let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
+    let handed = client.send("sender@office.test", &to, content("all").as_bytes()).await.unwrap();
+    assert!(handed.accepted(), "{handed:?}");
+    assert_eq!(says(&mut client, "NOOP").await, "421 4.7.0 too many commands in one session, connect again");
+    let mut polite = SmtpClient::ready(world.smtp()).await.unwrap();
+    assert!(polite.send("sender@office.test", &to, content("all").as_bytes()).await.unwrap().accepted());
+    assert_eq!(polite.quit().await.unwrap().code, 221, "whoever goes by itself");
+    let closed = async || world.metrics().await["relay_smtp_sessions_closed_total{reason=\"commands\"}"];
+    until(async || (closed().await == 1.0).then_some(()), "the end of the session").await;
+}
+
+#[tokio::test]
+async fn a_limit_that_is_reached_is_told_to_the_postmaster_in_one_mail_with_who_and_what() {
+    let world = World::with(lab(), |_lab, config| {
+        let text =
+            "postmaster = \"it@office.test\"\n[[limit]]\nname = \"accounts\"\nper = \"sender\"\nmessages = [\"2/d\"]";
+        let limited = Config::parse(text, Path::new("front.toml")).unwrap();
+        (config.postmaster, config.limit) = (limited.postmaster, limited.limit);
+    })
+    .await;
+    let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
+    let to = "reader@office.test";
+    for _ in 0..2 {
+        assert!(client.send("printer@office.test", &[to], content(to).as_bytes()).await.unwrap().accepted());
+    }
+    for _ in 0..3 {
+        assert!(says(&mut client, "MAIL FROM:<printer@office.test>").await.starts_with("451 4.7.1"));
+    }
+    assert!(client.send("other@office.test", &[to], content(to).as_bytes()).await.unwrap().accepted());
+    let arrived = world.mx("office.test").wait_for_messages(4, PATIENCE).await.unwrap();
+    let told = arrived.iter().filter(|message| message.rcpt_to == ["it@office.test"]);
+    let told: Vec<String> = told.map(|message| String::from_utf8_lossy(&message.content).into_owned()).collect();
+    assert_eq!(told.len(), 1, "{arrived:?}");
+    for words in ["accounts", "printer@office.test", "messages 2/d"] {
+        assert!(told[0].contains(words), "{words}: {}", told[0]);
+    }
+    assert!(!told[0].contains("other@office.test"), "{}", told[0]);
+}
+
+#[tokio::test]
+async fn the_story_of_a_message_names_the_user_that_handed_it_in() {
+    let address = free_port("127.0.0.2").await;
+    let folder = tempfile::tempdir().unwrap();
+    let auth = users(folder.path());
+    let door = format!("[[listener]]\nname = \"submission\"\naddresses = [\"{address}\"]\nauth = {auth:?}\n");
+    let world = Configured::with(lab(), |text| text + &door).await;
+    let mut client = secured(address).await;
+    assert!(says(&mut client, &plain("alice", PASSWORD)).await.starts_with("235"));
+    let to = "reader@office.test";
+    let handed = client.send("alice@office.test", &[to], content(to).as_bytes()).await.unwrap();
+    let id = queue_id(&handed.end.unwrap().to_string()).to_string();
+    for words in [&["why", &id][..], &["queue", "show", &id]] {
+        let told = world.run(words).await;
+        let flat = told.stdout.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains("ESMTPSA by the user alice"), "{words:?}: {told:?}");
+    }
+}
+
 fn asked(variable: &str, usual: usize) -> usize {
     std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
@@ -187,7 +295,7 @@ async fn a_flood_of_idle_and_slow_clients_at_one_listener_leaves_room_at_another
         let handed = client.send("sender@office.test", &[to], content(to).as_bytes()).await.unwrap();
         assert!(handed.accepted(), "{handed:?}");
     }
-    world.mx("office.test").wait_for_messages(20, crate::relay::PATIENCE).await.unwrap();
+    world.mx("office.test").wait_for_messages(20, PATIENCE).await.unwrap();
     drop(dripping.await.unwrap());
 }
 

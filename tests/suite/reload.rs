@@ -22,7 +22,7 @@ impl Configured {
         Self::with(lab, |text| text).await
     }
 
-    async fn with(lab: LabBuilder, change: impl FnOnce(String) -> String) -> Self {
+    pub(crate) async fn with(lab: LabBuilder, change: impl FnOnce(String) -> String) -> Self {
         let (lab, folder) = (lab.start().await.unwrap(), tempfile::tempdir().unwrap());
         let file = folder.path().join("relay.toml");
         std::fs::write(&file, change(configuration(&lab, folder.path()))).unwrap();
@@ -96,7 +96,7 @@ impl Configured {
 }
 
 /// A port that nobody has at the moment.
-async fn free_port(ip: &str) -> SocketAddr {
+pub(crate) async fn free_port(ip: &str) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind(format!("{ip}:0")).await.unwrap();
     listener.local_addr().unwrap()
 }

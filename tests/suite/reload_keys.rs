@@ -19,6 +19,8 @@ const KINDS: &[(&str, &[&str])] = &[
             "[listen] max_message_bytes",
             "[listen] max_recipients",
             "[listen] max_sessions",
+            "[listen] max_new_connections",
+            "[listen] max_commands",
             "[listen] idle_timeout",
         ],
     ),

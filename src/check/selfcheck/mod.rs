@@ -86,7 +86,7 @@ pub(super) async fn look_leaving_from(out: &Outbound, egress: &[IpAddr]) -> Vec<
     let mut all = vec![dns::resolver(out), canary, history];
     all.extend(root);
     let spool = disk::look(&out.config.spool, now);
-    all.extend([clock, named, port25, hops, policy_host, spool, ends::listener(&out.config, now)]);
+    all.extend([clock, named, port25, hops, policy_host, spool, ends::listeners(&out.config, now)]);
     all.extend(ends::client_certificates(&out.egress.certificates(), now));
     all.extend(ends::exceptions(out, now));
     all

@@ -194,7 +194,8 @@ impl Story {
         head("From", &envelope.reverse_path.to_string());
         let came = match &envelope.origin {
             Origin::Client(client) => {
-                format!("from {} [{}] with {}", client.helo, client.address, client.protocol)
+                let user = client.user.as_ref().map(|user| format!(" by the user {user}")).unwrap_or_default();
+                format!("from {} [{}] with {}{user}", client.helo, client.address, client.protocol)
             }
             Origin::Report { about } => format!("as a report about {about}"),
         };
