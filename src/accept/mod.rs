@@ -26,6 +26,8 @@ mod acceptor;
 mod certificate;
 mod connection;
 mod conversation;
+mod copies;
+mod cover;
 mod door;
 pub mod driver;
 mod guessing;
@@ -61,7 +63,7 @@ pub use meters::{LimitLevel, LimitNews};
 
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
-use crate::smtp::address::ReversePath;
+use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::reply::EnhancedStatusCode;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -148,6 +150,15 @@ pub enum AcceptEvent {
     CertificateRefused {
         /// What is wrong.
         error: String,
+    },
+    /// A copy for an archive is durable together with the message.
+    MessageCopied {
+        /// The copy.
+        id: QueueId,
+        /// The message.
+        of: QueueId,
+        /// The archive.
+        to: Mailbox,
     },
     /// Somebody comes near a limit, or has reached it.
     Limit(LimitNews),

@@ -86,6 +86,7 @@ impl FrontMetrics {
             | AcceptEvent::SessionClosed { .. }
             | AcceptEvent::ListenerFailed { .. }
             | AcceptEvent::MessageAccepted(_)
+            | AcceptEvent::MessageCopied { .. }
             | AcceptEvent::MessageRefused { .. }
             | AcceptEvent::SpoolFailed { .. } => {}
         }
