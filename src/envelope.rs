@@ -181,6 +181,11 @@ pub enum Origin {
         /// The message it tells of.
         about: QueueId,
     },
+    /// A copy that the operator wants of another message.
+    Copy {
+        /// The message it is a copy of.
+        of: QueueId,
+    },
 }
 
 /// A message without its content.

@@ -95,6 +95,7 @@ impl Acceptor {
         let is_alike = self.doors.len() == doors.len()
             && self.doors.iter().zip(&doors).all(|(mine, other)| mine.is_alike(other))
             && self.config.limit == config.limit
+            && self.config.archive == config.archive
             && self.config.listen.is_alike_for_sessions(&config.listen);
         if is_alike {
             for (mine, other) in self.doors.iter().zip(&doors) {

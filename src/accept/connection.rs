@@ -4,6 +4,7 @@
 
 use super::acceptor::{Acceptor, Stop};
 use super::conversation::{Action, Conversation};
+use super::copies::IncomingMessage;
 use super::door::{Door, PlaceHere};
 use super::intake::SpoolFault;
 use super::logins::LoginEnd;
@@ -13,9 +14,9 @@ use super::step::{Admission, AdmitFault, LoginOutcome};
 use super::{AcceptEvent, Accepted, ClientAccess, CloseReason, RefusalReason, proxied};
 use crate::config::{ClientTls, LimitSubject};
 use crate::envelope::{Envelope, Origin, QueueId};
-use crate::smtp::address::ReversePath;
+use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::sasl::Credentials;
-use crate::spool::{Draft, SpoolError};
+use crate::spool::SpoolError;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -273,7 +274,7 @@ impl ClientConnection {
                     let now = self.acceptor.clock.now();
                     let begun = self.acceptor.spool.begin(now);
                     conversation.opened(begun.id, now);
-                    draft = Some(begun);
+                    draft = Some(IncomingMessage::new(begun, &self.acceptor.config.archive));
                 }
                 Action::Write => conversation.written(self.write(draft.as_mut(), conversation.piece()).await),
                 Action::Store(envelope) => {
@@ -360,39 +361,40 @@ impl ClientConnection {
         self.acceptor.spool.admit(size).map_err(|error| self.fault(&error))
     }
 
-    async fn write(&self, draft: Option<&mut Draft>, piece: &[u8]) -> Result<(), SpoolFault> {
+    async fn write(&self, draft: Option<&mut IncomingMessage>, piece: &[u8]) -> Result<(), SpoolFault> {
         let Some(draft) = draft else { return Err(SpoolFault::Failed) };
-        draft.body.write(piece).await.map_err(|error| self.fault(&error))
+        draft.write(piece).await.map_err(|error| self.fault(&error))
     }
 
-    /// Makes the message durable. Space is asked for again: the declared size may have been a
-    /// lie, and others have written since.
+    /// Makes the message durable, and the copies that archives get of it. Space is asked for again: the declared
+    /// size may have been a lie, and others have written since.
     async fn store(
         &self,
-        draft: Option<Draft>,
+        draft: Option<IncomingMessage>,
         envelope: Envelope,
         protocol: &'static str,
     ) -> Result<QueueId, SpoolFault> {
-        let Some(draft) = draft else { return Err(SpoolFault::Failed) };
-        let size = draft.body.size();
-        self.admit(size)?;
+        let Some(incoming) = draft else { return Err(SpoolFault::Failed) };
+        let size = incoming.size();
+        let (draft, copies) = incoming.complete(&self.acceptor.config, &envelope);
+        let id = draft.id;
+        // Each copy takes as much again.
+        self.admit(size.saturating_mul(copies.len() as u64 + 1))?;
         let (client, reverse_path) = (self.peer.ip().to_canonical(), envelope.reverse_path.clone());
         let recipients = envelope.recipients.len();
         let user = match &envelope.origin {
             Origin::Client(client) => client.user.clone(),
-            Origin::Report { .. } => None,
+            Origin::Report { .. } | Origin::Copy { .. } => None,
         };
-        let id = self.acceptor.spool.enqueue(draft, envelope).await.map_err(|error| self.fault(&error))?;
+        let archives: Vec<Mailbox> = copies.iter().flat_map(|copy| copy.envelope.recipients.clone()).collect();
+        let stored = self.acceptor.spool.enqueue_with(draft, envelope, copies).await;
+        let copies = stored.map_err(|error| self.fault(&error))?;
         self.count(user.as_deref(), &reverse_path, recipients);
-        self.observe(AcceptEvent::MessageAccepted(Accepted {
-            id,
-            client,
-            protocol,
-            user,
-            reverse_path,
-            recipients,
-            size,
-        }));
+        let accepted = Accepted { id, client, protocol, user, reverse_path, recipients, size };
+        self.observe(AcceptEvent::MessageAccepted(accepted));
+        for (copy, to) in copies.into_iter().zip(archives) {
+            self.observe(AcceptEvent::MessageCopied { id: copy, of: id, to });
+        }
         Ok(id)
     }
 

@@ -27,6 +27,8 @@ mod arrivals;
 mod certificate;
 mod connection;
 mod conversation;
+mod copies;
+mod cover;
 mod door;
 pub mod driver;
 mod guessing;
@@ -63,7 +65,7 @@ pub use meters::{LimitLevel, LimitNews};
 
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
-use crate::smtp::address::ReversePath;
+use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::reply::EnhancedStatusCode;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -150,6 +152,15 @@ pub enum AcceptEvent {
     CertificateRefused {
         /// What is wrong.
         error: String,
+    },
+    /// A copy for an archive is durable together with the message.
+    MessageCopied {
+        /// The copy.
+        id: QueueId,
+        /// The message.
+        of: QueueId,
+        /// The archive.
+        to: Mailbox,
     },
     /// Somebody comes near a limit, or has reached it.
     Limit(LimitNews),

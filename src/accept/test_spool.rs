@@ -5,7 +5,9 @@ use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
-use crate::spool::{BodyReader, BodyWriter, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
+use crate::spool::{
+    BodyReader, BodyWriter, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats,
+};
 use async_trait::async_trait;
 use std::any::Any;
 use std::sync::Mutex;
@@ -52,13 +54,21 @@ impl Spool for TestSpool {
         Draft { id, body: Box::new(MemorySpool::default()) }
     }
 
-    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
+    async fn enqueue_with(
+        &self,
+        draft: Draft,
+        envelope: Envelope,
+        copies: Vec<ContentCopy>,
+    ) -> Result<Vec<QueueId>, SpoolError> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(SpoolError::Stopped);
         }
         let memory = draft.body.into_any().downcast::<MemorySpool>().unwrap();
-        self.messages.lock().unwrap().push((envelope, memory.0));
-        Ok(draft.id)
+        let mut messages = self.messages.lock().unwrap();
+        let copied = |copy: ContentCopy| (copy.envelope, [&copy.before[..], &memory.0, &copy.after].concat());
+        messages.extend(copies.into_iter().map(copied).collect::<Vec<_>>());
+        messages.push((envelope, memory.0));
+        Ok(Vec::new())
     }
 
     async fn claim_due(&self, _now: Timestamp, _most: usize) -> Result<Vec<Claim>, SpoolError> {

@@ -3,7 +3,9 @@
 use super::destination::Destination;
 use super::findings::ConfigFindings;
 use super::sending::HostRule;
-use super::{Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, limit, listener, private_zone, together};
+use super::{
+    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, limit, listener, private_zone, together,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -13,6 +15,7 @@ pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     listen(config, findings);
     listener::check(&config.listener, findings);
     limit::check(&config.limit, findings);
+    archive::check(&config.archive, findings);
     ports(config, findings);
     dns(&config.dns, findings);
     retry(&config.retry, findings);

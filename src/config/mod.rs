@@ -4,6 +4,7 @@
 //! in `./relay-spool`. Unknown keys are errors that name the line and the key that was
 //! probably meant.
 
+mod archive;
 mod borders;
 mod check;
 mod checks;
@@ -36,6 +37,7 @@ mod upstream;
 pub mod users;
 mod watch;
 
+pub use archive::{ArchiveForm, ArchiveRule};
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
@@ -81,6 +83,8 @@ pub struct Config {
     pub listener: Vec<ListenerConfig>,
     /// `[[limit]]`
     pub limit: Vec<LimitRule>,
+    /// `[[archive]]`
+    pub archive: Vec<ArchiveRule>,
     /// `[spool]`
     pub spool: SpoolConfig,
     /// `[dns]`
@@ -117,6 +121,7 @@ impl Default for Config {
             listen: Listen::default(),
             listener: Vec::new(),
             limit: Vec::new(),
+            archive: Vec::new(),
             spool: SpoolConfig::default(),
             dns: DnsConfig::default(),
             delivery: DeliveryConfig::default(),

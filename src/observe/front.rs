@@ -114,6 +114,7 @@ impl FrontMetrics {
             }
             AcceptEvent::ListenerFailed { .. }
             | AcceptEvent::MessageAccepted(_)
+            | AcceptEvent::MessageCopied { .. }
             | AcceptEvent::MessageRefused { .. }
             | AcceptEvent::SpoolFailed { .. } => {}
         }

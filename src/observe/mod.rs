@@ -4,6 +4,7 @@
 //! sets, never domains or addresses, so the number of series does not grow with the mail.
 //! The log has one line for each delivery attempt, with its TLS verdict, and never content.
 
+mod archive;
 mod attempt;
 mod closed;
 mod config;
@@ -42,6 +43,7 @@ use crate::spool::SpoolStats;
 use crate::spool::audit::AuditFinding;
 use crate::spool::event::Act;
 use crate::state_dir::KeepFault;
+use archive::ArchiveMetrics;
 use attempt::AttemptMetrics;
 use dns::DnsMetrics;
 use hosts::HostMetrics;
@@ -85,6 +87,7 @@ pub struct Observer {
     attempts: AttemptMetrics,
     policy: PolicyMetrics,
     recipients: RecipientMetrics,
+    archive: ArchiveMetrics,
     reports: ReportMetrics,
     spool_failures: IntCounter,
     store: StoreMetrics,
@@ -119,6 +122,7 @@ impl Observer {
             refusals: refusals(&r)?,
             attempts: AttemptMetrics::new(&r)?,
             recipients: RecipientMetrics::new(&r)?,
+            archive: ArchiveMetrics::new(&r)?,
             reports: ReportMetrics::new(&r)?,
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
             store: StoreMetrics::new(&r)?,
@@ -174,6 +178,7 @@ impl Observer {
                 tracing::error!(?listener, %error, "listener cannot take a connection");
             }
             AcceptEvent::MessageAccepted(accepted) => self.accepted(accepted),
+            AcceptEvent::MessageCopied { id, of, to } => self.archive.copied(*id, *of, to),
             AcceptEvent::MessageRefused { peer, refusal } => {
                 let enhanced = refusal.enhanced.map(|e| e.to_string());
                 let labels = [refusal.code.to_string(), enhanced.clone().unwrap_or_default()];
@@ -327,6 +332,11 @@ impl Observer {
     /// A report of ours could not be delivered: the postmaster is told, or the log tells alone.
     pub fn report_lost(&self, id: QueueId, told: Option<&Mailbox>) {
         self.reports.lost(id, told);
+    }
+
+    /// A copy for an archive could not be delivered: the postmaster is told, or the log tells alone.
+    pub fn copy_lost(&self, id: QueueId, of: QueueId, told: Option<&Mailbox>) {
+        self.archive.lost(id, of, told);
     }
 
     /// The spool could not do something; mail waits, nothing is lost.

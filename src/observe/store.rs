@@ -54,8 +54,9 @@ impl StoreMetrics {
 
 /// The spool is open, with what it found.
 pub(super) fn opened(recovery: &Recovery) {
-    let Recovery { waiting, caught_up, discarded_reports, damaged_records, torn_tails, .. } = recovery;
-    tracing::info!(waiting, caught_up, discarded_reports, torn_tails, "spool opened");
+    let Recovery { waiting, caught_up, discarded_reports, discarded_copies, damaged_records, torn_tails, .. } =
+        recovery;
+    tracing::info!(waiting, caught_up, discarded_reports, discarded_copies, torn_tails, "spool opened");
     if *damaged_records > 0 {
         tracing::error!(damaged_records, "damaged records; their octets are in the spool under damaged/");
     }

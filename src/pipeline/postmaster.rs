@@ -11,7 +11,7 @@ use super::Pipeline;
 use super::lease;
 use super::reports::JustTried;
 use crate::clock::Timestamp;
-use crate::envelope::QueueId;
+use crate::envelope::{Origin, QueueId};
 use crate::report::gather::{and_digest, digest_opens};
 use crate::report::{self, LostReport, due};
 use crate::smtp::address::Mailbox;
@@ -107,10 +107,13 @@ impl Drop for DigestWriter<'_> {
     }
 }
 
-/// Whether a message is a report of ours that was lost, with nothing left but to tell the postmaster.
+/// Whether a message is a report of ours, or a copy for an archive, that was lost, with nothing left but to tell the postmaster.
 pub(super) fn is_lost_report(entry: &SpoolEntry) -> bool {
     let is_open = |state: &&RecipientState| state.is_open();
-    let is_report = matches!(entry.envelope.origin, crate::envelope::Origin::Report { .. });
+    let is_report = match entry.envelope.origin {
+        Origin::Report { .. } | Origin::Copy { .. } => true,
+        Origin::Client(_) => false,
+    };
     let mut open = entry.recipients.iter().filter(is_open).peekable();
     is_report && open.peek().is_some() && open.all(|state| state.owed().is_some())
 }

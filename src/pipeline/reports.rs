@@ -72,9 +72,13 @@ impl Pipeline {
         if !notifications.untold.is_empty() {
             self.observer.report_suppressed(entry.id, notifications.untold.len());
         }
-        if matches!(entry.envelope.origin, Origin::Report { .. }) && !conclusion.failures.is_empty() {
+        if !conclusion.failures.is_empty() {
             let reader = config.postmaster.as_ref().filter(|_| !notifications.owed.is_empty());
-            self.observer.report_lost(entry.id, reader);
+            match entry.envelope.origin {
+                Origin::Report { .. } => self.observer.report_lost(entry.id, reader),
+                Origin::Copy { of } => self.observer.copy_lost(entry.id, of, reader),
+                Origin::Client(_) => {}
+            }
         }
         let mut told =
             DueReports { told: told(entry, &notifications), next: notifications.next, ..DueReports::default() };
@@ -195,7 +199,7 @@ fn told(entry: &SpoolEntry, notifications: &Notifications) -> Vec<(usize, Notifi
     let mut told = Vec::new();
     for (place, report) in notifications.reports.iter().enumerate() {
         let notification = match report.kind {
-            Kind::Failed | Kind::ReportLost => Notification::ByReport(place),
+            Kind::Failed | Kind::ReportLost | Kind::CopyLost => Notification::ByReport(place),
             Kind::HeldBack | Kind::Delayed | Kind::Relayed => Notification::Notice(place),
         };
         told.extend(report.recipients.iter().map(|(index, _)| (*index, notification)));

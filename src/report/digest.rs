@@ -38,7 +38,13 @@ impl<'a> LostReport<'a> {
 pub fn digest(context: &ReportContext<'_>, to: &Mailbox, lost: &[LostReport<'_>], now: Timestamp) -> spool::Report {
     let count = lost.len().to_string();
     let texts = context.texts;
-    let mut text = utf8_paragraph(&texts.say("digest.text", &[("count", &count)]), 0);
+    let is_copy = |lost: &LostReport<'_>| matches!(lost.0.envelope.origin, Origin::Copy { .. });
+    let (subject, said) = if lost.iter().any(is_copy) {
+        ("digest.copies_subject", "digest.copies_text")
+    } else {
+        ("digest.subject", "digest.text")
+    };
+    let mut text = utf8_paragraph(&texts.say(said, &[("count", &count)]), 0);
     for lost in lost.iter().take(MOST_NAMED) {
         text.push_str("\r\n");
         text.push_str(&named(*lost));
@@ -49,7 +55,7 @@ pub fn digest(context: &ReportContext<'_>, to: &Mailbox, lost: &[LostReport<'_>]
     }
     let (_, encoding, text) = text_part(text);
     let first = lost.first().map_or(QueueId(0), |LostReport(entry)| entry.id);
-    let mut message = addressed(context.hostname, to, &texts.say("digest.subject", &[("count", &count)]));
+    let mut message = addressed(context.hostname, to, &texts.say(subject, &[("count", &count)]));
     message.push_str(&dated(&format!("{first}.{}.digest@{}", now.0, context.hostname), now));
     // RFC 3834 §5: nobody's request, so nobody's answer.
     message.push_str(&field("Auto-Submitted", "auto-generated"));
@@ -75,9 +81,14 @@ fn named(lost: LostReport<'_>) -> String {
             text.push_str(&utf8_item("  Run:", &format!("relay check {domain}"), COLUMN));
         }
     }
-    if let Origin::Report { about } = &entry.envelope.origin {
-        text.push_str(&utf8_item("  Message:", &format!("relay why {about}"), COLUMN));
+    let (message, label) = match &entry.envelope.origin {
+        Origin::Report { about } => (Some(about), "  Report:"),
+        Origin::Copy { of } => (Some(of), "  Copy:"),
+        Origin::Client(_) => (None, "  Report:"),
+    };
+    if let Some(message) = message {
+        text.push_str(&utf8_item("  Message:", &format!("relay why {message}"), COLUMN));
     }
-    text.push_str(&utf8_item("  Report:", &format!("relay why {}", entry.id), COLUMN));
+    text.push_str(&utf8_item(label, &format!("relay why {}", entry.id), COLUMN));
     text
 }

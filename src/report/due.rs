@@ -2,8 +2,8 @@
 //!
 //! Pure: from the message, the new states of its recipients and the rules of the operator to the
 //! reports that are due now, and to those that wait for more to tell (`gather.rs`). Nobody is told of a message from the null reverse-path, so that two
-//! systems cannot send each other reports about reports; a report of ours that fails goes to the
-//! postmaster together with others (`digest.rs`), and one to the postmaster goes nowhere.
+//! systems cannot send each other reports about reports; a report of ours, or a copy for an archive, that fails
+//! goes to the postmaster together with others (`digest.rs`), and one to the postmaster goes nowhere.
 
 use super::{Due, Fate, Kind, gather, tries};
 use crate::clock::Timestamp;
@@ -99,10 +99,11 @@ pub fn due(
         }
         ReversePath::Null => match reader_of_lost_reports(&entry.envelope, rules) {
             Some(_) => {
+                let kind = kind_of_loss(&entry.envelope);
                 let known = |index: &usize| entry.recipients.get(*index).and_then(RecipientState::owed);
                 let opens = failed.iter().filter_map(|(index, _)| known(index)).map(|owed| owed.due).min();
                 let indices = failed.iter().map(|(index, _)| *index);
-                notifications.owe(Kind::ReportLost, indices, &changed, opens.unwrap_or(moment.digest));
+                notifications.owe(kind, indices, &changed, opens.unwrap_or(moment.digest));
             }
             None => notifications.untold.extend(failed.into_iter().map(|(index, _)| index)),
         },
@@ -116,7 +117,7 @@ pub fn lost(entry: &SpoolEntry, rules: &ReportRules<'_>) -> Option<Due> {
     let to = reader_of_lost_reports(&entry.envelope, rules)?.clone();
     let fate = |(index, state): (usize, &RecipientState)| Some((index, Fate::Stopped(state.owed()?.cause()?.clone())));
     let recipients: Vec<_> = entry.recipients.iter().enumerate().filter_map(fate).collect();
-    (!recipients.is_empty()).then_some(Due { to, kind: Kind::ReportLost, recipients })
+    (!recipients.is_empty()).then_some(Due { to, kind: kind_of_loss(&entry.envelope), recipients })
 }
 
 impl Notifications {
@@ -133,7 +134,7 @@ impl Notifications {
         }
         self.next = Some(self.next.map_or(opens, |next| next.min(opens)));
         match kind {
-            Kind::Failed | Kind::Relayed | Kind::ReportLost => {
+            Kind::Failed | Kind::Relayed | Kind::ReportLost | Kind::CopyLost => {
                 self.owed.extend(recipients.into_iter().filter(|index| changed.contains(index)).map(|i| (i, opens)));
             }
             // Whoever waits goes on waiting.
@@ -161,7 +162,7 @@ fn opens(entry: &SpoolEntry, kind: Kind, notify: &NotifyConfig, moment: &Moment<
     match kind {
         Kind::HeldBack => gather::first(accepted_at.plus(notify.policy_failure_after)),
         Kind::Delayed => gather::first(accepted_at.plus(notify.delay_after)),
-        Kind::Failed | Kind::Relayed | Kind::ReportLost => {
+        Kind::Failed | Kind::Relayed | Kind::ReportLost | Kind::CopyLost => {
             let is_of_kind = |owed: &&Owed| owed.cause().is_some() == (kind != Kind::Relayed);
             let known = entry.recipients.iter().filter_map(RecipientState::owed).filter(is_of_kind);
             known.map(|owed| owed.due).chain([gather::first(now)]).min().unwrap_or(now)
@@ -348,10 +349,20 @@ fn may_tell_of_delay(envelope: &Envelope, index: usize) -> bool {
     envelope.reverse_path != ReversePath::Null && envelope.dsn_for(index).wants(NotifyOn::Delay)
 }
 
-/// The postmaster, where a report of ours failed that was not for the postmaster.
+/// What is told to the postmaster when this has failed.
+const fn kind_of_loss(envelope: &Envelope) -> Kind {
+    match envelope.origin {
+        Origin::Copy { .. } => Kind::CopyLost,
+        Origin::Report { .. } | Origin::Client(_) => Kind::ReportLost,
+    }
+}
+
+/// The postmaster, where a report of ours, or a copy for an archive, failed that was not for the postmaster.
 fn reader_of_lost_reports<'a>(envelope: &Envelope, rules: &ReportRules<'a>) -> Option<&'a Mailbox> {
     match envelope.origin {
-        Origin::Report { .. } => rules.postmaster.filter(|postmaster| !envelope.recipients.contains(postmaster)),
+        Origin::Report { .. } | Origin::Copy { .. } => {
+            rules.postmaster.filter(|postmaster| !envelope.recipients.contains(postmaster))
+        }
         Origin::Client(_) => None,
     }
 }

@@ -40,7 +40,7 @@ pub(super) const fn and_one(reported: Reported, kind: Kind, now: Timestamp) -> R
         Kind::Delayed => Reported { delayed: one_more, ..reported },
         Kind::HeldBack => Reported { held_back: one_more, ..reported },
         Kind::Relayed => Reported { relayed: one_more, ..reported },
-        Kind::ReportLost => reported,
+        Kind::ReportLost | Kind::CopyLost => reported,
     }
 }
 
@@ -64,7 +64,7 @@ const fn rounds(reported: &Reported, kind: Kind) -> Rounds {
         Kind::HeldBack => reported.held_back,
         Kind::Relayed => reported.relayed,
         // Not of one message: see `digest_opens`.
-        Kind::ReportLost => Rounds::NONE,
+        Kind::ReportLost | Kind::CopyLost => Rounds::NONE,
     }
 }
 

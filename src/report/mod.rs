@@ -55,6 +55,8 @@ pub enum Kind {
     Relayed,
     /// To the postmaster: a report could not be delivered (RFC 5321 §6.1).
     ReportLost,
+    /// A copy for an archive could not be delivered: for the postmaster.
+    CopyLost,
 }
 
 impl Kind {
@@ -67,6 +69,7 @@ impl Kind {
             Self::HeldBack => "held-back",
             Self::Relayed => "relayed",
             Self::ReportLost => "report-lost",
+            Self::CopyLost => "copy-lost",
         }
     }
 
@@ -74,7 +77,7 @@ impl Kind {
     const fn waits(self) -> bool {
         match self {
             Self::Delayed | Self::HeldBack => true,
-            Self::Failed | Self::Relayed | Self::ReportLost => false,
+            Self::Failed | Self::Relayed | Self::ReportLost | Self::CopyLost => false,
         }
     }
 }

@@ -43,7 +43,7 @@ fn message_group(draft: &ReportDraft<'_>) -> String {
     group.push_str(&field("Reporting-MTA", &format!("dns; {}", draft.context.hostname)));
     match &envelope.origin {
         Origin::Client(client) => group.push_str(&field("Received-From-MTA", &mta_of_client(client))),
-        Origin::Report { .. } => {}
+        Origin::Report { .. } | Origin::Copy { .. } => {}
     }
     group.push_str(&field("Arrival-Date", &envelope.accepted_at.rfc5322()));
     group.push_str(&field("X-Relay-Queue-Id", &draft.original.entry.id.to_string()));
@@ -139,7 +139,7 @@ impl StatusGroup<'_> {
 /// RFC 3464 §2.3.3.
 const fn action(kind: Kind) -> &'static str {
     match kind {
-        Kind::Failed | Kind::ReportLost => "failed",
+        Kind::Failed | Kind::ReportLost | Kind::CopyLost => "failed",
         Kind::Delayed | Kind::HeldBack => "delayed",
         Kind::Relayed => "relayed",
     }

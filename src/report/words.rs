@@ -161,7 +161,7 @@ fn what_to_do(draft: &ReportDraft<'_>, cause: &Cause) -> String {
         String::new()
     };
     let next = match (draft.due.kind, side) {
-        (Kind::ReportLost, _) => String::new(),
+        (Kind::ReportLost | Kind::CopyLost, _) => String::new(),
         (Kind::Delayed | Kind::HeldBack, _) => texts.say("next.waiting", &[]),
         (Kind::Failed | Kind::Relayed, Side::Sender) => texts.advice(cause),
         (Kind::Failed | Kind::Relayed, Side::Recipient) => texts.say("next.recipient", &[]),

@@ -299,6 +299,18 @@ pub struct Report {
     pub content: Bytes,
 }
 
+/// A copy of a message, stored in the same durable step: the content of the message as it came, with
+/// something before and after it.
+#[derive(Clone, Debug)]
+pub struct ContentCopy {
+    /// From whom and to whom the copy goes.
+    pub envelope: Envelope,
+    /// What stands before the content; small.
+    pub before: Bytes,
+    /// What stands after it; small.
+    pub after: Bytes,
+}
+
 /// Who is told of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notification {
@@ -366,6 +378,8 @@ pub struct Recovery {
     pub caught_up: u64,
     /// Reports whose settlement was not committed; they are made again.
     pub discarded_reports: u64,
+    /// Copies whose message is not there: nobody was told 250 for it.
+    pub discarded_copies: u64,
     /// Records that failed their checksum, or whose content is gone. Their octets are in
     /// `damaged/`.
     pub damaged_records: u64,
@@ -399,7 +413,22 @@ pub trait Spool: Send + Sync {
     ///
     /// # Errors
     /// Any error means that the client must not be told 250.
-    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError>;
+    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
+        let id = draft.id;
+        self.enqueue_with(draft, envelope, Vec::new()).await.map(|_no_copies| id)
+    }
+
+    /// Stores a message and copies of it. `Ok` means that all of them survive a crash; one that comes before
+    /// leaves all of them or none. Gives the names of the copies, in their order.
+    ///
+    /// # Errors
+    /// Any error means that nothing is stored, and that the client must not be told 250.
+    async fn enqueue_with(
+        &self,
+        draft: Draft,
+        envelope: Envelope,
+        copies: Vec<ContentCopy>,
+    ) -> Result<Vec<QueueId>, SpoolError>;
 
     /// Claims up to `most` messages that are due, oldest due first.
     ///

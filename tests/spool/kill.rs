@@ -118,7 +118,7 @@ async fn consume(spool: Arc<EmbeddedSpool>) {
         let plan = Plan::of(&claim);
         let about = match claim.entry.envelope.origin {
             Origin::Report { about } => about,
-            Origin::Client(_) => id,
+            Origin::Client(_) | Origin::Copy { .. } => id,
         };
         say(&format!("begin {} {} {}", id.0, plan.word(), about.0));
         spool.settle(claim, plan.settlement(id)).await.unwrap();
@@ -138,7 +138,7 @@ impl Plan {
     /// Reports are only finished: one report leads to no other.
     fn of(claim: &Claim) -> Self {
         match (&claim.entry.envelope.origin, claim.entry.id.0 % 4) {
-            (Origin::Report { .. }, _) | (Origin::Client(_), 0) => Self::Finish,
+            (Origin::Report { .. } | Origin::Copy { .. }, _) | (Origin::Client(_), 0) => Self::Finish,
             (Origin::Client(_), 1) => Self::FinishWithReport,
             (Origin::Client(_), _) => Self::Defer,
         }

@@ -5,6 +5,7 @@
 //! | `engine` | the parameter: what the suite needs of an engine |
 //! | `promises`, `reading` | the conformance suite: every promise as a test that any engine must pass |
 //! | `embedded` | the directory of the embedded engine: damage, rebuilding, segments, a full disk |
+//! | `copies` | a message and its copies, all or none |
 //! | `audit` | the audit finds what somebody took away, and names it |
 //! | `steps` | a crash at every step that changes the disk |
 //! | `kill` | `kill -9` of a process that takes and settles mail |
@@ -12,6 +13,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what fails in a test is its result")]
 
 mod audit;
+mod copies;
 mod embedded;
 mod engine;
 mod kill;

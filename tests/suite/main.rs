@@ -15,6 +15,7 @@
 )]
 
 mod accept;
+mod archive;
 mod authoritative;
 mod check;
 mod check_bundle;

@@ -268,6 +268,27 @@ async fn limits_of_what_is_handed_in_are_those_of_now() {
 }
 
 #[tokio::test]
+async fn archives_are_those_of_the_next_message() {
+    let world = Configured::new(lab().domain("archive.test", |d| d)).await;
+    let archive = "[[archive]]\nto = \"journal@archive.test\"\nsenders = [\"@office.test\"]\n\
+                   recipients = [\"office.test\"]\nform = \"journal\"\n";
+    world.mail("first@office.test").await;
+    world.write(|text| text + archive);
+    world.reload().await;
+    world.mail("second@office.test").await;
+    let copy = world.arrives("archive.test", 1).await;
+    assert!(copy.contains("X-MS-Journal-Report:") && copy.contains("second@office.test"), "{copy}");
+    world.write(|text| text.replace("\"journal\"", "\"original\""));
+    world.reload().await;
+    world.mail("third@office.test").await;
+    assert!(world.arrives("archive.test", 2).await.contains("A copy of a message"));
+    world.write(|text| text.replace(&archive.replace("\"journal\"", "\"original\""), ""));
+    world.reload().await;
+    world.mail("fourth@office.test").await;
+    assert_eq!(world.metric("relay_archive_copies_total").await, 2.0);
+}
+
+#[tokio::test]
 async fn another_certificate_is_shown_from_the_next_handshake_on() {
     let world = Configured::new(lab()).await;
     let file = world.folder.path().join("own.pem");

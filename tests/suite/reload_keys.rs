@@ -50,6 +50,10 @@ const KINDS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "archives_are_those_of_the_next_message",
+        &["[[archive]] to", "[[archive]] senders", "[[archive]] recipients", "[[archive]] form"],
+    ),
+    (
         "limits_of_what_is_handed_in_are_those_of_now",
         &[
             "[[limit]] name",

@@ -6,7 +6,7 @@ use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
-use dane_relay::spool::{BodyReader, Claim, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
+use dane_relay::spool::{BodyReader, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
 use std::sync::Arc;
 
 /// What is asked of the writers of a spool, which one waits for.
@@ -56,9 +56,14 @@ impl<A: Around> Spool for WrappedSpool<A> {
         self.inner.begin(now)
     }
 
-    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
+    async fn enqueue_with(
+        &self,
+        draft: Draft,
+        envelope: Envelope,
+        copies: Vec<ContentCopy>,
+    ) -> Result<Vec<QueueId>, SpoolError> {
         let _during = self.around.call(Call::Enqueue);
-        self.inner.enqueue(draft, envelope).await
+        self.inner.enqueue_with(draft, envelope, copies).await
     }
 
     async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError> {

@@ -13,6 +13,17 @@ const ALERTS: &str = "deploy/alerts.yml";
 
 /// The file, words of it, and the test that shows that they are true.
 const CLAIMS: &[(&str, &str, &str)] = &[
+    (
+        README,
+        "a crash leaves all of them or none",
+        "wherever_a_crash_tears_the_log_message_and_copies_are_all_there_or_none",
+    ),
+    (
+        README,
+        "one that fails is told to the postmaster",
+        "an_archive_that_refuses_is_told_to_the_postmaster_and_never_to_the_sender",
+    ),
+    (README, "The relay's own reports are not copied", "only_chosen_mail_is_copied_and_never_a_report_of_ours"),
     // What holds.
     (
         README,

@@ -198,6 +198,7 @@ impl Story {
                 format!("from {} [{}] with {}{user}", client.helo, client.address, client.protocol)
             }
             Origin::Report { about } => format!("as a report about {about}"),
+            Origin::Copy { of } => format!("as a copy of {of} for an archive"),
         };
         head("Accepted", &format!("{} {came}, {size} octets", envelope.accepted_at.to_second()));
         if let Some(message_id) = message_id {

@@ -98,12 +98,18 @@ impl NewMessage {
     }
 }
 
-/// A message from a client, and who waits for it.
-pub(super) struct Accepting {
+/// A message with its content.
+pub(super) struct Storing {
     pub(super) message: NewMessage,
     /// The content's own file, kept once the record is durable.
     pub(super) file: Option<TemporaryFile>,
-    /// A place in the backlog of the state database, given back once the row is there.
+}
+
+/// A message from a client with its copies, and who waits for it.
+pub(super) struct Accepting {
+    /// The message is the last, its copies come before it.
+    pub(super) messages: Vec<Storing>,
+    /// A place for each in the backlog of the state database, given back once the last row is there.
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) answer: oneshot::Sender<Result<(), SpoolError>>,
 }
@@ -189,8 +195,9 @@ pub(super) type EventRows = Vec<(Timestamp, Event)>;
 
 /// What the state writer is asked for.
 pub(super) enum StateJob {
-    /// A durable record needs its row. The permit is a place in the backlog.
-    Insert(Box<MessageRow>, OwnedSemaphorePermit),
+    /// A durable record needs its row. The permit is its place in the backlog, and that of those before it
+    /// that came without one.
+    Insert(Box<MessageRow>, Option<OwnedSemaphorePermit>),
     /// Outcomes, with reports that are durable already.
     Settle(Box<Settling>),
     /// An incident.

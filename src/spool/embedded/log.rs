@@ -9,7 +9,9 @@
 //! report belongs to) is handed on from here, in the order of the log, so that nothing is lost
 //! when the task that asked for it has gone away.
 
-use super::jobs::{Accepting, ContentPlace, LogJob, Moved, Moving, NewMessage, RecordPlace, Settling, StateJob};
+use super::jobs::{
+    Accepting, ContentPlace, LogJob, Moved, Moving, NewMessage, RecordPlace, Settling, StateJob, Storing,
+};
 use super::paths::{create_new, full_or_io, segment_name, sync_folder};
 use super::segments::Segment;
 use super::shared::SharedState;
@@ -107,8 +109,8 @@ impl Log {
         loop {
             match next {
                 Ok(LogJob::Accept(accepting)) => {
-                    let place = self.encode(&accepting.message);
-                    batch.push(Encoded::Accept(accepting, place));
+                    let places = accepting.messages.iter().map(|storing| self.encode(&storing.message)).collect();
+                    batch.push(Encoded::Accept(accepting, places));
                 }
                 Ok(LogJob::Settle(settling, reports)) => batch.push(self.encode_settlement(settling, reports)),
                 Ok(LogJob::Forward(moving)) => batch.push(self.encode_copies(moving)),
@@ -226,21 +228,7 @@ impl Log {
     /// catches up from the segments.
     fn hand_on(&self, encoded: Encoded) {
         match encoded {
-            Encoded::Accept(accepting, place) => {
-                let Accepting { message, file, permit, answer } = *accepting;
-                if let (Some(file), RecordContent::External { size, .. }) = (file, message.record.content()) {
-                    file.keep();
-                    self.shared.add_bytes(*size);
-                }
-                let row = message.row(place);
-                let (waiting, due) = (row.waiting.clone(), row.due);
-                let _ = self.state.send(StateJob::Insert(Box::new(row), permit));
-                let mut index = self.shared.index();
-                index.count_record(place);
-                index.add(waiting, due);
-                drop(index);
-                let _ = answer.send(Ok(()));
-            }
+            Encoded::Accept(accepting, places) => self.hand_on_accepted(*accepting, &places),
             Encoded::Settle(mut settling, reports) => {
                 let mut index = self.shared.index();
                 reports.iter().for_each(|(_, place)| index.count_record(*place));
@@ -255,6 +243,26 @@ impl Log {
                 let _ = self.state.send(StateJob::Forward(moved));
             }
         }
+    }
+
+    fn hand_on_accepted(&self, accepting: Accepting, places: &[RecordPlace]) {
+        let Accepting { messages, permit, answer } = accepting;
+        let (mut permit, last) = (Some(permit), messages.len().saturating_sub(1));
+        for (nth, (storing, place)) in messages.into_iter().zip(places).enumerate() {
+            let Storing { message, file } = storing;
+            if let (Some(file), RecordContent::External { size, .. }) = (file, message.record.content()) {
+                file.keep();
+                self.shared.add_bytes(*size);
+            }
+            let row = message.row(*place);
+            let (waiting, due) = (row.waiting.clone(), row.due);
+            let _ = self.state.send(StateJob::Insert(Box::new(row), permit.take_if(|_| nth == last)));
+            let mut index = self.shared.index();
+            index.count_record(*place);
+            index.add(waiting, due);
+            drop(index);
+        }
+        let _ = answer.send(Ok(()));
     }
 
     /// Without a new segment nothing can be accepted: that is a failure like that of a write,
@@ -279,7 +287,7 @@ enum AfterJob {
 
 /// A job whose records are in the buffer.
 enum Encoded {
-    Accept(Box<Accepting>, RecordPlace),
+    Accept(Box<Accepting>, Vec<RecordPlace>),
     Settle(Box<Settling>, Vec<(NewMessage, RecordPlace)>),
     Forward(Vec<Moved>),
 }
@@ -361,7 +369,8 @@ mod tests {
         let message = NewMessage { entry, envelope: json, record, content, due, message_id };
         let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
         let (answer, answered) = oneshot::channel();
-        (LogJob::Accept(Box::new(Accepting { message, file: None, permit, answer })), answered)
+        let messages = vec![Storing { message, file: None }];
+        (LogJob::Accept(Box::new(Accepting { messages, permit, answer })), answered)
     }
 
     #[test]

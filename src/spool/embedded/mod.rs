@@ -30,27 +30,28 @@ mod shared;
 mod space;
 mod state;
 mod steps;
+mod storing;
 mod writer;
 
 pub use manual::ManualWriters;
 pub use steps::{CrashObserver, Step, Work};
 
-use super::{BodyReader, Claim, Draft, Lease, Recovery, Settlement, Spool, SpoolEntry, SpoolError, SpoolStats};
+use super::{BodyReader, Claim, ContentCopy, Draft, Lease, Recovery, Settlement, Spool, SpoolError, SpoolStats};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
-use crate::spool::record::{NewRecord, RecordContent, RecordKind};
+use crate::spool::record::RecordContent;
 use async_trait::async_trait;
 use claiming::Claiming;
-use content::{ContentWriter, FileReader, Finished, InlineReader, blocking};
+use content::{ContentWriter, FileReader, InlineReader, blocking};
 use index::Taken;
-use jobs::{Accepting, ContentPlace, IncidentRow, LogJob, NewMessage, RecordPlace, ReplyTo, StateJob};
+use jobs::{IncidentRow, LogJob, RecordPlace, ReplyTo, StateJob};
 use log::Log;
 use manual::Writers;
 use segments::StoredRecord;
-use settle::{Extent, PreparedSettlement, encode_envelope, invalid};
+use settle::{Extent, PreparedSettlement, invalid};
 use shared::{HistoryLimits, SharedState, Start};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -270,29 +271,13 @@ impl Spool for EmbeddedSpool {
         Draft { id, body: Box::new(ContentWriter::new(Arc::clone(&self.shared), id)) }
     }
 
-    async fn enqueue(&self, draft: Draft, envelope: Envelope) -> Result<QueueId, SpoolError> {
-        self.running()?;
-        let body = draft.body.into_any().downcast::<ContentWriter>();
-        let body = body.map_err(|_| invalid("the draft was begun by another spool".into()))?;
-        let id = body.id();
-        self.shared.space.admit(body.in_memory())?;
-        let Finished { content, file, message_id } = body.finish().await?;
-        let place = match &content {
-            RecordContent::Inline { .. } => ContentPlace::Inline,
-            RecordContent::External { .. } => ContentPlace::OwnFile,
-        };
-        let json = encode_envelope(&envelope)?;
-        let size = content.size();
-        let record = NewRecord::new(id, json.clone(), content, RecordKind::OnItsOwn).map_err(|e| invalid(e.into()))?;
-        let due = envelope.accepted_at;
-        let entry = SpoolEntry::new(id, envelope, size);
-        let message = NewMessage { entry, envelope: json, record, content: place, due, message_id };
-        let permit = Arc::clone(&self.shared.backlog).acquire_owned().await.map_err(|_| SpoolError::Stopped)?;
-        let (answer, answered) = oneshot::channel();
-        let job = LogJob::Accept(Box::new(Accepting { message, file, permit, answer }));
-        self.log.send(job).map_err(|_| SpoolError::Stopped)?;
-        answered.await.unwrap_or(Err(SpoolError::Stopped))?;
-        Ok(id)
+    async fn enqueue_with(
+        &self,
+        draft: Draft,
+        envelope: Envelope,
+        copies: Vec<ContentCopy>,
+    ) -> Result<Vec<QueueId>, SpoolError> {
+        self.store(draft, envelope, copies).await
     }
 
     async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError> {

@@ -5,6 +5,9 @@
 //! - A report of a settlement that the database does not have is dropped when the database is complete: the
 //!   settlement that caused it was not committed, so the attempt is made again and makes the
 //!   report again. In a rebuild it is kept, because the settlement may have been committed.
+//! - A copy of a message comes before it in the log. It is inserted together with it, and dropped where the
+//!   message is not there: nobody was told 250 for either. Where a record beside it is damaged, that may be the
+//!   message, so the copy is kept.
 //! - A database that is damaged is moved aside and rebuilt from all segments: what was finished
 //!   may come again, nothing that waited is lost.
 //! - A copy by compaction counts for nothing when the database is complete: it names the place
@@ -20,7 +23,7 @@ use super::schema::{REPORT_IDS, is_damaged_database};
 use super::segments::{Segment, Segments};
 use super::state::{Completeness, State};
 use super::steps::{Step, Work};
-use crate::envelope::{Envelope, QueueId};
+use crate::envelope::{Envelope, Origin, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
 use crate::spool::record::{self, FoundRecord, RecordKind, RecordPart, Stored};
 use crate::spool::{Recovery, SpoolEntry, SpoolError};
@@ -56,6 +59,8 @@ pub(super) fn recover(paths: &SpoolPaths) -> Result<Recovered, SpoolError> {
 struct Opening {
     files: BTreeMap<u32, Segment>,
     last_time_id: u64,
+    /// Copies whose message has not come yet.
+    copies: Vec<CopyRow>,
     summary: Recovery,
 }
 
@@ -66,7 +71,7 @@ impl Opening {
             let bytes = std::fs::metadata(&path).map_err(io("looking at a segment"))?.len();
             files.insert(number, Segment { mark, path, bytes });
         }
-        Ok(Self { files, last_time_id: 0, summary: Recovery::default() })
+        Ok(Self { files, last_time_id: 0, copies: Vec::new(), summary: Recovery::default() })
     }
 
     fn run(mut self, paths: &SpoolPaths) -> Result<Recovered, SpoolError> {
@@ -105,6 +110,7 @@ impl Opening {
         let octets = std::fs::read(&piece.segment.path).map_err(io("reading a segment"))?;
         let from = usize::try_from(piece.from).unwrap_or(usize::MAX);
         let mark = LogMark { segment: piece.number, offset: piece.from.max(octets.len() as u64) };
+        let damaged_before = self.summary.damaged_records;
         state.begin()?;
         for part in record::scan(&octets, from, piece.segment.mark) {
             match part {
@@ -117,6 +123,8 @@ impl Opening {
                 RecordPart::TornTail { .. } => self.summary.torn_tails += 1,
             }
         }
+        let is_damaged = self.summary.damaged_records > damaged_before;
+        self.end_copies(state, is_damaged)?;
         state.set_mark(mark)?;
         state.commit(paths, Work::CatchingUp)?;
         Ok(mark)
@@ -132,6 +140,7 @@ impl Opening {
         if found.id.0 < REPORT_IDS {
             self.last_time_id = self.last_time_id.max(found.id.0);
         }
+        self.insert_copies(state, found.id)?;
         if state.knows(found.id)? {
             return Ok(Applied::Done);
         }
@@ -168,9 +177,36 @@ impl Opening {
             Stored::Inline(content) => message_id(content),
             Stored::External { .. } => message_id(&head_of(&paths.content(found.id))),
         };
-        state.insert(&MessageRow { waiting: Waiting { entry, place }, envelope, due, message_id })?;
-        self.summary.caught_up += 1;
+        let of = copied_from(&entry);
+        let row = MessageRow { waiting: Waiting { entry, place }, envelope, due, message_id };
+        match (of, piece.completeness) {
+            (Some(of), Completeness::Complete) => self.copies.push(CopyRow { of, row }),
+            (Some(_) | None, _) => self.insert(state, &row)?,
+        }
         Ok(Applied::Done)
+    }
+
+    fn insert(&mut self, state: &State, row: &MessageRow) -> rusqlite::Result<()> {
+        self.summary.caught_up += 1;
+        state.insert(row).map(|_is_new| ())
+    }
+
+    /// The message that they are copies of is there.
+    fn insert_copies(&mut self, state: &State, of: QueueId) -> rusqlite::Result<()> {
+        let (whole, waiting) = std::mem::take(&mut self.copies).into_iter().partition(|copy| copy.of == of);
+        self.copies = waiting;
+        let whole: Vec<CopyRow> = whole;
+        whole.iter().try_for_each(|copy| self.insert(state, &copy.row))
+    }
+
+    /// No message comes any more in this segment, and a batch is never in two.
+    fn end_copies(&mut self, state: &State, is_damaged: bool) -> rusqlite::Result<()> {
+        let left = std::mem::take(&mut self.copies);
+        if is_damaged {
+            return left.iter().try_for_each(|copy| self.insert(state, &copy.row));
+        }
+        self.summary.discarded_copies += left.len() as u64;
+        Ok(())
     }
 
     fn set_aside(&mut self, paths: &SpoolPaths, piece: Piece<'_>, octets: &[u8], range: std::ops::Range<usize>) {
@@ -231,6 +267,19 @@ struct Piece<'a> {
     segment: &'a Segment,
     from: u64,
     completeness: Completeness,
+}
+
+/// A copy that waits for its message.
+struct CopyRow {
+    of: QueueId,
+    row: MessageRow,
+}
+
+fn copied_from(entry: &SpoolEntry) -> Option<QueueId> {
+    match entry.envelope.origin {
+        Origin::Copy { of } => Some(of),
+        Origin::Client(_) | Origin::Report { .. } => None,
+    }
 }
 
 #[derive(PartialEq, Eq)]

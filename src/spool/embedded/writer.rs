@@ -54,7 +54,7 @@ struct Batch {
 }
 
 enum Write {
-    Insert(Box<MessageRow>, OwnedSemaphorePermit),
+    Insert(Box<MessageRow>, Option<OwnedSemaphorePermit>),
     Settle(Box<Settling>),
     Forward(Vec<Moved>),
     Incident(IncidentRow),
