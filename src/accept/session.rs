@@ -55,6 +55,26 @@ enum State {
     Ended,
 }
 
+impl State {
+    /// Why RCPT is out of sequence, where it is.
+    const fn why_no_rcpt(&self) -> &'static str {
+        match self {
+            Self::AwaitChunk(_) => "the content has begun: send the next BDAT, or RSET",
+            Self::ChunkFailed => "an earlier chunk failed, send RSET",
+            Self::AwaitMail
+            | Self::Exchanging(_)
+            | Self::LoggingIn
+            | Self::Admitting(_)
+            | Self::AwaitRcpt(_)
+            | Self::Opening(..)
+            | Self::Receiving(..)
+            | Self::Storing
+            | Self::Draining { .. }
+            | Self::Ended => "RCPT needs MAIL before it",
+        }
+    }
+}
+
 /// What the client called itself, and with which verb.
 #[derive(Debug)]
 struct Hello {
@@ -373,8 +393,9 @@ impl Session {
         if self.standing != ClientAccess::Permitted {
             return self.deny(state, RefusedAt::Rcpt);
         }
+        let why_not = state.why_no_rcpt();
         let State::AwaitRcpt(mut mail) = state else {
-            return self.bad(state, replies::bad_sequence("RCPT needs MAIL before it"));
+            return self.bad(state, replies::bad_sequence(why_not));
         };
         if rcpt.parameters.are_of_dsn() && self.rules.dsn == Offer::No {
             return self.bad_command(State::AwaitRcpt(mail), CommandError::UnknownParameter);

@@ -45,7 +45,10 @@ pub async fn run(pipelines: Pipelines, stop: CancellationToken) {
     let calling = tokio::spawn(call(Arc::clone(&pipeline), stop.clone()));
     while !stop.is_cancelled() {
         let now = pipeline.out.clock.now();
-        let claims = match pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED)).await {
+        let claiming = pipeline.spool.claim_due(now, slots.available_permits().min(MOST_CLAIMED));
+        // A disk may not answer; what is claimed meanwhile is in the spool at the next start.
+        let Some(claimed) = stop.run_until_cancelled(claiming).await else { break };
+        let claims = match claimed {
             Ok(claims) => claims,
             Err(error) => {
                 pipeline.observer.spool_failed("claim", &error);

@@ -198,7 +198,7 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// The address without brackets, byte for byte as it was given.
+    /// The address without brackets, byte for byte as it was given, but for a dot at its end.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -260,7 +260,10 @@ impl FromStr for Mailbox {
         if !(is_dot_string(local) || is_quoted_string(local)) {
             return Err(AddressError::Syntax);
         }
-        Ok(Self { text: text.to_owned(), host: host.parse()? })
+        let host = host.parse()?;
+        // RFC 5321 §2.3.5 knows no dot at the end, and some servers refuse it.
+        let text = text.strip_suffix('.').unwrap_or(text);
+        Ok(Self { text: text.to_owned(), host })
     }
 }
 
@@ -406,6 +409,15 @@ mod tests {
 
     fn mailbox(text: &str) -> Result<Mailbox, AddressError> {
         text.parse()
+    }
+
+    #[test]
+    fn rfc5321_2_3_5_a_dot_at_the_end_of_a_domain_goes() {
+        let mailbox: Mailbox = "u@Example.com.".parse().unwrap();
+        assert_eq!((mailbox.as_str(), mailbox.on_the_wire()), ("u@Example.com", "u@Example.com".into()));
+        for bad in ["u@.", "u@example.com..", "u@[192.0.2.1]."] {
+            assert_eq!(bad.parse::<Mailbox>(), Err(AddressError::Syntax), "{bad}");
+        }
     }
 
     #[test]

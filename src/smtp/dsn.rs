@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(orcpt("rfc822;Bob@Example.COM"), is("rfc822", "Bob@Example.COM"));
         assert_eq!(orcpt("RFC822;a+2Bb+20;c@d.example"), is("RFC822", "a+b ;c@d.example"));
         assert_eq!(orcpt("x400;/G+3DAnn/S+3DLee/"), is("x400", "/G=Ann/S=Lee/"));
-        assert_eq!(orcpt("rfc822;"), is("rfc822", ""), "xtext may be empty, and the address is not ours to judge");
+        assert_eq!(orcpt("rfc822;"), is("rfc822", ""), "xtext may be empty, and it may be kept so; RCPT refuses it");
         let at = format!("rfc822;{}", "x".repeat(ORCPT_LIMIT - 7));
         assert!(orcpt(&at).is_ok());
         for bad in [

@@ -91,7 +91,7 @@ impl RcptParameters {
         for (keyword, value) in parameters_of(text) {
             match keyword.to_ascii_uppercase().as_slice() {
                 b"NOTIFY" => once(&mut parameters.notify, parsed(value))?,
-                b"ORCPT" => once(&mut parameters.original_recipient, parsed(value))?,
+                b"ORCPT" => once(&mut parameters.original_recipient, parsed(value).filter(names_somebody))?,
                 _ => return Err(CommandError::UnknownParameter),
             }
         }
@@ -103,6 +103,11 @@ impl RcptParameters {
     pub fn are_of_dsn(&self) -> bool {
         self.notify.is_some() || self.original_recipient.is_some()
     }
+}
+
+/// An address of no octets is one by the grammar of RFC 3461 §4.2, and tells whoever reads a report nothing.
+fn names_somebody(original: &OriginalRecipient) -> bool {
+    !original.address().is_empty()
 }
 
 /// The longest value of `AUTH=` (RFC 4954 §5).
@@ -249,6 +254,8 @@ mod tests {
             "NOTIFY=NEVER NOTIFY=NEVER",
             "ORCPT",
             "ORCPT=",
+            "ORCPT=rfc822;",
+            "ORCPT=utf-8;",
             "ORCPT=a@b.example",
             "ORCPT=rfc822;a ORCPT=rfc822;a",
         ] {

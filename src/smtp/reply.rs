@@ -11,10 +11,12 @@ use std::str::FromStr;
 
 pub use super::shown::printable;
 
-/// The longest reply we read, in octets with its line ends; a line may be as long. RFC 5321
-/// §4.5.3.1.5 says 512 for a line; some servers repeat whole header fields in their refusals.
+/// The longest line of a reply we read, in octets. RFC 5321 §4.5.3.1.5 says 512; some servers repeat whole
+/// header fields in their refusals.
 pub const REPLY_LIMIT: usize = 64 * 1024;
-/// The most lines of one reply we read; an endless reply is an error, not memory.
+/// The longest reply we read, in octets with its line ends: thousands of lines. An endless reply is an error.
+const WHOLE_REPLY_LIMIT: usize = 16 * REPLY_LIMIT;
+/// The most lines of one reply that are kept: the first ones, and the last, which decides.
 pub const REPLY_LINES_LIMIT: usize = 128;
 /// How much text of one reply is kept for logs and NDRs, in octets.
 pub const REPLY_TEXT_LIMIT: usize = 2000;
@@ -183,12 +185,9 @@ impl fmt::Display for Reply {
 /// Why bytes are no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// Above [`REPLY_LIMIT`].
+    /// A line above [`REPLY_LIMIT`], or one that does not end.
     #[error("the reply is too long")]
     TooLong,
-    /// More lines than [`REPLY_LINES_LIMIT`].
-    #[error("the reply has too many lines")]
-    TooManyLines,
     /// The line that should decide has no code from 200 to 599; as it may be shown.
     #[error("not an SMTP reply: {0}")]
     Syntax(String),
@@ -200,7 +199,6 @@ pub struct ReplyParser {
     lines: Vec<String>,
     read: usize,
     kept: usize,
-    seen: usize,
 }
 
 /// What a line is within a reply.
@@ -224,18 +222,14 @@ impl ReplyParser {
     /// [`ReplyError`] when it is no reply; the connection is then unusable.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, ReplyError> {
         self.read = self.read.saturating_add(line.len());
-        if self.read > REPLY_LIMIT {
+        if line.len() > REPLY_LIMIT || self.read > WHOLE_REPLY_LIMIT {
             return Err(ReplyError::TooLong);
         }
-        if self.seen >= REPLY_LINES_LIMIT {
-            return Err(ReplyError::TooManyLines);
-        }
-        self.seen += 1;
         let line = without_line_end(line);
         match part(line) {
-            ReplyLine::More(text) => self.keep(text, TEXT_BEFORE_LAST_LIMIT),
+            ReplyLine::More(text) => self.keep_before_last(text),
             ReplyLine::Text([]) if self.lines.is_empty() => {}
-            ReplyLine::Text(text) if !self.lines.is_empty() => self.keep(text, TEXT_BEFORE_LAST_LIMIT),
+            ReplyLine::Text(text) if !self.lines.is_empty() => self.keep_before_last(text),
             ReplyLine::Last(code, text) if (200..600).contains(&code) => {
                 self.keep(text, REPLY_TEXT_LIMIT);
                 let lines = std::mem::take(&mut self.lines);
@@ -245,6 +239,13 @@ impl ReplyParser {
             ReplyLine::Text(_) | ReplyLine::Last(..) => return Err(ReplyError::Syntax(readable(line, ODD_LINE_SHOWN))),
         }
         Ok(None)
+    }
+
+    /// What a server says at length is no reason to doubt its code: lines in the middle are left out.
+    fn keep_before_last(&mut self, text: &[u8]) {
+        if self.lines.len() + 1 < REPLY_LINES_LIMIT {
+            self.keep(text, TEXT_BEFORE_LAST_LIMIT);
+        }
     }
 
     fn keep(&mut self, text: &[u8], limit: usize) {
@@ -495,12 +496,22 @@ mod tests {
     }
 
     #[test]
+    fn rfc5321_4_2_a_refusal_of_many_lines_is_a_refusal() {
+        let mut wire: String = (1..400).map(|n| format!("550-5.7.1 reason {n}{}\r\n", " x".repeat(200))).collect();
+        wire.push_str("550 5.7.1 the last word\r\n");
+        let reply = parse(&wire).unwrap();
+        assert_eq!((reply.code, reply.enhanced), (550, Some(EnhancedStatusCode::new(5, 7, 1))));
+        assert_eq!(reply.lines.len(), REPLY_LINES_LIMIT);
+        assert!(reply.lines[0].starts_with("reason 1 x"), "{}", reply.lines[0]);
+        assert_eq!(reply.lines.last().unwrap(), "the last word");
+        assert!(reply.text().len() <= REPLY_TEXT_LIMIT + REPLY_LINES_LIMIT);
+    }
+
+    #[test]
     fn endless_and_binary_replies_are_bounded() {
         let mut parser = ReplyParser::default();
-        for _ in 0..REPLY_LINES_LIMIT {
-            assert_eq!(parser.line(b"250-x\r\n"), Ok(None));
-        }
-        assert_eq!(parser.line(b"250-x\r\n"), Err(ReplyError::TooManyLines));
+        let end = (0..WHOLE_REPLY_LIMIT).find_map(|_| parser.line(b"250-x\r\n").err());
+        assert_eq!(end, Some(ReplyError::TooLong));
         let long = [b"250 ".as_slice(), &[b'x'; REPLY_LIMIT]].concat();
         assert_eq!(ReplyParser::default().line(&long), Err(ReplyError::TooLong));
         let reply = parse("550 a\rSubject: x\u{7f}\r\n").unwrap();

@@ -259,6 +259,7 @@ async fn rfc5321_6_1_a_damaged_record_is_counted_and_others_survive() {
     let spool = open(&folder);
     assert_eq!(spool.recovery().waiting, 5);
     assert!(matches!(body(&spool, ids[2]).await, Err(SpoolError::Damaged)));
+    assert!(matches!(body(&spool, ids[2]).await, Err(SpoolError::Damaged)), "its report reads it again");
     assert_eq!(spool.stats().damaged_records, 1);
     assert_eq!(files(&folder, "damaged").len(), 1);
     spool.close().await;
@@ -298,7 +299,7 @@ async fn damaged_large_content_ends_with_damaged_instead_of_the_end() {
         std::fs::write(&file, bad).unwrap();
         assert!(matches!(body(&spool, id).await, Err(SpoolError::Damaged)));
     }
-    assert_eq!(spool.stats().damaged_records, 3);
+    assert_eq!(spool.stats().damaged_records, 1, "a message counts once, however often it is read");
     std::fs::remove_file(&file).unwrap();
     assert!(matches!(body(&spool, id).await, Err(SpoolError::Damaged)));
 }

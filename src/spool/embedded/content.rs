@@ -17,7 +17,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Content up to this size goes into the record: one write instead of a file, its sync and its
@@ -114,7 +113,7 @@ impl ContentWriter {
             let (mut file, guard) = match spill {
                 Spill::None => {
                     let path = paths.content(id);
-                    let file = create_new(&path).map_err(io("making a file for message content"))?;
+                    let file = create_new(&path).map_err(|e| full_or_io("making a file for message content", e))?;
                     let guard = TemporaryFile::new(path, paths.steps().clone());
                     paths.at(Step::ContentMade);
                     (file, guard)
@@ -175,6 +174,7 @@ impl BodyReader for InlineReader {
 /// Gives out the content of a file, verified while it streams.
 pub(super) struct FileReader {
     shared: Arc<SharedState>,
+    id: QueueId,
     /// `None` once it ended, well or badly.
     file: Option<File>,
     crc: crc32fast::Hasher,
@@ -184,22 +184,23 @@ pub(super) struct FileReader {
 
 impl FileReader {
     /// Opens the file of a message whose record gives size and checksum.
-    pub(super) fn open(shared: Arc<SharedState>, path: PathBuf, size: u64, crc: u32) -> Result<Self, SpoolError> {
+    pub(super) fn open(shared: Arc<SharedState>, id: QueueId, size: u64, crc: u32) -> Result<Self, SpoolError> {
+        let path = shared.paths.content(id);
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let file = match opened.map_err(|e| missing_or_io("opening message content", e)) {
             Ok((found, file)) if found == size => file,
             Err(error @ SpoolError::Io { .. }) => return Err(error),
             Ok(_) | Err(_) => {
-                shared.count_damage(1);
+                shared.count_damage(id);
                 return Err(SpoolError::Damaged);
             }
         };
-        Ok(Self { shared, file: Some(file), crc: crc32fast::Hasher::new(), left: size, expected_crc: crc })
+        Ok(Self { shared, id, file: Some(file), crc: crc32fast::Hasher::new(), left: size, expected_crc: crc })
     }
 
     fn damaged(&mut self) -> SpoolError {
         self.file = None;
-        self.shared.count_damage(1);
+        self.shared.count_damage(self.id);
         SpoolError::Damaged
     }
 }

@@ -184,7 +184,7 @@ impl EmbeddedSpool {
             }
             let before = std::mem::replace(&mut place, self.place(id).await?);
             if place == before {
-                self.shared.count_damage(1);
+                self.shared.count_damage(id);
                 return read;
             }
         }
@@ -327,10 +327,7 @@ impl Spool for EmbeddedSpool {
         match content {
             RecordContent::Inline { bytes, .. } => Ok(Box::new(InlineReader { rest: bytes })),
             RecordContent::External { size, crc } => {
-                let open = move || {
-                    let path = shared.paths.content(id);
-                    FileReader::open(shared, path, size, crc)
-                };
+                let open = move || FileReader::open(shared, id, size, crc);
                 Ok(Box::new(blocking(self.shared.paths.steps().workers(), open).await?))
             }
         }

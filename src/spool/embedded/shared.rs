@@ -48,6 +48,8 @@ pub(super) struct SharedState {
     index: Mutex<Index>,
     bytes: AtomicU64,
     damaged: AtomicU64,
+    /// The messages among them that were met since the start.
+    met_damaged: Mutex<BTreeSet<QueueId>>,
     /// The time that the last caller named.
     latest: AtomicI64,
     /// When the state database was asked to tidy.
@@ -108,6 +110,7 @@ impl SharedState {
             index: Mutex::new(start.index),
             bytes: AtomicU64::new(start.bytes),
             damaged: AtomicU64::new(start.damaged),
+            met_damaged: Mutex::default(),
             latest: AtomicI64::new(start.now.0),
             tidied: AtomicI64::new(start.now.0),
             failure: watch::Sender::new(None),
@@ -191,8 +194,11 @@ impl SharedState {
         Timestamp(self.latest.load(Ordering::Relaxed))
     }
 
-    pub(super) fn count_damage(&self, records: u64) {
-        self.damaged.fetch_add(records, Ordering::Relaxed);
+    /// A message is damaged. It is read at every attempt, and for its report, and counts once.
+    pub(super) fn count_damage(&self, id: QueueId) {
+        if self.met_damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            self.damaged.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn damaged(&self) -> u64 {
@@ -226,7 +232,7 @@ impl SharedState {
     pub(super) fn read_record(&self, id: QueueId, place: RecordPlace) -> Result<StoredRecord, SpoolError> {
         let record = self.try_record(id, place);
         if matches!(record, Err(SpoolError::Damaged)) {
-            self.count_damage(1);
+            self.count_damage(id);
         }
         record
     }

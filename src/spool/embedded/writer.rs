@@ -26,6 +26,9 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Jobs in one transaction: enough to share a sync, few enough to answer soon.
 const BATCH_JOBS: usize = 1000;
 
+/// Into how many parts a batch is cut that a full disk does not take as a whole.
+const PARTS_OF_BATCH: usize = 8;
+
 /// Between two tries while the disk is full or the database locked.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -80,10 +83,13 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let mut batch = collect(first, jobs);
-            let closing = batch.closing;
+            let mut closing = batch.closing;
             while let Some(later) = self.serve(batch) {
                 std::thread::sleep(PAUSE);
                 batch = later;
+                // Whoever reads does not wait for the disk to have room.
+                batch.take_in(jobs);
+                closing |= batch.closing;
             }
             if closing {
                 break;
@@ -95,7 +101,13 @@ impl Writer {
     /// Does what waits, without waiting for more. False when that was nothing, or could not be
     /// done now.
     pub(super) fn turn(&mut self, jobs: &Receiver<StateJob>) -> bool {
-        let batch = self.later.take().or_else(|| Some(collect(jobs.try_recv().ok()?, jobs)));
+        let batch = match self.later.take() {
+            Some(mut later) => {
+                later.take_in(jobs);
+                Some(later)
+            }
+            None => jobs.try_recv().ok().map(|first| collect(first, jobs)),
+        };
         let worked = batch.is_some();
         self.later = batch.and_then(|batch| self.serve(batch));
         if self.later.is_some() {
@@ -112,13 +124,59 @@ impl Writer {
     /// Does a batch, or gives it back when that may work later.
     fn serve(&mut self, batch: Batch) -> Option<Batch> {
         let Batch { writes, reads, closing } = batch;
-        if let Err(writes) = self.write(writes) {
+        if let Err(writes) = self.write_what_fits(writes) {
+            let reads = reads.into_iter().filter_map(|read| self.read_meanwhile(read)).collect();
             return Some(Batch { writes, reads, closing });
         }
         for read in reads {
             self.read(read);
         }
         None
+    }
+
+    /// Reads while writes wait. Gives back what asks for a row that may be among them.
+    fn read_meanwhile(&self, read: StateJob) -> Option<StateJob> {
+        let is_there = |id: &QueueId| matches!(self.state.place(*id), Ok(Some(_)));
+        let can_be_read = match &read {
+            StateJob::Load(ids, _) => ids.iter().all(is_there),
+            StateJob::Place(id, _) => is_there(id),
+            StateJob::History(..) => true,
+            StateJob::Insert(..)
+            | StateJob::Settle(..)
+            | StateJob::Forward(_)
+            | StateJob::Incident(_)
+            | StateJob::Sweep
+            | StateJob::Tidy
+            | StateJob::Close => false,
+        };
+        if !can_be_read {
+            return Some(read);
+        }
+        self.read(read);
+        None
+    }
+
+    /// Writes in smaller and smaller parts where the disk is full: the octets that the log of the database has
+    /// already are enough for little at a time.
+    fn write_what_fits(&mut self, writes: Vec<Write>) -> Result<(), Vec<Write>> {
+        let mut waiting = writes;
+        let mut part = waiting.len();
+        loop {
+            let rest = waiting.split_off(part.min(waiting.len()));
+            match self.write(waiting) {
+                Ok(()) if rest.is_empty() => return Ok(()),
+                Ok(()) => waiting = rest,
+                Err(mut unwritten) if part > 1 => {
+                    unwritten.extend(rest);
+                    waiting = unwritten;
+                    part = part.div_ceil(PARTS_OF_BATCH);
+                }
+                Err(mut unwritten) => {
+                    unwritten.extend(rest);
+                    return Err(unwritten);
+                }
+            }
+        }
     }
 
     /// Gives the writes back when the disk is full or the database locked.
@@ -137,7 +195,7 @@ impl Writer {
         }
         let known = match result {
             Ok(known) => known,
-            Err(error) if can_pass(&error) && !self.shared.is_closing() => return Err(writes),
+            Err(error) if can_pass(&error) && (writes.len() > 1 || !self.shared.is_closing()) => return Err(writes),
             Err(error) if can_pass(&error) => {
                 self.refuse(writes, || SpoolError::Full);
                 return Ok(());
@@ -332,7 +390,7 @@ impl Writer {
     /// duplicate. `None` when neither can be read: it is counted, and stays claimed until a restart.
     fn load(&self, id: QueueId) -> rusqlite::Result<Option<Waiting>> {
         let Some(place) = self.state.place(id)? else {
-            self.shared.count_damage(1);
+            self.shared.count_damage(id);
             return Ok(None);
         };
         match self.state.load(id, place) {
@@ -407,26 +465,35 @@ fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
     let mut batch = Batch::default();
     let mut next = Some(first);
     while let Some(job) = next {
+        batch.add(job);
+        let is_full = batch.closing || batch.writes.len() >= BATCH_JOBS;
+        next = if is_full { None } else { jobs.try_recv().ok() };
+    }
+    batch
+}
+
+impl Batch {
+    /// Takes in what has come since, all of it: whoever reads stands behind whoever writes.
+    fn take_in(&mut self, jobs: &Receiver<StateJob>) {
+        while let Some(job) = (!self.closing).then(|| jobs.try_recv().ok()).flatten() {
+            self.add(job);
+        }
+    }
+
+    fn add(&mut self, job: StateJob) {
         match job {
-            StateJob::Insert(row, permit) => batch.writes.push(Write::Insert(row, permit)),
-            StateJob::Settle(settling) => batch.writes.push(Write::Settle(settling)),
-            StateJob::Forward(moved) => batch.writes.push(Write::Forward(moved)),
-            StateJob::Incident(row) => batch.writes.push(Write::Incident(row)),
-            StateJob::Close => {
-                batch.closing = true;
-                break;
-            }
+            StateJob::Insert(row, permit) => self.writes.push(Write::Insert(row, permit)),
+            StateJob::Settle(settling) => self.writes.push(Write::Settle(settling)),
+            StateJob::Forward(moved) => self.writes.push(Write::Forward(moved)),
+            StateJob::Incident(row) => self.writes.push(Write::Incident(row)),
+            StateJob::Close => self.closing = true,
             read @ (StateJob::Load(..)
             | StateJob::Place(..)
             | StateJob::History(..)
             | StateJob::Sweep
-            | StateJob::Tidy) => {
-                batch.reads.push(read);
-            }
+            | StateJob::Tidy) => self.reads.push(read),
         }
-        next = if batch.writes.len() < BATCH_JOBS { jobs.try_recv().ok() } else { None };
     }
-    batch
 }
 
 /// Whether the disk is full.
