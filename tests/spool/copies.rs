@@ -83,7 +83,7 @@ async fn wherever_a_crash_tears_the_log_message_and_copies_are_all_there_or_none
     let written = segments(folder.path()).pop().unwrap();
     let octets = std::fs::read(&written).unwrap();
     let mut seen = std::collections::BTreeSet::new();
-    for length in (0..=octets.len()).rev().step_by(7).chain([0]) {
+    for length in (0..=octets.len()).rev().step_by(19).chain([0]) {
         let crashed = TempDir::new().unwrap();
         copy_folder(before.path(), crashed.path());
         let target = crashed.path().join("spool/segments").join(written.file_name().unwrap());
