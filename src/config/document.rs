@@ -137,12 +137,13 @@ impl<'t> Document<'t> {
             match value.get_ref() {
                 DeValue::Table(inner) => self.add_lines(&format!("{path}."), inner, lines),
                 DeValue::Array(list) => {
-                    for (nth, entry) in list.iter().enumerate().filter(|(_, entry)| entry.get_ref().is_table()) {
-                        let path = format!("{path}.{nth}");
-                        if let DeValue::Table(inner) = entry.get_ref() {
-                            self.add_lines(&format!("{path}."), inner, lines);
-                        }
-                        lines.insert(path, self.line(entry.span().start));
+                    let tables = list
+                        .iter()
+                        .enumerate()
+                        .filter_map(|(nth, entry)| Some((nth, entry.span(), entry.get_ref().as_table()?)));
+                    for (nth, span, inner) in tables {
+                        lines.insert(format!("{path}.{nth}"), self.line(span.start));
+                        self.add_lines(&format!("{path}.{nth}."), inner, lines);
                     }
                 }
                 DeValue::String(_)

@@ -1,13 +1,14 @@
 //! From one route to an outcome for each of its recipients: server by server, in the order of the
 //! plan (RFC 5321 §5.1).
 
+use super::body::SpooledBody;
 use super::eight_bit::SecondRound;
 use super::failover::HopStanding;
 use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
 use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
-use crate::deliver::driver::{Mailer, OpenBody};
+use crate::deliver::driver::Mailer;
 use crate::deliver::egress::refused_by_own_hop;
 use crate::deliver::eight_bit::Conversion;
 use crate::deliver::hosts::driver::HostSeat;
@@ -15,13 +16,12 @@ use crate::deliver::hosts::feedback::feedback;
 use crate::deliver::hosts::{Away, Eagerness, Leaving};
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
-use crate::envelope::{QueueId, TlsRequest};
+use crate::envelope::TlsRequest;
 use crate::observe::spans::WorkSpan;
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
 use crate::route::{ChosenBy, Route};
-use crate::spool::{BodyReader, Spool, SpoolEntry, SpoolError};
-use async_trait::async_trait;
+use crate::spool::SpoolEntry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -439,16 +439,4 @@ const fn is_about_this_server(cause: &Cause) -> bool {
 fn may_try_elsewhere(outcome: &DeliveryOutcome) -> bool {
     let Some(cause) = cause_of(outcome) else { return false };
     is_about_this_server(cause) || (cause.class() == Class::Transient && !cause.may_be_delivered())
-}
-
-struct SpooledBody {
-    spool: Arc<dyn Spool>,
-    id: QueueId,
-}
-
-#[async_trait]
-impl OpenBody for SpooledBody {
-    async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError> {
-        self.spool.open_body(self.id).await
-    }
 }

@@ -10,6 +10,7 @@
 mod admission;
 mod attempt;
 mod backoff;
+mod body;
 mod claim;
 mod conclude;
 mod eight_bit;

@@ -4,7 +4,7 @@
 //! refused before the first client is greeted. What has no ports and no spool of its own is
 //! [`Service`]: a simulation wires the relay by it exactly as a start does.
 
-use crate::accept::ports::{self, PortError, Ports};
+use crate::accept::ports::{self, Ports};
 use crate::accept::tls::check_files;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigSource, LoadedConfig};
@@ -26,7 +26,7 @@ use crate::service::{audit, incidents, watch};
 use crate::spool::{self, Opened, Spool};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -186,17 +186,12 @@ pub async fn closed_ports(config: &Config) -> Vec<String> {
     if !matches!(runs, Err(AskError::NotRunning(_))) {
         return Vec::new();
     }
-    let smtp = config.smtp_addresses().into_iter().map(|address| ("listen.smtp", address));
     let mut told = Vec::new();
-    for (key, address) in smtp.chain([("admin.listen", config.admin.listen)]) {
-        if let Err(source) = TcpListener::bind(address).await {
-            let error = match key {
-                "admin.listen" => StartError::admin(address, source),
-                _ => StartError::smtp(config, PortError { address, source }),
-            };
-            told.push(error.to_string());
-        }
+    for address in config.smtp_addresses() {
+        told.extend(ports::open(&[address]).await.err().map(|error| StartError::smtp(config, error).to_string()));
     }
+    let address = config.admin.listen;
+    told.extend(admin::open(address).await.err().map(|source| StartError::admin(address, source).to_string()));
     told
 }
 

@@ -267,7 +267,12 @@ fn borders_of(shown: &Table) -> Vec<(String, String, bool)> {
     let bordered = keys.filter_map(|(name, key, value)| match value {
         Value::Integer(_) => Some((name.clone(), key.clone(), false)),
         Value::String(text) if is_time(text) => Some((name.clone(), key.clone(), true)),
-        _ => None,
+        Value::String(_)
+        | Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Array(_)
+        | Value::Table(_) => None,
     });
     bordered.collect()
 }

@@ -11,7 +11,7 @@ mod off;
 mod otlp;
 
 #[cfg(not(feature = "otel"))]
-pub use off::{ExporterError, SpanExport};
+pub use off::{NoExport as SpanExport, NotBuiltIn as ExporterError};
 #[cfg(feature = "otel")]
 pub use otlp::{ExporterError, SpanExport};
 
