@@ -48,6 +48,9 @@ pub struct Running {
     pub refuses: Option<String>,
     /// Messages that wait.
     pub queued_messages: u64,
+    /// Those of them that the operator holds.
+    #[serde(default)]
+    pub held_messages: u64,
     /// When the oldest of them came.
     pub oldest: Option<Timestamp>,
     /// Octets in segments and content files.
@@ -88,7 +91,8 @@ impl Running {
         }
         line("takes mail", &self.refuses.as_ref().map_or(smtp, |why| format!("no: {why}")));
         line("metrics", &format!("http://{}/metrics", self.admin));
-        line("queue", &format!("{}{oldest}", counted(self.queued_messages, "message")));
+        let held = if self.held_messages > 0 { format!(", {} held", self.held_messages) } else { String::new() };
+        line("queue", &format!("{}{oldest}{held}", counted(self.queued_messages, "message")));
         let backing_off = match self.next_hops_backing_off {
             0 => "no next hop".to_owned(),
             some => format!("{}, tried again later", counted(some as u64, "next hop")),
@@ -179,6 +183,7 @@ mod tests {
             log_level: Some(LogLevel { level: "debug".to_owned(), until: Some(Timestamp(NOW.0 + 600_000)) }),
             refuses: None,
             queued_messages: 5_000,
+            held_messages: 1,
             oldest: Some(before(7_200)),
             spool_bytes: 123_456_789,
             damaged_records: 0,

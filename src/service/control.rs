@@ -19,7 +19,7 @@ use crate::pipeline::operate::{Acted, Order};
 use crate::service::reload::Reloading;
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
-use crate::spool::open_ledger;
+use crate::spool::{USUAL_SIZE, open_ledger};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -38,15 +38,21 @@ const NAME: &str = "control";
 /// The longest request: some thousand queue ids fit.
 const REQUEST_LIMIT: u64 = 64 * 1024;
 
-/// How long a client may take to ask, and how long to take an answer.
+/// How long a client may take to ask.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a client may take to take an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long one line of an answer may take: before the first one, a hundred thousand messages are
 /// looked through.
 const LINE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Clients at once; more wait.
+/// Clients that are answered at once; more wait.
 const MOST_CLIENTS: usize = 8;
+
+/// Clients that have not asked yet: they hold up nobody who has.
+const MOST_SILENT: usize = 64;
 
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -207,17 +213,20 @@ pub fn bind(spool: &Path) -> io::Result<UnixListener> {
 
 /// Serves until the relay stops; then removes the socket.
 pub(super) async fn run(control: Arc<Control>, listener: UnixListener, stop: CancellationToken) {
-    let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+    let (silent, clients) = (Arc::new(Semaphore::new(MOST_SILENT)), Arc::new(Semaphore::new(MOST_CLIENTS)));
     let serving = async {
         loop {
-            let Ok(place) = Arc::clone(&clients).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&silent).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let control = Arc::clone(&control);
+                    let (control, clients) = (Arc::clone(&control), Arc::clone(&clients));
                     tokio::spawn(async move {
-                        // Who goes away early needs no answer.
-                        let _gone = control.serve(stream).await;
+                        let mut stream = BufReader::new(stream);
+                        let asked = request(&mut stream).await;
                         drop(place);
+                        let (Ok(line), Ok(_place)) = (asked, clients.acquire_owned().await) else { return };
+                        // Who goes away early needs no answer.
+                        let _gone = control.serve(stream.get_mut(), &line).await;
                     });
                 }
                 Err(error) => {
@@ -231,18 +240,21 @@ pub(super) async fn run(control: Arc<Control>, listener: UnixListener, stop: Can
     let _gone = std::fs::remove_file(path(&control.spool.path));
 }
 
+/// The line in which a client asks.
+async fn request(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
+    let mut line = String::new();
+    timeout(REQUEST_PATIENCE, stream.take(REQUEST_LIMIT).read_line(&mut line)).await??;
+    Ok(line)
+}
+
 impl Control {
     fn pipeline(&self) -> Arc<Pipeline> {
         self.reloading.service().pipeline()
     }
 
-    async fn serve(&self, stream: UnixStream) -> io::Result<()> {
+    async fn serve(&self, stream: &mut UnixStream, line: &str) -> io::Result<()> {
         let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
-        timeout(PATIENCE, (&mut stream).take(REQUEST_LIMIT).read_line(&mut line)).await??;
-        let stream = stream.get_mut();
-        match serde_json::from_str(&line) {
+        match serde_json::from_str(line) {
             Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
             Ok(Request::Status) => say(stream, &ControlReply::Status(Box::new(self.running().await))).await,
             Ok(Request::Settings) => {
@@ -343,8 +355,9 @@ impl Control {
             admin: self.reloading.admin(),
             config: Some(config),
             log_level: log_level::in_force(),
-            refuses: pipeline.spool.admit(0).err().map(|error| error.to_string()),
+            refuses: pipeline.spool.admit(USUAL_SIZE).err().map(|error| error.to_string()),
             queued_messages: stats.queued_messages,
+            held_messages: stats.held_messages,
             oldest: stats.oldest,
             spool_bytes: stats.bytes,
             damaged_records: stats.damaged_records,

@@ -92,7 +92,7 @@ impl StartError {
             {
                 Remedy::Time
             }
-            Self::Spool { source: SpoolError::InUse { .. } | SpoolError::Io { .. }, .. }
+            Self::Spool { source: SpoolError::InUse { .. } | SpoolError::Io { .. } | SpoolError::Full, .. }
             | Self::Dns(DnsSetupError::Upstream { .. }) => Remedy::Time,
             Self::Dns(DnsSetupError::TrustAnchors { .. } | DnsSetupError::Roots(_))
             | Self::Files(_)

@@ -49,6 +49,9 @@ pub use engine::{Opened, open, open_ledger};
 /// Incidents that are kept; the oldest go.
 pub const MOST_INCIDENTS: usize = 1000;
 
+/// Octets of a usual message. Without a floor a full disk has room for a message of none.
+pub const USUAL_SIZE: u64 = 64 * 1024;
+
 /// Why the spool could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {

@@ -17,6 +17,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Connections at once: several monitoring systems, and somebody who looks.
 const CONNECTIONS: usize = 32;
+/// How long a client may take for its first request, and for each where places are scarce.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a connection may go on without an answer on it: longer than the minute that commonly
 /// lies between two looks at the metrics.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -27,12 +29,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(in crate::service::admin) struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
-    patience: Duration,
+    deadlines: Deadlines,
+}
+
+/// How long is waited for a client.
+#[derive(Clone, Copy)]
+struct Deadlines {
+    request: Duration,
+    idle: Duration,
 }
 
 impl Bounded {
     pub(in crate::service::admin) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), patience: PATIENCE }
+        let deadlines = Deadlines { request: REQUEST_PATIENCE, idle: PATIENCE };
+        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), deadlines }
     }
 }
 
@@ -44,7 +54,7 @@ impl Listener for Bounded {
         loop {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { std::future::pending().await };
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (AdminConnection::new(stream, self.patience, place), peer),
+                Ok((stream, peer)) => return (AdminConnection::new(stream, self.deadlines, place), peer),
                 Err(_none_left) => sleep(ACCEPT_PAUSE).await,
             }
         }
@@ -58,15 +68,21 @@ impl Listener for Bounded {
 /// A connection that ends when nothing has been answered on it for a while.
 pub(in crate::service::admin) struct AdminConnection {
     stream: TcpStream,
-    patience: Duration,
+    deadlines: Deadlines,
     end: Pin<Box<Sleep>>,
     /// Given back at the end.
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl AdminConnection {
-    fn new(stream: TcpStream, patience: Duration, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, patience, end: Box::pin(sleep(patience)), _place: place }
+    fn new(stream: TcpStream, deadlines: Deadlines, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, deadlines, end: Box::pin(sleep(deadlines.request)), place }
+    }
+
+    /// Half of the places are for those who ask now.
+    fn patience(&self) -> Duration {
+        let are_scarce = self.place.semaphore().available_permits() < CONNECTIONS / 2;
+        if are_scarce { self.deadlines.request } else { self.deadlines.idle }
     }
 
     fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -79,7 +95,7 @@ impl AdminConnection {
     /// Octets sent are an answer; octets received may be a request that never ends.
     fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(1..))) {
-            self.end = Box::pin(sleep_until(Instant::now() + self.patience));
+            self.end = Box::pin(sleep_until(Instant::now() + self.patience()));
         }
         written
     }
@@ -124,7 +140,8 @@ mod tests {
     async fn serve(places: usize, patience: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let bounded = Bounded { listener, places: Arc::new(Semaphore::new(places)), patience };
+        let deadlines = Deadlines { request: patience, idle: PATIENCE };
+        let bounded = Bounded { listener, places: Arc::new(Semaphore::new(places)), deadlines };
         let router = Router::new().route("/", get(|| async { "here" }));
         tokio::spawn(async move { axum::serve(bounded, router).await });
         address
@@ -154,6 +171,16 @@ mod tests {
             answer = ask(&mut next) => assert!(answer.starts_with("HTTP/1.1 200")),
             () = async { drip.await; std::future::pending().await } => {}
         }
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_nothing_do_not_hold_up_who_asks() {
+        let address = serve(2, Duration::from_millis(200)).await;
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        ask(&mut idle).await;
+        let mut next = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut next).await.starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 use super::AdminPort;
 use crate::resolve::driver::Dns;
 use crate::resolve::paths::standing::PathStanding;
+use crate::spool::USUAL_SIZE;
 
 /// Attempts in a row that a fault of the relay itself ended, from which on it is no chance.
 const MOST_BROKEN: u32 = 3;
@@ -38,7 +39,7 @@ pub(super) fn of(admin: &AdminPort) -> Readiness {
         return Readiness { obstacles: vec!["the relay is stopping".to_owned()], ..Readiness::default() };
     }
     let pipeline = admin.pipelines.borrow().clone();
-    let spool = admin.spool.admit(0).err().map(|error| error.to_string());
+    let spool = admin.spool.admit(USUAL_SIZE).err().map(|error| error.to_string());
     let deaf = admin.ports.deaf().into_iter().map(|port| format!("no connection is taken at {port}"));
     let sends_away = admin.acceptors.borrow().sends_away();
     let obstacles = spool.into_iter().chain(deaf).chain(sends_away).chain(broken(pipeline.broken_in_a_row()));

@@ -128,7 +128,7 @@ impl SpoolPaths {
             .truncate(false)
             .mode(PRIVATE_FILE)
             .open(self.root.join("lock"))
-            .map_err(io("opening the spool's lock file"))?;
+            .map_err(|e| self.not_ours("lock", e))?;
         if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
             // The pid only makes the message better; a lock file that cannot be read is still a lock.
@@ -145,6 +145,20 @@ impl SpoolPaths {
         let _ = write_pid(&mut file);
         self.at(Step::LockWritten);
         Ok(file)
+    }
+
+    /// A file of the spool cannot be opened: whose it is, and what to do.
+    fn not_ours(&self, name: &str, error: std::io::Error) -> SpoolError {
+        if error.kind() != std::io::ErrorKind::PermissionDenied {
+            return io("opening the spool's lock file")(error);
+        }
+        let (path, own) = (self.root.join(name), rustix::process::geteuid().as_raw());
+        let whose = std::fs::metadata(&path).map_or_else(|_| "unknown".to_owned(), |found| found.uid().to_string());
+        SpoolError::Unusable(format!(
+            "{}: {error}; it belongs to uid {whose}, and the relay runs as uid {own}: chown -R {own} {}",
+            path.display(),
+            self.root.display()
+        ))
     }
 
     fn reserve(&self) -> PathBuf {
@@ -175,6 +189,21 @@ impl SpoolPaths {
         file.sync_all()
     }
 
+    /// Takes room for what is written on a full disk, behind the end of the files it goes to: the state database,
+    /// its log, and the segment. Nobody else can have it then. Best effort: some file systems know no such room.
+    pub(super) fn claim_room(&self, octets: u64) {
+        if self.steps.are_over() {
+            return;
+        }
+        let segment = list_segments(&self.segments()).ok().and_then(|all| all.into_iter().next_back());
+        let log = self.root.join("state.sqlite-wal");
+        for path in [Some(log), Some(self.state()), segment.map(|(_, _, path)| path)].into_iter().flatten() {
+            let Ok(file) = OpenOptions::new().write(true).open(path) else { continue };
+            let end = file.metadata().map_or(0, |found| found.len());
+            let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, end, octets);
+        }
+    }
+
     /// Keeps damaged octets for whoever wants to look. Best effort: that it fails must not keep
     /// the spool from opening, the damage is counted anyway.
     pub(super) fn put_aside(&self, name: &str, octets: &[u8]) {
@@ -199,6 +228,14 @@ fn not_anybodys(spool: &Path, folder: &Path) -> Result<(), SpoolError> {
         Err(error) => return unusable(format!("cannot be used: {error}")),
     };
     let own = rustix::process::geteuid();
+    if own.is_root() && found.uid() != 0 {
+        let (what, whose) = (folder.display(), found.uid());
+        return unusable(format!(
+            "belongs to another user: {what} is of uid {whose}, who could not read what root writes there; start the relay \
+             as that user (`systemctl start relay`, or `setpriv --reuid={whose} --clear-groups relay serve`), or give the \
+             spool to root (chown -R root)"
+        ));
+    }
     if !own.is_root() && ![own.as_raw(), 0].contains(&found.uid()) {
         let (what, whose) = (folder.display(), found.uid());
         return unusable(format!("cannot be used: {what} belongs to another user (uid {whose}); give it to this one"));
@@ -290,6 +327,18 @@ mod tests {
         for mode in [0o700, 0o755, 0o770] {
             create(folder.path(), mode).unwrap();
         }
+    }
+
+    #[test]
+    fn root_does_not_write_into_the_spool_of_another_user() {
+        let folder = tempfile::tempdir().unwrap();
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        std::os::unix::fs::chown(folder.path(), Some(12345), None).unwrap();
+        let error = create(folder.path(), 0o700).unwrap_err().to_string();
+        assert!(error.contains("uid 12345") && error.contains("setpriv --reuid=12345"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left of root");
     }
 
     #[test]

@@ -19,7 +19,7 @@
 use super::index::Index;
 use super::jobs::{ContentPlace, LogMark, MessageRow, RecordPlace, Waiting};
 use super::paths::{SpoolPaths, create_new, io, list_segments, segment_name, sync_folder};
-use super::schema::{REPORT_IDS, is_damaged_database};
+use super::schema::{REPORT_IDS, is_damaged_database, is_full_database};
 use super::segments::{Segment, Segments};
 use super::state::{Completeness, State};
 use super::steps::{Step, Work};
@@ -48,6 +48,7 @@ pub(super) struct Recovered {
 pub(super) fn recover(paths: &SpoolPaths) -> Result<Recovered, SpoolError> {
     match Opening::new(paths)?.run(paths) {
         Err(error) if is_damaged_database(&error) => {}
+        Err(error) if is_full_database(&error) => return Err(SpoolError::Full),
         other => return other,
     }
     let moved_to = move_state_aside(paths).map_err(io("moving the damaged state database aside"))?;

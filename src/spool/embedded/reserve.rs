@@ -23,6 +23,9 @@ const MOST: u64 = 16 * 1024 * 1024;
 /// It is at most one part in so many of the floor, so that giving it free lets no new mail in.
 const PART_OF_FLOOR: u64 = 8;
 
+/// One part in so many of it is claimed behind the end of each file that is written on a full disk.
+const PARTS_CLAIMED: u64 = 4;
+
 /// How often it is tried to make it again, by the clock of the caller.
 const TRY_EVERY: Duration = Duration::from_secs(60);
 
@@ -52,14 +55,21 @@ impl Reserve {
     pub(super) fn give_free(&self) -> bool {
         let given = self.is_there.swap(false, Ordering::SeqCst) && self.paths.give_reserve_free().is_ok();
         if given {
+            // Before others have it; the rest is for what is new.
+            self.paths.claim_room(self.octets.load(Ordering::SeqCst) / PARTS_CLAIMED);
             self.paths.at(Step::ReserveGivenFree);
         }
         given
     }
 
+    /// Whether there is less room than it has itself.
+    pub(super) fn is_short(&self, space: &Space) -> bool {
+        !space.has(self.octets.load(Ordering::SeqCst))
+    }
+
     /// Gives it free if there is less room than it has itself: opening needs a little.
     pub(super) fn give_free_if_full(&self, space: &Space) {
-        if !space.has(self.octets.load(Ordering::SeqCst)) {
+        if self.is_short(space) {
             self.give_free();
         }
     }
@@ -80,6 +90,7 @@ impl Reserve {
         }
         if self.paths.steps().room(octets).is_ok() && self.paths.make_reserve(octets).is_ok() {
             self.is_there.store(true, Ordering::SeqCst);
+            self.paths.claim_room(octets / PARTS_CLAIMED);
             self.paths.at(Step::ReserveMade);
         }
     }

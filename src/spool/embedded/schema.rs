@@ -70,6 +70,13 @@ pub(super) fn is_damaged_database(error: &SpoolError) -> bool {
     source.downcast_ref().is_some_and(is_damage)
 }
 
+/// Whether the disk had no room for what the database writes.
+pub(super) fn is_full_database(error: &SpoolError) -> bool {
+    let SpoolError::Engine(EngineError { source, .. }) = error else { return false };
+    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    code == Some(ErrorCode::DiskFull)
+}
+
 /// Queue ids have 63 bits, so that SQLite's integers hold them.
 pub(super) const fn number(id: QueueId) -> i64 {
     id.0.cast_signed()

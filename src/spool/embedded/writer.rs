@@ -96,6 +96,10 @@ impl Writer {
             }
             self.tidy();
         }
+        // Closed properly, the log of the database would go, and the next start would find no room for another.
+        if self.shared.reserve.is_short(&self.shared.space) {
+            self.abandon();
+        }
     }
 
     /// Does what waits, without waiting for more. False when that was nothing, or could not be
