@@ -53,8 +53,7 @@ impl EmbeddedSpool {
         match content {
             RecordContent::Inline { bytes, .. } => writer.write(bytes).await?,
             RecordContent::External { size, crc } => {
-                let path = self.shared.paths.content(of);
-                let mut reader = FileReader::open(Arc::clone(&self.shared), path, *size, *crc)?;
+                let mut reader = FileReader::open(Arc::clone(&self.shared), of, *size, *crc)?;
                 while let Some(piece) = reader.next().await? {
                     writer.write(&piece).await?;
                 }
