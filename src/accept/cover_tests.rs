@@ -1,3 +1,5 @@
+//! What a copy is wrapped in, as a parser of others reads it.
+
 use super::*;
 use crate::envelope::testing::envelope;
 use mail_parser::MimeHeaders as _;

@@ -70,6 +70,7 @@ pub(super) const BORDERS: &[(&str, Border)] = &[
     ("destination.*.max_messages_per_connection", Border::Count(1, MOST_MESSAGES, "messages")),
     ("listener.*.max_message_bytes", Border::Count(1024, 1_073_741_824, "octets")),
     ("listener.*.max_sessions", Border::Count(1, MOST_CONNECTIONS, "sessions")),
+    ("limit.*.warn_at", Border::Count(1, 100, "percent")),
     ("host.*.max_connections", Border::Count(1, MOST_CONNECTIONS, "connections")),
     ("host.*.max_messages_per_connection", Border::Count(1, MOST_MESSAGES, "messages")),
 ];
@@ -197,6 +198,7 @@ mod tests {
                 Some("listener") => {
                     "[[listener]]\nname = \"in\"\naddresses = [\"127.0.0.1:1587\"]\nclients = [\"::1\"]\n".to_owned()
                 }
+                Some("limit") => "[[limit]]\nname = \"x\"\nper = \"user\"\nmessages = [\"1/m\"]\n".to_owned(),
                 Some("host") => "[[host]]\nhosts = [\"a.example\"]\nrate = \"1/s\"\n".to_owned(),
                 Some(_) => "[[destination]]\ndomains = [\"a.example\"]\ntls = \"encrypt\"\n".to_owned(),
                 None => format!("[{table}]\n"),

@@ -106,9 +106,6 @@ pub(super) fn check(rules: &[LimitRule], findings: &mut ConfigFindings<'_>) {
             let message = "give messages or recipients, such as [\"60/m\", \"2000/d\"]; as it stands it limits nothing";
             findings.refuse(&[&format!("limit.{nth}"), &at("messages"), &at("recipients")], message);
         }
-        if rule.warn_at == 0 || rule.warn_at > 100 {
-            findings.refuse(&[&at("warn_at")], "is a number of percent, from 1 to 100");
-        }
     }
 }
 

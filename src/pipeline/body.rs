@@ -1,4 +1,4 @@
-//! The content of a message, opened anew for each server.
+//! The content of a message, opened again for each server.
 
 use crate::deliver::driver::OpenBody;
 use crate::envelope::QueueId;

@@ -15,7 +15,7 @@ pub use super::shown::printable;
 /// header fields in their refusals.
 pub const REPLY_LIMIT: usize = 64 * 1024;
 /// The longest reply we read, in octets with its line ends: thousands of lines. An endless reply is an error.
-const WHOLE_REPLY_LIMIT: usize = 16 * REPLY_LIMIT;
+const WHOLE_REPLY_LIMIT: usize = 8 * REPLY_LIMIT;
 /// The most lines of one reply that are kept: the first ones, and the last, which decides.
 pub const REPLY_LINES_LIMIT: usize = 128;
 /// How much text of one reply is kept for logs and NDRs, in octets.

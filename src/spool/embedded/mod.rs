@@ -10,6 +10,7 @@
 //! is delivered twice. After a failure of the disk nothing more is taken ([`Spool::failed`]).
 
 pub mod audit;
+mod batch;
 mod claiming;
 mod content;
 mod forward;

@@ -7,8 +7,9 @@
 //! A database that cannot be written for want of space or because someone holds a lock is tried
 //! again: a settlement given up would deliver its message twice. Any other failure stops the spool.
 
+use super::batch::{Batch, Write, collect};
 use super::forward::Forwarding;
-use super::jobs::{Ending, IncidentRow, LogJob, LogMark, MessageRow, Moved, RecordPlace, Settling, StateJob, Waiting};
+use super::jobs::{Ending, LogJob, LogMark, Moved, RecordPlace, Settling, StateJob, Waiting};
 use super::paths;
 use super::schema::is_damage;
 use super::shared::{PRUNE_EVERY, SharedState};
@@ -21,10 +22,6 @@ use rusqlite::ErrorCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
-
-/// Jobs in one transaction: enough to share a sync, few enough to answer soon.
-const BATCH_JOBS: usize = 1000;
 
 /// Into how many parts a batch is cut that a full disk does not take as a whole.
 const PARTS_OF_BATCH: usize = 8;
@@ -45,22 +42,6 @@ pub(super) struct Writer {
     forwarding: Forwarding,
     /// What could not be written yet, when it is worked by hand.
     later: Option<Batch>,
-}
-
-/// Jobs taken together, by what is done with them.
-#[derive(Default)]
-struct Batch {
-    /// In the order they came.
-    writes: Vec<Write>,
-    reads: Vec<StateJob>,
-    closing: bool,
-}
-
-enum Write {
-    Insert(Box<MessageRow>, Option<OwnedSemaphorePermit>),
-    Settle(Box<Settling>),
-    Forward(Vec<Moved>),
-    Incident(IncidentRow),
 }
 
 impl Writer {
@@ -462,41 +443,6 @@ impl Writer {
             self.shared.paths.at(Step::PutAside);
         }
         self.shared.stop(&error.into());
-    }
-}
-
-fn collect(first: StateJob, jobs: &Receiver<StateJob>) -> Batch {
-    let mut batch = Batch::default();
-    let mut next = Some(first);
-    while let Some(job) = next {
-        batch.add(job);
-        let is_full = batch.closing || batch.writes.len() >= BATCH_JOBS;
-        next = if is_full { None } else { jobs.try_recv().ok() };
-    }
-    batch
-}
-
-impl Batch {
-    /// Takes in what has come since, all of it: whoever reads stands behind whoever writes.
-    fn take_in(&mut self, jobs: &Receiver<StateJob>) {
-        while let Some(job) = (!self.closing).then(|| jobs.try_recv().ok()).flatten() {
-            self.add(job);
-        }
-    }
-
-    fn add(&mut self, job: StateJob) {
-        match job {
-            StateJob::Insert(row, permit) => self.writes.push(Write::Insert(row, permit)),
-            StateJob::Settle(settling) => self.writes.push(Write::Settle(settling)),
-            StateJob::Forward(moved) => self.writes.push(Write::Forward(moved)),
-            StateJob::Incident(row) => self.writes.push(Write::Incident(row)),
-            StateJob::Close => self.closing = true,
-            read @ (StateJob::Load(..)
-            | StateJob::Place(..)
-            | StateJob::History(..)
-            | StateJob::Sweep
-            | StateJob::Tidy) => self.reads.push(read),
-        }
     }
 }
 

@@ -90,7 +90,7 @@ fn read_log(stderr: ChildStderr, serving: &watch::Sender<Option<Addresses>>) -> 
             if let Some((_, said)) = line.split_once("relay serves ") {
                 serving.send_replace(addresses(said));
             }
-        } else if !line.contains(" self-check ") {
+        } else if !line.contains(" self-check ") && !line.contains(" port 0 is another free port ") {
             complaints.push(line);
         }
     }
