@@ -268,7 +268,7 @@ pub(crate) const GUIDES: &[Guide] = &[
         command: "suspend",
         examples: &[
             ("relay suspend", "who is suspended now"),
-            ("relay suspend user printer-3 --for 4h --reason \"sends without end\"", "until it is repaired"),
+            ("relay suspend user printer-3 --for 4h --reason endless", "until it is repaired"),
             ("relay suspend destination partner.example", "until relay resume is said"),
         ],
         exits: &ASKS,

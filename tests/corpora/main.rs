@@ -64,7 +64,7 @@ fn rfc5321_4_2_reply_seeds() {
         ("refusals", 3),
         ("session", 7),
         ("similar-enhanced-codes", 1),
-        ("too-many-lines", 1),
+        ("too-many-lines", 2),
     ];
     replay("reply", reply::check, &good_replies);
 }

@@ -158,5 +158,6 @@ fn served(line: &str) -> Option<(SocketAddr, SocketAddr)> {
         return Some((smtp.trim_matches(['[', ']']).parse().ok()?, admin.parse().ok()?));
     }
     let (smtp, admin) = line.split_once("relay serves smtp=[")?.1.split_once("] admin=")?;
-    Some((smtp.parse().ok()?, admin.trim().parse().ok()?))
+    // That of `[listen]` is the first.
+    Some((smtp.split(", ").next()?.parse().ok()?, admin.trim().parse().ok()?))
 }

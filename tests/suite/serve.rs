@@ -82,8 +82,9 @@ async fn rfc5321_6_1_a_restart_goes_on_with_what_waited_and_forgets_no_recipient
 /// The counters that moved between two scrapes, and by how much. Histograms and what only says
 /// how large or how old something is are left out.
 fn moved(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Vec<(String, f64)> {
-    // How the DNS was asked and what the process needed are other matters.
-    let of_mail = |name: &str| !name.starts_with("relay_dns_") && !name.starts_with("process_");
+    // How the DNS was asked, what the process needed and when a session was seen to end are other matters.
+    let others = ["relay_dns_", "process_", "relay_smtp_sessions_closed_"];
+    let of_mail = |name: &str| !others.iter().any(|other| name.starts_with(other));
     let counts = |name: &str| of_mail(name) && (name.contains("_total") || name == "relay_queue_messages");
     let difference = |(name, value): (&String, &f64)| (name.clone(), value - before.get(name).unwrap_or(&0.0));
     after.iter().filter(|(name, _)| counts(name)).map(difference).filter(|(_, by)| *by != 0.0).collect()

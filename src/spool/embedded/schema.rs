@@ -77,6 +77,16 @@ pub(super) fn is_full_database(error: &SpoolError) -> bool {
     code == Some(ErrorCode::DiskFull)
 }
 
+/// Whether the disk is full.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+/// Whether the same transaction may work later.
+pub(super) fn can_pass(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
 /// Queue ids have 63 bits, so that SQLite's integers hold them.
 pub(super) const fn number(id: QueueId) -> i64 {
     id.0.cast_signed()

@@ -11,14 +11,13 @@ use super::batch::{Batch, Write, collect};
 use super::forward::Forwarding;
 use super::jobs::{Ending, LogJob, LogMark, Moved, RecordPlace, Settling, StateJob, Waiting};
 use super::paths;
-use super::schema::is_damage;
+use super::schema::{can_pass, is_damage, is_full};
 use super::shared::{PRUNE_EVERY, SharedState};
 use super::state::{State, Sync};
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::{Hold, SpoolEntry, SpoolError};
-use rusqlite::ErrorCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -444,14 +443,4 @@ impl Writer {
         }
         self.shared.stop(&error.into());
     }
-}
-
-/// Whether the disk is full.
-fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-}
-
-/// Whether the same transaction may work later.
-fn can_pass(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
