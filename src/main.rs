@@ -54,17 +54,7 @@ async fn run(command: CliCommand) -> ExitCode {
             let detail = if verbose { DnsDetail::Chain } else { DnsDetail::Answer };
             lookup::dns(&name, record_type, &DnsOutput { detail, output }, over).await
         }
-        CliCommand::Policy { action: PolicyAction::List { table, place } } => lookup::policies(&table, &place),
-        CliCommand::Policy { action: PolicyAction::Show(of) } => {
-            let config = of.over.config();
-            lookup::policy(async |config| policy::show(config, Clock::system(), &of.domain).await, config, of.output)
-                .await
-        }
-        CliCommand::Policy { action: PolicyAction::Refresh(of) } => {
-            let config = of.over.config();
-            lookup::policy(async |config| policy::refresh(config, Clock::system(), &of.domain).await, config, of.output)
-                .await
-        }
+        CliCommand::Policy { action } => policy_of(action).await,
         CliCommand::Queue { action } => operator::queue(action).await,
         CliCommand::Why { what_if: Some(supposition), of_domain: Some(domain), place, .. } => {
             trouble::what_if(supposition, &domain, &place).await
@@ -96,6 +86,22 @@ async fn run(command: CliCommand) -> ExitCode {
         CliCommand::Config { action: ConfigAction::Example } => say(config::REFERENCE),
         CliCommand::Completions { shell } => say(&manual::completions(guide::annotated(Cli::command()), shell)),
         CliCommand::Manual { directory } => write_manual(&directory),
+    }
+}
+
+async fn policy_of(action: PolicyAction) -> ExitCode {
+    match action {
+        PolicyAction::List { table, place } => lookup::policies(&table, &place),
+        PolicyAction::Show(of) => {
+            let config = of.over.config();
+            lookup::policy(async |config| policy::show(config, Clock::system(), &of.domain).await, config, of.output)
+                .await
+        }
+        PolicyAction::Refresh(of) => {
+            let config = of.over.config();
+            lookup::policy(async |config| policy::refresh(config, Clock::system(), &of.domain).await, config, of.output)
+                .await
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What people see, kept beside the tests: a change of a screen is looked at.
 
+#![expect(clippy::disallowed_methods, reason = "screens are kept in files beside the tests")]
+
 use std::path::Path;
 
 /// Compares a screen with the one that is kept; `UPDATE_SCREENS=1` keeps it.

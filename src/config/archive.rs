@@ -56,7 +56,7 @@ impl ArchiveRule {
 /// Whether the rules go together.
 pub(super) fn check(rules: &[ArchiveRule], findings: &mut ConfigFindings<'_>) {
     if rules.len() > MOST_RULES {
-        findings.refuse(&["archive"], &format!("at most {MOST_RULES} archives; put senders of one together"));
+        findings.refuse(&["archive"], format!("at most {MOST_RULES} archives; put senders of one together"));
     }
     for (nth, rule) in rules.iter().enumerate() {
         if rules.iter().take(nth).any(|other| other == rule) {

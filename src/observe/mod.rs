@@ -396,7 +396,8 @@ mod tests {
         }
         for &(code, status) in REFUSALS {
             let digits: Vec<u16> = status.split('.').map(|digit| digit.parse().unwrap()).collect();
-            let enhanced = crate::smtp::reply::EnhancedStatusCode::new(digits[0] as u8, digits[1], digits[2]);
+            let class = u8::try_from(digits[0]).unwrap();
+            let enhanced = crate::smtp::reply::EnhancedStatusCode::new(class, digits[1], digits[2]);
             let at = crate::accept::RefusedAt::Mail;
             let refusal = crate::accept::Refusal { at, code, enhanced: Some(enhanced) };
             observer.accept(&AcceptEvent::MessageRefused { peer: "192.0.2.1:1".parse().unwrap(), refusal });

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -219,15 +219,7 @@ pub(super) async fn run(control: Arc<Control>, listener: UnixListener, stop: Can
             let Ok(place) = Arc::clone(&silent).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (control, clients) = (Arc::clone(&control), Arc::clone(&clients));
-                    tokio::spawn(async move {
-                        let mut stream = BufReader::new(stream);
-                        let asked = request(&mut stream).await;
-                        drop(place);
-                        let (Ok(line), Ok(_place)) = (asked, clients.acquire_owned().await) else { return };
-                        // Who goes away early needs no answer.
-                        let _gone = control.serve(stream.get_mut(), &line).await;
-                    });
+                    tokio::spawn(answered(Arc::clone(&control), stream, place, Arc::clone(&clients)));
                 }
                 Err(error) => {
                     control.pipeline().observer.spool_failed("accept on the control socket", &error);
@@ -238,6 +230,16 @@ pub(super) async fn run(control: Arc<Control>, listener: UnixListener, stop: Can
     };
     let _stopped = stop.run_until_cancelled(serving).await;
     let _gone = std::fs::remove_file(path(&control.spool.path));
+}
+
+/// One client. It gives its place among the silent ones back when it has asked.
+async fn answered(control: Arc<Control>, stream: UnixStream, place: OwnedSemaphorePermit, clients: Arc<Semaphore>) {
+    let mut stream = BufReader::new(stream);
+    let asked = request(&mut stream).await;
+    drop(place);
+    let (Ok(line), Ok(_place)) = (asked, clients.acquire_owned().await) else { return };
+    // Who goes away early needs no answer.
+    let _gone = control.serve(stream.get_mut(), &line).await;
 }
 
 /// The line in which a client asks.

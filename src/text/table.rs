@@ -376,14 +376,7 @@ mod tests {
     #[test]
     fn a_narrow_terminal_cuts_the_widest_and_then_leaves_columns_out() {
         let shown = table().text(Width::Columns(30));
-        assert_eq!(
-            shown,
-            "ID  SIZE  TO        FROM\n1A    20  bob@par…  alice@of…\n1B     3  日本@b.…  x\n"
-                .replace("TO        ", "TO         ")
-                .replace("bob@par…  ", "bob@part…  ")
-                .replace("日本@b.…  ", "日本@b.e…  ")
-                .replace("alice@of…", "alice@of…"),
-        );
+        assert_eq!(shown, "ID  SIZE  TO         FROM\n1A    20  bob@part…  alice@of…\n1B     3  日本@b.e…  x\n",);
         assert_eq!(table().text(Width::Columns(16)), "ID  SIZE  TO\n1A    20  bob@p…\n1B     3  日本@…\n");
         assert_eq!(table().text(Width::Columns(10)), "ID  TO\n1A  bob@p…\n1B  日本@…\n");
         assert_eq!(table().text(Width::Columns(3)), "ID  TO\n1A  bob@partner.example\n1B  日本@b.example\n");

@@ -124,8 +124,11 @@ impl Opening {
                 RecordPart::TornTail { .. } => self.summary.torn_tails += 1,
             }
         }
-        let is_damaged = self.summary.damaged_records > damaged_before;
-        self.end_copies(state, is_damaged)?;
+        if self.summary.damaged_records > damaged_before {
+            self.keep_copies(state)?;
+        } else {
+            self.discard_copies();
+        }
         state.set_mark(mark)?;
         state.commit(paths, Work::CatchingUp)?;
         Ok(mark)
@@ -200,14 +203,15 @@ impl Opening {
         whole.iter().try_for_each(|copy| self.insert(state, &copy.row))
     }
 
-    /// No message comes any more in this segment, and a batch is never in two.
-    fn end_copies(&mut self, state: &State, is_damaged: bool) -> rusqlite::Result<()> {
+    /// What they are copies of may be in the damaged part.
+    fn keep_copies(&mut self, state: &State) -> rusqlite::Result<()> {
         let left = std::mem::take(&mut self.copies);
-        if is_damaged {
-            return left.iter().try_for_each(|copy| self.insert(state, &copy.row));
-        }
-        self.summary.discarded_copies += left.len() as u64;
-        Ok(())
+        left.iter().try_for_each(|copy| self.insert(state, &copy.row))
+    }
+
+    /// No message comes any more in this segment, and a batch is never in two.
+    fn discard_copies(&mut self) {
+        self.summary.discarded_copies += std::mem::take(&mut self.copies).len() as u64;
     }
 
     fn set_aside(&mut self, paths: &SpoolPaths, piece: Piece<'_>, octets: &[u8], range: std::ops::Range<usize>) {
