@@ -47,7 +47,7 @@ pub(crate) enum UserAction {
 /// Where the users are.
 #[derive(Args)]
 pub(crate) struct UsersFile {
-    /// The file that `auth` of a [[listener]] names; it is made if it is not there.
+    /// The file that `auth` of a `[[listener]]` names; it is made if it is not there.
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
 }
