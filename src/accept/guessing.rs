@@ -21,6 +21,8 @@ const FAILURES_OF_NAME: u32 = 20;
 const KNOWN_MS: i64 = 30 * 86_400_000;
 /// The most addresses, names and pairs that are remembered; the oldest go.
 const MOST_REMEMBERED: usize = 10_000;
+/// So much of a name is remembered, in characters: users have shorter ones, and strangers say what they like.
+const NAME_LENGTH: usize = 256;
 /// Each failure of an address makes its next answer wait longer, by so much.
 const DELAY_STEP: Duration = Duration::from_millis(500);
 /// The longest wait: a client must not take the relay for dead.
@@ -56,7 +58,7 @@ pub(super) enum GuessAttempt {
 impl Guessing {
     /// Somebody at `client` says to be `name`.
     pub(super) fn attempt(&mut self, client: IpAddr, name: &str, now: Timestamp) -> GuessAttempt {
-        let (client, name) = (counted_client(client), name.to_lowercase());
+        let (client, name) = (counted_client(client), remembered_name(name));
         let so_far = |failures: Option<&Failures>| failures.filter(|f| is_fresh(f.last, now)).map_or(0, |f| f.number);
         let (of_address, of_name) = (so_far(self.addresses.get(&client)), so_far(self.names.get(&name)));
         let is_known = self.known.contains_key(&(client, name.clone()));
@@ -72,13 +74,17 @@ impl Guessing {
 
     /// It was the right password.
     pub(super) fn was_right(&mut self, client: IpAddr, name: &str, now: Timestamp) {
-        let (client, name) = (counted_client(client), name.to_lowercase());
+        let (client, name) = (counted_client(client), remembered_name(name));
         take_back(self.addresses.get_mut(&client));
         take_back(self.names.get_mut(&name));
         self.known.retain(|_, last| now.0.saturating_sub(last.0) < KNOWN_MS);
         make_room(&mut self.known, MOST_REMEMBERED, |last| *last);
         self.known.insert((client, name), now);
     }
+}
+
+fn remembered_name(name: &str) -> String {
+    name.chars().take(NAME_LENGTH).flat_map(char::to_lowercase).collect()
 }
 
 fn take_back(failures: Option<&mut Failures>) {
@@ -118,6 +124,13 @@ mod tests {
         assert_eq!(wrong(&mut guessing, one_network[0], "a", 20), FAILURES_OF_ADDRESS);
         assert_eq!(guessing.attempt(one_network[1], "b", NOW), GuessAttempt::LockedOut);
         assert_ne!(guessing.attempt("2001:db8:0:1::1".parse().unwrap(), "b", NOW), GuessAttempt::LockedOut);
+    }
+
+    #[test]
+    fn of_an_endless_name_the_beginning_is_remembered() {
+        let mut guessing = Guessing::default();
+        wrong(&mut guessing, client(1), &"x".repeat(100_000), 1);
+        assert!(guessing.names.keys().all(|name| name.len() == NAME_LENGTH));
     }
 
     #[test]
