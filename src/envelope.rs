@@ -213,6 +213,15 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// The message that this is a copy of, where it is one.
+    #[must_use]
+    pub const fn copy_of(&self) -> Option<QueueId> {
+        match &self.origin {
+            Origin::Copy { of } => Some(*of),
+            Origin::Client(_) | Origin::Report { .. } => None,
+        }
+    }
+
     /// A message whose sender asks for nothing special.
     #[must_use]
     pub fn new(reverse_path: ReversePath, recipients: Vec<Mailbox>, accepted_at: Timestamp, origin: Origin) -> Self {

@@ -8,7 +8,8 @@ use cli::exit::Exit;
 use cli::lookup::DnsOutput;
 use cli::terminal::{complain, say, usual_file};
 use cli::{
-    audit, check, guide, lookup, manual, operator, reload, send_test, serve, setup, suspend, top, trouble, user,
+    audit, check, configuration, guide, lookup, manual, operator, reload, send_test, serve, setup, suspend, top,
+    trouble, user,
 };
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
@@ -68,14 +69,11 @@ async fn run(command: CliCommand) -> ExitCode {
         CliCommand::Incidents { ids, table, place } => trouble::incidents(&ids, &table, &place).await,
         CliCommand::Audit(options) => audit::audit(options).await,
         CliCommand::Status { place } => operator::status(&place).await,
-        CliCommand::Config { action: ConfigAction::Check { config } } => {
-            serve::check_config(config.or_else(usual_file)).await
+        CliCommand::Config { action: ConfigAction::Check { config, output } } => {
+            configuration::check(config.or_else(usual_file), output.form()).await
         }
-        CliCommand::Config { action: ConfigAction::Show { config } } => {
-            match config::shown(config.or_else(usual_file).as_deref()) {
-                Ok(text) => say(&text),
-                Err(error) => complain(Exit::Config, &error.to_string()),
-            }
+        CliCommand::Config { action: ConfigAction::Show { config, output } } => {
+            configuration::show(config.or_else(usual_file).as_deref(), output.form())
         }
         CliCommand::Suspend(arguments) => suspend::suspend(arguments).await,
         CliCommand::Resume(arguments) => suspend::resume(arguments).await,

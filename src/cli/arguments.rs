@@ -339,12 +339,16 @@ pub(crate) enum ConfigAction {
         /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        #[command(flatten)]
+        output: Output,
     },
     /// Print every key with the value that counts: of the file, or the default.
     Show {
         /// The file; without it $RELAY_CONFIG, or /etc/relay/relay.toml where that exists.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        #[command(flatten)]
+        output: Output,
     },
     /// Show what a reload would change: between what the running relay uses and the file.
     Diff {

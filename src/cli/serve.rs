@@ -1,8 +1,8 @@
-//! `relay serve`, and whether its configuration can be used.
+//! `relay serve`.
 
 use super::exit::Exit;
 use super::log;
-use super::terminal::{complain, say, usual_file};
+use super::terminal::{complain, usual_file};
 use dane_relay::clock::Clock;
 use dane_relay::config::ConfigSource;
 use dane_relay::observe::log_level;
@@ -87,31 +87,4 @@ fn exit_code_of(error: &StartError) -> Exit {
         Remedy::Configuration => Exit::Config,
         Remedy::Time => Exit::System,
     }
-}
-
-/// `relay config check`
-pub(crate) async fn check_config(path: Option<PathBuf>) -> ExitCode {
-    let Some(path) = path else { return complain(Exit::Usage, "which file? Give --config FILE") };
-    match looked_at(path.clone()).await {
-        Ok(doubts) => {
-            for doubt in doubts {
-                complain(Exit::Config, &format!("warning: {doubt}"));
-            }
-            say(&format!("{}: ok\n", path.display()))
-        }
-        Err(message) => complain(Exit::Config, &message),
-    }
-}
-
-/// What is probably not meant in a file that can be used; or why it cannot.
-async fn looked_at(path: PathBuf) -> Result<Vec<String>, String> {
-    let loaded = ConfigSource::File(path.clone()).load().map_err(|e| e.to_string())?;
-    loaded.look_at_files().map_err(|e| e.to_string())?;
-    let placed = |error: StartError| loaded.lines.place(&error.to_string());
-    start::check(&loaded.config).map_err(placed)?;
-    let more = start::doubts(&loaded.config).await.map_err(placed)?;
-    let closed = start::closed_ports(&loaded.config).await;
-    let doubts = loaded.config.doubts(Clock::system().now()).into_iter().chain(more).chain(closed);
-    let placed = doubts.map(|doubt| loaded.lines.place(&doubt));
-    Ok(placed.chain(loaded.unreadable_for_service(Some(&path))).collect())
 }

@@ -8,7 +8,7 @@
 use crate::clock::TIMESTAMP_NAME;
 use crate::clock::Timestamp;
 use crate::outcome::Cause;
-use serde::Deserialize as _;
+use serde::Deserialize;
 use serde::ser::{self, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -53,11 +53,10 @@ fn versioned(value: Value) -> Value {
     Value::Object(object)
 }
 
-/// Gives every cause the words it has in the log, in the metrics and in reports. The ledger keeps
-/// it under the name of its kind, which may stand for several words.
+/// Gives every cause the words that reports have for it, beside the one that log, metrics and the ledger have.
 fn explain(value: &mut Value) {
     let cause = match value.get("cause") {
-        Some(Value::String(_kind)) => Cause::deserialize(&*value).ok(),
+        Some(Value::String(_word)) => <Cause as Deserialize>::deserialize(&*value).ok(),
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) | None => None,
     };
     match value {
@@ -67,7 +66,6 @@ fn explain(value: &mut Value) {
                 let row = cause.row();
                 let (status, side) = (row.status.to_string(), row.side.word());
                 let words = [
-                    ("cause", json!(row.word)),
                     ("status", json!(status)),
                     ("result_type", json!(row.result_type)),
                     ("side", json!(side)),

@@ -124,6 +124,12 @@ pub struct Weakening<'a> {
 }
 
 impl Destination {
+    /// Its domains, as messages name it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     /// The weakening that this destination is, if it is one, whatever the day.
     #[must_use]
     pub fn weakening(&self) -> Option<Weakening<'_>> {

@@ -55,7 +55,7 @@ pub use roots::RootsError;
 pub use sender::SenderPattern;
 pub use sending::{HostRule, Rate, closest_rule};
 pub use settings::LoadedConfig;
-pub use show::{REFERENCE, shown};
+pub use show::{REFERENCE, shown, shown_values};
 pub use source::{ConfigSource, spool_of};
 pub use upstream::Upstream;
 pub use watch::WatchConfig;
@@ -491,8 +491,10 @@ impl Config {
         let everybody = listener::open_to_everybody(self).into_iter();
         let ended = self.destination.iter().filter_map(|destination| {
             let until = destination.until.filter(|day| day.end() <= now)?;
-            let domains = destination.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            Some(format!("[[destination]] {domains}: the exception ended with {until} and does nothing any more"))
+            Some(format!(
+                "[[destination]] {}: the exception ended with {until} and does nothing any more",
+                destination.label()
+            ))
         });
         let notices =
             [("delay_after", self.notify.delay_after), ("policy_failure_after", self.notify.policy_failure_after)];

@@ -1,7 +1,8 @@
 //! What is wrong in a configuration: every fault of a file at once, each in a line with its place.
 
+use serde::Serialize;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ pub enum ConfigError {
 }
 
 /// One fault of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The line, from 1; none where it is about what does not stand in the file.
     pub line: Option<usize>,
@@ -48,15 +49,31 @@ impl fmt::Display for Problem {
     }
 }
 
-fn lines(path: &std::path::Path, problems: &[Problem]) -> String {
-    let line = |problem: &Problem| {
-        let colon = if problem.line.is_some() { ":" } else { ": " };
-        format!("{}{colon}{problem}", path.display())
-    };
-    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+impl Problem {
+    /// The same behind the name of its file: `relay.toml:7: [listen] smtp: …`.
+    #[must_use]
+    pub fn in_file(&self, path: &Path) -> String {
+        let colon = if self.line.is_some() { ":" } else { ": " };
+        format!("{}{colon}{self}", path.display())
+    }
+}
+
+fn lines(path: &Path, problems: &[Problem]) -> String {
+    problems.iter().map(|problem| problem.in_file(path)).collect::<Vec<_>>().join("\n")
 }
 
 impl ConfigError {
+    /// The faults, each with its place; a file that cannot be read is one.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            Self::Unreadable { source, .. } => {
+                vec![Problem { line: None, key: String::new(), message: format!("cannot be read: {source}") }]
+            }
+            Self::Invalid { problems, .. } => problems.clone(),
+        }
+    }
+
     /// One that is about the whole file.
     pub(super) fn whole(path: PathBuf, message: String) -> Self {
         Self::Invalid { path, problems: vec![Problem { line: None, key: String::new(), message }] }

@@ -24,6 +24,16 @@ pub fn shown(path: Option<&Path>) -> Result<String, ConfigError> {
     effective(&text, path.unwrap_or_else(|| Path::new("default")))
 }
 
+/// The same as values, without the comments.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn shown_values(path: Option<&Path>) -> Result<Table, ConfigError> {
+    let text = text(path)?;
+    Config::parse(&text, path.unwrap_or_else(|| Path::new("default")))?;
+    Ok(every_key(&text))
+}
+
 fn text(path: Option<&Path>) -> Result<String, ConfigError> {
     match path {
         Some(path) => read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source }),
@@ -47,10 +57,10 @@ pub(super) fn loaded_again(path: &Path) -> Result<LoadedConfig, ConfigError> {
     parsed(&text, path)
 }
 
-fn parsed(text: &str, path: &Path) -> Result<LoadedConfig, ConfigError> {
+pub(super) fn parsed(text: &str, path: &Path) -> Result<LoadedConfig, ConfigError> {
     let invalid = |problems| ConfigError::Invalid { path: path.to_owned(), problems };
     let (config, lines) = reading::read(text, Some(Clock::system().now())).map_err(invalid)?;
-    let lines = KeyLines::new(path.to_owned(), lines);
+    let lines = KeyLines::new(path.to_owned(), lines, &config);
     Ok(LoadedConfig { config, settings: Settings::of(&every_key(text)), lines })
 }
 

@@ -38,9 +38,13 @@ fn what_an_older_relay_recorded_is_still_read() {
     let expected =
         DeliveryOutcome::Delivered { peer: peer(), tls: TlsVerdict::ClearText, reply, notify_passed_on: false };
     assert_eq!(serde_json::from_str::<DeliveryOutcome>(stored).unwrap(), expected);
-    let cause = Cause::SmtpUtf8NotOffered { peer: peer() };
-    let json = serde_json::to_value(&cause).unwrap();
-    assert_eq!(json["cause"], cause.row().word, "one word everywhere");
+    let stored = r#"{"cause":"smtputf8-not-offered","peer":{"host":"mx.example","address":"192.0.2.1:25"}}"#;
+    let utf8 = Cause::SmtpUtf8NotOffered { peer: peer() };
+    assert_eq!(serde_json::from_str::<Cause>(stored).unwrap(), utf8);
+    let later = r#"{"cause":"expired","waited_s":60,"last":{"cause":"dns-bogus",
+        "question":{"name":"mx.example","record_type":"A"},"detail":"no signature"}}"#;
+    let read = serde_json::from_str::<Cause>(later).unwrap();
+    assert_eq!(read.root().row().word, "dnssec-invalid");
 }
 
 #[test]

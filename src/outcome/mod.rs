@@ -16,6 +16,7 @@ mod egress;
 pub(crate) mod every;
 mod named;
 pub(crate) mod rows;
+mod stored;
 mod tls;
 mod words;
 
@@ -206,7 +207,7 @@ impl fmt::Display for PathFailure {
 
 /// Why a delivery did not succeed. Every variant has one [`Row`] in the table below.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "cause", rename_all = "kebab-case")]
+#[serde(remote = "Self", tag = "kind", rename_all = "kebab-case")]
 pub enum Cause {
     /// NXDOMAIN for the recipient's domain.
     DomainNotFound {

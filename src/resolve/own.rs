@@ -17,6 +17,7 @@ use super::paths::setup::{self, Setup};
 use super::paths::{FetchError, Path};
 use super::trust_ad;
 use crate::clock::Timestamp;
+use crate::config::files::open_regular;
 use crate::config::{Config, PrivateZone};
 use crate::smtp::special_use::{SpecialUse, is_at_or_below};
 use hickory_proto::op::Query;
@@ -219,7 +220,8 @@ impl HostsFile {
             return last.hosts;
         }
         let mut octets = Vec::new();
-        if let Ok(file) = tokio::fs::File::open(&self.path).await {
+        // A pipe would let whoever reads it wait for ever.
+        if let Ok(file) = open_regular(&self.path).map(tokio::fs::File::from_std) {
             // What was read before an error counts.
             let _octets = file.take(HOSTS_LIMIT).read_to_end(&mut octets).await;
         }
@@ -263,6 +265,15 @@ mod tests {
         for name in [".", "example.", "notcorp.example.", "office.test."] {
             assert_eq!(realm(name), "public", "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_pipe_in_place_of_the_hosts_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let own = own(&format!("[dns]\nhosts = {path:?}"));
+        assert!(own.pinned(&Name::from_ascii("exch.corp.example.").unwrap()).await.is_empty());
     }
 
     #[tokio::test]

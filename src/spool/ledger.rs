@@ -63,7 +63,8 @@ pub trait Ledger: Send + Sync {
     /// When the spool cannot be read, or what is found is damaged.
     async fn content(&self, id: QueueId) -> Result<Option<Bytes>, LedgerError>;
 
-    /// Messages with this Message-ID, sender or recipient, the newest first; at most `most`.
+    /// Messages with this Message-ID, sender or recipient, and copies of the message with this queue id, the newest
+    /// first; at most `most`.
     ///
     /// # Errors
     /// When the ledger cannot be read.
@@ -236,11 +237,12 @@ pub enum More {
 }
 
 impl LedgerMessage {
-    /// Whether it has this Message-ID, sender or recipient.
+    /// Whether it has this Message-ID, sender or recipient, or is a copy of the message with this queue id.
     pub(in crate::spool) fn is_named(&self, name: &str) -> bool {
         let is = |text: &str| text.eq_ignore_ascii_case(name);
         self.message_id.as_deref().is_some_and(is)
             || self.envelope.recipients.iter().any(|recipient| is(recipient.as_str()))
+            || self.envelope.copy_of().is_some_and(|original| is(&original.to_string()))
             || is(&self.envelope.reverse_path.to_string())
             || is(self.envelope.reverse_path.to_string().trim_matches(['<', '>']))
     }

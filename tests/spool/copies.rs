@@ -7,7 +7,7 @@ use crate::sample::{NOW, body, config, content, envelope};
 use bytes::Bytes;
 use dane_relay::envelope::{Envelope, Origin, QueueId};
 use dane_relay::spool::embedded::EmbeddedSpool;
-use dane_relay::spool::{ContentCopy, Spool};
+use dane_relay::spool::{ContentCopy, Spool, open_ledger};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -67,6 +67,10 @@ async fn copies_hold_the_content_and_are_there_after_a_restart() {
             let claim = spool.claim_one(*id, NOW).await.unwrap().unwrap();
             assert_eq!(claim.entry.envelope.origin, Origin::Copy { of: ids[0] });
         }
+        let ledger = open_ledger(&config(folder.path())).await.unwrap();
+        let found = ledger.find(&ids[0].to_string(), 9).await.unwrap();
+        let found: Vec<QueueId> = found.messages.iter().map(|message| message.id).collect();
+        assert_eq!(found, [ids[2], ids[1]], "whoever looks for the original finds them");
     }
 }
 

@@ -106,6 +106,8 @@ async fn every_command_with_json_keeps_to_one_form() {
         vec!["log-level", "debug", "--for", "10m"],
         vec!["suspend", "user", "printer"],
         vec!["resume", "user", "printer"],
+        vec!["config", "check"],
+        vec!["config", "show"],
         vec!["config", "diff"],
         vec!["reload"],
     ];

@@ -45,6 +45,7 @@ fn story(cause: &Cause) -> Story {
         },
         history: [attempt, not_tried, ended].map(happening).into(),
         incidents: Vec::new(),
+        copies: vec![QueueId(9), QueueId(8)],
     }
 }
 
@@ -88,4 +89,10 @@ fn what_lies_behind_an_expiry_has_its_words_as_well() {
     assert_eq!((&told["cause"], &told["last"]["cause"]), (&json!("expired"), &json!("tlsa-invalid")));
     assert_eq!(told["last"]["sentence"], json!(last().sentence()));
     assert!(told["last"]["peer"].is_object(), "the evidence stays: {told}");
+}
+
+#[test]
+fn a_story_names_the_copies_of_its_message() {
+    let text = story(&every::dane(crate::outcome::DaneFailure::NoMatch)).text();
+    assert!(text.contains(&format!("Copies      {}, {}, for an archive", QueueId(9), QueueId(8))), "{text}");
 }

@@ -35,6 +35,9 @@ pub const COLUMNS: &[Column] = &[
     Column::words("FROM").at_least(16).rank(2),
 ];
 
+/// Copies named of one message.
+const MOST_COPIES: usize = 20;
+
 /// Recipients named in one line of the timeline; more are counted.
 const MOST_NAMES: usize = 3;
 
@@ -66,6 +69,8 @@ pub struct Story {
     pub history: Vec<Happening>,
     /// The incidents that it met: it failed as many others did.
     pub incidents: Vec<Incident>,
+    /// The copies of it for archives, the newest first.
+    pub copies: Vec<QueueId>,
 }
 
 /// Something that happened.
@@ -104,7 +109,9 @@ async fn story(ledger: &dyn Ledger, message: LedgerMessage, all: &[Incident]) ->
     let happening = |(at, event): (Timestamp, Event)| Happening { at, event };
     let history = ledger.history(message.id).await?;
     let incidents = incidents::met(all, history.iter().map(|(at, event)| (*at, event)));
-    Ok(Story { message, history: history.into_iter().map(happening).collect(), incidents })
+    let found = ledger.find(&message.id.to_string(), MOST_COPIES).await?.messages.into_iter();
+    let copies = found.filter(|found| found.envelope.copy_of() == Some(message.id)).map(|copy| copy.id).collect();
+    Ok(Story { message, history: history.into_iter().map(happening).collect(), incidents, copies })
 }
 
 /// Whose stories are told to people where several messages are found.
@@ -206,6 +213,10 @@ impl Story {
         }
         for index in 0..self.message.recipients.len() {
             head(if index == 0 { "To" } else { "" }, &self.recipient(index));
+        }
+        if !self.copies.is_empty() {
+            let ids = self.copies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            head("Copies", &format!("{ids}, for an archive"));
         }
         for incident in &self.incidents {
             let (id, cause, side) = (incident.id, &incident.cause, incident.side.word());

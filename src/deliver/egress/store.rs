@@ -107,7 +107,7 @@ impl EgressStore {
                     if let Some(place) = self.by_rule.write().unwrap_or_else(PoisonError::into_inner).get_mut(rule) {
                         *place = Arc::new(egress);
                     }
-                    told.push(Reread::Replaced { domains: named(destination) });
+                    told.push(Reread::Replaced { domains: destination.label() });
                 }
             }
         }
@@ -121,7 +121,7 @@ impl EgressStore {
             let identity = self.of(Some(rule)).client_certificate.clone()?;
             let parsed = X509Certificate::from_der(identity.leaf()).ok();
             let at = parsed.map(|(_, leaf)| Timestamp(leaf.validity().not_after.timestamp().saturating_mul(1000)));
-            Some(CertificateEndsAt { domains: named(destination), at })
+            Some(CertificateEndsAt { domains: destination.label(), at })
         };
         self.config.destination.iter().enumerate().filter_map(of).collect()
     }
@@ -130,7 +130,7 @@ impl EgressStore {
     #[must_use]
     pub fn doubts(config: &Config) -> Vec<String> {
         let of = |destination: &Destination| {
-            let domains = named(destination);
+            let domains = destination.label();
             let missing =
                 destination.source.iter().flat_map(config::SourceAddresses::addresses).filter_map(|address| {
                     let error = std::net::UdpSocket::bind((address, 0)).err()?;
@@ -147,12 +147,8 @@ impl EgressStore {
     }
 }
 
-fn named(destination: &Destination) -> String {
-    destination.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
 fn read(destination: &Destination) -> Result<Egress, EgressError> {
-    let failed = |key| move |fault| EgressError { domains: named(destination), key, fault };
+    let failed = |key| move |fault| EgressError { domains: destination.label(), key, fault };
     let login = destination.login.as_ref().map(login).transpose().map_err(failed("login"))?;
     let client_certificate =
         destination.client_certificate.as_ref().map(identity).transpose().map_err(failed("client_certificate"))?;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this driver reads /etc/resolv.conf")]
 
+use crate::config::files::open_regular;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -87,7 +88,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<SocketAddr>> {
 /// What there is in the file.
 pub(super) fn octets(path: &Path) -> io::Result<Vec<u8>> {
     let mut octets = Vec::new();
-    File::open(path)?.take(FILE_LIMIT).read_to_end(&mut octets)?;
+    open_regular(path)?.take(FILE_LIMIT).read_to_end(&mut octets)?;
     Ok(octets)
 }
 
@@ -142,6 +143,15 @@ mod tests {
     fn shown(text: &str) -> Vec<String> {
         let index_of = |interface: &str| (interface == "eth0").then_some(7);
         servers(text, index_of).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_the_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let told = octets(&path).unwrap_err().to_string();
+        assert!(told.contains("is a pipe"), "{told}");
     }
 
     #[test]

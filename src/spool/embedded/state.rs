@@ -22,6 +22,7 @@ use crate::spool::{Hold, MOST_INCIDENTS, RecipientState, SpoolEntry};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,7 +230,7 @@ impl State {
         let mut insert =
             self.connection.prepare_cached("INSERT OR IGNORE INTO lookups (day, hash, message) VALUES (?1, ?2, ?3)")?;
         for name in names(envelope, row.message_id.as_deref()) {
-            insert.execute(params![day_of(envelope.accepted_at), lookup_hash(name), id])?;
+            insert.execute(params![day_of(envelope.accepted_at), lookup_hash(&name), id])?;
         }
         Ok(())
     }
@@ -244,7 +245,7 @@ impl State {
         let mut delete =
             self.connection.prepare_cached("DELETE FROM lookups WHERE day = ?1 AND hash = ?2 AND message = ?3")?;
         for name in names(&envelope, message_id.as_deref()) {
-            delete.execute(params![day_of(envelope.accepted_at), lookup_hash(name), id])?;
+            delete.execute(params![day_of(envelope.accepted_at), lookup_hash(&name), id])?;
         }
         Ok(())
     }
@@ -526,10 +527,12 @@ impl State {
 }
 
 /// All that a message is found by.
-fn names<'a>(envelope: &'a Envelope, message_id: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+fn names<'a>(envelope: &'a Envelope, message_id: Option<&'a str>) -> impl Iterator<Item = Cow<'a, str>> {
     let sender = match &envelope.reverse_path {
         ReversePath::Mailbox(sender) => Some(sender.as_str()),
         ReversePath::Null => None,
     };
-    message_id.into_iter().chain(sender).chain(envelope.recipients.iter().map(Mailbox::as_str))
+    let of = envelope.copy_of().map(|original| Cow::Owned(original.to_string()));
+    let addresses = envelope.recipients.iter().map(Mailbox::as_str);
+    message_id.into_iter().chain(sender).chain(addresses).map(Cow::Borrowed).chain(of)
 }
