@@ -236,6 +236,29 @@ async fn a_pipe_is_waited_for_neither_as_the_file_nor_as_what_it_names() {
 }
 
 #[tokio::test]
+async fn a_file_with_something_else_in_it_is_told_with_the_line_that_names_it() {
+    let checked = Checked::new();
+    let odd = checked.folder.path().join("odd");
+    std::fs::write(&odd, "\nnot what it should be\n").unwrap();
+    let odd = odd.to_str().unwrap();
+    let other = "[[destination]]\ndomains = [\"a.example\"]\ntls = \"encrypt\"\n";
+    let second = format!("{other}[[destination]]\ndomains = [\"b.example\"]\n");
+    let login = "next_hop = \"mx.b.example:587\"\nlogin.user = \"u\"\nlogin.password_file";
+    let listener = "[[listener]]\nname = \"in\"\naddresses = [\"127.0.0.1:0\"]\nclients = [\"::1\"]\n";
+    for (text, line) in [
+        (format!("[listen]\ncertificate = {odd:?}\nprivate_key = {odd:?}"), "2: "),
+        (format!("[dns]\ntrust_anchors = {odd:?}"), "2: "),
+        (format!("[tls]\nroots = {odd:?}"), "2: "),
+        (format!("{second}client_certificate = {{ chain = {odd:?}, key = {odd:?} }}"), "6: "),
+        (format!("{second}{login} = {odd:?}"), "7: "),
+        (format!("{listener}auth = {odd:?}\ncertificate = {odd:?}\nprivate_key = {odd:?}"), "6: "),
+    ] {
+        let told = lines(&checked.octets(text.as_bytes()).await);
+        assert!(told.len() == 1 && told[0].starts_with(line) && told[0].contains(odd), "{text}\n{told:#?}");
+    }
+}
+
+#[tokio::test]
 async fn root_is_told_what_the_user_of_the_service_cannot_read() {
     let checked = Checked::new();
     let spool = checked.folder.path().join("spool");
