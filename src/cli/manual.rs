@@ -52,9 +52,11 @@ Every command, its options, its exit codes and examples. This file is made from 
 - Names are in `snake_case`. A duration ends in its unit, `_s` or `_ms`.
 - A moment is RFC 3339 in UTC: `2026-11-21T11:44:28.123Z`.
 - A cause of failure has the word that the log, the metrics and the reports use: `tlsa-invalid`. In a history
-  its evidence stands beside it, with `status`, `side`, `sentence` and `advice`. What the state database holds is
-  the relay's own and has other words: ask a command.
+  its evidence stands beside it, with `status`, `side`, `sentence` and `advice`. The state database has
+  the same word under `cause`; the rest of what it holds is the relay's own: ask a command.
 - Nothing but JSON is on standard output; complaints are on standard error.
+- A command without `--json` prints text that has a form of its own (a configuration, a zone, a script of a shell,
+  mail), or talks with a person: `setup`, `top`, `lab`, `user`.
 
 ## For people
 

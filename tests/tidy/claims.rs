@@ -63,6 +63,11 @@ const CLAIMS: &[(&str, &str, &str)] = &[
     ),
     (
         README,
+        "A failure in it has the word that the log has",
+        "rfc3463_every_cause_has_words_and_a_status_that_fits_its_class",
+    ),
+    (
+        README,
         "The broken path is named in log and metrics",
         "a_second_path_delivers_by_dane_and_the_metric_names_the_broken_one",
     ),
