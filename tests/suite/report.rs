@@ -17,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) header: Fields,
     /// What people read, with each run of spaces and line ends as one space.
     pub(crate) text: String,
+    /// The same as a page.
+    pub(crate) page: String,
     /// The group about the message, then one for each recipient.
     pub(crate) groups: Vec<Fields>,
     /// What came back of the original.
@@ -29,16 +31,19 @@ impl Report {
         let kind = message.content_type().unwrap();
         assert_eq!((kind.ctype(), kind.subtype()), ("multipart", Some("report")));
         assert_eq!(kind.attribute("report-type"), Some("delivery-status"));
+        // The whole, and inside it the words as text and as a page.
+        let leaves: Vec<_> = message.parts.iter().filter(|part| !part.is_multipart()).collect();
         let part = |nth: usize, wanted: &[&str]| {
-            let part = &message.parts[nth];
+            let part = leaves[nth];
             assert!(wanted.contains(&part.content_type().unwrap().subtype().unwrap()));
             String::from_utf8(part.contents().to_vec()).unwrap()
         };
-        assert_eq!(message.parts.len(), 4, "the whole and three parts");
+        assert_eq!((message.parts.len(), leaves.len()), (6, 4), "the whole, the words in two forms, two parts");
         let whole = String::from_utf8(received.content.clone()).unwrap();
         Self {
             header: fields(whole.split("\r\n\r\n").next().unwrap()),
-            text: part(1, &["plain"]).split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+            text: part(0, &["plain"]).split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+            page: part(1, &["html"]),
             groups: part(2, &["delivery-status"]).trim_end().split("\r\n\r\n").map(fields).collect(),
             original: part(3, &["rfc822-headers", "rfc822", "global-headers"]),
         }
