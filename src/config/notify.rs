@@ -1,9 +1,10 @@
 //! `[notify]`: when senders are told about their mail, and in which words (RFC 3461 §4, §5.2.5).
 
 use super::duration;
+use super::findings::ConfigFindings;
 use crate::smtp::address::Domain;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,21 @@ pub enum Language {
     De,
     /// French.
     Fr,
+}
+
+/// Each report says everything once in each language.
+pub(super) fn check(config: &NotifyConfig, findings: &mut ConfigFindings<'_>) {
+    let is_repeated = |languages: &[Language]| languages.iter().collect::<BTreeSet<_>>().len() < languages.len();
+    if is_repeated(&config.languages) {
+        findings.refuse(&["notify.languages"], "a language stands there twice");
+    }
+    for (domain, languages) in &config.sender_languages {
+        if languages.is_empty() {
+            findings.refuse(&["notify.sender_languages"], format!("{domain}: name at least one language"));
+        } else if is_repeated(languages) {
+            findings.refuse(&["notify.sender_languages"], format!("{domain}: a language stands there twice"));
+        }
+    }
 }
 
 impl Language {

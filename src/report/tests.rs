@@ -413,18 +413,6 @@ fn the_operators_texts_are_used_and_may_be_outside_ascii() {
 }
 
 #[test]
-fn damage_is_told_in_plain_words() {
-    let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0, html: true };
-    let notice = damage_notice(&context, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
-    assert_is_deliverable_anywhere(&notice.content);
-    let text = String::from_utf8(notice.content.to_vec()).unwrap();
-    let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
-    assert!(body.contains("at its start: 3.") && body.contains("damaged/"), "{text}");
-    assert_eq!(notice.envelope.reverse_path, ReversePath::Null);
-}
-
-#[test]
 fn rfc6522_3_the_three_parts_stand_in_order() {
     let report = report(&[("bob@partner.example", &rejected(&[b"550 5.1.1 no such user"]))], HEADER);
     let parts = parts(&report);

@@ -80,6 +80,9 @@ async fn rfc3464_a_failure_is_reported_to_the_mail_host_of_the_sender() {
     let group = &report.groups[1];
     assert_eq!(group["Remote-MTA"], "dns; mx.strict.test");
     assert_eq!(group["Diagnostic-Code"], "smtp; 550 5.1.1 no such user here");
+    assert!(report.text.starts_with("Your message was not delivered to nobody@strict.test."), "{}", report.text);
+    assert!(report.page.contains("<bdi>nobody@strict.test</bdi>") && report.page.contains("no such user here"));
+    assert!(!report.page.contains("href") && !report.page.contains("<img"), "nothing leads or loads from anywhere");
     assert_eq!(report.groups[0]["Reporting-MTA"], "dns; relay.office.test");
     assert_eq!(report.groups[0]["X-Relay-Queue-Id"], id.to_string());
     assert_eq!(report.header["To"], format!("<{SENDER}>"));
@@ -109,6 +112,9 @@ async fn rfc3464_2_3_one_report_tells_of_all_who_failed_together_and_of_nobody_e
     sorted.sort_unstable();
     assert_eq!(recipients, sorted);
     assert!(!report.text.contains("bob@strict.test"), "{}", report.text);
+    let local = report.groups.iter().find(|group| group.get("Status").is_some_and(|status| status == "5.1.10"));
+    let said = "X-Relay; null-mx: The domain null.test says that it accepts no mail.";
+    assert_eq!(local.unwrap()["Diagnostic-Code"], said);
     until_settled(&world).await;
     assert_eq!(world.mx("office.test").messages().len(), 1);
     assert_eq!(world.metrics().await["relay_reports_queued_total"], 1.0);
@@ -173,7 +179,9 @@ async fn rfc3464_2_3_6_at_the_end_of_waiting_the_report_says_what_was_waited_for
     expect(world.fails("bob@bad.test").await.root(), "tlsa-invalid", "4.7.323");
     let bad = Report::read(&world.reports(2).await[1]);
     assert_eq!(bad.recipients(), [["rfc822; bob@bad.test", "failed", "5.4.7"]]);
-    assert!(!bad.groups[1].contains_key("Diagnostic-Code"), "no server said anything");
+    assert!(!bad.groups[1].contains_key("Remote-MTA"), "no server said anything");
+    let said = "X-Relay; tlsa-invalid: The certificate of the mail server mx.bad.test";
+    assert!(bad.groups[1]["Diagnostic-Code"].starts_with(said), "{:?}", bad.groups[1]);
     for told in ["bob@bad.test", "mx.bad.test", "tlsa-invalid", "DANE", "relay check bad.test", "Earlier try: "] {
         assert!(bad.text.contains(told), "no {told} in: {}", bad.text);
     }

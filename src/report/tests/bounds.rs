@@ -148,3 +148,15 @@ fn rfc3461_4_3_what_counts_is_the_message_as_it_was_handed_in_without_our_receiv
         assert_eq!(parts(&case.report())[2].0, kind, "{sent}");
     }
 }
+
+#[test]
+fn damage_is_told_in_plain_words() {
+    let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0, html: true };
+    let notice = damage_notice(&context, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
+    assert_is_deliverable_anywhere(&notice.content);
+    let text = String::from_utf8(notice.content.to_vec()).unwrap();
+    let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
+    assert!(body.contains("at its start: 3.") && body.contains("damaged/"), "{text}");
+    assert_eq!(notice.envelope.reverse_path, ReversePath::Null);
+}
