@@ -61,7 +61,7 @@ struct PageGroup<'a> {
     list: PageList<'a>,
     happened: Option<Cow<'a, str>>,
     action: Option<Cow<'a, str>>,
-    closing: Cow<'a, str>,
+    closing: Option<Cow<'a, str>>,
 }
 
 struct PagePhrase<'a> {
@@ -122,7 +122,7 @@ fn of_reader<'a>(reader: &'a ReaderWords<'_>, nth: usize) -> PageReader<'a> {
             list: list(&group.recipients),
             happened: group.happened.as_deref().map(in_one_line),
             action: group.action.as_deref().map(in_one_line),
-            closing: in_one_line(&group.closing),
+            closing: group.closing.as_deref().map(in_one_line),
         }
     };
     PageReader {

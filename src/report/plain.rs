@@ -54,8 +54,8 @@ fn of_group(texts: &LanguageTexts, group: &GroupWords) -> String {
         text.push_str("\r\n");
         text.push_str(&listed(texts, &group.recipients));
     }
-    let last = group.action.iter().chain([&group.closing]).map(String::as_str).collect::<Vec<_>>().join(" ");
-    for paragraph in group.happened.iter().chain([&last]) {
+    let last = group.action.iter().chain(&group.closing).map(String::as_str).collect::<Vec<_>>().join(" ");
+    for paragraph in group.happened.iter().chain([&last]).filter(|paragraph| !paragraph.is_empty()) {
         text.push_str("\r\n");
         text.push_str(&utf8_paragraph(paragraph, 0));
     }

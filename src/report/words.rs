@@ -54,7 +54,7 @@ pub(super) struct GroupWords {
     /// Who must act, and what the reader can do.
     pub(super) action: Option<String>,
     /// What comes next.
-    pub(super) closing: String,
+    pub(super) closing: Option<String>,
 }
 
 /// A piece of a sentence.
@@ -99,7 +99,7 @@ pub(super) fn words<'a>(draft: &ReportDraft<'a>, note: Option<Note>) -> ReportWo
     let (full, brief) = groups.split_at(groups.len().min(MOST_GROUPS));
     let reader = |texts: &'a LanguageTexts| ReaderWords {
         texts,
-        groups: full.iter().map(|group| for_the_reader(draft, texts, group)).collect(),
+        groups: said_once(full.iter().map(|group| for_the_reader(draft, texts, group)).collect()),
         further: further(texts, brief),
         note: note.map(|note| texts.say(slot_of(note), &[])),
     };
@@ -184,7 +184,25 @@ fn for_the_reader(draft: &ReportDraft<'_>, texts: &LanguageTexts, group: &CauseG
         }
         Fate::Relayed { .. } => (None, None),
     };
-    GroupWords { first, recipients, happened, action, closing }
+    GroupWords { first, recipients, happened, action, closing: Some(closing) }
+}
+
+/// What neighbours share stands below the last of them.
+fn said_once(mut groups: Vec<GroupWords>) -> Vec<GroupWords> {
+    let mut below: Option<(Option<String>, Option<String>)> = None;
+    for group in groups.iter_mut().rev() {
+        let own = (group.action.clone(), group.closing.clone());
+        if let Some((action, closing)) = &below
+            && *closing == own.1
+        {
+            group.closing = None;
+            if *action == own.0 {
+                group.action = None;
+            }
+        }
+        below = Some(own);
+    }
+    groups
 }
 
 /// A sentence in pieces, so that a form can keep the address whole.

@@ -87,4 +87,9 @@ fn no_two_lines_of_a_report_say_the_same() {
     lines.dedup();
     assert_eq!(lines.len(), all, "{text}");
     assert_eq!(text.matches("relay why").count(), 1, "{text}");
+    // The same for the reader: two are to be checked, and one is not; nothing is tried again.
+    let reader = text.split_once("For administrators").unwrap().0.replace("\r\n", " ");
+    for (said, times) in [("Please check the address", 1), ("system must act", 2), ("will not be tried again", 1)] {
+        assert_eq!(reader.matches(said).count(), times, "{said}: {text}");
+    }
 }
