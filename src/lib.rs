@@ -111,7 +111,9 @@
 //! | RFC 6895 | numbers of record types |
 //! | RFC 7208 | SPF |
 //! | RFC 6962 | logs of certificates |
+//! | RFC 7372 | enhanced codes for SPF and DKIM |
 //! | RFC 7435 | opportunistic security |
+//! | RFC 7489 | DMARC |
 //! | RFC 7505 | null MX |
 //! | RFC 7646 | negative trust anchors |
 //! | RFC 7671 | DANE in practice |

@@ -64,7 +64,7 @@ fn reported(cause: &Cause) -> String {
     let notifications = due(&entry, &[(0, state)], &rules, &Moment::at_rest(LATE));
     assert_eq!(notifications.reports.len(), 1, "{cause:?}");
     let hostname = "relay.corp.example".parse().unwrap();
-    let context = ReportContext { hostname: &hostname, texts: &Texts::english(), return_full_below: 0 };
+    let context = ReportContext { hostname: &hostname, texts: &Texts::english(), return_full_below: 0, html: true };
     let original = Original {
         entry: &entry,
         content: b"",

@@ -4,7 +4,8 @@ use super::destination::Destination;
 use super::findings::ConfigFindings;
 use super::sending::HostRule;
 use super::{
-    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, limit, listener, private_zone, together,
+    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, limit, listener, notify, private_zone,
+    together,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     ports(config, findings);
     dns(&config.dns, findings);
     retry(&config.retry, findings);
+    notify::check(&config.notify, findings);
     paths(config, findings);
     for (nth, rule) in config.host.iter().enumerate() {
         host(nth, rule, findings);

@@ -48,7 +48,7 @@ pub use listener::{ClientCertificates, ClientTls, Fingerprint, KeyPairFiles, Lis
 pub use mta_sts::MtaSts;
 pub use network::counted_client;
 pub use next_hop::{ListedNextHop, NextHopAddress, NextHops};
-pub use notify::NotifyConfig;
+pub use notify::{Language, NotifyConfig};
 pub use private_zone::PrivateZone;
 pub use problem::{ConfigError, Problem};
 pub use roots::RootsError;

@@ -15,6 +15,7 @@ mod egress;
 #[cfg(test)]
 pub(crate) mod every;
 mod named;
+mod refusal;
 pub(crate) mod rows;
 mod stored;
 mod tls;
@@ -586,31 +587,6 @@ impl Cause {
     }
 }
 
-/// What block lists and reputation filters say about the host that connects, in lower case: one of
-/// each pair of rows must be there.
-const THIS_HOST: [&str; 7] =
-    ["client host", "your ip", "ip address", "your host", "your server", "sending host", "sending server"];
-const IS_LISTED: [&str; 10] = [
-    "listed",
-    "blocked",
-    "block list",
-    "blocklist",
-    "blacklist",
-    "dnsbl",
-    "rbl",
-    "reputation",
-    "reverse dns",
-    "ptr record",
-];
-
-/// Whether a refusal speaks of the address that this host sends from. Whether that is right is not
-/// for the reply to prove; that it is ours to act on is.
-fn is_about_our_address(reply: &Reply) -> bool {
-    let said = reply.lines.join(" ").to_ascii_lowercase();
-    let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    any(&THIS_HOST) && any(&IS_LISTED)
-}
-
 fn rejected_row(reply: &Reply) -> Row {
     let class = match reply.severity() {
         Severity::Permanent => Class::Permanent,
@@ -623,7 +599,7 @@ fn rejected_row(reply: &Reply) -> Row {
         Class::Permanent => "rejected",
         Class::Transient => "rejected-for-now",
     };
-    let side = if is_about_our_address(reply) { Side::Here } else { Side::Recipient };
+    let side = if refusal::fault_of_ours(reply).is_some() { Side::Here } else { Side::Recipient };
     Row { word, class, status, result_type: None, side }
 }
 

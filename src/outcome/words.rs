@@ -3,7 +3,8 @@
 //! The sentence names no internal name or path; the evidence may. The codes and classes beside
 //! these words are in the table of `outcome/mod.rs` (RFC 3463, RFC 8460 §4.3).
 
-use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, Side, UNITS, span};
+use super::refusal::{OwnFault, fault_of_ours};
+use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, UNITS, span};
 use crate::net::Reach;
 
 /// What follows from a server that may be the wrong one, where that is enforced.
@@ -207,15 +208,22 @@ impl Cause {
             Self::ProtocolError { .. } => {
                 "Connect by hand to see what answers; an inspecting firewall here may be changing the conversation."
             }
-            Self::Rejected { .. } if self.row().side == Side::Here => {
-                "The other side refuses the address that this relay sends from. Look it up at the list that the reply \
-                 names, find out why it is there, and have it taken off."
-            }
+            Self::Rejected { reply, .. } => match fault_of_ours(reply) {
+                Some(OwnFault::Address) => {
+                    "The other side refuses the address that this relay sends from. Look it up at the list that the reply \
+                     names, find out why it is there, and have it taken off."
+                }
+                Some(OwnFault::Authentication) => {
+                    "The other side cannot tell that this mail is from the sender's domain. See that the SPF record of the \
+                     domain has the address that this relay sends from, and that its mail has a DKIM signature of the \
+                     domain that is whole."
+                }
+                None => "The reply above is the other side's own reason.",
+            },
             Self::PerhapsTaken { .. } => {
                 "Ask the recipient whether it has arrived. It is offered again only an hour, six hours and a day later, \
                  because every time may make another copy; relay queue delete ends that."
             }
-            Self::Rejected { .. } => "The reply above is the other side's own reason.",
             Self::StarttlsNotOffered { demanded_by, .. } | Self::StarttlsRefused { demanded_by, .. } => {
                 match demanded_by {
                     DemandedBy::Dane => {

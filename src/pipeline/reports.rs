@@ -8,6 +8,7 @@ use super::Pipeline;
 use super::conclude::Progress;
 use crate::accept::LimitNews;
 use crate::clock::Timestamp;
+use crate::config::NotifyConfig;
 use crate::envelope::{Origin, QueueId};
 use crate::outcome::Cause;
 use crate::report::due::{self, Moment, Notifications, ReportRules};
@@ -127,8 +128,8 @@ impl Pipeline {
 
     pub(super) fn report_context(&self) -> ReportContext<'_> {
         let config = &self.out.config;
-        let return_full_below = config.notify.return_full_below;
-        ReportContext { hostname: &config.hostname, texts: &self.texts, return_full_below }
+        let NotifyConfig { return_full_below, html, .. } = config.notify;
+        ReportContext { hostname: &config.hostname, texts: &self.texts, return_full_below, html }
     }
 
     /// The start of the original, with its header; a report without it is better than none.

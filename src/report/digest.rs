@@ -4,7 +4,8 @@
 //! people: they are about different messages, and such a form holds one.
 
 use super::form::{field, line, utf8_item, utf8_paragraph};
-use super::ndr::{addressed, dated, text_part};
+use super::mime::{MimePart, text_part};
+use super::ndr::{addressed, dated};
 use super::{ReportContext, notable_domain};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, Origin, QueueId};
@@ -37,7 +38,7 @@ impl<'a> LostReport<'a> {
 #[must_use]
 pub fn digest(context: &ReportContext<'_>, to: &Mailbox, lost: &[LostReport<'_>], now: Timestamp) -> spool::Report {
     let count = lost.len().to_string();
-    let texts = context.texts;
+    let texts = &context.texts.of(to).first;
     let is_copy = |lost: &LostReport<'_>| matches!(lost.0.envelope.origin, Origin::Copy { .. });
     let (subject, said) = if lost.iter().any(is_copy) {
         ("digest.copies_subject", "digest.copies_text")
@@ -53,7 +54,7 @@ pub fn digest(context: &ReportContext<'_>, to: &Mailbox, lost: &[LostReport<'_>]
         text.push_str("\r\n");
         text.push_str(&utf8_paragraph(&texts.say("digest.more", &[("count", &more.to_string())]), 0));
     }
-    let (_, encoding, text) = text_part(text);
+    let MimePart { encoding, octets: text, .. } = text_part(text);
     let first = lost.first().map_or(QueueId(0), |LostReport(entry)| entry.id);
     let mut message = addressed(context.hostname, to, &texts.say(subject, &[("count", &count)]));
     message.push_str(&dated(&format!("{first}.{}.digest@{}", now.0, context.hostname), now));

@@ -5,7 +5,7 @@
 //! here: it can neither end a line nor begin a header field.
 
 use crate::smtp::reply::printable;
-use crate::text::fill;
+use crate::text::{fill, in_one_line};
 use std::fmt::Write as _;
 
 /// Where lines are folded, in characters (RFC 5322 §2.1.1 recommends 78).
@@ -50,9 +50,10 @@ fn folded(name: &str, value: &str) -> String {
     text
 }
 
-/// A line exactly as it is, for what must not be broken: an address.
+/// A line exactly as it is, for what must not be broken: an address. Here and in paragraphs what would turn or
+/// hide text is shown as `\u{202e}`.
 pub(super) fn line(text: &str, indent: usize) -> String {
-    let text = harmless(text);
+    let text = in_one_line(text);
     let end = text.floor_char_boundary(LINE_LIMIT - indent);
     format!("{:indent$}{}\r\n", "", text.get(..end).unwrap_or_default())
 }
@@ -65,10 +66,10 @@ pub(super) fn utf8_paragraph(text: &str, indent: usize) -> String {
 /// `label` and `text` beside it; further lines stand under the text. `width` is where the text
 /// begins.
 pub(super) fn utf8_item(label: &str, text: &str, width: usize) -> String {
-    fill(label, words(&harmless(text)), width, LINE_WIDTH).into_iter().map(|line| line + "\r\n").collect()
+    fill(label, words(&in_one_line(text)), width, LINE_WIDTH).into_iter().map(|line| line + "\r\n").collect()
 }
 
-/// Text that can neither end a line nor command a terminal; what is outside ASCII stays.
+/// Text that can neither end a field nor command a terminal; what is outside ASCII stays, as addresses must.
 fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -3,18 +3,23 @@
 //!
 //! This page holds the nouns. `due.rs` is the one decision: from a message and what an attempt
 //! brought, the reports that are due; `gather.rs` says when, and `digest.rs` tells the postmaster of many lost ones
-//! at once. `ndr.rs` puts a report together: `words.rs` is the part that
-//! people read (`readable.rs` shows it the names they know), `status.rs` the part that machines read, `returned.rs` what comes back of the
+//! at once. `ndr.rs` puts a report together: `words.rs` is what
+//! people read (`readable.rs` shows it the names they know), which `plain.rs` makes text of and `html.rs` a page;
+//! `status.rs` is the part that machines read, `returned.rs` what comes back of the
 //! message; `form.rs` keeps all of them within mail's rules. The words themselves are in
-//! `texts.rs`, which the operator can replace (`driver.rs` reads the file).
+//! `texts.rs`, which the operator can replace (`driver.rs` reads the file); `languages.rs` says who reads which.
 
 mod digest;
 pub mod driver;
 pub mod due;
 mod form;
 pub(crate) mod gather;
+mod html;
+mod languages;
+mod mime;
 mod ndr;
 mod notice;
+mod plain;
 mod readable;
 mod returned;
 mod status;
@@ -26,8 +31,9 @@ mod tries;
 mod words;
 
 pub use digest::{LostReport, digest};
+pub use languages::{LanguageChoice, Texts};
 pub use returned::{HEADER_LIMIT, content_wanted};
-pub use texts::{Texts, TextsError};
+pub use texts::TextsError;
 pub use tries::history_wanted;
 
 use crate::accept::LimitNews;
@@ -40,6 +46,7 @@ use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::{self, SpoolEntry};
 use bytes::Bytes;
+use languages::ReaderLanguages;
 use std::collections::BTreeSet;
 
 /// What a report tells.
@@ -116,6 +123,8 @@ pub struct ReportContext<'a> {
     pub texts: &'a Texts,
     /// Messages smaller than this come back whole where the sender wants it, in octets.
     pub return_full_below: u64,
+    /// Whether people get a page (HTML) beside the text.
+    pub html: bool,
 }
 
 /// The message that a report is about.
@@ -202,6 +211,11 @@ struct ReportDraft<'a> {
 }
 
 impl<'a> ReportDraft<'a> {
+    /// Those of whoever reads it.
+    fn languages(&self) -> &'a ReaderLanguages {
+        self.context.texts.of(&self.due.to)
+    }
+
     /// Whether what is told of a recipient was known before.
     fn is_earlier(&self, index: usize) -> bool {
         let is_owed = self.original.entry.recipients.get(index).is_some_and(|state| state.owed().is_some());

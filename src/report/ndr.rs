@@ -5,9 +5,10 @@
 //! reverse-path, so nobody would learn that it did not. The one exception is a reader whose
 //! address is outside ASCII (RFC 6533 §4): such a path takes UTF-8.
 
-use super::form::{encoded_words, field, is_clean, quoted_printable, utf8_field};
-use super::returned::{self, header_block, raw_value, sane_message_id};
-use super::{ReportDraft, ReportForm, status, words};
+use super::form::{encoded_words, field, utf8_field};
+use super::mime::{MimePart, text_part};
+use super::returned::{self, Note, header_block, raw_value, sane_message_id};
+use super::{ReportDraft, ReportForm, html, mime, plain, status, words};
 use crate::clock::Timestamp;
 use crate::envelope::TlsRequest;
 use crate::smtp::address::{Domain, Mailbox};
@@ -16,56 +17,38 @@ use mail_parser::{HeaderName, Message, MessageParser};
 /// The longest part of the original's subject that is repeated, in octets.
 const SUBJECT_LIMIT: usize = 200;
 
-/// One part: its type, its encoding, its octets.
-pub(super) type MimePart<'a> = (&'a str, &'a str, Vec<u8>);
-
 /// The whole report.
 pub(super) fn message(draft: &ReportDraft<'_>) -> Vec<u8> {
     let returned = returned::part(draft);
     let form = ReportForm::of(draft.due);
     let status = status::part(draft).into_bytes();
     let status_encoding = if status.is_ascii() { "7bit" } else { "8bit" };
+    let name = format!("{}.{}", draft.original.entry.id, draft.now.0);
     let parts = [
-        text_part(words::part(draft, returned.note)),
-        (form.status_type(), status_encoding, status),
-        (returned.content_type, returned.encoding, returned.octets),
+        words_part(draft, returned.note, &name),
+        MimePart { content_type: form.status_type().to_owned(), encoding: status_encoding, octets: status },
+        MimePart {
+            content_type: returned.content_type.to_owned(),
+            encoding: returned.encoding,
+            octets: returned.octets,
+        },
     ];
-    let boundary = boundary(draft, &parts);
+    let boundary = mime::boundary(&name, &parts);
     let mut message = message_header(draft, &boundary).into_bytes();
     message.extend_from_slice(b"\r\nThis is a report about a message, in the form of RFC 3464.\r\n");
-    for (content_type, encoding, content) in &parts {
-        message.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
-        message.extend_from_slice(field("Content-Type", content_type).as_bytes());
-        if *encoding != "7bit" {
-            message.extend_from_slice(field("Content-Transfer-Encoding", encoding).as_bytes());
-        }
-        message.extend_from_slice(b"\r\n");
-        message.extend_from_slice(content);
-    }
-    message.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    mime::join(&mut message, &boundary, &parts);
     message
 }
 
-/// Text for people: as it is, or in quoted-printable where it is not ASCII.
-pub(super) fn text_part(text: String) -> MimePart<'static> {
-    if is_clean(text.as_bytes()) {
-        ("text/plain; charset=us-ascii", "7bit", text.into_bytes())
-    } else {
-        ("text/plain; charset=utf-8", "quoted-printable", quoted_printable(text.as_bytes()))
+/// What people read: text, and beside it a page where the operator wants one.
+fn words_part(draft: &ReportDraft<'_>, note: Option<Note>, name: &str) -> MimePart {
+    let words = words::words(draft, note);
+    let text = text_part(plain::text(&words));
+    let page = draft.context.html.then(|| html::page(&words, draft.due.kind)).flatten();
+    match page {
+        Some(page) => mime::alternative(text, &page, name),
+        None => text,
     }
-}
-
-/// RFC 2046 §5.1.1. `=_` cannot occur in quoted-printable, and the number is raised until the
-/// boundary is in no other part either, whatever the original holds.
-fn boundary(draft: &ReportDraft<'_>, parts: &[MimePart<'_>]) -> String {
-    let named = |number: usize| format!("=_{}.{}.{number}", draft.original.entry.id, draft.now.0);
-    let is_free = |boundary: &String| {
-        let pattern = boundary.as_bytes();
-        parts.iter().all(|(_, _, content)| content.windows(pattern.len()).all(|window| window != pattern))
-    };
-    // The parts are shorter than this many boundaries, so that one is always free.
-    let most = parts.iter().map(|(_, _, content)| content.len()).sum::<usize>();
-    (0..=most).map(named).find(is_free).unwrap_or_else(|| named(most + 1))
 }
 
 fn message_header(draft: &ReportDraft<'_>, boundary: &str) -> String {
@@ -102,7 +85,7 @@ pub(super) fn dated(id: &str, now: Timestamp) -> String {
 /// The words of the report around the subject of the original. Clean ASCII is repeated as it is,
 /// its encoded words included; anything else is read as UTF-8 and encoded again.
 fn subject(draft: &ReportDraft<'_>, original: Option<&Message<'_>>) -> String {
-    let (texts, slot) = (draft.context.texts, format!("{}.subject", draft.due.kind.word()));
+    let (texts, slot) = (&draft.languages().first, format!("{}.subject", draft.due.kind.word()));
     let around = |subject: &str| texts.say(&slot, &[("subject", subject)]);
     // RFC 8689 §5: the subject of a message with REQUIRETLS is its own affair.
     let shown = original.filter(|_| draft.original.entry.envelope.tls != TlsRequest::Required);

@@ -3,7 +3,8 @@
 
 use super::ReportContext;
 use super::form::{field, utf8_item, utf8_paragraph};
-use super::ndr::{addressed, dated, text_part};
+use super::mime::{MimePart, text_part};
+use super::ndr::{addressed, dated};
 use crate::accept::LimitNews;
 use crate::clock::Timestamp;
 use crate::smtp::address::Mailbox;
@@ -18,21 +19,23 @@ const MOST_DOMAINS: usize = 20;
 
 /// The notice that records of the spool were damaged: plain text, there is no message to show.
 pub(super) fn damage_message(context: &ReportContext<'_>, to: &Mailbox, records: u64, now: Timestamp) -> Vec<u8> {
+    let texts = &context.texts.of(to).first;
     let count = records.to_string();
-    let text = utf8_paragraph(&context.texts.say("damage.text", &[("count", &count)]), 0);
-    let header = addressed(context.hostname, to, &context.texts.say("damage.subject", &[]))
+    let text = utf8_paragraph(&texts.say("damage.text", &[("count", &count)]), 0);
+    let header = addressed(context.hostname, to, &texts.say("damage.subject", &[]))
         + &dated(&format!("{}.damage@{}", now.0, context.hostname), now);
     plain(header, text)
 }
 
 /// The notice that limits were reached: whose, and what to think of it.
 pub(super) fn limit_message(context: &ReportContext<'_>, to: &Mailbox, news: &[LimitNews], now: Timestamp) -> Vec<u8> {
+    let texts = &context.texts.of(to).first;
     let count = news.len().to_string();
-    let mut text = utf8_paragraph(&context.texts.say("limit.text", &[("count", &count)]), 0) + "\r\n";
+    let mut text = utf8_paragraph(&texts.say("limit.text", &[("count", &count)]), 0) + "\r\n";
     for LimitNews { rule, who, limit, .. } in news.iter().take(MOST_LIMITS) {
         text.push_str(&utf8_item("Reached:", &format!("{who} ({rule}: {limit})"), COLUMN));
     }
-    let header = addressed(context.hostname, to, &context.texts.say("limit.subject", &[("count", &count)]))
+    let header = addressed(context.hostname, to, &texts.say("limit.subject", &[("count", &count)]))
         + &dated(&format!("{}.limit@{}", now.0, context.hostname), now);
     plain(header, text)
 }
@@ -44,7 +47,8 @@ pub(super) fn incident_message(
     incident: &Incident,
     now: Timestamp,
 ) -> Vec<u8> {
-    let say = |key: &str, values: &[(&str, &str)]| context.texts.say(&format!("incident.{key}"), values);
+    let texts = &context.texts.of(to).first;
+    let say = |key: &str, values: &[(&str, &str)]| texts.say(&format!("incident.{key}"), values);
     let (domains, messages) = (incident.domain_count.to_string(), incident.messages.to_string());
     let since = incident.since.to_second();
     let (subject, text) = match &incident.opened_by {
@@ -75,7 +79,7 @@ pub(super) fn incident_message(
 }
 
 fn plain(mut message: String, text: String) -> Vec<u8> {
-    let (_, encoding, text) = text_part(text);
+    let MimePart { encoding, octets: text, .. } = text_part(text);
     // RFC 3834 §5: nobody's request, so nobody's answer.
     message.push_str(&field("Auto-Submitted", "auto-generated"));
     message.push_str(&field("MIME-Version", "1.0"));

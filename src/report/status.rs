@@ -1,9 +1,9 @@
 //! The part of a report that machines read (RFC 3464 §2; with addresses outside ASCII
 //! RFC 6533 §3, §4).
 //!
-//! Every recipient has a group of its own. Remote-MTA and Diagnostic-Code stand only where a
+//! Every recipient has a group of its own. Remote-MTA, and a Diagnostic-Code of the type smtp, stand only where a
 //! remote server really replied (RFC 3464 §2.3.5, §2.3.6); for a message that expired, that is the
-//! last reply it met.
+//! last reply it met. Where none did, a Diagnostic-Code of our own type says what stopped the message.
 
 use super::form::{field, utf8_field};
 use super::{Fate, Kind, ReportDraft, ReportForm, tries};
@@ -17,6 +17,10 @@ use crate::spool::RecipientState;
 
 /// What is said of a host that took the message without an enhanced code (RFC 3463 §3.1).
 const SUCCESS: EnhancedStatusCode = EnhancedStatusCode::new(2, 0, 0);
+
+/// The type of what no server said: the word of a cause, a colon, its sentence (RFC 3464 §2.3.6, §9.2: a type that
+/// is not registered begins with `X-`).
+const OWN_DIAGNOSTIC: &str = "X-Relay";
 
 /// Recipients of whom the words of a server are repeated. Beyond, a group says who, what and the status:
 /// enough for whoever keeps lists, and a report about a thousand recipients stays a mail.
@@ -64,9 +68,10 @@ impl StatusGroup<'_> {
     fn fields(&self, fate: &Fate) -> String {
         let kind = self.draft.due.kind;
         let mut group = self.who_and_what(fate);
-        if let Some((peer, reply)) = remote_reply(fate) {
+        if let Some((peer, _)) = remote_reply(fate) {
             group.push_str(&field("Remote-MTA", &mta(&peer.host)));
-            let said = format!("smtp; {reply}");
+        }
+        if let Some(said) = self.diagnosis(fate) {
             group.push_str(&match self.form {
                 ReportForm::Utf8 => utf8_field("Diagnostic-Code", &said),
                 ReportForm::SevenBit => field("Diagnostic-Code", &said),
@@ -83,6 +88,21 @@ impl StatusGroup<'_> {
             Fate::Relayed { .. } => {}
         }
         group
+    }
+
+    /// RFC 3464 §2.3.6: what the server said; where none did, what stopped the message.
+    fn diagnosis(&self, fate: &Fate) -> Option<String> {
+        if let Some((_, reply)) = remote_reply(fate) {
+            return Some(format!("smtp; {reply}"));
+        }
+        let Fate::Stopped(cause) = fate else { return None };
+        let root = cause.root();
+        let sentence = match self.draft.incident(cause) {
+            // Whose fault it is was found out: the cause alone would blame the recipient.
+            Some(incident) => format!("incident {} of the reporting system: {}", incident.id, incident.cause),
+            None => root.sentence(),
+        };
+        Some(format!("{OWN_DIAGNOSTIC}; {}: {sentence}", root.row().word))
     }
 
     /// What RFC 3464 §2.3 demands of a group, and whom the sender called it.

@@ -2,7 +2,8 @@
 //!
 //! Strict, so that a slip in a translation is met at the start and not in a report: a brace is
 //! the beginning of a known name, or it is written twice. Runs of spaces and line ends are one
-//! space, because paragraphs are filled when they are used (RFC 5322 §2.1.1).
+//! space, because paragraphs are filled when they are used (RFC 5322 §2.1.1); a no-break space stays, as French
+//! wants it.
 
 /// What is wrong with a text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +29,7 @@ pub(super) struct Template(Vec<TemplatePiece>);
 impl Template {
     /// Reads a text that may use these names.
     pub(super) fn parse(text: &str, names: &[&str]) -> Result<Self, TemplateError> {
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         let mut pieces = Vec::new();
         let mut literal = String::new();
         let mut rest = text.as_str();
@@ -81,6 +82,7 @@ mod tests {
         assert_eq!(filled("{who} sent\n  {what}{what}.").unwrap(), "Ann sent {who}{who}.");
         assert_eq!(filled("{{who}} }}{{").unwrap(), "{who} }{");
         assert_eq!(filled("").unwrap(), "");
+        assert_eq!(filled("{who}\u{a0}:\t{what}").unwrap(), "Ann\u{a0}: {who}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The words of reports: English built in, and what the operator's file puts in their place.
+//! The words of reports in one language: those built in, and what the operator's file puts in their place.
 //!
 //! The file is `reports.toml` in the folder of `[notify] templates`. Each text stands in a
 //! section under a key and may use certain names; whatever is wrong with it is found when it is
@@ -6,13 +6,21 @@
 //! translated here by the word of the cause (RFC 3463, RFC 8460 §4.3 where those words come from).
 
 use super::template::Template;
+use crate::config::Language;
 use crate::outcome::{Cause, NAMES, Named, Side, UNITS, span};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml::Spanned;
 
 /// The English texts.
 const ENGLISH: &str = include_str!("../../deploy/templates/en/reports.toml");
+/// The Dutch texts.
+const DUTCH: &str = include_str!("../../deploy/templates/nl/reports.toml");
+/// The German texts.
+const GERMAN: &str = include_str!("../../deploy/templates/de/reports.toml");
+/// The French texts.
+const FRENCH: &str = include_str!("../../deploy/templates/fr/reports.toml");
 
 /// The longest text, in octets: a paragraph, not a book.
 const TEXT_LIMIT: usize = 4096;
@@ -90,28 +98,47 @@ pub enum TextsError {
 /// Texts by `section.key`.
 type Table = BTreeMap<String, Template>;
 
-/// The words of reports.
-#[derive(Clone, Debug, Default)]
-pub struct Texts {
-    table: Table,
+/// The words of reports in one language.
+#[derive(Clone, Debug)]
+pub(super) struct LanguageTexts {
+    table: Arc<Table>,
+    /// Unknown where a file of the operator says everything.
+    language: Option<Language>,
 }
 
-impl Texts {
-    /// The built-in texts.
-    #[must_use]
-    pub fn english() -> Self {
-        // A test reads the built-in file; if it could not be read there would be no words.
-        Self { table: read(ENGLISH, Path::new("built in")).unwrap_or_default() }
+impl LanguageTexts {
+    /// The built-in texts; where a language has none, the English one.
+    pub(super) fn built_in(language: Language) -> Self {
+        // A test reads the built-in files; if one could not be read there would be no words.
+        let read = |text| read(text, Path::new("built in")).unwrap_or_default();
+        let mut table = read(ENGLISH);
+        match language {
+            Language::En => {}
+            Language::Nl => table.extend(read(DUTCH)),
+            Language::De => table.extend(read(GERMAN)),
+            Language::Fr => table.extend(read(FRENCH)),
+        }
+        Self { table: Arc::new(table), language: Some(language) }
     }
 
-    /// These texts, and English where they have none; `path` is only for messages.
+    /// These texts over those of a language; without one over English, in whatever language they are.
     ///
     /// # Errors
     /// [`TextsError::Invalid`]: an unknown section, key or name, a lone brace, or silence on what happened.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, TextsError> {
-        let mut texts = Self::english();
-        texts.table.extend(read(text, path)?);
-        Ok(texts)
+    pub(super) fn parse(text: &str, path: &Path, over: Option<Language>) -> Result<Self, TextsError> {
+        let mut table = Self::built_in(over.unwrap_or(Language::En)).table.as_ref().clone();
+        table.extend(read(text, path)?);
+        Ok(Self { table: Arc::new(table), language: over })
+    }
+
+    /// The tag of the language (BCP 47), where it is known.
+    pub(super) fn tag(&self) -> Option<&'static str> {
+        self.language.map(Language::tag)
+    }
+
+    /// The name of the language, as a heading; nothing where it is not known.
+    pub(super) fn name(&self) -> &'static str {
+        self.language.map_or("", Language::name)
     }
 
     /// A text that English has, too.
@@ -217,14 +244,14 @@ mod tests {
     use super::*;
     use crate::outcome::every;
 
-    const DUTCH: &str = include_str!("../../deploy/templates/nl/reports.toml");
+    const TRANSLATIONS: [(Language, &str); 3] = [(Language::Nl, DUTCH), (Language::De, GERMAN), (Language::Fr, FRENCH)];
 
-    fn dutch() -> Texts {
-        Texts::parse(DUTCH, Path::new("nl/reports.toml")).unwrap()
+    fn parse(text: &str) -> Result<LanguageTexts, TextsError> {
+        LanguageTexts::parse(text, Path::new("reports.toml"), None)
     }
 
     fn error(text: &str) -> String {
-        Texts::parse(text, Path::new("reports.toml")).unwrap_err().to_string()
+        parse(text).unwrap_err().to_string()
     }
 
     #[test]
@@ -241,39 +268,65 @@ mod tests {
         }
     }
 
+    /// How often each name stands in a text.
+    fn used<'a>(template: &Template, names: &[&'a str]) -> Vec<(&'a str, usize)> {
+        let count = |name: &'a str| (name, template.fill(&[(name, "\u{1}")]).matches('\u{1}').count());
+        names.iter().map(|name| count(name)).collect()
+    }
+
     #[test]
-    fn dutch_has_every_text_and_the_names_that_english_uses() {
-        let (dutch, english) = (read(DUTCH, Path::new("nl")).unwrap(), read(ENGLISH, Path::new("en")).unwrap());
-        for (section, keys, names) in SLOTS {
-            for key in *keys {
-                let slot = format!("{section}.{key}");
-                let text = dutch.get(&slot).unwrap_or_else(|| panic!("{slot}"));
-                let marked: Vec<(&str, &str)> = names.iter().map(|name| (*name, "\u{1}")).collect();
-                let uses = |template: &Template| template.fill(&marked).matches('\u{1}').count();
-                assert_eq!(english.get(&slot).map_or(0, uses), uses(text), "{slot}");
+    fn every_language_has_every_text_with_the_names_that_the_others_use() {
+        let english = read(ENGLISH, Path::new("en")).unwrap();
+        let dutch = read(DUTCH, Path::new("nl")).unwrap();
+        for (language, text) in TRANSLATIONS {
+            let table = read(text, Path::new(language.tag())).unwrap();
+            for (section, keys, names) in SLOTS {
+                for key in *keys {
+                    let slot = format!("{section}.{key}");
+                    let own = table.get(&slot).unwrap_or_else(|| panic!("{slot} in {language:?}"));
+                    let first = english.get(&slot).or_else(|| dutch.get(&slot)).unwrap();
+                    assert_eq!(used(first, names), used(own, names), "{slot} in {language:?}");
+                }
             }
-        }
-        for (word, _) in NAMES {
-            assert!(dutch.contains_key(&format!("causes.{word}")), "{word}");
+            for (word, names) in NAMES {
+                let slot = format!("causes.{word}");
+                let own = table.get(&slot).unwrap_or_else(|| panic!("{slot} in {language:?}"));
+                assert_eq!(used(&dutch[&slot], names), used(own, names), "{slot} in {language:?}");
+            }
+            for cause in every::cause().iter().filter(|cause| cause.row().side == Side::Sender) {
+                let slot = format!("advice.{}", cause.row().word);
+                assert!(table.contains_key(&slot), "{slot} in {language:?}: it is what the sender is told to do");
+            }
         }
     }
 
     #[test]
-    fn every_cause_reads_well_in_a_translation_and_in_english_without_one() {
-        let (dutch, english) = (dutch(), Texts::english());
-        for cause in every::cause() {
-            assert_eq!(english.sentence(&cause), cause.sentence());
-            let sentence = dutch.sentence(&cause);
-            assert_ne!(sentence, cause.sentence());
-            assert!(!sentence.contains(['{', '}']) && !sentence.contains("  "), "{sentence}");
+    fn every_cause_reads_well_in_each_language_and_in_english_without_a_translation() {
+        let english = LanguageTexts::built_in(Language::En);
+        for (language, text) in TRANSLATIONS {
+            let texts = LanguageTexts::built_in(language);
+            for cause in every::cause() {
+                assert_eq!(english.sentence(&cause), cause.sentence());
+                let sentence = texts.sentence(&cause);
+                assert_ne!(sentence, cause.sentence());
+                assert!(!sentence.contains(['{', '}']) && !sentence.contains("  "), "{sentence}");
+                assert!(english.who_must_act(&cause) != texts.who_must_act(&cause), "{language:?} {cause:?}");
+            }
+            let mut own = text.lines().filter(|line| !line.starts_with('#'));
+            assert!(!own.any(|line| line.contains("{detail}")), "details are English");
         }
         let last = Some(Box::new(every::dane(crate::outcome::DaneFailure::NoMatch)));
-        let sentence = dutch.sentence(&Cause::Expired { waited_s: 345_600, last });
-        assert!(sentence.starts_with("We hebben het 4 dagen zonder succes geprobeerd"), "{sentence}");
-        assert!(sentence.contains("Het certificaat van de mailserver mx1.partner.example"), "{sentence}");
-        assert!(!DUTCH.lines().any(|line| !line.starts_with('#') && line.contains("{detail}")), "details are English");
-        for cause in every::cause() {
-            assert!(english.who_must_act(&cause) != dutch.who_must_act(&cause), "{cause:?}");
+        let expired = Cause::Expired { waited_s: 345_600, last };
+        for (language, words) in [
+            (Language::Nl, ["We hebben het 4 dagen zonder succes geprobeerd", "Het certificaat van de mailserver mx1"]),
+            (Language::De, ["Wir haben es 4 Tage lang vergeblich versucht", "Das Zertifikat des Mailservers mx1"]),
+            (
+                Language::Fr,
+                ["Nous avons essayé pendant 4 jours sans succès", "Le certificat du serveur de messagerie mx1"],
+            ),
+        ] {
+            let sentence = LanguageTexts::built_in(language).sentence(&expired);
+            assert!(words.iter().all(|words| sentence.contains(words)), "{sentence}");
         }
     }
 
@@ -294,8 +347,8 @@ mod tests {
         assert!(error("one = \"x\"").starts_with("reports.toml:1: "));
         assert!(error("[failed\n").starts_with("reports.toml:1: "));
         assert!(error("[failed]\none = \" \"").starts_with("reports.toml:2: failed.one: this text is empty"));
-        assert!(Texts::parse("[failed]\nclosing = \"\"", Path::new("x")).is_ok(), "nobody misses that");
+        assert!(parse("[failed]\nclosing = \"\"").is_ok(), "nobody misses that");
         assert!(error(&format!("[failed]\nclosing = \"{}\"", "x".repeat(TEXT_LIMIT + 1))).contains("at most"));
-        assert!(Texts::parse(&format!("[failed]\nclosing = \"{}\"", "x".repeat(TEXT_LIMIT)), Path::new("x")).is_ok());
+        assert!(parse(&format!("[failed]\nclosing = \"{}\"", "x".repeat(TEXT_LIMIT))).is_ok());
     }
 }

@@ -1,8 +1,8 @@
 //! The tries of a message that expired, as a report shows them to administrators (RFC 3464 §2.3.6
 //! tells of the last one alone).
 //!
-//! Tries that failed alike one after the other are one line, so that four days of waiting can be
-//! read at a glance.
+//! Tries that failed alike are one line, whatever came between them, so that four days of waiting can be
+//! read at a glance: a domain with two mail servers has two lines, and not two for each attempt.
 
 use super::{Due, Fate};
 use crate::clock::Timestamp;
@@ -42,17 +42,13 @@ pub fn history_wanted(reports: &[Due]) -> bool {
     reports.iter().any(|due| due.recipients.iter().any(|(_, fate)| expired(fate)))
 }
 
-/// The newest tries of these recipients, oldest first.
+/// The tries of these recipients, those that ended last at the end.
 pub(super) fn of(history: &[(Timestamp, Event)], recipients: &[usize]) -> Vec<Tries> {
     let mut all: Vec<Tries> = Vec::new();
     for (at, what) in history.iter().flat_map(|(at, event)| failures(event, recipients).map(move |what| (*at, what))) {
-        match all.last_mut().filter(|last| last.what == what) {
-            Some(last) => {
-                last.when = *last.when.start()..=at;
-                last.count += 1;
-            }
-            None => all.push(Tries { when: at..=at, count: 1, what }),
-        }
+        let known = all.iter().position(|tries| tries.what == what).map(|place| all.remove(place));
+        let (start, before) = known.map_or((at, 0), |tries| (*tries.when.start(), tries.count));
+        all.push(Tries { when: start..=at, count: before + 1, what });
     }
     all.split_off(all.len().saturating_sub(MOST_LINES))
 }
@@ -107,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_that_failed_alike_are_one_line_and_the_newest_are_kept() {
+    fn tries_that_failed_alike_are_one_line_each_and_the_newest_are_kept() {
         let bad = || every::dane(DaneFailure::NoMatch);
         let busy = || Cause::ConnectFailed { peer: peer(), detail: "refused".into() };
         let not_tried = |recipients: &[usize]| {
@@ -132,13 +128,15 @@ mod tests {
         let server = "mx1.partner.example [192.0.2.25]:25";
         let expected = [
             (1, 2, 2, format!("tlsa-invalid at {server}")),
-            (4, 4, 1, format!("connect-failed at {server}")),
-            (5, 5, 1, "tlsa-invalid".to_owned()),
-            (7, 7, 1, format!("connect-failed at {server}")),
-            (8, 8, 1, "tlsa-invalid".to_owned()),
+            (4, 7, 2, format!("connect-failed at {server}")),
+            (5, 8, 2, "tlsa-invalid".to_owned()),
         ];
         assert_eq!(shown, expected);
-        let changing = (0..100).map(|n| (Timestamp(n), attempt(&[0], if n % 2 == 0 { bad() } else { busy() })));
+        let at = |n: u16| crate::outcome::Peer { host: format!("mx{n}.partner.example"), ..peer() };
+        let changing = (0..100).map(|n| {
+            let Event::Attempt(attempt) = attempt(&[0], busy()) else { unreachable!() };
+            (Timestamp(n.into()), Event::Attempt(Box::new(Attempt { peer: at(n), ..*attempt })))
+        });
         let shown = of(&changing.collect::<Vec<_>>(), &[0]);
         assert_eq!((shown.len(), shown.last().map(|tries| *tries.when.end())), (MOST_LINES, Some(Timestamp(99))));
     }

@@ -1,12 +1,13 @@
-//! The part of a report that people read (RFC 6522 §3, first part).
+//! What a report says to people, before it has a form (RFC 6522 §3, first part): `plain.rs` makes text of it, and
+//! `html.rs` a page.
 //!
 //! First what happened and who must act, for whoever wrote the message, in the words of
-//! `texts.rs`; then the evidence, for whoever runs the mail system: those words are the same in
-//! every language, so that they are found in the log and by `relay check`.
+//! `texts.rs` and in each language of that reader; then the evidence, for whoever runs the mail system: those
+//! words are the same in every language, so that they are found in the log and by `relay check`.
 
-use super::form::{line, utf8_item, utf8_paragraph};
 use super::returned::Note;
 use super::status::remote_reply;
+use super::texts::LanguageTexts;
 use super::{Fate, Kind, Original, ReportDraft, notable_domain, readable, tries};
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, Phase, Side, UNITS, span};
@@ -14,56 +15,112 @@ use crate::smtp::address::Mailbox;
 use crate::spool::RecipientState;
 use crate::spool::incident::Incident;
 use mail_parser::MessageParser;
+use std::collections::BTreeSet;
 
-/// Where the evidence begins in its line.
-const COLUMN: usize = 20;
-/// Stands for a space of an address while lines are filled; for private use, so in no address.
-const UNBROKEN_SPACE: &str = "\u{E000}";
+/// Stands for the address while its sentence is filled; for private use, so in no text.
+const ADDRESS: &str = "\u{E001}";
 /// The most lines that are repeated of a report that could not be delivered.
 const REPEATED_LINES: usize = 60;
 
 /// Groups that are told of in full; the recipients of further ones have a line each.
 const MOST_GROUPS: usize = 20;
-/// Recipients that one list names; more are counted, and stand in the part for machines.
-const MOST_LISTED: usize = 200;
 /// Domains that an administrator is told to check, of one group.
 const MOST_CHECKS: usize = 10;
 
-/// The whole part, without its MIME header.
-pub(super) fn part(draft: &ReportDraft<'_>, note: Option<Note>) -> String {
+/// All that a report says.
+pub(super) struct ReportWords<'a> {
+    /// The same for the reader in each of the languages.
+    pub(super) readers: Vec<ReaderWords<'a>>,
+    /// For administrators.
+    pub(super) administrators: AdministratorWords,
+}
+
+/// What the writer of the message is told, in one language.
+pub(super) struct ReaderWords<'a> {
+    pub(super) texts: &'a LanguageTexts,
+    pub(super) groups: Vec<GroupWords>,
+    /// Recipients of further groups.
+    pub(super) further: Option<FurtherWords>,
+    /// What the reader should know about what comes back of the message.
+    pub(super) note: Option<String>,
+}
+
+/// What is said of recipients that share a fate.
+pub(super) struct GroupWords {
+    pub(super) first: Vec<Phrase>,
+    /// Where there are several.
+    pub(super) recipients: Vec<String>,
+    pub(super) happened: Option<String>,
+    /// Who must act, and what the reader can do.
+    pub(super) action: Option<String>,
+    /// What comes next.
+    pub(super) closing: Option<String>,
+}
+
+/// A piece of a sentence.
+pub(super) enum Phrase {
+    Words(String),
+    Address(String),
+}
+
+/// Recipients in a line each.
+pub(super) struct FurtherWords {
+    pub(super) said: String,
+    pub(super) lines: Vec<String>,
+}
+
+/// A label and what stands beside it.
+pub(super) type Fact = (&'static str, String);
+
+/// What administrators are told.
+pub(super) struct AdministratorWords {
+    pub(super) heading: String,
+    pub(super) facts: Vec<Fact>,
+    pub(super) groups: Vec<EvidenceWords>,
+    /// The words of a report that was lost, with their heading.
+    pub(super) lost: Option<LostWords>,
+}
+
+/// What is known of a group.
+pub(super) struct EvidenceWords {
+    pub(super) recipients: Vec<String>,
+    pub(super) facts: Vec<Fact>,
+}
+
+/// The words of the report that was lost, without its parts: reports do not nest.
+pub(super) struct LostWords {
+    pub(super) heading: String,
+    pub(super) lines: Vec<String>,
+}
+
+/// Puts the words together.
+pub(super) fn words<'a>(draft: &ReportDraft<'a>, note: Option<Note>) -> ReportWords<'a> {
     let groups = grouped(draft);
     let (full, brief) = groups.split_at(groups.len().min(MOST_GROUPS));
-    let mut text = String::new();
-    for group in full {
-        text.push_str(&for_the_reader(draft, group));
+    let reader = |texts: &'a LanguageTexts| ReaderWords {
+        texts,
+        groups: said_once(full.iter().map(|group| for_the_reader(draft, texts, group)).collect()),
+        further: further(texts, brief),
+        note: note.map(|note| texts.say(slot_of(note), &[])),
+    };
+    ReportWords {
+        readers: draft.languages().iter().map(reader).collect(),
+        administrators: for_administrators(draft, full),
     }
-    text.push_str(&in_brief(draft, brief));
-    text.push_str(&for_administrators(draft));
-    for group in full {
-        text.push_str(&evidence_for(draft, group));
+}
+
+const fn slot_of(note: Note) -> &'static str {
+    match note {
+        Note::HeaderCut => "notes.header_cut",
+        Note::HeaderOnly => "notes.header_only",
+        Note::ReturnedBefore => "notes.returned_before",
+        Note::Redacted => "notes.redacted",
     }
-    if draft.due.kind == Kind::ReportLost {
-        text.push_str(&what_the_report_said(draft));
-    }
-    if let Some(note) = note {
-        let slot = match note {
-            Note::HeaderCut => "notes.header_cut",
-            Note::HeaderOnly => "notes.header_only",
-            Note::ReturnedBefore => "notes.returned_before",
-            Note::Redacted => "notes.redacted",
-        };
-        text.push_str("\r\n");
-        text.push_str(&utf8_paragraph(&draft.context.texts.say(slot, &[]), 0));
-    }
-    text
 }
 
 /// Each recipient in a line, with the cause in the words of the log, so that a report about a thousand
 /// hosts can be read and carried.
-fn in_brief(draft: &ReportDraft<'_>, groups: &[CauseGroup<'_>]) -> String {
-    if groups.is_empty() {
-        return String::new();
-    }
+fn further(texts: &LanguageTexts, groups: &[CauseGroup<'_>]) -> Option<FurtherWords> {
     let told = |group: &CauseGroup<'_>| match group.fate {
         Fate::Stopped(cause) => format!("{}, status {}", cause.root().row().word, cause.row().status),
         Fate::Relayed { peer, .. } => peer.to_string(),
@@ -74,18 +131,8 @@ fn in_brief(draft: &ReportDraft<'_>, groups: &[CauseGroup<'_>]) -> String {
         group.recipients.iter().map(one).collect::<Vec<_>>()
     });
     let lines: Vec<String> = lines.collect();
-    let said = draft.context.texts.say("notes.further", &[("count", &lines.len().to_string())]);
-    format!("{}\r\n{}\r\n", utf8_paragraph(&said, 0), listed(draft, lines))
-}
-
-/// A list of bounded length that says what it leaves out.
-fn listed(draft: &ReportDraft<'_>, lines: Vec<String>) -> String {
-    let mut text: String = lines.iter().take(MOST_LISTED).map(|shown| line(shown, 4)).collect();
-    if let Some(more @ 1..) = lines.len().checked_sub(MOST_LISTED) {
-        let said = draft.context.texts.say("notes.more", &[("count", &more.to_string())]);
-        text.push_str(&utf8_paragraph(&said, 4));
-    }
-    text
+    let said = texts.say("notes.further", &[("count", &lines.len().to_string())]);
+    (!lines.is_empty()).then_some(FurtherWords { said, lines })
 }
 
 /// Recipients of whom the same is to be said.
@@ -109,50 +156,70 @@ fn grouped<'a>(draft: &ReportDraft<'a>) -> Vec<CauseGroup<'a>> {
     })
 }
 
-fn for_the_reader(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
+fn for_the_reader(draft: &ReportDraft<'_>, texts: &LanguageTexts, group: &CauseGroup<'_>) -> GroupWords {
     let server = match group.fate {
         Fate::Relayed { peer, .. } => readable::names(&peer.to_string()),
         Fate::Stopped(_) => String::new(),
     };
     let say = |key: &str, more: (&str, &str)| {
         let slot = format!("{}.{key}", draft.due.kind.word());
-        draft.context.texts.say(&slot, &[("server", &server), more])
+        texts.say(&slot, &[("server", &server), more])
     };
-    let mut text = match group.recipients.as_slice() {
-        [only] => {
-            let address = readable::mailbox(only).replace(' ', UNBROKEN_SPACE);
-            utf8_paragraph(&say("one", ("recipient", &address)), 0).replace(UNBROKEN_SPACE, " ")
-        }
+    let (first, recipients) = match group.recipients.as_slice() {
+        [only] => (around_address(&say("one", ("recipient", ADDRESS)), &readable::mailbox(only)), Vec::new()),
         several => {
-            let mut text = utf8_paragraph(&say("several", ("count", &several.len().to_string())), 0);
-            text.push_str("\r\n");
-            text.push_str(&listed(draft, several.iter().map(|recipient| readable::mailbox(recipient)).collect()));
-            text
+            let first = say("several", ("count", &several.len().to_string()));
+            (vec![Phrase::Words(first)], several.iter().map(|recipient| readable::mailbox(recipient)).collect())
         }
     };
-    text.push_str("\r\n");
-    let until = short_date(draft.original.until);
-    let closing = say("closing", ("until", &until));
-    match group.fate {
+    let closing = say("closing", ("until", &short_date(draft.original.until)));
+    let (happened, action) = match group.fate {
         Fate::Stopped(cause) => {
             let said = remote_reply(group.fate).map(|(_, reply)| reply.to_string());
             let sentence = match draft.incident(cause) {
-                Some(incident) => draft.context.texts.say("incident.reader", &[("since", &short_date(incident.since))]),
-                None => readable::sentence(&draft.context.texts.sentence(cause), said.as_deref()),
+                Some(incident) => texts.say("incident.reader", &[("since", &short_date(incident.since))]),
+                None => readable::sentence(&texts.sentence(cause), said.as_deref()),
             };
-            text.push_str(&utf8_paragraph(&sentence, 0));
-            text.push_str("\r\n");
-            text.push_str(&utf8_paragraph(&format!("{} {closing}", what_to_do(draft, cause)), 0));
+            (Some(sentence), Some(what_to_do(draft, texts, cause)))
         }
-        Fate::Relayed { .. } => text.push_str(&utf8_paragraph(&closing, 0)),
+        Fate::Relayed { .. } => (None, None),
+    };
+    GroupWords { first, recipients, happened, action, closing: Some(closing) }
+}
+
+/// What neighbours share stands below the last of them.
+fn said_once(mut groups: Vec<GroupWords>) -> Vec<GroupWords> {
+    let mut below: Option<(Option<String>, Option<String>)> = None;
+    for group in groups.iter_mut().rev() {
+        let own = (group.action.clone(), group.closing.clone());
+        if let Some((action, closing)) = &below
+            && *closing == own.1
+        {
+            group.closing = None;
+            if *action == own.0 {
+                group.action = None;
+            }
+        }
+        below = Some(own);
     }
-    text.push_str("\r\n");
-    text
+    groups
+}
+
+/// A sentence in pieces, so that a form can keep the address whole.
+fn around_address(sentence: &str, address: &str) -> Vec<Phrase> {
+    let words = sentence.split(ADDRESS).map(|words| Phrase::Words(words.to_owned()));
+    let mut phrases = Vec::new();
+    for piece in words {
+        if !phrases.is_empty() {
+            phrases.push(Phrase::Address(address.to_owned()));
+        }
+        phrases.push(piece);
+    }
+    phrases
 }
 
 /// Who must act, and what the reader can do.
-fn what_to_do(draft: &ReportDraft<'_>, cause: &Cause) -> String {
-    let texts = draft.context.texts;
+fn what_to_do(draft: &ReportDraft<'_>, texts: &LanguageTexts, cause: &Cause) -> String {
     // Whatever part of our side it is, the reader's administrators are to act, and nobody else.
     let side = if draft.incident(cause).is_some() { Side::Here } else { cause.row().side };
     let first = if draft.due.kind == Kind::Failed && may_be_a_wrong_address(cause) {
@@ -174,7 +241,11 @@ fn what_to_do(draft: &ReportDraft<'_>, cause: &Cause) -> String {
 /// Whether the other side says, or leaves open, that the address is wrong: the one fault that its
 /// administrators cannot fix, and the most frequent one (RFC 3463 §3.2, RFC 5321 §4.2.3).
 fn may_be_a_wrong_address(cause: &Cause) -> bool {
-    let Cause::Rejected { phase: Phase::RcptTo, reply, .. } = cause.root() else { return false };
+    let root = cause.root();
+    let Cause::Rejected { phase: Phase::RcptTo, reply, .. } = root else { return false };
+    if root.row().side == Side::Here {
+        return false;
+    }
     match reply.enhanced {
         Some(code) => code.class == 5 && code.subject == 1,
         None => [550, 551, 553].contains(&reply.code),
@@ -208,59 +279,68 @@ fn attempts(draft: &ReportDraft<'_>) -> u32 {
     draft.recipients().map(tries).max().unwrap_or(0)
 }
 
-fn for_administrators(draft: &ReportDraft<'_>) -> String {
+fn for_administrators(draft: &ReportDraft<'_>, groups: &[CauseGroup<'_>]) -> AdministratorWords {
     let entry = draft.original.entry;
-    let heading = draft.context.texts.say("notes.administrators", &[]);
-    let mut text = format!("{heading}\r\n{}\r\n\r\n", "-".repeat(heading.chars().count()));
-    text.push_str(&utf8_item("Relay:", draft.context.hostname.as_str(), COLUMN));
-    text.push_str(&utf8_item("Queue id:", &entry.id.to_string(), COLUMN));
-    text.push_str(&utf8_item("Received:", &entry.envelope.accepted_at.rfc5322(), COLUMN));
-    text.push_str(&utf8_item("Reported:", &draft.now.rfc5322(), COLUMN));
-    text.push_str(&utf8_item("Attempts:", &attempts(draft).to_string(), COLUMN));
+    let mut facts = vec![
+        ("Relay", draft.context.hostname.to_string()),
+        ("Queue id", entry.id.to_string()),
+        ("Received", entry.envelope.accepted_at.rfc5322()),
+        ("Reported", draft.now.rfc5322()),
+        ("Attempts", attempts(draft).to_string()),
+    ];
     if draft.due.kind.waits() {
-        text.push_str(&utf8_item("Tried until:", &draft.original.until.rfc5322(), COLUMN));
+        facts.push(("Tried until", draft.original.until.rfc5322()));
     }
-    text
+    let texts = &draft.languages().first;
+    // Advice and commands that many groups share are given with the first of them.
+    let mut given = BTreeSet::new();
+    let mut evidence = |group: &CauseGroup<'_>| {
+        let mut words = evidence_for(draft, group);
+        words.facts.retain(|fact| !["Advice", "Run"].contains(&fact.0) || given.insert(fact.clone()));
+        words
+    };
+    AdministratorWords {
+        heading: texts.say("notes.administrators", &[]),
+        facts,
+        groups: groups.iter().map(&mut evidence).collect(),
+        lost: (draft.due.kind == Kind::ReportLost).then(|| what_the_report_said(draft, texts)),
+    }
 }
 
-fn evidence_for(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> String {
-    let mut text = "\r\n".to_owned();
-    text.extend(group.recipients.iter().take(MOST_LISTED).map(|recipient| line(recipient.as_str(), 0)));
-    if let Some(more @ 1..) = group.recipients.len().checked_sub(MOST_LISTED) {
-        text.push_str(&utf8_paragraph(&format!("and {more} more"), 0));
-    }
-    let lines = match group.fate {
-        Fate::Stopped(cause) => draft.incident(cause).map(incident_line).into_iter().chain(evidence(cause)).collect(),
-        Fate::Relayed { peer, reply } => vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())],
+fn evidence_for(draft: &ReportDraft<'_>, group: &CauseGroup<'_>) -> EvidenceWords {
+    let recipients = group.recipients.iter().map(|recipient| recipient.as_str().to_owned()).collect();
+    let cause = match group.fate {
+        Fate::Stopped(cause) => cause,
+        Fate::Relayed { peer, reply } => {
+            let facts = vec![("Mail server", peer.to_string()), ("Reply", reply.to_string())];
+            return EvidenceWords { recipients, facts };
+        }
     };
-    for (label, value) in lines {
-        text.push_str(&utf8_item(&format!("  {label}:"), &value, COLUMN));
-    }
-    if matches!(group.fate, Fate::Relayed { .. }) {
-        return text;
-    }
+    let mut facts: Vec<Fact> = draft.incident(cause).map(incident_line).into_iter().chain(evidence(cause)).collect();
     for tries in tries::of(draft.original.history, &group.indices) {
         let (first, last) = (short_date(*tries.when.start()), short_date(*tries.when.end()));
-        let when = if tries.count == 1 { first } else { format!("{} times from {first} to {last}", tries.count) };
-        text.push_str(&utf8_item("  Earlier try:", &format!("{when}: {}", tries.what), COLUMN));
+        let when = match tries.count {
+            1 => first,
+            count if first == last => format!("{count} times at {first}"),
+            count => format!("{count} times from {first} to {last}"),
+        };
+        facts.push(("Earlier try", format!("{when}: {}", tries.what)));
     }
     let mut domains: Vec<_> = group.recipients.iter().filter_map(|recipient| notable_domain(recipient)).collect();
     domains.sort();
     domains.dedup();
-    for domain in domains.into_iter().take(MOST_CHECKS) {
-        text.push_str(&utf8_item("  Run:", &format!("relay check {domain}"), COLUMN));
-    }
-    text.push_str(&utf8_item("  Run:", &format!("relay why {}", draft.original.entry.id), COLUMN));
-    text
+    facts.extend(domains.into_iter().take(MOST_CHECKS).map(|domain| ("Run", format!("relay check {domain}"))));
+    facts.push(("Run", format!("relay why {}", draft.original.entry.id)));
+    EvidenceWords { recipients, facts }
 }
 
-fn incident_line(incident: &Incident) -> (&'static str, String) {
+fn incident_line(incident: &Incident) -> Fact {
     let Incident { id, cause, side, certainty, .. } = incident;
     ("Incident", format!("{id}: {cause}, side {}, {}", side.word(), certainty.word()))
 }
 
 /// Everything known about a cause that its sentence may leave out.
-fn evidence(cause: &Cause) -> Vec<(&'static str, String)> {
+fn evidence(cause: &Cause) -> Vec<Fact> {
     let row = cause.row();
     let mut lines = vec![("Cause", format!("{}, status {}", row.word, row.status))];
     if let Cause::Expired { waited_s, .. } = cause {
@@ -279,12 +359,9 @@ fn evidence(cause: &Cause) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// The words of the report that was lost, without its parts: reports do not nest.
-fn what_the_report_said(draft: &ReportDraft<'_>) -> String {
-    let heading = draft.context.texts.say("notes.what_it_said", &[]);
-    let mut text = format!("\r\n{heading}\r\n{}\r\n\r\n", "-".repeat(heading.chars().count()));
+fn what_the_report_said(draft: &ReportDraft<'_>, texts: &LanguageTexts) -> LostWords {
     let parsed = MessageParser::default().parse(draft.original.content);
     let said = parsed.as_ref().and_then(|message| message.body_text(0)).unwrap_or_default();
-    text.extend(said.lines().take(REPEATED_LINES).map(|said| line(said.trim_end(), 0)));
-    text
+    let lines = said.lines().take(REPEATED_LINES).map(|said| said.trim_end().to_owned()).collect();
+    LostWords { heading: texts.say("notes.what_it_said", &[]), lines }
 }

@@ -249,7 +249,7 @@ fn files(
     dns: Arc<Dns>,
     observer: &Arc<Observer>,
 ) -> Result<NextGeneration, StartError> {
-    let texts = load_texts(config.notify.templates.as_deref())?;
+    let texts = load_texts(&config.notify)?;
     let listeners = listener_files(&config)?;
     let out = before.succeeded_by(config, dns, of_policies(observer))?;
     Ok(NextGeneration { out, listeners, texts })

@@ -72,7 +72,7 @@ impl Relay {
 /// # Errors
 /// [`StartError`], as [`start`] would give it.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    load_texts(config.notify.templates.as_deref())?;
+    load_texts(&config.notify)?;
     let (shared, clock) = (Arc::new(config.clone()), Clock::system());
     let dns = Arc::new(Dns::new(config, clock.clone(), Arc::new(|_event| {}))?);
     Outbound::new(shared, OutboundPaths::over_tcp(dns, clock), Arc::new(|_event: &StsEvent<'_>| {}))?;
@@ -118,7 +118,7 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     // A reload that is asked for meanwhile comes when all is there.
     let hangup = signal(SignalKind::hangup()).ok();
     let config = Arc::new(loaded.config.clone());
-    let texts = load_texts(config.notify.templates.as_deref())?;
+    let texts = load_texts(&config.notify)?;
     let observer = Arc::new(Observer::new().map_err(|e| StartError::Internal(e.to_string()))?);
     let dns = dns::open(&config, &clock, &observer).await?;
     let ways = OutboundPaths { dns: Arc::clone(&dns.dns), network, clock: clock.clone() };

@@ -46,7 +46,7 @@ pub(crate) fn check(input: &[u8]) -> (usize, usize) {
     let rules = ReportRules { notify: &NotifyConfig::default(), postmaster: Some(&postmaster) };
     let notifications = due(&entry, &changes, &rules, &Moment::at_rest(NOW));
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 10_000 };
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 10_000, html: true };
     let wanted = content_wanted(&entry, &notifications.reports, context.return_full_below).min(content.len());
     let content = content.get(..wanted).unwrap_or_default();
     let original = Original {
@@ -134,10 +134,10 @@ fn says_who(report: &Report, due: &Due, envelope: &Envelope) {
     let header = fields(&report.content);
     let to = format!("To: <{}>", due.to);
     assert!(due.to.as_str().len() > FITTING || header.contains(&to), "{to} in {header:?}");
-    let types: Vec<_> = parsed.parts.iter().take(4).filter_map(|part| part.content_type()).collect();
+    let types: Vec<_> = parsed.parts.iter().take(6).filter_map(|part| part.content_type()).collect();
     let types: Vec<_> = types.iter().map(|t| format!("{}/{}", t.ctype(), t.subtype().unwrap_or_default())).collect();
-    assert_eq!(types[..2], ["multipart/report", "text/plain"]);
-    assert!(["message/delivery-status", "message/global-delivery-status"].contains(&types[2].as_str()), "{types:?}");
+    assert_eq!(types[..4], ["multipart/report", "multipart/alternative", "text/plain", "text/html"]);
+    assert!(["message/delivery-status", "message/global-delivery-status"].contains(&types[4].as_str()), "{types:?}");
     let boundary = parsed.content_type().unwrap().attribute("boundary").unwrap();
     let delimiter = format!("\r\n--{boundary}");
     let parts: Vec<&str> = std::str::from_utf8(&report.content).unwrap().split(&delimiter).collect();

@@ -358,5 +358,5 @@ fn service(world: &World, clock: Clock, spool: Arc<dyn Spool>) -> Service {
     let dns = Arc::new(Dns::over(&config, world.dns_paths(&clock), clock.clone(), told).unwrap());
     let paths = OutboundPaths { dns, network: Arc::clone(&world.network) as _, clock };
     let out = start::outbound(config, paths, &observer).unwrap();
-    Service::new(out, spool, observer, load_texts(None).unwrap()).unwrap()
+    Service::new(out, spool, observer, load_texts(&dane_relay::config::NotifyConfig::default()).unwrap()).unwrap()
 }

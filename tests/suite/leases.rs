@@ -98,7 +98,7 @@ impl World {
         let observer = Arc::new(Observer::new().unwrap());
         let dns = Arc::new(Dns::new(&config, clock.clone(), Arc::new(|_event| {})).unwrap());
         let out = start::outbound(config, OutboundPaths::over_tcp(dns, clock.clone()), &observer).unwrap();
-        let texts = load_texts(None).unwrap();
+        let texts = load_texts(&out.config.notify).unwrap();
         let service = Arc::new(Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), texts).unwrap());
         let id = spool.enqueue(spool.begin(clock.now()), envelope).await.unwrap();
         if let Some(state) = tried {

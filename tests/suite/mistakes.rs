@@ -136,6 +136,12 @@ const MISTAKES: &[(&str, &[(&str, &str)])] = &[
     ("[spool]\npath = \"C:\\relay\"", &[("2: [spool] path: ", "is no path of this system")]),
     ("[spool]\npath = \"C:\\spool\"", &[("2: ", "a backslash begins an escape"), (" ", "the values")]),
     ("[spool]\npath = \"/etc/passwd\"", &[("2: [spool] path: ", "/etc/passwd is no folder")]),
+    ("[notify]\nlanguages = [\"nl\", \"nl\"]", &[("2: [notify] languages: ", "stands there twice")]),
+    ("[notify]\nlanguages = [\"pl\"]", &[("2: [notify] languages: ", "`en`, `nl`, `de`, `fr`")]),
+    (
+        "[notify]\nsender_languages = { \"a.example\" = [] }",
+        &[("2: [notify] sender_languages: ", "a.example: name at least one language")],
+    ),
     ("[notify]\ntemplates = \"/nowhere\"", &[("2: [notify] templates: ", "/nowhere/reports.toml: cannot be read: ")]),
     ("[listen]\ncertificate = \"a.pem\"", &[("2: [listen] certificate: ", "private_key is missing")]),
     (

@@ -430,6 +430,14 @@ async fn what_senders_are_told_and_when_is_what_the_configuration_says_now() {
     world.add("notify", "delay_after = \"1ms\"");
     world.reload().await;
     assert!(world.arrives("office.test", 3).await.contains("bob@busy.test"), "a message that waits already");
+    world.write(|text| text.replace(&format!("templates = {dutch:?}\n"), ""));
+    world
+        .add("notify", "html = false\nlanguages = [\"en\"]\nsender_languages = { \"office.test\" = [\"fr\", \"de\"] }");
+    world.reload().await;
+    world.mail("bob@null.test").await;
+    let report = world.arrives("office.test", 4).await;
+    assert_eq!(subject(&report), "Subject: Non remis : Hello");
+    assert!(report.contains("\r\nDeutsch\r\n-------\r\n") && !report.contains("text/html"), "{report}");
     world.add("notify", "templates = \"/nowhere\" #");
     assert!(world.run(&["reload"]).await.code == 78);
 }

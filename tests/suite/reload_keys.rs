@@ -119,7 +119,15 @@ const KINDS: &[(&str, &[&str])] = &[
     ("the_schedule_of_retries_is_that_of_now", &["[retry] first", "[retry] longest", "[retry] expire_after"]),
     (
         "what_senders_are_told_and_when_is_what_the_configuration_says_now",
-        &["[notify] delay_after", "[notify] policy_failure_after", "[notify] return_full_below", "[notify] templates"],
+        &[
+            "[notify] delay_after",
+            "[notify] policy_failure_after",
+            "[notify] return_full_below",
+            "[notify] html",
+            "[notify] languages",
+            "[notify] sender_languages",
+            "[notify] templates",
+        ],
     ),
     ("the_admin_port_moves", &["[admin] listen"]),
     ("other_domains_are_watched_as_the_configuration_says_now", &["[watch] domains", "[watch] every"]),

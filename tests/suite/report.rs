@@ -17,6 +17,8 @@ pub(crate) struct Report {
     pub(crate) header: Fields,
     /// What people read, with each run of spaces and line ends as one space.
     pub(crate) text: String,
+    /// The same as a page.
+    pub(crate) page: String,
     /// The group about the message, then one for each recipient.
     pub(crate) groups: Vec<Fields>,
     /// What came back of the original.
@@ -29,16 +31,19 @@ impl Report {
         let kind = message.content_type().unwrap();
         assert_eq!((kind.ctype(), kind.subtype()), ("multipart", Some("report")));
         assert_eq!(kind.attribute("report-type"), Some("delivery-status"));
+        // The whole, and inside it the words as text and as a page.
+        let leaves: Vec<_> = message.parts.iter().filter(|part| !part.is_multipart()).collect();
         let part = |nth: usize, wanted: &[&str]| {
-            let part = &message.parts[nth];
+            let part = leaves[nth];
             assert!(wanted.contains(&part.content_type().unwrap().subtype().unwrap()));
             String::from_utf8(part.contents().to_vec()).unwrap()
         };
-        assert_eq!(message.parts.len(), 4, "the whole and three parts");
+        assert_eq!((message.parts.len(), leaves.len()), (6, 4), "the whole, the words in two forms, two parts");
         let whole = String::from_utf8(received.content.clone()).unwrap();
         Self {
             header: fields(whole.split("\r\n\r\n").next().unwrap()),
-            text: part(1, &["plain"]).split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+            text: part(0, &["plain"]).split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+            page: part(1, &["html"]),
             groups: part(2, &["delivery-status"]).trim_end().split("\r\n\r\n").map(fields).collect(),
             original: part(3, &["rfc822-headers", "rfc822", "global-headers"]),
         }
@@ -75,6 +80,9 @@ async fn rfc3464_a_failure_is_reported_to_the_mail_host_of_the_sender() {
     let group = &report.groups[1];
     assert_eq!(group["Remote-MTA"], "dns; mx.strict.test");
     assert_eq!(group["Diagnostic-Code"], "smtp; 550 5.1.1 no such user here");
+    assert!(report.text.starts_with("Your message was not delivered to nobody@strict.test."), "{}", report.text);
+    assert!(report.page.contains("<bdi>nobody@strict.test</bdi>") && report.page.contains("no such user here"));
+    assert!(!report.page.contains("href") && !report.page.contains("<img"), "nothing leads or loads from anywhere");
     assert_eq!(report.groups[0]["Reporting-MTA"], "dns; relay.office.test");
     assert_eq!(report.groups[0]["X-Relay-Queue-Id"], id.to_string());
     assert_eq!(report.header["To"], format!("<{SENDER}>"));
@@ -104,6 +112,9 @@ async fn rfc3464_2_3_one_report_tells_of_all_who_failed_together_and_of_nobody_e
     sorted.sort_unstable();
     assert_eq!(recipients, sorted);
     assert!(!report.text.contains("bob@strict.test"), "{}", report.text);
+    let local = report.groups.iter().find(|group| group.get("Status").is_some_and(|status| status == "5.1.10"));
+    let said = "X-Relay; null-mx: The domain null.test says that it accepts no mail.";
+    assert_eq!(local.unwrap()["Diagnostic-Code"], said);
     until_settled(&world).await;
     assert_eq!(world.mx("office.test").messages().len(), 1);
     assert_eq!(world.metrics().await["relay_reports_queued_total"], 1.0);
@@ -168,7 +179,9 @@ async fn rfc3464_2_3_6_at_the_end_of_waiting_the_report_says_what_was_waited_for
     expect(world.fails("bob@bad.test").await.root(), "tlsa-invalid", "4.7.323");
     let bad = Report::read(&world.reports(2).await[1]);
     assert_eq!(bad.recipients(), [["rfc822; bob@bad.test", "failed", "5.4.7"]]);
-    assert!(!bad.groups[1].contains_key("Diagnostic-Code"), "no server said anything");
+    assert!(!bad.groups[1].contains_key("Remote-MTA"), "no server said anything");
+    let said = "X-Relay; tlsa-invalid: The certificate of the mail server mx.bad.test";
+    assert!(bad.groups[1]["Diagnostic-Code"].starts_with(said), "{:?}", bad.groups[1]);
     for told in ["bob@bad.test", "mx.bad.test", "tlsa-invalid", "DANE", "relay check bad.test", "Earlier try: "] {
         assert!(bad.text.contains(told), "no {told} in: {}", bad.text);
     }

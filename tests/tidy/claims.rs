@@ -305,6 +305,25 @@ const CLAIMS: &[(&str, &str, &str)] = &[
         "at most four mails an hour",
         "the_postmaster_gets_at_most_four_mails_an_hour_and_after_a_quiet_while_the_first_at_once",
     ),
+    (README, "it loads nothing and links nowhere; what strangers wrote", "what_strangers_wrote_is_text_on_the_page"),
+    (README, "is text and a page (HTML) in the same words", "rfc6522_3_text_and_page_say_the_same"),
+    (README, "`html = false` leaves the page out", "without_html_a_report_has_the_text_alone"),
+    (README, "says everything in both, and", "a_report_in_two_languages_says_everything_in_both_and_the_evidence_once"),
+    (
+        README,
+        "`sender_languages` chooses by the sender's domain",
+        "the_domain_of_the_reader_decides_and_the_file_of_the_operator_is_of_the_first_language",
+    ),
+    (
+        README,
+        "DKIM or DMARC sends your own administrators to act",
+        "a_refusal_of_our_address_or_proofs_sends_our_administrators_to_act_and_nobody_else",
+    ),
+    (
+        README,
+        "`Diagnostic-Code: X-Relay; CAUSE: …`",
+        "rfc3464_2_3_6_a_local_cause_has_a_diagnostic_code_of_our_own_type",
+    ),
     (README, "it holds up nobody else", "rfc5321_4_5_4_1_a_dead_next_hop_is_not_dialled_for_each_message"),
     (
         README,

@@ -90,7 +90,7 @@ fn rfc5321_6_1_a_mail_about_many_lost_reports_names_a_hundred_and_counts_the_oth
     let entries: Vec<SpoolEntry> = (0..150).map(entry).collect();
     let lost: Vec<LostReport<'_>> = entries.iter().map(LostReport).collect();
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0, html: true };
     let report = digest(&context, &"postmaster@corp.example".parse().unwrap(), &lost, NOW);
     assert_is_deliverable_anywhere(&report.content);
     let text = String::from_utf8(report.content.to_vec()).unwrap();
@@ -122,7 +122,7 @@ fn a_header_above_the_limit_is_cut_at_a_line_and_that_is_said() {
 #[test]
 fn limits_that_were_reached_are_told_with_who_and_how_much() {
     let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
-    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0 };
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0, html: true };
     let one = |who: &str| LimitNews {
         rule: "accounts".to_owned(),
         who: who.to_owned(),
@@ -147,4 +147,16 @@ fn rfc3461_4_3_what_counts_is_the_message_as_it_was_handed_in_without_our_receiv
         case.envelope.dsn.ret = Some(Ret::Full);
         assert_eq!(parts(&case.report())[2].0, kind, "{sent}");
     }
+}
+
+#[test]
+fn damage_is_told_in_plain_words() {
+    let (hostname, texts) = ("relay.corp.example".parse().unwrap(), Texts::english());
+    let context = ReportContext { hostname: &hostname, texts: &texts, return_full_below: 0, html: true };
+    let notice = damage_notice(&context, &"postmaster@corp.example".parse().unwrap(), 3, NOW);
+    assert_is_deliverable_anywhere(&notice.content);
+    let text = String::from_utf8(notice.content.to_vec()).unwrap();
+    let body = MessageParser::default().parse(&notice.content).unwrap().body_text(0).unwrap().into_owned();
+    assert!(body.contains("at its start: 3.") && body.contains("damaged/"), "{text}");
+    assert_eq!(notice.envelope.reverse_path, ReversePath::Null);
 }

@@ -107,8 +107,13 @@ impl Life {
         let (clock, spool) = (Clock::with_runtime(now), Arc::new(ManualSpool::new(spool)));
         let observer = Arc::new(Observer::new().unwrap());
         let out = outbound(lab, config, &clock, &observer);
-        let service =
-            Service::new(out, Arc::clone(&spool) as _, Arc::clone(&observer), load_texts(None).unwrap()).unwrap();
+        let service = Service::new(
+            out,
+            Arc::clone(&spool) as _,
+            Arc::clone(&observer),
+            load_texts(&dane_relay::config::NotifyConfig::default()).unwrap(),
+        )
+        .unwrap();
         let (acceptor, pipeline) = (service.acceptor(), service.pipeline());
         let (stop, news) = (CancellationToken::new(), observer.subscribe());
         let running = tokio::spawn(pipeline::run(service.pipelines(), stop.clone()));
