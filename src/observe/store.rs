@@ -3,8 +3,8 @@
 use super::{Register, clamp};
 use crate::clock::Timestamp;
 use crate::spool::audit::AuditFinding;
-use crate::spool::{Recovery, SpoolStats, Unwritten};
 use crate::spool::room::{DiskLack, FullDisk};
+use crate::spool::{Recovery, SpoolStats, Unwritten};
 use prometheus::{Error, IntGauge, IntGaugeVec};
 use std::sync::{Mutex, PoisonError};
 
@@ -88,6 +88,12 @@ pub(super) fn opened(recovery: &Recovery) {
     tracing::info!(waiting, caught_up, discarded_reports, discarded_copies, torn_tails, "spool opened");
     if *damaged_records > 0 {
         tracing::error!(damaged_records, "damaged records; their octets are in the spool under damaged/");
+    }
+    if recovery.rebuilt > 0 && recovery.state_moved_to.is_none() {
+        tracing::error!(
+            messages = recovery.rebuilt,
+            "the state database was gone and has been rebuilt from the messages; what it knew beyond them is gone, too"
+        );
     }
     if let Some(moved_to) = &recovery.state_moved_to {
         tracing::error!(

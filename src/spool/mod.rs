@@ -390,6 +390,8 @@ pub struct Recovery {
     pub waiting: u64,
     /// Messages that were in the segments and not in the state database.
     pub caught_up: u64,
+    /// Those of them that are there again because the state database was new, and was made from the segments.
+    pub rebuilt: u64,
     /// Reports whose settlement was not committed; they are made again.
     pub discarded_reports: u64,
     /// Copies whose message is not there: nobody was told 250 for it.

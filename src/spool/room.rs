@@ -85,7 +85,13 @@ impl Display for FullDisk {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let Self { since, lacks, stops } = self;
         let since = since.to_second();
-        write!(f, "the disk of the spool is full since {since}: {}; {}; {}", lacks.phrase(), stops.phrase(), lacks.advice())
+        write!(
+            f,
+            "the disk of the spool is full since {since}: {}; {}; {}",
+            lacks.phrase(),
+            stops.phrase(),
+            lacks.advice()
+        )
     }
 }
 

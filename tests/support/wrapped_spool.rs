@@ -7,7 +7,9 @@ use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
 use dane_relay::spool::room::FullDisk;
-use dane_relay::spool::{BodyReader, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats, Unwritten};
+use dane_relay::spool::{
+    BodyReader, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
+};
 use std::sync::Arc;
 
 /// What is asked of the writers of a spool, which one waits for.

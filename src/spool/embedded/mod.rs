@@ -38,7 +38,9 @@ mod writer;
 pub use manual::ManualWriters;
 pub use steps::{CrashObserver, Step, Work};
 
-use super::{BodyReader, Claim, ContentCopy, Draft, Lease, Recovery, Settlement, Spool, SpoolError, SpoolStats, Unwritten};
+use super::{
+    BodyReader, Claim, ContentCopy, Draft, Lease, Recovery, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
+};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};

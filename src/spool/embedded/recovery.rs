@@ -21,7 +21,7 @@ use super::jobs::{ContentPlace, LogMark, MessageRow, RecordPlace, Waiting};
 use super::paths::{SpoolPaths, create_new, io, list_segments, segment_name, sync_folder};
 use super::schema::{REPORT_IDS, is_damaged_database, is_full_database};
 use super::segments::{Segment, Segments};
-use super::state::{Completeness, State};
+use super::state::{Completeness, State, damaged};
 use super::steps::{Step, Work};
 use crate::envelope::{Envelope, Origin, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
@@ -108,6 +108,7 @@ impl Opening {
             }
         }
         if completeness == Completeness::Rebuilding {
+            self.summary.rebuilt = self.summary.caught_up;
             state.begin()?;
             state.set_complete()?;
             state.commit(paths, Work::Complete)?;
@@ -333,10 +334,12 @@ fn open_state(paths: &SpoolPaths) -> Result<State, SpoolError> {
             path.display()
         )));
     }
+    if !state.is_whole()? {
+        return Err(damaged().into());
+    }
     if paths.state_suspect().exists() {
         if !state.is_sound()? {
-            let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(rusqlite::Error::SqliteFailure(damage, None).into());
+            return Err(damaged().into());
         }
         remove_rest(paths, &paths.state_suspect());
     }

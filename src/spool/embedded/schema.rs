@@ -86,8 +86,7 @@ pub(super) fn is_full(error: &rusqlite::Error) -> bool {
 
 /// Whether the same transaction may work later.
 pub(super) fn can_pass(error: &rusqlite::Error) -> bool {
-    is_full(error)
-        || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    is_full(error) || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Queue ids have 63 bits, so that SQLite's integers hold them.

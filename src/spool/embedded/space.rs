@@ -56,7 +56,12 @@ pub(super) struct Space {
 
 impl Space {
     pub(super) fn new(config: &SpoolConfig) -> Self {
-        Self { path: config.path.clone(), floor: Mutex::new(floor(config)), look: Mutex::default(), full_since: Mutex::default() }
+        Self {
+            path: config.path.clone(),
+            floor: Mutex::new(floor(config)),
+            look: Mutex::default(),
+            full_since: Mutex::default(),
+        }
     }
 
     /// Another floor from now on.
@@ -199,7 +204,9 @@ mod tests {
 
     #[test]
     fn what_is_lacking_has_a_name() {
-        let named = |bytes, inodes| lack_of(Level::Enough, Free { bytes: 2 * LEAST_FLOOR, inodes: 100 }, Free { bytes, inodes });
+        let named = |bytes, inodes| {
+            lack_of(Level::Enough, Free { bytes: 2 * LEAST_FLOOR, inodes: 100 }, Free { bytes, inodes })
+        };
         assert_eq!(named(0, 99), DiskLack::Inodes, "nothing else helps then");
         assert_eq!(named(0, 100), DiskLack::Blocks);
         assert_eq!(named(LEAST_FLOOR, 100), DiskLack::Floor);
