@@ -112,7 +112,6 @@ impl EmbeddedSpool {
             Err(SpoolError::Full) if reserve.give_free() => recovery::recover(&paths)?,
             other => other?,
         };
-        reserve.opened(&space, now);
         let recovery = recovered.summary;
         let shared = Arc::new(SharedState::new(Start {
             paths,
@@ -129,6 +128,7 @@ impl EmbeddedSpool {
         let (log, log_jobs) = channel();
         let (state, state_jobs) = channel();
         let log_writer = Log::start(Arc::clone(&shared), state.clone(), recovered.last_segment)?;
+        shared.reserve.opened(&shared.space, now);
         let state_writer = Writer::new(Arc::clone(&shared), recovered.state, recovered.mark, log.clone());
         let writers = Writers { log: log_writer, log_jobs, state: state_writer, state_jobs };
         let last_id = AtomicU64::new(recovered.last_time_id);

@@ -60,12 +60,16 @@ impl Reserve {
 
     /// The disk is full: gives it free. False when there was nothing to give.
     pub(super) fn give_free(&self) -> bool {
-        let given = self.is_there.swap(false, Ordering::SeqCst) && self.paths.give_reserve_free().is_ok();
+        let given = self.let_go();
         if given {
             self.claim();
             self.paths.at(Step::ReserveGivenFree);
         }
         given
+    }
+
+    fn let_go(&self) -> bool {
+        self.is_there.swap(false, Ordering::SeqCst) && self.paths.give_reserve_free().is_ok()
     }
 
     /// Takes a part of it for the files that are written on a full disk, before others have it; the rest is for
@@ -74,7 +78,8 @@ impl Reserve {
         self.paths.claim_room(self.octets.load(Ordering::SeqCst) / PARTS_CLAIMED);
     }
 
-    /// The spool is open: where it was given free for that, the log of the database is there now to claim room for.
+    /// The spool is open: where it was given free for that, the log of the database and the segment are there now to
+    /// claim room for.
     pub(super) fn opened(&self, space: &Space, now: Timestamp) {
         if !self.is_there.load(Ordering::SeqCst) && self.is_short(space) {
             self.claim();
@@ -89,8 +94,8 @@ impl Reserve {
 
     /// Gives it free if there is less room than it has itself: opening needs a little.
     pub(super) fn give_free_if_full(&self, space: &Space) {
-        if self.is_short(space) {
-            self.give_free();
+        if self.is_short(space) && self.let_go() {
+            self.paths.at(Step::ReserveGivenFree);
         }
     }
 
