@@ -22,6 +22,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// What still runs when a command has ended may take so long to end, too.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
     let parsed = guide::annotated(Cli::command()).try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
     let cli = match parsed {
@@ -35,7 +38,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Io, &format!("cannot start: {error}")),
     };
-    runtime.block_on(run(cli.command))
+    let code = runtime.block_on(run(cli.command));
+    // A thread that waits for a disk that never answers ends with the process.
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    code
 }
 
 async fn run(command: CliCommand) -> ExitCode {

@@ -2,22 +2,27 @@
 //!
 //! A meter runs from the first message on for as long as its limit says, and then begins again. What was handed
 //! in is counted when it is durable: a client that is refused may come again and again. Nothing is remembered
-//! over a restart.
+//! over a restart. Each rule has a bound of its own: whoever makes many meters under one pushes out none of another.
 
 use super::remembered::make_room;
 use crate::clock::Timestamp;
 use crate::config::{DomainPattern, LimitRule, LimitSubject, Rate};
 use std::collections::BTreeMap;
 
-/// The most meters that run at once; the oldest go.
+/// The most meters of one rule that run at once; the oldest go.
 const MOST_METERS: usize = 50_000;
+/// Rules whose meters are kept, those of earlier configurations among them.
+const MOST_RULES: usize = 1_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Meters(BTreeMap<MeterKey, Meter>);
+pub(super) struct Meters(BTreeMap<String, RuleMeters>);
 
-/// Which limit, and of whom.
-type MeterKey = (String, MeteredUnit, String, String);
+/// Those of one rule.
+type RuleMeters = BTreeMap<MeterKey, Meter>;
+
+/// Which of its limits, and of whom.
+type MeterKey = (MeteredUnit, String, String);
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,12 +95,13 @@ impl Meters {
     ) -> Result<Allowance, String> {
         let mut allowance = Allowance::ALL;
         for (rule, key, rate) in limits(rules, subject) {
-            let counted = self.0.get(&key).filter(|meter| runs(meter, rate, now)).map_or(0, |meter| meter.counted);
+            let meter = self.0.get(&rule.name).and_then(|meters| meters.get(&key));
+            let counted = meter.filter(|meter| runs(meter, rate, now)).map_or(0, |meter| meter.counted);
             let left = u64::from(rate.messages()).saturating_sub(counted);
             if left == 0 {
                 return Err(rule.name.clone());
             }
-            if key.1 == MeteredUnit::Recipients {
+            if key.0 == MeteredUnit::Recipients {
                 allowance.recipients = allowance.recipients.min(usize::try_from(left).unwrap_or(usize::MAX));
             }
         }
@@ -112,12 +118,17 @@ impl Meters {
     ) -> Vec<LimitNews> {
         let mut news = Vec::new();
         for (rule, key, rate) in limits(rules, subject) {
-            let more = match key.1 {
+            let more = match key.0 {
                 MeteredUnit::Messages => 1,
                 MeteredUnit::Recipients => u64::try_from(recipients).unwrap_or(u64::MAX),
             };
             let fresh = Meter { from: now, counted: 0, told: MeterTold::Nothing };
-            let mut meter = self.0.get(&key).copied().filter(|meter| runs(meter, rate, now)).unwrap_or(fresh);
+            if self.0.len() >= MOST_RULES && !self.0.contains_key(&rule.name) {
+                // What reloads took away counts nobody any more.
+                self.0.retain(|name, _| rules.iter().any(|rule| rule.name == *name));
+            }
+            let meters = self.0.entry(rule.name.clone()).or_default();
+            let mut meter = meters.get(&key).copied().filter(|meter| runs(meter, rate, now)).unwrap_or(fresh);
             meter.counted = meter.counted.saturating_add(more);
             let most = u64::from(rate.messages());
             let stands = match meter.counted {
@@ -131,8 +142,10 @@ impl Meters {
                 meter.told = stands;
                 news.extend(told(rule, &key, rate, stands));
             }
-            make_room(&mut self.0, MOST_METERS, |meter| meter.from);
-            self.0.insert(key, meter);
+            if !meters.contains_key(&key) {
+                make_room(meters, MOST_METERS, |meter| meter.from);
+            }
+            meters.insert(key, meter);
         }
         news
     }
@@ -144,11 +157,11 @@ fn told(rule: &LimitRule, key: &MeterKey, rate: Rate, stands: MeterTold) -> Opti
         MeterTold::Near => LimitLevel::Near,
         MeterTold::Reached => LimitLevel::Reached,
     };
-    let what = match key.1 {
+    let what = match key.0 {
         MeteredUnit::Messages => "messages",
         MeteredUnit::Recipients => "recipients",
     };
-    Some(LimitNews { rule: rule.name.clone(), who: key.3.clone(), limit: format!("{what} {rate}"), level })
+    Some(LimitNews { rule: rule.name.clone(), who: key.2.clone(), limit: format!("{what} {rate}"), level })
 }
 
 fn runs(meter: &Meter, rate: Rate, now: Timestamp) -> bool {
@@ -166,7 +179,7 @@ fn limits<'a>(
         let recipients = rule.recipients.iter().map(|rate| (MeteredUnit::Recipients, *rate));
         messages
             .chain(recipients)
-            .map(move |(unit, rate)| (rule, (rule.name.clone(), unit, rate.to_string(), who.clone()), rate))
+            .map(move |(unit, rate)| (rule, (unit, rate.to_string(), who.clone()), rate))
             .collect::<Vec<_>>()
     })
 }
@@ -225,5 +238,19 @@ mod tests {
         let later = Timestamp(NOW.0 + 60_000);
         assert_eq!(meters.allowance(&rules, &subject("x"), later), Ok(Allowance { recipients: 5, ..Allowance::ALL }));
         assert_eq!(meters.allowance(&[], &subject("x"), NOW), Ok(Allowance::ALL));
+    }
+
+    #[test]
+    fn many_meters_of_one_rule_push_out_none_of_another() {
+        let text = "[[limit]]\nname = \"users\"\nper = \"user\"\nmessages = [\"2/h\"]\n\
+                    [[limit]]\nname = \"all\"\nper = \"network\"\nmessages = [\"1/h\"]\n";
+        let rules = rules(text);
+        let mut meters = Meters::default();
+        meters.count(&rules[1..], &subject("somebody"), 1, NOW);
+        for nth in 0..=MOST_METERS {
+            meters.count(&rules[..1], &subject(&format!("user{nth}")), 1, Timestamp(NOW.0 + 1));
+        }
+        assert_eq!(meters.allowance(&rules[1..], &subject("somebody"), NOW), Err("all".to_owned()));
+        assert!(meters.0["users"].len() <= MOST_METERS);
     }
 }

@@ -5,8 +5,9 @@ use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
+use crate::spool::room::FullDisk;
 use crate::spool::{
-    BodyReader, BodyWriter, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats,
+    BodyReader, BodyWriter, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
 };
 use async_trait::async_trait;
 use std::any::Any;
@@ -134,6 +135,14 @@ impl Spool for TestSpool {
 
     async fn record_incident(&self, _incident: &Incident) -> Result<(), SpoolError> {
         Ok(())
+    }
+
+    fn full_disk(&self, _now: Timestamp) -> Option<FullDisk> {
+        None
+    }
+
+    fn unwritten(&self) -> Unwritten {
+        Unwritten::default()
     }
 
     fn stats(&self) -> SpoolStats {

@@ -224,6 +224,7 @@ mod tests {
             "smtp": [],
             "admin": "127.0.0.1:1",
             "refuses": null,
+            "full_disk": null,
             "queued_messages": 1,
             "oldest": null,
             "spool_bytes": 5_000,

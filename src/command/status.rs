@@ -5,6 +5,7 @@ use crate::deliver::egress::store::CertificateEndsAt;
 use crate::deliver::hosts::view::HostsView;
 use crate::observe::log_level::LogLevel;
 use crate::policy::exceptions::{Exception, ExceptionsStatus};
+use crate::spool::room::FullDisk;
 use crate::text::{counted, paragraph};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -46,6 +47,9 @@ pub struct Running {
     pub log_level: Option<LogLevel>,
     /// Why no mail is taken at the moment.
     pub refuses: Option<String>,
+    /// How the disk of the spool stands, while it has no room for new mail.
+    #[serde(default)]
+    pub full_disk: Option<FullDisk>,
     /// Messages that wait.
     pub queued_messages: u64,
     /// Those of them that the operator holds.
@@ -182,6 +186,7 @@ mod tests {
             }),
             log_level: Some(LogLevel { level: "debug".to_owned(), until: Some(Timestamp(NOW.0 + 600_000)) }),
             refuses: None,
+            full_disk: None,
             queued_messages: 5_000,
             held_messages: 1,
             oldest: Some(before(7_200)),

@@ -40,8 +40,10 @@ use crate::resolve::event::DnsEvent;
 use crate::smtp::address::Mailbox;
 use crate::spool::Recovery;
 use crate::spool::SpoolStats;
+use crate::spool::Unwritten;
 use crate::spool::audit::AuditFinding;
 use crate::spool::event::Act;
+use crate::spool::room::FullDisk;
 use crate::state_dir::KeepFault;
 use archive::ArchiveMetrics;
 use attempt::AttemptMetrics;
@@ -307,6 +309,16 @@ impl Observer {
     /// The spool is open, with what it found.
     pub fn spool_opened(&self, recovery: &Recovery) {
         store::opened(recovery);
+    }
+
+    /// How the disk of the spool stands: full, or not.
+    pub fn disk(&self, full: Option<FullDisk>) {
+        self.store.disk(full);
+    }
+
+    /// The stop has waited as long as it does, and leaves this undone.
+    pub fn left_undone(&self, deliveries: usize, unwritten: Unwritten) {
+        store::left_undone(deliveries, unwritten);
     }
 
     /// An audit of the store has ended.

@@ -3,8 +3,10 @@
 use super::{Register, clamp};
 use crate::clock::Timestamp;
 use crate::spool::audit::AuditFinding;
-use crate::spool::{Recovery, SpoolStats};
-use prometheus::{Error, IntGauge};
+use crate::spool::room::{DiskLack, FullDisk};
+use crate::spool::{Recovery, SpoolStats, Unwritten};
+use prometheus::{Error, IntGauge, IntGaugeVec};
+use std::sync::{Mutex, PoisonError};
 
 /// Messages that one audit names in the log; `relay audit` names all.
 const FINDINGS_LOGGED: usize = 20;
@@ -16,6 +18,8 @@ pub(super) struct StoreMetrics {
     spool_bytes: IntGauge,
     damaged: IntGauge,
     unaccounted: IntGauge,
+    disk_full: IntGaugeVec,
+    disk: Mutex<Option<FullDisk>>,
 }
 
 impl StoreMetrics {
@@ -30,6 +34,12 @@ impl StoreMetrics {
                 "relay_recipients_unaccounted",
                 "Accepted recipients that are neither delivered nor reported (where a report is due) nor removed nor waiting; must be 0.",
             )?,
+            disk_full: r.gauges(
+                "relay_spool_disk_full",
+                "1 while the disk of the spool has no room for new mail, by what it lacks: blocks, inodes, or the floor of free space.",
+                &["reason"],
+            )?,
+            disk: Mutex::default(),
         })
     }
 
@@ -39,6 +49,25 @@ impl StoreMetrics {
         self.queue_oldest.set(stats.oldest.map_or(0, |oldest| clamp(now.since(oldest).as_secs())));
         self.spool_bytes.set(clamp(stats.bytes));
         self.damaged.set(clamp(stats.damaged_records));
+    }
+
+    /// How the disk stands now; a change is told, both ways.
+    pub(super) fn disk(&self, now: Option<FullDisk>) {
+        for lack in DiskLack::ALL {
+            let is_it = now.is_some_and(|full| full.lacks == lack);
+            self.disk_full.with_label_values(&[lack.word()]).set(i64::from(is_it));
+        }
+        let mut known = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *known, now);
+        match (before, now) {
+            (before, Some(full)) if before != now => {
+                tracing::error!(reason = full.lacks.word(), "{full}");
+            }
+            (Some(before), None) => {
+                tracing::info!(since = %before.since.to_second(), "the disk of the spool has room again");
+            }
+            _ => {}
+        }
     }
 
     /// `counted` may be more than what the findings name.
@@ -60,11 +89,31 @@ pub(super) fn opened(recovery: &Recovery) {
     if *damaged_records > 0 {
         tracing::error!(damaged_records, "damaged records; their octets are in the spool under damaged/");
     }
+    if recovery.rebuilt > 0 && recovery.state_moved_to.is_none() {
+        tracing::error!(
+            messages = recovery.rebuilt,
+            "the state database was gone and has been rebuilt from the messages; what it knew beyond them is gone, too"
+        );
+    }
     if let Some(moved_to) = &recovery.state_moved_to {
         tracing::error!(
             moved_to = %moved_to.display(),
             "the state database was damaged and has been rebuilt from the messages; what it knew beyond them is gone: the \
              story of messages that had ended, and incidents. One that goes on opens again by itself"
+        );
+    }
+}
+
+/// What a stop leaves to the next start. Nothing of it is lost: nobody was told 250 for such a message, and a delivery
+/// without a record may be made again.
+pub(super) fn left_undone(deliveries: usize, unwritten: Unwritten) {
+    let Unwritten { messages, outcomes } = unwritten;
+    if deliveries > 0 || messages > 0 || outcomes > 0 {
+        tracing::error!(
+            deliveries_under_way = deliveries,
+            outcomes_not_recorded = outcomes,
+            commits_not_answered = messages,
+            "the stop leaves work undone; the next start tries those recipients again"
         );
     }
 }

@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 
 /// How long deliveries that are under way may go on after the stop.
 const STOP_GRACE: Duration = Duration::from_secs(30);
+/// How long connections that wait for a message may take to be closed at the stop.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// The pause after the spool failed to give work, in case it recovers.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -31,8 +33,9 @@ const MOST_CALLED: usize = 500;
 /// The pipeline by the configuration that counts now: the latest one carries what is claimed next.
 pub type Pipelines = watch::Receiver<Arc<Pipeline>>;
 
-/// Takes due messages from the spool until `stop`, then lets what is under way end.
-pub async fn run(pipelines: Pipelines, stop: CancellationToken) {
+/// Takes due messages from the spool until `stop`, then lets what is under way end. Gives the number of messages that did
+/// not end in time.
+pub async fn run(pipelines: Pipelines, stop: CancellationToken) -> usize {
     let latest = || Arc::clone(&pipelines.borrow());
     let pipeline = latest();
     let slots = Arc::new(Semaphore::new(MOST_CARRIED));
@@ -61,7 +64,7 @@ pub async fn run(pipelines: Pipelines, stop: CancellationToken) {
             continue;
         }
         for claim in claims {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return tasks.len() };
             let pipeline = latest();
             tasks.spawn(async move {
                 pipeline.take_up(claim).await;
@@ -73,7 +76,10 @@ pub async fn run(pipelines: Pipelines, stop: CancellationToken) {
     calling.abort();
     // What does not end in time is cut off; its recipients are still in the spool.
     let _ended_or_not = tokio::time::timeout(STOP_GRACE, tasks.wait()).await;
-    latest().out.mailer.close().await;
+    let left = tasks.len();
+    // Connections that wait are told; one that does not listen must not hold the stop.
+    let _told_or_not = tokio::time::timeout(FAREWELL, latest().out.mailer.close()).await;
+    left
 }
 
 /// Makes due what is called to a place.

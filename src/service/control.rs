@@ -16,10 +16,11 @@ use crate::envelope::QueueId;
 use crate::observe::log_level::{self, LogLevel};
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
+use crate::service::admin::readiness;
 use crate::service::reload::Reloading;
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
-use crate::spool::{USUAL_SIZE, open_ledger};
+use crate::spool::open_ledger;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -357,7 +358,8 @@ impl Control {
             admin: self.reloading.admin(),
             config: Some(config),
             log_level: log_level::in_force(),
-            refuses: pipeline.spool.admit(USUAL_SIZE).err().map(|error| error.to_string()),
+            refuses: readiness::no_room(pipeline.spool.as_ref(), pipeline.out.clock.now()),
+            full_disk: pipeline.spool.full_disk(pipeline.out.clock.now()),
             queued_messages: stats.queued_messages,
             held_messages: stats.held_messages,
             oldest: stats.oldest,

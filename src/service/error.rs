@@ -33,6 +33,15 @@ pub enum StartError {
         /// What the spool reports.
         source: SpoolError,
     },
+    /// The spool cannot be opened for want of room, and what is kept for that is used up.
+    #[error(
+        "[spool] path: {path}: the disk is full to the last block or inode, and what the relay keeps for that is used \
+         up: free 1 MiB and 20 inodes on it (df and df -i show them), by files that are not in the spool"
+    )]
+    NoRoom {
+        /// The directory.
+        path: String,
+    },
     /// A certificate or the users of a listener cannot be used.
     #[error(transparent)]
     Listener(#[from] ListenerError),
@@ -93,6 +102,7 @@ impl StartError {
                 Remedy::Time
             }
             Self::Spool { source: SpoolError::InUse { .. } | SpoolError::Io { .. } | SpoolError::Full, .. }
+            | Self::NoRoom { .. }
             | Self::Dns(DnsSetupError::Upstream { .. }) => Remedy::Time,
             Self::Dns(DnsSetupError::TrustAnchors { .. } | DnsSetupError::Roots(_))
             | Self::Files(_)

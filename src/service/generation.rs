@@ -21,9 +21,14 @@ use crate::service::{exceptions, files, limits, selfcheck};
 use crate::spool::{Recovery, Spool};
 use crate::state_dir;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How long the stop waits for the writers of the spool, after sessions and deliveries have ended: all of it stays below
+/// the 90 seconds that the service manager gives.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What sends mail out by these ways and tells the observer of policies.
 ///
@@ -156,7 +161,7 @@ impl Service {
         A: Future<Output = ()> + Send + 'static,
         F: Future<Output = String> + Send,
     {
-        let spool = Arc::clone(&self.pipeline().spool);
+        let (spool, observer) = (Arc::clone(&self.pipeline().spool), Arc::clone(&self.pipeline().observer));
         let accepting = tokio::spawn(accepting);
         let delivering = tokio::spawn(pipeline::run(self.pipelines(), stop.clone()));
         let failure = tokio::select! {
@@ -165,8 +170,10 @@ impl Service {
             detail = failed => Some(detail),
         };
         stop.cancel();
-        let _both_ended = tokio::join!(accepting, delivering);
-        spool.close().await;
+        let (_sessions, delivering) = tokio::join!(accepting, delivering);
+        // A writer that waits for a disk that never answers must not hold the process.
+        let _closed_or_hangs = tokio::time::timeout(CLOSE_PATIENCE, spool.close()).await;
+        observer.left_undone(delivering.unwrap_or_default(), spool.unwritten());
         match failure {
             None => Ok(()),
             Some(detail) => Err(RunError::Spool(detail)),

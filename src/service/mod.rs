@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 pub mod control;
+mod disk;
 mod dns;
 mod error;
 pub mod exceptions;

@@ -22,8 +22,8 @@ use crate::service::dns;
 pub use crate::service::error::{Remedy, RunError, StartError};
 pub use crate::service::generation::{Service, outbound};
 use crate::service::reload::{Reloadable, Reloading};
-use crate::service::{audit, incidents, watch};
-use crate::spool::{self, Opened, Spool};
+use crate::service::{audit, disk, incidents, watch};
+use crate::spool::{self, Opened, Spool, SpoolError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::UnixListener;
@@ -159,6 +159,7 @@ async fn run_from(source: ConfigSource, loaded: LoadedConfig, out: WayOut) -> Re
     tokio::spawn(incidents::watch(service.pipelines(), stop.clone()));
     tokio::spawn(audit::watch(spool_config, Arc::clone(&observer), stop.clone()));
     service.watch(&stop);
+    tokio::spawn(disk::watch(service.pipelines(), stop.clone()));
     let (accepting, watched) = (async move { accepting.all_end().await }, Arc::clone(&spool));
     let failed = async move { watched.failed().await };
     let running = tokio::spawn(service.run(accepting, failed, stop.clone()));
@@ -197,5 +198,9 @@ pub async fn closed_ports(config: &Config) -> Vec<String> {
 
 async fn open_spool(config: &Config, clock: &Clock) -> Result<Opened, StartError> {
     let opened = spool::open(&config.spool, clock.now()).await;
-    opened.map_err(|source| StartError::Spool { path: config.spool.path.display().to_string(), source })
+    let path = || config.spool.path.display().to_string();
+    opened.map_err(|source| match source {
+        SpoolError::Full => StartError::NoRoom { path: path() },
+        source => StartError::Spool { path: path(), source },
+    })
 }

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use event::{Event, Silence};
 use incident::Incident;
 use owed::{Owed, Reported};
+use room::FullDisk;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub mod ledger;
 mod message_id;
 pub mod owed;
 mod record;
+pub mod room;
 pub(crate) mod schedule;
 
 pub use engine::{Opened, open, open_ledger};
@@ -372,6 +374,15 @@ pub struct SpoolStats {
     pub oldest: Option<Timestamp>,
 }
 
+/// What is not on the disk yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Messages that nobody was told 250 for.
+    pub messages: u64,
+    /// Records of what became of recipients: those attempts may be made again.
+    pub outcomes: u64,
+}
+
 /// What was found at opening, for the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -379,6 +390,8 @@ pub struct Recovery {
     pub waiting: u64,
     /// Messages that were in the segments and not in the state database.
     pub caught_up: u64,
+    /// Those of them that are there again because the state database was new, and was made from the segments.
+    pub rebuilt: u64,
     /// Reports whose settlement was not committed; they are made again.
     pub discarded_reports: u64,
     /// Copies whose message is not there: nobody was told 250 for it.
@@ -529,6 +542,12 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// When it cannot be recorded.
     async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError>;
+
+    /// How the disk stands that it is on, where that has no room; `now` is remembered as the beginning.
+    fn full_disk(&self, now: Timestamp) -> Option<FullDisk>;
+
+    /// What was handed to it and has not been answered, or could not be recorded: what a stop leaves undone.
+    fn unwritten(&self) -> Unwritten;
 
     /// How full it is, by what is known here.
     fn stats(&self) -> SpoolStats;

@@ -220,6 +220,52 @@ async fn a_damaged_database_is_moved_aside_and_rebuilt() {
     assert_eq!(claim_one(&spool, NOW).await.entry.id, id);
 }
 
+/// The ways in which the state database may be found damaged.
+const DAMAGE: [(&str, fn(&Path)); 8] = [
+    ("empty", |state| std::fs::write(state, b"").unwrap()),
+    ("cut in its first page", |state| cut(state, |length| length.min(50))),
+    ("cut in the middle", |state| cut(state, |length| length / 2)),
+    ("a table gone", |state| change(state, "DROP TABLE recipients")),
+    ("the table of versions gone", |state| change(state, "DROP TABLE meta")),
+    ("a column gone", |state| change(state, "ALTER TABLE messages DROP COLUMN attempts")),
+    ("the version gone", |state| change(state, "DELETE FROM meta WHERE name = 'schema_version'")),
+    ("pages overwritten", |state| {
+        let mut octets = std::fs::read(state).unwrap();
+        octets[4096..].iter_mut().enumerate().for_each(|(at, octet)| *octet = (at % 251) as u8);
+        std::fs::write(state, octets).unwrap();
+    }),
+];
+
+fn cut(state: &Path, to: impl Fn(u64) -> u64) {
+    let file = std::fs::OpenOptions::new().write(true).open(state).unwrap();
+    file.set_len(to(file.metadata().unwrap().len())).unwrap();
+}
+
+fn change(state: &Path, sql: &str) {
+    rusqlite::Connection::open(state).unwrap().execute_batch(sql).unwrap();
+}
+
+#[tokio::test]
+async fn rfc5321_6_1_a_database_with_damage_of_any_kind_is_rebuilt_and_nothing_that_waits_is_lost() {
+    for (kind, damage) in DAMAGE {
+        let folder = TempDir::new().unwrap();
+        let spool = open(&folder);
+        let mut waiting = Vec::new();
+        for number in 0..40 {
+            waiting.push(store(&spool, &content(number, 300)).await);
+        }
+        spool.close().await;
+        damage(&folder.path().join("spool/state.sqlite"));
+        let spool = open(&folder);
+        let recovery = spool.recovery();
+        assert!(recovery.rebuilt == 40 && recovery.waiting == 40, "{kind}: {recovery:?}");
+        let mut found: Vec<QueueId> =
+            spool.claim_due(NOW, 100).await.unwrap().iter().map(|claim| claim.entry.id).collect();
+        found.sort_unstable();
+        assert_eq!(found, waiting, "{kind}: each once");
+    }
+}
+
 #[tokio::test]
 async fn messages_that_the_database_missed_are_caught_up() {
     let folder = TempDir::new().unwrap();

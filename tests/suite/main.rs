@@ -29,6 +29,7 @@ mod deliver;
 mod destination;
 mod exchange;
 mod front;
+mod full_disk;
 mod grid;
 mod health;
 mod incidents;

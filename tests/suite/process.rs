@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// What a program said and how it ended.
@@ -134,6 +135,20 @@ impl Serving {
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -s {name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits for its end for as long as a stop may take.
+    pub(crate) async fn ends_within(&mut self, patience: Duration) -> i32 {
+        let child = &mut self.child;
+        let ending = async {
+            loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    return status.code().unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(patience, ending).await.expect("the relay did not end")
     }
 
     /// Waits for its end.

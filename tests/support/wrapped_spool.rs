@@ -6,7 +6,10 @@ use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
-use dane_relay::spool::{BodyReader, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats};
+use dane_relay::spool::room::FullDisk;
+use dane_relay::spool::{
+    BodyReader, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
+};
 use std::sync::Arc;
 
 /// What is asked of the writers of a spool, which one waits for.
@@ -136,6 +139,14 @@ impl<A: Around> Spool for WrappedSpool<A> {
 
     async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
         self.inner.record_incident(incident).await
+    }
+
+    fn full_disk(&self, now: Timestamp) -> Option<FullDisk> {
+        self.inner.full_disk(now)
+    }
+
+    fn unwritten(&self) -> Unwritten {
+        self.inner.unwritten()
     }
 
     fn stats(&self) -> SpoolStats {

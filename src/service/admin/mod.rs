@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "this driver opens the admin port")]
 
 mod listener;
-mod readiness;
+pub(super) mod readiness;
 
 use crate::accept::ports::{Acceptors, Ports};
 use crate::clock::Clock;
@@ -121,6 +121,7 @@ async fn run(admin: AdminPort, listener: TcpListener, close: CancellationToken) 
 async fn metrics(State(admin): State<AdminPort>) -> impl IntoResponse {
     let pipeline = Arc::clone(&admin.pipelines.borrow());
     admin.observer.hosts(&pipeline.hosts());
+    admin.observer.disk(admin.spool.full_disk(admin.clock.now()));
     let text = admin.observer.render(&admin.spool.stats(), admin.clock.now());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -4,9 +4,10 @@
 //! hand it in elsewhere, and one to look.
 
 use super::AdminPort;
+use crate::clock::Timestamp;
 use crate::resolve::driver::Dns;
 use crate::resolve::paths::standing::PathStanding;
-use crate::spool::USUAL_SIZE;
+use crate::spool::{Spool, USUAL_SIZE};
 
 /// Attempts in a row that a fault of the relay itself ended, from which on it is no chance.
 const MOST_BROKEN: u32 = 3;
@@ -39,11 +40,17 @@ pub(super) fn of(admin: &AdminPort) -> Readiness {
         return Readiness { obstacles: vec!["the relay is stopping".to_owned()], ..Readiness::default() };
     }
     let pipeline = admin.pipelines.borrow().clone();
-    let spool = admin.spool.admit(USUAL_SIZE).err().map(|error| error.to_string());
+    let spool = no_room(admin.spool.as_ref(), admin.clock.now());
     let deaf = admin.ports.deaf().into_iter().map(|port| format!("no connection is taken at {port}"));
     let sends_away = admin.acceptors.borrow().sends_away();
     let obstacles = spool.into_iter().chain(deaf).chain(sends_away).chain(broken(pipeline.broken_in_a_row()));
     Readiness { obstacles: obstacles.collect(), doubts: doubts(&pipeline.out.dns) }
+}
+
+/// Why the spool takes no message of usual size: how the disk stands, or what has failed.
+pub(in crate::service) fn no_room(spool: &dyn Spool, now: Timestamp) -> Option<String> {
+    let full = spool.full_disk(now).map(|full| full.to_string());
+    full.or_else(|| spool.admit(USUAL_SIZE).err().map(|error| error.to_string()))
 }
 
 fn broken(in_a_row: u32) -> Option<String> {

@@ -23,6 +23,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::Error;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
@@ -42,7 +43,8 @@ pub(super) struct Log {
     state: Sender<StateJob>,
     number: u32,
     mark: Mark,
-    file: File,
+    /// None until there is room for its inode.
+    file: Option<File>,
     end: u64,
     buffer: Vec<u8>,
     /// Settlements that wait for space.
@@ -52,7 +54,11 @@ pub(super) struct Log {
 impl Log {
     /// Starts a new segment after `last`; an old one may end in a torn record.
     pub(super) fn start(shared: Arc<SharedState>, state: Sender<StateJob>, last: u32) -> Result<Self, SpoolError> {
-        let (number, mark, file) = new_segment(&shared, last)?;
+        let (number, mark) = (last.saturating_add(1), random_mark());
+        let file = match new_segment(&shared, number, mark) {
+            Err(SpoolError::Full) => None,
+            made => Some(made?),
+        };
         Ok(Self { shared, state, number, mark, file, end: 0, buffer: Vec::new(), postponed: Vec::new() })
     }
 
@@ -160,6 +166,7 @@ impl Log {
                 return self.refuse(batch);
             }
         }
+        self.shared.log_waits.store(false, Ordering::Relaxed);
         for encoded in batch {
             self.hand_on(encoded);
         }
@@ -175,6 +182,7 @@ impl Log {
         for encoded in batch {
             match encoded {
                 Encoded::Accept(accepting, _) => {
+                    self.shared.unwritten.message_ends();
                     let _ = accepting.answer.send(Err(SpoolError::Full));
                 }
                 Encoded::Settle(settling, reports) => {
@@ -185,8 +193,9 @@ impl Log {
                 }
             }
         }
-        if !self.postponed.is_empty() {
-            self.shared.reserve.give_free();
+        // What the reserve gives is tried first.
+        if !self.postponed.is_empty() && !self.shared.reserve.give_free() {
+            self.shared.log_waits.store(true, Ordering::Relaxed);
         }
     }
 
@@ -195,6 +204,7 @@ impl Log {
         for encoded in batch {
             match encoded {
                 Encoded::Accept(accepting, _) => {
+                    self.shared.unwritten.message_ends();
                     let _ = accepting.answer.send(Err(SpoolError::Stopped));
                 }
                 Encoded::Settle(settling, _) => self.shared.give_up(*settling, SpoolError::Stopped),
@@ -204,17 +214,22 @@ impl Log {
     }
 
     fn write(&mut self) -> Result<(), SpoolError> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => new_segment(&self.shared, self.number, self.mark)?,
+        };
+        let file = &*self.file.insert(file);
         let room = self.shared.paths.steps().room(self.buffer.len() as u64);
-        if let Err(error) = room.and_then(|()| self.file.write_all_at(&self.buffer, self.end)) {
+        if let Err(error) = room.and_then(|()| file.write_all_at(&self.buffer, self.end)) {
             let error = full_or_io("writing to the spool", error);
             if matches!(error, SpoolError::Full) {
-                self.file.set_len(self.end).map_err(|e| failed("cutting a segment back", e))?;
+                file.set_len(self.end).map_err(|e| failed("cutting a segment back", e))?;
                 self.shared.paths.at(Step::BatchCutBack);
             }
             return Err(error);
         }
         self.shared.paths.at(Step::BatchWritten);
-        self.file.sync_data().map_err(|e| failed("syncing the spool", e))?;
+        file.sync_data().map_err(|e| failed("syncing the spool", e))?;
         self.shared.paths.at(Step::BatchSynced);
         self.end += self.buffer.len() as u64;
         self.shared.grow(self.number, self.buffer.len() as u64);
@@ -262,15 +277,17 @@ impl Log {
             index.add(waiting, due);
             drop(index);
         }
+        self.shared.unwritten.message_ends();
         let _ = answer.send(Ok(()));
     }
 
     /// Without a new segment nothing can be accepted: that is a failure like that of a write,
     /// unless the disk is full; then the old segment grows on.
     fn rotate(&mut self) {
-        match new_segment(&self.shared, self.number) {
-            Ok((number, mark, file)) => {
-                (self.number, self.mark, self.file, self.end) = (number, mark, file, 0);
+        let (number, mark) = (self.number.saturating_add(1), random_mark());
+        match new_segment(&self.shared, number, mark) {
+            Ok(file) => {
+                (self.number, self.mark, self.file, self.end) = (number, mark, Some(file), 0);
                 let _ = self.state.send(StateJob::Sweep);
             }
             Err(SpoolError::Full) => {}
@@ -300,16 +317,14 @@ fn take_one(jobs: &Receiver<LogJob>) -> Result<LogJob, RecvTimeoutError> {
     })
 }
 
-fn new_segment(shared: &SharedState, last: u32) -> Result<(u32, Mark, File), SpoolError> {
-    let number = last.saturating_add(1);
-    let mark = random_mark();
+fn new_segment(shared: &SharedState, number: u32, mark: Mark) -> Result<File, SpoolError> {
     let path = shared.paths.segments().join(segment_name(number, mark));
     let file = create_new(&path).map_err(|e| full_or_io("making a segment", e))?;
     shared.paths.at(Step::SegmentMade);
     sync_folder(&shared.paths.segments()).map_err(|e| failed("syncing the segment folder", e))?;
     shared.paths.at(Step::SegmentFolderSynced);
     shared.begin_segment(number, Segment { mark, path, bytes: 0 });
-    Ok((number, mark, file))
+    Ok(file)
 }
 
 /// Octets that a sender cannot guess: the standard library keys its hashers from the system's

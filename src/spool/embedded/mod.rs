@@ -32,18 +32,22 @@ mod space;
 mod state;
 mod steps;
 mod storing;
+mod unwritten;
 mod writer;
 
 pub use manual::ManualWriters;
 pub use steps::{CrashObserver, Step, Work};
 
-use super::{BodyReader, Claim, ContentCopy, Draft, Lease, Recovery, Settlement, Spool, SpoolError, SpoolStats};
+use super::{
+    BodyReader, Claim, ContentCopy, Draft, Lease, Recovery, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
+};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::record::RecordContent;
+use crate::spool::room::FullDisk;
 use async_trait::async_trait;
 use claiming::Claiming;
 use content::{ContentWriter, FileReader, InlineReader, blocking};
@@ -103,8 +107,11 @@ impl EmbeddedSpool {
         let lock = paths.lock()?;
         let (space, reserve) = (space::Space::new(config), reserve::Reserve::new(paths.clone(), config));
         reserve.give_free_if_full(&space);
-        let recovered = recovery::recover(&paths)?;
-        reserve.restore(&space, now);
+        let recovered = match recovery::recover(&paths) {
+            // Others may have taken the last block meanwhile, or a quota is full where the disk is not.
+            Err(SpoolError::Full) if reserve.give_free() => recovery::recover(&paths)?,
+            other => other?,
+        };
         let recovery = recovered.summary;
         let shared = Arc::new(SharedState::new(Start {
             paths,
@@ -121,6 +128,7 @@ impl EmbeddedSpool {
         let (log, log_jobs) = channel();
         let (state, state_jobs) = channel();
         let log_writer = Log::start(Arc::clone(&shared), state.clone(), recovered.last_segment)?;
+        shared.reserve.opened(&shared.space, now);
         let state_writer = Writer::new(Arc::clone(&shared), recovered.state, recovered.mark, log.clone());
         let writers = Writers { log: log_writer, log_jobs, state: state_writer, state_jobs };
         let last_id = AtomicU64::new(recovered.last_time_id);
@@ -200,6 +208,7 @@ impl EmbeddedSpool {
 
     async fn hand_over(&self, prepared: PreparedSettlement) -> Result<Claim, SpoolError> {
         let PreparedSettlement { settling, reports, claim, answered } = prepared;
+        self.shared.unwritten.outcomes_begin(1 + settling.others.len());
         if reports.is_empty() {
             self.state.send(StateJob::Settle(settling)).map_err(|_| SpoolError::Stopped)?;
         } else {
@@ -384,6 +393,14 @@ impl Spool for EmbeddedSpool {
         self.shared.index().hasten(messages, now);
         self.shared.changed.notify_one();
         Ok(())
+    }
+
+    fn full_disk(&self, now: Timestamp) -> Option<FullDisk> {
+        self.shared.space.full(now, self.shared.waits_for_room())
+    }
+
+    fn unwritten(&self) -> Unwritten {
+        self.shared.unwritten.now()
     }
 
     fn stats(&self) -> SpoolStats {

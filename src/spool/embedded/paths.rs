@@ -6,6 +6,7 @@
 //! content/<queue id>        content above 256 KiB
 //! state.sqlite              the working state, for anyone to read
 //! reserve                   octets to be given free when the disk is full
+//! reserve-1 …               inodes to be given free with them
 //! damaged/                  octets that failed their checksum, for whoever wants to look
 //! ```
 //! Only the owner may read any of it: it is other people's mail.
@@ -24,6 +25,10 @@ use std::path::{Path, PathBuf};
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 const WRITABLE_BY_ALL: u32 = 0o002;
+
+/// Files of the reserve that have an inode each: for the log of the state database and its index, the control
+/// socket, and a segment.
+const SPARE_FILES: u8 = 4;
 
 /// Turns an error of the system into ours.
 pub(super) const fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> SpoolError {
@@ -165,6 +170,10 @@ impl SpoolPaths {
         self.root.join("reserve")
     }
 
+    fn spare_files(&self) -> impl Iterator<Item = PathBuf> {
+        (1..=SPARE_FILES).map(|number| self.root.join(format!("reserve-{number}")))
+    }
+
     /// Octets in the reserve.
     pub(super) fn reserved(&self) -> u64 {
         std::fs::metadata(self.reserve()).map_or(0, |found| found.len())
@@ -178,11 +187,19 @@ impl SpoolPaths {
         if made.is_err() {
             file.set_len(0)?;
         }
-        Ok(made?)
+        made?;
+        for spare in self.spare_files() {
+            OpenOptions::new().append(true).create(true).mode(PRIVATE_FILE).open(spare)?;
+        }
+        Ok(())
     }
 
-    /// Gives the octets of the reserve free. The file stays: its name and its inode cost nothing.
+    /// Gives the octets and the inodes of the reserve free. Its first file stays.
     pub(super) fn give_reserve_free(&self) -> std::io::Result<()> {
+        for spare in self.spare_files() {
+            // One that is not there any more is free already.
+            let _ = std::fs::remove_file(spare);
+        }
         let file = OpenOptions::new().write(true).open(self.reserve())?;
         file.set_len(0)?;
         // Some file systems use the octets again only when it is durable that they are free.

@@ -21,7 +21,7 @@ use super::jobs::{ContentPlace, LogMark, MessageRow, RecordPlace, Waiting};
 use super::paths::{SpoolPaths, create_new, io, list_segments, segment_name, sync_folder};
 use super::schema::{REPORT_IDS, is_damaged_database, is_full_database};
 use super::segments::{Segment, Segments};
-use super::state::{Completeness, State};
+use super::state::{Completeness, State, damaged};
 use super::steps::{Step, Work};
 use crate::envelope::{Envelope, Origin, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
@@ -77,16 +77,38 @@ impl Opening {
 
     fn run(mut self, paths: &SpoolPaths) -> Result<Recovered, SpoolError> {
         let state = open_state(paths)?;
+        let highest = self.files.keys().next_back().copied().unwrap_or(0);
+        match self.read_all(paths, &state) {
+            Ok((mark, index, bytes)) => {
+                let last_segment = highest.max(mark.segment);
+                let last_time_id = self.last_time_id.max(state.last_time_id()?);
+                let segments = Segments::new(self.files);
+                let summary = self.summary;
+                Ok(Recovered { state, mark, index, segments, last_segment, last_time_id, bytes, summary })
+            }
+            Err(error) => {
+                // Closed properly, the log of the database would go, and the next try would find no room for another.
+                if is_full_database(&error) {
+                    state.abandon();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the mark after all segments, the index, and the octets of what is kept.
+    fn read_all(&mut self, paths: &SpoolPaths, state: &State) -> Result<(LogMark, Index, u64), SpoolError> {
         let completeness = state.completeness()?;
         let start = state.mark()?;
         let mut mark = start;
         for (number, segment) in self.files.clone() {
             if number >= start.segment {
                 let from = if number == start.segment { start.offset } else { 0 };
-                mark = self.catch_up(paths, &state, Piece { number, segment: &segment, from, completeness })?;
+                mark = self.catch_up(paths, state, Piece { number, segment: &segment, from, completeness })?;
             }
         }
         if completeness == Completeness::Rebuilding {
+            self.summary.rebuilt = self.summary.caught_up;
             state.begin()?;
             state.set_complete()?;
             state.commit(paths, Work::Complete)?;
@@ -94,16 +116,13 @@ impl Opening {
         let mut index = Index::default();
         state.for_each_waiting(|known| index.restore(&known))?;
         self.summary.waiting = index.len() as u64;
-        let last_segment = self.files.keys().next_back().copied().unwrap_or(0).max(mark.segment);
-        self.remove_dead(paths, &state, &index)?;
-        let content_bytes = self.remove_orphans(paths, &state)?;
+        self.remove_dead(paths, state, &index)?;
+        let content_bytes = self.remove_orphans(paths, state)?;
         let bytes = content_bytes + self.files.values().map(|segment| segment.bytes).sum::<u64>();
         // The database is made durable by its own syncs, its name by this one.
         sync_folder(paths.root()).map_err(io("syncing the spool folder"))?;
         paths.at(Step::SpoolFolderSynced);
-        let last_time_id = self.last_time_id.max(state.last_time_id()?);
-        let segments = Segments::new(self.files);
-        Ok(Recovered { state, mark, index, segments, last_segment, last_time_id, bytes, summary: self.summary })
+        Ok((mark, index, bytes))
     }
 
     /// Applies one segment in one transaction. Gives the mark after it.
@@ -112,6 +131,10 @@ impl Opening {
         let from = usize::try_from(piece.from).unwrap_or(usize::MAX);
         let mark = LogMark { segment: piece.number, offset: piece.from.max(octets.len() as u64) };
         let damaged_before = self.summary.damaged_records;
+        if octets.len() == from {
+            // Nothing to write, and perhaps no room to write it; the mark comes with the next commit.
+            return Ok(mark);
+        }
         state.begin()?;
         for part in record::scan(&octets, from, piece.segment.mark) {
             match part {
@@ -311,10 +334,12 @@ fn open_state(paths: &SpoolPaths) -> Result<State, SpoolError> {
             path.display()
         )));
     }
+    if !state.is_whole()? {
+        return Err(damaged().into());
+    }
     if paths.state_suspect().exists() {
         if !state.is_sound()? {
-            let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(rusqlite::Error::SqliteFailure(damage, None).into());
+            return Err(damaged().into());
         }
         remove_rest(paths, &paths.state_suspect());
     }

@@ -4,12 +4,13 @@
 //! Then the reserve is given free, so that outcomes and the reports they cause are written (RFC
 //! 5321 §6.1: what cannot be delivered is told of, not forgotten), mail goes out, space comes
 //! back, and a relay that was stopped opens its spool again. It is made again when there is room
-//! above the floor. New mail gets nothing of it: the floor is larger.
+//! above the floor. New mail gets nothing of it: the floor is larger. A few files without octets are kept
+//! with it, for the inodes that an opening needs.
 //!
 //! All of it is best effort: without a reserve a full disk only means waiting.
 
 use super::paths::SpoolPaths;
-use super::space::Space;
+use super::space::{LEAST_FLOOR, Space};
 use super::steps::Step;
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
@@ -20,7 +21,13 @@ use std::time::Duration;
 /// that moved into the database, outcomes and reports go on for longer.
 const MOST: u64 = 16 * 1024 * 1024;
 
-/// It is at most one part in so many of the floor, so that giving it free lets no new mail in.
+/// The least it is, whatever the floor: enough to open the spool and to record outcomes for a while.
+const LEAST: u64 = LEAST_FLOOR / 2;
+
+/// Inodes below which it is given free: with those of its own, an opening has enough.
+const FEW_INODES: u64 = 4;
+
+/// Above [`LEAST`] it is at most one part in so many of the floor, so that giving it free lets no new mail in.
 const PART_OF_FLOOR: u64 = 8;
 
 /// One part in so many of it is claimed behind the end of each file that is written on a full disk.
@@ -39,7 +46,7 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// Sees what there is. No floor means no reserve.
+    /// Sees what there is.
     pub(super) fn new(paths: SpoolPaths, config: &SpoolConfig) -> Self {
         let octets = AtomicU64::new(size(config));
         let is_there = AtomicBool::new(paths.reserved() > 0);
@@ -53,31 +60,49 @@ impl Reserve {
 
     /// The disk is full: gives it free. False when there was nothing to give.
     pub(super) fn give_free(&self) -> bool {
-        let given = self.is_there.swap(false, Ordering::SeqCst) && self.paths.give_reserve_free().is_ok();
+        let given = self.let_go();
         if given {
-            // Before others have it; the rest is for what is new.
-            self.paths.claim_room(self.octets.load(Ordering::SeqCst) / PARTS_CLAIMED);
+            self.claim();
             self.paths.at(Step::ReserveGivenFree);
         }
         given
     }
 
+    fn let_go(&self) -> bool {
+        self.is_there.swap(false, Ordering::SeqCst) && self.paths.give_reserve_free().is_ok()
+    }
+
+    /// Takes a part of it for the files that are written on a full disk, before others have it; the rest is for
+    /// what is new.
+    fn claim(&self) {
+        self.paths.claim_room(self.octets.load(Ordering::SeqCst) / PARTS_CLAIMED);
+    }
+
+    /// The spool is open: where it was given free for that, the log of the database and the segment are there now to
+    /// claim room for.
+    pub(super) fn opened(&self, space: &Space, now: Timestamp) {
+        if !self.is_there.load(Ordering::SeqCst) && self.is_short(space) {
+            self.claim();
+        }
+        self.restore(space, now);
+    }
+
     /// Whether there is less room than it has itself.
     pub(super) fn is_short(&self, space: &Space) -> bool {
-        !space.has(self.octets.load(Ordering::SeqCst))
+        !space.has(self.octets.load(Ordering::SeqCst), FEW_INODES)
     }
 
     /// Gives it free if there is less room than it has itself: opening needs a little.
     pub(super) fn give_free_if_full(&self, space: &Space) {
-        if self.is_short(space) {
-            self.give_free();
+        if self.is_short(space) && self.let_go() {
+            self.paths.at(Step::ReserveGivenFree);
         }
     }
 
     /// Makes it, when it is not there and there is room above the floor.
     pub(super) fn restore(&self, space: &Space, now: Timestamp) {
         let octets = self.octets.load(Ordering::SeqCst);
-        if octets == 0 || self.is_there.load(Ordering::SeqCst) {
+        if self.is_there.load(Ordering::SeqCst) {
             return;
         }
         let last = Timestamp(self.tried_at.load(Ordering::SeqCst));
@@ -85,19 +110,19 @@ impl Reserve {
             return;
         }
         self.tried_at.store(now.0, Ordering::SeqCst);
-        if !space.has_above_floor(octets) {
+        if !space.has_above_floor(octets, FEW_INODES) {
             return;
         }
         if self.paths.steps().room(octets).is_ok() && self.paths.make_reserve(octets).is_ok() {
             self.is_there.store(true, Ordering::SeqCst);
-            self.paths.claim_room(octets / PARTS_CLAIMED);
+            self.claim();
             self.paths.at(Step::ReserveMade);
         }
     }
 }
 
 fn size(config: &SpoolConfig) -> u64 {
-    MOST.min(config.min_free_bytes / PART_OF_FLOOR)
+    MOST.min(config.min_free_bytes / PART_OF_FLOOR).max(LEAST)
 }
 
 #[cfg(test)]
@@ -113,7 +138,7 @@ mod tests {
     use tempfile::TempDir;
 
     /// Small, so that any disk has room above it.
-    const FLOOR: u64 = 1024 * 1024;
+    const FLOOR: u64 = LEAST * PART_OF_FLOOR;
     const PLENTY: u64 = 1 << 40;
 
     /// A disk with so much room.
@@ -219,11 +244,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_floor_there_is_no_reserve_and_a_settlement_waits_for_room() {
+    fn without_a_floor_there_is_a_small_reserve_and_without_that_a_settlement_waits_for_room() {
         let mut world = ReserveWorld::new(0);
-        assert!(!world.folder.path().join("spool/reserve").exists());
+        assert_eq!(world.reserved(), LEAST);
         let id = store(&world.spool, &mut world.writers, b"one");
         let held = claim(&world.spool, &mut world.writers).unwrap();
+        world.spool.shared.reserve.give_free();
         world.room(0);
         let settlement =
             Settlement { recipients: vec![(0, failed())], reports: vec![report(id)], ..Settlement::default() };

@@ -8,7 +8,7 @@ use crate::spool::event::Silence;
 use crate::spool::ledger::{LedgerError, LedgerMessage, MessageState, ToldBy};
 use crate::spool::schedule::mix;
 use crate::spool::{EngineError, RecipientState, SpoolError};
-use rusqlite::{ErrorCode, Row};
+use rusqlite::{ErrorCode, Row, ffi};
 
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
 /// From each version to the next.
@@ -73,18 +73,20 @@ pub(super) fn is_damaged_database(error: &SpoolError) -> bool {
 /// Whether the disk had no room for what the database writes.
 pub(super) fn is_full_database(error: &SpoolError) -> bool {
     let SpoolError::Engine(EngineError { source, .. }) = error else { return false };
-    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
-    code == Some(ErrorCode::DiskFull)
+    source.downcast_ref().is_some_and(is_full)
 }
 
-/// Whether the disk is full.
+/// Whether the disk is full. Where there is no room for the index of its log, the database says that as a fault of
+/// the disk: it cannot make the file longer, or cannot make it.
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    let no_index = [ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_SHMOPEN];
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || error.sqlite_error().is_some_and(|error| no_index.contains(&error.extended_code))
 }
 
 /// Whether the same transaction may work later.
 pub(super) fn can_pass(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    is_full(error) || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Queue ids have 63 bits, so that SQLite's integers hold them.

@@ -8,10 +8,12 @@ use super::reserve::Reserve;
 use super::segments::{Segment, Segments, StoredRecord};
 use super::space::Space;
 use super::steps::Step;
+use super::unwritten::UnwrittenCounts;
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::QueueId;
 use crate::spool::SpoolError;
+use crate::spool::room::StoppedWork;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -57,6 +59,11 @@ pub(super) struct SharedState {
     /// What made the spool stop.
     failure: watch::Sender<Option<String>>,
     closing: AtomicBool,
+    /// Settlements wait in the log for room.
+    pub(super) log_waits: AtomicBool,
+    /// The state database waits for room.
+    pub(super) state_waits: AtomicBool,
+    pub(super) unwritten: UnwrittenCounts,
     /// Held until the writers have ended.
     lock: Mutex<Option<File>>,
 }
@@ -115,6 +122,9 @@ impl SharedState {
             tidied: AtomicI64::new(start.now.0),
             failure: watch::Sender::new(None),
             closing: AtomicBool::new(false),
+            log_waits: AtomicBool::new(false),
+            state_waits: AtomicBool::new(false),
+            unwritten: UnwrittenCounts::default(),
             lock: Mutex::new(Some(start.lock)),
         }
     }
@@ -158,6 +168,12 @@ impl SharedState {
     /// The engine is being closed: nothing waits for better times any more.
     pub(super) fn begin_closing(&self) {
         self.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// What has met a full disk and waits for room, besides new mail.
+    pub(super) fn waits_for_room(&self) -> Option<StoppedWork> {
+        let waits = self.log_waits.load(Ordering::Relaxed) || self.state_waits.load(Ordering::Relaxed);
+        waits.then_some(StoppedWork::Everything)
     }
 
     pub(super) fn is_closing(&self) -> bool {

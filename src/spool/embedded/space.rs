@@ -4,8 +4,10 @@
 //! Once below a floor, ten percent more than the floor is needed to take mail again, so that the
 //! relay does not flap at the edge.
 
+use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
-use crate::spool::SpoolError;
+use crate::spool::room::{DiskLack, FullDisk, StoppedWork};
+use crate::spool::{SpoolError, USUAL_SIZE};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,10 @@ use std::time::{Duration, Instant};
 
 /// How long one look at the disk is good for.
 const LOOK_VALID_FOR: Duration = Duration::from_millis(100);
+
+/// The least floor, whatever the operator chose: less is for outcomes and their reports, and none for new mail.
+pub(super) const LEAST_FLOOR: u64 = 512 * 1024;
+const LEAST_FLOOR_INODES: u64 = 16;
 
 /// Free space of one file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +51,17 @@ pub(super) struct Space {
     path: PathBuf,
     floor: Mutex<Free>,
     look: Mutex<Look>,
+    full_since: Mutex<Option<Timestamp>>,
 }
 
 impl Space {
     pub(super) fn new(config: &SpoolConfig) -> Self {
-        Self { path: config.path.clone(), floor: Mutex::new(floor(config)), look: Mutex::default() }
+        Self {
+            path: config.path.clone(),
+            floor: Mutex::new(floor(config)),
+            look: Mutex::default(),
+            full_since: Mutex::default(),
+        }
     }
 
     /// Another floor from now on.
@@ -61,31 +73,46 @@ impl Space {
         *self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether so many octets are free. A disk that does not say has none.
-    pub(super) fn has(&self, octets: u64) -> bool {
-        measure(&self.path).is_ok_and(|free| free.bytes >= octets)
+    /// Whether so many octets and inodes are free. A disk that does not say has none.
+    pub(super) fn has(&self, octets: u64, inodes: u64) -> bool {
+        measure(&self.path).is_ok_and(|free| free.bytes >= octets && free.inodes >= inodes)
     }
 
     /// Whether so many octets are free above the floor and what is needed to take mail again.
-    pub(super) fn has_above_floor(&self, octets: u64) -> bool {
-        let floor = self.floor().bytes;
-        let needed = floor.saturating_add(floor / 10).saturating_add(octets);
-        self.has(needed)
+    pub(super) fn has_above_floor(&self, octets: u64, inodes: u64) -> bool {
+        let Free { bytes: floor, inodes: inode_floor } = self.floor();
+        let needed = |floor: u64, more: u64| floor.saturating_add(floor / 10).saturating_add(more);
+        self.has(needed(floor, octets), needed(inode_floor, inodes))
+    }
+
+    /// Since when there is no room, and of what; none while new mail of usual size is taken. `waiting` says
+    /// that somebody has met a full disk with what is not new mail.
+    pub(super) fn full(&self, now: Timestamp, waiting: Option<StoppedWork>) -> Option<FullDisk> {
+        let met = waiting.map(|_met_by_a_write| DiskLack::Blocks);
+        let lacks = self.lack().or(met);
+        let mut since = self.full_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lacks) = lacks else {
+            *since = None;
+            return None;
+        };
+        let since = *since.get_or_insert(now);
+        Some(FullDisk { since, lacks, stops: waiting.unwrap_or(StoppedWork::NewMail) })
+    }
+
+    /// What a message of usual size would lack. A disk that does not answer is no full one.
+    fn lack(&self) -> Option<DiskLack> {
+        let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = look.left(&self.path).ok()?;
+        let floor = self.floor();
+        look.level = judge(look.level, floor, left);
+        let with_it = Free { bytes: left.bytes.saturating_sub(USUAL_SIZE), ..left };
+        (judge(look.level, floor, with_it) == Level::Low).then(|| lack_of(look.level, floor, with_it))
     }
 
     /// Whether `size` more octets may come.
     pub(super) fn admit(&self, size: u64) -> Result<(), SpoolError> {
         let mut look = self.look.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = match look.at {
-            Some((at, free)) if at.elapsed() < LOOK_VALID_FOR => free,
-            Some(_) | None => {
-                let free = measure(&self.path)?;
-                look.at = Some((Instant::now(), free));
-                look.admitted = 0;
-                free
-            }
-        };
-        let left = Free { bytes: free.bytes.saturating_sub(look.admitted), ..free };
+        let left = look.left(&self.path)?;
         let floor = self.floor();
         look.level = judge(look.level, floor, left);
         // One message too large for what is left says nothing about smaller ones.
@@ -98,15 +125,47 @@ impl Space {
     }
 }
 
+impl Look {
+    /// What is left, by this look or, where it is too old, by another.
+    fn left(&mut self, path: &Path) -> Result<Free, SpoolError> {
+        let free = match self.at {
+            Some((at, free)) if at.elapsed() < LOOK_VALID_FOR => free,
+            Some(_) | None => {
+                let free = measure(path)?;
+                self.at = Some((Instant::now(), free));
+                self.admitted = 0;
+                free
+            }
+        };
+        Ok(Free { bytes: free.bytes.saturating_sub(self.admitted), ..free })
+    }
+}
+
 fn floor(config: &SpoolConfig) -> Free {
-    Free { bytes: config.min_free_bytes, inodes: config.min_free_inodes }
+    Free { bytes: config.min_free_bytes.max(LEAST_FLOOR), inodes: config.min_free_inodes.max(LEAST_FLOOR_INODES) }
+}
+
+/// What somebody needs of what is there to be let in.
+fn needed(before: Level, floor: u64) -> u64 {
+    match before {
+        Level::Enough => floor,
+        Level::Low => floor.saturating_add(floor / 10),
+    }
+}
+
+/// Which of the floors is not kept; the disk is known to be low.
+fn lack_of(before: Level, floor: Free, left: Free) -> DiskLack {
+    if left.inodes < needed(before, floor.inodes) {
+        DiskLack::Inodes
+    } else if left.bytes < LEAST_FLOOR {
+        DiskLack::Blocks
+    } else {
+        DiskLack::Floor
+    }
 }
 
 fn judge(before: Level, floor: Free, left: Free) -> Level {
-    let needed = |floor: u64| match before {
-        Level::Enough => floor,
-        Level::Low => floor.saturating_add(floor / 10),
-    };
+    let needed = |floor: u64| needed(before, floor);
     if left.bytes < needed(floor.bytes) || left.inodes < needed(floor.inodes) { Level::Low } else { Level::Enough }
 }
 
@@ -141,6 +200,16 @@ mod tests {
         assert_eq!(level(1099, 200), Level::Low);
         assert_eq!(level(2000, 109), Level::Low);
         assert_eq!(level(1100, 110), Level::Enough);
+    }
+
+    #[test]
+    fn what_is_lacking_has_a_name() {
+        let named = |bytes, inodes| {
+            lack_of(Level::Enough, Free { bytes: 2 * LEAST_FLOOR, inodes: 100 }, Free { bytes, inodes })
+        };
+        assert_eq!(named(0, 99), DiskLack::Inodes, "nothing else helps then");
+        assert_eq!(named(0, 100), DiskLack::Blocks);
+        assert_eq!(named(LEAST_FLOOR, 100), DiskLack::Floor);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,18 @@ pub(super) struct State {
     sync: Cell<Sync>,
 }
 
+/// What is there is not what was made.
+pub(super) fn damaged() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
+}
+
+/// Every column of every table.
+fn columns(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let every =
+        "SELECT t.name || '.' || c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'";
+    connection.prepare(every)?.query_map([], |row| row.get(0))?.collect()
+}
+
 fn full() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None)
 }
@@ -98,7 +111,7 @@ impl State {
 
     /// Brings an older schema to this version. One that is not known stays as it is.
     fn upgrade(&self, paths: &SpoolPaths) -> rusqlite::Result<()> {
-        let version = self.get("schema_version")?.and_then(|version| usize::try_from(version).ok()).unwrap_or(0);
+        let version = usize::try_from(self.version()?).unwrap_or(0);
         let steps = version.checked_sub(1).and_then(|known| UPGRADES.get(known..)).unwrap_or_default();
         if steps.is_empty() {
             return Ok(());
@@ -109,9 +122,23 @@ impl State {
         self.commit(paths, Work::Schema)
     }
 
+    /// Every version has said which one it is; without that, tables are gone or rows are.
+    fn version(&self) -> rusqlite::Result<i64> {
+        let has_it = self.connection.table_exists(None, "meta")?;
+        let version = if has_it { self.get("schema_version")? } else { None };
+        version.ok_or_else(damaged)
+    }
+
     /// Whether this program understands the database.
     pub(super) fn is_understood(&self) -> rusqlite::Result<bool> {
-        Ok(self.get("schema_version")? == Some(SCHEMA_VERSION))
+        Ok(self.version()? == SCHEMA_VERSION)
+    }
+
+    /// Whether every table is there, with every column.
+    pub(super) fn is_whole(&self) -> rusqlite::Result<bool> {
+        let model = Connection::open_in_memory()?;
+        model.execute_batch(SCHEMA)?;
+        Ok(columns(&model)?.is_subset(&columns(&self.connection)?))
     }
 
     /// Reads all of it and says whether it is sound. Slow: only after damage was met.

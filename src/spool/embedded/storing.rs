@@ -39,6 +39,7 @@ impl EmbeddedSpool {
         let permit = backlog.acquire_many_owned(places).await.map_err(|_| SpoolError::Stopped)?;
         let (answer, answered) = oneshot::channel();
         let job = LogJob::Accept(Box::new(Accepting { messages, permit, answer }));
+        self.shared.unwritten.message_begins();
         self.log.send(job).map_err(|_| SpoolError::Stopped)?;
         answered.await.unwrap_or(Err(SpoolError::Stopped))?;
         Ok(ids)

@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::{Hold, SpoolEntry, SpoolError};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -179,7 +180,10 @@ impl Writer {
         }
         let known = match result {
             Ok(known) => known,
-            Err(error) if can_pass(&error) && (writes.len() > 1 || !self.shared.is_closing()) => return Err(writes),
+            Err(error) if can_pass(&error) && (writes.len() > 1 || !self.shared.is_closing()) => {
+                self.shared.state_waits.store(is_full(&error) && writes.len() == 1, Ordering::Relaxed);
+                return Err(writes);
+            }
             Err(error) if can_pass(&error) => {
                 self.refuse(writes, || SpoolError::Full);
                 return Ok(());
@@ -190,6 +194,7 @@ impl Writer {
                 return Ok(());
             }
         };
+        self.shared.state_waits.store(false, Ordering::Relaxed);
         let mut known = known.into_iter();
         for write in writes {
             match write {
@@ -296,6 +301,7 @@ impl Writer {
         if let Some(place) = ended {
             self.shared.remove_content(settling.entry.id, place.content, settling.entry.size);
         }
+        self.shared.unwritten.outcome_ends();
         let _ = settling.answer.send(Ok(()));
     }
 
