@@ -418,6 +418,23 @@ async fn ask_patiently(
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_nothing_or_without_an_end_is_left_after_a_moment() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let silent = request(&mut BufReader::new(ours)).await;
+        assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{\"ask\":").await.unwrap();
+        let slow = request(&mut BufReader::new(ours)).await;
+        assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let endless = tokio::spawn(async move { theirs.write_all(&vec![b' '; 1 << 20]).await });
+        let read = request(&mut BufReader::new(ours)).await.unwrap();
+        assert_eq!(read.len() as u64, REQUEST_LIMIT);
+        assert!(endless.await.unwrap().is_err(), "nobody reads the rest");
+    }
+
     #[tokio::test]
     async fn a_relay_that_hangs_does_not_hang_its_operator() {
         let folder = tempfile::tempdir().unwrap();
