@@ -227,7 +227,7 @@ const DAMAGE: [(&str, fn(&Path)); 8] = [
     ("cut in the middle", |state| cut(state, |length| length / 2)),
     ("a table gone", |state| change(state, "DROP TABLE recipients")),
     ("the table of versions gone", |state| change(state, "DROP TABLE meta")),
-    ("a column gone", |state| change(state, "ALTER TABLE messages DROP COLUMN attempts")),
+    ("a column gone", |state| change(state, "DROP VIEW queue; ALTER TABLE messages DROP COLUMN attempts")),
     ("the version gone", |state| change(state, "DELETE FROM meta WHERE name = 'schema_version'")),
     ("pages overwritten", |state| {
         let mut octets = std::fs::read(state).unwrap();

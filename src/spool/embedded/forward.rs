@@ -128,9 +128,9 @@ mod tests {
 
     /// A disk that may be full.
     #[derive(Default)]
-    struct FullDisk(AtomicBool);
+    struct DiskAtLimit(AtomicBool);
 
-    impl CrashObserver for FullDisk {
+    impl CrashObserver for DiskAtLimit {
         fn at(&self, _: Step) {}
 
         fn has_room(&self, _: u64) -> bool {
@@ -140,7 +140,7 @@ mod tests {
 
     struct ForwardWorld {
         folder: TempDir,
-        disk: Arc<FullDisk>,
+        disk: Arc<DiskAtLimit>,
         spool: EmbeddedSpool,
         writers: ManualWriters,
         waiting: Vec<QueueId>,
@@ -150,7 +150,7 @@ mod tests {
         /// A closed segment with so many small messages that wait, and much that is finished.
         fn with_waiting(messages: usize) -> Self {
             let folder = TempDir::new().unwrap();
-            let disk = Arc::new(FullDisk::default());
+            let disk = Arc::new(DiskAtLimit::default());
             let (spool, mut writers) = EmbeddedSpool::open_by_hand(&config(&folder), NOW, disk.clone()).unwrap();
             let large: Vec<_> = (0..6).map(|_| store(&spool, &mut writers, &[b'x'; 200_000])).collect();
             let waiting = (0..messages).map(|n| store(&spool, &mut writers, format!("no. {n}").as_bytes())).collect();

@@ -184,13 +184,13 @@ impl Writer {
                 self.shared.state_waits.store(is_full(&error) && writes.len() == 1, Ordering::Relaxed);
                 return Err(writes);
             }
-            Err(error) if can_pass(&error) => {
-                self.refuse(writes, || SpoolError::Full);
-                return Ok(());
-            }
             Err(error) => {
-                self.fail(error);
-                self.refuse(writes, || SpoolError::Stopped);
+                if can_pass(&error) {
+                    self.refuse(writes, || SpoolError::Full);
+                } else {
+                    self.fail(error);
+                    self.refuse(writes, || SpoolError::Stopped);
+                }
                 return Ok(());
             }
         };
@@ -418,7 +418,6 @@ impl Writer {
     /// Removes a batch of what was finished long ago. That it fails is no harm: it comes round again.
     fn prune(&mut self) {
         let now = self.shared.latest_time();
-        // A clock that was set back is as good a reason to look as one that went on.
         if now.since(self.pruned_at).max(self.pruned_at.since(now)) < PRUNE_EVERY || self.shared.is_stopped() {
             return;
         }
@@ -440,8 +439,7 @@ impl Writer {
         }
     }
 
-    /// The database has failed. After damage a note is left for the next start, which then
-    /// checks all of it.
+    /// The database has failed. After damage a note tells the next start to check all of it.
     fn fail(&self, error: rusqlite::Error) {
         if is_damage(&error) {
             let _ = paths::create_new(&self.shared.paths.state_suspect());
