@@ -3,8 +3,9 @@
 
 use crate::operator::{QueueScene, finished};
 use crate::process::{ProgramOutput, Serving, run, run_with};
-use crate::relay::{SENDER, content, hand_in, until};
+use crate::relay::{SENDER, content, hand_in, queue_id, until};
 use dane_relay::envelope::QueueId;
+use dane_relay::lab::mx::client::SmtpClient;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -367,16 +368,26 @@ async fn what_strangers_say_is_shown_and_not_obeyed() {
     let tried = |story: &Value| story["message"]["recipients"][0]["tries"] == 1;
     let story = scene.story(&id, tried).await;
     assert_eq!(story["message"]["message_id"], "\u{202e}1@x\u{2028}", "programs read what was sent");
+    let mut client = SmtpClient::ready(smtp).await.unwrap();
+    let to = "RCPT TO:<b\u{202e}o\u{2066}b@busy.test>".to_owned();
+    for line in [format!("MAIL FROM:<{SENDER}> SMTPUTF8"), to, "DATA".to_owned()] {
+        assert!(client.command(&line).await.unwrap().code < 400);
+    }
+    let taken = client.command("Subject: x\r\n\r\nx\r\n.").await.unwrap();
+    let other = queue_id(&taken.text()).to_string();
+    scene.story(&other, |story| story["history"].as_array().is_some_and(|happened| !happened.is_empty())).await;
     let outputs = [
         scene.run(&["why", &id]).await.stdout,
         scene.run(&["why", &id, "--json"]).await.stdout,
         scene.run(&["queue", "list", "--json"]).await.stdout,
         scene.run(&["queue", "show", "--header", &id]).await.stdout,
         relay.text(),
+        scene.run(&["why", &other]).await.stdout,
     ];
+    assert!(outputs[4].contains("b\\u{202e}o\\u{2066}b@busy.test"), "{}", outputs[4]);
     for (nth, text) in outputs.iter().enumerate() {
         // Octets go out as they came where no terminal is.
-        let is_deceptive = text.contains('\u{202e}') || text.contains('\u{2028}');
+        let is_deceptive = text.contains(['\u{202e}', '\u{2028}', '\u{2066}']);
         assert_eq!(is_deceptive, nth == 3, "{nth}: {text}");
     }
     assert!(outputs[0].contains("<\\u{202e}1@x\\u{2028}>"), "{}", outputs[0]);

@@ -99,6 +99,16 @@ async fn rfc3030_2_chunks_over_the_tls_of_an_older_windows_arrive_with_what_was_
 }
 
 #[tokio::test]
+async fn content_goes_on_as_it_came_nul_and_octets_above_127_too() {
+    let world = World::start(lab().domain("dane.test", |d| d)).await;
+    let content = b"Subject: octets\r\n\r\n\0a\0\xff\x80 \t\x1b[2J\r\n\0\r\n.\0\r\n\r\n";
+    world.send(SENDER, &["bob@dane.test"], content).await;
+    let received = world.mx("dane.test").wait_for_messages(1, PATIENCE).await.unwrap().pop().unwrap();
+    assert!(received.content.ends_with(&[b"+0000\r\n", &content[..]].concat()), "only our field is before it");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn rfc5321_4_5_4_1_what_breaks_off_behind_the_dot_is_whole_and_comes_once_for_each_time() {
     let world = World::start(lab().domain("dane.test", |d| d)).await;
     let sent = content("bob@dane.test");

@@ -63,6 +63,11 @@ const CLAIMS: &[(&str, &str, &str)] = &[
     ),
     (
         README,
+        "It goes on octet by octet, NUL and octets above 127 too",
+        "content_goes_on_as_it_came_nul_and_octets_above_127_too",
+    ),
+    (
+        README,
         "A failure in it has the word that the log has",
         "rfc3463_every_cause_has_words_and_a_status_that_fits_its_class",
     ),

@@ -182,7 +182,10 @@ impl SharedState {
 
     /// The writers have ended: another process may have the directory.
     pub(super) fn unlock(&self) {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let held = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A process that begins at this moment may have the descriptor until it runs its program: closing ours does
+        // not give the lock back.
+        let _ = held.map(|file| rustix::fs::flock(&file, rustix::fs::FlockOperation::Unlock));
     }
 
     /// A caller has named the time. When that is well before what the last one named, the clock
