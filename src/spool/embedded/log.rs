@@ -394,7 +394,7 @@ mod tests {
         let shared = shared(folder.path());
         let (state, state_jobs) = channel();
         let mut log = Log::start(Arc::clone(&shared), state, 0).unwrap();
-        let good = std::mem::replace(&mut log.file, File::open("/dev/null").unwrap());
+        let good = log.file.replace(File::open("/dev/null").unwrap());
         let (jobs, queue) = channel();
         let answers: Vec<_> = (0..3)
             .map(|id| {
@@ -416,7 +416,7 @@ mod tests {
         let (batch, _) = log.collect(take_one(&queue), &queue);
         log.store(batch);
         assert!(matches!(answered.try_recv(), Ok(Err(SpoolError::Stopped))));
-        assert_eq!(log.file.metadata().unwrap().len(), 0);
+        assert_eq!(log.file.unwrap().metadata().unwrap().len(), 0);
         assert!(state_jobs.try_recv().is_err(), "nothing was handed on");
         assert_eq!(shared.failure().borrow().as_deref().map(|f| f.starts_with("writing to the spool")), Some(true));
     }
