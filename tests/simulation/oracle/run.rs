@@ -98,7 +98,7 @@ struct Life {
     pipeline: Arc<Pipeline>,
     news: broadcast::Receiver<RecipientNews>,
     stop: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinHandle<usize>,
 }
 
 impl Life {
