@@ -198,9 +198,12 @@ pub async fn closed_ports(config: &Config) -> Vec<String> {
 
 async fn open_spool(config: &Config, clock: &Clock) -> Result<Opened, StartError> {
     let opened = spool::open(&config.spool, clock.now()).await;
-    let path = || config.spool.path.display().to_string();
-    opened.map_err(|source| match source {
-        SpoolError::Full => StartError::NoRoom { path: path() },
-        source => StartError::Spool { path: path(), source },
+    opened.map_err(|source| {
+        let path = config.spool.path.display().to_string();
+        if matches!(source, SpoolError::Full) {
+            StartError::NoRoom { path }
+        } else {
+            StartError::Spool { path, source }
+        }
     })
 }

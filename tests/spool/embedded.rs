@@ -220,8 +220,11 @@ async fn a_damaged_database_is_moved_aside_and_rebuilt() {
     assert_eq!(claim_one(&spool, NOW).await.entry.id, id);
 }
 
+/// Does something to a file.
+type Damage = fn(&Path);
+
 /// The ways in which the state database may be found damaged.
-const DAMAGE: [(&str, fn(&Path)); 8] = [
+const DAMAGE: [(&str, Damage); 8] = [
     ("empty", |state| std::fs::write(state, b"").unwrap()),
     ("cut in its first page", |state| cut(state, |length| length.min(50))),
     ("cut in the middle", |state| cut(state, |length| length / 2)),
@@ -231,7 +234,7 @@ const DAMAGE: [(&str, fn(&Path)); 8] = [
     ("the version gone", |state| change(state, "DELETE FROM meta WHERE name = 'schema_version'")),
     ("pages overwritten", |state| {
         let mut octets = std::fs::read(state).unwrap();
-        octets[4096..].iter_mut().enumerate().for_each(|(at, octet)| *octet = (at % 251) as u8);
+        octets[4096..].fill(0xA7);
         std::fs::write(state, octets).unwrap();
     }),
 ];

@@ -22,6 +22,7 @@ const INSIDE: &str = "RELAY_TEST_OWN_MOUNTS";
 const STOP_PATIENCE: Duration = Duration::from_secs(85);
 
 /// Runs the test of this name once more, where it may mount.
+#[expect(clippy::print_stderr, reason = "a test that shows nothing says so")]
 fn with_own_mounts(name: &str, test: impl Future<Output = ()>) {
     if std::env::var_os(INSIDE).is_some() {
         return tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(test);

@@ -148,7 +148,7 @@ impl Serving {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(patience, ending).await.expect("the relay did not end")
+        tokio::time::timeout(patience, ending).await.unwrap()
     }
 
     /// Waits for its end.

@@ -394,7 +394,7 @@ mod tests {
         let shared = shared(folder.path());
         let (state, state_jobs) = channel();
         let mut log = Log::start(Arc::clone(&shared), state, 0).unwrap();
-        let good = std::mem::replace(&mut log.file, Some(File::open("/dev/null").unwrap()));
+        let good = log.file.replace(File::open("/dev/null").unwrap());
         let (jobs, queue) = channel();
         let answers: Vec<_> = (0..3)
             .map(|id| {

@@ -19,7 +19,7 @@
 use super::index::Index;
 use super::jobs::{ContentPlace, LogMark, MessageRow, RecordPlace, Waiting};
 use super::paths::{SpoolPaths, create_new, io, list_segments, segment_name, sync_folder};
-use super::schema::{REPORT_IDS, is_damaged_database, is_full_database};
+use super::schema::{REPORT_IDS, is_damaged_database, is_full, is_full_database};
 use super::segments::{Segment, Segments};
 use super::state::{Completeness, State, damaged};
 use super::steps::{Step, Work};
@@ -131,10 +131,6 @@ impl Opening {
         let from = usize::try_from(piece.from).unwrap_or(usize::MAX);
         let mark = LogMark { segment: piece.number, offset: piece.from.max(octets.len() as u64) };
         let damaged_before = self.summary.damaged_records;
-        if octets.len() == from {
-            // Nothing to write, and perhaps no room to write it; the mark comes with the next commit.
-            return Ok(mark);
-        }
         state.begin()?;
         for part in record::scan(&octets, from, piece.segment.mark) {
             match part {
@@ -152,8 +148,12 @@ impl Opening {
         } else {
             self.discard_copies();
         }
-        state.set_mark(mark)?;
-        state.commit(paths, Work::CatchingUp)?;
+        let kept = state.set_mark(mark).and_then(|()| state.commit(paths, Work::CatchingUp));
+        match kept {
+            // Nothing was new, and there is no room to write that down: the mark comes with the next commit.
+            Err(error) if octets.len() == from && is_full(&error) => state.roll_back(),
+            kept => kept?,
+        }
         Ok(mark)
     }
 

@@ -31,13 +31,14 @@ const CRASHES: [Crash; 6] =
     [Crash::Kill, Crash::PowerLost, Crash::PowerTorn(1), Crash::PowerTorn(2), Crash::PowerTorn(3), Crash::PowerTorn(4)];
 
 /// What the story must lead to.
-const STORY_STEPS: [&str; 17] = [
+const STORY_STEPS: [&str; 18] = [
     "FoldersMade",
     "FoldersSynced",
     "LockWritten",
     "StateMade",
     "StateOpened",
     "Committing(Schema)",
+    "Committed(CatchingUp)",
     "Committed(Messages)",
     "Committed(Outcomes)",
     "Committed(Forwarding)",
