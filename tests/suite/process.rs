@@ -113,7 +113,9 @@ impl Serving {
             }
         });
         let told = within(addresses.wait_for(Option::is_some), "the relay to serve").await;
-        let (smtp, admin) = told.map(|found| found.unwrap()).unwrap_or_else(|_| panic!("the relay ended at once"));
+        let (smtp, admin) = told
+            .map(|found| found.unwrap())
+            .unwrap_or_else(|_| panic!("the relay ended at once: {:?}", kept.lock().unwrap().last()));
         Self { child, smtp, admin, log: kept }
     }
 

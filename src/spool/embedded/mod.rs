@@ -229,6 +229,7 @@ impl EmbeddedSpool {
             let _ = threads.log.join();
             let _ = state.send(StateJob::Close);
             let _ = threads.state.join();
+            shared.reserve.keep_for_the_next_start(&shared.space);
             shared.unlock();
         }
     }

@@ -206,18 +206,21 @@ impl SpoolPaths {
         file.sync_all()
     }
 
-    /// Takes room for what is written on a full disk, behind the end of the files it goes to: the state database,
-    /// its log, and the segment. Nobody else can have it then. Best effort: some file systems know no such room.
+    /// Takes room for what is written on a full disk, behind the end of the files it goes to: the segment, for
+    /// reports, the log of the state database, and the database. Nobody else can have it then. Where there is not as
+    /// much, less is taken. Best effort: some file systems know no such room.
     pub(super) fn claim_room(&self, octets: u64) {
         if self.steps.are_over() {
             return;
         }
         let segment = list_segments(&self.segments()).ok().and_then(|all| all.into_iter().next_back());
         let log = self.root.join("state.sqlite-wal");
-        for path in [Some(log), Some(self.state()), segment.map(|(_, _, path)| path)].into_iter().flatten() {
+        for path in segment.map(|(_, _, path)| path).into_iter().chain([log, self.state()]) {
             let Ok(file) = OpenOptions::new().write(true).open(path) else { continue };
             let end = file.metadata().map_or(0, |found| found.len());
-            let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, end, octets);
+            let claim =
+                |octets| rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, end, octets).is_ok();
+            let _claimed = [octets, octets / 2, octets / 4].into_iter().any(claim);
         }
     }
 

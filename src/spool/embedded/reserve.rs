@@ -81,10 +81,21 @@ impl Reserve {
     /// The spool is open: where it was given free for that, the log of the database and the segment are there now to
     /// claim room for.
     pub(super) fn opened(&self, space: &Space, now: Timestamp) {
-        if !self.is_there.load(Ordering::SeqCst) && self.is_short(space) {
+        self.restore(space, now);
+        if !self.is_there.load(Ordering::SeqCst) {
             self.claim();
         }
-        self.restore(space, now);
+    }
+
+    /// The spool is closed: what is left of the disk is for the next start, before others have it.
+    pub(super) fn keep_for_the_next_start(&self, space: &Space) {
+        let octets = self.octets.load(Ordering::SeqCst);
+        if self.is_there.load(Ordering::SeqCst) {
+            return;
+        }
+        // Where there is not even the least of it, the next start makes do with what it finds.
+        let made = |octets| space.has(octets, FEW_INODES) && self.paths.make_reserve(octets).is_ok();
+        let _made = [octets, LEAST, LEAST / 2, LEAST / 4].into_iter().any(made);
     }
 
     /// Whether there is less room than it has itself.
