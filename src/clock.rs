@@ -4,7 +4,7 @@
 //! drivers and the pipeline. A manual clock drives tests without waiting, and one that goes with
 //! the runtime agrees with all its timers when their time is a simulated one.
 
-use serde::de::{Error, Visitor};
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
@@ -53,12 +53,18 @@ impl Visitor<'_> for EitherForm {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Timestamp, E> {
-        let at = OffsetDateTime::parse(text, &Rfc3339).map_err(E::custom)?;
-        i64::try_from(at.unix_timestamp_nanos() / 1_000_000).map(Timestamp).map_err(E::custom)
+        Timestamp::from_rfc3339(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
 impl Timestamp {
+    /// Reads the form of RFC 3339: `2026-11-21T11:44:28Z`; `None` for anything else.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
+    }
+
     /// This moment plus a duration; the far end of time when that would overflow.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

@@ -45,6 +45,7 @@ pub mod owed;
 mod record;
 pub mod room;
 pub(crate) mod schedule;
+pub mod tls_session;
 
 pub use engine::{Opened, open, open_ledger};
 

@@ -1,0 +1,309 @@
+//! A try to speak TLS with a mail server, as it is counted for the reports of RFC 8460 §4.
+//!
+//! The nouns alone, as the spool keeps them and as reports and commands read them. What counts as one is
+//! decided in `pipeline/tls_sessions.rs`. Everything here is bounded: what a stranger can vary (hosts, addresses,
+//! texts) is cut in [`TlsSession::bounded`], and what is left over a domain's share of a day is counted in one row
+//! that names no host.
+
+use crate::clock::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// Policies that are told apart for one domain in one day; of more only the type is kept.
+pub const MOST_POLICIES: usize = 16;
+
+/// Failures that are told apart for one domain in one day; of more only the result type is kept.
+pub const MOST_FAILURES: usize = 200;
+
+/// Strings of a policy that are kept: a policy file may name a hundred hosts.
+const MOST_STRINGS: usize = 128;
+
+/// The longest text that is kept, in octets: a line of a policy, or a reason.
+const LONGEST_TEXT: usize = 512;
+
+/// What kind of policy was applied (RFC 8460 §4.2, §4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyType {
+    /// TLSA records (RFC 7672).
+    Tlsa,
+    /// A policy of MTA-STS (RFC 8461).
+    Sts,
+    /// Neither.
+    NoPolicyFound,
+}
+
+impl PolicyType {
+    /// The word of RFC 8460 §4.4.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tlsa => "tlsa",
+            Self::Sts => "sts",
+            Self::NoPolicyFound => "no-policy-found",
+        }
+    }
+}
+
+/// A policy as it was applied (RFC 8460 §4.4).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AppliedPolicy {
+    /// Its kind.
+    pub kind: PolicyType,
+    /// The domain it is about (RFC 8460 §1.1): the recipient's for MTA-STS and where there is none, the TLSA base
+    /// domain for DANE.
+    pub domain: String,
+    /// Its text (RFC 8460 §4.5): a TLSA record or a line of the policy file each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strings: Vec<String>,
+    /// The MX patterns of a policy of MTA-STS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mx_host: Vec<String>,
+}
+
+/// How a try failed (RFC 8460 §4.3, §4.4).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionFailure {
+    /// One of the result types of RFC 8460 §4.3.
+    pub result_type: String,
+    /// The address we came from, where a connection was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sending_address: Option<IpAddr>,
+    /// The MX host, where it came as far as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mx_host: Option<String>,
+    /// Its address, where a connection was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mx_address: Option<IpAddr>,
+    /// What exactly went wrong: our word for the cause, and what the library said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A try that is to be counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSession {
+    /// The domain that may want to be told, in A-labels: the next hop's, which has the record at `_smtp._tls`.
+    pub domain: String,
+    /// What was applied.
+    pub policy: AppliedPolicy,
+    /// How it failed; `None` when it did not.
+    pub failure: Option<SessionFailure>,
+}
+
+/// How often the same happened in a day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsCount {
+    /// What was applied.
+    pub policy: AppliedPolicy,
+    /// How it failed; `None` when it did not.
+    pub failure: Option<SessionFailure>,
+    /// How many tries.
+    pub sessions: u64,
+}
+
+impl TlsSession {
+    /// With nothing in it that a stranger can make arbitrarily long.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let AppliedPolicy { kind, domain, strings, mx_host } = self.policy;
+        let cut_all = |texts: Vec<String>| texts.into_iter().take(MOST_STRINGS).map(cut).collect();
+        let policy = AppliedPolicy { kind, domain: cut(domain), strings: cut_all(strings), mx_host: cut_all(mx_host) };
+        let failure = self.failure.map(|failure| SessionFailure {
+            mx_host: failure.mx_host.map(cut),
+            reason: failure.reason.map(cut),
+            ..failure
+        });
+        Self { domain: cut(self.domain), policy, failure }
+    }
+}
+
+impl AppliedPolicy {
+    /// The one that stands for those that are too many.
+    #[must_use]
+    pub fn other(&self) -> Self {
+        Self { strings: Vec::new(), mx_host: Vec::new(), ..self.clone() }
+    }
+}
+
+impl SessionFailure {
+    /// The one that stands for those that are too many.
+    #[must_use]
+    pub fn other(&self) -> Self {
+        let result_type = self.result_type.clone();
+        Self { result_type, sending_address: None, mx_host: None, mx_address: None, reason: None }
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    }
+    text
+}
+
+/// A day in UTC, as reports have it (RFC 8460 §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ReportDay(pub i64);
+
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
+
+impl ReportDay {
+    /// The day of a moment.
+    #[must_use]
+    pub const fn of(at: Timestamp) -> Self {
+        Self(at.0.div_euclid(DAY))
+    }
+
+    /// Its first moment.
+    #[must_use]
+    pub const fn begin(self) -> Timestamp {
+        Timestamp(self.0.saturating_mul(DAY))
+    }
+
+    /// The first moment of the next one.
+    #[must_use]
+    pub const fn end(self) -> Timestamp {
+        Timestamp(self.0.saturating_add(1).saturating_mul(DAY))
+    }
+}
+
+impl fmt::Display for ReportDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.begin().to_string();
+        f.write_str(text.split('T').next().unwrap_or_default())
+    }
+}
+
+/// A text that is no day.
+#[derive(Debug, thiserror::Error)]
+#[error("a day is written like 2026-11-30")]
+pub struct NoReportDay;
+
+impl FromStr for ReportDay {
+    type Err = NoReportDay;
+
+    fn from_str(text: &str) -> Result<Self, NoReportDay> {
+        let day = Timestamp::from_rfc3339(&format!("{text}T00:00:00Z")).ok_or(NoReportDay)?;
+        Ok(Self::of(day))
+    }
+}
+
+impl From<ReportDay> for String {
+    fn from(day: ReportDay) -> Self {
+        day.to_string()
+    }
+}
+
+impl TryFrom<String> for ReportDay {
+    type Error = NoReportDay;
+
+    fn try_from(text: String) -> Result<Self, NoReportDay> {
+        text.parse()
+    }
+}
+
+/// How the report of a domain about a day stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum TlsReportState {
+    /// It has not gone out.
+    Waiting {
+        /// When it is tried, in milliseconds since 1970.
+        due: Timestamp,
+        /// Tries made.
+        tries: u32,
+        /// What the last one brought.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<String>,
+    },
+    /// Somebody has it.
+    Sent {
+        /// When.
+        at: Timestamp,
+        /// Who: the URIs that took it.
+        to: Vec<String>,
+    },
+    /// Nobody wants one: the domain has no usable record, or the operator sends it none.
+    NotWanted {
+        /// When that was found out.
+        at: Timestamp,
+        /// In words.
+        because: String,
+    },
+    /// It was tried for as long as it is worth it (RFC 8460 §5.5).
+    GivenUp {
+        /// When.
+        at: Timestamp,
+        /// What the last try brought.
+        because: String,
+    },
+}
+
+impl TlsReportState {
+    /// The word for commands and metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Sent { .. } => "sent",
+            Self::NotWanted { .. } => "not-wanted",
+            Self::GivenUp { .. } => "given-up",
+        }
+    }
+}
+
+/// A domain that was tried on a day, with its report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsReportRow {
+    /// The day.
+    pub day: ReportDay,
+    /// The domain, in A-labels.
+    pub domain: String,
+    /// Tries that succeeded.
+    pub succeeded: u64,
+    /// Tries that failed.
+    pub failed: u64,
+    /// Its report; `None` before the day is over.
+    pub report: Option<TlsReportState>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc8460_4_1_a_day_begins_and_ends_at_midnight_utc() {
+        let day: ReportDay = "2026-11-30".parse().unwrap();
+        assert_eq!(day.begin().to_string(), "2026-11-30T00:00:00Z");
+        assert_eq!(ReportDay::of(Timestamp(day.end().0 - 1)), day);
+        assert_eq!(ReportDay::of(day.end()).to_string(), "2026-12-01");
+        assert!("2026-13-01".parse::<ReportDay>().is_err());
+        assert!("tomorrow".parse::<ReportDay>().is_err());
+    }
+
+    #[test]
+    fn what_a_stranger_varies_is_cut() {
+        let long = "é".repeat(2000);
+        let policy = AppliedPolicy {
+            kind: PolicyType::Sts,
+            domain: "a.test".into(),
+            strings: vec![long.clone(); 5000],
+            mx_host: vec![long.clone(); 5000],
+        };
+        let failure = SessionFailure {
+            result_type: "validation-failure".into(),
+            sending_address: None,
+            mx_host: Some(long.clone()),
+            mx_address: None,
+            reason: Some(long),
+        };
+        let session = TlsSession { domain: "a.test".into(), policy, failure: Some(failure) }.bounded();
+        assert!(serde_json::to_string(&session.policy).unwrap().len() < 2 * 128 * 520);
+        assert!(serde_json::to_string(&session.failure).unwrap().len() < 1200);
+    }
+}
