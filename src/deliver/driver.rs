@@ -138,6 +138,7 @@ impl Mailer {
             peer: target.peer.clone(),
             policy: target.policy.clone(),
             tls: talk.session.tls().cloned(),
+            tls_failure: talk.session.tls_failure().cloned(),
             group: talk.group,
             watched: talk.watch_report(target),
             outcomes: talk.before.outcomes.iter().cloned().chain(talk.session.outcomes()).collect(),

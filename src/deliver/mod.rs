@@ -227,6 +227,8 @@ pub struct AttemptReport {
     pub policy: TlsPolicy,
     /// How the connection was protected; `None` when it did not come that far.
     pub tls: Option<TlsVerdict>,
+    /// Why it went in clear text where TLS would have been welcome.
+    pub tls_failure: Option<Cause>,
     /// The key exchange of TLS, by the name of its group.
     pub group: Option<&'static str>,
     /// What the watched policy says to what was seen; `None` when nothing was watched, or the

@@ -129,6 +129,12 @@ impl Session {
         Self { tls_failure: Some(tls_failure), ..Self::new(Job { starttls: StartTlsUse::NotAgain, ..job }) }
     }
 
+    /// Why there is no TLS, where we would have liked it.
+    #[must_use]
+    pub(super) const fn tls_failure(&self) -> Option<&Cause> {
+        self.tls_failure.as_ref()
+    }
+
     /// How the connection is protected; `None` before that is settled.
     #[must_use]
     pub(super) fn tls(&self) -> Option<&TlsVerdict> {

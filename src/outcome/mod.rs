@@ -500,7 +500,12 @@ impl Cause {
             Self::NextHopUnknown { .. } => row("next-hop-unknown", Transient, 4, 4, Here),
             Self::DnsUnavailable { question, .. } => {
                 let found = row("dns-unavailable", Transient, 4, 3, Resolver);
-                if question.record_type == "TLSA" { found.reported_as("dnssec-invalid") } else { found }
+                match question.record_type.as_str() {
+                    "TLSA" => found.reported_as("dnssec-invalid"),
+                    // The record that announces a policy of MTA-STS.
+                    "TXT" => found.reported_as(StsFault::FetchError.result_type()),
+                    _ => found,
+                }
             }
             Self::DnsBogus { .. } => row("dnssec-invalid", Transient, 7, 324, Recipient).reported_as("dnssec-invalid"),
             Self::MailLoop { .. } => row("mail-loop", Permanent, 4, 6, Recipient),

@@ -4,8 +4,9 @@
 use super::body::SpooledBody;
 use super::eight_bit::SecondRound;
 use super::failover::HopStanding;
-use super::journal::Journal;
+use super::journal::{Journal, Untried};
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
+use super::tls_sessions::EndedTry;
 use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
 use crate::deliver::driver::Mailer;
@@ -21,6 +22,7 @@ use crate::observe::spans::WorkSpan;
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
 use crate::route::{ChosenBy, Route};
+use crate::smtp::address::Domain;
 use crate::spool::SpoolEntry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +56,8 @@ pub(super) struct DeliveryAttempt<'a> {
     to_come: VecDeque<Route>,
     /// The one whose turn it is, and for whom.
     next_hop: String,
+    /// Whom the reports on TLS go to.
+    pub(super) counted_for: Option<Domain>,
     recipients: Vec<usize>,
     began: Timestamp,
     /// Whether a server would have had the message if it were 7-bit.
@@ -147,6 +151,7 @@ impl Pipeline {
             all: recipients,
             to_come,
             next_hop: String::new(),
+            counted_for: None,
             recipients: Vec::new(),
             began,
             wants_seven_bits: AtomicBool::new(false),
@@ -164,6 +169,7 @@ impl Pipeline {
         }
         let route = attempt.to_come.pop_front()?;
         (attempt.recipients, attempt.next_hop) = (open, route.hop.to_string());
+        attempt.counted_for = self.counted_for(attempt.entry, &route);
         Some(route)
     }
 
@@ -198,7 +204,7 @@ impl Pipeline {
                 }
             }
             Err(cause) => {
-                so_far.extend(self.none_tried(attempt, &open, &cause));
+                so_far.extend(self.none_tried(attempt, &open, &cause, Some(facts)));
                 PolicyDoubt::over([&cause])
             }
         };
@@ -225,12 +231,17 @@ impl Pipeline {
 
     /// One cause stops all.
     pub(super) fn none_found(&self, attempt: &DeliveryAttempt<'_>, cause: &Cause) -> Outcomes {
-        self.none_tried(attempt, &attempt.recipients, cause)
+        self.none_tried(attempt, &attempt.recipients, cause, None)
     }
 
-    fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
-        self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, cause);
-        attempt.journal.not_tried(&attempt.next_hop, recipients, cause);
+    fn none_tried(
+        &self,
+        attempt: &DeliveryAttempt<'_>,
+        recipients: &[usize],
+        cause: &Cause,
+        facts: Option<&RouteFacts>,
+    ) -> Outcomes {
+        self.not_tried(attempt, &Untried { next_hop: &attempt.next_hop, host: None, recipients, facts }, cause);
         attempt.span.failed(cause.row().word);
         recipients.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
     }
@@ -262,11 +273,11 @@ impl Pipeline {
                         },
                     }
                 }
-                Planned::Skip { cause, .. } => {
+                Planned::Skip { cause, host } => {
                     let cause = self.under_request(attempt, cause);
                     policy = policy.max(PolicyDoubt::over([&cause]));
-                    self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, &cause);
-                    attempt.journal.not_tried(&attempt.next_hop, &pending, &cause);
+                    let (next_hop, host, facts) = (attempt.next_hop.as_str(), Some(host.as_str()), Some(facts));
+                    self.not_tried(attempt, &Untried { next_hop, host, recipients: &pending, facts }, &cause);
                     pending.into_iter().for_each(|index| record_unasked(&mut results, index, &cause));
                 }
             }
@@ -342,6 +353,7 @@ impl Pipeline {
             }
             self.observer.attempt(entry.id, &attempt.next_hop, &report, facts.rule.exception.as_ref());
             attempt.journal.attempt(&attempt.next_hop, &report, facts);
+            self.count(attempt, &EndedTry { target, report: &report, facts });
             span.note_attempt(&report);
             outcomes.extend(report.outcomes);
             // Each transaction settles at least one recipient, so this comes to an end.

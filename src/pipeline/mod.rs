@@ -13,6 +13,7 @@ mod backoff;
 mod body;
 mod claim;
 mod conclude;
+mod counting;
 mod eight_bit;
 mod failover;
 pub(crate) mod incidents;
@@ -23,6 +24,7 @@ pub mod outbound;
 mod postmaster;
 mod reports;
 mod settle;
+mod tls_sessions;
 
 pub use claim::{Pipelines, run};
 

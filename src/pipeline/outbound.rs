@@ -389,7 +389,7 @@ fn roots(config: &Config) -> Result<WebPki, RootsError> {
 
 /// The domain whose policy counts: a smart host's own where the operator names one
 /// (RFC 8461 §3.4).
-fn policy_domain(hop: &NextHop) -> Option<&Domain> {
+pub(super) fn policy_domain(hop: &NextHop) -> Option<&Domain> {
     match hop {
         NextHop::OneOf(list) => policy_domain(list.first()),
         NextHop::Domain(domain) | NextHop::Host { name: domain, .. } => Some(domain),

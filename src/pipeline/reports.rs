@@ -78,7 +78,7 @@ impl Pipeline {
             match entry.envelope.origin {
                 Origin::Report { .. } => self.observer.report_lost(entry.id, reader),
                 Origin::Copy { of } => self.observer.copy_lost(entry.id, of, reader),
-                Origin::Client(_) => {}
+                Origin::TlsReport { .. } | Origin::Client(_) => {}
             }
         }
         let mut told =
