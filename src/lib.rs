@@ -66,6 +66,7 @@
 //! | RFC 3597 | data of unknown types |
 //! | RFC 3834 | automatic answers |
 //! | RFC 3848 | protocol words in Received |
+//! | RFC 3986 | URIs |
 //! | RFC 4007 | IPv6 addresses of a link |
 //! | RFC 4013 | passwords, prepared |
 //! | RFC 4033 | DNSSEC: the idea |
@@ -90,6 +91,7 @@
 //! | RFC 5890 | U-labels and A-labels |
 //! | RFC 6052 | IPv4 addresses within IPv6 ones |
 //! | RFC 6066 | SNI |
+//! | RFC 6068 | `mailto:` |
 //! | RFC 6125 | names in certificates |
 //! | RFC 6152 | 8BITMIME |
 //! | RFC 6376 | DKIM |
@@ -127,7 +129,7 @@
 //! | RFC 8314 | TLS from the first octet |
 //! | RFC 8375 | `home.arpa` |
 //! | RFC 8446 | TLS 1.3 |
-//! | RFC 8460 | result types |
+//! | RFC 8460 | reports on TLS |
 //! | RFC 8461 | MTA-STS |
 //! | RFC 8484 | DNS over HTTPS |
 //! | RFC 8689 | REQUIRETLS and TLS-Required |

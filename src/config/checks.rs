@@ -5,7 +5,7 @@ use super::findings::ConfigFindings;
 use super::sending::HostRule;
 use super::{
     Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, limit, listener, notify, private_zone,
-    together,
+    tls_reports, together,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     dns(&config.dns, findings);
     retry(&config.retry, findings);
     notify::check(&config.notify, findings);
+    tls_reports::check(&config.tls_reports, findings);
     paths(config, findings);
     for (nth, rule) in config.host.iter().enumerate() {
         host(nth, rule, findings);

@@ -32,6 +32,7 @@ mod sending;
 pub mod settings;
 mod show;
 mod source;
+mod tls_reports;
 mod together;
 mod upstream;
 pub mod users;
@@ -57,6 +58,7 @@ pub use sending::{HostRule, Rate, closest_rule};
 pub use settings::LoadedConfig;
 pub use show::{REFERENCE, shown, shown_values};
 pub use source::{ConfigSource, spool_of};
+pub use tls_reports::TlsReportsConfig;
 pub use upstream::Upstream;
 pub use watch::WatchConfig;
 
@@ -95,6 +97,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// `[mta_sts]`
     pub mta_sts: MtaSts,
+    /// `[tls_reports]`
+    pub tls_reports: TlsReportsConfig,
     /// `[retry]`
     pub retry: Retry,
     /// `[notify]`
@@ -127,6 +131,7 @@ impl Default for Config {
             delivery: DeliveryConfig::default(),
             tls: TlsConfig::default(),
             mta_sts: MtaSts::default(),
+            tls_reports: TlsReportsConfig::default(),
             retry: Retry::default(),
             notify: NotifyConfig::default(),
             admin: AdminConfig::default(),

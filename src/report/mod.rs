@@ -27,6 +27,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod texts;
+pub mod tls;
 mod tries;
 mod words;
 

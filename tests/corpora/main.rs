@@ -16,6 +16,7 @@ mod report;
 mod segment;
 mod sts_policy;
 mod sts_record;
+mod tlsrpt_record;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -213,6 +214,32 @@ fn rfc8461_3_1_sts_record_seeds() {
     ]
     .map(|(name, id)| (name, id.map(str::to_owned)));
     replay("sts_record", sts_record::check, &ids);
+}
+
+#[test]
+fn rfc8460_3_tlsrpt_record_seeds() {
+    let eight = (0..8).map(|n| format!("mailto:{n}@a.example")).collect::<Vec<_>>().join(",");
+    let places = [
+        ("beside-others", Ok("mailto:tls@a.example")),
+        ("both-schemes", Ok("mailto:tls@a.example,https://a.example:8443/x?y=z")),
+        ("eight-bit", Err("no-usable-uri")),
+        ("encoded", Ok("mailto:%22a%21b%2Cc%3Bd%22@a.example")),
+        ("extensions", Ok("https://a.example/")),
+        ("no-rua", Err("no-rua")),
+        ("nothing", Err("none")),
+        ("other-schemes", Err("no-usable-uri")),
+        ("size-limit", Err("no-usable-uri")),
+        ("to-an-address", Err("no-usable-uri")),
+        ("too-long", Err("too-long")),
+        ("too-many", Ok(eight.as_str())),
+        ("two-records", Err("several")),
+    ]
+    .map(|(name, places)| (name, places.map(str::to_owned).map_err(str::to_owned)));
+    let word = |error| match serde_json::to_value(error).unwrap() {
+        serde_json::Value::Object(map) => map.keys().next().unwrap().clone(),
+        other => other.as_str().unwrap().to_owned(),
+    };
+    replay("tlsrpt_record", |input| tlsrpt_record::check(input).map_err(word), &places);
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Configured {
     }
 
     /// Changes the text of the file.
-    fn write(&self, change: impl FnOnce(String) -> String) {
+    pub(crate) fn write(&self, change: impl FnOnce(String) -> String) {
         let text = std::fs::read_to_string(self.file()).unwrap();
         let changed = change(text.clone());
         assert_ne!(changed, text);
@@ -43,7 +43,7 @@ impl Configured {
     }
 
     /// Puts lines behind the head of a section.
-    fn add(&self, section: &str, lines: &str) {
+    pub(crate) fn add(&self, section: &str, lines: &str) {
         self.write(|text| {
             let head = format!("[{section}]\n");
             if text.contains(&head) {
@@ -62,14 +62,14 @@ impl Configured {
     }
 
     /// `relay reload`, which takes the file over.
-    async fn reload(&self) -> String {
+    pub(crate) async fn reload(&self) -> String {
         let ProgramOutput { code, stdout, stderr } = self.run(&["reload"]).await;
         assert_eq!(code, 0, "{stderr}");
         stdout
     }
 
     /// `relay reload`, which is refused; gives the reason.
-    async fn refused(&self) -> String {
+    pub(crate) async fn refused(&self) -> String {
         let ProgramOutput { code, stderr, .. } = self.run(&["reload"]).await;
         assert_eq!(code, 78, "{stderr}");
         assert!(stderr.contains("refused; the configuration before stays in force"), "{stderr}");

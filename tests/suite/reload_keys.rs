@@ -116,6 +116,17 @@ const KINDS: &[(&str, &[&str])] = &[
         &["[tls] roots", "[tls] clear_text_fallback", "[tls] dane_behind_insecure_mx", "[tls] tls_required_no"],
     ),
     ("mta_sts_is_asked_from_the_next_message_on", &["[mta_sts] enabled", "[mta_sts] port", "[mta_sts] fetch_timeout"]),
+    (
+        "who_reports_on_tls_is_what_the_configuration_says_now",
+        &[
+            "[tls_reports] enabled",
+            "[tls_reports] organization",
+            "[tls_reports] contact",
+            "[tls_reports] copy_to",
+            "[tls_reports] domains_never",
+            "[tls_reports] only_failures",
+        ],
+    ),
     ("the_schedule_of_retries_is_that_of_now", &["[retry] first", "[retry] longest", "[retry] expire_after"]),
     (
         "what_senders_are_told_and_when_is_what_the_configuration_says_now",
@@ -188,7 +199,7 @@ fn every_key_changes_with_a_reload_or_is_named_as_needing_a_restart() {
     let distinct: BTreeSet<String> = named.iter().map(|key| (*key).to_owned()).collect();
     assert_eq!(distinct.len(), named.len(), "a key has one row");
     assert_eq!(distinct, all_keys());
-    let tests = include_str!("reload.rs");
+    let tests = [include_str!("reload.rs"), include_str!("reload_reports.rs")].concat();
     for (test, _) in KINDS {
         assert!(tests.contains(&format!("async fn {test}() {{")), "there is no test {test}");
     }
