@@ -67,7 +67,7 @@ pub(crate) fn horizon_after_perhaps_taken(now: Timestamp) -> Timestamp {
 /// When a message that still waits is returned to its sender (RFC 5321 §4.5.4.1: the give-up
 /// time, generally at least four to five days).
 #[must_use]
-pub(crate) fn expires_at(retry: &Retry, accepted_at: Timestamp) -> Timestamp {
+pub(crate) fn expires_at(retry: &Retry, envelope: &Envelope) -> Timestamp {
     accepted_at.plus(retry.expire_after)
 }
 
