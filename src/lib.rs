@@ -22,7 +22,7 @@
 //! |---|---|
 //! | the binary | `main` with `cli`, and `lab`, which nobody else names |
 //! | the story | [`observe`] → [`pipeline`] → [`check`], [`command`] → [`service`] |
-//! | the stages | [`spool`] → [`accept`] → `route` → [`resolve`] → [`policy`] → [`deliver`] → [`report`] |
+//! | the stages | [`spool`] → [`accept`] → `route` → [`resolve`] → `https` → [`policy`] → [`deliver`] → [`report`] |
 //! | small states over a restart | `state_dir` |
 //! | what the operator chose | [`config`] |
 //! | nouns | [`envelope`], [`outcome`] |
@@ -47,12 +47,14 @@
 //! | RFC 1047 | duplicate messages |
 //! | RFC 1847 | signed and encrypted parts |
 //! | RFC 1870 | SIZE |
+//! | RFC 1952 | gzip |
 //! | RFC 1982 | times that wrap around |
 //! | RFC 2034 | enhanced status codes in replies |
 //! | RFC 2045 | quoted-printable |
 //! | RFC 2046 | multipart and its boundary |
 //! | RFC 2047 | text outside ASCII in header fields |
 //! | RFC 2181 | RRsets, TTLs |
+//! | RFC 2183 | attachments |
 //! | RFC 2308 | negative answers |
 //! | RFC 2782 | weights among equals |
 //! | RFC 2920 | PIPELINING |
@@ -116,6 +118,7 @@
 //! | RFC 7372 | enhanced codes for SPF and DKIM |
 //! | RFC 7435 | opportunistic security |
 //! | RFC 7489 | DMARC |
+//! | RFC 7493 | JSON that all read alike |
 //! | RFC 7505 | null MX |
 //! | RFC 7646 | negative trust anchors |
 //! | RFC 7671 | DANE in practice |
@@ -153,6 +156,7 @@ pub mod config;
 pub mod deliver;
 pub mod envelope;
 mod flight;
+mod https;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod net;

@@ -34,9 +34,7 @@ impl CheckReport {
         if let Some(sts) = &self.mta_sts {
             sts.text(&mut out);
         }
-        if let Some(record) = &self.evidence.tlsrpt {
-            out += &paragraph("tlsrpt:", record, LABEL_WIDTH);
-        }
+        self.reports_text(&mut out);
         if let Some(level) = self.level {
             out += &paragraph("rule:", &format!("a [[destination]] sets tls = \"{level}\""), LABEL_WIDTH);
         }
@@ -58,6 +56,24 @@ impl CheckReport {
 }
 
 impl CheckReport {
+    /// Whether the domain asks for TLS reports, and where they would go.
+    fn reports_text(&self, out: &mut String) {
+        if let Some(record) = &self.evidence.tlsrpt {
+            *out += &paragraph("tlsrpt:", record, LABEL_WIDTH);
+        }
+        let Some(asked) = &self.evidence.tls_reports else { return };
+        let label = if self.evidence.tlsrpt.is_some() { "" } else { "tlsrpt:" };
+        let security = asked.security.map(|security| format!("{}, ", security.word())).unwrap_or_default();
+        let what = match &asked.problem {
+            Some(problem) => format!("{security}no report can go out: {problem}"),
+            None => format!("{security}reports go to {}", asked.rua.join(", ")),
+        };
+        *out += &paragraph(label, &what, LABEL_WIDTH);
+        for place in &asked.ignored {
+            *out += &paragraph("", &format!("passed over: {place}"), LABEL_WIDTH);
+        }
+    }
+
     /// The paths that brought answers, and every failure before.
     fn paths_text(&self, out: &mut String) {
         let paths: BTreeSet<&str> = self.dns.iter().filter_map(|trace| trace.path.as_deref()).collect();

@@ -6,6 +6,7 @@
 
 use crate::clock::Timestamp;
 use crate::outcome::{Cause, ExceptionInForce, PathFailure, Phase, Question};
+use crate::resolve::Security;
 use crate::resolve::probe::ProbeResult;
 use crate::text::seconds;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub struct Evidence {
     /// The DNS record that asks for TLS reports, as it is (RFC 8460 §3).
     #[serde(default)]
     pub tlsrpt: Option<String>,
+    /// What that record asks for, or why it asks for nothing; none where there is no such record.
+    #[serde(default)]
+    pub tls_reports: Option<ReportsAsked>,
     /// What a check elsewhere has seen of the same domain (`--compare`).
     #[serde(default)]
     pub outside: Option<OutsideCheck>,
@@ -78,6 +82,19 @@ pub struct Evidence {
     pub sts_open: bool,
     /// How long the check took, in milliseconds.
     pub took_ms: u64,
+}
+
+/// What a domain asks for that wants TLS reports (RFC 8460 §3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportsAsked {
+    /// What DNSSEC says of the answer; none where there is no answer. Reports go out without it, too.
+    pub security: Option<Security>,
+    /// The places that a report can go to.
+    pub rua: Vec<String>,
+    /// Other places that the record names, each with what is wrong with it.
+    pub ignored: Vec<String>,
+    /// Why no report can go out.
+    pub problem: Option<String>,
 }
 
 /// What a check elsewhere has seen: by a way that this host's has no part in.

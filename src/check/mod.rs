@@ -43,7 +43,7 @@ use crate::outcome::{Cause, PathFailure, Question};
 use crate::pipeline::outbound::{LastTry, Outbound, PolicyDoubt, RouteFacts, SetupError, Tried};
 use crate::policy::sts::StsState;
 use crate::resolve::TlsaLookup;
-use crate::resolve::answer::{Freshness, RecordType};
+use crate::resolve::answer::{Answer, Freshness, RecordType};
 use crate::route::{self, Route};
 use crate::smtp::address::{Domain, Host, ReversePath};
 use crate::smtp::special_use::SpecialUse;
@@ -174,7 +174,8 @@ impl Checker {
             servers,
             queue: aside.queue,
             sts_announced: aside.sts_announced,
-            tlsrpt: aside.tlsrpt,
+            tlsrpt: aside.tlsrpt.as_ref().and_then(view::tls_report_record),
+            tls_reports: aside.tlsrpt.as_ref().and_then(view::tls_reports_asked),
             took_ms: milliseconds(started.elapsed()),
         };
         self.report(domain, &route, &met, evidence)
@@ -339,12 +340,7 @@ impl Checker {
         let sts_announced = announced.ok().and_then(Result::ok).map(|id| id.to_string());
         // Where DANE decides nobody asks for the policy; that it is broken is worth knowing all the same.
         let sts = if sts_announced.is_some() { Some(self.out.sts.policy_for(domain).await) } else { None };
-        Aside {
-            queue,
-            sts_announced,
-            sts,
-            tlsrpt: tlsrpt.ok().and_then(|(answer, _trace)| view::tls_report_record(&answer)),
-        }
+        Aside { queue, sts_announced, sts, tlsrpt: tlsrpt.ok().map(|(answer, _trace)| answer) }
     }
 
     async fn probe_all(&self, plan: Result<Vec<Planned>, Cause>) -> Tried<Result<Vec<ProbedServer>, Cause>> {
@@ -442,7 +438,8 @@ struct Aside {
     sts_announced: Option<String>,
     /// What the domain's policy would say, where it is announced.
     sts: Option<StsState>,
-    tlsrpt: Option<String>,
+    /// What there is at `_smtp._tls`.
+    tlsrpt: Option<Answer>,
 }
 
 fn milliseconds(duration: Duration) -> u64 {

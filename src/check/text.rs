@@ -132,8 +132,10 @@ impl CheckReport {
             };
             route += &format!("; MTA-STS {}{from}", sts.mode);
         }
-        if self.evidence.tlsrpt.is_some() {
-            route += "; wants TLS reports";
+        match &self.evidence.tls_reports {
+            Some(asked) if asked.problem.is_none() => route += "; wants TLS reports",
+            Some(_) if self.evidence.tlsrpt.is_some() => route += "; wants TLS reports, and none can go out (-v)",
+            Some(_) | None => {}
         }
         if let Some(exception) = &self.exception {
             route += &format!("; weakened by a [[destination]]: {exception}");

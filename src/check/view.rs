@@ -1,6 +1,6 @@
 //! The domain as delivery sees it, for the report: hosts, TLSA records, addresses, MTA-STS (pure).
 
-use super::evidence::{ShortPatience, UnusableSts};
+use super::evidence::{ReportsAsked, ShortPatience, UnusableSts};
 use super::observation::ProbedServer;
 use super::report::{AddressReport, CauseRow, HostReport, StsReport, StsSource, TlsaReport};
 use crate::clock::Timestamp;
@@ -14,6 +14,7 @@ use crate::pipeline::outbound::RouteFacts;
 use crate::policy::sts::failure::FetchFailure;
 use crate::policy::sts::{StsAbsent, StsState};
 use crate::policy::{TlsPolicy, dane};
+use crate::report::tls::record::{self, ReportRecord, ReportRecordError};
 use crate::resolve::answer::{Answer, Data};
 use crate::resolve::{HostAddresses, MxHost, TlsaLookup, TlsaRecord};
 use crate::route::NextHop;
@@ -189,6 +190,35 @@ pub(super) fn tls_report_record(answer: &Answer) -> Option<String> {
         Data::Txt(text) => Some(String::from_utf8_lossy(text).into_owned()).filter(|t| t.starts_with("v=TLSRPTv1")),
         Data::Address(_) | Data::Mx(..) | Data::Tlsa(_) => None,
     })
+}
+
+/// What it asks for, and what is wrong with it.
+pub(super) fn tls_reports_asked(answer: &Answer) -> Option<ReportsAsked> {
+    let nothing = |security, problem| ReportsAsked { security, rua: Vec::new(), ignored: Vec::new(), problem };
+    let found = match answer {
+        Answer::Found(found) => found,
+        Answer::NoData(_) | Answer::NxDomain(_) => return None,
+        Answer::Failed(cause) => return Some(nothing(None, Some(cause.sentence()))),
+    };
+    let texts = found.data.iter().filter_map(|data| match data {
+        Data::Txt(text) => Some(text.as_slice()),
+        Data::Address(_) | Data::Mx(..) | Data::Tlsa(_) => None,
+    });
+    match record::read(texts.clone()) {
+        Ok(ReportRecord { rua, ignored }) => Some(ReportsAsked {
+            security: Some(found.security),
+            rua: rua.iter().map(ToString::to_string).collect(),
+            ignored: ignored.iter().map(ToString::to_string).collect(),
+            problem: None,
+        }),
+        // Other texts may stand at this name; one that is meant so and written otherwise is worth a word.
+        Err(ReportRecordError::None) => {
+            let is_near = |text: &[u8]| text.to_ascii_lowercase().trim_ascii().starts_with(b"v=tlsrptv1");
+            let near = texts.clone().any(is_near);
+            near.then(|| nothing(Some(found.security), Some("its record does not begin with v=TLSRPTv1;".to_owned())))
+        }
+        Err(error) => Some(nothing(Some(found.security), Some(error.to_string()))),
+    }
 }
 
 /// Whether the domain or its next hop is in a private zone.

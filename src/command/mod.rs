@@ -15,6 +15,7 @@ pub mod send_test;
 pub mod setup;
 pub mod status;
 pub mod suspend;
+pub mod tls_reports;
 pub mod tracking;
 pub mod what_if;
 pub mod why;

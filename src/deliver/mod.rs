@@ -112,7 +112,7 @@ pub enum AddressPolicy {
 }
 
 impl AddressPolicy {
-    fn allows(&self, address: IpAddr) -> bool {
+    pub(crate) fn allows(&self, address: IpAddr) -> bool {
         let Self::Outward { this_host, private } = self else { return true };
         match Reach::of(address) {
             Reach::Public => true,

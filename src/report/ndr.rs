@@ -26,10 +26,16 @@ pub(super) fn message(draft: &ReportDraft<'_>) -> Vec<u8> {
     let name = format!("{}.{}", draft.original.entry.id, draft.now.0);
     let parts = [
         words_part(draft, returned.note, &name),
-        MimePart { content_type: form.status_type().to_owned(), encoding: status_encoding, octets: status },
+        MimePart {
+            content_type: form.status_type().to_owned(),
+            encoding: status_encoding,
+            file_name: None,
+            octets: status,
+        },
         MimePart {
             content_type: returned.content_type.to_owned(),
             encoding: returned.encoding,
+            file_name: None,
             octets: returned.octets,
         },
     ];

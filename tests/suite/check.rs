@@ -279,6 +279,38 @@ async fn rfc8460_3_the_details_have_the_record_for_reports_and_the_chain() {
 }
 
 #[tokio::test]
+async fn rfc8460_3_p01_the_check_says_where_reports_go_or_what_is_wrong_with_the_record() {
+    for (records, words) in [
+        (
+            &["v=TLSRPTv1; rua=mailto:tls@dane.test,https://r.dane.test/x,ftp://a"][..],
+            &[
+                "secure, reports go to mailto:tls@dane.test, https://r.dane.test/x",
+                "passed over: ftp://a: it is neither mailto: nor https:",
+            ][..],
+        ),
+        (&["v=TLSRPTv1; x=y"], &["secure, no report can go out: the TXT record has no rua"]),
+        (&["v=TLSRPTv1 rua=mailto:a@b.test"], &["no report can go out: its record does not begin with v=TLSRPTv1;"]),
+        (&["v=TLSRPTv1; rua=mailto:a@b.test", "v=TLSRPTv1;"], &["no report can go out: several TXT records"]),
+    ] {
+        let text =
+            |record: &str| hickory_proto::rr::RData::TXT(hickory_proto::rr::rdata::TXT::new(vec![record.to_owned()]));
+        let lab = lab().domain("dane.test", |d| {
+            records.iter().fold(d, |d, record| d.record("_smtp._tls.dane.test", text(record)))
+        });
+        let (_world, checker) = world(lab).await;
+        let report = check(&checker, "dane.test").await;
+        let shown = report.shown(Detail::Everything, Color::Plain).split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in words {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+        let json = serde_json::to_value(&report).unwrap();
+        let asked = &json["evidence"]["tls_reports"];
+        assert_eq!(asked["security"], "secure", "{json:#}");
+        assert_eq!(asked["problem"].is_null(), shown.contains("reports go to"), "{asked}");
+    }
+}
+
+#[tokio::test]
 async fn one_of_two_addresses_is_counted() {
     let lab = lab().domain("half.test", |d| d.host(|h| h.and_at_another_address(Certificate::SelfSigned)));
     let (_world, checker) = world(lab).await;

@@ -37,9 +37,10 @@ const LAYERS: &[(&str, u8)] = &[
     ("accept", 11),
     ("route", 12),
     ("resolve", 13),
-    ("policy", 14),
-    ("deliver", 15),
-    ("report", 16),
+    ("https", 14),
+    ("policy", 15),
+    ("deliver", 16),
+    ("report", 17),
     ("observe", 20),
     ("pipeline", 21),
     ("check", 22),
@@ -50,7 +51,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("main", 30),
 ];
 /// The stages among them: they use each other's types and nothing else.
-const STAGES: std::ops::RangeInclusive<u8> = 10..=16;
+const STAGES: std::ops::RangeInclusive<u8> = 10..=17;
 /// Only this module (and tests) may name the lab.
 const MAY_NAME_LAB: &str = "main";
 
