@@ -3,6 +3,7 @@
 use super::audit::AuditOptions;
 use super::operator::QueueAction;
 use super::place::SpoolOptions;
+use super::reports::ReportsAction;
 use super::send_test::SendTestArguments;
 use super::setup::SetupArguments;
 use super::shown::{TableArguments, WhyView};
@@ -128,6 +129,11 @@ pub(crate) enum CliCommand {
     Watch {
         #[command(subcommand)]
         action: WatchAction,
+    },
+    /// See how TLS went with the domains that mail goes to, and what they are told of it (RFC 8460).
+    Reports {
+        #[command(subcommand)]
+        action: ReportsAction,
     },
     /// Prove that every accepted recipient is accounted for.
     ///

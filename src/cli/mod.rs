@@ -14,6 +14,7 @@ pub(crate) mod operator;
 pub(crate) mod orders;
 pub(crate) mod place;
 pub(crate) mod reload;
+pub(crate) mod reports;
 pub(crate) mod send_test;
 pub(crate) mod serve;
 pub(crate) mod setup;

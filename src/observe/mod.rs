@@ -24,6 +24,7 @@ mod reports;
 mod selfcheck;
 pub mod spans;
 mod store;
+mod tls_reports;
 mod watch;
 
 use crate::accept::{AcceptEvent, Accepted, REFUSALS};
@@ -103,6 +104,8 @@ pub struct Observer {
     process: process::ProcessMetrics,
     /// Incidents.
     pub(crate) incidents: IncidentMetrics,
+    /// The reports on TLS.
+    pub(crate) tls_reports: tls_reports::TlsReportMetrics,
     /// The watch of other domains.
     pub(crate) watch: watch::WatchMetrics,
 }
@@ -136,6 +139,7 @@ impl Observer {
             front: front::FrontMetrics::new(&r)?,
             process: process::ProcessMetrics::new(&r)?,
             incidents: IncidentMetrics::new(&r)?,
+            tls_reports: tls_reports::TlsReportMetrics::new(&r)?,
             watch: watch::WatchMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),

@@ -8,8 +8,7 @@ use crate::spool::tls_session::{PolicyType, TlsReportId, TlsReportState, TlsSess
 use prometheus::{Error, IntCounter, IntCounterVec};
 
 /// The kinds of policies.
-const POLICY_TYPES: &[&str] =
-    &[PolicyType::Tlsa.word(), PolicyType::Sts.word(), PolicyType::NoPolicyFound.word()];
+const POLICY_TYPES: &[&str] = &[PolicyType::Tlsa.word(), PolicyType::Sts.word(), PolicyType::NoPolicyFound.word()];
 /// What becomes of a report.
 const STATES: &[&str] = &["sent", "waiting", "not-wanted", "given-up"];
 

@@ -16,10 +16,11 @@ use std::net::IpAddr;
 
 impl Pipeline {
     /// The domain for whose report a message counts; that of the next hop (RFC 8460 §1.1). Reports on TLS themselves
-    /// count for none (RFC 8460 §3).
+    /// count for none (RFC 8460 §3), and where none are sent nothing is counted.
     pub(super) fn counted_for(&self, entry: &SpoolEntry, route: &Route) -> Option<Domain> {
         let is_report = matches!(entry.envelope.origin, Origin::TlsReport { .. });
-        policy_domain(&route.hop).filter(|_| !is_report).cloned()
+        let counts = self.out.config.tls_reports.enabled && !is_report;
+        policy_domain(&route.hop).filter(|_| counts).cloned()
     }
 
     /// A conversation with a server has ended.

@@ -166,7 +166,8 @@ impl Pipeline {
             Ok(resolution) => resolution,
             Err(cause) => return self.none_found(attempt, &cause),
         };
-        let policies = self.out.ask_policies(hop, attempt.entry.envelope.tls, resolution);
+        let request = self.out.request_of(&attempt.entry.envelope);
+        let policies = self.out.ask_policies(hop, request, resolution);
         let facts = within(attempt.part("policies"), policies).await;
         let tried = self.out.try_and_look_again(hop, facts, Outcomes::new(), |facts, outcomes| async move {
             let verdicts = self.out.decide(&facts);

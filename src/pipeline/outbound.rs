@@ -8,7 +8,7 @@ use crate::deliver::egress::Egress;
 use crate::deliver::egress::store::{EgressError, EgressStore};
 use crate::deliver::families::WaysOut;
 use crate::deliver::{AddressPolicy, Loopback, Planned, plan};
-use crate::envelope::TlsRequest;
+use crate::envelope::{Envelope, Origin, TlsRequest};
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
 use crate::policy::HostVerdict;
@@ -262,10 +262,17 @@ impl Outbound {
 
     fn facts(&self, route: &Route, request: TlsRequest, resolution: Resolution, sts: StsState) -> RouteFacts {
         let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
-        let waives = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
-        let request = if waives { TlsRequest::ByPolicy } else { request };
         let egress = self.egress.of(route.rule);
         RouteFacts { resolution, sts, rule, request, egress }
+    }
+
+    /// What the sender of a message asks of TLS, as far as the operator lets it count. A report on TLS arrives whatever
+    /// the policies of its readers (RFC 8460 §3): it is ours, and tells of them.
+    #[must_use]
+    pub fn request_of(&self, envelope: &Envelope) -> TlsRequest {
+        let is_ours = matches!(envelope.origin, Origin::TlsReport { .. });
+        let counts = is_ours || self.config.tls.tls_required_no;
+        if envelope.tls == TlsRequest::Optional && !counts { TlsRequest::ByPolicy } else { envelope.tls }
     }
 
     fn deciding<'a>(&self, facts: &'a RouteFacts) -> Facts<'a> {

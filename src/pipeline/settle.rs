@@ -153,6 +153,7 @@ impl Pipeline {
             }
         }
         let told = told_by(&settlement);
+        let sessions = settlement.sessions.clone();
         let settled = if held.running > 0 {
             let settled = self.spool.settle_part(&mut claim, settlement).await;
             settled.map(|()| held.claim = Some(claim))
@@ -162,6 +163,7 @@ impl Pipeline {
         match settled {
             Ok(()) => {
                 self.observe_told(id, &told);
+                self.observer.tls_reports.counted(&sessions);
                 if is_end {
                     spans::message_ended(id, accepted_at);
                 }

@@ -3,21 +3,25 @@
 //! `one.rs` is what becomes of one report. What is counted is in the spool, and so is how far each report has come:
 //! a restart goes on where the relay stopped. A mail goes into the queue in the step that records it; a report that
 //! is posted may be posted once more after a crash, under the same id.
+//! `preview.rs` is for whoever wants to see what would go out.
 
-pub(crate) mod one;
+mod one;
+pub mod preview;
 
+use crate::clock::Timestamp;
 use crate::pipeline::{Pipeline, Pipelines};
 use crate::smtp::address::Domain;
+use crate::spool::SpoolError;
 use crate::spool::ledger::{Ledger, LedgerError};
 use crate::spool::open_ledger;
 use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsReportId, TlsReportState};
-use crate::{clock::Timestamp, spool::SpoolError};
 use aws_lc_rs::digest::{SHA256, digest};
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::FutureExt as _;
+use futures_util::future::try_join_all;
 use one::Reporter;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether a report is due.
@@ -26,6 +30,10 @@ const ROUND: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 4;
 /// Reports that are read at once of those that are due.
 const BATCH: usize = 64;
+/// Reports that one order makes; whoever has more gives another.
+const MOST_AT_ONCE: usize = 10_000;
+/// Whoever sends reports sends them alone, so that no two post the same.
+static SENDING: Mutex<()> = Mutex::const_new(());
 /// Reports go out at some minute of these after midnight (RFC 8460 §4.1).
 const MINUTES: u64 = 240;
 /// A relay that stood still for longer than this sends nothing of the days before.
@@ -33,7 +41,7 @@ const DAYS_BACK: i64 = 2;
 
 /// Why reports cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReportingError {
+pub enum ReportingError {
     /// What was counted cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -46,7 +54,7 @@ pub(crate) enum ReportingError {
 }
 
 /// Sends reports until the stop.
-pub(crate) async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
+pub(super) async fn watch(mut pipelines: Pipelines, stop: CancellationToken) {
     loop {
         let pipeline = Arc::clone(&pipelines.borrow_and_update());
         let reloaded = async {
@@ -71,7 +79,7 @@ async fn report_by(pipeline: &Pipeline) {
     }
     loop {
         let before = told_before(&config.hostname, pipeline.out.clock.now());
-        if let Err(error) = Box::pin(send_due(pipeline, before, |_, _| {})).await {
+        if let Err(error) = Box::pin(send_due(pipeline, before)).await {
             pipeline.observer.tls_reports.failed(&error.to_string());
         }
         tokio::time::sleep(ROUND).await;
@@ -80,7 +88,7 @@ async fn report_by(pipeline: &Pipeline) {
 
 /// The first day that is not told of yet: today's reports begin at a minute after midnight that is this relay's own
 /// for the day, also after a restart.
-pub(crate) fn told_before(hostname: &Domain, now: Timestamp) -> ReportDay {
+fn told_before(hostname: &Domain, now: Timestamp) -> ReportDay {
     let today = ReportDay::of(now);
     let hash = digest(&SHA256, format!("{hostname}\n{today}").as_bytes());
     let number = hash.as_ref().iter().take(8).fold(0_u64, |number, octet| number << 8 | u64::from(*octet));
@@ -88,46 +96,71 @@ pub(crate) fn told_before(hostname: &Domain, now: Timestamp) -> ReportDay {
     if now >= today.begin().plus(minute) { today } else { ReportDay(today.0.saturating_sub(1)) }
 }
 
-/// Makes all reports that are due about days before `before`. `told` hears what has become of each.
+/// Makes all reports that are due about days before `before`.
 ///
 /// # Errors
 /// When what was counted cannot be read, or what becomes of a report cannot be recorded.
-pub(crate) async fn send_due(
-    pipeline: &Pipeline,
-    before: ReportDay,
-    mut told: impl FnMut(&TlsReportId, &TlsReportState),
-) -> Result<(), ReportingError> {
+async fn send_due(pipeline: &Pipeline, before: ReportDay) -> Result<(), ReportingError> {
+    let _alone = SENDING.lock().await;
     let ledger = open_ledger(&pipeline.out.config.spool).await?;
     let reporter = Reporter::new(&pipeline.out)?;
     loop {
-        let due = next_due(ledger.as_ref(), before, pipeline.out.clock.now()).await?;
+        let now = pipeline.out.clock.now();
+        let due = ledger.tls_reports_due(&DueTlsReports { now, most: BATCH, ..over(now, before) }).await?;
         if due.is_empty() {
             return Ok(());
         }
-        let sending = due.iter().map(|due| make_one(pipeline, ledger.as_ref(), &reporter, due));
-        let mut sending = stream::iter(sending).buffer_unordered(AT_ONCE);
-        while let Some(made) = sending.next().await {
-            let (id, state) = made?;
-            told(id, &state);
-        }
+        make_all(pipeline, ledger.as_ref(), &reporter, &due).await?;
     }
 }
 
-async fn next_due(ledger: &dyn Ledger, before: ReportDay, now: Timestamp) -> Result<Vec<DueTlsReport>, LedgerError> {
-    let from = ReportDay(ReportDay::of(now).0.saturating_sub(DAYS_BACK));
-    ledger.tls_reports_due(&DueTlsReports { from, before, now, most: BATCH }).await
+/// Makes the reports about days that are over, also those that wait for another try. Gives what has become of each.
+///
+/// # Errors
+/// As the reports that go out by themselves: when something cannot be read or recorded.
+pub(super) async fn send_now(
+    pipeline: &Pipeline,
+    domain: Option<&Domain>,
+) -> Result<Vec<(TlsReportId, TlsReportState)>, ReportingError> {
+    let _alone = SENDING.lock().await;
+    let ledger = open_ledger(&pipeline.out.config.spool).await?;
+    let reporter = Reporter::new(&pipeline.out)?;
+    let now = pipeline.out.clock.now();
+    let mut due = ledger.tls_reports_due(&over(now, ReportDay::of(now))).await?;
+    due.retain(|due| domain.is_none_or(|domain| domain.as_str() == due.id.domain));
+    make_all(pipeline, ledger.as_ref(), &reporter, &due).await
 }
 
-async fn make_one<'d>(
+/// All reports that are not done with about days before `before`.
+fn over(now: Timestamp, before: ReportDay) -> DueTlsReports {
+    let from = ReportDay(ReportDay::of(now).0.saturating_sub(DAYS_BACK));
+    DueTlsReports { from, before, now: Timestamp(i64::MAX), most: MOST_AT_ONCE }
+}
+
+async fn make_all(
     pipeline: &Pipeline,
     ledger: &dyn Ledger,
     reporter: &Reporter<'_>,
-    due: &'d DueTlsReport,
-) -> Result<(&'d TlsReportId, TlsReportState), ReportingError> {
+    due: &[DueTlsReport],
+) -> Result<Vec<(TlsReportId, TlsReportState)>, ReportingError> {
+    let mut all = Vec::with_capacity(due.len());
+    for some in due.chunks(AT_ONCE) {
+        let making = some.iter().map(|due| make_one(pipeline, ledger, reporter, due).boxed());
+        all.extend(try_join_all(making).await?);
+    }
+    Ok(all)
+}
+
+async fn make_one(
+    pipeline: &Pipeline,
+    ledger: &dyn Ledger,
+    reporter: &Reporter<'_>,
+    due: &DueTlsReport,
+) -> Result<(TlsReportId, TlsReportState), ReportingError> {
     let (state, mails) = reporter.report(ledger, due).await?;
     pipeline.spool.record_tls_report(&due.id, &state, mails).await?;
     pipeline.observer.tls_reports.became(&due.id, &state);
-    Ok((&due.id, state))
+    Ok((due.id.clone(), state))
 }
 
 #[cfg(test)]

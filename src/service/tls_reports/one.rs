@@ -132,7 +132,7 @@ impl<'a> Reporter<'a> {
         let (mut to, mut mailboxes, mut failure) = (Vec::new(), Vec::new(), None);
         for uri in &report.record.rua {
             match uri {
-                ReportUri::Mail(mailbox) => {
+                ReportUri::Mailto(mailbox) => {
                     to.push(uri.to_string());
                     mailboxes.push(mailbox.clone());
                 }
@@ -188,7 +188,8 @@ pub(crate) async fn demand(dns: &dyn Ask, domain: &Domain) -> Demand {
 fn later(due: &DueTlsReport, because: String, now: Timestamp) -> TlsReportState {
     let before = match &due.state {
         Some(TlsReportState::Waiting { tries, .. }) => *tries,
-        Some(TlsReportState::Sent { .. } | TlsReportState::NotWanted { .. } | TlsReportState::GivenUp { .. }) | None => 0,
+        Some(TlsReportState::Sent { .. } | TlsReportState::NotWanted { .. } | TlsReportState::GivenUp { .. })
+        | None => 0,
     };
     let wait = FIRST_WAIT.saturating_mul(1 << before.min(MOST_DOUBLINGS)).min(LONGEST_WAIT);
     let (next, last) = (now.plus(wait), due.id.day.end().plus(GIVEN_UP_AFTER));
