@@ -39,10 +39,16 @@ impl Ask for OneAddress {
     }
 }
 
+/// A request that came, its head in small letters.
+struct TakenReport {
+    head: String,
+    body: Vec<u8>,
+}
+
 /// A host that takes reports, with a certificate that nobody vouches for, of another name and long expired.
 struct Taker {
     port: u16,
-    requests: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    requests: Arc<Mutex<Vec<TakenReport>>>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -77,7 +83,7 @@ impl Taker {
     }
 }
 
-async fn serve(mut stream: impl Stream, reply: &'static str, kept: &Mutex<Vec<(String, Vec<u8>)>>) -> io::Result<()> {
+async fn serve(mut stream: impl Stream, reply: &'static str, kept: &Mutex<Vec<TakenReport>>) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
@@ -86,7 +92,7 @@ async fn serve(mut stream: impl Stream, reply: &'static str, kept: &Mutex<Vec<(S
     let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()).unwrap().parse().unwrap();
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    kept.lock().unwrap().push((head, body));
+    kept.lock().unwrap().push(TakenReport { head, body });
     if reply.is_empty() {
         return std::future::pending().await;
     }
@@ -120,7 +126,7 @@ async fn rfc8460_5_4_p15_a_report_is_posted_and_any_success_is_one_under_any_cer
     ] {
         let taker = Taker::says(reply).await;
         assert_eq!(taker.gets(&here(), PATIENT).await, Ok(()), "{reply}");
-        let (head, body) = taker.requests.lock().unwrap().remove(0);
+        let TakenReport { head, body } = taker.requests.lock().unwrap().remove(0);
         assert!(head.starts_with("post /v1/tls?x=y http/1.1\r\n"), "{head}");
         assert!(head.contains(&format!("\r\nhost: reports.a.test:{}\r\n", taker.port)), "{head}");
         assert!(head.contains("\r\ncontent-type: application/tlsrpt+gzip\r\n"), "{head}");
@@ -157,10 +163,10 @@ async fn what_is_silent_or_no_http_has_no_report() {
 }
 
 /// Counts who is connected to; nobody answers.
-struct Nobody(Mutex<Vec<SocketAddr>>);
+struct NobodyThere(Mutex<Vec<SocketAddr>>);
 
 #[async_trait]
-impl Network for Nobody {
+impl Network for NobodyThere {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
         self.0.lock().unwrap().push(address);
         Err(io::ErrorKind::ConnectionRefused.into())
@@ -173,7 +179,7 @@ impl Network for Nobody {
 
 #[tokio::test]
 async fn a_stranger_leads_reports_neither_to_this_machine_nor_into_private_networks() {
-    let network = Arc::new(Nobody(Mutex::default()));
+    let network = Arc::new(NobodyThere(Mutex::default()));
     let url = "https://reports.a.test/".parse().unwrap();
     let ReportUri::Https(url) = url else { panic!() };
     let allow_private = vec!["10.1.0.0/16".parse().unwrap()];
