@@ -6,8 +6,10 @@ use super::eight_bit::SecondRound;
 use super::failover::HopStanding;
 use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
+use super::signing::MessageSigning;
 use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
+use crate::deliver::dkim::Signatures;
 use crate::deliver::driver::Mailer;
 use crate::deliver::egress::refused_by_own_hop;
 use crate::deliver::eight_bit::Conversion;
@@ -60,6 +62,11 @@ pub(super) struct DeliveryAttempt<'a> {
     wants_seven_bits: AtomicBool,
     /// How 8-bit content is converted, once all servers were asked.
     conversion: OnceLock<Arc<Conversion>>,
+    /// The signatures of the message, whatever the route.
+    signing: &'a MessageSigning,
+    /// Those of its content as it is, and as it is converted.
+    signatures: OnceLock<Arc<Signatures>>,
+    converted_signatures: OnceLock<Arc<Signatures>>,
     stay: Mutex<(Unrecorded, Option<Away>)>,
     span: WorkSpan,
 }
@@ -123,6 +130,7 @@ impl Pipeline {
         entry: &'a SpoolEntry,
         route: &'a Route,
         recipients: &'a [usize],
+        signing: &'a MessageSigning,
     ) -> DeliveryAttempt<'a> {
         let began = self.out.clock.now();
         let mut tries_for_all = false;
@@ -151,6 +159,9 @@ impl Pipeline {
             began,
             wants_seven_bits: AtomicBool::new(false),
             conversion: OnceLock::new(),
+            signing,
+            signatures: OnceLock::new(),
+            converted_signatures: OnceLock::new(),
             stay: Mutex::default(),
             span,
         }
@@ -184,6 +195,10 @@ impl Pipeline {
         mut so_far: Outcomes,
     ) -> Tried<Outcomes> {
         let open = pending(&attempt.recipients, &so_far);
+        let plan = match plan {
+            Ok(steps) => self.signed(attempt, None).await.map(|()| steps),
+            Err(cause) => Err(cause),
+        };
         let policy = match plan {
             Ok(steps) => {
                 let Tried { outcomes, policy } = self.try_servers(attempt, facts, steps.clone(), &open).await;
@@ -214,9 +229,26 @@ impl Pipeline {
             return false;
         }
         match self.second_round(attempt.entry.id, &self.body_of(attempt.entry), so_far).await {
-            SecondRound::With(conversion) => attempt.conversion.set(conversion).is_ok(),
+            SecondRound::With(conversion) => match self.signed(attempt, Some(&conversion)).await {
+                Ok(()) => attempt.conversion.set(conversion).is_ok(),
+                Err(cause) => {
+                    so_far.extend(self.none_tried(attempt, open, &cause));
+                    false
+                }
+            },
             SecondRound::None => false,
         }
+    }
+
+    /// Signs the message as it goes out, converted or as it is.
+    async fn signed(&self, attempt: &DeliveryAttempt<'_>, conversion: Option<&Arc<Conversion>>) -> Result<(), Cause> {
+        let (id, body) = (attempt.entry.id, self.body_of(attempt.entry));
+        let signing = self.signatures(id, &body, attempt.signing, conversion);
+        let place = if conversion.is_some() { &attempt.converted_signatures } else { &attempt.signatures };
+        if let Some(signatures) = Box::pin(signing).await? {
+            place.get_or_init(|| signatures);
+        }
+        Ok(())
     }
 
     fn body_of(&self, entry: &SpoolEntry) -> SpooledBody {
@@ -330,7 +362,10 @@ impl Pipeline {
             }
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
             let conversion = attempt.conversion.get().cloned();
-            let message = Message { conversion, ..Message::of(&entry.envelope, entry.size, &some) };
+            let signatures = attempt.signatures.get().cloned();
+            let converted_signatures = attempt.converted_signatures.get().cloned();
+            let message = Message::of(&entry.envelope, entry.size, &some);
+            let message = Message { conversion, signatures, converted_signatures, ..message };
             let span = attempt.part("conversation");
             let mut report = mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {

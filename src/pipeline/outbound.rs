@@ -3,6 +3,8 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, DomainPattern, PrivateZone, RootsError, RootsSource};
+use crate::deliver::dkim::SigningKeys;
+use crate::deliver::dkim::store::KeyFileError;
 use crate::deliver::driver::Mailer;
 use crate::deliver::egress::Egress;
 use crate::deliver::egress::store::{EgressError, EgressStore};
@@ -49,6 +51,9 @@ pub enum OutboundError {
     /// The trusted certificate authorities cannot be had.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// A key to sign with cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// A password or a client certificate cannot be had.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -88,6 +93,8 @@ pub struct Outbound {
     pub network: Arc<dyn Network>,
     /// The logins, certificates and addresses that destinations name.
     pub egress: Arc<EgressStore>,
+    /// The keys that mail is signed with.
+    pub signing: Arc<SigningKeys>,
     /// Which of the operator's weakenings are over.
     pub exceptions: Arc<Exceptions>,
     /// The time.
@@ -155,10 +162,11 @@ impl Outbound {
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
         let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
+        let signing = Arc::new(SigningKeys::load(&config)?);
         // What cannot be read is told by whoever watches them; it costs a trial.
         let ended = store::load(state_dir::open(&config.spool).as_ref()).unwrap_or_default();
         let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
-        Ok(Self { config, dns, sts, mailer, network, egress, exceptions, clock })
+        Ok(Self { config, dns, sts, mailer, network, egress, signing, exceptions, clock })
     }
 
     /// Puts together what delivers by another configuration. What was learnt of the ways out, and which
@@ -170,6 +178,7 @@ impl Outbound {
     pub fn succeeded_by(&self, config: Arc<Config>, dns: Arc<Dns>, told: StsListener) -> Result<Self, OutboundError> {
         let mailer = Arc::new(self.mailer.succeeded_by(&config, roots(&config)?));
         let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
+        let signing = Arc::new(SigningKeys::load(&config)?);
         let asks_alike = Arc::ptr_eq(&dns, &self.dns)
             && config.mta_sts == self.config.mta_sts
             && config.tls.roots == self.config.tls.roots;
@@ -186,6 +195,7 @@ impl Outbound {
             sts,
             mailer,
             egress,
+            signing,
             exceptions,
             network: Arc::clone(&self.network),
             clock: self.clock.clone(),
