@@ -157,12 +157,22 @@ impl Outbound {
     /// # Errors
     /// When a file that the configuration names cannot be used: trusted roots, a password, a certificate.
     pub fn new(config: Arc<Config>, ways: OutboundPaths, told: StsListener) -> Result<Self, OutboundError> {
+        let signing = SigningKeys::load(&config)?;
+        Self::with_keys(signing, config, ways, told)
+    }
+
+    fn with_keys(
+        signing: SigningKeys,
+        config: Arc<Config>,
+        ways: OutboundPaths,
+        told: StsListener,
+    ) -> Result<Self, OutboundError> {
         let OutboundPaths { dns, network, clock } = ways;
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
         let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
-        let signing = Arc::new(SigningKeys::load(&config)?);
+        let signing = Arc::new(signing);
         // What cannot be read is told by whoever watches them; it costs a trial.
         let ended = store::load(state_dir::open(&config.spool).as_ref()).unwrap_or_default();
         let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
@@ -209,7 +219,8 @@ impl Outbound {
     pub fn for_command(config: Config, clock: Clock) -> Result<Self, SetupError> {
         let config = Arc::new(config);
         let dns = Arc::new(Dns::new(&config, clock.clone(), dns_event::nobody())?);
-        Ok(Self::new(config, OutboundPaths::over_tcp(dns, clock), sts_event::nobody())?)
+        let ways = OutboundPaths::over_tcp(dns, clock);
+        Ok(Self::with_keys(SigningKeys::none(&config), config, ways, sts_event::nobody())?)
     }
 
     /// The mail servers of a next hop (RFC 5321 §5.1), with what secures them (RFC 7672 §2). `seed`

@@ -35,7 +35,7 @@ impl Configured {
     }
 
     /// Changes the text of the file.
-    fn write(&self, change: impl FnOnce(String) -> String) {
+    pub(crate) fn write(&self, change: impl FnOnce(String) -> String) {
         let text = std::fs::read_to_string(self.file()).unwrap();
         let changed = change(text.clone());
         assert_ne!(changed, text);
@@ -62,14 +62,14 @@ impl Configured {
     }
 
     /// `relay reload`, which takes the file over.
-    async fn reload(&self) -> String {
+    pub(crate) async fn reload(&self) -> String {
         let ProgramOutput { code, stdout, stderr } = self.run(&["reload"]).await;
         assert_eq!(code, 0, "{stderr}");
         stdout
     }
 
     /// `relay reload`, which is refused; gives the reason.
-    async fn refused(&self) -> String {
+    pub(crate) async fn refused(&self) -> String {
         let ProgramOutput { code, stderr, .. } = self.run(&["reload"]).await;
         assert_eq!(code, 78, "{stderr}");
         assert!(stderr.contains("refused; the configuration before stays in force"), "{stderr}");
@@ -80,11 +80,11 @@ impl Configured {
         metrics(self.relay.admin).await[name]
     }
 
-    async fn mail(&self, to: &str) {
+    pub(crate) async fn mail(&self, to: &str) {
         hand_in(self.relay.smtp, SENDER, &[to], content(to).as_bytes()).await;
     }
 
-    async fn arrives(&self, domain: &str, count: usize) -> String {
+    pub(crate) async fn arrives(&self, domain: &str, count: usize) -> String {
         let messages = self.lab.mx(domain).unwrap().wait_for_messages(count, PATIENCE).await.unwrap();
         String::from_utf8(messages.last().unwrap().content.clone()).unwrap()
     }

@@ -36,6 +36,12 @@ impl SigningKeys {
         let keys = config.dkim.key.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         Ok(Self::new(keys, &config.dkim))
     }
+
+    /// No key at all: for commands, which send nothing and need not be able to read what only the relay may.
+    #[must_use]
+    pub(crate) fn none(config: &Config) -> Self {
+        Self::new(Vec::new(), &config.dkim)
+    }
 }
 
 fn read(rule: &DkimKeyRule) -> Result<SigningKey, KeyFileError> {
@@ -50,7 +56,7 @@ fn read(rule: &DkimKeyRule) -> Result<SigningKey, KeyFileError> {
 
 /// Where the key of a rule is; none where it is a credential and there are none here.
 #[must_use]
-pub fn path_of(rule: &DkimKeyRule) -> Option<PathBuf> {
+pub(crate) fn path_of(rule: &DkimKeyRule) -> Option<PathBuf> {
     match (&rule.key_file, &rule.credential) {
         (Some(path), _) => Some(path.clone()),
         (None, name) => credential_file(name.as_deref().unwrap_or_default()),
