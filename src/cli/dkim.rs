@@ -5,13 +5,13 @@ use super::exit::Exit;
 use super::terminal::{complain, load, say, say_json, usual_file};
 use super::values::domain;
 use clap::{Args, Subcommand, ValueEnum};
-use dane_relay::check::Checker;
-use dane_relay::check::dkim::KeyPlaces;
+use dane_relay::check::dkim::{self, KeyPlaces};
 use dane_relay::clock::Clock;
 use dane_relay::command::dkim::{NewDkimKey, usual_selector};
 use dane_relay::command::json;
 use dane_relay::command::queue::OutputForm;
 use dane_relay::config::{Config, is_selector};
+use dane_relay::pipeline::outbound::Outbound;
 use dane_relay::smtp::address::Domain;
 use dane_relay::smtp::dkim::{DkimKey, DkimKeyType};
 use std::fs::{DirBuilder, OpenOptions};
@@ -125,7 +125,8 @@ fn new(arguments: &NewArguments) -> ExitCode {
 /// Where keys are when nothing else is said.
 fn folder(file: Option<PathBuf>, config: &Config) -> PathBuf {
     // /dev/null is a configuration without a place of its own.
-    let of_file = file.or_else(usual_file).filter(|file| file.is_file()).and_then(|file| Some(file.parent()?.to_owned()));
+    let of_file =
+        file.or_else(usual_file).filter(|file| file.is_file()).and_then(|file| Some(file.parent()?.to_owned()));
     of_file.unwrap_or_else(|| config.spool.path.clone()).join(FOLDER)
 }
 
@@ -158,11 +159,11 @@ async fn check(arguments: DkimCheckArguments) -> ExitCode {
         Err(message) => return complain(Exit::Config, &message),
     };
     let places = KeyPlaces { folders: vec![folder(file, &config)] };
-    let checker = match Checker::new(config, Clock::system()) {
-        Ok(checker) => checker,
+    let out = match Outbound::for_command(config, Clock::system()) {
+        Ok(out) => out,
         Err(error) => return complain(Exit::Config, &error.to_string()),
     };
-    let report = checker.dkim_keys(&domain, &places).await;
+    let report = Box::pin(dkim::check(&out, &domain, &places)).await;
     match output.form() {
         OutputForm::Json => say_json(&json::object(&report)),
         OutputForm::Text => say(&report.text()),

@@ -58,9 +58,9 @@ pub(in crate::check) fn signing_rules<'c>(
 ) -> impl Iterator<Item = &'c DkimKeyRule> {
     let all = &config.dkim.key;
     let above = std::iter::successors(Some(domain.as_str()), |name| name.split_once('.').map(|(_, parent)| parent));
-    let mut signers = above.enumerate().filter(|(nth, name)| {
-        all.iter().any(|rule| rule.domain.as_str() == *name && (*nth == 0 || rule.subdomains))
-    });
+    let mut signers = above
+        .enumerate()
+        .filter(|(nth, name)| all.iter().any(|rule| rule.domain.as_str() == *name && (*nth == 0 || rule.subdomains)));
     let signer = signers.next().map(|(_, name)| name.to_owned());
     all.iter().filter(move |rule| signer.as_deref() == Some(rule.domain.as_str()))
 }
