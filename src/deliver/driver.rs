@@ -144,6 +144,7 @@ impl Mailer {
             outcomes: talk.before.outcomes.iter().cloned().chain(talk.session.outcomes()).collect(),
             left: talk.before.left.iter().copied().chain(talk.session.left()).collect(),
             nth_on_connection: talk.history.messages,
+            signatures: talk.session.signatures(),
             took: started.elapsed(),
         };
         self.keep_or_leave(&identity, talk);

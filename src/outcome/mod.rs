@@ -30,6 +30,7 @@ pub use tls::{
 };
 
 use crate::smtp::address::Domain;
+use crate::smtp::dkim::Unsignable;
 use crate::smtp::eight_bit::Unconvertible;
 use crate::smtp::reply::{EnhancedStatusCode, Reply, Severity};
 use serde::{Deserialize, Serialize};
@@ -421,6 +422,13 @@ pub enum Cause {
         /// What the way out lacks.
         failure: EgressFailure,
     },
+    /// The message is to be signed by the domain of its author (RFC 6376), and that cannot be done.
+    NotSigned {
+        /// The domain, where it is known.
+        domain: Option<Domain>,
+        /// What is in the way.
+        failure: Unsignable,
+    },
     /// The message is above the size the server takes.
     MessageTooLarge {
         /// The server.
@@ -538,6 +546,7 @@ impl Cause {
             }
             Self::RequireTlsUnmet { .. } => row("requiretls-unmet", Permanent, 7, 30, Recipient),
             Self::EgressFailed { failure, .. } => failure.row(),
+            Self::NotSigned { .. } => row("dkim-signing-failed", Transient, 7, 5, Here),
             Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),
             Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
             Self::SmtpUtf8NotOffered { .. } => row("smtputf8-not-offered", Permanent, 6, 7, Recipient),

@@ -2,10 +2,10 @@
 //! plan (RFC 5321 §5.1).
 
 use super::body::SpooledBody;
-use super::eight_bit::SecondRound;
 use super::failover::HopStanding;
 use super::journal::{Journal, Untried};
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
+use super::signing::{AttemptSignatures, MessageSigning};
 use super::tls_sessions::EndedTry;
 use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
@@ -17,7 +17,7 @@ use crate::deliver::hosts::feedback::feedback;
 use crate::deliver::hosts::{Away, Eagerness, Leaving};
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
-use crate::envelope::TlsRequest;
+use crate::envelope::{QueueId, TlsRequest};
 use crate::observe::spans::WorkSpan;
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
@@ -61,9 +61,10 @@ pub(super) struct DeliveryAttempt<'a> {
     recipients: Vec<usize>,
     began: Timestamp,
     /// Whether a server would have had the message if it were 7-bit.
-    wants_seven_bits: AtomicBool,
+    pub(super) wants_seven_bits: AtomicBool,
     /// How 8-bit content is converted, once all servers were asked.
-    conversion: OnceLock<Arc<Conversion>>,
+    pub(super) conversion: OnceLock<Arc<Conversion>>,
+    pub(super) signatures: AttemptSignatures<'a>,
     stay: Mutex<(Unrecorded, Option<Away>)>,
     span: WorkSpan,
 }
@@ -127,6 +128,7 @@ impl Pipeline {
         entry: &'a SpoolEntry,
         route: &'a Route,
         recipients: &'a [usize],
+        signing: &'a MessageSigning,
     ) -> DeliveryAttempt<'a> {
         let began = self.out.clock.now();
         let mut tries_for_all = false;
@@ -156,6 +158,7 @@ impl Pipeline {
             began,
             wants_seven_bits: AtomicBool::new(false),
             conversion: OnceLock::new(),
+            signatures: AttemptSignatures::of(signing),
             stay: Mutex::default(),
             span,
         }
@@ -190,6 +193,10 @@ impl Pipeline {
         mut so_far: Outcomes,
     ) -> Tried<Outcomes> {
         let open = pending(&attempt.recipients, &so_far);
+        let plan = match plan {
+            Ok(steps) => self.sign(attempt.entry.id, &attempt.signatures, None).await.map(|()| steps),
+            Err(cause) => Err(cause),
+        };
         let policy = match plan {
             Ok(steps) => {
                 let Tried { outcomes, policy } = self.try_servers(attempt, facts, steps.clone(), &open).await;
@@ -212,21 +219,8 @@ impl Pipeline {
         Tried { outcomes: so_far, policy: if is_all_done { PolicyDoubt::None } else { policy } }
     }
 
-    /// Whether there is to be a second round with converted content. Where there cannot be one, the
-    /// outcomes say why.
-    async fn may_convert(&self, attempt: &DeliveryAttempt<'_>, open: &[usize], so_far: &mut Outcomes) -> bool {
-        let is_wanted = attempt.wants_seven_bits.load(Ordering::Relaxed) && attempt.conversion.get().is_none();
-        if !is_wanted || open.is_empty() {
-            return false;
-        }
-        match self.second_round(attempt.entry.id, &self.body_of(attempt.entry), so_far).await {
-            SecondRound::With(conversion) => attempt.conversion.set(conversion).is_ok(),
-            SecondRound::None => false,
-        }
-    }
-
-    fn body_of(&self, entry: &SpoolEntry) -> SpooledBody {
-        SpooledBody { spool: Arc::clone(&self.spool), id: entry.id }
+    pub(super) fn body_of(&self, id: QueueId) -> SpooledBody {
+        SpooledBody { spool: Arc::clone(&self.spool), id }
     }
 
     /// One cause stops all.
@@ -234,7 +228,7 @@ impl Pipeline {
         self.none_tried(attempt, &attempt.recipients, cause, None)
     }
 
-    fn none_tried(
+    pub(super) fn none_tried(
         &self,
         attempt: &DeliveryAttempt<'_>,
         recipients: &[usize],
@@ -328,7 +322,7 @@ impl Pipeline {
         mailer: &Mailer,
     ) -> Vec<(usize, DeliveryOutcome)> {
         let (entry, target, pending) = (attempt.entry, offer.target, offer.recipients);
-        let body = self.body_of(entry);
+        let body = self.body_of(entry.id);
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
         while !waiting.is_empty() {
@@ -342,6 +336,7 @@ impl Pipeline {
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
             let conversion = attempt.conversion.get().cloned();
             let message = Message { conversion, ..Message::of(&entry.envelope, entry.size, &some) };
+            let message = attempt.signatures.on(message);
             let span = attempt.part("conversation");
             let mut report = mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
