@@ -69,6 +69,7 @@ mod smart_host;
 mod spans;
 mod standards;
 mod sts;
+mod tls_reporting;
 mod tls_reports;
 mod tracking;
 mod watch;

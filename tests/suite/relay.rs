@@ -3,7 +3,7 @@
 //! Every wait is for an event and has a limit that only a failed test meets.
 
 use dane_relay::clock::Clock;
-use dane_relay::config::Config;
+use dane_relay::config::{Config, SpoolConfig};
 use dane_relay::envelope::QueueId;
 use dane_relay::lab::dns::world::AnchorForm;
 use dane_relay::lab::mx::behaviour::{Received, reply};
@@ -12,7 +12,7 @@ use dane_relay::lab::{Lab, LabBuilder, RunningMxHost, Trouble};
 use dane_relay::net::{Network, Tcp};
 use dane_relay::observe::RecipientNews;
 use dane_relay::outcome::{Cause, Class, DeliveryOutcome};
-use dane_relay::service::control::{self, ControlReply};
+use dane_relay::service::control::{self, ControlReply, Request};
 use dane_relay::service::start::{self, Relay};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -170,6 +170,16 @@ impl World {
         let mut answers = Vec::new();
         control::ask(&spool, &request, |answer| answers.push(answer)).await.unwrap();
         assert!(matches!(answers.last(), Some(ControlReply::Done { acted: 1, .. })), "{answers:?}");
+    }
+
+    /// An order over the control socket; `each` hears every line of the answer.
+    pub(crate) async fn ask(&self, request: &Request, each: impl FnMut(ControlReply)) {
+        control::ask(&self.spool_config().path, request, each).await.unwrap();
+    }
+
+    /// Where the spool is.
+    pub(crate) fn spool_config(&self) -> SpoolConfig {
+        SpoolConfig { path: self.folder.path().join("spool"), ..SpoolConfig::default() }
     }
 
     /// Where clients hand mail in.

@@ -4,13 +4,14 @@ use dane_relay::clock::Timestamp;
 use dane_relay::command::json;
 use dane_relay::command::tls_reports::{TlsReportDetails, list_text, show_text};
 use dane_relay::spool::tls_session::{
-    AppliedPolicy, PolicyType, SessionFailure, TlsCount, TlsReportRow, TlsReportState,
+    AppliedPolicy, PolicyType, SessionFailure, TlsCount, TlsReportId, TlsReportRow, TlsReportState,
 };
 use dane_relay::text::table::TableView;
 
 fn row(domain: &str, report: Option<TlsReportState>) -> TlsReportRow {
     let day = "2026-11-29".parse().unwrap();
-    TlsReportRow { day, domain: domain.to_owned(), succeeded: 12, failed: 3, report }
+    let id = TlsReportId { day, domain: domain.to_owned() };
+    TlsReportRow { id, succeeded: 12, failed: 3, report }
 }
 
 fn rows() -> Vec<TlsReportRow> {

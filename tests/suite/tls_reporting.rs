@@ -1,0 +1,195 @@
+//! A day of mail, and the reports on TLS about it: what domains that ask for it are told, by mail and by HTTPS, and
+//! what becomes of reports that nobody takes (RFC 8460 §3, §4, §5).
+
+use crate::relay::{World, below_received, lab, says, until};
+use dane_relay::clock::Clock;
+use dane_relay::config::Config;
+use dane_relay::lab::mx::behaviour::Received;
+use dane_relay::lab::{AnswerFault, DomainSpec, Lab, LabBuilder, StartTls, Tlsa, TroubleAt};
+use dane_relay::net::Tcp;
+use dane_relay::service::control::{ControlReply, Request};
+use dane_relay::spool::ledger::Ledger;
+use dane_relay::spool::open_ledger;
+use dane_relay::spool::tls_session::{ReportDay, TlsReportId, TlsReportState};
+use data_encoding::BASE64;
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::{RData, RecordType};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const A_DAY: Duration = Duration::from_hours(24);
+
+/// The domain wants reports there.
+fn reported_to(domain: DomainSpec, name: &str, rua: &str) -> DomainSpec {
+    domain.record(&format!("_smtp._tls.{name}"), RData::TXT(TXT::new(vec![format!("v=TLSRPTv1; rua={rua}")])))
+}
+
+/// Domains of each kind, and one that takes reports.
+fn domains() -> LabBuilder {
+    let to_us = "mailto:tls@reports.test";
+    lab()
+        .domain("reports.test", |d| d)
+        .domain("good.test", |d| reported_to(d, "good.test", to_us))
+        .domain("plain.test", |d| {
+            reported_to(d.host(|h| h.tlsa([]).starttls(StartTls::NotOffered)), "plain.test", to_us)
+        })
+        .domain("mute.test", |d| {
+            reported_to(d.fault("mx.mute.test", RecordType::TLSA, AnswerFault::ServFail), "mute.test", to_us)
+        })
+        // Its own mail host is what its report is about.
+        .domain("bad.test", |d| {
+            reported_to(d.host(|h| h.tlsa([Tlsa::Misfits(3, 1, 1, 0)])), "bad.test", "mailto:tls@bad.test")
+        })
+        .domain("dead.test", |d| reported_to(d, "dead.test", "https://nowhere.dead.test/tls"))
+        .domain("silent.test", |d| d)
+}
+
+fn reporting(config: &mut Config) {
+    config.tls_reports.enabled = true;
+    config.tls_reports.organization = Some("Office Ltd".into());
+    config.tls_reports.contact = Some("postmaster@office.test".parse().unwrap());
+    // What the readers' TLS is like, and what senders may ask, is no matter of a report.
+    config.tls.tls_required_no = false;
+}
+
+async fn world(clock: &Clock, change: impl FnOnce(&mut Config)) -> World {
+    let lab = domains().clock(clock.clone()).start().await.unwrap();
+    World::in_time(clock.clone(), Arc::new(Tcp), lab, |_: &Lab, config| {
+        reporting(config);
+        change(config);
+    })
+    .await
+}
+
+/// What the order to send at once brings.
+async fn send_now(world: &World) -> BTreeMap<String, TlsReportState> {
+    let mut sent = BTreeMap::new();
+    let mut last = None;
+    world
+        .ask(&Request::SendTlsReports { domain: None }, |answer| match answer {
+            ControlReply::TlsReport { report, state } => _ = sent.insert(report.domain, state),
+            other => last = Some(other),
+        })
+        .await;
+    assert!(matches!(last, Some(ControlReply::TlsReportsSent)), "{last:?}");
+    sent
+}
+
+async fn ledger(world: &World) -> Box<dyn Ledger> {
+    open_ledger(&world.spool_config()).await.unwrap()
+}
+
+/// The document in a mail.
+fn document(mail: &Received) -> Value {
+    let text = String::from_utf8(below_received(mail).to_vec()).unwrap();
+    let packed = text.split("application/tlsrpt+gzip").nth(1).unwrap();
+    let packed = packed.split("\r\n\r\n").nth(1).unwrap().split("\r\n--").next().unwrap();
+    let octets = BASE64.decode(packed.replace("\r\n", "").as_bytes()).unwrap();
+    // The header of gzip is ten octets here, and its end is eight (RFC 1952 §2.3).
+    let json = miniz_oxide::inflate::decompress_to_vec(&octets[10..octets.len() - 8]).unwrap();
+    serde_json::from_slice(&json).unwrap()
+}
+
+/// A policy of a document: its type, its domain, what succeeded, and what failed by result type.
+fn sections(document: &Value) -> Vec<String> {
+    let section = |policy: &Value| {
+        let failures = policy["failure-details"].as_array().into_iter().flatten();
+        let failed: Vec<String> =
+            failures.map(|f| format!("{} {}", f["failed-session-count"], f["result-type"].as_str().unwrap())).collect();
+        format!(
+            "{} {}: {} ok, {} failed [{}]",
+            policy["policy"]["policy-type"].as_str().unwrap(),
+            policy["policy"]["policy-domain"].as_str().unwrap(),
+            policy["summary"]["total-successful-session-count"],
+            policy["summary"]["total-failure-session-count"],
+            failed.join(", ")
+        )
+    };
+    document["policies"].as_array().unwrap().iter().map(section).collect()
+}
+
+#[tokio::test]
+async fn rfc8460_4_a_day_of_mail_is_reported_to_whom_it_concerns() {
+    let clock = Clock::manual(Clock::system().now());
+    let world = world(&clock, |_| {}).await;
+    for _ in 0..3 {
+        world.delivers("bob@good.test").await;
+    }
+    world.delivers("bob@plain.test").await;
+    world.delivers("bob@silent.test").await;
+    for to in ["bob@bad.test", "bob@mute.test"] {
+        let id = world.mail(&[to]).await;
+        world.deferred(id, to, 1).await;
+    }
+    world.delivers("bob@dead.test").await;
+    let day = ReportDay::of(clock.now());
+    assert_eq!(send_now(&world).await, BTreeMap::new(), "the day is not over");
+    clock.advance(A_DAY);
+    let sent = send_now(&world).await;
+    let words: Vec<(&str, &str)> = sent.iter().map(|(domain, state)| (domain.as_str(), state.word())).collect();
+    let expected = [
+        ("bad.test", "sent"),
+        ("dead.test", "waiting"),
+        ("good.test", "sent"),
+        ("mute.test", "sent"),
+        ("plain.test", "sent"),
+        ("silent.test", "not-wanted"),
+    ];
+    assert_eq!(words, expected);
+    let mails = world.mx("reports.test").wait_for_messages(3, crate::relay::PATIENCE).await.unwrap();
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for mail in &mails {
+        let document = document(mail);
+        let id = document["report-id"].as_str().unwrap();
+        let head = String::from_utf8_lossy(below_received(mail)).into_owned();
+        let domain = head.split("TLS-Report-Domain: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
+        assert!(head.contains(id), "{head}");
+        assert!(head.contains("TLS-Required: No\r\n"), "{head}");
+        told.insert(domain, sections(&document));
+    }
+    assert_eq!(told["good.test"], ["tlsa mx.good.test: 3 ok, 0 failed []"]);
+    assert_eq!(told["plain.test"], ["no-policy-found plain.test: 0 ok, 1 failed [1 starttls-not-supported]"]);
+    let mute = &told["mute.test"][0];
+    assert!(mute.starts_with("tlsa mx.mute.test: 0 ok, ") && mute.ends_with(" dnssec-invalid]"), "{mute}");
+    // RFC 8460 §3: what the report is about does not keep it from arriving.
+    let to_bad = world.mx("bad.test").wait_for_messages(1, crate::relay::PATIENCE).await.unwrap();
+    let bad = &sections(&document(&to_bad[0]))[0];
+    assert!(bad.starts_with("tlsa mx.bad.test: 0 ok, ") && bad.ends_with(" tlsa-invalid]"), "{bad}");
+    assert_eq!(send_now(&world).await.keys().collect::<Vec<_>>(), ["dead.test"], "nobody is told twice");
+    let today = ledger(&world).await.tls_reports(ReportDay::of(clock.now()), ReportDay::of(clock.now()), 100).await;
+    let counted: Vec<String> = today.unwrap().into_iter().map(|row| row.id.domain).collect();
+    assert!(!counted.contains(&"reports.test".to_owned()), "reports count for none: {counted:?}");
+    let counts = ledger(&world).await.tls_counts(&TlsReportId { day, domain: "good.test".into() }).await.unwrap();
+    assert_eq!(counts.iter().map(|count| count.sessions).sum::<u64>(), 3);
+    let metrics = world.metrics().await;
+    assert_eq!(metrics["relay_tls_sessions_total{policy=\"tlsa\",result=\"ok\"}"], 5.0, "good, silent and dead");
+    assert_eq!(metrics["relay_tls_reports_total{state=\"sent\"}"], 4.0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn rfc8460_5_5_p16_a_report_that_nobody_takes_is_tried_for_a_day_and_its_mail_makes_no_ndr() {
+    let clock = Clock::manual(Clock::system().now());
+    let world = world(&clock, |config| config.tls_reports.domains_never = vec!["plain.test".parse().unwrap()]).await;
+    world.delivers("bob@good.test").await;
+    world.delivers("bob@plain.test").await;
+    world.delivers("bob@dead.test").await;
+    world.mx("reports.test").trouble(TroubleAt::Rcpt, Some(says("550 5.1.1 no such user")));
+    clock.advance(A_DAY);
+    let sent = send_now(&world).await;
+    let TlsReportState::Waiting { tries: 1, last: Some(last), .. } = &sent["dead.test"] else { panic!("{sent:?}") };
+    assert!(last.contains("https://nowhere.dead.test/tls"), "{last}");
+    let TlsReportState::NotWanted { because, .. } = &sent["plain.test"] else { panic!("{sent:?}") };
+    assert!(because.contains("domains_never"), "{because}");
+    let lost = || async { (world.metrics().await["relay_tls_report_mails_lost_total"] == 1.0).then_some(()) };
+    until(lost, "the mail that nobody takes").await;
+    clock.advance(Duration::from_hours(29));
+    let given_up = send_now(&world).await;
+    assert_eq!(given_up["dead.test"].word(), "given-up", "{given_up:?}");
+    let empty = || async { (world.relay.spool.stats().queued_messages == 0).then_some(()) };
+    until(empty, "an empty queue").await;
+    assert_eq!(world.mx("office.test").messages().len(), 0, "no NDR of a report");
+    world.stop().await;
+}
