@@ -6,6 +6,7 @@
 use crate::clock::Timestamp;
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::dsn::{EnvelopeId, Notify, NotifyOn, OriginalRecipient, Ret};
+use crate::spool::tls_session::ReportDay;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -181,6 +182,13 @@ pub enum Origin {
         /// The message it tells of.
         about: QueueId,
     },
+    /// A report on TLS (RFC 8460): nothing else is reported of it, and the policies of its recipients stop it not.
+    TlsReport {
+        /// The domain it tells of, in A-labels.
+        domain: String,
+        /// The day, in UTC.
+        day: ReportDay,
+    },
     /// A copy that the operator wants of another message.
     Copy {
         /// The message it is a copy of.
@@ -218,7 +226,7 @@ impl Envelope {
     pub const fn copy_of(&self) -> Option<QueueId> {
         match &self.origin {
             Origin::Copy { of } => Some(*of),
-            Origin::Client(_) | Origin::Report { .. } => None,
+            Origin::Client(_) | Origin::Report { .. } | Origin::TlsReport { .. } => None,
         }
     }
 

@@ -129,11 +129,13 @@
 //! | RFC 7858 | DNS over TLS |
 //! | RFC 8017 | RSA signatures |
 //! | RFC 8080 | Ed25519 in DNSSEC |
+//! | RFC 8301 | RSA keys of DKIM |
 //! | RFC 8314 | TLS from the first octet |
 //! | RFC 8375 | `home.arpa` |
 //! | RFC 8446 | TLS 1.3 |
 //! | RFC 8460 | reports on TLS |
 //! | RFC 8461 | MTA-STS |
+//! | RFC 8463 | Ed25519 in DKIM |
 //! | RFC 8484 | DNS over HTTPS |
 //! | RFC 8689 | REQUIRETLS and TLS-Required |
 //! | RFC 8767 | how long answers are kept |

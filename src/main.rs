@@ -8,8 +8,8 @@ use cli::exit::Exit;
 use cli::lookup::DnsOutput;
 use cli::terminal::{complain, say, usual_file};
 use cli::{
-    audit, check, configuration, guide, lookup, manual, operator, reload, send_test, serve, setup, suspend, top,
-    trouble, user,
+    audit, check, configuration, dkim, guide, lookup, manual, operator, reload, reports, send_test, serve, setup,
+    suspend, top, trouble, user,
 };
 use dane_relay::check::canary;
 use dane_relay::clock::Clock;
@@ -61,6 +61,7 @@ async fn run(command: CliCommand) -> ExitCode {
             let detail = if verbose { DnsDetail::Chain } else { DnsDetail::Answer };
             lookup::dns(&name, record_type, &DnsOutput { detail, output }, over).await
         }
+        CliCommand::Dkim { action } => Box::pin(dkim::dkim(action)).await,
         CliCommand::Policy { action } => policy_of(action).await,
         CliCommand::Queue { action } => operator::queue(action).await,
         CliCommand::Why { what_if: Some(supposition), of_domain: Some(domain), place, .. } => {
@@ -70,6 +71,7 @@ async fn run(command: CliCommand) -> ExitCode {
             operator::why(&subject.unwrap_or_default(), &view, &place).await
         }
         CliCommand::Top { every, config } => top::top(Duration::from_secs(every), config).await,
+        CliCommand::Reports { action } => reports::reports(action).await,
         CliCommand::Watch { action: WatchAction::List { table, place } } => trouble::watch_list(&table, &place),
         CliCommand::Watch { action: WatchAction::Show { domain, place } } => trouble::watch_show(&domain, &place),
         CliCommand::Incidents { ids, table, place } => trouble::incidents(&ids, &table, &place).await,

@@ -47,6 +47,11 @@ pub trait Network: Send + Sync {
         true
     }
 
+    /// From which of our own addresses packets go to an address; `None` where that is not known. Nothing is sent.
+    fn source_to(&self, _address: IpAddr) -> Option<IpAddr> {
+        None
+    }
+
     /// Whether an address is one of this machine's own. Nothing is sent.
     fn is_own(&self, _address: IpAddr) -> bool {
         false
@@ -146,12 +151,15 @@ impl Network for Tcp {
         !Errno::from_io_error(&error).is_some_and(|errno| NO_WAY.contains(&errno))
     }
 
+    fn source_to(&self, address: IpAddr) -> Option<IpAddr> {
+        way_to(address).and_then(|socket| socket.local_addr()).ok().map(|from| from.ip())
+    }
+
     /// A packet from this machine to itself has the same address at both ends, and no other has. The
     /// system is asked each time, so that addresses which come and go are followed.
     fn is_own(&self, address: IpAddr) -> bool {
         let plain = address.to_canonical();
-        let from = way_to(plain).and_then(|socket| socket.local_addr());
-        from.is_ok_and(|from| from.ip().to_canonical() == plain)
+        self.source_to(plain).is_some_and(|from| from.to_canonical() == plain)
     }
 }
 

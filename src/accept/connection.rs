@@ -384,7 +384,7 @@ impl ClientConnection {
         let recipients = envelope.recipients.len();
         let user = match &envelope.origin {
             Origin::Client(client) => client.user.clone(),
-            Origin::Report { .. } | Origin::Copy { .. } => None,
+            Origin::Report { .. } | Origin::TlsReport { .. } | Origin::Copy { .. } => None,
         };
         let archives: Vec<Mailbox> = copies.iter().flat_map(|copy| copy.envelope.recipients.clone()).collect();
         let stored = self.acceptor.spool.enqueue_with(draft, envelope, copies).await;

@@ -6,8 +6,10 @@ use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::room::FullDisk;
+use crate::spool::tls_session::{TlsReportId, TlsReportState};
 use crate::spool::{
-    BodyReader, BodyWriter, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
+    BodyReader, BodyWriter, Claim, ContentCopy, Draft, Lease, Report, Settlement, Spool, SpoolError, SpoolStats,
+    Unwritten,
 };
 use async_trait::async_trait;
 use std::any::Any;
@@ -134,6 +136,15 @@ impl Spool for TestSpool {
     }
 
     async fn record_incident(&self, _incident: &Incident) -> Result<(), SpoolError> {
+        Ok(())
+    }
+
+    async fn record_tls_report(
+        &self,
+        _report: &TlsReportId,
+        _state: &TlsReportState,
+        _mails: Vec<Report>,
+    ) -> Result<(), SpoolError> {
         Ok(())
     }
 

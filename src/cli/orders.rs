@@ -138,6 +138,8 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
         | ControlReply::Reloaded { .. }
         | ControlReply::Settings { .. }
         | ControlReply::LogLevel(_)
+        | ControlReply::TlsReport { .. }
+        | ControlReply::TlsReportsSent
         | ControlReply::Suspended { .. } => String::new(),
     };
     if form == OutputForm::Text {
@@ -150,6 +152,8 @@ fn tell(act: Act, answer: &ControlReply, form: OutputForm) -> ExitCode {
         | ControlReply::Reloaded { .. }
         | ControlReply::Settings { .. }
         | ControlReply::LogLevel(_)
+        | ControlReply::TlsReport { .. }
+        | ControlReply::TlsReportsSent
         | ControlReply::Suspended { .. } => ExitCode::SUCCESS,
         // An answer that ends without its last line was cut off.
         ControlReply::Acted { .. }

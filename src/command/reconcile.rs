@@ -255,7 +255,7 @@ fn is_of(message: &LedgerMessage, id: &str) -> bool {
 const fn client(message: &LedgerMessage) -> Option<&ClientInfo> {
     match &message.envelope.origin {
         Origin::Client(client) => Some(client),
-        Origin::Report { .. } | Origin::Copy { .. } => None,
+        Origin::Report { .. } | Origin::TlsReport { .. } | Origin::Copy { .. } => None,
     }
 }
 

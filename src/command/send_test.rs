@@ -65,6 +65,8 @@ pub async fn hand_in(out: &Outbound, listener: SocketAddr, mail: &TestMail) -> H
         size: content.len() as u64,
         body: BodyType::SevenBit,
         conversion: None,
+        signatures: None,
+        converted_signatures: None,
         charset: Charset::Ascii,
         require_tls: false,
         ret: None,

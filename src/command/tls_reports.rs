@@ -4,7 +4,10 @@
 //! For programs a row is a [`TlsReportRow`], and with `show` a [`TlsReportDetails`].
 
 use crate::clock::Timestamp;
-use crate::spool::tls_session::{AppliedPolicy, PolicyType, SessionFailure, TlsCount, TlsReportRow, TlsReportState};
+use crate::service::tls_reports::preview::TlsReportPreview;
+use crate::spool::tls_session::{
+    AppliedPolicy, PolicyType, SessionFailure, TlsCount, TlsReportId, TlsReportRow, TlsReportState,
+};
 use crate::text::table::{Column, TableView, TextTable};
 use crate::text::{counted, paragraph};
 use serde::Serialize;
@@ -39,8 +42,8 @@ pub fn table<'a>(rows: &'a [TlsReportRow], view: &TableView) -> (TextTable<&'a T
     let mut table = TextTable::new(COLUMNS);
     for row in rows {
         let cells = vec![
-            row.day.to_string().into(),
-            row.domain.clone().into(),
+            row.id.day.to_string().into(),
+            row.id.domain.clone().into(),
             row.succeeded.into(),
             row.failed.into(),
             row.report.as_ref().map_or("counting", TlsReportState::word).into(),
@@ -50,6 +53,37 @@ pub fn table<'a>(rows: &'a [TlsReportRow], view: &TableView) -> (TextTable<&'a T
     }
     let left_out = table.arrange(view);
     (table, left_out)
+}
+
+/// A report that was made when it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SentReport {
+    /// Which one.
+    #[serde(flatten)]
+    pub report: TlsReportId,
+    /// How it stands.
+    pub state: TlsReportState,
+}
+
+/// `relay reports send --now` for people, a line each.
+#[must_use]
+pub fn sent_text(sent: &SentReport) -> String {
+    let SentReport { report, state } = sent;
+    format!("{}  {}  {}  {}\n", report.day, report.domain, state.word(), detail(state))
+}
+
+/// `relay reports send --dry-run` for people: to whom, and the report as it would be.
+#[must_use]
+pub fn preview_text(preview: &TlsReportPreview) -> String {
+    let TlsReportPreview { report, to, document, because } = preview;
+    let head = format!("{}  {} (UTC)\n", report.domain, report.day);
+    match document {
+        Some(document) => {
+            let json = serde_json::to_string_pretty(document).unwrap_or_default();
+            format!("{head}{}{json}\n", paragraph("  to", &to.join(", "), COLUMN))
+        }
+        None => head + &paragraph("  no report", because.as_deref().unwrap_or_default(), COLUMN),
+    }
 }
 
 /// `relay reports list` for people.
@@ -91,7 +125,7 @@ fn detail(state: &TlsReportState) -> String {
 
 fn one_day(day: &TlsReportDetails) -> String {
     let TlsReportDetails { row, counts } = day;
-    let mut text = format!("{}  {} (UTC)\n", row.domain, row.day);
+    let mut text = format!("{}  {} (UTC)\n", row.id.domain, row.id.day);
     let mut line = |label: &str, words: &str| text.push_str(&paragraph(&format!("  {label}"), words, COLUMN));
     line("tries", &format!("{} succeeded, {} failed", row.succeeded, row.failed));
     match &row.report {

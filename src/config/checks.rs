@@ -4,7 +4,7 @@ use super::destination::Destination;
 use super::findings::ConfigFindings;
 use super::sending::HostRule;
 use super::{
-    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, limit, listener, notify, private_zone,
+    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, dkim, limit, listener, notify, private_zone,
     tls_reports, together,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     listener::check(&config.listener, findings);
     limit::check(&config.limit, findings);
     archive::check(&config.archive, findings);
+    dkim::check(&config.dkim, findings);
     ports(config, findings);
     dns(&config.dns, findings);
     retry(&config.retry, findings);

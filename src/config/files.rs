@@ -5,10 +5,24 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{Error, Read, Result};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest configuration, certificate, password or text, in octets.
 const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// Where the service manager puts credentials.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// Where it has put those of a relay that runs, for commands beside it.
+const OF_THE_SERVICE: &str = "/run/credentials/relay.service";
+/// Why a credential has no file.
+pub(crate) const NO_CREDENTIALS: &str = "there are no credentials here: $CREDENTIALS_DIRECTORY is not set, and \
+     /run/credentials/relay.service is not there; the service manager makes them for LoadCredential=";
+
+/// Where a credential of the service manager is; none where it has put none here.
+pub(crate) fn credential_file(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os(CREDENTIALS).map_or_else(|| PathBuf::from(OF_THE_SERVICE), PathBuf::from);
+    folder.is_dir().then(|| folder.join(name))
+}
 
 /// What a regular file holds.
 ///

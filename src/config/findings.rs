@@ -10,6 +10,9 @@ use toml::de::DeValue;
 /// The most faults that are told of one file.
 const MOST_PROBLEMS: usize = 50;
 
+/// Blocks of which a section has many.
+const INNER_BLOCKS: [&str; 1] = ["dkim.key"];
+
 /// The faults of a document.
 #[derive(Debug, Default)]
 pub(super) struct ConfigFindings<'t> {
@@ -121,6 +124,11 @@ fn key_of(path: &str) -> String {
 
 /// A path as people write it: `[listen] smtp`, `[[destination]] login.user`, `hostname`.
 pub(super) fn shown(path: &str) -> String {
+    let inner = INNER_BLOCKS.iter().find_map(|block| Some((block, path.strip_prefix(block)?.strip_prefix('.')?)));
+    if let Some((block, inside)) = inner {
+        let key = inside.split_once('.').map(|(_, key)| format!(" {key}")).unwrap_or_default();
+        return format!("[[{block}]]{key}");
+    }
     let mut steps = path.split('.').peekable();
     let first = steps.next().unwrap_or_default();
     let is_many = steps.peek().is_some_and(|step| is_number(step));

@@ -1,9 +1,9 @@
 //! Where the keys of a file stand, for what is found out about their values later: when the files that they
 //! name are read, and ports are opened.
 
-use super::Config;
 use super::findings::shown;
 use super::problem::{ConfigError, Problem};
+use super::{Config, DkimKeyRule};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,9 @@ impl KeyLines {
         let destinations = destinations.map(|(nth, label)| (format!("destination.{nth}"), label));
         let listeners = config.listener.iter().map(|block| block.name.clone()).enumerate();
         let listeners = listeners.map(|(nth, label)| (format!("listener.{nth}"), label));
-        Self { file, by_path, labels: destinations.chain(listeners).collect() }
+        let keys = config.dkim.key.iter().map(DkimKeyRule::label).enumerate();
+        let keys = keys.map(|(nth, label)| (format!("dkim.key.{nth}"), label));
+        Self { file, by_path, labels: destinations.chain(listeners).chain(keys).collect() }
     }
 
     /// The file.
@@ -69,9 +71,10 @@ impl KeyLines {
     /// How messages begin that are about the value at a path. A key of one block of many is told by the label of
     /// that block, or is the first.
     fn spellings(&self, path: &str) -> impl Iterator<Item = String> {
-        let end = path.match_indices('.').nth(1).map_or(path.len(), |(end, _)| end);
-        let (block, inside) = path.split_at_checked(end).unwrap_or((path, ""));
-        let labelled = self.labels.get(block).map(|label| {
+        let ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
+        let mut blocks = ends.filter_map(|end| path.split_at_checked(end));
+        let of_block = blocks.find_map(|(block, inside)| Some((block, inside, self.labels.get(block)?)));
+        let labelled = of_block.map(|(block, inside, label)| {
             let inside = inside.trim_start_matches('.');
             let colon = if inside.is_empty() { "" } else { ": " };
             format!("{} {label}{colon}{inside}", shown(block))

@@ -9,6 +9,7 @@ mod borders;
 mod check;
 mod checks;
 mod destination;
+mod dkim;
 mod document;
 mod egress;
 pub(crate) mod files;
@@ -41,6 +42,7 @@ mod watch;
 pub use archive::{ArchiveForm, ArchiveRule};
 pub use check::CheckConfig;
 pub use destination::{Destination, DomainPattern, LastDay, TlsLevel, Weakening, closest};
+pub use dkim::{DkimConfig, DkimKeyRule, HeaderFieldName, OnSigningFailure, is_selector};
 pub use egress::{ClientCertificateFiles, FamilyChoice, LoginConfig, SourceAddresses, TlsMode};
 pub use incidents::IncidentsConfig;
 pub use key_lines::KeyLines;
@@ -99,6 +101,8 @@ pub struct Config {
     pub mta_sts: MtaSts,
     /// `[tls_reports]`
     pub tls_reports: TlsReportsConfig,
+    /// `[dkim]`
+    pub dkim: DkimConfig,
     /// `[retry]`
     pub retry: Retry,
     /// `[notify]`
@@ -132,6 +136,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             mta_sts: MtaSts::default(),
             tls_reports: TlsReportsConfig::default(),
+            dkim: DkimConfig::default(),
             retry: Retry::default(),
             notify: NotifyConfig::default(),
             admin: AdminConfig::default(),
@@ -570,7 +575,7 @@ mod tests {
         assert!(keys.len() > 25, "{keys:?}");
         let more = "domains next_hop weight senders tls_mode login family source client_certificate reason until hosts \
                     name addresses min_tls certificates auth client_certificates ca fingerprints senders_of_user \
-                    recipients next_hops dsn requiretls proxy_protocol_from per users messages warn_at";
+                    recipients next_hops dsn requiretls proxy_protocol_from per users messages warn_at selector key_file credential subdomains";
         for key in keys.into_iter().chain(more.split(' ')) {
             assert!(text.contains(key), "{key} is not explained");
         }

@@ -150,5 +150,8 @@ fn named(config: &Config) -> Vec<NamedFile> {
             .flat_map(|pair| [at("client_certificate.chain", &pair.chain), at("client_certificate.key", &pair.key)]);
         password.chain(pair).collect::<Vec<_>>()
     });
-    of_listener.chain(anchors).chain(roots).chain(texts).chain(of_destinations).collect()
+    let of_dkim = config.dkim.key.iter().enumerate().filter_map(|(nth, rule)| {
+        Some(NamedFile { key: format!("dkim.key.{nth}.key_file"), file: rule.key_file.clone()? })
+    });
+    of_listener.chain(anchors).chain(roots).chain(texts).chain(of_destinations).chain(of_dkim).collect()
 }

@@ -138,11 +138,13 @@ impl Mailer {
             peer: target.peer.clone(),
             policy: target.policy.clone(),
             tls: talk.session.tls().cloned(),
+            tls_failure: talk.session.tls_failure().cloned(),
             group: talk.group,
             watched: talk.watch_report(target),
             outcomes: talk.before.outcomes.iter().cloned().chain(talk.session.outcomes()).collect(),
             left: talk.before.left.iter().copied().chain(talk.session.left()).collect(),
             nth_on_connection: talk.history.messages,
+            signatures: talk.session.signatures(),
             took: started.elapsed(),
         };
         self.keep_or_leave(&identity, talk);

@@ -4,6 +4,7 @@
 //! Pure. A parameter goes only to a server that offers its keyword. Where the message cannot do
 //! without one, nothing of it is said, and the obstacle is the cause.
 
+use super::dkim::Signatures;
 use super::eight_bit::Conversion;
 use crate::envelope::{BodyType, Charset, Envelope, RecipientDsn, TlsRequest};
 use crate::outcome::{Cause, Peer};
@@ -26,6 +27,10 @@ pub struct Message {
     pub body: BodyType,
     /// How 8-bit content is made 7-bit for a server that takes no other, where that is allowed.
     pub conversion: Option<Arc<Conversion>>,
+    /// The signatures of its content as it is.
+    pub signatures: Option<Arc<Signatures>>,
+    /// Those of its content after that conversion.
+    pub converted_signatures: Option<Arc<Signatures>>,
     /// Whether only a server that offers SMTPUTF8 may have it (RFC 6531 §3.2).
     pub charset: Charset,
     /// Whether REQUIRETLS goes with it (RFC 8689 §4.2.1).
@@ -62,6 +67,8 @@ impl Message {
             size,
             body: envelope.body,
             conversion: None,
+            signatures: None,
+            converted_signatures: None,
             charset: charset(envelope, indices),
             require_tls: envelope.tls == TlsRequest::Required,
             ret: envelope.dsn.ret,
@@ -100,8 +107,18 @@ impl Message {
         self.conversion.as_ref().filter(|_| self.body == BodyType::EightBitMime && !offered.eight_bit_mime)
     }
 
+    /// The signatures of the content as a server with this offer gets it.
+    #[must_use]
+    pub fn signatures_for(&self, offered: &Capabilities) -> Option<&Arc<Signatures>> {
+        match self.conversion_for(offered) {
+            Some(_) => self.converted_signatures.as_ref(),
+            None => self.signatures.as_ref(),
+        }
+    }
+
     fn size_for(&self, offered: &Capabilities) -> u64 {
-        self.conversion_for(offered).map_or(self.size, |conversion| conversion.size())
+        let content = self.conversion_for(offered).map_or(self.size, |conversion| conversion.size());
+        content.saturating_add(self.signatures_for(offered).map_or(0, |signatures| signatures.size()))
     }
 
     /// The MAIL command for a server with this offer.

@@ -2,7 +2,7 @@
 //!
 //! This page holds the plan (pure): which addresses are tried in which order under which TLS
 //! policy. `message.rs` is what one server gets, `eight_bit.rs` what becomes of its
-//! content at one that takes only seven bits, `session.rs` the conversation with it, `tls.rs`
+//! content at one that takes only seven bits, `dkim/` how it is signed, `session.rs` the conversation with it, `tls.rs`
 //! the certificate verifier, `pool.rs` the choice among connections that are open already,
 //! `families.rs` the order of IPv6 and IPv4, `crowd.rs` how many recipients a host bears, `egress/` who we
 //! are there and where we come from, `auth.rs` the login, `hello.rs` the key exchange, `handshake.rs` the way
@@ -14,6 +14,7 @@ mod connection;
 mod content;
 mod conversation;
 mod crowd;
+pub(crate) mod dkim;
 pub mod driver;
 pub(crate) mod egress;
 pub(crate) mod eight_bit;
@@ -227,6 +228,8 @@ pub struct AttemptReport {
     pub policy: TlsPolicy,
     /// How the connection was protected; `None` when it did not come that far.
     pub tls: Option<TlsVerdict>,
+    /// Why it went in clear text where TLS would have been welcome.
+    pub tls_failure: Option<Cause>,
     /// The key exchange of TLS, by the name of its group.
     pub group: Option<&'static str>,
     /// What the watched policy says to what was seen; `None` when nothing was watched, or the
@@ -239,6 +242,8 @@ pub struct AttemptReport {
     pub left: Vec<usize>,
     /// Which message of its connection this was, from 1: above it the connection was reused.
     pub nth_on_connection: u32,
+    /// The signatures that the content went out with, where it did.
+    pub signatures: Option<Arc<dkim::Signatures>>,
     /// How long it took.
     pub took: Duration,
 }

@@ -23,6 +23,7 @@ mod phase;
 mod result;
 mod step_down;
 
+use super::dkim::Signatures;
 use super::eight_bit::Conversion;
 use crate::outcome::{Cause, DemandedBy, Phase, RequireTlsFailure, TlsVerdict};
 use crate::smtp::reply::{Capabilities, Limits, Reply, Severity};
@@ -129,6 +130,12 @@ impl Session {
         Self { tls_failure: Some(tls_failure), ..Self::new(Job { starttls: StartTlsUse::NotAgain, ..job }) }
     }
 
+    /// Why there is no TLS, where we would have liked it.
+    #[must_use]
+    pub(super) const fn tls_failure(&self) -> Option<&Cause> {
+        self.tls_failure.as_ref()
+    }
+
     /// How the connection is protected; `None` before that is settled.
     #[must_use]
     pub(super) fn tls(&self) -> Option<&TlsVerdict> {
@@ -220,6 +227,12 @@ impl Session {
     #[must_use]
     pub(super) fn conversion(&self) -> Option<Arc<Conversion>> {
         self.job.message.as_ref()?.conversion_for(&self.offered).cloned()
+    }
+
+    /// The signatures of the content as this server gets it.
+    #[must_use]
+    pub(super) fn signatures(&self) -> Option<Arc<Signatures>> {
+        self.job.message.as_ref()?.signatures_for(&self.offered).cloned()
     }
 
     fn in_chunks(&self) -> bool {

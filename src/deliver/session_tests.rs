@@ -14,6 +14,8 @@ fn message(recipients: &[&str]) -> Message {
         size: 1234,
         body: BodyType::SevenBit,
         conversion: None,
+        signatures: None,
+        converted_signatures: None,
         charset: Charset::Ascii,
         require_tls: false,
         ret: None,

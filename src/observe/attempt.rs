@@ -65,6 +65,7 @@ impl AttemptMetrics {
             group = report.group,
             matched = matched.as_deref(),
             nth_on_connection = report.nth_on_connection,
+            dkim = report.signatures.as_ref().map(ToString::to_string),
             delivered,
             not_delivered = causes.count(),
             cause = cause.map(|c| c.row().word),

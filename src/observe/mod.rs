@@ -8,6 +8,7 @@ mod archive;
 mod attempt;
 mod closed;
 mod config;
+mod dkim;
 mod dns;
 mod egress;
 mod front;
@@ -24,12 +25,14 @@ mod reports;
 mod selfcheck;
 pub mod spans;
 mod store;
+mod tls_reports;
 mod watch;
 
 use crate::accept::{AcceptEvent, Accepted, REFUSALS};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::AttemptReport;
+use crate::deliver::dkim::SigningResult;
 use crate::deliver::egress::store::{CertificateEndsAt, Reread};
 use crate::deliver::hosts::view::HostsView;
 use crate::envelope::QueueId;
@@ -94,6 +97,7 @@ pub struct Observer {
     spool_failures: IntCounter,
     store: StoreMetrics,
     hosts: HostMetrics,
+    dkim: dkim::DkimMetrics,
     dns: DnsMetrics,
     selfcheck: selfcheck::SelfCheckMetrics,
     egress: egress::EgressMetrics,
@@ -103,6 +107,8 @@ pub struct Observer {
     process: process::ProcessMetrics,
     /// Incidents.
     pub(crate) incidents: IncidentMetrics,
+    /// The reports on TLS.
+    pub(crate) tls_reports: tls_reports::TlsReportMetrics,
     /// The watch of other domains.
     pub(crate) watch: watch::WatchMetrics,
 }
@@ -129,6 +135,7 @@ impl Observer {
             spool_failures: r.counter("relay_spool_failures_total", "Operations of the spool that failed.")?,
             store: StoreMetrics::new(&r)?,
             hosts: HostMetrics::new(&r)?,
+            dkim: dkim::DkimMetrics::new(&r)?,
             dns: DnsMetrics::new(&r)?,
             selfcheck: selfcheck::SelfCheckMetrics::new(&r)?,
             egress: egress::EgressMetrics::new(&r)?,
@@ -136,6 +143,7 @@ impl Observer {
             front: front::FrontMetrics::new(&r)?,
             process: process::ProcessMetrics::new(&r)?,
             incidents: IncidentMetrics::new(&r)?,
+            tls_reports: tls_reports::TlsReportMetrics::new(&r)?,
             watch: watch::WatchMetrics::new(&r)?,
             policy: PolicyMetrics::new(&r)?,
             news: broadcast::Sender::new(NEWS_KEPT),
@@ -339,6 +347,11 @@ impl Observer {
     /// Recipients failed, and nobody may be told (RFC 5321 §4.5.5) or wants to be (RFC 3461 §4.1).
     pub fn report_suppressed(&self, about: QueueId, recipients: usize) {
         self.reports.suppressed(about, recipients);
+    }
+
+    /// What the signing of a message came to.
+    pub(crate) fn signing(&self, id: QueueId, signing: &SigningResult) {
+        self.dkim.ended(id, signing);
     }
 
     /// A report of ours could not be delivered: the postmaster is told, or the log tells alone.

@@ -40,6 +40,7 @@ impl Cause {
             | Self::StsPolicyLost { .. }
             | Self::EgressFailed { .. }
             | Self::RequireTlsUnmet { .. }
+            | Self::NotSigned { .. }
             | Self::MessageTooLarge { .. }
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }
@@ -89,6 +90,7 @@ impl Cause {
             | Self::MailLoop { .. }
             | Self::PerhapsTaken { .. }
             | Self::RequireTlsUnmet { .. }
+            | Self::NotSigned { .. }
             | Self::MessageTooLarge { .. }
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }

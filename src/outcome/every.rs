@@ -53,11 +53,12 @@ fn rank(cause: &Cause) -> usize {
         Cause::PerhapsTaken { .. } => 30,
         Cause::EgressFailed { .. } => 31,
         Cause::NoRoute { .. } => 32,
+        Cause::NotSigned { .. } => 33,
     }
 }
 
 /// Variants of [`Cause`]: one more than the highest rank.
-const VARIANTS: usize = 33;
+const VARIANTS: usize = 34;
 
 /// One of each, and of those that differ in their row one of each row.
 pub(crate) fn cause() -> Vec<Cause> {
@@ -111,6 +112,8 @@ fn about_the_conversation() -> Vec<Cause> {
         rejected("450 4.2.0 greylisted"),
         rejected("554 no"),
         rejected("554 5.7.1 client host [192.0.2.7] is listed at blocklist.example"),
+        Cause::NotSigned { domain: Some("office.example".parse().unwrap()), failure: Unsignable::TooManyFields },
+        Cause::NotSigned { domain: None, failure: Unsignable::HeaderTooLarge },
         Cause::MessageTooLarge { peer: peer(), limit: 10, size: 11 },
         Cause::EightBitNotOffered { peer: peer(), unconvertible: None },
         Cause::EightBitNotOffered { peer: peer(), unconvertible: Some(Unconvertible::Signed) },

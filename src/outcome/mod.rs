@@ -30,6 +30,7 @@ pub use tls::{
 };
 
 use crate::smtp::address::Domain;
+use crate::smtp::dkim::Unsignable;
 use crate::smtp::eight_bit::Unconvertible;
 use crate::smtp::reply::{EnhancedStatusCode, Reply, Severity};
 use serde::{Deserialize, Serialize};
@@ -421,6 +422,13 @@ pub enum Cause {
         /// What the way out lacks.
         failure: EgressFailure,
     },
+    /// The message is to be signed by the domain of its author (RFC 6376), and that cannot be done.
+    NotSigned {
+        /// The domain, where it is known.
+        domain: Option<Domain>,
+        /// What is in the way.
+        failure: Unsignable,
+    },
     /// The message is above the size the server takes.
     MessageTooLarge {
         /// The server.
@@ -500,7 +508,12 @@ impl Cause {
             Self::NextHopUnknown { .. } => row("next-hop-unknown", Transient, 4, 4, Here),
             Self::DnsUnavailable { question, .. } => {
                 let found = row("dns-unavailable", Transient, 4, 3, Resolver);
-                if question.record_type == "TLSA" { found.reported_as("dnssec-invalid") } else { found }
+                match question.record_type.as_str() {
+                    "TLSA" => found.reported_as("dnssec-invalid"),
+                    // The record that announces a policy of MTA-STS.
+                    "TXT" => found.reported_as(StsFault::FetchError.result_type()),
+                    _ => found,
+                }
             }
             Self::DnsBogus { .. } => row("dnssec-invalid", Transient, 7, 324, Recipient).reported_as("dnssec-invalid"),
             Self::MailLoop { .. } => row("mail-loop", Permanent, 4, 6, Recipient),
@@ -533,6 +546,7 @@ impl Cause {
             }
             Self::RequireTlsUnmet { .. } => row("requiretls-unmet", Permanent, 7, 30, Recipient),
             Self::EgressFailed { failure, .. } => failure.row(),
+            Self::NotSigned { .. } => row("dkim-signing-failed", Transient, 7, 5, Here),
             Self::MessageTooLarge { .. } => row("message-too-large", Permanent, 3, 4, Sender),
             Self::EightBitNotOffered { .. } => row("eight-bit-not-offered", Permanent, 6, 3, Recipient),
             Self::SmtpUtf8NotOffered { .. } => row("smtputf8-not-offered", Permanent, 6, 7, Recipient),

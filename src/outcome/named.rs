@@ -52,6 +52,7 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("login-unprotected", &["server", "because"]),
     ("source-unavailable", &[]),
     ("no-address-of-family", &["server", "family"]),
+    ("dkim-signing-failed", &[]),
     ("message-too-large", &["server", "limit", "size"]),
     ("eight-bit-not-offered", &["server"]),
     ("smtputf8-not-offered", &["server"]),
@@ -103,7 +104,7 @@ impl Cause {
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![text("server", peer), text("limit", limit), text("size", size)]
             }
-            Self::NextHopUnknown { .. } | Self::ContentDamaged => Vec::new(),
+            Self::NextHopUnknown { .. } | Self::NotSigned { .. } | Self::ContentDamaged => Vec::new(),
             Self::BouncedByOperator { last } => vec![("because", Named::Because(last.as_deref()))],
             Self::Expired { waited_s, last } => {
                 vec![("waited", Named::Span(*waited_s)), ("because", Named::Because(last.as_deref()))]

@@ -54,6 +54,7 @@ pub(crate) const ROWS: &[WordOfCause] = &[
     of("login-unprotected", Transient, &[Here]),
     of("source-unavailable", Transient, &[Here]),
     of("no-address-of-family", Transient, &[Here]),
+    of("dkim-signing-failed", Transient, &[Here]),
     of("message-too-large", Permanent, &[Sender]),
     of("eight-bit-not-offered", Permanent, &[Recipient]),
     of("smtputf8-not-offered", Permanent, &[Recipient]),

@@ -241,6 +241,7 @@ impl Cause {
             | Self::StsRequired { .. }
             | Self::StsPolicyLost { .. }
             | Self::EgressFailed { .. }
+            | Self::NotSigned { .. }
             | Self::MessageTooLarge { .. }
             | Self::EightBitNotOffered { .. }
             | Self::SmtpUtf8NotOffered { .. }

@@ -6,6 +6,7 @@
 use super::refusal::{OwnFault, fault_of_ours};
 use super::{Cause, CertificateFailure, DaneFailure, DemandedBy, RequireTlsFailure, UNITS, span};
 use crate::net::Reach;
+use crate::smtp::dkim::Unsignable;
 
 /// What follows from a server that may be the wrong one, where that is enforced.
 const NOT_HANDED_OVER: &str = "It may be the wrong server, so the message was not handed over.";
@@ -116,6 +117,11 @@ impl Cause {
                 ),
             },
             Self::EgressFailed { host, failure } => failure.sentence(host),
+            Self::NotSigned { failure, .. } => {
+                format!(
+                    "This relay has to sign the message for the domain of its author (DKIM), and could not: {failure}."
+                )
+            }
             Self::MessageTooLarge { peer, limit, size } => {
                 format!("The message has {size} bytes, and the mail server {peer} takes at most {limit}.")
             }
@@ -267,6 +273,15 @@ impl Cause {
                 "Send the message without REQUIRETLS, or ask the recipient's administrators to support RFC 8689."
             }
             Self::EgressFailed { failure, .. } => failure.advice(),
+            Self::NotSigned { failure, .. } => match failure {
+                Unsignable::KeyUnusable => {
+                    "Run relay dkim check for the domain, and give its [[dkim.key]] another key; relay reload then takes it."
+                }
+                Unsignable::Unreadable => "Check the disk of the relay: the message waits and is tried again.",
+                Unsignable::HeaderTooLarge | Unsignable::TooManyFields => {
+                    "Ask the sender for a message with a shorter header, or set on_failure = \"send\" in [dkim]."
+                }
+            },
             Self::MessageTooLarge { .. } => "Send a smaller message, or a link instead of the attachment.",
             Self::EightBitNotOffered { .. } => "Let the sending system encode the message as 7-bit MIME.",
             Self::SmtpUtf8NotOffered { .. } => {
@@ -389,6 +404,10 @@ impl Cause {
                 lines
             }
             Self::EgressFailed { host, failure } => failure.evidence(host),
+            Self::NotSigned { domain, failure } => {
+                let domain = domain.iter().map(|domain| ("Domain", domain.to_string()));
+                domain.chain([("Not signed because", failure.to_string())]).collect()
+            }
             Self::MessageTooLarge { peer, limit, size } => {
                 vec![("Mail server", peer.to_string()), ("Size", format!("{size} octets, at most {limit}"))]
             }

@@ -92,7 +92,7 @@ impl Pipeline {
     fn wait_for_hop(&self, entry: &SpoolEntry, recipients: &[usize], cause: &Cause, until: Timestamp) -> Progress {
         let now = self.out.clock.now();
         let until = spread(entry.id, until, now);
-        let expires_at = schedule::expires_at(&self.out.config.retry, entry.envelope.accepted_at);
+        let expires_at = schedule::expires_at(&self.out.config.retry, &entry.envelope);
         let pending = |index: &usize| entry.recipients.get(*index).and_then(RecipientState::pending);
         let is_known = recipients.iter().filter_map(pending).all(|pending| pending.last.is_some());
         let next_notice = self.next_notice(entry, recipients, now);

@@ -2,10 +2,11 @@
 //! plan (RFC 5321 §5.1).
 
 use super::body::SpooledBody;
-use super::eight_bit::SecondRound;
 use super::failover::HopStanding;
-use super::journal::Journal;
+use super::journal::{Journal, Untried};
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
+use super::signing::{AttemptSignatures, MessageSigning};
+use super::tls_sessions::EndedTry;
 use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
 use crate::deliver::driver::Mailer;
@@ -16,11 +17,12 @@ use crate::deliver::hosts::feedback::feedback;
 use crate::deliver::hosts::{Away, Eagerness, Leaving};
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
-use crate::envelope::TlsRequest;
+use crate::envelope::{QueueId, TlsRequest};
 use crate::observe::spans::WorkSpan;
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
 use crate::route::{ChosenBy, Route};
+use crate::smtp::address::Domain;
 use crate::spool::SpoolEntry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,12 +56,15 @@ pub(super) struct DeliveryAttempt<'a> {
     to_come: VecDeque<Route>,
     /// The one whose turn it is, and for whom.
     next_hop: String,
+    /// Whom the reports on TLS go to.
+    pub(super) counted_for: Option<Domain>,
     recipients: Vec<usize>,
     began: Timestamp,
     /// Whether a server would have had the message if it were 7-bit.
-    wants_seven_bits: AtomicBool,
+    pub(super) wants_seven_bits: AtomicBool,
     /// How 8-bit content is converted, once all servers were asked.
-    conversion: OnceLock<Arc<Conversion>>,
+    pub(super) conversion: OnceLock<Arc<Conversion>>,
+    pub(super) signatures: AttemptSignatures<'a>,
     stay: Mutex<(Unrecorded, Option<Away>)>,
     span: WorkSpan,
 }
@@ -123,6 +128,7 @@ impl Pipeline {
         entry: &'a SpoolEntry,
         route: &'a Route,
         recipients: &'a [usize],
+        signing: &'a MessageSigning,
     ) -> DeliveryAttempt<'a> {
         let began = self.out.clock.now();
         let mut tries_for_all = false;
@@ -147,10 +153,12 @@ impl Pipeline {
             all: recipients,
             to_come,
             next_hop: String::new(),
+            counted_for: None,
             recipients: Vec::new(),
             began,
             wants_seven_bits: AtomicBool::new(false),
             conversion: OnceLock::new(),
+            signatures: AttemptSignatures::of(signing),
             stay: Mutex::default(),
             span,
         }
@@ -164,6 +172,7 @@ impl Pipeline {
         }
         let route = attempt.to_come.pop_front()?;
         (attempt.recipients, attempt.next_hop) = (open, route.hop.to_string());
+        attempt.counted_for = self.counted_for(attempt.entry, &route);
         Some(route)
     }
 
@@ -184,6 +193,10 @@ impl Pipeline {
         mut so_far: Outcomes,
     ) -> Tried<Outcomes> {
         let open = pending(&attempt.recipients, &so_far);
+        let plan = match plan {
+            Ok(steps) => self.sign(attempt.entry.id, &attempt.signatures, None).await.map(|()| steps),
+            Err(cause) => Err(cause),
+        };
         let policy = match plan {
             Ok(steps) => {
                 let Tried { outcomes, policy } = self.try_servers(attempt, facts, steps.clone(), &open).await;
@@ -198,7 +211,7 @@ impl Pipeline {
                 }
             }
             Err(cause) => {
-                so_far.extend(self.none_tried(attempt, &open, &cause));
+                so_far.extend(self.none_tried(attempt, &open, &cause, Some(facts)));
                 PolicyDoubt::over([&cause])
             }
         };
@@ -206,31 +219,23 @@ impl Pipeline {
         Tried { outcomes: so_far, policy: if is_all_done { PolicyDoubt::None } else { policy } }
     }
 
-    /// Whether there is to be a second round with converted content. Where there cannot be one, the
-    /// outcomes say why.
-    async fn may_convert(&self, attempt: &DeliveryAttempt<'_>, open: &[usize], so_far: &mut Outcomes) -> bool {
-        let is_wanted = attempt.wants_seven_bits.load(Ordering::Relaxed) && attempt.conversion.get().is_none();
-        if !is_wanted || open.is_empty() {
-            return false;
-        }
-        match self.second_round(attempt.entry.id, &self.body_of(attempt.entry), so_far).await {
-            SecondRound::With(conversion) => attempt.conversion.set(conversion).is_ok(),
-            SecondRound::None => false,
-        }
-    }
-
-    fn body_of(&self, entry: &SpoolEntry) -> SpooledBody {
-        SpooledBody { spool: Arc::clone(&self.spool), id: entry.id }
+    pub(super) fn body_of(&self, id: QueueId) -> SpooledBody {
+        SpooledBody { spool: Arc::clone(&self.spool), id }
     }
 
     /// One cause stops all.
     pub(super) fn none_found(&self, attempt: &DeliveryAttempt<'_>, cause: &Cause) -> Outcomes {
-        self.none_tried(attempt, &attempt.recipients, cause)
+        self.none_tried(attempt, &attempt.recipients, cause, None)
     }
 
-    fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
-        self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, cause);
-        attempt.journal.not_tried(&attempt.next_hop, recipients, cause);
+    pub(super) fn none_tried(
+        &self,
+        attempt: &DeliveryAttempt<'_>,
+        recipients: &[usize],
+        cause: &Cause,
+        facts: Option<&RouteFacts>,
+    ) -> Outcomes {
+        self.not_tried(attempt, &Untried { next_hop: &attempt.next_hop, host: None, recipients, facts }, cause);
         attempt.span.failed(cause.row().word);
         recipients.iter().map(|&index| (index, DeliveryOutcome::Failed { cause: cause.clone() })).collect()
     }
@@ -262,11 +267,11 @@ impl Pipeline {
                         },
                     }
                 }
-                Planned::Skip { cause, .. } => {
+                Planned::Skip { cause, host } => {
                     let cause = self.under_request(attempt, cause);
                     policy = policy.max(PolicyDoubt::over([&cause]));
-                    self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, &cause);
-                    attempt.journal.not_tried(&attempt.next_hop, &pending, &cause);
+                    let (next_hop, host, facts) = (attempt.next_hop.as_str(), Some(host.as_str()), Some(facts));
+                    self.not_tried(attempt, &Untried { next_hop, host, recipients: &pending, facts }, &cause);
                     pending.into_iter().for_each(|index| record_unasked(&mut results, index, &cause));
                 }
             }
@@ -317,7 +322,7 @@ impl Pipeline {
         mailer: &Mailer,
     ) -> Vec<(usize, DeliveryOutcome)> {
         let (entry, target, pending) = (attempt.entry, offer.target, offer.recipients);
-        let body = self.body_of(entry);
+        let body = self.body_of(entry.id);
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
         while !waiting.is_empty() {
@@ -331,6 +336,7 @@ impl Pipeline {
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
             let conversion = attempt.conversion.get().cloned();
             let message = Message { conversion, ..Message::of(&entry.envelope, entry.size, &some) };
+            let message = attempt.signatures.on(message);
             let span = attempt.part("conversation");
             let mut report = mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {
@@ -342,6 +348,7 @@ impl Pipeline {
             }
             self.observer.attempt(entry.id, &attempt.next_hop, &report, facts.rule.exception.as_ref());
             attempt.journal.attempt(&attempt.next_hop, &report, facts);
+            self.count(attempt, &EndedTry { target, report: &report, facts });
             span.note_attempt(&report);
             outcomes.extend(report.outcomes);
             // Each transaction settles at least one recipient, so this comes to an end.

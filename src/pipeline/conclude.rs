@@ -9,6 +9,7 @@ use crate::outcome::{Cause, DeliveryOutcome};
 use crate::route::Route;
 use crate::spool::conclude::{Conclusion, conclude};
 use crate::spool::event::{Event, grouped};
+use crate::spool::tls_session::TlsSession;
 use crate::spool::{Pending, RecipientState, SpoolEntry, schedule};
 use std::sync::atomic::Ordering;
 
@@ -17,6 +18,8 @@ use std::sync::atomic::Ordering;
 pub(super) struct Progress {
     pub(super) conclusion: Conclusion,
     pub(super) events: Vec<Event>,
+    /// What counts for the reports on TLS.
+    pub(super) sessions: Vec<TlsSession>,
     /// When to come again, where nothing is recorded.
     pub(super) again: Option<Timestamp>,
     /// Where there was no place, so that it is called when there is one.
@@ -51,7 +54,8 @@ impl Pipeline {
         self.observe_states(attempt.entry, &conclusion);
         let mut events = attempt.journal.take_events();
         events.extend(conclusion_events(&conclusion, None));
-        Progress { conclusion, events, seats, ..Progress::default() }
+        let sessions = attempt.journal.take_sessions();
+        Progress { conclusion, events, sessions, seats, ..Progress::default() }
     }
 
     /// An attempt in which the relay itself failed.

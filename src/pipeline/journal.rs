@@ -6,18 +6,37 @@ use crate::outcome::Cause;
 use crate::resolve::answer::Trace;
 use crate::resolve::{Resolution, TlsaLookup};
 use crate::spool::event::{Answered, Attempt, Event, Group, grouped};
+use crate::spool::tls_session::TlsSession;
 use std::sync::{Mutex, PoisonError};
 
 /// Failed paths that are kept of one question: more than anybody configures.
 const FAILURES_KEPT: usize = 8;
 
-/// Events of one attempt, in the order they happened.
+/// Events of one attempt, in the order they happened, and what of it counts for the reports on TLS.
 #[derive(Default)]
 pub(super) struct Journal {
     events: Mutex<Vec<Event>>,
+    sessions: Mutex<Vec<TlsSession>>,
+}
+
+/// A host or a next hop to which no connection was made.
+pub(super) struct Untried<'a> {
+    /// The next hop.
+    pub(super) next_hop: &'a str,
+    /// The host, where it came as far as one.
+    pub(super) host: Option<&'a str>,
+    /// Whom it would have been for.
+    pub(super) recipients: &'a [usize],
+    /// What was known, where anything was.
+    pub(super) facts: Option<&'a RouteFacts>,
 }
 
 impl Journal {
+    /// What counts for the reports on TLS.
+    pub(super) fn count(&self, sessions: impl IntoIterator<Item = TlsSession>) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).extend(sessions);
+    }
+
     /// A conversation with a server has ended.
     pub(super) fn attempt(&self, next_hop: &str, report: &AttemptReport, known: &RouteFacts) {
         let exception = known.rule.exception.as_ref();
@@ -40,9 +59,13 @@ impl Journal {
     }
 
     /// No connection was made.
-    pub(super) fn not_tried(&self, next_hop: &str, recipients: &[usize], cause: &Cause) {
-        let (next_hop, recipients) = (next_hop.to_owned(), recipients.to_vec());
+    pub(super) fn not_tried(&self, untried: &Untried<'_>, cause: &Cause) {
+        let (next_hop, recipients) = (untried.next_hop.to_owned(), untried.recipients.to_vec());
         self.push(Event::NotTried { next_hop, recipients, cause: cause.clone() });
+    }
+
+    pub(super) fn take_sessions(&self) -> Vec<TlsSession> {
+        std::mem::take(&mut *self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn take_events(&self) -> Vec<Event> {

@@ -2,7 +2,7 @@
 //!
 //! The only module that calls stages. `Pipeline::carry` tells the story; `claim.rs` says what begins,
 //! `admission.rs` (with `backoff.rs`) when, `attempt.rs` goes from server to server, `eight_bit.rs` converts
-//! what servers want converted, `conclude.rs` says what that means, `reports.rs` who is told, and
+//! what servers want converted, `signing.rs` signs it, `conclude.rs` says what that means, `reports.rs` who is told, and
 //! `settle.rs` records it. `outbound.rs` holds what delivery and `relay check` do alike. Nothing is forgotten
 //! before [`Spool::settle`] has made it durable; a crash at any point leads to another attempt, never to
 //! silence.
@@ -13,6 +13,7 @@ mod backoff;
 mod body;
 mod claim;
 mod conclude;
+mod counting;
 mod eight_bit;
 mod failover;
 pub(crate) mod incidents;
@@ -23,6 +24,8 @@ pub mod outbound;
 mod postmaster;
 mod reports;
 mod settle;
+mod signing;
+mod tls_sessions;
 
 pub use claim::{Pipelines, run};
 
@@ -40,6 +43,7 @@ use futures_util::future::join_all;
 use incidents::Incidents;
 use outbound::Outbound;
 use settle::UnderWay;
+use signing::MessageSigning;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -138,9 +142,10 @@ impl Pipeline {
         if routes.is_empty() {
             return self.end(message).await;
         }
+        let signing = &MessageSigning::default();
         let ways = routes.iter().map(|(route, recipients)| async move {
             let work = || async move {
-                let attempt = &mut self.begin(entry, route, recipients);
+                let attempt = &mut self.begin(entry, route, recipients, signing);
                 while let Some(hop) = self.turn(attempt) {
                     let brought = self.try_next_hop(attempt, &hop).await;
                     self.took_turn(attempt, &hop, brought);
@@ -164,7 +169,8 @@ impl Pipeline {
             Ok(resolution) => resolution,
             Err(cause) => return self.none_found(attempt, &cause),
         };
-        let policies = self.out.ask_policies(hop, attempt.entry.envelope.tls, resolution);
+        let request = self.out.request_of(&attempt.entry.envelope);
+        let policies = self.out.ask_policies(hop, request, resolution);
         let facts = within(attempt.part("policies"), policies).await;
         let tried = self.out.try_and_look_again(hop, facts, Outcomes::new(), |facts, outcomes| async move {
             let verdicts = self.out.decide(&facts);

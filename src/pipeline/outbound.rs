@@ -3,12 +3,14 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, DomainPattern, PrivateZone, RootsError, RootsSource};
+use crate::deliver::dkim::SigningKeys;
+use crate::deliver::dkim::store::KeyFileError;
 use crate::deliver::driver::Mailer;
 use crate::deliver::egress::Egress;
 use crate::deliver::egress::store::{EgressError, EgressStore};
 use crate::deliver::families::WaysOut;
 use crate::deliver::{AddressPolicy, Loopback, Planned, plan};
-use crate::envelope::TlsRequest;
+use crate::envelope::{Envelope, Origin, TlsRequest};
 use crate::net::{Network, Tcp};
 use crate::outcome::Cause;
 use crate::policy::HostVerdict;
@@ -49,6 +51,9 @@ pub enum OutboundError {
     /// The trusted certificate authorities cannot be had.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// A key to sign with cannot be had.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// A password or a client certificate cannot be had.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -88,6 +93,8 @@ pub struct Outbound {
     pub network: Arc<dyn Network>,
     /// The logins, certificates and addresses that destinations name.
     pub egress: Arc<EgressStore>,
+    /// The keys that mail is signed with.
+    pub signing: Arc<SigningKeys>,
     /// Which of the operator's weakenings are over.
     pub exceptions: Arc<Exceptions>,
     /// The time.
@@ -150,15 +157,26 @@ impl Outbound {
     /// # Errors
     /// When a file that the configuration names cannot be used: trusted roots, a password, a certificate.
     pub fn new(config: Arc<Config>, ways: OutboundPaths, told: StsListener) -> Result<Self, OutboundError> {
+        let signing = SigningKeys::load(&config)?;
+        Self::with_keys(signing, config, ways, told)
+    }
+
+    fn with_keys(
+        signing: SigningKeys,
+        config: Arc<Config>,
+        ways: OutboundPaths,
+        told: StsListener,
+    ) -> Result<Self, OutboundError> {
         let OutboundPaths { dns, network, clock } = ways;
         let ask = Arc::clone(&dns) as Arc<dyn Ask>;
         let sts = Arc::new(StsClient::new(&config, ask, Arc::clone(&network), clock.clone(), told)?);
         let mailer = Arc::new(Mailer::new(&config, roots(&config)?, Arc::clone(&network), clock.clone()));
         let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
+        let signing = Arc::new(signing);
         // What cannot be read is told by whoever watches them; it costs a trial.
         let ended = store::load(state_dir::open(&config.spool).as_ref()).unwrap_or_default();
         let exceptions = Arc::new(Exceptions::resumed(ended, &config.destination));
-        Ok(Self { config, dns, sts, mailer, network, egress, exceptions, clock })
+        Ok(Self { config, dns, sts, mailer, network, egress, signing, exceptions, clock })
     }
 
     /// Puts together what delivers by another configuration. What was learnt of the ways out, and which
@@ -170,6 +188,7 @@ impl Outbound {
     pub fn succeeded_by(&self, config: Arc<Config>, dns: Arc<Dns>, told: StsListener) -> Result<Self, OutboundError> {
         let mailer = Arc::new(self.mailer.succeeded_by(&config, roots(&config)?));
         let egress = Arc::new(EgressStore::load(Arc::clone(&config))?);
+        let signing = Arc::new(SigningKeys::load(&config)?);
         let asks_alike = Arc::ptr_eq(&dns, &self.dns)
             && config.mta_sts == self.config.mta_sts
             && config.tls.roots == self.config.tls.roots;
@@ -186,6 +205,7 @@ impl Outbound {
             sts,
             mailer,
             egress,
+            signing,
             exceptions,
             network: Arc::clone(&self.network),
             clock: self.clock.clone(),
@@ -199,7 +219,8 @@ impl Outbound {
     pub fn for_command(config: Config, clock: Clock) -> Result<Self, SetupError> {
         let config = Arc::new(config);
         let dns = Arc::new(Dns::new(&config, clock.clone(), dns_event::nobody())?);
-        Ok(Self::new(config, OutboundPaths::over_tcp(dns, clock), sts_event::nobody())?)
+        let ways = OutboundPaths::over_tcp(dns, clock);
+        Ok(Self::with_keys(SigningKeys::none(&config), config, ways, sts_event::nobody())?)
     }
 
     /// The mail servers of a next hop (RFC 5321 §5.1), with what secures them (RFC 7672 §2). `seed`
@@ -262,10 +283,17 @@ impl Outbound {
 
     fn facts(&self, route: &Route, request: TlsRequest, resolution: Resolution, sts: StsState) -> RouteFacts {
         let rule = self.exceptions.rule(self.clock.now(), route.rule, &self.config.destination);
-        let waives = request == TlsRequest::Optional && !self.config.tls.tls_required_no;
-        let request = if waives { TlsRequest::ByPolicy } else { request };
         let egress = self.egress.of(route.rule);
         RouteFacts { resolution, sts, rule, request, egress }
+    }
+
+    /// What the sender of a message asks of TLS, as far as the operator lets it count. A report on TLS arrives whatever
+    /// the policies of its readers (RFC 8460 §3): it is ours, and tells of them.
+    #[must_use]
+    pub fn request_of(&self, envelope: &Envelope) -> TlsRequest {
+        let is_ours = matches!(envelope.origin, Origin::TlsReport { .. });
+        let counts = is_ours || self.config.tls.tls_required_no;
+        if envelope.tls == TlsRequest::Optional && !counts { TlsRequest::ByPolicy } else { envelope.tls }
     }
 
     fn deciding<'a>(&self, facts: &'a RouteFacts) -> Facts<'a> {
@@ -389,7 +417,7 @@ fn roots(config: &Config) -> Result<WebPki, RootsError> {
 
 /// The domain whose policy counts: a smart host's own where the operator names one
 /// (RFC 8461 §3.4).
-fn policy_domain(hop: &NextHop) -> Option<&Domain> {
+pub(super) fn policy_domain(hop: &NextHop) -> Option<&Domain> {
     match hop {
         NextHop::OneOf(list) => policy_domain(list.first()),
         NextHop::Domain(domain) | NextHop::Host { name: domain, .. } => Some(domain),

@@ -112,7 +112,7 @@ pub(super) fn is_lost_report(entry: &SpoolEntry) -> bool {
     let is_open = |state: &&RecipientState| state.is_open();
     let is_report = match entry.envelope.origin {
         Origin::Report { .. } | Origin::Copy { .. } => true,
-        Origin::Client(_) => false,
+        Origin::Client(_) | Origin::TlsReport { .. } => false,
     };
     let mut open = entry.recipients.iter().filter(is_open).peekable();
     is_report && open.peek().is_some() && open.all(|state| state.owed().is_some())

@@ -75,9 +75,10 @@ impl Pipeline {
         }
         if !conclusion.failures.is_empty() {
             let reader = config.postmaster.as_ref().filter(|_| !notifications.owed.is_empty());
-            match entry.envelope.origin {
+            match &entry.envelope.origin {
                 Origin::Report { .. } => self.observer.report_lost(entry.id, reader),
-                Origin::Copy { of } => self.observer.copy_lost(entry.id, of, reader),
+                Origin::Copy { of } => self.observer.copy_lost(entry.id, *of, reader),
+                Origin::TlsReport { domain, .. } => self.observer.tls_reports.lost(entry.id, domain),
                 Origin::Client(_) => {}
             }
         }
@@ -99,7 +100,7 @@ impl Pipeline {
         now: Timestamp,
     ) -> Vec<Report> {
         let content = self.beginning(entry, reports).await;
-        let until = schedule::expires_at(&self.out.config.retry, entry.envelope.accepted_at);
+        let until = schedule::expires_at(&self.out.config.retry, &entry.envelope);
         let history = if report::history_wanted(reports) { self.history(entry.id).await } else { Vec::new() };
         let all = reports.iter().flat_map(|due| due.recipients.iter().map(|(index, _)| *index));
         let earlier: BTreeSet<usize> = all.filter(|index| !tried.changed.contains(index)).collect();

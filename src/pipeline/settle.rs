@@ -153,6 +153,7 @@ impl Pipeline {
             }
         }
         let told = told_by(&settlement);
+        let sessions = settlement.sessions.clone();
         let settled = if held.running > 0 {
             let settled = self.spool.settle_part(&mut claim, settlement).await;
             settled.map(|()| held.claim = Some(claim))
@@ -162,6 +163,7 @@ impl Pipeline {
         match settled {
             Ok(()) => {
                 self.observe_told(id, &told);
+                self.observer.tls_reports.counted(&sessions);
                 if is_end {
                     spans::message_ended(id, accepted_at);
                 }
@@ -193,10 +195,10 @@ impl Pipeline {
     ) -> (Settlement, Option<Timestamp>) {
         let now = self.out.clock.now();
         let DueReports { reports, told, reported, next } = self.reports(entry, &mut progress, under_way, now).await;
-        let Progress { conclusion, events, .. } = progress;
+        let Progress { conclusion, events, sessions, .. } = progress;
         let recipients = conclusion.recipients;
         let at = Some(now);
-        (Settlement { recipients, at, reports, told, reported, events, ..Settlement::default() }, next)
+        (Settlement { recipients, at, reports, told, reported, events, sessions, ..Settlement::default() }, next)
     }
 
     pub(super) fn observe_told(&self, id: QueueId, told: &[String]) {
@@ -223,8 +225,8 @@ pub(super) fn next_due(
 
 /// Whether there is nothing to record.
 fn says_nothing(settlement: &Settlement) -> bool {
-    let Settlement { recipients, reports, told, events, .. } = settlement;
-    recipients.is_empty() && reports.is_empty() && told.is_empty() && events.is_empty()
+    let Settlement { recipients, reports, told, events, sessions, .. } = settlement;
+    recipients.is_empty() && reports.is_empty() && told.is_empty() && events.is_empty() && sessions.is_empty()
 }
 
 /// Who gets the reports of a settlement.

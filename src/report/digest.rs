@@ -85,7 +85,7 @@ fn named(lost: LostReport<'_>) -> String {
     let (message, label) = match &entry.envelope.origin {
         Origin::Report { about } => (Some(about), "  Report:"),
         Origin::Copy { of } => (Some(of), "  Copy:"),
-        Origin::Client(_) => (None, "  Report:"),
+        Origin::Client(_) | Origin::TlsReport { .. } => (None, "  Report:"),
     };
     if let Some(message) = message {
         text.push_str(&utf8_item("  Message:", &format!("relay why {message}"), COLUMN));

@@ -353,17 +353,18 @@ fn may_tell_of_delay(envelope: &Envelope, index: usize) -> bool {
 const fn kind_of_loss(envelope: &Envelope) -> Kind {
     match envelope.origin {
         Origin::Copy { .. } => Kind::CopyLost,
-        Origin::Report { .. } | Origin::Client(_) => Kind::ReportLost,
+        Origin::Report { .. } | Origin::TlsReport { .. } | Origin::Client(_) => Kind::ReportLost,
     }
 }
 
-/// The postmaster, where a report of ours, or a copy for an archive, failed that was not for the postmaster.
+/// The postmaster, where a report of ours, or a copy for an archive, failed that was not for the postmaster. That a
+/// stranger does not take the reports on TLS that it asks for is nothing to write of each day.
 fn reader_of_lost_reports<'a>(envelope: &Envelope, rules: &ReportRules<'a>) -> Option<&'a Mailbox> {
     match envelope.origin {
         Origin::Report { .. } | Origin::Copy { .. } => {
             rules.postmaster.filter(|postmaster| !envelope.recipients.contains(postmaster))
         }
-        Origin::Client(_) => None,
+        Origin::Client(_) | Origin::TlsReport { .. } => None,
     }
 }
 

@@ -60,7 +60,7 @@ fn may_return_whole(entry: &SpoolEntry, kind: Kind) -> bool {
 fn sent_at_least(entry: &SpoolEntry) -> u64 {
     match entry.envelope.origin {
         Origin::Client(_) => entry.size.saturating_sub(MOST_TRACE),
-        Origin::Report { .. } | Origin::Copy { .. } => entry.size,
+        Origin::Report { .. } | Origin::TlsReport { .. } | Origin::Copy { .. } => entry.size,
     }
 }
 
@@ -68,7 +68,7 @@ fn sent_at_least(entry: &SpoolEntry) -> u64 {
 fn sent_size(entry: &SpoolEntry, content: &[u8]) -> u64 {
     let trace = match entry.envelope.origin {
         Origin::Client(_) => trace_length(content),
-        Origin::Report { .. } | Origin::Copy { .. } => 0,
+        Origin::Report { .. } | Origin::TlsReport { .. } | Origin::Copy { .. } => 0,
     };
     entry.size.saturating_sub(trace)
 }

@@ -47,7 +47,7 @@ fn message_group(draft: &ReportDraft<'_>) -> String {
     group.push_str(&field("Reporting-MTA", &format!("dns; {}", draft.context.hostname)));
     match &envelope.origin {
         Origin::Client(client) => group.push_str(&field("Received-From-MTA", &mta_of_client(client))),
-        Origin::Report { .. } | Origin::Copy { .. } => {}
+        Origin::Report { .. } | Origin::TlsReport { .. } | Origin::Copy { .. } => {}
     }
     group.push_str(&field("Arrival-Date", &envelope.accepted_at.rfc5322()));
     group.push_str(&field("X-Relay-Queue-Id", &draft.original.entry.id.to_string()));

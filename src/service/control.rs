@@ -6,22 +6,21 @@
 //! recorded with what was done.
 #![expect(clippy::disallowed_methods, reason = "this driver owns the control socket and replaces a stale one")]
 
-use crate::accept::suspended::{SuspendedKind, Suspension};
 use crate::clock::Timestamp;
 use crate::command::queue::{Filter, MOST_SELECTED, Selected};
 use crate::command::status::Running;
 use crate::config::SpoolConfig;
-use crate::config::settings::{KeyChange, Settings};
-use crate::envelope::QueueId;
-use crate::observe::log_level::{self, LogLevel};
+use crate::observe::log_level;
 use crate::pipeline::Pipeline;
 use crate::pipeline::operate::{Acted, Order};
 use crate::service::admin::readiness;
+pub use crate::service::order::{ControlReply, Request};
 use crate::service::reload::Reloading;
+use crate::service::tls_reports;
+use crate::smtp::address::Domain;
 use crate::spool::event::Act;
 use crate::spool::ledger::LedgerError;
 use crate::spool::open_ledger;
-use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -54,110 +53,6 @@ const MOST_CLIENTS: usize = 8;
 
 /// Clients that have not asked yet: they hold up nobody who has.
 const MOST_SILENT: usize = 64;
-
-/// What can be asked.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case")]
-pub enum Request {
-    /// How the relay is.
-    Status,
-    /// Take over the configuration as it is in its file now.
-    Reload,
-    /// Which configuration is in force.
-    Settings,
-    /// Say more or less in the log.
-    LogLevel {
-        /// A level, a list of modules with a level each, or `default`.
-        level: String,
-        /// For how long, in seconds; until it is changed again without it.
-        for_s: Option<u64>,
-    },
-    /// Let nothing further in from somebody, or to somewhere.
-    Suspend {
-        /// Whom, why and until when.
-        suspension: Suspension,
-    },
-    /// Let it in again.
-    Resume {
-        /// What kind of name it is.
-        kind: SuspendedKind,
-        /// The name.
-        name: String,
-    },
-    /// Who is suspended.
-    Suspended,
-    /// Do something with what waits.
-    Act {
-        /// What is done.
-        act: Act,
-        /// The messages and recipients that it is done with.
-        filter: Filter,
-    },
-}
-
-/// A line of an answer.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "kebab-case")]
-pub enum ControlReply {
-    /// To [`Request::Status`]; the last line.
-    Status(Box<Running>),
-    /// To [`Request::Reload`]: it is in force; the last line.
-    Reloaded {
-        /// What is different.
-        changes: Vec<KeyChange>,
-    },
-    /// To [`Request::Reload`] and [`Request::LogLevel`]: it cannot be used, and what was before stays in
-    /// force; the last line.
-    Refused {
-        /// The reason, with the key to change.
-        why: String,
-    },
-    /// To [`Request::Settings`]; the last line.
-    Settings {
-        /// Every key with the value that counts.
-        settings: Settings,
-    },
-    /// To [`Request::LogLevel`]; the last line.
-    LogLevel(LogLevel),
-    /// To [`Request::Suspend`], [`Request::Resume`] and [`Request::Suspended`]: who is suspended now; the last line.
-    Suspended {
-        /// All of them.
-        suspended: Vec<Suspension>,
-        /// Whether the order changed something.
-        changed: bool,
-    },
-    /// It is done with this message, and recorded.
-    Acted {
-        /// The message.
-        id: QueueId,
-        /// How many of its recipients.
-        recipients: usize,
-    },
-    /// This message is in delivery at the moment, or has left the queue meanwhile.
-    Busy {
-        /// The message.
-        id: QueueId,
-    },
-    /// This message is held: it has to be released first.
-    Held {
-        /// The message.
-        id: QueueId,
-    },
-    /// All that fits is done; the last line.
-    Done {
-        /// Messages it is done with.
-        acted: usize,
-        /// Messages that were left alone, each for the reason given.
-        left_alone: usize,
-        /// Whether there may be more that fits than one order concerns.
-        more: bool,
-    },
-    /// It cannot be done; the last line.
-    Failed {
-        /// The reason, in words for the operator.
-        error: String,
-    },
-}
 
 /// Why a relay cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -276,6 +171,7 @@ impl Control {
                 let answer = self.suspended(request).await;
                 say(stream, &answer).await
             }
+            Ok(Request::SendTlsReports { domain }) => self.send_tls_reports(stream, domain.as_ref()).await,
             Ok(Request::Act { act, filter }) => {
                 let selected = match self.select(&filter, act).await {
                     Ok(selected) => selected,
@@ -307,6 +203,7 @@ impl Control {
                 | Request::Settings
                 | Request::Suspended
                 | Request::LogLevel { .. }
+                | Request::SendTlsReports { .. }
                 | Request::Act { .. } => Ok(false),
             };
             changed.map(|changed| ControlReply::Suspended { suspended: suspensions.now(now), changed })
@@ -340,6 +237,18 @@ impl Control {
             }
         }
         say(stream, &ControlReply::Done { acted, left_alone, more }).await
+    }
+
+    async fn send_tls_reports(&self, stream: &mut UnixStream, domain: Option<&Domain>) -> io::Result<()> {
+        match tls_reports::send_now(&self.pipeline(), domain).await {
+            Ok(sent) => {
+                for (report, state) in sent {
+                    say(stream, &ControlReply::TlsReport { report, state }).await?;
+                }
+                say(stream, &ControlReply::TlsReportsSent).await
+            }
+            Err(error) => say(stream, &ControlReply::Failed { error: error.to_string() }).await,
+        }
     }
 
     async fn select(&self, filter: &Filter, act: Act) -> Result<Vec<Selected>, LedgerError> {

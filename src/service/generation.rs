@@ -17,7 +17,7 @@ use crate::policy::sts::driver as sts;
 use crate::policy::sts::event::{StsEvent, StsListener};
 use crate::report::Texts;
 use crate::service::error::RunError;
-use crate::service::{exceptions, files, limits, selfcheck};
+use crate::service::{exceptions, files, limits, selfcheck, tls_reports};
 use crate::spool::{Recovery, Spool};
 use crate::state_dir;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -148,6 +148,7 @@ impl Service {
             tokio::spawn(limits::watch(news, self.pipelines(), stop.clone()));
         }
         tokio::spawn(exceptions::watch(self.pipelines(), stop.clone()));
+        tokio::spawn(tls_reports::watch(self.pipelines(), stop.clone()));
     }
 
     /// Runs until the stop, or until the spool has `failed`; then sessions and deliveries end first

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod command;
 pub mod data;
+pub mod dkim;
 pub mod dsn;
 pub(crate) mod eight_bit;
 pub(crate) mod error;

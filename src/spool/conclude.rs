@@ -109,7 +109,7 @@ impl MessageTime<'_> {
     }
 
     fn expires_at(&self) -> Timestamp {
-        schedule::expires_at(self.retry, self.entry.envelope.accepted_at)
+        schedule::expires_at(self.retry, &self.entry.envelope)
     }
 
     /// Whether a recipient has had its last attempt: one that was planned for the end of its time
@@ -120,7 +120,7 @@ impl MessageTime<'_> {
         let pending = self.pending(index);
         let expires_at = self.expires_at();
         let planned_last = pending.due.is_some_and(|due| due >= expires_at);
-        let tried_enough = self.age_by_tries(pending.tries) >= self.retry.expire_after;
+        let tried_enough = self.age_by_tries(pending.tries) >= schedule::life(self.retry, &self.entry.envelope);
         (self.now >= expires_at && planned_last) || (self.is_before_acceptance() && tried_enough)
     }
 

@@ -8,6 +8,7 @@
 use super::audit::{Audit, Depth};
 use super::event::{Event, Silence};
 use super::incident::Incident;
+use super::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
 use super::{EngineError, RecipientState};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
@@ -94,6 +95,25 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// When the ledger cannot be read.
     async fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError>;
+
+    /// The domains that TLS was spoken with from one day to another, both included, with their reports: the newest
+    /// day first; at most `most`.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn tls_reports(&self, from: ReportDay, to: ReportDay, most: usize) -> Result<Vec<TlsReportRow>, LedgerError>;
+
+    /// What was counted for the report to a domain about a day.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn tls_counts(&self, report: &TlsReportId) -> Result<Vec<TlsCount>, LedgerError>;
+
+    /// Reports that are to be made or tried again, those never tried among them, the oldest day first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    async fn tls_reports_due(&self, due: &DueTlsReports) -> Result<Vec<DueTlsReport>, LedgerError>;
 
     /// Deliveries to recipients of a domain, the newest messages first; at most `most`.
     ///

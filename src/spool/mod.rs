@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tls_session::{TlsReportId, TlsReportState, TlsSession};
 
 pub mod audit;
 pub(crate) mod conclude;
@@ -346,6 +347,8 @@ pub struct Settlement {
     pub reported: Option<Reported>,
     /// What happened, for the history.
     pub events: Vec<Event>,
+    /// Tries to speak TLS, counted on the day of [`Settlement::at`].
+    pub sessions: Vec<TlsSession>,
     /// Whether the message is due again by itself.
     pub hold: Hold,
 }
@@ -543,6 +546,18 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// When it cannot be recorded.
     async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError>;
+
+    /// Keeps what has become of the report on TLS to a domain about a day and, in the same durable step, puts the mails
+    /// that carry it into the queue. The same mails are put there once, however often this is asked.
+    ///
+    /// # Errors
+    /// When it cannot be recorded; then nothing of it is.
+    async fn record_tls_report(
+        &self,
+        report: &TlsReportId,
+        state: &TlsReportState,
+        mails: Vec<Report>,
+    ) -> Result<(), SpoolError>;
 
     /// How the disk stands that it is on, where that has no room; `now` is remembered as the beginning.
     fn full_disk(&self, now: Timestamp) -> Option<FullDisk>;

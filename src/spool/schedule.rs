@@ -5,7 +5,7 @@
 
 use crate::clock::Timestamp;
 use crate::config::Retry;
-use crate::envelope::QueueId;
+use crate::envelope::{Envelope, Origin, QueueId};
 use std::time::Duration;
 
 /// Beyond this many doublings every wait is at its longest; it keeps the shift in range.
@@ -64,11 +64,23 @@ pub(crate) fn horizon_after_perhaps_taken(now: Timestamp) -> Timestamp {
     now.plus(longest.saturating_add(longest / 4))
 }
 
+/// How long a report on TLS is tried: tomorrow there is another one (RFC 8460 §5.5).
+const TLS_REPORT_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a message is tried.
+#[must_use]
+pub(crate) fn life(retry: &Retry, envelope: &Envelope) -> Duration {
+    match envelope.origin {
+        Origin::TlsReport { .. } => retry.expire_after.min(TLS_REPORT_LIFE),
+        Origin::Client(_) | Origin::Report { .. } | Origin::Copy { .. } => retry.expire_after,
+    }
+}
+
 /// When a message that still waits is returned to its sender (RFC 5321 §4.5.4.1: the give-up
 /// time, generally at least four to five days).
 #[must_use]
-pub(crate) fn expires_at(retry: &Retry, accepted_at: Timestamp) -> Timestamp {
-    accepted_at.plus(retry.expire_after)
+pub(crate) fn expires_at(retry: &Retry, envelope: &Envelope) -> Timestamp {
+    envelope.accepted_at.plus(life(retry, envelope))
 }
 
 /// How long a message has waited after so many tries that failed, by the schedule alone: its age
@@ -103,6 +115,8 @@ fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::testing::envelope;
+    use crate::spool::tls_session::ReportDay;
 
     const NOW: Timestamp = Timestamp(1_795_261_468_000);
 
@@ -116,6 +130,10 @@ mod tests {
 
     fn wait_s(id: u64, attempts: u32) -> u64 {
         next_attempt(&retry(), QueueId(id), attempts, NOW).since(NOW).as_secs()
+    }
+
+    fn message(accepted_at: Timestamp) -> Envelope {
+        Envelope { accepted_at, ..envelope("a@b.example", &["c@d.example"]) }
     }
 
     #[test]
@@ -153,7 +171,7 @@ mod tests {
     fn absurd_durations_stay_in_range() {
         let retry = Retry { first: Duration::MAX, longest: Duration::MAX, expire_after: Duration::MAX };
         assert!(next_attempt(&retry, QueueId(1), 40, NOW) > NOW);
-        assert_eq!(expires_at(&retry, NOW), Timestamp(i64::MAX));
+        assert_eq!(expires_at(&retry, &message(NOW)), Timestamp(i64::MAX));
         assert_eq!(horizon(&retry, NOW), Timestamp(i64::MAX));
     }
 
@@ -174,6 +192,15 @@ mod tests {
 
     #[test]
     fn a_message_expires_at_its_age() {
-        assert_eq!(expires_at(&retry(), NOW), Timestamp(NOW.0 + 4 * 86_400_000));
+        assert_eq!(expires_at(&retry(), &message(NOW)), Timestamp(NOW.0 + 4 * 86_400_000));
+    }
+
+    #[test]
+    fn rfc8460_5_5_p16_a_report_on_tls_expires_after_a_day_at_most() {
+        let origin = Origin::TlsReport { domain: "a.example".into(), day: ReportDay(20_000) };
+        let report = Envelope { origin, ..message(NOW) };
+        assert_eq!(expires_at(&retry(), &report), Timestamp(NOW.0 + 86_400_000));
+        let hasty = Retry { expire_after: Duration::from_secs(3600), ..retry() };
+        assert_eq!(expires_at(&hasty, &report), Timestamp(NOW.0 + 3_600_000));
     }
 }

@@ -121,10 +121,10 @@ impl TlsSession {
 }
 
 impl AppliedPolicy {
-    /// The one that stands for those that are too many.
+    /// The one that stands for those of its kind that are too many, in the report to `domain`.
     #[must_use]
-    pub fn other(&self) -> Self {
-        Self { strings: Vec::new(), mx_host: Vec::new(), ..self.clone() }
+    pub fn other(&self, domain: &str) -> Self {
+        Self { kind: self.kind, domain: domain.to_owned(), strings: Vec::new(), mx_host: Vec::new() }
     }
 }
 
@@ -207,6 +207,37 @@ impl TryFrom<String> for ReportDay {
     }
 }
 
+/// Which report: to whom, and about what day.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TlsReportId {
+    /// The day.
+    pub day: ReportDay,
+    /// The domain, in A-labels.
+    pub domain: String,
+}
+
+/// Which reports are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueTlsReports {
+    /// About this day at the earliest.
+    pub from: ReportDay,
+    /// And before this one.
+    pub before: ReportDay,
+    /// Those whose next try is due by then.
+    pub now: Timestamp,
+    /// At most so many.
+    pub most: usize,
+}
+
+/// A report that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueTlsReport {
+    /// Which one.
+    pub id: TlsReportId,
+    /// How it stands, where it was tried before.
+    pub state: Option<TlsReportState>,
+}
+
 /// How the report of a domain about a day stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
@@ -245,6 +276,15 @@ pub enum TlsReportState {
 }
 
 impl TlsReportState {
+    /// When it is tried again; `None` when there is nothing left to do.
+    #[must_use]
+    pub const fn due(&self) -> Option<Timestamp> {
+        match self {
+            Self::Waiting { due, .. } => Some(*due),
+            Self::Sent { .. } | Self::NotWanted { .. } | Self::GivenUp { .. } => None,
+        }
+    }
+
     /// The word for commands and metrics.
     #[must_use]
     pub const fn word(&self) -> &'static str {
@@ -260,10 +300,9 @@ impl TlsReportState {
 /// A domain that was tried on a day, with its report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsReportRow {
-    /// The day.
-    pub day: ReportDay,
-    /// The domain, in A-labels.
-    pub domain: String,
+    /// The domain and the day.
+    #[serde(flatten)]
+    pub id: TlsReportId,
     /// Tries that succeeded.
     pub succeeded: u64,
     /// Tries that failed.

@@ -118,7 +118,7 @@ async fn consume(spool: Arc<EmbeddedSpool>) {
         let plan = Plan::of(&claim);
         let about = match claim.entry.envelope.origin {
             Origin::Report { about } => about,
-            Origin::Client(_) | Origin::Copy { .. } => id,
+            Origin::Client(_) | Origin::TlsReport { .. } | Origin::Copy { .. } => id,
         };
         say(&format!("begin {} {} {}", id.0, plan.word(), about.0));
         spool.settle(claim, plan.settlement(id)).await.unwrap();
@@ -140,7 +140,7 @@ impl Plan {
         match (&claim.entry.envelope.origin, claim.entry.id.0 % 4) {
             (Origin::Report { .. } | Origin::Copy { .. }, _) | (Origin::Client(_), 0) => Self::Finish,
             (Origin::Client(_), 1) => Self::FinishWithReport,
-            (Origin::Client(_), _) => Self::Defer,
+            (Origin::Client(_) | Origin::TlsReport { .. }, _) => Self::Defer,
         }
     }
 

@@ -9,6 +9,7 @@
 //! | `audit` | the audit finds what somebody took away, and names it |
 //! | `steps` | a crash at every step that changes the disk |
 //! | `kill` | `kill -9` of a process that takes and settles mail |
+//! | `tls_counts` | the conformance suite: what is counted for the reports on TLS |
 //! | `relay_kill` | `kill -9` and SIGTERM of the whole relay |
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "what fails in a test is its result")]
 
@@ -26,6 +27,7 @@ mod reading;
 mod relay_kill;
 mod sample;
 mod steps;
+mod tls_counts;
 
 /// Holds an engine to its promises.
 macro_rules! conformance {
@@ -65,6 +67,11 @@ macro_rules! every_promise {
                 an_incident_is_there_after_a_crash_as_it_was_last
                 the_newest_incidents_are_kept_and_the_oldest_go
                 many_at_once_lose_and_repeat_nothing
+            }
+            tls_counts {
+                rfc8460_4_2_sessions_count_with_the_outcome_or_not_at_all
+                rfc8460_4_4_a_domain_has_a_bounded_share_of_a_day
+                rfc8460_5_5_a_report_goes_out_once
             }
             reading {
                 rfc5321_6_1_every_recipient_is_accounted_for_also_after_a_crash

@@ -27,6 +27,7 @@ mod commands;
 mod dane;
 mod deliver;
 mod destination;
+mod dkim;
 mod exchange;
 mod front;
 mod full_disk;

@@ -80,11 +80,11 @@ impl Configured {
         metrics(self.relay.admin).await[name]
     }
 
-    async fn mail(&self, to: &str) {
+    pub(crate) async fn mail(&self, to: &str) {
         hand_in(self.relay.smtp, SENDER, &[to], content(to).as_bytes()).await;
     }
 
-    async fn arrives(&self, domain: &str, count: usize) -> String {
+    pub(crate) async fn arrives(&self, domain: &str, count: usize) -> String {
         let messages = self.lab.mx(domain).unwrap().wait_for_messages(count, PATIENCE).await.unwrap();
         String::from_utf8(messages.last().unwrap().content.clone()).unwrap()
     }

@@ -5,7 +5,7 @@ use dane_relay::config::Config;
 use dane_relay::config::settings::AT_RESTART;
 use std::collections::BTreeSet;
 
-/// Every key, and the test of its kind in `reload.rs`: a new key needs a row.
+/// Every key, and the test of its kind in `reload.rs` or in the file of its subject: a new key needs a row.
 const KINDS: &[(&str, &[&str])] = &[
     ("hostname_and_postmaster_are_those_of_the_next_session_and_the_next_delivery", &["hostname", "postmaster"]),
     (
@@ -52,6 +52,10 @@ const KINDS: &[(&str, &[&str])] = &[
     (
         "archives_are_those_of_the_next_message",
         &["[[archive]] to", "[[archive]] senders", "[[archive]] recipients", "[[archive]] form"],
+    ),
+    (
+        "keys_of_dkim_are_others_for_the_next_message_and_a_broken_one_is_refused",
+        &["[dkim] on_failure", "[dkim] sign_signed", "[dkim] headers", "[dkim] oversign", "[dkim] key"],
     ),
     (
         "limits_of_what_is_handed_in_are_those_of_now",
@@ -199,7 +203,7 @@ fn every_key_changes_with_a_reload_or_is_named_as_needing_a_restart() {
     let distinct: BTreeSet<String> = named.iter().map(|key| (*key).to_owned()).collect();
     assert_eq!(distinct.len(), named.len(), "a key has one row");
     assert_eq!(distinct, all_keys());
-    let tests = [include_str!("reload.rs"), include_str!("reload_reports.rs")].concat();
+    let tests = [include_str!("reload.rs"), include_str!("reload_reports.rs"), include_str!("dkim.rs")].concat();
     for (test, _) in KINDS {
         assert!(tests.contains(&format!("async fn {test}() {{")), "there is no test {test}");
     }

@@ -7,8 +7,9 @@ use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
 use dane_relay::spool::room::FullDisk;
+use dane_relay::spool::tls_session::{TlsReportId, TlsReportState};
 use dane_relay::spool::{
-    BodyReader, Claim, ContentCopy, Draft, Lease, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
+    BodyReader, Claim, ContentCopy, Draft, Lease, Report, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
 };
 use std::sync::Arc;
 
@@ -139,6 +140,16 @@ impl<A: Around> Spool for WrappedSpool<A> {
 
     async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
         self.inner.record_incident(incident).await
+    }
+
+    async fn record_tls_report(
+        &self,
+        report: &TlsReportId,
+        state: &TlsReportState,
+        mails: Vec<Report>,
+    ) -> Result<(), SpoolError> {
+        let _during = self.around.call(Call::Settle);
+        self.inner.record_tls_report(report, state, mails).await
     }
 
     fn full_disk(&self, now: Timestamp) -> Option<FullDisk> {

@@ -277,6 +277,7 @@ fn certainty(cause: &Cause, evidence: &Evidence) -> (Certainty, Option<&'static 
         | Cause::StsPolicyLost { .. }
         | Cause::EgressFailed { .. }
         | Cause::RequireTlsUnmet { .. }
+        | Cause::NotSigned { .. }
         | Cause::MessageTooLarge { .. }
         | Cause::EightBitNotOffered { .. }
         | Cause::SmtpUtf8NotOffered { .. }

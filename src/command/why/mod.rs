@@ -205,6 +205,7 @@ impl Story {
                 format!("from {} [{}] with {}{user}", client.helo, client.address, client.protocol)
             }
             Origin::Report { about } => format!("as a report about {about}"),
+            Origin::TlsReport { domain, day } => format!("as the report on TLS to {domain} about {day}"),
             Origin::Copy { of } => format!("as a copy of {of} for an archive"),
         };
         head("Accepted", &format!("{} {came}, {size} octets", envelope.accepted_at.to_second()));

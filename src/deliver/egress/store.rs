@@ -3,7 +3,7 @@
 
 use super::{ClientIdentity, Egress, Login};
 use crate::clock::Timestamp;
-use crate::config::files::read_regular;
+use crate::config::files::{NO_CREDENTIALS, credential_file, read_regular};
 use crate::config::{self, Config, Destination};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -17,10 +17,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The longest password; a larger file is the wrong one.
 const LONGEST_PASSWORD: usize = 1024;
-/// Where the service manager puts credentials.
-const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
-/// Where it has put those of a relay that runs, for commands beside it.
-const OF_THE_SERVICE: &str = "/run/credentials/relay.service";
 
 /// Why a password or a certificate cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +39,7 @@ enum FileFault {
     Unusable { path: PathBuf, source: rustls::Error },
     #[error("{path}: holds no password: its first line has to, with 1 to {LONGEST_PASSWORD} octets of UTF-8")]
     NoPassword { path: PathBuf },
-    #[error(
-        "there are no credentials here: ${CREDENTIALS} is not set, and {OF_THE_SERVICE} is not there; the service manager \
-         makes them for LoadCredential="
-    )]
+    #[error("{NO_CREDENTIALS}")]
     NoCredentials,
 }
 
@@ -164,13 +157,7 @@ fn read(destination: &Destination) -> Result<Egress, EgressError> {
 fn login(login: &config::LoginConfig) -> Result<Login, FileFault> {
     let path = match (&login.password_file, &login.credential) {
         (Some(path), _) => path.clone(),
-        (None, name) => {
-            let folder = std::env::var_os(CREDENTIALS).map_or_else(|| PathBuf::from(OF_THE_SERVICE), PathBuf::from);
-            if !folder.is_dir() {
-                return Err(FileFault::NoCredentials);
-            }
-            folder.join(name.as_deref().unwrap_or_default())
-        }
+        (None, name) => credential_file(name.as_deref().unwrap_or_default()).ok_or(FileFault::NoCredentials)?,
     };
     let octets = octets(&path)?;
     let text = String::from_utf8(octets).unwrap_or_default();

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::event::Event;
 use crate::spool::record::NewRecord;
+use crate::spool::tls_session::{TlsReportId, TlsSession};
 use crate::spool::{Hold, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -176,7 +177,19 @@ pub(super) struct Settling {
     pub(super) reports: Vec<MessageRow>,
     /// Of other messages, to be recorded in the same transaction.
     pub(super) others: Vec<Self>,
+    /// Tries to speak TLS.
+    pub(super) sessions: Vec<TlsSession>,
+    /// What has become of a report on TLS.
+    pub(super) tls_report: Option<TlsReportUpdate>,
     pub(super) answer: oneshot::Sender<Result<(), SpoolError>>,
+}
+
+/// What has become of a report on TLS, as it is kept.
+pub(super) struct TlsReportUpdate {
+    pub(super) id: TlsReportId,
+    /// As JSON.
+    pub(super) state: String,
+    pub(super) due: Option<Timestamp>,
 }
 
 /// An incident as it is kept.

@@ -11,6 +11,7 @@ use crate::spool::audit::{Audit, Depth};
 use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listed, Listing, Matches, PastDelivery};
+use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::ops::ControlFlow;
@@ -100,6 +101,20 @@ impl Ledger for EmbeddedLedger {
 
     async fn incidents(&self, most: usize) -> Result<Vec<Incident>, LedgerError> {
         self.ask(move |reader| reader.incidents(most)).await
+    }
+
+    async fn tls_reports(&self, from: ReportDay, to: ReportDay, most: usize) -> Result<Vec<TlsReportRow>, LedgerError> {
+        self.ask(move |reader| reader.tls_reports(from, to, most)).await
+    }
+
+    async fn tls_counts(&self, report: &TlsReportId) -> Result<Vec<TlsCount>, LedgerError> {
+        let report = report.clone();
+        self.ask(move |reader| reader.tls_counts(&report)).await
+    }
+
+    async fn tls_reports_due(&self, due: &DueTlsReports) -> Result<Vec<DueTlsReport>, LedgerError> {
+        let due = *due;
+        self.ask(move |reader| reader.tls_reports_due(&due)).await
     }
 
     async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {

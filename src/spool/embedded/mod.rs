@@ -32,6 +32,7 @@ mod space;
 mod state;
 mod steps;
 mod storing;
+mod tls_counts;
 mod unwritten;
 mod writer;
 
@@ -39,7 +40,8 @@ pub use manual::ManualWriters;
 pub use steps::{CrashObserver, Step, Work};
 
 use super::{
-    BodyReader, Claim, ContentCopy, Draft, Lease, Recovery, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
+    BodyReader, Claim, ContentCopy, Draft, Lease, Recovery, Report, Settlement, Spool, SpoolError, SpoolStats,
+    Unwritten,
 };
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
@@ -48,6 +50,7 @@ use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::record::RecordContent;
 use crate::spool::room::FullDisk;
+use crate::spool::tls_session::{TlsReportId, TlsReportState};
 use async_trait::async_trait;
 use claiming::Claiming;
 use content::{ContentWriter, FileReader, InlineReader, blocking};
@@ -424,6 +427,17 @@ impl Spool for EmbeddedSpool {
         let id = incident.id.0;
         let incident = serde_json::to_string(incident).map_err(|e| invalid(e.into()))?;
         self.ask(|answer| StateJob::Incident(IncidentRow { id, incident, answer })).await
+    }
+
+    async fn record_tls_report(
+        &self,
+        report: &TlsReportId,
+        state: &TlsReportState,
+        mails: Vec<Report>,
+    ) -> Result<(), SpoolError> {
+        self.running()?;
+        let at = self.shared.latest_time();
+        self.hand_over(PreparedSettlement::of_tls_report(report, state, mails, at)?).await.map(|_nobodys| ())
     }
 
     async fn failed(&self) -> String {

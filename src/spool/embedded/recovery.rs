@@ -306,7 +306,7 @@ struct CopyRow {
 fn copied_from(entry: &SpoolEntry) -> Option<QueueId> {
     match entry.envelope.origin {
         Origin::Copy { of } => Some(of),
-        Origin::Client(_) | Origin::Report { .. } => None,
+        Origin::Client(_) | Origin::Report { .. } | Origin::TlsReport { .. } => None,
     }
 }
 

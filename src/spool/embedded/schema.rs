@@ -12,9 +12,13 @@ use rusqlite::{ErrorCode, Row, ffi};
 
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
 /// From each version to the next.
-pub(super) const UPGRADES: &[&str] =
-    &[include_str!("schema_1_to_2.sql"), include_str!("schema_2_to_3.sql"), include_str!("schema_3_to_4.sql")];
-pub(super) const SCHEMA_VERSION: i64 = 4;
+pub(super) const UPGRADES: &[&str] = &[
+    include_str!("schema_1_to_2.sql"),
+    include_str!("schema_2_to_3.sql"),
+    include_str!("schema_3_to_4.sql"),
+    include_str!("schema_4_to_5.sql"),
+];
+pub(super) const SCHEMA_VERSION: i64 = 5;
 
 /// The columns of a message, in the order in which [`message_of`] reads them.
 macro_rules! message_columns {

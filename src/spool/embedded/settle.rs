@@ -8,19 +8,24 @@
 //! The id of a report follows from the message, the attempt, the outcome and whom it tells, so
 //! that a rebuild which brings back both message and report does not make a second one.
 
-use super::jobs::{ContentPlace, Ending, NewMessage, Settling};
+use super::jobs::{ContentPlace, Ending, NewMessage, Settling, TlsReportUpdate};
 use super::schema::{REPORT_IDS, json, silence_number};
 use super::shared::SharedState;
 use crate::clock::Timestamp;
-use crate::envelope::QueueId;
+use crate::envelope::{Envelope, Origin, QueueId};
+use crate::smtp::address::ReversePath;
 use crate::spool::event::{Event, grouped};
 use crate::spool::message_id::message_id;
 use crate::spool::owed::Reported;
 use crate::spool::record::{NewRecord, RecordContent, RecordKind};
 use crate::spool::schedule::mix;
+use crate::spool::tls_session::{TlsReportId, TlsReportState};
 use crate::spool::{Claim, Notification, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
+
+/// The id that is never given to a message.
+const NO_MESSAGE: QueueId = QueueId(0);
 
 /// Whether a settlement gives the claim back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +113,42 @@ impl PreparedSettlement {
             reported,
             reports: Vec::new(),
             others: Vec::new(),
+            sessions: settlement.sessions,
+            tls_report: None,
+            answer,
+        };
+        Ok(Self { settling: Box::new(settling), reports, claim, answered })
+    }
+
+    /// Of no message: what has become of a report on TLS, and the mails that carry it. Their ids follow from the report,
+    /// so that they are put into the queue once.
+    pub(super) fn of_tls_report(
+        report: &TlsReportId,
+        state: &TlsReportState,
+        mails: Vec<Report>,
+        at: Timestamp,
+    ) -> Result<Self, SpoolError> {
+        let outcome = digest_octets(mix(report.day.0.cast_unsigned()), report.domain.as_bytes());
+        let nobodys = Envelope::new(ReversePath::Null, Vec::new(), at, Origin::Report { about: NO_MESSAGE });
+        let entry = SpoolEntry::new(NO_MESSAGE, nobodys, 0);
+        let make = |(place, mail)| new_report(&entry, outcome, place, mail);
+        let reports = (0..).zip(mails).map(make).collect::<Result<Vec<_>, _>>()?;
+        let (answer, answered) = oneshot::channel();
+        let json = serde_json::to_string(state).map_err(|e| invalid(e.into()))?;
+        let claim = Claim { entry: entry.clone(), generation: 0 };
+        let settling = Settling {
+            generation: 0,
+            entry,
+            recipients: Vec::new(),
+            told: Vec::new(),
+            events: Vec::new(),
+            at,
+            ending: Ending::Continues,
+            reported: None,
+            reports: Vec::new(),
+            others: Vec::new(),
+            sessions: Vec::new(),
+            tls_report: Some(TlsReportUpdate { id: report.clone(), state: json, due: state.due() }),
             answer,
         };
         Ok(Self { settling: Box::new(settling), reports, claim, answered })
@@ -204,7 +245,7 @@ fn digest_octets(seed: u64, octets: &[u8]) -> u64 {
 }
 
 /// The envelope as it goes into record and database.
-pub(super) fn encode_envelope(envelope: &crate::envelope::Envelope) -> Result<Bytes, SpoolError> {
+pub(super) fn encode_envelope(envelope: &Envelope) -> Result<Bytes, SpoolError> {
     serde_json::to_vec(envelope).map(Bytes::from).map_err(|e| invalid(e.into()))
 }
 

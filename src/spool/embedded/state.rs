@@ -62,7 +62,7 @@ pub(super) enum Sync {
 
 /// The state database.
 pub(super) struct State {
-    connection: Connection,
+    pub(super) connection: Connection,
     sync: Cell<Sync>,
 }
 
@@ -285,6 +285,10 @@ impl State {
         self.settle_recipients(settling)?;
         self.settle_message(settling)?;
         self.settle_history(settling)?;
+        self.count_sessions(settling.at, &settling.sessions)?;
+        if let Some(update) = &settling.tls_report {
+            self.keep_tls_report(update)?;
+        }
         let mut known = Vec::new();
         for (position, report) in settling.reports.iter().enumerate() {
             if !self.insert(report)? {

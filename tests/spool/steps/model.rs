@@ -139,7 +139,7 @@ impl Knowledge {
         for (id, origin) in &waiting {
             let known = match origin {
                 Origin::Report { about } => self.messages.contains_key(about),
-                Origin::Client(_) | Origin::Copy { .. } => self.messages.contains_key(id),
+                Origin::Client(_) | Origin::TlsReport { .. } | Origin::Copy { .. } => self.messages.contains_key(id),
             };
             ensure!(known, format!("{id} waits, and nobody handed it in"));
         }
@@ -163,7 +163,7 @@ impl Knowledge {
     ) -> Result<(), String> {
         let told_of = |id: &QueueId, origin: &Origin| match origin {
             Origin::Report { about } => Some((*about, *id)),
-            Origin::Client(_) | Origin::Copy { .. } => None,
+            Origin::Client(_) | Origin::TlsReport { .. } | Origin::Copy { .. } => None,
         };
         let mut reports: BTreeSet<_> = waiting.iter().filter_map(|(id, origin)| told_of(id, origin)).collect();
         reports.extend(self.messages.iter().filter_map(|(id, message)| message.about.map(|about| (about, *id))));
