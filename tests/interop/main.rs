@@ -1,5 +1,5 @@
 //! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, OpenSMTPD, Dovecot, nginx, HAProxy, swaks, smtp-source,
-//! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai,
+//! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai, parsedmarc, mail-auth,
 //! dkimpy, OpenDKIM. Nothing here
 //! is our own imitation of them.
 //!
@@ -40,6 +40,7 @@ mod relay;
 mod reports;
 mod resolver;
 mod smart_host;
+mod tls_reports;
 mod verdicts;
 mod world;
 mod world_is_sound;
