@@ -3,7 +3,7 @@
 
 use crate::relay::{World, below_received, lab, says, until};
 use dane_relay::clock::Clock;
-use dane_relay::config::Config;
+use dane_relay::config::{Config, DomainPattern};
 use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::lab::{AnswerFault, DomainSpec, Lab, LabBuilder, StartTls, Tlsa, TroubleAt};
 use dane_relay::net::Tcp;
@@ -172,7 +172,10 @@ async fn rfc8460_4_a_day_of_mail_is_reported_to_whom_it_concerns() {
 #[tokio::test]
 async fn rfc8460_5_5_p16_a_report_that_nobody_takes_is_tried_for_a_day_and_its_mail_makes_no_ndr() {
     let clock = Clock::manual(Clock::system().now());
-    let world = world(&clock, |config| config.tls_reports.domains_never = vec!["plain.test".parse().unwrap()]).await;
+    let world = world(&clock, |config| {
+        config.tls_reports.domains_never = vec![DomainPattern::Exactly("plain.test".parse().unwrap())]
+    })
+    .await;
     world.delivers("bob@good.test").await;
     world.delivers("bob@plain.test").await;
     world.delivers("bob@dead.test").await;

@@ -13,6 +13,7 @@ use dane_relay::spool::embedded::EmbeddedSpool;
 use dane_relay::spool::embedded::audit::Auditor;
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::ledger::{Listed, MessageState};
+use dane_relay::spool::tls_session::ReportDay;
 use dane_relay::spool::{RecipientState, Recovery, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -43,6 +44,8 @@ pub(crate) enum Stage {
         due_at: Timestamp,
         /// Reports that exist because of it.
         reports: usize,
+        /// Tries to speak TLS that were counted with its settlements.
+        sessions: u64,
     },
 }
 
@@ -187,7 +190,9 @@ impl Message {
             |stage: &Stage| matches!(stage, Stage::There { standing: MessageState::Queued | MessageState::Held, .. });
         // The content of what is finished goes; a database without memory cannot say why.
         let lost = memory == Memory::Lost && *seen == Stage::Absent && self.stages[self.sure..].iter().all(waits);
-        let fits = possible.iter().any(|stage| stage.looks_like(seen));
+        // What was counted is in the database alone.
+        let counts_fit = |stage: &Stage| memory == Memory::Lost || stage.sessions() == seen.sessions();
+        let fits = possible.iter().any(|stage| stage.looks_like(seen) && counts_fit(stage));
         ensure!(fits && !lost, format!("{id} is {seen:?} and not one of {possible:?}"));
         Ok(())
     }
@@ -203,6 +208,13 @@ impl Message {
 }
 
 impl Stage {
+    fn sessions(&self) -> u64 {
+        match self {
+            Self::Absent => 0,
+            Self::There { sessions, .. } => *sessions,
+        }
+    }
+
     /// What the database does not say is not compared.
     fn looks_like(&self, seen: &Self) -> bool {
         match (self, seen) {
@@ -229,7 +241,18 @@ pub(crate) fn config(path: &Path) -> SpoolConfig {
 fn stage_of(ledger: &StateReader, id: QueueId) -> Stage {
     let Some(message) = ledger.message(id).unwrap() else { return Stage::Absent };
     let recipients = message.recipients.into_iter().map(|recipient| recipient.unwrap().state).collect();
-    Stage::There { recipients, standing: message.standing, due_at: message.due_at, reports: 0 }
+    let sessions = sessions(ledger, id);
+    Stage::There { recipients, standing: message.standing, due_at: message.due_at, reports: 0, sessions }
+}
+
+/// Every message counts for a domain of its own.
+pub(crate) fn domain_of(id: QueueId) -> String {
+    format!("{id}.example").to_ascii_lowercase()
+}
+
+fn sessions(ledger: &StateReader, id: QueueId) -> u64 {
+    let rows = ledger.tls_reports(ReportDay(0), ReportDay(i64::MAX), usize::MAX).unwrap();
+    rows.iter().filter(|row| row.id.domain == domain_of(id)).map(|row| row.succeeded + row.failed).sum()
 }
 
 fn waiting(ledger: &StateReader) -> BTreeMap<QueueId, Origin> {

@@ -1,6 +1,6 @@
 //! The story: everything that can happen to messages, told to a spool worked by hand.
 
-use super::model::{KEEP_HISTORY, Knowledge, Stage, config};
+use super::model::{KEEP_HISTORY, Knowledge, Stage, config, domain_of};
 use super::{Snapshot, Task, Watch};
 use crate::sample;
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use dane_relay::outcome::Cause;
 use dane_relay::spool::embedded::{EmbeddedSpool, ManualWriters};
 use dane_relay::spool::event::{Event, Silence};
 use dane_relay::spool::ledger::MessageState;
+use dane_relay::spool::tls_session::{AppliedPolicy, PolicyType, SessionFailure, TlsSession};
 use dane_relay::spool::{Claim, Hold, Notification, Pending, RecipientState, Report, Settlement, Spool};
 use std::future::Future;
 use std::path::PathBuf;
@@ -187,8 +188,13 @@ impl Story {
         let envelope = envelope(recipients, self.now());
         let mut knowledge = self.knowledge();
         let states = vec![RecipientState::NEW; recipients];
-        let stage =
-            Stage::There { recipients: states, standing: MessageState::Queued, due_at: knowledge.now, reports: 0 };
+        let stage = Stage::There {
+            recipients: states,
+            standing: MessageState::Queued,
+            due_at: knowledge.now,
+            reports: 0,
+            sessions: 0,
+        };
         knowledge.meet(id, content.clone(), None);
         knowledge.ask(id, stage);
         let (spool, known) = (Arc::clone(&self.spool), Arc::clone(&self.watch.knowledge));
@@ -224,7 +230,8 @@ impl Story {
                 && !self.knowledge().messages.contains_key(&id)
             {
                 let recipients = claim.entry.recipients.clone();
-                let stage = Stage::There { recipients, standing: MessageState::Queued, due_at: at, reports: 0 };
+                let stage =
+                    Stage::There { recipients, standing: MessageState::Queued, due_at: at, reports: 0, sessions: 0 };
                 let mut knowledge = self.knowledge();
                 knowledge.meet(id, report_content(about), Some(about));
                 knowledge.ask(id, stage);
@@ -294,7 +301,8 @@ impl Story {
     /// The settlement, which is asked for from now on.
     fn settlement(&self, claim: &Claim, ends: &[(usize, End)]) -> Settlement {
         let (id, now) = (claim.entry.id, self.now());
-        let mut settlement = Settlement { next_due: Some(now.plus(HOUR * 2)), ..Settlement::default() };
+        let sessions = vec![session(id, None), session(id, Some("mx.example"))];
+        let mut settlement = Settlement { next_due: Some(now.plus(HOUR * 2)), sessions, ..Settlement::default() };
         for (index, end) in ends {
             settlement.recipients.push((*index, state(*end)));
             match end {
@@ -343,7 +351,7 @@ fn answered(knowledge: &Mutex<Knowledge>, id: QueueId) {
 
 /// How a message stands once this is settled.
 fn after(claim: &Claim, settlement: &Settlement, before: &Stage) -> Stage {
-    let Stage::There { due_at, reports, .. } = before else { panic!("{} is not there", claim.entry.id) };
+    let Stage::There { due_at, reports, sessions, .. } = before else { panic!("{} is not there", claim.entry.id) };
     let mut recipients = claim.entry.recipients.clone();
     for (index, state) in &settlement.recipients {
         recipients[*index] = state.clone();
@@ -356,7 +364,25 @@ fn after(claim: &Claim, settlement: &Settlement, before: &Stage) -> Stage {
     };
     // A part changes nothing of when the message is due.
     let due_at = settlement.next_due.filter(|_| whole).unwrap_or(*due_at);
-    Stage::There { recipients, standing, due_at, reports: reports + settlement.reports.len() }
+    let sessions = sessions + settlement.sessions.len() as u64;
+    Stage::There { recipients, standing, due_at, reports: reports + settlement.reports.len(), sessions }
+}
+
+fn session(id: QueueId, failed_at: Option<&str>) -> TlsSession {
+    let policy = AppliedPolicy {
+        kind: PolicyType::NoPolicyFound,
+        domain: domain_of(id),
+        strings: Vec::new(),
+        mx_host: Vec::new(),
+    };
+    let failure = failed_at.map(|host| SessionFailure {
+        result_type: "starttls-not-supported".into(),
+        sending_address: None,
+        mx_host: Some(host.into()),
+        mx_address: None,
+        reason: None,
+    });
+    TlsSession { domain: domain_of(id), policy, failure }
 }
 
 fn state(end: End) -> RecipientState {
