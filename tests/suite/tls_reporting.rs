@@ -77,6 +77,12 @@ async fn send_now(world: &World) -> BTreeMap<String, TlsReportState> {
     sent
 }
 
+/// All that has happened is recorded, and so many messages wait.
+async fn recorded(world: &World, waiting: u64) {
+    let is_so = || async { (world.relay.spool.stats().queued_messages == waiting).then_some(()) };
+    until(is_so, "the record of what has happened").await;
+}
+
 async fn ledger(world: &World) -> Box<dyn Ledger> {
     open_ledger(&world.spool_config()).await.unwrap()
 }
@@ -124,6 +130,7 @@ async fn rfc8460_4_a_day_of_mail_is_reported_to_whom_it_concerns() {
         world.deferred(id, to, 1).await;
     }
     world.delivers("bob@dead.test").await;
+    recorded(&world, 2).await;
     let day = ReportDay::of(clock.now());
     assert_eq!(send_now(&world).await, BTreeMap::new(), "the day is not over");
     clock.advance(A_DAY);
@@ -179,6 +186,7 @@ async fn rfc8460_5_5_p16_a_report_that_nobody_takes_is_tried_for_a_day_and_its_m
     world.delivers("bob@good.test").await;
     world.delivers("bob@plain.test").await;
     world.delivers("bob@dead.test").await;
+    recorded(&world, 0).await;
     world.mx("reports.test").trouble(TroubleAt::Rcpt, Some(says("550 5.1.1 no such user")));
     clock.advance(A_DAY);
     let sent = send_now(&world).await;
@@ -191,8 +199,7 @@ async fn rfc8460_5_5_p16_a_report_that_nobody_takes_is_tried_for_a_day_and_its_m
     clock.advance(Duration::from_hours(29));
     let given_up = send_now(&world).await;
     assert_eq!(given_up["dead.test"].word(), "given-up", "{given_up:?}");
-    let empty = || async { (world.relay.spool.stats().queued_messages == 0).then_some(()) };
-    until(empty, "an empty queue").await;
+    recorded(&world, 0).await;
     assert_eq!(world.mx("office.test").messages().len(), 0, "no NDR of a report");
     world.stop().await;
 }
