@@ -264,6 +264,27 @@ pub(crate) const GUIDES: &[Guide] = &[
         more: "",
     },
     Guide {
+        command: "reports list",
+        examples: &[("relay reports list", "the newest day first")],
+        exits: &[READS[0], READS[1], READS[2]],
+        more: "Times and days are UTC. Nothing is counted where `[tls_reports]` is not enabled.",
+    },
+    Guide {
+        command: "reports show",
+        examples: &[("relay reports show example.org --day 2026-11-29", "one day of one domain")],
+        exits: &reads("nothing was counted of it"),
+        more: "",
+    },
+    Guide {
+        command: "reports send",
+        examples: &[
+            ("relay reports send --dry-run example.org", "the report as it would go out"),
+            ("relay reports send --now", "those about days that are over, at once"),
+        ],
+        exits: &orders("with --now: no report is left to be sent"),
+        more: "",
+    },
+    Guide {
         command: "audit",
         examples: &[
             ("relay audit", "everything"),

@@ -67,6 +67,9 @@ fn objects(said: &ProgramOutput) -> Vec<Value> {
 #[expect(clippy::too_many_lines, reason = "the list of all commands")]
 async fn every_command_with_json_keeps_to_one_form() {
     let scene = QueueScene::busy_and_good().await;
+    let counting = "[tls_reports]\nenabled = true\norganization = \"Office Ltd\"\ncontact = \"tls@office.test\"\n";
+    let config = std::fs::read_to_string(&scene.config).unwrap() + counting;
+    std::fs::write(&scene.config, config).unwrap();
     let relay = scene.serve().await;
     let done = scene.waits(&relay, "bob@busy.test").await.to_string();
     let (id, other) = (scene.waits(&relay, "carol@busy.test").await, scene.waits(&relay, "dave@busy.test").await);
@@ -104,6 +107,9 @@ async fn every_command_with_json_keeps_to_one_form() {
         vec!["incidents"],
         vec!["watch", "list"],
         vec!["watch", "show", "busy.test"],
+        vec!["reports", "list"],
+        vec!["reports", "show", "busy.test"],
+        vec!["reports", "send", "--dry-run"],
         vec!["audit"],
         vec!["status"],
         vec!["log-level", "debug", "--for", "10m"],

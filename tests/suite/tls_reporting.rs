@@ -1,7 +1,7 @@
 //! A day of mail, and the reports on TLS about it: what domains that ask for it are told, by mail and by HTTPS, and
 //! what becomes of reports that nobody takes (RFC 8460 §3, §4, §5).
 
-use crate::relay::{World, below_received, lab, says, until};
+use crate::relay::{World, lab, says, until};
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, DomainPattern};
 use dane_relay::lab::mx::behaviour::Received;
@@ -89,7 +89,7 @@ async fn ledger(world: &World) -> Box<dyn Ledger> {
 
 /// The document in a mail.
 fn document(mail: &Received) -> Value {
-    let text = String::from_utf8(below_received(mail).to_vec()).unwrap();
+    let text = String::from_utf8(mail.content.clone()).unwrap();
     let packed = text.split("application/tlsrpt+gzip").nth(1).unwrap();
     let packed = packed.split("\r\n\r\n").nth(1).unwrap().split("\r\n--").next().unwrap();
     let octets = BASE64.decode(packed.replace("\r\n", "").as_bytes()).unwrap();
@@ -150,7 +150,7 @@ async fn rfc8460_4_a_day_of_mail_is_reported_to_whom_it_concerns() {
     for mail in &mails {
         let document = document(mail);
         let id = document["report-id"].as_str().unwrap();
-        let head = String::from_utf8_lossy(below_received(mail)).into_owned();
+        let head = String::from_utf8_lossy(&mail.content).into_owned();
         let domain = head.split("TLS-Report-Domain: ").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
         assert!(head.contains(id), "{head}");
         assert!(head.contains("TLS-Required: No\r\n"), "{head}");
