@@ -523,7 +523,9 @@ impl Config {
         let zero =
             zero.map(|(key, _)| format!("{key}: port 0 is another free port at each start: write one from 1 to 65535"));
         let private = private_zone::doubts(&self.dns.private_zones);
-        everybody.chain(ended).chain(never).chain(private).chain(nobody).chain(short).chain(zero).collect()
+        let unsigned = self.tls_reports.doubt(&self.dkim);
+        let all = everybody.chain(ended).chain(never).chain(private).chain(nobody).chain(short).chain(zero);
+        all.chain(unsigned).collect()
     }
 }
 

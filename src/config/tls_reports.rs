@@ -1,6 +1,7 @@
 //! `[tls_reports]`: whether domains that ask for it are told how TLS went with them, and by whom (RFC 8460).
 
-use super::DomainPattern;
+use super::dkim::{DkimConfig, DkimKeyRule};
+use super::destination::DomainPattern;
 use super::findings::ConfigFindings;
 use crate::smtp::address::{Domain, Host, Mailbox};
 use serde::Deserialize;
@@ -37,6 +38,24 @@ impl TlsReportsConfig {
     pub fn is_never(&self, domain: &Domain) -> bool {
         let host = Host::Domain(domain.clone());
         self.domains_never.iter().any(|pattern| pattern.fit(&host).is_some())
+    }
+
+    /// What is probably wrong: reports by mail that nobody signs are thrown away by their readers (RFC 8460 §3).
+    #[must_use]
+    pub fn doubt(&self, dkim: &DkimConfig) -> Option<String> {
+        let contact = self.contact.as_ref().filter(|_| self.enabled)?;
+        let Host::Domain(domain) = contact.host() else { return None };
+        let is_below = |rule: &DkimKeyRule| {
+            let above = domain.as_str().strip_suffix(rule.domain.as_str());
+            rule.subdomains && above.is_some_and(|rest| rest.ends_with('.'))
+        };
+        let is_signed = dkim.key.iter().any(|rule| rule.domain == *domain || is_below(rule));
+        (!is_signed).then(|| {
+            format!(
+                "[tls_reports] contact: no [[dkim.key]] signs mail from {domain}, and unsigned reports are thrown away by \
+                 their readers; reports over HTTPS are not concerned"
+            )
+        })
     }
 }
 
@@ -148,6 +167,29 @@ mod tests {
         }
         let both = read("enabled = true").unwrap_err();
         assert!(both.contains("needs organization"), "{both}");
+    }
+
+    #[test]
+    fn rfc8460_3_p13_reports_that_nobody_signs_are_doubted() {
+        let key = |domain: &str, subdomains| DkimKeyRule {
+            domain: domain.parse().unwrap(),
+            selector: "a".into(),
+            key_file: None,
+            credential: Some("key".into()),
+            subdomains,
+        };
+        let config = TlsReportsConfig {
+            enabled: true,
+            contact: Some("tls@mail.example.org".parse().unwrap()),
+            ..TlsReportsConfig::default()
+        };
+        let doubts = |rules: Vec<DkimKeyRule>| config.doubt(&DkimConfig { key: rules, ..DkimConfig::default() });
+        assert!(doubts(Vec::new()).unwrap().contains("mail.example.org"));
+        assert!(doubts(vec![key("example.org", false), key("l.example.org", true)]).is_some());
+        assert_eq!(doubts(vec![key("mail.example.org", false)]), None);
+        assert_eq!(doubts(vec![key("example.org", true)]), None);
+        let off = TlsReportsConfig { enabled: false, ..config.clone() };
+        assert_eq!(off.doubt(&DkimConfig::default()), None);
     }
 
     #[test]

@@ -150,6 +150,7 @@ impl Scene {
             outcomes: outcome.into_iter().collect(),
             left: Vec::new(),
             nth_on_connection: self.nth,
+            signatures: None,
             took: Duration::ZERO,
         };
         of_attempt(&domain(), &EndedTry { target: &target, report: &report, facts: &self.facts })
