@@ -7,6 +7,7 @@
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -113,6 +114,69 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A day in UTC, as reports have it (RFC 8460 §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ReportDay(pub i64);
+
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
+
+impl ReportDay {
+    /// The day of a moment.
+    #[must_use]
+    pub const fn of(at: Timestamp) -> Self {
+        Self(at.0.div_euclid(DAY))
+    }
+
+    /// Its first moment.
+    #[must_use]
+    pub const fn begin(self) -> Timestamp {
+        Timestamp(self.0.saturating_mul(DAY))
+    }
+
+    /// The first moment of the next one.
+    #[must_use]
+    pub const fn end(self) -> Timestamp {
+        Timestamp(self.0.saturating_add(1).saturating_mul(DAY))
+    }
+}
+
+impl fmt::Display for ReportDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.begin().to_string();
+        f.write_str(text.split('T').next().unwrap_or_default())
+    }
+}
+
+/// A text that is no day.
+#[derive(Debug, thiserror::Error)]
+#[error("a day is written like 2026-11-30")]
+pub struct NoReportDay;
+
+impl FromStr for ReportDay {
+    type Err = NoReportDay;
+
+    fn from_str(text: &str) -> Result<Self, NoReportDay> {
+        let day = Timestamp::from_rfc3339(&format!("{text}T00:00:00Z")).ok_or(NoReportDay)?;
+        Ok(Self::of(day))
+    }
+}
+
+impl From<ReportDay> for String {
+    fn from(day: ReportDay) -> Self {
+        day.to_string()
+    }
+}
+
+impl TryFrom<String> for ReportDay {
+    type Error = NoReportDay;
+
+    fn try_from(text: String) -> Result<Self, NoReportDay> {
+        text.parse()
+    }
+}
+
 /// Where the time comes from: the machine, a hand-set value, or the timers of the runtime.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
@@ -185,6 +249,16 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rfc8460_4_1_a_day_begins_and_ends_at_midnight_utc() {
+        let day: ReportDay = "2026-11-30".parse().unwrap();
+        assert_eq!(day.begin().to_string(), "2026-11-30T00:00:00Z");
+        assert_eq!(ReportDay::of(Timestamp(day.end().0 - 1)), day);
+        assert_eq!(ReportDay::of(day.end()).to_string(), "2026-12-01");
+        assert!("2026-13-01".parse::<ReportDay>().is_err());
+        assert!("tomorrow".parse::<ReportDay>().is_err());
+    }
 
     #[test]
     fn rfc5322_date_has_a_numeric_zone() {

@@ -3,10 +3,9 @@
 //! The nouns every stage shares. Content is not among them: it streams from the listener to
 //! the spool and from the spool to the next hop.
 
-use crate::clock::Timestamp;
+use crate::clock::{ReportDay, Timestamp};
 use crate::smtp::address::{Mailbox, ReversePath};
 use crate::smtp::dsn::{EnvelopeId, Notify, NotifyOn, OriginalRecipient, Ret};
-use crate::spool::tls_session::ReportDay;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;

@@ -4,7 +4,7 @@
 //! For programs a row is a [`TlsReportRow`], and with `show` a [`TlsReportDetails`].
 
 use crate::clock::Timestamp;
-use crate::service::tls_reports::preview::TlsReportPreview;
+use crate::report::tls::TlsReportDocument;
 use crate::spool::tls_session::{
     AppliedPolicy, PolicyType, SessionFailure, TlsCount, TlsReportId, TlsReportRow, TlsReportState,
 };
@@ -58,11 +58,25 @@ pub fn table<'a>(rows: &'a [TlsReportRow], view: &TableView) -> (TextTable<&'a T
 /// A report that was made when it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SentReport {
-    /// Which one.
+    /// The report.
     #[serde(flatten)]
     pub report: TlsReportId,
-    /// How it stands.
+    /// What has become of it.
     pub state: TlsReportState,
+}
+
+/// A report that would go out, or why none does.
+#[derive(Debug, Serialize)]
+pub struct TlsReportPreview {
+    /// The report.
+    #[serde(flatten)]
+    pub report: TlsReportId,
+    /// The places that the domain wants it at.
+    pub to: Vec<String>,
+    /// The report itself; `None` where none goes out.
+    pub document: Option<TlsReportDocument>,
+    /// Why none goes out.
+    pub because: Option<String>,
 }
 
 /// `relay reports send --now` for people, a line each.

@@ -1,7 +1,7 @@
 //! `[tls_reports]`: whether domains that ask for it are told how TLS went with them, and by whom (RFC 8460).
 
-use super::dkim::{DkimConfig, DkimKeyRule};
 use super::destination::DomainPattern;
+use super::dkim::{DkimConfig, DkimKeyRule};
 use super::findings::ConfigFindings;
 use crate::smtp::address::{Domain, Host, Mailbox};
 use serde::Deserialize;

@@ -37,14 +37,14 @@ pub(super) fn of_attempt(domain: &Domain, ended: &EndedTry<'_>) -> Vec<TlsSessio
     let applied = match (&target.watched, &report.watched) {
         (Some(watched), Some(seen)) => match &watched.demand {
             Ok(policy) => judged(domain, facts, policy, seen.failure.as_ref()),
-            Err(cause) => vec![(policy_of(domain, cause, Some(facts)), Some(Failing::by(cause)))],
+            Err(cause) => vec![(policy_of(domain, cause, Some(facts)), Some(FailedTry::by(cause)))],
         },
         (Some(_), None) => Vec::new(),
         (None, _) => judged(domain, facts, &report.policy, failure.or(report.tls_failure.as_ref())),
     };
     let in_clear = report.tls == Some(TlsVerdict::ClearText);
-    let session = |(policy, failing): (AppliedPolicy, Option<Failing>)| {
-        let failing = failing.or_else(|| in_clear.then(Failing::without_tls));
+    let session = |(policy, failing): (AppliedPolicy, Option<FailedTry>)| {
+        let failing = failing.or_else(|| in_clear.then(FailedTry::without_tls));
         let failure = failing.map(|failing| SessionFailure {
             result_type: failing.result_type,
             sending_address: None,
@@ -67,7 +67,7 @@ pub(super) fn of_untried(
 ) -> Option<TlsSession> {
     let cause = inner(cause);
     cause.row().result_type?;
-    let Failing { result_type, reason } = Failing::by(cause);
+    let FailedTry { result_type, reason } = FailedTry::by(cause);
     let (sending_address, mx_address) = (None, None);
     let failure = SessionFailure {
         result_type,
@@ -81,12 +81,12 @@ pub(super) fn of_untried(
 }
 
 /// How a try failed, before it is known where.
-struct Failing {
+struct FailedTry {
     result_type: String,
     reason: String,
 }
 
-impl Failing {
+impl FailedTry {
     fn by(cause: &Cause) -> Self {
         let row = inner(cause).row();
         // A demand of ours that fails for a reason without a result type failed to validate.
@@ -142,12 +142,12 @@ fn judged(
     facts: &RouteFacts,
     policy: &TlsPolicy,
     failure: Option<&Cause>,
-) -> Vec<(AppliedPolicy, Option<Failing>)> {
-    let failing = |kind| failure.filter(|cause| is_about(cause, kind)).map(Failing::by);
+) -> Vec<(AppliedPolicy, Option<FailedTry>)> {
+    let failing = |kind| failure.filter(|cause| is_about(cause, kind)).map(FailedTry::by);
     match policy {
         TlsPolicy::Off | TlsPolicy::Opportunistic { because: WhyOpportunistic::Exception } => Vec::new(),
         TlsPolicy::Dane(dane) => {
-            vec![(tlsa(&dane.base_domain, &dane.records), failure.map(Failing::by))]
+            vec![(tlsa(&dane.base_domain, &dane.records), failure.map(FailedTry::by))]
         }
         TlsPolicy::WebPkiAndDane { dane, .. } => {
             let both = [
@@ -158,15 +158,15 @@ fn judged(
             both.into_iter().filter(|(_, failing)| failure.is_none() || failing.is_some()).collect()
         }
         TlsPolicy::Encrypt { base_domain: Some(base_domain), .. } => {
-            let unusable = || Failing {
+            let unusable = || FailedTry {
                 result_type: "tlsa-invalid".to_owned(),
                 reason: "tlsa-invalid: no TLSA record is usable for SMTP".to_owned(),
             };
-            let failing = failure.map_or_else(unusable, Failing::by);
+            let failing = failure.map_or_else(unusable, FailedTry::by);
             vec![(tlsa(base_domain, published(facts, base_domain)), Some(failing))]
         }
         TlsPolicy::WebPki { .. } if matches!(facts.sts, StsState::Policy(_)) => {
-            vec![(sts(domain, facts), failure.map(Failing::by))]
+            vec![(sts(domain, facts), failure.map(FailedTry::by))]
         }
         TlsPolicy::Opportunistic { .. } | TlsPolicy::Encrypt { .. } | TlsPolicy::WebPki { .. } => {
             vec![without_policy(domain, facts, failure)]
@@ -175,19 +175,19 @@ fn judged(
 }
 
 /// Nothing was found that could be applied: because there is nothing, or because it could not be fetched.
-fn without_policy(domain: &Domain, facts: &RouteFacts, failure: Option<&Cause>) -> (AppliedPolicy, Option<Failing>) {
+fn without_policy(domain: &Domain, facts: &RouteFacts, failure: Option<&Cause>) -> (AppliedPolicy, Option<FailedTry>) {
     match &facts.sts {
         StsState::Absent(StsAbsent::FetchFailed(fetch)) => {
             let (result_type, reason) = (fetch.result_type().to_owned(), fetch.to_string());
-            (bare(PolicyType::Sts, domain.as_str()), Some(Failing { result_type, reason }))
+            (bare(PolicyType::Sts, domain.as_str()), Some(FailedTry { result_type, reason }))
         }
         StsState::Absent(StsAbsent::Unknown(_)) => {
             let result_type = StsFault::FetchError.result_type().to_owned();
             let reason = "the TXT record at _mta-sts could not be looked up".to_owned();
-            (bare(PolicyType::Sts, domain.as_str()), Some(Failing { result_type, reason }))
+            (bare(PolicyType::Sts, domain.as_str()), Some(FailedTry { result_type, reason }))
         }
         StsState::Absent(_) | StsState::Policy(_) => {
-            (bare(PolicyType::NoPolicyFound, domain.as_str()), failure.map(Failing::by))
+            (bare(PolicyType::NoPolicyFound, domain.as_str()), failure.map(FailedTry::by))
         }
     }
 }

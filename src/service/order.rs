@@ -89,9 +89,9 @@ pub enum ControlReply {
     },
     /// To [`Request::SendTlsReports`]: one report has come so far.
     TlsReport {
-        /// Which one.
+        /// The report.
         report: TlsReportId,
-        /// How it stands.
+        /// What has become of it.
         state: TlsReportState,
     },
     /// To [`Request::SendTlsReports`]: there are no more; the last line.

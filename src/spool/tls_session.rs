@@ -5,11 +5,10 @@
 //! texts) is cut in [`TlsSession::bounded`], and what is left over a domain's share of a day is counted in one row
 //! that names no host.
 
+pub use crate::clock::ReportDay;
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 /// Policies that are told apart for one domain in one day; of more only the type is kept.
 pub const MOST_POLICIES: usize = 16;
@@ -144,69 +143,6 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// A day in UTC, as reports have it (RFC 8460 §4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct ReportDay(pub i64);
-
-/// Milliseconds of a day.
-const DAY: i64 = 86_400_000;
-
-impl ReportDay {
-    /// The day of a moment.
-    #[must_use]
-    pub const fn of(at: Timestamp) -> Self {
-        Self(at.0.div_euclid(DAY))
-    }
-
-    /// Its first moment.
-    #[must_use]
-    pub const fn begin(self) -> Timestamp {
-        Timestamp(self.0.saturating_mul(DAY))
-    }
-
-    /// The first moment of the next one.
-    #[must_use]
-    pub const fn end(self) -> Timestamp {
-        Timestamp(self.0.saturating_add(1).saturating_mul(DAY))
-    }
-}
-
-impl fmt::Display for ReportDay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.begin().to_string();
-        f.write_str(text.split('T').next().unwrap_or_default())
-    }
-}
-
-/// A text that is no day.
-#[derive(Debug, thiserror::Error)]
-#[error("a day is written like 2026-11-30")]
-pub struct NoReportDay;
-
-impl FromStr for ReportDay {
-    type Err = NoReportDay;
-
-    fn from_str(text: &str) -> Result<Self, NoReportDay> {
-        let day = Timestamp::from_rfc3339(&format!("{text}T00:00:00Z")).ok_or(NoReportDay)?;
-        Ok(Self::of(day))
-    }
-}
-
-impl From<ReportDay> for String {
-    fn from(day: ReportDay) -> Self {
-        day.to_string()
-    }
-}
-
-impl TryFrom<String> for ReportDay {
-    type Error = NoReportDay;
-
-    fn try_from(text: String) -> Result<Self, NoReportDay> {
-        text.parse()
-    }
-}
-
 /// Which report: to whom, and about what day.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TlsReportId {
@@ -232,7 +168,7 @@ pub struct DueTlsReports {
 /// A report that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueTlsReport {
-    /// Which one.
+    /// The report.
     pub id: TlsReportId,
     /// How it stands, where it was tried before.
     pub state: Option<TlsReportState>,
@@ -254,7 +190,7 @@ pub enum TlsReportState {
     },
     /// Somebody has it.
     Sent {
-        /// When.
+        /// When it went out.
         at: Timestamp,
         /// Who: the URIs that took it.
         to: Vec<String>,
@@ -263,12 +199,12 @@ pub enum TlsReportState {
     NotWanted {
         /// When that was found out.
         at: Timestamp,
-        /// In words.
+        /// The reason, in words.
         because: String,
     },
     /// It was tried for as long as it is worth it (RFC 8460 §5.5).
     GivenUp {
-        /// When.
+        /// When it was given up.
         at: Timestamp,
         /// What the last try brought.
         because: String,
@@ -314,16 +250,6 @@ pub struct TlsReportRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rfc8460_4_1_a_day_begins_and_ends_at_midnight_utc() {
-        let day: ReportDay = "2026-11-30".parse().unwrap();
-        assert_eq!(day.begin().to_string(), "2026-11-30T00:00:00Z");
-        assert_eq!(ReportDay::of(Timestamp(day.end().0 - 1)), day);
-        assert_eq!(ReportDay::of(day.end()).to_string(), "2026-12-01");
-        assert!("2026-13-01".parse::<ReportDay>().is_err());
-        assert!("tomorrow".parse::<ReportDay>().is_err());
-    }
 
     #[test]
     fn what_a_stranger_varies_is_cut() {

@@ -38,7 +38,7 @@ pub(crate) struct Reporter<'a> {
 
 /// What a domain wants of reports.
 #[derive(Debug)]
-pub(crate) enum Demand {
+pub(crate) enum ReportDemand {
     /// Reports, at these places.
     Wanted(ReportRecord),
     /// None, or it says so in no way that can be understood.
@@ -96,9 +96,9 @@ impl<'a> Reporter<'a> {
             return Ok(Preparation::NotWanted("tls_reports.domains_never names it".to_owned()));
         }
         let record = match demand(self.out.dns.as_ref(), &domain).await {
-            Demand::Wanted(record) => record,
-            Demand::NotWanted(because) => return Ok(Preparation::NotWanted(because)),
-            Demand::Unknown(because) => return Ok(Preparation::NotNow(because)),
+            ReportDemand::Wanted(record) => record,
+            ReportDemand::NotWanted(because) => return Ok(Preparation::NotWanted(because)),
+            ReportDemand::Unknown(because) => return Ok(Preparation::NotNow(because)),
         };
         let counts = ledger.tls_counts(id).await?;
         let extent = if config.only_failures { ReportExtent::FailuresOnly } else { ReportExtent::Everything };
@@ -169,7 +169,7 @@ impl<'a> Reporter<'a> {
 }
 
 /// What a domain says of reports, by its TXT record at `_smtp._tls`.
-pub(crate) async fn demand(dns: &dyn Ask, domain: &Domain) -> Demand {
+pub(crate) async fn demand(dns: &dyn Ask, domain: &Domain) -> ReportDemand {
     let name = format!("_smtp._tls.{domain}");
     match dns.ask(&name, RecordType::Txt, Freshness::Kept).await {
         Answer::Found(found) => {
@@ -177,10 +177,10 @@ pub(crate) async fn demand(dns: &dyn Ask, domain: &Domain) -> Demand {
                 Data::Txt(text) => Some(text.as_slice()),
                 Data::Address(_) | Data::Mx(..) | Data::Tlsa(_) => None,
             });
-            record::read(texts).map_or_else(|error| Demand::NotWanted(error.to_string()), Demand::Wanted)
+            record::read(texts).map_or_else(|error| ReportDemand::NotWanted(error.to_string()), ReportDemand::Wanted)
         }
-        Answer::NoData(_) | Answer::NxDomain(_) => Demand::NotWanted(format!("there is no TXT record at {name}")),
-        Answer::Failed(cause) => Demand::Unknown(cause.sentence()),
+        Answer::NoData(_) | Answer::NxDomain(_) => ReportDemand::NotWanted(format!("there is no TXT record at {name}")),
+        Answer::Failed(cause) => ReportDemand::Unknown(cause.sentence()),
     }
 }
 

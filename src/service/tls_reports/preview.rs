@@ -3,32 +3,17 @@
 use super::ReportingError;
 use super::one::{Preparation, Reporter};
 use crate::clock::Clock;
+use crate::command::tls_reports::TlsReportPreview;
 use crate::config::Config;
 use crate::pipeline::outbound::Outbound;
-use crate::report::tls::TlsReportDocument;
 use crate::smtp::address::Domain;
 use crate::spool::open_ledger;
-use crate::spool::tls_session::{ReportDay, TlsReportId};
-use serde::Serialize;
+use crate::spool::tls_session::ReportDay;
 
 /// Days that are looked back at.
 const DAYS_BACK: i64 = 2;
 /// Reports that are made for one look.
 const MOST: usize = 10_000;
-
-/// A report that would go out, or why none does.
-#[derive(Debug, Serialize)]
-pub struct TlsReportPreview {
-    /// Which one.
-    #[serde(flatten)]
-    pub report: TlsReportId,
-    /// The places that the domain wants it at.
-    pub to: Vec<String>,
-    /// The report itself; `None` where none goes out.
-    pub document: Option<TlsReportDocument>,
-    /// Why none goes out.
-    pub because: Option<String>,
-}
 
 /// The reports about the last days, today among them, as they would go out now.
 ///

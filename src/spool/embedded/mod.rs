@@ -32,6 +32,7 @@ mod space;
 mod state;
 mod steps;
 mod storing;
+mod threads;
 mod tls_counts;
 mod unwritten;
 mod writer;
@@ -66,6 +67,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use steps::{Steps, Workers};
+use threads::spawn;
 use tokio::sync::oneshot;
 use writer::Writer;
 
@@ -241,30 +243,6 @@ impl EmbeddedSpool {
 impl Drop for EmbeddedSpool {
     fn drop(&mut self) {
         self.closer()();
-    }
-}
-
-/// Starts a writer; should it ever panic, the spool stops as if the disk had failed.
-fn spawn(
-    name: &'static str,
-    shared: &Arc<SharedState>,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, SpoolError> {
-    let guard = StopOnPanic(Arc::clone(shared));
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        work();
-        drop(guard);
-    });
-    thread.map_err(paths::io("starting a thread of the spool"))
-}
-
-struct StopOnPanic(Arc<SharedState>);
-
-impl Drop for StopOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stop(&paths::io("writing the spool")(std::io::Error::other("the writer has panicked")));
-        }
     }
 }
 

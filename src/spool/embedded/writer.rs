@@ -426,8 +426,7 @@ impl Writer {
             let too_large = self.state.used_bytes()? > most_bytes;
             let before = if too_large { Timestamp(i64::MAX) } else { over };
             let pruned = self.state.prune(before, PRUNE_BATCH)?;
-            let counts = self.state.prune_sessions(before, now, PRUNE_BATCH)?;
-            if pruned + counts > 0 {
+            if pruned + self.state.prune_sessions(before, now, PRUNE_BATCH)? > 0 {
                 self.state.commit(&self.shared.paths, Work::Pruning)?;
             }
             Ok(pruned)
