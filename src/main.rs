@@ -8,7 +8,7 @@ use cli::exit::Exit;
 use cli::lookup::DnsOutput;
 use cli::terminal::{complain, say, usual_file};
 use cli::{
-    audit, check, configuration, guide, lookup, manual, operator, reload, send_test, serve, setup, suspend, top,
+    audit, check, configuration, dkim, guide, lookup, manual, operator, reload, send_test, serve, setup, suspend, top,
     trouble, user,
 };
 use dane_relay::check::canary;
@@ -61,6 +61,7 @@ async fn run(command: CliCommand) -> ExitCode {
             let detail = if verbose { DnsDetail::Chain } else { DnsDetail::Answer };
             lookup::dns(&name, record_type, &DnsOutput { detail, output }, over).await
         }
+        CliCommand::Dkim { action } => Box::pin(dkim::dkim(action)).await,
         CliCommand::Policy { action } => policy_of(action).await,
         CliCommand::Queue { action } => operator::queue(action).await,
         CliCommand::Why { what_if: Some(supposition), of_domain: Some(domain), place, .. } => {

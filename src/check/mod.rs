@@ -13,6 +13,7 @@ mod certificate;
 pub mod compare;
 mod controls;
 mod details;
+pub mod dkim;
 pub mod evidence;
 pub mod first_start;
 pub(crate) mod history;

@@ -1,6 +1,7 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
 use super::audit::AuditOptions;
+use super::dkim::DkimAction;
 use super::operator::QueueAction;
 use super::place::SpoolOptions;
 use super::send_test::SendTestArguments;
@@ -77,6 +78,11 @@ pub(crate) enum CliCommand {
         output: Output,
         #[command(flatten)]
         over: Overrides,
+    },
+    /// Make and check the keys that mail is signed with (DKIM).
+    Dkim {
+        #[command(subcommand)]
+        action: DkimAction,
     },
     /// See what is known of the MTA-STS policy of a domain, or fetch it.
     Policy {

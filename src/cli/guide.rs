@@ -112,6 +112,26 @@ pub(crate) const GUIDES: &[Guide] = &[
         more: "",
     },
     Guide {
+        command: "dkim new",
+        examples: &[
+            ("relay dkim new example.org", "an RSA key, and its record for the DNS"),
+            ("relay dkim new example.org --type ed25519", "a second one beside it"),
+        ],
+        exits: &[(Exit::System, "no key can be made"), (Exit::Io, "the file cannot be written"), (Exit::Config, "")],
+        more: "Where the file is there already, nothing is made (64).",
+    },
+    Guide {
+        command: "dkim check",
+        examples: &[("relay dkim check example.org", "whether each key is published as it is used")],
+        exits: &[
+            (Exit::Nothing, "there is no key, or something to look at"),
+            (Exit::Fault, "mail is signed with a key that is not published"),
+            (Exit::Unknown, ""),
+            (Exit::Config, ""),
+        ],
+        more: "",
+    },
+    Guide {
         command: "policy show",
         examples: &[("relay policy show example.org", "what is kept and what is announced")],
         exits: &[

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod configuration;
 pub(crate) mod content;
+pub(crate) mod dkim;
 pub(crate) mod exit;
 pub(crate) mod guide;
 pub(crate) mod log;

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod content;
+pub mod dkim;
 pub mod dns;
 pub mod incidents;
 pub mod json;

@@ -79,13 +79,18 @@ pub(crate) struct Sink {
 impl Sink {
     /// Starts it.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn start_with(dir: &Path, options: &[&str]) -> Self {
         let address = free_address();
         let folder = dir.join("sink");
         std::fs::create_dir(&folder).unwrap();
         // smtp-sink insists on leaving root behind, so the folder is open to everybody.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         let mut command = Command::new("smtp-sink");
-        command.args(["-4", "-u", "nobody", "-R", "/", "-d"]).arg(folder.join("m."));
+        command.args(options).args(["-4", "-u", "nobody", "-R", "/", "-d"]).arg(folder.join("m."));
         command.args([&address.to_string(), "256"]);
         let mut daemon = Daemon::start("smtp-sink", &command, &dir.join("smtp-sink.log"));
         daemon.wait_until_it_listens(address);

@@ -1,5 +1,6 @@
 //! The relay among foreign programs: NSD, BIND, Unbound, ldnsd, Postfix, Exim, OpenSMTPD, Dovecot, nginx, HAProxy, swaks, smtp-source,
-//! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai. Nothing here
+//! smtp-sink, dig, openssl, promtool, Python's mail packages, flufl.bounce, Sisimai,
+//! dkimpy, OpenDKIM. Nothing here
 //! is our own imitation of them.
 //!
 //! Needs root (Postfix) and the Debian packages that `tests/run` installs; therefore behind the
@@ -22,6 +23,7 @@ mod client;
 mod content;
 mod daemon;
 mod delivery;
+mod dkim;
 mod exim;
 mod failure;
 mod front;

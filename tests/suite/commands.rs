@@ -84,6 +84,8 @@ async fn every_command_with_json_keeps_to_one_form() {
         vec!["check", "--self"],
         vec!["check", "--all-queued"],
         vec!["dns", "good.test", "MX"],
+        vec!["dkim", "new", "good.test"],
+        vec!["dkim", "check", "good.test"],
         vec!["policy", "show", "good.test"],
         vec!["policy", "refresh", "good.test"],
         vec!["policy", "list"],

@@ -11,6 +11,8 @@ use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::lab::mx::client::SmtpClient;
 use dane_relay::smtp::dkim::{DkimKey, DkimKeyType, DkimRecord};
 use data_encoding::BASE64;
+use hickory_proto::rr::RData;
+use hickory_proto::rr::rdata::TXT;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -265,11 +267,74 @@ async fn keys_of_dkim_are_others_for_the_next_message_and_a_broken_one_is_refuse
     );
     world.mail("bob@dane.test").await;
     assert!(world.arrives("dane.test", 3).await.contains(" a=ed25519-sha256;"), "the old key stays");
-    let checked = run([OsStr::new("config"), OsStr::new("check"), OsStr::new("--config"), world.file().as_os_str()]).await;
+    let checked =
+        run([OsStr::new("config"), OsStr::new("check"), OsStr::new("--config"), world.file().as_os_str()]).await;
     assert!(checked.code == 78 && checked.stderr.contains("no private key in PEM form"), "{}", checked.stderr);
     // The same file with another key: nothing but a reload is needed.
     write(DkimKeyType::Rsa);
     world.reload().await;
     world.mail("bob@dane.test").await;
     assert!(world.arrives("dane.test", 4).await.contains(" a=rsa-sha256;"));
+}
+
+#[tokio::test]
+async fn a_key_is_made_published_compared_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("relay.toml");
+    std::fs::write(&config, "").unwrap();
+    let new = |more: &[&str]| {
+        let all = [&["dkim", "new", "office.test", "--config", config.to_str().unwrap()], more].concat();
+        run(all.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let made = new(&["--selector", "s1", "--json"]).await;
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let made: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
+    let file = folder.path().join("dkim/office.test.s1.pem");
+    assert_eq!(made["key_file"], file.to_str().unwrap());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let again = new(&["--selector", "s1"]).await;
+    assert!(again.code == 64 && again.stderr.contains("is there already"), "{}", again.stderr);
+    let other = new(&["--selector", "s2", "--type", "ed25519"]).await;
+    assert!(other.stdout.contains("s2._domainkey.office.test. IN TXT ( \"v=DKIM1; k=ed25519; p="), "{}", other.stdout);
+
+    let record = made["record"].as_str().unwrap();
+    let strings = dane_relay::smtp::dkim::zone_file_strings(record);
+    let published = RData::TXT(TXT::new(strings));
+    let lab = dane_relay::lab::Lab::builder()
+        .domain("office.test", |d| d.record("s1._domainkey.office.test", published))
+        .domain("one.test", |d| d);
+    let world = Configured::with(lab, |text| {
+        let key = |selector: &str| {
+            let file = folder.path().join(format!("dkim/office.test.{selector}.pem"));
+            format!("[[dkim.key]]\ndomain = \"office.test\"\nselector = {selector:?}\nkey_file = {file:?}\n")
+        };
+        format!("{text}{}", key("s1"))
+    })
+    .await;
+    std::fs::create_dir(world.folder.path().join("dkim")).unwrap();
+    let aside = "dkim/office.test.s2.pem";
+    std::fs::copy(folder.path().join(aside), world.folder.path().join(aside)).unwrap();
+    let checked = world.run(&["dkim", "check", "office.test"]).await;
+    assert_eq!(checked.code, 1, "{}", checked.stdout);
+    for words in [
+        "OK           s1._domainkey.office.test rsa, signs",
+        "the key is published",
+        "secure",
+        "WARN         s2._domainkey.office.test ed25519, in no [[dkim.key]]",
+        "nothing is published",
+    ] {
+        assert!(checked.stdout.contains(words), "{words}: {}", checked.stdout);
+    }
+    world.mail("bob@one.test").await;
+    let text = world.arrives("one.test", 1).await;
+    let key = Published { rule: String::new(), selector: "s1".into(), record: record.to_owned() };
+    assert_eq!(verified(text.as_bytes(), &[&key]), ["s1"]);
+    // The key that signs is another one than the one that is published.
+    let file = folder.path().join("dkim/office.test.s1.pem");
+    std::fs::write(&file, DkimKey::generate(DkimKeyType::Rsa).unwrap().to_pem().unwrap()).unwrap();
+    let checked = world.run(&["dkim", "check", "office.test", "--json"]).await;
+    let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!((checked.code, report["keys"][0]["published"].as_str()), (2, Some("other")), "{report}");
+    assert_eq!(world.run(&["dkim", "check", "one.test"]).await.code, 1, "no key is there");
 }

@@ -49,6 +49,7 @@ const TOUCH_THE_WORLD: &[(&str, &str)] = &[
     ("cli/audit.rs", "reads the tracking logs that it is given"),
     ("cli/check.rs", "writes what it saw to a file, and reads what was seen elsewhere"),
     ("cli/content.rs", "writes the content of a message to the file that it is given"),
+    ("cli/dkim.rs", "writes the key that it made"),
     ("cli/log.rs", "asks whether standard error is the journal"),
     ("cli/manual.rs", "writes the manual pages"),
     ("cli/user.rs", "reads and writes the file of users"),
