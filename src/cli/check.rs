@@ -6,6 +6,7 @@ use super::terminal::{ProgressLine, complain, say, say_json};
 use dane_relay::check::bundle;
 use dane_relay::check::compare::compare;
 use dane_relay::check::evidence::Evidence;
+use dane_relay::check::selfcheck::sender;
 use dane_relay::check::{CheckReport, Checker, Color, Detail, Verdict, selfcheck};
 use dane_relay::clock::Clock;
 use dane_relay::command::json;
@@ -126,10 +127,14 @@ async fn read_bundle(path: &Path) -> std::io::Result<Vec<u8>> {
 async fn check_self(checker: &Checker, output: &Output) -> ExitCode {
     let progress = ProgressLine::begin("looking at this host");
     let seen = checker.look_at_self().await;
+    let senders = checker.look_at_senders().await;
     drop(progress);
     match output.form() {
-        OutputForm::Json => say_json(&json::list("checks", &seen)),
-        OutputForm::Text => say(&selfcheck::text(&seen)),
+        OutputForm::Json => {
+            let (checks, senders) = (json::value(&seen), json::value(&senders));
+            say_json(&json::object(&serde_json::json!({ "checks": checks, "sender_domains": senders })))
+        }
+        OutputForm::Text => say(&(selfcheck::text(&seen) + &sender::text(&senders))),
     };
     ExitCode::from(selfcheck::worst(&seen).exit_code())
 }

@@ -1,7 +1,7 @@
 //! `relay dkim new` and `relay dkim check`: the keys that mail is signed with.
 
-use super::arguments::{Output, Overrides};
 use super::exit::Exit;
+use super::overrides::{Output, Overrides};
 use super::terminal::{complain, load, say, say_json, usual_file};
 use super::values::domain;
 use clap::{Args, Subcommand, ValueEnum};

@@ -13,6 +13,7 @@ pub(crate) mod lookup;
 pub(crate) mod manual;
 pub(crate) mod operator;
 pub(crate) mod orders;
+pub(crate) mod overrides;
 pub(crate) mod place;
 pub(crate) mod reload;
 pub(crate) mod send_test;

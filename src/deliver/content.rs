@@ -7,7 +7,7 @@
 
 use super::body::OpenBody;
 use super::connection::{GOODBYE_LIMIT, SmtpConnection};
-use super::dkim::Signed;
+use super::dkim::SignedBody;
 use super::eight_bit::Converted;
 use super::hosts::driver::HostSeat;
 use super::session::{Event, Session, TransportFault};
@@ -132,7 +132,7 @@ impl Patience {
         let Some(body) = body else { return Event::Broken(TransportFault::ContentDamaged) };
         let converted = session.conversion().map(|conversion| Converted { body, conversion });
         let body = converted.as_ref().map_or(body, |converted| converted as &dyn OpenBody);
-        let signed = session.signatures().map(|signatures| Signed { body, signatures });
+        let signed = session.signatures().map(|signatures| SignedBody { body, signatures });
         let body = signed.as_ref().map_or(body, |signed| signed as &dyn OpenBody);
         match form {
             ContentForm::Lines => self.send_lines(connection, body).await,

@@ -1,7 +1,7 @@
 //! Signatures by the domains of authors, and messages that have none.
 
 use super::Register;
-use crate::deliver::dkim::{NotSigned, Signing};
+use crate::deliver::dkim::{NotSigned, SigningResult};
 use crate::envelope::QueueId;
 use crate::outcome::Cause;
 use prometheus::{Error, IntCounterVec};
@@ -25,19 +25,19 @@ impl DkimMetrics {
         Ok(Self { total })
     }
 
-    pub(super) fn ended(&self, id: QueueId, signing: &Signing) {
+    pub(super) fn ended(&self, id: QueueId, signing: &SigningResult) {
         let count = |word: &str| self.total.with_label_values(&[word]).inc();
         match signing {
-            Signing::Signed(signatures) => signatures.key_types().for_each(|key_type| count(key_type.word())),
-            Signing::NotWanted(NotSigned::NoKeys) => {}
-            Signing::NotWanted(NotSigned::NoKeyForAuthor) => count("no-key"),
-            Signing::NotWanted(NotSigned::NoAuthor) => count("no-author"),
-            Signing::NotWanted(NotSigned::SignedAlready) => count("signed-already"),
-            Signing::FailedAndSent(cause) => {
+            SigningResult::Signed(signatures) => signatures.key_types().for_each(|key_type| count(key_type.word())),
+            SigningResult::NotWanted(NotSigned::NoKeys) => {}
+            SigningResult::NotWanted(NotSigned::NoKeyForAuthor) => count("no-key"),
+            SigningResult::NotWanted(NotSigned::NoAuthor) => count("no-author"),
+            SigningResult::NotWanted(NotSigned::SignedAlready) => count("signed-already"),
+            SigningResult::FailedAndSent(cause) => {
                 count("failed-sent");
                 tracing::warn!(%id, detail = not_signed_because(cause), "not signed, and sent all the same");
             }
-            Signing::FailedAndHeld(cause) => {
+            SigningResult::FailedAndHeld(cause) => {
                 count("failed-held");
                 tracing::warn!(%id, detail = not_signed_because(cause), "not signed, and held");
             }

@@ -31,7 +31,7 @@ use crate::accept::{AcceptEvent, Accepted, REFUSALS};
 use crate::clock::Timestamp;
 use crate::config::PrivateZone;
 use crate::deliver::AttemptReport;
-use crate::deliver::dkim::Signing;
+use crate::deliver::dkim::SigningResult;
 use crate::deliver::egress::store::{CertificateEndsAt, Reread};
 use crate::deliver::hosts::view::HostsView;
 use crate::envelope::QueueId;
@@ -346,7 +346,7 @@ impl Observer {
     }
 
     /// What the signing of a message came to.
-    pub(crate) fn signing(&self, id: QueueId, signing: &Signing) {
+    pub(crate) fn signing(&self, id: QueueId, signing: &SigningResult) {
         self.dkim.ended(id, signing);
     }
 

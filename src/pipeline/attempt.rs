@@ -2,14 +2,12 @@
 //! plan (RFC 5321 §5.1).
 
 use super::body::SpooledBody;
-use super::eight_bit::SecondRound;
 use super::failover::HopStanding;
 use super::journal::Journal;
 use super::outbound::{PolicyDoubt, RouteFacts, Tried};
-use super::signing::MessageSigning;
+use super::signing::{AttemptSignatures, MessageSigning};
 use super::{Pipeline, Unrecorded};
 use crate::clock::Timestamp;
-use crate::deliver::dkim::Signatures;
 use crate::deliver::driver::Mailer;
 use crate::deliver::egress::refused_by_own_hop;
 use crate::deliver::eight_bit::Conversion;
@@ -18,7 +16,7 @@ use crate::deliver::hosts::feedback::feedback;
 use crate::deliver::hosts::{Away, Eagerness, Leaving};
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
-use crate::envelope::TlsRequest;
+use crate::envelope::{QueueId, TlsRequest};
 use crate::observe::spans::WorkSpan;
 use crate::outcome::{Cause, Class, DeliveryOutcome, Phase};
 use crate::policy::decide::failed_under_require_tls;
@@ -59,14 +57,10 @@ pub(super) struct DeliveryAttempt<'a> {
     recipients: Vec<usize>,
     began: Timestamp,
     /// Whether a server would have had the message if it were 7-bit.
-    wants_seven_bits: AtomicBool,
+    pub(super) wants_seven_bits: AtomicBool,
     /// How 8-bit content is converted, once all servers were asked.
-    conversion: OnceLock<Arc<Conversion>>,
-    /// The signatures of the message, whatever the route.
-    signing: &'a MessageSigning,
-    /// Those of its content as it is, and as it is converted.
-    signatures: OnceLock<Arc<Signatures>>,
-    converted_signatures: OnceLock<Arc<Signatures>>,
+    pub(super) conversion: OnceLock<Arc<Conversion>>,
+    pub(super) signatures: AttemptSignatures<'a>,
     stay: Mutex<(Unrecorded, Option<Away>)>,
     span: WorkSpan,
 }
@@ -159,9 +153,7 @@ impl Pipeline {
             began,
             wants_seven_bits: AtomicBool::new(false),
             conversion: OnceLock::new(),
-            signing,
-            signatures: OnceLock::new(),
-            converted_signatures: OnceLock::new(),
+            signatures: AttemptSignatures::of(signing),
             stay: Mutex::default(),
             span,
         }
@@ -196,7 +188,7 @@ impl Pipeline {
     ) -> Tried<Outcomes> {
         let open = pending(&attempt.recipients, &so_far);
         let plan = match plan {
-            Ok(steps) => self.signed(attempt, None).await.map(|()| steps),
+            Ok(steps) => self.sign(attempt.entry.id, &attempt.signatures, None).await.map(|()| steps),
             Err(cause) => Err(cause),
         };
         let policy = match plan {
@@ -221,38 +213,8 @@ impl Pipeline {
         Tried { outcomes: so_far, policy: if is_all_done { PolicyDoubt::None } else { policy } }
     }
 
-    /// Whether there is to be a second round with converted content. Where there cannot be one, the
-    /// outcomes say why.
-    async fn may_convert(&self, attempt: &DeliveryAttempt<'_>, open: &[usize], so_far: &mut Outcomes) -> bool {
-        let is_wanted = attempt.wants_seven_bits.load(Ordering::Relaxed) && attempt.conversion.get().is_none();
-        if !is_wanted || open.is_empty() {
-            return false;
-        }
-        match self.second_round(attempt.entry.id, &self.body_of(attempt.entry), so_far).await {
-            SecondRound::With(conversion) => match self.signed(attempt, Some(&conversion)).await {
-                Ok(()) => attempt.conversion.set(conversion).is_ok(),
-                Err(cause) => {
-                    so_far.extend(self.none_tried(attempt, open, &cause));
-                    false
-                }
-            },
-            SecondRound::None => false,
-        }
-    }
-
-    /// Signs the message as it goes out, converted or as it is.
-    async fn signed(&self, attempt: &DeliveryAttempt<'_>, conversion: Option<&Arc<Conversion>>) -> Result<(), Cause> {
-        let (id, body) = (attempt.entry.id, self.body_of(attempt.entry));
-        let signing = self.signatures(id, &body, attempt.signing, conversion);
-        let place = if conversion.is_some() { &attempt.converted_signatures } else { &attempt.signatures };
-        if let Some(signatures) = Box::pin(signing).await? {
-            place.get_or_init(|| signatures);
-        }
-        Ok(())
-    }
-
-    fn body_of(&self, entry: &SpoolEntry) -> SpooledBody {
-        SpooledBody { spool: Arc::clone(&self.spool), id: entry.id }
+    pub(super) fn body_of(&self, id: QueueId) -> SpooledBody {
+        SpooledBody { spool: Arc::clone(&self.spool), id }
     }
 
     /// One cause stops all.
@@ -260,7 +222,7 @@ impl Pipeline {
         self.none_tried(attempt, &attempt.recipients, cause)
     }
 
-    fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
+    pub(super) fn none_tried(&self, attempt: &DeliveryAttempt<'_>, recipients: &[usize], cause: &Cause) -> Outcomes {
         self.observer.no_attempt(attempt.entry.id, &attempt.next_hop, cause);
         attempt.journal.not_tried(&attempt.next_hop, recipients, cause);
         attempt.span.failed(cause.row().word);
@@ -349,7 +311,7 @@ impl Pipeline {
         mailer: &Mailer,
     ) -> Vec<(usize, DeliveryOutcome)> {
         let (entry, target, pending) = (attempt.entry, offer.target, offer.recipients);
-        let body = self.body_of(entry);
+        let body = self.body_of(entry.id);
         let mut outcomes = Vec::with_capacity(pending.len());
         let mut waiting: VecDeque<usize> = pending.iter().copied().collect();
         while !waiting.is_empty() {
@@ -362,10 +324,8 @@ impl Pipeline {
             }
             let some: Vec<usize> = waiting.drain(..waiting.len().min(RECIPIENTS_PER_TRANSACTION)).collect();
             let conversion = attempt.conversion.get().cloned();
-            let signatures = attempt.signatures.get().cloned();
-            let converted_signatures = attempt.converted_signatures.get().cloned();
-            let message = Message::of(&entry.envelope, entry.size, &some);
-            let message = Message { conversion, signatures, converted_signatures, ..message };
+            let message = Message { conversion, ..Message::of(&entry.envelope, entry.size, &some) };
+            let message = attempt.signatures.on(message);
             let span = attempt.part("conversation");
             let mut report = mailer.attempt(target, message, &body).await;
             for (_, outcome) in &mut report.outcomes {

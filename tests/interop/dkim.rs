@@ -46,7 +46,8 @@ fn keys(dir: &Path) -> Keys {
         new.args(["dkim", "new", "sender.test", "--selector", selector, "--type", key_type, "--json"]);
         let made: serde_json::Value = serde_json::from_str(&run_ok(new.arg("--file").arg(&file))).unwrap();
         lines += &format!("{} {}\n", made["record_name"].as_str().unwrap(), made["record"].as_str().unwrap());
-        sections += &format!("[[dkim.key]]\ndomain = \"sender.test\"\nselector = \"{selector}\"\nkey_file = {file:?}\n");
+        sections +=
+            &format!("[[dkim.key]]\ndomain = \"sender.test\"\nselector = \"{selector}\"\nkey_file = {file:?}\n");
     }
     let records = dir.join("records");
     std::fs::write(&records, lines).unwrap();
@@ -83,13 +84,22 @@ fn shapes() -> Vec<String> {
     vec![
         format!("{from}\r\n"),
         format!("{from}\r\n\r\n\r\n"),
-        format!("{from}To: b@one.test,\r\n\tc@two.test\r\nSubject: folded\r\n   over  three \r\n\tlines\r\n\r\nHi \t there \r\n \r\n"),
+        format!(
+            "{from}To: b@one.test,\r\n\tc@two.test\r\nSubject: folded\r\n   over  three \r\n\tlines\r\n\r\nHi \t there \r\n \r\n"
+        ),
         format!("{from}Subject: dots\r\n\r\n.\r\n..\r\n.x\r\n\r\n \r\n\r\n"),
         format!("{from}Subject: \r\n {}\r\nX-Long: {}\r\n\r\nHi\r\n", "word ".repeat(180), "x".repeat(980)),
-        format!("X-From: <x@other.test>\r\nResent-From: <y@other.test>\r\n{from}From-Server: z@other.test\r\nReply-To: x@y.test\r\n\r\nHi\r\n"),
+        format!(
+            "X-From: <x@other.test>\r\nResent-From: <y@other.test>\r\n{from}From-Server: z@other.test\r\nReply-To: x@y.test\r\n\r\nHi\r\n"
+        ),
         format!("{from}Subject: one\r\nSubject:  two\r\nTo: b@one.test\r\nTo: c@two.test\r\n\r\nHi\r\n"),
-        format!("{from}Subject: 8 bits\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGr\u{fc}\u{df}e \r\n\r\n=3D {}\r\n\r\n\r\n", "\u{e9}".repeat(200)),
-        format!("{from}Subject: parts\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\u{fc}\r\n--b\r\nContent-Type: application/x-own\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\u{e4} \r\n--b--\r\n\r\n"),
+        format!(
+            "{from}Subject: 8 bits\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGr\u{fc}\u{df}e \r\n\r\n=3D {}\r\n\r\n\r\n",
+            "\u{e9}".repeat(200)
+        ),
+        format!(
+            "{from}Subject: parts\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\u{fc}\r\n--b\r\nContent-Type: application/x-own\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\u{e4} \r\n--b--\r\n\r\n"
+        ),
         format!("{from}Subject: large\r\n\r\n{}", "A line with \u{fc} and a blank at its end \r\n".repeat(9_000)),
     ]
 }
@@ -99,7 +109,9 @@ fn rfc6376_dkimpy_and_opendkim_verify_every_shape_of_message_by_every_way_out() 
     let world = World::start(&[("bdat.test", Tlsa::OneFitsOf(1))]);
     let keys = keys(world.dir());
     let (new, old) = (world.dir().join("new"), world.dir().join("old"));
-    [&new, &old].map(|folder| std::fs::create_dir(folder).unwrap());
+    for folder in [&new, &old] {
+        std::fs::create_dir(folder).unwrap();
+    }
     let sinks = [("new.test", Sink::start(&new)), ("old.test", Sink::start_with(&old, &["-8"]))];
     let hop = |(domain, sink): &(&str, Sink)| {
         format!("[[destination]]\ndomains = [\"{domain}\"]\nnext_hop = \"{}\"\n", sink.address)

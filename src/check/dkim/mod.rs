@@ -118,7 +118,7 @@ impl DkimReport {
 }
 
 impl PublishedKey {
-    /// In words.
+    /// What it says to people.
     pub(in crate::check) fn words(&self) -> String {
         match self {
             Self::Same => "the key is published".to_owned(),

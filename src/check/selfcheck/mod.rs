@@ -11,6 +11,7 @@ mod dns;
 mod ends;
 mod hops;
 pub(super) mod names;
+pub mod sender;
 
 use super::controls;
 use super::verdict::Verdict;
@@ -64,8 +65,13 @@ impl SelfCheck {
 /// Looks at everything; the worst status counts.
 pub async fn look(out: &Outbound) -> Vec<SelfCheck> {
     let egress = egress(&out.config);
-    let (mut all, names) = tokio::join!(Box::pin(look_leaving_from(out, &egress)), Box::pin(names::look(out, &egress)));
+    let (mut all, names, alignment) = tokio::join!(
+        Box::pin(look_leaving_from(out, &egress)),
+        Box::pin(names::look(out, &egress)),
+        Box::pin(sender::self_check(out, &egress)),
+    );
     all.extend(names);
+    all.push(alignment);
     all
 }
 

@@ -50,7 +50,7 @@ pub fn text(answers: &SetupAnswers, egress: &[IpAddr], spf: &[SpfToPublish]) -> 
         let domains = answers.sender_domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         text += &format!("; (not looked at: the TXT record of {domains} must allow {own})\n");
     }
-    text += "; DKIM: keep the signature of whatever signs today. DMARC: no change.\n";
+    text += "; DKIM: keep the signature of whatever signs today, or let the relay sign (relay dkim new). DMARC: no change.\n";
     text
 }
 

@@ -58,7 +58,7 @@ pub(crate) enum SignedForm {
 
 /// What signing came to.
 #[derive(Clone, Debug)]
-pub(crate) enum Signing {
+pub(crate) enum SigningResult {
     /// The fields are there.
     Signed(Arc<Signatures>),
     /// None is wanted.
@@ -150,9 +150,9 @@ impl SigningKeys {
     }
 
     /// Signs content that can be opened.
-    pub(crate) async fn sign(&self, body: &dyn OpenBody, form: SignedForm, at: Timestamp) -> Signing {
+    pub(crate) async fn sign(&self, body: &dyn OpenBody, form: SignedForm, at: Timestamp) -> SigningResult {
         if self.by_domain.is_empty() {
-            return Signing::NotWanted(NotSigned::NoKeys);
+            return SigningResult::NotWanted(NotSigned::NoKeys);
         }
         let tried = match &form {
             SignedForm::AsIs => self.read_and_sign(body, &form, at).await,
@@ -163,12 +163,12 @@ impl SigningKeys {
         };
         match tried {
             Ok(signing) => signing,
-            Err(SigningFault::Damaged) => Signing::FailedAndHeld(Cause::ContentDamaged),
+            Err(SigningFault::Damaged) => SigningResult::FailedAndHeld(Cause::ContentDamaged),
             Err(SigningFault::Unsignable(domain, failure)) => {
                 let cause = Cause::NotSigned { domain, failure };
                 match self.on_failure {
-                    OnSigningFailure::Defer => Signing::FailedAndHeld(cause),
-                    OnSigningFailure::Send => Signing::FailedAndSent(cause),
+                    OnSigningFailure::Defer => SigningResult::FailedAndHeld(cause),
+                    OnSigningFailure::Send => SigningResult::FailedAndSent(cause),
                 }
             }
         }
@@ -179,7 +179,7 @@ impl SigningKeys {
         body: &dyn OpenBody,
         form: &SignedForm,
         at: Timestamp,
-    ) -> Result<Signing, SigningFault> {
+    ) -> Result<SigningResult, SigningFault> {
         let unreadable = |domain: Option<&Domain>| {
             let domain = domain.cloned();
             move |error| match error {
@@ -208,7 +208,7 @@ impl SigningKeys {
         }
         let keys = match self.keys_for(&content, form) {
             Ok(keys) => keys,
-            Err(none) => return Ok(Signing::NotWanted(none)),
+            Err(none) => return Ok(SigningResult::NotWanted(none)),
         };
         let domain = keys.first().map(|key| key.domain.clone());
         if let Some(failure) = too_large {
@@ -222,7 +222,7 @@ impl SigningKeys {
         let signers: Vec<_> = keys.iter().map(SigningKey::signer).collect();
         let fields = content.sign(&signers, &self.which, at.unix_seconds());
         let fields = fields.map_err(|failure| SigningFault::Unsignable(domain, failure))?;
-        Ok(Signing::Signed(Arc::new(Signatures { fields: fields.into(), by })))
+        Ok(SigningResult::Signed(Arc::new(Signatures { fields: fields.into(), by })))
     }
 
     fn keys_for(&self, content: &SigningContent, form: &SignedForm) -> Result<&[SigningKey], NotSigned> {
@@ -251,13 +251,13 @@ enum SigningFault {
 }
 
 /// Content below its signatures.
-pub(super) struct Signed<'a> {
+pub(super) struct SignedBody<'a> {
     pub(super) body: &'a dyn OpenBody,
     pub(super) signatures: Arc<Signatures>,
 }
 
 #[async_trait]
-impl OpenBody for Signed<'_> {
+impl OpenBody for SignedBody<'_> {
     async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError> {
         let reader = SignedReader { fields: Some(self.signatures.fields.clone()), inner: self.body.open().await? };
         Ok(Box::new(reader))

@@ -41,21 +41,21 @@ fn keys(names: &[(&str, &str)], lines: &str) -> SigningKeys {
     SigningKeys::new(names.iter().map(made).collect(), &config.dkim)
 }
 
-async fn signed(keys: &SigningKeys, content: &str) -> Signing {
+async fn signed(keys: &SigningKeys, content: &str) -> SigningResult {
     let (content, mut all) = (content.as_bytes(), Vec::new());
     for size in [1, 7, 4096] {
         all.push(keys.sign(&Pieces { content, size }, SignedForm::AsIs, Timestamp(1_795_000_000_000)).await);
     }
-    let told = |signing: &Signing| format!("{signing:?}");
+    let told = |signing: &SigningResult| format!("{signing:?}");
     assert!(all.iter().all(|one| told(one) == told(&all[0])), "{all:?}");
     all.remove(0)
 }
 
-fn by(signing: &Signing) -> String {
+fn by(signing: &SigningResult) -> String {
     match signing {
-        Signing::Signed(signatures) => signatures.to_string(),
-        Signing::NotWanted(why) => format!("{why:?}"),
-        Signing::FailedAndSent(cause) | Signing::FailedAndHeld(cause) => {
+        SigningResult::Signed(signatures) => signatures.to_string(),
+        SigningResult::NotWanted(why) => format!("{why:?}"),
+        SigningResult::FailedAndSent(cause) | SigningResult::FailedAndHeld(cause) => {
             format!("{signing:?}").replace(&format!("{cause:?}"), cause.row().word)
         }
     }

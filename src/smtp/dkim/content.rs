@@ -98,7 +98,7 @@ impl<'a> HeaderFields<'a> {
     }
 
     /// The fields of a name, the last one first, each as the lines of its value (RFC 6376 §5.4.2).
-    pub(super) fn from_below<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s [&'a [u8]]> {
+    pub(super) fn last_first<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s [&'a [u8]]> {
         self.0
             .iter()
             .rev()
@@ -109,7 +109,7 @@ impl<'a> HeaderFields<'a> {
     /// The domain of the author: of the first mailbox in the one From field (RFC 7489 §3.1.1). None where
     /// there is no such field, or more than one, so that nobody could say whose message it is.
     pub(crate) fn author(&self) -> Option<Domain> {
-        let mut all = self.from_below("from");
+        let mut all = self.last_first("from");
         let (Some(lines), None) = (all.next(), all.next()) else { return None };
         let field = [b"From:", lines.concat().as_slice(), b"\r\n\r\n"].concat();
         let parsed = MessageParser::default().parse_headers(&field)?;
@@ -123,7 +123,7 @@ impl<'a> HeaderFields<'a> {
 
     /// Whether a signature by this domain stands in the header already.
     pub(crate) fn is_signed_by(&self, domain: &Domain) -> bool {
-        self.from_below("dkim-signature").any(|lines| {
+        self.last_first("dkim-signature").any(|lines| {
             let value = lines.concat();
             let tags = value.split(|&octet| octet == b';').filter_map(|tag| {
                 let (name, value) = tag.split_at(tag.iter().position(|&octet| octet == b'=')?);

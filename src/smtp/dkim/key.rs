@@ -60,13 +60,13 @@ pub enum DkimKeyError {
     NotMade,
 }
 
-enum KeyPair {
+enum SigningPair {
     Rsa(rsa::KeyPair),
     Ed25519(Ed25519KeyPair),
 }
 
 /// A private key. Shows nobody what it is.
-pub struct DkimKey(KeyPair);
+pub struct DkimKey(SigningPair);
 
 impl fmt::Debug for DkimKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,17 +82,17 @@ impl DkimKey {
     pub fn from_pem(pem: &[u8]) -> Result<Self, DkimKeyError> {
         let unusable = |_| DkimKeyError::Unusable;
         match PrivateKeyDer::from_pem_slice(pem).map_err(|_| DkimKeyError::NoPem)? {
-            PrivateKeyDer::Pkcs1(der) => {
-                rsa::KeyPair::from_der(der.secret_pkcs1_der()).map(|pair| Self(KeyPair::Rsa(pair))).map_err(unusable)
-            }
+            PrivateKeyDer::Pkcs1(der) => rsa::KeyPair::from_der(der.secret_pkcs1_der())
+                .map(|pair| Self(SigningPair::Rsa(pair)))
+                .map_err(unusable),
             PrivateKeyDer::Pkcs8(der) => {
                 let der = der.secret_pkcs8_der();
                 match Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
-                    Ok(pair) => Ok(Self(KeyPair::Ed25519(pair))),
-                    Err(_) => rsa::KeyPair::from_pkcs8(der).map(|pair| Self(KeyPair::Rsa(pair))).map_err(unusable),
+                    Ok(pair) => Ok(Self(SigningPair::Ed25519(pair))),
+                    Err(_) => rsa::KeyPair::from_pkcs8(der).map(|pair| Self(SigningPair::Rsa(pair))).map_err(unusable),
                 }
             }
-            _ => Err(DkimKeyError::Unusable),
+            PrivateKeyDer::Sec1(_) | _ => Err(DkimKeyError::Unusable),
         }
     }
 
@@ -103,8 +103,8 @@ impl DkimKey {
     pub fn generate(key_type: DkimKeyType) -> Result<Self, DkimKeyError> {
         let not_made = |_| DkimKeyError::NotMade;
         Ok(Self(match key_type {
-            DkimKeyType::Rsa => KeyPair::Rsa(rsa::KeyPair::generate(KeySize::Rsa2048).map_err(not_made)?),
-            DkimKeyType::Ed25519 => KeyPair::Ed25519(Ed25519KeyPair::generate().map_err(not_made)?),
+            DkimKeyType::Rsa => SigningPair::Rsa(rsa::KeyPair::generate(KeySize::Rsa2048).map_err(not_made)?),
+            DkimKeyType::Ed25519 => SigningPair::Ed25519(Ed25519KeyPair::generate().map_err(not_made)?),
         }))
     }
 
@@ -114,8 +114,8 @@ impl DkimKey {
     /// [`DkimKeyError::NotMade`]
     pub fn to_pem(&self) -> Result<String, DkimKeyError> {
         let der: Pkcs8V1Der<'static> = match &self.0 {
-            KeyPair::Rsa(pair) => pair.as_der(),
-            KeyPair::Ed25519(pair) => pair.as_der(),
+            SigningPair::Rsa(pair) => pair.as_der(),
+            SigningPair::Ed25519(pair) => pair.as_der(),
         }
         .map_err(|_| DkimKeyError::NotMade)?;
         let text = BASE64.encode(der.as_ref());
@@ -135,8 +135,8 @@ impl DkimKey {
     #[must_use]
     pub const fn key_type(&self) -> DkimKeyType {
         match &self.0 {
-            KeyPair::Rsa(_) => DkimKeyType::Rsa,
-            KeyPair::Ed25519(_) => DkimKeyType::Ed25519,
+            SigningPair::Rsa(_) => DkimKeyType::Rsa,
+            SigningPair::Ed25519(_) => DkimKeyType::Ed25519,
         }
     }
 
@@ -145,11 +145,11 @@ impl DkimKey {
     #[must_use]
     pub fn public(&self) -> Vec<u8> {
         match &self.0 {
-            KeyPair::Rsa(pair) => {
+            SigningPair::Rsa(pair) => {
                 let der: Result<PublicKeyX509Der<'_>, _> = pair.public_key().as_der();
                 der.map(|der| der.as_ref().to_vec()).unwrap_or_default()
             }
-            KeyPair::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
+            SigningPair::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
         }
     }
 
@@ -157,12 +157,12 @@ impl DkimKey {
     pub(super) fn sign(&self, data: &[u8]) -> Result<Vec<u8>, Unsignable> {
         let unusable = |_| Unsignable::KeyUnusable;
         match &self.0 {
-            KeyPair::Rsa(pair) => {
+            SigningPair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), data, &mut signature).map_err(unusable)?;
                 Ok(signature)
             }
-            KeyPair::Ed25519(pair) => {
+            SigningPair::Ed25519(pair) => {
                 Ok(pair.try_sign(digest(&SHA256, data).as_ref()).map_err(unusable)?.as_ref().to_vec())
             }
         }

@@ -69,7 +69,7 @@ impl SigningContent {
 fn chosen(fields: &HeaderFields<'_>, which: &SignedFields) -> Result<(Vec<String>, Vec<u8>), Unsignable> {
     let (mut names, mut signed) = (Vec::new(), Vec::new());
     for name in &which.names {
-        for lines in fields.from_below(name) {
+        for lines in fields.last_first(name) {
             relaxed_field(name.as_bytes(), lines.iter().copied(), &mut signed);
             signed.extend_from_slice(b"\r\n");
             names.push(name.to_ascii_lowercase());
