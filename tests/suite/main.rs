@@ -15,6 +15,7 @@
 )]
 
 mod accept;
+mod alignment;
 mod archive;
 mod authoritative;
 mod check;

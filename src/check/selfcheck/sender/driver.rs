@@ -1,10 +1,10 @@
 //! Looks at the domains by the DNS that delivers mail.
 
-use super::super::names::{DOMAINS_LIMIT, spf_of};
-use super::super::{SelfCheck, egress, is_inward};
 use super::{DkimStanding, DmarcRecord, DmarcSeen, SenderDomain, SpfStanding};
 use crate::check::Checker;
 use crate::check::dkim::{self, PublishedKey, signing_rules, texts};
+use crate::check::selfcheck::names::{DOMAINS_LIMIT, spf_of};
+use crate::check::selfcheck::{SelfCheck, egress, is_inward};
 use crate::pipeline::outbound::Outbound;
 use crate::smtp::address::Domain;
 use futures_util::future::join_all;
