@@ -132,7 +132,7 @@ fn rfc6376_dkimpy_and_opendkim_verify_every_shape_of_message_by_every_way_out() 
         ];
         for (server, text) in arrived {
             let is_converted = text.contains("X-MIME-Autoconverted: from 8bit to 7bit");
-            assert_eq!(is_converted, server.contains("without"), "{server}: {text}");
+            assert_eq!(is_converted, server.contains("without") && !shape.is_ascii(), "{server}: {text}");
             let message = world.dir().join("arrived.eml");
             std::fs::write(&message, text.replace('\n', "\r\n")).unwrap();
             assert_eq!(by_dkimpy(&keys, &message), ["r1", "e1"], "dkimpy, shape {n} at {server}");
