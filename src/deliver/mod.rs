@@ -240,7 +240,7 @@ pub struct AttemptReport {
     pub left: Vec<usize>,
     /// Which message of its connection this was, from 1: above it the connection was reused.
     pub nth_on_connection: u32,
-    /// The signatures that the content went out with, where it did.
+    /// The signatures that the content has for this server.
     pub signatures: Option<Arc<dkim::Signatures>>,
     /// How long it took.
     pub took: Duration,
