@@ -296,7 +296,7 @@ impl Pipeline {
             // Not before there is a place: whoever is sent away comes again, and would be signed again.
             if let Err(cause) = self.sign(attempt.entry.id, &attempt.signatures, None).await {
                 let _was_not_asked = seat.leave(&Feedback::Unknown);
-                return Ok(self.none_tried(attempt, offer.recipients, &cause).into_iter().collect());
+                return Ok(self.none_tried(attempt, offer.recipients, &cause, None).into_iter().collect());
             }
             let most = rule.and_then(|rule| rule.max_messages_per_connection).unwrap_or_else(|| seat.messages());
             let mailer = self.out.mailer.seated(&seat, most);
