@@ -1,0 +1,195 @@
+//! A day of mixed mail and the reports on TLS about it (RFC 8460 §3, §4, §5): what the domains read is what the
+//! ledger has, what the metrics have, and what happened at the mail hosts; and no crash loses a count or doubles one.
+//!
+//! `SIMULATION_DAY_MESSAGES` and `SIMULATION_DAY_DOMAINS` make the day as busy as that of a large relay.
+
+mod domains;
+mod tally;
+
+use crate::behaviour::DomainBehaviour::{self, ByPolicy, Fine, Greylisting, Mismatched, Refusing};
+use crate::crash_snapshot::{CRASH_KINDS, Crash};
+use crate::invariants::{Invariants, message_id};
+use crate::pruning_log::PruningLog;
+use crate::random::SeededRandom;
+use crate::world::{BEGIN, HOUR, NEVER, SENDER, Size, Submission, What, World};
+use crate::{side_by_side, wanted};
+use dane_relay::clock::Timestamp;
+use dane_relay::lab::DomainSpec;
+use dane_relay::spool::embedded::reader::StateReader;
+use dane_relay::spool::tls_session::{ReportDay, TlsCount, TlsReportId, TlsReportRow};
+use domains::{AskedFor, CLOSED, REPORTS, ReportedDomain, TlsSetup, of_all_kinds};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tally::{ReportCopy, Tally, arrived, connections, counted, in_history, in_ledger, reported, result};
+
+/// Messages of the day; `SIMULATION_DAY_MESSAGES` asks for more.
+const MESSAGES: u64 = 400;
+/// Domains that they go to; `SIMULATION_DAY_DOMAINS` asks for more.
+const DOMAINS: u64 = 60;
+const DAY: Duration = Duration::from_hours(24);
+
+/// A world with these domains that lasts until the reports about its last mail have their end.
+fn world(domains: &BTreeMap<String, ReportedDomain>, to_come: VecDeque<(Timestamp, What)>) -> World {
+    let mut behaviours: BTreeMap<String, DomainBehaviour> =
+        domains.iter().map(|(name, domain)| (name.clone(), domain.setup.behaviour())).collect();
+    behaviours.extend([(REPORTS.to_owned(), Fine), (CLOSED.to_owned(), Refusing)]);
+    let describe = |name: &str, behaviour: DomainBehaviour, domain: DomainSpec| match domains.get(name) {
+        Some(described) => described.describe(name, domain),
+        None => behaviour.describe(name, domain),
+    };
+    let mut world = World::described(0, Size::Small, behaviours, to_come, &describe);
+    // Mail comes all the time, and nothing is forgotten.
+    world.size = Size::Long;
+    world.config.spool.keep_history = DAY * 60;
+    world.invariants = Invariants::new(PruningLog::new(world.config.spool.keep_history, BEGIN));
+    let reports = &mut world.config.tls_reports;
+    reports.enabled = true;
+    reports.organization = Some("Office Ltd".into());
+    reports.contact = Some("tls@office.test".parse().unwrap());
+    world
+}
+
+fn submission(number: usize, at: Timestamp, to: Vec<String>) -> (Timestamp, What) {
+    let notify = if number.is_multiple_of(4) { "" } else { NEVER };
+    (at, What::Send(Submission { number, at, from: SENDER, ret: " RET=HDRS", to, notify, padding: 0 }))
+}
+
+/// So many messages over a day, to one domain or a few.
+fn a_day(messages: usize, domains: &BTreeMap<String, ReportedDomain>) -> VecDeque<(Timestamp, What)> {
+    let mut random = SeededRandom::new(0);
+    let names: Vec<&String> = domains.keys().collect();
+    let mut at: Vec<Timestamp> =
+        (0..messages).map(|_| BEGIN.plus(Duration::from_millis(random.below(86_400_000)))).collect();
+    at.sort_unstable();
+    let sent = at.into_iter().enumerate().map(|(number, at)| {
+        let to = (0..=random.below(3)).map(|nth| format!("r{number}-{nth}@{}", random.pick(&names))).collect();
+        submission(number, at, to)
+    });
+    let end = ReportDay::of(BEGIN.plus(DAY * 3)).begin().plus(HOUR * 5);
+    sent.chain([(end, What::ReadMetrics)]).collect()
+}
+
+/// The day as it went.
+struct ReportedWorld {
+    world: World,
+    domains: BTreeMap<String, ReportedDomain>,
+    ledger: Vec<(TlsReportRow, Vec<TlsCount>)>,
+}
+
+impl ReportedWorld {
+    fn after(world: World, domains: BTreeMap<String, ReportedDomain>) -> Self {
+        let ledger = in_ledger(&world);
+        Self { world, domains, ledger }
+    }
+
+    fn name(&self) -> String {
+        self.world.name()
+    }
+
+    /// Those of the domains alone: the sender's own gets NDRs.
+    fn asked(&self, domain: &str) -> AskedFor {
+        self.domains.get(domain).map_or(AskedFor::Nothing, |known| known.asks)
+    }
+
+    /// The reports that are to be read, by whom, with what was counted.
+    fn to_be_read(&self) -> BTreeMap<ReportCopy, Tally> {
+        let over = self.ledger.iter().filter(|(row, _)| row.report.is_some());
+        let copies = over.flat_map(|(row, counts)| {
+            let readers = self.asked(&row.id.domain).readers().iter();
+            readers.map(|reader| ((row.id.clone(), (*reader).to_owned()), counted(counts)))
+        });
+        copies.collect()
+    }
+
+    /// Every report has its end, and it is the one that its domain asked for.
+    fn check_ends(&self) {
+        for (row, _) in &self.ledger {
+            let end = row.report.as_ref().map_or("none", |state| state.word());
+            assert_eq!(end, self.asked(&row.id.domain).end(), "{}: {row:?}", self.name());
+        }
+    }
+
+    /// Whoever asks for a report reads what was counted, and nobody else reads anything.
+    fn check_reports(&self) {
+        let read: BTreeMap<ReportCopy, Tally> = arrived(self.world.lab.mx(REPORTS).unwrap())
+            .into_iter()
+            .map(|(copy, mails)| {
+                assert!(mails.iter().all(|(mail, _)| mail.content == mails[0].0.content), "{}: {copy:?}", self.name());
+                (copy, reported(&mails[0].1))
+            })
+            .collect();
+        assert_eq!(read, self.to_be_read(), "{}", self.name());
+        assert_eq!(self.world.lab.mx(CLOSED).unwrap().messages().len(), 0);
+    }
+
+    /// The value of a sample.
+    fn metric(&self, name: &str) -> u64 {
+        let sample = self.world.metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        sample.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+    }
+
+    /// By policy and result, over all domains and days.
+    fn check_metrics(&self) {
+        let mut sums: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for count in self.ledger.iter().flat_map(|(_, counts)| counts) {
+            *sums.entry((count.policy.kind.word(), result(count))).or_default() += count.sessions;
+        }
+        let prefix = "relay_tls_sessions_total{policy=\"";
+        for line in self.world.metrics.lines().filter_map(|line| line.strip_prefix(prefix)) {
+            let (policy, rest) = line.split_once("\",result=\"").unwrap();
+            let (result, value) = rest.split_once("\"} ").unwrap();
+            let sum = sums.remove(&(policy, result)).unwrap_or(0);
+            assert_eq!(value.parse::<u64>().unwrap(), sum, "{policy} {result}");
+        }
+        assert!(sums.is_empty(), "no metric has {sums:?}");
+        for state in ["sent", "not-wanted", "given-up"] {
+            let ended = |(row, _): &&(TlsReportRow, _)| row.report.as_ref().is_some_and(|report| report.word() == state);
+            let ended = self.ledger.iter().filter(ended).count();
+            assert_eq!(self.metric(&format!("relay_tls_reports_total{{state=\"{state}\"}}")), ended as u64, "{state}");
+        }
+        let at_closed = self.ledger.iter().filter(|(row, _)| self.asked(&row.id.domain) == AskedFor::AtClosed).count();
+        assert_eq!(self.metric("relay_tls_report_mails_lost_total"), at_closed as u64);
+    }
+
+    /// At each host as many connections came as far as TLS, or as not having it, as were counted for the domains that
+    /// it takes mail for; a host that was left alone has none.
+    fn check_hosts(&self) -> u64 {
+        let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
+        for (row, counts) in &self.ledger {
+            let connected = |count: &&TlsCount| count.failure.as_ref().is_none_or(|failure| failure.mx_address.is_some());
+            let sessions: u64 = counts.iter().filter(connected).map(|count| count.sessions).sum();
+            let hoster = self.domains.get(&row.id.domain).map_or(row.id.domain.as_str(), |known| &known.hoster);
+            *counted.entry(hoster).or_default() += sessions;
+        }
+        for (hoster, sessions) in &counted {
+            let came = self.world.lab.mx(hoster).map_or(0, connections);
+            let policies = self.domains.get(*hoster).map_or(1, |known| known.setup.policies());
+            assert_eq!(came * policies, *sessions, "{hoster}: {:?}", self.domains.get(*hoster));
+        }
+        counted.values().sum()
+    }
+
+    /// Each event that counts has its count in the transaction that it is in.
+    fn check_history(&self) {
+        let counted: BTreeMap<TlsReportId, u64> =
+            self.ledger.iter().map(|(row, _)| (row.id.clone(), row.succeeded + row.failed)).collect();
+        assert_eq!(counted, in_history(&self.world), "{}", self.name());
+    }
+}
+
+#[test]
+fn rfc8460_4_a_day_of_mixed_mail_adds_up_in_reports_ledger_metrics_and_at_the_hosts() {
+    let [messages, count] = [("SIMULATION_DAY_MESSAGES", MESSAGES), ("SIMULATION_DAY_DOMAINS", DOMAINS)]
+        .map(|(variable, usual)| usize::try_from(wanted(variable, usual)).unwrap());
+    let domains = of_all_kinds(count);
+    let mut world = world(&domains, a_day(messages, &domains));
+    world.run(&[]);
+    world.check_invariants();
+    let day = ReportedWorld::after(world, domains);
+    day.check_ends();
+    day.check_reports();
+    day.check_metrics();
+    let sessions = day.check_hosts();
+    println!("{messages} messages, {count} domains, {} reports, {sessions} sessions", day.ledger.len());
+    assert!(sessions > messages as u64 / 2, "{sessions} sessions");
+}
