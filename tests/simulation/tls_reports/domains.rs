@@ -22,7 +22,8 @@ pub(crate) const CLOSED: &str = "closed.test";
 pub(crate) enum TlsSetup {
     /// As its behaviour says.
     Usual(DomainBehaviour),
-    /// DANE, and a policy of MTA-STS that fits.
+    /// DANE, and a policy of MTA-STS that fits: the policy counts as well where DANE does not speak for the domain,
+    /// as its MX records are not signed (RFC 7672 §2.2.1, RFC 8461 §2).
     DaneAndPolicy,
     /// A policy that does not fit, and only tests.
     PolicyTests,
@@ -79,11 +80,6 @@ impl TlsSetup {
         }
     }
 
-    /// Policies that count with each session.
-    pub(crate) const fn policies(self) -> u64 {
-        if matches!(self, DaneAndPolicy) { 2 } else { 1 }
-    }
-
     /// A domain whose host is its own.
     fn own(self, name: &str, domain: DomainSpec) -> DomainSpec {
         let host = format!("mx.{name}");
@@ -107,8 +103,7 @@ impl TlsSetup {
         let host = format!("mx.{hoster}");
         match self {
             Usual(NullMx) => domain.null_mx(),
-            DaneAndPolicy => domain.mta_sts(|p| p.mx(&[&host])).hosted_by(10, &host),
-            Usual(ByPolicy | PolicyBroken) => domain.plain().mta_sts(|p| p.mx(&[&host])).hosted_by(10, &host),
+            Usual(ByPolicy | PolicyBroken) | DaneAndPolicy => domain.plain().mta_sts(|p| p.mx(&[&host])).hosted_by(10, &host),
             PolicyTests => domain.plain().mta_sts(|p| p.mx(&[&host]).testing()).hosted_by(10, &host),
             PolicyMissing => {
                 domain.plain().mta_sts(|p| p.answer(|answer| answer.status(404))).hosted_by(10, &host)
@@ -200,6 +195,11 @@ pub(crate) fn of_all_kinds(count: usize) -> BTreeMap<String, ReportedDomain> {
 }
 
 impl ReportedDomain {
+    /// Policies that are applied to each session that succeeds.
+    pub(crate) fn policies(&self, name: &str) -> u64 {
+        if self.setup == DaneAndPolicy && self.hoster != name { 2 } else { 1 }
+    }
+
     pub(crate) fn describe(&self, name: &str, domain: DomainSpec) -> DomainSpec {
         let domain = if self.hoster == name {
             self.setup.own(name, domain)

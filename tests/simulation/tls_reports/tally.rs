@@ -86,18 +86,11 @@ pub(crate) fn arrived(host: &RunningMxHost) -> BTreeMap<ReportCopy, Vec<(Receive
     arrived
 }
 
-/// Connections on which a host came as far as TLS, or as not having it.
+/// Connections on which a host said whether it has TLS.
 pub(crate) fn connections(host: &RunningMxHost) -> u64 {
-    let (mut all, mut in_clear) = (BTreeSet::new(), BTreeSet::new());
-    for seen in host.seen() {
-        let verb = seen.line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
-        match verb.as_str() {
-            "STARTTLS" => _ = all.insert(seen.connection),
-            "MAIL" if !seen.secured => _ = in_clear.insert(seen.connection),
-            _ => {}
-        }
-    }
-    all.union(&in_clear).count() as u64
+    let seen = host.seen();
+    let greeted = seen.iter().filter(|seen| seen.line.to_ascii_uppercase().starts_with("EHLO"));
+    greeted.map(|seen| seen.connection).collect::<BTreeSet<_>>().len() as u64
 }
 
 /// The domain of a recipient's next hop, and the day, of each event of the history that counts: an attempt that came
