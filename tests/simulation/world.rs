@@ -149,8 +149,9 @@ impl World {
         let signing = Clock::manual(BEGIN);
         let builder =
             Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d).domain(TRAP, |d| d);
-        let builder =
-            behaviours.iter().fold(builder, |lab, (name, behaviour)| lab.domain(name, |d| describe(name, *behaviour, d)));
+        let builder = behaviours
+            .iter()
+            .fold(builder, |lab, (name, behaviour)| lab.domain(name, |d| describe(name, *behaviour, d)));
         let lab = Arc::new(builder.start().now_or_never().unwrap().unwrap());
         let network = Arc::new(SimulatedNetwork::new(Arc::clone(&lab)));
         for (name, behaviour) in &behaviours {

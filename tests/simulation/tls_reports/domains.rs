@@ -103,11 +103,11 @@ impl TlsSetup {
         let host = format!("mx.{hoster}");
         match self {
             Usual(NullMx) => domain.null_mx(),
-            Usual(ByPolicy | PolicyBroken) | DaneAndPolicy => domain.plain().mta_sts(|p| p.mx(&[&host])).hosted_by(10, &host),
-            PolicyTests => domain.plain().mta_sts(|p| p.mx(&[&host]).testing()).hosted_by(10, &host),
-            PolicyMissing => {
-                domain.plain().mta_sts(|p| p.answer(|answer| answer.status(404))).hosted_by(10, &host)
+            Usual(ByPolicy | PolicyBroken) | DaneAndPolicy => {
+                domain.plain().mta_sts(|p| p.mx(&[&host])).hosted_by(10, &host)
             }
+            PolicyTests => domain.plain().mta_sts(|p| p.mx(&[&host]).testing()).hosted_by(10, &host),
+            PolicyMissing => domain.plain().mta_sts(|p| p.answer(|answer| answer.status(404))).hosted_by(10, &host),
             Plain | PlainWithoutTls | PlainRefusingTls => domain.plain().hosted_by(10, &host),
             Usual(_) | TlsaUnusable | TlsaUnknown => domain.hosted_by(10, &host),
         }
@@ -201,15 +201,10 @@ impl ReportedDomain {
     }
 
     pub(crate) fn describe(&self, name: &str, domain: DomainSpec) -> DomainSpec {
-        let domain = if self.hoster == name {
-            self.setup.own(name, domain)
-        } else {
-            self.setup.hosted(&self.hoster, domain)
-        };
+        let domain =
+            if self.hoster == name { self.setup.own(name, domain) } else { self.setup.hosted(&self.hoster, domain) };
         match self.asks.record() {
-            Some(record) => {
-                domain.record(&format!("_smtp._tls.{name}"), RData::TXT(TXT::new(vec![record.to_owned()])))
-            }
+            Some(record) => domain.record(&format!("_smtp._tls.{name}"), RData::TXT(TXT::new(vec![record.to_owned()]))),
             None => domain,
         }
     }

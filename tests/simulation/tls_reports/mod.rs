@@ -17,6 +17,7 @@ use dane_relay::clock::Timestamp;
 use dane_relay::lab::DomainSpec;
 use dane_relay::spool::embedded::reader::StateReader;
 use dane_relay::spool::tls_session::{ReportDay, TlsCount, TlsReportId, TlsReportRow};
+use domains::TlsSetup::Usual;
 use domains::{AskedFor, CLOSED, REPORTS, ReportedDomain, TlsSetup, of_all_kinds};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -143,7 +144,8 @@ impl ReportedWorld {
         }
         assert!(sums.is_empty(), "no metric has {sums:?}");
         for state in ["sent", "not-wanted", "given-up"] {
-            let ended = |(row, _): &&(TlsReportRow, _)| row.report.as_ref().is_some_and(|report| report.word() == state);
+            let ended =
+                |(row, _): &&(TlsReportRow, _)| row.report.as_ref().is_some_and(|report| report.word() == state);
             let ended = self.ledger.iter().filter(ended).count();
             assert_eq!(self.metric(&format!("relay_tls_reports_total{{state=\"{state}\"}}")), ended as u64, "{state}");
         }
@@ -156,7 +158,8 @@ impl ReportedWorld {
     fn check_hosts(&self) -> u64 {
         let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
         for (row, counts) in &self.ledger {
-            let connected = |count: &&TlsCount| count.failure.as_ref().is_none_or(|failure| failure.mx_address.is_some());
+            let connected =
+                |count: &&TlsCount| count.failure.as_ref().is_none_or(|failure| failure.mx_address.is_some());
             let sessions: u64 = counts.iter().filter(connected).map(|count| count.sessions).sum();
             let name = row.id.domain.as_str();
             let (hoster, policies) =
@@ -171,7 +174,18 @@ impl ReportedWorld {
         counted.values().sum()
     }
 
-    /// Each event that counts has its count in the transaction that it is in.
+    /// The spool has each report once.
+    fn check_names(&self) {
+        let ledger = StateReader::open(&self.world.config.spool.path).unwrap();
+        let readers = self.to_be_read();
+        assert!(!readers.is_empty(), "{}", self.name());
+        for (copy, mails) in arrived(self.world.lab.mx(REPORTS).unwrap()) {
+            let named = ledger.find(&message_id(&mails[0].0), 10).unwrap().messages;
+            assert_eq!(named.len(), 1, "{}: {copy:?}", self.name());
+        }
+    }
+
+    /// Each event that counts has its count.
     fn check_history(&self) {
         let counted: BTreeMap<TlsReportId, u64> =
             self.ledger.iter().map(|(row, _)| (row.id.clone(), row.succeeded + row.failed)).collect();
@@ -194,4 +208,63 @@ fn rfc8460_4_a_day_of_mixed_mail_adds_up_in_reports_ledger_metrics_and_at_the_ho
     let sessions = day.check_hosts();
     println!("{messages} messages, {count} domains, {} reports, {sessions} sessions", day.ledger.len());
     assert!(sessions > messages as u64 / 2, "{sessions} sessions");
+}
+
+/// When the small world begins: some minutes before the day is over.
+const LATE: Timestamp = ReportDay(ReportDay::of(BEGIN).0 + 1).begin();
+
+/// A few domains, two messages to all of them, and the end of the day; each message has connections of its own.
+fn an_evening() -> (World, BTreeMap<String, ReportedDomain>) {
+    let setups = [
+        (Usual(Fine), AskedFor::ByMail),
+        (Usual(ByPolicy), AskedFor::ByMail),
+        (Usual(Greylisting), AskedFor::AtClosed),
+        (Usual(Mismatched), AskedFor::ByMail),
+        (TlsSetup::TlsaUnknown, AskedFor::Nothing),
+        (TlsSetup::PlainWithoutTls, AskedFor::ByMail),
+    ];
+    let domains: BTreeMap<String, ReportedDomain> = (0..)
+        .zip(setups)
+        .map(|(nth, (setup, asks))| {
+            let name = format!("d{nth}.test");
+            (name.clone(), ReportedDomain { setup, asks, hoster: name })
+        })
+        .collect();
+    let begin = Timestamp(LATE.0 - 60_000 * 60);
+    let to = |number: usize| domains.keys().map(|domain| format!("r{number}@{domain}")).collect();
+    let mut to_come: VecDeque<_> = (0..2_u32)
+        .map(|nth| submission(nth as usize, begin.plus(Duration::from_secs(60) * nth), to(nth as usize)))
+        .collect();
+    to_come.push_back((LATE.plus(HOUR * 5), What::ReadMetrics));
+    let mut world = world(&domains, to_come);
+    (world.now, world.truth) = (begin, begin);
+    world.config.delivery.max_messages_per_connection = 1;
+    world.config.retry.first = HOUR / 2;
+    world.config.retry.expire_after = HOUR * 2;
+    (world, domains)
+}
+
+/// What is recorded is counted, and nothing else is: of each domain and day there are as many counts as events in the
+/// history of all messages that count. An event is in the transaction of the outcome that it tells of; here every
+/// message has connections of its own, so that each attempt that came as far as TLS or failed by it, and each host
+/// that was left alone for a reason that RFC 8460 §4.3 has a result type for, counts once.
+///
+/// A report is one message: whatever came of it to its reader is one content, and the spool has one message of its
+/// name, whatever crash came between its record in the queue and that of its state.
+#[test]
+fn rfc8460_4_a_crash_at_any_durable_step_loses_no_count_and_doubles_none_and_each_report_is_one_message() {
+    let all = an_evening().0.run(&[]);
+    let crashes: Vec<Crash> = all.iter().enumerate().flat_map(|(nth, done)| done.crashes(nth + 1)).collect();
+    side_by_side(crashes.len() + 1, |nth| {
+        let (mut world, domains) = an_evening();
+        // And one more, perhaps while the spool is opened again.
+        let again = Crash { step: 1 + nth % 40, kind: CRASH_KINDS[nth % CRASH_KINDS.len()] };
+        let planned = crashes.get(nth).map_or(Vec::new(), |crash| vec![*crash, again]);
+        world.run(&planned);
+        world.check_invariants();
+        let evening = ReportedWorld::after(world, domains);
+        evening.check_history();
+        evening.check_reports();
+        evening.check_names();
+    });
 }
