@@ -2,16 +2,15 @@
 //! what becomes of reports that nobody takes (RFC 8460 §3, §4, §5).
 
 use crate::relay::{World, lab, says, until};
+use crate::tls_report::document;
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, DomainPattern};
-use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::lab::{AnswerFault, DomainSpec, Lab, LabBuilder, StartTls, Tlsa, TroubleAt};
 use dane_relay::net::Tcp;
 use dane_relay::service::control::{ControlReply, Request};
 use dane_relay::spool::ledger::Ledger;
 use dane_relay::spool::open_ledger;
 use dane_relay::spool::tls_session::{ReportDay, TlsReportId, TlsReportState};
-use data_encoding::BASE64;
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{RData, RecordType};
 use serde_json::Value;
@@ -87,17 +86,6 @@ async fn recorded(world: &World, waiting: u64) {
 
 async fn ledger(world: &World) -> Box<dyn Ledger> {
     open_ledger(&world.spool_config()).await.unwrap()
-}
-
-/// The document in a mail.
-fn document(mail: &Received) -> Value {
-    let text = String::from_utf8(mail.content.clone()).unwrap();
-    let packed = text.split("application/tlsrpt+gzip").nth(1).unwrap();
-    let packed = packed.split("\r\n\r\n").nth(1).unwrap().split("\r\n--").next().unwrap();
-    let octets = BASE64.decode(packed.replace("\r\n", "").as_bytes()).unwrap();
-    // The header of gzip is ten octets here, and its end is eight (RFC 1952 §2.3).
-    let json = miniz_oxide::inflate::decompress_to_vec(&octets[10..octets.len() - 8]).unwrap();
-    serde_json::from_slice(&json).unwrap()
 }
 
 /// A policy of a document: its type, its domain, what succeeded, and what failed by result type.

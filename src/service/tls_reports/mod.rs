@@ -21,7 +21,6 @@ use futures_util::future::try_join_all;
 use one::Reporter;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether a report is due.
@@ -32,8 +31,6 @@ const AT_ONCE: usize = 4;
 const BATCH: usize = 64;
 /// Reports that one order makes; whoever has more gives another.
 const MOST_AT_ONCE: usize = 10_000;
-/// Whoever sends reports sends them alone, so that no two post the same.
-static SENDING: Mutex<()> = Mutex::const_new(());
 /// Reports go out at some minute of these after midnight (RFC 8460 §4.1).
 const MINUTES: u64 = 240;
 /// A relay that stood still for longer than this sends nothing of the days before.
@@ -101,7 +98,7 @@ fn told_before(hostname: &Domain, now: Timestamp) -> ReportDay {
 /// # Errors
 /// When what was counted cannot be read, or what becomes of a report cannot be recorded.
 async fn send_due(pipeline: &Pipeline, before: ReportDay) -> Result<(), ReportingError> {
-    let _alone = SENDING.lock().await;
+    let _alone = pipeline.tls_reporting.lock().await;
     let ledger = open_ledger(&pipeline.out.config.spool).await?;
     let reporter = Reporter::new(&pipeline.out)?;
     loop {
@@ -122,7 +119,7 @@ pub(super) async fn send_now(
     pipeline: &Pipeline,
     domain: Option<&Domain>,
 ) -> Result<Vec<(TlsReportId, TlsReportState)>, ReportingError> {
-    let _alone = SENDING.lock().await;
+    let _alone = pipeline.tls_reporting.lock().await;
     let ledger = open_ledger(&pipeline.out.config.spool).await?;
     let reporter = Reporter::new(&pipeline.out)?;
     let now = pipeline.out.clock.now();
