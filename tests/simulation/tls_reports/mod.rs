@@ -194,6 +194,7 @@ impl ReportedWorld {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "how much there was in a day that somebody asked for")]
 fn rfc8460_4_a_day_of_mixed_mail_adds_up_in_reports_ledger_metrics_and_at_the_hosts() {
     let [messages, count] = [("SIMULATION_DAY_MESSAGES", MESSAGES), ("SIMULATION_DAY_DOMAINS", DOMAINS)]
         .map(|(variable, usual)| usize::try_from(wanted(variable, usual)).unwrap());
