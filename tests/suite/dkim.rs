@@ -316,6 +316,9 @@ async fn a_key_is_made_published_compared_and_used() {
     assert_eq!(made["key_file"], file.to_str().unwrap());
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    let beside = Path::new("Cargo.toml").canonicalize().unwrap();
+    let beside = new(&["--selector", "s1", "--file", beside.file_name().unwrap().to_str().unwrap()]).await;
+    assert!(beside.code == 64 && beside.stderr.starts_with("relay: /"), "{}", beside.stderr);
     let again = new(&["--selector", "s1"]).await;
     assert!(again.code == 64 && again.stderr.contains("is there already"), "{}", again.stderr);
     let other = new(&["--selector", "s2", "--type", "ed25519"]).await;
