@@ -1,7 +1,7 @@
 //! The spool: every message between our 250 and its outcome.
 //!
-//! Two traits, [`Spool`] to write and [`ledger::Ledger`] to read, and one embedded engine behind
-//! them, which [`open`] and [`open_ledger`] choose.
+//! Two traits, [`Spool`] to write and [`ledger::Ledger`] to read, and the engines behind them, which [`open`] and
+//! [`open_ledger`] choose.
 //! `Ok` of [`Spool::enqueue`] means durable: the listener may say 250. `Ok` of
 //! [`Spool::settle`] means that outcomes and the reports they cause are durable together.
 //!
@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod audit;
+pub mod cluster;
 pub(crate) mod conclude;
 pub mod embedded;
 mod engine;
@@ -42,11 +43,13 @@ pub mod incident;
 pub mod ledger;
 mod message_id;
 pub mod owed;
+mod postgres;
 mod record;
 pub mod room;
 pub(crate) mod schedule;
+mod stored;
 
-pub use engine::{Opened, open, open_ledger};
+pub use engine::{Opened, migrate, open, open_ledger};
 
 /// Incidents that are kept; the oldest go.
 pub const MOST_INCIDENTS: usize = 1000;
@@ -71,6 +74,9 @@ pub enum SpoolError {
     /// The engine's own store failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The store is on another machine, and cannot be reached or does not work: 451 4.3.0. It may come back.
+    #[error("the database of the spool cannot be used at the moment: {0}")]
+    Unreachable(String),
     /// Content or record does not match its checksum.
     #[error("the stored message is damaged")]
     Damaged,

@@ -1,0 +1,218 @@
+//! The connections to the database, and whether it can be reached.
+//!
+//! Guarantee (RFC 5321 §4.2.5): on every connection a commit is on the disk of the database when it returns.
+
+use super::address::DatabaseAddress;
+use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
+use crate::spool::room::{DiskLack, FullDisk, StoppedWork};
+use crate::spool::{EngineError, SpoolError};
+use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Connection, Error, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// For a connection to become free, or to be made to one of several hosts.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Before anything else is asked on a connection. What the operator chose above `on` stays. A process that is stopped
+/// in the middle of a transaction must not keep its locks.
+const SETUP: &str = "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+         WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
+       set_config('statement_timeout', '60s', false),
+       set_config('idle_in_transaction_session_timeout', '30s', false),
+       set_config('tcp_keepalives_idle', '10', false),
+       set_config('tcp_keepalives_interval', '5', false),
+       set_config('tcp_keepalives_count', '3', false),
+       set_config('client_min_messages', 'error', false)";
+
+/// What drives a connection; its end is that of the connection.
+pub(super) type DatabaseConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
+/// Whether the database can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It answered last time.
+    Reached,
+    /// It did not, and why.
+    Away(String),
+}
+
+/// The connections, and how the database stands.
+pub(super) struct Database {
+    address: DatabaseAddress,
+    pool: Pool,
+    reach: watch::Sender<Reach>,
+    full: Mutex<Fullness>,
+}
+
+/// Whether the disk of the database is full.
+#[derive(Clone, Copy, Debug)]
+enum Fullness {
+    HasRoom,
+    /// Since when, once somebody has asked.
+    Full(Option<Timestamp>),
+}
+
+impl Database {
+    /// Makes no connection yet.
+    pub(super) fn new(config: &SpoolConfig) -> Result<Self, SpoolError> {
+        let address = DatabaseAddress::new(config)?;
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(address.config.clone(), address.tls.clone(), recycling);
+        let setup = Hook::async_fn(|client, _| {
+            Box::pin(async move { client.batch_execute(SETUP).await.map_err(deadpool_postgres::HookError::Backend) })
+        });
+        let pool = Pool::builder(manager)
+            .max_size(config.max_connections)
+            .wait_timeout(Some(PATIENCE))
+            .create_timeout(Some(PATIENCE))
+            .recycle_timeout(Some(PATIENCE))
+            .runtime(Runtime::Tokio1)
+            .post_create(setup)
+            .build()
+            .map_err(|error| SpoolError::Unusable(error.to_string()))?;
+        let (reach, full) = (watch::Sender::new(Reach::Reached), Mutex::new(Fullness::HasRoom));
+        Ok(Self { address, pool, reach, full })
+    }
+
+    /// A connection of the pool.
+    pub(super) async fn client(&self) -> Result<Object, SpoolError> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
+                self.failed(error)
+            }
+            PoolError::Closed => SpoolError::Stopped,
+            PoolError::Timeout(TimeoutType::Wait) => {
+                SpoolError::Unreachable("all connections to it are in use; see [spool] max_connections".to_owned())
+            }
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle)
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(_) => self.away("it does not answer".to_owned()),
+        })
+    }
+
+    /// A connection of its own, and what drives it.
+    pub(super) async fn connect(&self) -> Result<(Client, DatabaseConnection), SpoolError> {
+        let connecting = self.address.config.connect(self.address.tls.clone());
+        match tokio::time::timeout(PATIENCE, connecting).await {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(error)) => Err(self.failed(error)),
+            Err(_elapsed) => Err(self.away("it does not answer".to_owned())),
+        }
+    }
+
+    /// A connection of its own, driven until it is dropped.
+    pub(super) async fn connect_alone(&self) -> Result<Client, SpoolError> {
+        let (client, connection) = self.connect().await?;
+        tokio::spawn(connection);
+        self.set_up(&client).await?;
+        Ok(client)
+    }
+
+    /// See [`SETUP`].
+    pub(super) async fn set_up(&self, client: &Client) -> Result<(), SpoolError> {
+        client.batch_execute(SETUP).await.map_err(|error| self.failed(error))
+    }
+
+    /// What an error means; one that says that the database is away is remembered.
+    pub(super) fn failed(&self, error: Error) -> SpoolError {
+        if error.code().is_some_and(is_full) {
+            let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(*full, Fullness::HasRoom) {
+                *full = Fullness::Full(None);
+            }
+            return SpoolError::Full;
+        }
+        if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+            // It is a standby by now: the next connections look for the one to write to.
+            self.pool.retain(|_, _| false);
+        }
+        if can_pass(&error) {
+            return self.away(text(&error));
+        }
+        SpoolError::Engine(EngineError { store: STORE, source: text(&error).into() })
+    }
+
+    /// The database did not answer.
+    pub(super) fn away(&self, why: String) -> SpoolError {
+        self.reach.send_if_modified(|reach| {
+            let changes = *reach == Reach::Reached;
+            if changes {
+                *reach = Reach::Away(why.clone());
+            }
+            changes
+        });
+        SpoolError::Unreachable(why)
+    }
+
+    /// It answers again.
+    pub(super) fn reached(&self) {
+        self.reach.send_if_modified(|reach| std::mem::replace(reach, Reach::Reached) != Reach::Reached);
+    }
+
+    /// Something was written: its disk has room.
+    pub(super) fn wrote(&self) {
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Fullness::HasRoom;
+    }
+
+    pub(super) fn reach(&self) -> watch::Receiver<Reach> {
+        self.reach.subscribe()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        matches!(*self.full.lock().unwrap_or_else(PoisonError::into_inner), Fullness::Full(_))
+    }
+
+    /// How its disk stands; `now` is remembered as the beginning.
+    pub(super) fn full_disk(&self, now: Timestamp) -> Option<FullDisk> {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let Fullness::Full(since) = &mut *full else { return None };
+        let since = *since.get_or_insert(now);
+        Some(FullDisk { since, lacks: DiskLack::Blocks, stops: StoppedWork::Everything })
+    }
+
+    /// No connection is made any more; those that are out are closed when they come back.
+    pub(super) fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// As an operator knows it.
+pub(super) const STORE: &str = "the database of the spool";
+
+/// Without its detail, which may hold values.
+pub(super) fn text(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(told) => format!("{} (SQLSTATE {})", told.message(), told.code().code()),
+        None => {
+            let source = std::error::Error::source(error);
+            source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+        }
+    }
+}
+
+fn is_full(code: &SqlState) -> bool {
+    *code == SqlState::DISK_FULL
+}
+
+/// Whether the same may work later: the connection broke, the server stops, starts, has too much to do, or is not
+/// the one to write to any more.
+fn can_pass(error: &Error) -> bool {
+    let Some(code) = error.code() else { return true };
+    let classes = ["08", "53", "57P", "58"];
+    classes.iter().any(|class| code.code().starts_with(class))
+        || [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+            SqlState::QUERY_CANCELED,
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        ]
+        .contains(code)
+}

@@ -1,0 +1,151 @@
+//! A PostgreSQL server of our own: started in a folder that goes with it, on loopback and a socket, with nothing in it.
+//!
+//! The server refuses to run as root, so root runs it as `nobody`. A shell stands between: it ends the server when
+//! its input ends, which is when the test program does, however that comes.
+
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Programs of the server that Debian installs outside of the path.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// A server that runs until it is dropped.
+pub(crate) struct PostgresServer {
+    folder: TempDir,
+    port: u16,
+    running: Option<Child>,
+}
+
+impl PostgresServer {
+    /// A new server.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("relay-pg").tempdir_in("/tmp").unwrap();
+        // The server runs as somebody else.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir(folder.path().join("socket")).unwrap();
+        std::fs::set_permissions(folder.path().join("socket"), Permissions::from_mode(0o777)).unwrap();
+        std::fs::create_dir(folder.path().join("home")).unwrap();
+        std::fs::set_permissions(folder.path().join("home"), Permissions::from_mode(0o777)).unwrap();
+        let data = folder.path().join("home/data");
+        let made = as_somebody(&program("initdb"))
+            .args(["--auth=trust", "--username=relay", "--encoding=UTF8", "--locale=C", "--pgdata"])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self { folder, port, running: None };
+        server.run();
+        server
+    }
+
+    /// Starts it, also again.
+    pub(crate) fn run(&mut self) {
+        let log = self.folder.path().join("home/log");
+        let script = format!(
+            "{postgres} -D {data} -k {socket} -p {port} -c listen_addresses=127.0.0.1 -c max_connections=400 \
+             -c shared_buffers=64MB -c max_wal_size=256MB -c fsync=on </dev/null >>{log} 2>&1 & p=$!; read _; kill -QUIT $p; wait $p",
+            postgres = program("postgres").display(),
+            data = self.data().display(),
+            socket = self.socket().display(),
+            port = self.port,
+            log = log.display(),
+        );
+        let running = as_somebody(Path::new("/bin/sh")).args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        self.running = Some(running);
+        let until = Instant::now() + Duration::from_secs(60);
+        while !self.sql("postgres", "SELECT 1") {
+            assert!(Instant::now() < until, "{}", std::fs::read_to_string(&log).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// `kill -9` of all of it, as the power would.
+    pub(crate) fn kill(&mut self) {
+        let pid = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().to_owned();
+        let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap().stdout;
+        let children = String::from_utf8(children).unwrap();
+        for victim in std::iter::once(pid.as_str()).chain(children.lines()) {
+            // A child may have gone with its parent already.
+            let _gone = Command::new("kill").args(["-9", victim]).stderr(Stdio::null()).status();
+        }
+        let _ended = self.running.take().map(|mut shell| {
+            drop(shell.stdin.take());
+            shell.wait()
+        });
+        std::fs::remove_file(self.data().join("postmaster.pid")).unwrap();
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("home/data")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// The URL of one of its databases.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgresql://relay@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Whether it did what it was told.
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> bool {
+        self.psql(database, sql).status.success()
+    }
+
+    /// What it answers, without decoration.
+    pub(crate) fn answer(&self, database: &str, sql: &str) -> String {
+        let output = self.psql(database, sql);
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn psql(&self, database: &str, sql: &str) -> std::process::Output {
+        let mut psql = Command::new(program("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "relay", "-p"])
+            .args([&self.port.to_string(), database])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        psql.wait_with_output().unwrap()
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        if let Some(mut shell) = self.running.take() {
+            drop(shell.stdin.take());
+            let _ended = shell.wait();
+        }
+    }
+}
+
+fn as_somebody(program: &Path) -> Command {
+    if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]).arg(program).current_dir("/");
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+/// A program of the newest version that Debian has installed, or of the path.
+fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir(DEBIAN).map(|all| all.map(|one| one.unwrap().path()).collect());
+    let mut versions: Vec<PathBuf> = versions.unwrap_or_default();
+    versions.sort();
+    let installed = versions.into_iter().rev().map(|version| version.join("bin").join(name)).find(|path| path.exists());
+    installed.unwrap_or_else(|| PathBuf::from(name))
+}
