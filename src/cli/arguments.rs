@@ -1,6 +1,7 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
 use super::audit::AuditOptions;
+use super::cluster::{ClusterAction, SpoolAction};
 use super::operator::QueueAction;
 use super::place::SpoolOptions;
 use super::send_test::SendTestArguments;
@@ -153,6 +154,16 @@ pub(crate) enum CliCommand {
         lasts: Option<Duration>,
         #[command(flatten)]
         place: SpoolOptions,
+    },
+    /// The database that keeps the mail, where the embedded engine does not.
+    Spool {
+        #[command(subcommand)]
+        action: SpoolAction,
+    },
+    /// The relays that share one spool.
+    Cluster {
+        #[command(subcommand)]
+        action: ClusterAction,
     },
     /// Let nothing further in from a sender or user, or to a destination; what is queued stays.
     Suspend(SuspendArguments),

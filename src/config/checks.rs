@@ -4,7 +4,7 @@ use super::destination::Destination;
 use super::findings::ConfigFindings;
 use super::sending::HostRule;
 use super::{
-    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, limit, listener, notify, private_zone,
+    Config, DnsConfig, DnsMode, NextHopAddress, Retry, Upstream, archive, limit, listener, notify, private_zone, spool,
     together,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +22,7 @@ pub(super) fn check(config: &Config, findings: &mut ConfigFindings<'_>) {
     retry(&config.retry, findings);
     notify::check(&config.notify, findings);
     paths(config, findings);
+    spool::check(&config.spool, findings);
     for (nth, rule) in config.host.iter().enumerate() {
         host(nth, rule, findings);
     }
@@ -142,6 +143,7 @@ fn paths(config: &Config, findings: &mut ConfigFindings<'_>) {
     let optional = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
     let all = [
         ("spool.path", config.spool.path.clone()),
+        ("spool.url_file", optional(&config.spool.url_file)),
         ("listen.certificate", optional(&config.listen.certificate)),
         ("listen.private_key", optional(&config.listen.private_key)),
         ("notify.templates", optional(&config.notify.templates)),

@@ -50,6 +50,8 @@ pub struct ClusterNode {
     pub started: Timestamp,
     /// When it was last heard of, by the clock of the database.
     pub seen: Timestamp,
+    /// How long ago that is, in milliseconds.
+    pub seen_ago_ms: u64,
     /// How far its clock was ahead of that of the database then, in milliseconds.
     pub clock_ahead_ms: i64,
     /// Messages that it has claimed.

@@ -1,12 +1,12 @@
 //! Which engine keeps the spool. The only file of the crate that names one: a second engine is
 //! chosen here, by the configuration, and nowhere else.
 
-use super::cluster::SchemaState;
+use super::cluster::{ClusterNode, DatabaseStatus, SchemaState};
 use super::embedded::EmbeddedSpool;
 use super::embedded::ledger::EmbeddedLedger;
 use super::ledger::{Ledger, LedgerError};
 use super::postgres::ledger::DatabaseLedger;
-use super::postgres::{self, PostgresSpool};
+use super::postgres::{self, PostgresSpool, status};
 use super::{Recovery, Spool, SpoolError};
 use crate::clock::Timestamp;
 use crate::config::{SpoolConfig, SpoolEngine};
@@ -65,5 +65,27 @@ pub async fn migrate(config: &SpoolConfig) -> Result<Option<SchemaState>, SpoolE
     match config.engine {
         SpoolEngine::Embedded => Ok(None),
         SpoolEngine::Postgresql => postgres::migrate(config).await.map(Some),
+    }
+}
+
+/// How the database stands that is the spool. `None` for an engine without one.
+///
+/// # Errors
+/// When it cannot be asked.
+pub async fn database_status(config: &SpoolConfig) -> Result<Option<DatabaseStatus>, SpoolError> {
+    match config.engine {
+        SpoolEngine::Embedded => Ok(None),
+        SpoolEngine::Postgresql => status::status(config).await.map(Some),
+    }
+}
+
+/// The relays that share the spool. `None` for an engine that one relay has for itself.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn nodes(config: &SpoolConfig) -> Result<Option<Vec<ClusterNode>>, SpoolError> {
+    match config.engine {
+        SpoolEngine::Embedded => Ok(None),
+        SpoolEngine::Postgresql => status::nodes(config).await.map(Some),
     }
 }

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use event::{Event, Silence};
 use incident::Incident;
 use owed::{Owed, Reported};
-use room::FullDisk;
+use room::{AwayStore, FullDisk};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub mod room;
 pub(crate) mod schedule;
 mod stored;
 
-pub use engine::{Opened, migrate, open, open_ledger};
+pub use engine::{Opened, database_status, migrate, nodes, open, open_ledger};
 
 /// Incidents that are kept; the oldest go.
 pub const MOST_INCIDENTS: usize = 1000;
@@ -551,6 +551,11 @@ pub trait Spool: Send + Sync {
 
     /// How the disk stands that it is on, where that has no room; `now` is remembered as the beginning.
     fn full_disk(&self, now: Timestamp) -> Option<FullDisk>;
+
+    /// How a store on another machine stands that cannot be used; `now` is remembered as the beginning.
+    fn away(&self, _now: Timestamp) -> Option<AwayStore> {
+        None
+    }
 
     /// What was handed to it and has not been answered, or could not be recorded: what a stop leaves undone.
     fn unwritten(&self) -> Unwritten;

@@ -23,13 +23,14 @@ mod recording;
 mod rows;
 mod session;
 mod shared;
+pub(super) mod status;
 mod store;
 mod storing;
 
 use super::cluster::SchemaState;
 use super::event::Event;
 use super::incident::Incident;
-use super::room::FullDisk;
+use super::room::{AwayStore, FullDisk};
 use super::{
     BodyReader, Claim, ContentCopy, Draft, Lease, MOST_INCIDENTS, Recovery, Settlement, Spool, SpoolError, SpoolStats,
     Unwritten,
@@ -43,10 +44,11 @@ use recording::{Recording, Scope, record};
 use rows::json;
 use session::Session;
 use shared::{SharedStore, bigint, number};
+use std::fs::File;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use store::Database;
+use store::{Database, own_folder};
 use storing::Arrivals;
 use tokio::task::JoinHandle;
 
@@ -61,12 +63,15 @@ pub(super) struct PostgresSpool {
     shared: Arc<SharedStore>,
     arrivals: Arrivals,
     session: Mutex<Option<JoinHandle<()>>>,
+    /// The lock of the directory, until the end.
+    folder: Mutex<Option<File>>,
 }
 
 impl PostgresSpool {
     /// Opens the spool as one of its nodes.
     pub(super) async fn open(config: &SpoolConfig, now: Timestamp) -> Result<(Self, Recovery), SpoolError> {
         let database = Database::new(config)?;
+        let folder = Mutex::new(Some(own_folder(&config.path)?));
         let session = Session::open(&database).await?;
         let name = config.node.clone().unwrap_or_else(|| session::host());
         let node = session.register(&database, &name).await?;
@@ -79,7 +84,7 @@ impl PostgresSpool {
         let waiting = shared.counts.now().queued_messages;
         let arrivals = storing::start(&shared);
         let session = Mutex::new(Some(tokio::spawn(session::keep(Arc::clone(&shared), session))));
-        Ok((Self { shared, arrivals, session }, Recovery { waiting, ..Recovery::default() }))
+        Ok((Self { shared, arrivals, session, folder }, Recovery { waiting, ..Recovery::default() }))
     }
 
     fn is_time_to_tidy(&self, now: Timestamp) -> bool {
@@ -236,6 +241,10 @@ impl Spool for PostgresSpool {
         self.shared.database.full_disk(now)
     }
 
+    fn away(&self, now: Timestamp) -> Option<AwayStore> {
+        self.shared.database.away_since(now)
+    }
+
     fn unwritten(&self) -> Unwritten {
         self.shared.unwritten()
     }
@@ -266,5 +275,6 @@ impl Spool for PostgresSpool {
             let _ended_or_not = tokio::time::timeout(CLOSE_PATIENCE, session).await;
         }
         self.shared.database.close();
+        drop(self.folder.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

@@ -5,9 +5,13 @@
 use super::address::DatabaseAddress;
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
-use crate::spool::room::{DiskLack, FullDisk, StoppedWork};
+use crate::spool::room::{AwayStore, DiskLack, FullDisk, StoppedWork};
 use crate::spool::{EngineError, SpoolError};
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +22,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// For a connection to become free, or to be made to one of several hosts.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// In the directory of this host: the same file for every engine.
+const LOCK_FILE: &str = "lock";
 
 /// Before anything else is asked on a connection. What the operator chose above `on` stays. A process that is stopped
 /// in the middle of a transaction must not keep its locks.
@@ -48,6 +55,7 @@ pub(super) struct Database {
     pool: Pool,
     reach: watch::Sender<Reach>,
     full: Mutex<Fullness>,
+    away_since: Mutex<Option<Timestamp>>,
 }
 
 /// Whether the disk of the database is full.
@@ -77,7 +85,7 @@ impl Database {
             .build()
             .map_err(|error| SpoolError::Unusable(error.to_string()))?;
         let (reach, full) = (watch::Sender::new(Reach::Reached), Mutex::new(Fullness::HasRoom));
-        Ok(Self { address, pool, reach, full })
+        Ok(Self { address, pool, reach, full, away_since: Mutex::default() })
     }
 
     /// A connection of the pool.
@@ -155,6 +163,18 @@ impl Database {
         self.reach.send_if_modified(|reach| std::mem::replace(reach, Reach::Reached) != Reach::Reached);
     }
 
+    /// How it stands that it cannot be used; `now` is remembered as the beginning.
+    pub(super) fn away_since(&self, now: Timestamp) -> Option<AwayStore> {
+        let mut since = self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*self.reach.borrow() {
+            Reach::Reached => {
+                *since = None;
+                None
+            }
+            Reach::Away(why) => Some(AwayStore { since: *since.get_or_insert(now), why: why.clone() }),
+        }
+    }
+
     /// Something was written: its disk has room.
     pub(super) fn wrote(&self) {
         *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Fullness::HasRoom;
@@ -215,4 +235,21 @@ fn can_pass(error: &Error) -> bool {
             SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
         ]
         .contains(code)
+}
+
+/// Makes the directory of this host, and holds it: two relays must not have one.
+pub(super) fn own_folder(path: &Path) -> Result<File, SpoolError> {
+    let unusable = |error| SpoolError::Unusable(format!("the directory {} cannot be used: {error}", path.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+    let mut lock = OpenOptions::new();
+    let mut lock = lock.read(true).write(true).create(true).mode(0o600).open(path.join(LOCK_FILE)).map_err(unusable)?;
+    if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut holder = String::new();
+        // Who holds it is a courtesy.
+        let _unknown = Read::by_ref(&mut lock).take(20).read_to_string(&mut holder);
+        return Err(SpoolError::InUse { path: path.display().to_string(), holder: holder.trim().to_owned() });
+    }
+    let told = lock.set_len(0).and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    told.map_err(unusable)?;
+    Ok(lock)
 }
