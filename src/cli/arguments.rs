@@ -155,7 +155,7 @@ pub(crate) enum CliCommand {
         #[command(flatten)]
         place: SpoolOptions,
     },
-    /// The database that keeps the mail, where the embedded engine does not.
+    /// The database that keeps the mail, where one does.
     Spool {
         #[command(subcommand)]
         action: SpoolAction,

@@ -117,7 +117,7 @@ pub(crate) async fn status(action: ClusterAction) -> ExitCode {
     match place.form() {
         OutputForm::Json => say_json(&json::list("nodes", &cluster::chosen(&nodes, &view))),
         OutputForm::Text if is_shared => say(&cluster::text(&nodes, &view)),
-        OutputForm::Text => say("The spool is embedded: one relay has it for itself.\n"),
+        OutputForm::Text => say("The spool is files of this host: one relay has it for itself.\n"),
     };
     if cluster::is_well(&nodes) { Exit::Done.into() } else { Exit::Nothing.into() }
 }

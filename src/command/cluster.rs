@@ -51,7 +51,7 @@ impl SpoolReport {
     #[must_use]
     pub fn text(&self) -> String {
         let Self::Postgresql(status) = self else {
-            return "engine    embedded: it needs no init and no migration\n".to_owned();
+            return "engine    files of this host, which need no init and no migration\n".to_owned();
         };
         let schema = match status.schema {
             SchemaState::Empty => "none: run `relay spool init`".to_owned(),
@@ -76,7 +76,7 @@ impl SpoolReport {
 #[must_use]
 pub fn migrated(before: Option<SchemaState>) -> String {
     match before {
-        None => "the embedded engine needs no such step\n".to_owned(),
+        None => "the engine of this configuration needs no such step\n".to_owned(),
         Some(SchemaState::Empty) => "the spool is made\n".to_owned(),
         Some(SchemaState::Older(version)) => format!("the schema had version {version}, and is migrated\n"),
         Some(SchemaState::Current(version)) => format!("the schema has version {version} already\n"),

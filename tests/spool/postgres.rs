@@ -3,12 +3,20 @@
 
 use crate::engine::Engine;
 use crate::postgres_server::PostgresServer;
-use crate::sample;
+use crate::reading::audit;
+use crate::sample::{self, LATER, NOW, become_so, body, claim, content, delivered, ended, envelope, store, store_one};
 use async_trait::async_trait;
+use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::{SpoolConfig, SpoolEngine};
+use dane_relay::envelope::{Envelope, Origin};
+use dane_relay::spool::audit::{AuditFault, Depth};
+use dane_relay::spool::cluster::SchemaState;
 use dane_relay::spool::ledger::Ledger;
-use dane_relay::spool::{Opened, SpoolError, migrate, open, open_ledger};
+use dane_relay::spool::{
+    ContentCopy, Opened, Settlement, SpoolError, database_status, migrate, nodes, open, open_ledger,
+};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -75,4 +83,127 @@ impl Engine for Postgres {
         server().answer("postgres", &format!("CREATE DATABASE {new} TEMPLATE {old}"));
         opened.spool.close().await;
     }
+}
+
+impl Postgres {
+    fn sql(&self, sql: &str) -> String {
+        server().answer(&self.name, sql)
+    }
+
+    /// Another relay beside the one that [`Engine::open`] opens.
+    async fn another(&self, node: &str, folder: &TempDir) -> Opened {
+        let config = SpoolConfig { node: Some(node.to_owned()), path: folder.path().join("spool"), ..self.config() };
+        open(&config, NOW).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_message_and_its_copies_are_one_transaction_whatever_their_size() {
+    let engine = Postgres::new().await;
+    let spool = engine.open(NOW).await.unwrap().spool;
+    for size in [0, 1000, 262_144, 262_145, 900_000] {
+        let mut draft = spool.begin(NOW);
+        let id = draft.id;
+        draft.body.write(&content(1, size)).await.unwrap();
+        let copy = |to: &str| {
+            let envelope = Envelope { origin: Origin::Copy { of: id }, ..envelope("", &[to]) };
+            let (before, after) = (Bytes::from_static(b"a cover\r\n\r\n"), Bytes::from_static(b"\r\nits end\r\n"));
+            ContentCopy { envelope, before, after }
+        };
+        let copies = vec![copy("a@archive.example"), copy("b@archive.example")];
+        let ids =
+            spool.enqueue_with(draft, envelope("alice@office.example", &["c@one.example"]), copies).await.unwrap();
+        assert!(body(spool.as_ref(), id).await.unwrap() == content(1, size), "{size}");
+        for copy in &ids {
+            let whole = [&b"a cover\r\n\r\n"[..], &content(1, size), b"\r\nits end\r\n"].concat();
+            assert!(body(spool.as_ref(), *copy).await.unwrap() == whole, "{size}");
+        }
+        let ledger = engine.ledger().await;
+        let found = ledger.find(&id.to_string(), 9).await.unwrap();
+        assert_eq!(found.messages.iter().map(|message| message.id).collect::<Vec<_>>(), [ids[1], ids[0]]);
+        assert!(ledger.content(id).await.unwrap().unwrap() == content(1, size), "{size}");
+    }
+    assert_eq!(engine.sql("SELECT count(*) FROM drafts"), "0");
+    assert_eq!(engine.sql("SELECT max(length(octets)) <= 262144 FROM content"), "t");
+}
+
+#[tokio::test]
+async fn content_that_was_changed_or_taken_away_is_damaged_and_named_by_the_audit() {
+    let engine = Postgres::new().await;
+    let spool = engine.open(NOW).await.unwrap().spool;
+    let id = store_one(spool.as_ref(), &content(1, 700_000)).await;
+    for (change, fault) in [
+        ("UPDATE content SET octets = set_byte(octets, 7, 0) WHERE number = 1", AuditFault::ContentDamaged),
+        ("DELETE FROM content WHERE number = 1", AuditFault::ContentMissing),
+    ] {
+        engine.sql(change);
+        assert!(matches!(body(spool.as_ref(), id).await, Err(SpoolError::Damaged)), "{change}");
+        let audit = audit(engine.ledger().await.as_ref(), Depth::Everything).await;
+        assert_eq!(audit.findings.iter().map(|found| (found.id, found.fault)).collect::<Vec<_>>(), [(id, fault)]);
+        engine.ledger().await.content(id).await.unwrap_err();
+    }
+    assert_eq!(spool.stats().damaged_records, 1, "a message counts once, however often it is read");
+}
+
+#[tokio::test]
+async fn what_is_finished_leaves_nothing_but_history_and_that_is_pruned_after_its_time() {
+    let engine = Postgres::new().await;
+    let spool = engine.open(NOW).await.unwrap().spool;
+    let id = store(spool.as_ref(), envelope("alice@office.example", &["a@x.example"]), &content(1, 300_000)).await;
+    let held = claim(spool.as_ref(), id).await;
+    spool.settle(held, Settlement { events: vec![ended(0)], ..become_so([(0, delivered())]) }).await.unwrap();
+    assert_eq!(engine.sql("SELECT count(*) FROM content"), "0", "the content goes with the last recipient");
+    let waits = store_one(spool.as_ref(), b"x").await;
+    spool.claim_due(Timestamp(NOW.0 + 31 * 86_400_000), 0).await.unwrap();
+    while engine.sql("SELECT count(*) FROM messages") != "1" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let left =
+        "SELECT (SELECT count(*) FROM history) + (SELECT count(*) FROM recipients) + (SELECT count(*) FROM lookups)";
+    assert_eq!(engine.sql(left), "3", "those of the message that waits: a recipient, its name and the sender's");
+    let ledger = engine.ledger().await;
+    assert!(ledger.message(waits).await.unwrap().is_some() && ledger.message(id).await.unwrap().is_none());
+    assert_eq!(ledger.complete_since().await.unwrap(), Some(NOW));
+}
+
+#[tokio::test]
+async fn two_nodes_share_the_work_and_no_message_and_no_id() {
+    let (engine, folder) = (Postgres::new().await, TempDir::new().unwrap());
+    let one = engine.open(NOW).await.unwrap().spool;
+    let two = engine.another("two.example", &folder).await.spool;
+    let mut ids = BTreeSet::new();
+    for _ in 0..20 {
+        ids.insert(store_one(one.as_ref(), b"x").await);
+        ids.insert(store_one(two.as_ref(), b"y").await);
+    }
+    assert_eq!(ids.len(), 40);
+    let (first, second) = tokio::join!(one.claim_due(LATER, 25), two.claim_due(LATER, 25));
+    let claims: Vec<_> = [first.unwrap(), second.unwrap()].into_iter().flatten().collect();
+    let claimed: BTreeSet<_> = claims.iter().map(|claim| claim.entry.id).collect();
+    assert_eq!((claims.len(), claimed), (40, ids));
+    let carried = nodes(&engine.config()).await.unwrap().unwrap();
+    assert_eq!(carried.iter().map(|node| node.carries).sum::<u64>(), 40);
+    assert_eq!(carried.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["one.example", "two.example"]);
+    // What one node lets go the other hears of.
+    let id = claims[0].entry.id;
+    two.changed().await;
+    for held in claims {
+        // Whoever does not have a claim gives nothing back.
+        one.release(sample::copy_of(&held)).await.unwrap();
+        two.release(held).await.unwrap();
+    }
+    two.changed().await;
+    assert!(two.claim_one(id, NOW).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_schema_is_made_once_and_one_that_is_newer_is_left_alone() {
+    let engine = Postgres::new().await;
+    assert_eq!(migrate(&engine.config()).await.unwrap(), Some(SchemaState::Current(1)));
+    let status = database_status(&engine.config()).await.unwrap().unwrap();
+    assert!(status.server.starts_with("PostgreSQL ") && status.waiting == 0, "{status:?}");
+    engine.sql("UPDATE relay_meta SET value = 2");
+    assert_eq!(migrate(&engine.config()).await.unwrap(), Some(SchemaState::Newer(2)));
+    let refused = engine.open(NOW).await.err().unwrap().to_string();
+    assert!(refused.contains("migrated by a newer relay"), "{refused}");
 }

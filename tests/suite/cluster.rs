@@ -173,7 +173,7 @@ async fn a_database_that_is_killed_costs_time_and_no_mail() {
     let mut scene = ClusterScene::new().await;
     let relay = scene.serve("one").await;
     let host = || scene.lab.mx("good.test").unwrap();
-    host().delay(TroubleAt::Dot, Duration::from_secs(3));
+    host().delay(TroubleAt::EndOfData, Duration::from_secs(3));
     scene.mail(&relay, 1).await;
     let under_way = || async { (heard(host(), "DATA") + heard(host(), "BDAT") > 0).then_some(()) };
     until(under_way, "the delivery to begin").await;
@@ -209,7 +209,7 @@ async fn a_database_that_is_killed_costs_time_and_no_mail() {
 }
 
 fn host_without_delay(scene: &ClusterScene) {
-    scene.lab.mx("good.test").unwrap().delay(TroubleAt::Dot, Duration::ZERO);
+    scene.lab.mx("good.test").unwrap().delay(TroubleAt::EndOfData, Duration::ZERO);
 }
 
 #[tokio::test]

@@ -6,13 +6,16 @@
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Programs of the server that Debian installs outside of the path.
 const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// What the shell is told by whoever looks after the folder. It removes it where the program ended without a word.
+const STAY: &str = "stay";
 
 /// A server that runs until it is dropped.
 pub(crate) struct PostgresServer {
@@ -32,7 +35,10 @@ impl PostgresServer {
         std::fs::create_dir(folder.path().join("home")).unwrap();
         std::fs::set_permissions(folder.path().join("home"), Permissions::from_mode(0o777)).unwrap();
         let data = folder.path().join("home/data");
-        let made = as_somebody(&program("initdb"))
+        let initdb = [as_somebody(), vec![program("initdb").display().to_string()]].concat();
+        let made = Command::new(&initdb[0])
+            .args(&initdb[1..])
+            .current_dir("/")
             .args(["--auth=trust", "--username=relay", "--encoding=UTF8", "--locale=C", "--pgdata"])
             .arg(&data)
             .stdin(Stdio::null())
@@ -49,15 +55,19 @@ impl PostgresServer {
     pub(crate) fn run(&mut self) {
         let log = self.folder.path().join("home/log");
         let script = format!(
-            "{postgres} -D {data} -k {socket} -p {port} -c listen_addresses=127.0.0.1 -c max_connections=400 \
-             -c shared_buffers=64MB -c max_wal_size=256MB -c fsync=on </dev/null >>{log} 2>&1 & p=$!; read _; kill -QUIT $p; wait $p",
+            "{as_somebody} {postgres} -D {data} -k {socket} -p {port} -c listen_addresses=127.0.0.1 -c max_connections=400 \
+             -c shared_buffers=64MB -c max_wal_size=256MB -c fsync=on </dev/null >>{log} 2>&1 & p=$!; read word; kill -QUIT $p; wait $p; \
+             [ \"$word\" = {STAY} ] || rm -rf {folder}",
+            as_somebody = as_somebody().join(" "),
+            folder = self.folder.path().display(),
             postgres = program("postgres").display(),
             data = self.data().display(),
             socket = self.socket().display(),
             port = self.port,
             log = log.display(),
         );
-        let running = as_somebody(Path::new("/bin/sh")).args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        let running = Command::new("/bin/sh").args(["-c", &script]).current_dir("/").stdin(Stdio::piped()).spawn();
+        let running = running.unwrap();
         self.running = Some(running);
         let until = Instant::now() + Duration::from_secs(60);
         while !self.sql("postgres", "SELECT 1") {
@@ -76,11 +86,16 @@ impl PostgresServer {
             // A child may have gone with its parent already.
             let _gone = Command::new("kill").args(["-9", victim]).stderr(Stdio::null()).status();
         }
-        let _ended = self.running.take().map(|mut shell| {
-            drop(shell.stdin.take());
-            shell.wait()
-        });
+        self.stop();
         std::fs::remove_file(self.data().join("postmaster.pid")).unwrap();
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut shell) = self.running.take() {
+            // Whoever is gone needs no word.
+            let _gone = shell.stdin.take().map(|mut input| writeln!(input, "{STAY}"));
+            let _ended = shell.wait();
+        }
     }
 
     fn data(&self) -> PathBuf {
@@ -124,21 +139,18 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        if let Some(mut shell) = self.running.take() {
-            drop(shell.stdin.take());
-            let _ended = shell.wait();
-        }
+        self.stop();
     }
 }
 
-fn as_somebody(program: &Path) -> Command {
-    if rustix::process::geteuid().is_root() {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]).arg(program).current_dir("/");
-        command
+/// What stands before a program that root may not run.
+fn as_somebody() -> Vec<String> {
+    let words: &[&str] = if rustix::process::geteuid().is_root() {
+        &["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
     } else {
-        Command::new(program)
-    }
+        &[]
+    };
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// A program of the newest version that Debian has installed, or of the path.

@@ -4,9 +4,8 @@
 //! accounted for; what waits must have its content. It goes in batches, each a view of the database of its own, so
 //! that nobody is held up.
 
-use super::ledger::failed;
-use super::reader::{ledger_columns, with_recipients};
-use super::shared::{bigint, number, unsigned};
+use super::numbers::{bigint, number, unsigned};
+use super::reader::{failed, ledger_columns, with_recipients};
 use crate::envelope::QueueId;
 use crate::outcome::DeliveryOutcome;
 use crate::smtp::address::ReversePath;

@@ -3,7 +3,8 @@
 //! A settlement, a renewal and a release name the generation; a claim and every end of one make a new one. So a node
 //! that was stopped for longer than its lease finds its generation gone, and records nothing (RFC 5321 §6.1).
 
-use super::shared::{SharedStore, number, unsigned};
+use super::numbers::{number, unsigned};
+use super::shared::SharedStore;
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::{Claim, RecipientState, SpoolEntry, SpoolError};
@@ -37,6 +38,7 @@ const CLAIM_ONE: &str = "UPDATE messages m
 impl SharedStore {
     /// Claims up to `most` messages that are due, the oldest due first.
     pub(super) async fn claim_due(&self, now: Timestamp, most: usize) -> Result<Vec<Claim>, SpoolError> {
+        self.until_reached().await?;
         let client = self.database.client().await?;
         let failed = |error| self.database.failed(error);
         let back = self.see_time(now);

@@ -5,7 +5,8 @@
 //! while it is sent on. A reader ends with [`SpoolError::Damaged`] in place of its last `None` when the checksum does
 //! not fit.
 
-use super::shared::{SharedStore, bigint, number, unsigned};
+use super::numbers::{bigint, number, unsigned};
+use super::shared::SharedStore;
 use crate::envelope::QueueId;
 use crate::spool::message_id::HEAD_LIMIT;
 use crate::spool::{BodyReader, BodyWriter, SpoolError};

@@ -1,7 +1,7 @@
 //! How full the spool is, by what is known here: counted in the database now and then, and kept up with what this
 //! relay does in between.
 
-use super::shared::unsigned;
+use super::numbers::unsigned;
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
 use crate::spool::SpoolStats;

@@ -3,9 +3,9 @@
 use super::audit::DatabaseAudit;
 use super::listing::DatabaseListing;
 use super::migrations;
-use super::reader::{ledger_columns, with_recipients};
-use super::shared::{bigint, number, unsigned};
-use super::store::{Database, STORE, text};
+use super::numbers::{bigint, number, unsigned};
+use super::reader::{cannot, failed, ledger_columns, with_recipients};
+use super::store::{Database, STORE};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::QueueId;
@@ -35,16 +35,6 @@ const MOST_CONTENT: u64 = 1_200_000_000;
 pub(in crate::spool) struct DatabaseLedger {
     database: Arc<Database>,
     client: Client,
-}
-
-/// What an error means for whoever reads.
-pub(super) fn failed(error: tokio_postgres::Error) -> LedgerError {
-    LedgerError::Engine(EngineError { store: STORE, source: text(&error).into() })
-}
-
-/// The same of one that has passed through the type of the spool.
-pub(super) fn cannot(error: SpoolError) -> LedgerError {
-    LedgerError::Engine(EngineError { store: STORE, source: error.to_string().into() })
 }
 
 impl DatabaseLedger {

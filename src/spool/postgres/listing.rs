@@ -1,8 +1,7 @@
 //! A list of messages as they are when it is asked for: a cursor of a transaction that only reads, on a connection of
 //! its own. It holds up nobody, and ends with whoever looks at it.
 
-use super::ledger::{cannot, failed};
-use super::reader::with_recipients;
+use super::reader::{cannot, failed, with_recipients};
 use super::store::Database;
 use crate::spool::ledger::{LedgerError, Listed, Listing};
 use async_trait::async_trait;

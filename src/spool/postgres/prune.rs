@@ -1,6 +1,6 @@
 //! History that is over its time goes, a piece at a time.
 
-use super::shared::{bigint, number};
+use super::numbers::{bigint, number};
 use super::store::Database;
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};

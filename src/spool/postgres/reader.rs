@@ -1,10 +1,12 @@
 //! What the tables tell, read for whoever asks: rows as the nouns of the ledger.
 
-use super::shared::{number, unsigned};
+use super::numbers::{number, unsigned};
+use super::store::{STORE, text};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::spool::ledger::{LedgerMessage, LedgerRecipient, MessageState};
+use crate::spool::ledger::{LedgerError, LedgerMessage, LedgerRecipient, MessageState};
 use crate::spool::stored::told_of;
+use crate::spool::{EngineError, SpoolError};
 use std::collections::BTreeMap;
 use tokio_postgres::{Client, Error, Row};
 
@@ -16,6 +18,16 @@ macro_rules! ledger_columns {
 }
 
 pub(super) use ledger_columns;
+
+/// What an error means for whoever reads.
+pub(super) fn failed(error: Error) -> LedgerError {
+    LedgerError::Engine(EngineError { store: STORE, source: text(&error).into() })
+}
+
+/// The same of one that has passed through the type of the spool.
+pub(super) fn cannot(error: SpoolError) -> LedgerError {
+    LedgerError::Engine(EngineError { store: STORE, source: error.to_string().into() })
+}
 
 /// A row, or the name of a message whose envelope cannot be read.
 pub(super) fn message_of(row: &Row) -> Result<LedgerMessage, QueueId> {

@@ -5,8 +5,9 @@
 //! tried again, and its message is not claimed again by this relay meanwhile. Each has a number of its own in the row
 //! of the message, so that one whose commit was not answered is known again when it is there.
 
+use super::numbers::number;
 use super::rows::{NewContent, NewMessageRow, insert, json};
-use super::shared::{SharedStore, number};
+use super::shared::SharedStore;
 use super::store::{Reach, STORE};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};

@@ -1,7 +1,7 @@
 //! New messages as rows: any number of them in a few statements of one transaction.
 
 use super::content::ROW;
-use super::shared::{bigint, number};
+use super::numbers::{bigint, number};
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::stored::{lookup_hash, names};
 use crate::spool::{RecipientState, SpoolError};

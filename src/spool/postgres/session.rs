@@ -4,7 +4,8 @@
 //! name at a time. A relay whose name was taken while it was cut off finds another incarnation in its row, and ends.
 
 use super::migrations;
-use super::shared::{NodeIdentity, SLOTS, SharedStore, bigint};
+use super::numbers::bigint;
+use super::shared::{NodeIdentity, SLOTS, SharedStore};
 use super::store::{Database, DatabaseConnection, Reach};
 use crate::clock::Clock;
 use crate::spool::SpoolError;
@@ -308,5 +309,5 @@ pub(super) async fn last_id(client: &Client) -> Result<u64, tokio_postgres::Erro
             &[&reports],
         )
         .await?;
-    Ok(super::shared::unsigned(row.get(0)))
+    Ok(super::numbers::unsigned(row.get(0)))
 }

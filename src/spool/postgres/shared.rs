@@ -106,6 +106,14 @@ impl SharedStore {
         }
     }
 
+    /// Waits while the database is away: that is told once, and not with every question.
+    pub(super) async fn until_reached(&self) -> Result<(), SpoolError> {
+        let mut reach = self.database.reach();
+        let reached = reach.wait_for(|reach| *reach == Reach::Reached);
+        let _closing = self.closing.run_until_cancelled(reached).await;
+        self.running()
+    }
+
     /// This node may not go on.
     pub(super) fn stop(&self, why: String) {
         self.failure.send_if_modified(|failure| {
@@ -194,19 +202,4 @@ impl SharedStore {
             outcomes: self.unwritten_outcomes.load(Ordering::Relaxed),
         }
     }
-}
-
-/// Queue ids have 63 bits, so that a bigint holds them.
-pub(super) const fn number(id: QueueId) -> i64 {
-    id.0.cast_signed()
-}
-
-/// A count as the database keeps it.
-pub(super) fn bigint(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-/// A count as it was kept.
-pub(super) fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
 }

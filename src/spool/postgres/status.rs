@@ -1,7 +1,7 @@
 //! What an operator is told of the database and of the nodes that share it.
 
 use super::migrations;
-use super::shared::unsigned;
+use super::numbers::unsigned;
 use super::store::Database;
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;

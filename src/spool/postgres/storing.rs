@@ -4,8 +4,9 @@
 //! all that came meanwhile. A message and its copies are in one transaction, always (RFC 5321 §4.2.5).
 
 use super::content::{ROW, ReceivedContent, RowWriter, StoredDraft};
+use super::numbers::number;
 use super::rows::{NewContent, NewMessageRow, insert, rows_of};
-use super::shared::{SharedStore, number};
+use super::shared::SharedStore;
 use super::store::{Reach, STORE};
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
