@@ -22,7 +22,11 @@ mod kill;
 mod postgres;
 #[cfg(feature = "interop")]
 #[path = "../support/postgres_server.rs"]
-#[allow(dead_code, reason = "each program uses its part")]
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "each program uses its part; the server has a folder of its own"
+)]
 mod postgres_server;
 mod promises;
 #[path = "../support/random.rs"]

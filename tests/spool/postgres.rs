@@ -1,5 +1,5 @@
 //! The engine on PostgreSQL for the suite: one server for the whole program, and a database for each test.
-#![expect(clippy::disallowed_methods, reason = "the server lives in a folder of its own")]
+#![expect(clippy::disallowed_methods, reason = "a test writes the roots that it trusts")]
 
 use crate::engine::Engine;
 use crate::postgres_server::PostgresServer;
@@ -206,4 +206,36 @@ async fn a_schema_is_made_once_and_one_that_is_newer_is_left_alone() {
     assert_eq!(migrate(&engine.config()).await.unwrap(), Some(SchemaState::Newer(2)));
     let refused = engine.open(NOW).await.err().unwrap().to_string();
     assert!(refused.contains("migrated by a newer relay"), "{refused}");
+}
+
+#[tokio::test]
+async fn rfc6125_the_certificate_of_the_database_is_held_against_roots_and_name() {
+    let engine = Postgres::new().await;
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    server().speak_tls(&made.cert.pem(), &made.signing_key.serialize_pem());
+    let (right, wrong) = (engine.folder.path().join("right.pem"), engine.folder.path().join("wrong.pem"));
+    std::fs::write(&right, made.cert.pem()).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&wrong, other.cert.pem()).unwrap();
+    let url = |host: &str| format!("postgresql://relay@{host}:{}/{}?sslmode=verify-full", server().port(), engine.name);
+    let config = |host: &str, roots: &std::path::Path| SpoolConfig {
+        url: Some(url(host)),
+        roots: dane_relay::config::RootsSource::File(roots.to_owned()),
+        ..engine.config()
+    };
+    // The server takes its new settings a moment later.
+    let connects = async || database_status(&config("localhost", &right)).await;
+    let mut tried = connects().await;
+    for _ in 0..100 {
+        if tried.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tried = connects().await;
+    }
+    tried.unwrap();
+    for (host, roots, why) in [("localhost", &wrong, "UnknownIssuer"), ("127.0.0.1", &right, "not valid for name")] {
+        let refused = database_status(&config(host, roots)).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{host}: {refused}");
+    }
 }

@@ -106,6 +106,27 @@ impl PostgresServer {
         self.folder.path().join("socket")
     }
 
+    /// Speaks TLS from now on, with this certificate and key in PEM.
+    pub(crate) fn speak_tls(&self, certificate: &str, key: &str) {
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.folder.path().join("home").join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            if rustix::process::geteuid().is_root() {
+                assert!(Command::new("chown").arg("nobody").arg(&path).status().unwrap().success());
+            }
+            let setting = if name == "server.crt" { "ssl_cert_file" } else { "ssl_key_file" };
+            self.answer("postgres", &format!("ALTER SYSTEM SET {setting} = '{}'", path.display()));
+        }
+        self.answer("postgres", "ALTER SYSTEM SET ssl = on");
+        self.answer("postgres", "SELECT pg_reload_conf()");
+    }
+
+    /// The port on loopback.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The URL of one of its databases.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgresql://relay@127.0.0.1:{}/{database}", self.port)

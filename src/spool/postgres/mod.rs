@@ -75,7 +75,7 @@ impl PostgresSpool {
         let database = Database::new(config)?;
         let folder = Mutex::new(Some(own_folder(&config.path)?));
         let session = Session::open(&database).await?;
-        let name = config.node.clone().unwrap_or_else(|| session::host());
+        let name = config.node.clone().unwrap_or_else(session::host);
         let node = session.register(&database, &name).await?;
         let failed = |error| database.failed(error);
         session::clear(session.client(), &node).await.map_err(failed)?;

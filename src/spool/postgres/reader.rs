@@ -26,7 +26,17 @@ pub(super) fn failed(error: Error) -> LedgerError {
 
 /// The same of one that has passed through the type of the spool.
 pub(super) fn cannot(error: SpoolError) -> LedgerError {
-    LedgerError::Engine(EngineError { store: STORE, source: error.to_string().into() })
+    let source = match error {
+        SpoolError::Unreachable(why) | SpoolError::Unusable(why) => why,
+        SpoolError::Full
+        | SpoolError::Io { .. }
+        | SpoolError::Engine(_)
+        | SpoolError::Damaged
+        | SpoolError::Fenced
+        | SpoolError::Stopped
+        | SpoolError::InUse { .. } => error.to_string(),
+    };
+    LedgerError::Engine(EngineError { store: STORE, source: source.into() })
 }
 
 /// A row, or the name of a message whose envelope cannot be read.

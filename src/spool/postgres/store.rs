@@ -140,10 +140,11 @@ impl Database {
             // It is a standby by now: the next connections look for the one to write to.
             self.pool.retain(|_, _| false);
         }
-        if can_pass(&error) {
-            return self.away(text(&error));
+        match remedy(&error) {
+            DatabaseRemedy::Reconnect => self.away(text(&error)),
+            DatabaseRemedy::Again => SpoolError::Unreachable(text(&error)),
+            DatabaseRemedy::None => SpoolError::Engine(EngineError { store: STORE, source: text(&error).into() }),
         }
-        SpoolError::Engine(EngineError { store: STORE, source: text(&error).into() })
     }
 
     /// The database did not answer.
@@ -220,21 +221,34 @@ fn is_full(code: &SqlState) -> bool {
     *code == SqlState::DISK_FULL
 }
 
-/// Whether the same may work later: the connection broke, the server stops, starts, has too much to do, or is not
-/// the one to write to any more.
-fn can_pass(error: &Error) -> bool {
-    let Some(code) = error.code() else { return true };
-    let classes = ["08", "53", "57P", "58"];
-    classes.iter().any(|class| code.code().starts_with(class))
-        || [
-            SqlState::T_R_SERIALIZATION_FAILURE,
-            SqlState::T_R_DEADLOCK_DETECTED,
-            SqlState::READ_ONLY_SQL_TRANSACTION,
-            SqlState::QUERY_CANCELED,
-            SqlState::LOCK_NOT_AVAILABLE,
-            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-        ]
-        .contains(code)
+/// What may help after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DatabaseRemedy {
+    /// Another connection: this one broke, the server stops or starts, or is not the one to write to any more.
+    Reconnect,
+    /// The same once more: it met others, or the server has too much to do.
+    Again,
+    /// Nothing.
+    None,
+}
+
+fn remedy(error: &Error) -> DatabaseRemedy {
+    let Some(code) = error.code() else { return DatabaseRemedy::Reconnect };
+    let begins = |classes: &[&str]| classes.iter().any(|class| code.code().starts_with(class));
+    let again = [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::QUERY_CANCELED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ];
+    if begins(&["08", "57P"]) || *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        DatabaseRemedy::Reconnect
+    } else if begins(&["53", "58"]) || again.contains(code) {
+        DatabaseRemedy::Again
+    } else {
+        DatabaseRemedy::None
+    }
 }
 
 /// Makes the directory of this host, and holds it: two relays must not have one.

@@ -231,7 +231,7 @@ fn finish(shared: &SharedStore, arrivals: Vec<Arrival>) {
             draft.keep();
         }
         let accepted_at = arrival.messages.iter().map(|message| message.envelope.accepted_at).min();
-        shared.counts.came(arrival.messages.len(), accepted_at.unwrap_or(shared.latest_time()));
+        shared.counts.came(arrival.messages.len(), accepted_at.unwrap_or_else(|| shared.latest_time()));
         // A client that has gone away meanwhile has a message here all the same.
         let _gone = arrival.answer.send(Ok(()));
     }
