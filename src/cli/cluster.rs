@@ -52,20 +52,20 @@ pub(crate) enum ClusterAction {
 
 pub(crate) async fn spool(action: SpoolAction) -> ExitCode {
     match action {
-        SpoolAction::Init { config } => change(config, Wanted::New).await,
-        SpoolAction::Migrate { config } => change(config, Wanted::Newest).await,
+        SpoolAction::Init { config } => change(config, WantedSchema::New).await,
+        SpoolAction::Migrate { config } => change(config, WantedSchema::Newest).await,
         SpoolAction::Status { place } => spool_status(&place).await,
     }
 }
 
 /// What the schema is to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum WantedSchema {
     New,
     Newest,
 }
 
-async fn change(config: Option<PathBuf>, wanted: Wanted) -> ExitCode {
+async fn change(config: Option<PathBuf>, wanted: WantedSchema) -> ExitCode {
     let config = match SpoolOptions::text_of(config).config() {
         Ok(config) => config,
         Err(code) => return code,
@@ -75,13 +75,13 @@ async fn change(config: Option<PathBuf>, wanted: Wanted) -> ExitCode {
         Err(code) => return code,
     };
     match (wanted, before) {
-        (Wanted::New, Some(SchemaState::Older(_))) => {
+        (WantedSchema::New, Some(SchemaState::Older(_))) => {
             return complain(Exit::Config, "there is an older spool in this database: run `relay spool migrate`");
         }
-        (Wanted::Newest, Some(SchemaState::Empty)) => {
+        (WantedSchema::Newest, Some(SchemaState::Empty)) => {
             return complain(Exit::Config, "the database holds no spool: run `relay spool init`");
         }
-        (Wanted::New | Wanted::Newest, _) => {}
+        (WantedSchema::New | WantedSchema::Newest, _) => {}
     }
     match found(migrate(&config.spool).await) {
         Ok(before @ Some(SchemaState::Newer(_))) => complain(Exit::Config, cluster::migrated(before).trim_end()),

@@ -38,7 +38,7 @@ pub struct DatabaseStatus {
 pub struct ClusterNode {
     /// Its name, `[spool] node`.
     pub name: String,
-    /// How it stands.
+    /// Whether it runs.
     pub state: NodeState,
     /// Of its program.
     pub version: String,

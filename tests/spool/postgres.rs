@@ -9,16 +9,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
 use dane_relay::config::{SpoolConfig, SpoolEngine};
-use dane_relay::envelope::{Envelope, Origin};
+use dane_relay::envelope::{Envelope, Origin, QueueId};
 use dane_relay::spool::audit::{AuditFault, Depth};
 use dane_relay::spool::cluster::SchemaState;
 use dane_relay::spool::ledger::Ledger;
 use dane_relay::spool::{
-    ContentCopy, Opened, Settlement, SpoolError, database_status, migrate, nodes, open, open_ledger,
+    ContentCopy, Opened, Settlement, Spool, SpoolError, database_status, migrate, nodes, open, open_ledger,
 };
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -238,4 +238,78 @@ async fn rfc6125_the_certificate_of_the_database_is_held_against_roots_and_name(
         let refused = database_status(&config(host, roots)).await.unwrap_err().to_string();
         assert!(refused.contains(why), "{host}: {refused}");
     }
+}
+
+/// Stores messages until it is told to stop; gives those that were acknowledged.
+async fn produce(spool: Arc<dyn Spool>, stop: Arc<AtomicBool>) -> Vec<QueueId> {
+    let mut acknowledged = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        let mut draft = spool.begin(NOW);
+        let written = draft.body.write(b"x").await;
+        match written.and(spool.enqueue(draft, envelope("", &["a@x.example"])).await) {
+            Ok(id) => acknowledged.push(id),
+            Err(_refused) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+    acknowledged
+}
+
+/// Finishes messages until it is told to stop and none is left; gives those whose end was recorded.
+async fn finish(spool: Arc<dyn Spool>, stop: Arc<AtomicBool>) -> Vec<QueueId> {
+    let mut recorded = Vec::new();
+    loop {
+        let claims = spool.claim_due(LATER, 5).await.unwrap_or_default();
+        if claims.is_empty() {
+            if stop.load(Ordering::SeqCst) {
+                return recorded;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for held in claims {
+            let id = held.entry.id;
+            spool.settle(held, become_so([(0, delivered())])).await.unwrap();
+            recorded.push(id);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc5321_4_2_5_a_database_that_dies_under_load_loses_nothing_and_nothing_ends_twice() {
+    let mut server = tokio::task::spawn_blocking(PostgresServer::start).await.unwrap();
+    server.answer("postgres", "CREATE DATABASE relay");
+    let engine = Postgres::new().await;
+    let config = SpoolConfig { url: Some(server.url("relay")), lease: Duration::from_secs(30), ..engine.config() };
+    migrate(&config).await.unwrap();
+    let spool = open(&config, NOW).await.unwrap().spool;
+    let (stop_taking, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (mut producers, mut consumers) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+    for _ in 0..6 {
+        producers.spawn(produce(Arc::clone(&spool), Arc::clone(&stop_taking)));
+    }
+    for _ in 0..3 {
+        consumers.spawn(finish(Arc::clone(&spool), Arc::clone(&stop)));
+    }
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        server.kill();
+        assert!(
+            spool.away(NOW).is_some() || spool.enqueue(spool.begin(NOW), envelope("", &["a@x.example"])).await.is_err()
+        );
+        server.run();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop_taking.store(true, Ordering::SeqCst);
+    let acknowledged: Vec<QueueId> = producers.join_all().await.into_iter().flatten().collect();
+    let waiting = || server.answer("relay", "SELECT count(*) FROM messages WHERE finished_at IS NULL");
+    while waiting() != "0" {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    let recorded: Vec<QueueId> = consumers.join_all().await.into_iter().flatten().collect();
+    let distinct: BTreeSet<QueueId> = recorded.iter().copied().collect();
+    assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    assert_eq!(distinct.len(), recorded.len(), "an end is recorded once");
+    let lost: Vec<_> = acknowledged.iter().filter(|id| !distinct.contains(id)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(spool.unwritten(), dane_relay::spool::Unwritten::default());
 }

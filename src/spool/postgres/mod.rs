@@ -46,12 +46,11 @@ use recording::{Recording, Scope, record};
 use rows::json;
 use session::Session;
 use shared::SharedStore;
-use std::fs::File;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use store::{Database, own_folder};
-use storing::Arrivals;
+use store::{Database, FolderLock};
+use storing::StoreQueue;
 use tokio::task::JoinHandle;
 
 /// How often finished messages are looked at for pruning, by the clock of the caller.
@@ -63,17 +62,17 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 /// The engine.
 pub(super) struct PostgresSpool {
     shared: Arc<SharedStore>,
-    arrivals: Arrivals,
+    arrivals: StoreQueue,
     session: Mutex<Option<JoinHandle<()>>>,
     /// The lock of the directory, until the end.
-    folder: Mutex<Option<File>>,
+    folder: Mutex<Option<FolderLock>>,
 }
 
 impl PostgresSpool {
     /// Opens the spool as one of its nodes.
     pub(super) async fn open(config: &SpoolConfig, now: Timestamp) -> Result<(Self, Recovery), SpoolError> {
         let database = Database::new(config)?;
-        let folder = Mutex::new(Some(own_folder(&config.path)?));
+        let folder = Mutex::new(Some(FolderLock::take(&config.path)?));
         let session = Session::open(&database).await?;
         let name = config.node.clone().unwrap_or_else(session::host);
         let node = session.register(&database, &name).await?;

@@ -8,7 +8,7 @@
 use super::numbers::number;
 use super::rows::{NewContent, NewMessageRow, insert, json};
 use super::shared::SharedStore;
-use super::store::{Reach, STORE};
+use super::store::{DatabaseReach, STORE};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
@@ -189,7 +189,7 @@ async fn again(shared: &SharedStore) {
     tokio::time::sleep(PAUSE).await;
     let mut reach = shared.database.reach();
     // It ends with the engine.
-    let _ended = reach.wait_for(|reach| *reach == Reach::Reached).await;
+    let _ended = reach.wait_for(|reach| *reach == DatabaseReach::Reached).await;
 }
 
 async fn together(shared: &SharedStore, recordings: &[Recording]) -> Result<(), SpoolError> {

@@ -85,7 +85,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String, SpoolError> 
 }
 
 #[derive(Default)]
-struct Columns {
+struct MessageColumns {
     ids: Vec<i64>,
     message_ids: Vec<Option<String>>,
     envelopes: Vec<String>,
@@ -134,7 +134,7 @@ pub(super) async fn insert(
     slot: i16,
     messages: &[&NewMessageRow],
 ) -> Result<(), Error> {
-    let (mut m, mut r) = (Columns::default(), RecipientColumns::default());
+    let (mut m, mut r) = (MessageColumns::default(), RecipientColumns::default());
     let (mut c, mut l) = (ContentColumns::default(), LookupColumns::default());
     for message in messages {
         let (id, accepted_at) = (number(message.id), message.envelope.accepted_at.0);

@@ -6,7 +6,7 @@
 use super::migrations;
 use super::numbers::bigint;
 use super::shared::{NodeIdentity, SLOTS, SharedStore};
-use super::store::{Database, DatabaseConnection, Reach};
+use super::store::{Database, DatabaseConnection, DatabaseReach};
 use crate::clock::Clock;
 use crate::spool::SpoolError;
 use std::sync::Arc;
@@ -250,18 +250,22 @@ async fn serve(shared: &Arc<SharedStore>, mut session: Session) -> SessionEnd {
 
 /// The database answers. After it was away nobody's claim is taken over for the length of a lease: their holders
 /// could not renew them, and have their outcomes in memory.
-fn came_back(shared: &Arc<SharedStore>, reach: &mut tokio::sync::watch::Receiver<Reach>) {
+fn came_back(shared: &Arc<SharedStore>, reach: &mut tokio::sync::watch::Receiver<DatabaseReach>) {
     shared.database.wrote();
-    let was_away = *reach.borrow_and_update() != Reach::Reached;
+    let was_away = *reach.borrow_and_update() != DatabaseReach::Reached;
     if was_away {
         shared.may_take_over.store(false, Ordering::SeqCst);
         shared.database.reached();
         reach.mark_unchanged();
         let waits = Arc::clone(shared);
+        let outage = shared.outages.fetch_add(1, Ordering::SeqCst) + 1;
         tokio::spawn(async move {
             sleep(waits.lease).await;
-            waits.may_take_over.store(true, Ordering::SeqCst);
-            waits.changed.notify_one();
+            // Another outage has a wait of its own.
+            if waits.outages.load(Ordering::SeqCst) == outage {
+                waits.may_take_over.store(true, Ordering::SeqCst);
+                waits.changed.notify_one();
+            }
         });
     }
 }

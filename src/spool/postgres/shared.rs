@@ -1,7 +1,7 @@
 //! What the tasks of the engine and its callers share.
 
 use super::counts::Counts;
-use super::store::{Database, Reach};
+use super::store::{Database, DatabaseReach};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::QueueId;
@@ -42,6 +42,8 @@ pub(super) struct SharedStore {
     pub(super) closing: CancellationToken,
     /// Whether claims of others that ran out may be taken over; not soon after the database was away.
     pub(super) may_take_over: AtomicBool,
+    /// How often the database was away.
+    pub(super) outages: AtomicU64,
     failure: watch::Sender<Option<String>>,
     last_id: AtomicU64,
     sequence: AtomicU64,
@@ -64,6 +66,7 @@ impl SharedStore {
             tell: Notify::new(),
             closing: CancellationToken::new(),
             may_take_over: AtomicBool::new(true),
+            outages: AtomicU64::new(0),
             failure: watch::Sender::new(None),
             last_id: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
@@ -101,15 +104,15 @@ impl SharedStore {
     /// Whether the database answers.
     pub(super) fn reached(&self) -> Result<(), SpoolError> {
         match &*self.database.reach().borrow() {
-            Reach::Reached => Ok(()),
-            Reach::Away(why) => Err(SpoolError::Unreachable(why.clone())),
+            DatabaseReach::Reached => Ok(()),
+            DatabaseReach::Away(why) => Err(SpoolError::Unreachable(why.clone())),
         }
     }
 
     /// Waits while the database is away: that is told once, and not with every question.
     pub(super) async fn until_reached(&self) -> Result<(), SpoolError> {
         let mut reach = self.database.reach();
-        let reached = reach.wait_for(|reach| *reach == Reach::Reached);
+        let reached = reach.wait_for(|reach| *reach == DatabaseReach::Reached);
         let _closing = self.closing.run_until_cancelled(reached).await;
         self.running()
     }

@@ -42,7 +42,7 @@ pub(super) type DatabaseConnection = Connection<Socket, <MakeRustlsConnect as Ma
 
 /// Whether the database can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum DatabaseReach {
     /// It answered last time.
     Reached,
     /// It did not, and why.
@@ -53,7 +53,7 @@ pub(super) enum Reach {
 pub(super) struct Database {
     address: DatabaseAddress,
     pool: Pool,
-    reach: watch::Sender<Reach>,
+    reach: watch::Sender<DatabaseReach>,
     full: Mutex<Fullness>,
     away_since: Mutex<Option<Timestamp>>,
 }
@@ -84,7 +84,7 @@ impl Database {
             .post_create(setup)
             .build()
             .map_err(|error| SpoolError::Unusable(error.to_string()))?;
-        let (reach, full) = (watch::Sender::new(Reach::Reached), Mutex::new(Fullness::HasRoom));
+        let (reach, full) = (watch::Sender::new(DatabaseReach::Reached), Mutex::new(Fullness::HasRoom));
         Ok(Self { address, pool, reach, full, away_since: Mutex::default() })
     }
 
@@ -150,9 +150,9 @@ impl Database {
     /// The database did not answer.
     pub(super) fn away(&self, why: String) -> SpoolError {
         self.reach.send_if_modified(|reach| {
-            let changes = *reach == Reach::Reached;
+            let changes = *reach == DatabaseReach::Reached;
             if changes {
-                *reach = Reach::Away(why.clone());
+                *reach = DatabaseReach::Away(why.clone());
             }
             changes
         });
@@ -161,18 +161,18 @@ impl Database {
 
     /// It answers again.
     pub(super) fn reached(&self) {
-        self.reach.send_if_modified(|reach| std::mem::replace(reach, Reach::Reached) != Reach::Reached);
+        self.reach.send_if_modified(|reach| std::mem::replace(reach, DatabaseReach::Reached) != DatabaseReach::Reached);
     }
 
     /// How it stands that it cannot be used; `now` is remembered as the beginning.
     pub(super) fn away_since(&self, now: Timestamp) -> Option<AwayStore> {
         let mut since = self.away_since.lock().unwrap_or_else(PoisonError::into_inner);
         match &*self.reach.borrow() {
-            Reach::Reached => {
+            DatabaseReach::Reached => {
                 *since = None;
                 None
             }
-            Reach::Away(why) => Some(AwayStore { since: *since.get_or_insert(now), why: why.clone() }),
+            DatabaseReach::Away(why) => Some(AwayStore { since: *since.get_or_insert(now), why: why.clone() }),
         }
     }
 
@@ -181,7 +181,7 @@ impl Database {
         *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Fullness::HasRoom;
     }
 
-    pub(super) fn reach(&self) -> watch::Receiver<Reach> {
+    pub(super) fn reach(&self) -> watch::Receiver<DatabaseReach> {
         self.reach.subscribe()
     }
 
@@ -251,19 +251,26 @@ fn remedy(error: &Error) -> DatabaseRemedy {
     }
 }
 
-/// Makes the directory of this host, and holds it: two relays must not have one.
-pub(super) fn own_folder(path: &Path) -> Result<File, SpoolError> {
-    let unusable = |error| SpoolError::Unusable(format!("the directory {} cannot be used: {error}", path.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-    let mut lock = OpenOptions::new();
-    let mut lock = lock.read(true).write(true).create(true).mode(0o600).open(path.join(LOCK_FILE)).map_err(unusable)?;
-    if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut holder = String::new();
-        // Who holds it is a courtesy.
-        let _unknown = Read::by_ref(&mut lock).take(20).read_to_string(&mut holder);
-        return Err(SpoolError::InUse { path: path.display().to_string(), holder: holder.trim().to_owned() });
+/// The lock of the directory of this host: two relays must not have one.
+pub(super) struct FolderLock(#[expect(dead_code, reason = "held, and given back with the end of it")] File);
+
+impl FolderLock {
+    /// Makes the directory, and holds it.
+    pub(super) fn take(path: &Path) -> Result<Self, SpoolError> {
+        let unusable =
+            |error| SpoolError::Unusable(format!("the directory {} cannot be used: {error}", path.display()));
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let mut lock = OpenOptions::new();
+        let mut lock =
+            lock.read(true).write(true).create(true).mode(0o600).open(path.join(LOCK_FILE)).map_err(unusable)?;
+        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            // Who holds it is a courtesy.
+            let _unknown = Read::by_ref(&mut lock).take(20).read_to_string(&mut holder);
+            return Err(SpoolError::InUse { path: path.display().to_string(), holder: holder.trim().to_owned() });
+        }
+        let told = lock.set_len(0).and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()));
+        told.map_err(unusable)?;
+        Ok(Self(lock))
     }
-    let told = lock.set_len(0).and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()));
-    told.map_err(unusable)?;
-    Ok(lock)
 }

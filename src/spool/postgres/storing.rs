@@ -7,7 +7,7 @@ use super::content::{ROW, ReceivedContent, RowWriter, StoredDraft};
 use super::numbers::number;
 use super::rows::{NewContent, NewMessageRow, insert, rows_of};
 use super::shared::SharedStore;
-use super::store::{Reach, STORE};
+use super::store::{DatabaseReach, STORE};
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::message_id::{HEAD_LIMIT, message_id};
 use crate::spool::{ContentCopy, Draft, EngineError, SpoolError};
@@ -35,7 +35,7 @@ struct RowsCopied {
 }
 
 /// A message with its copies, and who waits for it.
-pub(super) struct Arrival {
+pub(super) struct PendingStore {
     messages: Vec<NewMessageRow>,
     copied: Vec<RowsCopied>,
     draft: Option<StoredDraft>,
@@ -43,10 +43,10 @@ pub(super) struct Arrival {
 }
 
 /// Takes what is to be stored.
-pub(super) type Arrivals = mpsc::Sender<Arrival>;
+pub(super) type StoreQueue = mpsc::Sender<PendingStore>;
 
 /// Starts the writers.
-pub(super) fn start(shared: &Arc<SharedStore>) -> Arrivals {
+pub(super) fn start(shared: &Arc<SharedStore>) -> StoreQueue {
     let (arrivals, taken) = mpsc::channel(MOST_WAITING);
     let taken = Arc::new(Mutex::new(taken));
     for _ in 0..WRITERS {
@@ -58,7 +58,7 @@ pub(super) fn start(shared: &Arc<SharedStore>) -> Arrivals {
 /// Stores a message and copies of it; gives the names of the copies.
 pub(super) async fn store(
     shared: &SharedStore,
-    arrivals: &Arrivals,
+    arrivals: &StoreQueue,
     draft: Draft,
     envelope: Envelope,
     copies: Vec<ContentCopy>,
@@ -89,7 +89,7 @@ pub(super) async fn store(
     };
     messages.push(NewMessageRow::new(id, envelope, new)?);
     let (answer, answered) = oneshot::channel();
-    let arrival = Arrival { messages, copied, draft, answer };
+    let arrival = PendingStore { messages, copied, draft, answer };
     shared.messages_begin();
     let sent = arrivals.send(arrival).await.map_err(|_| SpoolError::Stopped);
     let stored = match sent {
@@ -131,7 +131,7 @@ fn copy_of(
     Ok((message, Some(RowsCopied { from: number(of), to: number(id), shift })))
 }
 
-async fn write(shared: Arc<SharedStore>, taken: Arc<Mutex<mpsc::Receiver<Arrival>>>) {
+async fn write(shared: Arc<SharedStore>, taken: Arc<Mutex<mpsc::Receiver<PendingStore>>>) {
     let mut batch = Vec::new();
     loop {
         let none = taken.lock().await.recv_many(&mut batch, MOST_TOGETHER).await == 0;
@@ -151,7 +151,7 @@ enum Unstored {
     Unknown(SpoolError),
 }
 
-async fn write_together(shared: &Arc<SharedStore>, arrivals: Vec<Arrival>) {
+async fn write_together(shared: &Arc<SharedStore>, arrivals: Vec<PendingStore>) {
     let result = stored(shared, &arrivals).await;
     match result {
         Ok(()) => finish(shared, arrivals),
@@ -169,7 +169,7 @@ async fn write_together(shared: &Arc<SharedStore>, arrivals: Vec<Arrival>) {
     }
 }
 
-async fn stored(shared: &SharedStore, arrivals: &[Arrival]) -> Result<(), Unstored> {
+async fn stored(shared: &SharedStore, arrivals: &[PendingStore]) -> Result<(), Unstored> {
     let refused = |error: Error| Unstored::Refused(shared.database.failed(error));
     shared.running().map_err(Unstored::Refused)?;
     let mut client = shared.database.client().await.map_err(Unstored::Refused)?;
@@ -188,7 +188,7 @@ async fn stored(shared: &SharedStore, arrivals: &[Arrival]) -> Result<(), Unstor
 }
 
 /// False when rows of a draft are gone, because somebody took it for given up.
-async fn rows_and_drafts(transaction: &Transaction<'_>, arrivals: &[Arrival]) -> Result<bool, Error> {
+async fn rows_and_drafts(transaction: &Transaction<'_>, arrivals: &[PendingStore]) -> Result<bool, Error> {
     for RowsCopied { from, to, shift } in arrivals.iter().flat_map(|arrival| &arrival.copied) {
         let copy = "INSERT INTO content (message, number, octets)
                     SELECT $2, number + $3, octets FROM content WHERE message = $1 AND number < $4";
@@ -206,7 +206,7 @@ async fn rows_and_drafts(transaction: &Transaction<'_>, arrivals: &[Arrival]) ->
 }
 
 /// Whether the first message of a batch is there, as soon as the database can be asked.
-async fn is_there(shared: &SharedStore, arrivals: &[Arrival]) -> bool {
+async fn is_there(shared: &SharedStore, arrivals: &[PendingStore]) -> bool {
     let Some(id) = arrivals.first().and_then(|arrival| arrival.messages.first()).map(|message| number(message.id))
     else {
         return false;
@@ -214,7 +214,7 @@ async fn is_there(shared: &SharedStore, arrivals: &[Arrival]) -> bool {
     let asked = async {
         let mut reach = shared.database.reach();
         loop {
-            reach.wait_for(|reach| *reach == Reach::Reached).await.ok()?;
+            reach.wait_for(|reach| *reach == DatabaseReach::Reached).await.ok()?;
             let Ok(client) = shared.database.client().await else { continue };
             if let Ok(row) = client.query_opt("SELECT 1 FROM messages WHERE id = $1", &[&id]).await {
                 return Some(row.is_some());
@@ -224,7 +224,7 @@ async fn is_there(shared: &SharedStore, arrivals: &[Arrival]) -> bool {
     matches!(tokio::time::timeout(DOUBT, asked).await, Ok(Some(true)))
 }
 
-fn finish(shared: &SharedStore, arrivals: Vec<Arrival>) {
+fn finish(shared: &SharedStore, arrivals: Vec<PendingStore>) {
     shared.database.wrote();
     for mut arrival in arrivals {
         if let Some(draft) = &mut arrival.draft {
@@ -238,7 +238,7 @@ fn finish(shared: &SharedStore, arrivals: Vec<Arrival>) {
     shared.something_changed();
 }
 
-fn refuse(arrivals: Vec<Arrival>, error: &SpoolError) {
+fn refuse(arrivals: Vec<PendingStore>, error: &SpoolError) {
     for arrival in arrivals {
         let _gone = arrival.answer.send(Err(same(error)));
     }
