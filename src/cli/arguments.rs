@@ -2,6 +2,7 @@
 
 use super::audit::AuditOptions;
 use super::dkim::DkimAction;
+use super::cluster::{ClusterAction, SpoolAction};
 use super::operator::QueueAction;
 pub(crate) use super::overrides::{Output, Overrides};
 use super::place::SpoolOptions;
@@ -164,6 +165,16 @@ pub(crate) enum CliCommand {
         lasts: Option<Duration>,
         #[command(flatten)]
         place: SpoolOptions,
+    },
+    /// The database that keeps the mail, where one does.
+    Spool {
+        #[command(subcommand)]
+        action: SpoolAction,
+    },
+    /// The relays that share one spool.
+    Cluster {
+        #[command(subcommand)]
+        action: ClusterAction,
     },
     /// Let nothing further in from a sender or user, or to a destination; what is queued stays.
     Suspend(SuspendArguments),

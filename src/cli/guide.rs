@@ -306,6 +306,39 @@ pub(crate) const GUIDES: &[Guide] = &[
         more: "",
     },
     Guide {
+        command: "spool init",
+        examples: &[("relay spool init --config /etc/relay/relay.toml", "once, in an empty database")],
+        exits: &[(Exit::Io, "the database cannot be reached"), (Exit::Config, "")],
+        more: "",
+    },
+    Guide {
+        command: "spool migrate",
+        examples: &[("relay spool migrate", "after an update that asks for it")],
+        exits: &[(Exit::Io, "the database cannot be reached"), (Exit::Config, "")],
+        more: "Relays that run are to be of the new version by then: one of an older version ends when it comes back to a \
+               schema that it does not know.",
+    },
+    Guide {
+        command: "spool status",
+        examples: &[("relay spool status", "the engine, the version of the schema, and what waits")],
+        exits: &[
+            (Exit::Fault, "the schema is not one that this relay works with"),
+            (Exit::Io, "the database cannot be reached"),
+            (Exit::Config, ""),
+        ],
+        more: "",
+    },
+    Guide {
+        command: "cluster status",
+        examples: &[("relay cluster status", "which relays run, and what each carries")],
+        exits: &[
+            (Exit::Nothing, "a node is silent, or its clock is off"),
+            (Exit::Io, "the database cannot be reached"),
+            (Exit::Config, ""),
+        ],
+        more: "",
+    },
+    Guide {
         command: "suspend",
         examples: &[
             ("relay suspend", "who is suspended now"),

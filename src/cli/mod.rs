@@ -3,6 +3,7 @@
 pub(crate) mod arguments;
 pub(crate) mod audit;
 pub(crate) mod check;
+pub(crate) mod cluster;
 pub(crate) mod configuration;
 pub(crate) mod content;
 pub(crate) mod dkim;

@@ -1,6 +1,7 @@
 //! One question of an operator each: the answer as data first, and the text of it beside.
 
 pub mod audit;
+pub mod cluster;
 pub mod content;
 pub mod dkim;
 pub mod dns;

@@ -1,12 +1,15 @@
 //! Which engine keeps the spool. The only file of the crate that names one: a second engine is
 //! chosen here, by the configuration, and nowhere else.
 
+use super::cluster::{ClusterNode, DatabaseStatus, SchemaState};
 use super::embedded::EmbeddedSpool;
 use super::embedded::ledger::EmbeddedLedger;
 use super::ledger::{Ledger, LedgerError};
+use super::postgres::ledger::DatabaseLedger;
+use super::postgres::{self, PostgresSpool, status};
 use super::{Recovery, Spool, SpoolError};
 use crate::clock::Timestamp;
-use crate::config::SpoolConfig;
+use crate::config::{SpoolConfig, SpoolEngine};
 use std::sync::Arc;
 
 /// A spool that is open, and what was found when it was opened.
@@ -23,6 +26,16 @@ pub struct Opened {
 /// [`SpoolError::InUse`] when another process has it, [`SpoolError::Unusable`] when it cannot be
 /// used, others when the store behind it fails.
 pub async fn open(config: &SpoolConfig, now: Timestamp) -> Result<Opened, SpoolError> {
+    match config.engine {
+        SpoolEngine::Embedded => open_embedded(config, now).await,
+        SpoolEngine::Postgresql => {
+            let (spool, recovery) = PostgresSpool::open(config, now).await?;
+            Ok(Opened { spool: Arc::new(spool), recovery })
+        }
+    }
+}
+
+async fn open_embedded(config: &SpoolConfig, now: Timestamp) -> Result<Opened, SpoolError> {
     let config = config.clone();
     let opening = tokio::task::spawn_blocking(move || EmbeddedSpool::open(&config, now)).await;
     let interrupted = |ended| SpoolError::Io { action: "opening the spool", source: std::io::Error::other(ended) };
@@ -37,5 +50,42 @@ pub async fn open(config: &SpoolConfig, now: Timestamp) -> Result<Opened, SpoolE
 /// # Errors
 /// When there is none or it cannot be read.
 pub async fn open_ledger(config: &SpoolConfig) -> Result<Box<dyn Ledger>, LedgerError> {
-    Ok(Box::new(EmbeddedLedger::open(&config.path).await?))
+    match config.engine {
+        SpoolEngine::Embedded => Ok(Box::new(EmbeddedLedger::open(&config.path).await?)),
+        SpoolEngine::Postgresql => Ok(Box::new(DatabaseLedger::open(config).await?)),
+    }
+}
+
+/// Makes an empty database a spool, or brings one to the version of this program; gives what it was before. `None`
+/// for an engine that needs no such step.
+///
+/// # Errors
+/// When the database cannot be used.
+pub async fn migrate(config: &SpoolConfig) -> Result<Option<SchemaState>, SpoolError> {
+    match config.engine {
+        SpoolEngine::Embedded => Ok(None),
+        SpoolEngine::Postgresql => postgres::migrate(config).await.map(Some),
+    }
+}
+
+/// How the database stands that is the spool. `None` for an engine without one.
+///
+/// # Errors
+/// When it cannot be asked.
+pub async fn database_status(config: &SpoolConfig) -> Result<Option<DatabaseStatus>, SpoolError> {
+    match config.engine {
+        SpoolEngine::Embedded => Ok(None),
+        SpoolEngine::Postgresql => status::status(config).await.map(Some),
+    }
+}
+
+/// The relays that share the spool. `None` for an engine that one relay has for itself.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn nodes(config: &SpoolConfig) -> Result<Option<Vec<ClusterNode>>, SpoolError> {
+    match config.engine {
+        SpoolEngine::Embedded => Ok(None),
+        SpoolEngine::Postgresql => status::nodes(config).await.map(Some),
+    }
 }

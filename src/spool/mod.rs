@@ -1,7 +1,7 @@
 //! The spool: every message between our 250 and its outcome.
 //!
-//! Two traits, [`Spool`] to write and [`ledger::Ledger`] to read, and one embedded engine behind
-//! them, which [`open`] and [`open_ledger`] choose.
+//! Two traits, [`Spool`] to write and [`ledger::Ledger`] to read, and the engines behind them, which [`open`] and
+//! [`open_ledger`] choose.
 //! `Ok` of [`Spool::enqueue`] means durable: the listener may say 250. `Ok` of
 //! [`Spool::settle`] means that outcomes and the reports they cause are durable together.
 //!
@@ -27,7 +27,7 @@ use bytes::Bytes;
 use event::{Event, Silence};
 use incident::Incident;
 use owed::{Owed, Reported};
-use room::FullDisk;
+use room::{AwayStore, FullDisk};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ use std::time::Duration;
 use tls_session::{TlsReportId, TlsReportState, TlsSession};
 
 pub mod audit;
+pub mod cluster;
 pub(crate) mod conclude;
 pub mod embedded;
 mod engine;
@@ -43,12 +44,14 @@ pub mod incident;
 pub mod ledger;
 mod message_id;
 pub mod owed;
+mod postgres;
 mod record;
 pub mod room;
 pub(crate) mod schedule;
 pub mod tls_session;
+mod stored;
 
-pub use engine::{Opened, open, open_ledger};
+pub use engine::{Opened, database_status, migrate, nodes, open, open_ledger};
 
 /// Incidents that are kept; the oldest go.
 pub const MOST_INCIDENTS: usize = 1000;
@@ -73,6 +76,9 @@ pub enum SpoolError {
     /// The engine's own store failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The store is on another machine, and cannot be reached or does not work: 451 4.3.0. It may come back.
+    #[error("the database of the spool cannot be used at the moment: {0}")]
+    Unreachable(String),
     /// Content or record does not match its checksum.
     #[error("the stored message is damaged")]
     Damaged,
@@ -561,6 +567,11 @@ pub trait Spool: Send + Sync {
 
     /// How the disk stands that it is on, where that has no room; `now` is remembered as the beginning.
     fn full_disk(&self, now: Timestamp) -> Option<FullDisk>;
+
+    /// How a store on another machine stands that cannot be used; `now` is remembered as the beginning.
+    fn away(&self, _now: Timestamp) -> Option<AwayStore> {
+        None
+    }
 
     /// What was handed to it and has not been answered, or could not be recorded: what a stop leaves undone.
     fn unwritten(&self) -> Unwritten;

@@ -111,6 +111,8 @@ async fn every_command_with_json_keeps_to_one_form() {
         vec!["reports", "show", "busy.test"],
         vec!["reports", "send", "--dry-run"],
         vec!["audit"],
+        vec!["spool", "status"],
+        vec!["cluster", "status"],
         vec!["status"],
         vec!["log-level", "debug", "--for", "10m"],
         vec!["suspend", "user", "printer"],

@@ -6,7 +6,7 @@ use dane_relay::config::SpoolConfig;
 use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
-use dane_relay::spool::room::FullDisk;
+use dane_relay::spool::room::{AwayStore, FullDisk};
 use dane_relay::spool::tls_session::{TlsReportId, TlsReportState};
 use dane_relay::spool::{
     BodyReader, Claim, ContentCopy, Draft, Lease, Report, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
@@ -154,6 +154,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
 
     fn full_disk(&self, now: Timestamp) -> Option<FullDisk> {
         self.inner.full_disk(now)
+    }
+
+    fn away(&self, now: Timestamp) -> Option<AwayStore> {
+        self.inner.away(now)
     }
 
     fn unwritten(&self) -> Unwritten {

@@ -5,8 +5,7 @@
 
 use super::paths::SpoolPaths;
 use super::schema::{
-    MICROSECONDS, REPORT_IDS, SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, octets,
-    telling_of,
+    MICROSECONDS, REPORT_IDS, SCHEMA_VERSION, is_of_the_row, lookup_hash, message_columns, message_of, octets, told_of,
 };
 use crate::clock::Timestamp;
 use crate::envelope::QueueId;
@@ -259,7 +258,7 @@ impl StateReader {
         while let Some(row) = rows.next()? {
             let place = usize::try_from(row.get::<_, i64>(0)?).ok().and_then(|i| message.recipients.get_mut(i));
             let (Some(place), Ok(state)) = (place, serde_json::from_str(&row.get::<_, String>(2)?)) else { continue };
-            let told = row.get::<_, Option<i64>>(3)?.and_then(telling_of);
+            let told = row.get::<_, Option<i64>>(3)?.and_then(told_of);
             *place = Some(LedgerRecipient { address: row.get(1)?, state, told });
         }
         Ok(message)

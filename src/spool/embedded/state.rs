@@ -10,19 +10,17 @@ use super::jobs::{
 };
 use super::paths::SpoolPaths;
 use super::schema::{
-    REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, number, octets, place_columns, place_of,
-    unsigned,
+    REPORT_IDS, SCHEMA, SCHEMA_VERSION, UPGRADES, day_of, json, lookup_hash, names, number, octets, place_columns,
+    place_of, unsigned,
 };
 use super::steps::{Step, Work};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
-use crate::smtp::address::{Mailbox, ReversePath};
 use crate::spool::event::Event;
 use crate::spool::{Hold, MOST_INCIDENTS, RecipientState, SpoolEntry};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -555,15 +553,4 @@ impl State {
         let mut set = self.connection.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?;
         set.execute(params![name, value]).map(|_| ())
     }
-}
-
-/// All that a message is found by.
-fn names<'a>(envelope: &'a Envelope, message_id: Option<&'a str>) -> impl Iterator<Item = Cow<'a, str>> {
-    let sender = match &envelope.reverse_path {
-        ReversePath::Mailbox(sender) => Some(sender.as_str()),
-        ReversePath::Null => None,
-    };
-    let of = envelope.copy_of().map(|original| Cow::Owned(original.to_string()));
-    let addresses = envelope.recipients.iter().map(Mailbox::as_str);
-    message_id.into_iter().chain(sender).chain(addresses).map(Cow::Borrowed).chain(of)
 }
