@@ -51,6 +51,7 @@ mod peers;
 mod policies;
 #[cfg(feature = "interop")]
 #[path = "../support/postgres_server.rs"]
+#[allow(dead_code, reason = "each program uses its part")]
 mod postgres_server;
 mod process;
 mod queue;

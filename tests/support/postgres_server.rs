@@ -153,7 +153,8 @@ impl PostgresServer {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+        // One that finds no server has ended already.
+        let _gone = psql.stdin.take().unwrap().write_all(sql.as_bytes());
         psql.wait_with_output().unwrap()
     }
 }
