@@ -1,8 +1,8 @@
 //! The arguments of the `relay` command, and what they make of the configuration.
 
 use super::audit::AuditOptions;
-use super::dkim::DkimAction;
 use super::cluster::{ClusterAction, SpoolAction};
+use super::dkim::DkimAction;
 use super::operator::QueueAction;
 pub(crate) use super::overrides::{Output, Overrides};
 use super::place::SpoolOptions;

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tls_session::{TlsReportId, TlsReportState, TlsSession};
+use tls_session::{DueTlsReport, TlsReportId, TlsReportState, TlsSession};
 
 pub mod audit;
 pub mod cluster;
@@ -48,8 +48,8 @@ mod postgres;
 mod record;
 pub mod room;
 pub(crate) mod schedule;
-pub mod tls_session;
 mod stored;
+pub mod tls_session;
 
 pub use engine::{Opened, database_status, migrate, nodes, open, open_ledger};
 
@@ -553,11 +553,21 @@ pub trait Spool: Send + Sync {
     /// When it cannot be recorded.
     async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError>;
 
+    /// Whether this relay is to make a report that is due, which is still as it was found: where several share the store,
+    /// one of them makes it at a time.
+    ///
+    /// # Errors
+    /// When it cannot be asked; then the report is another time's.
+    async fn claim_tls_report(&self, _due: &DueTlsReport) -> Result<bool, SpoolError> {
+        Ok(true)
+    }
+
     /// Keeps what has become of the report on TLS to a domain about a day and, in the same durable step, puts the mails
     /// that carry it into the queue. The same mails are put there once, however often this is asked.
     ///
     /// # Errors
-    /// When it cannot be recorded; then nothing of it is.
+    /// When it cannot be recorded; then nothing of it is. [`SpoolError::Fenced`] when another relay has it by now, or is
+    /// done with it.
     async fn record_tls_report(
         &self,
         report: &TlsReportId,

@@ -5,7 +5,7 @@ use super::event::{Event, Silence, grouped};
 use super::ledger::ToldBy;
 use super::schedule::mix;
 use super::{Notification, RecipientState, SpoolEntry};
-use crate::clock::Timestamp;
+use crate::clock::{ReportDay, Timestamp};
 use crate::envelope::{Envelope, QueueId};
 use crate::smtp::address::{Mailbox, ReversePath};
 use std::borrow::Cow;
@@ -15,6 +15,10 @@ pub(crate) const REPORT_IDS: u64 = 1 << 62;
 
 /// Of an id, in a millisecond.
 pub(crate) const MICROSECONDS: u64 = 1000;
+
+/// Days of tries to speak TLS that are kept however little the history may take: the one that goes on, and those whose
+/// reports may still be tried.
+const DAYS_KEPT: i64 = 3;
 
 /// How the database says that nobody is told.
 pub(crate) const fn told_number(because: Silence) -> i64 {
@@ -37,6 +41,21 @@ pub(crate) fn told_of(number: i64) -> Option<ToldBy> {
 pub(crate) fn lookup_hash(name: &str) -> i64 {
     let octets = name.bytes().map(|octet| u64::from(octet.to_ascii_lowercase()));
     octets.fold(0_u64, |hash, octet| mix(hash ^ octet)).cast_signed()
+}
+
+/// A number that follows from a text, and stands for it in the keys of a table.
+pub(crate) fn text_number(text: &str) -> i64 {
+    text.bytes().fold(0_u64, |hash, octet| mix(hash ^ u64::from(octet))).cast_signed()
+}
+
+/// A number that follows from a text and the one before it.
+pub(crate) fn digest_octets(seed: u64, octets: &[u8]) -> u64 {
+    octets.iter().fold(mix(seed), |seed, octet| mix(seed ^ u64::from(*octet)))
+}
+
+/// The first day whose tries to speak TLS are kept where the history goes back to `before`.
+pub(crate) fn first_day_kept(before: Timestamp, now: Timestamp) -> ReportDay {
+    ReportDay(ReportDay::of(before).0.min(ReportDay::of(now).0.saturating_sub(DAYS_KEPT)))
 }
 
 /// All that a message is found by.

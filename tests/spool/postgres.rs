@@ -234,7 +234,9 @@ async fn rfc6125_the_certificate_of_the_database_is_held_against_roots_and_name(
         tried = connects().await;
     }
     tried.unwrap();
-    for (host, roots, why) in [("localhost", &wrong, "invalid peer certificate"), ("127.0.0.1", &right, "not valid for name")] {
+    for (host, roots, why) in
+        [("localhost", &wrong, "invalid peer certificate"), ("127.0.0.1", &right, "not valid for name")]
+    {
         let refused = database_status(&config(host, roots)).await.unwrap_err().to_string();
         assert!(refused.contains(why), "{host}: {refused}");
     }

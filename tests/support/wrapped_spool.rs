@@ -7,7 +7,7 @@ use dane_relay::envelope::{Envelope, QueueId};
 use dane_relay::spool::event::Event;
 use dane_relay::spool::incident::Incident;
 use dane_relay::spool::room::{AwayStore, FullDisk};
-use dane_relay::spool::tls_session::{TlsReportId, TlsReportState};
+use dane_relay::spool::tls_session::{DueTlsReport, TlsReportId, TlsReportState};
 use dane_relay::spool::{
     BodyReader, Claim, ContentCopy, Draft, Lease, Report, Settlement, Spool, SpoolError, SpoolStats, Unwritten,
 };
@@ -140,6 +140,10 @@ impl<A: Around> Spool for WrappedSpool<A> {
 
     async fn record_incident(&self, incident: &Incident) -> Result<(), SpoolError> {
         self.inner.record_incident(incident).await
+    }
+
+    async fn claim_tls_report(&self, due: &DueTlsReport) -> Result<bool, SpoolError> {
+        self.inner.claim_tls_report(due).await
     }
 
     async fn record_tls_report(

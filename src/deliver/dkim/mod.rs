@@ -187,6 +187,7 @@ impl SigningKeys {
                 SpoolError::Full
                 | SpoolError::Io { .. }
                 | SpoolError::Engine(_)
+                | SpoolError::Unreachable(_)
                 | SpoolError::Fenced
                 | SpoolError::Stopped
                 | SpoolError::InUse { .. }

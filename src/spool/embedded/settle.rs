@@ -19,7 +19,7 @@ use crate::spool::message_id::message_id;
 use crate::spool::owed::Reported;
 use crate::spool::record::{NewRecord, RecordContent, RecordKind};
 use crate::spool::schedule::mix;
-use crate::spool::stored::{first_due, tell};
+use crate::spool::stored::{digest_octets, first_due, tell};
 use crate::spool::tls_session::{TlsReportId, TlsReportState};
 use crate::spool::{Claim, RecipientState, Report, Settlement, SpoolEntry, SpoolError};
 use bytes::Bytes;
@@ -200,10 +200,6 @@ fn digest(attempt: u32, recipients: &[(usize, String)]) -> u64 {
         seed = digest_octets(mix(seed ^ *recipient as u64), state.as_bytes());
     }
     seed
-}
-
-fn digest_octets(seed: u64, octets: &[u8]) -> u64 {
-    octets.iter().fold(mix(seed), |seed, octet| mix(seed ^ u64::from(*octet)))
 }
 
 /// The envelope as it goes into record and database.

@@ -180,8 +180,11 @@ impl SharedStore {
     }
 
     /// Forgets what finished long ago; one node at a time, in pieces.
-    pub(super) async fn prune(&self, before: Timestamp) -> Result<(), SpoolError> {
+    pub(super) async fn prune(&self, before: Timestamp, now: Timestamp) -> Result<(), SpoolError> {
         while super::prune::prune(&self.database, before).await? > 0 {
+            self.running()?;
+        }
+        while super::tls_reports::prune(&self.database, before, now).await? > 0 {
             self.running()?;
         }
         Ok(())

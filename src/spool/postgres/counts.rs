@@ -78,7 +78,8 @@ impl Counts {
             .query_one(
                 "SELECT count(*), count(*) FILTER (WHERE held), min(accepted_at) FILTER (WHERE NOT held),
                         (SELECT coalesce(sum(pg_total_relation_size(t::regclass)), 0)::bigint
-                         FROM unnest(ARRAY['messages', 'recipients', 'content', 'lookups', 'history']) t)
+                         FROM unnest(ARRAY['messages', 'recipients', 'content', 'lookups', 'history', 'tls_sessions',
+                                           'tls_policies']) t)
                  FROM messages WHERE finished_at IS NULL",
                 &[],
             )

@@ -6,6 +6,7 @@ use super::migrations;
 use super::numbers::{bigint, number, unsigned};
 use super::reader::{cannot, failed, ledger_columns, with_recipients};
 use super::store::{Database, STORE};
+use super::tls_reports;
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::envelope::QueueId;
@@ -16,6 +17,7 @@ use crate::spool::event::Event;
 use crate::spool::incident::Incident;
 use crate::spool::ledger::{AuditRun, Ledger, LedgerError, LedgerMessage, Listing, Matches, More, PastDelivery};
 use crate::spool::stored::{REPORT_IDS, lookup_hash};
+use crate::spool::tls_session::{DueTlsReport, DueTlsReports, ReportDay, TlsCount, TlsReportId, TlsReportRow};
 use crate::spool::{EngineError, RecipientState, SpoolError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -157,6 +159,18 @@ impl Ledger for DatabaseLedger {
         let rows = self.client.query(select, &[&most]).await.map_err(failed)?;
         // One that cannot be understood hides no other.
         Ok(rows.iter().filter_map(|row| serde_json::from_str(row.get(0)).ok()).collect())
+    }
+
+    async fn tls_reports(&self, from: ReportDay, to: ReportDay, most: usize) -> Result<Vec<TlsReportRow>, LedgerError> {
+        tls_reports::list(&self.client, from, to, most).await
+    }
+
+    async fn tls_counts(&self, report: &TlsReportId) -> Result<Vec<TlsCount>, LedgerError> {
+        tls_reports::counts(&self.client, report).await
+    }
+
+    async fn tls_reports_due(&self, due: &DueTlsReports) -> Result<Vec<DueTlsReport>, LedgerError> {
+        tls_reports::due(&self.client, due).await
     }
 
     async fn delivered(&self, domain: &Domain, most: usize) -> Result<Vec<PastDelivery>, LedgerError> {

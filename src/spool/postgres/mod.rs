@@ -27,14 +27,17 @@ mod shared;
 pub(super) mod status;
 mod store;
 mod storing;
+mod tls_counts;
+mod tls_reports;
 
 use super::cluster::SchemaState;
 use super::event::Event;
 use super::incident::Incident;
 use super::room::{AwayStore, FullDisk};
+use super::tls_session::{DueTlsReport, TlsReportId, TlsReportState};
 use super::{
-    BodyReader, Claim, ContentCopy, Draft, Lease, MOST_INCIDENTS, Recovery, Settlement, Spool, SpoolError, SpoolStats,
-    Unwritten,
+    BodyReader, Claim, ContentCopy, Draft, Lease, MOST_INCIDENTS, Recovery, Report, Settlement, Spool, SpoolError,
+    SpoolStats, Unwritten,
 };
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
@@ -101,7 +104,7 @@ impl PostgresSpool {
         let (shared, before) = (Arc::clone(&self.shared), self.shared.history_until(now));
         tokio::spawn(async move {
             // Nobody waits for it, and it is tried again a minute later.
-            let _later = shared.prune(before).await;
+            let _later = shared.prune(before, now).await;
             let _later = shared.sweep().await;
         });
     }
@@ -236,6 +239,21 @@ impl Spool for PostgresSpool {
         let forget = "DELETE FROM incidents WHERE id < (SELECT min(id) FROM
                       (SELECT id FROM incidents ORDER BY id DESC LIMIT $1) newest)";
         client.execute(forget, &[&most]).await.map(drop).map_err(failed)
+    }
+
+    async fn claim_tls_report(&self, due: &DueTlsReport) -> Result<bool, SpoolError> {
+        self.shared.running()?;
+        tls_reports::claim(&self.shared, due).await
+    }
+
+    async fn record_tls_report(
+        &self,
+        report: &TlsReportId,
+        state: &TlsReportState,
+        mails: Vec<Report>,
+    ) -> Result<(), SpoolError> {
+        self.shared.running()?;
+        tls_reports::record(&self.shared, report, state, mails).await
     }
 
     fn full_disk(&self, now: Timestamp) -> Option<FullDisk> {

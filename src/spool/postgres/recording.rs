@@ -1,4 +1,5 @@
-//! Outcomes on their way into the database: states, reports, who was told and the history, in one transaction
+//! Outcomes on their way into the database: states, reports, who was told, the history and what is counted, in one
+//! transaction
 //! (RFC 5321 §6.1).
 //!
 //! A settlement that was handed in outlives whoever asked for it: while the database is away it is kept here and
@@ -9,6 +10,7 @@ use super::numbers::number;
 use super::rows::{NewContent, NewMessageRow, insert, json};
 use super::shared::SharedStore;
 use super::store::{DatabaseReach, STORE};
+use super::tls_counts::{self, CountableSession};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::event::Event;
@@ -60,6 +62,7 @@ pub(super) struct Recording {
     end: RowEnd,
     reported: Option<String>,
     reports: Vec<NewMessageRow>,
+    sessions: Vec<CountableSession>,
 }
 
 impl Recording {
@@ -121,6 +124,7 @@ impl Recording {
             end,
             reported: reported.transpose()?,
             reports,
+            sessions: CountableSession::all(at, &settlement.sessions)?,
         })
     }
 
@@ -213,6 +217,9 @@ async fn together(shared: &SharedStore, recordings: &[Recording]) -> Result<(), 
         let source = "a part of a settlement is recorded, and a part is not".into();
         return Err(SpoolError::Engine(EngineError { store: STORE, source }));
     }
+    let sessions: Vec<&CountableSession> = recordings.iter().flat_map(|recording| &recording.sessions).collect();
+    let chance = recordings.first().map_or(0, |recording| recording.settlement >> 1);
+    tls_counts::count(&transaction, &sessions, chance).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     shared.database.wrote();
     for recording in recordings {

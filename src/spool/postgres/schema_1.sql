@@ -91,3 +91,31 @@ CREATE TABLE incidents (
   id       bigint PRIMARY KEY,            -- the millisecond of the opening
   incident text NOT NULL                  -- JSON
 );
+
+-- What the reports on TLS are made of. Of policies and failures the numbers are hashes of their JSON.
+CREATE TABLE tls_policies (
+  day    bigint NOT NULL,                 -- in UTC, in days since 1970
+  domain text COLLATE "C" NOT NULL,       -- whom the report is for
+  number bigint NOT NULL,
+  policy text NOT NULL,                   -- JSON
+  PRIMARY KEY (day, domain, number)
+);
+CREATE TABLE tls_sessions (
+  day            bigint NOT NULL,
+  domain         text COLLATE "C" NOT NULL,
+  policy         bigint NOT NULL,         -- its number
+  failure_number bigint NOT NULL,
+  shard          bigint NOT NULL,         -- any of some: those that are alike are added up
+  failure        text NOT NULL,           -- JSON; empty for those that succeeded
+  sessions       bigint NOT NULL,
+  PRIMARY KEY (day, domain, policy, failure_number, shard)
+);
+CREATE TABLE tls_reports (
+  day         bigint NOT NULL,
+  domain      text COLLATE "C" NOT NULL,
+  state       text,                       -- JSON; none while it is made for the first time
+  due_at      bigint,                     -- of the next try; none when there is none to come
+  holder      smallint,                   -- the slot of the node that makes it
+  lease_until timestamptz,
+  PRIMARY KEY (day, domain)
+);

@@ -7,6 +7,7 @@ use super::migrations;
 use super::numbers::bigint;
 use super::shared::{NodeIdentity, SLOTS, SharedStore};
 use super::store::{Database, DatabaseConnection, DatabaseReach};
+use super::tls_reports;
 use crate::clock::Clock;
 use crate::spool::SpoolError;
 use std::sync::Arc;
@@ -133,6 +134,7 @@ impl Session {
                 &[&node.slot],
             )
             .await?;
+        tls_reports::give_up_all(&self.client, node.slot).await?;
         let stopped = "UPDATE nodes SET stopped_at = clock_timestamp() WHERE slot = $1 AND incarnation = $2";
         self.client.execute(stopped, &[&node.slot, &node.incarnation]).await?;
         self.client.execute("SELECT pg_notify($1, '')", &[&CHANNEL]).await?;
@@ -300,6 +302,7 @@ pub(super) async fn clear(client: &Client, node: &NodeIdentity) -> Result<u64, t
             &[&node.slot],
         )
         .await?;
+    tls_reports::give_up_all(client, node.slot).await?;
     Ok(freed)
 }
 
