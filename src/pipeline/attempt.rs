@@ -13,7 +13,7 @@ use crate::deliver::driver::Mailer;
 use crate::deliver::egress::refused_by_own_hop;
 use crate::deliver::eight_bit::Conversion;
 use crate::deliver::hosts::driver::HostSeat;
-use crate::deliver::hosts::feedback::feedback;
+use crate::deliver::hosts::feedback::{Feedback, feedback};
 use crate::deliver::hosts::{Away, Eagerness, Leaving};
 use crate::deliver::message::Message;
 use crate::deliver::{Planned, Target};
@@ -193,10 +193,6 @@ impl Pipeline {
         mut so_far: Outcomes,
     ) -> Tried<Outcomes> {
         let open = pending(&attempt.recipients, &so_far);
-        let plan = match plan {
-            Ok(steps) => self.sign(attempt.entry.id, &attempt.signatures, None).await.map(|()| steps),
-            Err(cause) => Err(cause),
-        };
         let policy = match plan {
             Ok(steps) => {
                 let Tried { outcomes, policy } = self.try_servers(attempt, facts, steps.clone(), &open).await;
@@ -297,6 +293,11 @@ impl Pipeline {
         let mut again = 0;
         loop {
             let seat = Arc::new(self.hosts.enter(&attempt.route.hop, &offer.target.peer, offer.eagerness).await?);
+            // Not before there is a place: whoever is sent away comes again, and would be signed again.
+            if let Err(cause) = self.sign(attempt.entry.id, &attempt.signatures, None).await {
+                let _was_not_asked = seat.leave(&Feedback::Unknown);
+                return Ok(self.none_tried(attempt, offer.recipients, &cause, None).into_iter().collect());
+            }
             let most = rule.and_then(|rule| rule.max_messages_per_connection).unwrap_or_else(|| seat.messages());
             let mailer = self.out.mailer.seated(&seat, most);
             // In a box, so that those who wait for a place are small.

@@ -1,5 +1,5 @@
-//! The signatures of a message (RFC 6376): made when its first server is about to be tried, once as it is
-//! and once as it is converted, for all its routes and servers.
+//! The signatures of a message (RFC 6376): made when there is a place at its first server, once as it is
+//! and once as it is converted, for all routes and servers of one attempt.
 
 use super::Pipeline;
 use crate::deliver::dkim::{Signatures, SignedForm, SigningResult};

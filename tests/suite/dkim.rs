@@ -338,3 +338,23 @@ async fn a_key_is_made_published_compared_and_used() {
     assert_eq!((checked.code, report["keys"][0]["published"].as_str()), (2, Some("other")), "{report}");
     assert_eq!(world.run(&["dkim", "check", "one.test"]).await.code, 1, "no key is there");
 }
+
+/// Each message that finds no place goes back into the spool and is claimed again.
+#[tokio::test]
+async fn a_message_that_waits_for_a_place_is_signed_once() {
+    const MESSAGES: usize = 60;
+    let keys = tempfile::tempdir().unwrap();
+    let key = make(keys.path(), "office.test", "e1", DkimKeyType::Ed25519);
+    let world = World::with(lab().domain("one.test", |d| d), |_lab, config| {
+        config.dkim = settings("", &[&key]);
+        (config.delivery.max_connections, config.delivery.max_per_next_hop) = (1, 1);
+    })
+    .await;
+    let mut client = SmtpClient::ready(world.smtp()).await.unwrap();
+    for _ in 0..MESSAGES {
+        assert!(client.send(SENDER, &["bob@one.test"], content("bob@one.test").as_bytes()).await.unwrap().accepted());
+    }
+    world.mx("one.test").wait_for_messages(MESSAGES, PATIENCE).await.unwrap();
+    assert_eq!(world.metrics().await["relay_dkim_signatures_total{result=\"ed25519\"}"], 60.0);
+    world.stop().await;
+}
