@@ -315,3 +315,18 @@ async fn rfc5321_4_2_5_a_database_that_dies_under_load_loses_nothing_and_nothing
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(spool.unwritten(), dane_relay::spool::Unwritten::default());
 }
+
+#[tokio::test]
+async fn of_several_hosts_the_one_that_takes_writes_is_used() {
+    let engine = Postgres::new().await;
+    // Nobody listens at the first.
+    let url = format!("postgresql://relay@127.0.0.1:1,127.0.0.1:{}/{}", server().port(), engine.name);
+    let config = SpoolConfig { url: Some(url), ..engine.config() };
+    let spool = open(&config, NOW).await.unwrap().spool;
+    store_one(spool.as_ref(), b"x").await;
+    spool.close().await;
+    let standby = format!("ALTER DATABASE {} SET default_transaction_read_only = on", engine.name);
+    server().answer("postgres", &standby);
+    let refused = open(&config, NOW).await.err().unwrap();
+    assert!(matches!(refused, SpoolError::Unreachable(_)), "none takes writes: {refused}");
+}
