@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::postgres_server::PostgresServer;
 use crate::reading::audit;
 use crate::sample::{self, LATER, NOW, become_so, body, claim, content, delivered, ended, envelope, store, store_one};
+use crate::tls_counts::{about, ill, totals, try_once, well};
 use async_trait::async_trait;
 use bytes::Bytes;
 use dane_relay::clock::Timestamp;
@@ -13,6 +14,7 @@ use dane_relay::envelope::{Envelope, Origin, QueueId};
 use dane_relay::spool::audit::{AuditFault, Depth};
 use dane_relay::spool::cluster::SchemaState;
 use dane_relay::spool::ledger::Ledger;
+use dane_relay::spool::tls_session::{DueTlsReport, MOST_FAILURES, TlsReportState, TlsSession};
 use dane_relay::spool::{
     ContentCopy, Opened, Settlement, Spool, SpoolError, database_status, migrate, nodes, open, open_ledger,
 };
@@ -329,4 +331,88 @@ async fn of_several_hosts_the_one_that_takes_writes_is_used() {
     server().answer("postgres", &standby);
     let refused = open(&config, NOW).await.err().unwrap();
     assert!(matches!(refused, SpoolError::Unreachable(_)), "none takes writes: {refused}");
+}
+
+/// Tries that count for several domains, in any order, each with a failure that is new.
+fn tries(nth: usize) -> Vec<TlsSession> {
+    let mut sessions = Vec::new();
+    for domain in ["a.example", "b.example", "c.example"] {
+        sessions.extend([well(domain), ill(domain, &format!("mx{nth}.{domain}"), "expired")]);
+    }
+    sessions.rotate_left(nth % 6);
+    sessions
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc8460_4_4_two_nodes_count_for_the_same_domains_at_the_same_time() {
+    let (engine, folder) = (Postgres::new().await, TempDir::new().unwrap());
+    let nodes = [engine.open(NOW).await.unwrap().spool, engine.another("two.example", &folder).await.spool];
+    let mut counting = tokio::task::JoinSet::new();
+    for nth in 0..60 {
+        let spool = Arc::clone(&nodes[nth % 2]);
+        counting.spawn(async move { try_once(spool.as_ref(), tries(nth)).await.unwrap() });
+    }
+    counting.join_all().await;
+    let ledger = engine.ledger().await;
+    for domain in ["a.example", "b.example", "c.example"] {
+        let counts = ledger.tls_counts(&about(domain, NOW)).await.unwrap();
+        assert_eq!((counts.len(), totals(&counts)), (61, (60, 60)), "{domain}");
+    }
+    assert_eq!(engine.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"), "0");
+    // Longer than an index takes, and more than a domain has room for.
+    let long = "\u{1}".repeat(512);
+    let many: Vec<_> = (0..MOST_FAILURES).map(|n| ill("a.example", &format!("{n}{long}"), &long).bounded()).collect();
+    try_once(nodes[0].as_ref(), many).await.unwrap();
+    let counts = ledger.tls_counts(&about("a.example", NOW)).await.unwrap();
+    assert_eq!((counts.len(), totals(&counts).1), (MOST_FAILURES + 2, 60 + MOST_FAILURES as u64), "one row for others");
+}
+
+#[tokio::test]
+async fn rfc8460_5_5_of_two_nodes_one_at_a_time_makes_a_report_and_what_is_done_stays_done() {
+    let (engine, folder) = (Postgres::new().await, TempDir::new().unwrap());
+    let one = engine.open(NOW).await.unwrap().spool;
+    let two = engine.another("two.example", &folder).await.spool;
+    try_once(one.as_ref(), vec![well("a.example")]).await.unwrap();
+    let (id, new) = (about("a.example", NOW), DueTlsReport { id: about("a.example", NOW), state: None });
+    assert!(one.claim_tls_report(&new).await.unwrap());
+    assert!(!two.claim_tls_report(&new).await.unwrap(), "the other one makes it");
+    assert!(one.claim_tls_report(&new).await.unwrap(), "it was interrupted, and begins again");
+    let later = TlsReportState::Waiting { due: LATER, tries: 1, last: None };
+    assert!(matches!(two.record_tls_report(&id, &later, Vec::new()).await, Err(SpoolError::Fenced)));
+    one.record_tls_report(&id, &later, Vec::new()).await.unwrap();
+    assert!(!two.claim_tls_report(&new).await.unwrap(), "it was tried since it was found due");
+    let waits = DueTlsReport { state: Some(later.clone()), ..new };
+    assert!(two.claim_tls_report(&waits).await.unwrap());
+    engine.sql("UPDATE tls_reports SET lease_until = now() - interval '1 second'");
+    assert!(one.claim_tls_report(&waits).await.unwrap(), "a node that stands still has it for a time");
+    let mails = || vec![sample::report(QueueId(0))];
+    let sent = TlsReportState::Sent { at: LATER, to: vec!["mailto:a@b.example".into()] };
+    let late = two.record_tls_report(&id, &sent, mails()).await;
+    assert!(matches!(late, Err(SpoolError::Fenced)), "{late:?}");
+    assert_eq!(engine.sql("SELECT count(*) FROM messages"), "1", "the mail of what is not recorded is not there");
+    one.close().await;
+    assert!(two.claim_tls_report(&waits).await.unwrap(), "a node that ends gives it back");
+    two.record_tls_report(&id, &sent, mails()).await.unwrap();
+    assert_eq!(engine.sql("SELECT count(*) FROM messages"), "2");
+    assert!(!two.claim_tls_report(&waits).await.unwrap(), "it is done");
+    assert!(matches!(two.record_tls_report(&id, &later, Vec::new()).await, Err(SpoolError::Fenced)));
+    let rows = engine.ledger().await.tls_reports(id.day, id.day, 10).await.unwrap();
+    assert_eq!(rows[0].report, Some(sent));
+}
+
+#[tokio::test]
+async fn what_was_counted_goes_with_the_history() {
+    let engine = Postgres::new().await;
+    let spool = engine.open(NOW).await.unwrap().spool;
+    let day = 86_400_000;
+    try_once(spool.as_ref(), vec![well("a.example")]).await.unwrap();
+    let done = TlsReportState::NotWanted { at: LATER, because: "there is no TXT record".into() };
+    spool.record_tls_report(&about("a.example", NOW), &done, Vec::new()).await.unwrap();
+    let rows = "SELECT (SELECT count(*) FROM tls_sessions) + (SELECT count(*) FROM tls_policies)
+                     + (SELECT count(*) FROM tls_reports)";
+    assert_eq!(engine.sql(rows), "3");
+    spool.claim_due(Timestamp(NOW.0 + 31 * day), 0).await.unwrap();
+    while engine.sql(rows) != "0" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
