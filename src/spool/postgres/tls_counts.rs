@@ -136,9 +136,9 @@ pub(super) async fn count(
             continue;
         }
         let share = shares.entry((session.day, session.domain.clone())).or_default();
-        let placed = share.place(session);
-        rows.policies.insert((session.day, &session.domain, placed[0].number), &placed[0].text);
-        rows.add(session, placed);
+        let [policy, failure] = share.place(session);
+        rows.policies.insert((session.day, &session.domain, policy.number), &policy.text);
+        rows.add(session, [policy, failure]);
     }
     write_policies(transaction, &rows).await?;
     write_sessions(transaction, &rows, chance.rem_euclid(SHARDS)).await
