@@ -60,7 +60,8 @@ pub(super) async fn record(
     let mails = (0..).zip(mails).map(|(place, mail)| new_mail(report, place, mail)).collect::<Result<Vec<_>, _>>()?;
     let mut client = shared.database.client().await?;
     let transaction = client.transaction().await.map_err(failed)?;
-    let kept = KeptReport { report, state: json(state)?, due: state.due().map(|due| due.0), slot: shared.node.slot };
+    let kept =
+        TlsReportEntry { report, state: json(state)?, due: state.due().map(|due| due.0), slot: shared.node.slot };
     if !kept.keep(&transaction).await.map_err(failed)? {
         return Err(SpoolError::Fenced);
     }
@@ -82,14 +83,14 @@ pub(super) async fn record(
 }
 
 /// A row of `tls_reports`, as it is to be.
-struct KeptReport<'a> {
+struct TlsReportEntry<'a> {
     report: &'a TlsReportId,
     state: String,
     due: Option<i64>,
     slot: i16,
 }
 
-impl KeptReport<'_> {
+impl TlsReportEntry<'_> {
     /// False when the report is done with, or another node has it.
     async fn keep(&self, transaction: &Transaction<'_>) -> Result<bool, Error> {
         let keep = "INSERT INTO tls_reports (day, domain, state, due_at) VALUES ($1, $2, $3, $4)
