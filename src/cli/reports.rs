@@ -105,7 +105,7 @@ async fn details(
     domain: &Domain,
     day: Option<ReportDay>,
 ) -> Result<Vec<TlsReportDetails>, LedgerError> {
-    let (first, last) = (day.unwrap_or(ReportDay(0)), day.unwrap_or(ReportDay::of(Clock::system().now())));
+    let (first, last) = day.map_or_else(|| (ReportDay(0), ReportDay::of(Clock::system().now())), |day| (day, day));
     let rows = ledger.tls_reports(first, last, MOST_ROWS).await?;
     let mut days = Vec::new();
     for row in rows.into_iter().filter(|row| row.id.domain == domain.as_str()) {

@@ -79,6 +79,8 @@ pub struct Pipeline {
     postmaster: Arc<postmaster::Postmaster>,
     /// Attempts in a row that a fault of the relay itself ended.
     broken: Arc<AtomicU32>,
+    /// Held by whoever sends reports on TLS, so that no two send the same.
+    pub(crate) tls_reporting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Work, and the span that lasts as long.
@@ -103,6 +105,7 @@ impl Pipeline {
             failover: Arc::default(),
             postmaster: Arc::default(),
             broken: Arc::default(),
+            tls_reporting: Arc::default(),
         }
     }
 
@@ -122,6 +125,7 @@ impl Pipeline {
             failover: Arc::clone(&self.failover),
             postmaster: Arc::clone(&self.postmaster),
             broken: Arc::clone(&self.broken),
+            tls_reporting: Arc::clone(&self.tls_reporting),
         }
     }
 

@@ -283,6 +283,10 @@ impl<'a> Life<'a> {
                 self.set_at = self.clock.now();
             }
             What::Restart => return Some(End::Stopped),
+            What::ReadMetrics if self.spool.stats().queued_messages == 0 => {
+                self.world.metrics = self.pipeline.observer.render(&self.spool.stats(), self.clock.now());
+            }
+            What::ReadMetrics => self.world.to_come.push_back((self.truth().plus(HOUR), What::ReadMetrics)),
         }
         None
     }

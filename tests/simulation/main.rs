@@ -35,6 +35,9 @@ mod pruning_log;
 #[path = "../support/random.rs"]
 mod random;
 mod report_volume;
+#[path = "../support/tls_report.rs"]
+mod tls_report;
+mod tls_reports;
 mod world;
 #[path = "../support/wrapped_spool.rs"]
 mod wrapped_spool;

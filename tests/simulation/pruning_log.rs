@@ -153,7 +153,8 @@ fn told_by(recipient: &LedgerRecipient) -> Option<QueueId> {
     }
 }
 
-fn messages(spool: &Path) -> BTreeMap<QueueId, LedgerMessage> {
+/// All that the ledger has.
+pub(crate) fn messages(spool: &Path) -> BTreeMap<QueueId, LedgerMessage> {
     let ledger = StateReader::open(spool).unwrap();
     let all: Vec<i64> = column(spool, "SELECT id, 0 FROM messages").into_iter().map(|(id, _)| id).collect();
     let message = |id: i64| Some((QueueId(id.cast_unsigned()), ledger.message(QueueId(id.cast_unsigned())).unwrap()?));

@@ -15,7 +15,7 @@ use dane_relay::clock::{Clock, Timestamp};
 use dane_relay::config::Config;
 use dane_relay::lab::dns::boxes::PathFault;
 use dane_relay::lab::dns::world::AnchorForm;
-use dane_relay::lab::{Block, Lab};
+use dane_relay::lab::{Block, DomainSpec, Lab};
 use dane_relay::spool::event::Act;
 use futures_util::FutureExt as _;
 use std::collections::{BTreeMap, VecDeque};
@@ -79,6 +79,8 @@ pub(crate) enum What {
     SetBack(Duration),
     /// The relay is stopped in good order, and started again.
     Restart,
+    /// The metrics are read, once the queue is empty.
+    ReadMetrics,
 }
 
 /// How much there is in a world.
@@ -111,6 +113,8 @@ pub(crate) struct World {
     pub(crate) to_come: VecDeque<(Timestamp, What)>,
     pub(crate) invariants: Invariants,
     pub(crate) size: Size,
+    /// As they were read last.
+    pub(crate) metrics: String,
     lives: usize,
     folder: TempDir,
 }
@@ -130,11 +134,24 @@ impl World {
         behaviours: BTreeMap<String, DomainBehaviour>,
         to_come: VecDeque<(Timestamp, What)>,
     ) -> Self {
+        let as_they_are = |name: &str, behaviour: DomainBehaviour, domain| behaviour.describe(name, domain);
+        Self::described(seed, size, behaviours, to_come, &as_they_are)
+    }
+
+    /// The same, where the domains have something of their own beside their behaviour.
+    pub(crate) fn described(
+        seed: u64,
+        size: Size,
+        behaviours: BTreeMap<String, DomainBehaviour>,
+        to_come: VecDeque<(Timestamp, What)>,
+        describe: &dyn Fn(&str, DomainBehaviour, DomainSpec) -> DomainSpec,
+    ) -> Self {
         let signing = Clock::manual(BEGIN);
         let builder =
             Lab::builder().without_sockets().clock(signing.clone()).domain("office.test", |d| d).domain(TRAP, |d| d);
-        let builder =
-            behaviours.iter().fold(builder, |lab, (name, behaviour)| lab.domain(name, |d| behaviour.describe(name, d)));
+        let builder = behaviours
+            .iter()
+            .fold(builder, |lab, (name, behaviour)| lab.domain(name, |d| describe(name, *behaviour, d)));
         let lab = Arc::new(builder.start().now_or_never().unwrap().unwrap());
         let network = Arc::new(SimulatedNetwork::new(Arc::clone(&lab)));
         for (name, behaviour) in &behaviours {
@@ -162,6 +179,7 @@ impl World {
             to_come,
             invariants,
             size,
+            metrics: String::new(),
             lives: 0,
             folder,
         };

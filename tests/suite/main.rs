@@ -76,6 +76,8 @@ mod smart_host;
 mod spans;
 mod standards;
 mod sts;
+#[path = "../support/tls_report.rs"]
+mod tls_report;
 mod tls_reporting;
 mod tls_reports;
 mod tracking;

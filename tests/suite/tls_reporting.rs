@@ -2,16 +2,15 @@
 //! what becomes of reports that nobody takes (RFC 8460 §3, §4, §5).
 
 use crate::relay::{World, lab, says, until};
+use crate::tls_report::document;
 use dane_relay::clock::Clock;
 use dane_relay::config::{Config, DomainPattern};
-use dane_relay::lab::mx::behaviour::Received;
 use dane_relay::lab::{AnswerFault, DomainSpec, Lab, LabBuilder, StartTls, Tlsa, TroubleAt};
 use dane_relay::net::Tcp;
 use dane_relay::service::control::{ControlReply, Request};
 use dane_relay::spool::ledger::Ledger;
 use dane_relay::spool::open_ledger;
 use dane_relay::spool::tls_session::{ReportDay, TlsReportId, TlsReportState};
-use data_encoding::BASE64;
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{RData, RecordType};
 use serde_json::Value;
@@ -66,14 +65,16 @@ async fn world(clock: &Clock, change: impl FnOnce(&mut Config)) -> World {
 /// What the order to send at once brings.
 async fn send_now(world: &World) -> BTreeMap<String, TlsReportState> {
     let mut sent = BTreeMap::new();
-    let mut last = None;
+    let mut is_whole = false;
     world
-        .ask(&Request::SendTlsReports { domain: None }, |answer| match answer {
-            ControlReply::TlsReport { report, state } => _ = sent.insert(report.domain, state),
-            other => last = Some(other),
+        .ask(&Request::SendTlsReports { domain: None }, |answer| {
+            is_whole = matches!(answer, ControlReply::TlsReportsSent);
+            if let ControlReply::TlsReport { report, state } = answer {
+                sent.insert(report.domain, state);
+            }
         })
         .await;
-    assert!(matches!(last, Some(ControlReply::TlsReportsSent)), "{last:?}");
+    assert!(is_whole, "the answer was cut off: {sent:?}");
     sent
 }
 
@@ -85,17 +86,6 @@ async fn recorded(world: &World, waiting: u64) {
 
 async fn ledger(world: &World) -> Box<dyn Ledger> {
     open_ledger(&world.spool_config()).await.unwrap()
-}
-
-/// The document in a mail.
-fn document(mail: &Received) -> Value {
-    let text = String::from_utf8(mail.content.clone()).unwrap();
-    let packed = text.split("application/tlsrpt+gzip").nth(1).unwrap();
-    let packed = packed.split("\r\n\r\n").nth(1).unwrap().split("\r\n--").next().unwrap();
-    let octets = BASE64.decode(packed.replace("\r\n", "").as_bytes()).unwrap();
-    // The header of gzip is ten octets here, and its end is eight (RFC 1952 §2.3).
-    let json = miniz_oxide::inflate::decompress_to_vec(&octets[10..octets.len() - 8]).unwrap();
-    serde_json::from_slice(&json).unwrap()
 }
 
 /// A policy of a document: its type, its domain, what succeeded, and what failed by result type.
@@ -114,6 +104,17 @@ fn sections(document: &Value) -> Vec<String> {
         )
     };
     document["policies"].as_array().unwrap().iter().map(section).collect()
+}
+
+/// The sessions of both, those that succeeded and those that failed.
+async fn metric_and_ledger_agree(world: &World, metrics: &BTreeMap<String, f64>, [from, to]: [ReportDay; 2]) {
+    let rows = ledger(world).await.tls_reports(from, to, 100).await.unwrap();
+    let (succeeded, failed) = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.succeeded, sum.1 + row.failed));
+    let of = |is_ok: bool| {
+        let ours = metrics.iter().filter(|(name, _)| name.starts_with("relay_tls_sessions_total{"));
+        ours.filter(|(name, _)| name.contains("result=\"ok\"") == is_ok).map(|(_, value)| value).sum::<f64>()
+    };
+    assert_eq!((of(true), of(false)), (succeeded as f64, failed as f64), "metric and ledger agree");
 }
 
 #[tokio::test]
@@ -171,13 +172,7 @@ async fn rfc8460_4_a_day_of_mail_is_reported_to_whom_it_concerns() {
     let counts = ledger(&world).await.tls_counts(&TlsReportId { day, domain: "good.test".into() }).await.unwrap();
     assert_eq!(counts.iter().map(|count| count.sessions).sum::<u64>(), 3);
     let metrics = world.metrics().await;
-    let rows = ledger(&world).await.tls_reports(day, ReportDay::of(clock.now()), 100).await.unwrap();
-    let (succeeded, failed) = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.succeeded, sum.1 + row.failed));
-    let of = |is_ok: bool| {
-        let ours = metrics.iter().filter(|(name, _)| name.starts_with("relay_tls_sessions_total{"));
-        ours.filter(|(name, _)| name.contains("result=\"ok\"") == is_ok).map(|(_, value)| value).sum::<f64>()
-    };
-    assert_eq!((of(true), of(false)), (succeeded as f64, failed as f64), "metric and ledger agree");
+    metric_and_ledger_agree(&world, &metrics, [day, ReportDay::of(clock.now())]).await;
     assert_eq!(metrics["relay_tls_reports_total{state=\"sent\"}"], 4.0);
     world.stop().await;
 }

@@ -22,7 +22,6 @@ use futures_util::future::try_join_all;
 use one::Reporter;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether a report is due.
@@ -33,10 +32,10 @@ const AT_ONCE: usize = 4;
 const BATCH: usize = 64;
 /// Reports that one order makes; whoever has more gives another.
 const MOST_AT_ONCE: usize = 10_000;
-/// Whoever sends reports sends them alone, so that no two post the same.
-static SENDING: Mutex<()> = Mutex::const_new(());
 /// Reports go out at some minute of these after midnight (RFC 8460 §4.1).
-const MINUTES: u64 = 240;
+const MINUTES: u64 = 235;
+/// But not before this one: what ended before midnight is recorded by then.
+const FIRST_MINUTE: u64 = 5;
 /// A relay that stood still for longer than this sends nothing of the days before.
 const DAYS_BACK: i64 = 2;
 
@@ -93,7 +92,7 @@ fn told_before(hostname: &Domain, now: Timestamp) -> ReportDay {
     let today = ReportDay::of(now);
     let hash = digest(&SHA256, format!("{hostname}\n{today}").as_bytes());
     let number = hash.as_ref().iter().take(8).fold(0_u64, |number, octet| number << 8 | u64::from(*octet));
-    let minute = Duration::from_secs(number % MINUTES * 60);
+    let minute = Duration::from_secs((FIRST_MINUTE + number % MINUTES) * 60);
     if now >= today.begin().plus(minute) { today } else { ReportDay(today.0.saturating_sub(1)) }
 }
 
@@ -102,7 +101,7 @@ fn told_before(hostname: &Domain, now: Timestamp) -> ReportDay {
 /// # Errors
 /// When what was counted cannot be read, or what becomes of a report cannot be recorded.
 async fn send_due(pipeline: &Pipeline, before: ReportDay) -> Result<(), ReportingError> {
-    let _alone = SENDING.lock().await;
+    let _alone = pipeline.tls_reporting.lock().await;
     let ledger = open_ledger(&pipeline.out.config.spool).await?;
     let reporter = Reporter::new(&pipeline.out)?;
     loop {
@@ -123,7 +122,7 @@ pub(super) async fn send_now(
     pipeline: &Pipeline,
     domain: Option<&Domain>,
 ) -> Result<Vec<(TlsReportId, TlsReportState)>, ReportingError> {
-    let _alone = SENDING.lock().await;
+    let _alone = pipeline.tls_reporting.lock().await;
     let ledger = open_ledger(&pipeline.out.config.spool).await?;
     let reporter = Reporter::new(&pipeline.out)?;
     let now = pipeline.out.clock.now();
@@ -185,7 +184,7 @@ mod tests {
     #[test]
     fn rfc8460_4_1_p09_reports_begin_at_a_minute_of_the_first_four_hours_and_at_no_other_after_a_restart() {
         let minutes: Vec<i64> = (20_000..20_060).map(|day| minute_of("relay.example", day)).collect();
-        assert!(minutes.iter().all(|minute| (0..240).contains(minute)), "{minutes:?}");
+        assert!(minutes.iter().all(|minute| (5..240).contains(minute)), "{minutes:?}");
         assert!(minutes.iter().collect::<BTreeSet<_>>().len() > 30, "spread over days: {minutes:?}");
         assert_eq!(minute_of("relay.example", 20_000), minutes[0]);
         let hosts = (0..60).map(|n| minute_of(&format!("relay{n}.example"), 20_000));
