@@ -21,6 +21,7 @@ mod journal;
 mod lease;
 pub mod operate;
 pub mod outbound;
+mod outcomes;
 mod postmaster;
 mod reports;
 mod settle;
@@ -37,13 +38,13 @@ use crate::observe::spans::WorkSpan;
 use crate::report::Texts;
 use crate::route::{self, Route};
 use crate::spool::{Claim, Spool};
-use attempt::{DeliveryAttempt, Outcomes};
+use attempt::DeliveryAttempt;
 use backoff::Backoff;
 use futures_util::future::join_all;
 use incidents::Incidents;
 use outbound::Outbound;
+use outcomes::Outcomes;
 use settle::UnderWay;
-use signing::MessageSigning;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -146,10 +147,9 @@ impl Pipeline {
         if routes.is_empty() {
             return self.end(message).await;
         }
-        let signing = &MessageSigning::default();
         let ways = routes.iter().map(|(route, recipients)| async move {
             let work = || async move {
-                let attempt = &mut self.begin(entry, route, recipients, signing);
+                let attempt = &mut self.begin(entry, route, recipients, &message.commons);
                 while let Some(hop) = self.turn(attempt) {
                     let brought = self.try_next_hop(attempt, &hop).await;
                     self.took_turn(attempt, &hop, brought);
