@@ -15,6 +15,7 @@ pub const AT_RESTART: &[(&str, &str)] = &[
     ("[spool] engine", "the mail that waits is there"),
     ("[spool] url", "the mail that waits is there"),
     ("[spool] url_file", "the mail that waits is there"),
+    ("[spool] url_credential", "the mail that waits is there"),
     ("[spool] roots", "the connections to the database are made by it"),
     ("[spool] max_connections", "the connections to the database are counted from the start"),
     ("[spool] lease", "claims are renewed by it"),

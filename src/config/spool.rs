@@ -18,6 +18,8 @@ pub struct SpoolConfig {
     pub url: Option<String>,
     /// The file that holds the URL, which may then have a password.
     pub url_file: Option<PathBuf>,
+    /// The credential of the service manager with it: a file in `$CREDENTIALS_DIRECTORY`.
+    pub url_credential: Option<String>,
     /// Who signs the certificate of the database.
     pub roots: RootsSource,
     /// The most connections to the database for mail.
@@ -45,9 +47,10 @@ impl Default for SpoolConfig {
             engine: SpoolEngine::Embedded,
             url: None,
             url_file: None,
+            url_credential: None,
             roots: RootsSource::System,
             max_connections: 16,
-            lease: Duration::from_secs(120),
+            lease: Duration::from_secs(45),
             node: None,
             min_free_bytes: 268_435_456,
             min_free_inodes: 1000,
@@ -80,23 +83,25 @@ impl SpoolConfig {
     /// # Errors
     /// Why there is none, for people. What the file holds is not part of it.
     pub(crate) fn database_url(&self) -> Result<String, String> {
-        match (&self.url, &self.url_file) {
-            (Some(url), None) => Ok(url.trim().to_owned()),
-            (None, Some(file)) => {
-                let text = files::read_regular_text(file).map_err(|error| format!("{}: {error}", file.display()))?;
-                Ok(text.trim().to_owned())
-            }
-            (None, None) | (Some(_), Some(_)) => {
-                Err("engine = \"postgresql\" needs url or url_file, and not both".to_owned())
-            }
-        }
+        let credential = self.url_credential.as_deref().map(files::credential_file);
+        let file = match (&self.url, &self.url_file, credential) {
+            (Some(url), None, None) => return Ok(url.trim().to_owned()),
+            (None, Some(file), None) => file.clone(),
+            (None, None, Some(file)) => file.ok_or_else(|| files::NO_CREDENTIALS.to_owned())?,
+            _ => return Err(ONE_URL.to_owned()),
+        };
+        let text = files::read_regular_text(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(text.trim().to_owned())
     }
 }
+
+/// What an engine on a database needs.
+const ONE_URL: &str = "engine = \"postgresql\" needs one of url, url_file and url_credential";
 
 /// Whether the engine has what it needs, and nothing that is not its.
 pub(super) fn check(spool: &SpoolConfig, findings: &mut ConfigFindings<'_>) {
     let written = |key: &str| findings.document().is_some_and(|document| document.value(key).is_some());
-    let of_database = ["spool.url", "spool.url_file", "spool.node"];
+    let of_database = ["spool.url", "spool.url_file", "spool.url_credential", "spool.node"];
     match spool.engine {
         SpoolEngine::Embedded => {
             let idle: Vec<&str> = of_database.into_iter().filter(|key| written(key)).collect();
@@ -105,17 +110,19 @@ pub(super) fn check(spool: &SpoolConfig, findings: &mut ConfigFindings<'_>) {
                 findings.refuse(&idle, message);
             }
         }
-        SpoolEngine::Postgresql => match (&spool.url, &spool.url_file) {
-            (Some(url), None) if has_password(url) => {
+        SpoolEngine::Postgresql => match (&spool.url, &spool.url_file, &spool.url_credential) {
+            (Some(url), None, None) if has_password(url) => {
                 let message = "has a password, which this file and `relay config show` would tell: write the URL into a \
                                file of its own, and name that as url_file";
                 findings.refuse(&["spool.url"], message);
             }
-            (Some(_), None) | (None, Some(_)) => {}
-            (None, None) | (Some(_), Some(_)) => {
-                let message = "engine = \"postgresql\" needs url or url_file, and not both";
-                findings.refuse(&["spool.engine", "spool.url", "spool.url_file"], message);
+            (Some(_), None, None) | (None, Some(_), None) => {}
+            (None, None, Some(name)) if !name.is_empty() && !name.contains('/') && !name.starts_with('.') => {}
+            (None, None, Some(_)) => {
+                findings
+                    .refuse(&["spool.url_credential"], "write the name that LoadCredential= gives it, without a path");
             }
+            _ => findings.refuse(&["spool.engine", "spool.url", "spool.url_file", "spool.url_credential"], ONE_URL),
         },
     }
     if spool.node.as_ref().is_some_and(|name| !is_name(name)) {
@@ -151,16 +158,18 @@ mod tests {
         let database = "engine = \"postgresql\"\n";
         for fine in [
             "url = \"postgresql://relay@db.example,db2.example/relay\"",
-            "url_file = \"/run/credentials/relay.service/spool\"\nnode = \"mx-1\"",
+            "url_file = \"/etc/relay/spool.url\"\nnode = \"mx-1\"",
+            "url_credential = \"spool-url\"",
             "url = \"host=/run/postgresql dbname=relay\"",
         ] {
             assert_eq!(refused(&format!("{database}{fine}")), None, "{fine}");
         }
         for (lines, why) in [
-            (String::new() + database, "needs url or url_file"),
+            (String::new() + database, "needs one of url"),
             (format!("{database}url = \"postgresql://a:b@c/d\""), "has a password"),
             (format!("{database}url = \"host=c password=b\""), "has a password"),
-            (format!("{database}url = \"postgresql://c/d\"\nurl_file = \"/x\""), "and not both"),
+            (format!("{database}url = \"postgresql://c/d\"\nurl_file = \"/x\""), "needs one of url"),
+            (format!("{database}url_credential = \"../x\""), "without a path"),
             (format!("{database}url = \"postgresql://c/d\"\nnode = \"a b\""), "is no name"),
             ("url = \"postgresql://c/d\"".to_owned(), "is for engine"),
             ("engine = \"mysql\"".to_owned(), "unknown variant"),
