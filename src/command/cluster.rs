@@ -58,13 +58,20 @@ impl SpoolReport {
             SchemaState::Older(version) => {
                 format!("version {version}, and {} is needed: run `relay spool migrate`", status.needs)
             }
+            SchemaState::Current(version) if version > status.needs => {
+                format!("version {version}, of a newer relay than this one, which may go on beside it")
+            }
             SchemaState::Current(version) => format!("version {version}"),
             SchemaState::Newer(version) => {
                 format!("version {version}, of a newer relay than this one, which knows {}", status.needs)
             }
         };
+        let disks = match &status.standbys {
+            None => "the disk of this server alone".to_owned(),
+            Some(standbys) => format!("{}, with {standbys}", status.commits_wait_for),
+        };
         format!(
-            "engine    postgresql ({})\nschema    {schema}\nwaiting   {}\nsize      {} octets\n",
+            "engine    postgresql ({})\nschema    {schema}\ncommits   wait for {disks}\nwaiting   {}\nsize      {} octets\n",
             status.server,
             counted(status.waiting, "message"),
             status.bytes
@@ -176,7 +183,15 @@ mod tests {
 
     #[test]
     fn a_schema_says_what_to_do_with_it() {
-        let of = |schema| DatabaseStatus { schema, needs: 2, server: "PostgreSQL 15".to_owned(), bytes: 1, waiting: 0 };
+        let of = |schema| DatabaseStatus {
+            schema,
+            needs: 2,
+            server: "PostgreSQL 15".to_owned(),
+            commits_wait_for: "on".to_owned(),
+            standbys: None,
+            bytes: 1,
+            waiting: 0,
+        };
         for (schema, word) in [
             (SchemaState::Empty, "relay spool init"),
             (SchemaState::Older(1), "relay spool migrate"),

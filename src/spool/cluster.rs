@@ -27,6 +27,10 @@ pub struct DatabaseStatus {
     pub needs: i64,
     /// The database server, as it names itself.
     pub server: String,
+    /// What a commit waits for, as `synchronous_commit` names it.
+    pub commits_wait_for: String,
+    /// The standbys that it waits for besides, as `synchronous_standby_names` names them; none where that is empty.
+    pub standbys: Option<String>,
     /// Octets of all tables.
     pub bytes: u64,
     /// Messages that wait; none without a schema.

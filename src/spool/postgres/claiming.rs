@@ -4,7 +4,7 @@
 //! that was stopped for longer than its lease finds its generation gone, and records nothing (RFC 5321 §6.1).
 
 use super::numbers::{number, unsigned};
-use super::shared::SharedStore;
+use super::shared::{ClaimReturn, SharedStore};
 use crate::clock::Timestamp;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::{Claim, RecipientState, SpoolEntry, SpoolError};
@@ -54,7 +54,10 @@ impl SharedStore {
         let claim = client.prepare_cached(CLAIM_DUE).await.map_err(failed)?;
         self.free(&client, &unrecorded).await.map_err(failed)?;
         let mut rows = client
-            .query(&claim, &[&now.0, &most, &self.node.slot, &self.lease_seconds(), &unrecorded])
+            .query(
+                &claim,
+                &[&self.clock().to_database(now), &most, &self.node.slot, &self.lease_seconds(), &unrecorded],
+            )
             .await
             .map_err(failed)?;
         rows.sort_by_key(|row| (row.get::<_, i64>(6), row.get::<_, i64>(0)));
@@ -114,34 +117,52 @@ impl SharedStore {
         Ok(claims)
     }
 
-    /// Makes a claim hold for a whole lease from now.
-    pub(super) async fn renew(&self, claim: &Claim) -> Result<(), SpoolError> {
-        let renew = "UPDATE messages SET lease_until = now() + $4 * interval '1 second'
-                     WHERE id = $1 AND generation = $2 AND holder = $3";
-        let client = self.database.client().await?;
-        let failed = |error| self.database.failed(error);
-        let renew = client.prepare_cached(renew).await.map_err(failed)?;
-        let generation = claim.generation.cast_signed();
-        let held = client
-            .execute(&renew, &[&number(claim.entry.id), &generation, &self.node.slot, &self.lease_seconds()])
-            .await
-            .map_err(failed)?;
-        if held == 1 { Ok(()) } else { Err(SpoolError::Fenced) }
+    /// Ends a claim without a record; the message is due when it was, or at `until`. While the database is away, that
+    /// waits for it.
+    pub(super) async fn give_back(&self, claim: &Claim, until: Option<Timestamp>) -> Result<(), SpoolError> {
+        let given = ClaimReturn {
+            id: number(claim.entry.id),
+            generation: claim.generation.cast_signed(),
+            due: until.map(|until| self.clock().to_database(until)),
+        };
+        if self.reached().is_err() {
+            self.returns().push(given);
+            return Ok(());
+        }
+        match self.return_all(std::slice::from_ref(&given)).await {
+            Err(SpoolError::Unreachable(_)) => {
+                self.returns().push(given);
+                Ok(())
+            }
+            other => other,
+        }
     }
 
-    /// Ends a claim without a record; the message is due when it was, or at `until`.
-    pub(super) async fn give_back(&self, claim: &Claim, until: Option<Timestamp>) -> Result<(), SpoolError> {
-        let give = "UPDATE messages SET holder = NULL, lease_until = NULL, generation = generation + 1,
-                           due_at = coalesce($3, due_at), held = held AND $3 IS NULL
-                    WHERE id = $1 AND generation = $2 AND holder = $4";
+    /// Ends the claims that were given up while the database was away.
+    pub(super) async fn return_what_waits(&self) -> Result<(), SpoolError> {
+        let waits = std::mem::take(&mut *self.returns());
+        let returned = self.return_all(&waits).await;
+        if returned.is_err() {
+            self.returns().extend(waits);
+        }
+        returned
+    }
+
+    async fn return_all(&self, given: &[ClaimReturn]) -> Result<(), SpoolError> {
+        let give = "UPDATE messages m SET holder = NULL, lease_until = NULL, generation = m.generation + 1,
+                           due_at = coalesce(given.due, m.due_at), held = m.held AND given.due IS NULL
+                    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS given (id, generation, due)
+                    WHERE m.id = given.id AND m.generation = given.generation AND m.holder = $4";
+        if given.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i64> = given.iter().map(|one| one.id).collect();
+        let generations: Vec<i64> = given.iter().map(|one| one.generation).collect();
+        let dues: Vec<Option<i64>> = given.iter().map(|one| one.due).collect();
         let client = self.database.client().await?;
         let failed = |error| self.database.failed(error);
         let give = client.prepare_cached(give).await.map_err(failed)?;
-        let (generation, until) = (claim.generation.cast_signed(), until.map(|until| until.0));
-        client
-            .execute(&give, &[&number(claim.entry.id), &generation, &until, &self.node.slot])
-            .await
-            .map_err(failed)?;
+        client.execute(&give, &[&ids, &generations, &dues, &self.node.slot]).await.map_err(failed)?;
         self.something_changed();
         Ok(())
     }
@@ -152,19 +173,22 @@ impl SharedStore {
         let client = self.database.client().await?;
         let bring = "UPDATE messages SET due_at = $1
                      WHERE finished_at IS NULL AND holder IS NULL AND NOT held AND due_at >= $2";
-        client.execute(bring, &[&now.0, &horizon.0]).await.map_err(|error| self.database.failed(error))?;
+        let (now, horizon) = (self.clock().to_database(now), self.clock().to_database(horizon));
+        client.execute(bring, &[&now, &horizon]).await.map_err(|error| self.database.failed(error))?;
         self.something_changed();
         Ok(())
     }
 
     /// Makes messages due now that would be due until the moment beside each.
     pub(super) async fn hasten(&self, messages: &[(QueueId, Timestamp)], now: Timestamp) -> Result<(), SpoolError> {
-        let (ids, until): (Vec<i64>, Vec<i64>) = messages.iter().map(|(id, until)| (number(*id), until.0)).unzip();
+        let (ids, until): (Vec<i64>, Vec<i64>) =
+            messages.iter().map(|(id, until)| (number(*id), self.clock().to_database(*until))).unzip();
         let client = self.database.client().await?;
         let hasten = "UPDATE messages m SET due_at = $3 FROM unnest($1::bigint[], $2::bigint[]) AS called (id, until)
                       WHERE m.id = called.id AND m.finished_at IS NULL AND m.holder IS NULL AND NOT m.held
                         AND m.due_at > $3 AND m.due_at <= called.until";
-        client.execute(hasten, &[&ids, &until, &now.0]).await.map_err(|error| self.database.failed(error))?;
+        let now = self.clock().to_database(now);
+        client.execute(hasten, &[&ids, &until, &now]).await.map_err(|error| self.database.failed(error))?;
         self.something_changed();
         Ok(())
     }
@@ -176,7 +200,7 @@ impl SharedStore {
         let next = "SELECT min(due_at) FROM messages WHERE finished_at IS NULL AND holder IS NULL AND NOT held";
         let next = client.prepare_cached(next).await.map_err(failed)?;
         let row = client.query_one(&next, &[]).await.map_err(failed)?;
-        Ok(row.get::<_, Option<i64>>(0).map(Timestamp))
+        Ok(row.get::<_, Option<i64>>(0).map(|due| self.clock().from_database(due)))
     }
 
     /// Forgets what finished long ago; one node at a time, in pieces.

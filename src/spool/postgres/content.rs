@@ -13,9 +13,20 @@ use crate::spool::{BodyReader, BodyWriter, SpoolError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// Octets of a row.
 pub(super) const ROW: usize = 256 * 1024;
+
+/// How long a reader waits for a database that is away: a server that takes the message waits for the next octets for three
+/// minutes (RFC 5321 §4.5.3.2.5).
+const AWAY: Duration = Duration::from_secs(60);
+
+/// Between two questions for the same row.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What a reader hands out at once.
 const PIECE: usize = 64 * 1024;
@@ -157,14 +168,10 @@ pub(super) struct RowReader {
 
 impl RowReader {
     pub(super) async fn open(shared: Arc<SharedStore>, id: QueueId) -> Result<Self, SpoolError> {
-        let client = shared.database.client().await?;
-        let failed = |error| shared.database.failed(error);
         let open = "SELECT m.size, m.content_crc, c.octets FROM messages m
                     LEFT JOIN content c ON c.message = m.id AND c.number = 0
                     WHERE m.id = $1 AND m.finished_at IS NULL";
-        let open = client.prepare_cached(open).await.map_err(failed)?;
-        let row = client.query_opt(&open, &[&number(id)]).await.map_err(failed)?;
-        drop(client);
+        let row = read(&shared, open, &[&number(id)]).await?;
         let Some(row) = row else { return Err(damaged(&shared, id)) };
         let size = unsigned(row.get(0));
         let first = row.get::<_, Option<Vec<u8>>>(2).map(Bytes::from);
@@ -195,12 +202,8 @@ impl RowReader {
     }
 
     async fn next_row(&mut self) -> Result<(), SpoolError> {
-        let client = self.shared.database.client().await?;
-        let failed = |error| self.shared.database.failed(error);
         let select = "SELECT octets FROM content WHERE message = $1 AND number = $2";
-        let select = client.prepare_cached(select).await.map_err(failed)?;
-        let row = client.query_opt(&select, &[&number(self.id), &self.next]).await.map_err(failed)?;
-        drop(client);
+        let row = read(&self.shared, select, &[&number(self.id), &self.next]).await?;
         self.next = self.next.saturating_add(1);
         self.take(row.map(|row| Bytes::from(row.get::<_, Vec<u8>>(0))))
     }
@@ -221,6 +224,30 @@ impl BodyReader for RowReader {
             Err(damaged(&self.shared, self.id))
         }
     }
+}
+
+/// Asks for a row, again and again while the database is away for a short time.
+async fn read(shared: &SharedStore, sql: &str, of: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, SpoolError> {
+    let end = Instant::now() + AWAY;
+    loop {
+        match read_once(shared, sql, of).await {
+            Err(SpoolError::Unreachable(why)) => {
+                let back = timeout_at(end, async {
+                    sleep(PAUSE).await;
+                    shared.until_reached().await
+                });
+                back.await.map_err(|_elapsed| SpoolError::Unreachable(why))??;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn read_once(shared: &SharedStore, sql: &str, of: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, SpoolError> {
+    let client = shared.database.client().await?;
+    let failed = |error| shared.database.failed(error);
+    let statement = client.prepare_cached(sql).await.map_err(failed)?;
+    client.query_opt(&statement, of).await.map_err(failed)
 }
 
 fn damaged(shared: &SharedStore, id: QueueId) -> SpoolError {

@@ -8,8 +8,16 @@ use crate::spool::cluster::SchemaState;
 use crate::spool::{EngineError, SpoolError};
 use tokio_postgres::Client;
 
+/// From one version to the next.
+struct SchemaStep {
+    sql: &'static str,
+    /// The oldest version whose programs may go on beside what it makes: a step that only adds keeps that of the one before,
+    /// so that nodes can be updated one after the other.
+    works_with: i64,
+}
+
 /// From each version to the next, beginning with an empty database.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+const MIGRATIONS: &[SchemaStep] = &[SchemaStep { sql: include_str!("schema_1.sql"), works_with: 1 }];
 
 /// What this program works with.
 pub(super) fn newest() -> i64 {
@@ -25,13 +33,22 @@ pub(super) async fn version(client: &Client) -> Result<SchemaState, tokio_postgr
     if !there.get::<_, bool>(0) {
         return Ok(SchemaState::Empty);
     }
-    let row = client.query_opt("SELECT value FROM relay_meta WHERE name = 'schema_version'", &[]).await?;
-    let version = row.map_or(0, |row| row.get::<_, i64>(0));
-    Ok(match version.cmp(&newest()) {
-        std::cmp::Ordering::Less => SchemaState::Older(version),
-        std::cmp::Ordering::Equal => SchemaState::Current(version),
-        std::cmp::Ordering::Greater => SchemaState::Newer(version),
-    })
+    let select = "SELECT coalesce(max(value) FILTER (WHERE name = 'schema_version'), 0),
+                         max(value) FILTER (WHERE name = 'works_with') FROM relay_meta";
+    let row = client.query_one(select, &[]).await?;
+    let (version, works_with): (i64, Option<i64>) = (row.get(0), row.get(1));
+    Ok(state(version, works_with.unwrap_or(version)))
+}
+
+/// What a version is for this program.
+fn state(version: i64, works_with: i64) -> SchemaState {
+    if version < newest() {
+        SchemaState::Older(version)
+    } else if works_with <= newest() {
+        SchemaState::Current(version)
+    } else {
+        SchemaState::Newer(version)
+    }
 }
 
 /// Brings the database to the newest version, each step in a transaction. Gives the version before.
@@ -47,9 +64,11 @@ pub(super) async fn migrate(database: &Database) -> Result<SchemaState, SpoolErr
     };
     for (number, step) in MIGRATIONS.iter().enumerate().skip(first) {
         let sql = format!(
-            "BEGIN; {step}\nINSERT INTO relay_meta (name, value) VALUES ('schema_version', {}) \
+            "BEGIN; {}\nINSERT INTO relay_meta (name, value) VALUES ('schema_version', {}), ('works_with', {}) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value; COMMIT",
-            number + 1
+            step.sql,
+            number + 1,
+            step.works_with
         );
         client.batch_execute(&sql).await.map_err(|error| {
             SpoolError::Engine(EngineError { store: "the schema of the spool", source: text(&error).into() })

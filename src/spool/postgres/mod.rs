@@ -21,6 +21,7 @@ mod numbers;
 mod prune;
 mod reader;
 mod recording;
+mod renewing;
 mod rows;
 mod session;
 mod shared;
@@ -46,6 +47,7 @@ use async_trait::async_trait;
 use content::{RowReader, RowWriter};
 use numbers::{bigint, number};
 use recording::{Recording, Scope, record};
+use renewing::RenewalQueue;
 use rows::json;
 use session::Session;
 use shared::SharedStore;
@@ -66,6 +68,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct PostgresSpool {
     shared: Arc<SharedStore>,
     arrivals: StoreQueue,
+    renewals: RenewalQueue,
     session: Mutex<Option<JoinHandle<()>>>,
     /// The lock of the directory, until the end.
     folder: Mutex<Option<FolderLock>>,
@@ -84,11 +87,13 @@ impl PostgresSpool {
         let last_id = session::last_id(session.client()).await.map_err(failed)?;
         let shared = Arc::new(SharedStore::new(database, node, config, now));
         shared.begin_ids_after(last_id);
+        session.heartbeat(&shared).await.map_err(|error| shared.database.failed(error))?;
         shared.counts.count(session.client()).await.map_err(|error| shared.database.failed(error))?;
         let waiting = shared.counts.now().queued_messages;
-        let arrivals = storing::start(&shared);
+        let (arrivals, renewals) = (storing::start(&shared), renewing::start(&shared));
+        session::take_over_later(&shared);
         let session = Mutex::new(Some(tokio::spawn(session::keep(Arc::clone(&shared), session))));
-        Ok((Self { shared, arrivals, session, folder }, Recovery { waiting, ..Recovery::default() }))
+        Ok((Self { shared, arrivals, renewals, session, folder }, Recovery { waiting, ..Recovery::default() }))
     }
 
     fn is_time_to_tidy(&self, now: Timestamp) -> bool {
@@ -166,7 +171,7 @@ impl Spool for PostgresSpool {
     }
 
     async fn renew(&self, claim: &Claim) -> Result<(), SpoolError> {
-        self.shared.renew(claim).await
+        renewing::renew(&self.renewals, claim).await
     }
 
     async fn bring_forward(&self, now: Timestamp, horizon: Timestamp) -> Result<(), SpoolError> {

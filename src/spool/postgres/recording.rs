@@ -246,7 +246,7 @@ async fn fence(shared: &SharedStore, transaction: &Transaction<'_>, r: &Recordin
     let update = transaction.prepare_cached(update).await?;
     let (due, held, finished) = match r.end {
         RowEnd::Continues => (None, None, None),
-        RowEnd::Waits { due, held } => (Some(due.0), Some(held), None),
+        RowEnd::Waits { due, held } => (Some(shared.clock().to_database(due)), Some(held), None),
         RowEnd::Finished => (None, None, Some(r.at.0)),
     };
     let (generation, ends) = (r.claim.generation.cast_signed(), r.end != RowEnd::Continues);
@@ -280,7 +280,7 @@ async fn write(shared: &SharedStore, transaction: &Transaction<'_>, r: &Recordin
     try_join3(write_recipients(transaction, r), write_history(transaction, r), write_end(transaction, r)).await?;
     if !r.reports.is_empty() {
         let reports: Vec<&NewMessageRow> = r.reports.iter().collect();
-        insert(transaction, shared.node.slot, &reports).await?;
+        insert(transaction, shared.clock(), &reports).await?;
     }
     Ok(())
 }

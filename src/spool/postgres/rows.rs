@@ -2,6 +2,7 @@
 
 use super::content::ROW;
 use super::numbers::{bigint, number};
+use super::shared::NodeClock;
 use crate::envelope::{Envelope, QueueId};
 use crate::spool::stored::{lookup_hash, names};
 use crate::spool::{RecipientState, SpoolError};
@@ -117,7 +118,7 @@ struct LookupColumns {
 
 const MESSAGES: &str =
     "INSERT INTO messages (id, message_id, envelope, size, content_crc, accepted_at, due_at, planned_by)
-    SELECT id, message_id, envelope, size, crc, accepted_at, accepted_at, $7::smallint
+    SELECT id, message_id, envelope, size, crc, accepted_at, accepted_at - $8::bigint, $7::smallint
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
       AS new (id, message_id, envelope, size, crc, accepted_at)";
 const RECIPIENTS: &str = "INSERT INTO recipients (message, recipient, address, state)
@@ -131,10 +132,11 @@ const LOOKUPS: &str = "INSERT INTO lookups (hash, accepted_at, message)
 /// Stores messages whose recipients all wait for their first attempt.
 pub(super) async fn insert(
     transaction: &deadpool_postgres::Transaction<'_>,
-    slot: i16,
+    clock: NodeClock,
     messages: &[&NewMessageRow],
 ) -> Result<(), Error> {
     let (mut m, mut r) = (MessageColumns::default(), RecipientColumns::default());
+    let NodeClock { slot, ahead_ms: ahead } = clock;
     let (mut c, mut l) = (ContentColumns::default(), LookupColumns::default());
     for message in messages {
         let (id, accepted_at) = (number(message.id), message.envelope.accepted_at.0);
@@ -170,7 +172,8 @@ pub(super) async fn insert(
     )
     .await?;
     try_join4(
-        transaction.execute(&messages, &[&m.ids, &m.message_ids, &m.envelopes, &m.sizes, &m.crcs, &m.accepted, &slot]),
+        transaction
+            .execute(&messages, &[&m.ids, &m.message_ids, &m.envelopes, &m.sizes, &m.crcs, &m.accepted, &slot, &ahead]),
         transaction.execute(&recipients, &[&r.messages, &r.numbers, &r.addresses, &new]),
         transaction.execute(&content, &[&c.messages, &c.numbers, &c.octets]),
         transaction.execute(&lookups, &[&l.hashes, &l.accepted, &l.messages]),

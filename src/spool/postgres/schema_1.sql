@@ -1,5 +1,5 @@
--- The spool of the relay in PostgreSQL, version 1. Times are milliseconds since 1970 by the clock of the relay;
--- those of leases and nodes are timestamps by the clock of the database.
+-- The spool of the relay in PostgreSQL, version 1. Times are milliseconds since 1970 by the clock of the relay, and of
+-- when a message is due by that of the database; those of leases and nodes are timestamps by the latter.
 
 CREATE TABLE relay_meta (
   name  text PRIMARY KEY,
@@ -29,7 +29,7 @@ CREATE TABLE messages (
   content_crc     bigint NOT NULL,        -- CRC-32 of the content
   accepted_at     bigint NOT NULL,
   due_at          bigint NOT NULL,
-  planned_by      smallint NOT NULL,      -- the slot by whose clock due_at was chosen
+  planned_by      smallint NOT NULL,      -- the slot of the node that chose due_at
   attempts        integer NOT NULL DEFAULT 0,
   held            boolean NOT NULL DEFAULT false,
   finished_at     bigint,

@@ -8,7 +8,7 @@ use super::numbers::bigint;
 use super::shared::{NodeIdentity, SLOTS, SharedStore};
 use super::store::{Database, DatabaseConnection, DatabaseReach};
 use super::tls_reports;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::spool::SpoolError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -119,11 +119,17 @@ impl Session {
         Ok(self.client.query_one(lock, &[&LOCK_CLASS, &i32::from(slot)]).await?.get(0))
     }
 
-    /// Whether the row is still that of this process.
-    async fn heartbeat(&self, node: &NodeIdentity) -> Result<bool, tokio_postgres::Error> {
-        let beat = "UPDATE nodes SET seen_at = clock_timestamp(), clock_ms = $3 WHERE slot = $1 AND incarnation = $2";
-        let now = Clock::system().now().0;
-        Ok(self.client.execute(beat, &[&node.slot, &node.incarnation, &now]).await? == 1)
+    /// Whether this process may go on. Compares the clocks.
+    pub(super) async fn heartbeat(&self, shared: &SharedStore) -> Result<Heartbeat, tokio_postgres::Error> {
+        let beat = "UPDATE nodes SET seen_at = clock_timestamp(), clock_ms = $3 WHERE slot = $1 AND incarnation = $2
+                    RETURNING (extract(epoch FROM seen_at) * 1000)::bigint,
+                              (SELECT value FROM relay_meta WHERE name = 'works_with')";
+        let (node, now) = (&shared.node, Clock::system().now());
+        let row = self.client.query_opt(beat, &[&node.slot, &node.incarnation, &now.0]).await?;
+        let Some(row) = row else { return Ok(Heartbeat::Replaced) };
+        shared.compare_clocks(now, Timestamp(row.get(0)));
+        let needed = row.get::<_, Option<i64>>(1).filter(|needed| *needed > migrations::newest());
+        Ok(needed.map_or(Heartbeat::GoesOn, Heartbeat::Outdated))
     }
 
     /// Ends in order: others may have what this node has claimed.
@@ -142,8 +148,21 @@ impl Session {
     }
 }
 
+/// What a node hears at its heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heartbeat {
+    /// It may go on.
+    GoesOn,
+    /// Another process has the name.
+    Replaced,
+    /// The schema is by now one that this program must not write to: the oldest that may.
+    Outdated(i64),
+}
+
 /// Why a session is over.
 enum SessionEnd {
+    /// The schema has become another one.
+    Outdated(i64),
     /// The engine is being closed.
     Closing,
     /// Another process has the name.
@@ -171,6 +190,10 @@ pub(super) async fn keep(shared: Arc<SharedStore>, first: Session) {
                 let name = &shared.node.name;
                 return shared.stop(format!("another relay has taken the node name {name} of this spool"));
             }
+            SessionEnd::Outdated(needed) => {
+                let why = "the schema of the spool was migrated by a newer relay: it is for versions from";
+                return shared.stop(format!("{why} {needed} on, and this relay knows {}", migrations::newest()));
+            }
             SessionEnd::Lost => pause = RETRY[0],
         }
     }
@@ -188,7 +211,7 @@ async fn again(shared: &SharedStore) -> Option<Session> {
     };
     let locked = session.try_lock(shared.node.slot).await.unwrap_or(false);
     // The old connection may still hold the lock; whether the name is another's by now, the row tells.
-    if !locked && !session.heartbeat(&shared.node).await.unwrap_or(true) {
+    if !locked && session.heartbeat(shared).await.is_ok_and(|heard| heard == Heartbeat::Replaced) {
         shared.stop(format!("another relay has taken the node name {} of this spool", shared.node.name));
         return None;
     }
@@ -229,9 +252,10 @@ async fn serve(shared: &Arc<SharedStore>, mut session: Session) -> SessionEnd {
             sleep(CALL_PAUSE).await;
             continue;
         }
-        match timeout(PATIENCE, session.heartbeat(&shared.node)).await {
-            Ok(Ok(true)) => came_back(shared, &mut reach),
-            Ok(Ok(false)) => return SessionEnd::Replaced,
+        match timeout(PATIENCE, session.heartbeat(shared)).await {
+            Ok(Ok(Heartbeat::GoesOn)) => came_back(shared, &mut reach),
+            Ok(Ok(Heartbeat::Replaced)) => return SessionEnd::Replaced,
+            Ok(Ok(Heartbeat::Outdated(needed))) => return SessionEnd::Outdated(needed),
             Ok(Err(error)) => {
                 shared.database.failed(error);
                 return SessionEnd::Lost;
@@ -259,17 +283,28 @@ fn came_back(shared: &Arc<SharedStore>, reach: &mut tokio::sync::watch::Receiver
         shared.may_take_over.store(false, Ordering::SeqCst);
         shared.database.reached();
         reach.mark_unchanged();
-        let waits = Arc::clone(shared);
-        let outage = shared.outages.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.outages.fetch_add(1, Ordering::SeqCst);
+        take_over_later(shared);
+        let returns = Arc::clone(shared);
         tokio::spawn(async move {
-            sleep(waits.lease).await;
-            // Another outage has a wait of its own.
-            if waits.outages.load(Ordering::SeqCst) == outage {
-                waits.may_take_over.store(true, Ordering::SeqCst);
-                waits.changed.notify_one();
-            }
+            // What fails is tried again when the database is there again.
+            let _later = returns.return_what_waits().await;
         });
     }
+}
+
+/// Lets claims be taken over that ran out, after the length of a lease: at a start, too, for it may be the end of an
+/// outage that the others have noticed and this node has not.
+pub(super) fn take_over_later(shared: &Arc<SharedStore>) {
+    let (waits, outage) = (Arc::clone(shared), shared.outages.load(Ordering::SeqCst));
+    tokio::spawn(async move {
+        sleep(waits.lease).await;
+        // Another outage has a wait of its own.
+        if waits.outages.load(Ordering::SeqCst) == outage {
+            waits.may_take_over.store(true, Ordering::SeqCst);
+            waits.changed.notify_one();
+        }
+    });
 }
 
 /// Works for the connection until it ends, and hands on what the others call.

@@ -10,7 +10,7 @@ use crate::spool::stored::{MICROSECONDS, REPORT_IDS};
 use crate::spool::{SpoolError, Unwritten};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,12 +21,41 @@ pub(super) const SLOTS: u64 = 1024;
 /// Callers read the clock before they come here, and small corrections of it do not matter.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
+/// Clocks that are nearer to each other than this are the same: an answer takes its time.
+const SAME_CLOCK_MS: i64 = 2000;
+
 /// This relay among those that share the spool.
 #[derive(Clone, Debug)]
 pub(super) struct NodeIdentity {
     pub(super) name: String,
     pub(super) slot: i16,
     pub(super) incarnation: i64,
+}
+
+/// The clock of a node beside that of the database, which tells when a message is due: so it is due at the same moment
+/// whichever node looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NodeClock {
+    pub(super) slot: i16,
+    /// How far it is ahead; none while that is less than anybody notices.
+    pub(super) ahead_ms: i64,
+}
+
+impl NodeClock {
+    pub(super) const fn to_database(self, at: Timestamp) -> i64 {
+        at.0.saturating_sub(self.ahead_ms)
+    }
+
+    pub(super) const fn from_database(self, at: i64) -> Timestamp {
+        Timestamp(at.saturating_add(self.ahead_ms))
+    }
+}
+
+/// A claim that is given up; the message is due when it was, or then.
+pub(super) struct ClaimReturn {
+    pub(super) id: i64,
+    pub(super) generation: i64,
+    pub(super) due: Option<i64>,
 }
 
 /// See the module.
@@ -40,7 +69,7 @@ pub(super) struct SharedStore {
     /// The other nodes are to hear of it.
     pub(super) tell: Notify,
     pub(super) closing: CancellationToken,
-    /// Whether claims of others that ran out may be taken over; not soon after the database was away.
+    /// Whether claims that ran out may be taken over; not soon after the start, nor after the database was away.
     pub(super) may_take_over: AtomicBool,
     /// How often the database was away.
     pub(super) outages: AtomicU64,
@@ -48,9 +77,12 @@ pub(super) struct SharedStore {
     last_id: AtomicU64,
     sequence: AtomicU64,
     latest: AtomicI64,
+    ahead_ms: AtomicI64,
     pub(super) tidied: AtomicI64,
     keep_history_ms: AtomicI64,
     unrecorded: Mutex<BTreeSet<i64>>,
+    /// For when the database is there again.
+    returns: Mutex<Vec<ClaimReturn>>,
     unwritten_messages: AtomicU64,
     unwritten_outcomes: AtomicU64,
 }
@@ -65,15 +97,17 @@ impl SharedStore {
             changed: Notify::new(),
             tell: Notify::new(),
             closing: CancellationToken::new(),
-            may_take_over: AtomicBool::new(true),
+            may_take_over: AtomicBool::new(false),
             outages: AtomicU64::new(0),
             failure: watch::Sender::new(None),
             last_id: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
             latest: AtomicI64::new(now.0),
+            ahead_ms: AtomicI64::new(0),
             tidied: AtomicI64::new(now.0),
             keep_history_ms: AtomicI64::new(0),
             unrecorded: Mutex::default(),
+            returns: Mutex::default(),
             unwritten_messages: AtomicU64::new(0),
             unwritten_outcomes: AtomicU64::new(0),
         };
@@ -152,10 +186,23 @@ impl SharedStore {
         mix(mix(self.node.incarnation.cast_unsigned()) ^ sequence) | 1
     }
 
-    /// A caller has named the time. Gives by how much the clock was set back since the last one did.
+    /// A caller has named the time. Gives by how much the clock was set back since the last one did, beyond what it was
+    /// known to be ahead: what was planned by it is due too late by that.
     pub(super) fn see_time(&self, now: Timestamp) -> Option<Duration> {
         let last = Timestamp(self.latest.swap(now.0, Ordering::Relaxed));
-        Some(last.since(now)).filter(|back| *back > CLOCK_SLACK)
+        let known = Duration::from_millis(u64::try_from(self.clock().ahead_ms).unwrap_or(0));
+        Some(last.since(now).saturating_sub(known)).filter(|back| *back > CLOCK_SLACK)
+    }
+
+    /// How this node's clock stands.
+    pub(super) fn clock(&self) -> NodeClock {
+        NodeClock { slot: self.node.slot, ahead_ms: self.ahead_ms.load(Ordering::Relaxed) }
+    }
+
+    /// The same moment by both clocks.
+    pub(super) fn compare_clocks(&self, ours: Timestamp, of_database: Timestamp) {
+        let ahead = ours.0.saturating_sub(of_database.0);
+        self.ahead_ms.store(if ahead.abs() < SAME_CLOCK_MS { 0 } else { ahead }, Ordering::Relaxed);
     }
 
     /// The time that the last caller named.
@@ -181,6 +228,11 @@ impl SharedStore {
     pub(super) fn forget_unrecorded(&self, ids: &[i64]) {
         let mut unrecorded = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
         unrecorded.retain(|id| !ids.contains(id));
+    }
+
+    /// Claims that were given up and could not be given back yet.
+    pub(super) fn returns(&self) -> MutexGuard<'_, Vec<ClaimReturn>> {
+        self.returns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn messages_begin(&self) {

@@ -17,7 +17,10 @@ pub(in crate::spool) async fn status(config: &SpoolConfig) -> Result<DatabaseSta
     let client = database.connect_alone().await?;
     let failed = |error| database.failed(error);
     let schema = migrations::version(&client).await.map_err(failed)?;
-    let row = client.query_one("SELECT version()", &[]).await.map_err(failed)?;
+    let settings =
+        "SELECT version(), current_setting('synchronous_commit'), current_setting('synchronous_standby_names')";
+    let row = client.query_one(settings, &[]).await.map_err(failed)?;
+    let (commits_wait_for, standbys): (String, String) = (row.get(1), row.get(2));
     let server = row.get::<_, &str>(0).split(" on ").next().unwrap_or_default().to_owned();
     let (waiting, bytes) = match schema {
         SchemaState::Current(_) => {
@@ -28,7 +31,8 @@ pub(in crate::spool) async fn status(config: &SpoolConfig) -> Result<DatabaseSta
         }
         SchemaState::Empty | SchemaState::Older(_) | SchemaState::Newer(_) => (0, 0),
     };
-    Ok(DatabaseStatus { schema, needs: migrations::newest(), server, bytes, waiting })
+    let standbys = Some(standbys).filter(|names| !names.is_empty());
+    Ok(DatabaseStatus { schema, needs: migrations::newest(), server, commits_wait_for, standbys, bytes, waiting })
 }
 
 /// The nodes that ever were, by name.

@@ -175,7 +175,7 @@ async fn stored(shared: &SharedStore, arrivals: &[PendingStore]) -> Result<(), U
     let mut client = shared.database.client().await.map_err(Unstored::Refused)?;
     let transaction = client.transaction().await.map_err(refused)?;
     let messages: Vec<&NewMessageRow> = arrivals.iter().flat_map(|arrival| &arrival.messages).collect();
-    insert(&transaction, shared.node.slot, &messages).await.map_err(refused)?;
+    insert(&transaction, shared.clock(), &messages).await.map_err(refused)?;
     if !rows_and_drafts(&transaction, arrivals).await.map_err(refused)? {
         let source = "what came in of a message was removed before its end".into();
         return Err(Unstored::Refused(SpoolError::Engine(EngineError { store: STORE, source })));

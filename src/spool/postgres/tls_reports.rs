@@ -71,7 +71,7 @@ pub(super) async fn record(
     let there: Vec<i64> = transaction.query(there, &[&ids]).await.map_err(failed)?.iter().map(|r| r.get(0)).collect();
     let new: Vec<&NewMessageRow> = mails.iter().filter(|mail| !there.contains(&number(mail.id))).collect();
     if !new.is_empty() {
-        insert(&transaction, shared.node.slot, &new).await.map_err(failed)?;
+        insert(&transaction, shared.clock(), &new).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
     shared.database.wrote();
